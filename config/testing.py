@@ -1,0 +1,17 @@
+"""The pytest plugin that gives the tests a database: loaded by name, because settings are read before any conftest."""
+
+from collections.abc import Generator
+from contextlib import ExitStack
+
+import pytest
+
+from config import embedded
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None, object, object]:
+    """Start the test server unless DATABASE_URL names another; xdist's workers inherit the address."""
+    server = ExitStack()
+    early_config.add_cleanup(server.close)
+    server.enter_context(embedded.database("test"))
+    return (yield)

@@ -1,0 +1,16 @@
+"""What every test may use. The database is started by `config.testing`, before the settings are read."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+
+@pytest.fixture
+def at() -> datetime:
+    """A fixed moment: a Monday, ten o'clock UTC."""
+    return datetime(2026, 5, 4, 10, 0, tzinfo=UTC)
+
+
+@pytest.fixture(autouse=True)
+def fast_passwords(settings) -> None:
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
