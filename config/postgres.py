@@ -119,7 +119,8 @@ class Server:
 
     def run(self, *command: str | Path, **options: Any) -> subprocess.Popen[str]:
         """Start one of PostgreSQL's programs as the account, out of reach of the terminal's signals."""
-        who = {"user": self.account.pw_uid, "group": self.account.pw_gid, "extra_groups": []} if self.account else {}
+        if self.account:
+            options |= {"user": self.account.pw_uid, "group": self.account.pw_gid, "extra_groups": []}
         program, *rest = command
         return subprocess.Popen(  # noqa: S603
             [self.programs / program, *rest],
@@ -128,7 +129,6 @@ class Server:
             cwd="/",
             stdin=subprocess.DEVNULL,
             start_new_session=True,
-            **who,
             **options,
         )
 
@@ -136,10 +136,12 @@ class Server:
         """Make the data folder, whole or not at all."""
         made = self.data.with_name(f"{self.data.name}.new")
         shutil.rmtree(made, ignore_errors=True)
-        command = ["initdb", "--pgdata", made, "--username", self.user, "--auth-local=peer", "--auth-host=reject"]
+        command = ["initdb", "--username", self.user, "--auth-local=peer", "--auth-host=reject"]
         # PostgreSQL's own C.UTF-8: folds É and é alike on every system, whatever locales that has.
         command += ["--encoding=UTF8", "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C"]
-        initdb = self.run(*command, "--no-instructions", stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        initdb = self.run(
+            *command, "--no-instructions", "--pgdata", made, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
         said, _ = initdb.communicate()
         if initdb.returncode:
             raise NoServer(f"initdb failed:\n{said}")
