@@ -1,0 +1,68 @@
+# Two commands on a fresh machine: `make demo` and `make test`. They need Python 3.11+ with venv, and set up the rest in
+# .venv and .data, both inside this folder. The stamps say what .venv holds; a changed lock file is synced again.
+
+PYTHON ?= python3
+PORT ?= 8000
+export PORT
+
+python = .venv/bin/python
+# Only what runs, where nothing else was asked for yet; never less than is there already.
+runtime = $(if $(wildcard .venv/.dev),.venv/.dev,.venv/.runtime)
+
+.PHONY: help demo test lint bench lock
+
+help:
+	@echo "make demo   a filled company, web, worker, beat and mail at http://127.0.0.1:$(PORT) (PORT= to change)"
+	@echo "make test   the whole suite"
+	@echo "make lint   ruff, mypy, import-linter, migrations in step"
+	@echo "make bench  what is measured, as one table"
+	@echo "make lock   pin the requirements*.in again"
+
+demo: $(runtime)
+	@$(python) manage.py demo
+
+test: .venv/.dev
+	$(python) -m pytest -n 2
+
+lint: .venv/.dev
+	$(python) -m ruff check .
+	$(python) -m ruff format --check .
+	$(python) -m mypy
+	.venv/bin/lint-imports
+	$(python) manage.py makemigrations --check --dry-run
+
+bench: .venv/.dev
+	$(python) -m benchmarks
+
+compile = .venv/bin/uv pip compile --quiet --universal --generate-hashes --custom-compile-command 'make lock'
+lock: .venv/.uv
+	$(compile) requirements-uv.in --output-file requirements-uv.lock
+	$(compile) requirements.in --output-file requirements.lock
+	$(compile) requirements-dev.in --constraint requirements.lock --output-file requirements-dev.lock
+
+.venv/.made:
+	@for python in "$(PYTHON)" python3.14 python3.13 python3.12 python3.11; do \
+		"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && break; python=; \
+	done; \
+	if [ -z "$$python" ]; then \
+		echo "Outbound needs Python 3.11 or newer, and found none. Name one: make PYTHON=/path/to/python3.11" >&2; exit 1; \
+	fi; \
+	echo "Setting up .venv ..."; \
+	if ! said=$$("$$python" -m venv .venv 2>&1); then \
+		"$$python" -c 'import ensurepip, venv' 2>/dev/null && echo "$$said" >&2; \
+		echo "Python's venv did not work. On Debian and Ubuntu it is the package python3-venv." >&2; exit 1; \
+	fi
+	@touch $@
+
+.venv/.uv: .venv/.made requirements-uv.lock
+	@$(python) -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements-uv.lock
+	@touch $@
+
+sync = .venv/bin/uv pip sync --quiet --require-hashes --python $(python)
+.venv/.runtime: .venv/.uv requirements.lock
+	@$(sync) requirements.lock
+	@touch $@
+
+.venv/.dev: .venv/.uv requirements-dev.lock
+	@$(sync) requirements-dev.lock
+	@touch $@
