@@ -1,0 +1,200 @@
+"""When a message may be delivered: spans of the week in half hours, read on the wall clock of a zone.
+
+A window without spans is always open. The opening minute is in, the closing minute is out. On the nights a clock
+changes, the wall clock decides: a time that comes twice is open both times; a span that begins in the skipped hour
+opens when the clock is next right. A span that lies whole in the skipped hour does not open that night: when the
+clock is next right its closing time has passed already.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, time, timedelta
+from functools import cache
+from itertools import groupby
+from zoneinfo import ZoneInfo, available_timezones
+
+DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+FULL_DAY = 24 * 60
+HALF_HOUR = 30
+# Whoever needs the server's own zone means the fallback; "Factory" is the zone of an unset clock.
+NOT_A_PLACE = {"localtime", "Factory", "posixrules"}
+# No zone known to the tz database changes its clock twice within 6 days, so a day holds at most one change.
+AT_MOST_ONE_CHANGE = timedelta(days=1)
+
+
+class WindowError(ValueError):
+    """The delivery times cannot be read; the message names the entry and says why."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Span:
+    """Part of one day: minutes since midnight on the wall clock, the first in, the last out."""
+
+    weekday: int
+    opens: int
+    closes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Spans in the order of the week, none touching another of its day. No spans: always open."""
+
+    spans: tuple[Span, ...] = ()
+
+    def as_json(self) -> list[dict[str, object]]:
+        """The window as it is stored: what `parse` reads back as the same window."""
+        return [{"weekday": s.weekday, "from": _clock(s.opens), "to": _clock(s.closes)} for s in self.spans]
+
+
+def parse(value: object) -> Window:
+    """Read a list of `{"weekday": 0-6 (0 is Monday), "from": "HH:MM", "to": "HH:MM"}`; nothing means always open.
+
+    A span over midnight is split there, spans that overlap or touch are joined.
+    """
+    if value is None:
+        return Window()
+    if not isinstance(value, Sequence) or isinstance(value, str | bytes):
+        raise WindowError("Delivery times must be a list of entries with a weekday, from and to.")
+    return Window(_joined([span for number, entry in enumerate(value, start=1) for span in _spans(entry, number)]))
+
+
+def is_open(window: Window, at: datetime, zone: ZoneInfo) -> bool:
+    """Whether a message may go at this moment."""
+    return not window.spans or _is_open_locally(window, _local(at, zone))
+
+
+def next_opening(window: Window, at: datetime, zone: ZoneInfo) -> datetime:
+    """The first moment from `at` on at which the window is open, in UTC: `at` itself when it is open now."""
+    moment = at.astimezone(UTC)
+    if is_open(window, at, zone):
+        return moment
+    while True:
+        # Until the clock next changes, the wall clock runs as evenly as UTC.
+        offset = _offset(moment, zone)
+        until = _next_change(moment, moment + AT_MOST_ONE_CHANGE, zone)
+        opening = _next_opening_locally(window, moment.replace(tzinfo=None) + offset)
+        if opening is not None and (opening - offset).replace(tzinfo=UTC) < until:
+            return (opening - offset).replace(tzinfo=UTC)
+        moment = until
+
+
+def describe(window: Window, zone_name: str) -> str:
+    """The window in words: "Monday to Friday 09:00 to 17:00, Europe/Dublin time"."""
+    if not window.spans:
+        return "At any time"
+    hours = {
+        day: " and ".join(f"{_clock(s.opens)} to {_clock(s.closes)}" for s in spans)
+        for day, spans in groupby(window.spans, key=lambda span: span.weekday)
+    }
+    runs: list[list[int]] = []
+    for day, text in hours.items():
+        if runs and runs[-1][-1] == day - 1 and hours[day - 1] == text:
+            runs[-1].append(day)
+        else:
+            runs.append([day])
+    words = "; ".join(f"{_days(run)} {hours[run[0]]}" for run in runs).replace("00:00 to 24:00", "all day")
+    return f"{words}, {zone_name} time" if zone_name else words
+
+
+def zone(name: str | None, fallback: ZoneInfo) -> ZoneInfo:
+    """The zone of this name; the fallback where the name is empty or none that is known."""
+    return ZoneInfo(name) if name and name in _known_zones() else fallback
+
+
+@cache
+def _known_zones() -> frozenset[str]:
+    return frozenset(available_timezones() - NOT_A_PLACE)
+
+
+def _spans(entry: object, number: int) -> list[Span]:
+    where = f"Delivery time {number}"
+    if not isinstance(entry, Mapping) or set(entry) != {"weekday", "from", "to"}:
+        raise WindowError(f"{where} must have a weekday, from and to, and nothing else.")
+    weekday = entry["weekday"]
+    if isinstance(weekday, bool) or not isinstance(weekday, int) or weekday not in range(7):
+        raise WindowError(f"{where}: the weekday must be a number from 0 (Monday) to 6 (Sunday), not {weekday!r}.")
+    where = f"{where} ({DAYS[weekday]})"
+    opens, closes = (_minutes(entry[name], f"{where}: the time {name!r}") for name in ("from", "to"))
+    if opens == FULL_DAY:
+        raise WindowError(f"{where}: it cannot begin at 24:00; use 00:00 of the next day.")
+    if opens == closes:
+        raise WindowError(f"{where}: it opens and closes at the same time. For a whole day use 00:00 to 24:00.")
+    if opens < closes:
+        return [Span(weekday, opens, closes)]
+    tomorrow = [Span((weekday + 1) % 7, 0, closes)] if closes else []
+    return [Span(weekday, opens, FULL_DAY), *tomorrow]
+
+
+def _minutes(text: object, where: str) -> int:
+    if text == "24:00":
+        return FULL_DAY
+    try:
+        parsed = datetime.strptime(text, "%H:%M")  # type: ignore[arg-type]  # noqa: DTZ007
+    except (TypeError, ValueError):
+        raise WindowError(f"{where} must look like 09:30, not {text!r}.") from None
+    if parsed.minute % HALF_HOUR:
+        raise WindowError(f"{where} must be on the hour or the half hour, not {text!r}.")
+    return parsed.hour * 60 + parsed.minute
+
+
+def _joined(spans: list[Span]) -> tuple[Span, ...]:
+    joined: list[Span] = []
+    for span in sorted(spans):
+        last = joined[-1] if joined else None
+        if last and last.weekday == span.weekday and span.opens <= last.closes:
+            joined[-1] = Span(last.weekday, last.opens, max(last.closes, span.closes))
+        else:
+            joined.append(span)
+    return tuple(joined)
+
+
+def _clock(minutes: int) -> str:
+    return f"{minutes // 60:02}:{minutes % 60:02}"
+
+
+def _days(run: list[int]) -> str:
+    if len(run) == len(DAYS):
+        return "Every day"
+    first, last = DAYS[run[0]], DAYS[run[-1]]
+    return {1: first, 2: f"{first} and {last}"}.get(len(run), f"{first} to {last}")
+
+
+def _local(at: datetime, zone: ZoneInfo) -> datetime:
+    if at.tzinfo is None:
+        raise ValueError("A moment needs a time zone.")
+    return at.astimezone(zone).replace(tzinfo=None)
+
+
+def _offset(at: datetime, zone: ZoneInfo) -> timedelta:
+    return at.astimezone(zone).utcoffset() or timedelta()
+
+
+def _is_open_locally(window: Window, local: datetime) -> bool:
+    weekday, minute = local.weekday(), local.hour * 60 + local.minute
+    return any(s.weekday == weekday and s.opens <= minute < s.closes for s in window.spans)
+
+
+def _next_opening_locally(window: Window, local: datetime) -> datetime | None:
+    """The first open time within the day from `local` on, on a clock that runs evenly."""
+    for ahead in (0, 1):
+        midnight = datetime.combine(local.date(), time()) + timedelta(days=ahead)
+        for span in window.spans:
+            if span.weekday == midnight.weekday() and midnight + timedelta(minutes=span.closes) > local:
+                return max(local, midnight + timedelta(minutes=span.opens))
+    return None
+
+
+def _next_change(start: datetime, end: datetime, zone: ZoneInfo) -> datetime:
+    """The moment after `start` and before `end` at which the zone changes its clock, else `end`."""
+    before = _offset(start, zone)
+    if _offset(end, zone) == before:
+        return end
+    # Clocks change on whole seconds. Keep: old offset at `early`, another at `late`.
+    early, late = int(start.timestamp()), -int(-end.timestamp() // 1)
+    while late - early > 1:
+        middle = (early + late) // 2
+        if _offset(datetime.fromtimestamp(middle, UTC), zone) == before:
+            early = middle
+        else:
+            late = middle
+    return datetime.fromtimestamp(late, UTC)
