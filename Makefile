@@ -19,7 +19,7 @@ help:
 	@echo "make lock   pin the requirements*.in again"
 
 demo: $(runtime)
-	@$(python) manage.py demo
+	@$(python) -m config.demo
 
 test: .venv/.dev
 	$(python) -m pytest -n 2

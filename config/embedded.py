@@ -13,7 +13,9 @@ from pathlib import Path
 from types import FrameType
 from urllib.parse import parse_qs, urlsplit
 
-from config.postgres import Server
+from config.postgres import NoServer, Server
+
+__all__ = ["NoServer", "database", "endings_raise", "is_embedded", "undisturbed", "url"]
 
 HOME = Path(__file__).resolve().parent.parent / ".data"
 DATABASE = "outbound"

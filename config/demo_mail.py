@@ -1,0 +1,92 @@
+"""The demo's mail server: takes every mail and keeps it in a folder. `python -m config.demo_mail PORT`."""
+
+import asyncio
+import itertools
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from email import message_from_bytes, policy
+from email.message import EmailMessage
+from pathlib import Path
+from urllib.parse import quote, unquote
+
+from aiosmtpd.smtp import SMTP, Envelope, Session
+
+FOLDER = Path(__file__).resolve().parent.parent / ".data" / "mail"
+# A file name holds 255 bytes; the rest of it is the time and a number.
+MOST_OF_A_RECIPIENT = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mail:
+    """One mail as it came in, told apart by its file's name: `<when>.<number>,<recipient>.eml`."""
+
+    path: Path
+
+    @property
+    def key(self) -> str:
+        return self.path.name.partition(",")[0]
+
+    @property
+    def recipient(self) -> str:
+        return unquote(self.path.stem.partition(",")[2])
+
+    def read(self) -> EmailMessage:
+        """Return the mail, parsed."""
+        return message_from_bytes(self.path.read_bytes(), policy=policy.default)
+
+
+def keep(content: bytes, *, recipient: str, folder: Path, at_ns: int, number: int) -> None:
+    """Keep a mail, whole or not at all."""
+    name = f"{at_ns:020}.{number:06},{quote(recipient, safe='@')[:MOST_OF_A_RECIPIENT]}.eml"
+    unfinished = folder / f"{name}.part"
+    unfinished.write_bytes(content)
+    unfinished.rename(folder / name)
+
+
+def newest(*, folder: Path, recipient: str = "") -> Iterator[Mail]:
+    """Go through the mails to whoever's address contains the words, the newest first."""
+    words = recipient.strip().lower()
+    for path in sorted(folder.glob("*.eml"), reverse=True):
+        mail = Mail(path=path)
+        if words in mail.recipient.lower():
+            yield mail
+
+
+def find(key: str, *, folder: Path) -> Mail | None:
+    """Return the mail of this key."""
+    # Not a glob of the key: it comes from an address, and may hold what a glob reads otherwise.
+    return next((mail for mail in newest(folder=folder) if mail.key == key), None)
+
+
+class Catcher:
+    """What aiosmtpd asks when a mail has come."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.numbers = itertools.count()
+
+    async def handle_DATA(self, _server: SMTP, _session: Session, envelope: Envelope) -> str:  # noqa: N802
+        """Keep one copy for each recipient."""
+        content = envelope.content if isinstance(envelope.content, bytes) else (envelope.content or "").encode()
+        for recipient in envelope.rcpt_tos:
+            number = next(self.numbers) % 1_000_000
+            keep(content, recipient=recipient, folder=self.folder, at_ns=time.time_ns(), number=number)
+        return "250 Kept"
+
+
+async def serve(*, port: int, folder: Path) -> None:
+    """Take mail until the process is ended."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    catcher = Catcher(folder)
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(
+        lambda: SMTP(catcher, enable_SMTPUTF8=True, loop=loop), host="127.0.0.1", port=port
+    )
+    async with server:
+        await server.serve_forever()
+
+
+if __name__ == "__main__":
+    asyncio.run(serve(port=int(sys.argv[1]), folder=FOLDER))

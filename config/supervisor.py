@@ -1,0 +1,118 @@
+"""Several long-running programs as one: they run until one of them ends, or until we are told to."""
+
+import contextlib
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from config.embedded import undisturbed
+
+PR_SET_PDEATHSIG = 1
+# Together with the database's own end this stays below ten seconds.
+GRACE = 5.0
+
+
+class Ended(RuntimeError):
+    """A program that should run for as long as we do has ended by itself."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Program:
+    """What to run, under a name people know it by."""
+
+    name: str
+    command: Sequence[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Running:
+    """A program that was started, and where it writes."""
+
+    program: Program
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def kill(self) -> None:
+        """End the program and all it started, at once: they are a process group of their own."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether nothing is left of it, nor of what it started."""
+        self.process.poll()
+        try:
+            os.killpg(self.process.pid, 0)
+        except ProcessLookupError:
+            return True
+        return False
+
+
+@contextmanager
+def programs(wanted: Sequence[Program], *, environment: Mapping[str, str], logs: Path) -> Iterator[list[Running]]:
+    """Run the programs for the length of the block; at its end nothing of them is left."""
+    running: list[Running] = []
+    logs.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        running.extend(start(program, environment=environment, logs=logs) for program in wanted)
+        yield running
+    finally:
+        with undisturbed():
+            stop(running)
+
+
+def start(program: Program, *, environment: Mapping[str, str], logs: Path) -> Running:
+    """Start one program out of the terminal's reach: Ctrl-C is for us, and we end the programs in good order."""
+    path = logs / f"{program.name}.log"
+    with path.open("wb") as log:
+        process = subprocess.Popen(  # noqa: S603
+            program.command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            preexec_fn=end_with_parent,
+        )
+    return Running(program=program, process=process, log=path)
+
+
+def end_with_parent() -> None:
+    """Have the kernel end this process when its parent is killed without a chance to (Linux only)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def watch(running: Sequence[Running]) -> None:
+    """Return never; raise when one of the programs ends."""
+    while True:
+        check(running)
+        time.sleep(0.2)
+
+
+def check(running: Sequence[Running]) -> None:
+    """Raise if one of the programs has ended, with its last words."""
+    for one in running:
+        if one.process.poll() is not None:
+            last = "\n".join(one.log.read_text(errors="replace").splitlines()[-15:])
+            raise Ended(f"The {one.program.name} ended by itself (code {one.process.returncode}):\n{last}")
+
+
+def stop(running: Sequence[Running]) -> None:
+    """End all of them, first by asking, then by force."""
+    for one in running:
+        # Only the program itself: what it started is its to end (a pool's children take the signal amiss).
+        one.process.terminate()
+    deadline = time.monotonic() + GRACE
+    while not all(one.is_gone for one in running):
+        if time.monotonic() > deadline:
+            for one in running:
+                one.kill()
+        time.sleep(0.05)
