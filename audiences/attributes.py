@@ -1,0 +1,189 @@
+"""Every attribute a rule can ask about: its name, label, kind, and where SQL finds it.
+
+product.md 3.3 lists them. `c` is the customer's row, `k` the company's of the pair that is judged, `{key}` the
+placeholder of a custom attribute's or an event's name. A new attribute is one row here.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from audiences.rules import Kind
+
+
+class About(StrEnum):
+    """Whose attribute it is: a rule about the company makes the pair (customer, company) what is judged."""
+
+    CUSTOMER = "customer"
+    COMPANY = "company"
+    EVENT = "event"
+    MESSAGE = "message"
+
+
+@dataclass(frozen=True, slots=True)
+class Attribute:
+    """One row of the table: `sql` is NULL (a text may be '') where the value is unknown."""
+
+    name: str
+    label: str
+    kind: Kind
+    about: About
+    sql: str
+    key: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Catalogue:
+    """The custom attributes there are, by key: what each is worth was learnt from its first real value (DESIGN 3)."""
+
+    customer: Mapping[str, Kind]
+    company: Mapping[str, Kind]
+
+
+EMPTY = Catalogue(customer={}, company={})
+
+FIRST_NAME = "split_part(c.name, ' ', 1)"
+LAST_NAME = "ltrim(substr(c.name, length(split_part(c.name, ' ', 1)) + 1))"
+MEMBERS = (
+    "(SELECT count(*) FROM audiences_membership mm JOIN audiences_customer cc ON cc.id = mm.customer_id "
+    "WHERE mm.company_id = k.id AND cc.archived_at IS NULL HAVING k.id IS NOT NULL)"
+)
+
+
+def seconds(json: str) -> str:
+    """SQL for the moment a JSON number of unix seconds stands for."""
+    return f"to_timestamp({number(json)}::float8)"
+
+
+def number(json: str) -> str:
+    """SQL for the number in a JSON value, NULL where it holds anything else."""
+    return f"(CASE WHEN jsonb_typeof({json}) = 'number' THEN ({json})::numeric END)"
+
+
+def boolean(json: str) -> str:
+    """SQL for the boolean in a JSON value, NULL where it holds anything else."""
+    return f"(CASE WHEN jsonb_typeof({json}) = 'boolean' THEN ({json})::boolean END)"
+
+
+def text(json: str) -> str:
+    """SQL for the text in a JSON value, NULL where it holds anything else."""
+    return f"(CASE WHEN jsonb_typeof({json}) = 'string' THEN {json} #>> '{{{{}}}}' END)"
+
+
+FROM_JSON = {Kind.TEXT: text, Kind.NUMBER: number, Kind.BOOLEAN: boolean, Kind.DATE: seconds}
+
+# Standard attributes nobody's rules always ask for live in one JSON column, under these keys.
+DETAILS: dict[str, tuple[str, Kind]] = {
+    "region": ("Region", Kind.TEXT),
+    "continent": ("Continent", Kind.TEXT),
+    "browser_version": ("Browser version", Kind.TEXT),
+    "browser_language": ("Browser language", Kind.TEXT),
+    "referrer": ("Referral URL", Kind.TEXT),
+    "utm_campaign": ("UTM campaign", Kind.TEXT),
+    "utm_content": ("UTM content", Kind.TEXT),
+    "utm_medium": ("UTM medium", Kind.TEXT),
+    "utm_source": ("UTM source", Kind.TEXT),
+    "utm_term": ("UTM term", Kind.TEXT),
+    "twitter_followers": ("Twitter followers", Kind.NUMBER),
+    "ios_last_seen_at": ("iOS last seen", Kind.DATE),
+    "ios_sessions": ("iOS sessions", Kind.NUMBER),
+    "ios_device": ("iOS device", Kind.TEXT),
+    "ios_app_version": ("iOS app version", Kind.TEXT),
+    "android_last_seen_at": ("Android last seen", Kind.DATE),
+    "android_sessions": ("Android sessions", Kind.NUMBER),
+    "android_device": ("Android device", Kind.TEXT),
+    "android_app_version": ("Android app version", Kind.TEXT),
+}
+
+
+def customer(name: str, label: str, kind: Kind, sql: str = "") -> Attribute:
+    """A row about the customer, found in the column of its own name unless `sql` says otherwise."""
+    return Attribute(name, label, kind, About.CUSTOMER, sql or f"c.{name}")
+
+
+def company(name: str, label: str, kind: Kind, sql: str = "") -> Attribute:
+    """A row about the company."""
+    return Attribute(f"company.{name}", label, kind, About.COMPANY, sql or f"k.{name}")
+
+
+STANDARD: tuple[Attribute, ...] = (
+    customer("role", "Role", Kind.ROLE),
+    customer("name", "Name", Kind.TEXT),
+    customer("first_name", "First name", Kind.TEXT, FIRST_NAME),
+    customer("last_name", "Last name", Kind.TEXT, LAST_NAME),
+    customer("email", "Email", Kind.TEXT),
+    customer("phone", "Phone", Kind.TEXT),
+    customer("user_id", "User ID", Kind.TEXT),
+    customer("first_seen_at", "First seen", Kind.DATE),
+    customer("signed_up_at", "Signed up", Kind.DATE),
+    customer("last_seen_at", "Last seen", Kind.DATE, "{last_seen}"),
+    customer("last_contacted_at", "Last contacted", Kind.DATE),
+    customer("last_heard_from_at", "Last heard from", Kind.DATE),
+    customer("last_opened_email_at", "Last opened email", Kind.DATE),
+    customer("last_clicked_email_at", "Last clicked link in email", Kind.DATE),
+    customer("session_count", "Web sessions", Kind.NUMBER),
+    customer("unsubscribed_from_emails", "Unsubscribed from emails", Kind.BOOLEAN),
+    customer("marked_email_as_spam", "Marked email as spam", Kind.BOOLEAN),
+    customer("has_hard_bounced", "Has hard bounced", Kind.BOOLEAN),
+    customer("country", "Country", Kind.TEXT),
+    customer("city", "City", Kind.TEXT),
+    customer("timezone", "Time zone", Kind.TEXT),
+    customer("browser", "Browser", Kind.TEXT),
+    customer("os", "OS", Kind.TEXT),
+    customer("language", "Language", Kind.TEXT),
+    customer("owner", "Owner", Kind.TEAMMATE, "c.owner_id"),
+    customer("tag", "Tag", Kind.TAG),
+    customer("segment", "Segment", Kind.SEGMENT),
+    *(customer(key, label, kind, FROM_JSON[kind](f"(c.details->'{key}')")) for key, (label, kind) in DETAILS.items()),
+    company("name", "Company name", Kind.TEXT),
+    company("company_id", "Company ID", Kind.TEXT),
+    company("size", "Company size", Kind.NUMBER),
+    company("industry", "Company industry", Kind.TEXT),
+    company("website", "Company website", Kind.TEXT),
+    company("plan", "Company plan", Kind.TEXT),
+    company("monthly_spend", "Company monthly spend", Kind.NUMBER),
+    company("created_at", "Company created", Kind.DATE, "k.remote_created_at"),
+    company("last_seen_at", "Company last seen", Kind.DATE, "{company_last_seen}"),
+    company("session_count", "Company web sessions", Kind.NUMBER),
+    company("user_count", "Company users", Kind.NUMBER, MEMBERS),
+    company("tag", "Company tag", Kind.TAG),
+    company("segment", "Company segment", Kind.SEGMENT),
+    *(
+        Attribute(name, label, Kind.MESSAGE, About.MESSAGE, fact)
+        for name, label, fact in (
+            ("received_message", "Received message", "TRUE"),
+            ("opened_message", "Opened message", "d.opened_at IS NOT NULL"),
+            ("clicked_message", "Clicked message", "d.clicked_at IS NOT NULL"),
+            ("replied_to_message", "Replied to message", "d.replied_at IS NOT NULL"),
+        )
+    ),
+)
+BY_NAME: dict[str, Attribute] = {attribute.name: attribute for attribute in STANDARD}
+
+CUSTOM = "custom_attributes."
+COMPANY_CUSTOM = "company.custom_attributes."
+EVENTS: dict[str, tuple[str, Kind, str]] = {
+    "event.": ("Event “{}”", Kind.EVENT, ""),
+    "event_count.": ("Times “{}” happened", Kind.NUMBER, "{summary}.count"),
+    "event_first.": ("First “{}”", Kind.DATE, "{summary}.first_at"),
+    "event_last.": ("Last “{}”", Kind.DATE, "{summary}.last_at"),
+}
+
+
+def find(name: str, *, catalogue: Catalogue) -> Attribute:
+    """Return the attribute of this name; LookupError where there is none."""
+    if name in BY_NAME:
+        return BY_NAME[name]
+    if name.startswith(COMPANY_CUSTOM):
+        key = name.removeprefix(COMPANY_CUSTOM)
+        kind = catalogue.company[key]
+        return Attribute(name, f"Company {key}", kind, About.COMPANY, FROM_JSON[kind]("(k.attributes->{key})"), key)
+    if name.startswith(CUSTOM):
+        key = name.removeprefix(CUSTOM)
+        kind = catalogue.customer[key]
+        return Attribute(name, key, kind, About.CUSTOMER, FROM_JSON[kind]("(c.attributes->{key})"), key)
+    for prefix, (label, kind, sql) in EVENTS.items():
+        event = name.removeprefix(prefix)
+        if event != name and event and "\0" not in event:
+            return Attribute(name, label.format(event), kind, About.EVENT, sql, event.lower())
+    raise LookupError(name)

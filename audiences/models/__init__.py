@@ -1,0 +1,25 @@
+"""Who there is: the workspace, its customers and companies, what they did, and the audiences rules make of them."""
+
+from audiences.models.audience import Audience
+from audiences.models.catalogue import CustomAttribute
+from audiences.models.companies import Company, Membership
+from audiences.models.customers import Customer, Device
+from audiences.models.events import Event, EventSummary
+from audiences.models.tags import CompanyTag, CustomerTag, Tag
+from audiences.models.workspace import Integration, Workspace
+
+__all__ = [
+    "Audience",
+    "Company",
+    "CompanyTag",
+    "CustomAttribute",
+    "Customer",
+    "CustomerTag",
+    "Device",
+    "Event",
+    "EventSummary",
+    "Integration",
+    "Membership",
+    "Tag",
+    "Workspace",
+]

@@ -1,0 +1,109 @@
+"""Audiences: rules stored as JSON. A named one is a segment; an unnamed one belongs to a message."""
+
+from typing import Any, Self
+
+from django.core.exceptions import ValidationError
+from django.db import connection, models, transaction
+
+from audiences import attributes
+from audiences.models.catalogue import CustomAttribute
+from audiences.models.tags import Tag
+from audiences.rules import Group, Kind, Rule, RuleError, parse
+
+SEGMENTS_LOCK = 7_210_001
+MOST_SEGMENTS_DEEP = 8
+
+
+class AudienceQuerySet(models.QuerySet["Audience"]):
+    """Questions about audiences."""
+
+    def segments(self) -> Self:
+        """Those with a name."""
+        return self.exclude(name="")
+
+
+class Audience(models.Model):
+    """Who: a tree of rules (DESIGN 3). It is checked when saved, and refused in a sentence that names the rule."""
+
+    name = models.CharField(max_length=200, blank=True, default="")
+    rules = models.JSONField(default=dict, blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    objects = AudienceQuerySet.as_manager()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                name="segment_name_once",
+                fields=("name",),
+                condition=~models.Q(name=""),
+                violation_error_message="There is a segment of this name.",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return self.name or f"Audience {self.pk}"
+
+    @property
+    def tree(self) -> Group:
+        """The rules, read; RuleError where they no longer make sense."""
+        return read(self.rules)
+
+    def clean(self) -> None:
+        """Refuse rules that make no sense, name what is not there, or lead back to this segment."""
+        try:
+            tree = self.tree
+            self.rules = tree.as_json()
+            check_references(tree)
+            check_cycles(tree, among={self.pk} if self.pk else set())
+        except RuleError as wrong:
+            raise ValidationError({"rules": str(wrong)}) from wrong
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Save what `clean` lets through; two saves that would close a circle between them wait for each other."""
+        with transaction.atomic():
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT pg_advisory_xact_lock(%s)", [SEGMENTS_LOCK])
+            self.clean()
+            super().save(*args, **kwargs)
+
+
+def read(stored: object) -> Group:
+    """Read stored rules by today's catalogue."""
+    catalogue = CustomAttribute.objects.catalogue()
+
+    def kind_of(name: str) -> tuple[Kind, str]:
+        found = attributes.find(name, catalogue=catalogue)
+        return found.kind, found.label
+
+    return parse(stored, kind_of=kind_of)
+
+
+def segment_rules(tree: Group) -> list[Rule]:
+    """Every rule of a tree that names a segment."""
+    return [rule for rule in tree.leaves() if rule.attribute in ("segment", "company.segment")]
+
+
+def check_references(tree: Group) -> None:
+    """Refuse a rule that names a tag or segment that is not there."""
+    for names, model in ((("tag", "company.tag"), Tag), (("segment", "company.segment"), Audience)):
+        wanted = {rule.value for rule in tree.leaves() if rule.attribute in names}
+        if wanted:
+            rows = Audience.objects.segments() if model is Audience else Tag.objects.all()
+            missing = wanted - set(rows.filter(pk__in=wanted).values_list("pk", flat=True))
+            if missing:
+                raise RuleError(f"A rule names a {names[0]} that is not there ({min(missing)}).")
+
+
+def check_cycles(tree: Group, *, among: set[int]) -> None:
+    """Refuse a segment that, through others, is a part of itself."""
+    for rule in segment_rules(tree):
+        if len(among) > MOST_SEGMENTS_DEEP:
+            raise RuleError(f"Segments go at most {MOST_SEGMENTS_DEEP} deep into one another.")
+        if rule.value in among:
+            raise RuleError("A segment cannot be a part of itself, not even through another one.")
+        segment = Audience.objects.segments().filter(pk=rule.value).first()
+        if segment is None:
+            raise RuleError(f"A rule names a segment that is not there ({rule.value}).")
+        check_cycles(segment.tree, among=among | {rule.value})

@@ -1,0 +1,58 @@
+"""The attribute catalogue: which custom attributes there are, and of what kind each is."""
+
+import pgtrigger
+from django.db import models
+
+from audiences.attributes import Catalogue
+from audiences.rules import Kind
+
+
+KINDS = [(kind.value, kind.value) for kind in (Kind.TEXT, Kind.NUMBER, Kind.BOOLEAN, Kind.DATE)]
+
+
+class Scope(models.TextChoices):
+    """Whose attribute it is."""
+
+    CUSTOMER = "customer"
+    COMPANY = "company"
+
+
+class CustomAttributeQuerySet(models.QuerySet["CustomAttribute"]):
+    """Questions about the catalogue."""
+
+    def catalogue(self) -> Catalogue:
+        """Read it all: what rules, variables and intake go by."""
+        kinds: dict[str, dict[str, Kind]] = {Scope.CUSTOMER: {}, Scope.COMPANY: {}}
+        for scope, name, kind in self.values_list("scope", "name", "kind"):
+            kinds[scope][name] = Kind(kind)
+        return Catalogue(customer=kinds[Scope.CUSTOMER], company=kinds[Scope.COMPANY])
+
+
+class CustomAttribute(models.Model):
+    """One custom attribute, with the kind learnt from its first real value or chosen by staff (DESIGN 3)."""
+
+    scope = models.CharField(max_length=8, choices=Scope)
+    name = models.CharField(max_length=190)
+    kind = models.CharField(max_length=8, choices=KINDS)
+    created_at = models.DateTimeField()
+
+    objects = CustomAttributeQuerySet.as_manager()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(name="attribute_declared_once", fields=("scope", "name")),
+            models.CheckConstraint(
+                name="attribute_kind_is_known", condition=models.Q(kind__in=[kind for kind, _ in KINDS])
+            ),
+        ]
+        triggers = [
+            pgtrigger.Trigger(
+                name="kind_changed",
+                when=pgtrigger.After,
+                operation=pgtrigger.Update | pgtrigger.Delete,
+                func="UPDATE audiences_workspace SET generation = generation + 1; RETURN NULL;",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.kind})"

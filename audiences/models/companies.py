@@ -1,0 +1,58 @@
+"""Companies, and who is a member of which."""
+
+from typing import Self
+
+from django.db import models
+
+
+class CompanyQuerySet(models.QuerySet["Company"]):
+    """Questions about companies."""
+
+    def present(self) -> Self:
+        """Those not archived."""
+        return self.filter(archived_at=None)
+
+
+class Company(models.Model):
+    """A company customers belong to, known by the `company_id` of whoever sends us data."""
+
+    company_id = models.TextField("company ID", unique=True)
+    name = models.TextField(blank=True, default="")
+    plan = models.TextField(blank=True, default="")
+    monthly_spend = models.IntegerField(null=True, blank=True)
+    size = models.IntegerField(null=True, blank=True)
+    industry = models.TextField(blank=True, default="")
+    website = models.TextField(blank=True, default="")
+    # When the company was created at theirs; created_at is when we first heard of it.
+    remote_created_at = models.DateTimeField(null=True, blank=True)
+    created_at = models.DateTimeField()
+    updated_at = models.DateTimeField()
+    last_seen_at = models.DateTimeField(null=True, blank=True)
+    session_count = models.IntegerField("web sessions", default=0)
+    attributes = models.JSONField("custom attributes", default=dict, blank=True)
+    archived_at = models.DateTimeField(null=True, blank=True)
+
+    tags = models.ManyToManyField("audiences.Tag", through="audiences.CompanyTag", related_name="companies")
+
+    objects = CompanyQuerySet.as_manager()
+
+    class Meta:
+        verbose_name_plural = "companies"
+        constraints = [models.CheckConstraint(name="company_id_is_not_empty", condition=~models.Q(company_id=""))]
+
+    def __str__(self) -> str:
+        return self.name or self.company_id
+
+
+class Membership(models.Model):
+    """A customer is a member of a company."""
+
+    customer = models.ForeignKey("audiences.Customer", on_delete=models.CASCADE, related_name="memberships")
+    company = models.ForeignKey(Company, on_delete=models.CASCADE, related_name="memberships")
+    created_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(name="member_once", fields=("customer", "company"))]
+
+    def __str__(self) -> str:
+        return f"{self.customer} at {self.company}"

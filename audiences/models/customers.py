@@ -1,0 +1,124 @@
+"""Customers: users and leads, and the devices they get pushes on."""
+
+from datetime import datetime
+from typing import Self
+
+from django.conf import settings
+from django.db import models
+
+
+class Role(models.TextChoices):
+    """A user is known by user_id or email; a lead wrote to us without either."""
+
+    USER = "user"
+    LEAD = "lead"
+
+
+class CustomerQuerySet(models.QuerySet["Customer"]):
+    """Questions about customers."""
+
+    def present(self) -> Self:
+        """Those not archived: whoever an audience can hold."""
+        return self.filter(archived_at=None)
+
+    def users(self) -> Self:
+        """Users, never leads."""
+        return self.filter(role=Role.USER)
+
+    def archive(self, *, at: datetime) -> int:
+        """Take them out of every audience at once; their records stay."""
+        return self.filter(archived_at=None).update(archived_at=at, updated_at=at)
+
+
+class Customer(models.Model):
+    """Somebody who can get messages. Columns for what rules always ask, JSON for the rest (DESIGN 3)."""
+
+    # Null, not "": many customers have none, and those who have one have it alone.
+    user_id = models.TextField("user ID", null=True, blank=True, unique=True)  # noqa: DJ001
+    email = models.TextField(null=True, blank=True)  # noqa: DJ001
+    role = models.CharField(max_length=8, choices=Role, default=Role.USER)
+    name = models.TextField(blank=True, default="")
+    phone = models.TextField(blank=True, default="")
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL)
+
+    created_at = models.DateTimeField()
+    updated_at = models.DateTimeField()
+    signed_up_at = models.DateTimeField(null=True, blank=True)
+    first_seen_at = models.DateTimeField(null=True, blank=True)
+    last_seen_at = models.DateTimeField(null=True, blank=True)
+    last_contacted_at = models.DateTimeField(null=True, blank=True)
+    last_heard_from_at = models.DateTimeField(null=True, blank=True)
+    last_opened_email_at = models.DateTimeField(null=True, blank=True)
+    last_clicked_email_at = models.DateTimeField(null=True, blank=True)
+    session_count = models.IntegerField("web sessions", default=0)
+    session_started_at = models.DateTimeField(null=True, blank=True)
+    # The last time GET /conversations ran matching for this customer; at most once per 15 minutes (DESIGN 4.7).
+    checked_at = models.DateTimeField(null=True, blank=True)
+
+    unsubscribed_from_emails = models.BooleanField(default=False)
+    # When the customer opted out by their own hand: no sync undoes that (DESIGN 4.11).
+    unsubscribed_by_customer_at = models.DateTimeField(null=True, blank=True)
+    has_hard_bounced = models.BooleanField(default=False)
+    marked_email_as_spam = models.BooleanField(default=False)
+
+    timezone = models.TextField("time zone", blank=True, default="")
+    country = models.TextField(blank=True, default="")
+    city = models.TextField(blank=True, default="")
+    language = models.TextField(blank=True, default="")
+    browser = models.TextField(blank=True, default="")
+    os = models.TextField("OS", blank=True, default="")
+    user_agent = models.TextField(blank=True, default="")
+    last_seen_ip = models.TextField("last seen IP", blank=True, default="")
+    details = models.JSONField(default=dict, blank=True)
+    attributes = models.JSONField("custom attributes", default=dict, blank=True)
+    archived_at = models.DateTimeField(null=True, blank=True)
+
+    companies = models.ManyToManyField("audiences.Company", through="audiences.Membership", related_name="customers")
+    tags = models.ManyToManyField("audiences.Tag", through="audiences.CustomerTag", related_name="customers")
+
+    objects = CustomerQuerySet.as_manager()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                name="one_customer_per_email_without_user_id",
+                fields=("email",),
+                condition=models.Q(user_id=None) & models.Q(email__isnull=False),
+            ),
+            models.CheckConstraint(name="email_is_lower_case", condition=~models.Q(email__regex="[A-Z]")),
+            models.CheckConstraint(name="email_is_not_empty", condition=~models.Q(email="")),
+            models.CheckConstraint(name="user_id_is_not_empty", condition=~models.Q(user_id="")),
+            models.CheckConstraint(name="role_is_known", condition=models.Q(role__in=Role.values)),
+        ]
+        indexes = [
+            models.Index(name="customer_email", fields=("email",)),
+            models.Index(name="customer_last_seen", fields=("-last_seen_at", "-id")),
+        ]
+
+    def __str__(self) -> str:
+        return self.name or self.email or self.user_id or f"{self.get_role_display()} {self.pk}"
+
+    @property
+    def first_name(self) -> str:
+        """The name up to its first space, as the rule on it sees it."""
+        return self.name.partition(" ")[0]
+
+    @property
+    def last_name(self) -> str:
+        """The name after its first space."""
+        return self.name.partition(" ")[2].lstrip(" ")
+
+
+class Device(models.Model):
+    """A phone or browser that takes pushes; `retired_at` once its token is dead."""
+
+    customer = models.ForeignKey(Customer, on_delete=models.CASCADE, related_name="devices")
+    token = models.TextField(unique=True)
+    platform = models.CharField(
+        max_length=8, choices=[("android", "Android"), ("ios", "iOS"), ("web", "Web")], default="android"
+    )
+    created_at = models.DateTimeField()
+    retired_at = models.DateTimeField(null=True, blank=True)
+
+    def __str__(self) -> str:
+        return f"{self.get_platform_display()} of {self.customer}"

@@ -1,0 +1,47 @@
+"""Tags on customers and companies."""
+
+from django.db import models
+from django.db.models.functions import Lower
+
+
+class Tag(models.Model):
+    """A label; names are told apart without regard to case."""
+
+    name = models.CharField(max_length=200)
+    created_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(Lower("name"), name="tag_name_once", violation_error_message="This tag exists."),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class CustomerTag(models.Model):
+    """A customer has a tag."""
+
+    customer = models.ForeignKey("audiences.Customer", on_delete=models.CASCADE)
+    tag = models.ForeignKey(Tag, on_delete=models.CASCADE)
+    created_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(name="customer_tagged_once", fields=("customer", "tag"))]
+
+    def __str__(self) -> str:
+        return f"{self.tag} on {self.customer}"
+
+
+class CompanyTag(models.Model):
+    """A company has a tag."""
+
+    company = models.ForeignKey("audiences.Company", on_delete=models.CASCADE)
+    tag = models.ForeignKey(Tag, on_delete=models.CASCADE)
+    created_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(name="company_tagged_once", fields=("company", "tag"))]
+
+    def __str__(self) -> str:
+        return f"{self.tag} on {self.company}"

@@ -1,0 +1,87 @@
+"""The workspace: the one row of settings staff can change, and the integrations that may call the API."""
+
+import secrets
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo, available_timezones
+
+import pgtrigger
+from django.core.exceptions import ValidationError
+from django.db import models
+from knox.models import AbstractAuthToken
+
+
+def check_zone(name: str) -> None:
+    """Refuse a time zone that does not exist."""
+    if name not in available_timezones():
+        raise ValidationError(f"There is no time zone “{name}”. Write it like Europe/Dublin.")
+
+
+def new_secret() -> str:
+    """Return a secret for identity verification (product.md 6.3)."""
+    return secrets.token_urlsafe(32)
+
+
+class Workspace(models.Model):
+    """One row. `generation` counts the changes that what is kept compiled in a process depends on."""
+
+    name = models.CharField(max_length=200, default="Outbound")
+    zone = models.CharField("time zone", max_length=64, default="UTC", validators=[check_zone])
+    office_hours = models.JSONField(default=list, blank=True)
+    postal_address = models.TextField(blank=True)
+    allowed_origins = models.JSONField(default=list, blank=True, help_text="Websites the messenger may run on.")
+    identity_secret = models.CharField(max_length=200, default=new_secret)
+    require_user_hash = models.BooleanField(
+        "require identity verification",
+        default=True,
+        help_text="Without it, anybody can claim in a browser to be any of your customers.",
+    )
+    confirm_above = models.PositiveIntegerField(
+        default=1000, help_text="Above this many people, the sender types the number to set a message live."
+    )
+    drift_percent = models.PositiveSmallIntegerField(
+        default=5, help_text="How much an audience may have changed between the review and setting live."
+    )
+    generation = models.BigIntegerField(default=1, editable=False)
+
+    class Meta:
+        verbose_name_plural = "workspace"
+        constraints = [models.CheckConstraint(name="one_workspace", condition=models.Q(pk=1))]
+        triggers = [
+            pgtrigger.Trigger(
+                name="zone_changed",
+                when=pgtrigger.Before,
+                operation=pgtrigger.Update,
+                condition=pgtrigger.Condition("OLD.zone <> NEW.zone"),
+                func="NEW.generation = OLD.generation + 1; RETURN NEW;",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @classmethod
+    def current(cls) -> "Workspace":
+        """Return the one row, made at its first use."""
+        return cls.objects.get_or_create(pk=1)[0]
+
+    @property
+    def tz(self) -> ZoneInfo:
+        """The zone its calendar days and windows are in."""
+        return ZoneInfo(self.zone)
+
+
+class Integration(AbstractAuthToken):
+    """An API token, hashed at rest: shown once when made, without expiry, with a login-less user of its own."""
+
+    LAST_USED_EVERY = timedelta(minutes=1)
+
+    name = models.CharField(max_length=200)
+    last_used_at = models.DateTimeField(null=True, blank=True)
+
+    def __str__(self) -> str:
+        return self.name
+
+    def used(self, *, at: datetime) -> None:
+        """Note that the token was used; written at most once a minute."""
+        if self.last_used_at is None or at - self.last_used_at >= self.LAST_USED_EVERY:
+            type(self).objects.filter(pk=self.pk).update(last_used_at=at)

@@ -1,0 +1,318 @@
+"""What a rule is, in plain Python: operators by kind, the tree of rules and groups, and how its JSON is read.
+
+DESIGN 3 'Audience' gives the JSON; product.md section 3 gives the operators. What they mean is the compiler's.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal, InvalidOperation
+from enum import StrEnum
+from typing import Any
+
+MOST_DEPTH = 8
+MOST_RULES = 200
+MOST_DAYS = 36_500
+
+
+class Kind(StrEnum):
+    """What sort of value an attribute has; it decides which operators fit."""
+
+    TEXT = "text"
+    NUMBER = "number"
+    BOOLEAN = "boolean"
+    DATE = "date"
+    ROLE = "role"
+    TAG = "tag"
+    SEGMENT = "segment"
+    EVENT = "event"
+    MESSAGE = "message"
+    TEAMMATE = "teammate"
+
+
+class Operator(StrEnum):
+    """How a rule compares; the label reads between the attribute and the value."""
+
+    IS = "is"
+    IS_NOT = "is_not"
+    STARTS_WITH = "starts_with"
+    ENDS_WITH = "ends_with"
+    CONTAINS = "contains"
+    DOES_NOT_CONTAIN = "does_not_contain"
+    GREATER_THAN = "greater_than"
+    LESS_THAN = "less_than"
+    IS_TRUE = "is_true"
+    IS_FALSE = "is_false"
+    MORE_THAN_DAYS_AGO = "more_than_days_ago"
+    LESS_THAN_DAYS_AGO = "less_than_days_ago"
+    EXACTLY_DAYS_AGO = "exactly_days_ago"
+    AFTER = "after"
+    ON = "on"
+    BEFORE = "before"
+    HAS_HAPPENED = "has_happened"
+    HAS_NOT_HAPPENED = "has_not_happened"
+    IS_UNKNOWN = "is_unknown"
+    HAS_ANY_VALUE = "has_any_value"
+
+
+LABELS: dict[Operator, str] = {
+    Operator.IS: "is",
+    Operator.IS_NOT: "is not",
+    Operator.STARTS_WITH: "starts with",
+    Operator.ENDS_WITH: "ends with",
+    Operator.CONTAINS: "contains",
+    Operator.DOES_NOT_CONTAIN: "does not contain",
+    Operator.GREATER_THAN: "greater than",
+    Operator.LESS_THAN: "less than",
+    Operator.IS_TRUE: "is true",
+    Operator.IS_FALSE: "is false",
+    Operator.MORE_THAN_DAYS_AGO: "more than … days ago",
+    Operator.LESS_THAN_DAYS_AGO: "less than … days ago",
+    Operator.EXACTLY_DAYS_AGO: "exactly … days ago",
+    Operator.AFTER: "after",
+    Operator.ON: "on",
+    Operator.BEFORE: "before",
+    Operator.HAS_HAPPENED: "has happened",
+    Operator.HAS_NOT_HAPPENED: "has not happened",
+    Operator.IS_UNKNOWN: "is unknown",
+    Operator.HAS_ANY_VALUE: "has any value",
+}
+
+O = Operator  # noqa: E741 - the table below is read as a table
+KNOWN_OR_NOT = (O.IS_UNKNOWN, O.HAS_ANY_VALUE)
+ROLLING = (O.MORE_THAN_DAYS_AGO, O.LESS_THAN_DAYS_AGO, O.EXACTLY_DAYS_AGO)
+CALENDAR = (O.AFTER, O.ON, O.BEFORE)
+OPERATORS: dict[Kind, tuple[Operator, ...]] = {
+    Kind.TEXT: (O.IS, O.IS_NOT, O.STARTS_WITH, O.ENDS_WITH, O.CONTAINS, O.DOES_NOT_CONTAIN, *KNOWN_OR_NOT),
+    Kind.NUMBER: (O.GREATER_THAN, O.LESS_THAN, O.IS, O.IS_NOT, *KNOWN_OR_NOT),
+    Kind.BOOLEAN: (O.IS_TRUE, O.IS_FALSE, *KNOWN_OR_NOT),
+    Kind.DATE: (*ROLLING, *CALENDAR, *KNOWN_OR_NOT),
+    Kind.ROLE: (O.IS, O.IS_NOT),
+    Kind.TAG: (O.IS, O.IS_NOT),
+    Kind.SEGMENT: (O.IS, O.IS_NOT),
+    Kind.EVENT: (O.HAS_HAPPENED, O.HAS_NOT_HAPPENED),
+    Kind.MESSAGE: (O.IS, O.IS_NOT),
+    Kind.TEAMMATE: (O.IS, O.IS_NOT, *KNOWN_OR_NOT),
+}
+WITHOUT_VALUE = {O.IS_TRUE, O.IS_FALSE, O.HAS_HAPPENED, O.HAS_NOT_HAPPENED, *KNOWN_OR_NOT}
+# Joined by "or", two of these nearly always match somebody: the composer warns (product.md 3.1).
+NEGATIVE = {O.IS_NOT, O.DOES_NOT_CONTAIN, O.HAS_NOT_HAPPENED, O.IS_UNKNOWN, O.IS_FALSE}
+
+KIND_NAMES: dict[Kind, str] = {
+    Kind.TEXT: "a text",
+    Kind.NUMBER: "a number",
+    Kind.BOOLEAN: "true or false",
+    Kind.DATE: "a date",
+    Kind.ROLE: "a role",
+    Kind.TAG: "a tag",
+    Kind.SEGMENT: "a segment",
+    Kind.EVENT: "an event",
+    Kind.MESSAGE: "a message",
+    Kind.TEAMMATE: "a teammate",
+}
+
+
+class RuleError(ValueError):
+    """A rule makes no sense; the text is a sentence that names the rule, for whoever wrote it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One comparison: an attribute's name, an operator, and a value of the kind the operator takes (or None)."""
+
+    attribute: str
+    operator: Operator
+    value: Any = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the rule as it is stored."""
+        stored = {"attribute": self.attribute, "operator": self.operator.value}
+        return stored if self.operator in WITHOUT_VALUE else {**stored, "value": self.value}
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Rules and groups joined by and ("all") or by or ("any"); without any, everyone.
+
+    `copied_from` says which segment a group was at go-live ("Slipping away as of 3 May"); `negated` that the rule
+    read "segment is not".
+    """
+
+    match: str
+    rules: tuple["Rule | Group", ...] = ()
+    copied_from: str = ""
+    negated: bool = False
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the group as it is stored."""
+        stored: dict[str, Any] = {"match": self.match, "rules": [rule.as_json() for rule in self.rules]}
+        if self.copied_from:
+            stored["copied_from"] = self.copied_from
+        if self.negated:
+            stored["negated"] = True
+        return stored
+
+    def leaves(self) -> Iterator[Rule]:
+        """Every rule of the tree, in reading order."""
+        for rule in self.rules:
+            if isinstance(rule, Group):
+                yield from rule.leaves()
+            else:
+                yield rule
+
+
+EVERYONE = Group("all")
+
+KindOf = Callable[[str], "tuple[Kind, str]"]
+
+
+def parse(stored: object, *, kind_of: KindOf) -> Group:
+    """Read the JSON of an audience; RuleError names the rule that makes no sense and says why.
+
+    `kind_of` answers an attribute's kind and label, or raises LookupError for one nobody knows.
+    """
+    if stored in (None, {}, []):
+        return EVERYONE
+    tree = parse_group(stored, kind_of=kind_of, place="", depth=1)
+    if sum(1 for _ in tree.leaves()) > MOST_RULES:
+        raise RuleError(f"An audience has at most {MOST_RULES} rules.")
+    return tree
+
+
+def parse_group(stored: object, *, kind_of: KindOf, place: str, depth: int) -> Group:
+    """Read one group; `place` is its number among the rules, "" for the outermost."""
+    name = f"Group {place}" if place else "The audience"
+    if not isinstance(stored, dict):
+        raise RuleError(f'{name} must be an object with "match" and "rules".')
+    match, entries = stored.get("match", "all"), stored.get("rules", [])
+    if match not in ("all", "any"):
+        raise RuleError(f'{name} must match "all" or "any" of its rules, not {match!r}.')
+    if not isinstance(entries, list):
+        raise RuleError(f'{name} needs a list of "rules".')
+    copied_from = stored.get("copied_from", "")
+    if not isinstance(copied_from, str):
+        raise RuleError(f'{name} has a "copied_from" that is no text.')
+    if copied_from:
+        depth = 1  # A segment keeps the depth it was allowed when it was made.
+    if place and not entries and not copied_from:
+        raise RuleError(f"{name} has no rules: add one, or remove the group.")
+    if depth > MOST_DEPTH:
+        raise RuleError(f"{name} is nested too deep: groups go at most {MOST_DEPTH} deep.")
+    rules: list[Rule | Group] = []
+    for number, entry in enumerate(entries, start=1):
+        inside = f"{place}.{number}" if place else str(number)
+        if isinstance(entry, dict) and "rules" in entry:
+            rules.append(parse_group(entry, kind_of=kind_of, place=inside, depth=depth + 1))
+        else:
+            rules.append(parse_rule(entry, kind_of=kind_of, place=inside))
+    return Group(match, tuple(rules), copied_from, stored.get("negated") is True)
+
+
+def parse_rule(stored: object, *, kind_of: KindOf, place: str) -> Rule:
+    """Read one rule."""
+    if not isinstance(stored, dict):
+        raise RuleError(f'Rule {place} must be an object with "attribute", "operator" and "value".')
+    attribute = stored.get("attribute")
+    if not isinstance(attribute, str) or not attribute:
+        raise RuleError(f"Rule {place} names no attribute.")
+    try:
+        kind, label = kind_of(attribute)
+    except LookupError as unknown:
+        raise RuleError(f"Rule {place}: there is no attribute “{attribute}”.") from unknown
+    try:
+        operator = Operator(stored.get("operator"))  # type: ignore[arg-type]
+    except ValueError as unknown:
+        raise RuleError(f"Rule {place}, “{label}”: there is no operator {stored.get('operator')!r}.") from unknown
+    if operator not in OPERATORS[kind]:
+        raise RuleError(f"Rule {place}: “{LABELS[operator]}” does not fit “{label}”, which is {KIND_NAMES[kind]}.")
+    if operator in WITHOUT_VALUE:
+        return Rule(attribute, operator)
+    try:
+        value = VALUES[value_kind(kind, operator)](stored.get("value"))
+    except RuleError as wrong:
+        raise RuleError(f"Rule {place}, “{label} {LABELS[operator]}”: {wrong}") from wrong
+    return Rule(attribute, operator, value)
+
+
+def value_kind(kind: Kind, operator: Operator) -> str:
+    """Return which entry of VALUES reads the value of this operator on this kind."""
+    if kind is Kind.DATE:
+        return "days" if operator in ROLLING else "day"
+    return kind.value
+
+
+def read_text(value: object) -> str:
+    """Read a text to compare with: not empty, no null character, at most 1,000 characters."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        value = str(value)
+    if not isinstance(value, str) or not value.strip():
+        raise RuleError("it needs a text to compare with.")
+    if "\0" in value or not value.isprintable() and any(0xD800 <= ord(c) <= 0xDFFF for c in value):
+        raise RuleError("the text holds a character that cannot be stored.")
+    if len(value) > 1000:
+        raise RuleError("the text is longer than 1,000 characters.")
+    return value
+
+
+def read_number(value: object) -> int | float:
+    """Read a finite number, from JSON or as somebody typed it."""
+    if isinstance(value, str):
+        try:
+            number = Decimal(value.strip())
+        except InvalidOperation:
+            raise RuleError(f"“{value}” is not a number.") from None
+        if number.is_finite() and abs(number) < Decimal(10) ** 30:
+            return int(number) if number == number.to_integral_value() else float(number)
+    elif isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 10**30:
+        return int(value) if value == int(value) else value
+    raise RuleError(f"“{value}” is not a number.")
+
+
+def read_days(value: object) -> int:
+    """Read whole days; negative ones are in the future."""
+    days = read_number(value) if value not in (None, "") else None
+    if not isinstance(days, int):
+        raise RuleError("it needs a whole number of days (negative for the future).")
+    if abs(days) > MOST_DAYS:
+        raise RuleError(f"days go up to {MOST_DAYS:,}.")
+    return days
+
+
+def read_day(value: object) -> str:
+    """Read a calendar day, as 2026-05-31."""
+    try:
+        day = date.fromisoformat(value if isinstance(value, str) else "")
+    except ValueError:
+        raise RuleError(f"“{value}” is not a date. Dates are written 2026-05-31.") from None
+    if not 1900 <= day.year <= 2999:
+        raise RuleError("the year must lie between 1900 and 2999.")
+    return day.isoformat()
+
+
+def read_id(value: object) -> int:
+    """Read which tag, segment, message or teammate is meant."""
+    if isinstance(value, str) and value.strip().isdecimal():
+        value = int(value)
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 2**63:
+        raise RuleError("choose one.")
+    return value
+
+
+def read_role(value: object) -> str:
+    """Read a role: user or lead."""
+    if value not in ("user", "lead"):
+        raise RuleError("the role is user or lead.")
+    return str(value)
+
+
+VALUES: dict[str, Callable[[object], Any]] = {
+    "text": read_text,
+    "number": read_number,
+    "days": read_days,
+    "day": read_day,
+    "role": read_role,
+    "tag": read_id,
+    "segment": read_id,
+    "message": read_id,
+    "teammate": read_id,
+}

@@ -1,0 +1,84 @@
+"""Conversations: an in-app message that reached a customer starts one; replies are its parts (DESIGN 3)."""
+
+from typing import Self
+
+from django.conf import settings
+from django.db import models
+
+from delivery.models.record import DeliveryRecord
+
+
+class PartType(models.TextChoices):
+    """What a part of a conversation is (wire.md 5.6)."""
+
+    COMMENT = "comment", "Reply"
+    NOTE = "note", "Note"
+    ASSIGNMENT = "assignment", "Assignment"
+    OPEN = "open", "Opened"
+    CLOSE = "close", "Closed"
+    SNOOZED = "snoozed", "Snoozed"
+
+
+class ConversationQuerySet(models.QuerySet["Conversation"]):
+    """Questions about conversations."""
+
+    def of(self, customer: object) -> Self:
+        """Those with one customer."""
+        return self.filter(customer=customer)
+
+    def open(self) -> Self:
+        """Those not closed."""
+        return self.filter(state="open")
+
+
+class Conversation(models.Model):
+    """A thread with one customer. It begins with a record, or with what the customer wrote (`record` null)."""
+
+    STATES = [("open", "Open"), ("closed", "Closed"), ("snoozed", "Snoozed")]
+
+    customer = models.ForeignKey("audiences.Customer", on_delete=models.PROTECT, related_name="conversations")
+    record = models.OneToOneField(
+        DeliveryRecord, null=True, blank=True, on_delete=models.PROTECT, related_name="conversation"
+    )
+    # What the customer opened with, where no message of ours did.
+    body = models.TextField(blank=True, default="")
+    state = models.CharField(max_length=8, choices=STATES, default="open")
+    assignee = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL)
+    created_at = models.DateTimeField()
+    updated_at = models.DateTimeField()
+    # Whether the customer has read what is newest.
+    read = models.BooleanField(default=False)
+    waiting_since = models.DateTimeField(null=True, blank=True)
+    snoozed_until = models.DateTimeField(null=True, blank=True)
+    # When the customer first replied; null: it is not in the inbox yet.
+    first_reply_at = models.DateTimeField(null=True, blank=True)
+
+    objects = ConversationQuerySet.as_manager()
+
+    class Meta:
+        indexes = [models.Index(name="conversation_of_customer", fields=("customer", "-updated_at"))]
+
+    def __str__(self) -> str:
+        return f"Conversation {self.pk} with {self.customer}"
+
+
+class ConversationPart(models.Model):
+    """One thing that was said or done in a conversation: by a teammate, or by the customer (`teammate` null)."""
+
+    conversation = models.ForeignKey(Conversation, on_delete=models.PROTECT, related_name="parts")
+    part_type = models.CharField(max_length=16, choices=PartType, default=PartType.COMMENT)
+    body = models.TextField(blank=True, default="")
+    teammate = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
+    )
+    by_customer = models.BooleanField(default=False)
+    assigned_to = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
+    )
+    created_at = models.DateTimeField()
+
+    class Meta:
+        indexes = [models.Index(name="part_in_order", fields=("conversation", "created_at", "id"))]
+
+    def __str__(self) -> str:
+        return f"{self.get_part_type_display()} in {self.conversation}"

@@ -1,0 +1,31 @@
+"""What is sent: messages, their versions and their senders."""
+
+from messaging.models.message import (
+    RUNNING,
+    Channel,
+    Format,
+    Locked,
+    Message,
+    NotReady,
+    SendType,
+    State,
+    WindowZone,
+    WrongState,
+)
+from messaging.models.sender import Sender
+from messaging.models.version import MessageVersion
+
+__all__ = [
+    "RUNNING",
+    "Channel",
+    "Format",
+    "Locked",
+    "Message",
+    "MessageVersion",
+    "NotReady",
+    "SendType",
+    "Sender",
+    "State",
+    "WindowZone",
+    "WrongState",
+]

@@ -1,0 +1,42 @@
+"""Versions of a message: what it said, whom it asked for, who wrote it and when."""
+
+import pgtrigger
+from django.conf import settings
+from django.db import models
+
+
+class MessageVersion(models.Model):
+    """One version of a message. A record points at the one it was sent from, so it never changes once live."""
+
+    message = models.ForeignKey("messaging.Message", on_delete=models.CASCADE, related_name="versions")
+    number = models.PositiveIntegerField()
+    subject = models.CharField(max_length=255, blank=True, default="")
+    body = models.TextField(blank=True, default="")
+    # The audience's rules when the version was made: the log of what an ongoing message asked for.
+    rules = models.JSONField(default=dict, blank=True)
+    author = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL)
+    created_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(name="version_numbered_once", fields=("message", "number"))]
+        triggers = [
+            pgtrigger.Trigger(
+                name="version_is_kept_once_live",
+                when=pgtrigger.Before,
+                operation=pgtrigger.Update,
+                condition=pgtrigger.Condition(
+                    "((OLD.subject, OLD.body, OLD.message_id, OLD.number) IS DISTINCT FROM"
+                    " (NEW.subject, NEW.body, NEW.message_id, NEW.number))"
+                ),
+                func="""
+                IF EXISTS (SELECT FROM messaging_message WHERE id = OLD.message_id AND went_live_at IS NOT NULL) THEN
+                    RAISE EXCEPTION 'This version has been live. An edit makes a new version.'
+                        USING ERRCODE = 'check_violation';
+                END IF;
+                RETURN NEW;
+                """,
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"Version {self.number} of {self.message}"
