@@ -1,0 +1,223 @@
+"""The embedded PostgreSQL, in clones of their own, started and ended by real processes."""
+
+import os
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import psycopg
+import pytest
+
+from config import embedded, postgres
+
+pytestmark = pytest.mark.processes
+
+USE = """
+import os, sys
+from config import embedded
+with embedded.database():
+    print(os.environ["DATABASE_URL"], flush=True)
+    sys.stdin.read()
+"""
+
+
+class Clone:
+    """A folder that holds the two modules the database needs."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        (folder / "config").mkdir(parents=True)
+        for module in (embedded, postgres):
+            shutil.copy(module.__file__, folder / "config")
+        self.server = postgres.Server(name="main", port=5432, home=folder / ".data", settings={})
+        self.users = []
+
+    def use(self, **environment: str) -> subprocess.Popen:
+        """Start a process that uses the database until it is told to end."""
+        inherited = {name: value for name, value in os.environ.items() if name != "DATABASE_URL"}
+        user = subprocess.Popen(  # noqa: S603
+            [sys.executable, "-c", USE],
+            cwd=self.folder,
+            env={**inherited, **environment},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.users.append(user)
+        return user
+
+    def remove(self) -> None:
+        for user in self.users:
+            user.kill()
+            user.wait()
+            for pipe in (user.stdin, user.stdout, user.stderr):
+                pipe.close()
+        self.server.stop()
+        shutil.rmtree(self.server.folder, ignore_errors=True)
+
+
+def url(user: subprocess.Popen) -> str:
+    """Wait until the database is there."""
+    return user.stdout.readline().strip()
+
+
+def end(user: subprocess.Popen) -> int:
+    user.stdin.close()
+    return user.wait(timeout=20)
+
+
+def run_in(address: str, statement: str) -> list:
+    with psycopg.connect(address) as connection:
+        return connection.execute(statement).fetchall()
+
+
+def modes(*folders: Path) -> dict:
+    """What anybody may do with the folders, all that hold them, and all they hold."""
+    seen = {folder for top in folders for folder in (top, *top.parents, *top.rglob("*"))}
+    return {path: (stat.S_IMODE(path.lstat().st_mode), path.lstat().st_uid) for path in seen}
+
+
+@pytest.fixture
+def clone(tmp_path):
+    made = Clone(tmp_path / "clone")
+    yield made
+    made.remove()
+
+
+def test_the_last_to_leave_stops_it(clone):
+    first = clone.use()
+    second = clone.use()
+    assert url(first) == url(second)
+
+    assert end(first) == 0
+    assert run_in(clone.server.url("outbound"), "SELECT 1") == [(1,)]
+
+    assert end(second) == 0
+    assert clone.server.process() is None
+
+
+def test_many_at_once_on_a_fresh_clone_share_one_server(clone):
+    users = [clone.use() for _ in range(4)]
+    addresses = {url(user) for user in users}
+    started = {run_in(address, "SELECT pg_postmaster_start_time()")[0] for address in addresses}
+
+    assert len(addresses) == len(started) == 1
+    assert [end(user) for user in users] == [0, 0, 0, 0]
+    assert clone.server.process() is None
+
+
+def test_killed_user_leaves_a_server_that_the_next_takes_over_and_stops(clone):
+    killed = clone.use()
+    with psycopg.connect(url(killed)) as connection:
+        connection.execute("CREATE TABLE kept AS SELECT 42 AS answer")
+    orphan = clone.server.process()
+    killed.kill()
+    killed.wait()
+    assert orphan.is_running()
+
+    following = clone.use()
+    assert run_in(url(following), "SELECT answer FROM kept") == [(42,)]
+    assert clone.server.process() == orphan
+
+    end(following)
+    assert not psutil.pid_exists(orphan.pid)
+
+
+def test_server_killed_with_its_user_starts_again_with_its_data(clone):
+    killed = clone.use()
+    with psycopg.connect(url(killed)) as connection:
+        connection.execute("CREATE TABLE kept AS SELECT 42 AS answer")
+    server = clone.server.process()
+    killed.kill()
+    server.kill()
+    server.wait()
+    # After a restart of the machine the number may be anybody's: here it is this very test's.
+    pid_file = clone.server.data / "postmaster.pid"
+    pid_file.write_text(pid_file.read_text().replace(str(server.pid), str(os.getpid()), 1))
+
+    following = clone.use()
+
+    assert run_in(url(following), "SELECT answer FROM kept") == [(42,)]
+
+
+@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_every_ending_stops_it(clone, ending):
+    user = clone.use()
+    url(user)
+
+    user.send_signal(ending)
+    user.wait(timeout=10)
+
+    assert clone.server.process() is None
+
+
+def test_clone_may_have_a_very_long_path(tmp_path):
+    clone = Clone(tmp_path / ("A long name " * 8).strip() / ("of 'folders' " * 8).strip() / ("x" * 100))
+    try:
+        assert run_in(url(clone.use()), "SELECT 1") == [(1,)]
+    finally:
+        clone.remove()
+
+
+def test_no_permission_of_anything_there_before_changes(clone):
+    clone.folder.parent.chmod(0o700)
+    there = [clone.folder, Path(sys.prefix) / "bin", postgres.wheel()]
+    before = modes(*there)
+
+    end_with = clone.use()
+    url(end_with)
+    end(end_with)
+
+    after = modes(*there)
+    assert {path: after[path] for path in before} == before
+
+
+def test_only_its_owner_may_enter(clone):
+    user = clone.use()
+    url(user)
+
+    assert stat.S_IMODE(clone.server.folder.stat().st_mode) == 0o700
+    assert stat.S_IMODE((clone.folder / ".data").stat().st_mode) == 0o700
+    assert run_in(clone.server.url("outbound"), "SHOW listen_addresses") == [("",)]
+    assert {row[0] for row in run_in(clone.server.url("outbound"), "SELECT auth_method FROM pg_hba_file_rules")} == {
+        "peer",
+        "reject",
+    }
+
+
+def test_folder_of_somebody_else_is_refused_in_words(clone):
+    clone.server.folder.mkdir()
+    clone.server.folder.chmod(0o755)
+
+    user = clone.use()
+
+    assert user.wait(timeout=10) == 1
+    assert "Remove it, then try again." in user.stderr.read()
+
+
+def test_removing_the_data_folder_starts_afresh(clone):
+    user = clone.use()
+    with psycopg.connect(url(user)) as connection:
+        connection.execute("CREATE TABLE forgotten ()")
+    end(user)
+    shutil.rmtree(clone.folder / ".data")
+
+    assert run_in(url(clone.use()), "SELECT to_regclass('forgotten')") == [(None,)]
+
+
+def test_a_database_of_ones_own_is_used_as_it_is(clone):
+    user = clone.use(DATABASE_URL="postgres://elsewhere/mine")
+
+    assert url(user) == "postgres://elsewhere/mine"
+    assert not (clone.folder / ".data").exists()
+
+
+def test_text_folds_as_unicode_does(clone):
+    assert run_in(url(clone.use()), "SELECT 'É' ILIKE 'é', lower('ŽLUŤ'), getdatabaseencoding()") == [
+        (True, "žluť", "UTF8")
+    ]
