@@ -206,7 +206,8 @@ def exists(table: str, on: str) -> Compile:
         kind = "text" if of.about is About.EVENT else "bigint"
         owner = "d.company_id = k.id" if at_company else "d.customer_id = c.id"
         where = on.format(v=into.place(of.key or value, kind), fact=of.sql)
-        return f"EXISTS (SELECT FROM {table.format(owner='company' if at_company else 'customer')} d WHERE {owner} AND {where})"
+        named = table.format(owner="company" if at_company else "customer")
+        return f"EXISTS (SELECT FROM {named} d WHERE {owner} AND {where})"
 
     return compile_exists
 
@@ -314,7 +315,7 @@ def customers(stored: object, *, at: datetime) -> CustomerQuerySet:
 def matching(tree: Group, *, at: datetime) -> CustomerQuerySet:
     """The customers who match a tree."""
     condition = compile_tree(tree)
-    sql = f"SELECT customer_id FROM ({condition.pairs(per_company=False)}) AS matching"  # noqa: S608 - compiled
+    sql = f"SELECT customer_id FROM ({condition.pairs(per_company=False)}) AS matching"
     named = {**condition.params, "now": at}
     values = [named[name] for name in PLACE.findall(sql)]
-    return Customer.objects.filter(pk__in=RawSQL(PLACE.sub("%s", sql), values))  # noqa: S611 - compiled, with places
+    return Customer.objects.filter(pk__in=RawSQL(PLACE.sub("%s", sql), values))  # noqa: S611

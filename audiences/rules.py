@@ -247,7 +247,7 @@ def read_text(value: object) -> str:
         value = str(value)
     if not isinstance(value, str) or not value.strip():
         raise RuleError("it needs a text to compare with.")
-    if "\0" in value or not value.isprintable() and any(0xD800 <= ord(c) <= 0xDFFF for c in value):
+    if "\0" in value or (not value.isprintable() and any(0xD800 <= ord(c) <= 0xDFFF for c in value)):
         raise RuleError("the text holds a character that cannot be stored.")
     if len(value) > 1000:
         raise RuleError("the text is longer than 1,000 characters.")

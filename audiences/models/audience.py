@@ -45,6 +45,14 @@ class Audience(models.Model):
     def __str__(self) -> str:
         return self.name or f"Audience {self.pk}"
 
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Save what `clean` lets through; two saves that would close a circle between them wait for each other."""
+        with transaction.atomic():
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT pg_advisory_xact_lock(%s)", [SEGMENTS_LOCK])
+            self.clean()
+            super().save(*args, **kwargs)
+
     @property
     def tree(self) -> Group:
         """The rules, read; RuleError where they no longer make sense."""
@@ -59,14 +67,6 @@ class Audience(models.Model):
             check_cycles(tree, among={self.pk} if self.pk else set())
         except RuleError as wrong:
             raise ValidationError({"rules": str(wrong)}) from wrong
-
-    def save(self, *args: Any, **kwargs: Any) -> None:
-        """Save what `clean` lets through; two saves that would close a circle between them wait for each other."""
-        with transaction.atomic():
-            with connection.cursor() as cursor:
-                cursor.execute("SELECT pg_advisory_xact_lock(%s)", [SEGMENTS_LOCK])
-            self.clean()
-            super().save(*args, **kwargs)
 
 
 def read(stored: object) -> Group:

@@ -6,7 +6,6 @@ from django.db import models
 from audiences.attributes import Catalogue
 from audiences.rules import Kind
 
-
 KINDS = [(kind.value, kind.value) for kind in (Kind.TEXT, Kind.NUMBER, Kind.BOOLEAN, Kind.DATE)]
 
 

@@ -34,7 +34,7 @@ class Customer(models.Model):
     """Somebody who can get messages. Columns for what rules always ask, JSON for the rest (DESIGN 3)."""
 
     # Null, not "": many customers have none, and those who have one have it alone.
-    user_id = models.TextField("user ID", null=True, blank=True, unique=True)  # noqa: DJ001
+    user_id = models.TextField("user ID", null=True, blank=True, unique=True)
     email = models.TextField(null=True, blank=True)  # noqa: DJ001
     role = models.CharField(max_length=8, choices=Role, default=Role.USER)
     name = models.TextField(blank=True, default="")
