@@ -1,0 +1,160 @@
+"""What each message asks of a customer, as SQL: its rules, who can be reached, and when it may be delivered.
+
+SQL is compiled once per version and workspace generation and kept in the process (DESIGN 5, "One judge: SQL").
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from threading import Lock
+from typing import Any
+from zoneinfo import ZoneInfo, available_timezones
+
+from audiences.compiler import TODAY, Condition, View, compile_tree
+from audiences.models import CustomAttribute, Workspace
+from audiences.rules import RuleError
+from delivery.models import Reason
+from messaging import windows
+from messaging.models import Channel, Message, SendType, WindowZone
+
+NO_DEVICE = (
+    "NOT EXISTS (SELECT FROM audiences_device v WHERE v.customer_id = c.id AND v.retired_at IS NULL)"
+)
+# Why a customer cannot be reached by a channel, the first that holds being the reason (DESIGN 4.11).
+UNREACHABLE: dict[Channel, tuple[tuple[Reason, str], ...]] = {
+    Channel.EMAIL: (
+        (Reason.NO_EMAIL, "c.email IS NULL"),
+        (Reason.UNSUBSCRIBED, "c.unsubscribed_from_emails"),
+        (Reason.BOUNCED, "c.has_hard_bounced"),
+        (Reason.COMPLAINED, "c.marked_email_as_spam"),
+    ),
+    Channel.IN_APP: (),
+    Channel.PUSH: ((Reason.NO_DEVICE, NO_DEVICE),),
+}
+# The same for a message to one person, which the unsubscribed may be sent from the console (DESIGN 4.12).
+UNREACHABLE_ALONE = {
+    **UNREACHABLE,
+    Channel.EMAIL: tuple(row for row in UNREACHABLE[Channel.EMAIL] if row[0] is not Reason.UNSUBSCRIBED),
+}
+
+# Judged again when the window opens: by the dates of when it was matched, and without what that visit moved.
+AS_MATCHED = View(
+    now="r.matched_at",
+    last_seen="(CASE WHEN c.last_seen_at = r.matched_at THEN r.judged_last_seen_at ELSE c.last_seen_at END)",
+    company_last_seen=(
+        "(CASE WHEN k.last_seen_at = r.matched_at THEN r.judged_company_last_seen_at ELSE k.last_seen_at END)"
+    ),
+)
+
+
+def blocked(message: Message) -> str:
+    """SQL for the reason the customer `c` cannot be reached, NULL where nothing stands in the way."""
+    rows = (UNREACHABLE_ALONE if message.to_customer_id else UNREACHABLE)[Channel(message.channel)]
+    archived = f"WHEN c.archived_at IS NOT NULL THEN '{Reason.ARCHIVED}'"
+    return f"(CASE {archived}" + "".join(f" WHEN {sql} THEN '{reason}'" for reason, sql in rows) + " END)"
+
+
+def reachable(channel: str) -> str:
+    """SQL that holds where the customer `c` can be reached by a channel."""
+    return "(" + " AND ".join(["TRUE", *(f"NOT ({sql})" for _, sql in UNREACHABLE[Channel(channel)])]) + ")"
+
+
+def condition_of(message: Message, *, view: View = TODAY, prefix: str = "p") -> Condition:
+    """Compile the rules of a message to an audience; RuleError where they no longer make sense."""
+    if message.audience is None:
+        raise RuleError("A message to one person has no audience.")
+    return compile_tree(message.audience.tree, view=view, prefix=prefix)
+
+
+def openings(window: windows.Window, zone_of: str, *, at: datetime) -> tuple[datetime, dict[str, str]]:
+    """When the window opens next: by the workspace's clock, and for customers' zones by name where theirs decide."""
+    workspace = Workspace.current().tz
+    own = windows.next_opening(window, at, workspace)
+    if zone_of != WindowZone.CUSTOMER or not window.spans:
+        return own, {}
+    by_zone = {name: windows.next_opening(window, at, ZoneInfo(name)) for name in available_timezones()}
+    return own, {name: opening.isoformat() for name, opening in by_zone.items() if opening != own}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Live:
+    """A live message to an audience, as visits need it: its facts, and its rules compiled."""
+
+    pk: int
+    version_id: int
+    channel: Channel
+    send_type: SendType
+    per_company: bool
+    window: windows.Window
+    window_zone: str
+    condition: Condition | None
+    reachable: str
+
+    def opening(self, zone_name: str, *, workspace: ZoneInfo, at: datetime) -> datetime:
+        """When it may next be delivered to a customer in that zone; `at` itself while the window is open."""
+        if not self.window.spans:
+            return at
+        zone = windows.zone(zone_name, workspace) if self.window_zone == WindowZone.CUSTOMER else workspace
+        return windows.next_opening(self.window, at, zone)
+
+
+@dataclass(frozen=True, slots=True)
+class LiveMessages:
+    """All live messages at one generation of the workspace."""
+
+    generation: int
+    zone: ZoneInfo
+    ongoing: tuple[Live, ...]
+    one_off_in_app: tuple[Live, ...]
+
+
+KEPT: dict[str, LiveMessages] = {}
+KEEPING = Lock()
+
+
+def forget() -> None:
+    """Drop what this process keeps compiled."""
+    KEPT.clear()
+
+
+def live_messages(*, generation: int, database: str) -> LiveMessages:
+    """Return all live messages compiled, from what this process keeps unless something changed since."""
+    kept = KEPT.get(database)
+    if kept is None or kept.generation != generation:
+        with KEEPING:
+            kept = KEPT[database] = read_live_messages()
+    return kept
+
+
+def read_live_messages() -> LiveMessages:
+    """Read and compile every live message to an audience; one whose rules no longer make sense is left out."""
+    workspace = Workspace.current()
+    catalogue = CustomAttribute.objects.catalogue()
+    ongoing, one_off = [], []
+    rows = Message.objects.live().to_audiences().select_related("audience").order_by("pk")
+    for message in rows:
+        assert message.audience is not None and message.version_id is not None  # noqa: S101, PT018 - live ones have both
+        is_ongoing = message.send_type == SendType.ONGOING
+        if not is_ongoing and message.channel != Channel.IN_APP:
+            continue
+        try:
+            condition = (
+                compile_tree(message.audience.tree, prefix=f"m{message.pk}_", catalogue=catalogue, zone=workspace.tz)
+                if is_ongoing
+                else None
+            )
+        except RuleError:
+            continue  # The hourly round writes the trouble on the message.
+        live = Live(
+            pk=message.pk,
+            version_id=message.version_id,
+            channel=Channel(message.channel),
+            send_type=SendType(message.send_type),
+            per_company=message.per_company,
+            window=message.parsed_window,
+            window_zone=message.window_zone,
+            condition=condition,
+            reachable=reachable(message.channel),
+        )
+        (ongoing if is_ongoing else one_off).append(live)
+    return LiveMessages(workspace.generation, workspace.tz, tuple(ongoing), tuple(one_off))

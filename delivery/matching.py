@@ -1,0 +1,385 @@
+"""Match: who a message goes to, written down as delivery records.
+
+Ongoing: a round adds whoever matches and has no record, and takes up again whom it had withdrawn. One-off: the
+people who match at go-live, frozen in one transaction (DESIGN 4.1, 5). Over 120 lines because launch, round and
+judging again are the same SELECT put to three uses, and are best read side by side.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any
+
+from django.db import connection, transaction
+from django.db.models import Exists, OuterRef
+from psycopg.types.json import Jsonb
+
+from audiences.compiler import View
+from audiences.models import Company, Customer
+from audiences.rules import RuleError
+from delivery import judging
+from delivery.models import UNDONE, DeliveryRecord, Reason, Status
+from messaging.models import RUNNING, Channel, Message, NotReady, SendType, State
+
+SLICE = 20_000
+LARGE = 50_000
+ROUND_LOCK = 7_210_002
+VISITS_LOCK = 7_210_003
+
+NO_RECORD = (
+    "NOT EXISTS (SELECT FROM delivery_deliveryrecord r WHERE r.message_id = %(message)s::bigint"
+    " AND r.customer_id = c.id AND r.company_id IS NOT DISTINCT FROM {company})"
+)
+DUE = "coalesce((%(openings)s::jsonb ->> c.timezone)::timestamptz, %(opening)s::timestamptz)"
+INSERT = (
+    "INSERT INTO delivery_deliveryrecord (message_id, customer_id, company_id, status, reason, due_at, matched_at,"
+    " judged_last_seen_at, judged_company_last_seen_at, detail, attempts, provider_id, filled)"
+)
+REST = "'', 0, '', '{}'::jsonb"
+
+Progress = Callable[[int], object]
+
+
+def quiet(_count: int) -> None:
+    """Show no progress."""
+
+
+def execute(sql: str, params: dict[str, Any]) -> int:
+    """Run one statement and return how many rows it touched."""
+    with connection.cursor() as cursor:
+        cursor.execute(sql, params)
+        return cursor.rowcount
+
+
+# Going live
+
+
+def launch(message: Message, *, at: datetime, sample: int | None = None) -> int:
+    """Set a message live. A one-off's people are frozen in the same transaction; returns how many records it made.
+
+    An ongoing one only goes live: its first round is `match`. NotReady where nobody matches a one-off.
+    """
+    made = 0
+
+    def freeze() -> None:
+        nonlocal made
+        made = write_down_all(message, at=at, sample=sample)
+        if not made:
+            raise NotReady("Nobody matches right now, so this one-off would reach nobody.")
+
+    is_frozen = message.send_type == SendType.ONE_OFF and not message.to_customer_id
+    message.set_live(at=at, sample=sample, before=freeze if is_frozen else lambda: None)
+    analyze_after(made)
+    return made
+
+
+def send_to_rest(message: Message, *, at: datetime) -> int:
+    """Launch a sampled one-off for the second and last time: who matches now and has no record (DESIGN 4.10)."""
+    with transaction.atomic():
+        Message.objects.select_for_update().get(pk=message.pk)
+        made = write_down_all(message, at=at)
+        message.send_to_rest(at=at)
+    analyze_after(made)
+    return made
+
+
+def write_down_all(message: Message, *, at: datetime, sample: int | None = None) -> int:
+    """Insert a record for everyone who matches a one-off and has none: waiting, or skipped with the reason."""
+    condition = judging.condition_of(message)
+    per_company = message.goes_per_company
+    company = "k.id" if per_company else "NULL::bigint"
+    no_company = f"WHEN k.id IS NULL THEN '{Reason.NO_COMPANY}'" if per_company else ""
+    in_app = message.channel == Channel.IN_APP
+    opening, by_zone = judging.openings(message.parsed_window, message.window_zone, at=at)
+    waits = f"'{Reason.VISIT}'" if in_app else waiting_reason()
+    where = NO_RECORD.format(company=company)
+    if sample is not None:
+        drawn = condition.pairs(per_company=per_company, where=f"{judging.reachable(message.channel)}{known(per_company)}")
+        where += (
+            f" AND c.id IN (SELECT customer_id FROM ({drawn}) AS reachable GROUP BY customer_id"
+            " ORDER BY md5(customer_id::text || %(seed)s::text), customer_id LIMIT %(sample)s)"
+        )
+    pairs = condition.pairs(
+        per_company=per_company,
+        where=where,
+        columns=(
+            f", coalesce({judging.blocked(message)}, CASE {no_company or 'WHEN FALSE THEN NULL'} END) AS blocked"
+            f", {'NULL::timestamptz' if in_app else DUE} AS due_at, c.last_seen_at AS last_seen"
+        ),
+    )
+    sql = (
+        f"{INSERT} SELECT %(message)s, customer_id, company_id,"
+        f" CASE WHEN blocked IS NULL THEN '{Status.WAITING}' ELSE '{Status.SKIPPED}' END,"
+        f" coalesce(blocked, {waits}), CASE WHEN blocked IS NULL THEN due_at END, %(now)s, last_seen, NULL, {REST}"
+        f" FROM ({pairs}) AS pairs ORDER BY customer_id, company_id ON CONFLICT DO NOTHING"
+    )
+    with transaction.atomic(), hashed():
+        return execute(
+            sql,
+            {
+                **condition.params,
+                "now": at,
+                "message": message.pk,
+                "opening": opening,
+                "openings": Jsonb(by_zone),
+                "seed": f"sample of {message.pk}",
+                "sample": sample,
+            },
+        )
+
+
+def waiting_reason() -> str:
+    """SQL for why a matched record waits: queued, or the window."""
+    return f"CASE WHEN due_at > %(now)s THEN '{Reason.WINDOW}' ELSE '{Reason.QUEUED}' END"
+
+
+def known(per_company: bool) -> str:  # noqa: FBT001 - a fact of the message, not a mode
+    """SQL that leaves out the customer in no company where the message goes once per company."""
+    return " AND k.id IS NOT NULL" if per_company else ""
+
+
+@contextmanager
+def hashed() -> Iterator[None]:
+    """Keep the planner from looping over records while statistics lag (measured: minutes; DESIGN 5)."""
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL enable_nestloop = off")
+        yield
+        cursor.execute("SET LOCAL enable_nestloop = on")
+
+
+def analyze_after(made: int) -> None:
+    """Have the planner know of a large launch, once it is committed."""
+    if made >= LARGE:
+        transaction.on_commit(lambda: execute("ANALYZE delivery_deliveryrecord", {}))
+
+
+# Rounds of ongoing messages
+
+
+@contextmanager
+def one_round_at_a_time(message: Message) -> Iterator[bool]:
+    """Hold the message's advisory lock for a round; a second matcher finds it taken and skips the message."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_try_advisory_lock(%s, %s)", [ROUND_LOCK, message.pk % 2**31])
+        mine = bool(cursor.fetchone()[0])
+        try:
+            yield mine
+        finally:
+            if mine:
+                cursor.execute("SELECT pg_advisory_unlock(%s, %s)", [ROUND_LOCK, message.pk % 2**31])
+
+
+def match_ongoing(*, at: datetime, progress: Progress = quiet) -> int:
+    """Run a round of every live ongoing email and push; returns how many records it made or took up again."""
+    total = 0
+    for message in Message.objects.live().ongoing().exclude(channel=Channel.IN_APP).order_by("pk"):
+        total += match(message, at=at, progress=progress)
+    return total
+
+
+def match(message: Message, *, at: datetime, progress: Progress = quiet) -> int:
+    """Run one round of an ongoing message, committed in slices; in-app ones are matched by visits alone.
+
+    Rules that no longer make sense are written on the message as its trouble, and the round goes on to the others.
+    """
+    if message.channel == Channel.IN_APP or message.send_type != SendType.ONGOING:
+        return 0
+    with one_round_at_a_time(message) as mine:
+        if not mine:
+            return 0
+        try:
+            judge_held_again(message, at=at)
+            made = take_up_again(message, at=at) + write_down_new(message, at=at, progress=progress)
+        except RuleError as wrong:
+            Message.objects.filter(pk=message.pk).update(trouble=str(wrong))
+            return 0
+        Message.objects.filter(pk=message.pk).update(last_matched_at=at, trouble="")
+    analyze_after(made)
+    return made
+
+
+def facts(message: Message, *, at: datetime) -> dict[str, Any]:
+    """The parameters every statement of a round takes beside the rules' own."""
+    opening, by_zone = judging.openings(message.parsed_window, message.window_zone, at=at)
+    return {"now": at, "message": message.pk, "opening": opening, "openings": Jsonb(by_zone)}
+
+
+def still_live(message: Message) -> bool:
+    """Whether the message is live; until this transaction ends, whoever pauses it waits."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT FROM messaging_message WHERE id = %s AND state = ANY(%s) FOR SHARE", [message.pk, list(RUNNING)]
+        )
+        return cursor.rowcount == 1
+
+
+def take_up_again(message: Message, *, at: datetime) -> int:
+    """Have the withdrawn records of those who match again wait again."""
+    if not message.records.filter(status=Status.WITHDRAWN).exclude(reason=Reason.STOPPED).exists():
+        return 0
+    condition = judging.condition_of(message)
+    withdrawn = (
+        " JOIN delivery_deliveryrecord r ON r.customer_id = c.id AND r.message_id = %(message)s::bigint"
+        f" AND r.status = '{Status.WITHDRAWN}' AND r.reason <> '{Reason.STOPPED}'"
+    )
+    same_company = "r.company_id = k.id" if message.per_company else "TRUE"
+    pairs = condition.pairs(
+        per_company=message.per_company,
+        joins=withdrawn,
+        where=f"{judging.reachable(message.channel)} AND {same_company}",
+        columns=f", r.id AS record_id, {DUE} AS due_at, c.last_seen_at AS last_seen",
+    )
+    sql = (
+        f"UPDATE delivery_deliveryrecord SET status = '{Status.WAITING}', reason = {waiting_reason()},"
+        " due_at = pairs.due_at, matched_at = %(now)s, judged_last_seen_at = last_seen,"
+        f" judged_company_last_seen_at = NULL FROM ({pairs}) AS pairs WHERE id = pairs.record_id"
+    ).replace("CASE WHEN due_at", "CASE WHEN pairs.due_at")
+    with transaction.atomic():
+        if not still_live(message):
+            return 0
+        return execute(sql, {**condition.params, **facts(message, at=at)})
+
+
+def write_down_new(message: Message, *, at: datetime, progress: Progress = quiet) -> int:
+    """Insert a record for everyone who matches and has none, in slices of at most SLICE, in customer order.
+
+    The rules are asked once; the slices are written from what they answered, so that no transaction is long.
+    """
+    condition = judging.condition_of(message)
+    company = "k.id" if message.per_company else "NULL::bigint"
+    pairs = condition.pairs(
+        per_company=message.per_company,
+        where=(
+            f"{judging.reachable(message.channel)}{known(message.per_company)} AND {NO_RECORD.format(company=company)}"
+        ),
+        columns=f", {DUE} AS due_at, c.last_seen_at AS last_seen",
+    )
+    params = {**condition.params, **facts(message, at=at)}
+    with transaction.atomic(), hashed():
+        found = execute(
+            "CREATE TEMPORARY TABLE matched AS"
+            " SELECT row_number() OVER (ORDER BY customer_id, company_id) AS place, * FROM"
+            f" ({pairs}) AS pairs ORDER BY place",
+            params,
+        )
+        if found > SLICE:
+            execute("CREATE INDEX ON matched USING brin (place) WITH (pages_per_range = 8)", {})
+    try:
+        made = 0
+        for start in range(0, found, SLICE):
+            with transaction.atomic():
+                if not still_live(message):
+                    break
+                made += execute(
+                    f"{INSERT} SELECT %(message)s, customer_id, company_id, '{Status.WAITING}', {waiting_reason()},"
+                    f" due_at, %(now)s, last_seen, NULL, {REST} FROM matched"
+                    " WHERE place > %(start)s AND place <= %(end)s ORDER BY place ON CONFLICT DO NOTHING",
+                    {**params, "start": start, "end": start + SLICE},
+                )
+            progress(made)
+    finally:
+        execute("DROP TABLE IF EXISTS matched", {})
+    return made
+
+
+# Judging again
+
+
+def judge_due_again(message: Message, *, at: datetime) -> int:
+    """Judge again what waited for the window of an ongoing message; returns how many were withdrawn (DESIGN 4.8)."""
+    waited = f"r.reason = '{Reason.WINDOW}' AND r.due_at <= %(now)s"
+    return judge_again(message, at=at, view=judging.AS_MATCHED, among=waited, matched_at="r.matched_at", due="%(now)s")
+
+
+def judge_held_again(message: Message, *, at: datetime) -> int:
+    """Judge what a pause held as of now, after the message was resumed; returns how many were withdrawn."""
+    if message.rejudge_before is None:
+        return 0
+    withdrawn = judge_again(
+        message, at=at, view=judging.TODAY, among="r.matched_at < %(held)s", matched_at="%(now)s::timestamptz", due=DUE
+    )
+    Message.objects.filter(pk=message.pk, rejudge_before=message.rejudge_before).update(rejudge_before=None)
+    return withdrawn
+
+
+def judge_again(message: Message, *, at: datetime, view: View, among: str, matched_at: str, due: str) -> int:
+    """Put waiting records back in the queue where they still match, and withdraw the rest, in slices."""
+    condition = judging.condition_of(message, view=view)
+    waiting = f"r.message_id = %(message)s::bigint AND r.status = '{Status.WAITING}' AND {among}"
+    same_company = "r.company_id = k.id" if message.per_company else "TRUE"
+    pairs = condition.pairs(
+        per_company=message.per_company,
+        joins=" JOIN slice r ON r.customer_id = c.id",
+        where=f"{judging.reachable(message.channel)} AND {same_company}",
+        columns=f", r.id AS record_id, {due} AS due_at",
+    )
+    sql = (
+        f"WITH slice AS MATERIALIZED (SELECT r.* FROM delivery_deliveryrecord r WHERE {waiting}"
+        " ORDER BY r.due_at, r.id LIMIT %(slice)s FOR UPDATE SKIP LOCKED),"
+        f" pairs AS MATERIALIZED ({pairs}),"
+        " judged AS (SELECT r.id, p.record_id IS NOT NULL AS holds, p.due_at FROM slice r"
+        " LEFT JOIN pairs p ON p.record_id = r.id)"
+        " UPDATE delivery_deliveryrecord r SET"
+        f" status = CASE WHEN holds THEN '{Status.WAITING}' ELSE '{Status.WITHDRAWN}' END,"
+        f" reason = CASE WHEN NOT holds THEN '{Reason.NO_LONGER_MATCHES}'"
+        f" WHEN judged.due_at > %(now)s THEN '{Reason.WINDOW}' ELSE '{Reason.QUEUED}' END,"
+        f" due_at = judged.due_at, matched_at = {matched_at} FROM judged WHERE judged.id = r.id"
+        " RETURNING holds"
+    )
+    params = {**condition.params, **facts(message, at=at), "slice": SLICE, "held": message.rejudge_before}
+    withdrawn = 0
+    while True:
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute(sql, params)
+            rows = cursor.fetchall()
+        withdrawn += sum(not holds for (holds,) in rows)
+        if len(rows) < SLICE:
+            return withdrawn
+
+
+# To one person
+
+
+def write_to(customer: Customer, message: Message, *, at: datetime, company: Company | None = None) -> DeliveryRecord:
+    """Write down the one record of a message to one person, that it may be handed over at once (DESIGN 4.12)."""
+    in_app = message.channel == Channel.IN_APP
+    return DeliveryRecord.objects.create(
+        message=message,
+        customer=customer,
+        company=company,
+        status=Status.WAITING,
+        reason=Reason.VISIT if in_app else Reason.QUEUED,
+        due_at=None if in_app else at,
+        matched_at=at,
+        judged_last_seen_at=customer.last_seen_at,
+    )
+
+
+# Ending
+
+
+def pause(message: Message) -> None:
+    """Pause a message: once this returns, nothing new is matched, handed over or shown."""
+    with transaction.atomic():
+        execute("SELECT pg_advisory_xact_lock(%(lock)s)", {"lock": VISITS_LOCK})
+        message.pause()
+
+
+def stop(message: Message) -> None:
+    """Stop a message for good and withdraw what waits; the sweep goes on where there is more than a slice."""
+    with transaction.atomic():
+        execute("SELECT pg_advisory_xact_lock(%(lock)s)", {"lock": VISITS_LOCK})
+        message.stop()
+    withdraw_stopped(message)
+
+
+def withdraw_stopped(message: Message) -> int:
+    """Withdraw a slice of what still waits for a stopped message."""
+    waiting = message.records.filter(status=Status.WAITING).order_by("pk").values("pk")[:SLICE]
+    return DeliveryRecord.objects.filter(pk__in=waiting).withdraw(reason=Reason.STOPPED)
+
+
+def finish_one_offs() -> int:
+    """Call every live one-off sent that has nothing waiting, sending or uncertain left."""
+    still = [Exists(DeliveryRecord.objects.filter(message=OuterRef("pk"), status=status)) for status in UNDONE]
+    return Message.objects.one_off().filter(~still[0], ~still[1], ~still[2], state=State.LIVE).update(state=State.SENT)
