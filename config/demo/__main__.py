@@ -13,7 +13,7 @@ from typing import TextIO
 from config import embedded, supervisor
 from config.supervisor import Program
 
-BASE = Path(__file__).resolve().parent.parent
+BASE = Path(__file__).resolve().parent.parent.parent
 DATA = BASE / ".data"
 TOKEN = DATA / "demo_token"
 MAIL_PORT = 1025
@@ -88,7 +88,7 @@ def everything(*, port: int, mail_port: int) -> list[Program]:
     celery = ("celery", "-A", "config")
     web = ("gunicorn", "config.wsgi", "--bind", f"127.0.0.1:{port}", "--workers", "2", "--threads", "4")
     commands = {
-        "mail": ("config.demo_mail", f"{mail_port}"),
+        "mail": ("config.demo.mail", f"{mail_port}"),
         "web": (*web, "--no-control-socket", "--graceful-timeout", "3", "--access-logfile", "-"),
         "worker": (*celery, "worker", "--without-gossip", "--without-mingle", "--loglevel", "INFO"),
         "beat": (*celery, "beat", "--pidfile", "", "--loglevel", "INFO"),

@@ -1,4 +1,4 @@
-"""The demo's mail server: takes every mail and keeps it in a folder. `python -m config.demo_mail PORT`."""
+"""The demo's mail server: takes every mail and keeps it in a folder. `python -m config.demo.mail PORT`."""
 
 import asyncio
 import itertools
@@ -13,7 +13,7 @@ from urllib.parse import quote, unquote
 
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
-FOLDER = Path(__file__).resolve().parent.parent / ".data" / "mail"
+FOLDER = Path(__file__).resolve().parent.parent.parent / ".data" / "mail"
 # A file name holds 255 bytes; the rest of it is the time and a number.
 MOST_OF_A_RECIPIENT = 200
 

@@ -2,10 +2,10 @@
 
 from django.urls import path
 
-from config import demo_views
+from config.demo import views
 
 app_name = "demo"
 urlpatterns = [
-    path("mail/", demo_views.mails, name="mails"),
-    path("mail/<str:key>/", demo_views.mail, name="mail"),
+    path("mail/", views.mails, name="mails"),
+    path("mail/<str:key>/", views.mail, name="mail"),
 ]

@@ -7,7 +7,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
-from config import demo_mail
+from config.demo import mail as kept
 
 MOST_SHOWN = 100
 SHOWN_HEADERS = ("From", "To", "Reply-To", "Subject", "Date", "Message-ID", "List-Unsubscribe")
@@ -17,7 +17,7 @@ SHOWN_HEADERS = ("From", "To", "Reply-To", "Subject", "Date", "Message-ID", "Lis
 def mails(request: HttpRequest) -> HttpResponse:
     """List the newest mails, all or one recipient's."""
     recipient = request.GET.get("to", "")
-    found = list(demo_mail.newest(folder=demo_mail.FOLDER, recipient=recipient))
+    found = list(kept.newest(folder=kept.FOLDER, recipient=recipient))
     shown = [(mail, mail.read()) for mail in islice(found, MOST_SHOWN)]
     return render(request, "demo/mails.html", {"shown": shown, "count": len(found), "recipient": recipient})
 
@@ -25,7 +25,7 @@ def mails(request: HttpRequest) -> HttpResponse:
 @require_safe
 def mail(request: HttpRequest, key: str) -> HttpResponse:
     """Show one mail: its headers, its HTML part as a mail program would, and its text part."""
-    found = demo_mail.find(key, folder=demo_mail.FOLDER)
+    found = kept.find(key, folder=kept.FOLDER)
     if found is None:
         raise Http404("This mail is not here.")
     read = found.read()

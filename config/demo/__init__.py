@@ -1,0 +1,1 @@
+"""`make demo`: one company's worth of everything, on this machine alone."""

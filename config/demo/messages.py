@@ -1,0 +1,100 @@
+"""What the demo's company has sent: three ongoing onboarding messages, and a one-off."""
+
+from datetime import datetime
+from typing import Any
+
+from audiences.models import Audience
+from config.demo.company import every, rule
+from config.demo.staff import Team
+from delivery import matching
+from messaging.models import Channel, Format, Message, Sender, SendType
+
+MESSAGES: tuple[dict[str, Any], ...] = (
+    {
+        "title": "Welcome",
+        "channel": Channel.EMAIL,
+        "send_type": SendType.ONGOING,
+        "rules": every(rule("signed_up_at", "less_than_days_ago", 7)),
+        "subject": "Welcome to Fernwood, {{ first_name | default: 'friend' }}",
+        "body": """
+<p>Hi {{ first_name | default: "there" }},</p>
+<p>It is good to have you here. Your trial runs for two weeks, and everything is switched on.</p>
+<p>The best first step is to <a href="https://fernwood.example/projects/new">create a project</a>.</p>
+<p>Just reply to this mail if you need a hand.</p>
+<p>Sam</p>
+""",
+    },
+    {
+        "title": "First project",
+        "channel": Channel.IN_APP,
+        "format": Format.CHAT,
+        "send_type": SendType.ONGOING,
+        "rules": every(
+            rule("signed_up_at", "more_than_days_ago", 2),
+            rule("signed_up_at", "less_than_days_ago", 30),
+            rule("event.created-project", "has_not_happened"),
+        ),
+        "subject": "",
+        "body": """
+<p>Hi {{ first_name | default: "there" }}, I saw that you have no project yet.</p>
+<p>Shall I show you around? It takes five minutes.</p>
+""",
+    },
+    {
+        "title": "Trial about to end",
+        "channel": Channel.EMAIL,
+        "send_type": SendType.ONGOING,
+        # Negative days are in the future: it ends, and in less than three days.
+        "rules": every(
+            rule("custom_attributes.trial_ends_at", "more_than_days_ago", -3),
+            rule("custom_attributes.trial_ends_at", "less_than_days_ago", 0),
+            rule("custom_attributes.plan", "is", "trial"),
+        ),
+        "window": [{"weekday": day, "from": "09:00", "to": "17:00"} for day in range(5)],
+        "subject": "Your trial ends in a few days",
+        "body": """
+<p>Hi {{ first_name | default: "there" }},</p>
+<p>Your trial is about to end. Your {{ custom_attributes.projects | default: "first" }} projects stay as they are.</p>
+<p><a href="https://fernwood.example/plans">Choose a plan</a> to keep working on them.</p>
+<p>Sam</p>
+""",
+    },
+    {
+        "title": "New: reports you can share",
+        "channel": Channel.EMAIL,
+        "send_type": SendType.ONE_OFF,
+        "rules": every(
+            rule("last_seen_at", "less_than_days_ago", 30), rule("event_count.exported-report", "greater_than", 4)
+        ),
+        "subject": "Reports you can share",
+        "body": """
+<p>Hi {{ first_name | default: "there" }},</p>
+<p>You export reports often. From today you can share one with a link instead.</p>
+<p><a href="https://fernwood.example/reports">See how it works</a></p>
+<p>Sam</p>
+""",
+    },
+)
+
+
+def fill(team: Team, *, at: datetime) -> None:
+    """Write the messages and set them live; who matches gets them once the worker runs."""
+    sender = Sender.objects.create(
+        name="Sam from Fernwood", email="sam@fernwood.example", reply_to="sam@fernwood.example", teammate=team.support
+    )
+    for written in MESSAGES:
+        message = write(**written, sender=sender, team=team, at=at)
+        matching.launch(message, at=at)
+        matching.match(message, at=at)
+
+
+def write(
+    *, rules: dict[str, Any], subject: str, body: str, sender: Sender, team: Team, at: datetime, **fields: Any
+) -> Message:
+    """Compose one message as a draft."""
+    audience = Audience.objects.create(rules=rules)
+    message = Message(audience=audience, sender=sender, created_by=team.support, **fields)
+    message.full_clean(exclude=["version"])
+    message.save()
+    message.revise(subject=subject, body=body.strip(), by=team.support, at=at)
+    return message

@@ -1,0 +1,63 @@
+"""Who works at the demo's company, and its API token: there at each start, whatever was tried out before."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from django.contrib.auth.models import Group, Permission, User
+from django.db.models import Q
+from knox.settings import CONSTANTS
+
+from audiences.models import Integration
+
+PASSWORD = "demo"  # noqa: S105 - it is printed at every start; the demo listens on 127.0.0.1 alone
+SUPPORT_MAY = Q(content_type__app_label="messaging") | Q(
+    content_type__app_label__in=("audiences", "delivery"), codename__regex="^(view|add|change)_"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Team:
+    """The two who can log in."""
+
+    boss: User
+    support: User
+
+
+def have_team() -> Team:
+    """Have them, with the password that is printed."""
+    boss = have("demo", first_name="Dana", last_name="Moore", is_superuser=True)
+    support = have("support", first_name="Sam", last_name="Quinn", is_superuser=False)
+    group, is_new = Group.objects.get_or_create(name="Support")
+    if is_new:
+        group.permissions.set(Permission.objects.filter(SUPPORT_MAY))
+    support.groups.add(group)
+    return Team(boss=boss, support=support)
+
+
+def have(username: str, *, first_name: str, last_name: str, is_superuser: bool) -> User:
+    """Have somebody who can log in."""
+    user, is_new = User.objects.get_or_create(
+        username=username,
+        defaults={
+            "first_name": first_name,
+            "last_name": last_name,
+            "email": f"{first_name.lower()}@fernwood.example",
+            "is_staff": True,
+            "is_superuser": is_superuser,
+        },
+    )
+    if is_new:
+        user.set_password(PASSWORD)
+        user.save()
+    return user
+
+
+def have_token(path: Path) -> str:
+    """Have an API token that works. It is hashed in the database, so `path` keeps it for the next start."""
+    token = path.read_text() if path.exists() else ""
+    if not token or not Integration.objects.filter(token_key=token[: CONSTANTS.TOKEN_KEY_LENGTH]).exists():
+        user, _ = User.objects.get_or_create(username="integration-of-the-demo", defaults={"password": "!"})
+        _, token = Integration.objects.create(user=user, name="The demo")
+        path.touch(mode=0o600)
+        path.write_text(token)
+    return token

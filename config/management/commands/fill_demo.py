@@ -1,0 +1,27 @@
+"""`manage.py fill_demo`: what `make demo` fills the database with, once."""
+
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand
+from django.db import transaction
+from django.utils import timezone
+
+from audiences.models import Customer
+from config.demo import company, messages, staff
+
+
+class Command(BaseCommand):
+    """Fill an empty database with the demo's company, and leave any other as it is."""
+
+    help = "Fill an empty database with a company to try Outbound on."
+
+    def handle(self, *_args: Any, **_options: Any) -> None:
+        """Fill it, all or nothing, or go on with what is there."""
+        now = timezone.now()
+        with transaction.atomic():
+            team = staff.have_team()
+            if not Customer.objects.exists():
+                company.fill(at=now)
+                messages.fill(team, at=now)
+        staff.have_token(settings.DATA_DIR / "demo_token")
