@@ -1,0 +1,253 @@
+"""Who matches, once more and slowly: DESIGN 4.4 in plain Python, to hold the compiler against.
+
+Written from DESIGN and product.md section 3 alone, never from the compiler. It reads the rows of a world held in
+memory and the JSON of an audience, and knows nothing of SQL.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from audiences.models import Company, Customer, EventSummary
+from delivery.models import DeliveryRecord
+
+DAY = timedelta(hours=24)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# The years a date of PostgreSQL or of Python can hold; a number beyond is no moment.
+FIRST_SECOND, LAST_SECOND = -62_135_596_800, 253_402_300_799
+
+Pair = tuple[int, int | None]
+
+
+@dataclass(kw_only=True)
+class World:
+    """Everything rules can ask about, as rows in memory; ids are theirs."""
+
+    customers: list[Customer] = field(default_factory=list)
+    companies: list[Company] = field(default_factory=list)
+    memberships: set[tuple[int, int]] = field(default_factory=set)
+    customer_tags: set[tuple[int, int]] = field(default_factory=set)
+    company_tags: set[tuple[int, int]] = field(default_factory=set)
+    summaries: list[EventSummary] = field(default_factory=list)
+    records: list[DeliveryRecord] = field(default_factory=list)
+    customer_kinds: dict[str, str] = field(default_factory=dict)
+    company_kinds: dict[str, str] = field(default_factory=dict)
+    segments: dict[int, dict[str, Any]] = field(default_factory=dict)
+    zone: ZoneInfo = ZoneInfo("UTC")
+
+    def pairs(self) -> Iterator[tuple[Customer, Company | None]]:
+        """What is judged: each customer with each of their companies, or once with none."""
+        for customer in self.customers:
+            if customer.archived_at is None:
+                theirs = [
+                    k for k in self.companies if k.archived_at is None and (customer.pk, k.pk) in self.memberships
+                ]
+                yield from ((customer, company) for company in theirs or [None])
+
+    def users_of(self, company: Company) -> int:
+        """How many customers who are not archived belong to a company."""
+        return sum(c.archived_at is None and (c.pk, company.pk) in self.memberships for c in self.customers)
+
+
+def pairs(world: World, rules: dict[str, Any], *, at: datetime) -> set[Pair]:
+    """Return which (customer, company) match."""
+    leads_too = any(rule["attribute"] == "role" for rule in leaves(world, rules))
+    return {
+        (customer.pk, company.pk if company else None)
+        for customer, company in world.pairs()
+        if (leads_too or customer.role == "user") and holds(world, rules, customer, company, at=at)
+    }
+
+
+def customers(world: World, rules: dict[str, Any], *, at: datetime) -> set[int]:
+    """Return which customers match: those of whom any pair does."""
+    return {customer for customer, _ in pairs(world, rules, at=at)}
+
+
+def leaves(world: World, rules: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Every rule of a tree, those of the segments it names included."""
+    for rule in rules.get("rules", []):
+        if "rules" in rule:
+            yield from leaves(world, rule)
+        elif rule["attribute"] in ("segment", "company.segment"):
+            yield from leaves(world, world.segments[rule["value"]])
+        else:
+            yield rule
+
+
+def holds(world: World, rules: dict[str, Any], customer: Customer, company: Company | None, *, at: datetime) -> bool:
+    """Say whether a tree holds for one pair; the whole tree sees the same one."""
+    answers = []
+    for rule in rules.get("rules", []):
+        if "rules" in rule:
+            answers.append(holds(world, rule, customer, company, at=at))
+        elif rule["attribute"] in ("segment", "company.segment"):
+            inside = holds(world, world.segments[rule["value"]], customer, company, at=at)
+            if rule["attribute"] == "company.segment":
+                inside = inside and company is not None
+            answers.append(inside if rule["operator"] == "is" else not inside)
+        else:
+            known = value_of(world, rule["attribute"], customer, company)
+            answers.append(OPERATORS[rule["operator"]](known, rule.get("value"), Moment(at, world.zone)))
+    if not answers:
+        return True
+    return all(answers) if rules.get("match", "all") == "all" else any(answers)
+
+
+@dataclass(frozen=True)
+class Moment:
+    """When it is asked, and on whose calendar."""
+
+    now: datetime
+    zone: ZoneInfo
+
+    def age(self, moment: datetime) -> timedelta:
+        """How long ago; negative in the future."""
+        return self.now.astimezone(UTC) - moment.astimezone(UTC)
+
+    def day(self, moment: datetime) -> date:
+        """The day on the workspace's calendar."""
+        return moment.astimezone(self.zone).date()
+
+
+def exact(number: float | Decimal) -> Decimal:
+    """A number as it is written."""
+    return Decimal(str(number))
+
+
+def fold(text: str) -> str:
+    """Lower case as PostgreSQL has it under C.UTF-8: one character for one, whatever its neighbours."""
+    return "".join(letter.lower()[0] for letter in text)
+
+
+def same(known: Any, value: Any) -> bool:
+    """Whether a value is the one asked for; of several (tags, messages), whether one of them is."""
+    if isinstance(known, frozenset):
+        return value in known
+    if isinstance(known, Decimal):
+        return known == exact(value)
+    return known is not None and known == value
+
+
+Holds = Callable[[Any, Any, Moment], bool]
+OPERATORS: dict[str, Holds] = {
+    "is": lambda known, value, _: same(known, value),
+    "is_not": lambda known, value, _: not same(known, value),
+    "starts_with": lambda known, value, _: known is not None and fold(known).startswith(fold(value)),
+    "ends_with": lambda known, value, _: known is not None and fold(known).endswith(fold(value)),
+    "contains": lambda known, value, _: known is not None and fold(value) in fold(known),
+    "does_not_contain": lambda known, value, _: known is None or fold(value) not in fold(known),
+    "greater_than": lambda known, value, _: known is not None and known > exact(value),
+    "less_than": lambda known, value, _: known is not None and known < exact(value),
+    "is_true": lambda known, value, _: known is True,
+    "is_false": lambda known, value, _: known is False,
+    "more_than_days_ago": lambda known, days, at: known is not None and at.age(known) > days * DAY,
+    "less_than_days_ago": lambda known, days, at: known is not None and at.age(known) < days * DAY,
+    "exactly_days_ago": lambda known, days, at: known is not None and days * DAY <= at.age(known) < (days + 1) * DAY,
+    "after": lambda known, day, at: known is not None and at.day(known) > date.fromisoformat(day),
+    "on": lambda known, day, at: known is not None and at.day(known) == date.fromisoformat(day),
+    "before": lambda known, day, at: known is not None and at.day(known) < date.fromisoformat(day),
+    "has_happened": lambda known, value, _: known is True,
+    "has_not_happened": lambda known, value, _: known is not True,
+    "is_unknown": lambda known, value, _: known is None,
+    "has_any_value": lambda known, value, _: known is not None,
+}
+
+MESSAGE_FACTS = {
+    "received_message": "sent_at",
+    "opened_message": "opened_at",
+    "clicked_message": "clicked_at",
+    "replied_to_message": "replied_at",
+}
+# Standard attributes without a column of their own, and which of them are not texts.
+DETAILS = {
+    "region", "continent", "browser_version", "browser_language", "referrer", "utm_campaign", "utm_content",
+    "utm_medium", "utm_source", "utm_term", "twitter_followers", "ios_last_seen_at", "ios_sessions", "ios_device",
+    "ios_app_version", "android_last_seen_at", "android_sessions", "android_device", "android_app_version",
+}  # fmt: skip
+DETAIL_KINDS = {
+    "twitter_followers": "number",
+    "ios_sessions": "number",
+    "android_sessions": "number",
+    "ios_last_seen_at": "date",
+    "android_last_seen_at": "date",
+}
+
+
+def value_of(world: World, name: str, customer: Customer, company: Company | None) -> Any:
+    """Return what an attribute is worth for a pair, None where that is unknown."""
+    return plain(raw_value(world, name, customer, company))
+
+
+def plain(value: Any) -> Any:
+    """An empty text is unknown; numbers are compared as they are written."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return exact(value)
+    return None if value == "" else value
+
+
+def raw_value(world: World, name: str, customer: Customer, company: Company | None) -> Any:
+    """Return the value as it is stored."""
+    if name.startswith("company."):
+        return company_value(world, name.removeprefix("company."), company)
+    if name.startswith("custom_attributes."):
+        key = name.removeprefix("custom_attributes.")
+        return of_kind(customer.attributes.get(key), world.customer_kinds[key])
+    if name.startswith("event"):
+        return event_value(world, name, customer)
+    if name in MESSAGE_FACTS:
+        theirs = (record for record in world.records if record.customer_id == customer.pk)
+        return frozenset(r.message_id for r in theirs if r.status == "sent" and getattr(r, MESSAGE_FACTS[name]))
+    if name in DETAILS:
+        return of_kind(customer.details.get(name), DETAIL_KINDS.get(name, "text"))
+    if name == "tag":
+        return frozenset(tag for owner, tag in world.customer_tags if owner == customer.pk)
+    if name == "first_name":
+        return customer.name.split(" ")[0]
+    if name == "last_name":
+        return customer.name[len(customer.name.split(" ")[0]) :].lstrip(" ")
+    return getattr(customer, {"owner": "owner_id"}.get(name, name))
+
+
+def company_value(world: World, name: str, company: Company | None) -> Any:
+    """Return the value of the pair's company; without one every attribute is unknown, and no tag is there."""
+    if name == "tag":
+        return frozenset(tag for owner, tag in world.company_tags if company and owner == company.pk)
+    if company is None:
+        return None
+    if name.startswith("custom_attributes."):
+        key = name.removeprefix("custom_attributes.")
+        return of_kind(company.attributes.get(key), world.company_kinds[key])
+    if name == "user_count":
+        return world.users_of(company)
+    return getattr(company, {"created_at": "remote_created_at"}.get(name, name))
+
+
+def event_value(world: World, name: str, customer: Customer) -> Any:
+    """Return whether, how often, first or last something happened; unknown where it never did."""
+    about, _, event = name.partition(".")
+    for summary in world.summaries:
+        if summary.customer_id == customer.pk and summary.name == event.lower():
+            return {
+                "event": True,
+                "event_count": summary.count,
+                "event_first": summary.first_at,
+                "event_last": summary.last_at,
+            }[about]
+    return None
+
+
+def of_kind(value: Any, kind: str) -> Any:
+    """Return what a JSON value is worth as its declared kind; of another kind it is unknown. Dates are unix seconds."""
+    if kind == "boolean":
+        return value if isinstance(value, bool) else None
+    if kind == "text":
+        return value if isinstance(value, str) else None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    if kind == "number":
+        return value
+    return EPOCH + timedelta(seconds=value) if FIRST_SECOND <= value <= LAST_SECOND else None

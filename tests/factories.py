@@ -1,0 +1,147 @@
+"""All factories, one section an app. Each makes the plainest row there is; a test names only the facts it is about."""
+
+from datetime import UTC, datetime
+
+import factory
+from factory.django import DjangoModelFactory
+
+from audiences.models import (
+    Audience,
+    Company,
+    CompanyTag,
+    CustomAttribute,
+    Customer,
+    CustomerTag,
+    Event,
+    EventSummary,
+    Membership,
+    Tag,
+)
+from audiences.models.catalogue import Scope
+from audiences.models.customers import Role
+
+# The moment of the fixture `at`: rows were made then, unless a test says otherwise.
+AT = datetime(2026, 5, 4, 10, 0, tzinfo=UTC)
+
+# audiences
+
+
+class CustomerFactory(DjangoModelFactory):
+    """A user with a user_id and nothing else; lead=True, archived=True."""
+
+    class Meta:
+        model = Customer
+
+    class Params:
+        lead = factory.Trait(role=Role.LEAD, user_id=None)
+        archived = factory.Trait(archived_at=AT)
+
+    user_id = factory.Sequence(lambda n: f"user-{n}")
+    created_at = AT
+    updated_at = AT
+
+
+class CompanyFactory(DjangoModelFactory):
+    """A company with a company_id and nothing else; archived=True."""
+
+    class Meta:
+        model = Company
+
+    class Params:
+        archived = factory.Trait(archived_at=AT)
+
+    company_id = factory.Sequence(lambda n: f"company-{n}")
+    created_at = AT
+    updated_at = AT
+
+
+class MembershipFactory(DjangoModelFactory):
+    """A customer in a company; MembershipFactory(company__plan="pro") makes both."""
+
+    class Meta:
+        model = Membership
+
+    customer = factory.SubFactory(CustomerFactory)
+    company = factory.SubFactory(CompanyFactory)
+    created_at = AT
+
+
+class TagFactory(DjangoModelFactory):
+    """A tag, on nobody yet."""
+
+    class Meta:
+        model = Tag
+
+    name = factory.Sequence(lambda n: f"tag {n}")
+    created_at = AT
+
+
+class CustomerTagFactory(DjangoModelFactory):
+    """A tag on a customer."""
+
+    class Meta:
+        model = CustomerTag
+
+    customer = factory.SubFactory(CustomerFactory)
+    tag = factory.SubFactory(TagFactory)
+    created_at = AT
+
+
+class CompanyTagFactory(DjangoModelFactory):
+    """A tag on a company."""
+
+    class Meta:
+        model = CompanyTag
+
+    company = factory.SubFactory(CompanyFactory)
+    tag = factory.SubFactory(TagFactory)
+    created_at = AT
+
+
+class EventFactory(DjangoModelFactory):
+    """One event, without its summary: intake keeps both."""
+
+    class Meta:
+        model = Event
+
+    customer = factory.SubFactory(CustomerFactory)
+    name = "ordered"
+    happened_at = AT
+
+
+class EventSummaryFactory(DjangoModelFactory):
+    """Something a customer did, once and just now."""
+
+    class Meta:
+        model = EventSummary
+
+    customer = factory.SubFactory(CustomerFactory)
+    name = "ordered"
+    count = 1
+    first_at = AT
+    last_at = factory.SelfAttribute("first_at")
+
+
+class CustomAttributeFactory(DjangoModelFactory):
+    """A text customers may have; name, kind and scope to taste."""
+
+    class Meta:
+        model = CustomAttribute
+
+    scope = Scope.CUSTOMER
+    name = factory.Sequence(lambda n: f"attribute {n}")
+    kind = "text"
+    created_at = AT
+
+
+class AudienceFactory(DjangoModelFactory):
+    """An audience without a name, as a message has it: everyone."""
+
+    class Meta:
+        model = Audience
+
+
+class SegmentFactory(AudienceFactory):
+    """A named audience: everyone, unless rules are given."""
+
+    name = factory.Sequence(lambda n: f"segment {n}")
