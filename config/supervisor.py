@@ -111,9 +111,16 @@ def stop(running: Sequence[Running]) -> None:
     for one in running:
         # Only the program itself: what it started is its to end (a pool's children take the signal amiss).
         one.process.terminate()
-    deadline = time.monotonic() + GRACE
-    while not all(one.is_gone for one in running):
-        if time.monotonic() > deadline:
-            for one in running:
-                one.kill()
+    wait_until_gone(running, seconds=GRACE)
+    for one in running:
+        if not one.is_gone:
+            one.kill()
+    # Where nobody collects the dead (a container without an init), they count as there for ever.
+    wait_until_gone(running, seconds=1)
+
+
+def wait_until_gone(running: Sequence[Running], *, seconds: float) -> None:
+    """Wait until nothing is left, but not for ever."""
+    deadline = time.monotonic() + seconds
+    while not all(one.is_gone for one in running) and time.monotonic() < deadline:
         time.sleep(0.05)

@@ -1,0 +1,131 @@
+"""Several programs as one: real processes, ended in every way there is."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+pytestmark = pytest.mark.processes
+
+# Starts a child of its own, then waits. The stubborn one does not care to be asked.
+PARENT = """
+import signal, subprocess, sys, time
+if sys.argv[1] == "stubborn":
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+print("started", flush=True)
+time.sleep(60)
+"""
+SUPERVISOR = """
+import os, sys
+from pathlib import Path
+from config import embedded, supervisor
+
+supervisor.GRACE = 0.5
+names = sys.argv[2:]
+wanted = [supervisor.Program(name=name, command=(sys.executable, "-c", os.environ["PARENT"], name)) for name in names]
+try:
+    with embedded.endings_raise():
+        with supervisor.programs(wanted, environment=os.environ, logs=Path(sys.argv[1])) as running:
+            print(*(one.process.pid for one in running), flush=True)
+            supervisor.watch(running)
+except supervisor.Ended as ended:
+    sys.exit(str(ended))
+"""
+
+
+class Supervised:
+    """A supervisor in a process group of its own, with its programs and what these started."""
+
+    def __init__(self, logs: Path, *names: str):
+        self.process = subprocess.Popen(  # noqa: S603
+            [sys.executable, "-c", SUPERVISOR, str(logs), *names],
+            cwd=Path(__file__).parents[2],
+            env={**os.environ, "PARENT": PARENT},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        self.programs = [psutil.Process(int(pid)) for pid in self.process.stdout.readline().split()]
+        deadline = time.monotonic() + 10
+        while not all("started" in (logs / f"{name}.log").read_text() for name in names):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        self.all = [one for program in self.programs for one in (program, *program.children(recursive=True))]
+
+    def left(self) -> list[psutil.Process]:
+        """Return what is still there, when it has had a moment to go."""
+        return psutil.wait_procs(self.all, timeout=2)[1]
+
+
+@pytest.fixture
+def supervised(tmp_path):
+    started = []
+
+    def supervise(*names: str) -> Supervised:
+        started.append(Supervised(tmp_path, *names))
+        return started[-1]
+
+    yield supervise
+    for one in started:
+        one.process.kill()
+        one.process.communicate()
+        for process in one.left():
+            process.kill()
+
+
+@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGHUP])
+def test_it_ends_with_all_it_started(supervised, ending):
+    running = supervised("one", "two")
+    assert len(running.all) == 4
+
+    running.process.send_signal(ending)
+
+    assert running.process.wait(timeout=5) == 128 + ending
+    assert running.left() == []
+
+
+def test_ctrl_c_reaches_the_whole_group_and_ends_it(supervised):
+    running = supervised("one", "two")
+
+    os.killpg(running.process.pid, signal.SIGINT)
+    time.sleep(0.1)
+    os.killpg(running.process.pid, signal.SIGINT)
+
+    running.process.wait(timeout=5)
+    assert running.left() == []
+
+
+def test_who_does_not_care_to_be_asked_is_ended_by_force(supervised):
+    running = supervised("stubborn", "two")
+
+    running.process.terminate()
+
+    running.process.wait(timeout=5)
+    assert running.left() == []
+
+
+def test_program_that_dies_is_named_and_ends_everything(supervised):
+    running = supervised("one", "two")
+
+    running.programs[1].kill()
+
+    assert running.process.wait(timeout=5) == 1
+    assert "The two ended by itself (code -9)" in running.process.stderr.read()
+    assert running.left() == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child of its parent's death")
+def test_programs_end_when_their_supervisor_is_killed(supervised):
+    running = supervised("one", "two")
+
+    running.process.kill()
+    running.process.wait()
+
+    assert psutil.wait_procs(running.programs, timeout=5)[1] == []
