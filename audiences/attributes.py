@@ -51,8 +51,10 @@ MEMBERS = (
 
 
 def seconds(json: str) -> str:
-    """SQL for the moment a JSON number of unix seconds stands for."""
-    return f"to_timestamp({number(json)}::float8)"
+    """SQL for the moment a JSON number of unix seconds stands for, NULL where it is beyond the years 1 to 9999."""
+    # Asked first: one number that is no moment would end the statement, and with it the round of everybody.
+    value = number(json)
+    return f"(CASE WHEN {value} BETWEEN -62135596800 AND 253402300799 THEN to_timestamp({value}::float8) END)"
 
 
 def number(json: str) -> str:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, time, timedelta
+from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -75,11 +76,12 @@ class Compiler:
     params: dict[str, Any] = field(default_factory=dict)
     summaries: dict[str, tuple[str, str]] = field(default_factory=dict)
     sees_company: bool = False
+    asks_role: bool = False
 
     def compile(self, tree: Group) -> Condition:
-        """Compile a whole tree. Without a role rule in it, users only (DESIGN 4.4)."""
+        """Compile a whole tree. Without a role rule in it or in a segment it names, users only (DESIGN 4.4)."""
         sql = self.group(tree)
-        if not any(rule.attribute == "role" for rule in tree.leaves()):
+        if not self.asks_role:
             sql = f"c.role = 'user' AND {sql}"
         joins = "".join(
             f" LEFT JOIN audiences_eventsummary {alias} ON {alias}.customer_id = c.id AND {alias}.name = {name}"
@@ -104,6 +106,8 @@ class Compiler:
             raise RuleError(f"“{attribute.label}” is {attribute.kind} now, so this rule no longer fits it.")
         if attribute.about is About.COMPANY:
             self.sees_company = True
+        if attribute.kind is Kind.ROLE:
+            self.asks_role = True
         return f"({COMPILE[attribute.kind, rule.operator](self, attribute, rule.value)})"
 
     def column(self, attribute: Attribute) -> str:
@@ -118,7 +122,8 @@ class Compiler:
     def place(self, value: object, kind: str) -> str:
         """Add a parameter and return its placeholder; its type is said, so that the statement can be prepared."""
         name = f"{self.prefix}{len(self.params)}"
-        self.params[name] = value
+        # A float bound by the server would become numeric by its first 15 digits only.
+        self.params[name] = Decimal(str(value)) if kind == "numeric" else value
         return f"%({name})s::{kind}"
 
     def summary(self, event: str) -> str:

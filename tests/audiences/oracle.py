@@ -22,7 +22,7 @@ FIRST_SECOND, LAST_SECOND = -62_135_596_800, 253_402_300_799
 Pair = tuple[int, int | None]
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, repr=False)
 class World:
     """Everything rules can ask about, as rows in memory; ids are theirs."""
 
@@ -36,7 +36,7 @@ class World:
     customer_kinds: dict[str, str] = field(default_factory=dict)
     company_kinds: dict[str, str] = field(default_factory=dict)
     segments: dict[int, dict[str, Any]] = field(default_factory=dict)
-    zone: ZoneInfo = ZoneInfo("UTC")
+    zone: ZoneInfo
 
     def pairs(self) -> Iterator[tuple[Customer, Company | None]]:
         """What is judged: each customer with each of their companies, or once with none."""

@@ -1,0 +1,220 @@
+"""The compiler agrees with the oracle: random people, random rules, every attribute with every operator.
+
+OUTBOUND_CASES says how many trees to try (2,000 before a release; fewer in `make test`).
+"""
+
+import os
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from itertools import islice
+from random import Random
+from typing import Any
+
+import psycopg
+import pytest
+from django.contrib.auth.models import User
+from django.db import connection, transaction
+from hypothesis import HealthCheck, given, note, settings
+from hypothesis import strategies as st
+
+from audiences import attributes, compiler
+from audiences.attributes import Catalogue
+from audiences.models import Audience
+from audiences.models.audience import read
+from audiences.rules import KNOWN_OR_NOT, OPERATORS, ROLLING, WITHOUT_VALUE, Kind, Operator
+from messaging.models import Message
+from tests.audiences import oracle, worlds
+from tests.audiences.oracle import World
+from tests.factories import AudienceFactory, CustomAttributeFactory, TagFactory
+
+TREES = 8  # in each world
+CASES = int(os.environ.get("OUTBOUND_CASES", "152"))
+SEGMENTS = (9_301, 9_302, 9_303)
+
+CATALOGUE = Catalogue(customer=worlds.KEYS, company=worlds.KEYS)
+NAMES = [
+    *attributes.BY_NAME,
+    *(f"{prefix}{key}" for prefix in (attributes.CUSTOM, attributes.COMPANY_CUSTOM) for key in worlds.KEYS),
+    *(f"{prefix}{event}" for prefix in attributes.EVENTS for event in (*worlds.EVENTS, "Ordered", "never")),
+]
+KINDS = {name: attributes.find(name, catalogue=CATALOGUE).kind for name in NAMES}
+QUESTIONS = [(name, operator) for name in NAMES for operator in OPERATORS[KINDS[name]]]
+
+
+def values(kind: Kind, operator: Operator, now: datetime, *, segments: tuple[int, ...]) -> list[Any]:
+    """What a rule of this kind may ask for, on the edges of what the worlds hold."""
+    if kind is Kind.DATE:
+        if operator in ROLLING:
+            return [*worlds.DAYS, 399, -401, 36_500, -36_500]
+        return [(now + timedelta(days=days)).date().isoformat() for days in range(-4, 5)] + ["1900-01-01", "2999-12-31"]
+    return {
+        Kind.TEXT: [*worlds.ASKED, *worlds.OWN],
+        Kind.NUMBER: list(worlds.NUMBERS),
+        Kind.ROLE: ["user", "lead"],
+        Kind.TAG: list(worlds.TAGS),
+        Kind.SEGMENT: list(segments),
+        Kind.MESSAGE: [*worlds.MESSAGES, 77],
+        Kind.TEAMMATE: [*worlds.TEAMMATES, 77],
+    }[kind]
+
+
+@st.composite
+def rule(draw: st.DrawFn, now: datetime, segments: tuple[int, ...]) -> dict[str, Any]:
+    """One rule about anything; about a segment only where there are some."""
+    asked = st.sampled_from(QUESTIONS).filter(lambda question: segments or KINDS[question[0]] is not Kind.SEGMENT)
+    name, operator = draw(asked)
+    asks: dict[str, Any] = {"attribute": name, "operator": operator.value}
+    if operator not in WITHOUT_VALUE:
+        asks["value"] = draw(st.sampled_from(values(KINDS[name], operator, now, segments=segments)))
+    return asks
+
+
+def tree(now: datetime, segments: tuple[int, ...]) -> st.SearchStrategy[dict[str, Any]]:
+    """Rules and groups in one another; now and then no rules at all."""
+    joint = st.sampled_from(("all", "any"))
+
+    def group(inner: st.SearchStrategy[dict[str, Any]], least: int = 1) -> st.SearchStrategy[dict[str, Any]]:
+        return st.fixed_dictionaries({"match": joint, "rules": st.lists(inner, min_size=least, max_size=3)})
+
+    one = rule(now, segments)
+    return group(st.recursive(one, group, max_leaves=6), least=0)
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> tuple[World, datetime, list[dict[str, Any]]]:
+    """A world with segments that name one another, a moment, and trees to ask."""
+    seed = draw(st.integers(0, 2**32))
+    note(f"The world is worlds.draw(Random({seed})).")
+    world, now = worlds.draw(Random(seed))  # noqa: S311 - not a secret
+    for known, segment in enumerate(SEGMENTS):
+        world.segments[segment] = draw(tree(now, SEGMENTS[:known]))
+    return world, now, draw(st.lists(tree(now, SEGMENTS), min_size=TREES, max_size=TREES))
+
+
+@pytest.fixture
+def around(db: None) -> None:
+    """What every world refers to: teammates, tags, messages and the catalogue."""
+    User.objects.bulk_create(User(pk=pk, username=f"teammate {pk}") for pk in worlds.TEAMMATES)
+    for pk in worlds.TAGS:
+        TagFactory(pk=pk)
+    for pk in worlds.MESSAGES:
+        Message.objects.create(pk=pk, title=f"Message {pk}", audience=AudienceFactory())
+    for scope in ("customer", "company"):
+        for key, kind in worlds.KEYS.items():
+            CustomAttributeFactory(scope=scope, name=key, kind=kind.value)
+
+
+class Stored:
+    """A world in the database, asked through the compiler."""
+
+    def __init__(self, world: World, now: datetime) -> None:
+        self.now = now
+        worlds.store(world, at=now)
+        for pk, rules in world.segments.items():
+            Audience(pk=pk, name=f"segment {pk}", rules=rules).save()
+
+    def customers(self, rules: dict[str, Any]) -> set[int]:
+        """As a page asks."""
+        return set(compiler.customers(rules, at=self.now).values_list("pk", flat=True))
+
+    def pairs(self, tree: compiler.Group, *, per_company: bool, where: str = "TRUE", **params: Any) -> set[oracle.Pair]:
+        """As a round asks, its values bound by the server as in the statements that visits prepare."""
+        condition = compiler.compile_tree(tree)
+        with psycopg.Cursor(connection.connection) as cursor:
+            sql = condition.pairs(per_company=per_company, where=where)
+            rows = cursor.execute(sql, {**condition.params, "now": self.now, **params}).fetchall()
+        assert len(rows) == len(set(rows)), "a pair came twice"
+        return set(rows)
+
+
+def agree(stored: Stored, world: World, rules: dict[str, Any]) -> set[oracle.Pair]:
+    """Assert that all ways to ask answer what the oracle does, and return that."""
+    expected = oracle.pairs(world, rules, at=stored.now)
+    people = {customer for customer, _ in expected}
+    parsed = read(rules)
+    assert stored.customers(rules) == people
+    assert stored.pairs(parsed, per_company=False) == {(customer, None) for customer in people}
+    assert stored.pairs(parsed, per_company=True) == expected
+    return expected
+
+
+@settings(
+    max_examples=-(-CASES // TREES),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+@given(case=cases())
+def test_the_compiler_agrees_with_the_oracle(around: None, case: tuple[World, datetime, list[dict[str, Any]]]) -> None:
+    world, now, trees = case
+    with transaction.atomic():
+        stored = Stored(world, now)
+        for rules in trees:
+            expected = agree(stored, world, rules)
+
+            frozen = compiler.freeze(read(rules), on=now)
+            assert read(frozen.as_json()) == frozen
+            assert stored.pairs(frozen, per_company=True) == expected
+
+            one = world.customers[len(expected) % len(world.customers)].pk
+            alone = stored.pairs(read(rules), per_company=True, where="c.id = %(one)s", one=one)
+            assert alone == {pair for pair in expected if pair[0] == one}
+        transaction.set_rollback(True)
+
+
+@pytest.fixture
+def crowd(around: None) -> tuple[World, Stored]:
+    """One large world that stays the same."""
+    world, now = worlds.draw(Random(7), customers=60, companies=14)  # noqa: S311 - not a secret
+    world.segments = {
+        9_301: {"match": "any", "rules": [{"attribute": "company.plan", "operator": "has_any_value"}]},
+        9_302: {"match": "all", "rules": [{"attribute": "segment", "operator": "is_not", "value": 9_301}]},
+        9_303: {"match": "all", "rules": [{"attribute": "tag", "operator": "is", "value": worlds.TAGS[0]}]},
+    }
+    return world, Stored(world, now)
+
+
+def telling(world: World, asked: list[dict[str, Any]], now: datetime) -> Iterator[tuple[dict[str, Any], set[int]]]:
+    """Of one question's rules, those that match some of the people and not others, with whom they match."""
+    users = oracle.customers(world, {}, at=now)
+    for rule in asked:
+        people = oracle.customers(world, {"rules": [rule]}, at=now)
+        if people and people != users:
+            yield {"rules": [rule]}, people
+
+
+def test_every_attribute_with_every_operator_agrees_and_tells_people_apart(crowd: tuple[World, Stored]) -> None:
+    world, stored = crowd
+    order = Random(7)  # noqa: S311 - not a secret
+    tells_nobody_apart = set()
+    for name, operator in QUESTIONS:
+        asks = {"attribute": name, "operator": operator.value}
+        asked = [asks]
+        if operator not in WITHOUT_VALUE:
+            among = values(KINDS[name], operator, stored.now, segments=SEGMENTS)
+            asked = [{**asks, "value": value} for value in order.sample(among, len(among))]
+        tried = 0
+        for rules, people in islice(telling(world, asked, stored.now), 2):
+            assert stored.customers(rules) == people, rules
+            tried += 1
+        if not tried:
+            tells_nobody_apart.add((name, operator))
+    assert tells_nobody_apart == {(name, operator) for name, operator in QUESTIONS if says_nothing(name, operator)}
+
+
+def says_nothing(name: str, operator: Operator) -> bool:
+    """Whether nobody differs in it: what never happened, and whether something is known that always is."""
+    always_known = name == "session_count" or (KINDS[name] is Kind.BOOLEAN and "custom" not in name)
+    return name.endswith(".never") or (always_known and operator in KNOWN_OR_NOT)
+
+
+def test_the_questions_asked_are_all_there_are() -> None:
+    assert {(KINDS[name], operator) for name, operator in QUESTIONS} == set(compiler.COMPILE)
+    assert set(attributes.BY_NAME) <= set(NAMES)
+    assert {operator.value for operator in Operator} == set(oracle.OPERATORS)
+
+
+def test_the_oracle_folds_every_letter_the_worlds_use_as_the_database_does(db: None) -> None:
+    letters = sorted(set("".join((*worlds.TEXTS, *worlds.ASKED))))
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT letter, lower(letter) FROM unnest(%s::text[]) AS letter", [letters])
+        assert {letter: oracle.fold(letter) for letter in letters} == dict(cursor.fetchall())
