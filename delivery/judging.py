@@ -3,11 +3,9 @@
 SQL is compiled once per version and workspace generation and kept in the process (DESIGN 5, "One judge: SQL").
 """
 
-from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from threading import Lock
-from typing import Any
 from zoneinfo import ZoneInfo, available_timezones
 
 from audiences.compiler import TODAY, Condition, View, compile_tree
@@ -17,9 +15,7 @@ from delivery.models import Reason
 from messaging import windows
 from messaging.models import Channel, Message, SendType, WindowZone
 
-NO_DEVICE = (
-    "NOT EXISTS (SELECT FROM audiences_device v WHERE v.customer_id = c.id AND v.retired_at IS NULL)"
-)
+NO_DEVICE = "NOT EXISTS (SELECT FROM audiences_device v WHERE v.customer_id = c.id AND v.retired_at IS NULL)"
 # Why a customer cannot be reached by a channel, the first that holds being the reason (DESIGN 4.11).
 UNREACHABLE: dict[Channel, tuple[tuple[Reason, str], ...]] = {
     Channel.EMAIL: (
@@ -98,9 +94,9 @@ class Live:
         return windows.next_opening(self.window, at, zone)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False)
 class LiveMessages:
-    """All live messages at one generation of the workspace."""
+    """All live messages at one generation of the workspace; told apart by identity, so that more can be kept by it."""
 
     generation: int
     zone: ZoneInfo
@@ -130,7 +126,8 @@ def read_live_messages() -> LiveMessages:
     """Read and compile every live message to an audience; one whose rules no longer make sense is left out."""
     workspace = Workspace.current()
     catalogue = CustomAttribute.objects.catalogue()
-    ongoing, one_off = [], []
+    ongoing: list[Live] = []
+    one_off: list[Live] = []
     rows = Message.objects.live().to_audiences().select_related("audience").order_by("pk")
     for message in rows:
         assert message.audience is not None and message.version_id is not None  # noqa: S101, PT018 - live ones have both

@@ -7,6 +7,7 @@ judging again are the same SELECT put to three uses, and are best read side by s
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -49,6 +50,44 @@ def execute(sql: str, params: dict[str, Any]) -> int:
     with connection.cursor() as cursor:
         cursor.execute(sql, params)
         return cursor.rowcount
+
+
+# Before it goes live
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forecast:
+    """What setting a message live would do right now: people and copies, and who gets none by reason."""
+
+    people: int
+    copies: int
+    left_out: dict[Reason, int]
+
+
+def forecast(message: Message, *, at: datetime) -> Forecast:
+    """Count who matches now, and how many copies that makes; RuleError where a rule makes no sense."""
+    condition = judging.condition_of(message)
+    per_company = message.goes_per_company
+    no_company = f"WHEN k.id IS NULL THEN '{Reason.NO_COMPANY}'" if per_company else "WHEN FALSE THEN NULL"
+    pairs = condition.pairs(
+        per_company=per_company,
+        columns=f", coalesce({judging.blocked(message)}, CASE {no_company} END) AS blocked",
+    )
+    people = "count(DISTINCT customer_id)" if per_company else "count(*)"
+    sql = (
+        f"SELECT blocked, {people}, count(*), GROUPING(blocked) FROM ({pairs}) AS pairs"
+        " GROUP BY GROUPING SETS ((blocked), ())"
+    )
+    with transaction.atomic(), hashed(), connection.cursor() as cursor:
+        cursor.execute(sql, {**condition.params, "now": at})
+        rows = cursor.fetchall()
+    total = next(row[1] for row in rows if row[3])
+    groups = [row for row in rows if not row[3]]
+    return Forecast(
+        people=total,
+        copies=sum(copies for blocked, _, copies, _ in groups if blocked is None),
+        left_out={Reason(blocked): people for blocked, people, _, _ in groups if blocked is not None},
+    )
 
 
 # Going live
@@ -94,7 +133,9 @@ def write_down_all(message: Message, *, at: datetime, sample: int | None = None)
     waits = f"'{Reason.VISIT}'" if in_app else waiting_reason()
     where = NO_RECORD.format(company=company)
     if sample is not None:
-        drawn = condition.pairs(per_company=per_company, where=f"{judging.reachable(message.channel)}{known(per_company)}")
+        drawn = condition.pairs(
+            per_company=per_company, where=f"{judging.reachable(message.channel)}{known(per_company)}"
+        )
         where += (
             f" AND c.id IN (SELECT customer_id FROM ({drawn}) AS reachable GROUP BY customer_id"
             " ORDER BY md5(customer_id::text || %(seed)s::text), customer_id LIMIT %(sample)s)"

@@ -1,1 +1,63 @@
-"""What Celery runs."""
+"""What Celery runs. Tasks read the clock and call one function; losing one loses nothing (DESIGN 5, nudges)."""
+
+import logging
+from datetime import timedelta
+
+from celery import shared_task
+from django.utils import timezone
+from kombu.exceptions import OperationalError
+
+from delivery import matching, rounds
+from messaging.models import Message
+
+log = logging.getLogger(__name__)
+
+# How long one task hands over before it makes room for others; the next nudge or sweep goes on.
+A_WHILE = timedelta(seconds=50)
+
+
+@shared_task
+def match_ongoing_messages(**_later: object) -> None:
+    """Match every live ongoing email and push, and hand over what that brings. Every hour."""
+    matching.match_ongoing(at=timezone.now())
+    nudge()
+
+
+@shared_task
+def match_message(message_id: int, **_later: object) -> None:
+    """Match one ongoing message: its first round, or the one after it was resumed."""
+    message = Message.objects.live().filter(pk=message_id).first()
+    if message is not None:
+        matching.match(message, at=timezone.now())
+        nudge()
+
+
+@shared_task
+def hand_over_due(**_later: object) -> None:
+    """Hand over what is due."""
+    rounds.hand_over(clock=timezone.now, until=timezone.now() + A_WHILE)
+
+
+@shared_task
+def sweep(**_later: object) -> None:
+    """Make sure of what a nudge may have missed. Every minute."""
+    rounds.sweep(at=timezone.now())
+    nudge()
+
+
+def nudge() -> None:
+    """Have a worker hand over what is due; with the broker down, the minute sweep will."""
+    poke(hand_over_due)
+
+
+def nudge_match(message: Message) -> None:
+    """Have a worker match a message now."""
+    poke(match_message, message.pk)
+
+
+def poke(task: object, *args: object) -> None:
+    """Queue a task without ever failing for want of a broker."""
+    try:
+        task.apply_async(args, retry=False, expires=3600)  # type: ignore[attr-defined]
+    except (OperationalError, OSError):
+        log.warning("the broker cannot be reached; the sweep will do it")

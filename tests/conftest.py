@@ -1,8 +1,11 @@
 """What every test may use. The database is started by `config.testing`, before the settings are read."""
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import pytest
+
+from delivery import judging, sending
 
 
 @pytest.fixture
@@ -14,3 +17,11 @@ def at() -> datetime:
 @pytest.fixture(autouse=True)
 def fast_passwords(settings) -> None:
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+
+@pytest.fixture(autouse=True)
+def nothing_kept() -> Iterator[None]:
+    """A test starts with nothing compiled and no channel open, as a new process does."""
+    judging.forget()
+    yield
+    sending.close_channels()

@@ -19,6 +19,8 @@ from audiences.models import (
 )
 from audiences.models.catalogue import Scope
 from audiences.models.customers import Role
+from delivery import matching
+from messaging.models import Message, Sender
 
 # The moment of the fixture `at`: rows were made then, unless a test says otherwise.
 AT = datetime(2026, 5, 4, 10, 0, tzinfo=UTC)
@@ -145,3 +147,57 @@ class SegmentFactory(AudienceFactory):
     """A named audience: everyone, unless rules are given."""
 
     name = factory.Sequence(lambda n: f"segment {n}")
+
+
+# messaging
+
+
+class SenderFactory(DjangoModelFactory):
+    """Ada of Acme, whom everybody may write as."""
+
+    class Meta:
+        model = Sender
+
+    name = "Ada"
+    email = "ada@acme.example"
+
+
+class MessageFactory(DjangoModelFactory):
+    """A draft of an ongoing email to everyone that says hello.
+
+    Give `subject`, `body` and `rules` (a list, joined by and); `live=True` sets it live at `at`, through launch.
+    In-app: `channel="in_app"`.
+    """
+
+    class Meta:
+        model = Message
+        skip_postgeneration_save = True
+
+    class Params:
+        in_app = factory.Trait(channel="in_app", format="chat")
+        one_off = factory.Trait(send_type="one_off")
+
+    title = factory.Sequence(lambda n: f"Message {n}")
+    sender = factory.SubFactory(SenderFactory)
+    audience = factory.SubFactory(AudienceFactory)
+
+    @classmethod
+    def _create(cls, model_class, *args, **kwargs):
+        at = kwargs.pop("at", AT)
+        live = kwargs.pop("live", False)
+        text = {"subject": kwargs.pop("subject", "Hello"), "body": kwargs.pop("body", "<p>Hello there</p>")}
+        rules = kwargs.pop("rules", None)
+        if kwargs.get("to_customer"):
+            kwargs |= {"audience": None, "send_type": "one_off"}
+        message = super()._create(model_class, *args, **kwargs)
+        if rules is not None:
+            message.ask_for(rules if isinstance(rules, dict) else {"match": "all", "rules": rules}, by=None, at=at)
+        message.revise(**text, by=None, at=at)
+        if live:
+            matching.launch(message, at=at)
+        return message
+
+
+def rule(attribute: str, operator: str, value: object = None) -> dict[str, object]:
+    """One rule as it is stored."""
+    return {"attribute": attribute, "operator": operator, "value": value}

@@ -118,6 +118,18 @@ class DeliveryRecordQuerySet(models.QuerySet["DeliveryRecord"]):
             status=Status.WAITING, reason=reason, detail=detail, due_at=due_at, claim=None, leased_until=None
         )
 
+    def not_begun(self, *, due_at: datetime, detail: str) -> int:
+        """Have them wait again without a try used up: the channel took nothing at all."""
+        return self.filter(status=Status.SENDING).update(
+            status=Status.WAITING,
+            reason=Reason.RETRY,
+            detail=detail,
+            due_at=due_at,
+            claim=None,
+            leased_until=None,
+            attempts=F("attempts") - 1,
+        )
+
     def skip(self, *, reason: Reason) -> int:
         """Settle those that cannot be reached."""
         return self.filter(status=Status.WAITING).update(status=Status.SKIPPED, reason=reason, due_at=None)

@@ -1,0 +1,33 @@
+"""In-app: nothing is sent. A visit opens the conversation in the transaction that marks the record sent (DESIGN 5).
+
+What it needs is a customer who visits; how it looks is for the messenger: a chat as a thread, an announcement as a
+dialog, both from the same few facts.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """One in-app message as the messenger shows it."""
+
+    record: int
+    message: int
+    format: str
+    body: str
+    sender: str
+    sent_at: datetime
+
+    def as_json(self) -> Mapping[str, object]:
+        """The message on the wire; times in unix seconds."""
+        return {
+            "type": "in_app_message",
+            "id": str(self.record),
+            "message_id": str(self.message),
+            "format": self.format,
+            "body": self.body,
+            "from": {"type": "admin", "name": self.sender},
+            "sent_at": int(self.sent_at.timestamp()),
+        }

@@ -1,0 +1,48 @@
+"""One round of matching by hand."""
+
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.utils import timezone
+from tqdm import tqdm
+
+from delivery import matching
+from messaging.models import Channel, Message, SendType
+
+
+class Command(BaseCommand):
+    """Match every live ongoing email and push once, or the one message named."""
+
+    help = "Match every live ongoing email and push once, or one message by its id."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Take a message's id."""
+        parser.add_argument("message", nargs="?", type=int, help="the id of one message")
+
+    def handle(self, *_args: Any, **options: Any) -> None:
+        """Run the round, with progress."""
+        messages = Message.objects.live().ongoing().exclude(channel=Channel.IN_APP).order_by("pk")
+        if options["message"] is not None:
+            chosen = Message.objects.filter(pk=options["message"]).first()
+            self.check_message(chosen, options["message"])
+            messages = messages.filter(pk=options["message"])
+        total = 0
+        with tqdm(unit=" records", desc="Matching") as bar:
+            for message in messages:
+                before = bar.n
+                total += matching.match(
+                    message, at=timezone.now(), progress=lambda n, b=before: bar.update(b + n - bar.n)
+                )
+        troubled = Message.objects.live().exclude(trouble="").values_list("title", "trouble")
+        for title, trouble in troubled:
+            self.stderr.write(f"“{title}” was left out: {trouble}")
+        self.stdout.write(f"{total:,} new or taken up again, of {len(messages)} messages")
+
+    def check_message(self, message: Message | None, number: int) -> None:
+        """Say why a message cannot be matched by hand."""
+        if message is None:
+            raise CommandError(f"There is no message {number}.")
+        if message.send_type != SendType.ONGOING or message.channel == Channel.IN_APP:
+            raise CommandError(f"“{message}” is not an ongoing email or push; only those are matched by rounds.")
+        if not Message.objects.live().filter(pk=number).exists():
+            raise CommandError(f"“{message}” is not live but {message.get_state_display().lower()}.")

@@ -1,0 +1,34 @@
+"""One round of handing over by hand."""
+
+from datetime import timedelta
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandParser
+from django.utils import timezone
+from tqdm import tqdm
+
+from delivery import rounds
+from delivery.models import DeliveryRecord
+
+
+class Command(BaseCommand):
+    """Hand over what is due until nothing is left, with progress."""
+
+    help = "Hand over what is due until nothing is left."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Take how long to go on."""
+        parser.add_argument("--minutes", type=float, default=60, help="go on for at most this long (default 60)")
+
+    def handle(self, *_args: Any, **options: Any) -> None:
+        """Sweep, then hand over."""
+        now = timezone.now()
+        rounds.sweep(at=now)
+        with tqdm(total=DeliveryRecord.objects.due(now).count(), unit=" records", desc="Handing over") as bar:
+            total = rounds.hand_over(
+                clock=timezone.now,
+                until=now + timedelta(minutes=options["minutes"]),
+                progress=lambda n: bar.update(n - bar.n),
+            )
+        left = DeliveryRecord.objects.due(timezone.now()).count()
+        self.stdout.write(f"{total:,} handed over or settled, {left:,} still due")

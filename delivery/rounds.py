@@ -1,0 +1,105 @@
+"""Rounds: what is done over and over, each time for whatever is due. Nudges make things fast; rounds make them sure."""
+
+from collections.abc import Callable
+from datetime import datetime
+
+from django.db.models import Q
+
+from audiences.models import Workspace
+from audiences.rules import RuleError
+from delivery import matching, sending
+from delivery.matching import Progress, quiet
+from messaging.models import Message, NotReady, SendType, State, WrongState
+
+Clock = Callable[[], datetime]
+
+
+def hand_over(*, clock: Clock, until: datetime, progress: Progress = quiet) -> int:
+    """Hand over what is due, a batch of each message in turn, until nothing is left or the time is up.
+
+    Taking turns, a small message never waits behind a large one.
+    """
+    total = 0
+    resting: set[str] = set()
+    while clock() < until:
+        due = [message for message in sending.messages_due(at=clock()) if message.channel not in resting]
+        if not due:
+            break
+        for message in due:
+            total += hand_over_some(message, clock=clock, until=until, alone=len(due) == 1, resting=resting)
+            progress(total)
+            if clock() >= until:
+                break
+    return total
+
+
+def hand_over_some(message: Message, *, clock: Clock, until: datetime, alone: bool, resting: set[str]) -> int:
+    """Hand over a few batches of one message before the next has its turn; all of them where it is alone."""
+    total, turns = 0, 0
+    if message.send_type == SendType.ONGOING and not judged_again(message, at=clock()):
+        resting.add(message.channel)
+        return 0
+    while clock() < until and (turns < 10 or (alone and turns < 100)):
+        batch = sending.send_batch(message, clock=clock)
+        if batch is None:
+            resting.add(message.channel)
+            break
+        if not batch:
+            break
+        total += len(batch.records)
+        turns += 1
+    return total
+
+
+def judged_again(message: Message, *, at: datetime) -> bool:
+    """Judge again what the window or a pause held; False where the rules no longer make sense."""
+    try:
+        matching.judge_held_again(message, at=at)
+        matching.judge_due_again(message, at=at)
+    except RuleError as wrong:
+        Message.objects.filter(pk=message.pk).update(trouble=str(wrong))
+        return False
+    return True
+
+
+def sweep(*, at: datetime) -> None:
+    """Make sure of everything a nudge may have missed; run every minute."""
+    sending.give_up_abandoned(at=at)
+    launch_scheduled(at=at)
+    for message in Message.objects.filter(state=State.STOPPED, records__status="waiting").distinct():
+        matching.withdraw_stopped(message)
+    match_unmatched(at=at)
+    matching.finish_one_offs()
+
+
+def match_unmatched(*, at: datetime) -> None:
+    """Match the live ongoing messages whose first round, or the one after a resume, has not run."""
+    waiting = Message.objects.live().ongoing().exclude(channel="in_app")
+    for message in waiting.filter(Q(last_matched_at=None) | Q(rejudge_before__isnull=False)):
+        matching.match(message, at=at)
+
+
+def launch_scheduled(*, at: datetime) -> None:
+    """Set live the scheduled one-offs whose time has come; one drifted stays, and alarms (DESIGN 4.9)."""
+    for message in Message.objects.filter(state=State.SCHEDULED, scheduled_for__lte=at):
+        try:
+            check_drift(message, at=at)
+            matching.launch(message, at=at)
+        except NotReady as reason:
+            Message.objects.filter(pk=message.pk).update(trouble=" ".join(reason.messages))
+        except RuleError as reason:
+            Message.objects.filter(pk=message.pk).update(trouble=str(reason))
+        except WrongState:
+            continue  # Somebody else was first.
+
+
+def check_drift(message: Message, *, at: datetime) -> None:
+    """NotReady with both numbers, where the audience changed since the review by more than the workspace allows."""
+    if message.reviewed_count is None:
+        return
+    now = matching.forecast(message, at=at).people
+    limit = Workspace.current().drift_percent
+    if abs(now - message.reviewed_count) * 100 > limit * message.reviewed_count:
+        raise NotReady(
+            f"{message.reviewed_count:,} people matched at the review, {now:,} match now. Review it and try again."
+        )

@@ -1,0 +1,24 @@
+"""The schedule beat keeps: made once, and staff's from then on (they edit it in the admin; no restart undoes that)."""
+
+from typing import Any
+
+from django.apps import apps as installed
+
+TASKS: dict[str, tuple[str, str, int]] = {
+    "Match ongoing messages": ("delivery.tasks.match_ongoing_messages", "hours", 1),
+    "Hand over what is due": ("delivery.tasks.sweep", "minutes", 1),
+}
+
+
+def install(apps: Any = installed) -> None:
+    """Make the tasks of the schedule that are not there yet; those that are stay as staff left them."""
+    interval = apps.get_model("django_celery_beat", "IntervalSchedule")
+    task = apps.get_model("django_celery_beat", "PeriodicTask")
+    for name, (path, period, every) in TASKS.items():
+        schedule = interval.objects.filter(every=every, period=period).first()
+        schedule = schedule or interval.objects.create(every=every, period=period)
+        # A run that could not start before the next is due is not made up for.
+        seconds = every * {"hours": 3600, "minutes": 60}[period]
+        task.objects.get_or_create(
+            name=name, defaults={"task": path, "interval": schedule, "expire_seconds": seconds, "enabled": True}
+        )

@@ -1,0 +1,318 @@
+"""Visits: a customer is here, so what they match now is matched, and their in-app messages are shown.
+
+Everything happens in one transaction with the customer's row locked, and is judged by the last-seen of before the
+visit (DESIGN 4.5, 4.6). All live messages are judged in one prepared statement (DESIGN 5).
+"""
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import lru_cache
+from typing import Any
+
+import psycopg
+from django.db import connection, transaction
+from django.db.utils import OperationalError
+from psycopg.types.json import Jsonb
+
+from audiences.models import Company, Customer, Workspace
+from delivery import conversations, copies, judging
+from delivery.channels.in_app import Shown
+from delivery.judging import Live, LiveMessages
+from delivery.matching import VISITS_LOCK
+from delivery.models import DeliveryRecord, Reason, Status
+from messaging.content import ContentError
+from messaging.models import Channel, Format
+
+log = logging.getLogger(__name__)
+
+SESSION = timedelta(minutes=30)
+LONGEST_SESSION = timedelta(hours=24)
+CHECK_EVERY = timedelta(minutes=15)
+# A round holds a customer's key for as long as a slice takes; who is locked out is being matched anyway (DESIGN 5).
+LOCK_TIMEOUT = "150ms"
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """What a visit brought: the in-app messages to show, and how many records were made."""
+
+    customer: Customer
+    shown: Sequence[Shown]
+    matched: int
+
+
+def visit(customer: Customer, *, at: datetime, company: Company | None = None) -> Visit:
+    """Record that the customer is here, and return every in-app message not yet opened or dismissed.
+
+    `customer` is as intake left it a moment ago, in the same transaction; `company` is the one the visit names.
+    Last-seens move only after the matching, so that a "last seen" rule is about the time before this visit.
+    """
+    with suppress_locked_out(), transaction.atomic():
+        return arrive(customer, at=at, company=company, matching=True)
+    # A round is writing down this very customer; what it brings is not lost by answering without it.
+    with transaction.atomic():
+        return arrive(customer, at=at, company=company, matching=False)
+
+
+@contextmanager
+def suppress_locked_out() -> Iterator[None]:
+    """Go on after the block where another transaction held a key of this customer for longer than LOCK_TIMEOUT."""
+    try:
+        yield
+    except (OperationalError, psycopg.errors.LockNotAvailable) as locked:
+        if not isinstance(locked.__cause__ or locked, psycopg.errors.LockNotAvailable):
+            raise
+
+
+def arrive(customer: Customer, *, at: datetime, company: Company | None, matching: bool) -> Visit:
+    """Do a visit in the order of DESIGN 4.6."""
+    live = lock(customer)
+    begin_session(customer, at=at)
+    judged_by = company.last_seen_at if company else None
+    rows = judge(customer, live=live, at=at, judged_company_last_seen=judged_by, matching=matching, visiting=True)
+    shown = show(customer, rows, at=at)
+    saw(customer, company, at=at)
+    return Visit(customer, shown, sum(row.is_new for row in rows))
+
+
+def check(customer: Customer, *, at: datetime) -> datetime | None:
+    """Run matching of emails and pushes for one customer, at most once per 15 minutes however many ask at once.
+
+    Returns None where it ran, else when it next may. A match that fails uses nothing up (DESIGN 4.7).
+    """
+    with suppress_locked_out(), transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE audiences_customer SET checked_at = %(now)s WHERE id = %(customer)s"
+            " AND (checked_at IS NULL OR checked_at <= %(before)s) RETURNING id",
+            {"now": at, "before": at - CHECK_EVERY, "customer": customer.pk},
+        )
+        if cursor.fetchone() is None:
+            checked_at = Customer.objects.values_list("checked_at", flat=True).get(pk=customer.pk)
+            return (checked_at or at) + CHECK_EVERY
+        live = lock(customer)
+        judge(customer, live=live, at=at, judged_company_last_seen=None, matching=True, visiting=False)
+        return None
+    return at
+
+
+def lock(customer: Customer) -> LiveMessages:
+    """Lock the customer's row, read it as it is now, and return the live messages as of this moment.
+
+    The shared lock makes whoever pauses a message wait for the visits under way, and them alone.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT c.last_seen_at, c.session_started_at, c.session_count, c.first_seen_at, w.generation,"
+            " pg_advisory_xact_lock_shared(%(lock)s), set_config('lock_timeout', %(timeout)s, true)"
+            " FROM audiences_customer c CROSS JOIN audiences_workspace w"
+            " WHERE c.id = %(customer)s FOR NO KEY UPDATE OF c",
+            {"customer": customer.pk, "lock": VISITS_LOCK, "timeout": LOCK_TIMEOUT},
+        )
+        row = cursor.fetchone()
+    if row is None:
+        Workspace.current()
+        return lock(customer)
+    last_seen_at, started_at, sessions, first_seen_at, generation, *_ = row
+    customer.last_seen_at, customer.session_started_at = last_seen_at, started_at
+    customer.session_count, customer.first_seen_at = sessions, first_seen_at
+    return judging.live_messages(generation=generation, database=connection.settings_dict["NAME"])
+
+
+def begin_session(customer: Customer, *, at: datetime) -> None:
+    """Count a web session where the last is over: 30 minutes of absence, 24 hours of presence (product.md 3.3)."""
+    away = customer.last_seen_at is None or at - customer.last_seen_at > SESSION
+    too_long = customer.session_started_at is not None and at - customer.session_started_at >= LONGEST_SESSION
+    if away or too_long or customer.session_started_at is None:
+        customer.session_count += 1
+        customer.session_started_at = at
+        customer.first_seen_at = customer.first_seen_at or at
+        customer.save(update_fields=["session_count", "session_started_at", "first_seen_at"])
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A record the statement made or found: in-app ones are to be shown."""
+
+    pk: int
+    sent_at: datetime | None
+    is_new: bool
+
+
+def judge(
+    customer: Customer,
+    *,
+    live: LiveMessages,
+    at: datetime,
+    judged_company_last_seen: datetime | None,
+    matching: bool,
+    visiting: bool,
+) -> list[Row]:
+    """Judge all live messages for one customer in one statement; returns the records made and the in-app to show."""
+    opening = {m.pk: m.opening(customer.timezone, workspace=live.zone, at=at) for m in live.ongoing if m.window.spans}
+    judged = [
+        m.pk
+        for m in live.ongoing
+        # Outside the window nothing in-app is shown; a mail waits for it.
+        if (m.channel != Channel.IN_APP) or (visiting and opening.get(m.pk, at) <= at)
+    ]
+    came = [m.pk for m in live.one_off_in_app if m.opening(customer.timezone, workspace=live.zone, at=at) <= at]
+    sql, params = statement(live)
+    values = {
+        **params,
+        "now": at,
+        "customer": customer.pk,
+        "judged": judged if matching else [],
+        "came": came if visiting else [],
+        "visiting": visiting,
+        "openings": Jsonb({str(pk): when.isoformat() for pk, when in opening.items() if when > at}),
+        "company_last_seen": judged_company_last_seen,
+    }
+    with prepared() as cursor:
+        cursor.execute(sql, values, prepare=True)
+        return [Row(*row) for row in cursor.fetchall()]
+
+
+def prepared() -> psycopg.Cursor[Any]:
+    """A cursor of the driver itself, which can prepare; it works in the transaction Django has open."""
+    connection.ensure_connection()
+    return psycopg.Cursor(connection.connection)
+
+
+# What is live is asked anew in the statement itself: a pause may have been committed since the compiled was kept.
+MAKE = (
+    "made AS (INSERT INTO delivery_deliveryrecord AS r (message_id, version_id, customer_id, company_id, status,"
+    " reason, due_at, sent_at, matched_at, judged_last_seen_at, judged_company_last_seen_at, detail, attempts,"
+    " provider_id, filled)"
+    " SELECT message_id, CASE WHEN in_app THEN m.version_id END, customer_id, company_id,"
+    f" CASE WHEN in_app THEN '{Status.SENT}' ELSE '{Status.WAITING}' END,"
+    f" CASE WHEN in_app THEN '' WHEN opening IS NULL THEN '{Reason.QUEUED}' ELSE '{Reason.WINDOW}' END,"
+    " CASE WHEN NOT in_app THEN coalesce(opening, %(now)s::timestamptz) END,"
+    " CASE WHEN in_app THEN %(now)s::timestamptz END,"
+    " %(now)s::timestamptz, last_seen, %(company_last_seen)s::timestamptz, '', 0, '', '{}'::jsonb"
+    " FROM matched JOIN messaging_message m ON m.id = message_id AND m.state IN ('live', 'sampled')"
+    " WHERE record_id IS NULL ORDER BY message_id, company_id ON CONFLICT DO NOTHING"
+    " RETURNING r.id, r.sent_at)"
+)
+AGAIN = (
+    f"again AS (UPDATE delivery_deliveryrecord r SET status = '{Status.WAITING}',"
+    f" reason = CASE WHEN opening IS NULL THEN '{Reason.QUEUED}' ELSE '{Reason.WINDOW}' END,"
+    " due_at = coalesce(opening, %(now)s::timestamptz), matched_at = %(now)s::timestamptz,"
+    " judged_last_seen_at = last_seen, judged_company_last_seen_at = %(company_last_seen)s::timestamptz"
+    " FROM matched JOIN messaging_message m ON m.id = matched.message_id AND m.state IN ('live', 'sampled')"
+    " WHERE r.id = matched.record_id AND NOT in_app"
+    " RETURNING r.id, r.sent_at)"
+)
+CAME = (
+    f"came AS (UPDATE delivery_deliveryrecord r SET status = '{Status.SENT}', sent_at = %(now)s::timestamptz,"
+    " reason = '', version_id = m.version_id FROM messaging_message m"
+    " WHERE r.customer_id = %(customer)s::bigint AND %(visiting)s::boolean AND m.id = r.message_id"
+    f" AND r.status = '{Status.WAITING}' AND r.reason = '{Reason.VISIT}' AND m.state IN ('live', 'sampled')"
+    " AND (m.to_customer_id = r.customer_id OR m.id = ANY(%(came)s::bigint[]))"
+    " RETURNING r.id, r.sent_at)"
+)
+ANSWER = (
+    "SELECT id, sent_at, TRUE FROM made"
+    " UNION ALL SELECT id, sent_at, TRUE FROM again"
+    " UNION ALL SELECT id, sent_at, TRUE FROM came"
+    " UNION ALL SELECT r.id, r.sent_at, FALSE"
+    " FROM delivery_deliveryrecord r JOIN messaging_message m ON m.id = r.message_id"
+    " WHERE %(visiting)s::boolean AND r.customer_id = %(customer)s::bigint"
+    f" AND m.channel = '{Channel.IN_APP}' AND r.status = '{Status.SENT}'"
+    " AND r.opened_at IS NULL AND r.dismissed_at IS NULL"
+)
+NOBODY = (
+    "SELECT NULL::bigint AS message_id, NULL::bigint AS customer_id,"
+    " NULL::bigint AS company_id, NULL::timestamptz AS last_seen, NULL::boolean AS in_app,"
+    " NULL::timestamptz AS opening, NULL::bigint AS record_id WHERE FALSE"
+)
+
+
+@lru_cache(maxsize=4)
+def statement(live: LiveMessages) -> tuple[str, dict[str, Any]]:
+    """The one statement that judges all live messages, and the parameters of their rules."""
+    params: dict[str, Any] = {}
+    branches = []
+    for message in live.ongoing:
+        assert message.condition is not None  # noqa: S101 - ongoing ones are compiled
+        params |= message.condition.params
+        branches.append(branch(message))
+    matched = " UNION ALL ".join(branches) or NOBODY
+    return f"WITH matched AS MATERIALIZED ({matched}), {MAKE}, {AGAIN}, {CAME} {ANSWER}", params
+
+
+def branch(message: Live) -> str:
+    """SQL for what one ongoing message asks of the customer: its pairs that match, and their withdrawn records."""
+    assert message.condition is not None  # noqa: S101 - ongoing ones are compiled
+    company = "k.id" if message.per_company else "NULL::bigint"
+    in_app = message.channel == Channel.IN_APP
+    pairs = message.condition.pairs(
+        per_company=message.per_company,
+        joins=(
+            f" LEFT JOIN delivery_deliveryrecord r ON r.message_id = {message.pk} AND r.customer_id = c.id"
+            f" AND r.company_id IS NOT DISTINCT FROM {company}"
+        ),
+        where=(
+            f"{message.pk} = ANY(%(judged)s::bigint[]) AND c.id = %(customer)s::bigint AND {message.reachable}"
+            f" AND (r.id IS NULL OR (r.status = '{Status.WITHDRAWN}' AND r.reason <> '{Reason.STOPPED}'))"
+            + (" AND k.id IS NOT NULL" if message.per_company else "")
+        ),
+        columns=", c.last_seen_at AS last_seen, r.id AS record_id",
+    )
+    return (
+        f"SELECT {message.pk}::bigint AS message_id, customer_id, company_id, last_seen, {in_app} AS in_app,"
+        f" (%(openings)s::jsonb ->> '{message.pk}')::timestamptz AS opening, record_id FROM ({pairs}) AS pairs"
+    )
+
+
+def show(customer: Customer, rows: list[Row], *, at: datetime) -> list[Shown]:
+    """Finish what is shown for the first time, and return all in-app messages as they read to the customer."""
+    in_app = [row for row in rows if row.sent_at is not None]
+    if not in_app:
+        return []
+    records = {
+        record.pk: record
+        for record in DeliveryRecord.objects.filter(pk__in=[row.pk for row in in_app]).select_related(
+            "message__sender", "version", "company"
+        )
+    }
+    new = [records[row.pk] for row in in_app if row.is_new]
+    for record in new:
+        assert record.version is not None  # noqa: S101 - what was sent has one
+        copy = copies.copy_of(record.version, channel=Channel.IN_APP)
+        record.filled = copies.fill(copy.names, customer=customer, company=record.company)
+    if new:
+        DeliveryRecord.objects.bulk_update(new, ["filled"])
+        conversations.begin(new, at=at)
+        Customer.objects.filter(pk=customer.pk).update(last_contacted_at=at)
+    ordered = sorted((records[row.pk] for row in in_app), key=lambda record: (record.sent_at, record.pk))
+    return [message for record in ordered if (message := shown(record)) is not None]
+
+
+def shown(record: DeliveryRecord) -> Shown | None:
+    """One in-app message as it read to the customer when it was first shown; None where its text cannot be made."""
+    try:
+        rendered = copies.as_read(record)
+    except ContentError:
+        log.warning("record %s cannot be shown", record.pk, exc_info=True)
+        return None
+    assert rendered is not None and record.sent_at is not None  # noqa: S101, PT018 - it was sent
+    message = record.message
+    return Shown(
+        record=record.pk,
+        message=record.message_id,
+        format=message.format or Format.CHAT,
+        body=rendered.html,
+        sender=message.sender.name if message.sender else "",
+        sent_at=record.sent_at,
+    )
+
+
+def saw(customer: Customer, company: Company | None, *, at: datetime) -> None:
+    """Move the last-seens, now that everything has been judged by the old ones."""
+    customer.last_seen_at = at
+    customer.save(update_fields=["last_seen_at"])
+    if company is not None:
+        Company.objects.filter(pk=company.pk).update(last_seen_at=at)
