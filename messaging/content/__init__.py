@@ -1,0 +1,39 @@
+"""What a message says: its variables, what may stand in it, and how it reads to one person.
+
+check, sanitise               when staff save
+variables, uses_company       what a version needs
+compile_version               once per version
+fill, Compiled.render         per person; version and filled values read the same for ever
+"""
+
+from messaging.content.compiling import TRACKING_CLICK, TRACKING_OPEN, Compiled, Layout, Rendered, compile_version
+from messaging.content.language import ContentError
+from messaging.content.markup import paragraphs, sanitise
+from messaging.content.variables import (
+    UNSUBSCRIBE_URL,
+    VARIABLES,
+    Problem,
+    check,
+    fill,
+    uses_company,
+    variables,
+)
+
+__all__ = [
+    "TRACKING_CLICK",
+    "TRACKING_OPEN",
+    "UNSUBSCRIBE_URL",
+    "VARIABLES",
+    "Compiled",
+    "ContentError",
+    "Layout",
+    "Problem",
+    "Rendered",
+    "check",
+    "compile_version",
+    "fill",
+    "paragraphs",
+    "sanitise",
+    "uses_company",
+    "variables",
+]

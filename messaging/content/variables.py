@@ -1,0 +1,183 @@
+"""The variables of a message: which there are, which a text uses, whether it may be saved, what they stood for."""
+
+import math
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
+from difflib import get_close_matches
+
+from liquid import BoundTemplate
+
+from messaging.content.language import FILTERS, ContentError, as_written, line_of, parse, render, walk
+
+VARIABLES: dict[str, str] = {
+    "first_name": "First name",
+    "last_name": "Last name",
+    "name": "Name",
+    "email": "Email",
+    "user_id": "User ID",
+    "phone": "Phone",
+    "country": "Country",
+    "city": "City",
+    "timezone": "Time zone",
+    "language": "Language",
+    "browser": "Browser",
+    "os": "Operating system",
+    "session_count": "Web sessions",
+    "signed_up_at": "Signed up",
+    "first_seen_at": "First seen",
+    "last_seen_at": "Last seen",
+    "last_contacted_at": "Last contacted",
+    "last_heard_from_at": "Last heard from",
+    "company.name": "Company name",
+    "company.company_id": "Company ID",
+    "company.plan": "Company plan",
+    "company.size": "Company size",
+    "company.industry": "Company industry",
+    "company.website": "Company website",
+    "company.monthly_spend": "Company monthly spend",
+    "company.created_at": "Company created",
+    "company.last_seen_at": "Company last seen",
+}
+UNSUBSCRIBE_URL = "unsubscribe_url"
+# Known to the record of the delivery alone: whoever delivers gives them beside what `fill` picked.
+OF_THE_DELIVERY = {UNSUBSCRIBE_URL}
+CUSTOM = "custom_attributes."
+COMPANY = "company."
+COMPANY_CUSTOM = "company.custom_attributes."
+TAKEN = {name.partition(".")[0] for name in VARIABLES} | OF_THE_DELIVERY | {"custom_attributes", "tracking"}
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Problem:
+    """Why a text may not be saved as it is, and in which line."""
+
+    line: int
+    reason: str
+
+    def __str__(self) -> str:
+        return f"Line {self.line}: {self.reason}"
+
+
+def check(text: str, *, custom_attributes: Collection[str], company_attributes: Collection[str]) -> list[Problem]:
+    """All that is wrong with a text, in the order of its lines; nothing when it may be saved.
+
+    Rich text is made safe (`sanitise`) before it is checked, since that may take away what the text needs. A text
+    must also read for a customer of whom nothing is known.
+    """
+    source = as_written(text)
+    try:
+        template = parse(source)
+        known = {
+            *VARIABLES,
+            *OF_THE_DELIVERY,
+            *(CUSTOM + name for name in custom_attributes),
+            *(COMPANY_CUSTOM + name for name in company_attributes),
+        }
+        problems = sorted(
+            {*_unknown(template, source, known), *_unknown_filters(template, source), *_taken(template, source)}
+        )
+        if not problems:
+            render(template, {})
+    except ContentError as error:
+        return [Problem(error.line, str(error))]
+    return problems
+
+
+def variables(text: str) -> frozenset[str]:
+    """The variables a text uses, by their dotted names; ContentError when it cannot be read."""
+    return frozenset(name for name, _ in _used(parse(as_written(text))))
+
+
+def uses_company(*texts: str) -> bool:
+    """Whether any of the texts names a company, so that the message goes once for each company."""
+    return any(f"{name}.".startswith(COMPANY) for text in texts for name in variables(text))
+
+
+def fill(names: Iterable[str], facts: Mapping[str, object]) -> dict[str, object]:
+    """What the used variables stand for now, as JSON can hold it; what is not known stays out.
+
+    `facts` is the customer, with the mappings `custom_attributes` and `company` (None: no company) inside. A first or
+    last name that is not given is taken from the name.
+    """
+    picked = ((name, _as_json(_fact(name, facts))) for name in sorted(names) if name not in OF_THE_DELIVERY)
+    return {name: value for name, value in picked if value is not None}
+
+
+def nested(filled: Mapping[str, object]) -> dict[str, object]:
+    """The values under dotted names as Liquid reads them: mappings inside mappings."""
+    values: dict[str, object] = {}
+    for name, value in filled.items():
+        *path, key = path_of(name)
+        inside = values
+        for step in path:
+            inside = inside.setdefault(step, {})  # type: ignore[assignment]
+        inside[key] = value
+    return values
+
+
+def path_of(name: str) -> list[str]:
+    """The steps a dotted name stands for."""
+    # The key of an attribute is all that follows.
+    return name.split(".", COMPANY_CUSTOM.count(".") if name.startswith(COMPANY_CUSTOM) else 1)
+
+
+def _used(template: BoundTemplate) -> Iterator[tuple[str, int]]:
+    for uses in template.analyze(include_partials=False).globals.values():
+        for use in uses:
+            yield ".".join(map(str, use.segments)), use.span.index
+
+
+def _unknown(template: BoundTemplate, source: str, known: Collection[str]) -> Iterator[Problem]:
+    for name, index in _used(template):
+        if name not in known:
+            likely = [n for n in (CUSTOM + name, f"{name}.name") if n in known] or get_close_matches(name, known, n=1)
+            hint = f' Did you mean "{likely[0]}"?' if likely else ""
+            yield Problem(line_of(source, index), f'There is no variable "{name}".{hint}')
+
+
+def _unknown_filters(template: BoundTemplate, source: str) -> Iterator[Problem]:
+    for name, uses in template.analyze(include_partials=False).filters.items():
+        if name not in FILTERS:
+            yield from (Problem(line_of(source, use.index), f'There is no filter "{name}".') for use in uses)
+
+
+def _taken(template: BoundTemplate, source: str) -> Iterator[Problem]:
+    # Otherwise a text could hide that it uses, say, a company: `{% if false %}{% assign company = 1 %}{% endif %}`.
+    for node, expression in walk(template):
+        if expression is None:
+            for name in {*node.template_scope(), *node.block_scope()} & TAKEN:
+                line = line_of(source, node.token.start_index)
+                yield Problem(line, f'"{name}" is already a variable of every message. Choose another name for yours.')
+
+
+def _fact(name: str, facts: Mapping[str, object]) -> object:
+    value: object = facts
+    for step in path_of(name):
+        value = value.get(step) if isinstance(value, Mapping) else None
+    if value in (None, "") and name in FROM_THE_NAME and facts.get("name"):
+        return FROM_THE_NAME[name](str(facts["name"]).split()) or None
+    return value
+
+
+FROM_THE_NAME: dict[str, Callable[[list[str]], str]] = {
+    "first_name": lambda words: " ".join(words[:1]),
+    "last_name": lambda words: " ".join(words[1:]),
+}
+
+
+def _as_json(value: object) -> object:
+    if isinstance(value, date):
+        return value.isoformat()
+    if isinstance(value, Decimal | float) and not isinstance(value, bool):
+        if not math.isfinite(value):
+            return None
+        if value == int(value):
+            return int(value)
+        return float(value) if Decimal(repr(float(value))) == Decimal(str(value)) else str(value)
+    if value is None or isinstance(value, str | int):
+        return value
+    if isinstance(value, list | tuple):
+        return ", ".join(str(_as_json(item)) for item in value)
+    return str(value)
