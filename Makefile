@@ -34,7 +34,7 @@ lint: .venv/.dev
 bench: .venv/.dev
 	$(python) -m benchmarks
 
-compile = .venv/bin/uv pip compile --quiet --universal --generate-hashes --custom-compile-command 'make lock'
+compile = @$(uv) compile --universal --generate-hashes --custom-compile-command 'make lock'
 lock: .venv/.uv
 	$(compile) requirements-uv.in --output-file requirements-uv.lock
 	$(compile) requirements.in --output-file requirements.lock
@@ -58,11 +58,18 @@ lock: .venv/.uv
 	@$(python) -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements-uv.lock
 	@touch $@
 
-sync = .venv/bin/uv pip sync --quiet --require-hashes --python $(python)
+# uv reads none of pip's settings, and trusts none of the system's certificates unless told to. Whoever reaches the
+# package registry with pip reaches it here too.
+certificates = $(if $(wildcard /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt /etc/ssl/cert.pem),--system-certs)
+as_pip = index="$${PIP_INDEX_URL:-$$($(python) -m pip config get global.index-url 2>/dev/null)}"; \
+	if [ -n "$$index" ]; then export UV_DEFAULT_INDEX="$${UV_DEFAULT_INDEX:-$$index}"; fi; \
+	if [ -n "$$PIP_CERT" ]; then export SSL_CERT_FILE="$${SSL_CERT_FILE:-$$PIP_CERT}"; fi;
+uv = $(as_pip) .venv/bin/uv $(certificates) --quiet pip
+
 .venv/.runtime: .venv/.uv requirements.lock
-	@$(sync) requirements.lock
+	@$(uv) sync --require-hashes --python $(python) requirements.lock
 	@touch $@
 
 .venv/.dev: .venv/.uv requirements-dev.lock
-	@$(sync) requirements-dev.lock
+	@$(uv) sync --require-hashes --python $(python) requirements-dev.lock
 	@touch $@
