@@ -1,0 +1,30 @@
+"""Data in: what integrations and browsers tell us about customers, companies, events and tags (wire.md 5.10 to 5.13).
+
+Nothing here reads the clock or knows HTTP. Whatever cannot be taken raises `Refused`, in a sentence for its sender.
+"""
+
+from audiences.intake.browser import from_browser
+from audiences.intake.companies import upsert_company
+from audiences.intake.events import record_event
+from audiences.intake.identify import Source, archive, identify
+from audiences.intake.lookup import Conflict, Unknown, find, find_company
+from audiences.intake.tags import find_or_make_tag, rename_tag, tag, untag
+from audiences.intake.values import Refused
+
+__all__ = [
+    "Conflict",
+    "Refused",
+    "Source",
+    "Unknown",
+    "archive",
+    "find",
+    "find_company",
+    "find_or_make_tag",
+    "from_browser",
+    "identify",
+    "record_event",
+    "rename_tag",
+    "tag",
+    "untag",
+    "upsert_company",
+]

@@ -1,0 +1,237 @@
+"""Custom attributes on their way in: what kind each is, learnt from its first real value, and values read as it.
+
+DESIGN 3 'Attribute catalogue'. Learning comes before any row is locked and in one statement in the order of the
+names, so that two requests that learn the same attributes wait for each other and never in a circle.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from datetime import date, datetime, time
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from django.db.models import Q
+
+from audiences.intake.values import (
+    LARGEST,
+    LONGEST_TEXT,
+    UNSTORABLE,
+    OnBadValue,
+    Refused,
+    finite,
+    plain_number,
+    refuse,
+    seconds,
+    shown,
+)
+from audiences.models import CustomAttribute, Workspace
+from audiences.models.catalogue import Scope
+from audiences.rules import KIND_NAMES, Kind
+
+MOST_ATTRIBUTES = 250
+LONGEST_NAME = 190
+# What browsers send for a value they do not have (product.md 3.2).
+UNKNOWN = (None, "", "undefined", "null")
+NUMBER = re.compile(r"[+-]?(0|[1-9]\d*)(\.\d+)?")
+
+Kinds = Mapping[tuple[Scope, str], Kind]
+
+
+class Misfit(Exception):
+    """The value cannot be read as the kind without losing something."""
+
+
+def is_unknown(value: object) -> bool:
+    """Whether a value says that there is none."""
+    return value is None or (isinstance(value, str) and (value in UNKNOWN or not value.strip()))
+
+
+def check_name(name: str) -> None:
+    """Refuse a name no custom attribute can have."""
+    if not name.strip() or len(name) > LONGEST_NAME:
+        raise Refused(f"A custom attribute's name has 1 to {LONGEST_NAME} characters.", field=name[:LONGEST_NAME])
+    if "." in name or "$" in name:
+        raise Refused(f"The name of the custom attribute {shown(name)} must not contain “.” or “$”.", field=name)
+    if UNSTORABLE.search(name) or not name.isprintable():
+        raise Refused(f"The name of the custom attribute {shown(name)} cannot be stored.", field=name)
+
+
+def as_text(value: object) -> str:
+    """Text as it is; numbers and booleans as they are written in JSON."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return value if isinstance(value, str) else plain_number(value)  # type: ignore[arg-type]
+
+
+def as_number(value: object) -> int | float:
+    """A number, or a text that is exactly one: “007” is a code, and stays none."""
+    if isinstance(value, bool):
+        raise Misfit
+    if not isinstance(value, str):
+        return value  # type: ignore[return-value]
+    if not NUMBER.fullmatch(value.strip()):
+        raise Misfit
+    exact = Decimal(value.strip())
+    read = int(exact) if exact == exact.to_integral_value() else float(exact)
+    if abs(read) >= LARGEST or Decimal(repr(read)) != exact:
+        raise Misfit
+    return read
+
+
+def as_boolean(value: object) -> bool:
+    """True or false, 1 or 0, or the words."""
+    words = {"true": True, "false": False, "1": True, "0": False}
+    try:
+        return words[str(value).strip().lower()]
+    except KeyError:
+        raise Misfit from None
+
+
+def as_seconds(value: object) -> int:
+    """Unix seconds, or an ISO date or time; without a zone of its own it is in the workspace's."""
+    if isinstance(value, bool):
+        raise Misfit
+    try:
+        read = seconds(value, "")
+    except Refused:
+        if not isinstance(value, str):
+            raise Misfit from None
+        return iso_seconds(value.strip())
+    if read is None:
+        raise Misfit
+    return read
+
+
+def iso_seconds(value: str) -> int:
+    """Read an ISO date or time as unix seconds."""
+    try:
+        day = date.fromisoformat(value) if len(value) <= len("2026-05-31") else None
+        written = datetime.combine(day, time()) if day else datetime.fromisoformat(value)
+        aware = written if written.tzinfo else written.replace(tzinfo=Workspace.current().tz)
+        read = seconds(int(aware.timestamp()), "")
+    except (ValueError, OverflowError):
+        raise Misfit from None
+    if read is None:
+        raise Misfit
+    return read
+
+
+READ_AS: dict[Kind, Callable[[Any], Any]] = {
+    Kind.TEXT: as_text,
+    Kind.NUMBER: as_number,
+    Kind.BOOLEAN: as_boolean,
+    Kind.DATE: as_seconds,
+}
+
+
+def check_value(name: str, value: object) -> None:
+    """Refuse a value no custom attribute of any kind can have."""
+    if isinstance(value, bool):
+        return
+    if isinstance(value, int | float):
+        finite(value, name)
+    elif not isinstance(value, str):
+        raise Refused(
+            f"The custom attribute {shown(name)} must be one flat value: text, number, true or false.", field=name
+        )
+    elif len(value) > LONGEST_TEXT:
+        raise Refused(f"The custom attribute {shown(name)} is longer than {LONGEST_TEXT} characters.", field=name)
+    elif UNSTORABLE.search(value):
+        raise Refused(f"The custom attribute {shown(name)} holds a character that cannot be stored.", field=name)
+
+
+def taught_by(name: str, value: object) -> Kind:
+    """Return the kind a first real value teaches; a key that ends in _at is a date where the value can be one."""
+    if isinstance(value, bool):
+        return Kind.BOOLEAN
+    if name.endswith("_at"):
+        try:
+            as_seconds(value)
+        except Misfit:
+            if not isinstance(value, str):
+                seconds(value, name)  # Says what is wrong: out of range, or no whole number.
+        else:
+            return Kind.DATE
+    return Kind.TEXT if isinstance(value, str) else Kind.NUMBER
+
+
+def check(sent: Mapping[str, Any], *, on_bad_value: OnBadValue = refuse) -> dict[str, Any]:
+    """Return what of the sent names and values could be stored at all, None for unknown ones."""
+    checked: dict[str, Any] = {}
+    for name, value in sent.items():
+        try:
+            check_name(name)
+            if not is_unknown(value):
+                check_value(name, value)
+        except Refused as wrong:
+            on_bad_value(wrong)
+        else:
+            checked[name] = None if is_unknown(value) else value
+    return checked
+
+
+def kinds_of(
+    checked: Iterable[tuple[Scope, Mapping[str, Any]]], *, at: datetime, on_bad_value: OnBadValue = refuse
+) -> Kinds:
+    """Return the kind of every attribute that has a value here, learning those nobody has sent before."""
+    values: dict[tuple[Scope, str], Any] = {}
+    for scope, attributes in checked:
+        for name, value in attributes.items():
+            if value is not None:
+                values.setdefault((scope, name), value)
+    if not values:
+        return {}
+    kinds = known(values)
+    new: dict[tuple[Scope, str], Kind] = {}
+    for key in sorted(values.keys() - kinds.keys()):
+        try:
+            new[key] = taught_by(key[1], values[key])
+        except Refused as wrong:
+            on_bad_value(wrong)
+    for scope in Scope:
+        learning = [key for key in new if key[0] == scope]
+        room = MOST_ATTRIBUTES - CustomAttribute.objects.filter(scope=scope).count() if learning else 0
+        for key in learning[max(room, 0) :]:
+            del new[key]
+            reason = f"There are {MOST_ATTRIBUTES} custom attributes already, so {shown(key[1])} cannot be added."
+            on_bad_value(Refused(reason, field=key[1]))
+    if not new:
+        return kinds
+    # Who loses the race to learn a name finds the winner's kind when reading again.
+    CustomAttribute.objects.bulk_create(
+        [CustomAttribute(scope=scope, name=name, kind=kind, created_at=at) for (scope, name), kind in new.items()],
+        ignore_conflicts=True,
+    )
+    return kinds | known(new)
+
+
+def known(keys: Iterable[tuple[Scope, str]]) -> dict[tuple[Scope, str], Kind]:
+    """Read from the catalogue what kind these are."""
+    wanted = Q()
+    for scope in Scope:
+        wanted |= Q(scope=scope, name__in=[name for of, name in keys if of == scope])
+    rows = CustomAttribute.objects.filter(wanted).values_list("scope", "name", "kind")
+    return {(Scope(scope), name): Kind(kind) for scope, name, kind in rows}
+
+
+def read(
+    checked: Mapping[str, Any], *, scope: Scope, kinds: Kinds, on_bad_value: OnBadValue = refuse
+) -> dict[str, Any]:
+    """Return checked values as their kinds have them, None for unknown ones."""
+    values: dict[str, Any] = {}
+    for name, value in checked.items():
+        if value is None:
+            values[name] = None
+        elif (scope, name) in kinds:
+            kind = kinds[scope, name]
+            try:
+                values[name] = READ_AS[kind](finite(value, name) if type(value) in (int, float) else value)
+            except (Misfit, InvalidOperation):
+                reason = f"The custom attribute {shown(name)} is {KIND_NAMES[kind]}, which {shown(value)} is not."
+                on_bad_value(Refused(reason, field=name))
+    return values
+
+
+def merge(stored: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return stored values with the changes made; what became unknown is no longer there."""
+    return {name: value for name, value in {**stored, **changes}.items() if value is not None}

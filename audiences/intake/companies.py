@@ -1,0 +1,141 @@
+"""Companies on their way in: made or brought up to date by company_id, and who is in them (wire.md 5.13)."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from django.db import transaction
+
+from audiences.intake import catalogue
+from audiences.intake.lookup import read_user_id
+from audiences.intake.values import (
+    OnBadValue,
+    Read,
+    Refused,
+    attempt,
+    flag,
+    long_text,
+    mapping,
+    moment,
+    refuse,
+    text,
+    whole,
+)
+from audiences.models import Company, Customer, Membership
+from audiences.models.catalogue import Scope
+
+
+def plan(value: object, field: str) -> str:
+    """Read a plan's name: as it is, or in an object as the answer has it."""
+    return text(value.get("name") if isinstance(value, dict) else value, field)
+
+
+# Field, column, how it is read. Of two fields for one column the later row counts.
+COLUMNS: tuple[tuple[str, str, Read], ...] = (
+    ("name", "name", text),
+    ("plan", "plan", plan),
+    ("monthly_spend", "monthly_spend", whole),
+    ("size", "size", whole),
+    ("industry", "industry", text),
+    ("website", "website", long_text),
+    ("created_at", "remote_created_at", moment),
+    ("remote_created_at", "remote_created_at", moment),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompanyFacts:
+    """What was sent about one company; columns hold only what was given."""
+
+    company_id: str
+    columns: dict[str, Any]
+    attributes: dict[str, Any]
+    remove: bool  # The customer it was sent with is no member any more.
+
+    def with_kinds(self, kinds: catalogue.Kinds, *, on_bad_value: OnBadValue = refuse) -> "CompanyFacts":
+        """Return the same with its attributes read as their kinds have them."""
+        values = catalogue.read(self.attributes, scope=Scope.COMPANY, kinds=kinds, on_bad_value=on_bad_value)
+        return replace(self, attributes=values)
+
+    def changes_to(self, company: Company) -> dict[str, Any]:
+        """Return the columns that are to change, with their new values."""
+        wanted = {
+            **self.columns,
+            "attributes": catalogue.merge(company.attributes, self.attributes),
+            "archived_at": None,
+        }
+        return {column: value for column, value in wanted.items() if getattr(company, column) != value}
+
+
+def read_company(facts: Mapping[str, Any], *, on_bad_value: OnBadValue = refuse) -> CompanyFacts:
+    """Read what was sent about a company; `id` stands for company_id where only that is given, as browsers do."""
+    company_id = read_user_id(facts.get("company_id") or facts.get("id"), "company_id")
+    if not company_id:
+        raise Refused("Name the company by company_id.", field="company_id")
+    columns: dict[str, Any] = {}
+    for field, column, read in COLUMNS:
+        if field in facts:
+            try:
+                columns[column] = read(facts[field], field)
+            except Refused as wrong:
+                on_bad_value(wrong)
+    sent = attempt(
+        mapping, facts.get("custom_attributes"), "custom_attributes", on_bad_value=on_bad_value, otherwise={}
+    )
+    return CompanyFacts(
+        company_id=company_id,
+        columns=columns,
+        attributes=catalogue.check(sent, on_bad_value=on_bad_value),
+        remove=bool(attempt(flag, facts.get("remove"), "remove", on_bad_value=on_bad_value)),
+    )
+
+
+def upsert_company(facts: Mapping[str, Any], *, at: datetime) -> Company:
+    """Make the company that `facts` name, or bring it up to date; refused as a whole where a value cannot be taken."""
+    with transaction.atomic():
+        sent = read_company(facts)
+        kinds = catalogue.kinds_of([(Scope.COMPANY, sent.attributes)], at=at)
+        return upsert_companies([sent.with_kinds(kinds)], at=at)[sent.company_id]
+
+
+def upsert_companies(sent: Iterable[CompanyFacts], *, at: datetime) -> dict[str, Company]:
+    """Make companies or bring them up to date, and return them by company_id."""
+    sent = list(sent)
+    names = {facts.company_id for facts in sent}
+    rows = Company.objects.filter(company_id__in=names)
+    found = {company.company_id: company for company in rows}
+    if all(facts.company_id in found and not facts.changes_to(found[facts.company_id]) for facts in sent):
+        return found
+    # All are made before any is locked, both in order, so that two requests never wait for each other in a circle.
+    Company.objects.bulk_create(
+        [Company(company_id=name, created_at=at, updated_at=at) for name in sorted(names - found.keys())],
+        ignore_conflicts=True,
+    )
+    found = {company.company_id: company for company in rows.select_for_update(no_key=True).order_by("company_id")}
+    for facts in sent:
+        company = found[facts.company_id]
+        changes = facts.changes_to(company)
+        if changes:
+            for column, value in (changes | {"updated_at": at}).items():
+                setattr(company, column, value)
+            company.save(update_fields=[*changes, "updated_at"])
+    return found
+
+
+def join(customer: Customer, companies: Iterable[CompanyFacts], *, at: datetime) -> None:
+    """Make the customer a member of these companies, and no longer of those to be removed."""
+    joined = {facts.company_id: facts for facts in companies}
+    left = [name for name, facts in joined.items() if facts.remove]
+    if left:
+        Membership.objects.filter(customer=customer, company__company_id__in=left).delete()
+    staying = [facts for facts in companies if not joined[facts.company_id].remove]
+    if not staying:
+        return
+    found = upsert_companies(staying, at=at)
+    present = set(Membership.objects.filter(customer=customer).values_list("company_id", flat=True))
+    new = [company for company in found.values() if company.pk not in present]
+    if new:
+        Membership.objects.bulk_create(
+            [Membership(customer=customer, company=company, created_at=at) for company in new], ignore_conflicts=True
+        )

@@ -1,0 +1,86 @@
+"""Events: what a customer did, once a second, and its summary kept exact (wire.md 5.12)."""
+
+import json
+import re
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db import connection
+
+from audiences.intake.values import Refused, finite, long_text, mapping, shown, text
+from audiences.models import Customer
+
+LONGEST_NAME = 190
+MOST_KEYS = 10
+# Clocks differ, also by a time zone somebody forgot.
+SOON = timedelta(days=1)
+# One statement: whoever's event is new counts it, however many come at once and in whatever order.
+RECORD = """
+WITH happened AS (
+    INSERT INTO audiences_event (customer_id, name, happened_at, metadata)
+    VALUES (%(customer)s, %(name)s, %(happened_at)s, %(metadata)s::jsonb)
+    ON CONFLICT (customer_id, name, happened_at) DO NOTHING
+    RETURNING customer_id, name, happened_at
+)
+INSERT INTO audiences_eventsummary AS summary (customer_id, name, count, first_at, last_at)
+SELECT customer_id, name, 1, happened_at, happened_at FROM happened
+ON CONFLICT (customer_id, name) DO UPDATE SET
+    count = summary.count + 1,
+    first_at = least(summary.first_at, excluded.first_at),
+    last_at = greatest(summary.last_at, excluded.last_at)
+"""
+RICH = ({"url", "value"}, {"amount", "currency"})
+
+
+def event_name(value: object, field: str = "event_name") -> str:
+    """Read an event's name: in lower case, "." and "$" become "-"."""
+    name = re.sub(r"[.$]", "-", text(value, field, most=LONGEST_NAME).lower())
+    if not name:
+        raise Refused("An event needs a name.", field=field)
+    return name
+
+
+def read_metadata(value: object) -> dict[str, Any]:
+    """Read what goes with an event: at most ten keys, flat but for a link or an amount of money."""
+    metadata = mapping(value, "metadata")
+    if len(metadata) > MOST_KEYS:
+        raise Refused(f"An event has at most {MOST_KEYS} keys of metadata.", field="metadata")
+    read: dict[str, Any] = {}
+    for key, entry in metadata.items():
+        field = text(key, "metadata", most=LONGEST_NAME)
+        if isinstance(entry, dict) and entry.keys() in RICH:
+            read[field] = {inner: flat(value, f"{field}.{inner}") for inner, value in entry.items()}
+        else:
+            read[field] = flat(entry, field)
+    return read
+
+
+def flat(value: object, field: str) -> object:
+    """Read one value of metadata."""
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return long_text(value, field)
+    if isinstance(value, int | float):
+        return finite(value, field)
+    raise Refused(f"{shown(field)} in the metadata must be one flat value.", field="metadata")
+
+
+def record_event(
+    customer: Customer, name: str, happened_at: datetime | None, metadata: Mapping[str, Any] | None, *, at: datetime
+) -> bool:
+    """Record that the customer did it (now, where `happened_at` is None); False for what was already recorded."""
+    if happened_at is not None and happened_at - at > SOON:
+        raise Refused("created_at lies in the future: an event is something that happened.", field="created_at")
+    with connection.cursor() as cursor:
+        cursor.execute(
+            RECORD,
+            {
+                "customer": customer.pk,
+                "name": event_name(name),
+                "happened_at": (happened_at or at).replace(microsecond=0),
+                "metadata": json.dumps(read_metadata(metadata)),
+            },
+        )
+        return bool(cursor.rowcount)

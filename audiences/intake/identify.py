@@ -1,0 +1,134 @@
+"""Who somebody is and what is true of them: one customer made, or brought up to date (DESIGN 4.14, wire.md 5.10)."""
+
+from collections.abc import Mapping
+from contextlib import nullcontext
+from datetime import datetime
+from enum import Enum
+from typing import Any
+
+from django.db import IntegrityError, connection, transaction
+
+from audiences.intake.catalogue import merge
+from audiences.intake.companies import join
+from audiences.intake.facts import Facts, read_facts
+from audiences.intake.lookup import Conflict, Identity, Unknown, candidates
+from audiences.intake.values import OnBadValue, Refused, refuse
+from audiences.models import Customer
+from audiences.models.customers import Role
+
+# Whoever loses a race to write an identity looks again and finds the winner's row.
+TRIES = 5
+EMAIL_LOCK = 7_210_004
+
+
+class Source(Enum):
+    """Who says so: REST (a sync) may undo an opt-out that a sync made, a browser none (DESIGN 4.11)."""
+
+    REST = "rest"
+    BROWSER = "browser"
+
+
+def identify(
+    facts: Mapping[str, Any], *, at: datetime, source: Source = Source.REST, on_bad_value: OnBadValue = refuse
+) -> Customer:
+    """Make the customer `facts` name, or bring them up to date, and return them with their row locked.
+
+    `facts` has the fields of POST /users (wire.md 5.10). A value that cannot be taken refuses the whole, unless
+    `on_bad_value` takes note of it and the rest goes on; who is meant must be clear in any case: Conflict where it
+    could be two, Unknown where an `id` is nobody's. The lock lasts as long as the caller's transaction.
+    """
+    with transaction.atomic():
+        sent = read_facts(facts, at=at, on_bad_value=on_bad_value)
+        if not sent.identity:
+            raise Refused("Name the user by id, user_id or email.", field="user_id")
+        customer = upsert(sent, source=source, at=at)
+        join(customer, sent.companies, at=at)
+        return customer
+
+
+def archive(customer: Customer, *, at: datetime) -> None:
+    """Take the customer out of every audience at once; whoever is written to again comes back."""
+    Customer.objects.filter(pk=customer.pk).archive(at=at)
+    customer.archived_at = customer.archived_at or at
+
+
+def upsert(sent: Facts, *, source: Source, at: datetime) -> Customer:
+    """Write what was sent to the row it is about; no race ends in two rows or in an error of the database."""
+    for _ in range(TRIES):
+        customer, found_by = lock(sent.identity)
+        check_free(customer, sent.identity)
+        changes = changes_to(customer, sent, found_by=found_by, source=source, at=at)
+        contested = customer.pk is None or changes.keys() & {"user_id", "email"}
+        try:
+            with transaction.atomic() if contested else nullcontext():
+                return write(customer, changes, at=at)
+        except IntegrityError:
+            continue
+    raise Conflict("This user is being written by others at the same time. Send it again.", field="user_id")
+
+
+def lock(identity: Identity) -> tuple[Customer, str]:
+    """Return the row that is meant, locked, and by what it was found; a new one, found by "", where there is none."""
+    rows = Customer.objects.select_for_update(no_key=True)
+    for name, meant in candidates(rows, identity).items():
+        if found := meant.first():
+            return found, name
+        if name == "id":
+            raise Unknown(f"No such id[{identity.id}]", field="id")
+    if identity.email:
+        # No constraint keeps apart one with and one without a user_id, made at once; so they queue, and look again.
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_xact_lock(%s, hashtext(%s))", [EMAIL_LOCK, identity.email])
+        if found := candidates(rows, identity)["email"].first():
+            return found, "email"
+    return Customer(), ""
+
+
+def check_free(customer: Customer, identity: Identity) -> None:
+    """Refuse an id that is one customer's together with a user_id or an email that is another's."""
+    if customer.pk is None or not identity.id:
+        return
+    others = Customer.objects.exclude(pk=customer.pk)
+    if identity.user_id and others.filter(user_id=identity.user_id).exists():
+        raise Conflict(f"id {customer.pk} and user_id {identity.user_id} are two different users.", field="user_id")
+    alone = not (identity.user_id or customer.user_id)
+    if alone and identity.email and others.filter(email=identity.email, user_id=None).exists():
+        raise Conflict(f"id {customer.pk} and email {identity.email} are two different users.", field="email")
+
+
+def changes_to(customer: Customer, sent: Facts, *, found_by: str, source: Source, at: datetime) -> dict[str, Any]:
+    """Return the columns that are to change, with their new values."""
+    wanted = dict(sent.columns)
+    if sent.identity.user_id:
+        wanted["user_id"] = sent.identity.user_id
+    if sent.identity.user_id or found_by in ("", "email"):
+        wanted["role"] = Role.USER
+    if wanted.get("last_seen_at") and customer.first_seen_at is None:
+        wanted["first_seen_at"] = wanted["last_seen_at"]
+    if sent.new_session:
+        wanted |= {"session_count": customer.session_count + 1, "session_started_at": at}
+    wanted["unsubscribed_from_emails"] = opted_out(customer, said=sent.unsubscribed, source=source)
+    wanted["details"] = merge(customer.details, sent.details)
+    wanted["attributes"] = merge(customer.attributes, sent.attributes)
+    wanted["archived_at"] = None
+    return {column: value for column, value in wanted.items() if getattr(customer, column) != value}
+
+
+def opted_out(customer: Customer, *, said: bool | None, source: Source) -> bool:
+    """Whether the customer is to get no emails: anybody may opt them out, only a sync undoes what a sync did."""
+    if said is False and source is Source.REST and customer.unsubscribed_by_customer_at is None:
+        return False
+    return said is True or customer.unsubscribed_from_emails
+
+
+def write(customer: Customer, changes: Mapping[str, Any], *, at: datetime) -> Customer:
+    """Save the changes; a row nothing is new about is not written."""
+    for column, value in changes.items():
+        setattr(customer, column, value)
+    if customer.pk is None:
+        customer.created_at = customer.updated_at = at
+        customer.save(force_insert=True)
+    elif changes:
+        customer.updated_at = at
+        customer.save(update_fields=[*changes, "updated_at"])
+    return customer

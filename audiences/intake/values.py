@@ -1,0 +1,173 @@
+"""Single values as they arrive in JSON: read into what a column holds, or refused in a sentence that names the field.
+
+Null and "" are read as unknown; what is not there at all is for the caller to leave alone.
+"""
+
+import math
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+LONGEST_TEXT = 255
+# The years a rule can name (audiences.rules): what lies outside is a mistake, mostly milliseconds.
+EARLIEST = int(datetime(1900, 1, 1, tzinfo=UTC).timestamp())
+LATEST = int(datetime(3000, 1, 1, tzinfo=UTC).timestamp())
+LARGEST = 10**30
+LARGEST_WHOLE = 2**31 - 1
+# PostgreSQL stores no null character, and UTF-8 has no half of a surrogate pair.
+UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+WHOLE = re.compile(r"[+-]?\d{1,18}")
+BOOLEANS: dict[object, bool] = {"true": True, "false": False, "1": True, "0": False}
+
+Read = Callable[[object, str], Any]
+
+
+class Refused(ValueError):
+    """What was sent cannot be taken; the text says why, `field` which part of it."""
+
+    def __init__(self, reason: str, *, field: str = "") -> None:
+        super().__init__(storable(reason))
+        self.field = storable(field)
+
+
+OnBadValue = Callable[[Refused], None]
+
+
+def refuse(wrong: Refused) -> None:
+    """Refuse all that was sent for one value in it: how REST takes a bad value."""
+    raise wrong
+
+
+def storable(text: str) -> str:
+    """Return the text with whatever cannot be stored or sent replaced by a question mark."""
+    return UNSTORABLE.sub("?", text)
+
+
+def shown(value: object) -> str:
+    """Return a value as an error message shows it."""
+    text = str(value) if isinstance(value, str | int | float) else type(value).__name__
+    return f"“{text[:50]}…”" if len(text) > 50 else f"“{text}”"
+
+
+def text(value: object, field: str, *, most: int = LONGEST_TEXT) -> str:
+    """Read one text without the white space around it; a number becomes text."""
+    if value is None:
+        return ""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise Refused(f"{field} must be a text.", field=field)
+    read = value if isinstance(value, str) else plain_number(finite(value, field))
+    if UNSTORABLE.search(read):
+        raise Refused(f"{field} holds a character that cannot be stored.", field=field)
+    read = read.strip()
+    if len(read) > most:
+        raise Refused(f"{field} is longer than {most:,} characters.", field=field)
+    return read
+
+
+def long_text(value: object, field: str) -> str:
+    """Read an address or a user agent, which may be longer than a name."""
+    return text(value, field, most=2000)
+
+
+def finite(value: float, field: str) -> int | float:
+    """Return a number that can be stored, whole ones as int."""
+    # isfinite overflows on an int no float can hold, so size comes first.
+    if isinstance(value, int) and abs(value) < LARGEST:
+        return value
+    if isinstance(value, float) and math.isfinite(value) and abs(value) < LARGEST:
+        return int(value) if value.is_integer() else value
+    raise Refused(f"{field} is a number too large to store.", field=field)
+
+
+def plain_number(value: float) -> str:
+    """Return a number as people write it."""
+    return str(int(value)) if value == int(value) else repr(value)
+
+
+def seconds(value: object, field: str) -> int | None:
+    """Read unix seconds: a whole number, also as text."""
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return None
+    if isinstance(value, str) and WHOLE.fullmatch(value.strip()):
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise Refused(f"{field} must be a time in unix seconds, as a whole number.", field=field)
+    whole = finite(value, field)
+    if not isinstance(whole, int):
+        raise Refused(f"{field} must be a time in unix seconds, as a whole number.", field=field)
+    if not EARLIEST <= whole < LATEST:
+        hint = " Is it in milliseconds?" if EARLIEST <= whole // 1000 < LATEST else ""
+        raise Refused(f"{field} lies outside the years 1900 to 2999.{hint}", field=field)
+    return whole
+
+
+def moment(value: object, field: str) -> datetime | None:
+    """Read unix seconds as a moment."""
+    read = seconds(value, field)
+    return None if read is None else datetime.fromtimestamp(read, tz=UTC)
+
+
+def whole(value: object, field: str) -> int | None:
+    """Read a number of an integer column; a fraction is cut off (wire.md 5.13)."""
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return None
+    if isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            raise Refused(f"{field} must be a number, not {shown(value)}.", field=field) from None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise Refused(f"{field} must be a number.", field=field)
+    read = int(finite(value, field))
+    if abs(read) > LARGEST_WHOLE:
+        raise Refused(f"{field} must lie between -{LARGEST_WHOLE:,} and {LARGEST_WHOLE:,}.", field=field)
+    return read
+
+
+def number(value: object, field: str) -> int | float | None:
+    """Read any number that can be stored."""
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise Refused(f"{field} must be a number.", field=field)
+    return finite(value, field)
+
+
+def flag(value: object, field: str) -> bool | None:
+    """Read true or false, as JSON or as the query strings of the official clients have it (`True`)."""
+    if value is None or value == "":
+        return None
+    if isinstance(value, bool):
+        return value
+    read = BOOLEANS.get(str(value).lower()) if isinstance(value, str | int) else None
+    if read is None:
+        raise Refused(f"{field} must be true or false.", field=field)
+    return read
+
+
+def mapping(value: object, field: str) -> dict[str, Any]:
+    """Read an object."""
+    if value is None or value == "":
+        return {}
+    if not isinstance(value, dict):
+        raise Refused(f"{field} must be an object.", field=field)
+    return value
+
+
+def entries(value: object, field: str) -> list[dict[str, Any]]:
+    """Read a list of objects."""
+    if value is None or value == "":
+        return []
+    if not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value):
+        raise Refused(f"{field} must be a list of objects.", field=field)
+    return value
+
+
+def attempt(read: Read, value: object, field: str, *, on_bad_value: OnBadValue, otherwise: object = None) -> Any:
+    """Read a value; where it cannot be taken and the rest goes on, return `otherwise`."""
+    try:
+        return read(value, field)
+    except Refused as wrong:
+        on_bad_value(wrong)
+        return otherwise
