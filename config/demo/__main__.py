@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -48,6 +49,8 @@ class CannotStart(RuntimeError):
 def main() -> int:
     """Run the demo until somebody ends it or a part of it breaks; return the exit code."""
     os.chdir(BASE)
+    # A shell starts what runs in the background deaf to Ctrl-C; the demo has nothing to lose by hearing it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         port = chosen_port(os.environ.get("PORT", "8000"))
         with embedded.endings_raise(), embedded.database():

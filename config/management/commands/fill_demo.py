@@ -9,6 +9,7 @@ from django.utils import timezone
 
 from audiences.models import Customer
 from config.demo import company, messages, staff
+from delivery import tasks
 
 
 class Command(BaseCommand):
@@ -24,4 +25,6 @@ class Command(BaseCommand):
             if not Customer.objects.exists():
                 company.fill(at=now)
                 messages.fill(team, at=now)
+        # The sweep would do it within a minute; whoever tries the demo looks sooner.
+        tasks.nudge()
         staff.have_token(settings.DATA_DIR / "demo_token")
