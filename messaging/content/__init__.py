@@ -7,8 +7,8 @@ fill, Compiled.render         per person; version and filled values read the sam
 """
 
 from messaging.content.compiling import TRACKING_CLICK, TRACKING_OPEN, Compiled, Layout, Rendered, compile_version
-from messaging.content.language import ContentError
 from messaging.content.markup import paragraphs, sanitise
+from messaging.content.parsing import ContentError
 from messaging.content.variables import (
     UNSUBSCRIBE_URL,
     VARIABLES,

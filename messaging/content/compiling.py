@@ -12,25 +12,16 @@ from enum import StrEnum
 from functools import partial
 
 import css_inline
-from liquid import BoundTemplate
+from liquid import BoundTemplate, Environment
 from liquid.builtin.content import ContentNode
 from liquid.builtin.expressions import FilteredExpression, Path, PositionalArgument, StringLiteral
 from liquid.builtin.output import OutputNode
 from liquid.stringify import to_liquid_string
 from markupsafe import escape
 
-from messaging.content.language import (
-    HTML,
-    LONGEST_OUTPUT,
-    TEXT,
-    ContentError,
-    Language,
-    as_written,
-    parse,
-    render,
-    safe_link,
-)
+from messaging.content.language import HTML, LONGEST_OUTPUT, TEXT, Language, safe_link
 from messaging.content.markup import Protected, clean_rendered, each_attribute
+from messaging.content.parsing import ContentError, as_written, parse, render
 from messaging.content.plain_text import as_text
 from messaging.content.variables import UNSUBSCRIBE_URL, nested, path_of
 
@@ -206,7 +197,7 @@ def as_places(template: BoundTemplate, *, before: str = "", after: str = "") -> 
     for node in template.nodes:
         if isinstance(node, ContentNode):
             parts.append(node.text)
-        elif isinstance(node, OutputNode) and (place := _place(node.expression, len(parts))):
+        elif isinstance(node, OutputNode) and (place := _place(node.expression, len(parts), template.env)):
             places.append(place)
             parts.append("")
         else:
@@ -214,7 +205,7 @@ def as_places(template: BoundTemplate, *, before: str = "", after: str = "") -> 
     return Places((*parts, after), tuple(places), escaped=template.env.autoescape)
 
 
-def _place(expression: object, part: int) -> Place | None:
+def _place(expression: object, part: int, language: Environment) -> Place | None:
     if not isinstance(expression, FilteredExpression) or not isinstance(expression.left, Path):
         return None
     path, filters, default = expression.left.path, list(expression.filters or ()), None
@@ -224,8 +215,8 @@ def _place(expression: object, part: int) -> Place | None:
     if filters and filters[0].name in DEFAULTS:
         given = filters.pop(0).args
         text = given[0].value if len(given) == 1 and isinstance(given[0], PositionalArgument) else None
-        # Liquid takes a literal for HTML, which is made safe where it stands.
-        if not isinstance(text, StringLiteral) or escape(text.value) != text.value:
+        # In HTML Liquid takes a literal for HTML, which has to be made safe where it stands.
+        if not isinstance(text, StringLiteral) or (language.autoescape and escape(text.value) != text.value):
             return None
         default = text.value
     is_link = bool(filters) and filters[0].name == "safe_link" and not filters.pop(0).args

@@ -12,7 +12,8 @@ from typing import Any
 
 import nh3
 
-from messaging.content.language import LONGEST_OUTPUT, LONGEST_TEXT, ContentError, each_piece, plain
+from messaging.content.language import LONGEST_OUTPUT
+from messaging.content.parsing import LONGEST_TEXT, ContentError, each_piece, plain
 from messaging.content.plain_text import BLOCKS
 
 TAGS = BLOCKS | {
@@ -124,10 +125,10 @@ class Protected:
 
         def safe(_tag: str, name: str, value: str) -> str:
             word = self.words.match(value)
-            if name not in ADDRESSES or not word or self.piece(word).startswith("{%"):
+            output = word and re.fullmatch(r"(\{\{-?)(.*?)(-?\}\})", self.piece(word), re.DOTALL)
+            if name not in ADDRESSES or not word or not output:
                 return value
-            begin, inside, end = re.fullmatch(r"(\{\{-?)(.*?)(-?\}\})", self.piece(word), re.DOTALL).groups()  # type: ignore[union-attr]
-            return self.word(f"{begin}{inside} | safe_link {end}") + value[word.end() :]
+            return self.word(f"{output[1]}{output[2]} | safe_link {output[3]}") + value[word.end() :]
 
         return each_attribute(cleaned, safe)
 

@@ -71,6 +71,10 @@ class Reader(HTMLParser):
     def paragraph(self) -> None:
         self.write(f"\n{self.new_line}")
 
+    def cell(self) -> None:
+        if self.out and not self.out[-1].endswith("\n"):
+            self.write(" ")
+
     def item(self, _given: dict[str, str]) -> None:
         mark = "- "
         if self.lists and self.lists[-1] >= 0:
@@ -99,8 +103,8 @@ OPENED: dict[str, Callable[[Reader, dict[str, str]], None]] = {
     "img": lambda reader, given: reader.write(given.get("alt", "")),
     "li": Reader.item,
     "tr": lambda reader, _: reader.write(reader.new_line),
-    "td": lambda reader, _: reader.write(" "),
-    "th": lambda reader, _: reader.write(" "),
+    "td": lambda reader, _: reader.cell(),
+    "th": lambda reader, _: reader.cell(),
     "ul": lambda reader, given: _open_list(reader, given, numbered=False),
     "ol": lambda reader, given: _open_list(reader, given, numbered=True),
     "blockquote": _open_quote,
