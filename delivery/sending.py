@@ -108,7 +108,15 @@ def send_batch(message: Message, *, clock: Clock) -> Batch | None:
     """Claim a batch of one message, hand it over and settle it; None once its channel takes nothing more."""
     batch = claim(message, at=clock())
     if batch.records:
-        outcome = hand_over(batch, clock=clock)
+        outcome = Outcome()
+        try:
+            envelopes = list(finished(batch, outcome))
+        except Exception:
+            # Nothing has left yet: none of them may be taken for uncertain.
+            fault = Outcome(not_begun=[record.pk for record in batch.records], down="A copy could not be finished.")
+            settle(batch, fault, at=clock())
+            raise
+        hand_over(batch, envelopes, outcome, clock=clock)
         settle(batch, outcome, at=clock())
         if outcome.down:
             log.warning("channel %s is down: %s", message.channel, outcome.down)
@@ -209,11 +217,10 @@ def next_opening(message: Message, zone_name: str, *, at: datetime) -> datetime:
 # Touch the world
 
 
-def hand_over(batch: Batch, *, clock: Clock) -> Outcome:
+def hand_over(batch: Batch, envelopes: list[tuple[Claimed, Envelope]], outcome: Outcome, *, clock: Clock) -> None:
     """Hand each copy of a batch to its channel, and note what is known of each."""
-    outcome = Outcome()
     channel = channel_of(Name(batch.message.channel))
-    for record, envelope in finished(batch, outcome):
+    for record, envelope in envelopes:
         if outcome.down:
             outcome.not_begun.append(record.pk)
             continue
@@ -232,7 +239,6 @@ def hand_over(batch: Batch, *, clock: Clock) -> Outcome:
         except Exception as reason:
             log.warning("record %s is uncertain", record.pk, exc_info=True)
             outcome.uncertain.append((record.pk, f"{type(reason).__name__}: {reason}"))
-    return outcome
 
 
 def finished(batch: Batch, outcome: Outcome) -> Iterator[tuple[Claimed, Envelope]]:

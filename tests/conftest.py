@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from delivery import judging, sending
+from delivery import copies, judging, sending
 
 
 @pytest.fixture
@@ -23,5 +23,6 @@ def fast_passwords(settings) -> None:
 def nothing_kept() -> Iterator[None]:
     """A test starts with nothing compiled and no channel open, as a new process does."""
     judging.forget()
+    copies.KEPT.clear()
     yield
     sending.close_channels()
