@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from audiences.rules import Kind
+from audiences.rules import Kind, storable
 
 
 class About(StrEnum):
@@ -186,6 +186,6 @@ def find(name: str, *, catalogue: Catalogue) -> Attribute:
         return Attribute(name, key, kind, About.CUSTOMER, FROM_JSON[kind]("(c.attributes->{key})"), key)
     for prefix, (label, kind, sql) in EVENTS.items():
         event = name.removeprefix(prefix)
-        if event != name and event and "\0" not in event:
+        if event != name and event and storable(event):
             return Attribute(name, label.format(event), kind, About.EVENT, sql, event.lower())
     raise LookupError(name)

@@ -4,7 +4,7 @@ DESIGN 3 'Audience' gives the JSON; product.md section 3 gives the operators. Wh
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from decimal import Decimal, InvalidOperation
 from enum import StrEnum
@@ -13,6 +13,7 @@ from typing import Any
 MOST_DEPTH = 8
 MOST_RULES = 200
 MOST_DAYS = 36_500
+MOST_COPIES = 16
 
 
 class Kind(StrEnum):
@@ -160,6 +161,11 @@ class Group:
             else:
                 yield rule
 
+    def written(self) -> int:
+        """How many rules were written here; a segment's, copied in, were counted when it was made."""
+        groups = (rule for rule in self.rules if isinstance(rule, Group) and not rule.copied_from)
+        return sum(isinstance(rule, Rule) for rule in self.rules) + sum(group.written() for group in groups)
+
 
 EVERYONE = Group("all")
 
@@ -174,38 +180,49 @@ def parse(stored: object, *, kind_of: KindOf) -> Group:
     if stored in (None, {}, []):
         return EVERYONE
     tree = parse_group(stored, kind_of=kind_of, place="", depth=1)
-    if sum(1 for _ in tree.leaves()) > MOST_RULES:
+    if tree.written() > MOST_RULES:
         raise RuleError(f"An audience has at most {MOST_RULES} rules.")
     return tree
 
 
-def parse_group(stored: object, *, kind_of: KindOf, place: str, depth: int) -> Group:
+def parse_group(stored: object, *, kind_of: KindOf, place: str, depth: int, copies: int = 0) -> Group:
     """Read one group; `place` is its number among the rules, "" for the outermost."""
     name = f"Group {place}" if place else "The audience"
-    if not isinstance(stored, dict):
-        raise RuleError(f'{name} must be an object with "match" and "rules".')
-    match, entries = stored.get("match", "all"), stored.get("rules", [])
-    if match not in ("all", "any"):
-        raise RuleError(f'{name} must match "all" or "any" of its rules, not {match!r}.')
-    if not isinstance(entries, list):
-        raise RuleError(f'{name} needs a list of "rules".')
-    copied_from = stored.get("copied_from", "")
-    if not isinstance(copied_from, str):
-        raise RuleError(f'{name} has a "copied_from" that is no text.')
-    if copied_from:
-        depth = 1  # A segment keeps the depth it was allowed when it was made.
-    if place and not entries and not copied_from:
+    bare, entries = parse_joint(stored, name=name)
+    if bare.copied_from:
+        depth, copies = 0, copies + 1  # A segment keeps the depth it was allowed when it was made.
+    if place and not entries and not bare.copied_from:
         raise RuleError(f"{name} has no rules: add one, or remove the group.")
     if depth > MOST_DEPTH:
         raise RuleError(f"{name} is nested too deep: groups go at most {MOST_DEPTH} deep.")
+    if copies > MOST_COPIES:
+        raise RuleError(f"{name} is nested too deep: segments go at most {MOST_COPIES} deep into one another.")
     rules: list[Rule | Group] = []
     for number, entry in enumerate(entries, start=1):
         inside = f"{place}.{number}" if place else str(number)
         if isinstance(entry, dict) and "rules" in entry:
-            rules.append(parse_group(entry, kind_of=kind_of, place=inside, depth=depth + 1))
+            rules.append(parse_group(entry, kind_of=kind_of, place=inside, depth=depth + 1, copies=copies))
         else:
             rules.append(parse_rule(entry, kind_of=kind_of, place=inside))
-    return Group(match, tuple(rules), copied_from, stored.get("negated") is True)
+    return replace(bare, rules=tuple(rules))
+
+
+def parse_joint(stored: object, *, name: str) -> tuple[Group, list[object]]:
+    """Read how a group joins its rules, and return the rules yet to be read."""
+    # A rule without a group around it is refused, lest a caller's slip be read as everyone.
+    if not isinstance(stored, dict) or "rules" not in stored:
+        raise RuleError(f'{name} must be an object with "match" and "rules".')
+    match, entries = stored.get("match", "all"), stored["rules"]
+    if match not in ("all", "any"):
+        raise RuleError(f'{name} must match "all" or "any" of its rules, not “{shown(match)}”.')
+    if not isinstance(entries, list):
+        raise RuleError(f'{name} needs a list of "rules".')
+    copied_from, negated = stored.get("copied_from", ""), stored.get("negated", False)
+    if not isinstance(copied_from, str) or not storable(copied_from):
+        raise RuleError(f'{name} has a "copied_from" that is no text.')
+    if not isinstance(negated, bool):
+        raise RuleError(f'{name} has a "negated" that is neither true nor false.')
+    return Group(match, copied_from=copied_from, negated=negated), entries
 
 
 def parse_rule(stored: object, *, kind_of: KindOf, place: str) -> Rule:
@@ -218,11 +235,11 @@ def parse_rule(stored: object, *, kind_of: KindOf, place: str) -> Rule:
     try:
         kind, label = kind_of(attribute)
     except LookupError as unknown:
-        raise RuleError(f"Rule {place}: there is no attribute “{attribute}”.") from unknown
-    try:
-        operator = Operator(stored.get("operator"))  # type: ignore[arg-type]
-    except ValueError as unknown:
-        raise RuleError(f"Rule {place}, “{label}”: there is no operator {stored.get('operator')!r}.") from unknown
+        raise RuleError(f"Rule {place}: there is no attribute “{shown(attribute)}”.") from unknown
+    asked = stored.get("operator")
+    if not isinstance(asked, str) or asked not in LABELS:
+        raise RuleError(f"Rule {place}, “{label}”: there is no operator “{shown(asked)}”.")
+    operator = Operator(asked)
     if operator not in OPERATORS[kind]:
         raise RuleError(f"Rule {place}: “{LABELS[operator]}” does not fit “{label}”, which is {KIND_NAMES[kind]}.")
     if operator in WITHOUT_VALUE:
@@ -241,13 +258,28 @@ def value_kind(kind: Kind, operator: Operator) -> str:
     return kind.value
 
 
+def storable(text: str) -> bool:
+    """Whether PostgreSQL can hold it: it knows no null character, and UTF-8 no half of a surrogate pair."""
+    return not any(letter == "\0" or "\ud800" <= letter <= "\udfff" for letter in text)
+
+
+def shown(value: object) -> str:
+    """A value as a sentence can quote it: short, and of characters that can be sent."""
+    if isinstance(value, list | dict):
+        return "a list" if isinstance(value, list) else "an object"
+    if isinstance(value, int) and abs(value) > 10**40:
+        return "a number of many digits"
+    text = str(value)
+    return "".join(letter if storable(letter) else "�" for letter in text[:60]) + "…" * (len(text) > 60)
+
+
 def read_text(value: object) -> str:
     """Read a text to compare with: not empty, no null character, at most 1,000 characters."""
-    if isinstance(value, int | float) and not isinstance(value, bool):
+    if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 10**30:
         value = str(value)
     if not isinstance(value, str) or not value.strip():
         raise RuleError("it needs a text to compare with.")
-    if "\0" in value or (not value.isprintable() and any(0xD800 <= ord(c) <= 0xDFFF for c in value)):
+    if not storable(value):
         raise RuleError("the text holds a character that cannot be stored.")
     if len(value) > 1000:
         raise RuleError("the text is longer than 1,000 characters.")
@@ -260,12 +292,12 @@ def read_number(value: object) -> int | float:
         try:
             number = Decimal(value.strip())
         except InvalidOperation:
-            raise RuleError(f"“{value}” is not a number.") from None
+            raise RuleError(f"“{shown(value)}” is not a number.") from None
         if number.is_finite() and abs(number) < Decimal(10) ** 30:
             return int(number) if number == number.to_integral_value() else float(number)
     elif isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 10**30:
         return int(value) if value == int(value) else value
-    raise RuleError(f"“{value}” is not a number.")
+    raise RuleError(f"“{shown(value)}” is not a number.")
 
 
 def read_days(value: object) -> int:
@@ -283,7 +315,7 @@ def read_day(value: object) -> str:
     try:
         day = date.fromisoformat(value if isinstance(value, str) else "")
     except ValueError:
-        raise RuleError(f"“{value}” is not a date. Dates are written 2026-05-31.") from None
+        raise RuleError(f"“{shown(value)}” is not a date. Dates are written 2026-05-31.") from None
     if not 1900 <= day.year <= 2999:
         raise RuleError("the year must lie between 1900 and 2999.")
     return day.isoformat()
@@ -291,7 +323,7 @@ def read_day(value: object) -> str:
 
 def read_id(value: object) -> int:
     """Read which tag, segment, message or teammate is meant."""
-    if isinstance(value, str) and value.strip().isdecimal():
+    if isinstance(value, str) and value.strip().isdecimal() and len(value) < 20:
         value = int(value)
     if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 2**63:
         raise RuleError("choose one.")

@@ -6,9 +6,10 @@ from django.core.exceptions import ValidationError
 from django.db import connection, models, transaction
 
 from audiences import attributes
+from audiences.attributes import BY_NAME
 from audiences.models.catalogue import CustomAttribute
 from audiences.models.tags import Tag
-from audiences.rules import Group, Kind, Rule, RuleError, parse
+from audiences.rules import LABELS, Group, Kind, Rule, RuleError, parse
 
 SEGMENTS_LOCK = 7_210_001
 MOST_SEGMENTS_DEEP = 8
@@ -64,7 +65,7 @@ class Audience(models.Model):
             tree = self.tree
             self.rules = tree.as_json()
             check_references(tree)
-            check_cycles(tree, among={self.pk} if self.pk else set())
+            check_cycles(tree, among={self.pk or 0})
         except RuleError as wrong:
             raise ValidationError({"rules": str(wrong)}) from wrong
 
@@ -87,23 +88,31 @@ def segment_rules(tree: Group) -> list[Rule]:
 
 def check_references(tree: Group) -> None:
     """Refuse a rule that names a tag or segment that is not there."""
-    for names, model in ((("tag", "company.tag"), Tag), (("segment", "company.segment"), Audience)):
-        wanted = {rule.value for rule in tree.leaves() if rule.attribute in names}
-        if wanted:
-            rows = Audience.objects.segments() if model is Audience else Tag.objects.all()
-            missing = wanted - set(rows.filter(pk__in=wanted).values_list("pk", flat=True))
-            if missing:
-                raise RuleError(f"A rule names a {names[0]} that is not there ({min(missing)}).")
+    for about, rows in (("tag", Tag.objects.all()), ("segment", Audience.objects.segments())):
+        naming = [rule for rule in tree.leaves() if rule.attribute in (about, f"company.{about}")]
+        there = (
+            set(rows.filter(pk__in={rule.value for rule in naming}).values_list("pk", flat=True)) if naming else set()
+        )
+        for rule in naming:
+            if rule.value not in there:
+                asks = f"{BY_NAME[rule.attribute].label} {LABELS[rule.operator]}"
+                raise RuleError(f"The rule “{asks}” names a {about} that is not there ({rule.value}).")
 
 
 def check_cycles(tree: Group, *, among: set[int]) -> None:
     """Refuse a segment that, through others, is a part of itself."""
-    for rule in segment_rules(tree):
-        if len(among) > MOST_SEGMENTS_DEEP:
-            raise RuleError(f"Segments go at most {MOST_SEGMENTS_DEEP} deep into one another.")
-        if rule.value in among:
-            raise RuleError("A segment cannot be a part of itself, not even through another one.")
-        segment = Audience.objects.segments().filter(pk=rule.value).first()
-        if segment is None:
-            raise RuleError(f"A rule names a segment that is not there ({rule.value}).")
-        check_cycles(segment.tree, among=among | {rule.value})
+    named = {rule.value for rule in segment_rules(tree)}
+    if named & among:
+        raise RuleError("A segment cannot be a part of itself, not even through another one.")
+    if named and len(among) > MOST_SEGMENTS_DEEP:
+        raise RuleError(f"Segments go at most {MOST_SEGMENTS_DEEP} deep into one another.")
+    for pk, segment in find_segments(named).items():
+        check_cycles(segment.tree, among=among | {pk})
+
+
+def find_segments(wanted: set[int]) -> dict[int, Audience]:
+    """Return segments by id; RuleError where one is not there."""
+    found = Audience.objects.segments().in_bulk(wanted)
+    if missing := wanted - found.keys():
+        raise RuleError(f"A rule names a segment that is not there ({min(missing)}).")
+    return found

@@ -1,0 +1,291 @@
+"""Every rule that makes no sense is refused in a sentence that names it, and nothing else ever happens."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from audiences import attributes
+from audiences.attributes import Catalogue
+from audiences.compiler import COMPILE
+from audiences.rules import (
+    EVERYONE,
+    KIND_NAMES,
+    LABELS,
+    MOST_DEPTH,
+    MOST_RULES,
+    NEGATIVE,
+    OPERATORS,
+    VALUES,
+    WITHOUT_VALUE,
+    Group,
+    Kind,
+    Operator,
+    Rule,
+    RuleError,
+    parse,
+    value_kind,
+)
+
+CATALOGUE = Catalogue(customer={"plan": Kind.TEXT, "seats": Kind.NUMBER}, company={"beta": Kind.BOOLEAN})
+
+
+def kind_of(name: str) -> tuple[Kind, str]:
+    found = attributes.find(name, catalogue=CATALOGUE)
+    return found.kind, found.label
+
+
+def read(stored: object) -> Group:
+    return parse(stored, kind_of=kind_of)
+
+
+def rule(attribute: object, operator: object, value: object = None) -> dict[str, Any]:
+    return {"attribute": attribute, "operator": operator, "value": value}
+
+
+def all_of(*rules: object) -> dict[str, Any]:
+    return {"match": "all", "rules": list(rules)}
+
+
+def nested(times: int, *, inside: object, **more: object) -> dict[str, Any]:
+    group: Any = inside
+    for _ in range(times):
+        group = {**all_of(group), **more}
+    return group
+
+
+def refusal(stored: object) -> str:
+    with pytest.raises(RuleError) as refused:
+        read(stored)
+    return str(refused.value)
+
+
+TRUE: object = True
+ROLE = rule("role", "is", "user")
+HUGE = 10**5000
+REFUSED: dict[str, tuple[object, str]] = {
+    "no attribute": (rule("", "is", "x"), "Rule 1 names no attribute."),
+    "an attribute that is no text": (rule(7, "is", "x"), "Rule 1 names no attribute."),
+    "an unknown attribute": (rule("shoe_size", "is", 42), "Rule 1: there is no attribute “shoe_size”."),
+    "an unknown custom attribute": (
+        rule("custom_attributes.seat", "is", 1),
+        "Rule 1: there is no attribute “custom_attributes.seat”.",
+    ),
+    "another's custom attribute": (
+        rule("company.custom_attributes.plan", "is", "pro"),
+        "Rule 1: there is no attribute “company.custom_attributes.plan”.",
+    ),
+    "an event without a name": (rule("event.", "has_happened"), "Rule 1: there is no attribute “event.”."),
+    "a null character in an event": (rule("event.\0", "has_happened"), "Rule 1: there is no attribute “event.�”."),
+    "half a letter in an event": (rule("event.\ud800", "has_happened"), "Rule 1: there is no attribute “event.�”."),
+    "an unknown operator": (rule("name", "sounds_like", "x"), "Rule 1, “Name”: there is no operator “sounds_like”."),
+    "an operator that is no text": (rule("name", ["is"], "x"), "Rule 1, “Name”: there is no operator “a list”."),
+    "an operator of another kind": (
+        rule("name", "greater_than", 3),
+        "Rule 1: “greater than” does not fit “Name”, which is a text.",
+    ),
+    "a day for an event": (
+        rule("event.ordered", "on", "2026-05-04"),
+        "Rule 1: “on” does not fit “Event “ordered””, which is an event.",
+    ),
+    "no text": (rule("name", "is", " "), "Rule 1, “Name is”: it needs a text to compare with."),
+    "a truth for a text": (rule("name", "is", TRUE), "Rule 1, “Name is”: it needs a text to compare with."),
+    "no number for a text": (rule("name", "is", float("nan")), "Rule 1, “Name is”: it needs a text to compare with."),
+    "a huge number for a text": (rule("name", "is", HUGE), "Rule 1, “Name is”: it needs a text to compare with."),
+    "a null character": (
+        rule("name", "contains", "a\0b"),
+        "Rule 1, “Name contains”: the text holds a character that cannot be stored.",
+    ),
+    "half a letter": (
+        rule("name", "contains", "a\udfff"),
+        "Rule 1, “Name contains”: the text holds a character that cannot be stored.",
+    ),
+    "a long text": (rule("name", "is", "x" * 1001), "Rule 1, “Name is”: the text is longer than 1,000 characters."),
+    "words for a number": (
+        rule("custom_attributes.seats", "is", "many"),
+        "Rule 1, “seats is”: “many” is not a number.",
+    ),
+    "NaN": (rule("session_count", "is", float("nan")), "Rule 1, “Web sessions is”: “nan” is not a number."),
+    "NaN in words": (rule("session_count", "is", "sNaN"), "Rule 1, “Web sessions is”: “sNaN” is not a number."),
+    "infinity": (rule("session_count", "is", float("-inf")), "Rule 1, “Web sessions is”: “-inf” is not a number."),
+    "a huge number": (
+        rule("session_count", "less_than", HUGE),
+        "Rule 1, “Web sessions less than”: “a number of many digits” is not a number.",
+    ),
+    "a huge number in words": (
+        rule("session_count", "less_than", "9" * 5000),
+        f"Rule 1, “Web sessions less than”: “{'9' * 60}…” is not a number.",
+    ),
+    "a truth for a number": (rule("session_count", "is", TRUE), "Rule 1, “Web sessions is”: “True” is not a number."),
+    "half a day": (
+        rule("last_seen_at", "more_than_days_ago", 2.5),
+        "Rule 1, “Last seen more than … days ago”: it needs a whole number of days (negative for the future).",
+    ),
+    "no days": (
+        rule("last_seen_at", "exactly_days_ago", ""),
+        "Rule 1, “Last seen exactly … days ago”: it needs a whole number of days (negative for the future).",
+    ),
+    "too many days": (
+        rule("last_seen_at", "less_than_days_ago", 40_000),
+        "Rule 1, “Last seen less than … days ago”: days go up to 36,500.",
+    ),
+    "a date that is none": (
+        rule("signed_up_at", "after", "2026-02-30"),
+        "Rule 1, “Signed up after”: “2026-02-30” is not a date. Dates are written 2026-05-31.",
+    ),
+    "a number for a date": (
+        rule("signed_up_at", "on", 1_777_777_777),
+        "Rule 1, “Signed up on”: “1777777777” is not a date. Dates are written 2026-05-31.",
+    ),
+    "a date long gone": (
+        rule("signed_up_at", "before", "0001-01-01"),
+        "Rule 1, “Signed up before”: the year must lie between 1900 and 2999.",
+    ),
+    "a role that is none": (rule("role", "is", "visitor"), "Rule 1, “Role is”: the role is user or lead."),
+    "no tag": (rule("tag", "is", None), "Rule 1, “Tag is”: choose one."),
+    "a tag by its name": (rule("tag", "is", "vip"), "Rule 1, “Tag is”: choose one."),
+    "a tag of many digits": (rule("tag", "is", "9" * 5000), "Rule 1, “Tag is”: choose one."),
+    "a teammate below all": (rule("owner", "is_not", -1), "Rule 1, “Owner is not”: choose one."),
+    "a rule that is none": ("role is user", 'Rule 1 must be an object with "attribute", "operator" and "value".'),
+    "an empty group": (all_of(), "Group 1 has no rules: add one, or remove the group."),
+    "a joint that is none": (
+        {"match": "none", "rules": [ROLE]},
+        'Group 1 must match "all" or "any" of its rules, not “none”.',
+    ),
+    "rules that are no list": ({"match": "all", "rules": {"0": ROLE}}, 'Group 1 needs a list of "rules".'),
+    "a copy of nothing": ({**all_of(ROLE), "copied_from": 7}, 'Group 1 has a "copied_from" that is no text.'),
+    "a copy nobody can store": ({**all_of(ROLE), "copied_from": "\0"}, 'Group 1 has a "copied_from" that is no text.'),
+    "a no that is no truth": (
+        {**all_of(ROLE), "negated": "no"},
+        'Group 1 has a "negated" that is neither true nor false.',
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("stored", "sentence"), REFUSED.values(), ids=REFUSED)
+def test_a_rule_that_makes_no_sense_is_refused_by_name(stored: object, sentence: str) -> None:
+    assert refusal(all_of(stored)) == sentence
+
+
+def test_the_sentence_says_which_of_the_rules_it_is() -> None:
+    within = {"match": "any", "rules": [ROLE, rule("tag", "is", "vip")]}
+    assert refusal(all_of(ROLE, within)) == "Rule 2.2, “Tag is”: choose one."
+
+
+@pytest.mark.parametrize("stored", ["all", 7, True, [ROLE], {"match": "all"}, ROLE])
+def test_what_is_no_group_is_never_read_as_everyone(stored: object) -> None:
+    assert refusal(stored) == 'The audience must be an object with "match" and "rules".'
+
+
+@pytest.mark.parametrize("stored", [None, {}, [], {"match": "any", "rules": []}])
+def test_no_rules_are_everyone(stored: object) -> None:
+    assert read(stored).rules == EVERYONE.rules == ()
+
+
+def test_groups_nest_so_deep_and_no_deeper() -> None:
+    assert read(nested(MOST_DEPTH, inside=ROLE)).as_json()["match"] == "all"
+    assert "nested too deep" in refusal(nested(MOST_DEPTH + 1, inside=ROLE))
+
+
+def test_copies_of_segments_cannot_be_used_to_nest_without_end() -> None:
+    assert "nested too deep" in refusal(all_of(nested(900, inside=ROLE, copied_from="VIPs as of 3 May 2026")))
+
+
+def test_a_segment_copied_in_keeps_its_depth_and_its_rules_are_not_counted_again() -> None:
+    segment = nested(MOST_DEPTH, inside=rule("session_count", "is", 1))
+    copied = {**all_of(segment), "copied_from": "VIPs as of 3 May 2026"}
+    assert read(nested(MOST_DEPTH, inside=copied)).written() == 0
+
+    many = {**all_of(*[ROLE] * MOST_RULES), "copied_from": "VIPs as of 3 May 2026"}
+    assert sum(1 for _ in read(all_of(many, ROLE)).leaves()) == MOST_RULES + 1
+
+
+def test_rules_are_so_many_and_no_more() -> None:
+    assert read(all_of(*[ROLE] * MOST_RULES)).written() == MOST_RULES
+    assert refusal(all_of(*[ROLE] * MOST_RULES, all_of(ROLE))) == f"An audience has at most {MOST_RULES} rules."
+
+
+@pytest.mark.parametrize(
+    ("typed", "stored"),
+    [
+        (rule("session_count", "is", " 2.50 "), 2.5),
+        (rule("session_count", "is", 3.0), 3),
+        (rule("session_count", "is", "-0"), 0),
+        (rule("last_seen_at", "more_than_days_ago", "-3"), -3),
+        (rule("signed_up_at", "on", "20260531"), "2026-05-31"),
+        (rule("tag", "is", "7"), 7),
+        (rule("name", "is", 7), "7"),
+        (rule("name", "is", " pro "), " pro "),
+    ],
+)
+def test_a_value_is_read_as_its_kind(typed: dict[str, Any], stored: object) -> None:
+    value = read(all_of(typed)).rules[0].value
+    assert (value, type(value)) == (stored, type(stored))
+
+
+@pytest.mark.parametrize("operator", sorted(WITHOUT_VALUE))
+def test_an_operator_that_takes_no_value_keeps_none(operator: Operator) -> None:
+    name = {"has": "event.ordered", "is_": "company.custom_attributes.beta"}[operator[:3]]
+    if operator in (Operator.HAS_ANY_VALUE, Operator.IS_UNKNOWN):
+        name = "name"
+    assert read(all_of(rule(name, operator.value, "anything"))).rules == (Rule(name, operator),)
+
+
+def test_what_was_read_is_read_the_same_again() -> None:
+    tree = read({**all_of({"match": "any", "rules": [ROLE], "negated": True, "copied_from": "VIPs"}, ROLE)})
+    assert read(tree.as_json()) == tree
+
+
+ANY_TEXT = st.text(st.characters(exclude_categories=()), max_size=8)
+ODD = (10**400, 1e308, "9" * 5000, "1e999999999", "-0", "2026-02-30", "all", "any", *Operator, *attributes.BY_NAME)
+PIECES = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), ANY_TEXT, st.sampled_from(ODD))
+ANY_JSON = st.recursive(
+    PIECES,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3),
+        st.dictionaries(ANY_TEXT, inner, max_size=3),
+        st.fixed_dictionaries(
+            {"attribute": inner, "operator": inner}, optional={"value": inner, "rules": inner, "match": inner}
+        ),
+        st.fixed_dictionaries(
+            {"rules": st.lists(inner, max_size=3)}, optional={"match": inner, "copied_from": inner, "negated": inner}
+        ),
+    ),
+    max_leaves=12,
+)
+NAMES = st.sampled_from([*attributes.BY_NAME, "event.x"])
+NEARLY_RULES = st.builds(rule, NAMES, st.sampled_from(list(Operator)), ANY_JSON)
+
+
+@settings(max_examples=500)
+@given(stored=st.one_of(ANY_JSON, st.builds(all_of, ANY_JSON), st.builds(all_of, NEARLY_RULES, NEARLY_RULES)))
+def test_any_json_is_read_or_refused_in_a_sentence_that_can_be_sent(stored: object) -> None:
+    try:
+        tree = read(stored)
+    except RuleError as refused:
+        sentence = str(refused)
+    else:
+        assert read(tree.as_json()) == tree
+        return
+    assert sentence.encode().endswith(b".")
+    assert len(sentence) < 400
+    assert "\0" not in sentence
+
+
+def test_every_operator_has_a_label_and_every_kind_a_name_and_operators() -> None:
+    assert set(LABELS) == set(Operator)
+    assert set(KIND_NAMES) == set(OPERATORS) == set(Kind)
+    assert set().union(*OPERATORS.values()) == set(Operator)
+    assert set(Operator) > NEGATIVE
+
+
+def test_every_operator_of_every_kind_compiles() -> None:
+    assert {(kind, operator) for kind, operators in OPERATORS.items() for operator in operators} == set(COMPILE)
+
+
+def test_every_kind_has_a_reader_of_its_values() -> None:
+    needed = {
+        value_kind(kind, op) for kind, operators in OPERATORS.items() for op in operators if op not in WITHOUT_VALUE
+    }
+    assert needed == set(VALUES)
