@@ -1,6 +1,7 @@
 """What is sent: messages, their versions and their senders."""
 
 from messaging.models.message import (
+    NEXT,
     RUNNING,
     Channel,
     Format,
@@ -16,6 +17,7 @@ from messaging.models.sender import Sender
 from messaging.models.version import MessageVersion
 
 __all__ = [
+    "NEXT",
     "RUNNING",
     "Channel",
     "Format",

@@ -294,7 +294,9 @@ class Message(models.Model):
                 found[name] = [str(problem) for problem in problems]
         if "\n" in subject or "\r" in subject:
             found.setdefault("subject", []).append("The subject is one line.")
-        if self.is_locked and not self.to_customer_id and self.per_company != content.uses_company(subject, body):
+        if found or not self.is_locked or self.to_customer_id:
+            return found
+        if self.per_company != content.uses_company(subject, body):
             first_or_last = "remove the last" if self.per_company else "add the first"
             found.setdefault("body", []).append(
                 f"This would {first_or_last} company variable, and so change how often a message that has been live"
@@ -304,7 +306,10 @@ class Message(models.Model):
 
     def revise(self, *, subject: str, body: str, by: User | None, at: datetime) -> MessageVersion:
         """Change what it says: in place in a draft, as a new version once live. ValidationError by field."""
-        body = content.sanitise(body)
+        try:
+            body = content.sanitise(body)
+        except content.ContentError as wrong:
+            raise ValidationError({"body": f"Line {wrong.line}: {wrong}"}) from wrong
         if problems := self.content_problems(subject=subject, body=body):
             raise ValidationError(problems)
         current = self.version
@@ -351,6 +356,40 @@ class Message(models.Model):
                 ).as_json()
                 self.audience.save()
                 self.add_version(subject=self.version.subject, body=self.version.body, by=by, at=at)
+
+    # Copies and drafts
+
+    def duplicate(self, *, by: User | None, at: datetime) -> "Message":
+        """Return a new draft with the same content, sender, filters and window."""
+        if self.audience is None:
+            raise WrongState("A message to one person cannot be duplicated. Write to them again instead.")
+        with transaction.atomic():
+            copy = Message.objects.create(
+                title=f"{self.title[:192]} (copy)",
+                channel=self.channel,
+                format=self.format,
+                send_type=self.send_type,
+                sender=self.sender,
+                audience=Audience.objects.create(rules=self.audience.rules),
+                window=self.window,
+                window_zone=self.window_zone,
+                created_by=by,
+            )
+            copy.tags.set(self.tags.all())
+            if self.version:
+                copy.add_version(subject=self.version.subject, body=self.version.body, by=by, at=at)
+        return copy
+
+    def discard(self) -> None:
+        """Delete a draft, its versions and its audience."""
+        with transaction.atomic():
+            # The version it points at would protect itself from going with it.
+            found = Message.objects.filter(pk=self.pk, state=State.DRAFT, went_live_at=None).update(version=None)
+            if not found:
+                raise WrongState("Only a draft can be deleted.")
+            Message.objects.get(pk=self.pk).delete()
+            if self.audience:
+                self.audience.delete()
 
     # Its life
 
