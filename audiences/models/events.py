@@ -1,6 +1,6 @@
 """What customers did, and the summary of it that rules read."""
 
-from django.db import models
+from django.db import connection, models
 
 
 class Event(models.Model):
@@ -21,6 +21,27 @@ class Event(models.Model):
         return f"{self.name} by {self.customer}"
 
 
+class EventSummaryQuerySet(models.QuerySet["EventSummary"]):
+    """Questions about what customers did."""
+
+    def names(self, *, most: int) -> list[str]:
+        """The first names of events there are, in order, however many rows have them."""
+        # DISTINCT would read every row; this takes one step of the index for each name.
+        with connection.cursor() as cursor:
+            cursor.execute(
+                """
+                WITH RECURSIVE step (name) AS (
+                    (SELECT name FROM audiences_eventsummary ORDER BY name LIMIT 1)
+                    UNION ALL
+                    SELECT (SELECT name FROM audiences_eventsummary e WHERE e.name > step.name ORDER BY name LIMIT 1)
+                    FROM step WHERE step.name IS NOT NULL
+                ) SELECT name FROM step WHERE name IS NOT NULL LIMIT %s
+                """,
+                [most],
+            )
+            return [name for (name,) in cursor.fetchall()]
+
+
 class EventSummary(models.Model):
     """How often, first and last a customer did something: kept on intake, so no rule scans the events."""
 
@@ -29,6 +50,8 @@ class EventSummary(models.Model):
     count = models.IntegerField()
     first_at = models.DateTimeField()
     last_at = models.DateTimeField()
+
+    objects = EventSummaryQuerySet.as_manager()
 
     class Meta:
         verbose_name_plural = "event summaries"
