@@ -642,20 +642,10 @@ def test_more_than_variables_and_defaults_is_left_to_liquid(more):
     assert as_places(parse(more, HTML)) is None
 
 
-def test_a_usual_email_is_filled_in_within_a_fraction_of_a_millisecond():
-    body = "<p>Hi {{ first_name | default: 'there' }}, {{ company.name }}</p>" + "<p>Lorem ipsum dolor.</p>" * 40
-    version = compiled(body, subject="Hi {{ name }}", layout=Layout.EMAIL)
-    filled = {"first_name": "Ann", "name": "Ann Lee", "company.name": "R&D"}
-
-    took = []
-    for _ in range(200):
-        start = perf_counter()
-        version.render(filled)
-        took.append(perf_counter() - start)
+def test_a_usual_email_takes_the_fast_path():
+    version = compiled("<p>Hi {{ first_name | default: 'there' }}, {{ company.name }}</p>", layout=Layout.EMAIL)
 
     assert isinstance(version.html, Places)
-    # Measured: 8 microseconds. A machine in trouble gets more.
-    assert min(took) < 0.000_060
 
 
 # hostile templates
