@@ -11,7 +11,7 @@ from delivery import judging, matching
 from delivery.models import DeliveryRecord, Reason
 from messaging import content
 from messaging.content.plain_text import as_text
-from messaging.models import Channel, Message, Sender, SendType
+from messaging.models import Message, Sender, SendType
 
 LONGEST_TITLE = 80
 WHY_NOT: dict[Reason, str] = {
