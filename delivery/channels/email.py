@@ -4,16 +4,24 @@ One connection is kept open across copies. What a refusal means is decided by wh
 the text leaves, nothing was taken; after it, only an answer tells (DESIGN 4.13).
 """
 
+import re
 import smtplib
-from typing import Any
+from email.errors import MessageError
 
 from django.core import mail
 from django.core.mail.backends.base import BaseEmailBackend
 
 from delivery.channels.base import ChannelDown, Envelope, Rejected, Unavailable
+from delivery.channels.mime import Mail, mailbox
+from delivery.channels.smtp import Closing, NotBegun
 
-# Answers of a server that speak of itself, not of the copy: it is closing, or wants us to log in.
-ABOUT_ITSELF = {421, 454, 530, 534, 535}
+# Answers by which a server speaks of itself or of who we are, not of the copy: closing, out of step, no login.
+ABOUT_ITSELF = {421, 432, 454, 503, 530, 534, 535, 538}
+# After so many copies in a row that got no answer, the next is not begun: the server is ill, and each costs a wait.
+LOST_IN_A_ROW = 2
+# Line breaks of every kind (the email package folds at more than CR and LF) and all else that no header may hold.
+CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+HEADER_NAME = re.compile(r"[!-9;-~]+")
 
 
 class Email:
@@ -21,35 +29,73 @@ class Email:
 
     def __init__(self) -> None:
         self.connection: BaseEmailBackend | None = None
+        # Why the last copies got no answer, as many as there were in a row.
+        self.lost: list[str] = []
 
     def send(self, envelope: Envelope) -> str:
-        """Hand one mail over; returns the Message-ID."""
+        """Hand one mail over; returns the provider's id for it, by SMTP the Message-ID."""
+        message = mail_of(envelope)
+        if len(self.lost) >= LOST_IN_A_ROW:
+            words, self.lost = self.lost[-1], []
+            raise ChannelDown(f"The mail server does not answer: {words}")
+        if self.connection is not None:
+            try:
+                return self.hand_over(message)
+            except NotBegun:
+                # It hung up between two copies, which is its right, so a new connection tells.
+                self.close()
+        try:
+            return self.hand_over(message)
+        except Closing as closing:
+            self.close()
+            raise ChannelDown(f"The mail server is closing: {printable(str(closing))}") from closing
+        except NotBegun as lost:
+            self.lose(lost)
+            raise Unavailable(f"The mail server was lost: {printable(str(lost))}") from lost
+
+    def hand_over(self, message: Mail) -> str:
+        """Hand a mail over on the open connection, and say in the channel's terms how it went."""
         connection = self.opened()
         try:
-            mail_of(envelope, connection=connection).send()
-        except smtplib.SMTPRecipientsRefused as refused:
-            code, words = next(iter(refused.recipients.values()))
-            raise answer(code, words) from refused
-        except (smtplib.SMTPSenderRefused, smtplib.SMTPDataError) as refused:
-            self.close()
-            raise answer(refused.smtp_code, refused.smtp_error) from refused
-        except NotBegun as lost:
-            self.close()
-            raise Unavailable(f"The mail server hung up: {lost}") from lost
-        except Exception:
-            self.close()
+            connection.send_messages([message])
+        except NotBegun:
             raise
-        return envelope.message_id
+        except smtplib.SMTPRecipientsRefused as refused:
+            self.lost = []
+            raise self.meaning(*next(iter(refused.recipients.values()))) from refused
+        except (smtplib.SMTPSenderRefused, smtplib.SMTPDataError) as refused:
+            self.lost = []
+            raise self.meaning(refused.smtp_code, refused.smtp_error) from refused
+        except smtplib.SMTPNotSupportedError as refused:
+            raise Rejected(f"The mail server does not support what this mail needs: {refused}") from refused
+        except Exception as lost:
+            self.lose(lost)
+            raise
+        self.lost = []
+        return id_of(message)
+
+    def meaning(self, code: int, words: bytes | str) -> Rejected | Unavailable:
+        """What a server's refusal means for the copy, in the server's words."""
+        said = f"{code} {printable(words.decode(errors='replace') if isinstance(words, bytes) else words)}".strip()
+        if code in ABOUT_ITSELF:
+            self.close()
+            return ChannelDown(f"The mail server takes no mail from us: {said}")
+        return Unavailable(said) if code < 500 else Rejected(said)
+
+    def lose(self, reason: Exception) -> None:
+        """Let the connection go, as nothing is known of it any more."""
+        self.lost.append(printable(f"{type(reason).__name__}: {reason}"))
+        self.close()
 
     def opened(self) -> BaseEmailBackend:
         """Return the open connection, opening it first where there is none."""
         if self.connection is None:
-            connection = mail.get_connection()
+            self.connection = mail.get_connection()
             try:
-                connection.open()
-            except (OSError, smtplib.SMTPException) as down:
-                raise ChannelDown(f"The mail server cannot be reached: {in_words(down)}") from down
-            self.connection = connection
+                self.connection.open()
+            except OSError as down:  # smtplib's exceptions are among them, and those of TLS and of name look-ups.
+                self.close()
+                raise ChannelDown(f"The mail server cannot be reached: {printable(str(down))}") from down
         return self.connection
 
     def close(self) -> None:
@@ -58,5 +104,49 @@ class Email:
         if connection is not None:
             try:
                 connection.close()
-            except (OSError, smtplib.SMTPException):
+            except OSError:
                 return  # It was lost already.
+
+
+def mail_of(envelope: Envelope) -> Mail:
+    """Return an envelope as a mail; Rejected where none can be made of it."""
+    headers = {"Message-ID": envelope.message_id, **envelope.headers}
+    addresses = {"sender": envelope.sender, "reply address": envelope.reply_to}
+    written = {"subject": envelope.subject, "recipient": ", ".join(envelope.to), **addresses, **headers}
+    for what, value in written.items():
+        if CONTROL.search(value):
+            raise Rejected(f"The {what} holds a line break or another control character.")
+    if misnamed := [name for name in headers if not HEADER_NAME.fullmatch(name)]:
+        raise Rejected(f"“{printable(misnamed[0])}” is no name of a header.")
+    if not envelope.to:
+        raise Rejected("There is no address to send it to.")
+    for address in (*envelope.to, *filter(None, addresses.values())):
+        try:
+            mailbox(address)
+        except ValueError as wrong:
+            raise Rejected(f"“{printable(address)}” is no email address that mail can be sent to.") from wrong
+    message = Mail(
+        envelope.subject,
+        envelope.text,
+        envelope.sender,
+        envelope.to,
+        headers=headers,
+        reply_to=[envelope.reply_to] if envelope.reply_to else [],
+        alternatives=[(envelope.html, "text/html")] if envelope.html else [],
+    )
+    try:
+        message.content  # noqa: B018 - what cannot be written is found out here, before any server hears of it
+    except (ValueError, MessageError) as wrong:
+        raise Rejected(f"No mail can be made of it: {printable(str(wrong))}") from wrong
+    return message
+
+
+def id_of(message: Mail) -> str:
+    """Return the provider's own id where its back-end (anymail's) tells one, else the Message-ID."""
+    status = getattr(message, "anymail_status", None)
+    return str(getattr(status, "message_id", None) or message.extra_headers["Message-ID"])
+
+
+def printable(words: str) -> str:
+    """Return words on one line, without what neither a page nor the database can show."""
+    return " ".join(CONTROL.sub(" ", words).split())

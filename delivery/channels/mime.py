@@ -1,0 +1,143 @@
+"""A mail in bytes: the very ones Django makes of the same message, in a fraction of the time.
+
+Only what each copy has of its own is worked out for each copy. What is out of the ordinary (a header to be folded or
+encoded, a line too long to be sent as it is) is left to Django, so there is one way to be right about it.
+"""
+
+import random
+import re
+import sys
+from email import policy
+from email.errors import MessageError
+from email.utils import formatdate, parseaddr
+from functools import cached_property, lru_cache
+
+from django.conf import settings
+from django.core.exceptions import ValidationError
+from django.core.mail import EmailMultiAlternatives
+from django.core.mail.message import (
+    RFC5322_EMAIL_LINE_LENGTH_LIMIT,
+    SafeMIMEText,
+    forbid_multi_line_headers,
+    sanitize_address,
+)
+from django.core.validators import validate_email
+
+UTF_8 = "utf-8"
+FOLD = policy.compat32.clone(linesep="\r\n")
+# A header line of at most so many characters is never folded, by Django (a subject) or by the email package.
+SHORT = 76
+FULL = 78
+PRINTABLE = re.compile(r"[!-~](?:[ -~]*[!-~])?")
+# Without a place to fold it; where it is too long for its line, the email package begins a new line for it.
+ONE_WORD = re.compile(r"[!-+\--:<-~]+")
+ATOM = r"[a-z0-9!#$%&'*+/=?^_`{|}~-]+"
+LABEL = r"[a-z0-9-]{1,63}"
+PLAIN_ADDRESS = re.compile(rf"{ATOM}(?:\.{ATOM})*@{LABEL}(?:\.{LABEL})+", re.IGNORECASE | re.ASCII)
+LINE_END = re.compile(r"\r\n|\r|\n")
+PLACED_BY_DJANGO = {"subject", "from", "to", "cc", "reply-to", "date"}
+
+
+class Mail(EmailMultiAlternatives):
+    """A mail of a text and an HTML part, or of a text alone. Any back-end of Django's takes it."""
+
+    @cached_property
+    def content(self) -> bytes:
+        """What `message().as_bytes(linesep="\\r\\n")` would be; ValueError where no mail can be made of it."""
+        if self.is_out_of_the_ordinary():
+            return self.message().as_bytes(linesep="\r\n")  # type: ignore[call-arg]
+        parts = [part(str(self.body), "plain"), *(part(str(text), "html") for text, _html in self.alternatives)]
+        if len(parts) == 1:
+            head, body = parts[0].split(b"\r\n\r\n", 1)
+            return b"%b\r\n%b\r\n%b" % (head, self.headers(), body)
+        boundary = boundary_for(parts)
+        between = b"\r\n--%b\r\n" % boundary
+        return (
+            b'Content-Type: multipart/alternative;\r\n boundary="%b"\r\nMIME-Version: 1.0\r\n%b%b%b\r\n--%b--\r\n'
+            % (boundary, self.headers(), between, between.join(parts), boundary)
+        )
+
+    def is_out_of_the_ordinary(self) -> bool:
+        """Say whether only Django knows how to write it."""
+        return bool(
+            settings.DEFAULT_CHARSET != UTF_8
+            or self.encoding
+            or self.attachments
+            or self.cc
+            or not self.body
+            or not self.to
+            or "Message-ID" not in self.extra_headers
+            or any(name.lower() in PLACED_BY_DJANGO for name in self.extra_headers)
+            or any(mime_type != "text/html" for _text, mime_type in self.alternatives)
+        )
+
+    def headers(self) -> bytes:
+        """Return the headers that do not depend on the parts, in Django's order."""
+        lines = [
+            header("Subject", str(self.subject)),
+            header("From", self.from_email),
+            header("To", ", ".join(self.to)),
+        ]
+        if self.reply_to:
+            lines.append(header("Reply-To", ", ".join(self.reply_to)))
+        lines.append(header("Date", formatdate(localtime=settings.EMAIL_USE_LOCALTIME)))
+        lines += [header(name, value) for name, value in self.extra_headers.items()]
+        return b"".join(lines)
+
+
+def header(name: str, value: str) -> bytes:
+    """Return a header's line or lines; ValueError where it would break out of them."""
+    length = len(name) + 2 + len(value)
+    if length <= SHORT and PRINTABLE.fullmatch(value):
+        return f"{name}: {value}\r\n".encode()
+    if length > FULL and ONE_WORD.fullmatch(value):
+        return f"{name}: \r\n {value}\r\n".encode()
+    return folded(name, value)
+
+
+@lru_cache(maxsize=256)
+def folded(name: str, value: str) -> bytes:
+    """Return a header as Django and the email package encode and fold it."""
+    return FOLD.fold_binary(*forbid_multi_line_headers(name, value, UTF_8))
+
+
+def part(text: str, subtype: str) -> bytes:
+    """Return one text with its headers."""
+    content = text.encode()
+    if max(map(len, content.split(b"\n"))) > RFC5322_EMAIL_LINE_LENGTH_LIMIT:
+        return SafeMIMEText(text, subtype, UTF_8).as_bytes(linesep="\r\n")
+    lines = LINE_END.sub("\r\n", text).encode() if "\r" in text else content.replace(b"\n", b"\r\n")
+    return b'Content-Type: text/%b; charset="utf-8"\r\nMIME-Version: 1.0\r\nContent-Transfer-Encoding: %b\r\n\r\n%b' % (
+        subtype.encode(),
+        b"7bit" if content.isascii() else b"8bit",
+        lines,
+    )
+
+
+def boundary_for(parts: list[bytes]) -> bytes:
+    """Return a boundary that stands in none of the parts."""
+    while True:
+        boundary = b"===============%019d==" % random.randrange(sys.maxsize)  # noqa: S311 - no secret
+        if not any(boundary in each for each in parts):
+            return boundary
+
+
+def mailbox(address: str) -> str:
+    """Return the bare address as a server is told it; ValueError where it is none."""
+    return address if PLAIN_ADDRESS.fullmatch(address) else mailbox_read(address)
+
+
+@lru_cache(maxsize=256)
+def mailbox_read(address: str) -> str:
+    """Return the bare address of `Name <address>`, its domain in ASCII, as Django reads it."""
+    try:
+        bare = parseaddr(sanitize_address(address, UTF_8))[1]
+        validate_email(bare)
+    except (ValidationError, MessageError, IndexError) as wrong:
+        raise ValueError(f"Not an email address: {address!r}") from wrong
+    if "<" in address and ">" not in address:
+        raise ValueError(f"Not an email address: {address!r}")
+    if bare.startswith("=?"):
+        # Django would write to a mailbox of that encoded name, which nobody has.
+        raise ValueError(f"Letters before the @ that mail servers do not take: {address!r}")
+    return bare
