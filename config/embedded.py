@@ -82,6 +82,8 @@ def using(server: Server) -> Iterator[None]:
     lock = os.open(server.home / f"postgres-{server.name}.lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.lockf(lock, fcntl.LOCK_EX, 1, STARTING)
+        if server.disposable and nobody_else_uses(lock):
+            server.forget_orphan()
         fcntl.lockf(lock, fcntl.LOCK_SH, 1, USING)
         try:
             server.start()

@@ -156,12 +156,21 @@ class Server:
         forgotten = self.account and not self.link.is_symlink()
         crashed = self.disposable and (self.data / "postmaster.pid").exists()
         if forgotten or crashed:
-            self.stop()
-            shutil.rmtree(self.data, ignore_errors=True)
+            self.forget()
         if not self.data.is_dir():
             self.make_data()
         if forgotten:
             self.link.symlink_to(self.data)
+
+    def forget(self) -> None:
+        """Lose all data."""
+        self.stop()
+        shutil.rmtree(self.data, ignore_errors=True)
+
+    def forget_orphan(self) -> None:
+        """Lose the data of a server that was left running: who was killed has not tidied up."""
+        if self.process():
+            self.forget()
 
     def process(self) -> psutil.Process | None:
         """Return the running server: the process that the data folder names, if it really is one."""

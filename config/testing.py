@@ -1,5 +1,6 @@
 """The pytest plugin that gives the tests a database: loaded by name, because settings are read before any conftest."""
 
+import os
 from collections.abc import Generator
 from contextlib import ExitStack
 
@@ -13,5 +14,8 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None
     """Start the test server unless DATABASE_URL names another; xdist's workers inherit the address."""
     server = ExitStack()
     early_config.add_cleanup(server.close)
-    server.enter_context(embedded.database("test"))
+    if not os.environ.get("DATABASE_URL"):
+        server.enter_context(embedded.database("test"))
+        # A name of its own, so that two runs at once do not drop each other's database.
+        os.environ["DATABASE_URL"] = embedded.SERVERS["test"].url(f"outbound_{os.getpid()}")
     return (yield)
