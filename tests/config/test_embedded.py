@@ -19,7 +19,7 @@ pytestmark = pytest.mark.processes
 USE = """
 import os, sys
 from config import embedded
-with embedded.database():
+with embedded.database(os.environ.get("SERVER", "main")):
     print(os.environ["DATABASE_URL"], flush=True)
     sys.stdin.read()
 """
@@ -227,6 +227,21 @@ def test_a_database_of_ones_own_is_used_as_it_is(fresh_clone):
 
     assert url(user) == "postgres://elsewhere/mine"
     assert not (fresh_clone.folder / ".data").exists()
+
+
+def test_what_killed_tests_leave_is_forgotten(fresh_clone):
+    killed = fresh_clone.use(SERVER="test")
+    with psycopg.connect(url(killed)) as connection:
+        connection.execute("CREATE TABLE left_over ()")
+    killed.kill()
+    killed.wait()
+
+    following = fresh_clone.use(SERVER="test")
+    beside = fresh_clone.use(SERVER="test")
+
+    assert run_in(url(following), "SELECT to_regclass('left_over')") == [(None,)]
+    assert url(beside)
+    assert (end(following), end(beside)) == (0, 0)
 
 
 def test_text_folds_as_unicode_does(clone):
