@@ -21,7 +21,7 @@ from audiences.attributes import About, Attribute, Catalogue
 from audiences.models import Audience, CustomAttribute, Customer, Workspace
 from audiences.models.audience import read
 from audiences.models.customers import CustomerQuerySet
-from audiences.rules import Group, Kind, Operator, Rule, RuleError
+from audiences.rules import KIND_NAMES, Group, Kind, Operator, Rule, RuleError, read_value
 
 NOW = "%(now)s::timestamptz"
 PLACE = re.compile(r"%\((\w+)\)s")
@@ -103,12 +103,13 @@ class Compiler:
         except LookupError as unknown:
             raise RuleError(f"There is no attribute “{rule.attribute}” any more.") from unknown
         if (attribute.kind, rule.operator) not in COMPILE:
-            raise RuleError(f"“{attribute.label}” is {attribute.kind} now, so this rule no longer fits it.")
+            raise RuleError(f"“{attribute.label}” is {KIND_NAMES[attribute.kind]} now, so this rule no longer fits it.")
+        value = read_value(rule.value, kind=attribute.kind, operator=rule.operator, label=attribute.label)
         if attribute.about is About.COMPANY:
             self.sees_company = True
         if attribute.kind is Kind.ROLE:
             self.asks_role = True
-        return f"({COMPILE[attribute.kind, rule.operator](self, attribute, rule.value)})"
+        return f"({COMPILE[attribute.kind, rule.operator](self, attribute, value)})"
 
     def column(self, attribute: Attribute) -> str:
         """SQL for an attribute's value, NULL where unknown."""
@@ -301,7 +302,7 @@ def freeze(tree: Group, *, on: date) -> Group:
         if found is None:
             raise RuleError(f"A rule names a segment that is no longer there ({rule.value}).")
         tree = freeze(found.tree, on=on)
-        inner: tuple[Rule | Group, ...] = (tree,) if tree.rules else ()
+        inner: tuple[Rule | Group, ...] = (tree,) if tree.rules or tree.copied_from else ()
         if rule.attribute == "company.segment":
             inner = (Rule("company.company_id", Operator.HAS_ANY_VALUE), *inner)
         name = f"{found.name} as of {on.day} {on:%B %Y}"

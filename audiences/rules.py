@@ -222,6 +222,8 @@ def parse_joint(stored: object, *, name: str) -> tuple[Group, list[object]]:
         raise RuleError(f'{name} has a "copied_from" that is no text.')
     if not isinstance(negated, bool):
         raise RuleError(f'{name} has a "negated" that is neither true nor false.')
+    if negated and not copied_from:
+        raise RuleError(f'{name} is "negated", which only a segment that was copied in can be.')
     return Group(match, copied_from=copied_from, negated=negated), entries
 
 
@@ -242,13 +244,21 @@ def parse_rule(stored: object, *, kind_of: KindOf, place: str) -> Rule:
     operator = Operator(asked)
     if operator not in OPERATORS[kind]:
         raise RuleError(f"Rule {place}: “{LABELS[operator]}” does not fit “{label}”, which is {KIND_NAMES[kind]}.")
-    if operator in WITHOUT_VALUE:
-        return Rule(attribute, operator)
     try:
-        value = VALUES[value_kind(kind, operator)](stored.get("value"))
+        value = read_value(stored.get("value"), kind=kind, operator=operator, label=label)
     except RuleError as wrong:
-        raise RuleError(f"Rule {place}, “{label} {LABELS[operator]}”: {wrong}") from wrong
+        raise RuleError(f"Rule {place}, {wrong}") from wrong
     return Rule(attribute, operator, value)
+
+
+def read_value(value: object, *, kind: Kind, operator: Operator, label: str) -> Any:
+    """Read what a rule compares with: None where the operator takes nothing."""
+    if operator in WITHOUT_VALUE:
+        return None
+    try:
+        return VALUES[value_kind(kind, operator)](value)
+    except RuleError as wrong:
+        raise RuleError(f"“{label} {LABELS[operator]}”: {wrong}") from wrong
 
 
 def value_kind(kind: Kind, operator: Operator) -> str:

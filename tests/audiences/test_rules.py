@@ -156,6 +156,10 @@ REFUSED: dict[str, tuple[object, str]] = {
     "rules that are no list": ({"match": "all", "rules": {"0": ROLE}}, 'Group 1 needs a list of "rules".'),
     "a copy of nothing": ({**all_of(ROLE), "copied_from": 7}, 'Group 1 has a "copied_from" that is no text.'),
     "a copy nobody can store": ({**all_of(ROLE), "copied_from": "\0"}, 'Group 1 has a "copied_from" that is no text.'),
+    "a no of nothing": (
+        {**all_of(ROLE), "negated": True},
+        'Group 1 is "negated", which only a segment that was copied in can be.',
+    ),
     "a no that is no truth": (
         {**all_of(ROLE), "negated": "no"},
         'Group 1 has a "negated" that is neither true nor false.',

@@ -1,0 +1,118 @@
+"""An audience is checked when it is saved: rules that name what is not there, and segments that lead to themselves."""
+
+from threading import Barrier, Thread
+from typing import Any
+
+import pytest
+from django.core.exceptions import ValidationError
+from django.db import connection
+
+from audiences.models import Audience
+from audiences.models.audience import MOST_SEGMENTS_DEEP
+from tests.factories import AudienceFactory, SegmentFactory, TagFactory
+
+
+def naming(*segments: Audience, operator: str = "is", attribute: str = "segment") -> dict[str, Any]:
+    return {"rules": [{"attribute": attribute, "operator": operator, "value": segment.pk} for segment in segments]}
+
+
+def chain(length: int) -> Audience:
+    """A segment that names one that names one, so many in all."""
+    segment = SegmentFactory()
+    for _ in range(length - 1):
+        segment = SegmentFactory(rules=naming(segment))
+    return segment
+
+
+@pytest.mark.django_db
+def test_rules_that_make_no_sense_are_refused_when_saved() -> None:
+    with pytest.raises(ValidationError, match="Rule 1: there is no attribute “shoe_size”"):
+        AudienceFactory(rules={"rules": [{"attribute": "shoe_size", "operator": "is", "value": 42}]})
+    assert not Audience.objects.exists()
+
+
+@pytest.mark.django_db
+def test_rules_are_stored_as_they_were_read() -> None:
+    audience = AudienceFactory(rules={"rules": [{"attribute": "session_count", "operator": "is", "value": " 3 "}]})
+    audience.refresh_from_db()
+    assert audience.rules == {
+        "match": "all",
+        "rules": [{"attribute": "session_count", "operator": "is", "value": 3}],
+    }
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("attribute", ["tag", "company.tag", "segment", "company.segment"])
+def test_a_rule_names_only_what_is_there(attribute: str) -> None:
+    label = {"tag": "Tag", "company.tag": "Company tag", "segment": "Segment", "company.segment": "Company segment"}
+    gone = TagFactory() if "tag" in attribute else SegmentFactory()
+    rules = naming(gone, attribute=attribute, operator="is_not")
+    AudienceFactory(rules=rules)
+    gone_as = gone.pk
+    gone.delete()
+    with pytest.raises(ValidationError) as refused:
+        AudienceFactory(rules=rules)
+    what = attribute.removeprefix("company.")
+    assert refused.value.messages == [
+        f"The rule “{label[attribute]} is not” names a {what} that is not there ({gone_as})."
+    ]
+
+
+@pytest.mark.django_db
+def test_an_audience_without_a_name_is_no_segment() -> None:
+    with pytest.raises(ValidationError, match="names a segment that is not there"):
+        AudienceFactory(rules=naming(AudienceFactory()))
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("operator", ["is", "is_not"])
+@pytest.mark.parametrize("attribute", ["segment", "company.segment"])
+@pytest.mark.parametrize("length", [1, 2, 3])
+def test_a_segment_is_never_a_part_of_itself(attribute: str, operator: str, length: int) -> None:
+    first = SegmentFactory()
+    last = first
+    for _ in range(length - 1):
+        last = SegmentFactory(rules=naming(last, attribute=attribute, operator=operator))
+    first.rules = naming(SegmentFactory(), last, attribute=attribute, operator=operator)
+    with pytest.raises(ValidationError, match="A segment cannot be a part of itself, not even through another one"):
+        first.save()
+
+
+@pytest.mark.django_db
+def test_two_ways_to_the_same_segment_are_no_circle() -> None:
+    bottom = SegmentFactory()
+    sides = [SegmentFactory(rules=naming(bottom)), SegmentFactory(rules=naming(bottom))]
+    assert AudienceFactory(rules=naming(bottom, *sides)).pk
+
+
+@pytest.mark.django_db
+def test_segments_go_so_deep_and_what_was_saved_once_is_saved_again() -> None:
+    audience = AudienceFactory(rules=naming(chain(MOST_SEGMENTS_DEEP)))
+    audience.save()
+    with pytest.raises(ValidationError, match="Segments go at most 8 deep into one another"):
+        AudienceFactory(rules=naming(chain(MOST_SEGMENTS_DEEP + 1)))
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_saves_at_once_cannot_close_a_circle_between_them() -> None:
+    for _ in range(5):
+        one, other = SegmentFactory(), SegmentFactory()
+        start, refused = Barrier(2), []
+
+        def name(segment: Audience, named: Audience, start: Barrier = start, refused: list = refused) -> None:
+            segment.rules = naming(named)
+            start.wait()
+            try:
+                segment.save()
+            except ValidationError as wrong:
+                refused.append(wrong)
+            finally:
+                connection.close()
+
+        threads = [Thread(target=name, args=pair) for pair in ((one, other), (other, one))]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(refused) == 1
+        assert "part of itself" in refused[0].messages[0]
