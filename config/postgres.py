@@ -211,11 +211,11 @@ class Server:
             if not connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [database]).fetchone():
                 connection.execute(psycopg.sql.SQL("CREATE DATABASE {}").format(psycopg.sql.Identifier(database)))
 
-    def stop(self, *, within: float = 8) -> None:
+    def stop(self, *, within: float = 2) -> None:
         """Have no server running. It ends in good order, or, after `within` seconds, as after a power cut."""
         if not (server := self.process()):
             return
-        for mode, seconds in (("fast", within), ("immediate", 5)):
+        for mode, seconds in (("fast", within), ("immediate", 1)):
             self.run("pg_ctl", "stop", "-D", self.data, "-m", mode, "-W", stdout=subprocess.DEVNULL).wait()
             try:
                 server.wait(timeout=seconds)

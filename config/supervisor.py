@@ -17,7 +17,7 @@ from config.embedded import undisturbed
 PR_SET_PDEATHSIG = 1
 # A Celery worker with nothing to do takes five to seven seconds to end: it sits out its own waits, one after another.
 # Together with the database's end this stays below ten.
-GRACE = 7.5
+GRACE = 7.0
 
 
 class Ended(RuntimeError):

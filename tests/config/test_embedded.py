@@ -6,6 +6,7 @@ import signal
 import stat
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -59,7 +60,8 @@ class Clone:
             for pipe in (user.stdin, user.stdout, user.stderr):
                 pipe.close()
         self.users.clear()
-        self.server.stop()
+        for name in ("main", "test"):
+            replace(self.server, name=name).stop()
 
     def remove(self) -> None:
         self.leave()
