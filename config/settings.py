@@ -181,6 +181,8 @@ REST_FRAMEWORK = {
     "EXCEPTION_HANDLER": "audiences.api.errors.answer",
     "UNAUTHENTICATED_USER": None,
 }
+# Requests per minute and token, counted in windows of 10 seconds (wire.md 5.3); 0 is no limit.
+API_RATE_LIMIT = env.int("API_RATE_LIMIT", default=1000)
 REST_KNOX = {"TOKEN_MODEL": "audiences.Integration", "TOKEN_TTL": None, "AUTO_REFRESH": False}
 # Its own token is swapped for ours, so its migrations would only make a table that nothing uses.
 MIGRATION_MODULES = {"knox": None}

@@ -2,12 +2,18 @@
 
 from django.conf import settings
 from django.contrib import admin
-from django.urls import URLPattern, URLResolver, include, path
+from django.urls import URLPattern, URLResolver, include, path, re_path
+
+from audiences.api.endpoint import Nowhere
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("admin/", admin.site.urls),
     path("", include("delivery.urls")),
+    path("api/", include("audiences.urls")),
 ]
 
 if settings.DEMO:
     urlpatterns.append(path("demo/", include("config.demo.urls")))
+
+# Last: whatever else of the API there is stands above, and what is left is a 404 that its clients can read.
+urlpatterns.append(re_path(r"^api(/|$)", Nowhere.as_view()))

@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -68,7 +67,7 @@ def flat(value: object, field: str) -> object:
 
 
 def record_event(
-    customer: Customer, name: str, happened_at: datetime | None, metadata: Mapping[str, Any] | None, *, at: datetime
+    customer: Customer, name: object, happened_at: datetime | None, metadata: object, *, at: datetime
 ) -> bool:
     """Record that the customer did it (now, where `happened_at` is None); False for what was already recorded."""
     if happened_at is not None and happened_at - at > SOON:

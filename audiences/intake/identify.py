@@ -69,19 +69,23 @@ def upsert(sent: Facts, *, source: Source, at: datetime) -> Customer:
 
 def lock(identity: Identity) -> tuple[Customer, str]:
     """Return the row that is meant, locked, and by what it was found; a new one, found by "", where there is none."""
-    rows = Customer.objects.select_for_update(no_key=True)
-    for name, meant in candidates(rows, identity).items():
+    for name, meant in candidates(Customer.objects.select_for_update(no_key=True), identity).items():
+        if name == "email":
+            queue_for(str(identity.email))
         if found := meant.first():
             return found, name
         if name == "id":
             raise Unknown(f"No such id[{identity.id}]", field="id")
-    if identity.email:
-        # No constraint keeps apart one with and one without a user_id, made at once; so they queue, and look again.
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_advisory_xact_lock(%s, hashtext(%s))", [EMAIL_LOCK, identity.email])
-        if found := candidates(rows, identity)["email"].first():
-            return found, "email"
     return Customer(), ""
+
+
+def queue_for(email: str) -> None:
+    """Wait for whoever else looks by this email, before any row is locked.
+
+    No constraint keeps apart two customers made at once, one with a user_id and one without.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(%s, hashtext(%s))", [EMAIL_LOCK, email])
 
 
 def check_free(customer: Customer, identity: Identity) -> None:

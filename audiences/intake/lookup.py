@@ -58,18 +58,13 @@ def read_email(value: object, field: str = "email") -> str | None:
     return read
 
 
-def read_identity(facts: Mapping[str, Any]) -> Identity:
-    """Read who is meant, by `id` (or `intercom_user_id`), `user_id` or `email`."""
-    return Identity(
-        id=text(facts.get("id") or facts.get("intercom_user_id"), "id") or None,
-        user_id=read_user_id(facts.get("user_id")),
-        email=read_email(facts.get("email")),
-    )
-
-
 def find(facts: Mapping[str, Any]) -> Customer:
     """Return the customer a reference names: the first given of id, user_id and email decides; Unknown if none is."""
-    identity = read_identity(facts)
+    identity = Identity(
+        id=text(facts.get("id") or facts.get("intercom_user_id"), "id") or None,
+        user_id=text(facts.get("user_id"), "user_id") or None,
+        email=text(facts.get("email"), "email").lower() or None,
+    )
     if not identity:
         raise Refused("Name a user by id, user_id or email.", field="user_id")
     name, rows = next(iter(candidates(Customer.objects.present(), identity).items()))

@@ -156,7 +156,9 @@ def mapping(value: object, field: str) -> dict[str, Any]:
 
 
 def entries(value: object, field: str) -> list[dict[str, Any]]:
-    """Read a list of objects."""
+    """Read a list of objects: as it is, or in an object as the answer has it."""
+    if isinstance(value, dict) and str(value.get("type")).endswith(".list"):
+        value = value.get(field)
     if value is None or value == "":
         return []
     if not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value):

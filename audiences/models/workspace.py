@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo, available_timezones
 
 import pgtrigger
+from django.contrib.auth import get_user_model
 from django.core.exceptions import ValidationError
 from django.db import models
 from knox.models import AbstractAuthToken
@@ -80,6 +81,14 @@ class Integration(AbstractAuthToken):
 
     def __str__(self) -> str:
         return self.name
+
+    @classmethod
+    def issue(cls, *, name: str) -> "tuple[Integration, str]":
+        """Make an integration with a user of its own who cannot log in; return it with its token, shown only now."""
+        username = f"integration-{secrets.token_hex(8)}"
+        user = get_user_model().objects.create_user(username=username, first_name=name[:150])
+        integration, token = cls.objects.create(user=user, name=name)
+        return integration, token
 
     def used(self, *, at: datetime) -> None:
         """Note that the token was used; written at most once a minute."""

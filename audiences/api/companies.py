@@ -1,0 +1,96 @@
+"""Companies: made and brought up to date, found, listed, with their users (wire.md 5.13)."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.db.models import Count, Q
+from django.utils import timezone
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from audiences import compiler, intake
+from audiences.api import shapes
+from audiences.api.endpoint import Endpoint, body
+from audiences.api.paging import paged
+from audiences.api.references import one_of
+from audiences.api.users import user_list
+from audiences.intake import Refused, Unknown
+from audiences.intake.values import text
+from audiences.models import Audience, Company, Customer, Membership, Tag
+from audiences.models.companies import CompanyQuerySet
+from audiences.rules import RuleError
+
+
+class Companies(Endpoint):
+    """/companies."""
+
+    def post(self, request: Request) -> Response:
+        """Make a company, or bring one up to date, by company_id; one we know also by its id here."""
+        facts = body(request)
+        if facts.get("id") and not facts.get("company_id"):
+            facts = {**facts, "company_id": intake.find_company({"id": facts["id"]}).company_id}
+        return answer_with(intake.upsert_company(facts, at=timezone.now()))
+
+    def get(self, request: Request) -> Response:
+        """Find one by company_id or name, list the users of one (`type=user`), or list companies."""
+        query = request.query_params
+        if query.get("company_id"):
+            company = intake.find_company({"company_id": query["company_id"]})
+            return members(request, company) if query.get("type") == "user" else answer_with(company)
+        if query.get("name"):
+            name = text(query["name"], "name")
+            named = Company.objects.present().filter(name=name).order_by("pk").first()
+            if named is None:
+                raise Unknown(f"No such name[{name}]", field="name")
+            return answer_with(named)
+        found, pages, total = paged(request, filtered(request).order_by("-pk"))
+        return Response({"type": "company.list", "pages": pages, "total_count": total, "companies": in_full(found)})
+
+
+class OneCompany(Endpoint):
+    """/companies/{id}."""
+
+    def get(self, request: Request, pk: str) -> Response:
+        """Find one."""
+        return answer_with(intake.find_company({"id": pk}))
+
+
+class CompanyUsers(Endpoint):
+    """/companies/{id}/users."""
+
+    def get(self, request: Request, pk: str) -> Response:
+        """List its users."""
+        return members(request, intake.find_company({"id": pk}))
+
+
+def members(request: Request, company: Company) -> Response:
+    """Answer with a page of a company's users."""
+    return user_list(request, Customer.objects.present().users().filter(companies=company))
+
+
+def filtered(request: Request) -> CompanyQuerySet:
+    """Return the companies the query asks for: with a tag, with somebody in a segment."""
+    rows = Company.objects.present()
+    if tag_id := request.query_params.get("tag_id"):
+        rows = rows.filter(tags=one_of(Tag.objects.all(), tag_id, what="tag_id"))
+    if segment_id := request.query_params.get("segment_id"):
+        segment = one_of(Audience.objects.segments(), segment_id, what="segment_id")
+        try:
+            inside = compiler.customers(segment.rules, at=timezone.now())
+        except RuleError as wrong:
+            raise Refused(str(wrong), field="segment_id") from wrong
+        rows = rows.filter(pk__in=Membership.objects.filter(customer__in=inside.values("pk")).values("company"))
+    return rows
+
+
+def answer_with(company: Company) -> Response:
+    """Answer with one company in full."""
+    return Response(in_full([company])[0])
+
+
+def in_full(companies: Sequence[Company]) -> list[dict[str, Any]]:
+    """Return companies in full, with how many users each has."""
+    rows = Company.objects.filter(pk__in=[company.pk for company in companies]).prefetch_related("tags")
+    present = Count("memberships", filter=Q(memberships__customer__archived_at=None))
+    found = {row.pk: row for row in rows.annotate(user_count=present)}
+    return [shapes.company(found[company.pk], user_count=found[company.pk].user_count) for company in companies]

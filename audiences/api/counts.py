@@ -1,0 +1,95 @@
+"""Counts, and the teammates (wire.md 5.13)."""
+
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from typing import Any
+
+from django.db.models import Count, Q
+from django.utils import timezone
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from audiences.api import shapes
+from audiences.api.endpoint import Endpoint
+from audiences.api.references import admins
+from audiences.api.segments import count_of
+from audiences.intake import Refused
+from audiences.models import Audience, Company, Customer, Tag
+from audiences.models.customers import Role
+
+Counted = list[dict[str, int]]
+IN_ALL: dict[str, Callable[[], int]] = {
+    "company": lambda: Company.objects.present().count(),
+    "user": lambda: Customer.objects.present().users().count(),
+    "lead": lambda: Customer.objects.present().filter(role=Role.LEAD).count(),
+    "tag": lambda: Tag.objects.count(),
+    "segment": lambda: Audience.objects.segments().count(),
+}
+
+
+def by_name(rows: Iterable[tuple[str, int]]) -> Counted:
+    """Return counts as the clients read them: a list of single pairs."""
+    return [{name: number} for name, number in rows]
+
+
+def users_by_segment(at: datetime) -> Counted:
+    """How many users are in each segment."""
+    return by_name((row.name, count_of(row, at=at)) for row in Audience.objects.segments().order_by("name"))
+
+
+def users_by_tag(_at: datetime) -> Counted:
+    """How many users have each tag."""
+    present = Count("customers", filter=Q(customers__archived_at=None, customers__role=Role.USER))
+    return by_name(Tag.objects.annotate(number=present).order_by("name").values_list("name", "number"))
+
+
+def companies_by_segment(_at: datetime) -> Counted:
+    """Segments are of people here."""
+    return []
+
+
+def companies_by_tag(_at: datetime) -> Counted:
+    """How many companies have each tag."""
+    present = Count("companies", filter=Q(companies__archived_at=None))
+    return by_name(Tag.objects.annotate(number=present).order_by("name").values_list("name", "number"))
+
+
+def companies_by_users(_at: datetime) -> Counted:
+    """How many users each company has."""
+    present = Count("memberships", filter=Q(memberships__customer__archived_at=None))
+    rows = Company.objects.present().annotate(number=present).order_by("company_id")
+    return by_name((company.name or company.company_id, company.number) for company in rows)
+
+
+BY: dict[tuple[str, str], Callable[[datetime], Counted]] = {
+    ("user", "segment"): users_by_segment,
+    ("user", "tag"): users_by_tag,
+    ("company", "segment"): companies_by_segment,
+    ("company", "tag"): companies_by_tag,
+    ("company", "user"): companies_by_users,
+}
+
+
+class Counts(Endpoint):
+    """GET /counts; `type=conversation` is for whoever has conversations to add."""
+
+    def get(self, request: Request) -> Response:
+        """Count all there is, or of one type by what it is counted by."""
+        kind, by = request.query_params.get("type", ""), request.query_params.get("count", "")
+        if not kind:
+            totals: dict[str, Any] = {name: {"count": count()} for name, count in IN_ALL.items()}
+            return Response({"type": "count.hash", **totals})
+        if not by and kind in IN_ALL:
+            return Response({"type": "count", kind: {"count": IN_ALL[kind]()}})
+        if (kind, by) not in BY:
+            known = ", ".join(f"type={kind}&count={by}" for kind, by in BY)
+            raise Refused(f"There is no such count. There are: {known}.", field="count")
+        return Response({"type": "count", kind: {by: BY[kind, by](timezone.now())}})
+
+
+class Admins(Endpoint):
+    """GET /admins."""
+
+    def get(self, request: Request) -> Response:
+        """List the teammates."""
+        return Response(shapes.listed("admin", map(shapes.admin, admins())))

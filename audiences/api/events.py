@@ -1,0 +1,56 @@
+"""Events: recorded, listed, summed up (wire.md 5.12)."""
+
+from datetime import timedelta
+
+from django.db.models import Q
+from django.utils import timezone
+from rest_framework import status
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.utils.urls import replace_query_param
+
+from audiences import intake
+from audiences.api import shapes
+from audiences.api.endpoint import Endpoint, body
+from audiences.api.paging import count_of
+from audiences.api.references import one_of
+from audiences.intake import Refused
+from audiences.intake.values import flag, moment
+from audiences.models import Event
+
+KEPT_FOR = timedelta(days=90)
+
+
+class Events(Endpoint):
+    """/events."""
+
+    def post(self, request: Request) -> Response:
+        """Record that a user did something; the answer is empty, for a duplicate too."""
+        facts = body(request)
+        happened_at = moment(facts.get("created_at"), "created_at")
+        intake.record_event(
+            intake.find(facts), facts.get("event_name"), happened_at, facts.get("metadata"), at=timezone.now()
+        )
+        return Response(status=status.HTTP_202_ACCEPTED)
+
+    def get(self, request: Request) -> Response:
+        """List a user's events of 90 days, the newest first, or sum all up with `summary=true`."""
+        query = request.query_params
+        if query.get("type") != "user":
+            raise Refused("Ask for the events of one user: type=user, and who.", field="type")
+        customer = intake.find(query)
+        if flag(query.get("summary"), "summary"):
+            return Response(shapes.event_summary(customer.event_summaries.order_by("name"), customer=customer))
+        rows = customer.events.filter(happened_at__gte=timezone.now() - KEPT_FOR).order_by("-happened_at", "-pk")
+        if query.get("before"):
+            last = one_of(Event.objects.filter(customer=customer), query["before"], what="before")
+            rows = rows.filter(Q(happened_at__lt=last.happened_at) | Q(happened_at=last.happened_at, pk__lt=last.pk))
+        per_page = count_of(request, "per_page", default=50, most=200)
+        found = list(rows[: per_page + 1])
+        following = None
+        if len(found) > per_page:
+            found.pop()
+            following = replace_query_param(request.build_absolute_uri(), "before", found[-1].pk)
+        pages = {"type": "pages", "next": following, "per_page": per_page}
+        events = [shapes.event(happened, customer=customer) for happened in found]
+        return Response({"type": "event.list", "events": events, "pages": pages})

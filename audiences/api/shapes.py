@@ -1,0 +1,198 @@
+"""What the API answers with (wire.md 5.10 to 5.13): finished JSON, made of rows.
+
+Over 120 lines because the shapes share their pieces and are read side by side.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from django.contrib.auth.models import User
+from django.db.models import prefetch_related_objects
+
+from audiences.models import Audience, Company, Customer, Event, EventSummary, Tag
+from audiences.models.customers import Role
+
+APP_ID = "outbound"
+
+Json = dict[str, Any]
+
+
+def unix(moment: datetime | None) -> int | None:
+    """Return a moment as the clients read all of them: whole unix seconds."""
+    return None if moment is None else int(moment.timestamp())
+
+
+def listed(kind: str, entries: Iterable[Any], *, key: str = "") -> Json:
+    """Return a list as it stands inside other shapes: {"type": "tag.list", "tags": [...]}."""
+    return {"type": f"{kind}.list", key or f"{kind}s": list(entries)}
+
+
+def avatar(url: str | None) -> Json:
+    """Return a picture, which may have no address."""
+    return {"type": "avatar", "image_url": url or None}
+
+
+def tag(label: Tag) -> Json:
+    """Return a tag."""
+    return {"type": "tag", "id": str(label.pk), "name": label.name}
+
+
+def tags(labels: Iterable[Tag]) -> Json:
+    """Return the tags on something, by name."""
+    return listed("tag", (tag(label) for label in sorted(labels, key=lambda label: label.name.lower())))
+
+
+def segment(found: Audience, *, count: int | None = None) -> Json:
+    """Return a segment; with its count where that was asked for."""
+    shape = {
+        "type": "segment",
+        "id": str(found.pk),
+        "name": found.name,
+        "created_at": unix(found.created_at),
+        "updated_at": unix(found.updated_at),
+        "person_type": "user",
+    }
+    return shape if count is None else {**shape, "count": count}
+
+
+def user_reference(customer: Customer) -> Json:
+    """Return who, as it stands inside other shapes."""
+    return {"type": customer.role, "id": str(customer.pk)}
+
+
+def users(customers: Sequence[Customer], *, segments: Mapping[int, Sequence[Audience]]) -> list[Json]:
+    """Return users in full, with the companies and tags of all read at once; `segments` by customer."""
+    prefetch_related_objects(customers, "companies", "tags")
+    return [user(customer, segments=segments.get(customer.pk, ())) for customer in customers]
+
+
+def user(customer: Customer, *, segments: Iterable[Audience] = ()) -> Json:
+    """Return a user in full."""
+    details = customer.details
+    companies = (company for company in customer.companies.all() if company.archived_at is None)
+    return {
+        "type": customer.role,
+        "id": str(customer.pk),
+        "user_id": customer.user_id,
+        "anonymous": customer.role == Role.LEAD,
+        "email": customer.email,
+        "phone": customer.phone or None,
+        "name": customer.name or None,
+        "pseudonym": None,
+        "avatar": avatar(details.get("avatar_url")),
+        "app_id": APP_ID,
+        "companies": listed("company", map(company_reference, companies), key="companies"),
+        "location_data": {
+            "type": "location_data",
+            "city_name": customer.city or None,
+            "continent_code": details.get("continent"),
+            "country_code": details.get("country_code"),
+            "country_name": customer.country or None,
+            "latitude": details.get("latitude"),
+            "longitude": details.get("longitude"),
+            "postal_code": details.get("postal_code"),
+            "region_name": details.get("region"),
+            "timezone": customer.timezone or None,
+        },
+        "last_request_at": unix(customer.last_seen_at),
+        "last_seen_ip": customer.last_seen_ip or None,
+        "created_at": unix(customer.created_at),
+        "remote_created_at": unix(customer.signed_up_at),
+        "signed_up_at": unix(customer.signed_up_at),
+        "updated_at": unix(customer.updated_at),
+        "session_count": customer.session_count,
+        "social_profiles": listed("social_profile", ()),
+        "unsubscribed_from_emails": customer.unsubscribed_from_emails,
+        "marked_email_as_spam": customer.marked_email_as_spam,
+        "has_hard_bounced": customer.has_hard_bounced,
+        "user_agent_data": customer.user_agent or None,
+        "tags": tags(customer.tags.all()),
+        "segments": listed("segment", map(segment, segments)),
+        "referrer": details.get("referrer"),
+        **{f"utm_{part}": details.get(f"utm_{part}") for part in ("campaign", "content", "medium", "source", "term")},
+        "owner_id": str(customer.owner_id) if customer.owner_id else None,
+        "custom_attributes": customer.attributes,
+    }
+
+
+def company_reference(company: Company) -> Json:
+    """Return which company, as it stands inside other shapes."""
+    return {"type": "company", "company_id": company.company_id, "id": str(company.pk), "name": company.name or None}
+
+
+def company(found: Company, *, user_count: int) -> Json:
+    """Return a company in full."""
+    return {
+        **company_reference(found),
+        "app_id": APP_ID,
+        # Plans are names here, so a plan's name is its id.
+        "plan": {"type": "plan", "id": found.plan, "name": found.plan} if found.plan else None,
+        "remote_created_at": unix(found.remote_created_at),
+        "created_at": unix(found.created_at),
+        "updated_at": unix(found.updated_at),
+        "last_request_at": unix(found.last_seen_at),
+        "monthly_spend": found.monthly_spend,
+        "session_count": found.session_count,
+        "user_count": user_count,
+        "size": found.size,
+        "website": found.website or None,
+        "industry": found.industry or None,
+        "tags": tags(found.tags.all()),
+        # Segments are of people here.
+        "segments": listed("segment", ()),
+        "custom_attributes": found.attributes,
+    }
+
+
+def admin(teammate: User) -> Json:
+    """Return a teammate."""
+    return {
+        "type": "admin",
+        "id": str(teammate.pk),
+        "name": teammate.get_full_name() or teammate.get_username(),
+        "email": teammate.email or None,
+        "away_mode_enabled": False,
+        "avatar": avatar(None),
+        "team_ids": [],
+    }
+
+
+def identified(customer: Customer) -> Json:
+    """Return a customer's three names, as they stand beside events."""
+    return {"user_id": customer.user_id, "email": customer.email, "intercom_user_id": str(customer.pk)}
+
+
+def event(happened: Event, *, customer: Customer) -> Json:
+    """Return an event."""
+    return {
+        "type": "event",
+        "id": str(happened.pk),
+        "event_name": happened.name,
+        "created_at": unix(happened.happened_at),
+        **identified(customer),
+        "metadata": happened.metadata,
+    }
+
+
+def event_summary(summaries: Iterable[EventSummary], *, customer: Customer) -> Json:
+    """Return what a customer did and how often; its moments are ISO here (wire.md 5.12)."""
+    return {
+        "type": "event.summary",
+        **identified(customer),
+        "events": [
+            {
+                "name": summary.name,
+                "first": iso(summary.first_at),
+                "last": iso(summary.last_at),
+                "count": summary.count,
+                "description": None,
+            }
+            for summary in summaries
+        ],
+    }
+
+
+def iso(moment: datetime) -> str:
+    """Return a moment as text."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds")

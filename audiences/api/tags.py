@@ -1,0 +1,76 @@
+"""Tags: made, renamed, put on and taken off, listed, removed (wire.md 5.13)."""
+
+from typing import Any
+
+from django.db import connection, transaction
+from django.utils import timezone
+from rest_framework import status
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from audiences import intake
+from audiences.api import shapes
+from audiences.api.endpoint import Endpoint, body
+from audiences.api.references import one_of
+from audiences.intake import Conflict, Refused
+from audiences.intake.values import entries, flag
+from audiences.models import Company, Customer, Tag
+
+MOST_TAGGED = 50
+NAMED_IN_RULES = """
+SELECT EXISTS (SELECT FROM audiences_audience WHERE jsonb_path_exists(
+    rules, '$.** ? ((@.attribute == "tag" || @.attribute == "company.tag") && @.value == $tag)',
+    jsonb_build_object('tag', %s::bigint)
+))
+"""
+
+
+class Tags(Endpoint):
+    """/tags."""
+
+    def post(self, request: Request) -> Response:
+        """Make a tag, rename one (with its `id`), or put it on users or companies or take it off."""
+        facts = body(request)
+        if facts.get("users") and facts.get("companies"):
+            raise Refused("Tag users or companies, not both at once.", field="companies")
+        with transaction.atomic():
+            label = named(facts)
+            for field, find in (("users", intake.find), ("companies", intake.find_company)):
+                things = entries(facts.get(field), field)
+                if len(things) > MOST_TAGGED:
+                    raise Refused(f"Tag at most {MOST_TAGGED} at once.", field=field)
+                put: list[Customer | Company] = []
+                taken: list[Customer | Company] = []
+                for thing in things:
+                    (taken if flag(thing.get("untag"), "untag") else put).append(find(thing))
+                intake.tag(label, put, at=timezone.now())
+                intake.untag(label, taken)
+        return Response(shapes.tag(label))
+
+    def get(self, request: Request) -> Response:
+        """List them all by name."""
+        return Response(shapes.tags(Tag.objects.all()))
+
+
+class OneTag(Endpoint):
+    """/tags/{id}."""
+
+    def delete(self, request: Request, pk: str) -> Response:
+        """Remove a tag from everybody; one that rules ask about stays."""
+        label = one_of(Tag.objects.all(), pk)
+        with connection.cursor() as cursor:
+            cursor.execute(NAMED_IN_RULES, [label.pk])
+            if cursor.fetchone()[0]:
+                raise Conflict(f"The tag “{label.name}” is asked about by a message or a segment.", field="id")
+        label.delete()
+        return Response(status=status.HTTP_200_OK)
+
+
+def named(facts: dict[str, Any]) -> Tag:
+    """Return the tag a request is about: the one of its id, renamed where it says so, or of its name."""
+    if facts.get("id") is None:
+        return intake.find_or_make_tag(facts.get("name"), at=timezone.now())
+    label = one_of(Tag.objects.all(), facts["id"])
+    if "name" in facts:
+        intake.rename_tag(label, facts["name"])
+    return label

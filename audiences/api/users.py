@@ -1,0 +1,117 @@
+"""Users: made and brought up to date, found, listed, archived (wire.md 5.10)."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+from django.db.models import F, QuerySet
+from django.utils import timezone
+from django_filters import FilterSet, ModelChoiceFilter, NumberFilter
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from audiences import compiler, intake
+from audiences.api import shapes
+from audiences.api.endpoint import Endpoint, body
+from audiences.api.paging import paged
+from audiences.api.segments import segments_of
+from audiences.intake import Refused
+from audiences.models import Audience, Customer, Tag
+from audiences.rules import RuleError
+
+SORTS = {
+    "created_at": "created_at",
+    "updated_at": "updated_at",
+    "signed_up_at": "signed_up_at",
+    "last_request_at": "last_seen_at",
+}
+
+
+class UserFilter(FilterSet):
+    """What a list of users can be narrowed by; created_since is in days."""
+
+    tag_id = ModelChoiceFilter(field_name="tags", queryset=lambda request: Tag.objects.all())
+    segment_id = ModelChoiceFilter(method="in_segment", queryset=lambda request: Audience.objects.segments())
+    created_since = NumberFilter(method="since", min_value=0, max_value=36_500)
+
+    class Meta:
+        model = Customer
+        fields: list[str] = []
+
+    def in_segment(self, rows: QuerySet[Customer], _name: str, segment: Audience) -> QuerySet[Customer]:
+        """Those the segment's rules match now."""
+        try:
+            return rows.filter(pk__in=compiler.customers(segment.rules, at=timezone.now()).values("pk"))
+        except RuleError as wrong:
+            raise Refused(str(wrong), field="segment_id") from wrong
+
+    def since(self, rows: QuerySet[Customer], _name: str, days: Any) -> QuerySet[Customer]:
+        """Those we first heard of within that many days."""
+        return rows.filter(created_at__gte=timezone.now() - timedelta(days=float(days)))
+
+
+class Users(Endpoint):
+    """/users."""
+
+    def post(self, request: Request) -> Response:
+        """Make a user, or bring one up to date."""
+        return answer_with(intake.identify(body(request), at=timezone.now()))
+
+    def get(self, request: Request) -> Response:
+        """Find one by user_id or email, or list them."""
+        if request.query_params.get("user_id") or request.query_params.get("email"):
+            return answer_with(intake.find(request.query_params))
+        return user_list(request, filtered(request, Customer.objects.present().users()))
+
+    def delete(self, request: Request) -> Response:
+        """Archive one by user_id or email."""
+        return archived(intake.find(request.query_params))
+
+
+class User(Endpoint):
+    """/users/{id}."""
+
+    def get(self, request: Request, pk: str) -> Response:
+        """Find one."""
+        return answer_with(intake.find({"id": pk}))
+
+    def delete(self, request: Request, pk: str) -> Response:
+        """Archive one."""
+        return archived(intake.find({"id": pk}))
+
+
+def archived(customer: Customer) -> Response:
+    """Archive a customer, and answer with them as they were."""
+    response = answer_with(customer)
+    intake.archive(customer, at=timezone.now())
+    return response
+
+
+def answer_with(customer: Customer) -> Response:
+    """Answer with one user in full."""
+    return Response(in_full([customer])[0])
+
+
+def in_full(customers: Sequence[Customer]) -> list[shapes.Json]:
+    """Return users in full, with the segments they are in now."""
+    return shapes.users(customers, segments=segments_of(customers, at=timezone.now()))
+
+
+def user_list(request: Request, rows: QuerySet[Customer]) -> Response:
+    """Answer with a page of users, sorted as asked for."""
+    sort, order = request.query_params.get("sort") or "created_at", request.query_params.get("order") or "desc"
+    if sort not in SORTS or order not in ("asc", "desc"):
+        raise Refused(f"Sort by {', '.join(SORTS)}, in the order asc or desc.", field="sort")
+    by, key = F(SORTS[sort]), F("pk")
+    ordering = (by.asc(nulls_last=True), key.asc()) if order == "asc" else (by.desc(nulls_last=True), key.desc())
+    found, pages, total = paged(request, rows.order_by(*ordering))
+    return Response({"type": "user.list", "pages": pages, "total_count": total, "users": in_full(found)})
+
+
+def filtered(request: Request, rows: QuerySet[Customer]) -> QuerySet[Customer]:
+    """Return the users the query asks for."""
+    wanted = UserFilter(request.query_params, queryset=rows)
+    if not wanted.is_valid():
+        field, reasons = next(iter(wanted.errors.items()))
+        raise Refused(f"{field}: {reasons[0]}", field=field)
+    return wanted.qs

@@ -1,0 +1,27 @@
+"""The addresses of the API that are about who there is; each with and without a slash at its end (wire.md 5.1)."""
+
+from django.urls import URLPattern, re_path
+
+from audiences.api.companies import Companies, CompanyUsers, OneCompany
+from audiences.api.counts import Admins, Counts
+from audiences.api.endpoint import Endpoint
+from audiences.api.events import Events
+from audiences.api.segments import Segment, Segments
+from audiences.api.tags import OneTag, Tags
+from audiences.api.users import User, Users
+
+ADDRESSES: dict[str, type[Endpoint]] = {
+    "users": Users,
+    "users/(?P<pk>[^/]+)": User,
+    "companies": Companies,
+    "companies/(?P<pk>[^/]+)": OneCompany,
+    "companies/(?P<pk>[^/]+)/users": CompanyUsers,
+    "events": Events,
+    "tags": Tags,
+    "tags/(?P<pk>[^/]+)": OneTag,
+    "segments": Segments,
+    "segments/(?P<pk>[^/]+)": Segment,
+    "counts": Counts,
+    "admins": Admins,
+}
+urlpatterns: list[URLPattern] = [re_path(rf"^{address}/?$", view.as_view()) for address, view in ADDRESSES.items()]
