@@ -56,8 +56,7 @@ def have_token(path: Path) -> str:
     """Have an API token that works. It is hashed in the database, so `path` keeps it for the next start."""
     token = path.read_text() if path.exists() else ""
     if not token or not Integration.objects.filter(token_key=token[: CONSTANTS.TOKEN_KEY_LENGTH]).exists():
-        user, _ = User.objects.get_or_create(username="integration-of-the-demo", defaults={"password": "!"})
-        _, token = Integration.objects.create(user=user, name="The demo")
+        _, token = Integration.issue(name="The demo")
         path.touch(mode=0o600)
         path.write_text(token)
     return token
