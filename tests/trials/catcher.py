@@ -1,0 +1,56 @@
+"""A mail server over a real socket that remembers what it took, and may have something done in the middle of a mail."""
+
+import asyncio
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from email import message_from_bytes
+
+from aiosmtpd.smtp import SMTP, Envelope, Session
+
+
+@dataclass(frozen=True, slots=True)
+class Caught:
+    """One mail as it was taken."""
+
+    recipient: str
+    message_id: str
+    subject: str
+
+
+@dataclass
+class Catcher:
+    """Takes every mail; `meanwhile` is called with the number of the mail and the step it is at."""
+
+    caught: list[Caught] = field(default_factory=list)
+    meanwhile: Callable[[int, str], object] = lambda _number, _step: None
+
+    def __post_init__(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        # Bound here, so that the port is known and nobody else's.
+        self.server = self.loop.run_until_complete(
+            self.loop.create_server(lambda: SMTP(self, loop=self.loop), host="127.0.0.1", port=0)
+        )
+        self.port: int = self.server.sockets[0].getsockname()[1]
+        self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
+        self.thread.start()
+
+    def close(self) -> None:
+        self.loop.call_soon_threadsafe(self.server.close)
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self.thread.join(5)
+
+    async def handle_RCPT(
+        self, _server: SMTP, _session: Session, envelope: Envelope, address: str, _options: list[str]
+    ) -> str:
+        self.meanwhile(len(self.caught) + 1, "addressed")
+        envelope.rcpt_tos.append(address)
+        return "250 OK"
+
+    async def handle_DATA(self, _server: SMTP, _session: Session, envelope: Envelope) -> str:
+        assert isinstance(envelope.content, bytes)
+        mail = message_from_bytes(envelope.content)
+        for recipient in envelope.rcpt_tos:
+            self.caught.append(Caught(recipient, str(mail["Message-ID"]), str(mail["Subject"])))
+        self.meanwhile(len(self.caught), "taken")
+        return "250 Caught"

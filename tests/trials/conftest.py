@@ -1,0 +1,87 @@
+"""Real parts: a mail server, a broker of files, and Celery processes that work on the test's database."""
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from django.conf import settings as configured
+from django.db import connection
+from kombu import Connection
+
+from audiences.models import Workspace
+from config import supervisor
+from config.supervisor import Program, Running
+from delivery import schedule, tasks
+from tests.trials.catcher import Catcher
+
+
+@pytest.fixture
+def catcher() -> Iterator[Catcher]:
+    catcher = Catcher()
+    yield catcher
+    catcher.close()
+
+
+@pytest.fixture
+def migrated(transactional_db) -> None:
+    """What migrations made and a flush took away."""
+    Workspace.current()
+    schedule.install()
+
+
+@pytest.fixture
+def environment(migrated, catcher, tmp_path) -> dict[str, str]:
+    """What a process needs to work on this test's database, through a broker and a mail server of its own."""
+    database = urlsplit(os.environ["DATABASE_URL"])._replace(path=f"/{connection.settings_dict['NAME']}")
+    ours = {name: value for name, value in os.environ.items() if not name.startswith(("EMAIL_", "CELERY_"))}
+    return {
+        **ours,
+        "DATABASE_URL": database.geturl(),
+        "SECRET_KEY": configured.SECRET_KEY,
+        "BROKER_DIR": str(tmp_path / "broker"),
+        "EMAIL_URL": f"smtp://127.0.0.1:{catcher.port}",
+        "WORKER_CONCURRENCY": "1",
+    }
+
+
+@pytest.fixture
+def celery(environment, tmp_path) -> Iterator[Callable[..., Running]]:
+    """Start a Celery program: `celery("worker")`, `celery("beat", "--pidfile", "")`; none outlives the test."""
+    with ExitStack() as ends:
+
+        def start(*command: str) -> Running:
+            program = Program(name=command[0], command=(sys.executable, "-m", "celery", "-A", "config", *command))
+            running = supervisor.start(program, environment=environment, logs=tmp_path)
+            ends.callback(supervisor.wait_until_gone, [running], seconds=5)
+            ends.callback(running.kill)
+            return running
+
+        yield start
+
+
+@pytest.fixture
+def nudge(environment) -> Callable[[], object]:
+    """Have a worker hand over what is due."""
+    folder = environment["BROKER_DIR"]
+    Path(folder).mkdir(exist_ok=True)
+    options = {"data_folder_in": folder, "data_folder_out": folder, "control_folder": f"{folder}/control"}
+
+    def nudge() -> None:
+        with Connection("filesystem://", transport_options=options) as broker:
+            tasks.hand_over_due.apply_async(connection=broker)
+
+    return nudge
+
+
+def eventually(holds: Callable[[], object], *, within: float, while_running: tuple[Running, ...] = ()) -> None:
+    """Wait until something holds; fail when it does not in time, or when a program ends before."""
+    deadline = time.monotonic() + within
+    while not holds():
+        supervisor.check(while_running)
+        assert time.monotonic() < deadline, "\n".join(one.log.read_text()[-3000:] for one in while_running)
+        time.sleep(0.02)

@@ -1,0 +1,121 @@
+"""A worker is killed in the middle of 2,000 emails, five times: nobody gets two, nobody is forgotten."""
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+
+import pytest
+from django.conf import settings
+from django.utils import timezone
+
+from audiences.models import Customer
+from config.supervisor import Running
+from delivery import copies, matching, rounds, sending
+from delivery.models import Status
+from messaging.models import Message
+from tests.factories import CustomerFactory, MessageFactory
+from tests.trials.catcher import Catcher
+from tests.trials.conftest import eventually
+
+pytestmark = [pytest.mark.processes, pytest.mark.django_db(transaction=True)]
+
+PEOPLE = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """When to kill: at the nth mail, once it is addressed or taken, and so much later."""
+
+    mail: int
+    step: str
+    later: float = 0.0
+
+    def __str__(self) -> str:
+        return f"mail {self.mail:>5} {self.step}" + (f", {self.later * 1000:.0f} ms later" if self.later else "")
+
+
+# The first two are the worst: taken, but the worker never hears of it; and not taken, which nobody can tell apart.
+KILLS = [
+    Kill(183, "taken"),
+    Kill(530, "addressed"),
+    Kill(911, "taken", 0.003),
+    Kill(1_302, "taken", 0.011),
+    Kill(1_748, "addressed", 0.023),
+]
+
+
+def kill_at(kill: Kill, worker: Running, catcher: Catcher) -> threading.Event:
+    """Have the worker and all its processes killed at that moment; the event is set once they are."""
+    killed = threading.Event()
+
+    def meanwhile(number: int, step: str) -> None:
+        if killed.is_set() or number < kill.mail or step != kill.step:
+            return
+        if kill.later:
+            threading.Timer(kill.later, worker.kill).start()
+        else:
+            worker.kill()
+        killed.set()
+
+    catcher.meanwhile = meanwhile
+    return killed
+
+
+def test_killed_worker_repeats_nothing_and_loses_nothing(
+    at, catcher: Catcher, celery: Callable[..., Running], nudge: Callable[[], object], capsys
+):
+    Customer.objects.bulk_create(CustomerFactory.build(email=f"{n}@x.example") for n in range(PEOPLE))
+    message = MessageFactory(subject="Hello {{ user_id }}", live=True, at=at)
+    assert matching.match(message, at=at) == PEOPLE
+
+    table = []
+    for kill in KILLS:
+        before = message.records.counts()["uncertain"]
+        worker = celery("worker", "--without-gossip", "--without-mingle", "--loglevel", "INFO")
+        killed = kill_at(kill, worker, catcher)
+        nudge()
+        eventually(killed.is_set, within=30, while_running=(worker,))
+        eventually(lambda: worker.is_gone, within=5)  # noqa: B023 - asked at once
+        in_hand = message.records.counts()["sending"]
+        # The lease must be over before anybody calls them uncertain.
+        rounds.sweep(at=timezone.now())
+        assert message.records.counts()["sending"] == in_hand
+        rounds.sweep(at=timezone.now() + sending.LEASE + timedelta(seconds=1))
+        counts = message.records.counts()
+        table.append((kill, len(catcher.caught), counts["sent"], counts["waiting"], counts["uncertain"] - before))
+        assert counts["sending"] == 0
+        assert counts["waiting"] > 0
+
+    catcher.meanwhile = lambda _number, _step: None
+    worker = celery("worker", "--without-gossip", "--without-mingle", "--loglevel", "INFO")
+    nudge()
+    eventually(lambda: not message.records.filter(status__in=["waiting", "sending"]).exists(), within=30)
+    with capsys.disabled():
+        show(table, message, catcher)
+
+    records = {r.customer.email: r for r in message.records.select_related("customer")}
+    caught = Counter(mail.recipient for mail in catcher.caught)
+    ids = Counter(mail.message_id for mail in catcher.caught)
+    assert max(caught.values()) == 1
+    assert max(ids.values()) == 1
+    assert len(records) == PEOPLE
+    assert {record.status for record in records.values()} <= {Status.SENT, Status.UNCERTAIN}
+    assert {email for email, record in records.items() if record.status == Status.SENT} <= caught.keys()
+    assert all(mail.message_id == copies.message_id(records[mail.recipient].pk) for mail in catcher.caught)
+    in_doubt = [in_doubt for *_, in_doubt in table]
+    assert max(in_doubt) <= settings.IN_FLIGHT
+    assert sum(in_doubt) == message.records.counts()["uncertain"]
+    # These two cannot but leave something in doubt; else nothing was killed in the middle.
+    assert min(in_doubt[:2]) >= 1
+
+
+def show(table: list[tuple[Kill, int, int, int, int]], message: Message, catcher: Catcher) -> None:
+    """Print how it went."""
+    print(f"\n{'killed at':<34}{'caught':>8}{'sent':>8}{'waiting':>9}{'in doubt':>10}")
+    for kill, caught, sent, waiting, in_doubt in table:
+        print(f"{kill!s:<34}{caught:>8}{sent:>8}{waiting:>9}{in_doubt:>10}")
+    counts = message.records.counts()
+    print(f"{'end':<34}{len(catcher.caught):>8}{counts['sent']:>8}{counts['waiting']:>9}{counts['uncertain']:>10}")
