@@ -1,30 +1,19 @@
-"""Custom attributes on their way in: what kind each is, learnt from its first real value, and values read as it.
+"""Custom attributes on their way in: what kind each is, learnt from its first real value.
 
 DESIGN 3 'Attribute catalogue'. Learning comes before any row is locked and in one statement in the order of the
 names, so that two requests that learn the same attributes wait for each other and never in a circle.
 """
 
-import re
-from collections.abc import Callable, Iterable, Mapping
-from datetime import date, datetime, time
-from decimal import Decimal, InvalidOperation
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from decimal import InvalidOperation
 from typing import Any
 
 from django.db.models import Q
 
-from audiences.intake.values import (
-    LARGEST,
-    LONGEST_TEXT,
-    UNSTORABLE,
-    OnBadValue,
-    Refused,
-    finite,
-    plain_number,
-    refuse,
-    seconds,
-    shown,
-)
-from audiences.models import CustomAttribute, Workspace
+from audiences.intake.kinds import READ_AS, Misfit, as_seconds
+from audiences.intake.values import LONGEST_TEXT, UNSTORABLE, OnBadValue, Refused, finite, refuse, seconds, shown
+from audiences.models import CustomAttribute
 from audiences.models.catalogue import Scope
 from audiences.rules import KIND_NAMES, Kind
 
@@ -32,13 +21,8 @@ MOST_ATTRIBUTES = 250
 LONGEST_NAME = 190
 # What browsers send for a value they do not have (product.md 3.2).
 UNKNOWN = (None, "", "undefined", "null")
-NUMBER = re.compile(r"[+-]?(0|[1-9]\d*)(\.\d+)?")
 
 Kinds = Mapping[tuple[Scope, str], Kind]
-
-
-class Misfit(Exception):
-    """The value cannot be read as the kind without losing something."""
 
 
 def is_unknown(value: object) -> bool:
@@ -54,74 +38,6 @@ def check_name(name: str) -> None:
         raise Refused(f"The name of the custom attribute {shown(name)} must not contain “.” or “$”.", field=name)
     if UNSTORABLE.search(name) or not name.isprintable():
         raise Refused(f"The name of the custom attribute {shown(name)} cannot be stored.", field=name)
-
-
-def as_text(value: object) -> str:
-    """Text as it is; numbers and booleans as they are written in JSON."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return value if isinstance(value, str) else plain_number(value)  # type: ignore[arg-type]
-
-
-def as_number(value: object) -> int | float:
-    """A number, or a text that is exactly one: “007” is a code, and stays none."""
-    if isinstance(value, bool):
-        raise Misfit
-    if not isinstance(value, str):
-        return value  # type: ignore[return-value]
-    if not NUMBER.fullmatch(value.strip()):
-        raise Misfit
-    exact = Decimal(value.strip())
-    read = int(exact) if exact == exact.to_integral_value() else float(exact)
-    if abs(read) >= LARGEST or Decimal(repr(read)) != exact:
-        raise Misfit
-    return read
-
-
-def as_boolean(value: object) -> bool:
-    """True or false, 1 or 0, or the words."""
-    words = {"true": True, "false": False, "1": True, "0": False}
-    try:
-        return words[str(value).strip().lower()]
-    except KeyError:
-        raise Misfit from None
-
-
-def as_seconds(value: object) -> int:
-    """Unix seconds, or an ISO date or time; without a zone of its own it is in the workspace's."""
-    if isinstance(value, bool):
-        raise Misfit
-    try:
-        read = seconds(value, "")
-    except Refused:
-        if not isinstance(value, str):
-            raise Misfit from None
-        return iso_seconds(value.strip())
-    if read is None:
-        raise Misfit
-    return read
-
-
-def iso_seconds(value: str) -> int:
-    """Read an ISO date or time as unix seconds."""
-    try:
-        day = date.fromisoformat(value) if len(value) <= len("2026-05-31") else None
-        written = datetime.combine(day, time()) if day else datetime.fromisoformat(value)
-        aware = written if written.tzinfo else written.replace(tzinfo=Workspace.current().tz)
-        read = seconds(int(aware.timestamp()), "")
-    except (ValueError, OverflowError):
-        raise Misfit from None
-    if read is None:
-        raise Misfit
-    return read
-
-
-READ_AS: dict[Kind, Callable[[Any], Any]] = {
-    Kind.TEXT: as_text,
-    Kind.NUMBER: as_number,
-    Kind.BOOLEAN: as_boolean,
-    Kind.DATE: as_seconds,
-}
 
 
 def check_value(name: str, value: object) -> None:

@@ -15,6 +15,7 @@ from audiences.attributes import DETAILS
 from audiences.intake import Conflict, Refused, Source, Unknown, catalogue, identify, record_event
 from audiences.intake.agents import browser, system
 from audiences.intake.facts import READ_DETAIL
+from audiences.intake.kinds import READ_AS
 from audiences.models import Company, CustomAttribute, Customer, Event, EventSummary, Membership, Tag, Workspace
 from audiences.models.catalogue import KINDS
 from audiences.models.customers import Role
@@ -415,7 +416,7 @@ class TestCatalogue:
             identify({"user_id": "25", "custom_attributes": {"one more": 1}}, at=at)
 
     def test_every_kind_can_be_read(self):
-        assert {kind.value for kind in catalogue.READ_AS} == {kind for kind, _ in KINDS}
+        assert {kind.value for kind in READ_AS} == {kind for kind, _ in KINDS}
 
     @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(
