@@ -68,8 +68,8 @@ def boolean(json: str) -> str:
 
 
 def text(json: str) -> str:
-    """SQL for the text in a JSON value, NULL where it holds anything else."""
-    return f"(CASE WHEN jsonb_typeof({json}) = 'string' THEN {json} #>> '{{{{}}}}' END)"
+    """SQL for the text in a JSON value."""
+    return f"({json} #>> '{{{{}}}}')"
 
 
 FROM_JSON = {Kind.TEXT: text, Kind.NUMBER: number, Kind.BOOLEAN: boolean, Kind.DATE: seconds}

@@ -167,6 +167,22 @@ def plain(template: str) -> Compile:
     return lambda into, of, _value: template.format(x=into.column(of))
 
 
+def compare_number(template: str) -> Compile:
+    """A comparison of a number; with a whole one no column has to be cast, so that statistics and indexes serve."""
+    whole, any_number = compare(template, "bigint"), compare(template, "numeric")
+
+    def compile_number(into: Compiler, of: Attribute, value: float) -> str:
+        fits = isinstance(value, int) and abs(value) < 2**63
+        return (whole if fits else any_number)(into, of, value)
+
+    return compile_number
+
+
+def no(positive: Compile) -> Compile:
+    """No row says so; an EXISTS is never unknown, and NOT before it can be planned as an anti-join."""
+    return lambda into, of, value: f"NOT {positive(into, of, value)}"
+
+
 def not_this(positive: Compile) -> Compile:
     """Whatever `positive` does not match, the unknown included."""
     return lambda into, of, value: f"({positive(into, of, value)}) IS NOT TRUE"
@@ -242,10 +258,10 @@ COMPILE: dict[tuple[Kind, Operator], Compile] = {
     (K.TEXT, O.DOES_NOT_CONTAIN): not_this(like("%{}%")),
     (K.TEXT, O.IS_UNKNOWN): plain("coalesce({x}, '') = ''"),
     (K.TEXT, O.HAS_ANY_VALUE): plain("{x} <> ''"),
-    (K.NUMBER, O.GREATER_THAN): compare("{x} > {v}", "numeric"),
-    (K.NUMBER, O.LESS_THAN): compare("{x} < {v}", "numeric"),
-    (K.NUMBER, O.IS): compare("{x} = {v}", "numeric"),
-    (K.NUMBER, O.IS_NOT): compare("{x} IS DISTINCT FROM {v}", "numeric"),
+    (K.NUMBER, O.GREATER_THAN): compare_number("{x} > {v}"),
+    (K.NUMBER, O.LESS_THAN): compare_number("{x} < {v}"),
+    (K.NUMBER, O.IS): compare_number("{x} = {v}"),
+    (K.NUMBER, O.IS_NOT): compare_number("{x} IS DISTINCT FROM {v}"),
     (K.NUMBER, O.IS_UNKNOWN): plain("{x} IS NULL"),
     (K.NUMBER, O.HAS_ANY_VALUE): plain("{x} IS NOT NULL"),
     (K.BOOLEAN, O.IS_TRUE): plain("{x} IS TRUE"),
@@ -263,13 +279,13 @@ COMPILE: dict[tuple[Kind, Operator], Compile] = {
     (K.ROLE, O.IS): compare("{x} = {v}", "text"),
     (K.ROLE, O.IS_NOT): compare("{x} <> {v}", "text"),
     (K.TAG, O.IS): tagged,
-    (K.TAG, O.IS_NOT): not_this(tagged),
+    (K.TAG, O.IS_NOT): no(tagged),
     (K.SEGMENT, O.IS): segment,
     (K.SEGMENT, O.IS_NOT): not_this(segment),
     (K.EVENT, O.HAS_HAPPENED): happened,
-    (K.EVENT, O.HAS_NOT_HAPPENED): not_this(happened),
+    (K.EVENT, O.HAS_NOT_HAPPENED): no(happened),
     (K.MESSAGE, O.IS): received,
-    (K.MESSAGE, O.IS_NOT): not_this(received),
+    (K.MESSAGE, O.IS_NOT): no(received),
     (K.TEAMMATE, O.IS): compare("{x} = {v}", "bigint"),
     (K.TEAMMATE, O.IS_NOT): compare("{x} IS DISTINCT FROM {v}", "bigint"),
     (K.TEAMMATE, O.IS_UNKNOWN): plain("{x} IS NULL"),
