@@ -196,6 +196,7 @@ def test_every_attribute_with_every_operator_agrees_and_tells_people_apart(crowd
         tried = 0
         for rules, people in islice(telling(world, asked, stored.now), 2):
             assert stored.customers(rules) == people, rules
+            assert {customer for customer, _ in stored.pairs(read(rules), per_company=True)} == people, rules
             tried += 1
         if not tried:
             tells_nobody_apart.add((name, operator))

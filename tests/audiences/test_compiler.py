@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import psycopg
 import pytest
 from django.db import connection
 
@@ -54,9 +55,9 @@ def matched(rules: dict[str, Any], *, at: datetime = AT) -> set[str]:
 
 
 def pairs(tree: Group, *, per_company: bool = True, view: View = compiler.TODAY, **more: Any) -> list[tuple[Any, ...]]:
-    """The rows (customer, company) that match, in order."""
+    """The rows (customer, company) that match, in order; the server binds the values, as in what visits prepare."""
     condition = compile_tree(tree, view=view)
-    with connection.cursor() as cursor:
+    with psycopg.Cursor(connection.connection) as cursor:
         cursor.execute(condition.pairs(per_company=per_company, **more), {**condition.params, "now": AT})
         return sorted(cursor.fetchall(), key=str)
 
@@ -257,11 +258,12 @@ def test_a_name_is_first_up_to_its_first_space_and_last_after_it() -> None:
 def test_numbers_are_compared_to_their_last_digit() -> None:
     CustomAttributeFactory(name="ratio", kind="number")
     CustomerFactory(user_id="three", attributes={"ratio": 0.3})
-    CustomerFactory(user_id="more", attributes={"ratio": 0.30000000000000004})
+    more = CustomerFactory(user_id="more", attributes={"ratio": 0.30000000000000004})
     CustomerFactory(user_id="many", attributes={"ratio": 10**20 + 1})
     assert matched(rule("custom_attributes.ratio", "is", 0.3)) == {"three"}
     assert matched(rule("custom_attributes.ratio", "greater_than", 10**20)) == {"many"}
     assert matched(rule("custom_attributes.ratio", "less_than", 0.30000000000000004)) == {"three"}
+    assert pairs(read(all_of(rule("custom_attributes.ratio", "is", 0.30000000000000004)))) == [(more.pk, None)]
 
 
 # Days
@@ -475,6 +477,13 @@ def test_a_copy_of_what_a_segment_is_not_matches_the_unknown() -> None:
     CustomerFactory(user_id="never did")
     frozen = compiler.freeze(read(all_of(rule("segment", "is_not", ordered.pk))), on=AT)
     assert matched(frozen.as_json()) == {"never did"}
+
+
+@pytest.mark.usefixtures("people")
+def test_a_segment_of_nobody_is_copied_in_as_nobody() -> None:
+    nobody = SegmentFactory(rules={**all_of(), "copied_from": "Everyone as of 3 May 2026", "negated": True})
+    rules = all_of(rule("segment", "is", nobody.pk))
+    assert matched(compiler.freeze(read(rules), on=AT).as_json()) == matched(rules) == set()
 
 
 @pytest.mark.usefixtures("people")

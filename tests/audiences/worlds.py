@@ -92,8 +92,9 @@ class Draw:
         self.random, self.now = random, now
         self.moments = moments(now, zone)
         self.one = random.choice
-        # Half the texts of a world come from a few, so that rules meet what they ask for.
+        # Half the texts and moments of a world come from a few, so that rules meet what they ask for.
         self.few = random.sample(TEXTS, 6)
+        self.few_moments = random.sample(self.moments, 6)
 
     def maybe(self, values: Sequence[Any], nothing: Any = None) -> Any:
         """One of the values, or, one time in three, nothing."""
@@ -105,7 +106,7 @@ class Draw:
 
     def moment(self) -> datetime | None:
         """A moment or none."""
-        return self.maybe(self.moments)
+        return self.maybe(self.one((self.few_moments, self.moments)))
 
     def of_kind(self, kind: Kind) -> Any:
         """A JSON value: mostly of the kind, sometimes of another."""
