@@ -3,10 +3,13 @@
 from django.conf import settings
 from django.contrib import admin
 from django.urls import URLPattern, URLResolver, include, path, re_path
+from django.views.generic import RedirectView
 
 from audiences.api.endpoint import Nowhere
 
 urlpatterns: list[URLPattern | URLResolver] = [
+    # Typed by hand, without the slash or the path.
+    *(path(typed, RedirectView.as_view(pattern_name="admin:index")) for typed in ("", "admin")),
     path("admin/", admin.site.urls),
     path("", include("delivery.urls")),
     path("api/", include("audiences.urls")),

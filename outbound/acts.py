@@ -1,0 +1,119 @@
+"""What staff do to a message with a button: by POST, once however often it is clicked, and written into the log."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.contrib import messages
+from django.core.exceptions import ValidationError
+from django.db import transaction
+from django.http import HttpRequest
+from django.utils import timezone
+
+from delivery import matching, tasks
+from messaging.models import Message, SendType
+from outbound.console import ConsoleAdmin
+from outbound.wording import counted
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Act:
+    """One button: what it does, what the log and the page say afterwards."""
+
+    do: Callable[..., str]
+    logged: str
+
+
+def set_live(message: Message, *, at: datetime, **_asked: Any) -> str:
+    """Go live; the people of a one-off are frozen."""
+    made = matching.launch(message, at=at)
+    if message.send_type == SendType.ONGOING:
+        transaction.on_commit(lambda: tasks.nudge_match(message))
+        return f"“{message}” is live."
+    transaction.on_commit(tasks.nudge)
+    return f"“{message}” is live, for {those(message, made)} who matched."
+
+
+def those(message: Message, made: int) -> str:
+    """How many the records are of: people, or people at companies."""
+    one, many = ("person at a company", "people at companies") if message.per_company else ("person", "people")
+    return counted(made, one, many)
+
+
+def try_on_a_few(message: Message, *, at: datetime, sample: int, **_asked: Any) -> str:
+    """Go live for some drawn at random; the rest is a button of the report."""
+    made = matching.launch(message, at=at, sample=sample)
+    transaction.on_commit(tasks.nudge)
+    return f"“{message}” goes to {those(message, made)} first. Send it to the rest once you have seen how it does."
+
+
+def schedule(message: Message, *, at: datetime, scheduled_for: datetime, **_asked: Any) -> str:
+    """Go live by itself at a time to come."""
+    reviewed = matching.forecast(message, at=at).people
+    message.schedule(for_=scheduled_for, at=at, reviewed_count=reviewed)
+    return f"“{message}” goes live {timezone.localtime(scheduled_for):%A %-d %B %Y at %H:%M}."
+
+
+def unschedule(message: Message, *, at: datetime, **_asked: Any) -> str:
+    """Back to a draft."""
+    message.unschedule()
+    return f"“{message}” is a draft again."
+
+
+def pause(message: Message, *, at: datetime, **_asked: Any) -> str:
+    """Hold everything, from the moment this returns."""
+    matching.pause(message)
+    return f"“{message}” is paused. Nothing more goes out until you resume it."
+
+
+def resume(message: Message, *, at: datetime, **_asked: Any) -> str:
+    """Go on; what an ongoing one held is judged again."""
+    message.resume(at=at)
+    transaction.on_commit(lambda: tasks.nudge_match(message))
+    transaction.on_commit(tasks.nudge)
+    return f"“{message}” is {message.get_state_display().lower()} again."
+
+
+def stop(message: Message, *, at: datetime, **_asked: Any) -> str:
+    """End it for good."""
+    matching.stop(message)
+    return f"“{message}” is stopped for good. Whoever had not got it yet will not."
+
+
+def send_to_rest(message: Message, *, at: datetime, **_asked: Any) -> str:
+    """Launch a sampled one-off for everybody else who matches now."""
+    made = matching.send_to_rest(message, at=at)
+    transaction.on_commit(tasks.nudge)
+    return f"“{message}” goes to the rest: {those(message, made)} more."
+
+
+AFTER_SAVING: dict[str, Act] = {
+    "live": Act(do=set_live, logged="Set live"),
+    "sample": Act(do=try_on_a_few, logged="Tried it on a few first"),
+    "schedule": Act(do=schedule, logged="Scheduled"),
+}
+ACTS: dict[str, Act] = {
+    "live": AFTER_SAVING["live"],
+    "unschedule": Act(do=unschedule, logged="Cancelled the schedule"),
+    "pause": Act(do=pause, logged="Paused"),
+    "resume": Act(do=resume, logged="Resumed"),
+    "stop": Act(do=stop, logged="Stopped"),
+    "rest": Act(do=send_to_rest, logged="Sent to the rest"),
+}
+
+
+def carry_out(
+    admin: ConsoleAdmin, request: HttpRequest, message: Message, act: Act, *, at: datetime, **asked: Any
+) -> bool:
+    """Do it and log it together; where it cannot be done, say why and change nothing."""
+    try:
+        with transaction.atomic():
+            said = act.do(message, at=at, **asked)
+            admin.note(request, message, act.logged)
+    except ValidationError as no:
+        for sentence in no.messages:
+            messages.error(request, sentence)
+        return False
+    messages.success(request, said)
+    return True

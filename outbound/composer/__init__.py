@@ -1,0 +1,1 @@
+"""The composer: content, audience, and the review before a message is set live."""

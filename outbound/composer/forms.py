@@ -1,0 +1,271 @@
+"""The forms of the composer. What they let through can be saved; what they refuse is said at the field it is about."""
+
+import json
+import re
+from datetime import datetime
+from typing import Any
+
+from django import forms
+from django.contrib.auth.models import User
+from django.core.exceptions import ValidationError
+from django.utils import timezone
+from unfold.contrib.forms.widgets import WysiwygWidget
+from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
+
+from audiences.models import Audience
+from messaging import content
+from messaging.content.plain_text import as_text
+from messaging.models import Channel, Format, Message, MessageVersion, Sender, SendType, WindowZone
+
+PLACE = re.compile(r"^(?:Rule|Group) ([\d.]+)")
+UNTITLED = "Untitled message"
+
+
+class JSONText(forms.CharField):
+    """JSON that a part of the page keeps in a hidden field; what cannot be read is kept as it was sent."""
+
+    widget = forms.HiddenInput
+
+    def __init__(self, *, nothing: str) -> None:
+        super().__init__(required=False)
+        self.nothing = nothing
+
+    def clean(self, value: Any) -> Any:
+        """Read it."""
+        try:
+            return json.loads(super().clean(value) or self.nothing)
+        except (ValueError, RecursionError) as wrong:
+            raise ValidationError("This could not be read. Reload the page and try again.") from wrong
+
+
+class ContentForm(forms.Form):
+    """Step 1: how it goes, from whom, and what it says."""
+
+    title = forms.CharField(
+        required=False,
+        max_length=200,
+        label="Name",
+        help_text="Only your team sees it.",
+        widget=UnfoldAdminTextInputWidget({"placeholder": "For example: Welcome"}),
+    )
+    channel = forms.ChoiceField(choices=Channel, widget=forms.RadioSelect({"x-model": "channel"}))
+    format = forms.ChoiceField(
+        choices=Format,
+        widget=forms.RadioSelect({"x-model": "format"}),
+        required=False,
+        error_messages={"invalid_choice": "Choose a form."},
+    )
+    sender = forms.ModelChoiceField(
+        Sender.objects.none(),
+        required=False,
+        label="From",
+        empty_label="Choose who it is from",
+        widget=UnfoldAdminSelectWidget(),
+        error_messages={"invalid_choice": "You may not write as this sender. Choose another."},
+    )
+    subject = forms.CharField(required=False, max_length=255, widget=UnfoldAdminTextInputWidget())
+    body = forms.CharField(required=False, label="Text", widget=WysiwygWidget())
+    # Push is plain text, so it is typed as such; it is kept as the rich text of the same words.
+    text = forms.CharField(required=False, label="Text", widget=UnfoldAdminTextareaWidget({"rows": 5}))
+
+    def __init__(self, *args: Any, user: User, message: Message, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.message = message
+        senders = Sender.objects.usable_by(user)
+        # Whoever edits a colleague's message need not be allowed to send as them to leave the sender as it is.
+        self.fields["sender"].queryset = (  # type: ignore[attr-defined]
+            senders | Sender.objects.filter(pk=message.sender_id).distinct() if message.sender_id else senders
+        )
+
+    def clean(self) -> dict[str, Any]:
+        """Make the text safe, and say what is wrong with it in which line."""
+        data = super().clean() or {}
+        channel = data.get("channel") or self.message.channel
+        is_push = channel == Channel.PUSH
+        source = content.paragraphs(data.get("text", "")) if is_push else data.get("body", "")
+        field = "text" if is_push else "body"
+        data["source"] = source
+        try:
+            problems = self.message.content_problems(subject=data.get("subject", ""), body=content.sanitise(source))
+        except content.ContentError as wrong:
+            problems = {"body": [str(wrong)]}
+        for name, sentences in problems.items():
+            for sentence in sentences:
+                self.add_error(field if name == "body" else name, sentence)
+        data["format"] = (data.get("format") or Format.CHAT) if channel == Channel.IN_APP else ""
+        return data
+
+    def title_or_first_words(self) -> str:
+        """The name the team sees it under, its subject or first words where none was typed."""
+        given = self.cleaned_data["title"].strip() or self.cleaned_data.get("subject", "").strip()
+        words = given or " ".join(as_text(self.cleaned_data["source"]).split())[:80]
+        return words[:200] or UNTITLED
+
+
+class AudienceFields(forms.Form):
+    """Step 2: the rules, and when it may be delivered."""
+
+    rules = JSONText(nothing="{}")
+    window = JSONText(nothing="[]")
+    window_zone = forms.ChoiceField(choices=WindowZone, widget=forms.RadioSelect, required=False)
+
+    def clean(self) -> dict[str, Any]:
+        """Refuse rules and windows that make no sense, in a sentence that names the one it is about."""
+        data = super().clean() or {}
+        data["window_zone"] = data.get("window_zone") or WindowZone.WORKSPACE
+        if "rules" in data:
+            # As a row of its own, so that a segment is not taken for a part of itself.
+            audience = Audience(rules=data["rules"])
+            self.hold(audience, "rules")
+            data["rules"] = audience.rules
+        if "window" in data:
+            self.hold(Message(window=data["window"], channel=Channel.EMAIL), "window")
+        return data
+
+    def hold(self, row: Audience | Message, field: str) -> None:
+        """Ask a row whether it could be saved."""
+        try:
+            row.clean()
+        except ValidationError as wrong:
+            self.add_error(field, wrong.message_dict.get(field, wrong.messages))
+
+    @property
+    def place(self) -> str:
+        """Which rule the sentence is about, as the builder counts them ("1.2"); empty for none."""
+        sentences = self.errors.get("rules", [])
+        found = PLACE.match(str(sentences[0])) if sentences else None
+        return found[1].rstrip(".") if found else ""
+
+
+class DraftForm(AudienceFields, ContentForm):
+    """The whole composer."""
+
+    send_type = forms.ChoiceField(
+        choices=SendType,
+        widget=forms.RadioSelect({"x-model": "kind"}),
+        error_messages={"required": "Choose Ongoing or One-off."},
+    )
+    scheduled_for = forms.DateTimeField(required=False, input_formats=["%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"])
+    sample = forms.IntegerField(required=False, min_value=1, max_value=1_000_000)
+
+    def clean(self) -> dict[str, Any]:
+        """Ask both steps, and what the pressed button needs."""
+        data = super().clean()
+        act = self.data.get("act", "save")
+        if act == "schedule" and not data.get("scheduled_for") and "scheduled_for" not in self.errors:
+            self.add_error("scheduled_for", "Choose a day and a time.")
+        if act == "sample" and not data.get("sample") and "sample" not in self.errors:
+            self.add_error("sample", "Type how many people should get it first.")
+        return data
+
+    def save(self, *, by: User, at: datetime) -> Message:
+        """Write the draft; the caller holds its row, or is the only one to make it."""
+        message, data = self.message, self.cleaned_data
+        for name in ("channel", "format", "sender", "send_type", "window_zone"):
+            setattr(message, name, data[name])
+        message.title = self.title_or_first_words()
+        message.window = data["window"]
+        message.clean()
+        if is_new(message):
+            message.audience = Audience.objects.create(rules=data["rules"])
+            message.created_by = by
+            message.save(force_insert=True)
+        else:
+            message.save(
+                update_fields=(
+                    *("title", "channel", "format", "sender", "send_type", "window", "window_zone", "updated_at"),
+                )
+            )
+            message.ask_for(data["rules"], by=by, at=at)
+        message.revise(subject=data.get("subject", ""), body=data["source"], by=by, at=at)
+        return message
+
+    def preview(self) -> Message:
+        """The message as it would be, saved nowhere."""
+        data = self.cleaned_data
+        readable = not {"subject", "body", "text"} & self.errors.keys()
+        return Message(
+            channel=data.get("channel") or Channel.EMAIL,
+            format=data.get("format", ""),
+            send_type=data.get("send_type") or SendType.ONGOING,
+            sender=data.get("sender"),
+            window=data.get("window", []),
+            window_zone=data["window_zone"],
+            audience=Audience(rules=data.get("rules", {})),
+            version=MessageVersion(
+                subject=data.get("subject", "") if readable else "", body=data["source"] if readable else ""
+            ),
+        )
+
+
+class VersionForm(ContentForm):
+    """What a message that has been live says, in a new version: how it goes is locked."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        del self.fields["channel"], self.fields["format"]
+
+    def save(self, *, by: User, at: datetime) -> MessageVersion:
+        """Write the name and the sender, and a new version where the words are new."""
+        message = self.message
+        message.title, message.sender = self.title_or_first_words(), self.cleaned_data["sender"]
+        message.save(update_fields=("title", "sender", "updated_at"))
+        return message.revise(
+            subject=self.cleaned_data.get("subject", ""), body=self.cleaned_data["source"], by=by, at=at
+        )
+
+
+class AudienceForm(AudienceFields):
+    """Whom a paused ongoing message asks for, and when it may be delivered."""
+
+    def __init__(self, *args: Any, message: Message, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.message = message
+
+    def save(self, *, by: User, at: datetime) -> None:
+        """Write both, as a logged version."""
+        self.message.ask_for(self.cleaned_data["rules"], by=by, at=at)
+        self.message.window, self.message.window_zone = self.cleaned_data["window"], self.cleaned_data["window_zone"]
+        self.message.clean()
+        self.message.save(update_fields=("window", "window_zone", "updated_at"))
+
+
+def is_new(message: Message) -> bool:
+    """Whether it is not in the database yet; its key may be reserved already."""
+    return bool(message._state.adding)  # noqa: SLF001 - what Django's own forms ask
+
+
+def content_of(message: Message) -> dict[str, Any]:
+    """What the content form begins with."""
+    version = message.version
+    body = version.body if version else ""
+    is_push = message.channel == Channel.PUSH
+    return {
+        "title": "" if is_new(message) else message.title,
+        "channel": message.channel,
+        "format": message.format or Format.CHAT,
+        "sender": message.sender_id,
+        "subject": version.subject if version else "",
+        "body": "" if is_push else body,
+        "text": as_text(body) if is_push else "",
+    }
+
+
+def audience_of(message: Message) -> dict[str, Any]:
+    """What the audience form begins with."""
+    return {
+        "rules": json.dumps(message.audience.rules if message.audience else {}),
+        "window": json.dumps(message.window),
+        "window_zone": message.window_zone,
+    }
+
+
+def draft_of(message: Message) -> dict[str, Any]:
+    """What the composer begins with."""
+    when = message.scheduled_for
+    return {
+        **content_of(message),
+        **audience_of(message),
+        "send_type": message.send_type,
+        "scheduled_for": timezone.localtime(when) if when else None,
+    }

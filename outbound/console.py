@@ -1,0 +1,73 @@
+"""What all staff pages share: how a page is drawn, what goes into the log, and who is let in."""
+
+from typing import Any
+
+from django.contrib.admin.models import LogEntry
+from django.core.exceptions import PermissionDenied
+from django.db.models import Model
+from django.http import Http404, HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path
+from unfold.admin import ModelAdmin
+
+
+class ConsoleAdmin(ModelAdmin):
+    """An admin whose own pages look and are guarded like Django's."""
+
+    list_filter_submit = True
+    show_full_result_count = False
+    list_per_page = 50
+    # (address, name of the method and of the URL): pages beside those Django makes.
+    own_pages: tuple[tuple[str, str], ...] = ()
+
+    def get_urls(self) -> list[URLPattern]:
+        """The pages of this admin, its own first."""
+        meta = self.model._meta
+        own = [
+            path(address, self.admin_site.admin_view(getattr(self, name)), name=f"{meta.model_name}_{name}")
+            for address, name in self.own_pages
+        ]
+        return [*own, *super().get_urls()]
+
+    def found(self, request: HttpRequest, object_id: str, *, to: str = "change") -> Any:
+        """Return the object, or 404 where there is none and 403 where this teammate may not."""
+        obj = self.get_object(request, str(object_id))
+        if obj is None:
+            raise Http404(f"There is no {self.model._meta.verbose_name} {object_id}.")
+        if not getattr(self, f"has_{to}_permission")(request, obj):
+            raise PermissionDenied
+        return obj
+
+    def page(
+        self, request: HttpRequest, template: str, *, title: str, status: int = 200, **context: Any
+    ) -> HttpResponse:
+        """Draw a page inside the console."""
+        request.current_app = self.admin_site.name
+        base = {**self.admin_site.each_context(request), "opts": self.model._meta, "title": title}
+        return TemplateResponse(request, template, {**base, **context}, status=status)
+
+    def note(self, request: HttpRequest, obj: Model, words: str) -> None:
+        """Write into the log who did what."""
+        self.log_change(request, obj, words)
+
+    def history_of(self, obj: Model, *, most: int = 20) -> list[LogEntry]:
+        """What was done to it, newest first."""
+        log = LogEntry.objects.filter(object_id=str(obj.pk), content_type__model=self.model._meta.model_name)
+        rows = log.filter(content_type__app_label=self.model._meta.app_label).select_related("user")
+        return list(rows.order_by("-action_time", "-pk")[:most])
+
+
+class ReadOnlyAdmin(ConsoleAdmin):
+    """An admin that shows, and changes nothing."""
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Nobody adds a row by hand."""
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        """Nobody changes a row by hand."""
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        """Nobody deletes a row."""
+        return False

@@ -1,0 +1,113 @@
+"""Messages in the console: the list, the composer while it is a draft, the report from then on."""
+
+from typing import Any
+
+from django.contrib import messages
+from django.core.exceptions import PermissionDenied, ValidationError
+from django.db import transaction
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
+from django.urls import reverse
+from django.utils import timezone
+
+from messaging.models import Message, SendType, State
+from outbound import acts, reports
+from outbound.composer import views
+from outbound.listing import OutboundList
+
+
+class MessageAdmin(OutboundList):
+    """Everything about messages: adding is composing, and so is changing a draft."""
+
+    own_pages = (
+        ("forecast/", "forecast"),
+        ("<path:object_id>/content/", "edit_content"),
+        ("<path:object_id>/audience/", "edit_audience"),
+        ("<path:object_id>/duplicate/", "duplicate"),
+        ("<path:object_id>/discard/", "discard"),
+        ("<path:object_id>/act/<slug:verb>/", "act"),
+    )
+
+    def has_delete_permission(self, request: HttpRequest, obj: Message | None = None) -> bool:
+        """Drafts are discarded from their own page; what has been live is kept."""
+        return False
+
+    def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
+        """Compose a new message."""
+        if not self.has_add_permission(request):
+            raise PermissionDenied
+        return views.compose(self, request, None)
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
+    ) -> HttpResponse:
+        """The composer for a draft, the report for all else."""
+        message = self.found(request, object_id, to="view")
+        is_draft = message.state == State.DRAFT and not message.to_customer_id
+        if request.method == "POST" or (is_draft and self.has_change_permission(request, message)):
+            return views.compose(self, request, self.found(request, object_id))
+        return reports.report(self, request, message)
+
+    def forecast(self, request: HttpRequest) -> HttpResponse:
+        """Count who would get what is on the page right now."""
+        return views.forecast(self, request)
+
+    def edit_content(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Edit what it says, as a new version."""
+        message = self.found(request, object_id)
+        if "content" not in reports.offers(message):
+            return self.back(request, message, "What it says can be edited while it is live or paused.")
+        return views.edit_content(self, request, message)
+
+    def edit_audience(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Edit whom it asks for, while it is paused."""
+        message = self.found(request, object_id)
+        if "audience" not in reports.offers(message):
+            ongoing = message.send_type == SendType.ONGOING
+            why = "Pause this message to change whom it goes to." if ongoing else reports.locked_why(message)
+            return self.back(request, message, why)
+        return views.edit_audience(self, request, message)
+
+    def act(self, request: HttpRequest, object_id: str, verb: str) -> HttpResponse:
+        """Do what a button says."""
+        if request.method != "POST":
+            return HttpResponseNotAllowed(["POST"])
+        message = self.found(request, object_id)
+        if verb not in acts.ACTS:
+            raise Http404(f"A message cannot {verb}.")
+        acts.carry_out(self, request, message, acts.ACTS[verb], at=timezone.now())
+        return HttpResponseRedirect(views.address(message))
+
+    def duplicate(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Make a draft of the same content and filters."""
+        if request.method != "POST":
+            return HttpResponseNotAllowed(["POST"])
+        message = self.found(request, object_id, to="view")
+        if not self.has_add_permission(request):
+            raise PermissionDenied
+        try:
+            with transaction.atomic():
+                copy = message.duplicate(by=request.user, at=timezone.now())
+                self.log_addition(request, copy, f"Duplicated “{message}”")
+        except ValidationError as no:
+            return self.back(request, message, " ".join(no.messages))
+        messages.success(request, "This is a new draft with the same content and filters.")
+        return HttpResponseRedirect(views.address(copy))
+
+    def discard(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Delete a draft."""
+        if request.method != "POST":
+            return HttpResponseNotAllowed(["POST"])
+        message = self.found(request, object_id)
+        try:
+            with transaction.atomic():
+                self.log_deletions(request, Message.objects.filter(pk=message.pk))
+                message.discard()
+        except ValidationError as no:
+            return self.back(request, message, " ".join(no.messages))
+        messages.success(request, f"The draft “{message}” is deleted.")
+        return HttpResponseRedirect(reverse("admin:messaging_message_changelist"))
+
+    def back(self, request: HttpRequest, message: Message, why: str) -> HttpResponse:
+        """Return to the message's page with the reason why not."""
+        messages.error(request, why)
+        return HttpResponseRedirect(views.address(message))

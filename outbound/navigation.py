@@ -1,0 +1,121 @@
+"""The sidebar: where everything is, for those who may see it."""
+
+from collections.abc import Callable
+from typing import Any
+
+from django.http import HttpRequest
+from django.urls import reverse_lazy
+
+OUTBOUND = "admin:messaging_message_changelist"
+
+
+def may(*permissions: str) -> Callable[[HttpRequest], bool]:
+    """Whether this teammate may see it."""
+    return lambda request: any(request.user.has_perm(permission) for permission in permissions)  # type: ignore[union-attr]
+
+
+def tab(kind: str) -> Callable[[HttpRequest], bool]:
+    """Whether this tab of Outbound is open."""
+    address = reverse_lazy(OUTBOUND)
+    return lambda request: (
+        (
+            request.path == address
+            and request.GET.get("send_type__exact", "") == kind
+            and (bool(kind) or "to" not in request.GET)
+        )
+        or (not kind and request.path.startswith(str(address)) and request.path != address)
+    )
+
+
+def item(title: str, icon: str, page: str, *, permission: str, query: str = "", **more: Any) -> dict[str, Any]:
+    """One line of the sidebar."""
+    link = reverse_lazy(page)
+    return {
+        "title": title,
+        "icon": icon,
+        "link": (lambda _request: f"{link}{query}") if query else link,
+        "permission": may(permission),
+        **more,
+    }
+
+
+def sidebar(_request: HttpRequest) -> list[dict[str, Any]]:
+    """The whole sidebar."""
+    message, customer = "messaging.view_message", "audiences.view_customer"
+    return [
+        {
+            "title": "Outbound",
+            "items": [
+                item("All", "send", OUTBOUND, permission=message, active=tab("")),
+                item(
+                    "Ongoing",
+                    "autorenew",
+                    OUTBOUND,
+                    permission=message,
+                    query="?send_type__exact=ongoing",
+                    active=tab("ongoing"),
+                ),
+                item(
+                    "One-off",
+                    "campaign",
+                    OUTBOUND,
+                    permission=message,
+                    query="?send_type__exact=one_off",
+                    active=tab("one_off"),
+                ),
+                item(
+                    "Delivery records",
+                    "receipt_long",
+                    "admin:delivery_deliveryrecord_changelist",
+                    permission="delivery.view_deliveryrecord",
+                ),
+            ],
+        },
+        {
+            "title": "Customers",
+            "separator": True,
+            "items": [
+                item("People", "group", "admin:audiences_customer_changelist", permission=customer),
+                item(
+                    "Companies", "apartment", "admin:audiences_company_changelist", permission="audiences.view_company"
+                ),
+                item(
+                    "Segments",
+                    "filter_alt",
+                    "admin:audiences_audience_changelist",
+                    permission="audiences.view_audience",
+                ),
+                item("Tags", "sell", "admin:audiences_tag_changelist", permission="audiences.view_tag"),
+                item(
+                    "Attributes",
+                    "list_alt",
+                    "admin:audiences_customattribute_changelist",
+                    permission="audiences.view_customattribute",
+                ),
+            ],
+        },
+        {
+            "title": "Settings",
+            "separator": True,
+            "items": [
+                item(
+                    "Workspace", "tune", "admin:audiences_workspace_changelist", permission="audiences.view_workspace"
+                ),
+                item("Senders", "badge", "admin:messaging_sender_changelist", permission="messaging.view_sender"),
+                item("Staff", "manage_accounts", "admin:auth_user_changelist", permission="auth.view_user"),
+                item("Roles", "shield_person", "admin:auth_group_changelist", permission="auth.view_group"),
+                item(
+                    "Schedule",
+                    "schedule",
+                    "admin:django_celery_beat_periodictask_changelist",
+                    permission="django_celery_beat.view_periodictask",
+                ),
+                item(
+                    "API tokens",
+                    "key",
+                    "admin:audiences_integration_changelist",
+                    permission="audiences.view_integration",
+                ),
+            ],
+        },
+    ]

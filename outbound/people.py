@@ -1,0 +1,148 @@
+"""Who there is: the lists of customers and companies."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from django.db.models import Count, F, OuterRef, QuerySet, Subquery
+from django.db.models.functions import Coalesce
+from django.http import HttpRequest
+from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from unfold.contrib.filters.admin import AutocompleteSelectFilter, ChoicesDropdownFilter, DropdownFilter
+from unfold.decorators import display
+
+from audiences import compiler
+from audiences.models import Audience, Company, Customer, Membership
+from audiences.rules import RuleError
+from outbound import profile
+from outbound.console import ConsoleAdmin
+from outbound.listing import chip
+
+MOST_SEGMENTS = 500
+FLAGS: tuple[tuple[str, str, str], ...] = (
+    ("archived_at", "Archived", "plain"),
+    ("has_hard_bounced", "Bounced", "bad"),
+    ("marked_email_as_spam", "Marked spam", "bad"),
+    ("unsubscribed_from_emails", "Unsubscribed", "warning"),
+)
+
+
+def counting(model: Any, of: str) -> Any:
+    """How many rows of another table each has, in a column of the same query."""
+    rows = model.objects.filter(**{of: OuterRef("pk")}).order_by().values(of).annotate(n=Count("pk")).values("n")
+    return Coalesce(Subquery(rows), 0)
+
+
+class InSegment(DropdownFilter):
+    """Customers who are in a segment right now, asked of the compiler like an audience."""
+
+    title = "segment"
+    parameter_name = "segment"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Iterable[tuple[str, str]]:
+        """What can be chosen."""
+        segments = Audience.objects.segments().order_by("name").values_list("pk", "name")[:MOST_SEGMENTS]
+        return [(str(pk), name) for pk, name in segments]
+
+    def queryset(self, request: HttpRequest, queryset: Any) -> Any:
+        """Keep those in the segment."""
+        value = self.value() or ""
+        if not value:
+            return queryset
+        segment = Audience.objects.segments().filter(pk=value).first() if value.isdecimal() else None
+        if segment is None:
+            return queryset.none()
+        try:
+            return queryset.filter(pk__in=compiler.customers(segment.rules, at=timezone.now()).values("pk"))
+        except RuleError:
+            return queryset.none()
+
+
+class CustomerAdmin(profile.ProfilePages):
+    """People: found by name, address or user ID; each opens as a profile."""
+
+    list_display = ("who", "user_id", "role", "at_companies", "signed_up_at", "last_seen_at", "flags")
+    list_filter = (("role", ChoicesDropdownFilter), ("tags", AutocompleteSelectFilter), InSegment)
+    search_fields = ("name", "email", "user_id")
+    search_help_text = "Search by name, email or user ID"
+    ordering = (F("last_seen_at").desc(nulls_last=True), "-pk")
+    actions = None
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Customer]:
+        """Customers, with how many companies each is in."""
+        return super().get_queryset(request).annotate(companies_count=counting(Membership, "customer"))
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
+        """The list, called what staff call it."""
+        return super().changelist_view(request, {**(extra_context or {}), "title": "People"})
+
+    @display(description="Name", ordering="name")
+    def who(self, customer: Customer) -> SafeString | str:
+        """Name and address."""
+        if not customer.name or not customer.email:
+            return str(customer)
+        return format_html('{}<span class="ob-under">{}</span>', customer.name, customer.email)
+
+    @display(description="Companies")
+    def at_companies(self, customer: Customer) -> str:
+        """How many companies they are in."""
+        count = customer.companies_count  # type: ignore[attr-defined]
+        return f"{count}" if count else "–"
+
+    @display(description="Email")
+    def flags(self, customer: Customer) -> SafeString | str:
+        """What stands in the way of reaching them."""
+        for name, label, tone in FLAGS:
+            if getattr(customer, name):
+                return chip(label, tone)
+        return "–" if customer.email else chip("No email", "plain")
+
+
+class CompanyAdmin(ConsoleAdmin):
+    """Companies, as whoever sends us data describes them."""
+
+    list_display = ("shown", "company_id", "plan", "members", "monthly_spend", "last_seen_at")
+    list_filter = (("tags", AutocompleteSelectFilter),)
+    search_fields = ("name", "company_id")
+    search_help_text = "Search by name or company ID"
+    ordering = ("name", "pk")
+    actions = None
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Company]:
+        """Companies, with how many members each has."""
+        return super().get_queryset(request).annotate(members_count=counting(Membership, "company"))
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Companies come from the API."""
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Company | None = None) -> bool:
+        """Companies with records are archived, never deleted."""
+        return False
+
+    @display(description="Name", ordering="name")
+    def shown(self, company: Company) -> str:
+        """Its name, or its ID where it has none."""
+        return str(company)
+
+    @display(description="Members", ordering="members_count")
+    def members(self, company: Company) -> int:
+        """How many customers are in it."""
+        return company.members_count  # type: ignore[attr-defined,no-any-return]
+
+    def change_view(self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None) -> Any:
+        """What is known of a company, and who is in it."""
+        company = self.found(request, object_id, to="view")
+        members = Customer.objects.filter(memberships__company=company).order_by("name", "pk")
+        return self.page(
+            request,
+            "outbound/company.html",
+            title=str(company),
+            original=company,
+            facts=profile.company_facts(company),
+            attributes=profile.custom(company.attributes, scope="company"),
+            tags=company.tags.order_by("name"),
+            members=members[:100],
+            members_count=members.count(),
+        )

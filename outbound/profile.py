@@ -1,0 +1,221 @@
+"""One customer: everything known of them, everything they got, and Send a message at the top right."""
+
+from typing import Any
+
+from django.contrib import messages
+from django.db import transaction
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
+from django.urls import reverse
+from django.utils import timezone
+
+from audiences.attributes import DETAILS
+from audiences.models import Company, CustomAttribute, Customer
+from audiences.rules import Kind
+from delivery import copies
+from delivery.models import Conversation, DeliveryRecord
+from messaging import content
+from outbound import writing
+from outbound.composer.offer import name_of
+from outbound.console import ConsoleAdmin
+from outbound.reports import status_chip
+
+MOST_RECORDS = 20
+MOST_EVENTS = 50
+MOST_CONVERSATIONS = 10
+EXCERPT = 160
+
+FACTS: tuple[tuple[str, str], ...] = (
+    ("email", "Email"),
+    ("phone", "Phone"),
+    ("user_id", "User ID"),
+    ("get_role_display", "Role"),
+    ("owner", "Owner"),
+    ("signed_up_at", "Signed up"),
+    ("first_seen_at", "First seen"),
+    ("last_seen_at", "Last seen"),
+    ("last_contacted_at", "Last contacted"),
+    ("last_heard_from_at", "Last heard from"),
+    ("last_opened_email_at", "Last opened email"),
+    ("last_clicked_email_at", "Last clicked link in email"),
+    ("session_count", "Web sessions"),
+    ("country", "Country"),
+    ("city", "City"),
+    ("timezone", "Time zone"),
+    ("language", "Language"),
+    ("browser", "Browser"),
+    ("os", "OS"),
+)
+COMPANY_FACTS: tuple[tuple[str, str], ...] = (
+    ("company_id", "Company ID"),
+    ("plan", "Plan"),
+    ("monthly_spend", "Monthly spend"),
+    ("size", "Size"),
+    ("industry", "Industry"),
+    ("website", "Website"),
+    ("remote_created_at", "Created"),
+    ("last_seen_at", "Last seen"),
+    ("session_count", "Web sessions"),
+)
+# What stands in the way of mail, in words, and the button that takes it away (DESIGN 4.12).
+CLEAR: dict[str, tuple[str, str, str]] = {
+    "has_hard_bounced": (
+        "Their email bounced, so no email is sent to them.",
+        "The address works now",
+        "Cleared bounced",
+    ),
+    "marked_email_as_spam": (
+        "They marked an email as spam, so no email is sent to them.",
+        "They want email again",
+        "Cleared marked as spam",
+    ),
+}
+UNSUBSCRIBED = (
+    "They unsubscribed from emails. Messages to an audience leave them out; you can still write to them alone."
+)
+
+
+class ProfilePages(ConsoleAdmin):
+    """The pages of one customer."""
+
+    own_pages = (
+        ("<path:object_id>/message/", "send_message"),
+        ("<path:object_id>/clear/<slug:flag>/", "clear"),
+    )
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Customers come from the API, from visits and from imports."""
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Customer | None = None) -> bool:
+        """Customers are archived or erased, never deleted."""
+        return False
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
+    ) -> HttpResponse:
+        """The profile."""
+        customer = self.found(request, object_id, to="view")
+        records = customer.records.select_related("message", "version", "company").order_by("-pk")
+        can_change = self.has_change_permission(request, customer)
+        return self.page(
+            request,
+            "outbound/profile.html",
+            title=str(customer),
+            original=customer,
+            can_write=may_write(request),
+            notices=notices(customer, can_change=can_change),
+            facts=facts(customer),
+            attributes=custom(customer.attributes, scope="customer"),
+            details=[(DETAILS[key][0], value) for key, value in customer.details.items() if key in DETAILS],
+            companies=Company.objects.filter(memberships__customer=customer).order_by("name", "pk"),
+            tags=customer.tags.order_by("name"),
+            events=customer.event_summaries.order_by("-last_at")[:MOST_EVENTS],
+            records=[as_row(record) for record in records[:MOST_RECORDS]],
+            records_count=records.count(),
+            conversations=conversations(customer),
+            log=self.history_of(customer),
+        )
+
+    def send_message(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """The one-person composer."""
+        customer = self.found(request, object_id, to="view")
+        return writing.write(self, request, customer)
+
+    def clear(self, request: HttpRequest, object_id: str, flag: str) -> HttpResponse:
+        """Clear what a bounce or a complaint left behind."""
+        if request.method != "POST":
+            return HttpResponseNotAllowed(["POST"])
+        customer = self.found(request, object_id)
+        if flag not in CLEAR:
+            raise Http404("There is nothing of that name to clear.")
+        with transaction.atomic():
+            at = timezone.now()
+            cleared = Customer.objects.filter(pk=customer.pk, **{flag: True}).update(**{flag: False}, updated_at=at)
+            if cleared:
+                self.note(request, customer, CLEAR[flag][2])
+        messages.success(request, f"{customer} can get email again.")
+        return HttpResponseRedirect(reverse("admin:audiences_customer_change", args=[customer.pk]))
+
+
+def may_write(request: HttpRequest) -> bool:
+    """Whether this teammate may send a message."""
+    return request.user.has_perm("messaging.add_message")  # type: ignore[union-attr]
+
+
+def notices(customer: Customer, *, can_change: bool) -> list[dict[str, Any]]:
+    """What stands in the way of reaching them, with the button that takes it away."""
+    found = [
+        {"words": words, "flag": flag if can_change else "", "button": button, "tone": "bad"}
+        for flag, (words, button, _) in CLEAR.items()
+        if getattr(customer, flag)
+    ]
+    if customer.unsubscribed_from_emails:
+        found.append({"words": UNSUBSCRIBED, "flag": "", "button": "", "tone": "warning"})
+    if customer.archived_at:
+        found.append(
+            {"words": "This customer is archived: nothing reaches them.", "flag": "", "button": "", "tone": "plain"}
+        )
+    return found
+
+
+def facts(customer: Customer) -> list[tuple[str, Any]]:
+    """What is known of them, the unknown left out."""
+    return known(customer, FACTS)
+
+
+def company_facts(company: Company) -> list[tuple[str, Any]]:
+    """What is known of a company."""
+    return known(company, COMPANY_FACTS)
+
+
+def known(row: Any, table: tuple[tuple[str, str], ...]) -> list[tuple[str, Any]]:
+    """The facts of a table that have a value."""
+    found = []
+    for name, label in table:
+        value = getattr(row, name)
+        value = value() if callable(value) else value
+        if name == "owner" and value:
+            value = name_of(value)
+        if value not in (None, ""):
+            found.append((label, value))
+    return found
+
+
+def custom(values: dict[str, Any], *, scope: str) -> list[tuple[str, Any]]:
+    """Custom attributes as they read: a date is stored as seconds."""
+    catalogue = CustomAttribute.objects.catalogue()
+    kinds = catalogue.customer if scope == "customer" else catalogue.company
+    return [(key, shown(values[key], kinds.get(key))) for key in sorted(values)]
+
+
+def shown(value: Any, kind: Kind | None) -> Any:
+    """One value."""
+    if kind is Kind.DATE and isinstance(value, int | float):
+        try:
+            return timezone.datetime.fromtimestamp(value, tz=timezone.get_current_timezone())  # type: ignore[attr-defined]
+        except (ValueError, OverflowError, OSError):
+            return value
+    if isinstance(value, bool):
+        return "Yes" if value else "No"
+    return value
+
+
+def as_row(record: DeliveryRecord) -> dict[str, Any]:
+    """A record as the profile shows it, with its first words as they read to the customer."""
+    try:
+        copy = copies.as_read(record)
+    except content.ContentError:
+        copy = None
+    text = " ".join(copy.text.split()) if copy else ""
+    return {
+        "record": record,
+        "chip": status_chip(record),
+        "subject": copy.subject if copy else "",
+        "excerpt": text if len(text) <= EXCERPT else f"{text[:EXCERPT].rstrip()}…",
+    }
+
+
+def conversations(customer: Customer) -> list[Conversation]:
+    """The latest conversations with what was said in them."""
+    rows = Conversation.objects.of(customer).select_related("record__message").prefetch_related("parts__teammate")
+    return list(rows.order_by("-updated_at")[:MOST_CONVERSATIONS])
