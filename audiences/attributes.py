@@ -187,5 +187,6 @@ def find(name: str, *, catalogue: Catalogue) -> Attribute:
     for prefix, (label, kind, sql) in EVENTS.items():
         event = name.removeprefix(prefix)
         if event != name and event and storable(event):
-            return Attribute(name, label.format(event), kind, About.EVENT, sql, event.lower())
+            stored = event.lower().replace(".", "-").replace("$", "-")  # As intake writes it down.
+            return Attribute(name, label.format(event), kind, About.EVENT, sql, stored)
     raise LookupError(name)

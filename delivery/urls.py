@@ -1,10 +1,22 @@
-"""Addresses inside messages."""
+"""Addresses inside messages, of the messenger, and of the API about messages and conversations."""
 
-from django.urls import path
+from django.urls import URLPattern, path, re_path
 
+from audiences.api.endpoint import Endpoint
 from delivery import views
+from delivery.api.conversations import Conversations, OneConversation
+from delivery.api.messages import Messages
+from delivery.api.messenger import Ping
 
 app_name = "delivery"
-urlpatterns = [
+# Each with and without a slash at its end (wire.md 5.1).
+ENDPOINTS: dict[str, type[Endpoint]] = {
+    "api/conversations": Conversations,
+    "api/conversations/(?P<pk>[^/]+)": OneConversation,
+    "api/messages": Messages,
+    "messenger/ping": Ping,
+}
+urlpatterns: list[URLPattern] = [
     path("m/unsubscribe/<str:token>", views.unsubscribe, name="unsubscribe"),
+    *(re_path(rf"^{address}/?$", view.as_view()) for address, view in ENDPOINTS.items()),
 ]

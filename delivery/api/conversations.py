@@ -1,0 +1,107 @@
+"""Conversations; and the GET that has matching run for one customer (the article's Pro Tip, DESIGN 4.7)."""
+
+from datetime import datetime
+
+from django.db import transaction
+from django.db.models import QuerySet
+from django.utils import timezone
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from audiences import intake
+from audiences.api.endpoint import Endpoint
+from audiences.api.paging import paged
+from audiences.api.references import admin_of, one_of
+from audiences.intake import Refused
+from audiences.intake.values import flag, text
+from delivery import tasks, visits
+from delivery.api import shapes
+from delivery.models import Conversation
+
+FIELDS = ("created_at", "updated_at")
+DIRECTIONS = ("asc", "desc")
+RELATED = ("customer", "record__message__sender", "record__version", "record__customer", "record__company")
+
+
+class Conversations(Endpoint):
+    """/conversations."""
+
+    def get(self, request: Request) -> Response:
+        """List them: all, those of one user (which runs matching for that user), or by teammate."""
+        at = timezone.now()
+        query = request.query_params
+        rows: QuerySet[Conversation] = Conversation.objects.all()
+        headers: dict[str, str] = {}
+        kind = text(query.get("type"), "type")
+        if kind == "user":
+            rows, headers = of_user(request, at=at)
+        elif kind == "admin":
+            rows = of_teammate(request)
+        elif kind:
+            raise Refused("type is user or admin.", field="type")
+        found, pages, _ = paged(request, rows.select_related(*RELATED).order_by(*order(request)), per_page=20)
+        plain = displayed_as(request) == "plaintext"
+        conversations = [shapes.conversation(row, plain=plain) for row in found]
+        answer = {"type": "conversation.list", "pages": pages, "conversations": conversations}
+        return Response(answer, headers=headers)
+
+
+class OneConversation(Endpoint):
+    """/conversations/{id}."""
+
+    def get(self, request: Request, pk: str) -> Response:
+        """Read one, with its parts."""
+        found = one_of(Conversation.objects.select_related(*RELATED), pk)
+        return Response(shapes.whole_conversation(found, plain=displayed_as(request) == "plaintext"))
+
+
+def of_user(request: Request, *, at: datetime) -> tuple[QuerySet[Conversation], dict[str, str]]:
+    """The conversations of one customer, having matching run for them; the headers say whether it did."""
+    query = request.query_params
+    customer = intake.find(query)
+    with transaction.atomic():
+        next_at = visits.check(customer, at=at)
+        if next_at is None:
+            transaction.on_commit(tasks.nudge)
+    rows = Conversation.objects.of(customer)
+    if flag(query.get("unread"), "unread"):
+        rows = rows.filter(read=False)
+    again = at + visits.CHECK_EVERY if next_at is None else next_at
+    return rows, {
+        "X-Outbound-Matching": "ran" if next_at is None else "limited",
+        "X-Outbound-Matching-Next": str(int(again.timestamp())),
+    }
+
+
+def of_teammate(request: Request) -> QuerySet[Conversation]:
+    """The conversations in the inbox, of one teammate or of nobody, open or not."""
+    query = request.query_params
+    rows = Conversation.objects.exclude(first_reply_at=None)
+    who = text(query.get("admin_id"), "admin_id")
+    if who == "nobody":
+        rows = rows.filter(assignee=None)
+    elif who:
+        rows = rows.filter(assignee=admin_of(who))
+    is_open = flag(query.get("open"), "open")
+    return rows if is_open is None else rows.filter(state="open") if is_open else rows.exclude(state="open")
+
+
+def order(request: Request) -> tuple[str, str]:
+    """How to sort; for one user or teammate `order` is the field and `sort` the direction, else the reverse."""
+    query = request.query_params
+    given = {text(query.get("order"), "order"), text(query.get("sort"), "sort")} - {""}
+    if unknown := given - {*FIELDS, *DIRECTIONS}:
+        raise Refused(
+            f"Conversations are sorted by created_at or updated_at, asc or desc, not by {min(unknown)}.", field="order"
+        )
+    field = next((name for name in FIELDS if name in given), "updated_at")
+    descending = "asc" not in given
+    return ("-" if descending else "") + field, "-pk" if descending else "pk"
+
+
+def displayed_as(request: Request) -> str:
+    """Whether bodies are wanted as HTML or as plain text."""
+    wanted = text(request.query_params.get("display_as"), "display_as") or "html"
+    if wanted not in ("html", "plaintext"):
+        raise Refused("display_as is plaintext or html.", field="display_as")
+    return wanted

@@ -1,0 +1,140 @@
+"""Messages from one teammate to one customer, and from a customer to us (wire.md 5.9)."""
+
+from typing import Any
+
+from django.contrib.auth.models import User
+from django.core.exceptions import ValidationError
+from django.db import transaction
+from django.utils import timezone
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from audiences import intake
+from audiences.api.endpoint import Endpoint, body
+from audiences.api.errors import Forbidden, Missing
+from audiences.api.references import admin_of
+from audiences.api.shapes import Json, admin, unix
+from audiences.intake import Refused
+from audiences.intake.values import long_text, mapping, text
+from audiences.models import Customer
+from delivery import conversations, single, tasks
+from delivery.models import DeliveryRecord, Reason
+from messaging.content import paragraphs
+from messaging.models import Channel, Format, Sender
+
+CHANNELS = {"inapp": Channel.IN_APP, "email": Channel.EMAIL}
+TEMPLATES = ("plain", "personal")
+
+
+class Messages(Endpoint):
+    """/messages."""
+
+    def post(self, request: Request) -> Response:
+        """Write to one customer as a teammate, or to us as a customer; who is said by `from`."""
+        sent = body(request)
+        writer = mapping(sent.get("from"), "from")
+        kind = text(writer.get("type"), "from.type")
+        if kind == "admin":
+            return Response(from_teammate(sent, writer))
+        if kind in ("user", "contact", "lead"):
+            return Response(from_customer(sent, writer))
+        raise Refused("Say who writes: from, with the type admin or user, and an id.", field="from")
+
+
+def from_teammate(sent: dict[str, Any], writer: dict[str, Any]) -> Json:
+    """Send one message to one customer."""
+    teammate = admin_of(writer.get("id"), what="from")
+    kind = text(sent.get("message_type"), "message_type")
+    if kind not in CHANNELS:
+        raise Refused("message_type is inapp or email.", field="message_type")
+    channel = CHANNELS[kind]
+    written, subject = long_text(sent.get("body"), "body"), text(sent.get("subject"), "subject")
+    if not written:
+        raise Missing("body is required")
+    if channel == Channel.EMAIL and not subject:
+        raise Missing("subject is required for an email")
+    template = text(sent.get("template"), "template") or "plain"
+    if template not in TEMPLATES:
+        raise Refused("template is plain or personal.", field="template")
+    customer = intake.find(mapping(sent.get("to"), "to"))
+    check_may_be_written_to(customer, channel=channel)
+    at = timezone.now()
+    try:
+        with transaction.atomic():
+            record = single.send_to_one(
+                customer,
+                channel=channel,
+                format=Format.CHAT if channel == Channel.IN_APP else "",
+                sender=sender_of(teammate),
+                subject=subject if channel == Channel.EMAIL else "",
+                body=as_html(written),
+                by=teammate,
+                at=at,
+            )
+            transaction.on_commit(tasks.nudge)
+    except ValidationError as wrong:
+        raise refused(wrong) from wrong
+    return admin_message(record, teammate=teammate, kind=kind, subject=subject, template=template)
+
+
+def check_may_be_written_to(customer: Customer, *, channel: Channel) -> None:
+    """Forbid what only the console may, or nobody (DESIGN 4.12)."""
+    if channel == Channel.EMAIL and customer.unsubscribed_from_emails:
+        raise Forbidden("This user is unsubscribed from emails")
+    if reason := single.unreachable(customer, channel=channel):
+        raise Forbidden(str(Reason(reason).label))
+
+
+def refused(wrong: ValidationError) -> Refused:
+    """The first thing that is wrong, as the API says it."""
+    if not hasattr(wrong, "error_dict"):
+        return Refused(wrong.messages[0])
+    field, lines = next(iter(wrong.message_dict.items()))
+    return Refused(lines[0], field="" if field == "__all__" else field)
+
+
+def sender_of(teammate: User) -> Sender:
+    """The teammate as a sender; made at the first use."""
+    own = Sender.objects.filter(teammate=teammate).order_by("pk").first()
+    if own is None:
+        if not teammate.email:
+            raise Refused("This admin has no email address to send from.", field="from")
+        name = teammate.get_full_name() or teammate.get_username()
+        own = Sender.objects.create(name=name, email=teammate.email, teammate=teammate)
+    return own
+
+
+def as_html(written: str) -> str:
+    """A body as HTML: as it is where it holds a tag, else in paragraphs."""
+    return written if "<" in written and ">" in written else paragraphs(written)
+
+
+def admin_message(record: DeliveryRecord, *, teammate: User, kind: str, subject: str, template: str) -> Json:
+    """The message as it was taken; its id is found again as `conversation_message.id`."""
+    message = record.message
+    shape = {
+        "type": "admin_message",
+        "id": str(message.pk),
+        "created_at": unix(record.matched_at),
+        "message_type": kind,
+        "body": message.version.body if message.version else "",
+        "owner": {key: value for key, value in admin(teammate).items() if key in ("type", "id", "name", "email")},
+    }
+    return {**shape, "subject": subject, "template": template} if kind == "email" else shape
+
+
+def from_customer(sent: dict[str, Any], writer: dict[str, Any]) -> Json:
+    """Begin a conversation a customer writes."""
+    customer = intake.find(writer)
+    written = long_text(sent.get("body"), "body")
+    if not written:
+        raise Missing("body is required")
+    conversation = conversations.open_by_customer(customer, body=written, at=timezone.now())
+    return {
+        "type": "user_message",
+        "id": str(conversation.pk),
+        "created_at": unix(conversation.created_at),
+        "body": conversation.body,
+        "message_type": "inapp",
+        "conversation_id": str(conversation.pk),
+    }
