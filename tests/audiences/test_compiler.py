@@ -217,7 +217,7 @@ def test_nought_and_false_are_known() -> None:
 
 @pytest.mark.parametrize(
     ("kind", "value"),
-    [("text", 5), ("number", "5"), ("boolean", "true"), ("date", "2026-05-04"), ("date", 1e308), ("date", -(10**17))],
+    [("number", "5"), ("boolean", "true"), ("date", "2026-05-04"), ("date", 1e308), ("date", -(10**17))],
 )
 def test_a_value_that_is_not_of_the_declared_kind_is_unknown_and_stops_nobody(kind: str, value: object) -> None:
     CustomAttributeFactory(name="odd", kind=kind)

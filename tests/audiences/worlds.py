@@ -109,9 +109,9 @@ class Draw:
         return self.maybe(self.one((self.few_moments, self.moments)))
 
     def of_kind(self, kind: Kind) -> Any:
-        """A JSON value: mostly of the kind, sometimes of another."""
+        """A JSON value: mostly of the kind, sometimes of another; never under a text, as which all reads."""
         if self.random.random() < 1 / 5:
-            return self.one(ELSE)
+            return self.one((None, "") if kind is Kind.TEXT else ELSE)
         if kind is Kind.DATE:
             # Seconds to the quarter, which a float holds exactly.
             return self.one((0, -0.25, 0.25, 0.5)) + (self.one(self.moments) - EPOCH) // timedelta(seconds=1)
