@@ -1,5 +1,6 @@
 """One round of matching by hand."""
 
+from functools import partial
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
@@ -8,6 +9,11 @@ from tqdm import tqdm
 
 from delivery import matching
 from messaging.models import Channel, Message, SendType
+
+
+def show(bar: tqdm, before: int, made: int) -> None:
+    """Move the bar to how many records there are now."""
+    bar.update(before + made - bar.n)
 
 
 class Command(BaseCommand):
@@ -29,10 +35,7 @@ class Command(BaseCommand):
         total = 0
         with tqdm(unit=" records", desc="Matching") as bar:
             for message in messages:
-                before = bar.n
-                total += matching.match(
-                    message, at=timezone.now(), progress=lambda n, b=before: bar.update(b + n - bar.n)
-                )
+                total += matching.match(message, at=timezone.now(), progress=partial(show, bar, bar.n))
         troubled = Message.objects.live().exclude(trouble="").values_list("title", "trouble")
         for title, trouble in troubled:
             self.stderr.write(f"“{title}” was left out: {trouble}")
