@@ -214,6 +214,9 @@ UNFOLD: dict[str, Any] = {
     "SHOW_VIEW_ON_SITE": False,
     "SIDEBAR": {"show_search": False, "show_all_applications": False, "navigation": "outbound.navigation.sidebar"},
     "STYLES": [lambda request: static("outbound/console.css")],
+    "SITE_FAVICONS": [
+        {"rel": "icon", "type": "image/svg+xml", "href": lambda request: static("outbound/favicon.svg")},
+    ],
     "COLORS": {
         "primary": {
             "50": "oklch(97% .014 254.604)",

@@ -1,11 +1,11 @@
 """What Celery runs. Tasks read the clock and call one function; losing one loses nothing (DESIGN 5, nudges)."""
 
 import logging
+import time
 from datetime import timedelta
 
 from celery import shared_task
 from django.utils import timezone
-from kombu.exceptions import OperationalError
 
 from delivery import matching, rounds
 from messaging.models import Message
@@ -14,6 +14,9 @@ log = logging.getLogger(__name__)
 
 # How long one task hands over before it makes room for others; the next nudge or sweep goes on.
 A_WHILE = timedelta(seconds=50)
+# A broker that could not be reached is left alone for so many seconds, so that not every request waits for it.
+LEFT_ALONE_FOR = 10.0
+left_alone_until = 0.0
 
 
 @shared_task
@@ -56,8 +59,12 @@ def nudge_match(message: Message) -> None:
 
 
 def poke(task: object, *args: object) -> None:
-    """Queue a task without ever failing for want of a broker."""
+    """Queue a task. What it is for is committed already, so for want of a broker nothing fails, nor waits for long."""
+    global left_alone_until
+    if time.monotonic() < left_alone_until:
+        return
     try:
         task.apply_async(args, retry=False, expires=3600)  # type: ignore[attr-defined]
-    except (OperationalError, OSError):
-        log.warning("the broker cannot be reached; the sweep will do it")
+    except Exception:
+        left_alone_until = time.monotonic() + LEFT_ALONE_FOR
+        log.warning("the broker cannot be reached; the sweep will do it", exc_info=True)

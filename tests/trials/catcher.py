@@ -1,12 +1,15 @@
 """A mail server over a real socket that remembers what it took, and may have something done in the middle of a mail."""
 
 import asyncio
+import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from email import message_from_bytes
 
 from aiosmtpd.smtp import SMTP, Envelope, Session
+
+logging.getLogger("mail.log").setLevel(logging.WARNING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,18 +39,27 @@ class Catcher:
         self.thread.start()
 
     def close(self) -> None:
-        self.loop.call_soon_threadsafe(self.server.close)
+        asyncio.run_coroutine_threadsafe(self.end(), self.loop).result(5)
         self.loop.call_soon_threadsafe(self.loop.stop)
         self.thread.join(5)
+        self.loop.close()
 
-    async def handle_RCPT(
+    async def end(self) -> None:
+        """Take no more, and let go of whoever is still connected."""
+        self.server.close()
+        connected = asyncio.all_tasks() - {asyncio.current_task()}
+        for each in connected:
+            each.cancel()
+        await asyncio.gather(*connected, return_exceptions=True)
+
+    async def handle_RCPT(  # noqa: N802
         self, _server: SMTP, _session: Session, envelope: Envelope, address: str, _options: list[str]
     ) -> str:
         self.meanwhile(len(self.caught) + 1, "addressed")
         envelope.rcpt_tos.append(address)
         return "250 OK"
 
-    async def handle_DATA(self, _server: SMTP, _session: Session, envelope: Envelope) -> str:
+    async def handle_DATA(self, _server: SMTP, _session: Session, envelope: Envelope) -> str:  # noqa: N802
         assert isinstance(envelope.content, bytes)
         mail = message_from_bytes(envelope.content)
         for recipient in envelope.rcpt_tos:

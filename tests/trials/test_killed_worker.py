@@ -1,7 +1,7 @@
 """A worker is killed in the middle of 2,000 emails, five times: nobody gets two, nobody is forgotten."""
 
+import sys
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -94,7 +94,7 @@ def test_killed_worker_repeats_nothing_and_loses_nothing(
     nudge()
     eventually(lambda: not message.records.filter(status__in=["waiting", "sending"]).exists(), within=30)
     with capsys.disabled():
-        show(table, message, catcher)
+        sys.stdout.write(as_text(table, message, catcher))
 
     records = {r.customer.email: r for r in message.records.select_related("customer")}
     caught = Counter(mail.recipient for mail in catcher.caught)
@@ -112,10 +112,12 @@ def test_killed_worker_repeats_nothing_and_loses_nothing(
     assert min(in_doubt[:2]) >= 1
 
 
-def show(table: list[tuple[Kill, int, int, int, int]], message: Message, catcher: Catcher) -> None:
-    """Print how it went."""
-    print(f"\n{'killed at':<34}{'caught':>8}{'sent':>8}{'waiting':>9}{'in doubt':>10}")
-    for kill, caught, sent, waiting, in_doubt in table:
-        print(f"{kill!s:<34}{caught:>8}{sent:>8}{waiting:>9}{in_doubt:>10}")
+def as_text(table: list[tuple[Kill, int, int, int, int]], message: Message, catcher: Catcher) -> str:
+    """How it went."""
     counts = message.records.counts()
-    print(f"{'end':<34}{len(catcher.caught):>8}{counts['sent']:>8}{counts['waiting']:>9}{counts['uncertain']:>10}")
+    end = ("end", len(catcher.caught), counts["sent"], counts["waiting"], counts["uncertain"])
+    head = f"\n{'killed at':<34}{'caught':>8}{'sent':>8}{'waiting':>9}{'in doubt':>10}\n"
+    return head + "".join(
+        f"{kill!s:<34}{caught:>8}{sent:>8}{waiting:>9}{in_doubt:>10}\n"
+        for kill, caught, sent, waiting, in_doubt in [*table, end]
+    )

@@ -1,0 +1,85 @@
+"""With the broker down nothing fails and nobody waits for it: the nudge says so in the log, the sweep sends later."""
+
+import socket
+import time
+from collections.abc import Iterator
+
+import pytest
+from celery import current_app
+
+from config.celery import app
+from delivery import matching, tasks
+from tests.factories import CustomerFactory, MessageFactory
+from tests.trials.catcher import Catcher
+
+LONGEST = 3.0
+
+
+@pytest.fixture(params=["redis", "amqp", "filesystem"])
+def broker_down(request, monkeypatch, tmp_path) -> Iterator[None]:
+    """Have the tasks' broker be one that cannot be reached."""
+    with socket.socket() as deaf:
+        deaf.bind(("127.0.0.1", 0))  # Nobody listens there, and nobody else can.
+        place = f"127.0.0.1:{deaf.getsockname()[1]}"
+        url = f"{request.param}://{place}//"
+        if request.param == "filesystem":
+            (tmp_path / "file").touch()
+            place = url = "filesystem://"
+            folder = str(tmp_path / "file" / "no" / "folder")
+            changed = {"data_folder_in": folder, "data_folder_out": folder, "control_folder": folder}
+            options = app.conf.broker_transport_options | changed
+            monkeypatch.setitem(app.conf.changes, "broker_transport_options", options)
+        for setting in ("broker_url", "broker_read_url", "broker_write_url"):
+            monkeypatch.setitem(app.conf.changes, setting, url)
+        monkeypatch.setattr(app, "_pool", None)
+        monkeypatch.setattr(app.amqp, "_producer_pool", None)
+        monkeypatch.setattr(tasks, "left_alone_until", 0.0)
+        assert current_app.connection_for_write().as_uri().count(place) == 1
+        yield
+
+
+def took(nudges: int) -> float:
+    began = time.monotonic()
+    for _ in range(nudges):
+        tasks.nudge()
+    return time.monotonic() - began
+
+
+def test_nudge_without_a_broker_is_short_and_says_so(broker_down, caplog):
+    assert took(1) < LONGEST
+    assert "the broker cannot be reached" in caplog.text
+
+
+def test_many_nudges_wait_for_it_once(broker_down, caplog):
+    assert took(100) < LONGEST
+    assert caplog.text.count("the broker cannot be reached") == 1
+
+
+def test_broker_that_is_back_is_nudged_again(broker_down, monkeypatch, caplog):
+    tasks.nudge()
+    queued = []
+    monkeypatch.setattr(tasks.hand_over_due, "apply_async", lambda *_, **__: queued.append(1))
+    monkeypatch.setattr(tasks, "LEFT_ALONE_FOR", 0.0)
+    monkeypatch.setattr(tasks, "left_alone_until", time.monotonic())
+
+    tasks.nudge()
+
+    assert queued == [1]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_launch_fails_for_no_broker_and_the_sweep_sends(broker_down, migrated, catcher: Catcher, settings, at):
+    settings.EMAIL_BACKEND = "delivery.channels.smtp.EmailBackend"
+    settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", catcher.port
+    CustomerFactory(email="ann@x.example")
+    ongoing, one_off = MessageFactory(subject="Ongoing"), MessageFactory(subject="One-off", one_off=True)
+    for message in (ongoing, one_off):
+        matching.launch(message, at=at)
+        tasks.nudge_match(message)
+        tasks.nudge()
+    assert catcher.caught == []
+
+    tasks.sweep()
+    tasks.hand_over_due()
+
+    assert sorted(mail.subject for mail in catcher.caught) == ["One-off", "Ongoing"]
