@@ -1,0 +1,234 @@
+"""Emails per second of our worker, which keeps a record of each, over a plain Django loop that keeps none.
+
+Both send the same mails, byte for byte, to the same sink, from one process and from two. Ours is the real path: records
+are claimed from PostgreSQL, committed, filled in, handed over and settled. The loop reads the same customers in one
+query, fills in the same compiled texts, and gives Django's own SMTP back-end lists of 100.
+"""
+
+import os
+import random
+import re
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from datetime import timedelta
+from itertools import islice
+from time import perf_counter
+
+if __name__ == "__main__":
+    import django
+
+    django.setup()
+
+from django.core import mail
+from django.core.mail import EmailMultiAlternatives
+from django.utils import timezone
+
+from audiences.models import Audience, Customer
+from benchmarks import world
+from benchmarks.measure import Row, in_turn, row
+from delivery import copies, matching, rounds, sending
+from delivery.channels.base import Envelope
+from delivery.channels.email import mail_of
+from messaging.models import Message, Sender
+
+CUSTOMERS, COMPANIES = 3_000, 150
+SUBJECT = "Welcome to Acme, {{ first_name | default: 'you there' }}"
+BODY = """
+<h1>Hello {{ first_name | default: "there" }}</h1>
+<p>You are on the {{ custom_attributes.plan }} plan, and we are glad that you are here. Three things help most people in
+their first week, and none of them takes longer than a cup of tea:</p>
+<ul><li><a href="https://acme.example/docs/import">Bring your data along</a>: it stays yours, and leaves with you.</li>
+<li><a href="https://acme.example/docs/team">Ask your team in</a>: nobody likes to do this alone.</li>
+<li><a href="https://acme.example/docs/first-report">Make a first report</a>, and send it to who asked.</li></ul>
+<p>Whatever is unclear, answer this mail: a person reads it, usually within the hour. We write rarely, and only when
+there is something to say.</p>
+<p>Ann, for all of us at Acme<br>P.S. We wrote to {{ email }}, the address you gave.</p>
+<p><a href="{{ unsubscribe_url }}">No more of these</a></p>
+"""
+# The most that anybody asks of the sink for a mail: Django's back-end waits for an answer four times.
+WAITS = (b"mail FROM:<a@acme.example>\r\n", b"rcpt TO:<b@example.com>\r\n", b"data\r\n")
+CONVERSATIONS = 8
+
+Talk = subprocess.Popen[str]
+
+
+def measure(*, times: int = 9) -> list[Row]:
+    """Measure one worker process over one loop, and two over two."""
+    world.fill(customers=CUSTOMERS, companies=COMPANIES)
+    message = live_message()
+    check_same_bytes()
+    rows = []
+    with sink() as port:
+        limit = limit_of_the_sink(port)
+        for count, name in ((1, "one worker / one loop"), (2, "two workers / two loops")):
+            with processes("ours", count, port=port) as ours, processes("theirs", count, port=port) as theirs:
+                pairs = in_turn(lambda w=ours: speed(w, message), lambda w=theirs: speed(w, message), times=times)
+            made = row(
+                f"emails a second, {name}",
+                [a / b for a, b in pairs],
+                at_least=1.0,
+                note="{:,.0f} over {:,.0f} a second; the sink takes {:,.0f}".format(*middle(pairs), limit),
+            )
+            rows.append(made if limit >= 2 * max(map(max, pairs)) else replace(made, met=None))
+    return rows
+
+
+def middle(pairs: list[tuple[float, float]]) -> list[float]:
+    """The median of each side."""
+    return [statistics.median(side) for side in zip(*pairs, strict=True)]
+
+
+def live_message() -> Message:
+    """An ongoing email to everybody."""
+    now = timezone.now()
+    sender = Sender.objects.create(name="Ann from Acme", email="ann@acme.example")
+    everybody = Audience.objects.create(rules={"match": "all", "rules": []})
+    message = Message.objects.create(title="Welcome", sender=sender, audience=everybody)
+    message.revise(subject=SUBJECT, body=BODY, by=None, at=now)
+    message.set_live(at=now)
+    return message
+
+
+@contextmanager
+def sink() -> Iterator[int]:
+    """Run the sink; yields its port."""
+    with subprocess.Popen([sys.executable, "-m", "benchmarks.sink"], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield int(said(process))
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.communicate()
+
+
+def limit_of_the_sink(port: int, *, turns: int = 1500) -> float:
+    """Mails a second that the sink takes from bare sockets, which do nothing but wait for its answers."""
+    talks = [socket.create_connection(("127.0.0.1", port)) for _ in range(CONVERSATIONS)]
+    text = next(plain_mails(0, 1)).message().as_bytes(linesep="\r\n") + b".\r\n"
+    for talk in talks:
+        talk.recv(100)
+    start = perf_counter()
+    for _ in range(turns):
+        for written in (*WAITS, text):
+            for talk in talks:
+                talk.sendall(written)
+            for talk in talks:
+                talk.recv(100)
+    took = perf_counter() - start
+    for talk in talks:
+        talk.close()
+    return turns * CONVERSATIONS / took
+
+
+@contextmanager
+def processes(side: str, count: int, *, port: int) -> Iterator[list[Talk]]:
+    """Have so many processes of one side ready, which begin each time they are told to."""
+    with ExitStack() as stack:
+        there = {**os.environ, "EMAIL_URL": f"smtp://127.0.0.1:{port}"}
+        started: list[Talk] = []
+        for part in range(count):
+            command = [sys.executable, "-m", "benchmarks.email_speed", side, str(part), str(count)]
+            talk = subprocess.Popen(command, env=there, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # noqa: S603
+            started.append(stack.enter_context(talk))
+            stack.callback(talk.communicate)
+        for each in started:
+            assert said(each) == "ready"
+        yield started
+
+
+def speed(workers: list[Talk], message: Message) -> float:
+    """Mails a second of these processes, from when they are told to begin until the last is done."""
+    world.forget_records()
+    expected = matching.match(message, at=timezone.now())
+    start = perf_counter()
+    for worker in workers:
+        print("go", file=worker.stdin, flush=True)
+    sent = sum(int(said(worker)) for worker in workers)
+    took = perf_counter() - start
+    assert sent == expected, f"{sent} of {expected} were sent"
+    return sent / took
+
+
+def said(process: Talk) -> str:
+    """The next line of what a process says."""
+    assert process.stdout
+    return process.stdout.readline().strip()
+
+
+# What a process of each side does.
+
+
+def ours(_part: int, _parts: int) -> int:
+    """Hand over what is due, as a worker's task does."""
+    return rounds.hand_over(clock=timezone.now, until=timezone.now() + timedelta(minutes=5))
+
+
+def theirs(part: int, parts: int) -> int:
+    """Send a part of the same mails in a plain loop."""
+    sent = 0
+    with mail.get_connection("django.core.mail.backends.smtp.EmailBackend") as connection:
+        mails = plain_mails(part, parts)
+        while some := list(islice(mails, 100)):
+            sent += connection.send_messages(some)
+    return sent
+
+
+SIDES = {"ours": ours, "theirs": theirs}
+
+
+def plain_mails(part: int, parts: int) -> Iterator[EmailMultiAlternatives]:
+    """Make a part of the mails as plain Django does."""
+    return map(plain_mail, envelopes(part, parts))
+
+
+def plain_mail(envelope: Envelope) -> EmailMultiAlternatives:
+    """Make a mail as plain Django does."""
+    return EmailMultiAlternatives(
+        envelope.subject,
+        envelope.text,
+        envelope.sender,
+        envelope.to,
+        reply_to=[envelope.reply_to],
+        headers={"Message-ID": envelope.message_id, **envelope.headers},
+        alternatives=[(envelope.html, "text/html")],
+    )
+
+
+def envelopes(part: int, parts: int) -> Iterator[Envelope]:
+    """Fill in a part of the mails from one query; the customer's number stands for the record's."""
+    message = Message.objects.select_related("sender", "version").get()
+    assert message.version
+    assert message.sender
+    copy = copies.copy_of(message.version, channel=message.channel)
+    reached = Customer.objects.filter(unsubscribed_from_emails=False, has_hard_bounced=False)
+    mine = reached.extra(where=["id %% %s = %s"], params=[parts, part])
+    for person in mine.values("id", *sending.PEOPLE).iterator(100):
+        filled = copies.fill(copy.names, customer=person, company=None)
+        rendered = copy.render(filled, record_id=person["id"])
+        yield copies.envelope(message, message.sender, rendered, record_id=person["id"], to=(person["email"],))
+
+
+def check_same_bytes() -> None:
+    """Fail where both sides do not send the same bytes; only the moment may differ."""
+    for envelope in islice(envelopes(0, 1), 20):
+        random.seed(1)
+        our_bytes = mail_of(envelope).content
+        random.seed(1)
+        their_bytes = plain_mail(envelope).message().as_bytes(linesep="\r\n")
+        assert without_date(our_bytes) == without_date(their_bytes)
+
+
+def without_date(content: bytes) -> bytes:
+    return re.sub(rb"\r\nDate: [^\r]*", b"", content, count=1)
+
+
+if __name__ == "__main__":
+    Message.objects.exists()  # Connected before the clock starts, as a worker is.
+    print("ready", flush=True)
+    for _go in sys.stdin:
+        print(SIDES[sys.argv[1]](int(sys.argv[2]), int(sys.argv[3])), flush=True)

@@ -1,0 +1,89 @@
+"""A mail server of canned replies, as fast as Python allows: `python -m benchmarks.sink [FILE]`.
+
+Prints its port, takes every mail until SIGTERM, then prints how many there were. The Message-IDs go to FILE, one a
+line, where one is named.
+"""
+
+import asyncio
+import re
+import signal
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TextIO
+
+END_OF_TEXT = b"\r\n.\r\n"
+MESSAGE_ID = re.compile(rb"^message-id:\s*(\S+)", re.IGNORECASE | re.MULTILINE)
+REPLIES = {
+    b"EHLO": b"250-sink\r\n250-PIPELINING\r\n250 8BITMIME\r\n",
+    b"DATA": b"354 go on\r\n",
+    b"QUIT": b"221 bye\r\n",
+}
+OK = b"250 ok\r\n"
+
+
+class Sink:
+    """What all conversations share."""
+
+    def __init__(self, record: TextIO | None) -> None:
+        self.record = record
+        self.mails = 0
+
+    def take(self, content: bytes) -> None:
+        """Count a mail."""
+        self.mails += 1
+        if self.record is not None and (found := MESSAGE_ID.search(content)):
+            self.record.write(found[1].decode() + "\n")
+
+
+class Conversation(asyncio.Protocol):
+    """Answers whatever came in one write with one write."""
+
+    def __init__(self, sink: Sink) -> None:
+        self.sink = sink
+        self.waiting = b""
+        self.in_text = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Greet."""
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+        transport.write(b"220 sink\r\n")
+
+    def data_received(self, data: bytes) -> None:
+        """Answer each line, and each text at its end."""
+        self.waiting += data
+        replies = []
+        while True:
+            mark = END_OF_TEXT if self.in_text else b"\r\n"
+            found, end, rest = self.waiting.partition(mark)
+            if not end:
+                break
+            self.waiting = rest
+            if self.in_text:
+                self.sink.take(found)
+                self.in_text = False
+                replies.append(OK)
+            else:
+                verb = found[:4].upper()
+                self.in_text = verb == b"DATA"
+                replies.append(REPLIES.get(verb, OK))
+        self.transport.write(b"".join(replies))
+
+
+async def serve(record: TextIO | None) -> int:
+    """Take mail until SIGTERM; returns how many."""
+    loop = asyncio.get_running_loop()
+    over = asyncio.Event()
+    loop.add_signal_handler(signal.SIGTERM, over.set)
+    sink = Sink(record)
+    async with await loop.create_server(lambda: Conversation(sink), "127.0.0.1", 0) as server:
+        print(server.sockets[0].getsockname()[1], flush=True)
+        await over.wait()
+    return sink.mails
+
+
+if __name__ == "__main__":
+    with ExitStack() as files:
+        named = [files.enter_context(Path(name).open("w", buffering=1)) for name in sys.argv[1:2]]
+        print(asyncio.run(serve(named[0] if named else None)))
