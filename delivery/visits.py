@@ -5,7 +5,7 @@ visit (DESIGN 4.5, 4.6). All live messages are judged in one prepared statement 
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -32,7 +32,7 @@ SESSION = timedelta(minutes=30)
 LONGEST_SESSION = timedelta(hours=24)
 CHECK_EVERY = timedelta(minutes=15)
 # A round holds a customer's key for as long as a slice takes; who is locked out is being matched anyway (DESIGN 5).
-LOCK_TIMEOUT = "150ms"
+LOCK_TIMEOUT, NONE = "150ms", "0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +51,11 @@ def visit(customer: Customer, *, at: datetime, company: Company | None = None) -
     Last-seens move only after the matching, so that a "last seen" rule is about the time before this visit.
     """
     with suppress_locked_out(), transaction.atomic():
-        return arrive(customer, at=at, company=company, matching=True)
-    # A round is writing down this very customer; what it brings is not lost by answering without it.
+        return arrive(customer, at=at, company=company, among=Channel, lock_timeout=LOCK_TIMEOUT)
+    # A round is writing down this very customer, so what it brings is not lost by answering without it. Rounds leave
+    # in-app messages to visits: for those nobody is waited for.
     with transaction.atomic():
-        return arrive(customer, at=at, company=company, matching=False)
+        return arrive(customer, at=at, company=company, among=[Channel.IN_APP], lock_timeout=NONE)
 
 
 @contextmanager
@@ -67,12 +68,14 @@ def suppress_locked_out() -> Iterator[None]:
             raise
 
 
-def arrive(customer: Customer, *, at: datetime, company: Company | None, matching: bool) -> Visit:
-    """Do a visit in the order of DESIGN 4.6."""
-    live = lock(customer)
+def arrive(
+    customer: Customer, *, at: datetime, company: Company | None, among: Iterable[Channel], lock_timeout: str
+) -> Visit:
+    """Do a visit in the order of DESIGN 4.6, matching messages of some channels."""
+    live = lock(customer, lock_timeout=lock_timeout)
     begin_session(customer, at=at)
     judged_by = company.last_seen_at if company else None
-    rows = judge(customer, live=live, at=at, judged_company_last_seen=judged_by, matching=matching, visiting=True)
+    rows = judge(customer, live=live, at=at, judged_company_last_seen=judged_by, among=among, visiting=True)
     shown = show(customer, rows, at=at)
     saw(customer, company, at=at)
     return Visit(customer, shown, sum(row.is_new for row in rows))
@@ -92,29 +95,30 @@ def check(customer: Customer, *, at: datetime) -> datetime | None:
         if cursor.fetchone() is None:
             checked_at = Customer.objects.values_list("checked_at", flat=True).get(pk=customer.pk)
             return (checked_at or at) + CHECK_EVERY
-        live = lock(customer)
-        judge(customer, live=live, at=at, judged_company_last_seen=None, matching=True, visiting=False)
+        live = lock(customer, lock_timeout=LOCK_TIMEOUT)
+        judge(customer, live=live, at=at, judged_company_last_seen=None, among=Channel, visiting=False)
         return None
     return at
 
 
-def lock(customer: Customer) -> LiveMessages:
+def lock(customer: Customer, *, lock_timeout: str) -> LiveMessages:
     """Lock the customer's row, read it as it is now, and return the live messages as of this moment.
 
-    The shared lock makes whoever pauses a message wait for the visits under way, and them alone.
+    The shared lock makes whoever pauses a message wait for the visits under way, and them alone. It is taken once the
+    row is ours, so that nobody waits for a row with it in hand; the timeout is for what is asked after that.
     """
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT c.last_seen_at, c.session_started_at, c.session_count, c.first_seen_at, w.generation,"
-            " pg_advisory_xact_lock_shared(%(lock)s), set_config('lock_timeout', %(timeout)s, true)"
+            "SELECT ours.*, pg_advisory_xact_lock_shared(%(lock)s), set_config('lock_timeout', %(timeout)s, true)"
+            " FROM (SELECT c.last_seen_at, c.session_started_at, c.session_count, c.first_seen_at, w.generation"
             " FROM audiences_customer c CROSS JOIN audiences_workspace w"
-            " WHERE c.id = %(customer)s FOR NO KEY UPDATE OF c",
-            {"customer": customer.pk, "lock": VISITS_LOCK, "timeout": LOCK_TIMEOUT},
+            " WHERE c.id = %(customer)s FOR NO KEY UPDATE OF c) AS ours",
+            {"customer": customer.pk, "lock": VISITS_LOCK, "timeout": lock_timeout},
         )
         row = cursor.fetchone()
     if row is None:
         Workspace.current()
-        return lock(customer)
+        return lock(customer, lock_timeout=lock_timeout)
     last_seen_at, started_at, sessions, first_seen_at, generation, *_ = row
     customer.last_seen_at, customer.session_started_at = last_seen_at, started_at
     customer.session_count, customer.first_seen_at = sessions, first_seen_at
@@ -147,16 +151,18 @@ def judge(
     live: LiveMessages,
     at: datetime,
     judged_company_last_seen: datetime | None,
-    matching: bool,
+    among: Iterable[Channel],
     visiting: bool,
 ) -> list[Row]:
     """Judge all live messages for one customer in one statement; returns the records made and the in-app to show."""
+    channels = set(among)
     opening = {m.pk: m.opening(customer.timezone, workspace=live.zone, at=at) for m in live.ongoing if m.window.spans}
     judged = [
         m.pk
         for m in live.ongoing
+        if m.channel in channels
         # Outside the window nothing in-app is shown; a mail waits for it.
-        if (m.channel != Channel.IN_APP) or (visiting and opening.get(m.pk, at) <= at)
+        and ((m.channel != Channel.IN_APP) or (visiting and opening.get(m.pk, at) <= at))
     ]
     came = [m.pk for m in live.one_off_in_app if m.opening(customer.timezone, workspace=live.zone, at=at) <= at]
     sql, params = statement(live)
@@ -164,7 +170,7 @@ def judge(
         **params,
         "now": at,
         "customer": customer.pk,
-        "judged": judged if matching else [],
+        "judged": judged,
         "came": came if visiting else [],
         "visiting": visiting,
         "openings": Jsonb({str(pk): when.isoformat() for pk, when in opening.items() if when > at}),
@@ -172,7 +178,10 @@ def judge(
     }
     with prepared() as cursor:
         cursor.execute(sql, values, prepare=True)
-        return [Row(*row) for row in cursor.fetchall()]
+        rows = [Row(*row) for row in cursor.fetchall()]
+        # What is left to do waits for no round, but maybe for a company's row, in which visits take turns.
+        cursor.execute("SET LOCAL lock_timeout TO DEFAULT")
+        return rows
 
 
 def prepared() -> psycopg.Cursor[Any]:
@@ -208,8 +217,10 @@ AGAIN = (
 CAME = (
     f"came AS (UPDATE delivery_deliveryrecord r SET status = '{Status.SENT}', sent_at = %(now)s::timestamptz,"
     " reason = '', version_id = m.version_id FROM messaging_message m"
-    " WHERE r.customer_id = %(customer)s::bigint AND %(visiting)s::boolean AND m.id = r.message_id"
-    f" AND r.status = '{Status.WAITING}' AND r.reason = '{Reason.VISIT}' AND m.state IN ('live', 'sampled')"
+    " WHERE %(visiting)s::boolean AND m.id = r.message_id AND m.state IN ('live', 'sampled')"
+    # Whatever is locked is being withdrawn.
+    " AND r.id IN (SELECT w.id FROM delivery_deliveryrecord w WHERE w.customer_id = %(customer)s::bigint"
+    f" AND w.status = '{Status.WAITING}' AND w.reason = '{Reason.VISIT}' FOR NO KEY UPDATE SKIP LOCKED)"
     " AND (m.to_customer_id = r.customer_id OR m.id = ANY(%(came)s::bigint[]))"
     " RETURNING r.id, r.sent_at)"
 )
