@@ -4,6 +4,7 @@ from collections import OrderedDict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from email.utils import formataddr
+from functools import cache, lru_cache
 from threading import Lock
 from typing import Any
 
@@ -96,8 +97,20 @@ def message_id(record_id: int) -> str:
 
 def unsubscribe_url(record_id: int) -> str:
     """Where the customer of a record unsubscribes: signed, and without an end (DESIGN, tracking)."""
-    token = Signer(salt="unsubscribe").sign(str(record_id))
-    return settings.PUBLIC_URL + reverse("delivery:unsubscribe", args=[token])
+    return settings.PUBLIC_URL + unsubscribe_page() + unsubscribe_token(record_id)
+
+
+@cache
+def unsubscribe_page() -> str:
+    """The path before the token; asking for it once a mail took longer than writing the mail."""
+    return reverse("delivery:unsubscribe", args=["-"]).removesuffix("-")
+
+
+# Asked for twice for each copy: for the link in its text and for the one in its headers.
+@lru_cache(maxsize=16)
+def unsubscribe_token(record_id: int) -> str:
+    """What tells of whom an unsubscribe link is."""
+    return Signer(salt="unsubscribe").sign(str(record_id))
 
 
 def envelope(
