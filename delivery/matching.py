@@ -18,14 +18,12 @@ from psycopg.types.json import Jsonb
 from audiences.compiler import View
 from audiences.models import Company, Customer
 from audiences.rules import RuleError
-from delivery import judging
+from delivery import judging, locks
 from delivery.models import UNDONE, DeliveryRecord, Reason, Status
 from messaging.models import RUNNING, Channel, Message, NotReady, SendType, State
 
 SLICE = 20_000
 LARGE = 50_000
-ROUND_LOCK = 7_210_002
-VISITS_LOCK = 7_210_003
 
 NO_RECORD = (
     "NOT EXISTS (SELECT FROM delivery_deliveryrecord r WHERE r.message_id = %(message)s::bigint"
@@ -206,19 +204,6 @@ def analyze_after(made: int) -> None:
 # Rounds of ongoing messages
 
 
-@contextmanager
-def one_round_at_a_time(message: Message) -> Iterator[bool]:
-    """Hold the message's advisory lock for a round; a second matcher finds it taken and skips the message."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_try_advisory_lock(%s, %s)", [ROUND_LOCK, message.pk % 2**31])
-        mine = bool(cursor.fetchone()[0])
-        try:
-            yield mine
-        finally:
-            if mine:
-                cursor.execute("SELECT pg_advisory_unlock(%s, %s)", [ROUND_LOCK, message.pk % 2**31])
-
-
 def match_ongoing(*, at: datetime, progress: Progress = quiet) -> int:
     """Run a round of every live ongoing email and push; returns how many records it made or took up again."""
     total = 0
@@ -234,7 +219,7 @@ def match(message: Message, *, at: datetime, progress: Progress = quiet) -> int:
     """
     if message.channel == Channel.IN_APP or message.send_type != SendType.ONGOING:
         return 0
-    with one_round_at_a_time(message) as mine:
+    with locks.one_round_at_a_time(message) as mine:
         if not mine:
             return 0
         try:
@@ -344,10 +329,15 @@ def judge_held_again(message: Message, *, at: datetime) -> int:
     """Judge what a pause held as of now, after the message was resumed; returns how many were withdrawn."""
     if message.rejudge_before is None:
         return 0
+    # Whoever resumed it may have a clock ahead of ours.
+    matched_at = "greatest(%(now)s::timestamptz, %(held)s)"
     withdrawn = judge_again(
-        message, at=at, view=judging.TODAY, among="r.matched_at < %(held)s", matched_at="%(now)s::timestamptz", due=DUE
+        message, at=at, view=judging.TODAY, among="r.matched_at < %(held)s", matched_at=matched_at, due=DUE
     )
-    Message.objects.filter(pk=message.pk, rejudge_before=message.rejudge_before).update(rejudge_before=None)
+    # What another worker is judging at this moment still stands as it was; that worker, or a later one, sees the end.
+    still_held = message.records.filter(status=Status.WAITING, matched_at__lt=message.rejudge_before)
+    done = Message.objects.filter(pk=message.pk, rejudge_before=message.rejudge_before).exclude(Exists(still_held))
+    done.update(rejudge_before=None)
     return withdrawn
 
 
@@ -410,16 +400,20 @@ def write_to(customer: Customer, message: Message, *, at: datetime, company: Com
 def pause(message: Message) -> None:
     """Pause a message: once this returns, nothing new is matched, handed over or shown."""
     with transaction.atomic():
-        execute("SELECT pg_advisory_xact_lock(%(lock)s)", {"lock": VISITS_LOCK})
+        locks.hold_back_batches_and_rounds(message)
+        locks.hold_back_visits()
         message.pause()
 
 
 def stop(message: Message) -> None:
     """Stop a message for good and withdraw what waits; the sweep goes on where there is more than a slice."""
     with transaction.atomic():
-        execute("SELECT pg_advisory_xact_lock(%(lock)s)", {"lock": VISITS_LOCK})
+        locks.hold_back_batches_and_rounds(message)
+        withdrawn = withdraw_stopped(message)
+        locks.hold_back_visits()
         message.stop()
-    withdraw_stopped(message)
+        if withdrawn < SLICE:
+            withdraw_stopped(message)  # What visits brought meanwhile.
 
 
 def withdraw_stopped(message: Message) -> int:

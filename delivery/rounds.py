@@ -1,5 +1,7 @@
 """Rounds: what is done over and over, each time for whatever is due. Nudges make things fast; rounds make them sure."""
 
+import logging
+import time
 from collections.abc import Callable
 from datetime import datetime
 
@@ -11,33 +13,47 @@ from delivery import matching, sending
 from delivery.matching import Progress, quiet
 from messaging.models import Message, NotReady, SendType, State, WrongState
 
+log = logging.getLogger(__name__)
+
 Clock = Callable[[], datetime]
+# How long to wait, in seconds, where all that is due is in other hands right now.
+A_MOMENT = 0.05
 
 
 def hand_over(*, clock: Clock, until: datetime, progress: Progress = quiet) -> int:
     """Hand over what is due, a batch of each message in turn, until nothing is left or the time is up.
 
-    Taking turns, a small message never waits behind a large one.
+    Taking turns, a small message never waits behind a large one; and one that goes wrong holds up no other.
     """
     total = 0
-    resting: set[str] = set()
+    resting: set[str | int] = set()
     while clock() < until:
-        due = [message for message in sending.messages_due(at=clock()) if message.channel not in resting]
+        due = [m for m in sending.messages_due(at=clock()) if not {m.channel, m.pk} & resting]
         if not due:
             break
+        before = total
         for message in due:
-            total += hand_over_some(message, clock=clock, until=until, alone=len(due) == 1, resting=resting)
+            try:
+                total += hand_over_some(message, clock=clock, until=until, alone=len(due) == 1, resting=resting)
+            except Exception:
+                log.exception("message %s cannot be handed over", message.pk)
+                resting.add(message.pk)
             progress(total)
             if clock() >= until:
                 break
+        if total == before:
+            time.sleep(A_MOMENT)
     return total
 
 
-def hand_over_some(message: Message, *, clock: Clock, until: datetime, alone: bool, resting: set[str]) -> int:
-    """Hand over a few batches of one message before the next has its turn; all of them where it is alone."""
+def hand_over_some(message: Message, *, clock: Clock, until: datetime, alone: bool, resting: set[str | int]) -> int:
+    """Hand over a few batches of one message before the next has its turn; all of them where it is alone.
+
+    What is to be left alone from now on is noted as `resting`: the message, or its whole channel where that is down.
+    """
     total, turns = 0, 0
     if message.send_type == SendType.ONGOING and not judged_again(message, at=clock()):
-        resting.add(message.channel)
+        resting.add(message.pk)
         return 0
     while clock() < until and (turns < 10 or (alone and turns < 100)):
         batch = sending.send_batch(message, clock=clock)

@@ -17,7 +17,7 @@ from django.db import connection, transaction
 from psycopg.types.json import Jsonb
 
 from audiences.models import Workspace
-from delivery import copies, judging
+from delivery import copies, judging, locks
 from delivery.channels import CHANNELS, Channel, ChannelDown, Envelope, Rejected, Unavailable
 from delivery.models import DeliveryRecord, Reason, Status
 from messaging import content, windows
@@ -98,14 +98,23 @@ def close_channels() -> None:
 
 
 def messages_due(*, at: datetime) -> list[Message]:
-    """The live messages with something to hand over now, the smallest backlog of work not starving behind a large."""
+    """The live messages with something to hand over now, those to one person first: PostgreSQL puts nulls last."""
     due = DeliveryRecord.objects.due(at).values("message")
     rows = Message.objects.live().exclude(channel=Name.IN_APP).filter(pk__in=due)
-    return list(rows.select_related("version", "sender", "audience").order_by("-to_customer", "pk"))
+    return list(rows.select_related("version", "sender", "audience").order_by("to_customer", "pk"))
 
 
 def send_batch(message: Message, *, clock: Clock) -> Batch | None:
-    """Claim a batch of one message, hand it over and settle it; None once its channel takes nothing more."""
+    """Claim a batch of one message, hand it over and settle it; None once its channel takes nothing more.
+
+    Whoever pauses the message waits for the batch, and none is claimed meanwhile.
+    """
+    with locks.batch_in_hand(message) as may_begin:
+        return carry_out(message, clock=clock) if may_begin else Batch(message, None, uuid.uuid4(), [])
+
+
+def carry_out(message: Message, *, clock: Clock) -> Batch | None:
+    """Do a batch, from claim to settle."""
     batch = claim(message, at=clock())
     if batch.records:
         outcome = Outcome()

@@ -5,7 +5,8 @@ visit (DESIGN 4.5, 4.6). All live messages are judged in one prepared statement 
 """
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -15,13 +16,14 @@ from typing import Any
 import psycopg
 from django.db import connection, transaction
 from django.db.utils import OperationalError
+from psycopg.sql import Literal
 from psycopg.types.json import Jsonb
 
+from audiences.compiler import PLACE
 from audiences.models import Company, Customer, Workspace
-from delivery import conversations, copies, judging
+from delivery import conversations, copies, judging, locks
 from delivery.channels.in_app import Shown
 from delivery.judging import Live, LiveMessages
-from delivery.matching import VISITS_LOCK
 from delivery.models import DeliveryRecord, Reason, Status
 from messaging.content import ContentError
 from messaging.models import Channel, Format
@@ -50,11 +52,18 @@ def visit(customer: Customer, *, at: datetime, company: Company | None = None) -
     `customer` is as intake left it a moment ago, in the same transaction; `company` is the one the visit names.
     Last-seens move only after the matching, so that a "last seen" rule is about the time before this visit.
     """
+    return visit_of(lambda: (customer, company), at=at)
+
+
+def visit_of(identified: Callable[[], tuple[Customer, Company | None]], *, at: datetime) -> Visit:
+    """Do the same for whom `identified` finds: who it is and the visit are one transaction, begun again if need be."""
     with suppress_locked_out(), transaction.atomic():
+        customer, company = identified()
         return arrive(customer, at=at, company=company, among=Channel, lock_timeout=LOCK_TIMEOUT)
     # A round is writing down this very customer, so what it brings is not lost by answering without it. Rounds leave
     # in-app messages to visits: for those nobody is waited for.
     with transaction.atomic():
+        customer, company = identified()
         return arrive(customer, at=at, company=company, among=[Channel.IN_APP], lock_timeout=NONE)
 
 
@@ -76,6 +85,10 @@ def arrive(
     begin_session(customer, at=at)
     judged_by = company.last_seen_at if company else None
     rows = judge(customer, live=live, at=at, judged_company_last_seen=judged_by, among=among, visiting=True)
+    if rows or company:
+        # What is left to do waits for no round, but maybe for a company's row, in which visits take turns.
+        with connection.cursor() as cursor:
+            cursor.execute("SET LOCAL lock_timeout TO DEFAULT")
     shown = show(customer, rows, at=at)
     saw(customer, company, at=at)
     return Visit(customer, shown, sum(row.is_new for row in rows))
@@ -113,7 +126,7 @@ def lock(customer: Customer, *, lock_timeout: str) -> LiveMessages:
             " FROM (SELECT c.last_seen_at, c.session_started_at, c.session_count, c.first_seen_at, w.generation"
             " FROM audiences_customer c CROSS JOIN audiences_workspace w"
             " WHERE c.id = %(customer)s FOR NO KEY UPDATE OF c) AS ours",
-            {"customer": customer.pk, "lock": VISITS_LOCK, "timeout": lock_timeout},
+            {"customer": customer.pk, "lock": locks.VISITS, "timeout": lock_timeout},
         )
         row = cursor.fetchone()
     if row is None:
@@ -165,9 +178,8 @@ def judge(
         and ((m.channel != Channel.IN_APP) or (visiting and opening.get(m.pk, at) <= at))
     ]
     came = [m.pk for m in live.one_off_in_app if m.opening(customer.timezone, workspace=live.zone, at=at) <= at]
-    sql, params = statement(live)
+    sql, places = statement(live)
     values = {
-        **params,
         "now": at,
         "customer": customer.pk,
         "judged": judged,
@@ -177,17 +189,14 @@ def judge(
         "company_last_seen": judged_company_last_seen,
     }
     with prepared() as cursor:
-        cursor.execute(sql, values, prepare=True)
-        rows = [Row(*row) for row in cursor.fetchall()]
-        # What is left to do waits for no round, but maybe for a company's row, in which visits take turns.
-        cursor.execute("SET LOCAL lock_timeout TO DEFAULT")
-        return rows
+        cursor.execute(sql, [values[place] for place in places], prepare=True)
+        return [Row(*row) for row in cursor.fetchall()]
 
 
-def prepared() -> psycopg.Cursor[Any]:
+def prepared() -> psycopg.RawCursor[Any]:
     """A cursor of the driver itself, which can prepare; it works in the transaction Django has open."""
     connection.ensure_connection()
-    return psycopg.Cursor(connection.connection)
+    return psycopg.RawCursor(connection.connection)
 
 
 # What is live is asked anew in the statement itself: a pause may have been committed since the compiled was kept.
@@ -242,8 +251,12 @@ NOBODY = (
 
 
 @lru_cache(maxsize=4)
-def statement(live: LiveMessages) -> tuple[str, dict[str, Any]]:
-    """The one statement that judges all live messages, and the parameters of their rules."""
+def statement(live: LiveMessages) -> tuple[bytes, list[str]]:
+    """The one statement that judges all live messages, and what is put in its places $1, $2 …
+
+    The values of rules stand in it as literals: they are the same for every visit, the planner knows what to expect,
+    and each visit binds a handful of values instead of hundreds.
+    """
     params: dict[str, Any] = {}
     branches = []
     for message in live.ongoing:
@@ -251,7 +264,18 @@ def statement(live: LiveMessages) -> tuple[str, dict[str, Any]]:
         params |= message.condition.params
         branches.append(branch(message))
     matched = " UNION ALL ".join(branches) or NOBODY
-    return f"WITH matched AS MATERIALIZED ({matched}), {MAKE}, {AGAIN}, {CAME} {ANSWER}", params
+    sql = f"WITH matched AS MATERIALIZED ({matched}), {MAKE}, {AGAIN}, {CAME} {ANSWER}"
+    places: list[str] = []
+
+    def written(place: re.Match[str]) -> str:
+        name = place[1]
+        if name in params:
+            return Literal(params[name]).as_string(connection.connection)
+        if name not in places:
+            places.append(name)
+        return f"${places.index(name) + 1}"
+
+    return PLACE.sub(written, sql).encode(), places
 
 
 def branch(message: Live) -> str:
@@ -324,6 +348,7 @@ def shown(record: DeliveryRecord) -> Shown | None:
 def saw(customer: Customer, company: Company | None, *, at: datetime) -> None:
     """Move the last-seens, now that everything has been judged by the old ones."""
     customer.last_seen_at = at
-    customer.save(update_fields=["last_seen_at"])
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE audiences_customer SET last_seen_at = %s WHERE id = %s", [at, customer.pk])
     if company is not None:
         Company.objects.filter(pk=company.pk).update(last_seen_at=at)

@@ -1,0 +1,69 @@
+"""Who waits for whom, by PostgreSQL's advisory locks: rounds, visits, batches, and whoever ends them (DESIGN 4.9).
+
+Visits and batches share theirs; whoever pauses a message wants them alone, so waits for those under way and lets none
+begin. Locks of a session end with its connection, so a worker that is killed holds up nobody.
+"""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+from django.db import connection, transaction
+from django.db.utils import OperationalError
+
+from messaging.models import Message
+
+log = logging.getLogger(__name__)
+
+ROUND, VISITS, BATCH = 7_210_002, 7_210_003, 7_210_005
+# A mail server may take minutes to answer; a click does not wait for that.
+LONGEST_WAIT = "10s"
+
+
+@contextmanager
+def held(message: Message, kind: int, *, lock: str) -> Iterator[bool]:
+    """Hold a lock of the session on a message for the length of the block; False where it is not to be had now."""
+    key = [kind, message.pk % 2**31]
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT pg_try_{lock}(%s, %s)", key)
+        mine = bool(cursor.fetchone()[0])
+        try:
+            yield mine
+        finally:
+            if mine:
+                cursor.execute(f"SELECT pg_{lock.replace('lock', 'unlock')}(%s, %s)", key)
+
+
+@contextmanager
+def one_round_at_a_time(message: Message) -> Iterator[bool]:
+    """Have a round of the message to oneself; a second matcher finds it taken and skips the message."""
+    with held(message, ROUND, lock="advisory_lock") as mine:
+        yield mine
+
+
+@contextmanager
+def batch_in_hand(message: Message) -> Iterator[bool]:
+    """Have a batch in hand, beside others; False where somebody is pausing the message."""
+    with held(message, BATCH, lock="advisory_lock_shared") as mine:
+        yield mine
+
+
+def hold_back_batches_and_rounds(message: Message) -> None:
+    """Wait for the batches in hand and the slice of a round; none begins until this transaction ends."""
+    try:
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute("SELECT set_config('lock_timeout', %s, true)", [LONGEST_WAIT])
+            cursor.execute("SELECT pg_advisory_xact_lock(%s, %s)", [BATCH, message.pk % 2**31])
+            cursor.execute("SET LOCAL lock_timeout TO DEFAULT")
+    except OperationalError as wrong:
+        if not isinstance(wrong.__cause__, psycopg.errors.LockNotAvailable):
+            raise
+        log.warning("message %s: a batch is in hand for more than %s, and may still go out", message.pk, LONGEST_WAIT)
+    Message.objects.select_for_update(no_key=True).filter(pk=message.pk).first()
+
+
+def hold_back_visits() -> None:
+    """Wait for the visits under way; none begins until this transaction ends, so this comes last and briefly."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [VISITS])
