@@ -37,7 +37,7 @@ def identify(
     `on_bad_value` takes note of it and the rest goes on; who is meant must be clear in any case: Conflict where it
     could be two, Unknown where an `id` is nobody's. The lock lasts as long as the caller's transaction.
     """
-    with transaction.atomic():
+    with nullcontext() if connection.in_atomic_block else transaction.atomic():
         sent = read_facts(facts, at=at, on_bad_value=on_bad_value)
         if not sent.identity:
             raise Refused("Name the user by id, user_id or email.", field="user_id")

@@ -65,6 +65,12 @@ class Workspace(models.Model):
         """Return the one row, made at its first use."""
         return cls.objects.get_or_create(pk=1)[0]
 
+    @classmethod
+    def identity(cls) -> tuple[str, bool]:
+        """Return the identity secret, and whether a browser must prove whom it names: read at every visit."""
+        found = cls.objects.filter(pk=1).values_list("identity_secret", "require_user_hash").first()
+        return found or (cls.current().identity_secret, True)
+
     @property
     def tz(self) -> ZoneInfo:
         """The zone its calendar days and windows are in."""

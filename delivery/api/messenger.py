@@ -13,7 +13,7 @@ from audiences.api.errors import Forbidden
 from audiences.api.shapes import Json, user_reference
 from audiences.intake import Refused, Source, Unknown
 from audiences.intake.values import mapping
-from audiences.models import Company, Workspace
+from audiences.models import Company, Customer, Workspace
 from delivery import tasks, visits
 
 LONGEST_AGENT = 500
@@ -38,11 +38,11 @@ class Ping(Endpoint):
 
 def check_signed(sent: dict[str, Any], settings: dict[str, Any], given: dict[str, Any]) -> None:
     """Forbid claiming to be somebody without the hash that only the customer's own server can make."""
-    workspace = Workspace.current()
-    if not workspace.require_user_hash and "user_hash" not in {**sent, **settings}:
+    secret, is_required = Workspace.identity()
+    if not is_required and "user_hash" not in {**sent, **settings}:
         return
     user_hash = settings.get("user_hash", sent.get("user_hash"))
-    if not identity.is_signed(workspace.identity_secret, **given, given=user_hash):
+    if not identity.is_signed(secret, **given, given=user_hash):
         raise Forbidden("The user_hash is missing or is not that of this user.")
 
 
@@ -54,12 +54,16 @@ def visited(request: Request, settings: dict[str, Any]) -> Json:
     facts["last_seen_user_agent"] = request.headers.get("User-Agent", "")[:LONGEST_AGENT]
     if address := request.META.get("REMOTE_ADDR"):
         facts["last_seen_ip"] = address
-    with transaction.atomic():
+
+    def identified() -> tuple[Customer, Company | None]:
+        refused.clear()
         customer = intake.identify(facts, at=at, source=Source.BROWSER, on_bad_value=refused.append)
-        visit = visits.visit(customer, at=at, company=company_of(settings))
-        if visit.matched:
-            transaction.on_commit(tasks.nudge)
-    return answer(customer, [message.as_json() for message in visit.shown], refused)
+        return customer, company_of(settings)
+
+    visit = visits.visit_of(identified, at=at)
+    if visit.matched:
+        transaction.on_commit(tasks.nudge)
+    return answer(visit.customer, [message.as_json() for message in visit.shown], refused)
 
 
 def company_of(settings: dict[str, Any]) -> Company | None:
