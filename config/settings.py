@@ -136,6 +136,7 @@ AUTH_PASSWORD_VALIDATORS = [
     for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
 ]
 LOGIN_URL = "admin:login"
+LOGIN_REDIRECT_URL = "admin:index"
 
 SECURE_CONTENT_TYPE_NOSNIFF = True
 HTTPS = env.bool("HTTPS", default=PUBLIC_URL.startswith("https://"))

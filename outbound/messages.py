@@ -12,6 +12,7 @@ from django.utils import timezone
 from messaging.models import Message, SendType, State
 from outbound import acts, reports
 from outbound.composer import views
+from outbound.console import teammate
 from outbound.listing import OutboundList
 
 
@@ -86,7 +87,7 @@ class MessageAdmin(OutboundList):
             raise PermissionDenied
         try:
             with transaction.atomic():
-                copy = message.duplicate(by=request.user, at=timezone.now())
+                copy = message.duplicate(by=teammate(request), at=timezone.now())
                 self.log_addition(request, copy, f"Duplicated “{message}”")
         except ValidationError as no:
             return self.back(request, message, " ".join(no.messages))

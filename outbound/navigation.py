@@ -11,7 +11,7 @@ OUTBOUND = "admin:messaging_message_changelist"
 
 def may(*permissions: str) -> Callable[[HttpRequest], bool]:
     """Whether this teammate may see it."""
-    return lambda request: any(request.user.has_perm(permission) for permission in permissions)  # type: ignore[union-attr]
+    return lambda request: any(request.user.has_perm(permission) for permission in permissions)
 
 
 def tab(kind: str) -> Callable[[HttpRequest], bool]:

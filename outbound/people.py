@@ -129,7 +129,7 @@ class CompanyAdmin(ConsoleAdmin):
     @display(description="Members", ordering="members_count")
     def members(self, company: Company) -> int:
         """How many customers are in it."""
-        return company.members_count  # type: ignore[attr-defined,no-any-return]
+        return company.members_count  # type: ignore[attr-defined]
 
     def change_view(self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None) -> Any:
         """What is known of a company, and who is in it."""

@@ -139,7 +139,7 @@ class ProfilePages(ConsoleAdmin):
 
 def may_write(request: HttpRequest) -> bool:
     """Whether this teammate may send a message."""
-    return request.user.has_perm("messaging.add_message")  # type: ignore[union-attr]
+    return request.user.has_perm("messaging.add_message")
 
 
 def notices(customer: Customer, *, can_change: bool) -> list[dict[str, Any]]:

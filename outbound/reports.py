@@ -110,9 +110,9 @@ def figures(message: Message) -> list[dict[str, Any]]:
         bounced=Count("pk", filter=Q(bounced_at__isnull=False)),
         unsubscribed=Count("pk", filter=Q(unsubscribed_at__isnull=False)),
     )
-    shown = ("sent", "opened", "clicked", "replied")
+    shown = ["sent", "opened", "clicked", "replied"]
     if message.channel == Channel.EMAIL:
-        shown += ("bounced", "unsubscribed")
+        shown += ["bounced", "unsubscribed"]
     return [
         {
             "label": name.capitalize(),
@@ -125,7 +125,7 @@ def figures(message: Message) -> list[dict[str, Any]]:
 
 def statuses(message: Message) -> dict[str, Any]:
     """Its records by status and reason, in records and people, and their sum."""
-    rows = list(
+    rows: list[Any] = list(
         message.records.order_by()
         .values("status", "reason")
         .annotate(records=Count("pk"), people=Count("customer", distinct=True))
@@ -181,7 +181,7 @@ class DeliveryRecordAdmin(ReadOnlyAdmin):
 
     def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest | None = None) -> bool:
         """Besides the filters, all of one customer or one message."""
-        return lookup in ("customer__id__exact", "message__id__exact") or super().lookup_allowed(lookup, value, request)  # type: ignore[call-arg,arg-type]
+        return lookup in ("customer__id__exact", "message__id__exact") or super().lookup_allowed(lookup, value, request)
 
     @display(description="Customer")
     def to(self, record: DeliveryRecord) -> SafeString | str:

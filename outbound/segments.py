@@ -108,6 +108,7 @@ class SegmentAdmin(ConsoleAdmin):
         return self.page(
             request,
             "outbound/segment.html",
+            crumb="New segment" if is_new else "",
             title=title,
             original=None if is_new else segment,
             form=form,

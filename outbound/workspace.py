@@ -18,7 +18,7 @@ from unfold.decorators import display
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 from unfold.widgets import UnfoldAdminPasswordToggleWidget, UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
-from audiences.models import CompanyTag, CustomAttribute, CustomerTag, Tag, Workspace
+from audiences.models import CompanyTag, CustomAttribute, CustomerTag, Integration, Tag, Workspace
 from messaging.models import Sender
 from outbound.console import ConsoleAdmin, ReadOnlyAdmin
 from outbound.people import counting
@@ -71,12 +71,12 @@ class TagAdmin(ConsoleAdmin):
     @display(description="Customers")
     def customers_tagged(self, tag: Tag) -> int:
         """How many customers have it."""
-        return tag.on_customers  # type: ignore[attr-defined,no-any-return]
+        return tag.on_customers  # type: ignore[attr-defined]
 
     @display(description="Companies")
     def companies_tagged(self, tag: Tag) -> int:
         """How many companies have it."""
-        return tag.on_companies  # type: ignore[attr-defined,no-any-return]
+        return tag.on_companies  # type: ignore[attr-defined]
 
     def save_model(self, request: HttpRequest, obj: Tag, form: Any, change: Any) -> None:
         """Note when it was made."""
@@ -166,8 +166,12 @@ class StaffAdmin(DjangoUserAdmin, ModelAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         """Those who log in; an integration's own user is none of them."""
-        found = super().get_queryset(request)
-        return found.filter(is_staff=True) | found.filter(auth_token_set__isnull=True).distinct()
+        return super().get_queryset(request).exclude(pk__in=Integration.objects.values("user"))
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: Any) -> None:
+        """Whoever is added here is to work here."""
+        obj.is_staff = obj.is_staff or not change
+        super().save_model(request, obj, form, change)
 
 
 class RoleAdmin(DjangoGroupAdmin, ModelAdmin):

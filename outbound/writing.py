@@ -20,7 +20,7 @@ from messaging import content
 from messaging.models import Channel, Format, Message, Sender
 from outbound import once
 from outbound.composer import offer
-from outbound.console import ConsoleAdmin
+from outbound.console import ConsoleAdmin, teammate
 
 CHAT, ANNOUNCEMENT, EMAIL, PUSH = "chat", "announcement", "email", "push"
 WAYS: dict[str, tuple[Channel, str]] = {
@@ -111,9 +111,9 @@ def fields_of(wrong: ValidationError, *, text: str) -> dict[str, list[str]]:
 
 def write(admin: ConsoleAdmin, request: HttpRequest, customer: Customer) -> HttpResponse:
     """Show the composer for one person, and send what it lets through."""
-    if not request.user.has_perm("messaging.add_message"):  # type: ignore[union-attr]
+    if not request.user.has_perm("messaging.add_message"):
         raise PermissionDenied
-    form = OneForm(request.POST or None, user=request.user, customer=customer)
+    form = OneForm(request.POST or None, user=teammate(request), customer=customer)
     ticket = request.POST.get("ticket", "") or once.ticket(request.user)
     if request.method == "POST" and form.is_valid():
         key = once.redeem(ticket, request.user)
@@ -144,7 +144,7 @@ def sent(admin: ConsoleAdmin, request: HttpRequest, customer: Customer, form: On
         once.one_at_a_time(key)
         if Message.objects.filter(pk=key).exists():
             return
-        record = form.send(customer, by=request.user, key=key, at=timezone.now())  # type: ignore[arg-type]
+        record = form.send(customer, by=teammate(request), key=key, at=timezone.now())
         admin.note(request, customer, f"Sent a message: “{record.message}”")
         transaction.on_commit(tasks.nudge)
 

@@ -127,7 +127,9 @@ class AudienceFields(forms.Form):
         try:
             row.clean()
         except ValidationError as wrong:
-            self.add_error(field, wrong.message_dict.get(field, wrong.messages))
+            found: list[str] = wrong.message_dict.get(field, wrong.messages)
+            for sentence in found:
+                self.add_error(field, sentence)
 
     @property
     def place(self) -> str:

@@ -11,6 +11,7 @@ from audiences.attributes import (
     DETAILS,
     EVENTS,
     About,
+    Attribute,
     Catalogue,
     find,
 )
@@ -22,8 +23,6 @@ from messaging.models import Message
 
 MOST_NAMES = 500
 MOST_EVENTS = 200
-DETAILS_GROUP = "More about the customer"
-GROUPS = {About.CUSTOMER: "Customer", About.COMPANY: "Company", About.MESSAGE: "Messages"}
 IDS = {Kind.TAG, Kind.SEGMENT, Kind.MESSAGE, Kind.TEAMMATE, Kind.ROLE}
 
 
@@ -52,27 +51,30 @@ def operator(kind: Kind, one: Operator) -> dict[str, str]:
 def attribute_groups() -> list[dict[str, Any]]:
     """The attributes a rule can ask about, as the menu shows them."""
     catalogue = CustomAttribute.objects.catalogue()
-    groups: dict[str, list[dict[str, str]]] = {}
-
-    def add(group: str, name: str, label: str = "") -> None:
-        found = find(name, catalogue=catalogue)
-        groups.setdefault(group, []).append({"name": name, "label": label or found.label, "kind": found.kind})
-
+    events = EventSummary.objects.all().names(most=MOST_EVENTS)
+    about: dict[About, list[str]] = {}
     for name, attribute in BY_NAME.items():
         if name not in DETAILS:
-            add(GROUPS[attribute.about], name)
-        if name == "segment":
-            for key in sorted(catalogue.customer):
-                add("Custom attributes", f"{CUSTOM}{key}")
-        if name == "company.segment":
-            for key in sorted(catalogue.company):
-                add("Company's custom attributes", f"{COMPANY_CUSTOM}{key}")
-    for event in EventSummary.objects.all().names(most=MOST_EVENTS):
-        for prefix in EVENTS:
-            add("Events", f"{prefix}{event}")
-    for name in DETAILS:
-        add(DETAILS_GROUP, name)
-    return [{"label": label, "attributes": attributes} for label, attributes in groups.items()]
+            about.setdefault(attribute.about, []).append(name)
+    menu = {
+        "Customer": about[About.CUSTOMER],
+        "Custom attributes": [f"{CUSTOM}{key}" for key in sorted(catalogue.customer)],
+        "Events": [f"{prefix}{event}" for event in events for prefix in EVENTS],
+        "Company": about[About.COMPANY],
+        "Company’s custom attributes": [f"{COMPANY_CUSTOM}{key}" for key in sorted(catalogue.company)],
+        "Messages": about[About.MESSAGE],
+        "More about the customer": list(DETAILS),
+    }
+    return [
+        {"label": label, "attributes": [entry(find(name, catalogue=catalogue)) for name in names]}
+        for label, names in menu.items()
+        if names
+    ]
+
+
+def entry(attribute: Attribute) -> dict[str, str]:
+    """One attribute of the menu."""
+    return {"name": attribute.name, "label": attribute.label, "kind": attribute.kind}
 
 
 def choices(named: set[Any]) -> dict[str, list[list[Any]]]:

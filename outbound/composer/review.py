@@ -29,7 +29,6 @@ ONCE = "Each customer gets it once."
 ONCE_PER_COMPANY = (
     "The text uses a company variable, so each customer gets it once for each company they are a member of."
 )
-LOCK = "You can’t change the way it sends after it has been set live."
 
 
 @dataclass(slots=True)
@@ -37,7 +36,8 @@ class Review:
     """Everything step 3 and the summary show."""
 
     sentences: list[str] = field(default_factory=list)
-    lines: list[Line] = field(default_factory=list)
+    # None where the rules cannot be read yet.
+    lines: list[Line] | None = None
     problems: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     people: int | None = None
@@ -108,12 +108,13 @@ def when(message: Message, *, at: datetime) -> str:
     if not window.spans:
         return "It can be delivered at any time."
     workspace = Workspace.current()
-    theirs = message.window_zone == WindowZone.CUSTOMER
-    described = windows.describe(window, "" if theirs else workspace.zone)
-    clock = ", by each customer’s own clock" if theirs else ""
+    if message.window_zone == WindowZone.CUSTOMER:
+        return f"Delivered {inside(windows.describe(window, ''))}, by each customer’s own clock."
     opening = windows.next_opening(window, at, workspace.tz)
-    is_open = opening <= at
-    following = (
-        "" if theirs else " It is open now." if is_open else f" It next opens {timezone.localtime(opening):%A %H:%M}."
-    )
-    return f"Delivered {described[0].lower() + described[1:] if described.startswith('Every') else described}{clock}.{following}"
+    following = "It is open now" if opening <= at else f"It next opens {timezone.localtime(opening):%A %H:%M}"
+    return f"Delivered {inside(windows.describe(window, workspace.zone))}. {following}."
+
+
+def inside(described: str) -> str:
+    """A window in words, as it reads inside a sentence: the names of days keep their capitals."""
+    return described.replace("Every day", "every day", 1)

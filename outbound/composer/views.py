@@ -16,7 +16,7 @@ from outbound import acts, once
 from outbound.composer import offer
 from outbound.composer.forms import AudienceForm, DraftForm, VersionForm, audience_of, content_of, draft_of, is_new
 from outbound.composer.review import review
-from outbound.console import ConsoleAdmin
+from outbound.console import ConsoleAdmin, teammate
 
 FIELDS = {"title", "channel", "format", "send_type"}
 
@@ -32,7 +32,7 @@ def compose(admin: ConsoleAdmin, request: HttpRequest, message: Message | None) 
     if request.method == "POST":
         return posted(admin, request, message, at=at)
     draft = message or Message(**{name: value for name, value in request.GET.items() if name in FIELDS})
-    form = DraftForm(initial=draft_of(draft), user=request.user, message=draft)
+    form = DraftForm(initial=draft_of(draft), user=teammate(request), message=draft)
     return show(admin, request, form, ticket="" if message else once.ticket(request.user))
 
 
@@ -50,10 +50,10 @@ def posted(admin: ConsoleAdmin, request: HttpRequest, message: Message | None, *
         if there and there.state != State.DRAFT:
             messages.info(request, f"“{there}” is {there.get_state_display().lower()} already. Nothing was changed.")
             return HttpResponseRedirect(address(there))
-        form = DraftForm(request.POST, user=request.user, message=there or Message(pk=key))
+        form = DraftForm(request.POST, user=teammate(request), message=there or Message(pk=key))
         if not form.is_valid():
             return show(admin, request, form, ticket="" if message else ticket)
-        draft = form.save(by=request.user, at=at)
+        draft = form.save(by=teammate(request), at=at)
         if there is None:
             admin.log_addition(request, draft, "Saved a draft")
         else:
@@ -75,6 +75,7 @@ def show(admin: ConsoleAdmin, request: HttpRequest, form: DraftForm, *, ticket: 
         request,
         "outbound/composer.html",
         title="New message" if new else message.title,
+        crumb="New message" if new else "",
         form=form,
         original=None if new else message,
         ticket=ticket,
@@ -90,7 +91,7 @@ def forecast(admin: ConsoleAdmin, request: HttpRequest) -> HttpResponse:
     """Answer the summary and the review of what is on the page right now; nothing is saved."""
     if not (admin.has_add_permission(request) or admin.has_change_permission(request)):
         raise PermissionDenied
-    form = DraftForm(request.POST or None, user=request.user, message=Message())
+    form = DraftForm(request.POST or None, user=teammate(request), message=Message())
     form.is_valid()
     draft = form.preview() if form.is_bound else Message()
     wrong = [str(sentence) for name, found in form.errors.items() if name in IN_REVIEW for sentence in found]
@@ -104,11 +105,11 @@ IN_REVIEW = ("subject", "body", "text", "rules", "window")
 
 def edit_content(admin: ConsoleAdmin, request: HttpRequest, message: Message) -> HttpResponse:
     """Edit what a message that has been live says, as a new version."""
-    form = VersionForm(request.POST or None, initial=content_of(message), user=request.user, message=message)
+    form = VersionForm(request.POST or None, initial=content_of(message), user=teammate(request), message=message)
     if request.method == "POST" and form.is_valid():
         before = message.version_id
         with transaction.atomic():
-            version = form.save(by=request.user, at=timezone.now())
+            version = form.save(by=teammate(request), at=timezone.now())
             words = f"Edited the content: version {version.number}" if version.pk != before else "Edited name or sender"
             admin.note(request, message, words)
         messages.success(request, f"Version {version.number} goes to whoever gets it from now on.")
@@ -116,6 +117,7 @@ def edit_content(admin: ConsoleAdmin, request: HttpRequest, message: Message) ->
     return admin.page(
         request,
         "outbound/edit_content.html",
+        crumb="Edit content",
         title=message.title,
         form=form,
         original=message,
@@ -129,7 +131,7 @@ def edit_audience(admin: ConsoleAdmin, request: HttpRequest, message: Message) -
     if request.method == "POST" and form.is_valid():
         try:
             with transaction.atomic():
-                form.save(by=request.user, at=timezone.now())
+                form.save(by=teammate(request), at=timezone.now())
                 admin.note(request, message, "Edited the audience")
         except ValidationError as no:
             for sentence in no.messages:
@@ -140,6 +142,7 @@ def edit_audience(admin: ConsoleAdmin, request: HttpRequest, message: Message) -
     return admin.page(
         request,
         "outbound/edit_audience.html",
+        crumb="Edit the audience",
         title=message.title,
         form=form,
         original=message,

@@ -152,7 +152,10 @@ document.addEventListener("alpine:init", () => {
     },
     /* A group draws itself from the template, and the groups in it do the same. */
     draw(element) {
-      element.append(document.getElementById("rule-group").content.cloneNode(true));
+      const drawn = document.getElementById("rule-group").content.cloneNode(true);
+      Alpine.mutateDom(() => element.append(drawn));
+      /* By hand: inside a group Alpine is still at work when this runs, and would not notice. */
+      [...element.children].forEach((child) => Alpine.initTree(child));
     },
     at(path, index) { return path ? `${path}.${index + 1}` : `${index + 1}`; },
     wrong(path, index) { return Boolean(this.sentence) && this.place === this.at(path, index); },

@@ -1,0 +1,43 @@
+"""Whoever works in the console."""
+
+import pytest
+from django.contrib.auth.models import Permission, User
+
+from delivery import tasks
+
+
+@pytest.fixture
+def boss(db) -> User:
+    """A teammate who may do everything."""
+    return User.objects.create_superuser("boss", "boss@acme.example", "pass")
+
+
+@pytest.fixture
+def console(client, boss):
+    """The console, with the boss logged in."""
+    client.force_login(boss)
+    return client
+
+
+@pytest.fixture
+def log_in_with(client, db):
+    """Log in as a teammate with these permissions alone."""
+
+    def log_in(*permissions: str):
+        user = User.objects.create_user("teammate", password="pass", is_staff=True)
+        for permission in permissions:
+            app, codename = permission.split(".")
+            user.user_permissions.add(Permission.objects.get(content_type__app_label=app, codename=codename))
+        client.force_login(user)
+        return client
+
+    return log_in
+
+
+@pytest.fixture
+def nudged(monkeypatch) -> list[object]:
+    """What workers are asked to do, in place of the broker: what leaves this process."""
+    asked: list[object] = []
+    monkeypatch.setattr(tasks, "nudge_match", lambda message: asked.append(("match", message.pk)))
+    monkeypatch.setattr(tasks, "nudge", lambda: asked.append("hand over"))
+    return asked

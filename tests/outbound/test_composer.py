@@ -1,0 +1,521 @@
+"""The composer: what it saves, what it refuses and where it says so, and what its buttons do once."""
+
+import json
+import re
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
+
+from audiences.models import Audience, Workspace
+from delivery.models import DeliveryRecord, Status
+from messaging.models import Message, State
+from tests.factories import (
+    CustomAttributeFactory,
+    CustomerFactory,
+    MembershipFactory,
+    MessageFactory,
+    SegmentFactory,
+    SenderFactory,
+    TagFactory,
+    rule,
+)
+
+pytestmark = pytest.mark.django_db
+ADD = "/admin/messaging/message/add/"
+FORECAST = "/admin/messaging/message/forecast/"
+
+
+def page(message: Message) -> str:
+    return reverse("admin:messaging_message_change", args=[message.pk])
+
+
+def typed(written_as, **changes) -> dict[str, object]:
+    """What the page posts for an email to everyone."""
+    rules = changes.pop("rules", [])
+    window = changes.pop("window", [])
+    return {
+        "title": "Welcome",
+        "channel": "email",
+        "format": "chat",
+        "sender": written_as.pk,
+        "subject": "Hello",
+        "body": "<p>Hello {{ first_name | default: 'there' }}</p>",
+        "send_type": "ongoing",
+        "rules": json.dumps({"match": "all", "rules": rules}),
+        "window": json.dumps(window),
+        "window_zone": "workspace",
+        "act": "save",
+        **changes,
+    }
+
+
+def ticket(console) -> str:
+    return re.search(r'name="ticket" value="([^"]+)"', console.get(ADD).content.decode())[1]
+
+
+def test_saves_a_draft_with_its_audience_and_first_version(console, boss):
+    sender = SenderFactory()
+
+    answer = console.post(ADD, typed(sender, ticket=ticket(console), rules=[rule("email", "contains", "@acme")]))
+
+    draft = Message.objects.get()
+    assert answer.status_code == 302
+    assert answer.url == page(draft)
+    assert (draft.state, draft.title, draft.created_by, draft.went_live_at) == (State.DRAFT, "Welcome", boss, None)
+    assert draft.audience.rules["rules"] == [rule("email", "contains", "@acme")]
+    assert (draft.version.subject, draft.version.author) == ("Hello", boss)
+    assert LogEntry.objects.get().change_message == "Saved a draft"
+
+
+def test_takes_its_name_from_the_subject_where_none_was_typed(console):
+    console.post(ADD, typed(SenderFactory(), ticket=ticket(console), title=" ", subject="Reports you can share"))
+
+    assert Message.objects.get().title == "Reports you can share"
+
+
+def test_a_form_posted_twice_makes_one_message(console, django_capture_on_commit_callbacks):
+    CustomerFactory(email="ada@acme.example")
+    form = typed(SenderFactory(), ticket=ticket(console), act="live", send_type="one_off")
+
+    with django_capture_on_commit_callbacks():
+        console.post(ADD, form)
+        again = console.post(ADD, form, follow=True)
+
+    assert Message.objects.count() == DeliveryRecord.objects.count() == 1
+    assert "live already" in again.content.decode()
+
+
+def test_a_form_shown_to_somebody_else_is_refused(console, log_in_with):
+    shown = ticket(console)
+    teammate = log_in_with("messaging.add_message", "messaging.view_message")
+
+    assert teammate.post(ADD, typed(SenderFactory(), ticket=shown)).status_code == 400
+    assert teammate.post(ADD, typed(SenderFactory(), ticket="made up")).status_code == 400
+    assert not Message.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "field", "says"),
+    [
+        ({"body": "<p>{{ frist_name }}</p>"}, "body", "There is no variable"),
+        ({"body": "<p>{{ first_name </p>"}, "body", "Line 1"),
+        ({"subject": "{{ nobody }}"}, "subject", "There is no variable"),
+        ({"channel": "pigeon"}, "channel", "not one of the available choices"),
+        ({"send_type": ""}, "send_type", "Choose Ongoing or One-off."),
+        ({"sender": "999999"}, "sender", "You may not write as this sender"),
+        ({"rules": [rule("email", "greater_than", "3")]}, "rules", "Rule 1"),
+        ({"rules": [rule("", "is", "3")]}, "rules", "Rule 1 names no attribute."),
+        ({"window": [{"weekday": 0, "from": "09:10", "to": "17:00"}]}, "window", "on the hour or the half hour"),
+        ({"act": "schedule"}, "scheduled_for", "Choose a day and a time."),
+        ({"act": "schedule", "scheduled_for": "tomorrow"}, "scheduled_for", "Enter a valid date/time."),
+        ({"act": "sample", "send_type": "one_off"}, "sample", "Type how many people"),
+    ],
+)
+def test_bad_input_is_said_at_its_field_and_nothing_typed_is_lost(console, changes, field, says):
+    answer = console.post(ADD, typed(SenderFactory(), ticket=ticket(console), title="Keep me", **changes))
+
+    form = answer.context["form"]
+    assert answer.status_code == 200
+    assert says in " ".join(form.errors[field])
+    assert says.split("”")[0] in answer.content.decode().replace("&#x27;", "'")
+    assert (form["title"].value(), form["window"].value()) == ("Keep me", json.dumps(changes.get("window", [])))
+    assert not Message.objects.exists()
+    assert not Audience.objects.exists()
+
+
+@pytest.mark.parametrize("nonsense", ["{", "[" * 100_000, "3", '{"rules": 3}', '{"match": "most", "rules": []}'])
+def test_rules_nobody_could_type_are_refused_too(console, nonsense):
+    answer = console.post(ADD, {**typed(SenderFactory(), ticket=ticket(console)), "rules": nonsense})
+
+    assert answer.context["form"].errors["rules"]
+    assert not Message.objects.exists()
+
+
+def test_the_sentence_about_a_rule_stands_at_that_rule(console):
+    group = {"match": "any", "rules": [rule("name", "is", "Ada"), rule("session_count", "is", "many")]}
+
+    rules = [rule("role", "is", "user"), group]
+    answer = console.post(ADD, typed(SenderFactory(), ticket=ticket(console), rules=rules))
+
+    assert answer.context["place"] == "2.2"
+    assert '<script id="rule-place" type="application/json">"2.2"</script>' in answer.content.decode()
+
+
+def test_a_sender_of_somebody_else_cannot_be_written_as(log_in_with, boss):
+    own = SenderFactory(name="The boss", teammate=boss)
+    console = log_in_with("messaging.add_message", "messaging.view_message", "messaging.change_message")
+
+    answer = console.post(ADD, typed(own, ticket=ticket(console)))
+
+    assert "sender" in answer.context["form"].errors
+    assert "The boss" not in answer.content.decode()
+
+
+def test_edits_a_draft_in_place(console):
+    draft = MessageFactory(title="Old")
+
+    console.post(page(draft), typed(draft.sender, title="New", channel="in_app", format="announcement", act="save"))
+
+    draft.refresh_from_db()
+    assert (draft.title, draft.channel, draft.format) == ("New", "in_app", "announcement")
+    assert draft.versions.count() == 1
+
+
+def test_push_is_typed_as_plain_text(console):
+    words = 'Hi {{ first_name | default: "there" }}\n\nYour trial ends <soon> & soon'
+
+    console.post(ADD, typed(SenderFactory(), ticket=ticket(console), channel="push", body="", text=words))
+
+    draft = Message.objects.get()
+    assert draft.version.body.count("<p>") == 2
+    assert console.get(page(draft)).context["form"]["text"].value() == words
+
+
+def test_sets_an_ongoing_email_live_and_has_it_matched(console, django_capture_on_commit_callbacks, nudged):
+    draft = MessageFactory()
+
+    with django_capture_on_commit_callbacks(execute=True):
+        console.post(page(draft), typed(draft.sender, act="live"))
+
+    draft.refresh_from_db()
+    assert draft.state == State.LIVE
+    assert nudged == [("match", draft.pk)]
+    assert [entry.change_message for entry in LogEntry.objects.order_by("pk")] == ["Edited the draft", "Set live"]
+
+
+def test_sets_a_one_off_live_for_who_matches_now(console):
+    CustomerFactory(email="ada@acme.example")
+    CustomerFactory(email="bob@other.example")
+    draft = MessageFactory(one_off=True)
+
+    form = typed(draft.sender, send_type="one_off", rules=[rule("email", "contains", "acme")], act="live")
+    answer = console.post(page(draft), form, follow=True)
+
+    assert draft.records.get().customer.email == "ada@acme.example"
+    assert "is live, for 1 person who matched." in answer.content.decode()
+
+
+def test_what_is_missing_is_said_and_the_draft_is_kept(console):
+    draft = MessageFactory()
+
+    answer = console.post(page(draft), typed(draft.sender, sender="", subject="", act="live"), follow=True)
+
+    draft.refresh_from_db()
+    assert draft.state == State.DRAFT
+    assert draft.version.body.startswith("<p>Hello {{")
+    said = answer.content.decode()
+    assert "An email needs a subject." in said
+    assert "Choose who the message is from." in said
+
+
+def test_a_one_off_nobody_matches_stays_a_draft(console):
+    draft = MessageFactory(one_off=True)
+
+    answer = console.post(page(draft), typed(draft.sender, send_type="one_off", act="live"), follow=True)
+
+    assert "Nobody matches right now" in answer.content.decode()
+    assert Message.objects.get().state == State.DRAFT
+
+
+def test_schedules_a_one_off_on_the_workspaces_clock(console):
+    workspace_zone("Asia/Tokyo")
+    CustomerFactory(email="ada@acme.example")
+    draft = MessageFactory(one_off=True)
+
+    form = typed(draft.sender, send_type="one_off", act="schedule", scheduled_for="2999-05-04T09:30")
+    answer = console.post(page(draft), form, follow=True)
+
+    draft.refresh_from_db()
+    assert draft.state == State.SCHEDULED
+    assert draft.scheduled_for.isoformat() == "2999-05-04T00:30:00+00:00"
+    assert draft.reviewed_count == 1
+    assert "4 May 2999" in answer.content.decode()
+
+
+def test_a_schedule_in_the_past_is_refused(console):
+    CustomerFactory(email="ada@acme.example")
+    draft = MessageFactory(one_off=True)
+
+    form = typed(draft.sender, send_type="one_off", act="schedule", scheduled_for="2020-05-04T09:30")
+    answer = console.post(page(draft), form, follow=True)
+
+    assert "The time must be in the future." in answer.content.decode()
+    assert Message.objects.get().state == State.DRAFT
+
+
+def test_tries_it_on_a_few_and_then_sends_to_the_rest(console):
+    CustomerFactory.create_batch(5)
+    draft = MessageFactory(in_app=True, one_off=True)
+
+    form = typed(draft.sender, channel="in_app", send_type="one_off", act="sample", sample="2")
+    console.post(page(draft), form)
+    assert (draft.records.count(), Message.objects.get().state) == (2, State.SAMPLED)
+    console.post(f"/admin/messaging/message/{draft.pk}/act/rest/")
+
+    assert (draft.records.count(), Message.objects.get().state) == (5, State.LIVE)
+    assert LogEntry.objects.filter(change_message="Sent to the rest").exists()
+
+
+def test_counts_as_one_types_without_saving(console):
+    CustomerFactory(email="ada@acme.example")
+    CustomerFactory(email="bob@acme.example", unsubscribed_from_emails=True)
+    CustomerFactory(email="eve@other.example")
+
+    form = typed(SenderFactory(), rules=[rule("email", "contains", "acme")])
+    said = console.post(FORECAST, form).content.decode()
+
+    assert "2 match now, 1 will receive it" in said
+    assert "Unsubscribed from emails" in said
+    assert "Ready to set live" in said
+    assert "Email contains acme" in said
+    assert not Message.objects.exists()
+    assert not Audience.objects.exists()
+
+
+def test_counts_messages_and_the_companyless_where_it_goes_once_per_company(console):
+    customer = MembershipFactory(customer__email="ada@acme.example").customer
+    MembershipFactory(customer=customer)
+    CustomerFactory(email="bob@acme.example")
+
+    said = console.post(FORECAST, typed(SenderFactory(), body="<p>{{ company.name }}</p>")).content.decode()
+
+    assert "2 people, 2 messages, 1 person in no company get none." in said
+    assert "once for each company" in said
+
+
+def test_the_count_says_what_is_wrong_with_a_rule_still_being_typed(console):
+    answer = console.post(FORECAST, typed(SenderFactory(), rules=[rule("session_count", "greater_than", "")]))
+
+    assert answer.status_code == 200
+    assert "Rule 1" in answer.content.decode()
+
+
+@pytest.mark.parametrize("text", ["{{ first_name", "{% if %}", "{{ nobody }}"])
+def test_the_count_survives_a_text_still_being_typed(console, text):
+    answer = console.post(FORECAST, typed(SenderFactory(), body=text))
+
+    assert "Line 1" in answer.content.decode()
+
+
+def test_two_negative_rules_joined_by_or_are_warned_about(console):
+    form = typed(SenderFactory())
+    either = {"match": "any", "rules": [rule("name", "is_not", "Ada"), rule("country", "is_not", "Ireland")]}
+
+    said = console.post(FORECAST, {**form, "rules": json.dumps(either)}).content.decode()
+
+    assert "nearly everybody" in said
+
+
+def test_offers_what_there_is_by_name(console):
+    TagFactory(name="VIP")
+    SegmentFactory(name="On trial")
+    CustomAttributeFactory(name="plan")
+    MessageFactory(title="Another one")
+
+    offered = console.get(ADD).context["offer"]
+
+    names = {attribute["name"] for group in offered["groups"] for attribute in group["attributes"]}
+    assert {"email", "company.plan", "custom_attributes.plan", "received_message", "segment"} <= names
+    assert offered["choices"]["tag"][0][1] == "VIP"
+    assert offered["segments"][0]["name"] == "On trial"
+    assert offered["choices"]["message"][0][1] == "Another one"
+    assert offered["choices"]["role"] == [["user", "User"], ["lead", "Lead"]]
+
+
+def test_a_live_message_is_shown_as_a_report_that_says_what_is_locked(console):
+    message = MessageFactory(live=True)
+
+    said = console.get(page(message)).content.decode()
+
+    assert "are locked, because this message has been live." in said
+    assert 'name="send_type"' not in said
+
+
+def test_posting_the_composer_for_a_live_message_changes_nothing(console):
+    message = MessageFactory(live=True, title="Live one")
+
+    answer = console.post(page(message), typed(message.sender, title="Changed", send_type="one_off"), follow=True)
+
+    message.refresh_from_db()
+    assert (message.title, message.send_type) == ("Live one", "ongoing")
+    assert "Nothing was changed." in answer.content.decode()
+
+
+def test_edits_live_content_as_a_new_version(console, boss):
+    message = MessageFactory(live=True, subject="First")
+
+    form = {"title": message.title, "sender": message.sender_id, "subject": "Second", "body": "<p>New</p>"}
+    console.post(f"/admin/messaging/message/{message.pk}/content/", form)
+
+    message.refresh_from_db()
+    assert [version.subject for version in message.versions.order_by("number")] == ["First", "Second"]
+    assert message.version.author == boss
+    assert LogEntry.objects.get().change_message == "Edited the content: version 2"
+
+
+def test_content_that_would_change_how_often_it_sends_is_refused(console):
+    message = MessageFactory(live=True)
+
+    form = {"title": "x", "sender": message.sender_id, "subject": "Hi", "body": "<p>{{ company.name }}</p>"}
+    answer = console.post(f"/admin/messaging/message/{message.pk}/content/", form)
+
+    assert "add the first company variable" in " ".join(answer.context["form"].errors["body"])
+    assert message.versions.count() == 1
+
+
+def test_filters_of_an_ongoing_message_are_edited_while_paused(console):
+    message = MessageFactory(live=True)
+    address = f"/admin/messaging/message/{message.pk}/audience/"
+    form = {"rules": json.dumps({"match": "all", "rules": [rule("name", "is", "Ada")]}), "window": "[]"}
+
+    refused = console.post(address, form, follow=True)
+    message.audience.refresh_from_db()
+    assert message.audience.rules["rules"] == []
+    assert "Pause this message to change whom it goes to." in refused.content.decode()
+
+    console.post(f"/admin/messaging/message/{message.pk}/act/pause/")
+    console.post(address, form)
+    message.audience.refresh_from_db()
+    assert message.audience.rules["rules"] == [rule("name", "is", "Ada")]
+    assert message.versions.count() == 2
+
+
+def test_filters_of_a_one_off_stay_locked(console):
+    CustomerFactory()
+    message = MessageFactory(in_app=True, one_off=True, live=True)
+    console.post(f"/admin/messaging/message/{message.pk}/act/pause/")
+
+    answer = console.get(f"/admin/messaging/message/{message.pk}/audience/", follow=True)
+
+    assert "the filters" in answer.content.decode()
+    assert answer.redirect_chain
+
+
+@pytest.mark.parametrize(
+    ("acts", "state", "logged"),
+    [
+        (["pause"], State.PAUSED, ["Paused"]),
+        (["pause", "pause"], State.PAUSED, ["Paused"]),
+        (["pause", "resume"], State.LIVE, ["Paused", "Resumed"]),
+        (["pause", "resume", "resume"], State.LIVE, ["Paused", "Resumed"]),
+        (["stop"], State.STOPPED, ["Stopped"]),
+        (["stop", "stop", "resume", "pause"], State.STOPPED, ["Stopped"]),
+        (["live", "rest", "unschedule"], State.LIVE, []),
+    ],
+)
+def test_each_button_works_once_and_is_logged(console, acts, state, logged):
+    message = MessageFactory(live=True)
+
+    for act in acts:
+        answer = console.post(f"/admin/messaging/message/{message.pk}/act/{act}/", follow=True)
+        assert answer.status_code == 200
+
+    assert Message.objects.get(pk=message.pk).state == state
+    assert [entry.change_message for entry in LogEntry.objects.order_by("pk")] == logged
+
+
+def test_what_was_done_stands_in_the_history(console, boss):
+    message = MessageFactory(live=True)
+    console.post(f"/admin/messaging/message/{message.pk}/act/pause/")
+
+    history = console.get(f"/admin/messaging/message/{message.pk}/history/").content.decode()
+
+    assert "Paused" in history
+    assert boss.username in history
+
+
+@pytest.mark.parametrize("act", ["act/pause", "act/live", "duplicate", "discard"])
+def test_a_link_changes_nothing(console, act):
+    message = MessageFactory(live=True)
+
+    assert console.get(f"/admin/messaging/message/{message.pk}/{act}/").status_code == 405
+    assert Message.objects.get().state == State.LIVE
+
+
+def test_every_post_needs_its_token(boss):
+    console = Client(enforce_csrf_checks=True)
+    console.force_login(boss)
+    message = MessageFactory(live=True)
+
+    assert console.post(f"/admin/messaging/message/{message.pk}/act/stop/").status_code == 403
+    assert Message.objects.get().state == State.LIVE
+
+
+def test_who_may_only_look_can_only_look(log_in_with):
+    console = log_in_with("messaging.view_message")
+    live, draft = MessageFactory(live=True), MessageFactory()
+
+    assert console.get(page(live)).status_code == console.get(page(draft)).status_code == 200
+    assert "/act/pause/" not in console.get(page(live)).content.decode()
+    for address in (
+        f"/admin/messaging/message/{live.pk}/act/stop/",
+        f"/admin/messaging/message/{live.pk}/duplicate/",
+        f"/admin/messaging/message/{draft.pk}/discard/",
+        page(draft),
+        ADD,
+        FORECAST,
+    ):
+        assert console.post(address, {}).status_code == 403, address
+    assert console.get(ADD).status_code == 403
+
+
+def test_duplicates_as_a_draft_with_its_own_audience(console):
+    message = MessageFactory(live=True, title="Welcome", rules=[rule("name", "is", "Ada")])
+
+    console.post(f"/admin/messaging/message/{message.pk}/duplicate/")
+
+    copy = Message.objects.exclude(pk=message.pk).get()
+    assert (copy.title, copy.state, copy.send_type) == ("Welcome (copy)", State.DRAFT, message.send_type)
+    assert copy.audience_id != message.audience_id
+    assert copy.audience.rules == message.audience.rules
+    assert copy.version.body == message.version.body
+
+
+def test_discards_a_draft_with_all_that_was_its_own(console):
+    draft = MessageFactory()
+
+    console.post(f"/admin/messaging/message/{draft.pk}/discard/")
+
+    assert not Message.objects.exists()
+    assert not Audience.objects.exists()
+    assert LogEntry.objects.filter(object_repr=draft.title).exists()
+
+
+def test_what_has_been_live_cannot_be_discarded(console):
+    message = MessageFactory(live=True)
+
+    answer = console.post(f"/admin/messaging/message/{message.pk}/discard/", follow=True)
+
+    assert "Only a draft can be deleted." in answer.content.decode()
+    assert Message.objects.get() == message
+
+
+@pytest.mark.parametrize("address", ["99999/change/", "99999/act/pause/", "nonsense/change/", "99999/content/"])
+def test_a_message_that_is_not_there_is_a_404(console, address):
+    for ask in (console.get, console.post):
+        answer = ask(f"/admin/messaging/message/{address}")
+        assert answer.status_code in (404, 405)
+    assert console.post(f"/admin/messaging/message/{address}").status_code == 404
+
+
+def test_the_report_adds_up(console):
+    CustomerFactory(email="ada@acme.example")
+    CustomerFactory(email="bob@acme.example", has_hard_bounced=True)
+    CustomerFactory(email="eve@acme.example", unsubscribed_from_emails=True)
+    message = MessageFactory(one_off=True, live=True, at=timezone.now())
+
+    shown = console.get(page(message)).context["statuses"]
+
+    assert shown["sums"] == "1 waiting + 2 skipped"
+    assert (shown["records"], shown["people"]) == (3, 3)
+    skipped = next(row for row in shown["rows"] if row["status"] == Status.SKIPPED)
+    assert {reason["words"] for reason in skipped["reasons"]} == {"Their email bounced", "Unsubscribed from emails"}
+
+
+def workspace_zone(name: str) -> None:
+    workspace = Workspace.current()
+    workspace.zone = name
+    workspace.save()
