@@ -6,7 +6,7 @@ Nothing here reads the clock or knows HTTP. Whatever cannot be taken raises `Ref
 from audiences.intake.browser import from_browser
 from audiences.intake.companies import upsert_company
 from audiences.intake.events import record_event
-from audiences.intake.identify import Source, archive, identify
+from audiences.intake.identify import Source, archive, identify, identify_here
 from audiences.intake.lookup import Conflict, Unknown, find, find_company
 from audiences.intake.tags import find_or_make_tag, rename_tag, tag, untag
 from audiences.intake.values import Refused
@@ -22,6 +22,7 @@ __all__ = [
     "find_or_make_tag",
     "from_browser",
     "identify",
+    "identify_here",
     "record_event",
     "rename_tag",
     "tag",

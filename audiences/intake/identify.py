@@ -37,13 +37,18 @@ def identify(
     `on_bad_value` takes note of it and the rest goes on; who is meant must be clear in any case: Conflict where it
     could be two, Unknown where an `id` is nobody's. The lock lasts as long as the caller's transaction.
     """
-    with nullcontext() if connection.in_atomic_block else transaction.atomic():
-        sent = read_facts(facts, at=at, on_bad_value=on_bad_value)
-        if not sent.identity:
-            raise Refused("Name the user by id, user_id or email.", field="user_id")
-        customer = upsert(sent, source=source, at=at)
-        join(customer, sent.companies, at=at)
-        return customer
+    with transaction.atomic():
+        return identify_here(facts, at=at, source=source, on_bad_value=on_bad_value)
+
+
+def identify_here(facts: Mapping[str, Any], *, at: datetime, source: Source, on_bad_value: OnBadValue) -> Customer:
+    """Do the same in the caller's own transaction, which must end where this raises."""
+    sent = read_facts(facts, at=at, on_bad_value=on_bad_value)
+    if not sent.identity:
+        raise Refused("Name the user by id, user_id or email.", field="user_id")
+    customer = upsert(sent, source=source, at=at)
+    join(customer, sent.companies, at=at)
+    return customer
 
 
 def archive(customer: Customer, *, at: datetime) -> None:

@@ -57,7 +57,7 @@ def visited(request: Request, settings: dict[str, Any]) -> Json:
 
     def identified() -> tuple[Customer, Company | None]:
         refused.clear()
-        customer = intake.identify(facts, at=at, source=Source.BROWSER, on_bad_value=refused.append)
+        customer = intake.identify_here(facts, at=at, source=Source.BROWSER, on_bad_value=refused.append)
         return customer, company_of(settings)
 
     visit = visits.visit_of(identified, at=at)
