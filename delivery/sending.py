@@ -8,10 +8,12 @@ import logging
 import random
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+import psycopg
 from django.conf import settings
 from django.db import connection, transaction
 from psycopg.types.json import Jsonb
@@ -168,8 +170,8 @@ def claim(message: Message, *, at: datetime) -> Batch:
     )
     token = uuid.uuid4()
     params = {"message": message.pk, "now": at, "running": list(RUNNING), "limit": settings.IN_FLIGHT}
-    with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute(sql, params)
+    with transaction.atomic(), prepared() as cursor:
+        cursor.execute(sql, params, prepare=True)
         rows = cursor.fetchall()
         if not rows:
             return Batch(message, None, token, [])
@@ -200,6 +202,7 @@ def claim(message: Message, *, at: datetime) -> Batch:
                     "ids": [record.pk for record in taken],
                     "filled": [Jsonb(record.filled) for record in taken],
                 },
+                prepare=True,
             )
     return Batch(message, copy, token, taken, passed_over)
 
@@ -285,7 +288,9 @@ SETTLE_SENT = (
 def settle(batch: Batch, outcome: Outcome, *, at: datetime) -> None:
     """Write down how a batch went; only what is still this claim's, so a worker thought dead settles nothing."""
     mine = DeliveryRecord.objects.filter(claim=batch.claim)
-    with transaction.atomic(), connection.cursor() as cursor:
+    # A batch that went as it should is settled in one statement, which needs no transaction around it.
+    went_well = len(outcome.sent) == len(batch.records)
+    with nullcontext() if went_well else transaction.atomic(), prepared() as cursor:
         if outcome.sent:
             params: dict[str, Any] = {
                 "now": at,
@@ -293,7 +298,7 @@ def settle(batch: Batch, outcome: Outcome, *, at: datetime) -> None:
                 "ids": list(outcome.sent),
                 "providers": list(outcome.sent.values()),
             }
-            cursor.execute(SETTLE_SENT, params)
+            cursor.execute(SETTLE_SENT, params, prepare=True)
         for pk, reason, words in outcome.failed:
             mine.filter(pk=pk).mark_failed(reason=reason, detail=words)
         for pk, due_at, words in outcome.retry:
@@ -302,6 +307,14 @@ def settle(batch: Batch, outcome: Outcome, *, at: datetime) -> None:
             mine.filter(pk=pk).mark_uncertain(reason=Reason.LOST_TOUCH, detail=words)
         if outcome.not_begun:
             mine.filter(pk__in=outcome.not_begun).not_begun(due_at=at + DOWN_FOR, detail=outcome.down)
+
+
+@contextmanager
+def prepared() -> Iterator[psycopg.Cursor[Any]]:
+    """A cursor of the driver itself, which can prepare; in the transaction Django has open, with Django's errors."""
+    connection.ensure_connection()
+    with connection.wrap_database_errors, psycopg.Cursor(connection.connection) as cursor:
+        yield cursor
 
 
 def give_up_abandoned(*, at: datetime) -> int:
