@@ -29,10 +29,10 @@ class Sink:
         self.record = record
         self.mails = 0
 
-    def take(self, content: bytes) -> None:
-        """Count a mail."""
+    def take(self, heard: bytes, start: int, end: int) -> None:
+        """Count the mail between these places."""
         self.mails += 1
-        if self.record is not None and (found := MESSAGE_ID.search(content)):
+        if self.record is not None and (found := MESSAGE_ID.search(heard, start, end)):
             self.record.write(found[1].decode() + "\n")
 
 
@@ -52,23 +52,30 @@ class Conversation(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Answer each line, and each text at its end."""
-        self.waiting += data
+        if self.waiting:
+            data = self.waiting + data
         replies = []
+        start = 0
         while True:
-            mark = END_OF_TEXT if self.in_text else b"\r\n"
-            found, end, rest = self.waiting.partition(mark)
-            if not end:
-                break
-            self.waiting = rest
             if self.in_text:
-                self.sink.take(found)
+                end = data.find(END_OF_TEXT, start)
+                if end < 0:
+                    break
+                self.sink.take(data, start, end)
                 self.in_text = False
+                start = end + len(END_OF_TEXT)
                 replies.append(OK)
             else:
-                verb = found[:4].upper()
+                end = data.find(b"\r\n", start)
+                if end < 0:
+                    break
+                verb = data[start : start + 4].upper()
                 self.in_text = verb == b"DATA"
+                start = end + 2
                 replies.append(REPLIES.get(verb, OK))
-        self.transport.write(b"".join(replies))
+        self.waiting = data[start:]
+        if replies:
+            self.transport.write(b"".join(replies))
 
 
 async def serve(record: TextIO | None) -> int:
