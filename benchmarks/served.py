@@ -1,5 +1,6 @@
 """What gunicorn serves in the ping benchmark: the product, and beside it a bare DRF view."""
 
+# ruff: noqa: E402 - the product is set up before what needs it is imported
 import os
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")

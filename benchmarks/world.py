@@ -22,7 +22,8 @@ INSERT INTO audiences_customer (id, user_id, email, role, name, phone, created_a
     marked_email_as_spam, timezone, country, city, language, browser, os, user_agent, last_seen_ip, details, attributes)
     SELECT n, 'u' || n, 'user' || n || '@example.com', 'user', 'User ' || n, '', now(), now(),
         now() - make_interval(hours => n % 9000), now() - make_interval(hours => n % 9000),
-        now() - make_interval(mins => ((n::bigint * 7919) % 90000)::int), now() - make_interval(mins => ((n::bigint * 7919) % 90000)::int),
+        now() - make_interval(mins => ((n::bigint * 7919) % 90000)::int),
+        now() - make_interval(mins => ((n::bigint * 7919) % 90000)::int),
         n % 60, n % 25 = 0, n % 200 = 0, FALSE, 'Europe/Dublin',
         (ARRAY['Ireland', 'France', 'Japan', 'Brazil'])[1 + n % 4], '', 'en', 'Chrome', 'Linux', '', '', '{{}}',
         jsonb_build_object('plan', (ARRAY['free', 'pro', 'team', 'trial'])[1 + (n / 7) % 4],

@@ -1,0 +1,59 @@
+"""Peak memory of a worker process at 100,000 emails over that at 5,000: it must not grow with the audience."""
+
+import os
+import resource
+import subprocess
+import sys
+
+if __name__ == "__main__":
+    import django
+
+    django.setup()
+
+from django.utils import timezone
+
+from benchmarks import world
+from benchmarks.email_speed import live_message, sink
+from benchmarks.measure import Row, in_turn, row
+from delivery import matching, tasks
+from delivery.models import DeliveryRecord
+from messaging.models import Message
+
+FEW, MANY = 5_000, 100_000
+
+
+def measure(*, times: int = 5) -> list[Row]:
+    """Measure a new worker process each time, from a full outbox to an empty one."""
+    seen: list[float] = []
+
+    def peak(customers: int, port: int) -> float:
+        world.fill(customers=customers * 100 // 95 + 100, companies=customers // 20)
+        message: Message = live_message()
+        made = matching.match(message, at=timezone.now())
+        assert made >= customers, made
+        answered = subprocess.run(
+            [sys.executable, "-m", "benchmarks.memory"],
+            env={**os.environ, "EMAIL_URL": f"smtp://127.0.0.1:{port}", "LOG_LEVEL": "ERROR"},
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+        )
+        assert message.records.counts()["sent"] == made
+        seen.append(float(answered.stdout))
+        return seen[-1]
+
+    with sink() as port:
+        pairs = in_turn(lambda: peak(MANY, port), lambda: peak(FEW, port), times=times)
+    note = f"{seen[-2] / 1024:.0f} MB over {seen[-1] / 1024:.0f} MB"
+    return [row("peak memory, 100,000 / 5,000 emails", [a / b for a, b in pairs], at_most=1.2, note=note)]
+
+
+def work() -> None:
+    """Hand over all that is due as the Celery task does, and print the peak in kB."""
+    while DeliveryRecord.objects.due(timezone.now()).exists():
+        tasks.hand_over_due()
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+
+
+if __name__ == "__main__":
+    work()
