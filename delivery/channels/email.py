@@ -90,10 +90,10 @@ class Email:
     def opened(self) -> BaseEmailBackend:
         """Return the open connection, opening it first where there is none."""
         if self.connection is None:
-            self.connection = mail.get_connection()
             try:
+                self.connection = mail.get_connection()
                 self.connection.open()
-            except OSError as down:  # smtplib's exceptions are among them, and those of TLS and of name look-ups.
+            except Exception as down:  # Whatever it was (no server, no login, no such back-end), nothing has left.
                 self.close()
                 raise ChannelDown(f"The mail server cannot be reached: {printable(str(down))}") from down
         return self.connection

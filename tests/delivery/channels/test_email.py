@@ -435,3 +435,10 @@ def test_mail_goes_encrypted_or_not_at_all(settings, server, certificate, monkey
     assert outcomes == [str if trusted else ChannelDown] * 2
     assert len(told.taken) == (2 if trusted else 0)
     assert any(write.startswith(b"MAIL") and write.endswith(b"DATA\r\n") for write in told.writes) == trusted
+
+
+def test_back_end_that_is_not_there_takes_nothing_and_makes_nothing_uncertain(settings):
+    settings.EMAIL_BACKEND = "no.such.backend.EmailBackend"
+
+    with pytest.raises(ChannelDown, match="no.such|No module"):
+        Email().send(WELCOME)
