@@ -1,0 +1,200 @@
+"""The two ways to send of the article's first part, and the lock between them (DESIGN 4.1, 4.2)."""
+
+import re
+
+import pytest
+from django.db import IntegrityError, connection, transaction
+
+from audiences.models import Customer, Device
+from delivery.models import DeliveryRecord, Status
+from messaging.models import Message
+from tests.factories import AT, rule
+from tests.journeys.conftest import as_page
+
+PRO = [rule("custom_attributes.plan", "is", "pro")]
+
+
+def test_staff_send_an_email_an_in_app_and_a_mobile_push(staff, server, visit, post):
+    """You can send Emails, In-apps, and Mobile push messages to engage your customers.
+
+    No address takes a device's token yet, nor does a provider take the push: it is sent as far as the log.
+    """
+    server.user("ann")
+    Device.objects.create(customer=Customer.objects.get(user_id="ann"), token="token-of-ann", created_at=AT)
+
+    staff.sets_live(channel="email", subject="An email")
+    staff.sets_live(channel="in_app", body="<p>An in-app</p>")
+    push = staff.sets_live(channel="push", text="A push")
+
+    assert post.subjects_to("ann") == ["An email"]
+    assert visit("ann") == ["An in-app"]
+    assert DeliveryRecord.objects.get(message=push).status == Status.SENT
+
+
+def test_ongoing_email_reaches_who_matches_now_and_who_matches_later_and_no_one_twice(staff, server, post, clock):
+    """Ongoing messages will send to everyone who matches the filters now and anyone who matches in the future."""
+    server.user("ann", plan="pro")
+    server.user("bob", plan="free")
+
+    staff.sets_live(send_type="ongoing", rules=PRO)
+    assert post.reached == ["ann"]
+
+    server.user("bob", plan="pro")
+    server.user("cid", plan="pro")
+    clock.passes(hours=1)
+    assert post.reached == ["ann", "bob", "cid"]
+
+    server.user("ann", plan="free")
+    clock.passes(hours=2)
+    server.user("ann", plan="pro")
+    clock.passes(days=1)
+    assert post.reached == ["ann", "bob", "cid"]
+
+
+def test_one_off_email_reaches_only_who_matches_now(staff, server, visit, post, clock):
+    """One-off messages will only send to people who match your audience filters now."""
+    server.user("ann", plan="pro")
+    server.user("bob", plan="free")
+
+    staff.sets_live(send_type="one_off", rules=PRO)
+    server.user("bob", plan="pro")
+    server.user("cid", plan="pro")
+    clock.passes(days=1)
+    server.conversations("cid")
+    visit("cid")
+
+    assert post.reached == ["ann"]
+
+
+def test_one_off_in_app_stays_frozen_to_who_matched_whatever_they_become(staff, server, visit):
+    """One-off messages will only send to people who match your audience filters now. (4.1: the rules are asked once.)"""
+    server.user("ann", plan="pro")
+    server.user("bob", plan="free")
+
+    staff.sets_live(channel="in_app", send_type="one_off", rules=PRO, body="<p>Hello pros</p>")
+    server.user("ann", plan="free")
+    server.user("bob", plan="pro")
+
+    assert visit("ann") == ["Hello pros"]
+    assert visit("bob") == []
+
+
+def test_one_off_that_nobody_matches_is_not_set_live(staff, server):
+    """One-off messages will only send to people who match your audience filters now: with nobody, there is none."""
+    server.user("ann", plan="free")
+
+    page = staff.composes(send_type="one_off", rules=PRO, act="live")
+
+    assert "Nobody matches right now" in page
+    assert Message.objects.get().state == "draft"
+
+
+def test_composer_offers_ongoing_or_one_off_under_step_two(staff):
+    """When composing a message, under step 2 'Choose your audience', you can choose 'Ongoing' or 'One-off'."""
+    page = staff.opens("messaging_message_add")
+
+    step_two = page.partition('id="step-2"')[2].partition('id="step-3"')[0]
+    assert "Choose your audience" in step_two
+    assert re.findall(r'name="send_type" value="(\w+)"', step_two) == ["ongoing", "one_off"]
+    words = as_page(step_two)
+    assert "Ongoing" in words
+    assert "One-off" in words
+
+
+def test_way_of_a_draft_can_be_changed(staff, server, post, clock):
+    """You can't change the way a message will send after it has been set live: before, you can."""
+    server.user("ann")
+    draft = staff.saves(send_type="ongoing")
+
+    page = staff.edits(draft, send_type="one_off", act="live")
+    server.user("bob")
+    clock.passes(hours=1)
+
+    assert "is live" in page
+    assert post.reached == ["ann"]
+
+
+@pytest.mark.parametrize(("before", "after"), [("ongoing", "one_off"), ("one_off", "ongoing")])
+def test_form_does_not_change_the_way_a_live_message_sends(staff, server, before, after):
+    """Note: You can't change the way a message will send after it has been set live."""
+    server.user("ann")
+    message = staff.sets_live(channel="in_app", send_type=before)
+
+    assert 'name="send_type"' not in staff.opens("messaging_message_change", message)
+    assert 'name="send_type"' not in staff.opens("message_edit_content", message)
+    staff.edits(message, channel="in_app", send_type=after, act="live")
+    said = staff.presses("message_edit_content", message, **staff.fields(send_type=after, channel="in_app"))
+
+    assert "the way it sends" in said
+    assert "locked, because this message has been live" in said
+    assert Message.objects.get(pk=message).send_type == before
+
+
+@pytest.mark.parametrize("verb", [None, "pause", "stop"])
+def test_raw_sql_does_not_change_the_way_a_message_that_was_live_sends(staff, verb):
+    """Note: You can't change the way a message will send after it has been set live. (4.2: by trigger, for good.)"""
+    message = staff.sets_live(send_type="ongoing")
+    if verb:
+        staff.does(verb, message)
+
+    for change in ("send_type = 'one_off'", "channel = 'push'", "per_company = TRUE", "went_live_at = NULL"):
+        with pytest.raises(IntegrityError), transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute(f"UPDATE messaging_message SET {change} WHERE id = %s", [message])  # noqa: S608
+
+
+def test_live_message_is_edited_as_a_new_version_that_is_sent_to_nobody_again(staff, server, post, clock):
+    """4.2, 3: content stays editable once live, as a new version; who has had the message does not get it again."""
+    server.user("ann")
+    message = staff.sets_live(body="<p>First words</p>")
+
+    fields = staff.fields(body="<p>Better words</p>")
+    staff.presses("message_edit_content", message, **fields)
+    server.user("bob")
+    clock.passes(hours=1)
+
+    assert post.reached == ["ann", "bob"]
+    (first,), (second,) = post.to("ann"), post.to("bob")
+    assert "First words" in first.get_body().get_content()
+    assert "Better words" in second.get_body().get_content()
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [("<p>Hello</p>", "<p>Hello {{ company.name }}</p>"), ("<p>Hello {{ company.name }}</p>", "<p>Hello</p>")],
+)
+def test_first_company_variable_cannot_be_added_nor_the_last_removed_once_live(staff, before, after):
+    """4.2: an edit that would add the first or remove the last company variable is refused."""
+    message = staff.sets_live(body=before)
+
+    said = staff.presses("message_edit_content", message, **staff.fields(body=after))
+
+    assert "company variable" in said
+    assert Message.objects.get(pk=message).version.body == before
+
+
+def test_filters_of_an_ongoing_message_are_edited_only_while_paused(staff, server, post):
+    """4.2: an ongoing one's rules may be edited only while paused, as a logged version."""
+    server.user("ann", plan="pro")
+    server.user("bob", plan="free")
+    message = staff.sets_live(rules=PRO)
+    free = staff.fields(rules=[rule("custom_attributes.plan", "is", "free")])
+
+    assert "Pause this message" in staff.presses("message_edit_audience", message, **free)
+    staff.does("pause", message)
+    staff.presses("message_edit_audience", message, **free)
+    staff.does("resume", message)
+
+    assert post.reached == ["ann", "bob"]
+    assert Message.objects.get(pk=message).versions.count() == 2
+
+
+def test_filters_of_a_one_off_are_locked_even_while_it_is_paused(staff, server):
+    """4.2: a one-off's rules are locked too."""
+    server.user("ann", plan="pro")
+    message = staff.sets_live(channel="in_app", send_type="one_off", rules=PRO)
+    staff.does("pause", message)
+
+    said = staff.presses("message_edit_audience", message, **staff.fields(rules=[]))
+
+    assert "the filters" in said
+    assert Message.objects.get(pk=message).audience.rules["rules"] == PRO
