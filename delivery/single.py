@@ -11,7 +11,7 @@ from delivery import judging, matching
 from delivery.models import DeliveryRecord, Reason
 from messaging import content
 from messaging.content.plain_text import as_text
-from messaging.models import Message, Sender, SendType
+from messaging.models import Channel, Message, Sender, SendType
 
 LONGEST_TITLE = 80
 WHY_NOT: dict[Reason, str] = {
@@ -54,6 +54,8 @@ def send_to_one(
     """
     if reason := unreachable(customer, channel=channel):
         raise ValidationError({"channel": WHY_NOT[reason].format(customer=customer)})
+    if lacking := missing(channel=channel, sender=sender, subject=subject, body=body):
+        raise ValidationError(lacking)
     company = about(customer, company=company, subject=subject, body=body)
     with transaction.atomic():
         message = Message(
@@ -72,6 +74,16 @@ def send_to_one(
         message.revise(subject=subject, body=body, by=by, at=at)
         matching.launch(message, at=at)
         return matching.write_to(customer, message, at=at, company=company)
+
+
+def missing(*, channel: str, sender: Sender | None, subject: str, body: str) -> dict[str, str]:
+    """What it cannot be sent without, by field."""
+    needed = {
+        "sender": (sender is not None, "Choose who the message is from."),
+        "subject": (channel != Channel.EMAIL or subject.strip(), "An email needs a subject."),
+        "body": (as_text(body).strip() or "<img" in body, "The message has no text yet."),
+    }
+    return {field: sentence for field, (there, sentence) in needed.items() if not there}
 
 
 def about(customer: Customer, *, company: Company | None, subject: str, body: str) -> Company | None:

@@ -177,7 +177,6 @@ class DeliveryRecordAdmin(ReadOnlyAdmin):
     search_fields = ("customer__name", "customer__email", "customer__user_id")
     search_help_text = "Search by the customer’s name, email or user ID"
     ordering = ("-pk",)
-    list_select_related = ("customer", "message", "company")
 
     def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest | None = None) -> bool:
         """Besides the filters, all of one customer or one message."""
@@ -212,7 +211,7 @@ class DeliveryRecordAdmin(ReadOnlyAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[DeliveryRecord]:
         """With what each row names."""
-        return super().get_queryset(request).select_related("version")
+        return super().get_queryset(request).select_related("customer", "message", "company", "version")
 
     def change_view(self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None) -> Any:
         """One record: how it read, why it stands where it does, and each moment of it."""

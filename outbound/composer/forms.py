@@ -134,7 +134,7 @@ class AudienceFields(forms.Form):
     @property
     def place(self) -> str:
         """Which rule the sentence is about, as the builder counts them ("1.2"); empty for none."""
-        sentences = self.errors.get("rules", [])
+        sentences: list[Any] = list(self.errors.get("rules", []))
         found = PLACE.match(str(sentences[0])) if sentences else None
         return found[1].rstrip(".") if found else ""
 

@@ -1,0 +1,330 @@
+"""Every page of the console opens: with data, without, for a guest, and for who may see little."""
+
+import json
+import re
+
+import pytest
+from django.contrib import admin
+from django.contrib.auth.models import User
+from django.urls import reverse
+from django_celery_beat.models import PeriodicTask
+from unfold.admin import ModelAdmin
+
+from audiences.models import Audience, CustomAttribute, Integration, Tag, Workspace
+from messaging.models import Sender
+from tests.factories import (
+    CompanyTagFactory,
+    CustomAttributeFactory,
+    CustomerFactory,
+    CustomerTagFactory,
+    EventSummaryFactory,
+    MembershipFactory,
+    MessageFactory,
+    SegmentFactory,
+    rule,
+)
+
+pytestmark = pytest.mark.django_db
+PAGES = sorted((model._meta.app_label, model._meta.model_name) for model in admin.site._registry)
+
+
+def address(page: tuple[str, str], name: str, *args: object) -> str:
+    return reverse(f"admin:{page[0]}_{page[1]}_{name}", args=args)
+
+
+@pytest.fixture
+def data(boss) -> None:
+    customer = MembershipFactory(customer__name="A" * 200, company__name="C" * 200).customer
+    EventSummaryFactory(customer=customer)
+    CustomerTagFactory(customer=customer)
+    CompanyTagFactory()
+    CustomAttributeFactory()
+    SegmentFactory(rules={"match": "all", "rules": [rule("name", "is", "Ada")]})
+    MessageFactory(live=True)
+    MessageFactory(in_app=True, one_off=True, live=True)
+    MessageFactory(to_customer=customer, in_app=True)
+    Integration.objects.create(user=boss, name="Shop")
+
+
+@pytest.mark.parametrize("page", PAGES, ids="/".join)
+@pytest.mark.usefixtures("data")
+def test_every_list_and_every_row_opens(console, page):
+    assert console.get(address(page, "changelist"), follow=True).status_code == 200
+    assert console.get(address(page, "changelist") + "?q=a", follow=True).status_code == 200
+    model = next(model for model in admin.site._registry if (model._meta.app_label, model._meta.model_name) == page)
+    rows = admin.site._registry[model].get_queryset(None)
+    for row in rows[:20]:
+        assert console.get(address(page, "change", row.pk)).status_code == 200
+        assert console.get(address(page, "history", row.pk)).status_code == 200
+
+
+@pytest.mark.parametrize("page", PAGES, ids="/".join)
+def test_every_list_opens_on_an_empty_database(console, page):
+    assert console.get(address(page, "changelist"), follow=True).status_code == 200
+    assert console.get(address(page, "add")).status_code in (200, 403)
+
+
+@pytest.mark.parametrize("page", PAGES, ids="/".join)
+def test_a_guest_is_asked_to_log_in(client, page):
+    for name in ("changelist", "add"):
+        answer = client.get(address(page, name))
+        assert answer.status_code == 302
+        assert answer.url.startswith("/admin/login/")
+
+
+@pytest.mark.parametrize("page", PAGES, ids="/".join)
+def test_who_may_see_nothing_is_refused(log_in_with, page):
+    console = log_in_with()
+
+    assert console.get(address(page, "changelist")).status_code == 403
+    assert console.get(address(page, "add")).status_code == 403
+
+
+@pytest.mark.parametrize("page", PAGES, ids="/".join)
+def test_what_is_not_there_is_not_found(console, page):
+    answer = console.get(address(page, "change", "424242"))
+    # Django itself leads back to its index, with a message.
+    assert answer.status_code == 404 or answer.url == "/admin/"
+
+
+def test_every_page_of_a_library_is_drawn_by_the_console():
+    assert [model for model, pages in admin.site._registry.items() if not isinstance(pages, ModelAdmin)] == []
+
+
+def test_the_sidebar_leads_only_where_one_may_go(log_in_with):
+    console = log_in_with("messaging.view_message")
+    home = console.get("/admin/").content.decode()
+
+    assert "/admin/messaging/message/?send_type__exact=ongoing" in home
+    assert "/admin/audiences/customer/" not in home
+    assert "/admin/auth/user/" not in home
+
+
+def test_the_sidebar_leads_to_pages_that_open(console):
+    links = set(re.findall(r'href="(/admin/[^"#]+)"', console.get("/admin/").content.decode()))
+
+    assert len(links) >= 15
+    for link in links - {"/admin/logout/"}:
+        assert console.get(link.replace("&amp;", "&"), follow=True).status_code == 200, link
+
+
+def test_typed_without_slash_or_path_one_gets_there(client):
+    assert client.get("/admin").url == client.get("/").url == "/admin/"
+
+
+@pytest.mark.parametrize(
+    ("page", "make"),
+    [
+        (("audiences", "customer"), lambda: CustomerTagFactory(customer=MembershipFactory().customer)),
+        (("audiences", "company"), lambda: CompanyTagFactory(company=MembershipFactory().company)),
+        (("audiences", "tag"), CustomerTagFactory),
+        (("audiences", "audience"), lambda: SegmentFactory(rules={"match": "all", "rules": [rule("name", "is", "A")]})),
+        (("messaging", "sender"), lambda: MessageFactory().sender),
+    ],
+    ids=lambda value: "/".join(value) if isinstance(value, tuple) else "",
+)
+def test_queries_of_a_list_do_not_grow_with_its_rows(console, page, make, django_assert_max_num_queries):
+    make()
+    console.get(address(page, "changelist"))
+    with django_assert_max_num_queries(100) as few:
+        console.get(address(page, "changelist"))
+    for _ in range(10):
+        make()
+    with django_assert_max_num_queries(len(few.captured_queries)):
+        console.get(address(page, "changelist"))
+
+
+# Segments
+
+
+def rules(*given: object) -> str:
+    return json.dumps({"match": "all", "rules": list(given)})
+
+
+def test_makes_changes_and_deletes_a_segment(console):
+    console.post("/admin/audiences/audience/add/", {"name": " On trial ", "rules": rules(rule("name", "is", "Ada"))})
+    segment = Audience.objects.get()
+    assert (segment.name, segment.rules["rules"]) == ("On trial", [rule("name", "is", "Ada")])
+
+    page = address(("audiences", "audience"), "change", segment.pk)
+    console.post(page, {"name": "Ada", "rules": rules(rule("name", "is", "Ada B"))})
+    segment.refresh_from_db()
+    assert (segment.name, segment.rules["rules"][0]["value"]) == ("Ada", "Ada B")
+
+    console.post(reverse("admin:audience_discard", args=[segment.pk]))
+    assert not Audience.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "field", "says"),
+    [
+        ("", rules(), "name", "This field is required."),
+        ("Taken", rules(), "name", "There is a segment of this name."),
+        ("New", rules(rule("name", "greater_than", 3)), "rules", "Rule 1"),
+        ("New", "{", "rules", "could not be read"),
+        ("New", rules(rule("tag", "is", 999)), "rules", "a tag that is not there"),
+    ],
+)
+def test_a_segment_that_makes_no_sense_is_refused_at_its_field(console, name, given, field, says):
+    SegmentFactory(name="Taken")
+
+    answer = console.post("/admin/audiences/audience/add/", {"name": name, "rules": given})
+
+    assert says in " ".join(answer.context["form"].errors[field])
+    assert Audience.objects.count() == 1
+
+
+def test_a_segment_cannot_become_a_part_of_itself(console):
+    segment = SegmentFactory(name="Snake")
+
+    answer = console.post(
+        address(("audiences", "audience"), "change", segment.pk),
+        {"name": "Snake", "rules": rules(rule("segment", "is", segment.pk))},
+    )
+
+    assert "a part of itself" in " ".join(answer.context["form"].errors["rules"])
+
+
+def test_a_segment_in_use_says_where_and_cannot_be_deleted(console):
+    segment = SegmentFactory(name="On trial")
+    MessageFactory(
+        title="Nudge", rules={"match": "any", "rules": [{"match": "all", "rules": [rule("segment", "is", segment.pk)]}]}
+    )
+
+    assert "Nudge" in console.get(address(("audiences", "audience"), "change", segment.pk)).content.decode()
+    answer = console.post(reverse("admin:audience_discard", args=[segment.pk]), follow=True)
+    assert "used by “Nudge”" in answer.content.decode()
+    assert Audience.objects.segments().get() == segment
+
+
+def test_counts_who_is_in_a_segment_as_one_types(console):
+    CustomerFactory(name="Ada")
+    CustomerFactory(name="Bob")
+
+    said = console.post(reverse("admin:audience_count_people"), {"rules": rules(rule("name", "is", "Ada"))})
+
+    assert "1 matches now" in said.content.decode()
+
+
+def test_the_audience_of_a_message_is_no_segment(console):
+    message = MessageFactory()
+
+    assert console.get(address(("audiences", "audience"), "change", message.audience_id)).status_code == 404
+    assert "Audience" not in [row.name for row in console.get("/admin/audiences/audience/").context["cl"].result_list]
+
+
+# Settings
+
+
+def test_the_workspace_is_one_row_that_opens_straight_away(console):
+    answer = console.get("/admin/audiences/workspace/", follow=True)
+
+    assert answer.redirect_chain[-1][0] == address(("audiences", "workspace"), "change", 1)
+    assert console.get("/admin/audiences/workspace/add/").status_code == 403
+    assert console.get("/admin/audiences/workspace/1/delete/").status_code == 403
+
+
+def workspace_form(**changes: object) -> dict[str, object]:
+    return {
+        "name": "Acme",
+        "zone": "Europe/Dublin",
+        "postal_address": "",
+        "confirm_above": 1000,
+        "drift_percent": 5,
+        "identity_secret": "s3cret",
+        "allowed_origins": "[]",
+        **changes,
+    }
+
+
+def test_switching_identity_verification_off_is_warned_about(console):
+    page = address(("audiences", "workspace"), "change", Workspace.current().pk)
+
+    console.post(page, workspace_form())
+
+    assert not Workspace.current().require_user_hash
+    assert "anybody can claim in a browser" in console.get(page).content.decode()
+    console.post(page, workspace_form(require_user_hash="on"))
+    assert "Identity verification is off" not in console.get(page, follow=True).content.decode()
+
+
+def test_a_zone_that_does_not_exist_is_refused(console):
+    page = address(("audiences", "workspace"), "change", Workspace.current().pk)
+
+    answer = console.post(page, workspace_form(zone="Mars/Olympus"))
+
+    assert "There is no time zone" in answer.content.decode()
+
+
+def test_the_secret_is_hidden_until_asked_for(console):
+    page = address(("audiences", "workspace"), "change", Workspace.current().pk)
+
+    field = re.search(r"<input[^>]*identity_secret[^>]*>", console.get(page).content.decode())[0]
+
+    assert "password" in field
+
+
+def test_a_tag_is_made_once(console):
+    console.post("/admin/audiences/tag/add/", {"name": "VIP"})
+    answer = console.post("/admin/audiences/tag/add/", {"name": "vip"})
+
+    assert Tag.objects.get().name == "VIP"
+    assert "This tag exists." in answer.content.decode()
+
+
+def test_a_sender_is_made_and_shared(console, boss):
+    form = {"name": "Ada", "email": "ada@acme.example", "reply_to": "", "teammate": "", "users": [boss.pk]}
+
+    console.post("/admin/messaging/sender/add/", form)
+
+    assert list(Sender.objects.get().users.all()) == [boss]
+
+
+def test_the_kind_of_an_attribute_is_shown_and_not_changed(console):
+    attribute = CustomAttributeFactory(kind="number")
+
+    console.post(address(("audiences", "customattribute"), "change", attribute.pk), {"kind": "text"})
+
+    assert CustomAttribute.objects.get().kind == "number"
+
+
+def test_staff_pause_a_task_of_the_schedule(console):
+    task = PeriodicTask.objects.get(name="Match ongoing messages")
+    page = address(("django_celery_beat", "periodictask"), "change", task.pk)
+    form = {
+        "name": task.name,
+        "task": task.task,
+        "interval": task.interval_id,
+        "args": "[]",
+        "kwargs": "{}",
+        "headers": "{}",
+    }
+
+    answer = console.post(page, form)
+
+    task.refresh_from_db()
+    assert answer.status_code == 302
+    assert not task.enabled
+
+
+def test_a_token_is_ended_here_and_made_on_the_command_line(console, boss):
+    token, _ = Integration.objects.create(user=boss, name="Shop")
+
+    assert console.get("/admin/audiences/integration/add/").status_code == 403
+    console.post(address(("audiences", "integration"), "delete", token.pk), {"post": "yes"})
+    assert not Integration.objects.exists()
+
+
+def test_a_new_teammate_can_work_here_at_once(console):
+    form = {
+        "username": "grace",
+        "usable_password": "true",
+        "password1": "correct-horse-9",
+        "password2": "correct-horse-9",
+    }
+
+    console.post("/admin/auth/user/add/", form)
+
+    page = console.get("/admin/auth/user/").content.decode()
+    assert "grace" in page
+    assert User.objects.get(username="grace").is_staff
