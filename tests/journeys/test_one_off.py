@@ -1,0 +1,133 @@
+"""One-off messages are great for announcing, for reaching out now, and for trying a message out."""
+
+import re
+
+import pytest
+
+from messaging.models import Message
+from tests.factories import rule
+
+PRO = [rule("custom_attributes.plan", "is", "pro")]
+
+
+def test_feature_is_announced_by_email_at_once(staff, server, post):
+    """Announcing a feature or update: these work well for time-sensitive announcements."""
+    for user_id in ("ann", "bob", "cid"):
+        server.user(user_id, name=f"{user_id.title()} Lee")
+
+    page = staff.composes(
+        send_type="one_off",
+        subject="Reports you can share, {{ first_name }}",
+        body='<p>See <a href="https://acme.example/reports">how it works</a>.</p>',
+        act="live",
+    )
+
+    assert "is live, for 3 people who matched" in page
+    assert post.reached == ["ann", "bob", "cid"]
+    (mail,) = post.to("ann")
+    assert mail["Subject"] == "Reports you can share, Ann"
+    assert mail["From"] == "Ada <ada@acme.example>"
+    assert mail["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
+    assert "https://acme.example/reports" in mail.get_body("html").get_content()
+    assert "how it works" in mail.get_body("plain").get_content()
+    assert Message.objects.get().state == "live"
+
+
+def test_one_off_whose_every_copy_went_out_is_sent(staff, server, clock):
+    """Announcing a feature or update. (4.9: a one-off becomes sent once nothing is waiting, sending or uncertain.)"""
+    server.user("ann")
+    message = staff.sets_live(send_type="one_off")
+
+    clock.passes(minutes=1)
+
+    assert Message.objects.get(pk=message).state == "sent"
+
+
+def test_feature_is_announced_in_the_app_to_each_at_their_next_visit(staff, server, visit, clock):
+    """Here's the best way to announce your new features. (4.5: in-app one-off waits for each one's next visit.)"""
+    server.user("ann")
+    server.user("bob")
+    message = staff.sets_live(
+        channel="in_app", format="announcement", send_type="one_off", body="<p>Reports you can share</p>"
+    )
+    server.user("new")
+
+    (shown,) = visit.shown("ann")
+    assert (shown["format"], shown["body"]) == ("announcement", "<p>Reports you can share</p>")
+    clock.passes(days=5)
+    assert visit("bob") == ["Reports you can share"]
+    assert visit("new") == []
+    # An in-app one stays live until all came.
+    assert Message.objects.get(pk=message).state == "live"
+    clock.passes(minutes=1)
+    assert Message.objects.get(pk=message).state == "sent"
+
+
+def test_team_reaches_out_to_a_high_profile_customer_right_now(staff, server, post):
+    """When a high profile user signs up, you might want to reach out and let them know they qualify for VIP support."""
+    server.user("ann", plan="free", monthly_spend=0)
+    server.user("vip", name="Vera Important", plan="enterprise", monthly_spend=90_000)
+
+    staff.sets_live(
+        send_type="one_off",
+        subject="{{ first_name }}, you qualify for our VIP support",
+        rules=[rule("custom_attributes.plan", "is", "enterprise"), rule("custom_attributes.monthly_spend", "greater_than", 1000)],
+    )
+
+    assert post.reached == ["vip"]
+    assert post.subjects_to("vip") == ["Vera, you qualify for our VIP support"]
+
+
+@pytest.mark.parametrize("few", [20, 50])
+def test_message_is_tried_out_with_20_or_50_users_first_and_then_sent_to_the_rest(staff, server, post, clock, few):
+    """You'll really benefit from trying it out with 20, or 50 users first, and seeing what the reaction is like."""
+    for number in range(56):
+        server.user(f"user-{number}")
+    server.user("no-address", email=None)
+
+    page = staff.composes(send_type="one_off", subject="First try", act="sample", sample=few)
+    message = Message.objects.get().pk
+    assert f"goes to {few} people first" in page
+    clock.passes(hours=2)
+    assert len(post.reached) == len(set(post.reached)) == few
+
+    # The reaction was mixed: the words change, nothing else.
+    staff.presses("message_edit_content", message, **staff.fields(subject="Better words"))
+    staff.does("rest", message)
+
+    assert len(post.reached) == len(set(post.reached)) == 56
+    assert sum(mail["Subject"] == "Better words" for _, mail in post.mails) == 56 - few
+    assert "Only a sampled message has a rest to send to" in staff.does("rest", message)
+
+
+def test_message_tried_out_on_a_few_is_then_automated_for_all_others(staff, server, post, clock):
+    """Manual messages are ideal for trying out a message you're thinking about automating."""
+    for number in range(5):
+        server.user(f"user-{number}", plan="pro")
+    staff.composes(send_type="one_off", rules=PRO, act="sample", sample=2)
+    tried = Message.objects.get().pk
+    assert len(post.reached) == 2
+
+    page = staff.presses("message_duplicate", tried)
+    draft = Message.objects.latest("pk").pk
+    assert "a new draft with the same content" in page
+    not_yet = rule("received_message", "is_not", tried)
+    staff.edits(draft, send_type="ongoing", rules=[*PRO, not_yet], act="live")
+    server.user("later", plan="pro")
+    clock.passes(hours=1)
+
+    assert post.reached == sorted({f"user-{number}" for number in range(5)} | {"later"})
+
+
+def test_composer_says_who_would_get_it_before_anybody_does(staff, server, post):
+    """Manual messages are ideal for trying out a message. (4.13: previews touch no record, count or customer.)"""
+    server.user("ann")
+    server.user("bob", unsubscribed_from_emails=True)
+    server.user("cid", email=None)
+
+    page = staff.presses("message_forecast", **staff.fields(send_type="one_off"))
+
+    assert "3 match now, 1 will receive it" in page
+    assert re.search(r"Has no email address 1 Unsubscribed from emails 1", page)
+    assert post.reached == []
+    assert not Message.objects.exists()
