@@ -1,10 +1,12 @@
 """Who waits for whom, by PostgreSQL's advisory locks: rounds, visits, batches, and whoever ends them (DESIGN 4.9).
 
-Visits and batches share theirs; whoever pauses a message wants them alone, so waits for those under way and lets none
-begin. Locks of a session end with its connection, so a worker that is killed holds up nobody.
+Visits and batches share theirs. Whoever pauses a message waits for those under way: of the batches of this message
+none begins meanwhile; visits, which are many and of all messages, are never made to wait. Locks of a session end with
+its connection, so a worker that is killed holds up nobody.
 """
 
 import logging
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -17,8 +19,9 @@ from messaging.models import Message
 log = logging.getLogger(__name__)
 
 ROUND, VISITS, BATCH = 7_210_002, 7_210_003, 7_210_005
-# A mail server may take minutes to answer; a click does not wait for that.
-LONGEST_WAIT = "10s"
+# In seconds. A mail server may take minutes to answer; a click does not wait for that.
+LONGEST_WAIT = 10
+A_MOMENT = 0.005
 
 
 @contextmanager
@@ -53,17 +56,34 @@ def hold_back_batches_and_rounds(message: Message) -> None:
     """Wait for the batches in hand and the slice of a round; none begins until this transaction ends."""
     try:
         with transaction.atomic(), connection.cursor() as cursor:
-            cursor.execute("SELECT set_config('lock_timeout', %s, true)", [LONGEST_WAIT])
+            cursor.execute("SELECT set_config('lock_timeout', %s, true)", [f"{LONGEST_WAIT}s"])
             cursor.execute("SELECT pg_advisory_xact_lock(%s, %s)", [BATCH, message.pk % 2**31])
             cursor.execute("SET LOCAL lock_timeout TO DEFAULT")
     except OperationalError as wrong:
         if not isinstance(wrong.__cause__, psycopg.errors.LockNotAvailable):
             raise
-        log.warning("message %s: a batch is in hand for more than %s, and may still go out", message.pk, LONGEST_WAIT)
+        log.warning("message %s: a batch takes more than %s seconds; it may still go out", message.pk, LONGEST_WAIT)
     Message.objects.select_for_update(no_key=True).filter(pk=message.pk).first()
 
 
-def hold_back_visits() -> None:
-    """Wait for the visits under way; none begins until this transaction ends, so this comes last and briefly."""
+def wait_for_visits() -> None:
+    """Wait for the visits under way at this moment; those that begin meanwhile know already what is committed."""
+    under_way = visits_under_way()
+    deadline = time.monotonic() + LONGEST_WAIT
+    while under_way and time.monotonic() < deadline:
+        time.sleep(A_MOMENT)
+        under_way &= visits_under_way()
+    if under_way:
+        log.warning("%s visits take more than %s seconds; they may still show something", len(under_way), LONGEST_WAIT)
+
+
+def visits_under_way() -> set[str]:
+    """Tell the transactions of visits apart, by their holding the lock that visits share."""
     with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [VISITS])
+        cursor.execute(
+            "SELECT virtualtransaction FROM pg_locks WHERE locktype = 'advisory' AND granted"
+            " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+            " AND classid = 0 AND objid = %s AND objsubid = 1 AND pid <> pg_backend_pid()",
+            [VISITS],
+        )
+        return {transaction for (transaction,) in cursor.fetchall()}

@@ -398,22 +398,20 @@ def write_to(customer: Customer, message: Message, *, at: datetime, company: Com
 
 
 def pause(message: Message) -> None:
-    """Pause a message: once this returns, nothing new is matched, handed over or shown."""
+    """Pause a message: once this is committed and returns, nothing new is matched, handed over or shown."""
     with transaction.atomic():
         locks.hold_back_batches_and_rounds(message)
-        locks.hold_back_visits()
         message.pause()
+        transaction.on_commit(locks.wait_for_visits)
 
 
 def stop(message: Message) -> None:
     """Stop a message for good and withdraw what waits; the sweep goes on where there is more than a slice."""
     with transaction.atomic():
         locks.hold_back_batches_and_rounds(message)
-        withdrawn = withdraw_stopped(message)
-        locks.hold_back_visits()
         message.stop()
-        if withdrawn < SLICE:
-            withdraw_stopped(message)  # What visits brought meanwhile.
+        withdraw_stopped(message)
+        transaction.on_commit(locks.wait_for_visits)
 
 
 def withdraw_stopped(message: Message) -> int:

@@ -117,8 +117,8 @@ def check(customer: Customer, *, at: datetime) -> datetime | None:
 def lock(customer: Customer, *, lock_timeout: str) -> LiveMessages:
     """Lock the customer's row, read it as it is now, and return the live messages as of this moment.
 
-    The shared lock makes whoever pauses a message wait for the visits under way, and them alone. It is taken once the
-    row is ours, so that nobody waits for a row with it in hand; the timeout is for what is asked after that.
+    By the shared lock, whoever pauses a message knows which visits are under way. It is taken once the row is ours:
+    a visit that waits its turn is none yet. The timeout is for what is asked after that.
     """
     with connection.cursor() as cursor:
         cursor.execute(

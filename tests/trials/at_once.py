@@ -1,0 +1,96 @@
+"""Many things at the same moment, each in a thread with a database connection of its own."""
+
+import multiprocessing
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from typing import Any
+
+from django.db import connection, connections
+
+Job = Callable[[], object]
+FORK = multiprocessing.get_context("fork")
+READY_WITHIN = 30
+
+
+@dataclass
+class Run:
+    """What came of it: what the jobs returned, and what went wrong."""
+
+    returned: list[Any] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
+
+
+def at_once(
+    jobs: Sequence[Job],
+    *,
+    meanwhile: Sequence[Job] = (),
+    processes: int = 0,
+    warm_up: Job = lambda: connection.ensure_connection(),
+    within: float = 60,
+) -> Run:
+    """Do all jobs at once, and those of `meanwhile` here, over and over, until they are done.
+
+    The jobs run in so many processes of their own, as a web server's do, that they wait for the database and not for
+    this process; or here, where that is 0. Each thread warms up its connection before all begin.
+    """
+    start, over = FORK.Barrier(len(jobs) + len(meanwhile)), FORK.Event()
+    run = Run()
+    connections.close_all()  # No connection is shared with a fork.
+    ends = [send_off(jobs[number::processes], start, warm_up, within=within) for number in range(processes)]
+    here = [] if processes else [begin(job, start, run, warm_up) for job in jobs]
+    repeated = [begin(job, start, run, warm_up, until=over.is_set) for job in meanwhile]
+    for end in ends:
+        returned, wrong = end.recv() if end.poll(within + READY_WITHIN) else ([], ["A process did not end."])
+        run.returned += returned
+        run.wrong += wrong
+    wait_for(here, run, within=within)
+    over.set()
+    wait_for(repeated, run, within=within)
+    return run
+
+
+def send_off(jobs: Sequence[Job], start: Any, warm_up: Job, *, within: float) -> Connection:
+    """Have another process do some of the jobs; what came of it can be read from the returned end."""
+    ours, theirs = FORK.Pipe(duplex=False)
+
+    def work() -> None:
+        run = Run()
+        wait_for([begin(job, start, run, warm_up) for job in jobs], run, within=within)
+        theirs.send((run.returned, run.wrong))
+
+    FORK.Process(target=work, daemon=True).start()
+    return ours
+
+
+def begin(
+    job: Job, start: Any, run: Run, warm_up: Job, *, until: Callable[[], bool] = lambda: True
+) -> threading.Thread:
+    """Have a thread do a job once all are ready, and again as long as that is wanted."""
+
+    def work() -> None:
+        try:
+            warm_up()
+            start.wait(READY_WITHIN)
+            run.returned.append(job())
+            while not until():
+                job()
+        except Exception as reason:  # noqa: BLE001 - whatever it is, the test is to know
+            run.wrong.append(f"{type(reason).__name__}: {reason}")
+        finally:
+            connection.close()
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    return thread
+
+
+def wait_for(threads: Sequence[threading.Thread], run: Run, *, within: float) -> None:
+    """Wait until all threads are done, but not for ever."""
+    deadline = time.monotonic() + within
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()))
+        if thread.is_alive():
+            run.wrong.append("A job did not end.")
