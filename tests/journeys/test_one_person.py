@@ -1,0 +1,177 @@
+"""Send a one-off message to a single person: from their profile, or from a phone (DESIGN 4.12)."""
+
+import re
+
+import pytest
+
+from audiences.models import Customer
+from delivery.models import DeliveryRecord
+from messaging.models import Message
+from tests.journeys.conftest import field_of
+
+
+def test_send_a_message_stands_in_the_top_right_corner_of_the_profile(staff, server):
+    """To send a one-off message to a particular customer, head to their profile and click 'Send a message'."""
+    server.user("ann", name="Ann Lee")
+
+    profile = staff.opens_profile("ann")
+
+    head, _, content = profile.partition('<div id="content"')
+    assert "Send a message</span></a>" in head
+    assert "Send a message" not in content.replace("Send one with the button", "")
+    page = staff.opens_send_a_message("ann")
+    assert "Ann Lee" in page
+
+
+def test_message_from_the_profile_is_an_in_app_chat_by_default(staff, server, visit, post):
+    """Note: The message is sent as an in-app chat by default."""
+    server.user("ann")
+    server.user("bob")
+
+    said = staff.writes_to("ann", body="<p>Hi Ann, can I help?</p>")
+
+    assert "sees it as soon as they are in your app" in said
+    (shown,) = visit.shown("ann")
+    assert (shown["format"], shown["body"]) == ("chat", "<p>Hi Ann, can I help?</p>")
+    assert shown["from"]["name"] == "Ada"
+    assert visit("bob") == []
+    assert post.reached == []
+
+
+def test_message_from_the_profile_can_be_an_in_app_announcement(staff, server, visit):
+    """You can send it as an in-app announcement too."""
+    server.user("ann")
+
+    staff.writes_to("ann", way="announcement", body="<p>You are in our beta</p>")
+
+    (shown,) = visit.shown("ann")
+    assert (shown["format"], shown["body"]) == ("announcement", "<p>You are in our beta</p>")
+
+
+def test_message_from_the_profile_can_be_sent_by_email(staff, server, visit, post):
+    """You can send it … by email too."""
+    server.user("ann", name="Ann Lee")
+
+    said = staff.writes_to("ann", way="email", subject="Hi {{ first_name }}", body="<p>Can I help?</p>")
+
+    assert "It is on its way to Ann Lee" in said
+    assert post.reached == ["ann"]
+    assert post.subjects_to("ann") == ["Hi Ann"]
+    assert visit("ann") == []
+
+
+def test_form_posted_twice_sends_one_message(staff, server, post):
+    """Compose and send your message: one click or two."""
+    server.user("ann")
+    ticket = field_of(staff.opens_send_a_message("ann"), "ticket")
+
+    for _ in range(2):
+        staff.writes_to("ann", way="email", subject="Hi", ticket=ticket)
+
+    assert post.subjects_to("ann") == ["Hi"]
+
+
+@pytest.mark.parametrize("kind", ["inapp", "email"])
+def test_teammate_writes_to_a_customer_from_a_phone(staff, server, visit, post, kind):
+    """Open a customer's profile, click the message icon, compose and send your message."""
+    server.user("ann", name="Ann Lee")
+    profile = server.get("/api/users", user_id="ann").json()
+    assert profile["name"] == "Ann Lee"
+
+    sent = server.post(
+        "/api/messages",
+        {
+            "message_type": kind,
+            "subject": "Hi",
+            "body": "Are you there?",
+            "from": {"type": "admin", "id": str(staff.user.pk)},
+            "to": {"type": "user", "id": profile["id"]},
+        },
+    )
+
+    assert sent.status_code == 200
+    if kind == "email":
+        assert post.subjects_to("ann") == ["Hi"]
+    else:
+        (shown,) = visit.shown("ann")
+        assert (shown["format"], shown["body"]) == ("chat", "<p>Are you there?</p>")
+    (conversation,) = server.conversations("ann").json()["conversations"] if kind == "inapp" else [None]
+    assert conversation is None or conversation["conversation_message"]["delivered_as"] == "admin_initiated"
+
+
+def test_message_to_one_person_is_on_the_profile_and_under_a_filter_of_its_own(staff, server):
+    """4.12: listed on the profile and under a filter of their own, not in the Outbound tabs."""
+    server.user("ann", name="Ann Lee")
+    staff.writes_to("ann", way="email", subject="Just for Ann")
+
+    assert "Just for Ann" in staff.opens_profile("ann")
+    assert "Just for Ann" not in staff.reads("messaging_message_changelist")
+    assert "Just for Ann" not in staff.reads("messaging_message_changelist", send_type__exact="one_off")
+    assert "Just for Ann" in staff.reads("messaging_message_changelist", to="one_person")
+
+
+def test_unsubscribed_customer_is_written_to_from_the_console_with_a_warning_and_not_by_api(staff, server, post):
+    """4.12: the unsubscribed may be written to from the console (with a warning), not by API (403)."""
+    server.user("ann", unsubscribed_from_emails=True)
+    email = {
+        "message_type": "email",
+        "subject": "Hi",
+        "body": "Are you there?",
+        "from": {"type": "admin", "id": str(staff.user.pk)},
+        "to": {"type": "user", "user_id": "ann"},
+    }
+
+    assert server.post("/api/messages", email).status_code == 403
+    assert post.reached == []
+
+    assert "unsubscribed from emails" in staff.opens_send_a_message("ann")
+    staff.writes_to("ann", way="email", subject="Your invoice")
+    assert post.subjects_to("ann") == ["Your invoice"]
+    assert post.to("ann")[0]["List-Unsubscribe"] is None
+
+
+@pytest.mark.parametrize(
+    ("flag", "says"), [("has_hard_bounced", "bounced"), ("marked_email_as_spam", "marked an email as spam")]
+)
+def test_bounced_and_complaining_customers_are_not_written_to_until_staff_clear_the_flag(
+    staff, server, post, flag, says
+):
+    """4.12: the bounced and complaining not at all until staff clear the flag.
+
+    What a mail provider reports has no address yet, so the flag is set where its webhook will set it.
+    """
+    server.user("ann")
+    Customer.objects.filter(user_id="ann").update(**{flag: True})
+
+    assert says in staff.writes_to("ann", way="email", subject="Hi")
+    assert not Message.objects.exists()
+
+    staff.presses("customer_clear", Customer.objects.get(user_id="ann").pk, flag)
+    staff.writes_to("ann", way="email", subject="Hi")
+    assert post.subjects_to("ann") == ["Hi"]
+
+
+def test_message_with_a_company_variable_asks_which_company_and_is_one_copy(staff, server, post):
+    """4.12: one copy (with a company variable the composer asks which company)."""
+    server.user("ann", companies=[{"company_id": "1", "name": "Acme"}, {"company_id": "2", "name": "Globex"}])
+    about = {"way": "email", "subject": "About {{ company.name }}"}
+
+    assert "choose which company it is about" in staff.writes_to("ann", **about)
+    assert post.reached == []
+
+    page = staff.opens_send_a_message("ann")
+    globex = re.search(r'<option value="(\d+)"[^>]*>\s*Globex', page)
+    staff.writes_to("ann", **about, company=globex[1])
+    assert post.subjects_to("ann") == ["About Globex"]
+
+
+def test_message_to_one_person_is_live_at_once_and_then_sent(staff, server, clock):
+    """4.12: a one-off with to_customer, live at once, no audience or window, one copy."""
+    server.user("ann")
+    staff.writes_to("ann", way="email", subject="Hi")
+
+    clock.passes(minutes=1)
+
+    message = Message.objects.get()
+    assert (message.send_type, message.state, message.audience, message.window) == ("one_off", "sent", None, [])
+    assert DeliveryRecord.objects.get().sent_at == message.went_live_at

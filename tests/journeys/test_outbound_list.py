@@ -1,0 +1,59 @@
+"""Where are all my Ongoing or One-off messages?"""
+
+import re
+
+import pytest
+
+
+def names(page: str) -> set[str]:
+    return set(re.findall(r"(?:Welcome|Trial ends|New feature|Maintenance|Half written)", page))
+
+
+def test_outbound_list_is_filtered_by_ongoing_and_one_off(staff, server):
+    """To see all your Ongoing or One-off messages in one place, use this filter on the messages list."""
+    server.user("ann")
+    staff.sets_live(title="Welcome", send_type="ongoing")
+    staff.sets_live(title="Trial ends", send_type="ongoing", channel="in_app")
+    staff.sets_live(title="New feature", send_type="one_off")
+    staff.saves(title="Half written", send_type="one_off")
+
+    page = staff.opens("messaging_message_changelist")
+    assert names(staff.reads("messaging_message_changelist")) == {"Welcome", "Trial ends", "New feature", "Half written"}
+
+    tabs = dict(
+        reversed(tab) for tab in re.findall(r'<a href="([^"]+)"[^>]*>(All|Ongoing|One-off)</a>', page)
+    )
+    assert names(staff.browser.get(tabs["Ongoing"]).content.decode()) == {"Welcome", "Trial ends"}
+    assert names(staff.browser.get(tabs["One-off"]).content.decode()) == {"New feature", "Half written"}
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ({"state__exact": "paused"}, {"Maintenance"}),
+        ({"state__exact": "live"}, {"Welcome", "New feature"}),
+        ({"channel__exact": "in_app"}, {"New feature"}),
+        ({"channel__exact": "email", "send_type__exact": "ongoing"}, {"Welcome", "Maintenance"}),
+    ],
+)
+def test_outbound_list_is_filtered_by_state_and_channel_too(staff, server, query, found):
+    """To see all your Ongoing or One-off messages in one place, use this filter on the messages list."""
+    server.user("ann")
+    staff.sets_live(title="Welcome")
+    staff.sets_live(title="New feature", send_type="one_off", channel="in_app")
+    staff.does("pause", staff.sets_live(title="Maintenance"))
+
+    assert names(staff.reads("messaging_message_changelist", **query)) == found
+
+
+def test_whoever_sets_live_pauses_resumes_or_stops_is_in_the_log(staff, server):
+    """Where are all my messages, and who did what to them? (Issue: whoever sets live, pauses, … is in the log.)"""
+    message = staff.sets_live(title="Welcome")
+    for verb in ("pause", "resume", "stop"):
+        staff.does(verb, message)
+
+    log = staff.reads("messaging_message_history", message)
+
+    for said in ("Set live", "Paused", "Resumed", "Stopped"):
+        assert said in log
+    assert "ada" in log.lower()
