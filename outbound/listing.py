@@ -78,6 +78,7 @@ class OutboundList(ConsoleAdmin):
     search_help_text = "Search by name"
     ordering = ("-pk",)
     list_before_template = "outbound/list_tabs.html"
+    change_list_template = "outbound/message_list.html"
     list_select_related = ("to_customer",)
     actions = None
 

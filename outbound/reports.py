@@ -117,7 +117,7 @@ def figures(message: Message) -> list[dict[str, Any]]:
         {
             "label": name.capitalize(),
             "number": found[name],
-            "share": "" if name == "sent" else percent(found[name], found["sent"]),
+            "share": percent(found[name], found["sent"]) if name != "sent" and found["sent"] else "",
         }
         for name in shown
     ]

@@ -47,7 +47,7 @@ def posted(admin: ConsoleAdmin, request: HttpRequest, message: Message | None, *
             raise PermissionDenied
         if message and there is None:
             raise Http404("This draft was deleted.")
-        if there and there.state != State.DRAFT:
+        if there and (there.state != State.DRAFT or there.to_customer_id):
             messages.info(request, f"“{there}” is {there.get_state_display().lower()} already. Nothing was changed.")
             return HttpResponseRedirect(address(there))
         form = DraftForm(request.POST, user=teammate(request), message=there or Message(pk=key))

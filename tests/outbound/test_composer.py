@@ -344,6 +344,15 @@ def test_posting_the_composer_for_a_live_message_changes_nothing(console):
     assert "Nothing was changed." in answer.content.decode()
 
 
+def test_the_composer_is_not_for_a_message_to_one_person(console):
+    message = MessageFactory(to_customer=CustomerFactory(), in_app=True, title="To Ada")
+
+    answer = console.post(page(message), typed(message.sender, title="Changed"), follow=True)
+
+    message.refresh_from_db()
+    assert (answer.status_code, message.title) == (200, "To Ada")
+
+
 def test_edits_live_content_as_a_new_version(console, boss):
     message = MessageFactory(live=True, subject="First")
 
