@@ -64,20 +64,26 @@ class Clock:
         step = timedelta(hours=24 if away > timedelta(days=7) else 6 if away > timedelta(hours=12) else 1)
         while self.now < end:
             due = [self.last[task.name] + max(step, every(task)) for task in self.tasks() if every(task) >= HOUR]
-            self.traveller.move_to(min([end, *due]))
+            self.traveller.move_to(max(self.now, min([end, *due])))
             for task in self.tasks():
                 if self.now >= self.last[task.name] + every(task):
                     self.last[task.name] = self.now
                     app.tasks[task.task].delay(*json.loads(task.args), **json.loads(task.kwargs))
+
+    def comes(self, moment: str) -> None:
+        """Let time pass until the next such moment by UTC: `comes("Saturday 10:00")`."""
+        day, _, clock = moment.partition(" ")
+        hour, minute = map(int, clock.split(":"))
+        end = self.now.replace(hour=hour, minute=minute, second=0, microsecond=0)
+        while f"{end:%A}" != day or end <= self.now:
+            end += timedelta(days=1)
+        self.passes(until=end)
 
     def tasks(self) -> list[PeriodicTask]:
         found = list(PeriodicTask.objects.filter(enabled=True, interval__isnull=False).order_by("-interval__period", "pk"))
         for task in found:
             self.last.setdefault(task.name, self.now)
         return found
-
-    def minutes_ago(self, minutes: float) -> int:
-        return int((self.now - timedelta(minutes=minutes)).timestamp())
 
     def days_ago(self, days: float) -> int:
         """That moment as a server sends it; negative days are still to come."""
@@ -120,10 +126,12 @@ class Post:
 
     def __init__(self) -> None:
         self.mails: list[tuple[str, EmailMessage]] = []
-        self.answer = "250 Taken"
+        self.answer, self.hangs_up = "250 Taken", False
 
-    async def handle_DATA(self, _server, _session, envelope) -> str:  # noqa: N802
+    async def handle_DATA(self, server, _session, envelope) -> str:  # noqa: N802
         mail = message_from_bytes(envelope.content, policy=policy.default)
+        if self.hangs_up:
+            server.transport.abort()
         if self.answer.startswith("250"):
             self.mails += [(recipient, mail) for recipient in envelope.rcpt_tos]
         return self.answer
@@ -159,7 +167,7 @@ def post_office() -> Iterator[tuple[Post, int]]:
 @pytest.fixture(autouse=True)
 def post(post_office, settings) -> Iterator[Post]:
     post, port = post_office
-    post.mails, post.answer = [], "250 Taken"
+    post.mails, post.answer, post.hangs_up = [], "250 Taken", False
     settings.EMAIL_BACKEND = "delivery.channels.smtp.EmailBackend"
     settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", port
     settings.EMAIL_HOST_USER = settings.EMAIL_HOST_PASSWORD = ""
