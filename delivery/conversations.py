@@ -1,35 +1,215 @@
-"""Conversations: what a customer and the team say to each other after a message reached them (DESIGN 3)."""
+"""Conversations: what a customer and the team say to each other after a message reached them (DESIGN 3).
 
-from collections.abc import Iterable
+The inbox, the messenger, mail and the API all say it here. Each function locks the conversation's row, adds one part,
+and announces it in the same transaction.
+"""
+
+from collections.abc import Iterable, Sequence
 from datetime import datetime
+from typing import Any
 
+from django.contrib.auth.models import User
 from django.db import transaction
+from django.db.models import F
+from django.db.models.functions import Coalesce
 
-from audiences.models import Customer
-from delivery.models import Conversation, DeliveryRecord
-from messaging.content import paragraphs
+from audiences.announcing import announce
+from audiences.models import Customer, Topic
+from delivery.models import Conversation, ConversationPart, DeliveryRecord, PartType
+from messaging.content import paragraphs, sanitise
+
+Attachments = Sequence[dict[str, Any]]
 
 
 def begin(records: Iterable[DeliveryRecord], *, at: datetime) -> list[Conversation]:
     """Open the conversation each of these messages starts; it stays out of the inbox until somebody replies."""
-    return Conversation.objects.bulk_create(
+    records = list(records)
+    opened = Conversation.objects.bulk_create(
         [
             Conversation(customer_id=record.customer_id, record_id=record.pk, created_at=at, updated_at=at)
             for record in records
         ]
     )
+    for record, conversation in zip(records, opened, strict=True):
+        if record.message.to_customer_id:
+            topic = Topic.CONVERSATION_ADMIN_SINGLE_CREATED
+            announce(topic, customer=conversation.customer, at=at, conversation=conversation.pk)
+    return opened
 
 
-def open_by_customer(customer: Customer, *, body: str, at: datetime) -> Conversation:
+def open_by_customer(customer: Customer, *, body: str, at: datetime, attachments: Attachments = ()) -> Conversation:
     """Open a conversation with what a customer wrote, in plain text; it is in the inbox at once."""
     with transaction.atomic():
         Customer.objects.filter(pk=customer.pk).update(last_heard_from_at=at)
-        return Conversation.objects.create(
+        conversation = Conversation.objects.create(
             customer=customer,
             body=paragraphs(body),
+            attachments=list(attachments),
             created_at=at,
             updated_at=at,
             waiting_since=at,
             first_reply_at=at,
             read=True,
         )
+        announce(Topic.CONVERSATION_USER_CREATED, customer=customer, at=at, conversation=conversation.pk)
+    return conversation
+
+
+def reply_by_customer(
+    conversation: Conversation, *, body: str, at: datetime, attachments: Attachments = ()
+) -> ConversationPart:
+    """Add what the customer wrote, in plain text: it waits for an answer, open again if it was not."""
+    with transaction.atomic():
+        found = lock(conversation)
+        if found.record_id:
+            DeliveryRecord.objects.filter(pk=found.record_id, replied_at=None).update(replied_at=at)
+        Customer.objects.filter(pk=found.customer_id).update(last_heard_from_at=at)
+        change(
+            conversation,
+            state="open",
+            snoozed_until=None,
+            read=True,
+            waiting_since=Coalesce(F("waiting_since"), at),
+            first_reply_at=Coalesce(F("first_reply_at"), at),
+            updated_at=at,
+        )
+        return add(
+            found,
+            PartType.COMMENT,
+            at=at,
+            topic=Topic.CONVERSATION_USER_REPLIED,
+            by_customer=True,
+            body=paragraphs(body),
+            attachments=list(attachments),
+        )
+
+
+def reply_by_teammate(
+    conversation: Conversation, *, teammate: User, body: str, at: datetime, attachments: Attachments = ()
+) -> ConversationPart:
+    """Add a teammate's answer, in HTML of which what may stay stays: the customer has it to read."""
+    with transaction.atomic():
+        found = lock(conversation)
+        Customer.objects.filter(pk=found.customer_id).update(last_contacted_at=at)
+        change(conversation, read=False, waiting_since=None, updated_at=at)
+        return add(
+            found,
+            PartType.COMMENT,
+            at=at,
+            topic=Topic.CONVERSATION_ADMIN_REPLIED,
+            teammate=teammate,
+            body=as_html(body),
+            attachments=list(attachments),
+        )
+
+
+def note(conversation: Conversation, *, teammate: User, body: str, at: datetime) -> ConversationPart:
+    """Add what only the team sees."""
+    with transaction.atomic():
+        found = lock(conversation)
+        change(conversation, updated_at=at)
+        topic = Topic.CONVERSATION_ADMIN_NOTED
+        return add(found, PartType.NOTE, at=at, topic=topic, teammate=teammate, body=as_html(body))
+
+
+def assign(
+    conversation: Conversation, *, to: User | None, teammate: User | None, at: datetime, body: str = ""
+) -> ConversationPart:
+    """Hand it to a teammate, or back to nobody (`to` None)."""
+    with transaction.atomic():
+        found = lock(conversation)
+        change(conversation, assignee=to, updated_at=at)
+        return add(
+            found,
+            PartType.ASSIGNMENT,
+            at=at,
+            topic=Topic.CONVERSATION_ADMIN_ASSIGNED,
+            teammate=teammate,
+            assigned_to=to,
+            body=as_html(body),
+        )
+
+
+def reopen(conversation: Conversation, *, teammate: User | None, at: datetime, body: str = "") -> ConversationPart:
+    """Have it open, from closed or snoozed."""
+    with transaction.atomic():
+        found = lock(conversation)
+        change(conversation, state="open", snoozed_until=None, updated_at=at)
+        topic = Topic.CONVERSATION_ADMIN_OPENED
+        return add(found, PartType.OPEN, at=at, topic=topic, teammate=teammate, body=as_html(body))
+
+
+def close(conversation: Conversation, *, teammate: User | None, at: datetime, body: str = "") -> ConversationPart:
+    """Be done with it until the customer writes again."""
+    with transaction.atomic():
+        found = lock(conversation)
+        change(conversation, state="closed", snoozed_until=None, waiting_since=None, updated_at=at)
+        topic = Topic.CONVERSATION_ADMIN_CLOSED
+        return add(found, PartType.CLOSE, at=at, topic=topic, teammate=teammate, body=as_html(body))
+
+
+def snooze(conversation: Conversation, *, until: datetime, teammate: User | None, at: datetime) -> ConversationPart:
+    """Put it away until a moment, or until the customer writes."""
+    with transaction.atomic():
+        found = lock(conversation)
+        change(conversation, state="snoozed", snoozed_until=until, updated_at=at)
+        topic = Topic.CONVERSATION_ADMIN_SNOOZED
+        return add(found, PartType.SNOOZED, at=at, topic=topic, teammate=teammate)
+
+
+def wake_snoozed(*, at: datetime) -> int:
+    """Open again those whose snooze is over; returns how many there were."""
+    ended = list(Conversation.objects.to_wake(at))
+    for conversation in ended:
+        with transaction.atomic():
+            if lock(conversation).state == "snoozed":
+                reopen(conversation, teammate=None, at=at)
+    return len(ended)
+
+
+def mark_read(conversation: Conversation) -> None:
+    """Note that the customer has read what is newest."""
+    change(conversation, read=True)
+
+
+def as_html(written: str) -> str:
+    """What staff wrote, as HTML: of what holds a tag what may stay, of plain text its paragraphs."""
+    return sanitise(written) if "<" in written and ">" in written else paragraphs(written)
+
+
+def lock(conversation: Conversation) -> Conversation:
+    """The conversation as it is now, its row locked until the transaction ends."""
+    return (
+        Conversation.objects.select_for_update(no_key=True, of=("self",))
+        .select_related("customer")
+        .get(pk=conversation.pk)
+    )
+
+
+def change(conversation: Conversation, **facts: Any) -> None:
+    """Write facts to the row, and have the caller's object say the same."""
+    Conversation.objects.filter(pk=conversation.pk).update(**facts)
+    conversation.refresh_from_db(fields=[*facts])
+
+
+def add(
+    conversation: Conversation,
+    part_type: PartType,
+    *,
+    at: datetime,
+    topic: Topic,
+    body: str = "",
+    attachments: Attachments = (),
+    **who: Any,
+) -> ConversationPart:
+    """Add one part, and announce it."""
+    part = ConversationPart.objects.create(
+        conversation=conversation,
+        part_type=part_type,
+        body=body,
+        attachments=list(attachments),
+        created_at=at,
+        **who,
+    )
+    announce(topic, customer=conversation.customer, at=at, conversation=conversation.pk, part=part.pk)
+    return part

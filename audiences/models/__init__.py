@@ -5,6 +5,9 @@ from audiences.models.catalogue import CustomAttribute
 from audiences.models.companies import Company, Membership
 from audiences.models.customers import Customer, Device
 from audiences.models.events import Event, EventSummary
+from audiences.models.jobs import Job, JobItem, JobTask
+from audiences.models.notes import Note
+from audiences.models.subscriptions import Notification, NotificationState, Subscription, Topic
 from audiences.models.tags import CompanyTag, CustomerTag, Tag
 from audiences.models.workspace import Integration, Workspace
 
@@ -19,7 +22,15 @@ __all__ = [
     "Event",
     "EventSummary",
     "Integration",
+    "Job",
+    "JobItem",
+    "JobTask",
     "Membership",
+    "Note",
+    "Notification",
+    "NotificationState",
+    "Subscription",
     "Tag",
+    "Topic",
     "Workspace",
 ]

@@ -1,5 +1,6 @@
 """Conversations: an in-app message that reached a customer starts one; replies are its parts (DESIGN 3)."""
 
+from datetime import datetime
 from typing import Self
 
 from django.conf import settings
@@ -30,6 +31,15 @@ class ConversationQuerySet(models.QuerySet["Conversation"]):
         """Those not closed."""
         return self.filter(state="open")
 
+    def in_inbox(self) -> Self:
+        """Those in which somebody said something after our message: it alone stays out of the inbox."""
+        said = ConversationPart.objects.filter(conversation=models.OuterRef("pk"), part_type=PartType.COMMENT)
+        return self.filter(models.Q(first_reply_at__isnull=False) | models.Exists(said))
+
+    def to_wake(self, at: datetime) -> Self:
+        """Those whose snooze is over."""
+        return self.filter(state="snoozed", snoozed_until__lte=at)
+
 
 class Conversation(models.Model):
     """A thread with one customer. It begins with a record, or with what the customer wrote (`record` null)."""
@@ -42,6 +52,7 @@ class Conversation(models.Model):
     )
     # What the customer opened with, where no message of ours did.
     body = models.TextField(blank=True, default="")
+    attachments = models.JSONField(default=list, blank=True)
     state = models.CharField(max_length=8, choices=STATES, default="open")
     assignee = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL)
     created_at = models.DateTimeField()
@@ -56,7 +67,10 @@ class Conversation(models.Model):
     objects = ConversationQuerySet.as_manager()
 
     class Meta:
-        indexes = [models.Index(name="conversation_of_customer", fields=("customer", "-updated_at"))]
+        indexes = [
+            models.Index(name="conversation_of_customer", fields=("customer", "-updated_at")),
+            models.Index(name="conversation_snoozed", fields=("snoozed_until",), condition=models.Q(state="snoozed")),
+        ]
 
     def __str__(self) -> str:
         return f"Conversation {self.pk} with {self.customer}"
@@ -68,6 +82,8 @@ class ConversationPart(models.Model):
     conversation = models.ForeignKey(Conversation, on_delete=models.PROTECT, related_name="parts")
     part_type = models.CharField(max_length=16, choices=PartType, default=PartType.COMMENT)
     body = models.TextField(blank=True, default="")
+    # What came with it: {"name", "url", "content_type", "filesize", "width", "height"} each, unknown ones null.
+    attachments = models.JSONField(default=list, blank=True)
     teammate = models.ForeignKey(
         settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
     )

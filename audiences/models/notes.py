@@ -1,0 +1,21 @@
+"""Notes the team keeps about a customer, which the customer never sees."""
+
+from django.conf import settings
+from django.db import models
+
+
+class Note(models.Model):
+    """What a teammate wrote down about a customer; `teammate` null where an integration did."""
+
+    customer = models.ForeignKey("audiences.Customer", on_delete=models.CASCADE, related_name="notes")
+    teammate = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
+    )
+    body = models.TextField()
+    created_at = models.DateTimeField()
+
+    class Meta:
+        indexes = [models.Index(name="note_newest_first", fields=("customer", "-created_at", "-id"))]
+
+    def __str__(self) -> str:
+        return f"Note about {self.customer}"

@@ -1,0 +1,145 @@
+"""Webhooks out: who wants to be told what, and what there is to tell or was told (wire.md 5.13).
+
+They stand here, below delivery, because what happens to customers must be written down in the same transaction.
+"""
+
+from datetime import datetime
+from typing import Self
+from uuid import UUID
+
+from django.contrib.postgres.fields import ArrayField
+from django.db import models
+from django.db.models import F
+
+from audiences.models.workspace import new_secret
+
+
+class Topic(models.TextChoices):
+    """What one can be told about."""
+
+    CONVERSATION_USER_CREATED = "conversation.user.created"
+    CONVERSATION_USER_REPLIED = "conversation.user.replied"
+    CONVERSATION_ADMIN_REPLIED = "conversation.admin.replied"
+    CONVERSATION_ADMIN_SINGLE_CREATED = "conversation.admin.single.created"
+    CONVERSATION_ADMIN_ASSIGNED = "conversation.admin.assigned"
+    CONVERSATION_ADMIN_NOTED = "conversation.admin.noted"
+    CONVERSATION_ADMIN_CLOSED = "conversation.admin.closed"
+    CONVERSATION_ADMIN_OPENED = "conversation.admin.opened"
+    CONVERSATION_ADMIN_SNOOZED = "conversation.admin.snoozed"
+    USER_CREATED = "user.created"
+    USER_DELETED = "user.deleted"
+    USER_UNSUBSCRIBED = "user.unsubscribed"
+    USER_EMAIL_UPDATED = "user.email.updated"
+    USER_TAG_CREATED = "user.tag.created"
+    USER_TAG_DELETED = "user.tag.deleted"
+    CONTACT_CREATED = "contact.created"
+    CONTACT_DELETED = "contact.deleted"
+    CONTACT_SIGNED_UP = "contact.signed_up"
+    CONTACT_ADDED_EMAIL = "contact.added_email"
+    CONTACT_TAG_CREATED = "contact.tag.created"
+    CONTACT_TAG_DELETED = "contact.tag.deleted"
+    COMPANY_CREATED = "company.created"
+    EVENT_CREATED = "event.created"
+    PING = "ping"
+
+
+class SubscriptionQuerySet(models.QuerySet["Subscription"]):
+    """Questions about subscriptions."""
+
+    def wanting(self, topic: str) -> Self:
+        """Those to be told about this."""
+        return self.filter(active=True, topics__contains=[topic])
+
+
+class Subscription(models.Model):
+    """An address that is told what happens, signed with its secret."""
+
+    url = models.TextField("address")
+    topics = ArrayField(models.CharField(max_length=64, choices=Topic))
+    secret = models.CharField(max_length=200, default=new_secret)
+    active = models.BooleanField(default=True)
+    # Since when nothing gets through; null while it does.
+    failing_since = models.DateTimeField(null=True, blank=True, editable=False)
+    created_at = models.DateTimeField()
+    updated_at = models.DateTimeField()
+
+    objects = SubscriptionQuerySet.as_manager()
+
+    def __str__(self) -> str:
+        return self.url
+
+
+class NotificationState(models.TextChoices):
+    """How far a notification is."""
+
+    WAITING = "waiting", "Waiting"
+    SENDING = "sending", "Sending"
+    DELIVERED = "delivered", "Delivered"
+    FAILED = "failed", "Failed"
+
+
+class NotificationQuerySet(models.QuerySet["Notification"]):
+    """Questions about notifications."""
+
+    def due(self, at: datetime) -> Self:
+        """Those to be handed over now: again, too, what a worker that died had in hand."""
+        return self.filter(
+            models.Q(state=NotificationState.WAITING, due_at__lte=at)
+            | models.Q(state=NotificationState.SENDING, leased_until__lt=at),
+            subscription__active=True,
+        )
+
+    def mark_sending(self, *, claim: UUID, until: datetime) -> int:
+        """Note who has them in hand, before the first byte leaves."""
+        return self.update(state=NotificationState.SENDING, claim=claim, leased_until=until, attempts=F("attempts") + 1)
+
+    def put_back(self, *, claim: UUID, due_at: datetime) -> int:
+        """Have them wait again without a try used up."""
+        return self.filter(state=NotificationState.SENDING, claim=claim).update(
+            state=NotificationState.WAITING, claim=None, leased_until=None, due_at=due_at, attempts=F("attempts") - 1
+        )
+
+
+class Notification(models.Model):
+    """One thing that happened, for one subscription: written with what happened, settled when it was told or given up.
+
+    `about` names the rows it is about; the payload is made of them when it is first handed over, and stays the same.
+    """
+
+    subscription = models.ForeignKey(Subscription, on_delete=models.CASCADE, related_name="notifications")
+    topic = models.CharField(max_length=64, choices=Topic)
+    customer = models.ForeignKey("audiences.Customer", null=True, on_delete=models.CASCADE, related_name="+")
+    about = models.JSONField(default=dict)
+    state = models.CharField(max_length=9, choices=NotificationState, default=NotificationState.WAITING)
+    created_at = models.DateTimeField()
+    due_at = models.DateTimeField()
+    claim = models.UUIDField(null=True, blank=True)
+    leased_until = models.DateTimeField(null=True, blank=True)
+    attempts = models.PositiveSmallIntegerField(default=0)
+    first_sent_at = models.DateTimeField(null=True, blank=True)
+    settled_at = models.DateTimeField(null=True, blank=True)
+    # What the address answered last; null where it did not.
+    response_status = models.PositiveSmallIntegerField(null=True, blank=True)
+    detail = models.TextField(blank=True, default="")
+    payload = models.JSONField(null=True, blank=True)
+
+    objects = NotificationQuerySet.as_manager()
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                name="notification_state_is_known", condition=models.Q(state__in=NotificationState.values)
+            )
+        ]
+        indexes = [
+            models.Index(
+                name="notification_due", fields=("due_at", "id"), condition=models.Q(state__in=("waiting", "sending"))
+            ),
+            models.Index(name="notification_log", fields=("subscription", "-id")),
+            models.Index(
+                name="notification_settled", fields=("settled_at",), condition=models.Q(settled_at__isnull=False)
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.topic} to {self.subscription}"
