@@ -204,7 +204,8 @@ class Message(models.Model):
                 condition=pgtrigger.Condition("OLD.went_live_at IS NOT NULL"),
                 func="""
                 IF NEW.channel <> OLD.channel OR NEW.send_type <> OLD.send_type OR NEW.per_company <> OLD.per_company
-                    OR NEW.to_customer_id IS DISTINCT FROM OLD.to_customer_id
+                    OR (NEW.to_customer_id IS DISTINCT FROM OLD.to_customer_id
+                        AND coalesce(current_setting('outbound.merging', true), '') <> 'on')
                     OR NEW.to_company_id IS DISTINCT FROM OLD.to_company_id
                     OR NEW.audience_id IS DISTINCT FROM OLD.audience_id THEN
                     RAISE EXCEPTION 'This message has been live. How it sends can no longer be changed.'
