@@ -260,20 +260,20 @@ class Staff:
         self.browser = Client()
         self.browser.force_login(user)
 
-    def opens(self, name: str, *args: object, **query: object) -> str:
+    def opens(self, name: str, /, *args: object, **query: object) -> str:
         """A page's HTML: `opens("messaging_message_change", message)`."""
         answered = self.browser.get(reverse(f"admin:{name}", args=args), query)
         assert answered.status_code == 200, answered
         return answered.content.decode()
 
-    def presses(self, name: str, *args: object, **fields: object) -> str:
+    def presses(self, name: str, /, *args: object, **fields: object) -> str:
         """What the page says after a form was posted."""
         with self.at_once():
             answered = self.browser.post(reverse(f"admin:{name}", args=args), fields, follow=True)
         assert answered.status_code == 200, answered
         return as_page(answered.content.decode())
 
-    def reads(self, name: str, *args: object, **query: object) -> str:
+    def reads(self, name: str, /, *args: object, **query: object) -> str:
         """What a page says, in words."""
         return as_page(self.opens(name, *args, **query))
 
@@ -355,6 +355,8 @@ def field_of(page: str, name: str) -> str:
 def as_page(html: str) -> str:
     """A page's words, in a row, without the menu and what can be chosen."""
     html = html.partition('<div id="main"')[2] or html
+    # What is wrong with a rule stands where the page's script reads it, and shows it beside the rule.
+    html = re.sub(r'<script id="rule-sentence"[^>]*>(.*?)</script>', lambda found: json.loads(found[1]), html)
     html = re.sub(r"<(script|style|select|template)\b.*?</\1>", " ", html, flags=re.DOTALL)
     return " ".join(unescape(re.sub(r"<[^>]+>", " ", html)).split())
 

@@ -1,0 +1,190 @@
+"""Who can be reached, and what is never sent twice whatever the mail server does (DESIGN 4.11, 4.13)."""
+
+import re
+from urllib.parse import urlsplit
+
+import pytest
+from django.test import Client
+
+from audiences.models import Customer
+from delivery.models import DeliveryRecord
+from messaging.models import Message
+
+
+def looks_at(link: str) -> str:
+    """Open a link of a mail, as a person or a scanner does; where its page is."""
+    path = urlsplit(link.strip(" <>")).path
+    assert b"<form" in Client().get(path).content
+    return path
+
+
+def test_unsubscribed_customer_gets_no_more_email_by_audience_and_in_app_is_unaffected(
+    staff, server, visit, post, clock
+):
+    """4.11: unsubscribed customers get no email by audience; in-app is unaffected."""
+    server.user("ann")
+    server.user("bob")
+    staff.sets_live(subject="First", body='<p>Hi</p><p><a href="{{ unsubscribe_url }}">No more</a></p>')
+    (mail,) = post.to("ann")
+
+    link = re.search(r'href="([^"]+)"', mail.get_body("html").get_content())[1]
+    Client().post(looks_at(link))
+    staff.sets_live(subject="Ongoing")
+    one_off = staff.sets_live(subject="One-off", send_type="one_off")
+    staff.sets_live(channel="in_app", body="<p>In-app</p>")
+    clock.passes(hours=1)
+
+    assert post.subjects_to("ann") == ["First"]
+    assert post.subjects_to("bob") == ["First", "Ongoing", "One-off"]
+    assert visit("ann") == ["In-app"]
+    assert "Unsubscribed from emails 1" in staff.reads("messaging_message_change", one_off)
+
+
+def test_looking_at_the_unsubscribe_page_unsubscribes_nobody(staff, server, post):
+    """4.11: a customer's own opt-out is a click of theirs; scanners of links only look."""
+    server.user("ann")
+    staff.sets_live(subject="First")
+
+    looks_at(post.to("ann")[0]["List-Unsubscribe"])
+    staff.sets_live(subject="Second")
+
+    assert post.subjects_to("ann") == ["First", "Second"]
+
+
+def test_opt_out_of_the_customer_is_undone_by_no_sync_and_no_browser(staff, server, visit, post, clock):
+    """4.11: a customer's own opt-out is never undone by a sync or a browser that says otherwise."""
+    server.user("ann")
+    staff.sets_live(subject="First")
+    # One click in the mail program (RFC 8058).
+    Client().post(looks_at(post.to("ann")[0]["List-Unsubscribe"]), {"List-Unsubscribe": "One-Click"})
+
+    server.user("ann", unsubscribed_from_emails=False)
+    visit("ann", unsubscribed_from_emails=False)
+    staff.sets_live(subject="Second")
+    clock.passes(hours=1)
+
+    assert post.subjects_to("ann") == ["First"]
+
+
+def test_ongoing_email_matches_an_unsubscribed_customer_once_they_can_be_reached(staff, server, post, clock):
+    """4.11: for an ongoing message they are not matched yet, and are when they can be."""
+    server.user("ann", unsubscribed_from_emails=True)
+    server.user("bob", email=None)
+    staff.sets_live()
+    assert not DeliveryRecord.objects.exists()
+
+    # What a sync said, a sync may take back.
+    server.user("ann", unsubscribed_from_emails=False)
+    server.user("bob")
+    clock.passes(hours=1)
+
+    assert post.reached == ["ann", "bob"]
+
+
+@pytest.mark.parametrize(
+    ("flag", "says"), [("has_hard_bounced", "Their email bounced"), ("marked_email_as_spam", "Marked an email as spam")]
+)
+def test_bounced_and_complaining_customers_get_no_email_until_staff_clear_the_flag(
+    staff, server, post, clock, flag, says
+):
+    """4.11: hard-bounced and complaining customers get no email by audience.
+
+    What a mail provider reports has no address yet, so the flag is set where its webhook will set it.
+    """
+    server.user("ann")
+    Customer.objects.filter(user_id="ann").update(**{flag: True})
+    one_off = staff.sets_live(subject="One-off", send_type="one_off")
+    staff.sets_live(subject="Ongoing")
+    assert post.reached == []
+    assert f"{says} 1" in staff.reads("messaging_message_change", one_off)
+
+    staff.presses("customer_clear", Customer.objects.get(user_id="ann").pk, flag)
+    clock.passes(hours=1)
+
+    assert post.subjects_to("ann") == ["Ongoing"]
+
+
+def test_archived_customer_is_out_of_every_audience_at_once(staff, server, post, clock):
+    """DESIGN 3: customers are archived, out of every audience at once."""
+    server.user("ann")
+    staff.sets_live(subject="First")
+    server.http.delete("/api/users?user_id=ann")
+
+    staff.sets_live(subject="Second")
+    clock.passes(hours=1)
+    assert post.subjects_to("ann") == ["First"]
+
+    server.user("ann")
+    clock.passes(hours=1)
+    assert post.subjects_to("ann") == ["First", "Second"]
+
+
+# The mail server
+
+
+def test_mail_nobody_can_know_of_is_never_repeated_by_the_machine(staff, server, post, clock):
+    """4.13: uncertain is never repeated by the machine."""
+    server.user("ann")
+    post.hangs_up = True
+
+    message = staff.sets_live(send_type="one_off")
+    post.hangs_up = False
+    clock.passes(days=3)
+
+    assert post.reached == ["ann"]
+    assert DeliveryRecord.objects.get().status == "uncertain"
+    assert "Uncertain" in staff.reads("messaging_message_change", message)
+    # 4.9: a one-off is sent once nothing is uncertain.
+    assert Message.objects.get().state == "live"
+
+
+def test_mail_the_server_cannot_take_now_is_tried_again_later(staff, server, post, clock):
+    """A mail that may pass is tried again with back-off, and arrives once."""
+    server.user("ann")
+    post.answer = "451 Try again later"
+    staff.sets_live()
+    assert (DeliveryRecord.objects.get().status, DeliveryRecord.objects.get().reason) == ("waiting", "retry")
+
+    post.answer = "250 Taken"
+    clock.passes(minutes=2)
+    clock.passes(hours=1)
+
+    assert post.reached == ["ann"]
+
+
+def test_mail_the_server_refuses_fails_with_its_words(staff, server, post, clock):
+    """A mail that will not pass is failed, with the reason."""
+    server.user("ann")
+    post.answer = "554 No such person here"
+    message = staff.sets_live()
+
+    post.answer = "250 Taken"
+    clock.passes(days=1)
+
+    assert post.reached == []
+    record = DeliveryRecord.objects.get(message=message)
+    assert record.status == "failed"
+    assert "No such person here" in staff.reads("delivery_deliveryrecord_change", record.pk)
+
+
+def test_same_mail_has_the_same_message_id_at_every_try(staff, server, post, clock):
+    """Deterministic Message-ID, so that even a mail server may tell a second try from a second mail."""
+    server.user("ann")
+    ids = []
+    take = type(post).handle_DATA
+
+    async def noting(self, server, session, envelope):
+        ids.append(re.search(rb"Message-ID: (\S+)", envelope.content)[1])
+        return await take(self, server, session, envelope)
+
+    post.handle_DATA = noting.__get__(post)
+    try:
+        post.answer = "451 Try again later"
+        staff.sets_live()
+        post.answer = "250 Taken"
+        clock.passes(minutes=2)
+    finally:
+        del post.handle_DATA
+
+    assert len(ids) == 2
+    assert len(set(ids)) == 1

@@ -1,0 +1,191 @@
+"""Who matches: what rules mean, who is who, and who may say so (DESIGN 4.4, 4.6, 4.14)."""
+
+import pytest
+from rest_framework.test import APIClient
+
+from audiences.models import Audience, Customer
+from delivery.models import DeliveryRecord
+from tests.factories import CustomerFactory, rule
+
+PLAN = "custom_attributes.plan"
+
+
+def matching(staff, *rules, match="all") -> str:
+    """What the composer says of how many match."""
+    page = staff.presses("message_forecast", **staff.fields(rules={"match": match, "rules": list(rules)}))
+    return page[: page.index(" match")]
+
+
+def test_without_rules_a_message_goes_to_every_user_and_never_to_leads(staff, server, visit, post, clock):
+    """4.4: No rules: every user, never leads, and Review says "No filters: everyone". Leads only by a role rule.
+
+    No address makes a lead yet.
+    """
+    server.user("ann")
+    CustomerFactory(lead=True, email="lead@x.example")
+
+    forecast = staff.presses("message_forecast", **staff.fields())
+    staff.sets_live(subject="To everyone")
+    assert "No filters: everyone" in forecast
+    assert post.reached == ["ann"]
+
+    staff.sets_live(subject="To leads", rules=[rule("role", "is", "lead")])
+    clock.passes(hours=1)
+    assert post.reached == ["ann", "lead"]
+    assert post.subjects_to("lead") == ["To leads"]
+
+
+def test_rules_mean_what_they_say(staff, server):
+    """4.4: negative rules match the unknown; `is` is case-sensitive and `contains` is not; % and _ are literal."""
+    server.user("ann", plan="Pro", seats=5, active=True)
+    server.user("bob", plan="pro_plus", seats=50, active=False)
+    server.user("cid")
+
+    for rules, people in (
+        ([rule(PLAN, "is", "Pro")], "1"),
+        ([rule(PLAN, "contains", "PRO")], "2"),
+        ([rule(PLAN, "contains", "o_p")], "1"),
+        ([rule(PLAN, "starts_with", "%")], "Nobody"),
+        ([rule(PLAN, "is_not", "Pro")], "2"),
+        ([rule(PLAN, "does_not_contain", "pro")], "1"),
+        ([rule(PLAN, "is_unknown")], "1"),
+        ([rule("custom_attributes.active", "is_false")], "1"),
+        ([rule("custom_attributes.seats", "less_than", 10)], "1"),
+        ([rule("event.never", "has_not_happened")], "3"),
+        ([rule(PLAN, "is", "Pro"), rule("custom_attributes.seats", "greater_than", 10)], "Nobody"),
+        ([{"match": "any", "rules": [rule(PLAN, "is", "Pro"), rule(PLAN, "is_unknown")]}], "2"),
+    ):
+        assert matching(staff, *rules).endswith(people), rules
+
+
+def test_rule_that_makes_no_sense_is_refused_in_a_sentence_that_names_it(staff):
+    """A rule that makes no sense is refused when saved, in a sentence that names the rule."""
+    for wrong, named in (
+        (rule("custom_attributes.colour", "is", "red"), "colour"),
+        (rule("email", "greater_than", 5), "Rule 1"),
+        (rule("signed_up_at", "after", "yesterday"), "Rule 1"),
+    ):
+        assert named in staff.composes(rules=[wrong])
+    assert not Audience.objects.exists()
+
+
+def test_segment_is_copied_in_as_it_stands_when_a_message_goes_live(staff, server, post, clock):
+    """DESIGN 3: nothing edited elsewhere changes a live message."""
+    server.user("ann", plan="pro")
+    server.user("bob", plan="free")
+
+    def segment(plan: str) -> dict[str, object]:
+        rules = staff.fields(rules=[rule(PLAN, "is", plan)])["rules"]
+        return {"name": "Paying", "rules": rules}
+
+    staff.presses("audiences_audience_add", **segment("pro"))
+    paying = Audience.objects.get(name="Paying").pk
+    message = staff.sets_live(rules=[rule("segment", "is", paying)])
+    staff.presses("audiences_audience_change", paying, **segment("free"))
+    clock.passes(hours=1)
+
+    assert post.reached == ["ann"]
+    assert "Paying as of 4 May" in staff.reads("messaging_message_change", message)
+
+
+def test_rules_on_what_was_received_follow_one_message_with_another(staff, server, post, clock):
+    """4.4: received = sent."""
+    server.user("ann")
+    first = staff.sets_live(subject="First")
+    staff.sets_live(subject="Second", rules=[rule("received_message", "is", first)])
+    server.user("bob")
+
+    clock.passes(hours=1)
+    assert post.subjects_to("ann") == ["First", "Second"]
+    # Had the first, and only now matches the second.
+    assert post.subjects_to("bob") == ["First"]
+    clock.passes(hours=1)
+    assert post.subjects_to("bob") == ["First", "Second"]
+
+
+def test_company_last_seen_is_judged_by_the_value_from_before_the_visit_too(staff, visit, clock):
+    """4.6: matching with the old last-seen (customer's and company's); then both move."""
+    acme = {"company_id": "1", "name": "Acme"}
+    visit("ann", company=acme)
+    clock.passes(days=31)
+    away = [rule("company.last_seen_at", "more_than_days_ago", 30)]
+    staff.sets_live(channel="in_app", body="<p>Welcome back, Acme</p>", rules=away)
+
+    assert visit("ann", company=acme) == ["Welcome back, Acme"]
+    assert visit("bob", company=acme) == []
+
+
+# Who is who
+
+
+def test_customer_who_gives_an_email_first_and_a_user_id_later_is_one_person(staff, server, post, clock):
+    """4.14: by id, user_id, then email."""
+    staff.sets_live()
+    server.post("/api/users", {"email": "Ann@X.example"})
+    clock.passes(hours=1)
+    assert post.reached == ["ann"]
+
+    server.user("ann")
+    clock.passes(hours=1)
+    assert post.reached == ["ann"]
+    assert Customer.objects.get().user_id == "ann"
+
+
+def test_number_given_as_user_id_becomes_text(server, visit):
+    """4.14: numbers given as user_id become text."""
+    server.post("/api/users", {"user_id": 25, "email": "ann@x.example"})
+    visit("25")
+    server.event("25", "ordered")
+
+    assert Customer.objects.get().user_id == "25"
+
+
+def test_write_that_could_mean_two_people_conflicts(server):
+    """4.14: a write that could mean two answers 409."""
+    ann, _ = server.user("ann"), server.user("bob")
+
+    answered = server.post("/api/users", {"id": ann["id"], "user_id": "bob"})
+
+    assert answered.status_code == 409
+    assert answered.json()["errors"]
+    assert sorted(Customer.objects.values_list("user_id", flat=True)) == ["ann", "bob"]
+
+
+@pytest.mark.parametrize("who", [{"user_id": "ann"}, {"email": "ann@x.example"}])
+def test_browser_that_names_a_customer_without_the_right_user_hash_is_refused(staff, server, who):
+    """4.14: user_hash is required by default wherever a browser names a user_id or email."""
+    server.user("ann")
+    staff.sets_live(channel="in_app")
+
+    for claimed in ({}, {"user_hash": "0" * 64}):
+        answered = APIClient().post("/messenger/ping", {"user": {**who, **claimed, "plan": "free"}}, format="json")
+        assert answered.status_code == 403
+        assert "messages" not in answered.json()
+
+    assert not DeliveryRecord.objects.exists()
+    assert Customer.objects.get().attributes == {}
+
+
+def test_switching_identity_verification_off_is_a_setting_the_console_warns_about(staff, server):
+    """4.14: switching that off is a setting the console warns about."""
+    server.user("ann")
+    staff.sets_live(channel="in_app")
+    page = staff.opens("audiences_workspace_change", 1)
+    assert "Identity verification is off" not in page
+
+    staff.presses(
+        "audiences_workspace_change",
+        1,
+        **{"name": "Acme", "zone": "UTC", "postal_address": "", "confirm_above": 1000, "drift_percent": 5},
+        **{"identity_secret": "a secret", "allowed_origins": "[]"},
+    )
+
+    assert "Identity verification is off" in staff.opens("audiences_workspace_change", 1)
+    answered = APIClient().post("/messenger/ping", {"user": {"user_id": "ann"}}, format="json")
+    assert len(answered.json()["messages"]) == 1
+
+
+def test_api_is_closed_to_whoever_has_no_token(staff, server):
+    """DESIGN 2: API tokens."""
+    for address in ("/api/users", "/api/events", "/api/conversations", "/api/messages"):
+        assert APIClient().post(address, {"user_id": "ann"}, format="json").status_code == 401
