@@ -80,12 +80,13 @@ def expected(message: Message, customers: list[Customer]) -> Counter:
     return Counter(Membership.objects.filter(customer__in=among).values_list("customer", "company"))
 
 
-def comes(customer: Customer, *, at: datetime, times: int = 1) -> Job:
-    """Have a customer visit a few times; returns how long the visits took."""
+def comes(customer: Customer, *, at: datetime, times: int = 1, after: float = 0) -> Job:
+    """Have a customer visit a few times, so many seconds from the start on; returns how long the visits took."""
 
     def come() -> list[float]:
         took = []
         own = Customer.objects.get(pk=customer.pk)
+        time.sleep(after)
         for number in range(times):
             began = time.monotonic()
             visits.visit(own, at=at + timedelta(minutes=6 * number))
@@ -191,7 +192,8 @@ def test_visits_and_pauses_during_a_large_launch_and_round_are_short(at, people,
     add_people(matching.SLICE)
     large, one_off = MessageFactory(live=True, at=at), MessageFactory(one_off=True)
     welcome, paused = MessageFactory(in_app=True, live=True, at=at), MessageFactory(in_app=True, live=True, at=at)
-    visitors = list(Customer.objects.order_by("-pk")[:50])
+    # Those a slice writes down first, and holds for longest, and those it comes to last.
+    visitors = [*Customer.objects.order_by("pk")[:10], *Customer.objects.order_by("-pk")[:10]]
 
     def timed(job: Job) -> Job:
         def work() -> float:
@@ -211,7 +213,7 @@ def test_visits_and_pauses_during_a_large_launch_and_round_are_short(at, people,
             timed(partial(matching.match, large, at=at)),
             timed(partial(matching.launch, one_off, at=at)),
             pause_and_stop,
-            *[comes(customer, at=at, times=4) for customer in visitors],
+            *[comes(customer, at=at, times=3, after=n % 10 * 0.05) for n, customer in enumerate(visitors)],
         ],
         processes=4,
         warm_up=warm_up,
