@@ -7,12 +7,14 @@ from delivery import views
 from delivery.api.conversations import Conversations, OneConversation
 from delivery.api.messages import Messages
 from delivery.api.messenger import Ping
+from delivery.api.replies import Reply
 
 app_name = "delivery"
 # Each with and without a slash at its end (wire.md 5.1).
 ENDPOINTS: dict[str, type[Endpoint]] = {
     "api/conversations": Conversations,
     "api/conversations/(?P<pk>[^/]+)": OneConversation,
+    "api/conversations/(?P<pk>[^/]+)/reply": Reply,
     "api/messages": Messages,
     "messenger/ping": Ping,
 }

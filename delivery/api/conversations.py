@@ -9,13 +9,12 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from audiences import intake
-from audiences.api.endpoint import Endpoint
+from audiences.api.endpoint import Endpoint, body
 from audiences.api.paging import paged
 from audiences.api.references import admin_of, one_of
 from audiences.intake import Refused
 from audiences.intake.values import flag, text
-from delivery import tasks, visits
-from delivery.api import shapes
+from delivery import conversations, shapes, tasks, visits
 from delivery.models import Conversation
 
 FIELDS = ("created_at", "updated_at")
@@ -41,8 +40,8 @@ class Conversations(Endpoint):
             raise Refused("type is user or admin.", field="type")
         found, pages, _ = paged(request, rows.select_related(*RELATED).order_by(*order(request)), per_page=20)
         plain = displayed_as(request) == "plaintext"
-        conversations = [shapes.conversation(row, plain=plain) for row in found]
-        answer = {"type": "conversation.list", "pages": pages, "conversations": conversations}
+        listed = [shapes.conversation(row, plain=plain) for row in found]
+        answer = {"type": "conversation.list", "pages": pages, "conversations": listed}
         return Response(answer, headers=headers)
 
 
@@ -51,8 +50,20 @@ class OneConversation(Endpoint):
 
     def get(self, request: Request, pk: str) -> Response:
         """Read one, with its parts."""
-        found = one_of(Conversation.objects.select_related(*RELATED), pk)
-        return Response(shapes.whole_conversation(found, plain=displayed_as(request) == "plaintext"))
+        return whole(request, one_of(Conversation.objects.all(), pk))
+
+    def put(self, request: Request, pk: str) -> Response:
+        """Note that the customer has read it: `{"read": true}`."""
+        found = one_of(Conversation.objects.all(), pk)
+        if flag(body(request).get("read"), "read"):
+            conversations.mark_read(found)
+        return whole(request, found)
+
+
+def whole(request: Request, found: Conversation) -> Response:
+    """Answer with a conversation and its parts, as it is now."""
+    now = Conversation.objects.select_related(*RELATED).get(pk=found.pk)
+    return Response(shapes.whole_conversation(now, plain=displayed_as(request) == "plaintext"))
 
 
 def of_user(request: Request, *, at: datetime) -> tuple[QuerySet[Conversation], dict[str, str]]:
@@ -76,7 +87,7 @@ def of_user(request: Request, *, at: datetime) -> tuple[QuerySet[Conversation], 
 def of_teammate(request: Request) -> QuerySet[Conversation]:
     """The conversations in the inbox, of one teammate or of nobody, open or not."""
     query = request.query_params
-    rows = Conversation.objects.exclude(first_reply_at=None)
+    rows = Conversation.objects.in_inbox()
     who = text(query.get("admin_id"), "admin_id")
     if who == "nobody":
         rows = rows.filter(assignee=None)

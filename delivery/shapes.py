@@ -1,4 +1,4 @@
-"""What the API answers about messages and conversations (wire.md 5.5 to 5.9)."""
+"""What integrations are answered and told about messages and conversations (wire.md 5.5 to 5.9)."""
 
 from typing import Any
 
@@ -26,7 +26,9 @@ def author_of(message: Message) -> Json:
 def opening(conversation: Conversation, *, plain: bool) -> Json:
     """What the conversation began with: our message as it read to the customer, or what the customer wrote."""
     record = conversation.record
+    files: list[Json] = []
     if record is None:
+        files = conversation.attachments
         subject, body, author, kind, delivered_as, pk = (
             "",
             conversation.body,
@@ -47,7 +49,7 @@ def opening(conversation: Conversation, *, plain: bool) -> Json:
         "body": body_of(body, plain=plain),
         "delivered_as": delivered_as,
         "author": author,
-        "attachments": [],
+        "attachments": list(map(attachment, files)),
         "url": None,
     }
 
@@ -128,6 +130,12 @@ def part(entry: ConversationPart, *, of: Conversation, plain: bool) -> Json:
         "notified_at": unix(entry.created_at),
         "assigned_to": {"type": "admin", "id": str(entry.assigned_to_id)} if entry.assigned_to_id else None,
         "author": user_reference(of.customer) if entry.by_customer else by_us,
-        "attachments": [],
+        "attachments": list(map(attachment, entry.attachments)),
         "external_id": None,
     }
+
+
+def attachment(file: Json) -> Json:
+    """A file that came with what was said; what nobody knows of it is null."""
+    known = ("name", "url", "content_type", "filesize", "width", "height")
+    return {"type": "upload", **{key: file.get(key) for key in known}}
