@@ -7,6 +7,7 @@ from zoneinfo import ZoneInfo, available_timezones
 import pgtrigger
 from django.contrib.auth import get_user_model
 from django.core.exceptions import ValidationError
+from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from knox.models import AbstractAuthToken
 
@@ -41,6 +42,16 @@ class Workspace(models.Model):
     )
     drift_percent = models.PositiveSmallIntegerField(
         default=5, help_text="How much an audience may have changed between the review and setting live."
+    )
+    cap_messages = models.PositiveSmallIntegerField(
+        "messages at most",
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1)],
+        help_text="To one customer within the days below, in all channels together. Empty: as many as there are.",
+    )
+    cap_days = models.PositiveSmallIntegerField(
+        "within days", default=7, db_default=7, validators=[MinValueValidator(1), MaxValueValidator(90)]
     )
     generation = models.BigIntegerField(default=1, editable=False)
 

@@ -1,15 +1,18 @@
 """How it goes: delivery records, and the conversations that come of them."""
 
 from delivery.models.conversation import Conversation, ConversationPart, PartType
-from delivery.models.record import GOT_IT, UNDONE, DeliveryRecord, Reason, Status
+from delivery.models.pace import Pace
+from delivery.models.record import GOT_IT, IN_AN_INBOX, UNDONE, DeliveryRecord, Reason, Status
 from delivery.models.visitor import Visitor
 
 __all__ = [
     "GOT_IT",
+    "IN_AN_INBOX",
     "UNDONE",
     "Conversation",
     "ConversationPart",
     "DeliveryRecord",
+    "Pace",
     "PartType",
     "Reason",
     "Status",

@@ -8,6 +8,7 @@ from typing import Self
 from uuid import UUID
 
 import pgtrigger
+from django.contrib.postgres.indexes import BrinIndex
 from django.db import models
 from django.db.models import F, Q
 
@@ -36,6 +37,7 @@ class Reason(models.TextChoices):
     RETRY = "retry", "Will be tried again"
     PAUSED = "paused", "The message is paused"
     CAP = "cap", "The customer has had enough messages for now"
+    SAME_INBOX = "same_inbox", "Somebody else has it at the same address"
     NO_EMAIL = "no_email", "Has no email address"
     UNSUBSCRIBED = "unsubscribed", "Unsubscribed from emails"
     BOUNCED = "bounced", "Their email bounced"
@@ -66,6 +68,9 @@ NEXT: dict[Status, tuple[Status, ...]] = {
 UNDONE = (Status.WAITING, Status.SENDING, Status.UNCERTAIN)
 # Who counts as having got it when a message is sent "to the rest" or made ongoing (DESIGN 4.10).
 GOT_IT = (*UNDONE, Status.SENT)
+
+# Where it is, or may be, in somebody's inbox, so that nobody else gets it there.
+IN_AN_INBOX = (Status.SENDING, Status.UNCERTAIN, Status.SENT)
 
 
 def transitions_sql() -> str:
@@ -181,6 +186,12 @@ class DeliveryRecord(models.Model):
     # Who has it in hand while sending, and until when that is believed.
     claim = models.UUIDField(null=True, blank=True)
     leased_until = models.DateTimeField(null=True, blank=True)
+    # When it was last taken in hand: as close to when it left as anybody knows of an uncertain one.
+    taken_at = models.DateTimeField(null=True, blank=True)
+    # The address it goes to, where one inbox gets a message once; null where that is not asked.
+    inbox = models.TextField(null=True, blank=True)  # noqa: DJ001
+    # Since when the customer has had enough messages for this one to go; null where they never had.
+    capped_since = models.DateTimeField(null=True, blank=True)
     provider_id = models.TextField(blank=True, default="")
     # The variables' values as sent: how it read to them is version + filled, never today's data.
     filled = models.JSONField(default=dict, blank=True)
@@ -191,6 +202,12 @@ class DeliveryRecord(models.Model):
         constraints = [
             models.UniqueConstraint(
                 name="delivered_once", fields=("message", "customer", "company"), nulls_distinct=False
+            ),
+            models.UniqueConstraint(
+                name="same_inbox_once",
+                fields=("message", "inbox", "company"),
+                condition=Q(status__in=IN_AN_INBOX, inbox__isnull=False),
+                nulls_distinct=False,
             ),
             models.CheckConstraint(name="status_is_known", condition=Q(status__in=Status.values)),
             models.CheckConstraint(
@@ -209,6 +226,7 @@ class DeliveryRecord(models.Model):
         indexes = [
             models.Index(name="record_due", fields=("message", "due_at", "id"), condition=Q(status=Status.WAITING)),
             models.Index(name="record_uncertain", fields=("message",), condition=Q(status=Status.UNCERTAIN)),
+            BrinIndex(name="record_sent_at", fields=("sent_at",), pages_per_range=32, autosummarize=True),
             models.Index(name="record_sending", fields=("leased_until",), condition=Q(status=Status.SENDING)),
         ]
         triggers = [

@@ -136,6 +136,12 @@ class Message(models.Model):
     window = models.JSONField(default=list, blank=True)
     window_zone = models.CharField(max_length=16, choices=WindowZone, default=WindowZone.WORKSPACE)
     per_company = models.BooleanField(default=False, editable=False)
+    same_inbox_once = models.BooleanField(
+        "one copy to each inbox",
+        default=True,
+        db_default=True,
+        help_text="Customers who share an email address get one copy between them.",
+    )
     version = models.ForeignKey(MessageVersion, null=True, editable=False, on_delete=models.PROTECT, related_name="+")
 
     state = models.CharField(max_length=16, choices=State, default=State.DRAFT)
@@ -143,6 +149,8 @@ class Message(models.Model):
     scheduled_for = models.DateTimeField(null=True, blank=True)
     # How many the author saw at the review, for the drift check of a scheduled one-off; null before any review.
     reviewed_count = models.PositiveIntegerField(null=True, blank=True, editable=False)
+    # How many a one-off was frozen for, counted as they were written down; null where it has no frozen audience.
+    audience_count = models.PositiveIntegerField(null=True, blank=True, editable=False)
     # Customers drawn for the first launch, "Try it on a few first"; null where everybody was meant.
     sample_size = models.PositiveIntegerField(null=True, blank=True, editable=False)
     rest_sent_at = models.DateTimeField(null=True, blank=True, editable=False)
@@ -374,6 +382,7 @@ class Message(models.Model):
                 audience=Audience.objects.create(rules=self.audience.rules),
                 window=self.window,
                 window_zone=self.window_zone,
+                same_inbox_once=self.same_inbox_once,
                 created_by=by,
             )
             copy.tags.set(self.tags.all())
