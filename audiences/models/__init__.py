@@ -5,6 +5,7 @@ from audiences.models.catalogue import CustomAttribute
 from audiences.models.companies import Company, Membership
 from audiences.models.customers import Customer, Device
 from audiences.models.events import Event, EventSummary
+from audiences.models.imports import Import, ImportChunk, ImportKind, ImportProblem, ImportState
 from audiences.models.jobs import Job, JobItem, JobTask
 from audiences.models.notes import Note
 from audiences.models.subscriptions import Notification, NotificationState, Subscription, Topic
@@ -21,6 +22,11 @@ __all__ = [
     "Device",
     "Event",
     "EventSummary",
+    "Import",
+    "ImportChunk",
+    "ImportKind",
+    "ImportProblem",
+    "ImportState",
     "Integration",
     "Job",
     "JobItem",

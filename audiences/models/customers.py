@@ -92,7 +92,9 @@ class Customer(models.Model):
         ]
         indexes = [
             models.Index(name="customer_email", fields=("email",)),
-            models.Index(name="customer_last_seen", fields=("-last_seen_at", "-id")),
+            models.Index(
+                models.F("last_seen_at").desc(nulls_last=True), models.F("id").desc(), name="customer_seen_last"
+            ),
         ]
 
     def __str__(self) -> str:

@@ -1,0 +1,103 @@
+"""Imports: a CSV file of customers, or of addresses that unsubscribed elsewhere, on its way in."""
+
+from django.conf import settings
+from django.db import models
+
+
+class ImportKind(models.TextChoices):
+    """What a file holds."""
+
+    CUSTOMERS = "customers", "Customers"
+    UNSUBSCRIBED = "unsubscribed", "Addresses that unsubscribed elsewhere"
+
+
+class ImportState(models.TextChoices):
+    """How far an import is."""
+
+    UPLOADED = "uploaded", "Not checked yet"  # Somebody is to say which column is what.
+    CHECKING = "checking", "Being checked"
+    CHECKED = "checked", "Checked"  # What it would do is known; nothing is written.
+    WRITING = "writing", "Being imported"
+    DONE = "done", "Done"
+    CANCELLED = "cancelled", "Cancelled"
+
+
+UNDER_WAY = (ImportState.CHECKING, ImportState.WRITING)
+
+
+class Import(models.Model):
+    """One file. It is read twice, first to check it and then to write it, in slices; `position` is where to go on."""
+
+    kind = models.CharField(max_length=16, choices=ImportKind, default=ImportKind.CUSTOMERS)
+    state = models.CharField(max_length=16, choices=ImportState, default=ImportState.UPLOADED)
+    file_name = models.CharField(max_length=255)
+    started_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+")
+    created_at = models.DateTimeField()
+    updated_at = models.DateTimeField()
+
+    delimiter = models.CharField(max_length=1, default=",")
+    columns = models.JSONField(default=list)
+    sample = models.JSONField(default=list)
+    # What each column is, in their order; "" is left out.
+    targets = models.JSONField(default=list)
+    # Put on everybody in the file.
+    tag = models.ForeignKey("audiences.Tag", null=True, blank=True, on_delete=models.SET_NULL, related_name="+")
+
+    size = models.BigIntegerField(default=0)
+    position = models.BigIntegerField(default=0)
+    # Lines of the file up to `position`, and records: one can be quoted over several lines.
+    lines = models.BigIntegerField(default=0)
+    records = models.BigIntegerField(default=0)
+    # What the records did, or when it was only checked would do.
+    made = models.BigIntegerField(default=0)
+    changed = models.BigIntegerField(default=0)
+    unchanged = models.BigIntegerField(default=0)
+    nobody = models.BigIntegerField(default=0)
+    wrong = models.BigIntegerField(default=0)
+
+    class Meta:
+        indexes = [
+            models.Index(
+                name="import_under_way", fields=("id",), condition=models.Q(state__in=[str(s) for s in UNDER_WAY])
+            )
+        ]
+        constraints = [
+            models.CheckConstraint(name="import_state_is_known", condition=models.Q(state__in=ImportState.values))
+        ]
+
+    def __str__(self) -> str:
+        return self.file_name
+
+    @property
+    def percent(self) -> int:
+        """How much of the file is read, in whole percent."""
+        return min(100, 100 * self.position // self.size) if self.size else 0
+
+
+class ImportChunk(models.Model):
+    """A piece of the file, in UTF-8; kept in the database, where every worker can read it and nobody else can."""
+
+    of = models.ForeignKey(Import, on_delete=models.CASCADE, related_name="chunks")
+    begins = models.BigIntegerField()
+    data = models.BinaryField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(name="import_chunk_once", fields=("of", "begins"))]
+
+    def __str__(self) -> str:
+        return f"{self.of} from byte {self.begins}"
+
+
+class ImportProblem(models.Model):
+    """A record that cannot be imported: its line, the column, and the reason."""
+
+    of = models.ForeignKey(Import, on_delete=models.CASCADE, related_name="problems")
+    line = models.BigIntegerField()
+    column = models.CharField(max_length=255, blank=True)
+    reason = models.TextField()
+
+    class Meta:
+        indexes = [models.Index(name="import_problem_in_order", fields=("of", "line"))]
+
+    def __str__(self) -> str:
+        return f"Line {self.line}: {self.reason}"
