@@ -327,7 +327,7 @@ def test_of_twenty_gets_at_once_exactly_one_matches(at):
 @pytest.mark.parametrize("ended", [matching.pause, matching.stop])
 def test_nothing_is_matched_shown_or_handed_over_once_the_click_returned(ended, at, people, channel):
     """Visits, a matcher and two workers hammer on; what is there when pause returns is all there is ever."""
-    channel.takes = 0.005
+    channel.takes = 0.01
     mail, shown = MessageFactory(live=True, at=at), MessageFactory(in_app=True, live=True, at=at)
     for customer in people[:150]:
         visits.visit(customer, at=at)
@@ -343,8 +343,8 @@ def test_nothing_is_matched_shown_or_handed_over_once_the_click_returned(ended, 
 
     def click() -> None:
         time.sleep(0.1)
-        ended(mail)
         ended(shown)
+        ended(mail)
         seen["end"] = (time.monotonic(), records())
         time.sleep(0.4)
 

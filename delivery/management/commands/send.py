@@ -1,5 +1,6 @@
 """One round of handing over by hand."""
 
+from argparse import ArgumentTypeError
 from datetime import timedelta
 from typing import Any
 
@@ -11,6 +12,17 @@ from delivery import rounds
 from delivery.models import DeliveryRecord
 
 
+def some_minutes(text: str) -> timedelta:
+    """Read how long to go on, at most a day."""
+    try:
+        minutes = float(text)
+    except ValueError:
+        minutes = 0
+    if not 0 < minutes <= 24 * 60:
+        raise ArgumentTypeError(f"{text} is not a number of minutes between 0 and 1440.")
+    return timedelta(minutes=minutes)
+
+
 class Command(BaseCommand):
     """Hand over what is due until nothing is left, with progress."""
 
@@ -18,7 +30,9 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Take how long to go on."""
-        parser.add_argument("--minutes", type=float, default=60, help="go on for at most this long (default 60)")
+        parser.add_argument(
+            "--minutes", type=some_minutes, default="60", help="go on for at most this long (default 60)"
+        )
 
     def handle(self, *_args: Any, **options: Any) -> None:
         """Sweep, then hand over."""
@@ -27,7 +41,7 @@ class Command(BaseCommand):
         with tqdm(total=DeliveryRecord.objects.due(now).count(), unit=" records", desc="Handing over") as bar:
             total = rounds.hand_over(
                 clock=timezone.now,
-                until=now + timedelta(minutes=options["minutes"]),
+                until=now + options["minutes"],
                 progress=lambda n: bar.update(n - bar.n),
             )
         left = DeliveryRecord.objects.due(timezone.now()).count()

@@ -1,0 +1,203 @@
+"""What goes wrong with one message, or is in other hands for a moment, holds up no other."""
+
+import threading
+import time
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+import pytest
+from django.db import connection, transaction
+from django.utils import timezone
+
+from delivery import copies, locks, matching, rounds, sending
+from delivery.channels import Envelope
+from delivery.models import Status
+from messaging.models import Channel, Message
+from tests.factories import CustomAttributeFactory, CustomerFactory, MessageFactory, rule
+from tests.trials.at_once import at_once
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("migrated")]
+
+
+class Noting:
+    """A channel that notes the subjects it was given."""
+
+    def __init__(self) -> None:
+        self.subjects: list[str] = []
+
+    def send(self, envelope: Envelope) -> str:
+        self.subjects.append(envelope.subject)
+        return ""
+
+    def close(self) -> None:
+        """Nothing is kept open."""
+
+
+@pytest.fixture
+def channel(monkeypatch) -> Noting:
+    channel = Noting()
+    monkeypatch.setitem(sending.CHANNELS, Channel.EMAIL, lambda: channel)
+    return channel
+
+
+def matched(at: datetime, **facts) -> Message:
+    message = MessageFactory(live=True, at=at, **facts)
+    matching.match(message, at=at)
+    return message
+
+
+def hand_over(at: datetime) -> int:
+    return rounds.hand_over(clock=lambda: at, until=at + timedelta(seconds=1))
+
+
+def test_message_whose_rules_broke_while_it_waited_does_not_silence_its_channel(at, channel, settings):
+    settings.IN_FLIGHT = 1
+    plan = CustomAttributeFactory(name="plan")
+    for number in range(12):  # More than go in one turn.
+        CustomerFactory(email=f"{number}@x.example", attributes={"plan": "pro"})
+    tuesday = [{"weekday": 1, "from": "09:00", "to": "17:00"}]
+    broken = matched(at, subject="broken", rules=[rule("custom_attributes.plan", "is", "pro")], window=tuesday)
+    matched(at, subject="whole", window=tuesday)
+    with connection.cursor() as cursor:  # What no path of ours can do.
+        cursor.execute("SET session_replication_role = replica")
+        cursor.execute("DELETE FROM audiences_customattribute WHERE id = %s", [plan.pk])
+        cursor.execute("SET session_replication_role = DEFAULT")
+
+    hand_over(at.replace(day=5, hour=9))
+
+    assert channel.subjects == ["whole"] * 12
+    broken.refresh_from_db()
+    assert "plan" in broken.trouble
+
+
+def test_message_that_cannot_be_finished_holds_up_no_other(at, channel, monkeypatch):
+    CustomerFactory(email="ann@x.example")
+    poison = matched(at, subject="poison")
+    matched(at, subject="wholesome")
+    render = copies.Copy.render
+
+    def fail(copy: copies.Copy, filled: object, *, record_id: int) -> object:
+        if poison.records.filter(pk=record_id).exists():
+            raise RecursionError("What nobody thought of.")
+        return render(copy, filled, record_id=record_id)
+
+    monkeypatch.setattr(copies.Copy, "render", fail)
+
+    hand_over(at)
+
+    assert channel.subjects == ["wholesome"]
+    assert poison.records.get().status == Status.WAITING
+
+
+def test_message_to_one_person_goes_before_those_to_audiences(at, channel):
+    customer = CustomerFactory(email="ann@x.example")
+    matched(at, subject="to all")
+    alone = MessageFactory(subject="to Ann", to_customer=customer, live=True, at=at)
+    matching.write_to(customer, alone, at=at)
+
+    hand_over(at)
+
+    assert channel.subjects == ["to Ann", "to all"]
+
+
+def test_worker_waits_a_moment_where_all_that_is_due_is_in_other_hands(at, channel):
+    CustomerFactory(email="ann@x.example")
+    message = matched(at)
+    held, over = threading.Event(), threading.Event()
+    asked = []
+
+    def count(execute: Callable[..., object], sql: str, *rest: object) -> object:
+        asked.append(sql)
+        return execute(sql, *rest)
+
+    def hold() -> None:
+        with transaction.atomic():
+            Message.objects.select_for_update().get(pk=message.pk)
+            held.set()
+            over.wait(10)
+
+    def work() -> None:
+        held.wait(10)
+        now = timezone.now()
+        with connection.execute_wrapper(count):
+            rounds.hand_over(clock=timezone.now, until=now + timedelta(seconds=0.7))
+        over.set()
+
+    assert at_once([hold, work]).wrong == []
+    assert channel.subjects == []
+    assert 0 < len(asked) < 300
+    assert hand_over(at) == 1
+
+
+def test_what_a_pause_held_is_judged_to_the_end_though_our_clock_is_behind(at, monkeypatch):
+    """Whoever resumed it read a clock two seconds ahead of this worker's."""
+    monkeypatch.setattr(matching, "SLICE", 2)
+    for number in range(5):
+        CustomerFactory(email=f"{number}@x.example")
+    message = matched(at)
+    matching.pause(message)
+    message.resume(at=at + timedelta(seconds=2))
+
+    run = at_once([lambda: matching.judge_held_again(message, at=at + timedelta(seconds=1))], within=10)
+
+    assert run.wrong == []
+    message.refresh_from_db()
+    assert message.rejudge_before is None
+    assert message.records.counts()["waiting"] == 5
+
+
+def test_what_another_worker_is_judging_stays_held_until_it_is_judged(at):
+    CustomerFactory(email="ann@x.example")
+    message = matched(at)
+    matching.pause(message)
+    later = at + timedelta(minutes=5)
+    message.resume(at=later)
+    judging, go_on = threading.Event(), threading.Event()
+
+    def judge_and_die() -> None:
+        with transaction.atomic():
+            list(message.records.select_for_update())
+            judging.set()
+            go_on.wait(10)
+            transaction.set_rollback(True)
+
+    def judge_meanwhile() -> None:
+        judging.wait(10)
+        matching.judge_held_again(message, at=later)
+        go_on.set()
+
+    assert at_once([judge_and_die, judge_meanwhile]).wrong == []
+    message.refresh_from_db()
+    assert message.rejudge_before == later
+    matching.judge_held_again(message, at=later)
+    message.refresh_from_db()
+    assert message.rejudge_before is None
+
+
+def test_pause_does_not_wait_for_ever_for_a_mail_server_that_does_not_answer(at, monkeypatch, caplog):
+    monkeypatch.setattr(locks, "LONGEST_WAIT", 0.3)
+    CustomerFactory(email="ann@x.example")
+    message = matched(at)
+    handing, over = threading.Event(), threading.Event()
+
+    class Deaf(Noting):
+        def send(self, envelope: Envelope) -> str:
+            handing.set()
+            over.wait(10)
+            return ""
+
+    monkeypatch.setitem(sending.CHANNELS, Channel.EMAIL, Deaf)
+
+    def pause() -> float:
+        handing.wait(10)
+        began = time.monotonic()
+        matching.pause(message)
+        over.set()
+        return time.monotonic() - began
+
+    run = at_once([lambda: hand_over(at), pause])
+
+    assert run.wrong == []
+    assert 0.3 <= max(took for took in run.returned if isinstance(took, float)) < 3
+    assert "it may still go out" in caplog.text
+    assert message.records.get().status == Status.SENT
