@@ -80,7 +80,7 @@ class Clock:
         self.passes(until=end)
 
     def tasks(self) -> list[PeriodicTask]:
-        found = list(PeriodicTask.objects.filter(enabled=True, interval__isnull=False).order_by("-interval__period", "pk"))
+        found = list(PeriodicTask.objects.filter(enabled=True).exclude(interval=None).order_by("pk"))
         for task in found:
             self.last.setdefault(task.name, self.now)
         return found

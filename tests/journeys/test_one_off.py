@@ -68,10 +68,12 @@ def test_team_reaches_out_to_a_high_profile_customer_right_now(staff, server, po
     server.user("ann", plan="free", monthly_spend=0)
     server.user("vip", name="Vera Important", plan="enterprise", monthly_spend=90_000)
 
+    high_profile = [
+        rule("custom_attributes.plan", "is", "enterprise"),
+        rule("custom_attributes.monthly_spend", "greater_than", 1000),
+    ]
     staff.sets_live(
-        send_type="one_off",
-        subject="{{ first_name }}, you qualify for our VIP support",
-        rules=[rule("custom_attributes.plan", "is", "enterprise"), rule("custom_attributes.monthly_spend", "greater_than", 1000)],
+        send_type="one_off", subject="{{ first_name }}, you qualify for our VIP support", rules=high_profile
     )
 
     assert post.reached == ["vip"]
@@ -98,6 +100,18 @@ def test_message_is_tried_out_with_20_or_50_users_first_and_then_sent_to_the_res
     assert len(post.reached) == len(set(post.reached)) == 56
     assert sum(mail["Subject"] == "Better words" for _, mail in post.mails) == 56 - few
     assert "Only a sampled message has a rest to send to" in staff.does("rest", message)
+
+
+def test_sample_is_of_customers_with_all_their_companies(staff, server, post):
+    """4.10: a launch of N customers drawn at random of those reachable, with all their companies."""
+    for number in range(3):
+        two = [{"company_id": f"{number}{of}", "name": f"Company {number}{of}"} for of in "ab"]
+        server.user(f"user-{number}", companies=two)
+
+    staff.composes(send_type="one_off", subject="News for {{ company.name }}", act="sample", sample=1)
+
+    assert len(post.mails) == 2
+    assert len(set(post.reached)) == 1
 
 
 def test_message_tried_out_on_a_few_is_then_automated_for_all_others(staff, server, post, clock):

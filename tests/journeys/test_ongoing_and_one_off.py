@@ -67,7 +67,7 @@ def test_one_off_email_reaches_only_who_matches_now(staff, server, visit, post, 
 
 
 def test_one_off_in_app_stays_frozen_to_who_matched_whatever_they_become(staff, server, visit):
-    """One-off messages will only send to people who match your audience filters now. (4.1: the rules are asked once.)"""
+    """One-off messages will only send to people who match your filters now. (4.1: the rules are asked once.)"""
     server.user("ann", plan="pro")
     server.user("bob", plan="free")
 

@@ -9,8 +9,8 @@ from delivery.models import DeliveryRecord
 from tests.factories import rule
 
 PRO = [rule("custom_attributes.plan", "is", "pro")]
-OFFICE_HOURS = [{"weekday": day, "from": "09:00", "to": "17:00"} for day in range(5)]
-MONDAY_ONWARDS = {"weekday": 0, "from": "10:30", "to": "11:00"}
+AWAY = [rule("last_seen_at", "more_than_days_ago", 30)]
+HALF_AN_HOUR = [{"weekday": 0, "from": "10:30", "to": "11:00"}]
 
 
 # Once, or once for each company
@@ -142,7 +142,7 @@ def test_in_app_ongoing_is_shown_during_the_delivery_times_alone(staff, server, 
     """In-app ongoing messages send when: 3. During the scheduled delivery times."""
     server.user("ann")
     server.user("bob")
-    staff.sets_live(channel="in_app", body="<p>Half past ten</p>", window=[MONDAY_ONWARDS])
+    staff.sets_live(channel="in_app", body="<p>Half past ten</p>", window=HALF_AN_HOUR)
 
     assert visit("ann") == []
     clock.passes(until=at + timedelta(minutes=29))
@@ -166,17 +166,17 @@ def test_in_app_message_stays_until_it_is_opened_or_dismissed_and_is_the_same_on
     assert second == first
 
 
-@pytest.mark.parametrize("format", ["chat", "announcement"])
-def test_last_seen_rule_is_judged_by_the_value_from_before_the_login(staff, visit, clock, format):
+@pytest.mark.parametrize("form", ["chat", "announcement"])
+def test_last_seen_rule_is_judged_by_the_value_from_before_the_login(staff, visit, clock, form):
     """We send any messages based on a "Last seen" rule before the 'Last seen' value is updated with the login."""
     visit("ann")
     clock.passes(days=31)
-    away = [rule("last_seen_at", "more_than_days_ago", 30)]
-    staff.sets_live(channel="in_app", format=format, body="<p>Welcome back</p>", rules=away)
-    staff.sets_live(channel="in_app", body="<p>Nice to see you often</p>", rules=[rule("last_seen_at", "less_than_days_ago", 1)])
+    often = [rule("last_seen_at", "less_than_days_ago", 1)]
+    staff.sets_live(channel="in_app", format=form, body="<p>Welcome back</p>", rules=AWAY)
+    staff.sets_live(channel="in_app", body="<p>Nice to see you often</p>", rules=often)
 
     (shown,) = visit.shown("ann")
-    assert (shown["body"], shown["format"]) == ("<p>Welcome back</p>", format)
+    assert (shown["body"], shown["format"]) == ("<p>Welcome back</p>", form)
 
     # By the next visit the login has updated it.
     assert "Nice to see you often" in visit("ann")
@@ -188,7 +188,7 @@ def test_login_of_another_day_updates_last_seen(staff, visit, clock):
     clock.passes(days=29)
     visit("ann")
     clock.passes(days=29)
-    staff.sets_live(channel="in_app", body="<p>Welcome back</p>", rules=[rule("last_seen_at", "more_than_days_ago", 30)])
+    staff.sets_live(channel="in_app", body="<p>Welcome back</p>", rules=AWAY)
 
     assert visit("ann") == []
 
@@ -214,7 +214,7 @@ def test_audience_filters_of_an_email_are_checked_every_hour(staff, server, post
 def test_ongoing_email_waits_for_the_delivery_times(staff, server, post, clock, at):
     """An email user auto message sends when: 2. During the delivery times you set."""
     server.user("ann")
-    staff.sets_live(window=[MONDAY_ONWARDS])
+    staff.sets_live(window=HALF_AN_HOUR)
 
     clock.passes(until=at + timedelta(minutes=29))
     assert post.reached == []
@@ -270,9 +270,7 @@ def test_get_of_conversations_after_an_event_call_brings_the_email_at_once(staff
     assert post.reached == ["ann"]
 
 
-def test_get_of_conversations_triggers_at_most_once_every_fifteen_minutes_for_each_user(
-    staff, server, post, clock, at
-):
+def test_get_of_conversations_triggers_at_most_once_every_fifteen_minutes_for_each_user(staff, server, post, clock, at):
     """This is limited to once every 15 minutes per user."""
     server.user("ann", plan="free")
     server.user("bob", plan="free")
