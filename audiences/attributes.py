@@ -49,6 +49,9 @@ MEMBERS = (
     "WHERE mm.company_id = k.id AND cc.archived_at IS NULL HAVING k.id IS NOT NULL)"
 )
 
+# Received means sent (DESIGN 4.4).
+RECEIVED = "d.status = 'sent'"
+
 
 def seconds(json: str) -> str:
     """SQL for the moment a JSON number of unix seconds stands for, NULL where it is beyond the years 1 to 9999."""
@@ -153,10 +156,12 @@ STANDARD: tuple[Attribute, ...] = (
     *(
         Attribute(name, label, Kind.MESSAGE, About.MESSAGE, fact)
         for name, label, fact in (
-            ("received_message", "Received message", "TRUE"),
-            ("opened_message", "Opened message", "d.opened_at IS NOT NULL"),
-            ("clicked_message", "Clicked message", "d.clicked_at IS NOT NULL"),
-            ("replied_to_message", "Replied to message", "d.replied_at IS NOT NULL"),
+            ("received_message", "Received message", RECEIVED),
+            ("opened_message", "Opened message", f"{RECEIVED} AND d.opened_at IS NOT NULL"),
+            ("clicked_message", "Clicked message", f"{RECEIVED} AND d.clicked_at IS NOT NULL"),
+            ("replied_to_message", "Replied to message", f"{RECEIVED} AND d.replied_at IS NOT NULL"),
+            # Also who is still to get it, or may have: what a copy of a sampled message leaves out (DESIGN 4.10).
+            ("got_message", "Got, or is getting, message", "d.status IN ('waiting', 'sending', 'uncertain', 'sent')"),
         )
     ),
 )

@@ -245,8 +245,8 @@ def segment(into: Compiler, of: Attribute, value: int) -> str:
 
 tagged = exists("audiences_{owner}tag", "d.tag_id = {v}")
 happened = exists("audiences_eventsummary", "d.name = {v}")
-# The record is delivery's; received means sent (DESIGN 4.4).
-received = exists("delivery_deliveryrecord", "d.message_id = {v} AND d.status = 'sent' AND {fact}")
+# The record is delivery's; what of it is asked is the attribute's.
+received = exists("delivery_deliveryrecord", "d.message_id = {v} AND {fact}")
 
 K, O = Kind, Operator  # noqa: E741 - the table below is read as a table
 COMPILE: dict[tuple[Kind, Operator], Compile] = {

@@ -50,13 +50,31 @@ def copy_of(version: MessageVersion, *, channel: str) -> Copy:
     with KEEPING:
         kept = KEPT.get(version.pk)
         if kept is None:
-            names = content.variables(version.subject) | content.variables(version.body)
-            compiled = content.compile_version(version.subject, version.body, layout=LAYOUTS[Channel(channel)])
-            links = content.UNSUBSCRIBE_URL in names
-            kept = KEPT[version.pk] = Copy(compiled, names - {content.UNSUBSCRIBE_URL}, links)
+            kept = KEPT[version.pk] = compiled(version, channel=channel, dress=version.dress)
             if len(KEPT) > KEPT_VERSIONS:
                 KEPT.popitem(last=False)
     return kept
+
+
+def compiled(version: MessageVersion, *, channel: str, dress: Mapping[str, str]) -> Copy:
+    """Compile a version in a dress; what it links and shows of ours becomes an address that a mail can follow."""
+    names = content.variables(version.subject) | content.variables(version.body)
+    worn = content.dress_of(dress, unsubscribes=content.UNSUBSCRIBE_URL in names)
+    made = content.compile_version(
+        version.subject,
+        absolute(version.body),
+        layout=LAYOUTS[Channel(channel)],
+        header=absolute(worn.header),
+        footer=worn.footer,
+        colour=worn.colour,
+    )
+    links = content.UNSUBSCRIBE_URL in names or content.UNSUBSCRIBE_URL in worn.footer
+    return Copy(made, names - {content.UNSUBSCRIBE_URL}, links)
+
+
+def absolute(body: str) -> str:
+    """Rich text whose pictures of ours are found from anywhere."""
+    return body.replace('src="/', f'src="{settings.PUBLIC_URL}/')
 
 
 def facts_of(customer: Customer | Mapping[str, Any], company: Company | Mapping[str, Any] | None) -> dict[str, Any]:

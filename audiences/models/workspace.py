@@ -7,9 +7,11 @@ from zoneinfo import ZoneInfo, available_timezones
 import pgtrigger
 from django.contrib.auth import get_user_model
 from django.core.exceptions import ValidationError
-from django.core.validators import MaxValueValidator, MinValueValidator
+from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import models
 from knox.models import AbstractAuthToken
+
+COLOUR = RegexValidator(r"^#[0-9a-fA-F]{6}$", "Write the colour like #0b5cad.")
 
 
 def check_zone(name: str) -> None:
@@ -30,6 +32,21 @@ class Workspace(models.Model):
     zone = models.CharField("time zone", max_length=64, default="UTC", validators=[check_zone])
     office_hours = models.JSONField(default=list, blank=True)
     postal_address = models.TextField(blank=True)
+    # What a branded email wears. The address is one of ours, or one a browser anywhere can reach.
+    logo = models.CharField(
+        max_length=500,
+        blank=True,
+        default="",
+        db_default="",
+        help_text="The address of a picture, about 40 pixels high. A branded email begins with it.",
+    )
+    colour = models.CharField(
+        max_length=7,
+        default="#2563eb",
+        db_default="#2563eb",
+        validators=[COLOUR],
+        help_text="The colour of a branded email’s edge and links.",
+    )
     allowed_origins = models.JSONField(default=list, blank=True, help_text="Websites the messenger may run on.")
     identity_secret = models.CharField(max_length=200, default=new_secret)
     require_user_hash = models.BooleanField(

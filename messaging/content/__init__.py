@@ -7,6 +7,7 @@ fill, Compiled.render         per person; version and filled values read the sam
 """
 
 from messaging.content.compiling import TRACKING_CLICK, TRACKING_OPEN, Compiled, Layout, Rendered, compile_version
+from messaging.content.dressing import Dress, dress_of
 from messaging.content.markup import paragraphs, sanitise
 from messaging.content.parsing import ContentError
 from messaging.content.variables import (
@@ -26,11 +27,13 @@ __all__ = [
     "VARIABLES",
     "Compiled",
     "ContentError",
+    "Dress",
     "Layout",
     "Problem",
     "Rendered",
     "check",
     "compile_version",
+    "dress_of",
     "fill",
     "paragraphs",
     "sanitise",

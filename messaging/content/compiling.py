@@ -32,6 +32,7 @@ TRACKING_OPEN = "tracking.open"
 DEFAULTS = {"default", "fallback"}
 NOT_IN_A_SUBJECT = re.compile(r"[\s\x00-\x1f\x7f]+")
 MANY_EMPTY_LINES = re.compile(r"\n(?:[ \t]*\n){2,}")
+LINK_COLOUR = "#0b5cad"
 STYLE = """
 p { margin: 0 0 16px } h1, h2, h3 { margin: 24px 0 12px; line-height: 1.3 }
 ul, ol { margin: 0 0 16px; padding-left: 24px } a { color: #0b5cad } img { max-width: 100%; border: 0 }
@@ -46,6 +47,13 @@ BEFORE = (
     '<div style="max-width:600px;margin:0 auto">\n'
 )
 AFTER = "\n</div></body></html>\n"
+BRANDED = (
+    '<!doctype html>\n<html><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+    '</head><body style="margin:0;padding:24px 12px;background-color:#f3f5f7;color:#1f2933;'
+    "font-family:-apple-system,'Segoe UI',Roboto,Helvetica,Arial,sans-serif;font-size:16px;line-height:1.5\">"
+    '<div style="max-width:560px;margin:0 auto;padding:32px 24px;background-color:#ffffff;'
+    'border-top:4px solid {colour};border-radius:6px">\n'
+)
 
 
 class Layout(StrEnum):
@@ -124,17 +132,28 @@ class Places:
         return filled_in
 
 
-def compile_version(subject: str, body: str, *, layout: Layout, footer: str = "", tracked: bool = False) -> Compiled:
+def compile_version(
+    subject: str,
+    body: str,
+    *,
+    layout: Layout,
+    footer: str = "",
+    tracked: bool = False,
+    header: str = "",
+    colour: str = "",
+) -> Compiled:
     """Do once all that is the same for everybody; ContentError where the content cannot be read.
 
-    `subject` is plain text, `body` and `footer` are rich text. A tracked email reads two values more, which the
-    delivery gives beside the others: `tracking.click` goes before the number of each link, `tracking.open` is the
-    address of the picture that tells of an opening. `unsubscribe_url` is given the same way.
+    `subject` is plain text, `body` and `footer` are rich text, and so is `header`, which holds no variables. A tracked
+    email reads two values more, which the delivery gives beside the others: `tracking.click` goes before the number of
+    each link, `tracking.open` is the address of the picture that tells of an opening. `unsubscribe_url` is given the
+    same way.
     """
     protected = Protected.of(body + footer)
     cleaned = protected.with_safe_links(protected.cleaned())
     links: list[str] = []
-    dressed = LAYOUTS[layout](protected, _tracked(protected, cleaned, links) if tracked else cleaned)
+    shown = _tracked(protected, cleaned, links) if tracked else cleaned
+    dressed = LAYOUTS[layout](protected, clean_rendered(header) + shown if header else shown, colour)
     return Compiled(
         subject=_filler(as_written(subject), TEXT),
         html=dressed,
@@ -159,20 +178,22 @@ def _tracked(protected: Protected, cleaned: str, links: list[str]) -> str:
     return each_attribute(cleaned, through_us) + f'<img src="{picture}" width="1" height="1" alt="">'
 
 
-def _email(protected: Protected, cleaned: str) -> Fill:
-    inlined = css_inline.inline_fragment(cleaned, STYLE, load_remote_stylesheets=False)
-    return _filler(protected.restored(inlined), HTML, before=BEFORE, after=AFTER)
+def _email(protected: Protected, cleaned: str, colour: str) -> Fill:
+    style = STYLE.replace(LINK_COLOUR, colour) if colour else STYLE
+    inlined = css_inline.inline_fragment(cleaned, style, load_remote_stylesheets=False)
+    before = BRANDED.replace("{colour}", colour) if colour else BEFORE
+    return _filler(protected.restored(inlined), HTML, before=before, after=AFTER)
 
 
-def _fragment(protected: Protected, cleaned: str) -> Fill:
+def _fragment(protected: Protected, cleaned: str, _colour: str) -> Fill:
     return _filler(protected.restored(cleaned), HTML)
 
 
-def _no_html(protected: Protected, cleaned: str) -> Fill:
+def _no_html(_protected: Protected, _cleaned: str, _colour: str) -> Fill:
     return _filler("", TEXT)
 
 
-LAYOUTS: dict[Layout, Callable[[Protected, str], Fill]] = {
+LAYOUTS: dict[Layout, Callable[[Protected, str, str], Fill]] = {
     Layout.EMAIL: _email,
     Layout.FRAGMENT: _fragment,
     Layout.TEXT: _no_html,

@@ -10,6 +10,7 @@ from messaging.models.message import (
     NotReady,
     SendType,
     State,
+    Style,
     WindowZone,
     WrongState,
 )
@@ -28,6 +29,7 @@ __all__ = [
     "SendType",
     "Sender",
     "State",
+    "Style",
     "WindowZone",
     "WrongState",
 ]

@@ -36,6 +36,13 @@ class Format(models.TextChoices):
     ANNOUNCEMENT = "announcement", "Announcement"
 
 
+class Style(models.TextChoices):
+    """What an email looks like."""
+
+    PLAIN = "plain", "Plain"
+    BRANDED = "branded", "Branded"
+
+
 class SendType(models.TextChoices):
     """The two ways to send of the seed article."""
 
@@ -125,6 +132,7 @@ class Message(models.Model):
     title = models.CharField(max_length=200)
     channel = models.CharField(max_length=8, choices=Channel, default=Channel.EMAIL)
     format = models.CharField(max_length=16, choices=Format, blank=True, default="")
+    style = models.CharField(max_length=16, choices=Style, default=Style.PLAIN, db_default=Style.PLAIN)
     send_type = models.CharField(max_length=8, choices=SendType, default=SendType.ONGOING)
     sender = models.ForeignKey(Sender, null=True, blank=True, on_delete=models.PROTECT)
     # Null for a message to one person, which has no audience.
@@ -151,6 +159,9 @@ class Message(models.Model):
     reviewed_count = models.PositiveIntegerField(null=True, blank=True, editable=False)
     # How many a one-off was frozen for, counted as they were written down; null where it has no frozen audience.
     audience_count = models.PositiveIntegerField(null=True, blank=True, editable=False)
+    # While set, a worker is setting it live or sending it to the rest; until that is done it is what it was.
+    launching_at = models.DateTimeField(null=True, blank=True, editable=False)
+    launching_sample = models.PositiveIntegerField(null=True, blank=True, editable=False)
     # Customers drawn for the first launch, "Try it on a few first"; null where everybody was meant.
     sample_size = models.PositiveIntegerField(null=True, blank=True, editable=False)
     rest_sent_at = models.DateTimeField(null=True, blank=True, editable=False)
@@ -291,6 +302,17 @@ class Message(models.Model):
 
     # What it says
 
+    @property
+    def dress(self) -> dict[str, str]:
+        """What a version written now wears: the workspace's name, logo, colour and address where it is branded."""
+        if self.channel != Channel.EMAIL or self.to_customer_id:
+            return {}
+        if self.style == Style.PLAIN:
+            return {"style": Style.PLAIN.value}
+        ours = Workspace.current()
+        worn = {"name": ours.name, "logo": ours.logo, "colour": ours.colour, "address": ours.postal_address}
+        return {"style": Style.BRANDED.value, **worn}
+
     def content_problems(self, *, subject: str, body: str) -> dict[str, list[str]]:
         """What is wrong with a subject and a body, by field, each with its line and the reason."""
         catalogue = CustomAttribute.objects.catalogue()
@@ -322,7 +344,8 @@ class Message(models.Model):
         if problems := self.content_problems(subject=subject, body=body):
             raise ValidationError(problems)
         current = self.version
-        if current and (current.subject, current.body) == (subject, body):
+        dressed_alike = current is not None and (not self.is_locked or current.dress == self.dress)
+        if current and dressed_alike and (current.subject, current.body) == (subject, body):
             return current
         if current and not self.is_locked:
             current.subject, current.body, current.author, current.created_at = subject, body, by, at
@@ -339,6 +362,7 @@ class Message(models.Model):
                 number=last + 1,
                 subject=subject,
                 body=body,
+                dress=self.dress if self.is_locked else {},
                 rules=self.audience.rules if self.audience else {},
                 author=by,
                 created_at=at,
@@ -368,16 +392,34 @@ class Message(models.Model):
 
     # Copies and drafts
 
-    def duplicate(self, *, by: User | None, at: datetime) -> "Message":
+    def make_ongoing(self, *, by: User | None, at: datetime) -> "Message":
+        """Return a draft of an ongoing message that says the same to who matches and did not get this one."""
+        if self.sample_size is None:
+            raise WrongState("Only what was tried on a few first can be made ongoing.")
+        rules = self.audience.rules if self.audience else {}
+        left_out = {"attribute": "got_message", "operator": "is_not", "value": self.pk}
+        if rules.get("match", "all") == "all":
+            rules = {"match": "all", "rules": [*rules.get("rules", []), left_out]}
+        else:
+            rules = {"match": "all", "rules": [rules, left_out]}
+        with transaction.atomic():
+            copy = self.duplicate(by=by, at=at, send_type=SendType.ONGOING, title=self.title)
+            copy.ask_for(rules, by=by, at=at)
+        return copy
+
+    def duplicate(
+        self, *, by: User | None, at: datetime, send_type: SendType | None = None, title: str = ""
+    ) -> "Message":
         """Return a new draft with the same content, sender, filters and window."""
         if self.audience is None:
             raise WrongState("A message to one person cannot be duplicated. Write to them again instead.")
         with transaction.atomic():
             copy = Message.objects.create(
-                title=f"{self.title[:192]} (copy)",
+                title=title or f"{self.title[:192]} (copy)",
                 channel=self.channel,
                 format=self.format,
-                send_type=self.send_type,
+                style=self.style,
+                send_type=send_type or self.send_type,
                 sender=self.sender,
                 audience=Audience.objects.create(rules=self.audience.rules),
                 window=self.window,
@@ -466,6 +508,7 @@ class Message(models.Model):
             return
         tree = compiler.freeze(self.audience.tree, on=at.astimezone(Workspace.current().tz))
         self.audience.rules = self.version.rules = tree.as_json()
+        self.version.dress = self.dress
         self.audience.save()
         self.version.save()
 

@@ -14,6 +14,8 @@ class MessageVersion(models.Model):
     body = models.TextField(blank=True, default="")
     # The audience's rules when the version was made: the log of what an ongoing message asked for.
     rules = models.JSONField(default=dict, blank=True)
+    # What an email wears, as it was when the version was written: copies read the same for ever.
+    dress = models.JSONField(default=dict, db_default={}, blank=True)
     author = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL)
     created_at = models.DateTimeField()
 
@@ -25,8 +27,8 @@ class MessageVersion(models.Model):
                 when=pgtrigger.Before,
                 operation=pgtrigger.Update,
                 condition=pgtrigger.Condition(
-                    "((OLD.subject, OLD.body, OLD.message_id, OLD.number) IS DISTINCT FROM"
-                    " (NEW.subject, NEW.body, NEW.message_id, NEW.number))"
+                    "((OLD.subject, OLD.body, OLD.dress, OLD.message_id, OLD.number) IS DISTINCT FROM"
+                    " (NEW.subject, NEW.body, NEW.dress, NEW.message_id, NEW.number))"
                 ),
                 func="""
                 IF EXISTS (SELECT FROM messaging_message WHERE id = OLD.message_id AND went_live_at IS NOT NULL) THEN

@@ -162,6 +162,7 @@ MESSAGE_FACTS = {
     "clicked_message": "clicked_at",
     "replied_to_message": "replied_at",
 }
+GOT_IT = {"waiting", "sending", "uncertain", "sent"}
 # Standard attributes without a column of their own, and which of them are not texts.
 DETAILS = {
     "region", "continent", "browser_version", "browser_language", "referrer", "utm_campaign", "utm_content",
@@ -201,6 +202,8 @@ def raw_value(world: World, name: str, customer: Customer, company: Company | No
     if name in MESSAGE_FACTS:
         theirs = (record for record in world.records if record.customer_id == customer.pk)
         return frozenset(r.message_id for r in theirs if r.status == "sent" and getattr(r, MESSAGE_FACTS[name]))
+    if name == "got_message":
+        return frozenset(r.message_id for r in world.records if r.customer_id == customer.pk and r.status in GOT_IT)
     if name in DETAILS:
         return of_kind(customer.details.get(name), DETAIL_KINDS.get(name, "text"))
     if name == "tag":

@@ -165,7 +165,9 @@ class Draw:
     def record(self, customer: Customer, company: Company | None, message: int) -> DeliveryRecord:
         """A delivery of a message, sent or not; only what was sent has been opened, clicked or replied to."""
         record = DeliveryRecord(customer=customer, company=company, message_id=message, matched_at=self.now)
-        record.status = self.one((Status.SENT, Status.SENT, Status.SENT, Status.WITHDRAWN, Status.FAILED))
+        record.status = self.one((*[Status.SENT] * 4, Status.WAITING, Status.UNCERTAIN, Status.WITHDRAWN, Status.FAILED))
+        if record.status == Status.WAITING:
+            record.due_at = self.now
         if record.status == Status.SENT:
             record.sent_at = self.now
             record.opened_at, record.clicked_at, record.replied_at = (self.one((None, self.now)) for _ in range(3))
