@@ -9,7 +9,7 @@ from django.db.models import Q
 
 from audiences.models import Workspace
 from audiences.rules import RuleError
-from delivery import matching, sending
+from delivery import counts, launching, matching, sending
 from delivery.matching import Progress, quiet
 from messaging.models import Message, NotReady, SendType, State, WrongState
 
@@ -81,11 +81,13 @@ def judged_again(message: Message, *, at: datetime) -> bool:
 def sweep(*, at: datetime) -> None:
     """Make sure of everything a nudge may have missed; run every minute."""
     sending.give_up_abandoned(at=at)
+    launching.launch_asked_for(at=at)
     launch_scheduled(at=at)
     for message in Message.objects.filter(state=State.STOPPED, records__status="waiting").distinct():
         matching.withdraw_stopped(message)
     match_unmatched(at=at)
     matching.finish_one_offs()
+    counts.fold()
 
 
 def match_unmatched(*, at: datetime) -> None:

@@ -1,6 +1,7 @@
 """How it goes: delivery records, and the conversations that come of them."""
 
 from delivery.models.conversation import Conversation, ConversationPart, PartType
+from delivery.models.count import Count, CountChange, Tally
 from delivery.models.pace import Pace
 from delivery.models.record import GOT_IT, IN_AN_INBOX, UNDONE, DeliveryRecord, Reason, Status
 from delivery.models.visitor import Visitor
@@ -11,10 +12,13 @@ __all__ = [
     "UNDONE",
     "Conversation",
     "ConversationPart",
+    "Count",
+    "CountChange",
     "DeliveryRecord",
     "Pace",
     "PartType",
     "Reason",
     "Status",
+    "Tally",
     "Visitor",
 ]

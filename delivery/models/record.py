@@ -12,6 +12,7 @@ from django.contrib.postgres.indexes import BrinIndex
 from django.db import models
 from django.db.models import F, Q
 
+from delivery.models.count import TRIGGERS
 from messaging.models import RUNNING, Message, MessageVersion
 
 
@@ -228,6 +229,12 @@ class DeliveryRecord(models.Model):
             models.Index(name="record_uncertain", fields=("message",), condition=Q(status=Status.UNCERTAIN)),
             BrinIndex(name="record_sent_at", fields=("sent_at",), pages_per_range=32, autosummarize=True),
             models.Index(name="record_sending", fields=("leased_until",), condition=Q(status=Status.SENDING)),
+            # The few among many that staff look for: who will not get it, and why.
+            models.Index(
+                name="record_not_sent",
+                fields=("message", "status", "customer"),
+                condition=Q(status__in=(Status.FAILED, Status.SKIPPED, Status.WITHDRAWN)),
+            ),
         ]
         triggers = [
             pgtrigger.Trigger(
@@ -282,6 +289,7 @@ class DeliveryRecord(models.Model):
                 RAISE EXCEPTION 'A delivery record is never deleted.' USING ERRCODE = 'check_violation';
                 """,
             ),
+            *TRIGGERS,
         ]
 
     def __str__(self) -> str:

@@ -1,0 +1,122 @@
+"""Counts, kept and not counted: what each message did is read from a row, however many records it has.
+
+A trigger on the records adds a `CountChange` for each statement, in the same transaction, so counts are exact; rows
+are only ever added, so nobody waits for anybody. The sweep folds them into `Count` and `Tally`. What a reader sees is
+the kept number and the changes not folded yet.
+"""
+
+import pgtrigger
+from django.db import models
+
+from messaging.models import Message
+
+# Moments of a record that are counted: the first three where it was sent, the rest whatever became of it.
+OF_SENT = ("opened", "clicked", "replied")
+WHATEVER = ("bounced", "complained", "unsubscribed")
+STATUSES = ("waiting", "sending", "uncertain", "sent", "failed", "skipped", "withdrawn")
+COUNTED = (*STATUSES, *OF_SENT, *WHATEVER)
+TALLIED = ("sent", *OF_SENT, *WHATEVER)
+
+
+def quarter(moment: str) -> str:
+    """SQL for the quarter of an hour a moment is in: every zone's days begin on one."""
+    return f"date_bin('15 minutes', {moment}, TIMESTAMPTZ '2000-01-01 00:00:00+00')"
+
+
+def counted_in(rows: str, *, number: int) -> str:
+    """SQL for what each row counts as: its status, and what has happened to it since."""
+    moments = [f"('{name}', CASE WHEN status = 'sent' THEN {name}_at END)" for name in OF_SENT]
+    moments += [f"('{name}', {name}_at)" for name in WHATEVER]
+    happened = ", ".join(f"{name}_at" for name in (*OF_SENT, *WHATEVER))
+    return (
+        f"SELECT message_id, status AS what, {quarter('sent_at')} AS quarter, {number} AS number FROM {rows}"
+        f" UNION ALL SELECT message_id, moments.what, {quarter('moments.at')}, {number} FROM {rows}"
+        f" CROSS JOIN LATERAL (VALUES {', '.join(moments)}) AS moments(what, at)"
+        f" WHERE coalesce({happened}) IS NOT NULL AND moments.at IS NOT NULL"
+    )
+
+
+def write_down(changes: str) -> str:
+    """SQL that adds up changes and notes those that come to something."""
+    return f"""
+    INSERT INTO delivery_countchange (message_id, what, quarter, number)
+        SELECT message_id, what, quarter, sum(number) FROM ({changes}) AS changes
+        GROUP BY message_id, what, quarter HAVING sum(number) <> 0;
+    RETURN NULL;
+    """
+
+
+TRIGGERS = [
+    pgtrigger.Trigger(
+        name="counts_what_is_new",
+        level=pgtrigger.Statement,
+        when=pgtrigger.After,
+        operation=pgtrigger.Insert,
+        referencing=pgtrigger.Referencing(new="new_rows"),
+        func=write_down(counted_in("new_rows", number=1)),
+    ),
+    pgtrigger.Trigger(
+        name="counts_what_changes",
+        level=pgtrigger.Statement,
+        when=pgtrigger.After,
+        operation=pgtrigger.Update,
+        referencing=pgtrigger.Referencing(old="old_rows", new="new_rows"),
+        func=write_down(f"{counted_in('new_rows', number=1)} UNION ALL {counted_in('old_rows', number=-1)}"),
+    ),
+]
+
+
+class Count(models.Model):
+    """What one message did, as of the last sweep."""
+
+    message = models.OneToOneField(Message, primary_key=True, on_delete=models.CASCADE, related_name="count")
+    waiting = models.BigIntegerField(default=0)
+    sending = models.BigIntegerField(default=0)
+    uncertain = models.BigIntegerField(default=0)
+    sent = models.BigIntegerField(default=0)
+    failed = models.BigIntegerField(default=0)
+    skipped = models.BigIntegerField(default=0)
+    withdrawn = models.BigIntegerField(default=0)
+    opened = models.BigIntegerField(default=0)
+    clicked = models.BigIntegerField(default=0)
+    replied = models.BigIntegerField(default=0)
+    bounced = models.BigIntegerField(default=0)
+    complained = models.BigIntegerField(default=0)
+    unsubscribed = models.BigIntegerField(default=0)
+
+    def __str__(self) -> str:
+        return f"Counts of {self.message}"
+
+
+class Tally(models.Model):
+    """What one message did in a quarter of an hour, as of the last sweep."""
+
+    message = models.ForeignKey(Message, on_delete=models.CASCADE, related_name="tallies", db_index=False)
+    quarter = models.DateTimeField()
+    sent = models.BigIntegerField(default=0)
+    opened = models.BigIntegerField(default=0)
+    clicked = models.BigIntegerField(default=0)
+    replied = models.BigIntegerField(default=0)
+    bounced = models.BigIntegerField(default=0)
+    complained = models.BigIntegerField(default=0)
+    unsubscribed = models.BigIntegerField(default=0)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(name="tallied_once", fields=("message", "quarter"))]
+        indexes = [models.Index(name="tally_by_time", fields=("quarter",))]
+
+    def __str__(self) -> str:
+        return f"{self.message} at {self.quarter:%Y-%m-%d %H:%M}"
+
+
+class CountChange(models.Model):
+    """What one statement changed: so many more, or fewer, of one thing; in a quarter of an hour where it has one."""
+
+    # A message with records is never deleted, so the database need not look at it for each change.
+    message = models.ForeignKey(Message, on_delete=models.DO_NOTHING, related_name="+", db_constraint=False)
+    what = models.CharField(max_length=16)
+    quarter = models.DateTimeField(null=True)
+    number = models.BigIntegerField()
+
+    def __str__(self) -> str:
+        return f"{self.number:+} {self.what} of message {self.message_id}"
