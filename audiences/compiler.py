@@ -52,15 +52,20 @@ class Condition:
     joins: str
     sees_company: bool
 
-    def pairs(self, *, per_company: bool, where: str = "TRUE", columns: str = "", joins: str = "") -> str:
-        """SQL for the rows (customer_id, company_id, *columns) that match and for which `where` holds."""
+    def pairs(
+        self, *, per_company: bool, where: str = "TRUE", columns: str = "", joins: str = "", sample: str = ""
+    ) -> str:
+        """SQL for the rows (customer_id, company_id, *columns) that match and for which `where` holds.
+
+        `sample` is a TABLESAMPLE that leaves out most customers, for an estimate.
+        """
         company = COMPANY_OF_PAIR if self.sees_company or per_company else ""
         # A customer matches if any pair does, so without a copy per company one row is enough.
         distinct = "DISTINCT " if company and not per_company else ""
         pair = "k.id" if per_company else "NULL::bigint"
         return (
             f"SELECT {distinct}c.id AS customer_id, {pair} AS company_id{columns}"
-            f" FROM audiences_customer c{company}{self.joins}{joins}"
+            f" FROM audiences_customer c{sample}{company}{self.joins}{joins}"
             f" WHERE c.archived_at IS NULL AND {where} AND {self.sql}"
         )
 
