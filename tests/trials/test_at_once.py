@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("
 
 LONGEST_WAIT = 1.0
 LOCKED_OUT_AFTER = 0.15
-A_BREATH = 0.03
+A_BREATH = 0.1
 PEOPLE, COMPANIES = 300, 15
 DAY = timedelta(days=1)
 COMPANY = "<p>{{ company.name }}</p>"
@@ -342,7 +342,8 @@ def test_nothing_is_matched_shown_or_handed_over_once_the_click_returned(ended, 
             visits.visit(rest.pop(), at=at)
 
     def click() -> None:
-        time.sleep(0.1)
+        while not channel.given:
+            time.sleep(0.01)
         ended(shown)
         ended(mail)
         seen["end"] = (time.monotonic(), records())
