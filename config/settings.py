@@ -66,6 +66,7 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "whitenoise.runserver_nostatic",
     "django.contrib.staticfiles",
+    "corsheaders",
     "django_celery_beat",
     "django_filters",
     "knox",
@@ -73,6 +74,7 @@ INSTALLED_APPS = [
     "rest_framework",
 ]
 MIDDLEWARE = [
+    "delivery.origins.MessengerCors",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -143,7 +145,8 @@ HTTPS = env.bool("HTTPS", default=PUBLIC_URL.startswith("https://"))
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
 SECURE_SSL_REDIRECT = env.bool("SECURE_SSL_REDIRECT", default=HTTPS)
 SECURE_HSTS_SECONDS = env.int("SECURE_HSTS_SECONDS", default=31_536_000 if HTTPS else 0)
-if env.bool("BEHIND_PROXY", default=False):
+BEHIND_PROXY = env.bool("BEHIND_PROXY", default=False)
+if BEHIND_PROXY:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 
 # smtp+tls://user:password@host:587 and the like; the demo's catcher listens on 1025.
@@ -181,6 +184,10 @@ CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
 CELERY_BEAT_MAX_LOOP_INTERVAL = 5
 
+# Whether subscriptions may name addresses of this machine and of private networks. Where teammates are not trusted with
+# the network this runs in, they may not.
+WEBHOOKS_TO_PRIVATE_ADDRESSES = env.bool("WEBHOOKS_TO_PRIVATE_ADDRESSES", default=DEBUG or DEMO)
+
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["audiences.api.authentication.TokenAuthentication"],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
@@ -188,9 +195,19 @@ REST_FRAMEWORK = {
     "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
     "EXCEPTION_HANDLER": "audiences.api.errors.answer",
     "UNAUTHENTICATED_USER": None,
+    # Behind a proxy the address of who asks is the one the proxy names; otherwise nobody is believed.
+    "NUM_PROXIES": 1 if BEHIND_PROXY else 0,
 }
 # Requests per minute and token, counted in windows of 10 seconds (wire.md 5.3); 0 is no limit.
 API_RATE_LIMIT = env.int("API_RATE_LIMIT", default=1000)
+# The same for each visitor of a website with the messenger, and ten times as much for an address on the network.
+MESSENGER_RATE_LIMIT = env.int("MESSENGER_RATE_LIMIT", default=120)
+# Which websites may use the messenger is in the workspace (delivery.origins); nothing else is for other origins.
+CORS_URLS_REGEX = r"^/messenger/"
+CORS_ALLOW_METHODS = ("GET", "POST")
+CORS_ALLOW_HEADERS = ("authorization", "content-type", "if-none-match")
+CORS_EXPOSE_HEADERS = ("ETag",)
+CORS_PREFLIGHT_MAX_AGE = 7200
 REST_KNOX = {"TOKEN_MODEL": "audiences.Integration", "TOKEN_TTL": None, "AUTO_REFRESH": False}
 # Its own token is swapped for ours, so its migrations would only make a table that nothing uses.
 MIGRATION_MODULES = {"knox": None}

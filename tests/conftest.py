@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import pytest
+from django.core.cache import cache
 
 from delivery import copies, judging, sending
 
@@ -24,5 +25,6 @@ def nothing_kept() -> Iterator[None]:
     """A test starts with nothing compiled and no channel open, as a new process does."""
     judging.forget()
     copies.KEPT.clear()
+    cache.clear()
     yield
     sending.close_channels()

@@ -1,69 +1,95 @@
 """The messenger's ping: a customer is here (DESIGN 4.6, product.md 6.4)."""
 
+from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from django.db import transaction
 from django.utils import timezone
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from audiences import identity, intake
-from audiences.api.endpoint import Endpoint, body
-from audiences.api.errors import Forbidden
+from audiences import intake
+from audiences.api.endpoint import body
 from audiences.api.shapes import Json, user_reference
 from audiences.intake import Refused, Source, Unknown
 from audiences.intake.values import mapping
-from audiences.models import Company, Customer, Workspace
-from delivery import tasks, visits
+from audiences.models import Company, Customer
+from delivery import merging, tasks, visitors, visits
+from delivery.api.messenger_access import MessengerEndpoint, VisitorRateLimit, check_signed
+from delivery.visits import Visit
 
 LONGEST_AGENT = 500
+WHO = ("user_id", "email")
 
 
-class Ping(Endpoint):
-    """/messenger/ping: a visit. Answers with every in-app message not yet opened or dismissed."""
-
-    authentication_classes: list[Any] = []
-    permission_classes: list[Any] = []
+class Ping(MessengerEndpoint):
+    """/messenger/ping: a visit. Answers with every in-app message not yet opened or dismissed, and with a token."""
 
     def post(self, request: Request) -> Response:
-        """Take what the page says of its user as true where its user_hash proves it."""
+        """Take what the page says of its user as true where its user_hash proves it; else this is a visitor."""
         sent = body(request)
         settings = mapping(sent.get("user"), "user") or sent
-        given = {key: settings.get(key) for key in ("user_id", "email")}
-        if not any(given.values()):
-            return Response(answer(None, [], []))
-        check_signed(sent, settings, given)
-        return Response(visited(request, settings))
+        key = visitors.read_visitor(sent.get("visitor"))
+        given = {name: settings.get(name) for name in WHO}
+        at = timezone.now()
+        if any(given.values()):
+            secret = check_signed(sent, settings, given)
+            return Response(of_user(request, settings, key=key, secret=secret, at=at))
+        return Response(of_visitor(request, settings, key=key, at=at))
 
 
-def check_signed(sent: dict[str, Any], settings: dict[str, Any], given: dict[str, Any]) -> None:
-    """Forbid claiming to be somebody without the hash that only the customer's own server can make."""
-    secret, is_required = Workspace.identity()
-    if not is_required and "user_hash" not in {**sent, **settings}:
-        return
-    user_hash = settings.get("user_hash", sent.get("user_hash"))
-    if not identity.is_signed(secret, **given, given=user_hash):
-        raise Forbidden("The user_hash is missing or is not that of this user.")
-
-
-def visited(request: Request, settings: dict[str, Any]) -> Json:
-    """Bring the customer up to date and record the visit, in one transaction; bad values are reported, not fatal."""
-    at = timezone.now()
+def of_user(request: Request, settings: dict[str, Any], *, key: UUID | None, secret: str, at: datetime) -> Json:
+    """The visit of a user; what they wrote in this browser before they logged in is theirs from now on."""
     refused: list[Refused] = []
-    facts = intake.from_browser(settings)
-    facts["last_seen_user_agent"] = request.headers.get("User-Agent", "")[:LONGEST_AGENT]
-    if address := request.META.get("REMOTE_ADDR"):
-        facts["last_seen_ip"] = address
+    facts = facts_of(request, settings)
 
     def identified() -> tuple[Customer, Company | None]:
         refused.clear()
-        customer = intake.identify_here(facts, at=at, source=Source.BROWSER, on_bad_value=refused.append)
+        lead = visitors.lead_of(key) if key else None
+        if lead is None:
+            customer = intake.identify_here(facts, at=at, source=Source.BROWSER, on_bad_value=refused.append)
+        else:
+            customer = merging.log_in(lead, facts, at=at, source=Source.BROWSER, on_bad_value=refused.append)
         return customer, company_of(settings)
 
-    visit = visits.visit_of(identified, at=at)
+    visit = nudged(visits.visit_of(identified, at=at))
+    return answer(visit, token=visitors.session_token(visit.customer, secret=secret, at=at), refused=refused)
+
+
+def of_visitor(request: Request, settings: dict[str, Any], *, key: UUID | None, at: datetime) -> Json:
+    """The visit of a lead, or of somebody who has not written yet, of whom nothing is written down."""
+    refused: list[Refused] = []
+    lead = visitors.lead_of(key) if key else None
+    key = key or visitors.new_key()
+    visit = None
+    if lead is not None:
+        facts = {**facts_of(request, settings), "id": str(lead.pk)}
+
+        def identified() -> tuple[Customer, Company | None]:
+            refused.clear()
+            here = intake.identify_here(facts, at=at, source=Source.BROWSER, on_bad_value=refused.append)
+            return here, company_of(settings)
+
+        visit = nudged(visits.visit_of(identified, at=at))
+    token = visitors.visitor_token(key)
+    return {**answer(visit, token=token, refused=refused), "visitor": token}
+
+
+def nudged(visit: Visit) -> Visit:
+    """Have a worker hand over what the visit matched."""
     if visit.matched:
         transaction.on_commit(tasks.nudge)
-    return answer(visit.customer, [message.as_json() for message in visit.shown], refused)
+    return visit
+
+
+def facts_of(request: Request, settings: dict[str, Any]) -> dict[str, Any]:
+    """What the page says, and what the request itself tells."""
+    facts = intake.from_browser(settings)
+    facts["last_seen_user_agent"] = request.headers.get("User-Agent", "")[:LONGEST_AGENT]
+    if address := VisitorRateLimit().get_ident(request):
+        facts["last_seen_ip"] = address
+    return facts
 
 
 def company_of(settings: dict[str, Any]) -> Company | None:
@@ -77,11 +103,14 @@ def company_of(settings: dict[str, Any]) -> Company | None:
         return None
 
 
-def answer(customer: Any, messages: list[Any], refused: list[Refused]) -> Json:
-    """What the messenger is told."""
+def answer(visit: Visit | None, *, token: str, refused: list[Refused]) -> Json:
+    """What the messenger is told. `visitor` is what its browser keeps: nothing, for a user."""
+    messages = [message.as_json() for message in visit.shown] if visit else []
     return {
         "type": "ping",
-        "user": user_reference(customer) if customer else None,
+        "user": user_reference(visit.customer) if visit else None,
+        "visitor": None,
+        "token": token,
         "messages": messages,
         "unread_count": len(messages),
         "errors": [{"code": "parameter_invalid", "message": str(wrong), "field": wrong.field} for wrong in refused],

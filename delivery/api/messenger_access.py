@@ -1,0 +1,127 @@
+"""What all addresses of the messenger share: registered websites only, a limit, and whom the browser speaks for."""
+
+import hashlib
+from typing import Any
+
+from django.conf import settings
+from django.core.cache import cache
+from django.core.exceptions import SuspiciousOperation
+from django.utils import timezone
+from rest_framework import status
+from rest_framework.exceptions import APIException, ParseError
+from rest_framework.parsers import MultiPartParser
+from rest_framework.request import Request
+from rest_framework.throttling import BaseThrottle
+from rest_framework.views import APIView
+
+from audiences import identity
+from audiences.api.endpoint import Endpoint
+from audiences.api.errors import Forbidden, TooLarge
+from audiences.models import Customer, Workspace
+from delivery import origins, uploads, visitors
+from delivery.visitors import Who
+
+WINDOW = 10
+# An office may hold many visitors behind one address.
+VISITORS_PER_ADDRESS = 10
+LARGEST_FORM = uploads.MOST * uploads.LARGEST + 2**20
+
+
+class SessionOver(APIException):
+    """The token speaks for nobody, or no longer; the messenger then pings again."""
+
+    status_code = status.HTTP_401_UNAUTHORIZED
+    default_detail = "This session is over. Ping again."
+
+
+class VisitorRateLimit(BaseThrottle):
+    """So many requests per visitor in each window, and ten times as many per address."""
+
+    def allow_request(self, request: Request, view: APIView) -> bool:
+        """Count this one by its address, and by its token there: nobody uses up what is another's."""
+        if not settings.MESSENGER_RATE_LIMIT:
+            return True
+        self.now = int(timezone.now().timestamp())
+        limit = -(-settings.MESSENGER_RATE_LIMIT * WINDOW // 60)
+        address = self.get_ident(request)
+        token = bearer(request)
+        return self.is_within(address, VISITORS_PER_ADDRESS * limit) and (
+            not token or self.is_within(f"{address} {hashlib.sha256(token.encode()).hexdigest()}", limit)
+        )
+
+    def is_within(self, who: str, limit: int) -> bool:
+        """Whether there are no more than this many in the window."""
+        key = f"messenger-rate-{self.now // WINDOW}-{who}".replace(" ", "-")
+        cache.add(key, 0, timeout=2 * WINDOW)
+        try:
+            return cache.incr(key) <= limit
+        except ValueError:  # Dropped by the cache in between.
+            return True
+
+    def wait(self) -> float | None:
+        """Return the seconds until the next window."""
+        return WINDOW - self.now % WINDOW
+
+
+class Form(MultiPartParser):
+    """What was written together with images, or a 400 that says what it is instead."""
+
+    def parse(self, stream: Any, media_type: str | None = None, parser_context: Any = None) -> Any:
+        """Read the form, unless it is larger than any there is."""
+        length = (parser_context or {})["request"].META.get("CONTENT_LENGTH") or "0"
+        if not length.isdecimal() or int(length) > LARGEST_FORM:
+            raise TooLarge
+        try:
+            return super().parse(stream, media_type, parser_context)
+        except SuspiciousOperation as wrong:
+            raise ParseError("The form holds too much.") from wrong
+
+
+class MessengerEndpoint(Endpoint):
+    """An address of the messenger: open to browsers on registered websites, which say whom they speak for."""
+
+    authentication_classes: list[Any] = []
+    permission_classes: list[Any] = []
+    throttle_classes = [VisitorRateLimit]
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        """Turn away websites that are not registered: their pages could not read the answer, but would have asked."""
+        super().initial(request, *args, **kwargs)
+        if not origins.may_ask(request.headers.get("Origin"), host=request.get_host()):
+            raise Forbidden("The messenger may not run on this website. Register its origin in Outbound's settings.")
+
+
+def bearer(request: Request) -> str:
+    """The token sent along, or nothing."""
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""
+
+
+def speaker(request: Request) -> Who:
+    """Whom the browser speaks for by the token its ping was given; a 401 where that is over."""
+    secret, _ = Workspace.identity()
+    found = visitors.who(bearer(request), secret=secret, at=timezone.now())
+    if found is None:
+        raise SessionOver
+    return found
+
+
+def customer_of(request: Request) -> Customer:
+    """The customer the browser speaks for; a 401 where it is a visitor who has not written."""
+    found = speaker(request).customer
+    if found is None:
+        raise SessionOver
+    return found
+
+
+def check_signed(sent: dict[str, Any], settings: dict[str, Any], given: dict[str, Any]) -> str:
+    """Forbid claiming to be somebody without the hash that only the customer's own server can make.
+
+    Returns the secret it was made with.
+    """
+    secret, is_required = Workspace.identity()
+    if is_required or "user_hash" in {**sent, **settings}:
+        user_hash = settings.get("user_hash", sent.get("user_hash"))
+        if not identity.is_signed(secret, **given, given=user_hash):
+            raise Forbidden("The user_hash is missing or is not that of this user.")
+    return secret

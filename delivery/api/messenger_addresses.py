@@ -1,0 +1,16 @@
+"""Where the messenger asks."""
+
+from delivery.api.messenger import Ping
+from delivery.api.messenger_access import MessengerEndpoint
+from delivery.api.messenger_marks import MARKS, Happened, Mark
+from delivery.api.messenger_threads import Read, Reply, Thread, Threads
+
+MESSENGER: dict[str, type[MessengerEndpoint]] = {
+    "messenger/ping": Ping,
+    "messenger/conversations": Threads,
+    "messenger/conversations/(?P<pk>[^/]+)": Thread,
+    "messenger/conversations/(?P<pk>[^/]+)/reply": Reply,
+    "messenger/conversations/(?P<pk>[^/]+)/read": Read,
+    f"messenger/messages/(?P<pk>[^/]+)/(?P<mark>{'|'.join(MARKS)})": Mark,
+    "messenger/events": Happened,
+}

@@ -1,0 +1,49 @@
+"""What customers do with the in-app messages they are shown, and elsewhere on the page."""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+from django.utils import timezone
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from audiences import intake
+from audiences.api.endpoint import body
+from audiences.api.references import one_of
+from delivery import showing
+from delivery.api.messenger_access import MessengerEndpoint, customer_of, speaker
+from delivery.models import DeliveryRecord, Status
+from messaging.models import Channel
+
+MARKS: dict[str, Callable[..., Any]] = {
+    "opened": showing.opened,
+    "dismissed": showing.dismissed,
+    "clicked": showing.clicked,
+}
+
+
+class Mark(MessengerEndpoint):
+    """/messenger/messages/{id}/opened, dismissed, clicked; the id is that of the customer's own copy."""
+
+    def post(self, request: Request, pk: str, mark: str) -> Response:
+        """Note it; again is no harm, the first time counts."""
+        customer = customer_of(request)
+        mine = DeliveryRecord.objects.filter(customer=customer, message__channel=Channel.IN_APP, status=Status.SENT)
+        at: datetime = timezone.now()
+        MARKS[mark](one_of(mine, pk), at=at)
+        return Response({"type": "in_app_message", "id": pk, "marked": mark})
+
+
+class Happened(MessengerEndpoint):
+    """/messenger/events."""
+
+    def post(self, request: Request) -> Response:
+        """Record what the customer did, as of now; what visitors do before they write is not written down."""
+        sent = body(request)
+        customer = speaker(request).customer
+        if customer is None:
+            return Response({"type": "event", "recorded": False})
+        # A page may say that something happened, not when: its clock is not ours.
+        recorded = intake.record_event(customer, sent.get("event_name"), None, sent.get("metadata"), at=timezone.now())
+        return Response({"type": "event", "recorded": bool(recorded)})

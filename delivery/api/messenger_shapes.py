@@ -1,0 +1,101 @@
+"""What the messenger is told about conversations: what the customer may see, and no more."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from django.contrib.auth.models import User
+
+from audiences.api.shapes import Json, unix
+from delivery import copies
+from delivery.models import Conversation, ConversationPart, DeliveryRecord
+from messaging.content import ContentError, paragraphs
+from messaging.content.plain_text import as_text
+from messaging.models import Channel
+
+LONGEST_PREVIEW = 160
+
+
+def listed(conversation: Conversation, last: ConversationPart | None) -> Json:
+    """A conversation as the list has it; `last` is the newest thing said after it was opened."""
+    opening = opened_with(conversation)
+    newest = said(last) if last else opening
+    images = bool(newest["attachments"])
+    return {
+        **facts(conversation),
+        "from": opening["from"] if not last or last.by_customer else newest["from"],
+        "by_customer": newest["by_customer"],
+        "preview": preview(newest["body"]) or ("Image" if images else ""),
+        "last_at": newest["created_at"],
+    }
+
+
+def whole(conversation: Conversation, parts: Iterable[ConversationPart]) -> Json:
+    """A conversation with all that was said in it."""
+    opening = opened_with(conversation)
+    return {**facts(conversation), "from": opening["from"], "parts": [opening, *map(said, parts)]}
+
+
+def facts(conversation: Conversation) -> Json:
+    """What lists and threads both tell."""
+    record = conversation.record
+    return {
+        "type": "conversation",
+        "id": str(conversation.pk),
+        "message": str(record.pk) if record else None,
+        "format": record.message.format if record else "",
+        "read": conversation.read,
+        "dismissed": bool(record and record.dismissed_at),
+        "updated_at": unix(conversation.updated_at),
+    }
+
+
+def opened_with(conversation: Conversation) -> Json:
+    """What the conversation began with."""
+    record = conversation.record
+    if record is None:
+        return part("opening", conversation.body, conversation.attachments, None, at=conversation.created_at)
+    sender = record.message.sender
+    author = {"type": "admin", "name": sender.name if sender else ""}
+    return part("opening", as_read(record), (), author, at=record.sent_at or conversation.created_at)
+
+
+def as_read(record: DeliveryRecord) -> str:
+    """A message as it read to the customer, as HTML to show inside a page; empty where it cannot be made."""
+    try:
+        rendered = copies.as_read(record)
+    except ContentError:
+        return ""
+    if rendered is None:
+        return ""
+    return rendered.html if record.message.channel == Channel.IN_APP else paragraphs(rendered.text)
+
+
+def said(entry: ConversationPart) -> Json:
+    """One thing that was said."""
+    author = None if entry.by_customer else teammate(entry.teammate)
+    return part(str(entry.pk), entry.body, entry.attachments, author, at=entry.created_at)
+
+
+def part(pk: str, body: str, attachments: Iterable[Mapping[str, Any]], author: Json | None, *, at: Any) -> Json:
+    """One thing that was said, by the customer where there is no other author."""
+    return {
+        "id": pk,
+        "body": body,
+        "by_customer": author is None,
+        "from": author,
+        "attachments": [
+            {key: entry.get(key) for key in ("name", "url", "content_type", "filesize")} for entry in attachments
+        ],
+        "created_at": unix(at),
+    }
+
+
+def teammate(user: User | None) -> Json:
+    """Whom an answer is from, as customers see it; an account that is gone has no name."""
+    return {"type": "admin", "name": (user.get_full_name() or user.get_username()) if user else ""}
+
+
+def preview(html: str) -> str:
+    """The first words."""
+    words = " ".join(as_text(html).split())
+    return words if len(words) <= LONGEST_PREVIEW else f"{words[: LONGEST_PREVIEW - 1].rstrip()}…"

@@ -1,0 +1,177 @@
+"""The messenger's conversations: what there is (asked for again and again, answered with 304), replies, read."""
+
+import hashlib
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from django.db import transaction
+from django.db.models import Count, Max, Q, QuerySet
+from django.utils import timezone
+from rest_framework import status
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from audiences.api.endpoint import JsonObject
+from audiences.api.errors import Missing
+from audiences.api.references import one_of
+from audiences.api.shapes import Json
+from audiences.intake import Refused
+from audiences.intake.values import text
+from audiences.models import Customer
+from delivery import conversations, showing, uploads, visitors
+from delivery.api import messenger_shapes as shapes
+from delivery.api.messenger_access import Form, MessengerEndpoint, customer_of, speaker
+from delivery.models import Conversation, ConversationPart, DeliveryRecord, PartType, Reason, Status
+from messaging.models import RUNNING
+
+MOST = 50
+MOST_PARTS = 500
+LONGEST_BODY = 10_000
+RELATED = ("record__message__sender", "record__version", "record__customer", "record__company")
+
+
+class Threads(MessengerEndpoint):
+    """/messenger/conversations."""
+
+    parser_classes = [JsonObject, Form]
+
+    def get(self, request: Request) -> Response:
+        """List the newest; 304 while nothing changed. A poll, and no visit."""
+        customer = speaker(request).customer
+        rows = Conversation.objects.of(customer) if customer else Conversation.objects.none()
+        found = rows.aggregate(n=Count("pk"), newest=Max("updated_at"), unread=Count("pk", filter=Q(read=False)))
+        expected = customer is not None and is_expected(customer)
+        tag = etag(customer and customer.pk, *found.values(), expected)
+        if tag in request.headers.get("If-None-Match", ""):
+            return unchanged(tag)
+        listed = newest_first(rows)
+        answer = {
+            "type": "conversation.list",
+            "conversations": listed,
+            "unread_count": found["unread"],
+            # There is something for them that only a visit brings.
+            "expected": expected,
+        }
+        return Response(answer, headers=fresh(tag))
+
+    def post(self, request: Request) -> Response:
+        """Begin a conversation; with their first words a visitor becomes a lead."""
+        written, images = words(request)
+        at = timezone.now()
+        who = speaker(request)
+        with transaction.atomic():
+            customer = who.customer
+            if customer is None:
+                assert who.visitor is not None  # noqa: S101 - whoever speaks is one of the two
+                customer = visitors.lead_for(who.visitor, at=at)
+            begun = conversations.open_by_customer(customer, body=written, at=at, attachments=kept(images))
+        return Response(whole(one(customer, begun.pk)))
+
+
+class Thread(MessengerEndpoint):
+    """/messenger/conversations/{id}."""
+
+    def get(self, request: Request, pk: str) -> Response:
+        """Read one; 304 while nothing changed."""
+        found = one(customer_of(request), pk)
+        tag = etag(found.pk, found.updated_at, found.read)
+        if tag in request.headers.get("If-None-Match", ""):
+            return unchanged(tag)
+        return Response(whole(found), headers=fresh(tag))
+
+
+class Reply(MessengerEndpoint):
+    """/messenger/conversations/{id}/reply."""
+
+    parser_classes = [JsonObject, Form]
+
+    def post(self, request: Request, pk: str) -> Response:
+        """Add what the customer wrote, with images where there are any."""
+        customer = customer_of(request)
+        written, images = words(request)
+        found = one(customer, pk)
+        conversations.reply_by_customer(found, body=written, at=timezone.now(), attachments=kept(images))
+        return Response(whole(one(customer, pk)))
+
+
+class Read(MessengerEndpoint):
+    """/messenger/conversations/{id}/read."""
+
+    def post(self, request: Request, pk: str) -> Response:
+        """Note that the customer has read it; the message it began with was opened then."""
+        found = one(customer_of(request), pk)
+        conversations.mark_read(found)
+        if found.record is not None:
+            showing.opened(found.record, at=timezone.now())
+        return Response({"type": "conversation", "id": str(found.pk), "read": True})
+
+
+def one(customer: Customer, pk: Any) -> Conversation:
+    """One conversation of this customer; whoever else's it is, there is none."""
+    return one_of(Conversation.objects.of(customer).select_related(*RELATED), str(pk))
+
+
+def whole(found: Conversation) -> Json:
+    """A conversation with what was said; what the team said among themselves is not for customers."""
+    newest = spoken().filter(conversation=found).order_by("-created_at", "-pk")[:MOST_PARTS]
+    return shapes.whole(found, reversed(newest))
+
+
+def newest_first(rows: QuerySet[Conversation]) -> list[Json]:
+    """The list, ordered by what was last said."""
+    found = list(rows.select_related(*RELATED).order_by("-updated_at", "-pk")[:MOST])
+    newest = spoken().filter(conversation__in=found).order_by("conversation_id", "-created_at", "-pk")
+    last = {part.conversation_id: part for part in newest.distinct("conversation_id")}
+    listed = [shapes.listed(row, last.get(row.pk)) for row in found]
+    return sorted(listed, key=lambda entry: (entry["last_at"], int(entry["id"])), reverse=True)
+
+
+def spoken() -> QuerySet[ConversationPart]:
+    """What customers and the team said to each other."""
+    return ConversationPart.objects.filter(part_type=PartType.COMMENT).select_related("teammate")
+
+
+def is_expected(customer: Customer) -> bool:
+    """Whether a teammate wrote to this very customer since their last visit: the messenger visits at once then."""
+    return DeliveryRecord.objects.filter(
+        customer=customer,
+        status=Status.WAITING,
+        reason=Reason.VISIT,
+        message__to_customer=customer,
+        message__state__in=RUNNING,
+    ).exists()
+
+
+def words(request: Request) -> tuple[str, Sequence[Any]]:
+    """What was written, and the images with it; there must be something."""
+    sent: Any = request.data
+    images = request.FILES.getlist("images") if request.FILES else []
+    if len(images) > uploads.MOST:
+        raise Refused(f"At most {uploads.MOST} images go with one message.", field="images")
+    written = text(sent.get("body"), "body", most=LONGEST_BODY)
+    if not written and not images:
+        raise Missing("body is required")
+    return written, images
+
+
+def kept(images: Sequence[Any]) -> list[dict[str, Any]]:
+    """The images stored, all or none."""
+    checked = [uploads.check(image) for image in images]
+    return [uploads.keep(image, kind) for image, kind in zip(images, checked, strict=True)]
+
+
+def etag(*facts: object) -> str:
+    """A tag for an answer that is the same while these facts are."""
+    told = "|".join(fact.isoformat() if isinstance(fact, datetime) else str(fact) for fact in facts)
+    return f'"{hashlib.sha256(told.encode()).hexdigest()[:20]}"'
+
+
+def fresh(tag: str) -> dict[str, str]:
+    """The headers of an answer that is asked for again."""
+    return {"ETag": tag, "Cache-Control": "private, no-cache"}
+
+
+def unchanged(tag: str) -> Response:
+    """Nothing new."""
+    return Response(status=status.HTTP_304_NOT_MODIFIED, headers=fresh(tag))

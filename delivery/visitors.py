@@ -1,0 +1,101 @@
+"""Who a browser speaks for: a visitor we do not know, the lead its first words made, or a user (DESIGN 4.14).
+
+A visitor holds a signed key, kept in a cookie of the customer's own site; nothing is written down before it writes. A
+user whose hash was right holds a session, which ends by itself and with the identity secret.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID, uuid4
+
+from django.core.signing import BadSignature, Signer
+from django.db import IntegrityError, transaction
+
+from audiences.models import Customer
+from audiences.models.customers import Role
+from delivery.models import Visitor
+
+# The messenger's visits, every five minutes while it is visible, bring a new one.
+SESSION_LASTS = timedelta(hours=12)
+VISITOR, SESSION = "visitor", "session"
+
+
+@dataclass(frozen=True, slots=True)
+class Who:
+    """Whom a token speaks for: a customer, or a visitor who has not written yet."""
+
+    customer: Customer | None = None
+    visitor: UUID | None = None
+
+
+def new_key() -> UUID:
+    """A key for a browser seen for the first time."""
+    return uuid4()
+
+
+def visitor_token(key: UUID) -> str:
+    """What a visitor's browser keeps."""
+    return Signer(salt=VISITOR).sign(str(key))
+
+
+def read_visitor(token: object) -> UUID | None:
+    """The key in a visitor's token; None for one that is not ours."""
+    if not isinstance(token, str):
+        return None
+    try:
+        return UUID(Signer(salt=VISITOR).unsign(token))
+    except (BadSignature, ValueError):
+        return None
+
+
+def session_token(customer: Customer, *, secret: str, at: datetime) -> str:
+    """What the browser of a user holds who has proved who they are."""
+    return Signer(salt=salt(secret)).sign(f"{customer.pk}:{int(at.timestamp())}")
+
+
+def read_session(token: str, *, secret: str, at: datetime) -> int | None:
+    """The customer a session is of; None for one that is over or not ours."""
+    try:
+        pk, _, since = Signer(salt=salt(secret)).unsign(token).partition(":")
+    except BadSignature:
+        return None
+    is_over = at.timestamp() - int(since) > SESSION_LASTS.total_seconds()
+    return None if is_over else int(pk)
+
+
+def salt(secret: str) -> str:
+    """A salt that ends all sessions when staff change the identity secret."""
+    return SESSION + hashlib.sha256(secret.encode()).hexdigest()
+
+
+def who(token: str, *, secret: str, at: datetime) -> Who | None:
+    """Whom a token speaks for; None where it speaks for nobody, or no longer."""
+    pk = read_session(token, secret=secret, at=at)
+    if pk is not None:
+        customer = Customer.objects.present().filter(pk=pk).first()
+        return Who(customer=customer) if customer else None
+    key = read_visitor(token)
+    return None if key is None else Who(customer=lead_of(key), visitor=key)
+
+
+def lead_of(key: UUID) -> Customer | None:
+    """The lead a visitor has become; None before their first words, and once they are known as a user."""
+    return Customer.objects.filter(visitors=key, archived_at=None).first()
+
+
+def lead_for(key: UUID, *, at: datetime) -> Customer:
+    """The lead a visitor is from their first words on; two tabs that write at once are one lead."""
+    if found := lead_of(key):
+        return found
+    try:
+        with transaction.atomic():
+            lead = Customer.objects.create(
+                role=Role.LEAD, created_at=at, updated_at=at, first_seen_at=at, last_seen_at=at, session_count=1
+            )
+            Visitor.objects.create(key=key, customer=lead, created_at=at)
+    except IntegrityError:
+        # The other tab was first; or staff archived the lead, who is here again.
+        Customer.objects.filter(visitors=key).update(archived_at=None)
+        return Customer.objects.get(visitors=key)
+    return lead
