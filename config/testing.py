@@ -3,6 +3,7 @@
 import os
 from collections.abc import Generator
 from contextlib import ExitStack
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -14,6 +15,9 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None
     """Start the test server unless DATABASE_URL names another; xdist's workers inherit the address."""
     server = ExitStack()
     early_config.add_cleanup(server.close)
+    if not os.environ.get("BROKER_DIR"):
+        # Nor are the nudges of tests for the worker of a demo that runs beside them.
+        os.environ["BROKER_DIR"] = server.enter_context(TemporaryDirectory(prefix="outbound-broker-"))
     if not os.environ.get("DATABASE_URL"):
         server.enter_context(embedded.database("test"))
         # A name of its own, so that two runs at once do not drop each other's database.

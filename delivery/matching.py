@@ -94,7 +94,7 @@ def customers_about() -> int:
 def forecast(message: Message, *, at: datetime, of_every: int = 1) -> Forecast:
     """Count who matches now, and how many copies that makes; RuleError where a rule makes no sense.
 
-    With `of_every` above 1, one in so many customers is asked, and the numbers stand for all.
+    Of a sampled message those count who have no record: the rest. With `of_every` above 1, one in so many customers is asked, and the numbers stand for all.
     """
     condition = judging.condition_of(message)
     per_company = message.goes_per_company
@@ -102,6 +102,7 @@ def forecast(message: Message, *, at: datetime, of_every: int = 1) -> Forecast:
     pairs = condition.pairs(
         per_company=per_company,
         columns=f", coalesce({judging.blocked(message)}, CASE {no_company} END) AS blocked",
+        where=no_record(per_company) if message.state == State.SAMPLED else "TRUE",
         sample=f" TABLESAMPLE SYSTEM ({100 / of_every:f})" if of_every > 1 else "",
     )
     people = "count(DISTINCT customer_id)" if per_company else "count(*)"
@@ -112,7 +113,7 @@ def forecast(message: Message, *, at: datetime, of_every: int = 1) -> Forecast:
     with transaction.atomic(), hashed(), connection.cursor() as cursor:
         # What it saves in the rows it costs many times over in compiling.
         cursor.execute("SET LOCAL jit = off")
-        cursor.execute(sql, {**condition.params, "now": at})
+        cursor.execute(sql, {**condition.params, "now": at, "message": message.pk})
         rows = cursor.fetchall()
     total = next(row[1] for row in rows if row[3])
     groups = [row for row in rows if not row[3]]
@@ -276,12 +277,19 @@ def facts(message: Message, *, at: datetime) -> dict[str, Any]:
 
 
 def still_live(message: Message) -> bool:
-    """Whether the message is live; until this transaction ends, whoever pauses it waits."""
+    """Whether the message is live by the rules it was read with; until the transaction ends, whoever pauses it waits.
+
+    A round may outlast a pause, an edit of the rules and the resume: what it found by the old ones is let go.
+    """
+    rules = message.audience.rules if message.audience else None
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT FROM messaging_message WHERE id = %s AND state = ANY(%s) FOR SHARE", [message.pk, list(RUNNING)]
+            "SELECT a.rules = %s::jsonb FROM messaging_message m JOIN audiences_audience a ON a.id = m.audience_id"
+            " WHERE m.id = %s AND m.state = ANY(%s) FOR SHARE OF m",
+            [Jsonb(rules), message.pk, list(RUNNING)],
         )
-        return cursor.rowcount == 1
+        row = cursor.fetchone()
+        return bool(row and row[0])
 
 
 def take_up_again(message: Message, *, at: datetime) -> int:
@@ -356,8 +364,8 @@ def write_down_new(message: Message, *, at: datetime, progress: Progress = quiet
 
 
 def judge_due_again(message: Message, *, at: datetime) -> int:
-    """Judge again what waited for the window of an ongoing message; returns how many were withdrawn (DESIGN 4.8)."""
-    waited = f"r.reason = '{Reason.WINDOW}' AND r.due_at <= %(now)s"
+    """Judge again what waited for the window or the cap of an ongoing message; returns how many were withdrawn (DESIGN 4.8)."""
+    waited = f"r.reason IN ('{Reason.WINDOW}', '{Reason.CAP}') AND r.due_at <= %(now)s"
     return judge_again(message, at=at, view=judging.AS_MATCHED, among=waited, matched_at="r.matched_at", due="%(now)s")
 
 

@@ -239,3 +239,21 @@ def test_round_whose_rules_no_longer_make_sense_says_so_on_the_message(at):
 
     message.refresh_from_db()
     assert "custom_attributes.gone" in message.trouble
+
+
+def test_round_that_outlasts_an_edit_of_the_rules_writes_nobody_by_the_old_ones(at, monkeypatch):
+    monkeypatch.setattr(matching, "SLICE", 2)
+    for number in range(4):
+        CustomerFactory(email=f"{number}@x.example", name="Pro" if number < 2 else "Free")
+    message = MessageFactory(live=True, at=at)
+
+    def edit_meanwhile(_made: int) -> None:
+        other = Message.objects.get(pk=message.pk)
+        if other.state == State.LIVE and other.versions.count() == 1:
+            other.pause()
+            other.ask_for({"match": "all", "rules": [rule("name", "is", "Pro")]}, by=None, at=at)
+            other.resume(at=at)
+
+    matching.match(message, at=at, progress=edit_meanwhile)
+
+    assert message.records.count() == 2
