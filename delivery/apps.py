@@ -1,6 +1,15 @@
+"""What delivery does when the process starts."""
+
 from django.apps import AppConfig
 
 
 class DeliveryConfig(AppConfig):
     name = "delivery"
     default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        """Be the one that audiences ring for when there is something to tell."""
+        from audiences import announcing
+        from delivery import tasks
+
+        announcing.ring = tasks.nudge_to_tell

@@ -7,7 +7,8 @@ from datetime import timedelta
 from celery import shared_task
 from django.utils import timezone
 
-from delivery import matching, rounds
+from audiences import intake
+from delivery import conversations, matching, notifying, rounds
 from messaging.models import Message
 
 log = logging.getLogger(__name__)
@@ -44,8 +45,25 @@ def hand_over_due(**_later: object) -> None:
 @shared_task
 def sweep(**_later: object) -> None:
     """Make sure of what a nudge may have missed. Every minute."""
-    rounds.sweep(at=timezone.now())
+    at = timezone.now()
+    rounds.sweep(at=at)
     nudge()
+    conversations.wake_snoozed(at=at)
+    notifying.forget_old(at=at)
+    nudge_to_tell()
+    nudge_jobs()
+
+
+@shared_task
+def tell_subscribers(**_later: object) -> None:
+    """Tell subscribers what happened."""
+    notifying.tell(clock=timezone.now, until=timezone.now() + A_WHILE)
+
+
+@shared_task
+def work_off_jobs(**_later: object) -> None:
+    """Write down what bulk jobs brought."""
+    intake.work_off(clock=timezone.now, until=timezone.now() + A_WHILE)
 
 
 def nudge() -> None:
@@ -56,6 +74,16 @@ def nudge() -> None:
 def nudge_match(message: Message) -> None:
     """Have a worker match a message now."""
     poke(match_message, message.pk)
+
+
+def nudge_to_tell() -> None:
+    """Have a worker tell subscribers what happened."""
+    poke(tell_subscribers)
+
+
+def nudge_jobs() -> None:
+    """Have a worker write down what bulk jobs brought."""
+    poke(work_off_jobs)
 
 
 def poke(task: object, *args: object) -> None:

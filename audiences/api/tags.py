@@ -44,7 +44,7 @@ class Tags(Endpoint):
                 for thing in things:
                     (taken if flag(thing.get("untag"), "untag") else put).append(find(thing))
                 intake.tag(label, put, at=timezone.now())
-                intake.untag(label, taken)
+                intake.untag(label, taken, at=timezone.now())
         return Response(shapes.tag(label))
 
     def get(self, request: Request) -> Response:

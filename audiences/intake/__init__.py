@@ -4,6 +4,7 @@ Nothing here reads the clock or knows HTTP. Whatever cannot be taken raises `Ref
 """
 
 from audiences.intake.browser import from_browser
+from audiences.intake.bulk import submit, work_off
 from audiences.intake.companies import upsert_company
 from audiences.intake.events import record_event
 from audiences.intake.identify import Source, archive, identify, identify_here
@@ -25,7 +26,9 @@ __all__ = [
     "identify_here",
     "record_event",
     "rename_tag",
+    "submit",
     "tag",
     "untag",
     "upsert_company",
+    "work_off",
 ]

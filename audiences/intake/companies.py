@@ -7,6 +7,7 @@ from typing import Any
 
 from django.db import transaction
 
+from audiences.announcing import announce
 from audiences.intake import catalogue
 from audiences.intake.lookup import read_user_id
 from audiences.intake.values import (
@@ -22,7 +23,7 @@ from audiences.intake.values import (
     text,
     whole,
 )
-from audiences.models import Company, Customer, Membership
+from audiences.models import Company, Customer, Membership, Topic
 from audiences.models.catalogue import Scope
 
 
@@ -108,9 +109,9 @@ def upsert_companies(sent: Iterable[CompanyFacts], *, at: datetime) -> dict[str,
     if all(facts.company_id in found and not facts.changes_to(found[facts.company_id]) for facts in sent):
         return found
     # All are made before any is locked, both in order, so that two requests never wait for each other in a circle.
+    new = sorted(names - found.keys())
     Company.objects.bulk_create(
-        [Company(company_id=name, created_at=at, updated_at=at) for name in sorted(names - found.keys())],
-        ignore_conflicts=True,
+        [Company(company_id=name, created_at=at, updated_at=at) for name in new], ignore_conflicts=True
     )
     found = {company.company_id: company for company in rows.select_for_update(no_key=True).order_by("company_id")}
     for facts in sent:
@@ -120,6 +121,8 @@ def upsert_companies(sent: Iterable[CompanyFacts], *, at: datetime) -> dict[str,
             for column, value in (changes | {"updated_at": at}).items():
                 setattr(company, column, value)
             company.save(update_fields=[*changes, "updated_at"])
+    for name in new:
+        announce(Topic.COMPANY_CREATED, at=at, company=found[name].pk)
     return found
 
 

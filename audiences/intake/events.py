@@ -5,10 +5,11 @@ import re
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db import connection
+from django.db import connection, transaction
 
+from audiences.announcing import announce
 from audiences.intake.values import Refused, finite, long_text, mapping, shown, text
-from audiences.models import Customer
+from audiences.models import Customer, Topic
 
 LONGEST_NAME = 190
 MOST_KEYS = 10
@@ -72,14 +73,16 @@ def record_event(
     """Record that the customer did it (now, where `happened_at` is None); False for what was already recorded."""
     if happened_at is not None and happened_at - at > SOON:
         raise Refused("created_at lies in the future: an event is something that happened.", field="created_at")
-    with connection.cursor() as cursor:
-        cursor.execute(
-            RECORD,
-            {
-                "customer": customer.pk,
-                "name": event_name(name),
-                "happened_at": (happened_at or at).replace(microsecond=0),
-                "metadata": json.dumps(read_metadata(metadata)),
-            },
-        )
-        return bool(cursor.rowcount)
+    named, moment = event_name(name), (happened_at or at).replace(microsecond=0)
+    values: dict[str, Any] = {
+        "customer": customer.pk,
+        "name": named,
+        "happened_at": moment,
+        "metadata": json.dumps(read_metadata(metadata)),
+    }
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(RECORD, values)
+        is_new = bool(cursor.rowcount)
+        if is_new:
+            announce(Topic.EVENT_CREATED, customer=customer, at=at, event=named, happened_at=int(moment.timestamp()))
+    return is_new

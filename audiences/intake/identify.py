@@ -8,6 +8,7 @@ from typing import Any
 
 from django.db import IntegrityError, connection, transaction
 
+from audiences.announcing import about_customer, announce, announce_about
 from audiences.intake.catalogue import merge
 from audiences.intake.companies import join
 from audiences.intake.facts import Facts, read_facts
@@ -53,7 +54,9 @@ def identify_here(facts: Mapping[str, Any], *, at: datetime, source: Source, on_
 
 def archive(customer: Customer, *, at: datetime) -> None:
     """Take the customer out of every audience at once; whoever is written to again comes back."""
-    Customer.objects.filter(pk=customer.pk).archive(at=at)
+    with transaction.atomic():
+        if Customer.objects.filter(pk=customer.pk).archive(at=at):
+            announce_about(customer, "deleted", at=at)
     customer.archived_at = customer.archived_at or at
 
 
@@ -131,7 +134,8 @@ def opted_out(customer: Customer, *, said: bool | None, source: Source) -> bool:
 
 
 def write(customer: Customer, changes: Mapping[str, Any], *, at: datetime) -> Customer:
-    """Save the changes; a row nothing is new about is not written."""
+    """Save the changes and announce them; a row nothing is new about is not written."""
+    topics = [about_customer(customer, what) for what in news(customer, changes)]
     for column, value in changes.items():
         setattr(customer, column, value)
     if customer.pk is None:
@@ -140,4 +144,20 @@ def write(customer: Customer, changes: Mapping[str, Any], *, at: datetime) -> Cu
     elif changes:
         customer.updated_at = at
         customer.save(update_fields=[*changes, "updated_at"])
+    for topic in topics:
+        if topic is not None:
+            announce(topic, customer=customer, at=at)
     return customer
+
+
+def news(customer: Customer, changes: Mapping[str, Any]) -> list[str]:
+    """What of the changes others may want to know."""
+    if customer.pk is None:
+        return ["created"]
+    is_lead = customer.role == Role.LEAD
+    found = {
+        "added_email" if is_lead else "email.updated": changes.get("email"),
+        "unsubscribed": changes.get("unsubscribed_from_emails"),
+        "signed_up": is_lead and changes.get("role") == Role.USER,
+    }
+    return [what for what, is_so in found.items() if is_so]

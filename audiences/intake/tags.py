@@ -7,6 +7,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import Value
 from django.db.models.functions import Lower
 
+from audiences.announcing import announce_about
 from audiences.intake.lookup import Conflict
 from audiences.intake.values import Refused, text
 from audiences.models import Company, CompanyTag, Customer, CustomerTag, Tag
@@ -53,19 +54,32 @@ def rename_tag(label: Tag, name: object) -> None:
 def tag(label: Tag, things: Iterable[Customer | Company], *, at: datetime) -> None:
     """Put a tag on customers and companies; those who have it keep it."""
     customers, companies = apart(things)
-    CustomerTag.objects.bulk_create(
-        [CustomerTag(customer_id=pk, tag=label, created_at=at) for pk in customers], ignore_conflicts=True
-    )
-    CompanyTag.objects.bulk_create(
-        [CompanyTag(company_id=pk, tag=label, created_at=at) for pk in companies], ignore_conflicts=True
-    )
+    with transaction.atomic():
+        had = set(CustomerTag.objects.filter(tag=label, customer__in=customers).values_list("customer_id", flat=True))
+        CustomerTag.objects.bulk_create(
+            [CustomerTag(customer_id=pk, tag=label, created_at=at) for pk in customers], ignore_conflicts=True
+        )
+        CompanyTag.objects.bulk_create(
+            [CompanyTag(company_id=pk, tag=label, created_at=at) for pk in companies], ignore_conflicts=True
+        )
+        tell(label, set(customers) - had, "tag.created", at=at)
 
 
-def untag(label: Tag, things: Iterable[Customer | Company]) -> None:
+def untag(label: Tag, things: Iterable[Customer | Company], *, at: datetime) -> None:
     """Take a tag off customers and companies."""
     customers, companies = apart(things)
-    CustomerTag.objects.filter(tag=label, customer__in=customers).delete()
-    CompanyTag.objects.filter(tag=label, company__in=companies).delete()
+    with transaction.atomic():
+        rows = CustomerTag.objects.filter(tag=label, customer__in=customers)
+        had = set(rows.values_list("customer_id", flat=True))
+        rows.delete()
+        CompanyTag.objects.filter(tag=label, company__in=companies).delete()
+        tell(label, had, "tag.deleted", at=at)
+
+
+def tell(label: Tag, customers: Iterable[int], what: str, *, at: datetime) -> None:
+    """Announce what happened between a tag and customers."""
+    for customer in Customer.objects.filter(pk__in=customers).order_by("pk"):
+        announce_about(customer, what, at=at, tag={"id": str(label.pk), "name": label.name})
 
 
 def apart(things: Iterable[Customer | Company]) -> tuple[list[int], list[int]]:

@@ -559,7 +559,7 @@ class TestTags:
         intake.tag(label, [customer], at=at)
         assert list(customer.tags.all()) == [label]
 
-        intake.untag(label, [customer])
+        intake.untag(label, [customer], at=at)
         assert not customer.tags.exists()
 
     def test_two_tags_cannot_have_one_name(self, at):

@@ -1,0 +1,76 @@
+"""What is sent to addresses others chose stays on the open internet and ends in time."""
+
+import socket
+import threading
+import time
+from ipaddress import ip_address
+
+import pytest
+
+from delivery import outgoing
+from delivery.outgoing import NotAllowed, Unreachable
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["127.0.0.1", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "0.0.0.1", "224.0.0.1",
+     "255.255.255.255", "::1", "::", "fe80::1", "fc00::1", "::ffff:127.0.0.1", "2002:7f00:1::", "64:ff9b::10.0.0.1",
+     "ff02::1"],
+)  # fmt: skip
+def test_address_of_a_private_network_is_not_public(address):
+    assert not outgoing.is_public(ip_address(address))
+
+
+@pytest.mark.parametrize("address", ["93.184.216.34", "2606:2800:220:1::1", "::ffff:93.184.216.34"])
+def test_address_of_the_internet_is_public(address):
+    assert outgoing.is_public(ip_address(address))
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "hooks", "ftp://x.example/", "file:///etc/passwd", "http://", "http://user:pass@x.example/", "http://[::1",
+     "http://x.example:99999/", "http://x.example:0/", "http://x.example/a b", "http://x.example/\r\nX: y",
+     "http://127.0.0.1/", "http://[::1]:8000/", "https://10.0.0.7/hook"],
+)  # fmt: skip
+def test_what_is_no_address_to_send_to_is_refused_before_anything_is_looked_up(url):
+    with pytest.raises(NotAllowed):
+        outgoing.check(url)
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.1", "2130706433", "0x7f000001", "017700000001"])
+def test_name_that_leads_to_this_machine_is_refused_however_it_is_written(host):
+    with pytest.raises(NotAllowed, match="private network"):
+        outgoing.post(f"http://{host}:8000/", b"{}", headers={})
+
+
+def test_name_that_is_nobodys_is_unreachable():
+    with pytest.raises(Unreachable, match="There is no"):
+        outgoing.post("https://hooks.invalid/", b"{}", headers={})
+
+
+def test_server_that_answers_a_byte_at_a_time_is_given_up(settings, monkeypatch):
+    settings.WEBHOOKS_TO_PRIVATE_ADDRESSES = True
+    monkeypatch.setattr(outgoing, "CONNECT_WITHIN", 0.2)
+    monkeypatch.setattr(outgoing, "ANSWER_WITHIN", 0.3)
+    server = socket.create_server(("127.0.0.1", 0))
+
+    def drip() -> None:
+        connection, _ = server.accept()
+        with connection:
+            try:
+                for _ in range(100):
+                    connection.sendall(b"H")
+                    time.sleep(0.05)
+            except OSError:
+                return
+
+    thread = threading.Thread(target=drip)
+    thread.start()
+    began = time.monotonic()
+
+    with pytest.raises(Unreachable):
+        outgoing.post(f"http://127.0.0.1:{server.getsockname()[1]}/", b"{}", headers={})
+
+    assert time.monotonic() - began < 3
+    thread.join()
+    server.close()
