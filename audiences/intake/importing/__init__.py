@@ -1,0 +1,22 @@
+"""CSV files in, a million rows as well as ten: read in slices, copied beside the table, written set by set.
+
+`take` keeps the file, `begin` says what to do with it, `go_on` does it, a slice at a time, from wherever it stands.
+"""
+
+from audiences.intake.importing.columns import TARGETS, guess, looks_like, plain_cell, safe_cell
+from audiences.intake.importing.files import take
+from audiences.intake.importing.flow import begin, cancel, go_on, problems_of, under_way
+
+__all__ = [
+    "TARGETS",
+    "begin",
+    "cancel",
+    "go_on",
+    "guess",
+    "looks_like",
+    "plain_cell",
+    "problems_of",
+    "safe_cell",
+    "take",
+    "under_way",
+]

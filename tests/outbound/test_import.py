@@ -1,0 +1,306 @@
+"""Customers and opt-outs from a file: checked first, then written; a million rows as well as ten."""
+
+import io
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from django.contrib.auth.models import User
+
+from audiences.intake import Refused, importing
+from audiences.models import CustomAttribute, Customer, Import, ImportChunk, ImportKind, ImportState
+from audiences.models.customers import Role
+from tests.factories import AT, CustomAttributeFactory, CustomerFactory, TagFactory
+
+pytestmark = pytest.mark.django_db
+LATER = AT + timedelta(hours=1)
+FOREVER = datetime(2999, 1, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+def by(db) -> User:
+    return User.objects.create_user("ada")
+
+
+@pytest.fixture
+def take(by):
+    def take(text: str | bytes, kind: ImportKind = ImportKind.CUSTOMERS) -> Import:
+        data = text.encode() if isinstance(text, str) else text
+        return importing.take(io.BytesIO(data), name="people.csv", kind=kind, by=by, at=AT)
+
+    return take
+
+
+def go(job: Import, state: ImportState, *, tag=None) -> Import:
+    importing.begin(job, state, targets=job.targets, tag=tag, at=LATER)
+    assert importing.go_on(job.pk, clock=lambda: LATER, until=FOREVER) is False
+    job.refresh_from_db()
+    return job
+
+
+@pytest.fixture
+def load(take):
+    """Check a file and write it."""
+
+    def load(text: str, kind: ImportKind = ImportKind.CUSTOMERS, *, targets=None, tag=None) -> Import:
+        job = take(text, kind)
+        job.targets = targets or job.targets
+        job.save()
+        go(job, ImportState.CHECKING)
+        return go(job, ImportState.WRITING, tag=tag)
+
+    return load
+
+
+def counts(job: Import) -> tuple[int, int, int, int]:
+    return job.made, job.changed, job.unchanged, job.wrong
+
+
+def test_makes_customers_of_the_columns_it_knows(load):
+    CustomAttributeFactory(name="seats", kind="number")
+
+    job = load(
+        "Email,User ID,Full name,Signed up,seats,Unsubscribed,Shoe\nAda@Acme.Example,7,Ada Byron,2026-05-01,12,yes,44\n"
+    )
+
+    ada = Customer.objects.get()
+    assert (ada.email, ada.user_id, ada.name, ada.role) == ("ada@acme.example", "7", "Ada Byron", Role.USER)
+    assert ada.signed_up_at == datetime(2026, 5, 1, tzinfo=UTC)
+    assert ada.attributes == {"seats": 12}
+    assert ada.unsubscribed_from_emails
+    assert (job.state, *counts(job)) == (ImportState.DONE, 1, 0, 0, 0)
+
+
+def test_checking_writes_nothing_and_says_what_writing_would_do(take):
+    CustomerFactory(user_id=None, email="new@acme.example", name="New")
+    CustomerFactory(user_id=None, email="same@acme.example", name="Same")
+    before = list(Customer.objects.values())
+
+    job = go(
+        take("email,name\na@acme.example,A\nnew@acme.example,Newer\nsame@acme.example,Same\nbad,B\n"),
+        ImportState.CHECKING,
+    )
+
+    assert list(Customer.objects.order_by("pk").values()) == before
+    assert (job.state, *counts(job)) == (ImportState.CHECKED, 1, 1, 1, 1)
+    written = go(job, ImportState.WRITING)
+    assert counts(written) == (1, 1, 1, 1)
+
+
+def test_each_error_has_its_line_its_column_and_the_reason(take):
+    CustomAttributeFactory(name="seats", kind="number")
+
+    job = go(
+        take(
+            'email,Signed up,seats\nada@acme.example,31/05/2026,1\nnobody,,\n,2026-05-01,2\n"b@acme.example\n",,many\n'
+        ),
+        ImportState.CHECKING,
+    )
+
+    found = [(problem.line, problem.column, problem.reason) for problem in importing.problems_of(job)]
+    assert found == [
+        (2, "Signed up", "“31/05/2026” is not a date. Write it like 2026-05-31."),
+        (3, "email", "“nobody” is not an email address."),
+        (4, "", "It names nobody: there is no email, user ID or Outbound ID in it."),
+        (5, "seats", "seats is a number, which “many” is not."),
+    ]
+    assert job.wrong == 4
+    assert job.made == 0
+
+
+def test_an_empty_cell_changes_nothing(load):
+    CustomerFactory(user_id="7", name="Ada", country="Ireland", updated_at=AT)
+
+    job = load("user_id,name,country\n7,,France\n")
+
+    ada = Customer.objects.get()
+    assert (ada.name, ada.country, ada.updated_at) == ("Ada", "France", LATER)
+    assert counts(job) == (0, 1, 0, 0)
+
+
+def test_a_row_nothing_is_new_about_is_not_written(load):
+    CustomerFactory(user_id="7", name="Ada", updated_at=AT)
+
+    assert counts(load("user_id,name\n7,Ada\n")) == (0, 0, 1, 0)
+    assert Customer.objects.get().updated_at == AT
+
+
+def test_user_id_decides_before_email(load):
+    by_id = CustomerFactory(user_id="7", email="old@acme.example")
+    other = CustomerFactory(user_id=None, email="ada@acme.example")
+
+    load("user_id,email,name\n7,ada@acme.example,Ada\n")
+
+    assert Customer.objects.get(pk=by_id.pk).email == "ada@acme.example"
+    assert Customer.objects.get(pk=other.pk).name == ""
+
+
+def test_an_email_alone_means_the_one_without_user_id_else_the_one_seen_last(load):
+    CustomerFactory(user_id="1", email="a@acme.example", last_seen_at=AT)
+    without = CustomerFactory(user_id=None, email="a@acme.example", lead=True)
+    CustomerFactory(user_id="2", email="b@acme.example", last_seen_at=None)
+    seen = CustomerFactory(user_id="3", email="b@acme.example", last_seen_at=AT)
+
+    load("email,name\na@acme.example,A\nb@acme.example,B\n")
+
+    assert set(Customer.objects.exclude(name="").values_list("pk", "name")) == {(without.pk, "A"), (seen.pk, "B")}
+    assert Customer.objects.get(pk=without.pk).role == Role.USER
+
+
+def test_a_user_id_is_given_to_whoever_has_the_email_and_none(load):
+    customer = CustomerFactory(user_id=None, email="a@acme.example")
+
+    load("user_id,email\n7,a@acme.example\n")
+
+    assert Customer.objects.get().pk == customer.pk
+    assert Customer.objects.get().user_id == "7"
+
+
+def test_an_id_with_the_user_id_of_somebody_else_is_refused(load):
+    ada, _ = CustomerFactory(user_id="1"), CustomerFactory(user_id="2")
+
+    job = load(f"id,user_id,name\n{ada.pk},2,Ada\n999999,,B\n")
+
+    assert {problem.reason for problem in importing.problems_of(job)} == {
+        "The Outbound ID and the rest mean two different customers.",
+        "There is no ID 999999.",
+    }
+    assert not Customer.objects.exclude(name="").exists()
+
+
+def test_later_lines_about_the_same_customer_find_what_earlier_ones_left(load):
+    job = load("user_id,email,name\n7,a@acme.example,A\n,a@acme.example,B\n7,,C\n8,a@acme.example,D\n8,,E\n")
+
+    assert dict(Customer.objects.values_list("user_id", "name")) == {"7": "C", "8": "E"}
+    assert counts(job) == (2, 3, 0, 0)
+
+
+def test_an_opt_out_by_the_customer_is_not_undone(load):
+    CustomerFactory(user_id="1", unsubscribed_from_emails=True, unsubscribed_by_customer_at=AT)
+    CustomerFactory(user_id="2", unsubscribed_from_emails=True)
+
+    load("user_id,unsubscribed\n1,no\n2,no\n")
+
+    assert dict(Customer.objects.values_list("user_id", "unsubscribed_from_emails")) == {"1": True, "2": False}
+
+
+def test_whoever_was_archived_comes_back(load):
+    CustomerFactory(user_id="1", archived=True)
+
+    load("user_id\n1\n")
+
+    assert Customer.objects.get().archived_at is None
+
+
+def test_brings_attributes_of_its_own_once_it_is_written(take):
+    job = take("user_id,Team size\n1,12\n")
+    job.targets = ["user_id", "new.number.Team size"]
+    go(job, ImportState.CHECKING)
+    assert not CustomAttribute.objects.exists()
+
+    go(job, ImportState.WRITING)
+
+    assert CustomAttribute.objects.get().kind == "number"
+    assert Customer.objects.get().attributes == {"Team size": 12}
+
+
+def test_tags_everybody_in_the_file(load):
+    CustomerFactory(user_id="1")
+    tag = TagFactory(name="From the fair")
+
+    load("user_id\n1\n2\n", tag=tag)
+
+    assert set(tag.customers.values_list("user_id", flat=True)) == {"1", "2"}
+
+
+@pytest.mark.parametrize(
+    ("targets", "reason"),
+    [
+        (["", ""], "who is meant"),
+        (["email", "email"], "Two columns are both “Email”"),
+        (["email", "new.text.a.b"], "leave out"),
+        (["email", "password"], "nothing called"),
+        (["email"], "Say for each column"),
+    ],
+)
+def test_columns_that_make_no_sense_are_refused(take, targets, reason):
+    job = take("email,name\na@acme.example,A\n")
+
+    with pytest.raises(Refused, match=reason):
+        importing.begin(job, ImportState.CHECKING, targets=targets, tag=None, at=LATER)
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [(b"", "empty"), (b"email\n", "nothing below"), (b"PK\x03\x04rest", "spreadsheet")],
+)
+def test_what_is_no_csv_is_refused_and_not_kept(take, data, reason):
+    with pytest.raises(Refused, match=reason):
+        take(data)
+
+    assert not Import.objects.exists()
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_reads_what_spreadsheets_write(take, encoding, delimiter):
+    job = go(take(f"email{delimiter}name\r\nada@acme.example{delimiter}Zoë\r\n".encode(encoding)), ImportState.CHECKING)
+    go(job, ImportState.WRITING)
+
+    assert Customer.objects.get().name == "Zoë"
+
+
+def test_goes_on_where_it_stopped(take, monkeypatch):
+    from audiences.intake.importing import files, flow
+
+    monkeypatch.setattr(flow, "SLICE", 3)
+    monkeypatch.setattr(files, "PIECE", 17)
+    job = take("user_id,name\n" + "".join(f'{n},"Na\nme {n}"\n' for n in range(10)))
+    assert ImportChunk.objects.count() > 5
+    go(job, ImportState.CHECKING)
+    importing.begin(job, ImportState.WRITING, targets=job.targets, tag=None, at=LATER)
+    clock = iter([LATER, LATER, FOREVER])
+
+    assert importing.go_on(job.pk, clock=lambda: next(clock), until=LATER + timedelta(seconds=1)) is True
+    assert Customer.objects.count() == 3
+    assert importing.under_way() == [job.pk]
+    assert importing.go_on(job.pk, clock=lambda: LATER, until=FOREVER) is False
+    assert set(Customer.objects.values_list("user_id", "name")) == {(f"{n}", f"Na\nme {n}") for n in range(10)}
+    assert not ImportChunk.objects.exists()
+
+
+def test_a_cancelled_import_leaves_what_is_written_and_forgets_the_file(take):
+    job = go(take("user_id\n1\n"), ImportState.CHECKING)
+    importing.cancel(job, at=LATER)
+
+    assert (job.state, Customer.objects.count(), ImportChunk.objects.count()) == (ImportState.CANCELLED, 0, 0)
+    assert importing.go_on(job.pk, clock=lambda: LATER, until=FOREVER) is False
+
+
+def test_a_plain_list_of_addresses_opts_them_out_for_good(load):
+    CustomerFactory(user_id="1", email="ada@acme.example")
+    CustomerFactory(user_id="2", email="ada@acme.example")
+    CustomerFactory(
+        user_id="3", email="bob@acme.example", unsubscribed_from_emails=True, unsubscribed_by_customer_at=AT
+    )
+    CustomerFactory(user_id="4", email="eve@acme.example")
+
+    job = load(
+        "Ada@acme.example\nbob@acme.example\nada@acme.example\ngone@acme.example\nnone\n", ImportKind.UNSUBSCRIBED
+    )
+
+    assert set(Customer.objects.filter(unsubscribed_from_emails=True).values_list("user_id", flat=True)) == {
+        "1",
+        "2",
+        "3",
+    }
+    assert not Customer.objects.filter(unsubscribed_from_emails=True, unsubscribed_by_customer_at=None).exists()
+    assert (job.changed, job.unchanged, job.nobody, job.wrong) == (1, 2, 1, 1)
+    assert Customer.objects.count() == 4
+
+
+@pytest.mark.parametrize("value", ["=1+1", "+353 1", "-x", "@sum", "'=x", "''@", "'t Hart", "Ada", "'"])
+def test_a_cell_that_a_spreadsheet_would_run_is_written_as_text_and_read_again(value):
+    written = importing.safe_cell(value)
+
+    assert written[0] not in "=+-@\t\r"
+    assert importing.plain_cell(written) == value
