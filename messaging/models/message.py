@@ -180,6 +180,11 @@ class Message(models.Model):
     objects = MessageQuerySet.as_manager()
 
     class Meta:
+        # What roles are told apart by (outbound.roles): composing is Django's own add and change.
+        permissions = [
+            ("set_live", "Can set live, pause, resume and stop messages"),
+            ("write_to_one", "Can send a message to one person"),
+        ]
         constraints = [
             models.CheckConstraint(
                 name="live_since_it_went_live",
