@@ -114,6 +114,18 @@ def sent_by_channel(*, since: datetime, zone: str) -> dict[date, dict[Channel, i
     return days
 
 
+def next_due(messages: Collection[int]) -> dict[int, datetime]:
+    """When the first of what waits for a time may go, for those of the messages that have any; one look each."""
+    return dict(
+        rows(
+            "SELECT pk, first.due_at FROM unnest(%(pks)s::bigint[]) AS given(pk) CROSS JOIN LATERAL ("
+            "SELECT due_at FROM delivery_deliveryrecord WHERE message_id = pk AND status = 'waiting'"
+            " AND due_at IS NOT NULL ORDER BY due_at LIMIT 1) AS first",
+            {"pks": list(messages)},
+        )
+    )
+
+
 # Keeping
 
 

@@ -1,20 +1,24 @@
 """What staff do to a message with a button: by POST, once however often it is clicked, and written into the log."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from django.contrib import messages
+from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.http import HttpRequest
 from django.utils import timezone
 
-from delivery import matching, tasks
+from delivery import launching, matching, tasks
 from messaging.models import Message, SendType
-from outbound.console import ConsoleAdmin
+from outbound.console import ConsoleAdmin, teammate
 from outbound.wording import counted
+
+# How many refusals of one click are spelt out.
+MOST_SAID = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,8 +29,10 @@ class Act:
     logged: str
 
 
-def set_live(message: Message, *, at: datetime, **_asked: Any) -> str:
-    """Go live; the people of a one-off are frozen."""
+def set_live(message: Message, *, at: datetime, people: int = 0, **_asked: Any) -> str:
+    """Go live; the people of a one-off are frozen, a great many by a worker."""
+    if message.send_type == SendType.ONE_OFF and people > launching.MOST_AT_ONCE:
+        return ask_for(message, at=at)
     made = matching.launch(message, at=at)
     if message.send_type == SendType.ONGOING:
         transaction.on_commit(lambda: tasks.nudge_match(message))
@@ -35,14 +41,29 @@ def set_live(message: Message, *, at: datetime, **_asked: Any) -> str:
     return f"“{message}” is live, for {those(message, made)} who matched."
 
 
+def ask_for(message: Message, *, at: datetime, sample: int | None = None) -> str:
+    """Have a worker launch it."""
+    launching.ask_for(message, at=at, sample=sample)
+    transaction.on_commit(lambda: tasks.nudge_launch(message))
+    return f"“{message}” is going live."
+
+
+def call_off(message: Message, *, at: datetime, **_asked: Any) -> str:
+    """Take back a launch no worker has begun."""
+    launching.call_off(message)
+    return f"“{message}” is not going live."
+
+
 def those(message: Message, made: int) -> str:
     """How many the records are of: people, or people at companies."""
     one, many = ("person at a company", "people at companies") if message.per_company else ("person", "people")
     return counted(made, one, many)
 
 
-def try_on_a_few(message: Message, *, at: datetime, sample: int, **_asked: Any) -> str:
+def try_on_a_few(message: Message, *, at: datetime, sample: int, people: int = 0, **_asked: Any) -> str:
     """Go live for some drawn at random; the rest is a button of the report."""
+    if people > launching.MOST_AT_ONCE:
+        return ask_for(message, at=at, sample=sample)
     made = matching.launch(message, at=at, sample=sample)
     transaction.on_commit(tasks.nudge)
     return f"“{message}” goes to {those(message, made)} first. Send it to the rest once you have seen how it does."
@@ -81,11 +102,19 @@ def stop(message: Message, *, at: datetime, **_asked: Any) -> str:
     return f"“{message}” is stopped for good. Whoever had not got it yet will not."
 
 
-def send_to_rest(message: Message, *, at: datetime, **_asked: Any) -> str:
+def send_to_rest(message: Message, *, at: datetime, people: int = 0, **_asked: Any) -> str:
     """Launch a sampled one-off for everybody else who matches now."""
+    if people > launching.MOST_AT_ONCE:
+        return ask_for(message, at=at)
     made = matching.send_to_rest(message, at=at)
     transaction.on_commit(tasks.nudge)
     return f"“{message}” goes to the rest: {those(message, made)} more."
+
+
+def duplicate(message: Message, *, at: datetime, by: User, **_asked: Any) -> str:
+    """Make a draft of the same content and filters."""
+    copy = message.duplicate(by=by, at=at)
+    return f"“{copy}” is a new draft."
 
 
 AFTER_SAVING: dict[str, Act] = {
@@ -100,7 +129,32 @@ ACTS: dict[str, Act] = {
     "resume": Act(do=resume, logged="Resumed"),
     "stop": Act(do=stop, logged="Stopped"),
     "rest": Act(do=send_to_rest, logged="Sent to the rest"),
+    "call-off": Act(do=call_off, logged="Called off going live"),
 }
+
+DUPLICATE = Act(do=duplicate, logged="Duplicated")
+
+
+def carry_out_each(
+    admin: ConsoleAdmin, request: HttpRequest, chosen: Iterable[Message], act: Act, *, done: str, at: datetime
+) -> None:
+    """Do it to each one that it can be done to, each by itself, and say how many there were and why others were not."""
+    by, did, refused = teammate(request), 0, []
+    for message in chosen:
+        try:
+            with transaction.atomic():
+                act.do(message, at=at, by=by)
+                admin.note(request, message, act.logged)
+        except ValidationError as no:
+            refused.append(f"“{message}”: {' '.join(no.messages)}")
+        else:
+            did += 1
+    if did:
+        messages.success(request, f"{counted(did, 'message is', 'messages are')} {done}.")
+    for sentence in refused[:MOST_SAID]:
+        messages.error(request, sentence)
+    if len(refused) > MOST_SAID:
+        messages.error(request, f"And {len(refused) - MOST_SAID:,} more were left as they are.")
 
 
 def carry_out(

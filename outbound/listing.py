@@ -1,22 +1,25 @@
 """The Outbound list: every message to an audience, with what it did, and its tabs and filters."""
 
 from collections.abc import Iterable, Iterator
+from datetime import datetime
 from typing import Any
 
 from django.contrib import admin
-from django.db.models import Count, OuterRef, Q, QuerySet, Subquery
-from django.db.models.functions import JSONObject
+from django.db.models import F, QuerySet
 from django.http import HttpRequest
-from django.urls import reverse
+from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import ChoicesDropdownFilter, DropdownFilter, RelatedDropdownFilter
-from unfold.decorators import display
+from unfold.decorators import action, display
+from unfold.views import ChangeList
 
-from delivery.models import DeliveryRecord, Status
-from messaging.models import Message, SendType, State
+from delivery import counts
+from delivery.counts import Counts
+from messaging.models import RUNNING, Channel, Message, SendType, State
+from outbound import acts
 from outbound.console import ConsoleAdmin
-from outbound.wording import STATE_TONES, percent
+from outbound.wording import MEASURED, STATE_TONES, percent
 
 ONE_PERSON = "one_person"
 TABS: tuple[tuple[str, str], ...] = (("All", ""), *((kind.label, kind.value) for kind in SendType))
@@ -25,27 +28,6 @@ TABS: tuple[tuple[str, str], ...] = (("All", ""), *((kind.label, kind.value) for
 def chip(text: str, tone: str) -> SafeString:
     """A word in a coloured chip."""
     return format_html('<span class="ob-chip ob-chip-{}">{}</span>', tone, text)
-
-
-def with_figures(messages: QuerySet[Message]) -> QuerySet[Message]:
-    """Each with how many records were sent, opened, clicked, replied to and wait, in one column of the same query."""
-    sent = Q(status=Status.SENT)
-    figures = (
-        DeliveryRecord.objects.filter(message=OuterRef("pk"))
-        .order_by()
-        .values("message")
-        .annotate(
-            figures=JSONObject(
-                waiting=Count("pk", filter=Q(status=Status.WAITING)),
-                sent=Count("pk", filter=sent),
-                opened=Count("pk", filter=sent & Q(opened_at__isnull=False)),
-                clicked=Count("pk", filter=sent & Q(clicked_at__isnull=False)),
-                replied=Count("pk", filter=sent & Q(replied_at__isnull=False)),
-            )
-        )
-        .values("figures")
-    )
-    return messages.annotate(figures=Subquery(figures))
 
 
 class ToWhom(DropdownFilter):
@@ -64,14 +46,28 @@ class ToWhom(DropdownFilter):
         return queryset.to_one_person() if self.value() == ONE_PERSON else queryset.to_audiences()
 
 
+class Page(ChangeList):
+    """One page of the list: what its messages did and when they send next is read for all of them at once."""
+
+    def get_results(self, request: HttpRequest) -> None:
+        """Find the rows, and give each its counts."""
+        super().get_results(request)
+        self.result_list: list[Message] = list(self.result_list)
+        pks = [message.pk for message in self.result_list]
+        numbers, due = counts.of(pks), counts.next_due(pks)
+        for message in self.result_list:
+            message.__dict__ |= {"counts": numbers[message.pk], "next_due": due.get(message.pk)}
+
+
 class OutboundList(ConsoleAdmin):
     """The list's columns and filters."""
 
     list_display = ("name", "sends", "by_channel", "how_far", "sent", "opened", "clicked", "replied", "began")
     list_filter = (
-        ("state", ChoicesDropdownFilter),
         ("channel", ChoicesDropdownFilter),
+        ("state", ChoicesDropdownFilter),
         ("sender", RelatedDropdownFilter),
+        ("tags", RelatedDropdownFilter),
         ToWhom,
     )
     search_fields = ("title",)
@@ -80,11 +76,30 @@ class OutboundList(ConsoleAdmin):
     list_before_template = "outbound/list_tabs.html"
     change_list_template = "outbound/message_list.html"
     list_select_related = ("to_customer",)
-    actions = None
+    actions = ("pause_chosen", "resume_chosen", "duplicate_chosen")
 
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Message]:
-        """All messages, with their figures."""
-        return with_figures(super().get_queryset(request))
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        """The page that reads the counts of its rows."""
+        return Page
+
+    def get_actions(self, request: HttpRequest) -> Any:
+        """What can be done to many, without deleting them."""
+        return {name: found for name, found in super().get_actions(request).items() if name != "delete_selected"}
+
+    @action(description="Pause", permissions=["change"])
+    def pause_chosen(self, request: HttpRequest, chosen: QuerySet[Message]) -> None:
+        """Hold each of them."""
+        acts.carry_out_each(self, request, chosen, acts.ACTS["pause"], done="paused", at=timezone.now())
+
+    @action(description="Resume", permissions=["change"])
+    def resume_chosen(self, request: HttpRequest, chosen: QuerySet[Message]) -> None:
+        """Let each of them go on."""
+        acts.carry_out_each(self, request, chosen, acts.ACTS["resume"], done="resumed", at=timezone.now())
+
+    @action(description="Duplicate", permissions=["add"])
+    def duplicate_chosen(self, request: HttpRequest, chosen: QuerySet[Message]) -> None:
+        """Make a draft of each of them."""
+        acts.carry_out_each(self, request, chosen, acts.DUPLICATE, done="duplicated as drafts", at=timezone.now())
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Message | None:
         """One message, without the figures of the list."""
@@ -96,7 +111,8 @@ class OutboundList(ConsoleAdmin):
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
         """The list, with its tabs."""
-        return super().changelist_view(request, {**(extra_context or {}), "title": "Outbound", "tabs": tabs(request)})
+        own = {"title": "Outbound", "tabs": list(tabs(request)), "none_yet": none_yet(request)}
+        return super().changelist_view(request, {**(extra_context or {}), **own})
 
     @display(description="Name", ordering="title")
     def name(self, message: Message) -> SafeString | str:
@@ -122,27 +138,26 @@ class OutboundList(ConsoleAdmin):
             return format_html("{} {}", chip(message.get_state_display(), "warning"), chip("Trouble", "bad"))
         return chip(message.get_state_display(), STATE_TONES[State(message.state)])
 
-    @display(description="Sent")
+    @display(description="Sent", ordering=F("count__sent").desc(nulls_last=True))
     def sent(self, message: Message) -> SafeString | str:
-        """How many were handed over, and how many wait."""
-        figures = message.figures or {}  # type: ignore[attr-defined]
-        if not figures.get("waiting"):
-            return f"{figures.get('sent', 0):,}"
-        return format_html(
-            '{}<span class="ob-under">{} waiting</span>', f"{figures['sent']:,}", f"{figures['waiting']:,}"
-        )
+        """How many were handed over, and how many wait until when."""
+        found = counts_of(message)
+        waits = waiting_words(message, found, due=getattr(message, "next_due", None), at=timezone.now())
+        if not waits:
+            return f"{found.sent:,}" if message.is_locked else "–"
+        return format_html('{}<span class="ob-under">{}</span>', f"{found.sent:,}" if message.is_locked else "–", waits)
 
-    @display(description="Opened")
+    @display(description="Opened", ordering=F("count__opened").desc(nulls_last=True))
     def opened(self, message: Message) -> SafeString | str:
         """How many of those were opened."""
         return share(message, "opened")
 
-    @display(description="Clicked")
+    @display(description="Clicked", ordering=F("count__clicked").desc(nulls_last=True))
     def clicked(self, message: Message) -> SafeString | str:
         """How many of those were clicked."""
         return share(message, "clicked")
 
-    @display(description="Replied")
+    @display(description="Replied", ordering=F("count__replied").desc(nulls_last=True))
     def replied(self, message: Message) -> SafeString | str:
         """How many of those were replied to."""
         return share(message, "replied")
@@ -153,20 +168,59 @@ class OutboundList(ConsoleAdmin):
         return message.went_live_at
 
 
-def share(message: Message, figure: str) -> SafeString | str:
-    """A figure as a number, and as a share of what was sent."""
-    figures = message.figures or {}  # type: ignore[attr-defined]
-    if not figures.get("sent"):
+def counts_of(message: Message) -> Counts:
+    """What the page has read for this row."""
+    found = getattr(message, "counts", None)
+    return found if isinstance(found, Counts) else Counts()
+
+
+def share(message: Message, what: str) -> SafeString | str:
+    """A number and its share of what was sent; a dash where nothing was, or where it cannot be measured."""
+    found = counts_of(message)
+    part = found.of(what)
+    if not found.sent or (not part and what not in MEASURED[Channel(message.channel)]):
         return "–"
-    part = figures[figure]
-    return format_html('{}<span class="ob-under">{}</span>', f"{part:,}", percent(part, figures["sent"]))
+    return format_html('{}<span class="ob-under">{}</span>', f"{part:,}", percent(part, found.sent))
+
+
+def waiting_words(message: Message, found: Counts, *, due: datetime | None, at: datetime) -> str:
+    """How many wait, and until when; for a scheduled one, when it goes live."""
+    if message.state == State.SCHEDULED and message.scheduled_for:
+        return f"Goes live {moment(message.scheduled_for)}"
+    if not found.waiting:
+        return ""
+    waits = f"{found.waiting:,} waiting"
+    if message.state == State.PAUSED:
+        return f"{waits} until resumed"
+    if message.state not in RUNNING:
+        return waits
+    if due is None:
+        return f"{waits} for a visit"
+    return f"{waits}, sending now" if due <= at else f"{waits}, next {moment(due)}"
+
+
+def moment(when: datetime) -> str:
+    """A moment on the workspace's clock."""
+    return f"{timezone.localtime(when):%a %-d %b, %H:%M}"
+
+
+def none_yet(request: HttpRequest) -> str:
+    """What an empty list says: nothing was asked for, so there is nothing."""
+    asked = {name for name in request.GET if name != "send_type__exact"}
+    if asked:
+        return ""
+    kind = request.GET.get("send_type__exact")
+    return f"No {SendType(kind).label.lower()} message yet." if kind in SendType.values else "No message yet."
 
 
 def tabs(request: HttpRequest) -> Iterator[dict[str, Any]]:
-    """All, Ongoing, One-off: links to the same list."""
-    address = reverse("admin:messaging_message_changelist")
+    """All, Ongoing, One-off: links to the same list, which keep what is searched and filtered for."""
     chosen = request.GET.get("send_type__exact", "")
     one_person = request.GET.get("to") == ONE_PERSON
     for label, kind in TABS:
-        link = f"{address}?send_type__exact={kind}" if kind else address
-        yield {"label": label, "link": link, "active": kind == chosen and not one_person}
+        query = request.GET.copy()
+        for name in ("p", "to", "send_type__exact"):
+            query.pop(name, None)
+        if kind:
+            query["send_type__exact"] = kind
+        yield {"label": label, "link": f"?{query.urlencode()}", "active": kind == chosen and not one_person}

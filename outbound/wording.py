@@ -11,7 +11,7 @@ from audiences.attributes import Catalogue
 from audiences.models import Audience, CustomAttribute, Tag
 from audiences.rules import LABELS, NEGATIVE, Group, Kind, Operator, Rule
 from delivery.models import Status
-from messaging.models import Message, State
+from messaging.models import Channel, Message, State
 
 # The colour of a chip; the style sheet knows the names.
 STATE_TONES: dict[State, str] = {
@@ -22,6 +22,12 @@ STATE_TONES: dict[State, str] = {
     State.SAMPLED: "info",
     State.STOPPED: "plain",
     State.SENT: "good",
+}
+# What can be measured by each channel; what cannot is a dash and not a nought.
+MEASURED: dict[Channel, tuple[str, ...]] = {
+    Channel.EMAIL: ("opened", "clicked", "bounced", "complained", "unsubscribed"),
+    Channel.IN_APP: ("opened", "clicked", "replied"),
+    Channel.PUSH: (),
 }
 STATUS_TONES: dict[Status, str] = {
     Status.WAITING: "info",
@@ -149,8 +155,8 @@ def joins_negatives_by_or(group: Group) -> bool:
 
 
 def percent(part: int, whole: int) -> str:
-    """A share in whole percent; nothing of nothing is a dash."""
-    return f"{round(100 * part / whole)} %" if whole else "–"
+    """A share in whole percent, a half rounded up; nothing of nothing is a dash."""
+    return f"{(200 * part + whole) // (2 * whole)} %" if whole else "–"
 
 
 def counted(number: int, one: str, many: str) -> str:
