@@ -124,7 +124,7 @@ def test_first_onboarding_campaign_day_by_day(staff, server, visit, post, clock)
         for user_id in sorted(here):
             for text in visit(user_id):
                 shown.setdefault((user_id, text), today)
-        clock.passes(until=clock.now.replace(hour=10) + timedelta(days=1))
+        clock.passes(until=clock.now.replace(hour=12) + timedelta(days=1))
 
     mails = [(mail["Date"].datetime, recipient.partition("@")[0], mail["Subject"]) for recipient, mail in post.mails]
     assert [(f"{at:%A %-d}", *mail) for at, *mail in mails] == [

@@ -9,12 +9,13 @@ from django.test import Client
 from audiences.models import Customer
 from delivery.models import DeliveryRecord
 from messaging.models import Message
+from tests.journeys.pages import quick
 
 
 def looks_at(link: str) -> str:
     """Open a link of a mail, as a person or a scanner does; where its page is."""
     path = urlsplit(link.strip(" <>")).path
-    assert b"<form" in Client().get(path).content
+    assert b"<form" in quick(Client()).get(path).content
     return path
 
 
@@ -28,7 +29,7 @@ def test_unsubscribed_customer_gets_no_more_email_by_audience_and_in_app_is_unaf
     (mail,) = post.to("ann")
 
     link = re.search(r'href="([^"]+)"', mail.get_body("html").get_content())[1]
-    Client().post(looks_at(link))
+    quick(Client()).post(looks_at(link))
     staff.sets_live(subject="Ongoing")
     one_off = staff.sets_live(subject="One-off", send_type="one_off")
     staff.sets_live(channel="in_app", body="<p>In-app</p>")
@@ -56,7 +57,7 @@ def test_opt_out_of_the_customer_is_undone_by_no_sync_and_no_browser(staff, serv
     server.user("ann")
     staff.sets_live(subject="First")
     # One click in the mail program (RFC 8058).
-    Client().post(looks_at(post.to("ann")[0]["List-Unsubscribe"]), {"List-Unsubscribe": "One-Click"})
+    quick(Client()).post(looks_at(post.to("ann")[0]["List-Unsubscribe"]), {"List-Unsubscribe": "One-Click"})
 
     server.user("ann", unsubscribed_from_emails=False)
     visit("ann", unsubscribed_from_emails=False)

@@ -6,6 +6,7 @@ from rest_framework.test import APIClient
 from audiences.models import Audience, Customer
 from delivery.models import DeliveryRecord
 from tests.factories import CustomerFactory, rule
+from tests.journeys.pages import quick
 
 PLAN = "custom_attributes.plan"
 
@@ -158,7 +159,9 @@ def test_browser_that_names_a_customer_without_the_right_user_hash_is_refused(st
     staff.sets_live(channel="in_app")
 
     for claimed in ({}, {"user_hash": "0" * 64}):
-        answered = APIClient().post("/messenger/ping", {"user": {**who, **claimed, "plan": "free"}}, format="json")
+        answered = quick(APIClient()).post(
+            "/messenger/ping", {"user": {**who, **claimed, "plan": "free"}}, format="json"
+        )
         assert answered.status_code == 403
         assert "messages" not in answered.json()
 
@@ -180,11 +183,11 @@ def test_switching_identity_verification_off_is_a_setting_the_console_warns_abou
     )
 
     assert "Identity verification is off" in staff.opens("audiences_workspace_change", 1)
-    answered = APIClient().post("/messenger/ping", {"user": {"user_id": "ann"}}, format="json")
+    answered = quick(APIClient()).post("/messenger/ping", {"user": {"user_id": "ann"}}, format="json")
     assert len(answered.json()["messages"]) == 1
 
 
 def test_api_is_closed_to_whoever_has_no_token(staff, server):
     """DESIGN 2: API tokens."""
     for address in ("/api/users", "/api/events", "/api/conversations", "/api/messages"):
-        assert APIClient().post(address, {"user_id": "ann"}, format="json").status_code == 401
+        assert quick(APIClient()).post(address, {"user_id": "ann"}, format="json").status_code == 401

@@ -1,0 +1,65 @@
+"""The clock of a journey: it stands still unless time passes, and then beat's own schedule says what runs."""
+
+import json
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+import time_machine
+from django.utils import timezone
+from django_celery_beat.models import PeriodicTask
+
+from config.celery import app
+
+HOUR = timedelta(hours=1)
+
+
+@dataclass
+class Clock:
+    """Stands still; `passes` moves it on, and beat's schedule is kept meanwhile."""
+
+    traveller: time_machine.Traveller
+    last: dict[str, datetime] = field(default_factory=dict)
+
+    @property
+    def now(self) -> datetime:
+        return timezone.now()
+
+    def passes(self, *, until: datetime | None = None, **span: float) -> None:
+        """Let time pass: `passes(hours=1)`, `passes(days=3)`, `passes(until=...)`.
+
+        What is due by the hour runs each hour; over more than half a day every twelve hours, as if beat were slow, and
+        over more than a week once at its end, as if beat had been away.
+        """
+        end = until or self.now + timedelta(**span)
+        away = end - self.now
+        step = away if away > timedelta(days=7) else timedelta(hours=12) if away > timedelta(hours=12) else HOUR
+        while self.now < end:
+            due = [self.last[task.name] + max(step, every(task)) for task in self.tasks() if every(task) >= HOUR]
+            self.traveller.move_to(max(self.now, min([end, *due])))
+            for task in self.tasks():
+                if self.now >= self.last[task.name] + every(task):
+                    self.last[task.name] = self.now
+                    app.tasks[task.task].delay(*json.loads(task.args), **json.loads(task.kwargs))
+
+    def comes(self, moment: str) -> None:
+        """Let time pass until the next such moment by UTC: `comes("Saturday 10:00")`."""
+        day, _, clock = moment.partition(" ")
+        hour, minute = map(int, clock.split(":"))
+        end = self.now.replace(hour=hour, minute=minute, second=0, microsecond=0)
+        while f"{end:%A}" != day or end <= self.now:
+            end += timedelta(days=1)
+        self.passes(until=end)
+
+    def tasks(self) -> list[PeriodicTask]:
+        found = list(PeriodicTask.objects.filter(enabled=True).exclude(interval=None).order_by("pk"))
+        for task in found:
+            self.last.setdefault(task.name, self.now)
+        return found
+
+    def days_ago(self, days: float) -> int:
+        """That moment as a server sends it; negative days are still to come."""
+        return int((self.now - timedelta(days=days)).timestamp())
+
+
+def every(task: PeriodicTask) -> timedelta:
+    return timedelta(**{task.interval.period: task.interval.every})

@@ -1,0 +1,32 @@
+"""Pages as they read, and the clients that open them."""
+
+import json
+import re
+from html import unescape
+
+HANDLERS: dict[type, object] = {}
+
+
+def quick(client):
+    """The same client, with the middleware another began with: each new one looks through all static files."""
+    client.handler = HANDLERS.setdefault(type(client), client.handler)
+    return client
+
+
+def as_page(html: str) -> str:
+    """A page's words, in a row, without the menu and what can be chosen."""
+    html = html.partition('<div id="main"')[2] or html
+    # What is wrong with a rule stands where the page's script reads it, and shows it beside the rule.
+    html = re.sub(r'<script id="rule-sentence"[^>]*>(.*?)</script>', lambda found: json.loads(found[1]), html)
+    html = re.sub(r"<(script|style|select|template)\b.*?</\1>", " ", html, flags=re.DOTALL)
+    return " ".join(unescape(re.sub(r"<[^>]+>", " ", html)).split())
+
+
+def as_words(html: str) -> str:
+    return unescape(re.sub(r"<[^>]+>", "", html)).strip()
+
+
+def field_of(page: str, name: str) -> str:
+    found = re.search(rf'name="{name}" value="([^"]*)"', page)
+    assert found, f"no field {name}"
+    return unescape(found[1])
