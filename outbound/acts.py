@@ -7,13 +7,14 @@ from typing import Any
 
 from django.contrib import messages
 from django.contrib.auth.models import User
-from django.core.exceptions import ValidationError
+from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import transaction
 from django.http import HttpRequest
 from django.utils import timezone
 
 from delivery import launching, matching, tasks
 from messaging.models import Message, SendType
+from outbound import roles
 from outbound.console import ConsoleAdmin, teammate
 from outbound.wording import counted
 
@@ -27,6 +28,19 @@ class Act:
 
     do: Callable[..., str]
     logged: str
+    permission: str = roles.SET_LIVE
+
+
+def may(request: HttpRequest, act: Act) -> None:
+    """Refuse who may not do this, whatever buttons their page had."""
+    if not request.user.has_perm(act.permission):
+        raise PermissionDenied
+
+
+def told(message: Message, act: Act, *, before: str) -> str:
+    """What the log says: the act, and the state it led from and to."""
+    after = message.get_state_display()
+    return act.logged if before == after else f"{act.logged}: from {before} to {after}"
 
 
 def set_live(message: Message, *, at: datetime, people: int = 0, **_asked: Any) -> str:
@@ -132,19 +146,21 @@ ACTS: dict[str, Act] = {
     "call-off": Act(do=call_off, logged="Called off going live"),
 }
 
-DUPLICATE = Act(do=duplicate, logged="Duplicated")
+DUPLICATE = Act(do=duplicate, logged="Duplicated", permission="messaging.add_message")
 
 
 def carry_out_each(
     admin: ConsoleAdmin, request: HttpRequest, chosen: Iterable[Message], act: Act, *, done: str, at: datetime
 ) -> None:
     """Do it to each one that it can be done to, each by itself, and say how many there were and why others were not."""
+    may(request, act)
     by, did, refused = teammate(request), 0, []
     for message in chosen:
+        before = message.get_state_display()
         try:
             with transaction.atomic():
                 act.do(message, at=at, by=by)
-                admin.note(request, message, act.logged)
+                admin.note(request, message, told(message, act, before=before))
         except ValidationError as no:
             refused.append(f"“{message}”: {' '.join(no.messages)}")
         else:
@@ -161,10 +177,12 @@ def carry_out(
     admin: ConsoleAdmin, request: HttpRequest, message: Message, act: Act, *, at: datetime, **asked: Any
 ) -> bool:
     """Do it and log it together; where it cannot be done, say why and change nothing."""
+    may(request, act)
+    before = message.get_state_display()
     try:
         with transaction.atomic():
             said = act.do(message, at=at, **asked)
-            admin.note(request, message, act.logged)
+            admin.note(request, message, told(message, act, before=before))
     except ValidationError as no:
         for sentence in no.messages:
             messages.error(request, sentence)

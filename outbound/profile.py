@@ -14,7 +14,7 @@ from audiences.rules import Kind
 from delivery import copies
 from delivery.models import Conversation, DeliveryRecord
 from messaging import content
-from outbound import writing
+from outbound import roles, writing
 from outbound.composer.offer import name_of
 from outbound.console import ConsoleAdmin
 from outbound.reports import status_chip
@@ -139,7 +139,7 @@ class ProfilePages(ConsoleAdmin):
 
 def may_write(request: HttpRequest) -> bool:
     """Whether this teammate may send a message."""
-    return request.user.has_perm("messaging.add_message")
+    return request.user.has_perm(roles.WRITE_TO_ONE)
 
 
 def notices(customer: Customer, *, can_change: bool) -> list[dict[str, Any]]:

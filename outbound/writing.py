@@ -18,7 +18,7 @@ from delivery import single, tasks
 from delivery.models import DeliveryRecord
 from messaging import content
 from messaging.models import Channel, Format, Message, Sender
-from outbound import once
+from outbound import once, roles
 from outbound.composer import offer
 from outbound.console import ConsoleAdmin, teammate
 
@@ -111,7 +111,7 @@ def fields_of(wrong: ValidationError, *, text: str) -> dict[str, list[str]]:
 
 def write(admin: ConsoleAdmin, request: HttpRequest, customer: Customer) -> HttpResponse:
     """Show the composer for one person, and send what it lets through."""
-    if not request.user.has_perm("messaging.add_message"):
+    if not request.user.has_perm(roles.WRITE_TO_ONE):
         raise PermissionDenied
     form = OneForm(request.POST or None, user=teammate(request), customer=customer)
     ticket = request.POST.get("ticket", "") or once.ticket(request.user)

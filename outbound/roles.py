@@ -1,0 +1,131 @@
+"""The four roles, as Django groups: what each may do, in one table.
+
+Each may do what the one before it may, and more. A change of the table needs a migration that calls `install` again.
+"""
+
+from typing import Any
+
+from django.apps import apps as installed
+from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
+from django.db.models import TextChoices
+
+
+class Role(TextChoices):
+    """What a teammate is here to do; the value is the name of the group."""
+
+    VIEWER = "Viewer"
+    AUTHOR = "Author"
+    SENDER = "Sender"
+    ADMIN = "Admin"
+
+
+SAYS: dict[Role, str] = {
+    Role.VIEWER: "Sees messages, reports and customers, and changes nothing.",
+    Role.AUTHOR: "Writes drafts and segments, and sends tests to themselves.",
+    Role.SENDER: "Sets live, pauses, resumes and stops, imports people, and writes to one customer.",
+    Role.ADMIN: "Also changes settings, attributes, staff and API tokens.",
+}
+SET_LIVE = "messaging.set_live"
+WRITE_TO_ONE = "messaging.write_to_one"
+
+# What each role may do beyond the role before it: (app, model) -> the beginnings of permissions' names.
+MORE: dict[Role, dict[tuple[str, str], tuple[str, ...]]] = {
+    Role.VIEWER: {
+        ("messaging", "message"): ("view",),
+        ("messaging", "messageversion"): ("view",),
+        ("messaging", "sender"): ("view",),
+        ("delivery", "deliveryrecord"): ("view",),
+        ("delivery", "conversation"): ("view",),
+        ("delivery", "conversationpart"): ("view",),
+        ("audiences", "customer"): ("view",),
+        ("audiences", "company"): ("view",),
+        ("audiences", "audience"): ("view",),
+        ("audiences", "tag"): ("view",),
+        ("audiences", "customattribute"): ("view",),
+    },
+    Role.AUTHOR: {
+        ("messaging", "message"): ("add", "change"),
+        ("messaging", "messageversion"): ("add",),
+        ("audiences", "audience"): ("add", "change", "delete"),
+        ("audiences", "tag"): ("add",),
+    },
+    Role.SENDER: {
+        ("messaging", "message"): ("set_live", "write_to_one"),
+        ("delivery", "deliveryrecord"): ("change",),
+        ("delivery", "conversation"): ("add", "change"),
+        ("delivery", "conversationpart"): ("add", "change"),
+        ("audiences", "customer"): ("add", "change"),
+        ("audiences", "company"): ("change",),
+        ("audiences", "tag"): ("change", "delete"),
+        ("audiences", "note"): ("view", "add"),
+        ("audiences", "import"): ("view", "add", "change"),
+        ("admin", "logentry"): ("view",),
+    },
+    Role.ADMIN: {
+        ("messaging", "message"): ("delete",),
+        ("messaging", "sender"): ("add", "change", "delete"),
+        ("audiences", "customattribute"): ("change",),
+        ("audiences", "workspace"): ("view", "change"),
+        ("audiences", "integration"): ("view", "add", "change", "delete"),
+        ("audiences", "subscription"): ("view", "add", "change", "delete"),
+        ("delivery", "pace"): ("view", "add", "change", "delete"),
+        ("auth", "user"): ("view", "add", "change"),
+        ("auth", "group"): ("view",),
+        ("django_celery_beat", "periodictask"): ("view", "add", "change", "delete"),
+        ("django_celery_beat", "intervalschedule"): ("view", "add", "change", "delete"),
+        ("django_celery_beat", "crontabschedule"): ("view", "add", "change", "delete"),
+        ("django_celery_beat", "solarschedule"): ("view", "add", "change", "delete"),
+        ("django_celery_beat", "clockedschedule"): ("view", "add", "change", "delete"),
+    },
+}
+
+
+def granted(role: Role) -> set[tuple[str, str, str]]:
+    """All that a role may do: app, model, and the permission's name."""
+    roles = list(Role)
+    return {
+        (app, model, name_of(verb, model))
+        for one in roles[: roles.index(role) + 1]
+        for (app, model), verbs in MORE[one].items()
+        for verb in verbs
+    }
+
+
+def name_of(verb: str, model: str) -> str:
+    """Return a permission's name: Django's four end in the model's, ours stand alone."""
+    return f"{verb}_{model}" if verb in ("view", "add", "change", "delete") else verb
+
+
+def install(apps: Any = installed) -> None:
+    """Have the four groups with exactly their permissions; who is in them is staff's.
+
+    Makes what permissions are missing: Django makes its own only once all migrations have run.
+    """
+    groups, kinds = apps.get_model("auth", "Group"), apps.get_model("contenttypes", "ContentType")
+    permissions = apps.get_model("auth", "Permission")
+    made: dict[tuple[str, str, str], Any] = {}
+    for app, model, name in sorted(granted(Role.ADMIN)):
+        meta = installed.get_model(app, model)._meta
+        label = dict(meta.permissions).get(name, f"Can {name.partition('_')[0]} {meta.verbose_name_raw}")
+        kind, _ = kinds.objects.get_or_create(app_label=app, model=model)
+        made[app, model, name], _ = permissions.objects.get_or_create(
+            content_type=kind, codename=name, defaults={"name": label}
+        )
+    for role in Role:
+        group, _ = groups.objects.get_or_create(name=role.value)
+        group.permissions.set([made[one] for one in granted(role)])
+
+
+def role_of(user: AbstractBaseUser | AnonymousUser) -> Role | None:
+    """Return the role of a teammate, the highest where somebody gave them several; None where they have none."""
+    if getattr(user, "is_superuser", False):
+        return Role.ADMIN
+    names = {group.name for group in user.groups.all()}  # type: ignore[union-attr]
+    return next((role for role in reversed(Role) if role.value in names), None)
+
+
+def give(user: Any, role: Role) -> None:
+    """Give a teammate this role, in place of whichever they had."""
+    groups = installed.get_model("auth", "Group").objects
+    user.groups.remove(*groups.filter(name__in=Role.values))
+    user.groups.add(groups.get(name=role.value))
