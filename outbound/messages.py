@@ -21,6 +21,14 @@ class MessageAdmin(OutboundList):
 
     own_pages = (
         ("forecast/", "forecast"),
+        ("preview/", "preview"),
+        ("test/", "send_test"),
+        ("people/", "find_people"),
+        ("values/", "known_values"),
+        ("pictures/", "upload_image"),
+        ("segment/", "save_segment"),
+        ("<path:object_id>/launching/", "launching"),
+        ("<path:object_id>/ongoing/", "make_ongoing"),
         ("<path:object_id>/content/", "edit_content"),
         ("<path:object_id>/audience/", "edit_audience"),
         ("<path:object_id>/duplicate/", "duplicate"),
@@ -43,7 +51,7 @@ class MessageAdmin(OutboundList):
     ) -> HttpResponse:
         """The composer for a draft, the report for all else."""
         message = self.found(request, object_id, to="view")
-        is_draft = message.state == State.DRAFT and not message.to_customer_id
+        is_draft = message.state == State.DRAFT and not message.to_customer_id and not message.launching_at
         if request.method == "POST" or (is_draft and self.has_change_permission(request, message)):
             return views.compose(self, request, self.found(request, object_id))
         return reports.report(self, request, message)
@@ -51,6 +59,34 @@ class MessageAdmin(OutboundList):
     def forecast(self, request: HttpRequest) -> HttpResponse:
         """Count who would get what is on the page right now."""
         return views.forecast(self, request)
+
+    def preview(self, request: HttpRequest) -> HttpResponse:
+        """Show how what is on the page reads to a customer."""
+        return views.preview(self, request)
+
+    def send_test(self, request: HttpRequest) -> HttpResponse:
+        """Mail what is on the page to whoever writes it."""
+        return views.send_test(self, request)
+
+    def find_people(self, request: HttpRequest) -> HttpResponse:
+        """Find customers to preview as."""
+        return views.find_people(self, request)
+
+    def known_values(self, request: HttpRequest) -> HttpResponse:
+        """Complete the value of a rule."""
+        return views.known_values(self, request)
+
+    def upload_image(self, request: HttpRequest) -> HttpResponse:
+        """Keep a picture for a message."""
+        return views.upload_image(self, request)
+
+    def save_segment(self, request: HttpRequest) -> HttpResponse:
+        """Keep the rules on the page as a segment."""
+        return views.save_segment(self, request)
+
+    def launching(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Say how far going live is, and reload the page once it is done."""
+        return views.launching(request, self.found(request, object_id, to="view"))
 
     def edit_content(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Edit what it says, as a new version."""
@@ -75,7 +111,10 @@ class MessageAdmin(OutboundList):
         message = self.found(request, object_id)
         if verb not in acts.ACTS:
             raise Http404(f"A message cannot {verb}.")
-        acts.carry_out(self, request, message, acts.ACTS[verb], at=timezone.now())
+        people = views.confirm(self, request, message, verb) if verb in ("live", "rest") else 0
+        if isinstance(people, HttpResponse):
+            return people
+        acts.carry_out(self, request, message, acts.ACTS[verb], at=timezone.now(), people=people)
         return HttpResponseRedirect(views.address(message))
 
     def duplicate(self, request: HttpRequest, object_id: str) -> HttpResponse:
@@ -92,6 +131,22 @@ class MessageAdmin(OutboundList):
         except ValidationError as no:
             return self.back(request, message, " ".join(no.messages))
         messages.success(request, "This is a new draft with the same content and filters.")
+        return HttpResponseRedirect(views.address(copy))
+
+    def make_ongoing(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Make a draft that goes on where a sample left off."""
+        if request.method != "POST":
+            return HttpResponseNotAllowed(["POST"])
+        message = self.found(request, object_id, to="view")
+        if not self.has_add_permission(request):
+            raise PermissionDenied
+        try:
+            with transaction.atomic():
+                copy = message.make_ongoing(by=teammate(request), at=timezone.now())
+                self.log_addition(request, copy, f"Made from the sample “{message}”")
+        except ValidationError as no:
+            return self.back(request, message, " ".join(no.messages))
+        messages.success(request, "This is a new draft. It leaves out everybody who already got the message.")
         return HttpResponseRedirect(views.address(copy))
 
     def discard(self, request: HttpRequest, object_id: str) -> HttpResponse:

@@ -15,7 +15,7 @@ from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget, U
 from audiences.models import Audience
 from messaging import content
 from messaging.content.plain_text import as_text
-from messaging.models import Channel, Format, Message, MessageVersion, Sender, SendType, WindowZone
+from messaging.models import Channel, Format, Message, MessageVersion, Sender, SendType, Style, WindowZone
 
 PLACE = re.compile(r"^(?:Rule|Group) ([\d.]+)")
 UNTITLED = "Untitled message"
@@ -55,6 +55,7 @@ class ContentForm(forms.Form):
         required=False,
         error_messages={"invalid_choice": "Choose a form."},
     )
+    style = forms.ChoiceField(choices=Style, widget=forms.RadioSelect, required=False)
     sender = forms.ModelChoiceField(
         Sender.objects.none(),
         required=False,
@@ -92,6 +93,7 @@ class ContentForm(forms.Form):
         for name, sentences in problems.items():
             for sentence in sentences:
                 self.add_error(field if name == "body" else name, sentence)
+        data["style"] = data.get("style") or self.message.style
         data["format"] = (data.get("format") or Format.CHAT) if channel == Channel.IN_APP else ""
         return data
 
@@ -148,6 +150,7 @@ class DraftForm(AudienceFields, ContentForm):
         error_messages={"required": "Choose Ongoing or One-off."},
     )
     scheduled_for = forms.DateTimeField(required=False, input_formats=["%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"])
+    confirm = forms.CharField(required=False, max_length=40)
     sample = forms.IntegerField(required=False, min_value=1, max_value=1_000_000)
 
     def clean(self) -> dict[str, Any]:
@@ -163,7 +166,7 @@ class DraftForm(AudienceFields, ContentForm):
     def save(self, *, by: User, at: datetime) -> Message:
         """Write the draft; the caller holds its row, or is the only one to make it."""
         message, data = self.message, self.cleaned_data
-        for name in ("channel", "format", "sender", "send_type", "window_zone"):
+        for name in ("channel", "format", "style", "sender", "send_type", "window_zone"):
             setattr(message, name, data[name])
         message.title = self.title_or_first_words()
         message.window = data["window"]
@@ -175,7 +178,17 @@ class DraftForm(AudienceFields, ContentForm):
         else:
             message.save(
                 update_fields=(
-                    *("title", "channel", "format", "sender", "send_type", "window", "window_zone", "updated_at"),
+                    *(
+                        "title",
+                        "channel",
+                        "format",
+                        "style",
+                        "sender",
+                        "send_type",
+                        "window",
+                        "window_zone",
+                        "updated_at",
+                    ),
                 )
             )
             message.ask_for(data["rules"], by=by, at=at)
@@ -189,13 +202,15 @@ class DraftForm(AudienceFields, ContentForm):
         return Message(
             channel=data.get("channel") or Channel.EMAIL,
             format=data.get("format", ""),
+            style=data.get("style") or Style.PLAIN,
             send_type=data.get("send_type") or SendType.ONGOING,
             sender=data.get("sender"),
             window=data.get("window", []),
             window_zone=data["window_zone"],
             audience=Audience(rules=data.get("rules", {})),
             version=MessageVersion(
-                subject=data.get("subject", "") if readable else "", body=data["source"] if readable else ""
+                subject=data.get("subject", "") if readable else "",
+                body=content.sanitise(data["source"]) if readable else "",
             ),
         )
 
@@ -211,7 +226,8 @@ class VersionForm(ContentForm):
         """Write the name and the sender, and a new version where the words are new."""
         message = self.message
         message.title, message.sender = self.title_or_first_words(), self.cleaned_data["sender"]
-        message.save(update_fields=("title", "sender", "updated_at"))
+        message.style = self.cleaned_data["style"]
+        message.save(update_fields=("title", "sender", "style", "updated_at"))
         return message.revise(
             subject=self.cleaned_data.get("subject", ""), body=self.cleaned_data["source"], by=by, at=at
         )
@@ -246,6 +262,7 @@ def content_of(message: Message) -> dict[str, Any]:
         "title": "" if is_new(message) else message.title,
         "channel": message.channel,
         "format": message.format or Format.CHAT,
+        "style": message.style,
         "sender": message.sender_id,
         "subject": version.subject if version else "",
         "body": "" if is_push else body,

@@ -1,16 +1,18 @@
 """What will happen, in plain words and numbers, before it happens."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from django.utils import timezone
 
 from audiences.models import Workspace
-from audiences.rules import RuleError
+from audiences.rules import Group, RuleError
 from delivery import matching
+from delivery.matching import Forecast
 from delivery.models import Reason
-from messaging import windows
-from messaging.models import Channel, Message, SendType, WindowZone
+from messaging import content, windows
+from messaging.models import Channel, Message, SendType, Style, WindowZone
 from outbound.wording import Line, audience_lines, counted, joins_negatives_by_or
 
 WHO: dict[SendType, str] = {
@@ -45,6 +47,12 @@ class Review:
     copies: int = 0
     per_company: bool = False
     left_out: list[tuple[str, int]] = field(default_factory=list)
+    # False while the numbers are an estimate.
+    exact: bool = True
+    # How many the sender types to confirm; 0 where nobody needs to.
+    confirm: int = 0
+    window: str = ""
+    companies: str = ""
 
     @property
     def headline(self) -> str:
@@ -54,44 +62,114 @@ class Review:
         if not self.people:
             return "Nobody matches now"
         verb = "matches" if self.people == 1 else "match"
+        about = "" if self.exact else "about "
         if self.receiving == self.people:
             tail = "all will receive it" if self.people > 1 else "and will receive it"
         else:
-            tail = f"{self.receiving:,} will receive it"
-        return f"{self.people:,} {verb} now, {tail}"
+            tail = f"{about}{self.receiving:,} will receive it"
+        return f"{about}{self.people:,} {verb} now, {tail}".capitalize()
 
 
-def review(message: Message, *, at: datetime, problems: list[str]) -> Review:
-    """Say what setting this message live would do; `problems` are those known already."""
+def review(message: Message, *, at: datetime, problems: list[str], within: timedelta | None = None) -> Review:
+    """Say what setting this message live would do; `problems` are those known already.
+
+    With `within`, an audience that takes longer to count is estimated.
+    """
     kind, channel = SendType(message.send_type), Channel(message.channel)
-    found = Review(problems=problems)
-    found.sentences = [WHO[kind], HOW[kind, channel], when(message, at=at)]
+    found = Review(problems=problems, window=when(message, at=at))
+    found.sentences = [WHO[kind], HOW[kind, channel], found.window]
     if message.sender is None and "Choose who the message is from." not in problems:
         found.problems.append("Choose who the message is from.")
     try:
         assert message.audience is not None  # noqa: S101 - the composer's messages have one
         tree = message.audience.tree
         found.lines = audience_lines(tree)
-        if joins_negatives_by_or(tree):
-            found.warnings.append("Two negative rules are joined by “or”: nearly everybody matches one of them.")
         found.per_company = message.goes_per_company
         found.sentences.insert(2, ONCE_PER_COMPANY if found.per_company else ONCE)
-        forecast = matching.forecast(message, at=at)
+        forecast = (
+            matching.forecast_soon(message, at=at, within=within) if within else matching.forecast(message, at=at)
+        )
     except RuleError as wrong:
         if str(wrong) not in found.problems:
             found.problems.append(str(wrong))
         return found
-    found.people, found.copies = forecast.people, forecast.copies
-    found.left_out = [(words(reason), count) for reason, count in sorted(forecast.left_out.items())]
-    found.receiving = forecast.people - sum(forecast.left_out.values())
-    if found.per_company:
-        found.warnings.append(
-            f"{counted(forecast.people, 'person', 'people')}, {counted(forecast.copies, 'message', 'messages')}, "
-            f"{counted(forecast.left_out.get(Reason.NO_COMPANY, 0), 'person', 'people')} in no company get none."
-        )
+    count_in(found, forecast)
+    found.warnings += [sentence for warning in WARNINGS if (sentence := warning(message, tree, found, at))]
     if not forecast.people and kind == SendType.ONE_OFF:
         found.problems.append("Nobody matches right now, so this one-off would reach nobody.")
     return found
+
+
+def count_in(found: Review, forecast: Forecast) -> None:
+    """Take over the numbers."""
+    found.people, found.copies, found.exact = forecast.people, forecast.copies, forecast.exact
+    found.left_out = [(words(reason), count) for reason, count in sorted(forecast.left_out.items())]
+    found.receiving = forecast.people - sum(forecast.left_out.values())
+    if forecast.exact and found.receiving > Workspace.current().confirm_above:
+        found.confirm = found.receiving
+    if found.per_company:
+        found.companies = (
+            f"{counted(forecast.people, 'person', 'people')}, {counted(forecast.copies, 'message', 'messages')}, "
+            f"{counted(forecast.left_out.get(Reason.NO_COMPANY, 0), 'person', 'people')} in no company get none."
+        )
+
+
+# What does not block, a sentence each where it is so.
+
+SOON = timedelta(days=3)
+Warns = Callable[[Message, Group, Review, datetime], str]
+
+
+def per_company(_message: Message, _tree: Group, found: Review, _at: datetime) -> str:
+    """It goes once for each company."""
+    return found.companies
+
+
+def negatives(_message: Message, tree: Group, _found: Review, _at: datetime) -> str:
+    """Two negative rules are joined by or."""
+    return "Two negative rules are joined by “or”: nearly everybody matches one of them." * joins_negatives_by_or(tree)
+
+
+def everyone(_message: Message, tree: Group, _found: Review, _at: datetime) -> str:
+    """There are no rules."""
+    return "" if tree.rules else "No filters: everyone."
+
+
+def large(_message: Message, _tree: Group, found: Review, _at: datetime) -> str:
+    """It goes to very many."""
+    many = found.receiving > Workspace.current().confirm_above
+    return f"This goes to {'' if found.exact else 'about '}{found.receiving:,} people." if many else ""
+
+
+def no_address(message: Message, _tree: Group, _found: Review, _at: datetime) -> str:
+    """A branded email lacks the postal address that mail to many is expected to show."""
+    lacking = message.dress.get("style") == Style.BRANDED and not message.dress["address"].strip()
+    return "The workspace has no postal address, so the footer shows none." if lacking else ""
+
+
+def gaps(message: Message, _tree: Group, _found: Review, _at: datetime) -> str:
+    """Variables that leave a gap."""
+    version = message.version
+    try:
+        bare = content.without_default(version.subject) | content.without_default(version.body) if version else set()
+    except content.ContentError:
+        return ""
+    names = sorted(name for name in bare if name != content.UNSUBSCRIBE_URL)
+    if not names:
+        return ""
+    return f"No default for {', '.join(names)}: where it is unknown, nothing stands there."
+
+
+def opens_late(message: Message, _tree: Group, _found: Review, at: datetime) -> str:
+    """The window stays closed for days."""
+    window = message.parsed_window
+    opening = windows.next_opening(window, at, Workspace.current().tz)
+    if opening - at <= SOON:
+        return ""
+    return f"The delivery times do not open before {timezone.localtime(opening):%A %-d %B at %H:%M}."
+
+
+WARNINGS: tuple[Warns, ...] = (per_company, negatives, everyone, large, no_address, gaps, opens_late)
 
 
 def words(reason: Reason) -> str:

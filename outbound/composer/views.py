@@ -1,20 +1,31 @@
 """The composer's pages: write a draft, count as one types, set it live."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import transaction
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect, JsonResponse
 from django.shortcuts import render
 from django.urls import reverse
 from django.utils import timezone
 
-from audiences.models import CustomAttribute
-from messaging.models import Message, State
+from audiences.models import Audience, Company, CustomAttribute, Customer
+from messaging import content
+from messaging.models import Channel, Message, MessageVersion, State
 from outbound import acts, once
-from outbound.composer import offer
-from outbound.composer.forms import AudienceForm, DraftForm, VersionForm, audience_of, content_of, draft_of, is_new
+from outbound.composer import confirming, images, offer, values
+from outbound.composer import preview as previewing
+from outbound.composer.forms import (
+    AudienceFields,
+    AudienceForm,
+    DraftForm,
+    VersionForm,
+    audience_of,
+    content_of,
+    draft_of,
+    is_new,
+)
 from outbound.composer.review import review
 from outbound.console import ConsoleAdmin, teammate
 
@@ -50,7 +61,10 @@ def posted(admin: ConsoleAdmin, request: HttpRequest, message: Message | None, *
         if there and (there.state != State.DRAFT or there.to_customer_id):
             messages.info(request, f"“{there}” is {there.get_state_display().lower()} already. Nothing was changed.")
             return HttpResponseRedirect(address(there))
+        if there and there.launching_at:
+            return HttpResponseRedirect(address(there))
         form = DraftForm(request.POST, user=teammate(request), message=there or Message(pk=key))
+        people = may_go(form, request, at=at) if form.is_valid() else 0
         if not form.is_valid():
             return show(admin, request, form, ticket="" if message else ticket)
         draft = form.save(by=teammate(request), at=at)
@@ -62,9 +76,23 @@ def posted(admin: ConsoleAdmin, request: HttpRequest, message: Message | None, *
     if act not in acts.AFTER_SAVING:
         messages.success(request, f"“{draft}” is saved as a draft.")
         return HttpResponseRedirect(address(draft))
-    asked = {"sample": form.cleaned_data["sample"], "scheduled_for": form.cleaned_data["scheduled_for"]}
+    asked = {name: form.cleaned_data[name] for name in ("sample", "scheduled_for")} | {"people": people}
     acts.carry_out(admin, request, draft, acts.AFTER_SAVING[act], at=at, **asked)
     return HttpResponseRedirect(address(draft))
+
+
+def may_go(form: DraftForm, request: HttpRequest, *, at: datetime) -> int:
+    """How many people match, where it is to go out; what stands against that is said at the field to type it in."""
+    if request.POST.get("act", "save") not in acts.AFTER_SAVING:
+        return 0
+    draft = form.preview()
+    found = None if draft.problems() else confirming.count(draft, at=at)
+    if found is None:
+        return 0
+    sample = form.cleaned_data["sample"] if request.POST["act"] == "sample" else None
+    if refusal := confirming.refusal(found, confirming.Asked.of(request.POST, sample=sample)):
+        form.add_error("confirm", refusal)
+    return found.people
 
 
 def show(admin: ConsoleAdmin, request: HttpRequest, form: DraftForm, *, ticket: str) -> HttpResponse:
@@ -84,22 +112,163 @@ def show(admin: ConsoleAdmin, request: HttpRequest, form: DraftForm, *, ticket: 
         times=offer.times(),
         place=form.place if form.is_bound else "",
         can_discard=not new,
+        can_preview=request.user.has_perm("audiences.view_customer"),
+        can_keep_segments=request.user.has_perm("audiences.add_audience"),
     )
 
 
 def forecast(admin: ConsoleAdmin, request: HttpRequest) -> HttpResponse:
     """Answer the summary and the review of what is on the page right now; nothing is saved."""
+    form, draft = on_the_page(admin, request)
+    wrong = [str(sentence) for name, found in form.errors.items() if name in IN_REVIEW for sentence in found]
+    problems = [*wrong, *(draft.problems() if not wrong else [])]
+    within = None if "exact" in request.GET else COUNT_WITHIN
+    found = review(draft, at=timezone.now(), problems=list(dict.fromkeys(problems)), within=within)
+    return render(request, "outbound/composer_review.html", {"review": found, "draft": draft})
+
+
+def on_the_page(admin: ConsoleAdmin, request: HttpRequest) -> tuple[DraftForm, Message]:
+    """The form as it was posted, right or wrong, and the message it would make; saved nowhere."""
     if not (admin.has_add_permission(request) or admin.has_change_permission(request)):
         raise PermissionDenied
     form = DraftForm(request.POST or None, user=teammate(request), message=Message())
     form.is_valid()
-    draft = form.preview() if form.is_bound else Message()
-    wrong = [str(sentence) for name, found in form.errors.items() if name in IN_REVIEW for sentence in found]
-    problems = [*wrong, *(draft.problems() if not wrong else [])]
-    found = review(draft, at=timezone.now(), problems=list(dict.fromkeys(problems)))
-    return render(request, "outbound/composer_review.html", {"review": found, "draft": draft})
+    return form, form.preview() if form.is_bound else Message()
 
 
+def preview(admin: ConsoleAdmin, request: HttpRequest) -> HttpResponse:
+    """Show how what is on the page reads to a customer."""
+    form, draft = on_the_page(admin, request)
+    wrong = [str(sentence) for name in IN_TEXT for sentence in form.errors.get(name, [])]
+    customer = chosen_customer(request)
+    company = confirming.number(request.POST.get("as_company", ""))
+    if draft.version is None:
+        draft.version = MessageVersion()
+    found = previewing.preview(draft, customer=customer, company=company)
+    found.wrong = found.wrong or " ".join(wrong)
+    return render(request, "outbound/composer_preview.html", {"preview": found, "draft": draft})
+
+
+def chosen_customer(request: HttpRequest) -> Customer | None:
+    """The customer the page previews as, the newest where none is chosen; None for whoever may see no customer."""
+    if not request.user.has_perm("audiences.view_customer"):
+        return None
+    there = Customer.objects.filter(archived_at=None)
+    wanted = confirming.number(request.POST.get("as_customer", ""))
+    return (there.filter(pk=wanted).first() if wanted else None) or there.order_by("-pk").first()
+
+
+def send_test(admin: ConsoleAdmin, request: HttpRequest) -> HttpResponse:
+    """Mail what is on the page to whoever writes it; no record, no count and no customer hears of it."""
+    if request.method != "POST":
+        return HttpResponseNotAllowed(["POST"])
+    form, draft = on_the_page(admin, request)
+    wrong = [str(sentence) for name in IN_TEXT for sentence in form.errors.get(name, [])]
+    me, sender = teammate(request), draft.sender
+    lacking = [
+        *wrong,
+        *(["Only an email can be sent as a test. The preview shows the others."] * (draft.channel != Channel.EMAIL)),
+        *(["Choose who the message is from."] * (sender is None)),
+        *(["Your account has no email address. Ask an admin to add it."] * (not me.email)),
+    ]
+    if lacking or sender is None:
+        return JsonResponse({"wrong": lacking[0]}, status=400)
+    customer = chosen_customer(request)
+    company = None
+    if customer and (wanted := confirming.number(request.POST.get("as_company", ""))):
+        company = Company.objects.filter(memberships__customer=customer, pk=wanted).first()
+    try:
+        previewing.send_test(draft, sender=sender, to=me, customer=customer, company=company)
+    except (content.ContentError, previewing.Rejected, previewing.Unavailable, OSError) as no:
+        return JsonResponse({"wrong": f"The test did not go: {no}"}, status=400)
+    return JsonResponse({"said": f"The test is on its way to {me.email}."})
+
+
+def find_people(admin: ConsoleAdmin, request: HttpRequest) -> HttpResponse:
+    """Find customers to preview as."""
+    if not request.user.has_perm("audiences.view_customer"):
+        raise PermissionDenied
+    rows = previewing.people(request.GET.get("q", ""))
+    return JsonResponse({"people": [{"id": one.pk, "name": str(one), "email": one.email or ""} for one in rows]})
+
+
+def known_values(admin: ConsoleAdmin, request: HttpRequest) -> HttpResponse:
+    """Complete the value of a rule."""
+    if not request.user.has_perm("audiences.view_customer"):
+        raise PermissionDenied
+    found = values.known(request.GET.get("attribute", ""), words=request.GET.get("q", "")[:200])
+    return JsonResponse({"values": found})
+
+
+def upload_image(admin: ConsoleAdmin, request: HttpRequest) -> HttpResponse:
+    """Keep a picture for a message."""
+    if request.method != "POST":
+        return HttpResponseNotAllowed(["POST"])
+    if not (admin.has_add_permission(request) or admin.has_change_permission(request)):
+        raise PermissionDenied
+    try:
+        return JsonResponse({"url": images.keep(request.FILES.get("file"))})
+    except ValidationError as no:
+        return JsonResponse({"wrong": " ".join(no.messages)}, status=400)
+
+
+def save_segment(admin: ConsoleAdmin, request: HttpRequest) -> HttpResponse:
+    """Keep the rules on the page as a segment."""
+    if request.method != "POST":
+        return HttpResponseNotAllowed(["POST"])
+    if not request.user.has_perm("audiences.add_audience"):
+        raise PermissionDenied
+    name = request.POST.get("name", "").strip()
+    fields = AudienceFields(request.POST)
+    fields.is_valid()
+    wrong = list(fields.errors.get("rules", [])) or ([] if name else ["Give the segment a name."])
+    segment = Audience(name=name, rules=fields.cleaned_data.get("rules", {}))
+    try:
+        if not wrong:
+            segment.full_clean()
+            with transaction.atomic():
+                segment.save()
+                admin.log_addition(request, segment, "Made the segment")
+    except ValidationError as no:
+        wrong = no.messages
+    if wrong:
+        return JsonResponse({"wrong": str(wrong[0])}, status=400)
+    return JsonResponse({"id": segment.pk, "name": segment.name, "rules": segment.rules})
+
+
+def confirm(admin: ConsoleAdmin, request: HttpRequest, message: Message, verb: str) -> HttpResponse | int:
+    """Ask how many it goes to before a button of the report sends it to many; the number of people where it may."""
+    found = confirming.count(message, at=timezone.now())
+    if found is None:
+        return 0
+    asked = confirming.Asked.of(request.POST)
+    refusal = confirming.refusal(found, asked)
+    if not refusal:
+        return found.people
+    return admin.page(
+        request,
+        "outbound/composer_confirm.html",
+        title=message.title,
+        crumb="Confirm",
+        original=message,
+        verb=verb,
+        people=found.people,
+        receiving=confirming.receiving(found),
+        refusal=refusal if asked.typed or asked.reviewed is not None else "",
+        typed=asked.typed,
+    )
+
+
+def launching(request: HttpRequest, message: Message) -> HttpResponse:
+    """Say that a worker is setting it live; once it is done, have the page loaded anew."""
+    answer = render(request, "outbound/composer_launching.html", {"original": message, "at": timezone.now()})
+    if message.launching_at is None:
+        answer["HX-Redirect"] = address(message)
+    return answer
+
+
+COUNT_WITHIN = timedelta(milliseconds=700)
+IN_TEXT = ("subject", "body", "text")
 IN_REVIEW = ("subject", "body", "text", "rules", "window")
 
 

@@ -20,8 +20,56 @@ const text = {
   rich: () => document.querySelector("input[name=body]")?.value ?? "",
 };
 
-/* Files have no place in a message yet. */
-document.addEventListener("trix-file-accept", (event) => event.preventDefault());
+/* The server's answer to a form, or what went wrong in its words. */
+async function ask(address, form, signal) {
+  try {
+    const options = form ? { method: "POST", body: form, headers: { "X-CSRFToken": token() } } : {};
+    const answer = await fetch(address, { credentials: "same-origin", signal, ...options });
+    const kind = answer.headers.get("content-type") ?? "";
+    if (kind.includes("json")) return await answer.json();
+    return { wrong: answer.status === 403 ? "You may not do this." : "This did not work. Try again." };
+  } catch (wrong) {
+    return { wrong: wrong.name === "AbortError" ? "" : "The console cannot be reached. Try again." };
+  }
+}
+const token = () => document.querySelector("input[name=csrfmiddlewaretoken]")?.value ?? "";
+
+/* Pictures go to the server as they are dropped; anything else has no place in a message. */
+if (window.Trix) window.Trix.config.attachments.preview.caption = { name: false, size: false };
+document.addEventListener("trix-before-initialize", () => {
+  if (window.Trix) window.Trix.config.attachments.preview.caption = { name: false, size: false };
+});
+document.addEventListener("trix-file-accept", (event) => {
+  const pictures = event.target.closest("[data-pictures]");
+  if (!pictures || !event.file.type.startsWith("image/")) {
+    event.preventDefault();
+    if (pictures) complain(event.target, "This is no picture. Choose a PNG, JPEG, GIF or WebP file.");
+  }
+});
+document.addEventListener("trix-attachment-add", async (event) => {
+  const { attachment } = event;
+  const pictures = event.target.closest("[data-pictures]");
+  if (!attachment.file || !pictures) return;
+  complain(event.target, "");
+  const form = new FormData();
+  form.append("file", attachment.file);
+  const { url, wrong } = await ask(pictures.dataset.pictures, form);
+  if (url) attachment.setAttributes({ url });
+  else {
+    attachment.remove();
+    complain(event.target, wrong);
+  }
+});
+function complain(editor, sentence) {
+  const holder = editor.closest("[data-pictures]");
+  let says = holder.querySelector(".ob-error");
+  if (!says) {
+    says = Object.assign(document.createElement("p"), { className: "ob-error" });
+    says.setAttribute("role", "alert");
+    holder.append(says);
+  }
+  says.textContent = sentence;
+}
 /* Trix writes the text anew when it opens it; what nobody edited stays as it was. */
 document.addEventListener("trix-initialize", (event) => {
   const input = event.target.inputElement;
@@ -60,8 +108,12 @@ const withShared = (own) => Object.defineProperties(own, Object.getOwnPropertyDe
 
 document.addEventListener("alpine:init", () => {
   Alpine.data("composer", (channel = "", format = "") => withShared({
-    channel, format, kind: "",
+    channel, format, kind: "", toConfirm: "",
     init() {
+      document.body.addEventListener("htmx:afterSettle", () => {
+        const many = Number(document.querySelector("#review [data-confirm]")?.dataset.confirm ?? 0);
+        this.toConfirm = many ? many.toLocaleString("en") : "";
+      });
       const chosen = (name) => this.$root.querySelector(`[name=${name}]:checked`)?.value;
       this.channel = chosen("channel") ?? this.channel;
       this.format = chosen("format") ?? this.format;
@@ -102,11 +154,137 @@ document.addEventListener("alpine:init", () => {
     },
   }));
 
+  Alpine.data("preview", () => ({
+    wide: true, words: "", found: [], at: 0, said: "", wrong: false, testing: false, asking: null,
+    init() { this.wide = window.innerWidth >= 1024; },
+    step(by) {
+      if (!this.found.length) return this.look();
+      this.at = (this.at + by + this.found.length) % this.found.length;
+    },
+    async look() {
+      this.asking?.abort();
+      this.asking = new AbortController();
+      const { people } = await ask(`${this.address("people")}?q=${encodeURIComponent(this.words)}`, null, this.asking.signal);
+      if (people) [this.found, this.at] = [people, 0];
+    },
+    choose(one) {
+      if (!one) return;
+      this.$refs.customer.value = one.id;
+      [this.words, this.found] = [one.name, []];
+      document.body.dispatchEvent(new CustomEvent("preview-as"));
+    },
+    address(page) { return document.getElementById("preview-shown").getAttribute("hx-post").replace(/preview\/$/, `${page}/`); },
+    async test() {
+      [this.testing, this.said, this.wrong] = [true, "Sending …", false];
+      const { said, wrong } = await ask(this.address("test"), new FormData(document.getElementById("composer")));
+      [this.testing, this.said, this.wrong] = [false, said ?? wrong, !said];
+    },
+  }));
+
+  const DAYS = [0, 1, 2, 3, 4, 5, 6];
+  const halves = (clock) => Number(clock.slice(0, 2)) * 2 + (clock.slice(3) === "30" ? 1 : 0);
+  const clock = (half) => `${String(Math.floor(half / 2)).padStart(2, "0")}:${half % 2 ? "30" : "00"}`;
+
   Alpine.data("deliveryWindow", () => ({
-    rows: [],
+    rows: [], open: new Set(), focus: { day: 0, half: 18 }, brush: null, from: null,
+    clock,
     init() {
       const stored = parsed(this.$refs.stored.value, []);
       this.rows = (Array.isArray(stored) ? stored : []).map((row) => ({ ...row, key: key() }));
+      this.look();
+    },
+    /* Which half hours the rows open; a row over midnight goes on the next day. */
+    look() {
+      const open = new Set();
+      this.rows.forEach(({ weekday, from, to }) => {
+        const [start, end] = [halves(from), halves(to)];
+        const length = end > start ? end - start : 48 - start + end;
+        for (let n = 0; n < length; n += 1) {
+          const at = weekday * 48 + start + n;
+          open.add(at % 336);
+        }
+      });
+      this.open = open;
+    },
+    isOpen(day, half) { return this.open.has(day * 48 + half); },
+    /* The rows that say what is painted. */
+    write() {
+      this.rows = DAYS.flatMap((weekday) => {
+        const spans = [];
+        for (let half = 0; half < 48; half += 1) {
+          if (!this.isOpen(weekday, half)) continue;
+          const last = spans.at(-1);
+          if (last && last.end === half) last.end += 1;
+          else spans.push({ start: half, end: half + 1 });
+        }
+        return spans.map(({ start, end }) => ({ weekday, from: clock(start), to: end === 48 ? "24:00" : clock(end), key: key() }));
+      });
+      this.keep();
+    },
+    dab(day, half, on) {
+      const open = new Set(this.open);
+      if (on) open.add(day * 48 + half);
+      else open.delete(day * 48 + half);
+      this.open = open;
+    },
+    cellAt(event) {
+      const found = document.elementFromPoint(event.clientX, event.clientY)?.closest(".ob-half");
+      if (!found || !this.$refs.week.contains(found)) return null;
+      return { day: Number(found.closest("[data-day]").dataset.day), half: Number(found.dataset.half) };
+    },
+    begin(event) {
+      const cell = this.cellAt(event);
+      if (!cell || event.button) return;
+      event.preventDefault();
+      this.brush = !this.isOpen(cell.day, cell.half);
+      this.from = { ...cell, before: new Set(this.open) };
+      this.focus = cell;
+      this.paint(event);
+    },
+    /* A rectangle from where the pointer went down to where it is. */
+    paint(event) {
+      if (this.brush === null) return;
+      const cell = this.cellAt(event);
+      if (!cell) return;
+      const open = new Set(this.from.before);
+      const span = (one, other) => [Math.min(one, other), Math.max(one, other)];
+      const [firstDay, lastDay] = span(this.from.day, cell.day);
+      const [first, last] = span(this.from.half, cell.half);
+      for (let day = firstDay; day <= lastDay; day += 1) {
+        for (let half = first; half <= last; half += 1) {
+          if (this.brush) open.add(day * 48 + half);
+          else open.delete(day * 48 + half);
+        }
+      }
+      this.open = open;
+    },
+    end() {
+      if (this.brush === null) return;
+      this.brush = null;
+      this.write();
+    },
+    keyed(event) {
+      const moves = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0], Home: [0, -48], End: [0, 48] };
+      const within = (value, most) => Math.max(0, Math.min(most, value));
+      const { day, half } = this.focus;
+      if (event.key === " " || event.key === "Enter") {
+        event.preventDefault();
+        this.dab(day, half, !this.isOpen(day, half));
+        return this.write();
+      }
+      /* On a phone the week stands upright: up and down are hours there. */
+      const upright = window.matchMedia("(max-width: 767px)").matches;
+      const move = moves[event.key];
+      if (!move) return;
+      event.preventDefault();
+      const [days, hours] = upright && event.key.startsWith("Arrow") ? [move[1], move[0]] : move;
+      const on = this.isOpen(day, half);
+      this.focus = { day: within(day + days, 6), half: within(half + hours, 47) };
+      if (event.shiftKey) {
+        this.dab(this.focus.day, this.focus.half, on);
+        this.write();
+      }
+      this.$nextTick(() => this.$refs.week.querySelector(".ob-half[tabindex='0']")?.focus());
     },
     add() {
       const last = this.rows.at(-1);
@@ -120,13 +298,17 @@ document.addEventListener("alpine:init", () => {
       this.changed();
     },
     changed() {
+      this.look();
+      this.keep();
+    },
+    keep() {
       this.$refs.stored.value = JSON.stringify(this.rows.map(({ weekday, from, to }) => ({ weekday, from, to })));
       tell();
     },
   }));
 
   Alpine.data("ruleBuilder", () => ({
-    offer: {}, tree: null, sentence: "", place: "",
+    offer: {}, tree: null, sentence: "", place: "", segmentName: "", segmentSaid: "", segmentWrong: false, asking: null,
     init() {
       this.offer = json("rule-offer", { groups: [], operators: {}, choices: {}, segments: [] });
       this.kinds = Object.fromEntries(this.offer.groups.flatMap((g) => g.attributes.map((a) => [a.name, a.kind])));
@@ -216,6 +398,27 @@ document.addEventListener("alpine:init", () => {
     negatives(group) {
       const count = group.rules.filter((rule) => this.offer.negative?.includes(rule.operator)).length;
       return group.match === "any" && count > 1;
+    },
+    /* Known values under the field, as one types. */
+    async complete(node, field) {
+      const list = document.getElementById(`values-${node.key}`);
+      if (!list || !this.$root.dataset.values) return;
+      this.asking?.abort();
+      this.asking = new AbortController();
+      const words = new URLSearchParams({ attribute: node.attribute, q: field.value });
+      const { values } = await ask(`${this.$root.dataset.values}?${words}`, null, this.asking.signal);
+      if (values) list.replaceChildren(...values.map((value) => new Option(value, value)));
+    },
+    async saveSegment() {
+      const form = new FormData();
+      form.append("name", this.segmentName);
+      form.append("rules", this.$refs.stored.value);
+      const { id, name, rules, wrong } = await ask(this.$root.dataset.segments, form);
+      [this.segmentSaid, this.segmentWrong] = [id ? `The segment “${name}” is saved.` : wrong, !id];
+      if (!id) return;
+      this.segmentName = "";
+      this.offer.segments.push({ id, name, rules });
+      this.offer.choices.segment?.push([id, name]);
     },
     startFrom(select) {
       const segment = this.offer.segments.find((one) => String(one.id) === select.value);

@@ -52,6 +52,11 @@ def typed(written_as, **changes) -> dict[str, object]:
     }
 
 
+def log() -> list[str]:
+    """What the log says, oldest first."""
+    return [entry.change_message for entry in LogEntry.objects.order_by("pk")]
+
+
 def ticket(console) -> str:
     return re.search(r'name="ticket" value="([^"]+)"', console.get(ADD).content.decode())[1]
 
@@ -183,7 +188,7 @@ def test_sets_an_ongoing_email_live_and_has_it_matched(console, django_capture_o
     draft.refresh_from_db()
     assert draft.state == State.LIVE
     assert nudged == [("match", draft.pk)]
-    assert [entry.change_message for entry in LogEntry.objects.order_by("pk")] == ["Edited the draft", "Set live"]
+    assert [logged.partition(":")[0] for logged in log()] == ["Edited the draft", "Set live"]
 
 
 def test_sets_a_one_off_live_for_who_matches_now(console):
@@ -256,7 +261,7 @@ def test_tries_it_on_a_few_and_then_sends_to_the_rest(console):
     console.post(f"/admin/messaging/message/{draft.pk}/act/rest/")
 
     assert (draft.records.count(), Message.objects.get().state) == (5, State.LIVE)
-    assert LogEntry.objects.filter(change_message="Sent to the rest").exists()
+    assert any(logged.startswith("Sent to the rest") for logged in log())
 
 
 def test_counts_as_one_types_without_saving(console):
@@ -423,7 +428,7 @@ def test_each_button_works_once_and_is_logged(console, acts, state, logged):
         assert answer.status_code == 200
 
     assert Message.objects.get(pk=message.pk).state == state
-    assert [entry.change_message for entry in LogEntry.objects.order_by("pk")] == logged
+    assert [said.partition(":")[0] for said in log()] == logged
 
 
 def test_what_was_done_stands_in_the_history(console, boss):

@@ -1,0 +1,47 @@
+"""Pictures in messages: taken from staff, kept in Django's storage, shown to whoever reads the message."""
+
+import mimetypes
+import re
+import secrets
+from collections.abc import Callable
+
+from django.core.exceptions import ValidationError
+from django.core.files.base import ContentFile, File
+from django.core.files.storage import default_storage
+from django.http import FileResponse, Http404, HttpRequest, HttpResponseBase
+
+FOLDER = "pictures"
+LARGEST = 5 * 1024 * 1024
+NAME = re.compile(r"[\w-]{22}\.(?:png|jpg|gif|webp)")
+# What the first bytes say it is, whatever it is called.
+KINDS: dict[str, Callable[[bytes], bool]] = {
+    "png": lambda head: head.startswith(b"\x89PNG\r\n\x1a\n"),
+    "jpg": lambda head: head.startswith(b"\xff\xd8\xff"),
+    "gif": lambda head: head[:6] in (b"GIF87a", b"GIF89a"),
+    "webp": lambda head: head[:4] == b"RIFF" and head[8:12] == b"WEBP",
+}
+
+
+def keep(upload: "File[bytes] | None") -> str:
+    """Keep a picture and return its address on this host; ValidationError where it is none that mail can show."""
+    if upload is None:
+        raise ValidationError("Choose a picture.")
+    if upload.size > LARGEST:
+        raise ValidationError(f"This picture is larger than {LARGEST // 1024 // 1024} MB. Choose a smaller one.")
+    taken = upload.read()
+    kind = next((kind for kind, is_it in KINDS.items() if is_it(taken[:16])), None)
+    if kind is None:
+        raise ValidationError("This is no picture. Choose a PNG, JPEG, GIF or WebP file.")
+    name = f"{secrets.token_urlsafe(16)}.{kind}"
+    default_storage.save(f"{FOLDER}/{name}", ContentFile(taken))
+    return f"/{FOLDER}/{name}"
+
+
+def show(_request: HttpRequest, name: str) -> HttpResponseBase:
+    """Show a picture to anybody: whoever reads a mail is not logged in."""
+    path = f"{FOLDER}/{name}"
+    if not NAME.fullmatch(name) or not default_storage.exists(path):
+        raise Http404("There is no such picture.")
+    kind = mimetypes.types_map.get(f".{name.rpartition('.')[2]}", "image/webp")
+    headers = {"Cache-Control": "public, max-age=31536000, immutable", "X-Content-Type-Options": "nosniff"}
+    return FileResponse(default_storage.open(path), content_type=kind, headers=headers)
