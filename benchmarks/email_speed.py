@@ -32,7 +32,7 @@ from django.utils import timezone
 from audiences.models import Audience, Customer
 from benchmarks import world
 from benchmarks.measure import Row, in_turn, row
-from delivery import copies, matching, rounds, sending
+from delivery import claiming, copies, matching, rounds
 from delivery.channels.base import Envelope
 from delivery.channels.email import mail_of
 from messaging.models import Message, Sender
@@ -210,7 +210,7 @@ def envelopes(part: int, parts: int) -> Iterator[Envelope]:
     copy = copies.copy_of(message.version, channel=message.channel)
     reached = Customer.objects.filter(unsubscribed_from_emails=False, has_hard_bounced=False)
     mine = reached.extra(where=["id %% %s = %s"], params=[parts, part])
-    for person in mine.values("id", *sending.PEOPLE).iterator(100):
+    for person in mine.values("id", *claiming.PEOPLE).iterator(100):
         filled = copies.fill(copy.names, customer=person, company=None)
         rendered = copy.render(filled, record_id=person["id"])
         yield copies.envelope(message, message.sender, rendered, record_id=person["id"], to=(person["email"],))

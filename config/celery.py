@@ -2,10 +2,18 @@
 
 import os
 
-from celery import Celery
+from celery import Celery, signals
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
 app = Celery("outbound")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks(["delivery"])
+
+
+@signals.worker_shutting_down.connect
+def put_down(**_facts: object) -> None:
+    """Have the pool finish the copies in hand and put the rest back, as a worker's warm end waits for its tasks."""
+    from delivery import stopping
+
+    stopping.ask_all()

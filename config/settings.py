@@ -158,6 +158,8 @@ MESSAGE_ID_DOMAIN = env.str("MESSAGE_ID_DOMAIN", default=DEFAULT_FROM_EMAIL.rpar
 
 # How many records one worker process has in hand between two commits, so at most this many are uncertain if it dies.
 IN_FLIGHT = env.int("IN_FLIGHT", default=10)
+# Where worker processes note which of them is at the door: a folder of this machine, shared by its workers.
+FLIGHTS_DIR = env.str("FLIGHTS_DIR", default=str(DATA_DIR / "in-hand"))
 
 CELERY_BROKER_URL = env.str("CELERY_BROKER_URL", default="")
 # Whoever nudges never waits for a broker that is down: one more try at once, for brokers that stand in for each other.

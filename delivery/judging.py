@@ -50,6 +50,17 @@ def blocked(message: Message) -> str:
     return f"(CASE {archived}" + "".join(f" WHEN {sql} THEN '{reason}'" for reason, sql in rows) + " END)"
 
 
+# What makes two addresses one inbox.
+INBOX = "lower(btrim(c.email))"
+NO_INBOX = "NULL::text"
+
+
+def inbox(message: Message) -> str:
+    """SQL for the inbox a copy to the customer `c` goes to; NULL where one inbox may get the message twice."""
+    once = message.channel == Channel.EMAIL and message.same_inbox_once and not message.to_customer_id
+    return INBOX if once else NO_INBOX
+
+
 def reachable(channel: str) -> str:
     """SQL that holds where the customer `c` can be reached by a channel."""
     return "(" + " AND ".join(["TRUE", *(f"NOT ({sql})" for _, sql in UNREACHABLE[Channel(channel)])]) + ")"

@@ -12,13 +12,13 @@ from contextlib import contextmanager
 
 import psycopg
 from django.db import connection, transaction
-from django.db.utils import OperationalError
+from django.db.utils import InterfaceError, OperationalError
 
-from messaging.models import Message
+from messaging.models import RUNNING, Message
 
 log = logging.getLogger(__name__)
 
-ROUND, VISITS, BATCH = 7_210_002, 7_210_003, 7_210_005
+ROUND, VISITS, BATCH, PAUSING = 7_210_002, 7_210_003, 7_210_005, 7_210_006
 # In seconds. A mail server may take minutes to answer; a click does not wait for that.
 LONGEST_WAIT = 10
 A_MOMENT = 0.005
@@ -31,11 +31,17 @@ def held(message: Message, kind: int, *, lock: str) -> Iterator[bool]:
     with connection.cursor() as cursor:
         cursor.execute(f"SELECT pg_try_{lock}(%s, %s)", key)
         mine = bool(cursor.fetchone()[0])
-        try:
-            yield mine
-        finally:
-            if mine:
-                cursor.execute(f"SELECT pg_{lock.replace('lock', 'unlock')}(%s, %s)", key)
+    session = connection.connection
+    try:
+        yield mine
+    finally:
+        # A session that was lost meanwhile has let go already.
+        if mine and connection.connection is session:
+            try:
+                with connection.cursor() as cursor:
+                    cursor.execute(f"SELECT pg_{lock.replace('lock', 'unlock')}(%s, %s)", key)
+            except (OperationalError, InterfaceError):
+                connection.close()
 
 
 @contextmanager
@@ -52,11 +58,23 @@ def batch_in_hand(message: Message) -> Iterator[bool]:
         yield mine
 
 
+def may_go_on(message: Message) -> bool:
+    """Whether a batch in hand may go on: the message is live, and nobody is pausing it."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT pg_try_advisory_xact_lock_shared(%s, %s) FROM messaging_message WHERE id = %s AND state = ANY(%s)",
+            [PAUSING, message.pk % 2**31, message.pk, list(RUNNING)],
+        )
+        row = cursor.fetchone()
+    return row is not None and bool(row[0])
+
+
 def hold_back_batches_and_rounds(message: Message) -> None:
     """Wait for the batches in hand and the slice of a round; none begins until this transaction ends."""
     try:
         with transaction.atomic(), connection.cursor() as cursor:
             cursor.execute("SELECT set_config('lock_timeout', %s, true)", [f"{LONGEST_WAIT}s"])
+            cursor.execute("SELECT pg_advisory_xact_lock(%s, %s)", [PAUSING, message.pk % 2**31])
             cursor.execute("SELECT pg_advisory_xact_lock(%s, %s)", [BATCH, message.pk % 2**31])
             cursor.execute("SET LOCAL lock_timeout TO DEFAULT")
     except OperationalError as wrong:

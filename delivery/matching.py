@@ -13,7 +13,8 @@ from typing import Any
 
 import psycopg
 from django.db import connection, transaction
-from django.db.models import Exists, OuterRef
+from django.db.models import Exists, F, OuterRef
+from django.db.models.functions import Coalesce
 from django.db.utils import OperationalError
 from psycopg.types.json import Jsonb
 
@@ -21,7 +22,7 @@ from audiences.compiler import View
 from audiences.models import Company, Customer
 from audiences.rules import RuleError
 from delivery import judging, locks
-from delivery.models import UNDONE, DeliveryRecord, Reason, Status
+from delivery.models import IN_AN_INBOX, UNDONE, DeliveryRecord, Reason, Status
 from messaging.models import RUNNING, Channel, Message, NotReady, SendType, State
 
 SLICE = 20_000
@@ -94,17 +95,23 @@ def customers_about() -> int:
 def forecast(message: Message, *, at: datetime, of_every: int = 1) -> Forecast:
     """Count who matches now, and how many copies that makes; RuleError where a rule makes no sense.
 
-    Of a sampled message those count who have no record: the rest. With `of_every` above 1, one in so many customers is asked, and the numbers stand for all.
+    Of a sampled message those count who have no record: the rest. With `of_every` above 1, one in so many customers
+    is asked, and the numbers stand for all.
     """
     condition = judging.condition_of(message)
     per_company = message.goes_per_company
     no_company = f"WHEN k.id IS NULL THEN '{Reason.NO_COMPANY}'" if per_company else "WHEN FALSE THEN NULL"
     pairs = condition.pairs(
         per_company=per_company,
-        columns=f", coalesce({judging.blocked(message)}, CASE {no_company} END) AS blocked",
+        columns=(
+            f", coalesce({judging.blocked(message)}, CASE {no_company} END) AS blocked,"
+            f" {judging.inbox(message)} AS inbox"
+        ),
         where=no_record(per_company) if message.state == State.SAMPLED else "TRUE",
         sample=f" TABLESAMPLE SYSTEM ({100 / of_every:f})" if of_every > 1 else "",
     )
+    if judging.inbox(message) != judging.NO_INBOX:
+        pairs = one_to_each_inbox(pairs, some_have_it=message.state == State.SAMPLED)
     people = "count(DISTINCT customer_id)" if per_company else "count(*)"
     sql = (
         f"SELECT blocked, {people}, count(*), GROUPING(blocked) FROM ({pairs}) AS pairs"
@@ -122,6 +129,21 @@ def forecast(message: Message, *, at: datetime, of_every: int = 1) -> Forecast:
         copies=of_every * sum(copies for blocked, _, copies, _ in groups if blocked is None),
         left_out={Reason(blocked): people * of_every for blocked, people, _, _ in groups if blocked is not None},
         exact=of_every == 1,
+    )
+
+
+def one_to_each_inbox(pairs: str, *, some_have_it: bool) -> str:
+    """SQL that has all but the first of those who share an inbox blocked, as they are when their turn comes."""
+    another = "row_number() OVER (PARTITION BY blocked IS NULL, inbox, company_id ORDER BY customer_id) > 1"
+    statuses = ", ".join(f"'{status}'" for status in IN_AN_INBOX)
+    has_it = (
+        f"{some_have_it} AND EXISTS (SELECT FROM delivery_deliveryrecord r WHERE r.message_id = %(message)s::bigint"
+        f" AND r.inbox = o.inbox AND r.company_id IS NOT DISTINCT FROM o.company_id AND r.status IN ({statuses}))"
+    )
+    return (
+        "SELECT customer_id, company_id,"
+        f" CASE WHEN blocked IS NULL AND ({another} OR ({has_it})) THEN '{Reason.SAME_INBOX}' ELSE blocked END"
+        f" AS blocked FROM ({pairs}) AS o"
     )
 
 
@@ -189,7 +211,7 @@ def write_down_all(message: Message, *, at: datetime, sample: int | None = None)
         f" FROM ({pairs}) AS pairs ORDER BY customer_id, company_id ON CONFLICT DO NOTHING"
     )
     with transaction.atomic(), hashed():
-        return execute(
+        made = execute(
             sql,
             {
                 **condition.params,
@@ -201,6 +223,8 @@ def write_down_all(message: Message, *, at: datetime, sample: int | None = None)
                 "sample": sample,
             },
         )
+        Message.objects.filter(pk=message.pk).update(audience_count=Coalesce(F("audience_count"), 0) + made)
+    return made
 
 
 def waiting_reason() -> str:
@@ -282,11 +306,12 @@ def still_live(message: Message) -> bool:
     A round may outlast a pause, an edit of the rules and the resume: what it found by the old ones is let go.
     """
     rules = message.audience.rules if message.audience else None
+    values: list[Any] = [Jsonb(rules), message.pk, list(RUNNING)]
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT a.rules = %s::jsonb FROM messaging_message m JOIN audiences_audience a ON a.id = m.audience_id"
             " WHERE m.id = %s AND m.state = ANY(%s) FOR SHARE OF m",
-            [Jsonb(rules), message.pk, list(RUNNING)],
+            values,
         )
         row = cursor.fetchone()
         return bool(row and row[0])
@@ -364,7 +389,7 @@ def write_down_new(message: Message, *, at: datetime, progress: Progress = quiet
 
 
 def judge_due_again(message: Message, *, at: datetime) -> int:
-    """Judge again what waited for the window or the cap of an ongoing message; returns how many were withdrawn (DESIGN 4.8)."""
+    """Judge again what waited for the window or the cap, where it is ongoing; returns how many were withdrawn (4.8)."""
     waited = f"r.reason IN ('{Reason.WINDOW}', '{Reason.CAP}') AND r.due_at <= %(now)s"
     return judge_again(message, at=at, view=judging.AS_MATCHED, among=waited, matched_at="r.matched_at", due="%(now)s")
 

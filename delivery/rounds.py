@@ -2,15 +2,17 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 
+from django.db import connection
 from django.db.models import Q
 
 from audiences.models import Workspace
 from audiences.rules import RuleError
-from delivery import counts, launching, matching, sending
+from delivery import counts, launching, matching, pacing, sending, stopping
 from delivery.matching import Progress, quiet
+from delivery.models import Pace
 from messaging.models import Message, NotReady, SendType, State, WrongState
 
 log = logging.getLogger(__name__)
@@ -18,35 +20,60 @@ log = logging.getLogger(__name__)
 Clock = Callable[[], datetime]
 # How long to wait, in seconds, where all that is due is in other hands right now.
 A_MOMENT = 0.05
+# And where the database is lost.
+A_WHILE = 0.5
 
 
 def hand_over(*, clock: Clock, until: datetime, progress: Progress = quiet) -> int:
     """Hand over what is due, a batch of each message in turn, until nothing is left or the time is up.
 
-    Taking turns, a small message never waits behind a large one; and one that goes wrong holds up no other.
+    Taking turns, a small message never waits behind a large one; and one that goes wrong holds up no other. Whoever
+    ends this process has it finish the copy in hand and put the rest back.
     """
     total = 0
     resting: set[str | int] = set()
-    while clock() < until:
-        due = [m for m in sending.messages_due(at=clock()) if not {m.channel, m.pk} & resting]
-        if not due:
-            break
-        before = total
-        for message in due:
+    with stopping.gracefully():
+        while clock() < until and not stopping.asked():
             try:
-                total += hand_over_some(message, clock=clock, until=until, alone=len(due) == 1, resting=resting)
-            except Exception:
-                log.exception("message %s cannot be handed over", message.pk)
-                resting.add(message.pk)
-            progress(total)
-            if clock() >= until:
+                due = [m for m in sending.messages_due(at=clock()) if not {m.channel, m.pk} & resting]
+                limits = pacing.limits()
+            except sending.LOST:
+                if connection.in_atomic_block:
+                    raise
+                log.warning("the database is lost; trying again", exc_info=True)
+                connection.close()
+                time.sleep(A_WHILE)
+                continue
+            if not due:
                 break
-        if total == before:
-            time.sleep(A_MOMENT)
+            before = total
+            for message in due:
+                try:
+                    total += hand_over_some(
+                        message, clock=clock, until=until, alone=len(due) == 1, resting=resting, limits=limits
+                    )
+                except Exception:
+                    log.exception("message %s cannot be handed over", message.pk)
+                    if not connection.in_atomic_block and not connection.is_usable():
+                        break
+                    resting.add(message.pk)
+                progress(total)
+                if clock() >= until or stopping.asked():
+                    break
+            if total == before:
+                time.sleep(A_MOMENT)
     return total
 
 
-def hand_over_some(message: Message, *, clock: Clock, until: datetime, alone: bool, resting: set[str | int]) -> int:
+def hand_over_some(
+    message: Message,
+    *,
+    clock: Clock,
+    until: datetime,
+    alone: bool,
+    resting: set[str | int],
+    limits: Mapping[str, Pace],
+) -> int:
     """Hand over a few batches of one message before the next has its turn; all of them where it is alone.
 
     What is to be left alone from now on is noted as `resting`: the message, or its whole channel where that is down.
@@ -55,8 +82,8 @@ def hand_over_some(message: Message, *, clock: Clock, until: datetime, alone: bo
     if message.send_type == SendType.ONGOING and not judged_again(message, at=clock()):
         resting.add(message.pk)
         return 0
-    while clock() < until and (turns < 10 or (alone and turns < 100)):
-        batch = sending.send_batch(message, clock=clock)
+    while clock() < until and not stopping.asked() and (turns < 10 or (alone and turns < 100)):
+        batch = sending.send_batch(message, clock=clock, pace=limits.get(message.channel))
         if batch is None:
             resting.add(message.channel)
             break
@@ -80,6 +107,7 @@ def judged_again(message: Message, *, at: datetime) -> bool:
 
 def sweep(*, at: datetime) -> None:
     """Make sure of everything a nudge may have missed; run every minute."""
+    sending.take_over_from_dead(at=at)
     sending.give_up_abandoned(at=at)
     launching.launch_asked_for(at=at)
     launch_scheduled(at=at)

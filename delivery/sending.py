@@ -1,73 +1,46 @@
 """Hand over: claim, commit, then touch the world, then settle (DESIGN 5).
 
 A batch is at most IN_FLIGHT records of one message. `sending` is committed before the first byte leaves; what was
-handed over is settled together in one UPDATE. A worker that dies leaves at most its batch in doubt.
+handed over is settled together in one UPDATE. Of a worker that dies, the one copy at the door is in doubt.
 """
 
 import logging
 import random
+import time
 import uuid
+from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-import psycopg
 from django.conf import settings
 from django.db import connection, transaction
-from psycopg.types.json import Jsonb
+from django.db.utils import InterfaceError, OperationalError
 
-from audiences.models import Workspace
-from delivery import copies, judging, locks
+from delivery import copies, flights, locks, pacing, stopping
 from delivery.channels import CHANNELS, Channel, ChannelDown, Envelope, Rejected, Unavailable
-from delivery.models import DeliveryRecord, Reason, Status
-from messaging import content, windows
-from messaging.models import RUNNING, Message, SendType, WindowZone
+from delivery.claiming import LEASE, Batch, Claimed, claim, prepared
+from delivery.flights import Flight, NoFlight
+from delivery.models import DeliveryRecord, Pace, Reason
+from delivery.pacing import Places
+from messaging import content
 from messaging.models import Channel as Name
+from messaging.models import Message
 
 log = logging.getLogger(__name__)
 
-# How long a worker is believed to be alive with a batch in hand.
-LEASE = timedelta(minutes=5)
 # How long to wait before each further try; after the last one the record fails.
 BACK_OFF = [timedelta(minutes=m) for m in (1, 5, 15, 60, 180, 360, 720)]
 DOWN_FOR = timedelta(minutes=1)
-PEOPLE = (
-    *("name", "email", "user_id", "phone", "country", "city", "timezone", "language", "browser", "os"),
-    *("session_count", "signed_up_at", "first_seen_at", "last_seen_at", "last_contacted_at", "last_heard_from_at"),
-    "attributes",
-)
-COMPANIES = (
-    *("name", "company_id", "plan", "size", "industry", "website", "monthly_spend"),
-    *("remote_created_at", "last_seen_at", "attributes"),
-)
+# A batch that takes this long is asked about again before its next copy: somebody may be pausing the message.
+ASK_AGAIN = timedelta(milliseconds=100)
+# How long to wait, in seconds, before a database that was lost is tried again.
+A_MOMENT = 0.2
+LOST = (OperationalError, InterfaceError)
 
 Clock = Callable[[], datetime]
-
-
-@dataclass(frozen=True, slots=True)
-class Claimed:
-    """One record in hand: who it goes to, and the values its text is filled with."""
-
-    pk: int
-    attempts: int
-    to: tuple[str, ...]
-    filled: dict[str, object]
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """What one claim brought: records in hand, and how many were found that cannot go now."""
-
-    message: Message
-    copy: copies.Copy | None
-    claim: uuid.UUID
-    records: list[Claimed]
-    passed_over: int = 0
-
-    def __bool__(self) -> bool:
-        return bool(self.records or self.passed_over)
 
 
 @dataclass(slots=True)
@@ -77,6 +50,7 @@ class Outcome:
     sent: dict[int, str] = field(default_factory=dict)
     failed: list[tuple[int, Reason, str]] = field(default_factory=list)
     retry: list[tuple[int, datetime, str]] = field(default_factory=list)
+    # Nothing of these has left: the channel was down, or the batch was broken off before their turn.
     not_begun: list[int] = field(default_factory=list)
     uncertain: list[tuple[int, str]] = field(default_factory=list)
     # Why nothing more can be handed over by this channel right now; empty while it works.
@@ -97,6 +71,7 @@ def close_channels() -> None:
     """Close what this process keeps open."""
     while OPEN:
         OPEN.popitem()[1].close()
+    flights.close()
 
 
 def messages_due(*, at: datetime) -> list[Message]:
@@ -106,151 +81,132 @@ def messages_due(*, at: datetime) -> list[Message]:
     return list(rows.select_related("version", "sender", "audience").order_by("to_customer", "pk"))
 
 
-def send_batch(message: Message, *, clock: Clock) -> Batch | None:
+def send_batch(message: Message, *, clock: Clock, pace: Pace | None = None) -> Batch | None:
     """Claim a batch of one message, hand it over and settle it; None once its channel takes nothing more.
 
-    Whoever pauses the message waits for the batch, and none is claimed meanwhile.
+    Whoever pauses the message waits for the batch, and none is claimed meanwhile. `pace` is what holds the channel
+    back; None where nothing does.
     """
-    with locks.batch_in_hand(message) as may_begin:
-        return carry_out(message, clock=clock) if may_begin else Batch(message, None, uuid.uuid4(), [])
+    token = uuid.uuid4()
+    nothing = Batch(message, None, token, [], clock())
+    places = Places(settings.IN_FLIGHT)
+    if pace is not None:
+        taken = pacing.take(message.channel, wanted=settings.IN_FLIGHT, at=clock())
+        if taken is None:
+            log.info("channel %s has handed over what it may today", message.channel)
+            return None
+        places = taken
+        places.wait(0, unless=stopping.asked)
+    used = 0
+    try:
+        if not places.count or stopping.asked():
+            return nothing
+        with locks.batch_in_hand(message) as may_begin:
+            batch = carry_out(message, token=token, places=places, clock=clock) if may_begin else nothing
+        used = len(batch.records) if batch is not None else places.count
+    finally:
+        if pace is not None:
+            pacing.give_back(message.channel, places=places, unused=places.count - used)
+    return batch
 
 
-def carry_out(message: Message, *, clock: Clock) -> Batch | None:
+def carry_out(message: Message, *, token: uuid.UUID, places: Places, clock: Clock) -> Batch | None:
     """Do a batch, from claim to settle."""
-    batch = claim(message, at=clock())
-    if batch.records:
+    with flights.noted(token) as flight:
+        batch = claim(message, at=clock(), token=token, most=places.count)
+        if not batch.records:
+            return batch
         outcome = Outcome()
         try:
             envelopes = list(finished(batch, outcome))
         except Exception:
             # Nothing has left yet: none of them may be taken for uncertain.
             fault = Outcome(not_begun=[record.pk for record in batch.records], down="A copy could not be finished.")
-            settle(batch, fault, at=clock())
+            settle_surely(batch, fault, clock=clock)
             raise
-        hand_over(batch, envelopes, outcome, clock=clock)
-        settle(batch, outcome, at=clock())
-        if outcome.down:
-            log.warning("channel %s is down: %s", message.channel, outcome.down)
-            return None
+        try:
+            hand_over(batch, envelopes, outcome, clock=clock, flight=flight, places=places)
+        finally:
+            settle_surely(batch, outcome, clock=clock)
+    if outcome.down:
+        log.warning("channel %s is down: %s", message.channel, outcome.down)
+        return None
     return batch
-
-
-# Claim
-
-FACTS = ", ".join(f"c.{name}" for name in PEOPLE) + ", " + ", ".join(f"k.{name}" for name in COMPANIES)
-DEVICES = (
-    "(SELECT array_agg(v.token ORDER BY v.id) FROM audiences_device v"
-    " WHERE v.customer_id = c.id AND v.retired_at IS NULL)"
-)
-ADDRESS = {Name.EMAIL: "array[c.email]", Name.PUSH: DEVICES}
-MARK_SENDING = (
-    "UPDATE delivery_deliveryrecord r SET status = 'sending', reason = '', detail = '', attempts = r.attempts + 1,"
-    " claim = %(claim)s, leased_until = %(until)s, version_id = %(version)s, filled = given.filled"
-    " FROM unnest(%(ids)s::bigint[], %(filled)s::jsonb[]) AS given(id, filled) WHERE r.id = given.id"
-)
-
-
-def claim(message: Message, *, at: datetime) -> Batch:
-    """Take up to IN_FLIGHT due records in hand, committed as sending; what cannot go now is settled in passing.
-
-    The message's row is share-locked until the commit, so whoever pauses it waits that long and no longer.
-    """
-    held = ""
-    if message.send_type == SendType.ONGOING:
-        # What waits for the window or was held by a pause is judged again before it may go.
-        held = " AND r.reason <> 'window' AND (m.rejudge_before IS NULL OR r.matched_at >= m.rejudge_before)"
-    sql = (
-        f"SELECT r.id, r.attempts, m.version_id, {judging.blocked(message)}, {ADDRESS[Name(message.channel)]}, {FACTS},"
-        " r.company_id"
-        " FROM delivery_deliveryrecord r JOIN messaging_message m ON m.id = r.message_id"
-        " JOIN audiences_customer c ON c.id = r.customer_id LEFT JOIN audiences_company k ON k.id = r.company_id"
-        f" WHERE r.message_id = %(message)s AND r.status = '{Status.WAITING}' AND r.due_at <= %(now)s"
-        f" AND m.state = ANY(%(running)s){held} ORDER BY r.due_at, r.id LIMIT %(limit)s"
-        " FOR UPDATE OF r SKIP LOCKED FOR SHARE OF m SKIP LOCKED"
-    )
-    token = uuid.uuid4()
-    params = {"message": message.pk, "now": at, "running": list(RUNNING), "limit": settings.IN_FLIGHT}
-    with transaction.atomic(), prepared() as cursor:
-        cursor.execute(sql, params, prepare=True)
-        rows = cursor.fetchall()
-        if not rows:
-            return Batch(message, None, token, [])
-        version_id = rows[0][2]
-        if message.version is None or message.version_id != version_id:
-            message.version = message.versions.get(pk=version_id)
-        copy = copies.copy_of(message.version, channel=message.channel)
-        taken, passed_over = [], 0
-        for pk, attempts, _version, blocked, to, *facts, company_id in rows:
-            person = dict(zip(PEOPLE, facts[: len(PEOPLE)], strict=True))
-            company = dict(zip(COMPANIES, facts[len(PEOPLE) :], strict=True)) if company_id else None
-            if blocked:
-                give_up_on(message, pk, reason=Reason(blocked))
-                passed_over += 1
-            elif (opening := next_opening(message, person["timezone"], at=at)) > at:
-                DeliveryRecord.objects.filter(pk=pk).update(reason=Reason.WINDOW, due_at=opening)
-                passed_over += 1
-            else:
-                filled = copies.fill(copy.names, customer=person, company=company)
-                taken.append(Claimed(pk, attempts + 1, tuple(to), filled))
-        if taken:
-            cursor.execute(
-                MARK_SENDING,
-                {
-                    "claim": token,
-                    "until": at + LEASE,
-                    "version": version_id,
-                    "ids": [record.pk for record in taken],
-                    "filled": [Jsonb(record.filled) for record in taken],
-                },
-                prepare=True,
-            )
-    return Batch(message, copy, token, taken, passed_over)
-
-
-def give_up_on(message: Message, pk: int, *, reason: Reason) -> None:
-    """Settle a record whose customer cannot be reached: for good, unless the message goes on matching them."""
-    record = DeliveryRecord.objects.filter(pk=pk)
-    if message.send_type == SendType.ONGOING:
-        record.withdraw(reason=reason)
-    else:
-        record.skip(reason=reason)
-
-
-def next_opening(message: Message, zone_name: str, *, at: datetime) -> datetime:
-    """When the message may go to a customer of that zone; `at` where it may now."""
-    if not message.window:
-        return at
-    zone = Workspace.current().tz
-    if message.window_zone == WindowZone.CUSTOMER:
-        zone = windows.zone(zone_name, zone)
-    return windows.next_opening(message.parsed_window, at, zone)
 
 
 # Touch the world
 
 
-def hand_over(batch: Batch, envelopes: list[tuple[Claimed, Envelope]], outcome: Outcome, *, clock: Clock) -> None:
-    """Hand each copy of a batch to its channel, and note what is known of each."""
+def hand_over(
+    batch: Batch,
+    envelopes: list[tuple[Claimed, Envelope]],
+    outcome: Outcome,
+    *,
+    clock: Clock,
+    flight: Flight | NoFlight,
+    places: Places,
+) -> None:
+    """Hand each copy of a batch to its channel in its turn, and note what is known of each; what is left was not begun.
+
+    Between two copies it is broken off when the channel is down, this process is to end, somebody pauses the message,
+    or the lease is over: then the batch is not ours any more.
+    """
     channel = channel_of(Name(batch.message.channel))
-    for record, envelope in envelopes:
-        if outcome.down:
-            outcome.not_begun.append(record.pk)
-            continue
-        try:
-            outcome.sent[record.pk] = channel.send(envelope)
-        except Rejected as reason:
-            outcome.failed.append((record.pk, Reason.REJECTED, str(reason)))
-        except ChannelDown as reason:
-            outcome.down = str(reason)
-            outcome.not_begun.append(record.pk)
-        except Unavailable as reason:
-            if record.attempts > len(BACK_OFF):
-                outcome.failed.append((record.pk, Reason.GAVE_UP, str(reason)))
-            else:
-                outcome.retry.append((record.pk, back_off(record, at=clock()), str(reason)))
-        except Exception as reason:
-            log.warning("record %s is uncertain", record.pk, exc_info=True)
-            outcome.uncertain.append((record.pk, f"{type(reason).__name__}: {reason}"))
+    rest = deque(envelopes)
+    asked_at = clock()
+    try:
+        while rest and not outcome.down:
+            place = len(envelopes) - len(rest)
+            if place:
+                places.wait(place, unless=stopping.asked)
+            now = clock()
+            if stopping.asked() or now >= batch.until:
+                break
+            if now - asked_at >= ASK_AGAIN:
+                if not locks.may_go_on(batch.message):
+                    break
+                asked_at = now
+            record, envelope = rest.popleft()
+            flight.begins(record.pk)
+            hand_over_one(channel, record, envelope, outcome, clock=clock, flight=flight)
+    finally:
+        outcome.not_begun += [record.pk for record, _ in rest]
+
+
+def hand_over_one(
+    channel: Channel,
+    record: Claimed,
+    envelope: Envelope,
+    outcome: Outcome,
+    *,
+    clock: Clock,
+    flight: Flight | NoFlight,
+) -> None:
+    """Hand one copy over, and note what is known of it."""
+    try:
+        provider_id = channel.send(envelope)
+    except Rejected as reason:
+        outcome.failed.append((record.pk, Reason.REJECTED, str(reason)))
+    except ChannelDown as reason:
+        outcome.down = str(reason)
+        outcome.not_begun.append(record.pk)
+    except Unavailable as reason:
+        if record.attempts > len(BACK_OFF):
+            outcome.failed.append((record.pk, Reason.GAVE_UP, str(reason)))
+        else:
+            outcome.retry.append((record.pk, back_off(record, at=clock()), str(reason)))
+    except BaseException as reason:
+        # Whatever it was, the channel may have got it; and who is told to end at once ends here.
+        log.warning("record %s is uncertain", record.pk, exc_info=True)
+        outcome.uncertain.append((record.pk, f"{type(reason).__name__}: {reason}"))
+        if not isinstance(reason, Exception):
+            raise
+        return
+    else:
+        flight.was_taken(record.pk, provider_id)
+        outcome.sent[record.pk] = provider_id
+        return
+    flight.was_not_taken(record.pk)
 
 
 def finished(batch: Batch, outcome: Outcome) -> Iterator[tuple[Claimed, Envelope]]:
@@ -285,6 +241,21 @@ SETTLE_SENT = (
 )
 
 
+def settle_surely(batch: Batch, outcome: Outcome, *, clock: Clock) -> None:
+    """Settle, and where the database is lost wait for it until the lease is over: what left is not forgotten."""
+    while True:
+        try:
+            settle(batch, outcome, at=clock())
+        except LOST:
+            if connection.in_atomic_block or clock() >= batch.until:
+                raise
+            log.warning("the database was lost before a batch was settled; trying again", exc_info=True)
+            connection.close()
+            time.sleep(A_MOMENT)
+        else:
+            return
+
+
 def settle(batch: Batch, outcome: Outcome, *, at: datetime) -> None:
     """Write down how a batch went; only what is still this claim's, so a worker thought dead settles nothing."""
     mine = DeliveryRecord.objects.filter(claim=batch.claim)
@@ -301,20 +272,34 @@ def settle(batch: Batch, outcome: Outcome, *, at: datetime) -> None:
             cursor.execute(SETTLE_SENT, params, prepare=True)
         for pk, reason, words in outcome.failed:
             mine.filter(pk=pk).mark_failed(reason=reason, detail=words)
-        for pk, due_at, words in outcome.retry:
-            mine.filter(pk=pk).put_back(reason=Reason.RETRY, due_at=due_at, detail=words)
+        for pk, again_at, words in outcome.retry:
+            mine.filter(pk=pk).put_back(reason=Reason.RETRY, due_at=again_at, detail=words)
         for pk, words in outcome.uncertain:
             mine.filter(pk=pk).mark_uncertain(reason=Reason.LOST_TOUCH, detail=words)
         if outcome.not_begun:
-            mine.filter(pk__in=outcome.not_begun).not_begun(due_at=at + DOWN_FOR, detail=outcome.down)
+            due_at = at + DOWN_FOR if outcome.down else None
+            mine.filter(pk__in=outcome.not_begun).not_begun(due_at=due_at, detail=outcome.down)
 
 
-@contextmanager
-def prepared() -> Iterator[psycopg.Cursor[Any]]:
-    """A cursor of the driver itself, which can prepare; in the transaction Django has open, with Django's errors."""
-    connection.ensure_connection()
-    with connection.wrap_database_errors, psycopg.Cursor(connection.connection) as cursor:
-        yield cursor
+# What the dead leave
+
+
+def take_over_from_dead(*, at: datetime) -> int:
+    """Settle the batches of this machine's dead workers by their own notes; returns how many copies are in doubt."""
+    in_doubt = 0
+    for landed in flights.landed():
+        mine = DeliveryRecord.objects.filter(claim=landed.claim)
+        # All of a batch were taken in hand at one moment; what went out, went out then.
+        went_at = mine.values_list("taken_at", flat=True).first() or at
+        with transaction.atomic(), prepared() as cursor:
+            providers = {"providers": list(landed.taken.values())}
+            params: dict[str, Any] = {"now": went_at, "claim": landed.claim, "ids": list(landed.taken), **providers}
+            cursor.execute(SETTLE_SENT, params)
+            in_doubt += mine.filter(pk__in=landed.in_doubt).mark_uncertain(
+                reason=Reason.WORKER_DIED, detail="It ended while it handed this copy over."
+            )
+            mine.not_begun(due_at=None, detail="")
+    return in_doubt
 
 
 def give_up_abandoned(*, at: datetime) -> int:

@@ -124,21 +124,25 @@ class DeliveryRecordQuerySet(models.QuerySet["DeliveryRecord"]):
             status=Status.WAITING, reason=reason, detail=detail, due_at=due_at, claim=None, leased_until=None
         )
 
-    def not_begun(self, *, due_at: datetime, detail: str) -> int:
-        """Have them wait again without a try used up: the channel took nothing at all."""
+    def not_begun(self, *, due_at: datetime | None, detail: str) -> int:
+        """Have them wait again without a try used up: nothing has left; None has them due as they were."""
+        later = {} if due_at is None else {"due_at": due_at}
         return self.filter(status=Status.SENDING).update(
             status=Status.WAITING,
-            reason=Reason.RETRY,
+            reason=Reason.QUEUED if due_at is None else Reason.RETRY,
             detail=detail,
-            due_at=due_at,
             claim=None,
             leased_until=None,
+            inbox=None,
             attempts=F("attempts") - 1,
+            **later,
         )
 
-    def skip(self, *, reason: Reason) -> int:
+    def skip(self, *, reason: Reason, detail: str = "") -> int:
         """Settle those that cannot be reached."""
-        return self.filter(status=Status.WAITING).update(status=Status.SKIPPED, reason=reason, due_at=None)
+        return self.filter(status=Status.WAITING).update(
+            status=Status.SKIPPED, reason=reason, detail=detail, due_at=None
+        )
 
     def withdraw(self, *, reason: Reason) -> int:
         """Take back what has not begun."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import timedelta
+from uuid import uuid4
 
 import pytest
 from django.db import connection
@@ -192,7 +193,7 @@ def test_worker_holds_at_most_in_flight_records(at, channel, settings):
 def test_abandoned_records_become_uncertain_once_the_lease_is_over(at, channel):
     CustomerFactory(email="ann@x.example")
     message = matched(at)
-    sending.claim(message, at=at)
+    sending.claim(message, at=at, token=uuid4())
 
     rounds.sweep(at=at + sending.LEASE)
     assert message.records.get().status == Status.SENDING
@@ -203,7 +204,7 @@ def test_abandoned_records_become_uncertain_once_the_lease_is_over(at, channel):
 def test_worker_thought_dead_settles_nothing_when_it_wakes(at, channel):
     CustomerFactory(email="ann@x.example")
     message = matched(at)
-    batch = sending.claim(message, at=at)
+    batch = sending.claim(message, at=at, token=uuid4())
     sending.give_up_abandoned(at=at + sending.LEASE * 2)
 
     sending.settle(batch, sending.Outcome(sent={batch.records[0].pk: ""}), at=at + sending.LEASE * 2)

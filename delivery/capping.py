@@ -1,0 +1,63 @@
+"""Enough is enough: how many messages one customer gets within some days, in all channels together.
+
+What was handed over, or may have been, counts from when it was; a message to one person neither counts nor is held.
+"""
+
+from collections import defaultdict
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from django.db import connection
+
+from delivery.models import IN_AN_INBOX
+
+# How long a one-off waits for a customer who has had enough, before it gives up on them.
+GIVE_UP_AFTER = timedelta(days=7)
+
+MINE = "SELECT id FROM audiences_customer WHERE id = ANY(%s) FOR NO KEY UPDATE SKIP LOCKED"
+HAD = (
+    "SELECT r.customer_id, coalesce(r.sent_at, r.taken_at) FROM delivery_deliveryrecord r"
+    " JOIN messaging_message m ON m.id = r.message_id WHERE r.customer_id = ANY(%s) AND r.status = ANY(%s)"
+    " AND m.to_customer_id IS NULL AND coalesce(r.sent_at, r.taken_at) > %s ORDER BY 2"
+)
+
+
+@dataclass(slots=True)
+class Cap:
+    """The cap as it stands for some customers, whose rows are locked; what is taken meanwhile counts."""
+
+    most: int
+    within: timedelta
+    at: datetime
+    had: dict[int, list[datetime]] = field(default_factory=lambda: defaultdict(list))
+
+    def free_at(self, customer: int) -> datetime:
+        """When the customer may have one more; `at` where they may now."""
+        had = self.had[customer]
+        return self.at if len(had) < self.most else had[len(had) - self.most] + self.within
+
+    def left(self, customer: int) -> int:
+        """How many more the customer may have now."""
+        return max(0, self.most - len(self.had[customer]))
+
+    def take(self, customer: int) -> None:
+        """Count one more."""
+        self.had[customer].append(self.at)
+
+
+def lock(customers: Collection[int]) -> set[int]:
+    """Lock the rows of these customers; returns those nobody else has, as nobody is waited for."""
+    with connection.cursor() as cursor:
+        cursor.execute(MINE, [list(customers)])
+        return {pk for (pk,) in cursor.fetchall()}
+
+
+def cap_of(customers: Collection[int], *, most: int, days: int, at: datetime) -> Cap:
+    """Count what these customers had. Their rows are locked before, or the count is old news when it is used."""
+    cap = Cap(most, timedelta(days=days), at)
+    with connection.cursor() as cursor:
+        cursor.execute(HAD, [list(customers), list(IN_AN_INBOX), at - cap.within])
+        for customer, moment in cursor.fetchall():
+            cap.had[customer].append(moment)
+    return cap
