@@ -13,8 +13,9 @@ from messaging.models import Message
 
 log = logging.getLogger(__name__)
 
-# How long one task hands over before it makes room for others; the next nudge or sweep goes on.
-A_WHILE = timedelta(seconds=50)
+# How long one task hands over before it makes room for others; the next nudge or sweep goes on. Longer than a minute,
+# so that the next sweep comes before it ends.
+A_WHILE = timedelta(seconds=65)
 # A broker that could not be reached is left alone for so many seconds, so that not every request waits for it.
 LEFT_ALONE_FOR = 10.0
 left_alone_until = 0.0
