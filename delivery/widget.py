@@ -23,6 +23,9 @@ from delivery import uploads
 # In the order they need each other.
 FILES = ("keep.js", "ask.js", "rich.js", "parts.js", "panel.js", "announcement.js", "messenger.js")
 STYLE = "messenger.css"
+# A second copy of it on one page has nothing to do.
+BEFORE = '(function () {\n"use strict";\nif (window.Outbound && window.Outbound.loaded) return;'
+AFTER = "})();\n"
 # Long enough to spare most page views a request, short enough that a new version is everywhere soon.
 CACHED = "public, max-age=300, stale-while-revalidate=86400"
 
@@ -40,7 +43,7 @@ class Script:
 def script_of(changed: tuple[int, ...]) -> Script:
     """Put messenger.js together, once for each state of its files."""
     style = json.dumps(read(STYLE))
-    source = "\n".join(["(function () {", '"use strict";', f"const STYLE = {style};", *map(read, FILES), "})();\n"])
+    source = "\n".join([BEFORE, f"const STYLE = {style};", *map(read, FILES), AFTER])
     plain = source.encode()
     return Script(plain, gzip.compress(plain, 9, mtime=0), f'"{hashlib.sha256(plain).hexdigest()[:20]}"')
 

@@ -23,6 +23,7 @@ def listed(conversation: Conversation, last: ConversationPart | None) -> Json:
     return {
         **facts(conversation),
         "from": opening["from"] if not last or last.by_customer else newest["from"],
+        "answered": last is not None,
         "by_customer": newest["by_customer"],
         "preview": preview(newest["body"]) or ("Image" if images else ""),
         "last_at": newest["created_at"],

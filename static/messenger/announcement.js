@@ -1,0 +1,72 @@
+// An announcement: a dialog over the page, one at a time.
+
+const announcement = make("dialog", { class: "announcement", "aria-labelledby": "announcer" });
+outer.append(announcement);
+let announced = null;
+let openedAfter = 0;
+announcement.addEventListener("cancel", guarded((event) => {
+  event.preventDefault();
+  endAnnouncement("dismissed");
+}));
+announcement.addEventListener("keydown", guarded((event) => {
+  if (event.key === "Escape") {
+    event.preventDefault();
+    endAnnouncement("dismissed");
+  }
+  if (event.key === "Tab") keepWithin(event);
+}));
+announcement.addEventListener("click", guarded((event) => event.target === announcement && endAnnouncement("dismissed")));
+
+function announce(message) {
+  if (announced) return;
+  announced = message;
+  appear();
+  const from = make("h2", { id: "announcer" }, named(message.from));
+  announcement.replaceChildren(
+    make(
+      "div",
+      { class: "sheet" },
+      make("header", {}, avatar(message.from), from, button("Close", "close", () => endAnnouncement("dismissed"), { class: "plain" })),
+      make(
+        "div",
+        { class: "scroll", tabindex: "0", role: "group", "aria-label": "Announcement", dir: "auto" },
+        content({ body: message.body, attachments: [] }, () => mark(message.id, "clicked")),
+      ),
+      make("footer", {}, make("button", { type: "button", class: "begin", onclick: () => answerAnnouncement() }, "Write a reply")),
+    ),
+  );
+  attempt(() => announcement.showModal());
+  announcement.querySelector(".scroll").focus({ preventScroll: true });
+  // Seen only where the page stays long enough for anybody to see it.
+  clearTimeout(openedAfter);
+  openedAfter = setTimeout(guarded(() => mark(message.id, "opened")), 1000);
+}
+
+function endAnnouncement(why) {
+  const message = announced;
+  if (!message) return;
+  clearTimeout(openedAfter);
+  announced = null;
+  attempt(() => announcement.close());
+  announcement.replaceChildren();
+  if (why) mark(message.id, why);
+  announceNext();
+}
+
+function answerAnnouncement() {
+  const message = announced;
+  const entry = conversations.find((one) => one.message === message.id);
+  endAnnouncement(null);
+  mark(message.id, "opened");
+  open();
+  showThread(entry ? entry.id : null);
+}
+
+function keepWithin(event) {
+  const stops = [...announcement.querySelectorAll("button, a[href], [tabindex='0']")];
+  const at = stops.indexOf(shadow.activeElement);
+  if (event.shiftKey ? at <= 0 : at === stops.length - 1) {
+    event.preventDefault();
+    stops[event.shiftKey ? stops.length - 1 : 0].focus();
+  }
+}

@@ -1,0 +1,308 @@
+// What the page calls, when we visit, and when we look for something new.
+
+const MINUTE = 60 * 1000;
+const VISIT_EVERY = 5 * MINUTE;
+const MOST_UPDATES = 20;
+const UPDATES_WITHIN = 30 * MINUTE;
+
+let settings = {};
+let booted = false;
+let pinged = false;
+let session = 0; // counts log-ins and log-outs: what was asked for in one is nothing to the next
+let who = null;
+let conversations = [];
+let announcements = [];
+let unread = 0;
+let visitedAt = 0;
+let activeAt = Date.now();
+let failures = 0;
+let timer = 0;
+let updates = [];
+let waiting = [];
+const hooks = { show: [], hide: [], unread: [] };
+
+function called(functions, ...given) {
+  for (const one of functions) guarded(one)(...given);
+}
+
+// A visit
+
+function facts() {
+  const told = {};
+  for (const [name, value] of Object.entries(settings)) {
+    if (typeof value !== "function") told[name] = plain(value);
+  }
+  return told;
+}
+
+function plain(value) {
+  if (value instanceof Date) return Math.floor(value.getTime() / 1000);
+  if (value && typeof value === "object" && !Array.isArray(value)) {
+    return Object.fromEntries(Object.entries(value).map(([name, inner]) => [name, plain(inner)]));
+  }
+  return value;
+}
+
+async function visit() {
+  const mine = session;
+  visitedAt = Date.now();
+  const answer = await ask("POST", "ping", { user: facts(), visitor: kept(), app_id: settings.app_id });
+  if (mine !== session) return;
+  if (answer.status !== 200) {
+    failures += 1;
+    if (answer.status) complain(said(answer) || `ping was answered with ${answer.status}`);
+    if (answer.status === 403) withdraw();
+    else visitedAt = 0; // to be tried again
+    return;
+  }
+  failures = 0;
+  for (const wrong of answer.data.errors) complain(wrong.message);
+  const user = answer.data.user;
+  // A lead who logs in stays who they are; a user who is another one now is nobody's business of before.
+  if (who && who.type === "user" && (!user || user.id !== who.id)) startOver();
+  token = answer.data.token;
+  who = user;
+  keep(answer.data.visitor, Number(settings.session_duration));
+  announcements = answer.data.messages.filter((message) => message.format === "announcement" && !seen.has(message.id));
+  pinged = true;
+  if (document.body) greet();
+  else document.addEventListener("DOMContentLoaded", guarded(greet), { once: true });
+  const due = waiting;
+  waiting = [];
+  for (const action of due) guarded(action)();
+  await look();
+}
+
+const seen = new Set();
+
+function greet() {
+  appear();
+  configured(settings);
+  drawLauncher();
+  announceNext();
+}
+
+function announceNext() {
+  if (settings.hide_notifications || announced || !pinged) return;
+  const next = announcements.shift();
+  if (next) announce(next);
+}
+
+function withdraw() {
+  // Not who the page says they are: nothing of anybody's is shown.
+  pinged = false;
+  startOver();
+}
+
+function startOver() {
+  conversations = [];
+  announcements = [];
+  seen.clear();
+  who = null;
+  forgetAnswers();
+  endAnnouncement(null);
+  disappear();
+  counted(0);
+}
+
+function whenReady(action) {
+  if (pinged) guarded(action)();
+  else waiting.push(action);
+}
+
+// Looking for something new
+
+async function look() {
+  if (!pinged || !who) return;
+  const mine = session;
+  const answer = await ask("GET", "conversations");
+  if (mine !== session) return;
+  if (answer.status === 401) {
+    pinged = Date.now() - visitedAt < 5000; // a session that is over is begun again, though not without end
+    if (!pinged) await visit();
+    return;
+  }
+  failures = answer.status === 200 || answer.status === 304 ? 0 : failures + 1;
+  if (answer.status !== 200) return;
+  conversations = answer.data.conversations;
+  counted(answer.data.unread_count);
+  drawList();
+  drawSnippets();
+  const shown = view.kind === "thread" && isOpen() && conversations.find((entry) => entry.id === view.id);
+  if (shown && (shown.updated_at !== view.updated || !shown.read)) await fetchThread(shown.id);
+  if (answer.data.expected && !document.hidden && Date.now() - visitedAt > 10000) await visit();
+}
+
+function counted(count) {
+  const changed = count !== unread;
+  unread = count;
+  drawLauncher();
+  if (changed) called(hooks.unread, unread);
+}
+
+async function fetchThread(id) {
+  const mine = session;
+  const answer = await ask("GET", `conversations/${id}`);
+  if (mine !== session || view.kind !== "thread" || view.id !== id) return;
+  if (answer.status !== 200) {
+    trouble.textContent = "This could not be loaded. It will be tried again.";
+    return;
+  }
+  view.updated = answer.data.updated_at;
+  drawThread(answer.data);
+  trouble.textContent = "";
+  const entry = conversations.find((one) => one.id === id);
+  if (isOpen() && !document.hidden && entry && !entry.read) {
+    entry.read = true;
+    counted(Math.max(0, unread - 1));
+    await ask("POST", `conversations/${id}/read`);
+    changed();
+  }
+}
+
+async function sendWords(id, text, files) {
+  const mine = session;
+  let sent = { body: text };
+  if (files.length) {
+    sent = new FormData();
+    sent.append("body", text);
+    for (const file of files) sent.append("images", file, file.name || "image");
+  }
+  const answer = await ask("POST", id === null ? "conversations" : `conversations/${id}/reply`, sent);
+  if (mine !== session) return { status: 0 };
+  if (answer.status === 200) {
+    who = who || { type: "lead" };
+    changed();
+    look();
+    schedule();
+  }
+  return answer;
+}
+
+async function mark(message, what) {
+  seen.add(message);
+  await ask("POST", `messages/${message}/${what}`);
+  changed();
+  if (what !== "clicked") await look();
+}
+
+// Other tabs of the same browser look at once.
+const tabs = attempt(() => new BroadcastChannel("outbound-messenger"), null);
+if (tabs) tabs.onmessage = guarded(() => look());
+
+function changed() {
+  attempt(() => tabs && tabs.postMessage("changed"));
+}
+
+function pause() {
+  const idle = Date.now() - activeAt;
+  const calm = document.hidden ? 5 * MINUTE : idle > 5 * MINUTE ? MINUTE : isOpen() ? 4000 : 15000;
+  return Math.min(10 * MINUTE, calm * 2 ** Math.min(failures, 6));
+}
+
+function schedule() {
+  clearTimeout(timer);
+  if (booted) timer = setTimeout(guarded(tick), pause());
+}
+
+async function tick() {
+  const mine = session;
+  const due = Date.now() - visitedAt >= VISIT_EVERY;
+  if (!document.hidden && due) await visit();
+  else if (!document.hidden || pinged) await look();
+  if (mine === session) {
+    if (pinged) appear();
+    schedule();
+  }
+}
+
+document.addEventListener("visibilitychange", guarded(() => booted && !document.hidden && tick()));
+window.addEventListener("online", guarded(() => booted && tick()));
+for (const name of ["pointerdown", "keydown", "scroll"]) {
+  window.addEventListener(name, () => {
+    const slept = Date.now() - activeAt > 5 * MINUTE;
+    activeAt = Date.now();
+    if (slept && booted) guarded(tick)();
+  }, { passive: true, capture: true });
+}
+document.addEventListener("click", guarded((event) => {
+  const selector = booted && settings.custom_launcher_selector;
+  if (selector && event.target.closest && event.target.closest(selector)) {
+    event.preventDefault();
+    whenReady(toggle);
+  }
+}));
+
+// What the page calls
+
+function same(before, after) {
+  return ["user_id", "email"].every((name) => String(before[name] || "") === String(after[name] || ""));
+}
+
+const COMMANDS = {
+  boot(given) {
+    const wanted = { ...(window.outboundSettings || {}), ...given };
+    if (booted && !same(settings, {}) && !same(settings, wanted)) COMMANDS.shutdown();
+    settings = wanted;
+    if (settings.api_base) base = new URL(settings.api_base, location.href).origin;
+    booted = true;
+    session += 1;
+    updates = [];
+    schedule();
+    return visit();
+  },
+  update(given) {
+    if (!booted) return COMMANDS.boot(given);
+    const now = Date.now();
+    updates = updates.filter((at) => now - at < UPDATES_WITHIN);
+    if (updates.length >= MOST_UPDATES) return complain("update was called more than 20 times in 30 minutes");
+    updates.push(now);
+    settings = { ...settings, ...given };
+    if (pinged) configured(settings);
+    return visit();
+  },
+  shutdown() {
+    session += 1;
+    booted = pinged = false;
+    clearTimeout(timer);
+    waiting = [];
+    settings = {};
+    startOver();
+    forget();
+  },
+  show: () => whenReady(show),
+  hide: () => hide(),
+  showMessages: () => whenReady(() => (open(), showList())),
+  showNewMessage: (text) => whenReady(() => showThread(null, typeof text === "string" ? text : "")),
+  showConversation: (id) => whenReady(() => showThread(String(id))),
+  hideNotifications(hidden) {
+    settings.hide_notifications = hidden !== false;
+    drawSnippets();
+    announceNext();
+  },
+  trackEvent: (name, metadata) => whenReady(() => ask("POST", "events", { event_name: name, metadata: plain(metadata) })),
+  getVisitorId(callback) {
+    const id = settings.user_id !== undefined ? settings.user_id : (kept() || "").split(":")[0] || undefined;
+    if (typeof callback === "function") callback(id);
+    return id;
+  },
+  onUnreadCountChange(callback) {
+    hooks.unread.push(callback);
+    called([callback], unread);
+  },
+  onShow: (callback) => void hooks.show.push(callback),
+  onHide: (callback) => void hooks.hide.push(callback),
+};
+
+function outbound(command, ...given) {
+  const action = Object.prototype.hasOwnProperty.call(COMMANDS, command) && COMMANDS[command];
+  if (!action) return complain(`there is no ${command}`);
+  const done = guarded(action)(...given);
+  return done && typeof done.then === "function" ? undefined : done;
+}
+
+const queued = (window.Outbound && window.Outbound.q) || [];
+outbound.loaded = true;
+window.Outbound = outbound;
+if (!queued.length && window.outboundSettings) outbound("boot");
+for (const call of queued) outbound(...call);

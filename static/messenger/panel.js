@@ -1,0 +1,396 @@
+// The launcher, the snippets above it, and the panel with the list and the thread.
+
+const host = document.createElement("outbound-messenger");
+const shadow = host.attachShadow({ mode: "open" });
+const live = make("div", { class: "unseen", role: "status", "aria-live": "polite" });
+const snippets = make("div", { class: "snippets" });
+const badge = make("span", { class: "badge", hidden: true });
+const launcher = make(
+  "button",
+  { type: "button", class: "launcher", "aria-expanded": "false", onclick: () => toggle() },
+  icon("chat"),
+  icon("down"),
+  badge,
+);
+const heading = make("h2", { id: "heading" });
+const back = button("All messages", "back", () => showList(true), { class: "plain" });
+const list = make("div", { class: "list" });
+const log = make("div", { class: "log", role: "log", tabindex: "0", "aria-label": "Conversation" });
+const words = make("textarea", { rows: "1", "aria-label": "Write a message", placeholder: "Write a message…", maxlength: "10000" });
+const picker = make("input", { type: "file", accept: "image/png,image/jpeg,image/gif,image/webp", multiple: true, hidden: true });
+const chosen = make("div", { class: "chosen" });
+const trouble = make("p", { class: "trouble", role: "alert" });
+const send = make("button", { type: "submit", class: "send", "aria-label": "Send", title: "Send" }, icon("send"));
+const composer = make(
+  "form",
+  { class: "composer", onsubmit: submitted },
+  chosen,
+  trouble,
+  make("div", { class: "row" }, picker, button("Add an image", "image", () => picker.click(), { class: "plain" }), words, send),
+);
+const panel = make(
+  "section",
+  { class: "panel", role: "dialog", "aria-labelledby": "heading", hidden: true },
+  make("header", {}, back, heading, button("Close", "close", () => hide(), { class: "plain" })),
+  list,
+  log,
+  composer,
+);
+const outer = make("div", { class: "outer" }, live, snippets, panel, launcher);
+shadow.append(outer);
+// What is typed here is no shortcut of the page's.
+for (const name of ["keydown", "keyup", "keypress"]) outer.addEventListener(name, (event) => event.stopPropagation());
+panel.addEventListener("keydown", guarded((event) => event.key === "Escape" && hide()));
+words.addEventListener("keydown", guarded((event) => {
+  if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
+    event.preventDefault();
+    composer.requestSubmit();
+  }
+}));
+words.addEventListener("input", guarded(fit));
+words.addEventListener("paste", guarded((event) => choose(event.clipboardData.files)));
+picker.addEventListener("change", guarded(() => {
+  choose(picker.files);
+  picker.value = "";
+}));
+
+dressed();
+
+function dressed() {
+  try {
+    const sheet = new CSSStyleSheet();
+    sheet.replaceSync(STYLE);
+    shadow.adoptedStyleSheets = [sheet];
+  } catch (error) {
+    shadow.prepend(make("style", {}, STYLE)); // browsers before 2023
+  }
+}
+
+let view = { kind: "list" }; // or {kind: "thread", id, parts}: id null for one that is just being begun
+let images = [];
+const drafts = new Map();
+
+function appear() {
+  if (!host.isConnected && document.body) document.body.append(host);
+}
+
+function disappear() {
+  host.remove();
+  panel.hidden = true;
+  view = { kind: "list" };
+  drafts.clear();
+  images = [];
+  for (const emptied of [list, log, snippets, chosen, live, trouble]) emptied.replaceChildren();
+  words.value = "";
+}
+
+// How it looks where the settings say so.
+
+function configured(settings) {
+  const look = outer.style;
+  const color = settings.action_color || settings.background_color;
+  outer.classList.toggle("left", settings.alignment === "left");
+  launcher.hidden = Boolean(settings.hide_default_launcher);
+  for (const [name, given] of [["--away-x", settings.horizontal_padding], ["--away-y", settings.vertical_padding]]) {
+    const pixels = Number(given);
+    if (given !== undefined && pixels >= 0) look.setProperty(name, `${Math.min(pixels, 1000)}px`);
+    else look.removeProperty(name);
+  }
+  look.removeProperty("--action");
+  look.removeProperty("--on-action");
+  if (color && CSS.supports("color", color)) {
+    look.setProperty("--action", color);
+    look.setProperty("--on-action", readableOn(color));
+  }
+}
+
+function readableOn(color) {
+  const probe = make("span");
+  probe.style.color = color;
+  outer.append(probe);
+  const channels = (getComputedStyle(probe).color.match(/[\d.]+/g) || [0, 0, 0]).slice(0, 3).map((value) => {
+    const part = value / 255;
+    return part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4;
+  });
+  probe.remove();
+  const light = 0.2126 * channels[0] + 0.7152 * channels[1] + 0.0722 * channels[2];
+  return light > 0.179 ? "#000" : "#fff";
+}
+
+// Open and closed
+
+function isOpen() {
+  return !panel.hidden;
+}
+
+function open() {
+  appear();
+  if (isOpen()) return;
+  panel.hidden = false;
+  outer.classList.add("open");
+  drawSnippets();
+  drawLauncher();
+  called(hooks.show);
+}
+
+function hide() {
+  if (!isOpen()) return;
+  const within = shadow.activeElement && panel.contains(shadow.activeElement);
+  keepDraft();
+  panel.hidden = true;
+  outer.classList.remove("open");
+  drawLauncher();
+  if (within && !launcher.hidden) launcher.focus();
+  called(hooks.hide);
+}
+
+function toggle() {
+  if (isOpen()) hide();
+  else show();
+}
+
+function show() {
+  const news = conversations.filter((entry) => !entry.read);
+  open();
+  if (news.length === 1) showThread(news[0].id);
+  else if (view.kind === "thread" && view.id !== null) showThread(view.id);
+  else if (conversations.length) showList();
+  else showThread(null);
+}
+
+function drawLauncher() {
+  const count = unread ? `, ${unread} unread` : "";
+  const label = isOpen() ? "Close messages" : `Open messages${count}`;
+  launcher.setAttribute("aria-label", label);
+  launcher.setAttribute("aria-expanded", String(isOpen()));
+  badge.textContent = unread > 9 ? "9+" : String(unread);
+  badge.hidden = !unread || isOpen();
+}
+
+function drawSnippets() {
+  const silent = isOpen() || settings.hide_notifications;
+  const shown = silent ? [] : conversations.filter((entry) => !entry.read && !wasClosed(entry)).slice(0, 2);
+  const had = new Set([...snippets.children].map((card) => card.dataset.key));
+  snippets.replaceChildren(
+    ...shown.map((entry) =>
+      make(
+        "article",
+        { class: had.has(keyOf(entry)) ? "snippet" : "snippet new", "data-key": keyOf(entry), "aria-label": `Message from ${named(entry.from)}` },
+        make(
+          "button",
+          { type: "button", class: "opens", onclick: () => (open(), showThread(entry.id)) },
+          avatar(entry.from),
+          make("span", { class: "text" }, make("strong", {}, named(entry.from)), make("span", { dir: "auto" }, entry.preview)),
+        ),
+        button("Dismiss", "close", () => dismiss(entry), { class: "plain" }),
+      ),
+    ),
+  );
+  for (const entry of shown) {
+    if (!had.has(keyOf(entry))) live.textContent = `New message from ${named(entry.from)}: ${entry.preview}`;
+  }
+}
+
+function keyOf(entry) {
+  return `${entry.id}-${entry.last_at}`;
+}
+
+function wasClosed(entry) {
+  // An announcement is a dialog, until somebody answers.
+  const isBare = entry.message && !entry.answered;
+  return closed.has(keyOf(entry)) || (isBare && (entry.dismissed || entry.format === "announcement"));
+}
+
+function dismiss(entry) {
+  close(keyOf(entry));
+  drawSnippets();
+  if (!launcher.hidden) launcher.focus();
+  if (entry.message && !entry.answered) mark(entry.message, "dismissed");
+}
+
+// The list
+
+function showList(focus) {
+  keepDraft();
+  view = { kind: "list" };
+  heading.textContent = "Messages";
+  back.hidden = log.hidden = composer.hidden = true;
+  list.hidden = false;
+  drawList();
+  if (focus !== false) attempt(() => list.querySelector("button").focus());
+}
+
+function drawList() {
+  if (view.kind !== "list") return;
+  const focused = shadow.activeElement && shadow.activeElement.dataset.id;
+  list.replaceChildren(
+    make(
+      "ul",
+      {},
+      ...conversations.map((entry) =>
+        make(
+          "li",
+          {},
+          make(
+            "button",
+            { type: "button", class: entry.read ? "entry" : "entry unread", "data-id": entry.id, onclick: () => showThread(entry.id) },
+            avatar(entry.from),
+            make(
+              "span",
+              { class: "text" },
+              make("strong", {}, named(entry.from), entry.read ? null : make("span", { class: "unseen" }, ", unread")),
+              make("span", { class: "preview", dir: "auto" }, (entry.by_customer ? "You: " : "") + entry.preview),
+            ),
+            ago(entry.last_at),
+          ),
+        ),
+      ),
+    ),
+    make("button", { type: "button", class: "begin", "data-id": "new", onclick: () => showThread(null) }, "New message"),
+  );
+  if (focused) attempt(() => list.querySelector(`[data-id="${focused}"]`).focus());
+}
+
+// A thread
+
+function showThread(id, written) {
+  open();
+  keepDraft();
+  const entry = conversations.find((one) => one.id === id);
+  view = { kind: "thread", id, parts: [], unsent: [] };
+  heading.textContent = entry ? named(entry.from) : "New message";
+  back.hidden = !conversations.length;
+  list.hidden = true;
+  log.hidden = composer.hidden = false;
+  log.replaceChildren();
+  if (id === null) log.append(make("p", { class: "hello" }, "Ask us anything. You will find our answer here."));
+  trouble.textContent = "";
+  words.value = written || drafts.get(id) || "";
+  fit();
+  words.focus();
+  if (id !== null) fetchThread(id);
+}
+
+function keepDraft() {
+  if (view.kind === "thread") drafts.set(view.id, words.value);
+}
+
+function drawThread(thread) {
+  if (view.kind !== "thread" || view.id !== thread.id) return;
+  const atEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 80;
+  const first = !view.parts.length;
+  const known = new Set(view.parts);
+  heading.textContent = named(thread.from);
+  const unsent = log.querySelector(".pending");
+  for (const part of thread.parts) {
+    if (known.has(part.id)) continue;
+    const clicked = part.id === "opening" && thread.message ? () => mark(thread.message, "clicked") : null;
+    log.insertBefore(drawPart(part, clicked), unsent);
+  }
+  view.parts = thread.parts.map((part) => part.id);
+  if (first || atEnd) toEnd(first);
+}
+
+function drawPart(part, clicked) {
+  const own = part.by_customer;
+  const who = own ? make("span", { class: "unseen" }, "You said ") : make("span", { class: "who" }, named(part.from));
+  return make(
+    "article",
+    { class: own ? "part own" : "part" },
+    own ? null : avatar(part.from),
+    make("div", { class: "bubble", dir: "auto" }, own ? who : null, content(part, clicked)),
+    make("p", { class: "meta" }, own ? null : who, own ? null : " · ", ago(part.created_at)),
+  );
+}
+
+function toEnd() {
+  log.scrollTop = log.scrollHeight;
+  // Pictures make it longer once they are there.
+  for (const picture of log.querySelectorAll("img")) {
+    if (!picture.complete) picture.addEventListener("load", () => (log.scrollTop = log.scrollHeight), { once: true });
+  }
+}
+
+// The composer
+
+function fit() {
+  words.style.height = "auto";
+  words.style.height = `${Math.min(words.scrollHeight, 140)}px`;
+}
+
+function choose(files) {
+  for (const file of [...files].filter((one) => /^image\//.test(one.type))) {
+    if (images.length >= 5) trouble.textContent = "At most 5 images go with one message.";
+    else if (file.size > 5 * 1024 * 1024) trouble.textContent = `${file.name} is larger than 5 MB.`;
+    else images.push(file);
+  }
+  drawImages();
+}
+
+function drawImages() {
+  chosen.replaceChildren(
+    ...images.map((file) =>
+      make(
+        "span",
+        { class: "chip" },
+        file.name || "Image",
+        button(`Remove ${file.name || "image"}`, "close", () => {
+          images = images.filter((one) => one !== file);
+          drawImages();
+          words.focus();
+        }, { class: "plain" }),
+      ),
+    ),
+  );
+}
+
+function submitted(event) {
+  event.preventDefault();
+  const text = words.value.trim();
+  if (!text && !images.length) return null;
+  const files = images;
+  images = [];
+  words.value = "";
+  trouble.textContent = "";
+  drafts.delete(view.id);
+  drawImages();
+  fit();
+  return deliver(view, text, files);
+}
+
+async function deliver(to, text, files) {
+  const state = make("p", { class: "meta" }, "Sending…");
+  const names = files.map((file) => file.name || "Image").join(", ");
+  const shown = make(
+    "article",
+    { class: "part own pending" },
+    make("div", { class: "bubble", dir: "auto" }, make("div", { class: "body" }, make("p", { class: "typed" }, text || names))),
+    state,
+  );
+  if (to === view) {
+    log.append(shown);
+    toEnd();
+  }
+  // What follows the words that begin a conversation waits until there is one to add it to.
+  const before = to.sending;
+  const sending = (async () => {
+    await before;
+    return sendWords(to.id, text, files);
+  })();
+  to.sending = sending;
+  const answer = await sending;
+  if (answer.status === 200) {
+    shown.remove();
+    to.id = answer.data.id;
+    if (to === view) {
+      for (const hello of log.querySelectorAll(".hello")) hello.remove();
+      drawThread(answer.data);
+      toEnd();
+    }
+  } else {
+    state.replaceChildren(
+      make("span", { role: "alert" }, `Not sent. ${answer.status === 400 ? said(answer) : ""} `),
+      make("button", { type: "button", class: "again", onclick: () => (shown.remove(), deliver(to, text, files)) }, "Try again"),
+    );
+  }
+}
