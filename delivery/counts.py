@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Any
 
 from django.db import connection, transaction
@@ -86,17 +86,27 @@ def people(message: Message, counts: Counts) -> int:
     )
 
 
-def per_day(message: Message, *, zone: str) -> list[tuple[date, dict[str, int]]]:
-    """What it did on each day of that zone on which anything happened, oldest first."""
+def over_time(message: Message, *, zone: str, step: str = "day") -> list[tuple[datetime, dict[str, int]]]:
+    """What it did in each hour, day or week of that zone's clock in which anything happened, oldest first."""
     found = rows(
-        f"SELECT (quarter AT TIME ZONE %(zone)s)::date AS day,"
+        f"SELECT date_trunc(%(step)s, quarter AT TIME ZONE %(zone)s) AS began,"
         f" {', '.join(f'sum({name})::bigint' for name in TALLIED)} FROM ("
         f"SELECT quarter, {TALLY_NAMES} FROM delivery_tally WHERE message_id = %(pk)s UNION ALL"
         f" SELECT quarter, {IN_QUARTER} FROM delivery_countchange WHERE message_id = %(pk)s AND quarter IS NOT NULL"
-        " GROUP BY quarter) AS both_kinds GROUP BY day ORDER BY day",
-        {"pk": message.pk, "zone": zone},
+        " GROUP BY quarter) AS both_kinds GROUP BY began ORDER BY began",
+        {"pk": message.pk, "zone": zone, "step": step},
     )
-    return [(day, dict(zip(TALLIED, numbers, strict=True))) for day, *numbers in found]
+    return [(began, dict(zip(TALLIED, numbers, strict=True))) for began, *numbers in found]
+
+
+def span(message: Message) -> timedelta:
+    """How long it has been from the first thing that happened to the last."""
+    first, last = rows(
+        "SELECT min(quarter), max(quarter) FROM (SELECT quarter FROM delivery_tally WHERE message_id = %(pk)s UNION ALL"
+        " SELECT quarter FROM delivery_countchange WHERE message_id = %(pk)s AND quarter IS NOT NULL) AS both_kinds",
+        {"pk": message.pk},
+    )[0]
+    return last - first if first else timedelta()
 
 
 def sent_by_channel(*, since: datetime, zone: str) -> dict[date, dict[Channel, int]]:

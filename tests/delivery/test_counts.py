@@ -113,14 +113,16 @@ def test_days_are_those_of_the_zone(message):
     sent(DeliveryRecord.objects.filter(pk=second.pk), at=datetime(2026, 1, 4, 18, 20, tzinfo=UTC))  # 00:05 in Kathmandu
 
     def days(zone: str) -> list[tuple[int, int]]:
-        return [(day.day, numbers["sent"]) for day, numbers in counts.per_day(message, zone=zone)]
+        return [(day.day, numbers["sent"]) for day, numbers in counts.over_time(message, zone=zone)]
 
     assert days("Europe/Dublin") == [(4, 2)]
     assert days("Asia/Tokyo") == [(5, 2)]
     assert days("Asia/Kathmandu") == [(5, 2)]
     assert days("Asia/Dubai") == [(4, 1), (5, 1)]
+    assert counts.span(message) == timedelta(hours=5, minutes=30)
     counts.fold()
     assert days("Asia/Dubai") == [(4, 1), (5, 1)]
+    assert [began.hour for began, _ in counts.over_time(message, zone="UTC", step="hour")] == [18, 23]
 
 
 def test_adds_up_what_each_channel_sent(message):
