@@ -61,6 +61,7 @@ def post_office() -> Iterator[tuple[Post, int]]:
     yield post, server.sockets[0].getsockname()[1]
     loop.call_soon_threadsafe(loop.stop)
     thread.join(5)
+    loop.close()
 
 
 @pytest.fixture(autouse=True)
