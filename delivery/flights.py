@@ -53,8 +53,8 @@ def boot() -> str:
 
 def database() -> str:
     """Tell the database of these records from others that processes of this machine may work on."""
-    known = connection.settings_dict
-    return f"{known['HOST']}:{known['PORT']}/{known['NAME']}"
+    known = connection.get_connection_params()
+    return f"{known.get('host', '')}:{known.get('port', '')}/{known.get('dbname', '')}"
 
 
 class Flight:
