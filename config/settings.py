@@ -231,10 +231,11 @@ UNFOLD: dict[str, Any] = {
     "SITE_HEADER": "Outbound",
     "SITE_SYMBOL": "send",
     "SITE_URL": None,
+    "DASHBOARD_CALLBACK": "outbound.dashboard.dashboard",
     "SHOW_HISTORY": True,
     "SHOW_VIEW_ON_SITE": False,
     "SIDEBAR": {"show_search": False, "show_all_applications": False, "navigation": "outbound.navigation.sidebar"},
-    "STYLES": [lambda request: static("outbound/console.css")],
+    "STYLES": [lambda request: static("outbound/console.css"), lambda request: static("outbound/people.css")],
     "SITE_FAVICONS": [
         {"rel": "icon", "type": "image/svg+xml", "href": lambda request: static("outbound/favicon.svg")},
     ],

@@ -17,7 +17,7 @@ from unfold.views import ChangeList
 from delivery import counts
 from delivery.counts import Counts
 from messaging.models import RUNNING, Channel, Message, SendType, State
-from outbound import acts
+from outbound import acts, roles
 from outbound.console import ConsoleAdmin
 from outbound.wording import MEASURED, STATE_TONES, percent
 
@@ -86,12 +86,16 @@ class OutboundList(ConsoleAdmin):
         """What can be done to many, without deleting them."""
         return {name: found for name, found in super().get_actions(request).items() if name != "delete_selected"}
 
-    @action(description="Pause", permissions=["change"])
+    def has_set_live_permission(self, request: HttpRequest) -> bool:
+        """Whether this teammate may pause and resume."""
+        return request.user.has_perm(roles.SET_LIVE)
+
+    @action(description="Pause", permissions=["set_live"])
     def pause_chosen(self, request: HttpRequest, chosen: QuerySet[Message]) -> None:
         """Hold each of them."""
         acts.carry_out_each(self, request, chosen, acts.ACTS["pause"], done="paused", at=timezone.now())
 
-    @action(description="Resume", permissions=["change"])
+    @action(description="Resume", permissions=["set_live"])
     def resume_chosen(self, request: HttpRequest, chosen: QuerySet[Message]) -> None:
         """Let each of them go on."""
         acts.carry_out_each(self, request, chosen, acts.ACTS["resume"], done="resumed", at=timezone.now())

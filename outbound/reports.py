@@ -23,7 +23,7 @@ from delivery.counts import Counts
 from delivery.models import DeliveryRecord, Reason, Status
 from messaging import content
 from messaging.models import RUNNING, Channel, Message, SendType, State
-from outbound import charts, differences, recipients
+from outbound import acts, charts, differences, recipients
 from outbound.charts import Chart, Series
 from outbound.composer.review import HOW, ONCE, ONCE_PER_COMPANY, WHO, when
 from outbound.console import ConsoleAdmin, ReadOnlyAdmin
@@ -57,7 +57,7 @@ def report(admin: ConsoleAdmin, request: HttpRequest, message: Message) -> HttpR
         state=chip(message.get_state_display(), STATE_TONES[State(message.state)]),
         can_change=can_change,
         can_add=admin.has_add_permission(request) and message.to_customer_id is None,
-        offers=offers(message) if can_change else set(),
+        offers=offers(message) & allowed(request, can_change=can_change),
         sentences=sentences(message, at=at),
         lines=lines(message),
         counts=found,
@@ -74,6 +74,15 @@ def report(admin: ConsoleAdmin, request: HttpRequest, message: Message) -> HttpR
         log=admin.history_of(message),
         locked_why=locked_why(message),
     )
+
+
+EDITS = {"content", "audience"}
+
+
+def allowed(request: HttpRequest, *, can_change: bool) -> set[str]:
+    """Which buttons this teammate may press at all."""
+    verbs = {verb for verb, act in acts.ACTS.items() if request.user.has_perm(act.permission)}
+    return verbs | (EDITS if can_change else set())
 
 
 def may_export(request: HttpRequest) -> bool:

@@ -70,6 +70,12 @@ class Conversation(models.Model):
         indexes = [
             models.Index(name="conversation_of_customer", fields=("customer", "-updated_at")),
             models.Index(name="conversation_snoozed", fields=("snoozed_until",), condition=models.Q(state="snoozed")),
+            # Most conversations are a message nobody has replied to.
+            models.Index(
+                name="conversation_replied",
+                fields=("-first_reply_at",),
+                condition=models.Q(first_reply_at__isnull=False),
+            ),
         ]
 
     def __str__(self) -> str:
