@@ -1,6 +1,8 @@
 """Which pages there are: each table of the console, and who draws it."""
 
 from django.contrib import admin
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth import admin as registered_by_django  # noqa: F401 - first, so that it is not registered after
 from django.contrib.auth.models import Group, User
 from django.db.models import Model
 from django_celery_beat.models import ClockedSchedule, CrontabSchedule, IntervalSchedule, PeriodicTask, SolarSchedule
@@ -9,7 +11,7 @@ from unfold.admin import ModelAdmin
 from audiences.models import Audience, Company, CustomAttribute, Customer, Integration, Tag, Workspace
 from delivery.models import DeliveryRecord
 from messaging.models import Message, Sender
-from outbound import messages, people, reports, segments, workspace
+from outbound import attributes, history, messages, passwords, people, reports, segments, staff, workspace
 
 PAGES: dict[type[Model], type[ModelAdmin]] = {
     Message: messages.MessageAdmin,
@@ -18,12 +20,13 @@ PAGES: dict[type[Model], type[ModelAdmin]] = {
     Company: people.CompanyAdmin,
     Audience: segments.SegmentAdmin,
     Tag: workspace.TagAdmin,
-    CustomAttribute: workspace.CustomAttributeAdmin,
+    CustomAttribute: attributes.CustomAttributeAdmin,
     Sender: workspace.SenderAdmin,
     Integration: workspace.IntegrationAdmin,
     Workspace: workspace.WorkspaceAdmin,
-    User: workspace.StaffAdmin,
-    Group: workspace.RoleAdmin,
+    User: staff.StaffAdmin,
+    Group: staff.RoleAdmin,
+    LogEntry: history.LogAdmin,
     PeriodicTask: workspace.ScheduleAdmin,
     IntervalSchedule: workspace.PlainAdmin,
     CrontabSchedule: workspace.PlainAdmin,
@@ -38,3 +41,5 @@ for model, pages in PAGES.items():
     admin.site.register(model, pages)
 
 admin.site.index_title = "Home"
+admin.site.login_form = passwords.LoginForm
+admin.site.extra_urls = passwords.addresses  # type: ignore[attr-defined]

@@ -104,6 +104,7 @@ def sidebar(_request: HttpRequest) -> list[dict[str, Any]]:
                 item("Senders", "badge", "admin:messaging_sender_changelist", permission="messaging.view_sender"),
                 item("Staff", "manage_accounts", "admin:auth_user_changelist", permission="auth.view_user"),
                 item("Roles", "shield_person", "admin:auth_group_changelist", permission="auth.view_group"),
+                item("Log", "history", "admin:admin_logentry_changelist", permission="admin.view_logentry"),
                 item(
                     "Schedule",
                     "schedule",

@@ -1,31 +1,37 @@
-"""The settings staff keep: senders, tags, attributes, tokens, the workspace, teammates and the schedule."""
+"""The settings staff keep: senders, tags, tokens, the workspace and the schedule."""
 
 from typing import Any
 
 from django import forms
 from django.contrib import messages
-from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
-from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
 from django_celery_beat.admin import PeriodicTaskAdmin as BeatTaskAdmin
 from django_celery_beat.admin import PeriodicTaskForm as BeatTaskForm
 from django_celery_beat.admin import TaskSelectWidget as BeatTaskSelectWidget
-from unfold.admin import ModelAdmin
 from unfold.decorators import display
-from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
-from unfold.widgets import UnfoldAdminPasswordToggleWidget, UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
+from unfold.widgets import (
+    UnfoldAdminPasswordToggleWidget,
+    UnfoldAdminSelectWidget,
+    UnfoldAdminTextInputWidget,
+    UnfoldBooleanWidget,
+)
 
-from audiences.models import CompanyTag, CustomAttribute, CustomerTag, Integration, Tag, Workspace
+from audiences.models import CompanyTag, CustomerTag, Tag, Workspace
+from messaging import windows
 from messaging.models import Sender
-from outbound.console import ConsoleAdmin, ReadOnlyAdmin
+from outbound.composer import images
+from outbound.console import ConsoleAdmin
 from outbound.people import counting
+from outbound.telling import ToldAdmin
 
 
-class SenderAdmin(ConsoleAdmin):
+class SenderAdmin(ToldAdmin):
     """Who messages come from."""
 
     list_display = ("name", "email", "reply_to", "teammate", "shared_with")
@@ -56,7 +62,7 @@ class TagForm(forms.ModelForm):
         widgets = {"name": UnfoldAdminTextInputWidget()}
 
 
-class TagAdmin(ConsoleAdmin):
+class TagAdmin(ToldAdmin):
     """Tags on customers and companies."""
 
     form = TagForm
@@ -85,20 +91,6 @@ class TagAdmin(ConsoleAdmin):
         super().save_model(request, obj, form, change)
 
 
-class CustomAttributeAdmin(ReadOnlyAdmin):
-    """The custom attributes there are, with the kind learnt from their first real value."""
-
-    list_display = ("name", "of", "kind", "created_at")
-    list_filter = ("scope", "kind")
-    search_fields = ("name",)
-    ordering = ("scope", "name")
-
-    @display(description="Of", ordering="scope")
-    def of(self, attribute: CustomAttribute) -> str:
-        """Whose attribute it is."""
-        return attribute.get_scope_display()
-
-
 class IntegrationAdmin(ConsoleAdmin):
     """API tokens: made by a command, which shows them once; deleting one here ends it."""
 
@@ -113,24 +105,107 @@ class IntegrationAdmin(ConsoleAdmin):
 
 
 class WorkspaceForm(forms.ModelForm):
-    """The workspace; its secret is hidden until asked for."""
+    """The workspace; its secret is hidden until asked for, its office hours are typed day by day."""
+
+    logo_upload = forms.FileField(
+        required=False,
+        label="Logo",
+        widget=forms.FileInput({"accept": "image/png,image/jpeg,image/gif,image/webp", "class": "ob-input"}),
+        help_text="A picture at most 5 MB, shown 40 pixels high. Branded emails begin with it.",
+    )
+    remove_logo = forms.BooleanField(required=False, widget=UnfoldBooleanWidget())
 
     class Meta:
         model = Workspace
         fields = (
-            *("name", "zone", "postal_address", "confirm_above", "drift_percent"),
-            *("require_user_hash", "identity_secret", "allowed_origins"),
+            *("name", "zone", "postal_address", "colour", "confirm_above", "drift_percent"),
+            *("cap_messages", "cap_days", "require_user_hash", "identity_secret", "allowed_origins"),
         )
-        widgets = {"identity_secret": UnfoldAdminPasswordToggleWidget(render_value=True)}
+        widgets = {
+            "identity_secret": UnfoldAdminPasswordToggleWidget(render_value=True),
+            "colour": UnfoldAdminTextInputWidget({"placeholder": "#2563eb"}),
+        }
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        typed = by_day(self.instance.office_hours)
+        for day in windows.DAYS:
+            # Only what the page shows: a teammate who may only look has none of these.
+            if day in self.fields:
+                self.initial[day] = typed[day]
+
+    def clean_logo_upload(self) -> str:
+        """Keep the picture, if it is one."""
+        upload = self.cleaned_data.get("logo_upload")
+        return images.keep(upload) if upload else ""
+
+    def clean(self) -> dict[str, Any]:
+        """Read the office hours."""
+        data: dict[str, Any] = super().clean() or {}
+        hours: list[dict[str, Any]] = []
+        for number, day in enumerate(windows.DAYS):
+            try:
+                hours += spans(number, data.get(day, ""))
+            except windows.WindowError as wrong:
+                self.add_error(day, str(wrong))
+        data["office_hours"] = hours
+        return data
+
+    def save(self, commit: bool = True) -> Any:  # noqa: FBT001, FBT002 - Django's own signature
+        """Write down the hours and the logo with the rest."""
+        self.instance.office_hours = self.cleaned_data["office_hours"]
+        if self.cleaned_data.get("remove_logo"):
+            self.instance.logo = ""
+        if self.cleaned_data.get("logo_upload"):
+            self.instance.logo = self.cleaned_data["logo_upload"]
+        return super().save(commit=commit)
 
 
-class WorkspaceAdmin(ConsoleAdmin):
+for day in windows.DAYS:
+    WorkspaceForm.base_fields[day] = WorkspaceForm.declared_fields[day] = forms.CharField(
+        required=False, max_length=100, widget=UnfoldAdminTextInputWidget({"placeholder": "Closed"})
+    )
+
+
+def by_day(stored: list[dict[str, Any]]) -> dict[str, str]:
+    """Office hours as they are typed: for each day “09:00-12:30, 13:30-17:00”."""
+    typed: dict[str, list[str]] = {day: [] for day in windows.DAYS}
+    for span in stored:
+        typed[windows.DAYS[span["weekday"]]].append(f"{span['from']}-{span['to']}")
+    return {day: ", ".join(found) for day, found in typed.items()}
+
+
+def spans(weekday: int, typed: str) -> list[dict[str, Any]]:
+    """Read the hours of one day; WindowError says what is wrong with them."""
+    found = []
+    for part in (one.strip() for one in typed.replace("–", "-").split(",") if one.strip()):
+        opens, dash, closes = (one.strip() for one in part.partition("-"))
+        if not dash:
+            raise windows.WindowError(f"Type the hours like 09:00-17:00, not “{part}”.")
+        span = {"weekday": weekday, "from": clock(opens), "to": clock(closes)}
+        windows.parse([span])
+        found.append(span)
+    return found
+
+
+def clock(typed: str) -> str:
+    """Read a time as people type it: 9, 9:00 and 09:00 are one."""
+    hours, _, minutes = typed.partition(":")
+    return f"{hours:0>2}:{minutes or '00'}"
+
+
+class WorkspaceAdmin(ToldAdmin):
     """One row of settings: it opens straight away, and is never added or deleted."""
 
     form = WorkspaceForm
+    secrets = ("identity_secret",)
+    readonly_fields = ("logo_now",)
     fieldsets = (
-        ("Workspace", {"fields": ("name", "zone", "postal_address")}),
+        ("Workspace", {"fields": ("name", "zone")}),
+        ("Office hours", {"fields": windows.DAYS, "description": "Like 09:00-12:30, 13:30-17:00. Empty: closed."}),
+        ("Branded emails", {"fields": ("logo_now", "logo_upload", "remove_logo", "colour", "postal_address")}),
         ("Before a message goes live", {"fields": ("confirm_above", "drift_percent")}),
+        ("How much one customer gets", {"fields": ("cap_messages", "cap_days")}),
         ("Messenger", {"fields": ("require_user_hash", "identity_secret", "allowed_origins")}),
     )
 
@@ -141,6 +216,13 @@ class WorkspaceAdmin(ConsoleAdmin):
     def has_delete_permission(self, request: HttpRequest, obj: Workspace | None = None) -> bool:
         """And it stays."""
         return False
+
+    @display(description="Logo now")
+    def logo_now(self, workspace: Workspace) -> SafeString | str:
+        """The picture there is."""
+        if not workspace.logo:
+            return "None: branded emails begin with the name."
+        return format_html('<img src="{}" alt="{}" height="40" style="height: 40px">', workspace.logo, workspace.name)
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
         """There is no list of one: go to it."""
@@ -159,28 +241,6 @@ class WorkspaceAdmin(ConsoleAdmin):
         return super().change_view(request, object_id, form_url, {**(extra_context or {}), "title": "Workspace"})
 
 
-class StaffAdmin(DjangoUserAdmin, ModelAdmin):
-    """Teammates."""
-
-    form = UserChangeForm
-    add_form = UserCreationForm
-    change_password_form = AdminPasswordChangeForm
-    list_display = ("username", "first_name", "last_name", "email", "is_staff", "is_superuser", "last_login")
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
-        """Those who log in; an integration's own user is none of them."""
-        return super().get_queryset(request).exclude(pk__in=Integration.objects.values("user"))
-
-    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: Any) -> None:
-        """Whoever is added here is to work here."""
-        obj.is_staff = obj.is_staff or not change
-        super().save_model(request, obj, form, change)
-
-
-class RoleAdmin(DjangoGroupAdmin, ModelAdmin):
-    """Roles: what teammates may do."""
-
-
 class TaskSelectWidget(UnfoldAdminSelectWidget, BeatTaskSelectWidget):
     """The tasks there are."""
 
@@ -194,11 +254,11 @@ class ScheduleForm(BeatTaskForm):
         self.fields["regtask"].widget = TaskSelectWidget()
 
 
-class ScheduleAdmin(BeatTaskAdmin, ModelAdmin):
+class ScheduleAdmin(BeatTaskAdmin, ToldAdmin):
     """The schedule beat keeps; what staff change here no restart undoes."""
 
     form = ScheduleForm
 
 
-class PlainAdmin(ModelAdmin):
+class PlainAdmin(ToldAdmin):
     """A table of the schedule without pages of its own."""

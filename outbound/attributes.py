@@ -1,0 +1,176 @@
+"""Custom attributes: the kind each was learnt to be, and a change of it, after a dry run (DESIGN 3)."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from django.contrib import messages
+from django.core.exceptions import PermissionDenied
+from django.db import connection, transaction
+from django.db.models import BooleanField, Func, Value
+from django.db.models.fields.json import JSONField
+from django.db.models.functions import Cast
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
+from unfold.decorators import display
+
+from audiences import attributes
+from audiences.attributes import COMPANY_CUSTOM, CUSTOM, Catalogue
+from audiences.intake import converting
+from audiences.models import Audience, CustomAttribute
+from audiences.models.audience import SEGMENTS_LOCK
+from audiences.models.catalogue import KINDS, Scope
+from audiences.rules import KIND_NAMES, Kind, RuleError, parse
+from messaging.models import Message, State
+from outbound.console import ConsoleAdmin
+from outbound.telling import from_to
+from outbound.wording import counted
+
+PREFIX: dict[Scope, str] = {Scope.CUSTOMER: CUSTOM, Scope.COMPANY: COMPANY_CUSTOM}
+# A message in one of these states goes by its rules, now or soon.
+GOES_BY_ITS_RULES = (State.SCHEDULED, State.LIVE, State.SAMPLED, State.PAUSED)
+OVER = (State.STOPPED, State.SENT)
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """A message or segment with a rule about the attribute: whether it goes by it, and what would break."""
+
+    name: str
+    address: str
+    blocks: bool
+    broken: str
+
+
+class CustomAttributeAdmin(ConsoleAdmin):
+    """The custom attributes there are, with the kind learnt from their first real value."""
+
+    list_display = ("name", "of", "kind", "created_at")
+    list_filter = ("scope", "kind")
+    search_fields = ("name",)
+    search_help_text = "Search by name"
+    ordering = ("scope", "name")
+    actions = None
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """An attribute is learnt from its first value."""
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: CustomAttribute | None = None) -> bool:
+        """It stays, as long as anybody may have it."""
+        return False
+
+    @display(description="Of", ordering="scope")
+    def of(self, attribute: CustomAttribute) -> str:
+        """Whose attribute it is."""
+        return attribute.get_scope_display()
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
+    ) -> HttpResponse:
+        """One attribute: what asks about it, a dry run of another kind, and the change."""
+        attribute = self.found(request, object_id, to="view")
+        can_change = self.has_change_permission(request, attribute)
+        if request.method == "POST" and not can_change:
+            raise PermissionDenied
+        asked = request.POST.get("kind") or request.GET.get("kind") or ""
+        to = Kind(asked) if asked in dict(KINDS) and asked != attribute.kind and can_change else None
+        if request.method == "POST" and to and self.change_kind(request, attribute, to=to):
+            return HttpResponseRedirect(reverse("admin:audiences_customattribute_change", args=[attribute.pk]))
+        uses = uses_of(attribute, to=to)
+        return self.page(
+            request,
+            "outbound/attribute.html",
+            title=attribute.name,
+            original=attribute,
+            can_change=can_change,
+            now=KIND_NAMES[Kind(attribute.kind)],
+            kinds=[(kind, KIND_NAMES[Kind(kind)]) for kind, _ in KINDS if kind != attribute.kind],
+            to=to,
+            becomes=KIND_NAMES[to] if to else "",
+            forecast=converting.dry_run(attribute, to=to) if to else None,
+            uses=uses,
+            blocked=[use for use in uses if use.blocks and use.broken],
+            warned=[use for use in uses if use.broken and not use.blocks],
+            log=self.history_of(attribute),
+        )
+
+    def change_kind(self, request: HttpRequest, attribute: CustomAttribute, *, to: Kind) -> bool:
+        """Change it, unless a live message would break or more would be lost than the page said."""
+        shown, was = request.POST.get("lost", ""), Kind(attribute.kind)
+        lose_at_most = int(shown) if shown.isdecimal() else 0
+        try:
+            with transaction.atomic():
+                with connection.cursor() as cursor:
+                    # No rules are saved meanwhile.
+                    cursor.execute("SELECT pg_advisory_xact_lock(%s)", [SEGMENTS_LOCK])
+                if any(use.blocks and use.broken for use in uses_of(attribute, to=to)):
+                    messages.error(request, "Nothing was changed: what is named below would break.")
+                    return False
+                done = converting.convert(attribute, to=to, lose_at_most=lose_at_most)
+                words = f"{counted(done.kept, 'value', 'values')} kept, {done.lost:,} became unknown"
+                self.note(request, attribute, f"{from_to('Kind', KIND_NAMES[was], KIND_NAMES[to])}. {words}")
+        except converting.TooMuchLost as too_much:
+            messages.error(
+                request,
+                f"Nothing was changed: {counted(too_much.lost, 'value', 'values')} would become unknown by now, "
+                f"and the page said {lose_at_most:,}. Look again.",
+            )
+            return False
+        converting.catch_up(attribute, was=was)
+        messages.success(request, f"“{attribute.name}” is {KIND_NAMES[to]} now. {words}.")
+        return True
+
+
+def uses_of(attribute: CustomAttribute, *, to: Kind | None) -> list[Use]:
+    """Every message and segment with a rule about it, and what the new kind would break in each."""
+    scope = Scope(attribute.scope)
+    named = Func(
+        "rules",
+        Value("$.** ? (@.attribute == $name)"),
+        Cast(Value({"name": PREFIX[scope] + attribute.name}, JSONField()), JSONField()),
+        function="jsonb_path_exists",
+        template="%(function)s(%(expressions)s)",
+        output_field=BooleanField(),
+    )
+    kinds = with_kind(CustomAttribute.objects.catalogue(), attribute, to=to or Kind(attribute.kind))
+    found = {audience.pk: audience for audience in Audience.objects.filter(named)}
+    uses = [
+        Use(
+            f"the {message.get_state_display().lower()} message “{message}”",
+            reverse("admin:messaging_message_change", args=[message.pk]),
+            blocks=message.state in GOES_BY_ITS_RULES,
+            broken="" if message.state in OVER else broken(found[message.audience_id or 0], kinds),
+        )
+        for message in Message.objects.filter(audience__in=found).order_by("title")
+    ]
+    return uses + [
+        Use(
+            f"the segment “{segment}”",
+            reverse("admin:audiences_audience_change", args=[segment.pk]),
+            blocks=True,
+            broken=broken(segment, kinds),
+        )
+        for segment in sorted(found.values(), key=lambda one: one.name)
+        if segment.name
+    ]
+
+
+def with_kind(catalogue: Catalogue, attribute: CustomAttribute, *, to: Kind) -> Catalogue:
+    """The catalogue as it would be."""
+    customer, company = dict(catalogue.customer), dict(catalogue.company)
+    (customer if attribute.scope == Scope.CUSTOMER else company)[attribute.name] = to
+    return Catalogue(customer=customer, company=company)
+
+
+def broken(audience: Audience, catalogue: Catalogue) -> str:
+    """Which rule would make no sense, in a sentence; empty where all would."""
+
+    def kind_of(name: str) -> tuple[Kind, str]:
+        found = attributes.find(name, catalogue=catalogue)
+        return found.kind, found.label
+
+    try:
+        parse(audience.rules, kind_of=kind_of)
+    except RuleError as wrong:
+        return str(wrong)
+    return ""
