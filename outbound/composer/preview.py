@@ -67,7 +67,7 @@ def preview(message: Message, *, customer: Customer | None, company: int | None)
     except content.ContentError as wrong:
         found.wrong = str(wrong)
         return found
-    facts = copies.fill(names, customer=customer, company=found.company) if customer else {}
+    facts = facts_of(names, customer=customer, company=found.company)
     bare = content.without_default(message.version.subject) | content.without_default(message.version.body)  # type: ignore[union-attr]
     found.missing = sorted((names & bare) - facts.keys())
     found.subject = rendered.subject
@@ -81,11 +81,17 @@ def filled_in(
     """The copy, by the code that sends, and the variables it uses; ContentError where it cannot be read."""
     assert message.version is not None  # noqa: S101 - a previewed message has one
     copy = copies.compiled(message.version, channel=message.channel, dress=message.dress)
-    known = copies.fill(copy.names, customer=customer, company=company) if customer else {}
+    known = facts_of(copy.names, customer=customer, company=company)
     unknown = {name: Missing(name) for name in copy.names - known.keys()} if mark else {}
     values = {**known, **unknown, content.UNSUBSCRIBE_URL: f"{settings.PUBLIC_URL}/"}
     rendered = copy.compiled.render(values)
     return copy.names, replace(rendered, html=unmarked_inside_tags(rendered.html)) if mark else rendered
+
+
+def facts_of(names: frozenset[str], *, customer: Customer | None, company: Company | None) -> dict[str, object]:
+    """What is known of them; what is empty is not."""
+    filled = copies.fill(names, customer=customer, company=company) if customer else {}
+    return {name: value for name, value in filled.items() if value != ""}
 
 
 def unmarked_inside_tags(html: str) -> str:

@@ -155,7 +155,7 @@ document.addEventListener("alpine:init", () => {
   }));
 
   Alpine.data("preview", () => ({
-    wide: true, words: "", found: [], at: 0, said: "", wrong: false, testing: false, asking: null,
+    wide: true, words: "", foundFor: null, found: [], at: 0, said: "", wrong: false, testing: false, asking: null,
     init() { this.wide = window.innerWidth >= 1024; },
     step(by) {
       if (!this.found.length) return this.look();
@@ -165,7 +165,12 @@ document.addEventListener("alpine:init", () => {
       this.asking?.abort();
       this.asking = new AbortController();
       const { people } = await ask(`${this.address("people")}?q=${encodeURIComponent(this.words)}`, null, this.asking.signal);
-      if (people) [this.found, this.at] = [people, 0];
+      if (people) [this.found, this.at, this.foundFor] = [people, 0, this.words];
+    },
+    /* Enter means who fits what is typed, however fast it was typed. */
+    async enter() {
+      if (this.foundFor !== this.words || !this.found.length) await this.look();
+      this.choose(this.found[this.at]);
     },
     choose(one) {
       if (!one) return;

@@ -1,0 +1,259 @@
+"""The composer in a real browser: what support staff do in it, and that the message arrives."""
+
+import asyncio
+import re
+import threading
+from collections.abc import Iterator
+from email import message_from_bytes, policy
+from email.message import EmailMessage
+
+import pytest
+from aiosmtpd.smtp import SMTP
+from django.contrib.auth.models import User
+from django.test import Client
+from playwright.sync_api import Page, expect
+
+from audiences.models import Audience, Customer, Workspace
+from delivery import schedule, sending, tasks
+from delivery.models import DeliveryRecord, Status
+from messaging.models import Message, State
+from tests.browser.conftest import violations
+from tests.factories import CompanyFactory, CustomerFactory, MembershipFactory, SenderFactory
+
+pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
+PNG = bytes.fromhex(
+    "89504e470d0a1a0a0000000d49484452000000010000000108060000001f15c4890000000d49444154789c6360f8cf50"
+    "0f0003860180b5fd4b8f0000000049454e44ae426082"
+)
+
+
+class Post:
+    """A mail server that keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.mails: list[EmailMessage] = []
+
+    async def handle_DATA(self, _server, _session, envelope) -> str:  # noqa: N802 - aiosmtpd's name
+        self.mails.append(message_from_bytes(envelope.content, policy=policy.default))
+        return "250 OK"
+
+    def only(self) -> EmailMessage:
+        (mail,) = self.mails
+        return mail
+
+
+@pytest.fixture
+def post(settings) -> Iterator[Post]:
+    """A real SMTP socket, which the settings name."""
+    kept, loop = Post(), asyncio.new_event_loop()
+    servers: list[asyncio.Server] = []
+    ready = threading.Event()
+
+    def serve() -> None:
+        servers.append(loop.run_until_complete(loop.create_server(lambda: SMTP(kept, loop=loop), "127.0.0.1", 0)))
+        ready.set()
+        loop.run_forever()
+
+    # In a thread from the first: Playwright's own loop runs in this one.
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    ready.wait(5)
+    settings.EMAIL_BACKEND = "delivery.channels.smtp.EmailBackend"
+    settings.EMAIL_HOST, settings.EMAIL_PORT = servers[0].sockets[0].getsockname()[:2]
+    settings.EMAIL_HOST_USER = settings.EMAIL_HOST_PASSWORD = ""
+    settings.EMAIL_USE_TLS = settings.EMAIL_USE_SSL = False
+    yield kept
+    sending.close_channels()
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join(5)
+
+
+@pytest.fixture
+def console(context, live_server, transactional_db) -> Iterator[Page]:
+    """A page with the boss logged in; an error of its own scripts fails the test."""
+    schedule.install()
+    boss = User.objects.create_superuser("boss", "boss@acme.example", "pass")
+    client = Client()
+    client.force_login(boss)
+    context.add_cookies([{"name": "sessionid", "value": client.cookies["sessionid"].value, "url": live_server.url}])
+    page = context.new_page()
+    page.set_viewport_size({"width": 1440, "height": 900})
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    yield page
+    assert not errors
+
+
+def compose(page: Page, address: str, *, subject: str = "Hello {{ first_name }}", text: str = "Welcome") -> None:
+    """Open the composer and type what it says."""
+    page.goto(f"{address}/admin/messaging/message/add/")
+    page.get_by_label("Name", exact=True).fill("Welcome")
+    page.get_by_label("From", exact=True).select_option(label="Ada <ada@acme.example>")
+    page.get_by_label("Subject").fill(subject)
+    page.locator("trix-editor").click()
+    page.keyboard.type(text)
+
+
+def test_composes_an_ongoing_email_sets_it_live_and_sees_it_delivered(console, live_server, post):
+    SenderFactory()
+    CustomerFactory(user_id="ada", name="Ada Byron", email="ada@byron.example", attributes={})
+    CustomerFactory(user_id="bob", name="Bob", email="bob@else.example")
+    page = console
+    compose(page, live_server.url)
+    page.locator(".ob-text").get_by_role("button", name="Insert variable").click()
+    page.locator("#variable-text").select_option("first_name")
+    page.get_by_label("If unknown, write").last.fill("there")
+    page.get_by_role("button", name="Insert", exact=True).last.click()
+    page.get_by_label("Ongoing").check()
+    page.get_by_role("button", name="Add a rule").click()
+    page.get_by_label("Attribute").select_option("email")
+    page.get_by_label("Operator").select_option("contains")
+    page.get_by_label("Value").fill("@byron.example")
+    expect(page.locator("#summary")).to_contain_text("1 matches now, and will receive it")
+    page.get_by_role("button", name="Set live").click()
+    expect(page.locator("body")).to_contain_text("is live")
+
+    tasks.match_ongoing_messages()
+    tasks.hand_over_due()
+
+    mail = post.only()
+    assert (mail["To"], mail["Subject"]) == ("ada@byron.example", "Hello Ada")
+    assert "WelcomeAda" in mail.get_body().get_content().replace(" ", "")
+    assert "Unsubscribe" in mail.get_body(("plain",)).get_content()
+    page.reload()
+    expect(page.locator(".ob-figures")).to_contain_text("Sent1")
+
+
+def test_previews_as_a_chosen_customer_with_what_is_missing_marked(console, live_server):
+    SenderFactory()
+    grace = CustomerFactory(user_id="grace", name="Grace Hopper", email="grace@navy.example", phone="")
+    for name in ("Navy", "Yale"):
+        MembershipFactory(customer=grace, company=CompanyFactory(name=name))
+    CustomerFactory(user_id="newest", name="Newest", email="new@acme.example")
+    page = console
+    compose(page, live_server.url, text="Dear {{ first_name }} of {{ company.name }}, phone {{ phone }}")
+    page.get_by_label("Preview as a customer").fill("grac")
+    page.get_by_role("option", name="Grace Hopper").wait_for()
+    page.get_by_label("Preview as a customer").press("Enter")
+
+    frame = page.frame_locator(".ob-frame iframe")
+    expect(frame.locator("body")).to_contain_text("Dear Grace of Navy")
+    expect(frame.locator("mark")).to_have_text("phone")
+    expect(page.locator("#preview-shown")).to_contain_text("Hello Grace")
+    expect(page.locator("#preview-shown")).to_contain_text("without a default: phone")
+    page.get_by_label("Company", exact=True).select_option(label="Yale")
+    expect(frame.locator("body")).to_contain_text("of Yale")
+    page.get_by_role("button", name="Phone").click()
+    assert page.locator(".ob-frame iframe").bounding_box()["width"] <= 375
+    assert page.locator(".ob-frame iframe").get_attribute("sandbox") == ""
+
+
+def test_sends_a_test_to_me_and_touches_no_record(console, live_server, post):
+    SenderFactory()
+    ada = CustomerFactory(name="Ada Byron", email="ada@byron.example")
+    page = console
+    compose(page, live_server.url)
+    page.get_by_role("button", name="Send a test to me").click()
+
+    expect(page.get_by_text("The test is on its way to boss@acme.example.")).to_be_visible()
+    assert (post.only()["To"], post.only()["Subject"]) == ("boss@acme.example", "[Test] Hello Ada")
+    assert not DeliveryRecord.objects.exists()
+    assert not Message.objects.exists()
+    assert Customer.objects.get(pk=ada.pk).last_contacted_at is None
+
+
+def test_paints_the_delivery_times_with_pointer_and_keyboard(console, live_server):
+    SenderFactory()
+    page = console
+    compose(page, live_server.url)
+    cell = lambda name: page.get_by_role("gridcell", name=name, exact=True)  # noqa: E731
+    cell("Monday 09:00").scroll_into_view_if_needed()
+    start, end = cell("Monday 09:00").bounding_box(), cell("Tuesday 11:30").bounding_box()
+    page.mouse.move(start["x"] + 2, start["y"] + 4)
+    page.mouse.down()
+    page.mouse.move(end["x"] + 2, end["y"] + 4, steps=8)
+    page.mouse.up()
+    page.keyboard.press("Tab")
+    cell("Monday 09:00").focus()
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("Space")
+    expect(page.locator("#window-words")).to_contain_text("Monday 08:30 to 12:00; Tuesday 09:00 to 12:00")
+    expect(page.locator("#window-words")).to_contain_text("open")
+    page.get_by_role("button", name="Save draft").click()
+
+    expect(page.locator("body")).to_contain_text("is saved as a draft")
+    assert Message.objects.get().window == [
+        {"weekday": 0, "from": "08:30", "to": "12:00"},
+        {"weekday": 1, "from": "09:00", "to": "12:00"},
+    ]
+
+
+def test_above_the_limit_the_number_is_typed(console, live_server):
+    SenderFactory()
+    Workspace.current()
+    Workspace.objects.update(confirm_above=2)
+    for n in range(3):
+        CustomerFactory(email=f"{n}@acme.example")
+    page = console
+    compose(page, live_server.url)
+    page.get_by_label("One-off").check()
+    expect(page.get_by_text("To confirm, type how many people it goes to: 3")).to_be_visible()
+    page.get_by_role("button", name="Set live").click()
+    expect(page.get_by_text("Type 3 to confirm")).to_be_visible()
+    expect(page.get_by_label("Name", exact=True)).to_have_value("Welcome")
+    assert not Message.objects.exists()
+    page.locator("#confirm").fill("3")
+    page.get_by_role("button", name="Set live").click()
+
+    expect(page.locator("body")).to_contain_text("is live, for 3 people who matched")
+    assert Message.objects.get().state == State.LIVE
+
+
+def test_tries_it_on_a_few_then_sends_to_the_rest_or_makes_it_ongoing(console, live_server, post):
+    SenderFactory()
+    for n in range(5):
+        CustomerFactory(user_id=str(n), name=f"Customer {n}", email=f"{n}@acme.example")
+    page = console
+    compose(page, live_server.url)
+    page.get_by_label("One-off").check()
+    page.get_by_text("Try it on a few first").click()
+    page.get_by_label("How many people").fill("2")
+    page.get_by_role("button", name="Try it on a few").click()
+    expect(page.locator("body")).to_contain_text("goes to 2 people first")
+    tasks.hand_over_due()
+    page.get_by_role("button", name="Make it ongoing").click()
+    expect(page.locator("body")).to_contain_text("leaves out everybody who already got the message")
+    expect(page.locator("#summary")).to_contain_text("3 match now, all will receive it")
+    page.get_by_role("button", name="Set live").click()
+    expect(page.locator("body")).to_contain_text("is live")
+    tasks.match_ongoing_messages()
+    tasks.hand_over_due()
+
+    assert sorted(mail["To"] for mail in post.mails) == [f"{n}@acme.example" for n in range(5)]
+
+
+def test_a_picture_goes_into_the_mail_and_rules_into_a_segment(console, live_server, tmp_path, settings):
+    settings.MEDIA_ROOT, settings.PUBLIC_URL = tmp_path, live_server.url
+    SenderFactory()
+    CustomerFactory(email="ada@byron.example", country="Ireland")
+    page = console
+    compose(page, live_server.url)
+    picture = tmp_path / "dot.png"
+    picture.write_bytes(PNG)
+    with page.expect_file_chooser() as chooser:
+        page.get_by_role("button", name="Attach Files").click()
+    chooser.value.set_files(picture)
+    image = page.frame_locator(".ob-frame iframe").locator("img")
+    expect(image).to_have_attribute("src", re.compile(rf"{live_server.url}/pictures/[\w-]+\.png"))
+    assert page.request.get(image.get_attribute("src")).body() == PNG
+    page.get_by_role("button", name="Add a rule").click()
+    page.get_by_label("Attribute").select_option("country")
+    page.get_by_label("Value").fill("Ire")
+    expect(page.locator("datalist option")).to_have_attribute("value", "Ireland")
+    page.get_by_label("Value").fill("Ireland")
+    page.get_by_label("Save as segment").fill("In Ireland")
+    page.get_by_role("button", name="Save segment").click()
+    expect(page.get_by_text("The segment “In Ireland” is saved.")).to_be_visible()
+
+    assert Audience.objects.segments().get().rules["rules"][0]["value"] == "Ireland"
+    assert not DeliveryRecord.objects.filter(status=Status.SENT).exists()
