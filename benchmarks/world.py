@@ -44,7 +44,8 @@ SELECT setval(pg_get_serial_sequence('audiences_company', 'id'), {companies});
 TABLES = (
     "audiences_workspace audiences_customattribute audiences_tag audiences_company audiences_customer"
     " audiences_membership audiences_customertag audiences_companytag audiences_eventsummary audiences_event"
-    " delivery_deliveryrecord delivery_conversation delivery_conversationpart messaging_message"
+    " delivery_deliveryrecord delivery_count delivery_countchange delivery_tally"
+    " delivery_conversation delivery_conversationpart messaging_message"
     " messaging_messageversion messaging_sender audiences_audience"
 )
 
@@ -60,5 +61,5 @@ def fill(*, customers: int, companies: int) -> None:
 def forget_records() -> None:
     """Empty the delivery records, so that every measured match starts alike."""
     with connection.cursor() as cursor:
-        cursor.execute("TRUNCATE delivery_deliveryrecord CASCADE")
+        cursor.execute("TRUNCATE delivery_deliveryrecord, delivery_count, delivery_countchange, delivery_tally CASCADE")
         cursor.execute("CHECKPOINT")
