@@ -3,16 +3,24 @@
 from django.urls import URLPattern, re_path
 
 from audiences.api.companies import Companies, CompanyUsers, OneCompany
-from audiences.api.counts import Admins, Counts
-from audiences.api.endpoint import Endpoint
+from audiences.api.counts import Admins
+from audiences.api.endpoint import AGAIN, Endpoint
 from audiences.api.events import Events
+from audiences.api.leads import Lead, Leads
+from audiences.api.me import Me
+from audiences.api.notes import Notes, OneNote
+from audiences.api.scrolling import LeadScroll, UserScroll
 from audiences.api.segments import Segment, Segments
 from audiences.api.tags import OneTag, Tags
 from audiences.api.users import User, Users
 
 ADDRESSES: dict[str, type[Endpoint]] = {
     "users": Users,
+    "users/scroll": UserScroll,
     "users/(?P<pk>[^/]+)": User,
+    "contacts": Leads,
+    "contacts/scroll": LeadScroll,
+    "contacts/(?P<pk>[^/]+)": Lead,
     "companies": Companies,
     "companies/(?P<pk>[^/]+)": OneCompany,
     "companies/(?P<pk>[^/]+)/users": CompanyUsers,
@@ -21,7 +29,11 @@ ADDRESSES: dict[str, type[Endpoint]] = {
     "tags/(?P<pk>[^/]+)": OneTag,
     "segments": Segments,
     "segments/(?P<pk>[^/]+)": Segment,
-    "counts": Counts,
+    "notes": Notes,
+    "notes/(?P<pk>[^/]+)": OneNote,
     "admins": Admins,
+    "me": Me,
 }
-urlpatterns: list[URLPattern] = [re_path(rf"^{address}/?$", view.as_view()) for address, view in ADDRESSES.items()]
+urlpatterns: list[URLPattern] = [
+    re_path(rf"^{AGAIN}{address}/?$", view.as_view()) for address, view in ADDRESSES.items()
+]

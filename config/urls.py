@@ -5,7 +5,7 @@ from django.contrib import admin
 from django.urls import URLPattern, URLResolver, include, path, re_path
 from django.views.generic import RedirectView
 
-from audiences.api.endpoint import Nowhere
+from audiences.api.endpoint import AGAIN, Nowhere
 from outbound.api import OneMessage, Outbound
 from outbound.composer.images import show
 
@@ -14,8 +14,8 @@ urlpatterns: list[URLPattern | URLResolver] = [
     *(path(typed, RedirectView.as_view(pattern_name="admin:index")) for typed in ("", "admin")),
     path("admin/", admin.site.urls),
     path("pictures/<str:name>", show, name="picture"),
-    re_path(r"^api/outbound/?$", Outbound.as_view()),
-    re_path(r"^api/outbound/(?P<pk>[^/]+)/?$", OneMessage.as_view()),
+    re_path(rf"^{AGAIN}api/outbound/?$", Outbound.as_view()),
+    re_path(rf"^{AGAIN}api/outbound/(?P<pk>[^/]+)/?$", OneMessage.as_view()),
     path("", include("delivery.urls")),
     path("api/", include("audiences.urls")),
 ]

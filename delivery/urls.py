@@ -2,12 +2,16 @@
 
 from django.urls import URLPattern, path, re_path
 
-from audiences.api.endpoint import Endpoint
+from audiences.api.endpoint import AGAIN, Endpoint
 from delivery import views, widget
 from delivery.api.conversations import Conversations, OneConversation
+from delivery.api.counts import AllCounts
+from delivery.api.jobs import BulkEvents, BulkUsers, JobErrors, Jobs, OneJob
 from delivery.api.messages import Messages
 from delivery.api.messenger_addresses import MESSENGER
+from delivery.api.people import ConvertLead, ConvertVisitor, UserDeleteRequests, Visitor, Visitors
 from delivery.api.replies import Reply
+from delivery.api.subscriptions import Failures, OneSubscription, Ping, Sent, Subscriptions
 
 app_name = "delivery"
 # Each with and without a slash at its end (wire.md 5.1).
@@ -16,11 +20,27 @@ ENDPOINTS: dict[str, type[Endpoint]] = {
     "api/conversations/(?P<pk>[^/]+)": OneConversation,
     "api/conversations/(?P<pk>[^/]+)/reply": Reply,
     "api/messages": Messages,
-    **MESSENGER,
+    "api/counts": AllCounts,
+    "api/contacts/convert": ConvertLead,
+    "api/visitors": Visitors,
+    "api/visitors/convert": ConvertVisitor,
+    "api/visitors/(?P<pk>[^/]+)": Visitor,
+    "api/user_delete_requests": UserDeleteRequests,
+    "api/bulk/users": BulkUsers,
+    "api/bulk/events": BulkEvents,
+    "api/jobs": Jobs,
+    "api/jobs/(?P<pk>[^/]+)": OneJob,
+    "api/jobs/(?P<pk>[^/]+)/error": JobErrors,
+    "api/subscriptions": Subscriptions,
+    "api/subscriptions/(?P<pk>[^/]+)": OneSubscription,
+    "api/subscriptions/(?P<pk>[^/]+)/ping": Ping,
+    "api/subscriptions/(?P<pk>[^/]+)/sent": Sent,
+    "api/subscriptions/(?P<pk>[^/]+)/error": Failures,
 }
 urlpatterns: list[URLPattern] = [
     path("m/unsubscribe/<str:token>", views.unsubscribe, name="unsubscribe"),
     path("messenger/messenger.js", widget.script, name="messenger"),
     path("messenger/images/<str:name>", widget.image, name="image"),
-    *(re_path(rf"^{address}/?$", view.as_view()) for address, view in ENDPOINTS.items()),
+    *(re_path(rf"^{AGAIN}{address}/?$", view.as_view()) for address, view in ENDPOINTS.items()),
+    *(re_path(rf"^{address}/?$", view.as_view()) for address, view in MESSENGER.items()),
 ]

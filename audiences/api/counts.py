@@ -71,7 +71,7 @@ BY: dict[tuple[str, str], Callable[[datetime], Counted]] = {
 
 
 class Counts(Endpoint):
-    """GET /counts; `type=conversation` is for whoever has conversations to add."""
+    """/counts; of conversations delivery counts, which routes this."""
 
     def get(self, request: Request) -> Response:
         """Count all there is, or of one type by what it is counted by."""
@@ -88,7 +88,7 @@ class Counts(Endpoint):
 
 
 class Admins(Endpoint):
-    """GET /admins."""
+    """/admins."""
 
     def get(self, request: Request) -> Response:
         """List the teammates."""

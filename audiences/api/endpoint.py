@@ -19,6 +19,9 @@ from rest_framework.views import APIView
 from audiences.api.errors import TooLarge
 from audiences.intake import Refused
 
+# The official clients put the path of a `next` link behind their base URL, which ends in /api itself, and so ask for
+# the rest of a list at /api/api/users. Every address of the API begins with this.
+AGAIN = "(?:api/)?"
 # The limit is a minute's, counted in windows of this many seconds (wire.md 5.3).
 WINDOW = 10
 

@@ -12,7 +12,7 @@ from rest_framework.utils.urls import replace_query_param
 from audiences import intake
 from audiences.api import shapes
 from audiences.api.endpoint import Endpoint, body
-from audiences.api.paging import count_of
+from audiences.api.paging import address_of, count_of
 from audiences.api.references import one_of
 from audiences.intake import Refused
 from audiences.intake.values import flag, moment
@@ -50,7 +50,7 @@ class Events(Endpoint):
         following = None
         if len(found) > per_page:
             found.pop()
-            following = replace_query_param(request.build_absolute_uri(), "before", found[-1].pk)
+            following = replace_query_param(address_of(request), "before", found[-1].pk)
         pages = {"type": "pages", "next": following, "per_page": per_page}
         events = [shapes.event(happened, customer=customer) for happened in found]
         return Response({"type": "event.list", "events": events, "pages": pages})

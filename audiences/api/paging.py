@@ -33,10 +33,15 @@ def paged(
     return found, pages(request, page=page, per_page=per_page, total=total), total
 
 
+def address_of(request: Request) -> str:
+    """Return the address that was asked for, as it is written: with /api once, however the client came to it."""
+    return request.build_absolute_uri().replace("/api/api/", "/api/", 1)
+
+
 def pages(request: Request, *, page: int, per_page: int, total: int) -> dict[str, Any]:
     """Return the envelope; `next` is always there, null at the end, for clients look for it."""
     total_pages = -(-total // per_page)
-    following = replace_query_param(request.build_absolute_uri(), "page", page + 1) if page < total_pages else None
+    following = replace_query_param(address_of(request), "page", page + 1) if page < total_pages else None
     if following:
         following = replace_query_param(following, "per_page", per_page)
     return {"type": "pages", "next": following, "page": page, "per_page": per_page, "total_pages": total_pages}

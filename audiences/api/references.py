@@ -1,15 +1,21 @@
 """Rows that a request names, found or answered with 404."""
 
+import re
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from django.contrib.auth.models import User
 from django.db.models import Model, QuerySet
 
-from audiences.intake import Unknown
+from audiences.intake import Refused, Unknown
 from audiences.intake.lookup import ID
 from audiences.intake.values import text
+from audiences.models import Customer
+from audiences.models.customers import Role
 
 Row = TypeVar("Row", bound=Model)
+# The user_id leads are shown with, so that clients which name them by it can: they have none of their own.
+LEAD_USER_ID = re.compile(r"lead-([1-9]\d{0,17})")
 
 
 def one_of(rows: QuerySet[Row], named: Any, *, what: str = "id") -> Row:
@@ -18,6 +24,26 @@ def one_of(rows: QuerySet[Row], named: Any, *, what: str = "id") -> Row:
     found = rows.filter(pk=int(given)).first() if ID.fullmatch(given) else None
     if found is None:
         raise Unknown(f"No such {what}[{given}]", field=what)
+    return found
+
+
+def lead_of(reference: Mapping[str, Any]) -> Customer:
+    """Return the lead a reference names by id, by the user_id we show it with, or by email; or answer 404."""
+    leads = Customer.objects.present().filter(role=Role.LEAD)
+    if reference.get("id"):
+        return one_of(leads, reference["id"])
+    if reference.get("user_id"):
+        named = text(reference["user_id"], "user_id")
+        is_ours = LEAD_USER_ID.fullmatch(named)
+        found = leads.filter(pk=int(is_ours[1])).first() if is_ours else None
+        what = "user_id"
+    else:
+        named, what = text(reference.get("email"), "email").lower(), "email"
+        if not named:
+            raise Refused("Name the lead by id, user_id or email.", field="user_id")
+        found = leads.filter(email=named).first()
+    if found is None:
+        raise Unknown(f"No such {what}[{named}]", field=what)
     return found
 
 

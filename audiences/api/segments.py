@@ -20,7 +20,7 @@ from audiences.rules import RuleError
 
 
 class Segments(Endpoint):
-    """GET /segments, with `include_count=true`; `type=company` has none, for segments are of people here."""
+    """/segments; `type=company` has none, for segments are of people here."""
 
     def get(self, request: Request) -> Response:
         """List them by name."""
@@ -34,7 +34,7 @@ class Segments(Endpoint):
 
 
 class Segment(Endpoint):
-    """GET /segments/{id}."""
+    """/segments/{id}."""
 
     def get(self, request: Request, pk: str) -> Response:
         """Answer with one, counted."""

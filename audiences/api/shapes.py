@@ -10,7 +10,7 @@ from typing import Any
 from django.contrib.auth.models import User
 from django.db.models import prefetch_related_objects
 
-from audiences.models import Audience, Company, Customer, Event, EventSummary, Tag
+from audiences.models import Audience, Company, Customer, Event, EventSummary, Note, Tag
 from audiences.models.customers import Role
 
 APP_ID = "outbound"
@@ -71,11 +71,13 @@ def user(customer: Customer, *, segments: Iterable[Audience] = ()) -> Json:
     """Return a user in full."""
     details = customer.details
     companies = (company for company in customer.companies.all() if company.archived_at is None)
+    is_lead = customer.role == Role.LEAD
     return {
-        "type": customer.role,
+        "type": "contact" if is_lead else "user",
         "id": str(customer.pk),
-        "user_id": customer.user_id,
-        "anonymous": customer.role == Role.LEAD,
+        # A lead has none; clients name one by what they are shown.
+        "user_id": f"lead-{customer.pk}" if is_lead else customer.user_id,
+        "anonymous": is_lead,
         "email": customer.email,
         "phone": customer.phone or None,
         "name": customer.name or None,
@@ -113,6 +115,18 @@ def user(customer: Customer, *, segments: Iterable[Audience] = ()) -> Json:
         **{f"utm_{part}": details.get(f"utm_{part}") for part in ("campaign", "content", "medium", "source", "term")},
         "owner_id": str(customer.owner_id) if customer.owner_id else None,
         "custom_attributes": customer.attributes,
+    }
+
+
+def note(found: Note, *, customer: Customer) -> Json:
+    """Return a note about a customer."""
+    return {
+        "type": "note",
+        "id": str(found.pk),
+        "created_at": unix(found.created_at),
+        "body": found.body,
+        "author": admin(found.teammate) if found.teammate else None,
+        "user": {**user_reference(customer), "user_id": customer.user_id, "email": customer.email},
     }
 
 

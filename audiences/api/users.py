@@ -99,13 +99,18 @@ def in_full(customers: Sequence[Customer]) -> list[shapes.Json]:
 
 def user_list(request: Request, rows: QuerySet[Customer]) -> Response:
     """Answer with a page of users, sorted as asked for."""
+    return person_list(request, rows, kind="user")
+
+
+def person_list(request: Request, rows: QuerySet[Customer], *, kind: str) -> Response:
+    """Answer with a page of users or contacts, sorted as asked for."""
     sort, order = request.query_params.get("sort") or "created_at", request.query_params.get("order") or "desc"
     if sort not in SORTS or order not in ("asc", "desc"):
         raise Refused(f"Sort by {', '.join(SORTS)}, in the order asc or desc.", field="sort")
     by, key = F(SORTS[sort]), F("pk")
     ordering = (by.asc(nulls_last=True), key.asc()) if order == "asc" else (by.desc(nulls_last=True), key.desc())
     found, pages, total = paged(request, rows.order_by(*ordering))
-    return Response({"type": "user.list", "pages": pages, "total_count": total, "users": in_full(found)})
+    return Response({"type": f"{kind}.list", "pages": pages, "total_count": total, f"{kind}s": in_full(found)})
 
 
 def filtered(request: Request, rows: QuerySet[Customer]) -> QuerySet[Customer]:

@@ -8,6 +8,7 @@ from audiences.intake.bulk import submit, work_off
 from audiences.intake.companies import upsert_company
 from audiences.intake.events import record_event
 from audiences.intake.identify import Source, archive, identify, identify_here
+from audiences.intake.leads import save_lead
 from audiences.intake.lookup import Conflict, Unknown, find, find_company
 from audiences.intake.tags import find_or_make_tag, rename_tag, tag, untag
 from audiences.intake.values import Refused
@@ -26,6 +27,7 @@ __all__ = [
     "identify_here",
     "record_event",
     "rename_tag",
+    "save_lead",
     "submit",
     "tag",
     "untag",

@@ -12,7 +12,7 @@ from rest_framework.response import Response
 from audiences import intake
 from audiences.api.endpoint import Endpoint, body
 from audiences.api.errors import Forbidden, Missing
-from audiences.api.references import admin_of
+from audiences.api.references import admin_of, lead_of
 from audiences.api.shapes import Json, admin, unix
 from audiences.intake import Refused
 from audiences.intake.values import long_text, mapping, text
@@ -56,7 +56,7 @@ def from_teammate(sent: dict[str, Any], writer: dict[str, Any]) -> Json:
     template = text(sent.get("template"), "template") or "plain"
     if template not in TEMPLATES:
         raise Refused("template is plain or personal.", field="template")
-    customer = intake.find(mapping(sent.get("to"), "to"))
+    customer = person_of(mapping(sent.get("to"), "to"))
     check_may_be_written_to(customer, channel=channel)
     at = timezone.now()
     try:
@@ -75,6 +75,12 @@ def from_teammate(sent: dict[str, Any], writer: dict[str, Any]) -> Json:
     except ValidationError as wrong:
         raise refused(wrong) from wrong
     return admin_message(record, teammate=teammate, kind=kind, subject=subject, template=template)
+
+
+def person_of(reference: dict[str, Any]) -> Customer:
+    """The user, or where the type says so the lead, a reference names."""
+    is_lead = text(reference.get("type"), "type") in ("contact", "lead")
+    return lead_of(reference) if is_lead else intake.find(reference)
 
 
 def check_may_be_written_to(customer: Customer, *, channel: Channel) -> None:
@@ -125,7 +131,7 @@ def admin_message(record: DeliveryRecord, *, teammate: User, kind: str, subject:
 
 def from_customer(sent: dict[str, Any], writer: dict[str, Any]) -> Json:
     """Begin a conversation a customer writes."""
-    customer = intake.find(writer)
+    customer = person_of(writer)
     written = long_text(sent.get("body"), "body")
     if not written:
         raise Missing("body is required")

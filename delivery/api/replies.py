@@ -13,7 +13,6 @@ from django.utils import timezone
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from audiences import intake
 from audiences.api.endpoint import Endpoint, body
 from audiences.api.errors import Forbidden, Missing
 from audiences.api.references import admin_of, admins, one_of
@@ -21,6 +20,7 @@ from audiences.intake import Refused, Unknown
 from audiences.intake.values import flag, long_text, moment, text
 from delivery import conversations
 from delivery.api.conversations import whole
+from delivery.api.messages import person_of
 from delivery.models import Conversation
 from messaging.content import ContentError
 
@@ -56,7 +56,7 @@ class Reply(Endpoint):
 
 def last_of(sent: dict[str, Any]) -> Conversation:
     """The newest conversation of the user the body names."""
-    customer = intake.find(sent)
+    customer = person_of({**sent, "type": ""} if by_teammate(sent) else sent)
     found = Conversation.objects.of(customer).order_by("-updated_at", "-pk").first()
     if found is None:
         raise Unknown("This user has no conversation.", field="id")
@@ -75,7 +75,7 @@ def as_customer(found: Conversation, sent: dict[str, Any], *, at: datetime) -> N
     """Add what the user wrote."""
     if (text(sent.get("message_type"), "message_type") or "comment") != "comment":
         raise Refused("A user's message_type is comment.", field="message_type")
-    if intake.find(sent).pk != found.customer_id:
+    if person_of(sent).pk != found.customer_id:
         raise Forbidden("This conversation is with another user.")
     attachments = attached(sent)
     conversations.reply_by_customer(found, body=written(sent, or_any=attachments), at=at, attachments=attachments)

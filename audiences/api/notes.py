@@ -1,0 +1,48 @@
+"""Notes about users and leads (wire.md 5.13)."""
+
+from django.utils import timezone
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from audiences import intake
+from audiences.api import shapes
+from audiences.api.endpoint import Endpoint, body
+from audiences.api.errors import Missing
+from audiences.api.paging import paged
+from audiences.api.references import admin_of, one_of
+from audiences.intake.values import mapping, text
+from audiences.models import Note
+
+LONGEST_NOTE = 20_000
+
+
+class Notes(Endpoint):
+    """/notes."""
+
+    def post(self, request: Request) -> Response:
+        """Write one about a user, who is named in `user` or beside it."""
+        sent = body(request)
+        customer = intake.find(mapping(sent.get("user"), "user") or sent)
+        written = text(sent.get("body"), "body", most=LONGEST_NOTE)
+        if not written:
+            raise Missing("body is required")
+        teammate = admin_of(sent["admin_id"]) if sent.get("admin_id") else None
+        made = customer.notes.create(teammate=teammate, body=written, created_at=timezone.now())
+        return Response(shapes.note(made, customer=customer))
+
+    def get(self, request: Request) -> Response:
+        """List those about one user, the newest first."""
+        customer = intake.find(request.query_params)
+        rows = customer.notes.select_related("teammate").order_by("-created_at", "-pk")
+        found, pages, total = paged(request, rows)
+        notes = [shapes.note(row, customer=customer) for row in found]
+        return Response({"type": "note.list", "pages": pages, "total_count": total, "notes": notes})
+
+
+class OneNote(Endpoint):
+    """/notes/{id}."""
+
+    def get(self, request: Request, pk: str) -> Response:
+        """Find one."""
+        found = one_of(Note.objects.select_related("teammate", "customer"), pk)
+        return Response(shapes.note(found, customer=found.customer))

@@ -1,0 +1,33 @@
+"""Leads, as integrations write them: the contacts of wire.md 5.13."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from django.db import IntegrityError, transaction
+
+from audiences.intake.companies import join
+from audiences.intake.facts import read_facts
+from audiences.intake.identify import Source, changes_to, write
+from audiences.intake.lookup import Conflict
+from audiences.intake.values import refuse
+from audiences.models import Customer
+from audiences.models.customers import Role
+
+
+def save_lead(facts: Mapping[str, Any], *, lead: Customer | None = None, at: datetime) -> Customer:
+    """Make a lead, or bring one up to date; a lead has no user_id, and its email is nobody else's without one."""
+    facts = {key: value for key, value in facts.items() if key not in ("id", "user_id")}
+    with transaction.atomic():
+        sent = read_facts(facts, at=at, on_bad_value=refuse)
+        row = Customer(role=Role.LEAD)
+        if lead is not None:
+            row = Customer.objects.select_for_update(no_key=True).get(pk=lead.pk)
+        changes = changes_to(row, sent, found_by="id", source=Source.REST, at=at)
+        try:
+            with transaction.atomic():
+                write(row, changes, at=at)
+        except IntegrityError:
+            raise Conflict(f"Somebody else has the email {sent.identity.email}.", field="email") from None
+        join(row, sent.companies, at=at)
+    return row

@@ -1,0 +1,48 @@
+"""Counts of conversations, beside those of who there is (wire.md 5.13)."""
+
+from django.db.models import Count, Q
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from audiences.api.counts import Counts
+from audiences.api.references import admins
+from audiences.api.shapes import Json
+from audiences.intake import Refused
+from delivery.models import Conversation
+
+OPEN, CLOSED = Q(state="open"), Q(state="closed")
+
+
+class AllCounts(Counts):
+    """/counts."""
+
+    def get(self, request: Request) -> Response:
+        """Count all there is, or of one type by what it is counted by."""
+        if request.query_params.get("type") != "conversation":
+            return super().get(request)
+        by = request.query_params.get("count", "")
+        if by not in ("", "admin"):
+            raise Refused("Conversations are counted in all or by admin.", field="count")
+        return Response({"type": "count", "conversation": {"admin": by_admin()} if by else in_all()})
+
+
+def in_all() -> dict[str, int]:
+    """How many conversations of the inbox there are of each kind."""
+    return Conversation.objects.in_inbox().aggregate(
+        assigned=Count("pk", filter=OPEN & ~Q(assignee=None)),
+        unassigned=Count("pk", filter=OPEN & Q(assignee=None)),
+        open=Count("pk", filter=OPEN),
+        closed=Count("pk", filter=CLOSED),
+    )
+
+
+def by_admin() -> list[Json]:
+    """How many of them each teammate has, open and closed."""
+    rows = Conversation.objects.in_inbox().exclude(assignee=None).values("assignee")
+    counted = rows.annotate(open=Count("pk", filter=OPEN), closed=Count("pk", filter=CLOSED))
+    found = {row["assignee"]: {"open": row["open"], "closed": row["closed"]} for row in counted}
+    none = {"open": 0, "closed": 0}
+    return [
+        {"id": str(admin.pk), "name": admin.get_full_name() or admin.get_username(), **found.get(admin.pk, none)}
+        for admin in admins()
+    ]

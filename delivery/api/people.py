@@ -1,0 +1,109 @@
+"""What is done to people that delivery has a part in: leads and visitors made users, and people erased for good."""
+
+from typing import Any
+from uuid import UUID
+
+from django.db import transaction
+from django.utils import timezone
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from audiences import intake
+from audiences.api.endpoint import Endpoint, body
+from audiences.api.errors import Missing
+from audiences.api.references import lead_of, one_of
+from audiences.api.users import answer_with, archived
+from audiences.intake import Refused, Source, Unknown
+from audiences.intake.values import mapping, refuse, text
+from audiences.models import Customer
+from delivery import erasing, merging, visitors
+
+
+class ConvertLead(Endpoint):
+    """/contacts/convert."""
+
+    def post(self, request: Request) -> Response:
+        """Make a lead the user it turned out to be: one person from now on, nothing lost."""
+        sent = body(request)
+        return converted(lead_of(mapping(sent.get("contact"), "contact")), sent)
+
+
+class Visitors(Endpoint):
+    """/visitors: whoever wrote in the messenger without being known, by the id getVisitorId gives as user_id."""
+
+    def get(self, request: Request) -> Response:
+        """Find one by user_id."""
+        return answer_with(visitor_of(request.query_params))
+
+    def put(self, request: Request) -> Response:
+        """Bring one up to date, named by user_id or id."""
+        sent = body(request)
+        return answer_with(intake.save_lead(sent, lead=visitor_of(sent), at=timezone.now()))
+
+
+class Visitor(Endpoint):
+    """/visitors/{id}."""
+
+    def get(self, request: Request, pk: str) -> Response:
+        """Find one."""
+        return answer_with(visitor_of({"id": pk}))
+
+    def delete(self, request: Request, pk: str) -> Response:
+        """Archive one."""
+        return archived(visitor_of({"id": pk}))
+
+
+class ConvertVisitor(Endpoint):
+    """/visitors/convert."""
+
+    def post(self, request: Request) -> Response:
+        """Make a visitor the user it turned out to be, or the lead it is already."""
+        sent = body(request)
+        visitor = visitor_of(mapping(sent.get("visitor"), "visitor"))
+        if text(sent.get("type"), "type") in ("lead", "contact"):
+            return answer_with(visitor)
+        return converted(visitor, sent)
+
+
+class UserDeleteRequests(Endpoint):
+    """/user_delete_requests."""
+
+    def post(self, request: Request) -> Response:
+        """Erase a user or lead for good: all that is personal is blanked, bare rows stay for the counts."""
+        sent = body(request)
+        named = sent.get("intercom_user_id") or sent.get("id")
+        if not named:
+            raise Missing("intercom_user_id is required")
+        # An archived one too can be erased.
+        customer = one_of(Customer.objects.all(), named, what="intercom_user_id")
+        erasing.erase(customer, at=timezone.now())
+        return Response({"id": str(customer.pk)})
+
+
+def converted(lead: Customer, sent: dict[str, Any]) -> Response:
+    """Answer with the user a lead became."""
+    facts = mapping(sent.get("user"), "user")
+    if facts.get("id") and not (facts.get("user_id") or facts.get("email")):
+        user = intake.find({"id": facts["id"]})
+        facts = {**facts, "user_id": user.user_id, "email": user.email}
+    if not (facts.get("user_id") or facts.get("email")):
+        raise Refused("Name the user by user_id or email.", field="user")
+    at = timezone.now()
+    with transaction.atomic():
+        facts = {key: value for key, value in facts.items() if key != "id"}
+        user = merging.log_in(lead, facts, at=at, source=Source.REST, on_bad_value=refuse)
+    return answer_with(user)
+
+
+def visitor_of(reference: Any) -> Customer:
+    """The lead a visitor has become, by the visitor's own id or by the lead's."""
+    key = text(reference.get("user_id"), "user_id")
+    try:
+        found = visitors.lead_of(UUID(key)) if key else None
+    except ValueError:
+        found = None
+    if found is not None:
+        return found
+    if key and not key.startswith("lead-"):
+        raise Unknown(f"No such user_id[{key}]", field="user_id")
+    return lead_of({"id": reference.get("id"), "user_id": key})

@@ -1,0 +1,80 @@
+"""Erasing a person: all that is personal is blanked, and the bare rows are kept, so counts stay true (DESIGN 3)."""
+
+from datetime import datetime
+
+from django.apps import apps
+from django.db import connection, transaction
+from django.db.models import Q
+
+from audiences import intake
+from audiences.models import Customer, JobItem, Notification
+from delivery.models import Conversation, ConversationPart, DeliveryRecord, Reason, Status, Visitor
+from messaging.models import Message, MessageVersion
+
+ERASED = "Erased"
+# What is a bare row's own: it stays as it is.
+KEPT = {"id", "role", "created_at", "updated_at", "archived_at", "first_seen_at", "session_count", "checked_at"}
+KEPT |= {"unsubscribed_from_emails", "has_hard_bounced", "marked_email_as_spam"}
+
+
+def erase(customer: Customer, *, at: datetime) -> None:
+    """Blank everything that says who a customer is, and archive what is left; again is no harm."""
+    with transaction.atomic():
+        locked = Customer.objects.select_for_update(no_key=True).get(pk=customer.pk)
+        names = {"user_id": locked.user_id, "email": locked.email, "id": str(locked.pk)}
+        intake.archive(locked, at=at)
+        DeliveryRecord.objects.filter(customer=locked, status=Status.WAITING).skip(reason=Reason.ARCHIVED)
+        DeliveryRecord.objects.filter(customer=locked).update(filled={}, detail="", provider_id="")
+        conversations = Conversation.objects.filter(customer=locked)
+        ConversationPart.objects.filter(conversation__in=conversations).update(body="", attachments=[])
+        conversations.update(body="", attachments=[])
+        Visitor.objects.filter(customer=locked).delete()
+        for rows in (locked.notes, locked.devices, locked.memberships):
+            rows.all().delete()
+        locked.tags.clear()
+        locked.events.update(metadata={})
+        Notification.objects.filter(customer=locked).exclude(topic__endswith=".deleted").delete()
+        Notification.objects.filter(customer=locked).update(payload=None)
+        JobItem.objects.filter(named(names)).update(data={}, error="")
+        blank_messages_to(locked)
+        blank_log(locked)
+        blank(locked, at=at)
+    customer.refresh_from_db()
+
+
+def named(names: dict[str, str | None]) -> Q:
+    """Items of bulk jobs that name the customer in any way."""
+    found = Q(pk__in=())
+    for field, value in names.items():
+        if value:
+            found |= Q(data__contains={field: value})
+        if value and value.isdecimal() and value.isascii():
+            found |= Q(data__contains={field: int(value)})
+    return found
+
+
+def blank_messages_to(customer: Customer) -> None:
+    """Blank what was written to this customer alone; what went to an audience holds only variables."""
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL outbound.erasing = 'on'")
+        MessageVersion.objects.filter(message__to_customer=customer).update(subject="", body="")
+        cursor.execute("SET LOCAL outbound.erasing = 'off'")
+    Message.objects.filter(to_customer=customer).update(title=ERASED)
+
+
+def blank_log(customer: Customer) -> None:
+    """Blank what the console's log calls the customer, and the messages to them."""
+    log = apps.get_model("admin", "LogEntry").objects.filter(content_type__app_label__in=("audiences", "messaging"))
+    messages = [str(pk) for pk in Message.objects.filter(to_customer=customer).values_list("pk", flat=True)]
+    of_them = Q(content_type__model="customer", object_id=str(customer.pk))
+    to_them = Q(content_type__model="message", object_id__in=messages)
+    log.filter(of_them | to_them).update(object_repr=ERASED, change_message="")
+
+
+def blank(customer: Customer, *, at: datetime) -> None:
+    """Put every column that is not kept back to what it is without anything known."""
+    for field in Customer._meta.concrete_fields:
+        if field.name not in KEPT:
+            setattr(customer, field.attname, None if field.null else field.get_default())
+    customer.updated_at = at
+    customer.save()
