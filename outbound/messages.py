@@ -10,7 +10,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from messaging.models import Message, SendType, State
-from outbound import acts, reports
+from outbound import acts, reports, roles
 from outbound.composer import views
 from outbound.console import teammate
 from outbound.listing import OutboundList
@@ -39,6 +39,10 @@ class MessageAdmin(OutboundList):
     def has_delete_permission(self, request: HttpRequest, obj: Message | None = None) -> bool:
         """Drafts are discarded from their own page; what has been live is kept."""
         return False
+
+    def has_edit_live_permission(self, request: HttpRequest, obj: Message | None = None) -> bool:
+        """What is live already reaches people by itself: only who may set live edits it."""
+        return self.has_change_permission(request, obj) and request.user.has_perm(roles.SET_LIVE)
 
     def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
         """Compose a new message."""
@@ -90,14 +94,14 @@ class MessageAdmin(OutboundList):
 
     def edit_content(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Edit what it says, as a new version."""
-        message = self.found(request, object_id)
+        message = self.found(request, object_id, to="edit_live")
         if "content" not in reports.offers(message):
             return self.back(request, message, "What it says can be edited while it is live or paused.")
         return views.edit_content(self, request, message)
 
     def edit_audience(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Edit whom it asks for, while it is paused."""
-        message = self.found(request, object_id)
+        message = self.found(request, object_id, to="edit_live")
         if "audience" not in reports.offers(message):
             ongoing = message.send_type == SendType.ONGOING
             why = "Pause this message to change whom it goes to." if ongoing else reports.locked_why(message)
@@ -111,6 +115,7 @@ class MessageAdmin(OutboundList):
         message = self.found(request, object_id)
         if verb not in acts.ACTS:
             raise Http404(f"A message cannot {verb}.")
+        acts.may(request, acts.ACTS[verb])
         people = views.confirm(self, request, message, verb) if verb in ("live", "rest") else 0
         if isinstance(people, HttpResponse):
             return people

@@ -82,7 +82,7 @@ EDITS = {"content", "audience"}
 def allowed(request: HttpRequest, *, can_change: bool) -> set[str]:
     """Which buttons this teammate may press at all."""
     verbs = {verb for verb, act in acts.ACTS.items() if request.user.has_perm(act.permission)}
-    return verbs | (EDITS if can_change else set())
+    return verbs | (EDITS if can_change and request.user.has_perm(acts.ACTS["live"].permission) else set())
 
 
 def may_export(request: HttpRequest) -> bool:

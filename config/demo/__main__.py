@@ -23,7 +23,7 @@ START_WITHIN = 60
 WELCOME = """
 Outbound is at       {url}/admin/
   log in as          demo, password demo (may do everything)
-  or as              support, password demo (may do what a support team does)
+  or as              support, password demo (a Sender: all but the settings)
 Mail it sent is at   {url}/demo/mail/
 An API token         {token}
 Logs are in          {logs}

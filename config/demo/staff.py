@@ -3,16 +3,13 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from django.contrib.auth.models import Group, Permission, User
-from django.db.models import Q
+from django.contrib.auth.models import User
 from knox.settings import CONSTANTS
 
 from audiences.models import Integration
+from outbound import roles
 
 PASSWORD = "demo"  # noqa: S105 - it is printed at every start; the demo listens on 127.0.0.1 alone
-SUPPORT_MAY = Q(content_type__app_label="messaging") | Q(
-    content_type__app_label__in=("audiences", "delivery"), codename__regex="^(view|add|change)_"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +24,8 @@ def have_team() -> Team:
     """Have them, with the password that is printed."""
     boss = have("demo", first_name="Dana", last_name="Moore", is_superuser=True)
     support = have("support", first_name="Sam", last_name="Quinn", is_superuser=False)
-    group, is_new = Group.objects.get_or_create(name="Support")
-    if is_new:
-        group.permissions.set(Permission.objects.filter(SUPPORT_MAY))
-    support.groups.add(group)
+    if roles.role_of(support) is None:
+        roles.give(support, roles.Role.SENDER)
     return Team(boss=boss, support=support)
 
 
