@@ -41,18 +41,20 @@ def test_paused_in_app_message_is_shown_to_nobody_for_the_first_time(staff, serv
 
 
 def test_what_a_pause_held_is_judged_again_as_of_now_when_it_is_resumed(staff, server, post, clock):
-    """4.9: Resume: held records of an ongoing message are judged again as of now."""
+    """4.9: Resume: held records of an ongoing message are judged again as of now, dates too."""
     clock.comes("Saturday 10:00")
-    server.user("ann", plan="pro")
-    server.user("bob", plan="pro")
-    message = staff.sets_live(rules=PRO, window=WEEKDAYS)
+    server.user("ann", trial_ends_at=clock.days_ago(-2))
+    server.user("bob", trial_ends_at=clock.days_ago(-2.9))
+    ends = "custom_attributes.trial_ends_at"
+    soon = [rule(ends, "more_than_days_ago", -3), rule(ends, "less_than_days_ago", 0)]
+    message = staff.sets_live(rules=soon, window=WEEKDAYS)
     staff.does("pause", message)
-    server.user("ann", plan="free")
 
     clock.comes("Monday 12:00")
     assert post.reached == []
     staff.does("resume", message)
 
+    # Ann's trial ended at ten.
     assert post.reached == ["bob"]
 
 
