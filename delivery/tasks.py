@@ -8,6 +8,7 @@ from celery import shared_task
 from django.utils import timezone
 
 from audiences import intake
+from audiences.intake import importing
 from delivery import conversations, matching, notifying, rounds
 from messaging.models import Message
 
@@ -38,6 +39,13 @@ def match_message(message_id: int, **_later: object) -> None:
 
 
 @shared_task
+def go_on_importing(import_id: int, **_later: object) -> None:
+    """Go on with an import for a while, and make room for others before going on."""
+    if importing.go_on(import_id, clock=timezone.now, until=timezone.now() + A_WHILE):
+        nudge_import(import_id)
+
+
+@shared_task
 def hand_over_due(**_later: object) -> None:
     """Hand over what is due."""
     rounds.hand_over(clock=timezone.now, until=timezone.now() + A_WHILE)
@@ -52,6 +60,8 @@ def sweep(**_later: object) -> None:
     conversations.wake_snoozed(at=at)
     notifying.forget_old(at=at)
     nudge_to_tell()
+    for import_id in importing.under_way():
+        nudge_import(import_id)
     nudge_jobs()
 
 
@@ -85,6 +95,11 @@ def nudge_to_tell() -> None:
 def nudge_jobs() -> None:
     """Have a worker write down what bulk jobs brought."""
     poke(work_off_jobs)
+
+
+def nudge_import(import_id: int) -> None:
+    """Have a worker go on with an import."""
+    poke(go_on_importing, import_id)
 
 
 def poke(task: object, *args: object) -> None:

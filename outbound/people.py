@@ -3,23 +3,33 @@
 from collections.abc import Iterable
 from typing import Any
 
+from django.core.paginator import Paginator
+from django.db import connection
 from django.db.models import Count, F, OuterRef, QuerySet, Subquery
 from django.db.models.functions import Coalesce
 from django.http import HttpRequest
+from django.template.response import TemplateResponse
 from django.utils import timezone
+from django.utils.functional import cached_property
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import AutocompleteSelectFilter, ChoicesDropdownFilter, DropdownFilter
 from unfold.decorators import display
+from unfold.views import ChangeList
 
 from audiences import compiler
 from audiences.models import Audience, Company, Customer, Membership
 from audiences.rules import RuleError
-from outbound import profile
+from outbound import importing, picking, profile, why
+from outbound.composer import offer
+from outbound.composer.forms import AudienceFields
 from outbound.console import ConsoleAdmin
 from outbound.listing import chip
+from outbound.wording import counted
 
 MOST_SEGMENTS = 500
+# Nobody turns two hundred pages.
+MOST_COUNTED = 10_000
 FLAGS: tuple[tuple[str, str, str], ...] = (
     ("archived_at", "Archived", "plain"),
     ("has_hard_bounced", "Bounced", "bad"),
@@ -59,15 +69,83 @@ class InSegment(DropdownFilter):
             return queryset.none()
 
 
-class CustomerAdmin(profile.ProfilePages):
+class Counted(Paginator):
+    """Pages that are counted only as far as anybody turns them: counting a million takes longer than showing some."""
+
+    @cached_property
+    def count(self) -> int:
+        """How many there are, MOST_COUNTED at most."""
+        rows: Any = self.object_list
+        return min(MOST_COUNTED, rows.order_by()[: MOST_COUNTED + 1].count())
+
+
+class PeopleList(ChangeList):
+    """The list, by the rules in its address beside Django's own filters."""
+
+    def get_filters_params(self, params: Any = None) -> dict[str, Any]:
+        """What Django's filters are asked."""
+        return {name: value for name, value in super().get_filters_params(params).items() if name != picking.RULES}
+
+    def get_queryset(self, request: HttpRequest, exclude_parameters: Any = None) -> Any:
+        """Whom filters, search and rules leave; nobody where the rules make no sense."""
+        rows = super().get_queryset(request, exclude_parameters)
+        if not request.GET.get(picking.RULES):
+            return rows
+        try:
+            tree = Audience(rules=picking.asked_for(request.GET)).tree
+            return rows.filter(pk__in=compiler.matching(tree, at=timezone.now()).values("pk")) if tree.rules else rows
+        except RuleError:
+            return rows.none()
+
+
+class RulesInAddress(AudienceFields):
+    """The rules of the list, in the builder."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        del self.fields["window"], self.fields["window_zone"]
+
+
+def estimated(request: HttpRequest, shown: int) -> str:
+    """How many people the list is of, in words: the planner's estimate where nobody counted."""
+    if shown < MOST_COUNTED:
+        return counted(shown, "person", "people")
+    if request.GET.keys() - {"p", "o"}:
+        return f"More than {MOST_COUNTED:,} people"
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT reltuples::bigint FROM pg_class WHERE oid = 'audiences_customer'::regclass")
+        about = cursor.fetchone()[0]
+    return f"About {round(about, -3):,} people" if about > MOST_COUNTED else f"More than {MOST_COUNTED:,} people"
+
+
+class CustomerAdmin(picking.PickingPages, importing.ImportPages, why.WhyPages, profile.ProfilePages):
     """People: found by name, address or user ID; each opens as a profile."""
+
+    own_pages = (*importing.PAGES, *picking.PAGES, *why.PAGES, *profile.PAGES)
+    paginator = Counted
+    change_list_template = "outbound/people_list.html"
+    list_before_template = "outbound/people_filters.html"
+    list_disable_select_all = True
 
     list_display = ("who", "user_id", "role", "at_companies", "signed_up_at", "last_seen_at", "flags")
     list_filter = (("role", ChoicesDropdownFilter), ("tags", AutocompleteSelectFilter), InSegment)
     search_fields = ("name", "email", "user_id")
     search_help_text = "Search by name, email or user ID"
     ordering = (F("last_seen_at").desc(nulls_last=True), "-pk")
-    actions = None
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        """Draw the list by rules too."""
+        return PeopleList
+
+    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
+        """What this teammate may do with those ticked."""
+        needs = {"tag_ticked": "audiences.change_customer", "export_ticked": "audiences.change_customer"}
+        needs["message_ticked"] = "messaging.add_message"
+        return {
+            name: action
+            for name, action in super().get_actions(request).items()
+            if name in needs and request.user.has_perm(needs[name])
+        }
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Customer]:
         """Customers, with how many companies each is in."""
@@ -75,7 +153,28 @@ class CustomerAdmin(profile.ProfilePages):
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
         """The list, called what staff call it."""
-        return super().changelist_view(request, {**(extra_context or {}), "title": "People"})
+        rules = request.GET.get(picking.RULES, "")
+        form = RulesInAddress({"rules": rules}) if rules else RulesInAddress()
+        form.is_valid()
+        answer = super().changelist_view(
+            request,
+            {
+                **(extra_context or {}),
+                "title": "People",
+                "form": form,
+                "offer": offer.rule_builder(),
+                "place": form.place,
+                "filtered": {name: value for name, value in request.GET.items() if name not in ("p", picking.RULES)},
+                "query": request.GET.urlencode(),
+                "ruled": bool(rules) and rules != "{}",
+                "can_import": request.user.has_perm(importing.PERMISSION),
+                "can_change": request.user.has_perm("audiences.change_customer"),
+                "can_write": request.user.has_perm("messaging.add_message"),
+            },
+        )
+        if isinstance(answer, TemplateResponse) and answer.context_data and "cl" in answer.context_data:
+            answer.context_data["people"] = estimated(request, answer.context_data["cl"].result_count)
+        return answer
 
     @display(description="Name", ordering="name")
     def who(self, customer: Customer) -> SafeString | str:

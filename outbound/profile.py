@@ -5,11 +5,13 @@ from typing import Any
 from django.contrib import messages
 from django.db import transaction
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
+from django.shortcuts import get_object_or_404
 from django.urls import reverse
 from django.utils import timezone
 
+from audiences import intake
 from audiences.attributes import DETAILS
-from audiences.models import Company, CustomAttribute, Customer
+from audiences.models import Company, CustomAttribute, Customer, Tag
 from audiences.rules import Kind
 from delivery import copies
 from delivery.models import Conversation, DeliveryRecord
@@ -21,6 +23,7 @@ from outbound.reports import status_chip
 
 MOST_RECORDS = 20
 MOST_EVENTS = 50
+MOST_TAGS = 500
 MOST_CONVERSATIONS = 10
 EXCERPT = 160
 
@@ -74,13 +77,18 @@ UNSUBSCRIBED = (
 )
 
 
+PAGES = (
+    ("<path:object_id>/message/", "send_message"),
+    ("<path:object_id>/clear/<slug:flag>/", "clear"),
+    ("<path:object_id>/tag/", "tag"),
+    ("<path:object_id>/archive/", "archive"),
+)
+
+
 class ProfilePages(ConsoleAdmin):
     """The pages of one customer."""
 
-    own_pages = (
-        ("<path:object_id>/message/", "send_message"),
-        ("<path:object_id>/clear/<slug:flag>/", "clear"),
-    )
+    own_pages: tuple[tuple[str, str], ...] = PAGES
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Customers come from the API, from visits and from imports."""
@@ -109,7 +117,10 @@ class ProfilePages(ConsoleAdmin):
             details=[(DETAILS[key][0], value) for key, value in customer.details.items() if key in DETAILS],
             companies=Company.objects.filter(memberships__customer=customer).order_by("name", "pk"),
             tags=customer.tags.order_by("name"),
+            can_change=can_change,
+            all_tags=Tag.objects.order_by("name").values_list("name", flat=True)[:MOST_TAGS] if can_change else [],
             events=customer.event_summaries.order_by("-last_at")[:MOST_EVENTS],
+            timeline=timeline(customer),
             records=[as_row(record) for record in records[:MOST_RECORDS]],
             records_count=records.count(),
             conversations=conversations(customer),
@@ -136,6 +147,44 @@ class ProfilePages(ConsoleAdmin):
         messages.success(request, f"{customer} can get email again.")
         return HttpResponseRedirect(reverse("admin:audiences_customer_change", args=[customer.pk]))
 
+    def tag(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Put a tag on them, or take one off."""
+        if request.method != "POST":
+            return HttpResponseNotAllowed(["POST"])
+        customer = self.found(request, object_id)
+        at = timezone.now()
+        try:
+            with transaction.atomic():
+                if off := request.POST.get("off", ""):
+                    label = get_object_or_404(customer.tags, pk=off if off.isdecimal() else 0)
+                    intake.untag(label, [customer], at=at)
+                    self.note(request, customer, f"Took off the tag “{label}”")
+                else:
+                    label = intake.find_or_make_tag(request.POST.get("tag", ""), at=at)
+                    intake.tag(label, [customer], at=at)
+                    self.note(request, customer, f"Put on the tag “{label}”")
+        except intake.Refused as no:
+            messages.error(request, str(no))
+        return HttpResponseRedirect(reverse("admin:audiences_customer_change", args=[customer.pk]))
+
+    def archive(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Take them out of every audience at once, or bring them back."""
+        if request.method != "POST":
+            return HttpResponseNotAllowed(["POST"])
+        customer = self.found(request, object_id)
+        at = timezone.now()
+        with transaction.atomic():
+            if request.POST.get("back"):
+                Customer.objects.filter(pk=customer.pk).update(archived_at=None, updated_at=at)
+                self.note(request, customer, "Brought back from the archive")
+                said = f"{customer} is back, and in every audience they match."
+            else:
+                intake.archive(customer, at=at)
+                self.note(request, customer, "Archived")
+                said = f"{customer} is archived: nothing reaches them."
+        messages.success(request, said)
+        return HttpResponseRedirect(reverse("admin:audiences_customer_change", args=[customer.pk]))
+
 
 def may_write(request: HttpRequest) -> bool:
     """Whether this teammate may send a message."""
@@ -144,7 +193,7 @@ def may_write(request: HttpRequest) -> bool:
 
 def notices(customer: Customer, *, can_change: bool) -> list[dict[str, Any]]:
     """What stands in the way of reaching them, with the button that takes it away."""
-    found = [
+    found: list[dict[str, Any]] = [
         {"words": words, "flag": flag if can_change else "", "button": button, "tone": "bad"}
         for flag, (words, button, _) in CLEAR.items()
         if getattr(customer, flag)
@@ -153,7 +202,13 @@ def notices(customer: Customer, *, can_change: bool) -> list[dict[str, Any]]:
         found.append({"words": UNSUBSCRIBED, "flag": "", "button": "", "tone": "warning"})
     if customer.archived_at:
         found.append(
-            {"words": "This customer is archived: nothing reaches them.", "flag": "", "button": "", "tone": "plain"}
+            {
+                "words": "This customer is archived: nothing reaches them.",
+                "back": can_change,
+                "flag": "",
+                "button": "Bring them back",
+                "tone": "plain",
+            }
         )
     return found
 
@@ -212,7 +267,27 @@ def as_row(record: DeliveryRecord) -> dict[str, Any]:
         "chip": status_chip(record),
         "subject": copy.subject if copy else "",
         "excerpt": text if len(text) <= EXCERPT else f"{text[:EXCERPT].rstrip()}…",
+        "is_long": len(text) > EXCERPT or bool(copy and "<img" in copy.html),
     }
+
+
+def timeline(customer: Customer) -> list[dict[str, Any]]:
+    """The latest of what they did, with what was said of it."""
+    return [
+        {
+            "name": event.name,
+            "at": event.happened_at,
+            "facts": ", ".join(f"{key}: {said(value)}" for key, value in sorted(event.metadata.items())),
+        }
+        for event in customer.events.order_by("-happened_at", "-pk")[:MOST_EVENTS]
+    ]
+
+
+def said(value: Any) -> str:
+    """One fact of an event: a price or a link comes as an object."""
+    if isinstance(value, dict):
+        return " ".join(str(part) for part in value.values())
+    return str(shown(value, None))
 
 
 def conversations(customer: Customer) -> list[Conversation]:

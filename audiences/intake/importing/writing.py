@@ -205,8 +205,10 @@ def write(cursor: Any, *, new: int, tag: int | None, at: datetime) -> int:
 
 UNSUBSCRIBED = "c.unsubscribed_from_emails AND c.unsubscribed_by_customer_at IS NOT NULL"
 ADDRESSES = """
-SELECT count(*) FILTER (WHERE everyone IS NULL), count(*) FILTER (WHERE everyone), count(*) FILTER (WHERE NOT everyone)
-FROM (SELECT a.address, bool_and({done}) AS everyone FROM unnest(%(addresses)s::text[]) AS a (address)
+SELECT count(*) FILTER (WHERE people = 0), count(*) FILTER (WHERE people = done AND people > 0),
+    count(*) FILTER (WHERE people > done)
+FROM (SELECT a.address, count(c.id) AS people, count(c.id) FILTER (WHERE {done}) AS done
+      FROM unnest(%(addresses)s::text[]) AS a (address)
       LEFT JOIN audiences_customer c ON c.email = a.address GROUP BY a.address) AS judged
 """
 OPT_OUT = f"""

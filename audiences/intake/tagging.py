@@ -1,0 +1,25 @@
+"""One tag put on, or taken off, everybody a query finds: as a set, however many they are."""
+
+from datetime import datetime
+
+from django.db import connection
+
+from audiences.models import CustomerTag, Tag
+from audiences.models.customers import CustomerQuerySet
+
+
+def tag_all(customers: CustomerQuerySet, label: Tag, *, at: datetime) -> int:
+    """Put a tag on them, and return how many did not have it."""
+    found, params = customers.order_by().values("pk").query.sql_with_params()
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO audiences_customertag (customer_id, tag_id, created_at)"  # noqa: S608 - SQL of a queryset
+            f" SELECT id, %s, %s FROM ({found}) AS found (id) ORDER BY id ON CONFLICT DO NOTHING",
+            [label.pk, at, *params],
+        )
+        return int(cursor.rowcount)
+
+
+def untag_all(customers: CustomerQuerySet, label: Tag) -> int:
+    """Take a tag off them, and return how many had it."""
+    return CustomerTag.objects.filter(tag=label, customer__in=customers.order_by().values("pk")).delete()[0]
