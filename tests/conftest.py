@@ -1,12 +1,12 @@
 """What every test may use. The database is started by `config.testing`, before the settings are read."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from datetime import UTC, datetime
 
 import pytest
 from django.core.cache import cache
 
-from delivery import copies, judging, sending
+from delivery import audit, copies, judging, sending
 
 
 @pytest.fixture
@@ -28,3 +28,14 @@ def nothing_kept() -> Iterator[None]:
     cache.clear()
     yield
     sending.close_channels()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    """After every journey and trial, what must be true of the records at any time is."""
+    done = yield
+    among = {"db", "transactional_db"} & set(getattr(item, "fixturenames", ()))
+    marked = item.get_closest_marker("django_db") is not None
+    if {"journeys", "trials"} & set(item.path.parts) and (among or marked):
+        assert list(audit.findings(at=None)) == []
+    return done
