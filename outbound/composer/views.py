@@ -261,7 +261,7 @@ def confirm(admin: ConsoleAdmin, request: HttpRequest, message: Message, verb: s
 
 def launching(request: HttpRequest, message: Message) -> HttpResponse:
     """Say that a worker is setting it live; once it is done, have the page loaded anew."""
-    answer = render(request, "outbound/composer_launching.html", {"original": message, "at": timezone.now()})
+    answer = render(request, "outbound/composer_launching.html", {"original": message})
     if message.launching_at is None:
         answer["HX-Redirect"] = address(message)
     return answer

@@ -139,6 +139,13 @@ document.addEventListener("alpine:init", () => {
     },
   }));
 
+  Alpine.data("pictureButton", () => ({
+    taken(input) {
+      [...input.files].forEach((file) => text.editor().editor.insertFile(file));
+      input.value = "";
+    },
+  }));
+
   Alpine.data("variableMenu", (target) => ({
     open: false, name: "first_name", fallback: "",
     insert() {
@@ -169,13 +176,13 @@ document.addEventListener("alpine:init", () => {
     },
     /* Enter means who fits what is typed, however fast it was typed. */
     async enter() {
-      if (this.foundFor !== this.words || !this.found.length) await this.look();
-      this.choose(this.found[this.at]);
+      for (let tries = 0; this.foundFor !== this.words && tries < 4; tries += 1) await this.look();
+      if (this.foundFor === this.words) this.choose(this.found[this.at]);
     },
     choose(one) {
       if (!one) return;
       this.$refs.customer.value = one.id;
-      [this.words, this.found] = [one.name, []];
+      [this.words, this.foundFor, this.found] = [one.name, one.name, []];
       document.body.dispatchEvent(new CustomEvent("preview-as"));
     },
     address(page) { return document.getElementById("preview-shown").getAttribute("hx-post").replace(/preview\/$/, `${page}/`); },
@@ -263,6 +270,12 @@ document.addEventListener("alpine:init", () => {
       }
       this.open = open;
     },
+    /* The finger meant to scroll. */
+    cancel() {
+      if (this.brush === null) return;
+      this.open = this.from.before;
+      this.brush = null;
+    },
     end() {
       if (this.brush === null) return;
       this.brush = null;
@@ -277,12 +290,10 @@ document.addEventListener("alpine:init", () => {
         this.dab(day, half, !this.isOpen(day, half));
         return this.write();
       }
-      /* On a phone the week stands upright: up and down are hours there. */
-      const upright = window.matchMedia("(max-width: 767px)").matches;
       const move = moves[event.key];
       if (!move) return;
       event.preventDefault();
-      const [days, hours] = upright && event.key.startsWith("Arrow") ? [move[1], move[0]] : move;
+      const [days, hours] = move;
       const on = this.isOpen(day, half);
       this.focus = { day: within(day + days, 6), half: within(half + hours, 47) };
       if (event.shiftKey) {
@@ -313,8 +324,10 @@ document.addEventListener("alpine:init", () => {
   }));
 
   Alpine.data("ruleBuilder", () => ({
-    offer: {}, tree: null, sentence: "", place: "", segmentName: "", segmentSaid: "", segmentWrong: false, asking: null,
+    offer: {}, tree: null, sentence: "", place: "", segmentName: "", segmentSaid: "", segmentWrong: false, asking: null, pages: {},
     init() {
+      /* In a group of its own, $root is the group. */
+      this.pages = { ...this.$root.dataset };
       this.offer = json("rule-offer", { groups: [], operators: {}, choices: {}, segments: [] });
       this.kinds = Object.fromEntries(this.offer.groups.flatMap((g) => g.attributes.map((a) => [a.name, a.kind])));
       this.labels = Object.fromEntries(this.offer.groups.flatMap((g) => g.attributes.map((a) => [a.name, a.label])));
@@ -407,18 +420,18 @@ document.addEventListener("alpine:init", () => {
     /* Known values under the field, as one types. */
     async complete(node, field) {
       const list = document.getElementById(`values-${node.key}`);
-      if (!list || !this.$root.dataset.values) return;
+      if (!list || !this.pages.values) return;
       this.asking?.abort();
       this.asking = new AbortController();
       const words = new URLSearchParams({ attribute: node.attribute, q: field.value });
-      const { values } = await ask(`${this.$root.dataset.values}?${words}`, null, this.asking.signal);
+      const { values } = await ask(`${this.pages.values}?${words}`, null, this.asking.signal);
       if (values) list.replaceChildren(...values.map((value) => new Option(value, value)));
     },
     async saveSegment() {
       const form = new FormData();
       form.append("name", this.segmentName);
       form.append("rules", this.$refs.stored.value);
-      const { id, name, rules, wrong } = await ask(this.$root.dataset.segments, form);
+      const { id, name, rules, wrong } = await ask(this.pages.segments, form);
       [this.segmentSaid, this.segmentWrong] = [id ? `The segment “${name}” is saved.` : wrong, !id];
       if (!id) return;
       this.segmentName = "";

@@ -2,14 +2,18 @@
 
 import json
 import re
+import uuid
 
 import pytest
 from django.contrib.admin.models import LogEntry
+from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from audiences.models import Audience, Workspace
+from audiences import compiler
+from audiences.models import Audience, Customer, Workspace
+from delivery import copies, launching, matching, rounds
 from delivery.models import DeliveryRecord, Status
 from messaging.models import Message, State
 from tests.factories import (
@@ -533,3 +537,151 @@ def workspace_zone(name: str) -> None:
     workspace = Workspace.current()
     workspace.zone = name
     workspace.save()
+
+
+def reviewed(console, form) -> dict[str, str]:
+    """What the review on the page would post beside the form."""
+    drawn = console.post(FORECAST, form).content.decode()
+    return {name: re.search(rf'name="{name}" value="(\d+)"', drawn)[1] for name in ("reviewed", "receiving")}
+
+
+def test_an_audience_that_drifted_since_the_page_counted_is_refused_with_both_numbers(console):
+    for n in range(10):
+        CustomerFactory(email=f"{n}@acme.example")
+    form = typed(SenderFactory(), ticket=ticket(console), act="live", send_type="one_off")
+    form |= reviewed(console, form)
+    CustomerFactory(email="one@more.example")
+
+    answer = console.post(ADD, form)
+
+    assert "10 people matched when this page counted, 11 match now." in answer.content.decode()
+    assert not Message.objects.exists()
+    console.post(ADD, {**form, "reviewed": "11", "receiving": "11"})
+    assert Message.objects.get().state == State.LIVE
+
+
+def test_above_the_limit_sending_to_the_rest_asks_for_the_number(console):
+    Workspace.current()
+    Workspace.objects.update(confirm_above=2)
+    for n in range(5):
+        CustomerFactory(email=f"{n}@acme.example")
+    message = MessageFactory(one_off=True)
+    matching.launch(message, at=timezone.now(), sample=1)
+    rest = f"/admin/messaging/message/{message.pk}/act/rest/"
+
+    asked = console.post(rest)
+    assert "type how many people it goes to: <strong>4</strong>" in asked.content.decode()
+    assert "Type 4 to confirm" in console.post(rest, {"confirm": "3"}).content.decode()
+    assert Message.objects.get().state == State.SAMPLED
+    console.post(rest, {"confirm": "4", "reviewed": "4", "receiving": "4"})
+
+    assert Message.objects.get().state == State.LIVE
+    assert DeliveryRecord.objects.count() == 5
+
+
+def test_a_large_launch_is_marked_and_done_whole_by_a_worker_or_the_sweep(console, monkeypatch):
+    monkeypatch.setattr(launching, "MOST_AT_ONCE", 1)
+    for n in range(3):
+        CustomerFactory(email=f"{n}@acme.example")
+    console.post(ADD, typed(SenderFactory(), ticket=ticket(console), act="live", send_type="one_off"))
+    message = Message.objects.get()
+    assert (message.state, DeliveryRecord.objects.count()) == (State.DRAFT, 0)
+    assert "Going live" in console.get(page(message)).content.decode()
+    monkeypatch.setattr(matching, "write_down_all", dies)
+    rounds.sweep(at=timezone.now())
+    assert Message.objects.get().launching_at is not None
+    monkeypatch.undo()
+
+    rounds.sweep(at=timezone.now())
+
+    message.refresh_from_db()
+    assert (message.state, message.launching_at, DeliveryRecord.objects.count()) == (State.LIVE, None, 3)
+    asked = console.get(f"/admin/messaging/message/{message.pk}/launching/")
+    assert asked["HX-Redirect"] == page(message)
+
+
+def dies(*_args, **_kwargs) -> None:
+    raise ConnectionError("the server went away")
+
+
+def test_a_large_launch_that_cannot_go_stays_a_draft_that_says_why(console):
+    CustomerFactory(email="ada@acme.example")
+    message = MessageFactory(one_off=True, rules=[rule("email", "contains", "@acme")])
+    launching.ask_for(message, at=timezone.now())
+    Customer.objects.update(archived_at=timezone.now())
+
+    launching.launch(message.pk, at=timezone.now())
+
+    message.refresh_from_db()
+    assert (message.state, message.launching_at) == (State.DRAFT, None)
+    assert "Nobody matches right now" in console.get(page(message)).content.decode()
+
+
+def test_made_ongoing_it_leaves_out_whoever_got_or_is_getting_the_sample(console):
+    people = [CustomerFactory(user_id=str(n), email=f"{n}@acme.example") for n in range(6)]
+    message = MessageFactory(one_off=True, rules={"match": "any", "rules": [rule("email", "contains", "@acme")]})
+    matching.launch(message, at=timezone.now(), sample=4)
+    records = list(DeliveryRecord.objects.order_by("pk"))
+    for record, status in zip(records, ("waiting", "sending", "uncertain", "sent"), strict=True):
+        force(record, status)
+
+    console.post(f"/admin/messaging/message/{message.pk}/ongoing/")
+
+    copy = Message.objects.exclude(pk=message.pk).get()
+    assert (copy.state, copy.send_type, copy.version.body) == (State.DRAFT, "ongoing", message.version.body)
+    got = {record.customer_id for record in records}
+    matched = compiler.customers(copy.audience.rules, at=timezone.now())
+    assert {one.pk for one in matched} == {one.pk for one in people} - got
+
+
+def force(record: DeliveryRecord, status: str) -> None:
+    """Bring a record to a status the way it gets there."""
+    one = DeliveryRecord.objects.filter(pk=record.pk)
+    if status != "waiting":
+        one.mark_sending(claim=uuid.uuid4(), until=timezone.now())
+    if status == "uncertain":
+        one.mark_uncertain(reason="lost_touch", detail="")
+    if status == "sent":
+        one.mark_sent(at=timezone.now())
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("a.png", b"<svg onload=alert(1)>", "This is no picture."),
+        ("a.png", b"GIF89a" + b"0" * (5 * 1024 * 1024), "larger than 5 MB"),
+    ],
+)
+def test_a_file_that_is_no_picture_or_too_large_is_refused(console, name, content, says, settings, tmp_path):
+    settings.MEDIA_ROOT = tmp_path
+
+    answer = console.post("/admin/messaging/message/pictures/", {"file": SimpleUploadedFile(name, content)})
+
+    assert answer.status_code == 400
+    assert says in answer.json()["wrong"]
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_branded_email_wears_the_workspace_as_it_was_when_it_went_live(console):
+    Workspace.current()
+    Workspace.objects.update(name="Acme {{ x }}", postal_address="1 Main Street\nDublin", colour="#aa0000")
+    customer = CustomerFactory(email="ada@acme.example")
+    message = MessageFactory(one_off=True, style="branded", live=True)
+    Workspace.objects.update(name="Other", postal_address="Elsewhere", colour="#00aa00")
+    record = DeliveryRecord.objects.get(customer=customer)
+
+    version = Message.objects.get(pk=message.pk).version
+    read = copies.copy_of(version, channel="email").render({}, record_id=record.pk)
+
+    assert "1 Main Street Dublin" in read.html
+    assert "#aa0000" in read.html
+    assert "Acme" in read.html
+    assert copies.unsubscribe_url(record.pk) in read.html
+    assert copies.unsubscribe_url(record.pk) in read.text
+
+
+@pytest.mark.parametrize("address", ["preview/", "test/", "pictures/", "segment/", "people/", "values/"])
+def test_the_composers_own_pages_ask_who_it_is(log_in_with, address):
+    viewer = log_in_with("messaging.view_message")
+
+    assert viewer.post(f"/admin/messaging/message/{address}").status_code == 403
