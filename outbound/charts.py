@@ -63,7 +63,7 @@ class Chart:
                         "borderRadius": 3,
                         "maxBarThickness": 22,
                         "pointRadius": 3 if few else 0,
-                        "tension": 0.25,
+                        "tension": 0,
                     }
                     for one in self.series
                 ],

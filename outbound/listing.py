@@ -190,7 +190,7 @@ def share(message: Message, what: str) -> SafeString | str:
 def waiting_words(message: Message, found: Counts, *, due: datetime | None, at: datetime) -> str:
     """How many wait, and until when; for a scheduled one, when it goes live."""
     if message.state == State.SCHEDULED and message.scheduled_for:
-        return f"Goes live {moment(message.scheduled_for)}"
+        return f"{'Goes' if message.scheduled_for > at else 'Was to go'} live {moment(message.scheduled_for)}"
     if not found.waiting:
         return ""
     waits = f"{found.waiting:,} waiting"

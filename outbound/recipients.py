@@ -13,7 +13,7 @@ from django.utils.text import slugify
 from delivery.models import DeliveryRecord, Status
 from messaging.models import Message
 
-A_PAGE = 25
+A_PAGE = 10
 BOM = "\ufeff"  # Without it a spreadsheet takes é for Ã©.
 # A cell that begins with one of these is a formula to a spreadsheet.
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")

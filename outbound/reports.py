@@ -236,7 +236,8 @@ def what_waits(
 ) -> Iterator[dict[str, Any]]:
     """What has not gone yet, for what reason, and when the first of it goes."""
     if message.state == State.SCHEDULED and message.scheduled_for:
-        yield {"records": None, "words": "Goes live", "when": moment(message.scheduled_for)}
+        words = "Goes live" if message.scheduled_for > at else "Was to go live"
+        yield {"records": None, "words": words, "when": moment(message.scheduled_for)}
     for row in reasons.get(Status.WAITING, []):
         if message.state == State.PAUSED:
             when = "When it is resumed"

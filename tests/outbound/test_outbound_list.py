@@ -184,6 +184,8 @@ def test_says_that_in_app_waits_for_a_visit_and_a_scheduled_one_for_its_time(con
     assert cells(page, "Chat")["Sent"] == "0 1 waiting for a visit"
     assert cells(page, "Later")["Sent"] == "– Goes live Mon 6 May, 07:30"
     assert cells(page, "Draft")["Sent"] == "–"
+    Message.objects.filter(title="Later").update(scheduled_for=AT)
+    assert cells(console.get(LIST), "Later")["Sent"] == "– Was to go live Mon 4 May, 10:00"
 
 
 def test_sorts_by_what_was_sent(console):
