@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from audiences import intake
 from audiences.intake import importing
-from delivery import conversations, matching, notifying, rounds
+from delivery import conversations, launching, matching, notifying, rounds
 from messaging.models import Message
 
 log = logging.getLogger(__name__)
@@ -36,6 +36,13 @@ def match_message(message_id: int, **_later: object) -> None:
     if message is not None:
         matching.match(message, at=timezone.now())
         nudge()
+
+
+@shared_task
+def launch_message(message_id: int, **_later: object) -> None:
+    """Set a message with a large audience live, or send it to the rest."""
+    launching.launch(message_id, at=timezone.now())
+    nudge()
 
 
 @shared_task
@@ -95,6 +102,11 @@ def nudge_to_tell() -> None:
 def nudge_jobs() -> None:
     """Have a worker write down what bulk jobs brought."""
     poke(work_off_jobs)
+
+
+def nudge_launch(message: Message) -> None:
+    """Have a worker set a message live now; with the broker down, the minute sweep will."""
+    poke(launch_message, message.pk)
 
 
 def nudge_import(import_id: int) -> None:

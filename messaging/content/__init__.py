@@ -6,7 +6,15 @@ compile_version               once per version
 fill, Compiled.render         per person; version and filled values read the same for ever
 """
 
-from messaging.content.compiling import TRACKING_CLICK, TRACKING_OPEN, Compiled, Layout, Rendered, compile_version
+from messaging.content.compiling import (
+    TRACKING_CLICK,
+    TRACKING_OPEN,
+    Compiled,
+    Layout,
+    Rendered,
+    compile_version,
+    without_default,
+)
 from messaging.content.dressing import Dress, dress_of
 from messaging.content.markup import paragraphs, sanitise
 from messaging.content.parsing import ContentError
@@ -39,4 +47,5 @@ __all__ = [
     "sanitise",
     "uses_company",
     "variables",
+    "without_default",
 ]

@@ -162,6 +162,12 @@ def compile_version(
     )
 
 
+def without_default(text: str) -> frozenset[str]:
+    """The variables that leave a gap where they are unknown; none where the text is more than variables."""
+    places = as_places(parse(as_written(text), TEXT))
+    return frozenset(place.name for place in places.places if place.default is None) if places else frozenset()
+
+
 def _tracked(protected: Protected, cleaned: str, links: list[str]) -> str:
     """The HTML whose links lead over us first, with the picture that tells of an opening; `links` takes where to."""
 
