@@ -1,0 +1,106 @@
+"""The workspace's settings: typed by an Admin, checked, and told in the log from what to what."""
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.urls import reverse
+
+from audiences.models import Workspace
+from messaging.models import Sender
+
+pytestmark = pytest.mark.django_db
+PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 64
+
+
+def page() -> str:
+    return reverse("admin:audiences_workspace_change", args=[Workspace.current().pk])
+
+
+def form(**changes: object) -> dict[str, object]:
+    return {
+        "name": "Outbound",
+        "zone": "UTC",
+        "postal_address": "",
+        "colour": "#2563eb",
+        "confirm_above": 1000,
+        "drift_percent": 5,
+        "cap_messages": "",
+        "cap_days": 7,
+        "require_user_hash": "on",
+        "identity_secret": Workspace.current().identity_secret,
+        "allowed_origins": "[]",
+        **changes,
+    }
+
+
+def test_a_change_is_told_from_what_to_what_and_a_secret_is_not(console):
+    console.post(page(), form(name="Fernwood", drift_percent=8, identity_secret="hush-hush"))
+
+    said = LogEntry.objects.get().change_message
+    assert "Name: from “Outbound” to “Fernwood”" in said
+    assert "from “5” to “8”" in said
+    assert "Identity secret: changed" in said
+    assert "hush" not in said
+
+
+def test_office_hours_are_typed_as_people_write_them(console):
+    answer = console.post(page(), form(Monday="9-12:30, 13:30–17:00", Sunday=""))
+
+    assert answer.status_code == 302
+    assert Workspace.current().office_hours == [
+        {"weekday": 0, "from": "09:00", "to": "12:30"},
+        {"weekday": 0, "from": "13:30", "to": "17:00"},
+    ]
+    assert "09:00-12:30, 13:30-17:00" in console.get(page()).content.decode()
+
+
+@pytest.mark.parametrize("typed", ["all day", "9:10-17", "25-26", "09:00"])
+def test_hours_that_are_none_are_refused_at_their_day(console, typed):
+    answer = console.post(page(), form(Tuesday=typed))
+
+    assert answer.context["adminform"].form.errors["Tuesday"]
+    assert Workspace.current().office_hours == []
+
+
+def test_a_logo_is_kept_shown_and_taken_away(console, settings, tmp_path):
+    settings.MEDIA_ROOT = str(tmp_path)
+
+    console.post(page(), form(logo_upload=SimpleUploadedFile("logo.png", PNG, "image/png")))
+
+    logo = Workspace.current().logo
+    assert logo.endswith(".png")
+    assert logo in console.get(page()).content.decode()
+    console.post(page(), form(remove_logo="on"))
+    assert Workspace.current().logo == ""
+
+
+def test_what_is_no_picture_is_no_logo(console):
+    answer = console.post(page(), form(logo_upload=SimpleUploadedFile("logo.png", b"<svg onload=alert(1)>")))
+
+    assert "This is no picture" in answer.content.decode()
+    assert Workspace.current().logo == ""
+
+
+def test_a_change_of_a_sender_is_told(console):
+    sender = Sender.objects.create(name="Sam", email="sam@acme.example")
+
+    console.post(
+        reverse("admin:messaging_sender_change", args=[sender.pk]),
+        {"name": "Sam Q", "email": "sam@acme.example", "reply_to": "", "teammate": "", "users": []},
+    )
+
+    assert LogEntry.objects.get().change_message == "Name: from “Sam” to “Sam Q”"
+
+
+def test_the_log_is_read_by_person_and_by_object(console, boss):
+    sender = Sender.objects.create(name="Sam", email="sam@acme.example")
+    other = Sender.objects.create(name="Kim", email="kim@acme.example")
+    for one in (sender, other):
+        LogEntry.objects.log_actions(boss.pk, [one], 2, change_message=f"Changed {one.name}", single_object=True)
+    log = "/admin/admin/logentry/"
+
+    assert "Changed Sam" in console.get(log).content.decode()
+    mine = console.get(log, {"user": boss.pk, "object_id": sender.pk}).content.decode()
+    assert "Changed Sam" in mine
+    assert "Changed Kim" not in mine
+    assert "Changed Sam" not in console.get(log, {"user": boss.pk + 1}).content.decode()
