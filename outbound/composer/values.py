@@ -36,7 +36,7 @@ def known(name: str, *, words: str) -> list[str]:
     # The value is a constant of the attribute table; what staff typed has places of its own.
     sql = (
         f"SELECT value FROM (SELECT {value} AS value FROM {table} {row} WHERE {row}.archived_at IS NULL"  # noqa: S608
-        f" AND {value} ILIKE %(words)s AND {value} <> '' LIMIT %(rows)s) AS some"
+        f" AND {value} ILIKE %(words)s AND {value} <> '' LIMIT %(rows)s) AS rows_asked"
         " GROUP BY value ORDER BY count(*) DESC, value LIMIT %(most)s"
     )
     try:

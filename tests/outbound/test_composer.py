@@ -685,3 +685,26 @@ def test_the_composers_own_pages_ask_who_it_is(log_in_with, address):
     viewer = log_in_with("messaging.view_message")
 
     assert viewer.post(f"/admin/messaging/message/{address}").status_code == 403
+
+
+def test_previews_as_the_customer_and_company_that_were_chosen(console):
+    grace = CustomerFactory(name="Grace Hopper", email="grace@navy.example", phone="")
+    navy = MembershipFactory(customer=grace, company__name="Navy").company
+    other = MembershipFactory(customer=grace, company__name="Yale").company
+    CustomerFactory(name="Newest")
+    form = typed(SenderFactory(), body="<p>{{ first_name }} of {{ company.name }}: {{ phone }}</p>")
+
+    for company in (navy, other):
+        shown = console.post(
+            "/admin/messaging/message/preview/", {**form, "as_customer": grace.pk, "as_company": company.pk}
+        )
+        assert shown.status_code == 200
+        assert f"Grace of {company.name}: <mark>phone</mark>" in shown.context["preview"].page
+
+
+def test_completes_values_by_what_customers_have(console):
+    CustomerFactory(country="Ireland")
+
+    found = console.get("/admin/messaging/message/values/?attribute=country&q=ire").json()
+
+    assert found == {"values": ["Ireland"]}
