@@ -101,11 +101,9 @@ def rules_red(explained: Explanation, case: Case) -> str:
     red = sum(not judged.holds for judged in leaves)
     if not red or explained.customer.archived_at:
         return "They do not match the filters now."
-    return (
-        f"They do not match the filters now: {red} of {counted(len(leaves), 'rule', 'rules')} does not hold."
-        if (red == 1)
-        else f"They do not match the filters now: {red} of {counted(len(leaves), 'rule', 'rules')} do not hold."
-    )
+    if len(leaves) == 1:
+        return "They do not match the filters now: the one rule does not hold."
+    return f"They do not match the filters now: {red} of {len(leaves)} rules {'does' if red == 1 else 'do'} not hold."
 
 
 def waiting(explained: Explanation, case: Case) -> str:

@@ -1,0 +1,123 @@
+"""People in a real browser: writing to one from a phone, a file that is checked first, and Why?."""
+
+import json
+
+import pytest
+from django.contrib.auth.models import User
+from django.test import Client
+from playwright.sync_api import Page, expect
+
+from audiences.models import Customer
+from delivery import schedule
+from delivery.models import DeliveryRecord, Reason
+from tests.browser.conftest import AXE
+from tests.factories import CustomerFactory, EventFactory, MessageFactory, SenderFactory, rule
+
+pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
+PHONE = {"width": 390, "height": 844}
+
+
+@pytest.fixture
+def console(context, live_server, transactional_db) -> Page:
+    schedule.install()
+    client = Client()
+    client.force_login(User.objects.create_superuser("boss", "boss@acme.example", "pass"))
+    context.add_cookies([{"name": "sessionid", "value": client.cookies["sessionid"].value, "url": live_server.url}])
+    return context.new_page()
+
+
+def fits(page: Page) -> None:
+    """Nothing scrolls sideways, and axe finds nothing serious."""
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    page.evaluate(AXE + ";0")
+    found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
+    serious = [wrong for wrong in found if wrong["impact"] in ("serious", "critical")]
+    assert [(wrong["id"], [node["target"] for node in wrong["nodes"]]) for wrong in serious] == []
+
+
+def test_writes_to_one_customer_from_a_phone(console, live_server):
+    ada = CustomerFactory(name="Ada " + "Byron" * 20, email=f"{'ada' * 20}@acme.example")
+    EventFactory(customer=ada)
+    SenderFactory()
+    page = console
+    page.set_viewport_size(PHONE)
+    page.goto(f"{live_server.url}/admin/audiences/customer/")
+    fits(page)
+    page.get_by_role("link", name="Ada").first.click()
+    fits(page)
+
+    icon = page.get_by_role("link", name="Send a message")
+    box = icon.bounding_box()
+    assert box["y"] < 80
+    assert box["x"] + box["width"] > 340
+    icon.click()
+    expect(page.get_by_role("radio", name="In-app chat")).to_be_checked()
+    fits(page)
+    page.locator("trix-editor").click()
+    page.keyboard.type("Can I help you?")
+    page.get_by_role("button", name="Send", exact=True).click()
+
+    expect(page.get_by_text("sees it as soon as they are in your app")).to_be_visible()
+    fits(page)
+    record = DeliveryRecord.objects.get()
+    assert (record.customer, record.reason, record.message.format) == (ada, Reason.VISIT, "chat")
+
+
+def test_the_console_can_be_put_on_a_home_screen(console, live_server):
+    page = console
+    page.goto(f"{live_server.url}/admin/")
+    address = page.locator("link[rel=manifest]").get_attribute("href")
+
+    manifest = json.loads(page.request.get(live_server.url + address).text())
+
+    assert (manifest["start_url"], manifest["display"]) == ("/admin/", "standalone")
+    for icon in manifest["icons"]:
+        answer = page.request.get(live_server.url + address.rpartition("/")[0] + "/" + icon["src"])
+        assert answer.headers["content-type"] == "image/png"
+        assert len(answer.body()) > 500
+
+
+def test_a_file_is_checked_before_it_is_written(console, live_server):
+    page = console
+    page.goto(f"{live_server.url}/admin/audiences/customer/import/")
+    fits(page)
+    file = {"name": "people.csv", "mimeType": "text/csv", "buffer": b"Email,Name\nada@acme.example,Ada\nnobody,Eve\n"}
+    page.get_by_label("CSV file").set_input_files(file)
+    page.get_by_role("button", name="Upload").click()
+    expect(page.get_by_label("What the column Email is")).to_have_value("email")
+    fits(page)
+
+    page.get_by_role("button", name="Check the file").click()
+
+    expect(page.get_by_text("1 new customer.")).to_be_visible()
+    expect(page.get_by_text("“nobody” is not an email address.")).to_be_visible()
+    fits(page)
+    assert not Customer.objects.exists()
+    page.get_by_role("button", name="Import", exact=True).click()
+    expect(page.get_by_role("heading", name="What it did")).to_be_visible()
+    assert Customer.objects.get().name == "Ada"
+
+
+def test_filters_by_a_rule_and_asks_why(console, live_server):
+    CustomerFactory(name="Ada", country="Ireland", email="ada@acme.example")
+    CustomerFactory(name="Bob", country="France")
+    MessageFactory(live=True, title="Welcome", rules=[rule("country", "is", "France")])
+    page = console
+    page.goto(f"{live_server.url}/admin/audiences/customer/")
+    page.get_by_text("Filter by rules").click()
+    page.get_by_role("button", name="Add a rule").click()
+    page.get_by_label("Attribute").select_option("country")
+    page.get_by_label("Value").fill("Ireland")
+    expect(page.get_by_text("1 matches now")).to_be_visible()
+    page.get_by_role("button", name="Show these people").click()
+    expect(page.get_by_text("1 person", exact=True)).to_be_visible()
+    fits(page)
+    page.get_by_role("link", name="Ada").first.click()
+
+    page.get_by_role("link", name="Why?").first.click()
+    page.get_by_label("Message", exact=True).select_option(label="Welcome (Email, Ongoing)")
+    page.get_by_role("button", name="Show why").click()
+
+    expect(page.get_by_text("the one rule does not hold")).to_be_visible()
+    expect(page.get_by_text("saw “Ireland”")).to_be_visible()
+    fits(page)
