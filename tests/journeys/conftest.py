@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import pytest
 import time_machine
 from aiosmtpd.smtp import SMTP
+from django.core.cache import cache
 from rest_framework.test import APIClient
 
 from audiences import identity
@@ -32,6 +33,8 @@ for noisy in ("mail.log", "celery.app.trace"):
 def clock(db, at) -> Iterator[Clock]:
     """A Monday, ten o'clock UTC."""
     schedule.install()
+    # Every journey begins at the same moment, so what one asked would count against the next one's limits.
+    cache.clear()
     with time_machine.travel(at, tick=False) as traveller:
         clock = Clock(traveller)
         clock.tasks()
@@ -89,6 +92,9 @@ def visit(at_once):
         return [as_words(message["body"]) for message in shown(user_id, **settings)]
 
     def shown(user_id: str, **settings: object) -> list[dict[str, object]]:
+        return ping(user_id, **settings)["messages"]
+
+    def ping(user_id: str, **settings: object) -> dict[str, object]:
         user_hash = identity.user_hash(Workspace.current().identity_secret, user_id)
         settings = {"user_id": user_id, "user_hash": user_hash, **settings}
         with at_once():
@@ -96,9 +102,17 @@ def visit(at_once):
                 "/messenger/ping", {"app_id": "outbound", "user": settings}, format="json"
             )
         assert answered.status_code == 200, answered.json()
-        return answered.json()["messages"]
+        return answered.json()
 
-    visit.shown = shown
+    def dismiss(user_id: str) -> None:
+        """The customer closes every in-app message they are shown."""
+        answered = ping(user_id)
+        browser = quick(APIClient(headers={"Authorization": f"Bearer {answered['token']}"}))
+        for message in answered["messages"]:
+            marked = browser.post(f"/messenger/messages/{message['id']}/dismissed", {}, format="json")
+            assert marked.status_code == 200, marked.json()
+
+    visit.shown, visit.dismiss = shown, dismiss
     return visit
 
 

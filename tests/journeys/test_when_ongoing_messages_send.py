@@ -164,6 +164,8 @@ def test_in_app_message_stays_until_it_is_opened_or_dismissed_and_is_the_same_on
 
     assert len(first) == 1
     assert second == first
+    visit.dismiss("ann")
+    assert visit("ann") == []
 
 
 @pytest.mark.parametrize("form", ["chat", "announcement"])
@@ -191,6 +193,8 @@ def test_login_of_another_day_updates_last_seen(staff, visit, clock):
     staff.sets_live(channel="in_app", body="<p>Welcome back</p>", rules=AWAY)
 
     assert visit("ann") == []
+    clock.passes(days=31)
+    assert visit("ann") == ["Welcome back"]
 
 
 # Email

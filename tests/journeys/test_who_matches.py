@@ -5,7 +5,7 @@ from rest_framework.test import APIClient
 
 from audiences.models import Audience, Customer
 from delivery.models import DeliveryRecord
-from tests.factories import CustomerFactory, rule
+from tests.factories import rule
 from tests.journeys.pages import quick
 
 PLAN = "custom_attributes.plan"
@@ -18,12 +18,9 @@ def matching(staff, *rules, match="all") -> str:
 
 
 def test_without_rules_a_message_goes_to_every_user_and_never_to_leads(staff, server, visit, post, clock):
-    """4.4: No rules: every user, never leads, and Review says "No filters: everyone". Leads only by a role rule.
-
-    No address makes a lead yet.
-    """
+    """4.4: No rules: every user, never leads, and Review says "No filters: everyone". Leads only by a role rule."""
     server.user("ann")
-    CustomerFactory(lead=True, email="lead@x.example")
+    server.post("/api/contacts", {"email": "lead@x.example"})
 
     forecast = staff.presses("message_forecast", **staff.fields())
     staff.sets_live(subject="To everyone")
