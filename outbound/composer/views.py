@@ -133,7 +133,7 @@ def on_the_page(admin: ConsoleAdmin, request: HttpRequest) -> tuple[DraftForm, M
         raise PermissionDenied
     form = DraftForm(request.POST or None, user=teammate(request), message=Message())
     form.is_valid()
-    return form, form.preview() if form.is_bound else Message()
+    return form, form.preview() if form.is_bound else Message(audience=Audience())
 
 
 def preview(admin: ConsoleAdmin, request: HttpRequest) -> HttpResponse:
@@ -221,7 +221,7 @@ def save_segment(admin: ConsoleAdmin, request: HttpRequest) -> HttpResponse:
     name = request.POST.get("name", "").strip()
     fields = AudienceFields(request.POST)
     fields.is_valid()
-    wrong = list(fields.errors.get("rules", [])) or ([] if name else ["Give the segment a name."])
+    wrong = [str(said) for said in fields.errors.get("rules", [])] or ([] if name else ["Give the segment a name."])
     segment = Audience(name=name, rules=fields.cleaned_data.get("rules", {}))
     try:
         if not wrong:
@@ -230,7 +230,7 @@ def save_segment(admin: ConsoleAdmin, request: HttpRequest) -> HttpResponse:
                 segment.save()
                 admin.log_addition(request, segment, "Made the segment")
     except ValidationError as no:
-        wrong = no.messages
+        wrong = list(no.messages)
     if wrong:
         return JsonResponse({"wrong": str(wrong[0])}, status=400)
     return JsonResponse({"id": segment.pk, "name": segment.name, "rules": segment.rules})
