@@ -72,6 +72,10 @@ class SegmentAdmin(ConsoleAdmin):
         """A segment is deleted from its own page, where it says what uses it."""
         return False
 
+    def get_list_display_links(self, request: HttpRequest, list_display: Any) -> Any:
+        """A segment opens for who may change it."""
+        return super().get_list_display_links(request, list_display) if self.has_change_permission(request) else None
+
     @display(description="Rules")
     def rules_count(self, segment: Audience) -> str:
         """How many rules it has."""

@@ -1,0 +1,339 @@
+"""Each role may do what the table says, on the server, whatever its pages show: every address, as everybody."""
+
+from datetime import UTC, datetime
+
+import pytest
+from django.contrib import admin
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import Group, Permission, User
+from django.db import transaction
+from django.urls import URLPattern, reverse
+from django_celery_beat.models import ClockedSchedule, CrontabSchedule, IntervalSchedule, PeriodicTask, SolarSchedule
+
+from audiences.models import Company, Customer, Import, Integration, Workspace
+from delivery import single
+from delivery.models import DeliveryRecord
+from outbound import acts, roles
+from outbound.roles import Role
+from tests.factories import (
+    CustomAttributeFactory,
+    MembershipFactory,
+    MessageFactory,
+    SegmentFactory,
+    SenderFactory,
+    TagFactory,
+)
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def log_in_as(client):
+    """Log in as somebody of a role."""
+
+    def log_in(role: Role | None):
+        roles.install()
+        user = User.objects.create_user(f"{role}", f"{role}@acme.example", "pass", is_staff=True)
+        if role:
+            roles.give(user, role)
+        client.force_login(user)
+        return client
+
+    return log_in
+
+
+def test_a_migration_made_the_four_roles():
+    assert set(Group.objects.values_list("name", flat=True)) >= set(Role.values)
+    found = Group.objects.get(name="Sender").permissions.values_list("content_type__app_label", "codename")
+    assert ("messaging", "set_live") in found
+    assert ("audiences", "change_workspace") not in found
+
+
+def test_installing_again_brings_back_what_a_flush_took_and_keeps_who_is_in():
+    user = User.objects.create_user("grace")
+    roles.give(user, Role.SENDER)
+    Group.objects.get(name="Author").delete()
+    Group.objects.get(name="Sender").permissions.clear()
+
+    roles.install()
+    roles.install()
+
+    user = User.objects.get(pk=user.pk)
+    assert roles.role_of(user) is Role.SENDER
+    assert user.has_perm("messaging.set_live")
+    assert Group.objects.get(name="Author").permissions.exists()
+
+
+def test_installing_makes_no_second_permission_beside_djangos_own():
+    roles.install()
+
+    assert Permission.objects.filter(codename="set_live").count() == 1
+    assert {f"{app}.{name}" for app, _, name in roles.granted(Role.SENDER)} >= {roles.SET_LIVE, roles.WRITE_TO_ONE}
+
+
+@pytest.mark.parametrize("role", Role)
+def test_each_role_may_what_the_one_before_it_may_and_more(role):
+    before = list(Role)[: list(Role).index(role)]
+
+    assert all(roles.granted(one) < roles.granted(role) for one in before)
+
+
+# Every address. Lowest role that gets in, by GET and by POST; NOBODY where even an Admin does not.
+
+V, A, S, B = Role.VIEWER, Role.AUTHOR, Role.SENDER, Role.ADMIN
+NOBODY, ANY, GUEST = "nobody", "any teammate", "a guest"
+
+# What Django itself makes of each table: look, add, change, delete.
+TABLES = {
+    "messaging_message": (V, A, A, NOBODY),
+    "messaging_sender": (V, B, B, B),
+    "delivery_deliveryrecord": (V, NOBODY, NOBODY, NOBODY),
+    "audiences_customer": (V, NOBODY, NOBODY, NOBODY),
+    "audiences_company": (V, NOBODY, NOBODY, NOBODY),
+    "audiences_audience": (V, A, A, NOBODY),
+    "audiences_tag": (V, A, S, S),
+    "audiences_customattribute": (V, NOBODY, B, NOBODY),
+    "audiences_integration": (B, NOBODY, B, B),
+    "audiences_workspace": (B, NOBODY, B, NOBODY),
+    "auth_user": (B, B, B, NOBODY),
+    "auth_group": (B, NOBODY, NOBODY, NOBODY),
+    "admin_logentry": (S, NOBODY, NOBODY, NOBODY),
+    "django_celery_beat_periodictask": (B, B, B, B),
+    "django_celery_beat_intervalschedule": (B, B, B, B),
+    "django_celery_beat_crontabschedule": (B, B, B, B),
+    "django_celery_beat_solarschedule": (B, B, B, B),
+    "django_celery_beat_clockedschedule": (B, B, B, B),
+}
+# Pages of our own, and those of the site: GET, POST.
+OWN = {
+    "message_forecast": (A, A),
+    "message_preview": (A, A),
+    "message_send_test": (NOBODY, A),
+    "message_find_people": (V, V),
+    "message_known_values": (V, V),
+    "message_upload_image": (NOBODY, A),
+    "message_save_segment": (NOBODY, A),
+    "message_launching": (V, V),
+    "message_make_ongoing": (NOBODY, A),
+    "message_edit_content": (S, S),
+    "message_edit_audience": (S, S),
+    "message_duplicate": (NOBODY, A),
+    "message_discard": (NOBODY, A),
+    "message_act": (NOBODY, S),
+    "deliveryrecord_export": (V, V),
+    "customer_import_file": (S, S),
+    "customer_import_page": (S, S),
+    "customer_import_errors": (S, S),
+    "customer_import_act": (NOBODY, S),
+    "customer_picked": (NOBODY, S),
+    "customer_why": (V, V),
+    "customer_send_message": (S, S),
+    "customer_clear": (NOBODY, S),
+    "customer_tag": (NOBODY, S),
+    "customer_archive": (NOBODY, S),
+    "audience_count_people": (V, V),
+    "audience_discard": (NOBODY, A),
+    "audiences_audience_change": (A, A),
+    "user_invite_again": (NOBODY, B),
+    "user_deactivate": (NOBODY, B),
+    "user_activate": (NOBODY, B),
+    "index": (ANY, ANY),
+    "search": (ANY, ANY),
+    "app_list": (V, V),  # Django answers that there is none where there is nothing to see.
+    "jsi18n": (ANY, NOBODY),
+    "view_on_site": (ANY, ANY),
+    "autocomplete": (A, NOBODY),
+    "password_change": (ANY, ANY),
+    "password_change_done": (ANY, NOBODY),
+    "login": (GUEST, GUEST),
+    "admin_password_reset": (GUEST, GUEST),
+    "choose_password": (GUEST, GUEST),
+    "accept_invitation": (GUEST, GUEST),
+}
+VERBS = ("changelist", "add", "change", "delete", "history")
+
+
+def named_addresses() -> dict[str, str]:
+    """Every named address of the console, as Django has it."""
+    found = {}
+
+    def walk(patterns, before):
+        for pattern in patterns:
+            if not isinstance(pattern, URLPattern):
+                walk(pattern.url_patterns, before + str(pattern.pattern))
+            elif pattern.name:
+                found[pattern.name] = before + str(pattern.pattern)
+
+    walk(admin.site.urls[0], "")
+    return found
+
+
+def may_enter(name: str) -> tuple[object, object]:
+    """Who gets in, by GET and by POST."""
+    if name in OWN:
+        return OWN[name]
+    table, _, verb = name.rpartition("_")
+    look, add, change, delete = TABLES[table]
+    return {
+        "changelist": (look, look),
+        "history": (look, look),
+        "add": (add, add),
+        "change": (look, change),
+        "delete": (delete, delete),
+    }[verb]
+
+
+# Pages that only show, and a POST of which shows the same; the workspace's and the lists' lead on to another.
+SHOWS_BY_POST = {"delivery_deliveryrecord_change", "audiences_customer_change", "audiences_company_change"}
+SHOWS_BY_POST |= {"auth_group_change", "admin_logentry_change"}
+LEVELS = [GUEST, ANY, *Role]
+
+
+def test_the_table_names_every_address_and_no_other():
+    named = set(named_addresses()) - {"logout"}
+    tables = {f"{table}_{verb}" for table in TABLES for verb in VERBS}
+
+    assert named == set(OWN) | tables
+    assert set(OWN) & tables == {"audiences_audience_change"}  # A segment opens as its form, so for who may change it.
+
+
+@pytest.fixture
+def things() -> dict[str, object]:
+    """One of each, to ask for."""
+    at = datetime(2026, 5, 4, 10, 0, tzinfo=UTC)
+    customer = MembershipFactory().customer
+    live = MessageFactory(live=True)
+    boss = User.objects.create_superuser("keeper", "keeper@acme.example", "pass")
+    single.send_to_one(
+        customer, channel="in_app", format="chat", sender=live.sender, subject="", body="<p>Hi</p>", by=boss, at=at
+    )
+    token, _ = Integration.issue(name="Shop")
+    invited = User.objects.create_user("new@acme.example", "new@acme.example", is_staff=True)
+    entry = LogEntry.objects.log_actions(boss.pk, [live], 2, change_message="Paused", single_object=True)
+    every = IntervalSchedule.objects.first()
+    return {
+        "messaging_message": live.pk,
+        "messaging_sender": SenderFactory().pk,
+        "delivery_deliveryrecord": DeliveryRecord.objects.get().pk,
+        "audiences_customer": customer.pk,
+        "audiences_company": customer.memberships.get().company_id,
+        "audiences_audience": SegmentFactory().pk,
+        "audiences_tag": TagFactory().pk,
+        "audiences_customattribute": CustomAttributeFactory().pk,
+        "audiences_integration": token.pk,
+        "audiences_workspace": Workspace.current().pk,
+        "auth_user": invited.pk,
+        "auth_group": Group.objects.get(name="Author").pk,
+        "admin_logentry": entry.pk,
+        "django_celery_beat_periodictask": PeriodicTask.objects.first().pk,
+        "django_celery_beat_intervalschedule": every.pk,
+        "django_celery_beat_crontabschedule": CrontabSchedule.objects.create().pk,
+        "django_celery_beat_solarschedule": SolarSchedule.objects.create(event="sunset", latitude=1, longitude=1).pk,
+        "django_celery_beat_clockedschedule": ClockedSchedule.objects.create(clocked_time=at).pk,
+    }
+
+
+PREFIXES = {"message": "messaging_message", "customer": "audiences_customer", "audience": "audiences_audience"}
+PREFIXES |= {"user": "auth_user"}
+
+
+def paths(name: str, pattern: str, things: dict[str, object]) -> list[str]:
+    """The addresses to ask for; a verb in one is each verb there is."""
+    table = name.rpartition("_")[0]
+    table = table if table in TABLES else PREFIXES.get(name.partition("_")[0], "")
+    job = Import.objects.first()
+    verbs = {"message_act": tuple(acts.ACTS), "customer_picked": ("tag", "message"), "customer_import_act": ("cancel",)}
+    found = []
+    queries = {"autocomplete": "?app_label=messaging&model_name=sender&field_name=teammate&term=a"}
+    for verb in verbs.get(name, ("",)):
+        path = pattern.replace(
+            "^(?P<app_label>messaging|delivery|audiences|auth|admin|django_celery_beat)/$", "messaging/"
+        )
+        for place, value in {
+            "<path:content_type_id>": 1,
+            "<path:object_id>": things.get(table, 1),
+            "<int:message_id>": things["messaging_message"],
+            "<int:key>": job.pk if job else 424242,
+            "<slug:verb>": verb,
+            "<slug:flag>": "has_hard_bounced",
+            "<uidb64>": "MQ",
+            "<token>": "token",
+        }.items():
+            path = path.replace(place, str(value))
+        assert "<" not in path, path
+        found.append(f"/admin/{path}{queries.get(name, '')}")
+    return found
+
+
+def is_in(answer) -> bool:
+    """Whether the page let one in: not refused, not sent to the login, no way to ask like that."""
+    to_login = answer.status_code == 302 and answer.url.startswith("/admin/login/")
+    return not to_login and answer.status_code not in (403, 405)
+
+
+@pytest.mark.parametrize("level", LEVELS, ids=str)
+@pytest.mark.usefixtures("nudged")
+def test_every_address_lets_in_whom_the_table_names_and_nobody_else(client, log_in_as, things, level):
+    if level != GUEST:
+        log_in_as(None if level == ANY else level)
+    client.raise_request_exception = False
+    wrong = []
+    for name, pattern in named_addresses().items():
+        if name == "logout":
+            continue
+        for method, lowest in zip(("get", "post"), may_enter(name), strict=True):
+            if method == "post" and name in SHOWS_BY_POST:
+                continue
+            expected = lowest != NOBODY and LEVELS.index(level) >= LEVELS.index(lowest)
+            for path in paths(name, pattern, things):
+                spot = transaction.savepoint()
+                answer = getattr(client, method)(path)
+                transaction.savepoint_rollback(spot)
+                if is_in(answer) != expected or answer.status_code >= 500:
+                    wrong.append(f"{method} {path}: {answer.status_code} for {level}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_what_only_shows_changes_nothing_by_post(log_in_as, things):
+    console = log_in_as(Role.ADMIN)
+    before = {name: list(model.objects.values_list()) for name, model in SHOWN.items()}
+
+    for name in SHOWS_BY_POST:
+        console.post(
+            reverse(f"admin:{name}", args=[things[name.rpartition("_")[0]]]), {"name": "Changed", "state": "x"}
+        )
+
+    assert {name: list(model.objects.values_list()) for name, model in SHOWN.items()} == before
+
+
+SHOWN = {"record": DeliveryRecord, "customer": Customer, "company": Company, "group": Group}
+
+
+def test_an_author_saves_a_draft_and_cannot_set_it_live_whatever_they_post(log_in_as):
+    author = log_in_as(Role.AUTHOR)
+    draft = MessageFactory()
+
+    for verb in acts.ACTS:
+        assert author.post(reverse("admin:message_act", args=[draft.pk, verb])).status_code == 403
+    draft.refresh_from_db()
+    assert draft.state == "draft"
+
+
+@pytest.mark.usefixtures("nudged")
+def test_a_sender_sets_live_and_pauses_and_the_log_tells_from_what_to_what(log_in_as):
+    sender = log_in_as(Role.SENDER)
+    message = MessageFactory(live=True)
+
+    sender.post(reverse("admin:message_act", args=[message.pk, "pause"]))
+
+    message.refresh_from_db()
+    assert message.state == "paused"
+    assert LogEntry.objects.get().change_message == "Paused: from Live to Paused"
+
+
+def test_buttons_nobody_may_press_are_not_shown(log_in_as):
+    message = MessageFactory(live=True)
+    page = reverse("admin:messaging_message_change", args=[message.pk])
+
+    assert "/act/pause/" not in log_in_as(Role.AUTHOR).get(page).content.decode()
+    assert "/act/pause/" in log_in_as(Role.SENDER).get(page).content.decode()
