@@ -69,6 +69,8 @@ INSTALLED_APPS = [
     "corsheaders",
     "django_celery_beat",
     "django_filters",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
     "knox",
     "pgtrigger",
     "rest_framework",
@@ -197,8 +199,23 @@ REST_FRAMEWORK = {
     "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
     "EXCEPTION_HANDLER": "audiences.api.errors.answer",
     "UNAUTHENTICATED_USER": None,
+    "DEFAULT_SCHEMA_CLASS": "config.openapi.Described",
     # Behind a proxy the address of who asks is the one the proxy names; otherwise nobody is believed.
     "NUM_PROXIES": 1 if BEHIND_PROXY else 0,
+}
+SPECTACULAR_SETTINGS: dict[str, Any] = {
+    "TITLE": "Outbound",
+    "DESCRIPTION": "Send data in, read what was sent, answer customers. docs/api.md begins with an example.",
+    "VERSION": "1",
+    "OAS_VERSION": "3.1.0",
+    "SERVE_AUTHENTICATION": [],
+    "SERVE_INCLUDE_SCHEMA": False,
+    "PREPROCESSING_HOOKS": ["config.openapi.described"],
+    "POSTPROCESSING_HOOKS": ["config.openapi.completed"],
+    "SORT_OPERATIONS": False,
+    # The page's parts come from this server, like everything else.
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
 }
 # Requests per minute and token, counted in windows of 10 seconds (wire.md 5.3); 0 is no limit.
 API_RATE_LIMIT = env.int("API_RATE_LIMIT", default=1000)

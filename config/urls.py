@@ -4,9 +4,10 @@ from django.conf import settings
 from django.contrib import admin
 from django.urls import URLPattern, URLResolver, include, path, re_path
 from django.views.generic import RedirectView
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
 from audiences.api.endpoint import AGAIN, Nowhere
-from outbound.api import OneMessage, Outbound
+from outbound.api.documented import ADDRESSES as OUTBOUND
 from outbound.composer.images import show
 
 urlpatterns: list[URLPattern | URLResolver] = [
@@ -14,8 +15,9 @@ urlpatterns: list[URLPattern | URLResolver] = [
     *(path(typed, RedirectView.as_view(pattern_name="admin:index")) for typed in ("", "admin")),
     path("admin/", admin.site.urls),
     path("pictures/<str:name>", show, name="picture"),
-    re_path(rf"^{AGAIN}api/outbound/?$", Outbound.as_view()),
-    re_path(rf"^{AGAIN}api/outbound/(?P<pk>[^/]+)/?$", OneMessage.as_view()),
+    re_path(r"^api/schema/?$", SpectacularAPIView.as_view(), name="schema"),
+    re_path(r"^api/docs/?$", SpectacularSwaggerSplitView.as_view(url_name="schema"), name="docs"),
+    *(re_path(rf"^{AGAIN}{address}/?$", view.as_view()) for address, view in OUTBOUND.items()),
     path("", include("delivery.urls")),
     path("api/", include("audiences.urls")),
 ]

@@ -11,9 +11,9 @@ from django_filters import ChoiceFilter, FilterSet, ModelChoiceFilter
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from audiences.api import references
 from audiences.api.endpoint import Endpoint, body
 from audiences.api.paging import paged
-from audiences.api.references import one_of
 from audiences.api.shapes import Json, listed, tag, unix
 from audiences.intake import Conflict, Refused
 from audiences.intake.values import text
@@ -63,19 +63,19 @@ class OneMessage(Endpoint):
 
     def get(self, request: Request, pk: str) -> Response:
         """One message with its counts; one to a single person too."""
-        return Response(shapes([one_of(messages(), pk)])[0])
+        return Response(shapes([references.one_of(messages(), pk)])[0])
 
     def patch(self, request: Request, pk: str) -> Response:
         """Change the title; pause (`state` paused), resume (live) or stop it (stopped)."""
         sent, at = body(request), timezone.now()
         with transaction.atomic():
-            message = one_of(messages(), pk)
+            message = references.one_of(messages(), pk)
             check_lock(message, sent)
             if "title" in sent:
                 rename(message, sent["title"], request=request)
             if "state" in sent:
                 become(message, text(sent["state"], "state"), request=request, at=at)
-        return Response(shapes([one_of(messages(), pk)])[0])
+        return Response(shapes([references.one_of(messages(), pk)])[0])
 
 
 def messages() -> MessageQuerySet:

@@ -1,0 +1,117 @@
+"""The OpenAPI document of the API: what the tables beside the endpoints say, put together by drf-spectacular."""
+
+import re
+from typing import Any
+
+from drf_spectacular.openapi import AutoSchema
+
+from audiences.api import documented as of_audiences
+from audiences.api.described import Call, Parameter, Schema, ref
+from audiences.api.endpoint import Endpoint
+from audiences.urls import ADDRESSES
+from delivery.api import documented as of_delivery
+from delivery.urls import ENDPOINTS
+from outbound.api import documented as of_outbound
+
+CALLS: dict[type[Endpoint], dict[str, Call]] = {**of_audiences.CALLS, **of_delivery.CALLS, **of_outbound.CALLS}
+SCHEMAS: dict[str, Schema] = {**of_audiences.SCHEMAS, **of_delivery.SCHEMAS, **of_outbound.SCHEMAS}
+PLACES: dict[type[Endpoint], str] = {
+    **{view: f"api/{address}" for address, view in ADDRESSES.items()},
+    **{view: address for address, view in ENDPOINTS.items()},
+    **{view: address for address, view in of_outbound.ADDRESSES.items()},
+}
+ID = re.compile(r"\(\?P<pk>[^)]*\)")
+ERRORS = {
+    400: "What was sent makes no sense; the message says why.",
+    401: "The token is missing or is none of ours.",
+    403: "This is not done for this customer.",
+    404: "Something that was named is not there.",
+    409: "What was sent could mean two, or can no longer be done.",
+    413: "The body is too large.",
+    415: "The body is not JSON.",
+    422: "Something was left out without which this cannot be done.",
+    429: "Over the rate limit; the headers say until when.",
+    503: "It could not be done now; try again in a moment.",
+}
+ALWAYS, WITH_A_BODY = (400, 401, 404, 429, 503), (409, 413, 415, 422)
+LIMIT_HEADERS = {
+    "X-RateLimit-Limit": "Requests allowed in a window of ten seconds.",
+    "X-RateLimit-Remaining": "How many of them are left.",
+    "X-RateLimit-Reset": "When the window ends, in unix seconds.",
+}
+SECURITY = {
+    "bearer": {"type": "http", "scheme": "bearer", "description": "The token of an integration."},
+    "basic": {
+        "type": "http",
+        "scheme": "basic",
+        "description": "The token as user name with an empty password, as the official clients send it.",
+    },
+}
+
+
+def described(endpoints: list[tuple[str, str, str, Any]]) -> list[tuple[str, str, str, Any]]:
+    """The endpoints that are described, each once and at the address people write."""
+    found = {}
+    for _, regex, method, callback in endpoints:
+        view = getattr(callback, "cls", None)
+        if view in CALLS and method.lower() in CALLS[view]:
+            path = f"/{ID.sub('{id}', PLACES[view])}"
+            found[path, method] = (path, regex, method, callback)
+    return list(found.values())
+
+
+def completed(result: dict[str, Any], **_: Any) -> dict[str, Any]:
+    """The document with the schemas its operations name."""
+    return {**result, "components": {"schemas": SCHEMAS, "securitySchemes": SECURITY}}
+
+
+class Described(AutoSchema):
+    """One operation, as its call is described."""
+
+    def get_operation(self, path: str, path_regex: str, path_prefix: str, method: str, registry: Any) -> Any:
+        """What the call takes and answers."""
+        view: Any = type(self.view)
+        call: Call = CALLS[view][method.lower()]
+        parameters = [in_query(parameter) for parameter in call.query]
+        if "{id}" in path:
+            parameters.insert(0, {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}})
+        refused = {*ALWAYS, *call.refuses, *(WITH_A_BODY if call.sends is not None else ())}
+        operation: dict[str, Any] = {
+            "operationId": f"{method.lower()}_{re.sub('[^a-z]+', '_', path.removeprefix('/api/')).strip('_')}",
+            "summary": (getattr(view, method.lower()).__doc__ or "").strip(),
+            "description": call.more,
+            "tags": [call.tag],
+            "parameters": parameters,
+            "security": [{name: []} for name in SECURITY],
+            "responses": {
+                str(call.status): answer(call),
+                **{
+                    str(status): {"description": ERRORS[status], "content": in_json(ref("ErrorList"))}
+                    for status in sorted(refused)
+                },
+            },
+        }
+        if call.sends is not None:
+            operation["requestBody"] = {"required": True, "content": in_json(call.sends)}
+        return operation
+
+
+def in_query(parameter: Parameter) -> dict[str, Any]:
+    """A parameter of the query."""
+    schema = parameter.schema or {"type": "string"}
+    return {"name": parameter.name, "in": "query", "description": parameter.about, "schema": schema}
+
+
+def answer(call: Call) -> dict[str, Any]:
+    """What is answered when all goes well."""
+    headers = {**LIMIT_HEADERS, **dict(call.headers)}
+    described: dict[str, Any] = {
+        "description": "Done.",
+        "headers": {name: {"description": about, "schema": {"type": "string"}} for name, about in headers.items()},
+    }
+    return described if call.answers is None else {**described, "content": in_json(call.answers)}
+
+
+def in_json(schema: Schema) -> dict[str, Any]:
+    """A body in JSON."""
+    return {"application/json": {"schema": schema}}

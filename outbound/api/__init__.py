@@ -1,0 +1,1 @@
+"""The Outbound list over HTTP."""

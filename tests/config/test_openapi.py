@@ -1,0 +1,196 @@
+"""The OpenAPI document says what is true: schemathesis holds the whole API against it."""
+
+import inspect
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import schemathesis
+from django.core.signals import request_finished, request_started
+from django.db import close_old_connections
+from hypothesis import HealthCheck, settings
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from audiences.models import Integration, Job, JobTask, Notification, NotificationState, Subscription, Topic, Workspace
+from config import openapi
+from config.openapi import CALLS, PLACES
+from config.wsgi import application
+from delivery import conversations, visits
+from tests.factories import (
+    AT,
+    CompanyFactory,
+    CompanyTagFactory,
+    CustomerFactory,
+    CustomerTagFactory,
+    EventFactory,
+    EventSummaryFactory,
+    MembershipFactory,
+    MessageFactory,
+    SegmentFactory,
+    TagFactory,
+)
+
+pytestmark = pytest.mark.django_db
+
+# A longer run once: OPENAPI_EXAMPLES=200.
+EXAMPLES = int(os.environ.get("OPENAPI_EXAMPLES", "6"))
+CHECKS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+]
+# Where everything there is in the world of these tests can be found.
+KEY = 7_000_001
+KNOWN: dict[str, Any] = {
+    "id": str(KEY),
+    "user_id": "u1",
+    "email": "ann@x.example",
+    "intercom_user_id": str(KEY),
+    "admin_id": str(KEY),
+    "assignee_id": str(KEY),
+    "company_id": "c1",
+    "tag_id": str(KEY),
+    "segment_id": str(KEY),
+    "name": "Acme",
+}
+METHODS = ("get", "post", "put", "patch", "delete")
+
+api = schemathesis.openapi.from_wsgi("/api/schema?format=json", application)
+# Every boundary of every field is for the longer run.
+api.config.phases.coverage.enabled = EXAMPLES >= 50
+
+
+def known(values: Any) -> Any:
+    """The same with names of what is there in every other place that can have them."""
+    if isinstance(values, dict):
+        return {
+            key: KNOWN[key] if key in KNOWN and len(str(value)) % 2 else known(value) for key, value in values.items()
+        }
+    return [known(value) for value in values] if isinstance(values, list) else values
+
+
+@api.hook
+def map_body(context, body):
+    return known(body)
+
+
+@api.hook
+def map_query(context, query):
+    return known(query)
+
+
+@api.hook
+def map_path_parameters(context, path_parameters):
+    return known(path_parameters)
+
+
+@pytest.fixture(autouse=True)
+def one_connection() -> Iterator[None]:
+    """Keep the test's transaction open between requests, as Django's own client does."""
+    for signal in (request_started, request_finished):
+        signal.disconnect(close_old_connections)
+    yield
+    for signal in (request_started, request_finished):
+        signal.connect(close_old_connections)
+
+
+@pytest.fixture
+def token(settings, django_user_model) -> str:
+    settings.API_RATE_LIMIT = 0
+    Workspace.current()
+    ada = django_user_model.objects.create(pk=KEY, username="ada", email="ada@acme.example", is_staff=True)
+    customer = CustomerFactory(pk=KEY, user_id="u1", email="ann@x.example", name="Ann")
+    CustomerFactory(pk=KEY + 1, lead=True, email="lee@x.example")
+    company = CompanyFactory(pk=KEY, company_id="c1", name="Acme", plan="Pro")
+    tag = TagFactory(pk=KEY)
+    MembershipFactory(customer=customer, company=company)
+    CustomerTagFactory(customer=customer, tag=tag)
+    CompanyTagFactory(company=company, tag=tag)
+    SegmentFactory(pk=KEY)
+    EventFactory(pk=KEY, customer=customer)
+    EventSummaryFactory(customer=customer)
+    customer.notes.create(pk=KEY, teammate=ada, body="Careful", created_at=AT)
+    MessageFactory(in_app=True, live=True)
+    MessageFactory(pk=KEY, live=True)
+    visits.visit(customer, at=AT)
+    begun = conversations.open_by_customer(customer, body="Hello?", at=AT)
+    conversations.reply_by_teammate(begun, teammate=ada, body="Hi", at=AT)
+    begun.parts.update(conversation=move(begun))
+    subscription = Subscription.objects.create(
+        pk=KEY, url="https://x.example/", topics=list(Topic), created_at=AT, updated_at=AT
+    )
+    for state in NotificationState:
+        about = {"created_at": AT, "due_at": AT, "settled_at": AT, "detail": "It answered 500."}
+        Notification.objects.create(subscription=subscription, topic=Topic.PING, state=state, **about)
+    job = Job.objects.create(pk=KEY, key=str(KEY), created_at=AT, updated_at=AT)
+    task = JobTask.objects.create(job=job, item_count=1, created_at=AT)
+    task.items.create(method="post", data_type="user", data={"user_id": "x"}, error_code="conflict", error="No.")
+    return Integration.issue(name="tests")[1]
+
+
+def move(begun):
+    """The conversation under the key of this world."""
+    old, begun.pk = begun.pk, KEY
+    begun.save(force_insert=True)
+    begun.parts.model.objects.filter(conversation=old).update(conversation=KEY)
+    type(begun).objects.filter(pk=old).delete()
+    return KEY
+
+
+@api.parametrize()
+@settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    derandomize=EXAMPLES < 50,
+    suppress_health_check=list(HealthCheck),
+)
+def test_every_answer_is_as_the_document_says_and_none_is_a_500(case, token):
+    case.call_and_validate(headers={"Authorization": f"Bearer {token}"}, checks=CHECKS)
+
+
+def test_every_call_there_is_is_described_and_nothing_else_is():
+    routed = {(view, method) for view in PLACES for method in METHODS if hasattr(view, method)}
+
+    assert routed == {(view, method) for view, calls in CALLS.items() for method in calls}
+
+
+def test_every_call_says_in_a_sentence_what_it_does():
+    for view, calls in CALLS.items():
+        for method in calls:
+            assert inspect.getdoc(getattr(view, method)), (view, method)
+
+
+def test_document_names_no_schema_that_is_not_in_it(client):
+    document = client.get("/api/schema?format=json").json()
+
+    named = set(find_refs(document))
+    assert named == {f"#/components/schemas/{name}" for name in openapi.SCHEMAS}
+
+
+def find_refs(value: Any):
+    """Every schema that is named anywhere."""
+    if isinstance(value, dict):
+        yield from ([value["$ref"]] if "$ref" in value else [])
+        for inner in value.values():
+            yield from find_refs(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from find_refs(inner)
+
+
+def test_docs_are_readable_without_a_token_and_take_nothing_from_elsewhere(client):
+    for address in ("/api/docs", "/api/docs/"):
+        page = client.get(address).content.decode()
+
+        assert "swagger-ui" in page
+        assert "https://" not in page.replace("https://fonts", "")
+        assert "cdn" not in page
