@@ -9,13 +9,14 @@ python = .venv/bin/python
 # Only what runs, where nothing else was asked for yet; never less than is there already.
 runtime = $(if $(wildcard .venv/.dev),.venv/.dev,.venv/.runtime)
 
-.PHONY: help demo test lint bench lock
+.PHONY: help demo test lint bench tour lock
 
 help:
 	@echo "make demo   a filled company, web, worker, beat and mail at http://127.0.0.1:$(PORT) (PORT= to change)"
 	@echo "make test   the whole suite"
 	@echo "make lint   ruff, mypy, import-linter, migrations in step"
 	@echo "make bench  what is measured, as one table"
+	@echo "make tour   the pictures of docs/tour.md, taken of a demo that runs beside it"
 	@echo "make lock   pin the requirements*.in again"
 
 demo: $(runtime)
@@ -33,6 +34,9 @@ lint: .venv/.dev
 
 bench: .venv/.dev
 	$(python) -m benchmarks
+
+tour: .venv/.dev
+	@$(python) -m config.demo.tour
 
 compile = @$(uv) compile --universal --generate-hashes --custom-compile-command 'make lock'
 lock: .venv/.uv
