@@ -4,6 +4,7 @@ from typing import Any
 
 from django import forms
 from django.contrib import messages
+from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
@@ -16,6 +17,7 @@ from django_celery_beat.admin import PeriodicTaskForm as BeatTaskForm
 from django_celery_beat.admin import TaskSelectWidget as BeatTaskSelectWidget
 from unfold.decorators import display
 from unfold.widgets import (
+    UnfoldAdminCheckboxSelectMultiple,
     UnfoldAdminPasswordToggleWidget,
     UnfoldAdminSelectWidget,
     UnfoldAdminTextInputWidget,
@@ -31,6 +33,11 @@ from outbound.people import counting
 from outbound.telling import ToldAdmin
 
 
+def staff() -> QuerySet[User]:
+    """Who can write as a sender."""
+    return User.objects.filter(is_staff=True).order_by("first_name", "username")
+
+
 class SenderAdmin(ToldAdmin):
     """Who messages come from."""
 
@@ -38,7 +45,15 @@ class SenderAdmin(ToldAdmin):
     search_fields = ("name", "email")
     ordering = ("name",)
     list_select_related = ("teammate",)
-    autocomplete_fields = ("teammate", "users")
+
+    def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        """Whose own it is: a teammate's, not an integration's."""
+        return super().formfield_for_foreignkey(db_field, request, queryset=staff(), **kwargs)
+
+    def formfield_for_manytomany(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        """Teammates to tick."""
+        kwargs |= {"queryset": staff(), "widget": UnfoldAdminCheckboxSelectMultiple()}
+        return super().formfield_for_manytomany(db_field, request, **kwargs)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Sender]:
         """Senders, with who may use them."""
