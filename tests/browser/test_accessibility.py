@@ -1,0 +1,122 @@
+"""Every page of the console: axe finds nothing serious, on a desktop and a phone, light and dark."""
+
+import json
+
+import pytest
+from django.contrib.auth.models import User
+from django.test import Client
+from django.urls import reverse
+
+from audiences.models import Integration, Workspace
+from delivery import schedule
+from messaging.models import Message
+from outbound import roles
+from tests.browser.conftest import AXE
+from tests.factories import (
+    CustomAttributeFactory,
+    EventSummaryFactory,
+    MembershipFactory,
+    MessageFactory,
+    SegmentFactory,
+    TagFactory,
+    rule,
+)
+
+pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
+SIZES = {"desktop": {"width": 1280, "height": 900}, "phone": {"width": 390, "height": 844}}
+LISTS = (
+    *("messaging_message", "delivery_deliveryrecord", "audiences_customer", "audiences_company", "audiences_audience"),
+    *("audiences_tag", "audiences_customattribute", "messaging_sender", "auth_user", "auth_group", "admin_logentry"),
+    *("audiences_integration", "django_celery_beat_periodictask"),
+)
+FORMS = ("messaging_message", "messaging_sender", "audiences_audience", "audiences_tag", "auth_user")
+
+
+@pytest.fixture
+def addresses(transactional_db) -> list[str]:
+    """One of each page, with something on it."""
+    schedule.install()
+    roles.install()
+    customer = MembershipFactory(customer__name="Ada Byron", company__name="Acme").customer
+    EventSummaryFactory(customer=customer)
+    TagFactory()
+    seats = CustomAttributeFactory(name="seats", kind="text", scope="customer")
+    segment = SegmentFactory(rules={"match": "all", "rules": [rule("name", "is", "Ada")]})
+    live, draft = MessageFactory(live=True), MessageFactory(rules={"match": "all", "rules": [rule("name", "is", "A")]})
+    boss = User.objects.create_superuser("boss", "boss@acme.example", "pass", first_name="Bo")
+    Integration.objects.create(user=boss, name="Shop")
+    invited = User.objects.create_user("new@acme.example", "new@acme.example", is_staff=True)
+    assert Message.objects.count() == 2
+    return [
+        reverse("admin:index"),
+        *(reverse(f"admin:{name}_changelist") for name in LISTS),
+        *(reverse(f"admin:{name}_add") for name in FORMS),
+        reverse("admin:messaging_message_change", args=[live.pk]),
+        reverse("admin:message_edit_content", args=[live.pk]),
+        reverse("admin:messaging_message_change", args=[draft.pk]),
+        reverse("admin:messaging_message_history", args=[live.pk]),
+        reverse("admin:audiences_customer_change", args=[customer.pk]),
+        reverse("admin:customer_send_message", args=[customer.pk]),
+        reverse("admin:audiences_company_change", args=[customer.memberships.get().company_id]),
+        reverse("admin:audiences_audience_change", args=[segment.pk]),
+        reverse("admin:audiences_customattribute_change", args=[seats.pk]) + "?kind=number",
+        reverse("admin:audiences_workspace_change", args=[Workspace.current().pk]),
+        reverse("admin:auth_user_change", args=[invited.pk]),
+        reverse("admin:password_change"),
+    ]
+
+
+def serious(page) -> list[str]:
+    """What axe finds that keeps somebody out, in words."""
+    if not page.evaluate("!!window.axe"):
+        page.evaluate(AXE + ";0")
+    found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
+    return [
+        f"{wrong['id']}: {wrong['help']} ({json.dumps([node['target'] for node in wrong['nodes'][:4]])})"
+        for wrong in found["violations"]
+        if wrong["impact"] in ("serious", "critical")
+    ]
+
+
+def look_at(page, live_server, addresses, size: str, scheme: str) -> str:
+    page.set_viewport_size(SIZES[size])
+    page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+    wrong = []
+    for address in addresses:
+        page.goto(live_server.url + address)
+        page.wait_for_load_state("networkidle")
+        wrong += [f"{address} {size} {scheme}: {one}" for one in serious(page)]
+        if page.evaluate("document.documentElement.scrollWidth > innerWidth"):
+            wrong.append(f"{address} {size}: scrolls sideways")
+    return "\n".join(wrong)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", SIZES)
+def test_axe_finds_nothing_serious_on_any_page(context, live_server, addresses, size, scheme):
+    client = Client()
+    client.force_login(User.objects.get(username="boss"))
+    context.add_cookies([{"name": "sessionid", "value": client.cookies["sessionid"].value, "url": live_server.url}])
+
+    assert not look_at(context.new_page(), live_server, addresses, size, scheme)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_so_it_is_at_the_door(page, live_server, transactional_db, size, scheme):
+    doors = [reverse("admin:login"), reverse("admin:admin_password_reset")]
+    doors.append(reverse("admin:choose_password", args=["MQ", "worn-out"]))
+
+    assert not look_at(page, live_server, doors, size, scheme)
+
+
+def test_logs_in_by_keyboard_alone(page, live_server, transactional_db):
+    User.objects.create_superuser("boss", "boss@acme.example", "pass")
+    page.goto(f"{live_server.url}/admin/login/")
+
+    page.keyboard.type("boss")
+    page.keyboard.press("Tab")
+    page.keyboard.type("pass")
+    page.keyboard.press("Enter")
+
+    page.wait_for_url("**/admin/")
