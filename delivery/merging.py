@@ -12,6 +12,7 @@ from django.db import IntegrityError, connection, transaction
 from django.db.models import Model
 
 from audiences import intake
+from audiences.announcing import announce
 from audiences.intake import Source
 from audiences.intake.lookup import Identity, candidates, read_email, read_user_id
 from audiences.intake.values import OnBadValue
@@ -24,6 +25,7 @@ from audiences.models import (
     Membership,
     Note,
     Notification,
+    Topic,
 )
 from audiences.models.customers import Role
 from delivery.models import Conversation, DeliveryRecord, Reason, Status, Visitor
@@ -98,11 +100,13 @@ def log_in(
     if found and found[0].pk != lead.pk:
         user = intake.identify_here(facts, at=at, source=source, on_bad_value=on_bad_value)
         merge(lead, into=user, at=at)
-        return user
-    Customer.objects.filter(pk=lead.pk).update(role=Role.USER)
-    Visitor.objects.filter(customer=lead).delete()
-    facts = {**facts, "id": str(lead.pk)}
-    return intake.identify_here(facts, at=at, source=source, on_bad_value=on_bad_value)
+    else:
+        Customer.objects.filter(pk=lead.pk).update(role=Role.USER)
+        Visitor.objects.filter(customer=lead).delete()
+        facts = {**facts, "id": str(lead.pk)}
+        user = intake.identify_here(facts, at=at, source=source, on_bad_value=on_bad_value)
+    announce(Topic.CONTACT_SIGNED_UP, customer=user, at=at)
+    return user
 
 
 def merge(lead: Customer, *, into: Customer, at: datetime) -> None:

@@ -11,10 +11,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from audiences import announcing, intake
+from audiences.intake.values import refuse
 from audiences.models import Notification, Subscription, Topic
-from delivery import conversations, notifying
+from delivery import conversations, matching, merging, notifying, tracking
 from delivery.notifying import BACK_OFF, ITEMS
-from tests.factories import CustomerFactory, TagFactory
+from tests.factories import CustomerFactory, MessageFactory, TagFactory
 
 pytestmark = pytest.mark.django_db
 
@@ -139,6 +140,29 @@ def test_a_lead_is_told_of_as_a_contact(subscriber, subscription, at):
     tell(at)
 
     assert [entry["topic"] for entry in subscriber.told] == ["contact.tag.created", "contact.deleted"]
+
+
+def test_lead_who_turns_out_to_be_a_user_is_told_of_whether_the_user_was_there_or_not(subscriber, subscription, at):
+    user, known, unknown = CustomerFactory(user_id="u1"), CustomerFactory(lead=True), CustomerFactory(lead=True)
+    for lead, name in ((known, "u1"), (unknown, "u2")):
+        merging.log_in(lead, {"user_id": name}, at=at, source=intake.Source.REST, on_bad_value=refuse)
+
+    tell(at)
+
+    signed_up = [entry["data"]["item"]["id"] for entry in subscriber.told if entry["topic"] == "contact.signed_up"]
+    assert signed_up == [str(user.pk), str(unknown.pk)]
+
+
+def test_unsubscribing_by_the_link_is_told_once(subscriber, subscription, at):
+    CustomerFactory(email="ann@x.example")
+    message = MessageFactory(live=True)
+    matching.match(message, at=at)
+
+    for _ in range(2):
+        tracking.unsubscribe(message.records.select_related("customer").get(), at=at)
+    tell(at)
+
+    assert [entry["topic"] for entry in subscriber.told] == ["user.unsubscribed"]
 
 
 def test_reply_is_told_with_the_conversation_and_that_part_alone(subscriber, subscription, at):
