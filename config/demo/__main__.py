@@ -25,6 +25,7 @@ Outbound is at       {url}/admin/
   log in as          demo, password demo (may do everything)
   or as              support, password demo (a Sender: all but the settings)
 Mail it sent is at   {url}/demo/mail/
+A customer's website {url}/demo/site/
 An API token         {token}
 Logs are in          {logs}
 

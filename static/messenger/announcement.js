@@ -21,22 +21,22 @@ function announce(message) {
   if (announced) return;
   announced = message;
   appear();
-  const from = make("h2", { id: "announcer" }, named(message.from));
+  const from = make("h2", { id: "announcer", tabindex: "-1" }, named(message.from));
   announcement.replaceChildren(
     make(
       "div",
       { class: "sheet" },
-      make("header", {}, avatar(message.from), from, button("Close", "close", () => endAnnouncement("dismissed"), { class: "plain" })),
+      make("div", { class: "head" }, avatar(message.from), from, button("Close", "close", () => endAnnouncement("dismissed"), { class: "plain" })),
       make(
         "div",
         { class: "scroll", tabindex: "0", role: "group", "aria-label": "Announcement", dir: "auto" },
         content({ body: message.body, attachments: [] }, () => mark(message.id, "clicked")),
       ),
-      make("footer", {}, make("button", { type: "button", class: "begin", onclick: () => answerAnnouncement() }, "Write a reply")),
+      make("div", { class: "foot" }, make("button", { type: "button", class: "begin", onclick: () => answerAnnouncement() }, "Write a reply")),
     ),
   );
   attempt(() => announcement.showModal());
-  announcement.querySelector(".scroll").focus({ preventScroll: true });
+  from.focus();
   // Seen only where the page stays long enough for anybody to see it.
   clearTimeout(openedAfter);
   openedAfter = setTimeout(guarded(() => mark(message.id, "opened")), 1000);

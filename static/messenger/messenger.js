@@ -65,12 +65,10 @@ async function visit() {
   keep(answer.data.visitor, Number(settings.session_duration));
   announcements = answer.data.messages.filter((message) => message.format === "announcement" && !seen.has(message.id));
   pinged = true;
+  await look();
+  if (mine !== session || !pinged) return;
   if (document.body) greet();
   else document.addEventListener("DOMContentLoaded", guarded(greet), { once: true });
-  const due = waiting;
-  waiting = [];
-  for (const action of due) guarded(action)();
-  await look();
 }
 
 const seen = new Set();
@@ -79,7 +77,11 @@ function greet() {
   appear();
   configured(settings);
   drawLauncher();
+  drawSnippets();
   announceNext();
+  const due = waiting;
+  waiting = [];
+  for (const action of due) guarded(action)();
 }
 
 function announceNext() {
@@ -106,7 +108,7 @@ function startOver() {
 }
 
 function whenReady(action) {
-  if (pinged) guarded(action)();
+  if (pinged && host.isConnected) guarded(action)();
   else waiting.push(action);
 }
 
@@ -127,7 +129,7 @@ async function look() {
   conversations = answer.data.conversations;
   counted(answer.data.unread_count);
   drawList();
-  drawSnippets();
+  if (host.isConnected) drawSnippets();
   const shown = view.kind === "thread" && isOpen() && conversations.find((entry) => entry.id === view.id);
   if (shown && (shown.updated_at !== view.updated || !shown.read)) await fetchThread(shown.id);
   if (answer.data.expected && !document.hidden && Date.now() - visitedAt > 10000) await visit();
@@ -197,7 +199,8 @@ function changed() {
 function pause() {
   const idle = Date.now() - activeAt;
   const calm = document.hidden ? 5 * MINUTE : idle > 5 * MINUTE ? MINUTE : isOpen() ? 4000 : 15000;
-  return Math.min(10 * MINUTE, calm * 2 ** Math.min(failures, 6));
+  const visits = document.hidden || failures ? Infinity : Math.max(1000, visitedAt + VISIT_EVERY - Date.now());
+  return Math.min(10 * MINUTE, calm * 2 ** Math.min(failures, 6), visits);
 }
 
 function schedule() {

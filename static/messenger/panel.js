@@ -31,12 +31,12 @@ const composer = make(
 const panel = make(
   "section",
   { class: "panel", role: "dialog", "aria-labelledby": "heading", hidden: true },
-  make("header", {}, back, heading, button("Close", "close", () => hide(), { class: "plain" })),
+  make("div", { class: "head" }, back, heading, button("Close", "close", () => hide(), { class: "plain" })),
   list,
   log,
   composer,
 );
-const outer = make("div", { class: "outer" }, live, snippets, panel, launcher);
+const outer = make("div", { class: "outer", role: "region", "aria-label": "Messenger" }, live, snippets, panel, launcher);
 shadow.append(outer);
 // What is typed here is no shortcut of the page's.
 for (const name of ["keydown", "keyup", "keypress"]) outer.addEventListener(name, (event) => event.stopPropagation());
@@ -130,6 +130,7 @@ function open() {
   outer.classList.add("open");
   drawSnippets();
   drawLauncher();
+  schedule();
   called(hooks.show);
 }
 
@@ -263,6 +264,7 @@ function showThread(id, written) {
   list.hidden = true;
   log.hidden = composer.hidden = false;
   log.replaceChildren();
+  atEnd = true;
   if (id === null) log.append(make("p", { class: "hello" }, "Ask us anything. You will find our answer here."));
   trouble.textContent = "";
   words.value = written || drafts.get(id) || "";
@@ -277,7 +279,6 @@ function keepDraft() {
 
 function drawThread(thread) {
   if (view.kind !== "thread" || view.id !== thread.id) return;
-  const atEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 80;
   const first = !view.parts.length;
   const known = new Set(view.parts);
   heading.textContent = named(thread.from);
@@ -288,7 +289,7 @@ function drawThread(thread) {
     log.insertBefore(drawPart(part, clicked), unsent);
   }
   view.parts = thread.parts.map((part) => part.id);
-  if (first || atEnd) toEnd(first);
+  if (first || atEnd) toEnd();
 }
 
 function drawPart(part, clicked) {
@@ -303,12 +304,16 @@ function drawPart(part, clicked) {
   );
 }
 
+let atEnd = true;
+log.addEventListener("scroll", () => (atEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 80), { passive: true });
+// Whoever reads the end goes on reading it, while pictures arrive and the composer grows.
+const sizes = new ResizeObserver(() => atEnd && toEnd());
+sizes.observe(log);
+
 function toEnd() {
+  atEnd = true;
   log.scrollTop = log.scrollHeight;
-  // Pictures make it longer once they are there.
-  for (const picture of log.querySelectorAll("img")) {
-    if (!picture.complete) picture.addEventListener("load", () => (log.scrollTop = log.scrollHeight), { once: true });
-  }
+  for (const picture of log.querySelectorAll("img")) if (!picture.complete) sizes.observe(picture);
 }
 
 // The composer

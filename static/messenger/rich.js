@@ -35,6 +35,9 @@ function dress(element, attributes) {
   }
 }
 
+// Colours were chosen on white paper, so they are worn where it is white (messenger.css).
+const COLORS = { color: "--worn", background: "--worn-behind", "background-color": "--worn-behind" };
+
 function styled(element, declarations) {
   for (const declaration of declarations.split(";")) {
     const at = declaration.indexOf(":");
@@ -42,7 +45,12 @@ function styled(element, declarations) {
     // An address in a style would load it; a position could lay the message over the page.
     if (at > 0 && !/url\(|image/i.test(value)) {
       const name = declaration.slice(0, at).trim().toLowerCase();
-      if (!/^(position|inset|top|left|right|bottom|z-index|--)/.test(name)) element.style.setProperty(name, value);
+      if (COLORS[name]) {
+        element.style.setProperty(COLORS[name], value);
+        element.classList.add(COLORS[name].slice(2));
+      } else if (!/^(position|inset|top|left|right|bottom|z-index|--)/.test(name)) {
+        element.style.setProperty(name, value);
+      }
     }
   }
 }
