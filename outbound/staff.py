@@ -10,6 +10,7 @@ from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
 from django.urls import reverse
+from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.decorators import display
 from unfold.widgets import UnfoldAdminEmailInputWidget, UnfoldAdminRadioSelectWidget, UnfoldAdminTextInputWidget
@@ -40,7 +41,9 @@ class TeammateForm(forms.ModelForm):
     """Who somebody is, and what they may do."""
 
     role = forms.ChoiceField(
-        choices=[(role.value, f"{role.label}. {SAYS[role]}") for role in Role], widget=UnfoldAdminRadioSelectWidget()
+        choices=Role.choices,
+        widget=UnfoldAdminRadioSelectWidget(),
+        help_text=" ".join(f"{role.label}: {SAYS[role]}" for role in Role),
     )
 
     class Meta:
@@ -123,10 +126,11 @@ class StaffAdmin(ToldAdmin):
         role = "role_read" if self.get_readonly_fields(request, obj) else "role"
         return ("email", "first_name", "last_name", role)
 
-    @display(description="Name", ordering="first_name", header=True)
-    def name(self, user: User) -> list[str]:
+    @display(description="Name", ordering="first_name")
+    def name(self, user: User) -> SafeString:
         """Name and address."""
-        return [user.get_full_name() or user.get_username(), user.email]
+        called = user.get_full_name() or user.get_username()
+        return format_html('{}<span class="ob-under">{}</span>', called, user.email)
 
     @display(description="Role")
     def role(self, user: User) -> str:
