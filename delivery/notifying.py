@@ -7,12 +7,13 @@ hand when it died is told again, so a subscriber may hear a thing twice, by the 
 import hashlib
 import hmac
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import F
 from django.db.models.functions import Coalesce
 
@@ -24,6 +25,7 @@ from delivery.models import Conversation, ConversationPart
 
 Clock = Callable[[], datetime]
 
+TELLING = 7_210_031
 IN_HAND = 10
 LEASE = timedelta(minutes=5)
 # After as many tries as there are here, and one, it is given up.
@@ -34,7 +36,29 @@ GONE = 410
 
 
 def tell(*, clock: Clock, until: datetime) -> int:
-    """Tell what is due until nothing is left or the time is up; returns how many were tried."""
+    """Tell what is due until nothing is left or the time is up; returns how many were tried.
+
+    One worker tells at a time, so that addresses that are slow to answer never keep all of them from their other work.
+    """
+    with alone() as is_mine:
+        return tell_all(clock=clock, until=until) if is_mine else 0
+
+
+@contextmanager
+def alone() -> Iterator[bool]:
+    """Be the one who tells for the length of the block; False where somebody is."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_try_advisory_lock(%s)", [TELLING])
+        is_mine = bool(cursor.fetchone()[0])
+        try:
+            yield is_mine
+        finally:
+            if is_mine:
+                cursor.execute("SELECT pg_advisory_unlock(%s)", [TELLING])
+
+
+def tell_all(*, clock: Clock, until: datetime) -> int:
+    """Tell what is due, a few at a time; what is left of an address that fails waits a little."""
     total = 0
     while clock() < until:
         batch = claim(at=clock())

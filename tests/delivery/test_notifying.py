@@ -5,15 +5,17 @@ import hmac
 import json
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from django.db import connection
 
 from audiences import announcing, intake
 from audiences.intake.values import refuse
-from audiences.models import Notification, Subscription, Topic
-from delivery import conversations, matching, merging, notifying, tracking
+from audiences.models import Notification, Subscription, Topic, Workspace
+from delivery import conversations, matching, merging, notifying, tasks, tracking
 from delivery.notifying import BACK_OFF, ITEMS
 from tests.factories import CustomerFactory, MessageFactory, TagFactory
 
@@ -272,6 +274,50 @@ def test_server_that_is_not_there_is_tried_again(subscription, at):
     row = Notification.objects.get()
     assert (row.state, row.response_status) == ("waiting", None)
     assert "refused" in row.detail
+
+
+@pytest.mark.django_db(transaction=True)
+def test_while_one_worker_tells_another_leaves_it_to_that_one(subscriber, subscription, at):
+    Workspace.current()
+    intake.identify({"user_id": "u1"}, at=at)
+
+    def other_worker() -> int:
+        try:
+            return tell(at)
+        finally:
+            connection.close()
+
+    with notifying.alone() as is_mine, ThreadPoolExecutor(1) as pool:
+        assert is_mine
+        assert pool.submit(other_worker).result() == 0
+
+    assert tell(at) == 1
+
+
+def test_worker_is_nudged_once_what_happened_is_committed(
+    subscription, at, monkeypatch, django_capture_on_commit_callbacks
+):
+    nudged: list[object] = []
+    monkeypatch.setattr(tasks, "poke", nudged.append)
+
+    with django_capture_on_commit_callbacks(execute=True):
+        intake.identify({"user_id": "u1"}, at=at)
+        assert nudged == []
+
+    assert nudged == [tasks.tell_subscribers]
+
+
+def test_sweep_makes_sure_of_notifications_jobs_and_snoozed_conversations(subscription, at, monkeypatch):
+    nudged: list[object] = []
+    monkeypatch.setattr(tasks, "poke", nudged.append)
+    begun = conversations.open_by_customer(CustomerFactory(), body="Hello?", at=at)
+    conversations.snooze(begun, until=at, teammate=None, at=at)
+
+    tasks.sweep()
+
+    begun.refresh_from_db()
+    assert begun.state == "open"
+    assert {tasks.tell_subscribers, tasks.work_off_jobs} <= set(nudged)
 
 
 def test_log_is_kept_for_thirty_days(subscriber, subscription, at):
