@@ -37,7 +37,7 @@ class MessageVersion(models.Model):
                         USING ERRCODE = 'check_violation';
                 END IF;
                 RETURN NEW;
-                """,
+                """,  # noqa: E501 - written so into a migration
             )
         ]
 

@@ -165,7 +165,8 @@ class Draw:
     def record(self, customer: Customer, company: Company | None, message: int) -> DeliveryRecord:
         """A delivery of a message, sent or not; only what was sent has been opened, clicked or replied to."""
         record = DeliveryRecord(customer=customer, company=company, message_id=message, matched_at=self.now)
-        record.status = self.one((*[Status.SENT] * 4, Status.WAITING, Status.UNCERTAIN, Status.WITHDRAWN, Status.FAILED))
+        others = (Status.WAITING, Status.UNCERTAIN, Status.WITHDRAWN, Status.FAILED)
+        record.status = self.one((*[Status.SENT] * 4, *others))
         if record.status == Status.WAITING:
             record.due_at = self.now
         if record.status == Status.SENT:
