@@ -6,6 +6,7 @@ Each question is one statement, and so of one moment; what it finds is said in a
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.db import connection
 
@@ -130,7 +131,8 @@ def findings(*, at: datetime | None) -> Iterator[str]:
         if at is None and "%(now)s" in question.sql:
             continue
         with connection.cursor() as cursor:
-            cursor.execute(question.sql, {"now": at, "sweep": A_SWEEP})
+            facts: dict[str, Any] = {"now": at, "sweep": A_SWEEP}
+            cursor.execute(question.sql, facts)
             rows = cursor.fetchall()
         for row in rows:
             yield question.sentence.format(*row)
