@@ -25,7 +25,7 @@ POLICY = (
 PAGES = {"home": "Plan work together", "projects": "Projects", "pricing": "Pricing"}
 # Who can be logged in as with one click: what is said of them, and how they are found.
 KINDS: dict[str, Callable[[CustomerQuerySet], Any]] = {
-    "Just signed up": lambda users: users.order_by("-signed_up_at"),
+    "Just signed up": lambda users: users.exclude(signed_up_at=None).order_by("-signed_up_at"),
     "Signed up days ago, and has no project yet": lambda users: (
         users.filter(signed_up_at__lt=timezone.now() - timedelta(days=3))
         .exclude(event_summaries__name="created-project")
