@@ -20,7 +20,7 @@ from django.db.models.functions import Coalesce
 from audiences.api import companies, users
 from audiences.api.shapes import APP_ID, Json, event, listed, unix
 from audiences.models import Company, Event, Notification, NotificationState, Subscription
-from delivery import outgoing, shapes
+from delivery import outgoing, shapes, stopping
 from delivery.models import Conversation, ConversationPart
 
 Clock = Callable[[], datetime]
@@ -60,14 +60,14 @@ def alone() -> Iterator[bool]:
 def tell_all(*, clock: Clock, until: datetime) -> int:
     """Tell what is due, a few at a time; what is left of an address that fails waits a little."""
     total = 0
-    while clock() < until:
+    while clock() < until and not stopping.asked():
         batch = claim(at=clock())
         if not batch:
             break
         failing: set[int] = set()
         for notification in batch:
-            if notification.subscription_id in failing:
-                # It would most likely fail too: no try is used up.
+            if notification.subscription_id in failing or stopping.asked():
+                # It would most likely fail too, or somebody waits for this worker to end: no try is used up.
                 put_back(notification, at=clock())
                 continue
             total += 1

@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from audiences import intake
 from audiences.intake import importing
-from delivery import conversations, launching, matching, notifying, rounds
+from delivery import conversations, launching, matching, notifying, rounds, stopping
 from messaging.models import Message
 
 log = logging.getLogger(__name__)
@@ -81,7 +81,8 @@ def tell_subscribers(**_later: object) -> None:
 @shared_task
 def work_off_jobs(**_later: object) -> None:
     """Write down what bulk jobs brought."""
-    intake.work_off(clock=timezone.now, until=timezone.now() + A_WHILE)
+    until = timezone.now() + A_WHILE
+    intake.work_off(clock=timezone.now, go_on=lambda: timezone.now() < until and not stopping.asked())
 
 
 def nudge() -> None:

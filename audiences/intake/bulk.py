@@ -93,11 +93,11 @@ def find_job(key: object, *, at: datetime) -> Job:
     return job
 
 
-def work_off(*, clock: Callable[[], datetime], until: datetime) -> int:
-    """Do what is waiting until nothing is left or the time is up; returns how many items were done or refused."""
+def work_off(*, clock: Callable[[], datetime], go_on: Callable[[], bool]) -> int:
+    """Do what is waiting until nothing is left or it is time to end; returns how many items were done or refused."""
     total = 0
     for task in JobTask.objects.filter(completed_at=None).order_by("pk"):
-        while clock() < until and do_next(task, at=clock()):
+        while go_on() and do_next(task, at=clock()):
             total += 1
     return total
 

@@ -2,7 +2,6 @@
 
 import calendar
 from collections.abc import Iterator
-from datetime import UTC, datetime
 
 import pytest
 from django.core.cache import cache
@@ -10,9 +9,8 @@ from django.utils import timezone
 from intercom import errors
 from intercom.client import Client
 
-from audiences import intake
 from audiences.models import Customer, Event, Integration, Job, Note, Subscription, Workspace
-from delivery import visits
+from delivery import tasks, visits
 from messaging.models import Message
 from tests.factories import CompanyFactory, CustomerFactory, MembershipFactory, MessageFactory, SegmentFactory, rule
 
@@ -47,7 +45,7 @@ def ada(django_user_model):
 
 def work_off() -> None:
     """What the worker does with bulk jobs."""
-    intake.work_off(clock=timezone.now, until=datetime(2999, 1, 1, tzinfo=UTC))
+    tasks.work_off_jobs()
 
 
 class TestUsers:

@@ -5,12 +5,11 @@ from uuid import uuid4
 
 import pytest
 from django.apps import apps
-from django.utils import timezone
 from rest_framework.test import APIClient
 
 from audiences import intake
 from audiences.models import Customer, Event, EventSummary, Integration, Job, JobItem, Notification, Subscription, Topic
-from delivery import conversations, copies, single, visitors, visits
+from delivery import conversations, copies, single, tasks, visitors, visits
 from delivery.models import Conversation, DeliveryRecord, Status
 from messaging.models import Channel, Message
 from tests.factories import CustomerFactory, MembershipFactory, MessageFactory, SenderFactory, TagFactory
@@ -98,7 +97,7 @@ def test_erased_person_leaves_bare_rows_and_true_counts(api, at):
         ann, channel=Channel.EMAIL, format="", sender=SenderFactory(), **words, by=None, at=at
     ).message
     post(api, "bulk/users", items=[{"method": "post", "data": {"user_id": 77, "name": "Hushed", "signed_up_at": "x"}}])
-    intake.work_off(clock=timezone.now, until=timezone.now() + timedelta(days=1))
+    tasks.work_off_jobs()
 
     answered = post(api, "user_delete_requests", intercom_user_id=str(ann.pk))
 
@@ -153,7 +152,7 @@ def test_item_nobody_foresaw_holds_up_no_other(api, monkeypatch):
     items = [{"method": "delete", "data": {"user_id": "1"}}, {"method": "post", "data": {"user_id": "2"}}]
     post(api, "bulk/users", items=items)
 
-    intake.work_off(clock=timezone.now, until=timezone.now() + timedelta(days=1))
+    tasks.work_off_jobs()
 
     assert Customer.objects.get().user_id == "2"
     assert JobItem.objects.get().error_code == "server_error"
