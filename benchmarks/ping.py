@@ -54,7 +54,9 @@ def served() -> Iterator[int]:
     command = [sys.executable, "-m", "gunicorn", "benchmarks.served", "--bind", f"127.0.0.1:{port}"]
     command += ["--workers", "1", "--threads", "4", "--keep-alive", "30", "--log-level", "error"]
     process = subprocess.Popen(
-        command, env={**os.environ, "LOG_LEVEL": "ERROR"}, cwd=Path(__file__).resolve().parent.parent
+        command,
+        env={**os.environ, "LOG_LEVEL": "ERROR", "MESSENGER_RATE_LIMIT": "0"},
+        cwd=Path(__file__).resolve().parent.parent,
     )
     try:
         for _ in range(200):

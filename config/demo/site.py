@@ -76,7 +76,7 @@ def log_out(request: HttpRequest) -> HttpResponse:
 
 def shown(request: HttpRequest, template: str, facts: dict[str, Any]) -> HttpResponse:
     """A page, as whoever is logged in sees it."""
-    customer = Customer.objects.present().filter(pk=request.session.get(LOGGED_IN)).first()
+    customer = Customer.objects.present().filter(pk=request.session.get(LOGGED_IN, 0)).first()
     facts |= {"customer": customer, "settings": settings_of(customer), "pages": PAGES}
     response = render(request, template, facts)
     response["Content-Security-Policy"] = POLICY
