@@ -17,6 +17,7 @@ help:
 	@echo "make lint   ruff, mypy, import-linter, migrations in step"
 	@echo "make bench  what is measured, as one table"
 	@echo "make tour   the pictures of docs/tour.md, taken of a demo that runs beside it"
+	@echo "make trial  a worker that is killed, a database, a broker and a mail server that go away: what is lost"
 	@echo "make lock   pin the requirements*.in again"
 
 demo: $(runtime)
@@ -34,6 +35,9 @@ lint: .venv/.dev
 
 bench: .venv/.dev
 	$(python) -m benchmarks
+
+trial: .venv/.dev
+	$(python) -m benchmarks.trial
 
 tour: .venv/.dev
 	@$(python) -m config.demo.tour

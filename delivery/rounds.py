@@ -33,6 +33,8 @@ def hand_over(*, clock: Clock, until: datetime, progress: Progress = quiet) -> i
     total = 0
     resting: set[str | int] = set()
     with stopping.gracefully():
+        # First, as a sweep may wait behind this: what the dead had not begun goes with the rest.
+        sending.take_over_from_dead(at=clock())
         while clock() < until and not stopping.asked():
             try:
                 due = [m for m in sending.messages_due(at=clock()) if not {m.channel, m.pk} & resting]

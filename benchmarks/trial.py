@@ -1,0 +1,328 @@
+"""Everything that goes wrong, on purpose: `make trial`. Nothing may be lost, and nobody may get two.
+
+A real Celery worker and beat send 10,000 emails over a real socket. Meanwhile the worker is killed 30 times, PostgreSQL
+is restarted twice, the broker is away for a while, and the mail server refuses, hesitates, hangs up and hangs. Whoever
+is killed is started again, as a service manager would. The moments are drawn from a seed. What came of it is printed,
+and written to docs/trial.md and docs/trial.json. Over 120 lines because it is one story, told in order.
+"""
+
+import json
+import os
+import random
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from benchmarks.faulty_sink import FaultySink
+from config import embedded, supervisor
+from config.supervisor import Program, Running
+
+SEED = 20_260_504
+CUSTOMERS, EMAILS = 10_416, 10_000
+KILLS = 30
+AWAY = 20.0
+LONGEST = 600.0
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+LIMIT = 10
+# So that there is load until the last trouble, however fast the machine is.
+PER_SECOND = 100
+HEAD = (
+    "| what | times | mails meanwhile | in doubt, most at once | in doubt | back after, median | back after, longest |"
+)
+
+
+@dataclass(slots=True, kw_only=True)
+class Trouble:
+    """One kind of trouble: how often, what went out meanwhile, what is in doubt of it, and when mail went again."""
+
+    what: str
+    mails: int = 0
+    in_doubt: list[int] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+
+    def line(self) -> str:
+        """A row of the table."""
+        back = [f"{f(self.seconds):.1f} s" for f in (statistics.median, max)] if self.seconds else ["-", "-"]
+        most, sum_ = max(self.in_doubt, default=0), sum(self.in_doubt)
+        return f"| {self.what} | {len(self.in_doubt)} | {self.mails:,} | {most} | {sum_} | {back[0]} | {back[1]} |"
+
+
+@dataclass(slots=True)
+class Trial:
+    """The parts that are tried, and the hand that troubles them."""
+
+    sink: FaultySink
+    environment: dict[str, str]
+    logs: Path
+    server: object
+    random: random.Random
+    troubles: list[Trouble] = field(default_factory=list)
+    programs: dict[str, Running] = field(default_factory=dict)
+    began: float = field(default_factory=time.monotonic)
+
+    def keep(self) -> None:
+        """Start what is not running, as a service manager does."""
+        for name, command in PROGRAMS.items():
+            if name not in self.programs or self.programs[name].process.poll() is not None:
+                program = Program(name=name, command=(sys.executable, "-m", "celery", "-A", "config", *command))
+                self.programs[name] = supervisor.start(program, environment=self.environment, logs=self.logs)
+
+    def end(self) -> None:
+        """End all of it."""
+        for running in self.programs.values():
+            running.kill()
+        supervisor.wait_until_gone(list(self.programs.values()), seconds=5)
+
+    def wait(self, holds: Callable[[], object], *, within: float) -> None:
+        """Keep everything running until something holds."""
+        deadline = time.monotonic() + within
+        while not holds():
+            self.keep()
+            if time.monotonic() > min(deadline, self.began + LONGEST):
+                raise SystemExit(f"It does not come to an end. The logs are in {self.logs}.")
+            time.sleep(0.002)
+
+    def wait_for_mails(self, number: int, *, within: float = 90) -> None:
+        """Wait until so many more mails were taken."""
+        target = self.sink.taken + number
+        self.wait(lambda: self.sink.taken >= target, within=within)
+
+    @contextmanager
+    def trouble(self, what: str) -> Iterator[Trouble]:
+        """Note what one trouble does, from when it begins until mail goes again."""
+        known = {each.what: each for each in self.troubles}
+        trouble = known.get(what)
+        if trouble is None:
+            trouble = Trouble(what=what)
+            self.troubles.append(trouble)
+        before, taken = in_doubt(), self.sink.taken
+        began = time.monotonic()
+        yield trouble
+        after_it = self.sink.taken
+        self.wait(lambda: self.sink.taken > after_it + 1, within=120)
+        trouble.seconds.append(time.monotonic() - began)
+        trouble.mails += self.sink.taken - taken
+        # What the dead had in hand is settled by now: nothing goes before that sweep but what is settled itself.
+        self.wait(nothing_of_the_dead, within=60)
+        trouble.in_doubt.append(in_doubt() - before)
+
+
+PROGRAMS = {
+    "worker": ("worker", "--without-gossip", "--without-mingle", "--loglevel", "INFO"),
+    "beat": ("beat", "--pidfile", "", "--loglevel", "INFO", "--max-interval", "1"),
+}
+
+
+def in_doubt() -> int:
+    """How many records are uncertain."""
+    return records().filter(status="uncertain").count()
+
+
+def nothing_of_the_dead() -> bool:
+    """Whether nobody holds more than one worker may."""
+    return records().filter(status="sending").values("claim").distinct().count() <= 1
+
+
+def records():
+    """All delivery records, asked anew even where the connection was lost."""
+    from django.db import connection
+
+    from delivery.models import DeliveryRecord
+
+    connection.close_if_unusable_or_obsolete()
+    return DeliveryRecord.objects.all()
+
+
+# What goes wrong
+
+
+def kill(trial: Trial) -> None:
+    """Kill the worker, or its process that hands over, in the middle of a mail more often than not."""
+    import psutil
+
+    for number in range(KILLS):
+        trial.wait_for_mails(trial.random.randint(60, 180))
+        time.sleep(trial.random.uniform(0, 0.02))
+        whole = number % 3 == 0
+        with trial.trouble("worker killed, with all its processes" if whole else "process of the worker killed"):
+            worker = trial.programs["worker"]
+            if whole:
+                worker.kill()
+            else:
+                for child in psutil.Process(worker.process.pid).children():
+                    child.kill()
+
+
+def restart_postgres(trial: Trial) -> None:
+    """Restart PostgreSQL while mails go out: once in good order, once as after a power cut."""
+    for mode in ("fast", "immediate"):
+        trial.wait_for_mails(trial.random.randint(100, 200))
+        with trial.trouble("PostgreSQL restarted"):
+            trial.server.stop(within=2 if mode == "fast" else 0.01)
+            time.sleep(1)
+            trial.server.start()
+
+
+def take_broker_away(trial: Trial) -> None:
+    """Have no broker for a while, and no worker that could start without."""
+    trial.wait_for_mails(trial.random.randint(50, 100))
+    place = Path(trial.environment["BROKER_DIR"])
+    with trial.trouble(f"broker away for {AWAY:.0f} s"):
+        place.rename(place.with_suffix(".away"))
+        place.touch()
+        away_until = time.monotonic() + AWAY
+        trial.wait(lambda: time.monotonic() > away_until, within=AWAY + 5)
+        place.unlink()
+        place.with_suffix(".away").rename(place)
+
+
+def fault_the_sink(trial: Trial) -> None:
+    """Have the mail server do, one after the other, what mail servers do."""
+    for fault, what in FaultySink.FAULTS.items():
+        trial.wait_for_mails(trial.random.randint(50, 100), within=150)
+        with trial.trouble(what):
+            trial.sink.fault = fault
+            trial.wait(lambda: trial.sink.faults[trial.sink.fault] >= FaultySink.TIMES, within=150)
+            trial.sink.fault = ""
+            # Until the batch it happened in is settled.
+            trial.wait_for_mails(2 * LIMIT)
+
+
+# The story
+
+
+def prepare() -> None:
+    """Fill the database and launch the one-off that is sent; the sweep comes every two seconds."""
+    from django.utils import timezone
+    from django_celery_beat.models import IntervalSchedule, PeriodicTask
+
+    from audiences.models import Audience
+    from benchmarks import world
+    from benchmarks.email_speed import BODY, SUBJECT
+    from delivery import matching, schedule
+    from delivery.models import Pace
+    from messaging.models import Message, Sender
+
+    world.fill(customers=CUSTOMERS, companies=500)
+    schedule.install()
+    often = IntervalSchedule.objects.get_or_create(every=2, period="seconds")[0]
+    PeriodicTask.objects.filter(task="delivery.tasks.sweep").update(interval=often, expire_seconds=60)
+    now = timezone.now()
+    everybody = Audience.objects.create(rules={"match": "all", "rules": []})
+    sender = Sender.objects.create(name="Ann from Acme", email="ann@acme.example")
+    message = Message.objects.create(title="Trial", sender=sender, audience=everybody, send_type="one_off")
+    message.revise(subject=SUBJECT, body=BODY, by=None, at=now)
+    assert matching.launch(message, at=now) == CUSTOMERS
+    assert message.records.counts()["waiting"] == EMAILS
+    Pace.objects.all().delete()
+    Pace.objects.create(channel="email", per_second=PER_SECOND)
+
+
+def let_go() -> None:
+    """Take the pace away: what is left goes as fast as it can."""
+    from delivery.models import Pace
+
+    Pace.objects.all().delete()
+
+
+def verdict(trial: Trial) -> dict[str, int]:
+    """What came of every one of the 10,000."""
+    from django.utils import timezone
+
+    from delivery import audit, copies
+
+    taken = trial.sink.message_ids
+    found = dict.fromkeys(("lost", "twice", "sent", "failed", "in doubt", "in doubt, and taken", "not done"), 0)
+    for pk, status in records().exclude(status="skipped").values_list("pk", "status"):
+        times = taken[copies.message_id(pk)]
+        found["twice"] += times > 1
+        found["lost"] += status == "sent" and not times
+        found["sent"] += status == "sent"
+        found["failed"] += status == "failed"
+        found["in doubt"] += status == "uncertain"
+        found["in doubt, and taken"] += status == "uncertain" and times > 0
+        found["not done"] += status in {"waiting", "sending"}
+        # Whoever counts as refused must not have it either.
+        found["lost"] += status == "failed" and times > 0
+    found["does not add up"] = len(list(audit.findings(at=timezone.now())))
+    return found
+
+
+def run() -> int:
+    """Do the trial, and say how it went."""
+    from django.core.management import call_command
+
+    call_command("migrate", verbosity=0)
+    prepare()
+    folder = Path(tempfile.mkdtemp(prefix="outbound-trial."))
+    with ExitStack() as ends:
+        sink = FaultySink(seed=SEED)
+        ends.callback(sink.close)
+        environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith(("EMAIL_", "CELERY_"))},
+            "EMAIL_URL": f"smtp://127.0.0.1:{sink.port}",
+            "EMAIL_TIMEOUT": "2",
+            "BROKER_DIR": str(folder / "broker"),
+            "FLIGHTS_DIR": str(folder / "in-hand"),
+            "WORKER_CONCURRENCY": "1",
+            "IN_FLIGHT": str(LIMIT),
+        }
+        (folder / "broker").mkdir()
+        server = embedded.SERVERS["bench"]
+        trial = Trial(sink, environment, folder, server, random.Random(SEED))
+        ends.callback(trial.end)
+        for step in (kill, restart_postgres, take_broker_away, fault_the_sink):
+            print(f"{time.monotonic() - trial.began:6.1f} s  {step.__doc__}", flush=True)
+            step(trial)
+        let_go()
+        trial.wait(lambda: not records().filter(status__in=("waiting", "sending")).exists(), within=LONGEST)
+        took = time.monotonic() - trial.began
+        trial.end()
+        found = verdict(trial)
+    report(trial.troubles, found, took=took)
+    shutil.rmtree(folder, ignore_errors=True)
+    kills = [most for each in trial.troubles if "killed" in each.what for most in each.in_doubt]
+    went_well = not any(found[name] for name in ("lost", "twice", "not done", "does not add up"))
+    return 0 if went_well and max(kills) <= LIMIT else 1
+
+
+def report(troubles: list[Trouble], found: dict[str, int], *, took: float) -> None:
+    """Print the table, and write it down."""
+    table = [HEAD, "|---|" + "---:|" * (HEAD.count("|") - 2), *(each.line() for each in troubles)]
+    result = [f"| {what} | {number:,} |" for what, number in found.items()]
+    text = (
+        "# Trial\n\nWritten by `make trial`: what a real worker does when everything around it goes wrong.\n\n"
+        f"{EMAILS:,} emails, {KILLS} kills, seed {SEED}, IN_FLIGHT {LIMIT}; {took:.0f} seconds.\n\n"
+        "| what became of them | emails |\n|---|---:|\n" + "\n".join(result) + "\n\n" + "\n".join(table) + "\n\n"
+        "*Lost*: counted as sent and never taken, or as failed and taken all the same. *Twice*: taken more than once.\n"
+        "*In doubt*: nobody can know, so nobody sends it again but staff. *Back after*: from the trouble's beginning\n"
+        "until the next mail; a killed worker's start, or a sweep's two seconds, is part of it.\n"
+    )
+    print(text)
+    DOCS.mkdir(exist_ok=True)
+    (DOCS / "trial.md").write_text(text)
+    facts = {"seed": SEED, "emails": EMAILS, "kills": KILLS, "in_flight": LIMIT, "seconds": round(took, 1)}
+    as_json = {**facts, "found": found, "troubles": [asdict(each) for each in troubles]}
+    (DOCS / "trial.json").write_text(json.dumps(as_json, indent=1) + "\n")
+
+
+def main() -> int:
+    """Have a database of our own, and do the trial on it."""
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+    os.environ.pop("DATABASE_URL", None)  # The trial empties its database: never somebody's own.
+    os.environ.setdefault("LOG_LEVEL", "WARNING")
+    with embedded.database("bench"):
+        import django
+
+        django.setup()
+        return run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
