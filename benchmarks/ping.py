@@ -53,11 +53,8 @@ def served() -> Iterator[int]:
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", "gunicorn", "benchmarks.served", "--bind", f"127.0.0.1:{port}"]
     command += ["--workers", "1", "--threads", "4", "--keep-alive", "30", "--log-level", "error"]
-    process = subprocess.Popen(
-        command,
-        env={**os.environ, "LOG_LEVEL": "ERROR", "MESSENGER_RATE_LIMIT": "0"},
-        cwd=Path(__file__).resolve().parent.parent,
-    )
+    environment = {**os.environ, "LOG_LEVEL": "ERROR", "MESSENGER_RATE_LIMIT": "0"}
+    process = subprocess.Popen(command, env=environment, cwd=Path(__file__).resolve().parent.parent)
     try:
         for _ in range(200):
             try:

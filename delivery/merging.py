@@ -112,9 +112,10 @@ def log_in(
 def merge(lead: Customer, *, into: Customer, at: datetime) -> None:
     """Make all that is the lead's the user's, and archive the lead's bare row; again is no harm."""
     with transaction.atomic():
-        # Whoever merges locks the user first, as identifying does.
-        for customer in (into, lead):
-            customer.refresh_from_db(from_queryset=Customer.objects.select_for_update(no_key=True))
+        # The user first, as identifying does; the threads before the lead and the records, as a reply does.
+        into.refresh_from_db(from_queryset=Customer.objects.select_for_update(no_key=True))
+        list(Conversation.objects.select_for_update(no_key=True).filter(customer__in=(lead, into)).order_by("pk"))
+        lead.refresh_from_db(from_queryset=Customer.objects.select_for_update(no_key=True))
         with connection.cursor() as cursor:
             cursor.execute("SET LOCAL outbound.merging = 'on'")
             move_records(lead, into, at=at)

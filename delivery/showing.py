@@ -10,8 +10,9 @@ from delivery.models import Conversation, DeliveryRecord
 def opened(record: DeliveryRecord, *, at: datetime) -> None:
     """Note that the customer saw it whole; its conversation is read."""
     with transaction.atomic():
-        DeliveryRecord.objects.filter(pk=record.pk, opened_at=None).update(opened_at=at)
+        # The conversation first, as a reply does: the two are asked for at once.
         Conversation.objects.filter(record=record, parts=None).update(read=True)
+        DeliveryRecord.objects.filter(pk=record.pk, opened_at=None).update(opened_at=at)
 
 
 def dismissed(record: DeliveryRecord, *, at: datetime) -> None:

@@ -50,7 +50,7 @@ def chromium(playwright) -> Iterator[Browser]:
 @pytest.fixture
 def context(chromium) -> Iterator[BrowserContext]:
     """One person's browser: its cookies and storage end with the test."""
-    context = chromium.new_context(viewport={"width": 1280, "height": 800})
+    context = chromium.new_context(viewport={"width": 1280, "height": 800}, reduced_motion="reduce")
     context.set_default_timeout(15_000)
     yield context
     context.close()

@@ -380,6 +380,25 @@ def test_reading_a_chat_opens_its_message_once(ann):
     assert ann.ping(user_id="ann").json()["messages"] == []
 
 
+@pytest.mark.django_db(transaction=True)
+def test_reading_and_replying_at_once_get_in_each_others_way_nowhere(ann):
+    (entry,) = ann.list()
+
+    def ask(number: int) -> int:
+        tab = APIClient()
+        tab.credentials(HTTP_AUTHORIZATION=f"Bearer {ann.token}")
+        try:
+            path = (f"conversations/{entry['id']}/reply", f"messages/{entry['message']}/opened")[number % 2]
+            return tab.post(f"/messenger/{path}", {"body": "Hi"}, format="json").status_code
+        finally:
+            connection.close()
+
+    for _ in range(3):
+        DeliveryRecord.objects.update(opened_at=None, replied_at=None)
+        with ThreadPoolExecutor(4) as pool:
+            assert list(pool.map(ask, range(4))) == [200] * 4
+
+
 @pytest.mark.parametrize(
     ("mark", "noted", "unread"),
     [("opened", {"opened_at"}, 0), ("dismissed", {"dismissed_at"}, 1), ("clicked", {"clicked_at", "opened_at"}, 0)],
