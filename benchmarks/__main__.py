@@ -6,7 +6,7 @@ from importlib import import_module
 
 from config import embedded
 
-NAMES = ("matching", "ping", "email_speed", "memory", "outbound_list", "importing")
+NAMES = ("matching", "ping", "email_speed", "memory", "outbound_list", "importing", "throttle")
 
 
 def main(wanted: list[str]) -> int:

@@ -3,14 +3,14 @@
 What was handed over, or may have been, counts from when it was; a message to one person neither counts nor is held.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from django.db import connection
 
-from delivery.models import IN_AN_INBOX
+from delivery.models import IN_AN_INBOX, DeliveryRecord, Reason, Status
 
 # How long a one-off waits for a customer who has had enough, before it gives up on them.
 GIVE_UP_AFTER = timedelta(days=7)
@@ -61,3 +61,22 @@ def cap_of(customers: Collection[int], *, most: int, days: int, at: datetime) ->
         for customer, moment in cursor.fetchall():
             cap.had[customer].append(moment)
     return cap
+
+
+def may_come(customer: int, *, messages: Collection[int], room: int, at: datetime) -> list[int]:
+    """Which of these in-app one-offs the customer, whose row is locked, may be shown: the oldest there is room for.
+
+    The others wait for a visit when there is; a while after the first time they had to, they are given up.
+    """
+    waiting = DeliveryRecord.objects.filter(
+        customer=customer, message__in=messages, message__to_customer=None, status=Status.WAITING, reason=Reason.VISIT
+    )
+    chosen: list[int] = []
+    for message, copies in Counter(waiting.order_by("pk").values_list("message", flat=True)).items():
+        if copies <= room:
+            chosen.append(message)
+            room -= copies
+    held = waiting.exclude(message__in=chosen)
+    held.filter(capped_since__lte=at - GIVE_UP_AFTER).skip(reason=Reason.CAP)
+    held.filter(capped_since=None).update(capped_since=at)
+    return chosen

@@ -21,7 +21,8 @@ from psycopg.types.json import Jsonb
 
 from audiences.compiler import PLACE
 from audiences.models import Company, Customer, Workspace
-from delivery import conversations, copies, judging, locks
+from delivery import capping, conversations, copies, judging, locks
+from delivery.capping import Cap
 from delivery.channels.in_app import Shown
 from delivery.judging import Live, LiveMessages
 from delivery.models import DeliveryRecord, Reason, Status
@@ -81,10 +82,10 @@ def arrive(
     customer: Customer, *, at: datetime, company: Company | None, among: Iterable[Channel], lock_timeout: str
 ) -> Visit:
     """Do a visit in the order of DESIGN 4.6, matching messages of some channels."""
-    live = lock(customer, lock_timeout=lock_timeout)
+    live, cap = lock(customer, lock_timeout=lock_timeout, at=at)
     begin_session(customer, at=at)
     judged_by = company.last_seen_at if company else None
-    rows = judge(customer, live=live, at=at, judged_company_last_seen=judged_by, among=among, visiting=True)
+    rows = judge(customer, live=live, cap=cap, at=at, judged_company_last_seen=judged_by, among=among, visiting=True)
     if rows or company:
         # What is left to do waits for no round, but maybe for a company's row, in which visits take turns.
         with connection.cursor() as cursor:
@@ -108,14 +109,14 @@ def check(customer: Customer, *, at: datetime) -> datetime | None:
         if cursor.fetchone() is None:
             checked_at = Customer.objects.values_list("checked_at", flat=True).get(pk=customer.pk)
             return (checked_at or at) + CHECK_EVERY
-        live = lock(customer, lock_timeout=LOCK_TIMEOUT)
-        judge(customer, live=live, at=at, judged_company_last_seen=None, among=Channel, visiting=False)
+        live, cap = lock(customer, lock_timeout=LOCK_TIMEOUT, at=at)
+        judge(customer, live=live, cap=cap, at=at, judged_company_last_seen=None, among=Channel, visiting=False)
         return None
     return at
 
 
-def lock(customer: Customer, *, lock_timeout: str) -> LiveMessages:
-    """Lock the customer's row, read it as it is now, and return the live messages as of this moment.
+def lock(customer: Customer, *, lock_timeout: str, at: datetime) -> tuple[LiveMessages, Cap | None]:
+    """Lock the customer's row, read it as it is now, and return the live messages as of this moment, and any cap.
 
     By the shared lock, whoever pauses a message knows which visits are under way. It is taken once the row is ours:
     a visit that waits its turn is none yet. The timeout is for what is asked after that.
@@ -123,7 +124,8 @@ def lock(customer: Customer, *, lock_timeout: str) -> LiveMessages:
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT ours.*, pg_advisory_xact_lock_shared(%(lock)s), set_config('lock_timeout', %(timeout)s, true)"
-            " FROM (SELECT c.last_seen_at, c.session_started_at, c.session_count, c.first_seen_at, w.generation"
+            " FROM (SELECT c.last_seen_at, c.session_started_at, c.session_count, c.first_seen_at, w.generation,"
+            " w.cap_messages, w.cap_days"
             " FROM audiences_customer c CROSS JOIN audiences_workspace w"
             " WHERE c.id = %(customer)s FOR NO KEY UPDATE OF c) AS ours",
             {"customer": customer.pk, "lock": locks.VISITS, "timeout": lock_timeout},
@@ -131,11 +133,12 @@ def lock(customer: Customer, *, lock_timeout: str) -> LiveMessages:
         row = cursor.fetchone()
     if row is None:
         Workspace.current()
-        return lock(customer, lock_timeout=lock_timeout)
-    last_seen_at, started_at, sessions, first_seen_at, generation, *_ = row
+        return lock(customer, lock_timeout=lock_timeout, at=at)
+    last_seen_at, started_at, sessions, first_seen_at, generation, most, days, *_ = row
     customer.last_seen_at, customer.session_started_at = last_seen_at, started_at
     customer.session_count, customer.first_seen_at = sessions, first_seen_at
-    return judging.live_messages(generation=generation, database=connection.settings_dict["NAME"])
+    cap = None if most is None else capping.cap_of([customer.pk], most=most, days=days, at=at)
+    return judging.live_messages(generation=generation, database=connection.settings_dict["NAME"]), cap
 
 
 def begin_session(customer: Customer, *, at: datetime) -> None:
@@ -162,6 +165,7 @@ def judge(
     customer: Customer,
     *,
     live: LiveMessages,
+    cap: Cap | None,
     at: datetime,
     judged_company_last_seen: datetime | None,
     among: Iterable[Channel],
@@ -178,8 +182,14 @@ def judge(
         and ((m.channel != Channel.IN_APP) or (visiting and opening.get(m.pk, at) <= at))
     ]
     came = [m.pk for m in live.one_off_in_app if m.opening(customer.timezone, workspace=live.zone, at=at) <= at]
+    room = None if cap is None else cap.left(customer.pk)
+    if visiting and room is not None:
+        came = capping.may_come(customer.pk, messages=came, room=room, at=at)
+        room -= len(came)
     sql, places = statement(live)
     values = {
+        # How many in-app ones the customer may still be shown for the first time; null for all there are.
+        "room": room,
         "now": at,
         "customer": customer.pk,
         "judged": judged,
@@ -210,8 +220,11 @@ MAKE = (
     " CASE WHEN NOT in_app THEN coalesce(opening, %(now)s::timestamptz) END,"
     " CASE WHEN in_app THEN %(now)s::timestamptz END,"
     " %(now)s::timestamptz, last_seen, %(company_last_seen)s::timestamptz, '', 0, '', '{}'::jsonb"
-    " FROM matched JOIN messaging_message m ON m.id = message_id AND m.state IN ('live', 'sampled')"
-    " WHERE record_id IS NULL ORDER BY message_id, company_id ON CONFLICT DO NOTHING"
+    " FROM (SELECT *, row_number() OVER (PARTITION BY in_app ORDER BY message_id, company_id) AS place"
+    " FROM matched WHERE record_id IS NULL) AS matched"
+    " JOIN messaging_message m ON m.id = message_id AND m.state IN ('live', 'sampled')"
+    " WHERE NOT in_app OR %(room)s::int IS NULL OR place <= %(room)s::int"
+    " ORDER BY message_id, company_id ON CONFLICT DO NOTHING"
     " RETURNING r.id, r.sent_at)"
 )
 AGAIN = (

@@ -7,7 +7,7 @@ import pytest
 from django.db import connection
 
 from audiences.models import Customer, Workspace
-from delivery import matching, rounds, sending
+from delivery import matching, rounds, sending, visits
 from delivery.models import DeliveryRecord, Reason, Status
 from messaging.models import Channel, Message
 from tests.factories import CompanyFactory, CustomerFactory, MembershipFactory, MessageFactory, rule
@@ -151,6 +151,37 @@ def test_without_a_cap_nobody_waits(at, cap):
     CustomerFactory(email="ann@x.example")
 
     assert [state(sends(at))[0] for _ in range(4)] == [Status.SENT] * 4
+
+
+def shown(customer: Customer, at) -> int:
+    return visits.visit(customer, at=at).matched
+
+
+def test_in_app_messages_count_and_wait_for_a_visit_when_there_is_room(at):
+    customer = CustomerFactory(email="ann@x.example")
+    for _ in range(2):
+        MessageFactory(in_app=True, live=True, at=at)
+
+    assert shown(customer, at) == 1
+    assert shown(customer, at + DAY) == 0
+    assert shown(customer, at + 7 * DAY) == 1
+    assert state(sends(at + 8 * DAY)) == (Status.WAITING, Reason.CAP)
+
+
+def test_in_app_one_off_waits_for_room_and_gives_up_after_a_week(at, cap):
+    customer = CustomerFactory(email="ann@x.example")
+    sends(at)
+    first, second = (MessageFactory(in_app=True, one_off=True, live=True, at=at) for _ in range(2))
+    alone = MessageFactory(in_app=True, to_customer=customer, live=True, at=at)
+    matching.write_to(customer, alone, at=at)
+
+    assert shown(customer, at + DAY) == 1
+    assert state(alone)[0] == Status.SENT
+    assert (state(first), state(second)) == ((Status.WAITING, Reason.VISIT),) * 2
+    assert shown(customer, at + 7 * DAY) == 1
+    assert (state(first)[0], state(second)) == (Status.SENT, (Status.WAITING, Reason.VISIT))
+    shown(customer, at + 8 * DAY)
+    assert state(second) == (Status.SKIPPED, Reason.CAP)
 
 
 @pytest.mark.django_db(transaction=True)
