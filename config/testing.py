@@ -15,8 +15,6 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None
     """Start the test server unless DATABASE_URL names another; xdist's workers inherit the address."""
     server = ExitStack()
     early_config.add_cleanup(server.close)
-    # The browser's driver keeps an event loop in the thread of the tests, for those after its own too.
-    os.environ.setdefault("DJANGO_ALLOW_ASYNC_UNSAFE", "true")
     if not os.environ.get("BROKER_DIR"):
         # Nor are the nudges of tests for the worker of a demo that runs beside them.
         os.environ["BROKER_DIR"] = server.enter_context(TemporaryDirectory(prefix="outbound-broker-"))

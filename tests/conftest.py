@@ -43,10 +43,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Try again what drives a browser or runs beside real processes: on a busy machine they may come too late once."""
-    # Last come the browser's, whose driver leaves its event loop running in the thread.
-    items.sort(key=lambda item: item.path.parent.name == "browser")
+    """Try once more what drives a browser or runs beside real processes: on a busy machine they may come too late."""
     for item in items:
-        folder = item.path.parent.name
-        if folder in ("browser", "trials") or item.get_closest_marker("processes"):
-            item.add_marker(pytest.mark.flaky(reruns=2))
+        if item.path.parent.name == "browser" or item.get_closest_marker("processes"):
+            item.add_marker(pytest.mark.flaky(reruns=1))

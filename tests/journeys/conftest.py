@@ -58,9 +58,13 @@ def at_once(django_capture_on_commit_callbacks):
 @pytest.fixture(scope="session")
 def post_office() -> Iterator[tuple[Post, int]]:
     post, loop = Post(), asyncio.new_event_loop()
-    server = loop.run_until_complete(loop.create_server(lambda: SMTP(post, loop=loop), host="127.0.0.1", port=0))
+
+    async def listen() -> asyncio.Server:
+        return await loop.create_server(lambda: SMTP(post, loop=loop), host="127.0.0.1", port=0)
+
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
+    server = asyncio.run_coroutine_threadsafe(listen(), loop).result(5)
     yield post, server.sockets[0].getsockname()[1]
     loop.call_soon_threadsafe(loop.stop)
     thread.join(5)

@@ -30,13 +30,14 @@ class Catcher:
 
     def __post_init__(self) -> None:
         self.loop = asyncio.new_event_loop()
-        # Bound here, so that the port is known and nobody else's.
-        self.server = self.loop.run_until_complete(
-            self.loop.create_server(lambda: SMTP(self, loop=self.loop), host="127.0.0.1", port=0)
-        )
-        self.port: int = self.server.sockets[0].getsockname()[1]
         self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
         self.thread.start()
+        # In that thread from the start: a browser's driver may have left a running loop in this one.
+        self.server = asyncio.run_coroutine_threadsafe(self.listen(), self.loop).result(5)
+        self.port: int = self.server.sockets[0].getsockname()[1]
+
+    async def listen(self) -> asyncio.Server:
+        return await self.loop.create_server(lambda: SMTP(self, loop=self.loop), host="127.0.0.1", port=0)
 
     def close(self) -> None:
         asyncio.run_coroutine_threadsafe(self.end(), self.loop).result(5)
