@@ -28,7 +28,8 @@ def main(wanted: list[str]) -> int:
         for name in wanted or NAMES:
             print(f"measuring {name} ...", flush=True)
             rows += import_module(f"benchmarks.{name}").measure()
-        print(report(rows))
+            table = report(rows)  # Written after each, so that what fails later costs none of them.
+        print(table)
     return 0
 
 

@@ -24,8 +24,8 @@ WHERE c.archived_at IS NULL AND c.role = 'user' AND c.email IS NOT NULL AND NOT 
     AND (c.attributes ->> 'plan') IS DISTINCT FROM 'free'
     AND c.last_seen_at > %(now)s - interval '60 days'
     AND c.country <> 'Japan'
-    AND (c.session_count > 5 OR c.id IN (
-        SELECT customer_id FROM audiences_eventsummary WHERE name = 'event-1' AND count > 1))
+    AND (c.session_count > 5 OR EXISTS (
+        SELECT FROM audiences_eventsummary e WHERE e.customer_id = c.id AND e.name = 'event-1' AND e.count > 1))
     AND NOT EXISTS (SELECT FROM audiences_customertag t WHERE t.customer_id = c.id AND t.tag_id = %(tag)s)
 ON CONFLICT DO NOTHING
 """
