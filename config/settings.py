@@ -4,7 +4,10 @@ DESIGN 2 names what each part is built on. Without any variable set this is a de
 PostgreSQL, a broker of files in `.data/`, mail to 127.0.0.1:1025.
 """
 
+import os
+import re
 import secrets
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +67,7 @@ INSTALLED_APPS = [
     "django.contrib.contenttypes",
     "django.contrib.sessions",
     "django.contrib.messages",
+    "anymail",
     "whitenoise.runserver_nostatic",
     "django.contrib.staticfiles",
     "corsheaders",
@@ -151,12 +155,37 @@ BEHIND_PROXY = env.bool("BEHIND_PROXY", default=False)
 if BEHIND_PROXY:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 
-# smtp+tls://user:password@host:587 and the like; the demo's catcher listens on 1025.
-vars().update(env.email_url("EMAIL_URL", default="smtp://127.0.0.1:1025"))
-EMAIL_BACKEND = env.str("EMAIL_BACKEND", default="delivery.channels.smtp.EmailBackend")
+# smtp+tls://user:password@host:587 and the like (the demo's catcher listens on 1025), or anymail://postmark and so on:
+# a provider's API, whose own settings are variables like ANYMAIL_POSTMARK_SERVER_TOKEN (docs/email.md).
+EMAIL_URL = env.str("EMAIL_URL", default="smtp://127.0.0.1:1025")
+if EMAIL_URL.startswith("anymail://"):
+    provider = EMAIL_URL.removeprefix("anymail://").strip("/").lower().replace("-", "_")
+    if not provider.isidentifier() or find_spec(f"anymail.backends.{provider}") is None:
+        raise ImproperlyConfigured(f"EMAIL_URL names a provider that django-anymail does not know: {provider}")
+    EMAIL_BACKEND = f"anymail.backends.{provider}.EmailBackend"
+else:
+    vars().update(env.email_url("EMAIL_URL", default="smtp://127.0.0.1:1025"))
+    EMAIL_BACKEND = env.str("EMAIL_BACKEND", default="delivery.channels.smtp.EmailBackend")
 EMAIL_TIMEOUT = env.int("EMAIL_TIMEOUT", default=30)
 DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", default="outbound@localhost.localdomain")
 MESSAGE_ID_DOMAIN = env.str("MESSAGE_ID_DOMAIN", default=DEFAULT_FROM_EMAIL.rpartition("@")[2])
+# Replies go to addresses of this domain, whose mail comes back to us (docs/email.md); "": to the sender's own address.
+INBOUND_DOMAIN = env.str("INBOUND_DOMAIN", default="").lower()
+# The same for bounces of mail sent by SMTP: the envelope's sender names the copy; "": the sender's own address does.
+BOUNCE_DOMAIN = env.str("BOUNCE_DOMAIN", default="").lower()
+for name, domain in (("INBOUND_DOMAIN", INBOUND_DOMAIN), ("BOUNCE_DOMAIN", BOUNCE_DOMAIN)):
+    if domain and not re.fullmatch(r"(?:[a-z0-9-]{1,63}\.)+[a-z0-9-]{1,63}", domain):
+        raise ImproperlyConfigured(f"{name} must be the name of a domain, like reply.example.com: {domain}")
+# What providers post to /webhooks/anymail/ must come with one of these (user:password); none: they are not let in.
+WEBHOOK_SECRET = env.list("WEBHOOK_SECRET", default=[])
+ANYMAIL: dict[str, Any] = {
+    **{
+        name.removeprefix("ANYMAIL_"): {"true": True, "false": False}.get(value.lower(), value)
+        for name, value in os.environ.items()
+        if name.startswith("ANYMAIL_")
+    },
+    "WEBHOOK_SECRET": WEBHOOK_SECRET,
+}
 
 # How many records one worker process has in hand between two commits, so at most this many are uncertain if it dies.
 IN_FLIGHT = env.int("IN_FLIGHT", default=10)
