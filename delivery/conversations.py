@@ -5,17 +5,18 @@ and announces it in the same transaction.
 """
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 from django.contrib.auth.models import User
 from django.db import transaction
-from django.db.models import F
+from django.db.models import Case, F, When
 from django.db.models.functions import Coalesce
 
 from audiences.announcing import announce
-from audiences.models import Customer, Topic
-from delivery.models import Conversation, ConversationPart, DeliveryRecord, PartType
+from audiences.models import Customer, Topic, Workspace
+from delivery.models import AnswerMail, Conversation, ConversationPart, DeliveryRecord, PartType
 from messaging.content import paragraphs, sanitise
 
 Attachments = Sequence[dict[str, Any]]
@@ -49,6 +50,8 @@ def open_by_customer(customer: Customer, *, body: str, at: datetime, attachments
             updated_at=at,
             waiting_since=at,
             first_reply_at=at,
+            inbox_at=at,
+            unseen=True,
             read=True,
         )
         announce(Topic.CONVERSATION_USER_CREATED, customer=customer, at=at, conversation=conversation.pk)
@@ -71,6 +74,8 @@ def reply_by_customer(
             read=True,
             waiting_since=Coalesce(F("waiting_since"), at),
             first_reply_at=Coalesce(F("first_reply_at"), at),
+            inbox_at=at,
+            unseen=True,
             updated_at=at,
         )
         return add(
@@ -85,14 +90,26 @@ def reply_by_customer(
 
 
 def reply_by_teammate(
-    conversation: Conversation, *, teammate: User, body: str, at: datetime, attachments: Attachments = ()
+    conversation: Conversation,
+    *,
+    teammate: User,
+    body: str,
+    at: datetime,
+    attachments: Attachments = (),
+    ticket: UUID | None = None,
 ) -> ConversationPart:
-    """Add a teammate's answer, in HTML of which what may stay stays: the customer has it to read."""
+    """Add a teammate's answer, in HTML of which what may stay stays: the customer has it to read.
+
+    Who is not back within the workspace's minutes gets it by email (forwarding). What comes with the `ticket` of
+    something said already is not said again.
+    """
     with transaction.atomic():
         found = lock(conversation)
+        if (said := said_with(ticket)) is not None:
+            return said
         Customer.objects.filter(pk=found.customer_id).update(last_contacted_at=at)
-        change(conversation, read=False, waiting_since=None, updated_at=at)
-        return add(
+        change(conversation, read=False, waiting_since=None, inbox_at=at, unseen=False, updated_at=at)
+        part = add(
             found,
             PartType.COMMENT,
             at=at,
@@ -100,16 +117,24 @@ def reply_by_teammate(
             teammate=teammate,
             body=as_html(body),
             attachments=list(attachments),
+            ticket=ticket,
         )
+        minutes = Workspace.current().answer_by_email_after
+        AnswerMail.objects.create(part=part, due_at=at + timedelta(minutes=minutes))
+    return part
 
 
-def note(conversation: Conversation, *, teammate: User, body: str, at: datetime) -> ConversationPart:
-    """Add what only the team sees."""
+def note(
+    conversation: Conversation, *, teammate: User, body: str, at: datetime, ticket: UUID | None = None
+) -> ConversationPart:
+    """Add what only the team sees; what comes with the `ticket` of something said already is not said again."""
     with transaction.atomic():
         found = lock(conversation)
+        if (said := said_with(ticket)) is not None:
+            return said
         change(conversation, updated_at=at)
         topic = Topic.CONVERSATION_ADMIN_NOTED
-        return add(found, PartType.NOTE, at=at, topic=topic, teammate=teammate, body=as_html(body))
+        return add(found, PartType.NOTE, at=at, topic=topic, teammate=teammate, body=as_html(body), ticket=ticket)
 
 
 def assign(
@@ -162,9 +187,17 @@ def wake_snoozed(*, at: datetime) -> int:
     ended = list(Conversation.objects.to_wake(at))
     for conversation in ended:
         with transaction.atomic():
-            if lock(conversation).state == "snoozed":
+            found = lock(conversation)
+            # Somebody may have put it away for longer meanwhile.
+            if found.state == "snoozed" and found.snoozed_until and found.snoozed_until <= at:
                 reopen(conversation, teammate=None, at=at)
+                change(conversation, inbox_at=Case(When(inbox_at__isnull=False, then=at)), unseen=True)
     return len(ended)
+
+
+def seen(conversation: Conversation) -> None:
+    """Note that a teammate who answers has looked at what is newest."""
+    Conversation.objects.filter(pk=conversation.pk, unseen=True).update(unseen=False)
 
 
 def mark_read(conversation: Conversation) -> None:
@@ -175,6 +208,11 @@ def mark_read(conversation: Conversation) -> None:
 def as_html(written: str) -> str:
     """What staff wrote, as HTML: of what holds a tag what may stay, of plain text its paragraphs."""
     return sanitise(written) if "<" in written and ">" in written else paragraphs(written)
+
+
+def said_with(ticket: UUID | None) -> ConversationPart | None:
+    """What was said with this ticket; None where nothing was, or there is no ticket."""
+    return ConversationPart.objects.filter(ticket=ticket).first() if ticket else None
 
 
 def lock(conversation: Conversation) -> Conversation:

@@ -70,6 +70,13 @@ class Workspace(models.Model):
     cap_days = models.PositiveSmallIntegerField(
         "within days", default=7, db_default=7, validators=[MinValueValidator(1), MaxValueValidator(90)]
     )
+    answer_by_email_after = models.PositiveSmallIntegerField(
+        "minutes before an answer is emailed",
+        default=5,
+        db_default=5,
+        validators=[MinValueValidator(1), MaxValueValidator(1440)],
+        help_text="A customer who has not been back by then gets a teammate’s answer by email, once.",
+    )
     generation = models.BigIntegerField(default=1, editable=False)
 
     class Meta:

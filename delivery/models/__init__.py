@@ -1,5 +1,6 @@
 """How it goes: delivery records, and the conversations that come of them."""
 
+from delivery.models.answer import AnswerMail
 from delivery.models.conversation import Conversation, ConversationPart, PartType
 from delivery.models.count import Count, CountChange, Tally
 from delivery.models.pace import Pace
@@ -11,6 +12,7 @@ __all__ = [
     "IN_AN_INBOX",
     "UNDONE",
     "Conversation",
+    "AnswerMail",
     "ConversationPart",
     "Count",
     "CountChange",

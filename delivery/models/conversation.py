@@ -4,9 +4,14 @@ from datetime import datetime
 from typing import Self
 
 from django.conf import settings
+from django.contrib.postgres.indexes import GinIndex
+from django.contrib.postgres.search import SearchVector
 from django.db import models
 
 from delivery.models.record import DeliveryRecord
+
+# How what was said is looked through: word by word, in any language; as its indexes have it.
+WORDS = SearchVector("body", config="simple")
 
 
 class PartType(models.TextChoices):
@@ -33,12 +38,18 @@ class ConversationQuerySet(models.QuerySet["Conversation"]):
 
     def in_inbox(self) -> Self:
         """Those in which somebody said something after our message: it alone stays out of the inbox."""
-        said = ConversationPart.objects.filter(conversation=models.OuterRef("pk"), part_type=PartType.COMMENT)
-        return self.filter(models.Q(first_reply_at__isnull=False) | models.Exists(said))
+        return self.filter(inbox_at__isnull=False)
+
+    def unseen(self) -> Self:
+        """Open ones whose newest no teammate has looked at."""
+        return self.filter(unseen=True, state="open")
 
     def to_wake(self, at: datetime) -> Self:
         """Those whose snooze is over."""
         return self.filter(state="snoozed", snoozed_until__lte=at)
+
+
+IN_INBOX = models.Q(inbox_at__isnull=False)
 
 
 class Conversation(models.Model):
@@ -61,8 +72,12 @@ class Conversation(models.Model):
     read = models.BooleanField(default=False)
     waiting_since = models.DateTimeField(null=True, blank=True)
     snoozed_until = models.DateTimeField(null=True, blank=True)
-    # When the customer first replied; null: it is not in the inbox yet.
+    # When the customer first replied.
     first_reply_at = models.DateTimeField(null=True, blank=True)
+    # When it last came up: somebody spoke after our message, or its snooze ended. Null: it is not in the inbox yet.
+    inbox_at = models.DateTimeField(null=True, blank=True)
+    # Whether no teammate who answers has looked at what is newest.
+    unseen = models.BooleanField(default=False, db_default=False)
 
     objects = ConversationQuerySet.as_manager()
 
@@ -76,6 +91,20 @@ class Conversation(models.Model):
                 fields=("-first_reply_at",),
                 condition=models.Q(first_reply_at__isnull=False),
             ),
+            # The tabs of the inbox, newest first, and what is asked every few seconds whether anything is new.
+            models.Index(name="inbox_by_state", fields=("state", "-inbox_at", "-id"), condition=IN_INBOX),
+            models.Index(
+                name="inbox_of_teammate", fields=("assignee", "state", "-inbox_at", "-id"), condition=IN_INBOX
+            ),
+            models.Index(name="inbox_in_order", fields=("-inbox_at", "-id"), condition=IN_INBOX),
+            models.Index(name="inbox_changed", fields=("-updated_at",), condition=IN_INBOX),
+            models.Index(name="inbox_unseen", fields=("id",), condition=models.Q(unseen=True, state="open")),
+            GinIndex(WORDS, name="opening_words", condition=~models.Q(body="")),
+        ]
+        constraints = [
+            models.CheckConstraint(
+                name="replied_is_in_inbox", condition=models.Q(first_reply_at=None) | models.Q(inbox_at__isnull=False)
+            )
         ]
 
     def __str__(self) -> str:
@@ -98,9 +127,14 @@ class ConversationPart(models.Model):
         settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
     )
     created_at = models.DateTimeField()
+    # The form it was written in: posted twice, it is said once. Null where it came another way.
+    ticket = models.UUIDField(null=True, blank=True, unique=True)
 
     class Meta:
-        indexes = [models.Index(name="part_in_order", fields=("conversation", "created_at", "id"))]
+        indexes = [
+            models.Index(name="part_in_order", fields=("conversation", "created_at", "id")),
+            GinIndex(WORDS, name="part_words", condition=~models.Q(body="")),
+        ]
 
     def __str__(self) -> str:
         return f"{self.get_part_type_display()} in {self.conversation}"

@@ -151,7 +151,7 @@ def test_a_silent_schedule_is_stuck(console):
 def test_shows_the_newest_replies_first(console):
     for name, hours in (("Ada", 2), ("Bob", 1)):
         when = AT - timedelta(hours=hours)
-        thread = {"created_at": when, "updated_at": when, "first_reply_at": when}
+        thread = {"created_at": when, "updated_at": when, "first_reply_at": when, "inbox_at": when}
         Conversation.objects.create(customer=CustomerFactory(name=name), **thread)
     Conversation.objects.create(customer=CustomerFactory(name="Silent"), created_at=AT, updated_at=AT)
 

@@ -1,0 +1,46 @@
+"""A teammate's answer on its way by email to a customer who has not been back: claimed here before it is sent."""
+
+from datetime import datetime
+from typing import Self
+
+from django.db import models
+
+from delivery.models.conversation import ConversationPart
+from delivery.models.record import Status
+
+
+class AnswerMailQuerySet(models.QuerySet["AnswerMail"]):
+    """Questions about answers on their way."""
+
+    def due(self, at: datetime) -> Self:
+        """Those whose time has come."""
+        return self.filter(status=Status.WAITING, due_at__lte=at)
+
+    def taken_before(self, moment: datetime) -> Self:
+        """Those taken in hand before this moment, and not settled."""
+        return self.filter(status=Status.SENDING, taken_at__lt=moment)
+
+
+class AnswerMail(models.Model):
+    """One answer's mail, made with the answer: there is one for each, so none goes out twice."""
+
+    part = models.OneToOneField(ConversationPart, on_delete=models.CASCADE, related_name="mail")
+    status = models.CharField(max_length=16, choices=Status, default=Status.WAITING)
+    due_at = models.DateTimeField()
+    taken_at = models.DateTimeField(null=True, blank=True)
+    sent_at = models.DateTimeField(null=True, blank=True)
+    attempts = models.PositiveSmallIntegerField(default=0)
+    # Why it was not sent, or not yet, in words staff read.
+    detail = models.TextField(blank=True, default="")
+    provider_id = models.CharField(max_length=255, blank=True, default="")
+
+    objects = AnswerMailQuerySet.as_manager()
+
+    class Meta:
+        indexes = [
+            models.Index(name="answer_due", fields=("due_at", "id"), condition=models.Q(status="waiting")),
+            models.Index(name="answer_in_hand", fields=("taken_at",), condition=models.Q(status="sending")),
+        ]
+
+    def __str__(self) -> str:
+        return f"Mail of {self.part}"
