@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from audiences import intake
 from audiences.intake import importing
-from delivery import conversations, launching, matching, notifying, rounds, stopping
+from delivery import conversations, forwarding, launching, matching, notifying, rounds, stopping
 from messaging.models import Message
 
 log = logging.getLogger(__name__)
@@ -65,6 +65,7 @@ def sweep(**_later: object) -> None:
     rounds.sweep(at=at)
     nudge()
     conversations.wake_snoozed(at=at)
+    nudge_answers()
     notifying.forget_old(at=at)
     nudge_to_tell()
     for import_id in importing.under_way():
@@ -76,6 +77,12 @@ def sweep(**_later: object) -> None:
 def tell_subscribers(**_later: object) -> None:
     """Tell subscribers what happened."""
     notifying.tell(clock=timezone.now, until=timezone.now() + A_WHILE)
+
+
+@shared_task
+def forward_answers(**_later: object) -> None:
+    """Mail teammates' answers to customers who have not been back."""
+    forwarding.forward(clock=timezone.now, until=timezone.now() + A_WHILE)
 
 
 @shared_task
@@ -98,6 +105,11 @@ def nudge_match(message: Message) -> None:
 def nudge_to_tell() -> None:
     """Have a worker tell subscribers what happened."""
     poke(tell_subscribers)
+
+
+def nudge_answers() -> None:
+    """Have a worker mail the answers that are due."""
+    poke(forward_answers)
 
 
 def nudge_jobs() -> None:
