@@ -45,7 +45,7 @@ DEVICES = (
 )
 ADDRESS = {Channel.EMAIL: "array[c.email]", Channel.PUSH: DEVICES}
 # How many columns come before the facts.
-HEAD = 11
+HEAD = 12
 # What waited for one of these is judged again before it may go, where the message is ongoing.
 JUDGED_AGAIN = f"r.reason IN ('{Reason.WINDOW}', '{Reason.CAP}')"
 MARK_SENDING = (
@@ -213,8 +213,8 @@ def take_in_hand(message: Message, *, at: datetime, token: uuid.UUID, limit: int
         found = cursor.fetchall()
         if not found:
             return Batch(message, None, token, [], until)
-        version_id, most, days = found[0][:3]
-        rows = [Row(*(*row[3:HEAD], list(row[HEAD:]))) for row in found]
+        version_id, most, days, tracked = found[0][:4]
+        rows = [Row(*(*row[4:HEAD], list(row[HEAD:]))) for row in found]
         if message.version is None or message.version_id != version_id:
             message.version = message.versions.get(pk=version_id)
         customers = {row.customer for row in rows}
@@ -223,7 +223,7 @@ def take_in_hand(message: Message, *, at: datetime, token: uuid.UUID, limit: int
         made = Claim(
             message=message,
             at=at,
-            copy=copies.copy_of(message.version, channel=message.channel),
+            copy=copies.copy_of(message.version, channel=message.channel, tracked=tracked),
             ours=ours,
             cap=capping.cap_of(ours, most=most, days=days, at=at) if ours is not None else None,
             twins=twins_of(message, rows) if asks_for_twins else {},
@@ -254,7 +254,9 @@ def statement(message: Message) -> str:
         # What waited for the window or the cap, or was held by a pause, is judged again before it may go.
         held = f" AND NOT {JUDGED_AGAIN} AND (m.rejudge_before IS NULL OR r.matched_at >= m.rejudge_before)"
     return (
-        "SELECT m.version_id, w.cap_messages, w.cap_days, r.id, r.attempts, r.customer_id, r.company_id,"
+        "SELECT m.version_id, w.cap_messages, w.cap_days,"
+        f" m.channel = '{Channel.EMAIL}' AND coalesce(w.track_emails, TRUE),"
+        " r.id, r.attempts, r.customer_id, r.company_id,"
         f" r.capped_since, {judging.blocked(message)}, {judging.inbox(message)},"
         f" {ADDRESS[Channel(message.channel)]}, {FACTS}"
         " FROM delivery_deliveryrecord r JOIN messaging_message m ON m.id = r.message_id"

@@ -1,20 +1,20 @@
 """One person's copy: the variables' values as of now, and the text they make with a version (DESIGN 3, `filled`)."""
 
 from collections import OrderedDict
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from email.utils import formataddr
-from functools import cache, lru_cache
+from functools import lru_cache
 from threading import Lock
 from typing import Any
 
 from django.conf import settings
 from django.core.signing import Signer
-from django.urls import reverse
 
 from audiences.models import Company, Customer
+from delivery import tokens
 from delivery.channels.base import Envelope
-from delivery.models import DeliveryRecord
+from delivery.models import DeliveryRecord, Link
 from messaging import content
 from messaging.models import Channel, Message, MessageVersion, Sender
 
@@ -28,36 +28,60 @@ KEPT_VERSIONS = 200
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """A version compiled, and the variables it uses."""
+    """A version compiled, the variables it uses, and the addresses of ours that each copy has of its own."""
 
     compiled: content.Compiled
     names: frozenset[str]
-    links: bool
+    addresses: frozenset[str]
+    version: int
 
     def render(self, filled: Mapping[str, object], *, record_id: int) -> content.Rendered:
         """The copy as it reads to the person of whom `filled` was true; ContentError where it cannot be filled in."""
-        if self.links:
-            filled = {**filled, content.UNSUBSCRIBE_URL: unsubscribe_url(record_id)}
+        if self.addresses:
+            filled = {**filled, **{name: ADDRESSES[name](record_id, self.version) for name in self.addresses}}
         return self.compiled.render(filled)
 
 
-KEPT: OrderedDict[int, Copy] = OrderedDict()
+KEPT: OrderedDict[tuple[int, bool], Copy] = OrderedDict()
+# The versions whose links this process knows to be written down.
+LINKS_KEPT: set[int] = set()
 KEEPING = Lock()
 
 
-def copy_of(version: MessageVersion, *, channel: str) -> Copy:
-    """Compile a version, once in a process: one that went out never changes."""
+def copy_of(version: MessageVersion, *, channel: str, tracked: bool = False) -> Copy:
+    """Compile a version, once in a process: one that went out never changes. Only what customers get is tracked."""
     with KEEPING:
-        kept = KEPT.get(version.pk)
+        kept = KEPT.get((version.pk, tracked))
         if kept is None:
-            kept = KEPT[version.pk] = compiled(version, channel=channel, dress=version.dress)
+            known = links_of(version) if tracked else None
+            kept = compiled(version, channel=channel, dress=version.dress, known_links=known)
+            KEPT[version.pk, tracked] = kept
             if len(KEPT) > KEPT_VERSIONS:
                 KEPT.popitem(last=False)
     return kept
 
 
-def compiled(version: MessageVersion, *, channel: str, dress: Mapping[str, str]) -> Copy:
-    """Compile a version in a dress; what it links and shows of ours becomes an address that a mail can follow."""
+def links_of(version: MessageVersion) -> list[str]:
+    """Where the links of a version lead, by number, as far as they are written down."""
+    return list(Link.objects.filter(version=version).order_by("number").values_list("address", flat=True))
+
+
+def keep_links(copy: Copy) -> None:
+    """Write down where the links of a version lead: to be done before any copy leaves, and done once in a process."""
+    if copy.version in LINKS_KEPT or not copy.compiled.links:
+        return
+    links = (Link(version_id=copy.version, number=n, address=to) for n, to in enumerate(copy.compiled.links))
+    Link.objects.bulk_create(links, ignore_conflicts=True)
+    LINKS_KEPT.add(copy.version)
+
+
+def compiled(
+    version: MessageVersion, *, channel: str, dress: Mapping[str, str], known_links: list[str] | None = None
+) -> Copy:
+    """Compile a version in a dress; what it links and shows of ours becomes an address that a mail can follow.
+
+    Its links lead over us where `known_links` are given: those written down already, which keep their numbers.
+    """
     names = content.variables(version.subject) | content.variables(version.body)
     worn = content.dress_of(dress, unsubscribes=content.UNSUBSCRIBE_URL in names)
     made = content.compile_version(
@@ -67,9 +91,14 @@ def compiled(version: MessageVersion, *, channel: str, dress: Mapping[str, str])
         header=absolute(worn.header),
         footer=worn.footer,
         colour=worn.colour,
+        tracked=known_links is not None,
+        known_links=known_links or (),
     )
-    links = content.UNSUBSCRIBE_URL in names or content.UNSUBSCRIBE_URL in worn.footer
-    return Copy(made, names - {content.UNSUBSCRIBE_URL}, links)
+    unsubscribes = content.UNSUBSCRIBE_URL in names or content.UNSUBSCRIBE_URL in worn.footer
+    addresses = {content.UNSUBSCRIBE_URL} if unsubscribes else set()
+    if known_links is not None:
+        addresses |= {content.TRACKING_OPEN} | ({content.TRACKING_CLICK} if made.links else set())
+    return Copy(made, names - {content.UNSUBSCRIBE_URL}, frozenset(addresses), version.pk)
 
 
 def absolute(body: str) -> str:
@@ -113,22 +142,42 @@ def message_id(record_id: int) -> str:
     return f"<{record_id}.{signature.replace('_', '-')}@{settings.MESSAGE_ID_DOMAIN}>"
 
 
-def unsubscribe_url(record_id: int) -> str:
-    """Where the customer of a record unsubscribes: signed, and without an end (DESIGN, tracking)."""
-    return settings.PUBLIC_URL + unsubscribe_page() + unsubscribe_token(record_id)
-
-
-@cache
-def unsubscribe_page() -> str:
-    """The path before the token; asking for it once a mail took longer than writing the mail."""
-    return reverse("delivery:unsubscribe", args=["-"]).removesuffix("-")
+def unsubscribe_url(record_id: int, _version: int = 0) -> str:
+    """Where the customer of a record unsubscribes: says nothing of them, and has no end (DESIGN, tracking)."""
+    return f"{settings.PUBLIC_URL}/{PATHS['unsubscribe']}{unsubscribe_token(record_id)}"
 
 
 # Asked for twice for each copy: for the link in its text and for the one in its headers.
 @lru_cache(maxsize=16)
 def unsubscribe_token(record_id: int) -> str:
     """What tells of whom an unsubscribe link is."""
-    return Signer(salt="unsubscribe").sign(str(record_id))
+    return tokens.make(record_id, purpose="unsubscribe")
+
+
+# Asked for twice as well: for the links, and for the picture.
+@lru_cache(maxsize=16)
+def tracking_token(record_id: int, version_id: int) -> str:
+    """What tells which copy was opened, or a link of it followed."""
+    return tokens.make(record_id, version_id, purpose="tracking")
+
+
+def click_url(record_id: int, version_id: int) -> str:
+    """What comes before the number of a link in a copy."""
+    return f"{settings.PUBLIC_URL}/{PATHS['click']}{tracking_token(record_id, version_id)}/"
+
+
+def open_url(record_id: int, version_id: int) -> str:
+    """The picture that tells of an opening."""
+    return f"{settings.PUBLIC_URL}/{PATHS['open']}{tracking_token(record_id, version_id)}.gif"
+
+
+# Where these are (delivery.urls); asking Django for each copy took longer than writing the mail.
+PATHS = {"unsubscribe": "m/unsubscribe/", "click": "m/c/", "open": "m/o/"}
+ADDRESSES: dict[str, Callable[[int, int], str]] = {
+    content.UNSUBSCRIBE_URL: unsubscribe_url,
+    content.TRACKING_CLICK: click_url,
+    content.TRACKING_OPEN: open_url,
+}
 
 
 def envelope(

@@ -8,7 +8,7 @@ from django.db.models import Q
 
 from audiences import intake
 from audiences.models import Customer, JobItem, Notification
-from delivery.models import Conversation, ConversationPart, DeliveryRecord, Reason, Status, Visitor
+from delivery.models import Conversation, ConversationPart, DeliveryRecord, Link, Reason, Status, Visitor
 from messaging.models import Message, MessageVersion
 
 ERASED = "Erased"
@@ -59,6 +59,7 @@ def blank_messages_to(customer: Customer) -> None:
         cursor.execute("SET LOCAL outbound.erasing = 'on'")
         MessageVersion.objects.filter(message__to_customer=customer).update(subject="", body="")
         cursor.execute("SET LOCAL outbound.erasing = 'off'")
+    Link.objects.filter(version__message__to_customer=customer).update(address="")
     Message.objects.filter(to_customer=customer).update(title=ERASED)
 
 

@@ -118,6 +118,8 @@ def carry_out(message: Message, *, token: uuid.UUID, places: Places, clock: Cloc
             return batch
         outcome = Outcome()
         try:
+            if batch.copy is not None:
+                copies.keep_links(batch.copy)
             envelopes = list(finished(batch, outcome))
         except Exception:
             # Nothing has left yet: none of them may be taken for uncertain.

@@ -39,6 +39,8 @@ ENDPOINTS: dict[str, type[Endpoint]] = {
 }
 urlpatterns: list[URLPattern] = [
     path("m/unsubscribe/<str:token>", views.unsubscribe, name="unsubscribe"),
+    path("m/o/<str:token>.gif", views.opened, name="opened"),
+    re_path(r"^m/c/(?P<token>[^/]+)/(?P<number>[0-9]{1,4})$", views.click, name="click"),
     path("messenger/messenger.js", widget.script, name="messenger"),
     path("messenger/images/<str:name>", widget.image, name="image"),
     *(re_path(rf"^{AGAIN}{address}/?$", view.as_view()) for address, view in ENDPOINTS.items()),

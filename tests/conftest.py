@@ -25,6 +25,7 @@ def nothing_kept() -> Iterator[None]:
     """A test starts with nothing compiled and no channel open, as a new process does."""
     judging.forget()
     copies.KEPT.clear()
+    copies.LINKS_KEPT.clear()
     cache.clear()
     yield
     sending.close_channels()

@@ -70,6 +70,13 @@ class Workspace(models.Model):
     cap_days = models.PositiveSmallIntegerField(
         "within days", default=7, db_default=7, validators=[MinValueValidator(1), MaxValueValidator(90)]
     )
+    track_emails = models.BooleanField(
+        "track opens and clicks",
+        default=True,
+        db_default=True,
+        help_text="Emails carry an unseen picture, and their links lead over this server. Off, neither is in what"
+        " goes out from then on, and reports cannot say who opened or clicked.",
+    )
     answer_by_email_after = models.PositiveSmallIntegerField(
         "minutes before an answer is emailed",
         default=5,

@@ -3,6 +3,7 @@
 from delivery.models.answer import AnswerMail
 from delivery.models.conversation import Conversation, ConversationPart, PartType
 from delivery.models.count import Count, CountChange, Tally
+from delivery.models.hit import Hit, Link, Who
 from delivery.models.pace import Pace
 from delivery.models.record import GOT_IT, IN_AN_INBOX, UNDONE, DeliveryRecord, Reason, Status
 from delivery.models.visitor import Visitor
@@ -11,16 +12,19 @@ __all__ = [
     "GOT_IT",
     "IN_AN_INBOX",
     "UNDONE",
-    "Conversation",
     "AnswerMail",
+    "Conversation",
     "ConversationPart",
     "Count",
     "CountChange",
     "DeliveryRecord",
+    "Hit",
+    "Link",
     "Pace",
     "PartType",
     "Reason",
     "Status",
     "Tally",
     "Visitor",
+    "Who",
 ]

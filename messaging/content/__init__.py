@@ -13,6 +13,7 @@ from messaging.content.compiling import (
     Layout,
     Rendered,
     compile_version,
+    destination,
     without_default,
 )
 from messaging.content.dressing import Dress, dress_of
@@ -41,6 +42,7 @@ __all__ = [
     "Rendered",
     "check",
     "compile_version",
+    "destination",
     "dress_of",
     "fill",
     "paragraphs",

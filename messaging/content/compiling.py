@@ -6,10 +6,10 @@ literal pieces with places between them. Any other is left to Liquid, and its HT
 
 import html
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import partial
+from functools import lru_cache, partial
 
 import css_inline
 from liquid import BoundTemplate, Environment
@@ -30,6 +30,7 @@ Fill = Callable[[Mapping[str, object]], str]
 TRACKING_CLICK = "tracking.click"
 TRACKING_OPEN = "tracking.open"
 DEFAULTS = {"default", "fallback"}
+A_WEBSITE = re.compile(r"https?://[^\s/?#\\{@]+(?:[/?#]|$)", re.IGNORECASE)
 NOT_IN_A_SUBJECT = re.compile(r"[\s\x00-\x1f\x7f]+")
 MANY_EMPTY_LINES = re.compile(r"\n(?:[ \t]*\n){2,}")
 LINK_COLOUR = "#0b5cad"
@@ -80,7 +81,8 @@ class Compiled:
     subject: Fill
     html: Fill
     text: Fill
-    links: tuple[Fill, ...] = ()
+    # Where its tracked links lead, by number, their variables still in them.
+    links: tuple[str, ...] = ()
 
     def render(self, filled: Mapping[str, object]) -> Rendered:
         """The copy for the person of whom these values (from `fill`, by dotted names) are known; or ContentError."""
@@ -90,12 +92,6 @@ class Compiled:
             html=self.html(filled),
             text=MANY_EMPTY_LINES.sub("\n\n", text).strip() if "\n\n\n" in text or " \n" in text else text,
         )
-
-    def destination(self, link: int, filled: Mapping[str, object]) -> str:
-        """Where a tracked link leads this person. IndexError where the version has no such link."""
-        if link < 0:
-            raise IndexError(link)
-        return self.links[link](filled)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +135,7 @@ def compile_version(
     layout: Layout,
     footer: str = "",
     tracked: bool = False,
+    known_links: Sequence[str] = (),
     header: str = "",
     colour: str = "",
 ) -> Compiled:
@@ -147,18 +144,18 @@ def compile_version(
     `subject` is plain text, `body` and `footer` are rich text, and so is `header`, which holds no variables. A tracked
     email reads two values more, which the delivery gives beside the others: `tracking.click` goes before the number of
     each link, `tracking.open` is the address of the picture that tells of an opening. `unsubscribe_url` is given the
-    same way.
+    same way. A link keeps the number it has among `known_links`; the numbers of new ones go on from there.
     """
     protected = Protected.of(body + footer)
     cleaned = protected.with_safe_links(protected.cleaned())
-    links: list[str] = []
+    links = list(known_links)
     shown = _tracked(protected, cleaned, links) if tracked else cleaned
     dressed = LAYOUTS[layout](protected, clean_rendered(header) + shown if header else shown, colour)
     return Compiled(
         subject=_filler(as_written(subject), TEXT),
         html=dressed,
         text=_filler(protected.restored(as_text(cleaned)), TEXT),
-        links=tuple(_filler(link, TEXT) for link in links),
+        links=tuple(links),
     )
 
 
@@ -173,15 +170,28 @@ def _tracked(protected: Protected, cleaned: str, links: list[str]) -> str:
 
     def through_us(tag: str, name: str, value: str) -> str:
         address = protected.restored(html.unescape(value))
-        if (tag, name) != ("a", "href") or not address.lower().startswith(("http://", "https://", "{")):
+        # Where a variable says which website it is, it leads there by itself: whoever sets a variable must not choose
+        # where our own address leads to.
+        if (tag, name) != ("a", "href") or not A_WEBSITE.match(address) or UNSUBSCRIBE_URL in address:
             return value
-        if UNSUBSCRIBE_URL in address:
-            return value
-        links.append(address)
-        return protected.word("{{ " + TRACKING_CLICK + " }}") + str(len(links) - 1)
+        if address not in links:
+            links.append(address)
+        return protected.word("{{ " + TRACKING_CLICK + " }}") + str(links.index(address))
 
     picture = protected.word("{{ " + TRACKING_OPEN + " }}")
     return each_attribute(cleaned, through_us) + f'<img src="{picture}" width="1" height="1" alt="">'
+
+
+def destination(address: str, filled: Mapping[str, object]) -> str:
+    """Where a tracked link leads this person, always on the website it was written for; or ContentError."""
+    if not A_WEBSITE.match(address):
+        raise ContentError("This link leads nowhere.")
+    return _link(address)(filled)
+
+
+@lru_cache(maxsize=2000)
+def _link(address: str) -> Fill:
+    return _filler(address, TEXT)
 
 
 def _email(protected: Protected, cleaned: str, colour: str) -> Fill:

@@ -562,7 +562,9 @@ def test_plain_text_becomes_paragraphs():
 def test_a_tracked_email_leads_over_us_and_knows_where_to():
     version = compiled(
         '<a href="https://x.example/?u={{ user_id }}&amp;b=1">a</a><a href="{{ custom_attributes.link }}">b</a>'
-        '<a href="mailto:a@example.com">c</a>',
+        '<a href="mailto:a@example.com">c</a><a href="tel:+353">t</a><a href="#top">h</a><a href="https://y.example">y</a>'
+        '<a href="https://x.example/?u={{ user_id }}&amp;b=1">again</a><a href="https://{{ company.website }}/">w</a>'
+        '<a href="https://x.example{{ user_id }}/">s</a><a href="https://x.example:80@{{ user_id }}/">u</a>',
         layout=Layout.EMAIL,
         footer='<a href="{{ unsubscribe_url }}">d</a>',
         tracked=True,
@@ -570,6 +572,7 @@ def test_a_tracked_email_leads_over_us_and_knows_where_to():
     filled = {
         "user_id": "7",
         "custom_attributes.link": "javascript:x",
+        "company.website": "z.example",
         "unsubscribe_url": "https://us.example/u",
         content.TRACKING_CLICK: "https://us.example/c/TOKEN/",
         content.TRACKING_OPEN: "https://us.example/o/TOKEN.gif",
@@ -578,16 +581,39 @@ def test_a_tracked_email_leads_over_us_and_knows_where_to():
 
     assert re.findall(r'href="([^"]*)"', mail.html) == [
         "https://us.example/c/TOKEN/0",
-        "https://us.example/c/TOKEN/1",
+        "#",
         "mailto:a@example.com",
+        "tel:+353",
+        "#top",
+        "https://us.example/c/TOKEN/1",
+        "https://us.example/c/TOKEN/0",
+        "https://z.example/",
+        "https://x.example7/",
+        "https://x.example:80@7/",
         "https://us.example/u",
     ]
     assert '<img src="https://us.example/o/TOKEN.gif" width="1" height="1" alt=""' in mail.html
     assert "a (https://x.example/?u=7&b=1)" in mail.text
-    assert [version.destination(n, filled) for n in (0, 1)] == ["https://x.example/?u=7&b=1", "#"]
-    for none in (2, -1):
-        with pytest.raises(IndexError):
-            version.destination(none, filled)
+    assert version.links == ("https://x.example/?u={{ user_id }}&b=1", "https://y.example")
+    assert content.destination(version.links[0], filled) == "https://x.example/?u=7&b=1"
+
+
+def test_links_written_down_keep_their_numbers():
+    body = '<a href="https://new.example/">n</a><a href="https://old.example/">o</a>'
+
+    version = compiled(
+        body, layout=Layout.EMAIL, tracked=True, known_links=["https://gone.example/", "https://old.example/"]
+    )
+
+    assert version.links == ("https://gone.example/", "https://old.example/", "https://new.example/")
+    html = version.render({content.TRACKING_CLICK: "/c/", content.TRACKING_OPEN: "/o.gif"}).html
+    assert re.findall(r'href="([^"]*)"', html) == ["/c/2", "/c/1"]
+
+
+@pytest.mark.parametrize("address", ["", "#", "javascript:alert(1)", "//x.example", "https://{{ name }}", "https:///x"])
+def test_no_link_leads_where_none_was_written_for(address):
+    with pytest.raises(ContentError, match="nowhere"):
+        content.destination(address, {"name": "evil.example"})
 
 
 def test_every_layout_has_its_dress():

@@ -1,0 +1,116 @@
+"""Openings and clicks, counted: who opened a copy or followed its links, how often, and what a report says of it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db import connection, transaction
+from django.db.models import Sum
+
+from delivery.models import DeliveryRecord, Hit, Link, Who
+from messaging.models import Message
+
+# Who follows every link of a mail this soon after it was handed over is a scanner, whatever it calls itself.
+EVERY_LINK_WITHIN = timedelta(seconds=30)
+COUNT = """
+INSERT INTO delivery_hit (record_id, message_id, link_id, who, number, first_at, last_at)
+VALUES (%(record)s, %(message)s, %(link)s, %(who)s, 1, %(at)s, %(at)s)
+ON CONFLICT (record_id, link_id, who)
+DO UPDATE SET number = delivery_hit.number + 1, last_at = greatest(delivery_hit.last_at, excluded.last_at)
+"""
+FOLLOWED_ALL = """
+SELECT count(DISTINCT l.id) > 1 AND count(DISTINCT l.id) = count(DISTINCT h.link_id)
+FROM delivery_link l
+LEFT JOIN delivery_hit h ON h.link_id = l.id AND h.record_id = %(record)s AND h.first_at <= %(until)s
+WHERE l.version_id = %(version)s
+"""
+TO_MACHINE = """
+WITH taken AS (
+    DELETE FROM delivery_hit WHERE record_id = %(record)s AND link_id IS NOT NULL AND who = 'person'
+        AND first_at <= %(until)s RETURNING record_id, message_id, link_id, number, first_at, last_at
+)
+INSERT INTO delivery_hit (record_id, message_id, link_id, who, number, first_at, last_at)
+SELECT record_id, message_id, link_id, 'machine', number, first_at, last_at FROM taken
+ON CONFLICT (record_id, link_id, who) DO UPDATE SET number = delivery_hit.number + excluded.number,
+    first_at = least(delivery_hit.first_at, excluded.first_at),
+    last_at = greatest(delivery_hit.last_at, excluded.last_at)
+"""
+# What is left are people, from which each moment follows.
+MOMENTS = """
+UPDATE delivery_deliveryrecord r SET opened_at = people.opened_at, clicked_at = people.clicked_at
+FROM (SELECT min(first_at) AS opened_at, min(first_at) FILTER (WHERE link_id IS NOT NULL) AS clicked_at
+    FROM delivery_hit WHERE record_id = %(record)s AND who = 'person') AS people
+WHERE r.id = %(record)s
+"""
+LAST = """
+UPDATE audiences_customer c SET last_opened_email_at = people.opened_at, last_clicked_email_at = people.clicked_at
+FROM (SELECT max(h.last_at) AS opened_at, max(h.last_at) FILTER (WHERE h.link_id IS NOT NULL) AS clicked_at
+    FROM delivery_hit h JOIN delivery_deliveryrecord r ON r.id = h.record_id
+    WHERE r.customer_id = %(customer)s AND h.who = 'person') AS people
+WHERE c.id = %(customer)s
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clicks:
+    """How a link was followed: by how many copies' readers, how often by them, and how often by machines."""
+
+    address: str
+    people: int
+    clicks: int
+    machines: int
+
+
+def count(record: DeliveryRecord, *, link: Link | None, who: Who, at: datetime) -> None:
+    """Count one more, whoever it is."""
+    given = {"record": record.pk, "message": record.message_id, "link": link.pk if link else None}
+    with connection.cursor() as cursor:
+        cursor.execute(COUNT, {**given, "who": who.value, "at": at})
+
+
+def take_back_from_scanner(record: DeliveryRecord, *, version_id: int, at: datetime) -> bool:
+    """Take its clicks for a machine's, if every link of the copy was followed within seconds of its delivery.
+
+    Called after each click is written down, so whoever comes last of several at once sees them all.
+    """
+    if record.sent_at is None or at - record.sent_at > EVERY_LINK_WITHIN:
+        return False
+    given: dict[str, Any] = {"record": record.pk, "version": version_id, "until": record.sent_at + EVERY_LINK_WITHIN}
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(FOLLOWED_ALL, given)
+        if not cursor.fetchone()[0]:
+            return False
+        cursor.execute(TO_MACHINE, given)
+        cursor.execute(MOMENTS, given)
+    with connection.cursor() as cursor:
+        cursor.execute(LAST, {"customer": record.customer_id})
+    return True
+
+
+# Reading
+
+
+def clicks_of(message: Message) -> Iterator[Clicks]:
+    """Each link that any version of a message had, the most followed first."""
+    links: dict[int, str] = dict(Link.objects.filter(version__message=message).values_list("pk", "address"))
+    found: dict[str, list[int]] = {address: [0, 0, 0] for address in links.values()}
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT link_id, count(*) FILTER (WHERE who = 'person'),"
+            " coalesce(sum(number) FILTER (WHERE who = 'person'), 0),"
+            " coalesce(sum(number) FILTER (WHERE who <> 'person'), 0)"
+            " FROM delivery_hit WHERE message_id = %s AND link_id IS NOT NULL GROUP BY link_id",
+            [message.pk],
+        )
+        for link, *numbers in cursor.fetchall():
+            found[links[link]] = [int(sum(both)) for both in zip(found[links[link]], numbers, strict=True)]
+    ordered = sorted(found.items(), key=lambda item: (-item[1][1], item[0]))
+    return (Clicks(address=to, people=people, clicks=n, machines=not_people) for to, (people, n, not_people) in ordered)
+
+
+def openings_of(message: Message) -> dict[Who, int]:
+    """How often it was opened, by each of them; all of them named."""
+    rows = Hit.objects.filter(message=message, link=None).values_list("who").annotate(n=Sum("number"))
+    found = dict(rows.order_by())
+    return {who: found.get(who.value, 0) for who in Who}
