@@ -207,7 +207,7 @@ def envelopes(part: int, parts: int) -> Iterator[Envelope]:
     message = Message.objects.select_related("sender", "version").get()
     assert message.version
     assert message.sender
-    copy = copies.copy_of(message.version, channel=message.channel)
+    copy = copies.copy_of(message.version, channel=message.channel, tracked=True)
     reached = Customer.objects.filter(unsubscribed_from_emails=False, has_hard_bounced=False)
     mine = reached.extra(where=["id %% %s = %s"], params=[parts, part])
     for person in mine.values("id", *claiming.PEOPLE).iterator(100):
