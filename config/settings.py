@@ -185,6 +185,7 @@ ANYMAIL: dict[str, Any] = {
         if name.startswith("ANYMAIL_")
     },
     "WEBHOOK_SECRET": WEBHOOK_SECRET,
+    "REQUESTS_TIMEOUT": EMAIL_TIMEOUT,
 }
 
 # How many records one worker process has in hand between two commits, so at most this many are uncertain if it dies.

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from delivery.channels.base import Channel, ChannelDown, Envelope, Rejected, Unavailable
+from delivery.channels.base import Channel, ChannelDown, Envelope, NoSuchMailbox, Rejected, Unavailable
 from delivery.channels.email import Email
 from delivery.channels.push import Push
 from messaging.models import Channel as Name
@@ -13,4 +13,4 @@ CHANNELS: dict[Name, Callable[[], Channel]] = {
     Name.PUSH: Push,
 }
 
-__all__ = ["CHANNELS", "Channel", "ChannelDown", "Envelope", "Rejected", "Unavailable"]
+__all__ = ["CHANNELS", "Channel", "ChannelDown", "Envelope", "NoSuchMailbox", "Rejected", "Unavailable"]

@@ -17,10 +17,16 @@ class Envelope:
     reply_to: str
     message_id: str
     headers: Mapping[str, str] = field(default_factory=dict)
+    # Where a mail server sends what bounces; "": to the sender's own address.
+    return_path: str = ""
 
 
 class Rejected(Exception):
     """It will not be taken, now or later; the text says why in the provider's words."""
+
+
+class NoSuchMailbox(Rejected):
+    """It was refused because nobody gets mail there: a hard bounce."""
 
 
 class Unavailable(Exception):

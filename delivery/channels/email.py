@@ -8,11 +8,14 @@ import re
 import smtplib
 from email.errors import MessageError
 
+from anymail.exceptions import AnymailError
 from django.core import mail
 from django.core.mail.backends.base import BaseEmailBackend
 
-from delivery.channels.base import ChannelDown, Envelope, Rejected, Unavailable
+from delivery.channels import provider
+from delivery.channels.base import ChannelDown, Envelope, NoSuchMailbox, Rejected, Unavailable
 from delivery.channels.mime import Mail, mailbox
+from delivery.channels.refusals import says_no_such_mailbox
 from delivery.channels.smtp import Closing, NotBegun
 
 # Answers by which a server speaks of itself or of who we are, not of the copy: closing, out of step, no login.
@@ -56,31 +59,44 @@ class Email:
     def hand_over(self, message: Mail) -> str:
         """Hand a mail over on the open connection, and say in the channel's terms how it went."""
         connection = self.opened()
+        provider.prepare(message, connection)
         try:
             connection.send_messages([message])
         except NotBegun:
             raise
         except smtplib.SMTPRecipientsRefused as refused:
             self.lost = []
-            raise self.meaning(*next(iter(refused.recipients.values()))) from refused
-        except (smtplib.SMTPSenderRefused, smtplib.SMTPDataError) as refused:
+            raise self.meaning(*next(iter(refused.recipients.values())), of_recipient=True) from refused
+        except smtplib.SMTPSenderRefused as refused:
             self.lost = []
-            raise self.meaning(refused.smtp_code, refused.smtp_error) from refused
+            raise self.meaning(refused.smtp_code, refused.smtp_error, of_recipient=False) from refused
+        except smtplib.SMTPDataError as refused:
+            self.lost = []
+            raise self.meaning(refused.smtp_code, refused.smtp_error, of_recipient=True) from refused
         except smtplib.SMTPNotSupportedError as refused:
             raise Rejected(f"The mail server does not support what this mail needs: {refused}") from refused
+        except AnymailError as wrong:
+            meaning = provider.meaning_of(wrong)
+            if meaning is None:
+                self.lose(wrong)
+                raise
+            self.lost = []
+            raise type(meaning)(printable(str(meaning))) from wrong
         except Exception as lost:
             self.lose(lost)
             raise
         self.lost = []
         return id_of(message)
 
-    def meaning(self, code: int, words: bytes | str) -> Rejected | Unavailable:
-        """What a server's refusal means for the copy, in the server's words."""
+    def meaning(self, code: int, words: bytes | str, *, of_recipient: bool) -> Rejected | Unavailable:
+        """What a server's refusal means for the copy, in the server's words; of its sender it says nothing lasting."""
         said = f"{code} {printable(words.decode(errors='replace') if isinstance(words, bytes) else words)}".strip()
         if code in ABOUT_ITSELF:
             self.close()
             return ChannelDown(f"The mail server takes no mail from us: {said}")
-        return Unavailable(said) if code < 500 else Rejected(said)
+        if code < 500:
+            return Unavailable(said)
+        return NoSuchMailbox(said) if of_recipient and says_no_such_mailbox(said) else Rejected(said)
 
     def lose(self, reason: Exception) -> None:
         """Let the connection go, as nothing is known of it any more."""
@@ -111,7 +127,11 @@ class Email:
 def mail_of(envelope: Envelope) -> Mail:
     """Return an envelope as a mail; Rejected where none can be made of it."""
     headers = {"Message-ID": envelope.message_id, **envelope.headers}
-    addresses = {"sender": envelope.sender, "reply address": envelope.reply_to}
+    addresses = {
+        "sender": envelope.sender,
+        "reply address": envelope.reply_to,
+        "return path": envelope.return_path,
+    }
     written = {"subject": envelope.subject, "recipient": ", ".join(envelope.to), **addresses, **headers}
     for what, value in written.items():
         if CONTROL.search(value):
@@ -134,6 +154,7 @@ def mail_of(envelope: Envelope) -> Mail:
         reply_to=[envelope.reply_to] if envelope.reply_to else [],
         alternatives=[(envelope.html, "text/html")] if envelope.html else [],
     )
+    message.return_path = envelope.return_path
     try:
         message.content  # noqa: B018 - what cannot be written is found out here, before any server hears of it
     except (ValueError, MessageError) as wrong:

@@ -41,6 +41,11 @@ PLACED_BY_DJANGO = {"subject", "from", "to", "cc", "reply-to", "date"}
 class Mail(EmailMultiAlternatives):
     """A mail of a text and an HTML part, or of a text alone. Any back-end of Django's takes it."""
 
+    # Whom a mail server is told as the sender, where that is not who it is from.
+    return_path = ""
+    # What a provider hands back with what it tells of the mail.
+    metadata: dict[str, str]
+
     @cached_property
     def content(self) -> bytes:
         """What `message().as_bytes(linesep="\\r\\n")` would be; ValueError where no mail can be made of it."""

@@ -159,7 +159,8 @@ class EmailBackend(smtp.EmailBackend):
             return super()._send(email_message)  # type: ignore[misc]
         try:
             recipients = [mailbox(each) for each in email_message.recipients()]
-            self.connection.sendmail(mailbox(email_message.from_email), recipients, email_message.content)
+            sender = mailbox(email_message.return_path or email_message.from_email)
+            self.connection.sendmail(sender, recipients, email_message.content)
         except smtplib.SMTPException:
             if not self.fail_silently:
                 raise

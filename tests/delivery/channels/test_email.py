@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from delivery.channels.base import ChannelDown, Envelope, Rejected, Unavailable
+from delivery.channels.base import ChannelDown, Envelope, NoSuchMailbox, Rejected, Unavailable
 from delivery.channels.email import Email, mail_of
 from tests.delivery.channels.smtp_server import PLAIN, STARTTLS, USUAL, Act
 
@@ -59,6 +59,15 @@ def test_mail_arrives_as_it_was_written(server, channel):
     assert mail.get_body(("html",)).get_content().strip() == "<p>Hello Ada</p>"
 
 
+def test_a_server_is_told_the_return_path_where_there_is_one(server, channel):
+    taken = server().taken
+
+    channel.send(replace(WELCOME, return_path="bounce+token@in.acme.example"))
+
+    mail = message_from_bytes(taken[0].content, policy=policy.default)
+    assert (taken[0].sender, mail["From"]) == ("bounce+token@in.acme.example", "Support <support@acme.example>")
+
+
 def test_mail_without_html_is_a_text_alone(server, channel):
     taken = server().taken
 
@@ -77,14 +86,16 @@ def test_mail_without_html_is_a_text_alone(server, channel):
         ({"RCPT": "251 will forward"}, str, "<1.abc@acme.example>"),
         # What is refused for good.
         ({"MAIL": "550 sender unknown"}, Rejected, "550 sender unknown"),
+        ({"MAIL": "550 5.1.1 no such user"}, Rejected, "550 5.1.1 no such user"),
         ({"MAIL": "552 too large"}, Rejected, "552 too large"),
-        ({"RCPT": "550 5.1.1 no such user"}, Rejected, "550 5.1.1 no such user"),
+        ({"RCPT": "550 5.1.1 no such user"}, NoSuchMailbox, "550 5.1.1 no such user"),
         ({"RCPT": "550 inconnu: é"}, Rejected, "550 inconnu: é"),
-        ({"RCPT": "550-no such\r\n550 user"}, Rejected, "550 no such user"),
+        ({"RCPT": "550-no such\r\n550 user"}, NoSuchMailbox, "550 no such user"),
         ({"RCPT": "550 a\x00b"}, Rejected, "550 a b"),
         ({"RCPT": "550 no", "DATA": "554 no valid recipients"}, Rejected, "550 no"),
         ({"DATA": "554 not from you"}, Rejected, "554 not from you"),
         ({"TEXT": "550 spam"}, Rejected, "550 spam"),
+        ({"TEXT": "550 5.1.1 no such user"}, NoSuchMailbox, "550 5.1.1 no such user"),
         ({"TEXT": "552 too large"}, Rejected, "552 too large"),
         # What may pass.
         ({"MAIL": "451 try later"}, Unavailable, "451 try later"),
@@ -385,7 +396,7 @@ def test_djangos_own_smtp_back_end_will_do(settings, server, channel):
     told = server(RCPT=["250 ok", "550 no such user", "450 later"], TEXT=["250 taken", Act.DROP])
     settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
 
-    assert [outcome(channel)[0] for _ in range(3)] == [str, Rejected, Unavailable]
+    assert [outcome(channel)[0] for _ in range(3)] == [str, NoSuchMailbox, Unavailable]
     assert len(told.taken) == 1
 
 

@@ -1,0 +1,51 @@
+"""What a refusal says of the mailbox: that there is none (a hard bounce), or no more than that this mail was not taken.
+
+Servers say it in three ways: an enhanced status (RFC 3463), a reply code of SMTP, and words. The first is meant for
+machines, so where there is one of the mailbox or of its domain it settles the matter.
+"""
+
+import re
+
+ENHANCED = re.compile(r"(?<![\d.])([245])\.(\d{1,3})\.(\d{1,3})(?![\d.])")
+REPLY_CODE = re.compile(r"\s*([245]\d\d)\b")
+# Bad mailbox, bad system, bad syntax, ambiguous, moved away, bad host by policy of the address (5.1.x), null MX.
+# 5.1.7 and 5.1.8 speak of the sender's address.
+NO_SUCH_ADDRESS = {0, 1, 2, 3, 4, 6, 9, 10}
+# "Mailbox disabled, not accepting messages": 5.2.1. Full (5.2.2) and too long (5.2.3) pass.
+NO_SUCH_MAILBOX = {1}
+REFUSING = {"550", "551", "553", "554"}
+NOBODY = re.compile(
+    r"(?:no such|unknown|invalid|non-?existent|inactive|disabled|unrouteable|bad)"
+    r"[\w\s'\"<>()@.,:-]{0,40}(?:user|recipient|mailbox|address|account|person|destination|domain)"
+    r"|(?:user|recipient|mailbox|address|account|addressee)[\w\s'\"<>()@.,:+-]{0,80}"
+    r"(?:unknown|not found|does\s?n.t exist|does not exist|doesn't have|not exist|no longer|disabled|inactive|invalid"
+    r"|not (?:a )?(?:known|valid)|unavailable|not available)"
+    r"|no mailbox here|not our customer|user doesn't have|recipient address rejected: (?:undeliverable|user|unknown)",
+    re.IGNORECASE,
+)
+POLICY = re.compile(
+    r"spam|block|black\s?list|deny|denied|polic|reputation|spf\b|dkim|dmarc|rbl\b|dnsbl|listed|relay|authentic"
+    r"|rate|too many|greylist|content|virus|quota|full|sender|temporar",
+    re.IGNORECASE,
+)
+
+
+def says_no_such_mailbox(words: str, *, status: str = "") -> bool:
+    """Whether a server's words, and the status that came apart from them, say that nobody ever gets mail there."""
+    for said in (*ENHANCED.findall(words), *ENHANCED.findall(status)):
+        family, subject, detail = (int(part) for part in said)
+        if family != 5 or subject not in (0, 1, 2):
+            return False
+        if subject == 1:
+            return detail in NO_SUCH_ADDRESS
+        if subject == 2:
+            return detail in NO_SUCH_MAILBOX or (detail == 0 and by_words(words))
+    return by_words(words)
+
+
+def by_words(words: str) -> bool:
+    """The same, where a server only says it in words: those it uses for a nuisance sender count for more."""
+    code = REPLY_CODE.match(words)
+    if code is not None and code[1] not in REFUSING:
+        return False
+    return bool(NOBODY.search(words)) and not POLICY.search(words)
