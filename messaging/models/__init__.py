@@ -1,24 +1,14 @@
 """What is sent: messages, their versions and their senders."""
 
-from messaging.models.message import (
-    NEXT,
-    RUNNING,
-    Channel,
-    Format,
-    Locked,
-    Message,
-    NotReady,
-    SendType,
-    State,
-    Style,
-    WindowZone,
-    WrongState,
-)
+from messaging.models.choices import Channel, Format, SendType, Style, WindowZone
+from messaging.models.message import Message
 from messaging.models.sender import Sender
+from messaging.models.states import NEXT, NOT_YET_LIVE, RUNNING, Locked, NotReady, State, WrongState
 from messaging.models.version import MessageVersion
 
 __all__ = [
     "NEXT",
+    "NOT_YET_LIVE",
     "RUNNING",
     "Channel",
     "Format",

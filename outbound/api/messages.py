@@ -20,7 +20,7 @@ from audiences.intake.values import text
 from audiences.models import Tag
 from delivery import counts
 from messaging.models import Channel, Message, SendType, State
-from messaging.models.message import MessageQuerySet
+from messaging.models.row import MessageQuerySet
 from outbound.acts import ACTS, Act
 
 # What a PATCH may ask a message to become.
