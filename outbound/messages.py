@@ -25,6 +25,7 @@ class MessageAdmin(OutboundList):
         ("test/", "send_test"),
         ("people/", "find_people"),
         ("values/", "known_values"),
+        ("names/", "find_names"),
         ("pictures/", "upload_image"),
         ("segment/", "save_segment"),
         ("<path:object_id>/launching/", "launching"),
@@ -79,6 +80,10 @@ class MessageAdmin(OutboundList):
     def known_values(self, request: HttpRequest) -> HttpResponse:
         """Complete the value of a rule."""
         return views.known_values(self, request)
+
+    def find_names(self, request: HttpRequest) -> HttpResponse:
+        """Find what a rule is to name."""
+        return views.find_names(request)
 
     def upload_image(self, request: HttpRequest) -> HttpResponse:
         """Keep a picture for a message."""

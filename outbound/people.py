@@ -162,7 +162,7 @@ class CustomerAdmin(picking.PickingPages, importing.ImportPages, why.WhyPages, p
                 **(extra_context or {}),
                 "title": "People",
                 "form": form,
-                "offer": offer.rule_builder(),
+                "offer": offer.rule_builder(rules),
                 "place": form.place,
                 "filtered": {name: value for name, value in request.GET.items() if name not in ("p", picking.RULES)},
                 "query": request.GET.urlencode(),

@@ -95,12 +95,16 @@ def may_export(request: HttpRequest) -> bool:
 def offers(message: Message) -> set[str]:
     """Which buttons this message has right now."""
     state = State(message.state)
+    if message.launching_at and state in (State.DRAFT, State.SCHEDULED):
+        return {"call-off"}
     found = {
         State.SCHEDULED: {"unschedule", "live"},
         State.LIVE: {"pause", "stop", "content"},
         State.SAMPLED: {"pause", "stop", "rest", "content"},
         State.PAUSED: {"resume", "stop", "content"},
     }.get(state, set())
+    if message.launching_at:
+        found = (found - {"rest"}) | {"call-off"}
     if message.to_customer_id:
         return found - {"content"}
     if state == State.PAUSED and message.send_type == SendType.ONGOING:

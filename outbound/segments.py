@@ -116,7 +116,7 @@ class SegmentAdmin(ConsoleAdmin):
             title=title,
             original=None if is_new else segment,
             form=form,
-            offer=offer.rule_builder(),
+            offer=offer.rule_builder(form["rules"].value()),
             place=form.place if form.is_bound else "",
             uses=[] if is_new else uses(segment),
         )

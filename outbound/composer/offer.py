@@ -1,8 +1,11 @@
 """What the composer offers: the attributes and operators of the rule builder, names to choose, variables to insert."""
 
+import json
+from collections.abc import Iterator
 from typing import Any
 
 from django.contrib.auth.models import User
+from django.db.models import BooleanField, ExpressionWrapper, Q, QuerySet
 
 from audiences.attributes import (
     BY_NAME,
@@ -17,22 +20,27 @@ from audiences.attributes import (
 )
 from audiences.models import Audience, CustomAttribute, EventSummary, Tag
 from audiences.models.customers import Role
-from audiences.rules import LABELS, MOST_DEPTH, NEGATIVE, OPERATORS, WITHOUT_VALUE, Group, Kind, Operator, value_kind
+from audiences.rules import LABELS, MOST_DEPTH, NEGATIVE, OPERATORS, WITHOUT_VALUE, Kind, Operator, value_kind
 from messaging import content, windows
 from messaging.models import Message
 
-MOST_NAMES = 500
+# So many are a menu; of more, one is found by typing.
+MOST_NAMES = 100
+MOST_FOUND = 12
 MOST_EVENTS = 200
 IDS = {Kind.TAG, Kind.SEGMENT, Kind.MESSAGE, Kind.TEAMMATE, Kind.ROLE}
 
 
-def rule_builder(tree: Group | None = None) -> dict[str, Any]:
-    """Everything the rule builder needs; what `tree` already names is among the choices, however many there are."""
-    named = {rule.value for rule in tree.leaves()} if tree else set()
+def rule_builder(stored: Any = None) -> dict[str, Any]:
+    """Everything the rule builder needs; what `stored` rules name is among the choices, however many there are."""
+    leaves = list(leaves_of(stored))
+    named = {leaf.get("value") for leaf in leaves if isinstance(leaf.get("value"), int)}
+    offered, more = choices(named)
     return {
-        "groups": attribute_groups(),
+        "groups": attribute_groups({str(leaf.get("attribute", "")) for leaf in leaves}),
         "operators": {kind: [operator(kind, one) for one in OPERATORS[kind]] for kind in Kind},
-        "choices": choices(named),
+        "choices": offered,
+        "more": more,
         "negative": [one.value for one in NEGATIVE],
         "deepest": MOST_DEPTH,
         "segments": [
@@ -42,16 +50,35 @@ def rule_builder(tree: Group | None = None) -> dict[str, Any]:
     }
 
 
+def leaves_of(stored: Any) -> Iterator[dict[str, Any]]:
+    """The rules of stored JSON, or of its text, without asking whether they make sense."""
+    if isinstance(stored, str):
+        try:
+            stored = json.loads(stored)
+        except (ValueError, RecursionError):
+            return
+    if not isinstance(stored, dict):
+        return
+    within = stored.get("rules")
+    if isinstance(within, list):
+        for one in within:
+            yield from leaves_of(one)
+    elif "attribute" in stored:
+        yield stored
+
+
 def operator(kind: Kind, one: Operator) -> dict[str, str]:
     """An operator, and what value it takes."""
     takes = "" if one in WITHOUT_VALUE else value_kind(kind, one)
     return {"name": one.value, "label": LABELS[one], "takes": "choice" if kind in IDS and takes else takes}
 
 
-def attribute_groups() -> list[dict[str, Any]]:
-    """The attributes a rule can ask about, as the menu shows them."""
+def attribute_groups(named: set[str]) -> list[dict[str, Any]]:
+    """The attributes a rule can ask about, as the menu shows them; those named already are among them."""
     catalogue = CustomAttribute.objects.catalogue()
     events = EventSummary.objects.all().names(most=MOST_EVENTS)
+    of_rules = (name.removeprefix(prefix) for name in sorted(named) for prefix in EVENTS if name.startswith(prefix))
+    events = list(dict.fromkeys([*events, *of_rules]))
     about: dict[About, list[str]] = {}
     for name, attribute in BY_NAME.items():
         if name not in DETAILS:
@@ -77,23 +104,54 @@ def entry(attribute: Attribute) -> dict[str, str]:
     return {"name": attribute.name, "label": attribute.label, "kind": attribute.kind}
 
 
-def choices(named: set[Any]) -> dict[str, list[list[Any]]]:
-    """The names to choose from, by kind."""
-
-    def pick(rows: Any, *, by: str) -> list[list[Any]]:
-        first = list(rows.order_by(by)[:MOST_NAMES])
-        there = {row.pk for row in first}
-        wanted = [pk for pk in named if isinstance(pk, int) and pk not in there]
-        rest = list(rows.filter(pk__in=wanted)) if wanted and len(first) == MOST_NAMES else []
-        return [[row.pk, str(row)] for row in (*first, *rest)]
-
-    return {
-        Kind.TAG: pick(Tag.objects.all(), by="name"),
-        Kind.SEGMENT: pick(Audience.objects.segments(), by="name"),
-        Kind.MESSAGE: pick(Message.objects.to_audiences(), by="-pk"),
+def choices(named: set[Any]) -> tuple[dict[str, list[list[Any]]], list[str]]:
+    """The names to choose from, by kind; and the kinds there are more of."""
+    offered: dict[str, list[list[Any]]] = {
         Kind.TEAMMATE: [[user.pk, name_of(user)] for user in User.objects.filter(is_staff=True).order_by("username")],
         Kind.ROLE: [[value, label] for value, label in Role.choices],
     }
+    more: list[str] = []
+    for kind, (rows, by) in SEARCHED.items():
+        first = list(rows.order_by("-pk" if kind is Kind.MESSAGE else by)[: MOST_NAMES + 1])
+        if len(first) > MOST_NAMES:
+            more.append(kind)
+            first += list(rows.filter(pk__in=named - {row.pk for row in first}))
+        offered[kind] = [[row.pk, str(row)] for row in first]
+    return offered, more
+
+
+# What a rule can name of which there may be any number, and what each is called.
+SEARCHED: dict[Kind, tuple[Any, str]] = {
+    Kind.TAG: (Tag.objects.all(), "name"),
+    Kind.SEGMENT: (Audience.objects.segments(), "name"),
+    Kind.MESSAGE: (Message.objects.to_audiences(), "title"),
+}
+MAY_SEE: dict[Kind, str] = {
+    Kind.TAG: "audiences.view_tag",
+    Kind.SEGMENT: "audiences.view_audience",
+    Kind.MESSAGE: "messaging.view_message",
+}
+
+
+def names(kind: Kind, *, words: str) -> list[dict[str, Any]]:
+    """The tags, segments or messages whose name holds these words: the very one first, then those that begin so."""
+    rows, by = SEARCHED[kind]
+    found: QuerySet[Any] = rows.filter(**{f"{by}__icontains": words}) if words else rows
+    best = [
+        ExpressionWrapper(Q(**{f"{by}__{how}": words}), output_field=BooleanField()).desc()
+        for how in ("iexact", "istartswith")
+        if words
+    ]
+    tail = ("-pk",) if kind is Kind.MESSAGE else (by, "pk")
+    return [
+        {"id": row.pk, "name": str(row), "more": more_about(row), "rules": getattr(row, "rules", None)}
+        for row in found.order_by(*best, *tail)[:MOST_FOUND]
+    ]
+
+
+def more_about(row: Any) -> str:
+    """What tells it from another of the same name."""
+    return f"{row.get_channel_display()}, {row.get_state_display().lower()}" if isinstance(row, Message) else ""
 
 
 def name_of(user: User | None) -> str:

@@ -108,7 +108,7 @@ def show(admin: ConsoleAdmin, request: HttpRequest, form: DraftForm, *, ticket: 
         original=None if new else message,
         ticket=ticket,
         variables=offer.variables(CustomAttribute.objects.catalogue()),
-        offer=offer.rule_builder(),
+        offer=offer.rule_builder(form["rules"].value()),
         times=offer.times(),
         place=form.place if form.is_bound else "",
         can_discard=not new,
@@ -198,6 +198,18 @@ def known_values(admin: ConsoleAdmin, request: HttpRequest) -> HttpResponse:
         raise PermissionDenied
     found = values.known(request.GET.get("attribute", ""), words=request.GET.get("q", "")[:200])
     return JsonResponse({"values": found})
+
+
+def find_names(request: HttpRequest) -> HttpResponse:
+    """Find the tag, segment or message a rule is to name."""
+    asked = request.GET.get("kind", "")
+    kind = next((kind for kind in offer.SEARCHED if kind == asked), None)
+    needed = [offer.MAY_SEE[kind]] if kind else offer.MAY_SEE.values()
+    if not any(request.user.has_perm(permission) for permission in needed):
+        raise PermissionDenied
+    if kind is None:
+        raise Http404(f"There are no names of {asked}.")
+    return JsonResponse({"names": offer.names(kind, words=request.GET.get("q", "").strip()[:200])})
 
 
 def upload_image(admin: ConsoleAdmin, request: HttpRequest) -> HttpResponse:
@@ -315,7 +327,7 @@ def edit_audience(admin: ConsoleAdmin, request: HttpRequest, message: Message) -
         title=message.title,
         form=form,
         original=message,
-        offer=offer.rule_builder(),
+        offer=offer.rule_builder(form["rules"].value()),
         times=offer.times(),
         place=form.place if form.is_bound else "",
     )

@@ -96,6 +96,10 @@ const shared = {
       button.disabled = true;
     }));
   },
+  /* Enter in a line of text presses no button: the first one would schedule. */
+  stay(event) {
+    if (event.target.matches("input:not([type=checkbox], [type=radio], [type=file])")) event.preventDefault();
+  },
   carryOver(to) {
     const area = text.area();
     const editor = text.editor()?.editor;
@@ -190,6 +194,39 @@ document.addEventListener("alpine:init", () => {
       [this.testing, this.said, this.wrong] = [true, "Sending …", false];
       const { said, wrong } = await ask(this.address("test"), new FormData(document.getElementById("composer")));
       [this.testing, this.said, this.wrong] = [false, said ?? wrong, !said];
+    },
+  }));
+
+  /* One name of very many: `take` is given the one chosen, and says what then stands in the field. */
+  Alpine.data("nameSearch", (of, name, take, id) => ({
+    id, typed: name, taken: name, offered: [], spot: 0, seenFor: null, none: false, looking: null,
+    async look() {
+      this.looking?.abort();
+      this.looking = new AbortController();
+      const typed = this.typed;
+      const words = new URLSearchParams({ kind: of, q: typed === this.taken ? "" : typed });
+      const { names } = await ask(`${this.pages.names}?${words}`, null, this.looking.signal);
+      if (!names) return;
+      [this.offered, this.spot, this.seenFor] = [names, 0, typed];
+      this.none = !names.length;
+    },
+    step(by) {
+      if (!this.offered.length) return this.look();
+      this.spot = (this.spot + by + this.offered.length) % this.offered.length;
+    },
+    /* Enter means what fits the words typed, however fast they were typed. */
+    async enter() {
+      for (let tries = 0; this.seenFor !== this.typed && tries < 4; tries += 1) await this.look();
+      if (this.seenFor === this.typed) this.chosen(this.offered[this.spot]);
+    },
+    chosen(one) {
+      if (!one) return;
+      this.typed = this.taken = take(one) ?? "";
+      this.leave();
+    },
+    leave() {
+      this.looking?.abort();
+      [this.offered, this.seenFor, this.none, this.typed] = [[], null, false, this.taken];
     },
   }));
 
@@ -412,6 +449,21 @@ document.addEventListener("alpine:init", () => {
       }
       select.value = node.value ?? "";
     },
+    /* Of which there are more than a menu holds. */
+    many(kind) { return this.offer.more?.includes(kind) ?? false; },
+    searched(node) { return this.takes(node) === "choice" && this.many(this.kind(node)) ? [this.kind(node)] : []; },
+    nameOf(node) {
+      if (!node.value) return "";
+      const known = (this.offer.choices[this.kind(node)] ?? []).find(([id]) => String(id) === String(node.value));
+      return known ? known[1] : "One that is gone";
+    },
+    take(node, one) {
+      const known = this.offer.choices[this.kind(node)];
+      if (!known.some(([id]) => id === one.id)) known.push([one.id, one.name]);
+      node.value = one.id;
+      this.changed();
+      return one.name;
+    },
     picked(node, value) { return this.kind(node) === "role" || !value ? value : Number(value); },
     negatives(group) {
       const count = group.rules.filter((rule) => this.offer.negative?.includes(rule.operator)).length;
@@ -441,9 +493,13 @@ document.addEventListener("alpine:init", () => {
     startFrom(select) {
       const segment = this.offer.segments.find((one) => String(one.id) === select.value);
       select.value = "";
+      this.start(segment);
+    },
+    start(segment) {
       if (!segment) return;
       const copy = this.keyed(segment.rules);
-      if (!this.tree.rules.length) this.tree = copy;
+      /* The group on the page is this tree, so it is filled and not put in another's place. */
+      if (!this.tree.rules.length) Object.assign(this.tree, { match: copy.match, rules: copy.rules });
       else this.tree.rules.push(copy);
       this.changed();
     },

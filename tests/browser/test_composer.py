@@ -17,8 +17,17 @@ from audiences.models import Audience, Customer, Workspace
 from delivery import schedule, sending, tasks
 from delivery.models import DeliveryRecord, Status
 from messaging.models import Message, State
+from outbound.composer import offer
 from tests.browser.conftest import violations
-from tests.factories import CompanyFactory, CustomerFactory, MembershipFactory, SenderFactory
+from tests.factories import (
+    CompanyFactory,
+    CustomerFactory,
+    CustomerTagFactory,
+    MembershipFactory,
+    SegmentFactory,
+    SenderFactory,
+    TagFactory,
+)
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 PNG = bytes.fromhex(
@@ -257,3 +266,80 @@ def test_a_picture_goes_into_the_mail_and_rules_into_a_segment(console, live_ser
 
     assert Audience.objects.segments().get().rules["rules"][0]["value"] == "Ireland"
     assert not DeliveryRecord.objects.filter(status=Status.SENT).exists()
+
+
+def test_finds_one_tag_of_very_many_as_one_types(console, live_server, monkeypatch):
+    monkeypatch.setattr(offer, "MOST_NAMES", 3)
+    SenderFactory()
+    tags = [TagFactory(name=f"Cohort {n:02}") for n in range(30)]
+    CustomerTagFactory(customer__name="Ada", tag=tags[27])
+    page = console
+    compose(page, live_server.url)
+    page.get_by_label("Ongoing").check()
+    page.get_by_role("button", name="Add a rule").click()
+    page.get_by_label("Attribute").select_option("tag")
+    field = page.get_by_role("combobox", name="Value")
+    field.press_sequentially("cohort 27")
+    field.press("Enter")
+
+    expect(field).to_have_value("Cohort 27")
+    expect(page.locator("#summary")).to_contain_text("1 matches now")
+    assert page.url.endswith("/add/")
+    assert not Message.objects.exists()
+    page.get_by_role("button", name="Save draft").last.click()
+    expect(page.locator("body")).to_contain_text("saved as a draft")
+    expect(page.get_by_role("combobox", name="Value")).to_have_value("Cohort 27")
+    assert Message.objects.get().audience.rules["rules"][0]["value"] == tags[27].pk
+
+
+@pytest.mark.parametrize("are_many", [False, True])
+def test_starts_from_a_segment(console, live_server, monkeypatch, are_many):
+    monkeypatch.setattr(offer, "MOST_NAMES", 3 if are_many else 100)
+    SenderFactory()
+    for n in range(9):
+        rules = {"match": "all", "rules": [{"attribute": "name", "operator": "is", "value": f"Person {n}"}]}
+        SegmentFactory(name=f"Segment {n}", rules=rules)
+    page = console
+    compose(page, live_server.url)
+    field = page.get_by_label("Start from a segment")
+    if are_many:
+        field.press_sequentially("segment 7")
+        page.get_by_role("option", name="Segment 7").click()
+    else:
+        field.select_option("Segment 7")
+
+    expect(page.get_by_label("Value", exact=True)).to_have_value("Person 7")
+    expect(field).to_have_value("")
+    page.get_by_label("Value", exact=True).fill("Person 8")
+    assert "Person 8" in page.locator("input[name=rules]").input_value()
+
+
+def test_enter_in_a_line_of_text_chooses_or_does_nothing_and_never_submits(console, live_server):
+    SenderFactory()
+    CustomerFactory(name="Ada Byron", email="ada@byron.example")
+    page = console
+    compose(page, live_server.url)
+    page.get_by_label("One-off").check()
+    posted = []
+    page.on(
+        "request",
+        lambda asked: (
+            posted.append(asked.url) if asked.is_navigation_request() and asked.frame == page.main_frame else None
+        ),
+    )
+    page.get_by_label("Name", exact=True).press("Enter")
+    page.get_by_label("Subject").press("Enter")
+    search = page.get_by_label("Preview as a customer")
+    search.press_sequentially("ada")
+    search.press("Enter")
+    expect(page.locator("#preview-shown")).to_contain_text("As Ada Byron")
+    search.fill("nobody at all")
+    search.press("Enter")
+    page.get_by_role("button", name="Add a rule").click()
+    page.get_by_label("Attribute").select_option("name")
+    page.get_by_label("Value", exact=True).fill("Ada")
+    page.get_by_label("Value", exact=True).press("Enter")
+    page.wait_for_load_state("networkidle")
+
+    assert posted == []
+    assert not Message.objects.exists()

@@ -617,6 +617,62 @@ def test_a_large_launch_that_cannot_go_stays_a_draft_that_says_why(console):
     assert "Nobody matches right now" in console.get(page(message)).content.decode()
 
 
+def test_a_large_launch_nobody_has_begun_can_be_called_off_from_its_page(console):
+    CustomerFactory(email="ada@acme.example")
+    message = MessageFactory(one_off=True)
+    launching.ask_for(message, at=timezone.now())
+    assert "call-off" in console.get(page(message)).content.decode()
+
+    console.post(f"/admin/messaging/message/{message.pk}/act/call-off/")
+
+    message.refresh_from_db()
+    assert (message.state, message.launching_at, log()[-1]) == (State.DRAFT, None, "Called off going live")
+    rounds.sweep(at=timezone.now())
+    assert DeliveryRecord.objects.count() == 0
+    assert "Set live" in console.get(page(message)).content.decode()
+
+
+def test_a_launch_called_off_twice_or_after_it_went_changes_nothing_and_says_so(console):
+    CustomerFactory(email="ada@acme.example")
+    message = MessageFactory(one_off=True)
+    launching.ask_for(message, at=timezone.now())
+    launching.launch(message.pk, at=timezone.now())
+
+    answer = console.post(f"/admin/messaging/message/{message.pk}/act/call-off/", follow=True)
+
+    message.refresh_from_db()
+    assert message.state == State.LIVE
+    assert "can no longer be called off" in answer.content.decode()
+    assert "Called off going live" not in log()
+
+
+def test_of_a_sample_whose_rest_is_on_its_way_the_rest_alone_is_called_off(console):
+    for n in range(3):
+        CustomerFactory(email=f"{n}@acme.example")
+    message = MessageFactory(one_off=True)
+    matching.launch(message, at=timezone.now(), sample=1)
+    launching.ask_for(message, at=timezone.now())
+    shown = console.get(page(message)).content.decode()
+    assert "act/call-off/" in shown
+    assert "act/pause/" in shown
+    assert "act/rest/" not in shown
+
+    console.post(f"/admin/messaging/message/{message.pk}/act/call-off/")
+
+    message.refresh_from_db()
+    assert (message.state, message.launching_at, DeliveryRecord.objects.count()) == (State.SAMPLED, None, 1)
+
+
+def test_who_may_not_set_live_may_not_call_it_off(log_in_with):
+    message = MessageFactory(one_off=True)
+    launching.ask_for(message, at=timezone.now())
+    author = log_in_with("messaging.view_message", "messaging.change_message")
+
+    assert "act/call-off/" not in author.get(page(message)).content.decode()
+    assert author.post(f"/admin/messaging/message/{message.pk}/act/call-off/").status_code == 403
+    assert Message.objects.get().launching_at is not None
+
+
 def test_made_ongoing_it_leaves_out_whoever_got_or_is_getting_the_sample(console):
     people = [CustomerFactory(user_id=str(n), email=f"{n}@acme.example") for n in range(6)]
     message = MessageFactory(one_off=True, rules={"match": "any", "rules": [rule("email", "contains", "@acme")]})

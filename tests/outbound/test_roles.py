@@ -111,6 +111,7 @@ OWN = {
     "message_send_test": (NOBODY, A),
     "message_find_people": (V, V),
     "message_known_values": (V, V),
+    "message_find_names": (V, V),
     "message_upload_image": (NOBODY, A),
     "message_save_segment": (NOBODY, A),
     "message_launching": (V, V),
