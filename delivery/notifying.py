@@ -150,6 +150,12 @@ def mine(notification: Notification) -> Any:
     return Notification.objects.filter(pk=notification.pk, claim=notification.claim)
 
 
+def send_again(notification: Notification, *, at: datetime) -> bool:
+    """Have one told that was settled, or now what waits for another try; False while a worker has it in hand."""
+    rows = Notification.objects.filter(pk=notification.pk).exclude(state=NotificationState.SENDING)
+    return bool(rows.update(state=NotificationState.WAITING, due_at=at, settled_at=None))
+
+
 def forget_old(*, at: datetime) -> int:
     """Empty the log of what was settled long ago."""
     return Notification.objects.filter(settled_at__lt=at - KEPT_FOR).delete()[0]

@@ -5,6 +5,7 @@ look-up can lead elsewhere. Redirects are not followed.
 """
 
 import http.client
+import re
 import socket
 import ssl
 import threading
@@ -17,6 +18,7 @@ CONNECT_WITHIN, ANSWER_WITHIN = 5.0, 10.0
 LONGEST_URL = 2000
 NAT64 = IPv6Network("64:ff9b::/96")
 PORTS = {"http": 80, "https": 443}
+OF_THIS_MACHINE = re.compile(r"(.+\.)?localhost\.?")
 
 
 class NotAllowed(ValueError):
@@ -41,7 +43,7 @@ def check(url: str) -> SplitResult:
     if parts.username is not None or parts.password is not None:
         raise NotAllowed("The address must hold no user name or password.")
     try:
-        literal = ip_address(parts.hostname)
+        literal = ip_address("127.0.0.1" if OF_THIS_MACHINE.fullmatch(parts.hostname) else parts.hostname)
     except ValueError:
         return parts
     check_public(literal)

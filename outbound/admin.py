@@ -8,10 +8,22 @@ from django.db.models import Model
 from django_celery_beat.models import ClockedSchedule, CrontabSchedule, IntervalSchedule, PeriodicTask, SolarSchedule
 from unfold.admin import ModelAdmin
 
-from audiences.models import Audience, Company, CustomAttribute, Customer, Integration, Tag, Workspace
+from audiences.models import Audience, Company, CustomAttribute, Customer, Integration, Subscription, Tag, Workspace
 from delivery.models import DeliveryRecord
 from messaging.models import Message, Sender
-from outbound import attributes, history, messages, passwords, people, reports, segments, staff, workspace
+from outbound import (
+    attributes,
+    history,
+    integration,
+    messages,
+    passwords,
+    people,
+    reports,
+    segments,
+    staff,
+    subscriptions,
+    workspace,
+)
 
 PAGES: dict[type[Model], type[ModelAdmin]] = {
     Message: messages.MessageAdmin,
@@ -22,7 +34,8 @@ PAGES: dict[type[Model], type[ModelAdmin]] = {
     Tag: workspace.TagAdmin,
     CustomAttribute: attributes.CustomAttributeAdmin,
     Sender: workspace.SenderAdmin,
-    Integration: workspace.IntegrationAdmin,
+    Integration: integration.IntegrationAdmin,
+    Subscription: subscriptions.SubscriptionAdmin,
     Workspace: workspace.WorkspaceAdmin,
     User: staff.StaffAdmin,
     Group: staff.RoleAdmin,

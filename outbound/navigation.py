@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from django.http import HttpRequest
-from django.urls import reverse_lazy
+from django.urls import reverse, reverse_lazy
 
 OUTBOUND = "admin:messaging_message_changelist"
 
@@ -25,6 +25,12 @@ def tab(kind: str) -> Callable[[HttpRequest], bool]:
         )
         or (not kind and request.path.startswith(str(address)) and request.path != address)
     )
+
+
+def integrating(request: HttpRequest) -> bool:
+    """Whether the page Integration is open, or one that hangs on it."""
+    tables = ("audiences_integration", "audiences_subscription")
+    return any(request.path.startswith(reverse(f"admin:{table}_changelist")) for table in tables)
 
 
 def item(title: str, icon: str, page: str, *, permission: str, query: str = "", **more: Any) -> dict[str, Any]:
@@ -112,10 +118,11 @@ def sidebar(_request: HttpRequest) -> list[dict[str, Any]]:
                     permission="django_celery_beat.view_periodictask",
                 ),
                 item(
-                    "API tokens",
-                    "key",
+                    "Integration",
+                    "integration_instructions",
                     "admin:audiences_integration_changelist",
                     permission="audiences.view_integration",
+                    active=integrating,
                 ),
             ],
         },

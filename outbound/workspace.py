@@ -1,9 +1,8 @@
-"""The settings staff keep: senders, tags, tokens, the workspace and the schedule."""
+"""The settings staff keep: senders, tags, the workspace and the schedule."""
 
 from typing import Any
 
 from django import forms
-from django.contrib import messages
 from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
@@ -18,7 +17,6 @@ from django_celery_beat.admin import TaskSelectWidget as BeatTaskSelectWidget
 from unfold.decorators import display
 from unfold.widgets import (
     UnfoldAdminCheckboxSelectMultipleWidget,
-    UnfoldAdminPasswordToggleWidget,
     UnfoldAdminSelectWidget,
     UnfoldAdminTextInputWidget,
     UnfoldBooleanWidget,
@@ -28,7 +26,6 @@ from audiences.models import CompanyTag, CustomerTag, Tag, Workspace
 from messaging import windows
 from messaging.models import Sender
 from outbound.composer import images
-from outbound.console import ConsoleAdmin
 from outbound.people import counting
 from outbound.telling import ToldAdmin
 
@@ -106,21 +103,8 @@ class TagAdmin(ToldAdmin):
         super().save_model(request, obj, form, change)
 
 
-class IntegrationAdmin(ConsoleAdmin):
-    """API tokens: made by a command, which shows them once; deleting one here ends it."""
-
-    list_display = ("name", "token_key", "created", "last_used_at")
-    fields = ("name", "token_key", "created", "last_used_at")
-    readonly_fields = ("token_key", "created", "last_used_at")
-    ordering = ("name",)
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        """A token is shown where it is made, which is the command line."""
-        return False
-
-
 class WorkspaceForm(forms.ModelForm):
-    """The workspace; its secret is hidden until asked for, its office hours are typed day by day."""
+    """The workspace; its office hours are typed day by day."""
 
     logo_upload = forms.FileField(
         required=False,
@@ -134,10 +118,9 @@ class WorkspaceForm(forms.ModelForm):
         model = Workspace
         fields = (
             *("name", "zone", "postal_address", "colour", "confirm_above", "drift_percent"),
-            *("cap_messages", "cap_days", "require_user_hash", "identity_secret", "allowed_origins"),
+            *("cap_messages", "cap_days", "track_emails"),
         )
         widgets = {
-            "identity_secret": UnfoldAdminPasswordToggleWidget(render_value=True),
             "colour": UnfoldAdminTextInputWidget({"placeholder": "#2563eb"}),
         }
 
@@ -213,7 +196,6 @@ class WorkspaceAdmin(ToldAdmin):
     """One row of settings: it opens straight away, and is never added or deleted."""
 
     form = WorkspaceForm
-    secrets = ("identity_secret",)
     readonly_fields = ("logo_now",)
     fieldsets = (
         ("Workspace", {"fields": ("name", "zone")}),
@@ -221,7 +203,7 @@ class WorkspaceAdmin(ToldAdmin):
         ("Branded emails", {"fields": ("logo_now", "logo_upload", "remove_logo", "colour", "postal_address")}),
         ("Before a message goes live", {"fields": ("confirm_above", "drift_percent")}),
         ("How much one customer gets", {"fields": ("cap_messages", "cap_days")}),
-        ("Messenger", {"fields": ("require_user_hash", "identity_secret", "allowed_origins")}),
+        ("Emails", {"fields": ("track_emails",)}),
     )
 
     def has_add_permission(self, request: HttpRequest) -> bool:
@@ -248,11 +230,7 @@ class WorkspaceAdmin(ToldAdmin):
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
     ) -> HttpResponse:
-        """The settings, with a warning where anybody could claim to be anybody."""
-        if request.method == "GET" and not Workspace.current().require_user_hash:
-            messages.warning(
-                request, "Identity verification is off: anybody can claim in a browser to be any of your customers."
-            )
+        """The settings, under their own name."""
         return super().change_view(request, object_id, form_url, {**(extra_context or {}), "title": "Workspace"})
 
 

@@ -138,6 +138,13 @@ class Integration(AbstractAuthToken):
         integration, token = cls.objects.create(user=user, name=name)
         return integration, token
 
+    def revoke(self) -> None:
+        """End the token, with its user if that is nobody who works here."""
+        user = self.user
+        self.delete()
+        if not user.is_staff and not user.has_usable_password():
+            user.delete()
+
     def used(self, *, at: datetime) -> None:
         """Note that the token was used; written at most once a minute."""
         if self.last_used_at is None or at - self.last_used_at >= self.LAST_USED_EVERY:

@@ -13,7 +13,8 @@ CALLED: dict[str, str] = {
     "users": "Staff",
     "groups": "Roles",
     "periodic tasks": "Schedule",
-    "integrations": "API tokens",
+    "integrations": "Integration",
+    "subscriptions": "Webhooks",
 }
 
 

@@ -1,13 +1,14 @@
 """Every page of the console: axe finds nothing serious, on a desktop and a phone, light and dark."""
 
 import json
+from datetime import UTC, datetime
 
 import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 from django.urls import reverse
 
-from audiences.models import Integration, Workspace
+from audiences.models import Integration, Notification, Subscription, Workspace
 from delivery import schedule
 from messaging.models import Message
 from outbound import roles
@@ -23,6 +24,7 @@ from tests.factories import (
 )
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
+NOW = datetime(2026, 5, 4, 10, 0, tzinfo=UTC)
 SIZES = {"desktop": {"width": 1280, "height": 900}, "phone": {"width": 390, "height": 844}}
 LISTS = (
     *("messaging_message", "delivery_deliveryrecord", "audiences_customer", "audiences_company", "audiences_audience"),
@@ -45,6 +47,13 @@ def addresses(transactional_db) -> list[str]:
     live, draft = MessageFactory(live=True), MessageFactory(rules={"match": "all", "rules": [rule("name", "is", "A")]})
     boss = User.objects.create_superuser("boss", "boss@acme.example", "pass", first_name="Bo")
     Integration.objects.create(user=boss, name="Shop")
+    Workspace.objects.update(allowed_origins=["https://www.acme.example"])
+    hook = Subscription.objects.create(
+        url="https://acme.example/" + "hooks/" * 20, topics=["user.created"], created_at=NOW, updated_at=NOW
+    )
+    Notification.objects.create(
+        subscription=hook, topic="user.created", created_at=NOW, due_at=NOW, attempts=1, detail="It answered 500."
+    )
     invited = User.objects.create_user("new@acme.example", "new@acme.example", is_staff=True)
     assert Message.objects.count() == 2
     return [
@@ -61,6 +70,8 @@ def addresses(transactional_db) -> list[str]:
         reverse("admin:audiences_audience_change", args=[segment.pk]),
         reverse("admin:audiences_customattribute_change", args=[seats.pk]) + "?kind=number",
         reverse("admin:audiences_workspace_change", args=[Workspace.current().pk]),
+        reverse("admin:audiences_subscription_add"),
+        reverse("admin:audiences_subscription_change", args=[hook.pk]),
         reverse("admin:auth_user_change", args=[invited.pk]),
         reverse("admin:password_change"),
     ]

@@ -233,21 +233,8 @@ def workspace_form(**changes: object) -> dict[str, object]:
         "drift_percent": 5,
         "colour": "#1f5fd0",
         "cap_days": 7,
-        "identity_secret": "s3cret",
-        "allowed_origins": "[]",
         **changes,
     }
-
-
-def test_switching_identity_verification_off_is_warned_about(console):
-    page = address(("audiences", "workspace"), "change", Workspace.current().pk)
-
-    console.post(page, workspace_form())
-
-    assert not Workspace.current().require_user_hash
-    assert "anybody can claim in a browser" in console.get(page).content.decode()
-    console.post(page, workspace_form(require_user_hash="on"))
-    assert "Identity verification is off" not in console.get(page, follow=True).content.decode()
 
 
 def test_a_zone_that_does_not_exist_is_refused(console):
@@ -256,14 +243,6 @@ def test_a_zone_that_does_not_exist_is_refused(console):
     answer = console.post(page, workspace_form(zone="Mars/Olympus"))
 
     assert "There is no time zone" in answer.content.decode()
-
-
-def test_the_secret_is_hidden_until_asked_for(console):
-    page = address(("audiences", "workspace"), "change", Workspace.current().pk)
-
-    field = re.search(r"<input[^>]*identity_secret[^>]*>", console.get(page).content.decode())[0]
-
-    assert "password" in field
 
 
 def test_a_tag_is_made_once(console):
@@ -299,11 +278,3 @@ def test_staff_pause_a_task_of_the_schedule(console):
     task.refresh_from_db()
     assert answer.status_code == 302
     assert not task.enabled
-
-
-def test_a_token_is_ended_here_and_made_on_the_command_line(console, boss):
-    token, _ = Integration.objects.create(user=boss, name="Shop")
-
-    assert console.get("/admin/audiences/integration/add/").status_code == 403
-    console.post(address(("audiences", "integration"), "delete", token.pk), {"post": "yes"})
-    assert not Integration.objects.exists()

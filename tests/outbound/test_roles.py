@@ -10,7 +10,7 @@ from django.db import transaction
 from django.urls import URLPattern, reverse
 from django_celery_beat.models import ClockedSchedule, CrontabSchedule, IntervalSchedule, PeriodicTask, SolarSchedule
 
-from audiences.models import Company, Customer, Import, Integration, Workspace
+from audiences.models import Company, Customer, Import, Integration, Subscription, Workspace
 from delivery import single
 from delivery.models import DeliveryRecord
 from outbound import acts, roles
@@ -94,6 +94,7 @@ TABLES = {
     "audiences_tag": (V, A, S, S),
     "audiences_customattribute": (V, NOBODY, B, NOBODY),
     "audiences_integration": (B, NOBODY, B, B),
+    "audiences_subscription": (B, B, B, B),
     "audiences_workspace": (B, NOBODY, B, NOBODY),
     "auth_user": (B, B, B, NOBODY),
     "auth_group": (B, NOBODY, NOBODY, NOBODY),
@@ -138,6 +139,16 @@ OWN = {
     "user_invite_again": (NOBODY, B),
     "user_deactivate": (NOBODY, B),
     "user_activate": (NOBODY, B),
+    "integration_make_token": (NOBODY, B),
+    "integration_show_secret": (NOBODY, B),
+    "integration_change_secret": (NOBODY, B),
+    "integration_require_hash": (NOBODY, B),
+    "integration_add_origin": (NOBODY, B),
+    "integration_remove_origin": (NOBODY, B),
+    "subscription_show_secret": (NOBODY, B),
+    "subscription_change_secret": (NOBODY, B),
+    "subscription_ping": (NOBODY, B),
+    "subscription_again": (NOBODY, B),
     "index": (ANY, ANY),
     "search": (ANY, ANY),
     "app_list": (V, V),  # Django answers that there is none where there is nothing to see.
@@ -209,6 +220,7 @@ def things() -> dict[str, object]:
         customer, channel="in_app", format="chat", sender=live.sender, subject="", body="<p>Hi</p>", by=boss, at=at
     )
     token, _ = Integration.issue(name="Shop")
+    hook = Subscription.objects.create(url="https://x.example", topics=["user.created"], created_at=at, updated_at=at)
     invited = User.objects.create_user("new@acme.example", "new@acme.example", is_staff=True)
     entry = LogEntry.objects.log_actions(boss.pk, [live], 2, change_message="Paused", single_object=True)
     every = IntervalSchedule.objects.first()
@@ -222,6 +234,7 @@ def things() -> dict[str, object]:
         "audiences_tag": TagFactory().pk,
         "audiences_customattribute": CustomAttributeFactory().pk,
         "audiences_integration": token.pk,
+        "audiences_subscription": hook.pk,
         "audiences_workspace": Workspace.current().pk,
         "auth_user": invited.pk,
         "auth_group": Group.objects.get(name="Author").pk,
@@ -235,7 +248,7 @@ def things() -> dict[str, object]:
 
 
 PREFIXES = {"message": "messaging_message", "customer": "audiences_customer", "audience": "audiences_audience"}
-PREFIXES |= {"user": "auth_user"}
+PREFIXES |= {"user": "auth_user", "integration": "audiences_integration", "subscription": "audiences_subscription"}
 
 
 def paths(name: str, pattern: str, things: dict[str, object]) -> list[str]:

@@ -26,21 +26,16 @@ def form(**changes: object) -> dict[str, object]:
         "drift_percent": 5,
         "cap_messages": "",
         "cap_days": 7,
-        "require_user_hash": "on",
-        "identity_secret": Workspace.current().identity_secret,
-        "allowed_origins": "[]",
         **changes,
     }
 
 
-def test_a_change_is_told_from_what_to_what_and_a_secret_is_not(console):
-    console.post(page(), form(name="Fernwood", drift_percent=8, identity_secret="hush-hush"))
+def test_a_change_is_told_from_what_to_what(console):
+    console.post(page(), form(name="Fernwood", drift_percent=8))
 
     said = LogEntry.objects.get().change_message
     assert "Name: from “Outbound” to “Fernwood”" in said
     assert "from “5” to “8”" in said
-    assert "Identity secret: changed" in said
-    assert "hush" not in said
 
 
 def test_office_hours_are_typed_as_people_write_them(console):
