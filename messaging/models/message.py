@@ -53,15 +53,15 @@ class Message(Copying):
         `before` runs in the same transaction once the rules are frozen and before the state changes, so that the
         row all visits read is held only for the last moment of a large launch.
         """
-        if problems := self.problems():
-            raise NotReady(problems)
-        if sample is not None and (self.send_type != SendType.ONE_OFF or self.to_customer_id or sample < 1):
-            raise NotReady("Only a one-off to an audience can be tried on a few first.")
+        among = NOT_YET_LIVE if sample is None else (State.DRAFT,)
         with transaction.atomic():
-            state = Message.objects.select_for_update().values_list("state", flat=True).get(pk=self.pk)
-            among = NOT_YET_LIVE if sample is None else (State.DRAFT,)
-            if state not in among:
+            self.hold()
+            if self.state not in among:
                 raise WrongState("Only a draft or a scheduled message can be set live.")
+            if problems := self.problems():
+                raise NotReady(problems)
+            if sample is not None and (self.send_type != SendType.ONE_OFF or self.to_customer_id or sample < 1):
+                raise NotReady("Only a one-off to an audience can be tried on a few first.")
             self.freeze_audience(at=at)
             before()
             self.move(

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from messaging.models.message import Message  # noqa: F401 - named in the base of the queryset
 
 
+# What others may have changed since the row was read; the relations are read anew with it.
+CHANGED_BY_OTHERS = ("state", "went_live_at", "per_company", "audience", "version")
+
+
 class MessageQuerySet(models.QuerySet["Message"]):
     """Questions about messages."""
 
@@ -108,3 +112,9 @@ class Row(models.Model):
     def parsed_window(self) -> windows.Window:
         """When it may be delivered."""
         return windows.parse(self.window)
+
+    def hold(self) -> None:
+        """Lock the row until the transaction ends, and have it as it is by now: somebody may have been first."""
+        # No key of it changes, so records can be written down meanwhile.
+        now = type(self).objects.select_for_update(no_key=True)
+        self.refresh_from_db(fields=CHANGED_BY_OTHERS, from_queryset=now)

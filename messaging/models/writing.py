@@ -61,22 +61,31 @@ class Writing(Row):
             body = content.sanitise(body)
         except content.ContentError as wrong:
             raise ValidationError({"body": f"Line {wrong.line}: {wrong}"}) from wrong
-        if problems := self.content_problems(subject=subject, body=body):
-            raise ValidationError(problems)
-        current = self.version
-        dressed_alike = current is not None and (not self.is_locked or current.dress == self.dress)
-        if current and dressed_alike and (current.subject, current.body) == (subject, body):
-            return current
-        if current and not self.is_locked:
-            current.subject, current.body, current.author, current.created_at = subject, body, by, at
-            current.save()
-            return current
-        return self.add_version(subject=subject, body=body, by=by, at=at)
+        with transaction.atomic():
+            self.hold_for_writing()
+            if problems := self.content_problems(subject=subject, body=body):
+                raise ValidationError(problems)
+            current = self.version
+            dressed_alike = current is not None and (not self.is_locked or current.dress == self.dress)
+            if current and dressed_alike and (current.subject, current.body) == (subject, body):
+                return current
+            if current and not self.is_locked:
+                current.subject, current.body, current.author, current.created_at = subject, body, by, at
+                current.save()
+                return current
+            return self.add_version(subject=subject, body=body, by=by, at=at)
+
+    def hold_for_writing(self) -> None:
+        """Have the row as it is by now; Locked where what its writer took for a draft has gone live since."""
+        was_draft = not self.is_locked
+        self.hold()
+        if was_draft and self.is_locked:
+            raise Locked("This message has gone live meanwhile. Open it again to see what can still be changed.")
 
     def add_version(self, *, subject: str, body: str, by: User | None, at: datetime) -> MessageVersion:
         """Log a version and make it the current one."""
         with transaction.atomic():
-            type(self).objects.select_for_update().get(pk=self.pk)
+            self.hold()
             numbers = MessageVersion.objects.filter(message=self.pk)
             last = numbers.aggregate(last=models.Max("number"))["last"] or 0
             self.version = MessageVersion.objects.create(
@@ -94,13 +103,14 @@ class Writing(Row):
 
     def ask_for(self, rules: object, *, by: User | None, at: datetime) -> None:
         """Change whom it goes to: freely in a draft; once live an ongoing one's, while paused, as a logged version."""
-        if self.audience is None:
-            raise Locked("A message to one person has no audience.")
-        if self.is_locked and self.send_type == SendType.ONE_OFF:
-            raise Locked("This one-off has been live. Whom it goes to can no longer be changed.")
-        if self.is_locked and self.state != State.PAUSED:
-            raise Locked("Pause this message to change whom it goes to.")
         with transaction.atomic():
+            self.hold_for_writing()
+            if self.audience is None:
+                raise Locked("A message to one person has no audience.")
+            if self.is_locked and self.send_type == SendType.ONE_OFF:
+                raise Locked("This one-off has been live. Whom it goes to can no longer be changed.")
+            if self.is_locked and self.state != State.PAUSED:
+                raise Locked("Pause this message to change whom it goes to.")
             self.audience.rules = rules
             self.audience.save()
             if self.is_locked and self.version:
