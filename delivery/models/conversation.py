@@ -129,8 +129,17 @@ class ConversationPart(models.Model):
     created_at = models.DateTimeField()
     # The form it was written in: posted twice, it is said once. Null where it came another way.
     ticket = models.UUIDField(null=True, blank=True, unique=True)
+    # The Message-ID of the mail it came by; null where it came another way.
+    mail_id = models.TextField(null=True, blank=True)  # noqa: DJ001
 
     class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                name="one_reply_per_mail",
+                fields=("conversation", "mail_id"),
+                condition=models.Q(mail_id__isnull=False),
+            )
+        ]
         indexes = [
             models.Index(name="part_in_order", fields=("conversation", "created_at", "id")),
             GinIndex(WORDS, name="part_words", condition=~models.Q(body="")),

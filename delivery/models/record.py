@@ -73,6 +73,9 @@ GOT_IT = (*UNDONE, Status.SENT)
 # Where it is, or may be, in somebody's inbox, so that nobody else gets it there.
 IN_AN_INBOX = (Status.SENDING, Status.UNCERTAIN, Status.SENT)
 
+# Whether a provider's own name for a copy is known, and no Message-ID of ours.
+NAMED_BY_PROVIDER = ~Q(provider_id="") & ~Q(provider_id__regex=r"^<[0-9]+\.[0-9A-Za-z-]{16}@")
+
 
 def transitions_sql() -> str:
     """The table of states as the trigger reads it."""
@@ -89,6 +92,10 @@ class DeliveryRecordQuerySet(models.QuerySet["DeliveryRecord"]):
     def abandoned(self, at: datetime) -> Self:
         """Those a worker has held for longer than its lease."""
         return self.filter(status=Status.SENDING, leased_until__lt=at)
+
+    def named_by_provider(self, provider_id: str) -> Self:
+        """Those a provider calls by this id."""
+        return self.filter(NAMED_BY_PROVIDER, provider_id=provider_id)
 
     def undone(self) -> Self:
         """Those that still stand between a one-off and being sent."""
@@ -231,6 +238,8 @@ class DeliveryRecord(models.Model):
         indexes = [
             models.Index(name="record_due", fields=("message", "due_at", "id"), condition=Q(status=Status.WAITING)),
             models.Index(name="record_uncertain", fields=("message",), condition=Q(status=Status.UNCERTAIN)),
+            # What providers call their copies; by SMTP it is our own Message-ID, which names the record itself.
+            models.Index(name="record_of_provider", fields=("provider_id",), condition=NAMED_BY_PROVIDER),
             BrinIndex(name="record_sent_at", fields=("sent_at",), pages_per_range=32, autosummarize=True),
             models.Index(name="record_sending", fields=("leased_until",), condition=Q(status=Status.SENDING)),
             # The few among many that staff look for: who will not get it, and why.
