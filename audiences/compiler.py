@@ -19,7 +19,7 @@ from django.db.models.expressions import RawSQL
 from audiences import attributes
 from audiences.attributes import About, Attribute, Catalogue
 from audiences.models import Audience, CustomAttribute, Customer, Workspace
-from audiences.models.audience import read
+from audiences.models.audience import ABOUT_SEGMENTS, read
 from audiences.models.customers import CustomerQuerySet
 from audiences.rules import KIND_NAMES, Group, Kind, Operator, Rule, RuleError, read_value
 
@@ -317,7 +317,7 @@ def freeze(tree: Group, *, on: date) -> Group:
     def frozen(rule: Rule | Group) -> Rule | Group:
         if isinstance(rule, Group):
             return replace(rule, rules=tuple(frozen(inner) for inner in rule.rules))
-        if rule.attribute not in ("segment", "company.segment"):
+        if rule.attribute not in ABOUT_SEGMENTS:
             return rule
         found = Audience.objects.segments().filter(pk=rule.value).first()
         if found is None:

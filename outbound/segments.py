@@ -7,7 +7,7 @@ from django import forms
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import transaction
-from django.db.models import BooleanField, Func, QuerySet, Value
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
 from django.shortcuts import render
 from django.urls import reverse
@@ -17,6 +17,7 @@ from unfold.widgets import UnfoldAdminTextInputWidget
 
 from audiences import compiler
 from audiences.models import Audience
+from audiences.models.audience import ABOUT_SEGMENTS
 from audiences.rules import RuleError
 from messaging.models import Message
 from outbound.composer import offer
@@ -166,15 +167,7 @@ def leaves(stored: Any) -> int:
 
 def uses(segment: Audience) -> list[tuple[str, str]]:
     """What names this segment in a rule: messages and other segments, with where each is."""
-    path = f'$.** ? ((@.attribute == "segment" || @.attribute == "company.segment") && @.value == {int(segment.pk)})'
-    named = Func(
-        "rules",
-        Value(path),
-        function="jsonb_path_exists",
-        template="%(function)s(%(expressions)s::jsonpath)",
-        output_field=BooleanField(),
-    )
-    found = Audience.objects.filter(named)
+    found = Audience.objects.naming(segment, *ABOUT_SEGMENTS)
     return [
         *(
             (str(message), reverse("admin:messaging_message_change", args=[message.pk]))

@@ -22,9 +22,10 @@ from unfold.widgets import (
     UnfoldBooleanWidget,
 )
 
-from audiences.models import CompanyTag, CustomerTag, Tag, Workspace
+from audiences.models import Audience, CompanyTag, CustomerTag, Tag, Workspace
+from audiences.models.audience import ABOUT_TAGS
 from messaging import windows
-from messaging.models import Sender
+from messaging.models import Message, Sender
 from outbound.composer import images
 from outbound.people import counting
 from outbound.telling import ToldAdmin
@@ -87,6 +88,11 @@ class TagAdmin(ToldAdmin):
         found = super().get_queryset(request)
         return found.annotate(on_customers=counting(CustomerTag, "tag"), on_companies=counting(CompanyTag, "tag"))
 
+    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
+        """What goes with them. One that rules ask about stays: without it, “is not” would match everybody."""
+        deleted, counted, needed, protected = super().get_deleted_objects(objs, request)
+        return deleted, counted, needed, [*protected, *(use for tag in objs for use in uses(tag))]
+
     @display(description="Customers")
     def customers_tagged(self, tag: Tag) -> int:
         """How many customers have it."""
@@ -101,6 +107,14 @@ class TagAdmin(ToldAdmin):
         """Note when it was made."""
         obj.created_at = obj.created_at or timezone.now()
         super().save_model(request, obj, form, change)
+
+
+def uses(tag: Tag) -> list[str]:
+    """The messages and segments with a rule about a tag."""
+    asking = Audience.objects.naming(tag, *ABOUT_TAGS)
+    messages = Message.objects.filter(audience__in=asking).order_by("title")
+    segments = asking.segments().order_by("name")
+    return [*(f"the message “{one}”" for one in messages), *(f"the segment “{one}”" for one in segments)]
 
 
 class WorkspaceForm(forms.ModelForm):

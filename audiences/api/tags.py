@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from django.db import connection, transaction
+from django.db import transaction
 from django.utils import timezone
 from rest_framework import status
 from rest_framework.request import Request
@@ -14,15 +14,10 @@ from audiences.api.endpoint import Endpoint, body
 from audiences.api.references import one_of
 from audiences.intake import Conflict, Refused
 from audiences.intake.values import entries, flag
-from audiences.models import Company, Customer, Tag
+from audiences.models import Audience, Company, Customer, Tag
+from audiences.models.audience import ABOUT_TAGS
 
 MOST_TAGGED = 50
-NAMED_IN_RULES = """
-SELECT EXISTS (SELECT FROM audiences_audience WHERE jsonb_path_exists(
-    rules, '$.** ? ((@.attribute == "tag" || @.attribute == "company.tag") && @.value == $tag)',
-    jsonb_build_object('tag', %s::bigint)
-))
-"""
 
 
 class Tags(Endpoint):
@@ -58,10 +53,8 @@ class OneTag(Endpoint):
     def delete(self, request: Request, pk: str) -> Response:
         """Remove a tag from everybody; one that rules ask about stays."""
         label = one_of(Tag.objects.all(), pk)
-        with connection.cursor() as cursor:
-            cursor.execute(NAMED_IN_RULES, [label.pk])
-            if cursor.fetchone()[0]:
-                raise Conflict(f"The tag “{label.name}” is asked about by a message or a segment.", field="id")
+        if Audience.objects.naming(label, *ABOUT_TAGS).exists():
+            raise Conflict(f"The tag “{label.name}” is asked about by a message or a segment.", field="id")
         label.delete()
         return Response(status=status.HTTP_200_OK)
 

@@ -4,6 +4,7 @@ from typing import Any, Self
 
 from django.core.exceptions import ValidationError
 from django.db import connection, models, transaction
+from django.db.models.functions import Cast
 
 from audiences import attributes
 from audiences.attributes import BY_NAME
@@ -13,6 +14,9 @@ from audiences.rules import LABELS, Group, Kind, Rule, RuleError, parse
 
 SEGMENTS_LOCK = 7_210_001
 MOST_SEGMENTS_DEEP = 8
+ABOUT_TAGS = ("tag", "company.tag")
+ABOUT_SEGMENTS = ("segment", "company.segment")
+ASKING = "$.** ? (@.attribute == $names[*] && @.value == $value)"
 
 
 class AudienceQuerySet(models.QuerySet["Audience"]):
@@ -21,6 +25,20 @@ class AudienceQuerySet(models.QuerySet["Audience"]):
     def segments(self) -> Self:
         """Those with a name."""
         return self.exclude(name="")
+
+    def naming(self, row: models.Model, *attributes: str) -> Self:
+        """Those with a rule about one of these attributes that names this row."""
+        named = {"names": attributes, "value": row.pk}
+        return self.filter(
+            models.Func(
+                "rules",
+                models.Value(ASKING),
+                Cast(models.Value(named, models.JSONField()), models.JSONField()),
+                function="jsonb_path_exists",
+                template="%(function)s(%(expressions)s)",
+                output_field=models.BooleanField(),
+            )
+        )
 
 
 class Audience(models.Model):
@@ -83,7 +101,7 @@ def read(stored: object) -> Group:
 
 def segment_rules(tree: Group) -> list[Rule]:
     """Every rule of a tree that names a segment."""
-    return [rule for rule in tree.leaves() if rule.attribute in ("segment", "company.segment")]
+    return [rule for rule in tree.leaves() if rule.attribute in ABOUT_SEGMENTS]
 
 
 def check_references(tree: Group) -> None:

@@ -1,0 +1,37 @@
+"""Tags in the console: one that rules ask about stays, for without it “is not” would match everybody."""
+
+import pytest
+from django.urls import reverse
+
+from audiences.models import Tag
+from tests.factories import CustomerTagFactory, MessageFactory, SegmentFactory, TagFactory, rule
+
+pytestmark = pytest.mark.django_db
+LIST = reverse("admin:audiences_tag_changelist")
+
+
+def delete(console, *tags: Tag):
+    """Delete tags as the list's action does, confirmed."""
+    asked = {"action": "delete_selected", "_selected_action": [tag.pk for tag in tags], "post": "yes"}
+    return console.post(LIST, asked)
+
+
+def test_tag_that_a_message_or_a_segment_asks_about_is_not_deleted_and_the_page_says_why(console):
+    asked, of_companies, free = CustomerTagFactory().tag, TagFactory(), CustomerTagFactory().tag
+    MessageFactory(live=True, title="To the rest", rules=[rule("tag", "is_not", asked.pk)])
+    SegmentFactory(name="Big ones", rules={"match": "all", "rules": [rule("company.tag", "is", of_companies.pk)]})
+
+    page = console.post(reverse("admin:audiences_tag_delete", args=[asked.pk]), {"post": "yes"}).content.decode()
+    delete(console, asked, of_companies)
+
+    assert "To the rest" in page
+    assert set(Tag.objects.all()) == {asked, of_companies, free}
+
+
+def test_tag_that_nothing_asks_about_is_deleted(console):
+    one, other, third = CustomerTagFactory().tag, TagFactory(), TagFactory()
+
+    delete(console, one, other)
+    console.post(reverse("admin:audiences_tag_delete", args=[third.pk]), {"post": "yes"})
+
+    assert not Tag.objects.exists()
