@@ -8,6 +8,7 @@ from django.db.models import Q
 
 from audiences import intake
 from audiences.models import Customer, JobItem, Notification
+from delivery import uploads
 from delivery.models import Conversation, ConversationPart, DeliveryRecord, Link, Reason, Status, Visitor
 from messaging.models import Message, MessageVersion
 
@@ -22,6 +23,8 @@ def erase(customer: Customer, *, at: datetime) -> None:
     with transaction.atomic():
         locked = Customer.objects.select_for_update(no_key=True).get(pk=customer.pk)
         names = {"user_id": locked.user_id, "email": locked.email, "id": str(locked.pk)}
+        blank_addresses(locked)
+        forget_pictures(locked)
         intake.archive(locked, at=at)
         DeliveryRecord.objects.filter(customer=locked, status=Status.WAITING).skip(reason=Reason.ARCHIVED)
         DeliveryRecord.objects.filter(customer=locked).update(filled={}, detail="", provider_id="")
@@ -40,6 +43,23 @@ def erase(customer: Customer, *, at: datetime) -> None:
         blank_log(locked)
         blank(locked, at=at)
     customer.refresh_from_db()
+
+
+def blank_addresses(customer: Customer) -> None:
+    """Blank the addresses their copies went to, and their name where it says why somebody else got none."""
+    theirs = DeliveryRecord.objects.filter(customer=customer)
+    theirs.filter(inbox__isnull=False).update(inbox=None)
+    in_their_place = DeliveryRecord.objects.filter(reason=Reason.SAME_INBOX, message__in=theirs.values("message"))
+    in_their_place.filter(detail=str(customer)).update(detail="")
+
+
+def forget_pictures(customer: Customer) -> None:
+    """Once all is committed, keep no picture of their conversations."""
+    threads = Conversation.objects.filter(customer=customer)
+    parts = ConversationPart.objects.filter(conversation__in=threads)
+    lists = [*threads.values_list("attachments", flat=True), *parts.values_list("attachments", flat=True)]
+    pictures = [entry for attachments in lists for entry in attachments]
+    transaction.on_commit(lambda: uploads.forget(pictures))
 
 
 def named(names: dict[str, str | None]) -> Q:

@@ -1,6 +1,7 @@
 """Images that customers and the team put into conversations: checked by what they are, kept by Django's storage."""
 
 import re
+from collections.abc import Iterable, Mapping
 from typing import Any
 from uuid import uuid4
 
@@ -59,3 +60,11 @@ def kept_image(name: str) -> tuple[Any, str] | None:
     if found is None or not default_storage.exists(FOLDER + name):
         return None
     return default_storage.open(FOLDER + name), CONTENT_TYPES[found[1]]
+
+
+def forget(attachments: Iterable[Mapping[str, Any]]) -> None:
+    """Keep the images among these no longer; what was only linked is not ours."""
+    for entry in attachments:
+        name = str(entry.get("url", "")).rpartition(ADDRESS)[2]
+        if NAME.fullmatch(name):
+            default_storage.delete(FOLDER + name)

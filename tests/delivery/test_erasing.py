@@ -1,0 +1,52 @@
+"""Erasing a person: what is left names nobody, in their own rows and in those of others."""
+
+from datetime import timedelta
+
+import pytest
+from django.core.files.storage import default_storage
+from django.core.files.uploadedfile import SimpleUploadedFile
+
+from delivery import conversations, erasing, rounds, uploads
+from delivery.models import DeliveryRecord, Reason, Status
+from tests.factories import CustomerFactory, MessageFactory
+
+pytestmark = pytest.mark.django_db
+PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 64
+
+
+def test_address_a_copy_went_to_is_blanked_and_the_name_others_were_skipped_for(at):
+    ann = CustomerFactory(email="home@x.example", name="Ann")
+    CustomerFactory(email="home@x.example", name="Bob")
+    MessageFactory(one_off=True, live=True, at=at)
+    rounds.hand_over(clock=lambda: at, until=at + timedelta(minutes=1))
+    hers, his = DeliveryRecord.objects.order_by("customer")
+    assert (hers.inbox, his.reason, his.detail) == ("home@x.example", Reason.SAME_INBOX, "Ann")
+
+    erasing.erase(ann, at=at)
+
+    hers.refresh_from_db()
+    his.refresh_from_db()
+    assert (hers.status, hers.inbox, his.status, his.detail) == (Status.SENT, None, Status.SKIPPED, "")
+
+
+def test_pictures_of_their_conversations_are_kept_no_more(at, settings, tmp_path, django_capture_on_commit_callbacks):
+    settings.MEDIA_ROOT = tmp_path
+    ann, bob = CustomerFactory(name="Ann"), CustomerFactory(name="Bob")
+
+    def picture() -> list[dict]:
+        upload = SimpleUploadedFile("me.png", PNG, content_type="image/png")
+        return [uploads.keep(upload, uploads.check(upload))]
+
+    def paths(attachments: list[dict]) -> list[str]:
+        return [uploads.FOLDER + entry["url"].rpartition("/")[2] for entry in attachments]
+
+    opening, reply, of_bob = picture(), picture(), picture()
+    linked = {"name": "x", "url": "https://elsewhere.example/messenger/images/x.png"}
+    begun = conversations.open_by_customer(ann, body="Hi", at=at, attachments=[*opening, linked])
+    conversations.reply_by_customer(begun, body="", at=at, attachments=reply)
+    conversations.open_by_customer(bob, body="Hi", at=at, attachments=of_bob)
+
+    with django_capture_on_commit_callbacks(execute=True):
+        erasing.erase(ann, at=at)
+
+    assert [default_storage.exists(path) for path in paths([*opening, *reply, *of_bob])] == [False, False, True]
