@@ -20,6 +20,7 @@ from audiences.models import Audience
 from audiences.models.audience import ABOUT_SEGMENTS
 from audiences.rules import RuleError
 from messaging.models import Message
+from outbound import telling
 from outbound.composer import offer
 from outbound.composer.forms import AudienceFields
 from outbound.console import ConsoleAdmin
@@ -98,6 +99,7 @@ class SegmentAdmin(ConsoleAdmin):
     def form_page(self, request: HttpRequest, segment: Audience) -> HttpResponse:
         """Show the form, and save what it lets through."""
         is_new = segment.pk is None
+        before = telling.of_segment(segment)
         initial = {"name": segment.name, "rules": json.dumps(segment.rules)}
         title = segment.name or "New segment"
         form = SegmentForm(request.POST or None, initial=initial, segment=segment)
@@ -106,8 +108,8 @@ class SegmentAdmin(ConsoleAdmin):
                 segment.save()
                 if is_new:
                     self.log_addition(request, segment, "Made the segment")
-                else:
-                    self.note(request, segment, "Changed the segment")
+                elif changed := telling.between(before, telling.of_segment(segment)):
+                    self.note(request, segment, f"Changed the segment. {changed}")
             messages.success(request, f"The segment “{segment}” is saved.")
             return HttpResponseRedirect(reverse("admin:audiences_audience_change", args=[segment.pk]))
         return self.page(

@@ -9,7 +9,7 @@ from django.contrib.auth.models import User
 from audiences import attributes
 from audiences.attributes import Catalogue
 from audiences.models import Audience, CustomAttribute, Tag
-from audiences.rules import LABELS, NEGATIVE, Group, Kind, Operator, Rule
+from audiences.rules import LABELS, NEGATIVE, Group, Kind, Operator, Rule, RuleError
 from delivery.models import Status
 from messaging.models import Channel, Message, State
 
@@ -145,6 +145,30 @@ def lines_of(group: Group, *, names: Names, depth: int) -> Iterator[Line]:
         else:
             yield Line(depth, joint, f"{'None' if rule.negated else 'All' if rule.match == 'all' else 'Any'} of:")
             yield from lines_of(rule, names=names, depth=depth + 1)
+
+
+def in_one_line(stored: Any) -> str:
+    """Stored rules in words, on one line; groups in brackets."""
+    try:
+        tree = Audience(rules=stored).tree
+    except RuleError:
+        return "Rules that make no sense"
+    return group_in_words(tree, names=Names([tree])) or "No filters: everyone"
+
+
+def group_in_words(group: Group, *, names: Names) -> str:
+    """One group on one line."""
+    word = " and " if group.match == "all" else " or "
+    return word.join(rule_in_words(rule, names=names) for rule in group.rules)
+
+
+def rule_in_words(rule: Rule | Group, *, names: Names) -> str:
+    """A rule, or a group in brackets."""
+    if not isinstance(rule, Group):
+        return names.sentence(rule)
+    if rule.copied_from:
+        return f"{'Not in' if rule.negated else 'In'} segment {rule.copied_from}"
+    return f"{'not ' if rule.negated else ''}({group_in_words(rule, names=names)})"
 
 
 def joins_negatives_by_or(group: Group) -> bool:

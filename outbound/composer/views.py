@@ -13,7 +13,7 @@ from django.utils import timezone
 from audiences.models import Audience, Company, CustomAttribute, Customer
 from messaging import content
 from messaging.models import Channel, Message, MessageVersion, State
-from outbound import acts, once
+from outbound import acts, once, telling
 from outbound.composer import confirming, images, offer, values
 from outbound.composer import preview as previewing
 from outbound.composer.forms import (
@@ -67,11 +67,12 @@ def posted(admin: ConsoleAdmin, request: HttpRequest, message: Message | None, *
         people = may_go(form, request, at=at) if form.is_valid() else 0
         if not form.is_valid():
             return show(admin, request, form, ticket="" if message else ticket)
+        before = telling.of_message(there) if there else {}
         draft = form.save(by=teammate(request), at=at)
         if there is None:
             admin.log_addition(request, draft, "Saved a draft")
-        else:
-            admin.note(request, draft, "Edited the draft")
+        elif changed := telling.between(before, telling.of_message(draft)):
+            admin.note(request, draft, f"Edited the draft. {changed}")
     act = request.POST.get("act", "save")
     if act not in acts.AFTER_SAVING:
         messages.success(request, f"“{draft}” is saved as a draft.")
@@ -288,11 +289,12 @@ def edit_content(admin: ConsoleAdmin, request: HttpRequest, message: Message) ->
     """Edit what a message that has been live says, as a new version."""
     form = VersionForm(request.POST or None, initial=content_of(message), user=teammate(request), message=message)
     if request.method == "POST" and form.is_valid():
-        before = message.version_id
+        before, was = message.version_id, telling.of_message(message)
         with transaction.atomic():
             version = form.save(by=teammate(request), at=timezone.now())
-            words = f"Edited the content: version {version.number}" if version.pk != before else "Edited name or sender"
-            admin.note(request, message, words)
+            new = f"Edited the content: version {version.number}" if version.pk != before else ""
+            if words := ". ".join(filter(None, (new, telling.between(was, telling.of_message(message))))):
+                admin.note(request, message, words)
         messages.success(request, f"Version {version.number} goes to whoever gets it from now on.")
         return HttpResponseRedirect(address(message))
     return admin.page(
@@ -310,10 +312,12 @@ def edit_audience(admin: ConsoleAdmin, request: HttpRequest, message: Message) -
     """Edit whom a paused ongoing message asks for."""
     form = AudienceForm(request.POST or None, initial=audience_of(message), message=message)
     if request.method == "POST" and form.is_valid():
+        before = telling.of_message(message)
         try:
             with transaction.atomic():
                 form.save(by=teammate(request), at=timezone.now())
-                admin.note(request, message, "Edited the audience")
+                if changed := telling.between(before, telling.of_message(message)):
+                    admin.note(request, message, f"Edited the audience. {changed}")
         except ValidationError as no:
             for sentence in no.messages:
                 messages.error(request, sentence)

@@ -192,7 +192,7 @@ def test_sets_an_ongoing_email_live_and_has_it_matched(console, django_capture_o
     draft.refresh_from_db()
     assert draft.state == State.LIVE
     assert nudged == [("match", draft.pk)]
-    assert [logged.partition(":")[0] for logged in log()] == ["Edited the draft", "Set live"]
+    assert [re.split(r"[:.]", logged)[0] for logged in log()] == ["Edited the draft", "Set live"]
 
 
 def test_sets_a_one_off_live_for_who_matches_now(console):
@@ -371,7 +371,7 @@ def test_edits_live_content_as_a_new_version(console, boss):
     message.refresh_from_db()
     assert [version.subject for version in message.versions.order_by("number")] == ["First", "Second"]
     assert message.version.author == boss
-    assert LogEntry.objects.get().change_message == "Edited the content: version 2"
+    assert LogEntry.objects.get().change_message.startswith("Edited the content: version 2. Subject: from “First”")
 
 
 def test_content_that_would_change_how_often_it_sends_is_refused(console):

@@ -26,8 +26,8 @@ def many(db) -> None:
             "INSERT INTO audiences_customer (user_id, email, role, name, phone, created_at, updated_at, session_count,"
             " unsubscribed_from_emails, has_hard_bounced, marked_email_as_spam, timezone, country, city, language,"
             " browser, os, user_agent, last_seen_ip, details, attributes)"
-            " SELECT 'u' || n, 'u' || n || CASE WHEN mod(n, 2) = 0 THEN '@acme.example' ELSE '@else.example' END, 'user',"
-            " '', '', now(), now(), 0, mod(n, 20) = 0, FALSE, FALSE, '', '', '', '', '', '', '', '', '{}', '{}'"
+            " SELECT 'u' || n, 'u' || n || CASE WHEN mod(n, 2) = 0 THEN '@acme.example' ELSE '@else.example' END,"
+            " 'user', '', '', now(), now(), 0, mod(n, 20) = 0, FALSE, FALSE, '', '', '', '', '', '', '', '', '{}', '{}'"
             " FROM generate_series(1, %s) n",
             [PEOPLE],
         )
