@@ -5,6 +5,7 @@ people who match at go-live, frozen in one transaction (DESIGN 4.1, 5). Over 120
 judging again are the same SELECT put to three uses, and are best read side by side.
 """
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ from audiences.rules import RuleError
 from delivery import judging, locks
 from delivery.models import IN_AN_INBOX, UNDONE, DeliveryRecord, Reason, Status
 from messaging.models import RUNNING, Channel, Message, NotReady, SendType, State
+
+log = logging.getLogger(__name__)
 
 SLICE = 20_000
 LARGE = 50_000
@@ -269,8 +272,18 @@ def match_ongoing(*, at: datetime, progress: Progress = quiet) -> int:
     """Run a round of every live ongoing email and push; returns how many records it made or took up again."""
     total = 0
     for message in Message.objects.live().ongoing().exclude(channel=Channel.IN_APP).order_by("pk"):
-        total += match(message, at=at, progress=progress)
+        total += match_whatever_happens(message, at=at, progress=progress)
     return total
+
+
+def match_whatever_happens(message: Message, *, at: datetime, progress: Progress = quiet) -> int:
+    """Run one round of a message; where that goes wrong, its trouble says so, and no other message waits for it."""
+    try:
+        return match(message, at=at, progress=progress)
+    except Exception:
+        log.exception("message %s cannot be matched", message.pk)
+        Message.objects.filter(pk=message.pk).update(trouble="Matching it failed. The server's log says why.")
+        return 0
 
 
 def match(message: Message, *, at: datetime, progress: Progress = quiet) -> int:

@@ -12,8 +12,8 @@ from audiences.models import Workspace
 from audiences.rules import RuleError
 from delivery import counts, launching, matching, pacing, sending, stopping
 from delivery.matching import Progress, quiet
-from delivery.models import Pace
-from messaging.models import Message, NotReady, SendType, State, WrongState
+from delivery.models import Pace, Status
+from messaging.models import Channel, Message, NotReady, SendType, State, WrongState
 
 log = logging.getLogger(__name__)
 
@@ -108,23 +108,25 @@ def judged_again(message: Message, *, at: datetime) -> bool:
 
 
 def sweep(*, at: datetime) -> None:
-    """Make sure of everything a nudge may have missed; run every minute."""
-    sending.take_over_from_dead(at=at)
-    sending.give_up_abandoned(at=at)
-    launching.launch_asked_for(at=at)
-    launch_scheduled(at=at)
-    for message in Message.objects.filter(state=State.STOPPED, records__status="waiting").distinct():
+    """Make sure of everything a nudge may have missed; run every minute. A step that goes wrong holds up no other."""
+    for step in STEPS:
+        try:
+            step(at)
+        except Exception:
+            log.exception("a step of the sweep went wrong")
+
+
+def withdraw_rest_of_stopped(_at: datetime) -> None:
+    """Go on withdrawing what still waits for messages that were stopped."""
+    for message in Message.objects.filter(state=State.STOPPED, records__status=Status.WAITING).distinct():
         matching.withdraw_stopped(message)
-    match_unmatched(at=at)
-    matching.finish_one_offs()
-    counts.fold()
 
 
 def match_unmatched(*, at: datetime) -> None:
     """Match the live ongoing messages whose first round, or the one after a resume, has not run."""
-    waiting = Message.objects.live().ongoing().exclude(channel="in_app")
+    waiting = Message.objects.live().ongoing().exclude(channel=Channel.IN_APP)
     for message in waiting.filter(Q(last_matched_at=None) | Q(rejudge_before__isnull=False)):
-        matching.match(message, at=at)
+        matching.match_whatever_happens(message, at=at)
 
 
 def launch_scheduled(*, at: datetime) -> None:
@@ -139,6 +141,8 @@ def launch_scheduled(*, at: datetime) -> None:
             Message.objects.filter(pk=message.pk).update(trouble=str(reason))
         except WrongState:
             continue  # Somebody else was first.
+        except Exception:
+            log.exception("message %s cannot be launched", message.pk)
 
 
 def check_drift(message: Message, *, at: datetime) -> None:
@@ -151,3 +155,15 @@ def check_drift(message: Message, *, at: datetime) -> None:
         raise NotReady(
             f"{message.reviewed_count:,} people matched at the review, {now:,} match now. Review it and try again."
         )
+
+
+STEPS: tuple[Callable[[datetime], object], ...] = (
+    lambda at: sending.take_over_from_dead(at=at),
+    lambda at: sending.give_up_abandoned(at=at),
+    lambda at: launching.launch_asked_for(at=at),
+    lambda at: launch_scheduled(at=at),
+    withdraw_rest_of_stopped,
+    lambda at: match_unmatched(at=at),
+    lambda _at: matching.finish_one_offs(),
+    lambda _at: counts.fold(),
+)

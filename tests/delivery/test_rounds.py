@@ -1,0 +1,90 @@
+"""Rounds over many messages: one that goes wrong, in a way nobody foresaw, holds up no other."""
+
+from datetime import timedelta
+
+import pytest
+
+from delivery import counts, launching, matching, rounds, sending
+from messaging.models import Message, State
+from tests.factories import CustomerFactory, MessageFactory
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def broken(monkeypatch):
+    """Break the step of matching that writes down, for one message."""
+
+    def break_for(message: Message) -> None:
+        write_down = matching.write_down_new
+
+        def write_down_or_break(of: Message, **how: object) -> int:
+            if of == message:
+                raise ZeroDivisionError("nobody foresaw this")
+            return write_down(of, **how)
+
+        monkeypatch.setattr(matching, "write_down_new", write_down_or_break)
+
+    return break_for
+
+
+def test_message_that_cannot_be_matched_says_so_and_the_others_are(at, broken):
+    CustomerFactory(email="a@x.example")
+    first, second = MessageFactory(live=True, at=at), MessageFactory(live=True, at=at)
+    broken(first)
+
+    assert matching.match_ongoing(at=at) == 1
+
+    first.refresh_from_db()
+    assert (first.records.count(), second.records.count()) == (0, 1)
+    assert first.trouble == "Matching it failed. The server's log says why."
+
+
+def test_sweep_goes_on_past_a_message_that_cannot_be_matched(at, broken):
+    CustomerFactory(email="a@x.example")
+    first, second = MessageFactory(live=True, at=at), MessageFactory(live=True, at=at)
+    broken(first)
+
+    rounds.sweep(at=at)
+
+    assert (first.records.count(), second.records.count()) == (0, 1)
+
+
+def test_scheduled_message_that_cannot_be_launched_holds_up_no_other(at, monkeypatch):
+    CustomerFactory(email="a@x.example")
+    soon = at + timedelta(hours=1)
+    first, second = MessageFactory(one_off=True), MessageFactory(one_off=True)
+    for message in (first, second):
+        message.schedule(for_=soon, at=at)
+    launch = matching.launch
+
+    def launch_or_break(message: Message, **how: object) -> int:
+        if message == first:
+            raise ZeroDivisionError("nobody foresaw this")
+        return launch(message, **how)
+
+    monkeypatch.setattr(matching, "launch", launch_or_break)
+
+    rounds.sweep(at=soon)
+
+    first.refresh_from_db()
+    second.refresh_from_db()
+    assert (first.state, second.state) == (State.SCHEDULED, State.LIVE)
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [(sending, "take_over_from_dead"), (launching, "launch_asked_for"), (counts, "fold")],
+)
+def test_step_of_the_sweep_that_goes_wrong_stops_none_after_it(at, module, name, monkeypatch):
+    CustomerFactory(email="a@x.example")
+    message = MessageFactory(live=True, at=at)
+
+    def breaks(**_how: object) -> None:
+        raise ZeroDivisionError("nobody foresaw this")
+
+    monkeypatch.setattr(module, name, breaks)
+
+    rounds.sweep(at=at)
+
+    assert message.records.count() == 1
