@@ -15,7 +15,7 @@ import psycopg
 from django.conf import settings
 from django.db import connection, transaction
 from django.db.utils import IntegrityError, OperationalError
-from psycopg.types.json import Jsonb
+from psycopg.types.json import Jsonb, JsonbLoader
 
 from audiences.models import Workspace
 from delivery import capping, copies, judging
@@ -290,4 +290,6 @@ def prepared() -> Iterator[psycopg.Cursor[Any]]:
     """A cursor of the driver itself, which can prepare; in the transaction Django has open, with Django's errors."""
     connection.ensure_connection()
     with connection.wrap_database_errors, psycopg.Cursor(connection.connection) as cursor:
+        # Django's connection leaves JSON as text, for its own fields to read; custom attributes are variables here.
+        cursor.adapters.register_loader("jsonb", JsonbLoader)
         yield cursor

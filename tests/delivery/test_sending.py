@@ -7,11 +7,19 @@ from uuid import uuid4
 import pytest
 from django.db import connection
 
+from audiences.models import Company
 from delivery import matching, rounds, sending
 from delivery.channels import ChannelDown, Envelope, Rejected, Unavailable
 from delivery.models import DeliveryRecord, Reason, Status
 from messaging.models import Channel, Message
-from tests.factories import CompanyFactory, CustomerFactory, MembershipFactory, MessageFactory, rule
+from tests.factories import (
+    CompanyFactory,
+    CustomAttributeFactory,
+    CustomerFactory,
+    MembershipFactory,
+    MessageFactory,
+    rule,
+)
 
 pytestmark = pytest.mark.django_db
 
@@ -54,6 +62,22 @@ def refuse(reason: Exception) -> Callable[[Envelope], str]:
         raise reason
 
     return answer
+
+
+def test_custom_attributes_of_customer_and_company_are_in_the_copy(at, channel):
+    CustomAttributeFactory(name="plan")
+    CustomAttributeFactory(name="seats", kind="number", scope="company")
+    member = MembershipFactory(customer__email="ann@x.example", customer__attributes={"plan": "pro"})
+    Company.objects.update(attributes={"seats": 7})
+    matched(at, body="<p>{{ custom_attributes.plan }}: {{ company.custom_attributes.seats }}</p>")
+
+    hand_over(at)
+
+    assert channel.given[0].text.startswith("pro: 7\n")
+    assert DeliveryRecord.objects.get(customer=member.customer).filled == {
+        "custom_attributes.plan": "pro",
+        "company.custom_attributes.seats": 7,
+    }
 
 
 def test_due_record_is_handed_over_and_settled_as_sent(at, channel):
