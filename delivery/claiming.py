@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import psycopg
 from django.conf import settings
@@ -22,8 +23,9 @@ from delivery import capping, copies, judging
 from delivery.capping import Cap
 from delivery.models import IN_AN_INBOX, DeliveryRecord, Reason, Status
 from messaging import windows
-from messaging.models import RUNNING, Channel, Message, SendType, WindowZone
+from messaging.models import RUNNING, Channel, Message, SendType
 
+UTC = ZoneInfo("UTC")
 # How long a worker is believed to be alive with a batch in hand.
 LEASE = timedelta(minutes=5)
 # How soon to ask again after a copy to the same address that is in other hands, or a customer whose row is.
@@ -110,6 +112,9 @@ class Claim:
     message: Message
     at: datetime
     copy: copies.Copy
+    window: windows.Window
+    # The workspace's, by which the window goes where the customer's own does not decide.
+    zone: ZoneInfo
     cap: Cap | None
     # The customers whose rows are ours, where they are counted; None where nobody counts.
     ours: set[int] | None
@@ -124,7 +129,7 @@ class Claim:
         person = dict(zip(PEOPLE, row.facts[: len(PEOPLE)], strict=True))
         if row.blocked:
             self.give_up_on(row, reason=Reason(row.blocked))
-        elif (opening := next_opening(self.message, person["timezone"], at=self.at)) > self.at:
+        elif (opening := self.opening(person["timezone"], at=self.at)) > self.at:
             self.wait(row, reason=Reason.WINDOW, due_at=opening)
         elif row.inbox is not None and (twin := self.twins.get(row.address)) is not None:
             self.leave_to(twin, row)
@@ -136,6 +141,10 @@ class Claim:
             self.hold(row, person["timezone"], free_at=free_at)
         else:
             self.take(row, person)
+
+    def opening(self, zone_name: str, *, at: datetime) -> datetime:
+        """When it may go to a customer of that zone; `at` where it may now."""
+        return judging.opening(self.window, self.message.window_zone, zone_name, workspace=self.zone, at=at)
 
     def take(self, row: Row, person: dict[str, Any]) -> None:
         """Take it in hand."""
@@ -177,7 +186,7 @@ class Claim:
             return
         if self.message.send_type == SendType.ONE_OFF:
             free_at = min(free_at, since + capping.GIVE_UP_AFTER)
-        self.wait(row, reason=Reason.CAP, due_at=next_opening(self.message, zone_name, at=free_at))
+        self.wait(row, reason=Reason.CAP, due_at=self.opening(zone_name, at=free_at))
         DeliveryRecord.objects.filter(pk=row.pk).update(capped_since=since)
 
 
@@ -224,6 +233,8 @@ def take_in_hand(message: Message, *, at: datetime, token: uuid.UUID, limit: int
             message=message,
             at=at,
             copy=copies.copy_of(message.version, channel=message.channel, tracked=tracked),
+            window=message.parsed_window,
+            zone=Workspace.current().tz if message.window else UTC,
             ours=ours,
             cap=capping.cap_of(ours, most=most, days=days, at=at) if ours is not None else None,
             twins=twins_of(message, rows) if asks_for_twins else {},
@@ -273,16 +284,6 @@ def twins_of(message: Message, rows: list[Row]) -> dict[tuple[str | None, int | 
     asked = {row.inbox for row in rows} - {None}
     found = message.records.filter(inbox__in=asked, status__in=IN_AN_INBOX).select_related("customer")
     return {(record.inbox, record.company_id): record for record in found}
-
-
-def next_opening(message: Message, zone_name: str, *, at: datetime) -> datetime:
-    """When the message may go to a customer of that zone; `at` where it may now."""
-    if not message.window:
-        return at
-    zone = Workspace.current().tz
-    if message.window_zone == WindowZone.CUSTOMER:
-        zone = windows.zone(zone_name, zone)
-    return windows.next_opening(message.parsed_window, at, zone)
 
 
 @contextmanager

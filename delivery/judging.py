@@ -83,6 +83,14 @@ def openings(window: windows.Window, zone_of: str, *, at: datetime) -> tuple[dat
     return own, {name: opening.isoformat() for name, opening in by_zone.items() if opening != own}
 
 
+def opening(window: windows.Window, zone_of: str, zone_name: str, *, workspace: ZoneInfo, at: datetime) -> datetime:
+    """When a window is next open for a customer in that zone; `at` itself while it is."""
+    if not window.spans:
+        return at
+    zone = windows.zone(zone_name, workspace) if zone_of == WindowZone.CUSTOMER else workspace
+    return windows.next_opening(window, at, zone)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Live:
     """A live message to an audience, as visits need it: its facts, and its rules compiled."""
@@ -99,10 +107,7 @@ class Live:
 
     def opening(self, zone_name: str, *, workspace: ZoneInfo, at: datetime) -> datetime:
         """When it may next be delivered to a customer in that zone; `at` itself while the window is open."""
-        if not self.window.spans:
-            return at
-        zone = windows.zone(zone_name, workspace) if self.window_zone == WindowZone.CUSTOMER else workspace
-        return windows.next_opening(self.window, at, zone)
+        return opening(self.window, self.window_zone, zone_name, workspace=workspace, at=at)
 
 
 @dataclass(frozen=True, eq=False)

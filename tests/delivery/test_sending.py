@@ -6,9 +6,10 @@ from uuid import uuid4
 
 import pytest
 from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from audiences.models import Company
-from delivery import matching, rounds, sending
+from delivery import claiming, matching, rounds, sending
 from delivery.channels import ChannelDown, Envelope, Rejected, Unavailable
 from delivery.models import DeliveryRecord, Reason, Status
 from messaging.models import Channel, Message
@@ -356,3 +357,15 @@ def test_four_workers_hand_over_each_record_once(at, channel):
         assert sum(pool.map(work, range(4))) == 60
     assert len({envelope.to for envelope in channel.given}) == len(channel.given) == 60
     assert DeliveryRecord.objects.filter(status=Status.SENT).count() == 60
+
+
+def test_clock_of_the_window_is_asked_for_once_for_each_batch_and_not_for_each_copy(at, channel):
+    for name in "abcdefgh":
+        CustomerFactory(email=f"{name}@x.example")
+    message = matched(at, window=[{"weekday": 0, "from": "09:00", "to": "17:00"}])
+
+    with CaptureQueriesContext(connection) as asked:
+        batch = claiming.claim(message, at=at, token=uuid4())
+
+    assert len(batch.records) == 8
+    assert sum('FROM "audiences_workspace"' in query["sql"] for query in asked.captured_queries) == 1
