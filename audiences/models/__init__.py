@@ -5,7 +5,7 @@ from audiences.models.catalogue import CustomAttribute
 from audiences.models.companies import Company, Membership
 from audiences.models.customers import Customer, Device
 from audiences.models.events import Event, EventSummary
-from audiences.models.imports import Import, ImportChunk, ImportKind, ImportProblem, ImportState
+from audiences.models.imports import Import, ImportChunk, ImportKind, ImportNewcomer, ImportProblem, ImportState
 from audiences.models.jobs import Job, JobItem, JobTask
 from audiences.models.notes import Note
 from audiences.models.subscriptions import Notification, NotificationState, Subscription, Topic
@@ -25,6 +25,7 @@ __all__ = [
     "Import",
     "ImportChunk",
     "ImportKind",
+    "ImportNewcomer",
     "ImportProblem",
     "ImportState",
     "Integration",

@@ -101,3 +101,24 @@ class ImportProblem(models.Model):
 
     def __str__(self) -> str:
         return f"Line {self.line}: {self.reason}"
+
+
+class ImportNewcomer(models.Model):
+    """Whom a file that is being checked would make, so that a later line about them does not count as another."""
+
+    of = models.ForeignKey(Import, on_delete=models.CASCADE, related_name="newcomers", db_index=False)
+    user_id = models.TextField(null=True)  # noqa: DJ001 - null is none, as with customers
+    email = models.TextField(null=True)  # noqa: DJ001
+    facts = models.JSONField(default=dict)
+    attributes = models.JSONField(default=dict)
+
+    class Meta:
+        indexes = [
+            models.Index(
+                name="newcomer_by_user_id", fields=("of", "user_id"), condition=models.Q(user_id__isnull=False)
+            ),
+            models.Index(name="newcomer_by_email", fields=("of", "email"), condition=models.Q(email__isnull=False)),
+        ]
+
+    def __str__(self) -> str:
+        return self.user_id or self.email or "Nobody"

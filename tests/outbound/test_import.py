@@ -7,9 +7,22 @@ import pytest
 from django.contrib.auth.models import User
 
 from audiences.intake import Refused, importing
-from audiences.models import CustomAttribute, Customer, Import, ImportChunk, ImportKind, ImportState
+from audiences.intake.importing import flow
+from audiences.models import (
+    Company,
+    CustomAttribute,
+    Customer,
+    CustomerTag,
+    Import,
+    ImportChunk,
+    ImportKind,
+    ImportNewcomer,
+    ImportState,
+    Membership,
+    Tag,
+)
 from audiences.models.customers import Role
-from tests.factories import AT, CustomAttributeFactory, CustomerFactory, TagFactory
+from tests.factories import AT, CompanyFactory, CustomAttributeFactory, CustomerFactory, TagFactory
 
 pytestmark = pytest.mark.django_db
 LATER = AT + timedelta(hours=1)
@@ -172,6 +185,109 @@ def test_later_lines_about_the_same_customer_find_what_earlier_ones_left(load):
 
     assert dict(Customer.objects.values_list("user_id", "name")) == {"7": "C", "8": "E"}
     assert counts(job) == (2, 3, 0, 0)
+
+
+@pytest.mark.parametrize("size", [1, 2, 100])
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "7,a@acme.example,A,\n7,a@acme.example,A,\n",
+        "7,a@acme.example,A,\n7,,B,\n7,,B,\n",
+        "7,a@acme.example,A,\n,a@acme.example,B,\n8,a@acme.example,B,\n",
+        ",a@acme.example,A,\n7,a@acme.example,,3\n,a@acme.example,,3\n7,,,\n",
+        ",a@acme.example,A,\n7,a@acme.example,A,\n8,a@acme.example,A,\n",
+        "7,,A,1\n8,,A,1\n7,,,2\n8,,,1\n7,,A,2\n",
+    ],
+)
+def test_what_the_check_says_of_customers_named_again_is_what_writing_does(take, monkeypatch, size, lines):
+    monkeypatch.setattr(flow, "SLICE", size)
+    CustomAttributeFactory(name="seats", kind="number")
+    job = take("user_id,email,name,seats\n" + lines)
+
+    said = counts(go(job, ImportState.CHECKING))
+    assert not Customer.objects.exists()
+    assert not ImportNewcomer.objects.exists()
+
+    assert counts(go(job, ImportState.WRITING)) == said
+    assert said[0] == Customer.objects.count()
+
+
+def test_a_check_left_halfway_begins_anew_and_knows_nobody(take, monkeypatch):
+    monkeypatch.setattr(flow, "SLICE", 1)
+    job = take("user_id\n7\n8\n")
+    importing.begin(job, ImportState.CHECKING, targets=job.targets, tag=None, at=LATER)
+    clock = iter([LATER, LATER, FOREVER])
+    importing.go_on(job.pk, clock=lambda: next(clock), until=LATER + timedelta(seconds=1))
+    assert ImportNewcomer.objects.get().user_id == "7"
+
+    importing.cancel(job, at=LATER)
+
+    assert not ImportNewcomer.objects.exists()
+
+
+def test_puts_customers_in_companies_by_id_or_by_name(load):
+    CompanyFactory(company_id="k1", name="Acme")
+    CompanyFactory(company_id="k2", name="Two")
+    CompanyFactory(company_id="k3", name="Two")
+    CustomerFactory(user_id="1")
+
+    job = load(
+        "user_id,Company ID,Company name\n1,k1,\n2,k9,Fernwood\n3,,Acme\n4,,Two\n5,,New\n6,,New\n7,k1,Acme Ltd\n8,,\n"
+    )
+
+    found = Membership.objects.order_by("customer__user_id").values_list("customer__user_id", "company__company_id")
+    assert list(found) == [("1", "k1"), ("2", "k9"), ("3", "k1"), ("4", "Two"), ("5", "New"), ("6", "New"), ("7", "k1")]
+    names = dict(Company.objects.values_list("company_id", "name"))
+    assert names == {"k1": "Acme Ltd", "k2": "Two", "k3": "Two", "k9": "Fernwood", "Two": "Two", "New": "New"}
+    assert counts(job) == (7, 1, 0, 0)
+
+
+def test_a_company_that_was_archived_comes_back_with_its_customers(load):
+    CompanyFactory(company_id="k1", name="Acme", archived=True)
+
+    load("user_id,company_id\n1,k1\n")
+
+    company = Company.objects.get()
+    assert (company.archived_at, company.name) == (None, "Acme")
+
+
+def test_tags_each_customer_with_what_their_line_says(load):
+    TagFactory(name="VIP")
+    CustomerFactory(user_id="1")
+
+    job = load('user_id,Tags\n1,"vip; Fair 2026"\n2,"Fair 2026, fair 2026,"\n3,\n')
+
+    found = CustomerTag.objects.order_by("customer__user_id", "tag__name")
+    assert list(found.values_list("customer__user_id", "tag__name")) == [
+        ("1", "Fair 2026"),
+        ("1", "VIP"),
+        ("2", "Fair 2026"),
+    ]
+    assert counts(job) == (2, 1, 0, 0)
+
+
+def test_a_file_imported_again_has_nothing_new(load):
+    text = "user_id,name,company_id,tags\n1,Ada,k1,VIP\n2,Bob,k1,\n3,Cyd,,VIP\n"
+    load(text)
+
+    assert counts(load(text)) == (0, 0, 3, 0)
+
+
+def test_a_check_says_of_companies_and_tags_what_writing_does_and_makes_none(take):
+    CustomerFactory(user_id="1", name="Ada")
+    CustomerFactory(user_id="2", name="Bob")
+    job = take("user_id,name,company,tags\n1,Ada,Acme,\n2,Bob,,\n3,Cyd,Acme,VIP\n3,Cyd,Acme,VIP\n")
+
+    said = counts(go(job, ImportState.CHECKING))
+    assert (Company.objects.count(), Tag.objects.count()) == (0, 0)
+
+    assert counts(go(job, ImportState.WRITING)) == said == (1, 1, 2, 0)
+
+
+def test_too_many_or_too_long_tags_are_an_error_of_their_line(take):
+    job = go(take(f"user_id,tags\n1,{';'.join(f't{n}' for n in range(51))}\n2,{'x' * 201}\n"), ImportState.CHECKING)
+
+    assert [(problem.line, problem.column) for problem in importing.problems_of(job)] == [(2, "tags"), (3, "tags")]
 
 
 def test_an_opt_out_by_the_customer_is_not_undone(load):

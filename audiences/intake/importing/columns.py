@@ -1,5 +1,6 @@
 """What a column of a file can be, and how its cells are read."""
 
+import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from audiences.intake.catalogue import LONGEST_NAME
 from audiences.intake.facts import zone
 from audiences.intake.kinds import READ_AS, Misfit
 from audiences.intake.lookup import ID, read_email, read_user_id
+from audiences.intake.tags import tag_name
 from audiences.intake.values import LONGEST_TEXT, UNSTORABLE, Refused, flag, moment, shown, text
 from audiences.models import CustomAttribute, Workspace
 from audiences.models.catalogue import KINDS, Scope
@@ -19,6 +21,7 @@ from audiences.rules import KIND_NAMES, Kind
 ReadCell = Callable[[str, str], Any]
 
 NEW = "new."
+MOST_TAGS = 50
 YES_OR_NO = {"yes": "true", "no": "false"}
 # A spreadsheet takes a cell that begins so for a formula; an apostrophe before it says that it is text.
 FORMULA = re.compile(r"'*[=+\-@\t\r]")
@@ -64,6 +67,14 @@ def read_flag(value: str, field: str) -> bool | None:
         raise Refused(f"{shown(value)} is neither yes nor no.", field=field) from None
 
 
+def read_tags(value: str, field: str) -> str:
+    """Read the tags of a cell, apart by commas or semicolons, as a JSON list."""
+    names = dict.fromkeys(tag_name(part, field) for part in re.split("[,;]", value) if part.strip())
+    if len(names) > MOST_TAGS:
+        raise Refused(f"It has {len(names)} tags; {MOST_TAGS} at most are read from a cell.", field=field)
+    return json.dumps(list(names))
+
+
 def quickly(read: ReadCell, plain: re.Pattern[str]) -> ReadCell:
     """Read what is plainly in order without asking further: a million cells are mostly that."""
     return lambda value, field: value if plain.fullmatch(value) else read(value, field)
@@ -102,9 +113,14 @@ TARGETS: dict[str, Target] = {
         Target(
             "unsubscribed_from_emails", "Unsubscribed from emails", read_flag, ("unsubscribed", "optedout", "optout")
         ),
+        Target("company_id", "Company ID", quickly(read_user_id, PLAIN_ID), ("accountid", "organisationid")),
+        Target("company", "Company name", quickly(text, PLAIN_TEXT), ("account", "organisation", "organization")),
+        Target("tags", "Tags", read_tags, ("tag", "labels")),
     )
 }
 IDENTITIES = ("id", "user_id", "email")
+# What puts a customer beside others, in tables of their own.
+BESIDE = {"company_id", "company", "tags"}
 
 
 def folded(header: str) -> str:

@@ -9,7 +9,7 @@ from django.db import IntegrityError, connection, transaction
 
 from audiences.intake.catalogue import MOST_ATTRIBUTES
 from audiences.intake.importing import writing
-from audiences.intake.importing.columns import check_targets, new_attributes, readers
+from audiences.intake.importing.columns import BESIDE, check_targets, new_attributes, readers
 from audiences.intake.importing.files import Record, look_at, records
 from audiences.intake.values import Refused, storable
 from audiences.models import CustomAttribute, Import, ImportKind, ImportProblem, ImportState, Tag
@@ -46,6 +46,7 @@ def begin(job: Import, state: ImportState, *, targets: Sequence[str], tag: Tag |
             declare(job.targets, at=at)
         job.save()
         job.problems.all().delete()
+        job.newcomers.all().delete()
 
 
 def look_again(job: Import) -> None:
@@ -84,6 +85,7 @@ def finish(job: Import, state: ImportState, *, at: datetime) -> None:
     job.sample = []
     job.save(update_fields=["state", "updated_at", "sample"])
     job.chunks.all().delete()
+    job.newcomers.all().delete()
 
 
 def under_way() -> list[int]:
@@ -130,6 +132,7 @@ def do_slice(key: int, *, at: datetime) -> bool:
             else:
                 job.state, job.updated_at = ImportState.CHECKED, at
                 job.save(update_fields=["state", "updated_at"])
+                job.newcomers.all().delete()
             return False
         with connection.cursor() as cursor:
             problems = READ[ImportKind(job.kind)](cursor, job, taken, at)
@@ -186,12 +189,19 @@ def read_customers(cursor: Any, job: Import, taken: Sequence[Record], at: dateti
         if attributes:
             row[attributes_at] = writing.as_json(attributes)
         rows.append(row)
-    dry = job.state == ImportState.CHECKING
-    outcome = writing.customers(cursor, rows, tag=None if dry else job.tag_id, at=at, dry=dry)
+    outcome = carry_out(cursor, job, rows, at)
     job.made += outcome.made
     job.changed += outcome.changed
     job.unchanged += outcome.unchanged
     return problems + outcome.problems
+
+
+def carry_out(cursor: Any, job: Import, rows: Sequence[Sequence[Any]], at: datetime) -> writing.Outcome:
+    """Write a slice, or say what it would do."""
+    beside = not BESIDE.isdisjoint(job.targets)
+    if job.state == ImportState.CHECKING:
+        return writing.would_be(cursor, rows, job=job.pk, beside=beside)
+    return writing.customers(cursor, rows, tag=job.tag_id, at=at, beside=beside)
 
 
 def read_unsubscribed(cursor: Any, job: Import, taken: Sequence[Record], at: datetime) -> list[Problem]:

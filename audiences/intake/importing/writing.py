@@ -5,12 +5,14 @@ user_id, else the one seen last). What changes is what `intake.identify` would c
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from django.db import transaction
+
+from audiences.intake.importing import grouping, newcomers
 
 MOST_ROUNDS = 50
 ENCODER = json.JSONEncoder(ensure_ascii=False)
@@ -31,6 +33,9 @@ COLUMNS: dict[str, str] = {
     "language": "text",
     "unsubscribed_from_emails": "boolean",
     "attributes": "jsonb",
+    "company_id": "text",
+    "company": "text",
+    "tags": "jsonb",
 }
 # A customer's column after the import, from the row `i` and the customer `c` as it stands.
 AFTER: dict[str, str] = {
@@ -135,10 +140,36 @@ class Outcome:
     problems: list[tuple[int, str, str]] = field(default_factory=list)
 
 
-def customers(cursor: Any, rows: Sequence[Sequence[Any]], *, tag: int | None, at: datetime, dry: bool) -> Outcome:
-    """Write a slice, in rounds where it names a customer more than once; only count it where `dry`.
+def customers(
+    cursor: Any, rows: Sequence[Sequence[Any]], *, tag: int | None, at: datetime, beside: bool = False
+) -> Outcome:
+    """Write a slice, in rounds where it names a customer more than once; `beside` where it has companies or tags."""
 
-    Counted only, a customer the file names again is counted as new each time they are not there yet.
+    def write_now(_new: int) -> tuple[int, int]:
+        news = grouping.news(cursor, changes=CHANGES) if beside else 0
+        changed = write(cursor, new=_new, tag=tag, at=at)
+        if beside:
+            grouping.write(cursor, at=at)
+        return _new, changed + news
+
+    return in_rounds(cursor, rows, do=write_now)
+
+
+def would_be(cursor: Any, rows: Sequence[Sequence[Any]], *, job: int, beside: bool = False) -> Outcome:
+    """Say what a slice would do, and write no customer; those it would make are known to the slices after it."""
+
+    def count_now(_new: int) -> tuple[int, int]:
+        again = newcomers.meet(cursor, job=job)
+        news = grouping.news(cursor, changes=CHANGES) if beside else 0
+        return newcomers.remember(cursor, job=job), again + would_change(cursor) + news
+
+    return in_rounds(cursor, rows, do=count_now)
+
+
+def in_rounds(cursor: Any, rows: Sequence[Sequence[Any]], *, do: Callable[[int], tuple[int, int]]) -> Outcome:
+    """Find out who is meant, and do it; where the slice names a customer again, once more for the later lines.
+
+    `do` is told how many seem new, and answers how many were and how many were changed.
     """
     outcome = Outcome()
     if not rows:
@@ -151,11 +182,13 @@ def customers(cursor: Any, rows: Sequence[Sequence[Any]], *, tag: int | None, at
             reason = "The Outbound ID and the rest mean two different customers." if found else f"There is no ID {key}."
             outcome.problems.append((line, "", reason))
         cursor.execute(COUNT)
-        now, new, left = cursor.fetchone()
-        changed = would_change(cursor) if dry else write(cursor, new=new, tag=tag, at=at)
-        outcome.made += new
+        new = int(cursor.fetchone()[1])
+        made, changed = do(new)
+        cursor.execute(COUNT)
+        now, _, left = cursor.fetchone()
+        outcome.made += made
         outcome.changed += changed
-        outcome.unchanged += now - new - changed
+        outcome.unchanged += now - made - changed
         if now == left:
             break
         cursor.execute("TRUNCATE incoming")

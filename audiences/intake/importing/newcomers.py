@@ -1,0 +1,52 @@
+"""Whom a file that is being checked would make: kept beside the customers, so that a later line finds them.
+
+They are forgotten once the file is checked.
+"""
+
+from typing import Any
+
+KEPT = (
+    *("name", "phone", "signed_up_at", "last_seen_at", "country", "city", "timezone", "language"),
+    *("unsubscribed_from_emails", "company_id", "company", "tags"),
+)
+PAIRS = ", ".join(f"'{name}', i.{name}" for name in KEPT)
+FACTS = f"jsonb_strip_nulls(jsonb_build_object({PAIRS}))"
+
+# As `writing.MEANT` has it for customers; of two lines about one newcomer the later waits for the next round.
+MEET = """
+ALTER TABLE resolved ADD COLUMN newcomer bigint;
+UPDATE resolved i SET newcomer = coalesce(
+    (SELECT n.id FROM audiences_importnewcomer n WHERE n.of_id = {job} AND n.user_id = i.user_id),
+    (SELECT n.id FROM audiences_importnewcomer n WHERE n.of_id = {job} AND n.email = i.email
+     AND (i.user_id IS NULL OR n.user_id IS NULL) ORDER BY n.user_id IS NOT NULL, n.id LIMIT 1))
+WHERE i.now AND i.customer_id IS NULL;
+UPDATE resolved i SET now = FALSE FROM (
+    SELECT line, row_number() OVER (PARTITION BY newcomer ORDER BY line) AS turn FROM resolved
+    WHERE now AND newcomer IS NOT NULL) AS turns
+WHERE turns.line = i.line AND turns.turn > 1
+"""
+CHANGED = f"""
+UPDATE audiences_importnewcomer n SET user_id = coalesce(i.user_id, n.user_id), email = coalesce(i.email, n.email),
+    facts = n.facts || {FACTS}, attributes = n.attributes || coalesce(i.attributes, '{{}}')
+FROM resolved i WHERE i.now AND n.id = i.newcomer AND (
+    coalesce(i.user_id, n.user_id), coalesce(i.email, n.email), n.facts || {FACTS},
+    n.attributes || coalesce(i.attributes, '{{}}')) IS DISTINCT FROM (n.user_id, n.email, n.facts, n.attributes)
+"""
+REMEMBER = f"""
+INSERT INTO audiences_importnewcomer (of_id, user_id, email, facts, attributes)
+SELECT %(job)s, i.user_id, i.email, {FACTS}, coalesce(i.attributes, '{{}}') FROM resolved i
+WHERE i.now AND i.customer_id IS NULL AND i.newcomer IS NULL ORDER BY i.line
+"""
+
+
+def meet(cursor: Any, *, job: int) -> int:
+    """Find whom earlier lines would have made; returns how many of them this round would change."""
+    cursor.execute(MEET.format(job=int(job)))
+    cursor.execute(CHANGED)
+    return int(cursor.rowcount)
+
+
+def remember(cursor: Any, *, job: int) -> int:
+    """Keep whom this round would make; returns how many."""
+    cursor.execute(REMEMBER, {"job": job})
+    return int(cursor.rowcount)
