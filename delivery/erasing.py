@@ -9,7 +9,7 @@ from django.db.models import Q
 from audiences import intake
 from audiences.models import Customer, JobItem, Notification
 from delivery import uploads
-from delivery.models import Conversation, ConversationPart, DeliveryRecord, Link, Reason, Status, Visitor
+from delivery.models import AnswerMail, Conversation, ConversationPart, DeliveryRecord, Link, Reason, Status, Visitor
 from messaging.models import Message, MessageVersion
 
 ERASED = "Erased"
@@ -31,6 +31,9 @@ def erase(customer: Customer, *, at: datetime) -> None:
         conversations = Conversation.objects.filter(customer=locked)
         ConversationPart.objects.filter(conversation__in=conversations).update(body="", attachments=[])
         conversations.update(body="", attachments=[])
+        answers = AnswerMail.objects.filter(part__conversation__customer=locked)
+        answers.filter(status=Status.WAITING).update(status=Status.SKIPPED)
+        answers.update(detail="", provider_id="")
         Visitor.objects.filter(customer=locked).delete()
         for rows in (locked.notes, locked.devices, locked.memberships):
             rows.all().delete()
@@ -85,11 +88,14 @@ def blank_messages_to(customer: Customer) -> None:
 
 def blank_log(customer: Customer) -> None:
     """Blank what the console's log calls the customer, and the messages to them."""
-    log = apps.get_model("admin", "LogEntry").objects.filter(content_type__app_label__in=("audiences", "messaging"))
+    apps_of_them = ("audiences", "delivery", "messaging")
+    log = apps.get_model("admin", "LogEntry").objects.filter(content_type__app_label__in=apps_of_them)
     messages = [str(pk) for pk in Message.objects.filter(to_customer=customer).values_list("pk", flat=True)]
+    threads = [str(pk) for pk in Conversation.objects.filter(customer=customer).values_list("pk", flat=True)]
+    with_them = Q(content_type__model="conversation", object_id__in=threads)
     of_them = Q(content_type__model="customer", object_id=str(customer.pk))
     to_them = Q(content_type__model="message", object_id__in=messages)
-    log.filter(of_them | to_them).update(object_repr=ERASED, change_message="")
+    log.filter(of_them | to_them | with_them).update(object_repr=ERASED, change_message="")
 
 
 def blank(customer: Customer, *, at: datetime) -> None:

@@ -9,9 +9,10 @@ from django_celery_beat.models import ClockedSchedule, CrontabSchedule, Interval
 from unfold.admin import ModelAdmin
 
 from audiences.models import Audience, Company, CustomAttribute, Customer, Integration, Subscription, Tag, Workspace
-from delivery.models import DeliveryRecord
+from delivery.models import Conversation, DeliveryRecord
 from messaging.models import Message, Sender
 from outbound import (
+    answering,
     attributes,
     history,
     integration,
@@ -27,6 +28,7 @@ from outbound import (
 
 PAGES: dict[type[Model], type[ModelAdmin]] = {
     Message: messages.MessageAdmin,
+    Conversation: answering.ConversationAdmin,
     DeliveryRecord: reports.DeliveryRecordAdmin,
     Customer: people.CustomerAdmin,
     Company: people.CompanyAdmin,

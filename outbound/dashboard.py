@@ -180,7 +180,7 @@ def newest_replies() -> Iterator[dict[str, Any]]:
             "customer": thread.customer,
             "to": thread.record.message.title if thread.record else "Wrote first",
             "when": thread.first_reply_at,
-            "link": reverse("admin:audiences_customer_change", args=[thread.customer_id]),
+            "link": reverse("admin:delivery_conversation_change", args=[thread.pk]),
         }
 
 

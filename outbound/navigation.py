@@ -6,7 +6,11 @@ from typing import Any
 from django.http import HttpRequest
 from django.urls import reverse, reverse_lazy
 
+from delivery.models import Conversation
+
 OUTBOUND = "admin:messaging_message_changelist"
+INBOX = "admin:delivery_conversation_changelist"
+MOST_COUNTED = 999
 
 
 def may(*permissions: str) -> Callable[[HttpRequest], bool]:
@@ -45,10 +49,36 @@ def item(title: str, icon: str, page: str, *, permission: str, query: str = "", 
     }
 
 
-def sidebar(_request: HttpRequest) -> list[dict[str, Any]]:
+def in_inbox(request: HttpRequest) -> bool:
+    """Whether the inbox is open, or a conversation."""
+    return request.path.startswith(reverse(INBOX))
+
+
+def unread(request: HttpRequest) -> str:
+    """How many conversations nobody has looked at since they came up, as far as anybody counts."""
+    if not request.user.has_perm("delivery.view_conversation"):
+        return ""
+    count = Conversation.objects.unseen()[: MOST_COUNTED + 1].count()
+    return f"{MOST_COUNTED}+" if count > MOST_COUNTED else f"{count or ''}"
+
+
+def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
     """The whole sidebar."""
     message, customer = "messaging.view_message", "audiences.view_customer"
     return [
+        {
+            "items": [
+                item(
+                    "Inbox",
+                    "inbox",
+                    INBOX,
+                    permission="delivery.view_conversation",
+                    active=in_inbox,
+                    counted="inbox",
+                    count=unread(request),
+                ),
+            ],
+        },
         {
             "title": "Outbound",
             "items": [

@@ -22,7 +22,7 @@ class Role(TextChoices):
 SAYS: dict[Role, str] = {
     Role.VIEWER: "Sees messages, reports and customers, and changes nothing.",
     Role.AUTHOR: "Writes drafts and segments, and sends tests to themselves.",
-    Role.SENDER: "Sets live, pauses, resumes and stops, imports people, and writes to one customer.",
+    Role.SENDER: "Sets live, pauses, resumes and stops, imports people, writes to one customer and answers.",
     Role.ADMIN: "Also changes settings, attributes, staff and API tokens.",
 }
 SET_LIVE = "messaging.set_live"

@@ -132,7 +132,7 @@ class WorkspaceForm(forms.ModelForm):
         model = Workspace
         fields = (
             *("name", "zone", "postal_address", "colour", "confirm_above", "drift_percent"),
-            *("cap_messages", "cap_days", "track_emails"),
+            *("cap_messages", "cap_days", "answer_by_email_after", "track_emails"),
         )
         widgets = {
             "colour": UnfoldAdminTextInputWidget({"placeholder": "#2563eb"}),
@@ -217,6 +217,7 @@ class WorkspaceAdmin(ToldAdmin):
         ("Branded emails", {"fields": ("logo_now", "logo_upload", "remove_logo", "colour", "postal_address")}),
         ("Before a message goes live", {"fields": ("confirm_above", "drift_percent")}),
         ("How much one customer gets", {"fields": ("cap_messages", "cap_days")}),
+        ("Inbox", {"fields": ("answer_by_email_after",)}),
         ("Emails", {"fields": ("track_emails",)}),
     )
 

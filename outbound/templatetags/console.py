@@ -7,6 +7,7 @@ register = template.Library()
 # What staff call a table, where that is not the model's own name.
 CALLED: dict[str, str] = {
     "messages": "Outbound",
+    "conversations": "Inbox",
     "customers": "People",
     "audiences": "Segments",
     "custom attributes": "Attributes",

@@ -7,9 +7,10 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 
 from audiences.models import Integration, Notification, Subscription, Workspace
-from delivery import schedule
+from delivery import conversations, schedule
 from messaging.models import Message
 from outbound import roles
 from tests.browser.conftest import AXE
@@ -27,7 +28,8 @@ pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 NOW = datetime(2026, 5, 4, 10, 0, tzinfo=UTC)
 SIZES = {"desktop": {"width": 1280, "height": 900}, "phone": {"width": 390, "height": 844}}
 LISTS = (
-    *("messaging_message", "delivery_deliveryrecord", "audiences_customer", "audiences_company", "audiences_audience"),
+    *("delivery_conversation", "messaging_message", "delivery_deliveryrecord"),
+    *("audiences_customer", "audiences_company", "audiences_audience"),
     *("audiences_tag", "audiences_customattribute", "messaging_sender", "auth_user", "auth_group", "admin_logentry"),
     *("audiences_integration", "django_celery_beat_periodictask"),
 )
@@ -41,6 +43,7 @@ def addresses(transactional_db) -> list[str]:
     roles.install()
     customer = MembershipFactory(customer__name="Ada Byron", company__name="Acme").customer
     EventSummaryFactory(customer=customer)
+    thread = conversations.open_by_customer(customer, body="Where is my invoice?", at=timezone.now())
     TagFactory()
     seats = CustomAttributeFactory(name="seats", kind="text", scope="customer")
     segment = SegmentFactory(rules={"match": "all", "rules": [rule("name", "is", "Ada")]})
@@ -64,6 +67,7 @@ def addresses(transactional_db) -> list[str]:
         reverse("admin:message_edit_content", args=[live.pk]),
         reverse("admin:messaging_message_change", args=[draft.pk]),
         reverse("admin:messaging_message_history", args=[live.pk]),
+        reverse("admin:delivery_conversation_change", args=[thread.pk]),
         reverse("admin:audiences_customer_change", args=[customer.pk]),
         reverse("admin:customer_send_message", args=[customer.pk]),
         reverse("admin:audiences_company_change", args=[customer.memberships.get().company_id]),

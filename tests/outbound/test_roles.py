@@ -11,9 +11,9 @@ from django.urls import URLPattern, reverse
 from django_celery_beat.models import ClockedSchedule, CrontabSchedule, IntervalSchedule, PeriodicTask, SolarSchedule
 
 from audiences.models import Company, Customer, Import, Integration, Subscription, Workspace
-from delivery import single
-from delivery.models import DeliveryRecord
-from outbound import acts, roles
+from delivery import conversations, single
+from delivery.models import Conversation, DeliveryRecord
+from outbound import acts, answering, roles
 from outbound.roles import Role
 from tests.factories import (
     CustomAttributeFactory,
@@ -87,6 +87,7 @@ NOBODY, ANY, GUEST = "nobody", "any teammate", "a guest"
 TABLES = {
     "messaging_message": (V, A, A, NOBODY),
     "messaging_sender": (V, B, B, B),
+    "delivery_conversation": (V, NOBODY, NOBODY, NOBODY),
     "delivery_deliveryrecord": (V, NOBODY, NOBODY, NOBODY),
     "audiences_customer": (V, NOBODY, NOBODY, NOBODY),
     "audiences_company": (V, NOBODY, NOBODY, NOBODY),
@@ -123,6 +124,9 @@ OWN = {
     "message_discard": (NOBODY, A),
     "message_act": (NOBODY, S),
     "deliveryrecord_export": (V, V),
+    "conversation_news": (V, V),
+    "conversation_seen": (NOBODY, S),
+    "conversation_act": (NOBODY, S),
     "customer_import_file": (S, S),
     "customer_import_page": (S, S),
     "customer_import_errors": (S, S),
@@ -196,7 +200,12 @@ def may_enter(name: str) -> tuple[object, object]:
 
 
 # Pages that only show, and a POST of which shows the same; the workspace's and the lists' lead on to another.
-SHOWS_BY_POST = {"delivery_deliveryrecord_change", "audiences_customer_change", "audiences_company_change"}
+SHOWS_BY_POST = {
+    "delivery_conversation_change",
+    "delivery_deliveryrecord_change",
+    "audiences_customer_change",
+    "audiences_company_change",
+}
 SHOWS_BY_POST |= {"auth_group_change", "admin_logentry_change"}
 LEVELS = [GUEST, ANY, *Role]
 
@@ -227,6 +236,7 @@ def things() -> dict[str, object]:
     return {
         "messaging_message": live.pk,
         "messaging_sender": SenderFactory().pk,
+        "delivery_conversation": conversations.open_by_customer(customer, body="Hello?", at=at).pk,
         "delivery_deliveryrecord": DeliveryRecord.objects.get().pk,
         "audiences_customer": customer.pk,
         "audiences_company": customer.memberships.get().company_id,
@@ -248,7 +258,12 @@ def things() -> dict[str, object]:
 
 
 PREFIXES = {"message": "messaging_message", "customer": "audiences_customer", "audience": "audiences_audience"}
-PREFIXES |= {"user": "auth_user", "integration": "audiences_integration", "subscription": "audiences_subscription"}
+PREFIXES |= {
+    "conversation": "delivery_conversation",
+    "user": "auth_user",
+    "integration": "audiences_integration",
+    "subscription": "audiences_subscription",
+}
 
 
 def paths(name: str, pattern: str, things: dict[str, object]) -> list[str]:
@@ -257,6 +272,7 @@ def paths(name: str, pattern: str, things: dict[str, object]) -> list[str]:
     table = table if table in TABLES else PREFIXES.get(name.partition("_")[0], "")
     job = Import.objects.first()
     verbs = {"message_act": tuple(acts.ACTS), "customer_picked": ("tag", "message"), "customer_import_act": ("cancel",)}
+    verbs |= {"conversation_act": tuple(answering.ACTS)}
     found = []
     queries = {"autocomplete": "?app_label=messaging&model_name=sender&field_name=teammate&term=a"}
     for verb in verbs.get(name, ("",)):
@@ -323,7 +339,13 @@ def test_what_only_shows_changes_nothing_by_post(log_in_as, things):
     assert {name: list(model.objects.values_list()) for name, model in SHOWN.items()} == before
 
 
-SHOWN = {"record": DeliveryRecord, "customer": Customer, "company": Company, "group": Group}
+SHOWN = {
+    "conversation": Conversation,
+    "record": DeliveryRecord,
+    "customer": Customer,
+    "company": Company,
+    "group": Group,
+}
 
 
 def test_an_author_saves_a_draft_and_cannot_set_it_live_whatever_they_post(log_in_as):

@@ -26,6 +26,7 @@ def form(**changes: object) -> dict[str, object]:
         "drift_percent": 5,
         "cap_messages": "",
         "cap_days": 7,
+        "answer_by_email_after": 5,
         **changes,
     }
 
