@@ -3,6 +3,7 @@
 Over 120 lines because the parts of the report read as the page does, from top to bottom.
 """
 
+import html
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
@@ -18,9 +19,9 @@ from unfold.decorators import display
 
 from audiences.models import Workspace
 from audiences.rules import RuleError
-from delivery import copies, counts
+from delivery import copies, counts, hits
 from delivery.counts import Counts
-from delivery.models import DeliveryRecord, Reason, Status
+from delivery.models import DeliveryRecord, Reason, Status, Who
 from messaging import content
 from messaging.models import RUNNING, Channel, Message, SendType, State
 from outbound import acts, charts, differences, recipients
@@ -28,7 +29,7 @@ from outbound.charts import Chart, Series
 from outbound.composer.review import HOW, ONCE, ONCE_PER_COMPANY, WHO, when
 from outbound.console import ConsoleAdmin, ReadOnlyAdmin
 from outbound.listing import chip, moment
-from outbound.wording import MEASURED, STATE_TONES, STATUS_TONES, STATUS_WORDS, audience_lines, percent
+from outbound.wording import MEASURED, STATE_TONES, STATUS_TONES, STATUS_WORDS, audience_lines, percent, times
 
 SHOWN = ("opened", "clicked", "replied", "bounced", "complained", "unsubscribed")
 LABELS: dict[str, str] = {
@@ -63,7 +64,8 @@ def report(admin: ConsoleAdmin, request: HttpRequest, message: Message) -> HttpR
         counts=found,
         figures=figures(message, found),
         chart=chart(message, found),
-        links=differences.links(message.version.body) if message.version else [],
+        links=list(links(message)),
+        openings=openings(message),
         measures_clicks="clicked" in MEASURED[Channel(message.channel)],
         statuses=statuses(message, found, reasons),
         waits=list(what_waits(message, found, reasons, at=at)),
@@ -158,6 +160,30 @@ def figures(message: Message, found: Counts) -> list[dict[str, Any]]:
         elif what in SHOWN[:3]:
             shown.append({"label": LABELS[what], "number": None, "share": "Cannot be measured"})
     return shown
+
+
+def links(message: Message) -> Iterator[dict[str, Any]]:
+    """Where its links lead, the most followed first, and how often each was; a dash for one that is not tracked."""
+    now = {html.unescape(to): words for to, words in differences.links(message.version.body if message.version else "")}
+    for found in hits.clicks_of(message):
+        there = found.address in now
+        if there or found.clicks or found.machines:
+            words = now.pop(found.address, found.address)
+            yield {"words": words, "address": found.address, "found": found, "is_gone": not there}
+    for address, words in now.items():
+        yield {"words": words, "address": address, "found": None, "is_gone": False}
+
+
+def openings(message: Message) -> list[str]:
+    """What is not among those who opened it, in words."""
+    found = hits.openings_of(message) if message.channel == Channel.EMAIL else {}
+    return [words.format(times(found[who])) for who, words in NOT_PEOPLE.items() if found.get(who)]
+
+
+NOT_PEOPLE: dict[Who, str] = {
+    Who.PRIVACY: "Apple Mail loaded it {} by itself: whether it was read, nobody can know.",
+    Who.MACHINE: "Scanners and robots loaded it {}.",
+}
 
 
 def chart(message: Message, found: Counts) -> Chart | None:

@@ -10,8 +10,8 @@ from uuid import uuid4
 
 import pytest
 
-from delivery import counts
-from delivery.models import DeliveryRecord, Status
+from delivery import counts, hits
+from delivery.models import DeliveryRecord, Link, Status, Who
 from messaging.models import Message, SendType, State
 from outbound import differences, recipients
 from outbound.charts import COLOURS
@@ -139,8 +139,43 @@ def test_trouble_is_an_alarm(console, news):
 def test_lists_the_links(console, news):
     page = text(console.get(address(news)))
 
-    assert "what is new https://acme.example/new" in page
+    assert "what is new https://acme.example/new – –" in page
     assert "People who clicked any link 0" in page
+
+
+def test_links_come_by_clicks_with_what_machines_did_and_what_earlier_versions_had(console, news, boss):
+    first = news.version
+    gone, new = (
+        Link.objects.create(version=first, number=number, address=f"https://acme.example/{name}")
+        for number, name in enumerate(("gone", "new"))
+    )
+    later = news.revise(
+        subject="Hi",
+        body='<p><a href="https://acme.example/new">what is new</a> <a href="{{ name }}">n</a></p>',
+        by=boss,
+        at=AT,
+    )
+    again = Link.objects.create(version=later, number=0, address="https://acme.example/new")
+    ada, bob = news.records.filter(status=Status.WAITING).order_by("pk")
+    for record, link, who, times in (
+        (ada, gone, Who.PERSON, 1),
+        (ada, new, Who.PERSON, 3),
+        (bob, again, Who.PERSON, 2),
+        (bob, again, Who.MACHINE, 7),
+        (bob, None, Who.PRIVACY, 2),
+        (ada, None, Who.PERSON, 9),
+    ):
+        for _ in range(times):
+            hits.count(record, link=link, who=who, at=AT)
+
+    page = text(console.get(address(news)))
+
+    assert (
+        "Link People Clicks what is new https://acme.example/new"
+        " Besides, scanners and robots followed it 7 times 2 5"
+        " https://acme.example/gone In a version before 1 1 n {{ name }} – –" in page
+    )
+    assert "Not among those who opened it: Apple Mail loaded it 2 times by itself" in page
 
 
 # People
