@@ -38,6 +38,15 @@ def begin(records: Iterable[DeliveryRecord], *, at: datetime) -> list[Conversati
     return opened
 
 
+def begun_by(record: DeliveryRecord, *, at: datetime) -> Conversation:
+    """The conversation a message began, which for an email begins with its first answer; the record's row is locked."""
+    found, _ = Conversation.objects.select_related("customer", "record").get_or_create(
+        record=record,
+        defaults={"customer_id": record.customer_id, "created_at": record.sent_at or at, "updated_at": at},
+    )
+    return found
+
+
 def open_by_customer(customer: Customer, *, body: str, at: datetime, attachments: Attachments = ()) -> Conversation:
     """Open a conversation with what a customer wrote, in plain text; it is in the inbox at once."""
     with transaction.atomic():
@@ -59,9 +68,17 @@ def open_by_customer(customer: Customer, *, body: str, at: datetime, attachments
 
 
 def reply_by_customer(
-    conversation: Conversation, *, body: str, at: datetime, attachments: Attachments = ()
+    conversation: Conversation,
+    *,
+    body: str,
+    at: datetime,
+    attachments: Attachments = (),
+    mail_id: str | None = None,
 ) -> ConversationPart:
-    """Add what the customer wrote, in plain text: it waits for an answer, open again if it was not."""
+    """Add what the customer wrote, in plain text: it waits for an answer, open again if it was not.
+
+    `mail_id` is the Message-ID of the mail it came by, if it came by one; of one mail there is one reply.
+    """
     with transaction.atomic():
         found = lock(conversation)
         if found.record_id:
@@ -86,6 +103,7 @@ def reply_by_customer(
             by_customer=True,
             body=paragraphs(body),
             attachments=list(attachments),
+            mail_id=mail_id,
         )
 
 
@@ -125,9 +143,11 @@ def reply_by_teammate(
 
 
 def note(
-    conversation: Conversation, *, teammate: User, body: str, at: datetime, ticket: UUID | None = None
+    conversation: Conversation, *, teammate: User | None, body: str, at: datetime, ticket: UUID | None = None
 ) -> ConversationPart:
-    """Add what only the team sees; what comes with the `ticket` of something said already is not said again."""
+    """Add what only the team sees (`teammate` None: nobody wrote it); what comes with the `ticket` of something said
+    already is not said again.
+    """
     with transaction.atomic():
         found = lock(conversation)
         if (said := said_with(ticket)) is not None:

@@ -12,9 +12,10 @@ from django.conf import settings
 from django.core.signing import Signer
 
 from audiences.models import Company, Customer
-from delivery import tokens
+from delivery import replying, tokens
 from delivery.channels.base import Envelope
 from delivery.models import DeliveryRecord, Link
+from delivery.replying import Kind
 from messaging import content
 from messaging.models import Channel, Message, MessageVersion, Sender
 
@@ -185,6 +186,10 @@ def envelope(
 ) -> Envelope:
     """Put a finished copy into its envelope."""
     headers = {}
+    reply_to, return_path = "", ""
+    if message.channel == Channel.EMAIL:
+        reply_to = replying.address_of(Kind.RECORD, record_id)
+        return_path = replying.return_path(Kind.RECORD, record_id)
     if message.channel == Channel.EMAIL and not message.to_customer_id:
         headers = {
             "List-Unsubscribe": f"<{unsubscribe_url(record_id)}>",
@@ -196,7 +201,8 @@ def envelope(
         html=rendered.html,
         text=rendered.text,
         sender=formataddr((sender.name, sender.email)),
-        reply_to=sender.reply_to or sender.email,
+        reply_to=formataddr((sender.name, reply_to)) if reply_to else sender.reply_to or sender.email,
+        return_path=return_path,
         message_id=message_id(record_id),
         headers=headers,
     )

@@ -29,7 +29,7 @@ def erase(customer: Customer, *, at: datetime) -> None:
         DeliveryRecord.objects.filter(customer=locked, status=Status.WAITING).skip(reason=Reason.ARCHIVED)
         DeliveryRecord.objects.filter(customer=locked).update(filled={}, detail="", provider_id="")
         conversations = Conversation.objects.filter(customer=locked)
-        ConversationPart.objects.filter(conversation__in=conversations).update(body="", attachments=[])
+        ConversationPart.objects.filter(conversation__in=conversations).update(body="", attachments=[], mail_id=None)
         conversations.update(body="", attachments=[])
         answers = AnswerMail.objects.filter(part__conversation__customer=locked)
         answers.filter(status=Status.WAITING).update(status=Status.SKIPPED)

@@ -1,4 +1,4 @@
-"""Where replies go: an address of the inbound domain that names a record or a conversation, signed.
+"""Where replies and bounces go: addresses that name a record or a conversation, signed; and what a Message-ID names.
 
 The token is base32 in lower case, as mail programs do not keep the case of what stands before the @. It tells nothing
 to who reads it, outlives a new SECRET_KEY (SECRET_KEY_FALLBACKS), and never expires: people answer old mail.
@@ -17,7 +17,7 @@ from django.utils.crypto import constant_time_compare
 from delivery.models import Conversation, DeliveryRecord
 
 SALT = "reply"
-PREFIX = "reply"
+PREFIX, BOUNCE = "reply", "bounce"
 # So many bytes of a signature: nobody guesses 80 bits by sending mail.
 SIGNED = 10
 # A kind and a number of at most 8 bytes; 6 + 31 characters fit the 64 that may stand before an @.
@@ -25,11 +25,19 @@ LONGEST = SIGNED + 1 + 8
 TOKEN = re.compile(rf"[a-z2-7]{{{(SIGNED + 2) * 8 // 5},{-(-LONGEST * 8 // 5)}}}")
 
 
+# <123.signature@…> of a record, <answer.123.signature@…> and so on of what else is mailed.
+MESSAGE_ID = re.compile(r"<?((?:([a-z]+)\.)?(\d{1,19}))\.([0-9A-Za-z-]{16})@[^\s@]+")
+
+
 class Kind(IntEnum):
-    """What a reply address may name."""
+    """What an address or a Message-ID may name."""
 
     RECORD = 1
     CONVERSATION = 2
+    ANSWER = 3
+
+
+KINDS = {None: Kind.RECORD, "conversation": Kind.CONVERSATION, "answer": Kind.ANSWER}
 
 
 class Named(NamedTuple):
@@ -44,10 +52,14 @@ def reply_address(about: DeliveryRecord | Conversation) -> str:
     return address_of(Kind.RECORD if isinstance(about, DeliveryRecord) else Kind.CONVERSATION, about.pk)
 
 
-def address_of(kind: Kind, pk: int, *, prefix: str = PREFIX, domain: str = "") -> str:
-    """The same, by kind and key; at the inbound domain unless another is named."""
-    domain = domain or settings.INBOUND_DOMAIN
-    return f"{prefix}+{token_of(kind, pk)}@{domain}" if domain else ""
+def address_of(kind: Kind, pk: int) -> str:
+    """The same, by kind and key."""
+    return f"{PREFIX}+{token_of(kind, pk)}@{settings.INBOUND_DOMAIN}" if settings.INBOUND_DOMAIN else ""
+
+
+def return_path(kind: Kind, pk: int) -> str:
+    """The address at which a mail bounces; "" where there is no domain for that."""
+    return f"{BOUNCE}+{token_of(kind, pk)}@{settings.BOUNCE_DOMAIN}" if settings.BOUNCE_DOMAIN else ""
 
 
 def token_of(kind: Kind, pk: int) -> str:
@@ -77,10 +89,20 @@ def token_in(address: str) -> str:
     """The token an address of ours holds, whatever its domain is called by now; "" where it holds none."""
     local = address.rpartition("@")[0]
     prefix, plus, token = local.partition("+")
-    return token if plus and prefix.lower().strip('"') in PREFIXES else ""
+    return token if plus and prefix.lower().strip('"') in (PREFIX, BOUNCE) else ""
 
 
-PREFIXES = (PREFIX, "bounce")
+def named_by(message_id: str) -> Named | None:
+    """What a mail of ours was about, by its Message-ID; None for one that is not ours."""
+    found = MESSAGE_ID.match(message_id.strip())
+    if found is None or found[2] not in KINDS:
+        return None
+    signer = Signer(salt="message-id")
+    for key in (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS):
+        signature = signer.signature(found[1], key=key)[:16].replace("_", "-")
+        if constant_time_compare(signature, found[4]):
+            return Named(KINDS[found[2]], int(found[3]))
+    return None
 
 
 def signed(content: bytes, *, key: str) -> bytes:

@@ -19,8 +19,8 @@ from django.conf import settings
 from django.db import connection, transaction
 from django.db.utils import InterfaceError, OperationalError
 
-from delivery import copies, flights, locks, pacing, stopping
-from delivery.channels import CHANNELS, Channel, ChannelDown, Envelope, Rejected, Unavailable
+from delivery import bouncing, copies, flights, locks, pacing, stopping
+from delivery.channels import CHANNELS, Channel, ChannelDown, Envelope, NoSuchMailbox, Rejected, Unavailable
 from delivery.claiming import LEASE, Batch, Claimed, claim, prepared
 from delivery.flights import Flight, NoFlight
 from delivery.models import DeliveryRecord, Pace, Reason
@@ -187,6 +187,8 @@ def hand_over_one(
     """Hand one copy over, and note what is known of it."""
     try:
         provider_id = channel.send(envelope)
+    except NoSuchMailbox as reason:
+        outcome.failed.append((record.pk, Reason.BOUNCED, str(reason)))
     except Rejected as reason:
         outcome.failed.append((record.pk, Reason.REJECTED, str(reason)))
     except ChannelDown as reason:
@@ -272,8 +274,10 @@ def settle(batch: Batch, outcome: Outcome, *, at: datetime) -> None:
                 "providers": list(outcome.sent.values()),
             }
             cursor.execute(SETTLE_SENT, params, prepare=True)
+        no_mailbox = []
         for pk, reason, words in outcome.failed:
-            mine.filter(pk=pk).mark_failed(reason=reason, detail=words)
+            if mine.filter(pk=pk).mark_failed(reason=reason, detail=words) and reason == Reason.BOUNCED:
+                no_mailbox.append(pk)
         for pk, again_at, words in outcome.retry:
             mine.filter(pk=pk).put_back(reason=Reason.RETRY, due_at=again_at, detail=words)
         for pk, words in outcome.uncertain:
@@ -281,6 +285,10 @@ def settle(batch: Batch, outcome: Outcome, *, at: datetime) -> None:
         if outcome.not_begun:
             due_at = at + DOWN_FOR if outcome.down else None
             mine.filter(pk__in=outcome.not_begun).not_begun(due_at=due_at, detail=outcome.down)
+        # Last, as every transaction here takes records before customers.
+        wrote_to = {record.pk: next(iter(record.to), "") for record in batch.records}
+        for bounced in DeliveryRecord.objects.filter(pk__in=no_mailbox).order_by("customer_id"):
+            bouncing.hard(bounced, address=wrote_to[bounced.pk], at=at)
 
 
 # What the dead leave

@@ -22,8 +22,8 @@ from delivery.channels.base import ChannelDown, NoSuchMailbox, Rejected, Unavail
 from delivery.channels.mime import Mail
 from delivery.channels.refusals import says_no_such_mailbox
 
-# Answers by which a provider speaks of us or of itself, not of the mail: no key, no credit, no such sender's domain; too
-# many at once, out of service. The next mail would hear the same, so none is tried for a moment.
+# Answers by which a provider speaks of us or of itself, not of the mail: no key, no credit, no such sender's domain;
+# too many at once, out of service. The next mail would hear the same, so none is tried for a moment.
 NOT_NOW = {401, 402, 403, 404, 407, 429, 503, 509}
 TRY_LATER = {408, 423, 425, 500, 507}
 # A webhook names the copy by this, where the provider hands back what it was told; these two do not.

@@ -38,7 +38,7 @@ class Provider:
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
-            def do_POST(self) -> None:  # noqa: N802
+            def do_POST(self) -> None:
                 provider.answer(self)
 
             def log_message(self, *_args: Any) -> None:

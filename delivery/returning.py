@@ -1,0 +1,149 @@
+"""What comes back about a mail that left: taken, bounced, refused, marked as spam, unsubscribed.
+
+By a provider's webhook, by a mail server's report, by a mailbox's feedback loop. All of it comes late, twice and in any
+order, so each piece of news is written down as if it were alone, and again is no harm.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from django.db import transaction
+
+from audiences.models import Customer
+from delivery import bouncing, replying, resolving, tracking
+from delivery.models import AnswerMail, DeliveryRecord, Status
+from delivery.replying import Kind, Named
+from delivery.resolving import Proof
+
+log = logging.getLogger(__name__)
+
+
+class What(StrEnum):
+    """What became of a mail."""
+
+    TAKEN = "taken"  # By the provider, or by the recipient's server.
+    BOUNCED = "bounced"  # This once: the mailbox is full, the mail was not liked.
+    NO_MAILBOX = "no_mailbox"  # A hard bounce.
+    REFUSED = "refused"  # By the provider, before it left.
+    REFUSED_NO_MAILBOX = "refused_no_mailbox"
+    COMPLAINED = "complained"
+    UNSUBSCRIBED = "unsubscribed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class News:
+    """One piece of it, of one mail to one address ("" where it does not say)."""
+
+    what: What
+    at: datetime
+    address: str = ""
+    provider_id: str = ""
+    words: str = ""
+
+
+def find(*, message_ids: tuple[str, ...], provider_id: str = "") -> Named | None:
+    """What a mail of ours was about, by its Message-ID or by its provider's name for it; None for somebody else's."""
+    for message_id in message_ids:
+        if (named := replying.named_by(message_id)) is not None:
+            return named
+    if provider_id:
+        pk = DeliveryRecord.objects.named_by_provider(provider_id).values_list("pk", flat=True).first()
+        return Named(Kind.RECORD, pk) if pk else None
+    return None
+
+
+def take(named: Named, news: News) -> bool:
+    """Write down news of a mail; False where the mail is of nothing that is there."""
+    if named.kind is Kind.RECORD:
+        record = DeliveryRecord.objects.select_related("customer", "message").filter(pk=named.pk).first()
+        if record is None:
+            return False
+        log.info("record %s: %s", record.pk, news.what)
+        with transaction.atomic():
+            OF_RECORD[news.what](record, news)
+        return True
+    mail = AnswerMail.objects.select_related("part__conversation__customer").filter(part=named.pk).first()
+    if named.kind is not Kind.ANSWER or mail is None:
+        return False
+    log.info("mail of answer %s: %s", mail.part_id, news.what)
+    of_answer(mail, news)
+    return True
+
+
+def taken(record: DeliveryRecord, news: News) -> None:
+    """It left, if anybody wondered."""
+    resolving.settle_by_proof(record, proof=Proof.TAKEN, at=news.at, provider_id=news.provider_id)
+
+
+def bounced(record: DeliveryRecord, news: News) -> None:
+    """It left, and came back."""
+    resolving.settle_by_proof(record, proof=Proof.BOUNCED, at=news.at, provider_id=news.provider_id)
+
+
+def no_mailbox(record: DeliveryRecord, news: News) -> None:
+    """It left, came back, and the next one would."""
+    # As taken: the moment it bounced is noted with what that means, so that a repetition is told from news.
+    taken(record, news)
+    bouncing.hard(record, address=news.address, at=news.at)
+
+
+def refused(record: DeliveryRecord, news: News) -> None:
+    """It never left; if it was thought to have, it came back."""
+    proof = {"proof": Proof.REFUSED, "words": news.words or "The provider refused it."}
+    resolving.settle_by_proof(record, at=news.at, provider_id=news.provider_id, **proof)  # type: ignore[arg-type]
+    DeliveryRecord.objects.filter(pk=record.pk, status=Status.SENT, bounced_at=None).update(bounced_at=news.at)
+
+
+def refused_no_mailbox(record: DeliveryRecord, news: News) -> None:
+    """It never left, nor would the next."""
+    proof = {"proof": Proof.REFUSED, "words": news.words or "The provider knows that there is no such mailbox."}
+    resolving.settle_by_proof(record, at=news.at, provider_id=news.provider_id, **proof)  # type: ignore[arg-type]
+    bouncing.hard(record, address=news.address, at=news.at)
+
+
+def complained(record: DeliveryRecord, news: News) -> None:
+    """Its recipient called it spam: they get no more, by any list."""
+    taken(record, news)
+    if not DeliveryRecord.objects.filter(pk=record.pk, complained_at=None).update(complained_at=news.at):
+        return
+    Customer.objects.filter(pk=record.customer_id).update(marked_email_as_spam=True, updated_at=news.at)
+    unsubscribed(record, news)
+
+
+def unsubscribed(record: DeliveryRecord, news: News) -> None:
+    """Its recipient wants no more; said once for each mail, as they may have changed their mind since."""
+    taken(record, news)
+    if DeliveryRecord.objects.filter(pk=record.pk, unsubscribed_at=None).exists():
+        tracking.unsubscribe(record, at=news.at)
+
+
+OF_RECORD: dict[What, Callable[[DeliveryRecord, News], None]] = {
+    What.TAKEN: taken,
+    What.BOUNCED: bounced,
+    What.NO_MAILBOX: no_mailbox,
+    What.REFUSED: refused,
+    What.REFUSED_NO_MAILBOX: refused_no_mailbox,
+    What.COMPLAINED: complained,
+    What.UNSUBSCRIBED: unsubscribed,
+}
+NOT_RECEIVED = {What.BOUNCED, What.NO_MAILBOX, What.REFUSED, What.REFUSED_NO_MAILBOX}
+NOBODY_THERE = {What.NO_MAILBOX, What.REFUSED_NO_MAILBOX}
+
+
+def of_answer(mail: AnswerMail, news: News) -> None:
+    """The same for the mail of a teammate's answer, which no report counts; who is answered wrote to us first."""
+    customer = mail.part.conversation.customer
+    found = AnswerMail.objects.filter(pk=mail.pk)
+    if news.what in NOT_RECEIVED:
+        found.exclude(status__in=(Status.WAITING, Status.FAILED)).update(
+            status=Status.FAILED, detail=news.words or "It came back."
+        )
+    else:
+        found.filter(status=Status.UNCERTAIN).update(status=Status.SENT, sent_at=news.at, detail="")
+    if news.what in NOBODY_THERE:
+        bouncing.flag(customer.pk, address=news.address, at=news.at)
+    elif news.what is What.COMPLAINED:
+        Customer.objects.filter(pk=customer.pk).update(marked_email_as_spam=True, updated_at=news.at)
