@@ -9,7 +9,7 @@ from typing import Any
 from django.db import connection, transaction
 from psycopg.types.json import Jsonb
 
-from audiences.intake.kinds import READ_AS, Misfit
+from audiences.intake.kinds import READ_AS, Misfit, one_zone
 from audiences.intake.values import Refused
 from audiences.models import Company, CustomAttribute, Customer
 from audiences.models.catalogue import Scope
@@ -49,6 +49,7 @@ class Outcome:
     examples: list[tuple[str, int]] = field(default_factory=list)
 
 
+@one_zone()
 def dry_run(attribute: CustomAttribute, *, to: Kind) -> Outcome:
     """Say what a change of kind would do, and do nothing. Memory does not grow with the values there are."""
     found, read = Outcome(), reading(attribute, to=to)
@@ -77,6 +78,7 @@ class TooMuchLost(Exception):
         self.lost = lost
 
 
+@one_zone()
 def convert(attribute: CustomAttribute, *, to: Kind, lose_at_most: int) -> Outcome:
     """Change the kind and every value in one transaction, a slice at a time: no rule ever sees a half of it."""
     done = Outcome()
@@ -93,6 +95,7 @@ def convert(attribute: CustomAttribute, *, to: Kind, lose_at_most: int) -> Outco
     return done
 
 
+@one_zone()
 def catch_up(attribute: CustomAttribute, *, was: Kind) -> None:
     """Convert what an intake that still knew the old kind wrote meanwhile; for after the change is committed."""
     held = CustomAttribute.objects.get(pk=attribute.pk)

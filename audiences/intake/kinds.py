@@ -1,10 +1,13 @@
 """A custom attribute's value read as its kind, where nothing is lost by it (DESIGN 3 'Attribute catalogue')."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import date, datetime, time
 from decimal import Decimal
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from audiences.intake.values import BOOLEANS, LARGEST, Refused, plain_number, seconds
 from audiences.models import Workspace
@@ -13,8 +16,27 @@ from audiences.rules import Kind
 NUMBER = re.compile(r"[+-]?(0|[1-9]\d*)(\.\d+)?")
 
 
+# What `one_zone` keeps; None where nothing is kept.
+KEPT: ContextVar[ZoneInfo | None] = ContextVar("zone", default=None)
+
+
 class Misfit(Exception):
     """The value cannot be read as the kind without losing something."""
+
+
+def zone() -> ZoneInfo:
+    """The workspace's zone, in which a time is that names none."""
+    return KEPT.get() or Workspace.current().tz
+
+
+@contextmanager
+def one_zone() -> Iterator[None]:
+    """Ask for the zone once for the whole block, and not for each of a million cells."""
+    kept = KEPT.set(Workspace.current().tz)
+    try:
+        yield
+    finally:
+        KEPT.reset(kept)
 
 
 def as_text(value: object) -> str:
@@ -67,7 +89,7 @@ def iso_seconds(value: str) -> int:
     try:
         day = date.fromisoformat(value) if len(value) <= len("2026-05-31") else None
         written = datetime.combine(day, time()) if day else datetime.fromisoformat(value)
-        aware = written if written.tzinfo else written.replace(tzinfo=Workspace.current().tz)
+        aware = written if written.tzinfo else written.replace(tzinfo=zone())
         read = seconds(int(aware.timestamp()), "")
     except (ValueError, OverflowError):
         raise Misfit from None

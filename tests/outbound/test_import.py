@@ -5,6 +5,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.contrib.auth.models import User
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from audiences.intake import Refused, importing
 from audiences.intake.importing import flow
@@ -420,3 +422,14 @@ def test_a_cell_that_a_spreadsheet_would_run_is_written_as_text_and_read_again(v
 
     assert written[0] not in "=+-@\t\r"
     assert importing.plain_cell(written) == value
+
+
+def test_zone_of_dates_is_asked_for_once_a_slice_and_not_for_each_cell(load):
+    CustomAttributeFactory(name="renews_at", kind="date")
+    rows = "".join(f"u{n},2026-05-31,2026-06-{n:02} 09:00\n" for n in range(1, 21))
+
+    with CaptureQueriesContext(connection) as asked:
+        load(f"user_id,signed_up_at,renews_at\n{rows}")
+
+    assert Customer.objects.filter(signed_up_at__isnull=False, attributes__renews_at__gt=0).count() == 20
+    assert sum('FROM "audiences_workspace"' in query["sql"] for query in asked.captured_queries) < 5

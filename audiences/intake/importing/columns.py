@@ -8,13 +8,14 @@ from datetime import datetime, time
 from typing import Any
 
 from audiences.attributes import CUSTOM
+from audiences.intake import kinds
 from audiences.intake.catalogue import LONGEST_NAME
 from audiences.intake.facts import zone
 from audiences.intake.kinds import READ_AS, Misfit
 from audiences.intake.lookup import ID, read_email, read_user_id
 from audiences.intake.tags import tag_name
 from audiences.intake.values import LONGEST_TEXT, UNSTORABLE, Refused, flag, moment, shown, text
-from audiences.models import CustomAttribute, Workspace
+from audiences.models import CustomAttribute
 from audiences.models.catalogue import KINDS, Scope
 from audiences.rules import KIND_NAMES, Kind
 
@@ -55,7 +56,7 @@ def read_moment(value: str, field: str) -> datetime | None:
         raise Refused(f"{shown(value)} is not a date. Write it like 2026-05-31.", field=field) from None
     if not 1900 <= read.year <= 2999:
         raise Refused(f"{shown(value)} lies outside the years 1900 to 2999.", field=field)
-    return read if read.tzinfo else datetime.combine(read.date(), read.time() or time(), tzinfo=Workspace.current().tz)
+    return read if read.tzinfo else datetime.combine(read.date(), read.time() or time(), tzinfo=kinds.zone())
 
 
 def read_flag(value: str, field: str) -> bool | None:
@@ -198,14 +199,14 @@ def check_targets(targets: Sequence[str], columns: Sequence[str]) -> None:
 
 def readers(targets: Sequence[str]) -> list[tuple[int, str, bool, ReadCell]]:
     """For each column that is imported: where it is, what it fills, whether that is an attribute, how it is read."""
-    kinds = CustomAttribute.objects.catalogue().customer
+    declared = CustomAttribute.objects.catalogue().customer
     found: list[tuple[int, str, bool, ReadCell]] = []
     for place, target in enumerate(targets):
         if target in TARGETS:
             found.append((place, target, False, TARGETS[target].read))
         elif target:
             kind, name = split_new(target) if target.startswith(NEW) else (Kind.TEXT, target.removeprefix(CUSTOM))
-            found.append((place, name, True, reader_of_kind(kinds.get(name, kind), name)))
+            found.append((place, name, True, reader_of_kind(declared.get(name, kind), name)))
     return found
 
 

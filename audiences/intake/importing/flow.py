@@ -11,6 +11,7 @@ from audiences.intake.catalogue import MOST_ATTRIBUTES
 from audiences.intake.importing import writing
 from audiences.intake.importing.columns import BESIDE, check_targets, new_attributes, readers
 from audiences.intake.importing.files import Record, look_at, records
+from audiences.intake.kinds import one_zone
 from audiences.intake.values import Refused, storable
 from audiences.models import CustomAttribute, Import, ImportKind, ImportProblem, ImportState, Tag
 from audiences.models.catalogue import Scope
@@ -134,7 +135,7 @@ def do_slice(key: int, *, at: datetime) -> bool:
                 job.save(update_fields=["state", "updated_at"])
                 job.newcomers.all().delete()
             return False
-        with connection.cursor() as cursor:
+        with connection.cursor() as cursor, one_zone():
             problems = READ[ImportKind(job.kind)](cursor, job, taken, at)
         note(job, problems)
         job.position, job.lines, job.updated_at = taken[-1].ends, taken[-1].lines, at
