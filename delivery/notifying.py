@@ -7,13 +7,14 @@ hand when it died is told again, so a subscriber may hear a thing twice, by the 
 import hashlib
 import hmac
 import json
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
-from django.db import connection, transaction
+from django.db import OperationalError, connection, transaction
 from django.db.models import F
 from django.db.models.functions import Coalesce
 
@@ -22,6 +23,8 @@ from audiences.api.shapes import APP_ID, Json, event, listed, unix
 from audiences.models import Company, Event, Notification, NotificationState, Subscription
 from delivery import outgoing, shapes, stopping
 from delivery.models import Conversation, ConversationPart
+
+log = logging.getLogger(__name__)
 
 Clock = Callable[[], datetime]
 
@@ -96,7 +99,16 @@ def hand_over(notification: Notification, *, clock: Clock) -> bool:
     """Send one and settle it; whether it got through."""
     at = clock()
     if notification.payload is None:
-        notification.payload = payload(notification)
+        try:
+            notification.payload = payload(notification)
+        except OperationalError:
+            raise  # The database could not read it now; the lease runs out, and it is tried again.
+        except Exception:
+            # One that nobody foresaw must not hold up all behind it, and the address is not to blame.
+            log.exception("notification %s cannot be told", notification.pk)
+            words = "What it is about could not be read."
+            settle(notification, at=at, state=NotificationState.FAILED, detail=words)
+            return True
     if notification.first_sent_at is None:
         notification.first_sent_at = at
     Notification.objects.filter(pk=notification.pk).update(

@@ -326,3 +326,19 @@ def test_log_is_kept_for_thirty_days(subscriber, subscription, at):
 
     assert notifying.forget_old(at=at + timedelta(days=30)) == 0
     assert notifying.forget_old(at=at + timedelta(days=31)) == 1
+
+
+def test_what_can_no_longer_be_read_is_given_up_and_holds_up_nothing_behind_it(subscriber, subscription, at):
+    customer = intake.identify({"user_id": "u1"}, at=at)
+    intake.record_event(customer, "ordered", None, None, at=at)
+    intake.record_event(customer, "paid", None, None, at=at)
+    customer.events.filter(name="ordered").delete()
+
+    tell(at)
+
+    assert [told["data"]["item"].get("event_name") for told in subscriber.told] == [None, "paid"]
+    given_up = Notification.objects.get(state="failed")
+    assert (given_up.about["event"], given_up.settled_at) == ("ordered", at)
+    assert given_up.detail == "What it is about could not be read."
+    subscription.refresh_from_db()
+    assert subscription.failing_since is None
