@@ -64,6 +64,14 @@ def test_ping_makes_the_customer_and_answers_with_their_in_app_messages():
     assert Customer.objects.get(user_id="u1").session_count == 1
 
 
+def test_id_that_no_text_can_be_is_nobodys_and_no_fault_of_ours(client):
+    answered = client.post(
+        "/messenger/ping", {"user_id": "\ud800", "user_hash": "0" * 64}, content_type="application/json"
+    )
+
+    assert answered.status_code == 403
+
+
 @pytest.mark.parametrize("user_hash", [None, "", "0" * 64, "é", 7])
 def test_ping_without_the_right_hash_is_forbidden_and_changes_nothing(user_hash):
     body = {"user": {"user_id": "u1", "user_hash": user_hash}}
