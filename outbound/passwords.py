@@ -19,6 +19,7 @@ from django.contrib.auth.tokens import default_token_generator
 from django.core import mail, signing
 from django.core.exceptions import ValidationError
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import render
 from django.template import loader
 from django.urls import URLPattern, path, reverse, reverse_lazy
 from django.utils import timezone
@@ -34,8 +35,9 @@ from outbound import throttling
 
 INVITED_FOR = timedelta(days=7)
 SALT = "outbound.invitation"
-# Within a quarter of an hour: for one name, and from one address on the network, behind which an office may sit.
-WRONG_BY_NAME, WRONG_BY_ADDRESS = 10, 50
+# Within a quarter of an hour: for one name from wherever, and from one address on the network, behind which an office
+# may sit. For one name from one address it is fewer (LOGIN_TRIES), so a stranger shuts out nobody but themselves.
+WRONG_BY_NAME, WRONG_BY_ADDRESS = 50, 50
 RESETS_BY_NAME, RESETS_BY_ADDRESS = 3, 20
 TOO_OFTEN = "That was tried too often. Wait a quarter of an hour, then try again."
 
@@ -210,6 +212,15 @@ class Accept(Choose):
     reset_url_token = "accept"  # noqa: S105 - as above
     title = "Welcome"
     said = "Welcome. Log in with your email address and the password you chose."
+
+
+def locked_out(request: HttpRequest, _answer: HttpResponse | None = None, _given: Any = None) -> HttpResponse:
+    """Say at the door that it stays shut for a while, to who tried one name too often; whose name it is is not said."""
+    wait = settings.AXES_COOLOFF_TIME
+    context = {**site.each_context(request), "title": "Try again later", "minutes": int(wait.total_seconds() // 60)}
+    answer = render(request, "registration/locked_out.html", context, status=429)
+    answer["Retry-After"] = str(int(wait.total_seconds()))
+    return answer
 
 
 def addresses() -> list[URLPattern]:

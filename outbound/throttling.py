@@ -1,5 +1,6 @@
 """How often one may try: counted in the cache, one for each web process unless CACHES names one for all."""
 
+import ipaddress
 from datetime import datetime
 
 from django.conf import settings
@@ -33,3 +34,11 @@ def address_of(request: HttpRequest) -> str:
     """Return the network address of who asks; behind a proxy, the one the proxy names."""
     forwarded = request.META.get("HTTP_X_FORWARDED_FOR", "") if settings.BEHIND_PROXY else ""
     return forwarded.rpartition(",")[2].strip() or request.META.get("REMOTE_ADDR", "")
+
+
+def network_address(request: HttpRequest) -> str | None:
+    """The same as an address and nothing else; None over a socket, or where a proxy names what is none."""
+    try:
+        return str(ipaddress.ip_address(address_of(request)))
+    except ValueError:
+        return None

