@@ -1,0 +1,130 @@
+"""The door: how often one may knock, from where, and where it leads."""
+
+from datetime import timedelta
+
+import pytest
+import time_machine
+from django.contrib.auth.models import User
+from django.test import Client, RequestFactory
+from django.utils import timezone
+
+from outbound import throttling
+
+pytestmark = pytest.mark.django_db
+
+PASSWORD = "correct-horse-7"
+LOGIN = "/admin/login/"
+
+
+@pytest.fixture(autouse=True)
+def grace(settings) -> User:
+    settings.AXES_ENABLED = True
+    settings.AXES_FAILURE_LIMIT = 4
+    return User.objects.create_user("grace", "grace@acme.example", PASSWORD, is_staff=True)
+
+
+def knock(password: str, *, name: str = "grace", address: str = "192.0.2.7", **headers: str):
+    return Client(REMOTE_ADDR=address, headers=headers).post(LOGIN, {"username": name, "password": password})
+
+
+def guess(times: int, **who: str) -> list[int]:
+    return [knock("guess", **who).status_code for _ in range(times)]
+
+
+def test_after_so_many_guesses_even_the_password_does_not_open():
+    assert guess(5) == [200, 200, 200, 429, 429]
+
+    answer = knock(PASSWORD)
+
+    assert answer.status_code == 429
+    assert answer["Retry-After"] == "900"
+    assert "tried too often" in answer.content.decode()
+    assert "15 minutes" in answer.content.decode()
+    assert "grace" not in answer.content.decode()
+
+
+def test_it_opens_again_after_a_quarter_of_an_hour_however_often_was_knocked_meanwhile():
+    guess(6)
+
+    with time_machine.travel(timezone.now() + timedelta(minutes=10)):
+        assert knock(PASSWORD).status_code == 429
+    with time_machine.travel(timezone.now() + timedelta(minutes=16)):
+        assert knock(PASSWORD).status_code == 302
+
+
+def test_a_stranger_shuts_out_themselves_and_nobody_else():
+    guess(6, address="203.0.113.9")
+
+    assert knock(PASSWORD).status_code == 302
+
+
+def test_a_name_that_is_no_teammates_is_treated_the_same():
+    assert guess(5, name="nobody") == guess(5)
+
+
+def test_who_gets_in_begins_anew():
+    guess(3)
+    assert knock(PASSWORD).status_code == 302
+
+    assert guess(3) == [200, 200, 200]
+
+
+def test_a_made_up_address_is_not_believed():
+    for number in range(6):
+        guess(1, **{"x-forwarded-for": f"198.51.100.{number}"})
+
+    assert knock(PASSWORD, **{"x-forwarded-for": "198.51.100.99"}).status_code == 429
+
+
+@pytest.mark.parametrize(
+    ("forwarded", "address"),
+    [
+        ("198.51.100.4", "198.51.100.4"),
+        ("made up, 198.51.100.4", "198.51.100.4"),
+        ("198.51.100.4, made up", None),
+        ("2001:db8::1", "2001:db8::1"),
+        ("", "192.0.2.7"),
+    ],
+)
+def test_behind_a_proxy_the_address_is_the_one_the_proxy_names(settings, forwarded, address):
+    settings.BEHIND_PROXY = True
+    request = RequestFactory(REMOTE_ADDR="192.0.2.7").get("/", headers={"x-forwarded-for": forwarded})
+
+    assert throttling.network_address(request) == address
+
+
+@pytest.mark.parametrize(
+    ("to", "leads"),
+    [
+        ("/admin/auth/user/", "/admin/auth/user/"),
+        ("https://evil.example/", "/admin/"),
+        ("//evil.example/", "/admin/"),
+        ("/\\evil.example/", "/admin/"),
+        ("///evil.example/", "/admin/"),
+        ("https:evil.example", "/admin/"),
+        ("https://testserver@evil.example/", "/admin/"),
+        ("javascript:alert(1)", "/admin/"),
+        ("\thttps://evil.example/", "/admin/"),
+    ],
+)
+def test_the_way_on_is_to_no_stranger(to, leads):
+    answer = Client().post(LOGIN, {"username": "grace", "password": PASSWORD, "next": to})
+
+    assert (answer.status_code, answer.url) == (302, leads)
+
+
+def test_the_session_changes_when_somebody_logs_in():
+    client = Client()
+    client.get(LOGIN)
+    client.session["planted"] = True
+    before = client.session.session_key
+
+    client.post(LOGIN, {"username": "grace", "password": PASSWORD})
+
+    assert client.session.session_key != before
+
+
+def test_a_login_that_another_site_posts_is_refused():
+    answer = Client(enforce_csrf_checks=True).post(LOGIN, {"username": "grace", "password": PASSWORD})
+
+    assert answer.status_code == 403
