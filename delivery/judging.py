@@ -5,14 +5,16 @@ SQL is compiled once per version and workspace generation and kept in the proces
 
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from threading import Lock
 from zoneinfo import ZoneInfo, available_timezones
 
 from audiences.compiler import TODAY, Condition, View, compile_tree
 from audiences.models import CustomAttribute, Workspace
-from audiences.rules import RuleError
+from audiences.models.catalogue import Scope
+from audiences.rules import Kind, RuleError
 from delivery.models import Reason
-from messaging import windows
+from messaging import content, windows
 from messaging.models import Channel, Message, SendType, WindowZone
 
 NO_DEVICE = "NOT EXISTS (SELECT FROM audiences_device v WHERE v.customer_id = c.id AND v.retired_at IS NULL)"
@@ -104,6 +106,8 @@ class Live:
     window_zone: str
     condition: Condition | None
     reachable: str
+    # The variables an in-app message uses, where what they stand for is the customer's alone.
+    names: tuple[str, ...]
 
     def opening(self, zone_name: str, *, workspace: ZoneInfo, at: datetime) -> datetime:
         """When it may next be delivered to a customer in that zone; `at` itself while the window is open."""
@@ -118,6 +122,19 @@ class LiveMessages:
     zone: ZoneInfo
     ongoing: tuple[Live, ...]
     one_off_in_app: tuple[Live, ...]
+    # What else a visit needs that only a new generation changes: the identity secret and whether it must be used, and
+    # the kinds of attributes, of which more may be learnt meanwhile.
+    identity: tuple[str, bool]
+    kinds: dict[tuple[Scope, str], Kind]
+
+    def all(self) -> tuple[Live, ...]:
+        """Every one."""
+        return self.ongoing + self.one_off_in_app
+
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """The variables any of them uses."""
+        return frozenset(name for message in self.all() for name in message.names)
 
 
 KEPT: dict[str, LiveMessages] = {}
@@ -129,17 +146,32 @@ def forget() -> None:
     KEPT.clear()
 
 
+def kept(*, database: str) -> LiveMessages | None:
+    """What this process has compiled, of whichever generation; None before the first visit."""
+    return KEPT.get(database)
+
+
 def live_messages(*, generation: int, database: str) -> LiveMessages:
     """Return all live messages compiled, from what this process keeps unless something changed since."""
-    kept = KEPT.get(database)
-    if kept is None or kept.generation != generation:
+    here = KEPT.get(database)
+    if here is None or here.generation != generation:
         with KEEPING:
             found = KEPT.get(database)
             # Whoever waited here uses what the one before them has compiled, unless it is old news by now.
-            if found is None or found is kept or found.generation < generation:
+            if found is None or found is here or found.generation < generation:
                 found = KEPT[database] = read_live_messages()
         return found
-    return kept
+    return here
+
+
+def names_in(message: Message) -> tuple[str, ...]:
+    """The variables an in-app message uses; none where a company's are among them, or the text cannot be read."""
+    if message.channel != Channel.IN_APP or message.per_company or message.version is None:
+        return ()
+    try:
+        return tuple(sorted(content.variables(message.version.subject) | content.variables(message.version.body)))
+    except content.ContentError:
+        return ()
 
 
 def read_live_messages() -> LiveMessages:
@@ -148,7 +180,7 @@ def read_live_messages() -> LiveMessages:
     catalogue = CustomAttribute.objects.catalogue()
     ongoing: list[Live] = []
     one_off: list[Live] = []
-    rows = Message.objects.live().to_audiences().select_related("audience").order_by("pk")
+    rows = Message.objects.live().to_audiences().select_related("audience", "version").order_by("pk")
     for message in rows:
         assert message.audience is not None and message.version_id is not None  # noqa: S101, PT018 - live ones have both
         is_ongoing = message.send_type == SendType.ONGOING
@@ -172,6 +204,16 @@ def read_live_messages() -> LiveMessages:
             window_zone=message.window_zone,
             condition=condition,
             reachable=reachable(message.channel),
+            names=names_in(message),
         )
         (ongoing if is_ongoing else one_off).append(live)
-    return LiveMessages(workspace.generation, workspace.tz, tuple(ongoing), tuple(one_off))
+    kinds = {(Scope.CUSTOMER, name): kind for name, kind in catalogue.customer.items()}
+    kinds |= {(Scope.COMPANY, name): kind for name, kind in catalogue.company.items()}
+    return LiveMessages(
+        workspace.generation,
+        workspace.tz,
+        tuple(ongoing),
+        tuple(one_off),
+        (workspace.identity_secret, workspace.require_user_hash),
+        kinds,
+    )

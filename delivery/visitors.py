@@ -21,6 +21,10 @@ SESSION_LASTS = timedelta(hours=12)
 VISITOR, SESSION = "visitor", "session"
 
 
+class NotWritten(Exception):
+    """This visitor has not written yet, so nothing is known of them."""
+
+
 @dataclass(frozen=True, slots=True)
 class Who:
     """Whom a token speaks for: a customer, or a visitor who has not written yet."""

@@ -49,6 +49,8 @@ NOT_ATTRIBUTES = frozenset(
         "background_color",
         "widget",
         "api_base",
+        "user",
+        "visitor",
     }
 )
 COMPANY_FIELDS = frozenset(

@@ -25,6 +25,10 @@ UNKNOWN = (None, "", "undefined", "null")
 Kinds = Mapping[tuple[Scope, str], Kind]
 
 
+class Unlearnt(Exception):
+    """An attribute nobody has sent before would have to be learnt."""
+
+
 def is_unknown(value: object) -> bool:
     """Whether a value says that there is none."""
     return value is None or (isinstance(value, str) and (value in UNKNOWN or not value.strip()))
@@ -87,9 +91,16 @@ def check(sent: Mapping[str, Any], *, on_bad_value: OnBadValue = refuse) -> dict
 
 
 def kinds_of(
-    checked: Iterable[tuple[Scope, Mapping[str, Any]]], *, at: datetime, on_bad_value: OnBadValue = refuse
+    checked: Iterable[tuple[Scope, Mapping[str, Any]]],
+    *,
+    at: datetime,
+    on_bad_value: OnBadValue = refuse,
+    memory: dict[tuple[Scope, str], Kind] | None = None,
 ) -> Kinds:
-    """Return the kind of every attribute that has a value here, learning those nobody has sent before."""
+    """Return the kind of every attribute that has a value here, learning those nobody has sent before.
+
+    With a `memory`, what is in it is not asked for again, what is found is put there, and nothing is learnt: Unlearnt.
+    """
     values: dict[tuple[Scope, str], Any] = {}
     for scope, attributes in checked:
         for name, value in attributes.items():
@@ -97,9 +108,18 @@ def kinds_of(
                 values.setdefault((scope, name), value)
     if not values:
         return {}
+    if memory is not None:
+        return remembered(values, memory)
     kinds = known(values)
+    return kinds | learnt({key: values[key] for key in values.keys() - kinds.keys()}, at=at, on_bad_value=on_bad_value)
+
+
+def learnt(
+    values: Mapping[tuple[Scope, str], Any], *, at: datetime, on_bad_value: OnBadValue
+) -> dict[tuple[Scope, str], Kind]:
+    """Learn what kind these attributes are from their first real values, and return it."""
     new: dict[tuple[Scope, str], Kind] = {}
-    for key in sorted(values.keys() - kinds.keys()):
+    for key in sorted(values):
         try:
             new[key] = taught_by(key[1], values[key])
         except Refused as wrong:
@@ -112,13 +132,25 @@ def kinds_of(
             reason = f"There are {MOST_ATTRIBUTES} custom attributes already, so {shown(key[1])} cannot be added."
             on_bad_value(Refused(reason, field=key[1]))
     if not new:
-        return kinds
+        return {}
     # Who loses the race to learn a name finds the winner's kind when reading again.
     CustomAttribute.objects.bulk_create(
         [CustomAttribute(scope=scope, name=name, kind=kind, created_at=at) for (scope, name), kind in new.items()],
         ignore_conflicts=True,
     )
-    return kinds | known(new)
+    return known(new)
+
+
+def remembered(
+    keys: Iterable[tuple[Scope, str]], memory: dict[tuple[Scope, str], Kind]
+) -> dict[tuple[Scope, str], Kind]:
+    """Do what `known` does, asking only for those that are not in the memory yet; Unlearnt where one has no kind."""
+    keys = list(keys)
+    if asked := [key for key in keys if key not in memory]:
+        memory |= known(asked)
+    if any(key not in memory for key in asked):
+        raise Unlearnt
+    return {key: memory[key] for key in keys}
 
 
 def known(keys: Iterable[tuple[Scope, str]]) -> dict[tuple[Scope, str], Kind]:

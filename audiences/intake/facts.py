@@ -104,8 +104,17 @@ def read_table(
     return values
 
 
-def read_facts(facts: Mapping[str, Any], *, at: datetime, on_bad_value: OnBadValue) -> Facts:
-    """Read all that was sent, and learn the custom attributes in it; nothing is locked yet."""
+def read_facts(
+    facts: Mapping[str, Any],
+    *,
+    at: datetime,
+    on_bad_value: OnBadValue,
+    memory: dict[tuple[Scope, str], Kind] | None = None,
+) -> Facts:
+    """Read all that was sent, and learn the custom attributes in it; nothing is locked yet.
+
+    `memory` holds kinds of attributes that need not be asked for; with one, Unlearnt where there is a new attribute.
+    """
 
     def tried(read: Read, field: str, otherwise: Any = None) -> Any:
         return attempt(read, facts.get(field), field, on_bad_value=on_bad_value, otherwise=otherwise)
@@ -130,6 +139,7 @@ def read_facts(facts: Mapping[str, Any], *, at: datetime, on_bad_value: OnBadVal
         [(Scope.CUSTOMER, attributes), *((Scope.COMPANY, company.attributes) for company in companies)],
         at=at,
         on_bad_value=on_bad_value,
+        memory=memory,
     )
     return Facts(
         identity=Identity(

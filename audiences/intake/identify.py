@@ -126,6 +126,14 @@ def changes_to(customer: Customer, sent: Facts, *, found_by: str, source: Source
     return {column: value for column, value in wanted.items() if getattr(customer, column) != value}
 
 
+def small_changes_to(
+    customer: Customer, sent: Facts, *, found_by: str, source: Source, at: datetime
+) -> dict[str, Any] | None:
+    """Return the columns that are to change, None where more is to do: who it is changes, or others are told."""
+    changes = changes_to(customer, sent, found_by=found_by, source=source, at=at)
+    return None if changes.keys() & {"user_id", "email"} or news(customer, changes) else changes
+
+
 def opted_out(customer: Customer, *, said: bool | None, source: Source) -> bool:
     """Whether the customer is to get no emails: anybody may opt them out, only a sync undoes what a sync did."""
     if said is False and source is Source.REST and customer.unsubscribed_by_customer_at is None:

@@ -94,7 +94,10 @@ class Workspace(models.Model):
                 name="zone_changed",
                 when=pgtrigger.Before,
                 operation=pgtrigger.Update,
-                condition=pgtrigger.Condition("OLD.zone <> NEW.zone"),
+                condition=pgtrigger.Condition(
+                    "((OLD.zone, OLD.identity_secret, OLD.require_user_hash)"
+                    " IS DISTINCT FROM (NEW.zone, NEW.identity_secret, NEW.require_user_hash))"
+                ),
                 func="NEW.generation = OLD.generation + 1; RETURN NEW;",
             )
         ]

@@ -1,5 +1,6 @@
 """The messenger's ping: a customer is here (DESIGN 4.6, product.md 6.4)."""
 
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -15,8 +16,8 @@ from audiences.api.shapes import Json, user_reference
 from audiences.intake import Refused, Source, Unknown
 from audiences.intake.values import mapping
 from audiences.models import Company, Customer
-from delivery import merging, tasks, visitors, visits
-from delivery.api.messenger_access import MessengerEndpoint, VisitorRateLimit, check_signed
+from delivery import arriving, merging, tasks, visitors, visits
+from delivery.api.messenger_access import MessengerEndpoint, Proof, VisitorRateLimit
 from delivery.visits import Visit
 
 LONGEST_AGENT = 500
@@ -34,18 +35,18 @@ class Ping(MessengerEndpoint):
         given = {name: settings.get(name) for name in WHO}
         at = timezone.now()
         if any(given.values()):
-            secret = check_signed(sent, settings, given)
-            return Response(of_user(request, settings, key=key, secret=secret, at=at))
+            return Response(of_user(request, settings, key=key, proof=Proof(sent, settings, given), at=at))
         return Response(of_visitor(request, settings, key=key, at=at))
 
 
-def of_user(request: Request, settings: dict[str, Any], *, key: UUID | None, secret: str, at: datetime) -> Json:
+def of_user(request: Request, settings: dict[str, Any], *, key: UUID | None, proof: Proof, at: datetime) -> Json:
     """The visit of a user; what they wrote in this browser before they logged in is theirs from now on."""
     refused: list[Refused] = []
     facts = facts_of(request, settings)
 
     def identified() -> tuple[Customer, Company | None]:
         refused.clear()
+        proof.check()
         lead = visitors.lead_of(key) if key else None
         if lead is None:
             customer = intake.identify_here(facts, at=at, source=Source.BROWSER, on_bad_value=refused.append)
@@ -53,26 +54,45 @@ def of_user(request: Request, settings: dict[str, Any], *, key: UUID | None, sec
             customer = merging.log_in(lead, facts, at=at, source=Source.BROWSER, on_bad_value=refused.append)
         return customer, company_of(settings)
 
-    visit = nudged(visits.visit_of(identified, at=at))
-    return answer(visit, token=visitors.session_token(visit.customer, secret=secret, at=at), refused=refused)
+    expected = arriving.expect(
+        facts,
+        at=at,
+        company=company_id_of(settings),
+        visitor=key,
+        on_bad_value=refused.append,
+        is_proved=proof.holds,
+    )
+    visit = nudged(visits.visit_of(identified, at=at, expected=expected))
+    return answer(visit, token=visitors.session_token(visit.customer, secret=proof.secret, at=at), refused=refused)
 
 
 def of_visitor(request: Request, settings: dict[str, Any], *, key: UUID | None, at: datetime) -> Json:
     """The visit of a lead, or of somebody who has not written yet, of whom nothing is written down."""
     refused: list[Refused] = []
-    lead = visitors.lead_of(key) if key else None
-    key = key or visitors.new_key()
+    facts = facts_of(request, settings)
+
+    def identified() -> tuple[Customer, Company | None]:
+        refused.clear()
+        lead = visitors.lead_of(key) if key else None
+        if lead is None:
+            raise visitors.NotWritten
+        named = {**facts, "id": str(lead.pk)}
+        here = intake.identify_here(named, at=at, source=Source.BROWSER, on_bad_value=refused.append)
+        return here, company_of(settings)
+
     visit = None
-    if lead is not None:
-        facts = {**facts_of(request, settings), "id": str(lead.pk)}
-
-        def identified() -> tuple[Customer, Company | None]:
-            refused.clear()
-            here = intake.identify_here(facts, at=at, source=Source.BROWSER, on_bad_value=refused.append)
-            return here, company_of(settings)
-
-        visit = nudged(visits.visit_of(identified, at=at))
-    token = visitors.visitor_token(key)
+    if key is not None:
+        expected = arriving.expect(
+            facts,
+            at=at,
+            company=company_id_of(settings),
+            visitor=key,
+            on_bad_value=refused.append,
+            is_proved=lambda _verification: True,
+        )
+        with suppress(visitors.NotWritten):
+            visit = nudged(visits.visit_of(identified, at=at, expected=expected))
+    token = visitors.visitor_token(key or visitors.new_key())
     return {**answer(visit, token=token, refused=refused), "visitor": token}
 
 
@@ -94,13 +114,17 @@ def facts_of(request: Request, settings: dict[str, Any]) -> dict[str, Any]:
 
 def company_of(settings: dict[str, Any]) -> Company | None:
     """The company the page names, which intake has just written down; None where it names none that can be."""
-    company = settings.get("company")
-    if not isinstance(company, dict):
-        return None
+    company_id = company_id_of(settings)
     try:
-        return intake.find_company({"company_id": company.get("company_id", company.get("id"))})
+        return intake.find_company({"company_id": company_id}) if company_id else None
     except (Refused, Unknown):
         return None
+
+
+def company_id_of(settings: dict[str, Any]) -> Any:
+    """What the page calls the company its user is working for."""
+    company = settings.get("company")
+    return company.get("company_id", company.get("id")) if isinstance(company, dict) else None
 
 
 def answer(visit: Visit | None, *, token: str, refused: list[Refused]) -> Json:

@@ -114,14 +114,24 @@ def customer_of(request: Request) -> Customer:
     return found
 
 
-def check_signed(sent: dict[str, Any], settings: dict[str, Any], given: dict[str, Any]) -> str:
-    """Forbid claiming to be somebody without the hash that only the customer's own server can make.
+class Proof:
+    """That a browser speaks for whom it names: the hash that only the customer's own server can make."""
 
-    Returns the secret it was made with.
-    """
-    secret, is_required = Workspace.identity()
-    if is_required or "user_hash" in {**sent, **settings}:
-        user_hash = settings.get("user_hash", sent.get("user_hash"))
-        if not identity.is_signed(secret, **given, given=user_hash):
+    def __init__(self, sent: dict[str, Any], settings: dict[str, Any], given: dict[str, Any]) -> None:
+        self.given = given
+        self.is_offered = "user_hash" in {**sent, **settings}
+        self.user_hash = settings.get("user_hash", sent.get("user_hash"))
+        # What it was made with.
+        self.secret = ""
+
+    def holds(self, verification: tuple[str, bool]) -> bool:
+        """Whether it does with this secret, if it has to."""
+        self.secret, is_required = verification
+        if not (is_required or self.is_offered):
+            return True
+        return identity.is_signed(self.secret, **self.given, given=self.user_hash)
+
+    def check(self) -> None:
+        """Forbid claiming to be somebody without it, by the secret as it is now."""
+        if not self.holds(Workspace.identity()):
             raise Forbidden("The user_hash is missing or is not that of this user.")
-    return secret
