@@ -39,29 +39,29 @@ def forward(*, clock: Clock, until: datetime) -> int:
     with stopping.gracefully():
         give_up_abandoned(at=clock())
         while clock() < until and not stopping.asked() and AnswerMail.objects.due(clock()).exists():
-            if not there_is_room(at=clock()):
-                break
             mail = claim(at=clock())
             if mail is None:
                 break
             if why := needless(mail.part):
                 settle(mail, status=Status.SKIPPED, detail=why)
-            elif not hand_over(mail, clock=clock):
+            elif not (has_place(at=clock()) and hand_over(mail, clock=clock)):
+                # The next sweep goes on.
+                settle(mail, status=Status.WAITING, attempts=mail.attempts - 1)
                 break
             else:
                 mailed += 1
     return mailed
 
 
-def there_is_room(*, at: datetime) -> bool:
-    """Whether what holds email back leaves room for one more, waiting for its turn; if not, the next sweep asks."""
+def has_place(*, at: datetime) -> bool:
+    """Whether what holds email back lets one more go, waiting for its turn."""
     if Channel.EMAIL not in pacing.limits():
         return True
     places = pacing.take(Channel.EMAIL, wanted=1, at=at)
     if places is None:
         return False
     places.wait(0, unless=stopping.asked)
-    return bool(places.count)
+    return bool(places.count) and not stopping.asked()
 
 
 def claim(*, at: datetime) -> AnswerMail | None:

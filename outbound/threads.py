@@ -23,9 +23,7 @@ LATER = timedelta(hours=3)
 LONGEST_SNOOZE = timedelta(days=3660)
 
 DONE: dict[str, Callable[[str, ConversationPart], str]] = {
-    PartType.ASSIGNMENT: lambda who, part: (
-        f"{who} assigned it to {name_of(part.assigned_to)}" if part.assigned_to else f"{who} assigned it to nobody"
-    ),
+    PartType.ASSIGNMENT: lambda who, part: assigned(who, part),
     PartType.OPEN: lambda who, part: f"{who} opened it again" if part.teammate else "It woke up",
     PartType.CLOSE: lambda who, _part: f"{who} closed it",
     PartType.SNOOZED: lambda who, _part: f"{who} snoozed it",
@@ -39,6 +37,15 @@ MAILED: dict[str, Callable[[AnswerMail], str]] = {
     Status.SKIPPED: lambda mail: f"Not emailed: {mail.detail}",
     Status.WITHDRAWN: lambda _mail: "",
 }
+
+
+def assigned(who: str, part: ConversationPart) -> str:
+    """Who handed it to whom."""
+    if part.assigned_to is None:
+        return f"{who} assigned it to nobody"
+    return (
+        f"{who} took it" if part.assigned_to == part.teammate else f"{who} assigned it to {name_of(part.assigned_to)}"
+    )
 
 
 def shown(conversation: Conversation, *, whole: bool) -> dict[str, Any]:
@@ -145,7 +152,7 @@ def as_file(file: dict[str, Any], url: str) -> dict[str, Any]:
 
 def moment(when: datetime) -> str:
     """A moment on the workspace's clock."""
-    return f"{timezone.localtime(when):%-d %b, %H:%M}"
+    return f"{timezone.localtime(when):%-d %b %Y, %H:%M}"
 
 
 # Until when it may be put away.
@@ -182,8 +189,13 @@ UNTIL: dict[str, tuple[str, Callable[[datetime], datetime | None]]] = {
 def offers(*, at: datetime, zone: ZoneInfo) -> list[dict[str, Any]]:
     """What the page offers to snooze until."""
     here = at.astimezone(zone)
-    found = [{"name": name, "label": label, "at": when(here)} for name, (label, when) in UNTIL.items()]
-    return [offer for offer in found if offer["at"] is not None]
+    found: dict[datetime, dict[str, Any]] = {}
+    for name, (label, when) in UNTIL.items():
+        moment = when(here)
+        # On a Sunday, next week is tomorrow.
+        if moment is not None and moment not in found:
+            found[moment] = {"name": name, "label": label, "at": moment}
+    return list(found.values())
 
 
 def until(chosen: str, typed: str, *, at: datetime, zone: ZoneInfo) -> datetime:

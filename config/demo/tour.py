@@ -22,6 +22,7 @@ LARGEST = 150_000
 # Name of the picture -> where it is taken: an address, and links to follow from there, by what they lead to.
 STOPS: dict[str, tuple[str, ...]] = {
     "home": ("/admin/",),
+    "inbox": ("/admin/delivery/conversation/", "#inbox-list .ob-inbox-row:not(.ob-unseen)"),
     "outbound": ("/admin/messaging/message/",),
     "composer": ("/admin/messaging/message/add/",),
     "report": ("/admin/messaging/message/?send_type__exact=ongoing", "#result_list a[href*='/change/']"),
@@ -38,7 +39,7 @@ STOPS: dict[str, tuple[str, ...]] = {
     "staff": ("/admin/auth/user/",),
     "log": ("/admin/admin/logentry/",),
 }
-ON_A_PHONE: dict[str, tuple[str, ...]] = {"phone": STOPS["profile"]}
+ON_A_PHONE: dict[str, tuple[str, ...]] = {"phone": STOPS["profile"], "phone-inbox": STOPS["inbox"]}
 
 
 def main() -> int:

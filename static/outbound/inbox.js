@@ -1,16 +1,18 @@
 /* The inbox: what is new comes without a reload, a draft outlives one, and images go with an answer. */
-(() => {
-  const inbox = document.getElementById("inbox");
-  if (!inbox) return;
+{
+  /* Loaded before the page is: Alpine and Trix begin while it is being read. */
   const find = (id, within = document) => within.querySelector(`#${id}`);
+  const facts = () => find("inbox").dataset;
   const token = () => document.querySelector("input[name=csrfmiddlewaretoken]")?.value ?? "";
-  const { of, seen } = inbox.dataset;
   const EVERY = 4000, IDLE = 15000, HIDDEN = 60000, IDLE_AFTER = 5 * 60000;
 
   /* Looking for news: every few seconds, more slowly when nobody moves, rarely when nobody can see it. */
-  let tag = inbox.dataset.tag, timer = 0, looking = false, failed = 0, moved = Date.now();
-  const address = new URL(inbox.dataset.news, location.href);
-  if (of) address.searchParams.set("of", of);
+  let tag = "", timer = 0, looking = false, failed = 0, moved = Date.now();
+  const address = () => {
+    const found = new URL(facts().news, location.href);
+    if (facts().of) found.searchParams.set("of", facts().of);
+    return found;
+  };
   const pace = () => (document.hidden ? HIDDEN : (Date.now() - moved > IDLE_AFTER ? IDLE : EVERY) * Math.min(2 ** failed, 8));
   function later() {
     clearTimeout(timer);
@@ -21,7 +23,7 @@
     if (looking) return;
     looking = true;
     try {
-      const answer = await fetch(address, { headers: { "If-None-Match": tag }, cache: "no-store", credentials: "same-origin" });
+      const answer = await fetch(address(), { headers: { "If-None-Match": tag }, cache: "no-store", credentials: "same-origin" });
       if (answer.redirected) return trouble("You are logged out. Open the page again to log in.");
       if (answer.status === 200) {
         tag = answer.headers.get("ETag") ?? "";
@@ -53,7 +55,7 @@
       if (focused) list.querySelector(`a[href="${CSS.escape(focused)}"]`)?.focus();
       count();
     }
-    if (!of || !find("thread-parts", news)) return;
+    if (!facts().of || !find("thread-parts", news)) return;
     const bar = find("thread-bar"), newBar = find("thread-bar", news);
     if (bar && newBar && !bar.contains(document.activeElement) && !bar.querySelector("details[open]")) bar.innerHTML = newBar.innerHTML;
     parts(news);
@@ -73,17 +75,17 @@
     if (bottom) toBottom();
     const said = added.filter((item) => item.classList.contains("ob-part")).at(-1);
     if (said) find("inbox-said").textContent = `${said.querySelector(".ob-part-who")?.textContent ?? ""}: ${said.querySelector(".ob-part-body")?.textContent.trim() ?? ""}`;
-    look_at();
+    show_as_seen();
   }
 
   /* Somebody who answers has it before their eyes. */
-  function look_at() {
-    if (seen && !document.hidden) {
-      fetch(seen, { method: "POST", headers: { "X-CSRFToken": token() }, credentials: "same-origin" }).then(look, () => {});
+  function show_as_seen() {
+    if (facts().seen && !document.hidden) {
+      fetch(facts().seen, { method: "POST", headers: { "X-CSRFToken": token() }, credentials: "same-origin" }).then(look, () => {});
     }
   }
   function count() {
-    const unread = Number(inbox.querySelector("[data-unread]")?.dataset.unread ?? 0);
+    const unread = Number(find("inbox").querySelector("[data-unread]")?.dataset.unread ?? 0);
     document.querySelectorAll("[data-counted=inbox]").forEach((badge) => {
       badge.firstElementChild.textContent = unread > 999 ? "999+" : unread;
       badge.hidden = !unread;
@@ -107,7 +109,7 @@
   document.addEventListener("visibilitychange", () => {
     if (document.hidden) return later();
     look();
-    if (inbox.querySelector(".ob-unseen[aria-current]")) look_at();
+    if (find("inbox").querySelector(".ob-unseen[aria-current]")) show_as_seen();
   });
   /* A menu closes when one clicks elsewhere, or presses Escape. */
   document.addEventListener("click", (event) => {
@@ -125,10 +127,12 @@
     event.preventDefault();
     event.target.dispatchEvent(new CustomEvent("files-taken", { bubbles: true, detail: [event.file] }));
   });
-  const draft = { key: `outbound-draft-${of}`,
+  const draft = {
+    get key() { return `outbound-draft-${facts().of}`; },
     read() { try { return JSON.parse(sessionStorage.getItem(this.key) ?? "null"); } catch { return null; } },
     keep(what) { try { sessionStorage.setItem(this.key, JSON.stringify(what)); } catch { /* Storage is blocked. */ } },
-    forget() { try { sessionStorage.removeItem(this.key); } catch { /* Storage is blocked. */ } } };
+    forget() { try { sessionStorage.removeItem(this.key); } catch { /* Storage is blocked. */ } },
+  };
   document.addEventListener("trix-initialize", (event) => {
     const { target } = event;
     target.setAttribute("aria-label", "Answer");
@@ -142,7 +146,7 @@
     Alpine.data("answer", () => ({
       kind: draft.read()?.kind === "note" ? "note" : "reply", names: [], sending: false,
       init() {
-        if (inbox.ownerDocument.location.pathname.endsWith("/note/")) this.kind = "note";
+        if (location.pathname.endsWith("/note/")) this.kind = "note";
         this.$root.addEventListener("trix-change", () => this.keep());
         if (this.$root.querySelector(".ob-error")) this.$nextTick(() => this.$root.scrollIntoView({ block: "end" }));
       },
@@ -179,8 +183,11 @@
     }));
   });
 
-  toBottom();
-  count();
-  if (inbox.querySelector(".ob-unseen[aria-current]")) look_at();
-  else later();
-})();
+  document.addEventListener("DOMContentLoaded", () => {
+    tag = facts().tag;
+    toBottom();
+    count();
+    if (find("inbox").querySelector(".ob-unseen[aria-current]")) show_as_seen();
+    else later();
+  });
+}

@@ -8,7 +8,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from audiences.models import Customer
-from config.demo import company, messages, staff
+from config.demo import company, messages, staff, talks
 from delivery import tasks
 
 
@@ -25,6 +25,7 @@ class Command(BaseCommand):
             if not Customer.objects.exists():
                 company.fill(at=now)
                 messages.fill(team, at=now)
+                talks.fill(team, at=now)
         # The sweep would do it within a minute; whoever tries the demo looks sooner.
         tasks.nudge()
         staff.have_token(settings.DATA_DIR / "demo_token")

@@ -1,0 +1,172 @@
+"""What the demo's customers and its team said to each other: an inbox to look into, the same but for the dates."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from django.contrib.auth.models import User
+
+from audiences.models import Customer
+from audiences.models.customers import Role
+from config.demo.staff import Team
+from delivery import conversations, visits
+from delivery.models import Conversation
+
+THEY, WE, NOTE = "they", "we", "note"
+# Minutes between two things that were said.
+PAUSE = 14
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Talk:
+    """One conversation: how many hours ago it began, what was said, and what became of it."""
+
+    hours: float
+    said: tuple[tuple[str, str], ...]
+    # Whose it is: "boss", "support", or nobody's.
+    of: str = ""
+    end: str = ""
+    was_seen: bool = True
+
+
+TALKS: tuple[Talk, ...] = (
+    Talk(hours=0.4, was_seen=False, said=((THEY, "Hi! Can I move a project from one team to another?"),)),
+    Talk(
+        hours=1.6,
+        was_seen=False,
+        said=(
+            (THEY, "My report says “0 results” since this morning. Yesterday it was fine."),
+            (THEY, "It is the one called Weekly numbers, if that helps."),
+        ),
+    ),
+    Talk(
+        hours=3,
+        of="support",
+        said=(
+            (THEY, "Do you have an invoice with our VAT number on it?"),
+            (WE, "<p>Yes: add the number under <b>Settings</b>, and the next invoice carries it.</p>"),
+            (THEY, "Found it. Could you send last month’s again with it?"),
+            (NOTE, "Finance can do that. I asked them."),
+        ),
+    ),
+    Talk(
+        hours=5,
+        of="boss",
+        said=(
+            (THEY, "We are 40 people now. Is there a price for more than 25 seats?"),
+            (WE, "<p>There is. I will put an offer together for you today.</p>"),
+        ),
+    ),
+    Talk(
+        hours=22,
+        of="support",
+        said=(
+            (THEY, "Where did the export button go?"),
+            (WE, "<p>It is in the menu with the three dots now, at the top right of every report.</p>"),
+            (THEY, "I see it. Thanks!"),
+        ),
+        end="close",
+    ),
+    Talk(
+        hours=27,
+        said=(
+            (THEY, "Can two of us edit a project at the same time?"),
+            (WE, "<p>Yes, and you see each other’s changes as they happen.</p>"),
+        ),
+        end="close",
+    ),
+    Talk(
+        hours=30,
+        of="boss",
+        said=(
+            (THEY, "We would like to pay by bank transfer instead of a card."),
+            (WE, "<p>We can do that for yearly plans. Shall I change yours at the end of this term?</p>"),
+            (THEY, "Please. It ends next week."),
+            (NOTE, "Change it when the term ends."),
+        ),
+        end="snooze",
+    ),
+    Talk(
+        hours=52,
+        said=((THEY, "Your page about integrations mentions a calendar. I cannot find it in the app."),),
+    ),
+    Talk(
+        hours=75,
+        of="support",
+        said=(
+            (THEY, "I invited a colleague and she never got the email."),
+            (WE, "<p>It bounced: there is a letter too many in her address. Would you check it?</p>"),
+            (THEY, "Oh! You are right. Done, she is in."),
+            (WE, "<p>Wonderful. Say hello from us.</p>"),
+        ),
+        end="close",
+    ),
+    Talk(
+        hours=120,
+        said=((THEY, "Thank you for the dark mode. My eyes thank you too."), (WE, "<p>That made our day.</p>")),
+        end="close",
+    ),
+)
+# What those answer whom the chat about a first project reaches as they look in.
+TO_A_CHAT: tuple[str, ...] = (
+    "Yes please, where do I begin?",
+    "I only wanted to look around first. How many projects come with the trial?",
+)
+
+
+def fill(team: Team, *, at: datetime) -> None:
+    """Have them talk, each customer in one conversation."""
+    people = chatty(at=at)
+    for talk in TALKS:
+        carry_on(talk, next(people), team, at=at)
+    for words, customer in zip(TO_A_CHAT, without_project(at=at), strict=False):
+        visits.visit(customer, at=at)
+        thread = Conversation.objects.filter(customer=customer, record__message__title="First project").first()
+        if thread is not None:
+            conversations.reply_by_customer(thread, body=words, at=at)
+
+
+def chatty(*, at: datetime) -> Iterator[Customer]:
+    """Users who were here lately, in an order of their own."""
+    lately = Customer.objects.filter(role=Role.USER, last_seen_at__gte=at - timedelta(days=7), has_hard_bounced=False)
+    return iter(lately.filter(signed_up_at__lt=at - timedelta(days=40)).order_by("-session_count", "pk")[: len(TALKS)])
+
+
+def without_project(*, at: datetime) -> Iterator[Customer]:
+    """New users who made no project yet."""
+    new = Customer.objects.filter(
+        role=Role.USER, signed_up_at__gte=at - timedelta(days=20), signed_up_at__lt=at - timedelta(days=3)
+    )
+    return iter(new.exclude(event_summaries__name="created-project").order_by("pk")[: len(TO_A_CHAT)])
+
+
+def carry_on(talk: Talk, customer: Customer, team: Team, *, at: datetime) -> None:
+    """Have everything said that was said, and the conversation left as it was left."""
+    now = at - timedelta(hours=talk.hours)
+    (_, opening), *rest = talk.said
+    thread = conversations.open_by_customer(customer, body=opening, at=now)
+    owner: User | None = {"boss": team.boss, "support": team.support}.get(talk.of)
+    for who, words in rest:
+        now += timedelta(minutes=PAUSE)
+        say(thread, who, words, by=owner or team.support, at=now)
+    if owner is not None:
+        conversations.assign(thread, to=owner, teammate=owner, at=now)
+    if talk.end == "close":
+        conversations.close(thread, teammate=owner or team.support, at=now)
+    if talk.end == "snooze":
+        conversations.snooze(thread, until=at + timedelta(days=5), teammate=owner, at=now)
+    if talk.was_seen:
+        conversations.seen(thread)
+    # They read what they were answered: all but the newest answers, which follow by email.
+    if talk.hours > 12 and rest:
+        conversations.mark_read(thread)
+
+
+def say(thread: Conversation, who: str, words: str, *, by: User, at: datetime) -> None:
+    """Say one thing."""
+    if who == THEY:
+        conversations.reply_by_customer(thread, body=words, at=at)
+    elif who == WE:
+        conversations.reply_by_teammate(thread, teammate=by, body=words, at=at)
+    else:
+        conversations.note(thread, teammate=by, body=words, at=at)
