@@ -18,6 +18,8 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None
     if not os.environ.get("BROKER_DIR"):
         # Nor are the nudges of tests for the worker of a demo that runs beside them.
         os.environ["BROKER_DIR"] = server.enter_context(TemporaryDirectory(prefix="outbound-broker-"))
+    # So that there are webhooks for providers of mail.
+    os.environ["WEBHOOK_SECRET"] = "provider:secret"  # noqa: S105 - of no use but to tests
     if not os.environ.get("DATABASE_URL"):
         server.enter_context(embedded.database("test"))
         # A name of its own, so that two runs at once do not drop each other's database.

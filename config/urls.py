@@ -7,6 +7,7 @@ from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
 from audiences.api.endpoint import AGAIN, Nowhere
+from delivery import webhooks
 from outbound.api.documented import ADDRESSES as OUTBOUND
 from outbound.composer.images import show
 
@@ -21,6 +22,10 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("", include("delivery.urls")),
     path("api/", include("audiences.urls")),
 ]
+
+# What providers of mail post. Without a secret anybody could, so then nobody can.
+if settings.WEBHOOK_SECRET:
+    urlpatterns.append(path("webhooks/anymail/", include((webhooks.urlpatterns, "anymail"))))
 
 if settings.DEMO:
     urlpatterns.append(path("demo/", include("config.demo.urls")))

@@ -8,8 +8,9 @@ class DeliveryConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Be the one that audiences ring for when there is something to tell."""
+        """Be the one that audiences ring for when there is something to tell, and that providers of mail tell."""
         from audiences import announcing
-        from delivery import tasks
+        from delivery import tasks, webhooks
 
         announcing.ring = tasks.nudge_to_tell
+        webhooks.listen()

@@ -48,6 +48,7 @@ class Kept(Reader):
         self.left_out: list[str] = []
         self.open: Counter[str] = Counter()
         self.ended = False
+        self.paragraph_is_a_line = False
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         given = {name: value or "" for name, value in attrs}
@@ -61,7 +62,7 @@ class Kept(Reader):
                 self.open[tag] += 1
         elif tag == "img":
             self.picture(given)
-        elif tag == "div" or (tag == "p" and is_a_line(given)):
+        elif self.begins_a_line(tag, given):
             self.line()
         else:
             super().handle_starttag(tag, attrs)
@@ -77,7 +78,7 @@ class Kept(Reader):
                 self.open[ended] -= 1
         elif self.left_out:
             return
-        elif tag == "div":
+        elif tag == "div" or (tag == "p" and self.paragraph_is_a_line):
             self.line()
         else:
             super().handle_endtag(tag)
@@ -88,6 +89,14 @@ class Kept(Reader):
 
     def handle_comment(self, data: str) -> None:
         """Say nothing of comments, such as what only Outlook reads."""
+
+    def begins_a_line(self, tag: str, given: dict[str, str]) -> bool:
+        """Whether an element is a line: a block, or a paragraph drawn without room around it."""
+        if tag == "p":
+            self.paragraph_is_a_line = "msonormal" in given.get("class", "").lower() or bool(
+                NO_MARGIN.search(given.get("style", ""))
+            )
+        return tag == "div" or (tag == "p" and self.paragraph_is_a_line)
 
     def line(self) -> None:
         """Be at the beginning of a line."""
@@ -115,11 +124,6 @@ def ends_all(tag: str, given: dict[str, str]) -> bool:
     """Whether from this element on there is only what the writer answers."""
     name = given.get("id", "").lower().removeprefix("x_")
     return name in LAST_WORDS or (tag == "div" and bool(OUTLOOK_LINE.search(given.get("style", ""))))
-
-
-def is_a_line(given: dict[str, str]) -> bool:
-    """Whether a paragraph is drawn as a line, without room around it."""
-    return "msonormal" in given.get("class", "").lower() or bool(NO_MARGIN.search(given.get("style", "")))
 
 
 def of_html(source: str) -> tuple[str, set[str]]:

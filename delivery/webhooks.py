@@ -1,0 +1,160 @@
+"""What providers post to us, in their many shapes; django-anymail checks who posts and makes one shape of them.
+
+Whatever goes wrong here is a 500, and the provider posts it again.
+"""
+
+import logging
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from functools import wraps
+from typing import Any
+
+from anymail import urls
+from anymail.signals import EventType, RejectReason, inbound, tracking
+from anymail.utils import get_request_basic_auth
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.urls import URLPattern
+from django.utils import timezone
+from django.utils.crypto import constant_time_compare
+
+from delivery import receiving, returning
+from delivery.channels.provider import COPY
+from delivery.channels.refusals import ENHANCED, says_no_such_mailbox
+from delivery.letters import Letter, clean
+from delivery.returning import News, What
+
+log = logging.getLogger(__name__)
+
+LONGEST_WORDS = 500
+# A provider posts a whole mail at once, with all that is enclosed.
+LARGEST = 50 * 2**20
+View = Callable[..., HttpResponseBase]
+
+# What each event says of the mail; what says nothing of it (a subscription, an unknown one) is missing.
+EVENTS: dict[str, What] = {
+    EventType.QUEUED: What.TAKEN,
+    EventType.SENT: What.TAKEN,
+    EventType.DEFERRED: What.TAKEN,
+    EventType.DELIVERED: What.TAKEN,
+    EventType.AUTORESPONDED: What.TAKEN,
+    EventType.OPENED: What.TAKEN,
+    EventType.CLICKED: What.TAKEN,
+    EventType.BOUNCED: What.BOUNCED,
+    EventType.REJECTED: What.REFUSED,
+    EventType.FAILED: What.REFUSED,
+    EventType.COMPLAINED: What.COMPLAINED,
+    EventType.UNSUBSCRIBED: What.UNSUBSCRIBED,
+}
+# Why a provider sends no more to an address, where it says so: it never got to the mailbox this time.
+WHY_REFUSED: dict[str, What] = {
+    RejectReason.INVALID: What.REFUSED_NO_MAILBOX,
+    RejectReason.BOUNCED: What.REFUSED_NO_MAILBOX,
+    RejectReason.SPAM: What.COMPLAINED,
+    RejectReason.UNSUBSCRIBED: What.UNSUBSCRIBED,
+}
+PASSES = {RejectReason.TIMED_OUT, RejectReason.BLOCKED, RejectReason.SPAM, RejectReason.OTHER}
+
+
+def within(event: Any, *keys: str) -> Any:
+    """What is deep within a provider's own event; None where it is not there."""
+    for key in keys:
+        event = event.get(key) if isinstance(event, Mapping) else None
+    return event
+
+
+# Where a provider says by itself whether a bounce is for good; None where this one does not.
+FOR_GOOD: dict[str, Callable[[Any], bool | None]] = {
+    "Amazon SES": lambda event: within(event, "bounce", "bounceType") == "Permanent",
+    "Brevo": lambda event: within(event, "event") == "hard_bounce",
+    "MailerSend": lambda event: within(event, "data", "type") == "hard_bounced",
+    "Mailjet": lambda event: bool(within(event, "hard_bounce")),
+    "Mandrill": lambda event: within(event, "event") == "hard_bounce",
+    "Postmark": lambda event: within(event, "Type") == "HardBounce",
+    "Resend": lambda event: (kind := within(event, "data", "bounce", "type")) and kind == "Permanent",
+    "SendGrid": lambda event: False if within(event, "type") == "blocked" else None,
+}
+
+
+def listen() -> None:
+    """Be who django-anymail tells."""
+    tracking.connect(tracked, dispatch_uid="delivery.webhooks")
+    inbound.connect(came_in, dispatch_uid="delivery.webhooks")
+
+
+def tracked(event: Any, esp_name: str, **_later: Any) -> None:
+    """Write down what a provider tells of a mail."""
+    what = what_of(event, esp_name=esp_name)
+    if what is None:
+        return
+    own = (event.metadata or {}).get(COPY) if isinstance(event.metadata, Mapping) else None
+    ids = tuple(str(found) for found in (own, event.message_id) if found)
+    provider_id = clean(str(event.message_id or ""))[:LONGEST_WORDS]
+    named = returning.find(message_ids=ids, provider_id=provider_id)
+    words = clean(" ".join(str(event.mta_response or event.description or "").split()))[:LONGEST_WORDS]
+    news = News(
+        what=what,
+        at=moment_of(event, now=timezone.now()),
+        address=str(event.recipient or ""),
+        provider_id=provider_id,
+        words=words,
+    )
+    if named is None or not returning.take(named, news):
+        log.info("%s tells of a mail that is none of ours: %s %s", esp_name, event.event_type, provider_id)
+
+
+def came_in(event: Any, esp_name: str, **_later: Any) -> None:
+    """Take in a mail that came to a provider."""
+    mail = event.message
+    letter = Letter(mail, recipient=(mail.envelope_recipient or "").lower(), envelope_sender=mail.envelope_sender)
+    outcome = receiving.receive(letter, at=timezone.now())
+    log.info("%s brings a mail: %s", esp_name, outcome)
+
+
+def what_of(event: Any, *, esp_name: str) -> What | None:
+    """What an event says of the mail; None for nothing."""
+    what = EVENTS.get(event.event_type)
+    if what is What.REFUSED:
+        return WHY_REFUSED.get(event.reject_reason, what)
+    if what is What.BOUNCED and is_for_good(event, esp_name=esp_name):
+        return What.NO_MAILBOX
+    return what
+
+
+def is_for_good(event: Any, *, esp_name: str) -> bool:
+    """Whether a bounce is a hard one: by the provider's word, else by the server's, else it is, as most call it so."""
+    if event.reject_reason in PASSES:
+        return False
+    said = FOR_GOOD[esp_name](event.esp_event) if esp_name in FOR_GOOD else None
+    if said is not None:
+        return said
+    words = str(event.mta_response or event.description or "")
+    return says_no_such_mailbox(words) if ENHANCED.search(words) else True
+
+
+def moment_of(event: Any, *, now: datetime) -> datetime:
+    """When it happened, by the provider's clock, which may be ahead of ours."""
+    when = event.timestamp
+    return min(when, now) if isinstance(when, datetime) and when.tzinfo is not None else now
+
+
+def roomy(view: View) -> View:
+    """Take requests of the size of a mail from who knows the secret; Django's own limit is for everybody else."""
+
+    @wraps(view)
+    def wrapped(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        given = get_request_basic_auth(request) or ""
+        size = request.META.get("CONTENT_LENGTH") or ""
+        if size.isdecimal() and any(constant_time_compare(given, secret) for secret in settings.WEBHOOK_SECRET):
+            if int(size) > LARGEST:
+                return HttpResponse("This is larger than any mail.", status=413, content_type="text/plain")
+            # What Django would read and keep, had it no limit.
+            request._body = request.read(int(size))  # noqa: SLF001 - it has no other name
+        return view(request, *args, **kwargs)
+
+    return wrapped
+
+
+urlpatterns = [
+    URLPattern(found.pattern, roomy(found.callback), found.default_args, found.name) for found in urls.urlpatterns
+]
