@@ -1,5 +1,6 @@
 """Messages in the console: the list, the composer while it is a draft, the report from then on."""
 
+from collections.abc import Callable
 from typing import Any
 
 from django.contrib import messages
@@ -129,22 +130,18 @@ class MessageAdmin(OutboundList):
 
     def duplicate(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Make a draft of the same content and filters."""
-        if request.method != "POST":
-            return HttpResponseNotAllowed(["POST"])
-        message = self.found(request, object_id, to="view")
-        if not self.has_add_permission(request):
-            raise PermissionDenied
-        try:
-            with transaction.atomic():
-                copy = message.duplicate(by=teammate(request), at=timezone.now())
-                self.log_addition(request, copy, f"Duplicated “{message}”")
-        except ValidationError as no:
-            return self.back(request, message, " ".join(no.messages))
-        messages.success(request, "This is a new draft with the same content and filters.")
-        return HttpResponseRedirect(views.address(copy))
+        said = "This is a new draft with the same content and filters."
+        return self.copied(request, object_id, Message.duplicate, logged="Duplicated", said=said)
 
     def make_ongoing(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Make a draft that goes on where a sample left off."""
+        said = "This is a new draft. It leaves out everybody who already got the message."
+        return self.copied(request, object_id, Message.make_ongoing, logged="Made from the sample", said=said)
+
+    def copied(
+        self, request: HttpRequest, object_id: str, copy_of: Callable[..., Message], *, logged: str, said: str
+    ) -> HttpResponse:
+        """Make a draft of a message by POST, and lead to it; where there can be none, say why."""
         if request.method != "POST":
             return HttpResponseNotAllowed(["POST"])
         message = self.found(request, object_id, to="view")
@@ -152,11 +149,11 @@ class MessageAdmin(OutboundList):
             raise PermissionDenied
         try:
             with transaction.atomic():
-                copy = message.make_ongoing(by=teammate(request), at=timezone.now())
-                self.log_addition(request, copy, f"Made from the sample “{message}”")
+                copy = copy_of(message, by=teammate(request), at=timezone.now())
+                self.log_addition(request, copy, f"{logged} “{message}”")
         except ValidationError as no:
             return self.back(request, message, " ".join(no.messages))
-        messages.success(request, "This is a new draft. It leaves out everybody who already got the message.")
+        messages.success(request, said)
         return HttpResponseRedirect(views.address(copy))
 
     def discard(self, request: HttpRequest, object_id: str) -> HttpResponse:

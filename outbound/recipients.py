@@ -10,13 +10,12 @@ from django.http import HttpRequest, StreamingHttpResponse
 from django.utils import timezone
 from django.utils.text import slugify
 
+from audiences.intake.importing import safe_cell
 from delivery.models import DeliveryRecord, Status
 from messaging.models import Message
 
 A_PAGE = 10
 BOM = "\ufeff"  # Without it a spreadsheet takes é for Ã©.
-# A cell that begins with one of these is a formula to a spreadsheet.
-FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 MOMENTS = ("matched", "sent", "opened", "clicked", "replied", "bounced", "complained", "unsubscribed")
 COLUMNS = ("Name", "Email", "User ID", "Company", "Status", "Reason", *(name.capitalize() for name in MOMENTS))
 
@@ -108,7 +107,7 @@ def lines(message: Message, *, status: str, search: str) -> Iterator[str]:
     writer: Any = csv.writer(Line())
     yield BOM + writer.writerow(COLUMNS)
     for record in asked_for(message, status=status, search=search).order_by("customer_id").iterator(chunk_size=2000):
-        yield writer.writerow([safe(cell) for cell in cells(record)])
+        yield writer.writerow([safe_cell(cell) for cell in cells(record)])
 
 
 def cells(record: DeliveryRecord) -> list[str]:
@@ -124,8 +123,3 @@ def cells(record: DeliveryRecord) -> list[str]:
         record.why,
         *(timezone.localtime(moment).strftime("%Y-%m-%d %H:%M:%S") if moment else "" for moment in moments),
     ]
-
-
-def safe(cell: str) -> str:
-    """A cell no spreadsheet takes for a formula."""
-    return f"'{cell}" if cell.startswith(FORMULA) else cell

@@ -106,7 +106,7 @@ class StaffAdmin(ToldAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         """Teammates, with the groups that are their roles."""
-        return teammates().prefetch_related("groups")
+        return teammates().prefetch_related("groups").order_by(*self.ordering)
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Teammates are deactivated: what they did stays theirs."""

@@ -45,6 +45,17 @@ def test_a_dry_run_counts_what_is_kept_names_what_is_lost_and_changes_nothing(co
     assert stored() == ["5", "7.5", "many", "many", "007"]
 
 
+def test_whoever_may_only_look_changes_no_kind(log_in_with):
+    seats = attribute("text", "5")
+    viewer = log_in_with("audiences.view_customattribute")
+
+    assert viewer.get(page(seats)).status_code == 200
+    answer = viewer.post(page(seats), {"kind": "number", "lost": "0"})
+
+    seats.refresh_from_db()
+    assert (answer.status_code, seats.kind, stored()) == (403, "text", ["5"])
+
+
 def test_the_change_keeps_what_converts_and_tells_the_log(console):
     seats = attribute("text", "5", "7.5", "many")
 

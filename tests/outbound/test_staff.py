@@ -249,3 +249,14 @@ def test_a_weak_password_is_refused(console, client, django_capture_on_commit_ca
     assert "too common" in answer.content.decode()
     grace.refresh_from_db()
     assert not grace.has_usable_password()
+
+
+@pytest.mark.filterwarnings("error::django.core.paginator.UnorderedObjectListWarning")
+def test_teammates_to_choose_from_come_in_an_order(console):
+    User.objects.create_user("zoe", first_name="Zoe", is_staff=True)
+    User.objects.create_user("abe", first_name="Abe", is_staff=True)
+
+    found = console.get("/admin/autocomplete/?app_label=messaging&model_name=sender&field_name=teammate").json()
+
+    names = [entry["text"] for entry in found["results"]]
+    assert names.index("abe") < names.index("zoe")
