@@ -232,6 +232,11 @@ ANYMAIL: dict[str, Any] = {
     "REQUESTS_TIMEOUT": EMAIL_TIMEOUT,
 }
 
+# The key of a Firebase service account, as JSON or as the path of a file; without it pushes go no further than the log.
+FCM_CREDENTIALS = env.str("FCM_CREDENTIALS", default="")
+FCM_URL = env.str("FCM_URL", default="https://fcm.googleapis.com").rstrip("/")
+PUSH_TIMEOUT = env.int("PUSH_TIMEOUT", default=15)
+
 # How many records one worker process has in hand between two commits, so at most this many are uncertain if it dies.
 IN_FLIGHT = env.int("IN_FLIGHT", default=10)
 # Where worker processes note which of them is at the door: a folder of this machine, shared by its workers.

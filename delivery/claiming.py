@@ -41,10 +41,13 @@ COMPANIES = (
 )
 
 FACTS = ", ".join(f"c.{name}" for name in PEOPLE) + ", " + ", ".join(f"k.{name}" for name in COMPANIES)
+# A push goes to the devices that have none of it yet.
 DEVICES = (
     "(SELECT array_agg(v.token ORDER BY v.id) FROM audiences_device v"
-    " WHERE v.customer_id = c.id AND v.retired_at IS NULL)"
+    " WHERE v.customer_id = c.id AND v.retired_at IS NULL AND NOT EXISTS"
+    " (SELECT FROM delivery_devicecopy d WHERE d.record_id = r.id AND d.device_id = v.id))"
 )
+IS_ON_A_DEVICE = "EXISTS (SELECT FROM delivery_devicecopy d WHERE d.record_id = r.id)"
 ADDRESS = {Channel.EMAIL: "array[c.email]", Channel.PUSH: DEVICES}
 # How many columns come before the facts.
 HEAD = 12
@@ -96,7 +99,7 @@ class Row:
     capped_since: datetime | None
     blocked: str | None
     inbox: str | None
-    to: list[str]
+    to: list[str] | None  # None: every device of theirs has it.
     facts: list[Any]
 
     @property
@@ -150,7 +153,7 @@ class Claim:
         """Take it in hand."""
         company = dict(zip(COMPANIES, row.facts[len(PEOPLE) :], strict=True)) if row.company else None
         filled = copies.fill(self.copy.names, customer=person, company=company)
-        self.taken.append(Claimed(row.pk, row.attempts + 1, tuple(row.to), filled, row.inbox))
+        self.taken.append(Claimed(row.pk, row.attempts + 1, tuple(row.to or ()), filled, row.inbox))
         if row.inbox is not None:
             self.inboxes.add(row.address)
         if self.cap is not None:
@@ -268,7 +271,7 @@ def statement(message: Message) -> str:
         "SELECT m.version_id, w.cap_messages, w.cap_days,"
         f" m.channel = '{Channel.EMAIL}' AND coalesce(w.track_emails, TRUE),"
         " r.id, r.attempts, r.customer_id, r.company_id,"
-        f" r.capped_since, {judging.blocked(message)}, {judging.inbox(message)},"
+        f" r.capped_since, {blocked(message)}, {judging.inbox(message)},"
         f" {ADDRESS[Channel(message.channel)]}, {FACTS}"
         " FROM delivery_deliveryrecord r JOIN messaging_message m ON m.id = r.message_id"
         " JOIN audiences_customer c ON c.id = r.customer_id LEFT JOIN audiences_company k ON k.id = r.company_id"
@@ -277,6 +280,14 @@ def statement(message: Message) -> str:
         f" AND m.state = ANY(%(running)s){held} ORDER BY r.due_at, r.id LIMIT %(limit)s"
         " FOR UPDATE OF r SKIP LOCKED FOR SHARE OF m SKIP LOCKED"
     )
+
+
+def blocked(message: Message) -> str:
+    """SQL for the reason a customer cannot be reached; whoever has a push on a device was."""
+    found = judging.blocked(message)
+    if message.channel != Channel.PUSH:
+        return found
+    return f"(CASE WHEN {IS_ON_A_DEVICE} THEN nullif({found}, '{Reason.NO_DEVICE}') ELSE {found} END)"
 
 
 def twins_of(message: Message, rows: list[Row]) -> dict[tuple[str | None, int | None], DeliveryRecord]:

@@ -83,7 +83,7 @@ def compiled(
 
     Its links lead over us where `known_links` are given: those written down already, which keep their numbers.
     """
-    names = content.variables(version.subject) | content.variables(version.body)
+    names = content.variables(version.subject) | content.variables(version.body) | content.variables(version.link)
     worn = content.dress_of(dress, unsubscribes=content.UNSUBSCRIBE_URL in names)
     made = content.compile_version(
         version.subject,
@@ -94,6 +94,7 @@ def compiled(
         colour=worn.colour,
         tracked=known_links is not None,
         known_links=known_links or (),
+        link=version.link,
     )
     unsubscribes = content.UNSUBSCRIBE_URL in names or content.UNSUBSCRIBE_URL in worn.footer
     addresses = {content.UNSUBSCRIBE_URL} if unsubscribes else set()
@@ -205,4 +206,6 @@ def envelope(
         return_path=return_path,
         message_id=message_id(record_id),
         headers=headers,
+        link=rendered.link,
+        token=tokens.make(record_id, purpose="push") if message.channel == Channel.PUSH else "",
     )

@@ -80,7 +80,7 @@ def blank_messages_to(customer: Customer) -> None:
     """Blank what was written to this customer alone; what went to an audience holds only variables."""
     with connection.cursor() as cursor:
         cursor.execute("SET LOCAL outbound.erasing = 'on'")
-        MessageVersion.objects.filter(message__to_customer=customer).update(subject="", body="")
+        MessageVersion.objects.filter(message__to_customer=customer).update(subject="", body="", link="")
         cursor.execute("SET LOCAL outbound.erasing = 'off'")
     Link.objects.filter(version__message__to_customer=customer).update(address="")
     Message.objects.filter(to_customer=customer).update(title=ERASED)

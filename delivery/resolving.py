@@ -13,7 +13,7 @@ from django.db.models.functions import Coalesce
 
 from audiences.models import Customer
 from delivery import copies
-from delivery.models import DeliveryRecord, Reason, Status
+from delivery.models import DeliveryRecord, DeviceCopy, Reason, Status
 from messaging.models import RUNNING, Channel, State
 
 # Where a copy may be sent again: what has ended has ended.
@@ -64,6 +64,7 @@ def send_again(records: QuerySet[DeliveryRecord], *, at: datetime) -> list[int]:
     with transaction.atomic():
         found = records.filter(status=Status.UNCERTAIN, message__state__in=MAY_GO_AGAIN)
         pks = list(found.select_for_update(of=("self",)).order_by("pk").values_list("pk", flat=True))
+        DeviceCopy.objects.filter(record__in=pks, taken=False).delete()
         DeliveryRecord.objects.filter(pk__in=pks).update(
             status=Status.WAITING, reason=Reason.QUEUED, detail="", due_at=at, claim=None, inbox=None, attempts=0
         )

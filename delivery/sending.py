@@ -19,8 +19,19 @@ from django.conf import settings
 from django.db import connection, transaction
 from django.db.utils import InterfaceError, OperationalError
 
-from delivery import bouncing, copies, flights, locks, pacing, stopping
-from delivery.channels import CHANNELS, Channel, ChannelDown, Envelope, NoSuchMailbox, Rejected, Unavailable
+from audiences.models import Device
+from delivery import bouncing, copies, flights, locks, pacing, pushing, stopping
+from delivery.channels import (
+    CHANNELS,
+    Broadcast,
+    Channel,
+    ChannelDown,
+    Envelope,
+    NobodyThere,
+    NoSuchMailbox,
+    Rejected,
+    Unavailable,
+)
 from delivery.claiming import LEASE, Batch, Claimed, claim, prepared
 from delivery.flights import Flight, NoFlight
 from delivery.models import DeliveryRecord, Pace, Reason
@@ -55,6 +66,9 @@ class Outcome:
     uncertain: list[tuple[int, str]] = field(default_factory=list)
     # Why nothing more can be handed over by this channel right now; empty while it works.
     down: str = ""
+    # What devices were given, and those that nothing reaches any more.
+    given: list[pushing.Given] = field(default_factory=list)
+    dead: list[str] = field(default_factory=list)
 
 
 OPEN: dict[Name, Channel] = {}
@@ -168,11 +182,44 @@ def hand_over(
                 if not locks.may_go_on(batch.message):
                     break
                 asked_at = now
+            if isinstance(channel, Broadcast):
+                # All at once, but where a pace says when each may go.
+                some = [rest.popleft() for _ in range(1 if places.every else len(rest))]
+                hand_over_together(channel, some, outcome, clock=clock, flight=flight)
+                continue
             record, envelope = rest.popleft()
             flight.begins(record.pk)
             hand_over_one(channel, record, envelope, outcome, clock=clock, flight=flight)
     finally:
         outcome.not_begun += [record.pk for record, _ in rest]
+
+
+def hand_over_together(
+    channel: Broadcast,
+    some: list[tuple[Claimed, Envelope]],
+    outcome: Outcome,
+    *,
+    clock: Clock,
+    flight: Flight | NoFlight,
+) -> None:
+    """Hand some copies over at once, each to several devices, and note what is known of each."""
+    earlier = pushing.given_earlier(record.pk for record, _ in some)
+    for record, _ in some:
+        flight.begins(record.pk)
+    try:
+        answers = channel.send_all([envelope for _, envelope in some])
+    except Exception as reason:
+        # Whatever it was, the channel may have got any of them.
+        log.warning("a batch of pushes went wrong", exc_info=True)
+        answers = [dict.fromkeys(envelope.to, reason) for _, envelope in some]
+    for (record, envelope), answered in zip(some, answers, strict=True):
+        is_last = record.attempts > len(BACK_OFF)
+        told = pushing.told(record.pk, answered, earlier=earlier[record.pk], is_last=is_last)
+        outcome.given += told.given
+        outcome.dead += told.dead
+        noted = NoFlight() if told.is_half_done else flight
+        hand_over_one(told, record, envelope, outcome, clock=clock, flight=noted)
+    outcome.down = outcome.down or pushing.down(answers)
 
 
 def hand_over_one(
@@ -194,11 +241,14 @@ def hand_over_one(
     except ChannelDown as reason:
         outcome.down = str(reason)
         outcome.not_begun.append(record.pk)
+    except NobodyThere as reason:
+        outcome.retry.append((record.pk, clock(), str(reason)))
     except Unavailable as reason:
         if record.attempts > len(BACK_OFF):
             outcome.failed.append((record.pk, Reason.GAVE_UP, str(reason)))
         else:
-            outcome.retry.append((record.pk, back_off(record, at=clock()), str(reason)))
+            again_at = back_off(record, at=clock(), least=reason.after)
+            outcome.retry.append((record.pk, again_at, str(reason)))
     except BaseException as reason:
         # Whatever it was, the channel may have got it; and who is told to end at once ends here.
         log.warning("record %s is uncertain", record.pk, exc_info=True)
@@ -226,9 +276,9 @@ def finished(batch: Batch, outcome: Outcome) -> Iterator[tuple[Claimed, Envelope
             yield record, copies.envelope(batch.message, sender, rendered, record_id=record.pk, to=record.to)
 
 
-def back_off(record: Claimed, *, at: datetime) -> datetime:
-    """When to try again: later each time, and not everybody at once."""
-    wait = BACK_OFF[min(record.attempts, len(BACK_OFF)) - 1]
+def back_off(record: Claimed, *, at: datetime, least: timedelta = timedelta(0)) -> datetime:
+    """When to try again: later each time, not before the answer allows it, and not everybody at once."""
+    wait = max(least, BACK_OFF[min(record.attempts, len(BACK_OFF)) - 1])
     return at + wait * random.Random(f"{record.pk}.{record.attempts}").uniform(1, 1.25)  # noqa: S311 - jitter
 
 
@@ -264,7 +314,7 @@ def settle(batch: Batch, outcome: Outcome, *, at: datetime) -> None:
     """Write down how a batch went; only what is still this claim's, so a worker thought dead settles nothing."""
     mine = DeliveryRecord.objects.filter(claim=batch.claim)
     # A batch that went as it should is settled in one statement, which needs no transaction around it.
-    went_well = len(outcome.sent) == len(batch.records)
+    went_well = len(outcome.sent) == len(batch.records) and not outcome.given
     with nullcontext() if went_well else transaction.atomic(), prepared() as cursor:
         if outcome.sent:
             params: dict[str, Any] = {
@@ -274,6 +324,8 @@ def settle(batch: Batch, outcome: Outcome, *, at: datetime) -> None:
                 "providers": list(outcome.sent.values()),
             }
             cursor.execute(SETTLE_SENT, params, prepare=True)
+        if outcome.given:
+            pushing.keep(outcome.given, at=at)
         no_mailbox = []
         for pk, reason, words in outcome.failed:
             if mine.filter(pk=pk).mark_failed(reason=reason, detail=words) and reason == Reason.BOUNCED:
@@ -289,6 +341,8 @@ def settle(batch: Batch, outcome: Outcome, *, at: datetime) -> None:
         wrote_to = {record.pk: next(iter(record.to), "") for record in batch.records}
         for bounced in DeliveryRecord.objects.filter(pk__in=no_mailbox).order_by("customer_id"):
             bouncing.hard(bounced, address=wrote_to[bounced.pk], at=at)
+    if outcome.dead:
+        Device.objects.retire(outcome.dead, at=at)
 
 
 # What the dead leave

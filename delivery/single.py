@@ -47,6 +47,7 @@ def send_to_one(
     at: datetime,
     company: Company | None = None,
     reserved: int | None = None,
+    link: str = "",
 ) -> DeliveryRecord:
     """Write to one customer; ValidationError by field, and nothing written down, where that cannot be.
 
@@ -56,7 +57,7 @@ def send_to_one(
         raise ValidationError({"channel": WHY_NOT[reason].format(customer=customer)})
     if lacking := missing(channel=channel, sender=sender, subject=subject, body=body):
         raise ValidationError(lacking)
-    company = about(customer, company=company, subject=subject, body=body)
+    company = about(customer, company=company, texts=(subject, body, link))
     with transaction.atomic():
         message = Message(
             pk=reserved,
@@ -71,7 +72,7 @@ def send_to_one(
         )
         message.full_clean(exclude=["version"])
         message.save(force_insert=True)
-        message.revise(subject=subject, body=body, by=by, at=at)
+        message.revise(subject=subject, body=body, link=link, by=by, at=at)
         matching.launch(message, at=at)
         return matching.write_to(customer, message, at=at, company=company)
 
@@ -86,10 +87,10 @@ def missing(*, channel: str, sender: Sender | None, subject: str, body: str) -> 
     return {field: sentence for field, (there, sentence) in needed.items() if not there}
 
 
-def about(customer: Customer, *, company: Company | None, subject: str, body: str) -> Company | None:
+def about(customer: Customer, *, company: Company | None, texts: tuple[str, ...]) -> Company | None:
     """The company the text is about, None where it names none; ValidationError where one must be chosen."""
     try:
-        if not content.uses_company(subject, body):
+        if not content.uses_company(*texts):
             return None
     except content.ContentError:
         return None  # `revise` says what is wrong, and where.

@@ -1,5 +1,6 @@
 """Customers: users and leads, and the devices they get pushes on."""
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Self
 
@@ -111,16 +112,37 @@ class Customer(models.Model):
         return self.name.partition(" ")[2].lstrip(" ")
 
 
+class Platform(models.TextChoices):
+    """What a device is."""
+
+    ANDROID = "android", "Android"
+    IOS = "ios", "iOS"
+    WEB = "web", "Web"
+
+
+class DeviceQuerySet(models.QuerySet["Device"]):
+    """What happens to devices."""
+
+    def live(self) -> Self:
+        """Those that pushes reach."""
+        return self.filter(retired_at=None)
+
+    def retire(self, tokens: Iterable[str], *, at: datetime) -> None:
+        """Send nothing more to these: their tokens are dead. Each by itself, so that nobody waits for anybody."""
+        for token in tokens:
+            self.filter(token=token, retired_at=None).update(retired_at=at)
+
+
 class Device(models.Model):
     """A phone or browser that takes pushes; `retired_at` once its token is dead."""
 
     customer = models.ForeignKey(Customer, on_delete=models.CASCADE, related_name="devices")
     token = models.TextField(unique=True)
-    platform = models.CharField(
-        max_length=8, choices=[("android", "Android"), ("ios", "iOS"), ("web", "Web")], default="android"
-    )
+    platform = models.CharField(max_length=8, choices=Platform, default=Platform.ANDROID)
     created_at = models.DateTimeField()
     retired_at = models.DateTimeField(null=True, blank=True)
+
+    objects = DeviceQuerySet.as_manager()
 
     def __str__(self) -> str:
         return f"{self.get_platform_display()} of {self.customer}"

@@ -2,15 +2,34 @@
 
 from collections.abc import Callable
 
-from delivery.channels.base import Channel, ChannelDown, Envelope, NoSuchMailbox, Rejected, Unavailable
+from delivery.channels.base import (
+    Broadcast,
+    Channel,
+    ChannelDown,
+    Envelope,
+    NobodyThere,
+    NoSuchMailbox,
+    Rejected,
+    Unavailable,
+)
 from delivery.channels.email import Email
-from delivery.channels.push import Push
+from delivery.channels.push import push
 from messaging.models import Channel as Name
 
 # In-app is missing on purpose: a visit shows the message in the transaction that marks it sent (channels/in_app).
 CHANNELS: dict[Name, Callable[[], Channel]] = {
     Name.EMAIL: Email,
-    Name.PUSH: Push,
+    Name.PUSH: push,
 }
 
-__all__ = ["CHANNELS", "Channel", "ChannelDown", "Envelope", "NoSuchMailbox", "Rejected", "Unavailable"]
+__all__ = [
+    "CHANNELS",
+    "Broadcast",
+    "Channel",
+    "ChannelDown",
+    "Envelope",
+    "NoSuchMailbox",
+    "NobodyThere",
+    "Rejected",
+    "Unavailable",
+]

@@ -1,8 +1,9 @@
 """What a channel is given and how it answers (DESIGN 5, "A channel")."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from datetime import timedelta
+from typing import Protocol, runtime_checkable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,6 +20,9 @@ class Envelope:
     headers: Mapping[str, str] = field(default_factory=dict)
     # Where a mail server sends what bounces; "": to the sender's own address.
     return_path: str = ""
+    # Where a push leads, "": to the app; and what the app reports it as opened by.
+    link: str = ""
+    token: str = ""
 
 
 class Rejected(Exception):
@@ -29,8 +33,20 @@ class NoSuchMailbox(Rejected):
     """It was refused because nobody gets mail there: a hard bounce."""
 
 
+class NoSuchDevice(Rejected):
+    """Nothing reaches this device any more."""
+
+
 class Unavailable(Exception):
-    """It was surely not taken, and may be later; the text says why."""
+    """It was surely not taken, and may be later; the text says why, `after` how long to wait at least."""
+
+    def __init__(self, words: str = "", *, after: timedelta = timedelta(0)) -> None:
+        super().__init__(words)
+        self.after = after
+
+
+class NobodyThere(Unavailable):
+    """Nothing reaches any of its addresses any more, so whom it is for has to be judged again."""
 
 
 class ChannelDown(Unavailable):
@@ -45,3 +61,15 @@ class Channel(Protocol):
 
     def close(self) -> None:
         """Let go of what was kept open between copies."""
+
+
+# What became of a copy at each of its addresses: the provider's id, or what was raised.
+Answers = Mapping[str, str | BaseException]
+
+
+@runtime_checkable
+class Broadcast(Channel, Protocol):
+    """A channel that takes several copies at once, each for several addresses."""
+
+    def send_all(self, envelopes: Sequence[Envelope]) -> list[Answers]:
+        """Hand them over; whatever happens is in the answers, by address, a list as long as what was given."""

@@ -57,7 +57,8 @@ def meaning_of(error: AnymailError) -> Rejected | Unavailable | None:
     if not isinstance(error, AnymailAPIError):
         return None
     if error.status_code is None:
-        return ChannelDown(f"The provider cannot be reached: {words_of(error)}") if has_not_left(error) else None
+        down = ChannelDown(f"The provider cannot be reached: {words_of(error)}")
+        return down if has_not_left(error.__cause__) else None
     if error.status_code in NOT_NOW:
         return ChannelDown(f"The provider takes no mail from us: {words_of(error)}")
     if error.status_code in TRY_LATER:
@@ -76,9 +77,8 @@ def refused(error: AnymailRecipientsRefused) -> Rejected:
     return Rejected(words)
 
 
-def has_not_left(error: AnymailError) -> bool:
-    """Whether the request surely never left."""
-    cause = error.__cause__
+def has_not_left(cause: BaseException | None) -> bool:
+    """Whether a request that failed by this surely never left."""
     if isinstance(cause, NOT_LEFT):
         return True
     inner = cause.args[0] if isinstance(cause, NoConnection) and cause.args else None

@@ -1,13 +1,15 @@
-"""Mobile push: for now it writes to the log; its provider comes later."""
+"""Mobile push: by Firebase where FCM_CREDENTIALS are given; without them it goes no further than the log."""
 
 import logging
 
-from delivery.channels.base import Envelope
+from django.conf import settings
+
+from delivery.channels.base import Channel, Envelope
 
 log = logging.getLogger(__name__)
 
 
-class Push:
+class Log:
     """Writes each push to the log, one line a device, without its text."""
 
     def send(self, envelope: Envelope) -> str:
@@ -18,3 +20,13 @@ class Push:
 
     def close(self) -> None:
         """Nothing is kept open."""
+
+
+def push() -> Channel:
+    """Return the channel the settings ask for."""
+    if not settings.FCM_CREDENTIALS:
+        return Log()
+    # Firebase's library takes most of a second and 30 MB, which only who sends pushes should spend.
+    from delivery.channels.firebase import Firebase
+
+    return Firebase(settings.FCM_CREDENTIALS)

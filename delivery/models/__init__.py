@@ -3,6 +3,7 @@
 from delivery.models.answer import AnswerMail
 from delivery.models.conversation import Conversation, ConversationPart, PartType
 from delivery.models.count import Count, CountChange, Tally
+from delivery.models.device_copy import DeviceCopy
 from delivery.models.hit import Hit, Link, Who
 from delivery.models.pace import Pace
 from delivery.models.record import GOT_IT, IN_AN_INBOX, UNDONE, DeliveryRecord, Reason, Status
@@ -18,6 +19,7 @@ __all__ = [
     "Count",
     "CountChange",
     "DeliveryRecord",
+    "DeviceCopy",
     "Hit",
     "Link",
     "Pace",

@@ -7,6 +7,7 @@ fill, Compiled.render         per person; version and filled values read the sam
 """
 
 from messaging.content.compiling import (
+    NO_LINK,
     TRACKING_CLICK,
     TRACKING_OPEN,
     Compiled,
@@ -14,6 +15,7 @@ from messaging.content.compiling import (
     Rendered,
     compile_version,
     destination,
+    is_link,
     without_default,
 )
 from messaging.content.dressing import Dress, dress_of
@@ -30,6 +32,7 @@ from messaging.content.variables import (
 )
 
 __all__ = [
+    "NO_LINK",
     "TRACKING_CLICK",
     "TRACKING_OPEN",
     "UNSUBSCRIBE_URL",
@@ -45,6 +48,7 @@ __all__ = [
     "destination",
     "dress_of",
     "fill",
+    "is_link",
     "paragraphs",
     "sanitise",
     "uses_company",

@@ -31,6 +31,12 @@ TRACKING_CLICK = "tracking.click"
 TRACKING_OPEN = "tracking.open"
 DEFAULTS = {"default", "fallback"}
 A_WEBSITE = re.compile(r"https?://[^\s/?#\\{@]+(?:[/?#]|$)", re.IGNORECASE)
+# An address of a website or of an app, of which no variable says where it leads.
+A_LINK = re.compile(r"(?:https?://[^\s/?#\\{@]+(?:[/?#]|$)|(?!https?:)[a-z][a-z0-9+.-]*://[^\s{]*)", re.IGNORECASE)
+HARMFUL = {"javascript", "data", "vbscript", "file", "content", "intent"}
+NO_LINK = "Write the whole address, like https://shop.example/orders or myapp://orders; variables may follow the host."
+A_VARIABLE = re.compile(r"\{\{.*?\}\}|\{%.*?%\}", re.DOTALL)
+NOT_IN_A_LINK = re.compile(r"[\s\x00-\x1f\x7f]+")
 NOT_IN_A_SUBJECT = re.compile(r"[\s\x00-\x1f\x7f]+")
 MANY_EMPTY_LINES = re.compile(r"\n(?:[ \t]*\n){2,}")
 LINK_COLOUR = "#0b5cad"
@@ -72,6 +78,8 @@ class Rendered:
     subject: str
     html: str
     text: str
+    # Where a push leads.
+    link: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +91,8 @@ class Compiled:
     text: Fill
     # Where its tracked links lead, by number, their variables still in them.
     links: tuple[str, ...] = ()
+    # Where a push leads; None where nothing is written.
+    link: Fill | None = None
 
     def render(self, filled: Mapping[str, object]) -> Rendered:
         """The copy for the person of whom these values (from `fill`, by dotted names) are known; or ContentError."""
@@ -91,6 +101,7 @@ class Compiled:
             subject=NOT_IN_A_SUBJECT.sub(" ", self.subject(filled)).strip(),
             html=self.html(filled),
             text=MANY_EMPTY_LINES.sub("\n\n", text).strip() if "\n\n\n" in text or " \n" in text else text,
+            link=NOT_IN_A_LINK.sub("", self.link(filled)) if self.link else "",
         )
 
 
@@ -138,6 +149,7 @@ def compile_version(
     known_links: Sequence[str] = (),
     header: str = "",
     colour: str = "",
+    link: str = "",
 ) -> Compiled:
     """Do once all that is the same for everybody; ContentError where the content cannot be read.
 
@@ -156,6 +168,7 @@ def compile_version(
         html=dressed,
         text=_filler(protected.restored(as_text(cleaned)), TEXT),
         links=tuple(links),
+        link=_filler(link, TEXT) if link else None,
     )
 
 
@@ -163,6 +176,12 @@ def without_default(text: str) -> frozenset[str]:
     """The variables that leave a gap where they are unknown; none where the text is more than variables."""
     places = as_places(parse(as_written(text), TEXT))
     return frozenset(place.name for place in places.places if place.default is None) if places else frozenset()
+
+
+def is_link(text: str) -> bool:
+    """Whether a push may lead there."""
+    bare = A_VARIABLE.sub("", text)
+    return bool(A_LINK.match(text)) and not re.search(r"\s", bare) and text.partition(":")[0].lower() not in HARMFUL
 
 
 def _tracked(protected: Protected, cleaned: str, links: list[str]) -> str:

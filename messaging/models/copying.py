@@ -54,7 +54,8 @@ class Copying(Writing):
             copy.save()
             copy.tags.set(self.tags.all())
             if self.version:
-                copy.add_version(subject=self.version.subject, body=self.version.body, by=by, at=at)
+                said = {"subject": self.version.subject, "body": self.version.body, "link": self.version.link}
+                copy.add_version(**said, by=by, at=at)
         return copy
 
     def discard(self) -> None:

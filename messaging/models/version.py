@@ -12,6 +12,8 @@ class MessageVersion(models.Model):
     number = models.PositiveIntegerField()
     subject = models.CharField(max_length=255, blank=True, default="")
     body = models.TextField(blank=True, default="")
+    # Where a push leads: a web address or one of the app's own; "" opens the app.
+    link = models.CharField(max_length=1000, blank=True, default="", db_default="")
     # The audience's rules when the version was made: the log of what an ongoing message asked for.
     rules = models.JSONField(default=dict, blank=True)
     # What an email wears, as it was when the version was written: copies read the same for ever.
@@ -27,8 +29,8 @@ class MessageVersion(models.Model):
                 when=pgtrigger.Before,
                 operation=pgtrigger.Update,
                 condition=pgtrigger.Condition(
-                    "((OLD.subject, OLD.body, OLD.dress, OLD.message_id, OLD.number) IS DISTINCT FROM"
-                    " (NEW.subject, NEW.body, NEW.dress, NEW.message_id, NEW.number))"
+                    "((OLD.subject, OLD.body, OLD.link, OLD.dress, OLD.message_id, OLD.number) IS DISTINCT FROM"
+                    " (NEW.subject, NEW.body, NEW.link, NEW.dress, NEW.message_id, NEW.number))"
                 ),
                 func="""
                 IF coalesce(current_setting('outbound.erasing', true), '') <> 'on'

@@ -33,11 +33,11 @@ class Writing(Row):
         worn = {"name": ours.name, "logo": ours.logo, "colour": ours.colour, "address": ours.postal_address}
         return {"style": Style.BRANDED.value, **worn}
 
-    def content_problems(self, *, subject: str, body: str) -> dict[str, list[str]]:
-        """What is wrong with a subject and a body, by field, each with its line and the reason."""
+    def content_problems(self, *, subject: str, body: str, link: str = "") -> dict[str, list[str]]:
+        """What is wrong with a subject, a body and a push's link, by field, each with its line and the reason."""
         catalogue = CustomAttribute.objects.catalogue()
         found = {}
-        for name, text in (("subject", subject), ("body", body)):
+        for name, text in (("subject", subject), ("body", body), ("link", link)):
             problems = content.check(
                 text, custom_attributes=catalogue.customer.keys(), company_attributes=catalogue.company.keys()
             )
@@ -45,9 +45,11 @@ class Writing(Row):
                 found[name] = [str(problem) for problem in problems]
         if "\n" in subject or "\r" in subject:
             found.setdefault("subject", []).append("The subject is one line.")
+        if link and "link" not in found and not content.is_link(link):
+            found["link"] = [content.NO_LINK]
         if found or not self.is_locked or self.to_customer_id:
             return found
-        if self.per_company != content.uses_company(subject, body):
+        if self.per_company != content.uses_company(subject, body, link):
             first_or_last = "remove the last" if self.per_company else "add the first"
             found.setdefault("body", []).append(
                 f"This would {first_or_last} company variable, and so change how often a message that has been live"
@@ -55,25 +57,27 @@ class Writing(Row):
             )
         return found
 
-    def revise(self, *, subject: str, body: str, by: User | None, at: datetime) -> MessageVersion:
+    def revise(self, *, subject: str, body: str, by: User | None, at: datetime, link: str = "") -> MessageVersion:
         """Change what it says: in place in a draft, as a new version once live. ValidationError by field."""
         try:
             body = content.sanitise(body)
         except content.ContentError as wrong:
             raise ValidationError({"body": f"Line {wrong.line}: {wrong}"}) from wrong
+        link = link.strip() if self.channel == Channel.PUSH else ""
         with transaction.atomic():
             self.hold_for_writing()
-            if problems := self.content_problems(subject=subject, body=body):
+            if problems := self.content_problems(subject=subject, body=body, link=link):
                 raise ValidationError(problems)
             current = self.version
             dressed_alike = current is not None and (not self.is_locked or current.dress == self.dress)
-            if current and dressed_alike and (current.subject, current.body) == (subject, body):
+            if current and dressed_alike and (current.subject, current.body, current.link) == (subject, body, link):
                 return current
             if current and not self.is_locked:
-                current.subject, current.body, current.author, current.created_at = subject, body, by, at
+                current.subject, current.body, current.link = subject, body, link
+                current.author, current.created_at = by, at
                 current.save()
                 return current
-            return self.add_version(subject=subject, body=body, by=by, at=at)
+            return self.add_version(subject=subject, body=body, link=link, by=by, at=at)
 
     def hold_for_writing(self) -> None:
         """Have the row as it is by now; Locked where what its writer took for a draft has gone live since."""
@@ -82,7 +86,7 @@ class Writing(Row):
         if was_draft and self.is_locked:
             raise Locked("This message has gone live meanwhile. Open it again to see what can still be changed.")
 
-    def add_version(self, *, subject: str, body: str, by: User | None, at: datetime) -> MessageVersion:
+    def add_version(self, *, subject: str, body: str, by: User | None, at: datetime, link: str = "") -> MessageVersion:
         """Log a version and make it the current one."""
         with transaction.atomic():
             self.hold()
@@ -93,6 +97,7 @@ class Writing(Row):
                 number=last + 1,
                 subject=subject,
                 body=body,
+                link=link,
                 dress=self.dress if self.is_locked else {},
                 rules=self.audience.rules if self.audience else {},
                 author=by,
@@ -118,7 +123,8 @@ class Writing(Row):
                     self.audience.tree, on=at.astimezone(Workspace.current().tz)
                 ).as_json()
                 self.audience.save()
-                self.add_version(subject=self.version.subject, body=self.version.body, by=by, at=at)
+                was = self.version
+                self.add_version(subject=was.subject, body=was.body, link=was.link, by=by, at=at)
 
     def problems(self) -> list[str]:
         """What blocks going live, a sentence each."""
@@ -131,9 +137,10 @@ class Writing(Row):
         if self.sender is None:
             found.append("Choose who the message is from.")
         if version:
-            for lines in self.content_problems(subject=version.subject, body=version.body).values():
+            said = {"subject": version.subject, "body": version.body, "link": version.link}
+            for lines in self.content_problems(**said).values():
                 found.extend(lines)
-            if self.to_customer_id and not self.to_company_id and content.uses_company(version.subject, version.body):
+            if self.to_customer_id and not self.to_company_id and content.uses_company(*said.values()):
                 found.append("The text uses a company variable: choose which company it is about.")
         if self.audience:
             try:
@@ -147,7 +154,7 @@ class Writing(Row):
         """Whether it goes once for each company: while a draft, as its content says now."""
         if self.is_locked or self.version is None or self.to_customer_id:
             return self.per_company
-        return content.uses_company(self.version.subject, self.version.body)
+        return content.uses_company(self.version.subject, self.version.body, self.version.link)
 
     def freeze_audience(self, *, at: datetime) -> None:
         """Copy the segments its rules name into them, and log the rules in the version that goes live."""

@@ -1,0 +1,194 @@
+"""Pushes through Firebase Cloud Messaging: Android, iOS and the web, by one API (HTTP v1).
+
+It takes one push a request, so a batch is as many requests side by side. As with mail, what matters is what is known to
+have happened: before a request left nothing was taken; after it, only an answer tells.
+"""
+
+import json
+import uuid
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from email.utils import parsedate_to_datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import firebase_admin
+from django.conf import settings
+from firebase_admin import credentials, exceptions, messaging
+from google.auth.exceptions import GoogleAuthError
+from google.auth.transport.requests import Request
+from requests import Response
+from requests.adapters import HTTPAdapter
+
+from delivery.channels.base import Answers, ChannelDown, Envelope, NoSuchDevice, Rejected, Unavailable
+from delivery.channels.provider import LONGEST_WORDS, has_not_left
+
+AT_ONCE = 20
+# Firebase takes 4,096 bytes in all; a phone shows the first few hundred letters.
+LONGEST_TITLE, LONGEST_BODY = 300, 2000
+# Answers that speak of us, so the next push would hear the same: no login, no permission, no such project.
+ABOUT_US = {401, 403, 404}
+TRY_LATER = {429, 500, 503}
+LONGEST_WAIT = timedelta(days=1)
+
+
+class Firebase:
+    """Keeps one login and its connections."""
+
+    def __init__(self, given: str) -> None:
+        self.given = given
+        self.app: firebase_admin.App | None = None
+
+    def send(self, envelope: Envelope) -> str:
+        """Push one copy; returns the name of the first that was taken."""
+        said = list(self.send_all([envelope])[0].values())
+        taken = next((one for one in said if isinstance(one, str)), None)
+        if taken is None:
+            raise next((one for one in said if isinstance(one, BaseException)), Rejected("There is no device."))
+        return taken
+
+    def send_all(self, envelopes: Sequence[Envelope]) -> list[Answers]:
+        """Push each copy to each of its devices, several at a time."""
+        try:
+            app = self.opened()
+        except ChannelDown as down:
+            return [dict.fromkeys(envelope.to, down) for envelope in envelopes]
+        pushes = [(envelope, token) for envelope in envelopes for token in envelope.to]
+        with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
+            said = list(pool.map(lambda push: send(app, *push), pushes))
+        answers: list[dict[str, str | BaseException]] = [{} for _ in envelopes]
+        places = (place for place, envelope in enumerate(envelopes) for _ in envelope.to)
+        for place, (_, token), answer in zip(places, pushes, said, strict=True):
+            answers[place][token] = answer
+        return list(answers)
+
+    def opened(self) -> firebase_admin.App:
+        """Return what pushes are sent by, logged in; ChannelDown where that cannot be, as nothing has left then."""
+        try:
+            if self.app is None:
+                self.app = app_of(self.given)
+            login = self.app.credential.get_credential()
+            if not login.valid:
+                login.refresh(partial(Request(), timeout=settings.PUSH_TIMEOUT))
+        except GoogleAuthError as wrong:
+            raise no_login(wrong) from wrong
+        except Exception as wrong:  # Whatever it was, nothing has left.
+            raise ChannelDown(f"FCM_CREDENTIALS cannot be used: {in_short(wrong)}") from wrong
+        return self.app
+
+    def close(self) -> None:
+        """Let go of the login."""
+        app, self.app = self.app, None
+        if app is not None:
+            firebase_admin.delete_app(app)
+
+
+def app_of(given: str) -> firebase_admin.App:
+    """An app of the service account whose key is given, as JSON or as the path of a file of it."""
+    read = json.loads(given if given.lstrip().startswith("{") else Path(given).read_text())
+    options = {"httpTimeout": settings.PUSH_TIMEOUT}
+    app = firebase_admin.initialize_app(credentials.Certificate(read), options, name=f"outbound-{uuid.uuid4()}")
+    # By itself the library asks again where a connection is lost or Firebase falters. Whoever has the push already
+    # would get it twice, and a batch would wait as long as Firebase says. When to try again is ours to decide, and
+    # the library has no setting for it.
+    service = messaging._get_messaging_service(app)  # noqa: SLF001
+    for scheme in ("https://", "http://", "https://fcm.googleapis.com"):
+        service._client.session.mount(scheme, HTTPAdapter(pool_maxsize=AT_ONCE, max_retries=0))  # noqa: SLF001
+    service._fcm_url = f"{settings.FCM_URL}/v1/projects/{app.project_id}/messages:send"  # noqa: SLF001
+    return app
+
+
+def send(app: firebase_admin.App, envelope: Envelope, token: str) -> str | BaseException:
+    """Push to one device; returns Firebase's name for it, or what became of it instead."""
+    try:
+        return str(messaging.send(push_of(envelope, token), app=app))
+    except Exception as wrong:  # noqa: BLE001 - what it means is the answer
+        return meaning_of(wrong)
+
+
+def push_of(envelope: Envelope, token: str) -> messaging.Message:
+    """A push as Firebase takes it. One that comes twice after all takes the first one's place on the phone."""
+    title, body = cut(envelope.subject, LONGEST_TITLE), cut(envelope.text.strip(), LONGEST_BODY)
+    web_link = envelope.link if envelope.link.lower().startswith("https://") else None
+    data = {"outbound_token": envelope.token, "link": envelope.link}
+    return messaging.Message(
+        token=token,
+        notification=messaging.Notification(title=title or None, body=body),
+        data={name: value for name, value in data.items() if value},
+        android=messaging.AndroidConfig(notification=messaging.AndroidNotification(tag=envelope.token)),
+        apns=messaging.APNSConfig(
+            headers={"apns-collapse-id": envelope.token},
+            payload=messaging.APNSPayload(aps=messaging.Aps(sound="default")),
+        ),
+        webpush=messaging.WebpushConfig(
+            notification=messaging.WebpushNotification(tag=envelope.token),
+            fcm_options=messaging.WebpushFCMOptions(link=web_link) if web_link else None,
+        ),
+    )
+
+
+def cut(text: str, most: int) -> str:
+    """The text in at most so many bytes."""
+    if len(text.encode()) <= most:
+        return text
+    return text.encode()[: most - 3].decode(errors="ignore").rstrip() + "…"
+
+
+def meaning_of(wrong: Exception) -> BaseException:
+    """What an error means for the push; the error itself where nobody can know whether it was taken."""
+    if isinstance(wrong, GoogleAuthError):
+        return no_login(wrong)
+    if not isinstance(wrong, exceptions.FirebaseError):
+        return wrong
+    response, words = wrong.http_response, in_short(wrong)
+    if response is None:
+        return ChannelDown(f"Firebase cannot be reached: {words}") if has_not_left(wrong.cause) else wrong
+    if isinstance(wrong, messaging.UnregisteredError) or is_about_the_token(response):
+        return NoSuchDevice(words)
+    if isinstance(wrong, messaging.SenderIdMismatchError):
+        return Rejected(f"The device belongs to another Firebase project: {words}")
+    if isinstance(wrong, messaging.ThirdPartyAuthError):
+        # Of phones of one make, so the others get theirs.
+        return Unavailable(f"Firebase may not push to devices like this one: {words}")
+    if response.status_code in ABOUT_US:
+        return ChannelDown(f"Firebase takes no push from us: {response.status_code} {words}")
+    if response.status_code in TRY_LATER:
+        return Unavailable(f"{response.status_code} {words}", after=wait_of(response))
+    return Rejected(words) if 400 <= response.status_code < 500 and response.status_code != 408 else wrong
+
+
+def no_login(wrong: GoogleAuthError) -> ChannelDown:
+    """That Google does not log us in."""
+    return ChannelDown(f"Google does not log us in by FCM_CREDENTIALS: {in_short(wrong)}")
+
+
+def is_about_the_token(response: Response) -> bool:
+    """Whether the push was refused for its token, and not for what it holds."""
+    if response.status_code != 400:
+        return False
+    try:
+        error: Any = response.json()["error"]
+        details = [detail for detail in error.get("details", []) if isinstance(detail, dict)]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return False
+    fields = [one.get("field") for detail in details for one in detail.get("fieldViolations", [])]
+    return "message.token" in fields or "registration token" in str(error.get("message", ""))
+
+
+def wait_of(response: Response) -> timedelta:
+    """How long Firebase asks to be left alone."""
+    asked = response.headers.get("Retry-After", "").strip()
+    if asked.isascii() and asked.isdecimal():
+        return min(timedelta(seconds=int(asked[:6])), LONGEST_WAIT)
+    try:
+        until = parsedate_to_datetime(asked) - parsedate_to_datetime(response.headers.get("Date", ""))
+    except (ValueError, TypeError):
+        return timedelta(0)
+    return max(timedelta(0), min(until, LONGEST_WAIT))
+
+
+def in_short(wrong: Exception) -> str:
+    """Its words on one line."""
+    return " ".join(f"{wrong}".split())[:LONGEST_WORDS]
