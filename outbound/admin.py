@@ -9,7 +9,7 @@ from django_celery_beat.models import ClockedSchedule, CrontabSchedule, Interval
 from unfold.admin import ModelAdmin
 
 from audiences.models import Audience, Company, CustomAttribute, Customer, Integration, Subscription, Tag, Workspace
-from delivery.models import Conversation, DeliveryRecord
+from delivery.models import Conversation, DeliveryRecord, Pace
 from messaging.models import Message, Sender
 from outbound import (
     answering,
@@ -17,6 +17,7 @@ from outbound import (
     history,
     integration,
     messages,
+    pace,
     passwords,
     people,
     reports,
@@ -39,6 +40,7 @@ PAGES: dict[type[Model], type[ModelAdmin]] = {
     Integration: integration.IntegrationAdmin,
     Subscription: subscriptions.SubscriptionAdmin,
     Workspace: workspace.WorkspaceAdmin,
+    Pace: pace.PaceAdmin,
     User: staff.StaffAdmin,
     Group: staff.RoleAdmin,
     LogEntry: history.LogAdmin,

@@ -145,6 +145,7 @@ def waits_too_long(*, at: datetime) -> Iterator[Stuck]:
 
 def uncertain() -> Iterator[Stuck]:
     """Where it is not known whether a copy was handed over."""
+    page = reverse("admin:deliveryrecord_uncertain")
     rows = (
         DeliveryRecord.objects.filter(status=Status.UNCERTAIN)
         .order_by()
@@ -153,7 +154,7 @@ def uncertain() -> Iterator[Stuck]:
     )
     for pk, title, many in rows.order_by("-many")[:STUCK_SHOWN]:
         why = f"{counted(many, 'copy is', 'copies are')} uncertain: handed over or not, nobody can know."
-        yield Stuck(what=title, why=why, link=f"{page_of(pk)}?status=uncertain#people", tone="warning")
+        yield Stuck(what=title, why=why, link=f"{page}?message={pk}", tone="warning")
 
 
 def failed_lately(*, at: datetime) -> Iterator[Stuck]:

@@ -11,7 +11,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from messaging.models import Message, SendType, State
-from outbound import acts, reports, roles
+from outbound import acts, going, reports, roles
 from outbound.composer import views
 from outbound.console import teammate
 from outbound.listing import OutboundList
@@ -30,6 +30,7 @@ class MessageAdmin(OutboundList):
         ("pictures/", "upload_image"),
         ("segment/", "save_segment"),
         ("<path:object_id>/launching/", "launching"),
+        ("<path:object_id>/progress/", "progress"),
         ("<path:object_id>/ongoing/", "make_ongoing"),
         ("<path:object_id>/content/", "edit_content"),
         ("<path:object_id>/audience/", "edit_audience"),
@@ -97,6 +98,10 @@ class MessageAdmin(OutboundList):
     def launching(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Say how far going live is, and reload the page once it is done."""
         return views.launching(request, self.found(request, object_id, to="view"))
+
+    def progress(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Say how far sending is, and how fast it goes."""
+        return going.page(request, self.found(request, object_id, to="view"))
 
     def edit_content(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Edit what it says, as a new version."""

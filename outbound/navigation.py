@@ -137,6 +137,7 @@ def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
                 item(
                     "Workspace", "tune", "admin:audiences_workspace_changelist", permission="audiences.view_workspace"
                 ),
+                item("Pace", "speed", "admin:delivery_pace_changelist", permission="delivery.view_pace"),
                 item("Senders", "badge", "admin:messaging_sender_changelist", permission="messaging.view_sender"),
                 item("Staff", "manage_accounts", "admin:auth_user_changelist", permission="auth.view_user"),
                 item("Roles", "shield_person", "admin:auth_group_changelist", permission="auth.view_group"),

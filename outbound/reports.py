@@ -19,15 +19,15 @@ from unfold.decorators import display
 
 from audiences.models import Workspace
 from audiences.rules import RuleError
-from delivery import copies, counts, hits
+from delivery import copies, counts, hits, resolving
 from delivery.counts import Counts
 from delivery.models import DeliveryRecord, Reason, Status, Who
 from messaging import content
 from messaging.models import RUNNING, Channel, Message, SendType, State
-from outbound import acts, charts, differences, recipients
+from outbound import acts, charts, differences, going, recipients, uncertain
 from outbound.charts import Chart, Series
 from outbound.composer.review import HOW, ONCE, ONCE_PER_COMPANY, WHO, when
-from outbound.console import ConsoleAdmin, ReadOnlyAdmin
+from outbound.console import ConsoleAdmin
 from outbound.listing import chip, moment
 from outbound.wording import MEASURED, STATE_TONES, STATUS_TONES, STATUS_WORDS, audience_lines, percent, times
 
@@ -62,6 +62,7 @@ def report(admin: ConsoleAdmin, request: HttpRequest, message: Message) -> HttpR
         sentences=sentences(message, at=at),
         lines=lines(message),
         counts=found,
+        going=going.going(message, at=at),
         figures=figures(message, found),
         chart=chart(message, found),
         links=list(links(message)),
@@ -287,10 +288,10 @@ def what_waits(
         yield {"records": None, "words": "Anyone who comes to match", "when": f"Checked {checked}"}
 
 
-class DeliveryRecordAdmin(ReadOnlyAdmin):
+class DeliveryRecordAdmin(uncertain.UncertainPages):
     """Every message to every customer, as it went; nothing here can be changed."""
 
-    own_pages = (("of/<int:message_id>/export/", "export"),)
+    own_pages = (("of/<int:message_id>/export/", "export"), *uncertain.PAGES)
     list_display = ("to", "of", "how", "why_so", "matched", "sent_at")
     list_filter = (
         ("status", ChoicesDropdownFilter),
@@ -359,6 +360,8 @@ class DeliveryRecordAdmin(ReadOnlyAdmin):
             chip=status_chip(record),
             meaning=STATUS_WORDS[Status(record.status)],
             moments=moments(record),
+            evidence=resolving.evidence(record) if record.status == Status.UNCERTAIN else None,
+            may_settle=request.user.has_perm(uncertain.PERMISSION),
             **read(record),
         )
 

@@ -90,6 +90,7 @@ def of_message(message: Message) -> dict[str, str]:
         "Text": as_text(version.body) if version else "",
         "Sends": message.get_send_type_display(),
         "Filters": in_one_line(message.audience.rules) if message.audience else "",
+        "One copy to each inbox": shown(message.same_inbox_once) if message.channel == Channel.EMAIL else "",
         "Delivery times": hours_of(message),
     }
 

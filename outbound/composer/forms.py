@@ -149,6 +149,12 @@ class DraftForm(AudienceFields, ContentForm):
         widget=forms.RadioSelect({"x-model": "kind"}),
         error_messages={"required": "Choose Ongoing or One-off."},
     )
+    same_inbox_once = forms.BooleanField(
+        required=False,
+        label="One copy to each inbox",
+        help_text="Customers who share an email address get one copy between them.",
+        widget=forms.CheckboxInput,
+    )
     scheduled_for = forms.DateTimeField(required=False, input_formats=["%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"])
     confirm = forms.CharField(required=False, max_length=40)
     sample = forms.IntegerField(required=False, min_value=1, max_value=1_000_000)
@@ -166,7 +172,7 @@ class DraftForm(AudienceFields, ContentForm):
     def save(self, *, by: User, at: datetime) -> Message:
         """Write the draft; the caller holds its row, or is the only one to make it."""
         message, data = self.message, self.cleaned_data
-        for name in ("channel", "format", "style", "sender", "send_type", "window_zone"):
+        for name in ("channel", "format", "style", "sender", "send_type", "window_zone", "same_inbox_once"):
             setattr(message, name, data[name])
         message.title = self.title_or_first_words()
         message.window = data["window"]
@@ -187,6 +193,7 @@ class DraftForm(AudienceFields, ContentForm):
                         "send_type",
                         "window",
                         "window_zone",
+                        "same_inbox_once",
                         "updated_at",
                     ),
                 )
@@ -206,6 +213,7 @@ class DraftForm(AudienceFields, ContentForm):
             send_type=data.get("send_type") or SendType.ONGOING,
             sender=data.get("sender"),
             window=data.get("window", []),
+            same_inbox_once=data.get("same_inbox_once", True),
             window_zone=data["window_zone"],
             audience=Audience(rules=data.get("rules", {})),
             version=MessageVersion(
@@ -286,5 +294,6 @@ def draft_of(message: Message) -> dict[str, Any]:
         **content_of(message),
         **audience_of(message),
         "send_type": message.send_type,
+        "same_inbox_once": message.same_inbox_once,
         "scheduled_for": timezone.localtime(when) if when else None,
     }

@@ -31,9 +31,9 @@ LISTS = (
     *("delivery_conversation", "messaging_message", "delivery_deliveryrecord"),
     *("audiences_customer", "audiences_company", "audiences_audience"),
     *("audiences_tag", "audiences_customattribute", "messaging_sender", "auth_user", "auth_group", "admin_logentry"),
-    *("audiences_integration", "django_celery_beat_periodictask"),
+    *("audiences_integration", "delivery_pace", "django_celery_beat_periodictask"),
 )
-FORMS = ("messaging_message", "messaging_sender", "audiences_audience", "audiences_tag", "auth_user")
+FORMS = ("delivery_pace", "messaging_message", "messaging_sender", "audiences_audience", "audiences_tag", "auth_user")
 
 
 @pytest.fixture
@@ -67,6 +67,7 @@ def addresses(transactional_db) -> list[str]:
         reverse("admin:message_edit_content", args=[live.pk]),
         reverse("admin:messaging_message_change", args=[draft.pk]),
         reverse("admin:messaging_message_history", args=[live.pk]),
+        reverse("admin:deliveryrecord_uncertain"),
         reverse("admin:delivery_conversation_change", args=[thread.pk]),
         reverse("admin:audiences_customer_change", args=[customer.pk]),
         reverse("admin:customer_send_message", args=[customer.pk]),

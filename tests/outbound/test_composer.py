@@ -51,6 +51,7 @@ def typed(written_as, **changes) -> dict[str, object]:
         "rules": json.dumps({"match": "all", "rules": rules}),
         "window": json.dumps(window),
         "window_zone": "workspace",
+        "same_inbox_once": "on",
         "act": "save",
         **changes,
     }

@@ -12,8 +12,8 @@ from django_celery_beat.models import ClockedSchedule, CrontabSchedule, Interval
 
 from audiences.models import Company, Customer, Import, Integration, Subscription, Workspace
 from delivery import conversations, single
-from delivery.models import Conversation, DeliveryRecord
-from outbound import acts, answering, roles
+from delivery.models import Conversation, DeliveryRecord, Pace
+from outbound import acts, answering, roles, uncertain
 from outbound.roles import Role
 from tests.factories import (
     CustomAttributeFactory,
@@ -97,6 +97,7 @@ TABLES = {
     "audiences_integration": (B, NOBODY, B, B),
     "audiences_subscription": (B, B, B, B),
     "audiences_workspace": (B, NOBODY, B, NOBODY),
+    "delivery_pace": (B, B, B, B),
     "auth_user": (B, B, B, NOBODY),
     "auth_group": (B, NOBODY, NOBODY, NOBODY),
     "admin_logentry": (S, NOBODY, NOBODY, NOBODY),
@@ -117,6 +118,7 @@ OWN = {
     "message_upload_image": (NOBODY, A),
     "message_save_segment": (NOBODY, A),
     "message_launching": (V, V),
+    "message_progress": (V, V),
     "message_make_ongoing": (NOBODY, A),
     "message_edit_content": (S, S),
     "message_edit_audience": (S, S),
@@ -124,6 +126,8 @@ OWN = {
     "message_discard": (NOBODY, A),
     "message_act": (NOBODY, S),
     "deliveryrecord_export": (V, V),
+    "deliveryrecord_uncertain": (V, NOBODY),
+    "deliveryrecord_settle": (NOBODY, S),
     "conversation_news": (V, V),
     "conversation_seen": (NOBODY, S),
     "conversation_act": (NOBODY, S),
@@ -246,6 +250,7 @@ def things() -> dict[str, object]:
         "audiences_integration": token.pk,
         "audiences_subscription": hook.pk,
         "audiences_workspace": Workspace.current().pk,
+        "delivery_pace": Pace.objects.create(channel="email").pk,
         "auth_user": invited.pk,
         "auth_group": Group.objects.get(name="Author").pk,
         "admin_logentry": entry.pk,
@@ -272,7 +277,7 @@ def paths(name: str, pattern: str, things: dict[str, object]) -> list[str]:
     table = table if table in TABLES else PREFIXES.get(name.partition("_")[0], "")
     job = Import.objects.first()
     verbs = {"message_act": tuple(acts.ACTS), "customer_picked": ("tag", "message"), "customer_import_act": ("cancel",)}
-    verbs |= {"conversation_act": tuple(answering.ACTS)}
+    verbs |= {"conversation_act": tuple(answering.ACTS), "deliveryrecord_settle": tuple(uncertain.VERDICTS)}
     found = []
     queries = {"autocomplete": "?app_label=messaging&model_name=sender&field_name=teammate&term=a"}
     for verb in verbs.get(name, ("",)):
