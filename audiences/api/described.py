@@ -104,6 +104,7 @@ def asked(name: str, about: str = "", schema: Schema | None = None) -> Parameter
     return Parameter(name=name, about=about, schema=schema)
 
 
+MAYBE_TEXT, MAYBE_MOMENT, MAYBE_WHOLE = or_null(TEXT), or_null(MOMENT), or_null(WHOLE)
 PAGE = (
     asked("page", "Which page, from 1.", {"type": "integer", "minimum": 1}),
     asked("per_page", "How many on a page.", {"type": "integer", "minimum": 1}),

@@ -7,6 +7,8 @@ from audiences.api import companies, counts, events, leads, me, notes, scrolling
 from audiences.api.described import (
     BOOLEAN,
     FREE,
+    MAYBE_MOMENT,
+    MAYBE_TEXT,
     MOMENT,
     NUMBER,
     PAGE,
@@ -32,7 +34,6 @@ from audiences.api.described import (
 )
 from audiences.api.endpoint import Endpoint
 
-MAYBE_TEXT, MAYBE_MOMENT = or_null(TEXT), or_null(MOMENT)
 MAYBE_OBJECT: Schema = {"type": ["object", "null"], "additionalProperties": True}
 AVATAR = shape("avatar", image_url=MAYBE_TEXT)
 TAGS = listed("tag", ref("Tag"))

@@ -3,6 +3,9 @@
 from audiences.api.described import (
     BOOLEAN,
     FREE,
+    MAYBE_MOMENT,
+    MAYBE_TEXT,
+    MAYBE_WHOLE,
     MOMENT,
     PAGE,
     SENT_BOOLEAN,
@@ -30,7 +33,6 @@ from audiences.models import Topic
 from delivery.api import conversations, counts, jobs, messages, people, replies, subscriptions
 from delivery.models import PartType
 
-MAYBE_TEXT, MAYBE_MOMENT, MAYBE_WHOLE = or_null(TEXT), or_null(MOMENT), or_null(WHOLE)
 ADMIN_REFERENCE = shape("admin", id=MAYBE_TEXT)
 AUTHOR = {"anyOf": [ref("PersonReference"), ADMIN_REFERENCE]}
 FILES = many(ref("Attachment"))
