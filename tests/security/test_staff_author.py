@@ -1,0 +1,333 @@
+"""A teammate who may write and not send (an Author), and means harm: what they try, and what becomes of it."""
+
+import re
+from time import perf_counter
+
+import pytest
+from django.contrib.auth.models import User
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.test import Client
+from django.urls import reverse
+
+from audiences.models import Customer, Workspace
+from delivery.channels import Rejected
+from delivery.channels.base import Envelope
+from delivery.channels.email import mail_of
+from messaging import content
+from messaging.models import Message, Sender, State
+from outbound import roles
+from outbound.roles import Role
+from tests.factories import CustomAttributeFactory, CustomerFactory, MessageFactory, SenderFactory
+from tests.outbound.test_composer import ADD, ticket, typed
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def mallory(db) -> Client:
+    """An Author, at the console."""
+    roles.install()
+    user = User.objects.create_user("mallory", "mallory@acme.example", "pass", is_staff=True)
+    roles.give(user, Role.AUTHOR)
+    client = Client(raise_request_exception=False)
+    client.force_login(user)
+    return client
+
+
+def writes(mallory: Client, **typed_in: object):
+    return mallory.post(ADD, typed(SenderFactory(), ticket=ticket(mallory), **typed_in))
+
+
+# To have something run, where customers read or colleagues look
+
+SCRIPTS = [
+    "<script>alert(1)</script>",
+    "<img src=x onerror=alert(1)>",
+    "<svg onload=alert(1)><circle/></svg>",
+    "<svg><script>alert(1)</script></svg>",
+    "<math><mtext><style><img src=x onerror=alert(1)></style></mtext></math>",
+    "<iframe srcdoc='<script>alert(1)</script>'></iframe>",
+    "<a href='javascript:alert(1)'>x</a>",
+    "<a href='JaVaScRiPt&colon;alert(1)'>x</a>",
+    "<a href='java\tscript:alert(1)'>x</a>",
+    "<a href='data:text/html,<script>alert(1)</script>'>x</a>",
+    "<a href='{{ name }}:alert(1)'>x</a>",
+    "<form action='https://evil.example'><input name=password></form>",
+    "<object data='evil.swf'></object>",
+    "<embed src='evil.swf'>",
+    "<base href='https://evil.example/'>",
+    "<meta http-equiv=refresh content='0;url=https://evil.example'>",
+    "<link rel=stylesheet href='https://evil.example/x.css'>",
+    "<style>@import 'https://evil.example/x.css'</style>",
+    "<p style='background:url(javascript:alert(1))'>x</p>",
+    "<p style='position:fixed;inset:0;z-index:9'>x</p>",
+    "<p x-data x-init='alert(1)' @click='alert(1)'>x</p>",
+    "<p hx-get='/admin/' hx-trigger='load'>x</p>",
+    "<template x-if='alert(1)'>x</template>",
+    "<b onmouseover=alert(1)>x</b>",
+    "<!--><script>alert(1)</script>-->",
+    "{{ '<script>alert(1)</script>' }}",
+    "{% assign x = '<img src=x onerror=alert(1)>' %}{{ x }}",
+    '<a href="{{ \'\\" onmouseover=alert(1) x=\\"\' }}">x</a>',
+    "<{{ 'script' }}>alert(1)</{{ 'script' }}>",
+    "<p {{ 'onclick=alert(1)' }}>x</p>",
+]
+RUNS = re.compile(
+    r"<(?:script|svg|math|iframe|object|embed|base|meta|link|form|input|template|style)\b"
+    r"|\son\w+\s*=|(?:href|src)\s*=\s*[\"']?\s*(?:javascript|data|vbscript)|x-data|x-init|hx-get|position:\s*fixed|url\(",
+    re.IGNORECASE,
+)
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_nothing_they_write_runs_wherever_it_is_shown(mallory, script):
+    answer = writes(mallory, body=f"<p>Hi</p>{script}")
+
+    bodies = list(Message.objects.values_list("version__body", flat=True))
+    assert len(bodies) == (answer.status_code == 302), "neither saved nor refused"
+    for body in bodies:
+        for layout in content.Layout:
+            compiled = content.compile_version("", body, layout=layout, tracked=layout == content.Layout.EMAIL)
+            values = {"name": "javascript", content.TRACKING_CLICK: "/c/", content.TRACKING_OPEN: "/o"}
+            written = compiled.render(values).html
+            inside = written.partition("<body")[2] or written
+            tags = "".join(re.findall(r"<[^>]*>", inside))
+            assert not RUNS.search(tags), tags
+
+
+def test_what_runs_would_be_found_by_this_test():
+    plain = [script for script in SCRIPTS if "{{" not in script and "&" not in script and "\t" not in script]
+
+    assert [script for script in plain if not RUNS.search(script)] == []
+
+
+@pytest.mark.parametrize("field", ["title", "subject"])
+def test_a_name_is_no_html(mallory, field):
+    writes(mallory, **{field: "<img src=x onerror=alert(1)>"})
+
+    page = mallory.get(reverse("admin:messaging_message_changelist")).content.decode()
+
+    assert Message.objects.count() == 1
+    assert "<img src=x" not in page
+
+
+# To break out of a header
+
+
+@pytest.mark.parametrize("ends", ["\n", "\r", "\r\n", "\u2028", "\x0b", "\x85", "\x00"])
+def test_a_subject_is_one_line(mallory, ends):
+    answer = writes(mallory, subject=f"Hello{ends}Bcc: everyone@evil.example")
+
+    subjects = list(Message.objects.values_list("version__subject", flat=True))
+    assert len(subjects) == (answer.status_code == 302), "neither saved nor refused"
+    for subject in subjects:
+        rendered = content.compile_version(subject, "<p>x</p>", layout=content.Layout.EMAIL).render({}).subject
+        assert not re.search(r"[\r\n\u2028\x0b\x85\x00]", rendered)
+
+
+def envelope(**changes: object) -> Envelope:
+    said = {
+        "to": ("ann@x.example",), "subject": "Hi", "html": "<p>Hi</p>", "text": "Hi",
+        "sender": "Ada <ada@acme.example>", "reply_to": "ada@acme.example",
+        "message_id": "<1.x@acme.example>", "headers": {},
+    }  # fmt: skip
+    return Envelope(**{**said, **changes})
+
+
+@pytest.mark.parametrize("ends", ["\n", "\r\n", "\r", "\u2028", "\x0c", "\x85", "\x00"])
+@pytest.mark.parametrize(
+    "where",
+    [
+        lambda bad: {"subject": bad},
+        lambda bad: {"to": (f"ann@x.example{bad}",)},
+        lambda bad: {"sender": f"{bad} <ada@acme.example>"},
+        lambda bad: {"sender": f"Ada <ada@acme.example{bad}>"},
+        lambda bad: {"reply_to": f"ada@acme.example{bad}"},
+        lambda bad: {"message_id": f"<1@acme.example>{bad}"},
+        lambda bad: {"headers": {"List-Unsubscribe": bad}},
+        lambda bad: {"headers": {f"X{bad}": "1"}},
+    ],
+)
+def test_no_mail_is_made_of_a_header_with_a_line_break(where, ends):
+    with pytest.raises(Rejected):
+        mail_of(envelope(**where(f"x{ends}Bcc: everyone@evil.example")))
+
+
+def test_the_same_mail_without_one_is_made():
+    assert b"Bcc" not in mail_of(envelope()).content
+
+
+# To burn the machine that fills it in
+
+BURN = [
+    "{% for a in (1..1000) %}{% for b in (1..1000) %}{% for c in (1..1000) %}x{% endfor %}{% endfor %}{% endfor %}",
+    "{% for a in (1..999999999) %}x{% endfor %}",
+    "{{ (1..999999999) | join: ',' }}",
+    "{% assign x = 'aaaaaaaaaa' %}" + "{% assign x = x | append: x %}" * 40 + "{{ x }}",
+    "{% for i in (1..900) %}{% capture x %}{{ x }}{{ x }}{{ x }}a{% endcapture %}{% endfor %}{{ x }}",
+    "{% assign x = 'a' %}{% for i in (1..500) %}{% assign x = x | replace: 'a', 'aaaa' %}{% endfor %}",
+    "{% assign n = 10 %}{% for i in (1..900) %}{% assign n = n | times: n %}{% endfor %}{{ n }}",
+    "{% if a %}" * 900,
+    "{{ name" + "[name" * 100 + "]" * 100 + " }}",
+]
+REACHES = [
+    "{% include 'secret' %}",
+    "{% render '/etc/passwd' %}",
+    "{% layout 'x' %}",
+    "{% extends 'x' %}",
+    "{% increment x %}{% tablerow i in (1..3) %}{% endtablerow %}",
+    "{{ settings.SECRET_KEY }}",
+    "{{ name.__class__.__mro__ }}",
+    "{{ workspace.identity_secret }}",
+    "{{ custom_attributes.secret }}",
+    "{{ 'now' | date: '%s' }}",
+    "{% raw %}{{ name }}",
+]
+
+
+@pytest.mark.parametrize("burns", BURN, ids=lambda text: text[:40])
+def test_a_text_that_would_burn_the_machine_is_refused_in_words_within_seconds(mallory, burns):
+    began = perf_counter()
+    answer = writes(mallory, body=f"<p>{burns}</p>")
+
+    assert perf_counter() - began < 5
+    assert answer.status_code == 200
+    assert answer.context["form"].errors["body"]
+    assert not Message.objects.exists()
+
+
+@pytest.mark.parametrize("reaches", REACHES)
+def test_a_text_reaches_nothing_but_the_variables_of_a_message(mallory, reaches):
+    answer = writes(mallory, body=f"<p>{reaches}</p>")
+
+    assert answer.status_code == 200
+    assert answer.context["form"].errors["body"]
+
+
+def test_what_burns_for_one_customer_fails_for_that_one_within_seconds():
+    long = "x" * 19_000
+    version = content.compile_version(
+        "", "{% for i in (1..900) %}{{ custom_attributes.a }}{% endfor %}", layout=content.Layout.TEXT
+    )
+
+    began = perf_counter()
+    with pytest.raises(content.ContentError):
+        version.render({"custom_attributes.a": long})
+    assert perf_counter() - began < 5
+
+
+# To do what an Author may not
+
+
+def boss() -> User:
+    return User.objects.create_superuser("boss", "boss@acme.example", "pass")
+
+
+def to_admin(name: str, *args: object) -> str:
+    return reverse(f"admin:{name}", args=args)
+
+
+ABOVE_THEM = [
+    lambda m, c: (to_admin("message_act", m.pk, "live"), {}),
+    lambda m, c: (to_admin("message_act", m.pk, "pause"), {}),
+    lambda m, c: (to_admin("customer_send_message", c.pk), {"body": "<p>x</p>", "channel": "email"}),
+    lambda m, c: (to_admin("customer_archive", c.pk), {}),
+    lambda m, c: (to_admin("customer_clear", c.pk, "has_hard_bounced"), {}),
+    lambda m, c: (to_admin("customer_import_file"), {}),
+    lambda m, c: (to_admin("auth_user_add"), {"email": "evil@x.example", "role": "admin"}),
+    lambda m, c: (
+        to_admin("auth_user_change", User.objects.get(username="mallory").pk),
+        {"is_superuser": "on", "role": "admin"},
+    ),
+    lambda m, c: (to_admin("auth_user_change", boss().pk), {"is_active": ""}),
+    lambda m, c: (to_admin("messaging_sender_add"), {"name": "CEO", "email": "ceo@acme.example"}),
+    lambda m, c: (to_admin("audiences_workspace_change", Workspace.current().pk), {"name": "Mine"}),
+    lambda m, c: (to_admin("django_celery_beat_periodictask_add"), {"name": "x", "task": "os.system"}),
+    lambda m, c: (to_admin("audiences_integration_changelist"), {}),
+]
+
+
+@pytest.mark.parametrize("attempt", ABOVE_THEM)
+def test_what_is_above_an_author_is_refused_by_the_server(mallory, attempt):
+    address, posted = attempt(MessageFactory(live=True), CustomerFactory(email="ann@x.example", has_hard_bounced=True))
+    before = Sender.objects.count(), Message.objects.count(), User.objects.count()
+
+    answer = mallory.post(address, posted)
+
+    assert answer.status_code == 403
+    assert (Sender.objects.count(), Message.objects.count(), User.objects.count()) == before
+    assert roles.role_of(User.objects.get(username="mallory")) is Role.AUTHOR
+
+
+def test_the_composers_button_to_set_live_is_not_theirs_to_press(mallory):
+    CustomerFactory(email="ann@x.example")
+
+    answer = writes(mallory, act="live", send_type="one_off")
+
+    assert answer.status_code == 403
+    assert not Message.objects.exclude(state=State.DRAFT).exists()
+
+
+def test_writing_as_a_colleague_is_refused(mallory):
+    ceo = SenderFactory(name="CEO", teammate=boss())
+
+    answer = mallory.post(ADD, typed(ceo, ticket=ticket(mallory)))
+
+    assert "sender" in answer.context["form"].errors
+    assert not Message.objects.exists()
+
+
+# To leave something behind on our server
+
+FILES = [
+    ("evil.svg", b"<svg xmlns='http://www.w3.org/2000/svg' onload='alert(1)'/>", "image/svg+xml"),
+    ("evil.png", b"<script>alert(1)</script>", "image/png"),
+    ("evil.html", b"<!doctype html><script>alert(1)</script>", "image/png"),
+    ("evil.php", b"<?php system($_GET['x']); ?>", "image/gif"),
+    ("evil.exe", b"MZ\x90\x00", "image/jpeg"),
+    ("empty.png", b"", "image/png"),
+    ("huge.png", b"\x89PNG\r\n\x1a\n" + b"\0" * (5 * 1024 * 1024 + 1), "image/png"),
+]
+
+
+@pytest.mark.parametrize(("name", "taken", "kind"), FILES, ids=[name for name, *_ in FILES])
+def test_only_a_picture_is_kept_as_one(mallory, settings, tmp_path, name, taken, kind):
+    settings.MEDIA_ROOT = str(tmp_path)
+
+    answer = mallory.post(to_admin("message_upload_image"), {"file": SimpleUploadedFile(name, taken, kind)})
+
+    assert answer.status_code == 400
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_a_picture_with_a_page_in_it_is_served_as_a_picture_and_nothing_else(mallory, settings, tmp_path):
+    settings.MEDIA_ROOT = str(tmp_path)
+    both = SimpleUploadedFile("../../evil.html", b"GIF89a/*<script>alert(1)</script>*/", "text/html")
+
+    kept = mallory.post(to_admin("message_upload_image"), {"file": both}).json()
+    answer = Client().get(next(value for value in kept.values() if str(value).startswith("/pictures/")))
+
+    assert answer["Content-Type"] == "image/gif"
+    assert answer["X-Content-Type-Options"] == "nosniff"
+    assert [path.parent.name for path in tmp_path.rglob("*") if path.is_file()] == ["pictures"]
+
+
+@pytest.mark.parametrize(
+    "name", ["../settings.py", "..%2fsettings.py", "%2e%2e/secret_key", "a.png", "x" * 22 + ".svg"]
+)
+def test_no_name_of_a_picture_leads_out_of_the_folder(name):
+    assert Client().get(f"/pictures/{name}").status_code == 404
+
+
+def test_a_customers_secrets_are_not_theirs_to_ask_for_by_a_rule_that_is_none(mallory):
+    CustomAttributeFactory(name="plan")
+    CustomerFactory(attributes={"plan": "pro"})
+
+    for attribute in (
+        "custom_attributes.plan') --",
+        "password",
+        "memberships__company__name",
+    ):
+        answer = writes(mallory, rules=[{"attribute": attribute, "operator": "is", "value": "x' OR '1'='1"}])
+        assert answer.context["form"].errors["rules"], attribute
+    assert Customer.objects.count() == 1
