@@ -4,6 +4,7 @@ from django.urls import URLPattern, re_path
 
 from audiences.api.companies import Companies, CompanyUsers, OneCompany
 from audiences.api.counts import Admins
+from audiences.api.devices import Devices, OneDevice
 from audiences.api.endpoint import AGAIN, Endpoint
 from audiences.api.events import Events
 from audiences.api.leads import Lead, Leads
@@ -29,6 +30,8 @@ ADDRESSES: dict[str, type[Endpoint]] = {
     "tags/(?P<pk>[^/]+)": OneTag,
     "segments": Segments,
     "segments/(?P<pk>[^/]+)": Segment,
+    "devices": Devices,
+    "devices/(?P<pk>[^/]+)": OneDevice,
     "notes": Notes,
     "notes/(?P<pk>[^/]+)": OneNote,
     "admins": Admins,

@@ -11,8 +11,9 @@ from typing import Any
 
 from django.db import connection
 
+from delivery import tokens
 from delivery.channels.base import Answers, ChannelDown, Envelope, NobodyThere, NoSuchDevice, Rejected, Unavailable
-from delivery.models import DeviceCopy
+from delivery.models import DeliveryRecord, DeviceCopy
 
 KEEP = (
     "INSERT INTO delivery_devicecopy (record_id, device_id, taken, provider_id, handed_over_at)"
@@ -60,6 +61,12 @@ class Told:
     def is_half_done(self) -> bool:
         """Whether it waits though some device has it, or may: who dies now must not be taken for not having begun."""
         return bool(self.given) and isinstance(self.answer, Unavailable)
+
+
+def record_of(token: str) -> DeliveryRecord | None:
+    """The record whose push came with this token; None for a token that is not ours."""
+    read = tokens.read(token, purpose="push", numbers=1)
+    return DeliveryRecord.objects.filter(pk=read[0]).first() if read else None
 
 
 def given_earlier(records: Iterable[int]) -> dict[int, list[DeviceCopy]]:

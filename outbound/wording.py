@@ -27,7 +27,7 @@ STATE_TONES: dict[State, str] = {
 MEASURED: dict[Channel, tuple[str, ...]] = {
     Channel.EMAIL: ("opened", "clicked", "bounced", "complained", "unsubscribed"),
     Channel.IN_APP: ("opened", "clicked", "replied"),
-    Channel.PUSH: (),
+    Channel.PUSH: ("opened",),
 }
 STATUS_TONES: dict[Status, str] = {
     Status.WAITING: "info",

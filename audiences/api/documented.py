@@ -3,7 +3,7 @@
 Over 120 lines because it is one table.
 """
 
-from audiences.api import companies, counts, events, leads, me, notes, scrolling, segments, tags, users
+from audiences.api import companies, counts, devices, events, leads, me, notes, scrolling, segments, tags, users
 from audiences.api.described import (
     BOOLEAN,
     FREE,
@@ -43,6 +43,8 @@ PLACE = ("city_name", "country_name", "region_name", "timezone", "continent_code
 UTM = {f"utm_{part}": MAYBE_TEXT for part in ("campaign", "content", "medium", "source", "term")}
 COUNTED = shape(count=WHOLE)
 BY_NAME = many({"type": "object", "additionalProperties": WHOLE})
+
+PLATFORM = one_of("android", "ios", "web")
 
 PERSON: dict[str, Schema] = {
     "id": TEXT,
@@ -135,6 +137,15 @@ SCHEMAS: dict[str, Schema] = {
         created_at=MOMENT,
         body=TEXT,
         author=or_null(ref("Admin")),
+        user=shape(type=one_of("user", "lead"), id=TEXT, user_id=MAYBE_TEXT, email=MAYBE_TEXT),
+    ),
+    "Device": shape(
+        "device",
+        id=TEXT,
+        token=TEXT,
+        platform=PLATFORM,
+        created_at=MOMENT,
+        retired_at=MAYBE_MOMENT,
         user=shape(type=one_of("user", "lead"), id=TEXT, user_id=MAYBE_TEXT, email=MAYBE_TEXT),
     ),
     "Event": shape(
@@ -314,6 +325,16 @@ CALLS: dict[type[Endpoint], dict[str, Call]] = {
         )
     },
     segments.Segment: {"get": Call(tag="Segments", answers=ref("Segment"))},
+    devices.Devices: {
+        "post": Call(
+            tag="Devices",
+            sends=sent("token", token=TEXT, platform=PLATFORM, id=TEXTUAL, user_id=TEXTUAL, email=TEXTUAL),
+            answers=ref("Device"),
+            more="Who is meant is told by id, then user_id, then email. Call it at each start of the app.",
+        ),
+        "get": Call(tag="Devices", query=WHO, answers=listed("device", ref("Device"))),
+    },
+    devices.OneDevice: {"delete": Call(tag="Devices", answers=ref("Device"))},
     notes.Notes: {
         "post": Call(
             tag="Notes",

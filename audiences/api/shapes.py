@@ -10,7 +10,7 @@ from typing import Any
 from django.contrib.auth.models import User
 from django.db.models import prefetch_related_objects
 
-from audiences.models import Audience, Company, Customer, Event, EventSummary, Note, Tag
+from audiences.models import Audience, Company, Customer, Device, Event, EventSummary, Note, Tag
 from audiences.models.customers import Role
 
 APP_ID = "outbound"
@@ -126,6 +126,19 @@ def note(found: Note, *, customer: Customer) -> Json:
         "created_at": unix(found.created_at),
         "body": found.body,
         "author": admin(found.teammate) if found.teammate else None,
+        "user": {**user_reference(customer), "user_id": customer.user_id, "email": customer.email},
+    }
+
+
+def device(found: Device, *, customer: Customer) -> Json:
+    """Return a device that takes pushes."""
+    return {
+        "type": "device",
+        "id": str(found.pk),
+        "token": found.token,
+        "platform": found.platform,
+        "created_at": unix(found.created_at),
+        "retired_at": unix(found.retired_at),
         "user": {**user_reference(customer), "user_id": customer.user_id, "email": customer.email},
     }
 

@@ -6,6 +6,7 @@ Nothing here reads the clock or knows HTTP. Whatever cannot be taken raises `Ref
 from audiences.intake.browser import from_browser
 from audiences.intake.bulk import submit, work_off
 from audiences.intake.companies import upsert_company
+from audiences.intake.devices import register_device, retire_device
 from audiences.intake.events import record_event
 from audiences.intake.identify import Source, archive, identify, identify_here
 from audiences.intake.leads import save_lead
@@ -26,7 +27,9 @@ __all__ = [
     "identify",
     "identify_here",
     "record_event",
+    "register_device",
     "rename_tag",
+    "retire_device",
     "save_lead",
     "submit",
     "tag",

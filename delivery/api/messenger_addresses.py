@@ -3,6 +3,7 @@
 from delivery.api.messenger import Ping
 from delivery.api.messenger_access import MessengerEndpoint
 from delivery.api.messenger_marks import MARKS, Happened, Mark
+from delivery.api.messenger_pushes import Forget, Opened, Register
 from delivery.api.messenger_threads import Read, Reply, Thread, Threads
 
 MESSENGER: dict[str, type[MessengerEndpoint]] = {
@@ -13,4 +14,7 @@ MESSENGER: dict[str, type[MessengerEndpoint]] = {
     "messenger/conversations/(?P<pk>[^/]+)/read": Read,
     f"messenger/messages/(?P<pk>[^/]+)/(?P<mark>{'|'.join(MARKS)})": Mark,
     "messenger/events": Happened,
+    "messenger/devices": Register,
+    "messenger/devices/forget": Forget,
+    "messenger/pushes/opened": Opened,
 }

@@ -113,6 +113,7 @@ def token(settings, django_user_model) -> str:
     company = CompanyFactory(pk=KEY, company_id="c1", name="Acme", plan="Pro")
     tag = TagFactory(pk=KEY)
     MembershipFactory(customer=customer, company=company)
+    customer.devices.create(pk=KEY, token="a-phone", created_at=AT)
     CustomerTagFactory(customer=customer, tag=tag)
     CompanyTagFactory(company=company, tag=tag)
     SegmentFactory(pk=KEY)

@@ -1,0 +1,43 @@
+"""Devices that take pushes."""
+
+from django.utils import timezone
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from audiences import intake
+from audiences.api import shapes
+from audiences.api.endpoint import Endpoint, body
+from audiences.api.errors import Missing
+from audiences.api.references import one_of
+from audiences.models import Device
+
+
+class Devices(Endpoint):
+    """/devices."""
+
+    def post(self, request: Request) -> Response:
+        """Have a user get pushes on a device, from now on nobody else; again is no harm."""
+        sent = body(request)
+        if not sent.get("token"):
+            raise Missing("token is required")
+        customer = intake.find(sent)
+        found = intake.register_device(customer, token=sent["token"], platform=sent.get("platform"), at=timezone.now())
+        return Response(shapes.device(found, customer=customer))
+
+    def get(self, request: Request) -> Response:
+        """List a user's devices, those that get nothing any more among them."""
+        customer = intake.find(request.query_params)
+        devices = [shapes.device(found, customer=customer) for found in customer.devices.order_by("pk")]
+        return Response({"type": "device.list", "devices": devices})
+
+
+class OneDevice(Endpoint):
+    """/devices/{id}."""
+
+    def delete(self, request: Request, pk: str) -> Response:
+        """Send nothing more to a device, until it is registered again."""
+        found = one_of(Device.objects.select_related("customer"), pk)
+        at = timezone.now()
+        Device.objects.retire([found.token], at=at)
+        found.refresh_from_db(fields=["retired_at"])
+        return Response(shapes.device(found, customer=found.customer))
