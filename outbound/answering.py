@@ -36,7 +36,7 @@ RELATED = ("customer", "assignee", "record__message__sender", "record__version",
 class AnswerForm(forms.Form):
     """What a teammate writes: an answer or a note."""
 
-    body = forms.CharField(required=False, max_length=LONGEST, label="Text", widget=WysiwygWidget())
+    body = forms.CharField(required=False, max_length=LONGEST, widget=WysiwygWidget({"aria-label": "Answer"}))
     ticket = forms.UUIDField(
         widget=forms.HiddenInput(),
         error_messages={"invalid": "Open the page again.", "required": "Open the page again."},

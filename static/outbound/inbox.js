@@ -135,7 +135,6 @@
   };
   document.addEventListener("trix-initialize", (event) => {
     const { target } = event;
-    target.setAttribute("aria-label", "Answer");
     target.setAttribute("placeholder", "Write an answer");
     target.toolbarElement?.querySelectorAll("button[title]").forEach((button) => button.setAttribute("aria-label", button.title));
     const kept = draft.read();

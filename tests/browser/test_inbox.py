@@ -1,0 +1,247 @@
+"""The Inbox in a real browser: replies that arrive by themselves, and all that is done with them."""
+
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+from django.contrib.auth.models import User
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
+from playwright.sync_api import Page, expect
+
+from delivery import conversations, schedule
+from delivery.models import Conversation
+from tests.browser.conftest import violations
+from tests.factories import CustomerFactory
+
+pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
+PHONE = {"width": 390, "height": 844}
+LONG = "Wolfeschlegelsteinhausenbergerdorff" * 3
+PNG = bytes.fromhex(
+    "89504e470d0a1a0a0000000d49484452000000010000000108060000001f15c4890000000d49444154789c6360f8cf50"
+    "0f0003860180b5fd4b8f0000000049454e44ae426082"
+)
+
+
+@pytest.fixture(autouse=True)
+def somewhere_to_keep_images(settings, tmp_path, live_server) -> None:
+    settings.MEDIA_ROOT, settings.PUBLIC_URL = tmp_path, live_server.url
+
+
+@pytest.fixture
+def boss(transactional_db) -> User:
+    schedule.install()
+    return User.objects.create_superuser("boss", "boss@acme.example", "pass", first_name="Bo", last_name="Berg")
+
+
+@pytest.fixture
+def console(context, live_server, boss) -> Page:
+    client = Client()
+    client.force_login(boss)
+    context.add_cookies([{"name": "sessionid", "value": client.cookies["sessionid"].value, "url": live_server.url}])
+    page = context.new_page()
+    page.problems = []
+    page.on("pageerror", lambda problem: page.problems.append(f"{problem}"))
+    return page
+
+
+@pytest.fixture
+def open_inbox(console, live_server) -> Callable[..., Page]:
+    """Open the list, or one conversation."""
+
+    def go(thread: Conversation | None = None) -> Page:
+        path = (
+            reverse("admin:delivery_conversation_change", args=[thread.pk])
+            if thread
+            else reverse("admin:delivery_conversation_changelist")
+        )
+        console.goto(live_server.url + path)
+        return console
+
+    return go
+
+
+def wrote(name: str, body: str, **ago: float) -> Conversation:
+    return conversations.open_by_customer(
+        CustomerFactory(name=name, email=f"{name.split()[0].lower()[:40]}@shop.example"),
+        body=body,
+        at=timezone.now() - timedelta(**ago or {"minutes": 5}),
+    )
+
+
+def write(page: Page, words: str) -> None:
+    page.locator("trix-editor").click()
+    page.keyboard.type(words)
+
+
+def fits(page: Page) -> None:
+    """Nothing scrolls sideways, axe finds nothing, and nothing went wrong."""
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert violations(page, within="document.getElementById('inbox')") == []
+    assert page.problems == []
+
+
+def test_a_reply_arrives_without_a_reload_and_is_answered(open_inbox, boss):
+    thread = wrote("Ann Lee", "Where is my invoice?")
+    page = open_inbox()
+    expect(page.locator("[data-counted=inbox]")).to_have_text("1 unread")
+    page.evaluate("window.untouched = true")
+
+    wrote("Bob Ray", "Is anybody there?")
+
+    expect(page.get_by_role("link", name="Unread: Bob Ray")).to_be_visible()
+    expect(page.locator("[data-counted=inbox]")).to_have_text("2 unread")
+    assert page.evaluate("window.untouched")
+    page.get_by_role("link", name="Ann Lee").click()
+    expect(page.locator("#thread-parts")).to_contain_text("Where is my invoice?")
+    # It is before somebody's eyes.
+    expect(page.locator("[data-counted=inbox]")).to_have_text("1 unread")
+
+    page.evaluate("window.untouched = true")
+    write(page, "Half an ans")
+    conversations.reply_by_customer(thread, body="The one of May", at=timezone.now())
+    expect(page.locator("#thread-parts")).to_contain_text("The one of May")
+    expect(page.locator("trix-editor")).to_contain_text("Half an ans")
+    assert page.evaluate("window.untouched")
+    page.keyboard.type("wer")
+    fits(page)
+    page.get_by_role("button", name="Send", exact=True).click()
+
+    expect(page.locator(".ob-part-ours")).to_contain_text("Half an answer")
+    expect(page.locator("trix-editor")).to_have_text("")
+    assert thread.parts.filter(teammate=boss).get().body.count("Half an answer") == 1
+
+
+def test_notes_assigns_snoozes_closes_and_opens_again(open_inbox):
+    User.objects.create_user("sam", first_name="Sam", last_name="Quinn", is_staff=True)
+    thread = wrote("Ann Lee", "Where is my invoice?")
+    page = open_inbox(thread)
+
+    page.get_by_role("button", name="Note", exact=True).click()
+    expect(page.get_by_text("Seen by staff only", exact=True)).to_be_visible()
+    write(page, "Careful with this one")
+    fits(page)
+    page.get_by_role("button", name="Add note").click()
+    expect(page.locator(".ob-part-note")).to_contain_text("Note, seen by staff only")
+
+    page.locator("summary", has_text="Nobody").click()
+    fits(page)
+    page.get_by_role("button", name="Sam Quinn").click()
+    expect(page.locator("#thread-parts")).to_contain_text("Bo Berg assigned it to Sam Quinn")
+    expect(page.locator("#thread-bar summary").first).to_contain_text("Sam Quinn")
+
+    page.locator("summary", has_text="Snooze").click()
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("button", name="Tomorrow")).to_be_hidden()
+    page.locator("summary", has_text="Snooze").click()
+    page.get_by_role("button", name="Tomorrow").click()
+    expect(page.locator("#thread-bar")).to_contain_text("Snoozed until")
+    expect(page.locator("#inbox-list")).to_contain_text("Nothing is open.")
+
+    page.get_by_role("button", name="Reopen").click()
+    expect(page.locator("#thread-parts")).to_contain_text("opened it again")
+    page.get_by_role("button", name="Close", exact=True).click()
+    expect(page.locator("#thread-bar")).to_contain_text("Closed")
+    page.get_by_role("link", name="Closed 1").click()
+    expect(page.get_by_role("link", name="Ann Lee")).to_be_visible()
+    fits(page)
+
+
+def test_a_draft_outlives_what_else_is_done_and_images_go_with_the_answer(open_inbox):
+    thread = wrote("Ann Lee", "Where is my invoice?")
+    page = open_inbox(thread)
+    write(page, "Here it is")
+
+    page.locator("summary", has_text="Nobody").click()
+    page.get_by_role("button", name="Me", exact=True).click()
+    expect(page.locator("#thread-parts")).to_contain_text("Bo Berg took it")
+    expect(page.locator("trix-editor")).to_have_text("Here it is")
+
+    with page.expect_file_chooser() as chosen:
+        page.get_by_role("button", name="Add images").click()
+    image = {"name": "invoice.png", "mimeType": "image/png", "buffer": PNG}
+    chosen.value.set_files([image, {**image, "name": "other.png"}])
+    page.get_by_role("button", name="Leave out other.png").click()
+    fits(page)
+    page.get_by_role("button", name="Send and close").click()
+
+    expect(page.get_by_role("img", name="invoice.png")).to_be_visible()
+    expect(page.locator("#thread-bar")).to_contain_text("Closed")
+    assert page.get_by_role("img", name="invoice.png").evaluate("image => image.complete && image.naturalWidth") == 1
+    assert [file["name"] for file in thread.parts.get(part_type="comment").attachments] == ["invoice.png"]
+
+
+def test_what_cannot_be_sent_says_why_and_keeps_the_text(open_inbox):
+    page = open_inbox(wrote("Ann Lee", "Where is my invoice?"))
+
+    page.get_by_role("button", name="Send", exact=True).click()
+    expect(page.get_by_role("alert").filter(has_text="Write something first.")).to_be_visible()
+    write(page, "Kept")
+    with page.expect_file_chooser() as chosen:
+        page.get_by_role("button", name="Add images").click()
+    chosen.value.set_files([{"name": "spell.png", "mimeType": "image/png", "buffer": b"<svg/>"}])
+    page.get_by_role("button", name="Send", exact=True).click()
+
+    expect(page.get_by_role("alert").filter(has_text="An image is a PNG")).to_be_visible()
+    expect(page.locator("trix-editor")).to_have_text("Kept")
+    fits(page)
+
+
+def test_on_a_phone_there_is_the_list_or_the_conversation(open_inbox):
+    thread = wrote(f"Ann {LONG}", f"Where is {LONG}?", minutes=1)
+    page = open_inbox()
+    page.set_viewport_size(PHONE)
+    fits(page)
+
+    page.get_by_role("link", name="Ann").click()
+    expect(page.locator("#inbox-rows")).to_be_hidden()
+    expect(page.locator("#thread-parts")).to_be_visible()
+    page.locator("summary", has_text="Nobody").click()
+    menu = page.locator(".ob-drop[open] .ob-drop-body").bounding_box()
+    assert menu["x"] >= 0
+    assert menu["x"] + menu["width"] <= PHONE["width"]
+    page.keyboard.press("Escape")
+    write(page, "On my way")
+    fits(page)
+    page.get_by_role("button", name="Send", exact=True).click()
+    expect(page.locator(".ob-part-ours")).to_contain_text("On my way")
+
+    page.get_by_role("link", name="Back to the list").click()
+    expect(page.locator("#inbox-rows")).to_contain_text("Bo: On my way")
+    assert thread.parts.count() == 1
+
+
+def test_a_long_conversation_opens_at_its_end(open_inbox):
+    thread = wrote("Ann Lee", "The first thing")
+    for number in range(200):
+        conversations.reply_by_customer(thread, body=f"Line {number}", at=timezone.now())
+    page = open_inbox(thread)
+
+    expect(page.get_by_text("Line 199", exact=True).last).to_be_in_viewport()
+    fits(page)
+    page.get_by_role("link", name="earlier").click()
+    expect(page.get_by_text("The first thing")).to_have_count(1)
+    conversations.reply_by_customer(thread, body="One more", at=timezone.now())
+    expect(page.locator("#thread-parts")).to_contain_text("One more")
+    assert page.locator("#thread-parts > li").count() == 202
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_an_empty_inbox_is_fit_to_look_at(open_inbox, scheme):
+    page = open_inbox()
+    page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+
+    expect(page.locator("#inbox")).to_contain_text("comes here once its customer replies")
+    fits(page)
+
+
+def test_says_when_the_console_cannot_be_reached(open_inbox, context):
+    page = open_inbox(wrote("Ann Lee", "Where is my invoice?"))
+    expect(page.locator("[data-counted=inbox]")).to_be_hidden()
+
+    page.clock.install()
+    context.clear_cookies()
+    page.clock.run_for(20_000)
+
+    expect(page.get_by_role("alert").filter(has_text="logged out")).to_be_visible()
