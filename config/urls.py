@@ -11,6 +11,13 @@ from delivery import webhooks
 from outbound.api.documented import ADDRESSES as OUTBOUND
 from outbound.composer.images import show
 
+
+def for_providers() -> list[URLPattern | URLResolver]:
+    """What providers of mail post to. Without a secret anybody could, so then nobody can."""
+    secret = settings.WEBHOOK_SECRET
+    return [path("webhooks/anymail/", include((webhooks.urlpatterns, "anymail")))] if secret else []
+
+
 urlpatterns: list[URLPattern | URLResolver] = [
     # Typed by hand, without the slash or the path.
     *(path(typed, RedirectView.as_view(pattern_name="admin:index")) for typed in ("", "admin")),
@@ -23,9 +30,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("api/", include("audiences.urls")),
 ]
 
-# What providers of mail post. Without a secret anybody could, so then nobody can.
-if settings.WEBHOOK_SECRET:
-    urlpatterns.append(path("webhooks/anymail/", include((webhooks.urlpatterns, "anymail"))))
+urlpatterns += for_providers()
 
 if settings.DEMO:
     urlpatterns.append(path("demo/", include("config.demo.urls")))

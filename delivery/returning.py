@@ -9,8 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from uuid import uuid4
 
-from django.db import transaction
+from django.db import IntegrityError, transaction
 
 from audiences.models import Customer
 from delivery import bouncing, replying, resolving, tracking
@@ -63,6 +64,8 @@ def take(named: Named, news: News) -> bool:
             return False
         log.info("record %s: %s", record.pk, news.what)
         with transaction.atomic():
+            if news.what not in NEVER_LEFT:
+                call_off_the_next_try(record, at=news.at)
             OF_RECORD[news.what](record, news)
         return True
     mail = AnswerMail.objects.select_related("part__conversation__customer").filter(part=named.pk).first()
@@ -71,6 +74,17 @@ def take(named: Named, news: News) -> bool:
     log.info("mail of answer %s: %s", mail.part_id, news.what)
     of_answer(mail, news)
     return True
+
+
+def call_off_the_next_try(record: DeliveryRecord, *, at: datetime) -> None:
+    """Have what is to be tried again be in hand, as it turns out to be: what it comes to is settled next."""
+    tried = DeliveryRecord.objects.filter(pk=record.pk, status=Status.WAITING, taken_at__isnull=False)
+    try:
+        with transaction.atomic():
+            tried.mark_sending(claim=uuid4(), until=at)
+    except IntegrityError:
+        # Somebody else at its address has it in hand, or has got it, since this one was put back.
+        log.warning("record %s left, and so did the one to the same inbox", record.pk)
 
 
 def taken(record: DeliveryRecord, news: News) -> None:
@@ -129,6 +143,7 @@ OF_RECORD: dict[What, Callable[[DeliveryRecord, News], None]] = {
     What.COMPLAINED: complained,
     What.UNSUBSCRIBED: unsubscribed,
 }
+NEVER_LEFT = {What.REFUSED, What.REFUSED_NO_MAILBOX}
 NOT_RECEIVED = {What.BOUNCED, What.NO_MAILBOX, What.REFUSED, What.REFUSED_NO_MAILBOX}
 NOBODY_THERE = {What.NO_MAILBOX, What.REFUSED_NO_MAILBOX}
 

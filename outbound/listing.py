@@ -16,10 +16,10 @@ from unfold.views import ChangeList
 
 from delivery import counts
 from delivery.counts import Counts
-from messaging.models import RUNNING, Channel, Message, SendType, State
+from messaging.models import RUNNING, Message, SendType, State
 from outbound import acts, roles
 from outbound.console import ConsoleAdmin
-from outbound.wording import MEASURED, STATE_TONES, percent
+from outbound.wording import STATE_TONES, measured, percent
 
 ONE_PERSON = "one_person"
 TABS: tuple[tuple[str, str], ...] = (("All", ""), *((kind.label, kind.value) for kind in SendType))
@@ -182,7 +182,7 @@ def share(message: Message, what: str) -> SafeString | str:
     """A number and its share of what was sent; a dash where nothing was, or where it cannot be measured."""
     found = counts_of(message)
     part = found.of(what)
-    if not found.sent or (not part and what not in MEASURED[Channel(message.channel)]):
+    if not found.sent or (not part and what not in measured(message.channel)):
         return "–"
     return format_html('{}<span class="ob-under">{}</span>', f"{part:,}", percent(part, found.sent))
 

@@ -29,7 +29,7 @@ from outbound.charts import Chart, Series
 from outbound.composer.review import HOW, ONCE, ONCE_PER_COMPANY, WHO, when
 from outbound.console import ConsoleAdmin
 from outbound.listing import chip, moment
-from outbound.wording import MEASURED, STATE_TONES, STATUS_TONES, STATUS_WORDS, audience_lines, percent, times
+from outbound.wording import STATE_TONES, STATUS_TONES, STATUS_WORDS, audience_lines, measured, percent, times
 
 SHOWN = ("opened", "clicked", "replied", "bounced", "complained", "unsubscribed")
 LABELS: dict[str, str] = {
@@ -67,7 +67,7 @@ def report(admin: ConsoleAdmin, request: HttpRequest, message: Message) -> HttpR
         chart=chart(message, found),
         links=list(links(message)),
         openings=openings(message),
-        measures_clicks="clicked" in MEASURED[Channel(message.channel)],
+        measures_clicks="clicked" in measured(message.channel),
         statuses=statuses(message, found, reasons),
         waits=list(what_waits(message, found, reasons, at=at)),
         people=recipients.page(message, request),
@@ -152,11 +152,11 @@ def lines(message: Message) -> list[Any]:
 
 def figures(message: Message, found: Counts) -> list[dict[str, Any]]:
     """Sent and what came of it, as numbers and as shares of what was sent; a dash where it cannot be measured."""
-    measured = MEASURED[Channel(message.channel)]
+    known = measured(message.channel)
     shown = [{"label": LABELS["sent"], "number": found.sent, "share": ""}]
     for what in SHOWN:
         number = found.of(what)
-        if what in measured or number:
+        if what in known or number:
             shown.append({"label": LABELS[what], "number": number, "share": percent(number, found.sent)})
         elif what in SHOWN[:3]:
             shown.append({"label": LABELS[what], "number": None, "share": "Cannot be measured"})

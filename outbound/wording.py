@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from django.conf import settings
 from django.contrib.auth.models import User
 
 from audiences import attributes
@@ -29,6 +30,14 @@ MEASURED: dict[Channel, tuple[str, ...]] = {
     Channel.IN_APP: ("opened", "clicked", "replied"),
     Channel.PUSH: ("opened",),
 }
+
+
+def measured(channel: str) -> tuple[str, ...]:
+    """What can be measured of a channel here: answers to email only where they come back to us."""
+    found = MEASURED[Channel(channel)]
+    return (*found, "replied") if channel == Channel.EMAIL and settings.INBOUND_DOMAIN else found
+
+
 STATUS_TONES: dict[Status, str] = {
     Status.WAITING: "info",
     Status.SENDING: "info",

@@ -1,0 +1,56 @@
+"""What cannot be measured is a dash, and not a nought: replies to email, where they do not come back to us."""
+
+import re
+from datetime import timedelta
+from uuid import uuid4
+
+import pytest
+
+from delivery.models import DeliveryRecord, Status
+from outbound.wording import measured
+from tests.factories import AT, CustomerFactory, MessageFactory
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def news():
+    CustomerFactory(email="ada@acme.example")
+    message = MessageFactory(title="News", one_off=True, live=True)
+    DeliveryRecord.objects.update(status=Status.SENDING, claim=uuid4(), leased_until=AT + timedelta(minutes=5))
+    DeliveryRecord.objects.all().mark_sent(at=AT)
+    return message
+
+
+def figure(console, message, label):
+    page = console.get(f"/admin/messaging/message/{message.pk}/change/")
+    found = {row["label"]: (row["number"], row["share"]) for row in page.context["figures"]}
+    return found[label]
+
+
+def cell(console, column):
+    page = console.get("/admin/messaging/message/").content.decode()
+    found = re.search(rf"<td[^>]*field-{column}[^>]*>(.*?)</td>", page, re.DOTALL)
+    return " ".join(re.sub(r"<[^>]+>", " ", found[1]).split())
+
+
+def test_without_an_inbound_domain_replies_are_a_dash(console, news, settings):
+    settings.INBOUND_DOMAIN = ""
+
+    assert figure(console, news, "Replied") == (None, "Cannot be measured")
+    assert cell(console, "replied") == "–"
+
+
+def test_with_one_no_reply_is_nought(console, news, settings):
+    settings.INBOUND_DOMAIN = "reply.acme.example"
+
+    assert figure(console, news, "Replied") == (0, "0 %")
+    assert cell(console, "replied") == "0 0 %"
+
+
+def test_only_replies_to_email_hang_on_it(settings):
+    settings.INBOUND_DOMAIN = "reply.acme.example"
+    with_one = {channel: measured(channel) for channel in ("email", "in_app", "push")}
+    settings.INBOUND_DOMAIN = ""
+
+    assert [channel for channel, found in with_one.items() if found != measured(channel)] == ["email"]
