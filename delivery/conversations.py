@@ -47,10 +47,18 @@ def begun_by(record: DeliveryRecord, *, at: datetime) -> Conversation:
     return found
 
 
-def open_by_customer(customer: Customer, *, body: str, at: datetime, attachments: Attachments = ()) -> Conversation:
-    """Open a conversation with what a customer wrote, in plain text; it is in the inbox at once."""
+def open_by_customer(
+    customer: Customer, *, body: str, at: datetime, attachments: Attachments = (), ticket: UUID | None = None
+) -> Conversation:
+    """Open a conversation with what a customer wrote, in plain text; it is in the inbox at once.
+
+    Of one `ticket` there is one conversation: who asks again is given the first.
+    """
     with transaction.atomic():
+        # By the customer's row those wait for each other who ask twice at once.
         Customer.objects.filter(pk=customer.pk).update(last_heard_from_at=at)
+        if ticket and (begun := Conversation.objects.filter(ticket=ticket).first()):
+            return begun
         conversation = Conversation.objects.create(
             customer=customer,
             body=paragraphs(body),
@@ -62,6 +70,7 @@ def open_by_customer(customer: Customer, *, body: str, at: datetime, attachments
             inbox_at=at,
             unseen=True,
             read=True,
+            ticket=ticket,
         )
         announce(Topic.CONVERSATION_USER_CREATED, customer=customer, at=at, conversation=conversation.pk)
     return conversation
@@ -74,13 +83,17 @@ def reply_by_customer(
     at: datetime,
     attachments: Attachments = (),
     mail_id: str | None = None,
+    ticket: UUID | None = None,
 ) -> ConversationPart:
     """Add what the customer wrote, in plain text: it waits for an answer, open again if it was not.
 
-    `mail_id` is the Message-ID of the mail it came by, if it came by one; of one mail there is one reply.
+    `mail_id` is the Message-ID of the mail it came by, if it came by one; of one mail there is one reply. Of one
+    `ticket`, too: who asks again is given the first.
     """
     with transaction.atomic():
         found = lock(conversation)
+        if ticket and (said := ConversationPart.objects.filter(ticket=ticket).first()):
+            return said
         if found.record_id:
             DeliveryRecord.objects.filter(pk=found.record_id, replied_at=None).update(replied_at=at)
         Customer.objects.filter(pk=found.customer_id).update(last_heard_from_at=at)
@@ -104,6 +117,7 @@ def reply_by_customer(
             body=paragraphs(body),
             attachments=list(attachments),
             mail_id=mail_id,
+            ticket=ticket,
         )
 
 

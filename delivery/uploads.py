@@ -11,6 +11,7 @@ from django.core.files.uploadedfile import UploadedFile
 
 from audiences.intake import Refused
 from audiences.intake.values import storable
+from delivery import pixels
 
 LARGEST = 5 * 1024 * 1024
 MOST = 5
@@ -43,14 +44,16 @@ def check(upload: UploadedFile) -> tuple[str, str]:
 def keep(upload: UploadedFile, kind: tuple[str, str]) -> dict[str, Any]:
     """Store an image under a name nobody can guess, and return it as an attachment."""
     content_type, ending = kind
+    width, height = pixels.of(upload.read(pixels.LOOKED_AT)) or (None, None)
+    upload.seek(0)
     kept = default_storage.save(f"{FOLDER}{uuid4().hex}.{ending}", upload)
     return {
         "name": storable(upload.name or "image")[:LONGEST_NAME],
         "url": f"{settings.PUBLIC_URL}/{ADDRESS}{kept.removeprefix(FOLDER)}",
         "content_type": content_type,
         "filesize": upload.size,
-        "width": None,
-        "height": None,
+        "width": width,
+        "height": height,
     }
 
 

@@ -124,25 +124,40 @@ def arrive(
     return Visit(customer, show(customer, rows, live=live, at=at), sum(row.is_new for row in rows))
 
 
-def check(customer: Customer, *, at: datetime) -> datetime | None:
+def check(customer: Customer, *, at: datetime, then: Callable[[], object] | None = None) -> datetime | None:
     """Run matching of emails and pushes for one customer, at most once per 15 minutes however many ask at once.
 
-    Returns None where it ran, else when it next may. A match that fails uses nothing up (DESIGN 4.7).
+    Returns None where it ran, else when it next may. A match that fails uses nothing up (DESIGN 4.7). `then` is called
+    once what was matched is committed.
     """
-    with suppress_locked_out(), transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute(
-            "UPDATE audiences_customer SET checked_at = %(now)s WHERE id = %(customer)s"
-            " AND (checked_at IS NULL OR checked_at <= %(before)s) RETURNING id",
-            {"now": at, "before": at - CHECK_EVERY, "customer": customer.pk},
-        )
-        if cursor.fetchone() is None:
+    with suppress_locked_out(), transaction.atomic():
+        with asking.prepared() as cursor:
+            values = [at, customer.pk, at - CHECK_EVERY, locks.VISITS, LOCK_TIMEOUT]
+            cursor.execute(CHECK, values, prepare=True)
+            row = cursor.fetchone()
+        if row is None:
             checked_at = Customer.objects.values_list("checked_at", flat=True).get(pk=customer.pk)
             return (checked_at or at) + CHECK_EVERY
-        live, cap = lock(customer, lock_timeout=LOCK_TIMEOUT, at=at)
-        while judge(customer, live=live, cap=cap, at=at, company=None, among=Channel, visiting=False) is None:
+        generation, most, days, customer.last_seen_at, *_ = row
+        database = connection.settings_dict["NAME"]
+        live = newest() if generation is None else judging.live_messages(generation=generation, database=database)
+        cap = None if most is None else capping.cap_of([customer.pk], most=most, days=days, at=at)
+        while (rows := judge(customer, live=live, cap=cap, at=at, company=None, among=Channel, visiting=False)) is None:
             live = newest()
+        if rows and then is not None:
+            transaction.on_commit(then)
         return None
     return at
+
+
+# As `lock` does, for whose turn it is.
+CHECK = (
+    b"WITH turn AS (UPDATE audiences_customer SET checked_at = $1::timestamptz WHERE id = $2::bigint"
+    b" AND (checked_at IS NULL OR checked_at <= $3::timestamptz) RETURNING last_seen_at)"
+    b" SELECT ours.*, pg_advisory_xact_lock_shared($4::bigint), set_config('lock_timeout', $5::text, true) FROM"
+    b" (SELECT w.generation, w.cap_messages, w.cap_days, turn.last_seen_at FROM turn"
+    b" LEFT JOIN audiences_workspace w ON TRUE OFFSET 0) AS ours"
+)
 
 
 def lock(customer: Customer, *, lock_timeout: str, at: datetime) -> tuple[LiveMessages, Cap | None]:
@@ -173,7 +188,7 @@ def lock(customer: Customer, *, lock_timeout: str, at: datetime) -> tuple[LiveMe
 
 def newest() -> LiveMessages:
     """The live messages as of this moment."""
-    generation = Workspace.objects.values_list("generation", flat=True).get()
+    generation = Workspace.current().generation
     return judging.live_messages(generation=generation, database=connection.settings_dict["NAME"])
 
 

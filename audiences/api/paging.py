@@ -28,8 +28,10 @@ def paged(
     """Return the page of rows that was asked for, the `pages` of the answer, and how many rows there are in all."""
     page = count_of(request, "page", default=1, most=MOST_PAGES)
     per_page = count_of(request, "per_page", default=per_page, most=most)
-    total = rows.count()
-    found = list(rows[(page - 1) * per_page : page * per_page])
+    first = (page - 1) * per_page
+    found = list(rows[first : first + per_page])
+    # A page that is not full is the last one, and tells how many there are.
+    total = first + len(found) if found and len(found) < per_page else rows.count() if found or first else 0
     return found, pages(request, page=page, per_page=per_page, total=total), total
 
 

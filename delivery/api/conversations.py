@@ -2,7 +2,6 @@
 
 from datetime import datetime
 
-from django.db import transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 from rest_framework.request import Request
@@ -70,10 +69,7 @@ def of_user(request: Request, *, at: datetime) -> tuple[QuerySet[Conversation], 
     """The conversations of one customer, having matching run for them; the headers say whether it did."""
     query = request.query_params
     customer = intake.find(query)
-    with transaction.atomic():
-        next_at = visits.check(customer, at=at)
-        if next_at is None:
-            transaction.on_commit(tasks.nudge)
+    next_at = visits.check(customer, at=at, then=tasks.nudge)
     rows = Conversation.objects.of(customer)
     if flag(query.get("unread"), "unread"):
         rows = rows.filter(read=False)

@@ -4,7 +4,7 @@ from delivery.api.messenger import Ping
 from delivery.api.messenger_access import MessengerEndpoint
 from delivery.api.messenger_marks import MARKS, Happened, Mark
 from delivery.api.messenger_pushes import Forget, Opened, Register
-from delivery.api.messenger_threads import Read, Reply, Thread, Threads
+from delivery.api.messenger_threads import Address, Read, Reply, Thread, Threads
 
 MESSENGER: dict[str, type[MessengerEndpoint]] = {
     "messenger/ping": Ping,
@@ -17,4 +17,5 @@ MESSENGER: dict[str, type[MessengerEndpoint]] = {
     "messenger/devices": Register,
     "messenger/devices/forget": Forget,
     "messenger/pushes/opened": Opened,
+    "messenger/email": Address,
 }

@@ -13,6 +13,7 @@ from messaging.content.plain_text import as_text
 from messaging.models import Channel
 
 LONGEST_PREVIEW = 160
+SHOWN_OF_FILES = ("name", "url", "content_type", "filesize", "width", "height")
 
 
 def listed(conversation: Conversation, last: ConversationPart | None) -> Json:
@@ -30,10 +31,11 @@ def listed(conversation: Conversation, last: ConversationPart | None) -> Json:
     }
 
 
-def whole(conversation: Conversation, parts: Iterable[ConversationPart]) -> Json:
-    """A conversation with all that was said in it."""
+def whole(conversation: Conversation, parts: Iterable[ConversationPart], *, asks_email: bool) -> Json:
+    """A conversation with all that was said in it, and whether whoever wrote can be reached only here."""
     opening = opened_with(conversation)
-    return {**facts(conversation), "from": opening["from"], "parts": [opening, *map(said, parts)]}
+    told = [opening, *map(said, parts)]
+    return {**facts(conversation), "from": opening["from"], "parts": told, "asks_email": asks_email}
 
 
 def facts(conversation: Conversation) -> Json:
@@ -84,9 +86,7 @@ def part(pk: str, body: str, attachments: Iterable[Mapping[str, Any]], author: J
         "body": body,
         "by_customer": author is None,
         "from": author,
-        "attachments": [
-            {key: entry.get(key) for key in ("name", "url", "content_type", "filesize")} for entry in attachments
-        ],
+        "attachments": [{key: entry.get(key) for key in SHOWN_OF_FILES} for entry in attachments],
         "created_at": unix(at),
     }
 

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
+from uuid import UUID, uuid5
 
 from django.db import transaction
 from django.db.models import Count, Max, Q, QuerySet
@@ -12,13 +13,16 @@ from rest_framework import status
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from audiences.api.endpoint import JsonObject
+from audiences import intake
+from audiences.api.endpoint import JsonObject, body
 from audiences.api.errors import Missing
 from audiences.api.references import one_of
 from audiences.api.shapes import Json
-from audiences.intake import Refused
+from audiences.intake import Conflict, Refused
+from audiences.intake.lookup import read_email
 from audiences.intake.values import text
 from audiences.models import Customer
+from audiences.models.customers import Role
 from delivery import conversations, showing, uploads, visitors
 from delivery.api import messenger_shapes as shapes
 from delivery.api.messenger_access import Form, MessengerEndpoint, customer_of, speaker
@@ -58,15 +62,19 @@ class Threads(MessengerEndpoint):
     def post(self, request: Request) -> Response:
         """Begin a conversation; with their first words a visitor becomes a lead."""
         written, images = words(request)
-        at = timezone.now()
+        key, at = key_of(request), timezone.now()
         who = speaker(request)
         with transaction.atomic():
             customer = who.customer
             if customer is None:
                 assert who.visitor is not None  # noqa: S101 - whoever speaks is one of the two
                 customer = visitors.lead_for(who.visitor, at=at)
-            begun = conversations.open_by_customer(customer, body=written, at=at, attachments=kept(images))
-        return Response(whole(one(customer, begun.pk)))
+            ticket = ticket_of("conversation", customer.pk, key)
+            begun = Conversation.objects.filter(ticket=ticket).first() if ticket else None
+            begun = begun or conversations.open_by_customer(
+                customer, body=written, at=at, attachments=kept(images), ticket=ticket
+            )
+        return Response(whole(one(customer, begun.pk), customer))
 
 
 class Thread(MessengerEndpoint):
@@ -74,11 +82,12 @@ class Thread(MessengerEndpoint):
 
     def get(self, request: Request, pk: str) -> Response:
         """Read one; 304 while nothing changed."""
-        found = one(customer_of(request), pk)
-        tag = etag(found.pk, found.updated_at, found.read)
+        customer = customer_of(request)
+        found = one(customer, pk)
+        tag = etag(found.pk, found.updated_at, found.read, has_no_email(customer))
         if tag in request.headers.get("If-None-Match", ""):
             return unchanged(tag)
-        return Response(whole(found), headers=fresh(tag))
+        return Response(whole(found, customer), headers=fresh(tag))
 
 
 class Reply(MessengerEndpoint):
@@ -91,8 +100,12 @@ class Reply(MessengerEndpoint):
         customer = customer_of(request)
         written, images = words(request)
         found = one(customer, pk)
-        conversations.reply_by_customer(found, body=written, at=timezone.now(), attachments=kept(images))
-        return Response(whole(one(customer, pk)))
+        ticket = ticket_of("part", found.pk, key_of(request))
+        if not (ticket and ConversationPart.objects.filter(ticket=ticket).exists()):
+            conversations.reply_by_customer(
+                found, body=written, at=timezone.now(), attachments=kept(images), ticket=ticket
+            )
+        return Response(whole(one(customer, pk), customer))
 
 
 class Read(MessengerEndpoint):
@@ -112,10 +125,50 @@ def one(customer: Customer, pk: Any) -> Conversation:
     return one_of(Conversation.objects.of(customer).select_related(*RELATED), str(pk))
 
 
-def whole(found: Conversation) -> Json:
+class Address(MessengerEndpoint):
+    """/messenger/email."""
+
+    def post(self, request: Request) -> Response:
+        """Take the address at which a lead wants to be answered; of users their own product knows it."""
+        customer = customer_of(request)
+        email = read_email(body(request).get("email"))
+        if not email:
+            raise Missing("email is required")
+        if has_no_email(customer):
+            try:
+                intake.save_lead({"email": email}, lead=customer, at=timezone.now())
+            except Conflict as taken:
+                # Whose it is is nobody's business in a browser.
+                raise Conflict("This address cannot be taken. Leave another one.", field="email") from taken
+        return Response({"type": "lead", "email": email})
+
+
+def has_no_email(customer: Customer) -> bool:
+    """Whether this is a lead who can be answered only in the messenger."""
+    return customer.role == Role.LEAD and not customer.email
+
+
+def key_of(request: Request) -> UUID | None:
+    """The key a browser made for what it sends, so that it can send it again when no answer came."""
+    sent: Any = request.data
+    given = sent.get("key")
+    if given in (None, ""):
+        return None
+    try:
+        return UUID(str(given))
+    except ValueError:
+        raise Refused("key is a UUID that was made for this message.", field="key") from None
+
+
+def ticket_of(kind: str, pk: int, key: UUID | None) -> UUID | None:
+    """The ticket of what a key was made for: another browser's same key is another ticket."""
+    return uuid5(key, f"{kind} {pk}") if key else None
+
+
+def whole(found: Conversation, customer: Customer) -> Json:
     """A conversation with what was said; what the team said among themselves is not for customers."""
     newest = spoken().filter(conversation=found).order_by("-created_at", "-pk")[:MOST_PARTS]
-    return shapes.whole(found, reversed(newest))
+    return shapes.whole(found, reversed(newest), asks_email=has_no_email(customer))
 
 
 def newest_first(rows: QuerySet[Conversation]) -> list[Json]:

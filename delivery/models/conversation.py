@@ -78,6 +78,8 @@ class Conversation(models.Model):
     inbox_at = models.DateTimeField(null=True, blank=True)
     # Whether no teammate who answers has looked at what is newest.
     unseen = models.BooleanField(default=False, db_default=False)
+    # What the customer began it with: sent twice, it is begun once. Null where it began another way.
+    ticket = models.UUIDField(null=True, blank=True, unique=True)
 
     objects = ConversationQuerySet.as_manager()
 

@@ -162,12 +162,13 @@ async function fetchThread(id) {
   }
 }
 
-async function sendWords(id, text, files) {
+async function sendWords(id, text, files, key) {
   const mine = session;
-  let sent = { body: text };
+  let sent = { body: text, key };
   if (files.length) {
     sent = new FormData();
     sent.append("body", text);
+    sent.append("key", key);
     for (const file of files) sent.append("images", file, file.name || "image");
   }
   const answer = await ask("POST", id === null ? "conversations" : `conversations/${id}/reply`, sent);

@@ -289,7 +289,43 @@ function drawThread(thread) {
     log.insertBefore(drawPart(part, clicked), unsent);
   }
   view.parts = thread.parts.map((part) => part.id);
+  askEmail(thread);
   if (first || atEnd) toEnd();
+}
+
+// Whoever wrote without an address is asked for one, so that an answer finds them when they are gone.
+function askEmail(thread) {
+  const asked = log.querySelector(".ask");
+  const wanted = thread.asks_email && thread.parts.some((part) => part.by_customer);
+  if (!wanted) return attempt(() => asked && asked.remove());
+  const next = log.querySelector(".pending");
+  if (asked) {
+    const focused = asked.contains(shadow.activeElement) && shadow.activeElement;
+    if (asked.nextElementSibling !== next) log.insertBefore(asked, next);
+    return focused && focused.focus();
+  }
+  const field = make("input", { type: "email", id: "email", required: true, autocomplete: "email", placeholder: "you@example.com", maxlength: "254" });
+  const wrong = make("p", { class: "trouble", role: "alert" });
+  const form = make(
+    "form",
+    { class: "ask", onsubmit: (event) => (event.preventDefault(), leaveEmail(form, field.value.trim(), wrong)) },
+    make("label", { for: "email" }, "Where can we answer you when you have left?"),
+    make("div", { class: "row" }, field, make("button", { type: "submit" }, "Leave my email")),
+    wrong,
+  );
+  return log.insertBefore(form, next);
+}
+
+async function leaveEmail(form, email, wrong) {
+  wrong.textContent = "";
+  const answer = await ask("POST", "email", { email });
+  if (answer.status === 200) {
+    form.replaceWith(make("p", { class: "left", role: "status" }, `We answer here, and to ${answer.data.email}.`));
+    toEnd();
+    words.focus();
+  } else {
+    wrong.textContent = said(answer) || "This could not be sent. Try again.";
+  }
 }
 
 function drawPart(part, clicked) {
@@ -363,7 +399,13 @@ function submitted(event) {
   return deliver(view, text, files);
 }
 
-async function deliver(to, text, files) {
+// By its key what is sent again, because no answer came, is said once.
+function newKey() {
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  return [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+async function deliver(to, text, files, key = newKey()) {
   const state = make("p", { class: "meta" }, "Sending…");
   const names = files.map((file) => file.name || "Image").join(", ");
   const shown = make(
@@ -380,7 +422,7 @@ async function deliver(to, text, files) {
   const before = to.sending;
   const sending = (async () => {
     await before;
-    return sendWords(to.id, text, files);
+    return sendWords(to.id, text, files, key);
   })();
   to.sending = sending;
   const answer = await sending;
@@ -395,7 +437,7 @@ async function deliver(to, text, files) {
   } else {
     state.replaceChildren(
       make("span", { role: "alert" }, `Not sent. ${answer.status === 400 ? said(answer) : ""} `),
-      make("button", { type: "button", class: "again", onclick: () => (shown.remove(), deliver(to, text, files)) }, "Try again"),
+      make("button", { type: "button", class: "again", onclick: () => (shown.remove(), deliver(to, text, files, key)) }, "Try again"),
     );
   }
 }

@@ -87,7 +87,7 @@ function content(part, onclick) {
   for (const picture of body.querySelectorAll("img")) picture.loading = "lazy";
   for (const file of part.attachments) {
     const isImage = /^image\//.test(file.content_type || "");
-    const shown = isImage ? make("img", { src: file.url, alt: file.name || "Image", loading: "lazy" }) : file.name;
+    const shown = isImage ? make("img", { src: file.url, alt: file.name || "Image", loading: "lazy", width: file.width, height: file.height }) : file.name;
     body.append(make("a", { class: "file", href: file.url, target: "_blank", rel: "noopener noreferrer" }, shown));
   }
   return body;

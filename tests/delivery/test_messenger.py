@@ -3,6 +3,7 @@
 import json
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from uuid import uuid4
 
 import pytest
 import time_machine
@@ -559,3 +560,114 @@ def test_snippet_names_the_script_and_boots():
 
     assert 's.src = "https://outbound.example/messenger/messenger.js"' in snippet
     assert 'Outbound("boot", {' in snippet
+
+
+def key() -> str:
+    return uuid4().hex
+
+
+def test_what_is_sent_twice_for_want_of_an_answer_is_said_once(ann):
+    (thread,) = ann.list()
+    same = key()
+
+    first = ann.say(f"conversations/{thread['id']}/reply", body="Yes please", key=same).json()
+    again = ann.say(f"conversations/{thread['id']}/reply", body="Yes please", key=same).json()
+
+    assert [part["id"] for part in again["parts"]] == [part["id"] for part in first["parts"]]
+    assert len(again["parts"]) == 2
+    ann.say(f"conversations/{thread['id']}/reply", body="Yes please", key=key())
+    assert Conversation.objects.get().parts.count() == 2
+
+
+def test_a_key_says_nothing_in_another_conversation(ann):
+    (thread,) = ann.list()
+    same = key()
+    other = ann.say("conversations", body="A question", key=same).json()
+
+    ann.say(f"conversations/{thread['id']}/reply", body="One", key=same)
+    ann.say(f"conversations/{other['id']}/reply", body="Two", key=same)
+
+    assert [conversation.parts.count() for conversation in Conversation.objects.all()] == [1, 1]
+
+
+def test_a_conversation_begun_twice_by_one_key_is_one(db):
+    browser = Browser()
+    browser.ping()
+    same = key()
+
+    first = browser.say("conversations", body="Hello", key=same).json()
+    again = browser.say("conversations", body="Hello", key=same).json()
+
+    assert again["id"] == first["id"]
+    assert Customer.objects.count() == Conversation.objects.count() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_replies_that_come_twice_at_once_are_said_once(ann):
+    (thread,) = ann.list()
+    same = key()
+
+    def say(_: int) -> int:
+        browser = Browser()
+        browser.credentials(HTTP_AUTHORIZATION=f"Bearer {ann.token}")
+        answered = browser.say(f"conversations/{thread['id']}/reply", body="Yes", key=same)
+        connection.close()
+        return answered.status_code
+
+    with ThreadPoolExecutor(6) as pool:
+        assert set(pool.map(say, range(6))) == {200}
+    assert Conversation.objects.get().parts.count() == 1
+
+
+def test_a_key_that_is_none_is_refused(ann):
+    (thread,) = ann.list()
+
+    answered = ann.say(f"conversations/{thread['id']}/reply", body="Yes", key="one")
+
+    assert answered.status_code == 400
+    assert answered.json()["errors"][0]["field"] == "key"
+
+
+def test_a_lead_leaves_the_address_to_answer_to(db):
+    browser = Browser()
+    browser.ping()
+    begun = browser.say("conversations", body="Hello").json()
+    browser.ping()
+    assert begun["asks_email"]
+
+    assert browser.say("email", email=" Bea@X.example ").json() == {"type": "lead", "email": "bea@x.example"}
+
+    assert Customer.objects.get().email == "bea@x.example"
+    assert not browser.ask(f"conversations/{begun['id']}").json()["asks_email"]
+
+
+@pytest.mark.parametrize(("given", "status"), [("", 422), ("bea", 400), ("taken@x.example", 409)])
+def test_an_address_that_is_none_or_somebody_elses_is_not_taken(db, given, status):
+    CustomerFactory(user_id=None, email="taken@x.example")
+    browser = Browser()
+    browser.ping()
+    browser.say("conversations", body="Hello")
+    browser.ping()
+
+    answered = browser.say("email", email=given)
+
+    assert answered.status_code == status
+    assert "taken@" not in answered.content.decode()
+    assert Customer.objects.get(role=Role.LEAD).email is None
+
+
+def test_a_user_is_not_asked_and_keeps_the_address_their_product_knows(ann):
+    (thread,) = ann.list()
+    assert not ann.say(f"conversations/{thread['id']}/reply", body="Yes").json()["asks_email"]
+
+    ann.say("email", email="somebody@else.example")
+
+    assert Customer.objects.get(user_id="ann").email is None
+
+
+def test_a_visitor_who_has_not_written_leaves_no_address(db):
+    browser = Browser()
+    browser.ping()
+
+    assert browser.say("email", email="bea@x.example").status_code == 401
+    assert not Customer.objects.exists()
