@@ -7,7 +7,7 @@ judging again are the same SELECT put to three uses, and are best read side by s
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -120,7 +120,8 @@ def forecast(message: Message, *, at: datetime, of_every: int = 1) -> Forecast:
         f"SELECT blocked, {people}, count(*), GROUPING(blocked) FROM ({pairs}) AS pairs"
         " GROUP BY GROUPING SETS ((blocked), ())"
     )
-    with transaction.atomic(), hashed(), connection.cursor() as cursor:
+    # A few are looked up one by one; all of them are read through.
+    with transaction.atomic(), nullcontext() if of_every > 1 else hashed(), connection.cursor() as cursor:
         # What it saves in the rows it costs many times over in compiling.
         cursor.execute("SET LOCAL jit = off")
         cursor.execute(sql, {**condition.params, "now": at, "message": message.pk})

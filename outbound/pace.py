@@ -82,6 +82,8 @@ class PaceForm(forms.ModelForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        if self.instance.per_second is not None:
+            self.initial["per_second"] = f"{self.instance.per_second.normalize():f}"
         # Only what the page shows: a teammate who may only look has no fields.
         if "channel" in self.fields:
             taken = set(Pace.objects.exclude(pk=self.instance.pk).values_list("channel", flat=True))

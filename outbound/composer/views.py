@@ -274,13 +274,14 @@ def confirm(admin: ConsoleAdmin, request: HttpRequest, message: Message, verb: s
 
 def launching(request: HttpRequest, message: Message) -> HttpResponse:
     """Say that a worker is setting it live; once it is done, have the page loaded anew."""
-    answer = render(request, "outbound/composer_launching.html", {"original": message})
+    answer = render(request, "outbound/composer_launching.html", {"original": message, "at": timezone.now()})
     if message.launching_at is None:
         answer["HX-Redirect"] = address(message)
     return answer
 
 
-COUNT_WITHIN = timedelta(milliseconds=700)
+# The rest of a second is for the estimate, and for the page.
+COUNT_WITHIN = timedelta(milliseconds=500)
 IN_TEXT = ("subject", "body", "text")
 IN_REVIEW = ("subject", "body", "text", "rules", "window")
 

@@ -24,6 +24,7 @@ from tests.factories import (
     CustomerFactory,
     CustomerTagFactory,
     MembershipFactory,
+    MessageFactory,
     SegmentFactory,
     SenderFactory,
     TagFactory,
@@ -343,3 +344,26 @@ def test_enter_in_a_line_of_text_chooses_or_does_nothing_and_never_submits(conso
 
     assert posted == []
     assert not Message.objects.exists()
+
+
+@pytest.mark.parametrize("size", [(1280, 800), (390, 844)])
+def test_frames_show_the_message_in_its_own_look(console, live_server, size):
+    # A picture of a whole page leaves out frames nobody scrolled to; what a person sees is what this looks at.
+    CustomerFactory(name="Ada Byron", email="ada@byron.example")
+    live = MessageFactory(live=True, body="<p>As it was written</p>")
+    draft = MessageFactory(title="Welcome", subject="Hi", body="<p>Hello {{ first_name }} and {{ city }}</p>")
+    page = console
+    page.set_viewport_size({"width": size[0], "height": size[1]})
+    for message, words in ((live, "As it was written"), (draft, "Hello Ada")):
+        page.goto(f"{live_server.url}/admin/messaging/message/{message.pk}/change/")
+        frame = page.locator("main iframe, iframe").first
+        frame.scroll_into_view_if_needed()
+        inside = frame.content_frame
+        expect(inside.locator("body")).to_contain_text(words)
+        # Its styles are not shut out by the policy of the page around it.
+        assert inside.locator("body").evaluate("(body) => getComputedStyle(body).fontFamily") != "Times New Roman"
+    mark = inside.locator("mark")
+    assert mark.evaluate("(mark) => getComputedStyle(mark).backgroundColor") == "rgb(253, 230, 138)"
+    shown = frame.screenshot()
+    inside.locator("body").evaluate("(body) => body.replaceChildren()")
+    assert frame.screenshot() != shown
