@@ -257,6 +257,51 @@ def test_what_could_not_be_sent_can_be_tried_again(visit, context):
     assert Conversation.objects.get().parts.count() == 1
 
 
+def test_what_arrived_though_its_answer_was_lost_is_said_once(visit, page):
+    chat()
+    visit(user_id="ann")
+    page.locator(LAUNCHER).click()
+    expect(page.locator(".part")).to_have_count(1)
+
+    def lose_the_answer(route) -> None:
+        route.fetch()
+        route.abort()
+
+    page.route("**/reply", lose_the_answer, times=1)
+    write(page, "Hello?")
+    expect(page.locator(".pending")).to_contain_text("Not sent")
+    assert Conversation.objects.get().parts.count() == 1
+    page.get_by_role("button", name="Try again").click()
+
+    expect(page.locator(".part.own:not(.pending)")).to_have_count(1)
+    assert Conversation.objects.get().parts.count() == 1
+
+
+def test_a_visitor_who_wrote_leaves_the_address_to_answer_to(visit, page):
+    CustomerFactory(user_id=None, email="taken@x.example")
+    visit()
+    page.locator(LAUNCHER).click()
+    write(page, "Do you ship to Norway?")
+    field = page.get_by_label("Where can we answer you when you have left?")
+    expect(field).to_be_visible()
+    assert violations(page) == []
+
+    field.fill("taken@x.example")
+    page.keyboard.press("Enter")
+    expect(page.locator(".ask .trouble")).to_contain_text("Leave another one")
+    field.fill("bea@x.example")
+    page.get_by_role("button", name="Leave my email").click()
+
+    expect(page.get_by_text("to bea@x.example")).to_be_visible()
+    assert Customer.objects.get(role="lead").email == "bea@x.example"
+    page.reload()
+    page.locator(LAUNCHER).click()
+    page.locator(".entry").first.click()
+    expect(page.locator(".part")).to_have_count(1)
+    expect(field).to_have_count(0)
+    said_nothing_wrong(page)
+
+
 def test_html_in_a_message_is_shown_and_nothing_in_it_runs(visit, ada, page):
     chat()
     visit(user_id="ann")
