@@ -3,8 +3,10 @@
 import multiprocessing
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -13,6 +15,8 @@ from django.db import connection, connections
 Job = Callable[[], object]
 FORK = multiprocessing.get_context("fork")
 READY_WITHIN = 30
+# In seconds, between two looks at who waits.
+EVERY = 0.01
 
 
 @dataclass
@@ -21,6 +25,44 @@ class Run:
 
     returned: list[Any] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
+
+
+@dataclass
+class LockWaits:
+    """How long connections of one name waited for locks that others hold, as the database itself has it.
+
+    Not for each other's: how long one of them holds what the next one wants is how long it takes on this machine.
+    """
+
+    of: str
+    # By connection and the moment each wait began.
+    seen: dict[tuple[int, datetime], float] = field(default_factory=dict)
+
+    def mine(self) -> None:
+        """Have the connection of this thread be one of them."""
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT set_config('application_name', %s, false)", [self.of])
+
+    def look(self) -> None:
+        """See who waits at this moment, and since when; to be done over and over."""
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT pid, l.waitstart, extract(epoch FROM clock_timestamp() - l.waitstart)::float8"
+                " FROM pg_locks l JOIN pg_stat_activity a USING (pid)"
+                " WHERE NOT l.granted AND l.waitstart IS NOT NULL AND a.application_name = %s"
+                " AND EXISTS (SELECT FROM pg_stat_activity b"
+                " WHERE b.pid = ANY(pg_blocking_pids(a.pid)) AND b.application_name <> %s)",
+                [self.of, self.of],
+            )
+            self.seen |= {(pid, began): waited for pid, began, waited in cursor.fetchall()}
+        time.sleep(EVERY)
+
+    def longest(self) -> float:
+        """The longest that any of them waited in all."""
+        total: dict[int, float] = defaultdict(float)
+        for (pid, _), waited in self.seen.items():
+            total[pid] += waited
+        return max(total.values(), default=0.0)
 
 
 def at_once(

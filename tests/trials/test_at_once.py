@@ -21,7 +21,7 @@ from delivery.channels import Envelope
 from delivery.models import DeliveryRecord, Status
 from messaging.models import Channel, Message, State, WrongState
 from tests.factories import AT, CompanyFactory, CustomerFactory, MembershipFactory, MessageFactory
-from tests.trials.at_once import Job, Run, at_once
+from tests.trials.at_once import Job, LockWaits, Run, at_once
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("migrated")]
 
@@ -29,7 +29,7 @@ LONGEST_WAIT = 1.0
 
 
 def longest_wait() -> float:
-    """A second, and more where more wants to run than there are processors: that wait is not for a lock."""
+    """A second, and more where more wants to run than there are processors; `LockWaits` tells what is for locks."""
     return LONGEST_WAIT * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
 
 
@@ -88,10 +88,11 @@ def expected(message: Message, customers: list[Customer]) -> Counter:
     return Counter(Membership.objects.filter(customer__in=among).values_list("customer", "company"))
 
 
-def comes(customer: Customer, *, at: datetime, times: int = 1, after: float = 0) -> Job:
+def comes(customer: Customer, *, at: datetime, locks: LockWaits, times: int = 1, after: float = 0) -> Job:
     """Have a customer visit a few times, so many seconds from the start on; returns how long the visits took."""
 
     def come() -> list[float]:
+        locks.mine()
         took = []
         own = Customer.objects.get(pk=customer.pk)
         time.sleep(after)
@@ -116,10 +117,11 @@ def waits_in(run: Run) -> list[float]:
     return [wait for took in run.returned if isinstance(took, list) for wait in took]
 
 
-def tell(capsys, what: str, waits: list[float]) -> None:
-    """Print how long it took."""
+def tell(capsys, what: str, waits: list[float], locks: LockWaits) -> None:
+    """Print how long it took, and how long of that was waiting for others than visits."""
+    took = f"median {statistics.median(waits):.3f} s, longest {max(waits):.3f} s"
     with capsys.disabled():
-        sys.stdout.write(f"\n{what}: median {statistics.median(waits):.3f} s, longest {max(waits):.3f} s\n")
+        sys.stdout.write(f"\n{what}: {took}; for locks of others at most {locks.longest():.3f} s\n")
 
 
 def test_matchers_launches_pauses_and_fifty_visits_on_the_same_messages(at, people, channel, capsys):
@@ -132,6 +134,7 @@ def test_matchers_launches_pauses_and_fifty_visits_on_the_same_messages(at, peop
     drafts = [*mail_drafts, *one_offs, in_app_draft, in_app_one_off]
     # Thirty who come alone, and five who come four at a time.
     visitors = people[:30] + people[30:35] * 4
+    locks = LockWaits("visit")
     # The queue goes by a clock ahead of the visits, so that what they bring is due.
     later = at + timedelta(hours=1)
 
@@ -146,10 +149,11 @@ def test_matchers_launches_pauses_and_fifty_visits_on_the_same_messages(at, peop
 
     run = at_once(
         [
-            *[comes(customer, at=at) for customer in visitors],
+            *[comes(customer, at=at, locks=locks) for customer in visitors],
             *[partial(matching.launch, message, at=at) for message in drafts],
         ],
         meanwhile=[
+            locks.look,
             *[match] * 2,
             *[partial(rounds.hand_over, clock=lambda: later, until=later + DAY)] * 2,
             *[partial(pause_and_resume, message) for message in paused],
@@ -177,8 +181,9 @@ def test_matchers_launches_pauses_and_fifty_visits_on_the_same_messages(at, peop
         assert counts["sent"] == reached
     assert len(channel.given) == len({message_id for _, message_id in channel.given})
     assert len(channel.given) == DeliveryRecord.objects.filter(message__channel="email", status=Status.SENT).count()
-    tell(capsys, f"{len(visitors)} visits at once", waits_in(run))
+    tell(capsys, f"{len(visitors)} visits at once", waits_in(run), locks)
     assert len(waits_in(run)) == len(visitors)
+    assert locks.longest() < LONGEST_WAIT
     assert max(waits_in(run)) < longest_wait()
 
 
@@ -202,6 +207,7 @@ def test_visits_and_pauses_during_a_large_launch_and_round_are_short(at, people,
     welcome, paused = MessageFactory(in_app=True, live=True, at=at), MessageFactory(in_app=True, live=True, at=at)
     # Those a slice writes down first, and holds for longest, and those it comes to last.
     visitors = [*Customer.objects.order_by("pk")[:10], *Customer.objects.order_by("-pk")[:10]]
+    locks = LockWaits("visit")
 
     def timed(job: Job) -> Job:
         def work() -> float:
@@ -221,15 +227,22 @@ def test_visits_and_pauses_during_a_large_launch_and_round_are_short(at, people,
             timed(partial(matching.match, large, at=at)),
             timed(partial(matching.launch, one_off, at=at)),
             pause_and_stop,
-            *[comes(customer, at=at, times=3, after=n % 10 * 0.05) for n, customer in enumerate(visitors)],
+            *[comes(customer, at=at, locks=locks, times=3, after=n % 10 * 0.05) for n, customer in enumerate(visitors)],
         ],
+        meanwhile=[locks.look],
         processes=4,
         warm_up=warm_up,
     )
 
     assert run.wrong == []
     waits, busy = waits_in(run), [took for took in run.returned if isinstance(took, float)]
-    tell(capsys, f"{len(waits)} visits during a round and a launch of {min(busy):.1f} and {max(busy):.1f} s", waits)
+    tell(
+        capsys,
+        f"{len(waits)} visits during a round and a launch of {min(busy):.1f} and {max(busy):.1f} s",
+        waits,
+        locks,
+    )
+    assert locks.longest() < LONGEST_WAIT
     assert max(waits) < longest_wait()
     matching.match_ongoing(at=at)
     everybody = PEOPLE + matching.SLICE
@@ -389,3 +402,23 @@ def test_two_launches_of_one_draft_are_one(at, people):
     assert pairs(message) == expected(message, people)
     message.refresh_from_db()
     assert message.state == State.LIVE
+
+
+def test_waits_for_locks_are_seen_as_long_as_they_were(at):
+    """What measures the others: one who holds a row for half a second, and one who wants it."""
+    customer, locks, held = CustomerFactory(), LockWaits("visit"), threading.Event()
+
+    def hold() -> None:
+        with transaction.atomic():
+            Customer.objects.select_for_update().get(pk=customer.pk)
+            held.set()
+            time.sleep(0.5)
+
+    def want() -> None:
+        locks.mine()
+        held.wait(10)
+        with transaction.atomic():
+            Customer.objects.select_for_update().get(pk=customer.pk)
+
+    assert at_once([hold, want], meanwhile=[locks.look]).wrong == []
+    assert 0.25 < locks.longest() < 0.6
