@@ -1,0 +1,239 @@
+"""A customer, logged in on a website with the messenger, who means harm: what they try, and what becomes of it."""
+
+import re
+
+import pytest
+from django.test import Client
+
+from audiences import identity
+from audiences.models import Customer, Workspace
+from delivery import copies, matching, rounds, sending, tokens
+from delivery.models import Conversation, DeliveryRecord
+from messaging.models import Channel
+from tests.delivery.test_messenger import Browser
+from tests.factories import CustomAttributeFactory, CustomerFactory, MessageFactory, rule
+
+pytestmark = pytest.mark.django_db
+
+XSS = "<img src=x onerror=alert(1)>\"'><script>alert(1)</script>"
+LIQUID = "{{ email }}{% for i in (1..999999999) %}x{% endfor %}{{ settings.SECRET_KEY }}"
+
+
+@pytest.fixture
+def mallory() -> Browser:
+    browser = Browser()
+    assert browser.ping(user_id="mallory", email="mallory@x.example").status_code == 200
+    return browser
+
+
+@pytest.fixture
+def victim() -> Customer:
+    return CustomerFactory(user_id="ann", email="ann@x.example", name="Ann")
+
+
+# To be somebody else
+
+
+@pytest.mark.parametrize(
+    "claim",
+    [
+        {"user_id": "ann", "user_hash": ""},
+        {"user_id": "ann", "user_hash": None},
+        {"user_id": "ann", "user_hash": "0" * 64},
+        {"user_id": "ann", "user_hash": ["0"]},
+        {"user_id": "ann", "user_hash": {"$ne": ""}},
+        {"email": "ann@x.example", "user_hash": "0" * 64},
+        {"user_id": "ann ", "user_hash": "0" * 64},
+        {"user_id": ["ann"], "user_hash": "0" * 64},
+    ],
+)
+def test_to_name_somebody_is_not_to_be_them(victim, claim):
+    answer = Browser().ping(**claim)
+
+    assert answer.status_code in (400, 403, 422)
+    assert "token" not in answer.json()
+
+
+def test_ones_own_proof_is_good_for_nobody_else(victim):
+    own = identity.user_hash(Workspace.current().identity_secret, "mallory")
+
+    assert Browser().ping(user_id="ann", user_hash=own).status_code == 403
+
+
+def test_ones_own_proof_does_not_carry_to_somebody_elses_address(victim):
+    """Who proves a user_id and names the address of another is that user_id, or refused; never the other."""
+    own = identity.user_hash(Workspace.current().identity_secret, "mallory")
+
+    Browser().ping(user_id="mallory", user_hash=own, email="ann@x.example")
+
+    victim.refresh_from_db()
+    assert (victim.user_id, victim.email, victim.name) == ("ann", "ann@x.example", "Ann")
+
+
+@pytest.mark.parametrize(
+    "field", ["id", "role", "archived_at", "identity_secret", "unsubscribed_by_customer_at", "checked_at"]
+)
+def test_what_is_ours_to_say_of_a_customer_they_cannot(mallory, field):
+    ours = ("pk", "role", "archived_at", "unsubscribed_by_customer_at", "checked_at")
+    before = Customer.objects.values(*ours).get()
+
+    mallory.ping(user_id="mallory", **{field: "admin"})
+
+    assert Customer.objects.values(*ours).get() == before
+
+
+# To read or do what is another's
+
+
+@pytest.fixture
+def theirs(victim) -> Conversation:
+    MessageFactory(in_app=True, body="<p>A secret for Ann</p>", live=True, rules=[rule("user_id", "is", "ann")])
+    Browser().ping(user_id="ann")
+    return Conversation.objects.get()
+
+
+def test_what_is_another_customers_is_not_found(mallory, theirs):
+    record = theirs.record_id
+    attempts = [
+        mallory.ask(f"conversations/{theirs.pk}"),
+        mallory.say(f"conversations/{theirs.pk}/reply", body="x"),
+        mallory.say(f"conversations/{theirs.pk}/read"),
+        *(mallory.say(f"messages/{record}/{mark}") for mark in ("opened", "dismissed", "clicked")),
+    ]
+
+    assert [answer.status_code for answer in attempts] == [404] * len(attempts)
+    assert all("secret" not in answer.content.decode() for answer in attempts)
+    assert mallory.list() == []
+    moments = DeliveryRecord.objects.values_list("opened_at", "dismissed_at", "clicked_at", "replied_at").get(pk=record)
+    assert moments == (None,) * 4
+
+
+@pytest.mark.parametrize("pk", ["0", "-1", "1 OR 1=1", "99999999999999999999", "%00", "../1", "1;DROP TABLE x", "é"])
+def test_a_number_that_is_none_is_not_found_and_breaks_nothing(mallory, pk):
+    assert mallory.ask(f"conversations/{pk}").status_code in (400, 404)
+
+
+def test_a_customers_token_opens_no_door_of_the_teams(mallory):
+    for path in ("/api/users", "/api/conversations", "/api/messages", "/api/counts", "/api/outbound"):
+        assert mallory.get(path).status_code == 401, path
+    assert mallory.get("/admin/").status_code == 302
+
+
+def test_a_link_from_ones_own_mail_is_about_oneself(mallory, victim):
+    """They have two tokens of their own, and want one for the record after theirs."""
+    own = tokens.make(5, purpose="unsubscribe")
+
+    for changed in (own[:-1] + "A", own[::-1], tokens.make(6, purpose="unsubscribe")[:16] + own[16:]):
+        assert Client().post(f"/m/unsubscribe/{changed}").status_code == 404
+    victim.refresh_from_db()
+    assert not victim.unsubscribed_from_emails
+
+
+# To have something run at the team's, by what they say of themselves
+
+
+@pytest.mark.parametrize("said", [XSS, LIQUID])
+def test_what_they_say_of_themselves_does_not_run_at_the_teams(mallory, said, admin_client):
+    CustomAttributeFactory(name="plan")
+    mallory.ping(user_id="mallory", name=said, custom_attributes={"plan": said})
+    mallory.say("conversations", body=said)
+    customer = Customer.objects.get()
+    assert customer.name == said
+
+    pages = [
+        admin_client.get(f"/admin/audiences/customer/{customer.pk}/change/"),
+        admin_client.get("/admin/audiences/customer/"),
+        admin_client.get("/admin/"),
+        admin_client.get("/admin/delivery/conversation/"),
+    ]
+
+    for page in pages:
+        assert page.status_code == 200
+        assert "<img src=x" not in page.content.decode()
+        assert "<script>alert" not in page.content.decode()
+
+
+class Caught:
+    """A channel that keeps what it was given."""
+
+    given: list = []
+
+    def send(self, envelope) -> str:
+        self.given.append(envelope)
+        return "taken"
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+@pytest.mark.parametrize(
+    "name", [XSS, LIQUID, "Ann\r\nBcc: everyone@evil.example", "{{ unsubscribe_url }}", "\u202egnihsihp", "x" * 5000]
+)
+def test_a_name_in_a_mail_is_a_name(monkeypatch, at, name):
+    monkeypatch.setattr(Caught, "given", [])
+    monkeypatch.setitem(sending.CHANNELS, Channel.EMAIL, Caught)
+    CustomAttributeFactory(name="site")
+    CustomerFactory(email="m@x.example", name=name, attributes={"site": "javascript:alert(1)"})
+    body = '<p>Hi {{ name }}</p><p><a href="{{ custom_attributes.site }}">Yours</a> <a title="{{ name }}">t</a></p>'
+    message = MessageFactory(live=True, at=at, subject="Hi {{ name }}", body=body)
+    matching.match(message, at=at)
+    rounds.hand_over(clock=lambda: at, until=at.replace(second=1))
+
+    (envelope,) = Caught.given
+
+    assert not re.search(r"[\r\n]", envelope.subject)
+    assert "<img src=x" not in envelope.html
+    assert "<script" not in envelope.html
+    assert "javascript:" not in envelope.html
+    assert "999999999) %}" not in envelope.html or "{%" in envelope.html, "their Liquid was read"
+    assert copies.as_read(DeliveryRecord.objects.select_related("version", "message").get()).subject == envelope.subject
+
+
+# To choose where our links lead
+
+
+def test_a_link_of_ours_never_leads_where_a_customer_says(monkeypatch, at):
+    monkeypatch.setattr(Caught, "given", [])
+    monkeypatch.setitem(sending.CHANNELS, Channel.EMAIL, Caught)
+    CustomAttributeFactory(name="site")
+    CustomerFactory(email="m@x.example", attributes={"site": "https://evil.example/"})
+    body = (
+        '<a href="{{ custom_attributes.site }}">a</a><a href="https://{{ custom_attributes.site }}">b</a>'
+        '<a href="https://acme.example/?to={{ custom_attributes.site }}">c</a>'
+    )
+    message = MessageFactory(live=True, at=at, body=f"<p>{body}</p>")
+    matching.match(message, at=at)
+    rounds.hand_over(clock=lambda: at, until=at.replace(second=1))
+    ours = re.findall(r'href="https?://[^/"]*(/m/c/[^"]*)"', Caught.given[0].html)
+
+    led = [Client().get(path).url for path in ours]
+
+    assert led == ["https://acme.example/?to=https://evil.example/"]
+
+
+# To be heavy
+
+
+@pytest.mark.parametrize("sent", [{"body": "x" * 3_000_000}, {"body": "[" * 100_000}, {"body": ["x"] * 50_000}])
+def test_a_heavy_body_is_refused_and_is_no_error_of_ours(mallory, sent):
+    assert 400 <= mallory.say("conversations", **sent).status_code < 500
+    assert not Conversation.objects.exists()
+
+
+def test_attributes_without_end_are_not_kept(mallory):
+    mallory.ping(user_id="mallory", custom_attributes={f"a{n}": "x" * 1000 for n in range(2000)})
+
+    assert len(str(Customer.objects.get().attributes)) < 1_000_000
+
+
+# To undo what another asked for
+
+
+def test_nobody_subscribes_somebody_again_but_by_their_own_link(mallory, victim):
+    Customer.objects.filter(pk=victim.pk).update(unsubscribed_from_emails=True)
+
+    for claim in ({"user_id": "mallory", "email": "ann@x.example", "unsubscribed_from_emails": False},):
+        mallory.ping(**claim)
+
+    victim.refresh_from_db()
+    assert victim.unsubscribed_from_emails

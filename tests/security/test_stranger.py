@@ -1,0 +1,187 @@
+"""Somebody without an account: every door, every address, and what they try at them."""
+
+import re
+from urllib.parse import urlsplit
+
+import pytest
+from django.contrib.auth.models import User
+from django.core import mail
+from django.test import Client
+from django.urls import URLPattern, URLResolver, get_resolver
+
+from audiences.models import Customer
+from delivery.models import DeliveryRecord
+from messaging.models import Message
+from tests.factories import CustomerFactory, MessageFactory
+
+pytestmark = pytest.mark.django_db
+
+# What is there for everybody: where it begins, and why.
+OPEN = {
+    "": "leads to the console, which asks who it is",
+    "admin": "the same, without the slash",
+    "admin/login/": "the door",
+    "admin/password/": "a forgotten password",
+    "admin/invitation/": "an invitation, by its token",
+    "admin/logout/": "nothing to end",
+    "admin/jsi18n/": "words of the console",
+    "m/": "links in mails, each by its token",
+    "messenger/": "the messenger: visitors are nobody, users prove who they are",
+    "pictures/": "pictures in mails, by names nobody can guess",
+    "api/docs/": "what the API is, which is no secret",
+    "api/schema/": "the same for machines",
+    "healthz": "that it runs",
+    "metrics": "asks for its own token",
+    "webhooks/": "a mail provider, which proves itself",
+}
+
+
+def addresses(patterns: list, prefix: str = "") -> list[str]:
+    """Every address there is, with something in each place."""
+    found: list[str] = []
+    for pattern in patterns:
+        path = prefix + str(pattern.pattern)
+        if isinstance(pattern, URLResolver):
+            found += addresses(pattern.url_patterns, path)
+        elif isinstance(pattern, URLPattern):
+            found.append(plain(path))
+    return found
+
+
+def plain(pattern: str) -> str:
+    """A pattern as an address."""
+    path = re.sub(r"\(\?P<(\w+)>(?:[^()]|\([^()]*\))*\)", "1", pattern)
+    path = re.sub(r"<[^>]+>", "1", path)
+    path = re.sub(r"\(\?:[^()]*\)\??|\(/\|\$\)", "", path)
+    return re.sub(r"[\^$?]|\\Z", "", path).replace("\\.", ".").replace("\\", "")
+
+
+def is_open(path: str) -> bool:
+    return (
+        any(path == begins or (begins.endswith("/") and path.startswith(begins)) for begins in OPEN if begins)
+        or not path
+    )
+
+
+CLOSED = sorted({path for path in addresses(get_resolver().url_patterns) if not is_open(path)})
+
+
+def test_there_are_addresses_to_try():
+    assert len(CLOSED) > 80
+    assert "admin/messaging/message/" in CLOSED
+    assert "api/users/" in CLOSED
+
+
+@pytest.mark.parametrize("method", ["get", "post"])
+def test_every_other_address_is_shut(method):
+    CustomerFactory(pk=1, name="Ann Secret", email="secret@x.example")
+    MessageFactory(pk=1, title="Secret plan")
+    before = [list(model.objects.values()) for model in (Customer, Message, DeliveryRecord, User)]
+
+    for path in CLOSED:
+        answer = getattr(Client(raise_request_exception=False), method)(f"/{path}")
+        shut = answer.status_code in (401, 403, 404, 405) or (
+            answer.status_code == 302 and answer.url.startswith("/admin/login/")
+        )
+        assert shut, (path, answer.status_code)
+        assert b"ecret" not in answer.content, path
+    assert [list(model.objects.values()) for model in (Customer, Message, DeliveryRecord, User)] == before
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/static/../config/settings.py",
+        "/static/..%2f..%2fconfig/settings.py",
+        "/static/%2e%2e/%2e%2e/.data/secret_key",
+        "/pictures/..%2f..%2fsecret_key",
+        "/messenger/images/..%2fsecret_key",
+        "/.git/config",
+        "/.env",
+        "/.data/secret_key",
+        "/demo/mail/",
+        "/demo/site/",
+        "/media/pictures/",
+        "/admin/doc/",
+        "/__debug__/",
+        "/m/c/1/0",
+    ],
+)
+def test_there_is_nothing_there(path):
+    answer = Client().get(path)
+
+    assert answer.status_code == 404 or (answer.status_code == 302 and answer.url.startswith("/admin/login/"))
+
+
+def test_an_error_says_nothing_of_how_it_is_made():
+    page = Client().get("/m/unsubscribe/x").content.decode()
+
+    for word in ("Traceback", "urlpatterns", "settings", "/work", "django", "DEBUG"):
+        assert word not in page
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "testserver.evil.example", "testserver@evil.example", "evil.example:80"]
+)
+def test_a_host_that_is_not_ours_is_refused(host):
+    assert Client().get("/admin/login/", headers={"host": host}).status_code == 400
+
+
+def test_a_link_to_a_new_password_leads_to_our_own_address_whatever_the_request_says(settings):
+    settings.ALLOWED_HOSTS = ["*"]
+    User.objects.create_user("grace", "grace@acme.example", "forgotten-1", is_staff=True)
+
+    Client(headers={"host": "evil.example", "x-forwarded-host": "evil.example"}).post(
+        "/admin/password/forgotten/", {"email": "grace@acme.example"}
+    )
+
+    for _ in range(100):
+        if mail.outbox:
+            break
+        __import__("time").sleep(0.05)
+    (sent,) = mail.outbox
+    links = re.findall(r"https?://\S+", sent.body)
+    assert links
+    assert {urlsplit(link).netloc for link in links} == {urlsplit(settings.PUBLIC_URL).netloc}
+
+
+@pytest.mark.parametrize("path", ["/admin/login/", "/m/unsubscribe/x", "/admin/password/forgotten/", "/api/users"])
+def test_every_answer_has_a_policy_and_is_framed_by_nobody(path):
+    answer = Client().get(path)
+
+    assert "frame-ancestors 'none'" in answer["Content-Security-Policy"]
+    assert answer["X-Frame-Options"] == "DENY"
+    assert answer["X-Content-Type-Options"] == "nosniff"
+    assert answer["Referrer-Policy"]
+
+
+@pytest.mark.parametrize(
+    "token", ["", "Bearer ", "Bearer x", "Bearer " + "a" * 10_000, "Basic Og==", "Basic !!", "Token x", "é"]
+)
+def test_a_token_that_is_none_opens_nothing(token):
+    assert Client(raise_request_exception=False).get("/api/users", headers={"authorization": token}).status_code == 401
+
+
+def test_who_is_told_no_is_not_told_whether_there_is_an_account():
+    User.objects.create_user("grace", "grace@acme.example", "correct-horse-7", is_staff=True)
+    User.objects.create_user("shop", "shop@acme.example", "correct-horse-7", is_staff=False)
+
+    pages = {
+        re.sub(
+            r'(csrf|value=)[^>]*"',
+            "",
+            Client().post("/admin/login/", {"username": name, "password": "guess"}).content.decode(),
+        )
+        for name in ("grace", "shop", "nobody")
+    }
+
+    assert len(pages) == 1
+
+
+def test_a_customer_is_no_teammate():
+    User.objects.create_user("shop", "shop@acme.example", "correct-horse-7", is_staff=False)
+
+    answer = Client().post("/admin/login/", {"username": "shop", "password": "correct-horse-7"})
+
+    assert answer.status_code == 200
+    assert "sessionid" not in answer.cookies
