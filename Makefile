@@ -9,12 +9,13 @@ python = .venv/bin/python
 # Only what runs, where nothing else was asked for yet; never less than is there already.
 runtime = $(if $(wildcard .venv/.dev),.venv/.dev,.venv/.runtime)
 
-.PHONY: help demo test lint bench tour lock
+.PHONY: help demo test lint audit bench tour lock
 
 help:
 	@echo "make demo   a filled company, web, worker, beat and mail at http://127.0.0.1:$(PORT) (PORT= to change)"
 	@echo "make test   the whole suite"
 	@echo "make lint   ruff, mypy, import-linter, migrations in step"
+	@echo "make audit  whether any pinned package is known to be harmful (a part of make lint)"
 	@echo "make bench  what is measured, as one table"
 	@echo "make tour   the pictures of docs/tour.md, taken of a demo that runs beside it"
 	@echo "make trial  a worker that is killed, a database, a broker and a mail server that go away: what is lost"
@@ -32,6 +33,11 @@ lint: .venv/.dev
 	$(python) -m mypy
 	.venv/bin/lint-imports
 	$(python) manage.py makemigrations --check --dry-run
+	@$(MAKE) --no-print-directory audit
+
+# An environment of its own: what it needs is nothing Outbound runs on.
+audit: .venv/.audit
+	@$(python) -m config.audit .venv/audit/bin/pip-audit
 
 bench: .venv/.dev
 	$(python) -m benchmarks
@@ -46,6 +52,7 @@ compile = @$(uv) compile --universal --generate-hashes --custom-compile-command 
 lock: .venv/.uv
 	$(compile) requirements-uv.in --output-file requirements-uv.lock
 	$(compile) requirements.in --output-file requirements.lock
+	$(compile) requirements-audit.in --output-file requirements-audit.lock
 	$(compile) requirements-dev.in --constraint requirements.lock --output-file requirements-dev.lock
 
 .venv/.made:
@@ -80,4 +87,9 @@ uv = $(as_pip) .venv/bin/uv $(certificates) --quiet pip
 
 .venv/.dev: .venv/.uv requirements-dev.lock
 	@$(uv) sync --require-hashes --python $(python) requirements-dev.lock
+	@touch $@
+
+.venv/.audit: .venv/.uv requirements-audit.lock
+	@$(as_pip) .venv/bin/uv $(certificates) --quiet venv --allow-existing --python $(python) .venv/audit
+	@$(uv) sync --require-hashes --python .venv/audit/bin/python requirements-audit.lock
 	@touch $@
