@@ -34,11 +34,12 @@ class Revision:
     subject: list[Piece]
     body: list[Piece]
     filters: list[Piece]
+    link: list[Piece]
 
     @property
     def changed(self) -> list[str]:
         """What it changed, in words."""
-        parts = (("Subject", self.subject), ("Text", self.body), ("Filters", self.filters))
+        parts = (("Subject", self.subject), ("Text", self.body), ("Link", self.link), ("Filters", self.filters))
         return [name for name, pieces in parts if any(piece.kind != "kept" for piece in pieces)]
 
 
@@ -79,7 +80,8 @@ def revisions(versions: list[MessageVersion]) -> Iterator[Revision]:
     """Each version with what it changed, newest first, as given."""
     for version, before in zip(versions, [*versions[1:], None], strict=True):
         if before is None:
-            yield Revision(version, [Piece("kept", version.subject)], [Piece("kept", plain(version.body))], [])
+            subject, body = [Piece("kept", version.subject)], [Piece("kept", plain(version.body))]
+            yield Revision(version, subject, body, [], [Piece("kept", version.link)] if version.link else [])
             continue
         same_rules = version.rules == before.rules
         yield Revision(
@@ -87,6 +89,7 @@ def revisions(versions: list[MessageVersion]) -> Iterator[Revision]:
             between(before.subject, version.subject),
             between(plain(before.body), plain(version.body)),
             [] if same_rules else between(filters(before), filters(version)),
+            between(before.link, version.link),
         )
 
 

@@ -88,6 +88,7 @@ def of_message(message: Message) -> dict[str, str]:
         "From": str(message.sender) if message.sender else "",
         "Subject": version.subject if version else "",
         "Text": as_text(version.body) if version else "",
+        "Link": version.link if version else "",
         "Sends": message.get_send_type_display(),
         "Filters": in_one_line(message.audience.rules) if message.audience else "",
         "One copy to each inbox": shown(message.same_inbox_once) if message.channel == Channel.EMAIL else "",

@@ -20,6 +20,7 @@ from messaging import content
 from messaging.models import Channel, Format, Message, Sender
 from outbound import once, roles
 from outbound.composer import offer
+from outbound.composer.forms import OPENS_THE_APP
 from outbound.console import ConsoleAdmin, teammate
 
 CHAT, ANNOUNCEMENT, EMAIL, PUSH = "chat", "announcement", "email", "push"
@@ -54,6 +55,7 @@ class OneForm(forms.Form):
     subject = forms.CharField(required=False, max_length=255, widget=UnfoldAdminTextInputWidget())
     body = forms.CharField(required=False, label="Text", widget=WysiwygWidget())
     text = forms.CharField(required=False, label="Text", widget=UnfoldAdminTextareaWidget({"rows": 4}))
+    link = forms.CharField(required=False, max_length=1000, widget=UnfoldAdminTextInputWidget(OPENS_THE_APP))
     company = forms.ModelChoiceField(
         Company.objects.none(),
         required=False,
@@ -91,6 +93,7 @@ class OneForm(forms.Form):
                 at=at,
                 company=data["company"],
                 reserved=key,
+                link=data["link"].strip() if is_push else "",
             )
         except content.ContentError as wrong:
             raise ValidationError({"text" if is_push else "body": str(wrong)}) from wrong
@@ -100,7 +103,7 @@ class OneForm(forms.Form):
 
 def fields_of(wrong: ValidationError, *, text: str) -> dict[str, list[str]]:
     """A refusal by the fields of this form; what is about none of them stands at the text."""
-    names = {"channel": "way", "body": text, "subject": "subject", "company": "company", "sender": "sender"}
+    names = {"channel": "way", "body": text, **{name: name for name in ("subject", "link", "company", "sender")}}
     if not hasattr(wrong, "error_dict"):
         return {text: wrong.messages}
     found: dict[str, list[str]] = {}

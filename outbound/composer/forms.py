@@ -19,6 +19,7 @@ from messaging.models import Channel, Format, Message, MessageVersion, Sender, S
 
 PLACE = re.compile(r"^(?:Rule|Group) ([\d.]+)")
 UNTITLED = "Untitled message"
+OPENS_THE_APP = {"placeholder": "For example: https://www.example.com/orders or myapp://orders", "inputmode": "url"}
 
 
 class JSONText(forms.CharField):
@@ -68,6 +69,7 @@ class ContentForm(forms.Form):
     body = forms.CharField(required=False, label="Text", widget=WysiwygWidget())
     # Push is plain text, so it is typed as such; it is kept as the rich text of the same words.
     text = forms.CharField(required=False, label="Text", widget=UnfoldAdminTextareaWidget({"rows": 5}))
+    link = forms.CharField(required=False, max_length=1000, widget=UnfoldAdminTextInputWidget(OPENS_THE_APP))
 
     def __init__(self, *args: Any, user: User, message: Message, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -87,7 +89,11 @@ class ContentForm(forms.Form):
         field = "text" if is_push else "body"
         data["source"] = source
         try:
-            problems = self.message.content_problems(subject=data.get("subject", ""), body=content.sanitise(source))
+            problems = self.message.content_problems(
+                subject=data.get("subject", ""),
+                body=content.sanitise(source),
+                link=data.get("link", "").strip() if is_push else "",
+            )
         except content.ContentError as wrong:
             problems = {"body": [str(wrong)]}
         for name, sentences in problems.items():
@@ -199,13 +205,13 @@ class DraftForm(AudienceFields, ContentForm):
                 )
             )
             message.ask_for(data["rules"], by=by, at=at)
-        message.revise(subject=data.get("subject", ""), body=data["source"], by=by, at=at)
+        message.revise(subject=data.get("subject", ""), body=data["source"], link=data.get("link", ""), by=by, at=at)
         return message
 
     def preview(self) -> Message:
         """The message as it would be, saved nowhere."""
         data = self.cleaned_data
-        readable = not {"subject", "body", "text"} & self.errors.keys()
+        readable = not {"subject", "body", "text", "link"} & self.errors.keys()
         return Message(
             channel=data.get("channel") or Channel.EMAIL,
             format=data.get("format", ""),
@@ -219,6 +225,7 @@ class DraftForm(AudienceFields, ContentForm):
             version=MessageVersion(
                 subject=data.get("subject", "") if readable else "",
                 body=content.sanitise(data["source"]) if readable else "",
+                link=data.get("link", "").strip() if readable and data.get("channel") == Channel.PUSH else "",
             ),
         )
 
@@ -236,8 +243,9 @@ class VersionForm(ContentForm):
         message.title, message.sender = self.title_or_first_words(), self.cleaned_data["sender"]
         message.style = self.cleaned_data["style"]
         message.save(update_fields=("title", "sender", "style", "updated_at"))
+        data = self.cleaned_data
         return message.revise(
-            subject=self.cleaned_data.get("subject", ""), body=self.cleaned_data["source"], by=by, at=at
+            subject=data.get("subject", ""), body=data["source"], link=data.get("link", ""), by=by, at=at
         )
 
 
@@ -275,6 +283,7 @@ def content_of(message: Message) -> dict[str, Any]:
         "subject": version.subject if version else "",
         "body": "" if is_push else body,
         "text": as_text(body) if is_push else "",
+        "link": version.link if version else "",
     }
 
 

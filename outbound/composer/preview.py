@@ -68,7 +68,8 @@ def preview(message: Message, *, customer: Customer | None, company: int | None)
         found.wrong = str(wrong)
         return found
     facts = facts_of(names, customer=customer, company=found.company)
-    bare = content.without_default(message.version.subject) | content.without_default(message.version.body)  # type: ignore[union-attr]
+    version = message.version
+    bare = frozenset().union(*map(content.without_default, (version.subject, version.body, version.link)))  # type: ignore[union-attr]
     found.missing = sorted((names & bare) - facts.keys())
     found.subject = rendered.subject
     found.page = page_of(message, rendered)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from django.conf import settings
 from django.utils import timezone
 
 from audiences.models import Workspace
@@ -151,13 +152,21 @@ def gaps(message: Message, _tree: Group, _found: Review, _at: datetime) -> str:
     """Variables that leave a gap."""
     version = message.version
     try:
-        bare = content.without_default(version.subject) | content.without_default(version.body) if version else set()
+        texts = (version.subject, version.body, version.link) if version else ()
+        bare = frozenset().union(*map(content.without_default, texts))
     except content.ContentError:
         return ""
     names = sorted(name for name in bare if name != content.UNSUBSCRIBE_URL)
     if not names:
         return ""
     return f"No default for {', '.join(names)}: where it is unknown, nothing stands there."
+
+
+def only_logged(message: Message, _tree: Group, _found: Review, _at: datetime) -> str:
+    """Pushes reach nobody here."""
+    if message.channel != Channel.PUSH or settings.FCM_CREDENTIALS:
+        return ""
+    return "No provider of mobile push is set up (FCM_CREDENTIALS): pushes go no further than the server’s log."
 
 
 def opens_late(message: Message, _tree: Group, _found: Review, at: datetime) -> str:
@@ -169,7 +178,7 @@ def opens_late(message: Message, _tree: Group, _found: Review, at: datetime) -> 
     return f"The delivery times do not open before {timezone.localtime(opening):%A %-d %B at %H:%M}."
 
 
-WARNINGS: tuple[Warns, ...] = (per_company, negatives, everyone, large, no_address, gaps, opens_late)
+WARNINGS: tuple[Warns, ...] = (per_company, negatives, everyone, large, no_address, gaps, only_logged, opens_late)
 
 
 def words(reason: Reason) -> str:

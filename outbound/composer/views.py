@@ -282,8 +282,8 @@ def launching(request: HttpRequest, message: Message) -> HttpResponse:
 
 # The rest of a second is for the estimate, and for the page.
 COUNT_WITHIN = timedelta(milliseconds=500)
-IN_TEXT = ("subject", "body", "text")
-IN_REVIEW = ("subject", "body", "text", "rules", "window")
+IN_TEXT = ("subject", "body", "text", "link")
+IN_REVIEW = ("subject", "body", "text", "link", "rules", "window")
 
 
 def edit_content(admin: ConsoleAdmin, request: HttpRequest, message: Message) -> HttpResponse:

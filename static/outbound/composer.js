@@ -17,6 +17,7 @@ const text = {
   editor: () => document.querySelector("trix-editor"),
   area: () => document.querySelector("textarea[name=text]"),
   subject: () => document.querySelector("input[name=subject]"),
+  link: () => document.querySelector("input[name=link]"),
   rich: () => document.querySelector("input[name=body]")?.value ?? "",
 };
 
@@ -134,7 +135,7 @@ document.addEventListener("alpine:init", () => {
     get format() { return this.channel === "in_app" ? this.way : ""; },
     init() {
       const look = () => {
-        this.aboutCompany = [text.rich(), text.subject()?.value ?? "", text.area()?.value ?? ""].some((t) => COMPANY.test(t));
+        this.aboutCompany = [text.rich(), text.subject()?.value ?? "", text.link()?.value ?? "", text.area()?.value ?? ""].some((t) => COMPANY.test(t));
       };
       this.$watch("way", () => this.carryOver(this.channel));
       this.$root.addEventListener("trix-change", look);
@@ -157,7 +158,7 @@ document.addEventListener("alpine:init", () => {
       const words = `{{ ${this.name}${fallback ? ` | default: "${fallback}"` : ""} }}`;
       this.open = false;
       this.fallback = "";
-      if (target === "subject") return between(text.subject(), words);
+      if (target === "subject" || target === "link") return between(text[target](), words);
       const area = text.area();
       if (area && area.offsetParent) return between(area, words);
       text.editor().editor.insertString(words);

@@ -28,6 +28,7 @@ from tests.factories import (
 )
 
 pytestmark = pytest.mark.django_db
+LIST = "/admin/messaging/message/"
 ADD = "/admin/messaging/message/add/"
 FORECAST = "/admin/messaging/message/forecast/"
 
@@ -182,6 +183,84 @@ def test_push_is_typed_as_plain_text(console):
     draft = Message.objects.get()
     assert draft.version.body.count("<p>") == 2
     assert console.get(page(draft)).context["form"]["text"].value() == words
+
+
+def test_a_push_keeps_where_it_leads_and_other_channels_lead_nowhere(console):
+    draft = MessageFactory(channel="push")
+
+    console.post(page(draft), typed(draft.sender, channel="push", text="Hi", link=" myapp://orders/{{ user_id }} "))
+    kept = draft.versions.get().link
+    copied = Message.objects.get().duplicate(by=None, at=timezone.now()).version.link
+    console.post(page(draft), typed(draft.sender, link="https://x.example"))
+
+    assert (kept, copied, draft.versions.get().link) == ("myapp://orders/{{ user_id }}", kept, "")
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        "orders",
+        "www.shop.example/a",
+        "https://{{ name }}/a",
+        "https://shop.example{{ name }}",
+        "{{ custom_attributes.link }}",
+        "javascript://%0aalert(1)",
+        "JavaScript:alert(1)",
+        "data:text/html,hi",
+        "intent://scan/#Intent;end",
+        "https://shop.example/a b",
+        "https://user@shop.example/",
+    ],
+)
+def test_a_push_leads_nowhere_that_is_no_address_or_that_a_variable_chooses(console, link):
+    draft = MessageFactory(channel="push")
+
+    answered = console.post(page(draft), typed(draft.sender, channel="push", text="Hi", link=link))
+
+    assert answered.context["form"].errors["link"]
+    assert draft.versions.get().link == ""
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        "https://shop.example",
+        "https://shop.example/orders?of={{ user_id | url_encode }}",
+        "http://localhost:3000/a",
+        "myapp://",
+        "my-app://orders/{{ user_id }}",
+    ],
+)
+def test_a_push_leads_to_a_website_or_into_an_app(console, link):
+    draft = MessageFactory(channel="push")
+
+    console.post(page(draft), typed(draft.sender, channel="push", text="Hi", link=link))
+
+    assert draft.versions.get().link == link
+
+
+def test_a_push_is_previewed_with_title_text_and_link(console):
+    CustomerFactory(name="Ann Lee", email="ann@x.example", user_id="ann")
+    said = {"subject": "Hi {{ first_name }}", "text": "Come back", "link": "app://u/{{ user_id }}"}
+
+    shown = console.post(f"{LIST}preview/", typed(SenderFactory(), channel="push", **said))
+
+    for words in ("Hi Ann", "Come back", "A tap leads to app://u/ann"):
+        assert words in shown.context["preview"].page
+
+
+def test_staff_are_warned_that_pushes_reach_nobody_without_a_provider(console, settings):
+    draft = MessageFactory(channel="push", body="<p>Hi</p>")
+
+    def warned() -> bool:
+        shown = console.post(f"{LIST}forecast/", typed(draft.sender, channel="push", text="Hi"))
+        return "go no further than the server’s log" in shown.content.decode()
+
+    settings.FCM_CREDENTIALS = ""
+    without = warned()
+    settings.FCM_CREDENTIALS = "{}"
+
+    assert (without, warned()) == (True, False)
 
 
 def test_sets_an_ongoing_email_live_and_has_it_matched(console, django_capture_on_commit_callbacks, nudged):

@@ -144,9 +144,10 @@ def test_sends_a_push_to_whoever_has_a_device(console, send):
     assert "push" not in [way["name"] for way in console.get(composer(customer)).context["ways"]]
     Device.objects.create(customer=customer, token="t", created_at=AT)
 
-    send(customer, way="push", body="", text="Your order is here")
+    send(customer, way="push", body="", text="Your order is here", link="https://shop.example/orders")
 
-    assert Message.objects.get().version.body == "<p>Your order is here</p>"
+    version = Message.objects.get().version
+    assert (version.body, version.link) == ("<p>Your order is here</p>", "https://shop.example/orders")
 
 
 @pytest.mark.parametrize(
