@@ -1,0 +1,135 @@
+"""What comes back by email: a reply to an email reaches the inbox, and a mailbox that is not there gets no more."""
+
+import io
+import os
+import re
+import sys
+from email.message import EmailMessage
+from email.utils import parseaddr
+
+import pytest
+from django.core.management import call_command
+
+from audiences.models import Customer
+from delivery.models import Conversation
+from tests.delivery.letters import written
+from tests.journeys.pages import field_of
+
+PROGRAMS = {
+    "gmail": ("the «export» button stays grey", "CAF1g2h3J4k5L6m7N8o9P0q1R2s3T4u5V6w7X8y9Z0a1B2c3D4e"),
+    "outlook": ("it works now. Here is what I see", "AM9PR04MB8954B0A1C2D3E4F5061728394A5B6"),
+    "apple_mail": ("can I invite my colleagues… and how many? 🙂", "0F1E2D3C-4B5A-6978-8796-A5B4C3D2E1F0"),
+}
+
+
+@pytest.fixture(autouse=True)
+def inbound(settings, tmp_path) -> None:
+    settings.INBOUND_DOMAIN = "reply.acme.example"
+    settings.MEDIA_ROOT = tmp_path
+
+
+@pytest.fixture
+def arrives(monkeypatch, at_once):
+    """Mail comes in by the pipe of a mail server; returns the exit code."""
+
+    def arrives(content: bytes) -> int:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
+        with at_once(), pytest.raises(SystemExit) as ended:
+            call_command("receive")
+        return int(str(ended.value.code))
+
+    return arrives
+
+
+def answer(mail: EmailMessage, *, program: str) -> bytes:
+    """What a mail program makes of it, when somebody presses Reply."""
+    return written(program, reply_to=parseaddr(mail["Reply-To"])[1], message_id=mail["Message-ID"])
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_a_reply_to_an_email_reaches_the_inbox(staff, server, post, arrives, clock, program):
+    """A reply to an email, written with one of three mail programs, reaches the inbox; the answer comes back."""
+    server.user("ann", email="ann@x.example", name="Ann Lee")
+    message = staff.sets_live(send_type="one_off", subject="Welcome to Acme")
+    (mail,) = post.to("ann")
+    assert "Ann Lee" not in staff.reads("delivery_conversation_changelist")
+    words, _ = PROGRAMS[program]
+
+    assert [arrives(answer(mail, program=program)) for _ in range(2)] == [os.EX_OK, os.EX_OK]
+
+    inbox = staff.reads("delivery_conversation_changelist")
+    assert "Ann Lee" in inbox
+    conversation = Conversation.objects.get()
+    thread = staff.reads("delivery_conversation_change", conversation.pk)
+    assert thread.count(words) == 1 + inbox.count(words)
+    assert "this is how you begin" not in thread
+    assert re.search(r"Replied 1 100 %", staff.reads("messaging_message_change", message))
+
+    # The customer is not in the app, so what staff answer comes by email, and what they say to that comes back too.
+    ticket = field_of(staff.opens("delivery_conversation_change", conversation.pk), "ticket")
+    staff.presses("conversation_act", conversation.pk, "reply", body="As many as you like", ticket=ticket)
+    clock.passes(minutes=30)
+    (_, answered) = post.to("ann")
+    assert "As many as you like" in answered.get_body(("plain",)).get_content()
+    second = answer(answered, program=program).replace(PROGRAMS[program][1].encode(), b"another")
+
+    assert arrives(second) == os.EX_OK
+
+    assert Conversation.objects.count() == 1
+    assert staff.reads("delivery_conversation_change", conversation.pk).count(words) >= 2
+
+
+def test_who_is_on_holiday_has_not_replied(staff, server, post, arrives):
+    """Automatic replies do not count."""
+    server.user("ann", email="ann@x.example", name="Ann Lee")
+    message = staff.sets_live(send_type="one_off", subject="Welcome to Acme")
+
+    for program in ("vacation_gmail", "out_of_office_exchange"):
+        assert arrives(answer(post.to("ann")[0], program=program)) == os.EX_OK
+
+    assert "Ann Lee" not in staff.reads("delivery_conversation_changelist")
+    assert "Replied 0 0 %" in staff.reads("messaging_message_change", message)
+
+
+def test_without_an_inbound_domain_who_replies_writes_to_the_sender(staff, server, post, settings):
+    """Without an inbound domain Reply-To is the sender's own address, and the report shows no share of replies."""
+    settings.INBOUND_DOMAIN = ""
+    server.user("ann", email="ann@x.example")
+    message = staff.sets_live(send_type="one_off")
+
+    assert post.to("ann")[0]["Reply-To"] == "ada@acme.example"
+    assert "Cannot be measured" in staff.reads("messaging_message_change", message)
+
+
+def test_a_mailbox_that_is_not_there_gets_no_more(staff, server, post, arrives):
+    """A hard bounce sets the customer's flag: the next message skips them, and says why."""
+    server.user("ann", email="ann@x.example")
+    server.user("bea", email="bea@x.example")
+    staff.sets_live(send_type="one_off", subject="First")
+    bounce = written(
+        "bounce_postfix",
+        reply_to="",
+        return_path="ada@acme.example",
+        message_id=post.to("ann")[0]["Message-ID"],
+        action="failed",
+        status="5.1.1",
+        said="550 5.1.1 no such user",
+    )
+
+    assert arrives(bounce) == os.EX_OK
+    second = staff.sets_live(send_type="one_off", subject="Second")
+
+    assert Customer.objects.get(user_id="ann").has_hard_bounced
+    assert (post.subjects_to("ann"), post.subjects_to("bea")) == (["First"], ["First", "Second"])
+    assert "Their email bounced" in staff.reads("messaging_message_change", second)
+
+
+def test_a_server_that_knows_nobody_of_that_name_is_believed(staff, server, post):
+    """By SMTP, a refusal that says there is no such mailbox is a hard bounce too."""
+    server.user("ann", email="ann@x.example")
+    post.answer = "550 5.1.1 no such user"
+    message = staff.sets_live(send_type="one_off", subject="First")
+
+    assert Customer.objects.get(user_id="ann").has_hard_bounced
+    page = staff.reads("messaging_message_change", message)
+    assert "Their email bounced" in page
