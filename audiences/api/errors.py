@@ -4,6 +4,7 @@ import logging
 from typing import Any
 from uuid import uuid4
 
+import psycopg
 from django.db import OperationalError
 from rest_framework import status
 from rest_framework.exceptions import APIException, AuthenticationFailed, NotAuthenticated
@@ -30,6 +31,10 @@ CODES: dict[int, str] = {
     status.HTTP_429_TOO_MANY_REQUESTS: "rate_limit_exceeded",
     status.HTTP_503_SERVICE_UNAVAILABLE: "service_unavailable",
 }
+
+
+# A database that could not do it now; visits speak to it through the driver itself, without Django's errors.
+PASSING = (OperationalError, psycopg.OperationalError)
 
 
 class TooLarge(APIException):
@@ -65,7 +70,7 @@ def answer(exc: Exception, context: dict[str, Any]) -> Response | None:
         if isinstance(exc, kind):
             set_rollback()
             return error_list(code, str(exc), status_code=status_code, field=exc.field)
-    if isinstance(exc, OperationalError):
+    if isinstance(exc, PASSING):
         log.error("the database could not do it now", exc_info=exc)
         set_rollback()
         message = "This could not be done now. Try again in a moment."

@@ -5,15 +5,18 @@ import json
 from datetime import timedelta
 from io import StringIO
 
+import psycopg
 import pytest
 from django.core.cache import cache
 from django.core.management import call_command
+from django.db import OperationalError
 from django.utils import timezone
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from rest_framework.test import APIClient
 
+from audiences import intake
 from audiences.intake import identify, record_event
 from audiences.models import Company, CustomAttribute, Customer, Event, EventSummary, Integration, Tag
 from audiences.models.catalogue import Scope
@@ -733,3 +736,15 @@ def test_whatever_is_asked_is_answered_or_refused_in_words(api, address, query):
     assert answer.status_code in (200, 400, 404)
     if answer.status_code >= 400:
         errors(answer)
+
+
+@pytest.mark.parametrize("failing", [OperationalError("gone"), psycopg.errors.DeadlockDetected("each for the other")])
+def test_database_that_could_not_do_it_now_is_a_503_that_says_to_try_again(api, monkeypatch, failing):
+    def fails(*_args: object, **_how: object) -> None:
+        raise failing
+
+    monkeypatch.setattr(intake, "identify", fails)
+
+    answered = post(api, "users", {"user_id": "1"})
+
+    assert (answered.status_code, errors(answered)["code"]) == (503, "service_unavailable")
