@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from audiences import intake
 from audiences.intake import importing
-from delivery import conversations, forwarding, launching, matching, notifying, rounds, stopping
+from delivery import conversations, forwarding, launching, matching, notifying, recasting, rounds, stopping
 from messaging.models import Message
 
 log = logging.getLogger(__name__)
@@ -53,6 +53,12 @@ def go_on_importing(import_id: int, **_later: object) -> None:
 
 
 @shared_task
+def change_kind(change_id: int, **_later: object) -> None:
+    """Change the kind of an attribute that very many have."""
+    recasting.carry_out(change_id, at=timezone.now())
+
+
+@shared_task
 def hand_over_due(**_later: object) -> None:
     """Hand over what is due."""
     rounds.hand_over(clock=timezone.now, until=timezone.now() + A_WHILE)
@@ -70,6 +76,8 @@ def sweep(**_later: object) -> None:
     nudge_to_tell()
     for import_id in importing.under_way():
         nudge_import(import_id)
+    for change_id in recasting.under_way():
+        nudge_kind(change_id)
     nudge_jobs()
 
 
@@ -125,6 +133,11 @@ def nudge_launch(message: Message) -> None:
 def nudge_import(import_id: int) -> None:
     """Have a worker go on with an import."""
     poke(go_on_importing, import_id)
+
+
+def nudge_kind(change_id: int) -> None:
+    """Have a worker change the kind of an attribute."""
+    poke(change_kind, change_id)
 
 
 def poke(task: object, *args: object) -> None:

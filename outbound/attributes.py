@@ -5,29 +5,22 @@ from typing import Any
 
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
-from django.db import connection, transaction
-from django.db.models import BooleanField, Func, Value
-from django.db.models.fields.json import JSONField
-from django.db.models.functions import Cast
+from django.db import transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
+from django.utils import timezone
 from unfold.decorators import display
 
-from audiences import attributes
-from audiences.attributes import COMPANY_CUSTOM, CUSTOM, Catalogue
 from audiences.intake import converting
-from audiences.models import Audience, CustomAttribute
-from audiences.models.audience import SEGMENTS_LOCK
-from audiences.models.catalogue import KINDS, Scope
-from audiences.rules import KIND_NAMES, Kind, RuleError, parse
+from audiences.models import CustomAttribute
+from audiences.models.catalogue import KINDS
+from audiences.rules import KIND_NAMES, Kind
+from delivery import recasting, tasks
 from messaging.models import Message, State
 from outbound.console import ConsoleAdmin
 from outbound.telling import from_to
 from outbound.wording import counted
 
-PREFIX: dict[Scope, str] = {Scope.CUSTOMER: CUSTOM, Scope.COMPANY: COMPANY_CUSTOM}
-# A message in one of these states goes by its rules, now or soon.
-GOES_BY_ITS_RULES = (State.SCHEDULED, State.LIVE, State.SAMPLED, State.PAUSED)
 OVER = (State.STOPPED, State.SENT)
 
 
@@ -73,7 +66,10 @@ class CustomAttributeAdmin(ConsoleAdmin):
         if request.method == "POST" and not can_change:
             raise PermissionDenied
         asked = request.POST.get("kind") or request.GET.get("kind") or ""
-        to = Kind(asked) if asked in dict(KINDS) and asked != attribute.kind and can_change else None
+        change = attribute.kind_changes.order_by("-pk").first()
+        under_way = change is not None and change.ended_at is None
+        may_become = asked in dict(KINDS) and asked != attribute.kind and can_change and not under_way
+        to = Kind(asked) if may_become else None
         if request.method == "POST" and to and self.change_kind(request, attribute, to=to):
             return HttpResponseRedirect(reverse("admin:audiences_customattribute_change", args=[attribute.pk]))
         uses = uses_of(attribute, to=to)
@@ -82,7 +78,10 @@ class CustomAttributeAdmin(ConsoleAdmin):
             "outbound/attribute.html",
             title=attribute.name,
             original=attribute,
-            can_change=can_change,
+            can_change=can_change and not under_way,
+            change=change,
+            under_way=under_way,
+            becoming=KIND_NAMES[Kind(change.to)] if change else "",
             now=KIND_NAMES[Kind(attribute.kind)],
             kinds=[(kind, KIND_NAMES[Kind(kind)]) for kind, _ in KINDS if kind != attribute.kind],
             to=to,
@@ -94,15 +93,38 @@ class CustomAttributeAdmin(ConsoleAdmin):
             log=self.history_of(attribute),
         )
 
+    def ask_for(self, request: HttpRequest, attribute: CustomAttribute, *, to: Kind, lose_at_most: int) -> bool:
+        """Have a worker change it: there are more values than a request may take the time for."""
+        if any(use.blocks and use.broken for use in uses_of(attribute, to=to)):
+            messages.error(request, "Nothing was changed: what is named below would break.")
+            return False
+        shown = request.POST.get("values", "")
+        try:
+            with transaction.atomic():
+                change = recasting.ask_for(
+                    attribute,
+                    to=to,
+                    values=int(shown) if shown.isdecimal() and len(shown) < 19 else 0,
+                    lose_at_most=lose_at_most,
+                    at=timezone.now(),
+                )
+                words = from_to("Kind", KIND_NAMES[Kind(attribute.kind)], KIND_NAMES[to])
+                self.note(request, attribute, f"{words}, by a worker")
+                transaction.on_commit(lambda: tasks.nudge_kind(change.pk))
+        except recasting.UnderWay:
+            messages.error(request, f"“{attribute.name}” is being changed already.")
+            return False
+        return True
+
     def change_kind(self, request: HttpRequest, attribute: CustomAttribute, *, to: Kind) -> bool:
         """Change it, unless a live message would break or more would be lost than the page said."""
         shown, was = request.POST.get("lost", ""), Kind(attribute.kind)
-        lose_at_most = int(shown) if shown.isdecimal() else 0
+        lose_at_most = int(shown) if shown.isdecimal() and len(shown) < 19 else 0
+        if converting.has_more_than(recasting.MOST_AT_ONCE, attribute):
+            return self.ask_for(request, attribute, to=to, lose_at_most=lose_at_most)
         try:
             with transaction.atomic():
-                with connection.cursor() as cursor:
-                    # No rules are saved meanwhile.
-                    cursor.execute("SELECT pg_advisory_xact_lock(%s)", [SEGMENTS_LOCK])
+                recasting.hold_rules_still()
                 if any(use.blocks and use.broken for use in uses_of(attribute, to=to)):
                     messages.error(request, "Nothing was changed: what is named below would break.")
                     return False
@@ -123,23 +145,14 @@ class CustomAttributeAdmin(ConsoleAdmin):
 
 def uses_of(attribute: CustomAttribute, *, to: Kind | None) -> list[Use]:
     """Every message and segment with a rule about it, and what the new kind would break in each."""
-    scope = Scope(attribute.scope)
-    named = Func(
-        "rules",
-        Value("$.** ? (@.attribute == $name)"),
-        Cast(Value({"name": PREFIX[scope] + attribute.name}, JSONField()), JSONField()),
-        function="jsonb_path_exists",
-        template="%(function)s(%(expressions)s)",
-        output_field=BooleanField(),
-    )
-    kinds = with_kind(CustomAttribute.objects.catalogue(), attribute, to=to or Kind(attribute.kind))
-    found = {audience.pk: audience for audience in Audience.objects.filter(named)}
+    kinds = recasting.with_kind(CustomAttribute.objects.catalogue(), attribute, to=to or Kind(attribute.kind))
+    found = {audience.pk: audience for audience in recasting.asking_about(attribute)}
     uses = [
         Use(
             f"the {message.get_state_display().lower()} message “{message}”",
             reverse("admin:messaging_message_change", args=[message.pk]),
-            blocks=message.state in GOES_BY_ITS_RULES,
-            broken="" if message.state in OVER else broken(found[message.audience_id or 0], kinds),
+            blocks=message.state in recasting.GOES_BY_ITS_RULES,
+            broken="" if message.state in OVER else recasting.broken(found[message.audience_id or 0], kinds),
         )
         for message in Message.objects.filter(audience__in=found).order_by("title")
     ]
@@ -148,29 +161,8 @@ def uses_of(attribute: CustomAttribute, *, to: Kind | None) -> list[Use]:
             f"the segment “{segment}”",
             reverse("admin:audiences_audience_change", args=[segment.pk]),
             blocks=True,
-            broken=broken(segment, kinds),
+            broken=recasting.broken(segment, kinds),
         )
         for segment in sorted(found.values(), key=lambda one: one.name)
         if segment.name
     ]
-
-
-def with_kind(catalogue: Catalogue, attribute: CustomAttribute, *, to: Kind) -> Catalogue:
-    """The catalogue as it would be."""
-    customer, company = dict(catalogue.customer), dict(catalogue.company)
-    (customer if attribute.scope == Scope.CUSTOMER else company)[attribute.name] = to
-    return Catalogue(customer=customer, company=company)
-
-
-def broken(audience: Audience, catalogue: Catalogue) -> str:
-    """Which rule would make no sense, in a sentence; empty where all would."""
-
-    def kind_of(name: str) -> tuple[Kind, str]:
-        found = attributes.find(name, catalogue=catalogue)
-        return found.kind, found.label
-
-    try:
-        parse(audience.rules, kind_of=kind_of)
-    except RuleError as wrong:
-        return str(wrong)
-    return ""

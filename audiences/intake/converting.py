@@ -65,6 +65,17 @@ def dry_run(attribute: CustomAttribute, *, to: Kind) -> Outcome:
     return found
 
 
+def has_more_than(number: int, attribute: CustomAttribute) -> bool:
+    """Whether more than so many have a value."""
+    sql = f"""
+        SELECT count(*) FROM (
+            SELECT FROM {TABLES[Scope(attribute.scope)]} WHERE attributes ? %(key)s LIMIT %(enough)s) AS first_of_them
+    """  # noqa: S608 - the table is one of two constants
+    with connection.cursor() as cursor:
+        cursor.execute(sql, {"key": attribute.name, "enough": number + 1})
+        return int(cursor.fetchone()[0]) > number
+
+
 def most_frequent(examples: list[tuple[str, int]]) -> list[tuple[str, int]]:
     """Return the few that stand for most."""
     return sorted(examples, key=lambda pair: (-pair[1], pair[0]))[:MOST_EXAMPLES]

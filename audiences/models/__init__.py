@@ -1,7 +1,7 @@
 """Who there is: the workspace, its customers and companies, what they did, and the audiences rules make of them."""
 
 from audiences.models.audience import Audience
-from audiences.models.catalogue import CustomAttribute
+from audiences.models.catalogue import CustomAttribute, KindChange
 from audiences.models.companies import Company, Membership
 from audiences.models.customers import Customer, Device
 from audiences.models.events import Event, EventSummary
@@ -32,6 +32,7 @@ __all__ = [
     "Job",
     "JobItem",
     "JobTask",
+    "KindChange",
     "Membership",
     "Note",
     "Notification",

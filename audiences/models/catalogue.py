@@ -55,3 +55,29 @@ class CustomAttribute(models.Model):
 
     def __str__(self) -> str:
         return f"{self.name} ({self.kind})"
+
+
+class KindChange(models.Model):
+    """A change of kind that a worker carries out, as there are many values; kept with what became of it."""
+
+    attribute = models.ForeignKey(CustomAttribute, on_delete=models.CASCADE, related_name="kind_changes")
+    to = models.CharField(max_length=8, choices=KINDS)
+    # How many values were there, and how many staff were told would become unknown.
+    values = models.PositiveBigIntegerField(default=0)
+    lose_at_most = models.PositiveBigIntegerField(default=0)
+    asked_at = models.DateTimeField()
+    ended_at = models.DateTimeField(null=True, blank=True)
+    kept = models.PositiveBigIntegerField(null=True, blank=True)
+    lost = models.PositiveBigIntegerField(null=True, blank=True)
+    # Why it was not carried out; empty where it was, or is still to be.
+    trouble = models.TextField(blank=True, default="")
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                name="one_kind_change_at_a_time", fields=("attribute",), condition=models.Q(ended_at=None)
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.attribute.name} to {self.to}"

@@ -6,9 +6,11 @@ from django.urls import reverse
 
 from audiences import compiler
 from audiences.intake import converting
-from audiences.models import Company, CustomAttribute, Customer
+from audiences.models import Company, CustomAttribute, Customer, KindChange
 from audiences.rules import Kind
+from delivery import recasting, tasks
 from tests.factories import (
+    AT,
     CompanyFactory,
     CustomAttributeFactory,
     CustomerFactory,
@@ -172,3 +174,140 @@ def test_what_an_intake_of_the_old_kind_wrote_meanwhile_is_caught_up_with():
     converting.catch_up(seats, was=Kind.TEXT)
 
     assert stored() == [2]
+
+
+# Where very many have a value, a worker changes it.
+
+
+@pytest.fixture
+def many(monkeypatch) -> None:
+    """Two values are more than a request changes."""
+    monkeypatch.setattr(recasting, "MOST_AT_ONCE", 1)
+
+
+def ask(console, one: CustomAttribute, *, to: str = "number", lost: int = 0) -> KindChange:
+    console.post(page(one), {"kind": to, "lost": lost, "values": 3})
+    return KindChange.objects.get(attribute=one, ended_at=None)
+
+
+def test_few_values_are_changed_by_the_request_itself(console, monkeypatch):
+    monkeypatch.setattr(recasting, "MOST_AT_ONCE", 2)
+    seats = attribute("text", "5", "7")
+
+    console.post(page(seats), {"kind": "number", "lost": 0})
+
+    assert (stored(), KindChange.objects.count()) == ([5, 7], 0)
+
+
+@pytest.mark.usefixtures("many")
+def test_many_values_are_left_to_a_worker_and_the_page_says_so(
+    console, monkeypatch, django_capture_on_commit_callbacks
+):
+    asked = []
+    monkeypatch.setattr(tasks, "nudge_kind", asked.append)
+    seats = attribute("text", "5", "7", "many")
+
+    with django_capture_on_commit_callbacks(execute=True):
+        change = ask(console, seats, lost=1)
+
+    assert asked == [change.pk]
+    assert stored() == ["5", "7", "many"]
+    shown = console.get(page(seats)).content.decode()
+    assert "Becoming a number" in shown
+    assert "3 values are being converted" in shown
+    assert "Dry run" not in shown
+    assert LogEntry.objects.get().change_message == "Kind: from a text to a number, by a worker"
+
+    assert recasting.carry_out(change.pk, at=AT) is True
+
+    seats.refresh_from_db()
+    change.refresh_from_db()
+    assert (seats.kind, stored()) == ("number", [5, 7, None])
+    assert (change.kept, change.lost, change.ended_at, change.trouble) == (2, 1, AT, "")
+    assert "2 values kept, 1 became unknown" in console.get(page(seats)).content.decode()
+
+
+@pytest.mark.usefixtures("many")
+def test_a_change_is_carried_out_once_however_often_a_worker_is_told(console):
+    seats = attribute("text", "5", "7")
+    change = ask(console, seats)
+    recasting.carry_out(change.pk, at=AT)
+    Customer.objects.filter(user_id="u0").update(attributes={"seats": 9})
+
+    assert recasting.carry_out(change.pk, at=AT) is False
+    assert recasting.under_way() == []
+    assert stored() == [9, 7]
+
+
+@pytest.mark.usefixtures("many")
+def test_a_worker_that_dies_leaves_all_as_it_was_and_the_sweep_tells_another(console, monkeypatch):
+    seats = attribute("text", "5", "7")
+    change = ask(console, seats)
+
+    def dies(*_args, **_kwargs):
+        raise ConnectionError("the server went away")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(converting, "write", dies)
+        with pytest.raises(ConnectionError):
+            recasting.carry_out(change.pk, at=AT)
+    assert stored() == ["5", "7"]
+
+    told = []
+    monkeypatch.setattr(tasks, "poke", lambda task, *args: told.append((task.__name__, *args)))
+    tasks.sweep()
+    assert ("change_kind", change.pk) in told
+    tasks.change_kind(change.pk)
+    assert stored() == [5, 7]
+
+
+@pytest.mark.usefixtures("many")
+def test_a_second_change_is_refused_while_one_is_under_way(console):
+    seats = attribute("text", "5", "7")
+    ask(console, seats)
+
+    with pytest.raises(recasting.UnderWay):
+        recasting.ask_for(seats, to=Kind.DATE, values=2, lose_at_most=0, at=AT)
+    console.post(page(seats), {"kind": "date", "lost": 0})
+
+    assert KindChange.objects.get().to == "number"
+
+
+@pytest.mark.usefixtures("many")
+def test_a_worker_loses_no_more_than_the_page_said(console):
+    seats = attribute("text", "5", "many")
+    change = ask(console, seats, lost=0)
+
+    recasting.carry_out(change.pk, at=AT)
+
+    seats.refresh_from_db()
+    assert (seats.kind, stored()) == ("text", ["5", "many"])
+    shown = console.get(page(seats)).content.decode()
+    assert "It was not made a number" in shown
+    assert "1 values would have become unknown by then" in shown
+
+
+@pytest.mark.parametrize("is_live", [True, False])
+@pytest.mark.usefixtures("many")
+def test_what_went_live_meanwhile_is_not_broken_and_a_draft_is_no_reason(console, is_live):
+    seats = attribute("text", "5", "7")
+    change = ask(console, seats)
+    rules = {"match": "all", "rules": [rule("custom_attributes.seats", "contains", "5")]}
+    MessageFactory(live=is_live, rules=rules)
+
+    recasting.carry_out(change.pk, at=AT)
+
+    change.refresh_from_db()
+    assert (stored() == ["5", "7"]) is is_live
+    assert bool(change.trouble) is is_live
+
+
+@pytest.mark.usefixtures("many")
+def test_a_segment_that_would_break_is_said_before_a_worker_is_told(console):
+    seats = attribute("text", "5", "7")
+    SegmentFactory(rules={"match": "all", "rules": [rule("custom_attributes.seats", "contains", "5")]})
+
+    answer = console.post(page(seats), {"kind": "number", "lost": 0, "values": 2}, follow=True)
+
+    assert "would break" in answer.content.decode()
+    assert not KindChange.objects.exists()
