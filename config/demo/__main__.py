@@ -31,7 +31,8 @@ Logs are in          {logs}
 
 Five things to try
   1. Open Outbound and see the three onboarding messages that are live, and whom they reached.
-  2. Compose an email, choose Ongoing, add a filter such as "Plan is pro", set it live, and read it at /demo/mail/.
+  2. Compose an email, choose Ongoing, add a filter such as "Plan is pro", set it live, read it at /demo/mail/,
+     and reply to it there: the reply is in the Inbox.
   3. Open a customer and choose Send a message at the top right: it goes to that one person at once.
   4. Let somebody sign up, and the welcome message follows:
        curl -u {token}: {url}/api/users -H "Content-Type: application/json" \\
@@ -72,6 +73,8 @@ def run(*, port: int) -> None:
     url = f"http://127.0.0.1:{port}"
     # Never a mail server of the environment: nobody in the demo is to be written to in earnest.
     environment = {**os.environ, "DEMO": "1", "PUBLIC_URL": url, "EMAIL_URL": f"smtp://127.0.0.1:{mail_port}"}
+    # What is answered to on /demo/mail/ comes back from here.
+    environment["INBOUND_DOMAIN"] = "reply.fernwood.example"
     environment.pop("EMAIL_BACKEND", None)
     say("Preparing the database ...")
     for command in (["migrate", "--verbosity", "0"], ["fill_demo"]):

@@ -6,8 +6,10 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from email import message_from_bytes, policy
 from email.message import EmailMessage
+from email.utils import make_msgid
 from pathlib import Path
 from urllib.parse import quote, unquote
 
@@ -58,6 +60,22 @@ def find(key: str, *, folder: Path) -> Mail | None:
     """Return the mail of this key."""
     # Not a glob of the key: it comes from an address, and may hold what a glob reads otherwise.
     return next((mail for mail in newest(folder=folder) if mail.key == key), None)
+
+
+def answer(mail: EmailMessage, *, words: str, sender: str, at: datetime) -> bytes:
+    """A reply to a mail, as a mail program writes it when somebody presses Reply."""
+    reply = EmailMessage(policy=policy.SMTP)
+    reply["From"], reply["To"] = sender, str(mail["Reply-To"] or mail["From"])
+    subject = str(mail["Subject"] or "")
+    reply["Subject"] = subject if subject.lower().startswith("re:") else f"Re: {subject}"
+    reply["Date"] = at
+    reply["Message-ID"] = make_msgid(domain="mail.example")
+    if mail["Message-ID"]:
+        reply["In-Reply-To"] = reply["References"] = str(mail["Message-ID"])
+    body = mail.get_body(preferencelist=("plain",))
+    quote = "\n".join(f"> {line}" for line in (str(body.get_content()) if body else "").rstrip().splitlines())
+    reply.set_content(f"{words}\n\nOn {at:%a, %b %-d, %Y at %H:%M} {mail['From']} wrote:\n\n{quote}\n")
+    return reply.as_bytes()
 
 
 class Catcher:

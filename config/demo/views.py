@@ -1,13 +1,18 @@
 """`/demo/mail/`: what the demo's mail server took. Routed only where DEMO is set."""
 
 from email.message import EmailMessage
+from email.utils import parseaddr
 from itertools import islice
 
 from django.http import Http404, HttpRequest, HttpResponse
-from django.shortcuts import render
-from django.views.decorators.http import require_safe
+from django.shortcuts import redirect, render
+from django.utils import timezone
+from django.views.decorators.http import require_http_methods, require_safe
 
 from config.demo import mail as kept
+from delivery import receiving, replying
+from delivery.letters import Letter
+from delivery.receiving import Outcome
 
 MOST_SHOWN = 100
 SHOWN_HEADERS = ("From", "To", "Reply-To", "Subject", "Date", "Message-ID", "List-Unsubscribe")
@@ -22,21 +27,36 @@ def mails(request: HttpRequest) -> HttpResponse:
     return render(request, "demo/mails.html", {"shown": shown, "count": len(found), "recipient": recipient})
 
 
-@require_safe
+@require_http_methods(["GET", "HEAD", "POST"])
 def mail(request: HttpRequest, key: str) -> HttpResponse:
-    """Show one mail: its headers, its HTML part as a mail program would, and its text part."""
+    """Show one mail: its headers, its HTML part as a mail program would, and its text part; on POST, answer it."""
     found = kept.find(key, folder=kept.FOLDER)
     if found is None:
         raise Http404("This mail is not here.")
     read = found.read()
+    words = request.POST.get("words", "").strip()
+    if request.method == "POST" and words:
+        outcome = answer(read, words=words, sender=found.recipient)
+        return redirect(f"{request.path}?came={outcome}#reply")
     context = {
         "mail": found,
         "headers": [(name, read[name]) for name in SHOWN_HEADERS if read[name]],
         "subject": read["Subject"],
         "html": part(read, "html"),
         "text": part(read, "plain"),
+        "comes_back": bool(replying.token_in(parseaddr(str(read["Reply-To"] or ""))[1])),
+        "came": request.GET.get("came", ""),
+        "is_in_inbox": request.GET.get("came") == Outcome.REPLY,
     }
     return render(request, "demo/mail.html", context)
+
+
+def answer(read: EmailMessage, *, words: str, sender: str) -> Outcome:
+    """Send a reply the way one from anywhere comes: as a mail, to the address that the mail asks for."""
+    now = timezone.now()
+    written = kept.answer(read, words=words, sender=sender, at=now)
+    to = parseaddr(str(read["Reply-To"] or ""))[1]
+    return receiving.receive(Letter.read(written, recipient=to, envelope_sender=sender), at=now)
 
 
 def part(read: EmailMessage, kind: str) -> str:

@@ -1,0 +1,7 @@
+"""The addresses there are where DEMO is set."""
+
+from django.urls import include, path
+
+from config.urls import urlpatterns as usual
+
+urlpatterns = [path("demo/", include("config.demo.urls")), *usual]
