@@ -109,7 +109,7 @@ def as_read(record: DeliveryRecord) -> tuple[str, SafeString]:
 
 def as_part(part: ConversationPart, conversation: Conversation) -> dict[str, Any]:
     """One thing that was said or done."""
-    who = str(conversation.customer) if part.by_customer else name_of(part.teammate) if part.teammate else "A teammate"
+    who = author_of(part, conversation)
     did = DONE.get(part.part_type)
     kind = "done" if did else "note" if part.part_type == PartType.NOTE else "theirs" if part.by_customer else "ours"
     mail = getattr(part, "mail", None)
@@ -123,6 +123,15 @@ def as_part(part: ConversationPart, conversation: Conversation) -> dict[str, Any
         "files": files(part.attachments),
         "mailed": MAILED[mail.status](mail) if mail else "",
     }
+
+
+def author_of(part: ConversationPart, conversation: Conversation) -> str:
+    """Who said or did it, as staff call them; what no teammate noted, this program did."""
+    if part.by_customer:
+        return str(conversation.customer)
+    if part.teammate is not None:
+        return name_of(part.teammate)
+    return "Outbound" if part.part_type == PartType.NOTE else "A teammate"
 
 
 def html(body: str) -> SafeString:
