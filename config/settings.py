@@ -314,11 +314,20 @@ KNOX_TOKEN_MODEL = "audiences.Integration"  # noqa: S105 - the name of a model
 # Written into migrations as SQL, so none is installed behind a migration's back.
 PGTRIGGER_INSTALL_ON_MIGRATE = False
 
+# Whoever has it as a Bearer token reads /metrics; without it nothing is measured and there is no such page.
+METRICS_TOKEN = env.str("METRICS_TOKEN", default="")
+METRICS_DIR = env.str("METRICS_DIR", default=str(DATA_DIR / "metrics"))
+
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "formatters": {
+        "line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"},
+        "json": {"()": "config.logs.JsonLines"},
+    },
+    "handlers": {
+        "console": {"class": "logging.StreamHandler", "formatter": env.str("LOG_FORMAT", default="line")},
+    },
     "root": {"handlers": ["console"], "level": env.str("LOG_LEVEL", default="INFO")},
 }
 

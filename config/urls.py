@@ -7,6 +7,7 @@ from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
 from audiences.api.endpoint import AGAIN, Nowhere
+from config import health
 from delivery import webhooks
 from outbound.api.documented import ADDRESSES as OUTBOUND
 from outbound.composer.images import show
@@ -23,6 +24,8 @@ urlpatterns: list[URLPattern | URLResolver] = [
     *(path(typed, RedirectView.as_view(pattern_name="admin:index")) for typed in ("", "admin")),
     path("admin/", admin.site.urls),
     path("pictures/<str:name>", show, name="picture"),
+    path("healthz", health.healthz, name="healthz"),
+    path("metrics", health.metrics, name="metrics"),
     re_path(r"^api/schema/?$", SpectacularAPIView.as_view(), name="schema"),
     re_path(r"^api/docs/?$", SpectacularSwaggerSplitView.as_view(url_name="schema"), name="docs"),
     *(re_path(rf"^{AGAIN}{address}/?$", view.as_view()) for address, view in OUTBOUND.items()),

@@ -6,6 +6,7 @@ judging again are the same SELECT put to three uses, and are best read side by s
 """
 
 import logging
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from psycopg.types.json import Jsonb
 from audiences.compiler import View
 from audiences.models import Company, Customer
 from audiences.rules import RuleError
-from delivery import judging, locks
+from delivery import judging, locks, measuring
 from delivery.models import IN_AN_INBOX, UNDONE, DeliveryRecord, Reason, Status
 from messaging.models import RUNNING, Channel, Message, NotReady, SendType, State
 
@@ -294,6 +295,7 @@ def match(message: Message, *, at: datetime, progress: Progress = quiet) -> int:
     """
     if message.channel == Channel.IN_APP or message.send_type != SendType.ONGOING:
         return 0
+    began = time.perf_counter()
     with locks.one_round_at_a_time(message) as mine:
         if not mine:
             return 0
@@ -305,6 +307,7 @@ def match(message: Message, *, at: datetime, progress: Progress = quiet) -> int:
             return 0
         Message.objects.filter(pk=message.pk).update(last_matched_at=at, trouble="")
     analyze_after(made)
+    measuring.took("match", began, message.pk)
     return made
 
 

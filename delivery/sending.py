@@ -20,7 +20,7 @@ from django.db import connection, transaction
 from django.db.utils import InterfaceError, OperationalError
 
 from audiences.models import Device
-from delivery import bouncing, copies, flights, locks, pacing, pushing, stopping
+from delivery import bouncing, copies, flights, locks, measuring, pacing, pushing, stopping
 from delivery.channels import (
     CHANNELS,
     Broadcast,
@@ -232,6 +232,7 @@ def hand_over_one(
     flight: Flight | NoFlight,
 ) -> None:
     """Hand one copy over, and note what is known of it."""
+    began = time.perf_counter()
     try:
         provider_id = channel.send(envelope)
     except NoSuchMailbox as reason:
@@ -251,7 +252,7 @@ def hand_over_one(
             outcome.retry.append((record.pk, again_at, str(reason)))
     except BaseException as reason:
         # Whatever it was, the channel may have got it; and who is told to end at once ends here.
-        log.warning("record %s is uncertain", record.pk, exc_info=True)
+        log.warning("record %s is uncertain", record.pk, exc_info=True, extra={"record": record.pk})
         outcome.uncertain.append((record.pk, f"{type(reason).__name__}: {reason}"))
         if not isinstance(reason, Exception):
             raise
@@ -259,6 +260,7 @@ def hand_over_one(
     else:
         flight.was_taken(record.pk, provider_id)
         outcome.sent[record.pk] = provider_id
+        measuring.took("hand_over", began, type(channel).__name__.lower())
         return
     flight.was_not_taken(record.pk)
 

@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from audiences import intake
 from audiences.intake import importing
-from delivery import conversations, forwarding, launching, matching, notifying, recasting, rounds, stopping
+from delivery import conversations, forwarding, health, launching, matching, measuring, notifying, recasting, rounds, stopping
 from messaging.models import Message
 
 log = logging.getLogger(__name__)
@@ -79,6 +79,8 @@ def sweep(**_later: object) -> None:
     for change_id in recasting.under_way():
         nudge_kind(change_id)
     nudge_jobs()
+    measuring.forget_dead(now=time.time())
+    health.swept(at=timezone.now())
 
 
 @shared_task

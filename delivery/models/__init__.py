@@ -4,6 +4,7 @@ from delivery.models.answer import AnswerMail
 from delivery.models.conversation import Conversation, ConversationPart, PartType
 from delivery.models.count import Count, CountChange, Tally
 from delivery.models.device_copy import DeviceCopy
+from delivery.models.heartbeat import Heartbeat
 from delivery.models.hit import Hit, Link, Who
 from delivery.models.pace import Pace
 from delivery.models.record import GOT_IT, IN_AN_INBOX, UNDONE, DeliveryRecord, Reason, Status
@@ -20,6 +21,7 @@ __all__ = [
     "CountChange",
     "DeliveryRecord",
     "DeviceCopy",
+    "Heartbeat",
     "Hit",
     "Link",
     "Pace",

@@ -1,0 +1,70 @@
+"""Whether all that must run does: when the schedule and the sweep last ran, and how long the oldest copy is due."""
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db import connection
+from django.db.models import Max
+from django_celery_beat.models import PeriodicTask
+
+from delivery import counts, schedule
+from delivery.models import Heartbeat
+from delivery.models.count import COUNTED
+from messaging.models import Channel, Message
+
+# The sweep runs every minute; beat notes its runs every few; what is due is handed over within seconds.
+SWEEP_LATE, BEAT_LATE, DUE_LATE = timedelta(minutes=3), timedelta(minutes=15), timedelta(minutes=10)
+SWEEP = "sweep"
+NUMBERS = ", ".join(f"sum({name})::bigint" for name in COUNTED)
+BY_CHANNEL = (
+    f"SELECT m.channel, {NUMBERS} FROM (SELECT message_id, {counts.NAMES} FROM delivery_count"
+    f" UNION ALL SELECT message_id, {counts.CHANGED} FROM delivery_countchange GROUP BY message_id) AS both_kinds"
+    " JOIN messaging_message m ON m.id = message_id GROUP BY m.channel ORDER BY m.channel"
+)
+
+
+def swept(*, at: datetime) -> None:
+    """Note that a sweep ran to its end."""
+    Heartbeat.beats(SWEEP, at=at)
+
+
+def last_sweep() -> datetime | None:
+    """When a sweep last ran to its end."""
+    return Heartbeat.objects.filter(name=SWEEP).values_list("at", flat=True).first()
+
+
+def last_beat() -> datetime | None:
+    """When beat last asked for anything on the schedule."""
+    return PeriodicTask.objects.filter(name__in=schedule.TASKS).aggregate(last=Max("last_run_at"))["last"]
+
+
+def oldest_due(*, at: datetime) -> datetime | None:
+    """Since when the copy that waits longest is due; None where none is."""
+    running = Message.objects.live().exclude(channel=Channel.IN_APP).values_list("pk", flat=True)
+    return min((due for due in counts.next_due(list(running)).values() if due <= at), default=None)
+
+
+def records() -> Iterator[tuple[str, dict[str, int]]]:
+    """For each channel how many records are in each status, and what came of them, from kept counts."""
+    with connection.cursor() as cursor:
+        cursor.execute(BY_CHANNEL)
+        for channel, *numbers in cursor.fetchall():
+            yield channel, dict(zip(COUNTED, numbers, strict=True))
+
+
+def checked(*, at: datetime) -> dict[str, dict[str, Any]]:
+    """What must run, each with whether it does, when it last did, and how many seconds ago that was.
+
+    A schedule that is new has not run yet, which is no fault; whether it ever does is on the home page of the console.
+    """
+    found = {"beat": (last_beat(), BEAT_LATE), "sweep": (last_sweep(), SWEEP_LATE)}
+    found["oldest_due"] = (oldest_due(at=at), DUE_LATE)
+    return {
+        name: {
+            "ok": moment is None or at - moment <= late,
+            "at": moment.isoformat() if moment else None,
+            "seconds": round((at - moment).total_seconds()) if moment else None,
+        }
+        for name, (moment, late) in found.items()
+    }

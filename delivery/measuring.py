@@ -1,0 +1,65 @@
+"""How long matching and handing over take, for Prometheus; measured only where METRICS_TOKEN lets somebody ask.
+
+Each process writes into files of its own in METRICS_DIR, from which any web process of the machine adds up all.
+"""
+
+import os
+import re
+import time
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+from django.conf import settings
+
+if TYPE_CHECKING:
+    from prometheus_client import Histogram
+
+FILE = re.compile(r"\w+_(\d+)\.db")
+KEPT_FOR = 24 * 3600
+SECONDS = (0.005, 0.02, 0.1, 0.5, 2, 10, 60)
+
+
+@cache
+def histograms() -> "dict[str, Histogram]":
+    """What is measured, by name."""
+    Path(settings.METRICS_DIR).mkdir(mode=0o700, parents=True, exist_ok=True)
+    # Read when the library is first imported, so it is imported here.
+    os.environ.setdefault("PROMETHEUS_MULTIPROC_DIR", settings.METRICS_DIR)
+    from prometheus_client import Histogram
+
+    return {
+        "hand_over": Histogram(
+            "outbound_hand_over_seconds", "Handing one copy to a mail server or provider", ["channel"], buckets=SECONDS
+        ),
+        "match": Histogram(
+            "outbound_match_seconds", "One round of matching of an ongoing message", ["message"], buckets=SECONDS
+        ),
+    }
+
+
+def took(what: str, began: float, of: object) -> None:
+    """Note how long something took that began then (by `time.perf_counter`)."""
+    if settings.METRICS_TOKEN:
+        histograms()[what].labels(str(of)).observe(time.perf_counter() - began)
+
+
+def exposed() -> bytes:
+    """All that was measured on this machine, as Prometheus reads it."""
+    histograms()
+    from prometheus_client import CollectorRegistry, generate_latest
+    from prometheus_client.multiprocess import MultiProcessCollector
+
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry)
+    return generate_latest(registry)
+
+
+def forget_dead(*, now: float) -> None:
+    """Delete what processes measured that ended a day ago or longer; to Prometheus that is a restart."""
+    folder = Path(settings.METRICS_DIR)
+    for path in folder.glob("*.db") if settings.METRICS_TOKEN else ():
+        named = FILE.fullmatch(path.name)
+        if named and now - path.stat().st_mtime > KEPT_FOR and not psutil.pid_exists(int(named[1])):
+            path.unlink(missing_ok=True)

@@ -1,0 +1,22 @@
+"""When what must run over and over last did: what /healthz asks."""
+
+from datetime import datetime
+
+from django.db import models
+
+
+class Heartbeat(models.Model):
+    """One row for each thing that runs over and over."""
+
+    name = models.CharField(primary_key=True, max_length=40)
+    at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return f"{self.name} at {self.at:%Y-%m-%d %H:%M:%S}"
+
+    @classmethod
+    def beats(cls, name: str, *, at: datetime) -> None:
+        """Note that it ran to its end."""
+        cls.objects.bulk_create(
+            [Heartbeat(name=name, at=at)], update_conflicts=True, unique_fields=["name"], update_fields=["at"]
+        )

@@ -1,0 +1,206 @@
+"""/healthz, /metrics and logs: what an operator's machines read."""
+
+import json
+import logging
+import sys
+from datetime import timedelta
+
+import pytest
+from django.db import OperationalError
+from django.utils import timezone
+from django_celery_beat.models import PeriodicTask
+
+from config.celery import app
+from config.logs import JsonLines
+from delivery import health, matching, measuring, rounds, schedule, sending, tasks
+from delivery.models import DeliveryRecord, Heartbeat
+from messaging.models import Channel
+from tests.factories import CustomerFactory, MessageFactory
+
+pytestmark = pytest.mark.django_db
+SECRET_BODY = "Nobody may read this in a log"
+
+
+@pytest.fixture
+def now():
+    return timezone.now()
+
+
+def asked(client) -> tuple[int, dict]:
+    answer = client.get("/healthz")
+    return answer.status_code, answer.json()
+
+
+def test_all_is_well_where_all_ran_lately(client, now):
+    schedule.install()
+    PeriodicTask.objects.update(last_run_at=now - timedelta(minutes=1))
+    health.swept(at=now - timedelta(seconds=20))
+
+    code, found = asked(client)
+
+    assert (code, found["ok"]) == (200, True)
+    assert set(found) == {"ok", "database", "broker", "beat", "sweep", "oldest_due"}
+    assert 20 <= found["sweep"]["seconds"] <= 40
+    assert found["oldest_due"]["at"] is None
+
+
+def test_what_is_new_has_not_run_yet_and_is_no_fault(client):
+    assert asked(client)[0] == 200
+
+
+def late_sweep(now) -> None:
+    health.swept(at=now - timedelta(minutes=4))
+
+
+def late_beat(now) -> None:
+    schedule.install()
+    PeriodicTask.objects.update(last_run_at=now - timedelta(minutes=16))
+
+
+def copy_due(now) -> None:
+    CustomerFactory(email="ann@x.example")
+    matching.match(MessageFactory(live=True, at=now), at=now)
+    DeliveryRecord.objects.update(due_at=now - timedelta(minutes=11))
+
+
+@pytest.mark.parametrize(("what", "happens"), [("sweep", late_sweep), ("beat", late_beat), ("oldest_due", copy_due)])
+def test_what_is_late_is_a_503_that_names_it(client, now, what, happens):
+    happens(now)
+
+    code, found = asked(client)
+
+    assert code == 503
+    assert [name for name, each in found.items() if name != "ok" and not each["ok"]] == [what]
+    assert found[what]["seconds"] > 180
+
+
+def test_a_broker_that_is_not_there_is_said_within_seconds(client, monkeypatch):
+    nowhere = "redis://127.0.0.1:1/0"
+    monkeypatch.setattr(app, "connection_for_write", lambda **_: app.connection(nowhere, connect_timeout=1))
+
+    code, found = asked(client)
+
+    assert (code, found["broker"]) == (503, {"ok": False})
+
+
+def test_a_database_that_is_not_there_is_said(client, monkeypatch):
+    def gone(**_: object) -> None:
+        raise OperationalError("gone")
+
+    monkeypatch.setattr(health, "checked", gone)
+
+    code, found = asked(client)
+
+    assert (code, found["database"]) == (503, {"ok": False})
+
+
+def test_every_sweep_is_noted_once_it_ran_to_its_end(monkeypatch, now):
+    monkeypatch.setattr(tasks, "poke", lambda *_: None)
+    tasks.sweep()
+    tasks.sweep()
+
+    assert Heartbeat.objects.get().at >= now
+
+    def broken(**_: object) -> None:
+        raise RuntimeError
+
+    Heartbeat.objects.update(at=now - timedelta(hours=1))
+    monkeypatch.setattr(rounds, "sweep", broken)
+    with pytest.raises(RuntimeError):
+        tasks.sweep()
+    assert Heartbeat.objects.get().at < now
+
+
+class Taker:
+    """A channel that takes everything."""
+
+    def send(self, _envelope) -> str:
+        return "taken"
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+@pytest.fixture
+def measured(settings, tmp_path, monkeypatch):
+    """As in a process of its own, that Prometheus may ask."""
+    if "prometheus_client" not in sys.modules:
+        monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    settings.METRICS_TOKEN, settings.METRICS_DIR = "of-prometheus", str(tmp_path)
+
+
+def read(client) -> dict[str, float]:
+    answer = client.get("/metrics", headers={"authorization": "Bearer of-prometheus"})
+    assert answer.status_code == 200
+    lines = [line for line in answer.content.decode().splitlines() if line and not line.startswith("#")]
+    return {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines}
+
+
+def test_prometheus_reads_what_was_done_and_how_long_it_took(client, measured, monkeypatch, now):
+    monkeypatch.setitem(sending.CHANNELS, Channel.EMAIL, Taker)
+    CustomerFactory(email="ann@x.example")
+    message = MessageFactory(live=True, at=now)
+    before = read(client)
+
+    matching.match(message, at=now)
+    waiting = read(client)
+    rounds.hand_over(clock=timezone.now, until=timezone.now() + timedelta(seconds=5))
+    done = read(client)
+
+    assert waiting['outbound_records{channel="email",what="waiting"}'] == 1
+    assert waiting["outbound_oldest_due_age_seconds"] >= 0
+    assert done['outbound_records{channel="email",what="sent"}'] == 1
+    assert done['outbound_records{channel="email",what="waiting"}'] == 0
+    matched = f'outbound_match_seconds_count{{message="{message.pk}"}}'
+    assert done[matched] == before.get(matched, 0) + 1
+    handed = 'outbound_hand_over_seconds_count{channel="taker"}'
+    assert done[handed] == before.get(handed, 0) + 1
+
+
+@pytest.mark.parametrize("given", ["", "Bearer", "Bearer wrong", "of-prometheus", "Basic of-prometheus", "Bearer é"])
+def test_nobody_else_reads_it(client, measured, given):
+    assert client.get("/metrics", headers={"authorization": given}).status_code == 401
+
+
+def test_without_a_token_there_is_no_such_page_and_nothing_is_measured(client, settings, tmp_path):
+    settings.METRICS_TOKEN, settings.METRICS_DIR = "", str(tmp_path)
+
+    measuring.took("match", 0.0, 1)
+
+    assert client.get("/metrics").status_code == 404
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_process_measured_is_forgotten_a_day_after_its_end(measured, tmp_path):
+    gone, here = tmp_path / "histogram_999999999.db", tmp_path / "histogram_1.db"
+    for path in (gone, here):
+        path.touch()
+
+    measuring.forget_dead(now=gone.stat().st_mtime + 3600)
+    assert gone.exists()
+    measuring.forget_dead(now=gone.stat().st_mtime + 25 * 3600)
+    assert (gone.exists(), here.exists()) == (False, True)
+
+
+def test_a_line_of_the_log_is_json_with_the_record_and_without_what_was_written(monkeypatch, caplog, now):
+    def lost(self, _envelope) -> str:
+        raise ConnectionResetError
+
+    monkeypatch.setattr(Taker, "send", lost)
+    monkeypatch.setitem(sending.CHANNELS, Channel.EMAIL, Taker)
+    CustomerFactory(email="ann@x.example", name="Ann Secret")
+    message = MessageFactory(live=True, at=now, body=f"<p>{SECRET_BODY}, {{{{ name }}}}</p>")
+    matching.match(message, at=now)
+
+    with caplog.at_level(logging.DEBUG):
+        rounds.hand_over(clock=timezone.now, until=timezone.now() + timedelta(seconds=5))
+
+    lines = [json.loads(JsonLines().format(line)) for line in caplog.records]
+    (about,) = [line for line in lines if "record" in line]
+    assert (about["record"], about["level"], about["logger"]) == (
+        message.records.get().pk,
+        "warning",
+        "delivery.sending",
+    )
+    assert "ConnectionResetError" in about["traceback"]
+    assert not any(word in json.dumps(lines) for word in (SECRET_BODY, "Ann Secret"))
