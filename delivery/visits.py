@@ -131,33 +131,53 @@ def check(customer: Customer, *, at: datetime, then: Callable[[], object] | None
     once what was matched is committed.
     """
     with suppress_locked_out(), transaction.atomic():
-        with asking.prepared() as cursor:
-            values = [at, customer.pk, at - CHECK_EVERY, locks.VISITS, LOCK_TIMEOUT]
-            cursor.execute(CHECK, values, prepare=True)
-            row = cursor.fetchone()
-        if row is None:
+        if check_one("id", customer.pk, at=at, then=then) is None:
             checked_at = Customer.objects.values_list("checked_at", flat=True).get(pk=customer.pk)
             return (checked_at or at) + CHECK_EVERY
-        generation, most, days, customer.last_seen_at, *_ = row
-        database = connection.settings_dict["NAME"]
-        live = newest() if generation is None else judging.live_messages(generation=generation, database=database)
-        cap = None if most is None else capping.cap_of([customer.pk], most=most, days=days, at=at)
-        while (rows := judge(customer, live=live, cap=cap, at=at, company=None, among=Channel, visiting=False)) is None:
-            live = newest()
-        if rows and then is not None:
-            transaction.on_commit(then)
         return None
     return at
 
 
-# As `lock` does, for whose turn it is.
-CHECK = (
-    b"WITH turn AS (UPDATE audiences_customer SET checked_at = $1::timestamptz WHERE id = $2::bigint"
-    b" AND (checked_at IS NULL OR checked_at <= $3::timestamptz) RETURNING last_seen_at)"
-    b" SELECT ours.*, pg_advisory_xact_lock_shared($4::bigint), set_config('lock_timeout', $5::text, true) FROM"
-    b" (SELECT w.generation, w.cap_messages, w.cap_days, turn.last_seen_at FROM turn"
-    b" LEFT JOIN audiences_workspace w ON TRUE OFFSET 0) AS ours"
-)
+def check_user(user_id: str, *, at: datetime, then: Callable[[], object] | None = None) -> Customer | None:
+    """Do the same for a user_id without looking who that is before; None where it did not run, for whatever reason.
+
+    Of the customer that is returned only the key is known.
+    """
+    with suppress_locked_out(), transaction.atomic():
+        return check_one("user_id", user_id, at=at, then=then)
+    return None
+
+
+def check_one(by: str, key: object, *, at: datetime, then: Callable[[], object] | None) -> Customer | None:
+    """Match for whom this names, if it is their turn."""
+    with asking.prepared() as cursor:
+        cursor.execute(CHECK[by], [at, key, at - CHECK_EVERY, locks.VISITS, LOCK_TIMEOUT], prepare=True)
+        row = cursor.fetchone()
+    if row is None:
+        return None
+    generation, most, days, pk, timezone, last_seen_at, *_ = row
+    customer = Customer(pk=pk, timezone=timezone, last_seen_at=last_seen_at)
+    database = connection.settings_dict["NAME"]
+    live = newest() if generation is None else judging.live_messages(generation=generation, database=database)
+    cap = None if most is None else capping.cap_of([pk], most=most, days=days, at=at)
+    while (rows := judge(customer, live=live, cap=cap, at=at, company=None, among=Channel, visiting=False)) is None:
+        live = newest()
+    if rows and then is not None:
+        transaction.on_commit(then)
+    return customer
+
+
+# Takes the turn and the lock visits share, in this order, as `lock` does.
+CHECK: dict[str, bytes] = {
+    by: (
+        "WITH turn AS (UPDATE audiences_customer SET checked_at = $1::timestamptz"
+        f" WHERE {who} AND (checked_at IS NULL OR checked_at <= $3::timestamptz) RETURNING id, timezone, last_seen_at)"
+        " SELECT ours.*, pg_advisory_xact_lock_shared($4::bigint), set_config('lock_timeout', $5::text, true)"
+        " FROM (SELECT w.generation, w.cap_messages, w.cap_days, turn.* FROM turn"
+        " LEFT JOIN audiences_workspace w ON TRUE OFFSET 0) AS ours"
+    ).encode()
+    for by, who in {"id": "id = $2::bigint", "user_id": "user_id = $2::text AND archived_at IS NULL"}.items()
+}
 
 
 def lock(customer: Customer, *, lock_timeout: str, at: datetime) -> tuple[LiveMessages, Cap | None]:

@@ -37,9 +37,11 @@ class Conversations(Endpoint):
             rows = of_teammate(request)
         elif kind:
             raise Refused("type is user or admin.", field="type")
-        found, pages, _ = paged(request, rows.select_related(*RELATED).order_by(*order(request)), per_page=20)
+        keys, pages, _ = paged(request, rows.order_by(*order(request)).values_list("pk", flat=True), per_page=20)
         plain = displayed_as(request) == "plaintext"
-        listed = [shapes.conversation(row, plain=plain) for row in found]
+        # Most of those for whom matching is asked have no conversation, and nothing more is looked up.
+        found = Conversation.objects.select_related(*RELATED).in_bulk(keys) if keys else {}
+        listed = [shapes.conversation(found[key], plain=plain) for key in keys if key in found]
         answer = {"type": "conversation.list", "pages": pages, "conversations": listed}
         return Response(answer, headers=headers)
 
@@ -68,8 +70,12 @@ def whole(request: Request, found: Conversation) -> Response:
 def of_user(request: Request, *, at: datetime) -> tuple[QuerySet[Conversation], dict[str, str]]:
     """The conversations of one customer, having matching run for them; the headers say whether it did."""
     query = request.query_params
-    customer = intake.find(query)
-    next_at = visits.check(customer, at=at, then=tasks.nudge)
+    user_id = "" if query.get("id") or query.get("intercom_user_id") else text(query.get("user_id"), "user_id")
+    customer = visits.check_user(user_id, at=at, then=tasks.nudge) if user_id else None
+    next_at = None
+    if customer is None:
+        customer = intake.find(query)
+        next_at = visits.check(customer, at=at, then=tasks.nudge)
     rows = Conversation.objects.of(customer)
     if flag(query.get("unread"), "unread"):
         rows = rows.filter(read=False)
