@@ -149,6 +149,10 @@ def carry_on(talk: Talk, customer: Customer, team: Team, *, at: datetime) -> Non
     for who, words in rest:
         now += timedelta(minutes=PAUSE)
         say(thread, who, words, by=owner or team.support, at=now)
+    heard = thread.parts.filter(by_customer=True).order_by("-created_at").values_list("created_at", flat=True).first()
+    Customer.objects.filter(pk=customer.pk, last_seen_at__lt=heard or thread.created_at).update(
+        last_seen_at=heard or thread.created_at
+    )
     if owner is not None:
         conversations.assign(thread, to=owner, teammate=owner, at=now)
     if talk.end == "close":
