@@ -1,5 +1,6 @@
 """The composer: what it saves, what it refuses and where it says so, and what its buttons do once."""
 
+import html
 import json
 import re
 import uuid
@@ -245,8 +246,17 @@ def test_a_push_is_previewed_with_title_text_and_link(console):
 
     shown = console.post(f"{LIST}preview/", typed(SenderFactory(), channel="push", **said))
 
+    framed = html.unescape(re.search(r'srcdoc="([^"]*)"', shown.content.decode())[1])
     for words in ("Hi Ann", "Come back", "A tap leads to app://u/ann"):
-        assert words in shown.context["preview"].page
+        assert words in framed
+
+
+def test_an_in_app_message_is_previewed_whole(console):
+    shown = console.post(f"{LIST}preview/", typed(SenderFactory(), channel="in_app", body='<p>Say "hi" & wave</p>'))
+
+    framed = html.unescape(re.search(r'srcdoc="([^"]*)"', shown.content.decode())[1])
+    assert '<p>Say "hi" &amp; wave</p>' in framed
+    assert framed.rstrip().endswith("</html>")
 
 
 def test_staff_are_warned_that_pushes_reach_nobody_without_a_provider(console, settings):
