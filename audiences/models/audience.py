@@ -83,7 +83,7 @@ class Audience(models.Model):
             tree = self.tree
             self.rules = tree.as_json()
             check_references(tree)
-            check_cycles(tree, among={self.pk or 0})
+            check_cycles(tree, of=self.pk or 0)
         except RuleError as wrong:
             raise ValidationError({"rules": str(wrong)}) from wrong
 
@@ -117,15 +117,22 @@ def check_references(tree: Group) -> None:
                 raise RuleError(f"The rule “{asks}” names a {about} that is not there ({rule.value}).")
 
 
-def check_cycles(tree: Group, *, among: set[int]) -> None:
-    """Refuse a segment that, through others, is a part of itself."""
-    named = {rule.value for rule in segment_rules(tree)}
-    if named & among:
-        raise RuleError("A segment cannot be a part of itself, not even through another one.")
-    if named and len(among) > MOST_SEGMENTS_DEEP:
-        raise RuleError(f"Segments go at most {MOST_SEGMENTS_DEEP} deep into one another.")
-    for pk, segment in find_segments(named).items():
-        check_cycles(segment.tree, among=among | {pk})
+def check_cycles(tree: Group, *, of: int) -> None:
+    """Refuse what makes the segment `of`, through others, a part of itself; each segment named is looked at once."""
+    depths: dict[int, int] = {}
+
+    def depth(within: Group, *, path: frozenset[int]) -> int:
+        named = {rule.value for rule in segment_rules(within)}
+        if named & path:
+            raise RuleError("A segment cannot be a part of itself, not even through another one.")
+        for pk, segment in find_segments(named - depths.keys()).items():
+            depths[pk] = 1 + depth(segment.tree, path=path | {pk})
+        deepest = max((depths[pk] for pk in named), default=0)
+        if len(path) + deepest > MOST_SEGMENTS_DEEP + 1:
+            raise RuleError(f"Segments go at most {MOST_SEGMENTS_DEEP} deep into one another.")
+        return deepest
+
+    depth(tree, path=frozenset({of}))
 
 
 def find_segments(wanted: set[int]) -> dict[int, Audience]:

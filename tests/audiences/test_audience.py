@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from django.core.exceptions import ValidationError
 from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from audiences.models import Audience
 from audiences.models.audience import MOST_SEGMENTS_DEEP
@@ -91,6 +92,16 @@ def test_segments_go_so_deep_and_what_was_saved_once_is_saved_again() -> None:
     audience.save()
     with pytest.raises(ValidationError, match="Segments go at most 8 deep into one another"):
         AudienceFactory(rules=naming(chain(MOST_SEGMENTS_DEEP + 1)))
+
+
+@pytest.mark.django_db
+def test_each_segment_is_looked_at_once_however_many_ways_lead_to_it() -> None:
+    layer: list[Audience] = []
+    for _ in range(MOST_SEGMENTS_DEEP - 1):
+        layer = [SegmentFactory(rules=naming(*layer)) for _ in range(3)]
+    with CaptureQueriesContext(connection) as asked:
+        AudienceFactory(rules=naming(*layer))
+    assert len(asked) < 100  # Of some 3,000 ways through 21 segments.
 
 
 @pytest.mark.django_db(transaction=True)
