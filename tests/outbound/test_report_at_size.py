@@ -1,0 +1,97 @@
+"""The people of a message that went to very many: found and turned as quickly as of a few, with as many queries."""
+
+import time
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from delivery.models import DeliveryRecord
+from messaging.models import Message
+from outbound import recipients
+from tests.factories import CustomerFactory, MessageFactory
+
+pytestmark = pytest.mark.django_db
+MANY = 100_000
+# In seconds, on a machine with other things to do.
+SOON = 2.0
+
+
+@pytest.fixture
+def news() -> Message:
+    """A message to one, then to a hundred thousand more."""
+    CustomerFactory(user_id="ada", name="Ada Byron", email="ada@byron.example")
+    return MessageFactory(title="News", one_off=True, live=True)
+
+
+def to_many(message: Message) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""
+            INSERT INTO audiences_customer (user_id, email, role, name, phone, created_at, updated_at, session_count,
+                unsubscribed_from_emails, has_hard_bounced, marked_email_as_spam, timezone, country, city, language,
+                browser, os, user_agent, last_seen_ip, details, attributes)
+            SELECT 'u' || n, 'u' || n || '@acme.example', 'user', 'Person ' || n, '', now(), now(), 0, FALSE, FALSE,
+                FALSE, '', '', '', '', '', '', '', '', '{{}}', '{{}}' FROM generate_series(1, {MANY}) n;
+            INSERT INTO delivery_deliveryrecord (message_id, customer_id, status, reason, due_at, matched_at, detail,
+                attempts, provider_id, filled)
+            SELECT {message.pk}, c.id, 'waiting', 'queued', now(), now(), '', 0, '', '{{}}'
+            FROM audiences_customer c WHERE c.user_id <> 'ada';
+            ANALYZE audiences_customer; ANALYZE delivery_deliveryrecord
+            """  # noqa: S608 - numbers of ours
+        )
+
+
+def look(console, message: Message, query: str) -> tuple[float, int, list[str]]:
+    with CaptureQueriesContext(
+        connection,
+    ) as asked:
+        began = time.perf_counter()
+        page = console.get(f"/admin/messaging/message/{message.pk}/change/?{query}")
+        took = time.perf_counter() - began
+    return took, len(asked), [record.customer.name for record in page.context["people"].records]
+
+
+QUERIES = {
+    "": "Ada Byron",
+    "q=ADA@byron.example": "Ada Byron",
+    "q=ada": "Ada Byron",
+    "q=Byron": "Ada Byron",
+    "q=nobody-at-all": None,
+    "status=waiting": "Ada Byron",
+}
+
+
+def test_is_searched_as_soon_among_a_hundred_thousand_as_alone_and_asks_as_often(console, news):
+    alone = {query: look(console, news, query) for query in QUERIES}
+
+    to_many(news)
+
+    for query, name in QUERIES.items():
+        took, asked, names = look(console, news, query)
+        assert names[:1] == ([name] if name else [])
+        assert asked <= alone[query][1] + 1, query  # The counts of a large message are asked for once more.
+        assert took < SOON, query
+
+
+def test_an_address_is_found_by_index_however_many_there_are(news):
+    to_many(news)
+
+    for search in ("ada@byron.example", "u77777", "u5@acme.example"):
+        plan = recipients.asked_for(news, status="", search=search).explain()
+        assert "Seq Scan on audiences_customer" not in plan
+        assert len(recipients.asked_for(news, status="", search=search)) == 1
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM delivery_deliveryrecord WHERE message_id = %s", [news.pk])
+        assert cursor.fetchone()[0] == MANY + 1
+
+
+def test_whoever_has_just_this_user_id_is_meant_and_else_whoever_has_it_in_theirs(console, news):
+    CustomerFactory(user_id="ada-2", name="Other")
+    DeliveryRecord.objects.create(
+        message=news, customer=CustomerFactory(user_id="xada", name="Third"), matched_at=news.created_at,
+        due_at=news.created_at, status="waiting", reason="queued",
+    )  # fmt: skip
+
+    assert look(console, news, "q=ada")[2] == ["Ada Byron"]
+    assert look(console, news, "q=ad")[2] == ["Ada Byron", "Third"]
