@@ -16,10 +16,10 @@ from django.db import transaction
 from django.template.loader import render_to_string
 
 from audiences.models import Workspace
-from delivery import copies, pacing, sending, single, stopping
-from delivery.channels import ChannelDown, Envelope, Rejected, Unavailable
+from delivery import bouncing, copies, pacing, sending, single, stopping
+from delivery.channels import ChannelDown, Envelope, NoSuchMailbox, Rejected, Unavailable
 from delivery.models import AnswerMail, Conversation, ConversationPart, DeliveryRecord, PartType, Status
-from delivery.replying import reply_address
+from delivery.replying import Kind, reply_address, return_path
 from messaging.content import ContentError
 from messaging.content.plain_text import as_text
 from messaging.models import Channel, Sender
@@ -101,6 +101,9 @@ def hand_over(mail: AnswerMail, *, clock: Clock) -> bool:
         return True
     try:
         provider_id = sending.channel_of(Channel.EMAIL).send(finished)
+    except NoSuchMailbox as reason:
+        settle(mail, status=Status.FAILED, detail=str(reason))
+        bouncing.flag(mail.part.conversation.customer_id, address=finished.to[0], at=clock())
     except Rejected as reason:
         settle(mail, status=Status.FAILED, detail=str(reason))
     except ChannelDown as reason:
@@ -159,6 +162,7 @@ def envelope(part: ConversationPart) -> Envelope:
         text=render_to_string("delivery/answer.txt", {**about, "text": as_text(part.body)}),
         sender=formataddr((name, address)),
         reply_to=reply_address(conversation) or reply_to,
+        return_path=return_path(Kind.ANSWER, part.pk),
         message_id=message_id(part),
         headers={"In-Reply-To": root, "References": root},
     )

@@ -43,7 +43,7 @@ BY_NOBODY = {
     "X-FC-MachineGenerated": re.compile(r"true", re.IGNORECASE),
     "X-POST-MessageClass": re.compile(r"9; Autoresponder.*", re.IGNORECASE),
     "Precedence": re.compile(r"bulk|junk|auto_?reply", re.IGNORECASE),
-    "Return-Path": re.compile(r"<\s*>"),
+    "Return-Path": re.compile(r"<(?:MAILER-DAEMON)?>", re.IGNORECASE),
     "X-Failed-Recipients": re.compile(r".+", re.DOTALL),
     "Subject": re.compile(
         r"(?:out of (?:the )?office|auto(?:matic)?[ -]?(?:reply|response)|autoreply|away from (?:my mail|the office)"
@@ -142,7 +142,8 @@ class Letter:
     @cached_property
     def by_nobody(self) -> str:
         """Why a program must have written it, as the header that says so; "" where somebody may have."""
-        if self.envelope_sender is not None and not self.envelope_sender.strip("<> "):
+        # Postfix calls the empty sender by this name.
+        if self.envelope_sender is not None and self.envelope_sender.strip("<> ").upper() in ("", "MAILER-DAEMON"):
             return "Return-Path: <>"
         for name, says_so in BY_NOBODY.items():
             for value in [self.header(name)] if name == "Subject" else self.headers(name):

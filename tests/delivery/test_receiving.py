@@ -345,8 +345,9 @@ def test_each_header_of_a_program_is_enough(record, receive, which):
     assert said() == []
 
 
-def test_an_empty_sender_of_the_envelope_is_a_program(record, receive):
-    assert receive(thanks(record), envelope_sender="") is Outcome.BY_NOBODY
+@pytest.mark.parametrize("sender", ["", "<>", "MAILER-DAEMON"])
+def test_an_empty_sender_of_the_envelope_is_a_program(record, receive, sender):
+    assert receive(thanks(record), envelope_sender=sender) is Outcome.BY_NOBODY
 
 
 @pytest.mark.parametrize(
