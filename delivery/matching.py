@@ -271,11 +271,27 @@ def analyze_after(made: int) -> None:
 
 
 def match_ongoing(*, at: datetime, progress: Progress = quiet) -> int:
-    """Run a round of every live ongoing email and push; returns how many records it made or took up again."""
+    """Run a round of every live ongoing email and push; returns how many records it made or took up again.
+
+    In-app messages are matched by visits, which leave out what cannot be read: here somebody is told.
+    """
     total = 0
-    for message in Message.objects.live().ongoing().exclude(channel=Channel.IN_APP).order_by("pk"):
+    for message in Message.objects.live().ongoing().order_by("pk"):
+        if message.channel == Channel.IN_APP:
+            check_rules(message)
+            continue
         total += match_whatever_happens(message, at=at, progress=progress)
     return total
+
+
+def check_rules(message: Message) -> None:
+    """Write on the message whether its rules make no sense any more, or do again."""
+    try:
+        judging.condition_of(message)
+        trouble = ""
+    except RuleError as wrong:
+        trouble = str(wrong)
+    Message.objects.filter(pk=message.pk).exclude(trouble=trouble).update(trouble=trouble)
 
 
 def match_whatever_happens(message: Message, *, at: datetime, progress: Progress = quiet) -> int:

@@ -6,7 +6,7 @@ import pytest
 
 from delivery import counts, launching, matching, rounds, sending
 from messaging.models import Message, State
-from tests.factories import CustomerFactory, MessageFactory
+from tests.factories import CustomAttributeFactory, CustomerFactory, MessageFactory, rule
 
 pytestmark = pytest.mark.django_db
 
@@ -88,3 +88,19 @@ def test_step_of_the_sweep_that_goes_wrong_stops_none_after_it(at, module, name,
     rounds.sweep(at=at)
 
     assert message.records.count() == 1
+
+
+@pytest.mark.parametrize("channel", [{"in_app": True}, {"channel": "email"}])
+def test_rules_that_make_no_sense_any_more_are_told_in_every_channel_and_the_trouble_ends_with_them(at, channel):
+    plan = CustomAttributeFactory(name="plan")
+    message = MessageFactory(rules=[rule("custom_attributes.plan", "is", "pro")], live=True, at=at, **channel)
+    plan.delete()
+
+    matching.match_ongoing(at=at)
+    message.refresh_from_db()
+    assert "plan" in message.trouble
+
+    CustomAttributeFactory(name="plan")
+    matching.match_ongoing(at=at)
+    message.refresh_from_db()
+    assert message.trouble == ""
