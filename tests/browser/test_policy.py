@@ -5,7 +5,6 @@ from django.contrib.auth.models import User
 from django.test import Client
 from playwright.sync_api import Page, expect
 
-from messaging.models import Message
 from tests.browser.test_accessibility import addresses  # noqa: F401 - one of each page, with something on it
 from tests.factories import CustomerFactory, MessageFactory, SenderFactory
 
@@ -96,13 +95,23 @@ def test_the_console_is_shown_in_no_other_website(page, live_server, refused, si
     assert not any("/admin/" in frame.url for frame in page.frames[1:])
 
 
-def test_what_a_message_says_does_not_run_where_it_is_shown(page, live_server, refused):
-    message = MessageFactory(live=True)
-    version = Message.objects.get(pk=message.pk).version
-    type(version).objects.filter(pk=version.pk).update(author=None)
+def test_what_a_message_says_is_shown_and_does_not_run(page, live_server, refused):
+    message = MessageFactory(live=True, body="<p>What is new</p>")
     page.goto(f"{live_server.url}/admin/messaging/message/{message.pk}/change/")
     page.wait_for_load_state("networkidle")
 
     for frame in page.locator("iframe").all():
         assert frame.get_attribute("sandbox") == ""
+    expect(page.frame_locator("iframe").first.get_by_text("What is new")).to_be_visible()
+    assert refused == []
+
+
+def test_the_door_and_the_pages_about_the_api_work_under_it(page, live_server, refused):
+    page.context.clear_cookies()
+
+    for path in ("/admin/login/", "/admin/password/forgotten/", "/api/docs/"):
+        page.goto(live_server.url + path)
+        page.wait_for_load_state("networkidle")
+
+    expect(page.get_by_text("/api/users").first).to_be_visible()
     assert refused == []
