@@ -1,11 +1,13 @@
 """What comes back about a copy: opened, clicked, unsubscribed; by people, by machines, repeated and out of order."""
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from urllib.parse import urlsplit
 
 import pytest
 import time_machine
+from django.db import connection
 from django.test import Client
 
 from audiences.models import Customer, Workspace
@@ -330,6 +332,22 @@ def test_what_is_clicked_while_it_is_settled_counts_once_it_is_sent(at, channel)
 
     assert clicked == [302]
     assert counts.of([mail.message.pk])[mail.message.pk].clicked == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_all_at_once_are_counted_exactly_and_get_in_nobodys_way(mail):
+    def ask(number: int) -> int:
+        path = (mail.pixel, *mail.links)[number % 3]
+        try:
+            return Client().get(path, headers={"user-agent": CHROME}).status_code
+        finally:
+            connection.close()
+
+    with time_machine.travel(mail.at + MINUTE, tick=False), ThreadPoolExecutor(6) as pool:
+        assert sorted(pool.map(ask, range(30))) == [200] * 10 + [302] * 20
+
+    assert numbers(mail) == {(Who.PERSON, None): 10, (Who.PERSON, 0): 10, (Who.PERSON, 1): 10}
+    assert mail.moments == (MINUTE, MINUTE)
 
 
 # Nowhere else

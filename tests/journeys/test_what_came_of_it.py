@@ -1,0 +1,83 @@
+"""What customers do with their mail comes back: to the report, and to the rules of the next message."""
+
+import re
+from datetime import timedelta
+from urllib.parse import urlsplit
+
+import pytest
+from django.test import Client
+
+from tests.factories import rule
+from tests.journeys.pages import quick
+
+BODY = '<p>Hi</p><p><a href="https://acme.example/new">New</a> <a href="https://acme.example/more">More</a></p>'
+PERSON = "Mozilla/5.0 (Macintosh; Intel Mac OS X 14_5) AppleWebKit/605.1.15 Version/17.5 Safari/605.1.15"
+SCANNER = "Mimecast-URL-Protect/2.0"
+
+
+@pytest.fixture
+def mailbox(post):
+    """A customer's mail program: `mailbox("ann").opens()`, `mailbox("ann").clicks("New")`."""
+
+    class Mailbox:
+        def __init__(self, user_id: str) -> None:
+            self.html = post.to(user_id)[0].get_body("html").get_content()
+
+        def loads(self, address: str, agent: str):
+            return quick(Client(headers={"user-agent": agent})).get(urlsplit(address).path)
+
+        def opens(self, agent: str = PERSON) -> None:
+            answer = self.loads(re.search(r'<img src="([^"]+/m/o/[^"]+)"', self.html)[1], agent)
+            assert answer["Content-Type"] == "image/gif"
+
+        def clicks(self, words: str, agent: str = PERSON) -> str:
+            return self.loads(re.search(rf'<a href="([^"]+)"[^>]*>{words}</a>', self.html)[1], agent).url
+
+    return Mailbox
+
+
+def test_who_opened_and_clicked_is_in_the_report_and_scanners_are_not(staff, server, post, clock, mailbox):
+    for user_id in ("ann", "bob", "cyd"):
+        server.user(user_id)
+    news = staff.sets_live(title="News", body=BODY, send_type="one_off")
+    clock.passes(minutes=5)
+
+    mailbox("ann").opens()
+    assert mailbox("ann").clicks("New") == "https://acme.example/new"
+    mailbox("bob").opens()
+    for words in ("New", "More"):
+        mailbox("cyd").clicks(words, SCANNER)
+
+    page = staff.reads("messaging_message_change", news)
+    assert "Opened 2 67 % of sent" in page
+    assert "Clicked 1 33 % of sent" in page
+    assert "New https://acme.example/new Besides, scanners and robots followed it 1 time 1 1" in page
+    assert "More https://acme.example/more Besides, scanners and robots followed it 1 time 0 0" in page
+
+
+def test_the_next_message_goes_to_who_clicked_the_one_before(staff, server, post, clock, mailbox):
+    for user_id in ("ann", "bob"):
+        server.user(user_id)
+    news = staff.sets_live(title="News", subject="News", body=BODY, send_type="one_off")
+    clock.passes(minutes=5)
+    mailbox("ann").clicks("More")
+    mailbox("bob").opens()
+
+    staff.sets_live(subject="You clicked", rules=[rule("clicked_message", "is", news)])
+    staff.sets_live(subject="You opened", rules=[rule("opened_message", "is", news)])
+
+    assert post.subjects_to("ann") == ["News", "You clicked", "You opened"]
+    assert post.subjects_to("bob") == ["News", "You opened"]
+
+
+def test_who_clicks_later_is_matched_within_the_hour(staff, server, post, clock, mailbox):
+    server.user("ann")
+    news = staff.sets_live(subject="News", body=BODY, send_type="one_off")
+    staff.sets_live(subject="You clicked", rules=[rule("clicked_message", "is", news)])
+    clock.passes(until=clock.now + timedelta(days=2))
+    assert post.subjects_to("ann") == ["News"]
+
+    mailbox("ann").clicks("New")
+    clock.passes(hours=1)
+
+    assert post.subjects_to("ann") == ["News", "You clicked"]
