@@ -16,6 +16,7 @@ CALLED: dict[str, str] = {
     "periodic tasks": "Schedule",
     "integrations": "Integration",
     "subscriptions": "Webhooks",
+    "paces": "Pace",
 }
 
 

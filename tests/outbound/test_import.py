@@ -1,6 +1,7 @@
 """Customers and opt-outs from a file: checked first, then written; a million rows as well as ten."""
 
 import io
+import tracemalloc
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -384,6 +385,21 @@ def test_goes_on_where_it_stopped(take, monkeypatch):
     assert importing.go_on(job.pk, clock=lambda: LATER, until=FOREVER) is False
     assert set(Customer.objects.values_list("user_id", "name")) == {(f"{n}", f"Na\nme {n}") for n in range(10)}
     assert not ImportChunk.objects.exists()
+
+
+def test_a_large_file_is_kept_without_being_held_in_memory(take):
+    line = b"someone@acme.example,Somebody\n"
+    take(b"email,name\n" + line * 1000)
+    big = b"email,name\n" + line * 700_000
+
+    tracemalloc.start()
+    job = take(big)
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert job.chunks.count() == 21
+    assert b"".join(bytes(chunk.data) for chunk in job.chunks.order_by("begins")) == big
+    assert held < 5_000_000
 
 
 def test_a_cancelled_import_leaves_what_is_written_and_forgets_the_file(take):

@@ -9,7 +9,7 @@ from typing import IO, Any
 from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
-from django.db import transaction
+from django.db import connection, transaction
 
 from audiences.intake.importing.columns import guess, plain_cell
 from audiences.intake.values import Refused, storable
@@ -53,13 +53,20 @@ def take(file: IO[bytes], *, name: str, kind: ImportKind, by: User | None, at: d
             piece = file.read(PIECE)
             data = decoder.decode(piece, final=not piece).encode("utf-8", "replace")
             if data:
-                ImportChunk.objects.create(of=job, begins=job.size, data=data)
+                keep(job, data)
                 job.size += len(data)
             if not piece:
                 break
         look_at(job)
         job.save()
     return job
+
+
+def keep(job: Import, data: bytes) -> None:
+    """Keep the next piece. By COPY: the driver remembers a hundred statements, each with all that is written in it."""
+    into = ImportChunk._meta.db_table
+    with connection.cursor() as cursor, cursor.copy(f"COPY {into} (of_id, begins, data) FROM STDIN") as copy:
+        copy.write_row((job.pk, job.size, data))
 
 
 def look_at(job: Import) -> None:
