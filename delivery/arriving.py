@@ -45,6 +45,17 @@ class Expected:
     live: LiveMessages
 
 
+@dataclass(frozen=True, slots=True)
+class Met:
+    """Who is here, for which company, what is live, and which of it they have had, but for what was withdrawn."""
+
+    customer: Customer
+    company: Company | None
+    live: LiveMessages
+    cap: Cap | None
+    had: frozenset[int] = frozenset()
+
+
 def expect(
     facts: Mapping[str, Any],
     *,
@@ -73,26 +84,27 @@ def expect(
     return Expected(facts=read, by=by, key=key, visitor=visitor, company=named, live=live)
 
 
-def meet(
-    expected: Expected, *, at: datetime, lock_timeout: str
-) -> tuple[Customer, Company | None, LiveMessages, Cap | None]:
+def meet(expected: Expected, *, at: datetime, lock_timeout: str) -> Met:
     """Lock and bring up to date who is here; LongWay where that is more than to write their row."""
     sent, live = expected.facts, expected.live
     sql, width = statement(expected.by)
-    values = [expected.key, expected.visitor, [one.company_id for one in sent.companies], locks.VISITS, lock_timeout]
+    values = [
+        *(expected.key, expected.visitor, [one.company_id for one in sent.companies], locks.VISITS, lock_timeout),
+        live.keys,
+    ]
     with asking.prepared() as cursor:
         cursor.execute(sql, values, prepare=True)
         rows = cursor.fetchall()
     if not rows or rows[0][0] != live.generation:
         raise LongWay
-    _, most, days, lead, _, *columns = rows[0]
+    _, most, days, lead, had, _, *columns = rows[0]
     customer = made(Customer, columns[:width])
     if lead is not None and lead != customer.pk:
         raise LongWay
     companies = {}
     for row in rows:
-        if row[4] is not None:
-            company = made(Company, row[5 + width : -2])
+        if row[5] is not None:
+            company = made(Company, row[6 + width : -2])
             companies[company.company_id] = company
     # Who is in a company already, of which nothing is new.
     if any(
@@ -105,7 +117,7 @@ def meet(
         raise LongWay
     write(customer, changes, at=at)
     cap = None if most is None else capping.cap_of([customer.pk], most=most, days=days, at=at)
-    return customer, companies.get(expected.company or ""), live, cap
+    return Met(customer, companies.get(expected.company or ""), live, cap, frozenset(had or ()))
 
 
 # What `intake` calls the ways to find somebody.
@@ -161,7 +173,8 @@ def statement(by: str) -> tuple[bytes, int]:
     return (
         "SELECT ours.*, pg_advisory_xact_lock_shared($4::bigint), set_config('lock_timeout', $5::text, true) FROM ("
         "SELECT w.generation, w.cap_messages, w.cap_days, (SELECT l.id FROM delivery_visitor v JOIN audiences_customer"
-        " l ON l.id = v.customer_id WHERE v.key = $2::uuid AND l.archived_at IS NULL) AS lead, m.id AS member,"
+        " l ON l.id = v.customer_id WHERE v.key = $2::uuid AND l.archived_at IS NULL) AS lead,"
+        f" {asking.HAD.format(customer='c.id', live='$6')} AS had, m.id AS member,"
         f" {', '.join(of_customer + of_company)} FROM audiences_customer c CROSS JOIN audiences_workspace w"
         " LEFT JOIN audiences_membership m ON m.customer_id = c.id AND m.company_id IN"
         " (SELECT s.id FROM audiences_company s WHERE s.company_id = ANY($3::text[]))"

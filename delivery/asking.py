@@ -58,6 +58,11 @@ FILLED = (
 )
 # Whether what this process has compiled is of now; where it is not, nothing is judged and nothing written.
 ASKED = "asked AS MATERIALIZED (SELECT generation = %(generation)s::bigint AS fresh FROM audiences_workspace)"
+# Which of the live messages a customer has had already: of these nothing more need be asked.
+HAD = (
+    "(SELECT array_agg(h.message_id) FROM delivery_deliveryrecord h WHERE h.customer_id = {customer}"
+    f" AND h.message_id = ANY({{live}}::bigint[]) AND h.status <> '{Status.WITHDRAWN}')"
+)
 # What is live is asked anew in the statement itself: a pause may have been committed since the compiled was kept.
 MAKE = (
     "made AS (INSERT INTO delivery_deliveryrecord AS r (message_id, version_id, customer_id, company_id, status,"

@@ -132,6 +132,11 @@ class LiveMessages:
         return self.ongoing + self.one_off_in_app
 
     @cached_property
+    def keys(self) -> list[int]:
+        """The ongoing ones that go once to each customer, whatever company they are in."""
+        return [message.pk for message in self.ongoing if not message.per_company]
+
+    @cached_property
     def names(self) -> frozenset[str]:
         """The variables any of them uses."""
         return frozenset(name for message in self.all() for name in message.names)

@@ -7,7 +7,7 @@ visit (DESIGN 4.5, 4.6). All live messages are judged in one prepared statement 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import psycopg
@@ -18,7 +18,7 @@ from psycopg.types.json import Jsonb
 from audiences.announcing import announce
 from audiences.models import Company, Customer, Topic, Workspace
 from delivery import arriving, asking, capping, copies, judging, locks
-from delivery.arriving import Expected, LongWay
+from delivery.arriving import Expected, LongWay, Met
 from delivery.asking import Row
 from delivery.capping import Cap
 from delivery.channels.in_app import Shown
@@ -73,8 +73,7 @@ def visit_of(
 def short_visit(expected: Expected, *, at: datetime, among: Iterable[Channel], lock_timeout: str) -> Visit:
     """The visit of somebody known; LongWay where it cannot be short."""
     with transaction.atomic():
-        customer, company, live, cap = arriving.meet(expected, at=at, lock_timeout=lock_timeout)
-        visit = arrive(customer, live=live, cap=cap, at=at, company=company, among=among)
+        visit = arrive(arriving.meet(expected, at=at, lock_timeout=lock_timeout), at=at, among=among)
         if visit is None:
             raise LongWay
         return visit
@@ -92,7 +91,7 @@ def long_visit(
         customer, company = identified()
         live, cap = lock(customer, lock_timeout=lock_timeout, at=at)
         arriving.write(customer, {}, at=at)
-        while (visit := arrive(customer, live=live, cap=cap, at=at, company=company, among=among)) is None:
+        while (visit := arrive(Met(customer, company, live, cap), at=at, among=among)) is None:
             live = newest()
         return visit
 
@@ -107,21 +106,13 @@ def suppress_locked_out() -> Iterator[None]:
             raise
 
 
-def arrive(
-    customer: Customer,
-    *,
-    live: LiveMessages,
-    cap: Cap | None,
-    at: datetime,
-    company: Company | None,
-    among: Iterable[Channel],
-) -> Visit | None:
+def arrive(met: Met, *, at: datetime, among: Iterable[Channel]) -> Visit | None:
     """Do what is left of a visit in the order of DESIGN 4.6, matching messages of some channels; None as `judge`."""
-    rows = judge(customer, live=live, cap=cap, at=at, company=company, among=among, visiting=True)
+    rows = judge(met, at=at, among=among, visiting=True)
     if rows is None:
         return None
-    customer.last_seen_at = at
-    return Visit(customer, show(customer, rows, live=live, at=at), sum(row.is_new for row in rows))
+    met.customer.last_seen_at = at
+    return Visit(met.customer, show(met.customer, rows, live=met.live, at=at), sum(row.is_new for row in rows))
 
 
 def check(customer: Customer, *, at: datetime, then: Callable[[], object] | None = None) -> datetime | None:
@@ -151,17 +142,20 @@ def check_user(user_id: str, *, at: datetime, then: Callable[[], object] | None 
 def check_one(by: str, key: object, *, at: datetime, then: Callable[[], object] | None) -> Customer | None:
     """Match for whom this names, if it is their turn."""
     with asking.prepared() as cursor:
-        cursor.execute(CHECK[by], [at, key, at - CHECK_EVERY, locks.VISITS, LOCK_TIMEOUT], prepare=True)
+        known = judging.kept(database=connection.settings_dict["NAME"])
+        values = [at, key, at - CHECK_EVERY, locks.VISITS, LOCK_TIMEOUT, known.keys if known else []]
+        cursor.execute(CHECK[by], values, prepare=True)
         row = cursor.fetchone()
     if row is None:
         return None
-    generation, most, days, pk, timezone, last_seen_at, *_ = row
+    generation, most, days, had, pk, timezone, last_seen_at, *_ = row
     customer = Customer(pk=pk, timezone=timezone, last_seen_at=last_seen_at)
     database = connection.settings_dict["NAME"]
     live = newest() if generation is None else judging.live_messages(generation=generation, database=database)
     cap = None if most is None else capping.cap_of([pk], most=most, days=days, at=at)
-    while (rows := judge(customer, live=live, cap=cap, at=at, company=None, among=Channel, visiting=False)) is None:
-        live = newest()
+    met = Met(customer, None, live, cap, frozenset(had or ()))
+    while (rows := judge(met, at=at, among=Channel, visiting=False)) is None:
+        met = replace(met, live=newest())
     if rows and then is not None:
         transaction.on_commit(then)
     return customer
@@ -173,7 +167,8 @@ CHECK: dict[str, bytes] = {
         "WITH turn AS (UPDATE audiences_customer SET checked_at = $1::timestamptz"
         f" WHERE {who} AND (checked_at IS NULL OR checked_at <= $3::timestamptz) RETURNING id, timezone, last_seen_at)"
         " SELECT ours.*, pg_advisory_xact_lock_shared($4::bigint), set_config('lock_timeout', $5::text, true)"
-        " FROM (SELECT w.generation, w.cap_messages, w.cap_days, turn.* FROM turn"
+        f" FROM (SELECT w.generation, w.cap_messages, w.cap_days, {asking.HAD.format(customer='turn.id', live='$6')},"
+        " turn.* FROM turn"
         " LEFT JOIN audiences_workspace w ON TRUE OFFSET 0) AS ours"
     ).encode()
     for by, who in {"id": "id = $2::bigint", "user_id": "user_id = $2::text AND archived_at IS NULL"}.items()
@@ -212,26 +207,19 @@ def newest() -> LiveMessages:
     return judging.live_messages(generation=generation, database=connection.settings_dict["NAME"])
 
 
-def judge(
-    customer: Customer,
-    *,
-    live: LiveMessages,
-    cap: Cap | None,
-    at: datetime,
-    company: Company | None,
-    among: Iterable[Channel],
-    visiting: bool,
-) -> list[Row] | None:
+def judge(met: Met, *, at: datetime, among: Iterable[Channel], visiting: bool) -> list[Row] | None:
     """Judge all live messages for one customer in one statement; returns the records made and the in-app to show.
 
-    Of a visit it moves the last-seens, too. None, and nothing done, where `live` is no longer what is live.
+    Of a visit it moves the last-seens, too. None, and nothing done, where what was met is no longer what is live.
     """
+    customer, company, live, cap = met.customer, met.company, met.live, met.cap
     channels = set(among)
     opening = {m.pk: m.opening(customer.timezone, workspace=live.zone, at=at) for m in live.ongoing if m.window.spans}
     judged = [
         m.pk
         for m in live.ongoing
         if m.channel in channels
+        and m.pk not in met.had
         # Outside the window nothing in-app is shown; a mail waits for it.
         and ((m.channel != Channel.IN_APP) or (visiting and opening.get(m.pk, at) <= at))
     ]
