@@ -293,6 +293,15 @@ def test_too_many_or_too_long_tags_are_an_error_of_their_line(take):
     assert [(problem.line, problem.column) for problem in importing.problems_of(job)] == [(2, "tags"), (3, "tags")]
 
 
+def test_two_lines_of_which_neither_names_the_other_may_still_mean_one_customer(load):
+    CustomerFactory(user_id="7", email="a@acme.example")
+
+    job = load("user_id,email,name\n7,,A\n,a@acme.example,B\n8,b@acme.example,C\n")
+
+    assert dict(Customer.objects.values_list("user_id", "name")) == {"7": "B", "8": "C"}
+    assert counts(job) == (1, 2, 0, 0)
+
+
 def test_an_opt_out_by_the_customer_is_not_undone(load):
     CustomerFactory(user_id="1", unsubscribed_from_emails=True, unsubscribed_by_customer_at=AT)
     CustomerFactory(user_id="2", unsubscribed_from_emails=True)
