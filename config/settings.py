@@ -131,6 +131,11 @@ else:
     DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
+# Where several processes and machines count requests together: redis://host/1. Without it each process counts alone.
+if CACHE_URL := env.str("CACHE_URL", default=""):
+    in_a_second = {"socket_timeout": 1, "socket_connect_timeout": 1}
+    CACHES = {"default": {"BACKEND": "config.cache.Cache", "LOCATION": CACHE_URL, "OPTIONS": in_a_second}}
+
 LANGUAGE_CODE = "en-us"
 TIME_ZONE = "UTC"
 USE_I18N = True

@@ -1,0 +1,107 @@
+"""The oldest PostgreSQL from 15 on and the Redis of Debian's packages, started by a test in a folder of their own."""
+
+import contextlib
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import mkdtemp
+
+import psycopg
+import redis
+
+# Debian 12 has 15, and whoever keeps later ones beside it is tried with the oldest all the same.
+PACKAGES = [Path(f"/usr/lib/postgresql/{version}/bin") for version in range(15, 30)]
+POSTGRES = next((found for found in PACKAGES if (found / "postgres").exists()), None)
+REDIS = shutil.which("redis-server")
+PASSWORD = "p@ss:word"
+
+
+def missing() -> str:
+    """What is not installed here, "" where all is."""
+    lacking = [name for name, there in (("PostgreSQL", POSTGRES), ("Redis", REDIS)) if not there]
+    return " and ".join(lacking)
+
+
+@dataclass(frozen=True, slots=True)
+class Servers:
+    """Where they are."""
+
+    postgres: str
+    redis: str
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def running() -> Iterator[Servers]:
+    """Have both, with an empty database."""
+    assert POSTGRES is not None and REDIS is not None  # noqa: PT018 - `missing` says so
+    folder = Path(mkdtemp(prefix="outbound-servers-", dir="/var/tmp"))
+    # PostgreSQL refuses root.
+    account = pwd.getpwnam("nobody") if os.getuid() == 0 else None
+    as_whom = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []} if account else {}
+    if account:
+        os.chown(folder, account.pw_uid, account.pw_gid)
+    (folder / "password").write_text(PASSWORD)
+    (folder / "password").chmod(0o644)
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(*command: str | Path) -> None:
+        with (folder / f"{Path(command[0]).name}.log").open("wb") as log:
+            started.append(
+                subprocess.Popen(  # noqa: S603
+                    command, cwd="/", stdout=log, stderr=log, start_new_session=True, **as_whom
+                )
+            )
+
+    data = folder / "data"
+    initdb = (POSTGRES / "initdb", "-D", data, "-U", "outbound", "--auth=scram-sha-256", "--no-sync")
+    try:
+        locale = ("--encoding=UTF8", "--locale=C.UTF-8", f"--pwfile={folder / 'password'}")
+        subprocess.run([*initdb, *locale], cwd="/", check=True, capture_output=True, **as_whom)  # noqa: S603
+        port, redis_port = free_port(), free_port()
+        forgetful = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "listen_addresses=127.0.0.1")
+        options = [option for setting in forgetful for option in ("-c", setting)]
+        start(POSTGRES / "postgres", "-D", data, "-p", str(port), "-k", folder, *options)
+        start(REDIS, "--port", str(redis_port), "--bind", "127.0.0.1", "--save", "", "--dir", folder)
+        address = f"outbound:{PASSWORD.replace('@', '%40').replace(':', '%3A')}@127.0.0.1:{port}"
+        answers(lambda: psycopg.connect(f"postgresql://{address}/postgres").close(), psycopg.OperationalError)
+        answers(lambda: redis.Redis(port=redis_port).ping(), redis.ConnectionError)
+        with psycopg.connect(f"postgresql://{address}/postgres", autocommit=True) as connection:
+            connection.execute("CREATE DATABASE console")
+        yield Servers(f"postgres://{address}/console", f"redis://127.0.0.1:{redis_port}")
+    finally:
+        for server in started:
+            # SIGINT: PostgreSQL ends at once and in good order; Redis does as well.
+            with contextlib.suppress(ProcessLookupError):
+                server.send_signal(2)
+        for server in started:
+            try:
+                server.wait(10)
+            except subprocess.TimeoutExpired:
+                server.kill()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def answers(ask: Callable[[], object], wrong: type[Exception]) -> None:
+    """Wait until a server does."""
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            ask()
+        except wrong:
+            assert time.monotonic() < deadline, "A server does not start."
+            time.sleep(0.05)
+        else:
+            return
