@@ -5,6 +5,7 @@ from itertools import permutations
 from uuid import UUID
 
 import pytest
+from django.db import connection
 
 from audiences.models import Customer
 from delivery import conversations, copies, erasing, notices, receiving, replying, returning, tracking
@@ -228,6 +229,14 @@ def test_a_provider_names_its_copy_when_it_first_speaks_of_it(record, at):
     record.refresh_from_db()
     assert record.provider_id == "pm-1"
     assert returning.find(message_ids=("<else@x.example>",), provider_id="pm-1") == (Kind.RECORD, record.pk)
+
+
+def test_looking_a_copy_up_by_its_providers_name_reads_no_other():
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL enable_seqscan = off")
+        plan = DeliveryRecord.objects.named_by_provider("pm-1").values("pk").explain()
+
+    assert "record_of_provider" in plan
 
 
 def test_a_refusal_is_kept_in_the_providers_words(record, at):

@@ -1,0 +1,69 @@
+"""Who takes our mail and where it comes back to is said by the environment; what makes no sense stops the start."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+TOLD = "EMAIL_BACKEND", "INBOUND_DOMAIN", "BOUNCE_DOMAIN", "ANYMAIL", "WEBHOOK_SECRET"
+READ = f"import json; from config import settings as s; print(json.dumps([getattr(s, n) for n in {TOLD}]))"
+
+
+def started(**environment: str) -> subprocess.CompletedProcess[str]:
+    known = {"DATABASE_URL": "postgres://nobody@127.0.0.1:1/nothing", "SECRET_KEY": "k", "PATH": os.environ["PATH"]}
+    return subprocess.run(  # noqa: S603 - our own settings
+        [sys.executable, "-c", READ],
+        cwd=ROOT,
+        env={**known, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+def test_a_provider_is_named_by_the_address_of_email_and_set_up_by_variables():
+    told = started(
+        EMAIL_URL="anymail://amazon-ses",
+        EMAIL_TIMEOUT="7",
+        ANYMAIL_POSTMARK_SERVER_TOKEN="secret",
+        ANYMAIL_IGNORE_RECIPIENT_STATUS="true",
+        INBOUND_DOMAIN="Reply.Acme.example",
+        WEBHOOK_SECRET="a:b,c:d",
+    )
+
+    backend, inbound, bounce, anymail, secrets = json.loads(told.stdout)
+    assert (backend, inbound, bounce) == ("anymail.backends.amazon_ses.EmailBackend", "reply.acme.example", "")
+    assert anymail == {
+        "POSTMARK_SERVER_TOKEN": "secret",
+        "IGNORE_RECIPIENT_STATUS": True,
+        "WEBHOOK_SECRET": ["a:b", "c:d"],
+        "REQUESTS_TIMEOUT": 7,
+    }
+    assert secrets == ["a:b", "c:d"]
+
+
+def test_without_a_word_mail_goes_by_smtp_and_nothing_comes_back():
+    backend, *rest = json.loads(started().stdout)
+
+    assert (backend, rest[0], rest[1], rest[3]) == ("delivery.channels.smtp.EmailBackend", "", "", [])
+
+
+@pytest.mark.parametrize(
+    ("environment", "says"),
+    [
+        ({"EMAIL_URL": "anymail://pigeon"}, "EMAIL_URL names a provider that django-anymail does not know: pigeon"),
+        ({"EMAIL_URL": "anymail://"}, "EMAIL_URL names a provider"),
+        ({"INBOUND_DOMAIN": "ada@acme.example"}, "INBOUND_DOMAIN must be the name of a domain"),
+        ({"BOUNCE_DOMAIN": "localhost"}, "BOUNCE_DOMAIN must be the name of a domain"),
+    ],
+)
+def test_what_makes_no_sense_stops_the_start_with_its_name(environment, says):
+    told = started(**environment)
+
+    assert told.returncode != 0
+    assert says in told.stderr
