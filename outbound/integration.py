@@ -205,6 +205,8 @@ class IntegrationAdmin(ToldAdmin):
                 "policy": f"script-src {address}; connect-src {address}; img-src {address}",
                 "examples": EXAMPLES,
                 "inbound_domain": settings.INBOUND_DOMAIN,
+                "is_posted_to": bool(settings.WEBHOOK_SECRET),
+                "posted_to": posted_to(address),
                 **shown,
             },
         )
@@ -219,6 +221,15 @@ def changing() -> Iterator[Workspace]:
         yield workspace
         workspace.save(update_fields=["identity_secret", "require_user_hash", "allowed_origins"])
     origins.forget()
+
+
+def posted_to(address: str) -> list[tuple[str, str]]:
+    """Where a mail provider posts what comes back; the secret in it is for who set it to fill in."""
+    scheme, _, host = address.partition("://")
+    backend = settings.EMAIL_BACKEND.split(".")
+    provider = backend[2] if backend[0] == "anymail" else "postmark"
+    here = f"{scheme}://user:password@{host}/webhooks/anymail/{provider}"
+    return [("Replies", f"{here}/inbound/"), ("Bounces, complaints", f"{here}/tracking/")]
 
 
 def known(workspace: Workspace) -> set[str]:

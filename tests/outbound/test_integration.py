@@ -112,6 +112,20 @@ def test_the_snippet_is_shown_with_and_without_user_hash(console, settings):
     assert "user_hash" not in visitors
 
 
+def test_where_mail_comes_back_is_told_without_the_secret(console, settings):
+    settings.INBOUND_DOMAIN, settings.PUBLIC_URL = "reply.acme.example", "https://hello.acme.example"
+    settings.WEBHOOK_SECRET = []
+    assert "once <code>WEBHOOK_SECRET</code> is set" in words(console.get(PAGE))
+
+    settings.WEBHOOK_SECRET = ["provider:hush-hush"]
+    settings.EMAIL_BACKEND = "anymail.backends.mailgun.EmailBackend"
+    page = words(console.get(PAGE))
+
+    assert "reply.acme.example" in page
+    assert "https://user:password@hello.acme.example/webhooks/anymail/mailgun/inbound/" in page
+    assert "hush" not in page
+
+
 def test_the_identity_secret_is_shown_when_asked_for_and_that_is_in_the_log(console):
     secret = Workspace.current().identity_secret
 
