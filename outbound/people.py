@@ -189,13 +189,13 @@ class CustomerAdmin(picking.PickingPages, importing.ImportPages, why.WhyPages, p
         count = customer.companies_count  # type: ignore[attr-defined]
         return f"{count}" if count else "–"
 
-    @display(description="Email")
+    @display(description="Gets email")
     def flags(self, customer: Customer) -> SafeString | str:
-        """What stands in the way of reaching them."""
+        """Whether emails reach them, or what stands in the way."""
         for name, label, tone in FLAGS:
             if getattr(customer, name):
                 return chip(label, tone)
-        return "–" if customer.email else chip("No email", "plain")
+        return "Yes" if customer.email else chip("No address", "plain")
 
 
 class CompanyAdmin(ConsoleAdmin):
