@@ -13,7 +13,7 @@ from django.utils import timezone
 from audiences.models import Audience, Company, CustomAttribute, Customer
 from messaging import content
 from messaging.models import Channel, Message, MessageVersion, State
-from outbound import acts, once, telling
+from outbound import acts, once, roles, telling
 from outbound.composer import confirming, images, offer, values
 from outbound.composer import preview as previewing
 from outbound.composer.forms import (
@@ -113,6 +113,7 @@ def show(admin: ConsoleAdmin, request: HttpRequest, form: DraftForm, *, ticket: 
         times=offer.times(),
         place=form.place if form.is_bound else "",
         can_discard=not new,
+        can_set_live=request.user.has_perm(roles.SET_LIVE),
         can_preview=request.user.has_perm("audiences.view_customer"),
         can_keep_segments=request.user.has_perm("audiences.add_audience"),
     )

@@ -1,16 +1,24 @@
 """A real Chromium, and websites to open in it. Skipped with a notice where there is none, unless REQUIRE_BROWSER=1."""
 
+import asyncio
 import json
 import os
 import shutil
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from email import message_from_bytes, policy
+from email.message import EmailMessage
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from aiosmtpd.smtp import SMTP
+from django.contrib.auth.models import User
+from django.test import Client
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+
+from delivery import schedule, sending
 
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
 ARGUMENTS = [
@@ -107,3 +115,60 @@ def violations(page: Page, *, within: str = "document") -> list[str]:
         f"{wrong['id']}: {wrong['help']} ({json.dumps([node['target'] for node in wrong['nodes']])})"
         for wrong in found["violations"]
     ]
+
+
+class Post:
+    """A mail server that keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.mails: list[EmailMessage] = []
+
+    async def handle_DATA(self, _server, _session, envelope) -> str:  # noqa: N802 - aiosmtpd's name
+        self.mails.append(message_from_bytes(envelope.content, policy=policy.default))
+        return "250 OK"
+
+    def only(self) -> EmailMessage:
+        (mail,) = self.mails
+        return mail
+
+
+@pytest.fixture
+def post(settings) -> Iterator[Post]:
+    """A real SMTP socket, which the settings name."""
+    kept, loop = Post(), asyncio.new_event_loop()
+    servers: list[asyncio.Server] = []
+    ready = threading.Event()
+
+    def serve() -> None:
+        servers.append(loop.run_until_complete(loop.create_server(lambda: SMTP(kept, loop=loop), "127.0.0.1", 0)))
+        ready.set()
+        loop.run_forever()
+
+    # In a thread from the first: Playwright's own loop runs in this one.
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    ready.wait(5)
+    settings.EMAIL_BACKEND = "delivery.channels.smtp.EmailBackend"
+    settings.EMAIL_HOST, settings.EMAIL_PORT = servers[0].sockets[0].getsockname()[:2]
+    settings.EMAIL_HOST_USER = settings.EMAIL_HOST_PASSWORD = ""
+    settings.EMAIL_USE_TLS = settings.EMAIL_USE_SSL = False
+    yield kept
+    sending.close_channels()
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join(5)
+
+
+@pytest.fixture
+def console(context, live_server, transactional_db) -> Iterator[Page]:
+    """A page with the boss logged in; an error of its own scripts fails the test."""
+    schedule.install()
+    boss = User.objects.create_superuser("boss", "boss@acme.example", "pass")
+    client = Client()
+    client.force_login(boss)
+    context.add_cookies([{"name": "sessionid", "value": client.cookies["sessionid"].value, "url": live_server.url}])
+    page = context.new_page()
+    page.set_viewport_size({"width": 1440, "height": 900})
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    yield page
+    assert not errors

@@ -1,20 +1,12 @@
 """The composer in a real browser: what support staff do in it, and that the message arrives."""
 
-import asyncio
 import re
-import threading
-from collections.abc import Iterator
-from email import message_from_bytes, policy
-from email.message import EmailMessage
 
 import pytest
-from aiosmtpd.smtp import SMTP
-from django.contrib.auth.models import User
-from django.test import Client
 from playwright.sync_api import Page, expect
 
 from audiences.models import Audience, Customer, Workspace
-from delivery import schedule, sending, tasks
+from delivery import tasks
 from delivery.models import DeliveryRecord, Status
 from messaging.models import Message, State
 from outbound.composer import offer
@@ -35,63 +27,6 @@ PNG = bytes.fromhex(
     "89504e470d0a1a0a0000000d49484452000000010000000108060000001f15c4890000000d49444154789c6360f8cf50"
     "0f0003860180b5fd4b8f0000000049454e44ae426082"
 )
-
-
-class Post:
-    """A mail server that keeps what it is given."""
-
-    def __init__(self) -> None:
-        self.mails: list[EmailMessage] = []
-
-    async def handle_DATA(self, _server, _session, envelope) -> str:  # noqa: N802 - aiosmtpd's name
-        self.mails.append(message_from_bytes(envelope.content, policy=policy.default))
-        return "250 OK"
-
-    def only(self) -> EmailMessage:
-        (mail,) = self.mails
-        return mail
-
-
-@pytest.fixture
-def post(settings) -> Iterator[Post]:
-    """A real SMTP socket, which the settings name."""
-    kept, loop = Post(), asyncio.new_event_loop()
-    servers: list[asyncio.Server] = []
-    ready = threading.Event()
-
-    def serve() -> None:
-        servers.append(loop.run_until_complete(loop.create_server(lambda: SMTP(kept, loop=loop), "127.0.0.1", 0)))
-        ready.set()
-        loop.run_forever()
-
-    # In a thread from the first: Playwright's own loop runs in this one.
-    thread = threading.Thread(target=serve, daemon=True)
-    thread.start()
-    ready.wait(5)
-    settings.EMAIL_BACKEND = "delivery.channels.smtp.EmailBackend"
-    settings.EMAIL_HOST, settings.EMAIL_PORT = servers[0].sockets[0].getsockname()[:2]
-    settings.EMAIL_HOST_USER = settings.EMAIL_HOST_PASSWORD = ""
-    settings.EMAIL_USE_TLS = settings.EMAIL_USE_SSL = False
-    yield kept
-    sending.close_channels()
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join(5)
-
-
-@pytest.fixture
-def console(context, live_server, transactional_db) -> Iterator[Page]:
-    """A page with the boss logged in; an error of its own scripts fails the test."""
-    schedule.install()
-    boss = User.objects.create_superuser("boss", "boss@acme.example", "pass")
-    client = Client()
-    client.force_login(boss)
-    context.add_cookies([{"name": "sessionid", "value": client.cookies["sessionid"].value, "url": live_server.url}])
-    page = context.new_page()
-    page.set_viewport_size({"width": 1440, "height": 900})
-    errors: list[str] = []
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    yield page
-    assert not errors
 
 
 def compose(page: Page, address: str, *, subject: str = "Hello {{ first_name }}", text: str = "Welcome") -> None:
