@@ -3,6 +3,8 @@
 import json
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import Enum
 from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -10,6 +12,8 @@ from typing import Any
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
+
+from delivery import sending
 
 
 class Act(Enum):
@@ -50,11 +54,31 @@ FALTERS = refusal(500, "INTERNAL", "Internal error encountered.", code="INTERNAL
 TOO_MANY = refusal(429, "RESOURCE_EXHAUSTED", "Quota exceeded", code="QUOTA_EXCEEDED")
 
 
+@contextmanager
+def serving(settings: Any, monkeypatch: Any) -> Iterator["Firebase"]:
+    """Have Firebase, as the settings name it."""
+    # Google's library asks Google, beside the push, which regions the account may be used in.
+    boundary = "google.auth.credentials.CredentialsWithRegionalAccessBoundary"
+    monkeypatch.setattr(f"{boundary}._is_regional_access_boundary_lookup_required", lambda _self: False)
+    server = Firebase()
+    settings.FCM_CREDENTIALS, settings.FCM_URL, settings.PUSH_TIMEOUT = server.credentials, server.url, 1
+    yield server
+    sending.close_channels()
+    server.close()
+
+
 @cache
 def private_key() -> str:
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     return key.private_bytes(*form).decode()
+
+
+class Listening(ThreadingHTTPServer):
+    """Lets a whole batch connect at once."""
+
+    request_queue_size = 128
+    daemon_threads = True
 
 
 class Firebase:
@@ -90,8 +114,7 @@ class Firebase:
             def log_message(self, *_args: Any) -> None:
                 """Say nothing."""
 
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
+        self.server = Listening(("127.0.0.1", 0), Handler)
         self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
         self.thread.start()
 

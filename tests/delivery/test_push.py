@@ -25,14 +25,8 @@ LATER = timedelta(days=2)
 
 @pytest.fixture
 def firebase(settings, monkeypatch) -> Iterator[Firebase]:
-    # Google's library asks Google, beside the push, which regions the account may be used in.
-    boundary = "google.auth.credentials.CredentialsWithRegionalAccessBoundary"
-    monkeypatch.setattr(f"{boundary}._is_regional_access_boundary_lookup_required", lambda _self: False)
-    server = Firebase()
-    settings.FCM_CREDENTIALS, settings.FCM_URL, settings.PUSH_TIMEOUT = server.credentials, server.url, 0.4
-    yield server
-    sending.close_channels()
-    server.close()
+    with fcm_server.serving(settings, monkeypatch) as server:
+        yield server
 
 
 def customer_with(*device_tokens: str, **facts: object) -> Customer:

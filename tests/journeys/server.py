@@ -37,6 +37,10 @@ class Server:
         assert answered.status_code == 200, answered.json()
         return answered.json()
 
+    def device(self, user_id: str, token: str) -> None:
+        """Say which phone a user gets pushes on."""
+        assert self.post("/api/devices", {"user_id": user_id, "token": token}).status_code == 200
+
     def event(self, user_id: str, name: str) -> None:
         """Say that a user did something just now."""
         facts = {"user_id": user_id, "event_name": name, "created_at": int(timezone.now().timestamp())}

@@ -1,26 +1,33 @@
 """The two ways to send of the article's first part, and the lock between them (DESIGN 4.1, 4.2)."""
 
 import re
+from collections.abc import Iterator
 
 import pytest
 from django.db import IntegrityError, connection, transaction
+from rest_framework.test import APIClient
 
-from audiences.models import Customer, Device
 from delivery.models import DeliveryRecord, Status
 from messaging.models import Message
-from tests.factories import AT, rule
+from tests.delivery import fcm_server
+from tests.delivery.fcm_server import Firebase
+from tests.factories import rule
 from tests.journeys.pages import as_page
 
 PRO = [rule("custom_attributes.plan", "is", "pro")]
 
 
-def test_staff_send_an_email_an_in_app_and_a_mobile_push(staff, server, visit, post):
-    """You can send Emails, In-apps, and Mobile push messages to engage your customers.
+@pytest.fixture
+def firebase(settings, monkeypatch) -> Iterator[Firebase]:
+    with fcm_server.serving(settings, monkeypatch) as server:
+        yield server
 
-    No address takes a device's token yet, nor does a provider take the push: it is sent as far as the log.
-    """
+
+@pytest.mark.filterwarnings("ignore:Message.token is deprecated")
+def test_staff_send_an_email_an_in_app_and_a_mobile_push(staff, server, visit, post, firebase):
+    """You can send Emails, In-apps, and Mobile push messages to engage your customers."""
     server.user("ann")
-    Device.objects.create(customer=Customer.objects.get(user_id="ann"), token="token-of-ann", created_at=AT)
+    server.device("ann", "phone-of-ann")
 
     staff.sets_live(channel="email", subject="An email")
     staff.sets_live(channel="in_app", body="<p>An in-app</p>")
@@ -28,7 +35,12 @@ def test_staff_send_an_email_an_in_app_and_a_mobile_push(staff, server, visit, p
 
     assert post.subjects_to("ann") == ["An email"]
     assert visit("ann") == ["An in-app"]
-    assert DeliveryRecord.objects.get(message=push).status == Status.SENT
+    assert [(sent["token"], sent["notification"]["body"]) for sent in firebase.pushes] == [("phone-of-ann", "A push")]
+    opened = APIClient().post(
+        "/messenger/pushes/opened", {"token": firebase.pushes[0]["data"]["outbound_token"]}, format="json"
+    )
+    record = DeliveryRecord.objects.get(message=push)
+    assert (opened.status_code, record.status, record.opened_at is None) == (200, Status.SENT, False)
 
 
 def test_ongoing_email_reaches_who_matches_now_and_who_matches_later_and_no_one_twice(staff, server, post, clock):
