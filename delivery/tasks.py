@@ -9,7 +9,18 @@ from django.utils import timezone
 
 from audiences import intake
 from audiences.intake import importing
-from delivery import conversations, forwarding, health, launching, matching, measuring, notifying, recasting, rounds, stopping
+from delivery import (
+    conversations,
+    forwarding,
+    health,
+    launching,
+    matching,
+    measuring,
+    notifying,
+    recasting,
+    rounds,
+    stopping,
+)
 from messaging.models import Message
 
 log = logging.getLogger(__name__)
