@@ -17,6 +17,6 @@ class Heartbeat(models.Model):
     @classmethod
     def beats(cls, name: str, *, at: datetime) -> None:
         """Note that it ran to its end."""
-        cls.objects.bulk_create(
+        Heartbeat.objects.bulk_create(
             [Heartbeat(name=name, at=at)], update_conflicts=True, unique_fields=["name"], update_fields=["at"]
         )
