@@ -8,7 +8,7 @@ import pytest
 
 from audiences.models import Customer, Device
 from delivery import flights, matching, resolving, rounds, sending, tokens
-from delivery.models import DeliveryRecord, DeviceCopy, Reason, Status
+from delivery.models import DeliveryRecord, DeviceCopy, Pace, Reason, Status
 from messaging.models import Message
 from tests.delivery import fcm_server
 from tests.delivery.fcm_server import Act, Firebase
@@ -269,6 +269,31 @@ def test_who_has_it_on_one_device_has_it_whatever_becomes_of_the_others(firebase
 
     assert only().status == Status.SENT
     assert sorted(firebase.tokens) == ["phone", "tablet", "tablet"]
+
+
+def test_who_has_it_and_no_device_left_to_try_counts_as_sent(firebase, at):
+    customer_with("phone", "tablet")
+    firebase.says("tablet", fcm_server.BUSY)
+    pushed(at)
+    hand_over(at)
+    Device.objects.update(retired_at=at)
+
+    hand_over(at + LATER)
+
+    assert (only().status, only().provider_id) == (Status.SENT, "projects/acme/messages/phone")
+    assert sorted(firebase.tokens) == ["phone", "tablet"]
+
+
+def test_a_pace_holds_for_pushes_one_by_one(firebase, at):
+    firebase.takes = 0.02
+    for number in range(4):
+        customer_with(f"phone-{number}")
+    Pace.objects.create(channel="push", per_second=50)
+    message = pushed(at)
+
+    rounds.hand_over(clock=lambda: at, until=at + timedelta(seconds=1))
+
+    assert (message.records.counts()["sent"], firebase.most_at_once) == (4, 1)
 
 
 def test_after_the_last_try_who_has_it_somewhere_counts_as_sent(firebase, at):
