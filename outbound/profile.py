@@ -4,10 +4,12 @@ from typing import Any
 
 from django.contrib import messages
 from django.db import transaction
+from django.db.models import F
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.formats import date_format
 
 from audiences import intake
 from audiences.attributes import DETAILS
@@ -25,6 +27,7 @@ MOST_RECORDS = 20
 MOST_EVENTS = 50
 MOST_TAGS = 500
 MOST_CONVERSATIONS = 10
+MOST_DEVICES = 30
 EXCERPT = 160
 
 FACTS: tuple[tuple[str, str], ...] = (
@@ -116,6 +119,7 @@ class ProfilePages(ConsoleAdmin):
             attributes=custom(customer.attributes, scope="customer"),
             details=[(DETAILS[key][0], value) for key, value in customer.details.items() if key in DETAILS],
             companies=Company.objects.filter(memberships__customer=customer).order_by("name", "pk"),
+            devices=devices(customer),
             tags=customer.tags.order_by("name"),
             can_change=can_change,
             all_tags=Tag.objects.order_by("name").values_list("name", flat=True)[:MOST_TAGS] if can_change else [],
@@ -233,6 +237,15 @@ def known(row: Any, table: tuple[tuple[str, str], ...]) -> list[tuple[str, Any]]
             value = name_of(value)
         if value not in (None, ""):
             found.append((label, value))
+    return found
+
+
+def devices(customer: Customer) -> list[tuple[str, str]]:
+    """Where they get pushes, and where they do not any more."""
+    found = []
+    for device in customer.devices.order_by(F("retired_at").asc(nulls_first=True), "-pk")[:MOST_DEVICES]:
+        state, at = ("Gone", device.retired_at) if device.retired_at else ("Takes pushes", device.created_at)
+        found.append((device.get_platform_display(), f"{state} since {date_format(timezone.localtime(at), 'j M Y')}"))
     return found
 
 

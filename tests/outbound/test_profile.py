@@ -139,6 +139,20 @@ def test_sends_an_email(send):
     assert (record.message.channel, record.message.title, record.reason) == ("email", "A question", Reason.QUEUED)
 
 
+def test_shows_where_they_get_pushes_and_where_no_more(console):
+    customer = CustomerFactory()
+    Device.objects.create(customer=customer, token="old", platform="ios", created_at=AT, retired_at=AT)
+    Device.objects.create(customer=customer, token="secret-token", platform="android", created_at=AT)
+
+    shown = console.get(profile(customer))
+
+    assert shown.context["devices"] == [
+        ("Android", "Takes pushes since 4 May 2026"),
+        ("iOS", "Gone since 4 May 2026"),
+    ]
+    assert "secret-token" not in shown.content.decode()
+
+
 def test_sends_a_push_to_whoever_has_a_device(console, send):
     customer = CustomerFactory()
     assert "push" not in [way["name"] for way in console.get(composer(customer)).context["ways"]]
