@@ -13,7 +13,7 @@ from django.utils.timesince import timesince, timeuntil
 
 from audiences.rules import Group, Kind, Rule
 from delivery import explaining
-from delivery.explaining import Case, Explanation, Judged, Pair, Verdict
+from delivery.explaining import Case, Explanation, Judged, Verdict
 from delivery.models import Reason
 from messaging import windows
 from messaging.models import Channel, Message, SendType, State
@@ -54,7 +54,7 @@ class WhyPages(ConsoleAdmin):
             choices=choices(message),
             message=message,
             state=chip(message.get_state_display(), STATE_TONES[State(message.state)]) if message else "",
-            cases=[as_card(explained, case) for case in explained.cases] if explained else [],
+            cases=as_cards(explained) if explained else [],
             facts=facts(explained) if explained else [],
             explained=explained,
         )
@@ -171,7 +171,16 @@ VERDICTS: dict[Verdict, tuple[str, Words]] = {
 }
 
 
-def as_card(explained: Explanation, case: Case) -> dict[str, Any]:
+def as_cards(explained: Explanation) -> list[dict[str, Any]]:
+    """The copies there are or could be; what their rules name is read once for all of them."""
+    nodes = (pair.tree.node for case in explained.cases for pair in case.pairs)
+    # They were all judged by the one tree of the message.
+    names = Names([node for node in nodes if isinstance(node, Group)][:1])
+    owners = {user.pk: name_of(user) for user in User.objects.filter(is_staff=True)}
+    return [as_card(explained, case, names=names, owners=owners) for case in explained.cases]
+
+
+def as_card(explained: Explanation, case: Case, *, names: Names, owners: dict[int, str]) -> dict[str, Any]:
     """One copy there is or could be, as the page shows it."""
     tone, words = VERDICTS[case.verdict]
     return {
@@ -180,21 +189,16 @@ def as_card(explained: Explanation, case: Case) -> dict[str, Any]:
         "says": words(explained, case),
         "record": case.record,
         "chip": status_chip(case.record) if case.record else "",
-        "pairs": [as_pair(pair, several=len(case.pairs) > 1) for pair in case.pairs],
+        "pairs": [
+            {
+                "company": pair.company,
+                "named": len(case.pairs) > 1,
+                "matches": pair.matches,
+                "lines": list(lines(pair.tree, names=names, owners=owners, depth=0)),
+            }
+            for pair in case.pairs
+        ],
         "users_only": explained.message.audience_id and not explained.asks_role,
-    }
-
-
-def as_pair(pair: Pair, *, several: bool) -> dict[str, Any]:
-    """What the judge saw in one company."""
-    assert isinstance(pair.tree.node, Group)  # noqa: S101 - an audience is a group
-    names = Names([pair.tree.node])
-    owners = {user.pk: name_of(user) for user in User.objects.filter(is_staff=True)}
-    return {
-        "company": pair.company,
-        "named": several,
-        "matches": pair.matches,
-        "lines": list(lines(pair.tree, names=names, owners=owners, depth=0)),
     }
 
 
