@@ -148,6 +148,9 @@ STATIC_ROOT.mkdir(mode=0o700, parents=True, exist_ok=True)
 STATICFILES_DIRS = [BASE_DIR / "static"]
 MEDIA_URL = "media/"
 MEDIA_ROOT = env.str("MEDIA_ROOT", default=str(DATA_DIR / "media"))
+# Of the files that come with one mail so many are kept, each of at most so many bytes.
+MAIL_FILES_MOST = env.int("MAIL_FILES_MOST", default=20)
+MAIL_FILE_LARGEST = env.int("MAIL_FILE_LARGEST_MB", default=25) * 2**20
 WHITENOISE_USE_FINDERS = True
 
 AUTH_PASSWORD_VALIDATORS = [

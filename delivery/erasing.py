@@ -24,7 +24,7 @@ def erase(customer: Customer, *, at: datetime) -> None:
         locked = Customer.objects.select_for_update(no_key=True).get(pk=customer.pk)
         names = {"user_id": locked.user_id, "email": locked.email, "id": str(locked.pk)}
         blank_addresses(locked)
-        forget_pictures(locked)
+        forget_files(locked)
         intake.archive(locked, at=at)
         DeliveryRecord.objects.filter(customer=locked, status=Status.WAITING).skip(reason=Reason.ARCHIVED)
         DeliveryRecord.objects.filter(customer=locked).update(filled={}, detail="", provider_id="")
@@ -56,13 +56,13 @@ def blank_addresses(customer: Customer) -> None:
     in_their_place.filter(detail=str(customer)).update(detail="")
 
 
-def forget_pictures(customer: Customer) -> None:
-    """Once all is committed, keep no picture of their conversations."""
+def forget_files(customer: Customer) -> None:
+    """Once all is committed, keep no picture and no other file of their conversations."""
     threads = Conversation.objects.filter(customer=customer)
     parts = ConversationPart.objects.filter(conversation__in=threads)
     lists = [*threads.values_list("attachments", flat=True), *parts.values_list("attachments", flat=True)]
-    pictures = [entry for attachments in lists for entry in attachments]
-    transaction.on_commit(lambda: uploads.forget(pictures))
+    files = [entry for attachments in lists for entry in attachments]
+    transaction.on_commit(lambda: uploads.forget(files))
 
 
 def named(names: dict[str, str | None]) -> Q:

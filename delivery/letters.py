@@ -5,6 +5,7 @@ what makes no sense is left out rather than an error.
 """
 
 import hashlib
+import mimetypes
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ LONGEST_ID = 500
 LONGEST_HEADER = 10_000
 MOST_ADDRESSES = 100
 MOST_PARTS = 200
+# What is read, or says the same as what is read; an invitation to a meeting, say, is a file.
+WORDS = {f"text/{subtype}" for subtype in ("plain", "html", "enriched", "richtext", "x-amp-html", "watch-html")}
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
 # Headers by which programs say that nobody wrote this, and the values that say so (RFC 3834, and older habits).
@@ -160,10 +163,14 @@ class Letter:
 
     def body(self, subtype: str) -> str:
         """Its text or its HTML, as it came; "" where it has none."""
-        for part in self.parts:
-            if part.get_content_type() == f"text/{subtype}" and disposition(part) != "attachment":
-                return decoded(part)
-        return ""
+        found = [
+            part
+            for part in self.parts
+            if part.get_content_type() == f"text/{subtype}" and disposition(part) != "attachment"
+        ]
+        # Apple Mail goes on in another part below each file; one with a name is a file, unless it is all there is.
+        own = [part for part in found if not name_of(part)] or found[:1]
+        return "\n".join(map(decoded, own))
 
     @cached_property
     def written(self) -> tuple[str, set[str]]:
@@ -194,18 +201,41 @@ def leaves(mail: Message) -> Iterator[Message]:
 
 def enclosed(part: Message) -> Enclosed | None:
     """A part as a file; None where it is words."""
-    is_words = part.get_content_maintype() == "text" and disposition(part) != "attachment" and not name_of(part)
+    is_words = part.get_content_type() in WORDS and disposition(part) != "attachment" and not name_of(part)
     if is_words or part.get_content_type() in ("application/pgp-signature", "application/pkcs7-signature"):
         return None
-    content = part.get_payload(decode=True)
     content_id = " ".join(str(part.get("Content-ID", "")).split()).strip("<>")
     return Enclosed(
-        name=name_of(part) or part.get_content_type(),
+        name=name_of(part) or unnamed(part),
         content_type=part.get_content_type(),
-        # A mail within a mail is no bytes; nobody keeps it.
-        content=content if isinstance(content, bytes) else b"",
+        content=content_of(part),
         content_id=content_id,
     )
+
+
+def content_of(part: Message) -> bytes:
+    """The bytes of a part; of a mail within a mail its own, nothing where it is too broken to be written."""
+    content = part.get_payload(decode=True)
+    if isinstance(content, bytes):
+        return content
+    try:
+        return b"\n".join(mail.as_bytes() for mail in mails_in(part))
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return b""
+
+
+def mails_in(part: Message) -> list[Message]:
+    """The mails a part is made of; most are made of none."""
+    within = part.get_payload()
+    return [mail for mail in within if isinstance(mail, Message)] if isinstance(within, list) else []
+
+
+def unnamed(part: Message) -> str:
+    """What to call a file that has no name: by what it is about, or by its kind."""
+    for mail in mails_in(part):
+        return f"{Letter(mail).header('Subject') or 'Mail'}.eml"
+    ending = mimetypes.guess_extension(part.get_content_type()) or ""
+    return f"{part.get_content_maintype()}{ending}"
 
 
 def belongs(file: Enclosed, html: str, pictures: set[str]) -> bool:

@@ -42,7 +42,8 @@ class Outcome(StrEnum):
 class Files:
     """What came with a mail: what is kept, and why the rest is not."""
 
-    kept: list[tuple[Enclosed, tuple[str, str]]] = field(default_factory=list)
+    # Each as a form would bring it, and the kind of image it is: None where it is another file.
+    kept: list[tuple[SimpleUploadedFile, tuple[str, str] | None]] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
 
 
@@ -146,30 +147,35 @@ def from_elsewhere(letter: Letter, conversation: Conversation) -> str:
 
 
 def sorted_out(letter: Letter) -> Files:
-    """Which files are kept: images, as in the messenger."""
+    """Which files are kept: all, as far as their number and size go."""
     files = Files()
     for file in letter.enclosed:
-        called = f"{file.name} ({file.content_type})"
+        upload = as_upload(file)
         try:
-            kind = uploads.check(as_upload(file))
+            uploads.check_file(upload, beside=len(files.kept))
         except Refused as wrong:
-            files.refused.append(f"{called}: {wrong}")
+            files.refused.append(f"{upload.name} ({file.content_type}): {wrong}")
             continue
-        if len(files.kept) < uploads.MOST:
-            files.kept.append((file, kind))
-        else:
-            files.refused.append(f"{called}: At most {uploads.MOST} images go with one message.")
+        files.kept.append((upload, image_kind(upload)))
     return files
 
 
-def keep(file: Enclosed, kind: tuple[str, str]) -> dict[str, object]:
+def image_kind(upload: SimpleUploadedFile) -> tuple[str, str] | None:
+    """The kind of image a file is, by how it begins; None where it is none that is shown."""
+    try:
+        return uploads.check(upload)
+    except Refused:
+        return None
+
+
+def keep(upload: SimpleUploadedFile, kind: tuple[str, str] | None) -> dict[str, object]:
     """Store one file, and return it as an attachment."""
-    return uploads.keep(as_upload(file), kind)
+    return uploads.keep(upload, kind) if kind else uploads.keep_file(upload)
 
 
 def as_upload(file: Enclosed) -> SimpleUploadedFile:
     """A file as a form would bring it."""
-    return SimpleUploadedFile(file.name or "file", file.content, file.content_type)
+    return SimpleUploadedFile(uploads.called(file.name), file.content, file.content_type)
 
 
 def not_kept(files: Files) -> str:

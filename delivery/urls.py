@@ -43,6 +43,7 @@ urlpatterns: list[URLPattern] = [
     re_path(r"^m/c/(?P<token>[^/]+)/(?P<number>[0-9]{1,4})$", views.click, name="click"),
     path("messenger/messenger.js", widget.script, name="messenger"),
     path("messenger/images/<str:name>", widget.image, name="image"),
+    path("messenger/files/<str:key>/<str:name>", widget.file, name="file"),
     *(re_path(rf"^{AGAIN}{address}/?$", view.as_view()) for address, view in ENDPOINTS.items()),
     *(re_path(rf"^{address}/?$", view.as_view()) for address, view in MESSENGER.items()),
 ]

@@ -1,4 +1,4 @@
-"""What a customer's website loads: messenger.js, the snippet that loads it, and the images in conversations.
+"""What a customer's website loads: messenger.js, the snippet that loads it, images and files in conversations.
 
 messenger.js is a few plain files of `static/messenger`, put together as they are: there is no build.
 """
@@ -102,5 +102,25 @@ def image(request: HttpRequest, name: str) -> FileResponse:
             "Cache-Control": "private, max-age=31536000, immutable",
             "Content-Security-Policy": "default-src 'none'; sandbox",
             "Cross-Origin-Resource-Policy": "cross-origin",
+        },
+    )
+
+
+@require_safe
+def file(request: HttpRequest, key: str, name: str) -> FileResponse:
+    """Hand a file of a conversation to whoever knows its address, to be saved: no browser shows or runs it here."""
+    kept = uploads.kept_file(key, name)
+    if kept is None:
+        raise Http404("There is no such file.")
+    return FileResponse(
+        kept,
+        as_attachment=True,
+        filename=name,
+        content_type=uploads.BYTES,
+        headers={
+            "Cache-Control": "private, no-store",
+            "Content-Security-Policy": "default-src 'none'; sandbox",
+            "Cross-Origin-Resource-Policy": "same-origin",
+            "X-Content-Type-Options": "nosniff",
         },
     )

@@ -156,6 +156,8 @@ def as_file(file: dict[str, Any], url: str) -> dict[str, Any]:
         "name": file.get("name") or "Attachment",
         "url": address if url.startswith(("https://", "http://")) else "",
         "is_picture": is_picture,
+        "is_ours": url.startswith(ours),
+        "size": file.get("filesize"),
     }
 
 

@@ -20,13 +20,12 @@ def listed(conversation: Conversation, last: ConversationPart | None) -> Json:
     """A conversation as the list has it; `last` is the newest thing said after it was opened."""
     opening = opened_with(conversation)
     newest = said(last) if last else opening
-    images = bool(newest["attachments"])
     return {
         **facts(conversation),
         "from": opening["from"] if not last or last.by_customer else newest["from"],
         "answered": last is not None,
         "by_customer": newest["by_customer"],
-        "preview": preview(newest["body"]) or ("Image" if images else ""),
+        "preview": preview(newest["body"]) or preview_of_files(newest["attachments"]),
         "last_at": newest["created_at"],
     }
 
@@ -100,3 +99,9 @@ def preview(html: str) -> str:
     """The first words."""
     words = " ".join(as_text(html).split())
     return words if len(words) <= LONGEST_PREVIEW else f"{words[: LONGEST_PREVIEW - 1].rstrip()}…"
+
+
+def preview_of_files(files: Iterable[Mapping[str, Any]]) -> str:
+    """What came without a word; empty where nothing did."""
+    kinds = [str(file["content_type"] or "").startswith("image/") for file in files]
+    return "" if not kinds else "Image" if all(kinds) else "File"

@@ -101,19 +101,11 @@ def test_a_picture_in_what_was_written_is_kept_and_one_in_the_quote_is_not(recor
 
     part = ConversationPart.objects.get(part_type=PartType.COMMENT)
     assert [(file["name"], file["content_type"], file["filesize"]) for file in part.attachments] == [
-        ("image001.png", "image/png", 70)
+        ("image001.png", "image/png", 70),
+        ("Vertrags-entwurf – Acme.pdf", "application/pdf", 15),
     ]
     kept = part.attachments[0]["url"].rpartition("/")[2]
     assert default_storage.open(f"conversations/{kept}").read().startswith(b"\x89PNG")
-
-
-def test_a_file_that_is_not_kept_is_named_to_the_team(record, receive):
-    receive(about(record, "outlook"))
-
-    assert noted() == [
-        "What came with this mail and was not kept:\n"
-        "Vertrags-entwurf – Acme.pdf (application/pdf): An image is a PNG, JPEG, GIF or WebP."
-    ]
 
 
 # Once
@@ -396,7 +388,7 @@ def test_what_html_hides_or_runs_is_not_kept(record, receive):
 def test_a_hostile_name_of_a_file_is_words_too(record, receive):
     part = (
         b'--b\r\nContent-Type: application/pdf; name="x"\r\nContent-Disposition: attachment;'
-        b' filename="<img src=x onerror=evil()>{{ x"\r\n\r\nno\r\n--b--\r\n'
+        b' filename="<img src=x onerror=evil()>{{ x"\r\n\r\n\r\n--b--\r\n'
     )
     body = b"--b\r\nContent-Type: text/plain\r\n\r\nThanks!\r\n" + part
     mail = changed(thanks(record), Content_Type='multipart/mixed; boundary="b"').replace(b"Thanks!\r\n", body)

@@ -96,6 +96,7 @@ def test_every_other_address_is_shut(method):
         "/static/%2e%2e/%2e%2e/.data/secret_key",
         "/pictures/..%2f..%2fsecret_key",
         "/messenger/images/..%2fsecret_key",
+        "/messenger/files/..%2f/secret_key",
         "/.git/config",
         "/.env",
         "/.data/secret_key",
