@@ -284,6 +284,21 @@ def test_who_has_it_and_no_device_left_to_try_counts_as_sent(firebase, at):
     assert sorted(firebase.tokens) == ["phone", "tablet"]
 
 
+def test_who_has_it_on_one_device_when_it_is_stopped_is_withdrawn_and_the_record_says_so(firebase, at):
+    customer_with("phone", "tablet")
+    firebase.says("tablet", fcm_server.BUSY)
+    message = pushed(at)
+    hand_over(at)
+
+    matching.stop(message)
+    rounds.sweep(at=at)
+    hand_over(at + LATER)
+
+    assert only().status == Status.WITHDRAWN
+    assert only().why.startswith("The message was stopped: 1 of 2 devices have it.")
+    assert sorted(firebase.tokens) == ["phone", "tablet"]
+
+
 def test_a_pace_holds_for_pushes_one_by_one(firebase, at):
     firebase.takes = 0.02
     for number in range(4):
