@@ -1,15 +1,42 @@
 """What all staff pages share: how a page is drawn, what goes into the log, and who is let in."""
 
+from functools import cached_property
 from typing import Any
 
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
+from django.core.paginator import Paginator
 from django.db.models import Model
 from django.http import Http404, HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
 from unfold.admin import ModelAdmin
+
+# Nobody turns two hundred pages.
+MOST_COUNTED = 10_000
+
+
+class Counted(Paginator):
+    """Pages that are counted only as far as anybody turns them: counting a million takes longer than showing some."""
+
+    template_name = "outbound/pages.html"
+
+    @cached_property
+    def as_far(self) -> int:
+        """How many there are, one more than MOST_COUNTED at most."""
+        rows: Any = self.object_list
+        return int(rows.order_by()[: MOST_COUNTED + 1].count())
+
+    @cached_property
+    def count(self) -> int:
+        """How many there are, MOST_COUNTED at most."""
+        return min(MOST_COUNTED, self.as_far)
+
+    @property
+    def are_more(self) -> bool:
+        """Whether there are more than were counted."""
+        return self.as_far > MOST_COUNTED
 
 
 def teammate(request: HttpRequest) -> User:

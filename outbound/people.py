@@ -3,14 +3,12 @@
 from collections.abc import Iterable
 from typing import Any
 
-from django.core.paginator import Paginator
 from django.db import connection
 from django.db.models import Count, F, OuterRef, QuerySet, Subquery
 from django.db.models.functions import Coalesce
 from django.http import HttpRequest
 from django.template.response import TemplateResponse
 from django.utils import timezone
-from django.utils.functional import cached_property
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import AutocompleteSelectFilter, ChoicesDropdownFilter, DropdownFilter
@@ -20,7 +18,7 @@ from unfold.views import ChangeList
 from audiences import compiler
 from audiences.models import Audience, Company, Customer, Membership
 from audiences.rules import RuleError
-from outbound import importing, picking, profile, why
+from outbound import console, importing, picking, profile, recipients, why
 from outbound.composer import offer
 from outbound.composer.forms import AudienceFields
 from outbound.console import ConsoleAdmin
@@ -28,8 +26,6 @@ from outbound.listing import chip
 from outbound.wording import counted
 
 MOST_SEGMENTS = 500
-# Nobody turns two hundred pages.
-MOST_COUNTED = 10_000
 FLAGS: tuple[tuple[str, str, str], ...] = (
     ("archived_at", "Archived", "plain"),
     ("has_hard_bounced", "Bounced", "bad"),
@@ -69,16 +65,6 @@ class InSegment(DropdownFilter):
             return queryset.none()
 
 
-class Counted(Paginator):
-    """Pages that are counted only as far as anybody turns them: counting a million takes longer than showing some."""
-
-    @cached_property
-    def count(self) -> int:
-        """How many there are, MOST_COUNTED at most."""
-        rows: Any = self.object_list
-        return min(MOST_COUNTED, rows.order_by()[: MOST_COUNTED + 1].count())
-
-
 class PeopleList(ChangeList):
     """The list, by the rules in its address beside Django's own filters."""
 
@@ -108,21 +94,25 @@ class RulesInAddress(AudienceFields):
 
 def estimated(request: HttpRequest, shown: int) -> str:
     """How many people the list is of, in words: the planner's estimate where nobody counted."""
-    if shown < MOST_COUNTED:
+    if shown < console.MOST_COUNTED:
         return counted(shown, "person", "people")
     if request.GET.keys() - {"p", "o"}:
-        return f"More than {MOST_COUNTED:,} people"
+        return f"More than {console.MOST_COUNTED:,} people"
     with connection.cursor() as cursor:
         cursor.execute("SELECT reltuples::bigint FROM pg_class WHERE oid = 'audiences_customer'::regclass")
         about = cursor.fetchone()[0]
-    return f"About {round(about, -3):,} people" if about > MOST_COUNTED else f"More than {MOST_COUNTED:,} people"
+    return (
+        f"About {round(about, -3):,} people"
+        if about > console.MOST_COUNTED
+        else f"More than {console.MOST_COUNTED:,} people"
+    )
 
 
 class CustomerAdmin(picking.PickingPages, importing.ImportPages, why.WhyPages, profile.ProfilePages):
     """People: found by name, address or user ID; each opens as a profile."""
 
     own_pages = (*importing.PAGES, *picking.PAGES, *why.PAGES, *profile.PAGES)
-    paginator = Counted
+    paginator = console.Counted
     change_list_template = "outbound/people_list.html"
     list_before_template = "outbound/people_filters.html"
     list_disable_select_all = True
@@ -150,6 +140,14 @@ class CustomerAdmin(picking.PickingPages, importing.ImportPages, why.WhyPages, p
     def get_queryset(self, request: HttpRequest) -> QuerySet[Customer]:
         """Customers, with how many companies each is in."""
         return super().get_queryset(request).annotate(companies_count=counting(Membership, "customer"))
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Customer], search_term: str
+    ) -> tuple[QuerySet[Customer], bool]:
+        """Whoever has just this address, found by index; else whoever has these words in name, address or user ID."""
+        if picking.is_address(search_term) and (pks := recipients.those(search_term.strip())):
+            return queryset.filter(pk__in=pks), False
+        return super().get_search_results(request, queryset, search_term)
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
         """The list, called what staff call it."""
@@ -243,5 +241,5 @@ class CompanyAdmin(ConsoleAdmin):
             attributes=profile.custom(company.attributes, scope="company"),
             tags=company.tags.order_by("name"),
             members=members[:100],
-            members_count=members.count(),
+            members_count=company.memberships.count(),
         )

@@ -17,6 +17,7 @@ from audiences.models import Audience, Customer, Tag
 from audiences.models.customers import CustomerQuerySet, Role
 from audiences.rules import RuleError
 from messaging.models import Message, SendType
+from outbound import recipients
 from outbound.console import ConsoleAdmin, teammate
 from outbound.exporting import export
 from outbound.wording import counted
@@ -180,16 +181,26 @@ def rules_of(given: QueryDict) -> dict[str, Any]:
     rules: list[Any] = [
         rule(attribute, int(value) if value.isdecimal() else value) for attribute, value in chosen.items()
     ]
-    rules += [
-        {"match": "any", "rules": [rule(name, word, "contains") for name in SEARCHED]}
-        for word in given.get("q", "").split()
-    ]
+    rules += searched_for(given.get("q", ""))
     asked = Audience(rules=asked_for(given))
     if not rules:
         return asked.tree.as_json()
     if asked.tree.rules:
         rules.insert(0, asked.tree.as_json())
     return {"match": "all", "rules": rules}
+
+
+def is_address(search: str) -> bool:
+    """Whether what is searched for is one address, and not words."""
+    return "@" in search and len(search.split()) == 1
+
+
+def searched_for(search: str) -> list[Any]:
+    """What the list is searched for, as rules that mean the same people."""
+    if is_address(search) and recipients.those(search.strip()):
+        exact = [rule("user_id", search.strip()), rule("email", search.strip().lower())]
+        return [{"match": "any", "rules": exact}]
+    return [{"match": "any", "rules": [rule(name, word, "contains") for name in SEARCHED]} for word in search.split()]
 
 
 def asked_for(given: QueryDict) -> Any:

@@ -27,7 +27,7 @@ from messaging.models import RUNNING, Channel, Message, SendType, State
 from outbound import acts, charts, differences, going, recipients, uncertain
 from outbound.charts import Chart, Series
 from outbound.composer.review import HOW, ONCE, ONCE_PER_COMPANY, WHO, when
-from outbound.console import ConsoleAdmin
+from outbound.console import ConsoleAdmin, Counted
 from outbound.listing import chip, moment
 from outbound.wording import STATE_TONES, STATUS_TONES, STATUS_WORDS, audience_lines, measured, percent, times
 
@@ -302,6 +302,7 @@ class DeliveryRecordAdmin(uncertain.UncertainPages):
     search_fields = ("customer__name", "customer__email", "customer__user_id")
     search_help_text = "Search by the customer’s name, email or user ID"
     ordering = ("-pk",)
+    paginator = Counted
 
     def export(self, request: HttpRequest, message_id: int) -> StreamingHttpResponse:
         """The people of one message as CSV, with what is asked for on its report."""

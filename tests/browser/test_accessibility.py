@@ -108,7 +108,7 @@ def addresses(transactional_db, settings, tmp_path) -> list[str]:
         reverse("admin:deliveryrecord_uncertain"),
         reverse("admin:delivery_deliveryrecord_change", args=[written["news"].records.first().pk]),
         reverse("admin:delivery_conversation_change", args=[thread.pk]),
-        reverse("admin:audiences_customer_changelist") + f"?in_segment={segment.pk}&q=ada",
+        reverse("admin:audiences_customer_changelist") + f"?segment={segment.pk}&q=ada",
         reverse("admin:customer_import_file"),
         *(reverse("admin:customer_import_page", args=[job.pk]) for job in (chosen, checked, done)),
         reverse("admin:audiences_customer_change", args=[customer.pk]),

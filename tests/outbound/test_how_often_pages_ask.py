@@ -192,7 +192,7 @@ class World:
             "/admin/messaging/message/?to=one_person",
             "/admin/messaging/message/?send_type__exact=ongoing&q=a",
             f"/admin/messaging/message/{one['ongoing']}/change/?status=sent",
-            f"/admin/audiences/customer/?in_segment={one['segment']}",
+            f"/admin/audiences/customer/?segment={one['segment']}",
             "/admin/audiences/customer/?q=bob",
         ]
 
