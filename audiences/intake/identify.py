@@ -115,6 +115,9 @@ def changes_to(customer: Customer, sent: Facts, *, found_by: str, source: Source
         wanted["user_id"] = sent.identity.user_id
     if sent.identity.user_id or found_by in ("", "email"):
         wanted["role"] = Role.USER
+    if wanted.get("email") not in (None, customer.email):
+        # A bounce is about an address, and this is another; a complaint is the person's own, and stays.
+        wanted["has_hard_bounced"] = False
     if wanted.get("last_seen_at") and customer.first_seen_at is None:
         wanted["first_seen_at"] = wanted["last_seen_at"]
     if sent.new_session:

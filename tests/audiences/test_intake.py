@@ -296,6 +296,27 @@ class TestOptOut:
         assert identify(facts, at=at, source=Source.BROWSER).unsubscribed_from_emails
 
 
+class TestBounced:
+    def test_another_address_is_not_bounced(self, at):
+        CustomerFactory(user_id="25", email="old@example.com", has_hard_bounced=True, marked_email_as_spam=True)
+
+        customer = identify({"user_id": "25", "email": "new@example.com"}, at=at)
+
+        customer.refresh_from_db()
+        assert (customer.has_hard_bounced, customer.marked_email_as_spam) == (False, True)
+
+    @pytest.mark.parametrize("facts", [{"email": "Old@Example.com"}, {"name": "Joe"}, {"email": None}, {"email": ""}])
+    def test_the_same_address_none_and_other_facts_change_nothing(self, at, facts):
+        CustomerFactory(user_id="25", email="old@example.com", has_hard_bounced=True)
+
+        assert identify({"user_id": "25", **facts}, at=at).has_hard_bounced
+
+    def test_a_lead_who_leaves_another_address_is_not_bounced(self, at):
+        lead = CustomerFactory(lead=True, email="old@example.com", has_hard_bounced=True)
+
+        assert not intake.save_lead({"email": "new@example.com"}, lead=lead, at=at).has_hard_bounced
+
+
 class TestCatalogue:
     @pytest.mark.parametrize(
         ("name", "value", "kind"),

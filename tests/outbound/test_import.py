@@ -133,6 +133,15 @@ def test_an_empty_cell_changes_nothing(load):
     assert counts(job) == (0, 1, 0, 0)
 
 
+@pytest.mark.parametrize(("written", "bounced"), [("new@acme.example", False), ("OLD@acme.example", True), ("", True)])
+def test_whoever_gets_another_address_is_not_bounced(load, written, bounced):
+    CustomerFactory(user_id="7", email="old@acme.example", has_hard_bounced=True)
+
+    load(f"user_id,email\n7,{written}\n")
+
+    assert Customer.objects.get().has_hard_bounced is bounced
+
+
 def test_a_row_nothing_is_new_about_is_not_written(load):
     CustomerFactory(user_id="7", name="Ada", updated_at=AT)
 

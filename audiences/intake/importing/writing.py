@@ -53,6 +53,8 @@ AFTER: dict[str, str] = {
         "CASE WHEN NOT i.unsubscribed_from_emails AND c.unsubscribed_by_customer_at IS NULL THEN FALSE"
         " ELSE c.unsubscribed_from_emails OR coalesce(i.unsubscribed_from_emails, FALSE) END"
     ),
+    # A bounce is about an address: who gets another one is not bounced.
+    "has_hard_bounced": "c.has_hard_bounced AND coalesce(i.email = c.email, i.email IS NULL)",
     "attributes": "c.attributes || coalesce(i.attributes, '{}')",
     "archived_at": "NULL",
 }
