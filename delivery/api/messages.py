@@ -15,7 +15,7 @@ from audiences.api.errors import Forbidden, Missing
 from audiences.api.references import admin_of, lead_of
 from audiences.api.shapes import Json, admin, unix
 from audiences.intake import Refused
-from audiences.intake.values import long_text, mapping, text
+from audiences.intake.values import mapping, text
 from audiences.models import Customer
 from delivery import conversations, single, tasks
 from delivery.models import DeliveryRecord, Reason
@@ -24,6 +24,7 @@ from messaging.models import Channel, Format, Sender
 
 CHANNELS = {"inapp": Channel.IN_APP, "email": Channel.EMAIL}
 TEMPLATES = ("plain", "personal")
+LONGEST_BODY = 100_000
 
 
 class Messages(Endpoint):
@@ -48,7 +49,7 @@ def from_teammate(sent: dict[str, Any], writer: dict[str, Any]) -> Json:
     if kind not in CHANNELS:
         raise Refused("message_type is inapp or email.", field="message_type")
     channel = CHANNELS[kind]
-    written, subject = long_text(sent.get("body"), "body"), text(sent.get("subject"), "subject")
+    written, subject = text(sent.get("body"), "body", most=LONGEST_BODY), text(sent.get("subject"), "subject")
     if not written:
         raise Missing("body is required")
     if channel == Channel.EMAIL and not subject:
@@ -132,7 +133,7 @@ def admin_message(record: DeliveryRecord, *, teammate: User, kind: str, subject:
 def from_customer(sent: dict[str, Any], writer: dict[str, Any]) -> Json:
     """Begin a conversation a customer writes."""
     customer = person_of(writer)
-    written = long_text(sent.get("body"), "body")
+    written = text(sent.get("body"), "body", most=LONGEST_BODY)
     if not written:
         raise Missing("body is required")
     conversation = conversations.open_by_customer(customer, body=written, at=timezone.now())

@@ -248,6 +248,27 @@ def test_email_to_one_customer_is_taken_and_due_at_once(api, teammate):
     assert Sender.objects.get().teammate == teammate
 
 
+@pytest.mark.parametrize("kind", ["email", "inapp"])
+def test_a_body_as_long_as_a_mail_in_html_is_taken_whole(api, teammate, kind):
+    customer = CustomerFactory(user_id="u1", email="ann@x.example")
+    row = '<p style="color: #123456">A row of a table.</p>'
+    body = row * (100_000 // len(row))
+
+    answered = api.post("/api/messages", message_to(customer, teammate, message_type=kind, body=body), format="json")
+
+    assert answered.status_code == 200, answered.json()
+    assert Message.objects.get().version.body.count("A row of a table.") == 100_000 // len(row)
+
+
+def test_what_a_customer_writes_may_be_as_long_as_a_reply(api):
+    CustomerFactory(user_id="u1")
+    sent = {"from": {"type": "user", "user_id": "u1"}, "body": "word " * 15_000}
+
+    assert api.post("/api/messages", sent, format="json").status_code == 200
+    refused = api.post("/api/messages", {**sent, "body": "x" * 100_001}, format="json")
+    assert (refused.status_code, refused.json()["errors"][0]["field"]) == (400, "body")
+
+
 def test_inapp_to_one_customer_reaches_them_on_their_next_visit(api, teammate, at):
     customer = CustomerFactory(user_id="u1", name="Ann")
     sent = message_to(customer, teammate, message_type="inapp", body="Hello there\n\nAnn")
@@ -283,6 +304,7 @@ def test_email_to_an_unsubscribed_user_is_forbidden(api, teammate):
         ({"to": {"user_id": "nobody"}}, 404, "nobody"),
         ({"body": "<p>{{ nickname }}</p>"}, 400, "nickname"),
         ({"subject": "two\nlines"}, 400, "line"),
+        ({"body": "x" * 100_001}, 400, "body is longer than 100,000 characters"),
         ({"body": "<p>{{ company.name }}</p>"}, 400, "company"),
     ],
 )
