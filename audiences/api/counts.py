@@ -12,12 +12,14 @@ from rest_framework.response import Response
 from audiences.api import shapes
 from audiences.api.endpoint import Endpoint
 from audiences.api.references import admins
-from audiences.api.segments import count_of
+from audiences.api.segments import counts_of
 from audiences.intake import Refused
 from audiences.models import Audience, Company, Customer, Tag
 from audiences.models.customers import Role
 
 Counted = list[dict[str, int]]
+# A count by something lists so many: of tags and companies the largest, of segments the first by name.
+MOST = 1_000
 IN_ALL: dict[str, Callable[[], int]] = {
     "company": lambda: Company.objects.present().count(),
     "user": lambda: Customer.objects.present().users().count(),
@@ -34,13 +36,21 @@ def by_name(rows: Iterable[tuple[str, int]]) -> Counted:
 
 def users_by_segment(at: datetime) -> Counted:
     """How many users are in each segment."""
-    return by_name((row.name, count_of(row, at=at)) for row in Audience.objects.segments().order_by("name"))
+    rows = list(Audience.objects.segments().order_by("name")[:MOST])
+    numbers = counts_of(rows, at=at)
+    return by_name((row.name, numbers[row.pk]) for row in rows)
 
 
 def users_by_tag(_at: datetime) -> Counted:
     """How many users have each tag."""
     present = Count("customers", filter=Q(customers__archived_at=None, customers__role=Role.USER))
-    return by_name(Tag.objects.annotate(number=present).order_by("name").values_list("name", "number"))
+    return tagged(present)
+
+
+def tagged(number: Count) -> Counted:
+    """How many each tag is on."""
+    rows = Tag.objects.annotate(number=number).order_by("-number", "name")
+    return by_name(rows.values_list("name", "number")[:MOST])
 
 
 def companies_by_segment(_at: datetime) -> Counted:
@@ -51,14 +61,15 @@ def companies_by_segment(_at: datetime) -> Counted:
 def companies_by_tag(_at: datetime) -> Counted:
     """How many companies have each tag."""
     present = Count("companies", filter=Q(companies__archived_at=None))
-    return by_name(Tag.objects.annotate(number=present).order_by("name").values_list("name", "number"))
+    return tagged(present)
 
 
 def companies_by_users(_at: datetime) -> Counted:
     """How many users each company has."""
     present = Count("memberships", filter=Q(memberships__customer__archived_at=None))
-    rows = Company.objects.present().annotate(number=present).order_by("company_id")
-    return by_name((company.name or company.company_id, company.number) for company in rows)
+    rows = Company.objects.present().annotate(number=present).order_by("-number", "company_id")
+    found = rows.values_list("name", "company_id", "number")[:MOST]
+    return by_name((name or company_id, number) for name, company_id, number in found)
 
 
 BY: dict[tuple[str, str], Callable[[datetime], Counted]] = {

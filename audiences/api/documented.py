@@ -370,7 +370,11 @@ COUNTS = Call(
     tag="Counts",
     query=(
         asked("type", "Of what.", one_of("user", "lead", "company", "tag", "segment", "conversation")),
-        asked("count", "By what.", one_of("segment", "tag", "user", "admin")),
+        asked(
+            "count",
+            f"By what; at most {counts.MOST:,} are listed, the largest (segments: the first by name).",
+            one_of("segment", "tag", "user", "admin"),
+        ),
     ),
     answers={
         "anyOf": [

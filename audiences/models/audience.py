@@ -88,9 +88,10 @@ class Audience(models.Model):
             raise ValidationError({"rules": str(wrong)}) from wrong
 
 
-def read(stored: object) -> Group:
-    """Read stored rules by today's catalogue."""
-    catalogue = CustomAttribute.objects.catalogue()
+def read(stored: object, *, catalogue: attributes.Catalogue | None = None) -> Group:
+    """Read stored rules by today's catalogue, which whoever reads many may bring along."""
+    if catalogue is None:
+        catalogue = CustomAttribute.objects.catalogue()
 
     def kind_of(name: str) -> tuple[Kind, str]:
         found = attributes.find(name, catalogue=catalogue)

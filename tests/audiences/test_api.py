@@ -9,7 +9,8 @@ import psycopg
 import pytest
 from django.core.cache import cache
 from django.core.management import call_command
-from django.db import OperationalError
+from django.db import OperationalError, connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from rest_framework.test import APIClient
 
 from audiences import intake
+from audiences.api import counts
 from audiences.intake import identify, record_event
 from audiences.models import Company, CustomAttribute, Customer, Event, EventSummary, Integration, Tag
 from audiences.models.catalogue import Scope
@@ -24,6 +26,7 @@ from audiences.urls import ADDRESSES
 from tests.factories import (
     CompanyFactory,
     CompanyTagFactory,
+    CustomAttributeFactory,
     CustomerFactory,
     CustomerTagFactory,
     MembershipFactory,
@@ -644,6 +647,53 @@ class TestSegmentsAndCounts:
         SegmentFactory(name="All")
 
         assert api.get(f"/api/counts?{query}").json() == {"type": "count", **counted}
+
+    def test_many_segments_are_counted_by_as_many_statements_as_one(self, api):
+        CustomAttribute.objects.create(scope=Scope.CUSTOMER, name="plan", kind="text", created_at=timezone.now())
+        CustomerFactory(attributes={"plan": "pro"})
+        CustomerFactory(lead=True)
+        attribute = CustomAttributeFactory(name="gone")
+        gone = {"match": "all", "rules": [rule("custom_attributes.gone", "is_unknown")]}
+        role = {"match": "all", "rules": [rule("role", "is", "lead")]}
+        in_company = {"match": "all", "rules": [rule("company.company_id", "is_unknown")]}
+        SegmentFactory(name="a", rules=PRO)
+
+        def statements(address: str) -> int:
+            with CaptureQueriesContext(connection) as done:
+                assert api.get(address).status_code == 200
+            return len(done)
+
+        addresses = ("/api/counts?type=user&count=segment", "/api/segments?include_count=true")
+        api.get(addresses[0])
+        for_one = [statements(address) for address in addresses]
+        for number, rules in enumerate((PRO, gone, role, in_company) * 3):
+            SegmentFactory(name=f"b{number:02}", rules=rules)
+        attribute.delete()
+
+        assert [statements(address) for address in addresses] == for_one
+        counted = api.get(addresses[0]).json()["user"]["segment"]
+        assert [next(iter(pair.values())) for pair in counted] == [1, *(1, 0, 1, 1) * 3]
+        assert [segment["count"] for segment in api.get(addresses[1]).json()["segments"]] == [1, *(1, 0, 1, 1) * 3]
+
+    def test_of_many_companies_the_largest_are_counted_in_one_statement(self, api, monkeypatch):
+        for number in range(4):
+            company = CompanyFactory(company_id=str(number), name=f"c{number}")
+            MembershipFactory.create_batch(number, company=company)
+        MembershipFactory(customer__archived=True, company=CompanyFactory(company_id="5"))
+        monkeypatch.setattr(counts, "MOST", 2)
+
+        with CaptureQueriesContext(connection) as done:
+            answer = api.get("/api/counts?type=company&count=user").json()
+
+        assert answer["company"]["user"] == [{"c3": 3}, {"c2": 2}]
+        assert sum("audiences_membership" in query["sql"] for query in done) == 1
+
+    def test_of_many_tags_those_most_have_are_counted(self, api, monkeypatch):
+        for name, number in (("rare", 1), ("common", 3), ("some", 2)):
+            CustomerTagFactory.create_batch(number, tag=TagFactory(name=name))
+        monkeypatch.setattr(counts, "MOST", 2)
+
+        assert api.get("/api/counts?type=user&count=tag").json()["user"]["tag"] == [{"common": 3}, {"some": 2}]
 
     def test_a_count_of_something_else_is_refused(self, api):
         assert api.get("/api/counts?type=user&count=shoe").status_code == 400
