@@ -337,6 +337,8 @@ LOGGING = {
         "console": {"class": "logging.StreamHandler", "formatter": env.str("LOG_FORMAT", default="line")},
     },
     "root": {"handlers": ["console"], "level": env.str("LOG_LEVEL", default="INFO")},
+    # It warns that a broker of files names no host.
+    "loggers": {"kombu.connection": {"level": "ERROR"}},
 }
 
 UNFOLD: dict[str, Any] = {
