@@ -11,6 +11,15 @@ app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks(["delivery"])
 
 
+@signals.worker_ready.connect
+@signals.beat_init.connect
+def watch_the_others(**_facts: object) -> None:
+    """Look each minute for what is stuck, in every worker and in beat."""
+    from config import watching
+
+    watching.begin()
+
+
 @signals.worker_shutting_down.connect
 def put_down(**_facts: object) -> None:
     """Have the pool finish the copies in hand and put the rest back, as a worker's warm end waits for its tasks."""

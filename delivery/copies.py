@@ -135,6 +135,8 @@ def as_read(record: DeliveryRecord) -> content.Rendered | None:
     """The copy as it read to the customer; None where nothing was sent yet."""
     if record.version is None:
         return None
+    if record.forgotten_at is not None:
+        raise content.ContentError("It is no longer kept how this one read.")
     return copy_of(record.version, channel=record.message.channel).render(record.filled, record_id=record.pk)
 
 

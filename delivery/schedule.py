@@ -7,6 +7,7 @@ from django.apps import apps as installed
 TASKS: dict[str, tuple[str, str, int]] = {
     "Match ongoing messages": ("delivery.tasks.match_ongoing_messages", "hours", 1),
     "Hand over what is due": ("delivery.tasks.sweep", "minutes", 1),
+    "Delete what was kept long enough": ("delivery.tasks.forget_old", "days", 1),
 }
 
 
@@ -18,7 +19,7 @@ def install(apps: Any = installed) -> None:
         schedule = interval.objects.filter(every=every, period=period).first()
         schedule = schedule or interval.objects.create(every=every, period=period)
         # A run that could not start before the next is due is not made up for.
-        seconds = every * {"hours": 3600, "minutes": 60}[period]
+        seconds = every * {"days": 86400, "hours": 3600, "minutes": 60}[period]
         task.objects.get_or_create(
             name=name, defaults={"task": path, "interval": schedule, "expire_seconds": seconds, "enabled": True}
         )

@@ -34,7 +34,7 @@ from delivery.channels import (
 )
 from delivery.claiming import LEASE, Batch, Claimed, claim, prepared
 from delivery.flights import Flight, NoFlight
-from delivery.models import DeliveryRecord, Pace, Reason
+from delivery.models import DeliveryRecord, Pace, Reason, Rest
 from delivery.pacing import Places
 from messaging import content
 from messaging.models import Channel as Name
@@ -146,6 +146,7 @@ def carry_out(message: Message, *, token: uuid.UUID, places: Places, clock: Cloc
             settle_surely(batch, outcome, clock=clock)
     if outcome.down:
         log.warning("channel %s is down: %s", message.channel, outcome.down)
+        Rest.begins(message.channel, why=outcome.down, at=clock())
         return None
     return batch
 

@@ -11,6 +11,7 @@ from audiences import intake
 from audiences.intake import importing
 from delivery import (
     conversations,
+    forgetting,
     forwarding,
     health,
     launching,
@@ -28,6 +29,8 @@ log = logging.getLogger(__name__)
 # How long one task hands over before it makes room for others; the next nudge or sweep goes on. Longer than a minute,
 # so that the next sweep comes before it ends.
 A_WHILE = timedelta(seconds=65)
+# And how long the round of a day may take; the next day's goes on.
+AN_HOUR = timedelta(hours=1)
 # A broker that could not be reached is left alone for so many seconds, so that not every request waits for it.
 LEFT_ALONE_FOR = 10.0
 left_alone_until = 0.0
@@ -92,6 +95,14 @@ def sweep(**_later: object) -> None:
     nudge_jobs()
     measuring.forget_dead(now=time.time())
     health.swept(at=timezone.now())
+
+
+@shared_task
+def forget_old(**_later: object) -> None:
+    """Delete what was kept long enough. Once a day."""
+    at = timezone.now()
+    until = at + AN_HOUR
+    forgetting.forget(at=at, go_on=lambda: timezone.now() < until and not stopping.asked())
 
 
 @shared_task

@@ -27,6 +27,7 @@ SAYS: dict[Role, str] = {
 }
 SET_LIVE = "messaging.set_live"
 WRITE_TO_ONE = "messaging.write_to_one"
+ANSWER_REQUESTS = "audiences.answer_requests"
 
 # What each role may do beyond the role before it: (app, model) -> the beginnings of permissions' names.
 MORE: dict[Role, dict[tuple[str, str], tuple[str, ...]]] = {
@@ -64,6 +65,7 @@ MORE: dict[Role, dict[tuple[str, str], tuple[str, ...]]] = {
     Role.ADMIN: {
         ("messaging", "message"): ("delete",),
         ("messaging", "sender"): ("add", "change", "delete"),
+        ("audiences", "customer"): ("answer_requests",),
         ("audiences", "customattribute"): ("change",),
         ("audiences", "workspace"): ("view", "change"),
         ("audiences", "integration"): ("view", "add", "change", "delete"),

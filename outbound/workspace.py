@@ -133,9 +133,11 @@ class WorkspaceForm(forms.ModelForm):
         fields = (
             *("name", "zone", "postal_address", "colour", "confirm_above", "drift_percent"),
             *("cap_messages", "cap_days", "answer_by_email_after", "track_emails"),
+            *("alarm_to", "keep_events_days", "keep_copies_days"),
         )
         widgets = {
             "colour": UnfoldAdminTextInputWidget({"placeholder": "#2563eb"}),
+            "alarm_to": UnfoldAdminTextInputWidget({"placeholder": "ops@example.com"}),
         }
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -219,6 +221,8 @@ class WorkspaceAdmin(ToldAdmin):
         ("How much one customer gets", {"fields": ("cap_messages", "cap_days")}),
         ("Inbox", {"fields": ("answer_by_email_after",)}),
         ("Emails", {"fields": ("track_emails",)}),
+        ("When something is stuck", {"fields": ("alarm_to",)}),
+        ("How long it is kept", {"fields": ("keep_events_days", "keep_copies_days")}),
     )
 
     def has_add_permission(self, request: HttpRequest) -> bool:

@@ -80,6 +80,7 @@ class Customer(models.Model):
     objects = CustomerQuerySet.as_manager()
 
     class Meta:
+        permissions = [("answer_requests", "Can export and erase all that is kept of a customer")]
         constraints = [
             models.UniqueConstraint(
                 name="one_customer_per_email_without_user_id",

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo, available_timezones
 import pgtrigger
 from django.contrib.auth import get_user_model
 from django.core.exceptions import ValidationError
-from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
+from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator, validate_email
 from django.db import models
 from knox.models import AbstractAuthToken
 
@@ -18,6 +18,15 @@ def check_zone(name: str) -> None:
     """Refuse a time zone that does not exist."""
     if name not in available_timezones():
         raise ValidationError(f"There is no time zone “{name}”. Write it like Europe/Dublin.")
+
+
+def check_addresses(typed: str) -> None:
+    """Refuse a list with something in it that is no email address."""
+    for address in typed.replace(",", " ").split():
+        try:
+            validate_email(address)
+        except ValidationError as no:
+            raise ValidationError(f"“{address}” is no email address.") from no
 
 
 def new_secret() -> str:
@@ -83,6 +92,31 @@ class Workspace(models.Model):
         db_default=5,
         validators=[MinValueValidator(1), MaxValueValidator(1440)],
         help_text="A customer who has not been back by then gets a teammate’s answer by email, once.",
+    )
+    alarm_to = models.TextField(
+        "alarms go to",
+        blank=True,
+        default="",
+        db_default="",
+        validators=[check_addresses],
+        help_text="Who is told when something is stuck, and when it is over: addresses with commas between them."
+        " Empty: every Admin.",
+    )
+    keep_events_days = models.PositiveSmallIntegerField(
+        "keep events for days",
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(7)],
+        help_text="Older events of customers are deleted, once a day. How often, first and last they did something is"
+        " kept, as rules ask for it. Empty: for ever.",
+    )
+    keep_copies_days = models.PositiveSmallIntegerField(
+        "keep copies for days",
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(7)],
+        help_text="Of older emails and pushes it is still known who got which when, and what came of it; no longer what"
+        " was filled in for them, nor what was written to one person. Links made of variables end. Empty: for ever.",
     )
     generation = models.BigIntegerField(default=1, editable=False)
 

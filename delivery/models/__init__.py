@@ -1,5 +1,7 @@
 """How it goes: delivery records, and the conversations that come of them."""
 
+from delivery.models.alarm import Alarm, Rest
+from delivery.models.alarm import Kind as AlarmKind
 from delivery.models.answer import AnswerMail
 from delivery.models.conversation import Conversation, ConversationPart, PartType
 from delivery.models.count import Count, CountChange, Tally
@@ -14,6 +16,8 @@ __all__ = [
     "GOT_IT",
     "IN_AN_INBOX",
     "UNDONE",
+    "Alarm",
+    "AlarmKind",
     "AnswerMail",
     "Conversation",
     "ConversationPart",
@@ -27,6 +31,7 @@ __all__ = [
     "Pace",
     "PartType",
     "Reason",
+    "Rest",
     "Status",
     "Tally",
     "Visitor",

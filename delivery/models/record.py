@@ -207,6 +207,8 @@ class DeliveryRecord(models.Model):
     provider_id = models.TextField(blank=True, default="")
     # The variables' values as sent: how it read to them is version + filled, never today's data.
     filled = models.JSONField(default=dict, blank=True)
+    # When what was filled in was deleted, having been kept long enough; null while it is there, or was never.
+    forgotten_at = models.DateTimeField(null=True, blank=True)
 
     objects = DeliveryRecordQuerySet.as_manager()
 

@@ -1,0 +1,71 @@
+"""What is stuck right now, as teammates are told of it: once when it begins, once when it is over."""
+
+from datetime import datetime, timedelta
+
+from django.db import models
+from django.db.models import Case, F, Value, When
+
+# A channel that has refused nothing for so long is not resting any more: it is tried each minute while it does.
+RESTED = timedelta(minutes=3)
+
+
+class Kind(models.TextChoices):
+    """What can be stuck, in the order it is shown in."""
+
+    BEAT = "beat", "Beat is silent"
+    SWEEP = "sweep", "The sweep is silent"
+    CHANNEL = "channel", "A channel rests"
+    DUE = "due", "Copies are not handed over"
+    TROUBLE = "trouble", "A message cannot go on"
+    UNCERTAIN = "uncertain", "Copies are uncertain"
+    ANSWERS = "answers", "Answers are not mailed"
+    WEBHOOKS = "webhooks", "Webhooks are not delivered"
+
+
+class Alarm(models.Model):
+    """One time that something was stuck, from when it was found until it was found no more."""
+
+    kind = models.CharField(max_length=12, choices=Kind)
+    words = models.TextField()
+    began_at = models.DateTimeField()
+    # When it was last found; some while after that it is over.
+    seen_at = models.DateTimeField()
+    over_at = models.DateTimeField(null=True, blank=True)
+    # When teammates were told that it began, and that it is over; null until they were.
+    told_at = models.DateTimeField(null=True, blank=True)
+    told_over_at = models.DateTimeField(null=True, blank=True)
+    # Until when somebody is telling them.
+    telling_until = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                name="one_alarm_of_a_kind", fields=("kind",), condition=models.Q(over_at__isnull=True)
+            ),
+            models.CheckConstraint(name="alarm_kind_is_known", condition=models.Q(kind__in=Kind.values)),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.get_kind_display()} since {self.began_at:%Y-%m-%d %H:%M}"
+
+
+class Rest(models.Model):
+    """A channel that takes nothing: since when, when it last refused, and in which words."""
+
+    channel = models.CharField(primary_key=True, max_length=8)
+    since = models.DateTimeField()
+    last_at = models.DateTimeField()
+    why = models.TextField(blank=True, default="")
+
+    def __str__(self) -> str:
+        return f"{self.channel} since {self.since:%Y-%m-%d %H:%M}"
+
+    @classmethod
+    def begins(cls, channel: str, *, why: str, at: datetime) -> None:
+        """Note that a channel took nothing just now: it rests since then, or since the first time without a break."""
+        fresh = {"since": at, "last_at": at, "why": why}
+        rows = cls.objects.filter(pk=channel)
+        # The last refusal is read as it was before this statement.
+        since = Case(When(last_at__lt=at - RESTED, then=Value(at)), default=F("since"))
+        if not rows.update(since=since, last_at=at, why=why):
+            Rest.objects.bulk_create([Rest(channel=channel, **fresh)], ignore_conflicts=True)
