@@ -5,12 +5,13 @@ from datetime import timedelta
 
 import pytest
 from django.contrib.auth.models import User
+from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 from playwright.sync_api import Page, expect
 
-from delivery import conversations, schedule
+from delivery import conversations, schedule, uploads
 from delivery.models import Conversation
 from tests.browser.conftest import violations
 from tests.factories import CustomerFactory
@@ -245,3 +246,24 @@ def test_says_when_the_console_cannot_be_reached(open_inbox, context):
     page.clock.run_for(20_000)
 
     expect(page.get_by_role("alert").filter(has_text="logged out")).to_be_visible()
+
+
+def test_a_file_that_came_by_mail_is_saved_under_its_name_and_runs_nowhere(open_inbox, tmp_path):
+    page_of_theirs = b"<!doctype html><script>document.title = 'ran'</script>"
+    upload = SimpleUploadedFile("x", page_of_theirs, "text/html")
+    upload.name = "Übersicht – März.html"
+    thread = wrote("Ann Lee", "Here is the file.")
+    files = [uploads.keep_file(upload)]
+    conversations.reply_by_customer(thread, body="", attachments=files, at=timezone.now())
+    page = open_inbox(thread)
+
+    with page.expect_download() as saved:
+        page.get_by_role("link", name="Übersicht – März.html").click()
+
+    assert saved.value.suggested_filename == "Übersicht – März.html"
+    saved.value.save_as(tmp_path / "saved")
+    assert (tmp_path / "saved").read_bytes() == page_of_theirs
+    with page.expect_download():
+        page.evaluate("address => { location.href = address; }", files[0]["url"])
+    assert page.title() != "ran"
+    assert page.problems == []
