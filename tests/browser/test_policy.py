@@ -5,7 +5,7 @@ from django.contrib.auth.models import User
 from django.test import Client
 from playwright.sync_api import Page, expect
 
-from tests.browser.test_accessibility import addresses  # noqa: F401 - one of each page, with something on it
+from tests.browser.test_accessibility import addresses, settled  # noqa: F401 - one of each page, with something on it
 from tests.factories import CustomerFactory, MessageFactory, SenderFactory
 
 SMUGGLED = """() => {
@@ -36,7 +36,12 @@ def refused(page: Page, live_server, transactional_db) -> list[str]:
         [{"name": "sessionid", "value": client.cookies["sessionid"].value, "url": live_server.url}]
     )
     found: list[str] = []
-    page.on("console", lambda said: found.append(f"{page.url}: {said.text}") if said.type == "error" else None)
+    page.on(
+        "console",
+        lambda said: (
+            found.append(f"{page.url}: {said.text} {said.location.get('url', '')}") if said.type == "error" else None
+        ),
+    )
     page.on("pageerror", lambda wrong: found.append(f"{page.url}: {wrong}"))
     return found
 
@@ -44,7 +49,7 @@ def refused(page: Page, live_server, transactional_db) -> list[str]:
 def test_no_page_of_the_console_breaks_its_own_policy(addresses, page, live_server, refused):  # noqa: F811
     for address in addresses:
         answer = page.goto(live_server.url + address)
-        page.wait_for_load_state("networkidle")
+        settled(page)
         policy = answer.header_value("content-security-policy")
         assert "script-src 'self' 'unsafe-eval';" in policy + ";"
         assert "frame-ancestors 'none'" in policy
