@@ -11,6 +11,7 @@ from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import F
 
+from audiences.models.sealed import SealedField
 from audiences.models.workspace import new_secret
 
 
@@ -56,7 +57,7 @@ class Subscription(models.Model):
 
     url = models.TextField("address")
     topics = ArrayField(models.CharField(max_length=64, choices=Topic))
-    secret = models.CharField(max_length=200, default=new_secret)
+    secret = SealedField(max_length=1500, default=new_secret)
     active = models.BooleanField(default=True)
     # Since when nothing gets through; null while it does.
     failing_since = models.DateTimeField(null=True, blank=True, editable=False)

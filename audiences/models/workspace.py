@@ -11,6 +11,8 @@ from django.core.validators import MaxValueValidator, MinValueValidator, RegexVa
 from django.db import models
 from knox.models import AbstractAuthToken
 
+from audiences.models.sealed import SealedField
+
 COLOUR = RegexValidator(r"^#[0-9a-fA-F]{6}$", "Write the colour like #0b5cad.")
 
 
@@ -57,7 +59,7 @@ class Workspace(models.Model):
         help_text="The colour of a branded email’s edge and links.",
     )
     allowed_origins = models.JSONField(default=list, blank=True, help_text="Websites the messenger may run on.")
-    identity_secret = models.CharField(max_length=200, default=new_secret)
+    identity_secret = SealedField(max_length=200, default=new_secret)
     require_user_hash = models.BooleanField(
         "require identity verification",
         default=True,
