@@ -1,10 +1,11 @@
 """Erasing a person: all that is personal is blanked, and the bare rows are kept, so counts stay true (DESIGN 3)."""
 
 from datetime import datetime
+from typing import Any
 
 from django.apps import apps
 from django.db import connection, transaction
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 
 from audiences import intake
 from audiences.models import Customer, JobItem, Notification
@@ -22,7 +23,7 @@ def erase(customer: Customer, *, at: datetime) -> None:
     """Blank everything that says who a customer is, and archive what is left; again is no harm."""
     with transaction.atomic():
         locked = Customer.objects.select_for_update(no_key=True).get(pk=customer.pk)
-        names = {"user_id": locked.user_id, "email": locked.email, "id": str(locked.pk)}
+        names = names_of(locked)
         blank_addresses(locked)
         forget_files(locked)
         intake.archive(locked, at=at)
@@ -43,7 +44,7 @@ def erase(customer: Customer, *, at: datetime) -> None:
         Notification.objects.filter(customer=locked).update(payload=None)
         JobItem.objects.filter(named(names)).update(data={}, error="")
         blank_messages_to(locked)
-        blank_log(locked)
+        log_of(locked).update(object_repr=ERASED, change_message="")
         blank(locked, at=at)
     customer.refresh_from_db()
 
@@ -63,6 +64,11 @@ def forget_files(customer: Customer) -> None:
     lists = [*threads.values_list("attachments", flat=True), *parts.values_list("attachments", flat=True)]
     files = [entry for attachments in lists for entry in attachments]
     transaction.on_commit(lambda: uploads.forget(files))
+
+
+def names_of(customer: Customer) -> dict[str, str | None]:
+    """What bulk jobs call them."""
+    return {"user_id": customer.user_id, "email": customer.email, "id": str(customer.pk)}
 
 
 def named(names: dict[str, str | None]) -> Q:
@@ -86,8 +92,8 @@ def blank_messages_to(customer: Customer) -> None:
     Message.objects.filter(to_customer=customer).update(title=ERASED)
 
 
-def blank_log(customer: Customer) -> None:
-    """Blank what the console's log calls the customer, and the messages to them."""
+def log_of(customer: Customer) -> QuerySet[Any]:
+    """What the console's log says of a customer, of messages to them and of their conversations."""
     apps_of_them = ("audiences", "delivery", "messaging")
     log = apps.get_model("admin", "LogEntry").objects.filter(content_type__app_label__in=apps_of_them)
     messages = [str(pk) for pk in Message.objects.filter(to_customer=customer).values_list("pk", flat=True)]
@@ -95,7 +101,7 @@ def blank_log(customer: Customer) -> None:
     with_them = Q(content_type__model="conversation", object_id__in=threads)
     of_them = Q(content_type__model="customer", object_id=str(customer.pk))
     to_them = Q(content_type__model="message", object_id__in=messages)
-    log.filter(of_them | to_them | with_them).update(object_repr=ERASED, change_message="")
+    return log.filter(of_them | to_them | with_them)
 
 
 def blank(customer: Customer, *, at: datetime) -> None:

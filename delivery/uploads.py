@@ -128,13 +128,17 @@ def called(name: str) -> str:
     return plain or "file"
 
 
+def place_kept(entry: Mapping[str, Any]) -> str:
+    """Where the file of an attachment is kept; "" where it was only linked, which is not ours."""
+    url = str(entry.get("url") or "")
+    name = url.rpartition(ADDRESS)[2]
+    key, _, quoted = url.rpartition(FILE_ADDRESS)[2].partition("/")
+    if NAME.fullmatch(name):
+        return FOLDER + name
+    return place_of(key, unquote(quoted)) if KEY.fullmatch(key) else ""
+
+
 def forget(attachments: Iterable[Mapping[str, Any]]) -> None:
-    """Keep the files among these no longer; what was only linked is not ours."""
-    for entry in attachments:
-        url = str(entry.get("url") or "")
-        name = url.rpartition(ADDRESS)[2]
-        key, _, quoted = url.rpartition(FILE_ADDRESS)[2].partition("/")
-        if NAME.fullmatch(name):
-            default_storage.delete(FOLDER + name)
-        elif KEY.fullmatch(key):
-            default_storage.delete(place_of(key, unquote(quoted)))
+    """Keep the files among these no longer."""
+    for path in filter(None, map(place_kept, attachments)):
+        default_storage.delete(path)

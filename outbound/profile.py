@@ -3,9 +3,18 @@
 from typing import Any
 
 from django.contrib import messages
+from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.db.models import F
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
+from django.http import (
+    FileResponse,
+    Http404,
+    HttpRequest,
+    HttpResponse,
+    HttpResponseNotAllowed,
+    HttpResponseRedirect,
+)
+from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404
 from django.urls import reverse
 from django.utils import timezone
@@ -15,7 +24,7 @@ from audiences import intake
 from audiences.attributes import DETAILS
 from audiences.models import Company, CustomAttribute, Customer, Tag
 from audiences.rules import Kind
-from delivery import copies
+from delivery import copies, disclosing, erasing
 from delivery.models import Conversation, DeliveryRecord
 from messaging import content
 from outbound import roles, writing
@@ -29,6 +38,8 @@ MOST_TAGS = 500
 MOST_CONVERSATIONS = 10
 MOST_DEVICES = 30
 EXCERPT = 160
+# What is typed to erase somebody.
+SURE = "erase"
 
 FACTS: tuple[tuple[str, str], ...] = (
     ("email", "Email"),
@@ -85,6 +96,8 @@ PAGES = (
     ("<path:object_id>/clear/<slug:flag>/", "clear"),
     ("<path:object_id>/tag/", "tag"),
     ("<path:object_id>/archive/", "archive"),
+    ("<path:object_id>/export/", "export"),
+    ("<path:object_id>/erase/", "erase"),
 )
 
 
@@ -122,6 +135,8 @@ class ProfilePages(ConsoleAdmin):
             devices=devices(customer),
             tags=customer.tags.order_by("name"),
             can_change=can_change,
+            may_answer_requests=request.user.has_perm(roles.ANSWER_REQUESTS),
+            sure=SURE,
             all_tags=Tag.objects.order_by("name").values_list("name", flat=True)[:MOST_TAGS] if can_change else [],
             events=customer.event_summaries.order_by("-last_at")[:MOST_EVENTS],
             timeline=timeline(customer),
@@ -187,6 +202,37 @@ class ProfilePages(ConsoleAdmin):
                 self.note(request, customer, "Archived")
                 said = f"{customer} is archived: nothing reaches them."
         messages.success(request, said)
+        return HttpResponseRedirect(reverse("admin:audiences_customer_change", args=[customer.pk]))
+
+    def asked_for(self, request: HttpRequest, object_id: str) -> Customer:
+        """The customer, for whoever may answer what they ask for by law."""
+        if not request.user.has_perm(roles.ANSWER_REQUESTS):
+            raise PermissionDenied
+        customer: Customer = self.found(request, object_id, to="view")
+        return customer
+
+    def export(self, request: HttpRequest, object_id: str) -> HttpResponseBase:
+        """All that is kept of them, as a file."""
+        if request.method != "POST":
+            return HttpResponseNotAllowed(["POST"])
+        customer = self.asked_for(request, object_id)
+        at = timezone.now()
+        self.note(request, customer, "Exported all that is kept of them")
+        file, ending = disclosing.export(customer, at=at)
+        return FileResponse(file, as_attachment=True, filename=f"customer-{customer.pk}-{at:%Y-%m-%d}.{ending}")
+
+    def erase(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Blank all that is personal, for good, once somebody has typed that they mean it."""
+        if request.method != "POST":
+            return HttpResponseNotAllowed(["POST"])
+        customer = self.asked_for(request, object_id)
+        if request.POST.get("sure", "").strip().lower() != SURE:
+            messages.error(request, f"Nothing was erased. Type “{SURE}” to erase them for good.")
+        else:
+            with transaction.atomic():
+                erasing.erase(customer, at=timezone.now())
+                self.note(request, customer, "Erased")
+            messages.success(request, "They are erased for good. Their bare records stay, so that reports add up.")
         return HttpResponseRedirect(reverse("admin:audiences_customer_change", args=[customer.pk]))
 
 

@@ -141,6 +141,8 @@ OWN = {
     "customer_clear": (NOBODY, S),
     "customer_tag": (NOBODY, S),
     "customer_archive": (NOBODY, S),
+    "customer_export": (NOBODY, B),
+    "customer_erase": (NOBODY, B),
     "audience_count_people": (V, V),
     "audience_discard": (NOBODY, A),
     "audiences_audience_change": (A, A),
