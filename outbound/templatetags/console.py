@@ -7,6 +7,7 @@ from django.template import Context
 from django.utils import timezone
 
 from delivery import alarms as watched
+from delivery.models import AlarmKind
 
 register = template.Library()
 
@@ -23,6 +24,17 @@ CALLED: dict[str, str] = {
     "integrations": "Integration",
     "subscriptions": "Webhooks",
     "paces": "Pace",
+}
+# Who may open the page an alarm leads to; to all others it is only told.
+LOOKS_AFTER: dict[AlarmKind, str] = {
+    AlarmKind.BEAT: "django_celery_beat.view_periodictask",
+    AlarmKind.SWEEP: "django_celery_beat.view_periodictask",
+    AlarmKind.CHANNEL: "delivery.view_pace",
+    AlarmKind.DUE: "messaging.view_message",
+    AlarmKind.TROUBLE: "messaging.view_message",
+    AlarmKind.UNCERTAIN: "delivery.view_deliveryrecord",
+    AlarmKind.ANSWERS: "delivery.view_conversation",
+    AlarmKind.WEBHOOKS: "audiences.view_subscription",
 }
 
 
@@ -45,4 +57,5 @@ def alarms(context: Context) -> dict[str, Any]:
     if user is None or not user.has_perm("messaging.view_message"):
         return {"found": []}
     ringing = watched.ringing(at=timezone.now())
-    return {"found": [(alarm, watched.PAGES[watched.AlarmKind(alarm.kind)]) for alarm in ringing]}
+    pages = {kind: page for kind, page in watched.PAGES.items() if user.has_perm(LOOKS_AFTER[kind])}
+    return {"found": [(alarm, pages.get(AlarmKind(alarm.kind), "")) for alarm in ringing]}

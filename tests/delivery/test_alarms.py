@@ -1,5 +1,6 @@
 """Alarms: told once when it begins and once when it is over, whoever looks, however often."""
 
+import re
 import smtplib
 import threading
 import uuid
@@ -18,6 +19,8 @@ from delivery import alarms, conversations, health, matching, schedule, sending
 from delivery.channels import ChannelDown
 from delivery.models import Alarm, AlarmKind, AnswerMail, DeliveryRecord, Heartbeat, Pace, Reason, Rest
 from messaging.models import Channel
+from outbound import roles
+from outbound.templatetags.console import LOOKS_AFTER
 from tests.factories import CustomerFactory, MessageFactory
 
 pytestmark = pytest.mark.django_db
@@ -93,7 +96,7 @@ HAPPENS = {
 
 
 def test_every_kind_is_watched_leads_somewhere_and_is_tried_here():
-    assert set(AlarmKind) == set(alarms.WATCHED) == set(alarms.PAGES) == set(HAPPENS)
+    assert set(AlarmKind) == set(alarms.WATCHED) == set(alarms.PAGES) == set(HAPPENS) == set(LOOKS_AFTER)
 
 
 @pytest.mark.parametrize("kind", AlarmKind)
@@ -296,6 +299,24 @@ def test_console_shows_what_is_stuck_on_every_page(at, admin_client):
 
     for page in ("/admin/", "/admin/audiences/customer/"):
         assert "3 copies are uncertain." in admin_client.get(page).content.decode()
+
+
+@pytest.mark.parametrize("role", roles.Role)
+def test_an_alarm_leads_nobody_to_a_page_they_may_not_see(at, client, role):
+    roles.install()
+    teammate = User.objects.create_user("eve", is_staff=True)
+    roles.give(teammate, role)
+    client.force_login(teammate)
+    for kind in AlarmKind:
+        Alarm.objects.create(kind=kind, words="It stands.", began_at=at, seen_at=at)
+
+    page = client.get("/admin/").content.decode()
+    banner = page[page.index("ob-alarms") : page.index("</section>", page.index("ob-alarms"))]
+
+    assert banner.count("It stands.") == len(AlarmKind)
+    links = re.findall(r'href="([^"]+)"', banner)
+    assert links
+    assert [client.get(link, follow=True).status_code for link in links] == [200] * len(links)
 
 
 def test_console_shows_a_silent_sweep_though_nobody_watches(at, admin_client):

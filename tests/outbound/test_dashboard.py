@@ -94,7 +94,7 @@ def test_nothing_stuck_says_so(console):
     page = console.get(HOME)
 
     assert stuck(page) == {}
-    assert "Nothing is stuck." in text(page)
+    assert "No message is stuck." in text(page)
 
 
 def test_trouble_is_stuck(console):
