@@ -21,7 +21,7 @@ from playwright.sync_api import Page
 from audiences.intake import importing
 from audiences.models import Import, ImportKind, ImportState, Integration, Notification, Subscription, Tag, Workspace
 from delivery import conversations, matching, schedule, single
-from delivery.models import DeliveryRecord, Pace, Reason, Status
+from delivery.models import Alarm, AlarmKind, DeliveryRecord, Pace, Reason, Status
 from messaging.models import Message, Sender
 from outbound import passwords, roles
 from tests.browser.conftest import AXE
@@ -79,6 +79,8 @@ def addresses(transactional_db, settings, tmp_path) -> list[str]:
     segment = SegmentFactory(rules={"match": "all", "rules": [rule("name", "is", "Ada")]})
     boss = User.objects.create_superuser("boss", "boss@acme.example", "pass", first_name="Bo")
     Integration.objects.create(user=boss, name="Shop")
+    for kind in AlarmKind:  # Above every page.
+        Alarm.objects.create(kind=kind, words="It does not go on. " * 3, began_at=NOW, seen_at=NOW)
     Workspace.objects.update(allowed_origins=["https://www.acme.example"])
     hook = Subscription.objects.create(
         url="https://acme.example/" + "hooks/" * 20, topics=["user.created"], created_at=NOW, updated_at=NOW
