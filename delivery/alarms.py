@@ -15,8 +15,8 @@ from django.db.models import Q
 from django.utils import timezone
 
 from audiences.models import Subscription, Workspace
-from delivery import counts, health, pacing
-from delivery.models import Alarm, AlarmKind, AnswerMail, DeliveryRecord, Pace, Rest, Status
+from delivery import health
+from delivery.models import Alarm, AlarmKind, AnswerMail, DeliveryRecord, Rest, Status
 from delivery.models.alarm import RESTED
 from messaging.models import Channel, Message, State
 
@@ -55,21 +55,11 @@ def channel(at: datetime) -> str:
 
 def due(at: datetime) -> str:
     """The messages whose copies are due while none was handed over for as long; a pace or a pause is no fault."""
-    late = at - health.DUE_LATE
-    running = {m.pk: m for m in Message.objects.live().exclude(channel=Channel.IN_APP)}
-    waiting = {pk: since for pk, since in counts.next_due(list(running)).items() if since < late}
-    if not waiting:
-        return ""
-    day = pacing.day_of(at)
-    used_up = {pace.channel for pace in Pace.objects.all() if pace.left_on(day) == 0}
-    moving = set(
-        DeliveryRecord.objects.filter(sent_at__gte=late, message__in=list(waiting)).values_list("message", flat=True)
-    )
-    stuck = {pk: since for pk, since in waiting.items() if pk not in moving and running[pk].channel not in used_up}
-    return named([f"“{running[pk]}” is due since {moment(since)} and not handed over." for pk, since in by_time(stuck)])
+    stuck = health.stuck(at=at)
+    return named([f"“{one}” is due since {moment(since)} and not handed over." for one, since in by_time(stuck)])
 
 
-def by_time(found: dict[int, datetime]) -> list[tuple[int, datetime]]:
+def by_time(found: dict[Message, datetime]) -> list[tuple[Message, datetime]]:
     """The oldest first."""
     return sorted(found.items(), key=lambda one: one[1])
 

@@ -8,8 +8,8 @@ from django.db import connection
 from django.db.models import Max
 from django_celery_beat.models import PeriodicTask
 
-from delivery import counts, schedule
-from delivery.models import Heartbeat
+from delivery import counts, pacing, schedule
+from delivery.models import DeliveryRecord, Heartbeat, Pace
 from delivery.models.count import COUNTED
 from messaging.models import Channel, Message
 
@@ -45,6 +45,23 @@ def oldest_due(*, at: datetime) -> datetime | None:
     return min((due for due in counts.next_due(list(running)).values() if due <= at), default=None)
 
 
+def stuck(*, at: datetime) -> dict[Message, datetime]:
+    """Since when the copies of a message are due while none was handed over for as long; a pace is no fault."""
+    late = at - DUE_LATE
+    running = {m.pk: m for m in Message.objects.live().exclude(channel=Channel.IN_APP)}
+    waiting = {pk: since for pk, since in counts.next_due(list(running)).items() if since < late}
+    if not waiting:
+        return {}
+    day = pacing.day_of(at)
+    used_up = {pace.channel for pace in Pace.objects.all() if pace.left_on(day) == 0}
+    moving = set(
+        DeliveryRecord.objects.filter(sent_at__gte=late, message__in=list(waiting)).values_list("message", flat=True)
+    )
+    return {
+        running[pk]: since for pk, since in waiting.items() if pk not in moving and running[pk].channel not in used_up
+    }
+
+
 def records() -> Iterator[tuple[str, dict[str, int]]]:
     """For each channel how many records are in each status, and what came of them, from kept counts."""
     with connection.cursor() as cursor:
@@ -58,13 +75,18 @@ def checked(*, at: datetime) -> dict[str, dict[str, Any]]:
 
     A schedule that is new has not run yet, which is no fault; whether it ever does is on the home page of the console.
     """
-    found = {"beat": (last_beat(), BEAT_LATE), "sweep": (last_sweep(), SWEEP_LATE)}
-    found["oldest_due"] = (oldest_due(at=at), DUE_LATE)
+    beat, sweep = last_beat(), last_sweep()
+    found = {
+        "beat": (beat, beat is None or at - beat <= BEAT_LATE),
+        "sweep": (sweep, sweep is None or at - sweep <= SWEEP_LATE),
+        # A long send, or one at a pace, is due for long and well.
+        "oldest_due": (oldest_due(at=at), not stuck(at=at)),
+    }
     return {
         name: {
-            "ok": moment is None or at - moment <= late,
+            "ok": ok,
             "at": moment.isoformat() if moment else None,
             "seconds": round((at - moment).total_seconds()) if moment else None,
         }
-        for name, (moment, late) in found.items()
+        for name, (moment, ok) in found.items()
     }
