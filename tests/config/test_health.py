@@ -4,6 +4,7 @@ import json
 import logging
 import sys
 from datetime import timedelta
+from uuid import uuid4
 
 import pytest
 from django.db import OperationalError
@@ -14,7 +15,7 @@ from config.celery import app
 from config.logs import JsonLines
 from delivery import health, matching, measuring, rounds, schedule, sending, tasks
 from delivery.models import DeliveryRecord, Heartbeat
-from messaging.models import Channel
+from messaging.models import Channel, Message
 from tests.factories import CustomerFactory, MessageFactory
 
 pytestmark = pytest.mark.django_db
@@ -72,6 +73,21 @@ def test_what_is_late_is_a_503_that_names_it(client, now, what, happens):
     assert code == 503
     assert [name for name, each in found.items() if name != "ok" and not each["ok"]] == [what]
     assert found[what]["seconds"] > 180
+
+
+def test_a_send_that_goes_on_for_long_is_well(client, now):
+    copy_due(now)
+    CustomerFactory(email="bob@x.example")
+    matching.match(Message.objects.get(), at=now)
+    first = DeliveryRecord.objects.order_by("pk")[:1].values("pk")
+    DeliveryRecord.objects.filter(pk__in=first).mark_sending(claim=uuid4(), until=now)
+    DeliveryRecord.objects.filter(pk__in=first).mark_sent(at=now - timedelta(minutes=1))
+    DeliveryRecord.objects.exclude(pk__in=first).update(due_at=now - timedelta(minutes=11))
+
+    code, found = asked(client)
+
+    assert (code, found["oldest_due"]["ok"]) == (200, True)
+    assert found["oldest_due"]["seconds"] > 600
 
 
 def test_a_broker_that_is_not_there_is_said_within_seconds(client, monkeypatch):
