@@ -101,7 +101,7 @@ def addresses(transactional_db, settings, tmp_path) -> list[str]:
         *(reverse(f"admin:{name}_changelist") for name in LISTS),
         *(reverse(f"admin:{name}_add") for name in FORMS),
         *(reverse(change, args=[message.pk]) for message in written.values()),
-        reverse(change, args=[to_one.pk]),
+        reverse(change, args=[to_one.message_id]),
         reverse("admin:messaging_message_changelist") + "?to=one_person",
         reverse("admin:messaging_message_changelist") + "?send_type__exact=ongoing&state__exact=stopped",
         reverse("admin:message_edit_content", args=[written["welcome"].pk]),
