@@ -234,9 +234,14 @@ def seen(conversation: Conversation) -> None:
     Conversation.objects.filter(pk=conversation.pk, unseen=True).update(unseen=False)
 
 
-def mark_read(conversation: Conversation) -> None:
-    """Note that the customer has read what is newest."""
+@transaction.atomic
+def mark_read(conversation: Conversation, *, version: str = "") -> bool:
+    """Note that the customer has read what is newest; False where more was said since the version they read."""
+    now = lock(conversation)
+    if version and version != now.updated_at.isoformat():
+        return now.read
     change(conversation, read=True)
+    return True
 
 
 def as_html(written: str) -> str:

@@ -48,6 +48,8 @@ def facts(conversation: Conversation) -> Json:
         "read": conversation.read,
         "dismissed": bool(record and record.dismissed_at),
         "updated_at": unix(conversation.updated_at),
+        # To the microsecond: an answer may come within the second in which one was read.
+        "version": conversation.updated_at.isoformat(),
     }
 
 

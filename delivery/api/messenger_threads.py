@@ -112,12 +112,14 @@ class Read(MessengerEndpoint):
     """/messenger/conversations/{id}/read."""
 
     def post(self, request: Request, pk: str) -> Response:
-        """Note that the customer has read it; the message it began with was opened then."""
+        """Note that the customer has read it, as it was in the version named; what it began with was opened then."""
         found = one(customer_of(request), pk)
-        conversations.mark_read(found)
+        sent: Any = request.data
+        version = text(sent.get("version"), "version", most=40)
+        is_read = conversations.mark_read(found, version=version)
         if found.record is not None:
             showing.opened(found.record, at=timezone.now())
-        return Response({"type": "conversation", "id": str(found.pk), "read": True})
+        return Response({"type": "conversation", "id": str(found.pk), "read": is_read})
 
 
 def one(customer: Customer, pk: Any) -> Conversation:

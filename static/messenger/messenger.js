@@ -131,7 +131,7 @@ async function look() {
   drawList();
   if (host.isConnected) drawSnippets();
   const shown = view.kind === "thread" && isOpen() && conversations.find((entry) => entry.id === view.id);
-  if (shown && (shown.updated_at !== view.updated || !shown.read)) await fetchThread(shown.id);
+  if (shown && (shown.version !== view.version || !shown.read)) await fetchThread(shown.id);
   if (answer.data.expected && !document.hidden && Date.now() - visitedAt > 10000) await visit();
 }
 
@@ -150,14 +150,14 @@ async function fetchThread(id) {
     trouble.textContent = "This could not be loaded. It will be tried again.";
     return;
   }
-  view.updated = answer.data.updated_at;
+  view.version = answer.data.version;
   drawThread(answer.data);
   trouble.textContent = "";
   const entry = conversations.find((one) => one.id === id);
   if (isOpen() && !document.hidden && entry && !entry.read) {
     entry.read = true;
     counted(Math.max(0, unread - 1));
-    await ask("POST", `conversations/${id}/read`);
+    await ask("POST", `conversations/${id}/read`, { version: view.version });
     changed();
   }
 }

@@ -64,6 +64,16 @@ def test_teammates_reply_ends_the_waiting_and_is_unread(started, teammate, at):
     assert Conversation.objects.get().read
 
 
+def test_reading_what_an_answer_came_after_leaves_the_answer_unread(started, teammate, at):
+    read = started.updated_at.isoformat()
+    conversations.reply_by_teammate(started, teammate=teammate, body="Hi", at=at + timedelta(microseconds=9))
+
+    assert not conversations.mark_read(started, version=read)
+    assert not Conversation.objects.get().read
+    assert conversations.mark_read(started, version=Conversation.objects.get().updated_at.isoformat())
+    assert Conversation.objects.get().read
+
+
 def test_note_leaves_the_customer_nothing_to_read(started, teammate, at):
     conversations.mark_read(started)
 
