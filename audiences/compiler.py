@@ -52,6 +52,11 @@ class Condition:
     joins: str
     sees_company: bool
 
+    @property
+    def holds(self) -> str:
+        """SQL for whether one pair matches, as a value, wherever its `c` is in sight, and its `k` where it sees one."""
+        return f"(SELECT {self.sql} FROM (VALUES (1)) AS one{self.joins})" if self.joins else self.sql
+
     def pairs(
         self, *, per_company: bool, where: str = "TRUE", columns: str = "", joins: str = "", sample: str = ""
     ) -> str:

@@ -5,6 +5,7 @@ A visit moves the last-seens in it too: its parts all see the rows as they were 
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -14,7 +15,7 @@ import psycopg
 from django.db import connection
 from psycopg.sql import Literal
 
-from audiences.compiler import PLACE
+from audiences.compiler import COMPANY_OF_PAIR, PLACE
 from delivery.judging import Live, LiveMessages
 from delivery.models import Conversation, Reason, Status
 from messaging.models import Channel
@@ -140,11 +141,11 @@ def statement(live: LiveMessages) -> tuple[bytes, list[str]]:
     and each visit binds a handful of values instead of hundreds.
     """
     params: dict[str, Any] = {}
-    branches = []
     for message in live.ongoing:
         assert message.condition is not None  # noqa: S101 - ongoing ones are compiled
         params |= message.condition.params
-        branches.append(branch(message))
+    by_company = {sees: [m for m in live.ongoing if sees_company(m) is sees] for sees in (False, True)}
+    branches = [branch(asked, company=COMPANY_OF_PAIR if sees else "") for sees, asked in by_company.items() if asked]
     matched = " UNION ALL ".join(branches) or NOBODY
     matched = f"SELECT * FROM ({matched}) AS matches WHERE (SELECT fresh FROM asked)"
     sql = f"WITH {ASKED}, matched AS MATERIALIZED ({matched}), {MAKE}, {AGAIN}, {CAME}, {begun()}, {SAW} {ANSWER}"
@@ -181,25 +182,43 @@ def begun() -> str:
     )
 
 
-def branch(message: Live) -> str:
-    """SQL for what one ongoing message asks of the customer: its pairs that match, and their withdrawn records."""
-    assert message.condition is not None  # noqa: S101 - ongoing ones are compiled
-    company = "k.id" if message.per_company else "NULL::bigint"
-    in_app = message.channel == Channel.IN_APP
-    pairs = message.condition.pairs(
-        per_company=message.per_company,
-        joins=(
-            f" LEFT JOIN delivery_deliveryrecord r ON r.message_id = {message.pk} AND r.customer_id = c.id"
-            f" AND r.company_id IS NOT DISTINCT FROM {company}"
-        ),
-        where=(
-            f"{message.pk} = ANY(%(judged)s::bigint[]) AND c.id = %(customer)s::bigint AND {message.reachable}"
-            f" AND (r.id IS NULL OR (r.status = '{Status.WITHDRAWN}' AND r.reason <> '{Reason.STOPPED}'))"
-            + (" AND k.id IS NOT NULL" if message.per_company else "")
-        ),
-        columns=", c.last_seen_at AS last_seen, r.id AS record_id",
-    )
+def sees_company(message: Live) -> bool:
+    """Whether it is judged for each company of the customer."""
+    return message.per_company or bool(message.condition and message.condition.sees_company)
+
+
+def branch(asked: Sequence[Live], *, company: str) -> str:
+    """SQL for what some ongoing messages ask of the customer: their pairs that match, and their withdrawn records.
+
+    The customer is read once for all of them, and so are their companies where `company` joins these: with a part of
+    the statement for each message it took more to begin these parts than to do them.
+    """
+    rows = ", ".join(f"({message.pk}::bigint, {holds(message)})" for message in asked)
+    pair = per_company(asked) if company else "NULL::bigint"
     return (
-        f"SELECT {message.pk}::bigint AS message_id, customer_id, company_id, last_seen, {in_app} AS in_app,"
-        f" (%(openings)s::jsonb ->> '{message.pk}')::timestamptz AS opening, record_id FROM ({pairs}) AS pairs"
+        # A customer matches if any pair does, so without a copy per company one row is enough.
+        f"SELECT {'DISTINCT ' if company else ''}v.message_id, c.id AS customer_id, {pair} AS company_id,"
+        " c.last_seen_at AS last_seen, v.message_id = ANY(%(in_app)s::bigint[]) AS in_app,"
+        " (%(openings)s::jsonb ->> v.message_id::text)::timestamptz AS opening, r.id AS record_id"
+        f" FROM audiences_customer c{company} CROSS JOIN LATERAL (VALUES {rows}) AS v(message_id, holds)"
+        " LEFT JOIN delivery_deliveryrecord r ON r.message_id = v.message_id AND r.customer_id = c.id"
+        f" AND r.company_id IS {f'NOT DISTINCT FROM {pair}' if company else 'NULL'}"
+        " WHERE c.id = %(customer)s::bigint AND c.archived_at IS NULL AND v.holds"
+        f" AND (r.id IS NULL OR (r.status = '{Status.WITHDRAWN}' AND r.reason <> '{Reason.STOPPED}'))"
     )
+
+
+def holds(message: Live) -> str:
+    """SQL for whether the pair in sight matches one message; what is not judged is not even looked at."""
+    assert message.condition is not None  # noqa: S101 - ongoing ones are compiled
+    member = " AND k.id IS NOT NULL" if message.per_company else ""
+    return (
+        f"CASE WHEN {message.pk} = ANY(%(judged)s::bigint[]){member} AND {message.reachable}"
+        f" THEN {message.condition.holds} END"
+    )
+
+
+def per_company(asked: Sequence[Live]) -> str:
+    """SQL for the company a copy is for: none where the message goes once to each customer."""
+    each = ", ".join(str(message.pk) for message in asked if message.per_company)
+    return f"CASE WHEN v.message_id IN ({each}) THEN k.id END" if each else "NULL::bigint"

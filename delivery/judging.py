@@ -137,6 +137,11 @@ class LiveMessages:
         return [message.pk for message in self.ongoing if not message.per_company]
 
     @cached_property
+    def in_app(self) -> list[int]:
+        """The ongoing ones that only a visit brings."""
+        return [message.pk for message in self.ongoing if message.channel == Channel.IN_APP]
+
+    @cached_property
     def names(self) -> frozenset[str]:
         """The variables any of them uses."""
         return frozenset(name for message in self.all() for name in message.names)

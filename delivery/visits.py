@@ -144,8 +144,10 @@ def check_one(by: str, key: object, *, at: datetime, then: Callable[[], object] 
     with asking.prepared() as cursor:
         known = judging.kept(database=connection.settings_dict["NAME"])
         values = [at, key, at - CHECK_EVERY, locks.VISITS, LOCK_TIMEOUT, known.keys if known else []]
-        cursor.execute(CHECK[by], values, prepare=True)
-        row = cursor.fetchone()
+        # The BEGIN and what follows it go to the server together.
+        with cursor.connection.pipeline():
+            cursor.execute(CHECK[by], values, prepare=True)
+            row = cursor.fetchone()
     if row is None:
         return None
     generation, most, days, had, pk, timezone, last_seen_at, *_ = row
@@ -223,6 +225,8 @@ def judge(met: Met, *, at: datetime, among: Iterable[Channel], visiting: bool) -
         # Outside the window nothing in-app is shown; a mail waits for it.
         and ((m.channel != Channel.IN_APP) or (visiting and opening.get(m.pk, at) <= at))
     ]
+    if not judged and not visiting:
+        return []
     came = [m.pk for m in live.one_off_in_app if m.opening(customer.timezone, workspace=live.zone, at=at) <= at]
     room = None if cap is None else cap.left(customer.pk)
     if visiting and room is not None:
@@ -235,6 +239,7 @@ def judge(met: Met, *, at: datetime, among: Iterable[Channel], visiting: bool) -
         "now": at,
         "customer": customer.pk,
         "judged": judged,
+        "in_app": live.in_app,
         "came": came if visiting else [],
         "visiting": visiting,
         "openings": Jsonb({str(pk): when.isoformat() for pk, when in opening.items() if when > at}),

@@ -9,7 +9,14 @@ from django.db import connection
 from audiences.models import Workspace
 from delivery import matching, visits
 from delivery.models import Conversation, DeliveryRecord, Status
-from tests.factories import CompanyFactory, CustomerFactory, MembershipFactory, MessageFactory, rule
+from tests.factories import (
+    CompanyFactory,
+    CustomerFactory,
+    EventSummaryFactory,
+    MembershipFactory,
+    MessageFactory,
+    rule,
+)
 
 pytestmark = pytest.mark.django_db
 
@@ -28,6 +35,27 @@ def test_in_app_ongoing_message_is_shown_when_the_customer_visits(at):
 
     assert bodies(visit) == ["<p>Hi Ann</p>"]
     assert Conversation.objects.get().customer == customer
+
+
+def test_messages_for_each_company_and_for_any_and_without_are_judged_together(at):
+    customer = CustomerFactory(name="Ann")
+    for size in (5, 50, 500):
+        MembershipFactory(customer=customer, company__name=f"Of {size}", company__size=size)
+    EventSummaryFactory(customer=customer, name="paid", count=3)
+    asked = {
+        "<p>{{ company.name }}</p>": rule("company.size", "greater_than", 10),
+        "<p>any</p>": rule("company.size", "greater_than", 10),
+        "<p>none</p>": rule("company.size", "greater_than", 1000),
+        "<p>paid</p>": rule("event_count.paid", "is", 3),
+        "<p>seldom</p>": rule("event_count.paid", "is", 2),
+    }
+    for body, asks in asked.items():
+        MessageFactory(in_app=True, body=body, rules=[asks], live=True, at=at)
+
+    shown = visits.visit(customer, at=at)
+
+    assert set(bodies(shown)) == {"<p>Of 50</p>", "<p>Of 500</p>", "<p>any</p>", "<p>paid</p>"}
+    assert DeliveryRecord.objects.count() == shown.matched == 4
 
 
 def test_who_does_not_match_is_shown_nothing(at):
@@ -200,6 +228,19 @@ def test_check_matches_emails_at_most_once_in_fifteen_minutes(at):
     assert not message.records.exists()
     assert visits.check(customer, at=at + timedelta(minutes=15)) is None
     assert message.records.get().status == Status.WAITING
+
+
+def test_check_of_who_has_had_all_there_is_counts_and_finds_what_is_new_the_next_time(at):
+    customer = CustomerFactory(email="a@x.example")
+    MessageFactory(live=True, at=at)
+    assert visits.check(customer, at=at) is None
+    later = at + timedelta(minutes=15)
+
+    assert visits.check(customer, at=later) is None
+    assert visits.check(customer, at=later) == later + timedelta(minutes=15)
+    MessageFactory(live=True, at=later)
+    assert visits.check(customer, at=later + timedelta(minutes=15)) is None
+    assert DeliveryRecord.objects.count() == 2
 
 
 def test_check_leaves_in_app_messages_to_visits(at):
