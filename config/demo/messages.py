@@ -4,6 +4,7 @@ from datetime import datetime
 from typing import Any
 
 from audiences.models import Audience
+from config.demo import past
 from config.demo.company import every, rule
 from config.demo.staff import Team
 from delivery import matching
@@ -78,13 +79,15 @@ MESSAGES: tuple[dict[str, Any], ...] = (
 
 
 def fill(team: Team, *, at: datetime) -> None:
-    """Write the messages and set them live; who matches gets them once the worker runs."""
+    """Write the messages and set them live, each on its day; who matches by now gets them once the worker runs."""
     sender = Sender.objects.create(
         name="Sam from Fernwood", email="sam@fernwood.example", reply_to="sam@fernwood.example", teammate=team.support
     )
     for written in MESSAGES:
-        message = write(**written, sender=sender, team=team, at=at)
-        matching.launch(message, at=at)
+        began = at - past.BEGAN[written["title"]]
+        message = write(**written, sender=sender, team=team, at=began)
+        matching.launch(message, at=began)
+        past.fill(message, at=at)
         matching.match(message, at=at)
 
 

@@ -1,6 +1,7 @@
 """`make demo` as its user meets it: in a terminal, with Ctrl-C, and with a window that is closed."""
 
 import contextlib
+import json
 import os
 import pty
 import re
@@ -80,8 +81,9 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def get(url: str) -> str:
-    with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310
+def get(url: str, *, token: str = "") -> str:
+    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"} if token else {})  # noqa: S310
+    with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310
         return answer.read().decode()
 
 
@@ -111,6 +113,9 @@ def test_demo_starts_takes_mail_ends_and_goes_on(clone):
     assert len(re.findall(r"^  \d\. ", said, flags=re.MULTILINE)) == 5
     token = re.search(r"An API token +(\w+)", said)[1]
     assert {"mail", "web", "worker", "beat"} == {path.stem for path in (clone / ".data" / "log").iterdir()}
+
+    for message in json.loads(get(f"http://127.0.0.1:{port}/api/outbound", token=token))["messages"]:
+        assert 0 < message["counts"]["opened"] < message["counts"]["sent"], message
 
     mail = EmailMessage()
     mail["Subject"], mail["From"], mail["To"] = "Grüße", "sam@fernwood.example", "Zoë <zoe@mail.example>"

@@ -1,0 +1,211 @@
+"""What the demo's messages have done so far: a month in which they were sent, opened, followed and answered.
+
+Copies of the past are written down as sent and never handed over; what is matched after `fill` is sent in earnest.
+"""
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import uuid4
+
+from django.db import connection
+
+from audiences.models import Customer
+from config.demo.company import SEED, TRIAL
+from delivery import conversations, copies, judging, matching, tracking, visits
+from delivery.models import DeliveryRecord, Hit, Link, Status, Who
+from messaging.models import Channel, Message
+
+# How long ago each went live.
+BEGAN = {
+    "Welcome": timedelta(days=29),
+    "First project": timedelta(days=29),
+    "Trial about to end": timedelta(days=29),
+    "New: reports you can share": timedelta(days=16, hours=5),
+}
+# What came later than this is left to the demo itself.
+ENDED = timedelta(days=1)
+# Looks at a mail without being a person: Apple's pictures, scanners.
+PRIVACY, SCANNED = 0.2, 0.06
+REPLIES = (
+    "Thanks, that is just what I needed.",
+    "Is there a video of this somewhere?",
+    "Could somebody call me about it?",
+    "We do this by hand every week. Great.",
+)
+
+
+# What hand-over and tracking note on the customer.
+NOTED = """
+UPDATE audiences_customer c SET last_contacted_at = greatest(c.last_contacted_at, r.sent_at),
+    last_opened_email_at = greatest(c.last_opened_email_at, CASE WHEN m.channel = 'email' THEN r.opened_at END),
+    last_clicked_email_at = greatest(c.last_clicked_email_at, r.clicked_at)
+FROM delivery_deliveryrecord r JOIN messaging_message m ON m.id = r.message_id
+WHERE r.message_id = %s AND r.status = 'sent' AND c.id = r.customer_id
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Liked:
+    """Of those who got a message, the shares who opened it, who followed a link, who answered and who unsubscribed."""
+
+    opened: float
+    clicked: float
+    replied: float
+    unsubscribed: float
+
+
+LIKED = {
+    "Welcome": Liked(0.61, 0.27, 0.02, 0.004),
+    "Trial about to end": Liked(0.57, 0.22, 0.015, 0.01),
+    "New: reports you can share": Liked(0.44, 0.16, 0.006, 0.008),
+    "First project": Liked(0.72, 0.0, 0.08, 0.0),
+}
+
+
+def fill(message: Message, *, at: datetime) -> None:
+    """Let one message, live since its day, have done what it did."""
+    chance = random.Random(f"{SEED} {message.title}")  # noqa: S311 - the same every time is the point
+    if message.channel == Channel.IN_APP:
+        for customer, when in visitors(at=at):
+            visits.visit(customer, at=when)
+    elif message.title == "New: reports you can share":
+        hand_over(message, chance)
+        matching.finish_one_offs()
+    else:
+        DeliveryRecord.objects.bulk_create(sent(message, chance, at=at))
+    live_on(message, chance, at=at)
+
+
+def sent(message: Message, chance: random.Random, *, at: datetime) -> Iterator[DeliveryRecord]:
+    """The copies an ongoing email has sent: to everyone who signed up, or whose trial was about to end, since."""
+    after = timedelta() if message.title == "Welcome" else TRIAL - timedelta(days=3)
+    began = at - BEGAN[message.title]
+    reached = Customer.objects.filter(
+        user_id__isnull=False, unsubscribed_from_emails=False, has_hard_bounced=False, marked_email_as_spam=False
+    ).filter(signed_up_at__gt=began - after, signed_up_at__lt=at - ENDED - after)
+    for customer in reached.order_by("pk"):
+        assert customer.signed_up_at is not None  # noqa: S101 - asked for
+        # The filters are checked every hour, and by visits.
+        matched_at = customer.signed_up_at + after + timedelta(minutes=chance.uniform(0, 60))
+        opens = opening(message, customer.timezone, at=matched_at)
+        if opens > at - ENDED:
+            continue
+        yield DeliveryRecord(
+            message=message,
+            version=message.version,
+            customer=customer,
+            status=Status.SENT,
+            matched_at=matched_at,
+            sent_at=opens + timedelta(seconds=chance.uniform(1, 40)),
+            attempts=1,
+            filled=filled(message, customer),
+            inbox=customer.email,
+        )
+
+
+def opening(message: Message, zone: str, *, at: datetime) -> datetime:
+    """When a match of that moment was delivered."""
+    found, by_zone = judging.openings(message.parsed_window, message.window_zone, at=at)
+    return datetime.fromisoformat(by_zone[zone]) if zone in by_zone else found
+
+
+def hand_over(message: Message, chance: random.Random) -> None:
+    """Settle what a one-off had frozen: all of it within the hour."""
+    waiting = DeliveryRecord.objects.filter(message=message, status=Status.WAITING)
+    keys = list(waiting.order_by("pk").values_list("pk", flat=True))
+    began = message.went_live_at
+    assert began is not None  # noqa: S101 - it went live
+    waiting.mark_sending(claim=uuid4(), until=began + timedelta(hours=1))
+    gone = DeliveryRecord.objects.filter(pk__in=keys)
+    gone.mark_sent(at=began)
+    gone.update(version=message.version)
+    records = list(gone.select_related("customer"))
+    for record in records:
+        record.sent_at = began + timedelta(minutes=chance.uniform(0, 35))
+        record.filled, record.inbox = filled(message, record.customer), record.customer.email
+    DeliveryRecord.objects.bulk_update(records, ["sent_at", "filled", "inbox"], batch_size=250)
+
+
+def visitors(*, at: datetime) -> Iterator[tuple[Customer, datetime]]:
+    """New users without a project, each as they looked in for the last time: nobody is here later than they were."""
+    new = Customer.objects.filter(
+        signed_up_at__gte=at - timedelta(days=29), signed_up_at__lt=at - timedelta(days=3), last_seen_at__lt=at - ENDED
+    ).exclude(event_summaries__name="created-project")
+    for customer in new.order_by("last_seen_at"):
+        assert customer.signed_up_at is not None and customer.last_seen_at is not None  # noqa: S101, PT018 - asked for
+        if customer.last_seen_at - customer.signed_up_at > timedelta(days=2):
+            yield customer, customer.last_seen_at
+
+
+def filled(message: Message, customer: Customer) -> dict[str, object]:
+    """What was filled in."""
+    assert message.version is not None  # noqa: S101 - it is live
+    return copies.fill(copies.copy_of(message.version, channel=message.channel).names, customer=customer, company=None)
+
+
+def live_on(message: Message, chance: random.Random, *, at: datetime) -> None:
+    """Have people open it, follow its link, answer and unsubscribe, each in their own time; and scanners look at it."""
+    liked, changed = LIKED[message.title], []
+    hits: list[Hit] = []
+    link = link_of(message)
+    in_app = message.channel == Channel.IN_APP
+    records = list(DeliveryRecord.objects.filter(message=message, status=Status.SENT).select_related("customer"))
+    for record in records:
+        assert record.sent_at is not None  # noqa: S101 - it was sent
+        hits += looked_at(record, chance) if not in_app else []
+        opened_at = record.sent_at + timedelta(hours=chance.expovariate(1 / 9), seconds=40)
+        if chance.random() > liked.opened or opened_at > at:
+            continue
+        record.opened_at = opened_at
+        if not in_app:
+            hits.append(hit(record, None, Who.PERSON, at=opened_at, number=chance.choice((1, 1, 1, 2, 3))))
+        clicked_at = opened_at + timedelta(seconds=chance.uniform(5, 400))
+        if link is not None and chance.random() < liked.clicked / liked.opened and clicked_at < at:
+            record.clicked_at = clicked_at
+            hits.append(hit(record, link, Who.PERSON, at=clicked_at, number=chance.choice((1, 1, 2))))
+        changed.append(record)
+    Hit.objects.bulk_create(hits)
+    DeliveryRecord.objects.bulk_update(changed, ["opened_at", "clicked_at"], batch_size=250)
+    with connection.cursor() as cursor:
+        cursor.execute(NOTED, [message.pk])
+    for record in changed:
+        leave_or_answer(record, liked, chance, at=at)
+
+
+def link_of(message: Message) -> Link | None:
+    """The link of an email, written down as its first copy would have done; None where it has none."""
+    if message.channel != Channel.EMAIL or message.version is None:
+        return None
+    copies.keep_links(copies.copy_of(message.version, channel=message.channel, tracked=True))
+    return Link.objects.filter(version=message.version).exclude(address="").order_by("number").first()
+
+
+def looked_at(record: DeliveryRecord, chance: random.Random) -> Iterator[Hit]:
+    """What looked at a mail without being a person."""
+    assert record.sent_at is not None  # noqa: S101 - it was sent
+    for who, share in ((Who.PRIVACY, PRIVACY), (Who.MACHINE, SCANNED)):
+        if chance.random() < share:
+            yield hit(record, None, who, at=record.sent_at + timedelta(seconds=chance.uniform(1, 9)), number=1)
+
+
+def hit(record: DeliveryRecord, link: Link | None, who: Who, *, at: datetime, number: int) -> Hit:
+    """One who opened it, or followed a link, so many times."""
+    return Hit(record=record, message_id=record.message_id, link=link, who=who, number=number, first_at=at, last_at=at)
+
+
+def leave_or_answer(record: DeliveryRecord, liked: Liked, chance: random.Random, *, at: datetime) -> None:
+    """Have the few who do unsubscribe, or answer."""
+    assert record.opened_at is not None  # noqa: S101 - these were opened
+    later = record.opened_at + timedelta(minutes=chance.uniform(1, 50))
+    drawn = chance.random() * liked.opened
+    if later > at:
+        return
+    if drawn < liked.unsubscribed:
+        tracking.unsubscribe(record, at=later)
+    elif drawn < liked.unsubscribed + liked.replied:
+        thread = conversations.begun_by(record, at=later)
+        conversations.reply_by_customer(thread, body=chance.choice(REPLIES), at=later)
+        conversations.seen(thread)
+        conversations.close(thread, teammate=None, at=later + timedelta(hours=2))
