@@ -37,10 +37,15 @@ function announce(message) {
   );
   attempt(() => announcement.showModal());
   from.focus();
-  // Seen only where the page stays long enough for anybody to see it.
-  clearTimeout(openedAfter);
-  openedAfter = setTimeout(guarded(() => mark(message.id, "opened")), 1000);
+  willBeSeen();
 }
+
+// Seen only where the page stays, before somebody's eyes, long enough for them to see it.
+function willBeSeen() {
+  clearTimeout(openedAfter);
+  if (announced && !document.hidden && !seen.has(announced.id)) openedAfter = setTimeout(guarded(() => mark(announced.id, "opened")), 1000);
+}
+document.addEventListener("visibilitychange", guarded(willBeSeen));
 
 function endAnnouncement(why) {
   const message = announced;

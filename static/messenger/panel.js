@@ -16,7 +16,7 @@ const heading = make("h2", { id: "heading" });
 const back = button("All messages", "back", () => showList(true), { class: "plain" });
 const list = make("div", { class: "list" });
 const log = make("div", { class: "log", role: "log", tabindex: "0", "aria-label": "Conversation" });
-const words = make("textarea", { rows: "1", "aria-label": "Write a message", placeholder: "Write a message…", maxlength: "10000" });
+const words = make("textarea", { rows: "1", "aria-label": "Write a message", placeholder: "Write a message…", maxlength: "10000", dir: "auto" });
 const picker = make("input", { type: "file", accept: "image/png,image/jpeg,image/gif,image/webp", multiple: true, hidden: true });
 const chosen = make("div", { class: "chosen" });
 const trouble = make("p", { class: "trouble", role: "alert" });
@@ -36,7 +36,8 @@ const panel = make(
   log,
   composer,
 );
-const outer = make("div", { class: "outer", role: "region", "aria-label": "Messenger" }, live, snippets, panel, launcher);
+// In the top layer, over whatever the page puts on top and however it moves what it holds.
+const outer = make("div", { class: "outer", role: "region", "aria-label": "Messenger", lang: "en", popover: "manual" }, live, snippets, panel, launcher);
 shadow.append(outer);
 // What is typed here is no shortcut of the page's.
 for (const name of ["keydown", "keyup", "keypress"]) outer.addEventListener(name, (event) => event.stopPropagation());
@@ -71,7 +72,14 @@ let images = [];
 const drafts = new Map();
 
 function appear() {
-  if (!host.isConnected && document.body) document.body.append(host);
+  if (host.isConnected || !document.body) return;
+  document.body.append(host);
+  attempt(() => outer.showPopover());
+  if (announced) attempt(() => (announcement.close(), announcement.showModal()));
+}
+
+function sayTimes() {
+  for (const time of shadow.querySelectorAll("time")) time.textContent = since(new Date(time.dateTime));
 }
 
 function disappear() {
@@ -320,7 +328,7 @@ async function leaveEmail(form, email, wrong) {
   wrong.textContent = "";
   const answer = await ask("POST", "email", { email });
   if (answer.status === 200) {
-    form.replaceWith(make("p", { class: "left", role: "status" }, `We answer here, and to ${answer.data.email}.`));
+    form.replaceWith(make("p", { class: "noted", role: "status" }, `We answer here, and to ${answer.data.email}.`));
     toEnd();
     words.focus();
   } else {
@@ -360,8 +368,10 @@ function fit() {
 }
 
 function choose(files) {
-  for (const file of [...files].filter((one) => /^image\//.test(one.type))) {
-    if (images.length >= 5) trouble.textContent = "At most 5 images go with one message.";
+  if (files.length) trouble.textContent = "";
+  for (const file of files) {
+    if (!/^image\/(png|jpeg|gif|webp)$/.test(file.type)) trouble.textContent = `${file.name} is no PNG, JPEG, GIF or WebP image.`;
+    else if (images.length >= 5) trouble.textContent = "At most 5 images go with one message.";
     else if (file.size > 5 * 1024 * 1024) trouble.textContent = `${file.name} is larger than 5 MB.`;
     else images.push(file);
   }
@@ -399,6 +409,8 @@ function submitted(event) {
   return deliver(view, text, files);
 }
 
+const REFUSED = [400, 413, 429];
+
 // By its key what is sent again, because no answer came, is said once.
 function newKey() {
   const bytes = crypto.getRandomValues(new Uint8Array(16));
@@ -434,9 +446,17 @@ async function deliver(to, text, files, key = newKey()) {
       drawThread(answer.data);
       toEnd();
     }
+  } else if (REFUSED.includes(answer.status) && to === view && !words.value && !images.length) {
+    // Sent again as it is it would be refused again: it is theirs to change.
+    shown.remove();
+    words.value = text;
+    images = files;
+    drawImages();
+    fit();
+    trouble.textContent = `Not sent. ${said(answer)}`;
   } else {
     state.replaceChildren(
-      make("span", { role: "alert" }, `Not sent. ${answer.status === 400 ? said(answer) : ""} `),
+      make("span", { role: "alert" }, `Not sent. ${REFUSED.includes(answer.status) ? said(answer) : ""} `),
       make("button", { type: "button", class: "again", onclick: () => (shown.remove(), deliver(to, text, files, key)) }, "Try again"),
     );
   }
