@@ -256,26 +256,36 @@ def judge(met: Met, *, at: datetime, among: Iterable[Channel], visiting: bool) -
 def show(customer: Customer, rows: list[Row], *, live: LiveMessages, at: datetime) -> list[Shown]:
     """Finish what is shown for the first time, and return all in-app messages as they read to the customer."""
     in_app = [row for row in rows if row.sent_at is not None]
-    known = {message.pk for message in live.all() if message.names}
-    shown = []
+    texts: list[tuple[Row, Copy]] = []
     for row in sorted(in_app, key=lambda row: (row.sent_at, row.pk)):
         try:
-            copy = copy_of(row)
+            texts.append((row, copy_of(row)))
         except ContentError:
             log.warning("record %s cannot be shown", row.pk, exc_info=True)
-            continue
-        filled = row.filled
-        if row.is_new and copy.names and row.message not in known:
-            # What a company's variables stand for is not the same for all its messages.
-            company = Company.objects.get(pk=row.company) if row.company else None
-            filled = copies.fill(copy.names, customer=customer, company=company)
-            DeliveryRecord.objects.filter(pk=row.pk).update(filled=filled)
+    # What a company's variables stand for is not the same for all its messages.
+    known = {message.pk for message in live.all() if message.names}
+    unfilled = [(row, copy) for row, copy in texts if row.is_new and copy.names and row.message not in known]
+    now_filled = fill(unfilled, customer=customer)
+    shown = []
+    for row, copy in texts:
+        filled = now_filled.get(row.pk, row.filled)
         if row.is_new and row.is_to_one:
             topic = Topic.CONVERSATION_ADMIN_SINGLE_CREATED
             announce(topic, customer=customer, at=at, conversation=row.conversation)
         if message := rendered(row, copy, filled):
             shown.append(message)
     return shown
+
+
+def fill(unfilled: Sequence[tuple[Row, Copy]], *, customer: Customer) -> dict[int, dict[str, object]]:
+    """Fill in what these records' own variables stand for; two statements, however many companies they are about."""
+    companies = Company.objects.in_bulk({row.company for row, _ in unfilled if row.company})
+    filled = {
+        row.pk: copies.fill(copy.names, customer=customer, company=companies.get(row.company or 0))
+        for row, copy in unfilled
+    }
+    DeliveryRecord.objects.bulk_update([DeliveryRecord(pk=pk, filled=it) for pk, it in filled.items()], ["filled"])
+    return filled
 
 
 def copy_of(row: Row) -> Copy:

@@ -190,6 +190,20 @@ def test_messages_that_match_are_shown_in_as_many(ann, statements):
     assert statements(user_id="ann")[0] <= 2
 
 
+def test_a_message_for_each_of_many_companies_takes_two_more_where_it_is_shown_first(ann, statements):
+    for number in range(4):
+        MembershipFactory(customer=ann, company=CompanyFactory(name=f"No. {number}"))
+    MembershipFactory(customer=CustomerFactory(user_id="bea"), company=CompanyFactory(name="Other"))
+    MessageFactory(in_app=True, body="<p>{{ company.name }}</p>", rules={"match": "all", "rules": []}, live=True)
+    ping(user_id="bea")
+
+    count, answer = statements(user_id="ann")
+
+    assert sorted(message["body"] for message in answer["messages"]) == [f"<p>No. {n}</p>" for n in range(4)]
+    assert count <= 2 + 2, statements.asked
+    assert statements(user_id="ann")[0] <= 2
+
+
 def test_with_a_cap_and_messages_that_wait_for_room(ann, statements):
     Workspace.objects.update(cap_messages=1, cap_days=7)
     for _ in range(3):
