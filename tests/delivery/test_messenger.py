@@ -1,8 +1,10 @@
 """The messenger's addresses: who a browser speaks for, conversations, and what is noted of messages."""
 
 import json
+import re
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -15,6 +17,7 @@ from hypothesis import strategies as st
 from rest_framework.test import APIClient
 
 from audiences import identity
+from audiences.intake import browser
 from audiences.models import Customer, Event, Workspace
 from audiences.models.customers import Role
 from delivery import conversations, single, visitors, widget
@@ -539,6 +542,14 @@ def test_form_larger_than_any_is_refused_unread(ann):
     assert answered.status_code == 413
 
 
+@pytest.mark.parametrize("sent", [{"companies": "acme"}, {"companies": {"id": "6"}}, {"company": "acme"}])
+def test_companies_that_are_none_are_refused_by_name_and_the_visit_goes_on(ann, sent):
+    answered = ann.ping(user_id="ann", name="Ann Byron", **sent).json()
+
+    assert [wrong["field"] for wrong in answered["errors"]] == ["companies"]
+    assert Customer.objects.get().name == "Ann Byron"
+
+
 # The script
 
 
@@ -553,6 +564,17 @@ def test_script_is_under_20_kb_gzipped_and_revalidated_by_its_etag(client):
     assert "Content-Encoding" not in plain
     for forbidden in (b"eval(", b"innerHTML", b"Function("):
         assert forbidden not in plain.content
+
+
+def test_all_a_page_can_say_and_call_is_written_down():
+    written = (Path(widget.__file__).parents[1] / "docs" / "messenger.md").read_text()
+    commands = re.findall(r"^  (\w+)[(:]", widget.read("messenger.js").partition("const COMMANDS = {")[2], re.MULTILINE)
+    # Not a page's to say, or said another way.
+    others = {"id", "role", "custom_attributes", "user", "visitor", "signed_up_at", "remote_created_at", "new_session"}
+    said = {name for name in browser.FIELDS | browser.NOT_ATTRIBUTES if not name.startswith(("last_", "update_last_"))}
+
+    assert {"boot", "getVisitorId", "onHide"} <= {*commands}
+    assert sorted(name for name in {*commands} | said - others if name not in written) == []
 
 
 def test_snippet_names_the_script_and_boots():
