@@ -15,7 +15,7 @@ async function ask(method, path, body) {
   const headers = {};
   const options = { method, headers, credentials: "omit", mode: "cors", cache: "no-store" };
   if (token) headers.Authorization = `Bearer ${token}`;
-  const isList = method === "GET" && path === LIST;
+  const isList = method === "GET" && path.split("?")[0] === LIST;
   if (isList && listTag) headers["If-None-Match"] = listTag;
   if (body instanceof FormData) {
     options.body = body;

@@ -4,6 +4,7 @@ const MINUTE = 60 * 1000;
 const VISIT_EVERY = 5 * MINUTE;
 const MOST_UPDATES = 20;
 const UPDATES_WITHIN = 30 * MINUTE;
+const FIRST = 50;
 
 let settings = {};
 let booted = false;
@@ -11,6 +12,8 @@ let pinged = false;
 let session = 0; // counts log-ins and log-outs: what was asked for in one is nothing to the next
 let who = null;
 let conversations = [];
+let most = FIRST; // of them are asked for
+let older = 0; // how many more there are
 let announcements = [];
 let unread = 0;
 let visitedAt = 0;
@@ -104,6 +107,8 @@ function withdraw() {
 
 function startOver() {
   conversations = [];
+  most = FIRST;
+  older = 0;
   announcements = [];
   seen.clear();
   who = null;
@@ -124,7 +129,7 @@ function whenReady(action) {
 async function look() {
   if (!pinged || !who) return;
   const mine = session;
-  const answer = await ask("GET", "conversations");
+  const answer = await ask("GET", most > FIRST ? `${LIST}?most=${most}` : LIST);
   if (mine !== session) return;
   if (answer.status === 401) {
     pinged = Date.now() - visitedAt < 5000; // a session that is over is begun again, though not without end
@@ -134,12 +139,18 @@ async function look() {
   failures = answer.status === 200 || answer.status === 304 ? 0 : failures + 1;
   if (answer.status !== 200) return;
   conversations = answer.data.conversations;
+  older = answer.data.older;
   counted(answer.data.unread_count);
   drawList();
   if (host.isConnected) drawSnippets();
   const shown = view.kind === "thread" && isOpen() && conversations.find((entry) => entry.id === view.id);
   if (shown && (shown.version !== view.version || !shown.read)) await fetchThread(shown.id);
   if (answer.data.expected && !document.hidden && Date.now() - visitedAt > 10000) await visit();
+}
+
+function lookFurther() {
+  most += FIRST;
+  return look();
 }
 
 function counted(count) {

@@ -254,6 +254,7 @@ function drawList() {
           ),
         ),
       ),
+      older ? make("li", {}, make("button", { type: "button", class: "older", "data-id": "older", onclick: lookFurther }, `Show older (${older})`)) : null,
     ),
     make("button", { type: "button", class: "begin", "data-id": "new", onclick: () => showThread(null) }, "New message"),
   );

@@ -186,7 +186,8 @@
 
   document.addEventListener("DOMContentLoaded", () => {
     tag = facts().tag;
-    toBottom();
+    /* A conversation opens at its end, the list at its beginning. */
+    if (facts().of) toBottom();
     count();
     if (find("inbox").querySelector(".ob-unseen[aria-current]")) show_as_seen();
     else later();

@@ -232,6 +232,17 @@ def test_on_a_phone_there_is_the_list_or_the_conversation(open_inbox):
     assert thread.parts.count() == 1
 
 
+def test_a_long_list_opens_at_its_beginning_on_a_phone(open_inbox):
+    for number in range(20):
+        wrote(f"Ann {number}", "Where is my invoice?", minutes=number)
+    page = open_inbox()
+    page.set_viewport_size(PHONE)
+    page.reload()
+
+    assert page.evaluate("document.documentElement.scrollHeight > 2 * innerHeight")
+    assert page.evaluate("scrollY") == 0
+
+
 def test_a_long_conversation_opens_at_its_end(open_inbox):
     thread = wrote("Ann Lee", "The first thing")
     for number in range(200):

@@ -2,11 +2,14 @@
 
 import json
 from collections.abc import Callable
+from datetime import timedelta
 
 import pytest
+from django.utils import timezone
 from playwright.sync_api import Page, Route, expect
 
 from audiences.models import Customer, Event
+from delivery import conversations
 from delivery.models import Conversation, DeliveryRecord
 from tests.browser.conftest import Site
 from tests.browser.test_messenger import (  # noqa: F401 - fixtures among them
@@ -22,6 +25,7 @@ from tests.browser.test_messenger import (  # noqa: F401 - fixtures among them
     visit,
     write,
 )
+from tests.factories import CustomerFactory
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -254,6 +258,23 @@ def test_snippet_closed_in_one_tab_is_closed_in_the_other(visit, context, page):
 
     expect(other.locator(".snippet")).to_have_count(0)
     expect(other.locator(".badge")).to_have_text("1")
+
+
+def test_what_was_said_long_ago_can_be_found_again(visit, page):  # noqa: F811
+    ann = CustomerFactory(user_id="ann")
+    for number in range(60):
+        at = timezone.now() - timedelta(days=number)
+        conversations.open_by_customer(ann, body=f"Question {number}", at=at)
+    visit(user_id="ann")
+    page.locator(LAUNCHER).click()
+    expect(page.locator(".entry")).to_have_count(50)
+
+    page.get_by_role("button", name="Show older (10)").click()
+
+    expect(page.locator(".entry")).to_have_count(60)
+    expect(page.locator(".older")).to_have_count(0)
+    page.locator(".entry").last.click()
+    expect(page.locator(".part")).to_contain_text("Question 59")
 
 
 # What cannot be sent

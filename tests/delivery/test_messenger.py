@@ -21,6 +21,7 @@ from audiences.intake import browser
 from audiences.models import Customer, Event, Workspace
 from audiences.models.customers import Role
 from delivery import conversations, single, visitors, widget
+from delivery.api import messenger_threads
 from delivery.models import Conversation, DeliveryRecord, Visitor
 from tests.factories import CustomerFactory, MessageFactory, SenderFactory, rule
 
@@ -293,6 +294,21 @@ def test_list_has_the_message_that_was_shown_and_counts_it_unread(ann):
     assert (entry["from"]["name"], entry["preview"], entry["format"], entry["read"]) == ("Ada", "Hi Ann", "chat", False)
     assert entry["message"] == str(DeliveryRecord.objects.get().pk)
     assert answered["unread_count"] == 1
+
+
+def test_list_goes_back_as_far_as_it_is_asked_to(ann, monkeypatch):
+    monkeypatch.setattr(messenger_threads, "MOST", 2)
+    for number in range(4):
+        ann.say("conversations", body=f"No. {number}")
+
+    first, all_of_them = ann.ask("conversations").json(), ann.ask("conversations?most=6").json()
+
+    assert [entry["preview"] for entry in first["conversations"]] == ["No. 3", "No. 2"]
+    assert first["older"] == 3
+    assert len(all_of_them["conversations"]) == 5
+    assert (all_of_them["older"], all_of_them["conversations"][:2]) == (0, first["conversations"])
+    for nonsense in ("", "-1", "x", "9" * 40):
+        assert len(ann.ask(f"conversations?most={nonsense}").json()["conversations"]) == 2
 
 
 def test_list_is_answered_with_304_until_something_changes(ann, ada, at):
