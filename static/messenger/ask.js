@@ -25,7 +25,7 @@ async function ask(method, path, body) {
     options.keepalive = options.body.length < 50000; // what is noted on a click goes on while the page changes
   }
   // Pictures may take their time; whatever else hangs is tried again.
-  if (!(body instanceof FormData)) options.signal = attempt(() => AbortSignal.timeout(30000));
+  if (!(body instanceof FormData)) options.signal = attempt(() => AbortSignal.timeout(90000));
   try {
     const answer = await fetch(`${base}/messenger/${path}`, options);
     const data = answer.status === 304 ? null : await answer.json();
