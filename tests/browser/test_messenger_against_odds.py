@@ -5,13 +5,14 @@ from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
+from django.core.cache import cache
 from django.utils import timezone
 from playwright.sync_api import Page, Route, expect
 
-from audiences.models import Customer, Event
+from audiences.models import Customer, Event, Workspace
 from delivery import conversations
 from delivery.models import Conversation, DeliveryRecord
-from tests.browser.conftest import Site
+from tests.browser.conftest import ARGUMENTS, CHROMIUM, Site
 from tests.browser.test_messenger import (  # noqa: F401 - fixtures among them
     LAUNCHER,
     address,
@@ -86,6 +87,32 @@ def test_update_that_names_another_shows_and_sends_nothing_of_the_one_before(vis
     bob = Customer.objects.get(user_id="bob")
     assert (bob.email, bob.name) == (None, "")
     assert page.locator(LAUNCHER).bounding_box()["x"] == 20
+
+
+def test_who_writes_on_www_and_logs_in_on_app_is_one_person(playwright, live_server, site):
+    arguments = [*ARGUMENTS, "--host-resolver-rules=MAP *.shop.test 127.0.0.1"]
+    browser = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
+    try:
+        page, port = browser.new_page(), site.origin.rpartition(":")[2]
+        www, app = (f"http://{name}.shop.test:{port}" for name in ("www", "app"))
+        Workspace.objects.update(allowed_origins=[www, app])
+        cache.clear()
+        site.put("/", html(address(live_server), {}))
+        site.put("/in", html(address(live_server), signed(user_id="ann")))
+        page.goto(www)
+        page.locator(LAUNCHER).click()
+        write(page, "Do you ship?")
+        expect(page.locator(".part.own:not(.pending)")).to_contain_text("Do you ship?")
+
+        page.goto(f"{app}/in")
+        page.locator(LAUNCHER).click()
+        page.locator(".entry").click()
+
+        expect(page.locator(".part.own")).to_contain_text("Do you ship?")
+        assert Customer.objects.get().user_id == "ann"
+        assert page.evaluate("document.cookie") == ""
+    finally:
+        browser.close()
 
 
 def test_what_is_called_between_two_people_is_neithers(visit, page):  # noqa: F811
