@@ -41,7 +41,11 @@ const outer = make("div", { class: "outer", role: "region", "aria-label": "Messe
 shadow.append(outer);
 // What is typed here is no shortcut of the page's.
 for (const name of ["keydown", "keyup", "keypress"]) outer.addEventListener(name, (event) => event.stopPropagation());
-panel.addEventListener("keydown", guarded((event) => event.key === "Escape" && hide()));
+panel.addEventListener("keydown", guarded((event) => {
+  if (event.key === "Escape") hide();
+  // Where it is the whole screen the focus is never behind it.
+  if (event.key === "Tab" && matchMedia("(max-width: 480px)").matches) keepWithin(event, panel);
+}));
 words.addEventListener("keydown", guarded((event) => {
   if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
     event.preventDefault();
@@ -131,9 +135,13 @@ function isOpen() {
   return !panel.hidden;
 }
 
+let opener = null; // what of the page had the focus before
+
 function open() {
   appear();
   if (isOpen()) return;
+  const had = document.activeElement;
+  opener = had === host || had === document.body ? null : had;
   panel.hidden = false;
   outer.classList.add("open");
   drawSnippets();
@@ -149,7 +157,7 @@ function hide() {
   panel.hidden = true;
   outer.classList.remove("open");
   drawLauncher();
-  if (within && !launcher.hidden) launcher.focus();
+  if (within) attempt(() => (opener || launcher).focus());
   called(hooks.hide);
 }
 

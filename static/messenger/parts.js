@@ -88,7 +88,10 @@ function since(moment) {
 function content(part, onclick) {
   const body = make("div", { class: "body", lang: document.documentElement.lang || null }, rich(part.body));
   for (const link of body.querySelectorAll("a")) link.addEventListener("click", guarded(() => onclick && onclick(link)));
-  for (const picture of body.querySelectorAll("img")) picture.loading = "lazy";
+  for (const picture of body.querySelectorAll("img")) {
+    picture.loading = "lazy";
+    if (!picture.alt) picture.alt = ""; // else its address is read out
+  }
   for (const file of part.attachments) {
     const isImage = /^image\//.test(file.content_type || "");
     const shown = isImage ? make("img", { src: file.url, alt: file.name || "Image", loading: "lazy", width: file.width, height: file.height }) : file.name;

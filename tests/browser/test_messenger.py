@@ -642,5 +642,9 @@ def test_on_a_phone_the_panel_is_the_screen(visit, page):
     page.wait_for_timeout(300)
 
     assert page.locator(".panel").bounding_box() == {"x": 0, "y": 0, "width": 390, "height": 844}
+    for key in ["Tab"] * 8 + ["Shift+Tab"] * 8:
+        page.keyboard.press(key)
+        assert page.evaluate("document.activeElement.localName") == "outbound-messenger"
+    assert violations(page) == []
     assert page.evaluate("document.documentElement.scrollWidth") == 390
     assert page.locator(".log").evaluate("log => log.scrollWidth <= log.clientWidth")

@@ -209,6 +209,8 @@ def test_launcher_of_the_page_may_be_named_the_old_way(visit, page):  # noqa: F8
 
     expect(page.get_by_role("dialog")).to_be_visible()
     assert not page.url.endswith("/elsewhere")
+    page.keyboard.press("Escape")
+    assert page.evaluate("document.activeElement.id") == "help"
 
 
 # People who look elsewhere
