@@ -21,8 +21,8 @@ from audiences.intake.facts import Facts, read_facts
 from audiences.intake.identify import small_changes_to
 from audiences.intake.values import OnBadValue
 from audiences.models import Company, Customer
-from delivery import asking, capping, judging, locks
-from delivery.capping import Cap
+from delivery import asking, judging, locks
+from delivery.capping import Limit
 from delivery.judging import LiveMessages
 
 SESSION = timedelta(minutes=30)
@@ -52,7 +52,7 @@ class Met:
     customer: Customer
     company: Company | None
     live: LiveMessages
-    cap: Cap | None
+    cap: Limit | None
     had: frozenset[int] = frozenset()
 
 
@@ -116,7 +116,7 @@ def meet(expected: Expected, *, at: datetime, lock_timeout: str) -> Met:
     if changes is None:
         raise LongWay
     write(customer, changes, at=at)
-    cap = None if most is None else capping.cap_of([customer.pk], most=most, days=days, at=at)
+    cap = Limit.of(most, days)
     return Met(customer, companies.get(expected.company or ""), live, cap, frozenset(had or ()))
 
 

@@ -17,7 +17,7 @@ from psycopg.sql import Literal
 
 from audiences.compiler import COMPANY_OF_PAIR, PLACE
 from delivery.judging import Live, LiveMessages
-from delivery.models import Conversation, Reason, Status
+from delivery.models import IN_AN_INBOX, Conversation, Reason, Status
 from messaging.models import Channel
 
 
@@ -64,6 +64,35 @@ HAD = (
     "(SELECT array_agg(h.message_id) FROM delivery_deliveryrecord h WHERE h.customer_id = {customer}"
     f" AND h.message_id = ANY({{live}}::bigint[]) AND h.status <> '{Status.WITHDRAWN}')"
 )
+# How many in-app messages the customer, whose row is locked, may be shown for the first time: as many as there is room
+# for under the cap. Of those that wait the oldest come first, each with all its copies, and what goes to this one
+# customer comes anyway; the others wait for a visit when there is room, and a while after the first time they had to,
+# they are given up.
+ROOM = (
+    "room AS MATERIALIZED (SELECT greatest(0, %(cap)s::int - count(*))::int AS n FROM delivery_deliveryrecord h"
+    " JOIN messaging_message m ON m.id = h.message_id WHERE h.customer_id = %(customer)s::bigint"
+    f" AND h.status IN {tuple(map(str, IN_AN_INBOX))} AND m.to_customer_id IS NULL"
+    " AND coalesce(h.sent_at, h.taken_at) > %(capped_after)s::timestamptz),"
+    " fits AS MATERIALIZED (SELECT message_id, copies FROM (SELECT *, sum(copies) OVER (ORDER BY first) AS so_far FROM"
+    " (SELECT w.message_id, count(*) AS copies, min(w.id) AS first FROM delivery_deliveryrecord w"
+    " WHERE w.customer_id = %(customer)s::bigint AND w.message_id = ANY(%(came)s::bigint[])"
+    f" AND w.status = '{Status.WAITING}' AND w.reason = '{Reason.VISIT}' GROUP BY w.message_id) AS coming"
+    " WHERE copies <= (SELECT n FROM room)) AS small WHERE so_far <= (SELECT n FROM room)),"
+    " held AS (UPDATE delivery_deliveryrecord r SET capped_since = coalesce(r.capped_since, %(now)s::timestamptz),"
+    f" status = CASE WHEN r.capped_since IS NULL THEN r.status ELSE '{Status.SKIPPED}' END,"
+    f" reason = CASE WHEN r.capped_since IS NULL THEN r.reason ELSE '{Reason.CAP}' END,"
+    " due_at = CASE WHEN r.capped_since IS NULL THEN r.due_at END"
+    " WHERE (SELECT fresh FROM asked) AND r.customer_id = %(customer)s::bigint"
+    f" AND r.message_id = ANY(%(came)s::bigint[]) AND r.status = '{Status.WAITING}' AND r.reason = '{Reason.VISIT}'"
+    " AND r.message_id NOT IN (SELECT message_id FROM fits)"
+    " AND (r.capped_since IS NULL OR r.capped_since <= %(give_up_before)s::timestamptz))"
+)
+# How many of what is judged now there is room for, and which of what waited comes: with a cap, and without one.
+LEFT = {
+    True: "(SELECT n - coalesce((SELECT sum(copies) FROM fits), 0) FROM room)",
+    False: "NULL::int",
+}
+COMES = {True: "IN (SELECT message_id FROM fits)", False: "= ANY(%(came)s::bigint[])"}
 # What is live is asked anew in the statement itself: a pause may have been committed since the compiled was kept.
 MAKE = (
     "made AS (INSERT INTO delivery_deliveryrecord AS r (message_id, version_id, customer_id, company_id, status,"
@@ -79,7 +108,7 @@ MAKE = (
     " FROM (SELECT *, row_number() OVER (PARTITION BY in_app ORDER BY message_id, company_id) AS place"
     " FROM matched WHERE record_id IS NULL) AS matched"
     " JOIN messaging_message m ON m.id = message_id AND m.state IN ('live', 'sampled')"
-    " WHERE NOT in_app OR %(room)s::int IS NULL OR place <= %(room)s::int"
+    " WHERE NOT in_app OR {left} IS NULL OR place <= {left}"
     " ORDER BY message_id, company_id ON CONFLICT DO NOTHING"
     f" RETURNING {RETURNED})"
 )
@@ -100,7 +129,7 @@ CAME = (
     # Whatever is locked is being withdrawn.
     " AND r.id IN (SELECT w.id FROM delivery_deliveryrecord w WHERE w.customer_id = %(customer)s::bigint"
     f" AND w.status = '{Status.WAITING}' AND w.reason = '{Reason.VISIT}' FOR NO KEY UPDATE SKIP LOCKED)"
-    " AND (m.to_customer_id = r.customer_id OR m.id = ANY(%(came)s::bigint[]))"
+    " AND (m.to_customer_id = r.customer_id OR m.id {comes})"
     f" RETURNING {RETURNED})"
 )
 # A message that is shown for the first time begins a conversation.
@@ -133,8 +162,8 @@ NOBODY = (
 )
 
 
-@lru_cache(maxsize=4)
-def statement(live: LiveMessages) -> tuple[bytes, list[str]]:
+@lru_cache(maxsize=8)
+def statement(live: LiveMessages, *, is_capped: bool) -> tuple[bytes, list[str]]:
     """The one statement that judges all live messages, and what is put in its places $1, $2 …
 
     The values of rules stand in it as literals: they are the same for every visit, the planner knows what to expect,
@@ -148,7 +177,9 @@ def statement(live: LiveMessages) -> tuple[bytes, list[str]]:
     branches = [branch(asked, company=COMPANY_OF_PAIR if sees else "") for sees, asked in by_company.items() if asked]
     matched = " UNION ALL ".join(branches) or NOBODY
     matched = f"SELECT * FROM ({matched}) AS matches WHERE (SELECT fresh FROM asked)"
-    sql = f"WITH {ASKED}, matched AS MATERIALIZED ({matched}), {MAKE}, {AGAIN}, {CAME}, {begun()}, {SAW} {ANSWER}"
+    room = f", {ROOM}" if is_capped else ""
+    make, came = MAKE.replace("{left}", LEFT[is_capped]), CAME.replace("{comes}", COMES[is_capped])
+    sql = f"WITH {ASKED}{room}, matched AS MATERIALIZED ({matched}), {make}, {AGAIN}, {came}, {begun()}, {SAW} {ANSWER}"
     params["names"] = json.dumps({message.pk: message.names for message in live.all() if message.names})
     places: list[str] = []
 

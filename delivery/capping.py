@@ -3,14 +3,14 @@
 What was handed over, or may have been, counts from when it was; a message to one person neither counts nor is held.
 """
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from django.db import connection
 
-from delivery.models import IN_AN_INBOX, DeliveryRecord, Reason, Status
+from delivery.models import IN_AN_INBOX
 
 # How long a one-off waits for a customer who has had enough, before it gives up on them.
 GIVE_UP_AFTER = timedelta(days=7)
@@ -21,6 +21,19 @@ HAD = (
     " JOIN messaging_message m ON m.id = r.message_id WHERE r.customer_id = ANY(%s) AND r.status = ANY(%s)"
     " AND m.to_customer_id IS NULL AND coalesce(r.sent_at, r.taken_at) > %s ORDER BY 2"
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """The cap as the workspace has it."""
+
+    most: int
+    within: timedelta
+
+    @classmethod
+    def of(cls, most: int | None, days: int) -> "Limit | None":
+        """The cap of these settings; None where there is none."""
+        return None if most is None else cls(most, timedelta(days=days))
 
 
 @dataclass(slots=True)
@@ -36,10 +49,6 @@ class Cap:
         """When the customer may have one more; `at` where they may now."""
         had = self.had[customer]
         return self.at if len(had) < self.most else had[len(had) - self.most] + self.within
-
-    def left(self, customer: int) -> int:
-        """How many more the customer may have now."""
-        return max(0, self.most - len(self.had[customer]))
 
     def take(self, customer: int) -> None:
         """Count one more."""
@@ -61,22 +70,3 @@ def cap_of(customers: Collection[int], *, most: int, days: int, at: datetime) ->
         for customer, moment in cursor.fetchall():
             cap.had[customer].append(moment)
     return cap
-
-
-def may_come(customer: int, *, messages: Collection[int], room: int, at: datetime) -> list[int]:
-    """Which of these in-app one-offs the customer, whose row is locked, may be shown: the oldest there is room for.
-
-    The others wait for a visit when there is; a while after the first time they had to, they are given up.
-    """
-    waiting = DeliveryRecord.objects.filter(
-        customer=customer, message__in=messages, message__to_customer=None, status=Status.WAITING, reason=Reason.VISIT
-    )
-    chosen: list[int] = []
-    for message, copies in Counter(waiting.order_by("pk").values_list("message", flat=True)).items():
-        if copies <= room:
-            chosen.append(message)
-            room -= copies
-    held = waiting.exclude(message__in=chosen)
-    held.filter(capped_since__lte=at - GIVE_UP_AFTER).skip(reason=Reason.CAP)
-    held.filter(capped_since=None).update(capped_since=at)
-    return chosen

@@ -17,10 +17,10 @@ from psycopg.types.json import Jsonb
 
 from audiences.announcing import announce
 from audiences.models import Company, Customer, Topic, Workspace
-from delivery import arriving, asking, capping, copies, judging, locks
+from delivery import arriving, asking, copies, judging, locks
 from delivery.arriving import Expected, LongWay, Met
 from delivery.asking import Row
-from delivery.capping import Cap
+from delivery.capping import GIVE_UP_AFTER, Limit
 from delivery.channels.in_app import Shown
 from delivery.copies import Copy
 from delivery.judging import LiveMessages
@@ -89,7 +89,7 @@ def long_visit(
     """The visit of anybody, asking for one thing after the other."""
     with transaction.atomic():
         customer, company = identified()
-        live, cap = lock(customer, lock_timeout=lock_timeout, at=at)
+        live, cap = lock(customer, lock_timeout=lock_timeout)
         arriving.write(customer, {}, at=at)
         while (visit := arrive(Met(customer, company, live, cap), at=at, among=among)) is None:
             live = newest()
@@ -150,12 +150,12 @@ def check_one(by: str, key: object, *, at: datetime, then: Callable[[], object] 
             row = cursor.fetchone()
     if row is None:
         return None
-    generation, most, days, had, pk, timezone, last_seen_at, *_ = row
+    generation, had, pk, timezone, last_seen_at, *_ = row
     customer = Customer(pk=pk, timezone=timezone, last_seen_at=last_seen_at)
     database = connection.settings_dict["NAME"]
     live = newest() if generation is None else judging.live_messages(generation=generation, database=database)
-    cap = None if most is None else capping.cap_of([pk], most=most, days=days, at=at)
-    met = Met(customer, None, live, cap, frozenset(had or ()))
+    # Emails and pushes meet the cap when they are claimed.
+    met = Met(customer, None, live, None, frozenset(had or ()))
     while (rows := judge(met, at=at, among=Channel, visiting=False)) is None:
         met = replace(met, live=newest())
     if rows and then is not None:
@@ -169,7 +169,7 @@ CHECK: dict[str, bytes] = {
         "WITH turn AS (UPDATE audiences_customer SET checked_at = $1::timestamptz"
         f" WHERE {who} AND (checked_at IS NULL OR checked_at <= $3::timestamptz) RETURNING id, timezone, last_seen_at)"
         " SELECT ours.*, pg_advisory_xact_lock_shared($4::bigint), set_config('lock_timeout', $5::text, true)"
-        f" FROM (SELECT w.generation, w.cap_messages, w.cap_days, {asking.HAD.format(customer='turn.id', live='$6')},"
+        f" FROM (SELECT w.generation, {asking.HAD.format(customer='turn.id', live='$6')},"
         " turn.* FROM turn"
         " LEFT JOIN audiences_workspace w ON TRUE OFFSET 0) AS ours"
     ).encode()
@@ -177,7 +177,7 @@ CHECK: dict[str, bytes] = {
 }
 
 
-def lock(customer: Customer, *, lock_timeout: str, at: datetime) -> tuple[LiveMessages, Cap | None]:
+def lock(customer: Customer, *, lock_timeout: str) -> tuple[LiveMessages, Limit | None]:
     """Lock the customer's row, read it as it is now, and return the live messages as of this moment, and any cap.
 
     By the shared lock, whoever pauses a message knows which visits are under way. It is taken once the row is ours:
@@ -195,12 +195,12 @@ def lock(customer: Customer, *, lock_timeout: str, at: datetime) -> tuple[LiveMe
         row = cursor.fetchone()
     if row is None:
         Workspace.current()
-        return lock(customer, lock_timeout=lock_timeout, at=at)
+        return lock(customer, lock_timeout=lock_timeout)
     last_seen_at, started_at, sessions, first_seen_at, generation, most, days, *_ = row
     customer.last_seen_at, customer.session_started_at = last_seen_at, started_at
     customer.session_count, customer.first_seen_at = sessions, first_seen_at
-    cap = None if most is None else capping.cap_of([customer.pk], most=most, days=days, at=at)
-    return judging.live_messages(generation=generation, database=connection.settings_dict["NAME"]), cap
+    live = judging.live_messages(generation=generation, database=connection.settings_dict["NAME"])
+    return live, Limit.of(most, days)
 
 
 def newest() -> LiveMessages:
@@ -228,14 +228,11 @@ def judge(met: Met, *, at: datetime, among: Iterable[Channel], visiting: bool) -
     if not judged and not visiting:
         return []
     came = [m.pk for m in live.one_off_in_app if m.opening(customer.timezone, workspace=live.zone, at=at) <= at]
-    room = None if cap is None else cap.left(customer.pk)
-    if visiting and room is not None:
-        came = capping.may_come(customer.pk, messages=came, room=room, at=at)
-        room -= len(came)
-    sql, places = asking.statement(live)
+    sql, places = asking.statement(live, is_capped=cap is not None)
     values = {
-        # How many in-app ones the customer may still be shown for the first time; null for all there are.
-        "room": room,
+        "cap": cap and cap.most,
+        "capped_after": cap and at - cap.within,
+        "give_up_before": at - GIVE_UP_AFTER,
         "now": at,
         "customer": customer.pk,
         "judged": judged,
@@ -259,26 +256,36 @@ def judge(met: Met, *, at: datetime, among: Iterable[Channel], visiting: bool) -
 def show(customer: Customer, rows: list[Row], *, live: LiveMessages, at: datetime) -> list[Shown]:
     """Finish what is shown for the first time, and return all in-app messages as they read to the customer."""
     in_app = [row for row in rows if row.sent_at is not None]
-    known = {message.pk for message in live.all() if message.names}
-    shown = []
+    texts: list[tuple[Row, Copy]] = []
     for row in sorted(in_app, key=lambda row: (row.sent_at, row.pk)):
         try:
-            copy = copy_of(row)
+            texts.append((row, copy_of(row)))
         except ContentError:
             log.warning("record %s cannot be shown", row.pk, exc_info=True)
-            continue
-        filled = row.filled
-        if row.is_new and copy.names and row.message not in known:
-            # What a company's variables stand for is not the same for all its messages.
-            company = Company.objects.get(pk=row.company) if row.company else None
-            filled = copies.fill(copy.names, customer=customer, company=company)
-            DeliveryRecord.objects.filter(pk=row.pk).update(filled=filled)
+    # What a company's variables stand for is not the same for all its messages.
+    known = {message.pk for message in live.all() if message.names}
+    unfilled = [(row, copy) for row, copy in texts if row.is_new and copy.names and row.message not in known]
+    now_filled = fill(unfilled, customer=customer)
+    shown = []
+    for row, copy in texts:
+        filled = now_filled.get(row.pk, row.filled)
         if row.is_new and row.is_to_one:
             topic = Topic.CONVERSATION_ADMIN_SINGLE_CREATED
             announce(topic, customer=customer, at=at, conversation=row.conversation)
         if message := rendered(row, copy, filled):
             shown.append(message)
     return shown
+
+
+def fill(unfilled: Sequence[tuple[Row, Copy]], *, customer: Customer) -> dict[int, dict[str, object]]:
+    """Fill in what these records' own variables stand for; two statements, however many companies they are about."""
+    companies = Company.objects.in_bulk({row.company for row, _ in unfilled if row.company})
+    filled = {
+        row.pk: copies.fill(copy.names, customer=customer, company=companies.get(row.company or 0))
+        for row, copy in unfilled
+    }
+    DeliveryRecord.objects.bulk_update([DeliveryRecord(pk=pk, filled=it) for pk, it in filled.items()], ["filled"])
+    return filled
 
 
 def copy_of(row: Row) -> Copy:

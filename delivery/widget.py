@@ -24,8 +24,9 @@ from delivery import uploads
 FILES = ("keep.js", "ask.js", "rich.js", "parts.js", "panel.js", "announcement.js", "messenger.js")
 STYLE = "messenger.css"
 # A second copy of it on one page has nothing to do.
-BEFORE = '(function () {\n"use strict";\nif (window.Outbound && window.Outbound.loaded) return;'
-AFTER = "})();\n"
+BEFORE = '(function () {\n"use strict";\nif (window.Outbound && window.Outbound.loaded) return;\ntry {'
+# Where a page has broken what all pages stand on, it has no messenger, and no error of ours.
+AFTER = '} catch (problem) {\nwindow.console && console.warn("Outbound:", problem);\n}\n})();\n'
 # Long enough to spare most page views a request, short enough that a new version is everywhere soon.
 CACHED = "public, max-age=300, stale-while-revalidate=86400"
 

@@ -61,13 +61,25 @@ def kept(images: list[UploadedFile]) -> list[dict[str, Any]]:
     return [uploads.keep(image, kind) for image, kind in zip(images, checked, strict=True)]
 
 
+def they_wrote_meanwhile(found: Conversation, request: HttpRequest) -> bool:
+    """Whether the customer said something the page does not show yet; they say nothing more until this is done."""
+    conversations.lock(found)
+    upto = request.POST.get("upto", "")
+    is_told = upto.isdecimal() and len(upto) < 19
+    return is_told and found.parts.filter(by_customer=True, pk__gt=int(upto)).exists()
+
+
 def reply(found: Conversation, request: HttpRequest, at: datetime) -> str:
     """Answer the customer, and close it where that was asked for too."""
     images = request.FILES.getlist("images")
     said = written(request, or_any=images)
     by = teammate(request)
+    is_news = they_wrote_meanwhile(found, request)
     conversations.reply_by_teammate(found, teammate=by, at=at, attachments=kept(images), **said)
     if request.POST.get("then") != "close":
+        return "Answered"
+    if is_news:
+        messages.warning(request, "Sent, and left open: they wrote again meanwhile.")
         return "Answered"
     conversations.close(found, teammate=by, at=at)
     return "Answered and closed"
@@ -95,6 +107,8 @@ def close(found: Conversation, request: HttpRequest, at: datetime) -> str:
     """Be done with it."""
     if found.state == "closed":
         return ""
+    if they_wrote_meanwhile(found, request):
+        raise ValidationError("They wrote again meanwhile. Read it before you close this.")
     conversations.close(found, teammate=teammate(request), at=at)
     return "Closed"
 
@@ -111,6 +125,8 @@ def snooze(found: Conversation, request: HttpRequest, at: datetime) -> str:
     """Put it away for a while."""
     asked = (request.POST.get("until", ""), request.POST.get("date", ""))
     until = threads.until(*asked, at=at, zone=Workspace.current().tz)
+    if they_wrote_meanwhile(found, request):
+        raise ValidationError("They wrote again meanwhile. Read it before you snooze this.")
     conversations.snooze(found, until=until, teammate=teammate(request), at=at)
     return f"Snoozed until {threads.moment(until)}"
 

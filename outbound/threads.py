@@ -59,6 +59,7 @@ def shown(conversation: Conversation, *, whole: bool) -> dict[str, Any]:
         "opening": opening(conversation) if is_all else None,
         "earlier": 0 if is_all else conversation.parts.count() - len(parts),
         "parts": [as_part(part, conversation) for part in parts],
+        "upto": parts[-1].pk if parts else 0,
         "was_read": conversation.read and bool(parts) and said_last(parts),
         "assignee": name_of(conversation.assignee) if conversation.assignee else "",
     }

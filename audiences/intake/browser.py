@@ -62,10 +62,11 @@ def from_browser(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return settings as facts: what is no field of ours is a custom attribute, of the user or of the company."""
     facts = {key: value for key, value in settings.items() if key in FIELDS | DETAIL_FIELDS}
     facts["custom_attributes"] = attributes(settings, besides=FIELDS | DETAIL_FIELDS | NOT_ATTRIBUTES)
-    given = settings.get("companies")
-    companies = list(given) if isinstance(given, list) else []
-    if isinstance(settings.get("company"), dict):
-        companies.append(settings["company"])
+    given, one = settings.get("companies"), settings.get("company")
+    if given is not None and not isinstance(given, list):
+        # For `identify` to refuse, in its words.
+        return facts | {"companies": given}
+    companies = [*(given or []), *([] if one is None else [one])]
     if companies:
         facts["companies"] = [company(entry) if isinstance(entry, dict) else entry for entry in companies]
     return facts

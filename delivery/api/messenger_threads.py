@@ -1,6 +1,7 @@
 """The messenger's conversations: what there is (asked for again and again, answered with 304), replies, read."""
 
 import hashlib
+import re
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -29,7 +30,8 @@ from delivery.api.messenger_access import Form, MessengerEndpoint, customer_of, 
 from delivery.models import Conversation, ConversationPart, DeliveryRecord, PartType, Reason, Status
 from messaging.models import RUNNING
 
-MOST = 50
+# How many conversations are listed, and at most where older ones are asked for too.
+MOST, MOST_EVER = 50, 1000
 MOST_PARTS = 500
 LONGEST_BODY = 10_000
 RELATED = ("record__message__sender", "record__version", "record__customer", "record__company")
@@ -41,19 +43,21 @@ class Threads(MessengerEndpoint):
     parser_classes = [JsonObject, Form]
 
     def get(self, request: Request) -> Response:
-        """List the newest; 304 while nothing changed. A poll, and no visit."""
+        """List the newest, `most` of them; 304 while nothing changed. A poll, and no visit."""
         customer = speaker(request).customer
         rows = Conversation.objects.of(customer) if customer else Conversation.objects.none()
         found = rows.aggregate(n=Count("pk"), newest=Max("updated_at"), unread=Count("pk", filter=Q(read=False)))
         expected = customer is not None and is_expected(customer)
-        tag = etag(customer and customer.pk, *found.values(), expected)
+        most = asked_for(request)
+        tag = etag(customer and customer.pk, *found.values(), expected, most)
         if tag in request.headers.get("If-None-Match", ""):
             return unchanged(tag)
-        listed = newest_first(rows)
+        listed = newest_first(rows, most=most)
         answer = {
             "type": "conversation.list",
             "conversations": listed,
             "unread_count": found["unread"],
+            "older": max(0, found["n"] - most),
             # There is something for them that only a visit brings.
             "expected": expected,
         }
@@ -173,9 +177,15 @@ def whole(found: Conversation, customer: Customer) -> Json:
     return shapes.whole(found, reversed(newest), asks_email=has_no_email(customer))
 
 
-def newest_first(rows: QuerySet[Conversation]) -> list[Json]:
+def asked_for(request: Request) -> int:
+    """How many conversations the list is to have."""
+    most = request.query_params.get("most", "")
+    return min(max(int(most), MOST), MOST_EVER) if re.fullmatch("[0-9]{1,6}", most) else MOST
+
+
+def newest_first(rows: QuerySet[Conversation], *, most: int) -> list[Json]:
     """The list, ordered by what was last said."""
-    found = list(rows.select_related(*RELATED).order_by("-updated_at", "-pk")[:MOST])
+    found = list(rows.select_related(*RELATED).order_by("-updated_at", "-pk")[:most])
     newest = spoken().filter(conversation__in=found).order_by("conversation_id", "-created_at", "-pk")
     last = {part.conversation_id: part for part in newest.distinct("conversation_id")}
     listed = [shapes.listed(row, last.get(row.pk)) for row in found]

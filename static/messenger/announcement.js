@@ -13,7 +13,7 @@ announcement.addEventListener("keydown", guarded((event) => {
     event.preventDefault();
     endAnnouncement("dismissed");
   }
-  if (event.key === "Tab") keepWithin(event);
+  if (event.key === "Tab") keepWithin(event, announcement);
 }));
 announcement.addEventListener("click", guarded((event) => event.target === announcement && endAnnouncement("dismissed")));
 
@@ -37,10 +37,15 @@ function announce(message) {
   );
   attempt(() => announcement.showModal());
   from.focus();
-  // Seen only where the page stays long enough for anybody to see it.
-  clearTimeout(openedAfter);
-  openedAfter = setTimeout(guarded(() => mark(message.id, "opened")), 1000);
+  willBeSeen();
 }
+
+// Seen only where the page stays, before somebody's eyes, long enough for them to see it.
+function willBeSeen() {
+  clearTimeout(openedAfter);
+  if (announced && !document.hidden && !seen.has(announced.id)) openedAfter = setTimeout(guarded(() => mark(announced.id, "opened")), 1000);
+}
+document.addEventListener("visibilitychange", guarded(willBeSeen));
 
 function endAnnouncement(why) {
   const message = announced;
@@ -62,8 +67,8 @@ function answerAnnouncement() {
   showThread(entry ? entry.id : null);
 }
 
-function keepWithin(event) {
-  const stops = [...announcement.querySelectorAll("button, a[href], [tabindex='0']")];
+function keepWithin(event, box) {
+  const stops = [...box.querySelectorAll("button, a[href], textarea, input, [tabindex='0']")].filter((one) => one.getClientRects().length);
   const at = stops.indexOf(shadow.activeElement);
   if (event.shiftKey ? at <= 0 : at === stops.length - 1) {
     event.preventDefault();

@@ -15,7 +15,7 @@ async function ask(method, path, body) {
   const headers = {};
   const options = { method, headers, credentials: "omit", mode: "cors", cache: "no-store" };
   if (token) headers.Authorization = `Bearer ${token}`;
-  const isList = method === "GET" && path === LIST;
+  const isList = method === "GET" && path.split("?")[0] === LIST;
   if (isList && listTag) headers["If-None-Match"] = listTag;
   if (body instanceof FormData) {
     options.body = body;
@@ -24,6 +24,8 @@ async function ask(method, path, body) {
     options.body = JSON.stringify(body || {});
     options.keepalive = options.body.length < 50000; // what is noted on a click goes on while the page changes
   }
+  // Pictures may take their time; whatever else hangs is tried again.
+  if (!(body instanceof FormData)) options.signal = attempt(() => AbortSignal.timeout(90000));
   try {
     const answer = await fetch(`${base}/messenger/${path}`, options);
     const data = answer.status === 304 ? null : await answer.json();

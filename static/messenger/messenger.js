@@ -4,6 +4,7 @@ const MINUTE = 60 * 1000;
 const VISIT_EVERY = 5 * MINUTE;
 const MOST_UPDATES = 20;
 const UPDATES_WITHIN = 30 * MINUTE;
+const FIRST = 50;
 
 let settings = {};
 let booted = false;
@@ -11,14 +12,18 @@ let pinged = false;
 let session = 0; // counts log-ins and log-outs: what was asked for in one is nothing to the next
 let who = null;
 let conversations = [];
+let most = FIRST; // of them are asked for
+let older = 0; // how many more there are
 let announcements = [];
 let unread = 0;
 let visitedAt = 0;
+let visits = 0; // of two under way the answer of the later one counts: the earlier was asked before the page knew better
 let activeAt = Date.now();
 let failures = 0;
 let timer = 0;
 let updates = [];
 let waiting = [];
+let over = false; // what is called between a log-out and the next log-in is neither's
 const hooks = { show: [], hide: [], unread: [] };
 
 function called(functions, ...given) {
@@ -37,17 +42,20 @@ function facts() {
 
 function plain(value) {
   if (value instanceof Date) return Math.floor(value.getTime() / 1000);
-  if (value && typeof value === "object" && !Array.isArray(value)) {
-    return Object.fromEntries(Object.entries(value).map(([name, inner]) => [name, plain(inner)]));
-  }
-  return value;
+  if (!value || typeof value !== "object") return value;
+  const told = Array.isArray(value)
+    ? value.map(plain)
+    : Object.fromEntries(Object.entries(value).map(([name, inner]) => [name, plain(inner)]));
+  // Old libraries teach arrays to become text instead.
+  return Object.defineProperty(told, "toJSON", { value: undefined });
 }
 
 async function visit() {
   const mine = session;
+  const turn = ++visits;
   visitedAt = Date.now();
   const answer = await ask("POST", "ping", { user: facts(), visitor: kept(), app_id: settings.app_id });
-  if (mine !== session) return;
+  if (mine !== session || turn !== visits) return;
   if (answer.status !== 200) {
     failures += 1;
     if (answer.status) complain(said(answer) || `ping was answered with ${answer.status}`);
@@ -58,8 +66,9 @@ async function visit() {
   failures = 0;
   for (const wrong of answer.data.errors) complain(wrong.message);
   const user = answer.data.user;
-  // A lead who logs in stays who they are; a user who is another one now is nobody's business of before.
-  if (who && who.type === "user" && (!user || user.id !== who.id)) startOver();
+  // A lead who logs in stays who they are; whoever else is another one now is nobody's business of before.
+  const stays = user && (!who || !who.id || user.id === who.id || (who.type === "lead" && user.type === "user"));
+  if (who && !stays) startOver();
   token = answer.data.token;
   who = user;
   keep(answer.data.visitor, Number(settings.session_duration));
@@ -98,6 +107,8 @@ function withdraw() {
 
 function startOver() {
   conversations = [];
+  most = FIRST;
+  older = 0;
   announcements = [];
   seen.clear();
   who = null;
@@ -108,8 +119,9 @@ function startOver() {
 }
 
 function whenReady(action) {
+  if (pinged) appear(); // a page may have thrown away all it held
   if (pinged && host.isConnected) guarded(action)();
-  else waiting.push(action);
+  else if (!over) waiting.push(action);
 }
 
 // Looking for something new
@@ -117,7 +129,7 @@ function whenReady(action) {
 async function look() {
   if (!pinged || !who) return;
   const mine = session;
-  const answer = await ask("GET", "conversations");
+  const answer = await ask("GET", most > FIRST ? `${LIST}?most=${most}` : LIST);
   if (mine !== session) return;
   if (answer.status === 401) {
     pinged = Date.now() - visitedAt < 5000; // a session that is over is begun again, though not without end
@@ -127,12 +139,18 @@ async function look() {
   failures = answer.status === 200 || answer.status === 304 ? 0 : failures + 1;
   if (answer.status !== 200) return;
   conversations = answer.data.conversations;
+  older = answer.data.older;
   counted(answer.data.unread_count);
   drawList();
   if (host.isConnected) drawSnippets();
   const shown = view.kind === "thread" && isOpen() && conversations.find((entry) => entry.id === view.id);
   if (shown && (shown.version !== view.version || !shown.read)) await fetchThread(shown.id);
   if (answer.data.expected && !document.hidden && Date.now() - visitedAt > 10000) await visit();
+}
+
+function lookFurther() {
+  most += FIRST;
+  return look();
 }
 
 function counted(count) {
@@ -191,7 +209,12 @@ async function mark(message, what) {
 
 // Other tabs of the same browser look at once.
 const tabs = attempt(() => new BroadcastChannel("outbound-messenger"), null);
-if (tabs) tabs.onmessage = guarded(() => look());
+if (tabs) {
+  tabs.onmessage = guarded(() => {
+    listTag = null; // what was closed there is closed here, though nothing new was said
+    return look();
+  });
+}
 
 function changed() {
   attempt(() => tabs && tabs.postMessage("changed"));
@@ -216,6 +239,7 @@ async function tick() {
   else if (!document.hidden || pinged) await look();
   if (mine === session) {
     if (pinged) appear();
+    sayTimes();
     schedule();
   }
 }
@@ -230,8 +254,8 @@ for (const name of ["pointerdown", "keydown", "scroll"]) {
   }, { passive: true, capture: true });
 }
 document.addEventListener("click", guarded((event) => {
-  const selector = booted && settings.custom_launcher_selector;
-  if (selector && event.target.closest && event.target.closest(selector)) {
+  const selectors = [settings.custom_launcher_selector, settings.widget && settings.widget.activator];
+  if (booted && selectors.some((selector) => selector && event.target.closest && event.target.closest(selector))) {
     event.preventDefault();
     whenReady(toggle);
   }
@@ -239,17 +263,28 @@ document.addEventListener("click", guarded((event) => {
 
 // What the page calls
 
-function same(before, after) {
-  return ["user_id", "email"].every((name) => String(before[name] || "") === String(after[name] || ""));
+function isAnother(before, after) {
+  if (before.user_id && after.user_id) return String(before.user_id) !== String(after.user_id);
+  const address = (settings) => String(settings.email || "").trim().toLowerCase();
+  return Boolean(before.user_id || before.email) && (!address(before) || address(before) !== address(after));
+}
+
+// How it looks and where it asks is the page's, whoever is logged in.
+const OF_THE_PAGE = ("app_id api_base hide_default_launcher custom_launcher_selector alignment vertical_padding " +
+  "horizontal_padding session_duration hide_notifications action_color background_color widget").split(" ");
+
+function ofThePage(told) {
+  return Object.fromEntries(Object.entries(told).filter(([name]) => OF_THE_PAGE.includes(name)));
 }
 
 const COMMANDS = {
   boot(given) {
     const wanted = { ...(window.outboundSettings || {}), ...given };
-    if (booted && !same(settings, {}) && !same(settings, wanted)) COMMANDS.shutdown();
+    if (booted && isAnother(settings, wanted)) COMMANDS.shutdown();
     settings = wanted;
     if (settings.api_base) base = new URL(settings.api_base, location.href).origin;
     booted = true;
+    over = false;
     session += 1;
     updates = [];
     schedule();
@@ -261,6 +296,8 @@ const COMMANDS = {
     updates = updates.filter((at) => now - at < UPDATES_WITHIN);
     if (updates.length >= MOST_UPDATES) return complain("update was called more than 20 times in 30 minutes");
     updates.push(now);
+    // Nothing of whoever was here is shown to the next one, nor taken for theirs.
+    if (isAnother(settings, { ...settings, ...given })) return COMMANDS.boot({ ...ofThePage(settings), ...given });
     settings = { ...settings, ...given };
     if (pinged) configured(settings);
     return visit();
@@ -268,6 +305,7 @@ const COMMANDS = {
   shutdown() {
     session += 1;
     booted = pinged = false;
+    over = true;
     clearTimeout(timer);
     waiting = [];
     settings = {};
@@ -284,7 +322,11 @@ const COMMANDS = {
     drawSnippets();
     announceNext();
   },
-  trackEvent: (name, metadata) => whenReady(() => ask("POST", "events", { event_name: name, metadata: plain(metadata) })),
+  trackEvent: (name, metadata) => whenReady(async () => {
+    const answer = await ask("POST", "events", { event_name: name, metadata: plain(metadata) });
+    if (answer.status !== 200) complain(said(answer) || `the event ${name} was not recorded`);
+  }),
+  reattach_activator() {}, // clicks are heard wherever they are
   getVisitorId(callback) {
     const id = settings.user_id !== undefined ? settings.user_id : (kept() || "").split(":")[0] || undefined;
     if (typeof callback === "function") callback(id);

@@ -16,7 +16,7 @@ const heading = make("h2", { id: "heading" });
 const back = button("All messages", "back", () => showList(true), { class: "plain" });
 const list = make("div", { class: "list" });
 const log = make("div", { class: "log", role: "log", tabindex: "0", "aria-label": "Conversation" });
-const words = make("textarea", { rows: "1", "aria-label": "Write a message", placeholder: "Write a message…", maxlength: "10000" });
+const words = make("textarea", { rows: "1", "aria-label": "Write a message", placeholder: "Write a message…", maxlength: "10000", dir: "auto" });
 const picker = make("input", { type: "file", accept: "image/png,image/jpeg,image/gif,image/webp", multiple: true, hidden: true });
 const chosen = make("div", { class: "chosen" });
 const trouble = make("p", { class: "trouble", role: "alert" });
@@ -36,11 +36,16 @@ const panel = make(
   log,
   composer,
 );
-const outer = make("div", { class: "outer", role: "region", "aria-label": "Messenger" }, live, snippets, panel, launcher);
+// In the top layer, over whatever the page puts on top and however it moves what it holds.
+const outer = make("div", { class: "outer", role: "region", "aria-label": "Messenger", lang: "en", popover: "manual" }, live, snippets, panel, launcher);
 shadow.append(outer);
 // What is typed here is no shortcut of the page's.
 for (const name of ["keydown", "keyup", "keypress"]) outer.addEventListener(name, (event) => event.stopPropagation());
-panel.addEventListener("keydown", guarded((event) => event.key === "Escape" && hide()));
+panel.addEventListener("keydown", guarded((event) => {
+  if (event.key === "Escape") hide();
+  // Where it is the whole screen the focus is never behind it.
+  if (event.key === "Tab" && matchMedia("(max-width: 480px)").matches) keepWithin(event, panel);
+}));
 words.addEventListener("keydown", guarded((event) => {
   if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
     event.preventDefault();
@@ -71,7 +76,14 @@ let images = [];
 const drafts = new Map();
 
 function appear() {
-  if (!host.isConnected && document.body) document.body.append(host);
+  if (host.isConnected || !document.body) return;
+  document.body.append(host);
+  attempt(() => outer.showPopover());
+  if (announced) attempt(() => (announcement.close(), announcement.showModal()));
+}
+
+function sayTimes() {
+  for (const time of shadow.querySelectorAll("time")) time.textContent = since(new Date(time.dateTime));
 }
 
 function disappear() {
@@ -123,9 +135,13 @@ function isOpen() {
   return !panel.hidden;
 }
 
+let opener = null; // what of the page had the focus before
+
 function open() {
   appear();
   if (isOpen()) return;
+  const had = document.activeElement;
+  opener = had === host || had === document.body ? null : had;
   panel.hidden = false;
   outer.classList.add("open");
   drawSnippets();
@@ -141,7 +157,7 @@ function hide() {
   panel.hidden = true;
   outer.classList.remove("open");
   drawLauncher();
-  if (within && !launcher.hidden) launcher.focus();
+  if (within) attempt(() => (opener || launcher).focus());
   called(hooks.hide);
 }
 
@@ -246,6 +262,7 @@ function drawList() {
           ),
         ),
       ),
+      older ? make("li", {}, make("button", { type: "button", class: "older", "data-id": "older", onclick: lookFurther }, `Show older (${older})`)) : null,
     ),
     make("button", { type: "button", class: "begin", "data-id": "new", onclick: () => showThread(null) }, "New message"),
   );
@@ -320,7 +337,7 @@ async function leaveEmail(form, email, wrong) {
   wrong.textContent = "";
   const answer = await ask("POST", "email", { email });
   if (answer.status === 200) {
-    form.replaceWith(make("p", { class: "left", role: "status" }, `We answer here, and to ${answer.data.email}.`));
+    form.replaceWith(make("p", { class: "noted", role: "status" }, `We answer here, and to ${answer.data.email}.`));
     toEnd();
     words.focus();
   } else {
@@ -360,8 +377,10 @@ function fit() {
 }
 
 function choose(files) {
-  for (const file of [...files].filter((one) => /^image\//.test(one.type))) {
-    if (images.length >= 5) trouble.textContent = "At most 5 images go with one message.";
+  if (files.length) trouble.textContent = "";
+  for (const file of files) {
+    if (!/^image\/(png|jpeg|gif|webp)$/.test(file.type)) trouble.textContent = `${file.name} is no PNG, JPEG, GIF or WebP image.`;
+    else if (images.length >= 5) trouble.textContent = "At most 5 images go with one message.";
     else if (file.size > 5 * 1024 * 1024) trouble.textContent = `${file.name} is larger than 5 MB.`;
     else images.push(file);
   }
@@ -399,6 +418,8 @@ function submitted(event) {
   return deliver(view, text, files);
 }
 
+const REFUSED = [400, 413, 429];
+
 // By its key what is sent again, because no answer came, is said once.
 function newKey() {
   const bytes = crypto.getRandomValues(new Uint8Array(16));
@@ -434,9 +455,17 @@ async function deliver(to, text, files, key = newKey()) {
       drawThread(answer.data);
       toEnd();
     }
+  } else if (REFUSED.includes(answer.status) && to === view && !words.value && !images.length) {
+    // Sent again as it is it would be refused again: it is theirs to change.
+    shown.remove();
+    words.value = text;
+    images = files;
+    drawImages();
+    fit();
+    trouble.textContent = `Not sent. ${said(answer)}`;
   } else {
     state.replaceChildren(
-      make("span", { role: "alert" }, `Not sent. ${answer.status === 400 ? said(answer) : ""} `),
+      make("span", { role: "alert" }, `Not sent. ${REFUSED.includes(answer.status) ? said(answer) : ""} `),
       make("button", { type: "button", class: "again", onclick: () => (shown.remove(), deliver(to, text, files, key)) }, "Try again"),
     );
   }

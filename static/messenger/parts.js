@@ -65,7 +65,11 @@ const SPANS = [[60, "second"], [60, "minute"], [24, "hour"], [7, "day"]];
 
 function ago(seconds) {
   const moment = new Date(seconds * 1000);
-  let past = Math.max(0, Date.now() / 1000 - seconds);
+  return make("time", { datetime: moment.toISOString(), title: moment.toLocaleString() }, since(moment));
+}
+
+function since(moment) {
+  let past = Math.max(0, (Date.now() - moment) / 1000);
   let text = moment.toLocaleDateString([], { day: "numeric", month: "short" });
   if (past < 60) {
     text = "Just now";
@@ -78,13 +82,16 @@ function ago(seconds) {
       past /= many;
     }
   }
-  return make("time", { datetime: moment.toISOString(), title: moment.toLocaleString() }, text);
+  return text;
 }
 
 function content(part, onclick) {
-  const body = make("div", { class: "body" }, rich(part.body));
+  const body = make("div", { class: "body", lang: document.documentElement.lang || null }, rich(part.body));
   for (const link of body.querySelectorAll("a")) link.addEventListener("click", guarded(() => onclick && onclick(link)));
-  for (const picture of body.querySelectorAll("img")) picture.loading = "lazy";
+  for (const picture of body.querySelectorAll("img")) {
+    picture.loading = "lazy";
+    if (!picture.alt) picture.alt = ""; // else its address is read out
+  }
   for (const file of part.attachments) {
     const isImage = /^image\//.test(file.content_type || "");
     const shown = isImage ? make("img", { src: file.url, alt: file.name || "Image", loading: "lazy", width: file.width, height: file.height }) : file.name;

@@ -72,6 +72,8 @@
     });
     if (!added.length) return;
     here.append(...added);
+    /* Nothing is put away over words that came after these. */
+    document.querySelectorAll("input[name=upto]").forEach((field) => { field.value = Math.max(last, ...added.map(numbered)); });
     if (bottom) toBottom();
     const said = added.filter((item) => item.classList.contains("ob-part")).at(-1);
     if (said) find("inbox-said").textContent = `${said.querySelector(".ob-part-who")?.textContent ?? ""}: ${said.querySelector(".ob-part-body")?.textContent.trim() ?? ""}`;
@@ -184,7 +186,8 @@
 
   document.addEventListener("DOMContentLoaded", () => {
     tag = facts().tag;
-    toBottom();
+    /* A conversation opens at its end, the list at its beginning. */
+    if (facts().of) toBottom();
     count();
     if (find("inbox").querySelector(".ob-unseen[aria-current]")) show_as_seen();
     else later();

@@ -149,6 +149,25 @@ def test_notes_assigns_snoozes_closes_and_opens_again(open_inbox):
     fits(page)
 
 
+def test_what_comes_while_one_reaches_for_close_is_read_first(open_inbox):
+    thread = wrote("Ann Lee", "Where is my invoice?")
+    page = open_inbox(thread)
+    expect(page.locator("[data-counted=inbox]")).to_be_hidden()
+    conversations.reply_by_customer(thread, body="Got it", at=timezone.now())
+    expect(page.locator("#thread-parts")).to_contain_text("Got it")
+    page.route("**/news/**", lambda route: route.abort())
+    page.wait_for_timeout(300)
+    conversations.reply_by_customer(thread, body="No, another one", at=timezone.now())
+
+    page.get_by_role("button", name="Close", exact=True).click()
+
+    expect(page.get_by_text("They wrote again meanwhile. Read it before you close this.")).to_be_visible()
+    expect(page.locator("#thread-parts")).to_contain_text("No, another one")
+    page.get_by_role("button", name="Close", exact=True).click()
+    expect(page.get_by_role("button", name="Reopen")).to_be_visible()
+    assert Conversation.objects.get().state == "closed"
+
+
 def test_a_draft_outlives_what_else_is_done_and_images_go_with_the_answer(open_inbox):
     thread = wrote("Ann Lee", "Where is my invoice?")
     page = open_inbox(thread)
@@ -211,6 +230,17 @@ def test_on_a_phone_there_is_the_list_or_the_conversation(open_inbox):
     page.get_by_role("link", name="Back to the list").click()
     expect(page.locator("#inbox-rows")).to_contain_text("Bo: On my way")
     assert thread.parts.count() == 1
+
+
+def test_a_long_list_opens_at_its_beginning_on_a_phone(open_inbox):
+    for number in range(20):
+        wrote(f"Ann {number}", "Where is my invoice?", minutes=number)
+    page = open_inbox()
+    page.set_viewport_size(PHONE)
+    page.reload()
+
+    assert page.evaluate("document.documentElement.scrollHeight > 2 * innerHeight")
+    assert page.evaluate("scrollY") == 0
 
 
 def test_a_long_conversation_opens_at_its_end(open_inbox):

@@ -238,7 +238,7 @@ def test_image_is_sent_and_shown_and_another_file_is_refused_with_the_reason(vis
     eventually(lambda: image.evaluate("image => image.naturalWidth") == 1, page)
     files.set_input_files(other)
     write(page, "Or this")
-    expect(page.locator(".part.own.pending")).to_contain_text("Not sent. An image is a PNG")
+    expect(page.locator(".composer .trouble")).to_contain_text("Not sent. An image is a PNG")
 
 
 def test_what_could_not_be_sent_can_be_tried_again(visit, context):
@@ -642,5 +642,9 @@ def test_on_a_phone_the_panel_is_the_screen(visit, page):
     page.wait_for_timeout(300)
 
     assert page.locator(".panel").bounding_box() == {"x": 0, "y": 0, "width": 390, "height": 844}
+    for key in ["Tab"] * 8 + ["Shift+Tab"] * 8:
+        page.keyboard.press(key)
+        assert page.evaluate("document.activeElement.localName") == "outbound-messenger"
+    assert violations(page) == []
     assert page.evaluate("document.documentElement.scrollWidth") == 390
     assert page.locator(".log").evaluate("log => log.scrollWidth <= log.clientWidth")

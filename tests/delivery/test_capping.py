@@ -184,6 +184,40 @@ def test_in_app_one_off_waits_for_room_and_gives_up_after_a_week(at, cap):
     assert state(second) == (Status.SKIPPED, Reason.CAP)
 
 
+def test_what_has_no_room_does_not_hold_up_what_has(at, cap):
+    cap(2)
+    customer = CustomerFactory(email="ann@x.example")
+    for _ in range(3):
+        MembershipFactory(customer=customer, company=CompanyFactory())
+    large = MessageFactory(in_app=True, one_off=True, live=True, at=at, body="<p>{{ company.name }}</p>")
+    small = MessageFactory(in_app=True, one_off=True, live=True, at=at)
+
+    assert shown(customer, at) == 1
+
+    assert state(small)[0] == Status.SENT
+    assert {record.status for record in large.records.all()} == {Status.WAITING}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_visits_at_once_show_no_more_than_there_is_room_for(at, cap):
+    cap(2)
+    customer = CustomerFactory(email="ann@x.example")
+    for _ in range(3):
+        MessageFactory(in_app=True, live=True, at=at)
+        MessageFactory(in_app=True, one_off=True, live=True, at=at)
+
+    def look(_: int) -> int:
+        try:
+            return shown(Customer.objects.get(pk=customer.pk), at)
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(4) as pool:
+        assert sum(pool.map(look, range(4))) == 2
+
+    assert DeliveryRecord.objects.filter(status=Status.SENT).count() == 2
+
+
 @pytest.mark.django_db(transaction=True)
 def test_four_workers_with_four_messages_give_each_customer_one(at, cap):
     Customer.objects.bulk_create(CustomerFactory.build(email=f"{n}@x.example") for n in range(30))

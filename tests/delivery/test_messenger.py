@@ -1,8 +1,10 @@
 """The messenger's addresses: who a browser speaks for, conversations, and what is noted of messages."""
 
 import json
+import re
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -15,9 +17,11 @@ from hypothesis import strategies as st
 from rest_framework.test import APIClient
 
 from audiences import identity
+from audiences.intake import browser
 from audiences.models import Customer, Event, Workspace
 from audiences.models.customers import Role
 from delivery import conversations, single, visitors, widget
+from delivery.api import messenger_threads
 from delivery.models import Conversation, DeliveryRecord, Visitor
 from tests.factories import CustomerFactory, MessageFactory, SenderFactory, rule
 
@@ -292,6 +296,21 @@ def test_list_has_the_message_that_was_shown_and_counts_it_unread(ann):
     assert answered["unread_count"] == 1
 
 
+def test_list_goes_back_as_far_as_it_is_asked_to(ann, monkeypatch):
+    monkeypatch.setattr(messenger_threads, "MOST", 2)
+    for number in range(4):
+        ann.say("conversations", body=f"No. {number}")
+
+    first, all_of_them = ann.ask("conversations").json(), ann.ask("conversations?most=6").json()
+
+    assert [entry["preview"] for entry in first["conversations"]] == ["No. 3", "No. 2"]
+    assert first["older"] == 3
+    assert len(all_of_them["conversations"]) == 5
+    assert (all_of_them["older"], all_of_them["conversations"][:2]) == (0, first["conversations"])
+    for nonsense in ("", "-1", "x", "9" * 40):
+        assert len(ann.ask(f"conversations?most={nonsense}").json()["conversations"]) == 2
+
+
 def test_list_is_answered_with_304_until_something_changes(ann, ada, at):
     tag = ann.ask("conversations")["ETag"]
 
@@ -539,6 +558,14 @@ def test_form_larger_than_any_is_refused_unread(ann):
     assert answered.status_code == 413
 
 
+@pytest.mark.parametrize("sent", [{"companies": "acme"}, {"companies": {"id": "6"}}, {"company": "acme"}])
+def test_companies_that_are_none_are_refused_by_name_and_the_visit_goes_on(ann, sent):
+    answered = ann.ping(user_id="ann", name="Ann Byron", **sent).json()
+
+    assert [wrong["field"] for wrong in answered["errors"]] == ["companies"]
+    assert Customer.objects.get().name == "Ann Byron"
+
+
 # The script
 
 
@@ -553,6 +580,17 @@ def test_script_is_under_20_kb_gzipped_and_revalidated_by_its_etag(client):
     assert "Content-Encoding" not in plain
     for forbidden in (b"eval(", b"innerHTML", b"Function("):
         assert forbidden not in plain.content
+
+
+def test_all_a_page_can_say_and_call_is_written_down():
+    written = (Path(widget.__file__).parents[1] / "docs" / "messenger.md").read_text()
+    commands = re.findall(r"^  (\w+)[(:]", widget.read("messenger.js").partition("const COMMANDS = {")[2], re.MULTILINE)
+    # Not a page's to say, or said another way.
+    others = {"id", "role", "custom_attributes", "user", "visitor", "signed_up_at", "remote_created_at", "new_session"}
+    said = {name for name in browser.FIELDS | browser.NOT_ATTRIBUTES if not name.startswith(("last_", "update_last_"))}
+
+    assert {"boot", "getVisitorId", "onHide"} <= {*commands}
+    assert sorted(name for name in {*commands} | said - others if name not in written) == []
 
 
 def test_snippet_names_the_script_and_boots():

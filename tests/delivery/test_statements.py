@@ -190,6 +190,38 @@ def test_messages_that_match_are_shown_in_as_many(ann, statements):
     assert statements(user_id="ann")[0] <= 2
 
 
+def test_a_message_for_each_of_many_companies_takes_two_more_where_it_is_shown_first(ann, statements):
+    for number in range(4):
+        MembershipFactory(customer=ann, company=CompanyFactory(name=f"No. {number}"))
+    MembershipFactory(customer=CustomerFactory(user_id="bea"), company=CompanyFactory(name="Other"))
+    MessageFactory(in_app=True, body="<p>{{ company.name }}</p>", rules={"match": "all", "rules": []}, live=True)
+    ping(user_id="bea")
+
+    count, answer = statements(user_id="ann")
+
+    assert sorted(message["body"] for message in answer["messages"]) == [f"<p>No. {n}</p>" for n in range(4)]
+    assert count <= 2 + 2, statements.asked
+    assert statements(user_id="ann")[0] <= 2
+
+
+def test_with_a_cap_and_messages_that_wait_for_room(ann, statements):
+    Workspace.objects.update(cap_messages=1, cap_days=7)
+    for _ in range(3):
+        MessageFactory(in_app=True, one_off=True, body="<p>Hello</p>", live=True)
+    MessageFactory(in_app=True, body="<p>Hello</p>", rules={"match": "all", "rules": []}, live=True)
+    # What is live is compiled, and each text read once in a process.
+    ping(email="another@x.example")
+    Customer.objects.update(last_seen_at=timezone.now() - timedelta(days=1))
+
+    count, answer = statements(user_id="ann")
+
+    assert len(answer["messages"]) == 1
+    assert count <= 3 + 1, statements.asked
+    assert DeliveryRecord.objects.filter(customer=ann).exclude(capped_since=None).count() == 2
+    Customer.objects.update(last_seen_at=timezone.now() - timedelta(days=1))
+    assert statements(user_id="ann")[0] <= 3, statements.asked
+
+
 def test_a_message_set_live_meanwhile_is_shown_at_the_next_visit_whatever_this_process_keeps(ann):
     MessageFactory(in_app=True, body="<p>New</p>", live=True)
 

@@ -324,6 +324,30 @@ def test_six_images_are_too_many(console):
     assert "At most 5 images" in answer.content.decode()
 
 
+@pytest.mark.parametrize(
+    ("verb", "form", "state", "does"),
+    [
+        ("close", {}, "closed", False),
+        ("snooze", {"until": "tomorrow"}, "snoozed", False),
+        ("reply", {"body": "Here it is.", "then": "close"}, "closed", True),
+    ],
+)
+def test_nothing_is_put_away_over_words_that_came_meanwhile(console, verb, form, state, does):
+    thread = wrote()
+    shown = console.get(page(thread)).context["upto"]
+    newest = conversations.reply_by_customer(thread, body="No, wait", at=timezone.now())
+
+    answer = console.post(act(verb, thread), {**ticket(), **form, "upto": shown}, follow=True)
+
+    thread.refresh_from_db()
+    assert thread.state == "open"
+    assert "they wrote again meanwhile" in answer.content.decode().lower()
+    assert thread.parts.exclude(teammate=None).exists() is does
+    console.post(act(verb, thread), {**ticket(), **form, "upto": newest.pk + 1})
+    thread.refresh_from_db()
+    assert thread.state == state
+
+
 def test_a_note_reaches_the_team_alone(console):
     thread = wrote()
 
