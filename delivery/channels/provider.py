@@ -26,6 +26,8 @@ from delivery.channels.refusals import says_no_such_mailbox
 # too many at once, out of service. The next mail would hear the same, so none is tried for a moment.
 NOT_NOW = {401, 402, 403, 404, 407, 429, 503, 509}
 TRY_LATER = {408, 423, 425, 500, 507}
+# It knows our key from another try, so it may have the mail from then.
+HAD_BEFORE = 409
 # A webhook names the copy by this, where the provider hands back what it was told; these two do not.
 COPY = "outbound_copy"
 KEEP_NOTHING = {"MailerSend", "Postal"}
@@ -63,7 +65,7 @@ def meaning_of(error: AnymailError) -> Rejected | Unavailable | None:
         return ChannelDown(f"The provider takes no mail from us: {words_of(error)}")
     if error.status_code in TRY_LATER:
         return Unavailable(words_of(error))
-    if 400 <= error.status_code < 500:
+    if 400 <= error.status_code < 500 and error.status_code != HAD_BEFORE:
         return Rejected(words_of(error))
     return None
 

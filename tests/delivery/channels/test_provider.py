@@ -87,6 +87,8 @@ def test_each_mail_has_a_key_of_its_own_on_one_connection(provider, channel):
         # Nobody can know: the request left, and what came back is no answer of the provider's.
         ((502, "bad gateway"), NobodyKnows, "502"),
         ((504, "gateway timed out"), NobodyKnows, "504"),
+        # It was given this key before, so it may have the mail from then.
+        ((409, "this idempotency key was used with other content"), NobodyKnows, "409"),
         ((200, "<html>Welcome to the hotel's network</html>"), NobodyKnows, "Invalid JSON"),
         ((200, {"Message": "OK"}), NobodyKnows, "API"),
         (Act.HANG, NobodyKnows, "timed out"),
