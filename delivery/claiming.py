@@ -28,6 +28,8 @@ from messaging.models import RUNNING, Channel, Message, SendType
 UTC = ZoneInfo("UTC")
 # How long a worker is believed to be alive with a batch in hand.
 LEASE = timedelta(minutes=5)
+# How much of it may pass before a worker says that it lives, as one does that waits for a slow server.
+RENEWED_AFTER = timedelta(minutes=1)
 # How soon to ask again after a copy to the same address that is in other hands, or a customer whose row is.
 SOON = timedelta(seconds=5)
 PEOPLE = (
@@ -73,7 +75,7 @@ class Claimed:
     inbox: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Batch:
     """What one claim brought: records in hand until a moment, and how many were found that cannot go now."""
 
@@ -86,6 +88,15 @@ class Batch:
 
     def __bool__(self) -> bool:
         return bool(self.records or self.passed_over)
+
+    def is_ours(self, *, at: datetime) -> bool:
+        """Whether it is still in our hands; before that is over, we say that we live."""
+        if at >= self.until - LEASE + RENEWED_AFTER:
+            mine = DeliveryRecord.objects.filter(claim=self.claim, status=Status.SENDING)
+            if not mine.update(leased_until=at + LEASE):
+                return False
+            self.until = at + LEASE
+        return True
 
 
 @dataclass(slots=True)

@@ -179,6 +179,30 @@ def test_batch_whose_lease_is_over_is_not_gone_on_with(at, channel):
     assert message.records.counts()["uncertain"] == 5
 
 
+def test_slow_mail_server_makes_nothing_uncertain_as_long_as_its_worker_lives(at, channel):
+    message = to_people(10, at)
+    now = [at]
+
+    def takes_its_time(_number: int) -> None:
+        now[0] += timedelta(seconds=50)
+        rounds.sweep(at=now[0])
+
+    channel.does = takes_its_time
+    rounds.hand_over(clock=lambda: now[0], until=at + timedelta(seconds=1))
+
+    assert now[0] - at > sending.LEASE
+    assert message.records.counts()["sent"] == 10
+
+
+def test_threads_of_a_worker_share_no_connection(channel, monkeypatch):
+    monkeypatch.setitem(sending.CHANNELS, Channel.EMAIL, Telling)
+
+    with ThreadPoolExecutor(1) as pool:
+        theirs = pool.submit(sending.channel_of, Channel.EMAIL).result()
+
+    assert sending.channel_of(Channel.EMAIL) is sending.channel_of(Channel.EMAIL) is not theirs
+
+
 def test_told_to_end_it_finishes_the_copy_in_hand_and_puts_the_rest_back(at, channel):
     message = to_people(15, at)
     channel.does = lambda number: stopping.ask_all() if number == 3 else None
