@@ -12,7 +12,7 @@ from audiences.models import Workspace
 from audiences.rules import RuleError
 from delivery import counts, launching, matching, pacing, sending, stopping
 from delivery.matching import Progress, quiet
-from delivery.models import Pace, Status
+from delivery.models import Pace, Rest, Status
 from messaging.models import Channel, Message, NotReady, SendType, State, WrongState
 
 log = logging.getLogger(__name__)
@@ -37,6 +37,7 @@ def hand_over(*, clock: Clock, until: datetime, progress: Progress = quiet) -> i
         sending.take_over_from_dead(at=clock())
         while clock() < until and not stopping.asked():
             try:
+                resting |= Rest.resting(at=clock())
                 due = [m for m in sending.messages_due(at=clock()) if not {m.channel, m.pk} & resting]
                 limits = pacing.limits()
             except sending.LOST:

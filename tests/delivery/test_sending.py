@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import timedelta
+from itertools import pairwise
 from uuid import uuid4
 
 import pytest
@@ -9,7 +10,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from audiences.models import Company
-from delivery import claiming, matching, rounds, sending
+from delivery import claiming, copies, matching, rounds, sending
 from delivery.channels import ChannelDown, Envelope, Rejected, Unavailable
 from delivery.models import DeliveryRecord, Reason, Status
 from messaging.models import Channel, Message
@@ -190,6 +191,57 @@ def test_nobody_can_know_is_uncertain_and_never_repeated(at, channel):
     assert len(channel.given) == 1
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [Rejected("no \0 \ud800"), Unavailable("later \0 \ud800"), ChannelDown("off \0 \ud800"), OSError("gone \0 \ud800")],
+)
+def test_words_the_database_cannot_hold_leave_no_copy_of_the_batch_unsettled(at, channel, wrong):
+    for number in range(3):
+        CustomerFactory(email=f"{number}@x.example")
+    message = matched(at)
+    channel.answer = lambda envelope: "id" if envelope.to[0] == "0@x.example" else refuse(wrong)(envelope)
+
+    hand_over(at)
+
+    counts = message.records.counts()
+    assert (counts["sent"], counts["sending"]) == (1, 0)
+    assert message.records.exclude(status=Status.SENT).latest("pk").detail.endswith("? ?")
+
+
+def test_id_the_database_cannot_hold_is_kept_as_far_as_it_can(at, channel):
+    CustomerFactory(email="ann@x.example")
+    message = matched(at)
+    channel.answer = lambda _: "id\0\ud800"
+
+    hand_over(at)
+
+    assert (message.records.get().status, message.records.get().provider_id) == (Status.SENT, "id??")
+
+
+def test_copy_that_cannot_be_finished_holds_up_none_of_its_batch_and_is_given_up_in_the_end(at, channel, monkeypatch):
+    people = [CustomerFactory(email=f"{number}@x.example") for number in range(5)]
+    message = matched(at)
+    render = copies.Copy.render
+    poison = message.records.get(customer=people[2])
+
+    def fails(copy, filled, *, record_id):
+        if record_id == poison.pk:
+            raise MemoryError("What nobody thought of.")
+        return render(copy, filled, record_id=record_id)
+
+    monkeypatch.setattr(copies.Copy, "render", fails)
+    hand_over(at)
+
+    poison.refresh_from_db()
+    assert len(channel.given) == 4
+    assert (poison.status, poison.reason, poison.attempts) == (Status.WAITING, Reason.RETRY, 1)
+
+    for _ in range(10):
+        hand_over(poison.due_at or at)
+        poison.refresh_from_db()
+    assert (poison.status, poison.reason) == (Status.FAILED, Reason.GAVE_UP)
+
+
 def test_channel_that_is_down_uses_up_no_tries(at, channel):
     for number in range(25):
         CustomerFactory(email=f"{number}@x.example")
@@ -201,6 +253,27 @@ def test_channel_that_is_down_uses_up_no_tries(at, channel):
     assert len(channel.given) == 1
     assert message.records.counts()["waiting"] == 25
     assert set(message.records.values_list("attempts", flat=True)) == {0}
+
+
+def test_channel_that_is_down_rests_for_all_workers_and_nudges_and_longer_the_longer_it_is_down(at, channel):
+    for number in range(25):
+        CustomerFactory(email=f"{number}@x.example")
+    message = matched(at)
+    channel.answer = refuse(ChannelDown("connection refused"))
+    tried = []
+    for second in range(600):
+        hand_over(at + timedelta(seconds=second))
+        if len(channel.given) > len(tried):
+            tried.append(second)
+
+    breaks = [later - earlier for earlier, later in pairwise(tried)]
+    assert breaks[0] == 5
+    assert breaks == sorted(breaks)
+    assert breaks[-1] == 60
+    assert set(message.records.values_list("attempts", flat=True)) == {0}
+
+    channel.answer = lambda _: "id"
+    assert hand_over(at + timedelta(seconds=661)) == 25
 
 
 def test_worker_holds_at_most_in_flight_records(at, channel, settings):
