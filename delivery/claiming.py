@@ -32,6 +32,7 @@ LEASE = timedelta(minutes=5)
 RENEWED_AFTER = timedelta(minutes=1)
 # How soon to ask again after a copy to the same address that is in other hands, or a customer whose row is.
 SOON = timedelta(seconds=5)
+TRIES = 5
 PEOPLE = (
     *("name", "email", "user_id", "phone", "country", "city", "timezone", "language", "browser", "os"),
     *("session_count", "signed_up_at", "first_seen_at", "last_seen_at", "last_contacted_at", "last_heard_from_at"),
@@ -194,6 +195,9 @@ class Claim:
 
     def hold(self, row: Row, zone_name: str, *, free_at: datetime) -> None:
         """Have it wait until the customer may have one more; a one-off gives up after a while."""
+        if self.cap is not None and row.customer in self.cap.expecting:
+            self.wait(row, reason=Reason.QUEUED, due_at=self.at + SOON)
+            return
         since = row.capped_since or self.at
         if self.message.send_type == SendType.ONE_OFF and self.at - since >= capping.GIVE_UP_AFTER:
             self.give_up_on(row, reason=Reason.CAP)
@@ -211,12 +215,14 @@ def claim(message: Message, *, at: datetime, token: uuid.UUID, most: int | None 
     at one address gets two is the database's promise; only once it had to keep it, it is asked who has it already.
     """
     limit = settings.IN_FLIGHT if most is None else min(most, settings.IN_FLIGHT)
-    try:
-        return take_in_hand(message, at=at, token=token, limit=limit, asks_for_twins=False)
-    except (IntegrityError, OperationalError) as wrong:
-        if not is_about_an_inbox(wrong):
-            raise
-    return take_in_hand(message, at=at, token=token, limit=limit, asks_for_twins=True)
+    for attempt in range(TRIES):
+        try:
+            return take_in_hand(message, at=at, token=token, limit=limit, asks_for_twins=attempt > 0)
+        except (IntegrityError, OperationalError) as wrong:
+            # Another worker may have taken one of them since they were asked for.
+            if attempt == TRIES - 1 or not is_about_an_inbox(wrong):
+                raise
+    raise AssertionError("A claim is made, or fails.")
 
 
 def is_about_an_inbox(wrong: Exception) -> bool:

@@ -328,7 +328,8 @@ def settle_surely(batch: Batch, outcome: Outcome, *, clock: Clock) -> None:
         except LOST:
             if connection.in_atomic_block or clock() >= batch.until:
                 raise
-            log.warning("the database was lost before a batch was settled; trying again", exc_info=True)
+            # Lost, or a customer of it was in other hands: whoever erases or merges somebody waits for their records.
+            log.warning("a batch could not be settled; trying again", exc_info=True)
             connection.close()
             time.sleep(A_MOMENT)
         else:
