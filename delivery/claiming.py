@@ -86,6 +86,8 @@ class Batch:
     records: list[Claimed]
     until: datetime
     passed_over: int = 0
+    # Whether its message is to be left alone for a while, as its sender is refused.
+    rests: bool = False
 
     def __bool__(self) -> bool:
         return bool(self.records or self.passed_over)

@@ -90,6 +90,9 @@ def hand_over_some(
         if batch is None:
             resting.add(message.channel)
             break
+        if batch.rests:
+            resting.add(message.pk)
+            break
         if not batch:
             break
         total += len(batch.records)

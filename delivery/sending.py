@@ -32,6 +32,7 @@ from delivery.channels import (
     NobodyThere,
     NoSuchMailbox,
     Rejected,
+    SenderRefused,
     Unavailable,
 )
 from delivery.claiming import LEASE, Batch, Claimed, claim, prepared
@@ -54,6 +55,7 @@ A_MOMENT = 0.2
 LOST = (OperationalError, InterfaceError)
 # What somebody else's software says of a failure may be a whole page.
 LONGEST_WORDS = 1000
+SENDER_IS_REFUSED = "Its copies wait until their sender is taken."
 
 Clock = Callable[[], datetime]
 
@@ -70,6 +72,8 @@ class Outcome:
     uncertain: list[tuple[int, str]] = field(default_factory=list)
     # Why nothing more can be handed over by this channel right now; empty while it works.
     down: str = ""
+    # Why nothing more of this message can be: its sender is refused.
+    sender_refused: str = ""
     # What devices were given, and those that nothing reaches any more.
     given: list[pushing.Given] = field(default_factory=list)
     dead: list[str] = field(default_factory=list)
@@ -166,7 +170,21 @@ def carry_out(message: Message, outcome: Outcome, *, token: uuid.UUID, places: P
         log.warning("channel %s is down: %s", message.channel, outcome.down)
         Rest.begins(message.channel, why=outcome.down, at=clock())
         return None
+    note_sender(batch, outcome)
     return batch
+
+
+def note_sender(batch: Batch, outcome: Outcome) -> None:
+    """Write on the message that its sender is refused, and take that back once a copy goes."""
+    message = batch.message
+    if outcome.sender_refused:
+        log.warning("message %s rests: %s", message.pk, outcome.sender_refused)
+        batch.rests = True
+        trouble = f"{SENDER_IS_REFUSED} {outcome.sender_refused}"
+        Message.objects.filter(pk=message.pk).exclude(trouble=trouble).update(trouble=trouble)
+    elif outcome.sent and message.trouble.startswith(SENDER_IS_REFUSED):
+        message.trouble = ""
+        Message.objects.filter(pk=message.pk, trouble__startswith=SENDER_IS_REFUSED).update(trouble="")
 
 
 # Touch the world
@@ -190,7 +208,7 @@ def hand_over(
     rest = deque(envelopes)
     asked_at = clock()
     try:
-        while rest and not outcome.down:
+        while rest and not outcome.down and not outcome.sender_refused:
             place = len(envelopes) - len(rest)
             if place:
                 places.wait(place, unless=stopping.asked)
@@ -211,6 +229,7 @@ def hand_over(
             hand_over_one(channel, record, envelope, outcome, clock=clock, flight=flight)
     finally:
         outcome.not_begun += [record.pk for record, _ in rest]
+        outcome.handed_over = len(envelopes) - len(outcome.not_begun)
 
 
 def hand_over_together(
@@ -252,7 +271,6 @@ def hand_over_one(
 ) -> None:
     """Hand one copy over, and note what is known of it."""
     began = time.perf_counter()
-    outcome.handed_over += 1
     try:
         # A server's words and ids are its own; what the database cannot hold would leave the whole batch unsettled.
         provider_id = storable(channel.send(envelope))
@@ -263,7 +281,9 @@ def hand_over_one(
     except ChannelDown as reason:
         outcome.down = storable(str(reason))
         outcome.not_begun.append(record.pk)
-        outcome.handed_over -= 1
+    except SenderRefused as reason:
+        outcome.sender_refused = storable(str(reason))
+        outcome.not_begun.append(record.pk)
     except NobodyThere as reason:
         outcome.retry.append((record.pk, clock(), storable(str(reason))))
     except Unavailable as reason:
@@ -361,8 +381,8 @@ def settle(batch: Batch, outcome: Outcome, *, at: datetime) -> None:
         for pk, words in outcome.uncertain:
             mine.filter(pk=pk).mark_uncertain(reason=Reason.LOST_TOUCH, detail=words)
         if outcome.not_begun:
-            due_at = at + DOWN_FOR if outcome.down else None
-            mine.filter(pk__in=outcome.not_begun).not_begun(due_at=due_at, detail=outcome.down)
+            why = outcome.down or outcome.sender_refused
+            mine.filter(pk__in=outcome.not_begun).not_begun(due_at=at + DOWN_FOR if why else None, detail=why)
         # Last, as every transaction here takes records before customers.
         wrote_to = {record.pk: next(iter(record.to), "") for record in batch.records}
         for bounced in DeliveryRecord.objects.filter(pk__in=no_mailbox).order_by("customer_id"):

@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from audiences.models import Customer
 from delivery import matching, pacing, rounds, sending, stopping
-from delivery.channels import ChannelDown
+from delivery.channels import ChannelDown, SenderRefused
 from delivery.models import Pace
 from delivery.models.pace import growing_plan
 from messaging.models import Channel, Message
@@ -94,12 +94,13 @@ def test_places_nobody_came_for_are_given_back(at, channel):
     assert Pace.objects.get().taken_today == 3
 
 
-def test_channel_that_is_down_uses_nothing_up_of_its_day(at, channel):
+@pytest.mark.parametrize("refusal", [ChannelDown, SenderRefused])
+def test_what_cannot_leave_uses_nothing_up_of_the_day(at, channel, refusal):
     Pace.objects.create(channel="email", warm_up=[30], warm_up_from=at.date())
     message = to_people(30, at)
 
     def is_down(_envelope) -> str:
-        raise ChannelDown("connection refused")
+        raise refusal("connection refused")
 
     channel.send, works = is_down, channel.send
     for minute in range(5):

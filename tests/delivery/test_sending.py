@@ -11,7 +11,7 @@ from django.test.utils import CaptureQueriesContext
 
 from audiences.models import Company
 from delivery import claiming, copies, matching, rounds, sending
-from delivery.channels import ChannelDown, Envelope, Rejected, Unavailable
+from delivery.channels import ChannelDown, Envelope, Rejected, SenderRefused, Unavailable
 from delivery.models import DeliveryRecord, Reason, Status
 from messaging.models import Channel, Message
 from tests.factories import (
@@ -253,6 +253,29 @@ def test_channel_that_is_down_uses_up_no_tries(at, channel):
     assert len(channel.given) == 1
     assert message.records.counts()["waiting"] == 25
     assert set(message.records.values_list("attempts", flat=True)) == {0}
+
+
+def test_refused_sender_holds_its_message_and_loses_none_of_it(at, channel):
+    for number in range(15):
+        CustomerFactory(email=f"{number}@x.example")
+    message = matched(at, subject="refused")
+    matched(at, subject="fine")
+    channel.answer = lambda e: refuse(SenderRefused("553 not yours"))(e) if e.subject == "refused" else "id"
+
+    assert hand_over(at) > 0
+
+    assert [envelope.subject for envelope in channel.given].count("fine") == 15
+    assert [envelope.subject for envelope in channel.given].count("refused") == 1
+    assert set(message.records.values_list("status", "attempts")) == {(Status.WAITING, 0)}
+    message.refresh_from_db()
+    assert message.trouble == "Its copies wait until their sender is taken. 553 not yours"
+
+    channel.answer = lambda _: "id"
+    hand_over(at + timedelta(minutes=1))
+
+    assert message.records.counts()["sent"] == 15
+    message.refresh_from_db()
+    assert message.trouble == ""
 
 
 def test_channel_that_is_down_rests_for_all_workers_and_nudges_and_longer_the_longer_it_is_down(at, channel):
