@@ -41,6 +41,12 @@ def limits() -> dict[str, Pace]:
     return {pace.channel: pace for pace in Pace.objects.all() if pace.is_limited}
 
 
+def used_up(*, at: datetime) -> set[str]:
+    """The channels whose warm-up lets nothing more go on this day."""
+    day = day_of(at)
+    return {pace.channel for pace in Pace.objects.all() if pace.left_on(day) == 0}
+
+
 def day_of(at: datetime) -> date:
     """The workspace's calendar day."""
     return at.astimezone(Workspace.current().tz).date()
