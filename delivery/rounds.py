@@ -34,7 +34,7 @@ def hand_over(*, clock: Clock, until: datetime, progress: Progress = quiet) -> i
     resting: set[str | int] = set()
     with stopping.gracefully():
         # First, as a sweep may wait behind this: what the dead had not begun goes with the rest.
-        sending.take_over_from_dead(at=clock())
+        settle_what_the_dead_left(at=clock())
         while clock() < until and not stopping.asked():
             try:
                 resting |= Rest.resting(at=clock())
@@ -66,6 +66,14 @@ def hand_over(*, clock: Clock, until: datetime, progress: Progress = quiet) -> i
             if total == before:
                 time.sleep(A_MOMENT)
     return total
+
+
+def settle_what_the_dead_left(*, at: datetime) -> None:
+    """Settle the batches of dead workers; where that goes wrong it is tried again, and what goes on goes on."""
+    try:
+        sending.take_over_from_dead(at=at)
+    except Exception:
+        log.exception("what the dead left cannot be settled")
 
 
 def hand_over_some(

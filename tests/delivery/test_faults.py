@@ -126,21 +126,34 @@ def test_worker_that_lives_is_left_alone(at):
     assert statuses(pks) == [Status.SENDING] * 3
 
 
-@pytest.mark.parametrize("spoilt", ["another boot", "cut off", "gone"])
+@pytest.mark.parametrize("spoilt", ["another boot", "cut off", "garbled", "gone"])
 def test_where_its_notes_cannot_be_trusted_all_of_a_dead_workers_batch_is_uncertain_once_the_lease_is_over(at, spoilt):
     message = to_people(3, at)
     pks = dies(message, at=at, begun=1, taken=0)
     (notes,) = Path(configured.FLIGHTS_DIR).iterdir()
     words = notes.read_text()
-    notes.write_text({"another boot": f"x{words}", "cut off": words[:-1], "gone": ""}[spoilt])
+    notes.write_text(
+        {"another boot": f"x{words}", "cut off": words[:-1], "garbled": f"{words}begun x\n", "gone": ""}[spoilt]
+    )
     if spoilt == "gone":
         notes.unlink()
 
     rounds.sweep(at=at + sending.LEASE)
+    assert list(Path(configured.FLIGHTS_DIR).iterdir()) == []
     assert statuses(pks) == [Status.SENDING] * 3
     rounds.sweep(at=at + sending.LEASE + timedelta(seconds=1))
 
     assert statuses(pks) == [Status.UNCERTAIN] * 3
+
+
+def test_notes_that_cannot_be_settled_keep_nobody_from_handing_over(at, channel, monkeypatch):
+    def fails(**_facts) -> None:
+        raise ValueError("What nobody thought of.")
+
+    to_people(3, at)
+    monkeypatch.setattr(sending, "take_over_from_dead", fails)
+
+    assert hand_over(at) == 3
 
 
 def test_notes_of_another_database_are_left_to_it(at, monkeypatch):
