@@ -33,6 +33,8 @@ RENEWED_AFTER = timedelta(minutes=1)
 # How soon to ask again after a copy to the same address that is in other hands, or a customer whose row is.
 SOON = timedelta(seconds=5)
 TRIES = 5
+# What staff may have edited of a live message since it was read.
+EDITED = ("window", "window_zone", "same_inbox_once", "sender", "updated_at")
 PEOPLE = (
     *("name", "email", "user_id", "phone", "country", "city", "timezone", "language", "browser", "os"),
     *("session_count", "signed_up_at", "first_seen_at", "last_seen_at", "last_contacted_at", "last_heard_from_at"),
@@ -53,7 +55,7 @@ DEVICES = (
 IS_ON_A_DEVICE = "EXISTS (SELECT FROM delivery_devicecopy d WHERE d.record_id = r.id)"
 ADDRESS = {Channel.EMAIL: "array[c.email]", Channel.PUSH: DEVICES}
 # How many columns come before the facts.
-HEAD = 12
+HEAD = 13
 # What waited for one of these is judged again before it may go, where the message is ongoing.
 JUDGED_AGAIN = f"r.reason IN ('{Reason.WINDOW}', '{Reason.CAP}')"
 MARK_SENDING = (
@@ -244,8 +246,10 @@ def take_in_hand(message: Message, *, at: datetime, token: uuid.UUID, limit: int
         found = cursor.fetchall()
         if not found:
             return Batch(message, None, token, [], until)
-        version_id, most, days, tracked = found[0][:4]
-        rows = [Row(*(*row[4:HEAD], list(row[HEAD:]))) for row in found]
+        version_id, most, days, tracked, updated_at = found[0][:5]
+        rows = [Row(*(*row[5:HEAD], list(row[HEAD:]))) for row in found]
+        if message.updated_at != updated_at:
+            message.refresh_from_db(fields=EDITED)
         if message.version is None or message.version_id != version_id:
             message.version = message.versions.get(pk=version_id)
         customers = {row.customer for row in rows}
@@ -288,7 +292,7 @@ def statement(message: Message) -> str:
         held = f" AND NOT {JUDGED_AGAIN} AND (m.rejudge_before IS NULL OR r.matched_at >= m.rejudge_before)"
     return (
         "SELECT m.version_id, w.cap_messages, w.cap_days,"
-        f" m.channel = '{Channel.EMAIL}' AND coalesce(w.track_emails, TRUE),"
+        f" m.channel = '{Channel.EMAIL}' AND coalesce(w.track_emails, TRUE), m.updated_at,"
         " r.id, r.attempts, r.customer_id, r.company_id,"
         f" r.capped_since, {blocked(message)}, {judging.inbox(message)},"
         f" {ADDRESS[Channel(message.channel)]}, {FACTS}"
@@ -302,8 +306,11 @@ def statement(message: Message) -> str:
 
 
 def blocked(message: Message) -> str:
-    """SQL for the reason a customer cannot be reached; whoever has a push on a device was."""
-    found = judging.blocked(message)
+    """SQL for the reason a customer cannot be reached; whoever has a push on a device was.
+
+    A company that is archived by now has no members any more.
+    """
+    found = f"coalesce({judging.blocked(message)}, CASE WHEN k.archived_at IS NOT NULL THEN '{Reason.NO_COMPANY}' END)"
     if message.channel != Channel.PUSH:
         return found
     return f"(CASE WHEN {IS_ON_A_DEVICE} THEN nullif({found}, '{Reason.NO_DEVICE}') ELSE {found} END)"

@@ -9,7 +9,7 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from audiences.models import Company
+from audiences.models import Company, Customer
 from delivery import claiming, copies, matching, rounds, sending
 from delivery.channels import ChannelDown, Envelope, Rejected, SenderRefused, Unavailable
 from delivery.models import DeliveryRecord, Reason, Status
@@ -20,6 +20,7 @@ from tests.factories import (
     CustomerFactory,
     MembershipFactory,
     MessageFactory,
+    SenderFactory,
     rule,
 )
 
@@ -408,6 +409,57 @@ def test_edit_of_a_live_message_is_what_goes_out_from_then_on(at, channel):
 
     assert channel.given[0].subject == "new"
     assert message.records.get().version.number == 2
+
+
+def test_window_and_sender_of_a_live_message_hold_from_the_next_batch_on(at, channel, settings):
+    settings.IN_FLIGHT = 2
+    for number in range(6):
+        CustomerFactory(email=f"{number}@x.example")
+    message = matched(at)
+
+    def edits(_envelope: Envelope) -> str:
+        if len(channel.given) == 1:
+            edited = Message.objects.get()
+            edited.sender = SenderFactory(email="bob@x.example")
+            edited.save()
+        if len(channel.given) == 3:
+            edited = Message.objects.get()
+            edited.window = [{"weekday": 1, "from": "09:00", "to": "17:00"}]
+            edited.save()
+        return "id"
+
+    channel.answer = edits
+    hand_over(at)
+
+    assert ["bob@" in envelope.sender for envelope in channel.given] == [False, False, True, True]
+    assert set(message.records.filter(status=Status.WAITING).values_list("reason", flat=True)) == {Reason.WINDOW}
+
+
+@pytest.mark.parametrize(("send_type", "status"), [("ongoing", Status.WITHDRAWN), ("one_off", Status.SKIPPED)])
+def test_nothing_goes_about_a_company_that_is_archived_by_now(at, channel, send_type, status):
+    MembershipFactory(customer__email="ann@x.example")
+    message = matched(at, body="<p>{{ company.name }}</p>", send_type=send_type)
+    Company.objects.update(archived_at=at)
+
+    hand_over(at)
+
+    assert channel.given == []
+    assert (message.records.get().status, message.records.get().reason) == (status, Reason.NO_COMPANY)
+
+
+def test_who_comes_to_match_again_has_all_their_tries_again(at, channel):
+    customer = CustomerFactory(email="ann@x.example")
+    message = matched(at)
+    message.records.update(attempts=len(sending.BACK_OFF))
+    Customer.objects.update(unsubscribed_from_emails=True)
+    hand_over(at)
+    Customer.objects.filter(pk=customer.pk).update(unsubscribed_from_emails=False)
+    matching.match(message, at=at)
+    channel.answer = refuse(Unavailable("451 later"))
+
+    hand_over(at)
+
+    assert (message.records.get().status, message.records.get().attempts) == (Status.WAITING, 1)
 
 
 def test_one_off_is_sent_once_nothing_is_left(at, channel):
