@@ -350,7 +350,9 @@ def settle_surely(batch: Batch, outcome: Outcome, *, clock: Clock) -> None:
                 raise
             # Lost, or a customer of it was in other hands: whoever erases or merges somebody waits for their records.
             log.warning("a batch could not be settled; trying again", exc_info=True)
-            connection.close()
+            # One that works holds the lock of the batch, which a pool would hand on with it.
+            if not connection.is_usable():
+                connection.close()
             time.sleep(A_MOMENT)
         else:
             return

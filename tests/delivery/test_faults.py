@@ -276,6 +276,25 @@ def test_database_lost_before_a_batch_is_settled_is_waited_for(at, channel, monk
     assert len(tries) == 3
 
 
+@pytest.mark.django_db(transaction=True)
+def test_batch_that_is_settled_at_the_second_try_keeps_the_session_that_holds_its_lock(channel, monkeypatch):
+    at = timezone.now()
+    message = to_people(1, at)
+    settle, sessions = sending.settle, []
+
+    def fails_once(batch, outcome, *, at):
+        sessions.append(connection.connection)
+        if len(sessions) < 2:
+            raise OperationalError("deadlock detected")
+        settle(batch, outcome, at=at)
+
+    monkeypatch.setattr(sending, "settle", fails_once)
+    hand_over(at)
+
+    assert sessions[0] is sessions[1]
+    assert message.records.counts()["sent"] == 1
+
+
 @pytest.mark.parametrize("refusal", [Rejected("no"), Unavailable("later")])
 def test_refused_copies_of_a_worker_that_ended_before_it_settled_are_tried_again(at, channel, monkeypatch, refusal):
     message = to_people(1, at)
