@@ -255,7 +255,7 @@ def test_the_pace_of_email_holds_answers_back_too(post, grace, at):
     assert forward(at + timedelta(days=1)) == 2
 
 
-def test_a_mail_server_that_is_down_is_left_alone_for_nothing(settings, server, grace, at, monkeypatch):  # noqa: F811
+def test_a_server_that_is_down_costs_no_place_and_is_left_alone(settings, server, grace, at, monkeypatch):  # noqa: F811
     Pace.objects.create(channel="email", warm_up=[2], warm_up_from=at.date())
     server()
     settings.EMAIL_PORT = 1
