@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from django.db import connection
 from django.db.models import Q
@@ -22,6 +22,8 @@ Clock = Callable[[], datetime]
 A_MOMENT = 0.05
 # And where the database is lost.
 A_WHILE = 0.5
+# How long one message goes on before it is looked whether a pace, a rest or another message is new.
+A_TURN = timedelta(seconds=2)
 
 
 def hand_over(*, clock: Clock, until: datetime, progress: Progress = quiet) -> int:
@@ -93,6 +95,7 @@ def hand_over_some(
     if message.send_type == SendType.ONGOING and not judged_again(message, at=clock()):
         resting.add(message.pk)
         return 0
+    until = min(until, clock() + A_TURN)
     while clock() < until and not stopping.asked() and (turns < 10 or (alone and turns < 100)):
         batch = sending.send_batch(message, clock=clock, pace=limits.get(message.channel))
         if batch is None:

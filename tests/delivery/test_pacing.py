@@ -175,6 +175,25 @@ def test_channel_without_limits_touches_no_row(at, channel):
     assert len(channel.given) == 5
 
 
+def test_pace_that_is_set_while_a_send_is_under_way_holds_within_seconds(at, channel, settings):
+    settings.IN_FLIGHT = 1
+    message = to_people(40, at)
+    now = [at]
+
+    def takes_half_a_second(_envelope) -> str:
+        channel.given.append(0.0)
+        now[0] += timedelta(seconds=0.5)
+        if len(channel.given) == 3:
+            Pace.objects.create(channel="email", warm_up=[5], warm_up_from=at.date())
+        return ""
+
+    channel.send = takes_half_a_second
+    rounds.hand_over(clock=lambda: now[0], until=at + timedelta(minutes=1))
+
+    assert len(channel.given) <= 3 + 4 + 5
+    assert message.records.counts()["waiting"] >= 28
+
+
 def test_waiting_for_its_turn_it_ends_when_told(at, channel):
     Pace.objects.create(channel="email", per_second="0.01")
     to_people(5, at)
