@@ -120,6 +120,11 @@ DATABASES: dict[str, dict[str, Any]] = {"default": env.db("DATABASE_URL", defaul
 if DATABASES["default"]["ENGINE"] != "django.db.backends.postgresql":
     raise ImproperlyConfigured("DATABASE_URL must name a PostgreSQL server: postgres://user:password@host/name")
 DATABASES["default"]["OPTIONS"] = {
+    # A server that vanishes without a word is noticed within a minute, not after the hours the system would wait.
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 60_000,
     **DATABASES["default"].get("OPTIONS", {}),
     # Only statements that ask for it are prepared: the ones a visit runs.
     "prepare_threshold": 5,

@@ -115,7 +115,7 @@ MAKE = (
 AGAIN = (
     f"again AS (UPDATE delivery_deliveryrecord r SET status = '{Status.WAITING}',"
     f" reason = CASE WHEN opening IS NULL THEN '{Reason.QUEUED}' ELSE '{Reason.WINDOW}' END,"
-    " due_at = coalesce(opening, %(now)s::timestamptz), matched_at = %(now)s::timestamptz,"
+    " due_at = coalesce(opening, %(now)s::timestamptz), matched_at = %(now)s::timestamptz, attempts = 0,"
     " judged_last_seen_at = last_seen, judged_company_last_seen_at = %(company_last_seen)s::timestamptz"
     " FROM matched JOIN messaging_message m ON m.id = matched.message_id AND m.state IN ('live', 'sampled')"
     " WHERE r.id = matched.record_id AND NOT in_app"

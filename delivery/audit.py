@@ -10,7 +10,7 @@ from typing import Any
 
 from django.db import connection
 
-from delivery import counts
+from delivery import counts, pacing
 from delivery.models import UNDONE
 from messaging.models import RUNNING
 
@@ -86,7 +86,9 @@ QUESTIONS: dict[str, Question] = {
             " AND r.due_at < %(now)s::timestamptz - %(sweep)s"
             " AND NOT EXISTS (SELECT FROM delivery_deliveryrecord g JOIN messaging_message n ON n.id = g.message_id"
             " WHERE n.channel = m.channel AND g.sent_at > %(now)s::timestamptz - %(sweep)s)"
-            " AND NOT EXISTS (SELECT FROM delivery_pace p WHERE p.channel = m.channel AND p.warm_up_from IS NOT NULL)"
+            " AND m.channel <> ALL(%(used_up)s::text[])"
+            " AND NOT EXISTS (SELECT FROM delivery_pace p WHERE p.channel = m.channel"
+            " AND p.per_second IS NOT NULL AND p.next_at > %(now)s::timestamptz - %(sweep)s)"
             " GROUP BY r.message_id"
         ),
         sentence="Of message {}, {} records have been due since {}, and nothing is handed over.",
@@ -127,11 +129,12 @@ QUESTIONS: dict[str, Question] = {
 
 def findings(*, at: datetime | None) -> Iterator[str]:
     """Ask everything, a sentence for each thing that is not as it must be; `at` None asks nothing about time."""
+    used_up = list(pacing.used_up(at=at)) if at is not None else []
     for question in QUESTIONS.values():
         if at is None and "%(now)s" in question.sql:
             continue
         with connection.cursor() as cursor:
-            facts: dict[str, Any] = {"now": at, "sweep": A_SWEEP}
+            facts: dict[str, Any] = {"now": at, "sweep": A_SWEEP, "used_up": used_up}
             cursor.execute(question.sql, facts)
             rows = cursor.fetchall()
         for row in rows:

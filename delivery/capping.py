@@ -10,14 +10,14 @@ from datetime import datetime, timedelta
 
 from django.db import connection
 
-from delivery.models import IN_AN_INBOX
+from delivery.models import IN_AN_INBOX, DeliveryRecord, Reason, Status
 
 # How long a one-off waits for a customer who has had enough, before it gives up on them.
 GIVE_UP_AFTER = timedelta(days=7)
 
 MINE = "SELECT id FROM audiences_customer WHERE id = ANY(%s) FOR NO KEY UPDATE SKIP LOCKED"
 HAD = (
-    "SELECT r.customer_id, coalesce(r.sent_at, r.taken_at) FROM delivery_deliveryrecord r"
+    "SELECT r.customer_id, coalesce(r.sent_at, r.taken_at), r.status FROM delivery_deliveryrecord r"
     " JOIN messaging_message m ON m.id = r.message_id WHERE r.customer_id = ANY(%s) AND r.status = ANY(%s)"
     " AND m.to_customer_id IS NULL AND coalesce(r.sent_at, r.taken_at) > %s ORDER BY 2"
 )
@@ -44,6 +44,8 @@ class Cap:
     within: timedelta
     at: datetime
     had: dict[int, list[datetime]] = field(default_factory=lambda: defaultdict(list))
+    # Who has one on its way, of which nobody knows yet whether it will count.
+    expecting: set[int] = field(default_factory=set)
 
     def free_at(self, customer: int) -> datetime:
         """When the customer may have one more; `at` where they may now."""
@@ -53,6 +55,7 @@ class Cap:
     def take(self, customer: int) -> None:
         """Count one more."""
         self.had[customer].append(self.at)
+        self.expecting.add(customer)
 
 
 def lock(customers: Collection[int]) -> set[int]:
@@ -67,6 +70,14 @@ def cap_of(customers: Collection[int], *, most: int, days: int, at: datetime) ->
     cap = Cap(most, timedelta(days=days), at)
     with connection.cursor() as cursor:
         cursor.execute(HAD, [list(customers), list(IN_AN_INBOX), at - cap.within])
-        for customer, moment in cursor.fetchall():
+        for customer, moment, status in cursor.fetchall():
             cap.had[customer].append(moment)
+            if status == Status.SENDING:
+                cap.expecting.add(customer)
     return cap
+
+
+def ask_again(*, at: datetime) -> int:
+    """Have all that wait for the cap asked about again, as it is another one now; returns how many do."""
+    waiting = DeliveryRecord.objects.filter(status=Status.WAITING, reason=Reason.CAP, due_at__gt=at)
+    return waiting.update(due_at=at)

@@ -28,8 +28,13 @@ from messaging.models import RUNNING, Channel, Message, SendType
 UTC = ZoneInfo("UTC")
 # How long a worker is believed to be alive with a batch in hand.
 LEASE = timedelta(minutes=5)
+# How much of it may pass before a worker says that it lives, as one does that waits for a slow server.
+RENEWED_AFTER = timedelta(minutes=1)
 # How soon to ask again after a copy to the same address that is in other hands, or a customer whose row is.
 SOON = timedelta(seconds=5)
+TRIES = 5
+# What staff may have edited of a live message since it was read.
+EDITED = ("window", "window_zone", "same_inbox_once", "sender", "updated_at")
 PEOPLE = (
     *("name", "email", "user_id", "phone", "country", "city", "timezone", "language", "browser", "os"),
     *("session_count", "signed_up_at", "first_seen_at", "last_seen_at", "last_contacted_at", "last_heard_from_at"),
@@ -50,7 +55,7 @@ DEVICES = (
 IS_ON_A_DEVICE = "EXISTS (SELECT FROM delivery_devicecopy d WHERE d.record_id = r.id)"
 ADDRESS = {Channel.EMAIL: "array[c.email]", Channel.PUSH: DEVICES}
 # How many columns come before the facts.
-HEAD = 12
+HEAD = 13
 # What waited for one of these is judged again before it may go, where the message is ongoing.
 JUDGED_AGAIN = f"r.reason IN ('{Reason.WINDOW}', '{Reason.CAP}')"
 MARK_SENDING = (
@@ -73,7 +78,7 @@ class Claimed:
     inbox: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Batch:
     """What one claim brought: records in hand until a moment, and how many were found that cannot go now."""
 
@@ -83,9 +88,20 @@ class Batch:
     records: list[Claimed]
     until: datetime
     passed_over: int = 0
+    # Whether its message is to be left alone for a while, as its sender is refused.
+    rests: bool = False
 
     def __bool__(self) -> bool:
         return bool(self.records or self.passed_over)
+
+    def is_ours(self, *, at: datetime) -> bool:
+        """Whether it is still in our hands; before that is over, we say that we live."""
+        if at >= self.until - LEASE + RENEWED_AFTER:
+            mine = DeliveryRecord.objects.filter(claim=self.claim, status=Status.SENDING)
+            if not mine.update(leased_until=at + LEASE):
+                return False
+            self.until = at + LEASE
+        return True
 
 
 @dataclass(slots=True)
@@ -183,6 +199,9 @@ class Claim:
 
     def hold(self, row: Row, zone_name: str, *, free_at: datetime) -> None:
         """Have it wait until the customer may have one more; a one-off gives up after a while."""
+        if self.cap is not None and row.customer in self.cap.expecting:
+            self.wait(row, reason=Reason.QUEUED, due_at=self.at + SOON)
+            return
         since = row.capped_since or self.at
         if self.message.send_type == SendType.ONE_OFF and self.at - since >= capping.GIVE_UP_AFTER:
             self.give_up_on(row, reason=Reason.CAP)
@@ -200,12 +219,14 @@ def claim(message: Message, *, at: datetime, token: uuid.UUID, most: int | None 
     at one address gets two is the database's promise; only once it had to keep it, it is asked who has it already.
     """
     limit = settings.IN_FLIGHT if most is None else min(most, settings.IN_FLIGHT)
-    try:
-        return take_in_hand(message, at=at, token=token, limit=limit, asks_for_twins=False)
-    except (IntegrityError, OperationalError) as wrong:
-        if not is_about_an_inbox(wrong):
-            raise
-    return take_in_hand(message, at=at, token=token, limit=limit, asks_for_twins=True)
+    for attempt in range(TRIES):
+        try:
+            return take_in_hand(message, at=at, token=token, limit=limit, asks_for_twins=attempt > 0)
+        except (IntegrityError, OperationalError) as wrong:
+            # Another worker may have taken one of them since they were asked for.
+            if attempt == TRIES - 1 or not is_about_an_inbox(wrong):
+                raise
+    raise AssertionError("A claim is made, or fails.")
 
 
 def is_about_an_inbox(wrong: Exception) -> bool:
@@ -225,8 +246,10 @@ def take_in_hand(message: Message, *, at: datetime, token: uuid.UUID, limit: int
         found = cursor.fetchall()
         if not found:
             return Batch(message, None, token, [], until)
-        version_id, most, days, tracked = found[0][:4]
-        rows = [Row(*(*row[4:HEAD], list(row[HEAD:]))) for row in found]
+        version_id, most, days, tracked, updated_at = found[0][:5]
+        rows = [Row(*(*row[5:HEAD], list(row[HEAD:]))) for row in found]
+        if message.updated_at != updated_at:
+            message.refresh_from_db(fields=EDITED)
         if message.version is None or message.version_id != version_id:
             message.version = message.versions.get(pk=version_id)
         customers = {row.customer for row in rows}
@@ -269,7 +292,7 @@ def statement(message: Message) -> str:
         held = f" AND NOT {JUDGED_AGAIN} AND (m.rejudge_before IS NULL OR r.matched_at >= m.rejudge_before)"
     return (
         "SELECT m.version_id, w.cap_messages, w.cap_days,"
-        f" m.channel = '{Channel.EMAIL}' AND coalesce(w.track_emails, TRUE),"
+        f" m.channel = '{Channel.EMAIL}' AND coalesce(w.track_emails, TRUE), m.updated_at,"
         " r.id, r.attempts, r.customer_id, r.company_id,"
         f" r.capped_since, {blocked(message)}, {judging.inbox(message)},"
         f" {ADDRESS[Channel(message.channel)]}, {FACTS}"
@@ -283,8 +306,11 @@ def statement(message: Message) -> str:
 
 
 def blocked(message: Message) -> str:
-    """SQL for the reason a customer cannot be reached; whoever has a push on a device was."""
-    found = judging.blocked(message)
+    """SQL for the reason a customer cannot be reached; whoever has a push on a device was.
+
+    A company that is archived by now has no members any more.
+    """
+    found = f"coalesce({judging.blocked(message)}, CASE WHEN k.archived_at IS NOT NULL THEN '{Reason.NO_COMPANY}' END)"
     if message.channel != Channel.PUSH:
         return found
     return f"(CASE WHEN {IS_ON_A_DEVICE} THEN nullif({found}, '{Reason.NO_DEVICE}') ELSE {found} END)"

@@ -176,12 +176,13 @@ def landed() -> Iterator[Landed]:
             file = os.open(path, os.O_RDWR)
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                head, *notes = os.pread(file, 1 << 20, 0).decode().split("\n")
+                head, *notes = os.pread(file, 1 << 20, 0).decode(errors="replace").split("\n")
                 written_on, claim, of = [*head.split(" ", 2), "", "", ""][:3]
                 if of == database():
                     # A last line without its end was cut off; what else is missing nobody can say.
-                    if written_on == boot() and notes and notes[-1] == "":
-                        yield read(claim, notes[:-1])
+                    is_whole = written_on == boot() and notes and notes[-1] == ""
+                    if is_whole and (found := read(claim, notes[:-1])) is not None:
+                        yield found
                     path.unlink()
                 elif not head:
                     path.unlink()
@@ -189,15 +190,19 @@ def landed() -> Iterator[Landed]:
                 os.close(file)
 
 
-def read(claim: str, notes: list[str]) -> Landed:
-    """Make sense of the notes of one batch."""
-    found = Landed(UUID(claim))
-    for words in notes:
-        what, pk, provider_id = [*words.split(" ", 2), ""][:3]
-        if what == BEGUN:
-            found.begun.add(int(pk))
-        elif what == TAKEN:
-            found.taken[int(pk)] = provider_id
-        else:
-            found.begun.discard(int(pk))
+def read(claim: str, notes: list[str]) -> Landed | None:
+    """Make sense of the notes of one batch; None where they make none, as a disk may have it."""
+    try:
+        found = Landed(UUID(claim))
+        for words in notes:
+            what, pk, provider_id = [*words.split(" ", 2), ""][:3]
+            if what == BEGUN:
+                found.begun.add(int(pk))
+            elif what == TAKEN:
+                found.taken[int(pk)] = provider_id
+            else:
+                found.begun.discard(int(pk))
+    except ValueError:
+        log.warning("the notes of claim %s make no sense", claim)
+        return None
     return found

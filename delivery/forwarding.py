@@ -15,10 +15,11 @@ from django.core.signing import Signer
 from django.db import transaction
 from django.template.loader import render_to_string
 
+from audiences.intake.values import storable
 from audiences.models import Workspace
 from delivery import bouncing, copies, pacing, sending, single, stopping
 from delivery.channels import ChannelDown, Envelope, NoSuchMailbox, Rejected, Unavailable
-from delivery.models import AnswerMail, Conversation, ConversationPart, DeliveryRecord, PartType, Status
+from delivery.models import AnswerMail, Conversation, ConversationPart, DeliveryRecord, PartType, Rest, Status
 from delivery.replying import Kind, reply_address, return_path
 from messaging.content import ContentError
 from messaging.content.plain_text import as_text
@@ -39,12 +40,14 @@ def forward(*, clock: Clock, until: datetime) -> int:
     with stopping.gracefully():
         give_up_abandoned(at=clock())
         while clock() < until and not stopping.asked() and AnswerMail.objects.due(clock()).exists():
+            if Channel.EMAIL in Rest.resting(at=clock()):
+                break
             mail = claim(at=clock())
             if mail is None:
                 break
             if why := needless(mail.part):
                 settle(mail, status=Status.SKIPPED, detail=why)
-            elif not (has_place(at=clock()) and hand_over(mail, clock=clock)):
+            elif not in_its_turn(mail, clock=clock):
                 # The next sweep goes on.
                 settle(mail, status=Status.WAITING, attempts=mail.attempts - 1)
                 break
@@ -53,15 +56,17 @@ def forward(*, clock: Clock, until: datetime) -> int:
     return mailed
 
 
-def has_place(*, at: datetime) -> bool:
-    """Whether what holds email back lets one more go, waiting for its turn."""
+def in_its_turn(mail: AnswerMail, *, clock: Clock) -> bool:
+    """Hand one mail over when what holds email back lets it go; False where nothing can go right now."""
     if Channel.EMAIL not in pacing.limits():
-        return True
-    places = pacing.take(Channel.EMAIL, wanted=1, at=at)
+        return hand_over(mail, clock=clock)
+    places = pacing.take(Channel.EMAIL, wanted=1, at=clock())
     if places is None:
         return False
     places.wait(0, unless=stopping.asked)
-    return bool(places.count) and not stopping.asked()
+    went = bool(places.count) and not stopping.asked() and hand_over(mail, clock=clock)
+    pacing.give_back(Channel.EMAIL, places=places, unused=0 if went else places.count)
+    return went
 
 
 def claim(*, at: datetime) -> AnswerMail | None:
@@ -110,6 +115,7 @@ def hand_over(mail: AnswerMail, *, clock: Clock) -> bool:
         due_at = clock() + sending.DOWN_FOR
         settle(mail, status=Status.WAITING, detail=str(reason), due_at=due_at, attempts=mail.attempts - 1)
         log.warning("answers are not mailed: %s", reason)
+        Rest.begins(Channel.EMAIL, why=storable(str(reason)), at=clock())
         return False
     except Unavailable as reason:
         if mail.attempts > len(sending.BACK_OFF):
@@ -122,14 +128,14 @@ def hand_over(mail: AnswerMail, *, clock: Clock) -> bool:
         log.warning("mail of answer %s is uncertain", mail.part_id, exc_info=True)
         settle(mail, status=Status.UNCERTAIN, detail=f"{type(reason).__name__}: {reason}")
     else:
-        settle(mail, status=Status.SENT, sent_at=clock(), detail="", provider_id=provider_id)
+        settle(mail, status=Status.SENT, sent_at=clock(), detail="", provider_id=storable(provider_id))
     return True
 
 
-def settle(mail: AnswerMail, *, status: Status, **facts: object) -> None:
+def settle(mail: AnswerMail, *, status: Status, detail: str | None = None, **facts: object) -> None:
     """Write down how it went, if it is still this claim's."""
     mine = AnswerMail.objects.filter(pk=mail.pk, status=Status.SENDING, taken_at=mail.taken_at)
-    mine.update(status=status, **facts)
+    mine.update(status=status, **facts, **({} if detail is None else {"detail": storable(detail)}))
 
 
 def give_up_abandoned(*, at: datetime) -> int:

@@ -9,7 +9,7 @@ from django.db.models import Max
 from django_celery_beat.models import PeriodicTask
 
 from delivery import counts, pacing, schedule
-from delivery.models import DeliveryRecord, Heartbeat, Pace
+from delivery.models import DeliveryRecord, Heartbeat
 from delivery.models.count import COUNTED
 from messaging.models import Channel, Message
 
@@ -52,8 +52,7 @@ def stuck(*, at: datetime) -> dict[Message, datetime]:
     waiting = {pk: since for pk, since in counts.next_due(list(running)).items() if since < late}
     if not waiting:
         return {}
-    day = pacing.day_of(at)
-    used_up = {pace.channel for pace in Pace.objects.all() if pace.left_on(day) == 0}
+    used_up = pacing.used_up(at=at)
     moving = set(
         DeliveryRecord.objects.filter(sent_at__gte=late, message__in=list(waiting)).values_list("message", flat=True)
     )

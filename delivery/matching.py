@@ -368,7 +368,7 @@ def take_up_again(message: Message, *, at: datetime) -> int:
     )
     sql = (
         f"UPDATE delivery_deliveryrecord SET status = '{Status.WAITING}', reason = {waiting_reason()},"
-        " due_at = pairs.due_at, matched_at = %(now)s, judged_last_seen_at = last_seen,"
+        " due_at = pairs.due_at, matched_at = %(now)s, judged_last_seen_at = last_seen, attempts = 0,"
         f" judged_company_last_seen_at = NULL FROM ({pairs}) AS pairs WHERE id = pairs.record_id"
     ).replace("CASE WHEN due_at", "CASE WHEN pairs.due_at")
     with transaction.atomic():

@@ -26,6 +26,8 @@ class Places:
     count: int
     first: float = 0.0
     every: float = 0.0
+    # The day they are counted in.
+    day: date | None = None
 
     def wait(self, place: int, *, unless: Callable[[], bool]) -> None:
         """Wait until a place is due, or there is no more reason to."""
@@ -37,6 +39,12 @@ class Places:
 def limits() -> dict[str, Pace]:
     """The channels that anything holds back."""
     return {pace.channel: pace for pace in Pace.objects.all() if pace.is_limited}
+
+
+def used_up(*, at: datetime) -> set[str]:
+    """The channels whose warm-up lets nothing more go on this day."""
+    day = day_of(at)
+    return {pace.channel for pace in Pace.objects.all() if pace.left_on(day) == 0}
 
 
 def day_of(at: datetime) -> date:
@@ -61,13 +69,16 @@ def take(channel: str, *, wanted: int, at: datetime) -> Places | None:
         else:
             rate = float(pace.per_second)
             every = timedelta(seconds=1 / rate)
-            first = max(pace.next_at or now, now - timedelta(seconds=CATCH_UP))
+            # At this rate no line is longer: what was taken at a slower one, or by a clock that was ahead, is let go.
+            longest = now + timedelta(seconds=AHEAD) + max(every, timedelta(seconds=SHARE))
+            first = min(longest, max(pace.next_at or now, now - timedelta(seconds=CATCH_UP)))
             if (too_long := (first - now).total_seconds() - AHEAD) > 0:
+                Pace.objects.filter(pk=channel, next_at__gt=first).update(next_at=first)
                 return Places(0, time.monotonic() + min(too_long, A_WHILE))
             count = min(count, max(1, int(rate * SHARE)))
         taken = pace.taken_today if pace.day == day else 0
         Pace.objects.filter(pk=channel).update(next_at=first + count * every, day=day, taken_today=taken + count)
-    return Places(count, time.monotonic() + (first - now).total_seconds(), every.total_seconds())
+    return Places(count, time.monotonic() + (first - now).total_seconds(), every.total_seconds(), day)
 
 
 def give_back(channel: str, *, places: Places, unused: int) -> None:
@@ -77,7 +88,8 @@ def give_back(channel: str, *, places: Places, unused: int) -> None:
     with transaction.atomic():
         pace = Pace.objects.select_for_update().filter(pk=channel).first()
         if pace is not None:
-            pace.taken_today = max(0, pace.taken_today - unused)
+            if pace.day == places.day:
+                pace.taken_today = max(0, pace.taken_today - unused)
             if pace.next_at is not None:
                 pace.next_at -= timedelta(seconds=unused * places.every)
             pace.save(update_fields=["taken_today", "next_at"])

@@ -68,12 +68,13 @@ def end_of(left: int, *, per_second: float, pace: Pace, at: datetime) -> datetim
     rate = per_second or float(pace.per_second or 0)
     if not left:
         return at
-    if not rate:
-        return None
     zone = Workspace.current().tz
     start, day = at, at.astimezone(zone).date()
     while (today := pace.left_on(day)) is not None and today < left:
         left -= today
         day += timedelta(days=1)
         start = datetime(day.year, day.month, day.day, tzinfo=zone)
-    return start + timedelta(seconds=left / rate)
+    if rate:
+        return start + timedelta(seconds=left / rate)
+    # Where the day is used up nothing goes, and yet the plan says on which day the rest will.
+    return start if start > at else None

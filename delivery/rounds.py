@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from django.db import connection
 from django.db.models import Q
@@ -12,7 +12,7 @@ from audiences.models import Workspace
 from audiences.rules import RuleError
 from delivery import counts, launching, matching, pacing, sending, stopping
 from delivery.matching import Progress, quiet
-from delivery.models import Pace, Status
+from delivery.models import Pace, Rest, Status
 from messaging.models import Channel, Message, NotReady, SendType, State, WrongState
 
 log = logging.getLogger(__name__)
@@ -22,6 +22,8 @@ Clock = Callable[[], datetime]
 A_MOMENT = 0.05
 # And where the database is lost.
 A_WHILE = 0.5
+# How long one message goes on before it is looked whether a pace, a rest or another message is new.
+A_TURN = timedelta(seconds=2)
 
 
 def hand_over(*, clock: Clock, until: datetime, progress: Progress = quiet) -> int:
@@ -34,9 +36,10 @@ def hand_over(*, clock: Clock, until: datetime, progress: Progress = quiet) -> i
     resting: set[str | int] = set()
     with stopping.gracefully():
         # First, as a sweep may wait behind this: what the dead had not begun goes with the rest.
-        sending.take_over_from_dead(at=clock())
+        settle_what_the_dead_left(at=clock())
         while clock() < until and not stopping.asked():
             try:
+                resting |= Rest.resting(at=clock())
                 due = [m for m in sending.messages_due(at=clock()) if not {m.channel, m.pk} & resting]
                 limits = pacing.limits()
             except sending.LOST:
@@ -67,6 +70,14 @@ def hand_over(*, clock: Clock, until: datetime, progress: Progress = quiet) -> i
     return total
 
 
+def settle_what_the_dead_left(*, at: datetime) -> None:
+    """Settle the batches of dead workers; where that goes wrong it is tried again, and what goes on goes on."""
+    try:
+        sending.take_over_from_dead(at=at)
+    except Exception:
+        log.exception("what the dead left cannot be settled")
+
+
 def hand_over_some(
     message: Message,
     *,
@@ -84,10 +95,14 @@ def hand_over_some(
     if message.send_type == SendType.ONGOING and not judged_again(message, at=clock()):
         resting.add(message.pk)
         return 0
+    until = min(until, clock() + A_TURN)
     while clock() < until and not stopping.asked() and (turns < 10 or (alone and turns < 100)):
         batch = sending.send_batch(message, clock=clock, pace=limits.get(message.channel))
         if batch is None:
             resting.add(message.channel)
+            break
+        if batch.rests:
+            resting.add(message.pk)
             break
         if not batch:
             break

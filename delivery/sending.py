@@ -6,6 +6,7 @@ handed over is settled together in one UPDATE. Of a worker that dies, the one co
 
 import logging
 import random
+import threading
 import time
 import uuid
 from collections import deque
@@ -19,6 +20,7 @@ from django.conf import settings
 from django.db import connection, transaction
 from django.db.utils import InterfaceError, OperationalError
 
+from audiences.intake.values import storable
 from audiences.models import Device
 from delivery import bouncing, copies, flights, locks, measuring, pacing, pushing, stopping
 from delivery.channels import (
@@ -30,6 +32,7 @@ from delivery.channels import (
     NobodyThere,
     NoSuchMailbox,
     Rejected,
+    SenderRefused,
     Unavailable,
 )
 from delivery.claiming import LEASE, Batch, Claimed, claim, prepared
@@ -50,6 +53,9 @@ ASK_AGAIN = timedelta(milliseconds=100)
 # How long to wait, in seconds, before a database that was lost is tried again.
 A_MOMENT = 0.2
 LOST = (OperationalError, InterfaceError)
+# What somebody else's software says of a failure may be a whole page.
+LONGEST_WORDS = 1000
+SENDER_IS_REFUSED = "Its copies wait until their sender is taken."
 
 Clock = Callable[[], datetime]
 
@@ -66,25 +72,44 @@ class Outcome:
     uncertain: list[tuple[int, str]] = field(default_factory=list)
     # Why nothing more can be handed over by this channel right now; empty while it works.
     down: str = ""
+    # Why nothing more of this message can be: its sender is refused.
+    sender_refused: str = ""
     # What devices were given, and those that nothing reaches any more.
     given: list[pushing.Given] = field(default_factory=list)
     dead: list[str] = field(default_factory=list)
 
+    # How many the channel was given, whatever it made of them.
+    handed_over: int = 0
 
-OPEN: dict[Name, Channel] = {}
+    def try_later(self, record: Claimed, *, at: datetime, words: str, least: timedelta = timedelta(0)) -> None:
+        """Have a copy wait for its next try, or fail where it had its last."""
+        if record.attempts > len(BACK_OFF):
+            self.failed.append((record.pk, Reason.GAVE_UP, storable(words)))
+        else:
+            self.retry.append((record.pk, back_off(record, at=at, least=least), storable(words)))
+
+
+class Own(threading.local):
+    """The channels of this thread: two at once on one connection would mix their mails up."""
+
+    def __init__(self) -> None:
+        self.channels: dict[Name, Channel] = {}
+
+
+OPEN = Own()
 
 
 def channel_of(name: Name) -> Channel:
-    """Return this process's channel of that name, kept open across batches."""
-    if name not in OPEN:
-        OPEN[name] = CHANNELS[name]()
-    return OPEN[name]
+    """Return this thread's channel of that name, kept open across batches."""
+    if name not in OPEN.channels:
+        OPEN.channels[name] = CHANNELS[name]()
+    return OPEN.channels[name]
 
 
 def close_channels() -> None:
-    """Close what this process keeps open."""
-    while OPEN:
-        OPEN.popitem()[1].close()
+    """Close what this thread keeps open."""
+    while OPEN.channels:
+        OPEN.channels.popitem()[1].close()
     flights.close()
 
 
@@ -111,30 +136,27 @@ def send_batch(message: Message, *, clock: Clock, pace: Pace | None = None) -> B
             return None
         places = taken
         places.wait(0, unless=stopping.asked)
-    used = 0
+    outcome = Outcome()
     try:
         if not places.count or stopping.asked():
             return nothing
         with locks.batch_in_hand(message) as may_begin:
-            batch = carry_out(message, token=token, places=places, clock=clock) if may_begin else nothing
-        used = len(batch.records) if batch is not None else places.count
+            return carry_out(message, outcome, token=token, places=places, clock=clock) if may_begin else nothing
     finally:
         if pace is not None:
-            pacing.give_back(message.channel, places=places, unused=places.count - used)
-    return batch
+            pacing.give_back(message.channel, places=places, unused=places.count - outcome.handed_over)
 
 
-def carry_out(message: Message, *, token: uuid.UUID, places: Places, clock: Clock) -> Batch | None:
-    """Do a batch, from claim to settle."""
+def carry_out(message: Message, outcome: Outcome, *, token: uuid.UUID, places: Places, clock: Clock) -> Batch | None:
+    """Do a batch, from claim to settle, and note how it went."""
     with flights.noted(token) as flight:
         batch = claim(message, at=clock(), token=token, most=places.count)
         if not batch.records:
             return batch
-        outcome = Outcome()
         try:
             if batch.copy is not None:
                 copies.keep_links(batch.copy)
-            envelopes = list(finished(batch, outcome))
+            envelopes = list(finished(batch, outcome, clock=clock))
         except Exception:
             # Nothing has left yet: none of them may be taken for uncertain.
             fault = Outcome(not_begun=[record.pk for record in batch.records], down="A copy could not be finished.")
@@ -148,7 +170,21 @@ def carry_out(message: Message, *, token: uuid.UUID, places: Places, clock: Cloc
         log.warning("channel %s is down: %s", message.channel, outcome.down)
         Rest.begins(message.channel, why=outcome.down, at=clock())
         return None
+    note_sender(batch, outcome)
     return batch
+
+
+def note_sender(batch: Batch, outcome: Outcome) -> None:
+    """Write on the message that its sender is refused, and take that back once a copy goes."""
+    message = batch.message
+    if outcome.sender_refused:
+        log.warning("message %s rests: %s", message.pk, outcome.sender_refused)
+        batch.rests = True
+        trouble = f"{SENDER_IS_REFUSED} {outcome.sender_refused}"
+        Message.objects.filter(pk=message.pk).exclude(trouble=trouble).update(trouble=trouble)
+    elif outcome.sent and message.trouble.startswith(SENDER_IS_REFUSED):
+        message.trouble = ""
+        Message.objects.filter(pk=message.pk, trouble__startswith=SENDER_IS_REFUSED).update(trouble="")
 
 
 # Touch the world
@@ -166,18 +202,18 @@ def hand_over(
     """Hand each copy of a batch to its channel in its turn, and note what is known of each; what is left was not begun.
 
     Between two copies it is broken off when the channel is down, this process is to end, somebody pauses the message,
-    or the lease is over: then the batch is not ours any more.
+    or we were taken for dead: then the batch is not ours any more.
     """
     channel = channel_of(Name(batch.message.channel))
     rest = deque(envelopes)
     asked_at = clock()
     try:
-        while rest and not outcome.down:
+        while rest and not outcome.down and not outcome.sender_refused:
             place = len(envelopes) - len(rest)
             if place:
                 places.wait(place, unless=stopping.asked)
             now = clock()
-            if stopping.asked() or now >= batch.until:
+            if stopping.asked() or not batch.is_ours(at=now):
                 break
             if now - asked_at >= ASK_AGAIN:
                 if not locks.may_go_on(batch.message):
@@ -193,6 +229,7 @@ def hand_over(
             hand_over_one(channel, record, envelope, outcome, clock=clock, flight=flight)
     finally:
         outcome.not_begun += [record.pk for record, _ in rest]
+        outcome.handed_over = len(envelopes) - len(outcome.not_begun)
 
 
 def hand_over_together(
@@ -235,26 +272,26 @@ def hand_over_one(
     """Hand one copy over, and note what is known of it."""
     began = time.perf_counter()
     try:
-        provider_id = channel.send(envelope)
+        # A server's words and ids are its own; what the database cannot hold would leave the whole batch unsettled.
+        provider_id = storable(channel.send(envelope))
     except NoSuchMailbox as reason:
-        outcome.failed.append((record.pk, Reason.BOUNCED, str(reason)))
+        outcome.failed.append((record.pk, Reason.BOUNCED, storable(str(reason))))
     except Rejected as reason:
-        outcome.failed.append((record.pk, Reason.REJECTED, str(reason)))
+        outcome.failed.append((record.pk, Reason.REJECTED, storable(str(reason))))
     except ChannelDown as reason:
-        outcome.down = str(reason)
+        outcome.down = storable(str(reason))
+        outcome.not_begun.append(record.pk)
+    except SenderRefused as reason:
+        outcome.sender_refused = storable(str(reason))
         outcome.not_begun.append(record.pk)
     except NobodyThere as reason:
-        outcome.retry.append((record.pk, clock(), str(reason)))
+        outcome.retry.append((record.pk, clock(), storable(str(reason))))
     except Unavailable as reason:
-        if record.attempts > len(BACK_OFF):
-            outcome.failed.append((record.pk, Reason.GAVE_UP, str(reason)))
-        else:
-            again_at = back_off(record, at=clock(), least=reason.after)
-            outcome.retry.append((record.pk, again_at, str(reason)))
+        outcome.try_later(record, at=clock(), words=str(reason), least=reason.after)
     except BaseException as reason:
         # Whatever it was, the channel may have got it; and who is told to end at once ends here.
         log.warning("record %s is uncertain", record.pk, exc_info=True, extra={"record": record.pk})
-        outcome.uncertain.append((record.pk, f"{type(reason).__name__}: {reason}"))
+        outcome.uncertain.append((record.pk, storable(f"{type(reason).__name__}: {reason}")[:LONGEST_WORDS]))
         if not isinstance(reason, Exception):
             raise
         return
@@ -266,17 +303,22 @@ def hand_over_one(
     flight.was_not_taken(record.pk)
 
 
-def finished(batch: Batch, outcome: Outcome) -> Iterator[tuple[Claimed, Envelope]]:
-    """Finish the copies of a batch; one whose text cannot be filled in fails with the reason."""
+def finished(batch: Batch, outcome: Outcome, *, clock: Clock) -> Iterator[tuple[Claimed, Envelope]]:
+    """Finish the copies of a batch; one whose text cannot be filled in fails with the reason, and holds up no other."""
     sender = batch.message.sender
     assert batch.copy is not None and sender is not None  # noqa: S101, PT018 - going live has asked for both
     for record in batch.records:
         try:
             rendered = batch.copy.render(record.filled, record_id=record.pk)
+            envelope = copies.envelope(batch.message, sender, rendered, record_id=record.pk, to=record.to)
         except content.ContentError as reason:
-            outcome.failed.append((record.pk, Reason.CONTENT, str(reason)))
+            outcome.failed.append((record.pk, Reason.CONTENT, storable(str(reason))))
+        except Exception as wrong:
+            # Ours, and perhaps of all copies, so it is no reason to fail this one for good.
+            log.exception("record %s cannot be finished", record.pk, extra={"record": record.pk})
+            outcome.try_later(record, at=clock(), words=f"This copy could not be finished: {type(wrong).__name__}.")
         else:
-            yield record, copies.envelope(batch.message, sender, rendered, record_id=record.pk, to=record.to)
+            yield record, envelope
 
 
 def back_off(record: Claimed, *, at: datetime, least: timedelta = timedelta(0)) -> datetime:
@@ -306,8 +348,11 @@ def settle_surely(batch: Batch, outcome: Outcome, *, clock: Clock) -> None:
         except LOST:
             if connection.in_atomic_block or clock() >= batch.until:
                 raise
-            log.warning("the database was lost before a batch was settled; trying again", exc_info=True)
-            connection.close()
+            # Lost, or a customer of it was in other hands: whoever erases or merges somebody waits for their records.
+            log.warning("a batch could not be settled; trying again", exc_info=True)
+            # One that works holds the lock of the batch, which a pool would hand on with it.
+            if not connection.is_usable():
+                connection.close()
             time.sleep(A_MOMENT)
         else:
             return
@@ -338,8 +383,8 @@ def settle(batch: Batch, outcome: Outcome, *, at: datetime) -> None:
         for pk, words in outcome.uncertain:
             mine.filter(pk=pk).mark_uncertain(reason=Reason.LOST_TOUCH, detail=words)
         if outcome.not_begun:
-            due_at = at + DOWN_FOR if outcome.down else None
-            mine.filter(pk__in=outcome.not_begun).not_begun(due_at=due_at, detail=outcome.down)
+            why = outcome.down or outcome.sender_refused
+            mine.filter(pk__in=outcome.not_begun).not_begun(due_at=at + DOWN_FOR if why else None, detail=why)
         # Last, as every transaction here takes records before customers.
         wrote_to = {record.pk: next(iter(record.to), "") for record in batch.records}
         for bounced in DeliveryRecord.objects.filter(pk__in=no_mailbox).order_by("customer_id"):

@@ -5,6 +5,7 @@ from typing import Any
 from django import forms
 from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
+from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
@@ -24,6 +25,7 @@ from unfold.widgets import (
 
 from audiences.models import Audience, CompanyTag, CustomerTag, Tag, Workspace
 from audiences.models.audience import ABOUT_TAGS
+from delivery import capping, tasks
 from messaging import windows
 from messaging.models import Message, Sender
 from outbound.composer import images
@@ -224,6 +226,12 @@ class WorkspaceAdmin(ToldAdmin):
         ("When something is stuck", {"fields": ("alarm_to",)}),
         ("How long it is kept", {"fields": ("keep_events_days", "keep_copies_days")}),
     )
+
+    def save_model(self, request: HttpRequest, obj: Workspace, form: Any, change: Any) -> None:
+        """Have the new cap hold for who waits by the old one, too."""
+        super().save_model(request, obj, form, change)
+        if {"cap_messages", "cap_days"} & set(form.changed_data) and capping.ask_again(at=timezone.now()):
+            transaction.on_commit(tasks.nudge)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         """There is one."""

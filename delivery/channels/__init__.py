@@ -10,6 +10,7 @@ from delivery.channels.base import (
     NobodyThere,
     NoSuchMailbox,
     Rejected,
+    SenderRefused,
     Unavailable,
 )
 from delivery.channels.email import Email
@@ -31,5 +32,6 @@ __all__ = [
     "NoSuchMailbox",
     "NobodyThere",
     "Rejected",
+    "SenderRefused",
     "Unavailable",
 ]

@@ -53,6 +53,10 @@ class ChannelDown(Unavailable):
     """Nothing can be handed over at all right now: the fault is not this copy's."""
 
 
+class SenderRefused(Unavailable):
+    """Nothing from this sender is taken right now, so every copy of its message would hear the same."""
+
+
 class Channel(Protocol):
     """Hands copies over. Returning means handed over; any other exception means that nobody can know."""
 

@@ -13,9 +13,9 @@ from django.core import mail
 from django.core.mail.backends.base import BaseEmailBackend
 
 from delivery.channels import provider
-from delivery.channels.base import ChannelDown, Envelope, NoSuchMailbox, Rejected, Unavailable
+from delivery.channels.base import ChannelDown, Envelope, NoSuchMailbox, Rejected, SenderRefused, Unavailable
 from delivery.channels.mime import Mail, mailbox
-from delivery.channels.refusals import says_no_such_mailbox
+from delivery.channels.refusals import is_of_the_sender, names_the_sender, says_no_such_mailbox
 from delivery.channels.smtp import Closing, NotBegun
 
 # Answers by which a server speaks of itself or of who we are, not of the copy: closing, out of step, no login.
@@ -58,7 +58,7 @@ class Email:
 
     def hand_over(self, message: Mail) -> str:
         """Hand a mail over on the open connection, and say in the channel's terms how it went."""
-        connection = self.opened()
+        connection, sender = self.opened(), envelope_sender(message)
         provider.prepare(message, connection)
         try:
             connection.send_messages([message])
@@ -66,13 +66,14 @@ class Email:
             raise
         except smtplib.SMTPRecipientsRefused as refused:
             self.lost = []
-            raise self.meaning(*next(iter(refused.recipients.values())), of_recipient=True) from refused
+            first = next(iter(refused.recipients.values()))
+            raise self.meaning(*first, of_recipient=True, sender=sender) from refused
         except smtplib.SMTPSenderRefused as refused:
             self.lost = []
-            raise self.meaning(refused.smtp_code, refused.smtp_error, of_recipient=False) from refused
+            raise self.meaning(refused.smtp_code, refused.smtp_error, of_recipient=False, sender=sender) from refused
         except smtplib.SMTPDataError as refused:
             self.lost = []
-            raise self.meaning(refused.smtp_code, refused.smtp_error, of_recipient=True) from refused
+            raise self.meaning(refused.smtp_code, refused.smtp_error, of_recipient=True, sender=sender) from refused
         except smtplib.SMTPNotSupportedError as refused:
             raise Rejected(f"The mail server does not support what this mail needs: {refused}") from refused
         except AnymailError as wrong:
@@ -88,7 +89,7 @@ class Email:
         self.lost = []
         return id_of(message)
 
-    def meaning(self, code: int, words: bytes | str, *, of_recipient: bool) -> Rejected | Unavailable:
+    def meaning(self, code: int, words: bytes | str, *, of_recipient: bool, sender: str) -> Rejected | Unavailable:
         """What a server's refusal means for the copy, in the server's words; of its sender it says nothing lasting."""
         said = f"{code} {printable(words.decode(errors='replace') if isinstance(words, bytes) else words)}".strip()
         if code in ABOUT_ITSELF:
@@ -96,6 +97,8 @@ class Email:
             return ChannelDown(f"The mail server takes no mail from us: {said}")
         if code < 500:
             return Unavailable(said)
+        if names_the_sender(said, sender) or (not of_recipient and is_of_the_sender(code, said)):
+            return SenderRefused(f"The mail server takes no mail from {sender}: {said}")
         return NoSuchMailbox(said) if of_recipient and says_no_such_mailbox(said) else Rejected(said)
 
     def lose(self, reason: Exception) -> None:
@@ -160,6 +163,11 @@ def mail_of(envelope: Envelope) -> Mail:
     except (ValueError, MessageError) as wrong:
         raise Rejected(f"No mail can be made of it: {printable(str(wrong))}") from wrong
     return message
+
+
+def envelope_sender(message: Mail) -> str:
+    """Return the address a server is told that a mail is from, in lower case."""
+    return mailbox(message.return_path or message.from_email).lower()
 
 
 def id_of(message: Mail) -> str:

@@ -18,14 +18,18 @@ from requests.exceptions import ConnectionError as NoConnection
 from requests.exceptions import ConnectTimeout, InvalidURL, MissingSchema, ProxyError, SSLError
 from urllib3.exceptions import ConnectTimeoutError, MaxRetryError, NewConnectionError
 
-from delivery.channels.base import ChannelDown, NoSuchMailbox, Rejected, Unavailable
+from delivery.channels.base import ChannelDown, NoSuchMailbox, Rejected, SenderRefused, Unavailable
 from delivery.channels.mime import Mail
-from delivery.channels.refusals import says_no_such_mailbox
+from delivery.channels.refusals import says_no_such_mailbox, says_not_this_sender
 
 # Answers by which a provider speaks of us or of itself, not of the mail: no key, no credit, no such sender's domain;
 # too many at once, out of service. The next mail would hear the same, so none is tried for a moment.
 NOT_NOW = {401, 402, 403, 404, 407, 429, 503, 509}
+# By these it may also speak of the sender of this message, where others are known to it.
+OF_THE_SENDER = {400, 401, 403, 422}
 TRY_LATER = {408, 423, 425, 500, 507}
+# It knows our key from another try, so it may have the mail from then.
+HAD_BEFORE = 409
 # A webhook names the copy by this, where the provider hands back what it was told; these two do not.
 COPY = "outbound_copy"
 KEEP_NOTHING = {"MailerSend", "Postal"}
@@ -59,11 +63,13 @@ def meaning_of(error: AnymailError) -> Rejected | Unavailable | None:
     if error.status_code is None:
         down = ChannelDown(f"The provider cannot be reached: {words_of(error)}")
         return down if has_not_left(error.__cause__) else None
+    if error.status_code in OF_THE_SENDER and says_not_this_sender(words_of(error)):
+        return SenderRefused(f"The provider takes no mail from this sender: {words_of(error)}")
     if error.status_code in NOT_NOW:
         return ChannelDown(f"The provider takes no mail from us: {words_of(error)}")
     if error.status_code in TRY_LATER:
         return Unavailable(words_of(error))
-    if 400 <= error.status_code < 500:
+    if 400 <= error.status_code < 500 and error.status_code != HAD_BEFORE:
         return Rejected(words_of(error))
     return None
 

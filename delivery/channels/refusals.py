@@ -1,4 +1,5 @@
-"""What a refusal says of the mailbox: that there is none (a hard bounce), or no more than that this mail was not taken.
+"""What a refusal says of the mailbox: that there is none (a hard bounce), or no more than that this mail was not taken;
+and whether it is of the sender, so that all others would hear it as well.
 
 Servers say it in three ways: an enhanced status (RFC 3463), a reply code of SMTP, and words. The first is meant for
 machines, so where there is one of the mailbox or of its domain it settles the matter.
@@ -28,6 +29,33 @@ POLICY = re.compile(
     r"|rate|too many|greylist|content|virus|quota|full|sender|temporar",
     re.IGNORECASE,
 )
+
+
+# In these words providers say that they do not know the sender, and Postfix, which says it of the recipient's command.
+NOT_THIS_SENDER = re.compile(
+    r"sender (?:signature|identity)|verified sender"
+    r"|(?:'?from'?|sender)\b[^.]{0,60}\b(?:not (?:a )?(?:verified|confirmed|authori[sz]ed|allowed)|unverified)"
+    r"|domain\b[^.]{0,40}\bnot verified",
+    re.IGNORECASE,
+)
+# Too large, or told in a way the server does not know: the mail's fault, whoever it is from.
+OF_THE_MAIL = {552, 555}
+TOO_LARGE = re.compile(r"\b5\.(?:2\.3|3\.4)\b")
+
+
+def is_of_the_sender(code: int, words: str) -> bool:
+    """Whether the refusal of a sender is of the sender, and not of the one mail."""
+    return code >= 500 and code not in OF_THE_MAIL and not TOO_LARGE.search(words)
+
+
+def names_the_sender(words: str, sender: str) -> bool:
+    """Whether a server says at a later step that it refuses the sender, as Postfix does by itself."""
+    return f"<{sender}>: sender address rejected" in words.lower()
+
+
+def says_not_this_sender(words: str) -> bool:
+    """Whether a provider says that it does not know the sender."""
+    return bool(NOT_THIS_SENDER.search(words))
 
 
 def says_no_such_mailbox(words: str, *, status: str = "") -> bool:

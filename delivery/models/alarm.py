@@ -7,6 +7,7 @@ from django.db.models import Case, F, Value, When
 
 # A channel that has refused nothing for so long is not resting any more: it is tried each minute while it does.
 RESTED = timedelta(minutes=3)
+SHORTEST_REST, LONGEST_REST = timedelta(seconds=5), timedelta(minutes=1)
 
 
 class Kind(models.TextChoices):
@@ -59,6 +60,17 @@ class Rest(models.Model):
 
     def __str__(self) -> str:
         return f"{self.channel} since {self.since:%Y-%m-%d %H:%M}"
+
+    @property
+    def until(self) -> datetime:
+        """When anybody tries it again: it is left alone the longer, the longer it has been resting."""
+        return self.last_at + min(max(self.last_at - self.since, SHORTEST_REST), LONGEST_REST)
+
+    @classmethod
+    def resting(cls, *, at: datetime) -> set[str]:
+        """The channels that are left alone right now, by all workers."""
+        recent = cls.objects.filter(last_at__gt=at - LONGEST_REST, last_at__lte=at + LONGEST_REST)
+        return {rest.channel for rest in recent if at < rest.until}
 
     @classmethod
     def begins(cls, channel: str, *, why: str, at: datetime) -> None:

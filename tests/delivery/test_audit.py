@@ -9,7 +9,7 @@ from django.db import connection
 from django.utils import timezone
 
 from delivery import audit, matching, rounds, sending
-from delivery.models import DeliveryRecord
+from delivery.models import DeliveryRecord, Pace
 from messaging.models import Channel, Message
 from tests.factories import CompanyFactory, CustomerFactory, MessageFactory
 
@@ -85,6 +85,20 @@ def test_what_does_not_add_up_is_said(at, question):
     by_force(sql.replace("%s", str(CompanyFactory().pk)))
 
     assert any(words in sentence for sentence in audit.findings(at=at)), list(audit.findings(at=at))
+
+
+@pytest.mark.parametrize(
+    ("taken", "since", "is_stuck"),
+    [(5, timedelta(0), False), (4, timedelta(0), True), (5, timedelta(days=1), True), (0, timedelta(days=-1), False)],
+)
+def test_what_waits_for_the_next_day_of_a_warm_up_is_not_stuck_and_all_else_is(at, taken, since, is_stuck):
+    one_off(at)
+    first = (at - since).date()
+    Pace.objects.create(channel="email", warm_up=[5], warm_up_from=first, day=at.date(), taken_today=taken)
+
+    found = list(audit.findings(at=at + timedelta(minutes=5)))
+
+    assert any("have been due since" in sentence for sentence in found) is is_stuck
 
 
 def test_message_to_one_person_has_one_record(at):

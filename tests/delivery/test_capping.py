@@ -2,12 +2,13 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from uuid import uuid4
 
 import pytest
 from django.db import connection
 
 from audiences.models import Customer, Workspace
-from delivery import matching, rounds, sending, visits
+from delivery import capping, claiming, matching, rounds, sending, visits
 from delivery.models import DeliveryRecord, Reason, Status
 from messaging.models import Channel, Message
 from tests.factories import CompanyFactory, CustomerFactory, MembershipFactory, MessageFactory, rule
@@ -81,6 +82,36 @@ def test_ongoing_one_is_judged_again_when_it_frees(at):
     hand_over(at + 7 * DAY)
 
     assert state(second) == (Status.WITHDRAWN, Reason.NO_LONGER_MATCHES)
+
+
+def test_one_that_is_only_on_its_way_is_waited_for_and_holds_nobody_back_once_it_failed(at, monkeypatch):
+    CustomerFactory(email="ann@x.example")
+    first, second = (MessageFactory(live=True, at=at) for _ in range(2))
+    matching.match(first, at=at)
+    matching.match(second, at=at)
+    batch = sending.claim(first, at=at, token=uuid4())
+    hand_over(at)
+    assert second.records.get().due_at == at + claiming.SOON
+
+    failed = (batch.records[0].pk, Reason.REJECTED, "550 no")
+    sending.settle(batch, sending.Outcome(failed=[failed]), at=at)
+    hand_over(at + claiming.SOON)
+
+    assert (state(first), state(second)) == ((Status.FAILED, Reason.REJECTED), (Status.SENT, ""))
+
+
+@pytest.mark.parametrize("most", [None, 2])
+def test_cap_that_is_lifted_holds_nobody_back_any_more(at, cap, most):
+    CustomerFactory(email="ann@x.example")
+    sends(at)
+    second = sends(at + DAY)
+    assert state(second) == (Status.WAITING, Reason.CAP)
+
+    cap(most)
+    assert capping.ask_again(at=at + DAY) == 1
+    hand_over(at + DAY)
+
+    assert state(second) == (Status.SENT, "")
 
 
 def test_one_off_gives_up_after_a_week(at, cap):
@@ -233,7 +264,7 @@ def test_four_workers_with_four_messages_give_each_customer_one(at, cap):
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(work, range(4)))
-    hand_over(at)
+    hand_over(at + DAY)
 
     sent = DeliveryRecord.objects.filter(status=Status.SENT)
     assert sent.count() == sent.values("customer").distinct().count() == 30

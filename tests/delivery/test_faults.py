@@ -126,21 +126,34 @@ def test_worker_that_lives_is_left_alone(at):
     assert statuses(pks) == [Status.SENDING] * 3
 
 
-@pytest.mark.parametrize("spoilt", ["another boot", "cut off", "gone"])
+@pytest.mark.parametrize("spoilt", ["another boot", "cut off", "garbled", "gone"])
 def test_where_its_notes_cannot_be_trusted_all_of_a_dead_workers_batch_is_uncertain_once_the_lease_is_over(at, spoilt):
     message = to_people(3, at)
     pks = dies(message, at=at, begun=1, taken=0)
     (notes,) = Path(configured.FLIGHTS_DIR).iterdir()
     words = notes.read_text()
-    notes.write_text({"another boot": f"x{words}", "cut off": words[:-1], "gone": ""}[spoilt])
+    notes.write_text(
+        {"another boot": f"x{words}", "cut off": words[:-1], "garbled": f"{words}begun x\n", "gone": ""}[spoilt]
+    )
     if spoilt == "gone":
         notes.unlink()
 
     rounds.sweep(at=at + sending.LEASE)
+    assert list(Path(configured.FLIGHTS_DIR).iterdir()) == []
     assert statuses(pks) == [Status.SENDING] * 3
     rounds.sweep(at=at + sending.LEASE + timedelta(seconds=1))
 
     assert statuses(pks) == [Status.UNCERTAIN] * 3
+
+
+def test_notes_that_cannot_be_settled_keep_nobody_from_handing_over(at, channel, monkeypatch):
+    def fails(**_facts) -> None:
+        raise ValueError("What nobody thought of.")
+
+    to_people(3, at)
+    monkeypatch.setattr(sending, "take_over_from_dead", fails)
+
+    assert hand_over(at) == 3
 
 
 def test_notes_of_another_database_are_left_to_it(at, monkeypatch):
@@ -177,6 +190,30 @@ def test_batch_whose_lease_is_over_is_not_gone_on_with(at, channel):
 
     assert len(channel.given) == 2
     assert message.records.counts()["uncertain"] == 5
+
+
+def test_slow_mail_server_makes_nothing_uncertain_as_long_as_its_worker_lives(at, channel):
+    message = to_people(10, at)
+    now = [at]
+
+    def takes_its_time(_number: int) -> None:
+        now[0] += timedelta(seconds=50)
+        rounds.sweep(at=now[0])
+
+    channel.does = takes_its_time
+    rounds.hand_over(clock=lambda: now[0], until=at + timedelta(seconds=1))
+
+    assert now[0] - at > sending.LEASE
+    assert message.records.counts()["sent"] == 10
+
+
+def test_threads_of_a_worker_share_no_connection(channel, monkeypatch):
+    monkeypatch.setitem(sending.CHANNELS, Channel.EMAIL, Telling)
+
+    with ThreadPoolExecutor(1) as pool:
+        theirs = pool.submit(sending.channel_of, Channel.EMAIL).result()
+
+    assert sending.channel_of(Channel.EMAIL) is sending.channel_of(Channel.EMAIL) is not theirs
 
 
 def test_told_to_end_it_finishes_the_copy_in_hand_and_puts_the_rest_back(at, channel):
@@ -237,6 +274,25 @@ def test_database_lost_before_a_batch_is_settled_is_waited_for(at, channel, monk
     sending.settle_surely(batch, sending.Outcome(), clock=lambda: at)
 
     assert len(tries) == 3
+
+
+@pytest.mark.django_db(transaction=True)
+def test_batch_that_is_settled_at_the_second_try_keeps_the_session_that_holds_its_lock(channel, monkeypatch):
+    at = timezone.now()
+    message = to_people(1, at)
+    settle, sessions = sending.settle, []
+
+    def fails_once(batch, outcome, *, at):
+        sessions.append(connection.connection)
+        if len(sessions) < 2:
+            raise OperationalError("deadlock detected")
+        settle(batch, outcome, at=at)
+
+    monkeypatch.setattr(sending, "settle", fails_once)
+    hand_over(at)
+
+    assert sessions[0] is sessions[1]
+    assert message.records.counts()["sent"] == 1
 
 
 @pytest.mark.parametrize("refusal", [Rejected("no"), Unavailable("later")])

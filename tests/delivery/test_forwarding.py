@@ -10,6 +10,7 @@ from django.db import connections
 
 from audiences.models import Customer, Workspace
 from delivery import conversations, copies, forwarding, matching, sending, tasks, visits
+from delivery.channels import Rejected
 from delivery.channels.email import Email
 from delivery.models import AnswerMail, Conversation, DeliveryRecord, Pace, Status
 from delivery.replying import reply_address
@@ -252,6 +253,41 @@ def test_the_pace_of_email_holds_answers_back_too(post, grace, at):
     assert forward(at + timedelta(hours=1)) == 0
     assert set(AnswerMail.objects.values_list("status", "attempts")) == {("sent", 1), ("waiting", 0)}
     assert forward(at + timedelta(days=1)) == 2
+
+
+def test_a_server_that_is_down_costs_no_place_and_is_left_alone(settings, server, grace, at, monkeypatch):  # noqa: F811
+    Pace.objects.create(channel="email", warm_up=[2], warm_up_from=at.date())
+    server()
+    settings.EMAIL_PORT = 1
+    for number in range(3):
+        answered(at, grace, email=f"ann{number}@shop.example")
+    tried = []
+    hand_over = forwarding.hand_over
+    monkeypatch.setattr(
+        forwarding, "hand_over", lambda mail, *, clock: tried.append(mail) or hand_over(mail, clock=clock)
+    )
+
+    for second in range(5):
+        forward(at + AFTER + timedelta(seconds=second))
+
+    assert len(tried) == 1
+    assert Pace.objects.get().taken_today == 0
+    server()
+    assert forward(at + timedelta(hours=1)) == 2
+
+
+@pytest.mark.parametrize("wrong", [Rejected("no \0 \ud800"), OSError("gone \0 \ud800")])
+def test_words_the_database_cannot_hold_leave_no_mail_in_hand(grace, at, monkeypatch, wrong):
+    class Wrong:
+        def send(self, _envelope) -> str:
+            raise wrong
+
+    monkeypatch.setattr(sending, "channel_of", lambda _name: Wrong())
+    answered(at, grace)
+
+    forward(at + AFTER)
+
+    assert AnswerMail.objects.get().detail.endswith("? ?")
 
 
 def test_answers_of_one_conversation_stay_together_and_come_back_to_it(post, grace, at, settings):

@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 from django.db import IntegrityError, connection, transaction
 
-from delivery import matching, rounds, sending
+from delivery import claiming, matching, rounds, sending
 from delivery.channels import Envelope, Rejected, Unavailable
 from delivery.models import DeliveryRecord, Reason, Status
 from messaging.models import Channel, Message
@@ -141,6 +141,19 @@ def test_twin_of_one_who_is_uncertain_is_skipped(at, channel):
     hand_over(at)
 
     assert message.records.counts() | {"uncertain": 1, "skipped": 1} == message.records.counts()
+
+
+def test_another_worker_is_first_though_who_has_it_was_asked_already(at, channel, monkeypatch):
+    twins()
+    message = live(at)
+    sending.send_batch(message, clock=lambda: at)
+    twins_of = claiming.twins_of
+    answers = [{}, {}]
+    monkeypatch.setattr(claiming, "twins_of", lambda *facts: answers.pop() if answers else twins_of(*facts))
+
+    hand_over(at)
+
+    assert message.records.counts() | {"sent": 1, "skipped": 1} == message.records.counts()
 
 
 def test_message_to_one_person_goes_whoever_else_has_the_address(at, channel):

@@ -11,6 +11,7 @@ from django.utils import timezone
 
 from audiences.models import Customer
 from delivery import matching, pacing, rounds, sending, stopping
+from delivery.channels import ChannelDown, SenderRefused
 from delivery.models import Pace
 from delivery.models.pace import growing_plan
 from messaging.models import Channel, Message
@@ -93,6 +94,64 @@ def test_places_nobody_came_for_are_given_back(at, channel):
     assert Pace.objects.get().taken_today == 3
 
 
+@pytest.mark.parametrize("refusal", [ChannelDown, SenderRefused])
+def test_what_cannot_leave_uses_nothing_up_of_the_day(at, channel, refusal):
+    Pace.objects.create(channel="email", warm_up=[30], warm_up_from=at.date())
+    message = to_people(30, at)
+
+    def is_down(_envelope) -> str:
+        raise refusal("connection refused")
+
+    channel.send, works = is_down, channel.send
+    for minute in range(5):
+        hand_over(at + timedelta(minutes=2 * minute))
+    assert Pace.objects.get().taken_today == 0
+
+    channel.send = works
+    assert hand_over(at + timedelta(hours=1)) == 30
+    assert message.records.counts()["sent"] == 30
+
+
+def test_what_was_handed_over_counts_though_the_rest_of_its_batch_was_put_back(at, channel):
+    Pace.objects.create(channel="email", warm_up=[30], warm_up_from=at.date())
+    to_people(20, at)
+
+    def goes_down(_envelope) -> str:
+        channel.given.append(0.0)
+        if len(channel.given) > 3:
+            raise ChannelDown("connection refused")
+        return ""
+
+    channel.send = goes_down
+    hand_over(at)
+
+    assert Pace.objects.get().taken_today == 3
+
+
+def test_places_given_back_after_midnight_are_not_those_of_the_new_day(at, channel):
+    Pace.objects.create(channel="email", warm_up=[10, 10], warm_up_from=at.date())
+    yesterdays = pacing.take("email", wanted=5, at=at)
+    pacing.take("email", wanted=8, at=at + timedelta(days=1))
+
+    pacing.give_back("email", places=yesterdays, unused=5)
+
+    assert Pace.objects.get().taken_today == 8
+
+
+def test_faster_pace_does_not_wait_for_the_end_of_the_line_of_a_slower_one(at):
+    Pace.objects.create(channel="email", per_second="0.001")
+    assert pacing.take("email", wanted=1, at=at).count == 1
+    Pace.objects.update(per_second=100)
+    began, taken = time.monotonic(), 0
+
+    while not taken and time.monotonic() - began < 5:
+        places = pacing.take("email", wanted=10, at=at)
+        places.wait(0, unless=lambda: False)
+        taken = places.count
+
+    assert taken == 10
+
+
 def test_day_of_the_warm_up_ends_at_its_limit_and_goes_on_the_next_day(at, channel):
     Pace.objects.create(channel="email", warm_up=[4, 7], warm_up_from=at.date())
     message = to_people(30, at)
@@ -114,6 +173,25 @@ def test_channel_without_limits_touches_no_row(at, channel):
     pace = Pace.objects.get()
     assert (pace.next_at, pace.taken_today) == (None, 0)
     assert len(channel.given) == 5
+
+
+def test_pace_that_is_set_while_a_send_is_under_way_holds_within_seconds(at, channel, settings):
+    settings.IN_FLIGHT = 1
+    message = to_people(40, at)
+    now = [at]
+
+    def takes_half_a_second(_envelope) -> str:
+        channel.given.append(0.0)
+        now[0] += timedelta(seconds=0.5)
+        if len(channel.given) == 3:
+            Pace.objects.create(channel="email", warm_up=[5], warm_up_from=at.date())
+        return ""
+
+    channel.send = takes_half_a_second
+    rounds.hand_over(clock=lambda: now[0], until=at + timedelta(minutes=1))
+
+    assert len(channel.given) <= 3 + 4 + 5
+    assert message.records.counts()["waiting"] >= 28
 
 
 def test_waiting_for_its_turn_it_ends_when_told(at, channel):

@@ -75,6 +75,13 @@ def test_warm_up_makes_it_days(at):
     assert progress.progress(message, at=at).ends_at == third_day + timedelta(seconds=30)
 
 
+def test_where_the_day_is_used_up_the_plan_says_on_which_day_it_ends(at):
+    message = under_way(at, sent=0, of=90)
+    Pace.objects.create(channel="email", warm_up=[20, 40, 60], warm_up_from=at.date(), day=at.date(), taken_today=20)
+
+    assert progress.progress(message, at=at).ends_at == (at + timedelta(days=2)).replace(hour=0)
+
+
 def test_done_it_ends_now(at):
     message = under_way(at, sent=20, of=20)
     rounds.hand_over(clock=lambda: at, until=at + SECOND)

@@ -2,15 +2,16 @@
 
 from collections.abc import Callable
 from datetime import timedelta
+from itertools import pairwise
 from uuid import uuid4
 
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from audiences.models import Company
-from delivery import claiming, matching, rounds, sending
-from delivery.channels import ChannelDown, Envelope, Rejected, Unavailable
+from audiences.models import Company, Customer
+from delivery import claiming, copies, matching, rounds, sending
+from delivery.channels import ChannelDown, Envelope, Rejected, SenderRefused, Unavailable
 from delivery.models import DeliveryRecord, Reason, Status
 from messaging.models import Channel, Message
 from tests.factories import (
@@ -19,6 +20,7 @@ from tests.factories import (
     CustomerFactory,
     MembershipFactory,
     MessageFactory,
+    SenderFactory,
     rule,
 )
 
@@ -190,6 +192,57 @@ def test_nobody_can_know_is_uncertain_and_never_repeated(at, channel):
     assert len(channel.given) == 1
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [Rejected("no \0 \ud800"), Unavailable("later \0 \ud800"), ChannelDown("off \0 \ud800"), OSError("gone \0 \ud800")],
+)
+def test_words_the_database_cannot_hold_leave_no_copy_of_the_batch_unsettled(at, channel, wrong):
+    for number in range(3):
+        CustomerFactory(email=f"{number}@x.example")
+    message = matched(at)
+    channel.answer = lambda envelope: "id" if envelope.to[0] == "0@x.example" else refuse(wrong)(envelope)
+
+    hand_over(at)
+
+    counts = message.records.counts()
+    assert (counts["sent"], counts["sending"]) == (1, 0)
+    assert message.records.exclude(status=Status.SENT).latest("pk").detail.endswith("? ?")
+
+
+def test_id_the_database_cannot_hold_is_kept_as_far_as_it_can(at, channel):
+    CustomerFactory(email="ann@x.example")
+    message = matched(at)
+    channel.answer = lambda _: "id\0\ud800"
+
+    hand_over(at)
+
+    assert (message.records.get().status, message.records.get().provider_id) == (Status.SENT, "id??")
+
+
+def test_copy_that_cannot_be_finished_holds_up_none_of_its_batch_and_is_given_up_in_the_end(at, channel, monkeypatch):
+    people = [CustomerFactory(email=f"{number}@x.example") for number in range(5)]
+    message = matched(at)
+    render = copies.Copy.render
+    poison = message.records.get(customer=people[2])
+
+    def fails(copy, filled, *, record_id):
+        if record_id == poison.pk:
+            raise MemoryError("What nobody thought of.")
+        return render(copy, filled, record_id=record_id)
+
+    monkeypatch.setattr(copies.Copy, "render", fails)
+    hand_over(at)
+
+    poison.refresh_from_db()
+    assert len(channel.given) == 4
+    assert (poison.status, poison.reason, poison.attempts) == (Status.WAITING, Reason.RETRY, 1)
+
+    for _ in range(10):
+        hand_over(poison.due_at or at)
+        poison.refresh_from_db()
+    assert (poison.status, poison.reason) == (Status.FAILED, Reason.GAVE_UP)
+
+
 def test_channel_that_is_down_uses_up_no_tries(at, channel):
     for number in range(25):
         CustomerFactory(email=f"{number}@x.example")
@@ -201,6 +254,50 @@ def test_channel_that_is_down_uses_up_no_tries(at, channel):
     assert len(channel.given) == 1
     assert message.records.counts()["waiting"] == 25
     assert set(message.records.values_list("attempts", flat=True)) == {0}
+
+
+def test_refused_sender_holds_its_message_and_loses_none_of_it(at, channel):
+    for number in range(15):
+        CustomerFactory(email=f"{number}@x.example")
+    message = matched(at, subject="refused")
+    matched(at, subject="fine")
+    channel.answer = lambda e: refuse(SenderRefused("553 not yours"))(e) if e.subject == "refused" else "id"
+
+    assert hand_over(at) > 0
+
+    assert [envelope.subject for envelope in channel.given].count("fine") == 15
+    assert [envelope.subject for envelope in channel.given].count("refused") == 1
+    assert set(message.records.values_list("status", "attempts")) == {(Status.WAITING, 0)}
+    message.refresh_from_db()
+    assert message.trouble == "Its copies wait until their sender is taken. 553 not yours"
+
+    channel.answer = lambda _: "id"
+    hand_over(at + timedelta(minutes=1))
+
+    assert message.records.counts()["sent"] == 15
+    message.refresh_from_db()
+    assert message.trouble == ""
+
+
+def test_channel_that_is_down_rests_for_all_workers_and_nudges_and_longer_the_longer_it_is_down(at, channel):
+    for number in range(25):
+        CustomerFactory(email=f"{number}@x.example")
+    message = matched(at)
+    channel.answer = refuse(ChannelDown("connection refused"))
+    tried = []
+    for second in range(600):
+        hand_over(at + timedelta(seconds=second))
+        if len(channel.given) > len(tried):
+            tried.append(second)
+
+    breaks = [later - earlier for earlier, later in pairwise(tried)]
+    assert breaks[0] == 5
+    assert breaks == sorted(breaks)
+    assert breaks[-1] == 60
+    assert set(message.records.values_list("attempts", flat=True)) == {0}
+
+    channel.answer = lambda _: "id"
+    assert hand_over(at + timedelta(seconds=661)) == 25
 
 
 def test_worker_holds_at_most_in_flight_records(at, channel, settings):
@@ -312,6 +409,57 @@ def test_edit_of_a_live_message_is_what_goes_out_from_then_on(at, channel):
 
     assert channel.given[0].subject == "new"
     assert message.records.get().version.number == 2
+
+
+def test_window_and_sender_of_a_live_message_hold_from_the_next_batch_on(at, channel, settings):
+    settings.IN_FLIGHT = 2
+    for number in range(6):
+        CustomerFactory(email=f"{number}@x.example")
+    message = matched(at)
+
+    def edits(_envelope: Envelope) -> str:
+        if len(channel.given) == 1:
+            edited = Message.objects.get()
+            edited.sender = SenderFactory(email="bob@x.example")
+            edited.save()
+        if len(channel.given) == 3:
+            edited = Message.objects.get()
+            edited.window = [{"weekday": 1, "from": "09:00", "to": "17:00"}]
+            edited.save()
+        return "id"
+
+    channel.answer = edits
+    hand_over(at)
+
+    assert ["bob@" in envelope.sender for envelope in channel.given] == [False, False, True, True]
+    assert set(message.records.filter(status=Status.WAITING).values_list("reason", flat=True)) == {Reason.WINDOW}
+
+
+@pytest.mark.parametrize(("send_type", "status"), [("ongoing", Status.WITHDRAWN), ("one_off", Status.SKIPPED)])
+def test_nothing_goes_about_a_company_that_is_archived_by_now(at, channel, send_type, status):
+    MembershipFactory(customer__email="ann@x.example")
+    message = matched(at, body="<p>{{ company.name }}</p>", send_type=send_type)
+    Company.objects.update(archived_at=at)
+
+    hand_over(at)
+
+    assert channel.given == []
+    assert (message.records.get().status, message.records.get().reason) == (status, Reason.NO_COMPANY)
+
+
+def test_who_comes_to_match_again_has_all_their_tries_again(at, channel):
+    customer = CustomerFactory(email="ann@x.example")
+    message = matched(at)
+    message.records.update(attempts=len(sending.BACK_OFF))
+    Customer.objects.update(unsubscribed_from_emails=True)
+    hand_over(at)
+    Customer.objects.filter(pk=customer.pk).update(unsubscribed_from_emails=False)
+    matching.match(message, at=at)
+    channel.answer = refuse(Unavailable("451 later"))
+
+    hand_over(at)
+
+    assert (message.records.get().status, message.records.get().attempts) == (Status.WAITING, 1)
 
 
 def test_one_off_is_sent_once_nothing_is_left(at, channel):

@@ -1,12 +1,16 @@
 """The workspace's settings: typed by an Admin, checked, and told in the log from what to what."""
 
+from datetime import timedelta
+
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.urls import reverse
 
 from audiences.models import Workspace
+from delivery.models import Reason
 from messaging.models import Sender
+from tests.factories import AT, CustomerFactory, MessageFactory
 
 pytestmark = pytest.mark.django_db
 PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 64
@@ -37,6 +41,16 @@ def test_a_change_is_told_from_what_to_what(console):
     said = LogEntry.objects.get().change_message
     assert "Name: from “Outbound” to “Fernwood”" in said
     assert "from “5” to “8”" in said
+
+
+def test_a_cap_that_is_lifted_lets_go_of_who_waits_for_it(console):
+    message = MessageFactory(live=True)
+    later = AT + timedelta(days=9000)
+    record = message.records.create(customer=CustomerFactory(), matched_at=AT, due_at=later, reason=Reason.CAP)
+    console.post(page(), form(cap_messages=3))
+
+    record.refresh_from_db()
+    assert record.due_at < later
 
 
 def test_office_hours_are_typed_as_people_write_them(console):

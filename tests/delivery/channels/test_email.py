@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from delivery.channels.base import ChannelDown, Envelope, NoSuchMailbox, Rejected, Unavailable
+from delivery.channels.base import ChannelDown, Envelope, NoSuchMailbox, Rejected, SenderRefused, Unavailable
 from delivery.channels.email import Email, mail_of
 from tests.delivery.channels.smtp_server import PLAIN, STARTTLS, USUAL, Act
 
@@ -85,9 +85,9 @@ def test_mail_without_html_is_a_text_alone(server, channel):
         ({}, str, "<1.abc@acme.example>"),
         ({"RCPT": "251 will forward"}, str, "<1.abc@acme.example>"),
         # What is refused for good.
-        ({"MAIL": "550 sender unknown"}, Rejected, "550 sender unknown"),
-        ({"MAIL": "550 5.1.1 no such user"}, Rejected, "550 5.1.1 no such user"),
         ({"MAIL": "552 too large"}, Rejected, "552 too large"),
+        ({"MAIL": "550 5.3.4 too large"}, Rejected, "5.3.4 too large"),
+        ({"RCPT": "553 5.7.1 <ann@b.example>: Sender address rejected: by their server"}, Rejected, "by their server"),
         ({"RCPT": "550 5.1.1 no such user"}, NoSuchMailbox, "550 5.1.1 no such user"),
         ({"RCPT": "550 inconnu: é"}, Rejected, "550 inconnu: é"),
         ({"RCPT": "550-no such\r\n550 user"}, NoSuchMailbox, "550 no such user"),
@@ -130,6 +130,12 @@ def test_mail_without_html_is_a_text_alone(server, channel):
         ({"MAIL": "530 log in first"}, ChannelDown, "530 log in first"),
         ({"MAIL": "503 out of step"}, ChannelDown, "503 out of step"),
         ({"MAIL": "454 no TLS just now"}, ChannelDown, "454 no TLS just now"),
+        # Nothing of this sender can go.
+        ({"MAIL": "550 sender unknown"}, SenderRefused, "550 sender unknown"),
+        ({"MAIL": "550 5.1.1 no such user"}, SenderRefused, "550 5.1.1 no such user"),
+        ({"MAIL": "554 go away"}, SenderRefused, "no mail from support@acme.example: 554 go away"),
+        ({"RCPT": "553 5.7.1 <support@ACME.example>: Sender address rejected: not owned"}, SenderRefused, "not owned"),
+        ({"TEXT": "550 5.7.1 <support@acme.example>: Sender address rejected: no"}, SenderRefused, "rejected: no"),
         # Nobody can know.
         ({"TEXT": Act.DROP}, NobodyKnows, "unexpectedly closed"),
         ({"TEXT": Act.HANG}, NobodyKnows, "timed out"),

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from delivery.channels.base import ChannelDown, NoSuchMailbox, Rejected, Unavailable
+from delivery.channels.base import ChannelDown, NoSuchMailbox, Rejected, SenderRefused, Unavailable
 from delivery.channels.email import Email
 from tests.delivery.channels.http_provider import PROVIDER_ID, Act, Provider, taken
 from tests.delivery.channels.test_email import WELCOME, NobodyKnows, outcome
@@ -73,7 +73,6 @@ def test_each_mail_has_a_key_of_its_own_on_one_connection(provider, channel):
         # Refused for good.
         ((422, INACTIVE), Rejected, "marked as inactive"),
         ((422, NOT_AN_ADDRESS), NoSuchMailbox, "Illegal email address"),
-        ((422, NOT_OUR_SENDER), Rejected, "not a Sender Signature"),
         ((400, {"ErrorCode": 402, "Message": "Bad JSON"}), Rejected, "400"),
         ((413, "too large"), Rejected, "413 too large"),
         # May pass.
@@ -84,9 +83,16 @@ def test_each_mail_has_a_key_of_its_own_on_one_connection(provider, channel):
         ((503, "back soon"), ChannelDown, "503 back soon"),
         ((401, {"ErrorCode": 10, "Message": "No such token"}), ChannelDown, "No such token"),
         ((402, "pay first"), ChannelDown, "402 pay first"),
+        # Nothing of this sender can go.
+        ((422, NOT_OUR_SENDER), SenderRefused, "not a Sender Signature"),
+        ((403, "The acme.com domain is not verified."), SenderRefused, "domain is not verified"),
+        ((400, "Sender address is not verified"), SenderRefused, "is not verified"),
+        ((400, "The recipient's domain does not exist"), Rejected, "does not exist"),
         # Nobody can know: the request left, and what came back is no answer of the provider's.
         ((502, "bad gateway"), NobodyKnows, "502"),
         ((504, "gateway timed out"), NobodyKnows, "504"),
+        # It was given this key before, so it may have the mail from then.
+        ((409, "this idempotency key was used with other content"), NobodyKnows, "409"),
         ((200, "<html>Welcome to the hotel's network</html>"), NobodyKnows, "Invalid JSON"),
         ((200, {"Message": "OK"}), NobodyKnows, "API"),
         (Act.HANG, NobodyKnows, "timed out"),

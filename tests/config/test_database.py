@@ -1,0 +1,14 @@
+"""The database's connection: what the driver is told of it."""
+
+import pytest
+from django.db import connection
+
+pytestmark = pytest.mark.django_db
+
+
+def test_server_that_vanishes_is_noticed_within_a_minute():
+    connection.ensure_connection()
+    told = connection.connection.info.get_parameters()
+
+    assert int(told["keepalives_idle"]) + int(told["keepalives_interval"]) * int(told["keepalives_count"]) <= 60
+    assert int(told["tcp_user_timeout"]) <= 60_000
