@@ -11,7 +11,7 @@ from django_filters import ChoiceFilter, FilterSet, ModelChoiceFilter
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from audiences.api import references
+from audiences.api import references, users
 from audiences.api.endpoint import Endpoint, body
 from audiences.api.paging import paged
 from audiences.api.shapes import Json, listed, tag, unix
@@ -51,9 +51,7 @@ class Outbound(Endpoint):
     def get(self, request: Request) -> Response:
         """List the messages to audiences, the newest first, with their counts."""
         wanted = MessageFilter(request.query_params, queryset=messages().to_audiences().order_by("-pk"))
-        if not wanted.is_valid():
-            field, reasons = next(iter(wanted.errors.items()))
-            raise Refused(f"{field}: {reasons[0]}", field=field)
+        users.check(wanted, request)
         found, pages, total = paged(request, wanted.qs)
         return Response({"type": "message.list", "pages": pages, "total_count": total, "messages": shapes(found)})
 
