@@ -30,6 +30,8 @@ BECOMES: dict[str, Act] = {
     State.STOPPED: ACTS["stop"],
 }
 LONGEST_TITLE = 200
+# What a message shows and a PATCH does not change.
+OF_THE_CONSOLE = ("subject", "body", "format", "scheduled_for", "to_customer", "to_company")
 
 
 class MessageFilter(FilterSet):
@@ -88,6 +90,10 @@ def check_lock(message: Message, sent: dict[str, Any]) -> None:
             if message.is_locked:
                 raise Conflict(f"This message has been live. Its {field} can no longer be changed.", field=field)
             raise Refused(f"The {field} is chosen in the console.", field=field)
+    shape = shape_of(message)
+    for field in OF_THE_CONSOLE:
+        if field in sent and text_or_none(sent[field]) != text_or_none(shape[field]):
+            raise Refused(f"The {field} is changed in the console.", field=field)
 
 
 def text_or_none(value: Any) -> str | None:

@@ -278,6 +278,18 @@ def test_locked_field_as_it_stands_does_no_harm(api):
     assert api.patch(f"/api/outbound/{message.pk}", {**row, "title": "New"}, format="json").status_code == 200
 
 
+@pytest.mark.parametrize("field", ["subject", "body", "scheduled_for"])
+def test_field_of_the_console_is_refused_by_name_and_not_passed_over(api, field):
+    message = MessageFactory(live=True)
+    as_it_stands = api.get(f"/api/outbound/{message.pk}").json()
+
+    answered = api.patch(f"/api/outbound/{message.pk}", {"title": "New", field: "17"}, format="json")
+
+    assert (answered.status_code, answered.json()["errors"][0]["field"]) == (400, field)
+    again = api.patch(f"/api/outbound/{message.pk}", as_it_stands, format="json")
+    assert (again.status_code, again.json()["title"]) == (200, message.title)
+
+
 def test_me_is_the_integration(api):
     assert api.get("/api/me").json()["name"] == "tests"
 
