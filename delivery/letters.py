@@ -22,9 +22,10 @@ from delivery import trimming
 # Whom it went to, by who saw it last before us: a forwarding server, a mailbox, the writer.
 TO = ("Delivered-To", "X-Original-To", "Envelope-To", "X-Envelope-To", "X-Forwarded-To", "To", "Cc", "Bcc")
 QUOTED = re.compile(r'"[^"]*"')
-ANGLED = re.compile(r"<([^<>\s]+@[^<>\s]+)>")
-BARE = re.compile(r"[^\s<>,;:()\[\]]+@[^\s<>,;:()\[\]]+")
-MESSAGE_IDS = re.compile(r"<[^<>\s]+@[^<>\s]+>")
+# Each begins and is split at one place alone, so that none takes the square of what strangers write.
+ANGLED = re.compile(r"<([^<>\s@]+@[^<>\s@]+)>")
+BARE = re.compile(r"(?<![^\s<>,;:()\[\]@])[^\s<>,;:()\[\]@]+@[^\s<>,;:()\[\]@]+")
+MESSAGE_IDS = re.compile(r"<[^<>\s@]+@[^<>\s]+>")
 LONGEST_HTML = 2_000_000
 LONGEST_TEXT = 1_000_000
 LONGEST_ID = 500

@@ -1,6 +1,7 @@
 """A mail that comes in is one reply, or none: in the words of its writer, whichever program it was written with."""
 
 from datetime import timedelta
+from time import perf_counter
 
 import pytest
 from django.core.files.storage import default_storage
@@ -444,6 +445,31 @@ def test_a_very_long_mail_is_cut_off_and_says_so(record, receive):
 )
 def test_a_broken_mail_is_still_a_mail(record, receive, broken):
     assert receive(broken + thanks(record)) is Outcome.REPLY
+
+
+HEADS_OF_STRANGERS = {
+    "ids": "In-Reply-To: <" + "a@" * 20_000,
+    "one id": "References: " + "<a@" * 20_000,
+    "addresses": "\n".join(f"To: {'a' * 9_000}" for _ in range(100)),
+    "addresses in brackets": "\n".join(f"Cc: <{'a@' * 4_500}" for _ in range(100)),
+    "a bounce": (
+        "Content-Type: multipart/report; report-type=delivery-status; boundary=b\n\n--b\n"
+        "Content-Type: message/delivery-status\n\nReporting-MTA: dns; x\n\nAction: failed\n"
+        f"Diagnostic-Code: smtp; {'550 no ' * 20_000}\n\n--b\n"
+        f"Content-Type: text/rfc822-headers\n\nMessage-ID: <{'a@' * 20_000}\n--b--"
+    ),
+}
+
+
+@pytest.mark.parametrize("which", HEADS_OF_STRANGERS)
+def test_heads_of_any_length_take_no_longer_than_other_words(receive, db, which):
+    started = perf_counter()
+
+    outcome = receive(f"From: ann@x.example\n{HEADS_OF_STRANGERS[which]}\n\nHi".encode())
+
+    assert outcome in (Outcome.NOBODYS, Outcome.FOREIGN)
+    # Minutes, where each place is tried as a beginning.
+    assert perf_counter() - started < 5
 
 
 def test_what_only_outlook_reads_is_no_word_of_the_writer(record, receive):
