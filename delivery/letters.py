@@ -22,9 +22,10 @@ from delivery import trimming
 # Whom it went to, by who saw it last before us: a forwarding server, a mailbox, the writer.
 TO = ("Delivered-To", "X-Original-To", "Envelope-To", "X-Envelope-To", "X-Forwarded-To", "To", "Cc", "Bcc")
 QUOTED = re.compile(r'"[^"]*"')
-ANGLED = re.compile(r"<([^<>\s]+@[^<>\s]+)>")
-BARE = re.compile(r"[^\s<>,;:()\[\]]+@[^\s<>,;:()\[\]]+")
-MESSAGE_IDS = re.compile(r"<[^<>\s]+@[^<>\s]+>")
+# Each begins and is split at one place alone, so that none takes the square of what strangers write.
+ANGLED = re.compile(r"<([^<>\s@]+@[^<>\s@]+)>")
+BARE = re.compile(r"(?<![^\s<>,;:()\[\]@])[^\s<>,;:()\[\]@]+@[^\s<>,;:()\[\]@]+")
+MESSAGE_IDS = re.compile(r"<[^<>\s@]+@[^<>\s]+>")
 LONGEST_HTML = 2_000_000
 LONGEST_TEXT = 1_000_000
 LONGEST_ID = 500
@@ -33,6 +34,8 @@ MOST_ADDRESSES = 100
 MOST_PARTS = 200
 # What is read, or says the same as what is read; an invitation to a meeting, say, is a file.
 WORDS = {f"text/{subtype}" for subtype in ("plain", "html", "enriched", "richtext", "x-amp-html", "watch-html")}
+# A picture that is written out in the HTML itself, before or after the words.
+PICTURE_IN_LINE = re.compile(r"data:[\w.+/-]{1,100};base64,[A-Za-z0-9+/=%\s]*")
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
 # Headers by which programs say that nobody wrote this, and the values that say so (RFC 3834, and older habits).
@@ -49,10 +52,13 @@ BY_NOBODY = {
     "Return-Path": re.compile(r"<(?:MAILER-DAEMON)?>", re.IGNORECASE),
     "X-Failed-Recipients": re.compile(r".+", re.DOTALL),
     "Subject": re.compile(
-        r"(?:out of (?:the )?office|auto(?:matic)?[ -]?(?:reply|response)|autoreply|away from (?:my mail|the office)"
-        r"|abwesenheitsnotiz|abwesend|automatische antwort|automatisch antwoord|r[ée]ponse automatique"
-        r"|absence du bureau|respuesta autom[áa]tica|risposta automatica|resposta autom[áa]tica"
-        r"|automatiskt svar|automatisk svar"
+        r"(?:(?:auto: ?)?out of (?:the )?office|auto(?:matic)?[ -]?(?:reply|response)|autoreply|ooo"
+        r"|away from (?:my mail|the office)|vacation (?:reply|response|message|notice)"
+        r"|(?:i am |i'm )?on (?:vacation|holiday|annual leave|parental leave)"
+        r"|abwesenheit|abwesenheitsnotiz|abwesend|automatische antwort|automatisch antwoord|afwezig(?:heid)?"
+        r"|r[ée]ponse automatique|absence du bureau|respuesta autom[áa]tica|fuera de la oficina|risposta automatica"
+        r"|fuori (?:sede|ufficio)|resposta autom[áa]tica|automatiskt? svar|autosvar|automaattinen vastaus|poissa"
+        r"|odpowied[źz] automatyczna|автоматический ответ|автоответ|自動返信|自動応答|自动答复|自动回复|自動回覆"
         r"|(?:mail )?delivery (?:status notification|failure|failed)|undeliver(?:ed|able)|returned mail)\b.*",
         re.IGNORECASE | re.DOTALL,
     ),
@@ -87,7 +93,10 @@ class Letter:
         """Read a mail from its bytes; NotAMail for anything else."""
         if not content.strip():
             raise NotAMail("There is no mail: nothing came in.")
-        mail = BytesParser().parsebytes(content)
+        try:
+            mail = BytesParser().parsebytes(content)
+        except RecursionError as wrong:
+            raise NotAMail("This is no mail: it is nested too deeply to be read.") from wrong
         if not any(mail.get(name) for name in ("From", "Message-ID", "Received", "Return-Path", "Date")):
             raise NotAMail("This is no mail: it has none of the headers every mail has.")
         return cls(mail, recipient, envelope_sender)
@@ -99,7 +108,8 @@ class Letter:
 
     def header(self, name: str) -> str:
         """The first header of a name, with its encoded words read; "" where there is none."""
-        raw = next(iter(self.headers(name)), "")
+        # Some write them as they are, in UTF-8 (RFC 6532).
+        raw = next(iter(self.headers(name)), "").encode("utf-8", "surrogateescape").decode("utf-8", "replace")
         try:
             return clean(str(make_header(decode_header(raw))))
         except (ValueError, LookupError):
@@ -152,6 +162,8 @@ class Letter:
             for value in [self.header(name)] if name == "Subject" else self.headers(name):
                 if says_so.fullmatch(value):
                     return f"{name}: {value[:100]}"
+        if self.mail.get_content_type() == "multipart/report":
+            return "Content-Type: multipart/report"
         if PROGRAMS.match(self.sender):
             return f"From: {self.sender}"
         return ""
@@ -175,12 +187,15 @@ class Letter:
     @cached_property
     def written(self) -> tuple[str, set[str]]:
         """What its writer wrote, without what they answer, and the pictures among it by their Content-ID."""
-        html = self.body("html")
-        if html and len(html) <= LONGEST_HTML:
+        html, plain = self.body("html"), self.body("plain")
+        if len(html) > LONGEST_HTML:
+            # What was written stands above what it answers.
+            html = "" if plain.strip() else html[:LONGEST_HTML].rpartition("<")[0]
+        if html:
             words, pictures = trimming.of_html(html)
             if words or pictures:
                 return words, pictures
-        return trimming.of_text(self.body("plain")), set()
+        return trimming.of_text(plain), set()
 
     @cached_property
     def enclosed(self) -> list[Enclosed]:
@@ -264,12 +279,14 @@ def decoded(part: Message) -> str:
         return ""
     try:
         words = content.decode(part.get_content_charset("utf-8"), errors="replace")
-    except LookupError:
+    except (LookupError, ValueError):
         words = content.decode("utf-8", errors="replace")
     words = words.replace("\r\n", "\n").replace("\r", "\n")
     if part.get_content_subtype() == "plain" and str(part.get_param("format", "")).lower() == "flowed":
         words = flowed(words, drops_space=str(part.get_param("delsp", "")).lower() == "yes")
-    return clean(words)[: LONGEST_HTML + 1 if part.get_content_subtype() == "html" else LONGEST_TEXT]
+    if part.get_content_subtype() == "html":
+        return clean(PICTURE_IN_LINE.sub("", words))[: LONGEST_HTML + 1]
+    return clean(words)[:LONGEST_TEXT]
 
 
 def flowed(words: str, *, drops_space: bool) -> str:

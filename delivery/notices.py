@@ -10,11 +10,12 @@ from email.message import Message
 
 from delivery import replying, returning
 from delivery.channels.refusals import says_no_such_mailbox
-from delivery.letters import Letter, addresses, clean, decoded
+from delivery.letters import MESSAGE_IDS, Letter, addresses, clean, decoded
 from delivery.replying import Named
 from delivery.returning import News, What
 
 LONGEST_WORDS = 500
+LONGEST_SAID = 5_000
 LONGEST_RETURNED = 200_000
 HEADS = re.compile(r"^(message-id|reply-to|return-path|x-original-message-id):[ \t]*((?:.|\n[ \t])*)", re.I | re.M)
 # What older servers say is in the middle of what they say.
@@ -49,7 +50,7 @@ def status(part: Message, _letter: Letter, at: datetime) -> Iterator[News]:
         # The first block is about the mail as a whole.
         if not isinstance(block, Message) or not block.get("Action"):
             continue
-        said = " ".join(str(block.get("Diagnostic-Code", "")).partition(";")[2].split())
+        said = " ".join(str(block.get("Diagnostic-Code", "")).partition(";")[2].split())[:LONGEST_SAID]
         code = " ".join(str(block.get("Status", "")).split())
         what = ACTIONS.get(str(block["Action"]).split("(")[0].strip().lower())
         if what is What.BOUNCED and says_no_such_mailbox(said, status=code):
@@ -107,7 +108,7 @@ def named_in(letter: Letter, kinds: dict[str, Message]) -> Named | None:
             return named
     ids: list[str] = []
     for found in returned(letter, kinds):
-        ids += re.findall(r"<[^<>\s]+@[^<>\s]+>", found)
+        ids += MESSAGE_IDS.findall(found)
         for address in addresses([found]):
             if (named := replying.read(replying.token_in(address))) is not None:
                 return named

@@ -14,7 +14,6 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import transaction
 
 from audiences.intake import Refused
-from audiences.models import Customer
 from delivery import conversations, notices, replying, resolving, returning, uploads
 from delivery.letters import Enclosed, Letter
 from delivery.models import Conversation, ConversationPart, DeliveryRecord
@@ -73,7 +72,7 @@ def reply(letter: Letter, *, at: datetime) -> Outcome:
         return Outcome.NOBODYS
     with transaction.atomic():
         conversation = conversation_of(named, at=at)
-        if conversation is None or is_erased(conversation.customer):
+        if conversation is None or conversation.customer.is_erased:
             log.warning("a mail answers %s %s, which is not there any more", named.kind.name.lower(), named.pk)
             return Outcome.NOBODYS
         found = conversations.lock(conversation)
@@ -110,11 +109,6 @@ def conversation_of(named: Named, *, at: datetime) -> Conversation | None:
     if named.kind is Kind.ANSWER:
         return rows.filter(parts=named.pk).first()
     return rows.filter(pk=named.pk).first()
-
-
-def is_erased(customer: Customer) -> bool:
-    """Whether all that was known of them is gone, and nothing new is to be kept."""
-    return customer.archived_at is not None and not (customer.email or customer.user_id or customer.name)
 
 
 def add(conversation: Conversation, letter: Letter, *, at: datetime) -> None:

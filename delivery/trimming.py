@@ -8,6 +8,7 @@ words are never lost to a guess.
 import re
 from collections import Counter
 from functools import cache
+from html import unescape
 
 from mailparser_reply.constants import MAIL_LANGUAGES
 from mailparser_reply.parser import EmailMessage as Languages
@@ -17,12 +18,44 @@ from messaging.content.plain_text import Reader
 # The expressions of the library take the square of a line's length, and mail is written by strangers.
 LONGEST_LINE = 1_000
 LONGEST_SEARCHED = 50_000
+MOST_QUOTES = 20
 # Of Polish, one line such as "Do: …" would do for the head of a quote.
 LANGUAGES = sorted(MAIL_LANGUAGES.keys() - {"pl"})
 POLISH = r"^(?:> ?)*(?:W dniu|Dnia) .{5,120}(?:napisał|pisze)(?:\(a\))?:$"
+# In any language: a line or two that end in a colon, and right below them the quote.
+ATTRIBUTION = r"(?P<attribution>^[^>\n].{0,300}(?:\n[^>\n].{0,200})?[:\uff1a]\W{0,5}\n(?:[ \t]*\n)?(?=>))"
+# Outlook's four lines, in languages the library does not know them in.
+OUTLOOKS = (
+    ("Od", "Wysłano", "Do", "Temat"),
+    ("От", "Отправлено|Дата", "Кому", "Тема"),
+    ("Від", "Надіслано|Дата", "Кому", "Тема"),
+    ("Lähettäjä", "Lähetetty", "Vastaanottaja", "Aihe"),
+    ("Kimden", "Gönderildi|Tarih", "Kime", "Konu"),
+    ("Feladó", "Elküldve", "Címzett", "Tárgy"),
+    ("De la", "Trimis", "Către", "Subiect"),
+    ("Από", "Στάλθηκε|Ημερομηνία", "Προς", "Θέμα"),
+    ("差出人", "送信日時|日付", "宛先", "件名"),
+)
+BLOCKS = "|".join(
+    rf"^[* ]*(?:{sender})[* ]?:.{{0,300}}\n[* ]*(?:{sent})[* ]?:.{{0,300}}\n[* ]*(?:{to})[* ]?:.{{0,300}}\n"
+    rf"(?:.{{0,300}}\n)?[* ]*(?:{subject})[* ]?:.{{0,300}}$"
+    for sender, sent, to, subject in OUTLOOKS
+)
+# Whoever writes "On Friday I wrote:" or "From: Dublin, To: Paris" quotes nothing.
+DATED = re.compile(r"@|\d{4}|\d[.:/-]\d|[_*=-]{3}")
+SUBJECTS = re.compile(
+    r"subject|betreff|předmět|emne|asunto|objet|oggetto|件名|제목|onderwerp|temat|ämne|主题|тема", re.IGNORECASE
+)
 KEYWORD = re.compile(r"^[> *]*([^\W\d_]+) ?:", re.MULTILINE)
 SENT_FROM = "|".join(words["sent_from"] for words in MAIL_LANGUAGES.values() if words.get("sent_from"))
-BY_PROGRAM = re.compile(rf"(?:{SENT_FROM}|Sent from|Get Outlook for).{{0,80}}", re.IGNORECASE)
+BY_PROGRAM = re.compile(
+    rf"(?:{SENT_FROM}|Sent (?:from|with)|Get Outlook for|Von meinem|Envoyé (?:de|depuis) mon"
+    r"|Enviado (?:desde mi|do meu)|Verzonden vanaf|Verstuurd vanaf|Skickat från|Sendt fra|Wysłane z"
+    r"|Отправлено |Lähetetty|iPhoneから|发自我的"
+    r"|Outlook für (?:iOS|Android)|Télécharger Outlook).{0,80}",
+    re.IGNORECASE,
+)
+QUOTED = re.compile(r"^>", re.MULTILINE)
 SIGNATURE = re.compile(r"\n-- ?\n")
 # A line that was drawn, with or without words in it, such as "Original Message".
 SEPARATOR = re.compile(r"[_*=-]{3,}|-{3,} ?[\w ]{3,40}-{3,}")
@@ -35,6 +68,9 @@ LAST_WORDS = {"appendonsend", "divrplyfwdmsg", "mail-editor-reference-message-co
 OUTLOOK_LINE = re.compile(r"border:\s*none;\s*border-top:\s*solid #(?:e1e1e1|b5c4df)", re.IGNORECASE)
 NOT_SHOWN = {"head", "script", "style", "title", "template"}
 NO_MARGIN = re.compile(r"margin(?:-\w+)?:\s*0")
+# What only Outlook reads, and the parser may stumble over; one that ends a comment leaves it its end.
+MARKED = re.compile(r"<!\[(?:[^>]{0,500}(?<!--)>)?")
+TAG = re.compile(r"<[^<>]*>")
 VOID = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "wbr"}
 
 
@@ -90,6 +126,14 @@ class Kept(Reader):
     def handle_comment(self, data: str) -> None:
         """Say nothing of comments, such as what only Outlook reads."""
 
+    def finish(self) -> None:
+        """Take for words what is left since a tag or a comment that never ends.
+
+        To close the parser takes the square of that, as it looks for the end of each "<" in all the rest.
+        """
+        unended, self.rawdata = self.rawdata, ""
+        self.handle_data(unescape(TAG.sub(" ", unended)))
+
     def begins_a_line(self, tag: str, given: dict[str, str]) -> bool:
         """Whether an element is a line: a block, or a paragraph drawn without room around it."""
         if tag == "p":
@@ -129,8 +173,8 @@ def ends_all(tag: str, given: dict[str, str]) -> bool:
 def of_html(source: str) -> tuple[str, set[str]]:
     """What somebody wrote in the HTML of a mail, as plain text, and the pictures among it by their Content-ID."""
     reader = Kept()
-    reader.feed(source)
-    reader.close()
+    reader.feed(MARKED.sub("", source))
+    reader.finish()
     return of_text(tidy("".join(reader.out))), reader.pictures
 
 
@@ -138,8 +182,20 @@ def of_text(source: str) -> str:
     """What somebody wrote in the text of a mail."""
     text = tidy(source)
     above, below = apart(text)
-    found = finish(above) or finish(below)
-    return found or text
+    found = [finish(above)]
+    if not found[0] or QUOTED.search(below):
+        # Between lines that are marked as quoted, all others are the writer's own.
+        found += between(below)
+    return "\n\n".join(filter(None, found)) or text
+
+
+def between(text: str) -> list[str]:
+    """What stands between quotes that begin with a head each."""
+    words: list[str] = []
+    while text and len(words) < MOST_QUOTES:
+        above, text = apart(text)
+        words.append(finish(above))
+    return [*words, finish(text)]
 
 
 def apart(text: str) -> tuple[str, str]:
@@ -148,7 +204,7 @@ def apart(text: str) -> tuple[str, str]:
     # A line that is too long is no head; nothing in its place keeps the others where they are.
     searched = "\n".join(line if len(line) <= LONGEST_LINE else "\n" * len(line) for line in lines)
     for found in heads().finditer(searched):
-        if is_head(found[0]):
+        if is_head(found[0], above_a_quote=bool(found["attribution"])):
             return text[: found.start()], text[found.end() :]
     return text, ""
 
@@ -156,13 +212,19 @@ def apart(text: str) -> tuple[str, str]:
 @cache
 def heads() -> re.Pattern[str]:
     """What programs put above a quote, in many languages."""
-    return re.compile(f"{Languages(text='', languages=LANGUAGES).HEADER_REGEX.pattern}|{POLISH}", re.M | re.I)
+    return re.compile(
+        f"{Languages(text='', languages=LANGUAGES).HEADER_REGEX.pattern}|{POLISH}|{BLOCKS}|{ATTRIBUTION}", re.M | re.I
+    )
 
 
-def is_head(found: str) -> bool:
+def is_head(found: str, *, above_a_quote: bool) -> bool:
     """Whether such lines are a quote's head for sure: From and To may stand in anybody's text."""
+    if above_a_quote:
+        return "@" in found
     names = {name.lower() for name in KEYWORD.findall(found)}
-    return len(names) < 2 or "@" in found or len(names) > 2
+    if len(names) < 2:
+        return bool(DATED.search(found))
+    return "@" in found or (len(names) > 2 and bool(SUBJECTS.search(found)))
 
 
 def finish(text: str) -> str:

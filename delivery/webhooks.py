@@ -13,10 +13,14 @@ from anymail import urls
 from anymail.signals import EventType, RejectReason, inbound, tracking
 from anymail.utils import get_request_basic_auth
 from django.conf import settings
-from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.core.files.uploadedfile import SimpleUploadedFile, UploadedFile
+from django.core.files.uploadhandler import FileUploadHandler
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, QueryDict
+from django.http.multipartparser import FIELD, FILE, ChunkIter, LazyStream, Parser
 from django.urls import URLPattern
 from django.utils import timezone
 from django.utils.crypto import constant_time_compare
+from django.utils.datastructures import MultiValueDict
 
 from delivery import receiving, returning
 from delivery.channels.provider import COPY
@@ -27,6 +31,7 @@ from delivery.returning import News, What
 log = logging.getLogger(__name__)
 
 LONGEST_WORDS = 500
+BYTES = "application/octet-stream"
 # A provider posts a whole mail at once, with all that is enclosed.
 LARGEST = 50 * 2**20
 View = Callable[..., HttpResponseBase]
@@ -138,6 +143,35 @@ def moment_of(event: Any, *, now: datetime) -> datetime:
     return min(when, now) if isinstance(when, datetime) and when.tzinfo is not None else now
 
 
+class WholeForm(FileUploadHandler):
+    """Reads a form to its end: Django's own reader stops where a form that people fill in would be over."""
+
+    def handle_raw_input(
+        self,
+        input_data: Any,
+        META: dict[str, str],  # noqa: N803 - Django calls it so
+        content_length: int,
+        boundary: Any,
+        encoding: str | None = None,
+    ) -> tuple[QueryDict, MultiValueDict[str, UploadedFile]]:
+        """Return the fields and the files of a form, whatever their size and number."""
+        fields, files = QueryDict(mutable=True, encoding=encoding), MultiValueDict[str, UploadedFile]()
+        for kind, heads, stream in Parser(LazyStream(ChunkIter(input_data)), boundary):
+            given = heads.get("content-disposition", ("", {}))[1]
+            name, content = words_of(given.get("name", b"")), stream.read()
+            if kind == FIELD:
+                fields.appendlist(name, words_of(content))
+            elif kind == FILE:
+                content_type = heads.get("content-type", (BYTES, {}))[0].strip()
+                files.appendlist(name, SimpleUploadedFile(words_of(given["filename"]), content, content_type))
+        return fields, files
+
+
+def words_of(content: bytes | str) -> str:
+    """Some bytes of a form as text."""
+    return content if isinstance(content, str) else content.decode(errors="replace")
+
+
 def roomy(view: View) -> View:
     """Take requests of the size of a mail from who knows the secret; Django's own limit is for everybody else."""
 
@@ -150,7 +184,13 @@ def roomy(view: View) -> View:
                 return HttpResponse("This is larger than any mail.", status=413, content_type="text/plain")
             # What Django would read and keep, had it no limit.
             request._body = request.read(int(size))  # noqa: SLF001 - it has no other name
-        return view(request, *args, **kwargs)
+            request.upload_handlers = [WholeForm(request)]
+        try:
+            return view(request, *args, **kwargs)
+        except RecursionError:
+            # Posted again it would be no other.
+            log.warning("a mail that came in is nested too deeply to be read")
+            return HttpResponse("This is nested too deeply to be a mail.", content_type="text/plain")
 
     return wrapped
 

@@ -15,7 +15,7 @@ from audiences.api.paging import paged
 from audiences.api.references import one_of
 from audiences.api.users import user_list
 from audiences.intake import Refused, Unknown
-from audiences.intake.values import text
+from audiences.intake.values import first_given, text
 from audiences.models import Audience, Company, Customer, Membership, Tag
 from audiences.models.companies import CompanyQuerySet
 from audiences.rules import RuleError
@@ -27,7 +27,7 @@ class Companies(Endpoint):
     def post(self, request: Request) -> Response:
         """Make a company, or bring one up to date, by company_id; one we know also by its id here."""
         facts = body(request)
-        if facts.get("id") and not facts.get("company_id"):
+        if first_given(facts, "company_id") is None and first_given(facts, "id") is not None:
             facts = {**facts, "company_id": intake.find_company({"id": facts["id"]}).company_id}
         return answer_with(intake.upsert_company(facts, at=timezone.now()))
 

@@ -9,6 +9,7 @@ from audiences.api import shapes
 from audiences.api.endpoint import Endpoint, body
 from audiences.api.errors import Missing
 from audiences.api.references import one_of
+from audiences.intake.values import first_given
 from audiences.models import Device
 
 
@@ -18,8 +19,8 @@ class Devices(Endpoint):
     def post(self, request: Request) -> Response:
         """Have a user get pushes on a device, from now on nobody else; again is no harm."""
         sent = body(request)
-        if not sent.get("token"):
-            raise Missing("token is required")
+        if first_given(sent, "token") is None:
+            raise Missing("token is required", field="token")
         customer = intake.find(sent)
         found = intake.register_device(customer, token=sent["token"], platform=sent.get("platform"), at=timezone.now())
         return Response(shapes.device(found, customer=customer))

@@ -97,7 +97,7 @@ SCHEMAS: dict[str, Schema] = {
         created_at=MOMENT,
         updated_at=MOMENT,
         person_type=const("user"),
-        maybe={"count": WHOLE},
+        maybe={"count": {**or_null(WHOLE), "description": "Null where counting took too long."}},
     ),
     "User": shape("user", **PERSON),
     "Contact": shape("contact", **PERSON),
@@ -318,7 +318,11 @@ CALLS: dict[type[Endpoint], dict[str, Call]] = {
         "get": Call(
             tag="Segments",
             query=(
-                asked("include_count", "true: with how many are in each.", one_of("true", "false")),
+                asked(
+                    "include_count",
+                    "true: counted, as far as time allows.",
+                    one_of("true", "false"),
+                ),
                 asked("type", "company: none, for segments are of people here.", one_of("user", "company")),
             ),
             answers=SEGMENTS,

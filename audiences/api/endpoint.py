@@ -1,6 +1,7 @@
 """What all endpoints of the API share: JSON in and out, the rate limit, and a 404 in JSON for the rest of /api/."""
 
 import json
+from io import BytesIO
 from typing import Any
 
 from django.conf import settings
@@ -41,6 +42,8 @@ class JsonObject(BaseParser):
             read = json.loads(raw.decode("utf-8-sig"))
         except (ValueError, RecursionError) as wrong:
             raise ParseError("The body is not JSON in UTF-8.") from wrong
+        if read == []:
+            read = {}  # An object without keys, as PHP writes it.
         if not isinstance(read, dict):
             raise ParseError("The body must be a JSON object.")
         return read
@@ -96,6 +99,14 @@ class Endpoint(APIView):
     parser_classes = [JsonObject]
     throttle_classes = [RateLimit]
     content_negotiation_class = AlwaysJson
+
+    def initialize_request(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Request:
+        """Take a body that came in chunks, as .NET sends all JSON, for one that said how long it is."""
+        came = request.META
+        if came.get("HTTP_TRANSFER_ENCODING", "").lower() == "chunked" and came.get("wsgi.input_terminated"):
+            raw = came["wsgi.input"].read(settings.DATA_UPLOAD_MAX_MEMORY_SIZE + 1)
+            came["CONTENT_LENGTH"], request._stream = str(len(raw)), BytesIO(raw)  # noqa: SLF001
+        return super().initialize_request(request, *args, **kwargs)
 
     def finalize_response(self, request: Request, response: Response, *args: Any, **kwargs: Any) -> Response:
         """Say how much of the limit is left."""

@@ -44,6 +44,12 @@ class TooLarge(APIException):
     default_detail = "The body is too large."
 
 
+class TooLong(APIException):
+    """It would keep a process busy for longer than anybody waits; the text says what to ask for instead."""
+
+    status_code = status.HTTP_503_SERVICE_UNAVAILABLE
+
+
 class Forbidden(APIException):
     """What was asked for is not done for this customer (wire.md 5.9); the text says why."""
 
@@ -54,6 +60,10 @@ class Missing(APIException):
     """A field without which this cannot be done was left out (wire.md 5.2: 422)."""
 
     status_code = status.HTTP_422_UNPROCESSABLE_ENTITY
+
+    def __init__(self, reason: str, *, field: str) -> None:
+        super().__init__(reason)
+        self.field = field
 
 
 def error_list(code: str, message: str, *, status_code: int, field: str = "") -> Response:
@@ -82,7 +92,7 @@ def answer(exc: Exception, context: dict[str, Any]) -> Response | None:
     if isinstance(exc, AuthenticationFailed | NotAuthenticated):
         message = "Access Token Invalid"
     code = CODES.get(response.status_code, "bad_request")
-    answered = error_list(code, message, status_code=response.status_code)
+    answered = error_list(code, message, status_code=response.status_code, field=getattr(exc, "field", ""))
     for header, value in response.headers.items():
         answered[header] = value
     return answered

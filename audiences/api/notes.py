@@ -10,7 +10,7 @@ from audiences.api.endpoint import Endpoint, body
 from audiences.api.errors import Missing
 from audiences.api.paging import paged
 from audiences.api.references import admin_of, one_of
-from audiences.intake.values import mapping, text
+from audiences.intake.values import first_given, mapping, text
 from audiences.models import Note
 
 LONGEST_NOTE = 20_000
@@ -25,8 +25,8 @@ class Notes(Endpoint):
         customer = intake.find(mapping(sent.get("user"), "user") or sent)
         written = text(sent.get("body"), "body", most=LONGEST_NOTE)
         if not written:
-            raise Missing("body is required")
-        teammate = admin_of(sent["admin_id"]) if sent.get("admin_id") else None
+            raise Missing("body is required", field="body")
+        teammate = admin_of(named) if (named := first_given(sent, "admin_id")) is not None else None
         made = customer.notes.create(teammate=teammate, body=written, created_at=timezone.now())
         return Response(shapes.note(made, customer=customer))
 

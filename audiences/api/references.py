@@ -9,7 +9,7 @@ from django.db.models import Model, QuerySet
 
 from audiences.intake import Refused, Unknown
 from audiences.intake.lookup import ID
-from audiences.intake.values import text
+from audiences.intake.values import first_given, text
 from audiences.models import Customer
 from audiences.models.customers import Role
 
@@ -30,9 +30,9 @@ def one_of(rows: QuerySet[Row], named: Any, *, what: str = "id") -> Row:
 def lead_of(reference: Mapping[str, Any]) -> Customer:
     """Return the lead a reference names by id, by the user_id we show it with, or by email; or answer 404."""
     leads = Customer.objects.present().filter(role=Role.LEAD)
-    if reference.get("id"):
+    if first_given(reference, "id") is not None:
         return one_of(leads, reference["id"])
-    if reference.get("user_id"):
+    if first_given(reference, "user_id") is not None:
         named = text(reference["user_id"], "user_id")
         is_ours = LEAD_USER_ID.fullmatch(named)
         found = leads.filter(pk=int(is_ours[1])).first() if is_ours else None

@@ -1,11 +1,13 @@
 """Segments: which there are, how many are in each, and in which a customer is (wire.md 5.13)."""
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable
-from datetime import datetime
+from collections.abc import Collection, Iterable, Mapping
+from datetime import datetime, timedelta
+from time import monotonic
 from typing import Any
 
-from django.db import connection
+import psycopg
+from django.db import OperationalError, connection, transaction
 from django.utils import timezone
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -19,6 +21,9 @@ from audiences.models import Audience, CustomAttribute, Customer, Workspace
 from audiences.models.audience import read
 from audiences.rules import RuleError
 
+# Somebody waits for the answer, and a process is kept busy for as long.
+COUNTED_WITHIN = timedelta(seconds=12)
+
 
 class Segments(Endpoint):
     """/segments; `type=company` has none, for segments are of people here."""
@@ -29,17 +34,54 @@ class Segments(Endpoint):
         rows = Audience.objects.segments().order_by("name")
         if request.query_params.get("type") == "company":
             rows = rows.none()
-        numbers = counts_of(rows, at=timezone.now()) if counting else {}
-        return Response(shapes.listed("segment", [shapes.segment(row, count=numbers.get(row.pk)) for row in rows]))
+        numbers = counts_in_time(rows, at=timezone.now()) if counting else {}
+        return Response(shapes.listed("segment", [segment(row, numbers) for row in rows]))
 
 
 class Segment(Endpoint):
     """/segments/{id}."""
 
     def get(self, request: Request, pk: str) -> Response:
-        """Answer with one, counted."""
+        """Answer with one, counted; a count that would take too long is null."""
         row = one_of(Audience.objects.segments(), pk)
-        return Response(shapes.segment(row, count=counts_of([row], at=timezone.now())[row.pk]))
+        return Response(segment(row, counts_in_time([row], at=timezone.now())))
+
+
+def segment(row: Audience, numbers: Mapping[int, int | None]) -> shapes.Json:
+    """Return a segment; with its count where it was to be counted, null where that was not done in time."""
+    shape = shapes.segment(row)
+    return {**shape, "count": numbers[row.pk]} if row.pk in numbers else shape
+
+
+def counts_in_time(segments: Collection[Audience], *, at: datetime) -> dict[int, int | None]:
+    """Return how many are in each; None for those that were not counted within COUNTED_WITHIN for all together.
+
+    All are counted by one statement while that goes fast. Where it does not, each is by itself until the time is over,
+    so that what can be told is.
+    """
+    ends = monotonic() + COUNTED_WITHIN.total_seconds()
+    if (found := counted([*segments], at=at, seconds=COUNTED_WITHIN.total_seconds() / 3)) is not None:
+        return {**found}
+    numbers: dict[int, int | None] = {}
+    for row in segments:
+        left = ends - monotonic()
+        one = counted([row], at=at, seconds=left) if left > 0 else None
+        numbers[row.pk] = one[row.pk] if one else None
+    return numbers
+
+
+def counted(segments: Collection[Audience], *, at: datetime, seconds: float) -> dict[int, int] | None:
+    """Return how many are in each; None where that takes longer."""
+    try:
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute("SELECT set_config('statement_timeout', %s, true)", [f"{max(1, int(seconds * 1000))}"])
+            found = counts_of(segments, at=at)
+            cursor.execute("SET LOCAL statement_timeout TO DEFAULT")
+    except OperationalError as wrong:
+        if not isinstance(wrong.__cause__, psycopg.errors.QueryCanceled):
+            raise
+        return None
+    return found
 
 
 def counts_of(segments: Collection[Audience], *, at: datetime) -> dict[int, int]:

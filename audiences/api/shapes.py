@@ -43,9 +43,9 @@ def tags(labels: Iterable[Tag]) -> Json:
     return listed("tag", (tag(label) for label in sorted(labels, key=lambda label: label.name.lower())))
 
 
-def segment(found: Audience, *, count: int | None = None) -> Json:
-    """Return a segment; with its count where that was asked for."""
-    shape = {
+def segment(found: Audience) -> Json:
+    """Return a segment."""
+    return {
         "type": "segment",
         "id": str(found.pk),
         "name": found.name,
@@ -53,7 +53,6 @@ def segment(found: Audience, *, count: int | None = None) -> Json:
         "updated_at": unix(found.updated_at),
         "person_type": "user",
     }
-    return shape if count is None else {**shape, "count": count}
 
 
 def user_reference(customer: Customer) -> Json:

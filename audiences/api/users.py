@@ -15,7 +15,8 @@ from audiences.api import shapes
 from audiences.api.endpoint import Endpoint, body
 from audiences.api.paging import paged
 from audiences.api.segments import segments_of
-from audiences.intake import Refused
+from audiences.intake import Refused, Unknown
+from audiences.intake.values import text
 from audiences.models import Audience, Customer, Tag
 from audiences.rules import RuleError
 
@@ -116,7 +117,15 @@ def person_list(request: Request, rows: QuerySet[Customer], *, kind: str) -> Res
 def filtered(request: Request, rows: QuerySet[Customer]) -> QuerySet[Customer]:
     """Return the users the query asks for."""
     wanted = UserFilter(request.query_params, queryset=rows)
-    if not wanted.is_valid():
-        field, reasons = next(iter(wanted.errors.items()))
-        raise Refused(f"{field}: {reasons[0]}", field=field)
+    check(wanted, request)
     return wanted.qs
+
+
+def check(wanted: FilterSet, request: Request) -> None:
+    """Refuse a filter that makes no sense by its name; 404 where it names what is not there."""
+    if wanted.is_valid():
+        return
+    field, reasons = next(iter(wanted.errors.items()))
+    if field.endswith("_id"):
+        raise Unknown(f"No such {field}[{text(request.query_params[field], field)}]", field=field)
+    raise Refused(f"{field}: {reasons[0]}", field=field)

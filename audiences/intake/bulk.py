@@ -50,7 +50,7 @@ def submit(sent: Sequence[Mapping[str, Any]], *, data_type: str, to: object, at:
         raise Refused(f"Send at most {MOST_ITEMS:,} items at once.", field="items")
     items = [read_item(item, data_type=data_type) for item in sent]
     with transaction.atomic():
-        job = find_job(to, at=at) if to else Job.objects.create(created_at=at, updated_at=at)
+        job = find_job(to, at=at) if to not in (None, "") else Job.objects.create(created_at=at, updated_at=at)
         task = JobTask.objects.create(job=job, item_count=len(items), created_at=at)
         for item in items:
             item.task = task

@@ -28,6 +28,9 @@ from audiences.intake.values import (
 from audiences.models.catalogue import Scope
 from audiences.rules import Kind
 
+# Each may be written, while the customer's row is locked.
+MOST_COMPANIES = 1_000
+
 
 def zone(value: object, field: str) -> str:
     """Read the name of a time zone."""
@@ -163,8 +166,12 @@ def avatar(value: object, field: str) -> str:
 
 def read_companies(sent: list[dict[str, Any]], *, on_bad_value: OnBadValue) -> list[CompanyFacts]:
     """Read the companies somebody is said to be in; one that cannot be named is left out where the rest goes on."""
+    if len(sent) > MOST_COMPANIES:
+        on_bad_value(
+            Refused(f"companies holds more than {MOST_COMPANIES:,}: send the rest by itself.", field="companies")
+        )
     companies = []
-    for entry in sent:
+    for entry in sent[:MOST_COMPANIES]:
         try:
             companies.append(read_company(entry, on_bad_value=on_bad_value))
         except Refused as wrong:

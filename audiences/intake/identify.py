@@ -80,7 +80,9 @@ def lock(identity: Identity) -> tuple[Customer, str]:
     for name, meant in candidates(Customer.objects.select_for_update(no_key=True), identity).items():
         if name == "email":
             queue_for(str(identity.email))
-        if found := meant.first():
+        found = meant.first()
+        # What is left of somebody erased is nobody's to fill again.
+        if found and not (name == "id" and found.is_erased):
             return found, name
         if name == "id":
             raise Unknown(f"No such id[{identity.id}]", field="id")

@@ -11,7 +11,7 @@ from django.db.models import F
 from django.db.models.lookups import IsNull
 
 from audiences.intake.catalogue import UNKNOWN
-from audiences.intake.values import Refused, shown, text
+from audiences.intake.values import Refused, first_given, shown, text
 from audiences.models import Company, Customer
 from audiences.models.customers import CustomerQuerySet
 
@@ -61,7 +61,7 @@ def read_email(value: object, field: str = "email") -> str | None:
 def find(facts: Mapping[str, Any]) -> Customer:
     """Return the customer a reference names: the first given of id, user_id and email decides; Unknown if none is."""
     identity = Identity(
-        id=text(facts.get("id") or facts.get("intercom_user_id"), "id") or None,
+        id=text(first_given(facts, "id", "intercom_user_id"), "id") or None,
         user_id=text(facts.get("user_id"), "user_id") or None,
         email=text(facts.get("email"), "email").lower() or None,
     )

@@ -5,7 +5,7 @@ Null and "" are read as unknown; what is not there at all is for the caller to l
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -37,6 +37,11 @@ OnBadValue = Callable[[Refused], None]
 def refuse(wrong: Refused) -> None:
     """Refuse all that was sent for one value in it: how REST takes a bad value."""
     raise wrong
+
+
+def first_given(sent: Mapping[str, Any], *names: str) -> Any:
+    """Return the first of these values that says something; null and "" are none, anything else is for its reader."""
+    return next((sent[name] for name in names if sent.get(name) not in (None, "")), None)
 
 
 def storable(text: str) -> str:

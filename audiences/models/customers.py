@@ -103,6 +103,11 @@ class Customer(models.Model):
         return self.name or self.email or self.user_id or f"{self.get_role_display()} {self.pk}"
 
     @property
+    def is_erased(self) -> bool:
+        """Whether all that was known of them is gone, so that nothing names them any more."""
+        return self.archived_at is not None and not (self.email or self.user_id or self.name)
+
+    @property
     def first_name(self) -> str:
         """The name up to its first space, as the rule on it sees it."""
         return self.name.partition(" ")[0]

@@ -179,6 +179,7 @@ LOG = Call(
 CHANGED = Call(tag="Subscriptions", sends=sent(**SUBSCRIPTION_SENT), answers=ref("Subscription"))
 SUBSCRIBED = Call(tag="Subscriptions", answers=ref("Subscription"))
 VISITOR_HERE = Call(tag="Leads", answers=ref("Person"))
+VISITOR_CHANGED = Call(tag="Leads", sends=ref("PersonFacts"), answers=ref("Person"))
 OWNER = shape("admin", id=TEXT, name=TEXT, email=MAYBE_TEXT)
 
 
@@ -276,9 +277,10 @@ CALLS: dict[type[Endpoint], dict[str, Call]] = {
     },
     people.Visitors: {
         "get": Call(tag="Leads", query=(asked("user_id", "The visitor's id."), asked("id")), answers=ref("Person")),
-        "put": Call(tag="Leads", sends=ref("PersonFacts"), answers=ref("Person")),
+        "put": VISITOR_CHANGED,
+        "post": VISITOR_CHANGED,
     },
-    people.Visitor: {"get": VISITOR_HERE, "delete": VISITOR_HERE},
+    people.Visitor: {"get": VISITOR_HERE, "put": VISITOR_CHANGED, "delete": VISITOR_HERE},
     people.ConvertVisitor: {
         "post": Call(
             tag="Leads",

@@ -15,7 +15,7 @@ from audiences.api.errors import Forbidden, Missing
 from audiences.api.references import admin_of, lead_of
 from audiences.api.shapes import Json, admin, unix
 from audiences.intake import Refused
-from audiences.intake.values import mapping, text
+from audiences.intake.values import first_given, mapping, text
 from audiences.models import Customer
 from delivery import conversations, single, tasks
 from delivery.models import DeliveryRecord, Reason
@@ -23,6 +23,7 @@ from messaging.content import paragraphs
 from messaging.models import Channel, Format, Sender
 
 CHANNELS = {"inapp": Channel.IN_APP, "email": Channel.EMAIL}
+PEOPLE = ("user", "contact", "lead")
 TEMPLATES = ("plain", "personal")
 LONGEST_BODY = 100_000
 
@@ -37,23 +38,25 @@ class Messages(Endpoint):
         kind = text(writer.get("type"), "from.type")
         if kind == "admin":
             return Response(from_teammate(sent, writer))
-        if kind in ("user", "contact", "lead"):
+        if kind in PEOPLE:
             return Response(from_customer(sent, writer))
         raise Refused("Say who writes: from, with the type admin or user, and an id.", field="from")
 
 
 def from_teammate(sent: dict[str, Any], writer: dict[str, Any]) -> Json:
     """Send one message to one customer."""
-    teammate = admin_of(writer.get("id"), what="from")
+    if first_given(writer, "id") is None:
+        raise Missing("from.id is required", field="from")
+    teammate = admin_of(writer["id"], what="from")
     kind = text(sent.get("message_type"), "message_type")
     if kind not in CHANNELS:
         raise Refused("message_type is inapp or email.", field="message_type")
     channel = CHANNELS[kind]
     written, subject = text(sent.get("body"), "body", most=LONGEST_BODY), text(sent.get("subject"), "subject")
     if not written:
-        raise Missing("body is required")
+        raise Missing("body is required", field="body")
     if channel == Channel.EMAIL and not subject:
-        raise Missing("subject is required for an email")
+        raise Missing("subject is required for an email", field="subject")
     template = text(sent.get("template"), "template") or "plain"
     if template not in TEMPLATES:
         raise Refused("template is plain or personal.", field="template")
@@ -80,7 +83,10 @@ def from_teammate(sent: dict[str, Any], writer: dict[str, Any]) -> Json:
 
 def person_of(reference: dict[str, Any]) -> Customer:
     """The user, or where the type says so the lead, a reference names."""
-    is_lead = text(reference.get("type"), "type") in ("contact", "lead")
+    kind = text(reference.get("type"), "type") or "user"
+    if kind not in PEOPLE:
+        raise Refused("type is user or contact.", field="type")
+    is_lead = kind in ("contact", "lead")
     return lead_of(reference) if is_lead else intake.find(reference)
 
 
@@ -135,7 +141,7 @@ def from_customer(sent: dict[str, Any], writer: dict[str, Any]) -> Json:
     customer = person_of(writer)
     written = text(sent.get("body"), "body", most=LONGEST_BODY)
     if not written:
-        raise Missing("body is required")
+        raise Missing("body is required", field="body")
     conversation = conversations.open_by_customer(customer, body=written, at=timezone.now())
     return {
         "type": "user_message",

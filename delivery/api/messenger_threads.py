@@ -139,7 +139,7 @@ class Address(MessengerEndpoint):
         customer = customer_of(request)
         email = read_email(body(request).get("email"))
         if not email:
-            raise Missing("email is required")
+            raise Missing("email is required", field="email")
         if has_no_email(customer):
             try:
                 intake.save_lead({"email": email}, lead=customer, at=timezone.now())
@@ -216,7 +216,7 @@ def words(request: Request) -> tuple[str, Sequence[Any]]:
         raise Refused(f"At most {uploads.MOST} images go with one message.", field="images")
     written = text(sent.get("body"), "body", most=LONGEST_BODY)
     if not written and not images:
-        raise Missing("body is required")
+        raise Missing("body is required", field="body")
     return written, images
 
 

@@ -14,7 +14,7 @@ from audiences.api.errors import Missing
 from audiences.api.references import lead_of, one_of
 from audiences.api.users import answer_with, archived
 from audiences.intake import Refused, Source, Unknown
-from audiences.intake.values import mapping, refuse, text
+from audiences.intake.values import first_given, mapping, refuse, text
 from audiences.models import Customer
 from delivery import erasing, merging, visitors
 
@@ -40,6 +40,11 @@ class Visitors(Endpoint):
         sent = body(request)
         return answer_with(intake.save_lead(sent, lead=visitor_of(sent), at=timezone.now()))
 
+    # Some clients change things by POST.
+    def post(self, request: Request) -> Response:
+        """Bring one up to date, as PUT does."""
+        return self.put(request)
+
 
 class Visitor(Endpoint):
     """/visitors/{id}."""
@@ -47,6 +52,10 @@ class Visitor(Endpoint):
     def get(self, request: Request, pk: str) -> Response:
         """Find one."""
         return answer_with(visitor_of({"id": pk}))
+
+    def put(self, request: Request, pk: str) -> Response:
+        """Bring one up to date."""
+        return answer_with(intake.save_lead(body(request), lead=visitor_of({"id": pk}), at=timezone.now()))
 
     def delete(self, request: Request, pk: str) -> Response:
         """Archive one."""
@@ -71,9 +80,9 @@ class UserDeleteRequests(Endpoint):
     def post(self, request: Request) -> Response:
         """Erase a user or lead for good: all that is personal is blanked, bare rows stay for the counts."""
         sent = body(request)
-        named = sent.get("intercom_user_id") or sent.get("id")
-        if not named:
-            raise Missing("intercom_user_id is required")
+        named = first_given(sent, "intercom_user_id", "id")
+        if named is None:
+            raise Missing("intercom_user_id is required", field="intercom_user_id")
         # An archived one too can be erased.
         customer = one_of(Customer.objects.all(), named, what="intercom_user_id")
         erasing.erase(customer, at=timezone.now())
@@ -83,10 +92,10 @@ class UserDeleteRequests(Endpoint):
 def converted(lead: Customer, sent: dict[str, Any]) -> Response:
     """Answer with the user a lead became."""
     facts = mapping(sent.get("user"), "user")
-    if facts.get("id") and not (facts.get("user_id") or facts.get("email")):
+    if first_given(facts, "user_id", "email") is None and first_given(facts, "id") is not None:
         user = intake.find({"id": facts["id"]})
         facts = {**facts, "user_id": user.user_id, "email": user.email}
-    if not (facts.get("user_id") or facts.get("email")):
+    if first_given(facts, "user_id", "email") is None:
         raise Refused("Name the user by user_id or email.", field="user")
     at = timezone.now()
     with transaction.atomic():

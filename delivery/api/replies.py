@@ -17,7 +17,7 @@ from audiences.api.endpoint import Endpoint, body
 from audiences.api.errors import Forbidden, Missing
 from audiences.api.references import admin_of, admins, one_of
 from audiences.intake import Refused, Unknown
-from audiences.intake.values import flag, long_text, moment, text
+from audiences.intake.values import first_given, flag, long_text, moment, text
 from delivery import conversations
 from delivery.api.conversations import whole
 from delivery.api.messages import person_of
@@ -34,7 +34,8 @@ class Reply(Endpoint):
 
     def post(self, request: Request, pk: str) -> Response:
         """Say or do something in a conversation, as its user or as a teammate; answers with the whole of it."""
-        sent, at = body(request), timezone.now()
+        # An `id` here is the conversation's: some clients send it beside the address.
+        sent, at = {key: value for key, value in body(request).items() if key != "id"}, timezone.now()
         found = last_of(sent) if pk == LAST else one_of(Conversation.objects.all(), pk)
         try:
             with transaction.atomic():
@@ -65,7 +66,7 @@ def last_of(sent: dict[str, Any]) -> Conversation:
 
 def by_teammate(sent: dict[str, Any]) -> bool:
     """Whether a teammate speaks: `type` says so, or an admin_id where it is left out."""
-    kind = text(sent.get("type"), "type") or ("admin" if sent.get("admin_id") else "user")
+    kind = text(sent.get("type"), "type") or ("user" if first_given(sent, "admin_id") is None else "admin")
     if kind not in ("admin", "user", "contact", "lead"):
         raise Refused("type is user or admin.", field="type")
     return kind == "admin"
@@ -91,15 +92,16 @@ def as_teammate(found: Conversation, sent: dict[str, Any], *, at: datetime, is_l
 
 def teammate_of(sent: dict[str, Any], *, is_last: bool) -> User:
     """The teammate who speaks, by admin_id; by email too, where that is not the user's."""
-    if sent.get("admin_id") in (None, "") and sent.get("email") and not is_last:
+    named = first_given(sent, "admin_id")
+    if named is None and first_given(sent, "email") is not None and not is_last:
         email = text(sent["email"], "email")
         found = admins().filter(email__iexact=email).first()
         if found is None:
             raise Unknown(f"No such email[{email}]", field="email")
         return found
-    if sent.get("admin_id") in (None, ""):
-        raise Missing("admin_id is required")
-    return admin_of(sent["admin_id"])
+    if named is None:
+        raise Missing("admin_id is required", field="admin_id")
+    return admin_of(named)
 
 
 def comment(found: Conversation, teammate: User, sent: dict[str, Any], at: datetime) -> None:
@@ -118,7 +120,7 @@ def assign(found: Conversation, teammate: User, sent: dict[str, Any], at: dateti
     """Hand it to a teammate; "0" or nobody takes it back."""
     named = text(sent.get("assignee_id"), "assignee_id")
     if not named:
-        raise Missing("assignee_id is required")
+        raise Missing("assignee_id is required", field="assignee_id")
     to = None if named in ("0", "nobody") else admin_of(named, what="assignee_id")
     conversations.assign(found, to=to, teammate=teammate, at=at, body=long_text_of(sent))
 
@@ -141,7 +143,7 @@ def snooze(found: Conversation, teammate: User, sent: dict[str, Any], at: dateti
     """Put it away until a time to come."""
     until = moment(sent.get("snoozed_until"), "snoozed_until")
     if until is None:
-        raise Missing("snoozed_until is required")
+        raise Missing("snoozed_until is required", field="snoozed_until")
     if until <= at:
         raise Refused("snoozed_until must lie in the future.", field="snoozed_until")
     conversations.snooze(found, until=until, teammate=teammate, at=at)
@@ -161,7 +163,7 @@ def written(sent: dict[str, Any], *, or_any: object = None) -> str:
     """The body, which must be there where nothing comes with it."""
     words = long_text_of(sent)
     if not words and not or_any:
-        raise Missing("body is required")
+        raise Missing("body is required", field="body")
     return words
 
 
@@ -172,7 +174,8 @@ def long_text_of(sent: dict[str, Any]) -> str:
 
 def attached(sent: dict[str, Any]) -> list[dict[str, Any]]:
     """The files at `attachment_urls`, as links: nothing is fetched."""
-    urls = sent.get("attachment_urls") or []
+    urls = first_given(sent, "attachment_urls")
+    urls = [] if urls is None else urls
     if not isinstance(urls, list) or len(urls) > MOST_ATTACHMENTS:
         raise Refused(f"attachment_urls is a list of at most {MOST_ATTACHMENTS} addresses.", field="attachment_urls")
     return [file_at(long_text(url, "attachment_urls")) for url in urls]

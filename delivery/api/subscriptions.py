@@ -15,7 +15,7 @@ from audiences.api.paging import paged
 from audiences.api.references import one_of
 from audiences.api.shapes import Json, unix
 from audiences.intake import Refused
-from audiences.intake.values import flag, text
+from audiences.intake.values import first_given, flag, text
 from audiences.models import Notification, NotificationState, Subscription, Topic
 from delivery import notifying, outgoing
 
@@ -29,10 +29,9 @@ class Subscriptions(Endpoint):
         """Have an address told of topics; the answer alone shows the secret it is signed with."""
         sent, at = body(request), timezone.now()
         made = Subscription(created_at=at, updated_at=at)
-        if not sent.get("url"):
-            raise Missing("url is required")
-        if not sent.get("topics"):
-            raise Missing("topics is required")
+        for field in ("url", "topics"):
+            if first_given(sent, field) is None:
+                raise Missing(f"{field} is required", field=field)
         take(sent, made)
         made.save()
         return Response({**shape(made), "hub_secret": made.secret})
@@ -126,7 +125,7 @@ def take(sent: dict[str, Any], found: Subscription) -> None:
             raise Refused(str(wrong), field="url") from wrong
     if "topics" in sent:
         found.topics = topics(sent["topics"])
-    if sent.get("hub_secret"):
+    if first_given(sent, "hub_secret") is not None:
         found.secret = text(sent["hub_secret"], "hub_secret", most=200)
     is_active = flag(sent.get("active"), "active")
     if is_active is not None:

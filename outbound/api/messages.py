@@ -11,7 +11,7 @@ from django_filters import ChoiceFilter, FilterSet, ModelChoiceFilter
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from audiences.api import references
+from audiences.api import references, users
 from audiences.api.endpoint import Endpoint, body
 from audiences.api.paging import paged
 from audiences.api.shapes import Json, listed, tag, unix
@@ -30,6 +30,8 @@ BECOMES: dict[str, Act] = {
     State.STOPPED: ACTS["stop"],
 }
 LONGEST_TITLE = 200
+# What a message shows and a PATCH does not change.
+OF_THE_CONSOLE = ("subject", "body", "format", "scheduled_for", "to_customer", "to_company")
 
 
 class MessageFilter(FilterSet):
@@ -51,9 +53,7 @@ class Outbound(Endpoint):
     def get(self, request: Request) -> Response:
         """List the messages to audiences, the newest first, with their counts."""
         wanted = MessageFilter(request.query_params, queryset=messages().to_audiences().order_by("-pk"))
-        if not wanted.is_valid():
-            field, reasons = next(iter(wanted.errors.items()))
-            raise Refused(f"{field}: {reasons[0]}", field=field)
+        users.check(wanted, request)
         found, pages, total = paged(request, wanted.qs)
         return Response({"type": "message.list", "pages": pages, "total_count": total, "messages": shapes(found)})
 
@@ -90,6 +90,10 @@ def check_lock(message: Message, sent: dict[str, Any]) -> None:
             if message.is_locked:
                 raise Conflict(f"This message has been live. Its {field} can no longer be changed.", field=field)
             raise Refused(f"The {field} is chosen in the console.", field=field)
+    shape = shape_of(message)
+    for field in OF_THE_CONSOLE:
+        if field in sent and text_or_none(sent[field]) != text_or_none(shape[field]):
+            raise Refused(f"The {field} is changed in the console.", field=field)
 
 
 def text_or_none(value: Any) -> str | None:

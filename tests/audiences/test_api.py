@@ -3,7 +3,8 @@
 import base64
 import json
 from datetime import timedelta
-from io import StringIO
+from io import BytesIO, StringIO
+from typing import Any
 
 import psycopg
 import pytest
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 from rest_framework.test import APIClient
 
 from audiences import intake
-from audiences.api import counts
+from audiences.api import counts, segments
 from audiences.intake import identify, record_event
 from audiences.models import Company, CustomAttribute, Customer, Event, EventSummary, Integration, Tag
 from audiences.models.catalogue import Scope
@@ -191,6 +192,18 @@ class TestErrors:
 
         assert answer.status_code == 200
 
+    def test_a_body_that_comes_in_chunks_is_read_like_any_other(self, api, settings):
+        settings.DATA_UPLOAD_MAX_MEMORY_SIZE = 100
+        in_chunks = {"HTTP_TRANSFER_ENCODING": "chunked", "CONTENT_LENGTH": "", "wsgi.input_terminated": True}
+
+        def sent(body: bytes) -> Any:
+            given = {**in_chunks, "wsgi.input": BytesIO(body)}
+            return api.generic("POST", "/api/users", b"", content_type="application/json", **given)
+
+        assert sent(b'{"user_id": "25"}').json()["user_id"] == "25"
+        assert errors(sent(b"{"))["code"] == "bad_request"
+        assert sent(b'{"user_id": "25", "name": "' + b"x" * 100 + b'"}').status_code == 413
+
     def test_a_body_too_large_is_a_413(self, api, settings):
         settings.DATA_UPLOAD_MAX_MEMORY_SIZE = 100
 
@@ -245,6 +258,14 @@ class TestErrors:
     )
     def test_a_list_that_makes_no_sense_is_refused(self, api, query):
         assert errors(api.get(f"/api/users?{query}"))["field"] in query or "sort" in query or "order" in query
+
+    @pytest.mark.parametrize("query", ["tag_id=99", "segment_id=x"])
+    @pytest.mark.parametrize("address", ["users", "companies", "contacts"])
+    def test_a_tag_or_segment_that_is_not_there_is_a_404_that_says_which(self, api, address, query):
+        answer = api.get(f"/api/{address}?{query}")
+
+        field, _, value = query.partition("=")
+        assert (answer.status_code, errors(answer)["message"]) == (404, f"No such {field}[{value}]")
 
     def test_a_conflict_is_a_409_that_names_both_fields(self, api):
         one = CustomerFactory(user_id="1")
@@ -674,6 +695,28 @@ class TestSegmentsAndCounts:
         counted = api.get(addresses[0]).json()["user"]["segment"]
         assert [next(iter(pair.values())) for pair in counted] == [1, *(1, 0, 1, 1) * 3]
         assert [segment["count"] for segment in api.get(addresses[1]).json()["segments"]] == [1, *(1, 0, 1, 1) * 3]
+
+    def test_what_cannot_be_counted_in_time_is_null_and_the_rest_is_counted(self, api, monkeypatch):
+        CustomAttribute.objects.create(scope=Scope.CUSTOMER, name="plan", kind="text", created_at=timezone.now())
+        CustomerFactory(attributes={"plan": "pro"})
+        quick, slow = SegmentFactory(name="quick", rules=PRO), SegmentFactory(name="slow", rules=PRO)
+        members_of = segments.members_of
+
+        def slowly(rows, **which):
+            members, params = members_of(rows, **which)
+            kept = {pk: f"{sql} AND pg_sleep(60) IS NOT NULL" if pk == slow.pk else sql for pk, sql in members.items()}
+            return kept, params
+
+        monkeypatch.setattr(segments, "members_of", slowly)
+        monkeypatch.setattr(segments, "COUNTED_WITHIN", timedelta(seconds=1.5))
+
+        listed = api.get("/api/segments?include_count=true").json()["segments"]
+        by_id = [api.get(f"/api/segments/{row.pk}").json()["count"] for row in (quick, slow)]
+        in_all = api.get("/api/counts?type=user&count=segment")
+
+        assert ([row["count"] for row in listed], by_id) == ([1, None], [1, None])
+        assert (in_all.status_code, errors(in_all)["code"]) == (503, "service_unavailable")
+        assert "slow" in errors(in_all)["message"]
 
     def test_of_many_companies_the_largest_are_counted_in_one_statement(self, api, monkeypatch):
         for number in range(4):

@@ -714,3 +714,11 @@ class TestAtOnce:
         at_once(8, lambda n: intake.find_or_make_tag("VIP" if n % 2 else "vip", at=at).pk)
 
         assert Tag.objects.count() == 1
+
+
+def test_more_companies_than_are_written_at_once_are_refused_and_nothing_is_written(at):
+    with pytest.raises(Refused, match=r"more than 1,000") as wrong:
+        intake.identify({"user_id": "1", "companies": [{"company_id": n} for n in range(1001)]}, at=at)
+
+    assert wrong.value.field == "companies"
+    assert not Customer.objects.exists()

@@ -301,6 +301,9 @@ def test_email_to_an_unsubscribed_user_is_forbidden(api, teammate):
         ({"template": "fancy"}, 400, "template"),
         ({"from": {"type": "admin", "id": "999"}}, 404, "from"),
         ({"from": "me"}, 400, "from"),
+        ({"from": {"type": "admin"}}, 422, "from"),
+        ({"to": {"type": "company", "user_id": "u1"}}, 400, "type"),
+        ({"to": {"id": []}}, 400, "id must be a text"),
         ({"to": {"user_id": "nobody"}}, 404, "nobody"),
         ({"body": "<p>{{ nickname }}</p>"}, 400, "nickname"),
         ({"subject": "two\nlines"}, 400, "line"),
@@ -318,6 +321,7 @@ def test_message_that_cannot_be_sent_is_refused_with_the_reason_and_nothing_is_w
     assert answered.status_code == status, answered.json()
     error = answered.json()["errors"][0]
     assert word in error["message"] + error.get("field", "")
+    assert status != 422 or error["field"] == word
     assert not Message.objects.exists()
 
 

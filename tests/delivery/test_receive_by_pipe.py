@@ -88,6 +88,14 @@ def test_what_is_no_mail_is_said_to_be_none(pipe, nothing):
     assert (code, "no mail" in said) == (os.EX_DATAERR, True)
 
 
+def test_a_mail_nested_too_deeply_to_be_read_is_said_to_be_none(pipe):
+    deep = b"".join(b"Content-Type: multipart/mixed; boundary=b%d\n\n--b%d\n" % (n, n) for n in range(2_000))
+
+    code, said = pipe(b"From: ann@x.example\n" + deep)
+
+    assert (code, "nested" in said) == (os.EX_DATAERR, True)
+
+
 def test_a_database_that_goes_away_has_the_mail_come_again(pipe, monkeypatch):
     def lost(*_args, **_facts):
         raise OperationalError("the connection is closed")

@@ -1,6 +1,7 @@
 """A mail that comes in is one reply, or none: in the words of its writer, whichever program it was written with."""
 
 from datetime import timedelta
+from time import perf_counter
 
 import pytest
 from django.core.files.storage import default_storage
@@ -317,6 +318,9 @@ HEADERS = {
     "out of office": {"Subject": "Out of Office: Re: Hi"},
     "abwesenheit": {"Subject": "=?utf-8?q?Abwesenheitsnotiz=3A_Hi?="},
     "réponse automatique": {"Subject": "=?utf-8?q?R=C3=A9ponse_automatique_=3A_Hi?="},
+    "автоматический ответ": {"Subject": "=?utf-8?b?0JDQstGC0L7QvNCw0YLQuNGH0LXRgdC60LjQuSDQvtGC0LLQtdGC?="},
+    "on vacation": {"Subject": "On vacation until Monday"},
+    "a read receipt": {"Content-Type": "multipart/report; report-type=disposition-notification; boundary=b"},
     "a mailer daemon": {"From": "MAILER-DAEMON@x.example"},
     "no-reply": {"From": "Acme <no-reply@x.example>"},
 }
@@ -337,6 +341,12 @@ def test_each_header_of_a_program_is_enough(record, receive, which):
     assert said() == []
 
 
+def test_a_subject_in_bare_utf_8_says_so_too(record, receive):
+    mail = thanks(record).replace(b"Re: Hi", "Réponse automatique : Hi".encode())
+
+    assert receive(mail) is Outcome.BY_NOBODY
+
+
 @pytest.mark.parametrize("sender", ["", "<>", "MAILER-DAEMON"])
 def test_an_empty_sender_of_the_envelope_is_a_program(record, receive, sender):
     assert receive(thanks(record), envelope_sender=sender) is Outcome.BY_NOBODY
@@ -349,6 +359,7 @@ def test_an_empty_sender_of_the_envelope_is_a_program(record, receive, sender):
         {"Precedence": "normal"},
         {"Return-Path": "<ann@x.example>"},
         {"Subject": "Re: Out of office tips"},
+        {"Subject": "Your vacation photos"},
         {"X-Auto-Response-Suppress": "DR, OOF, AutoReply"},
     ],
 )
@@ -427,7 +438,60 @@ def test_a_very_long_mail_is_cut_off_and_says_so(record, receive):
         b"Content-Type: ;;;\r\nDate: yesterday\r\nIn-Reply-To: <<<>>>\r\n",
         b"Subject: =?utf-8?b?####?=\r\nReferences: " + b"<a@b> " * 1000 + b"\r\n",
         b"X: \xff\xfe\x00\r\n",
+        b"Content-Type: text/plain; charset=idna\r\n",
+        b"Content-Type: text/plain; charset=undefined\r\n",
+        b'Content-Type: text/plain; charset="a\x00b"\r\n',
     ],
 )
 def test_a_broken_mail_is_still_a_mail(record, receive, broken):
     assert receive(broken + thanks(record)) is Outcome.REPLY
+
+
+HEADS_OF_STRANGERS = {
+    "ids": "In-Reply-To: <" + "a@" * 20_000,
+    "one id": "References: " + "<a@" * 20_000,
+    "addresses": "\n".join(f"To: {'a' * 9_000}" for _ in range(100)),
+    "addresses in brackets": "\n".join(f"Cc: <{'a@' * 4_500}" for _ in range(100)),
+    "a bounce": (
+        "Content-Type: multipart/report; report-type=delivery-status; boundary=b\n\n--b\n"
+        "Content-Type: message/delivery-status\n\nReporting-MTA: dns; x\n\nAction: failed\n"
+        f"Diagnostic-Code: smtp; {'550 no ' * 20_000}\n\n--b\n"
+        f"Content-Type: text/rfc822-headers\n\nMessage-ID: <{'a@' * 20_000}\n--b--"
+    ),
+}
+
+
+@pytest.mark.parametrize("which", HEADS_OF_STRANGERS)
+def test_heads_of_any_length_take_no_longer_than_other_words(receive, db, which):
+    started = perf_counter()
+
+    outcome = receive(f"From: ann@x.example\n{HEADS_OF_STRANGERS[which]}\n\nHi".encode())
+
+    assert outcome in (Outcome.NOBODYS, Outcome.FOREIGN)
+    # Minutes, where each place is tried as a beginning.
+    assert perf_counter() - started < 5
+
+
+def test_what_only_outlook_reads_is_no_word_of_the_writer(record, receive):
+    html = b"<p>Hi <![if !supportLists]><span>1.</span><![endif]> <![foo[ x ]]>there<!-- no --></p>"
+
+    receive(b"Content-Type: text/html\r\n" + thanks(record).replace(b"Thanks!", html))
+
+    assert said() == ["Hi 1. there"]
+
+
+def test_words_beside_pictures_written_out_in_html_are_kept_however_large_those_are(record, receive):
+    picture = b'<img src="data:image/png;base64,' + b"iVBORw0KGgo" * 250_000 + b'">'
+    html = b"<p>Above.</p>" + picture + b"<p>Below.</p>"
+
+    receive(b"Content-Type: text/html\r\n" + thanks(record).replace(b"Thanks!", html))
+
+    assert said() == ["Above.\n\nBelow."]
+
+
+def test_of_html_that_is_larger_than_any_reply_the_beginning_is_read(record, receive):
+    html = b"<p>Above.</p><blockquote type=cite>" + b"<p>Before</p>" * 200_000 + b"</blockquote>"
+
+    receive(b"Content-Type: text/html\r\n" + thanks(record).replace(b"Thanks!", html))
+
+    assert said() == ["Above."]

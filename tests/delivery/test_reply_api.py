@@ -58,6 +58,16 @@ def test_user_replies_however_named(reply, begun, named):
     assert part["author"] == {"type": "user", "id": str(begun.customer_id)}
 
 
+def test_the_id_of_the_conversation_may_stand_in_the_body_too_as_node_and_its_readme_have_it(reply, begun, ada):
+    CustomerFactory(pk=begun.pk + 1000)  # Nobody of the conversation's id.
+
+    by_user = reply(id=str(begun.pk), intercom_user_id=str(begun.customer_id), type="user", body="Mighty fine")
+    by_ada = reply(id=str(begun.pk), type="admin", admin_id=str(ada.pk), message_type="comment", body="Is it?")
+    to_last = reply("last", id="last", type="user", user_id="u1", body="It is")
+
+    assert [answer.status_code for answer in (by_user, by_ada, to_last)] == [200, 200, 200], by_user.json()
+
+
 def test_user_replies_with_files_and_no_words(reply):
     files = ["https://files.example/a/cat.png", "https://files.example/"]
 
@@ -116,6 +126,8 @@ def test_read_is_taken_at_both_addresses(api, begun, ada, at, address):
         ({"type": "user", "user_id": "u1", "body": "x", "message_type": "close"}, 400, "message_type"),
         ({"type": "user", "user_id": "u1", "attachment_urls": ["javascript:x"]}, 400, "attachment_urls"),
         ({"type": "user", "user_id": "u1", "attachment_urls": ["https://[x"]}, 400, "attachment_urls"),
+        ({"type": "user", "user_id": "u1", "body": "x", "attachment_urls": {}}, 400, "attachment_urls"),
+        ({"type": "user", "intercom_user_id": [], "body": "x"}, 400, "id must be a text"),
         ({"type": "user", "user_id": "u1", "attachment_urls": ["https://x.example"] * 6}, 400, "attachment_urls"),
         ({"type": "robot", "body": "x"}, 400, "type"),
         ({"type": "admin", "body": "x"}, 422, "admin_id"),
@@ -137,6 +149,7 @@ def test_what_cannot_be_said_is_refused_with_the_reason_and_adds_nothing(reply, 
     assert answered.status_code == status, answered.json()
     error = answered.json()["errors"][0]
     assert said in error["message"] + error.get("field", "")
+    assert status != 422 or error["field"] == said
     assert not begun.parts.exists()
 
 

@@ -1,13 +1,16 @@
 """What providers post is let in by the secret alone, and understood whichever provider it is."""
 
+import hmac
 import json
 from base64 import b64encode
 from datetime import datetime, timedelta
+from email.message import EmailMessage
 from types import SimpleNamespace
 from uuid import UUID
 
 import pytest
 from anymail.signals import EventType, RejectReason
+from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 
 from audiences.models import Customer
@@ -276,6 +279,64 @@ def test_a_whole_mail_that_came_to_a_provider_is_read_as_one_from_a_pipe(inbound
     assert post(INBOUND, {"FromFull": {}, "RawEmail": mail, "MessageID": "a2"}).status_code == 200
 
     assert as_text(ConversationPart.objects.get().body).startswith("Hello Ada,\n\ncan I invite")
+
+
+LARGE = 4 * 2**20
+
+
+@pytest.fixture
+def form(settings):
+    """Post a form to a webhook, as Mailgun does with a mail."""
+    settings.DATA_UPLOAD_MAX_NUMBER_FILES = 3
+    settings.ANYMAIL = {**settings.ANYMAIL, "MAILGUN_WEBHOOK_SIGNING_KEY": "key"}
+
+    def form(provider: str, **fields):
+        signed = hmac.new(b"key", b"1777888999nonce", "sha256").hexdigest()
+        fields = {"timestamp": "1777888999", "token": "nonce", "signature": signed, **fields}
+        return Client(headers={"Authorization": SECRET}).post(f"/webhooks/anymail/{provider}/inbound/", fields)
+
+    return form
+
+
+def with_a_large_file(record: DeliveryRecord) -> str:
+    mail = EmailMessage()
+    mail["From"], mail["To"], mail["Message-ID"] = "ann@x.example", replying.reply_address(record), "<1@x>"
+    mail.set_content("Grüße, see the film!\n", cte="8bit")
+    mail.add_attachment(b"\xff" * LARGE, maintype="video", subtype="mp4", filename="film.mp4")
+    return mail.as_bytes().decode()
+
+
+def test_a_whole_mail_in_a_form_is_taken_however_large_its_files(inbound, form, record):
+    assert form("mailgun", **{"body-mime": with_a_large_file(record)}).status_code == 200
+
+    part = ConversationPart.objects.get()
+    assert (as_text(part.body), part.attachments[0]["filesize"]) == ("Grüße, see the film!", LARGE)
+
+
+def test_a_mail_taken_to_pieces_is_taken_however_large_and_many_they_are(inbound, form, record):
+    files = {f"attachment-{n}": SimpleUploadedFile(f"{n}.txt", b"%d" % n, "text/plain") for n in range(1, 6)}
+    headers = [["From", "ann@x.example"], ["To", replying.reply_address(record)], ["Message-ID", "<1@x>"]]
+    told = {"message-headers": json.dumps(headers), "attachment-count": "5", "body-html": "<p>Hi</p>" + " " * LARGE}
+
+    assert form("mailgun", **told, **files).status_code == 200
+
+    part = ConversationPart.objects.get()
+    names = [file["name"] for file in part.attachments]
+    assert (as_text(part.body), names) == ("Hi", ["1.txt", "2.txt", "3.txt", "4.txt", "5.txt"])
+
+
+def test_a_form_of_a_stranger_has_no_more_room_than_any_other(inbound, form, record, monkeypatch):
+    monkeypatch.setattr("tests.delivery.test_webhooks.SECRET", "Basic " + b64encode(b"provider:guess").decode())
+
+    assert form("mailgun", **{"body-mime": "x" * LARGE}).status_code == 400
+
+
+def test_a_mail_nested_too_deeply_to_be_read_is_not_posted_again(inbound, post, record):
+    deep = "".join(f"Content-Type: multipart/mixed; boundary=b{n}\n\n--b{n}\n" for n in range(2_000))
+
+    answered = post(INBOUND, {"FromFull": {}, "RawEmail": f"From: ann@x.example\n{deep}", "MessageID": "a3"})
+
+    assert (answered.status_code, ConversationPart.objects.exists()) == (200, False)
 
 
 def test_where_something_goes_wrong_the_provider_is_to_post_it_again(post, record, monkeypatch):
