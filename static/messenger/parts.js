@@ -83,7 +83,7 @@ function ago(seconds) {
 
 function content(part, onclick) {
   const body = make("div", { class: "body" }, rich(part.body));
-  for (const link of body.querySelectorAll("a")) link.addEventListener("click", guarded(() => onclick && onclick(link)));
+  for (const link of body.querySelectorAll("a")) link.addEventListener("click", guarded(() => onclick && onclick(link.getAttribute("href"))));
   for (const picture of body.querySelectorAll("img")) picture.loading = "lazy";
   for (const file of part.attachments) {
     const isImage = /^image\//.test(file.content_type || "");
