@@ -9,10 +9,11 @@ import re
 from collections import Counter
 from functools import cache
 
+import nh3
 from mailparser_reply.constants import MAIL_LANGUAGES
 from mailparser_reply.parser import EmailMessage as Languages
 
-from messaging.content.plain_text import Reader
+from messaging.content.plain_text import BLOCKS, Reader
 
 # The expressions of the library take the square of a line's length, and mail is written by strangers.
 LONGEST_LINE = 1_000
@@ -34,7 +35,33 @@ LAST_WORDS = {"appendonsend", "divrplyfwdmsg", "mail-editor-reference-message-co
 # The line that Outlook for Windows draws above the head of a quote.
 OUTLOOK_LINE = re.compile(r"border:\s*none;\s*border-top:\s*solid #(?:e1e1e1|b5c4df)", re.IGNORECASE)
 NOT_SHOWN = {"head", "script", "style", "title", "template"}
+ELEMENTS = BLOCKS | {
+    "a",
+    "b",
+    "br",
+    "code",
+    "em",
+    "i",
+    "img",
+    "li",
+    "s",
+    "small",
+    "span",
+    "strong",
+    "td",
+    "th",
+    "tr",
+    "u",
+}
 NO_MARGIN = re.compile(r"margin(?:-\w+)?:\s*0")
+# HTML that Python's parser reads in one go. Of any other it may look through the rest again at each "<", which for a
+# mail made for that takes hours.
+IN_ONE_GO = re.compile(
+    r"""(?:[^<]++|</?[a-z][^<>"']*+(?:(?:"[^"<>]*+"|'[^'<>]*+')[^<>"']*+)*+>"""
+    r"""|<!--(?:(?!-->).)*+-->|<!doctype[^<>]*+>|<!\[(?:if|else|endif)[^<>\]]*+\]>)*+""",
+    re.DOTALL | re.IGNORECASE,
+)
+SAID_OF_ELEMENTS = {"class", "id", "style", "type", "cite", "alt", "src", "href"}
 VOID = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "wbr"}
 
 
@@ -128,10 +155,24 @@ def ends_all(tag: str, given: dict[str, str]) -> bool:
 
 def of_html(source: str) -> tuple[str, set[str]]:
     """What somebody wrote in the HTML of a mail, as plain text, and the pictures among it by their Content-ID."""
+    if not IN_ONE_GO.fullmatch(source):
+        source = mended(source)
     reader = Kept()
     reader.feed(source)
     reader.close()
     return of_text(tidy("".join(reader.out))), reader.pictures
+
+
+def mended(source: str) -> str:
+    """HTML as a browser would understand it, with every element closed."""
+    return nh3.clean(
+        source,
+        tags=ELEMENTS,
+        clean_content_tags=NOT_SHOWN,
+        attributes={"*": SAID_OF_ELEMENTS},
+        url_schemes={"http", "https", "mailto", "tel", "cid"},
+        link_rel=None,
+    )
 
 
 def of_text(source: str) -> str:
