@@ -7,11 +7,12 @@ from django.test import Client
 
 from audiences import identity
 from audiences.models import Customer, Workspace
-from delivery import copies, matching, rounds, sending, tokens
+from audiences.models.customers import Role
+from delivery import conversations, copies, matching, rounds, sending, tokens
 from delivery.models import Conversation, DeliveryRecord
 from messaging.models import Channel
 from tests.delivery.test_messenger import Browser
-from tests.factories import CustomAttributeFactory, CustomerFactory, MessageFactory, rule
+from tests.factories import CompanyFactory, CustomAttributeFactory, CustomerFactory, MessageFactory, rule
 
 pytestmark = pytest.mark.django_db
 
@@ -68,6 +69,47 @@ def test_ones_own_proof_does_not_carry_to_somebody_elses_address(victim):
 
     victim.refresh_from_db()
     assert (victim.user_id, victim.email, victim.name) == ("ann", "ann@x.example", "Ann")
+
+
+@pytest.mark.parametrize("wrote_before", [False, True])
+@pytest.mark.parametrize("role", Role)
+def test_ones_own_proof_opens_nothing_of_who_has_an_address_alone(at, role, wrote_before):
+    """A proof is of the user_id: the address beside it is only said, and may be anybody's."""
+    victim = CustomerFactory(user_id=None, email="ann@x.example", name="Ann", role=role, last_seen_at=at)
+    conversations.open_by_customer(victim, body="My secret", at=at)
+    mallory = Browser()
+    if wrote_before:
+        mallory.ping()
+        mallory.say("conversations", body="Hello")
+
+    assert mallory.ping(user_id="mallory", email="ann@x.example").status_code == 200
+
+    assert "secret" not in str(mallory.list())
+    victim.refresh_from_db()
+    assert (victim.user_id, victim.name, victim.archived_at) == (None, "Ann", None)
+    assert Customer.objects.get(user_id="mallory").email == "ann@x.example"
+
+
+def test_who_was_imported_by_address_and_was_never_here_is_who_comes_with_it():
+    imported = CustomerFactory(user_id=None, email="ann@x.example", name="Ann")
+
+    Browser().ping(user_id="ann", email="ann@x.example")
+
+    assert Customer.objects.get() == imported
+
+
+def test_a_visitor_says_nothing_of_a_company():
+    company = CompanyFactory(company_id="acme", name="Acme", plan="pro")
+    visitor = Browser()
+    visitor.ping()
+    visitor.say("conversations", body="Hello")
+
+    for said in ({"company": {"id": "acme", "plan": "free"}}, {"companies": [{"company_id": "acme", "name": "Evil"}]}):
+        assert visitor.ping(**said).status_code == 200
+
+    company.refresh_from_db()
+    assert (company.name, company.plan) == ("Acme", "pro")
+    assert not company.memberships.exists()
 
 
 @pytest.mark.parametrize(
