@@ -61,6 +61,14 @@ def test_ones_own_proof_is_good_for_nobody_else(victim):
     assert Browser().ping(user_id="ann", user_hash=own).status_code == 403
 
 
+@pytest.mark.parametrize("named", ["ann ", " ann", "ann\n", "\u00a0ann"])
+def test_a_proof_of_a_name_that_reads_like_anothers_is_none(victim, named):
+    """A shop that lets somebody register as “ann ” signs that; we would read “ann”."""
+    proof = identity.user_hash(Workspace.current().identity_secret, named)
+
+    assert Browser().ping(user_id=named, user_hash=proof).status_code == 403
+
+
 def test_ones_own_proof_does_not_carry_to_somebody_elses_address(victim):
     """Who proves a user_id and names the address of another is that user_id, or refused; never the other."""
     own = identity.user_hash(Workspace.current().identity_secret, "mallory")

@@ -140,6 +140,17 @@ def test_the_session_changes_when_somebody_logs_in():
     assert client.session.session_key != before
 
 
+def test_no_script_reads_a_cookie_and_no_other_site_has_one_sent():
+    client = Client()
+    client.get(LOGIN)
+    client.post(LOGIN, {"username": "grace", "password": PASSWORD})
+    client.post("/admin/password/forgotten/", {"email": "grace@acme.example"})
+
+    assert {"csrftoken", "sessionid"} <= set(client.cookies)
+    for name, cookie in client.cookies.items():
+        assert (bool(cookie["httponly"]), cookie["samesite"]) == (True, "Lax"), name
+
+
 def test_a_login_that_another_site_posts_is_refused():
     answer = Client(enforce_csrf_checks=True).post(LOGIN, {"username": "grace", "password": PASSWORD})
 
