@@ -102,7 +102,10 @@ class Letter:
         """Read a mail from its bytes; NotAMail for anything else."""
         if not content.strip():
             raise NotAMail("There is no mail: nothing came in.")
-        mail = BytesParser(Bounded).parsebytes(content)
+        try:
+            mail = BytesParser(Bounded).parsebytes(content)
+        except RecursionError as deep:
+            raise NotAMail("Its parts are nested too deep.") from deep
         if not any(mail.get(name) for name in ("From", "Message-ID", "Received", "Return-Path", "Date")):
             raise NotAMail("This is no mail: it has none of the headers every mail has.")
         return cls(mail, recipient, envelope_sender)

@@ -4,7 +4,8 @@ from time import process_time
 
 import pytest
 
-from delivery.letters import Letter
+from delivery import notices
+from delivery.letters import Letter, NotAMail
 from delivery.trimming import IN_ONE_GO, of_html, of_text
 
 # Far less than a mail may hold.
@@ -77,6 +78,26 @@ def test_headers_are_read_within_seconds(name, again):
         return [letter.message_id, letter.sender, letter.recipients, letter.answers, letter.by_nobody, letter.written]
 
     within_seconds(read)
+
+
+@pytest.mark.parametrize(
+    "again", ["Content-Type: message/rfc822\n\n", "Content-Type: multipart/mixed; boundary=b{0}\n\n--b{0}\n"]
+)
+def test_a_mail_in_a_mail_in_a_mail_without_end_is_none(again):
+    source = "Date: now\n" + "".join(again.format(number) for number in range(5000))
+
+    with pytest.raises(NotAMail, match="too deep"):
+        Letter.read(source.encode())
+
+
+def test_of_a_notice_about_very_many_a_few_are_read(at):
+    told = "Final-Recipient: rfc822; a@x.example\nAction: failed\n\n" * 10_000
+    report = (
+        f"Content-Type: multipart/report; boundary=b\n\n--b\nContent-Type: message/delivery-status\n\nX: y\n\n{told}"
+    )
+    letter = Letter.read(f"Date: now\n{report}\n--b--\n".encode())
+
+    assert len(within_seconds(lambda: notices.read(letter, at=at))) < 100
 
 
 @pytest.mark.parametrize(
