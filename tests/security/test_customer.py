@@ -6,7 +6,7 @@ import pytest
 from django.test import Client
 
 from audiences import identity
-from audiences.models import Customer, Workspace
+from audiences.models import Company, Customer, Workspace
 from audiences.models.customers import Role
 from delivery import conversations, copies, matching, rounds, sending, tokens
 from delivery.models import Conversation, DeliveryRecord
@@ -185,14 +185,20 @@ def test_a_link_from_ones_own_mail_is_about_oneself(mallory, victim):
 @pytest.mark.parametrize("said", [XSS, LIQUID])
 def test_what_they_say_of_themselves_does_not_run_at_the_teams(mallory, said, admin_client):
     CustomAttributeFactory(name="plan")
-    mallory.ping(user_id="mallory", name=said, custom_attributes={"plan": said})
+    mallory.defaults["HTTP_USER_AGENT"] = said
+    theirs = {"id": "c1", "name": said, "industry": said, "website": "javascript:alert(1)"}
+    mallory.ping(user_id="mallory", name=said, phone=said, custom_attributes={"plan": said}, company=theirs)
+    mallory.say("events", event_name=said, metadata={"page": said, said: "javascript:alert(1)"})
     mallory.say("conversations", body=said)
-    customer = Customer.objects.get()
-    assert customer.name == said
+    customer, company = Customer.objects.get(), Company.objects.get()
+    assert (customer.name, customer.user_agent, company.name) == (said,) * 3
+    assert customer.events.get().metadata["page"] == said
 
     pages = [
         admin_client.get(f"/admin/audiences/customer/{customer.pk}/change/"),
         admin_client.get("/admin/audiences/customer/"),
+        admin_client.get(f"/admin/audiences/company/{company.pk}/change/"),
+        admin_client.get("/admin/audiences/company/"),
         admin_client.get("/admin/"),
         admin_client.get("/admin/delivery/conversation/"),
     ]
@@ -201,6 +207,7 @@ def test_what_they_say_of_themselves_does_not_run_at_the_teams(mallory, said, ad
         assert page.status_code == 200
         assert "<img src=x" not in page.content.decode()
         assert "<script>alert" not in page.content.decode()
+        assert 'href="javascript:' not in page.content.decode()
 
 
 class Caught:
