@@ -15,5 +15,8 @@ def is_signed(secret: str, *, user_id: object, email: object, given: object) -> 
     who = user_id if user_id not in (None, "") else email
     if who in (None, "") or not isinstance(given, str):
         return False
+    # White space around it is taken off when it is read, so what is signed with it could be somebody else's.
+    if str(who) != str(who).strip():
+        return False
     expected = user_hash(secret, str(who))
     return hmac.compare_digest(expected.encode(), given.lower().encode("utf-8", "replace"))

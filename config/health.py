@@ -59,7 +59,7 @@ def metrics(request: HttpRequest) -> HttpResponse:
 
 def counted() -> Iterator[str]:
     """What is read from the database: the same for whichever process is asked."""
-    yield "# HELP outbound_records Delivery records by status, and what came of those sent"
+    yield "# HELP outbound_records Delivery records: all that were matched, by status, and what came of those sent"
     yield "# TYPE outbound_records gauge"
     for channel, numbers in health.records():
         for what, number in numbers.items():

@@ -140,6 +140,10 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 if CACHE_URL := env.str("CACHE_URL", default=""):
     in_a_second = {"socket_timeout": 1, "socket_connect_timeout": 1}
     CACHES = {"default": {"BACKEND": "config.cache.Cache", "LOCATION": CACHE_URL, "OPTIONS": in_a_second}}
+else:
+    # Of the 300 that are usual, whoever asks as many visitors drops what counts wrong passwords.
+    in_memory = "django.core.cache.backends.locmem.LocMemCache"
+    CACHES = {"default": {"BACKEND": in_memory, "OPTIONS": {"MAX_ENTRIES": 100_000}}}
 
 LANGUAGE_CODE = "en-us"
 TIME_ZONE = "UTC"
@@ -189,7 +193,8 @@ SECURE_HSTS_INCLUDE_SUBDOMAINS = env.bool("SECURE_HSTS_INCLUDE_SUBDOMAINS", defa
 # To be on the browsers' own list is for a whole domain to decide, and hard to take back.
 SECURE_HSTS_PRELOAD = env.bool("SECURE_HSTS_PRELOAD", default=False)
 SILENCED_SYSTEM_CHECKS = ["security.W021"]
-SESSION_COOKIE_HTTPONLY = True
+# Pages send the token of their own form; no script of ours reads the cookie.
+SESSION_COOKIE_HTTPONLY = CSRF_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
@@ -279,6 +284,16 @@ CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
 CELERY_BEAT_MAX_LOOP_INTERVAL = 5
+# Each run is noted when it is asked for, not every few minutes: that is how a beat that is gone is noticed.
+CELERY_BEAT_SYNC_EVERY = 1
+
+# How long nothing may be heard of beat, of the sweep that runs each minute, and of copies that are due, before it is an
+# alarm and /healthz says so; how often workers and beat look; and after how long unseen an alarm is over. In seconds.
+BEAT_LATE = timedelta(seconds=env.int("BEAT_LATE", default=300))
+SWEEP_LATE = timedelta(seconds=env.int("SWEEP_LATE", default=180))
+DUE_LATE = timedelta(seconds=env.int("DUE_LATE", default=600))
+WATCH_EVERY = env.int("WATCH_EVERY", default=60)
+ALARM_OVER_AFTER = timedelta(seconds=env.int("ALARM_OVER_AFTER", default=300))
 
 # Whether subscriptions may name addresses of this machine and of private networks. Where teammates are not trusted with
 # the network this runs in, they may not.
@@ -335,7 +350,7 @@ LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {
-        "line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"},
+        "line": {"()": "config.logs.Lines", "fmt": "{asctime} {levelname} {name}: {message}", "style": "{"},
         "json": {"()": "config.logs.JsonLines"},
     },
     "handlers": {

@@ -4,16 +4,15 @@ import logging
 import threading
 from typing import Any
 
+from django.conf import settings
 from django.db import connection
 from django.utils import timezone
-
-EVERY = 60.0
 
 log = logging.getLogger(__name__)
 ended = threading.Event()
 
 
-def watch(*, every: float = EVERY, until: threading.Event = ended) -> None:
+def watch(*, every: float, until: threading.Event = ended) -> None:
     """Look for alarms over and over until told to end; what goes wrong once is tried again at the next turn."""
     from delivery import alarms
 
@@ -31,4 +30,4 @@ def watch(*, every: float = EVERY, until: threading.Event = ended) -> None:
 
 def begin(**_facts: Any) -> None:
     """Begin to watch, beside what this process is for."""
-    threading.Thread(target=watch, name="alarms", daemon=True).start()
+    threading.Thread(target=watch, kwargs={"every": settings.WATCH_EVERY}, name="alarms", daemon=True).start()

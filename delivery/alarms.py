@@ -22,8 +22,6 @@ from messaging.models import Channel, Message, State
 
 log = logging.getLogger(__name__)
 
-# What was not found for so long is over: what comes and goes is one alarm, not a mail each minute.
-QUIET = timedelta(minutes=5)
 # Who tells has so long; then another tries.
 LEASE = timedelta(minutes=5)
 # Webhooks are tried again after 1, 5 and 30 minutes: an address that was away for that long is no passing fault.
@@ -33,16 +31,15 @@ NAMED = 3
 
 def beat(at: datetime) -> str:
     """Whether anything is asked for."""
-    last = health.last_beat()
-    late = last is not None and at - last > health.BEAT_LATE
-    return f"Beat asked for nothing since {moment(last)}. Is its process running?" if late else ""
+    late = health.beat_is_late(at=at)
+    return f"Beat asked for nothing since {moment(health.last_beat())}. Is its process running?" if late else ""
 
 
 def sweep(at: datetime) -> str:
     """Whether the minute's sweep runs."""
-    last = health.last_sweep()
-    late = last is not None and at - last > health.SWEEP_LATE
-    return f"No sweep has ended since {moment(last)}. Are beat, a worker and the broker running?" if late else ""
+    late = health.sweep_is_late(at=at)
+    since = moment(health.last_sweep()) if late else ""
+    return f"No sweep has ended since {since}. Are beat, a worker and the broker running?" if late else ""
 
 
 def channel(at: datetime) -> str:
@@ -66,7 +63,7 @@ def by_time(found: dict[Message, datetime]) -> list[tuple[Message, datetime]]:
 
 def trouble(at: datetime) -> str:
     """Messages that cannot match or go live, and scheduled ones whose time has passed."""
-    overdue = Q(state=State.SCHEDULED, scheduled_for__lt=at - health.DUE_LATE)
+    overdue = Q(state=State.SCHEDULED, scheduled_for__lt=at - settings.DUE_LATE)
     rows = Message.objects.exclude(state__in=(State.STOPPED, State.SENT)).filter(~Q(trouble="") | overdue)
     return named([f"“{one}”: {one.trouble or 'it was to go live, and is not.'}" for one in rows.order_by("pk")])
 
@@ -79,7 +76,7 @@ def uncertain(_at: datetime) -> str:
 
 def answers(at: datetime) -> str:
     """How many answers of teammates should have been mailed."""
-    many = AnswerMail.objects.due(at - health.DUE_LATE).count()
+    many = AnswerMail.objects.due(at - settings.DUE_LATE).count()
     return f"{many:,} {'answer is' if many == 1 else 'answers are'} due and not mailed." if many else ""
 
 
@@ -128,7 +125,10 @@ def watch(*, at: datetime) -> None:
     for kind, found in WATCHED.items():
         if words := found(at):
             ring(kind, words, at=at)
-        elif Alarm.objects.filter(kind=kind, over_at=None, seen_at__lt=at - QUIET).update(over_at=at):
+        # What comes and goes is one alarm, not a mail each minute.
+        elif Alarm.objects.filter(kind=kind, over_at=None, seen_at__lt=at - settings.ALARM_OVER_AFTER).update(
+            over_at=at
+        ):
             log.info("alarm over: %s", kind)
     tell(at=at)
 
@@ -195,6 +195,6 @@ def addresses(workspace: Workspace) -> list[str]:
 def ringing(*, at: datetime) -> list[Alarm]:
     """What is stuck, the most pressing first; with no sweep for long, that too, whoever should have noted it."""
     found = {alarm.kind: alarm for alarm in Alarm.objects.filter(over_at=None)}
-    if AlarmKind.SWEEP not in found and (words := sweep(at)):
+    if AlarmKind.SWEEP not in found and health.last_sweep() and (words := sweep(at)):
         found[AlarmKind.SWEEP] = Alarm(kind=AlarmKind.SWEEP, words=words, began_at=at, seen_at=at)
     return [found[kind] for kind in AlarmKind if kind in found]

@@ -10,7 +10,17 @@ from django.db.models import Q, QuerySet
 from audiences import intake
 from audiences.models import Customer, JobItem, Notification
 from delivery import uploads
-from delivery.models import AnswerMail, Conversation, ConversationPart, DeliveryRecord, Link, Reason, Status, Visitor
+from delivery.models import (
+    Alarm,
+    AnswerMail,
+    Conversation,
+    ConversationPart,
+    DeliveryRecord,
+    Link,
+    Reason,
+    Status,
+    Visitor,
+)
 from messaging.models import Message, MessageVersion
 
 ERASED = "Erased"
@@ -89,7 +99,11 @@ def blank_messages_to(customer: Customer) -> None:
         MessageVersion.objects.filter(message__to_customer=customer).update(subject="", body="", link="")
         cursor.execute("SET LOCAL outbound.erasing = 'off'")
     Link.objects.filter(version__message__to_customer=customer).update(address="")
-    Message.objects.filter(to_customer=customer).update(title=ERASED)
+    letters = Message.objects.filter(to_customer=customer)
+    # An alarm names the message it is about, by a title that may name the customer.
+    for title in letters.exclude(title="").values_list("title", flat=True).distinct():
+        Alarm.objects.filter(words__contains=f"“{title}”").update(words=ERASED)
+    letters.update(title=ERASED)
 
 
 def log_of(customer: Customer) -> QuerySet[Any]:

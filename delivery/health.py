@@ -1,20 +1,19 @@
 """Whether all that must run does: when the schedule and the sweep last ran, and how long the oldest copy is due."""
 
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
+from django.conf import settings
 from django.db import connection
-from django.db.models import Max
+from django.db.models import Max, Min
 from django_celery_beat.models import PeriodicTask
 
 from delivery import counts, pacing, schedule
 from delivery.models import DeliveryRecord, Heartbeat
-from delivery.models.count import COUNTED
+from delivery.models.count import COUNTED, STATUSES
 from messaging.models import Channel, Message
 
-# The sweep runs every minute; beat notes its runs every few; what is due is handed over within seconds.
-SWEEP_LATE, BEAT_LATE, DUE_LATE = timedelta(minutes=3), timedelta(minutes=15), timedelta(minutes=10)
 SWEEP = "sweep"
 NUMBERS = ", ".join(f"sum({name})::bigint" for name in COUNTED)
 BY_CHANNEL = (
@@ -39,6 +38,23 @@ def last_beat() -> datetime | None:
     return PeriodicTask.objects.filter(name__in=schedule.TASKS).aggregate(last=Max("last_run_at"))["last"]
 
 
+def made() -> datetime | None:
+    """Since when there is a schedule, which is all that is known of one that never ran."""
+    return PeriodicTask.objects.filter(name__in=schedule.TASKS).aggregate(made=Min("date_changed"))["made"]
+
+
+def beat_is_late(*, at: datetime) -> bool:
+    """Whether beat has asked for nothing for too long, or never began to."""
+    since = last_beat() or made()
+    return since is not None and at - since > settings.BEAT_LATE
+
+
+def sweep_is_late(*, at: datetime) -> bool:
+    """Whether no sweep has ended for too long, or none ever did."""
+    since = last_sweep() or made()
+    return since is not None and at - since > settings.SWEEP_LATE
+
+
 def oldest_due(*, at: datetime) -> datetime | None:
     """Since when the copy that waits longest is due; None where none is."""
     running = Message.objects.live().exclude(channel=Channel.IN_APP).values_list("pk", flat=True)
@@ -47,7 +63,7 @@ def oldest_due(*, at: datetime) -> datetime | None:
 
 def stuck(*, at: datetime) -> dict[Message, datetime]:
     """Since when the copies of a message are due while none was handed over for as long; a pace is no fault."""
-    late = at - DUE_LATE
+    late = at - settings.DUE_LATE
     running = {m.pk: m for m in Message.objects.live().exclude(channel=Channel.IN_APP)}
     waiting = {pk: since for pk, since in counts.next_due(list(running)).items() if since < late}
     if not waiting:
@@ -62,22 +78,22 @@ def stuck(*, at: datetime) -> dict[Message, datetime]:
 
 
 def records() -> Iterator[tuple[str, dict[str, int]]]:
-    """For each channel how many records are in each status, and what came of them, from kept counts."""
+    """For each channel how many were matched, are in each status, and what came of them, from kept counts."""
     with connection.cursor() as cursor:
         cursor.execute(BY_CHANNEL)
         for channel, *numbers in cursor.fetchall():
-            yield channel, dict(zip(COUNTED, numbers, strict=True))
+            found = dict(zip(COUNTED, numbers, strict=True))
+            yield channel, {"matched": sum(found[status] for status in STATUSES), **found}
 
 
 def checked(*, at: datetime) -> dict[str, dict[str, Any]]:
     """What must run, each with whether it does, when it last did, and how many seconds ago that was.
 
-    A schedule that is new has not run yet, which is no fault; whether it ever does is on the home page of the console.
+    A schedule that is new has not run yet, which is no fault until it is late.
     """
-    beat, sweep = last_beat(), last_sweep()
     found = {
-        "beat": (beat, beat is None or at - beat <= BEAT_LATE),
-        "sweep": (sweep, sweep is None or at - sweep <= SWEEP_LATE),
+        "beat": (last_beat(), not beat_is_late(at=at)),
+        "sweep": (last_sweep(), not sweep_is_late(at=at)),
         # A long send, or one at a pace, is due for long and well.
         "oldest_due": (oldest_due(at=at), not stuck(at=at)),
     }

@@ -47,6 +47,7 @@ LAST = """
 UPDATE audiences_customer c SET last_opened_email_at = people.opened_at, last_clicked_email_at = people.clicked_at
 FROM (SELECT max(h.last_at) AS opened_at, max(h.last_at) FILTER (WHERE h.link_id IS NOT NULL) AS clicked_at
     FROM delivery_hit h JOIN delivery_deliveryrecord r ON r.id = h.record_id
+    JOIN messaging_message m ON m.id = h.message_id AND m.channel = 'email'
     WHERE r.customer_id = %(customer)s AND h.who = 'person') AS people
 WHERE c.id = %(customer)s
 """

@@ -15,6 +15,7 @@ from email.message import Message
 from email.parser import BytesParser
 from email.utils import parsedate_to_datetime
 from functools import cached_property
+from typing import Any
 
 from audiences.intake.values import storable
 from delivery import trimming
@@ -80,6 +81,20 @@ class Enclosed:
     content_id: str
 
 
+class Bounded(Message):
+    """A mail, or a part of one, that says no more in a header than anybody needs.
+
+    To read the parameters of one takes the square of its length.
+    """
+
+    def get(self, name: str, failobj: Any = None) -> Any:
+        """The first header of a name, cut off where it is too long."""
+        value = super().get(name, failobj)
+        if value is None or value is failobj:
+            return value
+        return str(value)[:LONGEST_HEADER] if len(str(value)) > LONGEST_HEADER else value
+
+
 @dataclass(frozen=True)
 class Letter:
     """A mail; `recipient` and `sender` are the envelope's, where who handed it over knows them (None: nobody told)."""
@@ -94,7 +109,7 @@ class Letter:
         if not content.strip():
             raise NotAMail("There is no mail: nothing came in.")
         try:
-            mail = BytesParser().parsebytes(content)
+            mail = BytesParser(Bounded).parsebytes(content)
         except RecursionError as wrong:
             raise NotAMail("This is no mail: it is nested too deeply to be read.") from wrong
         if not any(mail.get(name) for name in ("From", "Message-ID", "Received", "Return-Path", "Date")):
@@ -108,8 +123,9 @@ class Letter:
 
     def header(self, name: str) -> str:
         """The first header of a name, with its encoded words read; "" where there is none."""
+        raw = next(iter(self.headers(name)), "")[:LONGEST_HEADER]
         # Some write them as they are, in UTF-8 (RFC 6532).
-        raw = next(iter(self.headers(name)), "").encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+        raw = raw.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
         try:
             return clean(str(make_header(decode_header(raw))))
         except (ValueError, LookupError):

@@ -14,6 +14,7 @@ from django.db.models import Model
 from audiences import intake
 from audiences.announcing import announce
 from audiences.intake import Source
+from audiences.intake.identify import is_email_proved
 from audiences.intake.lookup import Identity, candidates, read_email, read_user_id
 from audiences.intake.values import OnBadValue
 from audiences.models import (
@@ -96,7 +97,9 @@ def log_in(
     In the caller's transaction, which must end where this raises.
     """
     identity = Identity(user_id=read_user_id(facts.get("user_id")), email=read_email(facts.get("email")))
-    found = [row for rows in candidates(Customer.objects.all(), identity).values() if (row := rows.first())]
+    proved = is_email_proved(identity, source=source)
+    ways = candidates(Customer.objects.all(), identity, is_email_proved=proved)
+    found = [row for rows in ways.values() if (row := rows.first())]
     if found and found[0].pk != lead.pk:
         user = intake.identify_here(facts, at=at, source=source, on_bad_value=on_bad_value)
         merge(lead, into=user, at=at)

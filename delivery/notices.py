@@ -17,6 +17,8 @@ from delivery.returning import News, What
 LONGEST_WORDS = 500
 LONGEST_SAID = 5_000
 LONGEST_RETURNED = 200_000
+# A mail of ours has one recipient, who may have it passed on to a few.
+MOST_TOLD = 50
 HEADS = re.compile(r"^(message-id|reply-to|return-path|x-original-message-id):[ \t]*((?:.|\n[ \t])*)", re.I | re.M)
 # What older servers say is in the middle of what they say.
 REFUSALS = re.compile(r"^.*\b[45]\d\d[ -].*$|^.*\b[45]\.\d\.\d{1,3}\b.*$", re.MULTILINE)
@@ -46,7 +48,7 @@ def read(letter: Letter, *, at: datetime) -> list[Notice] | None:
 def status(part: Message, _letter: Letter, at: datetime) -> Iterator[News]:
     """What a delivery status notification says of each recipient; ours have one."""
     blocks = part.get_payload()
-    for block in blocks if isinstance(blocks, list) else []:
+    for block in blocks[:MOST_TOLD] if isinstance(blocks, list) else []:
         # The first block is about the mail as a whole.
         if not isinstance(block, Message) or not block.get("Action"):
             continue

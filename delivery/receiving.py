@@ -95,7 +95,7 @@ def whom_it_answers(letter: Letter) -> Named | None:
             forged.append(address)
     named = returning.find(message_ids=tuple(letter.answers))
     if named is None and forged:
-        log.warning("forged or broken: %s, written to by %s", ", ".join(forged), letter.sender)
+        log.warning("mail %s was written to an address that is forged or broken", letter.message_id)
     return named
 
 

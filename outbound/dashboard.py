@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.conf import settings
 from django.db.models import Count, Q
 from django.http import HttpRequest
 from django.urls import reverse
@@ -22,8 +23,6 @@ from outbound.wording import counted, percent
 
 LIVE_SHOWN, REPLIES_SHOWN, STUCK_SHOWN = 8, 6, 12
 DAYS = 30
-# What is due is handed over within seconds; beat notes its runs every few minutes.
-LATE, SILENT = timedelta(minutes=10), timedelta(minutes=15)
 LATELY = timedelta(days=7)
 OUTBOUND = "admin:messaging_message_changelist"
 
@@ -116,15 +115,15 @@ def silent_schedule(*, at: datetime) -> Iterator[Stuck]:
             continue
         every = task.interval.schedule.run_every if task.interval else timedelta()
         last = task.last_run_at
-        if last is None and at - task.date_changed > every + SILENT:
+        if last is None and at - task.date_changed > every + settings.BEAT_LATE:
             yield Stuck(what=task.name, why="It has never run. Is beat running?", link=link)
-        elif last is not None and at - last > every + SILENT:
+        elif last is not None and at - last > every + settings.BEAT_LATE:
             yield Stuck(what=task.name, why=f"It last ran {moment(last)}. Is beat running?", link=link)
 
 
 def troubled(*, at: datetime) -> Iterator[Stuck]:
     """Messages that cannot match or go live, and scheduled ones whose time has passed."""
-    overdue = Q(state=State.SCHEDULED, scheduled_for__lt=at - LATE)
+    overdue = Q(state=State.SCHEDULED, scheduled_for__lt=at - settings.DUE_LATE)
     rows = Message.objects.exclude(state__in=(State.STOPPED, State.SENT)).filter(~Q(trouble="") | overdue)
     for message in rows.order_by("-pk")[:STUCK_SHOWN]:
         late = f"It was to go live {moment(message.scheduled_for)}." if message.scheduled_for else ""
@@ -134,7 +133,7 @@ def troubled(*, at: datetime) -> Iterator[Stuck]:
 def waits_too_long(*, at: datetime) -> Iterator[Stuck]:
     """The messages whose copies are due and not handed over, the longest first."""
     running = dict(Message.objects.live().exclude(channel=Channel.IN_APP).values_list("pk", "title"))
-    due = sorted((when, pk) for pk, when in counts.next_due(list(running)).items() if when < at - LATE)
+    due = sorted((when, pk) for pk, when in counts.next_due(list(running)).items() if when < at - settings.DUE_LATE)
     for when, pk in due[:STUCK_SHOWN]:
         yield Stuck(
             what=running[pk],

@@ -57,11 +57,12 @@ class Invitations:
             pk, key = signing.loads(token, salt=SALT, max_age=INVITED_FOR)
         except (signing.BadSignature, ValueError, TypeError):
             return False
-        return pk == user.pk and constant_time_compare(key, self.key_of(user))
+        secrets = (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS)
+        return pk == user.pk and any(constant_time_compare(key, self.key_of(user, secret=each)) for each in secrets)
 
-    def key_of(self, user: User) -> str:
+    def key_of(self, user: User, *, secret: str | None = None) -> str:
         """What changes with the password, so with each invitation too, and with the address."""
-        return salted_hmac(SALT, f"{user.password} {user.email}", algorithm="sha256").hexdigest()
+        return salted_hmac(SALT, f"{user.password} {user.email}", secret=secret, algorithm="sha256").hexdigest()
 
 
 invitations = Invitations()
@@ -109,8 +110,10 @@ class LoginForm(AuthenticationForm):
         try:
             return super().clean()
         except ValidationError:
-            for what, who, _ in limits:
-                throttling.tried(what, who, at=at)
+            # Whoever is shut out already was not even asked for the password, and so shuts out nobody else.
+            if not getattr(self.request, "axes_locked_out", False):
+                for what, who, _ in limits:
+                    throttling.tried(what, who, at=at)
             raise
 
 

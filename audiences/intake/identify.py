@@ -63,7 +63,7 @@ def archive(customer: Customer, *, at: datetime) -> None:
 def upsert(sent: Facts, *, source: Source, at: datetime) -> Customer:
     """Write what was sent to the row it is about; no race ends in two rows or in an error of the database."""
     for _ in range(TRIES):
-        customer, found_by = lock(sent.identity)
+        customer, found_by = lock(sent.identity, source=source)
         check_free(customer, sent.identity)
         changes = changes_to(customer, sent, found_by=found_by, source=source, at=at)
         contested = customer.pk is None or changes.keys() & {"user_id", "email"}
@@ -75,9 +75,16 @@ def upsert(sent: Facts, *, source: Source, at: datetime) -> Customer:
     raise Conflict("This user is being written by others at the same time. Send it again.", field="user_id")
 
 
-def lock(identity: Identity) -> tuple[Customer, str]:
+def is_email_proved(identity: Identity, *, source: Source) -> bool:
+    """Whether the address is known to be theirs: a browser proves its user_id where it has one, and nothing else."""
+    return source is not Source.BROWSER or not identity.user_id
+
+
+def lock(identity: Identity, *, source: Source) -> tuple[Customer, str]:
     """Return the row that is meant, locked, and by what it was found; a new one, found by "", where there is none."""
-    for name, meant in candidates(Customer.objects.select_for_update(no_key=True), identity).items():
+    rows = Customer.objects.select_for_update(no_key=True)
+    proved = is_email_proved(identity, source=source)
+    for name, meant in candidates(rows, identity, is_email_proved=proved).items():
         if name == "email":
             queue_for(str(identity.email))
         found = meant.first()

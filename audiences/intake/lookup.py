@@ -74,8 +74,13 @@ def find(facts: Mapping[str, Any]) -> Customer:
     return found
 
 
-def candidates(rows: CustomerQuerySet, identity: Identity) -> dict[str, CustomerQuerySet]:
-    """Return where to look for an identity, in order; by email, the one without user_id, else the one seen last."""
+def candidates(
+    rows: CustomerQuerySet, identity: Identity, *, is_email_proved: bool = True
+) -> dict[str, CustomerQuerySet]:
+    """Return where to look for an identity, in order; by email, the one without user_id, else the one seen last.
+
+    An address that is only said finds nobody who was ever here or wrote: what is theirs is not for whoever names it.
+    """
     found: dict[str, CustomerQuerySet] = {}
     if identity.id:
         found["id"] = rows.filter(pk=int(identity.id)) if ID.fullmatch(identity.id) else rows.none()
@@ -83,6 +88,8 @@ def candidates(rows: CustomerQuerySet, identity: Identity) -> dict[str, Customer
         found["user_id"] = rows.filter(user_id=identity.user_id)
     if identity.email:
         by_email = rows.filter(email=identity.email)
+        if not is_email_proved:
+            by_email = by_email.filter(last_seen_at=None, last_heard_from_at=None)
         # Who has another user_id and the same email is somebody else.
         found["email"] = (by_email.filter(user_id=None) if identity.user_id else by_email).order_by(
             IsNull(F("archived_at"), rhs=False),

@@ -69,6 +69,8 @@ def of_user(request: Request, settings: dict[str, Any], *, key: UUID | None, pro
 def of_visitor(request: Request, settings: dict[str, Any], *, key: UUID | None, at: datetime) -> Json:
     """The visit of a lead, or of somebody who has not written yet, of whom nothing is written down."""
     refused: list[Refused] = []
+    # Nobody proved anything: what they say of a company is not true of it, nor are they in it.
+    settings = {name: said for name, said in settings.items() if name not in ("company", "companies")}
     facts = facts_of(request, settings)
 
     def identified() -> tuple[Customer, Company | None]:

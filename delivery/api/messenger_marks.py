@@ -11,11 +11,13 @@ from rest_framework.response import Response
 from audiences import intake
 from audiences.api.endpoint import body
 from audiences.api.references import one_of
+from audiences.intake.values import text
 from delivery import showing
 from delivery.api.messenger_access import MessengerEndpoint, customer_of, speaker
 from delivery.models import DeliveryRecord, Status
 from messaging.models import Channel
 
+LONGEST_LINK = 20_000
 MARKS: dict[str, Callable[..., Any]] = {
     "opened": showing.opened,
     "dismissed": showing.dismissed,
@@ -24,14 +26,19 @@ MARKS: dict[str, Callable[..., Any]] = {
 
 
 class Mark(MessengerEndpoint):
-    """/messenger/messages/{id}/opened, dismissed, clicked; the id is that of the customer's own copy."""
+    """/messenger/messages/{id}/opened, dismissed, clicked; the id is that of the customer's own copy.
+
+    With `clicked` comes the `link`, as it stands in the message.
+    """
 
     def post(self, request: Request, pk: str, mark: str) -> Response:
         """Note it; again is no harm, the first time counts."""
         customer = customer_of(request)
         mine = DeliveryRecord.objects.filter(customer=customer, message__channel=Channel.IN_APP, status=Status.SENT)
         at: datetime = timezone.now()
-        MARKS[mark](one_of(mine, pk), at=at)
+        said: dict[str, Any] = request.data  # type: ignore[assignment]  # JsonObject reads nothing else.
+        more = {"led_to": text(said.get("link"), "link", most=LONGEST_LINK)} if mark == "clicked" else {}
+        MARKS[mark](one_of(mine.select_related("message", "version"), pk), at=at, **more)
         return Response({"type": "in_app_message", "id": pk, "marked": mark})
 
 

@@ -89,7 +89,8 @@ class Compiled:
     subject: Fill
     html: Fill
     text: Fill
-    # Where its tracked links lead, by number, their variables still in them.
+    # Where its links to websites lead, by number, their variables still in them: those of a tracked email, and
+    # those of what is shown inside a page, which itself tells us which of them was followed.
     links: tuple[str, ...] = ()
     # Where a push leads; None where nothing is written.
     link: Fill | None = None
@@ -162,6 +163,8 @@ def compile_version(
     cleaned = protected.with_safe_links(protected.cleaned())
     links = list(known_links)
     shown = _tracked(protected, cleaned, links) if tracked else cleaned
+    if layout is Layout.FRAGMENT:
+        _each_website(protected, cleaned, links, lambda number: None)
     dressed = LAYOUTS[layout](protected, clean_rendered(header) + shown if header else shown, colour)
     return Compiled(
         subject=_filler(as_written(subject), TEXT),
@@ -186,8 +189,17 @@ def is_link(text: str) -> bool:
 
 def _tracked(protected: Protected, cleaned: str, links: list[str]) -> str:
     """The HTML whose links lead over us first, with the picture that tells of an opening; `links` takes where to."""
+    led = _each_website(
+        protected, cleaned, links, lambda number: protected.word("{{ " + TRACKING_CLICK + " }}") + str(number)
+    )
+    picture = protected.word("{{ " + TRACKING_OPEN + " }}")
+    return led + f'<img src="{picture}" width="1" height="1" alt="">'
 
-    def through_us(tag: str, name: str, value: str) -> str:
+
+def _each_website(protected: Protected, cleaned: str, links: list[str], instead: Callable[[int], str | None]) -> str:
+    """The HTML with what stands instead of each link to a website, by its number; `links` takes where they lead."""
+
+    def numbered(tag: str, name: str, value: str) -> str:
         address = protected.restored(html.unescape(value))
         # Where a variable says which website it is, it leads there by itself: whoever sets a variable must not choose
         # where our own address leads to.
@@ -195,10 +207,10 @@ def _tracked(protected: Protected, cleaned: str, links: list[str]) -> str:
             return value
         if address not in links:
             links.append(address)
-        return protected.word("{{ " + TRACKING_CLICK + " }}") + str(links.index(address))
+        led = instead(links.index(address))
+        return value if led is None else led
 
-    picture = protected.word("{{ " + TRACKING_OPEN + " }}")
-    return each_attribute(cleaned, through_us) + f'<img src="{picture}" width="1" height="1" alt="">'
+    return each_attribute(cleaned, numbered)
 
 
 def destination(address: str, filled: Mapping[str, object]) -> str:

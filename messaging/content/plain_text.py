@@ -5,6 +5,8 @@ from collections.abc import Callable
 from html.parser import HTMLParser
 
 BLOCKS = {"p", "div", "h1", "h2", "h3", "h4", "h5", "h6", "blockquote", "pre", "ul", "ol", "table", "hr"}
+# How deep lists and quotes are shown; without an end, a mail could have each of its lines begin with a book.
+DEEPEST = 20
 
 
 def as_text(source: str) -> str:
@@ -62,7 +64,7 @@ class Reader(HTMLParser):
 
     @property
     def new_line(self) -> str:
-        return "\n" + "> " * self.quotes
+        return "\n" + "> " * min(self.quotes, DEEPEST)
 
     def write(self, text: str) -> None:
         if text:
@@ -80,7 +82,7 @@ class Reader(HTMLParser):
         if self.lists and self.lists[-1] >= 0:
             self.lists[-1] += 1
             mark = f"{self.lists[-1]}. "
-        self.write(f"{self.new_line}{'  ' * (len(self.lists) - 1)}{mark}")
+        self.write(f"{self.new_line}{'  ' * min(len(self.lists) - 1, DEEPEST)}{mark}")
 
 
 def _open_list(reader: Reader, given: dict[str, str], *, numbered: bool) -> None:

@@ -30,7 +30,7 @@ function announce(message) {
       make(
         "div",
         { class: "scroll", tabindex: "0", role: "group", "aria-label": "Announcement", dir: "auto" },
-        content({ body: message.body, attachments: [] }, () => mark(message.id, "clicked")),
+        content({ body: message.body, attachments: [] }, (link) => mark(message.id, "clicked", { link })),
       ),
       make("div", { class: "foot" }, make("button", { type: "button", class: "begin", onclick: () => answerAnnouncement() }, "Write a reply")),
     ),

@@ -200,9 +200,9 @@ async function sendWords(id, text, files, key) {
   return answer;
 }
 
-async function mark(message, what) {
+async function mark(message, what, facts) {
   seen.add(message);
-  await ask("POST", `messages/${message}/${what}`);
+  await ask("POST", `messages/${message}/${what}`, facts);
   changed();
   if (what !== "clicked") await look();
 }

@@ -302,7 +302,7 @@ function drawThread(thread) {
   const unsent = log.querySelector(".pending");
   for (const part of thread.parts) {
     if (known.has(part.id)) continue;
-    const clicked = part.id === "opening" && thread.message ? () => mark(thread.message, "clicked") : null;
+    const clicked = part.id === "opening" && thread.message ? (link) => mark(thread.message, "clicked", { link }) : null;
     log.insertBefore(drawPart(part, clicked), unsent);
   }
   view.parts = thread.parts.map((part) => part.id);

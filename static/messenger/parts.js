@@ -87,7 +87,7 @@ function since(moment) {
 
 function content(part, onclick) {
   const body = make("div", { class: "body", lang: document.documentElement.lang || null }, rich(part.body));
-  for (const link of body.querySelectorAll("a")) link.addEventListener("click", guarded(() => onclick && onclick(link)));
+  for (const link of body.querySelectorAll("a")) link.addEventListener("click", guarded(() => onclick && onclick(link.getAttribute("href"))));
   for (const picture of body.querySelectorAll("img")) {
     picture.loading = "lazy";
     if (!picture.alt) picture.alt = ""; // else its address is read out

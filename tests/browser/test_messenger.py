@@ -13,7 +13,7 @@ from playwright.sync_api import Page, expect
 from audiences import identity
 from audiences.models import Customer, Event, Workspace
 from delivery import conversations, single
-from delivery.models import Conversation, DeliveryRecord
+from delivery.models import Conversation, DeliveryRecord, Hit
 from tests.browser.conftest import ARGUMENTS, CHROMIUM, Site, violations
 from tests.factories import CustomerFactory, MessageFactory, SenderFactory
 
@@ -366,6 +366,9 @@ def test_click_on_a_link_is_noted(visit, context):
     page.get_by_role("link", name="There").click()
 
     eventually(lambda: DeliveryRecord.objects.exclude(clicked_at=None).exists(), page)
+    eventually(
+        lambda: list(Hit.objects.values_list("link__address", "number")) == [("http://127.0.0.1:9/there", 1)], page
+    )
 
 
 # Who is who

@@ -27,6 +27,11 @@ def now():
     return timezone.now()
 
 
+@pytest.fixture(autouse=True)
+def schedule_is_new(db, now) -> None:
+    PeriodicTask.objects.update(date_changed=now)
+
+
 def asked(client) -> tuple[int, dict]:
     answer = client.get("/healthz")
     return answer.status_code, answer.json()
@@ -47,6 +52,16 @@ def test_all_is_well_where_all_ran_lately(client, now):
 
 def test_what_is_new_has_not_run_yet_and_is_no_fault(client):
     assert asked(client)[0] == 200
+
+
+def test_what_never_ran_is_a_fault_once_the_schedule_is_old_enough(client, now):
+    schedule.install()
+    PeriodicTask.objects.update(date_changed=now - timedelta(hours=1), last_run_at=None)
+
+    code, found = asked(client)
+
+    assert (code, [name for name, each in found.items() if name != "ok" and not each["ok"]]) == (503, ["beat", "sweep"])
+    assert found["beat"] == {"ok": False, "at": None, "seconds": None}
 
 
 def late_sweep(now) -> None:
@@ -163,7 +178,10 @@ def test_prometheus_reads_what_was_done_and_how_long_it_took(client, measured, m
     rounds.hand_over(clock=timezone.now, until=timezone.now() + timedelta(seconds=5))
     done = read(client)
 
-    assert waiting['outbound_records{channel="email",what="waiting"}'] == 1
+    for each in ("matched", "waiting"):
+        assert waiting[f'outbound_records{{channel="email",what="{each}"}}'] == 1
+    for each in ("sent", "failed", "uncertain", "bounced"):
+        assert waiting[f'outbound_records{{channel="email",what="{each}"}}'] == 0
     assert waiting["outbound_oldest_due_age_seconds"] >= 0
     assert done['outbound_records{channel="email",what="sent"}'] == 1
     assert done['outbound_records{channel="email",what="waiting"}'] == 0

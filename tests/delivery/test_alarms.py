@@ -33,6 +33,12 @@ def ops(db) -> None:
     Workspace.objects.update(alarm_to="ops@acme.example, boss@acme.example", name="Acme")
 
 
+@pytest.fixture(autouse=True)
+def nothing_was_to_run(db) -> None:
+    """A test that is about the schedule makes it."""
+    PeriodicTask.objects.all().delete()
+
+
 def subjects() -> list[str]:
     return [one.subject for one in mail.outbox]
 
@@ -43,7 +49,7 @@ def late_sweep(at) -> None:
 
 def late_beat(at) -> None:
     schedule.install()
-    PeriodicTask.objects.update(last_run_at=at - 16 * MINUTE)
+    PeriodicTask.objects.update(last_run_at=at - 16 * MINUTE, date_changed=at)
 
 
 def copy_due(at):
@@ -125,6 +131,20 @@ def test_where_all_is_well_nobody_hears_anything(at, ops):
     alarms.watch(at=at)
 
     assert (mail.outbox, Alarm.objects.count()) == ([], 0)
+
+
+def test_what_never_ran_is_late_once_the_schedule_is_old_enough(at, ops):
+    schedule.install()
+    PeriodicTask.objects.update(date_changed=at, last_run_at=None)
+
+    alarms.watch(at=at + 2 * MINUTE)
+    assert not mail.outbox
+    alarms.watch(at=at + 6 * MINUTE)
+
+    assert [one.body.partition(".")[0] for one in mail.outbox] == [
+        "Beat asked for nothing since the beginning",
+        "No sweep has ended since the beginning",
+    ]
 
 
 def test_one_mail_when_it_begins_and_one_when_it_is_over_however_often_is_looked(at, ops):

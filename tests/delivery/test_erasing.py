@@ -7,7 +7,7 @@ from django.core.files.storage import default_storage
 from django.core.files.uploadedfile import SimpleUploadedFile
 
 from delivery import conversations, erasing, rounds, uploads
-from delivery.models import DeliveryRecord, Reason, Status
+from delivery.models import Alarm, AlarmKind, DeliveryRecord, Reason, Status
 from tests.factories import CustomerFactory, MessageFactory
 
 pytestmark = pytest.mark.django_db
@@ -50,3 +50,18 @@ def test_pictures_of_their_conversations_are_kept_no_more(at, settings, tmp_path
         erasing.erase(ann, at=at)
 
     assert [default_storage.exists(path) for path in paths([*opening, *reply, *of_bob])] == [False, False, True]
+
+
+def test_an_alarm_about_a_message_to_them_names_them_no_more(at):
+    ann = CustomerFactory(name="Ann")
+    MessageFactory(title="Message to Ann", to_customer=ann, one_off=True, audience=None)
+    theirs, others = (
+        Alarm.objects.create(kind=kind, words=f"“{title}” is due since 4 May.", began_at=at, seen_at=at)
+        for kind, title in ((AlarmKind.DUE, "Message to Ann"), (AlarmKind.TROUBLE, "Message to all"))
+    )
+
+    erasing.erase(ann, at=at)
+
+    theirs.refresh_from_db()
+    others.refresh_from_db()
+    assert (theirs.words, others.words) == ("Erased", "“Message to all” is due since 4 May.")

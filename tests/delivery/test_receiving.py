@@ -210,7 +210,8 @@ def test_a_forged_token_is_nobodys_and_logged(record, receive, caplog):
     assert receive(changed(thanks(record), To=forged)) is Outcome.NOBODYS
 
     assert said() == []
-    assert f"forged or broken: {forged}, written to by ann@x.example" in caplog.text
+    assert "was written to an address that is forged or broken" in caplog.text
+    assert "ann@x.example" not in caplog.text
 
 
 def test_a_token_of_what_is_not_there_is_nobodys(record, receive):

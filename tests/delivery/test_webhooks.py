@@ -81,6 +81,15 @@ def test_a_stranger_is_not_let_in(post, record, address, authorization):
     assert (record.status, Customer.objects.get().has_hard_bounced) == (Status.UNCERTAIN, False)
 
 
+@pytest.mark.parametrize("address", sorted({f"/webhooks/anymail/{entry.pattern}" for entry in webhooks.urlpatterns}))
+def test_a_stranger_finds_no_provider_that_is_not_set_up(client, address):
+    """What it takes to set one up is missing here, which is for whoever knows the secret to hear."""
+    client.raise_request_exception = False
+
+    assert client.post(address, "{}", "application/json").status_code in (400, 404)
+    assert client.get(address).status_code in (404, 405)
+
+
 def test_without_a_secret_there_are_no_webhooks(settings):
     settings.WEBHOOK_SECRET = []
 

@@ -6,12 +6,13 @@ import pytest
 from django.test import Client
 
 from audiences import identity
-from audiences.models import Customer, Workspace
-from delivery import copies, matching, rounds, sending, tokens
+from audiences.models import Company, Customer, Workspace
+from audiences.models.customers import Role
+from delivery import conversations, copies, matching, rounds, sending, tokens
 from delivery.models import Conversation, DeliveryRecord
 from messaging.models import Channel
 from tests.delivery.test_messenger import Browser
-from tests.factories import CustomAttributeFactory, CustomerFactory, MessageFactory, rule
+from tests.factories import CompanyFactory, CustomAttributeFactory, CustomerFactory, MessageFactory, rule
 
 pytestmark = pytest.mark.django_db
 
@@ -60,6 +61,14 @@ def test_ones_own_proof_is_good_for_nobody_else(victim):
     assert Browser().ping(user_id="ann", user_hash=own).status_code == 403
 
 
+@pytest.mark.parametrize("named", ["ann ", " ann", "ann\n", "\u00a0ann"])
+def test_a_proof_of_a_name_that_reads_like_anothers_is_none(victim, named):
+    """A shop that lets somebody register as “ann ” signs that; we would read “ann”."""
+    proof = identity.user_hash(Workspace.current().identity_secret, named)
+
+    assert Browser().ping(user_id=named, user_hash=proof).status_code == 403
+
+
 def test_ones_own_proof_does_not_carry_to_somebody_elses_address(victim):
     """Who proves a user_id and names the address of another is that user_id, or refused; never the other."""
     own = identity.user_hash(Workspace.current().identity_secret, "mallory")
@@ -68,6 +77,47 @@ def test_ones_own_proof_does_not_carry_to_somebody_elses_address(victim):
 
     victim.refresh_from_db()
     assert (victim.user_id, victim.email, victim.name) == ("ann", "ann@x.example", "Ann")
+
+
+@pytest.mark.parametrize("wrote_before", [False, True])
+@pytest.mark.parametrize("role", Role)
+def test_ones_own_proof_opens_nothing_of_who_has_an_address_alone(at, role, wrote_before):
+    """A proof is of the user_id: the address beside it is only said, and may be anybody's."""
+    victim = CustomerFactory(user_id=None, email="ann@x.example", name="Ann", role=role, last_seen_at=at)
+    conversations.open_by_customer(victim, body="My secret", at=at)
+    mallory = Browser()
+    if wrote_before:
+        mallory.ping()
+        mallory.say("conversations", body="Hello")
+
+    assert mallory.ping(user_id="mallory", email="ann@x.example").status_code == 200
+
+    assert "secret" not in str(mallory.list())
+    victim.refresh_from_db()
+    assert (victim.user_id, victim.name, victim.archived_at) == (None, "Ann", None)
+    assert Customer.objects.get(user_id="mallory").email == "ann@x.example"
+
+
+def test_who_was_imported_by_address_and_was_never_here_is_who_comes_with_it():
+    imported = CustomerFactory(user_id=None, email="ann@x.example", name="Ann")
+
+    Browser().ping(user_id="ann", email="ann@x.example")
+
+    assert Customer.objects.get() == imported
+
+
+def test_a_visitor_says_nothing_of_a_company():
+    company = CompanyFactory(company_id="acme", name="Acme", plan="pro")
+    visitor = Browser()
+    visitor.ping()
+    visitor.say("conversations", body="Hello")
+
+    for said in ({"company": {"id": "acme", "plan": "free"}}, {"companies": [{"company_id": "acme", "name": "Evil"}]}):
+        assert visitor.ping(**said).status_code == 200
+
+    company.refresh_from_db()
+    assert (company.name, company.plan) == ("Acme", "pro")
+    assert not company.memberships.exists()
 
 
 @pytest.mark.parametrize(
@@ -135,14 +185,20 @@ def test_a_link_from_ones_own_mail_is_about_oneself(mallory, victim):
 @pytest.mark.parametrize("said", [XSS, LIQUID])
 def test_what_they_say_of_themselves_does_not_run_at_the_teams(mallory, said, admin_client):
     CustomAttributeFactory(name="plan")
-    mallory.ping(user_id="mallory", name=said, custom_attributes={"plan": said})
+    mallory.defaults["HTTP_USER_AGENT"] = said
+    theirs = {"id": "c1", "name": said, "industry": said, "website": "javascript:alert(1)"}
+    mallory.ping(user_id="mallory", name=said, phone=said, custom_attributes={"plan": said}, company=theirs)
+    mallory.say("events", event_name=said, metadata={"page": said, said: "javascript:alert(1)"})
     mallory.say("conversations", body=said)
-    customer = Customer.objects.get()
-    assert customer.name == said
+    customer, company = Customer.objects.get(), Company.objects.get()
+    assert (customer.name, customer.user_agent, company.name) == (said,) * 3
+    assert customer.events.get().metadata["page"] == said
 
     pages = [
         admin_client.get(f"/admin/audiences/customer/{customer.pk}/change/"),
         admin_client.get("/admin/audiences/customer/"),
+        admin_client.get(f"/admin/audiences/company/{company.pk}/change/"),
+        admin_client.get("/admin/audiences/company/"),
         admin_client.get("/admin/"),
         admin_client.get("/admin/delivery/conversation/"),
     ]
@@ -151,6 +207,7 @@ def test_what_they_say_of_themselves_does_not_run_at_the_teams(mallory, said, ad
         assert page.status_code == 200
         assert "<img src=x" not in page.content.decode()
         assert "<script>alert" not in page.content.decode()
+        assert 'href="javascript:' not in page.content.decode()
 
 
 class Caught:

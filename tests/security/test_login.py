@@ -5,6 +5,7 @@ from datetime import timedelta
 import pytest
 import time_machine
 from django.contrib.auth.models import User
+from django.core.cache import cache
 from django.test import Client, RequestFactory
 from django.utils import timezone
 
@@ -58,8 +59,23 @@ def test_a_stranger_shuts_out_themselves_and_nobody_else():
     assert knock(PASSWORD).status_code == 302
 
 
+def test_not_even_by_knocking_on_when_it_is_shut():
+    assert guess(60, address="203.0.113.9")[-1] == 429
+
+    assert knock(PASSWORD).status_code == 302
+
+
 def test_a_name_that_is_no_teammates_is_treated_the_same():
     assert guess(5, name="nobody") == guess(5)
+
+
+def test_who_asks_as_very_many_visitors_has_nobodys_guesses_forgotten():
+    for _ in range(3):
+        throttling.tried("login-name", "grace", at=timezone.now())
+    for number in range(1000):
+        cache.set(f"messenger-rate-{number}", 1, timeout=20)
+
+    assert throttling.tries("login-name", "grace", at=timezone.now()) == 3
 
 
 def test_who_gets_in_begins_anew():
@@ -122,6 +138,17 @@ def test_the_session_changes_when_somebody_logs_in():
     client.post(LOGIN, {"username": "grace", "password": PASSWORD})
 
     assert client.session.session_key != before
+
+
+def test_no_script_reads_a_cookie_and_no_other_site_has_one_sent():
+    client = Client()
+    client.get(LOGIN)
+    client.post(LOGIN, {"username": "grace", "password": PASSWORD})
+    client.post("/admin/password/forgotten/", {"email": "grace@acme.example"})
+
+    assert {"csrftoken", "sessionid"} <= set(client.cookies)
+    for name, cookie in client.cookies.items():
+        assert (bool(cookie["httponly"]), cookie["samesite"]) == (True, "Lax"), name
 
 
 def test_a_login_that_another_site_posts_is_refused():

@@ -277,6 +277,17 @@ def test_writing_as_a_colleague_is_refused(mallory):
     assert not Message.objects.exists()
 
 
+@pytest.mark.parametrize(
+    "page",
+    ["audiences/customer/?name", "audiences/tag/?name", "messaging/message/?title", "delivery/deliveryrecord/?status"],
+)
+@pytest.mark.parametrize("said", ["%00", "x%00y"])
+def test_a_list_that_is_asked_for_what_no_text_can_hold_is_no_error_of_ours(admin_client, page, said):
+    admin_client.raise_request_exception = False
+
+    assert admin_client.get(f"/admin/{page}={said}").status_code in (302, 400)
+
+
 # To leave something behind on our server
 
 FILES = [

@@ -1,15 +1,21 @@
 """Somebody without an account: every door, every address, and what they try at them."""
 
 import re
+from datetime import timedelta
 from urllib.parse import urlsplit
 
 import pytest
+import time_machine
 from django.contrib.auth.models import User
+from django.contrib.auth.tokens import default_token_generator
 from django.core import mail
 from django.test import Client
-from django.urls import URLPattern, URLResolver, get_resolver
+from django.urls import URLPattern, URLResolver, get_resolver, reverse
+from django.utils import timezone
+from django.utils.encoding import force_bytes
+from django.utils.http import urlsafe_base64_encode
 
-from audiences.models import Customer
+from audiences.models import Customer, Integration
 from delivery.models import DeliveryRecord
 from messaging.models import Message
 from tests.factories import CustomerFactory, MessageFactory
@@ -161,6 +167,81 @@ def test_every_answer_has_a_policy_and_is_framed_by_nobody(path):
 )
 def test_a_token_that_is_none_opens_nothing(token):
     assert Client(raise_request_exception=False).get("/api/users", headers={"authorization": token}).status_code == 401
+
+
+@pytest.mark.parametrize("name", ["token", "access_token", "api_key", "authorization", "Authorization"])
+def test_a_token_that_is_good_opens_nothing_from_an_address_a_cookie_or_a_body(name):
+    """There it would be in logs, in other websites' referrers, and in what another website has a browser send."""
+    token = Integration.objects.create(user=User.objects.create(username="shop"), name="shop")[1]
+    client = Client()
+    client.cookies[name] = token
+    assert client.get("/api/users", headers={"authorization": f"Bearer {token}"}).status_code == 200
+
+    assert client.get("/api/users", {name: token}).status_code == 401
+    assert client.get("/api/users", {name: f"Bearer {token}"}).status_code == 401
+    assert client.post("/api/users", {name: token, "user_id": "1"}, "application/json").status_code == 401
+
+
+@pytest.fixture
+def grace() -> User:
+    return User.objects.create_user("grace", "grace@acme.example", "forgotten-1", is_staff=True)
+
+
+def new_password(link: str, *, client: Client, word: str = "correct-horse-7") -> bool:
+    """Whether a link led to where a new password is chosen, which is then chosen."""
+    answer = client.get(link, follow=True)
+    if not answer.redirect_chain:
+        return False
+    client.post(answer.redirect_chain[-1][0], {"new_password1": word, "new_password2": word})
+    return True
+
+
+def link_for(user: User) -> str:
+    token = default_token_generator.make_token(user)
+    return reverse("admin:choose_password", args=[urlsafe_base64_encode(force_bytes(user.pk)), token])
+
+
+def test_a_link_to_a_new_password_works_once_and_ends_every_login_of_before(grace):
+    thief = Client()
+    thief.force_login(grace)
+    assert thief.get("/admin/").status_code == 200
+    link = link_for(grace)
+
+    assert new_password(link, client=Client())
+
+    assert thief.get("/admin/").status_code == 302
+    assert not new_password(link, client=Client(), word="another-horse-8")
+    grace.refresh_from_db()
+    assert grace.check_password("correct-horse-7")
+
+
+@pytest.mark.parametrize(
+    "happens",
+    [
+        lambda user: User.objects.filter(pk=user.pk).update(email="other@acme.example"),
+        lambda user: User.objects.filter(pk=user.pk).update(last_login=timezone.now()),
+        lambda user: User.objects.filter(pk=user.pk).update(is_active=False),
+    ],
+    ids=["another address", "a login meanwhile", "deactivated"],
+)
+def test_a_link_to_a_new_password_ends_with_what_it_was_for(grace, happens):
+    link = link_for(grace)
+
+    happens(grace)
+
+    new_password(link, client=(client := Client()))
+    grace.refresh_from_db()
+    assert grace.check_password("forgotten-1") or not client.login(username="grace", password="correct-horse-7")
+
+
+def test_a_link_to_a_new_password_ends_after_three_days_and_is_nobody_elses(grace):
+    other = User.objects.create_user("hedy", "hedy@acme.example", "forgotten-2", is_staff=True)
+    link, of_other = link_for(grace), link_for(other)
+    stolen = link.replace(link.split("/")[3], of_other.split("/")[3])
+
+    assert not new_password(stolen, client=Client())
+    with time_machine.travel(timezone.now() + timedelta(days=3, minutes=1)):
+        assert not new_password(link, client=Client())
 
 
 def test_who_is_told_no_is_not_told_whether_there_is_an_account():

@@ -1,0 +1,75 @@
+"""A real beat or worker is killed: /healthz says so, and the other tells of it once, and once when it is back."""
+
+from collections import Counter
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+from django.test import Client
+from django_celery_beat.models import IntervalSchedule, PeriodicTask, PeriodicTasks
+
+from audiences.models import Workspace
+from config.supervisor import Running
+from delivery.models import Alarm
+from tests.trials.catcher import Catcher
+from tests.trials.conftest import eventually
+
+pytestmark = [pytest.mark.processes, pytest.mark.django_db(transaction=True)]
+
+SECONDS = {"beat": ("BEAT_LATE", 8), "sweep": ("SWEEP_LATE", 8)}
+COMMANDS = {
+    "beat": ("beat", "--pidfile", "", "--loglevel", "INFO"),
+    "worker": ("worker", "--without-gossip", "--without-mingle", "--loglevel", "INFO"),
+}
+
+
+def unwell() -> list[str]:
+    """What /healthz says is not well; its answer says the same by its number."""
+    answer = Client().get("/healthz")
+    found = [name for name, each in answer.json().items() if name != "ok" and not each["ok"]]
+    assert answer.status_code == (503 if found else 200)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("killed", "what", "told"),
+    [("beat", "beat", "beat is silent"), ("worker", "sweep", "the sweep is silent")],
+)
+def test_what_is_killed_is_noticed_within_seconds_and_told_of_once(
+    environment, settings, catcher: Catcher, celery: Callable[..., Running], killed, what, told
+):
+    name, seconds = SECONDS[what]
+    setattr(settings, name, timedelta(seconds=seconds))
+    environment |= {name: str(seconds), "WATCH_EVERY": "1", "ALARM_OVER_AFTER": "4"}
+    Workspace.objects.update(alarm_to="ops@acme.example", name="Acme")
+    second, _ = IntervalSchedule.objects.get_or_create(every=1, period="seconds")
+    PeriodicTask.objects.filter(name="Hand over what is due").update(interval=second, expire_seconds=30)
+    PeriodicTasks.update_changed()
+    running = {each: celery(*COMMANDS[each]) for each in COMMANDS}
+
+    def ran() -> bool:
+        answer = Client().get("/healthz").json()
+        return answer["ok"] and bool(answer["beat"]["at"] and answer["sweep"]["at"])
+
+    eventually(ran, within=60, while_running=tuple(running.values()))
+    running.pop(killed).kill()
+
+    eventually(lambda: unwell() == [what], within=30, while_running=tuple(running.values()))
+    eventually(lambda: subjects(catcher), within=30, while_running=tuple(running.values()))
+    looked = Alarm.objects.get().seen_at
+    # It is looked at again and again, and nobody hears of it again.
+    eventually(
+        lambda: Alarm.objects.get().seen_at > looked + timedelta(seconds=3), within=30,
+        while_running=tuple(running.values()),
+    )  # fmt: skip
+    assert subjects(catcher) == {f"Alarm: {told} (Acme)": 1}
+
+    running[killed] = celery(*COMMANDS[killed])
+
+    eventually(lambda: f"Over: {told} (Acme)" in subjects(catcher), within=60, while_running=tuple(running.values()))
+    assert set(subjects(catcher).values()) == {1}
+    assert unwell() == []
+
+
+def subjects(catcher: Catcher) -> Counter[str]:
+    return Counter(mail.subject for mail in catcher.caught)
