@@ -29,6 +29,11 @@ from outbound.composer.forms import (
 from outbound.composer.review import review
 from outbound.console import ConsoleAdmin, teammate
 
+# Whoever has lost the right to since the page was drawn loses nothing they typed.
+NOT_THEIRS = (
+    "Your role writes drafts and sends none, so nothing was saved or sent. What you typed is still here: save it as a"
+    " draft, and a teammate whose role is Sender or Admin sets it live."
+)
 FIELDS = {"title", "channel", "format", "send_type"}
 
 
@@ -64,6 +69,9 @@ def posted(admin: ConsoleAdmin, request: HttpRequest, message: Message | None, *
         if there and there.launching_at:
             return HttpResponseRedirect(address(there))
         form = DraftForm(request.POST, user=teammate(request), message=there or Message(pk=key))
+        if (act := acts.AFTER_SAVING.get(request.POST.get("act", ""))) and not request.user.has_perm(act.permission):
+            form.add_error(None, NOT_THEIRS)
+            return show(admin, request, form, ticket="" if message else ticket, status=403)
         people = may_go(form, request, at=at) if form.is_valid() else 0
         if not form.is_valid():
             return show(admin, request, form, ticket="" if message else ticket)
@@ -96,13 +104,14 @@ def may_go(form: DraftForm, request: HttpRequest, *, at: datetime) -> int:
     return found.people
 
 
-def show(admin: ConsoleAdmin, request: HttpRequest, form: DraftForm, *, ticket: str) -> HttpResponse:
+def show(admin: ConsoleAdmin, request: HttpRequest, form: DraftForm, *, ticket: str, status: int = 200) -> HttpResponse:
     """Draw the composer."""
     message = form.message
     new = is_new(message)
     return admin.page(
         request,
         "outbound/composer.html",
+        status=status,
         title="New message" if new else message.title,
         crumb="New message" if new else "",
         form=form,
