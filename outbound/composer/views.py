@@ -11,6 +11,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from audiences.models import Audience, Company, CustomAttribute, Customer
+from delivery import launching
 from messaging import content
 from messaging.models import Channel, Message, MessageVersion, State
 from outbound import acts, once, roles, telling
@@ -69,10 +70,11 @@ def posted(admin: ConsoleAdmin, request: HttpRequest, message: Message | None, *
         if there and there.launching_at:
             return HttpResponseRedirect(address(there))
         form = DraftForm(request.POST, user=teammate(request), message=there or Message(pk=key))
-        if (act := acts.AFTER_SAVING.get(request.POST.get("act", ""))) and not request.user.has_perm(act.permission):
+        pressed = acts.AFTER_SAVING.get(request.POST.get("act", ""))
+        if pressed and not request.user.has_perm(pressed.permission):
             form.add_error(None, NOT_THEIRS)
             return show(admin, request, form, ticket="" if message else ticket, status=403)
-        people = may_go(form, request, at=at) if form.is_valid() else 0
+        going = may_go(form, request, at=at) if form.is_valid() else acts.NOBODY_COUNTED
         if not form.is_valid():
             return show(admin, request, form, ticket="" if message else ticket)
         before = telling.of_message(there) if there else {}
@@ -85,23 +87,24 @@ def posted(admin: ConsoleAdmin, request: HttpRequest, message: Message | None, *
     if act not in acts.AFTER_SAVING:
         messages.success(request, f"“{draft}” is saved as a draft.")
         return HttpResponseRedirect(address(draft))
-    asked = {name: form.cleaned_data[name] for name in ("sample", "scheduled_for")} | {"people": people}
+    asked = {name: form.cleaned_data[name] for name in ("sample", "scheduled_for")} | {"going": going}
     acts.carry_out(admin, request, draft, acts.AFTER_SAVING[act], at=at, **asked)
     return HttpResponseRedirect(address(draft))
 
 
-def may_go(form: DraftForm, request: HttpRequest, *, at: datetime) -> int:
-    """How many people match, where it is to go out; what stands against that is said at the field to type it in."""
+def may_go(form: DraftForm, request: HttpRequest, *, at: datetime) -> acts.Going:
+    """Whom it would go to, where it is to go out; what stands against that is said at the field to type it in."""
     if request.POST.get("act", "save") not in acts.AFTER_SAVING:
-        return 0
+        return acts.NOBODY_COUNTED
     draft = form.preview()
-    found = None if draft.problems() else confirming.count(draft, at=at)
-    if found is None:
-        return 0
     sample = form.cleaned_data["sample"] if request.POST["act"] == "sample" else None
-    if refusal := confirming.refusal(found, confirming.Asked.of(request.POST, sample=sample)):
+    asked = confirming.Asked.of(request.POST, sample=sample)
+    found = None if draft.problems() else confirming.count(draft, asked, at=at)
+    if found is None:
+        return acts.NOBODY_COUNTED
+    if refusal := confirming.refusal(found, asked):
         form.add_error("confirm", refusal)
-    return found.people
+    return confirming.going(found, asked)
 
 
 def show(admin: ConsoleAdmin, request: HttpRequest, form: DraftForm, *, ticket: str, status: int = 200) -> HttpResponse:
@@ -259,15 +262,15 @@ def save_segment(admin: ConsoleAdmin, request: HttpRequest) -> HttpResponse:
     return JsonResponse({"id": segment.pk, "name": segment.name, "rules": segment.rules})
 
 
-def confirm(admin: ConsoleAdmin, request: HttpRequest, message: Message, verb: str) -> HttpResponse | int:
-    """Ask how many it goes to before a button of the report sends it to many; the number of people where it may."""
-    found = confirming.count(message, at=timezone.now())
-    if found is None:
-        return 0
+def confirm(admin: ConsoleAdmin, request: HttpRequest, message: Message, verb: str) -> HttpResponse | acts.Going:
+    """Ask how many it goes to before a button of the report sends it to many; whom it goes to where it may."""
     asked = confirming.Asked.of(request.POST)
+    found = confirming.count(message, asked, at=timezone.now())
+    if found is None:
+        return acts.NOBODY_COUNTED
     refusal = confirming.refusal(found, asked)
     if not refusal:
-        return found.people
+        return confirming.going(found, asked)
     return admin.page(
         request,
         "outbound/composer_confirm.html",
@@ -282,9 +285,10 @@ def confirm(admin: ConsoleAdmin, request: HttpRequest, message: Message, verb: s
     )
 
 
-def launching(request: HttpRequest, message: Message) -> HttpResponse:
+def going_live(request: HttpRequest, message: Message) -> HttpResponse:
     """Say that a worker is setting it live; once it is done, have the page loaded anew."""
-    answer = render(request, "outbound/composer_launching.html", {"original": message, "at": timezone.now()})
+    context = {"original": message, "at": timezone.now(), "how_far": launching.how_far(message)}
+    answer = render(request, "outbound/composer_launching.html", context)
     if message.launching_at is None:
         answer["HX-Redirect"] = address(message)
     return answer

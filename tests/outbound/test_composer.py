@@ -166,6 +166,14 @@ def test_a_sender_of_somebody_else_cannot_be_written_as(log_in_with, boss):
     assert "The boss" not in answer.content.decode()
 
 
+def test_where_there_is_no_sender_the_page_says_what_to_do(console, log_in_with):
+    assert '<a href="/admin/messaging/sender/add/">Add a sender</a>' in console.get(ADD).content.decode()
+    author = log_in_with("messaging.add_message", "messaging.view_message")
+    assert "Ask an admin to add one." in author.get(ADD).content.decode()
+    SenderFactory()
+    assert "no sender you may write as" not in author.get(ADD).content.decode()
+
+
 def test_edits_a_draft_in_place(console):
     draft = MessageFactory(title="Old")
 
