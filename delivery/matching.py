@@ -47,7 +47,7 @@ REST = "'', 0, '', '{}'::jsonb"
 A_SLICE = "WHERE place > %(start)s AND place <= %(end)s ORDER BY place ON CONFLICT DO NOTHING"
 
 Progress = Callable[[int], object]
-# Told before each slice of a launch: how many are written down, of how many. What it raises gives the launch up.
+# Told around each slice of a launch: how many are written down, of how many. What it raises gives the launch up.
 Going = Callable[[int, int], object]
 
 
@@ -224,9 +224,13 @@ def write_down_all(message: Message, *, at: datetime, sample: int | None = None,
     made = 0
     with transaction.atomic():
         found = find(pairs, params)
+        # Whom a record is of is looked up at each slice, and not for all of them at the commit, which nobody can stop.
+        execute("SET CONSTRAINTS ALL IMMEDIATE", {})
+        progress(made, found)
         for start in range(0, found, SLICE):
-            progress(made, found)
             made += execute(sql, {**params, "start": start, "end": start + SLICE})
+            progress(made, found)
+        execute("SET CONSTRAINTS ALL DEFERRED", {})
         execute("DROP TABLE matched", {})
         Message.objects.filter(pk=message.pk).update(audience_count=Coalesce(F("audience_count"), 0) + made)
     return made
