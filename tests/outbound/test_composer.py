@@ -407,6 +407,24 @@ def test_the_count_survives_a_text_still_being_typed(console, text):
     assert "Line 1" in answer.content.decode()
 
 
+def test_segments_that_grew_beyond_what_can_be_asked_are_said_in_the_count_and_where_it_is_set_live(console):
+    segment = SegmentFactory(name="Grown")
+    draft = MessageFactory(one_off=True, rules=[rule("segment", "is", segment.pk)])
+    many = {"match": "all", "rules": [rule("name", "is", str(n)) for n in range(200)]}
+    inner = [SegmentFactory(rules=many) for _ in range(3)]
+    Audience.objects.filter(pk=segment.pk).update(rules={"rules": [rule("segment", "is", one.pk) for one in inner]})
+    form = typed(draft.sender, send_type="one_off", rules=[rule("segment", "is", segment.pk)])
+
+    for said in (
+        console.post(FORECAST, form).content.decode(),
+        " ".join(console.post(page(draft), {**form, "act": "live"}).context["form"].errors["rules"]),
+        console.post(f"/admin/messaging/message/{draft.pk}/act/live/", follow=True).content.decode(),
+    ):
+        assert "“Segment is Grown”" in html.unescape(said)
+        assert "600 rules" in said
+    assert Message.objects.get().state == State.DRAFT
+
+
 def test_two_negative_rules_joined_by_or_are_warned_about(console):
     form = typed(SenderFactory())
     either = {"match": "any", "rules": [rule("name", "is_not", "Ada"), rule("country", "is_not", "Ireland")]}
