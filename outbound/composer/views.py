@@ -13,7 +13,7 @@ from django.utils import timezone
 from audiences.models import Audience, Company, CustomAttribute, Customer
 from delivery import launching
 from messaging import content
-from messaging.models import Channel, Message, MessageVersion, State
+from messaging.models import Channel, Message, MessageVersion, Sender, State
 from outbound import acts, once, roles, telling
 from outbound.composer import confirming, images, offer, values
 from outbound.composer import preview as previewing
@@ -49,6 +49,8 @@ def compose(admin: ConsoleAdmin, request: HttpRequest, message: Message | None) 
     if request.method == "POST":
         return posted(admin, request, message, at=at)
     draft = message or Message(**{name: value for name, value in request.GET.items() if name in FIELDS})
+    if message is None:
+        draft.sender = Sender.objects.usual_of(teammate(request))
     form = DraftForm(initial=draft_of(draft), user=teammate(request), message=draft)
     return show(admin, request, form, ticket="" if message else once.ticket(request.user))
 

@@ -166,6 +166,18 @@ def test_a_sender_of_somebody_else_cannot_be_written_as(log_in_with, boss):
     assert "The boss" not in answer.content.decode()
 
 
+def test_a_new_message_is_from_whoever_writes_it_or_from_the_only_one_there_is(console, boss):
+    def chosen() -> int | None:
+        return console.get(ADD).context["form"]["sender"].value()
+
+    team = SenderFactory(name="Team")
+    assert chosen() == team.pk
+    SenderFactory(name="Other team")
+    assert chosen() is None
+    own = SenderFactory(name="The boss", teammate=boss)
+    assert chosen() == own.pk
+
+
 def test_where_there_is_no_sender_the_page_says_what_to_do(console, log_in_with):
     assert '<a href="/admin/messaging/sender/add/">Add a sender</a>' in console.get(ADD).content.decode()
     author = log_in_with("messaging.add_message", "messaging.view_message")
