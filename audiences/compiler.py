@@ -19,7 +19,7 @@ from django.db.models.expressions import RawSQL
 from audiences import attributes
 from audiences.attributes import About, Attribute, Catalogue
 from audiences.models import Audience, CustomAttribute, Customer, Workspace
-from audiences.models.audience import ABOUT_SEGMENTS, read
+from audiences.models.audience import ABOUT_SEGMENTS, check_segments, read
 from audiences.models.customers import CustomerQuerySet
 from audiences.rules import KIND_NAMES, Group, Kind, Operator, Rule, RuleError, read_value
 
@@ -312,6 +312,8 @@ def compile_tree(
     zone: ZoneInfo | None = None,
 ) -> Condition:
     """Compile a tree by today's catalogue and the workspace's zone; RuleError where a rule no longer makes sense."""
+    # A segment may have grown since this was saved.
+    check_segments(tree)
     catalogue = catalogue or CustomAttribute.objects.catalogue()
     return Compiler(catalogue=catalogue, zone=zone or Workspace.current().tz, view=view, prefix=prefix).compile(tree)
 

@@ -44,11 +44,14 @@ INSERT = (
     " judged_last_seen_at, judged_company_last_seen_at, detail, attempts, provider_id, filled)"
 )
 REST = "'', 0, '', '{}'::jsonb"
+A_SLICE = "WHERE place > %(start)s AND place <= %(end)s ORDER BY place ON CONFLICT DO NOTHING"
 
 Progress = Callable[[int], object]
+# Told around each slice of a launch: how many are written down, of how many. What it raises gives the launch up.
+Going = Callable[[int, int], object]
 
 
-def quiet(_count: int) -> None:
+def quiet(*_counts: int) -> None:
     """Show no progress."""
 
 
@@ -155,7 +158,7 @@ def one_to_each_inbox(pairs: str, *, some_have_it: bool) -> str:
 # Going live
 
 
-def launch(message: Message, *, at: datetime, sample: int | None = None) -> int:
+def launch(message: Message, *, at: datetime, sample: int | None = None, progress: Going = quiet) -> int:
     """Set a message live. A one-off's people are frozen in the same transaction; returns how many records it made.
 
     An ongoing one only goes live: its first round is `match`. NotReady where nobody matches a one-off.
@@ -164,7 +167,7 @@ def launch(message: Message, *, at: datetime, sample: int | None = None) -> int:
 
     def freeze() -> None:
         nonlocal made
-        made = write_down_all(message, at=at, sample=sample)
+        made = write_down_all(message, at=at, sample=sample, progress=progress)
         if not made:
             raise NotReady("Nobody matches right now, so this one-off would reach nobody.")
 
@@ -174,23 +177,25 @@ def launch(message: Message, *, at: datetime, sample: int | None = None) -> int:
     return made
 
 
-def send_to_rest(message: Message, *, at: datetime) -> int:
+def send_to_rest(message: Message, *, at: datetime, progress: Going = quiet) -> int:
     """Launch a sampled one-off for the second and last time: who matches now and has no record (DESIGN 4.10)."""
     with transaction.atomic():
         Message.objects.select_for_update().get(pk=message.pk)
-        made = write_down_all(message, at=at)
+        made = write_down_all(message, at=at, progress=progress)
         message.send_to_rest(at=at)
     analyze_after(made)
     return made
 
 
-def write_down_all(message: Message, *, at: datetime, sample: int | None = None) -> int:
-    """Insert a record for everyone who matches a one-off and has none: waiting, or skipped with the reason."""
+def write_down_all(message: Message, *, at: datetime, sample: int | None = None, progress: Going = quiet) -> int:
+    """Insert a record for everyone who matches a one-off and has none: waiting, or skipped with the reason.
+
+    The rules are asked once and all is one transaction; the slices are there to be told of, and to be given up between.
+    """
     condition = judging.condition_of(message)
     per_company = message.goes_per_company
     no_company = f"WHEN k.id IS NULL THEN '{Reason.NO_COMPANY}'" if per_company else ""
     in_app = message.channel == Channel.IN_APP
-    opening, by_zone = judging.openings(message.parsed_window, message.window_zone, at=at)
     waits = f"'{Reason.VISIT}'" if in_app else waiting_reason()
     where = no_record(per_company)
     if sample is not None:
@@ -213,23 +218,36 @@ def write_down_all(message: Message, *, at: datetime, sample: int | None = None)
         f"{INSERT} SELECT %(message)s, customer_id, company_id,"
         f" CASE WHEN blocked IS NULL THEN '{Status.WAITING}' ELSE '{Status.SKIPPED}' END,"
         f" coalesce(blocked, {waits}), CASE WHEN blocked IS NULL THEN due_at END, %(now)s, last_seen, NULL, {REST}"
-        f" FROM ({pairs}) AS pairs ORDER BY customer_id, company_id ON CONFLICT DO NOTHING"
+        f" FROM matched {A_SLICE}"
     )
-    with transaction.atomic(), hashed():
-        made = execute(
-            sql,
-            {
-                **condition.params,
-                "now": at,
-                "message": message.pk,
-                "opening": opening,
-                "openings": Jsonb(by_zone),
-                "seed": f"sample of {message.pk}",
-                "sample": sample,
-            },
-        )
+    params = {**condition.params, **facts(message, at=at), "seed": f"sample of {message.pk}", "sample": sample}
+    made = 0
+    with transaction.atomic():
+        found = find(pairs, params)
+        # Whom a record is of is looked up at each slice, and not for all of them at the commit, which nobody can stop.
+        execute("SET CONSTRAINTS ALL IMMEDIATE", {})
+        progress(made, found)
+        for start in range(0, found, SLICE):
+            made += execute(sql, {**params, "start": start, "end": start + SLICE})
+            progress(made, found)
+        execute("SET CONSTRAINTS ALL DEFERRED", {})
+        execute("DROP TABLE matched", {})
         Message.objects.filter(pk=message.pk).update(audience_count=Coalesce(F("audience_count"), 0) + made)
     return made
+
+
+def find(pairs: str, params: dict[str, Any]) -> int:
+    """Keep the pairs in a table `matched` of this session, with their places in customer order; returns how many."""
+    with transaction.atomic(), hashed():
+        found = execute(
+            "CREATE TEMPORARY TABLE matched AS"
+            " SELECT row_number() OVER (ORDER BY customer_id, company_id) AS place, * FROM"
+            f" ({pairs}) AS pairs ORDER BY place",
+            params,
+        )
+        if found > SLICE:
+            execute("CREATE INDEX ON matched USING brin (place) WITH (pages_per_range = 8)", {})
+    return found
 
 
 def waiting_reason() -> str:
@@ -391,15 +409,7 @@ def write_down_new(message: Message, *, at: datetime, progress: Progress = quiet
         columns=f", {DUE} AS due_at, c.last_seen_at AS last_seen",
     )
     params = {**condition.params, **facts(message, at=at)}
-    with transaction.atomic(), hashed():
-        found = execute(
-            "CREATE TEMPORARY TABLE matched AS"
-            " SELECT row_number() OVER (ORDER BY customer_id, company_id) AS place, * FROM"
-            f" ({pairs}) AS pairs ORDER BY place",
-            params,
-        )
-        if found > SLICE:
-            execute("CREATE INDEX ON matched USING brin (place) WITH (pages_per_range = 8)", {})
+    found = find(pairs, params)
     try:
         made = 0
         for start in range(0, found, SLICE):
@@ -408,8 +418,7 @@ def write_down_new(message: Message, *, at: datetime, progress: Progress = quiet
                     break
                 made += execute(
                     f"{INSERT} SELECT %(message)s, customer_id, company_id, '{Status.WAITING}', {waiting_reason()},"
-                    f" due_at, %(now)s, last_seen, NULL, {REST} FROM matched"
-                    " WHERE place > %(start)s AND place <= %(end)s ORDER BY place ON CONFLICT DO NOTHING",
+                    f" due_at, %(now)s, last_seen, NULL, {REST} FROM matched {A_SLICE}",
                     {**params, "start": start, "end": start + SLICE},
                 )
             progress(made)

@@ -8,7 +8,6 @@ from datetime import datetime, timedelta
 from django.db import connection
 from django.db.models import Q
 
-from audiences.models import Workspace
 from audiences.rules import RuleError
 from delivery import counts, launching, matching, pacing, sending, stopping
 from delivery.matching import Progress, quiet
@@ -146,30 +145,16 @@ def match_unmatched(*, at: datetime) -> None:
 
 def launch_scheduled(*, at: datetime) -> None:
     """Set live the scheduled one-offs whose time has come; one drifted stays, and alarms (DESIGN 4.9)."""
-    for message in Message.objects.filter(state=State.SCHEDULED, scheduled_for__lte=at):
+    for message in Message.objects.filter(state=State.SCHEDULED, scheduled_for__lte=at, launching_at=None):
         try:
-            check_drift(message, at=at)
-            matching.launch(message, at=at)
+            launching.ask_for(message, at=at)
+            launching.launch(message.pk, at=at)
         except NotReady as reason:
             Message.objects.filter(pk=message.pk).update(trouble=" ".join(reason.messages))
-        except RuleError as reason:
-            Message.objects.filter(pk=message.pk).update(trouble=str(reason))
         except WrongState:
             continue  # Somebody else was first.
         except Exception:
             log.exception("message %s cannot be launched", message.pk)
-
-
-def check_drift(message: Message, *, at: datetime) -> None:
-    """NotReady with both numbers, where the audience changed since the review by more than the workspace allows."""
-    if message.reviewed_count is None:
-        return
-    now = matching.forecast(message, at=at).people
-    limit = Workspace.current().drift_percent
-    if abs(now - message.reviewed_count) * 100 > limit * message.reviewed_count:
-        raise NotReady(
-            f"{message.reviewed_count:,} people matched at the review, {now:,} match now. Review it and try again."
-        )
 
 
 STEPS: tuple[Callable[[datetime], object], ...] = (

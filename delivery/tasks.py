@@ -56,6 +56,7 @@ def match_message(message_id: int, **_later: object) -> None:
 def launch_message(message_id: int, **_later: object) -> None:
     """Set a message with a large audience live, or send it to the rest."""
     launching.launch(message_id, at=timezone.now())
+    match_message(message_id)
     nudge()
 
 

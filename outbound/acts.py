@@ -40,13 +40,37 @@ def may(request: HttpRequest, act: Act) -> None:
 def told(message: Message, act: Act, *, before: str) -> str:
     """What the log says: the act, and the state it led from and to."""
     after = message.get_state_display()
+    if message.launching_at:
+        return f"{act.logged}: on its way"
     return act.logged if before == after else f"{act.logged}: from {before} to {after}"
 
 
-def set_live(message: Message, *, at: datetime, people: int = 0, **_asked: Any) -> str:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Going:
+    """Whom it goes to, as far as a click has looked: how many match, whether they were counted, and what staff saw."""
+
+    people: int = 0
+    is_exact: bool = True
+    reviewed: int | None = None
+
+    @property
+    def by_worker(self) -> bool:
+        """Whether it takes longer than a request may."""
+        return not self.is_exact or self.people > launching.MOST_AT_ONCE
+
+    @property
+    def seen(self) -> int:
+        """How many staff saw, or would have seen."""
+        return self.people if self.reviewed is None else self.reviewed
+
+
+NOBODY_COUNTED = Going()
+
+
+def set_live(message: Message, *, at: datetime, going: Going = NOBODY_COUNTED, **_asked: Any) -> str:
     """Go live; the people of a one-off are frozen, a great many by a worker."""
-    if message.send_type == SendType.ONE_OFF and people > launching.MOST_AT_ONCE:
-        return ask_for(message, at=at)
+    if going.by_worker and (message.send_type == SendType.ONE_OFF or not going.is_exact):
+        return ask_for(message, at=at, reviewed=going.seen)
     made = matching.launch(message, at=at)
     if message.send_type == SendType.ONGOING:
         transaction.on_commit(lambda: tasks.nudge_match(message))
@@ -55,16 +79,16 @@ def set_live(message: Message, *, at: datetime, people: int = 0, **_asked: Any) 
     return f"“{message}” is live, for {those(message, made)} who matched."
 
 
-def ask_for(message: Message, *, at: datetime, sample: int | None = None) -> str:
+def ask_for(message: Message, *, at: datetime, sample: int | None = None, reviewed: int | None = None) -> str:
     """Have a worker launch it."""
-    launching.ask_for(message, at=at, sample=sample)
+    launching.ask_for(message, at=at, sample=sample, reviewed=reviewed)
     transaction.on_commit(lambda: tasks.nudge_launch(message))
     return f"“{message}” is going live."
 
 
 def call_off(message: Message, *, at: datetime, **_asked: Any) -> str:
-    """Take back a launch no worker has begun."""
-    launching.call_off(message)
+    """Take back a launch that is not done yet."""
+    launching.call_off(message, at=at)
     return f"“{message}” is not going live."
 
 
@@ -74,19 +98,20 @@ def those(message: Message, made: int) -> str:
     return counted(made, one, many)
 
 
-def try_on_a_few(message: Message, *, at: datetime, sample: int, people: int = 0, **_asked: Any) -> str:
+def try_on_a_few(message: Message, *, at: datetime, sample: int, going: Going = NOBODY_COUNTED, **_asked: Any) -> str:
     """Go live for some drawn at random; the rest is a button of the report."""
-    if people > launching.MOST_AT_ONCE:
+    if going.by_worker:
         return ask_for(message, at=at, sample=sample)
     made = matching.launch(message, at=at, sample=sample)
     transaction.on_commit(tasks.nudge)
     return f"“{message}” goes to {those(message, made)} first. Send it to the rest once you have seen how it does."
 
 
-def schedule(message: Message, *, at: datetime, scheduled_for: datetime, **_asked: Any) -> str:
-    """Go live by itself at a time to come."""
-    reviewed = matching.forecast(message, at=at).people
-    message.schedule(for_=scheduled_for, at=at, reviewed_count=reviewed)
+def schedule(
+    message: Message, *, at: datetime, scheduled_for: datetime, going: Going = NOBODY_COUNTED, **_asked: Any
+) -> str:
+    """Go live by itself at a time to come, if about as many match then."""
+    message.schedule(for_=scheduled_for, at=at, reviewed_count=going.seen)
     return f"“{message}” goes live {timezone.localtime(scheduled_for):%A %-d %B %Y at %H:%M}."
 
 
@@ -116,10 +141,10 @@ def stop(message: Message, *, at: datetime, **_asked: Any) -> str:
     return f"“{message}” is stopped for good. Whoever had not got it yet will not."
 
 
-def send_to_rest(message: Message, *, at: datetime, people: int = 0, **_asked: Any) -> str:
+def send_to_rest(message: Message, *, at: datetime, going: Going = NOBODY_COUNTED, **_asked: Any) -> str:
     """Launch a sampled one-off for everybody else who matches now."""
-    if people > launching.MOST_AT_ONCE:
-        return ask_for(message, at=at)
+    if going.by_worker:
+        return ask_for(message, at=at, reviewed=going.seen)
     made = matching.send_to_rest(message, at=at)
     transaction.on_commit(tasks.nudge)
     return f"“{message}” goes to the rest: {those(message, made)} more."

@@ -97,7 +97,7 @@ class MessageAdmin(OutboundList):
 
     def launching(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Say how far going live is, and reload the page once it is done."""
-        return views.launching(request, self.found(request, object_id, to="view"))
+        return views.going_live(request, self.found(request, object_id, to="view"))
 
     def progress(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Say how far sending is, and how fast it goes."""
@@ -127,10 +127,10 @@ class MessageAdmin(OutboundList):
         if verb not in acts.ACTS:
             raise Http404(f"A message cannot {verb}.")
         acts.may(request, acts.ACTS[verb])
-        people = views.confirm(self, request, message, verb) if verb in ("live", "rest") else 0
-        if isinstance(people, HttpResponse):
-            return people
-        acts.carry_out(self, request, message, acts.ACTS[verb], at=timezone.now(), people=people)
+        going = views.confirm(self, request, message, verb) if verb in ("live", "rest") else acts.NOBODY_COUNTED
+        if isinstance(going, HttpResponse):
+            return going
+        acts.carry_out(self, request, message, acts.ACTS[verb], at=timezone.now(), going=going)
         return HttpResponseRedirect(views.address(message))
 
     def duplicate(self, request: HttpRequest, object_id: str) -> HttpResponse:

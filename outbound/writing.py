@@ -66,9 +66,8 @@ class OneForm(forms.Form):
 
     def __init__(self, *args: Any, user: User, customer: Customer, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.fields["sender"].queryset = senders = Sender.objects.usable_by(user).order_by("name")  # type: ignore[attr-defined]
-        own = senders.filter(teammate=user).first() or (senders.first() if senders.count() == 1 else None)
-        self.fields["sender"].initial = own.pk if own else None
+        self.fields["sender"].queryset = Sender.objects.usable_by(user).order_by("name")  # type: ignore[attr-defined]
+        self.fields["sender"].initial = Sender.objects.usual_of(user)
         self.fields["company"].queryset = Company.objects.filter(memberships__customer=customer).order_by("name")  # type: ignore[attr-defined]
 
     @property

@@ -1,5 +1,7 @@
 """Audiences: rules stored as JSON. A named one is a segment; an unnamed one belongs to a message."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Self
 
 from django.core.exceptions import ValidationError
@@ -7,13 +9,16 @@ from django.db import connection, models, transaction
 from django.db.models.functions import Cast
 
 from audiences import attributes
-from audiences.attributes import BY_NAME
+from audiences.attributes import BY_NAME, EVENTS
 from audiences.models.catalogue import CustomAttribute
 from audiences.models.tags import Tag
-from audiences.rules import LABELS, Group, Kind, Rule, RuleError, parse
+from audiences.rules import LABELS, MOST_IN_ALL, Group, Kind, Rule, RuleError, parse
 
 SEGMENTS_LOCK = 7_210_001
 MOST_SEGMENTS_DEEP = 8
+# How many events an audience can ask how often or when they happened: each is a table more to join.
+MOST_EVENTS = 50
+MOST_SAID = 1_000_000
 ABOUT_TAGS = ("tag", "company.tag")
 ABOUT_SEGMENTS = ("segment", "company.segment")
 ASKING = "$.** ? (@.attribute == $names[*] && @.value == $value)"
@@ -83,7 +88,7 @@ class Audience(models.Model):
             tree = self.tree
             self.rules = tree.as_json()
             check_references(tree)
-            check_cycles(tree, of=self.pk or 0)
+            check_segments(tree, of=self.pk or 0)
         except RuleError as wrong:
             raise ValidationError({"rules": str(wrong)}) from wrong
 
@@ -118,27 +123,76 @@ def check_references(tree: Group) -> None:
                 raise RuleError(f"The rule “{asks}” names a {about} that is not there ({rule.value}).")
 
 
-def check_cycles(tree: Group, *, of: int) -> None:
-    """Refuse what makes the segment `of`, through others, a part of itself; each segment named is looked at once."""
-    depths: dict[int, int] = {}
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """What comes with some rules through the segments they name: how deep, how many rules in all, and which events."""
 
-    def depth(within: Group, *, path: frozenset[int]) -> int:
-        named = {rule.value for rule in segment_rules(within)}
+    deep: int
+    size: int
+    events: frozenset[str]
+
+
+def check_segments(tree: Group, *, of: int = 0) -> None:
+    """Refuse what makes the segment `of`, through others, a part of itself, or asks more than can be asked at once.
+
+    Each segment is looked at once, however many ways lead to it: there may be millions.
+    """
+    found: dict[int, Reach] = {}
+    names: dict[int, str] = {}
+
+    def reach(within: Group, *, path: frozenset[int]) -> Reach:
+        rules = segment_rules(within)
+        named = {rule.value for rule in rules}
         if named & path:
             raise RuleError("A segment cannot be a part of itself, not even through another one.")
-        for pk, segment in find_segments(named - depths.keys()).items():
-            depths[pk] = 1 + depth(segment.tree, path=path | {pk})
-        deepest = max((depths[pk] for pk in named), default=0)
+        for pk, segment in find_segments(named - found.keys()).items():
+            found[pk], names[pk] = reach(segment.tree, path=path | {pk}), segment.name
+        deepest = max((found[pk].deep for pk in named), default=0)
         if len(path) + deepest > MOST_SEGMENTS_DEEP + 1:
             raise RuleError(f"Segments go at most {MOST_SEGMENTS_DEEP} deep into one another.")
-        return deepest
+        events = events_of(within).union(*(found[pk].events for pk in named))
+        return Reach(1 + deepest, within.size() + sum(brought(rule, found[rule.value]) for rule in rules), events)
 
-    depth(tree, path=frozenset({of}))
+    whole = reach(tree, path=frozenset({of}))
+    if whole.size > MOST_IN_ALL:
+        raise RuleError(too_many(tree, found=found, names=names))
+    if len(whole.events) > MOST_EVENTS:
+        raise RuleError(
+            f"These rules, with those of their segments, ask how often or when {len(whole.events):,} different events"
+            f" happened. They can ask that of at most {MOST_EVENTS}."
+        )
+
+
+def brought(rule: Rule, reach: Reach) -> int:
+    """How many rules a segment has beyond the one that names it; a company's is also asked whether there is one."""
+    return max(1, reach.size) - 1 + (rule.attribute == "company.segment")
+
+
+def events_of(tree: Group) -> frozenset[str]:
+    """The events rules ask how often or when they happened."""
+    asking = tuple(prefix for prefix, (_, _, sql) in EVENTS.items() if sql)
+    return frozenset(
+        rule.attribute.partition(".")[2].lower() for rule in tree.leaves() if rule.attribute.startswith(asking)
+    )
+
+
+def too_many(tree: Group, *, found: Mapping[int, Reach], names: Mapping[int, str]) -> str:
+    """Why these rules are too many, said of the one whose segment brings the most."""
+    place, rule = max(
+        ((place, rule) for place, rule in tree.placed() if rule.attribute in ABOUT_SEGMENTS),
+        key=lambda one: found[one[1].value].size,
+    )
+    size = found[rule.value].size
+    about = f"{BY_NAME[rule.attribute].label} {LABELS[rule.operator]} {names[rule.value]}"
+    return (
+        f"Rule {place}, “{about}”: that segment is {f'{size:,}' if size < MOST_SAID else f'over {MOST_SAID:,}'} rules,"
+        f" with the segments in it. An audience has at most {MOST_IN_ALL} rules, those of its segments included."
+    )
 
 
 def find_segments(wanted: set[int]) -> dict[int, Audience]:
     """Return segments by id; RuleError where one is not there."""
     found = Audience.objects.segments().in_bulk(wanted)
     if missing := wanted - found.keys():
-        raise RuleError(f"A rule names a segment that is not there ({min(missing)}).")
+        raise RuleError(f"A rule names a segment that is no longer there ({min(missing)}).")
     return found

@@ -83,6 +83,8 @@ def fill(team: Team, *, at: datetime) -> None:
     sender = Sender.objects.create(
         name="Sam from Fernwood", email="sam@fernwood.example", reply_to="sam@fernwood.example", teammate=team.support
     )
+    # Whoever tries the demo is both of them.
+    sender.users.add(team.boss)
     for written in MESSAGES:
         began = at - past.BEGAN[written["title"]]
         message = write(**written, sender=sender, team=team, at=began)

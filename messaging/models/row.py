@@ -73,7 +73,7 @@ class Row(models.Model):
     state = models.CharField(max_length=16, choices=State, default=State.DRAFT)
     went_live_at = models.DateTimeField(null=True, blank=True, editable=False)
     scheduled_for = models.DateTimeField(null=True, blank=True)
-    # How many the author saw at the review, for the drift check of a scheduled one-off; null before any review.
+    # How many the author saw at the review, for the drift check of what goes live later; null before any review.
     reviewed_count = models.PositiveIntegerField(null=True, blank=True, editable=False)
     # How many a one-off was frozen for, counted as they were written down; null where it has no frozen audience.
     audience_count = models.PositiveIntegerField(null=True, blank=True, editable=False)

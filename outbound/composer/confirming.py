@@ -3,13 +3,18 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from audiences.models import Workspace
 from audiences.rules import RuleError
-from delivery import matching
+from delivery import launching, matching
 from delivery.matching import Forecast
 from messaging.models import Message
+from outbound.acts import Going
+
+# So long a click waits for a count; where that is too short, what the page had counted stands, if it is about so.
+COUNT_WITHIN = timedelta(milliseconds=500)
+ABOUT_PERCENT = 30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,12 +43,23 @@ def number(text: str) -> int | None:
     return int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 12 else None
 
 
-def count(message: Message, *, at: datetime) -> Forecast | None:
-    """Who would get it now; None where its rules cannot be read, which is said elsewhere."""
+def count(message: Message, asked: Asked, *, at: datetime) -> Forecast | None:
+    """Who would get it now; None where its rules cannot be read, which is said elsewhere.
+
+    An estimate where counting takes long and what the page had counted is about so: then whoever launches it counts.
+    """
     try:
-        return matching.forecast(message, at=at)
+        found = matching.forecast_soon(message, at=at, within=COUNT_WITHIN)
+        return found if found.exact or is_about(found, asked) else matching.forecast(message, at=at)
     except RuleError:
         return None
+
+
+def is_about(found: Forecast, asked: Asked) -> bool:
+    """Whether the page showed about as many as an estimate has it."""
+    if asked.reviewed is None or asked.receiving is None:
+        return False
+    return abs(found.people - asked.reviewed) * 100 <= ABOUT_PERCENT * found.people
 
 
 def receiving(found: Forecast) -> int:
@@ -53,19 +69,23 @@ def receiving(found: Forecast) -> int:
 
 def refusal(found: Forecast, asked: Asked) -> str:
     """Why it may not go yet; empty where it may."""
-    workspace = Workspace.current()
-    if asked.sample is None and asked.reviewed is not None:
-        moved = abs(found.people - asked.reviewed) * 100
-        if moved > workspace.drift_percent * asked.reviewed:
-            return (
-                f"{asked.reviewed:,} people matched when this page counted, {found.people:,} match now."
-                " Look at the review again before you go on."
-            )
+    saw = asked.reviewed if asked.sample is None and found.exact else None
+    if saw is not None and launching.has_drifted(found.people, since=saw):
+        return (
+            f"{saw:,} people matched when this page counted, {found.people:,} match now."
+            " Look at the review again before you go on."
+        )
     people = receiving(found)
-    going = people if asked.sample is None else min(asked.sample, people)
-    if going <= workspace.confirm_above:
-        return ""
-    shown = asked.receiving if asked.sample is None and asked.receiving is not None else going
-    if number(asked.typed) in {shown, going}:
+    shown = people if asked.receiving is None else asked.receiving
+    if asked.sample is not None:
+        going = shown = min(asked.sample, people)
+    else:
+        going = people if found.exact else shown
+    if going <= Workspace.current().confirm_above or number(asked.typed) in {shown, going}:
         return ""
     return f"Type {shown:,} to confirm: that is how many people it goes to."
+
+
+def going(found: Forecast, asked: Asked) -> Going:
+    """What a button needs to know of whom it sends to."""
+    return Going(people=found.people, is_exact=found.exact, reviewed=None if found.exact else asked.reviewed)

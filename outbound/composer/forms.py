@@ -8,7 +8,9 @@ from typing import Any
 from django import forms
 from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
+from django.urls import reverse
 from django.utils import timezone
+from django.utils.html import format_html
 from unfold.contrib.forms.widgets import WysiwygWidget
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
 
@@ -79,6 +81,8 @@ class ContentForm(forms.Form):
         self.fields["sender"].queryset = (  # type: ignore[attr-defined]
             senders | Sender.objects.filter(pk=message.sender_id).distinct() if message.sender_id else senders
         )
+        if not message.sender_id and not senders.exists():
+            self.fields["sender"].help_text = no_sender(user)
 
     def clean(self) -> dict[str, Any]:
         """Make the text safe, and say what is wrong with it in which line."""
@@ -262,6 +266,16 @@ class AudienceForm(AudienceFields):
         self.message.window, self.message.window_zone = self.cleaned_data["window"], self.cleaned_data["window_zone"]
         self.message.clean()
         self.message.save(update_fields=("window", "window_zone", "updated_at"))
+
+
+def no_sender(user: User) -> str:
+    """What to do where there is nobody to write as."""
+    if not user.has_perm("messaging.add_sender"):
+        return "There is no sender you may write as yet. Ask an admin to add one."
+    return format_html(
+        'There is no sender you may write as yet. <a href="{}">Add a sender</a>',
+        reverse("admin:messaging_sender_add"),
+    )
 
 
 def is_new(message: Message) -> bool:

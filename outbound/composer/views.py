@@ -11,8 +11,9 @@ from django.urls import reverse
 from django.utils import timezone
 
 from audiences.models import Audience, Company, CustomAttribute, Customer
+from delivery import launching
 from messaging import content
-from messaging.models import Channel, Message, MessageVersion, State
+from messaging.models import Channel, Message, MessageVersion, Sender, State
 from outbound import acts, once, roles, telling
 from outbound.composer import confirming, images, offer, values
 from outbound.composer import preview as previewing
@@ -29,6 +30,11 @@ from outbound.composer.forms import (
 from outbound.composer.review import review
 from outbound.console import ConsoleAdmin, teammate
 
+# Whoever has lost the right to since the page was drawn loses nothing they typed.
+NOT_THEIRS = (
+    "Your role writes drafts and sends none, so nothing was saved or sent. What you typed is still here: save it as a"
+    " draft, and a teammate whose role is Sender or Admin sets it live."
+)
 FIELDS = {"title", "channel", "format", "send_type"}
 
 
@@ -43,6 +49,8 @@ def compose(admin: ConsoleAdmin, request: HttpRequest, message: Message | None) 
     if request.method == "POST":
         return posted(admin, request, message, at=at)
     draft = message or Message(**{name: value for name, value in request.GET.items() if name in FIELDS})
+    if message is None:
+        draft.sender = Sender.objects.usual_of(teammate(request))
     form = DraftForm(initial=draft_of(draft), user=teammate(request), message=draft)
     return show(admin, request, form, ticket="" if message else once.ticket(request.user))
 
@@ -64,7 +72,11 @@ def posted(admin: ConsoleAdmin, request: HttpRequest, message: Message | None, *
         if there and there.launching_at:
             return HttpResponseRedirect(address(there))
         form = DraftForm(request.POST, user=teammate(request), message=there or Message(pk=key))
-        people = may_go(form, request, at=at) if form.is_valid() else 0
+        pressed = acts.AFTER_SAVING.get(request.POST.get("act", ""))
+        if pressed and not request.user.has_perm(pressed.permission):
+            form.add_error(None, NOT_THEIRS)
+            return show(admin, request, form, ticket="" if message else ticket, status=403)
+        going = may_go(form, request, at=at) if form.is_valid() else acts.NOBODY_COUNTED
         if not form.is_valid():
             return show(admin, request, form, ticket="" if message else ticket)
         before = telling.of_message(there) if there else {}
@@ -77,32 +89,34 @@ def posted(admin: ConsoleAdmin, request: HttpRequest, message: Message | None, *
     if act not in acts.AFTER_SAVING:
         messages.success(request, f"“{draft}” is saved as a draft.")
         return HttpResponseRedirect(address(draft))
-    asked = {name: form.cleaned_data[name] for name in ("sample", "scheduled_for")} | {"people": people}
+    asked = {name: form.cleaned_data[name] for name in ("sample", "scheduled_for")} | {"going": going}
     acts.carry_out(admin, request, draft, acts.AFTER_SAVING[act], at=at, **asked)
     return HttpResponseRedirect(address(draft))
 
 
-def may_go(form: DraftForm, request: HttpRequest, *, at: datetime) -> int:
-    """How many people match, where it is to go out; what stands against that is said at the field to type it in."""
+def may_go(form: DraftForm, request: HttpRequest, *, at: datetime) -> acts.Going:
+    """Whom it would go to, where it is to go out; what stands against that is said at the field to type it in."""
     if request.POST.get("act", "save") not in acts.AFTER_SAVING:
-        return 0
+        return acts.NOBODY_COUNTED
     draft = form.preview()
-    found = None if draft.problems() else confirming.count(draft, at=at)
-    if found is None:
-        return 0
     sample = form.cleaned_data["sample"] if request.POST["act"] == "sample" else None
-    if refusal := confirming.refusal(found, confirming.Asked.of(request.POST, sample=sample)):
+    asked = confirming.Asked.of(request.POST, sample=sample)
+    found = None if draft.problems() else confirming.count(draft, asked, at=at)
+    if found is None:
+        return acts.NOBODY_COUNTED
+    if refusal := confirming.refusal(found, asked):
         form.add_error("confirm", refusal)
-    return found.people
+    return confirming.going(found, asked)
 
 
-def show(admin: ConsoleAdmin, request: HttpRequest, form: DraftForm, *, ticket: str) -> HttpResponse:
+def show(admin: ConsoleAdmin, request: HttpRequest, form: DraftForm, *, ticket: str, status: int = 200) -> HttpResponse:
     """Draw the composer."""
     message = form.message
     new = is_new(message)
     return admin.page(
         request,
         "outbound/composer.html",
+        status=status,
         title="New message" if new else message.title,
         crumb="New message" if new else "",
         form=form,
@@ -250,15 +264,15 @@ def save_segment(admin: ConsoleAdmin, request: HttpRequest) -> HttpResponse:
     return JsonResponse({"id": segment.pk, "name": segment.name, "rules": segment.rules})
 
 
-def confirm(admin: ConsoleAdmin, request: HttpRequest, message: Message, verb: str) -> HttpResponse | int:
-    """Ask how many it goes to before a button of the report sends it to many; the number of people where it may."""
-    found = confirming.count(message, at=timezone.now())
-    if found is None:
-        return 0
+def confirm(admin: ConsoleAdmin, request: HttpRequest, message: Message, verb: str) -> HttpResponse | acts.Going:
+    """Ask how many it goes to before a button of the report sends it to many; whom it goes to where it may."""
     asked = confirming.Asked.of(request.POST)
+    found = confirming.count(message, asked, at=timezone.now())
+    if found is None:
+        return acts.NOBODY_COUNTED
     refusal = confirming.refusal(found, asked)
     if not refusal:
-        return found.people
+        return confirming.going(found, asked)
     return admin.page(
         request,
         "outbound/composer_confirm.html",
@@ -273,9 +287,10 @@ def confirm(admin: ConsoleAdmin, request: HttpRequest, message: Message, verb: s
     )
 
 
-def launching(request: HttpRequest, message: Message) -> HttpResponse:
+def going_live(request: HttpRequest, message: Message) -> HttpResponse:
     """Say that a worker is setting it live; once it is done, have the page loaded anew."""
-    answer = render(request, "outbound/composer_launching.html", {"original": message, "at": timezone.now()})
+    context = {"original": message, "at": timezone.now(), "how_far": launching.how_far(message)}
+    answer = render(request, "outbound/composer_launching.html", context)
     if message.launching_at is None:
         answer["HX-Redirect"] = address(message)
     return answer

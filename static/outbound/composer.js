@@ -173,6 +173,8 @@ document.addEventListener("alpine:init", () => {
       if (!this.found.length) return this.look();
       this.at = (this.at + by + this.found.length) % this.found.length;
     },
+    /* Heard a moment after the typing, by when somebody may have been chosen: then the list stays shut. */
+    typed() { if (this.words !== this.foundFor) this.look(); },
     async look() {
       this.asking?.abort();
       this.asking = new AbortController();
@@ -186,6 +188,7 @@ document.addEventListener("alpine:init", () => {
     },
     choose(one) {
       if (!one) return;
+      this.asking?.abort();
       this.$refs.customer.value = one.id;
       [this.words, this.foundFor, this.found] = [one.name, one.name, []];
       document.body.dispatchEvent(new CustomEvent("preview-as"));
@@ -201,6 +204,8 @@ document.addEventListener("alpine:init", () => {
   /* One name of very many: `take` is given the one chosen, and says what then stands in the field. */
   Alpine.data("nameSearch", (of, name, take, id) => ({
     id, typed: name, taken: name, offered: [], spot: 0, seenFor: null, none: false, looking: null,
+    /* Heard a moment after the typing, by when one may have been chosen: then the list stays shut. */
+    heard() { if (this.typed !== this.taken || this.seenFor !== null) this.look(); },
     async look() {
       this.looking?.abort();
       this.looking = new AbortController();

@@ -1,5 +1,6 @@
 """An audience is checked when it is saved: rules that name what is not there, and segments that lead to themselves."""
 
+from itertools import pairwise
 from threading import Barrier, Thread
 from typing import Any
 
@@ -7,9 +8,12 @@ import pytest
 from django.core.exceptions import ValidationError
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
+from audiences import compiler
 from audiences.models import Audience
 from audiences.models.audience import MOST_SEGMENTS_DEEP
+from audiences.rules import RuleError
 from tests.factories import AudienceFactory, SegmentFactory, TagFactory
 
 
@@ -98,10 +102,64 @@ def test_segments_go_so_deep_and_what_was_saved_once_is_saved_again() -> None:
 def test_each_segment_is_looked_at_once_however_many_ways_lead_to_it() -> None:
     layer: list[Audience] = []
     for _ in range(MOST_SEGMENTS_DEEP - 1):
-        layer = [SegmentFactory(rules=naming(*layer)) for _ in range(3)]
+        layer = [SegmentFactory(rules=naming(*layer)) for _ in range(2)]
     with CaptureQueriesContext(connection) as asked:
         AudienceFactory(rules=naming(*layer))
-    assert len(asked) < 100  # Of some 3,000 ways through 21 segments.
+    assert len(asked) < 70  # Of some 250 ways through 14 segments.
+
+
+@pytest.fixture
+def grown(db) -> Audience:
+    """A segment of 1,000,000 rules: each of ten, of six layers, is those of the layer below; grown behind our back."""
+    segment = SegmentFactory(name="Top")
+    layers = [SegmentFactory(name=f"Layer {n}") for n in range(5)]
+    for above, below in pairwise([segment, *layers]):
+        Audience.objects.filter(pk=above.pk).update(rules=naming(*[below] * 10))
+    ten = [{"attribute": "name", "operator": "is", "value": str(n)} for n in range(10)]
+    Audience.objects.filter(pk=layers[-1].pk).update(rules={"rules": ten})
+    return segment
+
+
+TOO_MANY = (
+    "Rule 2.1, “Segment is Top”: that segment is over 1,000,000 rules, with the segments in it."
+    " An audience has at most 400 rules, those of its segments included."
+)
+
+
+def test_segments_in_segments_bring_no_more_rules_than_can_be_asked(grown: Audience) -> None:
+    rules = {"rules": [{"attribute": "name", "operator": "is", "value": "Ada"}, naming(grown)]}
+
+    with pytest.raises(ValidationError) as refused:
+        AudienceFactory(rules=rules)
+    assert refused.value.messages == [TOO_MANY]
+    # Nor are they compiled, where the segment grew after they were saved.
+    with pytest.raises(RuleError) as stopped:
+        compiler.customers(rules, at=timezone.now())
+    assert str(stopped.value) == TOO_MANY
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("attribute", ["segment", "company.segment"])
+def test_what_could_be_saved_is_not_too_many_once_its_segments_are_copied_in(attribute: str) -> None:
+    hundred = [{"attribute": "name", "operator": "is", "value": str(n)} for n in range(99)]
+    segments = [SegmentFactory(rules={"rules": hundred}) for _ in range(4)]
+    audience = AudienceFactory(rules=naming(*segments, attribute=attribute))
+
+    audience.rules = compiler.freeze(audience.tree, on=timezone.now().date()).as_json()
+    audience.save()
+
+    assert audience.tree.size() in (396, 400)
+
+
+@pytest.mark.django_db
+def test_events_that_are_each_a_table_to_join_are_so_many_and_no_more() -> None:
+    def asking(events: int, *, to: str = "event_count.e{}") -> dict[str, Any]:
+        return {"rules": [{"attribute": to.format(n), "operator": "greater_than", "value": 1} for n in range(events)]}
+
+    half = SegmentFactory(rules=asking(30))
+    assert AudienceFactory(rules=asking(50)).pk
+    with pytest.raises(ValidationError, match="ask how often or when 60 different events happened"):
+        AudienceFactory(rules={"rules": [*asking(30, to="event_count.f{}")["rules"], *naming(half)["rules"]]})
 
 
 @pytest.mark.django_db(transaction=True)

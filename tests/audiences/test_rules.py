@@ -210,6 +210,12 @@ def test_rules_are_so_many_and_no_more() -> None:
     assert refusal(all_of(*[ROLE] * MOST_RULES, all_of(ROLE))) == f"An audience has at most {MOST_RULES} rules."
 
 
+@pytest.mark.parametrize("inside", [[ROLE] * 201, [{**all_of(), "copied_from": "All as of 3 May 2026"}] * 201])
+def test_what_calls_itself_copied_from_a_segment_is_no_way_round_how_many(inside) -> None:
+    copied = {**all_of(*inside), "copied_from": "VIPs as of 3 May 2026"}
+    assert "at most 400 rules, those of its segments included" in refusal(all_of(copied, copied))
+
+
 @pytest.mark.parametrize(
     ("typed", "stored"),
     [

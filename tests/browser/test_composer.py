@@ -92,6 +92,29 @@ def test_previews_as_a_chosen_customer_with_what_is_missing_marked(console, live
     assert page.locator(".ob-frame iframe").get_attribute("sandbox") == ""
 
 
+def test_the_list_of_customers_stays_shut_once_one_is_chosen_however_fast(console, live_server):
+    SenderFactory()
+    CustomerFactory(name="Grace Hopper", email="grace@navy.example")
+    page = console
+    compose(page, live_server.url)
+    asked = []
+    page.on("request", lambda request: asked.append(request.url) if "/message/people/" in request.url else None)
+    search = page.get_by_label("Preview as a customer")
+    search.focus()
+    expect(page.get_by_role("option", name="Grace Hopper")).to_be_visible()
+    # Typed and chosen before the typing was heard.
+    search.evaluate(
+        "(field) => { field.value = 'gr'; field.dispatchEvent(new Event('input', { bubbles: true }));"
+        " document.querySelector('#preview-found [role=option]')"
+        ".dispatchEvent(new MouseEvent('mousedown', { bubbles: true })); }"
+    )
+    expect(page.locator("#preview-shown")).to_contain_text("As Grace Hopper")
+    page.wait_for_timeout(600)
+
+    expect(page.locator("#preview-found")).to_be_hidden()
+    assert len(asked) == 1
+
+
 def test_sends_a_test_to_me_and_touches_no_record(console, live_server, post):
     SenderFactory()
     ada = CustomerFactory(name="Ada Byron", email="ada@byron.example")

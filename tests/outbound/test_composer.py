@@ -166,6 +166,26 @@ def test_a_sender_of_somebody_else_cannot_be_written_as(log_in_with, boss):
     assert "The boss" not in answer.content.decode()
 
 
+def test_a_new_message_is_from_whoever_writes_it_or_from_the_only_one_there_is(console, boss):
+    def chosen() -> int | None:
+        return console.get(ADD).context["form"]["sender"].value()
+
+    team = SenderFactory(name="Team")
+    assert chosen() == team.pk
+    SenderFactory(name="Other team")
+    assert chosen() is None
+    own = SenderFactory(name="The boss", teammate=boss)
+    assert chosen() == own.pk
+
+
+def test_where_there_is_no_sender_the_page_says_what_to_do(console, log_in_with):
+    assert '<a href="/admin/messaging/sender/add/">Add a sender</a>' in console.get(ADD).content.decode()
+    author = log_in_with("messaging.add_message", "messaging.view_message")
+    assert "Ask an admin to add one." in author.get(ADD).content.decode()
+    SenderFactory()
+    assert "no sender you may write as" not in author.get(ADD).content.decode()
+
+
 def test_edits_a_draft_in_place(console):
     draft = MessageFactory(title="Old")
 
@@ -397,6 +417,24 @@ def test_the_count_survives_a_text_still_being_typed(console, text):
     answer = console.post(FORECAST, typed(SenderFactory(), body=text))
 
     assert "Line 1" in answer.content.decode()
+
+
+def test_segments_that_grew_beyond_what_can_be_asked_are_said_in_the_count_and_where_it_is_set_live(console):
+    segment = SegmentFactory(name="Grown")
+    draft = MessageFactory(one_off=True, rules=[rule("segment", "is", segment.pk)])
+    many = {"match": "all", "rules": [rule("name", "is", str(n)) for n in range(200)]}
+    inner = [SegmentFactory(rules=many) for _ in range(3)]
+    Audience.objects.filter(pk=segment.pk).update(rules={"rules": [rule("segment", "is", one.pk) for one in inner]})
+    form = typed(draft.sender, send_type="one_off", rules=[rule("segment", "is", segment.pk)])
+
+    for said in (
+        console.post(FORECAST, form).content.decode(),
+        " ".join(console.post(page(draft), {**form, "act": "live"}).context["form"].errors["rules"]),
+        console.post(f"/admin/messaging/message/{draft.pk}/act/live/", follow=True).content.decode(),
+    ):
+        assert "“Segment is Grown”" in html.unescape(said)
+        assert "600 rules" in said
+    assert Message.objects.get().state == State.DRAFT
 
 
 def test_two_negative_rules_joined_by_or_are_warned_about(console):

@@ -6,12 +6,12 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
-from delivery import matching
-from delivery.models import Reason
-from messaging.models import Message
-from outbound.composer import views
+from delivery import launching, matching, tasks
+from delivery.models import DeliveryRecord, Reason
+from messaging.models import Message, State
+from outbound.composer import confirming, views
 from tests.factories import MessageFactory, SenderFactory, rule
-from tests.outbound.test_composer import FORECAST, typed
+from tests.outbound.test_composer import FORECAST, page, typed
 
 pytestmark = pytest.mark.django_db
 PEOPLE = 20_000
@@ -98,3 +98,78 @@ def test_the_page_says_about_how_many_then_counts_and_confirms_exactly(console, 
     assert 'name="reviewed" value="10000"' in exact
     assert 'data-confirm="9000"' in exact
     assert "exact=1" not in exact
+
+
+# Set live where counting takes longer than a click waits
+
+
+def set_live(console, draft: Message, *, reviewed: int, act: str = "live", **changes):
+    """Press the button on a page that had counted so many, of whom 9 in 10 will receive it."""
+    receiving = str(reviewed * 9 // 10)
+    shown = {"reviewed": str(reviewed), "receiving": receiving, "confirm": receiving, "act": act}
+    posted = {"send_type": "one_off", "rules": [rule("email", "contains", "@acme")], **shown, **changes}
+    return console.post(page(draft), typed(draft.sender, **posted), follow=True).content.decode()
+
+
+@pytest.fixture
+def slow(many, monkeypatch) -> Message:
+    """A draft of a one-off to 10,000 people, whom no click waits to have counted."""
+    monkeypatch.setattr(matching, "SAMPLED", 10_000)
+    monkeypatch.setattr(confirming, "COUNT_WITHIN", AT_ONCE)
+    return MessageFactory(one_off=True)
+
+
+def test_a_click_claims_what_takes_long_to_count_and_the_worker_counts(console, slow):
+    said = set_live(console, slow, reviewed=9_900)
+
+    assert "is going live" in said
+    slow.refresh_from_db()
+    assert (slow.state, slow.reviewed_count, DeliveryRecord.objects.count()) == (State.DRAFT, 9_900, 0)
+    launching.launch(slow.pk, at=timezone.now())
+    slow.refresh_from_db()
+    assert (slow.state, slow.audience_count) == (State.LIVE, 10_000)
+
+
+def test_the_worker_refuses_an_audience_that_drifted_with_both_numbers(console, slow):
+    set_live(console, slow, reviewed=9_000)
+
+    launching.launch(slow.pk, at=timezone.now())
+
+    slow.refresh_from_db()
+    assert (slow.state, slow.launching_at, DeliveryRecord.objects.count()) == (State.DRAFT, None, 0)
+    assert "9,000 people matched at the review, 10,000 match now." in console.get(page(slow)).content.decode()
+
+
+def test_a_page_that_had_counted_something_else_altogether_is_refused_at_once(console, slow):
+    said = set_live(console, slow, reviewed=50)
+
+    assert "50 people matched when this page counted, 10,000 match now." in said
+    assert Message.objects.get().launching_at is None
+
+
+@pytest.mark.parametrize("shown", [{}, {"receiving": ""}])
+def test_the_number_is_asked_for_however_long_counting_takes(console, slow, shown):
+    assert "Type 9,000 to confirm" in set_live(console, slow, reviewed=10_000, confirm="", **shown)
+    assert Message.objects.get().launching_at is None
+
+
+def test_what_was_seen_is_what_a_scheduled_one_is_held_against(console, slow):
+    set_live(console, slow, reviewed=9_900, act="schedule", scheduled_for="2999-05-04T09:30")
+
+    assert Message.objects.get().reviewed_count == 9_900
+
+
+def test_a_sample_of_very_many_is_drawn_by_the_worker(console, slow):
+    set_live(console, slow, reviewed=9_900, act="sample", sample="20")
+    launching.launch(slow.pk, at=timezone.now())
+
+    slow.refresh_from_db()
+    assert (slow.state, DeliveryRecord.objects.count()) == (State.SAMPLED, 20)
+
+
+def test_an_ongoing_message_goes_live_and_is_matched_by_the_worker(console, slow):
+    set_live(console, slow, reviewed=9_900, send_type="ongoing")
+    tasks.launch_message(slow.pk)
+
+    slow.refresh_from_db()
+    assert (slow.state, DeliveryRecord.objects.count()) == (State.LIVE, 9_000)

@@ -262,10 +262,26 @@ def test_what_is_above_an_author_is_refused_by_the_server(mallory, attempt):
 def test_the_composers_button_to_set_live_is_not_theirs_to_press(mallory):
     CustomerFactory(email="ann@x.example")
 
-    answer = writes(mallory, act="live", send_type="one_off")
+    answer = writes(mallory, act="live", send_type="one_off", title="Weeks of work")
 
     assert answer.status_code == 403
-    assert not Message.objects.exclude(state=State.DRAFT).exists()
+    assert not Message.objects.exists()
+    # Whose role was changed while they wrote reads why, and presses the button they have.
+    assert "nothing was saved or sent" in answer.content.decode()
+    assert answer.context["form"]["title"].value() == "Weeks of work"
+    assert 'value="live"' not in answer.content.decode()
+    mallory.post(ADD, typed(SenderFactory(), ticket=answer.context["ticket"], title="Weeks of work"))
+    assert Message.objects.get().state == State.DRAFT
+
+
+@pytest.mark.parametrize("act", ["live", "sample", "schedule"])
+def test_of_a_draft_whose_button_is_not_theirs_to_press_nothing_is_saved(mallory, act):
+    draft = MessageFactory(title="As it was", one_off=True)
+
+    answer = mallory.post(to_admin("messaging_message_change", draft.pk), typed(draft.sender, act=act, sample="2"))
+
+    assert answer.status_code == 403
+    assert Message.objects.get().title == "As it was"
 
 
 def test_writing_as_a_colleague_is_refused(mallory):
