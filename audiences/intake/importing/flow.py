@@ -164,7 +164,7 @@ def read_customers(cursor: Any, job: Import, taken: Sequence[Record], at: dateti
     problems: list[Problem] = []
     rows: list[list[Any]] = []
     for record in taken:
-        if record.wrong or len(record.cells) > width:
+        if record.wrong or any(record.cells[width:]):
             problems.append((record.line, "", record.wrong or f"It has {len(record.cells)} columns, not {width}."))
             continue
         row: list[Any] = [None] * len(places)
