@@ -25,6 +25,7 @@ from audiences.models import (
     Tag,
 )
 from audiences.models.customers import Role
+from delivery import erasing
 from tests.factories import AT, CompanyFactory, CustomAttributeFactory, CustomerFactory, TagFactory
 
 pytestmark = pytest.mark.django_db
@@ -555,3 +556,40 @@ def test_a_line_without_an_end_is_not_held_in_memory(take):
     assert job.wrong
     assert not job.made
     assert most < 25_000_000
+
+
+def test_what_errors_quote_of_somebody_goes_with_them_and_nobody_elses(take):
+    ann = CustomerFactory(user_id="7", email="ann@acme.example", name="Ann")
+    job = go(take("user_id,signed_up_at\n7,Ann@acme.example\n8,anna\n"), ImportState.CHECKING)
+
+    erasing.erase(ann, at=LATER)
+
+    assert problems(job) == [
+        (2, "What stood here is erased."),
+        (3, "“anna” is not a date. Write it like 2026-05-31."),
+    ]
+
+
+@pytest.mark.parametrize(("days", "left"), [(7, ImportState.CHECKED), (8, ImportState.CANCELLED)])
+def test_a_file_nobody_goes_on_with_is_forgotten_after_a_week(take, days, left):
+    job = go(take("user_id\n1\n"), ImportState.CHECKING)
+
+    importing.forget_old(at=LATER + timedelta(days=days))
+
+    job.refresh_from_db()
+    assert (job.state, job.chunks.exists(), bool(job.sample)) == (left, *[left == ImportState.CHECKED] * 2)
+
+
+def test_what_was_wrong_is_forgotten_after_a_month_and_what_is_under_way_is_left(take, load):
+    done = load("email\nann\nada@acme.example\n")
+    waits = take("email\nann\n")
+    importing.begin(waits, ImportState.CHECKING, targets=waits.targets, tag=None, at=LATER)
+
+    importing.forget_old(at=LATER + timedelta(days=30))
+    assert problems(done)
+
+    importing.forget_old(at=LATER + timedelta(days=31))
+
+    done.refresh_from_db()
+    waits.refresh_from_db()
+    assert (problems(done), done.wrong, waits.state, waits.chunks.count()) == ([], 1, ImportState.CHECKING, 1)

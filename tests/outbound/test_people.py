@@ -294,6 +294,35 @@ def test_a_large_import_is_gone_on_with_by_a_worker(console, monkeypatch, nudged
     assert "2 new customers." in console.get(at).content.decode()
 
 
+def test_a_file_larger_than_can_be_kept_is_refused_at_its_field(console, monkeypatch):
+    from outbound import importing
+
+    monkeypatch.setattr(importing, "LARGEST", 10)
+    upload = SimpleUploadedFile("people.csv", b"user_id\n1\n2\n")
+
+    page = console.post(reverse("admin:customer_import_file"), {"kind": "customers", "file": upload})
+
+    assert "larger than 1 GB" in page.content.decode()
+    assert not Import.objects.exists()
+
+
+def test_what_is_wrong_beyond_what_is_kept_is_counted_on_the_page_and_in_the_file(console, monkeypatch, nudged):
+    from audiences.intake.importing import flow
+
+    monkeypatch.setattr(flow, "MOST_PROBLEMS", 2)
+    upload = SimpleUploadedFile("people.csv", b"email\n" + b"nobody\n" * 5)
+    at = console.post(reverse("admin:customer_import_file"), {"kind": "customers", "file": upload}).url
+    page = console.post(f"{at}check/", {"target": ["email"]}, follow=True).content.decode()
+
+    assert "And 3 more lines, whose errors are not kept." in page
+    assert (
+        console.get(f"{at}errors.csv")
+        .content.decode()
+        .splitlines()[-1]
+        .endswith("3 more lines have an error that is not kept.")
+    )
+
+
 def test_columns_that_name_nobody_are_refused_where_they_are_chosen(console, nudged):
     upload = SimpleUploadedFile("people.csv", b"name\nAda\n")
     at = console.post(reverse("admin:customer_import_file"), {"kind": "customers", "file": upload}).url
