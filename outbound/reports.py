@@ -27,7 +27,7 @@ from messaging.models import RUNNING, Channel, Message, SendType, State
 from outbound import acts, charts, differences, going, recipients, uncertain
 from outbound.charts import Chart, Series
 from outbound.composer.review import HOW, ONCE, ONCE_PER_COMPANY, WHO, when
-from outbound.console import ConsoleAdmin, Counted
+from outbound.console import ConsoleAdmin, Counted, column
 from outbound.listing import chip, moment
 from outbound.wording import STATE_TONES, STATUS_TONES, STATUS_WORDS, audience_lines, measured, percent, times
 
@@ -292,7 +292,9 @@ class DeliveryRecordAdmin(uncertain.UncertainPages):
     """Every message to every customer, as it went; nothing here can be changed."""
 
     own_pages = (("of/<int:message_id>/export/", "export"), *uncertain.PAGES)
-    list_display = ("to", "of", "how", "why_so", "matched", "sent_at")
+    list_display = ("to", "of", "how", "why_so", "matched", "sent")
+    sent = column("sent_at", called="Sent")
+    nothing_yet = "Each message to each customer is written down here, from the moment a message is live."
     list_filter = (
         ("status", ChoicesDropdownFilter),
         ("reason", ChoicesDropdownFilter),
