@@ -13,6 +13,7 @@ from unfold.decorators import action
 
 from audiences import intake
 from audiences.intake.tagging import tag_all, untag_all
+from audiences.intake.values import storable
 from audiences.models import Audience, Customer, Tag
 from audiences.models.customers import CustomerQuerySet, Role
 from audiences.rules import RuleError
@@ -125,7 +126,7 @@ def put_on(admin: ConsoleAdmin, request: HttpRequest, rows: CustomerQuerySet, na
 
 def take_off(admin: ConsoleAdmin, request: HttpRequest, rows: CustomerQuerySet, name: str) -> HttpResponse:
     """Take a tag off them."""
-    label = Tag.objects.filter(name__iexact=name).first() if name else None
+    label = Tag.objects.filter(name__iexact=storable(name)).first() if name else None
     if label is None:
         raise intake.Refused(f"There is no tag “{name}”." if name else "Choose a tag.")
     with transaction.atomic():
@@ -181,7 +182,7 @@ def rules_of(given: QueryDict) -> dict[str, Any]:
     rules: list[Any] = [
         rule(attribute, int(value) if value.isdecimal() else value) for attribute, value in chosen.items()
     ]
-    rules += searched_for(given.get("q", ""))
+    rules += searched_for(given.get("q", "").replace("\0", ""))
     asked = Audience(rules=asked_for(given))
     if not rules:
         return asked.tree.as_json()

@@ -71,6 +71,7 @@ def report(admin: ConsoleAdmin, request: HttpRequest, message: Message) -> HttpR
         statuses=statuses(message, found, reasons),
         waits=list(what_waits(message, found, reasons, at=at)),
         people=recipients.page(message, request),
+        among_many=found.records > AMONG_MANY,
         statuses_there=[status for status in Status if found.of(status)],
         may_export=may_export(request),
         revisions=list(differences.revisions(versions)),
@@ -79,6 +80,8 @@ def report(admin: ConsoleAdmin, request: HttpRequest, message: Message) -> HttpR
     )
 
 
+# From so many on, looking through them all takes a second or more.
+AMONG_MANY = 200_000
 EDITS = {"content", "audience"}
 
 
@@ -314,7 +317,7 @@ class DeliveryRecordAdmin(uncertain.UncertainPages):
         if message is None:
             raise Http404(f"There is no message {message_id}.")
         asked = request.GET
-        return recipients.as_file(message, status=asked.get("status", ""), search=asked.get("q", "").strip())
+        return recipients.as_file(message, status=asked.get("status", ""), search=recipients.searched(request))
 
     def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest | None = None) -> bool:
         """Besides the filters, all of one customer or one message."""

@@ -340,3 +340,12 @@ def test_who_may_only_look_does_nothing_with_people(log_in_with, three, verb):
     assert pick(console, verb, tag="x", how="add").status_code == 403
     assert console.get(reverse("admin:customer_import_file")).status_code == 403
     assert console.get(reverse("admin:customer_picked", args=[verb])).status_code == 405
+
+
+@pytest.mark.usefixtures("three")
+@pytest.mark.parametrize("search", ["%00", "a%00b@acme.example", "%00%00 x"])
+def test_a_character_that_nothing_holds_breaks_no_search(console, search):
+    assert console.get(f"{LIST}?q={search}").status_code == 200
+    for verb in ("message", "export", "tag"):
+        address = reverse("admin:customer_picked", args=[verb])
+        assert console.post(f"{address}?q={search}", {"tag": "a\0", "how": "remove"}).status_code in (200, 302)
