@@ -317,6 +317,7 @@ class DeliveryRecordAdmin(uncertain.UncertainPages):
         if message is None:
             raise Http404(f"There is no message {message_id}.")
         asked = request.GET
+        self.note(request, message, "Exported its people")
         return recipients.as_file(message, status=asked.get("status", ""), search=recipients.searched(request))
 
     def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest | None = None) -> bool:

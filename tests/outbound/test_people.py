@@ -6,6 +6,7 @@ import json
 from datetime import timedelta
 
 import pytest
+from django.contrib.admin.models import LogEntry
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
@@ -216,6 +217,15 @@ def test_saves_what_the_list_shows_as_a_file_no_spreadsheet_runs(console, three)
     assert [(row["user_id"], row["name"], row["custom_attributes.formula"]) for row in rows] == [
         ("ada", "'=1+1", "'@SUM(A1)")
     ]
+
+
+@pytest.mark.usefixtures("three")
+def test_what_leaves_as_a_file_is_told_to_the_log_without_what_was_searched_for(console, boss):
+    exported(pick(console, "export", {"q": "ada"}))
+
+    entry = LogEntry.objects.get()
+    assert (entry.user, entry.object_repr, entry.change_message) == (boss, "People", "Exported 1 person")
+    assert "Exported 1 person" in console.get(reverse("admin:admin_logentry_changelist")).content.decode()
 
 
 def test_importing_what_was_exported_changes_nothing(console, nudged):

@@ -9,6 +9,7 @@ from io import StringIO
 from uuid import uuid4
 
 import pytest
+from django.contrib.admin.models import LogEntry
 
 from delivery import counts, hits
 from delivery.models import DeliveryRecord, Link, Status, Who
@@ -272,6 +273,12 @@ def test_the_file_has_everybody_with_the_reason(console, news):
         ("Cyd", "Skipped", "Their email bounced"),
         ("Dee", "Skipped", "Has no email address"),
     ]
+
+
+def test_who_takes_the_people_away_is_told_to_the_log(console, news):
+    export(console, news)
+
+    assert LogEntry.objects.get(object_id=str(news.pk)).change_message == "Exported its people"
 
 
 def test_the_file_has_those_asked_for(console, news):
