@@ -28,7 +28,6 @@ CALLED: dict[str, str] = {
 }
 # One of them, and several, where that is not the model's own name.
 NOUNS: dict[str, tuple[str, str]] = {
-    "customer": ("person", "people"),
     "audience": ("segment", "segments"),
     "custom attribute": ("attribute", "attributes"),
     "user": ("teammate", "teammates"),

@@ -117,7 +117,7 @@ def test_nobody_is_counted_further_than_pages_are_turned(console, monkeypatch):
 
     assert answer.context["cl"].result_count == 2
     assert "More than 2 people" in answer.content.decode()
-    assert "More than 2 people" in " ".join(answer.content.decode().split())
+    assert "More than 2 customers" in " ".join(answer.content.decode().split())
 
 
 def test_tags_those_ticked(console, three):
