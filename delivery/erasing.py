@@ -8,6 +8,7 @@ from django.db import connection, transaction
 from django.db.models import Q, QuerySet
 
 from audiences import intake
+from audiences.intake import importing
 from audiences.models import Customer, JobItem, Notification
 from delivery import uploads
 from delivery.models import (
@@ -53,6 +54,7 @@ def erase(customer: Customer, *, at: datetime) -> None:
         Notification.objects.filter(customer=locked).exclude(topic__endswith=".deleted").delete()
         Notification.objects.filter(customer=locked).update(payload=None)
         JobItem.objects.filter(named(names)).update(data={}, error="")
+        importing.erase(filter(None, (locked.user_id, locked.email, locked.name, locked.phone)))
         blank_messages_to(locked)
         log_of(locked).update(object_repr=ERASED, change_message="")
         blank(locked, at=at)

@@ -103,6 +103,7 @@ def forget_old(**_later: object) -> None:
     """Delete what was kept long enough. Once a day."""
     at = timezone.now()
     until = at + AN_HOUR
+    importing.forget_old(at=at)
     forgetting.forget(at=at, go_on=lambda: timezone.now() < until and not stopping.asked())
 
 

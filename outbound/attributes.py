@@ -17,7 +17,7 @@ from audiences.models.catalogue import KINDS
 from audiences.rules import KIND_NAMES, Kind
 from delivery import recasting, tasks
 from messaging.models import Message, State
-from outbound.console import ConsoleAdmin
+from outbound.console import ConsoleAdmin, column
 from outbound.telling import from_to
 from outbound.wording import counted
 
@@ -37,7 +37,9 @@ class Use:
 class CustomAttributeAdmin(ConsoleAdmin):
     """The custom attributes there are, with the kind learnt from their first real value."""
 
-    list_display = ("name", "of", "kind", "created_at")
+    list_display = ("name", "of", "holds", "since")
+    since = column("created_at", called="Since")
+    nothing_yet = "Custom attributes are learnt from what your API, your site and your files say of customers."
     list_filter = ("scope", "kind")
     search_fields = ("name",)
     search_help_text = "Search by name"
@@ -51,6 +53,11 @@ class CustomAttributeAdmin(ConsoleAdmin):
     def has_delete_permission(self, request: HttpRequest, obj: CustomAttribute | None = None) -> bool:
         """It stays, as long as anybody may have it."""
         return False
+
+    @display(description="Kind", ordering="kind")
+    def holds(self, attribute: CustomAttribute) -> str:
+        """What its values are."""
+        return attribute.get_kind_display()
 
     @display(description="Of", ordering="scope")
     def of(self, attribute: CustomAttribute) -> str:

@@ -1,5 +1,7 @@
 """What all staff pages share: how a page is drawn, what goes into the log, and who is let in."""
 
+import re
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
@@ -11,16 +13,23 @@ from django.db.models import Model
 from django.http import Http404, HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
+from django.utils.safestring import SafeString
 from unfold.admin import ModelAdmin
+from unfold.decorators import display
 
 # Nobody turns two hundred pages.
 MOST_COUNTED = 10_000
+WELL_DONE = re.compile(r"\bsuccessfully ?|(?<=\w) successfully\b", re.IGNORECASE)
 
 
-class Counted(Paginator):
-    """Pages that are counted only as far as anybody turns them: counting a million takes longer than showing some."""
+class Pages(Paginator):
+    """Pages whose foot says how many there are, of what staff call it."""
 
     template_name = "outbound/pages.html"
+
+
+class Counted(Pages):
+    """Pages that are counted only as far as anybody turns them: counting a million takes longer than showing some."""
 
     @cached_property
     def as_far(self) -> int:
@@ -39,6 +48,16 @@ class Counted(Paginator):
         return self.as_far > MOST_COUNTED
 
 
+def column(field: str, *, called: str, **shown: Any) -> Callable[[Any, Any], Any]:
+    """A field as a column of a list, under the name staff have for it."""
+
+    @display(description=called, ordering=field, **shown)
+    def value(_admin: Any, row: Any) -> Any:
+        return getattr(row, field)
+
+    return value
+
+
 def teammate(request: HttpRequest) -> User:
     """Whoever is logged in: Django's guard let nobody else this far."""
     if not isinstance(request.user, User):
@@ -49,9 +68,13 @@ def teammate(request: HttpRequest) -> User:
 class ConsoleAdmin(ModelAdmin):
     """An admin whose own pages look and are guarded like Django's."""
 
+    paginator = Pages
     list_filter_submit = True
     show_full_result_count = False
     list_per_page = 50
+    empty_value_display = "–"
+    # What an empty list says: what will be on it, and what brings it there.
+    nothing_yet = ""
     # (address, name of the method and of the URL): pages beside those Django makes.
     own_pages: tuple[tuple[str, str], ...] = ()
 
@@ -88,6 +111,12 @@ class ConsoleAdmin(ModelAdmin):
     def note(self, request: HttpRequest, obj: Model, words: str) -> None:
         """Write into the log who did what."""
         self.log_change(request, obj, words)
+
+    def message_user(self, request: HttpRequest, message: Any, *args: Any, **kwargs: Any) -> None:
+        """Say what was done; that it went well goes without saying."""
+        said = WELL_DONE.sub("", str(message))
+        said = said[:1].upper() + said[1:]
+        super().message_user(request, SafeString(said) if isinstance(message, SafeString) else said, *args, **kwargs)
 
     def history_of(self, obj: Model, *, most: int = 20) -> list[LogEntry]:
         """What was done to it, newest first."""

@@ -63,6 +63,7 @@ class LogAdmin(ReadOnlyAdmin):
     """The log, newest first. Nobody adds to it, changes it or deletes from it by hand."""
 
     list_display = ("when", "who", "did", "to_what")
+    nothing_yet = "What your team does in the console is written down here: who did what, when, from what to what."
     list_display_links = None
     list_filter = (ByWhom, OfWhat, ("action_time", RangeDateFilter))
     list_select_related = ("user", "content_type")

@@ -26,6 +26,7 @@ from outbound.wording import counted
 PERMISSION = "audiences.add_import"
 LATEST = 10
 SHOWN_PROBLEMS = 100
+LARGEST = 2**30
 # A small file is done before the page is drawn; a worker goes on with a large one.
 AT_ONCE = timedelta(seconds=1)
 PAGES = (
@@ -49,6 +50,13 @@ class FileForm(forms.Form):
         error_messages={"required": "Choose a file.", "empty": "This file is empty."},
         widget=forms.FileInput({"accept": ".csv,.tsv,.txt,text/csv,text/plain", "class": "ob-input ob-file"}),
     )
+
+    def clean_file(self) -> Any:
+        """Refuse what is too large to be kept."""
+        upload = self.cleaned_data["file"]
+        if upload.size > LARGEST:
+            raise forms.ValidationError("This file is larger than 1 GB. Import it in parts.")
+        return upload
 
 
 class ImportPages(ConsoleAdmin):
@@ -105,6 +113,7 @@ class ImportPages(ConsoleAdmin):
             says=says(job),
             problems=problems,
             more=max(0, job.wrong - len({problem.line for problem in problems})),
+            unkept=beyond(job),
             under_way=job.state in UNDER_WAY,
             can_choose=job.state in (ImportState.UPLOADED, ImportState.CHECKED),
         )
@@ -134,7 +143,14 @@ class ImportPages(ConsoleAdmin):
         writer.writerow(["line", "column", "reason"])
         for problem in importing.problems_of(job):
             writer.writerow([problem.line, importing.safe_cell(problem.column), importing.safe_cell(problem.reason)])
+        if more := beyond(job):
+            writer.writerow(["", "", f"{counted(more, 'more line has', 'more lines have')} an error that is not kept."])
         return answer
+
+
+def beyond(job: Import) -> int:
+    """How many lines have an error besides those whose errors are kept."""
+    return max(0, job.wrong - job.problems.values("line").distinct().count())
 
 
 def may_import(request: HttpRequest) -> None:

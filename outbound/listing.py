@@ -70,6 +70,10 @@ class OutboundList(ConsoleAdmin):
         ("tags", RelatedDropdownFilter),
         ToWhom,
     )
+    nothing_yet = (
+        "Ongoing messages go to everyone who matches now and anyone who matches later; "
+        "one-off messages only to those who match now."
+    )
     search_fields = ("title",)
     search_help_text = "Search by name"
     ordering = ("-pk",)

@@ -111,6 +111,7 @@ class PaceAdmin(ToldAdmin):
 
     form = PaceForm
     list_display = ("of", "limits", "today", "now")
+    nothing_yet = "A channel without a row here has no limits: it sends as fast as it takes messages."
     actions = None
     ordering = ("channel",)
     fieldsets = (

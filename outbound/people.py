@@ -21,7 +21,7 @@ from audiences.rules import RuleError
 from outbound import console, importing, picking, profile, recipients, why
 from outbound.composer import offer
 from outbound.composer.forms import AudienceFields
-from outbound.console import ConsoleAdmin
+from outbound.console import ConsoleAdmin, column
 from outbound.listing import chip
 from outbound.wording import counted
 
@@ -117,7 +117,11 @@ class CustomerAdmin(picking.PickingPages, importing.ImportPages, why.WhyPages, p
     list_before_template = "outbound/people_filters.html"
     list_disable_select_all = True
 
-    list_display = ("who", "user_id", "role", "at_companies", "signed_up_at", "last_seen_at", "flags")
+    list_display = ("who", "goes_by", "kind", "at_companies", "signed_up", "last_seen", "flags")
+    goes_by = column("user_id", called="User ID")
+    signed_up = column("signed_up_at", called="Signed up")
+    last_seen = column("last_seen_at", called="Last seen")
+    nothing_yet = "People come from your API, from visits of your site, and from files."
     list_filter = (("role", ChoicesDropdownFilter), ("tags", AutocompleteSelectFilter), InSegment)
     search_fields = ("name", "email", "user_id")
     search_help_text = "Search by name, email or user ID"
@@ -181,6 +185,11 @@ class CustomerAdmin(picking.PickingPages, importing.ImportPages, why.WhyPages, p
             return str(customer)
         return format_html('{}<span class="ob-under">{}</span>', customer.name, customer.email)
 
+    @display(description="Role", ordering="role")
+    def kind(self, customer: Customer) -> str:
+        """User or lead."""
+        return customer.get_role_display()
+
     @display(description="Companies")
     def at_companies(self, customer: Customer) -> str:
         """How many companies they are in."""
@@ -199,7 +208,12 @@ class CustomerAdmin(picking.PickingPages, importing.ImportPages, why.WhyPages, p
 class CompanyAdmin(ConsoleAdmin):
     """Companies, as whoever sends us data describes them."""
 
-    list_display = ("shown", "company_id", "plan", "members", "monthly_spend", "last_seen_at")
+    list_display = ("shown", "goes_by", "pays", "members", "spends", "last_seen")
+    goes_by = column("company_id", called="Company ID")
+    pays = column("plan", called="Plan")
+    spends = column("monthly_spend", called="Monthly spend")
+    last_seen = column("last_seen_at", called="Last seen")
+    nothing_yet = "Companies come with your customers: from your API, from visits of your site, and from files."
     list_filter = (("tags", AutocompleteSelectFilter),)
     search_fields = ("name", "company_id")
     search_help_text = "Search by name or company ID"

@@ -4,6 +4,8 @@ import json
 from typing import Any
 
 from django.contrib import messages
+from django.contrib.admin.models import CHANGE, LogEntry
+from django.contrib.contenttypes.models import ContentType
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import transaction
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect, QueryDict
@@ -13,6 +15,7 @@ from unfold.decorators import action
 
 from audiences import intake
 from audiences.intake.tagging import tag_all, untag_all
+from audiences.intake.values import storable
 from audiences.models import Audience, Customer, Tag
 from audiences.models.customers import CustomerQuerySet, Role
 from audiences.rules import RuleError
@@ -125,7 +128,7 @@ def put_on(admin: ConsoleAdmin, request: HttpRequest, rows: CustomerQuerySet, na
 
 def take_off(admin: ConsoleAdmin, request: HttpRequest, rows: CustomerQuerySet, name: str) -> HttpResponse:
     """Take a tag off them."""
-    label = Tag.objects.filter(name__iexact=name).first() if name else None
+    label = Tag.objects.filter(name__iexact=storable(name)).first() if name else None
     if label is None:
         raise intake.Refused(f"There is no tag “{name}”." if name else "Choose a tag.")
     with transaction.atomic():
@@ -139,8 +142,16 @@ HOW = {"add": put_on, "remove": take_off}
 
 
 def export_them(_admin: ConsoleAdmin, request: HttpRequest, rows: CustomerQuerySet, _ticked: list[int]) -> Any:
-    """Save them as a file."""
+    """Save them as a file, which the log tells: it takes what is known of people elsewhere."""
     must(request, "audiences.change_customer")
+    many = rows.filter(archived_at=None).count()
+    LogEntry.objects.create(
+        user=teammate(request),
+        content_type=ContentType.objects.get_for_model(Customer),
+        object_repr="People",
+        action_flag=CHANGE,
+        change_message=f"Exported {counted(many, 'person', 'people')}",
+    )
     return export(rows, at=timezone.now())
 
 
@@ -181,7 +192,7 @@ def rules_of(given: QueryDict) -> dict[str, Any]:
     rules: list[Any] = [
         rule(attribute, int(value) if value.isdecimal() else value) for attribute, value in chosen.items()
     ]
-    rules += searched_for(given.get("q", ""))
+    rules += searched_for(given.get("q", "").replace("\0", ""))
     asked = Audience(rules=asked_for(given))
     if not rules:
         return asked.tree.as_json()

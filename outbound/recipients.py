@@ -34,6 +34,11 @@ class Page:
     older: str
 
 
+def searched(request: HttpRequest) -> str:
+    """What is searched for; nothing that is stored holds a null character."""
+    return request.GET.get("q", "").replace("\0", "").strip()
+
+
 def asked_for(message: Message, *, status: str, search: str) -> QuerySet[DeliveryRecord]:
     """The records of a message that are asked for."""
     records = message.records.select_related("customer", "company", "message")
@@ -42,9 +47,10 @@ def asked_for(message: Message, *, status: str, search: str) -> QuerySet[Deliver
     if search and (pks := those(search)):
         return records.filter(customer__in=pks)
     if search:
+        # Addresses are kept in lower case: folding a million of them again takes a third of the search.
         records = records.filter(
             Q(customer__name__icontains=search)
-            | Q(customer__email__icontains=search)
+            | Q(customer__email__contains=search.lower())
             | Q(customer__user_id__icontains=search)
         )
     return records
@@ -59,7 +65,7 @@ def those(search: str) -> list[int]:
 
 def page(message: Message, request: HttpRequest) -> Page:
     """One page, in the order of customers; a page is found by who is on it, so the last is as quick as the first."""
-    status, search = request.GET.get("status", ""), request.GET.get("q", "").strip()
+    status, search = request.GET.get("status", ""), searched(request)
     records = asked_for(message, status=status, search=search)
     before, after = place(request.GET.get("before", "")), place(request.GET.get("after", ""))
     order = ("customer_id", "company_id")

@@ -27,7 +27,7 @@ from messaging.models import RUNNING, Channel, Message, SendType, State
 from outbound import acts, charts, differences, going, recipients, uncertain
 from outbound.charts import Chart, Series
 from outbound.composer.review import HOW, ONCE, ONCE_PER_COMPANY, WHO, when
-from outbound.console import ConsoleAdmin, Counted
+from outbound.console import ConsoleAdmin, Counted, column
 from outbound.listing import chip, moment
 from outbound.wording import STATE_TONES, STATUS_TONES, STATUS_WORDS, audience_lines, measured, percent, times
 
@@ -71,6 +71,7 @@ def report(admin: ConsoleAdmin, request: HttpRequest, message: Message) -> HttpR
         statuses=statuses(message, found, reasons),
         waits=list(what_waits(message, found, reasons, at=at)),
         people=recipients.page(message, request),
+        among_many=found.records > AMONG_MANY,
         statuses_there=[status for status in Status if found.of(status)],
         may_export=may_export(request),
         revisions=list(differences.revisions(versions)),
@@ -79,6 +80,8 @@ def report(admin: ConsoleAdmin, request: HttpRequest, message: Message) -> HttpR
     )
 
 
+# From so many on, looking through them all takes a second or more.
+AMONG_MANY = 200_000
 EDITS = {"content", "audience"}
 
 
@@ -292,7 +295,9 @@ class DeliveryRecordAdmin(uncertain.UncertainPages):
     """Every message to every customer, as it went; nothing here can be changed."""
 
     own_pages = (("of/<int:message_id>/export/", "export"), *uncertain.PAGES)
-    list_display = ("to", "of", "how", "why_so", "matched", "sent_at")
+    list_display = ("to", "of", "how", "why_so", "matched", "sent")
+    sent = column("sent_at", called="Sent")
+    nothing_yet = "Each message to each customer is written down here, from the moment a message is live."
     list_filter = (
         ("status", ChoicesDropdownFilter),
         ("reason", ChoicesDropdownFilter),
@@ -312,7 +317,8 @@ class DeliveryRecordAdmin(uncertain.UncertainPages):
         if message is None:
             raise Http404(f"There is no message {message_id}.")
         asked = request.GET
-        return recipients.as_file(message, status=asked.get("status", ""), search=asked.get("q", "").strip())
+        self.note(request, message, "Exported its people")
+        return recipients.as_file(message, status=asked.get("status", ""), search=recipients.searched(request))
 
     def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest | None = None) -> bool:
         """Besides the filters, all of one customer or one message."""

@@ -23,7 +23,7 @@ from messaging.models import Message
 from outbound import telling
 from outbound.composer import offer
 from outbound.composer.forms import AudienceFields
-from outbound.console import ConsoleAdmin
+from outbound.console import ConsoleAdmin, column
 from outbound.wording import audience_lines, counted
 
 
@@ -55,7 +55,9 @@ class SegmentForm(AudienceFields):
 class SegmentAdmin(ConsoleAdmin):
     """Segments can be copied into a message, and used in a rule."""
 
-    list_display = ("name", "rules_count", "updated_at")
+    list_display = ("name", "rules_count", "changed")
+    changed = column("updated_at", called="Changed")
+    nothing_yet = "A segment is a set of rules with a name, for the audience of a message or to look at your people."
     search_fields = ("name",)
     search_help_text = "Search by name"
     ordering = ("name",)

@@ -17,7 +17,7 @@ from unfold.widgets import UnfoldAdminEmailInputWidget, UnfoldAdminRadioSelectWi
 
 from audiences.models import Integration
 from outbound import passwords, roles
-from outbound.console import ReadOnlyAdmin, teammate
+from outbound.console import ReadOnlyAdmin, column, teammate
 from outbound.listing import chip
 from outbound.roles import SAYS, Role
 from outbound.telling import ToldAdmin, from_to
@@ -91,7 +91,9 @@ class StaffAdmin(ToldAdmin):
 
     form = TeammateForm
     fields = ("email", "first_name", "last_name", "role")
-    list_display = ("name", "role", "state", "last_login")
+    list_display = ("name", "role", "state", "logged_in")
+    logged_in = column("last_login", called="Last login")
+    nothing_yet = "Invite the people you work with. Each chooses a password of their own."
     list_filter = ("is_active",)
     search_fields = ("username", "first_name", "last_name", "email")
     search_help_text = "Search by name or email"

@@ -3,12 +3,14 @@
 from datetime import datetime
 from typing import Any
 
+from django.contrib.admin.models import CHANGE, LogEntry
+
 from audiences.models import Audience
 from config.demo import past
 from config.demo.company import every, rule
 from config.demo.staff import Team
 from delivery import matching
-from messaging.models import Channel, Format, Message, Sender, SendType
+from messaging.models import Channel, Format, Message, Sender, SendType, State
 
 MESSAGES: tuple[dict[str, Any], ...] = (
     {
@@ -89,8 +91,16 @@ def fill(team: Team, *, at: datetime) -> None:
         began = at - past.BEGAN[written["title"]]
         message = write(**written, sender=sender, team=team, at=began)
         matching.launch(message, at=began)
+        tell_the_log(message, team, at=began)
         past.fill(message, at=at)
         matching.match(message, at=at)
+
+
+def tell_the_log(message: Message, team: Team, *, at: datetime) -> None:
+    """Note who set it live."""
+    live = f"Set live: from {State.DRAFT.label} to {State.LIVE.label}"
+    entry = LogEntry.objects.log_actions(team.support.pk, [message], CHANGE, live, single_object=True)
+    LogEntry.objects.filter(pk=entry.pk).update(action_time=at)
 
 
 def write(

@@ -26,6 +26,12 @@ BEGAN = {
 }
 # What came later than this is left to the demo itself.
 ENDED = timedelta(days=1)
+# What is known of a customer by now, and what became of the first email they got.
+CAME_OF_THE_FIRST = {
+    "has_hard_bounced": "bounced_at",
+    "marked_email_as_spam": "complained_at",
+    "unsubscribed_from_emails": "unsubscribed_at",
+}
 # Looks at a mail without being a person: Apple's pictures, scanners.
 PRIVACY, SCANNED = 0.2, 0.06
 REPLIES = (
@@ -82,9 +88,10 @@ def sent(message: Message, chance: random.Random, *, at: datetime) -> Iterator[D
     """The copies an ongoing email has sent: to everyone who signed up, or whose trial was about to end, since."""
     after = timedelta() if message.title == "Welcome" else TRIAL - timedelta(days=3)
     began = at - BEGAN[message.title]
-    reached = Customer.objects.filter(
-        user_id__isnull=False, unsubscribed_from_emails=False, has_hard_bounced=False, marked_email_as_spam=False
-    ).filter(signed_up_at__gt=began - after, signed_up_at__lt=at - ENDED - after)
+    reached = Customer.objects.filter(signed_up_at__gt=began - after, signed_up_at__lt=at - ENDED - after)
+    if message.title != "Welcome":
+        # Whoever is not written to any more has had the first one.
+        reached = reached.filter(**dict.fromkeys(CAME_OF_THE_FIRST, False))
     for customer in reached.order_by("pk"):
         assert customer.signed_up_at is not None  # noqa: S101 - asked for
         # The filters are checked every hour, and by visits.
@@ -147,13 +154,18 @@ def filled(message: Message, customer: Customer) -> dict[str, object]:
 
 def live_on(message: Message, chance: random.Random, *, at: datetime) -> None:
     """Have people open it, follow its link, answer and unsubscribe, each in their own time; and scanners look at it."""
-    liked, changed = LIKED[message.title], []
+    liked, changed, ended = LIKED[message.title], [], []
     hits: list[Hit] = []
     link = link_of(message)
     in_app = message.channel == Channel.IN_APP
     records = list(DeliveryRecord.objects.filter(message=message, status=Status.SENT).select_related("customer"))
     for record in records:
         assert record.sent_at is not None  # noqa: S101 - it was sent
+        became = [moment for fact, moment in CAME_OF_THE_FIRST.items() if getattr(record.customer, fact)]
+        if became and not in_app:
+            setattr(record, became[0], record.sent_at + timedelta(minutes=chance.uniform(1, 30)))
+            ended.append(record)
+            continue
         hits += looked_at(record, chance) if not in_app else []
         opened_at = record.sent_at + timedelta(hours=chance.expovariate(1 / 9), seconds=40)
         if chance.random() > liked.opened or opened_at > at:
@@ -168,6 +180,7 @@ def live_on(message: Message, chance: random.Random, *, at: datetime) -> None:
         changed.append(record)
     Hit.objects.bulk_create(hits)
     DeliveryRecord.objects.bulk_update(changed, ["opened_at", "clicked_at"], batch_size=250)
+    DeliveryRecord.objects.bulk_update(ended, [*CAME_OF_THE_FIRST.values()], batch_size=250)
     with connection.cursor() as cursor:
         cursor.execute(NOTED, [message.pk])
     for record in changed:

@@ -24,6 +24,16 @@ CALLED: dict[str, str] = {
     "integrations": "Integration",
     "subscriptions": "Webhooks",
     "paces": "Pace",
+    "log entries": "Log",
+}
+# One of them, and several, where that is not the model's own name.
+NOUNS: dict[str, tuple[str, str]] = {
+    "audience": ("segment", "segments"),
+    "custom attribute": ("attribute", "attributes"),
+    "user": ("teammate", "teammates"),
+    "group": ("role", "roles"),
+    "periodic task": ("task", "tasks"),
+    "log entry": ("line", "lines"),
 }
 # Who may open the page an alarm leads to; to all others it is only told.
 LOOKS_AFTER: dict[AlarmKind, str] = {
@@ -42,6 +52,13 @@ LOOKS_AFTER: dict[AlarmKind, str] = {
 def called(name: object) -> object:
     """What staff call it."""
     return CALLED.get(str(name), name)
+
+
+@register.simple_tag
+def noun(opts: Any, many: int = 1) -> str:
+    """What staff call one row of a table, or several."""
+    one, several = NOUNS.get(str(opts.verbose_name), (str(opts.verbose_name), str(opts.verbose_name_plural)))
+    return one if many == 1 else several
 
 
 @register.filter

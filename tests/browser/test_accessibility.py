@@ -16,6 +16,7 @@ from django.contrib.auth.tokens import default_token_generator
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
+from django_celery_beat.models import PeriodicTask
 from playwright.sync_api import Page
 
 from audiences.intake import importing
@@ -46,8 +47,12 @@ LISTS = (
     *("audiences_customer", "audiences_company", "audiences_audience"),
     *("audiences_tag", "audiences_customattribute", "messaging_sender", "auth_user", "auth_group", "admin_logentry"),
     *("audiences_integration", "delivery_pace", "django_celery_beat_periodictask"),
+    *(f"django_celery_beat_{times}schedule" for times in ("interval", "crontab", "solar", "clocked")),
 )
-FORMS = ("delivery_pace", "messaging_message", "messaging_sender", "audiences_audience", "audiences_tag", "auth_user")
+FORMS = (
+    *("delivery_pace", "messaging_message", "messaging_sender", "audiences_audience", "audiences_tag", "auth_user"),
+    *("django_celery_beat_periodictask", "django_celery_beat_intervalschedule", "django_celery_beat_crontabschedule"),
+)
 # What changes with the scheme.
 COLOURS = "{runOnly: ['color-contrast', 'link-in-text-block']}"
 # All there was to load and to run is there, and nothing is being fetched; sooner than a network is idle.
@@ -75,6 +80,7 @@ def addresses(transactional_db, settings, tmp_path) -> list[str]:
     for name in ("Bob", "Cyd", "Dee"):
         CustomerFactory(name=name, email=f"{name.lower()}@acme.example")
     thread = conversations.open_by_customer(customer, body="Where is my invoice?", at=timezone.now())
+    vip = Tag.objects.get(name="VIP")
     seats = CustomAttributeFactory(name="seats", kind="text", scope="customer")
     segment = SegmentFactory(rules={"match": "all", "rules": [rule("name", "is", "Ada")]})
     boss = User.objects.create_superuser("boss", "boss@acme.example", "pass", first_name="Bo")
@@ -120,7 +126,10 @@ def addresses(transactional_db, settings, tmp_path) -> list[str]:
         reverse("admin:audiences_company_change", args=[customer.memberships.get().company_id]),
         reverse("admin:audiences_audience_change", args=[segment.pk]),
         reverse("admin:audiences_customattribute_change", args=[seats.pk]) + "?kind=number",
-        reverse("admin:audiences_tag_change", args=[Tag.objects.get(name="VIP").pk]),
+        *(reverse(f"admin:audiences_tag_{page}", args=[vip.pk]) for page in ("change", "delete", "history")),
+        reverse("admin:audiences_integration_change", args=[Integration.objects.get().pk]),
+        reverse("admin:django_celery_beat_periodictask_change", args=[PeriodicTask.objects.first().pk]),
+        reverse("admin:audiences_tag_changelist") + "?q=none+like+that",
         reverse("admin:audiences_workspace_change", args=[Workspace.current().pk]),
         reverse("admin:delivery_pace_change", args=[Pace.objects.create(channel="email").pk]),
         reverse("admin:messaging_sender_change", args=[Sender.objects.first().pk]),

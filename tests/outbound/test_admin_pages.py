@@ -5,6 +5,8 @@ import re
 
 import pytest
 from django.contrib import admin
+from django.contrib.admin.models import LogEntry
+from django.test import Client
 from django.urls import reverse
 from django_celery_beat.models import PeriodicTask
 from unfold.admin import ModelAdmin
@@ -278,3 +280,79 @@ def test_staff_pause_a_task_of_the_schedule(console):
     task.refresh_from_db()
     assert answer.status_code == 302
     assert not task.enabled
+
+
+@pytest.mark.parametrize("page", PAGES, ids="/".join)
+def test_an_empty_list_says_what_comes_onto_it_and_one_that_finds_nothing_how_to_see_all(console, page):
+    model = next(model for model in admin.site._registry if (model._meta.app_label, model._meta.model_name) == page)
+    pages = admin.site._registry[model]
+    for asked, says in (("", pages.nothing_yet), ("?q=zzzz", "Nothing matches")):
+        answer = console.get(address(page, "changelist") + asked)
+        text = answer.content.decode()
+        if answer.status_code == 200 and 'class="ob-nothing"' in text:
+            assert says
+            assert says in text
+        assert "yielded" not in text
+
+
+def test_saving_is_told_without_telling_that_it_went_well(console):
+    added = console.post("/admin/audiences/tag/add/", {"name": "V<b>IP"}, follow=True).content.decode()
+    assert "was added." in added
+    assert "V&lt;b&gt;IP" in added
+    tag = Tag.objects.get()
+    deleted = console.post(address(("audiences", "tag"), "delete", tag.pk), {"post": "yes"}, follow=True)
+    task = PeriodicTask.objects.get(name="Match ongoing messages")
+    ticked = {"action": "switch_off", "_selected_action": [task.pk]}
+    switched = console.post(address(("django_celery_beat", "periodictask"), "changelist"), ticked, follow=True)
+    gone = console.post("/admin/logout/")
+
+    for page in (added, deleted.content.decode(), switched.content.decode(), gone.content.decode()):
+        assert "successfully" not in page.lower()
+    assert "1 task is switched off." in switched.content.decode()
+    assert "You are logged out" in gone.content.decode()
+
+
+def test_tasks_switched_off_and_on_together_are_told_to_the_log_each(console):
+    tasks = PeriodicTask.objects.order_by("pk")
+    ticked = {"_selected_action": [task.pk for task in tasks]}
+    here = address(("django_celery_beat", "periodictask"), "changelist")
+
+    console.post(here, {"action": "switch_off", **ticked})
+    assert not tasks.filter(enabled=True).exists()
+    console.post(here, {"action": "switch_on", **ticked})
+
+    assert not tasks.filter(enabled=False).exists()
+    told = LogEntry.objects.filter(object_id=str(tasks[0].pk)).order_by("pk").values_list("change_message", flat=True)
+    assert list(told) == ["Enabled: from yes to no", "Enabled: from no to yes"]
+
+
+def test_who_is_stopped_is_told_why_and_led_home(log_in_with, client):
+    console = log_in_with("messaging.view_message")
+    refused = console.get(address(("audiences", "workspace"), "change", 1))
+    missing = console.get(address(("messaging", "message"), "change", 424242))
+    nowhere = console.get("/admin/nowhere/at/all/")
+
+    assert (refused.status_code, missing.status_code, nowhere.status_code) == (403, 404, 404)
+    assert "An Admin can give you another role." in refused.content.decode()
+    assert "There is no message 424242." in missing.content.decode()
+    assert "it leads nowhere" in nowhere.content.decode()
+    for page in (refused, missing, nowhere):
+        assert 'href="/admin/"' in page.content.decode()
+    client.logout()
+    assert 'href="/admin/"' not in client.get("/pictures/none.png").content.decode()
+
+
+def test_an_error_of_ours_and_a_form_left_open_are_told_in_words(console, monkeypatch, client):
+    def fail(*_args, **_more):
+        raise RuntimeError("no")
+
+    monkeypatch.setattr("outbound.dashboard.dashboard", fail)
+    monkeypatch.setattr("django.contrib.admin.site.each_context", fail)
+    console.raise_request_exception = False
+    broken = console.get("/admin/")
+    strict = Client(enforce_csrf_checks=True)
+    strict.cookies = console.cookies
+
+    assert broken.status_code == 500
+    assert "not with you" in broken.content.decode()
+    assert "reload the page and send it again" in strict.post("/admin/password_change/", {}).content.decode()

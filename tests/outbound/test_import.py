@@ -25,6 +25,7 @@ from audiences.models import (
     Tag,
 )
 from audiences.models.customers import Role
+from delivery import erasing
 from tests.factories import AT, CompanyFactory, CustomAttributeFactory, CustomerFactory, TagFactory
 
 pytestmark = pytest.mark.django_db
@@ -467,3 +468,128 @@ def test_zone_of_dates_is_asked_for_once_a_slice_and_not_for_each_cell(load):
 
     assert Customer.objects.filter(signed_up_at__isnull=False, attributes__renews_at__gt=0).count() == 20
     assert sum('FROM "audiences_workspace"' in query["sql"] for query in asked.captured_queries) < 5
+
+
+def problems(job: Import) -> list[tuple[int, str]]:
+    return [(problem.line, problem.reason) for problem in importing.problems_of(job)]
+
+
+def test_a_character_that_cannot_be_stored_is_an_error_of_its_line_and_no_error_of_ours(load):
+    job = load("email,name\nann@acme.example,An\0n\nbob@acme.example,Bob\n")
+
+    assert problems(job) == [(2, "name holds a character that cannot be stored.")]
+    assert Customer.objects.get().name == "Bob"
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_what_windows_calls_unicode_is_read_without_a_mark_at_its_beginning(take, encoding):
+    go(go(take("email,name\nada@acme.example,Zoë\n".encode(encoding)), ImportState.CHECKING), ImportState.WRITING)
+
+    assert Customer.objects.get().name == "Zoë"
+
+
+def test_a_picture_is_no_list_of_people(take):
+    with pytest.raises(Refused, match="not a CSV file"):
+        take(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR")
+    with pytest.raises(Refused, match="not a CSV file"):
+        take(b"\x7fELF\2\1\1\0\0\0")
+
+
+@pytest.mark.parametrize("after", [1, 20_000])
+def test_a_quote_that_never_closes_costs_its_own_line_and_no_other(load, after):
+    rest = "".join(f"u{n}@acme.example,Name {n}\n" for n in range(after))
+
+    job = load(f'email,name\na@acme.example,"Ann\n{rest}')
+
+    assert problems(job) == [(2, "A quote opens in this line and never closes.")]
+    assert (job.records, *counts(job)) == (after + 1, after, 0, 0, 1)
+
+
+def test_a_quote_inside_a_cell_is_an_error_that_says_which_lines_it_takes_in(load):
+    job = load('email,name\na@acme.example,"Ann" Lee\nb@acme.example,"Bob\nc@acme.example,"Cy"\nd@acme.example,Dan\n')
+
+    goes_on = "A quoted cell goes on after its closing quote. Write a quote inside a cell twice."
+    assert problems(job) == [(2, goes_on), (3, f"{goes_on} It takes in the lines down to 4.")]
+    assert Customer.objects.get().name == "Dan"
+
+
+def test_a_file_without_names_of_columns_is_refused_and_its_first_line_not_lost(take):
+    with pytest.raises(Refused, match="first line holds an email address"):
+        take("ann@acme.example,Ann\nbob@acme.example,Bob\n")
+
+
+def test_a_list_of_addresses_that_begins_with_a_wrong_one_says_so(load):
+    CustomerFactory(email="bob@acme.example")
+
+    job = load("ann@@acme\nbob@acme.example\n", ImportKind.UNSUBSCRIBED)
+
+    assert problems(job) == [(1, "“ann@@acme” is not an email address.")]
+    assert Customer.objects.get().unsubscribed_from_emails
+
+
+@pytest.mark.parametrize("above", ["sep=;\r\n", "\r\n\r\n"])
+def test_what_a_spreadsheet_writes_above_the_columns_is_no_column(load, above):
+    load(f'{above}email;"Name, first"\r\nada@acme.example;Ada\r\n', targets=["email", "name"])
+
+    assert Customer.objects.get().name == "Ada"
+
+
+def test_separators_at_the_end_of_a_line_are_no_columns(load):
+    job = load("email,name\nada@acme.example,Ada,,\nbob@acme.example,Bob,,x\n")
+
+    assert problems(job) == [(3, "It has 4 columns, not 2.")]
+    assert Customer.objects.get().name == "Ada"
+
+
+def test_a_line_without_an_end_is_not_held_in_memory(take):
+    big = b"email,name\n" + b"x" * 30_000_000
+    take(b"email\nx\n")
+
+    job = take(big)
+    importing.begin(job, ImportState.CHECKING, targets=job.targets, tag=None, at=LATER)
+    tracemalloc.start()
+    importing.go_on(job.pk, clock=lambda: LATER, until=FOREVER)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    job.refresh_from_db()
+    assert job.wrong
+    assert not job.made
+    assert most < 25_000_000
+
+
+def test_what_errors_quote_of_somebody_goes_with_them_and_nobody_elses(take):
+    ann = CustomerFactory(user_id="7", email="ann@acme.example", name="Ann")
+    job = go(take("user_id,signed_up_at\n7,Ann@acme.example\n8,anna\n"), ImportState.CHECKING)
+
+    erasing.erase(ann, at=LATER)
+
+    assert problems(job) == [
+        (2, "What stood here is erased."),
+        (3, "“anna” is not a date. Write it like 2026-05-31."),
+    ]
+
+
+@pytest.mark.parametrize(("days", "left"), [(7, ImportState.CHECKED), (8, ImportState.CANCELLED)])
+def test_a_file_nobody_goes_on_with_is_forgotten_after_a_week(take, days, left):
+    job = go(take("user_id\n1\n"), ImportState.CHECKING)
+
+    importing.forget_old(at=LATER + timedelta(days=days))
+
+    job.refresh_from_db()
+    assert (job.state, job.chunks.exists(), bool(job.sample)) == (left, *[left == ImportState.CHECKED] * 2)
+
+
+def test_what_was_wrong_is_forgotten_after_a_month_and_what_is_under_way_is_left(take, load):
+    done = load("email\nann\nada@acme.example\n")
+    waits = take("email\nann\n")
+    importing.begin(waits, ImportState.CHECKING, targets=waits.targets, tag=None, at=LATER)
+
+    importing.forget_old(at=LATER + timedelta(days=30))
+    assert problems(done)
+
+    importing.forget_old(at=LATER + timedelta(days=31))
+
+    done.refresh_from_db()
+    waits.refresh_from_db()
+    assert (problems(done), done.wrong, waits.state, waits.chunks.count()) == ([], 1, ImportState.CHECKING, 1)

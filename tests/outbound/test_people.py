@@ -6,6 +6,7 @@ import json
 from datetime import timedelta
 
 import pytest
+from django.contrib.admin.models import LogEntry
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
@@ -218,6 +219,15 @@ def test_saves_what_the_list_shows_as_a_file_no_spreadsheet_runs(console, three)
     ]
 
 
+@pytest.mark.usefixtures("three")
+def test_what_leaves_as_a_file_is_told_to_the_log_without_what_was_searched_for(console, boss):
+    exported(pick(console, "export", {"q": "ada"}))
+
+    entry = LogEntry.objects.get()
+    assert (entry.user, entry.object_repr, entry.change_message) == (boss, "People", "Exported 1 person")
+    assert "Exported 1 person" in console.get(reverse("admin:admin_logentry_changelist")).content.decode()
+
+
 def test_importing_what_was_exported_changes_nothing(console, nudged):
     for kind in ("text", "number", "boolean", "date"):
         CustomAttributeFactory(name=f"a {kind}", kind=kind)
@@ -294,6 +304,35 @@ def test_a_large_import_is_gone_on_with_by_a_worker(console, monkeypatch, nudged
     assert "2 new customers." in console.get(at).content.decode()
 
 
+def test_a_file_larger_than_can_be_kept_is_refused_at_its_field(console, monkeypatch):
+    from outbound import importing
+
+    monkeypatch.setattr(importing, "LARGEST", 10)
+    upload = SimpleUploadedFile("people.csv", b"user_id\n1\n2\n")
+
+    page = console.post(reverse("admin:customer_import_file"), {"kind": "customers", "file": upload})
+
+    assert "larger than 1 GB" in page.content.decode()
+    assert not Import.objects.exists()
+
+
+def test_what_is_wrong_beyond_what_is_kept_is_counted_on_the_page_and_in_the_file(console, monkeypatch, nudged):
+    from audiences.intake.importing import flow
+
+    monkeypatch.setattr(flow, "MOST_PROBLEMS", 2)
+    upload = SimpleUploadedFile("people.csv", b"email\n" + b"nobody\n" * 5)
+    at = console.post(reverse("admin:customer_import_file"), {"kind": "customers", "file": upload}).url
+    page = console.post(f"{at}check/", {"target": ["email"]}, follow=True).content.decode()
+
+    assert "And 3 more lines, whose errors are not kept." in page
+    assert (
+        console.get(f"{at}errors.csv")
+        .content.decode()
+        .splitlines()[-1]
+        .endswith("3 more lines have an error that is not kept.")
+    )
+
+
 def test_columns_that_name_nobody_are_refused_where_they_are_chosen(console, nudged):
     upload = SimpleUploadedFile("people.csv", b"name\nAda\n")
     at = console.post(reverse("admin:customer_import_file"), {"kind": "customers", "file": upload}).url
@@ -311,3 +350,12 @@ def test_who_may_only_look_does_nothing_with_people(log_in_with, three, verb):
     assert pick(console, verb, tag="x", how="add").status_code == 403
     assert console.get(reverse("admin:customer_import_file")).status_code == 403
     assert console.get(reverse("admin:customer_picked", args=[verb])).status_code == 405
+
+
+@pytest.mark.usefixtures("three")
+@pytest.mark.parametrize("search", ["%00", "a%00b@acme.example", "%00%00 x"])
+def test_a_character_that_nothing_holds_breaks_no_search(console, search):
+    assert console.get(f"{LIST}?q={search}").status_code == 200
+    for verb in ("message", "export", "tag"):
+        address = reverse("admin:customer_picked", args=[verb])
+        assert console.post(f"{address}?q={search}", {"tag": "a\0", "how": "remove"}).status_code in (200, 302)

@@ -9,11 +9,12 @@ from io import StringIO
 from uuid import uuid4
 
 import pytest
+from django.contrib.admin.models import LogEntry
 
 from delivery import counts, hits
 from delivery.models import DeliveryRecord, Link, Status, Who
 from messaging.models import Message, SendType, State
-from outbound import differences, recipients
+from outbound import differences, recipients, reports
 from outbound.charts import COLOURS
 from outbound.reports import LABELS, SHOWN
 from tests.factories import AT, CustomerFactory, MembershipFactory, MessageFactory, rule
@@ -194,12 +195,22 @@ def names(answer) -> list[str]:
         ("status=nonsense", ["Ada", "Bob", "Cyd", "Dee"]),
         ("q=BOB@", ["Bob"]),
         ("q=a&status=waiting", ["Ada", "Bob"]),
+        ("q=Bo%00b", ["Bob"]),
         ("after=nonsense", ["Ada", "Bob", "Cyd", "Dee"]),
         ("after=99999999999999999999-0", ["Ada", "Bob", "Cyd", "Dee"]),
     ],
 )
 def test_finds_people(console, news, query, shown):
     assert names(console.get(f"{address(news)}?{query}")) == shown
+
+
+def test_says_that_looking_among_very_many_takes_a_while_and_what_does_not(console, news, monkeypatch):
+    says = "A whole email address or user ID is found at once."
+    assert says not in text(console.get(address(news)))
+
+    monkeypatch.setattr(reports, "AMONG_MANY", 3)
+
+    assert says in text(console.get(address(news)))
 
 
 def test_people_come_with_the_reason_in_words(console, news):
@@ -262,6 +273,12 @@ def test_the_file_has_everybody_with_the_reason(console, news):
         ("Cyd", "Skipped", "Their email bounced"),
         ("Dee", "Skipped", "Has no email address"),
     ]
+
+
+def test_who_takes_the_people_away_is_told_to_the_log(console, news):
+    export(console, news)
+
+    assert LogEntry.objects.get(object_id=str(news.pk)).change_message == "Exported its people"
 
 
 def test_the_file_has_those_asked_for(console, news):

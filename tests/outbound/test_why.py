@@ -5,11 +5,24 @@ import re
 import pytest
 from django.urls import reverse
 
+from audiences.attributes import BY_NAME, EVENTS, find
+from audiences.models import CustomAttribute, Customer
+from audiences.rules import CALENDAR, MOST_RULES, OPERATORS, ROLLING, WITHOUT_VALUE, Kind
 from delivery import matching
 from delivery.explaining import Verdict
 from delivery.models import Status
 from outbound.why import VERDICTS
-from tests.factories import AT, CustomerFactory, CustomerTagFactory, MembershipFactory, MessageFactory, rule
+from tests.factories import (
+    AT,
+    CustomAttributeFactory,
+    CustomerFactory,
+    CustomerTagFactory,
+    EventSummaryFactory,
+    MembershipFactory,
+    MessageFactory,
+    TagFactory,
+    rule,
+)
 
 pytestmark = pytest.mark.django_db
 
@@ -37,6 +50,41 @@ def test_each_rule_is_green_or_red_with_the_value_it_saw(console):
     assert "Does not hold: and Country is Ireland saw “France”" in page
     assert "Does not hold: and Tag is VIP saw does not have the tag" in page
     assert "They do not match the filters now: 2 of 3 rules do not hold." in page
+
+
+def test_every_rule_there_can_be_says_what_it_saw(console, boss):
+    for name, kind in {"seats": "number", "ok": "boolean", "renews": "date", "job": "text"}.items():
+        CustomAttributeFactory(name=name, kind=kind)
+    nobody, ada = CustomerFactory(), MembershipFactory(customer__name="Ada").customer
+    facts = {"seats": 1.5, "ok": False, "renews": 1764000000, "job": "Smith"}
+    Customer.objects.filter(pk=ada.pk).update(attributes=facts, owner=boss, country="France", session_count=3)
+    EventSummaryFactory(customer=ada, name="paid")
+    named = {Kind.TAG: TagFactory().pk, Kind.TEAMMATE: boss.pk}
+    named |= {Kind.MESSAGE: MessageFactory(live=True).pk, Kind.NUMBER: 3, Kind.ROLE: "user", Kind.TEXT: "France"}
+    names = [*BY_NAME, *(f"custom_attributes.{name}" for name in facts), *(f"{prefix}paid" for prefix in EVENTS)]
+    catalogue = CustomAttribute.objects.catalogue()
+    asked = [
+        rule(name, operator, None if operator in WITHOUT_VALUE else value_for(operator, named.get(kind)))
+        for name in names
+        for kind in [find(name, catalogue=catalogue).kind]
+        if kind is not Kind.SEGMENT  # Copied in as a group of rules as it goes live.
+        for operator in OPERATORS[kind]
+    ]
+    for begin in range(0, len(asked), MOST_RULES):
+        some = asked[begin : begin + MOST_RULES]
+        message = MessageFactory(live=True, rules={"match": "any", "rules": some})
+
+        for customer in (ada, nobody):
+            page = why(console, customer, message)
+
+            lines = re.findall(r"(?:Holds|Does not hold): (?!Is a user).*? saw ", page)
+            assert len(lines) == len(some)
+            assert " saw None" not in page
+
+
+def value_for(operator: str, named: object) -> object:
+    """Something of the kind the operator asks for."""
+    return "2026-05-01" if operator in CALENDAR else 3 if operator in ROLLING else named
 
 
 def test_says_when_they_got_it(console):

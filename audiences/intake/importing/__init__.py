@@ -5,12 +5,14 @@
 
 from audiences.intake.importing.columns import TARGETS, guess, looks_like, plain_cell, safe_cell
 from audiences.intake.importing.files import take
-from audiences.intake.importing.flow import begin, cancel, go_on, problems_of, under_way
+from audiences.intake.importing.flow import begin, cancel, erase, forget_old, go_on, problems_of, under_way
 
 __all__ = [
     "TARGETS",
     "begin",
     "cancel",
+    "erase",
+    "forget_old",
     "go_on",
     "guess",
     "looks_like",

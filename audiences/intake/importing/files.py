@@ -2,6 +2,7 @@
 
 import codecs
 import csv
+import re
 from collections.abc import Iterator
 from datetime import datetime
 from typing import IO, Any
@@ -19,17 +20,31 @@ PIECE = 1 << 20
 MOST_COLUMNS = 300
 SHOWN_RECORDS = 5
 DELIMITERS = ",;\t|"
+# What a spreadsheet writes above the columns to say what separates them.
+SEPARATOR = re.compile(rf"sep=([{DELIMITERS}])", re.IGNORECASE)
+QUOTED = re.compile(r'"[^"]*"')
+# No record is that long; a file without line ends is not held in memory for it.
+LONGEST_LINE = 4 * PIECE
+NEVER_CLOSES = "A quote opens in this line and never closes."
+GOES_ON = "A quoted cell goes on after its closing quote. Write a quote inside a cell twice."
+# Of a picture or a program many bytes are zero, of a text with a slip in it one or two.
+MOST_ZEROS = 0.05
 SPREADSHEET = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
 
 
 def encoding_of(file: IO[bytes]) -> str:
     """The encoding of a file: what its first bytes say, else UTF-8, else what old spreadsheets write."""
     file.seek(0)
-    start = file.read(4)
+    start = file.read(1024)
     if start.startswith(SPREADSHEET):
         raise Refused("This is a spreadsheet, not a CSV file. Save it as CSV first.")
     if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "utf-16"
+    for encoding, zeros in (("utf-16-le", start[1:4:2]), ("utf-16-be", start[0:4:2])):
+        if zeros == b"\0\0":
+            return encoding
+    if start.count(0) > len(start) * MOST_ZEROS:
+        raise Refused("This is not a CSV file: what is in it is no text.")
     file.seek(0)
     decoder = codecs.getincrementaldecoder("utf-8-sig")()
     try:
@@ -71,30 +86,50 @@ def keep(job: Import, data: bytes) -> None:
 
 def look_at(job: Import) -> None:
     """Find the header and what separates the columns; Refused where there are none."""
-    first = next(physical_lines(job, start=0), b"").decode("utf-8", "replace")
-    job.delimiter = max(DELIMITERS, key=first.count)
+    begin_at(job)
     rows = []
     for record in records(job):
-        rows.append([cell.strip() for cell in record.cells])
+        rows.append([storable(cell.strip()) for cell in record.cells])
         if record.wrong or len(rows) > SHOWN_RECORDS:
             break
         if len(rows) == 1:
             begins, line = record.ends, record.lines
     if not rows:
         raise Refused("This file is empty.")
+    if not rows[0]:
+        raise Refused("The first line cannot be read. It should name the columns.")
     if len(rows[0]) > MOST_COLUMNS:
         raise Refused(f"This file has {len(rows[0]):,} columns; {MOST_COLUMNS} at most can be read.")
-    if job.kind == ImportKind.UNSUBSCRIBED and any(is_email(cell) for cell in rows[0]):
+    if job.kind == ImportKind.UNSUBSCRIBED and any("@" in cell for cell in rows[0]):
         job.columns = [f"Column {number}" for number in range(1, len(rows[0]) + 1)]
-        job.targets = ["email" if is_email(cell) else "" for cell in rows[0]]
+        job.targets = ["email" if "@" in cell else "" for cell in rows[0]]
         job.sample = rows[:SHOWN_RECORDS]
         return
+    if any(is_email(cell) for cell in rows[0]):
+        raise Refused(
+            "The first line holds an email address where it should name the columns. Put their names above it."
+        )
     if len(rows) == 1:
         raise Refused("This file has a line of column names and nothing below it.")
-    job.columns = [storable(cell)[:255] or f"Column {number}" for number, cell in enumerate(rows[0], 1)]
+    job.columns = [cell[:255] or f"Column {number}" for number, cell in enumerate(rows[0], 1)]
     job.sample = rows[1:]
     job.position, job.lines = begins, line
     job.targets = guess(job.columns)
+
+
+def begin_at(job: Import) -> None:
+    """Go to the first line that says anything, and find what separates its columns."""
+    delimiter, text = "", ""
+    for raw in physical_lines(job, start=0):
+        text = raw.decode("utf-8", "replace").rstrip("\r\n")
+        said = SEPARATOR.fullmatch(text)
+        if text.strip() and not said:
+            break
+        delimiter = said[1] if said else delimiter
+        job.position += len(raw)
+        job.lines += 1
+    names = QUOTED.sub("", text)
+    job.delimiter = delimiter or max(DELIMITERS, key=names.count)
 
 
 def is_email(value: str) -> bool:
@@ -117,6 +152,9 @@ def physical_lines(job: Import, *, start: int) -> Iterator[bytes]:
         at += len(data)
         *whole, held = (held + data).splitlines(keepends=True)
         yield from whole
+        if len(held) > LONGEST_LINE:
+            yield held
+            held = b""
     if held:
         yield held
 
@@ -130,31 +168,47 @@ class Record:
         self.line, self.cells, self.ends, self.lines, self.wrong = line, cells, ends, lines, wrong
 
 
+class Place:
+    """The lines of the file as text from a place on, and where one stands: now, and after a record's first line."""
+
+    def __init__(self, job: Import, *, ends: int, lines: int) -> None:
+        self.raw = physical_lines(job, start=ends)
+        self.ends, self.lines = ends, lines
+        self.first: tuple[int, int] | None = None
+
+    def __iter__(self) -> Iterator[str]:
+        for raw in self.raw:
+            self.ends += len(raw)
+            self.lines += raw.endswith((b"\n", b"\r"))
+            self.first = self.first or (self.ends, self.lines)
+            yield raw.decode("utf-8", "replace")
+
+
 def records(job: Import) -> Iterator[Record]:
     """The records of the file from where the import stands; empty lines are passed over."""
     ends, lines = job.position, job.lines
-
-    def counted() -> Iterator[str]:
-        nonlocal ends, lines
-        for raw in physical_lines(job, start=job.position):
-            ends += len(raw)
-            lines += 1
-            yield raw.decode("utf-8", "replace")
-
-    reader: Any = csv.reader(counted(), delimiter=job.delimiter)
     while True:
-        line = lines + 1
-        try:
-            cells = next(reader, None)
-        except csv.Error as wrong:
-            yield Record(line=line, cells=[], ends=ends, lines=lines, wrong=f"This line cannot be read: {wrong}.")
-            continue
-        if cells is None:
-            return
-        if any(cells):
-            yield Record(
-                line=line,
-                cells=[plain_cell(cell) if cell[:1] == "'" else cell for cell in cells],
-                ends=ends,
-                lines=lines,
-            )
+        place = Place(job, ends=ends, lines=lines)
+        reader: Any = csv.reader(place, delimiter=job.delimiter, strict=True)
+        while True:
+            line, place.first = place.lines + 1, None
+            try:
+                cells = next(reader, None)
+            except csv.Error as wrong:
+                if "expected after" not in str(wrong):
+                    # What it would swallow are lines of their own: read on from the next.
+                    ends, lines = place.first or (place.ends, place.lines)
+                    yield Record(line=line, cells=[], ends=ends, lines=lines, wrong=NEVER_CLOSES)
+                    break
+                more = f" It takes in the lines down to {place.lines:,}." if place.lines > line else ""
+                yield Record(line=line, cells=[], ends=place.ends, lines=place.lines, wrong=f"{GOES_ON}{more}")
+                continue
+            if cells is None:
+                return
+            if any(cells):
+                yield Record(
+                    line=line,
+                    cells=[plain_cell(cell) if cell[:1] == "'" else cell for cell in cells],
+                    ends=place.ends,
+                    lines=place.lines,
+                )

@@ -1,18 +1,19 @@
 """What happens to a file: it is checked, and when somebody says so written, each time from the first record on."""
 
-from collections.abc import Callable, Sequence
-from datetime import datetime
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any
 
 from django.db import IntegrityError, connection, transaction
+from django.db.models import Q
 
 from audiences.intake.catalogue import MOST_ATTRIBUTES
 from audiences.intake.importing import writing
 from audiences.intake.importing.columns import BESIDE, check_targets, new_attributes, readers
 from audiences.intake.importing.files import Record, look_at, records
 from audiences.intake.kinds import one_zone
-from audiences.intake.values import Refused, storable
+from audiences.intake.values import Refused, shown, storable
 from audiences.models import CustomAttribute, Import, ImportKind, ImportProblem, ImportState, Tag
 from audiences.models.catalogue import Scope
 from audiences.models.imports import UNDER_WAY
@@ -21,6 +22,9 @@ from audiences.models.imports import UNDER_WAY
 SLICE = 5_000
 MOST_PROBLEMS = 1_000
 TRIES = 5
+# A file nobody goes on with, and what was wrong in one, hold what people said of themselves.
+KEEP_FILES, KEEP_ERRORS = timedelta(days=7), timedelta(days=30)
+ERASED = "What stood here is erased."
 COUNTS = ("made", "changed", "unchanged", "nobody", "wrong")
 
 Problem = tuple[int, str, str]
@@ -87,6 +91,26 @@ def finish(job: Import, state: ImportState, *, at: datetime) -> None:
     job.save(update_fields=["state", "updated_at", "sample"])
     job.chunks.all().delete()
     job.newcomers.all().delete()
+
+
+def forget_old(*, at: datetime) -> None:
+    """Cancel what nobody went on with for a week, and forget after a month what was wrong in a file."""
+    left = Import.objects.exclude(state__in=(*UNDER_WAY, ImportState.DONE, ImportState.CANCELLED))
+    for key in left.filter(updated_at__lt=at - KEEP_FILES).values_list("pk", flat=True):
+        with transaction.atomic():
+            job = left.select_for_update(of=("self",)).filter(pk=key, updated_at__lt=at - KEEP_FILES).first()
+            if job is not None:
+                finish(job, ImportState.CANCELLED, at=at)
+    ended = Import.objects.exclude(state__in=UNDER_WAY).filter(updated_at__lt=at - KEEP_ERRORS)
+    ImportProblem.objects.filter(of__in=ended).delete()
+
+
+def erase(said: Iterable[str]) -> None:
+    """Blank what errors quote of a person who is erased."""
+    quoted = Q(pk__in=())
+    for value in said:
+        quoted |= Q(reason__icontains=shown(value))
+    ImportProblem.objects.filter(quoted).update(reason=ERASED)
 
 
 def under_way() -> list[int]:
@@ -164,7 +188,7 @@ def read_customers(cursor: Any, job: Import, taken: Sequence[Record], at: dateti
     problems: list[Problem] = []
     rows: list[list[Any]] = []
     for record in taken:
-        if record.wrong or len(record.cells) > width:
+        if record.wrong or any(record.cells[width:]):
             problems.append((record.line, "", record.wrong or f"It has {len(record.cells)} columns, not {width}."))
             continue
         row: list[Any] = [None] * len(places)
