@@ -103,9 +103,10 @@ def order(request: Request) -> tuple[str, str]:
     """How to sort; for one user or teammate `order` is the field and `sort` the direction, else the reverse."""
     query = request.query_params
     given = {text(query.get("order"), "order"), text(query.get("sort"), "sort")} - {""}
-    if unknown := given - {*FIELDS, *DIRECTIONS}:
+    if (unknown := given - {*FIELDS, *DIRECTIONS}) or given in ({*FIELDS}, {*DIRECTIONS}):
+        wrong = min(unknown) if unknown else " and ".join(sorted(given))
         raise Refused(
-            f"Conversations are sorted by created_at or updated_at, asc or desc, not by {min(unknown)}.", field="order"
+            f"Conversations are sorted by created_at or updated_at, asc or desc, not by {wrong}.", field="order"
         )
     field = next((name for name in FIELDS if name in given), "updated_at")
     descending = "asc" not in given

@@ -208,7 +208,8 @@ def test_list_has_the_conversation_an_in_app_message_started(api, at):
 
 @pytest.mark.parametrize(
     ("query", "field"),
-    [({"type": "lead"}, "type"), ({"order": "name"}, "order"), ({"display_as": "pdf"}, "display_as"),
+    [({"type": "lead"}, "type"), ({"order": "name"}, "order"), ({"order": "asc", "sort": "desc"}, "order"),
+     ({"order": "created_at", "sort": "updated_at"}, "order"), ({"display_as": "pdf"}, "display_as"),
      ({"page": "0"}, "page"), ({"per_page": "x"}, "per_page"), ({"type": "user"}, "user_id"),
      ({"type": "admin", "admin_id": "999"}, "admin_id"), ({"type": "user", "user_id": "a\0b"}, "user_id")],
 )  # fmt: skip
