@@ -25,3 +25,16 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None
         # A name of its own, so that two runs at once do not drop each other's database.
         os.environ["DATABASE_URL"] = embedded.SERVERS["test"].url(f"outbound_{os.getpid()}")
     return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Have what was logged be text that xdist can pass on, whatever a test has somebody say."""
+    report = yield
+    report.sections = [(name, printable(text)) for name, text in report.sections]
+    return report
+
+
+def printable(text: str) -> str:
+    """Text with what no encoding holds written out."""
+    return text.encode("utf-8", "backslashreplace").decode()
