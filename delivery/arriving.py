@@ -153,11 +153,13 @@ def begin_session(customer: Customer, *, at: datetime) -> dict[str, Any]:
 WHO: dict[str, str] = {
     "user_id": "c.user_id = $1::text",
     "email": (
-        "c.id = (SELECT o.id FROM audiences_customer o WHERE o.email = $1::text ORDER BY o.archived_at IS NOT NULL,"
+        "c.id = (SELECT o.id FROM audiences_customer o WHERE o.email = $1::text"
+        " AND (o.user_id IS NULL OR NOT o.email_is_said) ORDER BY o.archived_at IS NOT NULL, o.email_is_said,"
         " o.user_id IS NOT NULL, o.last_seen_at DESC NULLS LAST, o.id LIMIT 1)"
     ),
     "visitor": (
-        "c.archived_at IS NULL AND c.id = (SELECT o.customer_id FROM delivery_visitor o WHERE o.key = $1::uuid)"
+        "c.role = 'lead' AND c.archived_at IS NULL"
+        " AND c.id = (SELECT o.customer_id FROM delivery_visitor o WHERE o.key = $1::uuid)"
     ),
 }
 
@@ -173,7 +175,8 @@ def statement(by: str) -> tuple[bytes, int]:
     return (
         "SELECT ours.*, pg_advisory_xact_lock_shared($4::bigint), set_config('lock_timeout', $5::text, true) FROM ("
         "SELECT w.generation, w.cap_messages, w.cap_days, (SELECT l.id FROM delivery_visitor v JOIN audiences_customer"
-        " l ON l.id = v.customer_id WHERE v.key = $2::uuid AND l.archived_at IS NULL) AS lead,"
+        " l ON l.id = v.customer_id WHERE v.key = $2::uuid AND l.role = 'lead'"
+        " AND l.archived_at IS NULL) AS lead,"
         f" {asking.HAD.format(customer='c.id', live='$6')} AS had, m.id AS member,"
         f" {', '.join(of_customer + of_company)} FROM audiences_customer c CROSS JOIN audiences_workspace w"
         " LEFT JOIN audiences_membership m ON m.customer_id = c.id AND m.company_id IN"

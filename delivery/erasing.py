@@ -27,7 +27,7 @@ from messaging.models import Message, MessageVersion
 ERASED = "Erased"
 # What is a bare row's own: it stays as it is.
 KEPT = {"id", "role", "created_at", "updated_at", "archived_at", "first_seen_at", "session_count", "checked_at"}
-KEPT |= {"unsubscribed_from_emails", "has_hard_bounced", "marked_email_as_spam"}
+KEPT |= {"unsubscribed_from_emails", "has_hard_bounced", "marked_email_as_spam", "email_is_said"}
 
 
 def erase(customer: Customer, *, at: datetime) -> None:

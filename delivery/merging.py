@@ -14,8 +14,8 @@ from django.db.models import Model
 from audiences import intake
 from audiences.announcing import announce
 from audiences.intake import Source
-from audiences.intake.identify import is_email_proved
-from audiences.intake.lookup import Identity, candidates, read_email, read_user_id
+from audiences.intake.identify import ways_to
+from audiences.intake.lookup import Identity, read_email, read_user_id
 from audiences.intake.values import OnBadValue
 from audiences.models import (
     Customer,
@@ -97,8 +97,7 @@ def log_in(
     In the caller's transaction, which must end where this raises.
     """
     identity = Identity(user_id=read_user_id(facts.get("user_id")), email=read_email(facts.get("email")))
-    proved = is_email_proved(identity, source=source)
-    ways = candidates(Customer.objects.all(), identity, is_email_proved=proved)
+    ways = ways_to(Customer.objects.all(), identity, source=source)
     found = [row for rows in ways.values() if (row := rows.first())]
     if found and found[0].pk != lead.pk:
         user = intake.identify_here(facts, at=at, source=source, on_bad_value=on_bad_value)
@@ -185,6 +184,8 @@ def learn(user: Customer, lead: Customer, *, at: datetime) -> None:
 
     Last-seen stays the user's: a rule on it is about the time before this log-in (the article).
     """
+    if not user.email:
+        user.email_is_said = lead.email_is_said
     for name in FILLED:
         setattr(user, name, getattr(user, name) or getattr(lead, name))
     for name in LATEST:

@@ -85,13 +85,15 @@ def who(token: str, *, secret: str, at: datetime) -> Who | None:
 
 def lead_of(key: UUID) -> Customer | None:
     """The lead a visitor has become; None before their first words, and once they are known as a user."""
-    return Customer.objects.filter(visitors=key, archived_at=None).first()
+    return Customer.objects.filter(visitors=key, role=Role.LEAD, archived_at=None).first()
 
 
 def lead_for(key: UUID, *, at: datetime) -> Customer:
     """The lead a visitor is from their first words on; two tabs that write at once are one lead."""
     if found := lead_of(key):
         return found
+    # Whoever has become a user since is known by what they prove, not by what their browser keeps.
+    Visitor.objects.filter(key=key).exclude(customer__role=Role.LEAD).delete()
     try:
         with transaction.atomic():
             lead = Customer.objects.create(

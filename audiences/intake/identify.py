@@ -15,7 +15,7 @@ from audiences.intake.facts import Facts, read_facts
 from audiences.intake.lookup import Conflict, Identity, Unknown, candidates
 from audiences.intake.values import OnBadValue, Refused, refuse
 from audiences.models import Customer
-from audiences.models.customers import Role
+from audiences.models.customers import CustomerQuerySet, Role
 
 # Whoever loses a race to write an identity looks again and finds the winner's row.
 TRIES = 5
@@ -80,11 +80,20 @@ def is_email_proved(identity: Identity, *, source: Source) -> bool:
     return source is not Source.BROWSER or not identity.user_id
 
 
+def ways_to(rows: CustomerQuerySet, identity: Identity, *, source: Source) -> dict[str, CustomerQuerySet]:
+    """Where to look for whom somebody says to be, in order, as far as they prove it.
+
+    Who proves an address alone is nobody who has a user_id and only said that the address is theirs.
+    """
+    if source is Source.BROWSER and not identity.user_id:
+        rows = rows.exclude(user_id__isnull=False, email_is_said=True)
+    return candidates(rows, identity, is_email_proved=is_email_proved(identity, source=source))
+
+
 def lock(identity: Identity, *, source: Source) -> tuple[Customer, str]:
     """Return the row that is meant, locked, and by what it was found; a new one, found by "", where there is none."""
     rows = Customer.objects.select_for_update(no_key=True)
-    proved = is_email_proved(identity, source=source)
-    for name, meant in candidates(rows, identity, is_email_proved=proved).items():
+    for name, meant in ways_to(rows, identity, source=source).items():
         if name == "email":
             queue_for(str(identity.email))
         found = meant.first()
@@ -127,6 +136,10 @@ def changes_to(customer: Customer, sent: Facts, *, found_by: str, source: Source
     if wanted.get("email") not in (None, customer.email):
         # A bounce is about an address, and this is another; a complaint is the person's own, and stays.
         wanted["has_hard_bounced"] = False
+    if wanted.get("email") and is_email_proved(sent.identity, source=source):
+        wanted["email_is_said"] = False
+    elif wanted.get("email") not in (None, customer.email):
+        wanted["email_is_said"] = True
     if wanted.get("last_seen_at") and customer.first_seen_at is None:
         wanted["first_seen_at"] = wanted["last_seen_at"]
     if sent.new_session:

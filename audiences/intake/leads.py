@@ -15,7 +15,9 @@ from audiences.models import Customer
 from audiences.models.customers import Role
 
 
-def save_lead(facts: Mapping[str, Any], *, lead: Customer | None = None, at: datetime) -> Customer:
+def save_lead(
+    facts: Mapping[str, Any], *, lead: Customer | None = None, at: datetime, source: Source = Source.REST
+) -> Customer:
     """Make a lead, or bring one up to date; a lead has no user_id, and its email is nobody else's without one."""
     facts = {key: value for key, value in facts.items() if key not in ("id", "user_id")}
     with transaction.atomic():
@@ -23,7 +25,9 @@ def save_lead(facts: Mapping[str, Any], *, lead: Customer | None = None, at: dat
         row = Customer(role=Role.LEAD)
         if lead is not None:
             row = Customer.objects.select_for_update(no_key=True).get(pk=lead.pk)
-        changes = changes_to(row, sent, found_by="id", source=Source.REST, at=at)
+        changes = changes_to(row, sent, found_by="id", source=source, at=at)
+        if source is Source.BROWSER and sent.identity.email:
+            changes["email_is_said"] = True
         try:
             with transaction.atomic():
                 write(row, changes, at=at)

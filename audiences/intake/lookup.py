@@ -79,7 +79,8 @@ def candidates(
 ) -> dict[str, CustomerQuerySet]:
     """Return where to look for an identity, in order; by email, the one without user_id, else the one seen last.
 
-    An address that is only said finds nobody who was ever here or wrote: what is theirs is not for whoever names it.
+    An address that is only said finds nobody who was ever here, wrote or is written to alone: what is theirs is not for
+    whoever names it.
     """
     found: dict[str, CustomerQuerySet] = {}
     if identity.id:
@@ -89,10 +90,14 @@ def candidates(
     if identity.email:
         by_email = rows.filter(email=identity.email)
         if not is_email_proved:
-            by_email = by_email.filter(last_seen_at=None, last_heard_from_at=None)
+            by_email = by_email.filter(last_seen_at=None, last_heard_from_at=None).exclude(
+                records__message__to_customer__isnull=False
+            )
         # Who has another user_id and the same email is somebody else.
         found["email"] = (by_email.filter(user_id=None) if identity.user_id else by_email).order_by(
             IsNull(F("archived_at"), rhs=False),
+            # Whoever typed somebody's address into a page is not them, where there is anybody who is known to be.
+            "email_is_said",
             IsNull(F("user_id"), rhs=False),
             F("last_seen_at").desc(nulls_last=True),
             "pk",

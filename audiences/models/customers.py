@@ -37,6 +37,8 @@ class Customer(models.Model):
     # Null, not "": many customers have none, and those who have one have it alone.
     user_id = models.TextField("user ID", null=True, blank=True, unique=True)
     email = models.TextField(null=True, blank=True)  # noqa: DJ001
+    # Whether only a page, or whoever sat before it, says that the address is theirs.
+    email_is_said = models.BooleanField(default=False, db_default=False, editable=False)
     role = models.CharField(max_length=8, choices=Role, default=Role.USER)
     name = models.TextField(blank=True, default="")
     phone = models.TextField(blank=True, default="")

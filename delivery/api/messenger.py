@@ -34,7 +34,8 @@ class Ping(MessengerEndpoint):
         key = visitors.read_visitor(sent.get("visitor"))
         given = {name: settings.get(name) for name in WHO}
         at = timezone.now()
-        if any(given.values()):
+        # A number is a user_id too, 0 as well.
+        if any(value not in (None, "") for value in given.values()):
             return Response(of_user(request, settings, key=key, proof=Proof(sent, settings, given), at=at))
         return Response(of_visitor(request, settings, key=key, at=at))
 
@@ -69,8 +70,8 @@ def of_user(request: Request, settings: dict[str, Any], *, key: UUID | None, pro
 def of_visitor(request: Request, settings: dict[str, Any], *, key: UUID | None, at: datetime) -> Json:
     """The visit of a lead, or of somebody who has not written yet, of whom nothing is written down."""
     refused: list[Refused] = []
-    # Nobody proved anything: what they say of a company is not true of it, nor are they in it.
-    settings = {name: said for name, said in settings.items() if name not in ("company", "companies")}
+    # Nobody proved anything: who they say to be they are not, and what they say of a company is not true of it.
+    settings = {name: said for name, said in settings.items() if name not in ("company", "companies", *WHO)}
     facts = facts_of(request, settings)
 
     def identified() -> tuple[Customer, Company | None]:

@@ -23,9 +23,16 @@ class ConvertLead(Endpoint):
     """/contacts/convert."""
 
     def post(self, request: Request) -> Response:
-        """Make a lead the user it turned out to be: one person from now on, nothing lost."""
+        """Make a lead the user it turned out to be: one person from now on, nothing lost.
+
+        So may be whoever was known by an address alone, by their id.
+        """
         sent = body(request)
-        return converted(lead_of(mapping(sent.get("contact"), "contact")), sent)
+        contact = mapping(sent.get("contact"), "contact")
+        by_address = Customer.objects.present().filter(user_id=None)
+        if first_given(contact, "id") is not None:
+            return converted(one_of(by_address, contact["id"]), sent)
+        return converted(lead_of(contact), sent)
 
 
 class Visitors(Endpoint):
