@@ -73,11 +73,16 @@ ROOM = (
     " JOIN messaging_message m ON m.id = h.message_id WHERE h.customer_id = %(customer)s::bigint"
     f" AND h.status IN {tuple(map(str, IN_AN_INBOX))} AND m.to_customer_id IS NULL"
     " AND coalesce(h.sent_at, h.taken_at) > %(capped_after)s::timestamptz),"
-    " fits AS MATERIALIZED (SELECT message_id, copies FROM (SELECT *, sum(copies) OVER (ORDER BY first) AS so_far FROM"
-    " (SELECT w.message_id, count(*) AS copies, min(w.id) AS first FROM delivery_deliveryrecord w"
+    " coming AS MATERIALIZED (SELECT w.message_id, count(*)::int AS copies,"
+    " row_number() OVER (ORDER BY min(w.id)) AS place FROM delivery_deliveryrecord w"
     " WHERE w.customer_id = %(customer)s::bigint AND w.message_id = ANY(%(came)s::bigint[])"
-    f" AND w.status = '{Status.WAITING}' AND w.reason = '{Reason.VISIT}' GROUP BY w.message_id) AS coming"
-    " WHERE copies <= (SELECT n FROM room)) AS small WHERE so_far <= (SELECT n FROM room)),"
+    f" AND w.status = '{Status.WAITING}' AND w.reason = '{Reason.VISIT}' GROUP BY w.message_id),"
+    # One after the other, as one that has too many copies leaves its room to those after it.
+    " tried AS (SELECT 0::bigint AS place, 0 AS taken, NULL::bigint AS message_id, 0 AS copies"
+    " UNION ALL SELECT c.place, t.taken + fit.copies, CASE WHEN fit.copies > 0 THEN c.message_id END, fit.copies"
+    " FROM tried t JOIN coming c ON c.place = t.place + 1 CROSS JOIN LATERAL (SELECT"
+    " CASE WHEN t.taken + c.copies <= (SELECT n FROM room) THEN c.copies ELSE 0 END AS copies) AS fit),"
+    " fits AS MATERIALIZED (SELECT message_id, copies FROM tried WHERE message_id IS NOT NULL),"
     " held AS (UPDATE delivery_deliveryrecord r SET capped_since = coalesce(r.capped_since, %(now)s::timestamptz),"
     f" status = CASE WHEN r.capped_since IS NULL THEN r.status ELSE '{Status.SKIPPED}' END,"
     f" reason = CASE WHEN r.capped_since IS NULL THEN r.reason ELSE '{Reason.CAP}' END,"
@@ -179,7 +184,8 @@ def statement(live: LiveMessages, *, is_capped: bool) -> tuple[bytes, list[str]]
     matched = f"SELECT * FROM ({matched}) AS matches WHERE (SELECT fresh FROM asked)"
     room = f", {ROOM}" if is_capped else ""
     make, came = MAKE.replace("{left}", LEFT[is_capped]), CAME.replace("{comes}", COMES[is_capped])
-    sql = f"WITH {ASKED}{room}, matched AS MATERIALIZED ({matched}), {make}, {AGAIN}, {came}, {begun()}, {SAW} {ANSWER}"
+    parts = f"{ASKED}{room}, matched AS MATERIALIZED ({matched}), {make}, {AGAIN}, {came}, {begun()}, {SAW}"
+    sql = f"WITH RECURSIVE {parts} {ANSWER}"
     params["names"] = json.dumps({message.pk: message.names for message in live.all() if message.names})
     places: list[str] = []
 

@@ -8,12 +8,13 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from django.db import connection
+from django.db import connection, transaction
 
 from delivery.models import IN_AN_INBOX, DeliveryRecord, Reason, Status
 
 # How long a one-off waits for a customer who has had enough, before it gives up on them.
 GIVE_UP_AFTER = timedelta(days=7)
+SLICE = 5_000
 
 MINE = "SELECT id FROM audiences_customer WHERE id = ANY(%s) FOR NO KEY UPDATE SKIP LOCKED"
 HAD = (
@@ -78,6 +79,15 @@ def cap_of(customers: Collection[int], *, most: int, days: int, at: datetime) ->
 
 
 def ask_again(*, at: datetime) -> int:
-    """Have all that wait for the cap asked about again, as it is another one now; returns how many do."""
+    """Have all that wait for the cap asked about again, as it is another one now; returns how many do.
+
+    Committed in slices, so that nobody is kept waiting: not to be called within a transaction.
+    """
     waiting = DeliveryRecord.objects.filter(status=Status.WAITING, reason=Reason.CAP, due_at__gt=at)
-    return waiting.update(due_at=at)
+    total = 0
+    while True:
+        with transaction.atomic():
+            slice_of = list(waiting.select_for_update(no_key=True).order_by("pk").values_list("pk", flat=True)[:SLICE])
+            if not slice_of:
+                return total
+            total += DeliveryRecord.objects.filter(pk__in=slice_of).update(due_at=at)

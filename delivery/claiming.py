@@ -242,14 +242,19 @@ def take_in_hand(message: Message, *, at: datetime, token: uuid.UUID, limit: int
     params = {"message": message.pk, "now": at, "running": list(RUNNING), "limit": limit}
     until = at + LEASE
     with transaction.atomic(), prepared() as cursor:
-        cursor.execute(statement(message), params, prepare=True)
+        asked = statement(message)
+        cursor.execute(asked, params, prepare=True)
         found = cursor.fetchall()
         if not found:
             return Batch(message, None, token, [], until)
-        version_id, most, days, tracked, updated_at = found[0][:5]
-        rows = [Row(*(*row[5:HEAD], list(row[HEAD:]))) for row in found]
-        if message.updated_at != updated_at:
+        if message.updated_at != found[0][4]:
             message.refresh_from_db(fields=EDITED)
+            # What is one inbox, and when a copy may go, is in the statement: of the same rows, which are ours, anew.
+            if statement(message) != asked:
+                cursor.execute(statement(message), params, prepare=True)
+                found = cursor.fetchall()
+        version_id, most, days, tracked, _ = found[0][:5]
+        rows = [Row(*(*row[5:HEAD], list(row[HEAD:]))) for row in found]
         if message.version is None or message.version_id != version_id:
             message.version = message.versions.get(pk=version_id)
         customers = {row.customer for row in rows}

@@ -22,6 +22,8 @@ from uuid import UUID
 from django.conf import settings
 from django.db import connection
 
+from audiences.intake.values import storable
+
 log = logging.getLogger(__name__)
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -197,12 +199,20 @@ def read(claim: str, notes: list[str]) -> Landed | None:
         for words in notes:
             what, pk, provider_id = [*words.split(" ", 2), ""][:3]
             if what == BEGUN:
-                found.begun.add(int(pk))
+                found.begun.add(number(pk))
             elif what == TAKEN:
-                found.taken[int(pk)] = provider_id
+                found.taken[number(pk)] = storable(provider_id)
             else:
-                found.begun.discard(int(pk))
+                found.begun.discard(number(pk))
     except ValueError:
         log.warning("the notes of claim %s make no sense", claim)
         return None
+    return found
+
+
+def number(text: str) -> int:
+    """A key of a record; ValueError for what can be none."""
+    found = int(text)
+    if not 0 < found < 2**63:
+        raise ValueError(text)
     return found

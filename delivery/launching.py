@@ -155,7 +155,11 @@ def launch(message_id: int, *, at: datetime) -> bool:
                 Message.objects.filter(pk=message_id).update(launching_at=None, launching_sample=None)
         except CalledOff:
             log.info("message %s was called off", message_id)
-        except (NotReady, WrongState, RuleError) as no:
+        except WrongState as late:
+            # Somebody set it live meanwhile, which is no trouble of the message's.
+            log.info("message %s is not launched: %s", message_id, late)
+            Message.objects.filter(pk=message_id).update(launching_at=None, launching_sample=None)
+        except (NotReady, RuleError) as no:
             words = " ".join(getattr(no, "messages", [str(no)]))
             Message.objects.filter(pk=message_id).update(launching_at=None, launching_sample=None, trouble=words)
     return True

@@ -180,7 +180,8 @@ def launch(message: Message, *, at: datetime, sample: int | None = None, progres
 def send_to_rest(message: Message, *, at: datetime, progress: Going = quiet) -> int:
     """Launch a sampled one-off for the second and last time: who matches now and has no record (DESIGN 4.10)."""
     with transaction.atomic():
-        Message.objects.select_for_update().get(pk=message.pk)
+        # Who opens or follows a copy of the sample refers to the message meanwhile, and is not kept waiting.
+        Message.objects.select_for_update(no_key=True).get(pk=message.pk)
         made = write_down_all(message, at=at, progress=progress)
         message.send_to_rest(at=at)
     analyze_after(made)

@@ -11,6 +11,7 @@ from typing import Any
 
 from django.db import connection
 
+from audiences.intake.values import storable
 from delivery import tokens
 from delivery.channels.base import Answers, ChannelDown, Envelope, NobodyThere, NoSuchDevice, Rejected, Unavailable
 from delivery.models import DeliveryRecord, DeviceCopy
@@ -127,7 +128,7 @@ def keep(given: Sequence[Given], *, at: datetime) -> None:
         "records": [one.record for one in given],
         "tokens": [one.token for one in given],
         "taken": [one.taken for one in given],
-        "providers": [one.provider_id for one in given],
+        "providers": [storable(one.provider_id) for one in given],
     }
     with connection.cursor() as cursor:
         cursor.execute(KEEP, params)

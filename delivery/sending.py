@@ -10,7 +10,7 @@ import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -18,6 +18,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db import connection, transaction
+from django.db.models import Q
 from django.db.utils import InterfaceError, OperationalError
 
 from audiences.intake.values import storable
@@ -36,7 +37,7 @@ from delivery.channels import (
     Unavailable,
 )
 from delivery.claiming import LEASE, Batch, Claimed, claim, prepared
-from delivery.flights import Flight, NoFlight
+from delivery.flights import Flight, Landed, NoFlight
 from delivery.models import DeliveryRecord, Pace, Reason, Rest
 from delivery.pacing import Places
 from messaging import content
@@ -56,6 +57,8 @@ LOST = (OperationalError, InterfaceError)
 # What somebody else's software says of a failure may be a whole page.
 LONGEST_WORDS = 1000
 SENDER_IS_REFUSED = "Its copies wait until their sender is taken."
+NONE_IS_FINISHED = "Its copies wait, as none of them can be finished."
+OF_ALL_COPIES = (SENDER_IS_REFUSED, NONE_IS_FINISHED)
 
 Clock = Callable[[], datetime]
 
@@ -72,14 +75,22 @@ class Outcome:
     uncertain: list[tuple[int, str]] = field(default_factory=list)
     # Why nothing more can be handed over by this channel right now; empty while it works.
     down: str = ""
-    # Why nothing more of this message can be: its sender is refused.
+    # Why nothing more of this message can be: its sender is refused, or no copy of it can be finished.
     sender_refused: str = ""
+    unfinished: str = ""
     # What devices were given, and those that nothing reaches any more.
     given: list[pushing.Given] = field(default_factory=list)
     dead: list[str] = field(default_factory=list)
 
     # How many the channel was given, whatever it made of them.
     handed_over: int = 0
+
+    @property
+    def trouble(self) -> str:
+        """Why no copy of this message goes at all; empty where some may."""
+        if self.sender_refused:
+            return f"{SENDER_IS_REFUSED} {self.sender_refused}"
+        return f"{NONE_IS_FINISHED} The server’s log says why: {self.unfinished}." if self.unfinished else ""
 
     def try_later(self, record: Claimed, *, at: datetime, words: str, least: timedelta = timedelta(0)) -> None:
         """Have a copy wait for its next try, or fail where it had its last."""
@@ -156,7 +167,7 @@ def carry_out(message: Message, outcome: Outcome, *, token: uuid.UUID, places: P
         try:
             if batch.copy is not None:
                 copies.keep_links(batch.copy)
-            envelopes = list(finished(batch, outcome, clock=clock))
+            envelopes = finished(batch, outcome, clock=clock)
         except Exception:
             # Nothing has left yet: none of them may be taken for uncertain.
             fault = Outcome(not_begun=[record.pk for record in batch.records], down="A copy could not be finished.")
@@ -170,21 +181,21 @@ def carry_out(message: Message, outcome: Outcome, *, token: uuid.UUID, places: P
         log.warning("channel %s is down: %s", message.channel, outcome.down)
         Rest.begins(message.channel, why=outcome.down, at=clock())
         return None
-    note_sender(batch, outcome)
+    note_trouble(batch, outcome)
     return batch
 
 
-def note_sender(batch: Batch, outcome: Outcome) -> None:
-    """Write on the message that its sender is refused, and take that back once a copy goes."""
+def note_trouble(batch: Batch, outcome: Outcome) -> None:
+    """Write on the message why none of its copies goes, and take that back once one does."""
     message = batch.message
-    if outcome.sender_refused:
-        log.warning("message %s rests: %s", message.pk, outcome.sender_refused)
+    if trouble := outcome.trouble:
+        log.warning("message %s rests: %s", message.pk, trouble)
         batch.rests = True
-        trouble = f"{SENDER_IS_REFUSED} {outcome.sender_refused}"
         Message.objects.filter(pk=message.pk).exclude(trouble=trouble).update(trouble=trouble)
-    elif outcome.sent and message.trouble.startswith(SENDER_IS_REFUSED):
+    elif outcome.sent and message.trouble.startswith(OF_ALL_COPIES):
         message.trouble = ""
-        Message.objects.filter(pk=message.pk, trouble__startswith=SENDER_IS_REFUSED).update(trouble="")
+        ours = Q(trouble__startswith=SENDER_IS_REFUSED) | Q(trouble__startswith=NONE_IS_FINISHED)
+        Message.objects.filter(ours, pk=message.pk).update(trouble="")
 
 
 # Touch the world
@@ -257,7 +268,7 @@ def hand_over_together(
         outcome.dead += told.dead
         noted = NoFlight() if told.is_half_done else flight
         hand_over_one(told, record, envelope, outcome, clock=clock, flight=noted)
-    outcome.down = outcome.down or pushing.down(answers)
+    outcome.down = outcome.down or storable(pushing.down(answers))
 
 
 def hand_over_one(
@@ -303,9 +314,14 @@ def hand_over_one(
     flight.was_not_taken(record.pk)
 
 
-def finished(batch: Batch, outcome: Outcome, *, clock: Clock) -> Iterator[tuple[Claimed, Envelope]]:
-    """Finish the copies of a batch; one whose text cannot be filled in fails with the reason, and holds up no other."""
+def finished(batch: Batch, outcome: Outcome, *, clock: Clock) -> list[tuple[Claimed, Envelope]]:
+    """Finish the copies of a batch; one whose text cannot be filled in fails with the reason, and holds up no other.
+
+    Where none of several can be finished, and through a fault of ours, it is no copy's fault and costs none a try.
+    """
     sender = batch.message.sender
+    done: list[tuple[Claimed, Envelope]] = []
+    broken: list[tuple[Claimed, str]] = []
     assert batch.copy is not None and sender is not None  # noqa: S101, PT018 - going live has asked for both
     for record in batch.records:
         try:
@@ -314,11 +330,18 @@ def finished(batch: Batch, outcome: Outcome, *, clock: Clock) -> Iterator[tuple[
         except content.ContentError as reason:
             outcome.failed.append((record.pk, Reason.CONTENT, storable(str(reason))))
         except Exception as wrong:
-            # Ours, and perhaps of all copies, so it is no reason to fail this one for good.
+            # Ours, so it is no reason to fail this one for good.
             log.exception("record %s cannot be finished", record.pk, extra={"record": record.pk})
-            outcome.try_later(record, at=clock(), words=f"This copy could not be finished: {type(wrong).__name__}.")
+            broken.append((record, type(wrong).__name__))
         else:
-            yield record, envelope
+            done.append((record, envelope))
+    if len(broken) == len(batch.records) > 1:
+        outcome.not_begun += [record.pk for record, _ in broken]
+        outcome.unfinished = broken[0][1]
+    else:
+        for record, fault in broken:
+            outcome.try_later(record, at=clock(), words=f"This copy could not be finished: {fault}.")
+    return done
 
 
 def back_off(record: Claimed, *, at: datetime, least: timedelta = timedelta(0)) -> datetime:
@@ -383,7 +406,7 @@ def settle(batch: Batch, outcome: Outcome, *, at: datetime) -> None:
         for pk, words in outcome.uncertain:
             mine.filter(pk=pk).mark_uncertain(reason=Reason.LOST_TOUCH, detail=words)
         if outcome.not_begun:
-            why = outcome.down or outcome.sender_refused
+            why = outcome.down or outcome.trouble
             mine.filter(pk__in=outcome.not_begun).not_begun(due_at=at + DOWN_FOR if why else None, detail=why)
         # Last, as every transaction here takes records before customers.
         wrote_to = {record.pk: next(iter(record.to), "") for record in batch.records}
@@ -400,17 +423,29 @@ def take_over_from_dead(*, at: datetime) -> int:
     """Settle the batches of this machine's dead workers by their own notes; returns how many copies are in doubt."""
     in_doubt = 0
     for landed in flights.landed():
-        mine = DeliveryRecord.objects.filter(claim=landed.claim)
-        # All of a batch were taken in hand at one moment; what went out, went out then.
-        went_at = mine.values_list("taken_at", flat=True).first() or at
-        with transaction.atomic(), prepared() as cursor:
-            providers = {"providers": list(landed.taken.values())}
-            params: dict[str, Any] = {"now": went_at, "claim": landed.claim, "ids": list(landed.taken), **providers}
-            cursor.execute(SETTLE_SENT, params)
-            in_doubt += mine.filter(pk__in=landed.in_doubt).mark_uncertain(
-                reason=Reason.WORKER_DIED, detail="It ended while it handed this copy over."
-            )
-            mine.not_begun(due_at=None, detail="")
+        try:
+            in_doubt += settle_landed(landed, at=at)
+        except LOST:
+            raise
+        except Exception:
+            # It is let go of, and its copies become uncertain with their lease; others' notes are not kept from us.
+            log.exception("what was noted of claim %s cannot be settled", landed.claim)
+    return in_doubt
+
+
+def settle_landed(landed: Landed, *, at: datetime) -> int:
+    """Settle one batch by the notes of its dead worker; returns how many copies are in doubt."""
+    mine = DeliveryRecord.objects.filter(claim=landed.claim)
+    # All of a batch were taken in hand at one moment; what went out, went out then.
+    went_at = mine.values_list("taken_at", flat=True).first() or at
+    with transaction.atomic(), prepared() as cursor:
+        providers = {"providers": list(landed.taken.values())}
+        params: dict[str, Any] = {"now": went_at, "claim": landed.claim, "ids": list(landed.taken), **providers}
+        cursor.execute(SETTLE_SENT, params)
+        in_doubt = mine.filter(pk__in=landed.in_doubt).mark_uncertain(
+            reason=Reason.WORKER_DIED, detail="It ended while it handed this copy over."
+        )
+        mine.not_begun(due_at=None, detail="")
     return in_doubt
 
 

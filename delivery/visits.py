@@ -144,10 +144,8 @@ def check_one(by: str, key: object, *, at: datetime, then: Callable[[], object] 
     with asking.prepared() as cursor:
         known = judging.kept(database=connection.settings_dict["NAME"])
         values = [at, key, at - CHECK_EVERY, locks.VISITS, LOCK_TIMEOUT, known.keys if known else []]
-        # The BEGIN and what follows it go to the server together.
-        with cursor.connection.pipeline():
-            cursor.execute(CHECK[by], values, prepare=True)
-            row = cursor.fetchone()
+        cursor.execute(CHECK[by], values, prepare=True)
+        row = cursor.fetchone()
     if row is None:
         return None
     generation, had, pk, timezone, last_seen_at, *_ = row

@@ -128,6 +128,12 @@ def uses(tag: Tag) -> list[str]:
     return [*(f"the message “{one}”" for one in messages), *(f"the segment “{one}”" for one in segments)]
 
 
+def hold_by_the_new_cap() -> None:
+    """Have who waits by the old cap wait by the new one, or not at all."""
+    if capping.ask_again(at=timezone.now()):
+        tasks.nudge()
+
+
 class WorkspaceForm(forms.ModelForm):
     """The workspace; its office hours are typed day by day."""
 
@@ -239,8 +245,8 @@ class WorkspaceAdmin(ToldAdmin):
     def save_model(self, request: HttpRequest, obj: Workspace, form: Any, change: Any) -> None:
         """Have the new cap hold for who waits by the old one, too."""
         super().save_model(request, obj, form, change)
-        if {"cap_messages", "cap_days"} & set(form.changed_data) and capping.ask_again(at=timezone.now()):
-            transaction.on_commit(tasks.nudge)
+        if {"cap_messages", "cap_days"} & set(form.changed_data):
+            transaction.on_commit(hold_by_the_new_cap)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         """There is one."""

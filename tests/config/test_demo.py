@@ -87,9 +87,10 @@ def get(url: str, *, token: str = "") -> str:
         return answer.read().decode()
 
 
-@pytest.fixture(scope="module")
-def clone(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("clone")
+@pytest.fixture
+def clone(tmp_path):
+    folder = tmp_path / "clone"
+    folder.mkdir()
     for name in CODE:
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, folder / name)

@@ -229,6 +229,23 @@ def test_what_has_no_room_does_not_hold_up_what_has(at, cap):
     assert {record.status for record in large.records.all()} == {Status.WAITING}
 
 
+def test_room_that_one_leaves_for_having_too_many_copies_is_the_next_ones(at, cap):
+    cap(3)
+    customer = CustomerFactory()
+    for _ in range(2):
+        MembershipFactory(customer=customer, company=CompanyFactory())
+    two = {"body": "<p>{{ company.name }}</p>"}
+    first, second, third = (
+        MessageFactory(in_app=True, one_off=True, live=True, at=at, **how) for how in (two, two, {})
+    )
+
+    assert shown(customer, at) == 3
+
+    assert {record.status for record in first.records.all()} == {Status.SENT}
+    assert {record.status for record in second.records.all()} == {Status.WAITING}
+    assert state(third)[0] == Status.SENT
+
+
 @pytest.mark.django_db(transaction=True)
 def test_visits_at_once_show_no_more_than_there_is_room_for(at, cap):
     cap(2)

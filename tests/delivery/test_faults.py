@@ -102,6 +102,44 @@ def test_of_a_dead_worker_only_the_copy_at_the_door_is_uncertain_and_the_rest_go
     assert (waiting.reason, waiting.attempts, waiting.claim) == (Reason.QUEUED, 0, None)
 
 
+@pytest.mark.parametrize("spoilt", ["<x\0y>", "<x> \ud800"])
+def test_notes_with_what_the_database_cannot_hold_keep_no_other_notes_from_being_read(at, spoilt):
+    message = to_people(2, at)
+    token = uuid4()
+    flight = flights.begun(token)
+    (first, second) = claiming.claim(message, at=at, token=token).records
+    flight.begins(first.pk)
+    flight.was_taken(first.pk, "id")
+    flight.begins(second.pk)
+    flights.OWN.flight.leave()
+    flights.OWN.flight = None
+    (notes,) = Path(configured.FLIGHTS_DIR).iterdir()
+    notes.write_bytes(notes.read_bytes().replace(b" id\n", f" {spoilt}\n".encode("utf-8", "surrogatepass")))
+
+    rounds.sweep(at=at)
+
+    assert statuses([first.pk, second.pk]) == [Status.SENT, Status.UNCERTAIN]
+    assert not list(Path(configured.FLIGHTS_DIR).iterdir())
+
+
+def test_one_batch_of_the_dead_that_cannot_be_settled_keeps_no_other_from_it(at, monkeypatch):
+    message = to_people(20, at)
+    batches = [dies(message, at=at, begun=1, taken=1) for _ in range(2)]
+    settle = sending.settle_landed
+
+    def settle_all_but_one(landed, **moment) -> int:
+        if batches[0][0] in landed.taken:
+            raise ValueError("wrong")
+        return settle(landed, **moment)
+
+    monkeypatch.setattr(sending, "settle_landed", settle_all_but_one)
+
+    rounds.sweep(at=at)
+
+    assert statuses(batches[1])[0] == Status.SENT
+    assert set(statuses(batches[0])) == {Status.SENDING}
+
+
 def test_what_a_dead_worker_knew_was_refused_is_tried_again(at):
     message = to_people(1, at)
     flight = flights.begun(token := uuid4())

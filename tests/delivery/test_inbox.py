@@ -54,6 +54,21 @@ def hand_over(at) -> int:
     return rounds.hand_over(clock=lambda: at, until=at + timedelta(seconds=1))
 
 
+def test_one_inbox_gets_one_copy_from_the_moment_that_is_asked_for(at, channel):
+    """Whatever the worker that hands over has read of the message before."""
+    twins()
+    message = live(at, same_inbox_once=False)
+    (read_before,) = sending.messages_due(at=at)
+    message.same_inbox_once = True
+    message.save()
+
+    sending.send_batch(read_before, clock=lambda: at)
+    hand_over(at)
+
+    assert len(channel.given) == 1
+    assert sorted(message.records.values_list("status", flat=True)) == [Status.SENT, Status.SKIPPED]
+
+
 @pytest.mark.parametrize("send_type", ["ongoing", "one_off"])
 def test_twin_is_skipped_and_told_who_has_it(at, channel, send_type):
     twins()

@@ -7,8 +7,8 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
-from delivery import launching, locks, matching, rounds
-from delivery.models import DeliveryRecord
+from delivery import hits, launching, locks, matching, rounds
+from delivery.models import DeliveryRecord, Who
 from messaging.models import Message, State, WrongState
 from tests.factories import CustomerFactory, MessageFactory
 
@@ -40,6 +40,46 @@ class Worker:
     def end(self) -> None:
         self.may_go_on.set()
         self.thread.join(20)
+
+
+@pytest.mark.django_db
+def test_one_that_somebody_set_live_meanwhile_has_no_trouble(at):
+    CustomerFactory()
+    message = MessageFactory(one_off=True)
+    launching.ask_for(message, at=at)
+    matching.launch(Message.objects.get(pk=message.pk), at=at)
+
+    launching.launch(message.pk, at=at)
+
+    message.refresh_from_db()
+    assert (message.state, message.launching_at, message.trouble) == (State.LIVE, None, "")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_who_opens_a_copy_of_the_sample_is_not_kept_waiting_by_the_rest(at):
+    for number in range(5):
+        CustomerFactory(email=f"{number}@x.example")
+    message = MessageFactory(one_off=True)
+    matching.launch(message, at=at, sample=2)
+    record = message.records.first()
+    counted: list[bool] = []
+
+    def opens() -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("SET lock_timeout = '1s'")
+        hits.count(record, link=None, who=Who.PERSON, at=at)
+        counted.append(True)
+        connection.close()
+
+    def meanwhile(made: int, _all: int) -> None:
+        if not made:
+            thread = threading.Thread(target=opens)
+            thread.start()
+            thread.join(20)
+
+    matching.send_to_rest(message, at=at, progress=meanwhile)
+
+    assert counted == [True]
 
 
 @pytest.fixture

@@ -219,6 +219,26 @@ def test_id_the_database_cannot_hold_is_kept_as_far_as_it_can(at, channel):
     assert (message.records.get().status, message.records.get().provider_id) == (Status.SENT, "id??")
 
 
+def test_copies_of_which_none_can_be_finished_wait_with_all_their_tries_and_the_message_says_so(
+    at, channel, monkeypatch
+):
+    for number in range(3):
+        CustomerFactory(email=f"{number}@x.example")
+    message = matched(at)
+    with monkeypatch.context() as broken:
+        broken.setattr(copies, "envelope", lambda *_, **__: 1 / 0)
+        hand_over(at)
+        message.refresh_from_db()
+        assert "none of them can be finished" in message.trouble
+        assert set(message.records.values_list("status", "attempts")) == {(Status.WAITING, 0)}
+
+    hand_over(at + timedelta(minutes=2))
+
+    message.refresh_from_db()
+    assert message.trouble == ""
+    assert set(message.records.values_list("status", flat=True)) == {Status.SENT}
+
+
 def test_copy_that_cannot_be_finished_holds_up_none_of_its_batch_and_is_given_up_in_the_end(at, channel, monkeypatch):
     people = [CustomerFactory(email=f"{number}@x.example") for number in range(5)]
     message = matched(at)

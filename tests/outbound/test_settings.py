@@ -43,11 +43,12 @@ def test_a_change_is_told_from_what_to_what(console):
     assert "from “5” to “8”" in said
 
 
-def test_a_cap_that_is_lifted_lets_go_of_who_waits_for_it(console):
+def test_a_cap_that_is_lifted_lets_go_of_who_waits_for_it(console, django_capture_on_commit_callbacks):
     message = MessageFactory(live=True)
     later = AT + timedelta(days=9000)
     record = message.records.create(customer=CustomerFactory(), matched_at=AT, due_at=later, reason=Reason.CAP)
-    console.post(page(), form(cap_messages=3))
+    with django_capture_on_commit_callbacks(execute=True):
+        console.post(page(), form(cap_messages=3))
 
     record.refresh_from_db()
     assert record.due_at < later
