@@ -35,7 +35,7 @@ class Customer(models.Model):
     """Somebody who can get messages. Columns for what rules always ask, JSON for the rest (DESIGN 3)."""
 
     # Null, not "": many customers have none, and those who have one have it alone.
-    user_id = models.TextField("user ID", null=True, blank=True, unique=True)
+    user_id = models.TextField("user ID", null=True, blank=True)  # noqa: DJ001
     email = models.TextField(null=True, blank=True)  # noqa: DJ001
     # Whether only a page, or whoever sat before it, says that the address is theirs.
     email_is_said = models.BooleanField(default=False, db_default=False, editable=False)
@@ -84,6 +84,14 @@ class Customer(models.Model):
     class Meta:
         permissions = [("answer_requests", "Can export and erase all that is kept of a customer")]
         constraints = [
+            # Of part of the rows, so that PostgreSQL takes no foreign key to stand on it: who gets a user_id need not
+            # wait for whoever writes down records of theirs.
+            models.UniqueConstraint(
+                name="one_customer_per_user_id",
+                fields=("user_id",),
+                condition=models.Q(user_id__isnull=False),
+                violation_error_message="Another customer has this user ID.",
+            ),
             models.UniqueConstraint(
                 name="one_customer_per_email_without_user_id",
                 fields=("email",),

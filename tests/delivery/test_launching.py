@@ -7,10 +7,11 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
+from audiences.models import Customer
 from delivery import hits, launching, locks, matching, rounds
 from delivery.models import DeliveryRecord, Who
 from messaging.models import Message, State, WrongState
-from tests.factories import CustomerFactory, MessageFactory
+from tests.factories import CustomerFactory, MessageFactory, rule
 
 
 class Worker:
@@ -53,6 +54,29 @@ def test_one_that_somebody_set_live_meanwhile_has_no_trouble(at):
 
     message.refresh_from_db()
     assert (message.state, message.launching_at, message.trouble) == (State.LIVE, None, "")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_lead_who_becomes_a_user_is_not_kept_waiting_by_a_launch(at):
+    lead = CustomerFactory(lead=True)
+    message = MessageFactory(one_off=True, rules=[rule("role", "is", "lead")])
+    became: list[int] = []
+
+    def logs_in() -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("SET lock_timeout = '1s'")
+        became.append(Customer.objects.filter(pk=lead.pk).update(user_id="ann"))
+        connection.close()
+
+    def meanwhile(made: int, _all: int) -> None:
+        if made:
+            thread = threading.Thread(target=logs_in)
+            thread.start()
+            thread.join(20)
+
+    matching.launch(message, at=at, progress=meanwhile)
+
+    assert became == [1]
 
 
 @pytest.mark.django_db(transaction=True)
