@@ -734,6 +734,17 @@ class TestSegmentsAndCounts:
         assert (in_all.status_code, errors(in_all)["code"]) == (503, "service_unavailable")
         assert "slow" in errors(in_all)["message"]
 
+    @pytest.mark.parametrize("address", ["/api/segments?include_count=true", "/api/segments/{pk}?include_count=true"])
+    def test_one_segment_has_all_the_time_in_one_try(self, api, monkeypatch, address):
+        row = SegmentFactory()
+        given: list[float] = []
+        monkeypatch.setattr(segments, "counted", lambda _rows, *, at, seconds: given.append(seconds))
+
+        answer = api.get(address.format(pk=row.pk)).json()
+
+        assert answer.get("segments", [answer])[0]["count"] is None
+        assert given == [12]
+
     def test_of_many_companies_the_largest_are_counted_in_one_statement(self, api, monkeypatch):
         for number in range(4):
             company = CompanyFactory(company_id=str(number), name=f"c{number}")
