@@ -53,14 +53,18 @@ BY_NOBODY = {
     "Return-Path": re.compile(r"<(?:MAILER-DAEMON)?>", re.IGNORECASE),
     "X-Failed-Recipients": re.compile(r".+", re.DOTALL),
     "Subject": re.compile(
-        r"(?:(?:auto: ?)?out of (?:the )?office|auto(?:matic)?[ -]?(?:reply|response)|autoreply|ooo"
+        r"(?:(?:auto: ?)?out of (?:the )?office|auto(?:matic)?[ -]?(?:reply|response)|autoreply"
         r"|away from (?:my mail|the office)|vacation (?:reply|response|message|notice)"
-        r"|(?:i am |i'm )?on (?:vacation|holiday|annual leave|parental leave)"
         r"|abwesenheit|abwesenheitsnotiz|abwesend|automatische antwort|automatisch antwoord|afwezig(?:heid)?"
         r"|r[ée]ponse automatique|absence du bureau|respuesta autom[áa]tica|fuera de la oficina|risposta automatica"
         r"|fuori (?:sede|ufficio)|resposta autom[áa]tica|automatiskt? svar|autosvar|automaattinen vastaus|poissa"
-        r"|odpowied[źz] automatyczna|автоматический ответ|автоответ|自動返信|自動応答|自动答复|自动回复|自動回覆"
-        r"|(?:mail )?delivery (?:status notification|failure|failed)|undeliver(?:ed|able)|returned mail)\b.*",
+        r"|odpowied[źz] automatyczna|автоматический ответ|автоответ"
+        # In these no space ends a word; what goes on otherwise is a sentence about an automatic reply.
+        r"|自動(?:返信|応答)(?:メール|メッセージ)?|(?:自动(?:答复|回复)|自動回覆)(?:邮件|郵件|信息|訊息|消息)?"
+        r"|(?:mail )?delivery (?:status notification|failure|failed)|undeliver(?:ed|able)|returned mail)\b.*"
+        # Words that people begin with as well: only where nothing follows, or what a program puts there.
+        r"|(?:ooo|(?:i am |i'm )?on (?:vacation|holiday|annual leave|parental leave)|автоответчик)"
+        r"(?:\s*[:(].*|\s*[–—-](?:\s.*)?|\s+(?:until|till)\b.*|[\s.!]*)",
         re.IGNORECASE | re.DOTALL,
     ),
 }

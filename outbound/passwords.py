@@ -8,6 +8,7 @@ import threading
 from datetime import timedelta
 from typing import Any
 
+from axes.handlers.proxy import AxesProxyHandler
 from django import forms
 from django.conf import settings
 from django.contrib import messages
@@ -98,7 +99,7 @@ class LoginForm(AuthenticationForm):
 
     def clean(self) -> dict[str, Any]:
         """Let in who knows the password, unless it was tried too often."""
-        at, limits = timezone.now(), []
+        at, limits, shut = timezone.now(), [], False
         if self.request is not None:
             name = str(self.cleaned_data.get("username", ""))
             limits = [
@@ -107,11 +108,14 @@ class LoginForm(AuthenticationForm):
             ]
         if any(throttling.tries(what, who, at=at) >= most for what, who, most in limits):
             raise ValidationError(TOO_OFTEN, code="too_often")
+        if self.request is not None:
+            # Asked before the try: the wrong password that shuts the door was tried as well.
+            shut = not AxesProxyHandler.is_allowed(self.request, {"username": name})
         try:
             return super().clean()
         except ValidationError:
             # Whoever is shut out already was not even asked for the password, and so shuts out nobody else.
-            if not getattr(self.request, "axes_locked_out", False):
+            if not shut:
                 for what, who, _ in limits:
                     throttling.tried(what, who, at=at)
             raise

@@ -8,6 +8,7 @@ from django.conf import settings
 from django.core.cache import cache
 from django.http import HttpRequest
 from django.utils import timezone
+from gunicorn.http.errors import ParseException
 from rest_framework.exceptions import NotFound, ParseError
 from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.parsers import BaseParser
@@ -47,6 +48,14 @@ class JsonObject(BaseParser):
         if not isinstance(read, dict):
             raise ParseError("The body must be a JSON object.")
         return read
+
+
+class Broken(BytesIO):
+    """A body of which no more came than that it makes no sense; whoever reads it is told."""
+
+    def read(self, _size: int | None = -1, /) -> bytes:
+        """Refuse."""
+        raise ParseError("The body cannot be read: its chunks are broken, or it ended too soon.")
 
 
 class AlwaysJson(BaseContentNegotiation):
@@ -104,8 +113,13 @@ class Endpoint(APIView):
         """Take a body that came in chunks, as .NET sends all JSON, for one that said how long it is."""
         came = request.META
         if came.get("HTTP_TRANSFER_ENCODING", "").lower() == "chunked" and came.get("wsgi.input_terminated"):
-            raw = came["wsgi.input"].read(settings.DATA_UPLOAD_MAX_MEMORY_SIZE + 1)
-            came["CONTENT_LENGTH"], request._stream = str(len(raw)), BytesIO(raw)  # noqa: SLF001
+            try:
+                raw = came["wsgi.input"].read(settings.DATA_UPLOAD_MAX_MEMORY_SIZE + 1)
+                length, stream = len(raw), BytesIO(raw)
+            except (ParseException, OSError):
+                # Only what is raised while the request is handled is answered in JSON, so it is when it is read.
+                length, stream = 1, Broken()
+            came["CONTENT_LENGTH"], request._stream = str(length), stream  # noqa: SLF001
         return super().initialize_request(request, *args, **kwargs)
 
     def finalize_response(self, request: Request, response: Response, *args: Any, **kwargs: Any) -> Response:

@@ -5,6 +5,7 @@ import json
 from datetime import timedelta
 from io import BytesIO, StringIO
 from typing import Any
+from unittest.mock import Mock
 
 import psycopg
 import pytest
@@ -13,6 +14,7 @@ from django.core.management import call_command
 from django.db import OperationalError, connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
+from gunicorn.http.errors import ChunkMissingTerminator, InvalidChunkSize, NoMoreData
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -203,6 +205,20 @@ class TestErrors:
         assert sent(b'{"user_id": "25"}').json()["user_id"] == "25"
         assert errors(sent(b"{"))["code"] == "bad_request"
         assert sent(b'{"user_id": "25", "name": "' + b"x" * 100 + b'"}').status_code == 413
+
+    @pytest.mark.parametrize(
+        "broken", [InvalidChunkSize(b"zz"), ChunkMissingTerminator(b"xx"), NoMoreData(b""), ConnectionResetError()]
+    )
+    @pytest.mark.parametrize("address", ["/api/users", "/messenger/ping"])
+    def test_a_body_in_broken_chunks_is_a_400_in_words(self, api, address, broken):
+        stream = Mock(read=Mock(side_effect=broken))
+        in_chunks = {"HTTP_TRANSFER_ENCODING": "chunked", "CONTENT_LENGTH": "", "wsgi.input_terminated": True}
+
+        given = {**in_chunks, "wsgi.input": stream}
+        answer = api.generic("POST", address, b"", content_type="application/json", **given)
+
+        assert answer.status_code == 400
+        assert "chunks are broken" in errors(answer)["message"]
 
     def test_a_body_too_large_is_a_413(self, api, settings):
         settings.DATA_UPLOAD_MAX_MEMORY_SIZE = 100
@@ -717,6 +733,17 @@ class TestSegmentsAndCounts:
         assert ([row["count"] for row in listed], by_id) == ([1, None], [1, None])
         assert (in_all.status_code, errors(in_all)["code"]) == (503, "service_unavailable")
         assert "slow" in errors(in_all)["message"]
+
+    @pytest.mark.parametrize("address", ["/api/segments?include_count=true", "/api/segments/{pk}?include_count=true"])
+    def test_one_segment_has_all_the_time_in_one_try(self, api, monkeypatch, address):
+        row = SegmentFactory()
+        given: list[float] = []
+        monkeypatch.setattr(segments, "counted", lambda _rows, *, at, seconds: given.append(seconds))
+
+        answer = api.get(address.format(pk=row.pk)).json()
+
+        assert answer.get("segments", [answer])[0]["count"] is None
+        assert given == [12]
 
     def test_of_many_companies_the_largest_are_counted_in_one_statement(self, api, monkeypatch):
         for number in range(4):

@@ -1,6 +1,7 @@
 """A mail that comes in is one reply, or none: in the words of its writer, whichever program it was written with."""
 
 from datetime import timedelta
+from email.header import Header
 from time import perf_counter
 
 import pytest
@@ -320,6 +321,16 @@ HEADERS = {
     "abwesenheit": {"Subject": "=?utf-8?q?Abwesenheitsnotiz=3A_Hi?="},
     "réponse automatique": {"Subject": "=?utf-8?q?R=C3=A9ponse_automatique_=3A_Hi?="},
     "автоматический ответ": {"Subject": "=?utf-8?b?0JDQstGC0L7QvNCw0YLQuNGH0LXRgdC60LjQuSDQvtGC0LLQtdGC?="},
+    "ooo": {"Subject": "OOO"},
+    "ooo with a colon": {"Subject": "OOO: Re: Hi"},
+    "ooo with a dash": {"Subject": "OOO - back on Monday"},
+    "on holiday in brackets": {"Subject": "On holiday (Re: Hi)"},
+    "i am on annual leave": {"Subject": "I am on annual leave."},
+    "自動返信メール": {"Subject": str(Header("自動返信メール", "utf-8"))},
+    "自動返信 with a wide colon": {"Subject": str(Header("自動返信\uff1aお問い合わせ", "utf-8"))},
+    "自動応答メッセージ": {"Subject": str(Header("自動応答メッセージ", "utf-8"))},
+    "自动回复邮件": {"Subject": str(Header("自动回复邮件: Hi", "utf-8"))},
+    "автоответчик": {"Subject": str(Header("Автоответчик: Hi", "utf-8"))},
     "on vacation": {"Subject": "On vacation until Monday"},
     "a read receipt": {"Content-Type": "multipart/report; report-type=disposition-notification; boundary=b"},
     "a mailer daemon": {"From": "MAILER-DAEMON@x.example"},
@@ -361,6 +372,11 @@ def test_an_empty_sender_of_the_envelope_is_a_program(record, receive, sender):
         {"Return-Path": "<ann@x.example>"},
         {"Subject": "Re: Out of office tips"},
         {"Subject": "Your vacation photos"},
+        {"Subject": "Ooo nice photos"},
+        {"Subject": "Ooo-la-la"},
+        {"Subject": "On holiday? 20% off"},
+        {"Subject": str(Header("自動返信メールが届きません", "utf-8"))},
+        {"Subject": str(Header("Автоответчик не работает", "utf-8"))},
         {"X-Auto-Response-Suppress": "DR, OOF, AutoReply"},
     ],
 )

@@ -1,5 +1,6 @@
 """Customers and opt-outs from a file: checked first, then written; a million rows as well as ten."""
 
+import csv
 import io
 import tracemalloc
 from datetime import UTC, datetime, timedelta
@@ -10,7 +11,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from audiences.intake import Refused, importing
-from audiences.intake.importing import flow
+from audiences.intake.importing import files, flow
 from audiences.models import (
     Company,
     CustomAttribute,
@@ -503,6 +504,44 @@ def test_a_quote_that_never_closes_costs_its_own_line_and_no_other(load, after):
 
     assert problems(job) == [(2, "A quote opens in this line and never closes.")]
     assert (job.records, *counts(job)) == (after + 1, after, 0, 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("line", "times"), [('a","', 8_000), ('a","' * 1000, 1_500), ('"', 8_001), (f'a,"{"x" * 60},"', 8_000), ("", 0)]
+)
+@pytest.mark.parametrize("end", ["", '"' + "x" * 200_000])
+def test_lines_whose_quotes_swallow_each_other_are_each_read_a_few_times_at_most(take, monkeypatch, line, times, end):
+    job = take("email,name\na@acme.example,Ann\n" + f"{line}\n" * times + end)
+    read: list[int] = []
+    reader = csv.reader
+
+    def noted(line: str) -> str:
+        read.append(len(line))
+        return line
+
+    monkeypatch.setattr(files.csv, "reader", lambda lines, **how: reader(map(noted, lines), **how))
+    taken = list(files.records(job))
+
+    assert taken[-1].ends == job.size
+    assert len(read) <= 5 * (times + 2)
+    assert sum(read) <= 5 * job.size
+
+
+def test_a_cell_of_a_thousand_lines_is_read(load):
+    lines = "\n" * 999
+
+    job = load(f'email,name\na@acme.example,"{lines}Ann"\nb@acme.example,Bob\n')
+
+    assert (job.made, problems(job)) == (2, [])
+
+
+def test_a_cell_that_would_take_in_thousands_of_lines_costs_its_own_line_and_no_other(load):
+    rest = "".join(f"u{n}@acme.example,Name {n}\n" for n in range(3000))
+
+    job = load(f'email,name\na@acme.example,"Ann\n{rest}"\nb@acme.example,Bob\n')
+
+    assert Customer.objects.count() == 3001
+    assert [line for line, _ in problems(job)] == [2, 3003]
 
 
 def test_a_quote_inside_a_cell_is_an_error_that_says_which_lines_it_takes_in(load):

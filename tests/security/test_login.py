@@ -65,6 +65,16 @@ def test_not_even_by_knocking_on_when_it_is_shut():
     assert knock(PASSWORD).status_code == 302
 
 
+@pytest.mark.parametrize("limit", [1, 2])
+def test_the_guess_that_shuts_the_door_counts_like_any_other(settings, limit):
+    settings.AXES_FAILURE_LIMIT = limit
+
+    for number in range(5):
+        guess(limit + 1, address=f"203.0.113.{number}")
+
+    assert throttling.tries("login-name", "grace", at=timezone.now()) == 5 * limit
+
+
 def test_a_name_that_is_no_teammates_is_treated_the_same():
     assert guess(5, name="nobody") == guess(5)
 

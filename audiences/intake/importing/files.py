@@ -3,6 +3,7 @@
 import codecs
 import csv
 import re
+from collections import deque
 from collections.abc import Iterator
 from datetime import datetime
 from typing import IO, Any
@@ -23,7 +24,9 @@ DELIMITERS = ",;\t|"
 # What a spreadsheet writes above the columns to say what separates them.
 SEPARATOR = re.compile(rf"sep=([{DELIMITERS}])", re.IGNORECASE)
 QUOTED = re.compile(r'"[^"]*"')
-# No record is that long; a file without line ends is not held in memory for it.
+# A record of no more lines and bytes is read; one that has not ended with twice as many is given up.
+MOST_LINES, LARGEST = 1_000, 2 * PIECE
+# No line is that long; a file without line ends is not held in memory for it.
 LONGEST_LINE = 4 * PIECE
 NEVER_CLOSES = "A quote opens in this line and never closes."
 GOES_ON = "A quoted cell goes on after its closing quote. Write a quote inside a cell twice."
@@ -169,46 +172,80 @@ class Record:
 
 
 class Place:
-    """The lines of the file as text from a place on, and where one stands: now, and after a record's first line."""
+    """The lines of the file as text, where one stands among them, and those of the record that is being read.
+
+    Where a record is given up, all its lines but the first are read again, each as the beginning of another. One that
+    does not end where its line does goes on inside the same quote as the record before, and is given up as well: to
+    follow it to the bound again would take the square of what a stranger writes.
+    """
 
     def __init__(self, job: Import, *, ends: int, lines: int) -> None:
         self.raw = physical_lines(job, start=ends)
         self.ends, self.lines = ends, lines
-        self.first: tuple[int, int] | None = None
+        self.taken: list[bytes] = []
+        self.size = 0
+        self.again: deque[bytes] = deque()
+        # Up to here it is known, and up to there it will be once this record is given up.
+        self.endless = self.known = ends
+
+    def begin(self) -> None:
+        """Begin a record."""
+        self.taken, self.size = [], 0
+
+    def give_up(self) -> None:
+        """Go back to where the record's first line ends."""
+        self.endless = self.known
+        for raw in reversed(self.taken[1:]):
+            self.again.appendleft(raw)
+            self.ends -= len(raw)
+            self.lines -= raw.endswith((b"\n", b"\r"))
 
     def __iter__(self) -> Iterator[str]:
-        for raw in self.raw:
-            self.ends += len(raw)
-            self.lines += raw.endswith((b"\n", b"\r"))
-            self.first = self.first or (self.ends, self.lines)
-            yield raw.decode("utf-8", "replace")
+        return self
+
+    def __next__(self) -> str:
+        if self.taken:
+            self.go_on()
+        raw = self.again.popleft() if self.again else next(self.raw)
+        self.taken.append(raw)
+        self.size += len(raw)
+        self.ends += len(raw)
+        self.lines += raw.endswith((b"\n", b"\r"))
+        return raw.decode("utf-8", "replace")
+
+    def go_on(self) -> None:
+        """See that the record, which did not end with its last line, may have another."""
+        if self.ends <= self.endless or len(self.taken) >= 2 * MOST_LINES or self.size >= 2 * LARGEST:
+            raise csv.Error("it does not end")
+        if len(self.taken) <= MOST_LINES and self.size <= LARGEST:
+            self.known = self.ends
 
 
 def records(job: Import) -> Iterator[Record]:
     """The records of the file from where the import stands; empty lines are passed over."""
-    ends, lines = job.position, job.lines
+    place = Place(job, ends=job.position, lines=job.lines)
+    reader: Any = csv.reader(place, delimiter=job.delimiter, strict=True)
     while True:
-        place = Place(job, ends=ends, lines=lines)
-        reader: Any = csv.reader(place, delimiter=job.delimiter, strict=True)
-        while True:
-            line, place.first = place.lines + 1, None
-            try:
-                cells = next(reader, None)
-            except csv.Error as wrong:
-                if "expected after" not in str(wrong):
-                    # What it would swallow are lines of their own: read on from the next.
-                    ends, lines = place.first or (place.ends, place.lines)
-                    yield Record(line=line, cells=[], ends=ends, lines=lines, wrong=NEVER_CLOSES)
-                    break
+        line = place.lines + 1
+        place.begin()
+        try:
+            cells = next(reader, None)
+        except csv.Error as wrong:
+            if "expected after" in str(wrong):
                 more = f" It takes in the lines down to {place.lines:,}." if place.lines > line else ""
-                yield Record(line=line, cells=[], ends=place.ends, lines=place.lines, wrong=f"{GOES_ON}{more}")
-                continue
-            if cells is None:
-                return
-            if any(cells):
-                yield Record(
-                    line=line,
-                    cells=[plain_cell(cell) if cell[:1] == "'" else cell for cell in cells],
-                    ends=place.ends,
-                    lines=place.lines,
-                )
+                says = f"{GOES_ON}{more}"
+            else:
+                # What it would swallow are lines of their own: read on from the next.
+                place.give_up()
+                says = NEVER_CLOSES
+            yield Record(line=line, cells=[], ends=place.ends, lines=place.lines, wrong=says)
+            continue
+        if cells is None:
+            return
+        if any(cells):
+            yield Record(
+                line=line,
+                cells=[plain_cell(cell) if cell[:1] == "'" else cell for cell in cells],
+                ends=place.ends,
+                lines=place.lines,
+            )
