@@ -206,7 +206,7 @@ def test_a_token_of_a_key_that_is_given_up_is_nobodys(record, receive, settings)
 
 def test_a_forged_token_is_nobodys_and_logged(record, receive, caplog):
     address = replying.reply_address(record)
-    forged = address.replace(address[8], "a" if address[8] != "a" else "b", 1)
+    forged = f"{address[:8]}{'a' if address[8] != 'a' else 'b'}{address[9:]}"
 
     assert receive(changed(thanks(record), To=forged)) is Outcome.NOBODYS
 
