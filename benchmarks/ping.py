@@ -119,9 +119,14 @@ def fresh(*, seed: int) -> Iterator[str]:
 
 
 def already_shown() -> None:
-    """Give every customer a record of each message they match, opened: nothing is new to anybody."""
+    """Give every customer a record of each message they match, opened: nothing is new to anybody.
+
+    Not with the session that their ping begins, either.
+    """
+    sessions = f"UPDATE audiences_customer SET session_count = session_count + %s WHERE mod(id, {EVERY}) = 0"
     with connection.cursor() as cursor:
         cursor.execute("SET session_replication_role = replica")
+        cursor.execute(sessions, [1])
         for message in Message.objects.all():
             condition = judging.condition_of(message)
             matching = condition.pairs(per_company=False, where=f"mod(c.id, {EVERY}) = 0")
@@ -132,6 +137,7 @@ def already_shown() -> None:
                 f" FROM ({matching}) AS matching",
                 condition.params,
             )
+        cursor.execute(sessions, [-1])
         cursor.execute("SET session_replication_role = DEFAULT; ANALYZE delivery_deliveryrecord")
 
 
