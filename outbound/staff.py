@@ -8,7 +8,8 @@ from django.contrib.auth.models import Group, User
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import transaction
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect, JsonResponse
+from django.middleware.csrf import get_token
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -101,6 +102,7 @@ class StaffAdmin(ToldAdmin):
     actions = None
     change_form_template = "outbound/teammate.html"
     own_pages = (
+        ("session/", "session"),
         ("<path:object_id>/invite/", "invite_again"),
         ("<path:object_id>/deactivate/", "deactivate"),
         ("<path:object_id>/activate/", "activate"),
@@ -206,6 +208,12 @@ class StaffAdmin(ToldAdmin):
                 messages.success(request, f"{user.email} has a week to accept the invitation.")
 
         transaction.on_commit(send)
+
+    def session(self, request: HttpRequest) -> HttpResponse:
+        """Answer a page that is still logged in with the token its forms are to send, another one after each login."""
+        if request.method != "GET":
+            return HttpResponseNotAllowed(["GET"])
+        return JsonResponse({"token": get_token(request)})
 
     def invite_again(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Send another invitation; the one before no longer works."""

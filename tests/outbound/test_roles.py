@@ -146,6 +146,7 @@ OWN = {
     "audience_count_people": (V, V),
     "audience_discard": (NOBODY, A),
     "audiences_audience_change": (A, A),
+    "user_session": (ANY, NOBODY),
     "user_invite_again": (NOBODY, B),
     "user_deactivate": (NOBODY, B),
     "user_activate": (NOBODY, B),
