@@ -355,4 +355,7 @@ def test_an_error_of_ours_and_a_form_left_open_are_told_in_words(console, monkey
 
     assert broken.status_code == 500
     assert "not with you" in broken.content.decode()
-    assert "reload the page and send it again" in strict.post("/admin/password_change/", {}).content.decode()
+    assert (
+        "Go back: what you wrote is still there. Copy it before you reload the page."
+        in strict.post("/admin/password_change/", {}).content.decode()
+    )
