@@ -18,7 +18,7 @@ from unfold.widgets import UnfoldAdminEmailInputWidget, UnfoldAdminRadioSelectWi
 
 from audiences.models import Integration
 from outbound import passwords, roles
-from outbound.console import ReadOnlyAdmin, column, teammate
+from outbound.console import ReadOnlyAdmin, column, not_done, teammate
 from outbound.listing import chip
 from outbound.roles import SAYS, Role
 from outbound.telling import ToldAdmin, from_to
@@ -230,7 +230,7 @@ class StaffAdmin(ToldAdmin):
     def do(self, request: HttpRequest, object_id: str, act: str) -> HttpResponse:
         """Do what a button says, by POST, and log it."""
         if request.method != "POST":
-            return HttpResponseNotAllowed(["POST"])
+            return not_done(request, reverse("admin:auth_user_change", args=[object_id]))
         user = self.found(request, object_id)
         before = state_of(user)
         if refused := WHY_NOT[act](user, teammate(request)):

@@ -577,7 +577,21 @@ def test_what_was_done_stands_in_the_history(console, boss):
 def test_a_link_changes_nothing(console, act):
     message = MessageFactory(live=True)
 
-    assert console.get(f"/admin/messaging/message/{message.pk}/{act}/").status_code == 405
+    assert console.get(f"/admin/messaging/message/{message.pk}/{act}/").status_code == 303
+    assert Message.objects.get().state == State.LIVE
+
+
+def test_who_logs_in_on_the_way_of_a_button_is_led_to_the_page_with_the_button(client, boss):
+    message = MessageFactory(live=True)
+    boss.set_password("pass")
+    boss.save()
+
+    login = client.post(f"/admin/messaging/message/{message.pk}/act/pause/").url
+    typed_in = {"username": boss.username, "password": "pass", "next": login.partition("next=")[2]}
+    there = client.post(login, typed_in, follow=True)
+
+    assert there.redirect_chain[-1][0] == f"/admin/messaging/message/{message.pk}/change/"
+    assert "Nothing was done. Press the button again." in there.content.decode()
     assert Message.objects.get().state == State.LIVE
 
 
@@ -643,7 +657,7 @@ def test_what_has_been_live_cannot_be_discarded(console):
 def test_a_message_that_is_not_there_is_a_404(console, address):
     for ask in (console.get, console.post):
         answer = ask(f"/admin/messaging/message/{address}")
-        assert answer.status_code in (404, 405)
+        assert answer.status_code in (303, 404)
     assert console.post(f"/admin/messaging/message/{address}").status_code == 404
 
 
