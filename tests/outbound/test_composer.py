@@ -104,8 +104,12 @@ def test_a_form_shown_to_somebody_else_is_refused(console, log_in_with):
     shown = ticket(console)
     teammate = log_in_with("messaging.add_message", "messaging.view_message")
 
-    assert teammate.post(ADD, typed(SenderFactory(), ticket=shown)).status_code == 400
-    assert teammate.post(ADD, typed(SenderFactory(), ticket="made up")).status_code == 400
+    theirs = teammate.post(ADD, typed(SenderFactory(), ticket=shown))
+    made_up = teammate.post(ADD, typed(SenderFactory(), ticket="made up"))
+
+    assert (theirs.status_code, made_up.status_code) == (400, 400)
+    assert "This form was shown to somebody else. Open the page again." in theirs.content.decode()
+    assert "This form was not made by this page. Open the page again." in made_up.content.decode()
     assert not Message.objects.exists()
 
 
