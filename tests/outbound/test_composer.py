@@ -746,6 +746,19 @@ def test_a_large_launch_is_marked_and_done_whole_by_a_worker_or_the_sweep(consol
     assert asked["HX-Redirect"] == page(message)
 
 
+def test_a_look_at_a_large_launch_goes_on_after_one_that_failed_and_reads_its_heading_out_once(console):
+    message = MessageFactory(one_off=True)
+    launching.ask_for(message, at=timezone.now())
+
+    shown = console.get(f"/admin/messaging/message/{message.pk}/launching/").content.decode()
+    looks = shown[shown.index('<div id="launching"') :]
+
+    assert 'hx-trigger="every 1s"' in looks
+    assert 'hx-select="#launching"' in looks
+    assert '<span role="status">Going live</span>' in shown
+    assert "status" not in looks
+
+
 def dies(*_args, **_kwargs) -> None:
     raise ConnectionError("the server went away")
 
