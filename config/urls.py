@@ -19,6 +19,8 @@ def for_providers() -> list[URLPattern | URLResolver]:
     return [path("webhooks/anymail/", include((webhooks.urlpatterns, "anymail")))] if secret else []
 
 
+handler400 = "outbound.once.not_understood"
+
 urlpatterns: list[URLPattern | URLResolver] = [
     # Typed by hand, without the slash or the path.
     *(path(typed, RedirectView.as_view(pattern_name="admin:index")) for typed in ("", "admin")),

@@ -26,7 +26,7 @@ from messaging.content import ContentError
 from messaging.content.plain_text import as_text
 from outbound import inbox, threads
 from outbound.composer.offer import name_of
-from outbound.console import ConsoleAdmin, teammate
+from outbound.console import ConsoleAdmin, not_done, teammate
 
 LONGEST = 100_000
 STALE = "Open the page again."
@@ -229,7 +229,7 @@ class ConversationAdmin(ConsoleAdmin):
     def act(self, request: HttpRequest, object_id: str, verb: str) -> HttpResponse:
         """Do what a button says, and show the conversation as it is then."""
         if request.method != "POST":
-            return HttpResponseNotAllowed(["POST"])
+            return not_done(request, page_of(request, object_id))
         found = self.found(request, object_id)
         if verb not in ACTS:
             raise Http404(f"A conversation cannot be {verb}.")
@@ -244,5 +244,10 @@ class ConversationAdmin(ConsoleAdmin):
                 # What was written stays in its field.
                 return self.thread(request, self.found(request, object_id), wrong=wrong, status=422)
             messages.error(request, wrong)
-        page = reverse("admin:delivery_conversation_change", args=[found.pk])
-        return HttpResponseRedirect(page + inbox.Asked.of(request.GET).address())
+        return HttpResponseRedirect(page_of(request, object_id))
+
+
+def page_of(request: HttpRequest, object_id: str) -> str:
+    """Where a conversation is, within the list it was opened from."""
+    page = reverse("admin:delivery_conversation_change", args=[object_id])
+    return page + inbox.Asked.of(request.GET).address()

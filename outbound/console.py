@@ -5,12 +5,13 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
+from django.contrib import messages
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
 from django.db.models import Model
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
 from django.utils.safestring import SafeString
@@ -63,6 +64,17 @@ def teammate(request: HttpRequest) -> User:
     if not isinstance(request.user, User):
         raise PermissionDenied
     return request.user
+
+
+def not_done(request: HttpRequest, page: str) -> HttpResponse:
+    """Answer whoever asks for what a button does by any way but the button.
+
+    A browser that was logged out asks for it by GET after the login: it is led to the page with the button.
+    """
+    if request.method != "GET":
+        return HttpResponseNotAllowed(["POST"])
+    messages.info(request, "Nothing was done. Press the button again.")
+    return HttpResponseRedirect(page, status=303)
 
 
 class ConsoleAdmin(ModelAdmin):

@@ -8,7 +8,7 @@ from django import forms
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils import timezone
 
@@ -20,7 +20,7 @@ from audiences.models.catalogue import KINDS, Scope
 from audiences.models.imports import UNDER_WAY
 from audiences.rules import KIND_NAMES, Kind
 from delivery import tasks
-from outbound.console import ConsoleAdmin, teammate
+from outbound.console import ConsoleAdmin, not_done, teammate
 from outbound.wording import counted
 
 PERMISSION = "audiences.add_import"
@@ -121,7 +121,7 @@ class ImportPages(ConsoleAdmin):
     def import_act(self, request: HttpRequest, key: int, verb: str) -> HttpResponse:
         """Do what a button says."""
         if request.method != "POST":
-            return HttpResponseNotAllowed(["POST"])
+            return not_done(request, reverse("admin:customer_import_page", args=[key]))
         may_import(request)
         job = found(key)
         if verb not in ACTS:

@@ -11,12 +11,13 @@ from django.contrib import messages
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import transaction
 from django.db.models import OuterRef, QuerySet, Subquery
-from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 
 from audiences.models import Integration, Notification, NotificationState, Subscription, Workspace
 from audiences.models.workspace import new_secret
 from delivery import origins, widget
+from outbound.console import not_done
 from outbound.telling import ToldAdmin, from_to
 
 PAGE = "admin:audiences_integration_changelist"
@@ -41,7 +42,7 @@ def by_post(permission: str) -> Callable[[View], View]:
         @wraps(view)
         def answered(admin: Any, request: HttpRequest, **named: Any) -> HttpResponse:
             if request.method != "POST":
-                return HttpResponseNotAllowed(["POST"])
+                return not_done(request, reverse(PAGE))
             if not request.user.has_perm(permission):
                 raise PermissionDenied
             return view(admin, request, **named)

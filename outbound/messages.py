@@ -6,14 +6,14 @@ from typing import Any
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import transaction
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils import timezone
 
 from messaging.models import Message, SendType, State
 from outbound import acts, going, reports, roles
 from outbound.composer import views
-from outbound.console import teammate
+from outbound.console import not_done, teammate
 from outbound.listing import OutboundList
 
 
@@ -122,7 +122,7 @@ class MessageAdmin(OutboundList):
     def act(self, request: HttpRequest, object_id: str, verb: str) -> HttpResponse:
         """Do what a button says."""
         if request.method != "POST":
-            return HttpResponseNotAllowed(["POST"])
+            return not_done(request, reverse("admin:messaging_message_change", args=[object_id]))
         message = self.found(request, object_id)
         if verb not in acts.ACTS:
             raise Http404(f"A message cannot {verb}.")
@@ -148,7 +148,7 @@ class MessageAdmin(OutboundList):
     ) -> HttpResponse:
         """Make a draft of a message by POST, and lead to it; where there can be none, say why."""
         if request.method != "POST":
-            return HttpResponseNotAllowed(["POST"])
+            return not_done(request, reverse("admin:messaging_message_change", args=[object_id]))
         message = self.found(request, object_id, to="view")
         if not self.has_add_permission(request):
             raise PermissionDenied
@@ -164,7 +164,7 @@ class MessageAdmin(OutboundList):
     def discard(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Delete a draft."""
         if request.method != "POST":
-            return HttpResponseNotAllowed(["POST"])
+            return not_done(request, reverse("admin:messaging_message_change", args=[object_id]))
         message = self.found(request, object_id)
         try:
             with transaction.atomic():

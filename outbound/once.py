@@ -7,9 +7,21 @@ from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.core import signing
 from django.core.exceptions import BadRequest
 from django.db import connection
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
 
 LOCK = 7_210_010
 SALT = "outbound.once"
+
+
+class NotThisForm(BadRequest):
+    """This form cannot be taken; the words are for whoever sent it."""
+
+
+def not_understood(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Say what was wrong with a request where the words are ours; those of others may tell too much."""
+    words = str(exception) if isinstance(exception, NotThisForm) else ""
+    return render(request, "400.html", {"exception": words}, status=400)
 
 
 def ticket(user: AbstractBaseUser | AnonymousUser) -> str:
@@ -25,9 +37,9 @@ def redeem(given: str, user: AbstractBaseUser | AnonymousUser) -> int:
     try:
         owner, key = signing.loads(given, salt=SALT)
     except signing.BadSignature as wrong:
-        raise BadRequest("This form was not made by this page. Open the page again.") from wrong
+        raise NotThisForm("This form was not made by this page. Open the page again.") from wrong
     if owner != user.pk:
-        raise BadRequest("This form was shown to somebody else. Open the page again.")
+        raise NotThisForm("This form was shown to somebody else. Open the page again.")
     return int(key)
 
 

@@ -8,7 +8,7 @@ from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.contenttypes.models import ContentType
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import transaction
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect, QueryDict
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
 from django.urls import reverse
 from django.utils import timezone
 from unfold.decorators import action
@@ -21,7 +21,7 @@ from audiences.models.customers import CustomerQuerySet, Role
 from audiences.rules import RuleError
 from messaging.models import Message, SendType
 from outbound import recipients
-from outbound.console import ConsoleAdmin, teammate
+from outbound.console import ConsoleAdmin, not_done, teammate
 from outbound.exporting import export
 from outbound.wording import counted
 
@@ -41,7 +41,7 @@ class PickingPages(ConsoleAdmin):
     def picked(self, request: HttpRequest, verb: str) -> HttpResponse:
         """Do it with all that the list shows, by the same address parameters, or with those ticked before."""
         if request.method != "POST":
-            return HttpResponseNotAllowed(["POST"])
+            return not_done(request, f"{reverse('admin:audiences_customer_changelist')}?{request.GET.urlencode()}")
         if verb not in VERBS:
             raise Http404(f"People cannot be {verb}.")
         ticked = [int(key) for key in request.POST.getlist("pk")[:MOST_TICKED] if key.isdecimal() and len(key) < 19]

@@ -11,7 +11,6 @@ from django.http import (
     Http404,
     HttpRequest,
     HttpResponse,
-    HttpResponseNotAllowed,
     HttpResponseRedirect,
 )
 from django.http.response import HttpResponseBase
@@ -29,7 +28,7 @@ from delivery.models import Conversation, DeliveryRecord
 from messaging import content
 from outbound import roles, writing
 from outbound.composer.offer import name_of
-from outbound.console import ConsoleAdmin
+from outbound.console import ConsoleAdmin, not_done
 from outbound.reports import status_chip
 
 MOST_RECORDS = 20
@@ -154,7 +153,7 @@ class ProfilePages(ConsoleAdmin):
     def clear(self, request: HttpRequest, object_id: str, flag: str) -> HttpResponse:
         """Clear what a bounce or a complaint left behind."""
         if request.method != "POST":
-            return HttpResponseNotAllowed(["POST"])
+            return not_done(request, reverse("admin:audiences_customer_change", args=[object_id]))
         customer = self.found(request, object_id)
         if flag not in CLEAR:
             raise Http404("There is nothing of that name to clear.")
@@ -169,7 +168,7 @@ class ProfilePages(ConsoleAdmin):
     def tag(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Put a tag on them, or take one off."""
         if request.method != "POST":
-            return HttpResponseNotAllowed(["POST"])
+            return not_done(request, reverse("admin:audiences_customer_change", args=[object_id]))
         customer = self.found(request, object_id)
         at = timezone.now()
         try:
@@ -189,7 +188,7 @@ class ProfilePages(ConsoleAdmin):
     def archive(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Take them out of every audience at once, or bring them back."""
         if request.method != "POST":
-            return HttpResponseNotAllowed(["POST"])
+            return not_done(request, reverse("admin:audiences_customer_change", args=[object_id]))
         customer = self.found(request, object_id)
         at = timezone.now()
         with transaction.atomic():
@@ -214,7 +213,7 @@ class ProfilePages(ConsoleAdmin):
     def export(self, request: HttpRequest, object_id: str) -> HttpResponseBase:
         """All that is kept of them, as a file."""
         if request.method != "POST":
-            return HttpResponseNotAllowed(["POST"])
+            return not_done(request, reverse("admin:audiences_customer_change", args=[object_id]))
         customer = self.asked_for(request, object_id)
         at = timezone.now()
         self.note(request, customer, "Exported all that is kept of them")
@@ -224,7 +223,7 @@ class ProfilePages(ConsoleAdmin):
     def erase(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Blank all that is personal, for good, once somebody has typed that they mean it."""
         if request.method != "POST":
-            return HttpResponseNotAllowed(["POST"])
+            return not_done(request, reverse("admin:audiences_customer_change", args=[object_id]))
         customer = self.asked_for(request, object_id)
         if request.POST.get("sure", "").strip().lower() != SURE:
             messages.error(request, f"Nothing was erased. Type “{SURE}” to erase them for good.")

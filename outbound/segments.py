@@ -8,7 +8,7 @@ from django.contrib import messages
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import transaction
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
 from django.urls import reverse
 from django.utils import timezone
@@ -23,7 +23,7 @@ from messaging.models import Message
 from outbound import telling
 from outbound.composer import offer
 from outbound.composer.forms import AudienceFields
-from outbound.console import ConsoleAdmin, column
+from outbound.console import ConsoleAdmin, column, not_done
 from outbound.wording import audience_lines, counted
 
 
@@ -147,7 +147,7 @@ class SegmentAdmin(ConsoleAdmin):
     def discard(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Delete a segment nothing uses."""
         if request.method != "POST":
-            return HttpResponseNotAllowed(["POST"])
+            return not_done(request, reverse("admin:audiences_audience_change", args=[object_id]))
         segment = self.found(request, object_id)
         if not super().has_delete_permission(request, segment):
             raise PermissionDenied

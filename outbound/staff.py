@@ -8,7 +8,8 @@ from django.contrib.auth.models import Group, User
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import transaction
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect, JsonResponse
+from django.middleware.csrf import get_token
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -17,7 +18,7 @@ from unfold.widgets import UnfoldAdminEmailInputWidget, UnfoldAdminRadioSelectWi
 
 from audiences.models import Integration
 from outbound import passwords, roles
-from outbound.console import ReadOnlyAdmin, column, teammate
+from outbound.console import ReadOnlyAdmin, column, not_done, teammate
 from outbound.listing import chip
 from outbound.roles import SAYS, Role
 from outbound.telling import ToldAdmin, from_to
@@ -101,6 +102,7 @@ class StaffAdmin(ToldAdmin):
     actions = None
     change_form_template = "outbound/teammate.html"
     own_pages = (
+        ("session/", "session"),
         ("<path:object_id>/invite/", "invite_again"),
         ("<path:object_id>/deactivate/", "deactivate"),
         ("<path:object_id>/activate/", "activate"),
@@ -207,6 +209,12 @@ class StaffAdmin(ToldAdmin):
 
         transaction.on_commit(send)
 
+    def session(self, request: HttpRequest) -> HttpResponse:
+        """Answer a page that is still logged in with the token its forms are to send, another one after each login."""
+        if request.method != "GET":
+            return HttpResponseNotAllowed(["GET"])
+        return JsonResponse({"token": get_token(request)})
+
     def invite_again(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Send another invitation; the one before no longer works."""
         return self.do(request, object_id, "Sent the invitation again")
@@ -222,7 +230,7 @@ class StaffAdmin(ToldAdmin):
     def do(self, request: HttpRequest, object_id: str, act: str) -> HttpResponse:
         """Do what a button says, by POST, and log it."""
         if request.method != "POST":
-            return HttpResponseNotAllowed(["POST"])
+            return not_done(request, reverse("admin:auth_user_change", args=[object_id]))
         user = self.found(request, object_id)
         before = state_of(user)
         if refused := WHY_NOT[act](user, teammate(request)):

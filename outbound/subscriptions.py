@@ -7,7 +7,7 @@ from django.contrib import messages
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.core.paginator import Paginator
 from django.db import transaction
-from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
 from django.urls import reverse
 from django.utils import timezone
@@ -16,6 +16,7 @@ from audiences import announcing
 from audiences.models import Notification, NotificationState, Subscription, Topic
 from audiences.models.workspace import new_secret
 from delivery import notifying, outgoing
+from outbound.console import not_done
 from outbound.integration import back
 from outbound.listing import chip
 from outbound.telling import ToldAdmin, changes
@@ -192,7 +193,7 @@ class SubscriptionAdmin(ToldAdmin):
     def show_secret(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Show the signing secret, which is in the log."""
         if request.method != "POST":
-            return HttpResponseNotAllowed(["POST"])
+            return not_done(request, reverse("admin:audiences_subscription_change", args=[object_id]))
         found = self.found(request, object_id)
         self.note(request, found, "Looked at the signing secret")
         return self.show(request, found, secret=found.secret)
@@ -200,7 +201,7 @@ class SubscriptionAdmin(ToldAdmin):
     def change_secret(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Sign with another secret from now on, and show it."""
         if request.method != "POST":
-            return HttpResponseNotAllowed(["POST"])
+            return not_done(request, reverse("admin:audiences_subscription_change", args=[object_id]))
         found = self.found(request, object_id)
         with transaction.atomic():
             found.secret, found.updated_at = new_secret(), timezone.now()
@@ -212,7 +213,7 @@ class SubscriptionAdmin(ToldAdmin):
     def ping(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Have a ping sent."""
         if request.method != "POST":
-            return HttpResponseNotAllowed(["POST"])
+            return not_done(request, reverse("admin:audiences_subscription_change", args=[object_id]))
         found = self.found(request, object_id)
         with transaction.atomic():
             announcing.ping(found, at=timezone.now())
@@ -223,7 +224,7 @@ class SubscriptionAdmin(ToldAdmin):
     def again(self, request: HttpRequest, object_id: str, key: int) -> HttpResponse:
         """Send one thing of the log again."""
         if request.method != "POST":
-            return HttpResponseNotAllowed(["POST"])
+            return not_done(request, reverse("admin:audiences_subscription_change", args=[object_id]))
         found = self.found(request, object_id)
         row = get_object_or_404(Notification, subscription=found, pk=key)
         with transaction.atomic():

@@ -19,7 +19,7 @@ from django.utils.http import url_has_allowed_host_and_scheme
 from delivery import resolving, tasks
 from delivery.models import DeliveryRecord, Status
 from messaging.models import Message
-from outbound.console import ReadOnlyAdmin, teammate
+from outbound.console import ReadOnlyAdmin, not_done, teammate
 from outbound.wording import counted
 
 A_PAGE = 50
@@ -78,7 +78,7 @@ class UncertainPages(ReadOnlyAdmin):
     def settle(self, request: HttpRequest, verb: str) -> HttpResponse:
         """Do what staff say became of those ticked, or of all of one message."""
         if request.method != "POST":
-            return HttpResponseNotAllowed(["POST"])
+            return not_done(request, way_back(request))
         if not request.user.has_perm(PERMISSION):
             raise PermissionDenied
         if verb not in VERDICTS:

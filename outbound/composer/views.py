@@ -280,8 +280,9 @@ def confirm(admin: ConsoleAdmin, request: HttpRequest, message: Message, verb: s
         crumb="Confirm",
         original=message,
         verb=verb,
-        people=found.people,
-        receiving=confirming.receiving(found),
+        # An estimate is nothing to confirm: what was counted before stands.
+        people=found.people if found.exact else asked.reviewed,
+        receiving=confirming.receiving(found) if found.exact else asked.receiving,
         refusal=refusal if asked.typed or asked.reviewed is not None else "",
         typed=asked.typed,
     )

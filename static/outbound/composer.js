@@ -10,6 +10,7 @@ const parsed = (text, otherwise) => {
 let lastKey = 0;
 const key = () => ++lastKey;
 const tell = () => document.body.dispatchEvent(new CustomEvent("composer-changed"));
+document.addEventListener("logged-in", tell);
 const COMPANY = /\{[{%][^}]*\bcompany\./;
 
 /* The page's text, wherever it is typed. */
@@ -26,6 +27,10 @@ async function ask(address, form, signal) {
   try {
     const options = form ? { method: "POST", body: form, headers: { "X-CSRFToken": token() } } : {};
     const answer = await fetch(address, { credentials: "same-origin", signal, ...options });
+    if (answer.redirected) {
+      document.dispatchEvent(new CustomEvent("logged-out"));
+      return { wrong: "You are logged out." };
+    }
     const kind = answer.headers.get("content-type") ?? "";
     if (kind.includes("json")) return await answer.json();
     return { wrong: answer.status === 403 ? "You may not do this." : "This did not work. Try again." };

@@ -24,7 +24,7 @@
     looking = true;
     try {
       const answer = await fetch(address(), { headers: { "If-None-Match": tag }, cache: "no-store", credentials: "same-origin" });
-      if (answer.redirected) return trouble("You are logged out. Open the page again to log in.");
+      if (answer.redirected) return document.dispatchEvent(new CustomEvent("logged-out"));
       if (answer.status === 200) {
         tag = answer.headers.get("ETag") ?? "";
         take(new DOMParser().parseFromString(await answer.text(), "text/html"));
@@ -108,6 +108,7 @@
     moved = Date.now();
     if (slept) look();
   }, { passive: true, capture: true }));
+  document.addEventListener("logged-in", () => look());
   document.addEventListener("visibilitychange", () => {
     if (document.hidden) return later();
     look();

@@ -3,10 +3,11 @@
 import re
 
 import pytest
+from django.utils import timezone
 from playwright.sync_api import Page, expect
 
 from audiences.models import Audience, Customer, Workspace
-from delivery import tasks
+from delivery import launching, tasks
 from delivery.models import DeliveryRecord, Status
 from messaging.models import Message, State
 from outbound.composer import offer
@@ -325,3 +326,25 @@ def test_frames_show_the_message_in_its_own_look(console, live_server, size):
     shown = frame.screenshot()
     inside.locator("body").evaluate("(body) => body.replaceChildren()")
     assert frame.screenshot() != shown
+
+
+def test_a_large_launch_is_followed_to_its_end_though_a_look_fails(console, live_server):
+    CustomerFactory(email="ada@acme.example")
+    message = MessageFactory(one_off=True)
+    launching.ask_for(message, at=timezone.now())
+    page = console
+    looks = []
+
+    def fail_at_first(route) -> None:
+        looks.append(route)
+        route.abort() if len(looks) == 1 else route.continue_()
+
+    page.route("**/launching/", fail_at_first)
+    page.goto(f"{live_server.url}/admin/messaging/message/{message.pk}/change/")
+    heading = page.get_by_role("status").filter(has_text="Going live").element_handle()
+    expect(page.locator("#launching")).to_contain_text("it is")
+
+    assert heading.evaluate("one => one.isConnected")
+    launching.launch(message.pk, at=timezone.now())
+    expect(page.locator("#launching")).to_have_count(0)
+    expect(page.locator(".ob-figures")).to_be_visible()

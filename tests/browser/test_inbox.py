@@ -278,6 +278,20 @@ def test_says_when_the_console_cannot_be_reached(open_inbox, context):
     expect(page.get_by_role("alert").filter(has_text="logged out")).to_be_visible()
 
 
+def test_an_answer_outlives_the_session(open_inbox, context):
+    page = open_inbox(wrote("Ann Lee", "Where is my invoice?"))
+    page.locator("trix-editor").click()
+    page.keyboard.type("It is on its way")
+    context.clear_cookies()
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    expect(page.get_by_role("alert").filter(has_text="logged out")).to_be_visible()
+
+    page.get_by_role("button", name="Send", exact=True).click()
+
+    expect(page.get_by_role("alert").filter(has_text="logged out")).to_contain_text("What you typed is still here.")
+    expect(page.locator("trix-editor")).to_contain_text("It is on its way")
+
+
 def test_a_file_that_came_by_mail_is_saved_under_its_name_and_runs_nowhere(open_inbox, tmp_path):
     page_of_theirs = b"<!doctype html><script>document.title = 'ran'</script>"
     upload = SimpleUploadedFile("x", page_of_theirs, "text/html")

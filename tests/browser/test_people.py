@@ -5,6 +5,7 @@ import json
 import pytest
 from django.contrib.auth.models import User
 from django.test import Client
+from django.urls import reverse
 from playwright.sync_api import Page, expect
 
 from audiences.models import Customer
@@ -120,4 +121,21 @@ def test_filters_by_a_rule_and_asks_why(console, live_server):
 
     expect(page.get_by_text("the one rule does not hold")).to_be_visible()
     expect(page.get_by_text("saw “Ireland”")).to_be_visible()
+    fits(page)
+
+
+@pytest.mark.parametrize("table", ["messaging_sender", "audiences_customer"])
+def test_a_card_on_a_phone_shows_the_whole_of_a_long_value(console, live_server, table):
+    address = "the.customer.success.team.of.the.northern.region@mail.a-very-long-company-name.example"
+    SenderFactory(name="Ada", email=address, reply_to=address)
+    CustomerFactory(name="Ada", email=address, user_id="5f3e9a" * 10)
+    page = console
+    page.set_viewport_size(PHONE)
+    page.goto(live_server.url + reverse(f"admin:{table}_changelist"))
+
+    cut_off = page.locator(".result-list .data-row > :is(td, th)").evaluate_all(
+        "cells => cells.filter((cell) => cell.scrollWidth > cell.clientWidth + 1).map((cell) => cell.innerText)"
+    )
+
+    assert cut_off == []
     fits(page)

@@ -342,6 +342,15 @@ def test_who_is_stopped_is_told_why_and_led_home(log_in_with, client):
     assert 'href="/admin/"' not in client.get("/pictures/none.png").content.decode()
 
 
+def test_an_address_that_asks_for_nonsense_is_answered_in_words_and_leads_home(console):
+    page = console.get("/admin/audiences/customer/?role__exact=%00")
+
+    assert page.status_code == 400
+    assert "This could not be understood" in page.content.decode()
+    assert "role__exact" not in page.content.decode()
+    assert 'href="/admin/"' in page.content.decode()
+
+
 def test_an_error_of_ours_and_a_form_left_open_are_told_in_words(console, monkeypatch, client):
     def fail(*_args, **_more):
         raise RuntimeError("no")
@@ -355,4 +364,7 @@ def test_an_error_of_ours_and_a_form_left_open_are_told_in_words(console, monkey
 
     assert broken.status_code == 500
     assert "not with you" in broken.content.decode()
-    assert "reload the page and send it again" in strict.post("/admin/password_change/", {}).content.decode()
+    assert (
+        "Go back: what you wrote is still there. Copy it before you reload the page."
+        in strict.post("/admin/password_change/", {}).content.decode()
+    )

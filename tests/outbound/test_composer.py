@@ -104,8 +104,12 @@ def test_a_form_shown_to_somebody_else_is_refused(console, log_in_with):
     shown = ticket(console)
     teammate = log_in_with("messaging.add_message", "messaging.view_message")
 
-    assert teammate.post(ADD, typed(SenderFactory(), ticket=shown)).status_code == 400
-    assert teammate.post(ADD, typed(SenderFactory(), ticket="made up")).status_code == 400
+    theirs = teammate.post(ADD, typed(SenderFactory(), ticket=shown))
+    made_up = teammate.post(ADD, typed(SenderFactory(), ticket="made up"))
+
+    assert (theirs.status_code, made_up.status_code) == (400, 400)
+    assert "This form was shown to somebody else. Open the page again." in theirs.content.decode()
+    assert "This form was not made by this page. Open the page again." in made_up.content.decode()
     assert not Message.objects.exists()
 
 
@@ -577,7 +581,21 @@ def test_what_was_done_stands_in_the_history(console, boss):
 def test_a_link_changes_nothing(console, act):
     message = MessageFactory(live=True)
 
-    assert console.get(f"/admin/messaging/message/{message.pk}/{act}/").status_code == 405
+    assert console.get(f"/admin/messaging/message/{message.pk}/{act}/").status_code == 303
+    assert Message.objects.get().state == State.LIVE
+
+
+def test_who_logs_in_on_the_way_of_a_button_is_led_to_the_page_with_the_button(client, boss):
+    message = MessageFactory(live=True)
+    boss.set_password("pass")
+    boss.save()
+
+    login = client.post(f"/admin/messaging/message/{message.pk}/act/pause/").url
+    typed_in = {"username": boss.username, "password": "pass", "next": login.partition("next=")[2]}
+    there = client.post(login, typed_in, follow=True)
+
+    assert there.redirect_chain[-1][0] == f"/admin/messaging/message/{message.pk}/change/"
+    assert "Nothing was done. Press the button again." in there.content.decode()
     assert Message.objects.get().state == State.LIVE
 
 
@@ -643,7 +661,7 @@ def test_what_has_been_live_cannot_be_discarded(console):
 def test_a_message_that_is_not_there_is_a_404(console, address):
     for ask in (console.get, console.post):
         answer = ask(f"/admin/messaging/message/{address}")
-        assert answer.status_code in (404, 405)
+        assert answer.status_code in (303, 404)
     assert console.post(f"/admin/messaging/message/{address}").status_code == 404
 
 
@@ -726,6 +744,19 @@ def test_a_large_launch_is_marked_and_done_whole_by_a_worker_or_the_sweep(consol
     assert (message.state, message.launching_at, DeliveryRecord.objects.count()) == (State.LIVE, None, 3)
     asked = console.get(f"/admin/messaging/message/{message.pk}/launching/")
     assert asked["HX-Redirect"] == page(message)
+
+
+def test_a_look_at_a_large_launch_goes_on_after_one_that_failed_and_reads_its_heading_out_once(console):
+    message = MessageFactory(one_off=True)
+    launching.ask_for(message, at=timezone.now())
+
+    shown = console.get(f"/admin/messaging/message/{message.pk}/launching/").content.decode()
+    looks = shown[shown.index('<div id="launching"') :]
+
+    assert 'hx-trigger="every 1s"' in looks
+    assert 'hx-select="#launching"' in looks
+    assert '<span role="status">Going live</span>' in shown
+    assert "status" not in looks
 
 
 def dies(*_args, **_kwargs) -> None:

@@ -130,7 +130,7 @@ def test_the_identity_secret_is_shown_when_asked_for_and_that_is_in_the_log(cons
     secret = Workspace.current().identity_secret
 
     assert secret not in words(console.get(PAGE))
-    assert console.get(reverse("admin:integration_show_secret")).status_code == 405
+    assert console.get(reverse("admin:integration_show_secret")).status_code == 303
     assert secret in words(press(console, "integration_show_secret"))
     assert said() == "Looked at the identity secret"
 

@@ -173,3 +173,14 @@ def test_an_ongoing_message_goes_live_and_is_matched_by_the_worker(console, slow
 
     slow.refresh_from_db()
     assert (slow.state, DeliveryRecord.objects.count()) == (State.LIVE, 9_000)
+
+
+def test_a_number_mistyped_shows_again_what_was_counted_and_no_estimate(console, slow):
+    shown = {"reviewed": "19000", "receiving": "18000", "confirm": "1800"}
+
+    said = console.post(f"/admin/messaging/message/{slow.pk}/act/live/", shown).content.decode()
+
+    assert "Type 18,000 to confirm" in said
+    assert "19,000 match now, 18,000 will receive it." in said
+    assert 'name="reviewed" value="19000"' in said
+    assert 'name="receiving" value="18000"' in said
