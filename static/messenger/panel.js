@@ -76,11 +76,19 @@ let images = [];
 const drafts = new Map();
 
 function appear() {
-  if (host.isConnected || !document.body) return;
-  document.body.append(host);
-  attempt(() => outer.showPopover());
-  if (announced) attempt(() => (announcement.close(), announcement.showModal()));
+  if (!document.body) return;
+  if (!host.isConnected) document.body.append(host);
+  // What leaves the page for a moment leaves the top layer for good.
+  attempt(() => outer.matches(":popover-open") || outer.showPopover());
+  if (announced) attempt(() => announcement.matches(":modal") || (announcement.close(), announcement.showModal()));
 }
+
+// Where the page moves us, no event says so, only this.
+attempt(() => customElements.define(host.localName, class extends HTMLElement {
+  connectedCallback() {
+    if (this === host) guarded(appear)();
+  }
+}));
 
 function sayTimes() {
   for (const time of shadow.querySelectorAll("time")) time.textContent = since(new Date(time.dateTime));
