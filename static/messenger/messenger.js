@@ -277,28 +277,36 @@ function ofThePage(told) {
   return Object.fromEntries(Object.entries(told).filter(([name]) => OF_THE_PAGE.includes(name)));
 }
 
+// What was told of one is not told of another.
+function joined(told, given) {
+  const both = { ...told, ...given };
+  return isAnother(told, both) ? { ...ofThePage(told), ...given } : both;
+}
+
+function begin(wanted) {
+  if (booted && isAnother(settings, wanted)) COMMANDS.shutdown();
+  settings = wanted;
+  if (settings.api_base) base = new URL(settings.api_base, location.href).origin;
+  booted = true;
+  over = false;
+  session += 1;
+  updates = [];
+  schedule();
+  return visit();
+}
+
 const COMMANDS = {
-  boot(given) {
-    const wanted = { ...(window.outboundSettings || {}), ...given };
-    if (booted && isAnother(settings, wanted)) COMMANDS.shutdown();
-    settings = wanted;
-    if (settings.api_base) base = new URL(settings.api_base, location.href).origin;
-    booted = true;
-    over = false;
-    session += 1;
-    updates = [];
-    schedule();
-    return visit();
-  },
+  boot: (given) => begin(joined(window.outboundSettings || {}, given)),
   update(given) {
     if (!booted) return COMMANDS.boot(given);
     const now = Date.now();
     updates = updates.filter((at) => now - at < UPDATES_WITHIN);
     if (updates.length >= MOST_UPDATES) return complain("update was called more than 20 times in 30 minutes");
     updates.push(now);
+    const wanted = joined(settings, given);
     // Nothing of whoever was here is shown to the next one, nor taken for theirs.
-    if (isAnother(settings, { ...settings, ...given })) return COMMANDS.boot({ ...ofThePage(settings), ...given });
-    settings = { ...settings, ...given };
+    if (isAnother(settings, { ...settings, ...given })) return begin(wanted);
+    settings = wanted;
     if (pinged) configured(settings);
     return visit();
   },

@@ -1,5 +1,7 @@
 """What the messenger keeps, whatever the page, the network and people's patience do: itself, words, focus, secrets."""
 
+import json
+
 import pytest
 from playwright.sync_api import expect
 
@@ -53,3 +55,22 @@ def test_announcement_stays_when_the_page_moves_what_it_holds(visit, page):  # n
     expect(page.locator("dialog")).to_be_visible()
     assert page.locator("dialog").evaluate("dialog => dialog.matches(':modal')")
     said_nothing_wrong(page)
+
+
+# What is one person's
+
+
+@pytest.mark.parametrize("command", ["update", "boot"])
+def test_facts_the_page_holds_of_one_are_not_told_of_another(live_server, site, page, command):
+    told: list[dict] = []
+    page.on("request", lambda request: request.url.endswith("/ping") and told.append(request.post_data_json["user"]))
+    one = signed(user_id="one", email="one@x.example", name="Ada One")
+    held = f"<script>window.outboundSettings = {json.dumps({**one, 'alignment': 'left'})}</script>"
+    page.goto(site.put("/", html(address(live_server), None, head=held)))
+    expect(page.locator(LAUNCHER)).to_be_visible()
+
+    two = signed(user_id="two")
+    page.evaluate(f"Outbound('{command}', {json.dumps(two)})")
+
+    eventually(lambda: len(told) == 2, page)
+    assert told[1] == {**two, "alignment": "left"}
