@@ -239,13 +239,18 @@ function showList(focus) {
   keepDraft();
   view = { kind: "list" };
   heading.textContent = "Messages";
-  back.hidden = log.hidden = composer.hidden = true;
+  log.hidden = composer.hidden = true;
   list.hidden = false;
   drawList();
   if (focus !== false) attempt(() => list.querySelector("button").focus());
 }
 
+function drawBack() {
+  back.hidden = view.kind === "list" || !conversations.length;
+}
+
 function drawList() {
+  drawBack();
   if (view.kind !== "list") return;
   const focused = shadow.activeElement && shadow.activeElement.dataset.id;
   list.replaceChildren(
@@ -285,7 +290,7 @@ function showThread(id, written) {
   const entry = conversations.find((one) => one.id === id);
   view = { kind: "thread", id, parts: [], unsent: [] };
   heading.textContent = entry ? named(entry.from) : "New message";
-  back.hidden = !conversations.length;
+  drawBack();
   list.hidden = true;
   log.hidden = composer.hidden = false;
   log.replaceChildren();

@@ -74,3 +74,16 @@ def test_facts_the_page_holds_of_one_are_not_told_of_another(live_server, site, 
 
     eventually(lambda: len(told) == 2, page)
     assert told[1] == {**two, "alignment": "left"}
+
+
+# The way back, and the focus
+
+
+def test_first_words_of_a_visitor_leave_a_way_to_the_list(visit, page):  # noqa: F811
+    visit()
+    page.locator(LAUNCHER).click()
+    write(page, "Do you ship?")
+
+    page.get_by_role("button", name="All messages").click()
+
+    expect(page.locator(".entry")).to_contain_text("Do you ship?")
