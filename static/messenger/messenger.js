@@ -148,9 +148,15 @@ async function look() {
   if (answer.data.expected && !document.hidden && Date.now() - visitedAt > 10000) await visit();
 }
 
-function lookFurther() {
+async function lookFurther(trouble) {
+  const mine = session;
+  const had = conversations.length;
+  trouble.textContent = "";
   most += FIRST;
-  return look();
+  await look();
+  if (mine !== session || conversations.length > had) return;
+  most -= FIRST;
+  trouble.textContent = "This could not be loaded. Try again.";
 }
 
 function counted(count) {

@@ -252,7 +252,9 @@ function drawBack() {
 function drawList() {
   drawBack();
   if (view.kind !== "list") return;
-  const focused = shadow.activeElement && shadow.activeElement.dataset.id;
+  const had = shadow.activeElement;
+  const at = [...list.querySelectorAll("button")].indexOf(had);
+  const trouble = make("p", { class: "trouble", role: "alert" });
   list.replaceChildren(
     make(
       "ul",
@@ -275,11 +277,13 @@ function drawList() {
           ),
         ),
       ),
-      older ? make("li", {}, make("button", { type: "button", class: "older", "data-id": "older", onclick: lookFurther }, `Show older (${older})`)) : null,
+      older ? make("li", {}, trouble, make("button", { type: "button", class: "older", onclick: () => lookFurther(trouble) }, `Show older (${older})`)) : null,
     ),
     make("button", { type: "button", class: "begin", "data-id": "new", onclick: () => showThread(null) }, "New message"),
   );
-  if (focused) attempt(() => list.querySelector(`[data-id="${focused}"]`).focus());
+  // Where it is gone, what stands there now has the focus: after the last of the list, the first of the older ones.
+  const now = [...list.querySelectorAll("button")];
+  if (at >= 0) (now.find((one) => one.dataset.id && one.dataset.id === had.dataset.id) || now[at] || now[0]).focus();
 }
 
 // A thread

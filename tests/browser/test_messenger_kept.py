@@ -1,10 +1,13 @@
 """What the messenger keeps, whatever the page, the network and people's patience do: itself, words, focus, secrets."""
 
 import json
+from datetime import timedelta
 
 import pytest
+from django.utils import timezone
 from playwright.sync_api import expect
 
+from delivery import conversations
 from tests.browser.test_messenger import (  # noqa: F401 - fixtures among them
     LAUNCHER,
     PNG,
@@ -19,6 +22,7 @@ from tests.browser.test_messenger import (  # noqa: F401 - fixtures among them
     visit,
     write,
 )
+from tests.factories import CustomerFactory
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -87,3 +91,22 @@ def test_first_words_of_a_visitor_leave_a_way_to_the_list(visit, page):  # noqa:
     page.get_by_role("button", name="All messages").click()
 
     expect(page.locator(".entry")).to_contain_text("Do you ship?")
+
+
+def test_focus_goes_on_where_older_conversations_begin(visit, page):  # noqa: F811
+    ann = CustomerFactory(user_id="ann")
+    for number in range(60):
+        conversations.open_by_customer(ann, body=f"Question {number}", at=timezone.now() - timedelta(days=number))
+    visit(user_id="ann")
+    page.locator(LAUNCHER).click()
+    page.route("**/conversations?most=*", lambda route: route.abort(), times=1)
+    older = page.get_by_role("button", name="Show older (10)")
+
+    older.press("Enter")
+    expect(page.locator(".list .trouble")).to_have_text("This could not be loaded. Try again.")
+    expect(older).to_be_focused()
+    older.press("Enter")
+
+    expect(page.locator(".entry").nth(50)).to_be_focused()
+    page.keyboard.press("Escape")
+    expect(page.locator(".panel")).to_be_hidden()
