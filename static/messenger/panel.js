@@ -41,10 +41,14 @@ const outer = make("div", { class: "outer", role: "region", "aria-label": "Messe
 shadow.append(outer);
 // What is typed here is no shortcut of the page's.
 for (const name of ["keydown", "keyup", "keypress"]) outer.addEventListener(name, (event) => event.stopPropagation());
+const wholeScreen = matchMedia("(max-width: 480px)");
+const modal = () => panel.setAttribute("aria-modal", String(wholeScreen.matches));
+attempt(() => wholeScreen.addEventListener("change", modal));
+modal();
 panel.addEventListener("keydown", guarded((event) => {
   if (event.key === "Escape") hide();
   // Where it is the whole screen the focus is never behind it.
-  if (event.key === "Tab" && matchMedia("(max-width: 480px)").matches) keepWithin(event, panel);
+  if (event.key === "Tab" && wholeScreen.matches) keepWithin(event, panel);
 }));
 words.addEventListener("keydown", guarded((event) => {
   if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
@@ -97,6 +101,7 @@ function sayTimes() {
 function disappear() {
   host.remove();
   panel.hidden = true;
+  outer.classList.remove("open");
   view = { kind: "list" };
   drafts.clear();
   images = [];
@@ -165,7 +170,10 @@ function hide() {
   panel.hidden = true;
   outer.classList.remove("open");
   drawLauncher();
-  if (within) attempt(() => (opener || launcher).focus());
+  attempt(() => within && opener && opener.focus());
+  // It may be gone by now, or hidden.
+  if (within && (!opener || document.activeElement !== opener)) launcher.focus();
+  opener = null;
   called(hooks.hide);
 }
 

@@ -110,3 +110,38 @@ def test_focus_goes_on_where_older_conversations_begin(visit, page):  # noqa: F8
     expect(page.locator(".entry").nth(50)).to_be_focused()
     page.keyboard.press("Escape")
     expect(page.locator(".panel")).to_be_hidden()
+
+
+@pytest.mark.parametrize("gone", ["help.remove()", "help.hidden = true"])
+def test_focus_goes_to_the_launcher_where_what_opened_it_is_gone(visit, page, gone):  # noqa: F811
+    visit(user_id="ann", look={"custom_launcher_selector": "#help"})
+    page.evaluate("document.body.insertAdjacentHTML('beforeend', '<button id=help>Help</button>')")
+    expect(page.locator(LAUNCHER)).to_be_visible()
+    page.locator("#help").click()
+    expect(page.locator(FIELD)).to_be_focused()
+
+    page.evaluate(gone)
+    page.keyboard.press("Escape")
+
+    expect(page.locator(LAUNCHER)).to_be_focused()
+
+
+def test_panel_is_modal_where_it_is_the_whole_screen(visit, page):  # noqa: F811
+    page.set_viewport_size({"width": 390, "height": 844})
+    visit(user_id="ann")
+    page.locator(LAUNCHER).click()
+    expect(page.locator(".panel")).to_have_attribute("aria-modal", "true")
+
+    page.set_viewport_size({"width": 800, "height": 844})
+
+    expect(page.locator(".panel")).not_to_have_attribute("aria-modal", "true")
+
+
+def test_who_comes_after_a_log_out_finds_the_messenger_closed(visit, page):  # noqa: F811
+    visit(user_id="ann")
+    page.locator(LAUNCHER).click()
+    expect(page.locator(".panel")).to_be_visible()
+
+    page.evaluate(f"Outbound('shutdown'); Outbound('boot', {json.dumps(signed(user_id='bob'))})")
+
+    expect(page.locator(f"{LAUNCHER} svg").first).to_be_visible()
