@@ -8,6 +8,7 @@ from django.utils import timezone
 from playwright.sync_api import expect
 
 from delivery import conversations
+from delivery.models import Conversation
 from tests.browser.test_messenger import (  # noqa: F401 - fixtures among them
     LAUNCHER,
     PNG,
@@ -78,6 +79,95 @@ def test_facts_the_page_holds_of_one_are_not_told_of_another(live_server, site, 
 
     eventually(lambda: len(told) == 2, page)
     assert told[1] == {**two, "alignment": "left"}
+
+
+# Words
+
+
+def test_words_that_could_not_be_sent_are_there_when_the_panel_is_opened_again(visit, context, page):  # noqa: F811
+    visit(user_id="ann")
+    page.locator(LAUNCHER).click()
+    context.set_offline(True)
+    write(page, "Do you ship?")
+    expect(page.locator(".pending")).to_contain_text("Not sent")
+    page.keyboard.press("Escape")
+
+    page.locator(LAUNCHER).click()
+
+    expect(page.locator(".pending")).to_contain_text("Do you ship?")
+    context.set_offline(False)
+    page.get_by_role("button", name="Try again").click()
+    expect(page.locator(".part.own:not(.pending)")).to_contain_text("Do you ship?")
+    assert Conversation.objects.count() == 1
+
+
+def test_words_whose_sending_fails_elsewhere_are_kept_with_their_images(visit, page, tmp_path):  # noqa: F811
+    chat("<p>One</p>")
+    chat("<p>Two</p>")
+    visit(user_id="ann")
+    page.locator(LAUNCHER).click()
+    page.locator(".entry").first.click()
+    expect(page.locator(".part")).to_have_count(1)
+    held: list = []
+    page.route("**/reply", lambda route: held.append(route), times=1)
+    (tmp_path / "photo.png").write_bytes(PNG)
+    page.locator("outbound-messenger input[type=file]").set_input_files(tmp_path / "photo.png")
+    write(page, "Like this")
+    eventually(lambda: held, page)
+    page.get_by_role("button", name="All messages").click()
+
+    held[0].abort()
+
+    expect(page.locator(".entry").first).to_contain_text("Not sent: Like this")
+    page.locator(".entry").last.click()
+    expect(page.locator(".part")).to_have_count(1)
+    page.get_by_role("button", name="All messages").click()
+    page.locator(".entry").first.click()
+    page.get_by_role("button", name="Try again").click()
+    expect(page.locator(".part.own:not(.pending) img")).to_have_attribute("alt", "photo.png")
+    expect(page.locator(".pending")).to_have_count(0)
+
+
+def test_words_refused_after_the_panel_was_closed_are_told_of_and_can_be_changed(visit, page):  # noqa: F811
+    visit(user_id="ann")
+    page.locator(LAUNCHER).click()
+    held: list = []
+    page.route(
+        "**/conversations", lambda route: held.append(route) if route.request.method == "POST" else route.continue_()
+    )
+    write(page, "Do you ship?")
+    eventually(lambda: held, page)
+    page.keyboard.press("Escape")
+
+    cors = {"Access-Control-Allow-Origin": "*"}
+    held[0].fulfill(status=429, headers=cors, json={"errors": [{"message": "Slow down."}]})
+    expect(page.locator(LAUNCHER)).to_have_attribute("aria-label", "Open messages, 1 not sent")
+    page.locator(LAUNCHER).click()
+
+    expect(page.locator(".pending")).to_contain_text("Not sent. Slow down.")
+    page.get_by_role("button", name="Edit").click()
+    expect(page.locator(FIELD)).to_have_value("Do you ship?")
+    expect(page.locator(FIELD)).to_be_focused()
+    expect(page.locator(".pending")).to_have_count(0)
+
+
+def test_words_on_their_way_at_a_log_out_are_not_told_to_the_next_one(visit, page):  # noqa: F811
+    visit(user_id="ann")
+    page.locator(LAUNCHER).click()
+    held: list = []
+    page.route(
+        "**/conversations", lambda route: held.append(route) if route.request.method == "POST" else route.continue_()
+    )
+    write(page, "My secret")
+    eventually(lambda: held, page)
+    page.evaluate(f"Outbound('shutdown'); Outbound('boot', {json.dumps(signed(user_id='bob'))})")
+    expect(page.locator(LAUNCHER)).to_be_visible()
+
+    held[0].abort()
+    page.wait_for_timeout(300)
+
+    expect(page.locator(LAUNCHER)).to_have_attribute("aria-label", "Open messages")
+    assert "secret" not in page.locator("outbound-messenger").evaluate("host => host.shadowRoot.textContent")
 
 
 # The way back, and the focus
