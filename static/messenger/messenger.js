@@ -166,17 +166,19 @@ function counted(count) {
   if (changed) called(hooks.unread, unread);
 }
 
+const NOT_LOADED = "This could not be loaded. It will be tried again.";
+
 async function fetchThread(id) {
   const mine = session;
   const answer = await ask("GET", `conversations/${id}`);
   if (mine !== session || view.kind !== "thread" || view.id !== id) return;
   if (answer.status !== 200) {
-    trouble.textContent = "This could not be loaded. It will be tried again.";
+    trouble.textContent = trouble.textContent || NOT_LOADED;
     return;
   }
   view.version = answer.data.version;
   drawThread(answer.data);
-  trouble.textContent = "";
+  if (trouble.textContent === NOT_LOADED) trouble.textContent = "";
   const entry = conversations.find((one) => one.id === id);
   if (isOpen() && !document.hidden && entry && !entry.read) {
     entry.read = true;

@@ -12,8 +12,10 @@ from delivery.models import Conversation
 from tests.browser.test_messenger import (  # noqa: F401 - fixtures among them
     LAUNCHER,
     PNG,
+    ada,
     address,
     announcement,
+    answer,
     chat,
     eventually,
     html,
@@ -149,6 +151,21 @@ def test_words_refused_after_the_panel_was_closed_are_told_of_and_can_be_changed
     expect(page.locator(FIELD)).to_have_value("Do you ship?")
     expect(page.locator(FIELD)).to_be_focused()
     expect(page.locator(".pending")).to_have_count(0)
+
+
+def test_why_something_was_not_taken_stays_when_an_answer_arrives(visit, ada, page, tmp_path):  # noqa: F811
+    chat()
+    visit(user_id="ann")
+    page.locator(LAUNCHER).click()
+    expect(page.locator(".part")).to_have_count(1)
+    (tmp_path / "letter.pdf").write_bytes(b"%PDF-1.4")
+    page.locator("outbound-messenger input[type=file]").set_input_files(tmp_path / "letter.pdf")
+
+    answer(ada, "<p>Show us</p>")
+    expect(page.locator(".part")).to_have_count(2)
+    eventually(lambda: Conversation.objects.get().read, page)
+
+    expect(page.locator(".composer .trouble")).to_contain_text("letter.pdf is no PNG", timeout=1_000)
 
 
 def test_words_on_their_way_at_a_log_out_are_not_told_to_the_next_one(visit, page):  # noqa: F811
