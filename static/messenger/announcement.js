@@ -19,8 +19,8 @@ announcement.addEventListener("click", guarded((event) => event.target === annou
 
 function announce(message) {
   if (announced) return;
-  announced = message;
   appear();
+  announced = message;
   const from = make("h2", { id: "announcer", tabindex: "-1" }, named(message.from));
   announcement.replaceChildren(
     make(

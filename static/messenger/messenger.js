@@ -148,9 +148,15 @@ async function look() {
   if (answer.data.expected && !document.hidden && Date.now() - visitedAt > 10000) await visit();
 }
 
-function lookFurther() {
+async function lookFurther(trouble) {
+  const mine = session;
+  const had = conversations.length;
+  trouble.textContent = "";
   most += FIRST;
-  return look();
+  await look();
+  if (mine !== session || conversations.length > had) return;
+  most -= FIRST;
+  trouble.textContent = "This could not be loaded. Try again.";
 }
 
 function counted(count) {
@@ -160,17 +166,19 @@ function counted(count) {
   if (changed) called(hooks.unread, unread);
 }
 
+const NOT_LOADED = "This could not be loaded. It will be tried again.";
+
 async function fetchThread(id) {
   const mine = session;
   const answer = await ask("GET", `conversations/${id}`);
   if (mine !== session || view.kind !== "thread" || view.id !== id) return;
   if (answer.status !== 200) {
-    trouble.textContent = "This could not be loaded. It will be tried again.";
+    trouble.textContent = trouble.textContent || NOT_LOADED;
     return;
   }
   view.version = answer.data.version;
   drawThread(answer.data);
-  trouble.textContent = "";
+  if (trouble.textContent === NOT_LOADED) trouble.textContent = "";
   const entry = conversations.find((one) => one.id === id);
   if (isOpen() && !document.hidden && entry && !entry.read) {
     entry.read = true;
@@ -277,28 +285,36 @@ function ofThePage(told) {
   return Object.fromEntries(Object.entries(told).filter(([name]) => OF_THE_PAGE.includes(name)));
 }
 
+// What was told of one is not told of another.
+function joined(told, given) {
+  const both = { ...told, ...given };
+  return isAnother(told, both) ? { ...ofThePage(told), ...given } : both;
+}
+
+function begin(wanted) {
+  if (booted && isAnother(settings, wanted)) COMMANDS.shutdown();
+  settings = wanted;
+  if (settings.api_base) base = new URL(settings.api_base, location.href).origin;
+  booted = true;
+  over = false;
+  session += 1;
+  updates = [];
+  schedule();
+  return visit();
+}
+
 const COMMANDS = {
-  boot(given) {
-    const wanted = { ...(window.outboundSettings || {}), ...given };
-    if (booted && isAnother(settings, wanted)) COMMANDS.shutdown();
-    settings = wanted;
-    if (settings.api_base) base = new URL(settings.api_base, location.href).origin;
-    booted = true;
-    over = false;
-    session += 1;
-    updates = [];
-    schedule();
-    return visit();
-  },
+  boot: (given) => begin(joined(window.outboundSettings || {}, given)),
   update(given) {
     if (!booted) return COMMANDS.boot(given);
     const now = Date.now();
     updates = updates.filter((at) => now - at < UPDATES_WITHIN);
     if (updates.length >= MOST_UPDATES) return complain("update was called more than 20 times in 30 minutes");
     updates.push(now);
+    const wanted = joined(settings, given);
     // Nothing of whoever was here is shown to the next one, nor taken for theirs.
-    if (isAnother(settings, { ...settings, ...given })) return COMMANDS.boot({ ...ofThePage(settings), ...given });
-    settings = { ...settings, ...given };
+    if (isAnother(settings, { ...settings, ...given })) return begin(wanted);
+    settings = wanted;
     if (pinged) configured(settings);
     return visit();
   },

@@ -41,10 +41,14 @@ const outer = make("div", { class: "outer", role: "region", "aria-label": "Messe
 shadow.append(outer);
 // What is typed here is no shortcut of the page's.
 for (const name of ["keydown", "keyup", "keypress"]) outer.addEventListener(name, (event) => event.stopPropagation());
+const wholeScreen = matchMedia("(max-width: 480px)");
+const modal = () => panel.setAttribute("aria-modal", String(wholeScreen.matches));
+attempt(() => wholeScreen.addEventListener("change", modal));
+modal();
 panel.addEventListener("keydown", guarded((event) => {
   if (event.key === "Escape") hide();
   // Where it is the whole screen the focus is never behind it.
-  if (event.key === "Tab" && matchMedia("(max-width: 480px)").matches) keepWithin(event, panel);
+  if (event.key === "Tab" && wholeScreen.matches) keepWithin(event, panel);
 }));
 words.addEventListener("keydown", guarded((event) => {
   if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
@@ -71,16 +75,34 @@ function dressed() {
   }
 }
 
-let view = { kind: "list" }; // or {kind: "thread", id, parts}: id null for one that is just being begun
+let view = { kind: "list" }; // or {kind: "thread", id, parts, box}: id null for one that is just being begun
 let images = [];
-const drafts = new Map();
+// By conversation: what is written there, and what of it is on its way or could not be sent.
+const boxes = new Map();
+
+function boxOf(id) {
+  if (!boxes.has(id)) boxes.set(id, { id, draft: "", pending: [] });
+  return boxes.get(id);
+}
+
+function unsent(id) {
+  return boxes.has(id) ? boxes.get(id).pending.filter((letter) => letter.failed) : [];
+}
 
 function appear() {
-  if (host.isConnected || !document.body) return;
-  document.body.append(host);
-  attempt(() => outer.showPopover());
-  if (announced) attempt(() => (announcement.close(), announcement.showModal()));
+  if (!document.body) return;
+  if (!host.isConnected) document.body.append(host);
+  // What leaves the page for a moment leaves the top layer for good.
+  attempt(() => outer.matches(":popover-open") || outer.showPopover());
+  if (announced) attempt(() => announcement.matches(":modal") || (announcement.close(), announcement.showModal()));
 }
+
+// Where the page moves us, no event says so, only this.
+attempt(() => customElements.define(host.localName, class extends HTMLElement {
+  connectedCallback() {
+    if (this === host) guarded(appear)();
+  }
+}));
 
 function sayTimes() {
   for (const time of shadow.querySelectorAll("time")) time.textContent = since(new Date(time.dateTime));
@@ -89,8 +111,10 @@ function sayTimes() {
 function disappear() {
   host.remove();
   panel.hidden = true;
+  outer.classList.remove("open");
   view = { kind: "list" };
-  drafts.clear();
+  for (const box of boxes.values()) box.over = true;
+  boxes.clear();
   images = [];
   for (const emptied of [list, log, snippets, chosen, live, trouble]) emptied.replaceChildren();
   words.value = "";
@@ -157,7 +181,10 @@ function hide() {
   panel.hidden = true;
   outer.classList.remove("open");
   drawLauncher();
-  if (within) attempt(() => (opener || launcher).focus());
+  attempt(() => within && opener && opener.focus());
+  // It may be gone by now, or hidden.
+  if (within && (!opener || document.activeElement !== opener)) launcher.focus();
+  opener = null;
   called(hooks.hide);
 }
 
@@ -170,18 +197,19 @@ function show() {
   const news = conversations.filter((entry) => !entry.read);
   open();
   if (news.length === 1) showThread(news[0].id);
-  else if (view.kind === "thread" && view.id !== null) showThread(view.id);
+  else if (view.kind === "thread" && (view.id !== null || view.box.pending.length)) showThread(view.id);
   else if (conversations.length) showList();
   else showThread(null);
 }
 
 function drawLauncher() {
-  const count = unread ? `, ${unread} unread` : "";
+  const lost = [...boxes.keys()].flatMap(unsent).length;
+  const count = (unread ? `, ${unread} unread` : "") + (lost ? `, ${lost} not sent` : "");
   const label = isOpen() ? "Close messages" : `Open messages${count}`;
   launcher.setAttribute("aria-label", label);
   launcher.setAttribute("aria-expanded", String(isOpen()));
-  badge.textContent = unread > 9 ? "9+" : String(unread);
-  badge.hidden = !unread || isOpen();
+  badge.textContent = lost ? "!" : unread > 9 ? "9+" : String(unread);
+  badge.hidden = !(unread || lost) || isOpen();
 }
 
 function drawSnippets() {
@@ -231,15 +259,22 @@ function showList(focus) {
   keepDraft();
   view = { kind: "list" };
   heading.textContent = "Messages";
-  back.hidden = log.hidden = composer.hidden = true;
+  log.hidden = composer.hidden = true;
   list.hidden = false;
   drawList();
   if (focus !== false) attempt(() => list.querySelector("button").focus());
 }
 
+function drawBack() {
+  back.hidden = view.kind === "list" || !conversations.length;
+}
+
 function drawList() {
+  drawBack();
   if (view.kind !== "list") return;
-  const focused = shadow.activeElement && shadow.activeElement.dataset.id;
+  const had = shadow.activeElement;
+  const at = [...list.querySelectorAll("button")].indexOf(had);
+  const trouble = make("p", { class: "trouble", role: "alert" });
   list.replaceChildren(
     make(
       "ul",
@@ -256,17 +291,24 @@ function drawList() {
               "span",
               { class: "text" },
               make("strong", {}, named(entry.from), entry.read ? null : make("span", { class: "unseen" }, ", unread")),
-              make("span", { class: "preview", dir: "auto" }, (entry.by_customer ? "You: " : "") + entry.preview),
+              make("span", { class: "preview", dir: "auto" }, previewOf(entry)),
             ),
             ago(entry.last_at),
           ),
         ),
       ),
-      older ? make("li", {}, make("button", { type: "button", class: "older", "data-id": "older", onclick: lookFurther }, `Show older (${older})`)) : null,
+      older ? make("li", {}, trouble, make("button", { type: "button", class: "older", onclick: () => lookFurther(trouble) }, `Show older (${older})`)) : null,
     ),
-    make("button", { type: "button", class: "begin", "data-id": "new", onclick: () => showThread(null) }, "New message"),
+    make("button", { type: "button", class: "begin", "data-id": "new", onclick: () => showThread(null) }, unsent(null).length ? "New message, not sent" : "New message"),
   );
-  if (focused) attempt(() => list.querySelector(`[data-id="${focused}"]`).focus());
+  // Where it is gone, what stands there now has the focus: after the last of the list, the first of the older ones.
+  const now = [...list.querySelectorAll("button")];
+  if (at >= 0) (now.find((one) => one.dataset.id && one.dataset.id === had.dataset.id) || now[at] || now[0]).focus();
+}
+
+function previewOf(entry) {
+  const [lost] = unsent(entry.id);
+  return lost ? `Not sent: ${lost.said}` : (entry.by_customer ? "You: " : "") + entry.preview;
 }
 
 // A thread
@@ -275,23 +317,24 @@ function showThread(id, written) {
   open();
   keepDraft();
   const entry = conversations.find((one) => one.id === id);
-  view = { kind: "thread", id, parts: [], unsent: [] };
+  view = { kind: "thread", id, parts: [], box: boxOf(id) };
   heading.textContent = entry ? named(entry.from) : "New message";
-  back.hidden = !conversations.length;
+  drawBack();
   list.hidden = true;
   log.hidden = composer.hidden = false;
   log.replaceChildren();
   atEnd = true;
   if (id === null) log.append(make("p", { class: "hello" }, "Ask us anything. You will find our answer here."));
+  log.append(...view.box.pending.map((letter) => letter.shown));
   trouble.textContent = "";
-  words.value = written || drafts.get(id) || "";
+  words.value = written || view.box.draft;
   fit();
   words.focus();
   if (id !== null) fetchThread(id);
 }
 
 function keepDraft() {
-  if (view.kind === "thread") drafts.set(view.id, words.value);
+  if (view.kind === "thread") view.box.draft = words.value;
 }
 
 function drawThread(thread) {
@@ -299,11 +342,11 @@ function drawThread(thread) {
   const first = !view.parts.length;
   const known = new Set(view.parts);
   heading.textContent = named(thread.from);
-  const unsent = log.querySelector(".pending");
+  const next = log.querySelector(".pending");
   for (const part of thread.parts) {
     if (known.has(part.id)) continue;
     const clicked = part.id === "opening" && thread.message ? (link) => mark(thread.message, "clicked", { link }) : null;
-    log.insertBefore(drawPart(part, clicked), unsent);
+    log.insertBefore(drawPart(part, clicked), next);
   }
   view.parts = thread.parts.map((part) => part.id);
   askEmail(thread);
@@ -412,10 +455,9 @@ function submitted(event) {
   images = [];
   words.value = "";
   trouble.textContent = "";
-  drafts.delete(view.id);
   drawImages();
   fit();
-  return deliver(view, text, files);
+  return deliver(view.box, text, files);
 }
 
 const REFUSED = [400, 413, 429];
@@ -435,7 +477,9 @@ async function deliver(to, text, files, key = newKey()) {
     make("div", { class: "bubble", dir: "auto" }, make("div", { class: "body" }, make("p", { class: "typed" }, text || names))),
     state,
   );
-  if (to === view) {
+  const letter = { shown, said: text || names, failed: false };
+  to.pending.push(letter);
+  if (to === view.box) {
     log.append(shown);
     toEnd();
   }
@@ -447,26 +491,54 @@ async function deliver(to, text, files, key = newKey()) {
   })();
   to.sending = sending;
   const answer = await sending;
-  if (answer.status === 200) {
+  if (to.over) return; // somebody else is here by now
+  const settled = () => {
     shown.remove();
-    to.id = answer.data.id;
-    if (to === view) {
+    to.pending.splice(to.pending.indexOf(letter), 1);
+    drawLauncher();
+  };
+  const takenBack = () => {
+    settled();
+    words.value = [text, words.value].filter(Boolean).join("\n");
+    choose(files);
+    fit();
+  };
+  const refused = REFUSED.includes(answer.status);
+  const isSeen = to === view.box && isOpen();
+  if (answer.status === 200) {
+    settled();
+    begun(to, answer.data.id);
+    if (to === view.box) {
       for (const hello of log.querySelectorAll(".hello")) hello.remove();
       drawThread(answer.data);
       toEnd();
     }
-  } else if (REFUSED.includes(answer.status) && to === view && !words.value && !images.length) {
+  } else if (refused && isSeen && !words.value && !images.length) {
     // Sent again as it is it would be refused again: it is theirs to change.
-    shown.remove();
-    words.value = text;
-    images = files;
-    drawImages();
-    fit();
+    takenBack();
     trouble.textContent = `Not sent. ${said(answer)}`;
   } else {
+    letter.failed = true;
+    const [label, action] = refused ? ["Edit", takenBack] : ["Try again", () => (settled(), deliver(to, text, files, key))];
     state.replaceChildren(
-      make("span", { role: "alert" }, `Not sent. ${REFUSED.includes(answer.status) ? said(answer) : ""} `),
-      make("button", { type: "button", class: "again", onclick: () => (shown.remove(), deliver(to, text, files, key)) }, "Try again"),
+      make("span", { role: "alert" }, `Not sent. ${refused ? said(answer) : ""} `),
+      make("button", { type: "button", class: "again", onclick: () => (words.focus(), action()) }, label),
     );
+    if (!isSeen) live.textContent = `Not sent: ${letter.said}`;
+    drawLauncher();
+    drawList();
   }
+}
+
+function begun(box, id) {
+  const other = boxes.get(id); // of whoever opened it from the list before we knew that it is this one
+  if (other && other !== box) {
+    box.pending.push(...other.pending);
+    other.pending = box.pending;
+  }
+  if (boxes.get(box.id) === box) boxes.delete(box.id);
+  boxes.set(id, box);
+  box.id = id;
+  if (view.box === box) view.id = id;
+  else if (view.id === id) view.box = box;
 }
