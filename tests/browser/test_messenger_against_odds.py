@@ -33,17 +33,21 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 def held(page: Page, path: str) -> Callable[[], None]:
     """Hold back the next answer from this path; what is returned lets it go."""
+    held_back: list[Route] = []
     waiting: list[tuple[Route, object]] = []
 
     def hold(route: Route) -> None:
-        if waiting:
+        # While the first is fetched, others come by.
+        if held_back:
             route.continue_()
         else:
+            held_back.append(route)
             waiting.append((route, route.fetch()))
 
     page.route(f"**/messenger/{path}", hold)
 
     def let_go() -> None:
+        eventually(lambda: waiting, page)
         ((route, answer),) = waiting
         route.fulfill(response=answer)
 
