@@ -217,6 +217,8 @@ def hand_over(
     """
     channel = channel_of(Name(batch.message.channel))
     rest = deque(envelopes)
+    # Those that could not be finished were never to be handed over.
+    kept_back = len(outcome.not_begun)
     asked_at = clock()
     try:
         while rest and not outcome.down and not outcome.sender_refused:
@@ -240,7 +242,7 @@ def hand_over(
             hand_over_one(channel, record, envelope, outcome, clock=clock, flight=flight)
     finally:
         outcome.not_begun += [record.pk for record, _ in rest]
-        outcome.handed_over = len(envelopes) - len(outcome.not_begun)
+        outcome.handed_over = len(envelopes) - (len(outcome.not_begun) - kept_back)
 
 
 def hand_over_together(

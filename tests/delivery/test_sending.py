@@ -12,7 +12,7 @@ from django.test.utils import CaptureQueriesContext
 from audiences.models import Company, Customer
 from delivery import claiming, copies, matching, rounds, sending
 from delivery.channels import ChannelDown, Envelope, Rejected, SenderRefused, Unavailable
-from delivery.models import DeliveryRecord, Reason, Status
+from delivery.models import DeliveryRecord, Pace, Reason, Status
 from messaging.models import Channel, Message
 from tests.factories import (
     CompanyFactory,
@@ -225,12 +225,15 @@ def test_copies_of_which_none_can_be_finished_wait_with_all_their_tries_and_the_
     for number in range(3):
         CustomerFactory(email=f"{number}@x.example")
     message = matched(at)
+    Pace.objects.create(channel=message.channel, warm_up=[100], warm_up_from=at.date(), day=at.date(), taken_today=2)
     with monkeypatch.context() as broken:
         broken.setattr(copies, "envelope", lambda *_, **__: 1 / 0)
         hand_over(at)
         message.refresh_from_db()
         assert "none of them can be finished" in message.trouble
         assert set(message.records.values_list("status", "attempts")) == {(Status.WAITING, 0)}
+        pace = Pace.objects.get()
+        assert pace.taken_today == 2
 
     hand_over(at + timedelta(minutes=2))
 
