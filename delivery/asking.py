@@ -16,7 +16,7 @@ from django.db import connection
 from psycopg.sql import Literal
 
 from audiences.compiler import COMPANY_OF_PAIR, PLACE
-from delivery.judging import Live, LiveMessages
+from delivery.judging import Live, LiveMessages, has_left
 from delivery.models import IN_AN_INBOX, Conversation, Reason, Status
 from messaging.models import Channel
 
@@ -76,7 +76,8 @@ ROOM = (
     " coming AS MATERIALIZED (SELECT w.message_id, count(*)::int AS copies,"
     " row_number() OVER (ORDER BY min(w.id)) AS place FROM delivery_deliveryrecord w"
     " WHERE w.customer_id = %(customer)s::bigint AND w.message_id = ANY(%(came)s::bigint[])"
-    f" AND w.status = '{Status.WAITING}' AND w.reason = '{Reason.VISIT}' GROUP BY w.message_id),"
+    f" AND w.status = '{Status.WAITING}' AND w.reason = '{Reason.VISIT}' AND NOT {has_left('w')}"
+    " GROUP BY w.message_id),"
     # One after the other, as one that has too many copies leaves its room to those after it.
     " tried AS (SELECT 0::bigint AS place, 0 AS taken, NULL::bigint AS message_id, 0 AS copies"
     " UNION ALL SELECT c.place, t.taken + fit.copies, CASE WHEN fit.copies > 0 THEN c.message_id END, fit.copies"
@@ -89,7 +90,7 @@ ROOM = (
     " due_at = CASE WHEN r.capped_since IS NULL THEN r.due_at END"
     " WHERE (SELECT fresh FROM asked) AND r.customer_id = %(customer)s::bigint"
     f" AND r.message_id = ANY(%(came)s::bigint[]) AND r.status = '{Status.WAITING}' AND r.reason = '{Reason.VISIT}'"
-    " AND r.message_id NOT IN (SELECT message_id FROM fits)"
+    f" AND r.message_id NOT IN (SELECT message_id FROM fits) AND NOT {has_left()}"
     " AND (r.capped_since IS NULL OR r.capped_since <= %(give_up_before)s::timestamptz))"
 )
 # How many of what is judged now there is room for, and which of what waited comes: with a cap, and without one.
@@ -134,8 +135,19 @@ CAME = (
     # Whatever is locked is being withdrawn.
     " AND r.id IN (SELECT w.id FROM delivery_deliveryrecord w WHERE w.customer_id = %(customer)s::bigint"
     f" AND w.status = '{Status.WAITING}' AND w.reason = '{Reason.VISIT}' FOR NO KEY UPDATE SKIP LOCKED)"
-    " AND (m.to_customer_id = r.customer_id OR m.id {comes})"
+    f" AND (m.to_customer_id = r.customer_id OR m.id {{comes}}) AND NOT {has_left()}"
     f" RETURNING {RETURNED})"
+)
+# A record that would be shown now is skipped if the customer is no longer in the company it is about (DESIGN 4.15).
+LEFT_OUT = (
+    f"left_out AS (UPDATE delivery_deliveryrecord r SET status = '{Status.SKIPPED}',"
+    f" reason = '{Reason.LEFT_COMPANY}', due_at = NULL FROM messaging_message m"
+    " WHERE %(visiting)s::boolean AND (SELECT fresh FROM asked)"
+    " AND m.id = r.message_id AND m.state IN ('live', 'sampled')"
+    " AND r.id IN (SELECT w.id FROM delivery_deliveryrecord w WHERE w.customer_id = %(customer)s::bigint"
+    f" AND w.status = '{Status.WAITING}' AND w.reason = '{Reason.VISIT}' AND w.company_id IS NOT NULL"
+    " FOR NO KEY UPDATE SKIP LOCKED)"
+    f" AND (m.to_customer_id = r.customer_id OR m.id = ANY(%(came)s::bigint[])) AND {has_left()})"
 )
 # A message that is shown for the first time begins a conversation.
 FIRST = "SELECT * FROM made WHERE sent_at IS NOT NULL UNION ALL SELECT * FROM came"
@@ -184,7 +196,8 @@ def statement(live: LiveMessages, *, is_capped: bool) -> tuple[bytes, list[str]]
     matched = f"SELECT * FROM ({matched}) AS matches WHERE (SELECT fresh FROM asked)"
     room = f", {ROOM}" if is_capped else ""
     make, came = MAKE.replace("{left}", LEFT[is_capped]), CAME.replace("{comes}", COMES[is_capped])
-    parts = f"{ASKED}{room}, matched AS MATERIALIZED ({matched}), {make}, {AGAIN}, {came}, {begun()}, {SAW}"
+    shown = f"{came}, {LEFT_OUT}, {begun()}"
+    parts = f"{ASKED}{room}, matched AS MATERIALIZED ({matched}), {make}, {AGAIN}, {shown}, {SAW}"
     sql = f"WITH RECURSIVE {parts} {ANSWER}"
     params["names"] = json.dumps({message.pk: message.names for message in live.all() if message.names})
     places: list[str] = []

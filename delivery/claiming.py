@@ -5,7 +5,7 @@ whose address has it already. Over 120 lines because the statement and what is d
 """
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -53,7 +53,6 @@ DEVICES = (
     " (SELECT FROM delivery_devicecopy d WHERE d.record_id = r.id AND d.device_id = v.id))"
 )
 IS_ON_A_DEVICE = "EXISTS (SELECT FROM delivery_devicecopy d WHERE d.record_id = r.id)"
-ADDRESS = {Channel.EMAIL: "array[c.email]", Channel.PUSH: DEVICES}
 # How many columns come before the facts.
 HEAD = 13
 # What waited for one of these is judged again before it may go, where the message is ongoing.
@@ -76,6 +75,7 @@ class Claimed:
     to: tuple[str, ...]
     filled: dict[str, object]
     inbox: str | None = None
+    company: int | None = None
 
 
 @dataclass(slots=True)
@@ -115,7 +115,7 @@ class Row:
     capped_since: datetime | None
     blocked: str | None
     inbox: str | None
-    to: list[str] | None  # None: every device of theirs has it.
+    to: list[str] | None  # None: every device of theirs has it, or no further one may get it.
     facts: list[Any]
 
     @property
@@ -169,7 +169,7 @@ class Claim:
         """Take it in hand."""
         company = dict(zip(COMPANIES, row.facts[len(PEOPLE) :], strict=True)) if row.company else None
         filled = copies.fill(self.copy.names, customer=person, company=company)
-        self.taken.append(Claimed(row.pk, row.attempts + 1, tuple(row.to or ()), filled, row.inbox))
+        self.taken.append(Claimed(row.pk, row.attempts + 1, tuple(row.to or ()), filled, row.inbox, row.company))
         if row.inbox is not None:
             self.inboxes.add(row.address)
         if self.cap is not None:
@@ -300,7 +300,7 @@ def statement(message: Message) -> str:
         f" m.channel = '{Channel.EMAIL}' AND coalesce(w.track_emails, TRUE), m.updated_at,"
         " r.id, r.attempts, r.customer_id, r.company_id,"
         f" r.capped_since, {blocked(message)}, {judging.inbox(message)},"
-        f" {ADDRESS[Channel(message.channel)]}, {FACTS}"
+        f" {address(message)}, {FACTS}"
         " FROM delivery_deliveryrecord r JOIN messaging_message m ON m.id = r.message_id"
         " JOIN audiences_customer c ON c.id = r.customer_id LEFT JOIN audiences_company k ON k.id = r.company_id"
         " LEFT JOIN audiences_workspace w ON TRUE"
@@ -310,15 +310,33 @@ def statement(message: Message) -> str:
     )
 
 
-def blocked(message: Message) -> str:
-    """SQL for the reason a customer cannot be reached; whoever has a push on a device was.
+def why_not(message: Message) -> str:
+    """SQL for the reason nothing may go to a customer: unreachable, or no longer in the company the record is about."""
+    left = f"CASE WHEN {judging.has_left()} THEN '{Reason.LEFT_COMPANY}' END"
+    return f"coalesce({judging.blocked(message)}, {left})"
 
-    A company that is archived by now has no members any more.
-    """
-    found = f"coalesce({judging.blocked(message)}, CASE WHEN k.archived_at IS NOT NULL THEN '{Reason.NO_COMPANY}' END)"
-    if message.channel != Channel.PUSH:
-        return found
-    return f"(CASE WHEN {IS_ON_A_DEVICE} THEN nullif({found}, '{Reason.NO_DEVICE}') ELSE {found} END)"
+
+def blocked(message: Message) -> str:
+    """SQL for the reason a record is given up; never one of a push that a device has already, which counts as sent."""
+    if message.channel == Channel.PUSH:
+        return f"(CASE WHEN NOT {IS_ON_A_DEVICE} THEN {why_not(message)} END)"
+    return why_not(message)
+
+
+def address(message: Message) -> str:
+    """SQL for the addresses of a copy; a push goes to no further device once nothing more may go to the customer."""
+    if message.channel == Channel.PUSH:
+        return f"(CASE WHEN {why_not(message)} IS NULL THEN {DEVICES} END)"
+    return "array[c.email]"
+
+
+def left_since(records: Collection[int]) -> set[int]:
+    """Return the records among these whose customer is no longer in the company they are about."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"SELECT r.id FROM delivery_deliveryrecord r WHERE r.id = ANY(%s) AND {judging.has_left()}", [list(records)]
+        )
+        return {pk for (pk,) in cursor.fetchall()}
 
 
 def twins_of(message: Message, rows: list[Row]) -> dict[tuple[str | None, int | None], DeliveryRecord]:

@@ -46,6 +46,7 @@ class Verdict(StrEnum):
     BROKEN = "broken"  # Its rules no longer make sense.
     NO_MATCH = "no_match"
     NO_COMPANY = "no_company"
+    LEFT_COMPANY = "left_company"  # The customer is no longer in the company it is about, or that is archived.
     UNREACHABLE = "unreachable"
     CAPPED = "capped"
     NEXT_CHECK = "next_check"
@@ -139,7 +140,7 @@ def explain(message: Message, customer: Customer, *, at: datetime) -> Explanatio
         record.company_id: record
         for record in message.records.filter(customer=customer).select_related("company", "version", "message")
     }
-    asked = Asked(message, customer, trouble, unreachable, capped_until)
+    asked = Asked(message, customer, trouble, unreachable, capped_until, companies_of(customer))
     window, zone = message.parsed_window, zone_of(message, customer)
     return Explanation(
         message=message,
@@ -159,6 +160,11 @@ def explain(message: Message, customer: Customer, *, at: datetime) -> Explanatio
         capped_until=capped_until,
         next_round=next_round(message, at=at),
     )
+
+
+def companies_of(customer: Customer) -> frozenset[int]:
+    """The companies the customer is a member of, without those archived."""
+    return frozenset(Company.objects.present().filter(memberships__customer=customer).values_list("pk", flat=True))
 
 
 def split(
@@ -184,6 +190,7 @@ class Asked:
     trouble: str
     unreachable: tuple[Reason, ...]
     capped_until: datetime | None
+    companies: frozenset[int]
 
     def case(self, company: Company | None, pairs: tuple[Pair, ...], record: DeliveryRecord | None) -> Case:
         """One copy, with what becomes of it."""
@@ -196,12 +203,15 @@ class Asked:
         by_record = BY_STATUS[Status(record.status)] if record else None
         if record and record.status == Status.WITHDRAWN and record.reason == Reason.STOPPED:
             by_record = Verdict.STOPPED
+        has_left = company is not None and company.pk not in self.companies
         held = (
             (message.to_customer_id not in (None, self.customer.pk), Verdict.SOMEBODY_ELSE),
+            (has_left and by_record is Verdict.WAITING, Verdict.LEFT_COMPANY),
             (by_record is not None, by_record),
             (message.state not in RUNNING, Verdict.NOT_LIVE),
             (message.send_type == SendType.ONE_OFF, Verdict.NOT_AMONG_THEM),
             (bool(self.trouble), Verdict.BROKEN),
+            (has_left, Verdict.LEFT_COMPANY),
             (not matches, Verdict.NO_MATCH),
             (message.per_company and company is None, Verdict.NO_COMPANY),
             (bool(self.unreachable), Verdict.UNREACHABLE),

@@ -52,6 +52,18 @@ def blocked(message: Message) -> str:
     return f"(CASE {archived}" + "".join(f" WHEN {sql} THEN '{reason}'" for reason, sql in rows) + " END)"
 
 
+def has_left(record: str = "r") -> str:
+    """SQL for whether a record is about a company that its customer is not a member of, or that is archived.
+
+    A subquery with a value, as PostgreSQL may answer an EXISTS by reading all memberships into memory.
+    """
+    return (
+        f"({record}.company_id IS NOT NULL AND (SELECT firm.archived_at IS NULL FROM audiences_membership belongs"
+        f" JOIN audiences_company firm ON firm.id = belongs.company_id WHERE belongs.customer_id = {record}.customer_id"
+        f" AND belongs.company_id = {record}.company_id) IS NOT TRUE)"
+    )
+
+
 # What makes two addresses one inbox.
 INBOX = "lower(btrim(c.email))"
 NO_INBOX = "NULL::text"

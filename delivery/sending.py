@@ -36,7 +36,7 @@ from delivery.channels import (
     SenderRefused,
     Unavailable,
 )
-from delivery.claiming import LEASE, Batch, Claimed, claim, prepared
+from delivery.claiming import LEASE, Batch, Claimed, claim, left_since, prepared
 from delivery.flights import Flight, Landed, NoFlight
 from delivery.models import DeliveryRecord, Pace, Reason, Rest
 from delivery.pacing import Places
@@ -222,7 +222,8 @@ def hand_over(
     asked_at = clock()
     try:
         while rest and not outcome.down and not outcome.sender_refused:
-            place = len(envelopes) - len(rest)
+            # Copies that were put back take no place.
+            place = len(envelopes) - len(rest) - (len(outcome.not_begun) - kept_back)
             if place:
                 places.wait(place, unless=stopping.asked)
             now = clock()
@@ -232,6 +233,9 @@ def hand_over(
                 if not locks.may_go_on(batch.message):
                     break
                 asked_at = now
+                rest = without_those_who_left(rest, outcome)
+                if not rest:
+                    break
             if isinstance(channel, Broadcast):
                 # All at once, but where a pace says when each may go.
                 some = [rest.popleft() for _ in range(1 if places.every else len(rest))]
@@ -243,6 +247,14 @@ def hand_over(
     finally:
         outcome.not_begun += [record.pk for record, _ in rest]
         outcome.handed_over = len(envelopes) - (len(outcome.not_begun) - kept_back)
+
+
+def without_those_who_left(rest: deque[tuple[Claimed, Envelope]], outcome: Outcome) -> deque[tuple[Claimed, Envelope]]:
+    """Put back copies whose customer left the company since the claim; the next claim settles why they do not go."""
+    about_companies = [record.pk for record, _ in rest if record.company is not None]
+    left = left_since(about_companies) if about_companies else set()
+    outcome.not_begun += [record.pk for record, _ in rest if record.pk in left]
+    return deque(copy for copy in rest if copy[0].pk not in left)
 
 
 def hand_over_together(

@@ -98,6 +98,8 @@ def about(customer: Customer, *, company: Company | None, texts: tuple[str, ...]
         raise ValidationError({"company": "The text uses a company variable: choose which company it is about."})
     if not customer.memberships.filter(company=company).exists():
         raise ValidationError({"company": f"{customer} is not in {company}."})
+    if company.archived_at is not None:
+        raise ValidationError({"company": f"{company} is archived, so nothing can be sent about it."})
     return company
 
 

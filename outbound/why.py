@@ -114,6 +114,17 @@ def waiting(explained: Explanation, case: Case) -> str:
     return f"It matched {on(record.matched_at)} and waits: {lower(record.why)}.{until}"
 
 
+def left_company(explained: Explanation, case: Case) -> str:
+    """That they are not in the company it is about, and what becomes of the copy."""
+    company = case.company
+    is_archived = company is not None and company.archived_at is not None
+    because = f"{company} is archived" if is_archived else f"They are no longer in {company}"
+    if explained.message.send_type == SendType.ONE_OFF:
+        return f"{because}, so the message about it is skipped when its turn comes."
+    again = "if it is brought back" if is_archived else "if they return"
+    return f"{because}, so the message about it is not sent. It is sent after all {again} and they match."
+
+
 def lower(words: str) -> str:
     """Words as they read inside a sentence."""
     return words[:1].lower() + words[1:] if words else "queued"
@@ -155,6 +166,7 @@ VERDICTS: dict[Verdict, tuple[str, Words]] = {
         "warning",
         lambda e, c: "The text uses a company variable, so it goes once for each company. They are in none.",
     ),
+    Verdict.LEFT_COMPANY: ("warning", left_company),
     Verdict.UNREACHABLE: ("bad", lambda e, c: unreachable(e)),
     Verdict.CAPPED: (
         "warning",

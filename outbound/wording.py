@@ -53,7 +53,7 @@ STATUS_WORDS: dict[Status, str] = {
     Status.UNCERTAIN: "Handed over or not: nobody can know",
     Status.SENT: "Handed over",
     Status.FAILED: "Will not reach them",
-    Status.SKIPPED: "Cannot be reached",
+    Status.SKIPPED: "Left out, and will not get it",
     Status.WITHDRAWN: "Taken back before it went",
 }
 

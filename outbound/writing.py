@@ -68,7 +68,8 @@ class OneForm(forms.Form):
         super().__init__(*args, **kwargs)
         self.fields["sender"].queryset = Sender.objects.usable_by(user).order_by("name")  # type: ignore[attr-defined]
         self.fields["sender"].initial = Sender.objects.usual_of(user)
-        self.fields["company"].queryset = Company.objects.filter(memberships__customer=customer).order_by("name")  # type: ignore[attr-defined]
+        queryset = Company.objects.present().filter(memberships__customer=customer).order_by("name")
+        self.fields["company"].queryset = queryset  # type: ignore[attr-defined]
 
     @property
     def way_chosen(self) -> str:

@@ -45,6 +45,7 @@ class Reason(models.TextChoices):
     COMPLAINED = "complained", "Marked an email as spam"
     NO_DEVICE = "no_device", "Has no device for mobile push"
     NO_COMPANY = "no_company", "In no company"
+    LEFT_COMPANY = "left_company", "No longer in this company"
     ARCHIVED = "archived", "The customer is archived"
     NO_LONGER_MATCHES = "no_longer_matches", "No longer matches the audience"
     STOPPED = "stopped", "The message was stopped"

@@ -467,7 +467,7 @@ def test_nothing_goes_about_a_company_that_is_archived_by_now(at, channel, send_
     hand_over(at)
 
     assert channel.given == []
-    assert (message.records.get().status, message.records.get().reason) == (status, Reason.NO_COMPANY)
+    assert (message.records.get().status, message.records.get().reason) == (status, Reason.LEFT_COMPANY)
 
 
 def test_who_comes_to_match_again_has_all_their_tries_again(at, channel):

@@ -199,6 +199,15 @@ def test_a_text_with_a_company_variable_is_about_the_company_chosen(send):
     assert Message.objects.get().to_company == company
 
 
+def test_an_archived_company_cannot_be_chosen(send):
+    member = MembershipFactory(company__archived=True)
+
+    answer = send(member.customer, body="<p>{{ company.name }}</p>", company=member.company.pk)
+
+    assert "company" in answer.context["form"].errors
+    assert not Message.objects.exists()
+
+
 def test_posting_twice_sends_once(console, send):
     customer = CustomerFactory()
     shown = ticket(console, customer)

@@ -11,7 +11,8 @@ from uuid import uuid4
 import pytest
 from django.contrib.admin.models import LogEntry
 
-from delivery import counts, hits
+from audiences.models import Membership
+from delivery import counts, hits, matching, rounds
 from delivery.models import DeliveryRecord, Link, Status, Who
 from messaging.models import Message, SendType, State
 from outbound import differences, recipients, reports
@@ -76,6 +77,24 @@ def test_people_of_several_companies_are_told_apart(console):
     rows = {row["status"]: (row["records"], row["people"]) for row in page.context["statuses"]["rows"]}
     assert rows == {Status.WAITING: (3, 2), Status.SENT: (1, 1)}
     assert "one person can count in several lines: 2 people in all" in text(page)
+
+
+@pytest.mark.parametrize(("send_type", "status"), [("one_off", "skipped"), ("ongoing", "withdrawn")])
+def test_those_who_left_the_company_are_counted_under_that_reason(console, send_type, status):
+    for name in ("Ada", "Bob"):
+        MembershipFactory(customer__name=name, customer__email=f"{name}@acme.example".lower())
+    message = MessageFactory(body="<p>{{ company.name }}</p>", send_type=send_type, live=True)
+    matching.match(message, at=AT)
+    Membership.objects.all().delete()
+    rounds.hand_over(clock=lambda: AT, until=AT + timedelta(seconds=1))
+
+    page = console.get(address(message))
+
+    assert f"2 = 2 {status}." in text(page)
+    assert "No longer in this company 2" in text(page)
+    assert "Cannot be reached" not in text(page)
+    head, *rows = export(console, message)
+    assert [row[head.index("Reason")] for row in rows] == ["No longer in this company"] * 2
 
 
 def test_figures_are_shares_of_what_was_sent(console, news):

@@ -1,14 +1,15 @@
 """Why?: a page that says for one customer and one message what decides, in words."""
 
 import re
+from datetime import timedelta
 
 import pytest
 from django.urls import reverse
 
 from audiences.attributes import BY_NAME, EVENTS, find
-from audiences.models import CustomAttribute, Customer
+from audiences.models import Company, CustomAttribute, Customer
 from audiences.rules import CALENDAR, MOST_RULES, OPERATORS, ROLLING, WITHOUT_VALUE, Kind
-from delivery import matching
+from delivery import matching, rounds
 from delivery.explaining import Verdict
 from delivery.models import Status
 from outbound.why import VERDICTS
@@ -119,6 +120,43 @@ def test_says_for_each_company_where_it_goes_per_company(console):
     assert "About Acme" in page
     assert "About Beta" in page
     assert "Company plan is pro saw “free”" in page
+
+
+@pytest.mark.parametrize(
+    ("send_type", "before", "after"),
+    [
+        ("one_off", "so the message about it is skipped when its turn comes.", "They were left out: no longer in"),
+        (
+            "ongoing",
+            "It is sent after all if they return and they match.",
+            "They are no longer in Acme, so the message",
+        ),
+    ],
+)
+def test_says_that_they_left_the_company_the_message_is_about(console, send_type, before, after):
+    customer = MembershipFactory(customer__email="ada@acme.example", company__name="Acme").customer
+    message = MessageFactory(live=True, send_type=send_type, body="<p>{{ company.name }}</p>")
+    matching.match(message, at=AT)
+    customer.memberships.all().delete()
+
+    page = why(console, customer, message)
+    assert "They are no longer in Acme" in page
+    assert before in page
+
+    rounds.hand_over(clock=lambda: AT, until=AT + timedelta(seconds=1))
+    assert after in why(console, customer, message)
+
+
+def test_says_that_the_company_the_message_is_about_is_archived(console):
+    member = MembershipFactory(customer__email="ada@acme.example", company__name="Acme")
+    message = MessageFactory(live=True, body="<p>{{ company.name }}</p>")
+    matching.match(message, at=AT)
+    Company.objects.update(archived_at=AT)
+
+    page = why(console, member.customer, message)
+
+    assert "Acme is archived, so the message about it is not sent." in page
+    assert "It is sent after all if it is brought back and they match." in page
 
 
 def test_what_a_customer_says_of_themselves_does_not_run(console):
