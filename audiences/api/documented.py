@@ -42,6 +42,12 @@ COMPANY = {"company_id": TEXT, "id": TEXT, "name": MAYBE_TEXT}
 PLACE = ("city_name", "country_name", "region_name", "timezone", "continent_code", "country_code", "postal_code")
 UTM = {f"utm_{part}": MAYBE_TEXT for part in ("campaign", "content", "medium", "source", "term")}
 COUNTED = shape(count=WHOLE)
+WARNINGS: dict[str, Schema] = {
+    "warnings": {
+        **many(shape(code=const("attribute_not_stored"), message=TEXT, field=TEXT)),
+        "description": "The custom attributes that were sent and not stored; not there if all were.",
+    }
+}
 BY_NAME = many({"type": "object", "additionalProperties": WHOLE})
 
 PLATFORM = one_of("android", "ios", "web")
@@ -99,8 +105,8 @@ SCHEMAS: dict[str, Schema] = {
         person_type=const("user"),
         maybe={"count": {**or_null(WHOLE), "description": "Null where counting took too long."}},
     ),
-    "User": shape("user", **PERSON),
-    "Contact": shape("contact", **PERSON),
+    "User": shape("user", maybe=WARNINGS, **PERSON),
+    "Contact": shape("contact", maybe=WARNINGS, **PERSON),
     "Person": {"anyOf": [ref("User"), ref("Contact")]},
     "PersonReference": shape(type=one_of("user", "lead"), id=TEXT),
     "Company": shape(
@@ -121,6 +127,7 @@ SCHEMAS: dict[str, Schema] = {
         tags=TAGS,
         segments=SEGMENTS,
         custom_attributes=FREE,
+        maybe=WARNINGS,
     ),
     "Admin": shape(
         "admin",
