@@ -58,9 +58,7 @@ def uses_of(row: CustomAttribute | EventName) -> Uses:
 
 def asking_about_event(event: EventName) -> list[Audience]:
     """The audiences and segments with a rule about it, however the rule spells its name."""
-    asking = Audience.objects.extra(
-        where=["""jsonb_path_exists(rules, '$.**.attribute ? (@ starts with "event")')"""]
-    )
+    asking = Audience.objects.extra(where=["""jsonb_path_exists(rules, '$.**.attribute ? (@ starts with "event")')"""])
     return [audience for audience in asking if event.name in set(events_in(audience.rules))]
 
 

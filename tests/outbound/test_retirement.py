@@ -6,7 +6,8 @@ from django.urls import reverse
 
 from audiences.intake.source import MOST_ATTRIBUTES
 from audiences.models import CustomAttribute, EventName, RefusedName
-from messaging.models import State
+from delivery.retirement import Uses
+from messaging.models import Message, State
 from outbound.composer import offer
 from tests.factories import (
     AT,
@@ -81,7 +82,7 @@ def test_rules_that_name_a_retired_attribute_still_show_it():
     assert "company.custom_attributes.seats" not in named
 
 
-@pytest.mark.parametrize("state", [State.SCHEDULED, State.LIVE, State.SAMPLED, State.PAUSED])
+@pytest.mark.parametrize("state", [State.LIVE, State.PAUSED])
 @pytest.mark.parametrize("how", ["rule", "text", "event"])
 def test_what_a_message_goes_by_is_not_retired_and_the_page_names_the_message(console, state, how):
     plan, ordered = CustomAttributeFactory(name="plan"), event()
@@ -102,10 +103,18 @@ def test_what_a_message_goes_by_is_not_retired_and_the_page_names_the_message(co
     assert "“Welcome”" in said
 
 
+@pytest.mark.parametrize("state", State)
+def test_what_goes_by_its_rules_now_or_soon_is_what_keeps_a_name_in_use(state):
+    over_or_not_begun = (State.DRAFT, State.STOPPED, State.SENT)
+    uses = Uses(messages=[Message(state=state)], segments=[])
+
+    assert bool(uses.blocking) == (state not in over_or_not_begun)
+
+
 def test_what_a_segment_goes_by_is_not_retired(console):
     plan, ordered = CustomAttributeFactory(name="plan"), event()
     SegmentFactory(name="Pros", rules={"match": "all", "rules": [rule("custom_attributes.plan", "is", "pro")]})
-    SegmentFactory(name="Buyers", rules={"match": "all", "rules": [rule("event.Ordered", "happened")]})
+    SegmentFactory(name="Buyers", rules={"match": "all", "rules": [rule("event.Ordered", "has_happened")]})
 
     assert "“Pros”" in press(console, ATTRIBUTE, "retire", plan).content.decode()
     assert "“Buyers”" in press(console, EVENT, "retire", ordered).content.decode()
