@@ -10,7 +10,7 @@ from django.utils import timezone
 from audiences import intake
 from audiences.intake import Refused
 from audiences.intake.refused_names import MOST_KEPT
-from audiences.models import RefusedName
+from audiences.models import CustomAttribute, RefusedName
 from audiences.models.catalogue import KINDS
 from audiences.rules import KIND_NAMES, Kind
 from outbound.console import not_done
@@ -58,7 +58,7 @@ class RefusedNamesPages(RetirementPages):
                     raise Http404("This name is not on the list any more.")
                 kind = Kind(chosen or noted.kind or Kind.TEXT)
                 added = intake.accept_name(noted, kind=kind, at=timezone.now())
-                what = "" if noted.of == RefusedName.Of.EVENT else f", as {KIND_NAMES[Kind(added.kind)]}"
+                what = f", as {KIND_NAMES[Kind(added.kind)]}" if isinstance(added, CustomAttribute) else ""
                 self.note(request, added, f"Accepted from the refused names{what}")
         except Refused as wrong:
             messages.error(request, str(wrong))

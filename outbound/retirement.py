@@ -78,7 +78,10 @@ class RetirementPages(ConsoleAdmin):
     """Names that are learnt and not typed: listed under tabs, retired and brought back by a button."""
 
     list_before_template = "outbound/catalogue_tabs.html"
-    own_pages = (("<path:object_id>/retire/", "retire"), ("<path:object_id>/bring-back/", "bring_back"))
+    own_pages: tuple[tuple[str, str], ...] = (
+        ("<path:object_id>/retire/", "retire"),
+        ("<path:object_id>/bring-back/", "bring_back"),
+    )
     actions = None
 
     def has_add_permission(self, request: HttpRequest) -> bool:

@@ -17,6 +17,7 @@ from audiences.api.described import (
     SENT_NUMBER,
     TEXT,
     TEXTUAL,
+    WARNINGS,
     WHO,
     WHOLE,
     Call,
@@ -42,12 +43,6 @@ COMPANY = {"company_id": TEXT, "id": TEXT, "name": MAYBE_TEXT}
 PLACE = ("city_name", "country_name", "region_name", "timezone", "continent_code", "country_code", "postal_code")
 UTM = {f"utm_{part}": MAYBE_TEXT for part in ("campaign", "content", "medium", "source", "term")}
 COUNTED = shape(count=WHOLE)
-WARNINGS: dict[str, Schema] = {
-    "warnings": {
-        **many(shape(code=const("attribute_not_stored"), message=TEXT, field=TEXT)),
-        "description": "The custom attributes that were sent and not stored; not there if all were.",
-    }
-}
 BY_NAME = many({"type": "object", "additionalProperties": WHOLE})
 
 PLATFORM = one_of("android", "ios", "web")

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from datetime import datetime
+from typing import Any
 
 from django.db import connection, transaction
 
@@ -38,7 +39,7 @@ def note_refused(refused: Iterable[Refused], *, at: datetime) -> None:
     noted = sorted(new)[:MOST_NOTED]
     if not noted:
         return
-    values = {
+    values: dict[str, Any] = {
         "at": at,
         "of": [of for of, _ in noted],
         "names": [name for _, name in noted],

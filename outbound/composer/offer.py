@@ -79,7 +79,7 @@ def attribute_groups(named: set[str]) -> list[dict[str, Any]]:
     custom = {f"{CUSTOM}{key}" for key in offered.customer} | {f"{CUSTOM}{key}" for key in catalogue.customer} & named
     of_company = {f"{COMPANY_CUSTOM}{key}" for key in offered.company}
     of_company |= {f"{COMPANY_CUSTOM}{key}" for key in catalogue.company} & named
-    events = EventName.objects.offered().order_by("name").values_list("name", flat=True)[:MOST_EVENTS]
+    events = list(EventName.objects.offered().order_by("name").values_list("name", flat=True)[:MOST_EVENTS])
     of_rules = (name.removeprefix(prefix) for name in sorted(named) for prefix in EVENTS if name.startswith(prefix))
     events = list(dict.fromkeys([*events, *of_rules]))
     about: dict[About, list[str]] = {}
