@@ -62,6 +62,7 @@ def expect(
     at: datetime,
     company: object,
     visitor: UUID | None,
+    source: Source,
     on_bad_value: OnBadValue,
     is_proved: Callable[[tuple[str, bool]], bool],
 ) -> Expected | None:
@@ -73,7 +74,7 @@ def expect(
     if live is None or not is_proved(live.identity):
         return None
     try:
-        read = read_facts(facts, at=at, on_bad_value=on_bad_value, memory=live.kinds)
+        read = read_facts(facts, at=at, source=source, on_bad_value=on_bad_value, memory=live.kinds)
     except Unlearnt:
         return None
     found = {"user_id": read.identity.user_id, "email": read.identity.email, "visitor": visitor}

@@ -12,6 +12,7 @@ from uuid import UUID, uuid4
 from django.core.signing import BadSignature, Signer
 from django.db import IntegrityError, transaction
 
+from audiences.intake import Source
 from audiences.models import Customer
 from audiences.models.customers import Role
 from delivery.models import Visitor
@@ -19,6 +20,7 @@ from delivery.models import Visitor
 # The messenger's visits, every five minutes while it is visible, bring a new one.
 SESSION_LASTS = timedelta(hours=12)
 VISITOR, SESSION = "visitor", "session"
+PROVED = "proved"
 
 
 class NotWritten(Exception):
@@ -31,6 +33,7 @@ class Who:
 
     customer: Customer | None = None
     visitor: UUID | None = None
+    source: Source = Source.BROWSER
 
 
 def new_key() -> UUID:
@@ -53,19 +56,21 @@ def read_visitor(token: object) -> UUID | None:
         return None
 
 
-def session_token(customer: Customer, *, secret: str, at: datetime) -> str:
-    """What the browser of a user holds who has proved who they are."""
-    return Signer(salt=salt(secret)).sign(f"{customer.pk}:{int(at.timestamp())}")
+def session_token(customer: Customer, *, secret: str, at: datetime, source: Source = Source.BROWSER) -> str:
+    """What the browser of a user holds, and whether it has proved who it speaks for."""
+    proved = [PROVED] if source is Source.PROVED_BROWSER else []
+    return Signer(salt=salt(secret)).sign(":".join([str(customer.pk), str(int(at.timestamp())), *proved]))
 
 
-def read_session(token: str, *, secret: str, at: datetime) -> int | None:
-    """The customer a session is of; None for one that is over or not ours."""
+def read_session(token: str, *, secret: str, at: datetime) -> tuple[int, Source] | None:
+    """The customer a session is of, and how far its browser is believed; None for one that is over or not ours."""
     try:
-        pk, _, since = Signer(salt=salt(secret)).unsign(token).partition(":")
+        pk, since, *proved = Signer(salt=salt(secret)).unsign(token).split(":")
     except BadSignature:
         return None
-    is_over = at.timestamp() - int(since) > SESSION_LASTS.total_seconds()
-    return None if is_over else int(pk)
+    if at.timestamp() - int(since) > SESSION_LASTS.total_seconds():
+        return None
+    return int(pk), Source.PROVED_BROWSER if proved == [PROVED] else Source.BROWSER
 
 
 def salt(secret: str) -> str:
@@ -75,10 +80,11 @@ def salt(secret: str) -> str:
 
 def who(token: str, *, secret: str, at: datetime) -> Who | None:
     """Whom a token speaks for; None where it speaks for nobody, or no longer."""
-    pk = read_session(token, secret=secret, at=at)
-    if pk is not None:
+    session = read_session(token, secret=secret, at=at)
+    if session is not None:
+        pk, source = session
         customer = Customer.objects.present().filter(pk=pk).first()
-        return Who(customer=customer) if customer else None
+        return Who(customer=customer, source=source) if customer else None
     key = read_visitor(token)
     return None if key is None else Who(customer=lead_of(key), visitor=key)
 

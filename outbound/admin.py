@@ -8,12 +8,23 @@ from django.db.models import Model
 from django_celery_beat.models import ClockedSchedule, CrontabSchedule, IntervalSchedule, PeriodicTask, SolarSchedule
 from unfold.admin import ModelAdmin
 
-from audiences.models import Audience, Company, CustomAttribute, Customer, Integration, Subscription, Tag, Workspace
+from audiences.models import (
+    Audience,
+    Company,
+    CustomAttribute,
+    Customer,
+    EventName,
+    Integration,
+    Subscription,
+    Tag,
+    Workspace,
+)
 from delivery.models import Conversation, DeliveryRecord, Pace
 from messaging.models import Message, Sender
 from outbound import (
     answering,
     attributes,
+    event_names,
     history,
     integration,
     messages,
@@ -36,6 +47,7 @@ PAGES: dict[type[Model], type[ModelAdmin]] = {
     Audience: segments.SegmentAdmin,
     Tag: workspace.TagAdmin,
     CustomAttribute: attributes.CustomAttributeAdmin,
+    EventName: event_names.EventNameAdmin,
     Sender: workspace.SenderAdmin,
     Integration: integration.IntegrationAdmin,
     Subscription: subscriptions.SubscriptionAdmin,

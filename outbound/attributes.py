@@ -15,9 +15,11 @@ from audiences.intake import converting
 from audiences.models import CustomAttribute
 from audiences.models.catalogue import KINDS
 from audiences.rules import KIND_NAMES, Kind
-from delivery import recasting, tasks
+from delivery import recasting, retirement, tasks
 from messaging.models import Message, State
-from outbound.console import ConsoleAdmin, column
+from outbound import refused_names
+from outbound.console import column
+from outbound.retirement import InUseOrRetired, RetirementPages, listed
 from outbound.telling import from_to
 from outbound.wording import counted
 
@@ -34,25 +36,17 @@ class Use:
     broken: str
 
 
-class CustomAttributeAdmin(ConsoleAdmin):
+class CustomAttributeAdmin(refused_names.RefusedNamesPages):
     """The custom attributes there are, with the kind learnt from their first real value."""
 
-    list_display = ("name", "of", "holds", "since")
+    list_display = ("name", "of", "holds", "since", "state")
+    own_pages = (*refused_names.PAGES, *RetirementPages.own_pages)
     since = column("created_at", called="Since")
     nothing_yet = "Custom attributes are learnt from what your API, your site and your files say of customers."
-    list_filter = ("scope", "kind")
+    list_filter = ("scope", "kind", InUseOrRetired)
     search_fields = ("name",)
     search_help_text = "Search by name"
     ordering = ("scope", "name")
-    actions = None
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        """An attribute is learnt from its first value."""
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: CustomAttribute | None = None) -> bool:
-        """It stays, as long as anybody may have it."""
-        return False
 
     @display(description="Kind", ordering="kind")
     def holds(self, attribute: CustomAttribute) -> str:
@@ -79,7 +73,7 @@ class CustomAttributeAdmin(ConsoleAdmin):
         to = Kind(asked) if may_become else None
         if request.method == "POST" and to and self.change_kind(request, attribute, to=to):
             return HttpResponseRedirect(reverse("admin:audiences_customattribute_change", args=[attribute.pk]))
-        uses = uses_of(attribute, to=to)
+        uses, used = uses_of(attribute, to=to), retirement.uses_of(attribute)
         return self.page(
             request,
             "outbound/attribute.html",
@@ -94,7 +88,8 @@ class CustomAttributeAdmin(ConsoleAdmin):
             to=to,
             becomes=KIND_NAMES[to] if to else "",
             forecast=converting.dry_run(attribute, to=to) if to else None,
-            uses=uses,
+            uses=listed([*used.messages, *used.segments]),
+            blocking=listed(used.blocking),
             blocked=[use for use in uses if use.blocks and use.broken],
             warned=[use for use in uses if use.broken and not use.blocks],
             log=self.history_of(attribute),

@@ -241,7 +241,7 @@ def choices(job: Import) -> list[tuple[str, str]]:
     """What a column can be."""
     if job.kind == ImportKind.UNSUBSCRIBED:
         return [("email", "Email")]
-    attributes = CustomAttribute.objects.filter(scope=Scope.CUSTOMER).order_by("name")
+    attributes = CustomAttribute.objects.offered().filter(scope=Scope.CUSTOMER).order_by("name")
     return [
         *((target.name, target.label) for target in importing.TARGETS.values()),
         *((f"{CUSTOM}{attribute.name}", f"Attribute {attribute.name}") for attribute in attributes),

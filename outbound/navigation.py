@@ -37,6 +37,12 @@ def integrating(request: HttpRequest) -> bool:
     return any(request.path.startswith(reverse(f"admin:{table}_changelist")) for table in tables)
 
 
+def in_catalogues(request: HttpRequest) -> bool:
+    """Whether a page of the attributes or of the events is open."""
+    tables = ("audiences_customattribute", "audiences_eventname")
+    return any(request.path.startswith(reverse(f"admin:{table}_changelist")) for table in tables)
+
+
 def item(title: str, icon: str, page: str, *, permission: str, query: str = "", **more: Any) -> dict[str, Any]:
     """One line of the sidebar."""
     link = reverse_lazy(page)
@@ -127,6 +133,7 @@ def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
                     "list_alt",
                     "admin:audiences_customattribute_changelist",
                     permission="audiences.view_customattribute",
+                    active=in_catalogues,
                 ),
             ],
         },

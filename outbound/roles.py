@@ -43,6 +43,7 @@ MORE: dict[Role, dict[tuple[str, str], tuple[str, ...]]] = {
         ("audiences", "audience"): ("view",),
         ("audiences", "tag"): ("view",),
         ("audiences", "customattribute"): ("view",),
+        ("audiences", "eventname"): ("view",),
     },
     Role.AUTHOR: {
         ("messaging", "message"): ("add", "change"),
@@ -67,6 +68,7 @@ MORE: dict[Role, dict[tuple[str, str], tuple[str, ...]]] = {
         ("messaging", "sender"): ("add", "change", "delete"),
         ("audiences", "customer"): ("answer_requests",),
         ("audiences", "customattribute"): ("change",),
+        ("audiences", "eventname"): ("change",),
         ("audiences", "workspace"): ("view", "change"),
         ("audiences", "integration"): ("view", "add", "change", "delete"),
         ("audiences", "subscription"): ("view", "add", "change", "delete"),

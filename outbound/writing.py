@@ -137,7 +137,7 @@ def write(admin: ConsoleAdmin, request: HttpRequest, customer: Customer) -> Http
         form=form,
         ticket=ticket,
         ways=ways(customer),
-        variables=offer.variables(CustomAttribute.objects.catalogue()),
+        variables=offer.variables(CustomAttribute.objects.offered().catalogue()),
     )
 
 

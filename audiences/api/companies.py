@@ -1,6 +1,6 @@
 """Companies: made and brought up to date, found, listed, with their users (wire.md 5.13)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from django.db.models import Count, Q
@@ -14,7 +14,7 @@ from audiences.api.endpoint import Endpoint, body
 from audiences.api.paging import paged
 from audiences.api.references import one_of
 from audiences.api.users import user_list
-from audiences.intake import Refused, Unknown
+from audiences.intake import Refused, Unknown, Warnings
 from audiences.intake.values import first_given, text
 from audiences.models import Audience, Company, Customer, Membership, Tag
 from audiences.models.companies import CompanyQuerySet
@@ -29,7 +29,9 @@ class Companies(Endpoint):
         facts = body(request)
         if first_given(facts, "company_id") is None and first_given(facts, "id") is not None:
             facts = {**facts, "company_id": intake.find_company({"id": facts["id"]}).company_id}
-        return answer_with(intake.upsert_company(facts, at=timezone.now()))
+        warnings = Warnings()
+        company = intake.upsert_company(facts, at=timezone.now(), on_bad_value=warnings.note)
+        return answer_with(company, warnings=warnings)
 
     def get(self, request: Request) -> Response:
         """Find one by company_id or name, list the users of one (`type=user`), or list companies."""
@@ -83,9 +85,9 @@ def filtered(request: Request) -> CompanyQuerySet:
     return rows
 
 
-def answer_with(company: Company) -> Response:
-    """Answer with one company in full."""
-    return Response(in_full([company])[0])
+def answer_with(company: Company, *, warnings: Iterable[Refused] = ()) -> Response:
+    """Answer with one company in full, and what of it was not stored."""
+    return Response(in_full([company])[0] | shapes.warned(warnings))
 
 
 def in_full(companies: Sequence[Company]) -> list[dict[str, Any]]:

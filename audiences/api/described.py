@@ -114,3 +114,9 @@ WHO = (
     asked("email", "A user, by email."),
     asked("intercom_user_id", "A user or lead, by our id."),
 )
+WARNINGS: dict[str, Schema] = {
+    "warnings": {
+        **many(shape(code=const("attribute_not_stored"), message=TEXT, field=TEXT)),
+        "description": "The custom attributes that were sent and not stored; not there if all were.",
+    }
+}

@@ -17,6 +17,7 @@ from audiences.api.described import (
     SENT_NUMBER,
     TEXT,
     TEXTUAL,
+    WARNINGS,
     WHO,
     WHOLE,
     Call,
@@ -99,8 +100,8 @@ SCHEMAS: dict[str, Schema] = {
         person_type=const("user"),
         maybe={"count": {**or_null(WHOLE), "description": "Null where counting took too long."}},
     ),
-    "User": shape("user", **PERSON),
-    "Contact": shape("contact", **PERSON),
+    "User": shape("user", maybe=WARNINGS, **PERSON),
+    "Contact": shape("contact", maybe=WARNINGS, **PERSON),
     "Person": {"anyOf": [ref("User"), ref("Contact")]},
     "PersonReference": shape(type=one_of("user", "lead"), id=TEXT),
     "Company": shape(
@@ -121,6 +122,7 @@ SCHEMAS: dict[str, Schema] = {
         tags=TAGS,
         segments=SEGMENTS,
         custom_attributes=FREE,
+        maybe=WARNINGS,
     ),
     "Admin": shape(
         "admin",

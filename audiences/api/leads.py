@@ -1,5 +1,6 @@
 """Leads, which the wire calls contacts: made, brought up to date, found, listed, archived (wire.md 5.13)."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from django.db.models import QuerySet
@@ -11,6 +12,7 @@ from audiences import intake
 from audiences.api.endpoint import Endpoint, body
 from audiences.api.references import lead_of
 from audiences.api.users import answer_with, archived, filtered, person_list
+from audiences.intake import Warnings
 from audiences.intake.lookup import read_email
 from audiences.intake.values import first_given
 from audiences.models import Customer
@@ -26,7 +28,7 @@ class Leads(Endpoint):
         facts: dict[str, Any] = request.data  # type: ignore[assignment]  # JsonObject reads nothing else.
         is_named = first_given(facts, "id", "user_id") is not None
         lead = lead_of(facts) if is_named else with_email(facts.get("email"))
-        return answer_with(intake.save_lead(facts, lead=lead, at=timezone.now()))
+        return saved(facts, lead=lead)
 
     def get(self, request: Request) -> Response:
         """Find one by user_id, or list them, by email too."""
@@ -48,11 +50,18 @@ class Lead(Endpoint):
 
     def put(self, request: Request, pk: str) -> Response:
         """Bring one up to date."""
-        return answer_with(intake.save_lead(body(request), lead=lead_of({"id": pk}), at=timezone.now()))
+        return saved(body(request), lead=lead_of({"id": pk}))
 
     def delete(self, request: Request, pk: str) -> Response:
         """Archive one."""
         return archived(lead_of({"id": pk}))
+
+
+def saved(facts: Mapping[str, Any], *, lead: Customer | None) -> Response:
+    """Save a lead, a new one if None, and answer with it."""
+    warnings = Warnings()
+    row = intake.save_lead(facts, lead=lead, at=timezone.now(), on_bad_value=warnings.note)
+    return answer_with(row, warnings=warnings)
 
 
 def leads() -> QuerySet[Customer]:

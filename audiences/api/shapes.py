@@ -10,6 +10,7 @@ from typing import Any
 from django.contrib.auth.models import User
 from django.db.models import prefetch_related_objects
 
+from audiences.intake import Refused
 from audiences.models import Audience, Company, Customer, Device, Event, EventSummary, Note, Tag
 from audiences.models.customers import Role
 
@@ -31,6 +32,12 @@ def listed(kind: str, entries: Iterable[Any], *, key: str = "") -> Json:
 def avatar(url: str | None) -> Json:
     """Return a picture, which may have no address."""
     return {"type": "avatar", "image_url": url or None}
+
+
+def warned(warnings: Iterable[Refused]) -> Json:
+    """Return the attributes that were not stored, as they stand in the answer beside all that was; nothing if none."""
+    found = [{"code": "attribute_not_stored", "message": str(wrong), "field": wrong.field} for wrong in warnings]
+    return {"warnings": found} if found else {}
 
 
 def tag(label: Tag) -> Json:

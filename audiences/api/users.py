@@ -1,6 +1,6 @@
 """Users: made and brought up to date, found, listed, archived (wire.md 5.10)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -15,7 +15,7 @@ from audiences.api import shapes
 from audiences.api.endpoint import Endpoint, body
 from audiences.api.paging import paged
 from audiences.api.segments import segments_of
-from audiences.intake import Refused, Unknown
+from audiences.intake import Refused, Unknown, Warnings
 from audiences.intake.values import text
 from audiences.models import Audience, Customer, Tag
 from audiences.rules import RuleError
@@ -56,7 +56,9 @@ class Users(Endpoint):
 
     def post(self, request: Request) -> Response:
         """Make a user, or bring one up to date."""
-        return answer_with(intake.identify(body(request), at=timezone.now()))
+        warnings = Warnings()
+        user = intake.identify(body(request), at=timezone.now(), on_bad_value=warnings.note)
+        return answer_with(user, warnings=warnings)
 
     def get(self, request: Request) -> Response:
         """Find one by user_id or email, or list them."""
@@ -88,9 +90,9 @@ def archived(customer: Customer) -> Response:
     return response
 
 
-def answer_with(customer: Customer) -> Response:
-    """Answer with one user in full."""
-    return Response(in_full([customer])[0])
+def answer_with(customer: Customer, *, warnings: Iterable[Refused] = ()) -> Response:
+    """Answer with one user in full, and what of them was not stored."""
+    return Response(in_full([customer])[0] | shapes.warned(warnings))
 
 
 def in_full(customers: Sequence[Customer]) -> list[shapes.Json]:

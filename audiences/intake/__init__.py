@@ -8,17 +8,22 @@ from audiences.intake.bulk import submit, work_off
 from audiences.intake.companies import upsert_company
 from audiences.intake.devices import register_device, retire_device
 from audiences.intake.events import record_event
-from audiences.intake.identify import Source, archive, identify, identify_here
+from audiences.intake.identify import archive, identify, identify_here
 from audiences.intake.leads import save_lead
 from audiences.intake.lookup import Conflict, Unknown, find, find_company
+from audiences.intake.refused_names import accept_name, note_refused
+from audiences.intake.source import Source
 from audiences.intake.tags import find_or_make_tag, rename_tag, tag, untag
-from audiences.intake.values import Refused
+from audiences.intake.values import NotInCatalogue, Refused, Warnings
 
 __all__ = [
     "Conflict",
+    "NotInCatalogue",
     "Refused",
     "Source",
     "Unknown",
+    "Warnings",
+    "accept_name",
     "archive",
     "find",
     "find_company",
@@ -26,6 +31,7 @@ __all__ = [
     "from_browser",
     "identify",
     "identify_here",
+    "note_refused",
     "record_event",
     "register_device",
     "rename_tag",

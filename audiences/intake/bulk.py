@@ -10,26 +10,28 @@ from django.db import OperationalError, transaction
 from audiences.intake.events import record_event
 from audiences.intake.identify import archive, identify
 from audiences.intake.lookup import Conflict, Unknown, find
-from audiences.intake.values import UNSTORABLE, Refused, mapping, moment, shown, text
+from audiences.intake.values import UNSTORABLE, OnBadValue, Refused, Warnings, mapping, moment, shown, text
 from audiences.models import Job, JobItem, JobTask
 
 log = logging.getLogger(__name__)
 
 MOST_ITEMS = 1000
+# The item was done, but for the attributes its error names.
+STORED_IN_PART = "stored_in_part"
 CODES: dict[type[Refused], str] = {Conflict: "conflict", Unknown: "not_found", Refused: "parameter_invalid"}
 
 
-def save_user(data: Mapping[str, Any], *, at: datetime) -> None:
+def save_user(data: Mapping[str, Any], *, at: datetime, on_bad_value: OnBadValue) -> None:
     """Make a user or bring one up to date."""
-    identify(data, at=at)
+    identify(data, at=at, on_bad_value=on_bad_value)
 
 
-def delete_user(data: Mapping[str, Any], *, at: datetime) -> None:
+def delete_user(data: Mapping[str, Any], *, at: datetime, on_bad_value: OnBadValue) -> None:
     """Archive a user."""
     archive(find(data), at=at)
 
 
-def save_event(data: Mapping[str, Any], *, at: datetime) -> None:
+def save_event(data: Mapping[str, Any], *, at: datetime, on_bad_value: OnBadValue) -> None:
     """Record that a user did something."""
     happened_at = moment(data.get("created_at"), "created_at")
     record_event(find(data), data.get("event_name"), happened_at, data.get("metadata"), at=at)
@@ -120,10 +122,11 @@ def do_next(task: JobTask, *, at: datetime) -> bool:
 
 
 def do(item: JobItem, *, at: datetime) -> None:
-    """Do one item and forget it, or keep it with the reason why it cannot be done."""
+    """Do one item and forget it, or keep it with the reason why it, or a part of it, cannot be done."""
+    warnings = Warnings()
     try:
         with transaction.atomic():
-            DO[item.method, item.data_type](item.data, at=at)
+            DO[item.method, item.data_type](item.data, at=at, on_bad_value=warnings.note)
     except Refused as wrong:
         code = next(code for kind, code in CODES.items() if isinstance(wrong, kind))
         JobItem.objects.filter(pk=item.pk).update(error_code=code, error=str(wrong))
@@ -134,4 +137,7 @@ def do(item: JobItem, *, at: datetime) -> None:
         log.exception("item %s of a bulk job cannot be done", item.pk)
         JobItem.objects.filter(pk=item.pk).update(error_code="server_error", error="This could not be done.")
     else:
-        item.delete()
+        if warnings:
+            JobItem.objects.filter(pk=item.pk).update(error_code=STORED_IN_PART, error=" ".join(map(str, warnings)))
+        else:
+            item.delete()

@@ -12,12 +12,23 @@ from typing import Any
 from django.db.models import Q
 
 from audiences.intake.kinds import READ_AS, Misfit, as_seconds
-from audiences.intake.values import LONGEST_TEXT, UNSTORABLE, OnBadValue, Refused, finite, refuse, seconds, shown
+from audiences.intake.source import ROOM_FOR, Source
+from audiences.intake.values import (
+    LONGEST_TEXT,
+    UNSTORABLE,
+    BadAttribute,
+    NotInCatalogue,
+    OnBadValue,
+    Refused,
+    finite,
+    refuse,
+    seconds,
+    shown,
+)
 from audiences.models import CustomAttribute
 from audiences.models.catalogue import Scope
 from audiences.rules import KIND_NAMES, Kind
 
-MOST_ATTRIBUTES = 250
 LONGEST_NAME = 190
 # What browsers send for a value they do not have (product.md 3.2).
 UNKNOWN = (None, "", "undefined", "null")
@@ -84,7 +95,7 @@ def check(sent: Mapping[str, Any], *, on_bad_value: OnBadValue = refuse) -> dict
             if not is_unknown(value):
                 check_value(name, value)
         except Refused as wrong:
-            on_bad_value(wrong)
+            on_bad_value(BadAttribute(str(wrong), field=wrong.field))
         else:
             checked[name] = None if is_unknown(value) else value
     return checked
@@ -94,10 +105,11 @@ def kinds_of(
     checked: Iterable[tuple[Scope, Mapping[str, Any]]],
     *,
     at: datetime,
+    source: Source,
     on_bad_value: OnBadValue = refuse,
     memory: dict[tuple[Scope, str], Kind] | None = None,
 ) -> Kinds:
-    """Return the kind of every attribute that has a value here, learning those nobody has sent before.
+    """Return the kind of every attribute that has a value here, learning new ones that `source` may add.
 
     With a `memory`, what is in it is not asked for again, what is found is put there, and nothing is learnt: Unlearnt.
     """
@@ -108,14 +120,15 @@ def kinds_of(
                 values.setdefault((scope, name), value)
     if not values:
         return {}
-    if memory is not None:
-        return remembered(values, memory)
-    kinds = known(values)
-    return kinds | learnt({key: values[key] for key in values.keys() - kinds.keys()}, at=at, on_bad_value=on_bad_value)
+    kinds = known(values) if memory is None else remembered(values, memory)
+    new = {key: values[key] for key in values.keys() - kinds.keys()}
+    if new and memory is not None and ROOM_FOR[source]:
+        raise Unlearnt
+    return kinds | learnt(new, at=at, source=source, on_bad_value=on_bad_value)
 
 
 def learnt(
-    values: Mapping[tuple[Scope, str], Any], *, at: datetime, on_bad_value: OnBadValue
+    values: Mapping[tuple[Scope, str], Any], *, at: datetime, source: Source, on_bad_value: OnBadValue
 ) -> dict[tuple[Scope, str], Kind]:
     """Learn what kind these attributes are from their first real values, and return it."""
     new: dict[tuple[Scope, str], Kind] = {}
@@ -123,14 +136,11 @@ def learnt(
         try:
             new[key] = taught_by(key[1], values[key])
         except Refused as wrong:
-            on_bad_value(wrong)
+            on_bad_value(BadAttribute(str(wrong), field=wrong.field))
     for scope in Scope:
         learning = [key for key in new if key[0] == scope]
-        room = MOST_ATTRIBUTES - CustomAttribute.objects.filter(scope=scope).count() if learning else 0
-        for key in learning[max(room, 0) :]:
-            del new[key]
-            reason = f"There are {MOST_ATTRIBUTES} custom attributes already, so {shown(key[1])} cannot be added."
-            on_bad_value(Refused(reason, field=key[1]))
+        for key in learning[room(scope, source=source) if learning else 0 :]:
+            on_bad_value(no_room(*key, kind=new.pop(key), source=source))
     if not new:
         return {}
     # Who loses the race to learn a name finds the winner's kind when reading again.
@@ -141,16 +151,36 @@ def learnt(
     return known(new)
 
 
+def room(scope: Scope, *, source: Source) -> int:
+    """Return how many attributes this sender may add now."""
+    if not ROOM_FOR[source]:
+        return 0
+    return max(0, ROOM_FOR[source] - CustomAttribute.objects.offered().filter(scope=scope).count())
+
+
+def no_room(scope: Scope, name: str, *, kind: Kind, source: Source) -> Refused:
+    """Return why this sender adds no such attribute now."""
+    full = f"There are {ROOM_FOR[source]} custom attributes already, so {shown(name)} cannot be added"
+    if source is Source.REST:
+        return BadAttribute(f"{full}. Retire attributes that nothing uses.", field=name)
+    reason = {
+        Source.PROVED_BROWSER: f"{full} by a page. Accept it in Outbound’s console, or send it from your server.",
+        Source.BROWSER: (
+            f"The custom attribute {shown(name)} is new, and a page without a valid user_hash adds none. Accept it in"
+            " Outbound’s console, or send it from your server."
+        ),
+    }[source]
+    return NotInCatalogue(reason, field=name, of=scope, name=name, kind=kind)
+
+
 def remembered(
     keys: Iterable[tuple[Scope, str]], memory: dict[tuple[Scope, str], Kind]
 ) -> dict[tuple[Scope, str], Kind]:
-    """Do what `known` does, asking only for those that are not in the memory yet; Unlearnt where one has no kind."""
+    """Do what `known` does, asking only for those that are not in the memory yet."""
     keys = list(keys)
     if asked := [key for key in keys if key not in memory]:
         memory |= known(asked)
-    if any(key not in memory for key in asked):
-        raise Unlearnt
-    return {key: memory[key] for key in keys}
+    return {key: memory[key] for key in keys if key in memory}
 
 
 def known(keys: Iterable[tuple[Scope, str]]) -> dict[tuple[Scope, str], Kind]:
@@ -176,7 +206,7 @@ def read(
                 values[name] = READ_AS[kind](finite(value, name) if type(value) in (int, float) else value)
             except (Misfit, InvalidOperation):
                 reason = f"The custom attribute {shown(name)} is {KIND_NAMES[kind]}, which {shown(value)} is not."
-                on_bad_value(Refused(reason, field=name))
+                on_bad_value(BadAttribute(reason, field=name))
     return values
 
 

@@ -10,6 +10,7 @@ from django.db import transaction
 from audiences.announcing import announce
 from audiences.intake import catalogue
 from audiences.intake.lookup import read_user_id
+from audiences.intake.source import Source
 from audiences.intake.values import (
     OnBadValue,
     Read,
@@ -92,12 +93,16 @@ def read_company(facts: Mapping[str, Any], *, on_bad_value: OnBadValue = refuse)
     )
 
 
-def upsert_company(facts: Mapping[str, Any], *, at: datetime) -> Company:
-    """Make the company that `facts` name, or bring it up to date; refused as a whole where a value cannot be taken."""
+def upsert_company(facts: Mapping[str, Any], *, at: datetime, on_bad_value: OnBadValue = refuse) -> Company:
+    """Make the company that `facts` name, or bring it up to date.
+
+    A value that cannot be taken refuses the whole, unless `on_bad_value` takes note of it and the rest goes on.
+    """
     with transaction.atomic():
-        sent = read_company(facts)
-        kinds = catalogue.kinds_of([(Scope.COMPANY, sent.attributes)], at=at)
-        return upsert_companies([sent.with_kinds(kinds)], at=at)[sent.company_id]
+        sent = read_company(facts, on_bad_value=on_bad_value)
+        attributes = [(Scope.COMPANY, sent.attributes)]
+        kinds = catalogue.kinds_of(attributes, at=at, source=Source.REST, on_bad_value=on_bad_value)
+        return upsert_companies([sent.with_kinds(kinds, on_bad_value=on_bad_value)], at=at)[sent.company_id]
 
 
 def upsert_companies(sent: Iterable[CompanyFacts], *, at: datetime) -> dict[str, Company]:

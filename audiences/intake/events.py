@@ -8,8 +8,9 @@ from typing import Any
 from django.db import connection, transaction
 
 from audiences.announcing import announce
-from audiences.intake.values import Refused, finite, long_text, mapping, shown, text
-from audiences.models import Customer, Topic
+from audiences.intake.source import ROOM_FOR, Source
+from audiences.intake.values import NotInCatalogue, Refused, finite, long_text, mapping, shown, text
+from audiences.models import Customer, EventName, RefusedName, Topic
 
 LONGEST_NAME = 190
 MOST_KEYS = 10
@@ -67,10 +68,36 @@ def flat(value: object, field: str) -> object:
     raise Refused(f"{shown(field)} in the metadata must be one flat value.", field="metadata")
 
 
+def check_listed(name: str, *, source: Source) -> None:
+    """Refuse an event under a new name that this browser may not add."""
+    if EventName.objects.filter(name=name).exists():
+        return
+    most = ROOM_FOR[source]
+    if most and EventName.objects.offered()[:most].count() < most:
+        return
+    may_add = f"a page adds none beyond {most}" if most else "a page without a valid user_hash adds none"
+    raise NotInCatalogue(
+        f"There is no event {shown(name)} yet, and {may_add}. Accept it in Outbound’s console, or send it from your"
+        " server.",
+        field="event_name",
+        of=RefusedName.Of.EVENT,
+        name=name,
+    )
+
+
 def record_event(
-    customer: Customer, name: object, happened_at: datetime | None, metadata: object, *, at: datetime
+    customer: Customer,
+    name: object,
+    happened_at: datetime | None,
+    metadata: object,
+    *,
+    at: datetime,
+    source: Source = Source.REST,
 ) -> bool:
-    """Record that the customer did it (now, where `happened_at` is None); False for what was already recorded."""
+    """Record that the customer did it (now, where `happened_at` is None); False for what was already recorded.
+
+    A browser is refused a name it may not add: NotInCatalogue.
+    """
     if happened_at is not None and happened_at - at > SOON:
         raise Refused("created_at lies in the future: an event is something that happened.", field="created_at")
     named, moment = event_name(name), (happened_at or at).replace(microsecond=0)
@@ -80,6 +107,8 @@ def record_event(
         "happened_at": moment,
         "metadata": json.dumps(read_metadata(metadata)),
     }
+    if source.is_browser:
+        check_listed(named, source=source)
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(RECORD, values)
         is_new = bool(cursor.rowcount)

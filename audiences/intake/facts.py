@@ -10,6 +10,7 @@ from audiences.attributes import DETAILS
 from audiences.intake import agents, catalogue
 from audiences.intake.companies import CompanyFacts, read_company
 from audiences.intake.lookup import Identity, read_email, read_user_id
+from audiences.intake.source import Source
 from audiences.intake.values import (
     OnBadValue,
     Read,
@@ -111,12 +112,13 @@ def read_facts(
     facts: Mapping[str, Any],
     *,
     at: datetime,
+    source: Source,
     on_bad_value: OnBadValue,
     memory: dict[tuple[Scope, str], Kind] | None = None,
 ) -> Facts:
-    """Read all that was sent, and learn the custom attributes in it; nothing is locked yet.
+    """Read all that was sent, and learn the custom attributes in it that `source` may add; nothing is locked yet.
 
-    `memory` holds kinds of attributes that need not be asked for; with one, Unlearnt where there is a new attribute.
+    `memory` holds kinds of attributes that need not be asked for; with one, Unlearnt where there is one to learn.
     """
 
     def tried(read: Read, field: str, otherwise: Any = None) -> Any:
@@ -141,6 +143,7 @@ def read_facts(
     kinds = catalogue.kinds_of(
         [(Scope.CUSTOMER, attributes), *((Scope.COMPANY, company.attributes) for company in companies)],
         at=at,
+        source=source,
         on_bad_value=on_bad_value,
         memory=memory,
     )

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from contextlib import nullcontext
 from datetime import datetime
-from enum import Enum
 from typing import Any
 
 from django.db import IntegrityError, connection, transaction
@@ -13,6 +12,7 @@ from audiences.intake.catalogue import merge
 from audiences.intake.companies import join
 from audiences.intake.facts import Facts, read_facts
 from audiences.intake.lookup import Conflict, Identity, Unknown, candidates
+from audiences.intake.source import Source
 from audiences.intake.values import OnBadValue, Refused, refuse
 from audiences.models import Customer
 from audiences.models.customers import CustomerQuerySet, Role
@@ -20,13 +20,6 @@ from audiences.models.customers import CustomerQuerySet, Role
 # Whoever loses a race to write an identity looks again and finds the winner's row.
 TRIES = 5
 EMAIL_LOCK = 7_210_004
-
-
-class Source(Enum):
-    """Who says so: REST (a sync) may undo an opt-out that a sync made, a browser none (DESIGN 4.11)."""
-
-    REST = "rest"
-    BROWSER = "browser"
 
 
 def identify(
@@ -44,7 +37,7 @@ def identify(
 
 def identify_here(facts: Mapping[str, Any], *, at: datetime, source: Source, on_bad_value: OnBadValue) -> Customer:
     """Do the same in the caller's own transaction, which must end where this raises."""
-    sent = read_facts(facts, at=at, on_bad_value=on_bad_value)
+    sent = read_facts(facts, at=at, source=source, on_bad_value=on_bad_value)
     if not sent.identity:
         raise Refused("Name the user by id, user_id or email.", field="user_id")
     customer = upsert(sent, source=source, at=at)
@@ -77,7 +70,7 @@ def upsert(sent: Facts, *, source: Source, at: datetime) -> Customer:
 
 def is_email_proved(identity: Identity, *, source: Source) -> bool:
     """Whether the address is known to be theirs: a browser proves its user_id where it has one, and nothing else."""
-    return source is not Source.BROWSER or not identity.user_id
+    return not source.is_browser or not identity.user_id
 
 
 def ways_to(rows: CustomerQuerySet, identity: Identity, *, source: Source) -> dict[str, CustomerQuerySet]:
@@ -85,7 +78,7 @@ def ways_to(rows: CustomerQuerySet, identity: Identity, *, source: Source) -> di
 
     Who proves an address alone is nobody who has a user_id and only said that the address is theirs.
     """
-    if source is Source.BROWSER and not identity.user_id:
+    if source.is_browser and not identity.user_id:
         rows = rows.exclude(user_id__isnull=False, email_is_said=True)
     return candidates(rows, identity, is_email_proved=is_email_proved(identity, source=source))
 

@@ -8,25 +8,31 @@ from django.db import IntegrityError, transaction
 
 from audiences.intake.companies import join
 from audiences.intake.facts import read_facts
-from audiences.intake.identify import Source, changes_to, write
+from audiences.intake.identify import changes_to, write
 from audiences.intake.lookup import Conflict
-from audiences.intake.values import refuse
+from audiences.intake.source import Source
+from audiences.intake.values import OnBadValue, refuse
 from audiences.models import Customer
 from audiences.models.customers import Role
 
 
 def save_lead(
-    facts: Mapping[str, Any], *, lead: Customer | None = None, at: datetime, source: Source = Source.REST
+    facts: Mapping[str, Any],
+    *,
+    lead: Customer | None = None,
+    at: datetime,
+    source: Source = Source.REST,
+    on_bad_value: OnBadValue = refuse,
 ) -> Customer:
     """Make a lead, or bring one up to date; a lead has no user_id, and its email is nobody else's without one."""
     facts = {key: value for key, value in facts.items() if key not in ("id", "user_id")}
     with transaction.atomic():
-        sent = read_facts(facts, at=at, on_bad_value=refuse)
+        sent = read_facts(facts, at=at, source=source, on_bad_value=on_bad_value)
         row = Customer(role=Role.LEAD)
         if lead is not None:
             row = Customer.objects.select_for_update(no_key=True).get(pk=lead.pk)
         changes = changes_to(row, sent, found_by="id", source=source, at=at)
-        if source is Source.BROWSER and sent.identity.email:
+        if source.is_browser and sent.identity.email:
             changes["email_is_said"] = True
         try:
             with transaction.atomic():

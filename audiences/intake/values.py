@@ -31,7 +31,34 @@ class Refused(ValueError):
         self.field = storable(field)
 
 
+class BadAttribute(Refused):
+    """One custom attribute cannot be stored. The rest of what was sent can."""
+
+
+class NotInCatalogue(Refused):
+    """A browser sent a name that is not in the catalogue, and may not add it."""
+
+    def __init__(self, reason: str, *, field: str, of: str, name: str, kind: str = "") -> None:
+        super().__init__(reason, field=field)
+        self.of, self.name, self.kind = of, name, kind
+
+
 OnBadValue = Callable[[Refused], None]
+
+
+# A caller that sends more bad attributes than this reads of the first ones.
+MOST_WARNINGS = 100
+
+
+class Warnings(list[Refused]):
+    """The custom attributes that were not stored, while the rest was: how REST takes them."""
+
+    def note(self, wrong: Refused) -> None:
+        """Note a bad attribute. Refuse all that was sent for any other bad value."""
+        if not isinstance(wrong, BadAttribute):
+            raise wrong
+        if len(self) < MOST_WARNINGS:
+            self.append(wrong)
 
 
 def refuse(wrong: Refused) -> None:

@@ -1,10 +1,10 @@
 """Who there is: the workspace, its customers and companies, what they did, and the audiences rules make of them."""
 
 from audiences.models.audience import Audience
-from audiences.models.catalogue import CustomAttribute, KindChange
+from audiences.models.catalogue import CustomAttribute, KindChange, RefusedName
 from audiences.models.companies import Company, Membership
 from audiences.models.customers import Customer, Device
-from audiences.models.events import Event, EventSummary
+from audiences.models.events import Event, EventName, EventSummary
 from audiences.models.imports import Import, ImportChunk, ImportKind, ImportNewcomer, ImportProblem, ImportState
 from audiences.models.jobs import Job, JobItem, JobTask
 from audiences.models.notes import Note
@@ -21,6 +21,7 @@ __all__ = [
     "CustomerTag",
     "Device",
     "Event",
+    "EventName",
     "EventSummary",
     "Import",
     "ImportChunk",
@@ -37,6 +38,7 @@ __all__ = [
     "Note",
     "Notification",
     "NotificationState",
+    "RefusedName",
     "Subscription",
     "Tag",
     "Topic",

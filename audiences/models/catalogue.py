@@ -1,5 +1,7 @@
 """The attribute catalogue: which custom attributes there are, and of what kind each is."""
 
+from typing import Self
+
 import pgtrigger
 from django.db import models
 
@@ -19,6 +21,10 @@ class Scope(models.TextChoices):
 class CustomAttributeQuerySet(models.QuerySet["CustomAttribute"]):
     """Questions about the catalogue."""
 
+    def offered(self) -> Self:
+        """Those that are not retired: what menus offer, and what counts towards the limit."""
+        return self.filter(retired_at=None)
+
     def catalogue(self) -> Catalogue:
         """Read it all: what rules, variables and intake go by."""
         kinds: dict[str, dict[str, Kind]] = {Scope.CUSTOMER: {}, Scope.COMPANY: {}}
@@ -34,6 +40,8 @@ class CustomAttribute(models.Model):
     name = models.CharField(max_length=190)
     kind = models.CharField(max_length=8, choices=KINDS)
     created_at = models.DateTimeField()
+    # Values of a retired attribute are stored as before, but no menu offers it. None: it is in use.
+    retired_at = models.DateTimeField(null=True, blank=True)
 
     objects = CustomAttributeQuerySet.as_manager()
 
@@ -55,6 +63,34 @@ class CustomAttribute(models.Model):
 
     def __str__(self) -> str:
         return f"{self.name} ({self.kind})"
+
+
+class RefusedName(models.Model):
+    """A name that a browser wanted to add to a catalogue and could not: staff may accept it.
+
+    Browsers anybody can write to fill this table, so `intake.refused_names` keeps it short.
+    """
+
+    class Of(models.TextChoices):
+        """The catalogue it would be in."""
+
+        CUSTOMER = "customer", "Customer attribute"
+        COMPANY = "company", "Company attribute"
+        EVENT = "event", "Event"
+
+    of = models.CharField(max_length=8, choices=Of)
+    name = models.TextField()
+    # What the refused values were; empty for an event.
+    kind = models.CharField(max_length=8, choices=KINDS, blank=True, default="")
+    times = models.PositiveBigIntegerField(default=1)
+    first_at = models.DateTimeField()
+    last_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(name="refused_name_listed_once", fields=("of", "name"))]
+
+    def __str__(self) -> str:
+        return self.name
 
 
 class KindChange(models.Model):

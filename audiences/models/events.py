@@ -1,6 +1,9 @@
 """What customers did, and the summary of it that rules read."""
 
-from django.db import connection, models
+from typing import Self
+
+import pgtrigger
+from django.db import models
 
 
 class Event(models.Model):
@@ -21,25 +24,30 @@ class Event(models.Model):
         return f"{self.name} by {self.customer}"
 
 
-class EventSummaryQuerySet(models.QuerySet["EventSummary"]):
-    """Questions about what customers did."""
+class EventNameQuerySet(models.QuerySet["EventName"]):
+    """Questions about the names of events."""
 
-    def names(self, *, most: int) -> list[str]:
-        """The first names of events there are, in order, however many rows have them."""
-        # DISTINCT would read every row; this takes one step of the index for each name.
-        with connection.cursor() as cursor:
-            cursor.execute(
-                """
-                WITH RECURSIVE step (name) AS (
-                    (SELECT name FROM audiences_eventsummary ORDER BY name LIMIT 1)
-                    UNION ALL
-                    SELECT (SELECT name FROM audiences_eventsummary e WHERE e.name > step.name ORDER BY name LIMIT 1)
-                    FROM step WHERE step.name IS NOT NULL
-                ) SELECT name FROM step WHERE name IS NOT NULL LIMIT %s
-                """,
-                [most],
-            )
-            return [name for (name,) in cursor.fetchall()]
+    def offered(self) -> Self:
+        """Those that are not retired: what menus offer."""
+        return self.filter(retired_at=None)
+
+
+class EventName(models.Model):
+    """A name that events have. A trigger of the summaries adds each name that is recorded."""
+
+    name = models.TextField(unique=True)
+    created_at = models.DateTimeField()
+    # Events of a retired name are recorded as before, but no menu offers it. None: it is in use.
+    retired_at = models.DateTimeField(null=True, blank=True)
+
+    objects = EventNameQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = "event"
+        verbose_name_plural = "events"
+
+    def __str__(self) -> str:
+        return self.name
 
 
 class EventSummary(models.Model):
@@ -51,8 +59,6 @@ class EventSummary(models.Model):
     first_at = models.DateTimeField()
     last_at = models.DateTimeField()
 
-    objects = EventSummaryQuerySet.as_manager()
-
     class Meta:
         verbose_name_plural = "event summaries"
         constraints = [
@@ -61,6 +67,23 @@ class EventSummary(models.Model):
             models.CheckConstraint(name="first_before_last", condition=models.Q(first_at__lte=models.F("last_at"))),
         ]
         indexes = [models.Index(name="event_summary_name", fields=("name",))]
+        triggers = [
+            pgtrigger.Trigger(
+                name="event_name_is_listed",
+                level=pgtrigger.Statement,
+                when=pgtrigger.After,
+                operation=pgtrigger.Insert,
+                referencing=pgtrigger.Referencing(new="added"),
+                # In the order of the names, so that two statements never wait for each other in a circle.
+                func="""
+                INSERT INTO audiences_eventname (name, created_at)
+                SELECT name, min(first_at) FROM added
+                WHERE NOT EXISTS (SELECT FROM audiences_eventname n WHERE n.name = added.name)
+                GROUP BY name ORDER BY name ON CONFLICT DO NOTHING;
+                RETURN NULL;
+                """,
+            )
+        ]
 
     def __str__(self) -> str:
         return f"{self.name} by {self.customer}, {self.count} times"

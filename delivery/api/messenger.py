@@ -18,6 +18,7 @@ from audiences.intake.values import mapping
 from audiences.models import Company, Customer
 from delivery import arriving, merging, tasks, visitors, visits
 from delivery.api.messenger_access import MessengerEndpoint, Proof, VisitorRateLimit
+from delivery.api.messenger_shapes import errors
 from delivery.visits import Visit
 
 LONGEST_AGENT = 500
@@ -50,9 +51,9 @@ def of_user(request: Request, settings: dict[str, Any], *, key: UUID | None, pro
         proof.check()
         lead = visitors.lead_of(key) if key else None
         if lead is None:
-            customer = intake.identify_here(facts, at=at, source=Source.BROWSER, on_bad_value=refused.append)
+            customer = intake.identify_here(facts, at=at, source=proof.source, on_bad_value=refused.append)
         else:
-            customer = merging.log_in(lead, facts, at=at, source=Source.BROWSER, on_bad_value=refused.append)
+            customer = merging.log_in(lead, facts, at=at, source=proof.source, on_bad_value=refused.append)
         return customer, company_of(settings)
 
     expected = arriving.expect(
@@ -60,11 +61,14 @@ def of_user(request: Request, settings: dict[str, Any], *, key: UUID | None, pro
         at=at,
         company=company_id_of(settings),
         visitor=key,
+        source=proof.source,
         on_bad_value=refused.append,
         is_proved=proof.holds,
     )
     visit = nudged(visits.visit_of(identified, at=at, expected=expected))
-    return answer(visit, token=visitors.session_token(visit.customer, secret=proof.secret, at=at), refused=refused)
+    intake.note_refused(refused, at=at)
+    token = visitors.session_token(visit.customer, secret=proof.secret, source=proof.source, at=at)
+    return answer(visit, token=token, refused=refused)
 
 
 def of_visitor(request: Request, settings: dict[str, Any], *, key: UUID | None, at: datetime) -> Json:
@@ -90,11 +94,13 @@ def of_visitor(request: Request, settings: dict[str, Any], *, key: UUID | None, 
             at=at,
             company=company_id_of(settings),
             visitor=key,
+            source=Source.BROWSER,
             on_bad_value=refused.append,
             is_proved=lambda _verification: True,
         )
         with suppress(visitors.NotWritten):
             visit = nudged(visits.visit_of(identified, at=at, expected=expected))
+    intake.note_refused(refused, at=at)
     token = visitors.visitor_token(key or visitors.new_key())
     return {**answer(visit, token=token, refused=refused), "visitor": token}
 
@@ -140,5 +146,5 @@ def answer(visit: Visit | None, *, token: str, refused: list[Refused]) -> Json:
         "token": token,
         "messages": messages,
         "unread_count": len(messages),
-        "errors": [{"code": "parameter_invalid", "message": str(wrong), "field": wrong.field} for wrong in refused],
+        "errors": errors(refused),
     }

@@ -17,6 +17,7 @@ from rest_framework.views import APIView
 from audiences import identity
 from audiences.api.endpoint import Endpoint
 from audiences.api.errors import Forbidden, TooLarge
+from audiences.intake import Source
 from audiences.models import Customer, Workspace
 from delivery import origins, uploads, visitors
 from delivery.visitors import Who
@@ -123,6 +124,11 @@ class Proof:
         self.user_hash = settings.get("user_hash", sent.get("user_hash"))
         # What it was made with.
         self.secret = ""
+
+    @property
+    def source(self) -> Source:
+        """Who says what this page says, if the proof holds: only a hash that was given proves anything."""
+        return Source.PROVED_BROWSER if self.is_offered else Source.BROWSER
 
     def holds(self, verification: tuple[str, bool]) -> bool:
         """Whether it does with this secret, if it has to."""

@@ -11,9 +11,11 @@ from rest_framework.response import Response
 from audiences import intake
 from audiences.api.endpoint import body
 from audiences.api.references import one_of
+from audiences.intake import NotInCatalogue
 from audiences.intake.values import text
 from delivery import showing
 from delivery.api.messenger_access import MessengerEndpoint, customer_of, speaker
+from delivery.api.messenger_shapes import errors
 from delivery.models import DeliveryRecord, Status
 from messaging.models import Channel
 
@@ -48,9 +50,14 @@ class Happened(MessengerEndpoint):
     def post(self, request: Request) -> Response:
         """Record what the customer did, as of now; what visitors do before they write is not written down."""
         sent = body(request)
-        customer = speaker(request).customer
-        if customer is None:
-            return Response({"type": "event", "recorded": False})
+        who, at = speaker(request), timezone.now()
+        if who.customer is None:
+            return Response({"type": "event", "recorded": False, "errors": []})
         # A page may say that something happened, not when: its clock is not ours.
-        recorded = intake.record_event(customer, sent.get("event_name"), None, sent.get("metadata"), at=timezone.now())
-        return Response({"type": "event", "recorded": bool(recorded)})
+        name, metadata = sent.get("event_name"), sent.get("metadata")
+        try:
+            recorded = intake.record_event(who.customer, name, None, metadata, at=at, source=who.source)
+        except NotInCatalogue as wrong:
+            intake.note_refused([wrong], at=at)
+            return Response({"type": "event", "recorded": False, "errors": errors([wrong])})
+        return Response({"type": "event", "recorded": bool(recorded), "errors": []})

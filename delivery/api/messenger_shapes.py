@@ -1,11 +1,13 @@
 """What the messenger is told about conversations: what the customer may see, and no more."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from django.contrib.auth.models import User
 
 from audiences.api.shapes import Json, unix
+from audiences.intake import Refused
+from audiences.intake.values import MOST_WARNINGS
 from delivery import copies
 from delivery.models import Conversation, ConversationPart, DeliveryRecord
 from messaging.content import ContentError, paragraphs
@@ -14,6 +16,13 @@ from messaging.models import Channel
 
 LONGEST_PREVIEW = 160
 SHOWN_OF_FILES = ("name", "url", "content_type", "filesize", "width", "height")
+
+
+def errors(refused: Sequence[Refused]) -> list[Json]:
+    """What was not taken of what a page said; of very much, the first."""
+    return [
+        {"code": "parameter_invalid", "message": str(wrong), "field": wrong.field} for wrong in refused[:MOST_WARNINGS]
+    ]
 
 
 def listed(conversation: Conversation, last: ConversationPart | None) -> Json:

@@ -11,10 +11,11 @@ from rest_framework.response import Response
 from audiences import intake
 from audiences.api.endpoint import Endpoint, body
 from audiences.api.errors import Missing
+from audiences.api.leads import saved
 from audiences.api.references import lead_of, one_of
 from audiences.api.users import answer_with, archived
-from audiences.intake import Refused, Source, Unknown
-from audiences.intake.values import first_given, mapping, refuse, text
+from audiences.intake import Refused, Source, Unknown, Warnings
+from audiences.intake.values import first_given, mapping, text
 from audiences.models import Customer
 from delivery import erasing, merging, visitors
 
@@ -45,7 +46,7 @@ class Visitors(Endpoint):
     def put(self, request: Request) -> Response:
         """Bring one up to date, named by user_id or id."""
         sent = body(request)
-        return answer_with(intake.save_lead(sent, lead=visitor_of(sent), at=timezone.now()))
+        return saved(sent, lead=visitor_of(sent))
 
     # Some clients change things by POST.
     def post(self, request: Request) -> Response:
@@ -62,7 +63,7 @@ class Visitor(Endpoint):
 
     def put(self, request: Request, pk: str) -> Response:
         """Bring one up to date."""
-        return answer_with(intake.save_lead(body(request), lead=visitor_of({"id": pk}), at=timezone.now()))
+        return saved(body(request), lead=visitor_of({"id": pk}))
 
     def delete(self, request: Request, pk: str) -> Response:
         """Archive one."""
@@ -104,11 +105,11 @@ def converted(lead: Customer, sent: dict[str, Any]) -> Response:
         facts = {**facts, "user_id": user.user_id, "email": user.email}
     if first_given(facts, "user_id", "email") is None:
         raise Refused("Name the user by user_id or email.", field="user")
-    at = timezone.now()
+    at, warnings = timezone.now(), Warnings()
     with transaction.atomic():
         facts = {key: value for key, value in facts.items() if key != "id"}
-        user = merging.log_in(lead, facts, at=at, source=Source.REST, on_bad_value=refuse)
-    return answer_with(user)
+        user = merging.log_in(lead, facts, at=at, source=Source.REST, on_bad_value=warnings.note)
+    return answer_with(user, warnings=warnings)
 
 
 def visitor_of(reference: Any) -> Customer:

@@ -18,7 +18,7 @@ from audiences.attributes import (
     Catalogue,
     find,
 )
-from audiences.models import Audience, CustomAttribute, EventSummary, Tag
+from audiences.models import Audience, CustomAttribute, EventName, Tag
 from audiences.models.customers import Role
 from audiences.rules import LABELS, MOST_DEPTH, NEGATIVE, OPERATORS, WITHOUT_VALUE, Kind, Operator, value_kind
 from messaging import content, windows
@@ -75,8 +75,11 @@ def operator(kind: Kind, one: Operator) -> dict[str, str]:
 
 def attribute_groups(named: set[str]) -> list[dict[str, Any]]:
     """The attributes a rule can ask about, as the menu shows them; those named already are among them."""
-    catalogue = CustomAttribute.objects.catalogue()
-    events = EventSummary.objects.all().names(most=MOST_EVENTS)
+    catalogue, offered = CustomAttribute.objects.catalogue(), CustomAttribute.objects.offered().catalogue()
+    custom = {f"{CUSTOM}{key}" for key in offered.customer} | {f"{CUSTOM}{key}" for key in catalogue.customer} & named
+    of_company = {f"{COMPANY_CUSTOM}{key}" for key in offered.company}
+    of_company |= {f"{COMPANY_CUSTOM}{key}" for key in catalogue.company} & named
+    events = list(EventName.objects.offered().order_by("name").values_list("name", flat=True)[:MOST_EVENTS])
     of_rules = (name.removeprefix(prefix) for name in sorted(named) for prefix in EVENTS if name.startswith(prefix))
     events = list(dict.fromkeys([*events, *of_rules]))
     about: dict[About, list[str]] = {}
@@ -85,10 +88,10 @@ def attribute_groups(named: set[str]) -> list[dict[str, Any]]:
             about.setdefault(attribute.about, []).append(name)
     menu = {
         "Customer": about[About.CUSTOMER],
-        "Custom attributes": [f"{CUSTOM}{key}" for key in sorted(catalogue.customer)],
+        "Custom attributes": sorted(custom),
         "Events": [f"{prefix}{event}" for event in events for prefix in EVENTS],
         "Company": about[About.COMPANY],
-        "Company’s custom attributes": [f"{COMPANY_CUSTOM}{key}" for key in sorted(catalogue.company)],
+        "Company’s custom attributes": sorted(of_company),
         "Messages": about[About.MESSAGE],
         "More about the customer": list(DETAILS),
     }

@@ -122,7 +122,7 @@ def show(admin: ConsoleAdmin, request: HttpRequest, form: DraftForm, *, ticket: 
         form=form,
         original=None if new else message,
         ticket=ticket,
-        variables=offer.variables(CustomAttribute.objects.catalogue()),
+        variables=offer.variables(CustomAttribute.objects.offered().catalogue()),
         offer=offer.rule_builder(form["rules"].value()),
         times=offer.times(),
         place=form.place if form.is_bound else "",
@@ -322,7 +322,7 @@ def edit_content(admin: ConsoleAdmin, request: HttpRequest, message: Message) ->
         title=message.title,
         form=form,
         original=message,
-        variables=offer.variables(CustomAttribute.objects.catalogue()),
+        variables=offer.variables(CustomAttribute.objects.offered().catalogue()),
     )
 
 

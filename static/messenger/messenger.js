@@ -340,7 +340,7 @@ const COMMANDS = {
   },
   trackEvent: (name, metadata) => whenReady(async () => {
     const answer = await ask("POST", "events", { event_name: name, metadata: plain(metadata) });
-    if (answer.status !== 200) complain(said(answer) || `the event ${name} was not recorded`);
+    if (answer.status !== 200 || said(answer)) complain(said(answer) || `the event ${name} was not recorded`);
   }),
   reattach_activator() {}, // clicks are heard wherever they are
   getVisitorId(callback) {

@@ -296,15 +296,73 @@ class TestErrors:
             "field": "user_id",
         }
 
-    def test_a_custom_attribute_of_another_kind_is_refused_by_name_and_nothing_is_written(self, api):
+    def test_a_custom_attribute_of_another_kind_is_named_in_a_warning_and_the_rest_is_stored(self, api):
         post(api, "users", {"user_id": "25", "custom_attributes": {"age": 7}})
 
         answer = post(api, "users", {"user_id": "25", "name": "Joe", "custom_attributes": {"age": "old", "new": 1}})
 
+        assert answer.status_code == 200
+        assert answer.json()["warnings"] == [
+            {
+                "code": "attribute_not_stored",
+                "message": "The custom attribute “age” is a number, which “old” is not.",
+                "field": "age",
+            }
+        ]
+        customer = Customer.objects.get()
+        assert (customer.name, customer.attributes) == ("Joe", {"age": 7, "new": 1})
+
+    @pytest.mark.parametrize(
+        ("path", "who"),
+        [("users", {"user_id": "25"}), ("contacts", {"email": "lee@x.example"}), ("companies", {"company_id": "6"})],
+    )
+    @pytest.mark.parametrize(
+        ("name", "value"), [("seats", "many"), ("list", [1]), ("a.b", 1), ("n" * 200, 1), ("long", "x" * 300)]
+    )
+    def test_whatever_is_wrong_with_one_attribute_the_rest_is_stored(self, api, path, who, name, value):
+        for scope in ("customer", "company"):
+            CustomAttributeFactory(name="seats", kind="number", scope=scope)
+
+        answer = post(api, path, {**who, "name": "Joe", "custom_attributes": {name: value, "plan": "pro"}})
+
+        assert answer.status_code == 200
+        assert (answer.json()["name"], answer.json()["custom_attributes"]) == ("Joe", {"plan": "pro"})
+        assert [warning["field"] for warning in answer.json()["warnings"]] == [name[:190]]
+
+    def test_a_full_catalogue_costs_no_user_and_the_warning_says_what_to_do(self, api):
+        post(api, "users", {"user_id": "25", "custom_attributes": {f"a{n}": 1 for n in range(250)}})
+
+        answer = post(api, "users", {"user_id": "26", "custom_attributes": {"a1": 2, "more": 1}})
+
+        assert answer.json()["custom_attributes"] == {"a1": 2}
+        assert "Retire" in answer.json()["warnings"][0]["message"]
+
+    def test_an_attribute_of_a_users_company_that_cannot_be_stored_costs_neither(self, api):
+        CustomAttributeFactory(name="seats", kind="number", scope="company")
+
+        company = {"company_id": "6", "name": "Acme", "custom_attributes": {"seats": "many"}}
+        answer = post(api, "users", {"user_id": "25", "companies": [company]})
+
+        assert [warning["field"] for warning in answer.json()["warnings"]] == ["seats"]
+        assert Company.objects.get().name == "Acme"
+
+    def test_what_was_stored_whole_has_no_warnings(self, api):
+        assert "warnings" not in post(api, "users", {"user_id": "25", "custom_attributes": {"plan": "pro"}}).json()
+
+    @pytest.mark.parametrize("broken", [[1], "plan", 5])
+    @pytest.mark.parametrize(
+        ("path", "who"), [("users", {"user_id": "25"}), ("contacts", {}), ("companies", {"company_id": "6"})]
+    )
+    def test_attributes_that_are_no_object_are_refused(self, api, path, who, broken):
+        answer = post(api, path, {**who, "custom_attributes": broken})
+
         assert answer.status_code == 400
-        assert errors(answer)["field"] == "age"
-        assert Customer.objects.get().name == ""
-        assert not CustomAttribute.objects.filter(name="new").exists()
+        assert errors(answer)["field"] == "custom_attributes"
+
+    def test_very_many_attributes_that_cannot_be_stored_are_not_all_named(self, api):
+        answer = post(api, "users", {"user_id": "25", "custom_attributes": {f"a{n}": [] for n in range(3000)}})
+
+        assert len(answer.json()["warnings"]) == 100
 
 
 class TestUsers:

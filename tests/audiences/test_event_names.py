@@ -1,20 +1,35 @@
-"""The names of events, as the rule builder offers them."""
+"""The names of events: each is listed by the database once something is recorded under it."""
 
 import pytest
 
-from audiences.models import EventSummary
-from tests.factories import EventSummaryFactory
+from audiences.models import EventName, EventSummary
+from tests.factories import AT, CustomerFactory, EventSummaryFactory
 
 pytestmark = pytest.mark.django_db
 
 
-def test_each_name_once_in_order_and_no_more_than_asked_for():
+def names() -> list[str]:
+    return list(EventName.objects.offered().order_by("name").values_list("name", flat=True))
+
+
+def test_each_name_is_listed_once_and_since_its_first_event():
     for name in ("paid", "ordered", "paid", "signed-in"):
         EventSummaryFactory(name=name)
 
-    assert EventSummary.objects.all().names(most=10) == ["ordered", "paid", "signed-in"]
-    assert EventSummary.objects.all().names(most=2) == ["ordered", "paid"]
+    assert names() == ["ordered", "paid", "signed-in"]
+    assert EventName.objects.get(name="paid").created_at == AT
+
+
+def test_names_written_in_bulk_are_listed():
+    one, other = CustomerFactory(), CustomerFactory()
+    EventSummary.objects.bulk_create(
+        EventSummary(customer=customer, name=name, count=1, first_at=AT, last_at=AT)
+        for customer in (one, other)
+        for name in ("b", "a")
+    )
+
+    assert names() == ["a", "b"]
 
 
 def test_none_where_nothing_happened():
-    assert EventSummary.objects.all().names(most=10) == []
+    assert names() == []

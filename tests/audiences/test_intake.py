@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 from audiences import intake
 from audiences.attributes import DETAILS
-from audiences.intake import Conflict, Refused, Source, Unknown, catalogue, identify, record_event
+from audiences.intake import Conflict, Refused, Source, Unknown, identify, record_event
 from audiences.intake.agents import browser, system
 from audiences.intake.facts import READ_DETAIL
 from audiences.intake.kinds import READ_AS
+from audiences.intake.source import MOST_ATTRIBUTES
 from audiences.models import Company, CustomAttribute, Customer, Event, EventSummary, Membership, Tag, Workspace
 from audiences.models.catalogue import KINDS
 from audiences.models.customers import Role
@@ -262,7 +263,7 @@ class TestWhatIsTrueOfThem:
             "companies": [{"name": "No id"}, {"company_id": "6", "size": "huge", "plan": "pro"}],
         }
 
-        customer = identify(facts, at=at, source=Source.BROWSER, on_bad_value=bad.append)
+        customer = identify(facts, at=at, source=Source.PROVED_BROWSER, on_bad_value=bad.append)
 
         assert (customer.name, customer.email, customer.attributes) == ("Joe", None, {"plan": "pro"})
         assert customer.companies.get().plan == "pro"
@@ -430,7 +431,7 @@ class TestCatalogue:
         assert customer.attributes["ends_at"] == int(midnight.timestamp())
 
     def test_there_are_at_most_250_of_each_scope(self, at):
-        names = [f"a{n}" for n in range(catalogue.MOST_ATTRIBUTES)]
+        names = [f"a{n}" for n in range(MOST_ATTRIBUTES)]
         identify({"user_id": "25", "custom_attributes": dict.fromkeys(names, 1)}, at=at)
 
         with pytest.raises(Refused, match="“one more”"):
@@ -642,7 +643,7 @@ class TestBrowserSettings:
             "company": {"id": "6", "name": "Acme", "seats": 3},
         }
 
-        customer = identify(intake.from_browser(settings), at=at, source=Source.BROWSER)
+        customer = identify(intake.from_browser(settings), at=at, source=Source.PROVED_BROWSER)
 
         assert customer.signed_up_at == datetime.fromtimestamp(1234567890, tz=UTC)
         assert customer.attributes == {"plan": "pro"}

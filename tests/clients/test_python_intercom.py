@@ -73,6 +73,14 @@ class TestUsers:
         with pytest.raises(errors.ResourceNotFound, match=r"No such user_id\[25\]"):
             intercom.users.find(user_id="25")
 
+    def test_a_user_with_an_attribute_that_cannot_be_stored_is_read_and_saved_again(self, intercom):
+        intercom.users.create(user_id="25", custom_attributes={"seats": 5})
+        made = intercom.users.create(user_id="26", name="Bob", custom_attributes={"seats": "many", "plan": "pro"})
+        assert (made.name, made.custom_attributes) == ("Bob", {"plan": "pro"})
+        assert made.warnings[0]["field"] == "seats"
+        made.name = "Bobby"
+        assert intercom.users.save(made).name == "Bobby"
+
     def test_all_of_them_over_many_pages_and_by_scroll(self, intercom):
         for number in range(130):
             CustomerFactory(user_id=f"u{number}")

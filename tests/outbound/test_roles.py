@@ -10,7 +10,7 @@ from django.db import transaction
 from django.urls import URLPattern, reverse
 from django_celery_beat.models import ClockedSchedule, CrontabSchedule, IntervalSchedule, PeriodicTask, SolarSchedule
 
-from audiences.models import Company, Customer, Import, Integration, Subscription, Workspace
+from audiences.models import Company, Customer, EventName, Import, Integration, Subscription, Workspace
 from delivery import conversations, single
 from delivery.models import Conversation, DeliveryRecord, Pace
 from outbound import acts, answering, roles, uncertain
@@ -94,6 +94,7 @@ TABLES = {
     "audiences_audience": (V, A, A, NOBODY),
     "audiences_tag": (V, A, S, S),
     "audiences_customattribute": (V, NOBODY, B, NOBODY),
+    "audiences_eventname": (V, NOBODY, B, NOBODY),
     "audiences_integration": (B, NOBODY, B, B),
     "audiences_subscription": (B, B, B, B),
     "audiences_workspace": (B, NOBODY, B, NOBODY),
@@ -143,6 +144,12 @@ OWN = {
     "customer_archive": (NOBODY, S),
     "customer_export": (NOBODY, B),
     "customer_erase": (NOBODY, B),
+    "customattribute_refused": (V, NOBODY),
+    "customattribute_accept": (NOBODY, B),
+    "customattribute_retire": (NOBODY, B),
+    "customattribute_bring_back": (NOBODY, B),
+    "eventname_retire": (NOBODY, B),
+    "eventname_bring_back": (NOBODY, B),
     "audience_count_people": (V, V),
     "audience_discard": (NOBODY, A),
     "audiences_audience_change": (A, A),
@@ -250,6 +257,7 @@ def things() -> dict[str, object]:
         "audiences_audience": SegmentFactory().pk,
         "audiences_tag": TagFactory().pk,
         "audiences_customattribute": CustomAttributeFactory().pk,
+        "audiences_eventname": EventName.objects.create(name="ordered", created_at=at).pk,
         "audiences_integration": token.pk,
         "audiences_subscription": hook.pk,
         "audiences_workspace": Workspace.current().pk,
@@ -268,6 +276,8 @@ def things() -> dict[str, object]:
 PREFIXES = {"message": "messaging_message", "customer": "audiences_customer", "audience": "audiences_audience"}
 PREFIXES |= {
     "conversation": "delivery_conversation",
+    "customattribute": "audiences_customattribute",
+    "eventname": "audiences_eventname",
     "user": "auth_user",
     "integration": "audiences_integration",
     "subscription": "audiences_subscription",

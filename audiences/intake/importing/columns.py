@@ -134,7 +134,7 @@ def guess(columns: Sequence[str]) -> list[str]:
     known = {
         folded(name): target.name for target in TARGETS.values() for name in (target.name, target.label, *target.also)
     }
-    for key in CustomAttribute.objects.filter(scope=Scope.CUSTOMER).values_list("name", flat=True):
+    for key in CustomAttribute.objects.offered().filter(scope=Scope.CUSTOMER).values_list("name", flat=True):
         known.setdefault(folded(key), f"{CUSTOM}{key}")
         known[folded(f"{CUSTOM}{key}")] = f"{CUSTOM}{key}"
     found: list[str] = []

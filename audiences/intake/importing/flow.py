@@ -8,11 +8,11 @@ from typing import Any
 from django.db import IntegrityError, connection, transaction
 from django.db.models import Q
 
-from audiences.intake.catalogue import MOST_ATTRIBUTES
 from audiences.intake.importing import writing
 from audiences.intake.importing.columns import BESIDE, check_targets, new_attributes, readers
 from audiences.intake.importing.files import Record, look_at, records
 from audiences.intake.kinds import one_zone
+from audiences.intake.source import MOST_ATTRIBUTES
 from audiences.intake.values import Refused, shown, storable
 from audiences.models import CustomAttribute, Import, ImportKind, ImportProblem, ImportState, Tag
 from audiences.models.catalogue import Scope
@@ -67,7 +67,7 @@ def look_again(job: Import) -> None:
 def declare(targets: Sequence[str], *, at: datetime) -> None:
     """Make the attributes a file brings."""
     new = new_attributes(targets)
-    if CustomAttribute.objects.filter(scope=Scope.CUSTOMER).count() + len(new) > MOST_ATTRIBUTES:
+    if CustomAttribute.objects.offered().filter(scope=Scope.CUSTOMER).count() + len(new) > MOST_ATTRIBUTES:
         raise Refused(f"There can be {MOST_ATTRIBUTES} custom attributes. Leave some columns out.")
     CustomAttribute.objects.bulk_create(
         [CustomAttribute(scope=Scope.CUSTOMER, name=name, kind=kind, created_at=at) for kind, name in sorted(new)],
