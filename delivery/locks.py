@@ -14,18 +14,18 @@ import psycopg
 from django.db import connection, transaction
 from django.db.utils import InterfaceError, OperationalError
 
+from audiences.locks import Lock
 from messaging.models import RUNNING, Message
 
 log = logging.getLogger(__name__)
 
-ROUND, VISITS, BATCH, PAUSING = 7_210_002, 7_210_003, 7_210_005, 7_210_006
 # In seconds. A mail server may take minutes to answer; a click does not wait for that.
 LONGEST_WAIT = 10
 A_MOMENT = 0.005
 
 
 @contextmanager
-def held(message: Message, kind: int, *, lock: str) -> Iterator[bool]:
+def held(message: Message, kind: Lock, *, lock: str) -> Iterator[bool]:
     """Hold a lock of the session on a message for the length of the block; False where it is not to be had now."""
     key = [kind, message.pk % 2**31]
     with connection.cursor() as cursor:
@@ -47,14 +47,14 @@ def held(message: Message, kind: int, *, lock: str) -> Iterator[bool]:
 @contextmanager
 def one_round_at_a_time(message: Message) -> Iterator[bool]:
     """Have a round of the message to oneself; a second matcher finds it taken and skips the message."""
-    with held(message, ROUND, lock="advisory_lock") as mine:
+    with held(message, Lock.ROUND, lock="advisory_lock") as mine:
         yield mine
 
 
 @contextmanager
 def batch_in_hand(message: Message) -> Iterator[bool]:
     """Have a batch in hand, beside others; False where somebody is pausing the message."""
-    with held(message, BATCH, lock="advisory_lock_shared") as mine:
+    with held(message, Lock.BATCH, lock="advisory_lock_shared") as mine:
         yield mine
 
 
@@ -63,7 +63,7 @@ def may_go_on(message: Message) -> bool:
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT pg_try_advisory_xact_lock_shared(%s, %s) FROM messaging_message WHERE id = %s AND state = ANY(%s)",
-            [PAUSING, message.pk % 2**31, message.pk, list(RUNNING)],
+            [Lock.PAUSING, message.pk % 2**31, message.pk, list(RUNNING)],
         )
         row = cursor.fetchone()
     return row is not None and bool(row[0])
@@ -74,8 +74,8 @@ def hold_back_batches_and_rounds(message: Message) -> None:
     try:
         with transaction.atomic(), connection.cursor() as cursor:
             cursor.execute("SELECT set_config('lock_timeout', %s, true)", [f"{LONGEST_WAIT}s"])
-            cursor.execute("SELECT pg_advisory_xact_lock(%s, %s)", [PAUSING, message.pk % 2**31])
-            cursor.execute("SELECT pg_advisory_xact_lock(%s, %s)", [BATCH, message.pk % 2**31])
+            cursor.execute("SELECT pg_advisory_xact_lock(%s, %s)", [Lock.PAUSING, message.pk % 2**31])
+            cursor.execute("SELECT pg_advisory_xact_lock(%s, %s)", [Lock.BATCH, message.pk % 2**31])
             cursor.execute("SET LOCAL lock_timeout TO DEFAULT")
     except OperationalError as wrong:
         if not isinstance(wrong.__cause__, psycopg.errors.LockNotAvailable):
@@ -102,6 +102,6 @@ def visits_under_way() -> set[str]:
             "SELECT virtualtransaction FROM pg_locks WHERE locktype = 'advisory' AND granted"
             " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
             " AND classid = 0 AND objid = %s AND objsubid = 1 AND pid <> pg_backend_pid()",
-            [VISITS],
+            [Lock.VISITS],
         )
         return {transaction for (transaction,) in cursor.fetchall()}

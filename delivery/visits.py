@@ -16,8 +16,9 @@ from django.db.utils import OperationalError
 from psycopg.types.json import Jsonb
 
 from audiences.announcing import announce
+from audiences.locks import Lock
 from audiences.models import Company, Customer, Topic, Workspace
-from delivery import arriving, asking, copies, judging, locks
+from delivery import arriving, asking, copies, judging
 from delivery.arriving import Expected, LongWay, Met
 from delivery.asking import Row
 from delivery.capping import GIVE_UP_AFTER, Limit
@@ -143,7 +144,7 @@ def check_one(by: str, key: object, *, at: datetime, then: Callable[[], object] 
     """Match for whom this names, if it is their turn."""
     with asking.prepared() as cursor:
         known = judging.kept(database=connection.settings_dict["NAME"])
-        values = [at, key, at - CHECK_EVERY, locks.VISITS, LOCK_TIMEOUT, known.keys if known else []]
+        values = [at, key, at - CHECK_EVERY, Lock.VISITS, LOCK_TIMEOUT, known.keys if known else []]
         cursor.execute(CHECK[by], values, prepare=True)
         row = cursor.fetchone()
     if row is None:
@@ -188,7 +189,7 @@ def lock(customer: Customer, *, lock_timeout: str) -> tuple[LiveMessages, Limit 
             " w.cap_messages, w.cap_days"
             " FROM audiences_customer c CROSS JOIN audiences_workspace w"
             " WHERE c.id = %(customer)s FOR NO KEY UPDATE OF c) AS ours",
-            {"customer": customer.pk, "lock": locks.VISITS, "timeout": lock_timeout},
+            {"customer": customer.pk, "lock": Lock.VISITS, "timeout": lock_timeout},
         )
         row = cursor.fetchone()
     if row is None:

@@ -14,12 +14,12 @@ from audiences.intake.companies import join
 from audiences.intake.facts import Facts, read_facts
 from audiences.intake.lookup import Conflict, Identity, Unknown, candidates
 from audiences.intake.values import OnBadValue, Refused, refuse
+from audiences.locks import Lock
 from audiences.models import Customer
 from audiences.models.customers import CustomerQuerySet, Role
 
 # Whoever loses a race to write an identity looks again and finds the winner's row.
 TRIES = 5
-EMAIL_LOCK = 7_210_004
 
 
 class Source(Enum):
@@ -111,7 +111,7 @@ def queue_for(email: str) -> None:
     No constraint keeps apart two customers made at once, one with a user_id and one without.
     """
     with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_xact_lock(%s, hashtext(%s))", [EMAIL_LOCK, email])
+        cursor.execute("SELECT pg_advisory_xact_lock(%s, hashtext(%s))", [Lock.EMAIL, email])
 
 
 def check_free(customer: Customer, identity: Identity) -> None:
