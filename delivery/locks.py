@@ -1,4 +1,7 @@
-"""Who waits for whom, by PostgreSQL's advisory locks: rounds, visits, batches, and whoever ends them (DESIGN 4.9).
+"""Who waits for whom: by advisory locks (rounds, visits, batches, and whoever ends them; DESIGN 4.9) and by rows.
+
+The order of row locks (DESIGN 4.19): customers, conversations, messages, records; of each kind in primary-key order. A
+transaction that waits for one takes it before those further down, or takes those with SKIP LOCKED.
 
 Visits and batches share theirs. Whoever pauses a message waits for those under way: of the batches of this message
 none begins meanwhile; visits, which are many and of all messages, are never made to wait. Locks of a session end with
@@ -7,14 +10,17 @@ its connection, so a worker that is killed holds up nobody.
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import psycopg
 from django.db import connection, transaction
+from django.db.models import QuerySet
 from django.db.utils import InterfaceError, OperationalError
 
 from audiences.locks import Lock
+from audiences.models import Customer
+from delivery.models import Conversation, DeliveryRecord
 from messaging.models import RUNNING, Message
 
 log = logging.getLogger(__name__)
@@ -105,3 +111,33 @@ def visits_under_way() -> set[str]:
             [Lock.VISITS],
         )
         return {transaction for (transaction,) in cursor.fetchall()}
+
+
+# Rows
+
+
+def lock_customers_of(rows: QuerySet[DeliveryRecord] | QuerySet[Conversation]) -> None:
+    """Lock the customers these rows belong to, until the transaction ends; call it before the rows are locked.
+
+    While this waits, a merge may give the rows to another customer. It then releases its locks and begins again, so
+    that customers are locked in order. Read the rows after this, not before.
+    """
+    while True:
+        mark = transaction.savepoint()
+        customers = set(rows.values_list("customer_id", flat=True))
+        Customer.objects.filter(pk__in=customers).lock()
+        if customers.issuperset(rows.values_list("customer_id", flat=True)):
+            transaction.savepoint_commit(mark)
+            return
+        transaction.savepoint_rollback(mark)
+
+
+def lock_all_of(customers: Iterable[int]) -> None:
+    """Lock customers, their conversations, the messages to them alone and their records, until the transaction ends."""
+    found = Customer.objects.filter(pk__in=customers).lock()
+    for rows in (
+        Conversation.objects.filter(customer__in=found),
+        Message.objects.filter(to_customer__in=found),
+        DeliveryRecord.objects.filter(customer__in=found),
+    ):
+        list(rows.select_for_update(no_key=True).order_by("pk").values_list("pk", flat=True))

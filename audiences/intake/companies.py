@@ -5,8 +5,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from django.db import transaction
-
 from audiences.announcing import announce
 from audiences.intake import catalogue
 from audiences.intake.lookup import read_user_id
@@ -25,6 +23,7 @@ from audiences.intake.values import (
 )
 from audiences.models import Company, Customer, Membership, Topic
 from audiences.models.catalogue import Scope
+from audiences.transactions import retried
 
 
 def plan(value: object, field: str) -> str:
@@ -92,12 +91,12 @@ def read_company(facts: Mapping[str, Any], *, on_bad_value: OnBadValue = refuse)
     )
 
 
+@retried
 def upsert_company(facts: Mapping[str, Any], *, at: datetime) -> Company:
     """Make the company that `facts` name, or bring it up to date; refused as a whole where a value cannot be taken."""
-    with transaction.atomic():
-        sent = read_company(facts)
-        kinds = catalogue.kinds_of([(Scope.COMPANY, sent.attributes)], at=at)
-        return upsert_companies([sent.with_kinds(kinds)], at=at)[sent.company_id]
+    sent = read_company(facts)
+    kinds = catalogue.kinds_of([(Scope.COMPANY, sent.attributes)], at=at)
+    return upsert_companies([sent.with_kinds(kinds)], at=at)[sent.company_id]
 
 
 def upsert_companies(sent: Iterable[CompanyFacts], *, at: datetime) -> dict[str, Company]:

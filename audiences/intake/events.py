@@ -5,11 +5,12 @@ import re
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db import connection, transaction
+from django.db import connection
 
 from audiences.announcing import announce
 from audiences.intake.values import Refused, finite, long_text, mapping, shown, text
 from audiences.models import Customer, Topic
+from audiences.transactions import retried
 
 LONGEST_NAME = 190
 MOST_KEYS = 10
@@ -67,6 +68,7 @@ def flat(value: object, field: str) -> object:
     raise Refused(f"{shown(field)} in the metadata must be one flat value.", field="metadata")
 
 
+@retried
 def record_event(
     customer: Customer, name: object, happened_at: datetime | None, metadata: object, *, at: datetime
 ) -> bool:
@@ -80,7 +82,7 @@ def record_event(
         "happened_at": moment,
         "metadata": json.dumps(read_metadata(metadata)),
     }
-    with transaction.atomic(), connection.cursor() as cursor:
+    with connection.cursor() as cursor:
         cursor.execute(RECORD, values)
         is_new = bool(cursor.rowcount)
         if is_new:

@@ -17,6 +17,7 @@ from audiences.intake.values import OnBadValue, Refused, refuse
 from audiences.locks import Lock
 from audiences.models import Customer
 from audiences.models.customers import CustomerQuerySet, Role
+from audiences.transactions import retried
 
 # Whoever loses a race to write an identity looks again and finds the winner's row.
 TRIES = 5
@@ -29,6 +30,7 @@ class Source(Enum):
     BROWSER = "browser"
 
 
+@retried
 def identify(
     facts: Mapping[str, Any], *, at: datetime, source: Source = Source.REST, on_bad_value: OnBadValue = refuse
 ) -> Customer:
@@ -38,8 +40,7 @@ def identify(
     `on_bad_value` takes note of it and the rest goes on; who is meant must be clear in any case: Conflict where it
     could be two, Unknown where an `id` is nobody's. The lock lasts as long as the caller's transaction.
     """
-    with transaction.atomic():
-        return identify_here(facts, at=at, source=source, on_bad_value=on_bad_value)
+    return identify_here(facts, at=at, source=source, on_bad_value=on_bad_value)
 
 
 def identify_here(facts: Mapping[str, Any], *, at: datetime, source: Source, on_bad_value: OnBadValue) -> Customer:
@@ -52,11 +53,11 @@ def identify_here(facts: Mapping[str, Any], *, at: datetime, source: Source, on_
     return customer
 
 
+@retried
 def archive(customer: Customer, *, at: datetime) -> None:
     """Take the customer out of every audience at once; whoever is written to again comes back."""
-    with transaction.atomic():
-        if Customer.objects.filter(pk=customer.pk).archive(at=at):
-            announce_about(customer, "deleted", at=at)
+    if Customer.objects.filter(pk=customer.pk).archive(at=at):
+        announce_about(customer, "deleted", at=at)
     customer.archived_at = customer.archived_at or at
 
 
