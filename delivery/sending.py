@@ -384,7 +384,7 @@ def settle_surely(batch: Batch, outcome: Outcome, *, clock: Clock) -> None:
         except LOST:
             if connection.in_atomic_block or clock() >= batch.until:
                 raise
-            # Lost, or a customer of it was in other hands: whoever erases or merges somebody waits for their records.
+            # Lost, or this transaction was cancelled to resolve a deadlock.
             log.warning("a batch could not be settled; trying again", exc_info=True)
             # One that works holds the lock of the batch, which a pool would hand on with it.
             if not connection.is_usable():
