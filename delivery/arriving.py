@@ -20,8 +20,9 @@ from audiences.intake.catalogue import Unlearnt
 from audiences.intake.facts import Facts, read_facts
 from audiences.intake.identify import small_changes_to
 from audiences.intake.values import OnBadValue
+from audiences.locks import Lock
 from audiences.models import Company, Customer
-from delivery import asking, judging, locks
+from delivery import asking, judging
 from delivery.capping import Limit
 from delivery.judging import LiveMessages
 
@@ -90,7 +91,7 @@ def meet(expected: Expected, *, at: datetime, lock_timeout: str) -> Met:
     sent, live = expected.facts, expected.live
     sql, width = statement(expected.by)
     values = [
-        *(expected.key, expected.visitor, [one.company_id for one in sent.companies], locks.VISITS, lock_timeout),
+        *(expected.key, expected.visitor, [one.company_id for one in sent.companies], Lock.VISITS, lock_timeout),
         live.keys,
     ]
     with asking.prepared() as cursor:

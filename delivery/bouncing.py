@@ -2,13 +2,15 @@
 
 from datetime import datetime
 
-from django.db import transaction
 from django.db.models import Q
 
 from audiences.models import Customer
+from audiences.transactions import retried
+from delivery import locks
 from delivery.models import DeliveryRecord
 
 
+@retried
 def hard(record: DeliveryRecord, *, address: str, at: datetime) -> bool:
     """Note that nobody gets mail where a record went; False where that is no news.
 
@@ -16,10 +18,12 @@ def hard(record: DeliveryRecord, *, address: str, at: datetime) -> bool:
     and does not undo what staff, who cleared the customer's flag meanwhile, know better.
     """
     is_news = Q(bounced_at=None) | Q(bounced_at__lt=at)
-    with transaction.atomic():
-        if not DeliveryRecord.objects.filter(is_news, pk=record.pk).update(bounced_at=at):
-            return False
-        flag(record.customer_id, address=record.inbox or address, at=at)
+    rows = DeliveryRecord.objects.filter(pk=record.pk)
+    locks.lock_customers_of(rows)
+    if not rows.filter(is_news).update(bounced_at=at):
+        return False
+    record = rows.get()
+    flag(record.customer_id, address=record.inbox or address, at=at)
     return True
 
 

@@ -7,11 +7,10 @@ from typing import Any
 
 from django.db import connection, transaction
 
+from audiences.locks import Lock
 from delivery.models import Status
 from delivery.models.count import COUNTED, TALLIED, counted_in
 from messaging.models import Channel, Message
-
-LOCK = 7_210_020
 
 CHANGED = ", ".join(f"coalesce(sum(number) FILTER (WHERE what = '{what}'), 0) AS {what}" for what in COUNTED)
 IN_QUARTER = ", ".join(f"coalesce(sum(number) FILTER (WHERE what = '{what}'), 0) AS {what}" for what in TALLIED)
@@ -159,7 +158,7 @@ ON CONFLICT (message_id) DO UPDATE SET {more("delivery_count", COUNTED)}
 def fold() -> None:
     """Fold what changed into the kept numbers, unless somebody does so right now."""
     with transaction.atomic():
-        if rows("SELECT pg_try_advisory_xact_lock(%(lock)s)", {"lock": LOCK})[0][0]:
+        if rows("SELECT pg_try_advisory_xact_lock(%(lock)s)", {"lock": Lock.COUNTS})[0][0]:
             with connection.cursor() as cursor:
                 cursor.execute(ADD_UP)
 

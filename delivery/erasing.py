@@ -10,7 +10,8 @@ from django.db.models import Q, QuerySet
 from audiences import intake
 from audiences.intake import importing
 from audiences.models import Customer, JobItem, Notification
-from delivery import uploads
+from audiences.transactions import retried
+from delivery import locks, uploads
 from delivery.models import (
     Alarm,
     AnswerMail,
@@ -30,34 +31,36 @@ KEPT = {"id", "role", "created_at", "updated_at", "archived_at", "first_seen_at"
 KEPT |= {"unsubscribed_from_emails", "has_hard_bounced", "marked_email_as_spam", "email_is_said"}
 
 
+@retried
 def erase(customer: Customer, *, at: datetime) -> None:
     """Blank everything that says who a customer is, and archive what is left; again is no harm."""
-    with transaction.atomic():
-        locked = Customer.objects.select_for_update(no_key=True).get(pk=customer.pk)
-        names = names_of(locked)
-        blank_addresses(locked)
-        forget_files(locked)
-        intake.archive(locked, at=at)
-        DeliveryRecord.objects.filter(customer=locked, status=Status.WAITING).skip(reason=Reason.ARCHIVED)
-        DeliveryRecord.objects.filter(customer=locked).update(filled={}, detail="", provider_id="")
-        conversations = Conversation.objects.filter(customer=locked)
-        ConversationPart.objects.filter(conversation__in=conversations).update(body="", attachments=[], mail_id=None)
-        conversations.update(body="", attachments=[])
-        answers = AnswerMail.objects.filter(part__conversation__customer=locked)
-        answers.filter(status=Status.WAITING).update(status=Status.SKIPPED)
-        answers.update(detail="", provider_id="")
-        Visitor.objects.filter(customer=locked).delete()
-        for rows in (locked.notes, locked.devices, locked.memberships):
-            rows.all().delete()
-        locked.tags.clear()
-        locked.events.update(metadata={})
-        Notification.objects.filter(customer=locked).exclude(topic__endswith=".deleted").delete()
-        Notification.objects.filter(customer=locked).update(payload=None)
-        JobItem.objects.filter(named(names)).update(data={}, error="")
-        importing.erase(filter(None, (locked.user_id, locked.email, locked.name, locked.phone)))
-        blank_messages_to(locked)
-        log_of(locked).update(object_repr=ERASED, change_message="")
-        blank(locked, at=at)
+    named_there = in_their_place(customer).values_list("customer_id", flat=True)
+    locks.lock_all_of({customer.pk, *named_there})
+    locked = Customer.objects.get(pk=customer.pk)
+    names = names_of(locked)
+    blank_addresses(locked)
+    forget_files(locked)
+    intake.archive(locked, at=at)
+    DeliveryRecord.objects.filter(customer=locked, status=Status.WAITING).skip(reason=Reason.ARCHIVED)
+    DeliveryRecord.objects.filter(customer=locked).update(filled={}, detail="", provider_id="")
+    conversations = Conversation.objects.filter(customer=locked)
+    ConversationPart.objects.filter(conversation__in=conversations).update(body="", attachments=[], mail_id=None)
+    conversations.update(body="", attachments=[])
+    answers = AnswerMail.objects.filter(part__conversation__customer=locked)
+    answers.filter(status=Status.WAITING).update(status=Status.SKIPPED)
+    answers.update(detail="", provider_id="")
+    Visitor.objects.filter(customer=locked).delete()
+    for rows in (locked.notes, locked.devices, locked.memberships):
+        rows.all().delete()
+    locked.tags.clear()
+    locked.events.update(metadata={})
+    Notification.objects.filter(customer=locked).exclude(topic__endswith=".deleted").delete()
+    Notification.objects.filter(customer=locked).update(payload=None)
+    JobItem.objects.filter(named(names)).update(data={}, error="")
+    importing.erase(filter(None, (locked.user_id, locked.email, locked.name, locked.phone)))
+    blank_messages_to(locked)
+    log_of(locked).update(object_repr=ERASED, change_message="")
+    blank(locked, at=at)
     customer.refresh_from_db()
 
 
@@ -65,8 +68,14 @@ def blank_addresses(customer: Customer) -> None:
     """Blank the addresses their copies went to, and their name where it says why somebody else got none."""
     theirs = DeliveryRecord.objects.filter(customer=customer)
     theirs.filter(inbox__isnull=False).update(inbox=None)
-    in_their_place = DeliveryRecord.objects.filter(reason=Reason.SAME_INBOX, message__in=theirs.values("message"))
-    in_their_place.filter(detail=str(customer)).update(detail="")
+    in_their_place(customer).update(detail="")
+
+
+def in_their_place(customer: Customer) -> QuerySet[DeliveryRecord]:
+    """The records of others that say that this customer got the message at the same address."""
+    theirs = DeliveryRecord.objects.filter(customer=customer)
+    others = DeliveryRecord.objects.filter(reason=Reason.SAME_INBOX, message__in=theirs.values("message"))
+    return others.filter(detail=str(customer))
 
 
 def forget_files(customer: Customer) -> None:

@@ -52,24 +52,37 @@ def slices(rows: QuerySet[Any], *, size: int, go_on: Wanted) -> Iterator[Q]:
         first += size
 
 
+def unlocked(rows: QuerySet[Any]) -> QuerySet[Any]:
+    """The keys of those that no other transaction holds: nobody is waited for, the next day comes back to the rest."""
+    return rows.select_for_update(skip_locked=True, of=("self",)).values("pk")
+
+
 def events(before: datetime, _at: datetime, size: int, go_on: Wanted) -> Iterator[int]:
     """Events; their summaries stay."""
     for part in slices(Event.objects.all(), size=size, go_on=go_on):
-        yield Event.objects.filter(part, happened_at__lt=before).delete()[0]
+        with transaction.atomic():
+            old = Event.objects.filter(part, happened_at__lt=before)
+            gone = Event.objects.filter(pk__in=unlocked(old)).delete()[0]
+        yield gone
 
 
 def job_items(before: datetime, _at: datetime, size: int, go_on: Wanted) -> Iterator[int]:
     """What integrations sent in bulk and could not be written down."""
     for part in slices(JobItem.objects.all(), size=size, go_on=go_on):
-        yield JobItem.objects.filter(part, task__completed_at__lt=before).exclude(error="").delete()[0]
+        with transaction.atomic():
+            old = JobItem.objects.filter(part, task__completed_at__lt=before).exclude(error="")
+            gone = JobItem.objects.filter(pk__in=unlocked(old)).delete()[0]
+        yield gone
 
 
 def copies(before: datetime, at: datetime, size: int, go_on: Wanted) -> Iterator[int]:
     """What was filled in for each customer."""
     settled = Q(status=Status.SENT, sent_at__lt=before) | Q(status=Status.FAILED, taken_at__lt=before)
     for part in slices(DeliveryRecord.objects.all(), size=size, go_on=go_on):
-        rows = DeliveryRecord.objects.filter(part, settled, message__channel__in=LEAVES_US).exclude(filled={})
-        yield rows.update(filled={}, forgotten_at=at)
+        with transaction.atomic():
+            old = DeliveryRecord.objects.filter(part, settled, message__channel__in=LEAVES_US).exclude(filled={})
+            blanked = DeliveryRecord.objects.filter(pk__in=unlocked(old)).update(filled={}, forgotten_at=at)
+        yield blanked
 
 
 def letters(before: datetime, at: datetime, size: int, go_on: Wanted) -> Iterator[int]:
@@ -81,12 +94,13 @@ def letters(before: datetime, at: datetime, size: int, go_on: Wanted) -> Iterato
     written = to_one.exclude(version__subject="", version__body="", version__link="")
     while go_on() and (keys := list(written.values_list("pk", flat=True)[:size])):
         with transaction.atomic(), connection.cursor() as cursor:
-            DeliveryRecord.objects.filter(message__in=keys).update(filled={}, forgotten_at=at)
             # Versions that were live are guarded by the database; this is the one way in.
             cursor.execute("SET LOCAL outbound.erasing = 'on'")
             MessageVersion.objects.filter(message__in=keys).update(subject="", body="", link="")
             cursor.execute("SET LOCAL outbound.erasing = 'off'")
             Link.objects.filter(version__message__in=keys).update(address="")
+            records = DeliveryRecord.objects.filter(message__in=keys).select_for_update(no_key=True).order_by("pk")
+            DeliveryRecord.objects.filter(pk__in=records.values("pk")).update(filled={}, forgotten_at=at)
         yield len(keys)
 
 

@@ -82,6 +82,8 @@ def take_back_from_scanner(record: DeliveryRecord, *, version_id: int, at: datet
         cursor.execute(FOLLOWED_ALL, given)
         if not cursor.fetchone()[0]:
             return False
+        # Of two requests at once one waits here, so that they change the rows below one after the other.
+        DeliveryRecord.objects.select_for_update(no_key=True, of=("self",)).get(pk=record.pk)
         cursor.execute(TO_MACHINE, given)
         cursor.execute(MOMENTS, given)
     with connection.cursor() as cursor:

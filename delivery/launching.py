@@ -14,6 +14,7 @@ import psycopg
 from django.db import connection, transaction
 from django.db.utils import OperationalError
 
+from audiences.locks import Lock
 from audiences.models import Workspace
 from audiences.rules import RuleError
 from delivery import locks, matching
@@ -24,7 +25,6 @@ log = logging.getLogger(__name__)
 # From so many people on a worker freezes them; below, the request does.
 MOST_AT_ONCE = 10_000
 MAY_LAUNCH = (State.DRAFT, State.SCHEDULED, State.SAMPLED)
-LAUNCH, CALLING_OFF = 7_210_011, 7_210_012
 # What a worker calls its session while it writes down: others can read that, and nothing else before the commit.
 NAME = "launching {message}: {made} of {all}"
 
@@ -69,8 +69,8 @@ def call_off(message: Message, *, at: datetime) -> None:
     try:
         with transaction.atomic(), connection.cursor() as cursor:
             cursor.execute("SELECT set_config('lock_timeout', %s, true)", [f"{locks.LONGEST_WAIT}s"])
-            cursor.execute("SELECT pg_advisory_xact_lock(%s, %s)", [CALLING_OFF, key])
-            cursor.execute("SELECT pg_advisory_xact_lock(%s, %s)", [LAUNCH, key])
+            cursor.execute("SELECT pg_advisory_xact_lock(%s, %s)", [Lock.CALLING_OFF, key])
+            cursor.execute("SELECT pg_advisory_xact_lock(%s, %s)", [Lock.LAUNCH, key])
             cursor.execute("SET LOCAL lock_timeout TO DEFAULT")
     except OperationalError as wrong:
         if not isinstance(wrong.__cause__, psycopg.errors.LockNotAvailable):
@@ -102,7 +102,7 @@ def going_on(message: Message) -> Callable[[int, int], None]:
 
     def go_on(made: int, found: int) -> None:
         with connection.cursor() as cursor:
-            key = [CALLING_OFF, message.pk % 2**31]
+            key = [Lock.CALLING_OFF, message.pk % 2**31]
             # Taken for no longer than it takes to see that it can be.
             cursor.execute(
                 "SELECT CASE WHEN pg_try_advisory_lock_shared(%s, %s) THEN pg_advisory_unlock_shared(%s, %s) END",
@@ -140,7 +140,7 @@ def launch(message_id: int, *, at: datetime) -> bool:
     message = Message.objects.filter(pk=message_id, launching_at__isnull=False).first()
     if message is None:
         return False
-    with locks.held(message, LAUNCH, lock="advisory_lock") as mine:
+    with locks.held(message, Lock.LAUNCH, lock="advisory_lock") as mine:
         if not mine or not (there := Message.objects.filter(pk=message_id, launching_at__isnull=False).first()):
             return False
         try:

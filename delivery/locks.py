@@ -1,4 +1,7 @@
-"""Who waits for whom, by PostgreSQL's advisory locks: rounds, visits, batches, and whoever ends them (DESIGN 4.9).
+"""Who waits for whom: by advisory locks (rounds, visits, batches, and whoever ends them; DESIGN 4.9) and by rows.
+
+The order of row locks (DESIGN 4.19): customers, conversations, messages, records; of each kind in primary-key order. A
+transaction that waits for one takes it before those further down, or takes those with SKIP LOCKED.
 
 Visits and batches share theirs. Whoever pauses a message waits for those under way: of the batches of this message
 none begins meanwhile; visits, which are many and of all messages, are never made to wait. Locks of a session end with
@@ -7,25 +10,28 @@ its connection, so a worker that is killed holds up nobody.
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import psycopg
 from django.db import connection, transaction
+from django.db.models import QuerySet
 from django.db.utils import InterfaceError, OperationalError
 
+from audiences.locks import Lock
+from audiences.models import Customer
+from delivery.models import Conversation, DeliveryRecord
 from messaging.models import RUNNING, Message
 
 log = logging.getLogger(__name__)
 
-ROUND, VISITS, BATCH, PAUSING = 7_210_002, 7_210_003, 7_210_005, 7_210_006
 # In seconds. A mail server may take minutes to answer; a click does not wait for that.
 LONGEST_WAIT = 10
 A_MOMENT = 0.005
 
 
 @contextmanager
-def held(message: Message, kind: int, *, lock: str) -> Iterator[bool]:
+def held(message: Message, kind: Lock, *, lock: str) -> Iterator[bool]:
     """Hold a lock of the session on a message for the length of the block; False where it is not to be had now."""
     key = [kind, message.pk % 2**31]
     with connection.cursor() as cursor:
@@ -47,14 +53,14 @@ def held(message: Message, kind: int, *, lock: str) -> Iterator[bool]:
 @contextmanager
 def one_round_at_a_time(message: Message) -> Iterator[bool]:
     """Have a round of the message to oneself; a second matcher finds it taken and skips the message."""
-    with held(message, ROUND, lock="advisory_lock") as mine:
+    with held(message, Lock.ROUND, lock="advisory_lock") as mine:
         yield mine
 
 
 @contextmanager
 def batch_in_hand(message: Message) -> Iterator[bool]:
     """Have a batch in hand, beside others; False where somebody is pausing the message."""
-    with held(message, BATCH, lock="advisory_lock_shared") as mine:
+    with held(message, Lock.BATCH, lock="advisory_lock_shared") as mine:
         yield mine
 
 
@@ -63,7 +69,7 @@ def may_go_on(message: Message) -> bool:
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT pg_try_advisory_xact_lock_shared(%s, %s) FROM messaging_message WHERE id = %s AND state = ANY(%s)",
-            [PAUSING, message.pk % 2**31, message.pk, list(RUNNING)],
+            [Lock.PAUSING, message.pk % 2**31, message.pk, list(RUNNING)],
         )
         row = cursor.fetchone()
     return row is not None and bool(row[0])
@@ -74,8 +80,8 @@ def hold_back_batches_and_rounds(message: Message) -> None:
     try:
         with transaction.atomic(), connection.cursor() as cursor:
             cursor.execute("SELECT set_config('lock_timeout', %s, true)", [f"{LONGEST_WAIT}s"])
-            cursor.execute("SELECT pg_advisory_xact_lock(%s, %s)", [PAUSING, message.pk % 2**31])
-            cursor.execute("SELECT pg_advisory_xact_lock(%s, %s)", [BATCH, message.pk % 2**31])
+            cursor.execute("SELECT pg_advisory_xact_lock(%s, %s)", [Lock.PAUSING, message.pk % 2**31])
+            cursor.execute("SELECT pg_advisory_xact_lock(%s, %s)", [Lock.BATCH, message.pk % 2**31])
             cursor.execute("SET LOCAL lock_timeout TO DEFAULT")
     except OperationalError as wrong:
         if not isinstance(wrong.__cause__, psycopg.errors.LockNotAvailable):
@@ -102,6 +108,36 @@ def visits_under_way() -> set[str]:
             "SELECT virtualtransaction FROM pg_locks WHERE locktype = 'advisory' AND granted"
             " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
             " AND classid = 0 AND objid = %s AND objsubid = 1 AND pid <> pg_backend_pid()",
-            [VISITS],
+            [Lock.VISITS],
         )
         return {transaction for (transaction,) in cursor.fetchall()}
+
+
+# Rows
+
+
+def lock_customers_of(rows: QuerySet[DeliveryRecord] | QuerySet[Conversation]) -> None:
+    """Lock the customers these rows belong to, until the transaction ends; call it before the rows are locked.
+
+    While this waits, a merge may give the rows to another customer. It then releases its locks and begins again, so
+    that customers are locked in order. Read the rows after this, not before.
+    """
+    while True:
+        mark = transaction.savepoint()
+        customers = set(rows.values_list("customer_id", flat=True))
+        Customer.objects.filter(pk__in=customers).lock()
+        if customers.issuperset(rows.values_list("customer_id", flat=True)):
+            transaction.savepoint_commit(mark)
+            return
+        transaction.savepoint_rollback(mark)
+
+
+def lock_all_of(customers: Iterable[int]) -> None:
+    """Lock customers, their conversations, the messages to them alone and their records, until the transaction ends."""
+    found = Customer.objects.filter(pk__in=customers).lock()
+    for rows in (
+        Conversation.objects.filter(customer__in=found),
+        Message.objects.filter(to_customer__in=found),
+        DeliveryRecord.objects.filter(customer__in=found),
+    ):
+        list(rows.select_for_update(no_key=True).order_by("pk").values_list("pk", flat=True))

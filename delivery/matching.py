@@ -23,6 +23,7 @@ from psycopg.types.json import Jsonb
 from audiences.compiler import View
 from audiences.models import Company, Customer
 from audiences.rules import RuleError
+from audiences.transactions import retried
 from delivery import judging, locks, measuring
 from delivery.models import IN_AN_INBOX, UNDONE, DeliveryRecord, Reason, Status
 from messaging.models import RUNNING, Channel, Message, NotReady, SendType, State
@@ -369,6 +370,7 @@ def still_live(message: Message) -> bool:
         return bool(row and row[0])
 
 
+@retried
 def take_up_again(message: Message, *, at: datetime) -> int:
     """Have the withdrawn records of those who match again wait again."""
     if not message.records.filter(status=Status.WITHDRAWN).exclude(reason=Reason.STOPPED).exists():
@@ -386,14 +388,17 @@ def take_up_again(message: Message, *, at: datetime) -> int:
         columns=f", r.id AS record_id, {DUE} AS due_at, c.last_seen_at AS last_seen",
     )
     sql = (
-        f"UPDATE delivery_deliveryrecord SET status = '{Status.WAITING}', reason = {waiting_reason()},"
+        f"WITH pairs AS MATERIALIZED ({pairs}), locked AS MATERIALIZED (SELECT r.id FROM delivery_deliveryrecord r"
+        f" WHERE r.id IN (SELECT record_id FROM pairs) AND r.status = '{Status.WITHDRAWN}'"
+        " ORDER BY r.id FOR NO KEY UPDATE)"
+        f" UPDATE delivery_deliveryrecord r SET status = '{Status.WAITING}', reason = {waiting_reason()},"
         " due_at = pairs.due_at, matched_at = %(now)s, judged_last_seen_at = last_seen, attempts = 0,"
-        f" judged_company_last_seen_at = NULL FROM ({pairs}) AS pairs WHERE id = pairs.record_id"
+        " judged_company_last_seen_at = NULL FROM pairs JOIN locked ON locked.id = pairs.record_id"
+        " WHERE r.id = locked.id"
     ).replace("CASE WHEN due_at", "CASE WHEN pairs.due_at")
-    with transaction.atomic():
-        if not still_live(message):
-            return 0
-        return execute(sql, {**condition.params, **facts(message, at=at)})
+    if not still_live(message):
+        return 0
+    return execute(sql, {**condition.params, **facts(message, at=at)})
 
 
 def write_down_new(message: Message, *, at: datetime, progress: Progress = quiet) -> int:
@@ -414,18 +419,26 @@ def write_down_new(message: Message, *, at: datetime, progress: Progress = quiet
     try:
         made = 0
         for start in range(0, found, SLICE):
-            with transaction.atomic():
-                if not still_live(message):
-                    break
-                made += execute(
-                    f"{INSERT} SELECT %(message)s, customer_id, company_id, '{Status.WAITING}', {waiting_reason()},"
-                    f" due_at, %(now)s, last_seen, NULL, {REST} FROM matched {A_SLICE}",
-                    {**params, "start": start, "end": start + SLICE},
-                )
+            new = write_slice(message, {**params, "start": start, "end": start + SLICE})
+            if new is None:
+                break
+            made += new
             progress(made)
     finally:
         execute("DROP TABLE IF EXISTS matched", {})
     return made
+
+
+@retried
+def write_slice(message: Message, params: dict[str, Any]) -> int | None:
+    """Insert a slice of the records of a round; None, and nothing inserted, if the message is no longer live."""
+    if not still_live(message):
+        return None
+    sql = (
+        f"{INSERT} SELECT %(message)s, customer_id, company_id, '{Status.WAITING}', {waiting_reason()},"
+        f" due_at, %(now)s, last_seen, NULL, {REST} FROM matched {A_SLICE}"
+    )
+    return execute(sql, params)
 
 
 # Judging again
@@ -510,27 +523,28 @@ def write_to(customer: Customer, message: Message, *, at: datetime, company: Com
 # Ending
 
 
+@retried
 def pause(message: Message) -> None:
     """Pause a message: once this is committed and returns, nothing new is matched, handed over or shown."""
-    with transaction.atomic():
-        locks.hold_back_batches_and_rounds(message)
-        message.pause()
-        transaction.on_commit(locks.wait_for_visits)
+    locks.hold_back_batches_and_rounds(message)
+    message.pause()
+    transaction.on_commit(locks.wait_for_visits)
 
 
+@retried
 def stop(message: Message) -> None:
     """Stop a message for good and withdraw what waits; the sweep goes on where there is more than a slice."""
-    with transaction.atomic():
-        locks.hold_back_batches_and_rounds(message)
-        message.stop()
-        withdraw_stopped(message)
-        transaction.on_commit(locks.wait_for_visits)
+    locks.hold_back_batches_and_rounds(message)
+    message.stop()
+    withdraw_stopped(message)
+    transaction.on_commit(locks.wait_for_visits)
 
 
+@retried
 def withdraw_stopped(message: Message) -> int:
     """Withdraw a slice of what still waits for a stopped message."""
-    waiting = message.records.filter(status=Status.WAITING).order_by("pk").values("pk")[:SLICE]
-    return DeliveryRecord.objects.filter(pk__in=waiting).withdraw(reason=Reason.STOPPED)
+    waiting = message.records.filter(status=Status.WAITING).select_for_update(no_key=True).order_by("pk")[:SLICE]
+    return DeliveryRecord.objects.filter(pk__in=waiting.values("pk")).withdraw(reason=Reason.STOPPED)
 
 
 def finish_one_offs() -> int:

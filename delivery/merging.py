@@ -14,7 +14,7 @@ from django.db.models import Model
 from audiences import intake
 from audiences.announcing import announce
 from audiences.intake import Source
-from audiences.intake.identify import ways_to
+from audiences.intake.identify import queue_for, ways_to
 from audiences.intake.lookup import Identity, read_email, read_user_id
 from audiences.intake.values import OnBadValue
 from audiences.models import (
@@ -29,6 +29,8 @@ from audiences.models import (
     Topic,
 )
 from audiences.models.customers import Role
+from audiences.transactions import retried
+from delivery import locks
 from delivery.models import Conversation, DeliveryRecord, Reason, Status, Visitor
 from messaging.models import Message
 
@@ -89,17 +91,22 @@ LATEST = ("last_contacted_at", "last_heard_from_at", "last_opened_email_at", "la
 TRIES = 3
 
 
+@retried
 def log_in(
     lead: Customer, facts: Mapping[str, Any], *, at: datetime, source: Source, on_bad_value: OnBadValue
 ) -> Customer:
     """Return the user `facts` name, brought up to date, who is from now on also who the lead was.
 
-    In the caller's transaction, which must end where this raises.
+    A transaction of the caller must end where this raises.
     """
     identity = Identity(user_id=read_user_id(facts.get("user_id")), email=read_email(facts.get("email")))
     ways = ways_to(Customer.objects.all(), identity, source=source)
     found = [row for rows in ways.values() if (row := rows.first())]
     if found and found[0].pk != lead.pk:
+        # Both before identifying locks the user, and in the order of their keys.
+        if identity.email:
+            queue_for(identity.email)
+        Customer.objects.filter(pk__in=(lead.pk, found[0].pk)).lock()
         user = intake.identify_here(facts, at=at, source=source, on_bad_value=on_bad_value)
         merge(lead, into=user, at=at)
     else:
@@ -111,22 +118,21 @@ def log_in(
     return user
 
 
+@retried
 def merge(lead: Customer, *, into: Customer, at: datetime) -> None:
     """Make all that is the lead's the user's, and archive the lead's bare row; again is no harm."""
-    with transaction.atomic():
-        # The user first, as identifying does; the threads before the lead and the records, as a reply does.
-        into.refresh_from_db(from_queryset=Customer.objects.select_for_update(no_key=True))
-        list(Conversation.objects.select_for_update(no_key=True).filter(customer__in=(lead, into)).order_by("pk"))
-        lead.refresh_from_db(from_queryset=Customer.objects.select_for_update(no_key=True))
-        with connection.cursor() as cursor:
-            cursor.execute("SET LOCAL outbound.merging = 'on'")
-            move_records(lead, into, at=at)
-            for statements in MOVES.values():
-                for statement in statements:
-                    cursor.execute(statement, {"lead": lead.pk, "user": into.pk})
-            cursor.execute("SET LOCAL outbound.merging = 'off'")
-        Customer.objects.filter(pk=lead.pk).update(email=None, archived_at=at, updated_at=at)
-        learn(into, lead, at=at)
+    locks.lock_all_of((lead.pk, into.pk))
+    into.refresh_from_db()
+    lead.refresh_from_db()
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL outbound.merging = 'on'")
+        move_records(lead, into, at=at)
+        for statements in MOVES.values():
+            for statement in statements:
+                cursor.execute(statement, {"lead": lead.pk, "user": into.pk})
+        cursor.execute("SET LOCAL outbound.merging = 'off'")
+    Customer.objects.filter(pk=lead.pk).update(email=None, archived_at=at, updated_at=at)
+    learn(into, lead, at=at)
 
 
 def move_records(lead: Customer, user: Customer, *, at: datetime) -> None:
@@ -143,8 +149,12 @@ def move_records(lead: Customer, user: Customer, *, at: datetime) -> None:
 
 def settle_doubles(lead: Customer, user: Customer, *, at: datetime) -> None:
     """Have one record stay for each message both have, and move the rest of the lead's with all that was said."""
-    mine = {(record.message_id, record.company_id): record for record in locked(lead)}
-    theirs = {(record.message_id, record.company_id): record for record in locked(user)}
+    held = DeliveryRecord.objects.select_for_update(no_key=True).filter(customer__in=(lead, user)).order_by("pk")
+    mine: dict[tuple[int, int | None], DeliveryRecord] = {}
+    theirs: dict[tuple[int, int | None], DeliveryRecord] = {}
+    for record in held:
+        of_one = mine if record.customer_id == lead.pk else theirs
+        of_one[record.message_id, record.company_id] = record
     better, worse = [], []
     for key in mine.keys() & theirs.keys():
         swap = along(mine[key]) > along(theirs[key])
@@ -167,11 +177,6 @@ def settle_doubles(lead: Customer, user: Customer, *, at: datetime) -> None:
     unsaid = Conversation.objects.filter(record__in=losers, parts=None)
     Conversation.objects.filter(customer=lead).exclude(pk__in=unsaid.values("pk")).update(customer=user)
     unsaid.update(customer=lead)
-
-
-def locked(customer: Customer) -> list[DeliveryRecord]:
-    """The customer's records, held until the transaction ends, in the order everybody takes them."""
-    return list(DeliveryRecord.objects.select_for_update(no_key=True).filter(customer=customer).order_by("pk"))
 
 
 def along(record: DeliveryRecord) -> tuple[int, int]:

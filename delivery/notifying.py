@@ -20,6 +20,7 @@ from django.db.models.functions import Coalesce
 
 from audiences.api import companies, users
 from audiences.api.shapes import APP_ID, Json, event, listed, unix
+from audiences.locks import Lock
 from audiences.models import Company, Event, Notification, NotificationState, Subscription
 from delivery import outgoing, shapes, stopping
 from delivery.models import Conversation, ConversationPart
@@ -28,7 +29,6 @@ log = logging.getLogger(__name__)
 
 Clock = Callable[[], datetime]
 
-TELLING = 7_210_031
 IN_HAND = 10
 LEASE = timedelta(minutes=5)
 # After as many tries as there are here, and one, it is given up.
@@ -51,13 +51,13 @@ def tell(*, clock: Clock, until: datetime) -> int:
 def alone() -> Iterator[bool]:
     """Be the one who tells for the length of the block; False where somebody is."""
     with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_try_advisory_lock(%s)", [TELLING])
+        cursor.execute("SELECT pg_try_advisory_lock(%s)", [Lock.NOTIFYING])
         is_mine = bool(cursor.fetchone()[0])
         try:
             yield is_mine
         finally:
             if is_mine:
-                cursor.execute("SELECT pg_advisory_unlock(%s)", [TELLING])
+                cursor.execute("SELECT pg_advisory_unlock(%s)", [Lock.NOTIFYING])
 
 
 def tell_all(*, clock: Clock, until: datetime) -> int:

@@ -14,15 +14,14 @@ from django.db.models.functions import Cast
 from audiences import attributes
 from audiences.attributes import COMPANY_CUSTOM, CUSTOM, Catalogue
 from audiences.intake import converting
+from audiences.locks import Lock
 from audiences.models import Audience, CustomAttribute, KindChange
-from audiences.models.audience import SEGMENTS_LOCK
 from audiences.models.catalogue import Scope
 from audiences.rules import Kind, RuleError, parse
 from messaging.models import Message, State
 
 # From so many values on a worker converts them; fewer, the request does.
 MOST_AT_ONCE = 20_000
-RECASTING = 7_210_012
 PREFIX: dict[Scope, str] = {Scope.CUSTOMER: CUSTOM, Scope.COMPANY: COMPANY_CUSTOM}
 # A message in one of these states goes by its rules, now or soon.
 GOES_BY_ITS_RULES = (State.SCHEDULED, State.LIVE, State.SAMPLED, State.PAUSED)
@@ -80,7 +79,7 @@ def carry_out(key: int, *, at: datetime) -> bool:
 def mine(key: int) -> KindChange | None:
     """Take a change in hand until the transaction ends; None where it is done, or in other hands."""
     with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_try_advisory_xact_lock(%s, %s)", [RECASTING, key % 2**31])
+        cursor.execute("SELECT pg_try_advisory_xact_lock(%s, %s)", [Lock.KIND_CHANGE, key % 2**31])
         if not cursor.fetchone()[0]:
             return None
     return KindChange.objects.select_related("attribute").filter(pk=key, ended_at=None).first()
@@ -89,7 +88,7 @@ def mine(key: int) -> KindChange | None:
 def hold_rules_still() -> None:
     """Have no rules saved until the transaction ends."""
     with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [SEGMENTS_LOCK])
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [Lock.SEGMENTS])
 
 
 def asking_about(attribute: CustomAttribute) -> QuerySet[Audience]:

@@ -11,10 +11,10 @@ from datetime import datetime
 from enum import StrEnum
 
 from django.core.files.uploadedfile import SimpleUploadedFile
-from django.db import transaction
 
 from audiences.intake import Refused
-from delivery import conversations, notices, replying, resolving, returning, uploads
+from audiences.transactions import retried
+from delivery import conversations, locks, notices, replying, resolving, returning, uploads
 from delivery.letters import Enclosed, Letter
 from delivery.models import Conversation, ConversationPart, DeliveryRecord
 from delivery.replying import Kind, Named
@@ -65,23 +65,23 @@ def taken(notice: notices.Notice) -> bool:
     return notice.named is not None and returning.take(notice.named, notice.news)
 
 
+@retried
 def reply(letter: Letter, *, at: datetime) -> Outcome:
     """Add what a customer wrote to the conversation it is about."""
     named = whom_it_answers(letter)
     if named is None:
         return Outcome.NOBODYS
-    with transaction.atomic():
-        conversation = conversation_of(named, at=at)
-        if conversation is None or conversation.customer.is_erased:
-            log.warning("a mail answers %s %s, which is not there any more", named.kind.name.lower(), named.pk)
-            return Outcome.NOBODYS
-        found = conversations.lock(conversation)
-        if ConversationPart.objects.filter(conversation=found, mail_id=letter.message_id).exists():
-            return Outcome.AGAIN
-        if found.record is not None:
-            # Who answers it has it.
-            resolving.settle_by_proof(found.record, proof=Proof.TAKEN, at=at)
-        add(found, letter, at=at)
+    conversation = conversation_of(named, at=at)
+    if conversation is None or conversation.customer.is_erased:
+        log.warning("a mail answers %s %s, which is not there any more", named.kind.name.lower(), named.pk)
+        return Outcome.NOBODYS
+    found = conversations.lock(conversation)
+    if ConversationPart.objects.filter(conversation=found, mail_id=letter.message_id).exists():
+        return Outcome.AGAIN
+    if found.record is not None:
+        # Who answers it has it.
+        resolving.settle_by_proof(found.record, proof=Proof.TAKEN, at=at)
+    add(found, letter, at=at)
     return Outcome.REPLY
 
 
@@ -102,8 +102,10 @@ def whom_it_answers(letter: Letter) -> Named | None:
 def conversation_of(named: Named, *, at: datetime) -> Conversation | None:
     """The conversation an answer belongs to; that of a message begins with its first."""
     if named.kind is Kind.RECORD:
-        # Its row is locked, so that two first answers do not begin two.
-        record = DeliveryRecord.objects.select_for_update(of=("self",)).filter(pk=named.pk).first()
+        records = DeliveryRecord.objects.filter(pk=named.pk)
+        # So that two first answers do not begin two.
+        locks.lock_customers_of(records)
+        record = records.first()
         return conversations.begun_by(record, at=at) if record else None
     rows = Conversation.objects.select_related("customer", "record")
     if named.kind is Kind.ANSWER:

@@ -14,8 +14,9 @@ from uuid import uuid4
 from django.db import IntegrityError, transaction
 
 from audiences.models import Customer
-from delivery import bouncing, replying, resolving, tracking
-from delivery.models import AnswerMail, DeliveryRecord, Status
+from audiences.transactions import retried
+from delivery import bouncing, locks, replying, resolving, tracking
+from delivery.models import AnswerMail, Conversation, DeliveryRecord, Status
 from delivery.replying import Kind, Named
 from delivery.resolving import Proof
 
@@ -56,18 +57,21 @@ def find(*, message_ids: tuple[str, ...], provider_id: str = "") -> Named | None
     return None
 
 
+@retried
 def take(named: Named, news: News) -> bool:
     """Write down news of a mail; False where the mail is of nothing that is there."""
     if named.kind is Kind.RECORD:
-        record = DeliveryRecord.objects.select_related("customer", "message").filter(pk=named.pk).first()
+        rows = DeliveryRecord.objects.select_related("customer", "message").filter(pk=named.pk)
+        locks.lock_customers_of(rows)
+        record = rows.first()
         if record is None:
             return False
         log.info("record %s: %s", record.pk, news.what)
-        with transaction.atomic():
-            if news.what not in NEVER_LEFT:
-                call_off_the_next_try(record, at=news.at)
-            OF_RECORD[news.what](record, news)
+        if news.what not in NEVER_LEFT:
+            call_off_the_next_try(record, at=news.at)
+        OF_RECORD[news.what](record, news)
         return True
+    locks.lock_customers_of(Conversation.objects.filter(parts=named.pk))
     mail = AnswerMail.objects.select_related("part__conversation__customer").filter(part=named.pk).first()
     if named.kind is not Kind.ANSWER or mail is None:
         return False

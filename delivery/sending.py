@@ -10,12 +10,13 @@ import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+import psycopg
 from django.conf import settings
 from django.db import connection, transaction
 from django.db.models import Q
@@ -23,6 +24,7 @@ from django.db.utils import InterfaceError, OperationalError
 
 from audiences.intake.values import storable
 from audiences.models import Device
+from audiences.transactions import retried
 from delivery import bouncing, copies, flights, locks, measuring, pacing, pushing, stopping
 from delivery.channels import (
     CHANNELS,
@@ -366,15 +368,24 @@ def back_off(record: Claimed, *, at: datetime, least: timedelta = timedelta(0)) 
 
 # Settle
 
+# Customers before records, as everywhere. All are locked before the first record is: `locked` reads them to the end.
+# A record that a merge gave to another customer meanwhile is left to the next run of the statement.
 SETTLE_SENT = (
-    "WITH settled AS (UPDATE delivery_deliveryrecord r SET status = 'sent', sent_at = %(now)s, reason = '',"
+    "WITH people AS MATERIALIZED (SELECT c.id FROM audiences_customer c WHERE c.id IN"
+    " (SELECT r.customer_id FROM delivery_deliveryrecord r WHERE r.id = ANY(%(ids)s::bigint[]))"
+    " ORDER BY c.id FOR NO KEY UPDATE),"
+    " locked AS MATERIALIZED (SELECT array_agg(id) AS ids FROM people),"
+    " settled AS (UPDATE delivery_deliveryrecord r SET status = 'sent', sent_at = %(now)s, reason = '',"
     " claim = NULL, leased_until = NULL, due_at = NULL, provider_id = given.provider_id"
-    " FROM unnest(%(ids)s::bigint[], %(providers)s::text[]) AS given(id, provider_id)"
-    " WHERE r.id = given.id AND r.status = 'sending' AND r.claim = %(claim)s RETURNING r.customer_id),"
-    " people AS MATERIALIZED (SELECT c.id FROM audiences_customer c WHERE c.id IN (SELECT customer_id FROM settled)"
-    " ORDER BY c.id FOR NO KEY UPDATE)"
-    " UPDATE audiences_customer c SET last_contacted_at = %(now)s FROM people WHERE c.id = people.id"
+    " FROM locked, unnest(%(ids)s::bigint[], %(providers)s::text[]) AS given(id, provider_id)"
+    " WHERE r.id = given.id AND r.status = 'sending' AND r.claim = %(claim)s AND r.customer_id = ANY(locked.ids)"
+    " RETURNING r.customer_id),"
+    " contacted AS (UPDATE audiences_customer c SET last_contacted_at = %(now)s"
+    " WHERE c.id IN (SELECT customer_id FROM settled))"
+    " SELECT count(*) FROM settled"
 )
+# How often it is run at most: again only for records that a merge moved, or that are no longer this claim's.
+MOST_RUNS = 3
 
 
 def settle_surely(batch: Batch, outcome: Outcome, *, clock: Clock) -> None:
@@ -385,7 +396,7 @@ def settle_surely(batch: Batch, outcome: Outcome, *, clock: Clock) -> None:
         except LOST:
             if connection.in_atomic_block or clock() >= batch.until:
                 raise
-            # Lost, or a customer of it was in other hands: whoever erases or merges somebody waits for their records.
+            # Lost, or this transaction was cancelled to resolve a deadlock.
             log.warning("a batch could not be settled; trying again", exc_info=True)
             # One that works holds the lock of the batch, which a pool would hand on with it.
             if not connection.is_usable():
@@ -401,20 +412,16 @@ def settle(batch: Batch, outcome: Outcome, *, at: datetime) -> None:
     # A batch that went as it should is settled in one statement, which needs no transaction around it.
     went_well = len(outcome.sent) == len(batch.records) and not outcome.given
     with nullcontext() if went_well else transaction.atomic(), prepared() as cursor:
+        no_mailbox = [pk for pk, reason, _ in outcome.failed if reason == Reason.BOUNCED]
+        if no_mailbox:
+            # All at once, so that they are locked in order.
+            locks.lock_customers_of(DeliveryRecord.objects.filter(pk__in=[record.pk for record in batch.records]))
         if outcome.sent:
-            params: dict[str, Any] = {
-                "now": at,
-                "claim": batch.claim,
-                "ids": list(outcome.sent),
-                "providers": list(outcome.sent.values()),
-            }
-            cursor.execute(SETTLE_SENT, params, prepare=True)
+            settle_sent(cursor, outcome.sent, claim=batch.claim, at=at)
         if outcome.given:
             pushing.keep(outcome.given, at=at)
-        no_mailbox = []
         for pk, reason, words in outcome.failed:
-            if mine.filter(pk=pk).mark_failed(reason=reason, detail=words) and reason == Reason.BOUNCED:
-                no_mailbox.append(pk)
+            mine.filter(pk=pk).mark_failed(reason=reason, detail=words)
         for pk, again_at, words in outcome.retry:
             mine.filter(pk=pk).put_back(reason=Reason.RETRY, due_at=again_at, detail=words)
         for pk, words in outcome.uncertain:
@@ -422,12 +429,22 @@ def settle(batch: Batch, outcome: Outcome, *, at: datetime) -> None:
         if outcome.not_begun:
             why = outcome.down or outcome.trouble
             mine.filter(pk__in=outcome.not_begun).not_begun(due_at=at + DOWN_FOR if why else None, detail=why)
-        # Last, as every transaction here takes records before customers.
         wrote_to = {record.pk: next(iter(record.to), "") for record in batch.records}
-        for bounced in DeliveryRecord.objects.filter(pk__in=no_mailbox).order_by("customer_id"):
+        for bounced in DeliveryRecord.objects.filter(pk__in=no_mailbox, reason=Reason.BOUNCED).order_by("customer_id"):
             bouncing.hard(bounced, address=wrote_to[bounced.pk], at=at)
     if outcome.dead:
         Device.objects.retire(outcome.dead, at=at)
+
+
+def settle_sent(cursor: psycopg.Cursor[Any], sent: Mapping[int, str], *, claim: uuid.UUID, at: datetime) -> None:
+    """Settle what was sent: records and the provider's names for them."""
+    params: dict[str, Any] = {"now": at, "claim": claim, "ids": list(sent), "providers": list(sent.values())}
+    left = len(sent)
+    for _ in range(MOST_RUNS):
+        cursor.execute(SETTLE_SENT, params, prepare=True)
+        left -= sum(count for (count,) in cursor)
+        if not left:
+            return
 
 
 # What the dead leave
@@ -447,15 +464,14 @@ def take_over_from_dead(*, at: datetime) -> int:
     return in_doubt
 
 
+@retried
 def settle_landed(landed: Landed, *, at: datetime) -> int:
     """Settle one batch by the notes of its dead worker; returns how many copies are in doubt."""
     mine = DeliveryRecord.objects.filter(claim=landed.claim)
     # All of a batch were taken in hand at one moment; what went out, went out then.
     went_at = mine.values_list("taken_at", flat=True).first() or at
-    with transaction.atomic(), prepared() as cursor:
-        providers = {"providers": list(landed.taken.values())}
-        params: dict[str, Any] = {"now": went_at, "claim": landed.claim, "ids": list(landed.taken), **providers}
-        cursor.execute(SETTLE_SENT, params)
+    with prepared() as cursor:
+        settle_sent(cursor, landed.taken, claim=landed.claim, at=went_at)
         in_doubt = mine.filter(pk__in=landed.in_doubt).mark_uncertain(
             reason=Reason.WORKER_DIED, detail="It ended while it handed this copy over."
         )
@@ -463,8 +479,11 @@ def settle_landed(landed: Landed, *, at: datetime) -> int:
     return in_doubt
 
 
+@retried
 def give_up_abandoned(*, at: datetime) -> int:
     """Call uncertain what a worker took in hand and never settled; returns how many."""
-    return DeliveryRecord.objects.abandoned(at).mark_uncertain(
+    # Nobody is waited for: a record in other hands is being settled, or comes next time.
+    free = DeliveryRecord.objects.abandoned(at).select_for_update(no_key=True, skip_locked=True)
+    return DeliveryRecord.objects.filter(pk__in=free.values("pk")).mark_uncertain(
         reason=Reason.WORKER_DIED, detail=f"Taken in hand more than {LEASE.seconds // 60} minutes ago and not settled."
     )

@@ -5,19 +5,18 @@ Of links every click is counted, as an email's are (`delivery.hits`).
 
 from datetime import datetime
 
-from django.db import transaction
-
+from audiences.transactions import retried
 from delivery import copies, hits
 from delivery.models import Conversation, DeliveryRecord, Link, Who
 from messaging import content
 
 
+@retried
 def opened(record: DeliveryRecord, *, at: datetime) -> None:
     """Note that the customer saw it whole; its conversation is read."""
-    with transaction.atomic():
-        # The conversation first, as a reply does: the two are asked for at once.
-        Conversation.objects.filter(record=record, parts=None).update(read=True)
-        DeliveryRecord.objects.filter(pk=record.pk, opened_at=None).update(opened_at=at)
+    # The conversation first, as a reply does: the two are asked for at once.
+    Conversation.objects.filter(record=record, parts=None).update(read=True)
+    DeliveryRecord.objects.filter(pk=record.pk, opened_at=None).update(opened_at=at)
 
 
 def dismissed(record: DeliveryRecord, *, at: datetime) -> None:

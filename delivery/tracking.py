@@ -1,18 +1,18 @@
 """What comes back about a copy: opened, a link followed, and its customer unsubscribed or come back.
 
 The first time by a person is the record's moment; all of them are counted (`delivery.hits`), people's and others'
-apart. Each statement is committed by itself: a batch that is being settled holds records, then customers.
+apart. Openings and clicks commit each statement by itself, so they hold no record while they wait for a customer.
 """
 
 from datetime import datetime
 
-from django.db import transaction
 from django.db.models import F, Q, Value
 from django.db.models.functions import Coalesce, Greatest
 
 from audiences.announcing import announce_about
 from audiences.models import Customer
-from delivery import hits, machines, tokens
+from audiences.transactions import retried
+from delivery import hits, locks, machines, tokens
 from delivery.models import DeliveryRecord, Link, Who
 from messaging import content
 
@@ -72,18 +72,28 @@ def note(record: DeliveryRecord, *, at: datetime, clicked: bool) -> None:
     Customer.objects.filter(pk=record.customer_id).update(**last)
 
 
+def with_customer_locked(record: DeliveryRecord) -> DeliveryRecord:
+    """Lock the customer, and return the record as it is then: it may have become another customer's by a merge."""
+    rows = DeliveryRecord.objects.select_related("customer").filter(pk=record.pk)
+    locks.lock_customers_of(rows)
+    return rows.get()
+
+
+@retried
 def unsubscribe(record: DeliveryRecord, *, at: datetime) -> None:
     """Take a customer off all email by their own hand, which no sync undoes (DESIGN 4.11); again is no harm."""
-    with transaction.atomic():
-        DeliveryRecord.objects.filter(pk=record.pk, unsubscribed_at=None).update(unsubscribed_at=at)
-        customers = Customer.objects.filter(pk=record.customer_id)
-        is_new = customers.filter(unsubscribed_from_emails=False).update(unsubscribed_from_emails=True, updated_at=at)
-        customers.filter(unsubscribed_by_customer_at=None).update(unsubscribed_by_customer_at=at)
-        if is_new:
-            announce_about(record.customer, "unsubscribed", at=at)
+    record = with_customer_locked(record)
+    DeliveryRecord.objects.filter(pk=record.pk, unsubscribed_at=None).update(unsubscribed_at=at)
+    customers = Customer.objects.filter(pk=record.customer_id)
+    is_new = customers.filter(unsubscribed_from_emails=False).update(unsubscribed_from_emails=True, updated_at=at)
+    customers.filter(unsubscribed_by_customer_at=None).update(unsubscribed_by_customer_at=at)
+    if is_new:
+        announce_about(record.customer, "unsubscribed", at=at)
 
 
+@retried
 def subscribe_again(record: DeliveryRecord, *, at: datetime) -> None:
     """Take back by their own hand what a customer asked for; the report goes on to count that they unsubscribed."""
+    record = with_customer_locked(record)
     customers = Customer.objects.filter(pk=record.customer_id, unsubscribed_from_emails=True)
     customers.update(unsubscribed_from_emails=False, unsubscribed_by_customer_at=None, updated_at=at)

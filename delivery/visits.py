@@ -16,8 +16,10 @@ from django.db.utils import OperationalError
 from psycopg.types.json import Jsonb
 
 from audiences.announcing import announce
+from audiences.locks import Lock
 from audiences.models import Company, Customer, Topic, Workspace
-from delivery import arriving, asking, copies, judging, locks
+from audiences.transactions import retried
+from delivery import arriving, asking, copies, judging
 from delivery.arriving import Expected, LongWay, Met
 from delivery.asking import Row
 from delivery.capping import GIVE_UP_AFTER, Limit
@@ -70,15 +72,16 @@ def visit_of(
     return long_visit(identified, at=at, among=[Channel.IN_APP], lock_timeout=NONE)
 
 
+@retried
 def short_visit(expected: Expected, *, at: datetime, among: Iterable[Channel], lock_timeout: str) -> Visit:
     """The visit of somebody known; LongWay where it cannot be short."""
-    with transaction.atomic():
-        visit = arrive(arriving.meet(expected, at=at, lock_timeout=lock_timeout), at=at, among=among)
-        if visit is None:
-            raise LongWay
-        return visit
+    visit = arrive(arriving.meet(expected, at=at, lock_timeout=lock_timeout), at=at, among=among)
+    if visit is None:
+        raise LongWay
+    return visit
 
 
+@retried
 def long_visit(
     identified: Callable[[], tuple[Customer, Company | None]],
     *,
@@ -87,13 +90,12 @@ def long_visit(
     lock_timeout: str,
 ) -> Visit:
     """The visit of anybody, asking for one thing after the other."""
-    with transaction.atomic():
-        customer, company = identified()
-        live, cap = lock(customer, lock_timeout=lock_timeout)
-        arriving.write(customer, {}, at=at)
-        while (visit := arrive(Met(customer, company, live, cap), at=at, among=among)) is None:
-            live = newest()
-        return visit
+    customer, company = identified()
+    live, cap = lock(customer, lock_timeout=lock_timeout)
+    arriving.write(customer, {}, at=at)
+    while (visit := arrive(Met(customer, company, live, cap), at=at, among=among)) is None:
+        live = newest()
+    return visit
 
 
 @contextmanager
@@ -121,7 +123,7 @@ def check(customer: Customer, *, at: datetime, then: Callable[[], object] | None
     Returns None where it ran, else when it next may. A match that fails uses nothing up (DESIGN 4.7). `then` is called
     once what was matched is committed.
     """
-    with suppress_locked_out(), transaction.atomic():
+    with suppress_locked_out():
         if check_one("id", customer.pk, at=at, then=then) is None:
             checked_at = Customer.objects.values_list("checked_at", flat=True).get(pk=customer.pk)
             return (checked_at or at) + CHECK_EVERY
@@ -134,16 +136,17 @@ def check_user(user_id: str, *, at: datetime, then: Callable[[], object] | None 
 
     Of the customer that is returned only the key is known.
     """
-    with suppress_locked_out(), transaction.atomic():
+    with suppress_locked_out():
         return check_one("user_id", user_id, at=at, then=then)
     return None
 
 
+@retried
 def check_one(by: str, key: object, *, at: datetime, then: Callable[[], object] | None) -> Customer | None:
     """Match for whom this names, if it is their turn."""
     with asking.prepared() as cursor:
         known = judging.kept(database=connection.settings_dict["NAME"])
-        values = [at, key, at - CHECK_EVERY, locks.VISITS, LOCK_TIMEOUT, known.keys if known else []]
+        values = [at, key, at - CHECK_EVERY, Lock.VISITS, LOCK_TIMEOUT, known.keys if known else []]
         cursor.execute(CHECK[by], values, prepare=True)
         row = cursor.fetchone()
     if row is None:
@@ -188,7 +191,7 @@ def lock(customer: Customer, *, lock_timeout: str) -> tuple[LiveMessages, Limit 
             " w.cap_messages, w.cap_days"
             " FROM audiences_customer c CROSS JOIN audiences_workspace w"
             " WHERE c.id = %(customer)s FOR NO KEY UPDATE OF c) AS ours",
-            {"customer": customer.pk, "lock": locks.VISITS, "timeout": lock_timeout},
+            {"customer": customer.pk, "lock": Lock.VISITS, "timeout": lock_timeout},
         )
         row = cursor.fetchone()
     if row is None:

@@ -12,6 +12,7 @@ from django.db import transaction
 from django.http import HttpRequest
 from django.utils import timezone
 
+from audiences.transactions import retried
 from delivery import launching, matching, tasks
 from messaging.models import Message, SendType
 from outbound import roles
@@ -181,11 +182,8 @@ def carry_out_each(
     may(request, act)
     by, did, refused = teammate(request), 0, []
     for message in chosen:
-        before = message.get_state_display()
         try:
-            with transaction.atomic():
-                act.do(message, at=at, by=by)
-                admin.note(request, message, told(message, act, before=before))
+            do_and_log(admin, request, message, act, at=at, by=by)
         except ValidationError as no:
             refused.append(f"“{message}”: {' '.join(no.messages)}")
         else:
@@ -203,14 +201,22 @@ def carry_out(
 ) -> bool:
     """Do it and log it together; where it cannot be done, say why and change nothing."""
     may(request, act)
-    before = message.get_state_display()
     try:
-        with transaction.atomic():
-            said = act.do(message, at=at, **asked)
-            admin.note(request, message, told(message, act, before=before))
+        said = do_and_log(admin, request, message, act, at=at, **asked)
     except ValidationError as no:
         for sentence in no.messages:
             messages.error(request, sentence)
         return False
     messages.success(request, said)
     return True
+
+
+@retried
+def do_and_log(
+    admin: ConsoleAdmin, request: HttpRequest, message: Message, act: Act, *, at: datetime, **asked: Any
+) -> str:
+    """Do it and log it together; return what to tell the teammate."""
+    before = message.get_state_display()
+    said = act.do(message, at=at, **asked)
+    admin.note(request, message, told(message, act, before=before))
+    return said

@@ -10,7 +10,6 @@ from django.contrib import messages
 from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.core.files.uploadedfile import UploadedFile
-from django.db import transaction
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
 from django.template.response import TemplateResponse
@@ -20,6 +19,7 @@ from unfold.contrib.forms.widgets import WysiwygWidget
 
 from audiences.intake import Refused
 from audiences.models import Workspace
+from audiences.transactions import retried
 from delivery import conversations, uploads
 from delivery.models import Conversation
 from messaging.content import ContentError
@@ -233,11 +233,15 @@ class ConversationAdmin(ConsoleAdmin):
         found = self.found(request, object_id)
         if verb not in ACTS:
             raise Http404(f"A conversation cannot be {verb}.")
+
+        @retried
+        def carry_out() -> None:
+            logged = ACTS[verb](found, request, timezone.now())
+            if logged:
+                self.note(request, found, logged)
+
         try:
-            with transaction.atomic():
-                logged = ACTS[verb](found, request, timezone.now())
-                if logged:
-                    self.note(request, found, logged)
+            carry_out()
         except (ValidationError, Refused, ContentError) as no:
             wrong = " ".join(no.messages) if isinstance(no, ValidationError) else str(no)
             if verb in WRITTEN:

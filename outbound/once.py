@@ -10,7 +10,8 @@ from django.db import connection
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
-LOCK = 7_210_010
+from audiences.locks import Lock
+
 SALT = "outbound.once"
 
 
@@ -46,4 +47,4 @@ def redeem(given: str, user: AbstractBaseUser | AnonymousUser) -> int:
 def one_at_a_time(key: int) -> None:
     """Wait, until this transaction ends, for whoever posts the same form right now."""
     with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_xact_lock(%s, %s)", [LOCK, key % 2**31])
+        cursor.execute("SELECT pg_advisory_xact_lock(%s, %s)", [Lock.FORM, key % 2**31])

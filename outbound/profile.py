@@ -4,7 +4,6 @@ from typing import Any
 
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
-from django.db import transaction
 from django.db.models import F
 from django.http import (
     FileResponse,
@@ -23,6 +22,7 @@ from audiences import intake
 from audiences.attributes import DETAILS
 from audiences.models import Company, CustomAttribute, Customer, Tag
 from audiences.rules import Kind
+from audiences.transactions import retried
 from delivery import copies, disclosing, erasing
 from delivery.models import Conversation, DeliveryRecord
 from messaging import content
@@ -157,11 +157,15 @@ class ProfilePages(ConsoleAdmin):
         customer = self.found(request, object_id)
         if flag not in CLEAR:
             raise Http404("There is nothing of that name to clear.")
-        with transaction.atomic():
-            at = timezone.now()
+        at = timezone.now()
+
+        @retried
+        def clear_flag() -> None:
             cleared = Customer.objects.filter(pk=customer.pk, **{flag: True}).update(**{flag: False}, updated_at=at)
             if cleared:
                 self.note(request, customer, CLEAR[flag][2])
+
+        clear_flag()
         messages.success(request, f"{customer} can get email again.")
         return HttpResponseRedirect(reverse("admin:audiences_customer_change", args=[customer.pk]))
 
@@ -171,16 +175,20 @@ class ProfilePages(ConsoleAdmin):
             return not_done(request, reverse("admin:audiences_customer_change", args=[object_id]))
         customer = self.found(request, object_id)
         at = timezone.now()
+
+        @retried
+        def put_on_or_take_off() -> None:
+            if off := request.POST.get("off", ""):
+                label = get_object_or_404(customer.tags, pk=off if off.isdecimal() else 0)
+                intake.untag(label, [customer], at=at)
+                self.note(request, customer, f"Took off the tag “{label}”")
+            else:
+                label = intake.find_or_make_tag(request.POST.get("tag", ""), at=at)
+                intake.tag(label, [customer], at=at)
+                self.note(request, customer, f"Put on the tag “{label}”")
+
         try:
-            with transaction.atomic():
-                if off := request.POST.get("off", ""):
-                    label = get_object_or_404(customer.tags, pk=off if off.isdecimal() else 0)
-                    intake.untag(label, [customer], at=at)
-                    self.note(request, customer, f"Took off the tag “{label}”")
-                else:
-                    label = intake.find_or_make_tag(request.POST.get("tag", ""), at=at)
-                    intake.tag(label, [customer], at=at)
-                    self.note(request, customer, f"Put on the tag “{label}”")
+            put_on_or_take_off()
         except intake.Refused as no:
             messages.error(request, str(no))
         return HttpResponseRedirect(reverse("admin:audiences_customer_change", args=[customer.pk]))
@@ -191,16 +199,18 @@ class ProfilePages(ConsoleAdmin):
             return not_done(request, reverse("admin:audiences_customer_change", args=[object_id]))
         customer = self.found(request, object_id)
         at = timezone.now()
-        with transaction.atomic():
+
+        @retried
+        def carry_out() -> str:
             if request.POST.get("back"):
                 Customer.objects.filter(pk=customer.pk).update(archived_at=None, updated_at=at)
                 self.note(request, customer, "Brought back from the archive")
-                said = f"{customer} is back, and in every audience they match."
-            else:
-                intake.archive(customer, at=at)
-                self.note(request, customer, "Archived")
-                said = f"{customer} is archived: nothing reaches them."
-        messages.success(request, said)
+                return f"{customer} is back, and in every audience they match."
+            intake.archive(customer, at=at)
+            self.note(request, customer, "Archived")
+            return f"{customer} is archived: nothing reaches them."
+
+        messages.success(request, carry_out())
         return HttpResponseRedirect(reverse("admin:audiences_customer_change", args=[customer.pk]))
 
     def asked_for(self, request: HttpRequest, object_id: str) -> Customer:
@@ -225,12 +235,16 @@ class ProfilePages(ConsoleAdmin):
         if request.method != "POST":
             return not_done(request, reverse("admin:audiences_customer_change", args=[object_id]))
         customer = self.asked_for(request, object_id)
+
+        @retried
+        def erase_and_log() -> None:
+            erasing.erase(customer, at=timezone.now())
+            self.note(request, customer, "Erased")
+
         if request.POST.get("sure", "").strip().lower() != SURE:
             messages.error(request, f"Nothing was erased. Type “{SURE}” to erase them for good.")
         else:
-            with transaction.atomic():
-                erasing.erase(customer, at=timezone.now())
-                self.note(request, customer, "Erased")
+            erase_and_log()
             messages.success(request, "They are erased for good. Their bare records stay, so that reports add up.")
         return HttpResponseRedirect(reverse("admin:audiences_customer_change", args=[customer.pk]))
 

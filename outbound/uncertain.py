@@ -16,6 +16,7 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.http import url_has_allowed_host_and_scheme
 
+from audiences.transactions import retried
 from delivery import resolving, tasks
 from delivery.models import DeliveryRecord, Status
 from messaging.models import Message
@@ -93,7 +94,9 @@ class UncertainPages(ReadOnlyAdmin):
     def carry_out(self, request: HttpRequest, chosen: QuerySet[DeliveryRecord], verb: str, *, at: datetime) -> None:
         """Settle them and log each, together; say how many could not be."""
         verdict, by = VERDICTS[verb], teammate(request)
-        with transaction.atomic():
+
+        @retried
+        def settle() -> tuple[list[int], list[int]]:
             pks = list(chosen.order_by("pk").values_list("pk", flat=True)[:MOST_AT_ONCE])
             done = verdict.do(DeliveryRecord.objects.filter(pk__in=pks), at=at)
             rows = DeliveryRecord.objects.filter(pk__in=done).select_related("message", "customer")
@@ -104,6 +107,9 @@ class UncertainPages(ReadOnlyAdmin):
                 self.note(request, message, f"{verdict.logged}: {copies}")
             if verb == "again":
                 transaction.on_commit(tasks.nudge)
+            return pks, done
+
+        pks, done = settle()
         if done:
             said = counted(len(done), f"copy {verdict.one}", f"copies {MANY[verb]}")
             messages.success(request, f"{said}.")

@@ -14,6 +14,7 @@ from unfold.contrib.forms.widgets import WysiwygWidget
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
 
 from audiences.models import Company, CustomAttribute, Customer
+from audiences.transactions import retried
 from delivery import single, tasks
 from delivery.models import DeliveryRecord
 from messaging import content
@@ -141,15 +142,15 @@ def write(admin: ConsoleAdmin, request: HttpRequest, customer: Customer) -> Http
     )
 
 
+@retried
 def sent(admin: ConsoleAdmin, request: HttpRequest, customer: Customer, form: OneForm, *, key: int) -> None:
     """Send it once, however often the form is posted, and log it."""
-    with transaction.atomic():
-        once.one_at_a_time(key)
-        if Message.objects.filter(pk=key).exists():
-            return
-        record = form.send(customer, by=teammate(request), key=key, at=timezone.now())
-        admin.note(request, customer, f"Sent a message: “{record.message}”")
-        transaction.on_commit(tasks.nudge)
+    once.one_at_a_time(key)
+    if Message.objects.filter(pk=key).exists():
+        return
+    record = form.send(customer, by=teammate(request), key=key, at=timezone.now())
+    admin.note(request, customer, f"Sent a message: “{record.message}”")
+    transaction.on_commit(tasks.nudge)
 
 
 def ways(customer: Customer) -> list[dict[str, str]]:

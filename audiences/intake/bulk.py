@@ -12,6 +12,7 @@ from audiences.intake.identify import archive, identify
 from audiences.intake.lookup import Conflict, Unknown, find
 from audiences.intake.values import UNSTORABLE, OnBadValue, Refused, Warnings, mapping, moment, shown, text
 from audiences.models import Job, JobItem, JobTask
+from audiences.transactions import retried
 
 log = logging.getLogger(__name__)
 
@@ -104,20 +105,20 @@ def work_off(*, clock: Callable[[], datetime], go_on: Callable[[], bool]) -> int
     return total
 
 
+@retried
 def do_next(task: JobTask, *, at: datetime) -> bool:
     """Do the next item of a task, once whatever happens: it goes in the transaction that did it. False for no more."""
-    with transaction.atomic():
-        mine = JobTask.objects.select_for_update(skip_locked=True).filter(pk=task.pk, completed_at=None).first()
-        if mine is None:
-            return False
-        if mine.started_at is None:
-            JobTask.objects.filter(pk=mine.pk).update(started_at=at)
-        item = mine.items.filter(error_code="").order_by("pk").first()
-        if item is None:
-            JobTask.objects.filter(pk=mine.pk).update(completed_at=at)
-            Job.objects.filter(pk=mine.job_id).update(updated_at=at)
-            return False
-        do(item, at=at)
+    mine = JobTask.objects.select_for_update(skip_locked=True).filter(pk=task.pk, completed_at=None).first()
+    if mine is None:
+        return False
+    if mine.started_at is None:
+        JobTask.objects.filter(pk=mine.pk).update(started_at=at)
+    item = mine.items.filter(error_code="").order_by("pk").first()
+    if item is None:
+        JobTask.objects.filter(pk=mine.pk).update(completed_at=at)
+        Job.objects.filter(pk=mine.job_id).update(updated_at=at)
+        return False
+    do(item, at=at)
     return True
 
 

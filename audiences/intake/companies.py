@@ -5,8 +5,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from django.db import transaction
-
 from audiences.announcing import announce
 from audiences.intake import catalogue
 from audiences.intake.lookup import read_user_id
@@ -26,6 +24,7 @@ from audiences.intake.values import (
 )
 from audiences.models import Company, Customer, Membership, Topic
 from audiences.models.catalogue import Scope
+from audiences.transactions import retried
 
 
 def plan(value: object, field: str) -> str:
@@ -93,16 +92,16 @@ def read_company(facts: Mapping[str, Any], *, on_bad_value: OnBadValue = refuse)
     )
 
 
+@retried
 def upsert_company(facts: Mapping[str, Any], *, at: datetime, on_bad_value: OnBadValue = refuse) -> Company:
     """Make the company that `facts` name, or bring it up to date.
 
     A value that cannot be taken refuses the whole, unless `on_bad_value` takes note of it and the rest goes on.
     """
-    with transaction.atomic():
-        sent = read_company(facts, on_bad_value=on_bad_value)
-        attributes = [(Scope.COMPANY, sent.attributes)]
-        kinds = catalogue.kinds_of(attributes, at=at, source=Source.REST, on_bad_value=on_bad_value)
-        return upsert_companies([sent.with_kinds(kinds, on_bad_value=on_bad_value)], at=at)[sent.company_id]
+    sent = read_company(facts, on_bad_value=on_bad_value)
+    attributes = [(Scope.COMPANY, sent.attributes)]
+    kinds = catalogue.kinds_of(attributes, at=at, source=Source.REST, on_bad_value=on_bad_value)
+    return upsert_companies([sent.with_kinds(kinds, on_bad_value=on_bad_value)], at=at)[sent.company_id]
 
 
 def upsert_companies(sent: Iterable[CompanyFacts], *, at: datetime) -> dict[str, Company]:

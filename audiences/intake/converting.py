@@ -14,6 +14,7 @@ from audiences.intake.values import Refused
 from audiences.models import Company, CustomAttribute, Customer
 from audiences.models.catalogue import Scope
 from audiences.rules import Kind
+from audiences.transactions import retried
 
 SLICE = 10_000
 MOST_EXAMPLES = 10
@@ -90,19 +91,19 @@ class TooMuchLost(Exception):
 
 
 @one_zone()
+@retried
 def convert(attribute: CustomAttribute, *, to: Kind, lose_at_most: int) -> Outcome:
     """Change the kind and every value in one transaction, a slice at a time: no rule ever sees a half of it."""
     done = Outcome()
-    with transaction.atomic():
-        held = CustomAttribute.objects.select_for_update().get(pk=attribute.pk)
-        read = reading(held, to=to)
-        for rows in slices(held):
-            write(held, rows, read=read, done=done)
-        if done.lost > lose_at_most:
-            raise TooMuchLost(done.lost)
-        # Last, because it holds the workspace's row from then on.
-        held.kind = to
-        held.save(update_fields=["kind"])
+    held = CustomAttribute.objects.select_for_update().get(pk=attribute.pk)
+    read = reading(held, to=to)
+    for rows in slices(held):
+        write(held, rows, read=read, done=done)
+    if done.lost > lose_at_most:
+        raise TooMuchLost(done.lost)
+    # Last, because it holds the workspace's row from then on.
+    held.kind = to
+    held.save(update_fields=["kind"])
     return done
 
 
@@ -152,7 +153,7 @@ def slices(attribute: CustomAttribute, *, besides: str = "") -> Iterator[list[tu
     sql = f"""
         SELECT id, attributes -> %(key)s FROM {TABLES[Scope(attribute.scope)]}
         WHERE attributes ? %(key)s AND id > %(after)s AND jsonb_typeof(attributes -> %(key)s) <> %(besides)s
-        ORDER BY id LIMIT {SLICE} FOR UPDATE
+        ORDER BY id LIMIT {SLICE} FOR NO KEY UPDATE
     """  # noqa: S608 - as above
     after = 0
     while True:

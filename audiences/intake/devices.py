@@ -3,12 +3,11 @@
 import re
 from datetime import datetime
 
-from django.db import transaction
-
 from audiences.intake.lookup import Unknown
 from audiences.intake.values import Refused, shown, text
 from audiences.models import Customer, Device
 from audiences.models.customers import Platform
+from audiences.transactions import retried
 
 LONGEST_TOKEN = 1000
 # More than anybody carries, and few enough that no message to one customer becomes a flood.
@@ -33,22 +32,22 @@ def read_platform(value: object) -> Platform:
         raise Refused(f"There is no platform {shown(value)}. There are {known}.", field="platform") from None
 
 
+@retried
 def register_device(customer: Customer, *, token: object, platform: object, at: datetime) -> Device:
     """Have a customer get pushes on a device; whoever had it before does not any more. Again is no harm."""
     device = Device(customer=customer, token=read_token(token), platform=read_platform(platform), created_at=at)
-    with transaction.atomic():
-        # So that nobody is merged or erased meanwhile.
-        if not Customer.objects.present().select_for_update(no_key=True).filter(pk=customer.pk).exists():
-            raise Unknown(f"No such id[{customer.pk}]", field="id")
-        Device.objects.bulk_create(
-            [device],
-            update_conflicts=True,
-            unique_fields=["token"],
-            update_fields=["customer", "platform", "created_at", "retired_at"],
-        )
-        live = Device.objects.live().filter(customer=customer).order_by("-created_at", "-pk")
-        Device.objects.filter(pk__in=list(live.values_list("pk", flat=True)[MOST_DEVICES:])).update(retired_at=at)
-        return Device.objects.get(token=device.token)
+    # So that nobody is merged or erased meanwhile.
+    if not Customer.objects.present().select_for_update(no_key=True).filter(pk=customer.pk).exists():
+        raise Unknown(f"No such id[{customer.pk}]", field="id")
+    Device.objects.bulk_create(
+        [device],
+        update_conflicts=True,
+        unique_fields=["token"],
+        update_fields=["customer", "platform", "created_at", "retired_at"],
+    )
+    live = Device.objects.live().filter(customer=customer).order_by("-created_at", "-pk")
+    Device.objects.filter(pk__in=list(live.values_list("pk", flat=True)[MOST_DEVICES:])).update(retired_at=at)
+    return Device.objects.get(token=device.token)
 
 
 def retire_device(customer: Customer, *, token: object, at: datetime) -> None:

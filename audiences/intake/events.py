@@ -5,12 +5,13 @@ import re
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db import connection, transaction
+from django.db import connection
 
 from audiences.announcing import announce
 from audiences.intake.source import ROOM_FOR, Source
 from audiences.intake.values import NotInCatalogue, Refused, finite, long_text, mapping, shown, text
 from audiences.models import Customer, EventName, RefusedName, Topic
+from audiences.transactions import retried
 
 LONGEST_NAME = 190
 MOST_KEYS = 10
@@ -85,6 +86,7 @@ def check_listed(name: str, *, source: Source) -> None:
     )
 
 
+@retried
 def record_event(
     customer: Customer,
     name: object,
@@ -109,7 +111,7 @@ def record_event(
     }
     if source.is_browser:
         check_listed(named, source=source)
-    with transaction.atomic(), connection.cursor() as cursor:
+    with connection.cursor() as cursor:
         cursor.execute(RECORD, values)
         is_new = bool(cursor.rowcount)
         if is_new:

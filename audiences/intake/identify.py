@@ -14,14 +14,16 @@ from audiences.intake.facts import Facts, read_facts
 from audiences.intake.lookup import Conflict, Identity, Unknown, candidates
 from audiences.intake.source import Source
 from audiences.intake.values import OnBadValue, Refused, refuse
+from audiences.locks import Lock
 from audiences.models import Customer
 from audiences.models.customers import CustomerQuerySet, Role
+from audiences.transactions import retried
 
 # Whoever loses a race to write an identity looks again and finds the winner's row.
 TRIES = 5
-EMAIL_LOCK = 7_210_004
 
 
+@retried
 def identify(
     facts: Mapping[str, Any], *, at: datetime, source: Source = Source.REST, on_bad_value: OnBadValue = refuse
 ) -> Customer:
@@ -31,8 +33,7 @@ def identify(
     `on_bad_value` takes note of it and the rest goes on; who is meant must be clear in any case: Conflict where it
     could be two, Unknown where an `id` is nobody's. The lock lasts as long as the caller's transaction.
     """
-    with transaction.atomic():
-        return identify_here(facts, at=at, source=source, on_bad_value=on_bad_value)
+    return identify_here(facts, at=at, source=source, on_bad_value=on_bad_value)
 
 
 def identify_here(facts: Mapping[str, Any], *, at: datetime, source: Source, on_bad_value: OnBadValue) -> Customer:
@@ -45,11 +46,11 @@ def identify_here(facts: Mapping[str, Any], *, at: datetime, source: Source, on_
     return customer
 
 
+@retried
 def archive(customer: Customer, *, at: datetime) -> None:
     """Take the customer out of every audience at once; whoever is written to again comes back."""
-    with transaction.atomic():
-        if Customer.objects.filter(pk=customer.pk).archive(at=at):
-            announce_about(customer, "deleted", at=at)
+    if Customer.objects.filter(pk=customer.pk).archive(at=at):
+        announce_about(customer, "deleted", at=at)
     customer.archived_at = customer.archived_at or at
 
 
@@ -104,7 +105,7 @@ def queue_for(email: str) -> None:
     No constraint keeps apart two customers made at once, one with a user_id and one without.
     """
     with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_xact_lock(%s, hashtext(%s))", [EMAIL_LOCK, email])
+        cursor.execute("SELECT pg_advisory_xact_lock(%s, hashtext(%s))", [Lock.EMAIL, email])
 
 
 def check_free(customer: Customer, identity: Identity) -> None:

@@ -14,8 +14,10 @@ from audiences.intake.source import Source
 from audiences.intake.values import OnBadValue, refuse
 from audiences.models import Customer
 from audiences.models.customers import Role
+from audiences.transactions import retried
 
 
+@retried
 def save_lead(
     facts: Mapping[str, Any],
     *,
@@ -26,18 +28,17 @@ def save_lead(
 ) -> Customer:
     """Make a lead, or bring one up to date; a lead has no user_id, and its email is nobody else's without one."""
     facts = {key: value for key, value in facts.items() if key not in ("id", "user_id")}
-    with transaction.atomic():
-        sent = read_facts(facts, at=at, source=source, on_bad_value=on_bad_value)
-        row = Customer(role=Role.LEAD)
-        if lead is not None:
-            row = Customer.objects.select_for_update(no_key=True).get(pk=lead.pk)
-        changes = changes_to(row, sent, found_by="id", source=source, at=at)
-        if source.is_browser and sent.identity.email:
-            changes["email_is_said"] = True
-        try:
-            with transaction.atomic():
-                write(row, changes, at=at)
-        except IntegrityError:
-            raise Conflict(f"Somebody else has the email {sent.identity.email}.", field="email") from None
-        join(row, sent.companies, at=at)
+    sent = read_facts(facts, at=at, source=source, on_bad_value=on_bad_value)
+    row = Customer(role=Role.LEAD)
+    if lead is not None:
+        row = Customer.objects.select_for_update(no_key=True).get(pk=lead.pk)
+    changes = changes_to(row, sent, found_by="id", source=source, at=at)
+    if source.is_browser and sent.identity.email:
+        changes["email_is_said"] = True
+    try:
+        with transaction.atomic():
+            write(row, changes, at=at)
+    except IntegrityError:
+        raise Conflict(f"Somebody else has the email {sent.identity.email}.", field="email") from None
+    join(row, sent.companies, at=at)
     return row

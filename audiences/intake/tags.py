@@ -11,6 +11,7 @@ from audiences.announcing import announce_about
 from audiences.intake.lookup import Conflict
 from audiences.intake.values import Refused, text
 from audiences.models import Company, CompanyTag, Customer, CustomerTag, Tag
+from audiences.transactions import retried
 
 LONGEST_NAME = 200
 
@@ -51,29 +52,29 @@ def rename_tag(label: Tag, name: object) -> None:
         raise Conflict(f"There is another tag named “{label.name}”.", field="name") from None
 
 
+@retried
 def tag(label: Tag, things: Iterable[Customer | Company], *, at: datetime) -> None:
     """Put a tag on customers and companies; those who have it keep it."""
     customers, companies = apart(things)
-    with transaction.atomic():
-        had = set(CustomerTag.objects.filter(tag=label, customer__in=customers).values_list("customer_id", flat=True))
-        CustomerTag.objects.bulk_create(
-            [CustomerTag(customer_id=pk, tag=label, created_at=at) for pk in customers], ignore_conflicts=True
-        )
-        CompanyTag.objects.bulk_create(
-            [CompanyTag(company_id=pk, tag=label, created_at=at) for pk in companies], ignore_conflicts=True
-        )
-        tell(label, set(customers) - had, "tag.created", at=at)
+    had = set(CustomerTag.objects.filter(tag=label, customer__in=customers).values_list("customer_id", flat=True))
+    CustomerTag.objects.bulk_create(
+        [CustomerTag(customer_id=pk, tag=label, created_at=at) for pk in customers], ignore_conflicts=True
+    )
+    CompanyTag.objects.bulk_create(
+        [CompanyTag(company_id=pk, tag=label, created_at=at) for pk in companies], ignore_conflicts=True
+    )
+    tell(label, set(customers) - had, "tag.created", at=at)
 
 
+@retried
 def untag(label: Tag, things: Iterable[Customer | Company], *, at: datetime) -> None:
     """Take a tag off customers and companies."""
     customers, companies = apart(things)
-    with transaction.atomic():
-        rows = CustomerTag.objects.filter(tag=label, customer__in=customers)
-        had = set(rows.values_list("customer_id", flat=True))
-        rows.delete()
-        CompanyTag.objects.filter(tag=label, company__in=companies).delete()
-        tell(label, had, "tag.deleted", at=at)
+    rows = CustomerTag.objects.filter(tag=label, customer__in=customers)
+    had = set(rows.values_list("customer_id", flat=True))
+    rows.delete()
+    CompanyTag.objects.filter(tag=label, company__in=companies).delete()
+    tell(label, had, "tag.deleted", at=at)
 
 
 def tell(label: Tag, customers: Iterable[int], what: str, *, at: datetime) -> None:

@@ -10,11 +10,11 @@ from django.db.models.functions import Cast
 
 from audiences import attributes
 from audiences.attributes import BY_NAME, EVENTS
+from audiences.locks import Lock
 from audiences.models.catalogue import CustomAttribute
 from audiences.models.tags import Tag
 from audiences.rules import LABELS, MOST_IN_ALL, Group, Kind, Rule, RuleError, parse
 
-SEGMENTS_LOCK = 7_210_001
 MOST_SEGMENTS_DEEP = 8
 # How many events an audience can ask how often or when they happened: each is a table more to join.
 MOST_EVENTS = 50
@@ -73,7 +73,7 @@ class Audience(models.Model):
         """Save what `clean` lets through; two saves that would close a circle between them wait for each other."""
         with transaction.atomic():
             with connection.cursor() as cursor:
-                cursor.execute("SELECT pg_advisory_xact_lock(%s)", [SEGMENTS_LOCK])
+                cursor.execute("SELECT pg_advisory_xact_lock(%s)", [Lock.SEGMENTS])
             self.clean()
             super().save(*args, **kwargs)
 

@@ -26,6 +26,10 @@ class CustomerQuerySet(models.QuerySet["Customer"]):
         """Users, never leads."""
         return self.filter(role=Role.USER)
 
+    def lock(self) -> list[int]:
+        """Lock them until the transaction ends, in primary-key order as everywhere else; return their keys."""
+        return list(self.select_for_update(no_key=True).order_by("pk").values_list("pk", flat=True))
+
     def archive(self, *, at: datetime) -> int:
         """Take them out of every audience at once; their records stay."""
         return self.filter(archived_at=None).update(archived_at=at, updated_at=at)

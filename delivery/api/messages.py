@@ -17,6 +17,7 @@ from audiences.api.shapes import Json, admin, unix
 from audiences.intake import Refused
 from audiences.intake.values import first_given, mapping, text
 from audiences.models import Customer
+from audiences.transactions import retried
 from delivery import conversations, single, tasks
 from delivery.models import DeliveryRecord, Reason
 from messaging.content import paragraphs
@@ -63,19 +64,24 @@ def from_teammate(sent: dict[str, Any], writer: dict[str, Any]) -> Json:
     customer = person_of(mapping(sent.get("to"), "to"))
     check_may_be_written_to(customer, channel=channel)
     at = timezone.now()
+
+    @retried
+    def send() -> DeliveryRecord:
+        record = single.send_to_one(
+            customer,
+            channel=channel,
+            format=Format.CHAT if channel == Channel.IN_APP else "",
+            sender=sender_of(teammate),
+            subject=subject if channel == Channel.EMAIL else "",
+            body=as_html(written),
+            by=teammate,
+            at=at,
+        )
+        transaction.on_commit(tasks.nudge)
+        return record
+
     try:
-        with transaction.atomic():
-            record = single.send_to_one(
-                customer,
-                channel=channel,
-                format=Format.CHAT if channel == Channel.IN_APP else "",
-                sender=sender_of(teammate),
-                subject=subject if channel == Channel.EMAIL else "",
-                body=as_html(written),
-                by=teammate,
-                at=at,
-            )
-            transaction.on_commit(tasks.nudge)
+        record = send()
     except ValidationError as wrong:
         raise refused(wrong) from wrong
     return admin_message(record, teammate=teammate, kind=kind, subject=subject, template=template)

@@ -4,10 +4,10 @@ import hashlib
 import re
 from collections.abc import Sequence
 from datetime import datetime
+from functools import cache
 from typing import Any
 from uuid import UUID, uuid5
 
-from django.db import transaction
 from django.db.models import Count, Max, Q, QuerySet
 from django.utils import timezone
 from rest_framework import status
@@ -24,6 +24,7 @@ from audiences.intake.lookup import read_email
 from audiences.intake.values import text
 from audiences.models import Customer
 from audiences.models.customers import Role
+from audiences.transactions import retried
 from delivery import conversations, showing, uploads, visitors
 from delivery.api import messenger_shapes as shapes
 from delivery.api.messenger_access import Form, MessengerEndpoint, customer_of, speaker
@@ -67,8 +68,10 @@ class Threads(MessengerEndpoint):
         """Begin a conversation; with their first words a visitor becomes a lead."""
         written, images = words(request)
         key, at = key_of(request), timezone.now()
-        who = speaker(request)
-        with transaction.atomic():
+        who, attachments = speaker(request), cache(lambda: kept(images))
+
+        @retried
+        def begin() -> tuple[Customer, Conversation]:
             customer = who.customer
             if customer is None:
                 assert who.visitor is not None  # noqa: S101 - whoever speaks is one of the two
@@ -76,8 +79,11 @@ class Threads(MessengerEndpoint):
             ticket = ticket_of("conversation", customer.pk, key)
             begun = Conversation.objects.filter(ticket=ticket).first() if ticket else None
             begun = begun or conversations.open_by_customer(
-                customer, body=written, at=at, attachments=kept(images), ticket=ticket
+                customer, body=written, at=at, attachments=attachments(), ticket=ticket
             )
+            return customer, begun
+
+        customer, begun = begin()
         return Response(whole(one(customer, begun.pk), customer))
 
 

@@ -3,7 +3,6 @@
 from typing import Any
 from uuid import UUID
 
-from django.db import transaction
 from django.utils import timezone
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -106,9 +105,8 @@ def converted(lead: Customer, sent: dict[str, Any]) -> Response:
     if first_given(facts, "user_id", "email") is None:
         raise Refused("Name the user by user_id or email.", field="user")
     at, warnings = timezone.now(), Warnings()
-    with transaction.atomic():
-        facts = {key: value for key, value in facts.items() if key != "id"}
-        user = merging.log_in(lead, facts, at=at, source=Source.REST, on_bad_value=warnings.note)
+    facts = {key: value for key, value in facts.items() if key != "id"}
+    user = merging.log_in(lead, facts, at=at, source=Source.REST, on_bad_value=warnings.note)
     return answer_with(user, warnings=warnings)
 
 

@@ -8,7 +8,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from django.contrib.auth.models import User
-from django.db import transaction
 from django.utils import timezone
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -18,6 +17,7 @@ from audiences.api.errors import Forbidden, Missing
 from audiences.api.references import admin_of, admins, one_of
 from audiences.intake import Refused, Unknown
 from audiences.intake.values import first_given, flag, long_text, moment, text
+from audiences.transactions import retried
 from delivery import conversations
 from delivery.api.conversations import whole
 from delivery.api.messages import person_of
@@ -38,11 +38,10 @@ class Reply(Endpoint):
         sent, at = {key: value for key, value in body(request).items() if key != "id"}, timezone.now()
         found = last_of(sent) if pk == LAST else one_of(Conversation.objects.all(), pk)
         try:
-            with transaction.atomic():
-                if by_teammate(sent):
-                    as_teammate(found, sent, at=at, is_last=pk == LAST)
-                else:
-                    as_customer(found, sent, at=at)
+            if by_teammate(sent):
+                as_teammate(found, sent, at=at, is_last=pk == LAST)
+            else:
+                as_customer(found, sent, at=at)
         except ContentError as wrong:
             raise Refused(str(wrong), field="body") from wrong
         return whole(request, found)
@@ -72,6 +71,7 @@ def by_teammate(sent: dict[str, Any]) -> bool:
     return kind == "admin"
 
 
+@retried
 def as_customer(found: Conversation, sent: dict[str, Any], *, at: datetime) -> None:
     """Add what the user wrote."""
     if (text(sent.get("message_type"), "message_type") or "comment") != "comment":
@@ -82,6 +82,7 @@ def as_customer(found: Conversation, sent: dict[str, Any], *, at: datetime) -> N
     conversations.reply_by_customer(found, body=written(sent, or_any=attachments), at=at, attachments=attachments)
 
 
+@retried
 def as_teammate(found: Conversation, sent: dict[str, Any], *, at: datetime, is_last: bool) -> None:
     """Do what the message_type says."""
     kind = text(sent.get("message_type"), "message_type") or "comment"

@@ -4,14 +4,15 @@ import threading
 from datetime import timedelta
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from django.utils import timezone
 
-from audiences.models import Customer
-from delivery import hits, launching, locks, matching, rounds
+from audiences.locks import Lock
+from audiences.models import Customer, KindChange
+from delivery import hits, launching, locks, matching, recasting, rounds
 from delivery.models import DeliveryRecord, Who
 from messaging.models import Message, State, WrongState
-from tests.factories import CustomerFactory, MessageFactory, rule
+from tests.factories import AT, CustomAttributeFactory, CustomerFactory, MessageFactory, rule
 
 
 class Worker:
@@ -122,7 +123,7 @@ def when_waiting_for_a_lock(do) -> threading.Thread:
         waits = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND classid = %s"
         for _ in range(2000):
             with connection.cursor() as cursor:
-                cursor.execute(waits, [launching.LAUNCH])
+                cursor.execute(waits, [Lock.LAUNCH])
                 if cursor.fetchone()[0]:
                     break
             threading.Event().wait(0.01)
@@ -146,6 +147,26 @@ def test_a_launch_that_a_worker_has_begun_is_called_off_and_nobody_is_written_to
     assert (asked_for.state, asked_for.launching_at, asked_for.trouble) == (State.DRAFT, None, "")
     assert not DeliveryRecord.objects.exists()
     assert asked_for.audience_count is None
+
+
+def test_a_change_of_the_attribute_with_the_same_number_does_not_call_off_a_launch(asked_for):
+    number = asked_for.pk
+    attribute = CustomAttributeFactory()
+    KindChange.objects.create(pk=number, attribute=attribute, to="number", lose_at_most=0, values=0, asked_at=AT)
+    launched = []
+
+    def launch_meanwhile() -> None:
+        launched.append(launching.launch(number, at=timezone.now()))
+        connection.close()
+
+    with transaction.atomic():
+        assert recasting.mine(number) is not None
+        thread = threading.Thread(target=launch_meanwhile)
+        thread.start()
+        thread.join(20)
+
+    assert launched == [True]
+    assert DeliveryRecord.objects.count() == 5
 
 
 def test_while_a_worker_writes_down_others_read_how_far_it_is(asked_for, monkeypatch):

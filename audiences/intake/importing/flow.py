@@ -17,6 +17,7 @@ from audiences.intake.values import Refused, shown, storable
 from audiences.models import CustomAttribute, Import, ImportKind, ImportProblem, ImportState, Tag
 from audiences.models.catalogue import Scope
 from audiences.models.imports import UNDER_WAY
+from audiences.transactions import retried
 
 # A slice is one transaction, and visits of the customers in it wait for its end.
 SLICE = 5_000
@@ -142,31 +143,29 @@ def go_on(key: int, *, clock: Callable[[], datetime], until: datetime) -> bool:
     return Import.objects.filter(pk=key, state__in=UNDER_WAY).exists()
 
 
+@retried
 def do_slice(key: int, *, at: datetime) -> bool:
     """Read some records and do what they say; returns whether there may be more."""
-    with transaction.atomic():
-        job = (
-            Import.objects.select_for_update(skip_locked=True, of=("self",)).filter(pk=key, state__in=UNDER_WAY).first()
-        )
-        if job is None:
-            return False
-        taken = list(islice(records(job), SLICE))
-        if not taken:
-            if job.state == ImportState.WRITING:
-                finish(job, ImportState.DONE, at=at)
-            else:
-                job.state, job.updated_at = ImportState.CHECKED, at
-                job.save(update_fields=["state", "updated_at"])
-                job.newcomers.all().delete()
-            return False
-        with connection.cursor() as cursor, one_zone():
-            problems = READ[ImportKind(job.kind)](cursor, job, taken, at)
-        note(job, problems)
-        job.position, job.lines, job.updated_at = taken[-1].ends, taken[-1].lines, at
-        job.records += len(taken)
-        job.wrong += len({line for line, _, _ in problems})
-        job.save(update_fields=["position", "lines", "records", "updated_at", *COUNTS])
-        return True
+    job = Import.objects.select_for_update(skip_locked=True, of=("self",)).filter(pk=key, state__in=UNDER_WAY).first()
+    if job is None:
+        return False
+    taken = list(islice(records(job), SLICE))
+    if not taken:
+        if job.state == ImportState.WRITING:
+            finish(job, ImportState.DONE, at=at)
+        else:
+            job.state, job.updated_at = ImportState.CHECKED, at
+            job.save(update_fields=["state", "updated_at"])
+            job.newcomers.all().delete()
+        return False
+    with connection.cursor() as cursor, one_zone():
+        problems = READ[ImportKind(job.kind)](cursor, job, taken, at)
+    note(job, problems)
+    job.position, job.lines, job.updated_at = taken[-1].ends, taken[-1].lines, at
+    job.records += len(taken)
+    job.wrong += len({line for line, _, _ in problems})
+    job.save(update_fields=["position", "lines", "records", "updated_at", *COUNTS])
+    return True
 
 
 def note(job: Import, problems: Sequence[Problem]) -> None:

@@ -111,7 +111,7 @@ COUNT = """
 SELECT count(*) FILTER (WHERE now), count(*) FILTER (WHERE now AND customer_id IS NULL), count(*) FROM resolved
 """
 LOCK = """
-SELECT FROM audiences_customer WHERE id IN (SELECT customer_id FROM resolved WHERE now) ORDER BY id FOR NO KEY UPDATE
+SELECT FROM audiences_customer WHERE id IN (SELECT customer_id FROM resolved) ORDER BY id FOR NO KEY UPDATE
 """
 UPDATE = f"""
 WITH i AS MATERIALIZED (SELECT * FROM resolved WHERE now AND customer_id IS NOT NULL)

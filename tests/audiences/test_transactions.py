@@ -1,0 +1,116 @@
+"""What loses a deadlock is run again, whole, and nothing else is."""
+
+import threading
+
+import pytest
+from django.db import OperationalError, connection, transaction
+
+from audiences import transactions
+from audiences.models import Customer
+from audiences.transactions import retried
+from tests.factories import CustomerFactory
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture(autouse=True)
+def _at_once(monkeypatch):
+    monkeypatch.setattr(transactions, "LONGEST_BACKOFF", 0)
+
+
+def fail(code: str) -> None:
+    """Have the database itself end the transaction with this error."""
+    with connection.cursor() as cursor:
+        cursor.execute(f"DO $$ BEGIN RAISE EXCEPTION 'cancelled' USING ERRCODE = '{code}'; END $$")
+
+
+@pytest.mark.parametrize("code", ["40P01", "40001"])
+def test_cancelled_transaction_is_run_again_whole(code):
+    done, tries = [], []
+
+    @retried
+    def work() -> str:
+        tries.append(1)
+        CustomerFactory(user_id="ann")
+        transaction.on_commit(lambda: done.append(1))
+        if len(tries) < 3:
+            fail(code)
+        return "made"
+
+    assert work() == "made"
+    assert (len(tries), len(done), Customer.objects.count()) == (3, 1, 1)
+
+
+def test_it_gives_up_after_some_attempts():
+    tries = []
+
+    @retried
+    def work() -> None:
+        tries.append(1)
+        fail("40P01")
+
+    with pytest.raises(OperationalError):
+        work()
+    assert len(tries) == transactions.TRIES
+
+
+@pytest.mark.parametrize("code", ["55P03", "57014"])
+def test_other_errors_of_the_database_are_not_tried_again(code):
+    tries = []
+
+    @retried
+    def work() -> None:
+        tries.append(1)
+        fail(code)
+
+    with pytest.raises(OperationalError):
+        work()
+    assert len(tries) == 1
+
+
+def test_only_the_outermost_transaction_is_run_again():
+    outer, inner = [], []
+
+    @retried
+    def inside() -> None:
+        inner.append(1)
+        if len(inner) == 1:
+            fail("40P01")
+
+    @retried
+    def outside() -> None:
+        outer.append(1)
+        CustomerFactory()
+        inside()
+
+    outside()
+
+    assert (len(outer), len(inner), Customer.objects.count()) == (2, 2, 1)
+
+
+def test_two_that_deadlock_both_succeed():
+    first, second = CustomerFactory(), CustomerFactory()
+    barrier = threading.Barrier(2)
+    begun: list[int] = []
+
+    @retried
+    def rename(one: Customer, other: Customer) -> None:
+        for customer in (one, other):
+            Customer.objects.filter(pk=customer.pk).update(name=f"{one.pk} was here")
+            if len(begun) < 2:
+                begun.append(one.pk)
+                barrier.wait(20)
+
+    def run(one: Customer, other: Customer) -> None:
+        rename(one, other)
+        connection.close()
+
+    threads = [threading.Thread(target=run, args=pair) for pair in ((first, second), (second, first))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+
+    names = set(Customer.objects.values_list("name", flat=True))
+    assert len(names) == 1
+    assert names < {f"{first.pk} was here", f"{second.pk} was here"}

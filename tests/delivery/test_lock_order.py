@@ -1,0 +1,320 @@
+"""Whatever happens to one customer at the same moment, nobody deadlocks, and nothing of it is lost (DESIGN 4.19).
+
+Each pair of paths is led into each other: while a third transaction holds the row of a customer, the first path runs
+until it waits or ends, then the second does, then the row is let go. A path that locks a record before the customer
+deadlocks with one that does it the other way round.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import timedelta
+from itertools import combinations_with_replacement, count, product
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from django.db import DatabaseError, connection, transaction
+
+from audiences import transactions
+from audiences.intake import Source, converting, identify_here
+from audiences.intake.importing import writing
+from audiences.intake.values import refuse
+from audiences.models import CustomAttribute, Customer
+from audiences.rules import Kind
+from delivery import (
+    claiming,
+    conversations,
+    erasing,
+    locks,
+    matching,
+    merging,
+    resolving,
+    returning,
+    sending,
+    showing,
+    tracking,
+    visits,
+)
+from delivery.models import Conversation, DeliveryRecord, Reason, Status
+from delivery.replying import Kind as NamedKind
+from delivery.replying import Named
+from delivery.returning import News, What
+from messaging.models import Message
+from tests.factories import AT, CustomAttributeFactory, CustomerFactory, MessageFactory
+
+LATER = AT + timedelta(hours=1)
+LONGEST = 20
+NUMBERS = count(1)
+
+
+@dataclass
+class Scene:
+    """The messages that all records are of; made once."""
+
+    sent: Message
+    sending: Message
+    refused: Message
+    uncertain: Message
+    due: Message
+    shown: Message
+    attribute: CustomAttribute
+
+
+@dataclass
+class World:
+    """A lead and the user they turn out to be, who both got a copy of each message."""
+
+    scene: Scene
+    lead: Customer
+    user: Customer
+    claims: dict[str, UUID] = field(default_factory=dict)
+    records: dict[tuple[str, int], DeliveryRecord] = field(default_factory=dict)
+
+    def record(self, name: str, customer: Customer) -> DeliveryRecord:
+        return DeliveryRecord.objects.select_related("customer", "message").get(pk=self.records[name, customer.pk].pk)
+
+    def both(self, name: str) -> Any:
+        return DeliveryRecord.objects.filter(pk__in=[self.records[name, one.pk].pk for one in (self.lead, self.user)])
+
+    def conversation(self) -> Conversation:
+        return Conversation.objects.get(record=self.records["shown", self.lead.pk])
+
+    def batch(self, name: str) -> claiming.Batch:
+        taken = [claiming.Claimed(record.pk, 1, ("a@x.example",), {}) for record in self.both(name).order_by("-pk")]
+        return claiming.Batch(getattr(self.scene, name), None, self.claims[name], taken, LATER)
+
+
+def make_scene() -> Scene:
+    names = ("sent", "sending", "refused", "uncertain", "due")
+    made = {name: MessageFactory(one_off=True, title=name) for name in names}
+    shown = MessageFactory(one_off=True, in_app=True, title="shown")
+    for message in (*made.values(), shown):
+        Message.objects.filter(pk=message.pk).update(state="live", went_live_at=AT)
+    return Scene(**made, shown=shown, attribute=CustomAttributeFactory(name="size"))
+
+
+def make_world(scene: Scene) -> World:
+    """The lead is older in every second world, so that both orders of their keys are met."""
+    number = next(NUMBERS)
+    people: dict[str, Customer] = {}
+    for role in ("lead", "user") if number % 2 else ("user", "lead"):
+        facts: dict[str, Any] = {"lead": True} if role == "lead" else {"user_id": f"user {number}"}
+        people[role] = CustomerFactory(email=f"{role}.{number}@x.example", attributes={"size": "1"}, **facts)
+    world = World(scene, people["lead"], people["user"], {"sending": uuid4(), "refused": uuid4()})
+    in_hand = {"status": Status.SENDING, "leased_until": LATER, "taken_at": AT}
+    facts = {
+        "sent": {"status": Status.SENT, "sent_at": AT, "filled": {"name": "Ann"}},
+        "sending": {**in_hand, "claim": world.claims["sending"]},
+        "refused": {**in_hand, "claim": world.claims["refused"]},
+        "uncertain": {"status": Status.UNCERTAIN, "taken_at": AT},
+        "due": {"status": Status.WAITING, "reason": Reason.QUEUED, "due_at": AT},
+        "shown": {"status": Status.SENT, "sent_at": AT},
+    }
+    rows = []
+    for one, (name, columns) in product((world.user, world.lead), facts.items()):
+        message: Message = getattr(scene, name)
+        rows.append(DeliveryRecord(message=message, version=message.version, customer=one, matched_at=AT, **columns))
+    DeliveryRecord.objects.bulk_create(rows)
+    world.records = {(row.message.title, row.customer_id): row for row in rows}
+    conversations.begin([row for row in rows if row.message == scene.shown], at=AT)
+    return world
+
+
+def survivor(world: World) -> Customer:
+    """Whom the lead's records belong to now."""
+    return world.record("sent", world.lead).customer
+
+
+# What happens
+
+
+def unsubscribe(world: World) -> None:
+    tracking.unsubscribe(world.record("sent", world.lead), at=LATER)
+
+
+def complain(world: World) -> None:
+    record = world.records["sent", world.lead.pk].pk
+    returning.take(Named(NamedKind.RECORD, record), News(what=What.COMPLAINED, at=LATER))
+
+
+def merge(world: World) -> None:
+    with transaction.atomic():
+        facts = {"user_id": world.user.user_id}
+        merging.log_in(world.lead, facts, at=LATER, source=Source.REST, on_bad_value=refuse)
+
+
+def erase(world: World) -> None:
+    erasing.erase(world.user, at=LATER)
+
+
+def settle(world: World) -> None:
+    batch = world.batch("sending")
+    sending.settle(batch, sending.Outcome(sent={record.pk: "id" for record in batch.records}), at=LATER)
+
+
+def settle_bounces(world: World) -> None:
+    batch = world.batch("refused")
+    failed = [(record.pk, Reason.BOUNCED, "No such mailbox") for record in batch.records]
+    sending.settle(batch, sending.Outcome(failed=failed), at=LATER)
+
+
+def mark_as_sent(world: World) -> None:
+    resolving.mark_as_sent(world.both("uncertain"), at=LATER)
+
+
+def reply_as_customer(world: World) -> None:
+    conversations.reply_by_customer(world.conversation(), body="Hello", at=LATER)
+
+
+def visit(world: World) -> None:
+    def identified() -> tuple[Customer, None]:
+        facts = {"user_id": world.user.user_id, "name": "Ann"}
+        return identify_here(facts, at=LATER, source=Source.BROWSER, on_bad_value=refuse), None
+
+    visits.visit_of(identified, at=LATER)
+
+
+def change_kind(world: World) -> None:
+    converting.convert(world.scene.attribute, to=Kind.TEXT, lose_at_most=10_000)
+
+
+def import_opt_outs(world: World) -> None:
+    with transaction.atomic(), connection.cursor() as cursor:
+        writing.unsubscribed(cursor, [world.lead.email, world.user.email], at=LATER, dry=False)
+
+
+def claim(world: World) -> None:
+    claiming.claim(world.scene.due, at=LATER, token=uuid4(), most=10)
+
+
+def withdraw(world: World) -> None:
+    with transaction.atomic():
+        locks.hold_back_batches_and_rounds(world.scene.due)
+        matching.withdraw_stopped(world.scene.due)
+
+
+def see(world: World) -> None:
+    showing.opened(world.record("shown", world.lead), at=LATER)
+
+
+def always(_world: World) -> bool:
+    return True
+
+
+# Each path, and what is true once it has ended, whatever else happened.
+Path = Callable[[World], None]
+PATHS: dict[Path, Callable[[World], bool]] = {
+    unsubscribe: lambda world: survivor(world).unsubscribed_by_customer_at is not None,
+    complain: lambda world: survivor(world).marked_email_as_spam,
+    merge: lambda world: Customer.objects.filter(pk=world.lead.pk, email=None, archived_at=LATER).exists(),
+    erase: lambda world: Customer.objects.get(pk=world.user.pk).archived_at is not None,
+    settle: lambda world: not world.both("sending").filter(status=Status.SENDING).exists(),
+    settle_bounces: lambda world: not world.both("refused").filter(status=Status.SENDING).exists(),
+    mark_as_sent: lambda world: not world.both("uncertain").filter(status=Status.UNCERTAIN).exists(),
+    reply_as_customer: lambda world: world.conversation().first_reply_at == LATER,
+    see: lambda world: world.record("shown", world.lead).opened_at == LATER,
+    visit: always,
+    change_kind: always,
+    import_opt_outs: always,
+    claim: always,
+    withdraw: always,
+}
+# Whose rows are held first. Who comes first decides only at the customers, which all that inverts an order waits for.
+GATES: dict[str, Callable[[World], Any]] = {
+    "customers": lambda world: Customer.objects.filter(pk__in=(world.lead.pk, world.user.pk)),
+    "conversations": lambda world: Conversation.objects.filter(customer__in=(world.lead, world.user)),
+    "records": lambda world: DeliveryRecord.objects.filter(customer__in=(world.lead, world.user)),
+}
+
+
+class Session:
+    """A thread with a connection of its own."""
+
+    def __init__(self) -> None:
+        self.thread = ThreadPoolExecutor(1)
+        self.pid: int = self.run(self.begin).result()
+
+    def run(self, function: Callable[..., Any], *args: Any) -> Future[Any]:
+        return self.thread.submit(function, *args)
+
+    def begin(self) -> int:
+        with connection.cursor() as cursor:
+            # Only a superuser may have deadlocks looked for sooner than after a second.
+            cursor.execute(
+                "SELECT set_config('deadlock_timeout', '20ms', FALSE) FROM pg_roles"
+                " WHERE rolname = current_user AND rolsuper"
+            )
+            cursor.execute("SELECT pg_backend_pid()")
+            return cursor.fetchone()[0]
+
+    def end(self) -> None:
+        """Close the connection; what the server counted of it is there once its process is gone."""
+        if self.pid:
+            self.run(lambda: connection.close()).result()
+            self.thread.shutdown()
+            while self.is_there():
+                time.sleep(0.01)
+        self.pid = 0
+
+    def is_there(self) -> bool:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT EXISTS (SELECT FROM pg_stat_activity WHERE pid = %s)", [self.pid])
+            return cursor.fetchone()[0]
+
+    def waits(self) -> bool:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT EXISTS (SELECT FROM pg_locks WHERE pid = %s AND NOT granted)", [self.pid])
+            return cursor.fetchone()[0]
+
+
+@pytest.fixture
+def sessions(transactional_db) -> Iterator[tuple[Session, Session]]:
+    first, second = Session(), Session()
+    yield first, second
+    first.end()
+    second.end()
+
+
+def deadlocks() -> int:
+    """How many there were in this database."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()")
+        return cursor.fetchone()[0]
+
+
+def lead_into_each_other(world: World, gate: str, paths: Iterable[Path], sessions: Iterable[Session]) -> None:
+    under_way = []
+    with transaction.atomic():
+        list(GATES[gate](world).order_by("pk").select_for_update(no_key=True))
+        for path, session in zip(paths, sessions, strict=True):
+            future = session.run(path, world)
+            until = time.monotonic() + LONGEST
+            while not future.done() and not session.waits() and time.monotonic() < until:
+                time.sleep(0.001)
+            under_way.append(future)
+    for future in under_way:
+        future.result(LONGEST)
+
+
+@pytest.mark.parametrize("gate", GATES)
+def test_no_two_things_that_happen_to_a_customer_deadlock_and_none_is_lost(gate, sessions, monkeypatch):
+    # Nothing is run again, so that what a deadlock cancels is seen.
+    monkeypatch.setattr(transactions, "TRIES", 1)
+    scene, before, wrong = make_scene(), deadlocks(), []
+    pairs = product(PATHS, repeat=2) if gate == "customers" else combinations_with_replacement(PATHS, 2)
+    for first, second in pairs:
+        world, both = make_world(scene), f"{first.__name__} and {second.__name__}"
+        try:
+            lead_into_each_other(world, gate, (first, second), sessions)
+        except DatabaseError as cancelled:
+            wrong.append(f"{both}: {cancelled}")
+        else:
+            wrong += [f"{both}: {path.__name__} is lost" for path in {first, second} if not PATHS[path](world)]
+        DeliveryRecord.objects.filter(status=Status.WAITING).skip(reason=Reason.STOPPED)
+    for session in sessions:
+        session.end()
+
+    assert wrong == []
+    assert deadlocks() == before
