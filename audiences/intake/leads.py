@@ -18,7 +18,10 @@ from audiences.models.customers import Role
 def save_lead(
     facts: Mapping[str, Any], *, lead: Customer | None = None, at: datetime, source: Source = Source.REST
 ) -> Customer:
-    """Make a lead, or bring one up to date; a lead has no user_id, and its email is nobody else's without one."""
+    """Make a lead, or bring one up to date; a lead has no user_id.
+
+    Conflict if another customer without a user_id is known by its email. What a browser says of it is only said.
+    """
     facts = {key: value for key, value in facts.items() if key not in ("id", "user_id")}
     with transaction.atomic():
         sent = read_facts(facts, at=at, on_bad_value=refuse)
