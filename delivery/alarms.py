@@ -91,7 +91,7 @@ def refused(at: datetime) -> str:
     today = timezone.localtime(at, Workspace.current().tz).date()
     for day in (today, today - timedelta(days=1)):
         counts = dict(RefusedVisitors.objects.filter(day=day).values_list("reason", "count"))
-        if (many := sum(counts.values())) >= settings.REFUSED_VISITORS_ALARM:
+        if (many := sum(counts.values())) >= max(1, settings.REFUSED_VISITORS_ALARM):
             causes = [f"{counts[reason]:,} {cause}" for reason, cause in CAUSES.items() if reason in counts]
             return f"{many:,} visitors were refused on {day:%-d %b %Y}, and see no messenger: {'; '.join(causes)}."
     return ""

@@ -13,8 +13,9 @@ from audiences import intake
 from audiences.intake import Source, importing
 from audiences.models import Customer, ImportKind, ImportState, Integration, Tag
 from audiences.models.customers import Role
-from delivery import audit
+from delivery import audit, conversations, receiving, replying
 from delivery.models import Conversation
+from tests.delivery.letters import letter
 from tests.delivery.test_messenger import Browser
 from tests.factories import CustomerFactory
 
@@ -352,6 +353,19 @@ class TestAPageThatSaysAnAddressBesideAUserId:
 
         mallory.refresh_from_db()
         assert not mallory.email_is_said
+
+
+def test_a_mail_from_the_address_in_the_strangers_thread_leaves_it_the_strangers(settings, ada, stranger, lead):
+    settings.INBOUND_DOMAIN = "reply.acme.example"
+    thread, at = Conversation.objects.get(), timezone.now()
+    part = conversations.reply_by_teammate(thread, teammate=ada, body="<p>Who are you?</p>", at=at)
+    to = replying.address_of(replying.Kind.ANSWER, part.pk)
+    mail = f"From: {ANN}\r\nTo: {to}\r\nMessage-ID: <1@x.example>\r\nSubject: Re: Hi\r\n\r\nNot me.\r\n"
+
+    assert receiving.receive(letter(mail.encode()), at=at) is receiving.Outcome.REPLY
+    intake.identify({"email": ANN}, at=at)
+
+    assert_apart(lead)
 
 
 def test_the_inbox_and_the_profile_show_that_an_address_was_only_said(admin_client, lead):
