@@ -1,4 +1,7 @@
-"""Identity verification: whoever a browser claims to be, the customer's own server has signed (product.md 6.3)."""
+"""Identity verification: whoever a browser claims to be, the customer's own server has signed (product.md 6.3).
+
+A hash proves what was signed, to the letter. Somebody else may be the only one with a right to what it is read as.
+"""
 
 import hashlib
 import hmac
@@ -10,13 +13,9 @@ def user_hash(secret: str, who: str) -> str:
     return hmac.new(secret.encode(), who.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()
 
 
-def is_signed(secret: str, *, user_id: object, email: object, given: object) -> bool:
-    """Whether a hash is that of the user_id, or of the email where there is none; compared in constant time."""
-    who = user_id if user_id not in (None, "") else email
-    if who in (None, "") or not isinstance(given, str):
+def is_signed(secret: str, who: str, *, given: object) -> bool:
+    """Whether a hash is that of this user_id or email, exactly as it is written; compared in constant time."""
+    if not who or not isinstance(given, str):
         return False
-    # White space around it is taken off when it is read, so what is signed with it could be somebody else's.
-    if str(who) != str(who).strip():
-        return False
-    expected = user_hash(secret, str(who))
+    expected = user_hash(secret, who)
     return hmac.compare_digest(expected.encode(), given.lower().encode("utf-8", "replace"))

@@ -294,6 +294,8 @@ SWEEP_LATE = timedelta(seconds=env.int("SWEEP_LATE", default=180))
 DUE_LATE = timedelta(seconds=env.int("DUE_LATE", default=600))
 WATCH_EVERY = env.int("WATCH_EVERY", default=60)
 ALARM_OVER_AFTER = timedelta(seconds=env.int("ALARM_OVER_AFTER", default=300))
+# How many visitors of one day who could not prove who they are are an alarm.
+REFUSED_VISITORS_ALARM = env.int("REFUSED_VISITORS_ALARM", default=20)
 
 # Whether subscriptions may name addresses of this machine and of private networks. Where teammates are not trusted with
 # the network this runs in, they may not.

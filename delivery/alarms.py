@@ -16,7 +16,7 @@ from django.utils import timezone
 
 from audiences.models import Subscription, Workspace
 from delivery import health
-from delivery.models import Alarm, AlarmKind, AnswerMail, DeliveryRecord, Rest, Status
+from delivery.models import Alarm, AlarmKind, AnswerMail, DeliveryRecord, Refusal, RefusedVisitors, Rest, Status
 from delivery.models.alarm import RESTED
 from messaging.models import Channel, Message, State
 
@@ -86,6 +86,27 @@ def webhooks(at: datetime) -> str:
     return named([f"{one.url} was not reached since {moment(one.failing_since)}." for one in failing])
 
 
+def refused(at: datetime) -> str:
+    """Whether many visitors could not prove who they are, today or yesterday, and what is the likely cause."""
+    today = timezone.localtime(at, Workspace.current().tz).date()
+    for day in (today, today - timedelta(days=1)):
+        counts = dict(RefusedVisitors.objects.filter(day=day).values_list("reason", "count"))
+        if (many := sum(counts.values())) >= max(1, settings.REFUSED_VISITORS_ALARM):
+            causes = [f"{counts[reason]:,} {cause}" for reason, cause in CAUSES.items() if reason in counts]
+            return f"{many:,} visitors were refused on {day:%-d %b %Y}, and see no messenger: {'; '.join(causes)}."
+    return ""
+
+
+CAUSES: dict[Refusal, str] = {
+    Refusal.ADDRESS_FORM: "with an address that is not in lower case (your website must send and sign it so)",
+    Refusal.USER_ID_FORM: "with a user_id that has spaces around it or is no whole number or text",
+    Refusal.NOT_SIGNED: (
+        "whose user_hash is missing or wrong (perhaps your website signs with an old identity secret, or signs the"
+        " address where it names a user_id)"
+    ),
+}
+
+
 def named(sentences: list[str]) -> str:
     """A few of them, and how many more there are."""
     more = len(sentences) - NAMED
@@ -106,6 +127,7 @@ WATCHED: dict[AlarmKind, Callable[[datetime], str]] = {
     AlarmKind.UNCERTAIN: uncertain,
     AlarmKind.ANSWERS: answers,
     AlarmKind.WEBHOOKS: webhooks,
+    AlarmKind.REFUSED: refused,
 }
 # Where each is looked after, in the console.
 PAGES: dict[AlarmKind, str] = {
@@ -117,6 +139,7 @@ PAGES: dict[AlarmKind, str] = {
     AlarmKind.UNCERTAIN: "/admin/delivery/deliveryrecord/uncertain/",
     AlarmKind.ANSWERS: "/admin/delivery/conversation/",
     AlarmKind.WEBHOOKS: "/admin/audiences/subscription/",
+    AlarmKind.REFUSED: "/admin/audiences/integration/#identity",
 }
 
 

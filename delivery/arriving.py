@@ -151,14 +151,10 @@ def begin_session(customer: Customer, *, at: datetime) -> dict[str, Any]:
     return {name: getattr(customer, name) for name in ("session_count", "session_started_at", "first_seen_at")}
 
 
-# By email, who has no user_id comes first, then who was seen last, as `intake` has it.
+# By email only a customer without a user_id who is known by it, as `identify.ways_to` has it: at most one.
 WHO: dict[str, str] = {
     "user_id": "c.user_id = $1::text",
-    "email": (
-        "c.id = (SELECT o.id FROM audiences_customer o WHERE o.email = $1::text"
-        " AND (o.user_id IS NULL OR NOT o.email_is_said) ORDER BY o.archived_at IS NOT NULL, o.email_is_said,"
-        " o.user_id IS NOT NULL, o.last_seen_at DESC NULLS LAST, o.id LIMIT 1)"
-    ),
+    "email": "c.email = $1::text AND c.user_id IS NULL AND NOT c.email_is_said",
     "visitor": (
         "c.role = 'lead' AND c.archived_at IS NULL"
         " AND c.id = (SELECT o.customer_id FROM delivery_visitor o WHERE o.key = $1::uuid)"

@@ -4,6 +4,7 @@ from datetime import datetime
 
 from django.db.models import Q
 
+from audiences.intake.lookup import lower_case
 from audiences.models import Customer
 from audiences.transactions import retried
 from delivery import locks
@@ -31,5 +32,5 @@ def flag(customer_id: int, *, address: str, at: datetime) -> None:
     """Send no more mail to a customer, as long as this is their address; "" where nobody knows what it was."""
     found = Customer.objects.filter(pk=customer_id, has_hard_bounced=False)
     if address:
-        found = found.filter(email=address.strip().lower())
+        found = found.filter(email=lower_case(address.strip()))
     found.update(has_hard_bounced=True, updated_at=at)

@@ -13,13 +13,14 @@ from django.db import connection, transaction
 from django.db.models import Max, Min, Q, QuerySet
 
 from audiences.models import Event, JobItem, Workspace
-from delivery.models import DeliveryRecord, Link, Status
+from delivery.models import DeliveryRecord, Link, RefusedVisitors, Status
 from messaging.models import Channel, Message, MessageVersion
 
 log = logging.getLogger(__name__)
 
 # So many rows of a table are looked through between two commits.
 SLICE = 5000
+REFUSED_KEPT = timedelta(days=90)
 LEAVES_US = (Channel.EMAIL, Channel.PUSH)
 
 Wanted = Callable[[], bool]
@@ -28,6 +29,7 @@ Wanted = Callable[[], bool]
 def forget(*, at: datetime, go_on: Wanted, size: int = SLICE) -> dict[str, int]:
     """Delete what is older than the workspace keeps it; how many of each. What is left over is for the next day."""
     workspace = Workspace.current()
+    RefusedVisitors.objects.filter(day__lt=(at - REFUSED_KEPT).date()).delete()
     found: dict[str, int] = {}
     for kept_days, parts in (
         (workspace.keep_events_days, EVENTS),

@@ -17,6 +17,7 @@ from email.utils import parsedate_to_datetime
 from functools import cached_property
 from typing import Any
 
+from audiences.intake.lookup import lower_case
 from audiences.intake.values import storable
 from delivery import trimming
 
@@ -331,7 +332,7 @@ def addresses(values: list[str]) -> list[str]:
     for value in values[:MOST_ADDRESSES]:
         unquoted = QUOTED.sub(" ", value[:LONGEST_HEADER])
         found += [*ANGLED.findall(unquoted), *BARE.findall(ANGLED.sub(" ", unquoted))]
-    return [clean(address).lower() for address in found][:MOST_ADDRESSES]
+    return [lower_case(clean(address)) for address in found][:MOST_ADDRESSES]
 
 
 def clean(words: str) -> str:

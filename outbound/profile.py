@@ -294,6 +294,8 @@ def known(row: Any, table: tuple[tuple[str, str], ...]) -> list[tuple[str, Any]]
         value = value() if callable(value) else value
         if name == "owner" and value:
             value = name_of(value)
+        if name == "email" and value and row.email_is_said:
+            value = f"{value} (not confirmed: only their browser said so)"
         if value not in (None, ""):
             found.append((label, value))
     return found

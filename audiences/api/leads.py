@@ -70,6 +70,6 @@ def leads() -> QuerySet[Customer]:
 
 
 def with_email(email: Any) -> Customer | None:
-    """The lead who has this email; None where nobody has."""
+    """Return the lead who is known by this email; None if there is none."""
     address = read_email(email)
-    return leads().filter(email=address).first() if address else None
+    return leads().filter(email=address, email_is_said=False).first() if address else None

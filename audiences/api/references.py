@@ -8,7 +8,7 @@ from django.contrib.auth.models import User
 from django.db.models import Model, QuerySet
 
 from audiences.intake import Refused, Unknown
-from audiences.intake.lookup import ID
+from audiences.intake.lookup import ID, lower_case
 from audiences.intake.values import first_given, text
 from audiences.models import Customer
 from audiences.models.customers import Role
@@ -28,7 +28,10 @@ def one_of(rows: QuerySet[Row], named: Any, *, what: str = "id") -> Row:
 
 
 def lead_of(reference: Mapping[str, Any]) -> Customer:
-    """Return the lead a reference names by id, by the user_id we show it with, or by email; or answer 404."""
+    """Return the lead a reference names by id, by the user_id we show it with, or by email; or answer 404.
+
+    A lead who only left the address in the messenger is not named by it: anybody can leave anybody's.
+    """
     leads = Customer.objects.present().filter(role=Role.LEAD)
     if first_given(reference, "id") is not None:
         return one_of(leads, reference["id"])
@@ -38,10 +41,10 @@ def lead_of(reference: Mapping[str, Any]) -> Customer:
         found = leads.filter(pk=int(is_ours[1])).first() if is_ours else None
         what = "user_id"
     else:
-        named, what = text(reference.get("email"), "email").lower(), "email"
+        named, what = lower_case(text(reference.get("email"), "email")), "email"
         if not named:
             raise Refused("Name the lead by id, user_id or email.", field="user_id")
-        found = leads.filter(email=named).first()
+        found = leads.filter(email=named, email_is_said=False).first()
     if found is None:
         raise Unknown(f"No such {what}[{named}]", field=what)
     return found

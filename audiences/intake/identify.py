@@ -21,6 +21,8 @@ from audiences.transactions import retried
 
 # Whoever loses a race to write an identity looks again and finds the winner's row.
 TRIES = 5
+# The columns of which the database promises that no two customers have the same.
+CONTESTED = {"user_id", "email", "email_is_said"}
 
 
 @retried
@@ -60,7 +62,7 @@ def upsert(sent: Facts, *, source: Source, at: datetime) -> Customer:
         customer, found_by = lock(sent.identity, source=source)
         check_free(customer, sent.identity)
         changes = changes_to(customer, sent, found_by=found_by, source=source, at=at)
-        contested = customer.pk is None or changes.keys() & {"user_id", "email"}
+        contested = customer.pk is None or changes.keys() & CONTESTED
         try:
             with transaction.atomic() if contested else nullcontext():
                 return write(customer, changes, at=at)
@@ -77,10 +79,10 @@ def is_email_proved(identity: Identity, *, source: Source) -> bool:
 def ways_to(rows: CustomerQuerySet, identity: Identity, *, source: Source) -> dict[str, CustomerQuerySet]:
     """Where to look for whom somebody says to be, in order, as far as they prove it.
 
-    Who proves an address alone is nobody who has a user_id and only said that the address is theirs.
+    A browser that proves an address alone is nobody who has a user_id: that one is proved by the user_id.
     """
-    if source.is_browser and not identity.user_id:
-        rows = rows.exclude(user_id__isnull=False, email_is_said=True)
+    if source.is_browser and not (identity.id or identity.user_id):
+        rows = rows.filter(user_id=None)
     return candidates(rows, identity, is_email_proved=is_email_proved(identity, source=source))
 
 
@@ -116,7 +118,8 @@ def check_free(customer: Customer, identity: Identity) -> None:
     if identity.user_id and others.filter(user_id=identity.user_id).exists():
         raise Conflict(f"id {customer.pk} and user_id {identity.user_id} are two different users.", field="user_id")
     alone = not (identity.user_id or customer.user_id)
-    if alone and identity.email and others.filter(email=identity.email, user_id=None).exists():
+    known = others.filter(email=identity.email, user_id=None, email_is_said=False)
+    if alone and identity.email and known.exists():
         raise Conflict(f"id {customer.pk} and email {identity.email} are two different users.", field="email")
 
 
@@ -130,7 +133,8 @@ def changes_to(customer: Customer, sent: Facts, *, found_by: str, source: Source
     if wanted.get("email") not in (None, customer.email):
         # A bounce is about an address, and this is another; a complaint is the person's own, and stays.
         wanted["has_hard_bounced"] = False
-    if wanted.get("email") and is_email_proved(sent.identity, source=source):
+    # Naming a customer by the address alone does not say that the address is theirs.
+    if wanted.get("email") and found_by != "email" and is_email_proved(sent.identity, source=source):
         wanted["email_is_said"] = False
     elif wanted.get("email") not in (None, customer.email):
         wanted["email_is_said"] = True
@@ -150,7 +154,7 @@ def small_changes_to(
 ) -> dict[str, Any] | None:
     """Return the columns that are to change, None where more is to do: who it is changes, or others are told."""
     changes = changes_to(customer, sent, found_by=found_by, source=source, at=at)
-    return None if changes.keys() & {"user_id", "email"} or news(customer, changes) else changes
+    return None if changes.keys() & CONTESTED or news(customer, changes) else changes
 
 
 def opted_out(customer: Customer, *, said: bool | None, source: Source) -> bool:

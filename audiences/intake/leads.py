@@ -26,7 +26,10 @@ def save_lead(
     source: Source = Source.REST,
     on_bad_value: OnBadValue = refuse,
 ) -> Customer:
-    """Make a lead, or bring one up to date; a lead has no user_id, and its email is nobody else's without one."""
+    """Make a lead, or bring one up to date; a lead has no user_id.
+
+    Conflict if another customer without a user_id is known by its email. What a browser says of it is only said.
+    """
     facts = {key: value for key, value in facts.items() if key not in ("id", "user_id")}
     sent = read_facts(facts, at=at, source=source, on_bad_value=on_bad_value)
     row = Customer(role=Role.LEAD)

@@ -49,21 +49,37 @@ def read_user_id(value: object, field: str = "user_id") -> str | None:
 
 def read_email(value: object, field: str = "email") -> str | None:
     """Read an email address, in lower case; null and "" are none."""
-    read = text(value, field, most=LONGEST_EMAIL).lower() or None
+    given = text(value, field, most=LONGEST_EMAIL)
+    read = lower_case(given)
     if read:
         try:
             validate_email(read)
         except ValidationError:
             raise Refused(f"{shown(read)} is not an email address.", field=field) from None
-    return read
+        # Django's pattern ignores case, and so takes a Kelvin sign for a k.
+        if read != given.lower():
+            raise Refused(f"{shown(read)} is not an email address.", field=field)
+    return read or None
+
+
+def lower_case(address: str) -> str:
+    """Return an address in lower case; a letter beyond ASCII does not become one of ASCII, as the Kelvin sign would."""
+    if address.isascii():
+        return address.lower()
+    return "".join(
+        letter if not letter.isascii() and letter.lower().isascii() else letter.lower() for letter in address
+    )
 
 
 def find(facts: Mapping[str, Any]) -> Customer:
-    """Return the customer a reference names: the first given of id, user_id and email decides; Unknown if none is."""
+    """Return the customer a reference names: the first given of id, user_id and email decides; Unknown if none is.
+
+    A lead who only left the address is not named by it.
+    """
     identity = Identity(
         id=text(first_given(facts, "id", "intercom_user_id"), "id") or None,
         user_id=text(facts.get("user_id"), "user_id") or None,
-        email=text(facts.get("email"), "email").lower() or None,
+        email=lower_case(text(facts.get("email"), "email")) or None,
     )
     if not identity:
         raise Refused("Name a user by id, user_id or email.", field="user_id")
@@ -79,6 +95,7 @@ def candidates(
 ) -> dict[str, CustomerQuerySet]:
     """Return where to look for an identity, in order; by email, the one without user_id, else the one seen last.
 
+    Leads who only left the address in the messenger are never found by it.
     An address that is only said finds nobody who was ever here, wrote or is written to alone: what is theirs is not for
     whoever names it.
     """
@@ -88,7 +105,7 @@ def candidates(
     if identity.user_id:
         found["user_id"] = rows.filter(user_id=identity.user_id)
     if identity.email:
-        by_email = rows.filter(email=identity.email)
+        by_email = rows.filter(email=identity.email).exclude(user_id=None, email_is_said=True)
         if not is_email_proved:
             by_email = by_email.filter(last_seen_at=None, last_heard_from_at=None).exclude(
                 records__message__to_customer__isnull=False

@@ -97,9 +97,11 @@ class Customer(models.Model):
                 violation_error_message="Another customer has this user ID.",
             ),
             models.UniqueConstraint(
-                name="one_customer_per_email_without_user_id",
+                name="one_customer_per_known_email_without_user_id",
                 fields=("email",),
-                condition=models.Q(user_id=None) & models.Q(email__isnull=False),
+                # Anybody can say any address, as often as they like.
+                condition=models.Q(user_id=None, email__isnull=False, email_is_said=False),
+                violation_error_message="Another customer without a user ID is known by this email.",
             ),
             models.CheckConstraint(name="email_is_lower_case", condition=~models.Q(email__regex="[A-Z]")),
             models.CheckConstraint(name="email_is_not_empty", condition=~models.Q(email="")),

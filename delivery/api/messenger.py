@@ -17,7 +17,7 @@ from audiences.intake import Refused, Source, Unknown
 from audiences.intake.values import mapping
 from audiences.models import Company, Customer
 from delivery import arriving, merging, tasks, visitors, visits
-from delivery.api.messenger_access import MessengerEndpoint, Proof, VisitorRateLimit
+from delivery.api.messenger_access import MessengerEndpoint, NotProved, Proof, VisitorRateLimit
 from delivery.api.messenger_shapes import errors
 from delivery.visits import Visit
 
@@ -37,7 +37,12 @@ class Ping(MessengerEndpoint):
         at = timezone.now()
         # A number is a user_id too, 0 as well.
         if any(value not in (None, "") for value in given.values()):
-            return Response(of_user(request, settings, key=key, proof=Proof(sent, settings, given), at=at))
+            proof = Proof(sent, settings, given)
+            try:
+                return Response(of_user(request, settings, key=key, proof=proof, at=at))
+            except NotProved as refused:
+                proof.count_refusal(refused.reason, address=VisitorRateLimit().get_ident(request) or "", at=at)
+                raise
         return Response(of_visitor(request, settings, key=key, at=at))
 
 

@@ -1,6 +1,7 @@
 """What all addresses of the messenger share: registered websites only, a limit, and whom the browser speaks for."""
 
 import hashlib
+from datetime import datetime
 from typing import Any
 
 from django.conf import settings
@@ -17,15 +18,20 @@ from rest_framework.views import APIView
 from audiences import identity
 from audiences.api.endpoint import Endpoint
 from audiences.api.errors import Forbidden, TooLarge
-from audiences.intake import Source
+from audiences.intake import Refused, Source
+from audiences.intake.values import text
 from audiences.models import Customer, Workspace
 from delivery import origins, uploads, visitors
+from delivery.models import Refusal, RefusedVisitors
 from delivery.visitors import Who
 
 WINDOW = 10
 # An office may hold many visitors behind one address.
 VISITORS_PER_ADDRESS = 10
 LARGEST_FORM = uploads.MOST * uploads.LARGEST + 2**20
+# Refused visitors are told apart by one of so many keys in the cache, which bounds what anybody can fill it with.
+REFUSED_PLACES = 2**14
+REFUSED_KEPT = 86_400
 
 
 class SessionOver(APIException):
@@ -115,11 +121,37 @@ def customer_of(request: Request) -> Customer:
     return found
 
 
+class NotProved(Forbidden):
+    """The browser does not prove whom it speaks for."""
+
+    def __init__(self, reason: Refusal) -> None:
+        super().__init__(REFUSALS[reason])
+        self.reason = reason
+
+
+REFUSALS: dict[Refusal, str] = {
+    Refusal.NOT_SIGNED: "The user_hash is missing or is not that of this user.",
+    Refusal.ADDRESS_FORM: (
+        "A user_hash proves an email address only if it is written in lower case, without spaces around it."
+        " Send and sign it so."
+    ),
+    Refusal.USER_ID_FORM: (
+        "A user_hash proves a user_id only as a text without spaces around it, or as a whole number."
+        " Send and sign it so."
+    ),
+}
+
+
 class Proof:
-    """That a browser speaks for whom it names: the hash that only the customer's own server can make."""
+    """That a browser speaks for whom it names: the hash that only the customer's own server can make.
+
+    It counts only for the user_id, or else the email, as it is written. If reading it makes another one of it (as lower
+    case makes of a Kelvin sign a k), it is refused.
+    """
 
     def __init__(self, sent: dict[str, Any], settings: dict[str, Any], given: dict[str, Any]) -> None:
-        self.given = given
+        self.name = "user_id" if given["user_id"] not in (None, "") else "email"
+        self.written = given[self.name]
         self.is_offered = "user_hash" in {**sent, **settings}
         self.user_hash = settings.get("user_hash", sent.get("user_hash"))
         # What it was made with.
@@ -135,9 +167,29 @@ class Proof:
         self.secret, is_required = verification
         if not (is_required or self.is_offered):
             return True
-        return identity.is_signed(self.secret, **self.given, given=self.user_hash)
+        return self.is_as_read and identity.is_signed(self.secret, str(self.written), given=self.user_hash)
 
     def check(self) -> None:
         """Forbid claiming to be somebody without it, by the secret as it is now."""
-        if not self.holds(Workspace.identity()):
-            raise Forbidden("The user_hash is missing or is not that of this user.")
+        if self.holds(Workspace.identity()):
+            return
+        form = Refusal.USER_ID_FORM if self.name == "user_id" else Refusal.ADDRESS_FORM
+        raise NotProved(Refusal.NOT_SIGNED if self.is_as_read else form)
+
+    @property
+    def is_as_read(self) -> bool:
+        """Whether the identity is written as it is when it is looked for."""
+        try:
+            read = text(self.written, self.name)
+        except Refused:
+            return True  # For intake to refuse, in its own words.
+        # All that lower case changes, even where `read_email` would not take it.
+        return str(self.written) == (read.lower() if self.name == "email" else read)
+
+    def count_refusal(self, reason: Refusal, *, address: str, at: datetime) -> None:
+        """Count a visitor who was refused, once a day each, however often their browser asks again."""
+        day = timezone.localtime(at, Workspace.current().tz).date()
+        visitor = hashlib.sha256(f"{address} {reason} {self.written}".encode(errors="replace")).digest()
+        place = int.from_bytes(visitor[:4]) % REFUSED_PLACES
+        if cache.add(f"messenger-refused-{day}-{place}", 1, timeout=REFUSED_KEPT):
+            RefusedVisitors.add(day, reason)

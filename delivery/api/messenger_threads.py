@@ -19,7 +19,7 @@ from audiences.api.endpoint import JsonObject, body
 from audiences.api.errors import Missing
 from audiences.api.references import one_of
 from audiences.api.shapes import Json
-from audiences.intake import Conflict, Refused, Source
+from audiences.intake import Refused, Source
 from audiences.intake.lookup import read_email
 from audiences.intake.values import text
 from audiences.models import Customer
@@ -147,11 +147,8 @@ class Address(MessengerEndpoint):
         if not email:
             raise Missing("email is required", field="email")
         if has_no_email(customer):
-            try:
-                intake.save_lead({"email": email}, lead=customer, at=timezone.now(), source=Source.BROWSER)
-            except Conflict as taken:
-                # Whose it is is nobody's business in a browser.
-                raise Conflict("This address cannot be taken. Leave another one.", field="email") from taken
+            # Whoever is known by it is somebody else, and the answer must not tell whether there is anybody.
+            intake.save_lead({"email": email}, lead=customer, at=timezone.now(), source=Source.BROWSER)
         return Response({"type": "lead", "email": email})
 
 

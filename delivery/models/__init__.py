@@ -10,6 +10,7 @@ from delivery.models.heartbeat import Heartbeat
 from delivery.models.hit import Hit, Link, Who
 from delivery.models.pace import Pace
 from delivery.models.record import GOT_IT, IN_AN_INBOX, UNDONE, DeliveryRecord, Reason, Status
+from delivery.models.refused import Refusal, RefusedVisitors
 from delivery.models.visitor import Visitor
 
 __all__ = [
@@ -31,6 +32,8 @@ __all__ = [
     "Pace",
     "PartType",
     "Reason",
+    "Refusal",
+    "RefusedVisitors",
     "Rest",
     "Status",
     "Tally",

@@ -21,6 +21,7 @@ class Kind(models.TextChoices):
     UNCERTAIN = "uncertain", "Copies are uncertain"
     ANSWERS = "answers", "Answers are not mailed"
     WEBHOOKS = "webhooks", "Webhooks are not delivered"
+    REFUSED = "refused", "Visitors are refused"
 
 
 class Alarm(models.Model):

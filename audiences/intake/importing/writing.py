@@ -1,7 +1,8 @@
 """A slice of customers written as sets: copied into a table of its own, found by who they are, inserted or updated.
 
 Who is meant is DESIGN 4.14, as `intake.lookup` has it for one: by id, else by user_id, then by email (the one without
-user_id, else the one seen last). What changes is what `intake.identify` would change.
+user_id, else the one seen last; never a lead who only left the address). What changes is what `intake.identify` would
+change.
 """
 
 import json
@@ -47,6 +48,8 @@ AFTER: dict[str, str] = {
             *("country", "city", "timezone", "language"),
         )
     },
+    # Naming a customer by the address alone does not say that the address is theirs.
+    "email_is_said": "c.email_is_said AND (i.email IS NULL OR i.by_email)",
     "role": "CASE WHEN i.user_id IS NOT NULL OR i.by_email THEN 'user' ELSE c.role END",
     "first_seen_at": "coalesce(c.first_seen_at, i.last_seen_at)",
     "unsubscribed_from_emails": (
@@ -68,7 +71,9 @@ MEANT = """
     ELSE coalesce(
         (SELECT c.id FROM audiences_customer c WHERE c.user_id = i.user_id),
         (SELECT c.id FROM audiences_customer c WHERE c.email = i.email AND (i.user_id IS NULL OR c.user_id IS NULL)
-         ORDER BY c.archived_at IS NOT NULL, c.user_id IS NOT NULL, c.last_seen_at DESC NULLS LAST, c.id LIMIT 1)
+         AND (c.user_id IS NOT NULL OR NOT c.email_is_said)
+         ORDER BY c.archived_at IS NOT NULL, c.email_is_said, c.user_id IS NOT NULL,
+             c.last_seen_at DESC NULLS LAST, c.id LIMIT 1)
     ) END
 """
 # Of records about the same customer one goes first, and the next finds what it left.
@@ -104,7 +109,7 @@ DELETE FROM resolved i WHERE i.id IS NOT NULL AND (
     OR EXISTS (SELECT FROM audiences_customer o WHERE o.user_id = i.user_id AND o.id <> i.customer_id)
     OR (i.user_id IS NULL AND EXISTS (
         SELECT FROM audiences_customer c JOIN audiences_customer o ON o.email = i.email AND o.user_id IS NULL
-        AND o.id <> c.id WHERE c.id = i.customer_id AND c.user_id IS NULL)))
+        AND NOT o.email_is_said AND o.id <> c.id WHERE c.id = i.customer_id AND c.user_id IS NULL)))
 RETURNING line, id, customer_id
 """
 COUNT = """

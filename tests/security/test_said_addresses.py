@@ -1,0 +1,390 @@
+"""An address that a stranger left makes nothing of theirs somebody else's: by hash, by REST, in bulk, or by import."""
+
+import io
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from django.contrib.auth.models import User
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+from rest_framework.test import APIClient
+
+from audiences import intake
+from audiences.intake import Source, importing
+from audiences.models import Customer, ImportKind, ImportState, Integration, Tag
+from audiences.models.customers import Role
+from delivery import audit, conversations, receiving, replying
+from delivery.models import Conversation
+from tests.delivery.letters import letter
+from tests.delivery.test_messenger import Browser
+from tests.factories import CustomerFactory
+
+pytestmark = pytest.mark.django_db
+
+ANN = "ann@x.example"
+FOREVER = datetime(2999, 1, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+def api() -> APIClient:
+    _, token = Integration.issue(name="tests")
+    client = APIClient()
+    client.credentials(HTTP_AUTHORIZATION=f"Bearer {token}")
+    return client
+
+
+@pytest.fixture
+def ada(django_user_model) -> User:
+    return django_user_model.objects.create(username="ada", email="ada@acme.example", is_staff=True)
+
+
+@pytest.fixture(params=["the first visit to a process", "a later one"])
+def _visits(request):
+    """The long way of a visit, and the short one."""
+    for _ in range(2 if request.param == "a later one" else 0):
+        Browser().ping(user_id="warm")
+
+
+@pytest.fixture
+def stranger() -> Browser:
+    """A visitor who wrote, and left Ann's address."""
+    browser = Browser()
+    browser.ping()
+    browser.say("conversations", body="I am Ann, what is my password?")
+    assert browser.say("email", email=ANN).status_code == 200
+    return browser
+
+
+@pytest.fixture
+def lead(stranger) -> Customer:
+    return Customer.objects.get(role=Role.LEAD)
+
+
+def assert_apart(lead: Customer, browser: Browser | None = None) -> Customer:
+    """The lead is as it was, and Ann is somebody else without its conversation; returns Ann."""
+    lead.refresh_from_db()
+    assert (lead.role, lead.user_id, lead.email, lead.email_is_said) == (Role.LEAD, None, ANN, True)
+    assert (lead.name, lead.archived_at, lead.attributes) == ("", None, {})
+    assert (lead.tags.count(), lead.events.count(), lead.records.count()) == (0, 0, 0)
+    assert Conversation.objects.get(body__contains="password").customer == lead
+    if browser is not None:
+        assert [thread["preview"] for thread in browser.list()] == ["I am Ann, what is my password?"]
+    ann = Customer.objects.exclude(pk=lead.pk).get(email=ANN)
+    assert (ann.role, ann.email_is_said) == (Role.USER, False)
+    assert not ann.conversations.exists()
+    return ann
+
+
+@pytest.mark.usefixtures("_visits")
+def test_by_hash_of_the_address(stranger, lead):
+    ann = Browser()
+
+    ann.ping(email=ANN)
+
+    assert ann.list() == []
+    assert_apart(lead, stranger)
+
+
+@pytest.mark.usefixtures("_visits")
+def test_by_hash_of_a_user_id_beside_the_address(stranger, lead):
+    ann = Browser()
+
+    ann.ping(user_id="ann", email=ANN)
+
+    assert ann.list() == []
+    assert Conversation.objects.get().customer == lead
+    assert stranger.list() != []
+
+
+@pytest.mark.usefixtures("_visits")
+def test_by_hash_in_a_browser_where_ann_wrote_before_she_logged_in(stranger, lead):
+    browser = Browser()
+    browser.ping()
+    browser.say("conversations", body="Hello")
+    browser.say("email", email=ANN)
+
+    browser.ping(email=ANN)
+
+    assert [thread["preview"] for thread in browser.list()] == ["Hello"]
+    assert [thread["preview"] for thread in stranger.list()] == ["I am Ann, what is my password?"]
+    known = Customer.objects.get(email=ANN, email_is_said=False)
+    assert known.role == Role.USER
+    lead.refresh_from_db()
+    assert lead.role == Role.LEAD
+
+
+@pytest.mark.parametrize("named", [{}, {"user_id": "ann"}])
+def test_by_rest(api, stranger, lead, named):
+    answered = api.post("/api/users", {**named, "email": ANN, "name": "Ann"}, format="json")
+
+    assert answered.status_code == 200
+    ann = assert_apart(lead, stranger)
+    assert (answered.json()["id"], ann.name) == (str(ann.pk), "Ann")
+    assert api.get("/api/users", {"email": ANN}).json()["id"] == str(ann.pk)
+
+
+def test_by_rest_as_a_contact(api, stranger, lead):
+    answered = api.post("/api/contacts", {"email": ANN, "name": "Ann"}, format="json")
+
+    lead.refresh_from_db()
+    assert (lead.name, lead.email_is_said) == ("", True)
+    assert answered.json()["id"] != str(lead.pk)
+    assert api.post("/api/contacts", {"email": ANN}, format="json").json()["id"] == answered.json()["id"]
+
+
+def test_by_bulk_job(api, stranger, lead):
+    item = {"method": "post", "data_type": "user", "data": {"email": ANN, "name": "Ann"}}
+
+    assert api.post("/api/bulk/users", {"items": [item]}, format="json").status_code in (200, 202)
+    intake.work_off(clock=timezone.now, go_on=lambda: True)
+
+    assert assert_apart(lead, stranger).name == "Ann"
+
+
+def load(text: str, *, made: int = 1) -> None:
+    """Check a file of one line and write it."""
+    at = timezone.now()
+    by = User.objects.create_user("importer")
+    job = importing.take(io.BytesIO(text.encode()), name="people.csv", kind=ImportKind.CUSTOMERS, by=by, at=at)
+    for state in (ImportState.CHECKING, ImportState.WRITING):
+        importing.begin(job, state, targets=job.targets, tag=None, at=at)
+        importing.go_on(job.pk, clock=lambda: at, until=FOREVER)
+        job.refresh_from_db()
+        assert (job.made, job.changed, job.wrong) == (made, 1 - made, 0)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"email,name\n{ANN},Ann\n",
+        f"user_id,email,name\nann,{ANN},Ann\n",
+        f"email,name,tags,company\n{ANN},Ann,vip,Acme\n",
+    ],
+)
+def test_by_import(stranger, lead, text):
+    load(text)
+
+    ann = assert_apart(lead, stranger)
+    assert ann.name == "Ann"
+    assert lead.companies.count() == 0
+    assert (ann.tags.count(), ann.companies.count()) == ((1, 1) if "tags" in text else (0, 0))
+
+
+NAMED_BY_ADDRESS = {
+    "a user": lambda api, ada: api.get("/api/users", {"email": ANN}),
+    "archiving": lambda api, ada: api.delete(f"/api/users?email={ANN}"),
+    "events": lambda api, ada: api.post(
+        "/api/events", {"event_name": "paid", "email": ANN, "created_at": 1}, format="json"
+    ),
+    "reading events": lambda api, ada: api.get("/api/events", {"type": "user", "email": ANN}),
+    "tags": lambda api, ada: api.post("/api/tags", {"name": "vip", "users": [{"email": ANN}]}, format="json"),
+    "notes": lambda api, ada: api.post("/api/notes", {"user": {"email": ANN}, "body": "Owes 5"}, format="json"),
+    "devices": lambda api, ada: api.post(
+        "/api/devices", {"email": ANN, "token": "t", "platform": "ios"}, format="json"
+    ),
+    "conversations": lambda api, ada: api.get("/api/conversations", {"type": "user", "email": ANN}),
+    "a message to a user": lambda api, ada: written_to(api, ada, "user"),
+    "a message to a contact": lambda api, ada: written_to(api, ada, "contact"),
+    "a message from a user": lambda api, ada: api.post(
+        "/api/messages", {"from": {"type": "user", "email": ANN}, "body": "Hi"}, format="json"
+    ),
+    "a reply of a user": lambda api, ada: api.post(
+        "/api/conversations/last/reply", {"type": "user", "email": ANN, "body": "Hi"}, format="json"
+    ),
+    "a reply of a contact": lambda api, ada: api.post(
+        "/api/conversations/last/reply", {"type": "contact", "email": ANN, "body": "Hi"}, format="json"
+    ),
+    "converting a contact": lambda api, ada: api.post(
+        "/api/contacts/convert", {"contact": {"email": ANN}, "user": {"user_id": "ann"}}, format="json"
+    ),
+}
+
+
+def written_to(api: APIClient, ada: User, kind: str):
+    told = {"message_type": "inapp", "body": "Your code is 1234", "from": {"type": "admin", "id": str(ada.pk)}}
+    return api.post("/api/messages", {**told, "to": {"type": kind, "email": ANN}}, format="json")
+
+
+@pytest.mark.parametrize("what", NAMED_BY_ADDRESS)
+def test_naming_an_address_that_was_only_left_names_nobody(api, ada, lead, what):
+    answered = NAMED_BY_ADDRESS[what](api, ada)
+
+    assert answered.status_code == 404
+    assert answered.json()["errors"][0]["field"] == "email"
+    lead.refresh_from_db()
+    assert (lead.role, lead.archived_at, lead.user_id) == (Role.LEAD, None, None)
+    assert (lead.events.count(), lead.tags.count(), lead.notes.count(), lead.devices.count()) == (0, 0, 0, 0)
+    assert lead.conversations.count() == 1
+    assert not Tag.objects.exists()
+
+
+@pytest.mark.parametrize("what", sorted(NAMED_BY_ADDRESS.keys() - {"converting a contact", "a reply of a contact"}))
+def test_naming_an_address_names_who_is_known_by_it(api, ada, lead, what):
+    role = Role.LEAD if "contact" in what else Role.USER
+    CustomerFactory(user_id=None, email=ANN, role=role, last_seen_at=timezone.now() - timedelta(days=9))
+
+    answered = NAMED_BY_ADDRESS[what](api, ada)
+
+    assert answered.status_code in (200, 202) or "reply" in what
+    lead.refresh_from_db()
+    assert lead.archived_at is None
+    assert (lead.events.count(), lead.tags.count(), lead.notes.count(), lead.devices.count()) == (0, 0, 0, 0)
+    assert (lead.conversations.count(), lead.records.count()) == (1, 0)
+
+
+def test_events_of_a_bulk_job_named_by_the_address_are_not_the_strangers(api, lead):
+    item = {"method": "post", "data_type": "event", "data": {"email": ANN, "event_name": "paid", "created_at": 1}}
+
+    job = api.post("/api/bulk/events", {"items": [item]}, format="json").json()
+    intake.work_off(clock=timezone.now, go_on=lambda: True)
+
+    assert not lead.events.exists()
+    assert "email" in str(api.get(f"/api/jobs/{job['id']}/error").json())
+
+
+def test_a_list_of_contacts_by_the_address_still_shows_the_lead(api, lead):
+    assert [one["id"] for one in api.get("/api/contacts", {"email": ANN}).json()["contacts"]] == [str(lead.pk)]
+
+
+@pytest.mark.parametrize("named", [lambda lead: {"id": str(lead.pk)}, lambda lead: {"user_id": f"lead-{lead.pk}"}])
+@pytest.mark.parametrize("is_known", [True, False])
+def test_converting_that_very_lead_makes_it_the_person_it_turned_out_to_be(api, lead, named, is_known):
+    if is_known:
+        CustomerFactory(user_id="ann", email=ANN)
+
+    answered = api.post(
+        "/api/contacts/convert",
+        {"contact": named(lead), "user": {"user_id": "ann", "email": ANN}},
+        format="json",
+    )
+
+    assert answered.status_code == 200
+    ann = Customer.objects.present().get()
+    assert (ann.user_id, ann.role, ann.email, ann.email_is_said) == ("ann", Role.USER, ANN, False)
+    assert ann.conversations.count() == 1
+
+
+def test_converting_one_lead_takes_no_other_that_left_the_same_address(api, stranger, lead):
+    other = Browser()
+    other.ping()
+    other.say("conversations", body="It is really me")
+    assert other.say("email", email=ANN).status_code == 200
+    mine = Customer.objects.exclude(pk=lead.pk).get(role=Role.LEAD)
+
+    api.post("/api/contacts/convert", {"contact": {"id": str(mine.pk)}, "user": {"email": ANN}}, format="json")
+
+    mine.refresh_from_db()
+    lead.refresh_from_db()
+    assert (mine.role, mine.email_is_said, lead.role, lead.email_is_said) == (Role.USER, False, Role.LEAD, True)
+    assert Conversation.objects.get(body__contains="password").customer == lead
+
+
+def test_a_sync_that_names_the_lead_by_id_may_say_that_the_address_is_theirs(api, lead):
+    assert api.post("/api/users", {"id": str(lead.pk), "email": ANN}, format="json").status_code == 200
+
+    lead.refresh_from_db()
+    assert not lead.email_is_said
+
+
+@pytest.mark.parametrize("path", ["users", "contacts"])
+def test_a_sync_that_says_so_of_a_lead_while_somebody_else_is_known_by_it_is_a_conflict(api, lead, path):
+    CustomerFactory(user_id=None, email=ANN)
+
+    call = api.post if path == "users" else api.put
+    where = "/api/users" if path == "users" else f"/api/contacts/{lead.pk}"
+    answered = call(where, {"id": str(lead.pk), "email": ANN}, format="json")
+
+    assert answered.status_code == 409
+    assert answered.json()["errors"][0]["field"] == "email"
+
+
+def test_leaving_an_address_does_not_tell_a_stranger_whether_somebody_has_it():
+    CustomerFactory(user_id=None, email=ANN)
+    answers = []
+    for address in (ANN, "nobody@x.example"):
+        browser = Browser()
+        browser.ping()
+        browser.say("conversations", body="Hello")
+        answered = browser.say("email", email=address)
+        answers.append((answered.status_code, answered.json()["type"]))
+
+    assert answers == [(200, "lead")] * 2
+
+
+def test_two_people_are_not_known_by_one_address_however_many_said_it():
+    CustomerFactory(user_id=None, email=ANN)
+    for _ in range(2):
+        CustomerFactory(lead=True, email=ANN, email_is_said=True)
+
+    with pytest.raises(IntegrityError, match="one_customer_per_known_email"), transaction.atomic():
+        CustomerFactory(user_id=None, email=ANN)
+
+
+class TestAPageThatSaysAnAddressBesideAUserId:
+    """Who proves a user_id may say any address: it stays said until something names them by more than it."""
+
+    @pytest.fixture
+    def mallory(self) -> Customer:
+        Browser().ping(user_id="mallory", email=ANN)
+        return Customer.objects.get(user_id="mallory")
+
+    def test_a_sync_that_names_the_address_alone_does_not_make_it_known(self, mallory):
+        intake.identify({"email": ANN, "name": "Ann"}, at=timezone.now())
+
+        mallory.refresh_from_db()
+        assert mallory.email_is_said
+
+    def test_an_import_that_names_the_address_alone_does_not_make_it_known(self, mallory):
+        load(f"email,name\n{ANN},Ann\n", made=0)
+
+        mallory.refresh_from_db()
+        assert mallory.email_is_said
+
+    def test_an_import_prefers_who_is_known_by_it(self, mallory):
+        ann = CustomerFactory(user_id="ann", email=ANN, last_seen_at=datetime(2020, 1, 1, tzinfo=UTC))
+        load(f"email,name\n{ANN},Ann\n", made=0)
+
+        ann.refresh_from_db()
+        mallory.refresh_from_db()
+        assert (ann.name, mallory.name) == ("Ann", "")
+
+    def test_an_import_that_names_the_user_id_makes_it_known(self, mallory):
+        load(f"user_id,email\nmallory,{ANN}\n", made=0)
+
+        mallory.refresh_from_db()
+        assert not mallory.email_is_said
+
+
+def test_a_mail_from_the_address_in_the_strangers_thread_leaves_it_the_strangers(settings, ada, stranger, lead):
+    settings.INBOUND_DOMAIN = "reply.acme.example"
+    thread, at = Conversation.objects.get(), timezone.now()
+    part = conversations.reply_by_teammate(thread, teammate=ada, body="<p>Who are you?</p>", at=at)
+    to = replying.address_of(replying.Kind.ANSWER, part.pk)
+    mail = f"From: {ANN}\r\nTo: {to}\r\nMessage-ID: <1@x.example>\r\nSubject: Re: Hi\r\n\r\nNot me.\r\n"
+
+    assert receiving.receive(letter(mail.encode()), at=at) is receiving.Outcome.REPLY
+    intake.identify({"email": ANN}, at=at)
+
+    assert_apart(lead)
+
+
+def test_the_inbox_and_the_profile_show_that_an_address_was_only_said(admin_client, lead):
+    thread = Conversation.objects.get()
+
+    in_the_inbox = admin_client.get(f"/admin/delivery/conversation/{thread.pk}/change/", follow=True).content.decode()
+    on_the_profile = admin_client.get(f"/admin/audiences/customer/{lead.pk}/change/").content.decode()
+
+    assert "not confirmed" in in_the_inbox
+    assert "not confirmed" in on_the_profile
+
+
+def test_who_is_known_by_an_address_is_shown_without_such_words(admin_client):
+    known = CustomerFactory(user_id=None, email=ANN)
+
+    assert "not confirmed" not in admin_client.get(f"/admin/audiences/customer/{known.pk}/change/").content.decode()
+
+
+def test_a_lead_that_leaves_an_address_is_in_order_beside_who_is_known_by_it(lead):
+    intake.identify({"email": ANN}, at=timezone.now(), source=Source.REST)
+
+    assert list(audit.findings(at=None)) == []
