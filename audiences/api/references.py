@@ -30,8 +30,8 @@ def one_of(rows: QuerySet[Row], named: Any, *, what: str = "id") -> Row:
 def lead_of(reference: Mapping[str, Any]) -> Customer:
     """Return the lead a reference names by id, by the user_id we show it with, or by email; or answer 404."""
     leads = Customer.objects.present().filter(role=Role.LEAD)
-    if first_given(reference, "id") is not None:
-        return one_of(leads, reference["id"])
+    if (our_id := first_given(reference, "id", "intercom_user_id")) is not None:
+        return one_of(leads, our_id)
     if first_given(reference, "user_id") is not None:
         named = text(reference["user_id"], "user_id")
         is_ours = LEAD_USER_ID.fullmatch(named)
