@@ -72,7 +72,7 @@ class Described(AutoSchema):
         """What the call takes and answers."""
         view: Any = type(self.view)
         call: Call = CALLS[view][method.lower()]
-        parameters = [in_query(parameter) for parameter in call.query]
+        parameters = [in_query(parameter) for parameter in view.parameters.get(method.lower(), ())]
         if "{id}" in path:
             parameters.insert(0, {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}})
         refused = {*ALWAYS, *call.refuses, *(WITH_A_BODY if call.sends is not None else ())}

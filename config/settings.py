@@ -94,6 +94,7 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "outbound.zone.WorkspaceZone",
+    "outbound.timeouts.StatementTimeout",
     # Last: it looks at what a login came to.
     "axes.middleware.AxesMiddleware",
 ]
@@ -134,6 +135,12 @@ if pool_size := env.int("DATABASE_POOL_SIZE", default=0):
 else:
     DATABASES["default"]["CONN_MAX_AGE"] = env.int("DATABASE_CONN_MAX_AGE", default=600)
     DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
+# Seconds after which a statement of a web process is canceled and answered with 503; the second where staff export,
+# upload, or change all that a list shows. 0 is no limit. Workers have none.
+WEB_STATEMENT_TIMEOUT = env.int("WEB_STATEMENT_TIMEOUT", default=30)
+WEB_LONG_STATEMENT_TIMEOUT = env.int("WEB_LONG_STATEMENT_TIMEOUT", default=600)
+if not min(WEB_STATEMENT_TIMEOUT, WEB_LONG_STATEMENT_TIMEOUT) >= 0:
+    raise ImproperlyConfigured("WEB_STATEMENT_TIMEOUT and WEB_LONG_STATEMENT_TIMEOUT are seconds, 0 or more.")
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # Where several processes and machines count requests together: redis://host/1. Without it each process counts alone.
@@ -360,7 +367,11 @@ LOGGING = {
     },
     "root": {"handlers": ["console"], "level": env.str("LOG_LEVEL", default="INFO")},
     # It warns that a broker of files names no host.
-    "loggers": {"kombu.connection": {"level": "ERROR"}},
+    "loggers": {
+        "kombu.connection": {"level": "ERROR"},
+        # The development server's access log, by the same formatter as all else.
+        "django.server": {"handlers": ["console"], "level": "INFO", "propagate": False},
+    },
 }
 
 UNFOLD: dict[str, Any] = {

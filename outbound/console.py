@@ -10,13 +10,18 @@ from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
-from django.db.models import Model
+from django.db.models import Model, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
 from django.utils.safestring import SafeString
 from unfold.admin import ModelAdmin
 from unfold.decorators import display
+from unfold.views import ChangeList
+
+from outbound.lists import List
+from outbound.search import is_too_long
+from outbound.timeouts import longer_statements
 
 # Nobody turns two hundred pages.
 MOST_COUNTED = 10_000
@@ -89,6 +94,8 @@ class ConsoleAdmin(ModelAdmin):
     nothing_yet = ""
     # (address, name of the method and of the URL): pages beside those Django makes.
     own_pages: tuple[tuple[str, str], ...] = ()
+    # Lookups that links of ours put into the address of the list, beside its filters.
+    own_lookups: tuple[str, ...] = ()
 
     def get_urls(self) -> list[URLPattern]:
         """The pages of this admin, its own first."""
@@ -99,9 +106,28 @@ class ConsoleAdmin(ModelAdmin):
         ]
         return [*own, *super().get_urls()]
 
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        """Take no parameters in the address of the list but those that are declared."""
+        return List
+
     def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest | None = None) -> bool:
-        """No filter asks for what no text of the database can hold."""
-        return "\x00" not in "".join(map(str, value)) and super().lookup_allowed(lookup, value, request)
+        """Refuse what no text of the database can hold; the list itself refuses what no filter declares."""
+        if "\x00" in "".join(map(str, value)):
+            return False
+        return lookup in self.own_lookups or super().lookup_allowed(lookup, value, request)
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        """Find nothing by a search that is too long, in lists and where one completes a name."""
+        if is_too_long(search_term):
+            return queryset.none(), False
+        return super().get_search_results(request, queryset, search_term)
+
+    def delete_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> Any:
+        """Delete one row, which may take many others with it."""
+        with longer_statements():
+            return super().delete_view(request, object_id, extra_context)
 
     def found(self, request: HttpRequest, object_id: str, *, to: str = "change") -> Any:
         """Return the object, or 404 where there is none and 403 where this teammate may not."""

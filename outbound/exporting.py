@@ -16,6 +16,7 @@ from audiences.attributes import CUSTOM
 from audiences.intake import importing
 from audiences.models import CustomAttribute, Customer
 from audiences.rules import Kind
+from outbound.timeouts import longer_statements
 
 COLUMNS = (
     *("id", "user_id", "email", "name", "phone", "role", "signed_up_at", "first_seen_at", "last_seen_at"),
@@ -47,14 +48,15 @@ def lines(customers: QuerySet[Customer], kinds: Any) -> Iterator[str]:
     names = sorted(kinds)
     writer: Any = csv.writer(Echo())
     yield "\ufeff" + writer.writerow([*COLUMNS, *(f"{CUSTOM}{name}" for name in names)])
-    for row in customers.values_list(*COLUMNS, "attributes").iterator(chunk_size=AT_ONCE):
-        attributes = row[-1]
-        yield writer.writerow(
-            [
-                *(cell(value) for value in row[:-1]),
-                *(cell(as_kind(attributes.get(name), kinds[name])) for name in names),
-            ]
-        )
+    with longer_statements():
+        for row in customers.values_list(*COLUMNS, "attributes").iterator(chunk_size=AT_ONCE):
+            attributes = row[-1]
+            yield writer.writerow(
+                [
+                    *(cell(value) for value in row[:-1]),
+                    *(cell(as_kind(attributes.get(name), kinds[name])) for name in names),
+                ]
+            )
 
 
 def as_kind(value: Any, kind: Kind) -> Any:

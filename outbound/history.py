@@ -66,15 +66,13 @@ class LogAdmin(ReadOnlyAdmin):
     nothing_yet = "What your team does in the console is written down here: who did what, when, from what to what."
     list_display_links = None
     list_filter = (ByWhom, OfWhat, ("action_time", RangeDateFilter))
+    # All that was done to one object.
+    own_lookups = ("object_id",)
     list_select_related = ("user", "content_type")
     search_fields = ("object_repr", "change_message")
     search_help_text = "Search by name or by what was done"
     ordering = ("-pk",)
     actions = None
-
-    def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest | None = None) -> bool:
-        """What was done to one object may be asked for."""
-        return lookup == "object_id" or super().lookup_allowed(lookup, value, request)
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
         """The list, called what staff call it."""

@@ -21,6 +21,7 @@ from audiences.models.imports import UNDER_WAY
 from audiences.rules import KIND_NAMES, Kind
 from delivery import tasks
 from outbound.console import ConsoleAdmin, not_done, teammate
+from outbound.timeouts import longer_statements
 from outbound.wording import counted
 
 PERMISSION = "audiences.add_import"
@@ -62,6 +63,7 @@ class FileForm(forms.Form):
 class ImportPages(ConsoleAdmin):
     """The pages of imports, below People."""
 
+    @longer_statements()
     def import_file(self, request: HttpRequest) -> HttpResponse:
         """Choose a file."""
         may_import(request)
@@ -118,6 +120,7 @@ class ImportPages(ConsoleAdmin):
             can_choose=job.state in (ImportState.UPLOADED, ImportState.CHECKED),
         )
 
+    @longer_statements()
     def import_act(self, request: HttpRequest, key: int, verb: str) -> HttpResponse:
         """Do what a button says."""
         if request.method != "POST":
@@ -133,6 +136,7 @@ class ImportPages(ConsoleAdmin):
             return self.import_drawn(request, job, wrong=str(no))
         return HttpResponseRedirect(address(job))
 
+    @longer_statements()
     def import_errors(self, request: HttpRequest, key: int) -> HttpResponse:
         """What cannot be imported, as a file."""
         may_import(request)

@@ -18,12 +18,14 @@ from delivery.models import Conversation, ConversationPart, PartType
 from delivery.models.conversation import WORDS
 from messaging.content.plain_text import as_text
 from outbound.composer.offer import name_of
+from outbound.search import LONGEST, MOST_WORDS, TOO_LONG, is_too_long
 
 PER_PAGE = 30
 # Counted no further: nobody reads the difference.
 MOST_COUNTED = 999
 LONGEST_EXCERPT = 120
-LONGEST_SEARCH, MOST_WORDS = 200, 10
+# Words as the index has them: “a-b” is two.
+MOST_PARTS = 2 * MOST_WORDS
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MARK = re.compile(r"(-?\d{1,17})-(\d{1,18})")
 
@@ -83,7 +85,7 @@ class Asked:
     def of(cls, given: QueryDict) -> "Asked":
         """Read an address; what makes no sense in it asks for nothing."""
         tab = given.get("tab", FIRST)
-        search = " ".join(given.get("q", "").replace("\0", "").split())[:LONGEST_SEARCH]
+        search = " ".join(given.get("q", "").replace("\0", "").split())[: LONGEST + 1]
         mark = given.get("after", "")
         return cls(tab=tab if tab in TABS else FIRST, search=search, after=read_mark(mark), mark=mark)
 
@@ -113,7 +115,9 @@ def mark_of(row: Conversation) -> str:
 def listed(asked: Asked, *, me: User, at: datetime) -> dict[str, Any]:
     """A page of the list, with its tabs, for a template; as many queries however much there is."""
     inbox = Conversation.objects.in_inbox()
-    rows = matching(inbox, asked.search) if asked.search else TABS[asked.tab].keep(inbox, me)
+    rows: Rows = inbox.none()
+    if not is_too_long(asked.search):
+        rows = matching(inbox, asked.search) if asked.search else TABS[asked.tab].keep(inbox, me)
     if asked.after is not None:
         moment, pk = asked.after
         rows = rows.filter(inbox_at__lte=moment).exclude(inbox_at=moment, pk__gte=pk)
@@ -143,6 +147,8 @@ def empty(asked: Asked) -> str:
     """What stands where there is nothing to list."""
     if asked.after is not None:
         return "There is nothing older."
+    if is_too_long(asked.search):
+        return TOO_LONG
     return f"Nothing holds “{asked.search}”." if asked.search else TABS[asked.tab].empty
 
 
@@ -198,7 +204,7 @@ def matching(rows: Rows, search: str) -> Rows:
     """Those of a customer whose name or address holds the text, or in which somebody said all its words."""
     named = Q(customer__name__icontains=search) | Q(customer__email__icontains=search)
     found = Conversation.objects.in_inbox().filter(named).values("pk")
-    words = re.findall(r"[^\W_]+", search)[:MOST_WORDS]
+    words = re.findall(r"[^\W_]+", search)[:MOST_PARTS]
     if words:
         query = SearchQuery(" & ".join(f"'{word}':*" for word in words), config="simple", search_type="raw")
         said = ConversationPart.objects.exclude(body="").annotate(words=WORDS).filter(words=query)

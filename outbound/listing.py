@@ -12,13 +12,13 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import ChoicesDropdownFilter, DropdownFilter, RelatedDropdownFilter
 from unfold.decorators import action, display
-from unfold.views import ChangeList
 
 from delivery import counts
 from delivery.counts import Counts
 from messaging.models import RUNNING, Message, SendType, State
 from outbound import acts, roles
 from outbound.console import ConsoleAdmin
+from outbound.lists import List
 from outbound.wording import STATE_TONES, measured, percent
 
 ONE_PERSON = "one_person"
@@ -46,7 +46,7 @@ class ToWhom(DropdownFilter):
         return queryset.to_one_person() if self.value() == ONE_PERSON else queryset.to_audiences()
 
 
-class Page(ChangeList):
+class Page(List):
     """One page of the list: what its messages did and when they send next is read for all of them at once."""
 
     def get_results(self, request: HttpRequest) -> None:
@@ -70,6 +70,7 @@ class OutboundList(ConsoleAdmin):
         ("tags", RelatedDropdownFilter),
         ToWhom,
     )
+    own_lookups = ("send_type__exact",)
     nothing_yet = (
         "Ongoing messages go to everyone who matches now and anyone who matches later; "
         "one-off messages only to those who match now."
@@ -82,7 +83,7 @@ class OutboundList(ConsoleAdmin):
     list_select_related = ("to_customer",)
     actions = ("pause_chosen", "resume_chosen", "duplicate_chosen")
 
-    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[List]:
         """The page that reads the counts of its rows."""
         return Page
 

@@ -13,7 +13,6 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import AutocompleteSelectFilter, ChoicesDropdownFilter, DropdownFilter
 from unfold.decorators import display
-from unfold.views import ChangeList
 
 from audiences import compiler
 from audiences.models import Audience, Company, Customer, Membership
@@ -23,6 +22,7 @@ from outbound.composer import offer
 from outbound.composer.forms import AudienceFields
 from outbound.console import ConsoleAdmin, column
 from outbound.listing import chip
+from outbound.lists import List
 from outbound.wording import counted
 
 MOST_SEGMENTS = 500
@@ -65,7 +65,7 @@ class InSegment(DropdownFilter):
             return queryset.none()
 
 
-class PeopleList(ChangeList):
+class PeopleList(List):
     """The list, by the rules in its address beside Django's own filters."""
 
     def get_filters_params(self, params: Any = None) -> dict[str, Any]:
@@ -127,7 +127,7 @@ class CustomerAdmin(picking.PickingPages, importing.ImportPages, why.WhyPages, p
     search_help_text = "Search by name, email or user ID"
     ordering = (F("last_seen_at").desc(nulls_last=True), "-pk")
 
-    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[List]:
         """Draw the list by rules too."""
         return PeopleList
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from django.contrib import messages
 from django.contrib.admin.models import CHANGE, LogEntry
+from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.contenttypes.models import ContentType
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import transaction
@@ -23,6 +24,9 @@ from messaging.models import Message, SendType
 from outbound import recipients
 from outbound.console import ConsoleAdmin, not_done, teammate
 from outbound.exporting import export
+from outbound.once import NotThisForm
+from outbound.search import TOO_LONG, is_too_long
+from outbound.timeouts import longer_statements
 from outbound.wording import counted
 
 PAGES = (("picked/<slug:verb>/", "picked"),)
@@ -45,11 +49,18 @@ class PickingPages(ConsoleAdmin):
         if verb not in VERBS:
             raise Http404(f"People cannot be {verb}.")
         ticked = [int(key) for key in request.POST.getlist("pk")[:MOST_TICKED] if key.isdecimal() and len(key) < 19]
-        rows = Customer.objects.filter(pk__in=ticked) if ticked else self.shown_by(request)
-        return VERBS[verb](self, request, rows, ticked)
+        with longer_statements():
+            try:
+                rows = Customer.objects.filter(pk__in=ticked) if ticked else self.shown_by(request)
+            except IncorrectLookupParameters:
+                messages.error(request, "A filter of the list has a value that makes no sense. Nothing was done.")
+                return HttpResponseRedirect(people())
+            return VERBS[verb](self, request, rows, ticked)
 
     def shown_by(self, request: HttpRequest) -> CustomerQuerySet:
         """Everybody the list shows by these address parameters."""
+        if is_too_long(request.GET.get("q", "")):
+            raise NotThisForm(TOO_LONG)
         return Customer.objects.filter(pk__in=self.get_changelist_instance(request).get_queryset(request).values("pk"))
 
     @action(description="Add or remove a tag")

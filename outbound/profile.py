@@ -30,6 +30,7 @@ from outbound import roles, writing
 from outbound.composer.offer import name_of
 from outbound.console import ConsoleAdmin, not_done
 from outbound.reports import status_chip
+from outbound.timeouts import longer_statements
 
 MOST_RECORDS = 20
 MOST_EVENTS = 50
@@ -220,6 +221,7 @@ class ProfilePages(ConsoleAdmin):
         customer: Customer = self.found(request, object_id, to="view")
         return customer
 
+    @longer_statements()
     def export(self, request: HttpRequest, object_id: str) -> HttpResponseBase:
         """All that is kept of them, as a file."""
         if request.method != "POST":
@@ -230,6 +232,7 @@ class ProfilePages(ConsoleAdmin):
         file, ending = disclosing.export(customer, at=at)
         return FileResponse(file, as_attachment=True, filename=f"customer-{customer.pk}-{at:%Y-%m-%d}.{ending}")
 
+    @longer_statements()
     def erase(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Blank all that is personal, for good, once somebody has typed that they mean it."""
         if request.method != "POST":

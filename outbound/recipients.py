@@ -14,6 +14,9 @@ from audiences.intake.importing import safe_cell
 from audiences.models import Customer
 from delivery.models import DeliveryRecord, Status
 from messaging.models import Message
+from outbound.once import NotThisForm
+from outbound.search import TOO_LONG, is_too_long
+from outbound.timeouts import longer_statements
 
 A_PAGE = 10
 # So many who share an address are looked up one by one.
@@ -36,7 +39,10 @@ class Page:
 
 def searched(request: HttpRequest) -> str:
     """What is searched for; nothing that is stored holds a null character."""
-    return request.GET.get("q", "").replace("\0", "").strip()
+    search = request.GET.get("q", "").replace("\0", "").strip()
+    if is_too_long(search):
+        raise NotThisForm(TOO_LONG)
+    return search
 
 
 def asked_for(message: Message, *, status: str, search: str) -> QuerySet[DeliveryRecord]:
@@ -124,8 +130,10 @@ def lines(message: Message, *, status: str, search: str) -> Iterator[str]:
     """The lines of the file."""
     writer: Any = csv.writer(Line())
     yield BOM + writer.writerow(COLUMNS)
-    for record in asked_for(message, status=status, search=search).order_by("customer_id").iterator(chunk_size=2000):
-        yield writer.writerow([safe_cell(cell) for cell in cells(record)])
+    records = asked_for(message, status=status, search=search).order_by("customer_id")
+    with longer_statements():
+        for record in records.iterator(chunk_size=2000):
+            yield writer.writerow([safe_cell(cell) for cell in cells(record)])
 
 
 def cells(record: DeliveryRecord) -> list[str]:

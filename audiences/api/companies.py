@@ -10,19 +10,27 @@ from rest_framework.response import Response
 
 from audiences import compiler, intake
 from audiences.api import shapes
+from audiences.api.described import PAGE, asked
 from audiences.api.endpoint import Endpoint, body
 from audiences.api.paging import paged
+from audiences.api.query import refuse_beside
 from audiences.api.references import one_of
-from audiences.api.users import user_list
+from audiences.api.users import NARROWED, SORTED, user_list
 from audiences.intake import Refused, Unknown, Warnings
 from audiences.intake.values import first_given, text
 from audiences.models import Audience, Company, Customer, Membership, Tag
 from audiences.models.companies import CompanyQuerySet
 from audiences.rules import RuleError
 
+COMPANY_ID = asked("company_id", "A company, by your id.")
+NAME = asked("name", "A company, by name.")
+TYPE = asked("type", "`user`, with company_id: its users.")
+
 
 class Companies(Endpoint):
     """/companies."""
+
+    parameters = {"get": (COMPANY_ID, NAME, TYPE, *PAGE, *NARROWED)}
 
     def post(self, request: Request) -> Response:
         """Make a company, or bring one up to date, by company_id; one we know also by its id here."""
@@ -36,10 +44,15 @@ class Companies(Endpoint):
     def get(self, request: Request) -> Response:
         """Find one by company_id or name, list the users of one (`type=user`), or list companies."""
         query = request.query_params
+        if query.get("type", "user") != "user":
+            raise Refused("type is user: it lists the users of one company.", field="type")
         if query.get("company_id"):
+            refuse_beside(query, (NAME, *NARROWED), because="company_id names one company.")
             company = intake.find_company({"company_id": query["company_id"]})
             return members(request, company) if query.get("type") == "user" else answer_with(company)
+        refuse_beside(query, [TYPE], because="it needs company_id.")
         if query.get("name"):
+            refuse_beside(query, NARROWED, because="name names one company.")
             name = text(query["name"], "name")
             named = Company.objects.present().filter(name=name).order_by("pk").first()
             if named is None:
@@ -59,6 +72,8 @@ class OneCompany(Endpoint):
 
 class CompanyUsers(Endpoint):
     """/companies/{id}/users."""
+
+    parameters = {"get": (*PAGE, *SORTED)}
 
     def get(self, request: Request, pk: str) -> Response:
         """List its users."""

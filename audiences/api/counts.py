@@ -10,8 +10,10 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from audiences.api import shapes
+from audiences.api.described import asked, one_of
 from audiences.api.endpoint import Endpoint
 from audiences.api.errors import TooLong
+from audiences.api.query import refuse_beside
 from audiences.api.references import admins
 from audiences.api.segments import counts_in_time
 from audiences.intake import Refused
@@ -85,13 +87,28 @@ BY: dict[tuple[str, str], Callable[[datetime], Counted]] = {
 }
 
 
+BY_WHAT = asked(
+    "count",
+    f"By what; at most {MOST:,} are listed, the largest (segments: the first by name).",
+    one_of("segment", "tag", "user", "admin"),
+)
+
+
 class Counts(Endpoint):
     """/counts; of conversations delivery counts, which routes this."""
+
+    parameters = {
+        "get": (
+            asked("type", "Of what.", one_of("user", "lead", "company", "tag", "segment", "conversation")),
+            BY_WHAT,
+        )
+    }
 
     def get(self, request: Request) -> Response:
         """Count all there is, or of one type by what it is counted by."""
         kind, by = request.query_params.get("type", ""), request.query_params.get("count", "")
         if not kind:
+            refuse_beside(request.query_params, [BY_WHAT], because="it needs type.")
             totals: dict[str, Any] = {name: {"count": count()} for name, count in IN_ALL.items()}
             return Response({"type": "count.hash", **totals})
         if not by and kind in IN_ALL:

@@ -38,7 +38,6 @@ class Call:
     answers: Schema | None = None  # None: an empty body.
     status: int = 200
     sends: Schema | None = None  # None: takes no body.
-    query: tuple[Parameter, ...] = ()
     more: str = ""
     # Errors beside those every call of its kind may answer.
     refuses: tuple[int, ...] = ()
@@ -113,6 +112,7 @@ WHO = (
     asked("user_id", "A user, by your id."),
     asked("email", "A user, by email."),
     asked("intercom_user_id", "A user or lead, by our id."),
+    asked("id", "The same as intercom_user_id."),
 )
 WARNINGS: dict[str, Schema] = {
     "warnings": {

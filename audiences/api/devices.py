@@ -6,6 +6,7 @@ from rest_framework.response import Response
 
 from audiences import intake
 from audiences.api import shapes
+from audiences.api.described import WHO
 from audiences.api.endpoint import Endpoint, body
 from audiences.api.errors import Missing
 from audiences.api.references import one_of
@@ -15,6 +16,8 @@ from audiences.models import Device
 
 class Devices(Endpoint):
     """/devices."""
+
+    parameters = {"get": WHO}
 
     def post(self, request: Request) -> Response:
         """Have a user get pushes on a device, from now on nobody else; again is no harm."""

@@ -11,18 +11,15 @@ from audiences.api.described import (
     MAYBE_TEXT,
     MOMENT,
     NUMBER,
-    PAGE,
     SENT_BOOLEAN,
     SENT_MOMENT,
     SENT_NUMBER,
     TEXT,
     TEXTUAL,
     WARNINGS,
-    WHO,
     WHOLE,
     Call,
     Schema,
-    asked,
     const,
     listed,
     many,
@@ -202,17 +199,7 @@ SCHEMAS: dict[str, Schema] = {
     "PersonNamed": sent(type=TEXTUAL, id=TEXTUAL, user_id=TEXTUAL, email=TEXTUAL, intercom_user_id=TEXTUAL),
 }
 
-SORTED = (
-    asked("sort", "What to sort by.", one_of(*users.SORTS)),
-    asked("order", "asc or desc.", one_of("asc", "desc")),
-)
-NARROWED = (
-    asked("tag_id", "Those with a tag."),
-    asked("segment_id", "Those in a segment, or with somebody in it."),
-)
-SINCE = asked("created_since", "Those we first heard of within so many days.", NUMBER)
 USER_PAGE = page_of("user", ref("User"))
-SCROLL = (asked("scroll_param", "Where the last step ended, as it was answered."),)
 PERSON_HERE = Call(tag="Users", answers=ref("Person"))
 LEAD_HERE = Call(tag="Leads", answers=ref("Contact"))
 NOTED = Call(tag="Notes", answers=ref("Note"))
@@ -228,23 +215,17 @@ CALLS: dict[type[Endpoint], dict[str, Call]] = {
         ),
         "get": Call(
             tag="Users",
-            query=(*WHO, *PAGE, *SORTED, *NARROWED, SINCE),
             answers={"anyOf": [ref("Person"), USER_PAGE]},
         ),
-        "delete": Call(tag="Users", query=WHO, answers=ref("Person")),
+        "delete": Call(tag="Users", answers=ref("Person")),
     },
     users.User: {"get": PERSON_HERE, "delete": PERSON_HERE},
-    scrolling.UserScroll: {
-        "get": Call(tag="Users", query=SCROLL, answers=listed("user", ref("User"), scroll_param=TEXT))
-    },
-    scrolling.LeadScroll: {
-        "get": Call(tag="Leads", query=SCROLL, answers=listed("contact", ref("Contact"), scroll_param=TEXT))
-    },
+    scrolling.UserScroll: {"get": Call(tag="Users", answers=listed("user", ref("User"), scroll_param=TEXT))},
+    scrolling.LeadScroll: {"get": Call(tag="Leads", answers=listed("contact", ref("Contact"), scroll_param=TEXT))},
     leads.Leads: {
         "post": Call(tag="Leads", sends=ref("PersonFacts"), answers=ref("Contact")),
         "get": Call(
             tag="Leads",
-            query=(*WHO[:2], *PAGE, *SORTED, *NARROWED, SINCE),
             answers={"anyOf": [ref("Contact"), page_of("contact", ref("Contact"))]},
         ),
     },
@@ -257,20 +238,11 @@ CALLS: dict[type[Endpoint], dict[str, Call]] = {
         "post": Call(tag="Companies", sends=ref("CompanyFacts"), answers=ref("Company")),
         "get": Call(
             tag="Companies",
-            query=(
-                asked("company_id", "A company, by your id."),
-                asked("name", "A company, by name."),
-                asked("type", "`user`, with company_id: its users."),
-                *PAGE,
-                *NARROWED,
-            ),
             answers={"anyOf": [ref("Company"), page_of("company", ref("Company"), key="companies"), USER_PAGE]},
         ),
     },
     companies.OneCompany: {"get": COMPANY_HERE},
-    companies.CompanyUsers: {
-        "get": Call(tag="Companies", query=(*PAGE, *SORTED), answers=page_of("user", ref("Person")))
-    },
+    companies.CompanyUsers: {"get": Call(tag="Companies", answers=page_of("user", ref("Person")))},
     events.Events: {
         "post": Call(
             tag="Events",
@@ -287,13 +259,6 @@ CALLS: dict[type[Endpoint], dict[str, Call]] = {
         ),
         "get": Call(
             tag="Events",
-            query=(
-                asked("type", "`user`: the events of one user.", const("user")),
-                *WHO,
-                asked("summary", "true: summed up by name.", one_of("true", "false")),
-                asked("before", "The id of the last event of the page before."),
-                PAGE[1],
-            ),
             answers={
                 "anyOf": [
                     listed("event", ref("Event"), pages=shape("pages", next=MAYBE_TEXT, per_page=WHOLE)),
@@ -319,14 +284,6 @@ CALLS: dict[type[Endpoint], dict[str, Call]] = {
     segments.Segments: {
         "get": Call(
             tag="Segments",
-            query=(
-                asked(
-                    "include_count",
-                    "true: counted, as far as time allows.",
-                    one_of("true", "false"),
-                ),
-                asked("type", "company: none, for segments are of people here.", one_of("user", "company")),
-            ),
             answers=SEGMENTS,
         )
     },
@@ -338,7 +295,7 @@ CALLS: dict[type[Endpoint], dict[str, Call]] = {
             answers=ref("Device"),
             more="Who is meant is told by id, then user_id, then email. Call it at each start of the app.",
         ),
-        "get": Call(tag="Devices", query=WHO, answers=listed("device", ref("Device"))),
+        "get": Call(tag="Devices", answers=listed("device", ref("Device"))),
     },
     devices.OneDevice: {"delete": Call(tag="Devices", answers=ref("Device"))},
     notes.Notes: {
@@ -354,7 +311,7 @@ CALLS: dict[type[Endpoint], dict[str, Call]] = {
             ),
             answers=ref("Note"),
         ),
-        "get": Call(tag="Notes", query=(*WHO, *PAGE), answers=page_of("note", ref("Note"))),
+        "get": Call(tag="Notes", answers=page_of("note", ref("Note"))),
     },
     notes.OneNote: {"get": NOTED},
     counts.Admins: {"get": Call(tag="Admins", answers=listed("admin", ref("Admin")))},
@@ -374,14 +331,6 @@ CALLS: dict[type[Endpoint], dict[str, Call]] = {
 # Delivery routes it, with conversations beside.
 COUNTS = Call(
     tag="Counts",
-    query=(
-        asked("type", "Of what.", one_of("user", "lead", "company", "tag", "segment", "conversation")),
-        asked(
-            "count",
-            f"By what; at most {counts.MOST:,} are listed, the largest (segments: the first by name).",
-            one_of("segment", "tag", "user", "admin"),
-        ),
-    ),
     answers={
         "anyOf": [
             shape("count.hash", company=COUNTED, user=COUNTED, lead=COUNTED, tag=COUNTED, segment=COUNTED),

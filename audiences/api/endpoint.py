@@ -18,7 +18,10 @@ from rest_framework.response import Response
 from rest_framework.throttling import BaseThrottle
 from rest_framework.views import APIView
 
+from audiences.api.described import Parameter
 from audiences.api.errors import TooLarge
+from audiences.api.query import check_query
+from audiences.api.versions import HEADER, check_version, refuse_foreign_keys
 from audiences.intake import Refused
 
 # The official clients put the path of a `next` link behind their base URL, which ends in /api itself, and so ask for
@@ -108,6 +111,23 @@ class Endpoint(APIView):
     parser_classes = [JsonObject]
     throttle_classes = [RateLimit]
     content_negotiation_class = AlwaysJson
+    # The query parameters of each method, by its name in lower case. The OpenAPI document shows the same ones.
+    parameters: dict[str, tuple[Parameter, ...]] = {}
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        """Let in who may call, then refuse whatever the call would silently ignore."""
+        super().initial(request, *args, **kwargs)
+        self.check_request(request)
+
+    def check_request(self, request: Request) -> None:
+        """Refuse other versions of the API, undeclared query parameters, and identity keys that nobody reads."""
+        check_version(request.headers.get(HEADER, ""))
+        method = "get" if request.method == "HEAD" else str(request.method).lower()
+        if method in ("options", "trace") or not hasattr(self, method):
+            return
+        check_query(request.query_params, self.parameters.get(method, ()))
+        if method in ("post", "put", "patch"):
+            refuse_foreign_keys(request.data)  # type: ignore[arg-type]  # JsonObject reads nothing else.
 
     def initialize_request(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Request:
         """Take a body that came in chunks, as .NET sends all JSON, for one that said how long it is."""
@@ -131,6 +151,10 @@ class Endpoint(APIView):
 
 class Nowhere(Endpoint):
     """Any address under /api/ that is none."""
+
+    def check_request(self, request: Request) -> None:
+        """Tell clients of other versions so: most of what they miss here are their addresses."""
+        check_version(request.headers.get(HEADER, ""))
 
     def http_method_not_allowed(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Response:
         """There is nothing here."""

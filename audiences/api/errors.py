@@ -35,6 +35,12 @@ CODES: dict[int, str] = {
 
 # A database that could not do it now; visits speak to it through the driver itself, without Django's errors.
 PASSING = (OperationalError, psycopg.OperationalError)
+TOOK_TOO_LONG = "The database did not finish this in time, and nothing was changed. Ask for less, or try again later."
+
+
+def is_canceled(exc: Exception) -> bool:
+    """Return whether the database canceled a statement, as one that runs longer than its process allows."""
+    return isinstance(exc.__cause__ or exc, psycopg.errors.QueryCanceled)
 
 
 class TooLarge(APIException):
@@ -80,6 +86,10 @@ def answer(exc: Exception, context: dict[str, Any]) -> Response | None:
         if isinstance(exc, kind):
             set_rollback()
             return error_list(code, str(exc), status_code=status_code, field=exc.field)
+    if is_canceled(exc):
+        log.warning("a statement was canceled after its time")
+        set_rollback()
+        return error_list("service_unavailable", TOOK_TOO_LONG, status_code=status.HTTP_503_SERVICE_UNAVAILABLE)
     if isinstance(exc, PASSING):
         log.error("the database could not do it now", exc_info=exc)
         set_rollback()

@@ -10,7 +10,8 @@ from rest_framework.response import Response
 from rest_framework.utils.urls import replace_query_param
 
 from audiences import intake
-from audiences.api import shapes
+from audiences.api import described, shapes
+from audiences.api.described import PAGE, WHO, asked, const
 from audiences.api.endpoint import Endpoint, body
 from audiences.api.paging import address_of, count_of
 from audiences.api.references import one_of
@@ -23,6 +24,16 @@ KEPT_FOR = timedelta(days=90)
 
 class Events(Endpoint):
     """/events."""
+
+    parameters = {
+        "get": (
+            asked("type", "`user`: the events of one user.", const("user")),
+            *WHO,
+            asked("summary", "true: summed up by name.", described.one_of("true", "false")),
+            asked("before", "The id of the last event of the page before."),
+            PAGE[1],
+        )
+    }
 
     def post(self, request: Request) -> Response:
         """Record that a user did something; the answer is empty, for a duplicate too."""

@@ -9,12 +9,15 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from audiences import intake
+from audiences.api.described import PAGE, WHO
 from audiences.api.endpoint import Endpoint, body
+from audiences.api.query import refuse_beside
 from audiences.api.references import lead_of
-from audiences.api.users import answer_with, archived, filtered, person_list
-from audiences.intake import Warnings
+from audiences.api.users import NARROWED, SINCE, SORTED, answer_with, archived, filtered, person_list
+from audiences.api.versions import refuse_our_id
+from audiences.intake import Refused, Warnings
 from audiences.intake.lookup import read_email
-from audiences.intake.values import first_given
+from audiences.intake.values import first_given, text
 from audiences.models import Customer
 from audiences.models.customers import Role
 
@@ -22,19 +25,23 @@ from audiences.models.customers import Role
 class Leads(Endpoint):
     """/contacts."""
 
+    parameters = {"get": (*WHO, *PAGE, *SORTED, *NARROWED, SINCE)}
+
     def post(self, request: Request) -> Response:
         """Make a lead; with an `id`, a `user_id` of ours, or an email a lead has, bring that one up to date."""
         # Of whom nothing is known yet; the clients make one of no fields at all.
         facts: dict[str, Any] = request.data  # type: ignore[assignment]  # JsonObject reads nothing else.
+        check_lead(facts)
         is_named = first_given(facts, "id", "user_id") is not None
         lead = lead_of(facts) if is_named else with_email(facts.get("email"))
         return saved(facts, lead=lead)
 
     def get(self, request: Request) -> Response:
-        """Find one by user_id, or list them, by email too."""
+        """Find one by user_id or id, or list them, by email too."""
         query = request.query_params
-        if query.get("user_id"):
-            return answer_with(lead_of({"user_id": query["user_id"]}))
+        if first_given(query, "user_id", "id", "intercom_user_id") is not None:
+            refuse_beside(query, (*NARROWED, SINCE), because="user_id or id names one lead.")
+            return answer_with(lead_of(query))
         rows = filtered(request, leads())
         if query.get("email"):
             rows = rows.filter(email=read_email(query["email"]))
@@ -50,7 +57,9 @@ class Lead(Endpoint):
 
     def put(self, request: Request, pk: str) -> Response:
         """Bring one up to date."""
-        return saved(body(request), lead=lead_of({"id": pk}))
+        facts = body(request)
+        check_lead(facts)
+        return saved(facts, lead=lead_of({"id": pk}))
 
     def delete(self, request: Request, pk: str) -> Response:
         """Archive one."""
@@ -58,10 +67,17 @@ class Lead(Endpoint):
 
 
 def saved(facts: Mapping[str, Any], *, lead: Customer | None) -> Response:
-    """Save a lead, a new one if None, and answer with it."""
+    """Save a lead, a new one if None, and answer with it. An identity key that is not read here is refused."""
+    refuse_our_id(facts)
     warnings = Warnings()
     row = intake.save_lead(facts, lead=lead, at=timezone.now(), on_bad_value=warnings.note)
     return answer_with(row, warnings=warnings)
+
+
+def check_lead(facts: dict[str, Any]) -> None:
+    """Refuse a body that says it is about a user."""
+    if text(facts.get("type"), "type") not in ("", "contact", "lead"):
+        raise Refused("A contact is a lead here: type is contact or lead. Send users to /users.", field="type")
 
 
 def leads() -> QuerySet[Customer]:

@@ -6,10 +6,12 @@ from rest_framework.response import Response
 
 from audiences import intake
 from audiences.api import shapes
+from audiences.api.described import PAGE, WHO
 from audiences.api.endpoint import Endpoint, body
 from audiences.api.errors import Missing
 from audiences.api.paging import paged
 from audiences.api.references import admin_of, one_of
+from audiences.api.versions import refuse_unread
 from audiences.intake.values import first_given, mapping, text
 from audiences.models import Note
 
@@ -19,14 +21,19 @@ LONGEST_NOTE = 20_000
 class Notes(Endpoint):
     """/notes."""
 
+    parameters = {"get": (*WHO, *PAGE)}
+
     def post(self, request: Request) -> Response:
         """Write one about a user, who is named in `user` or beside it."""
         sent = body(request)
-        customer = intake.find(mapping(sent.get("user"), "user") or sent)
+        named = mapping(sent.get("user"), "user")
+        if named:
+            refuse_unread(sent, "user_id", "email", "intercom_user_id", "id", instead="Name the user in user alone")
+        customer = intake.find(named or sent)
         written = text(sent.get("body"), "body", most=LONGEST_NOTE)
         if not written:
             raise Missing("body is required", field="body")
-        teammate = admin_of(named) if (named := first_given(sent, "admin_id")) is not None else None
+        teammate = admin_of(by) if (by := first_given(sent, "admin_id")) is not None else None
         made = customer.notes.create(teammate=teammate, body=written, created_at=timezone.now())
         return Response(shapes.note(made, customer=customer))
 

@@ -33,8 +33,8 @@ def lead_of(reference: Mapping[str, Any]) -> Customer:
     A lead who only left the address in the messenger is not named by it: anybody can leave anybody's.
     """
     leads = Customer.objects.present().filter(role=Role.LEAD)
-    if first_given(reference, "id") is not None:
-        return one_of(leads, reference["id"])
+    if (our_id := first_given(reference, "id", "intercom_user_id")) is not None:
+        return one_of(leads, our_id)
     if first_given(reference, "user_id") is not None:
         named = text(reference["user_id"], "user_id")
         is_ours = LEAD_USER_ID.fullmatch(named)

@@ -5,6 +5,7 @@ from django.db.models import QuerySet
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from audiences.api.described import asked
 from audiences.api.endpoint import Endpoint
 from audiences.api.leads import leads
 from audiences.api.users import in_full
@@ -15,10 +16,13 @@ SALT = "scroll"
 AT_ONCE = 100
 # Whoever takes longer between two steps than this begins again.
 LASTS = 24 * 3600
+SCROLL = (asked("scroll_param", "Where the last step ended, as it was answered."),)
 
 
 class UserScroll(Endpoint):
     """/users/scroll."""
+
+    parameters = {"get": SCROLL}
 
     def get(self, request: Request) -> Response:
         """Answer with the next hundred users; an empty list is the end."""
@@ -27,6 +31,8 @@ class UserScroll(Endpoint):
 
 class LeadScroll(Endpoint):
     """/contacts/scroll."""
+
+    parameters = {"get": SCROLL}
 
     def get(self, request: Request) -> Response:
         """Answer with the next hundred leads; an empty list is the end."""

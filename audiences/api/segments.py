@@ -13,9 +13,11 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from audiences import compiler
-from audiences.api import shapes
+from audiences.api import described, shapes
+from audiences.api.described import asked
 from audiences.api.endpoint import Endpoint
 from audiences.api.references import one_of
+from audiences.intake import Refused
 from audiences.intake.values import flag
 from audiences.models import Audience, CustomAttribute, Customer, Workspace
 from audiences.models.audience import read
@@ -28,11 +30,21 @@ COUNTED_WITHIN = timedelta(seconds=12)
 class Segments(Endpoint):
     """/segments; `type=company` has none, for segments are of people here."""
 
+    parameters = {
+        "get": (
+            asked("include_count", "true: counted, as far as time allows.", described.one_of("true", "false")),
+            asked("type", "company: none, for segments are of people here.", described.one_of("user", "company")),
+        )
+    }
+
     def get(self, request: Request) -> Response:
         """List them by name."""
         counting = flag(request.query_params.get("include_count"), "include_count")
         rows = Audience.objects.segments().order_by("name")
-        if request.query_params.get("type") == "company":
+        kind = request.query_params.get("type", "user")
+        if kind not in ("user", "company"):
+            raise Refused("type is user or company.", field="type")
+        if kind == "company":
             rows = rows.none()
         numbers = counts_in_time(rows, at=timezone.now()) if counting else {}
         return Response(shapes.listed("segment", [segment(row, numbers) for row in rows]))

@@ -12,9 +12,12 @@ from rest_framework.response import Response
 
 from audiences import compiler, intake
 from audiences.api import shapes
+from audiences.api.described import NUMBER, PAGE, WHO, asked, one_of
 from audiences.api.endpoint import Endpoint, body
 from audiences.api.paging import paged
+from audiences.api.query import given_of, refuse_beside
 from audiences.api.segments import segments_of
+from audiences.api.versions import refuse_our_id
 from audiences.intake import Refused, Unknown, Warnings
 from audiences.intake.values import text
 from audiences.models import Audience, Customer, Tag
@@ -26,6 +29,15 @@ SORTS = {
     "signed_up_at": "signed_up_at",
     "last_request_at": "last_seen_at",
 }
+SORTED = (
+    asked("sort", "What to sort by.", one_of(*SORTS)),
+    asked("order", "asc or desc.", one_of("asc", "desc")),
+)
+NARROWED = (
+    asked("tag_id", "Those with a tag."),
+    asked("segment_id", "Those in a segment, or with somebody in it."),
+)
+SINCE = asked("created_since", "Those we first heard of within so many days.", NUMBER)
 
 
 class UserFilter(FilterSet):
@@ -54,16 +66,21 @@ class UserFilter(FilterSet):
 class Users(Endpoint):
     """/users."""
 
+    parameters = {"get": (*WHO, *PAGE, *SORTED, *NARROWED, SINCE), "delete": WHO}
+
     def post(self, request: Request) -> Response:
         """Make a user, or bring one up to date."""
-        warnings = Warnings()
-        user = intake.identify(body(request), at=timezone.now(), on_bad_value=warnings.note)
+        sent, warnings = body(request), Warnings()
+        refuse_our_id(sent)
+        user = intake.identify(sent, at=timezone.now(), on_bad_value=warnings.note)
         return answer_with(user, warnings=warnings)
 
     def get(self, request: Request) -> Response:
-        """Find one by user_id or email, or list them."""
-        if request.query_params.get("user_id") or request.query_params.get("email"):
-            return answer_with(intake.find(request.query_params))
+        """Find one by user_id, email or id, or list them."""
+        query = request.query_params
+        if named := given_of(query, WHO):
+            refuse_beside(query, (*NARROWED, SINCE), because=f"{named[0]} names one user.")
+            return answer_with(intake.find(query))
         return user_list(request, filtered(request, Customer.objects.present().users()))
 
     def delete(self, request: Request) -> Response:

@@ -8,8 +8,11 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from audiences import intake
+from audiences.api import described
+from audiences.api.described import PAGE, WHO, asked
 from audiences.api.endpoint import Endpoint, body
 from audiences.api.paging import paged
+from audiences.api.query import refuse_beside
 from audiences.api.references import admin_of, one_of
 from audiences.intake import Refused
 from audiences.intake.values import flag, text
@@ -20,9 +23,30 @@ FIELDS = ("created_at", "updated_at")
 DIRECTIONS = ("asc", "desc")
 RELATED = ("customer", "record__message__sender", "record__version", "record__customer", "record__company")
 
+TRUE_OR_FALSE = described.one_of("true", "false")
+# What narrows the conversations of one user, and those of teammates; `type` says which of them are listed.
+OF_USER = (*WHO, asked("unread", "Of a user: only unread ones.", TRUE_OR_FALSE))
+OF_TEAMMATE = (
+    asked("admin_id", "Of teammates: whose; `nobody` for unassigned ones."),
+    asked("open", "Of teammates: only open ones, or only others.", TRUE_OR_FALSE),
+)
+PLAIN = asked("display_as", "plaintext: bodies without HTML.", described.one_of("html", "plaintext"))
+
 
 class Conversations(Endpoint):
     """/conversations."""
+
+    parameters = {
+        "get": (
+            asked("type", "Of a user, or of teammates; without it all.", described.one_of("user", "admin")),
+            *OF_USER,
+            *OF_TEAMMATE,
+            asked("order", "The field, where type is given; else asc or desc."),
+            asked("sort", "asc or desc, where type is given; else the field."),
+            PLAIN,
+            *PAGE,
+        )
+    }
 
     def get(self, request: Request) -> Response:
         """List them: all, those of one user (which runs matching for that user), or by teammate."""
@@ -31,6 +55,10 @@ class Conversations(Endpoint):
         rows: QuerySet[Conversation] = Conversation.objects.all()
         headers: dict[str, str] = {}
         kind = text(query.get("type"), "type")
+        if kind != "user":
+            refuse_beside(query, OF_USER, because="it needs type=user.")
+        if kind != "admin":
+            refuse_beside(query, OF_TEAMMATE, because="it needs type=admin.")
         if kind == "user":
             rows, headers = of_user(request, at=at)
         elif kind == "admin":
@@ -48,6 +76,8 @@ class Conversations(Endpoint):
 
 class OneConversation(Endpoint):
     """/conversations/{id}."""
+
+    parameters = {"get": (PLAIN,), "put": (PLAIN,)}
 
     def get(self, request: Request, pk: str) -> Response:
         """Read one, with its parts."""

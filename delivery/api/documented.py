@@ -7,16 +7,13 @@ from audiences.api.described import (
     MAYBE_TEXT,
     MAYBE_WHOLE,
     MOMENT,
-    PAGE,
     SENT_BOOLEAN,
     SENT_MOMENT,
     TEXT,
     TEXTUAL,
-    WHO,
     WHOLE,
     Call,
     Schema,
-    asked,
     const,
     listed,
     many,
@@ -168,12 +165,10 @@ SCHEMAS: dict[str, Schema] = {
     ),
     "Read": sent("read", read=SENT_BOOLEAN),
 }
-PLAIN = asked("display_as", "plaintext: bodies without HTML.", one_of("html", "plaintext"))
 WHOLE_ONE = ref("Conversation")
-READ = Call(tag="Conversations", sends=ref("Read"), query=(PLAIN,), answers=WHOLE_ONE)
+READ = Call(tag="Conversations", sends=ref("Read"), answers=WHOLE_ONE)
 LOG = Call(
     tag="Subscriptions",
-    query=PAGE,
     answers=page_of("notification_event", ref("Notification"), key="items"),
 )
 CHANGED = Call(tag="Subscriptions", sends=sent(**SUBSCRIPTION_SENT), answers=ref("Subscription"))
@@ -194,17 +189,6 @@ CALLS: dict[type[Endpoint], dict[str, Call]] = {
     conversations.Conversations: {
         "get": Call(
             tag="Conversations",
-            query=(
-                asked("type", "Of a user, or of teammates; without it all.", one_of("user", "admin")),
-                *WHO,
-                asked("unread", "Of a user: only unread ones.", one_of("true", "false")),
-                asked("admin_id", "Of teammates: whose; `nobody` for unassigned ones."),
-                asked("open", "Of teammates: only open ones, or only others.", one_of("true", "false")),
-                asked("order", "The field, where type is given; else asc or desc."),
-                asked("sort", "asc or desc, where type is given; else the field."),
-                PLAIN,
-                *PAGE,
-            ),
             answers=listed("conversation", ref("ListedConversation"), pages=ref("Pages")),
             more=(
                 "For one user (`type=user`) this also has email and push messages matched for that user now, at most"
@@ -217,14 +201,13 @@ CALLS: dict[type[Endpoint], dict[str, Call]] = {
         )
     },
     conversations.OneConversation: {
-        "get": Call(tag="Conversations", query=(PLAIN,), answers=WHOLE_ONE),
+        "get": Call(tag="Conversations", answers=WHOLE_ONE),
         "put": READ,
     },
     replies.Reply: {
         "post": Call(
             tag="Conversations",
             sends=ref("Reply"),
-            query=(PLAIN,),
             answers=WHOLE_ONE,
             refuses=(403,),
             more="The id `last` is the newest conversation of the user the body names.",
@@ -276,7 +259,7 @@ CALLS: dict[type[Endpoint], dict[str, Call]] = {
         )
     },
     people.Visitors: {
-        "get": Call(tag="Leads", query=(asked("user_id", "The visitor's id."), asked("id")), answers=ref("Person")),
+        "get": Call(tag="Leads", answers=ref("Person")),
         "put": VISITOR_CHANGED,
         "post": VISITOR_CHANGED,
     },
@@ -302,12 +285,11 @@ CALLS: dict[type[Endpoint], dict[str, Call]] = {
     },
     jobs.BulkUsers: {"post": bulk("post", "delete", data_type="user")},
     jobs.BulkEvents: {"post": bulk("post", data_type="event")},
-    jobs.Jobs: {"get": Call(tag="Bulk", query=PAGE, answers=page_of("job", ref("Job")))},
+    jobs.Jobs: {"get": Call(tag="Bulk", answers=page_of("job", ref("Job")))},
     jobs.OneJob: {"get": Call(tag="Bulk", answers=ref("Job"))},
     jobs.JobErrors: {
         "get": Call(
             tag="Bulk",
-            query=PAGE,
             answers=page_of(
                 "job_item",
                 shape(
@@ -330,7 +312,6 @@ CALLS: dict[type[Endpoint], dict[str, Call]] = {
         ),
         "get": Call(
             tag="Subscriptions",
-            query=PAGE,
             answers=listed(
                 "notification_subscription",
                 ref("Subscription"),

@@ -9,9 +9,11 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from audiences import intake
+from audiences.api.described import PAGE
 from audiences.api.endpoint import Endpoint, body
 from audiences.api.paging import paged
 from audiences.api.shapes import APP_ID, Json, unix
+from audiences.api.versions import refuse_our_id
 from audiences.intake import Unknown
 from audiences.intake.values import entries, mapping, text
 from audiences.models import Job, JobItem, JobTask
@@ -27,16 +29,27 @@ class Bulk(Endpoint):
         """Take items into a new job, or into the open one that `job` names."""
         sent = body(request)
         to = mapping(sent.get("job"), "job").get("id")
+        items = entries(sent.get("items"), "items")
+        self.check_items(items)
         with transaction.atomic():
-            job = intake.submit(entries(sent.get("items"), "items"), data_type=self.data_type, to=to, at=timezone.now())
+            job = intake.submit(items, data_type=self.data_type, to=to, at=timezone.now())
             transaction.on_commit(tasks.nudge_jobs)
         return Response(shape(job))
+
+    def check_items(self, items: list[dict[str, Any]]) -> None:
+        """Refuse all of them for one that could not be done as it was meant."""
 
 
 class BulkUsers(Bulk):
     """/bulk/users."""
 
     data_type = "user"
+
+    def check_items(self, items: list[dict[str, Any]]) -> None:
+        """Refuse an identity key that is read when a user is deleted, and not when one is written."""
+        for number, sent in enumerate(items):
+            if sent.get("method") != "delete" and isinstance(sent.get("data"), dict):
+                refuse_our_id(sent["data"], path=f"items[{number}].data.")
 
 
 class BulkEvents(Bulk):
@@ -47,6 +60,8 @@ class BulkEvents(Bulk):
 
 class Jobs(Endpoint):
     """/jobs."""
+
+    parameters = {"get": PAGE}
 
     def get(self, request: Request) -> Response:
         """List them, the newest first."""
@@ -64,6 +79,8 @@ class OneJob(Endpoint):
 
 class JobErrors(Endpoint):
     """/jobs/{id}/error."""
+
+    parameters = {"get": PAGE}
 
     def get(self, request: Request, pk: str) -> Response:
         """List what of it could not be done, with the reasons."""

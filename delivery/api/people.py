@@ -8,11 +8,13 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from audiences import intake
+from audiences.api.described import asked
 from audiences.api.endpoint import Endpoint, body
 from audiences.api.errors import Missing
 from audiences.api.leads import saved
 from audiences.api.references import lead_of, one_of
 from audiences.api.users import answer_with, archived
+from audiences.api.versions import refuse_our_id, refuse_unread
 from audiences.intake import Refused, Source, Unknown, Warnings
 from audiences.intake.values import first_given, mapping, text
 from audiences.models import Customer
@@ -37,6 +39,8 @@ class ConvertLead(Endpoint):
 
 class Visitors(Endpoint):
     """/visitors: whoever wrote in the messenger without being known, by the id getVisitorId gives as user_id."""
+
+    parameters = {"get": (asked("user_id", "The visitor's id."), asked("id", "The lead's id."))}
 
     def get(self, request: Request) -> Response:
         """Find one by user_id."""
@@ -88,6 +92,8 @@ class UserDeleteRequests(Endpoint):
         """Erase a user or lead for good: all that is personal is blanked, bare rows stay for the counts."""
         sent = body(request)
         named = first_given(sent, "intercom_user_id", "id")
+        if named is not None:
+            refuse_unread(sent, "user_id", "email", instead="Name whom to erase by intercom_user_id alone")
         if named is None:
             raise Missing("intercom_user_id is required", field="intercom_user_id")
         # An archived one too can be erased.
@@ -99,6 +105,7 @@ class UserDeleteRequests(Endpoint):
 def converted(lead: Customer, sent: dict[str, Any]) -> Response:
     """Answer with the user a lead became."""
     facts = mapping(sent.get("user"), "user")
+    refuse_our_id(facts, path="user.")
     if first_given(facts, "user_id", "email") is None and first_given(facts, "id") is not None:
         user = intake.find({"id": facts["id"]})
         facts = {**facts, "user_id": user.user_id, "email": user.email}

@@ -19,7 +19,7 @@ from audiences.intake import Refused, Unknown
 from audiences.intake.values import first_given, flag, long_text, moment, text
 from audiences.transactions import retried
 from delivery import conversations
-from delivery.api.conversations import whole
+from delivery.api.conversations import PLAIN, whole
 from delivery.api.messages import person_of
 from delivery.models import Conversation
 from messaging.content import ContentError
@@ -31,6 +31,8 @@ LAST = "last"
 
 class Reply(Endpoint):
     """/conversations/{id}/reply, and /conversations/last/reply for the newest of one user."""
+
+    parameters = {"post": (PLAIN,), "put": (PLAIN,)}
 
     def post(self, request: Request, pk: str) -> Response:
         """Say or do something in a conversation, as its user or as a teammate; answers with the whole of it."""

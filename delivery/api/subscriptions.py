@@ -9,6 +9,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from audiences import announcing
+from audiences.api.described import PAGE
 from audiences.api.endpoint import Endpoint, body
 from audiences.api.errors import Missing
 from audiences.api.paging import paged
@@ -24,6 +25,8 @@ PREFIX = re.compile(r"^nsub_(?=\d)")
 
 class Subscriptions(Endpoint):
     """/subscriptions."""
+
+    parameters = {"get": PAGE}
 
     def post(self, request: Request) -> Response:
         """Have an address told of topics; the answer alone shows the secret it is signed with."""
@@ -89,6 +92,8 @@ class Ping(Endpoint):
 class Sent(Endpoint):
     """/subscriptions/{id}/sent."""
 
+    parameters = {"get": PAGE}
+
     def get(self, request: Request, pk: str) -> Response:
         """List what it was told, the newest first."""
         return log(request, pk, state=NotificationState.DELIVERED)
@@ -96,6 +101,8 @@ class Sent(Endpoint):
 
 class Failures(Endpoint):
     """/subscriptions/{id}/error."""
+
+    parameters = {"get": PAGE}
 
     def get(self, request: Request, pk: str) -> Response:
         """List what did not get through, the newest first: given up, or to be tried again."""

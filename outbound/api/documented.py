@@ -3,12 +3,10 @@
 from audiences.api.described import (
     BOOLEAN,
     MOMENT,
-    PAGE,
     TEXT,
     WHOLE,
     Call,
     Schema,
-    asked,
     listed,
     one_of,
     or_null,
@@ -55,13 +53,6 @@ CALLS: dict[type[Endpoint], dict[str, Call]] = {
     Outbound: {
         "get": Call(
             tag="Outbound",
-            query=(
-                asked("send_type", "Ongoing or one-off.", one_of(*SendType.values)),
-                asked("state", "Where it is in its life.", one_of(*State.values)),
-                asked("channel", "How it reaches people.", one_of(*Channel.values)),
-                asked("tag_id", "Those with a tag."),
-                *PAGE,
-            ),
             answers=page_of("message", ref("Message")),
         )
     },

@@ -11,7 +11,8 @@ from django_filters import ChoiceFilter, FilterSet, ModelChoiceFilter
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from audiences.api import references, users
+from audiences.api import described, references, users
+from audiences.api.described import PAGE, asked
 from audiences.api.endpoint import Endpoint, body
 from audiences.api.paging import paged
 from audiences.api.shapes import Json, listed, tag, unix
@@ -49,6 +50,16 @@ class MessageFilter(FilterSet):
 
 class Outbound(Endpoint):
     """/outbound."""
+
+    parameters = {
+        "get": (
+            asked("send_type", "Ongoing or one-off.", described.one_of(*SendType.values)),
+            asked("state", "Where it is in its life.", described.one_of(*State.values)),
+            asked("channel", "How it reaches people.", described.one_of(*Channel.values)),
+            asked("tag_id", "Those with a tag."),
+            *PAGE,
+        )
+    }
 
     def get(self, request: Request) -> Response:
         """List the messages to audiences, the newest first, with their counts."""

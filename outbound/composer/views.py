@@ -29,6 +29,7 @@ from outbound.composer.forms import (
 )
 from outbound.composer.review import review
 from outbound.console import ConsoleAdmin, teammate
+from outbound.search import TOO_LONG, is_too_long
 
 # Whoever has lost the right to since the page was drawn loses nothing they typed.
 NOT_THEIRS = (
@@ -204,6 +205,8 @@ def find_people(admin: ConsoleAdmin, request: HttpRequest) -> HttpResponse:
     """Find customers to preview as."""
     if not request.user.has_perm("audiences.view_customer"):
         raise PermissionDenied
+    if is_too_long(request.GET.get("q", "")):
+        return JsonResponse({"wrong": TOO_LONG}, status=400)
     rows = previewing.people(request.GET.get("q", ""))
     return JsonResponse({"people": [{"id": one.pk, "name": str(one), "email": one.email or ""} for one in rows]})
 
@@ -212,7 +215,9 @@ def known_values(admin: ConsoleAdmin, request: HttpRequest) -> HttpResponse:
     """Complete the value of a rule."""
     if not request.user.has_perm("audiences.view_customer"):
         raise PermissionDenied
-    found = values.known(request.GET.get("attribute", ""), words=request.GET.get("q", "")[:200])
+    if is_too_long(request.GET.get("q", "")):
+        return JsonResponse({"wrong": TOO_LONG}, status=400)
+    found = values.known(request.GET.get("attribute", ""), words=request.GET.get("q", ""))
     return JsonResponse({"values": found})
 
 
@@ -225,7 +230,9 @@ def find_names(request: HttpRequest) -> HttpResponse:
         raise PermissionDenied
     if kind is None:
         raise Http404(f"There are no names of {asked}.")
-    return JsonResponse({"names": offer.names(kind, words=request.GET.get("q", "").strip()[:200])})
+    if is_too_long(request.GET.get("q", "")):
+        return JsonResponse({"wrong": TOO_LONG}, status=400)
+    return JsonResponse({"names": offer.names(kind, words=request.GET.get("q", "").strip())})
 
 
 def upload_image(admin: ConsoleAdmin, request: HttpRequest) -> HttpResponse:

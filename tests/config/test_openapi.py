@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import schemathesis
 from django.core.signals import request_finished, request_started
+from django.core.wsgi import get_wsgi_application
 from django.db import close_old_connections
 from hypothesis import HealthCheck, settings
 from schemathesis.checks import not_a_server_error
@@ -21,7 +22,6 @@ from schemathesis.specs.openapi.checks import (
 from audiences.models import Integration, Job, JobTask, Notification, NotificationState, Subscription, Topic, Workspace
 from config import openapi
 from config.openapi import CALLS, PLACES
-from config.wsgi import application
 from delivery import conversations, visits
 from tests.factories import (
     AT,
@@ -64,7 +64,7 @@ KNOWN: dict[str, Any] = {
 }
 METHODS = ("get", "post", "put", "patch", "delete")
 
-api = schemathesis.openapi.from_wsgi("/api/schema?format=json", application)
+api = schemathesis.openapi.from_wsgi("/api/schema?format=json", get_wsgi_application())
 # Every boundary of every field is for the longer run.
 api.config.phases.coverage.enabled = EXAMPLES >= 50
 

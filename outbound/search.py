@@ -1,0 +1,30 @@
+"""What may be typed into a search box: a few words, so that no search keeps the database busy for long."""
+
+from typing import Any
+
+from django import forms
+from django.contrib.admin.views.main import SEARCH_VAR
+from django.core.exceptions import ValidationError
+
+MOST_WORDS = 10
+LONGEST = 200
+TOO_LONG = f"Search for at most {MOST_WORDS} words and {LONGEST} characters."
+
+
+def is_too_long(search: str) -> bool:
+    """Return whether a search is refused; TOO_LONG says why."""
+    return len(search.strip()) > LONGEST or len(search.split()) > MOST_WORDS
+
+
+class SearchForm(forms.Form):
+    """The search of a list; Django's list shows its errors as messages."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields[SEARCH_VAR] = forms.CharField(required=False, strip=False, validators=[check_search])
+
+
+def check_search(search: str) -> None:
+    """Refuse a search that is too long."""
+    if is_too_long(search):
+        raise ValidationError(TOO_LONG)

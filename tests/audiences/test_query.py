@@ -1,0 +1,165 @@
+"""A list is never wider than it was asked to be: a query parameter that would have no effect is refused by name."""
+
+import re
+
+import pytest
+from rest_framework.test import APIClient
+
+from audiences.api.query import HARMLESS
+from audiences.models import Integration
+from config.openapi import CALLS, PLACES
+from delivery import conversations
+from delivery.models import Conversation
+from tests.factories import AT, CompanyFactory, CustomerFactory, MembershipFactory, TagFactory
+
+pytestmark = pytest.mark.django_db
+
+CALLED = [
+    (method, "/" + re.sub(r"\(\?P<pk>[^)]*\)", "7", place)) for view, place in PLACES.items() for method in CALLS[view]
+]
+
+
+@pytest.fixture(autouse=True)
+def no_limit(settings) -> None:
+    settings.API_RATE_LIMIT = 0
+
+
+@pytest.fixture
+def api() -> APIClient:
+    made = APIClient()
+    made.credentials(HTTP_AUTHORIZATION=f"Bearer {Integration.issue(name='The shop')[1]}")
+    return made
+
+
+def refusal(answer) -> dict[str, str]:
+    sent = answer.json()
+    assert (answer.status_code, sent["type"]) == (400, "error.list"), sent
+    return sent["errors"][0]
+
+
+@pytest.mark.parametrize("query", ["customer_id=25", "user_id[]=25", "User_Id=25", "updated_since=3", "access_token=x"])
+@pytest.mark.parametrize(("method", "address"), CALLED)
+def test_every_call_refuses_a_parameter_that_it_does_not_declare(api, method, address, query):
+    wrong = refusal(getattr(api, method)(f"{address}?{query}"))
+
+    name = query.partition("=")[0]
+    assert wrong["field"] == name
+    assert f"“{name}” is not a parameter of this call." in wrong["message"]
+
+
+def test_the_refusal_names_the_parameters_there_are(api):
+    assert refusal(api.get("/api/notes?customer=25"))["message"].endswith(
+        "It takes user_id, email, intercom_user_id, id, page, per_page."
+    )
+    assert refusal(api.get("/api/tags?customer=25"))["message"].endswith("It takes none.")
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["users", "contacts", "companies", "conversations", "segments", "tags", "admins", "jobs", "subscriptions"],
+)
+def test_every_list_takes_parameters_that_only_choose_a_page_or_an_order(api, address):
+    assert {"page", "per_page", "order", "sort"} <= HARMLESS
+    assert api.get(f"/api/{address}?page=1&per_page=50&order=desc&sort=created_at").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ("user_id={user}", "user_id"),
+        ("email=ann@x.example", "email"),
+        ("intercom_user_id={pk}", "intercom_user_id"),
+        ("id={pk}", "id"),
+        ("unread=true", "unread"),
+        ("admin_id=1", "admin_id"),
+        ("open=true", "open"),
+        ("type=admin&user_id={user}", "user_id"),
+        ("type=admin&unread=true", "unread"),
+        ("type=user&user_id={user}&admin_id=nobody", "admin_id"),
+        ("type=user&user_id={user}&open=true", "open"),
+        ("type=user&user_id={user}&user_id=other", "user_id"),
+        ("type=user&user_id={user}&unread=", "unread"),
+        ("type=&user_id={user}", "type"),
+    ],
+)
+def test_conversations_are_never_everybodys_where_somebody_was_asked_for(api, query, field):
+    ann = CustomerFactory(user_id="ann", email="ann@x.example")
+    conversations.open_by_customer(CustomerFactory(user_id="bob"), body="Hi", at=AT)
+
+    answer = api.get(f"/api/conversations?{query.format(user=ann.user_id, pk=ann.pk)}")
+
+    assert refusal(answer)["field"] == field
+    assert Conversation.objects.count() == 1
+
+
+@pytest.mark.parametrize(
+    ("address", "field"),
+    [
+        ("users?user_id=", "user_id"),
+        ("users?email=", "email"),
+        ("users?tag_id=", "tag_id"),
+        ("users?user_id=ann&tag_id={tag}", "tag_id"),
+        ("users?email=ann@x.example&created_since=3", "created_since"),
+        ("users?user_id=ann&user_id=bob", "user_id"),
+        ("contacts?email=", "email"),
+        ("contacts?user_id=lead-1&tag_id={tag}", "tag_id"),
+        ("companies?company_id=", "company_id"),
+        ("companies?company_id=6&name=Acme", "name"),
+        ("companies?company_id=6&tag_id={tag}", "tag_id"),
+        ("companies?name=Acme&tag_id={tag}", "tag_id"),
+        ("companies?type=user", "type"),
+        ("companies?company_id=6&type=contact", "type"),
+        ("companies/{company}/users?tag_id={tag}", "tag_id"),
+        ("segments?type=contact", "type"),
+        ("counts?count=tag", "count"),
+        ("events?type=user&user_id=ann&event_name=x", "event_name"),
+        ("outbound?state=live&title=x", "title"),
+        ("outbound?state=", "state"),
+    ],
+)
+def test_a_filter_without_effect_is_refused_by_name(api, address, field):
+    tag, company = TagFactory(), CompanyFactory(company_id="6", name="Acme")
+    CustomerFactory(user_id="ann", email="ann@x.example")
+
+    assert refusal(api.get(f"/api/{address.format(tag=tag.pk, company=company.pk)}"))["field"] == field
+
+
+@pytest.mark.parametrize("name", ["user_id", "email", "intercom_user_id", "id"])
+def test_one_user_is_found_by_any_name_they_are_documented_to_have(api, name):
+    ann = CustomerFactory(user_id="ann", email="ann@x.example")
+    CustomerFactory(user_id="bob")
+    value = {"user_id": "ann", "email": "ann@x.example"}.get(name, str(ann.pk))
+
+    assert api.get("/api/users", {name: value}).json()["user_id"] == "ann"
+    assert api.get("/api/conversations", {"type": "user", name: value}).status_code == 200
+
+
+@pytest.mark.parametrize("name", ["user_id", "intercom_user_id", "id"])
+def test_one_lead_is_found_by_any_name_they_are_documented_to_have(api, name):
+    lead, _ = CustomerFactory(lead=True), CustomerFactory(lead=True)
+    value = f"lead-{lead.pk}" if name == "user_id" else str(lead.pk)
+
+    assert api.get("/api/contacts", {name: value}).json()["id"] == str(lead.pk)
+
+
+def test_one_companys_users_are_still_listed_sorted(api):
+    MembershipFactory(company__company_id="6", customer__user_id="ann")
+
+    answer = api.get("/api/companies?company_id=6&type=user&sort=created_at&order=asc&page=1")
+
+    assert [user["user_id"] for user in answer.json()["users"]] == ["ann"]
+
+
+def test_the_document_shows_the_parameters_that_are_taken(api):
+    paths = APIClient().get("/api/schema?format=json").json()["paths"]
+
+    for view, place in PLACES.items():
+        address = "/" + re.sub(r"\(\?P<pk>[^)]*\)", "{id}", place)
+        for method in CALLS[view]:
+            shown = [one["name"] for one in paths[address][method]["parameters"] if one["in"] == "query"]
+            assert shown == [one.name for one in view.parameters.get(method, ())], (method, address)
+
+
+def test_no_method_declares_parameters_that_does_not_exist():
+    for view in CALLS:
+        assert set(view.parameters) <= set(CALLS[view]), view

@@ -1,0 +1,134 @@
+"""Requests written for another version of the API are refused, and so is an identity key that nobody reads."""
+
+import re
+
+import pytest
+from rest_framework.test import APIClient
+
+from audiences.models import Customer, Integration, Tag
+from config.openapi import CALLS, PLACES
+from delivery.models import Conversation
+from tests.factories import CustomerFactory
+
+pytestmark = pytest.mark.django_db
+
+WRITES = [
+    (method, "/" + re.sub(r"\(\?P<pk>[^)]*\)", "7", place))
+    for view, place in PLACES.items()
+    for method in CALLS[view]
+    if method in ("post", "put", "patch")
+]
+CALLED = [
+    (method, "/" + re.sub(r"\(\?P<pk>[^)]*\)", "7", place)) for view, place in PLACES.items() for method in CALLS[view]
+]
+
+
+@pytest.fixture(autouse=True)
+def no_limit(settings) -> None:
+    settings.API_RATE_LIMIT = 0
+
+
+@pytest.fixture
+def api() -> APIClient:
+    made = APIClient()
+    made.credentials(HTTP_AUTHORIZATION=f"Bearer {Integration.issue(name='The shop')[1]}")
+    return made
+
+
+def refusal(answer) -> dict[str, str]:
+    sent = answer.json()
+    assert (answer.status_code, sent["type"]) == (400, "error.list"), sent
+    return sent["errors"][0]
+
+
+@pytest.mark.parametrize(
+    ("method", "address"), [*CALLED, ("post", "/api/contacts/search"), ("get", "/api/data_attributes")]
+)
+def test_every_call_refuses_another_version_and_names_clients_that_work(api, method, address):
+    answer = getattr(api, method)(address, headers={"Intercom-Version": "2.11"})
+
+    wrong = refusal(answer)
+    assert wrong["field"] == "Intercom-Version"
+    for named in ("1.x family", "“2.11”", "python-intercom==3.1.0", "intercom-client@2.11"):
+        assert named in wrong["message"]
+
+
+@pytest.mark.parametrize("version", ["2", "2.0", "2.14", "3.0", "0.9", "Unstable", "1.x", "1.4; 2.0", "10"])
+def test_a_version_that_is_not_of_the_1_x_family_is_refused(api, version):
+    assert refusal(api.get("/api/users", headers={"Intercom-Version": version}))["field"] == "Intercom-Version"
+
+
+@pytest.mark.parametrize(
+    "headers", [{}, *({"Intercom-Version": version} for version in ("", "1", "1.0", "1.4", " 1.3 "))]
+)
+def test_the_1_x_family_and_no_version_at_all_are_taken(api, headers):
+    assert api.get("/api/users", headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize("key", ["external_id", "role", "contact_id", "lead_id", "visitor_id", "contacts"])
+@pytest.mark.parametrize(("method", "address"), WRITES)
+def test_every_write_refuses_an_identity_key_that_it_would_drop(api, method, address, key):
+    wrong = refusal(getattr(api, method)(address, {"email": "ann@x.example", key: "user"}, format="json"))
+
+    assert wrong["field"] == key
+    assert wrong["message"].startswith(f"{key} is not read here. ")
+
+
+def test_a_user_sent_as_a_contact_of_2_x_becomes_no_lead(api):
+    for sent in ({"role": "user", "external_id": "25"}, {"type": "user", "email": "ann@x.example"}):
+        refusal(api.post("/api/contacts", sent, format="json"))
+
+    assert not Customer.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("address", "sent", "field"),
+    [
+        ("tags", {"name": "vip", "users": [{"id": "{pk}"}, {"external_id": "25"}]}, "users[1].external_id"),
+        (
+            "users",
+            {"user_id": "25", "companies": [{"company_id": "6", "external_id": "7"}]},
+            "companies[0].external_id",
+        ),
+        ("messages", {"from": {"type": "user", "role": "lead", "id": "{pk}"}, "body": "Hi"}, "from.role"),
+        ("contacts/convert", {"contact": {"external_id": "1"}, "user": {"user_id": "2"}}, "contact.external_id"),
+        ("bulk/users", {"items": [{"data": {"email": "a@x.example", "role": "lead"}}]}, "items[0].data.role"),
+        ("bulk/events", {"items": [{"data": {"id": "1", "external_id": "2"}}]}, "items[0].data.external_id"),
+        ("users", {"intercom_user_id": "{pk}", "email": "new@x.example"}, "intercom_user_id"),
+        ("contacts", {"intercom_user_id": "{pk}"}, "intercom_user_id"),
+        ("contacts/{pk}", {"intercom_user_id": "9"}, "intercom_user_id"),
+        ("bulk/users", {"items": [{"data": {"intercom_user_id": "9"}}]}, "items[0].data.intercom_user_id"),
+        ("user_delete_requests", {"intercom_user_id": "{pk}", "user_id": "25"}, "user_id"),
+        ("notes", {"user": {"id": "{pk}"}, "email": "b@x.example", "body": "Hi"}, "email"),
+    ],
+)
+def test_it_is_found_at_any_depth_and_nothing_is_written(api, address, sent, field):
+    lead = CustomerFactory(lead=True)
+
+    def here(value):
+        if isinstance(value, dict):
+            return {key: here(inner) for key, inner in value.items()}
+        return [here(inner) for inner in value] if isinstance(value, list) else value.format(pk=lead.pk)
+
+    method = api.put if "{pk}" in address else api.post
+    assert refusal(method(f"/api/{address.format(pk=lead.pk)}", here(sent), format="json"))["field"] == field
+    assert Customer.objects.count() == 1
+    assert not Tag.objects.exists()
+    assert not Conversation.objects.exists()
+
+
+def test_attributes_and_metadata_may_have_any_key(api):
+    sent = {"user_id": "25", "custom_attributes": {"role": "owner", "external_id": "x"}}
+    assert api.post("/api/users", sent, format="json").status_code == 200
+    event = {"user_id": "25", "event_name": "joined", "metadata": {"role": "owner"}}
+    assert api.post("/api/events", event, format="json").status_code == 202
+
+
+def test_an_identity_key_without_a_value_says_nothing(api):
+    assert api.post("/api/users", {"user_id": "25", "role": None, "external_id": ""}, format="json").status_code == 200
+
+
+def test_a_body_nested_as_deep_as_json_goes_is_walked_through(api):
+    deep = '{"user_id": "25", "x": ' + "[" * 300 + "]" * 300 + "}"
+
+    assert api.post("/api/users", deep, content_type="application/json").status_code == 200
