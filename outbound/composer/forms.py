@@ -89,6 +89,10 @@ class ContentForm(forms.Form):
         data = super().clean() or {}
         channel = data.get("channel") or self.message.channel
         is_push = channel == Channel.PUSH
+        how = data.get("format") if "format" in self.fields else self.message.format
+        if channel == Channel.IN_APP and how != Format.ANNOUNCEMENT:
+            # The page hides the field: a chat has no subject, whatever was typed before.
+            data["subject"] = ""
         source = content.paragraphs(data.get("text", "")) if is_push else data.get("body", "")
         field = "text" if is_push else "body"
         data["source"] = source
