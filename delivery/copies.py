@@ -2,7 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.utils import formataddr
 from functools import lru_cache
 from threading import Lock
@@ -17,7 +17,7 @@ from delivery.channels.base import Envelope
 from delivery.models import DeliveryRecord, Link
 from delivery.replying import Kind
 from messaging import content
-from messaging.models import Channel, Message, MessageVersion, Sender
+from messaging.models import Channel, Format, Message, MessageVersion, Sender
 
 LAYOUTS = {
     Channel.EMAIL: content.Layout.EMAIL,
@@ -137,7 +137,9 @@ def as_read(record: DeliveryRecord) -> content.Rendered | None:
         return None
     if record.forgotten_at is not None:
         raise content.ContentError("It is no longer kept how this one read.")
-    return copy_of(record.version, channel=record.message.channel).render(record.filled, record_id=record.pk)
+    rendered = copy_of(record.version, channel=record.message.channel).render(record.filled, record_id=record.pk)
+    # A chat is shown without a subject, also if one is stored with it.
+    return replace(rendered, subject="") if record.message.format == Format.CHAT else rendered
 
 
 def message_id(record_id: int) -> str:

@@ -308,6 +308,7 @@ def rendered(row: Row, copy: Copy, filled: Mapping[str, object]) -> Shown | None
         record=row.pk,
         message=row.message,
         format=row.format or Format.CHAT,
+        subject="" if row.format == Format.CHAT else read.subject,
         body=read.html,
         sender=row.sender or "",
         sent_at=row.sent_at,

@@ -15,7 +15,6 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllow
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils import timezone
-from unfold.contrib.forms.widgets import WysiwygWidget
 
 from audiences.intake import Refused
 from audiences.models import Workspace
@@ -26,6 +25,7 @@ from messaging.content import ContentError
 from messaging.content.plain_text import as_text
 from outbound import inbox, threads
 from outbound.composer.offer import name_of
+from outbound.composer.rich_text import RichTextWidget
 from outbound.console import ConsoleAdmin, not_done, teammate
 
 LONGEST = 100_000
@@ -36,7 +36,7 @@ RELATED = ("customer", "assignee", "record__message__sender", "record__version",
 class AnswerForm(forms.Form):
     """What a teammate writes: an answer or a note."""
 
-    body = forms.CharField(required=False, max_length=LONGEST, widget=WysiwygWidget({"aria-label": "Answer"}))
+    body = forms.CharField(required=False, max_length=LONGEST, widget=RichTextWidget({"aria-label": "Answer"}))
     ticket = forms.UUIDField(
         widget=forms.HiddenInput(),
         error_messages={"invalid": "Open the page again.", "required": "Open the page again."},

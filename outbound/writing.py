@@ -10,7 +10,6 @@ from django.db import transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils import timezone
-from unfold.contrib.forms.widgets import WysiwygWidget
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
 
 from audiences.models import Company, CustomAttribute, Customer
@@ -22,6 +21,7 @@ from messaging.models import Channel, Format, Message, Sender
 from outbound import once, roles
 from outbound.composer import offer
 from outbound.composer.forms import OPENS_THE_APP
+from outbound.composer.rich_text import RichTextWidget
 from outbound.console import ConsoleAdmin, teammate
 
 CHAT, ANNOUNCEMENT, EMAIL, PUSH = "chat", "announcement", "email", "push"
@@ -54,7 +54,7 @@ class OneForm(forms.Form):
         },
     )
     subject = forms.CharField(required=False, max_length=255, widget=UnfoldAdminTextInputWidget())
-    body = forms.CharField(required=False, label="Text", widget=WysiwygWidget())
+    body = forms.CharField(required=False, label="Text", widget=RichTextWidget())
     text = forms.CharField(required=False, label="Text", widget=UnfoldAdminTextareaWidget({"rows": 4}))
     link = forms.CharField(required=False, max_length=1000, widget=UnfoldAdminTextInputWidget(OPENS_THE_APP))
     company = forms.ModelChoiceField(

@@ -31,6 +31,7 @@ def listed(conversation: Conversation, last: ConversationPart | None) -> Json:
     newest = said(last) if last else opening
     return {
         **facts(conversation),
+        "subject": opening["subject"],
         "from": opening["from"] if not last or last.by_customer else newest["from"],
         "answered": last is not None,
         "by_customer": newest["by_customer"],
@@ -43,7 +44,13 @@ def whole(conversation: Conversation, parts: Iterable[ConversationPart], *, asks
     """A conversation with all that was said in it, and whether whoever wrote can be reached only here."""
     opening = opened_with(conversation)
     told = [opening, *map(said, parts)]
-    return {**facts(conversation), "from": opening["from"], "parts": told, "asks_email": asks_email}
+    return {
+        **facts(conversation),
+        "subject": opening["subject"],
+        "from": opening["from"],
+        "parts": told,
+        "asks_email": asks_email,
+    }
 
 
 def facts(conversation: Conversation) -> Json:
@@ -63,24 +70,27 @@ def facts(conversation: Conversation) -> Json:
 
 
 def opened_with(conversation: Conversation) -> Json:
-    """What the conversation began with."""
+    """What the conversation began with, and its subject: the title of an announcement, for example."""
     record = conversation.record
     if record is None:
-        return part("opening", conversation.body, conversation.attachments, None, at=conversation.created_at)
+        theirs = part("opening", conversation.body, conversation.attachments, None, at=conversation.created_at)
+        return {**theirs, "subject": ""}
     sender = record.message.sender
     author = {"type": "admin", "name": sender.name if sender else ""}
-    return part("opening", as_read(record), (), author, at=record.sent_at or conversation.created_at)
+    subject, body = as_read(record)
+    return {**part("opening", body, (), author, at=record.sent_at or conversation.created_at), "subject": subject}
 
 
-def as_read(record: DeliveryRecord) -> str:
-    """A message as it read to the customer, as HTML to show inside a page; empty where it cannot be made."""
+def as_read(record: DeliveryRecord) -> tuple[str, str]:
+    """Subject and body as they read to the customer, the body as HTML to show inside a page; empty if not possible."""
     try:
         rendered = copies.as_read(record)
     except ContentError:
-        return ""
+        return "", ""
     if rendered is None:
-        return ""
-    return rendered.html if record.message.channel == Channel.IN_APP else paragraphs(rendered.text)
+        return "", ""
+    body = rendered.html if record.message.channel == Channel.IN_APP else paragraphs(rendered.text)
+    return rendered.subject, body
 
 
 def said(entry: ConversationPart) -> Json:

@@ -16,6 +16,8 @@ class Shown:
     record: int
     message: int
     format: str
+    # The title of an announcement; a chat has none.
+    subject: str
     body: str
     sender: str
     sent_at: datetime
@@ -27,6 +29,7 @@ class Shown:
             "id": str(self.record),
             "message_id": str(self.message),
             "format": self.format,
+            "subject": self.subject,
             "body": self.body,
             "from": {"type": "admin", "name": self.sender},
             "sent_at": int(self.sent_at.timestamp()),

@@ -11,13 +11,13 @@ from django.core.exceptions import ValidationError
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
-from unfold.contrib.forms.widgets import WysiwygWidget
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
 
 from audiences.models import Audience
 from messaging import content
 from messaging.content.plain_text import as_text
 from messaging.models import Channel, Format, Message, MessageVersion, Sender, SendType, Style, WindowZone
+from outbound.composer.rich_text import RichTextWidget
 
 PLACE = re.compile(r"^(?:Rule|Group) ([\d.]+)")
 UNTITLED = "Untitled message"
@@ -68,7 +68,7 @@ class ContentForm(forms.Form):
         error_messages={"invalid_choice": "You may not write as this sender. Choose another."},
     )
     subject = forms.CharField(required=False, max_length=255, widget=UnfoldAdminTextInputWidget())
-    body = forms.CharField(required=False, label="Text", widget=WysiwygWidget())
+    body = forms.CharField(required=False, label="Text", widget=RichTextWidget())
     # Push is plain text, so it is typed as such; it is kept as the rich text of the same words.
     text = forms.CharField(required=False, label="Text", widget=UnfoldAdminTextareaWidget({"rows": 5}))
     link = forms.CharField(required=False, max_length=1000, widget=UnfoldAdminTextInputWidget(OPENS_THE_APP))
@@ -89,6 +89,10 @@ class ContentForm(forms.Form):
         data = super().clean() or {}
         channel = data.get("channel") or self.message.channel
         is_push = channel == Channel.PUSH
+        how = data.get("format") if "format" in self.fields else self.message.format
+        if channel == Channel.IN_APP and how != Format.ANNOUNCEMENT:
+            # The page hides the field: a chat has no subject, whatever was typed before.
+            data["subject"] = ""
         source = content.paragraphs(data.get("text", "")) if is_push else data.get("body", "")
         field = "text" if is_push else "body"
         data["source"] = source

@@ -1,6 +1,6 @@
 // An announcement: a dialog over the page, one at a time.
 
-const announcement = make("dialog", { class: "announcement", "aria-labelledby": "announcer" });
+const announcement = make("dialog", { class: "announcement" });
 outer.append(announcement);
 let announced = null;
 let openedAfter = 0;
@@ -21,7 +21,9 @@ function announce(message) {
   if (announced) return;
   appear();
   announced = message;
-  const from = make("h2", { id: "announcer", tabindex: "-1" }, named(message.from));
+  const title = message.subject ? make("h2", { id: "title", class: "title", tabindex: "-1", dir: "auto" }, message.subject) : null;
+  const from = make(title ? "p" : "h2", { id: "announcer", tabindex: "-1", class: title && "from" }, named(message.from));
+  announcement.setAttribute("aria-labelledby", title ? "title" : "announcer");
   announcement.replaceChildren(
     make(
       "div",
@@ -30,13 +32,14 @@ function announce(message) {
       make(
         "div",
         { class: "scroll", tabindex: "0", role: "group", "aria-label": "Announcement", dir: "auto" },
+        title,
         content({ body: message.body, attachments: [] }, (link) => mark(message.id, "clicked", { link })),
       ),
       make("div", { class: "foot" }, make("button", { type: "button", class: "begin", onclick: () => answerAnnouncement() }, "Write a reply")),
     ),
   );
   attempt(() => announcement.showModal());
-  from.focus();
+  (title || from).focus();
   willBeSeen();
 }
 

@@ -291,6 +291,7 @@ function drawList() {
               "span",
               { class: "text" },
               make("strong", {}, named(entry.from), entry.read ? null : make("span", { class: "unseen" }, ", unread")),
+              entry.subject ? make("span", { class: "subject", dir: "auto" }, entry.subject) : null,
               make("span", { class: "preview", dir: "auto" }, previewOf(entry)),
             ),
             ago(entry.last_at),
@@ -391,11 +392,12 @@ async function leaveEmail(form, email, wrong) {
 function drawPart(part, clicked) {
   const own = part.by_customer;
   const who = own ? make("span", { class: "unseen" }, "You said ") : make("span", { class: "who" }, named(part.from));
+  const title = part.subject ? make("h3", { class: "title" }, part.subject) : null;
   return make(
     "article",
     { class: own ? "part own" : "part" },
     own ? null : avatar(part.from),
-    make("div", { class: "bubble", dir: "auto" }, own ? who : null, content(part, clicked)),
+    make("div", { class: "bubble", dir: "auto" }, own ? who : null, title, content(part, clicked)),
     make("p", { class: "meta" }, own ? null : who, own ? null : " · ", ago(part.created_at)),
   );
 }

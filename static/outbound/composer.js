@@ -76,10 +76,7 @@ function complain(editor, sentence) {
   }
   says.textContent = sentence;
 }
-/* Trix writes the text anew when it opens it; what nobody edited stays as it was. */
 document.addEventListener("trix-initialize", (event) => {
-  const input = event.target.inputElement;
-  if (input && input.defaultValue) input.value = input.defaultValue;
   event.target.setAttribute("aria-label", "Text");
   event.target.toolbarElement?.querySelectorAll("button[title]").forEach((button) => {
     button.setAttribute("aria-label", button.title);

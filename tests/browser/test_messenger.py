@@ -323,15 +323,16 @@ def test_html_in_a_message_is_shown_and_nothing_in_it_runs(visit, ada, page):
 # Announcement
 
 
-def announcement(body: str = "<h2>New</h2><p>Read <a href='#there'>all of it</a></p>"):
-    return MessageFactory(channel="in_app", format="announcement", body=body, live=True, at=timezone.now())
+def announcement(body: str = "<h2>New</h2><p>Read <a href='#there'>all of it</a></p>", subject: str = "Our news"):
+    how = {"channel": "in_app", "format": "announcement", "live": True, "at": timezone.now()}
+    return MessageFactory(**how, subject=subject, body=body)
 
 
 def test_announcement_is_a_dialog_that_keeps_the_focus_until_it_is_closed(visit):
     announcement()
     page = visit(user_id="ann")
 
-    dialog = page.get_by_role("dialog", name="Ada")
+    dialog = page.get_by_role("dialog", name="Our news", exact=True)
     expect(dialog).to_contain_text("Read all of it")
     for _ in range(8):
         page.keyboard.press("Tab")
@@ -345,6 +346,34 @@ def test_announcement_is_a_dialog_that_keeps_the_focus_until_it_is_closed(visit)
     expect(page.locator(LAUNCHER)).to_be_visible()
     expect(dialog).to_be_hidden()
     said_nothing_wrong(page)
+
+
+def test_title_of_an_announcement_heads_its_dialog_its_entry_in_the_list_and_its_thread(visit):
+    announcement(subject='<img src=x> & news for {{ first_name | default: "you" }}')
+    title = "<img src=x> & news for Ann"
+    page = visit(user_id="ann", name="Ann Lee")
+
+    dialog = page.get_by_role("dialog", name=title, exact=True)
+    heading = dialog.get_by_role("heading", name=title, exact=True)
+    expect(heading).to_be_focused()
+    expect(dialog.locator(".head")).to_have_text("AAda")
+    assert violations(page) == []
+    page.keyboard.press("Escape")
+    page.evaluate("Outbound('showMessages')")
+    expect(page.locator(".entry .subject")).to_have_text(title)
+    assert violations(page) == []
+    page.locator(".entry").click()
+    expect(page.locator(".part").get_by_role("heading", name=title, exact=True)).to_be_visible()
+    assert violations(page) == []
+    said_nothing_wrong(page)
+
+
+def test_announcement_without_a_title_is_called_after_its_sender(visit):
+    announcement(subject="")
+    page = visit(user_id="ann")
+
+    dialog = page.get_by_role("dialog", name="Ada", exact=True)
+    expect(dialog.get_by_role("heading", name="Ada", exact=True)).to_be_focused()
 
 
 def test_announcement_can_be_answered(visit):

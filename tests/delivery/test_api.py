@@ -206,6 +206,19 @@ def test_list_has_the_conversation_an_in_app_message_started(api, at):
     assert whole["conversation_parts"]["conversation_parts"] == []
 
 
+@pytest.mark.parametrize(("format_", "subject"), [("announcement", "News for Ann"), ("chat", "")])
+def test_conversation_has_the_title_that_its_customer_read(api, at, format_, subject):
+    customer = CustomerFactory(user_id="u1", name="Ann")
+    MessageFactory(channel="in_app", format=format_, subject="News for {{ first_name }}", live=True)
+    visits.visit(customer, at=at)
+
+    (listed,) = api.get("/api/conversations", {"type": "user", "user_id": "u1"}).json()["conversations"]
+    whole = api.get(f"/api/conversations/{listed['id']}").json()
+
+    assert listed["conversation_message"]["subject"] == subject
+    assert whole["conversation_message"]["subject"] == subject
+
+
 @pytest.mark.parametrize(
     ("query", "field"),
     [({"type": "lead"}, "type"), ({"order": "name"}, "order"), ({"order": "asc", "sort": "desc"}, "order"),

@@ -296,6 +296,34 @@ def test_list_has_the_message_that_was_shown_and_counts_it_unread(ann):
     assert answered["unread_count"] == 1
 
 
+def test_title_of_an_announcement_reaches_the_customer_filled_in():
+    announcement = {"channel": "in_app", "format": "announcement"}
+    MessageFactory(**announcement, subject='<b>New</b> for {{ first_name | default: "you" }}', live=True)
+    browser = Browser()
+
+    (shown,) = browser.ping(user_id="ann", name="Ann Lee").json()["messages"]
+    (entry,) = browser.list()
+    thread = browser.ask(f"conversations/{entry['id']}").json()
+
+    # As plain text, which is escaped where it is shown.
+    titles = [shown["subject"], entry["subject"], thread["subject"], thread["parts"][0]["subject"]]
+    assert titles == ["<b>New</b> for Ann"] * 4
+
+
+def test_chat_has_no_title_whatever_is_stored_with_it(ann):
+    assert DeliveryRecord.objects.get().version.subject
+    (shown,) = ann.ping(user_id="ann").json()["messages"]
+    (entry,) = ann.list()
+
+    assert (shown["subject"], entry["subject"]) == ("", "")
+
+
+def test_conversation_that_a_customer_began_has_no_title(ann):
+    ann.say("conversations", body="Hello")
+
+    assert [entry["subject"] for entry in ann.list()] == ["", ""]
+
+
 def test_list_goes_back_as_far_as_it_is_asked_to(ann, monkeypatch):
     monkeypatch.setattr(messenger_threads, "MOST", 2)
     for number in range(4):

@@ -283,6 +283,34 @@ def test_an_in_app_message_is_previewed_whole(console):
     assert framed.rstrip().endswith("</html>")
 
 
+def test_an_announcement_is_previewed_with_its_title(console):
+    CustomerFactory(name="Ann Lee", email="ann@x.example", user_id="ann")
+    said = {"format": "announcement", "subject": "<News> for {{ first_name }}", "body": "<p>Read on</p>"}
+
+    shown = console.post(f"{LIST}preview/", typed(SenderFactory(), channel="in_app", **said))
+
+    framed = html.unescape(re.search(r'srcdoc="([^"]*)"', shown.content.decode())[1])
+    assert "<h1>&lt;News&gt; for Ann</h1>" in framed
+
+
+def test_a_chat_is_saved_without_the_subject_typed_while_it_was_something_else(console):
+    wrong = "Hello {{ nobody_knows_this }"
+    form = typed(SenderFactory(), title="", channel="in_app", subject=wrong, body="<p>Hi there</p>")
+
+    console.post(ADD, {**form, "ticket": ticket(console)})
+
+    draft = Message.objects.get()
+    assert (draft.title, draft.version.subject) == ("Hi there", "")
+
+
+def test_new_version_of_an_announcement_keeps_its_title(console):
+    message = MessageFactory(channel="in_app", format="announcement", live=True)
+
+    console.post(f"{LIST}{message.pk}/content/", typed(message.sender, subject="More news", body="<p>Hi</p>"))
+
+    assert message.versions.latest("number").subject == "More news"
+
+
 def test_staff_are_warned_that_pushes_reach_nobody_without_a_provider(console, settings):
     draft = MessageFactory(channel="push", body="<p>Hi</p>")
 

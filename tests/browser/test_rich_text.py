@@ -1,0 +1,175 @@
+"""The rich-text editor in a real browser: what staff paste, press and save again stays as it was written."""
+
+import re
+from collections.abc import Callable
+
+import pytest
+from django.urls import reverse
+from django.utils import timezone
+from playwright.sync_api import Page, expect
+
+from delivery import conversations
+from delivery.models import ConversationPart
+from messaging.models import Message
+from tests.factories import CustomerFactory, MessageFactory, SenderFactory
+
+pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
+
+PLACES = ("composer", "send a message", "inbox")
+# Neighbours of one kind, alone and inside others.
+NEIGHBOURS = {
+    "paragraphs": "<p>First para</p><p>Second para</p><p>Third</p>",
+    "quotes": "<blockquote>First</blockquote><blockquote>Second</blockquote>",
+    "quoted paragraphs": "<blockquote><p>First</p><p>Second</p></blockquote><p>Third</p>",
+    "code": "<pre>First</pre><pre>Second</pre>",
+    "headings": "<h1>One</h1><h1>Two</h1><h2>One</h2><h2>Two</h2><h3>One</h3><h3>Two</h3><h4>One</h4><h4>Two</h4>",
+    "lists": "<ul><li>One</li><li>Two</li></ul><ol><li>Three</li><li>Four</li></ol>",
+    "mixed": "<h2>News</h2><p>First</p><p><strong>Second</strong> para</p><ul><li>One</li></ul><p>Third</p>",
+}
+# What the editor itself cannot write, too.
+KEPT = {
+    **NEIGHBOURS,
+    "a table": "<p>Prices</p><table><tbody><tr><td>One</td><td>1 €</td></tr></tbody></table><h5>Below</h5>",
+    "styles": '<p style="text-align:center">Centred</p><p><span style="color:red">Red</span></p><hr><p>End</p>',
+    "a picture": '<p>Look</p><p><img src="/static/outbound/favicon.svg" alt="Our logo" width="40"></p><p>Nice</p>',
+}
+
+
+def without_empty_end(html: str) -> str:
+    """The text without the empty line in which the cursor was."""
+    return html.removesuffix("<div><br></div>")
+
+
+@pytest.fixture
+def open_editor(console, live_server) -> Callable[[str], Page]:
+    """Open the editor in one of the three places where staff write."""
+
+    def go(place: str) -> Page:
+        SenderFactory()
+        customer = CustomerFactory(name="Ann Lee", email="ann@shop.example")
+        thread = conversations.open_by_customer(customer, body="Where is my invoice?", at=timezone.now())
+        paths = {
+            "composer": reverse("admin:messaging_message_add"),
+            "send a message": reverse("admin:customer_send_message", args=[customer.pk]),
+            "inbox": reverse("admin:delivery_conversation_change", args=[thread.pk]),
+        }
+        console.goto(live_server.url + paths[place])
+        if place != "inbox":
+            console.get_by_label("From", exact=True).select_option(label="Ada <ada@acme.example>")
+        console.locator("trix-editor").click()
+        return console
+
+    return go
+
+
+def stored(page: Page, place: str) -> str:
+    """Send or save what was written, and return it as it was stored."""
+    page.get_by_role("button", name="Save draft" if place == "composer" else "Send", exact=True).last.click()
+    if place == "inbox":
+        expect(page.locator(".ob-part-ours")).to_be_visible()
+        return ConversationPart.objects.get().body
+    expect(page.locator("body")).to_contain_text("saved as a draft" if place == "composer" else "sees it as soon as")
+    return Message.objects.get().version.body
+
+
+def paste(page: Page, live_server, html: str) -> None:
+    """Paste from the clipboard of the machine."""
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"], origin=live_server.url)
+    page.evaluate(
+        "(html) => navigator.clipboard.write("
+        "[new ClipboardItem({ 'text/html': new Blob([html], { type: 'text/html' }) })])",
+        html,
+    )
+    page.locator("trix-editor").focus()
+    page.keyboard.press("Control+v")
+    expect(page.locator("trix-editor")).not_to_have_text("")
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_pasted_paragraphs_stay_apart_wherever_staff_write(open_editor, live_server, place):
+    page = open_editor(place)
+
+    paste(page, live_server, NEIGHBOURS["paragraphs"])
+
+    assert without_empty_end(stored(page, place)) == NEIGHBOURS["paragraphs"]
+
+
+def test_no_pasted_block_is_merged_into_its_neighbour(open_editor, live_server):
+    page = open_editor("composer")
+
+    for kind, html in NEIGHBOURS.items():
+        page.locator("trix-editor").evaluate("(one) => one.editor.loadHTML('')")
+        paste(page, live_server, html)
+        assert without_empty_end(page.locator("input[name=body]").input_value()) == html, kind
+
+
+# The inbox has no buttons for paragraphs and headings.
+BUTTONS = [("p", "p"), ("quote", "blockquote"), ("code", "pre"), ("heading2", "h2")]
+
+
+@pytest.mark.parametrize(
+    ("place", "button", "tag"),
+    [
+        *[("composer", *button) for button in BUTTONS],
+        ("send a message", "p", "p"),
+        ("inbox", "quote", "blockquote"),
+    ],
+)
+def test_lines_that_a_button_turned_into_blocks_one_by_one_stay_apart(open_editor, place, button, tag):
+    page = open_editor(place)
+    page.keyboard.type("One")
+    page.keyboard.press("Enter")
+    page.keyboard.type("Two")
+    for line in ([4, 7], [0, 3]):
+        page.locator("trix-editor").evaluate("(one, line) => one.editor.setSelectedRange(line)", line)
+        page.locator(f"[data-trix-attribute={button}]").click()
+
+    assert without_empty_end(stored(page, place)) == f"<{tag}>One</{tag}><{tag}>Two</{tag}>"
+
+
+def test_typing_goes_on_in_a_block_of_its_own_after_a_pasted_paragraph(open_editor, live_server):
+    page = open_editor("inbox")
+    paste(page, live_server, "<p>First</p><p>Second</p>")
+
+    page.keyboard.press("Enter")
+    page.keyboard.type("Third")
+
+    assert re.sub("<[^>]+>", "|", stored(page, "inbox")).split("|") == ["", "First", "", "Second", "", "Third", ""]
+
+
+@pytest.mark.parametrize("kind", KEPT)
+def test_content_opened_and_saved_unchanged_is_stored_as_it_was(console, live_server, kind):
+    message = MessageFactory(body=KEPT[kind], live=True)
+    body = message.version.body
+    page = console
+    page.goto(live_server.url + reverse("admin:message_edit_content", args=[message.pk]))
+    page.locator("trix-editor").click()
+    page.wait_for_load_state("networkidle")
+    page.get_by_role("button", name="Save as a new version").click()
+    expect(page.get_by_role("button", name="Duplicate")).to_be_visible()
+
+    # Nothing new was written, so there is no new version.
+    assert message.versions.get().body == body
+
+    page.get_by_role("button", name="Duplicate").click()
+    page.locator("trix-editor").click()
+    page.wait_for_load_state("networkidle")
+    page.get_by_role("button", name="Save draft").last.click()
+    expect(page.locator("body")).to_contain_text("saved as a draft")
+
+    copy = Message.objects.exclude(pk=message.pk).get()
+    assert copy.version.body == body
+    assert copy.versions.count() == 1
+
+
+def test_edit_of_one_paragraph_leaves_its_neighbours_alone(console, live_server):
+    draft = MessageFactory(body="<p>First</p><p>Second</p>")
+    page = console
+    page.goto(live_server.url + reverse("admin:messaging_message_change", args=[draft.pk]))
+    page.locator("trix-editor").click()
+    page.keyboard.press("Control+End")
+    page.keyboard.type(" para")
+    page.get_by_role("button", name="Save draft").last.click()
+    expect(page.locator("body")).to_contain_text("saved as a draft")
+
+    assert draft.versions.get().body == "<p>First</p><p>Second para</p>"
