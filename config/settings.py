@@ -245,6 +245,10 @@ BOUNCE_DOMAIN = env.str("BOUNCE_DOMAIN", default="").lower()
 for name, domain in (("INBOUND_DOMAIN", INBOUND_DOMAIN), ("BOUNCE_DOMAIN", BOUNCE_DOMAIN)):
     if domain and not re.fullmatch(r"(?:[a-z0-9-]{1,63}\.)+[a-z0-9-]{1,63}", domain):
         raise ImproperlyConfigured(f"{name} must be the name of a domain, like reply.example.com: {domain}")
+# Where mailbox providers send the reports of a feedback loop (docs/email.md); "": they count at bounce addresses only.
+FEEDBACK_ADDRESS = env.str("FEEDBACK_ADDRESS", default="").lower()
+if FEEDBACK_ADDRESS and not re.fullmatch(r"[^@\s<>,;\"]+@(?:[a-z0-9-]{1,63}\.)+[a-z0-9-]{1,63}", FEEDBACK_ADDRESS):
+    raise ImproperlyConfigured(f"FEEDBACK_ADDRESS must be an email address, like fbl@example.com: {FEEDBACK_ADDRESS}")
 # What providers post to /webhooks/anymail/ must come with one of these (user:password); none: they are not let in.
 WEBHOOK_SECRET = env.list("WEBHOOK_SECRET", default=[])
 ANYMAIL: dict[str, Any] = {

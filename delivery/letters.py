@@ -10,16 +10,15 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from email.header import decode_header, make_header
 from email.message import Message
 from email.parser import BytesParser
 from email.utils import parsedate_to_datetime
 from functools import cached_property
-from typing import Any
 
 from audiences.intake.lookup import lower_case
 from audiences.intake.values import storable
-from delivery import trimming
+from delivery import charsets, trimming
+from delivery.charsets import LONGEST_HEADER
 
 # Whom it went to, by who saw it last before us: a forwarding server, a mailbox, the writer.
 TO = ("Delivered-To", "X-Original-To", "Envelope-To", "X-Envelope-To", "X-Forwarded-To", "To", "Cc", "Bcc")
@@ -31,13 +30,12 @@ MESSAGE_IDS = re.compile(r"<[^<>\s@]+@[^<>\s]+>")
 LONGEST_HTML = 2_000_000
 LONGEST_TEXT = 1_000_000
 LONGEST_ID = 500
-LONGEST_HEADER = 10_000
 MOST_ADDRESSES = 100
 MOST_PARTS = 200
 # What is read, or says the same as what is read; an invitation to a meeting, say, is a file.
 WORDS = {f"text/{subtype}" for subtype in ("plain", "html", "enriched", "richtext", "x-amp-html", "watch-html")}
 # A picture that is written out in the HTML itself, before or after the words.
-PICTURE_IN_LINE = re.compile(r"data:[\w.+/-]{1,100};base64,[A-Za-z0-9+/=%\s]*")
+PICTURE_IN_LINE = re.compile(rb"data:[\w.+/-]{1,100};base64,[A-Za-z0-9+/=%\s]*")
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
 # Headers by which programs say that nobody wrote this, and the values that say so (RFC 3834, and older habits).
@@ -86,20 +84,6 @@ class Enclosed:
     content_id: str
 
 
-class Bounded(Message):
-    """A mail, or a part of one, that says no more in a header than anybody needs.
-
-    To read the parameters of one takes the square of its length.
-    """
-
-    def get(self, name: str, failobj: Any = None) -> Any:
-        """The first header of a name, cut off where it is too long."""
-        value = super().get(name, failobj)
-        if value is None or value is failobj:
-            return value
-        return str(value)[:LONGEST_HEADER] if len(str(value)) > LONGEST_HEADER else value
-
-
 @dataclass(frozen=True)
 class Letter:
     """A mail; `recipient` and `sender` are the envelope's, where who handed it over knows them (None: nobody told)."""
@@ -114,7 +98,7 @@ class Letter:
         if not content.strip():
             raise NotAMail("There is no mail: nothing came in.")
         try:
-            mail = BytesParser(Bounded).parsebytes(content)
+            mail = BytesParser(policy=charsets.POLICY).parsebytes(content)
         except RecursionError as wrong:
             raise NotAMail("This is no mail: it is nested too deeply to be read.") from wrong
         if not any(mail.get(name) for name in ("From", "Message-ID", "Received", "Return-Path", "Date")):
@@ -131,10 +115,7 @@ class Letter:
         raw = next(iter(self.headers(name)), "")[:LONGEST_HEADER]
         # Some write them as they are, in UTF-8 (RFC 6532).
         raw = raw.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-        try:
-            return clean(str(make_header(decode_header(raw))))
-        except (ValueError, LookupError):
-            return clean(raw)
+        return clean(charsets.decode_words(raw))
 
     @cached_property
     def sender(self) -> str:
@@ -262,8 +243,8 @@ def content_of(part: Message) -> bytes:
 
 def mails_in(part: Message) -> list[Message]:
     """The mails a part is made of; most are made of none."""
-    within = part.get_payload()
-    return [mail for mail in within if isinstance(mail, Message)] if isinstance(within, list) else []
+    within = part.get_payload() if part.is_multipart() else []
+    return [mail for mail in within if isinstance(mail, Message)]
 
 
 def unnamed(part: Message) -> str:
@@ -282,8 +263,7 @@ def belongs(file: Enclosed, html: str, pictures: set[str]) -> bool:
 def name_of(part: Message) -> str:
     """What a part calls itself as a file."""
     try:
-        name = part.get_filename() or ""
-        return clean(str(make_header(decode_header(name)))).strip()
+        return clean(charsets.decode_words(part.get_filename() or "")).strip()
     except (ValueError, LookupError, TypeError):
         return ""
 
@@ -298,32 +278,32 @@ def decoded(part: Message) -> str:
     content = part.get_payload(decode=True)
     if not isinstance(content, bytes):
         return ""
-    try:
-        words = content.decode(part.get_content_charset("utf-8"), errors="replace")
-    except (LookupError, ValueError):
-        words = content.decode("utf-8", errors="replace")
+    is_html = part.get_content_subtype() == "html"
+    if is_html:
+        content = PICTURE_IN_LINE.sub(b"", content)
+    charset = part.get_content_charset(charsets.FALLBACK)
+    words = charsets.decode(content, charset, longest=LONGEST_HTML + 1 if is_html else LONGEST_TEXT)
     words = words.replace("\r\n", "\n").replace("\r", "\n")
     if part.get_content_subtype() == "plain" and str(part.get_param("format", "")).lower() == "flowed":
         words = flowed(words, drops_space=str(part.get_param("delsp", "")).lower() == "yes")
-    if part.get_content_subtype() == "html":
-        return clean(PICTURE_IN_LINE.sub("", words))[: LONGEST_HTML + 1]
-    return clean(words)[:LONGEST_TEXT]
+    return clean(words)
 
 
 def flowed(words: str, *, drops_space: bool) -> str:
     """Join lines that were broken only to be short (RFC 3676)."""
-    out: list[str] = []
+    # In pieces: to add to a long line again and again takes the square of its length.
+    out: list[list[str]] = []
     goes_on = False
     for line in words.split("\n"):
         line = line.removeprefix(" ")
         if goes_on and not line.startswith(">"):
-            out[-1] += line
+            out[-1].append(line)
         else:
-            out.append(line)
+            out.append([line])
         goes_on = line.endswith(" ") and line != "-- " and not line.startswith(">")
         if goes_on and drops_space:
-            out[-1] = out[-1][:-1]
-    return "\n".join(out)
+            out[-1][-1] = line[:-1]
+    return "\n".join(map("".join, out))
 
 
 def addresses(values: list[str]) -> list[str]:

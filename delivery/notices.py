@@ -1,5 +1,9 @@
 """What servers write by mail of mails they were given: delivery status notifications (RFC 3464), reports of a feedback
 loop (RFC 5965), and the bounces of servers older than both.
+
+Anybody can write such a report, and everybody who was given an email knows its reply address and its Message-ID. So a
+bounce counts at the bounce address of its email only, which mail servers are told and no reader is shown. A complaint
+counts there too, and at FEEDBACK_ADDRESS if it quotes a Message-ID that we signed.
 """
 
 import re
@@ -7,6 +11,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from email.message import Message
+
+from django.conf import settings
 
 from delivery import replying, returning
 from delivery.channels.refusals import says_no_such_mailbox
@@ -19,30 +25,40 @@ LONGEST_SAID = 5_000
 LONGEST_RETURNED = 200_000
 # A mail of ours has one recipient, who may have it passed on to a few.
 MOST_TOLD = 50
-HEADS = re.compile(r"^(message-id|reply-to|return-path|x-original-message-id):[ \t]*((?:.|\n[ \t])*)", re.I | re.M)
+HEADS = re.compile(r"^(message-id|x-original-message-id):[ \t]*((?:.|\n[ \t])*)", re.I | re.M)
 # What older servers say is in the middle of what they say.
 REFUSALS = re.compile(r"^.*\b[45]\d\d[ -].*$|^.*\b[45]\.\d\.\d{1,3}\b.*$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Notice:
-    """News by mail, and the mail of ours they are of; None where it is somebody else's, or cannot be told."""
+    """News by mail, and the mail of ours they are of; None where it is somebody else's, or cannot be told.
+
+    `counts` is False if they came to an address where anybody may write.
+    """
 
     named: Named | None
     news: News
+    counts: bool
 
 
 def read(letter: Letter, *, at: datetime) -> list[Notice] | None:
     """What a mail tells of mails of ours; None where it is no notice at all, so that it may be anything else."""
     kinds = {part.get_content_type(): part for part in pieces(letter.mail)}
+    when = min(letter.date or at, at)
     for kind, reader in READERS.items():
         if kind in kinds:
-            named = named_in(letter, kinds)
-            when = min(letter.date or at, at)
-            return [Notice(named=named, news=news) for news in reader(kinds[kind], letter, when)]
-    if letter.headers("X-Failed-Recipients"):
-        return [Notice(named=named_in(letter, kinds), news=older(letter, at=min(letter.date or at, at)))]
-    return None
+            told = list(reader(kinds[kind], letter, when))
+            break
+    else:
+        if not letter.headers("X-Failed-Recipients"):
+            return None
+        kind, told = "", [older(letter, at=when)]
+    proven = at_bounce_address(letter, at=at)
+    if proven is None and kind == FEEDBACK_REPORT and came_to(settings.FEEDBACK_ADDRESS, letter):
+        proven = returning.find(message_ids=quoted_ids(letter, kinds))
+    named = proven or claimed(letter, kinds)
+    return [Notice(named=named, news=news, counts=proven is not None) for news in told]
 
 
 def status(part: Message, _letter: Letter, at: datetime) -> Iterator[News]:
@@ -81,8 +97,9 @@ def older(letter: Letter, *, at: datetime) -> News:
     return News(what=what, at=at, address=found[0] if len(found) == 1 else "", words=words)
 
 
+FEEDBACK_REPORT = "message/feedback-report"
 READERS: dict[str, Callable[[Message, Letter, datetime], Iterator[News]]] = {
-    "message/feedback-report": feedback,
+    FEEDBACK_REPORT: feedback,
     "message/delivery-status": status,
 }
 # What a server did with it. Delayed is no news but that the mail left: it goes on trying.
@@ -103,18 +120,28 @@ FEEDBACK = {
 }
 
 
-def named_in(letter: Letter, kinds: dict[str, Message]) -> Named | None:
-    """The mail of ours that a notice is of: by the address it was sent to, or by what is returned of the mail."""
-    for address in letter.recipients:
-        if (named := replying.read(replying.token_in(address))) is not None:
-            return named
-    ids: list[str] = []
-    for found in returned(letter, kinds):
-        ids += MESSAGE_IDS.findall(found)
-        for address in addresses([found]):
-            if (named := replying.read(replying.token_in(address))) is not None:
-                return named
-    return returning.find(message_ids=(*ids, *letter.answers))
+def at_bounce_address(letter: Letter, *, at: datetime) -> Named | None:
+    """Return the mail of ours whose bounce address a report came to; None if it came to none."""
+    found = (replying.bounced_at(address, at=at) for address in letter.recipients)
+    return next((named for named in found if named is not None), None)
+
+
+def came_to(address: str, letter: Letter) -> bool:
+    """Whether a mail came to this address: by its envelope, and by its headers only if the envelope is not known."""
+    known = [letter.recipient] if letter.recipient else letter.recipients
+    return bool(address) and address in known
+
+
+def claimed(letter: Letter, kinds: dict[str, Message]) -> Named | None:
+    """Return the mail of ours that a report says it is about, without proof."""
+    found = (replying.answered_at(address) for address in letter.recipients)
+    named = next((named for named in found if named is not None), None)
+    return named or returning.find(message_ids=(*quoted_ids(letter, kinds), *letter.answers))
+
+
+def quoted_ids(letter: Letter, kinds: dict[str, Message]) -> tuple[str, ...]:
+    """Return the Message-IDs of the mail that a report returns or quotes."""
+    return tuple(found for value in returned(letter, kinds) for found in MESSAGE_IDS.findall(value))
 
 
 def returned(letter: Letter, kinds: dict[str, Message]) -> list[str]:

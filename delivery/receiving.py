@@ -33,6 +33,7 @@ class Outcome(StrEnum):
     AGAIN = "again"  # It came before.
     NOTICE = "notice"  # Of a mail of ours, and written down.
     FOREIGN = "foreign"  # A notice of somebody else's mail.
+    UNPROVEN = "unproven"  # A notice of a mail of ours, but not at an address where such notices count.
     BY_NOBODY = "by_nobody"
     NOBODYS = "nobodys"  # To no address of ours: none is named, or a forged one.
 
@@ -50,14 +51,30 @@ def receive(letter: Letter, *, at: datetime) -> Outcome:
     """Take in one mail; again is no harm."""
     told = notices.read(letter, at=at)
     if told is not None:
-        known = [taken(notice) for notice in told]
-        outcome = Outcome.NOTICE if any(known) else Outcome.FOREIGN
+        outcome = outcome_of(told)
     elif letter.by_nobody:
         outcome = Outcome.BY_NOBODY
     else:
         outcome = reply(letter, at=at)
     log.info("mail %s: %s %s", letter.message_id, outcome, letter.by_nobody if outcome is Outcome.BY_NOBODY else "")
     return outcome
+
+
+def outcome_of(told: list[notices.Notice]) -> Outcome:
+    """Write down what a server says of a mail of ours, if it came where only servers write."""
+    known = [notice.counts and taken(notice) for notice in told]
+    if any(known):
+        return Outcome.NOTICE
+    for notice in told:
+        if notice.named is not None and not notice.counts:
+            log.warning(
+                "a report says %s of %s %s, but did not come to its bounce address, so it is not counted",
+                notice.news.what,
+                notice.named.kind.name.lower(),
+                notice.named.pk,
+            )
+            return Outcome.UNPROVEN
+    return Outcome.FOREIGN
 
 
 def taken(notice: notices.Notice) -> bool:
@@ -89,9 +106,9 @@ def whom_it_answers(letter: Letter) -> Named | None:
     """What a mail is an answer to: by the address it went to, else by the Message-ID of ours it names."""
     forged = []
     for address in letter.recipients:
-        if token := replying.token_in(address):
-            if (named := replying.read(token)) is not None:
-                return named
+        if (named := replying.answered_at(address)) is not None:
+            return named
+        if replying.holds_a_token(address):
             forged.append(address)
     named = returning.find(message_ids=tuple(letter.answers))
     if named is None and forged:

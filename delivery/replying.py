@@ -7,17 +7,19 @@ to who reads it, outlives a new SECRET_KEY (SECRET_KEY_FALLBACKS), and never exp
 import binascii
 import re
 from base64 import b32decode, b32encode, urlsafe_b64decode
-from enum import IntEnum
+from datetime import datetime, timedelta
+from enum import IntEnum, StrEnum
 from typing import NamedTuple
 
 from django.conf import settings
 from django.core.signing import Signer
+from django.db.models import Q
 from django.utils.crypto import constant_time_compare
 
-from delivery.models import Conversation, DeliveryRecord
+from delivery.models import AnswerMail, Conversation, DeliveryRecord, Upgrade
 
-SALT = "reply"
-PREFIX, BOUNCE = "reply", "bounce"
+# For so long after the upgrade bounces come in for emails whose bounce address held the token of a reply address.
+OLD_TOKENS_BOUNCE_FOR = timedelta(days=14)
 # So many bytes of a signature: nobody guesses 80 bits by sending mail.
 SIGNED = 10
 # A kind and a number of at most 8 bytes; 6 + 31 characters fit the 64 that may stand before an @.
@@ -27,6 +29,16 @@ TOKEN = re.compile(rf"[a-z2-7]{{{(SIGNED + 2) * 8 // 5},{-(-LONGEST * 8 // 5)}}}
 
 # <123.signature@…> of a record, <answer.123.signature@…> and so on of what else is mailed.
 MESSAGE_ID = re.compile(r"<?((?:([a-z]+)\.)?(\d{1,19}))\.([0-9A-Za-z-]{16})@[^\s@]+")
+
+
+class Purpose(StrEnum):
+    """What an address of ours is for: its prefix, and part of what its token is signed with.
+
+    So a reply address, which its customer may pass on, cannot be rewritten into a bounce address.
+    """
+
+    REPLY = "reply"
+    BOUNCE = "bounce"
 
 
 class Kind(IntEnum):
@@ -54,23 +66,29 @@ def reply_address(about: DeliveryRecord | Conversation) -> str:
 
 def address_of(kind: Kind, pk: int) -> str:
     """The same, by kind and key."""
-    return f"{PREFIX}+{token_of(kind, pk)}@{settings.INBOUND_DOMAIN}" if settings.INBOUND_DOMAIN else ""
+    return address_for(Purpose.REPLY, kind, pk, domain=settings.INBOUND_DOMAIN)
 
 
 def return_path(kind: Kind, pk: int) -> str:
     """The address at which a mail bounces; "" where there is no domain for that."""
-    return f"{BOUNCE}+{token_of(kind, pk)}@{settings.BOUNCE_DOMAIN}" if settings.BOUNCE_DOMAIN else ""
+    return address_for(Purpose.BOUNCE, kind, pk, domain=settings.BOUNCE_DOMAIN)
 
 
-def token_of(kind: Kind, pk: int) -> str:
+def address_for(purpose: Purpose, kind: Kind, pk: int, *, domain: str) -> str:
+    """Return an address with a token of its purpose; "" if there is no domain."""
+    return f"{purpose}+{token_of(kind, pk, purpose=purpose)}@{domain}" if domain else ""
+
+
+def token_of(kind: Kind, pk: int, *, purpose: Purpose) -> str:
     """Name something so that only we can have named it, and nobody else can read what."""
     named = bytes([kind]) + pk.to_bytes((pk.bit_length() + 7) // 8 or 1, "big")
-    signature = signed(named, key=settings.SECRET_KEY)
-    return b32encode(signature + covered(named, signature, key=settings.SECRET_KEY)).decode().rstrip("=").lower()
+    signature = signed(named, purpose=purpose, key=settings.SECRET_KEY)
+    hidden = covered(named, signature, purpose=purpose, key=settings.SECRET_KEY)
+    return b32encode(signature + hidden).decode().rstrip("=").lower()
 
 
-def read(token: str) -> Named | None:
-    """What a token names; None for one that is not ours."""
+def read(token: str, *, purpose: Purpose) -> Named | None:
+    """What a token names; None for one that is not ours, or was made for another purpose."""
     if not TOKEN.fullmatch(token.lower()):
         return None
     try:
@@ -79,17 +97,52 @@ def read(token: str) -> Named | None:
         return None
     signature, hidden = content[:SIGNED], content[SIGNED:]
     for key in (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS):
-        named = covered(hidden, signature, key=key)
-        if constant_time_compare(signed(named, key=key), signature) and named[0] in list(Kind):
+        named = covered(hidden, signature, purpose=purpose, key=key)
+        if constant_time_compare(signed(named, purpose=purpose, key=key), signature) and named[0] in list(Kind):
             return Named(Kind(named[0]), int.from_bytes(named[1:], "big"))
     return None
 
 
-def token_in(address: str) -> str:
-    """The token an address of ours holds, whatever its domain is called by now; "" where it holds none."""
-    local = address.rpartition("@")[0]
-    prefix, plus, token = local.partition("+")
-    return token if plus and prefix.lower().strip('"') in (PREFIX, BOUNCE) else ""
+def token_in(address: str, *, purpose: Purpose) -> str:
+    """Return the token of an address for this purpose, whatever its domain is called by now; "" if it has none."""
+    prefix, plus, token = address.rpartition("@")[0].partition("+")
+    return token if plus and prefix.lower().strip('"') == purpose else ""
+
+
+def holds_a_token(address: str) -> bool:
+    """Whether an address looks like one of ours; its token may be forged."""
+    return any(token_in(address, purpose=purpose) for purpose in Purpose)
+
+
+def answered_at(address: str) -> Named | None:
+    """Return what a reply to this address answers; None if it has no valid token.
+
+    Some programs write to the bounce address, and that of an email sent before the upgrade has a reply token.
+    """
+    at_bounce = token_in(address, purpose=Purpose.BOUNCE)
+    named = read(at_bounce, purpose=Purpose.BOUNCE)
+    return named or read(at_bounce or token_in(address, purpose=Purpose.REPLY), purpose=Purpose.REPLY)
+
+
+def bounced_at(address: str, *, at: datetime) -> Named | None:
+    """Return what bounces at this address; None if it is no bounce address of ours."""
+    token = token_in(address, purpose=Purpose.BOUNCE)
+    if (named := read(token, purpose=Purpose.BOUNCE)) is not None:
+        return named
+    old = read(token, purpose=Purpose.REPLY)
+    return old if old is not None and settings.BOUNCE_DOMAIN and old_token_counts(old, at=at) else None
+
+
+def old_token_counts(named: Named, *, at: datetime) -> bool:
+    """Whether an email was sent before bounce addresses had tokens of their own, and may still bounce."""
+    upgraded_at = Upgrade.moment_of(Upgrade.BOUNCE_TOKENS)
+    if upgraded_at is None or at >= upgraded_at + OLD_TOKENS_BOUNCE_FOR:
+        return False
+    # An uncertain one has no sent_at: it left, if it did, when it was taken in hand.
+    sent_before = Q(sent_at__lt=upgraded_at) | Q(sent_at=None, taken_at__lt=upgraded_at)
+    if named.kind is Kind.RECORD:
+        return DeliveryRecord.objects.filter(sent_before, pk=named.pk).exists()
+    return named.kind is Kind.ANSWER and AnswerMail.objects.filter(sent_before, part=named.pk).exists()
 
 
 def named_by(message_id: str) -> Named | None:
@@ -105,18 +158,18 @@ def named_by(message_id: str) -> Named | None:
     return None
 
 
-def signed(content: bytes, *, key: str) -> bytes:
+def signed(content: bytes, *, purpose: Purpose, key: str) -> bytes:
     """The signature of some bytes."""
-    return hmac_of("name", content, key=key)[:SIGNED]
+    return hmac_of(f"{purpose}-name", content, key=key)[:SIGNED]
 
 
-def covered(content: bytes, signature: bytes, *, key: str) -> bytes:
+def covered(content: bytes, signature: bytes, *, purpose: Purpose, key: str) -> bytes:
     """Some bytes made unreadable, or readable again."""
-    cover = hmac_of("cover", signature, key=key)
+    cover = hmac_of(f"{purpose}-cover", signature, key=key)
     return bytes(one ^ other for one, other in zip(content, cover, strict=False))
 
 
-def hmac_of(purpose: str, content: bytes, *, key: str) -> bytes:
+def hmac_of(salt: str, content: bytes, *, key: str) -> bytes:
     """Django's own signature, as bytes."""
-    made = Signer(salt=f"{SALT}-{purpose}").signature(content.hex(), key=key)
+    made = Signer(salt=salt).signature(content.hex(), key=key)
     return urlsafe_b64decode(made + "=" * (-len(made) % 4))

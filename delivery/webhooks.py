@@ -3,6 +3,7 @@
 Whatever goes wrong here is a 500, and the provider posts it again.
 """
 
+import json
 import logging
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -10,6 +11,7 @@ from functools import wraps
 from typing import Any
 
 from anymail import urls
+from anymail.inbound import AnymailInboundMessage
 from anymail.signals import EventType, RejectReason, inbound, tracking
 from anymail.utils import get_request_basic_auth
 from django.conf import settings
@@ -23,7 +25,7 @@ from django.utils import timezone
 from django.utils.crypto import constant_time_compare
 from django.utils.datastructures import MultiValueDict
 
-from delivery import receiving, returning
+from delivery import charsets, receiving, returning
 from delivery.channels.provider import COPY
 from delivery.channels.refusals import ENHANCED, says_no_such_mailbox
 from delivery.letters import Letter, clean
@@ -82,8 +84,17 @@ FOR_GOOD: dict[str, Callable[[Any], bool | None]] = {
 }
 
 
+AS_ANYMAIL_MAKES_IT = AnymailInboundMessage.__init__
+
+
+def with_plain_headers(self: AnymailInboundMessage, *_args: Any, **_kwargs: Any) -> None:
+    """Make a mail that reads its headers as one from a pipe does; anymail's policy decodes them with any charset."""
+    AS_ANYMAIL_MAKES_IT(self, policy=charsets.POLICY)
+
+
 def listen() -> None:
     """Be who django-anymail tells."""
+    AnymailInboundMessage.__init__ = with_plain_headers
     tracking.connect(tracked, dispatch_uid="delivery.webhooks")
     inbound.connect(came_in, dispatch_uid="delivery.webhooks")
 
@@ -161,11 +172,22 @@ class WholeForm(FileUploadHandler):
             given = heads.get("content-disposition", ("", {}))[1]
             name, content = words_of(given.get("name", b"")), stream.read()
             if kind == FIELD:
-                fields.appendlist(name, words_of(content))
+                words = words_of(content)
+                fields.appendlist(name, known_charsets(words) if name == "charsets" else words)
             elif kind == FILE:
                 content_type = heads.get("content-type", (BYTES, {}))[0].strip()
                 files.appendlist(name, SimpleUploadedFile(words_of(given["filename"]), content, content_type))
         return fields, files
+
+
+def known_charsets(told: str) -> str:
+    """Return which charsets SendGrid says a mail's fields are in, with UTF-8 for one that no email is written in."""
+    try:
+        said = json.loads(told)
+    except (ValueError, RecursionError):
+        return "{}"
+    named = said.items() if isinstance(said, dict) else ()
+    return json.dumps({field: charsets.codec_of(str(name)) or charsets.FALLBACK for field, name in named})
 
 
 def words_of(content: bytes | str) -> str:

@@ -13,6 +13,7 @@ from config.demo import mail as kept
 from delivery import receiving, replying
 from delivery.letters import Letter
 from delivery.receiving import Outcome
+from delivery.replying import Purpose
 
 MOST_SHOWN = 100
 SHOWN_HEADERS = ("From", "To", "Reply-To", "Subject", "Date", "Message-ID", "List-Unsubscribe")
@@ -44,7 +45,7 @@ def mail(request: HttpRequest, key: str) -> HttpResponse:
         "subject": read["Subject"],
         "html": part(read, "html"),
         "text": part(read, "plain"),
-        "comes_back": bool(replying.token_in(parseaddr(str(read["Reply-To"] or ""))[1])),
+        "comes_back": bool(replying.token_in(parseaddr(str(read["Reply-To"] or ""))[1], purpose=Purpose.REPLY)),
         "came": request.GET.get("came", ""),
         "is_in_inbox": request.GET.get("came") == Outcome.REPLY,
     }

@@ -11,6 +11,7 @@ from delivery.models.hit import Hit, Link, Who
 from delivery.models.pace import Pace
 from delivery.models.record import GOT_IT, IN_AN_INBOX, UNDONE, DeliveryRecord, Reason, Status
 from delivery.models.refused import Refusal, RefusedVisitors
+from delivery.models.upgrade import Upgrade
 from delivery.models.visitor import Visitor
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "Rest",
     "Status",
     "Tally",
+    "Upgrade",
     "Visitor",
     "Who",
 ]

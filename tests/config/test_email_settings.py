@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-TOLD = "EMAIL_BACKEND", "INBOUND_DOMAIN", "BOUNCE_DOMAIN", "ANYMAIL", "WEBHOOK_SECRET"
+TOLD = "EMAIL_BACKEND", "INBOUND_DOMAIN", "BOUNCE_DOMAIN", "ANYMAIL", "WEBHOOK_SECRET", "FEEDBACK_ADDRESS"
 READ = f"import json; from config import settings as s; print(json.dumps([getattr(s, n) for n in {TOLD}]))"
 
 
@@ -34,9 +34,10 @@ def test_a_provider_is_named_by_the_address_of_email_and_set_up_by_variables():
         ANYMAIL_IGNORE_RECIPIENT_STATUS="true",
         INBOUND_DOMAIN="Reply.Acme.example",
         WEBHOOK_SECRET="a:b,c:d",
+        FEEDBACK_ADDRESS="FBL@Acme.example",
     )
 
-    backend, inbound, bounce, anymail, secrets = json.loads(told.stdout)
+    backend, inbound, bounce, anymail, secrets, feedback = json.loads(told.stdout)
     assert (backend, inbound, bounce) == ("anymail.backends.amazon_ses.EmailBackend", "reply.acme.example", "")
     assert anymail == {
         "POSTMARK_SERVER_TOKEN": "secret",
@@ -44,7 +45,7 @@ def test_a_provider_is_named_by_the_address_of_email_and_set_up_by_variables():
         "WEBHOOK_SECRET": ["a:b", "c:d"],
         "REQUESTS_TIMEOUT": 7,
     }
-    assert secrets == ["a:b", "c:d"]
+    assert (secrets, feedback) == (["a:b", "c:d"], "fbl@acme.example")
 
 
 def test_without_a_word_mail_goes_by_smtp_and_nothing_comes_back():
@@ -60,6 +61,8 @@ def test_without_a_word_mail_goes_by_smtp_and_nothing_comes_back():
         ({"EMAIL_URL": "anymail://"}, "EMAIL_URL names a provider"),
         ({"INBOUND_DOMAIN": "ada@acme.example"}, "INBOUND_DOMAIN must be the name of a domain"),
         ({"BOUNCE_DOMAIN": "localhost"}, "BOUNCE_DOMAIN must be the name of a domain"),
+        ({"FEEDBACK_ADDRESS": "acme.example"}, "FEEDBACK_ADDRESS must be an email address"),
+        ({"FEEDBACK_ADDRESS": "a@acme.example,b@acme.example"}, "FEEDBACK_ADDRESS must be an email address"),
     ],
 )
 def test_what_makes_no_sense_stops_the_start_with_its_name(environment, says):

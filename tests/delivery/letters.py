@@ -31,6 +31,11 @@ def about(record: DeliveryRecord, name: str, **marks: str) -> bytes:
     return written(name, **{**given, **marks})
 
 
+def to_bounce_address(record: DeliveryRecord, content: bytes) -> Letter:
+    """One mail as it comes to the bounce address of this copy."""
+    return letter(content, recipient=replying.return_path(Kind.RECORD, record.pk))
+
+
 def letter(content: bytes | EmailMessage, **envelope: str) -> Letter:
     return Letter.read(content if isinstance(content, bytes) else content.as_bytes(), **envelope)
 

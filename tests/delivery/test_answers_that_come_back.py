@@ -45,7 +45,7 @@ def test_an_answer_says_where_it_bounces_and_where_it_is_answered(server, part, 
 
     forward(at)
 
-    assert replying.read(replying.token_in(taken[0].sender)) == (Kind.ANSWER, part.pk)
+    assert replying.bounced_at(taken[0].sender, at=at) == (Kind.ANSWER, part.pk)
     assert replying.reply_address(part.conversation).encode() in taken[0].content
 
 
@@ -64,12 +64,13 @@ def test_what_answers_it_is_in_its_conversation(part, at, names):
     assert part.conversation.parts.filter(by_customer=True).count() == 1
 
 
-def test_its_bounce_by_mail_is_known(part, at):
+def test_its_bounce_by_mail_is_known(part, at, settings):
+    settings.BOUNCE_DOMAIN = "bounce.acme.example"
     AnswerMail.objects.update(status=Status.SENT, sent_at=at)
     mail = written(
         "bounce_postfix",
         reply_to="",
-        return_path="grace@acme.example",
+        return_path=replying.return_path(Kind.ANSWER, part.pk),
         message_id=forwarding.message_id(part),
         action="failed",
         status="5.1.1",

@@ -231,11 +231,16 @@ def test_an_address_fits_before_the_at_and_names_what_it_was_made_of(kind, pk):
     local, _, domain = replying.address_of(kind, pk).partition("@")
 
     assert (len(local) <= 64, domain, local == local.lower()) == (True, "reply.acme.example", True)
-    assert replying.read(replying.token_in(f"{local.upper()}@{domain}")) == (kind, pk)
+    assert replying.answered_at(f"{local.upper()}@{domain}") == (kind, pk)
 
 
 def test_an_address_says_nothing_to_who_reads_it():
-    tokens = {replying.token_of(kind, pk) for kind in replying.Kind for pk in range(50)}
+    tokens = {
+        replying.token_of(kind, pk, purpose=purpose)
+        for purpose in replying.Purpose
+        for kind in replying.Kind
+        for pk in range(50)
+    }
 
     assert len({token[:6] for token in tokens} | {token[-6:] for token in tokens}) == 2 * len(tokens)
 

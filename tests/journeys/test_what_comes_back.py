@@ -11,6 +11,7 @@ import pytest
 from django.core.management import call_command
 
 from audiences.models import Customer
+from delivery import replying
 from delivery.models import Conversation
 from tests.delivery.letters import written
 from tests.journeys.pages import field_of
@@ -101,15 +102,16 @@ def test_without_an_inbound_domain_who_replies_writes_to_the_sender(staff, serve
     assert "Cannot be measured" in staff.reads("messaging_message_change", message)
 
 
-def test_a_mailbox_that_is_not_there_gets_no_more(staff, server, post, arrives):
+def test_a_mailbox_that_is_not_there_gets_no_more(staff, server, post, arrives, settings):
     """A hard bounce sets the customer's flag: the next message skips them, and says why."""
+    settings.BOUNCE_DOMAIN = "bounce.acme.example"
     server.user("ann", email="ann@x.example")
     server.user("bea", email="bea@x.example")
     staff.sets_live(send_type="one_off", subject="First")
     bounce = written(
         "bounce_postfix",
         reply_to="",
-        return_path="ada@acme.example",
+        return_path=replying.return_path(*replying.named_by(post.to("ann")[0]["Message-ID"])),
         message_id=post.to("ann")[0]["Message-ID"],
         action="failed",
         status="5.1.1",

@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from audiences.models import Customer, Subscription, Workspace
 from delivery import copies, forwarding, replying, tokens, visitors
-from delivery.replying import Kind
+from delivery.replying import Kind, Purpose
 from outbound.passwords import invitations
 from tests.factories import CustomerFactory
 
@@ -68,11 +68,12 @@ MADE: dict[str, tuple[Callable[[World], Any], Callable[[Any, World], bool]]] = {
         for purpose in ("unsubscribe", "tracking", "push")
     },
     **{
-        f"address to answer: {kind.name}": (
-            lambda w, kind=kind: replying.token_of(kind, 7),
-            lambda made, w, kind=kind: replying.read(made) == (kind, 7),
+        f"{purpose} address: {kind.name}": (
+            lambda w, kind=kind, purpose=purpose: replying.token_of(kind, 7, purpose=purpose),
+            lambda made, w, kind=kind, purpose=purpose: replying.read(made, purpose=purpose) == (kind, 7),
         )
         for kind in Kind
+        for purpose in Purpose
     },
     "Message-ID of a copy": (
         lambda w: copies.message_id(7),

@@ -24,6 +24,7 @@ SAID = {
     Outcome.AGAIN: "It came before: nothing to do.",
     Outcome.NOTICE: "Written down what became of a mail.",
     Outcome.FOREIGN: "A notice, of no mail of ours: nothing to do.",
+    Outcome.UNPROVEN: "A notice, not at a bounce address: not counted.",
     Outcome.BY_NOBODY: "Written by a program: nothing to do.",
     Outcome.NOBODYS: "No address of ours is among its recipients.",
 }

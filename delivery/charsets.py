@@ -1,0 +1,118 @@
+"""Charsets that strangers name, in emails and requests: only those that emails are written in are used.
+
+Python finds more by name, and some of them (punycode, idna) take the square of what they decode. So no name of a
+stranger's reaches `codecs.lookup`; text in a charset that is not listed here is read as UTF-8.
+"""
+
+import re
+from email.errors import HeaderParseError
+from email.header import decode_header, make_header
+from email.message import Message
+from email.policy import Compat32
+from email.utils import quote
+from encodings.aliases import aliases
+
+FALLBACK = "utf-8"
+LONGEST_NAME = 100
+LONGEST_HEADER = 10_000
+MOST_PARAMETERS = 100
+# No charset takes more bytes for a character, but for what switches between alphabets.
+WIDEST = 4
+WITH_PARAMETERS = ("content-type", "content-disposition")
+
+# By Python's names for them.
+CODECS = frozenset(
+    """
+    ascii utf_8 utf_8_sig utf_16 utf_16_be utf_16_le utf_32 utf_32_be utf_32_le
+    latin_1 iso8859_2 iso8859_3 iso8859_4 iso8859_5 iso8859_6 iso8859_7 iso8859_8 iso8859_9 iso8859_10 iso8859_11
+    iso8859_13 iso8859_14 iso8859_15 iso8859_16
+    cp1250 cp1251 cp1252 cp1253 cp1254 cp1255 cp1256 cp1257 cp1258 cp874 tis_620
+    cp437 cp850 cp852 cp855 cp866 mac_roman mac_latin2 mac_cyrillic mac_greek mac_turkish
+    koi8_r koi8_u koi8_t kz1048 ptcp154
+    gb2312 gbk gb18030 hz big5 big5hkscs cp950
+    shift_jis shift_jis_2004 shift_jisx0213 cp932 euc_jp euc_jis_2004 euc_jisx0213
+    iso2022_jp iso2022_jp_1 iso2022_jp_2 iso2022_jp_2004 iso2022_jp_3 iso2022_jp_ext iso2022_kr euc_kr cp949 johab
+    """.split()  # noqa: SIM905 - a table, and no line for each
+)
+# What emails call some of them, beside the names that Python knows.
+MORE_NAMES = {
+    "iso_8859_8_i": "iso8859_8",
+    "iso_8859_8_e": "iso8859_8",
+    "iso_8859_6_i": "iso8859_6",
+    "iso_8859_6_e": "iso8859_6",
+    "iso8859_1": "latin_1",
+    "ansi": "cp1252",
+    "windows_31j": "cp932",
+    "windows_874": "cp874",
+    "windows_949": "cp949",
+    "ks_c_5601": "euc_kr",
+    "euc_cn": "gb2312",
+    "gb_2312": "gb2312",
+    "unicode_1_1_utf_8": "utf_8",
+    "utf8mb4": "utf_8",
+}
+
+
+def codec_of(charset: str) -> str | None:
+    """Return Python's name of a charset that emails are written in; None for any other."""
+    name = re.sub(r"[^a-z0-9]+", "_", charset[:LONGEST_NAME].lower()).strip("_").removeprefix("x_")
+    found = MORE_NAMES.get(name) or aliases.get(name, name)
+    return found if found in CODECS else None
+
+
+def decode(content: bytes, charset: str, *, longest: int | None = None) -> str:
+    """Return some bytes as text of at most `longest` characters, whatever is wrong with them or their charset."""
+    text = (content if longest is None else content[: longest * WIDEST]).decode(
+        codec_of(charset) or FALLBACK, "replace"
+    )
+    return text[:longest]
+
+
+def decode_words(header: str) -> str:
+    """Return a header with its encoded words (RFC 2047) as text; as it stands if they make no sense."""
+    try:
+        pieces = decode_header(header[:LONGEST_HEADER])
+        known = [(decode(text, name).encode(), FALLBACK) if name else (text, None) for text, name in pieces]
+        return str(make_header(known))
+    except (ValueError, LookupError, HeaderParseError):
+        return header[:LONGEST_HEADER]
+
+
+class HeaderPolicy(Compat32):
+    """Headers as they stand, cut off where they are too long; parameters in UTF-8, with no charset but those above.
+
+    To read the parameters of a header takes their number times its length. The methods of `Message` (get_boundary,
+    get_filename, get_content_charset, get_payload) decode with the charset that a parameter names.
+    """
+
+    def header_fetch_parse(self, name: str, value: str) -> str:
+        """Return a header's value."""
+        value = str(super().header_fetch_parse(name, value))[:LONGEST_HEADER]
+        return with_safe_parameters(value) if name.lower() in WITH_PARAMETERS else value
+
+
+POLICY = HeaderPolicy()
+
+
+def with_safe_parameters(value: str) -> str:
+    """Return a header whose parameters need no decoding (RFC 2231) and name no charset but those above."""
+    value = ";".join(value.split(";", MOST_PARAMETERS + 1)[: MOST_PARAMETERS + 1])
+    if "*" not in value and "charset" not in value.lower():
+        return value
+    header = Message()
+    header["Content-Type"] = value
+    try:
+        (first, _), *given = header.get_params([("", "")])
+    except (ValueError, TypeError):
+        # Numbered as no program numbers them.
+        return value.partition(";")[0]
+    safe = [f'{name}="{quote(safe_parameter(name, found))}"' for name, found in given]
+    return "; ".join([first, *safe])
+
+
+def safe_parameter(name: str, value: str | tuple[str | None, str | None, str]) -> str:
+    """Return a parameter as text; UTF-8 instead of a charset that is not among those above."""
+    if isinstance(value, tuple):
+        charset, _, text = value
+        value = decode(text.encode("raw-unicode-escape"), charset or "us-ascii")
+    return FALLBACK if name.lower() == "charset" and codec_of(value) is None else value
