@@ -31,8 +31,9 @@ class List(ChangeList):
                 if not self.model_admin.lookup_allowed(name, "", request):
                     raise UnknownFilter(name) from None
             raise
-        # Filters take out their own parameters.
-        if undeclared := set(found[2]) - set(self.model_admin.own_lookups):
+        # A filter that offers nothing to choose is not shown, and would leave everything in the list.
+        declared = {name for shown in found[0] for name in shown.expected_parameters()}
+        if undeclared := set(self.get_filters_params()) - declared - set(self.model_admin.own_lookups):
             raise UnknownFilter(min(undeclared))
         return found
 

@@ -112,7 +112,7 @@ def test_search_finds_by_name_address_and_what_was_said_closed_or_not(console, b
     assert names(console.get(INBOX, {"q": search})) == ["Ann Lee"]
 
 
-@pytest.mark.parametrize("search", ["nothing like it", "' :* | !", "100%", "\\", "<>", "a" * 500])
+@pytest.mark.parametrize("search", ["nothing like it", "' :* | !", "100%", "\\", "<>", "a" * 200])
 def test_search_for_what_is_not_there_says_so(console, search):
     wrote("Ann Lee", "About my invoice", email="ann@shop.example")
 

@@ -51,6 +51,13 @@ def test_every_list_of_the_console_is_one_that_refuses(rf, admin_user):
         assert model in WITHOUT_A_LIST or issubclass(pages.get_changelist(request), List), model
 
 
+def test_a_filter_that_has_nothing_to_choose_does_not_leave_everybody_in_the_list(console):
+    CustomerFactory()
+
+    assert console.get(PEOPLE, {"segment": "7"}).status_code == 400
+    assert console.get(PEOPLE, {"tags__id__exact": "7"}).context["cl"].result_count == 0
+
+
 def test_a_viewer_cannot_have_the_database_try_a_pattern(client, django_user_model):
     viewer = django_user_model.objects.create(username="vi", is_staff=True)
     viewer.groups.add(Group.objects.get(name=Role.VIEWER))
