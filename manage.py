@@ -4,7 +4,7 @@
 import os
 import sys
 
-from config import embedded
+from config.postgres import embedded
 
 
 def main() -> None:

@@ -4,7 +4,7 @@ import os
 import sys
 from importlib import import_module
 
-from config import embedded
+from config.postgres import embedded
 
 NAMES = ("matching", "ping", "email_speed", "memory", "outbound_list", "importing", "throttle")
 

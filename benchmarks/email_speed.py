@@ -32,7 +32,10 @@ from django.utils import timezone
 from audiences.models import Audience, Customer
 from benchmarks import world
 from benchmarks.measure import Row, in_turn, row
-from delivery import claiming, copies, matching, rounds
+from delivery.sending import claim
+from delivery import rendering
+from delivery.matching import ongoing
+from delivery.sending import dispatcher
 from delivery.channels.base import Envelope
 from delivery.channels.email import mail_of
 from messaging.models import Message, Sender
@@ -147,7 +150,7 @@ def processes(side: str, count: int, *, port: int) -> Iterator[list[Talk]]:
 def speed(workers: list[Talk], message: Message) -> float:
     """Mails a second of these processes, from when they are told to begin until the last is done."""
     world.forget_records()
-    expected = matching.match(message, at=timezone.now())
+    expected = ongoing.match(message, at=timezone.now())
     start = perf_counter()
     for worker in workers:
         print("go", file=worker.stdin, flush=True)
@@ -168,7 +171,7 @@ def said(process: Talk) -> str:
 
 def ours(_part: int, _parts: int) -> int:
     """Hand over what is due, as a worker's task does."""
-    return rounds.hand_over(clock=timezone.now, until=timezone.now() + timedelta(minutes=5))
+    return dispatcher.hand_over(clock=timezone.now, until=timezone.now() + timedelta(minutes=5))
 
 
 def theirs(part: int, parts: int) -> int:
@@ -207,13 +210,13 @@ def envelopes(part: int, parts: int) -> Iterator[Envelope]:
     message = Message.objects.select_related("sender", "version").get()
     assert message.version
     assert message.sender
-    copy = copies.copy_of(message.version, channel=message.channel, tracked=True)
+    copy = rendering.copy_of(message.version, channel=message.channel, tracked=True)
     reached = Customer.objects.filter(unsubscribed_from_emails=False, has_hard_bounced=False)
     mine = reached.extra(where=["id %% %s = %s"], params=[parts, part])
-    for person in mine.values("id", *claiming.PEOPLE).iterator(100):
-        filled = copies.fill(copy.names, customer=person, company=None)
+    for person in mine.values("id", *claim.PEOPLE).iterator(100):
+        filled = rendering.fill(copy.names, customer=person, company=None)
         rendered = copy.render(filled, record_id=person["id"])
-        yield copies.envelope(message, message.sender, rendered, record_id=person["id"], to=(person["email"],))
+        yield rendering.envelope(message, message.sender, rendered, record_id=person["id"], to=(person["email"],))
 
 
 def check_same_bytes() -> None:

@@ -15,7 +15,8 @@ from django.utils import timezone
 from benchmarks import world
 from benchmarks.email_speed import live_message, sink
 from benchmarks.measure import Row, in_turn, row
-from delivery import matching, tasks
+from delivery import tasks
+from delivery.matching import ongoing
 from delivery.models import DeliveryRecord
 from messaging.models import Message
 
@@ -29,7 +30,7 @@ def measure(*, times: int = 5) -> list[Row]:
     def peak(customers: int, port: int) -> float:
         world.fill(customers=customers * 100 // 95 + 100, companies=customers // 20)
         message: Message = live_message()
-        made = matching.match(message, at=timezone.now())
+        made = ongoing.match(message, at=timezone.now())
         assert made >= customers, made
         answered = subprocess.run(
             [sys.executable, "-m", "benchmarks.memory"],

@@ -11,11 +11,11 @@ from django.utils import timezone
 from audiences.models import Audience
 from benchmarks import world
 from benchmarks.measure import Row, in_turn, row
-from delivery import counts
+from delivery.reporting import counters
 from delivery.models import DeliveryRecord
 from messaging.models import Message, Sender
-from outbound.console import ConsoleAdmin
-from outbound.messages import MessageAdmin
+from outbound.console.admin import ConsoleAdmin
+from outbound.messages.admin import MessageAdmin
 
 MESSAGES, RECORDS, CUSTOMERS, COMPANIES = 10_000, 5_000_000, 100_000, 1_000
 VIEWS = 5
@@ -78,7 +78,7 @@ def fill() -> None:
         cursor.execute("BEGIN")
         cursor.execute(RECORDS_OF_EACH, {"customers": CUSTOMERS, "each": RECORDS // MESSAGES})
         cursor.execute("COMMIT")
-    counts.recount()
+    counters.recount()
     with connection.cursor() as cursor:
         cursor.execute("VACUUM ANALYZE")
 

@@ -23,12 +23,12 @@ from time import perf_counter
 
 from django.db import connection
 
-from audiences import identity
+from audiences import identity_verification
 from audiences.models import Customer, Integration, Workspace
 from benchmarks import world
 from benchmarks.matching import live_message
 from benchmarks.measure import Row, in_turn, row
-from delivery import judging
+from delivery.eligibility import conditions
 from delivery.models import DeliveryRecord
 from messaging.models import Message
 
@@ -128,7 +128,7 @@ def already_shown() -> None:
         cursor.execute("SET session_replication_role = replica")
         cursor.execute(sessions, [1])
         for message in Message.objects.all():
-            condition = judging.condition_of(message)
+            condition = conditions.condition_of(message)
             matching = condition.pairs(per_company=False, where=f"mod(c.id, {EVERY}) = 0")
             cursor.execute(
                 "INSERT INTO delivery_deliveryrecord (message_id, customer_id, status, reason, matched_at, sent_at,"
@@ -182,7 +182,7 @@ def measure(*, times: int = 5) -> list[Row]:
 
     def ping() -> Asked:
         who = next(pinged)
-        user = {"user_id": who, "user_hash": identity.user_hash(secret, who)}
+        user = {"user_id": who, "user_hash": identity_verification.user_hash(secret, who)}
         return Asked("POST", "/messenger/ping", json.dumps({"app_id": "bench", "user": user}).encode(), json_sent)
 
     def conversations() -> Asked:

@@ -17,7 +17,7 @@ from benchmarks import world
 from benchmarks.email_speed import live_message, processes
 from benchmarks.faulty_sink import FaultySink
 from benchmarks.measure import Row, row
-from delivery import matching
+from delivery.matching import ongoing
 from delivery.models import Pace
 from messaging.models import Message
 
@@ -35,7 +35,7 @@ def kept_pace() -> Row:
     """Mails of a minute over what the pace says."""
     world.fill(customers=CUSTOMERS, companies=150)
     message = live_message()
-    matching.match(message, at=timezone.now())
+    ongoing.match(message, at=timezone.now())
     Pace.objects.update_or_create(channel="email", defaults={"per_second": PER_SECOND, "next_at": None})
     with ExitStack() as ends:
         sink = FaultySink(seed=1)
@@ -49,7 +49,7 @@ def kept_pace() -> Row:
         time.sleep(SECONDS)
         rate = (sink.taken - before) / (time.monotonic() - began)
         Pace.objects.all().delete()
-        matching.stop(message)
+        ongoing.stop(message)
     ratio = rate / PER_SECOND
     made = row(
         "a minute at a pace, four workers / the pace",
@@ -65,7 +65,7 @@ def after_pauses() -> Row:
     world.fill(customers=CUSTOMERS, companies=150)
     Pace.objects.all().delete()
     message = live_message()
-    matching.match(message, at=timezone.now())
+    ongoing.match(message, at=timezone.now())
     late: list[float] = []
     with ExitStack() as ends:
         sink = FaultySink(seed=1)
@@ -79,14 +79,14 @@ def after_pauses() -> Row:
             goes_from = sink.taken
             while sink.taken < goes_from + 100:
                 time.sleep(0.001)
-            matching.pause(message)
+            ongoing.pause(message)
             returned = sink.taken
             time.sleep(0.5)
             late.append((sink.taken - returned) / (WORKERS * settings.IN_FLIGHT))
             Message.objects.get(pk=message.pk).resume(at=timezone.now())
             message.refresh_from_db()
         over.set()
-        matching.stop(message)
+        ongoing.stop(message)
     connection.close()
     return row(
         "handed over after a pause returned / may be in flight",

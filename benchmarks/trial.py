@@ -20,7 +20,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from benchmarks.faulty_sink import FaultySink
-from config import embedded, supervisor
+from config import supervisor
+from config.postgres import embedded
 from config.supervisor import Program, Running
 
 SEED = 20_260_504
@@ -209,7 +210,8 @@ def prepare() -> None:
     from audiences.models import Audience
     from benchmarks import world
     from benchmarks.email_speed import BODY, SUBJECT
-    from delivery import matching, schedule
+    from delivery import schedule
+    from delivery.matching import ongoing
     from messaging.models import Message, Sender
 
     world.fill(customers=CUSTOMERS, companies=500)
@@ -221,7 +223,7 @@ def prepare() -> None:
     sender = Sender.objects.create(name="Ann from Acme", email="ann@acme.example")
     message = Message.objects.create(title="Trial", sender=sender, audience=everybody, send_type="one_off")
     message.revise(subject=SUBJECT, body=BODY, by=None, at=now)
-    assert matching.launch(message, at=now) == CUSTOMERS
+    assert ongoing.launch(message, at=now) == CUSTOMERS
     assert message.records.counts()["waiting"] == EMAILS
     let_go()
     keep_to(PER_SECOND)
@@ -245,12 +247,13 @@ def verdict(trial: Trial) -> dict[str, int]:
     """What came of every one of the 10,000."""
     from django.utils import timezone
 
-    from delivery import audit, copies
+    from delivery.monitoring import invariants
+    from delivery import rendering
 
     taken = trial.sink.message_ids
     found = dict.fromkeys(("lost", "twice", "sent", "failed", "in doubt", "in doubt, and taken", "not done"), 0)
     for pk, status in records().exclude(status="skipped").values_list("pk", "status"):
-        times = taken[copies.message_id(pk)]
+        times = taken[rendering.message_id(pk)]
         found["twice"] += times > 1
         found["lost"] += status == "sent" and not times
         found["sent"] += status == "sent"
@@ -260,7 +263,7 @@ def verdict(trial: Trial) -> dict[str, int]:
         found["not done"] += status in {"waiting", "sending"}
         # Whoever counts as refused must not have it either.
         found["lost"] += status == "failed" and times > 0
-    found["does not add up"] = len(list(audit.findings(at=timezone.now())))
+    found["does not add up"] = len(list(invariants.findings(at=timezone.now())))
     return found
 
 

@@ -15,14 +15,14 @@ app.autodiscover_tasks(["delivery"])
 @signals.beat_init.connect
 def watch_the_others(**_facts: object) -> None:
     """Look each minute for what is stuck, in every worker and in beat."""
-    from config import watching
+    from config import alarm_thread
 
-    watching.begin()
+    alarm_thread.begin()
 
 
 @signals.worker_shutting_down.connect
 def put_down(**_facts: object) -> None:
     """Have the pool finish the copies in hand and put the rest back, as a worker's warm end waits for its tasks."""
-    from delivery import stopping
+    from delivery import shutdown
 
-    stopping.ask_all()
+    shutdown.ask_all()

@@ -12,7 +12,8 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
 from config.celery import app
-from delivery import health, measuring
+from delivery.monitoring import health
+from delivery import metrics as measuring
 
 log = logging.getLogger(__name__)
 

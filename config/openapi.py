@@ -5,13 +5,13 @@ from typing import Any
 
 from drf_spectacular.openapi import AutoSchema
 
-from audiences.api import documented as of_audiences
-from audiences.api.described import Call, Parameter, Schema, ref
-from audiences.api.endpoint import Endpoint
+from audiences.api import schema as of_audiences
+from audiences.api.base.openapi import Call, Parameter, Schema, ref
+from audiences.api.base.endpoint import Endpoint
 from audiences.urls import ADDRESSES
-from delivery.api import documented as of_delivery
+from delivery.api import schema as of_delivery
 from delivery.urls import ENDPOINTS
-from outbound.api import documented as of_outbound
+from outbound.api import schema as of_outbound
 
 CALLS: dict[type[Endpoint], dict[str, Call]] = {**of_audiences.CALLS, **of_delivery.CALLS, **of_outbound.CALLS}
 SCHEMAS: dict[str, Schema] = {**of_audiences.SCHEMAS, **of_delivery.SCHEMAS, **of_outbound.SCHEMAS}

@@ -16,7 +16,7 @@ import environ
 from django.core.exceptions import ImproperlyConfigured
 from django.templatetags.static import static
 
-from config import embedded
+from config.postgres import embedded
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 DATA_DIR = BASE_DIR / ".data"
@@ -83,7 +83,7 @@ INSTALLED_APPS = [
     "rest_framework",
 ]
 MIDDLEWARE = [
-    "delivery.origins.MessengerCors",
+    "delivery.messenger.origins.MessengerCors",
     "django.middleware.security.SecurityMiddleware",
     "csp.middleware.CSPMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -93,8 +93,8 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
-    "outbound.zone.WorkspaceZone",
-    "outbound.timeouts.StatementTimeout",
+    "outbound.console.middleware.WorkspaceZone",
+    "outbound.console.timeouts.StatementTimeout",
     # Last: it looks at what a login came to.
     "axes.middleware.AxesMiddleware",
 ]
@@ -181,8 +181,8 @@ AXES_COOLOFF_TIME = timedelta(minutes=15)
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
 AXES_RESET_ON_SUCCESS = True
 AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
-AXES_CLIENT_IP_CALLABLE = "outbound.throttling.network_address"
-AXES_LOCKOUT_CALLABLE = "outbound.passwords.locked_out"
+AXES_CLIENT_IP_CALLABLE = "outbound.console.throttle.network_address"
+AXES_LOCKOUT_CALLABLE = "outbound.workspace.login.locked_out"
 AXES_DISABLE_ACCESS_LOG = True
 AXES_ENABLE_ADMIN = False
 AXES_VERBOSE = False
@@ -313,11 +313,11 @@ REFUSED_VISITORS_ALARM = env.int("REFUSED_VISITORS_ALARM", default=20)
 WEBHOOKS_TO_PRIVATE_ADDRESSES = env.bool("WEBHOOKS_TO_PRIVATE_ADDRESSES", default=DEBUG or DEMO)
 
 REST_FRAMEWORK = {
-    "DEFAULT_AUTHENTICATION_CLASSES": ["audiences.api.authentication.TokenAuthentication"],
+    "DEFAULT_AUTHENTICATION_CLASSES": ["audiences.api.base.authentication.TokenAuthentication"],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
-    "EXCEPTION_HANDLER": "audiences.api.errors.answer",
+    "EXCEPTION_HANDLER": "audiences.api.base.errors.answer",
     "UNAUTHENTICATED_USER": None,
     "DEFAULT_SCHEMA_CLASS": "config.openapi.Described",
     # Behind a proxy the address of who asks is the one the proxy names; otherwise nobody is believed.
@@ -383,10 +383,10 @@ UNFOLD: dict[str, Any] = {
     "SITE_HEADER": "Outbound",
     "SITE_SYMBOL": "send",
     "SITE_URL": None,
-    "DASHBOARD_CALLBACK": "outbound.dashboard.dashboard",
+    "DASHBOARD_CALLBACK": "outbound.home.dashboard",
     "SHOW_HISTORY": True,
     "SHOW_VIEW_ON_SITE": False,
-    "SIDEBAR": {"show_search": False, "show_all_applications": False, "navigation": "outbound.navigation.sidebar"},
+    "SIDEBAR": {"show_search": False, "show_all_applications": False, "navigation": "outbound.console.navigation.sidebar"},
     "STYLES": [lambda request: static("outbound/console.css"), lambda request: static("outbound/people.css")],
     "SITE_FAVICONS": [
         {"rel": "icon", "type": "image/svg+xml", "href": lambda request: static("outbound/favicon.svg")},

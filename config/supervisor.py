@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from config.embedded import undisturbed
+from config.postgres.embedded import undisturbed
 
 PR_SET_PDEATHSIG = 1
 # A Celery worker with nothing to do takes five to seven seconds to end: it sits out its own waits, one after another.

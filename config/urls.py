@@ -6,20 +6,20 @@ from django.urls import URLPattern, URLResolver, include, path, re_path
 from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
-from audiences.api.endpoint import AGAIN, Nowhere
+from audiences.api.base.endpoint import AGAIN, Nowhere
 from config import health
-from delivery import webhooks
-from outbound.api.documented import ADDRESSES as OUTBOUND
+from delivery.inbound import esp_webhooks
+from outbound.api.schema import ADDRESSES as OUTBOUND
 from outbound.composer.images import show
 
 
 def for_providers() -> list[URLPattern | URLResolver]:
     """What providers of mail post to. Without a secret anybody could, so then nobody can."""
     secret = settings.WEBHOOK_SECRET
-    return [path("webhooks/anymail/", include((webhooks.urlpatterns, "anymail")))] if secret else []
+    return [path("webhooks/anymail/", include((esp_webhooks.urlpatterns, "anymail")))] if secret else []
 
 
-handler400 = "outbound.once.not_understood"
+handler400 = "outbound.console.idempotency.not_understood"
 
 urlpatterns: list[URLPattern | URLResolver] = [
     # Typed by hand, without the slash or the path.

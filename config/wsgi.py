@@ -7,14 +7,14 @@ from typing import Any
 from django.core.wsgi import get_wsgi_application
 
 from config import logs
-from delivery.charsets import with_safe_parameters
+from delivery.inbound.charsets import with_safe_parameters
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
 logs.quieten_gunicorn()
 answer = get_wsgi_application()
 
-from outbound import timeouts  # noqa: E402 - needs the settings, which are read above
+from outbound.console import timeouts
 
 timeouts.limit_statements()
 

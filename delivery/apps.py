@@ -9,8 +9,9 @@ class DeliveryConfig(AppConfig):
 
     def ready(self) -> None:
         """Be the one that audiences ring for when there is something to tell, and that providers of mail tell."""
-        from audiences import announcing
-        from delivery import tasks, webhooks
+        from audiences import webhook_outbox
+        from delivery import tasks
+        from delivery.inbound import esp_webhooks
 
-        announcing.ring = tasks.nudge_to_tell
-        webhooks.listen()
+        webhook_outbox.ring = tasks.nudge_to_tell
+        esp_webhooks.listen()

@@ -9,19 +9,17 @@ from django.utils import timezone
 
 from audiences import intake
 from audiences.intake import importing
-from delivery import (
-    conversations,
-    forgetting,
-    forwarding,
-    health,
-    launching,
-    matching,
-    measuring,
-    notifying,
-    recasting,
-    rounds,
-    stopping,
-)
+from delivery.conversations import threads
+from delivery.maintenance import retention
+from delivery.conversations import answer_emails
+from delivery.monitoring import health
+from delivery.matching import launch_job
+from delivery.matching import ongoing
+from delivery import metrics
+from delivery.webhooks import dispatcher
+from delivery.maintenance import attribute_kinds
+from delivery.sending import dispatcher as rounds
+from delivery import shutdown
 from messaging.models import Message
 
 log = logging.getLogger(__name__)
@@ -39,7 +37,7 @@ left_alone_until = 0.0
 @shared_task
 def match_ongoing_messages(**_later: object) -> None:
     """Match every live ongoing email and push, and hand over what that brings. Every hour."""
-    matching.match_ongoing(at=timezone.now())
+    ongoing.match_ongoing(at=timezone.now())
     nudge()
 
 
@@ -48,14 +46,14 @@ def match_message(message_id: int, **_later: object) -> None:
     """Match one ongoing message: its first round, or the one after it was resumed."""
     message = Message.objects.live().filter(pk=message_id).first()
     if message is not None:
-        matching.match(message, at=timezone.now())
+        ongoing.match(message, at=timezone.now())
         nudge()
 
 
 @shared_task
 def launch_message(message_id: int, **_later: object) -> None:
     """Set a message with a large audience live, or send it to the rest."""
-    launching.launch(message_id, at=timezone.now())
+    launch_job.launch(message_id, at=timezone.now())
     match_message(message_id)
     nudge()
 
@@ -70,7 +68,7 @@ def go_on_importing(import_id: int, **_later: object) -> None:
 @shared_task
 def change_kind(change_id: int, **_later: object) -> None:
     """Change the kind of an attribute that very many have."""
-    recasting.carry_out(change_id, at=timezone.now())
+    attribute_kinds.carry_out(change_id, at=timezone.now())
 
 
 @shared_task
@@ -85,16 +83,16 @@ def sweep(**_later: object) -> None:
     at = timezone.now()
     rounds.sweep(at=at)
     nudge()
-    conversations.wake_snoozed(at=at)
+    threads.wake_snoozed(at=at)
     nudge_answers()
-    notifying.forget_old(at=at)
+    dispatcher.forget_old(at=at)
     nudge_to_tell()
     for import_id in importing.under_way():
         nudge_import(import_id)
-    for change_id in recasting.under_way():
+    for change_id in attribute_kinds.under_way():
         nudge_kind(change_id)
     nudge_jobs()
-    measuring.forget_dead(now=time.time())
+    metrics.forget_dead(now=time.time())
     health.swept(at=timezone.now())
 
 
@@ -104,26 +102,26 @@ def forget_old(**_later: object) -> None:
     at = timezone.now()
     until = at + AN_HOUR
     importing.forget_old(at=at)
-    forgetting.forget(at=at, go_on=lambda: timezone.now() < until and not stopping.asked())
+    retention.forget(at=at, go_on=lambda: timezone.now() < until and not shutdown.asked())
 
 
 @shared_task
 def tell_subscribers(**_later: object) -> None:
     """Tell subscribers what happened."""
-    notifying.tell(clock=timezone.now, until=timezone.now() + A_WHILE)
+    dispatcher.tell(clock=timezone.now, until=timezone.now() + A_WHILE)
 
 
 @shared_task
 def forward_answers(**_later: object) -> None:
     """Mail teammates' answers to customers who have not been back."""
-    forwarding.forward(clock=timezone.now, until=timezone.now() + A_WHILE)
+    answer_emails.forward(clock=timezone.now, until=timezone.now() + A_WHILE)
 
 
 @shared_task
 def work_off_jobs(**_later: object) -> None:
     """Write down what bulk jobs brought."""
     until = timezone.now() + A_WHILE
-    intake.work_off(clock=timezone.now, go_on=lambda: timezone.now() < until and not stopping.asked())
+    intake.work_off(clock=timezone.now, go_on=lambda: timezone.now() < until and not shutdown.asked())
 
 
 def nudge() -> None:

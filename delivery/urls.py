@@ -2,13 +2,14 @@
 
 from django.urls import URLPattern, path, re_path
 
-from audiences.api.endpoint import AGAIN, Endpoint
-from delivery import views, widget
+from audiences.api.base.endpoint import AGAIN, Endpoint
+from delivery.tracking import views
+from delivery.messenger import script
 from delivery.api.conversations import Conversations, OneConversation
 from delivery.api.counts import AllCounts
 from delivery.api.jobs import BulkEvents, BulkUsers, JobErrors, Jobs, OneJob
 from delivery.api.messages import Messages
-from delivery.api.messenger_addresses import MESSENGER
+from delivery.api.messenger.urls import MESSENGER
 from delivery.api.people import ConvertLead, ConvertVisitor, UserDeleteRequests, Visitor, Visitors
 from delivery.api.replies import Reply
 from delivery.api.subscriptions import Failures, OneSubscription, Ping, Sent, Subscriptions
@@ -41,9 +42,9 @@ urlpatterns: list[URLPattern] = [
     path("m/unsubscribe/<str:token>", views.unsubscribe, name="unsubscribe"),
     path("m/o/<str:token>.gif", views.opened, name="opened"),
     re_path(r"^m/c/(?P<token>[^/]+)/(?P<number>[0-9]{1,4})$", views.click, name="click"),
-    path("messenger/messenger.js", widget.script, name="messenger"),
-    path("messenger/images/<str:name>", widget.image, name="image"),
-    path("messenger/files/<str:key>/<str:name>", widget.file, name="file"),
+    path("messenger/messenger.js", script.script, name="messenger"),
+    path("messenger/images/<str:name>", script.image, name="image"),
+    path("messenger/files/<str:key>/<str:name>", script.file, name="file"),
     *(re_path(rf"^{AGAIN}{address}/?$", view.as_view()) for address, view in ENDPOINTS.items()),
     *(re_path(rf"^{address}/?$", view.as_view()) for address, view in MESSENGER.items()),
 ]

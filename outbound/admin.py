@@ -21,27 +21,25 @@ from audiences.models import (
 )
 from delivery.models import Conversation, DeliveryRecord, Pace
 from messaging.models import Message, Sender
-from outbound import (
-    answering,
-    attributes,
-    event_names,
-    history,
-    integration,
-    messages,
-    pace,
-    passwords,
-    people,
-    reports,
-    segments,
-    staff,
-    subscriptions,
-    workspace,
-)
+from outbound.inbox import admin as answering
+from outbound.people import attributes
+from outbound.people import event_names
+from outbound.workspace import audit_log
+from outbound.workspace import integration
+from outbound.messages import admin as messages
+from outbound.workspace import throttle
+from outbound.workspace import login
+from outbound.people import admin as people
+from outbound.messages import report
+from outbound.people import segments
+from outbound.workspace import staff
+from outbound.workspace import webhooks
+from outbound.workspace import admin as workspace
 
 PAGES: dict[type[Model], type[ModelAdmin]] = {
     Message: messages.MessageAdmin,
     Conversation: answering.ConversationAdmin,
-    DeliveryRecord: reports.DeliveryRecordAdmin,
+    DeliveryRecord: report.DeliveryRecordAdmin,
     Customer: people.CustomerAdmin,
     Company: people.CompanyAdmin,
     Audience: segments.SegmentAdmin,
@@ -50,12 +48,12 @@ PAGES: dict[type[Model], type[ModelAdmin]] = {
     EventName: event_names.EventNameAdmin,
     Sender: workspace.SenderAdmin,
     Integration: integration.IntegrationAdmin,
-    Subscription: subscriptions.SubscriptionAdmin,
+    Subscription: webhooks.SubscriptionAdmin,
     Workspace: workspace.WorkspaceAdmin,
-    Pace: pace.PaceAdmin,
+    Pace: throttle.PaceAdmin,
     User: staff.StaffAdmin,
     Group: staff.RoleAdmin,
-    LogEntry: history.LogAdmin,
+    LogEntry: audit_log.LogAdmin,
     PeriodicTask: workspace.ScheduleAdmin,
     IntervalSchedule: workspace.PlainAdmin,
     CrontabSchedule: workspace.PlainAdmin,
@@ -70,5 +68,5 @@ for model, pages in PAGES.items():
     admin.site.register(model, pages)
 
 admin.site.index_title = "Home"
-admin.site.login_form = passwords.LoginForm
-admin.site.extra_urls = passwords.addresses  # type: ignore[attr-defined]
+admin.site.login_form = login.LoginForm
+admin.site.extra_urls = login.addresses  # type: ignore[attr-defined]

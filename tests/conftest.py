@@ -1,4 +1,4 @@
-"""What every test may use. The database is started by `config.testing`, before the settings are read."""
+"""What every test may use. The database is started by `config.pytest_plugin`, before the settings are read."""
 
 from collections.abc import Generator, Iterator
 from datetime import UTC, datetime
@@ -6,7 +6,10 @@ from datetime import UTC, datetime
 import pytest
 from django.core.cache import cache
 
-from delivery import audit, copies, judging, sending
+from delivery.monitoring import invariants
+from delivery import rendering
+from delivery.eligibility import conditions
+from delivery.sending import batch
 
 
 @pytest.fixture
@@ -29,12 +32,12 @@ def logins_without_a_throttle(settings) -> None:
 @pytest.fixture(autouse=True)
 def nothing_kept() -> Iterator[None]:
     """A test starts with nothing compiled and no channel open, as a new process does."""
-    judging.forget()
-    copies.KEPT.clear()
-    copies.LINKS_KEPT.clear()
+    conditions.forget()
+    rendering.KEPT.clear()
+    rendering.LINKS_KEPT.clear()
     cache.clear()
     yield
-    sending.close_channels()
+    batch.close_channels()
 
 
 @pytest.hookimpl(wrapper=True)
@@ -44,7 +47,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     among = {"db", "transactional_db"} & set(getattr(item, "fixturenames", ()))
     marked = item.get_closest_marker("django_db") is not None
     if {"journeys", "trials"} & set(item.path.parts) and (among or marked):
-        assert list(audit.findings(at=None)) == []
+        assert list(invariants.findings(at=None)) == []
     return done
 
 

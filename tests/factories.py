@@ -19,7 +19,7 @@ from audiences.models import (
 )
 from audiences.models.catalogue import Scope
 from audiences.models.customers import Role
-from delivery import matching
+from delivery.matching import ongoing
 from messaging.models import Message, Sender
 
 # The moment of the fixture `at`: rows were made then, unless a test says otherwise.
@@ -194,7 +194,7 @@ class MessageFactory(DjangoModelFactory):
             message.ask_for(rules if isinstance(rules, dict) else {"match": "all", "rules": rules}, by=None, at=at)
         message.revise(**text, by=None, at=at)
         if live:
-            matching.launch(message, at=at)
+            ongoing.launch(message, at=at)
         return message
 
 

@@ -9,15 +9,15 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from audiences import compiler, intake
-from audiences.api import shapes
-from audiences.api.described import PAGE, asked
-from audiences.api.endpoint import Endpoint, body
-from audiences.api.paging import paged
-from audiences.api.query import refuse_beside
-from audiences.api.references import one_of
+from audiences.api import payloads
+from audiences.api.base.openapi import PAGE, asked
+from audiences.api.base.endpoint import Endpoint, body
+from audiences.api.base.paging import paged
+from audiences.api.base.query import refuse_beside
+from audiences.api.base.lookups import one_of
 from audiences.api.users import NARROWED, SORTED, user_list
 from audiences.intake import Refused, Unknown, Warnings
-from audiences.intake.values import first_given, text
+from audiences.intake.attributes.fields import first_given, text
 from audiences.models import Audience, Company, Customer, Membership, Tag
 from audiences.models.companies import CompanyQuerySet
 from audiences.rules import RuleError
@@ -102,7 +102,7 @@ def filtered(request: Request) -> CompanyQuerySet:
 
 def answer_with(company: Company, *, warnings: Iterable[Refused] = ()) -> Response:
     """Answer with one company in full, and what of it was not stored."""
-    return Response(in_full([company])[0] | shapes.warned(warnings))
+    return Response(in_full([company])[0] | payloads.warned(warnings))
 
 
 def in_full(companies: Sequence[Company]) -> list[dict[str, Any]]:
@@ -110,4 +110,4 @@ def in_full(companies: Sequence[Company]) -> list[dict[str, Any]]:
     rows = Company.objects.filter(pk__in=[company.pk for company in companies]).prefetch_related("tags")
     present = Count("memberships", filter=Q(memberships__customer__archived_at=None))
     found = {row.pk: row for row in rows.annotate(user_count=present)}
-    return [shapes.company(found[company.pk], user_count=found[company.pk].user_count) for company in companies]
+    return [payloads.company(found[company.pk], user_count=found[company.pk].user_count) for company in companies]

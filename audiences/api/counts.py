@@ -9,12 +9,12 @@ from django.utils import timezone
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from audiences.api import shapes
-from audiences.api.described import asked, one_of
-from audiences.api.endpoint import Endpoint
-from audiences.api.errors import TooLong
-from audiences.api.query import refuse_beside
-from audiences.api.references import admins
+from audiences.api import payloads
+from audiences.api.base.openapi import asked, one_of
+from audiences.api.base.endpoint import Endpoint
+from audiences.api.base.errors import TooLong
+from audiences.api.base.query import refuse_beside
+from audiences.api.base.lookups import admins
 from audiences.api.segments import counts_in_time
 from audiences.intake import Refused
 from audiences.models import Audience, Company, Customer, Tag
@@ -124,4 +124,4 @@ class Admins(Endpoint):
 
     def get(self, request: Request) -> Response:
         """List the teammates."""
-        return Response(shapes.listed("admin", map(shapes.admin, admins())))
+        return Response(payloads.listed("admin", map(payloads.admin, admins())))

@@ -5,12 +5,12 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from audiences import intake
-from audiences.api import shapes
-from audiences.api.described import WHO
-from audiences.api.endpoint import Endpoint, body
-from audiences.api.errors import Missing
-from audiences.api.references import one_of
-from audiences.intake.values import first_given
+from audiences.api import payloads
+from audiences.api.base.openapi import WHO
+from audiences.api.base.endpoint import Endpoint, body
+from audiences.api.base.errors import Missing
+from audiences.api.base.lookups import one_of
+from audiences.intake.attributes.fields import first_given
 from audiences.models import Device
 
 
@@ -26,12 +26,12 @@ class Devices(Endpoint):
             raise Missing("token is required", field="token")
         customer = intake.find(sent)
         found = intake.register_device(customer, token=sent["token"], platform=sent.get("platform"), at=timezone.now())
-        return Response(shapes.device(found, customer=customer))
+        return Response(payloads.device(found, customer=customer))
 
     def get(self, request: Request) -> Response:
         """List a user's devices, those that get nothing any more among them."""
         customer = intake.find(request.query_params)
-        devices = [shapes.device(found, customer=customer) for found in customer.devices.order_by("pk")]
+        devices = [payloads.device(found, customer=customer) for found in customer.devices.order_by("pk")]
         return Response({"type": "device.list", "devices": devices})
 
 
@@ -44,4 +44,4 @@ class OneDevice(Endpoint):
         at = timezone.now()
         Device.objects.retire([found.token], at=at)
         found.refresh_from_db(fields=["retired_at"])
-        return Response(shapes.device(found, customer=found.customer))
+        return Response(payloads.device(found, customer=found.customer))

@@ -10,13 +10,14 @@ from rest_framework.response import Response
 from rest_framework.utils.urls import replace_query_param
 
 from audiences import intake
-from audiences.api import described, shapes
-from audiences.api.described import PAGE, WHO, asked, const
-from audiences.api.endpoint import Endpoint, body
-from audiences.api.paging import address_of, count_of
-from audiences.api.references import one_of
+from audiences.api.base import openapi
+from audiences.api import payloads
+from audiences.api.base.openapi import PAGE, WHO, asked, const
+from audiences.api.base.endpoint import Endpoint, body
+from audiences.api.base.paging import address_of, count_of
+from audiences.api.base.lookups import one_of
 from audiences.intake import Refused
-from audiences.intake.values import flag, moment
+from audiences.intake.attributes.fields import flag, moment
 from audiences.models import Event
 
 KEPT_FOR = timedelta(days=90)
@@ -29,7 +30,7 @@ class Events(Endpoint):
         "get": (
             asked("type", "`user`: the events of one user.", const("user")),
             *WHO,
-            asked("summary", "true: summed up by name.", described.one_of("true", "false")),
+            asked("summary", "true: summed up by name.", openapi.one_of("true", "false")),
             asked("before", "The id of the last event of the page before."),
             PAGE[1],
         )
@@ -51,7 +52,7 @@ class Events(Endpoint):
             raise Refused("Ask for the events of one user: type=user, and who.", field="type")
         customer = intake.find(query)
         if flag(query.get("summary"), "summary"):
-            return Response(shapes.event_summary(customer.event_summaries.order_by("name"), customer=customer))
+            return Response(payloads.event_summary(customer.event_summaries.order_by("name"), customer=customer))
         rows = customer.events.filter(happened_at__gte=timezone.now() - KEPT_FOR).order_by("-happened_at", "-pk")
         if query.get("before"):
             last = one_of(Event.objects.filter(customer=customer), query["before"], what="before")
@@ -63,5 +64,5 @@ class Events(Endpoint):
             found.pop()
             following = replace_query_param(address_of(request), "before", found[-1].pk)
         pages = {"type": "pages", "next": following, "per_page": per_page}
-        events = [shapes.event(happened, customer=customer) for happened in found]
+        events = [payloads.event(happened, customer=customer) for happened in found]
         return Response({"type": "event.list", "events": events, "pages": pages})

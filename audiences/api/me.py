@@ -3,8 +3,8 @@
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from audiences.api.endpoint import Endpoint
-from audiences.api.shapes import APP_ID
+from audiences.api.base.endpoint import Endpoint
+from audiences.api.payloads import APP_ID
 from audiences.models import Integration, Workspace
 
 

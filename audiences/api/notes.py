@@ -5,14 +5,14 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from audiences import intake
-from audiences.api import shapes
-from audiences.api.described import PAGE, WHO
-from audiences.api.endpoint import Endpoint, body
-from audiences.api.errors import Missing
-from audiences.api.paging import paged
-from audiences.api.references import admin_of, one_of
-from audiences.api.versions import refuse_unread
-from audiences.intake.values import first_given, mapping, text
+from audiences.api import payloads
+from audiences.api.base.openapi import PAGE, WHO
+from audiences.api.base.endpoint import Endpoint, body
+from audiences.api.base.errors import Missing
+from audiences.api.base.paging import paged
+from audiences.api.base.lookups import admin_of, one_of
+from audiences.api.base.versions import refuse_unread
+from audiences.intake.attributes.fields import first_given, mapping, text
 from audiences.models import Note
 
 LONGEST_NOTE = 20_000
@@ -35,14 +35,14 @@ class Notes(Endpoint):
             raise Missing("body is required", field="body")
         teammate = admin_of(by) if (by := first_given(sent, "admin_id")) is not None else None
         made = customer.notes.create(teammate=teammate, body=written, created_at=timezone.now())
-        return Response(shapes.note(made, customer=customer))
+        return Response(payloads.note(made, customer=customer))
 
     def get(self, request: Request) -> Response:
         """List those about one user, the newest first."""
         customer = intake.find(request.query_params)
         rows = customer.notes.select_related("teammate").order_by("-created_at", "-pk")
         found, pages, total = paged(request, rows)
-        notes = [shapes.note(row, customer=customer) for row in found]
+        notes = [payloads.note(row, customer=customer) for row in found]
         return Response({"type": "note.list", "pages": pages, "total_count": total, "notes": notes})
 
 
@@ -52,4 +52,4 @@ class OneNote(Endpoint):
     def get(self, request: Request, pk: str) -> Response:
         """Find one."""
         found = one_of(Note.objects.select_related("teammate", "customer"), pk)
-        return Response(shapes.note(found, customer=found.customer))
+        return Response(payloads.note(found, customer=found.customer))

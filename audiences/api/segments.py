@@ -13,12 +13,13 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from audiences import compiler
-from audiences.api import described, shapes
-from audiences.api.described import asked
-from audiences.api.endpoint import Endpoint
-from audiences.api.references import one_of
+from audiences.api.base import openapi
+from audiences.api import payloads
+from audiences.api.base.openapi import asked
+from audiences.api.base.endpoint import Endpoint
+from audiences.api.base.lookups import one_of
 from audiences.intake import Refused
-from audiences.intake.values import flag
+from audiences.intake.attributes.fields import flag
 from audiences.models import Audience, CustomAttribute, Customer, Workspace
 from audiences.models.audience import read
 from audiences.rules import RuleError
@@ -32,8 +33,8 @@ class Segments(Endpoint):
 
     parameters = {
         "get": (
-            asked("include_count", "true: counted, as far as time allows.", described.one_of("true", "false")),
-            asked("type", "company: none, for segments are of people here.", described.one_of("user", "company")),
+            asked("include_count", "true: counted, as far as time allows.", openapi.one_of("true", "false")),
+            asked("type", "company: none, for segments are of people here.", openapi.one_of("user", "company")),
         )
     }
 
@@ -47,7 +48,7 @@ class Segments(Endpoint):
         if kind == "company":
             rows = rows.none()
         numbers = counts_in_time(rows, at=timezone.now()) if counting else {}
-        return Response(shapes.listed("segment", [segment(row, numbers) for row in rows]))
+        return Response(payloads.listed("segment", [segment(row, numbers) for row in rows]))
 
 
 class Segment(Endpoint):
@@ -59,9 +60,9 @@ class Segment(Endpoint):
         return Response(segment(row, counts_in_time([row], at=timezone.now())))
 
 
-def segment(row: Audience, numbers: Mapping[int, int | None]) -> shapes.Json:
+def segment(row: Audience, numbers: Mapping[int, int | None]) -> payloads.Json:
     """Return a segment; with its count where it was to be counted, null where that was not done in time."""
-    shape = shapes.segment(row)
+    shape = payloads.segment(row)
     return {**shape, "count": numbers[row.pk]} if row.pk in numbers else shape
 
 

@@ -9,11 +9,11 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from audiences import intake
-from audiences.api import shapes
-from audiences.api.endpoint import Endpoint, body
-from audiences.api.references import one_of
+from audiences.api import payloads
+from audiences.api.base.endpoint import Endpoint, body
+from audiences.api.base.lookups import one_of
 from audiences.intake import Conflict, Refused
-from audiences.intake.values import entries, flag
+from audiences.intake.attributes.fields import entries, flag
 from audiences.models import Audience, Company, Customer, Tag
 from audiences.models.audience import ABOUT_TAGS
 
@@ -40,11 +40,11 @@ class Tags(Endpoint):
                     (taken if flag(thing.get("untag"), "untag") else put).append(find(thing))
                 intake.tag(label, put, at=timezone.now())
                 intake.untag(label, taken, at=timezone.now())
-        return Response(shapes.tag(label))
+        return Response(payloads.tag(label))
 
     def get(self, request: Request) -> Response:
         """List them all by name."""
-        return Response(shapes.tags(Tag.objects.all()))
+        return Response(payloads.tags(Tag.objects.all()))
 
 
 class OneTag(Endpoint):

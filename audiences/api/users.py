@@ -11,15 +11,15 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from audiences import compiler, intake
-from audiences.api import shapes
-from audiences.api.described import NUMBER, PAGE, WHO, asked, one_of
-from audiences.api.endpoint import Endpoint, body
-from audiences.api.paging import paged
-from audiences.api.query import given_of, refuse_beside
+from audiences.api import payloads
+from audiences.api.base.openapi import NUMBER, PAGE, WHO, asked, one_of
+from audiences.api.base.endpoint import Endpoint, body
+from audiences.api.base.paging import paged
+from audiences.api.base.query import given_of, refuse_beside
 from audiences.api.segments import segments_of
-from audiences.api.versions import refuse_our_id
+from audiences.api.base.versions import refuse_our_id
 from audiences.intake import Refused, Unknown, Warnings
-from audiences.intake.values import text
+from audiences.intake.attributes.fields import text
 from audiences.models import Audience, Customer, Tag
 from audiences.rules import RuleError
 
@@ -109,12 +109,12 @@ def archived(customer: Customer) -> Response:
 
 def answer_with(customer: Customer, *, warnings: Iterable[Refused] = ()) -> Response:
     """Answer with one user in full, and what of them was not stored."""
-    return Response(in_full([customer])[0] | shapes.warned(warnings))
+    return Response(in_full([customer])[0] | payloads.warned(warnings))
 
 
-def in_full(customers: Sequence[Customer]) -> list[shapes.Json]:
+def in_full(customers: Sequence[Customer]) -> list[payloads.Json]:
     """Return users in full, with the segments they are in now."""
-    return shapes.users(customers, segments=segments_of(customers, at=timezone.now()))
+    return payloads.users(customers, segments=segments_of(customers, at=timezone.now()))
 
 
 def user_list(request: Request, rows: QuerySet[Customer]) -> Response:

@@ -5,23 +5,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from audiences.announcing import announce
-from audiences.intake import catalogue
-from audiences.intake.lookup import read_user_id
+from audiences.webhook_outbox import announce
+from audiences.intake.attributes import custom_attributes
+from audiences.intake.identity_resolution import read_user_id
 from audiences.intake.source import Source
-from audiences.intake.values import (
-    OnBadValue,
-    Read,
-    Refused,
-    attempt,
-    flag,
-    long_text,
-    mapping,
-    moment,
-    refuse,
-    text,
-    whole,
-)
+from audiences.intake.attributes.fields import OnBadValue, Read, Refused, attempt, flag, long_text, mapping, moment, refuse, text, whole
 from audiences.models import Company, Customer, Membership, Topic
 from audiences.models.catalogue import Scope
 from audiences.transactions import retried
@@ -54,16 +42,16 @@ class CompanyFacts:
     attributes: dict[str, Any]
     remove: bool  # The customer it was sent with is no member any more.
 
-    def with_kinds(self, kinds: catalogue.Kinds, *, on_bad_value: OnBadValue = refuse) -> "CompanyFacts":
+    def with_kinds(self, kinds: custom_attributes.Kinds, *, on_bad_value: OnBadValue = refuse) -> "CompanyFacts":
         """Return the same with its attributes read as their kinds have them."""
-        values = catalogue.read(self.attributes, scope=Scope.COMPANY, kinds=kinds, on_bad_value=on_bad_value)
+        values = custom_attributes.read(self.attributes, scope=Scope.COMPANY, kinds=kinds, on_bad_value=on_bad_value)
         return replace(self, attributes=values)
 
     def changes_to(self, company: Company) -> dict[str, Any]:
         """Return the columns that are to change, with their new values."""
         wanted = {
             **self.columns,
-            "attributes": catalogue.merge(company.attributes, self.attributes),
+            "attributes": custom_attributes.merge(company.attributes, self.attributes),
             "archived_at": None,
         }
         return {column: value for column, value in wanted.items() if getattr(company, column) != value}
@@ -87,7 +75,7 @@ def read_company(facts: Mapping[str, Any], *, on_bad_value: OnBadValue = refuse)
     return CompanyFacts(
         company_id=company_id,
         columns=columns,
-        attributes=catalogue.check(sent, on_bad_value=on_bad_value),
+        attributes=custom_attributes.check(sent, on_bad_value=on_bad_value),
         remove=bool(attempt(flag, facts.get("remove"), "remove", on_bad_value=on_bad_value)),
     )
 
@@ -100,7 +88,7 @@ def upsert_company(facts: Mapping[str, Any], *, at: datetime, on_bad_value: OnBa
     """
     sent = read_company(facts, on_bad_value=on_bad_value)
     attributes = [(Scope.COMPANY, sent.attributes)]
-    kinds = catalogue.kinds_of(attributes, at=at, source=Source.REST, on_bad_value=on_bad_value)
+    kinds = custom_attributes.kinds_of(attributes, at=at, source=Source.REST, on_bad_value=on_bad_value)
     return upsert_companies([sent.with_kinds(kinds, on_bad_value=on_bad_value)], at=at)[sent.company_id]
 
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from django.db import connection
 
-from audiences.announcing import announce
+from audiences.webhook_outbox import announce
 from audiences.intake.source import ROOM_FOR, Source
-from audiences.intake.values import NotInCatalogue, Refused, finite, long_text, mapping, shown, text
+from audiences.intake.attributes.fields import NotInCatalogue, Refused, finite, long_text, mapping, shown, text
 from audiences.models import Customer, EventName, RefusedName, Topic
 from audiences.transactions import retried
 

@@ -7,9 +7,9 @@ from django.db import IntegrityError, transaction
 from django.db.models import Value
 from django.db.models.functions import Lower
 
-from audiences.announcing import announce_about
-from audiences.intake.lookup import Conflict
-from audiences.intake.values import Refused, text
+from audiences.webhook_outbox import announce_about
+from audiences.intake.identity_resolution import Conflict
+from audiences.intake.attributes.fields import Refused, text
 from audiences.models import Company, CompanyTag, Customer, CustomerTag, Tag
 from audiences.transactions import retried
 

@@ -11,7 +11,8 @@ import urllib.request
 from pathlib import Path
 from typing import TextIO
 
-from config import embedded, supervisor
+from config import supervisor
+from config.postgres import embedded
 from config.supervisor import Program
 
 BASE = Path(__file__).resolve().parent.parent.parent

@@ -9,7 +9,7 @@ from audiences.models import Audience
 from config.demo import past
 from config.demo.company import every, rule
 from config.demo.staff import Team
-from delivery import matching
+from delivery.matching import ongoing
 from messaging.models import Channel, Format, Message, Sender, SendType, State
 
 MESSAGES: tuple[dict[str, Any], ...] = (
@@ -90,10 +90,10 @@ def fill(team: Team, *, at: datetime) -> None:
     for written in MESSAGES:
         began = at - past.BEGAN[written["title"]]
         message = write(**written, sender=sender, team=team, at=began)
-        matching.launch(message, at=began)
+        ongoing.launch(message, at=began)
         tell_the_log(message, team, at=began)
         past.fill(message, at=at)
-        matching.match(message, at=at)
+        ongoing.match(message, at=at)
 
 
 def tell_the_log(message: Message, team: Team, *, at: datetime) -> None:

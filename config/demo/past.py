@@ -13,7 +13,12 @@ from django.db import connection
 
 from audiences.models import Customer
 from config.demo.company import SEED, TRIAL
-from delivery import conversations, copies, judging, matching, tracking, visits
+from delivery.conversations import threads
+from delivery import rendering
+from delivery.eligibility import conditions
+from delivery.matching import ongoing
+from delivery.tracking import links
+from delivery.visits import visit
 from delivery.models import DeliveryRecord, Hit, Link, Status, Who
 from messaging.models import Channel, Message
 
@@ -75,10 +80,10 @@ def fill(message: Message, *, at: datetime) -> None:
     chance = random.Random(f"{SEED} {message.title}")  # noqa: S311 - the same every time is the point
     if message.channel == Channel.IN_APP:
         for customer, when in visitors(at=at):
-            visits.visit(customer, at=when)
+            visit.visit(customer, at=when)
     elif message.title == "New: reports you can share":
         hand_over(message, chance)
-        matching.finish_one_offs()
+        ongoing.finish_one_offs()
     else:
         DeliveryRecord.objects.bulk_create(sent(message, chance, at=at))
     live_on(message, chance, at=at)
@@ -114,7 +119,7 @@ def sent(message: Message, chance: random.Random, *, at: datetime) -> Iterator[D
 
 def opening(message: Message, zone: str, *, at: datetime) -> datetime:
     """When a match of that moment was delivered."""
-    found, by_zone = judging.openings(message.parsed_window, message.window_zone, at=at)
+    found, by_zone = conditions.openings(message.parsed_window, message.window_zone, at=at)
     return datetime.fromisoformat(by_zone[zone]) if zone in by_zone else found
 
 
@@ -149,7 +154,7 @@ def visitors(*, at: datetime) -> Iterator[tuple[Customer, datetime]]:
 def filled(message: Message, customer: Customer) -> dict[str, object]:
     """What was filled in."""
     assert message.version is not None  # noqa: S101 - it is live
-    return copies.fill(copies.copy_of(message.version, channel=message.channel).names, customer=customer, company=None)
+    return rendering.fill(rendering.copy_of(message.version, channel=message.channel).names, customer=customer, company=None)
 
 
 def live_on(message: Message, chance: random.Random, *, at: datetime) -> None:
@@ -191,7 +196,7 @@ def link_of(message: Message) -> Link | None:
     """The link of an email, written down as its first copy would have done; None where it has none."""
     if message.channel != Channel.EMAIL or message.version is None:
         return None
-    copies.keep_links(copies.copy_of(message.version, channel=message.channel, tracked=True))
+    rendering.keep_links(rendering.copy_of(message.version, channel=message.channel, tracked=True))
     return Link.objects.filter(version=message.version).exclude(address="").order_by("number").first()
 
 
@@ -216,9 +221,9 @@ def leave_or_answer(record: DeliveryRecord, liked: Liked, chance: random.Random,
     if later > at:
         return
     if drawn < liked.unsubscribed:
-        tracking.unsubscribe(record, at=later)
+        links.unsubscribe(record, at=later)
     elif drawn < liked.unsubscribed + liked.replied:
-        thread = conversations.begun_by(record, at=later)
-        conversations.reply_by_customer(thread, body=chance.choice(REPLIES), at=later)
-        conversations.seen(thread)
-        conversations.close(thread, teammate=None, at=later + timedelta(hours=2))
+        thread = threads.begun_by(record, at=later)
+        threads.reply_by_customer(thread, body=chance.choice(REPLIES), at=later)
+        threads.seen(thread)
+        threads.close(thread, teammate=None, at=later + timedelta(hours=2))

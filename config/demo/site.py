@@ -13,7 +13,7 @@ from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_POST, require_safe
 
-from audiences import identity
+from audiences import identity_verification
 from audiences.models import Customer, Workspace
 from audiences.models.customers import CustomerQuerySet
 
@@ -91,5 +91,5 @@ def settings_of(customer: Customer | None) -> dict[str, Any]:
         "user_id": customer.user_id,
         "email": customer.email,
         "name": customer.name,
-        "user_hash": identity.user_hash(Workspace.current().identity_secret, customer.user_id),
+        "user_hash": identity_verification.user_hash(Workspace.current().identity_secret, customer.user_id),
     }

@@ -9,7 +9,8 @@ from django.contrib.auth.models import User
 from audiences.models import Customer
 from audiences.models.customers import Role
 from config.demo.staff import Team
-from delivery import conversations, visits
+from delivery.conversations import threads
+from delivery.visits import visit
 from delivery.models import Conversation
 
 THEY, WE, NOTE = "they", "we", "note"
@@ -120,10 +121,10 @@ def fill(team: Team, *, at: datetime) -> None:
     for talk in TALKS:
         carry_on(talk, next(people), team, at=at)
     for words, customer in zip(TO_A_CHAT, without_project(at=at), strict=False):
-        visits.visit(customer, at=at)
+        visit.visit(customer, at=at)
         thread = Conversation.objects.filter(customer=customer, record__message__title="First project").first()
         if thread is not None:
-            conversations.reply_by_customer(thread, body=words, at=at)
+            threads.reply_by_customer(thread, body=words, at=at)
 
 
 def chatty(*, at: datetime) -> Iterator[Customer]:
@@ -144,7 +145,7 @@ def carry_on(talk: Talk, customer: Customer, team: Team, *, at: datetime) -> Non
     """Have everything said that was said, and the conversation left as it was left."""
     now = at - timedelta(hours=talk.hours)
     (_, opening), *rest = talk.said
-    thread = conversations.open_by_customer(customer, body=opening, at=now)
+    thread = threads.open_by_customer(customer, body=opening, at=now)
     owner: User | None = {"boss": team.boss, "support": team.support}.get(talk.of)
     for who, words in rest:
         now += timedelta(minutes=PAUSE)
@@ -154,23 +155,23 @@ def carry_on(talk: Talk, customer: Customer, team: Team, *, at: datetime) -> Non
         last_seen_at=heard or thread.created_at
     )
     if owner is not None:
-        conversations.assign(thread, to=owner, teammate=owner, at=now)
+        threads.assign(thread, to=owner, teammate=owner, at=now)
     if talk.end == "close":
-        conversations.close(thread, teammate=owner or team.support, at=now)
+        threads.close(thread, teammate=owner or team.support, at=now)
     if talk.end == "snooze":
-        conversations.snooze(thread, until=at + timedelta(days=5), teammate=owner, at=now)
+        threads.snooze(thread, until=at + timedelta(days=5), teammate=owner, at=now)
     if talk.was_seen:
-        conversations.seen(thread)
+        threads.seen(thread)
     # They read what they were answered: all but the newest answers, which follow by email.
     if talk.hours > 12 and rest:
-        conversations.mark_read(thread)
+        threads.mark_read(thread)
 
 
 def say(thread: Conversation, who: str, words: str, *, by: User, at: datetime) -> None:
     """Say one thing."""
     if who == THEY:
-        conversations.reply_by_customer(thread, body=words, at=at)
+        threads.reply_by_customer(thread, body=words, at=at)
     elif who == WE:
-        conversations.reply_by_teammate(thread, teammate=by, body=words, at=at)
+        threads.reply_by_teammate(thread, teammate=by, body=words, at=at)
     else:
-        conversations.note(thread, teammate=by, body=words, at=at)
+        threads.note(thread, teammate=by, body=words, at=at)

@@ -10,10 +10,11 @@ from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_safe
 
 from config.demo import mail as kept
-from delivery import receiving, replying
-from delivery.letters import Letter
-from delivery.receiving import Outcome
-from delivery.replying import Purpose
+from delivery.inbound import router
+from delivery import reply_addresses
+from delivery.inbound.message import Letter
+from delivery.inbound.router import Outcome
+from delivery.reply_addresses import Purpose
 
 MOST_SHOWN = 100
 SHOWN_HEADERS = ("From", "To", "Reply-To", "Subject", "Date", "Message-ID", "List-Unsubscribe")
@@ -45,7 +46,7 @@ def mail(request: HttpRequest, key: str) -> HttpResponse:
         "subject": read["Subject"],
         "html": part(read, "html"),
         "text": part(read, "plain"),
-        "comes_back": bool(replying.token_in(parseaddr(str(read["Reply-To"] or ""))[1], purpose=Purpose.REPLY)),
+        "comes_back": bool(reply_addresses.token_in(parseaddr(str(read["Reply-To"] or ""))[1], purpose=Purpose.REPLY)),
         "came": request.GET.get("came", ""),
         "is_in_inbox": request.GET.get("came") == Outcome.REPLY,
     }
@@ -57,7 +58,7 @@ def answer(read: EmailMessage, *, words: str, sender: str) -> Outcome:
     now = timezone.now()
     written = kept.answer(read, words=words, sender=sender, at=now)
     to = parseaddr(str(read["Reply-To"] or ""))[1]
-    return receiving.receive(Letter.read(written, recipient=to, envelope_sender=sender), at=now)
+    return router.receive(Letter.read(written, recipient=to, envelope_sender=sender), at=now)
 
 
 def part(read: EmailMessage, kind: str) -> str:

@@ -8,29 +8,32 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from audiences import intake
-from audiences.api import described
-from audiences.api.described import PAGE, WHO, asked
-from audiences.api.endpoint import Endpoint, body
-from audiences.api.paging import paged
-from audiences.api.query import refuse_beside
-from audiences.api.references import admin_of, one_of
+from audiences.api.base import openapi
+from audiences.api.base.openapi import PAGE, WHO, asked
+from audiences.api.base.endpoint import Endpoint, body
+from audiences.api.base.paging import paged
+from audiences.api.base.query import refuse_beside
+from audiences.api.base.lookups import admin_of, one_of
 from audiences.intake import Refused
-from audiences.intake.values import flag, text
-from delivery import conversations, shapes, tasks, visits
+from audiences.intake.attributes.fields import flag, text
+from delivery import tasks
+from delivery.conversations import threads
+from delivery.conversations import payloads
+from delivery.visits import visit
 from delivery.models import Conversation
 
 FIELDS = ("created_at", "updated_at")
 DIRECTIONS = ("asc", "desc")
 RELATED = ("customer", "record__message__sender", "record__version", "record__customer", "record__company")
 
-TRUE_OR_FALSE = described.one_of("true", "false")
+TRUE_OR_FALSE = openapi.one_of("true", "false")
 # What narrows the conversations of one user, and those of teammates; `type` says which of them are listed.
 OF_USER = (*WHO, asked("unread", "Of a user: only unread ones.", TRUE_OR_FALSE))
 OF_TEAMMATE = (
     asked("admin_id", "Of teammates: whose; `nobody` for unassigned ones."),
     asked("open", "Of teammates: only open ones, or only others.", TRUE_OR_FALSE),
 )
-PLAIN = asked("display_as", "plaintext: bodies without HTML.", described.one_of("html", "plaintext"))
+PLAIN = asked("display_as", "plaintext: bodies without HTML.", openapi.one_of("html", "plaintext"))
 
 
 class Conversations(Endpoint):
@@ -38,7 +41,7 @@ class Conversations(Endpoint):
 
     parameters = {
         "get": (
-            asked("type", "Of a user, or of teammates; without it all.", described.one_of("user", "admin")),
+            asked("type", "Of a user, or of teammates; without it all.", openapi.one_of("user", "admin")),
             *OF_USER,
             *OF_TEAMMATE,
             asked("order", "The field, where type is given; else asc or desc."),
@@ -69,7 +72,7 @@ class Conversations(Endpoint):
         plain = displayed_as(request) == "plaintext"
         # Most of those for whom matching is asked have no conversation, and nothing more is looked up.
         found = Conversation.objects.select_related(*RELATED).in_bulk(keys) if keys else {}
-        listed = [shapes.conversation(found[key], plain=plain) for key in keys if key in found]
+        listed = [payloads.conversation(found[key], plain=plain) for key in keys if key in found]
         answer = {"type": "conversation.list", "pages": pages, "conversations": listed}
         return Response(answer, headers=headers)
 
@@ -87,29 +90,29 @@ class OneConversation(Endpoint):
         """Note that the customer has read it: `{"read": true}`."""
         found = one_of(Conversation.objects.all(), pk)
         if flag(body(request).get("read"), "read"):
-            conversations.mark_read(found)
+            threads.mark_read(found)
         return whole(request, found)
 
 
 def whole(request: Request, found: Conversation) -> Response:
     """Answer with a conversation and its parts, as it is now."""
     now = Conversation.objects.select_related(*RELATED).get(pk=found.pk)
-    return Response(shapes.whole_conversation(now, plain=displayed_as(request) == "plaintext"))
+    return Response(payloads.whole_conversation(now, plain=displayed_as(request) == "plaintext"))
 
 
 def of_user(request: Request, *, at: datetime) -> tuple[QuerySet[Conversation], dict[str, str]]:
     """The conversations of one customer, having matching run for them; the headers say whether it did."""
     query = request.query_params
     user_id = "" if query.get("id") or query.get("intercom_user_id") else text(query.get("user_id"), "user_id")
-    customer = visits.check_user(user_id, at=at, then=tasks.nudge) if user_id else None
+    customer = visit.check_user(user_id, at=at, then=tasks.nudge) if user_id else None
     next_at = None
     if customer is None:
         customer = intake.find(query)
-        next_at = visits.check(customer, at=at, then=tasks.nudge)
+        next_at = visit.check(customer, at=at, then=tasks.nudge)
     rows = Conversation.objects.of(customer)
     if flag(query.get("unread"), "unread"):
         rows = rows.filter(read=False)
-    again = at + visits.CHECK_EVERY if next_at is None else next_at
+    again = at + visit.CHECK_EVERY if next_at is None else next_at
     return rows, {
         "X-Outbound-Matching": "ran" if next_at is None else "limited",
         "X-Outbound-Matching-Next": str(int(again.timestamp())),

@@ -5,8 +5,8 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from audiences.api.counts import Counts
-from audiences.api.references import admins
-from audiences.api.shapes import Json
+from audiences.api.base.lookups import admins
+from audiences.api.payloads import Json
 from audiences.intake import Refused
 from delivery.models import Conversation
 

@@ -10,15 +10,17 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from audiences import intake
-from audiences.api.endpoint import Endpoint, body
-from audiences.api.errors import Forbidden, Missing
-from audiences.api.references import admin_of, lead_of
-from audiences.api.shapes import Json, admin, unix
+from audiences.api.base.endpoint import Endpoint, body
+from audiences.api.base.errors import Forbidden, Missing
+from audiences.api.base.lookups import admin_of, lead_of
+from audiences.api.payloads import Json, admin, unix
 from audiences.intake import Refused
-from audiences.intake.values import first_given, mapping, text
+from audiences.intake.attributes.fields import first_given, mapping, text
 from audiences.models import Customer
 from audiences.transactions import retried
-from delivery import conversations, single, tasks
+from delivery import tasks
+from delivery.conversations import threads
+from delivery.matching import direct
 from delivery.models import DeliveryRecord, Reason
 from messaging.content import paragraphs
 from messaging.models import Channel, Format, Sender
@@ -67,7 +69,7 @@ def from_teammate(sent: dict[str, Any], writer: dict[str, Any]) -> Json:
 
     @retried
     def send() -> DeliveryRecord:
-        record = single.send_to_one(
+        record = direct.send_to_one(
             customer,
             channel=channel,
             format=Format.CHAT if channel == Channel.IN_APP else "",
@@ -100,7 +102,7 @@ def check_may_be_written_to(customer: Customer, *, channel: Channel) -> None:
     """Forbid what only the console may, or nobody (DESIGN 4.12)."""
     if channel == Channel.EMAIL and customer.unsubscribed_from_emails:
         raise Forbidden("This user is unsubscribed from emails")
-    if reason := single.unreachable(customer, channel=channel):
+    if reason := direct.unreachable(customer, channel=channel):
         raise Forbidden(str(Reason(reason).label))
 
 
@@ -148,7 +150,7 @@ def from_customer(sent: dict[str, Any], writer: dict[str, Any]) -> Json:
     written = text(sent.get("body"), "body", most=LONGEST_BODY)
     if not written:
         raise Missing("body is required", field="body")
-    conversation = conversations.open_by_customer(customer, body=written, at=timezone.now())
+    conversation = threads.open_by_customer(customer, body=written, at=timezone.now())
     return {
         "type": "user_message",
         "id": str(conversation.pk),

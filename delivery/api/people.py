@@ -8,17 +8,19 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from audiences import intake
-from audiences.api.described import asked
-from audiences.api.endpoint import Endpoint, body
-from audiences.api.errors import Missing
+from audiences.api.base.openapi import asked
+from audiences.api.base.endpoint import Endpoint, body
+from audiences.api.base.errors import Missing
 from audiences.api.leads import saved
-from audiences.api.references import lead_of, one_of
+from audiences.api.base.lookups import lead_of, one_of
 from audiences.api.users import answer_with, archived
-from audiences.api.versions import refuse_our_id, refuse_unread
+from audiences.api.base.versions import refuse_our_id, refuse_unread
 from audiences.intake import Refused, Source, Unknown, Warnings
-from audiences.intake.values import first_given, mapping, text
+from audiences.intake.attributes.fields import first_given, mapping, text
 from audiences.models import Customer
-from delivery import erasing, merging, visitors
+from delivery.customers import erase
+from delivery.customers import merge
+from delivery.messenger import sessions
 
 
 class ConvertLead(Endpoint):
@@ -98,7 +100,7 @@ class UserDeleteRequests(Endpoint):
             raise Missing("intercom_user_id is required", field="intercom_user_id")
         # An archived one too can be erased.
         customer = one_of(Customer.objects.all(), named, what="intercom_user_id")
-        erasing.erase(customer, at=timezone.now())
+        erase.erase(customer, at=timezone.now())
         return Response({"id": str(customer.pk)})
 
 
@@ -113,7 +115,7 @@ def converted(lead: Customer, sent: dict[str, Any]) -> Response:
         raise Refused("Name the user by user_id or email.", field="user")
     at, warnings = timezone.now(), Warnings()
     facts = {key: value for key, value in facts.items() if key != "id"}
-    user = merging.log_in(lead, facts, at=at, source=Source.REST, on_bad_value=warnings.note)
+    user = merge.log_in(lead, facts, at=at, source=Source.REST, on_bad_value=warnings.note)
     return answer_with(user, warnings=warnings)
 
 
@@ -121,7 +123,7 @@ def visitor_of(reference: Any) -> Customer:
     """The lead a visitor has become, by the visitor's own id or by the lead's."""
     key = text(reference.get("user_id"), "user_id")
     try:
-        found = visitors.lead_of(UUID(key)) if key else None
+        found = sessions.lead_of(UUID(key)) if key else None
     except ValueError:
         found = None
     if found is not None:

@@ -12,13 +12,13 @@ from django.utils import timezone
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from audiences.api.endpoint import Endpoint, body
-from audiences.api.errors import Forbidden, Missing
-from audiences.api.references import admin_of, admins, one_of
+from audiences.api.base.endpoint import Endpoint, body
+from audiences.api.base.errors import Forbidden, Missing
+from audiences.api.base.lookups import admin_of, admins, one_of
 from audiences.intake import Refused, Unknown
-from audiences.intake.values import first_given, flag, long_text, moment, text
+from audiences.intake.attributes.fields import first_given, flag, long_text, moment, text
 from audiences.transactions import retried
-from delivery import conversations
+from delivery.conversations import threads
 from delivery.api.conversations import PLAIN, whole
 from delivery.api.messages import person_of
 from delivery.models import Conversation
@@ -52,7 +52,7 @@ class Reply(Endpoint):
         """Note that the customer has read it, which the Python client asks for here: `{"read": true}`."""
         found = one_of(Conversation.objects.all(), pk)
         if flag(body(request).get("read"), "read"):
-            conversations.mark_read(found)
+            threads.mark_read(found)
         return whole(request, found)
 
 
@@ -81,7 +81,7 @@ def as_customer(found: Conversation, sent: dict[str, Any], *, at: datetime) -> N
     if person_of(sent).pk != found.customer_id:
         raise Forbidden("This conversation is with another user.")
     attachments = attached(sent)
-    conversations.reply_by_customer(found, body=written(sent, or_any=attachments), at=at, attachments=attachments)
+    threads.reply_by_customer(found, body=written(sent, or_any=attachments), at=at, attachments=attachments)
 
 
 @retried
@@ -111,12 +111,12 @@ def comment(found: Conversation, teammate: User, sent: dict[str, Any], at: datet
     """Answer the customer."""
     attachments = attached(sent)
     words = written(sent, or_any=attachments)
-    conversations.reply_by_teammate(found, teammate=teammate, body=words, at=at, attachments=attachments)
+    threads.reply_by_teammate(found, teammate=teammate, body=words, at=at, attachments=attachments)
 
 
 def note(found: Conversation, teammate: User, sent: dict[str, Any], at: datetime) -> None:
     """Add what only the team sees."""
-    conversations.note(found, teammate=teammate, body=written(sent), at=at)
+    threads.note(found, teammate=teammate, body=written(sent), at=at)
 
 
 def assign(found: Conversation, teammate: User, sent: dict[str, Any], at: datetime) -> None:
@@ -125,21 +125,21 @@ def assign(found: Conversation, teammate: User, sent: dict[str, Any], at: dateti
     if not named:
         raise Missing("assignee_id is required", field="assignee_id")
     to = None if named in ("0", "nobody") else admin_of(named, what="assignee_id")
-    conversations.assign(found, to=to, teammate=teammate, at=at, body=long_text_of(sent))
+    threads.assign(found, to=to, teammate=teammate, at=at, body=long_text_of(sent))
 
 
 def reopen(found: Conversation, teammate: User, sent: dict[str, Any], at: datetime) -> None:
     """Open it, with an answer where there is a body."""
     if sent.get("body"):
         comment(found, teammate, sent, at)
-    conversations.reopen(found, teammate=teammate, at=at)
+    threads.reopen(found, teammate=teammate, at=at)
 
 
 def close(found: Conversation, teammate: User, sent: dict[str, Any], at: datetime) -> None:
     """Close it, with an answer where there is a body."""
     if sent.get("body"):
         comment(found, teammate, sent, at)
-    conversations.close(found, teammate=teammate, at=at)
+    threads.close(found, teammate=teammate, at=at)
 
 
 def snooze(found: Conversation, teammate: User, sent: dict[str, Any], at: datetime) -> None:
@@ -149,7 +149,7 @@ def snooze(found: Conversation, teammate: User, sent: dict[str, Any], at: dateti
         raise Missing("snoozed_until is required", field="snoozed_until")
     if until <= at:
         raise Refused("snoozed_until must lie in the future.", field="snoozed_until")
-    conversations.snooze(found, until=until, teammate=teammate, at=at)
+    threads.snooze(found, until=until, teammate=teammate, at=at)
 
 
 ACTS: dict[str, Callable[[Conversation, User, dict[str, Any], datetime], None]] = {

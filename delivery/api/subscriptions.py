@@ -8,17 +8,18 @@ from django.utils import timezone
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from audiences import announcing
-from audiences.api.described import PAGE
-from audiences.api.endpoint import Endpoint, body
-from audiences.api.errors import Missing
-from audiences.api.paging import paged
-from audiences.api.references import one_of
-from audiences.api.shapes import Json, unix
+from audiences import webhook_outbox
+from audiences.api.base.openapi import PAGE
+from audiences.api.base.endpoint import Endpoint, body
+from audiences.api.base.errors import Missing
+from audiences.api.base.paging import paged
+from audiences.api.base.lookups import one_of
+from audiences.api.payloads import Json, unix
 from audiences.intake import Refused
-from audiences.intake.values import first_given, flag, text
+from audiences.intake.attributes.fields import first_given, flag, text
 from audiences.models import Notification, NotificationState, Subscription, Topic
-from delivery import notifying, outgoing
+from delivery.webhooks import dispatcher
+from delivery.webhooks import safe_http
 
 PREFIX = re.compile(r"^nsub_(?=\d)")
 
@@ -85,7 +86,7 @@ class Ping(Endpoint):
         """Have a `ping` sent to it now."""
         found = subscription_of(pk)
         with transaction.atomic():
-            announcing.ping(found, at=timezone.now())
+            webhook_outbox.ping(found, at=timezone.now())
         return Response(shape(found))
 
 
@@ -125,10 +126,10 @@ def subscription_of(named: Any) -> Subscription:
 def take(sent: dict[str, Any], found: Subscription) -> None:
     """Read what was sent into the row."""
     if "url" in sent:
-        found.url = text(sent["url"], "url", most=outgoing.LONGEST_URL)
+        found.url = text(sent["url"], "url", most=safe_http.LONGEST_URL)
         try:
-            outgoing.check(found.url)
-        except outgoing.NotAllowed as wrong:
+            safe_http.check(found.url)
+        except safe_http.NotAllowed as wrong:
             raise Refused(str(wrong), field="url") from wrong
     if "topics" in sent:
         found.topics = topics(sent["topics"])
@@ -169,7 +170,7 @@ def shape(found: Subscription) -> Json:
 def told(row: Notification) -> Json:
     """What a subscription was told, or is to be, and how that went."""
     return {
-        **notifying.envelope(row),
+        **dispatcher.envelope(row),
         "delivery_status": row.state,
         "response_status": row.response_status,
         "detail": row.detail or None,

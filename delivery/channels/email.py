@@ -12,10 +12,10 @@ from anymail.exceptions import AnymailError
 from django.core import mail
 from django.core.mail.backends.base import BaseEmailBackend
 
-from delivery.channels import provider
+from delivery.channels import esp
 from delivery.channels.base import ChannelDown, Envelope, NoSuchMailbox, Rejected, SenderRefused, Unavailable
 from delivery.channels.mime import Mail, mailbox
-from delivery.channels.refusals import is_of_the_sender, names_the_sender, says_no_such_mailbox
+from delivery.channels.bounce_rules import is_of_the_sender, names_the_sender, says_no_such_mailbox
 from delivery.channels.smtp import Closing, NotBegun
 
 # Answers by which a server speaks of itself or of who we are, not of the copy: closing, out of step, no login.
@@ -59,7 +59,7 @@ class Email:
     def hand_over(self, message: Mail) -> str:
         """Hand a mail over on the open connection, and say in the channel's terms how it went."""
         connection, sender = self.opened(), envelope_sender(message)
-        provider.prepare(message, connection)
+        esp.prepare(message, connection)
         try:
             connection.send_messages([message])
         except NotBegun:
@@ -77,7 +77,7 @@ class Email:
         except smtplib.SMTPNotSupportedError as refused:
             raise Rejected(f"The mail server does not support what this mail needs: {refused}") from refused
         except AnymailError as wrong:
-            meaning = provider.meaning_of(wrong)
+            meaning = esp.meaning_of(wrong)
             if meaning is None:
                 self.lose(wrong)
                 raise

@@ -23,7 +23,7 @@ from requests import Response
 from requests.adapters import HTTPAdapter
 
 from delivery.channels.base import Answers, ChannelDown, Envelope, NoSuchDevice, Rejected, Unavailable
-from delivery.channels.provider import LONGEST_WORDS, has_not_left
+from delivery.channels.esp import LONGEST_WORDS, has_not_left
 
 AT_ONCE = 20
 # Firebase takes 4,096 bytes in all; a phone shows the first few hundred letters.

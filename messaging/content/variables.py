@@ -9,8 +9,8 @@ from difflib import get_close_matches
 
 from liquid import BoundTemplate
 
-from messaging.content.language import FILTERS
-from messaging.content.parsing import ContentError, as_written, line_of, parse, render, walk
+from messaging.content.liquid import FILTERS
+from messaging.content.parser import ContentError, as_written, line_of, parse, render, walk
 
 VARIABLES: dict[str, str] = {
     "first_name": "First name",

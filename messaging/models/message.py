@@ -10,10 +10,10 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.db import models, transaction
 
-from messaging import windows
+from messaging import delivery_window
 from messaging.models.choices import Channel, Format, SendType
 from messaging.models.copying import Copying
-from messaging.models.promises import CONSTRAINTS, TRIGGERS
+from messaging.models.constraints import CONSTRAINTS, TRIGGERS
 from messaging.models.states import NOT_YET_LIVE, RUNNING, NotReady, State, WrongState
 
 
@@ -40,7 +40,7 @@ class Message(Copying):
         """Refuse a window that makes no sense."""
         try:
             self.window = self.parsed_window.as_json()
-        except windows.WindowError as wrong:
+        except delivery_window.WindowError as wrong:
             raise ValidationError({"window": str(wrong)}) from wrong
         if self.channel != Channel.IN_APP:
             self.format = ""

@@ -6,7 +6,7 @@ from django.conf import settings
 from django.db import models
 
 from audiences.models import Audience
-from messaging import windows
+from messaging import delivery_window
 from messaging.models.choices import Channel, Format, SendType, Style, WindowZone
 from messaging.models.sender import Sender
 from messaging.models.states import RUNNING, State
@@ -109,9 +109,9 @@ class Row(models.Model):
         return self.went_live_at is not None
 
     @property
-    def parsed_window(self) -> windows.Window:
+    def parsed_window(self) -> delivery_window.Window:
         """When it may be delivered."""
-        return windows.parse(self.window)
+        return delivery_window.parse(self.window)
 
     def hold(self) -> None:
         """Lock the row until the transaction ends, and have it as it is by now: somebody may have been first."""

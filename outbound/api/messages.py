@@ -11,18 +11,20 @@ from django_filters import ChoiceFilter, FilterSet, ModelChoiceFilter
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from audiences.api import described, references, users
-from audiences.api.described import PAGE, asked
-from audiences.api.endpoint import Endpoint, body
-from audiences.api.paging import paged
-from audiences.api.shapes import Json, listed, tag, unix
+from audiences.api import users
+from audiences.api.base import openapi
+from audiences.api.base import lookups
+from audiences.api.base.openapi import PAGE, asked
+from audiences.api.base.endpoint import Endpoint, body
+from audiences.api.base.paging import paged
+from audiences.api.payloads import Json, listed, tag, unix
 from audiences.intake import Conflict, Refused
-from audiences.intake.values import text
+from audiences.intake.attributes.fields import text
 from audiences.models import Tag
-from delivery import counts
+from delivery.reporting import counters
 from messaging.models import Channel, Message, SendType, State
 from messaging.models.row import MessageQuerySet
-from outbound.acts import ACTS, Act
+from outbound.actions import ACTS, Act
 
 # What a PATCH may ask a message to become.
 BECOMES: dict[str, Act] = {
@@ -53,9 +55,9 @@ class Outbound(Endpoint):
 
     parameters = {
         "get": (
-            asked("send_type", "Ongoing or one-off.", described.one_of(*SendType.values)),
-            asked("state", "Where it is in its life.", described.one_of(*State.values)),
-            asked("channel", "How it reaches people.", described.one_of(*Channel.values)),
+            asked("send_type", "Ongoing or one-off.", openapi.one_of(*SendType.values)),
+            asked("state", "Where it is in its life.", openapi.one_of(*State.values)),
+            asked("channel", "How it reaches people.", openapi.one_of(*Channel.values)),
             asked("tag_id", "Those with a tag."),
             *PAGE,
         )
@@ -74,19 +76,19 @@ class OneMessage(Endpoint):
 
     def get(self, request: Request, pk: str) -> Response:
         """One message with its counts; one to a single person too."""
-        return Response(shapes([references.one_of(messages(), pk)])[0])
+        return Response(shapes([lookups.one_of(messages(), pk)])[0])
 
     def patch(self, request: Request, pk: str) -> Response:
         """Change the title; pause (`state` paused), resume (live) or stop it (stopped)."""
         sent, at = body(request), timezone.now()
         with transaction.atomic():
-            message = references.one_of(messages(), pk)
+            message = lookups.one_of(messages(), pk)
             check_lock(message, sent)
             if "title" in sent:
                 rename(message, sent["title"], request=request)
             if "state" in sent:
                 become(message, text(sent["state"], "state"), request=request, at=at)
-        return Response(shapes([references.one_of(messages(), pk)])[0])
+        return Response(shapes([lookups.one_of(messages(), pk)])[0])
 
 
 def messages() -> MessageQuerySet:
@@ -143,13 +145,13 @@ def log(message: Message, words: str, *, request: Request) -> None:
 
 def shapes(found: list[Message]) -> list[Json]:
     """Messages with what they did, read for all of them at once."""
-    numbers = counts.of([message.pk for message in found])
+    numbers = counters.of([message.pk for message in found])
     return [{**shape_of(message), "counts": counted(numbers[message.pk])} for message in found]
 
 
-def counted(of: counts.Counts) -> dict[str, int]:
+def counted(of: counters.Counts) -> dict[str, int]:
     """What a message did, by name."""
-    return {name: of.of(name) for name in counts.COUNTED}
+    return {name: of.of(name) for name in counters.COUNTED}
 
 
 def shape_of(message: Message) -> Json:

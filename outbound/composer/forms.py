@@ -17,7 +17,7 @@ from audiences.models import Audience
 from messaging import content
 from messaging.content.plain_text import as_text
 from messaging.models import Channel, Format, Message, MessageVersion, Sender, SendType, Style, WindowZone
-from outbound.composer.rich_text import RichTextWidget
+from outbound.console.rich_text import RichTextWidget
 
 PLACE = re.compile(r"^(?:Rule|Group) ([\d.]+)")
 UNTITLED = "Untitled message"

@@ -14,10 +14,10 @@ from django.template.loader import render_to_string
 from django.utils.html import escape
 
 from audiences.models import Company, Customer
-from delivery import copies
+from delivery import rendering
 from delivery.channels import CHANNELS, Rejected, Unavailable
 from messaging import content
-from messaging.content.markup import TAG
+from messaging.content.sanitize import TAG
 from messaging.models import Channel, Message, Sender
 
 MOST_FOUND = 8
@@ -81,7 +81,7 @@ def filled_in(
 ) -> tuple[frozenset[str], content.Rendered]:
     """The copy, by the code that sends, and the variables it uses; ContentError where it cannot be read."""
     assert message.version is not None  # noqa: S101 - a previewed message has one
-    copy = copies.compiled(message.version, channel=message.channel, dress=message.dress)
+    copy = rendering.compiled(message.version, channel=message.channel, dress=message.dress)
     known = facts_of(copy.names, customer=customer, company=company)
     unknown = {name: Missing(name) for name in copy.names - known.keys()} if mark else {}
     values = {**known, **unknown, content.UNSUBSCRIBE_URL: f"{settings.PUBLIC_URL}/"}
@@ -91,7 +91,7 @@ def filled_in(
 
 def facts_of(names: frozenset[str], *, customer: Customer | None, company: Company | None) -> dict[str, object]:
     """What is known of them; what is empty is not."""
-    filled = copies.fill(names, customer=customer, company=company) if customer else {}
+    filled = rendering.fill(names, customer=customer, company=company) if customer else {}
     return {name: value for name, value in filled.items() if value != ""}
 
 
@@ -133,7 +133,7 @@ def send_test(
     _, rendered = filled_in(message, customer=customer, company=company, mark=False)
     # As to one person: a link to unsubscribe would be of nobody.
     alone = Message(channel=message.channel, to_customer_id=0)
-    envelope = copies.envelope(alone, sender, rendered, record_id=0, to=(to.email,))
+    envelope = rendering.envelope(alone, sender, rendered, record_id=0, to=(to.email,))
     marked = replace(
         envelope,
         subject=f"[Test] {envelope.subject}",

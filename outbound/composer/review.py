@@ -9,12 +9,13 @@ from django.utils import timezone
 
 from audiences.models import Workspace
 from audiences.rules import Group, RuleError
-from delivery import matching
-from delivery.matching import Forecast
+from delivery.matching import ongoing
+from delivery.matching.ongoing import Forecast
 from delivery.models import Reason
-from messaging import content, windows
+from messaging import content
+from messaging import delivery_window
 from messaging.models import Channel, Message, SendType, Style, WindowZone
-from outbound.wording import Line, audience_lines, counted, joins_negatives_by_or
+from outbound.console.wording import Line, audience_lines, counted, joins_negatives_by_or
 
 WHO: dict[SendType, str] = {
     SendType.ONGOING: "Sends to everyone who matches the filters now, and to anyone who matches them in the future.",
@@ -88,7 +89,7 @@ def review(message: Message, *, at: datetime, problems: list[str], within: timed
         found.per_company = message.goes_per_company
         found.sentences.insert(2, ONCE_PER_COMPANY if found.per_company else ONCE)
         forecast = (
-            matching.forecast_soon(message, at=at, within=within) if within else matching.forecast(message, at=at)
+            ongoing.forecast_soon(message, at=at, within=within) if within else ongoing.forecast(message, at=at)
         )
     except RuleError as wrong:
         if str(wrong) not in found.problems:
@@ -172,7 +173,7 @@ def only_logged(message: Message, _tree: Group, _found: Review, _at: datetime) -
 def opens_late(message: Message, _tree: Group, _found: Review, at: datetime) -> str:
     """The window stays closed for days."""
     window = message.parsed_window
-    opening = windows.next_opening(window, at, Workspace.current().tz)
+    opening = delivery_window.next_opening(window, at, Workspace.current().tz)
     if opening - at <= SOON:
         return ""
     return f"The delivery times do not open before {timezone.localtime(opening):%A %-d %B at %H:%M}."
@@ -190,16 +191,16 @@ def when(message: Message, *, at: datetime) -> str:
     """When it may be delivered, and when that is next."""
     try:
         window = message.parsed_window
-    except windows.WindowError as wrong:
+    except delivery_window.WindowError as wrong:
         return str(wrong)
     if not window.spans:
         return "It can be delivered at any time."
     workspace = Workspace.current()
     if message.window_zone == WindowZone.CUSTOMER:
-        return f"Delivered {inside(windows.describe(window, ''))}, by each customer’s own clock."
-    opening = windows.next_opening(window, at, workspace.tz)
+        return f"Delivered {inside(delivery_window.describe(window, ''))}, by each customer’s own clock."
+    opening = delivery_window.next_opening(window, at, workspace.tz)
     following = "It is open now" if opening <= at else f"It next opens {timezone.localtime(opening):%A %H:%M}"
-    return f"Delivered {inside(windows.describe(window, workspace.zone))}. {following}."
+    return f"Delivered {inside(delivery_window.describe(window, workspace.zone))}. {following}."
 
 
 def inside(described: str) -> str:

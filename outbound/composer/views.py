@@ -11,11 +11,17 @@ from django.urls import reverse
 from django.utils import timezone
 
 from audiences.models import Audience, Company, CustomAttribute, Customer
-from delivery import launching
+from delivery.matching import launch_job
 from messaging import content
 from messaging.models import Channel, Message, MessageVersion, Sender, State
-from outbound import acts, once, roles, telling
-from outbound.composer import confirming, images, offer, values
+from outbound import roles
+from outbound import actions
+from outbound.console import idempotency
+from outbound.console import change_message
+from outbound.composer import images
+from outbound.composer import confirm as confirming
+from outbound.composer import options
+from outbound.composer import autocomplete
 from outbound.composer import preview as previewing
 from outbound.composer.forms import (
     AudienceFields,
@@ -28,8 +34,8 @@ from outbound.composer.forms import (
     is_new,
 )
 from outbound.composer.review import review
-from outbound.console import ConsoleAdmin, teammate
-from outbound.search import TOO_LONG, is_too_long
+from outbound.console.admin import ConsoleAdmin, teammate
+from outbound.console.search import TOO_LONG, is_too_long
 
 # Whoever has lost the right to since the page was drawn loses nothing they typed.
 NOT_THEIRS = (
@@ -53,15 +59,15 @@ def compose(admin: ConsoleAdmin, request: HttpRequest, message: Message | None) 
     if message is None:
         draft.sender = Sender.objects.usual_of(teammate(request))
     form = DraftForm(initial=draft_of(draft), user=teammate(request), message=draft)
-    return show(admin, request, form, ticket="" if message else once.ticket(request.user))
+    return show(admin, request, form, ticket="" if message else idempotency.ticket(request.user))
 
 
 def posted(admin: ConsoleAdmin, request: HttpRequest, message: Message | None, *, at: datetime) -> HttpResponse:
     """Save the draft, and set it live or schedule it where that was asked for."""
     ticket = request.POST.get("ticket", "")
-    key = message.pk if message else once.redeem(ticket, request.user)
+    key = message.pk if message else idempotency.redeem(ticket, request.user)
     with transaction.atomic():
-        once.one_at_a_time(key)
+        idempotency.one_at_a_time(key)
         there = Message.objects.select_for_update(of=("self",)).filter(pk=key).first()
         if there and not admin.has_change_permission(request, there):
             raise PermissionDenied
@@ -73,38 +79,38 @@ def posted(admin: ConsoleAdmin, request: HttpRequest, message: Message | None, *
         if there and there.launching_at:
             return HttpResponseRedirect(address(there))
         form = DraftForm(request.POST, user=teammate(request), message=there or Message(pk=key))
-        pressed = acts.AFTER_SAVING.get(request.POST.get("act", ""))
+        pressed = actions.AFTER_SAVING.get(request.POST.get("act", ""))
         if pressed and not request.user.has_perm(pressed.permission):
             form.add_error(None, NOT_THEIRS)
             return show(admin, request, form, ticket="" if message else ticket, status=403)
-        going = may_go(form, request, at=at) if form.is_valid() else acts.NOBODY_COUNTED
+        going = may_go(form, request, at=at) if form.is_valid() else actions.NOBODY_COUNTED
         if not form.is_valid():
             return show(admin, request, form, ticket="" if message else ticket)
-        before = telling.of_message(there) if there else {}
+        before = change_message.of_message(there) if there else {}
         draft = form.save(by=teammate(request), at=at)
         if there is None:
             admin.log_addition(request, draft, "Saved a draft")
-        elif changed := telling.between(before, telling.of_message(draft)):
+        elif changed := change_message.between(before, change_message.of_message(draft)):
             admin.note(request, draft, f"Edited the draft. {changed}")
     act = request.POST.get("act", "save")
-    if act not in acts.AFTER_SAVING:
+    if act not in actions.AFTER_SAVING:
         messages.success(request, f"“{draft}” is saved as a draft.")
         return HttpResponseRedirect(address(draft))
     asked = {name: form.cleaned_data[name] for name in ("sample", "scheduled_for")} | {"going": going}
-    acts.carry_out(admin, request, draft, acts.AFTER_SAVING[act], at=at, **asked)
+    actions.carry_out(admin, request, draft, actions.AFTER_SAVING[act], at=at, **asked)
     return HttpResponseRedirect(address(draft))
 
 
-def may_go(form: DraftForm, request: HttpRequest, *, at: datetime) -> acts.Going:
+def may_go(form: DraftForm, request: HttpRequest, *, at: datetime) -> actions.Going:
     """Whom it would go to, where it is to go out; what stands against that is said at the field to type it in."""
-    if request.POST.get("act", "save") not in acts.AFTER_SAVING:
-        return acts.NOBODY_COUNTED
+    if request.POST.get("act", "save") not in actions.AFTER_SAVING:
+        return actions.NOBODY_COUNTED
     draft = form.preview()
     sample = form.cleaned_data["sample"] if request.POST["act"] == "sample" else None
     asked = confirming.Asked.of(request.POST, sample=sample)
     found = None if draft.problems() else confirming.count(draft, asked, at=at)
     if found is None:
-        return acts.NOBODY_COUNTED
+        return actions.NOBODY_COUNTED
     if refusal := confirming.refusal(found, asked):
         form.add_error("confirm", refusal)
     return confirming.going(found, asked)
@@ -123,9 +129,9 @@ def show(admin: ConsoleAdmin, request: HttpRequest, form: DraftForm, *, ticket: 
         form=form,
         original=None if new else message,
         ticket=ticket,
-        variables=offer.variables(CustomAttribute.objects.offered().catalogue()),
-        offer=offer.rule_builder(form["rules"].value()),
-        times=offer.times(),
+        variables=options.variables(CustomAttribute.objects.offered().catalogue()),
+        offer=options.rule_builder(form["rules"].value()),
+        times=options.times(),
         place=form.place if form.is_bound else "",
         can_discard=not new,
         can_set_live=request.user.has_perm(roles.SET_LIVE),
@@ -217,22 +223,22 @@ def known_values(admin: ConsoleAdmin, request: HttpRequest) -> HttpResponse:
         raise PermissionDenied
     if is_too_long(request.GET.get("q", "")):
         return JsonResponse({"wrong": TOO_LONG}, status=400)
-    found = values.known(request.GET.get("attribute", ""), words=request.GET.get("q", ""))
+    found = autocomplete.known(request.GET.get("attribute", ""), words=request.GET.get("q", ""))
     return JsonResponse({"values": found})
 
 
 def find_names(request: HttpRequest) -> HttpResponse:
     """Find the tag, segment or message a rule is to name."""
     asked = request.GET.get("kind", "")
-    kind = next((kind for kind in offer.SEARCHED if kind == asked), None)
-    needed = [offer.MAY_SEE[kind]] if kind else offer.MAY_SEE.values()
+    kind = next((kind for kind in options.SEARCHED if kind == asked), None)
+    needed = [options.MAY_SEE[kind]] if kind else options.MAY_SEE.values()
     if not any(request.user.has_perm(permission) for permission in needed):
         raise PermissionDenied
     if kind is None:
         raise Http404(f"There are no names of {asked}.")
     if is_too_long(request.GET.get("q", "")):
         return JsonResponse({"wrong": TOO_LONG}, status=400)
-    return JsonResponse({"names": offer.names(kind, words=request.GET.get("q", "").strip())})
+    return JsonResponse({"names": options.names(kind, words=request.GET.get("q", "").strip())})
 
 
 def upload_image(admin: ConsoleAdmin, request: HttpRequest) -> HttpResponse:
@@ -271,12 +277,12 @@ def save_segment(admin: ConsoleAdmin, request: HttpRequest) -> HttpResponse:
     return JsonResponse({"id": segment.pk, "name": segment.name, "rules": segment.rules})
 
 
-def confirm(admin: ConsoleAdmin, request: HttpRequest, message: Message, verb: str) -> HttpResponse | acts.Going:
+def confirm(admin: ConsoleAdmin, request: HttpRequest, message: Message, verb: str) -> HttpResponse | actions.Going:
     """Ask how many it goes to before a button of the report sends it to many; whom it goes to where it may."""
     asked = confirming.Asked.of(request.POST)
     found = confirming.count(message, asked, at=timezone.now())
     if found is None:
-        return acts.NOBODY_COUNTED
+        return actions.NOBODY_COUNTED
     refusal = confirming.refusal(found, asked)
     if not refusal:
         return confirming.going(found, asked)
@@ -297,7 +303,7 @@ def confirm(admin: ConsoleAdmin, request: HttpRequest, message: Message, verb: s
 
 def going_live(request: HttpRequest, message: Message) -> HttpResponse:
     """Say that a worker is setting it live; once it is done, have the page loaded anew."""
-    context = {"original": message, "at": timezone.now(), "how_far": launching.how_far(message)}
+    context = {"original": message, "at": timezone.now(), "how_far": launch_job.how_far(message)}
     answer = render(request, "outbound/composer_launching.html", context)
     if message.launching_at is None:
         answer["HX-Redirect"] = address(message)
@@ -314,11 +320,11 @@ def edit_content(admin: ConsoleAdmin, request: HttpRequest, message: Message) ->
     """Edit what a message that has been live says, as a new version."""
     form = VersionForm(request.POST or None, initial=content_of(message), user=teammate(request), message=message)
     if request.method == "POST" and form.is_valid():
-        before, was = message.version_id, telling.of_message(message)
+        before, was = message.version_id, change_message.of_message(message)
         with transaction.atomic():
             version = form.save(by=teammate(request), at=timezone.now())
             new = f"Edited the content: version {version.number}" if version.pk != before else ""
-            if words := ". ".join(filter(None, (new, telling.between(was, telling.of_message(message))))):
+            if words := ". ".join(filter(None, (new, change_message.between(was, change_message.of_message(message))))):
                 admin.note(request, message, words)
         messages.success(request, f"Version {version.number} goes to whoever gets it from now on.")
         return HttpResponseRedirect(address(message))
@@ -329,7 +335,7 @@ def edit_content(admin: ConsoleAdmin, request: HttpRequest, message: Message) ->
         title=message.title,
         form=form,
         original=message,
-        variables=offer.variables(CustomAttribute.objects.offered().catalogue()),
+        variables=options.variables(CustomAttribute.objects.offered().catalogue()),
     )
 
 
@@ -337,11 +343,11 @@ def edit_audience(admin: ConsoleAdmin, request: HttpRequest, message: Message) -
     """Edit whom a paused ongoing message asks for."""
     form = AudienceForm(request.POST or None, initial=audience_of(message), message=message)
     if request.method == "POST" and form.is_valid():
-        before = telling.of_message(message)
+        before = change_message.of_message(message)
         try:
             with transaction.atomic():
                 form.save(by=teammate(request), at=timezone.now())
-                if changed := telling.between(before, telling.of_message(message)):
+                if changed := change_message.between(before, change_message.of_message(message)):
                     admin.note(request, message, f"Edited the audience. {changed}")
         except ValidationError as no:
             for sentence in no.messages:
@@ -356,7 +362,7 @@ def edit_audience(admin: ConsoleAdmin, request: HttpRequest, message: Message) -
         title=message.title,
         form=form,
         original=message,
-        offer=offer.rule_builder(form["rules"].value()),
-        times=offer.times(),
+        offer=options.rule_builder(form["rules"].value()),
+        times=options.times(),
         place=form.place if form.is_bound else "",
     )

@@ -6,7 +6,7 @@ from django import template
 from django.template import Context
 from django.utils import timezone
 
-from delivery import alarms as watched
+from delivery.monitoring import alarms as watched
 from delivery.models import AlarmKind
 
 register = template.Library()

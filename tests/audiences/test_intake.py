@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from audiences import intake
 from audiences.attributes import DETAILS
 from audiences.intake import Conflict, Refused, Source, Unknown, identify, record_event
-from audiences.intake.agents import browser, system
-from audiences.intake.facts import READ_DETAIL
-from audiences.intake.kinds import READ_AS
+from audiences.intake.user_agent import browser, system
+from audiences.intake.customer_fields import READ_DETAIL
+from audiences.intake.attributes.coercion import READ_AS
 from audiences.intake.source import MOST_ATTRIBUTES
 from audiences.models import Company, CustomAttribute, Customer, Event, EventSummary, Membership, Tag, Workspace
 from audiences.models.catalogue import KINDS

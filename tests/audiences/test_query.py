@@ -5,10 +5,10 @@ import re
 import pytest
 from rest_framework.test import APIClient
 
-from audiences.api.query import HARMLESS
+from audiences.api.base.query import HARMLESS
 from audiences.models import Integration
 from config.openapi import CALLS, PLACES
-from delivery import conversations
+from delivery.conversations import threads
 from delivery.models import Conversation
 from tests.factories import AT, CompanyFactory, CustomerFactory, MembershipFactory, TagFactory
 
@@ -84,7 +84,7 @@ def test_every_list_takes_parameters_that_only_choose_a_page_or_an_order(api, ad
 )
 def test_conversations_are_never_everybodys_where_somebody_was_asked_for(api, query, field):
     ann = CustomerFactory(user_id="ann", email="ann@x.example")
-    conversations.open_by_customer(CustomerFactory(user_id="bob"), body="Hi", at=AT)
+    threads.open_by_customer(CustomerFactory(user_id="bob"), body="Hi", at=AT)
 
     answer = api.get(f"/api/conversations?{query.format(user=ann.user_id, pk=ann.pk)}")
 

@@ -21,10 +21,14 @@ from playwright.sync_api import Page
 
 from audiences.intake import importing
 from audiences.models import Import, ImportKind, ImportState, Integration, Notification, Subscription, Tag, Workspace
-from delivery import conversations, matching, schedule, single
+from delivery import schedule
+from delivery.conversations import threads
+from delivery.matching import ongoing
+from delivery.matching import direct
 from delivery.models import Alarm, AlarmKind, DeliveryRecord, Pace, Reason, Status
 from messaging.models import Message, Sender
-from outbound import passwords, roles
+from outbound import roles
+from outbound.workspace import login
 from tests.browser.conftest import AXE
 from tests.factories import (
     CompanyTagFactory,
@@ -79,7 +83,7 @@ def addresses(transactional_db, settings, tmp_path) -> list[str]:
     EventFactory(customer=customer)
     for name in ("Bob", "Cyd", "Dee"):
         CustomerFactory(name=name, email=f"{name.lower()}@acme.example")
-    thread = conversations.open_by_customer(customer, body="Where is my invoice?", at=timezone.now())
+    thread = threads.open_by_customer(customer, body="Where is my invoice?", at=timezone.now())
     vip = Tag.objects.get(name="VIP")
     seats = CustomAttributeFactory(name="seats", kind="text", scope="customer")
     segment = SegmentFactory(rules={"match": "all", "rules": [rule("name", "is", "Ada")]})
@@ -97,7 +101,7 @@ def addresses(transactional_db, settings, tmp_path) -> list[str]:
     invited = User.objects.create_user("new@acme.example", "new@acme.example", is_staff=True)
     written = messages()
     chosen, checked, done = (an_import(boss, upto) for upto in (None, ImportState.CHECKED, ImportState.DONE))
-    to_one = single.send_to_one(
+    to_one = direct.send_to_one(
         customer, channel="in_app", format="chat", sender=written["news"].sender, subject="", body="<p>Hi</p>",
         by=boss, at=NOW,
     )  # fmt: skip
@@ -151,10 +155,10 @@ def messages() -> dict[str, Message]:
     scheduled = MessageFactory(title="Scheduled", one_off=True)
     scheduled.schedule(for_=timezone.now() + timedelta(days=2), at=timezone.now(), reviewed_count=4)
     sampled = MessageFactory(title="Sampled", one_off=True)
-    matching.launch(sampled, at=NOW, sample=1)
+    ongoing.launch(sampled, at=NOW, sample=1)
     paused, stopped = MessageFactory(title="Paused", live=True, rules=asks), MessageFactory(title="Stopped", live=True)
-    matching.pause(paused)
-    matching.stop(stopped)
+    ongoing.pause(paused)
+    ongoing.stop(stopped)
     return {
         "news": news,
         "welcome": MessageFactory(title="Welcome", live=True),
@@ -328,8 +332,8 @@ def test_so_it_is_at_the_door(page, live_server, transactional_db, settings):
     invited = User.objects.create_user("new@acme.example", "new@acme.example", is_staff=True)
     forgetful = User.objects.create_user("eve", "eve@acme.example", "pass", is_staff=True)
     worn_out = reverse("admin:choose_password", args=["MQ", "worn-out"])
-    new = passwords.link(forgetful, to="choose_password", token=default_token_generator.make_token(forgetful))
-    invitation = passwords.link(invited, to="accept_invitation", token=passwords.invitations.make_token(invited))
+    new = login.link(forgetful, to="choose_password", token=default_token_generator.make_token(forgetful))
+    invitation = login.link(invited, to="accept_invitation", token=login.invitations.make_token(invited))
     wrong = []
     for door in (reverse("admin:login"), reverse("admin:admin_password_reset"), worn_out, new, invitation):
         page.goto(live_server.url + door.removeprefix(settings.PUBLIC_URL))

@@ -7,10 +7,11 @@ from django.utils import timezone
 from playwright.sync_api import Page, expect
 
 from audiences.models import Audience, Customer, Workspace
-from delivery import launching, tasks
+from delivery import tasks
+from delivery.matching import launch_job
 from delivery.models import DeliveryRecord, Status
 from messaging.models import Message, State
-from outbound.composer import offer
+from outbound.composer import options
 from tests.browser.conftest import violations
 from tests.factories import (
     CompanyFactory,
@@ -229,7 +230,7 @@ def test_a_picture_goes_into_the_mail_and_rules_into_a_segment(console, live_ser
 
 
 def test_finds_one_tag_of_very_many_as_one_types(console, live_server, monkeypatch):
-    monkeypatch.setattr(offer, "MOST_NAMES", 3)
+    monkeypatch.setattr(options, "MOST_NAMES", 3)
     SenderFactory()
     tags = [TagFactory(name=f"Cohort {n:02}") for n in range(30)]
     CustomerTagFactory(customer__name="Ada", tag=tags[27])
@@ -254,7 +255,7 @@ def test_finds_one_tag_of_very_many_as_one_types(console, live_server, monkeypat
 
 @pytest.mark.parametrize("are_many", [False, True])
 def test_starts_from_a_segment(console, live_server, monkeypatch, are_many):
-    monkeypatch.setattr(offer, "MOST_NAMES", 3 if are_many else 100)
+    monkeypatch.setattr(options, "MOST_NAMES", 3 if are_many else 100)
     SenderFactory()
     for n in range(9):
         rules = {"match": "all", "rules": [{"attribute": "name", "operator": "is", "value": f"Person {n}"}]}
@@ -331,7 +332,7 @@ def test_frames_show_the_message_in_its_own_look(console, live_server, size):
 def test_a_large_launch_is_followed_to_its_end_though_a_look_fails(console, live_server):
     CustomerFactory(email="ada@acme.example")
     message = MessageFactory(one_off=True)
-    launching.ask_for(message, at=timezone.now())
+    launch_job.ask_for(message, at=timezone.now())
     page = console
     looks = []
 
@@ -345,6 +346,6 @@ def test_a_large_launch_is_followed_to_its_end_though_a_look_fails(console, live
     expect(page.locator("#launching")).to_contain_text("it is")
 
     assert heading.evaluate("one => one.isConnected")
-    launching.launch(message.pk, at=timezone.now())
+    launch_job.launch(message.pk, at=timezone.now())
     expect(page.locator("#launching")).to_have_count(0)
     expect(page.locator(".ob-figures")).to_be_visible()

@@ -11,7 +11,9 @@ from django.urls import reverse
 from django.utils import timezone
 from playwright.sync_api import Page, expect
 
-from delivery import conversations, schedule, uploads
+from delivery import schedule
+from delivery.conversations import threads
+from delivery.conversations import attachments
 from delivery.models import Conversation
 from tests.browser.conftest import violations
 from tests.factories import CustomerFactory
@@ -64,7 +66,7 @@ def open_inbox(console, live_server) -> Callable[..., Page]:
 
 
 def wrote(name: str, body: str, **ago: float) -> Conversation:
-    return conversations.open_by_customer(
+    return threads.open_by_customer(
         CustomerFactory(name=name, email=f"{name.split()[0].lower()[:40]}@shop.example"),
         body=body,
         at=timezone.now() - timedelta(**ago or {"minutes": 5}),
@@ -101,7 +103,7 @@ def test_a_reply_arrives_without_a_reload_and_is_answered(open_inbox, boss):
 
     page.evaluate("window.untouched = true")
     write(page, "Half an ans")
-    conversations.reply_by_customer(thread, body="The one of May", at=timezone.now())
+    threads.reply_by_customer(thread, body="The one of May", at=timezone.now())
     expect(page.locator("#thread-parts")).to_contain_text("The one of May")
     expect(page.locator("trix-editor")).to_contain_text("Half an ans")
     assert page.evaluate("window.untouched")
@@ -153,11 +155,11 @@ def test_what_comes_while_one_reaches_for_close_is_read_first(open_inbox):
     thread = wrote("Ann Lee", "Where is my invoice?")
     page = open_inbox(thread)
     expect(page.locator("[data-counted=inbox]")).to_be_hidden()
-    conversations.reply_by_customer(thread, body="Got it", at=timezone.now())
+    threads.reply_by_customer(thread, body="Got it", at=timezone.now())
     expect(page.locator("#thread-parts")).to_contain_text("Got it")
     page.route("**/news/**", lambda route: route.abort())
     page.wait_for_timeout(300)
-    conversations.reply_by_customer(thread, body="No, another one", at=timezone.now())
+    threads.reply_by_customer(thread, body="No, another one", at=timezone.now())
 
     page.get_by_role("button", name="Close", exact=True).click()
 
@@ -246,14 +248,14 @@ def test_a_long_list_opens_at_its_beginning_on_a_phone(open_inbox):
 def test_a_long_conversation_opens_at_its_end(open_inbox):
     thread = wrote("Ann Lee", "The first thing")
     for number in range(200):
-        conversations.reply_by_customer(thread, body=f"Line {number}", at=timezone.now())
+        threads.reply_by_customer(thread, body=f"Line {number}", at=timezone.now())
     page = open_inbox(thread)
 
     expect(page.get_by_text("Line 199", exact=True).last).to_be_in_viewport()
     fits(page)
     page.get_by_role("link", name="earlier").click()
     expect(page.get_by_text("The first thing")).to_have_count(1)
-    conversations.reply_by_customer(thread, body="One more", at=timezone.now())
+    threads.reply_by_customer(thread, body="One more", at=timezone.now())
     expect(page.locator("#thread-parts")).to_contain_text("One more")
     assert page.locator("#thread-parts > li").count() == 202
 
@@ -297,8 +299,8 @@ def test_a_file_that_came_by_mail_is_saved_under_its_name_and_runs_nowhere(open_
     upload = SimpleUploadedFile("x", page_of_theirs, "text/html")
     upload.name = "Übersicht – März.html"
     thread = wrote("Ann Lee", "Here is the file.")
-    files = [uploads.keep_file(upload)]
-    conversations.reply_by_customer(thread, body="", attachments=files, at=timezone.now())
+    files = [attachments.keep_file(upload)]
+    threads.reply_by_customer(thread, body="", attachments=files, at=timezone.now())
     page = open_inbox(thread)
 
     with page.expect_download() as saved:

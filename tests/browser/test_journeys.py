@@ -10,7 +10,7 @@ from django.utils import timezone
 from intercom.client import Client
 from playwright.sync_api import Page, expect
 
-from audiences import identity
+from audiences import identity_verification
 from audiences.models import Company, Customer, Integration, Workspace
 from delivery.models import DeliveryRecord, Status
 from messaging.models import Message
@@ -58,7 +58,7 @@ def opens(server, site: Site, page: Page) -> Callable[..., Page]:
     """Somebody opens the website: `opens(user_id="ann")`. Comes back once their visit is over."""
 
     def go(**who: object) -> Page:
-        user_hash = identity.user_hash(Workspace.current().identity_secret, str(who["user_id"]))
+        user_hash = identity_verification.user_hash(Workspace.current().identity_secret, str(who["user_id"]))
         with page.expect_response("**/messenger/ping") as pinged:
             page.goto(site.put("/", PAGE % (server, json.dumps({**who, "user_hash": user_hash}))))
         assert pinged.value.status == 200

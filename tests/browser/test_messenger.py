@@ -10,9 +10,10 @@ from django.utils import timezone
 from playwright.sync_api import Error as PlaywrightError
 from playwright.sync_api import Page, expect
 
-from audiences import identity
+from audiences import identity_verification
 from audiences.models import Customer, Event, Workspace
-from delivery import conversations, single
+from delivery.conversations import threads
+from delivery.matching import direct
 from delivery.models import Conversation, DeliveryRecord, Hit
 from tests.browser.conftest import ARGUMENTS, CHROMIUM, Site, violations
 from tests.factories import CustomerFactory, MessageFactory, SenderFactory
@@ -48,7 +49,7 @@ def ada(django_user_model):
 
 def signed(**who: object) -> dict[str, object]:
     named = str(who.get("user_id") or who.get("email"))
-    return {**who, "user_hash": identity.user_hash(Workspace.current().identity_secret, named)}
+    return {**who, "user_hash": identity_verification.user_hash(Workspace.current().identity_secret, named)}
 
 
 def html(server: str, boot: dict[str, object] | None, *, head: str = "", body: str = "<p>Our shop</p>") -> str:
@@ -88,7 +89,7 @@ def chat(body: str = "<p>Hi {{ first_name }}, any questions?</p>", **facts: obje
 
 
 def answer(ada, body: str) -> None:
-    conversations.reply_by_teammate(Conversation.objects.get(), teammate=ada, body=body, at=timezone.now())
+    threads.reply_by_teammate(Conversation.objects.get(), teammate=ada, body=body, at=timezone.now())
 
 
 def write(page: Page, text: str) -> None:
@@ -173,7 +174,7 @@ def test_message_to_one_person_who_is_here_comes_without_a_reload(visit, page):
     visit(user_id="ann")
     expect(page.locator(LAUNCHER)).to_be_visible()
     at, ann = timezone.now(), Customer.objects.get()
-    single.send_to_one(
+    direct.send_to_one(
         ann, channel="in_app", format="chat", sender=SenderFactory(), subject="", body="<p>Just you</p>", by=None, at=at
     )
 

@@ -10,7 +10,7 @@ from django.utils import timezone
 from playwright.sync_api import Page, Route, expect
 
 from audiences.models import Customer, Event, Workspace
-from delivery import conversations
+from delivery.conversations import threads
 from delivery.models import Conversation, DeliveryRecord
 from tests.browser.conftest import ARGUMENTS, CHROMIUM, Site
 from tests.browser.test_messenger import (  # noqa: F401 - fixtures among them
@@ -297,7 +297,7 @@ def test_what_was_said_long_ago_can_be_found_again(visit, page):  # noqa: F811
     ann = CustomerFactory(user_id="ann")
     for number in range(60):
         at = timezone.now() - timedelta(days=number)
-        conversations.open_by_customer(ann, body=f"Question {number}", at=at)
+        threads.open_by_customer(ann, body=f"Question {number}", at=at)
     visit(user_id="ann")
     page.locator(LAUNCHER).click()
     expect(page.locator(".entry")).to_have_count(50)

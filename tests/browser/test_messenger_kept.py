@@ -7,7 +7,7 @@ import pytest
 from django.utils import timezone
 from playwright.sync_api import expect
 
-from delivery import conversations
+from delivery.conversations import threads
 from delivery.models import Conversation
 from tests.browser.test_messenger import (  # noqa: F401 - fixtures among them
     LAUNCHER,
@@ -203,7 +203,7 @@ def test_first_words_of_a_visitor_leave_a_way_to_the_list(visit, page):  # noqa:
 def test_focus_goes_on_where_older_conversations_begin(visit, page):  # noqa: F811
     ann = CustomerFactory(user_id="ann")
     for number in range(60):
-        conversations.open_by_customer(ann, body=f"Question {number}", at=timezone.now() - timedelta(days=number))
+        threads.open_by_customer(ann, body=f"Question {number}", at=timezone.now() - timedelta(days=number))
     visit(user_id="ann")
     page.locator(LAUNCHER).click()
     page.route("**/conversations?most=*", lambda route: route.abort(), times=1)

@@ -11,7 +11,9 @@ from django.utils import timezone
 from playwright.sync_api import Page, expect
 
 from audiences.models import Workspace
-from delivery import matching, rounds, tasks
+from delivery import tasks
+from delivery.matching import ongoing
+from delivery.sending import dispatcher
 from messaging.models import Message, State
 from outbound import roles
 from outbound.roles import Role
@@ -107,10 +109,10 @@ def test_schedules_a_one_off_which_goes_at_its_time(console, live_server, post):
     expect(page.locator(".ob-bar-facts")).to_contain_text("Scheduled")
     page.goto(live_server.url + LIST)
     expect(page.locator("#result_list")).to_contain_text(f"Goes live {time:%a} {time.day} {time:%b}, 09:30")
-    rounds.launch_scheduled(at=timezone.now())
+    dispatcher.launch_scheduled(at=timezone.now())
     assert Message.objects.get().state == State.SCHEDULED
     Message.objects.update(scheduled_for=timezone.now() - timedelta(minutes=1))
-    rounds.launch_scheduled(at=timezone.now())
+    dispatcher.launch_scheduled(at=timezone.now())
     tasks.hand_over_due()
     assert len(post.mails) == 2
 
@@ -300,7 +302,7 @@ def test_a_viewer_sees_nothing_to_press_that_changes_anything(as_role, live_serv
     people(3)
     draft, live = MessageFactory(title="Draft"), MessageFactory(title="Live", live=True)
     sampled = MessageFactory(title="Sampled", one_off=True)
-    matching.launch(sampled, at=AT, sample=1)
+    ongoing.launch(sampled, at=AT, sample=1)
     person = sampled.records.get().customer_id
     page = as_role(Role.VIEWER)
     addresses = [

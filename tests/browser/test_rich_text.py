@@ -8,7 +8,7 @@ from django.urls import reverse
 from django.utils import timezone
 from playwright.sync_api import Page, expect
 
-from delivery import conversations
+from delivery.conversations import threads
 from delivery.models import ConversationPart
 from messaging.models import Message
 from tests.factories import CustomerFactory, MessageFactory, SenderFactory
@@ -47,7 +47,7 @@ def open_editor(console, live_server) -> Callable[[str], Page]:
     def go(place: str) -> Page:
         SenderFactory()
         customer = CustomerFactory(name="Ann Lee", email="ann@shop.example")
-        thread = conversations.open_by_customer(customer, body="Where is my invoice?", at=timezone.now())
+        thread = threads.open_by_customer(customer, body="Where is my invoice?", at=timezone.now())
         paths = {
             "composer": reverse("admin:messaging_message_add"),
             "send a message": reverse("admin:customer_send_message", args=[customer.pk]),

@@ -10,7 +10,8 @@ from intercom import errors
 from intercom.client import Client
 
 from audiences.models import Customer, Event, Integration, Job, Note, Subscription, Workspace
-from delivery import tasks, visits
+from delivery import tasks
+from delivery.visits import visit
 from messaging.models import Message
 from tests.factories import CompanyFactory, CustomerFactory, MembershipFactory, MessageFactory, SegmentFactory, rule
 
@@ -304,7 +305,7 @@ class TestMessages:
             mail.id,
             to_lead.id,
         ]
-        visits.visit(customer, at=timezone.now())
+        visit.visit(customer, at=timezone.now())
         [begun] = intercom.conversations.find_all(type="user", user_id="ann")
         assert begun.conversation_message.id == shown.id
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from config import audit
+from config import pip_audit
 
 HARMFUL = {"name": "django", "version": "1.0", "vulns": [{"id": "PYSEC-1", "fix_versions": ["1.1"]}]}
 HARMLESS = {"name": "nh3", "version": "0.3", "vulns": []}
@@ -28,6 +28,6 @@ def test_what_was_found_is_a_failure_and_not_to_be_able_to_ask_is_none(tmp_path,
     program.write_text(f'#!/bin/sh\nwhile [ "$1" != --vulnerability-service ]; do shift; done\ncat "{tmp_path}/$2"\n')
     program.chmod(0o755)
 
-    assert audit.main(str(program)) == code
+    assert pip_audit.main(str(program)) == code
     said = capsys.readouterr()
     assert words in said.out + said.err

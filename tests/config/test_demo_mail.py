@@ -7,7 +7,8 @@ from django.test import Client
 
 from audiences.models import Customer
 from config.demo import mail as kept
-from delivery import copies, replying
+from delivery import rendering
+from delivery import reply_addresses
 from delivery.models import ConversationPart, DeliveryRecord
 from messaging.content.plain_text import as_text
 from tests.factories import CustomerFactory, MessageFactory
@@ -37,7 +38,7 @@ def record(at, settings, tmp_path, monkeypatch) -> DeliveryRecord:
 @pytest.fixture
 def address(record, settings) -> str:
     """The page of Ann's mail, routed as where DEMO is set."""
-    content = MAIL % (replying.reply_address(record), copies.message_id(record.pk))
+    content = MAIL % (reply_addresses.reply_address(record), rendering.message_id(record.pk))
     kept.keep(content.encode(), recipient="ann@x.example", folder=kept.FOLDER, at_ns=1, number=1)
     settings.ROOT_URLCONF = "tests.config.demo_addresses"
     (mail,) = kept.newest(folder=kept.FOLDER)

@@ -7,7 +7,8 @@ from django.contrib.admin.models import LogEntry
 from django.db.models import F
 
 from config.demo import company, messages, staff
-from delivery import counts, hits
+from delivery.reporting import counters
+from delivery.tracking import hits
 from delivery.models import DeliveryRecord, Hit, Status
 from messaging.models import Channel, Message, State
 
@@ -38,7 +39,7 @@ def test_the_demo_has_weeks_behind_it(filled):
 
 def test_what_its_reports_say_adds_up(filled):
     for message in Message.objects.filter(channel=Channel.EMAIL):
-        found = counts.of([message.pk])[message.pk]
+        found = counters.of([message.pk])[message.pk]
 
         assert found.sent > found.opened > found.clicked > 0
         assert found.records == message.records.count()

@@ -13,7 +13,8 @@ import psutil
 import psycopg
 import pytest
 
-from config import embedded, postgres
+from config.postgres import embedded
+from config.postgres import server as postgres
 
 pytestmark = pytest.mark.processes
 

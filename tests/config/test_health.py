@@ -13,7 +13,12 @@ from django_celery_beat.models import PeriodicTask
 
 from config.celery import app
 from config.logs import JsonLines
-from delivery import health, matching, measuring, rounds, schedule, sending, tasks
+from delivery import schedule, tasks
+from delivery.monitoring import health
+from delivery.matching import ongoing
+from delivery import metrics
+from delivery.sending import dispatcher
+from delivery.sending import batch
 from delivery.models import DeliveryRecord, Heartbeat
 from messaging.models import Channel, Message
 from tests.factories import CustomerFactory, MessageFactory
@@ -75,7 +80,7 @@ def late_beat(now) -> None:
 
 def copy_due(now) -> None:
     CustomerFactory(email="ann@x.example")
-    matching.match(MessageFactory(live=True, at=now), at=now)
+    ongoing.match(MessageFactory(live=True, at=now), at=now)
     DeliveryRecord.objects.update(due_at=now - timedelta(minutes=11))
 
 
@@ -93,7 +98,7 @@ def test_what_is_late_is_a_503_that_names_it(client, now, what, happens):
 def test_a_send_that_goes_on_for_long_is_well(client, now):
     copy_due(now)
     CustomerFactory(email="bob@x.example")
-    matching.match(Message.objects.get(), at=now)
+    ongoing.match(Message.objects.get(), at=now)
     first = DeliveryRecord.objects.order_by("pk")[:1].values("pk")
     DeliveryRecord.objects.filter(pk__in=first).mark_sending(claim=uuid4(), until=now)
     DeliveryRecord.objects.filter(pk__in=first).mark_sent(at=now - timedelta(minutes=1))
@@ -136,7 +141,7 @@ def test_every_sweep_is_noted_once_it_ran_to_its_end(monkeypatch, now):
         raise RuntimeError
 
     Heartbeat.objects.update(at=now - timedelta(hours=1))
-    monkeypatch.setattr(rounds, "sweep", broken)
+    monkeypatch.setattr(dispatcher, "sweep", broken)
     with pytest.raises(RuntimeError):
         tasks.sweep()
     assert Heartbeat.objects.get().at < now
@@ -168,14 +173,14 @@ def read(client) -> dict[str, float]:
 
 
 def test_prometheus_reads_what_was_done_and_how_long_it_took(client, measured, monkeypatch, now):
-    monkeypatch.setitem(sending.CHANNELS, Channel.EMAIL, Taker)
+    monkeypatch.setitem(batch.CHANNELS, Channel.EMAIL, Taker)
     CustomerFactory(email="ann@x.example")
     message = MessageFactory(live=True, at=now)
     before = read(client)
 
-    matching.match(message, at=now)
+    ongoing.match(message, at=now)
     waiting = read(client)
-    rounds.hand_over(clock=timezone.now, until=timezone.now() + timedelta(seconds=5))
+    dispatcher.hand_over(clock=timezone.now, until=timezone.now() + timedelta(seconds=5))
     done = read(client)
 
     for each in ("matched", "waiting"):
@@ -199,7 +204,7 @@ def test_nobody_else_reads_it(client, measured, given):
 def test_without_a_token_there_is_no_such_page_and_nothing_is_measured(client, settings, tmp_path):
     settings.METRICS_TOKEN, settings.METRICS_DIR = "", str(tmp_path)
 
-    measuring.took("match", 0.0, 1)
+    metrics.took("match", 0.0, 1)
 
     assert client.get("/metrics").status_code == 404
     assert list(tmp_path.iterdir()) == []
@@ -210,9 +215,9 @@ def test_what_a_process_measured_is_forgotten_a_day_after_its_end(measured, tmp_
     for path in (gone, here):
         path.touch()
 
-    measuring.forget_dead(now=gone.stat().st_mtime + 3600)
+    metrics.forget_dead(now=gone.stat().st_mtime + 3600)
     assert gone.exists()
-    measuring.forget_dead(now=gone.stat().st_mtime + 25 * 3600)
+    metrics.forget_dead(now=gone.stat().st_mtime + 25 * 3600)
     assert (gone.exists(), here.exists()) == (False, True)
 
 
@@ -221,20 +226,20 @@ def test_a_line_of_the_log_is_json_with_the_record_and_without_what_was_written(
         raise ConnectionResetError
 
     monkeypatch.setattr(Taker, "send", lost)
-    monkeypatch.setitem(sending.CHANNELS, Channel.EMAIL, Taker)
+    monkeypatch.setitem(batch.CHANNELS, Channel.EMAIL, Taker)
     CustomerFactory(email="ann@x.example", name="Ann Secret")
     message = MessageFactory(live=True, at=now, body=f"<p>{SECRET_BODY}, {{{{ name }}}}</p>")
-    matching.match(message, at=now)
+    ongoing.match(message, at=now)
 
     with caplog.at_level(logging.DEBUG):
-        rounds.hand_over(clock=timezone.now, until=timezone.now() + timedelta(seconds=5))
+        dispatcher.hand_over(clock=timezone.now, until=timezone.now() + timedelta(seconds=5))
 
     lines = [json.loads(JsonLines().format(line)) for line in caplog.records]
     (about,) = [line for line in lines if "record" in line]
     assert (about["record"], about["level"], about["logger"]) == (
         message.records.get().pk,
         "warning",
-        "delivery.sending",
+        "delivery.sending.batch",
     )
     assert "ConnectionResetError" in about["traceback"]
     assert not any(word in json.dumps(lines) for word in (SECRET_BODY, "Ann Secret"))

@@ -22,7 +22,8 @@ from schemathesis.specs.openapi.checks import (
 from audiences.models import Integration, Job, JobTask, Notification, NotificationState, Subscription, Topic, Workspace
 from config import openapi
 from config.openapi import CALLS, PLACES
-from delivery import conversations, visits
+from delivery.conversations import threads
+from delivery.visits import visit
 from tests.factories import (
     AT,
     CompanyFactory,
@@ -122,9 +123,9 @@ def token(settings, django_user_model) -> str:
     customer.notes.create(pk=KEY, teammate=ada, body="Careful", created_at=AT)
     MessageFactory(in_app=True, live=True)
     MessageFactory(pk=KEY, live=True)
-    visits.visit(customer, at=AT)
-    begun = conversations.open_by_customer(customer, body="Hello?", at=AT)
-    conversations.reply_by_teammate(begun, teammate=ada, body="Hi", at=AT)
+    visit.visit(customer, at=AT)
+    begun = threads.open_by_customer(customer, body="Hello?", at=AT)
+    threads.reply_by_teammate(begun, teammate=ada, body="Hi", at=AT)
     begun.parts.update(conversation=move(begun))
     subscription = Subscription.objects.create(
         pk=KEY, url="https://x.example/", topics=list(Topic), created_at=AT, updated_at=AT

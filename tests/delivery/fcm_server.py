@@ -13,7 +13,7 @@ from typing import Any
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from delivery import sending
+from delivery.sending import batch
 
 
 class Act(Enum):
@@ -63,7 +63,7 @@ def serving(settings: Any, monkeypatch: Any) -> Iterator["Firebase"]:
     server = Firebase()
     settings.FCM_CREDENTIALS, settings.FCM_URL, settings.PUSH_TIMEOUT = server.credentials, server.url, 1
     yield server
-    sending.close_channels()
+    batch.close_channels()
     server.close()
 
 

@@ -4,10 +4,11 @@ from email import message_from_bytes, policy
 from email.message import EmailMessage
 from pathlib import Path
 
-from delivery import copies, replying
-from delivery.letters import Letter
+from delivery import rendering
+from delivery import reply_addresses
+from delivery.inbound.message import Letter
 from delivery.models import DeliveryRecord
-from delivery.replying import Kind
+from delivery.reply_addresses import Kind
 
 FOLDER = Path(__file__).resolve().parent / "mails"
 
@@ -24,16 +25,16 @@ def written(name: str, *, reply_to: str, message_id: str = "<unknown@else.exampl
 def about(record: DeliveryRecord, name: str, **marks: str) -> bytes:
     """One mail's bytes, about this copy."""
     given = {
-        "reply_to": replying.reply_address(record),
-        "message_id": copies.message_id(record.pk),
-        "return_path": replying.return_path(Kind.RECORD, record.pk) or "ada@acme.example",
+        "reply_to": reply_addresses.reply_address(record),
+        "message_id": rendering.message_id(record.pk),
+        "return_path": reply_addresses.return_path(Kind.RECORD, record.pk) or "ada@acme.example",
     }
     return written(name, **{**given, **marks})
 
 
 def to_bounce_address(record: DeliveryRecord, content: bytes) -> Letter:
     """One mail as it comes to the bounce address of this copy."""
-    return letter(content, recipient=replying.return_path(Kind.RECORD, record.pk))
+    return letter(content, recipient=reply_addresses.return_path(Kind.RECORD, record.pk))
 
 
 def letter(content: bytes | EmailMessage, **envelope: str) -> Letter:

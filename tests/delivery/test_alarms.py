@@ -14,8 +14,13 @@ from django.db import connection
 from django_celery_beat.models import PeriodicTask
 
 from audiences.models import Subscription, Workspace
-from config import watching
-from delivery import alarms, conversations, health, matching, schedule, sending
+from config import alarm_thread
+from delivery import schedule
+from delivery.monitoring import alarms
+from delivery.conversations import threads as conversations
+from delivery.monitoring import health
+from delivery.matching import ongoing
+from delivery.sending import batch
 from delivery.channels import ChannelDown
 from delivery.models import (
     Alarm,
@@ -66,7 +71,7 @@ def late_beat(at) -> None:
 def copy_due(at):
     CustomerFactory(email="ann@x.example")
     message = MessageFactory(live=True, at=at, title="Welcome")
-    matching.match(message, at=at)
+    ongoing.match(message, at=at)
     DeliveryRecord.objects.update(due_at=at - 11 * MINUTE)
     return message
 
@@ -82,7 +87,7 @@ def message_in_trouble(at) -> None:
 
 def copy_uncertain(at) -> None:
     CustomerFactory(email="ann@x.example")
-    matching.match(MessageFactory(live=True, at=at), at=at)
+    ongoing.match(MessageFactory(live=True, at=at), at=at)
     DeliveryRecord.objects.all().mark_sending(claim=uuid.uuid4(), until=at)
     DeliveryRecord.objects.all().mark_uncertain(reason=Reason.LOST_TOUCH, detail="")
 
@@ -246,7 +251,7 @@ def test_with_no_address_in_the_settings_every_admin_hears_of_it(at):
 def test_nobody_is_alarmed_by_a_queue_that_moves_or_may_not(at, ops):
     message = copy_due(at)
     CustomerFactory(email="bob@x.example")
-    matching.match(message, at=at)
+    ongoing.match(message, at=at)
     first, second = DeliveryRecord.objects.order_by("pk")
     DeliveryRecord.objects.filter(pk=first.pk).mark_sending(claim=uuid.uuid4(), until=at)
     DeliveryRecord.objects.filter(pk=first.pk).mark_sent(at=at - MINUTE)
@@ -282,12 +287,12 @@ def test_a_batch_that_finds_the_channel_down_notes_it(at, monkeypatch, settings,
         def close(self):
             """Nothing is open."""
 
-    monkeypatch.setitem(sending.CHANNELS, Channel.EMAIL, Down)
+    monkeypatch.setitem(batch.CHANNELS, Channel.EMAIL, Down)
     CustomerFactory(email="ann@x.example")
     message = MessageFactory(live=True, at=at)
-    matching.match(message, at=at)
+    ongoing.match(message, at=at)
 
-    assert sending.send_batch(message, clock=lambda: at) is None
+    assert batch.send_batch(message, clock=lambda: at) is None
 
     assert Rest.objects.values_list("channel", "since", "why").get() == ("email", at, "Connection refused")
 
@@ -326,7 +331,7 @@ def test_a_process_goes_on_watching_whatever_goes_wrong_and_ends_when_told(at, m
         ended.set()
 
     monkeypatch.setattr(alarms, "watch", look)
-    thread = threading.Thread(target=watching.watch, kwargs={"every": 0.01, "until": ended})
+    thread = threading.Thread(target=alarm_thread.watch, kwargs={"every": 0.01, "until": ended})
     thread.start()
     thread.join(timeout=20)
 

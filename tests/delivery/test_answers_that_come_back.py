@@ -6,10 +6,13 @@ import pytest
 from django.contrib.auth.models import User
 
 from audiences.models import Customer
-from delivery import conversations, forwarding, receiving, replying
+from delivery.conversations import threads
+from delivery.conversations import answer_emails
+from delivery.inbound import router
+from delivery import reply_addresses
 from delivery.models import AnswerMail, ConversationPart, Status
-from delivery.receiving import Outcome
-from delivery.replying import Kind
+from delivery.inbound.router import Outcome
+from delivery.reply_addresses import Kind
 from tests.delivery.channels.conftest import server  # noqa: F401 - a fixture
 from tests.delivery.letters import letter, written
 from tests.factories import CustomerFactory, SenderFactory
@@ -22,13 +25,13 @@ def part(at) -> ConversationPart:
     """An answer that is due by mail."""
     SenderFactory(name="Grace", email="grace@acme.example")
     customer = CustomerFactory(email="ann@x.example")
-    thread = conversations.open_by_customer(customer, body="Help!", at=at)
-    return conversations.reply_by_teammate(thread, teammate=User.objects.create_user("grace"), body="Here", at=at)
+    thread = threads.open_by_customer(customer, body="Help!", at=at)
+    return threads.reply_by_teammate(thread, teammate=User.objects.create_user("grace"), body="Here", at=at)
 
 
 def forward(at) -> int:
     later = at + timedelta(minutes=30)
-    return forwarding.forward(clock=lambda: later, until=later + timedelta(seconds=1))
+    return answer_emails.forward(clock=lambda: later, until=later + timedelta(seconds=1))
 
 
 def test_an_answer_to_a_mailbox_that_is_not_there_marks_the_customer(server, part, at):  # noqa: F811
@@ -45,21 +48,21 @@ def test_an_answer_says_where_it_bounces_and_where_it_is_answered(server, part, 
 
     forward(at)
 
-    assert replying.bounced_at(taken[0].sender, at=at) == (Kind.ANSWER, part.pk)
-    assert replying.reply_address(part.conversation).encode() in taken[0].content
+    assert reply_addresses.bounced_at(taken[0].sender, at=at) == (Kind.ANSWER, part.pk)
+    assert reply_addresses.reply_address(part.conversation).encode() in taken[0].content
 
 
 def test_its_message_ids_name_it_and_its_conversation(part):
-    assert replying.named_by(forwarding.message_id(part)) == (Kind.ANSWER, part.pk)
-    assert replying.named_by(forwarding.thread_id(part.conversation)) == (Kind.CONVERSATION, part.conversation_id)
+    assert reply_addresses.named_by(answer_emails.message_id(part)) == (Kind.ANSWER, part.pk)
+    assert reply_addresses.named_by(answer_emails.thread_id(part.conversation)) == (Kind.CONVERSATION, part.conversation_id)
 
 
 @pytest.mark.parametrize("names", ["message_id", "thread_id"])
 def test_what_answers_it_is_in_its_conversation(part, at, names):
     about = {"message_id": part, "thread_id": part.conversation}[names]
-    mail = written("gmail", reply_to="grace@acme.example", message_id=getattr(forwarding, names)(about))
+    mail = written("gmail", reply_to="grace@acme.example", message_id=getattr(answer_emails, names)(about))
 
-    assert receiving.receive(letter(mail), at=at) is Outcome.REPLY
+    assert router.receive(letter(mail), at=at) is Outcome.REPLY
 
     assert part.conversation.parts.filter(by_customer=True).count() == 1
 
@@ -70,14 +73,14 @@ def test_its_bounce_by_mail_is_known(part, at, settings):
     mail = written(
         "bounce_postfix",
         reply_to="",
-        return_path=replying.return_path(Kind.ANSWER, part.pk),
-        message_id=forwarding.message_id(part),
+        return_path=reply_addresses.return_path(Kind.ANSWER, part.pk),
+        message_id=answer_emails.message_id(part),
         action="failed",
         status="5.1.1",
         said="550 5.1.1 no such user",
     )
 
-    assert receiving.receive(letter(mail), at=at) is Outcome.NOTICE
+    assert router.receive(letter(mail), at=at) is Outcome.NOTICE
 
     found = AnswerMail.objects.get()
     assert (found.status, found.detail) == (Status.FAILED, "550 5.1.1 no such user")

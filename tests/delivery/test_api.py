@@ -7,9 +7,10 @@ import pytest
 from django.db import connection
 from rest_framework.test import APIClient
 
-from audiences import identity
+from audiences import identity_verification
 from audiences.models import Customer, Integration, Workspace
-from delivery import matching, visits
+from delivery.matching import ongoing
+from delivery.visits import visit
 from delivery.models import DeliveryRecord, Status
 from messaging.models import Message, Sender
 from tests.factories import CustomerFactory, MessageFactory, rule
@@ -35,7 +36,7 @@ def teammate(django_user_model):
 def signed(**settings: object) -> dict[str, object]:
     """A ping's body with the hash the customer's server would make."""
     who = settings.get("user_id") or settings.get("email")
-    user_hash = identity.user_hash(Workspace.current().identity_secret, str(who))
+    user_hash = identity_verification.user_hash(Workspace.current().identity_secret, str(who))
     return {"app_id": "outbound", "user": {**settings, "user_hash": user_hash}}
 
 
@@ -49,7 +50,7 @@ def ping(**settings: object):
 def test_user_hash_is_the_hmac_that_official_libraries_make():
     expected = "f02877f24c9dd37542268a28627ebaf2e07d0d114d9482abcdc20f60874b40b3"
 
-    assert identity.user_hash("abc123", "1") == expected
+    assert identity_verification.user_hash("abc123", "1") == expected
 
 
 def test_ping_makes_the_customer_and_answers_with_their_in_app_messages():
@@ -85,7 +86,7 @@ def test_ping_without_the_right_hash_is_forbidden_and_changes_nothing(user_hash)
 
 def test_hash_of_the_email_counts_only_without_a_user_id():
     workspace = Workspace.current()
-    by_email = identity.user_hash(workspace.identity_secret, "ann@x.example")
+    by_email = identity_verification.user_hash(workspace.identity_secret, "ann@x.example")
     body = {"user": {"email": "ann@x.example", "user_hash": by_email}}
     assert APIClient().post("/messenger/ping", body, format="json").status_code == 200
     body["user"]["user_id"] = "somebody-else"
@@ -189,7 +190,7 @@ def test_unknown_user_is_not_found(api):
 def test_list_has_the_conversation_an_in_app_message_started(api, at):
     customer = CustomerFactory(user_id="u1", name="Ann")
     MessageFactory(in_app=True, body="<p>Hi <b>{{ first_name }}</b></p>", live=True)
-    visits.visit(customer, at=at)
+    visit.visit(customer, at=at)
 
     listed = api.get("/api/conversations", {"type": "user", "user_id": "u1"}).json()
 
@@ -210,7 +211,7 @@ def test_list_has_the_conversation_an_in_app_message_started(api, at):
 def test_conversation_has_the_title_that_its_customer_read(api, at, format_, subject):
     customer = CustomerFactory(user_id="u1", name="Ann")
     MessageFactory(channel="in_app", format=format_, subject="News for {{ first_name }}", live=True)
-    visits.visit(customer, at=at)
+    visit.visit(customer, at=at)
 
     (listed,) = api.get("/api/conversations", {"type": "user", "user_id": "u1"}).json()["conversations"]
     whole = api.get(f"/api/conversations/{listed['id']}").json()
@@ -288,7 +289,7 @@ def test_inapp_to_one_customer_reaches_them_on_their_next_visit(api, teammate, a
     sent = message_to(customer, teammate, message_type="inapp", body="Hello there\n\nAnn")
     answered = api.post("/api/messages", sent, format="json")
 
-    shown = visits.visit(customer, at=at + timedelta(minutes=1)).shown
+    shown = visit.visit(customer, at=at + timedelta(minutes=1)).shown
 
     assert [message.body for message in shown] == ["<p>Hello there</p><p>Ann</p>"]
     listed = api.get("/api/conversations", {"type": "user", "user_id": "u1"}).json()["conversations"]
@@ -360,12 +361,12 @@ def test_without_a_token_everything_but_the_ping_is_closed():
 
 
 def test_link_in_an_email_asks_on_get_and_unsubscribes_on_post(client, at):
-    from delivery import copies
+    from delivery import rendering
 
     customer = CustomerFactory(email="ann@x.example")
     message = MessageFactory(rules=[rule("email", "has_any_value")], live=True, at=at)
-    matching.match(message, at=at)
-    address = copies.unsubscribe_url(message.records.get().pk)
+    ongoing.match(message, at=at)
+    address = rendering.unsubscribe_url(message.records.get().pk)
 
     asked = client.get(address)
     customer.refresh_from_db()

@@ -8,7 +8,10 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 from django.utils import timezone
 
-from delivery import audit, matching, rounds, sending
+from delivery.monitoring import invariants
+from delivery.matching import ongoing
+from delivery.sending import dispatcher
+from delivery.sending import batch
 from delivery.models import DeliveryRecord, Pace
 from messaging.models import Channel, Message
 from tests.factories import CompanyFactory, CustomerFactory, MessageFactory
@@ -28,7 +31,7 @@ class Taking:
 
 @pytest.fixture(autouse=True)
 def channel(monkeypatch) -> None:
-    monkeypatch.setitem(sending.CHANNELS, Channel.EMAIL, Taking)
+    monkeypatch.setitem(batch.CHANNELS, Channel.EMAIL, Taking)
 
 
 def one_off(at) -> Message:
@@ -47,12 +50,12 @@ def by_force(sql: str, *params: object) -> None:
 
 def test_all_is_well_from_launch_to_the_end(at):
     message = one_off(at)
-    assert list(audit.findings(at=at)) == []
-    rounds.hand_over(clock=lambda: at, until=at + timedelta(seconds=1))
-    assert list(audit.findings(at=at + timedelta(hours=1))) == []
-    rounds.sweep(at=at)
+    assert list(invariants.findings(at=at)) == []
+    dispatcher.hand_over(clock=lambda: at, until=at + timedelta(seconds=1))
+    assert list(invariants.findings(at=at + timedelta(hours=1))) == []
+    dispatcher.sweep(at=at)
     assert Message.objects.get(pk=message.pk).state == "sent"
-    assert list(audit.findings(at=at + timedelta(hours=1))) == []
+    assert list(invariants.findings(at=at + timedelta(hours=1))) == []
 
 
 BROKEN = {
@@ -84,7 +87,7 @@ def test_what_does_not_add_up_is_said(at, question):
     sql, words = BROKEN[question]
     by_force(sql.replace("%s", str(CompanyFactory().pk)))
 
-    assert any(words in sentence for sentence in audit.findings(at=at)), list(audit.findings(at=at))
+    assert any(words in sentence for sentence in invariants.findings(at=at)), list(invariants.findings(at=at))
 
 
 @pytest.mark.parametrize(
@@ -96,7 +99,7 @@ def test_what_waits_for_the_next_day_of_a_warm_up_is_not_stuck_and_all_else_is(a
     first = (at - since).date()
     Pace.objects.create(channel="email", warm_up=[5], warm_up_from=first, day=at.date(), taken_today=taken)
 
-    found = list(audit.findings(at=at + timedelta(minutes=5)))
+    found = list(invariants.findings(at=at + timedelta(minutes=5)))
 
     assert any("have been due since" in sentence for sentence in found) is is_stuck
 
@@ -105,9 +108,9 @@ def test_message_to_one_person_has_one_record(at):
     customer = CustomerFactory(email="ann@x.example")
     alone = MessageFactory(to_customer=customer, live=True, at=at)
 
-    assert list(audit.findings(at=at)) == [f"Message {alone.pk} to one person has 0 records."]
-    matching.write_to(customer, alone, at=at)
-    assert list(audit.findings(at=at)) == []
+    assert list(invariants.findings(at=at)) == [f"Message {alone.pk} to one person has 0 records."]
+    ongoing.write_to(customer, alone, at=at)
+    assert list(invariants.findings(at=at)) == []
 
 
 def test_in_app_record_without_a_conversation_is_said(at):
@@ -115,14 +118,14 @@ def test_in_app_record_without_a_conversation_is_said(at):
     message = MessageFactory(in_app=True, one_off=True, live=True, at=at)
     message.records.update(status="sent", sent_at=at, version=message.version, reason="")
 
-    assert any("began no conversation" in sentence for sentence in audit.findings(at=at))
+    assert any("began no conversation" in sentence for sentence in invariants.findings(at=at))
 
 
 def test_kept_counts_that_differ_are_said(at):
     one_off(at)
     by_force("DELETE FROM delivery_countchange")
 
-    assert any("waiting kept, 1 counted" in sentence for sentence in audit.findings(at=at))
+    assert any("waiting kept, 1 counted" in sentence for sentence in invariants.findings(at=at))
 
 
 def test_one_inbox_question_finds_what_the_index_would_not_let_in(at):
@@ -133,13 +136,13 @@ def test_one_inbox_question_finds_what_the_index_would_not_let_in(at):
     by_force("UPDATE delivery_deliveryrecord SET status = 'sent', sent_at = now(), inbox = 'a'")
     DeliveryRecord.objects.create(customer=CustomerFactory(), version=message.version, **facts)
 
-    assert any(f"Message {message.pk} went to a 2 times" in sentence for sentence in audit.findings(at=at))
+    assert any(f"Message {message.pk} went to a 2 times" in sentence for sentence in invariants.findings(at=at))
 
 
 def test_every_question_is_broken_by_a_test():
     elsewhere = {"one person", "one inbox", "conversation"}
 
-    assert set(BROKEN) | elsewhere == set(audit.QUESTIONS)
+    assert set(BROKEN) | elsewhere == set(invariants.QUESTIONS)
 
 
 def test_command_says_that_all_is_well_or_fails(at):

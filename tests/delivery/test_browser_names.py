@@ -5,7 +5,8 @@ from datetime import timedelta
 import pytest
 
 from audiences import intake
-from audiences.intake import NotInCatalogue, Source, refused_names
+from audiences.intake import NotInCatalogue, Source
+from audiences.intake.attributes import refused_names
 from audiences.intake.source import MOST_ATTRIBUTES, MOST_BY_BROWSERS, ROOM_FOR
 from audiences.models import (
     CustomAttribute,

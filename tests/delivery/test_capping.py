@@ -8,7 +8,12 @@ import pytest
 from django.db import connection
 
 from audiences.models import Customer, Workspace
-from delivery import capping, claiming, matching, rounds, sending, visits
+from delivery.eligibility import frequency_cap
+from delivery.sending import claim
+from delivery.matching import ongoing
+from delivery.sending import dispatcher
+from delivery.sending import batch as sending
+from delivery.visits import visit
 from delivery.models import DeliveryRecord, Reason, Status
 from messaging.models import Channel, Message
 from tests.factories import CompanyFactory, CustomerFactory, MembershipFactory, MessageFactory, rule
@@ -45,13 +50,13 @@ def cap(db):
 
 def sends(at, *, of: str = "ongoing", **facts) -> Message:
     message = MessageFactory(live=True, at=at, send_type=of, **facts)
-    matching.match(message, at=at)
+    ongoing.match(message, at=at)
     hand_over(at)
     return message
 
 
 def hand_over(at) -> int:
-    return rounds.hand_over(clock=lambda: at, until=at + timedelta(seconds=1))
+    return dispatcher.hand_over(clock=lambda: at, until=at + timedelta(seconds=1))
 
 
 def state(message: Message) -> tuple[str, str]:
@@ -87,15 +92,15 @@ def test_ongoing_one_is_judged_again_when_it_frees(at):
 def test_one_that_is_only_on_its_way_is_waited_for_and_holds_nobody_back_once_it_failed(at, monkeypatch):
     CustomerFactory(email="ann@x.example")
     first, second = (MessageFactory(live=True, at=at) for _ in range(2))
-    matching.match(first, at=at)
-    matching.match(second, at=at)
+    ongoing.match(first, at=at)
+    ongoing.match(second, at=at)
     batch = sending.claim(first, at=at, token=uuid4())
     hand_over(at)
-    assert second.records.get().due_at == at + claiming.SOON
+    assert second.records.get().due_at == at + claim.SOON
 
     failed = (batch.records[0].pk, Reason.REJECTED, "550 no")
     sending.settle(batch, sending.Outcome(failed=[failed]), at=at)
-    hand_over(at + claiming.SOON)
+    hand_over(at + claim.SOON)
 
     assert (state(first), state(second)) == ((Status.FAILED, Reason.REJECTED), (Status.SENT, ""))
 
@@ -108,7 +113,7 @@ def test_cap_that_is_lifted_holds_nobody_back_any_more(at, cap, most):
     assert state(second) == (Status.WAITING, Reason.CAP)
 
     cap(most)
-    assert capping.ask_again(at=at + DAY) == 1
+    assert frequency_cap.ask_again(at=at + DAY) == 1
     hand_over(at + DAY)
 
     assert state(second) == (Status.SENT, "")
@@ -170,7 +175,7 @@ def test_message_to_one_person_neither_counts_nor_waits(at):
     customer = CustomerFactory(email="ann@x.example")
     for number in range(2):
         alone = MessageFactory(to_customer=customer, live=True, at=at)
-        matching.write_to(customer, alone, at=at + number * DAY)
+        ongoing.write_to(customer, alone, at=at + number * DAY)
         hand_over(at + number * DAY)
         assert state(alone)[0] == Status.SENT
 
@@ -185,7 +190,7 @@ def test_without_a_cap_nobody_waits(at, cap):
 
 
 def shown(customer: Customer, at) -> int:
-    return visits.visit(customer, at=at).matched
+    return visit.visit(customer, at=at).matched
 
 
 def test_in_app_messages_count_and_wait_for_a_visit_when_there_is_room(at):
@@ -204,7 +209,7 @@ def test_in_app_one_off_waits_for_room_and_gives_up_after_a_week(at, cap):
     sends(at)
     first, second = (MessageFactory(in_app=True, one_off=True, live=True, at=at) for _ in range(2))
     alone = MessageFactory(in_app=True, to_customer=customer, live=True, at=at)
-    matching.write_to(customer, alone, at=at)
+    ongoing.write_to(customer, alone, at=at)
 
     assert shown(customer, at + DAY) == 1
     assert state(alone)[0] == Status.SENT
@@ -271,7 +276,7 @@ def test_four_workers_with_four_messages_give_each_customer_one(at, cap):
     Customer.objects.bulk_create(CustomerFactory.build(email=f"{n}@x.example") for n in range(30))
     messages = [MessageFactory(live=True, at=at) for _ in range(4)]
     for message in messages:
-        matching.match(message, at=at)
+        ongoing.match(message, at=at)
 
     def work(_: int) -> int:
         try:

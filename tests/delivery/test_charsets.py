@@ -13,8 +13,9 @@ from django.core.handlers.wsgi import WSGIRequest
 from django.test import Client, RequestFactory
 
 from config.wsgi import application
-from delivery import charsets, webhooks
-from delivery.letters import Letter
+from delivery.inbound import charsets
+from delivery.inbound import esp_webhooks
+from delivery.inbound.message import Letter
 
 # Whatever Python knows and no email is written in; some of these take the square of what they decode.
 NOT_OF_EMAIL = [
@@ -218,7 +219,7 @@ def test_parameters_keep_what_they_say():
 def came(monkeypatch, provider_posts) -> Letter:
     """A mail as it is handed on from a webhook."""
     taken: list[Letter] = []
-    monkeypatch.setattr(webhooks.receiving, "receive", lambda letter, *, at: taken.append(letter))
+    monkeypatch.setattr(esp_webhooks.receiving, "receive", lambda letter, *, at: taken.append(letter))
     assert provider_posts().status_code == 200
     return taken[0]
 

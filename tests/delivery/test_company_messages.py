@@ -10,11 +10,19 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from rest_framework.test import APIClient
 
-from audiences import identity, intake
+from audiences import intake
+from audiences import identity_verification
 from audiences.models import Company, Customer, Device, Membership, Workspace
-from delivery import audit, matching, merging, resolving, rounds, sending, single, visits
+from delivery.monitoring import invariants
+from delivery.matching import ongoing
+from delivery.customers import merge
+from delivery.sending import uncertain
+from delivery.sending import dispatcher
+from delivery.sending import batch
+from delivery.matching import direct
+from delivery.visits import visit as visits
 from delivery.channels import Envelope, Unavailable
-from delivery.explaining import Verdict, explain
+from delivery.eligibility.explain import Verdict, explain
 from delivery.models import DeliveryRecord, Reason, Status
 from messaging.models import Channel, Message
 from tests.delivery import fcm_server
@@ -52,7 +60,7 @@ class Mailbox:
 @pytest.fixture(autouse=True)
 def mailbox(monkeypatch) -> Mailbox:
     mailbox = Mailbox()
-    monkeypatch.setitem(sending.CHANNELS, Channel.EMAIL, lambda: mailbox)
+    monkeypatch.setitem(batch.CHANNELS, Channel.EMAIL, lambda: mailbox)
     return mailbox
 
 
@@ -75,7 +83,7 @@ def company_message(at: datetime, **facts) -> Message:
     if facts.get("channel") == Channel.IN_APP:
         facts["format"] = "chat"
     message = MessageFactory(body=ABOUT_THE_COMPANY, live=True, at=at, **facts)
-    matching.match(message, at=at)
+    ongoing.match(message, at=at)
     return message
 
 
@@ -97,10 +105,10 @@ WAYS_TO_LEAVE = {"left": leave, "archived": archive}
 
 def work(at: datetime) -> list[str]:
     """Run what runs by itself: the hourly round, handing over, a visit, the sweep; return the texts of the visit."""
-    matching.match_ongoing(at=at)
-    rounds.hand_over(clock=lambda: at, until=at + timedelta(seconds=1))
+    ongoing.match_ongoing(at=at)
+    dispatcher.hand_over(clock=lambda: at, until=at + timedelta(seconds=1))
     shown = [message.body for message in visits.visit(Customer.objects.get(user_id="ann"), at=at).shown]
-    rounds.sweep(at=at)
+    dispatcher.sweep(at=at)
     return shown
 
 
@@ -110,7 +118,7 @@ def state(message: Message) -> tuple[str, str] | None:
 
 
 def check_that_counts_add_up(message: Message) -> None:
-    assert list(audit.findings(at=None)) == []
+    assert list(invariants.findings(at=None)) == []
     if message.send_type == "one_off" and message.to_customer_id is None:
         message.refresh_from_db()
         assert sum(message.records.counts().values()) == message.audience_count
@@ -180,7 +188,7 @@ def test_customers_who_return_later_get_the_ongoing_message_and_no_one_off(at, a
 def test_a_visit_makes_a_withdrawn_email_wait_again(at, ann, mailbox):
     message = company_message(at)
     leave(at)
-    rounds.hand_over(clock=lambda: at, until=at + timedelta(seconds=1))
+    dispatcher.hand_over(clock=lambda: at, until=at + timedelta(seconds=1))
     come_back(at)
 
     visits.visit(Customer.objects.get(user_id="ann"), at=at + HOUR)
@@ -205,7 +213,7 @@ def test_other_companies_of_the_customer_are_unaffected(at, ann, mailbox):
 @pytest.mark.parametrize("left", WAYS_TO_LEAVE)
 @pytest.mark.parametrize("channel", CHANNELS)
 def test_a_message_to_one_person_about_a_company_they_left_is_skipped(at, ann, received, channel, left):
-    record = single.send_to_one(
+    record = direct.send_to_one(
         ann,
         channel=channel,
         format="chat" if channel == Channel.IN_APP else "",
@@ -229,7 +237,7 @@ def test_nobody_is_written_to_about_an_archived_company(at, ann):
     archive(at)
 
     with pytest.raises(ValidationError, match="Acme is archived"):
-        single.send_to_one(
+        direct.send_to_one(
             ann,
             channel=Channel.EMAIL,
             format="",
@@ -252,7 +260,7 @@ def test_membership_is_asked_when_the_window_opens(at, ann, received, channel, s
     assert state(message) == (Status.WAITING, Reason.WINDOW)
     leave(at)
 
-    rounds.hand_over(clock=lambda: at.replace(hour=21), until=at.replace(hour=22))
+    dispatcher.hand_over(clock=lambda: at.replace(hour=21), until=at.replace(hour=22))
 
     assert (state(message), received()) == (SETTLED[send_type], 0)
 
@@ -275,7 +283,7 @@ def test_a_paused_message_settles_nothing_and_asks_for_membership_once_it_is_res
 ):
     message = company_message(at, channel=channel, send_type=send_type)
     before = state(message)
-    matching.pause(message)
+    ongoing.pause(message)
     leave(at)
     work(at + HOUR)
     assert state(message) == before
@@ -297,7 +305,7 @@ def test_a_copy_that_is_tried_again_goes_only_to_members(at, ann, mailbox, send_
         raise Unavailable("451 later")
 
     mailbox.answer = later
-    rounds.hand_over(clock=lambda: at, until=at + timedelta(seconds=1))
+    dispatcher.hand_over(clock=lambda: at, until=at + timedelta(seconds=1))
     assert state(message) == (Status.WAITING, Reason.RETRY)
     leave(at)
 
@@ -314,12 +322,12 @@ def test_an_uncertain_copy_that_staff_send_again_goes_only_to_members(at, ann, m
         raise RuntimeError("the connection was lost")
 
     mailbox.answer = lost
-    rounds.hand_over(clock=lambda: at, until=at + timedelta(seconds=1))
+    dispatcher.hand_over(clock=lambda: at, until=at + timedelta(seconds=1))
     leave(at)
-    resolving.send_again(message.records.all(), at=at + HOUR)
+    uncertain.send_again(message.records.all(), at=at + HOUR)
     assert state(message) == (Status.WAITING, Reason.QUEUED)
 
-    rounds.hand_over(clock=lambda: at + HOUR, until=at + HOUR + timedelta(seconds=1))
+    dispatcher.hand_over(clock=lambda: at + HOUR, until=at + HOUR + timedelta(seconds=1))
 
     assert (state(message), len(mailbox.given)) == (SETTLED[send_type], 1)
 
@@ -336,7 +344,7 @@ def test_customers_who_leave_while_their_batch_is_in_hand_get_nothing(at, ann, m
         return "id"
 
     mailbox.answer = everybody_leaves
-    rounds.hand_over(clock=lambda: at + next(ticks) * sending.ASK_AGAIN, until=at + timedelta(minutes=1))
+    dispatcher.hand_over(clock=lambda: at + next(ticks) * batch.ASK_AGAIN, until=at + timedelta(minutes=1))
 
     assert len(mailbox.given) == 1
     settled = message.records.exclude(status=Status.SENT).values_list("status", "reason", "attempts")
@@ -348,10 +356,10 @@ def test_a_batch_in_hand_asks_for_all_memberships_in_one_statement(at, ann, mail
     for number in range(5):
         MembershipFactory(customer__email=f"{number}@x.example", company=Company.objects.get())
     company_message(at)
-    moments = iter([at] * 10 + [at + sending.ASK_AGAIN] * 1000)
+    moments = iter([at] * 10 + [at + batch.ASK_AGAIN] * 1000)
 
     with CaptureQueriesContext(connection) as asked:
-        rounds.hand_over(clock=lambda: next(moments), until=at + timedelta(seconds=1))
+        dispatcher.hand_over(clock=lambda: next(moments), until=at + timedelta(seconds=1))
 
     assert len(mailbox.given) == 6
     assert sum("audiences_membership" in query["sql"] for query in asked) <= 2
@@ -362,7 +370,7 @@ def test_a_push_that_one_device_has_is_sent_and_goes_to_no_other_device(at, ann,
     Device.objects.create(customer=ann, token="tablet", created_at=at)
     firebase.says("tablet", fcm_server.BUSY)
     message = company_message(at, channel=Channel.PUSH, send_type=send_type)
-    rounds.hand_over(clock=lambda: at, until=at + timedelta(seconds=1))
+    dispatcher.hand_over(clock=lambda: at, until=at + timedelta(seconds=1))
     assert state(message) == (Status.WAITING, Reason.RETRY)
     leave(at)
 
@@ -375,13 +383,13 @@ def test_a_push_that_one_device_has_is_sent_and_goes_to_no_other_device(at, ann,
 def test_members_are_asked_for_in_the_sample_and_in_the_rest(at, ann, mailbox):
     other = MembershipFactory(customer__email="bea@x.example", company=Company.objects.get()).customer
     message = MessageFactory(body=ABOUT_THE_COMPANY, one_off=True, at=at)
-    matching.launch(message, at=at, sample=1)
+    ongoing.launch(message, at=at, sample=1)
     sampled = message.records.get().customer
     Membership.objects.filter(customer=sampled).delete()
     work(at)
     assert state(message) == SETTLED["one_off"]
 
-    matching.send_to_rest(message, at=at + HOUR)
+    ongoing.send_to_rest(message, at=at + HOUR)
     Membership.objects.all().delete()
     work(at + HOUR)
 
@@ -402,7 +410,7 @@ def test_the_record_of_a_lead_who_becomes_a_user_goes_by_the_memberships_of_both
     if not is_member:
         lead.delete()
 
-    merging.merge(lead.customer, into=ann, at=at)
+    merge.merge(lead.customer, into=ann, at=at)
     work(at)
 
     assert state(message) == ((Status.SENT, "") if is_member else SETTLED["one_off"])
@@ -435,13 +443,13 @@ def test_what_was_shown_once_goes_on_being_shown_until_it_is_opened(at, ann):
 @pytest.mark.parametrize("is_short", [True, False])
 def test_neither_way_of_a_visit_shows_a_company_message_to_former_members(ann, monkeypatch, is_short):
     secret = Workspace.current().identity_secret
-    user = {"user_id": "ann", "user_hash": identity.user_hash(secret, "ann")}
+    user = {"user_id": "ann", "user_hash": identity_verification.user_hash(secret, "ann")}
     ping = {"user": user}
     APIClient().post("/messenger/ping", ping, format="json")
     message = company_message(timezone.now(), channel=Channel.IN_APP, send_type="one_off")
     # What is live is compiled at the first visit of anybody.
     APIClient().post("/messenger/ping", {"user": {"email": "other@x.example"}}, format="json")
-    bob = {"user_id": "bob", "user_hash": identity.user_hash(secret, "bob")}
+    bob = {"user_id": "bob", "user_hash": identity_verification.user_hash(secret, "bob")}
     APIClient().post("/messenger/ping", {"user": bob}, format="json")
     leave(timezone.now())
 

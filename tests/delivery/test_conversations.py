@@ -5,7 +5,8 @@ from datetime import timedelta
 import pytest
 
 from audiences.models import Notification, Subscription, Topic
-from delivery import conversations, visits
+from delivery.conversations import threads
+from delivery.visits import visit
 from delivery.models import Conversation, PartType
 from tests.factories import CustomerFactory, MessageFactory
 
@@ -22,7 +23,7 @@ def started(at) -> Conversation:
     """A conversation that one of our messages started."""
     customer = CustomerFactory()
     MessageFactory(in_app=True, live=True)
-    visits.visit(customer, at=at)
+    visit.visit(customer, at=at)
     return Conversation.objects.get()
 
 
@@ -34,7 +35,7 @@ def subscribe(*topics: Topic, at) -> Subscription:
 def test_message_alone_stays_out_of_the_inbox_until_either_replies(started, teammate, at):
     assert not Conversation.objects.in_inbox().exists()
 
-    conversations.reply_by_teammate(started, teammate=teammate, body="Any questions?", at=at)
+    threads.reply_by_teammate(started, teammate=teammate, body="Any questions?", at=at)
 
     assert Conversation.objects.in_inbox().get() == started
     assert started.first_reply_at is None
@@ -43,8 +44,8 @@ def test_message_alone_stays_out_of_the_inbox_until_either_replies(started, team
 def test_customers_reply_waits_for_an_answer_and_counts_as_the_messages(started, at):
     later = at + timedelta(minutes=5)
 
-    part = conversations.reply_by_customer(started, body="Yes & <no>", at=later)
-    conversations.reply_by_customer(started, body="Hello?", at=later + timedelta(minutes=1))
+    part = threads.reply_by_customer(started, body="Yes & <no>", at=later)
+    threads.reply_by_customer(started, body="Hello?", at=later + timedelta(minutes=1))
 
     assert part.body == "<p>Yes &amp; &lt;no&gt;</p>"
     assert (started.first_reply_at, started.waiting_since, started.read) == (later, later, True)
@@ -54,30 +55,30 @@ def test_customers_reply_waits_for_an_answer_and_counts_as_the_messages(started,
 
 
 def test_teammates_reply_ends_the_waiting_and_is_unread(started, teammate, at):
-    conversations.reply_by_customer(started, body="Hello?", at=at)
+    threads.reply_by_customer(started, body="Hello?", at=at)
 
-    part = conversations.reply_by_teammate(started, teammate=teammate, body="<b>Hi</b><script>x()</script>", at=at)
+    part = threads.reply_by_teammate(started, teammate=teammate, body="<b>Hi</b><script>x()</script>", at=at)
 
     assert part.body == "<b>Hi</b>"
     assert (started.waiting_since, started.read) == (None, False)
-    conversations.mark_read(started)
+    threads.mark_read(started)
     assert Conversation.objects.get().read
 
 
 def test_reading_what_an_answer_came_after_leaves_the_answer_unread(started, teammate, at):
     read = started.updated_at.isoformat()
-    conversations.reply_by_teammate(started, teammate=teammate, body="Hi", at=at + timedelta(microseconds=9))
+    threads.reply_by_teammate(started, teammate=teammate, body="Hi", at=at + timedelta(microseconds=9))
 
-    assert not conversations.mark_read(started, version=read)
+    assert not threads.mark_read(started, version=read)
     assert not Conversation.objects.get().read
-    assert conversations.mark_read(started, version=Conversation.objects.get().updated_at.isoformat())
+    assert threads.mark_read(started, version=Conversation.objects.get().updated_at.isoformat())
     assert Conversation.objects.get().read
 
 
 def test_note_leaves_the_customer_nothing_to_read(started, teammate, at):
-    conversations.mark_read(started)
+    threads.mark_read(started)
 
-    conversations.note(started, teammate=teammate, body="Careful\n\nwith them", at=at)
+    threads.note(started, teammate=teammate, body="Careful\n\nwith them", at=at)
 
     assert started.read
     assert started.parts.get().body == "<p>Careful</p><p>with them</p>"
@@ -87,21 +88,21 @@ def test_note_leaves_the_customer_nothing_to_read(started, teammate, at):
 @pytest.mark.parametrize("state", ["closed", "snoozed"])
 def test_customers_reply_opens_what_was_put_away(started, teammate, at, state):
     if state == "closed":
-        conversations.close(started, teammate=teammate, at=at)
+        threads.close(started, teammate=teammate, at=at)
     else:
-        conversations.snooze(started, until=at + timedelta(days=1), teammate=teammate, at=at)
+        threads.snooze(started, until=at + timedelta(days=1), teammate=teammate, at=at)
     assert started.state == state
 
-    conversations.reply_by_customer(started, body="One more thing", at=at)
+    threads.reply_by_customer(started, body="One more thing", at=at)
 
     assert (started.state, started.snoozed_until) == ("open", None)
 
 
 def test_snoozed_conversation_wakes_when_its_time_has_come_and_not_before(started, teammate, at):
-    conversations.snooze(started, until=at + timedelta(hours=1), teammate=teammate, at=at)
+    threads.snooze(started, until=at + timedelta(hours=1), teammate=teammate, at=at)
 
-    assert conversations.wake_snoozed(at=at + timedelta(minutes=59)) == 0
-    assert conversations.wake_snoozed(at=at + timedelta(hours=1)) == 1
+    assert threads.wake_snoozed(at=at + timedelta(minutes=59)) == 0
+    assert threads.wake_snoozed(at=at + timedelta(hours=1)) == 1
 
     started.refresh_from_db()
     assert started.state == "open"
@@ -109,10 +110,10 @@ def test_snoozed_conversation_wakes_when_its_time_has_come_and_not_before(starte
 
 
 def test_assigned_to_a_teammate_and_back_to_nobody(started, teammate, at):
-    conversations.assign(started, to=teammate, teammate=teammate, at=at)
+    threads.assign(started, to=teammate, teammate=teammate, at=at)
     assert started.assignee == teammate
 
-    part = conversations.assign(started, to=None, teammate=teammate, at=at)
+    part = threads.assign(started, to=None, teammate=teammate, at=at)
 
     assert (started.assignee, part.assigned_to) == (None, None)
 
@@ -121,9 +122,9 @@ def test_what_is_said_is_announced_to_who_subscribed_to_it_and_to_nobody_else(st
     subscribe(Topic.CONVERSATION_USER_REPLIED, Topic.CONVERSATION_ADMIN_CLOSED, at=at)
     subscribe(Topic.USER_CREATED, at=at)
 
-    part = conversations.reply_by_customer(started, body="Hello?", at=at)
-    conversations.reply_by_teammate(started, teammate=teammate, body="Hi", at=at)
-    conversations.close(started, teammate=teammate, at=at)
+    part = threads.reply_by_customer(started, body="Hello?", at=at)
+    threads.reply_by_teammate(started, teammate=teammate, body="Hi", at=at)
+    threads.close(started, teammate=teammate, at=at)
 
     told = Notification.objects.order_by("pk")
     assert [row.topic for row in told] == ["conversation.user.replied", "conversation.admin.closed"]

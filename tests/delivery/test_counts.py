@@ -6,7 +6,8 @@ from threading import Barrier, Thread
 import pytest
 from django.db import connection, connections, transaction
 
-from delivery import counts, matching
+from delivery.reporting import counters
+from delivery.matching import ongoing
 from delivery.models import CountChange, DeliveryRecord, Reason, Status, Tally
 from delivery.models.count import COUNTED, STATUSES
 from tests.factories import AT, CustomerFactory, MembershipFactory, MessageFactory
@@ -26,27 +27,27 @@ def message():
 
 def test_every_status_is_counted():
     assert set(STATUSES) == set(Status.values)
-    assert set(counts.Counts.__dataclass_fields__) == set(COUNTED)
+    assert set(counters.Counts.__dataclass_fields__) == set(COUNTED)
 
 
 def test_a_message_without_records_has_counts_of_nothing(message):
     other = MessageFactory()
 
-    assert counts.of([other.pk])[other.pk] == counts.Counts()
+    assert counters.of([other.pk])[other.pk] == counters.Counts()
 
 
 def test_reads_what_is_not_folded_yet_and_what_is(message):
     sent(DeliveryRecord.objects.filter(pk=message.records.first().pk), opened_at=AT)
-    before = counts.of([message.pk])[message.pk]
+    before = counters.of([message.pk])[message.pk]
 
-    counts.fold()
+    counters.fold()
 
     assert not CountChange.objects.exists()
-    assert counts.of([message.pk])[message.pk] == before == counts.Counts(waiting=4, sent=1, opened=1)
+    assert counters.of([message.pk])[message.pk] == before == counters.Counts(waiting=4, sent=1, opened=1)
     message.records.filter(status=Status.WAITING).skip(reason=Reason.ARCHIVED)
-    assert counts.of([message.pk])[message.pk] == counts.Counts(skipped=4, sent=1, opened=1)
-    counts.fold()
-    assert list(counts.differences()) == []
+    assert counters.of([message.pk])[message.pk] == counters.Counts(skipped=4, sent=1, opened=1)
+    counters.fold()
+    assert list(counters.differences()) == []
 
 
 def test_every_change_of_a_record_is_counted(message):
@@ -59,14 +60,14 @@ def test_every_change_of_a_record_is_counted(message):
     DeliveryRecord.objects.filter(pk=third.pk).mark_uncertain(reason=Reason.LOST_TOUCH, detail="")
     DeliveryRecord.objects.filter(pk=fourth.pk).withdraw(reason=Reason.STOPPED)
 
-    found = counts.of([message.pk])[message.pk]
+    found = counters.of([message.pk])[message.pk]
 
-    assert found == counts.Counts(
+    assert found == counters.Counts(
         waiting=1, sent=2, uncertain=1, withdrawn=1, opened=2, clicked=2, replied=2, bounced=1, complained=1,
         unsubscribed=1,
     )  # fmt: skip
     assert found.records == 5
-    assert list(counts.differences()) == []
+    assert list(counters.differences()) == []
 
 
 def test_a_moment_taken_back_is_counted_back(message):
@@ -74,9 +75,9 @@ def test_a_moment_taken_back_is_counted_back(message):
     sent(record, opened_at=AT)
     record.update(opened_at=None)
 
-    assert counts.of([message.pk])[message.pk].opened == 0
-    counts.fold()
-    assert counts.of([message.pk])[message.pk].opened == 0
+    assert counters.of([message.pk])[message.pk].opened == 0
+    counters.fold()
+    assert counters.of([message.pk])[message.pk].opened == 0
 
 
 def test_what_is_rolled_back_never_counted(message):
@@ -84,7 +85,7 @@ def test_what_is_rolled_back_never_counted(message):
         sent(message.records.all())
         transaction.set_rollback(True)
 
-    assert counts.of([message.pk])[message.pk] == counts.Counts(waiting=5)
+    assert counters.of([message.pk])[message.pk] == counters.Counts(waiting=5)
 
 
 def test_one_statement_leaves_one_row_for_each_thing_it_changed(message):
@@ -101,10 +102,10 @@ def test_people_are_told_apart_where_it_goes_once_for_each_company():
     MembershipFactory()
     message = MessageFactory(one_off=True, in_app=True, body="<p>{{ company.name }}</p>", live=True)
 
-    found = counts.of([message.pk])[message.pk]
+    found = counters.of([message.pk])[message.pk]
 
     assert found.records == 4
-    assert counts.people(message, found) == 2
+    assert counters.people(message, found) == 2
 
 
 def test_days_are_those_of_the_zone(message):
@@ -113,45 +114,45 @@ def test_days_are_those_of_the_zone(message):
     sent(DeliveryRecord.objects.filter(pk=second.pk), at=datetime(2026, 1, 4, 18, 20, tzinfo=UTC))  # 00:05 in Kathmandu
 
     def days(zone: str) -> list[tuple[int, int]]:
-        return [(day.day, numbers["sent"]) for day, numbers in counts.over_time(message, zone=zone)]
+        return [(day.day, numbers["sent"]) for day, numbers in counters.over_time(message, zone=zone)]
 
     assert days("Europe/Dublin") == [(4, 2)]
     assert days("Asia/Tokyo") == [(5, 2)]
     assert days("Asia/Kathmandu") == [(5, 2)]
     assert days("Asia/Dubai") == [(4, 1), (5, 1)]
-    assert counts.span(message) == timedelta(hours=5, minutes=30)
-    counts.fold()
+    assert counters.span(message) == timedelta(hours=5, minutes=30)
+    counters.fold()
     assert days("Asia/Dubai") == [(4, 1), (5, 1)]
-    assert [began.hour for began, _ in counts.over_time(message, zone="UTC", step="hour")] == [18, 23]
+    assert [began.hour for began, _ in counters.over_time(message, zone="UTC", step="hour")] == [18, 23]
 
 
 def test_adds_up_what_each_channel_sent(message):
     sent(message.records.all())
-    counts.fold()
+    counters.fold()
     Tally.objects.update(quarter=AT)
 
-    found = counts.sent_by_channel(since=AT - timedelta(days=1), zone="UTC")
+    found = counters.sent_by_channel(since=AT - timedelta(days=1), zone="UTC")
 
     assert found == {AT.date(): {"in_app": 5}}
-    assert counts.sent_by_channel(since=AT + timedelta(days=1), zone="UTC") == {}
+    assert counters.sent_by_channel(since=AT + timedelta(days=1), zone="UTC") == {}
 
 
 def test_says_where_what_is_kept_is_wrong(message):
-    counts.fold()
+    counters.fold()
     with connection.cursor() as cursor:
         cursor.execute("UPDATE delivery_count SET waiting = 7")
 
-    assert list(counts.differences()) == [f"Message {message.pk}: 7 waiting kept, 5 counted."]
-    counts.recount()
-    assert list(counts.differences()) == []
-    assert counts.of([message.pk])[message.pk] == counts.Counts(waiting=5)
+    assert list(counters.differences()) == [f"Message {message.pk}: 7 waiting kept, 5 counted."]
+    counters.recount()
+    assert list(counters.differences()) == []
+    assert counters.of([message.pk])[message.pk] == counters.Counts(waiting=5)
 
 
 @pytest.mark.django_db(transaction=True)
 def test_writers_and_the_fold_at_once_lose_nothing():
     CustomerFactory.create_batch(40)
     message = MessageFactory(one_off=True, in_app=True)
-    matching.launch(message, at=AT)
+    ongoing.launch(message, at=AT)
     records = list(message.records.values_list("pk", flat=True))
     start = Barrier(5)
 
@@ -164,7 +165,7 @@ def test_writers_and_the_fold_at_once_lose_nothing():
     def folding() -> None:
         start.wait()
         for _ in range(30):
-            counts.fold()
+            counters.fold()
         connections.close_all()
 
     threads = [Thread(target=work, args=(records[n::3],)) for n in range(3)]
@@ -174,8 +175,8 @@ def test_writers_and_the_fold_at_once_lose_nothing():
     for thread in threads:
         thread.join()
 
-    assert counts.of([message.pk])[message.pk] == counts.Counts(sent=40, opened=40)
-    assert list(counts.differences()) == []
+    assert counters.of([message.pk])[message.pk] == counters.Counts(sent=40, opened=40)
+    assert list(counters.differences()) == []
 
 
 @pytest.mark.django_db(transaction=True)
@@ -187,7 +188,7 @@ def test_two_who_write_of_one_message_do_not_wait_for_each_other(message):
         with connection.cursor() as cursor:
             cursor.execute("SET lock_timeout = '2s'")
         sent(DeliveryRecord.objects.filter(pk=second.pk))
-        done.append(counts.of([message.pk])[message.pk].sent)
+        done.append(counters.of([message.pk])[message.pk].sent)
         connections.close_all()
 
     with transaction.atomic():
@@ -197,4 +198,4 @@ def test_two_who_write_of_one_message_do_not_wait_for_each_other(message):
         thread.join()
 
     assert done == [1]
-    assert counts.of([message.pk])[message.pk].sent == 2
+    assert counters.of([message.pk])[message.pk].sent == 2

@@ -6,10 +6,11 @@ import pytest
 import time_machine
 from rest_framework.test import APIClient
 
-from audiences import identity
+from audiences import identity_verification
 from audiences.intake.devices import MOST_DEVICES
 from audiences.models import Customer, Device, Integration, Workspace
-from delivery import matching, tokens
+from delivery import tokens
+from delivery.matching import ongoing
 from delivery.models import DeliveryRecord, Reason, Status
 from tests.factories import AT, CustomerFactory, MessageFactory
 
@@ -28,7 +29,7 @@ def api(django_user_model) -> APIClient:
 def app_of(user_id: str) -> APIClient:
     """The app of a customer who logged in: it sends no origin, and has said who it is."""
     secret = Workspace.current().identity_secret
-    user = {"user_id": user_id, "user_hash": identity.user_hash(secret, user_id)}
+    user = {"user_id": user_id, "user_hash": identity_verification.user_hash(secret, user_id)}
     client = APIClient()
     token = client.post("/messenger/ping", {"user": user}, format="json").json()["token"]
     client.credentials(HTTP_AUTHORIZATION=f"Bearer {token}")
@@ -201,10 +202,10 @@ def test_token_that_is_no_pushs_opens_nothing(at, token):
 def test_who_registers_a_device_comes_to_match_an_ongoing_push(at, api):
     customer = CustomerFactory(user_id="ann")
     message = MessageFactory(channel="push", live=True, at=at)
-    matching.match(message, at=at)
+    ongoing.match(message, at=at)
     before = message.records.count()
     api.post("/api/devices", {"user_id": "ann", "token": "abc"}, format="json")
 
-    matching.match(message, at=at + timedelta(hours=1))
+    ongoing.match(message, at=at + timedelta(hours=1))
 
     assert (before, message.records.get().customer) == (0, customer)

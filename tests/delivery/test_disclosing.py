@@ -15,7 +15,12 @@ from django.db.models import CharField, JSONField, Model, TextField
 from django.urls import reverse
 
 from audiences.models import Customer, Event, EventSummary, Job, Notification, Subscription
-from delivery import conversations, disclosing, erasing, single, uploads, visits
+from delivery.conversations import threads
+from delivery.customers import export
+from delivery.customers import erase
+from delivery.matching import direct
+from delivery.conversations import attachments
+from delivery.visits import visit
 from delivery.models import (
     AnswerMail,
     Count,
@@ -72,7 +77,7 @@ def hanging_on(*roots: type[Model]) -> set[type[Model]]:
 
 
 def test_every_table_that_hangs_on_a_customer_is_in_the_export():
-    assert hanging_on(Customer) == set(disclosing.SECTIONS)
+    assert hanging_on(Customer) == set(export.SECTIONS)
 
 
 def worded(model: type[Model]) -> list[tuple[str, object]]:
@@ -102,21 +107,21 @@ def ann(at, settings, tmp_path) -> Customer:
     ann.notes.create(body="x", created_at=at)
     device = ann.devices.create(token="x", created_at=at)
     Visitor.objects.create(key=uuid.uuid4(), customer=ann, created_at=at)
-    single.send_to_one(
+    direct.send_to_one(
         ann, channel="email", format="", sender=SenderFactory(), subject="You", body="<p>x</p>", by=None, at=at
     )
     Link.objects.create(version=MessageVersion.objects.get(), number=0, address="x")
     record = DeliveryRecord.objects.get()
     Hit.objects.create(record=record, message=record.message, who="person", first_at=at, last_at=at)
     DeviceCopy.objects.create(record=record, device=device, taken=True, handed_over_at=at)
-    thread = conversations.open_by_customer(ann, body="x", at=at)
-    part = conversations.reply_by_customer(thread, body="x", at=at)
+    thread = threads.open_by_customer(ann, body="x", at=at)
+    part = threads.reply_by_customer(thread, body="x", at=at)
     AnswerMail.objects.create(part=part, due_at=at)
     hook = Subscription.objects.create(url="https://x.example", topics=["user.created"], created_at=at, updated_at=at)
     Notification.objects.create(subscription=hook, customer=ann, topic="user.created", created_at=at, due_at=at)
     with connection.cursor() as cursor:
         cursor.execute("SET LOCAL outbound.erasing = 'on'")
-        for model, (_, way) in disclosing.SECTIONS.items():
+        for model, (_, way) in export.SECTIONS.items():
             rows = model.objects.filter(**{way: ann.pk})
             assert rows.count() == 1, model
             if says := dict(worded(model)):
@@ -132,7 +137,7 @@ def ann(at, settings, tmp_path) -> Customer:
 
 
 def exported(customer: Customer, *, at) -> dict:
-    file, ending = disclosing.export(customer, at=at)
+    file, ending = export.export(customer, at=at)
     assert ending == "json"
     with file:
         return json.load(file)
@@ -141,7 +146,7 @@ def exported(customer: Customer, *, at) -> dict:
 def test_everything_that_says_something_of_a_person_is_in_their_export(ann, at):
     found = exported(ann, at=at)
 
-    for model, (name, _) in disclosing.SECTIONS.items():
+    for model, (name, _) in export.SECTIONS.items():
         (row,) = found[name]
         for column, said in worded(model):
             assert row[column] == said, (model, column)
@@ -153,7 +158,7 @@ def test_everything_that_says_something_of_a_person_is_in_their_export(ann, at):
 
 def test_nothing_that_says_something_of_a_person_is_left_once_they_are_erased(ann, at):
     Subscription.objects.update(active=False)
-    erasing.erase(ann, at=at)
+    erase.erase(ann, at=at)
 
     for model in apps.get_models(include_auto_created=True):
         for row in model._default_manager.values():
@@ -165,7 +170,7 @@ def test_nothing_that_says_something_of_a_person_is_left_once_they_are_erased(an
 def test_each_message_is_told_as_it_read_to_them(at):
     ann = CustomerFactory(name="Ann")
     MessageFactory(in_app=True, body="<p>Hi {{ name }}</p>", live=True)
-    visits.visit(ann, at=at)
+    visit.visit(ann, at=at)
     Customer.objects.update(name="Anna")
 
     (record,) = exported(ann, at=at)["messages"]
@@ -177,7 +182,7 @@ def test_each_message_is_told_as_it_read_to_them(at):
 
 def test_export_is_of_nobody_else(ann, at):
     bob = CustomerFactory(name="Bob", email="bob@x.example")
-    conversations.open_by_customer(bob, body="I am Bob", at=at)
+    threads.open_by_customer(bob, body="I am Bob", at=at)
 
     found = exported(bob, at=at)
 
@@ -192,15 +197,15 @@ def test_files_of_their_conversations_come_along(at, settings, tmp_path):
 
     def picture(name: str) -> list[dict]:
         upload = SimpleUploadedFile(name, PNG + name.encode(), content_type="image/png")
-        return [uploads.keep(upload, uploads.check(upload))]
+        return [attachments.keep(upload, attachments.check(upload))]
 
-    thread = conversations.open_by_customer(ann, body="Hi", at=at, attachments=picture("me.png"))
+    thread = threads.open_by_customer(ann, body="Hi", at=at, attachments=picture("me.png"))
     gone, linked = picture("gone.png"), {"name": "x", "url": "https://elsewhere.example/x.png"}
-    conversations.reply_by_customer(thread, body="", at=at, attachments=[*picture("me.png"), *gone, linked])
-    conversations.open_by_customer(bob, body="Hi", at=at, attachments=picture("bob.png"))
-    uploads.forget(gone)
+    threads.reply_by_customer(thread, body="", at=at, attachments=[*picture("me.png"), *gone, linked])
+    threads.open_by_customer(bob, body="Hi", at=at, attachments=picture("bob.png"))
+    attachments.forget(gone)
 
-    file, ending = disclosing.export(ann, at=at)
+    file, ending = export.export(ann, at=at)
 
     assert ending == "zip"
     with file, ZipFile(BytesIO(file.read())) as bundle:

@@ -6,7 +6,10 @@ import pytest
 from django.core.files.storage import default_storage
 from django.core.files.uploadedfile import SimpleUploadedFile
 
-from delivery import conversations, erasing, rounds, uploads
+from delivery.conversations import threads
+from delivery.customers import erase
+from delivery.sending import dispatcher
+from delivery.conversations import attachments as uploads
 from delivery.models import Alarm, AlarmKind, DeliveryRecord, Reason, Status
 from tests.factories import CustomerFactory, MessageFactory
 
@@ -18,11 +21,11 @@ def test_address_a_copy_went_to_is_blanked_and_the_name_others_were_skipped_for(
     ann = CustomerFactory(email="home@x.example", name="Ann")
     CustomerFactory(email="home@x.example", name="Bob")
     MessageFactory(one_off=True, live=True, at=at)
-    rounds.hand_over(clock=lambda: at, until=at + timedelta(minutes=1))
+    dispatcher.hand_over(clock=lambda: at, until=at + timedelta(minutes=1))
     hers, his = DeliveryRecord.objects.order_by("customer")
     assert (hers.inbox, his.reason, his.detail) == ("home@x.example", Reason.SAME_INBOX, "Ann")
 
-    erasing.erase(ann, at=at)
+    erase.erase(ann, at=at)
 
     hers.refresh_from_db()
     his.refresh_from_db()
@@ -42,12 +45,12 @@ def test_pictures_of_their_conversations_are_kept_no_more(at, settings, tmp_path
 
     opening, reply, of_bob = picture(), picture(), picture()
     linked = {"name": "x", "url": "https://elsewhere.example/messenger/images/x.png"}
-    begun = conversations.open_by_customer(ann, body="Hi", at=at, attachments=[*opening, linked])
-    conversations.reply_by_customer(begun, body="", at=at, attachments=reply)
-    conversations.open_by_customer(bob, body="Hi", at=at, attachments=of_bob)
+    begun = threads.open_by_customer(ann, body="Hi", at=at, attachments=[*opening, linked])
+    threads.reply_by_customer(begun, body="", at=at, attachments=reply)
+    threads.open_by_customer(bob, body="Hi", at=at, attachments=of_bob)
 
     with django_capture_on_commit_callbacks(execute=True):
-        erasing.erase(ann, at=at)
+        erase.erase(ann, at=at)
 
     assert [default_storage.exists(path) for path in paths([*opening, *reply, *of_bob])] == [False, False, True]
 
@@ -60,7 +63,7 @@ def test_an_alarm_about_a_message_to_them_names_them_no_more(at):
         for kind, title in ((AlarmKind.DUE, "Message to Ann"), (AlarmKind.TROUBLE, "Message to all"))
     )
 
-    erasing.erase(ann, at=at)
+    erase.erase(ann, at=at)
 
     theirs.refresh_from_db()
     others.refresh_from_db()

@@ -5,8 +5,9 @@ from datetime import timedelta
 import pytest
 
 from audiences.models import Workspace
-from delivery import explaining, matching
-from delivery.explaining import Verdict, explain
+from delivery.eligibility import explain as explaining
+from delivery.matching import ongoing
+from delivery.eligibility.explain import Verdict, explain
 from delivery.models import Reason, Status
 from tests.factories import (
     AT,
@@ -107,7 +108,7 @@ def test_agrees_with_the_matcher_about_everybody():
         MembershipFactory(customer=customers[5 - n], company=company)
     CompanyTagFactory()
     message = MessageFactory(live=True, rules=rules)
-    matching.match(message, at=AT)
+    ongoing.match(message, at=AT)
     got = set(message.records.values_list("customer_id", flat=True))
 
     explained = {customer.pk for customer in customers if explain(message, customer, at=AT).cases[0].matches}
@@ -141,7 +142,7 @@ def test_says_where_it_stands_by_its_record():
     customer = CustomerFactory(email="ada@acme.example")
     message = MessageFactory(live=True)
     assert verdict(message, customer) is Verdict.NEXT_CHECK
-    matching.match(message, at=AT)
+    ongoing.match(message, at=AT)
     assert verdict(message, customer) is Verdict.WAITING
     message.records.update(status=Status.SENDING, claim="0" * 32, leased_until=AT)
     message.records.update(status=Status.SENT, sent_at=AT, reason="")
@@ -151,7 +152,7 @@ def test_says_where_it_stands_by_its_record():
 def test_a_withdrawn_record_is_no_end_unless_the_message_was_stopped():
     customer = CustomerFactory(email="ada@acme.example")
     message = MessageFactory(live=True)
-    matching.match(message, at=AT)
+    ongoing.match(message, at=AT)
     message.records.update(status=Status.WITHDRAWN, reason=Reason.NO_LONGER_MATCHES)
     assert verdict(message, customer) is Verdict.NEXT_CHECK
     message.records.update(reason=Reason.STOPPED)
@@ -217,7 +218,7 @@ def test_the_cap_says_until_when():
     Workspace.current()
     Workspace.objects.update(cap_messages=1, cap_days=7)
     had = MessageFactory(live=True)
-    matching.match(had, at=AT)
+    ongoing.match(had, at=AT)
     had.records.update(status=Status.SENDING, claim="0" * 32, leased_until=AT)
     had.records.update(status=Status.SENT, sent_at=AT, reason="")
 
@@ -241,7 +242,7 @@ def test_rules_that_no_longer_make_sense_are_said():
 def test_a_message_to_one_person_is_nobody_elses():
     ada, eve = CustomerFactory(), CustomerFactory()
     message = MessageFactory(to_customer=ada, in_app=True, live=True)
-    matching.write_to(ada, message, at=AT)
+    ongoing.write_to(ada, message, at=AT)
 
     assert verdict(message, ada) is Verdict.WAITING
     assert verdict(message, eve) is Verdict.SOMEBODY_ELSE

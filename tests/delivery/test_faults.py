@@ -18,7 +18,12 @@ from django.db import connection
 from django.db.utils import OperationalError
 from django.utils import timezone
 
-from delivery import claiming, flights, matching, rounds, sending, stopping
+from delivery.sending import claim
+from delivery.sending import journal
+from delivery.matching import ongoing
+from delivery.sending import dispatcher
+from delivery.sending import batch as sending
+from delivery import shutdown
 from delivery.channels import Rejected, Unavailable
 from delivery.models import DeliveryRecord, Reason, Status
 from messaging.models import Channel, Message
@@ -54,34 +59,34 @@ def channel(monkeypatch) -> Telling:
 def in_hand(settings, tmp_path):
     settings.FLIGHTS_DIR = str(tmp_path / "in-hand")
     yield
-    flights.close()
-    stopping.forget()
+    journal.close()
+    shutdown.forget()
 
 
 def to_people(number: int, at, **facts) -> Message:
     for n in range(number):
         CustomerFactory(email=f"{n:03}@x.example")
     message = MessageFactory(live=True, at=at, **facts)
-    matching.match(message, at=at)
+    ongoing.match(message, at=at)
     return message
 
 
 def hand_over(at) -> int:
-    return rounds.hand_over(clock=lambda: at, until=at + timedelta(seconds=1))
+    return dispatcher.hand_over(clock=lambda: at, until=at + timedelta(seconds=1))
 
 
 def dies(message: Message, *, at, begun: int, taken: int) -> list[int]:
     """A worker takes a batch in hand, begins so many copies, hears of so many, and is gone; returns its records."""
     token = uuid4()
-    flight = flights.begun(token)
-    batch = claiming.claim(message, at=at, token=token)
+    flight = journal.begun(token)
+    batch = claim.claim(message, at=at, token=token)
     pks = [record.pk for record in batch.records]
     for number, pk in enumerate(pks[:begun]):
         flight.begins(pk)
         if number < taken:
             flight.was_taken(pk, f"id of {pk}")
-    flights.OWN.flight.leave()
-    flights.OWN.flight = None
+    journal.OWN.flight.leave()
+    journal.OWN.flight = None
     return pks
 
 
@@ -93,7 +98,7 @@ def test_of_a_dead_worker_only_the_copy_at_the_door_is_uncertain_and_the_rest_go
     message = to_people(10, at)
     pks = dies(message, at=at, begun=4, taken=3)
 
-    rounds.sweep(at=at + timedelta(seconds=1))
+    dispatcher.sweep(at=at + timedelta(seconds=1))
 
     assert statuses(pks) == [Status.SENT] * 3 + [Status.UNCERTAIN] + [Status.WAITING] * 6
     sent, uncertain, waiting = (DeliveryRecord.objects.get(pk=pks[n]) for n in (0, 3, 4))
@@ -106,17 +111,17 @@ def test_of_a_dead_worker_only_the_copy_at_the_door_is_uncertain_and_the_rest_go
 def test_notes_with_what_the_database_cannot_hold_keep_no_other_notes_from_being_read(at, spoilt):
     message = to_people(2, at)
     token = uuid4()
-    flight = flights.begun(token)
-    (first, second) = claiming.claim(message, at=at, token=token).records
+    flight = journal.begun(token)
+    (first, second) = claim.claim(message, at=at, token=token).records
     flight.begins(first.pk)
     flight.was_taken(first.pk, "id")
     flight.begins(second.pk)
-    flights.OWN.flight.leave()
-    flights.OWN.flight = None
+    journal.OWN.flight.leave()
+    journal.OWN.flight = None
     (notes,) = Path(configured.FLIGHTS_DIR).iterdir()
     notes.write_bytes(notes.read_bytes().replace(b" id\n", f" {spoilt}\n".encode("utf-8", "surrogatepass")))
 
-    rounds.sweep(at=at)
+    dispatcher.sweep(at=at)
 
     assert statuses([first.pk, second.pk]) == [Status.SENT, Status.UNCERTAIN]
     assert not list(Path(configured.FLIGHTS_DIR).iterdir())
@@ -134,7 +139,7 @@ def test_one_batch_of_the_dead_that_cannot_be_settled_keeps_no_other_from_it(at,
 
     monkeypatch.setattr(sending, "settle_landed", settle_all_but_one)
 
-    rounds.sweep(at=at)
+    dispatcher.sweep(at=at)
 
     assert statuses(batches[1])[0] == Status.SENT
     assert set(statuses(batches[0])) == {Status.SENDING}
@@ -142,24 +147,24 @@ def test_one_batch_of_the_dead_that_cannot_be_settled_keeps_no_other_from_it(at,
 
 def test_what_a_dead_worker_knew_was_refused_is_tried_again(at):
     message = to_people(1, at)
-    flight = flights.begun(token := uuid4())
-    (record,) = claiming.claim(message, at=at, token=token).records
+    flight = journal.begun(token := uuid4())
+    (record,) = claim.claim(message, at=at, token=token).records
     flight.begins(record.pk)
     flight.was_not_taken(record.pk)
-    flights.OWN.flight.leave()
-    flights.OWN.flight = None
+    journal.OWN.flight.leave()
+    journal.OWN.flight = None
 
-    rounds.sweep(at=at)
+    dispatcher.sweep(at=at)
 
     assert statuses([record.pk]) == [Status.WAITING]
 
 
 def test_worker_that_lives_is_left_alone(at):
     message = to_people(3, at)
-    flights.begun(token := uuid4())
-    pks = [record.pk for record in claiming.claim(message, at=at, token=token).records]
+    journal.begun(token := uuid4())
+    pks = [record.pk for record in claim.claim(message, at=at, token=token).records]
 
-    rounds.sweep(at=at)
+    dispatcher.sweep(at=at)
 
     assert statuses(pks) == [Status.SENDING] * 3
 
@@ -176,10 +181,10 @@ def test_where_its_notes_cannot_be_trusted_all_of_a_dead_workers_batch_is_uncert
     if spoilt == "gone":
         notes.unlink()
 
-    rounds.sweep(at=at + sending.LEASE)
+    dispatcher.sweep(at=at + sending.LEASE)
     assert list(Path(configured.FLIGHTS_DIR).iterdir()) == []
     assert statuses(pks) == [Status.SENDING] * 3
-    rounds.sweep(at=at + sending.LEASE + timedelta(seconds=1))
+    dispatcher.sweep(at=at + sending.LEASE + timedelta(seconds=1))
 
     assert statuses(pks) == [Status.UNCERTAIN] * 3
 
@@ -197,10 +202,10 @@ def test_notes_that_cannot_be_settled_keep_nobody_from_handing_over(at, channel,
 def test_notes_of_another_database_are_left_to_it(at, monkeypatch):
     message = to_people(1, at)
     with monkeypatch.context() as elsewhere:
-        elsewhere.setattr(flights, "database", lambda: "another")
+        elsewhere.setattr(journal, "database", lambda: "another")
         pks = dies(message, at=at, begun=0, taken=0)
 
-    rounds.sweep(at=at)
+    dispatcher.sweep(at=at)
 
     assert statuses(pks) == [Status.SENDING]
     assert len(list(Path(configured.FLIGHTS_DIR).iterdir())) == 1
@@ -224,7 +229,7 @@ def test_batch_whose_lease_is_over_is_not_gone_on_with(at, channel):
             sending.give_up_abandoned(at=now[0] + timedelta(seconds=1))
 
     channel.does = sleeps
-    rounds.hand_over(clock=lambda: now[0], until=at + timedelta(seconds=1))
+    dispatcher.hand_over(clock=lambda: now[0], until=at + timedelta(seconds=1))
 
     assert len(channel.given) == 2
     assert message.records.counts()["uncertain"] == 5
@@ -236,10 +241,10 @@ def test_slow_mail_server_makes_nothing_uncertain_as_long_as_its_worker_lives(at
 
     def takes_its_time(_number: int) -> None:
         now[0] += timedelta(seconds=50)
-        rounds.sweep(at=now[0])
+        dispatcher.sweep(at=now[0])
 
     channel.does = takes_its_time
-    rounds.hand_over(clock=lambda: now[0], until=at + timedelta(seconds=1))
+    dispatcher.hand_over(clock=lambda: now[0], until=at + timedelta(seconds=1))
 
     assert now[0] - at > sending.LEASE
     assert message.records.counts()["sent"] == 10
@@ -256,7 +261,7 @@ def test_threads_of_a_worker_share_no_connection(channel, monkeypatch):
 
 def test_told_to_end_it_finishes_the_copy_in_hand_and_puts_the_rest_back(at, channel):
     message = to_people(15, at)
-    channel.does = lambda number: stopping.ask_all() if number == 3 else None
+    channel.does = lambda number: shutdown.ask_all() if number == 3 else None
 
     hand_over(at)
 
@@ -308,7 +313,7 @@ def test_database_lost_before_a_batch_is_settled_is_waited_for(at, channel, monk
     monkeypatch.setattr(sending, "A_MOMENT", 0)
     monkeypatch.setattr(type(connection), "in_atomic_block", False, raising=False)
     monkeypatch.setattr(connection, "close", lambda: None)
-    batch = claiming.Batch(message, None, uuid4(), [], at + sending.LEASE)
+    batch = claim.Batch(message, None, uuid4(), [], at + sending.LEASE)
     sending.settle_surely(batch, sending.Outcome(), clock=lambda: at)
 
     assert len(tries) == 3
@@ -349,7 +354,7 @@ def test_refused_copies_of_a_worker_that_ended_before_it_settled_are_tried_again
         hand_over(at)
     assert message.records.counts()["sending"] == 1
 
-    rounds.sweep(at=at)
+    dispatcher.sweep(at=at)
 
     assert message.records.counts()["waiting"] == 1
 
@@ -378,7 +383,7 @@ def test_process_killed_with_a_batch_in_hand_leaves_one_in_doubt(settings):
     assert killed.returncode == -signal.SIGKILL
     assert message.records.counts()["sending"] == 10
 
-    rounds.sweep(at=timezone.now())
+    dispatcher.sweep(at=timezone.now())
 
     counts = message.records.counts()
     assert (counts["uncertain"], counts["waiting"], counts["sending"]) == (1, 11, 0)
@@ -398,14 +403,14 @@ def test_pause_breaks_off_a_slow_batch(channel):
 
     def work() -> None:
         try:
-            rounds.hand_over(clock=timezone.now, until=at + timedelta(seconds=20))
+            dispatcher.hand_over(clock=timezone.now, until=at + timedelta(seconds=20))
         finally:
             connection.close()
 
     with ThreadPoolExecutor(1) as pool:
         done = pool.submit(work)
         assert begun.wait(10)
-        matching.pause(message)
+        ongoing.pause(message)
         returned = len(channel.given)
         done.result(20)
 

@@ -10,10 +10,13 @@ from django.db.migrations.loader import MigrationLoader
 from django.utils import timezone
 
 from audiences.models import Customer
-from delivery import conversations, copies, receiving, replying
+from delivery.conversations import threads
+from delivery import rendering
+from delivery.inbound import router
+from delivery import reply_addresses
 from delivery.models import AnswerMail, ConversationPart, DeliveryRecord, Status, Upgrade
-from delivery.receiving import Outcome
-from delivery.replying import Kind, Purpose
+from delivery.inbound.router import Outcome
+from delivery.reply_addresses import Kind, Purpose
 from tests.delivery.letters import about, changed, letter, to_bounce_address, written
 from tests.factories import CustomerFactory, MessageFactory
 
@@ -93,10 +96,10 @@ def rewritten(address: str) -> str:
 @pytest.mark.parametrize("kind", REPORTS)
 def test_a_report_at_a_reply_address_changes_nothing_and_is_nobodys_words(record, at, caplog, kind, envelope):
     before = everything()
-    address = replying.reply_address(record)
+    address = reply_addresses.reply_address(record)
     mail = changed(report(record, kind), To=address, Delivered_To=address, X_Original_To=None)
 
-    outcome = receiving.receive(letter(mail, recipient=address if envelope == "known" else ""), at=at + DAY)
+    outcome = router.receive(letter(mail, recipient=address if envelope == "known" else ""), at=at + DAY)
 
     assert (outcome, everything()) == (Outcome.UNPROVEN, before)
     assert "so it is not counted" in caplog.text
@@ -107,7 +110,7 @@ def test_a_report_at_a_reply_address_changes_nothing_and_is_nobodys_words(record
 def test_a_report_that_quotes_our_message_id_at_no_address_of_ours_changes_nothing(record, at, kind):
     before = everything()
 
-    assert receiving.receive(letter(report(record, kind)), at=at + DAY) is Outcome.UNPROVEN
+    assert router.receive(letter(report(record, kind)), at=at + DAY) is Outcome.UNPROVEN
 
     assert everything() == before
 
@@ -117,28 +120,28 @@ def test_a_report_that_quotes_our_message_id_at_no_address_of_ours_changes_nothi
 def test_an_address_of_ours_in_the_returned_mail_proves_nothing(record, at, kind, quoted):
     before = everything()
     address = {
-        "Reply-To": replying.reply_address(record),
-        "Return-Path": replying.return_path(Kind.RECORD, record.pk),
+        "Reply-To": reply_addresses.reply_address(record),
+        "Return-Path": reply_addresses.return_path(Kind.RECORD, record.pk),
     }[quoted]
 
-    receiving.receive(letter(report(record, kind, message_id=f"<1@x.example>\n{quoted}: <{address}>")), at=at + DAY)
+    router.receive(letter(report(record, kind, message_id=f"<1@x.example>\n{quoted}: <{address}>")), at=at + DAY)
 
     assert everything() == before
 
 
 @pytest.mark.parametrize("kind", REPORTS)
 def test_a_report_about_an_answer_at_the_reply_address_of_its_conversation_changes_nothing(at, django_user_model, kind):
-    conversation = conversations.open_by_customer(CustomerFactory(email="ann@x.example"), body="Help!", at=at)
+    conversation = threads.open_by_customer(CustomerFactory(email="ann@x.example"), body="Help!", at=at)
     teammate = django_user_model.objects.create_user("ada")
-    conversations.reply_by_teammate(conversation, teammate=teammate, body="Here", at=at)
+    threads.reply_by_teammate(conversation, teammate=teammate, body="Here", at=at)
     AnswerMail.objects.update(status=Status.SENT, sent_at=at, taken_at=at)
     before = everything()
     name, marks = REPORTS[kind]
-    address = replying.reply_address(conversation)
+    address = reply_addresses.reply_address(conversation)
 
     mail = written(name, reply_to=address, **{"return_path": address, **marks})
 
-    assert receiving.receive(letter(mail, recipient=address), at=at) is Outcome.UNPROVEN
+    assert router.receive(letter(mail, recipient=address), at=at) is Outcome.UNPROVEN
     assert everything() == before
 
 
@@ -146,7 +149,7 @@ def test_a_report_to_a_reply_address_whose_headers_name_the_feedback_address_cha
     before = everything()
     mail = changed(report(record, "complaint"), To=FEEDBACK)
 
-    assert receiving.receive(letter(mail, recipient=replying.reply_address(record)), at=at) is Outcome.UNPROVEN
+    assert router.receive(letter(mail, recipient=reply_addresses.reply_address(record)), at=at) is Outcome.UNPROVEN
 
     assert everything() == before
 
@@ -158,9 +161,9 @@ def test_a_report_to_a_reply_address_whose_headers_name_the_feedback_address_cha
 def test_a_reply_address_rewritten_into_a_bounce_address_changes_nothing(record, at, upgraded, kind):
     upgraded(at - DAY)
     before = everything()
-    address = rewritten(replying.reply_address(record))
+    address = rewritten(reply_addresses.reply_address(record))
 
-    assert receiving.receive(letter(report(record, kind), recipient=address), at=at + DAY) is not Outcome.NOTICE
+    assert router.receive(letter(report(record, kind), recipient=address), at=at + DAY) is not Outcome.NOTICE
 
     assert everything() == before
 
@@ -168,33 +171,33 @@ def test_a_reply_address_rewritten_into_a_bounce_address_changes_nothing(record,
 @pytest.mark.parametrize("kind", Kind)
 def test_a_token_is_for_one_purpose(kind):
     for purpose, other in ((Purpose.REPLY, Purpose.BOUNCE), (Purpose.BOUNCE, Purpose.REPLY)):
-        token = replying.token_of(kind, 7, purpose=purpose)
+        token = reply_addresses.token_of(kind, 7, purpose=purpose)
 
-        assert replying.read(token, purpose=purpose) == (kind, 7)
-        assert replying.read(token, purpose=other) is None
+        assert reply_addresses.read(token, purpose=purpose) == (kind, 7)
+        assert reply_addresses.read(token, purpose=other) is None
 
 
 def test_a_bounce_token_at_a_reply_address_is_nobodys(record, at):
-    address = replying.return_path(Kind.RECORD, record.pk).replace("bounce+", "reply+")
+    address = reply_addresses.return_path(Kind.RECORD, record.pk).replace("bounce+", "reply+")
 
     mail = b"From: ann@x.example\r\nTo: %b\r\n\r\nThanks" % address.encode()
 
-    assert receiving.receive(letter(mail), at=at) is Outcome.NOBODYS
+    assert router.receive(letter(mail), at=at) is Outcome.NOBODYS
 
 
 def test_the_token_of_a_reply_address_is_what_it_was_before(settings):
     settings.SECRET_KEY = "a key"
 
-    assert replying.token_of(Kind.RECORD, 12_345, purpose=Purpose.REPLY) == "stwmgcbk3myqpjjxhnnsk"
+    assert reply_addresses.token_of(Kind.RECORD, 12_345, purpose=Purpose.REPLY) == "stwmgcbk3myqpjjxhnnsk"
 
 
 def test_a_reply_to_the_bounce_address_is_still_a_reply(record, at):
     for number, address in enumerate(
-        (replying.return_path(Kind.RECORD, record.pk), rewritten(replying.reply_address(record)))
+        (reply_addresses.return_path(Kind.RECORD, record.pk), rewritten(reply_addresses.reply_address(record)))
     ):
         mail = b"From: ann@x.example\r\nMessage-ID: <%d@x>\r\nTo: %b\r\n\r\nThanks" % (number, address.encode())
 
-        assert receiving.receive(letter(mail), at=at) is Outcome.REPLY
+        assert router.receive(letter(mail), at=at) is Outcome.REPLY
 
 
 # At a bounce address
@@ -214,7 +217,7 @@ HAPPENS = {
 def test_a_report_at_the_bounce_address_counts(record, at, kind):
     mail = report(record, kind, message_id="<rewritten@relay.example>")
 
-    assert receiving.receive(to_bounce_address(record, mail), at=at + DAY) is Outcome.NOTICE
+    assert router.receive(to_bounce_address(record, mail), at=at + DAY) is Outcome.NOTICE
 
     assert flags() == HAPPENS[kind]
 
@@ -227,10 +230,10 @@ def test_the_old_bounce_address_of_an_email_sent_before_the_upgrade_counts_for_1
     record, at, upgraded, after, counts
 ):
     upgraded(at + timedelta(hours=1))
-    address = rewritten(replying.reply_address(record))
+    address = rewritten(reply_addresses.reply_address(record))
     came_at = at + timedelta(hours=1) + after * DAY
 
-    outcome = receiving.receive(letter(report(record, "bounce"), recipient=address), at=came_at)
+    outcome = router.receive(letter(report(record, "bounce"), recipient=address), at=came_at)
 
     assert (outcome is Outcome.NOTICE, flags()) == (counts, {"has_hard_bounced"} if counts else set())
 
@@ -260,36 +263,36 @@ def test_only_what_may_have_left_before_the_upgrade_has_an_old_bounce_address(
         **{name: days and at + (2 + days) * DAY for name, days in moments.items()},
     )
 
-    found = replying.bounced_at(rewritten(replying.reply_address(fresh)), at=at + 3 * DAY)
+    found = reply_addresses.bounced_at(rewritten(reply_addresses.reply_address(fresh)), at=at + 3 * DAY)
 
     assert (found == (Kind.RECORD, fresh.pk)) is counts
 
 
 def test_the_old_bounce_address_of_an_answer_counts_too(at, upgraded, django_user_model):
     upgraded(at + DAY)
-    conversation = conversations.open_by_customer(CustomerFactory(email="ann@x.example"), body="Help!", at=at)
+    conversation = threads.open_by_customer(CustomerFactory(email="ann@x.example"), body="Help!", at=at)
     teammate = django_user_model.objects.create_user("ada")
-    part = conversations.reply_by_teammate(conversation, teammate=teammate, body="Here", at=at)
-    old = replying.address_for(Purpose.REPLY, Kind.ANSWER, part.pk, domain="bounce.acme.example").replace(
+    part = threads.reply_by_teammate(conversation, teammate=teammate, body="Here", at=at)
+    old = reply_addresses.address_for(Purpose.REPLY, Kind.ANSWER, part.pk, domain="bounce.acme.example").replace(
         "reply+", "bounce+"
     )
-    assert replying.bounced_at(old, at=at + DAY) is None
+    assert reply_addresses.bounced_at(old, at=at + DAY) is None
 
     AnswerMail.objects.update(status=Status.SENT, sent_at=at)
 
-    assert replying.bounced_at(old, at=at + DAY) == (Kind.ANSWER, part.pk)
-    assert replying.bounced_at(old, at=at + 15 * DAY) is None
+    assert reply_addresses.bounced_at(old, at=at + DAY) == (Kind.ANSWER, part.pk)
+    assert reply_addresses.bounced_at(old, at=at + 15 * DAY) is None
 
 
 def test_without_a_recorded_upgrade_or_a_bounce_domain_no_old_token_counts(record, at, upgraded, settings):
-    address = rewritten(replying.reply_address(record))
+    address = rewritten(reply_addresses.reply_address(record))
     upgraded(None)
-    assert replying.bounced_at(address, at=at) is None
+    assert reply_addresses.bounced_at(address, at=at) is None
 
     upgraded(at + DAY)
     settings.BOUNCE_DOMAIN = ""
 
-    assert replying.bounced_at(address, at=at) is None
+    assert reply_addresses.bounced_at(address, at=at) is None
 
 
 def test_the_migration_records_the_moment_of_the_upgrade():
@@ -313,7 +316,7 @@ def test_the_migration_records_the_moment_of_the_upgrade():
 def test_a_complaint_at_the_feedback_address_counts_by_our_message_id(record, at, kind, envelope):
     mail = changed(report(record, kind), To=f"Feedback <{FEEDBACK.upper()}>")
 
-    outcome = receiving.receive(letter(mail, recipient=FEEDBACK if envelope == "known" else ""), at=at)
+    outcome = router.receive(letter(mail, recipient=FEEDBACK if envelope == "known" else ""), at=at)
 
     assert (outcome, flags()) == (Outcome.NOTICE, HAPPENS[kind])
 
@@ -325,12 +328,12 @@ def test_a_complaint_at_the_feedback_address_without_our_message_id_changes_noth
 ):
     before, key = everything(), settings.SECRET_KEY
     settings.SECRET_KEY = "theirs"
-    theirs = copies.message_id(record.pk)
+    theirs = rendering.message_id(record.pk)
     settings.SECRET_KEY = key
     quoted = {"none": "", "forged": f"<{record.pk}.{'a' * 16}@acme.example>", "of another installation": theirs}
     mail = report(record, kind, message_id=quoted[message_id])
 
-    assert receiving.receive(letter(mail, recipient=FEEDBACK), at=at) is Outcome.FOREIGN
+    assert router.receive(letter(mail, recipient=FEEDBACK), at=at) is Outcome.FOREIGN
 
     assert everything() == before
 
@@ -339,7 +342,7 @@ def test_a_complaint_at_the_feedback_address_without_our_message_id_changes_noth
 def test_a_bounce_at_the_feedback_address_changes_nothing(record, at, kind):
     before = everything()
 
-    assert receiving.receive(letter(report(record, kind), recipient=FEEDBACK), at=at) is Outcome.UNPROVEN
+    assert router.receive(letter(report(record, kind), recipient=FEEDBACK), at=at) is Outcome.UNPROVEN
 
     assert everything() == before
 
@@ -348,13 +351,13 @@ def test_without_a_feedback_address_a_complaint_counts_at_bounce_addresses_only(
     settings.FEEDBACK_ADDRESS = ""
     before = everything()
 
-    assert receiving.receive(letter(changed(report(record, "complaint"), To="")), at=at) is Outcome.UNPROVEN
+    assert router.receive(letter(changed(report(record, "complaint"), To="")), at=at) is Outcome.UNPROVEN
     assert everything() == before
 
-    assert receiving.receive(to_bounce_address(record, report(record, "complaint")), at=at) is Outcome.NOTICE
+    assert router.receive(to_bounce_address(record, report(record, "complaint")), at=at) is Outcome.NOTICE
 
 
 def test_the_token_of_an_address_signs_no_message_id(record):
-    token = replying.token_of(Kind.RECORD, record.pk, purpose=Purpose.REPLY)
+    token = reply_addresses.token_of(Kind.RECORD, record.pk, purpose=Purpose.REPLY)
 
-    assert replying.named_by(f"<{record.pk}.{token[:16]}@acme.example>") is None
+    assert reply_addresses.named_by(f"<{record.pk}.{token[:16]}@acme.example>") is None

@@ -10,7 +10,13 @@ from django.utils import timezone
 from django_celery_beat.models import PeriodicTask
 
 from audiences.models import Event, EventSummary, Job, JobItem, Workspace
-from delivery import copies, counts, forgetting, matching, rounds, schedule, single, tasks
+from delivery import schedule, tasks
+from delivery import rendering
+from delivery.reporting import counters
+from delivery.maintenance import retention
+from delivery.matching import ongoing
+from delivery.sending import dispatcher
+from delivery.matching import direct
 from delivery.models import DeliveryRecord, Reason, Status
 from messaging import content
 from messaging.models import Message
@@ -26,7 +32,7 @@ def kept(**days: int) -> None:
 
 
 def forget(at, **more) -> dict[str, int]:
-    return forgetting.forget(at=at, go_on=lambda: True, **more)
+    return retention.forget(at=at, go_on=lambda: True, **more)
 
 
 def sent(at, *, channel: str = "email", body: str = "<p>Hi {{ first_name }}</p>") -> DeliveryRecord:
@@ -70,7 +76,7 @@ def test_a_rule_on_what_they_did_matches_as_before(at):
     forget(at)
 
     message = MessageFactory(live=True, at=at, rules=asks)
-    matching.match(message, at=at)
+    ongoing.match(message, at=at)
 
     assert message.records.count() == 1
 
@@ -87,22 +93,22 @@ def test_what_was_filled_in_goes_and_the_record_with_its_times_stays(at, age, is
     assert bool(record.filled) is is_kept
     assert (record.status, record.sent_at, record.opened_at) == (Status.SENT, at - age * DAY, at - age * DAY)
     if is_kept:
-        assert "Hi Ann" in copies.as_read(record).text
+        assert "Hi Ann" in rendering.as_read(record).text
     else:
         with pytest.raises(content.ContentError, match="no longer kept"):
-            copies.as_read(record)
+            rendering.as_read(record)
 
 
 def test_counts_of_a_message_stay_true(at):
     kept(keep_copies_days=30)
     record = sent(at - 31 * DAY)
-    counts.fold()
-    before = counts.of([record.message_id])[record.message_id]
+    counters.fold()
+    before = counters.of([record.message_id])[record.message_id]
 
     forget(at)
 
-    counts.fold()
-    assert counts.of([record.message_id])[record.message_id] == before
+    counters.fold()
+    assert counters.of([record.message_id])[record.message_id] == before
     assert before.sent == 1
 
 
@@ -124,17 +130,17 @@ def test_copies_without_variables_still_read_as_they_did(at):
     forget(at)
 
     record.refresh_from_db()
-    assert "Hello everyone" in copies.as_read(record).text
+    assert "Hello everyone" in rendering.as_read(record).text
 
 
 def to_one(at) -> Message:
     customer = CustomerFactory(email="ann@x.example", name="Ann")
     boss = User.objects.create_superuser("boss")
-    single.send_to_one(
+    direct.send_to_one(
         customer, channel="email", format="", sender=SenderFactory(), subject="About you", body="<p>Dear Ann</p>",
         by=boss, at=at,
     )  # fmt: skip
-    rounds.hand_over(clock=lambda: at, until=at + timedelta(minutes=1))
+    dispatcher.hand_over(clock=lambda: at, until=at + timedelta(minutes=1))
     return Message.objects.to_one_person().get()
 
 
@@ -148,7 +154,7 @@ def test_what_was_written_to_one_person_goes(at):
     message.refresh_from_db()
     assert (message.version.subject, message.version.body) == ("", "")
     with pytest.raises(content.ContentError, match="no longer kept"):
-        copies.as_read(message.records.get())
+        rendering.as_read(message.records.get())
     assert forget(at + DAY) == {"letters": 0, "copies": 0}
 
 
@@ -194,7 +200,7 @@ def test_it_goes_in_slices_stops_when_asked_and_goes_on_the_next_day(at):
     EventFactory.create_batch(10, happened_at=at - 40 * DAY)
     turns = iter([True, True, False, False])
 
-    found = forgetting.forget(at=at, go_on=lambda: next(turns), size=3)
+    found = retention.forget(at=at, go_on=lambda: next(turns), size=3)
 
     assert found["events"] == 6
     assert forget(at, size=3)["events"] == 4
@@ -206,7 +212,7 @@ def test_the_log_tells_how_many_of_each_went(at, caplog):
     EventFactory(happened_at=at - 40 * DAY)
     sent(at - 31 * DAY)
 
-    with caplog.at_level(logging.INFO, logger="delivery.forgetting"):
+    with caplog.at_level(logging.INFO, logger="delivery.maintenance.retention"):
         forget(at)
 
     assert caplog.messages == ["kept long enough: 1 events, 0 job items, 0 letters, 1 copies"]

@@ -9,11 +9,17 @@ from django.contrib.auth.models import User
 from django.db import connections
 
 from audiences.models import Customer, Workspace
-from delivery import conversations, copies, forwarding, matching, sending, tasks, visits
+from delivery import tasks
+from delivery.conversations import threads
+from delivery import rendering
+from delivery.conversations import answer_emails
+from delivery.matching import ongoing
+from delivery.sending import batch
+from delivery.visits import visit
 from delivery.channels import Rejected
 from delivery.channels.email import Email
 from delivery.models import AnswerMail, Conversation, DeliveryRecord, Pace, Status
-from delivery.replying import reply_address
+from delivery.reply_addresses import reply_address
 from tests.delivery.channels.conftest import server  # noqa: F401 - a fixture
 from tests.delivery.channels.smtp_server import Act, Server
 from tests.factories import CustomerFactory, MessageFactory, SenderFactory
@@ -36,20 +42,20 @@ def post(server) -> Server:  # noqa: F811
 def asked(at, *, email: str | None = "ann@shop.example", **facts: object) -> Conversation:
     """A customer asks something while they are there."""
     customer = CustomerFactory(name="Ann Lee", email=email, last_seen_at=at, **facts)
-    return conversations.open_by_customer(customer, body="Where is my <invoice>?", at=at)
+    return threads.open_by_customer(customer, body="Where is my <invoice>?", at=at)
 
 
 def answered(at, grace: User, **facts: object) -> Conversation:
     """A teammate answers a minute later."""
     thread = asked(at, **facts)
-    conversations.reply_by_teammate(
+    threads.reply_by_teammate(
         thread, teammate=grace, body="<p>It is <b>here</b> & now.</p>", at=at + timedelta(minutes=1)
     )
     return thread
 
 
 def forward(at) -> int:
-    return forwarding.forward(clock=lambda: at, until=at + timedelta(minutes=1))
+    return answer_emails.forward(clock=lambda: at, until=at + timedelta(minutes=1))
 
 
 def read(server: Server, number: int = 0):  # noqa: F811
@@ -69,7 +75,7 @@ def test_answer_goes_by_email_after_a_few_minutes_once(post, grace, at):
     mail, part = read(post), thread.parts.get()
     assert mail["From"] == "Grace from Acme <grace@acme.example>"
     assert mail["Subject"] == "Your conversation with Outbound"
-    assert mail["Message-ID"] == forwarding.message_id(part)
+    assert mail["Message-ID"] == answer_emails.message_id(part)
     text = mail.get_body(("plain",)).get_content()
     assert "It is here & now." in text
     assert "> Where is my <invoice>?" in text
@@ -89,15 +95,15 @@ def test_the_workspace_says_how_many_minutes(post, grace, at):
 
 
 def came_back(thread: Conversation, at) -> None:
-    visits.visit(thread.customer, at=at)
+    visit.visit(thread.customer, at=at)
 
 
 def read_it(thread: Conversation, at) -> None:
-    conversations.mark_read(thread)
+    threads.mark_read(thread)
 
 
 def wrote_again(thread: Conversation, at) -> None:
-    conversations.reply_by_customer(thread, body="Thanks", at=at)
+    threads.reply_by_customer(thread, body="Thanks", at=at)
 
 
 @pytest.mark.parametrize("happened", [came_back, read_it, wrote_again])
@@ -146,8 +152,8 @@ def test_who_unsubscribed_gets_a_personal_answer(post, grace, at):
 
 def test_notes_and_what_was_done_are_nobodys_mail(post, grace, at):
     thread = asked(at)
-    conversations.note(thread, teammate=grace, body="Careful", at=at)
-    conversations.close(thread, teammate=grace, at=at)
+    threads.note(thread, teammate=grace, body="Careful", at=at)
+    threads.close(thread, teammate=grace, at=at)
 
     assert forward(at + AFTER) == 0
 
@@ -155,7 +161,7 @@ def test_notes_and_what_was_done_are_nobodys_mail(post, grace, at):
 def test_workers_that_sweep_at_once_send_one_mail_of_each(post, grace, at, transactional_db, monkeypatch):
     # Each worker process has a channel of its own; these are threads.
     own = threading.local()
-    monkeypatch.setattr(sending, "channel_of", lambda _name: vars(own).setdefault("channel", Email()))
+    monkeypatch.setattr(batch, "channel_of", lambda _name: vars(own).setdefault("channel", Email()))
     for number in range(6):
         answered(at, grace, email=f"ann{number}@shop.example")
     begin = threading.Barrier(3)
@@ -180,14 +186,14 @@ def test_workers_that_sweep_at_once_send_one_mail_of_each(post, grace, at, trans
 def test_what_another_worker_has_in_hand_is_left_to_it(post, grace, at):
     answered(at, grace)
 
-    assert forwarding.claim(at=at + AFTER) is not None
-    assert forwarding.claim(at=at + AFTER) is None
+    assert answer_emails.claim(at=at + AFTER) is not None
+    assert answer_emails.claim(at=at + AFTER) is None
     assert forward(at + AFTER) == 0
 
 
 def test_a_worker_that_died_leaves_its_mail_uncertain_and_unrepeated(post, grace, at):
     answered(at, grace)
-    forwarding.claim(at=at + AFTER)
+    answer_emails.claim(at=at + AFTER)
 
     forward(at + timedelta(hours=1))
 
@@ -200,13 +206,13 @@ def test_a_mail_for_later_is_tried_again_later_and_in_the_end_given_up(server, g
     answered(at, grace)
     now = at + AFTER
 
-    for wait in (timedelta(0), *sending.BACK_OFF):
+    for wait in (timedelta(0), *batch.BACK_OFF):
         now += wait
         assert AnswerMail.objects.get().status == Status.WAITING
         forward(now)
 
     mail = AnswerMail.objects.get()
-    assert (mail.status, mail.attempts) == (Status.FAILED, len(sending.BACK_OFF) + 1)
+    assert (mail.status, mail.attempts) == (Status.FAILED, len(batch.BACK_OFF) + 1)
     assert "451 try later" in mail.detail
 
 
@@ -262,9 +268,9 @@ def test_a_server_that_is_down_costs_no_place_and_is_left_alone(settings, server
     for number in range(3):
         answered(at, grace, email=f"ann{number}@shop.example")
     tried = []
-    hand_over = forwarding.hand_over
+    hand_over = answer_emails.hand_over
     monkeypatch.setattr(
-        forwarding, "hand_over", lambda mail, *, clock: tried.append(mail) or hand_over(mail, clock=clock)
+        answer_emails, "hand_over", lambda mail, *, clock: tried.append(mail) or hand_over(mail, clock=clock)
     )
 
     for second in range(5):
@@ -282,7 +288,7 @@ def test_words_the_database_cannot_hold_leave_no_mail_in_hand(grace, at, monkeyp
         def send(self, _envelope) -> str:
             raise wrong
 
-    monkeypatch.setattr(sending, "channel_of", lambda _name: Wrong())
+    monkeypatch.setattr(batch, "channel_of", lambda _name: Wrong())
     answered(at, grace)
 
     forward(at + AFTER)
@@ -293,38 +299,38 @@ def test_words_the_database_cannot_hold_leave_no_mail_in_hand(grace, at, monkeyp
 def test_answers_of_one_conversation_stay_together_and_come_back_to_it(post, grace, at, settings):
     settings.INBOUND_DOMAIN = "reply.acme.example"
     thread = answered(at, grace)
-    conversations.reply_by_teammate(thread, teammate=grace, body="And one more", at=at + timedelta(minutes=2))
+    threads.reply_by_teammate(thread, teammate=grace, body="And one more", at=at + timedelta(minutes=2))
 
     assert forward(at + timedelta(minutes=8)) == 2
 
     first, second = read(post, 0), read(post, 1)
     assert first["Reply-To"] == second["Reply-To"] == reply_address(thread)
-    assert first["References"] == second["References"] == forwarding.thread_id(thread)
+    assert first["References"] == second["References"] == answer_emails.thread_id(thread)
     assert first["Message-ID"] != second["Message-ID"]
 
 
 def test_an_answer_to_a_message_comes_from_its_sender_under_its_subject(post, grace, at):
     customer = CustomerFactory(email="ann@shop.example")
     message = MessageFactory(subject="Welcome", live=True, at=at)
-    matching.match(message, at=at)
+    ongoing.match(message, at=at)
     record = DeliveryRecord.objects.get(customer=customer)
-    sending.send_batch(message, clock=lambda: at)
+    batch.send_batch(message, clock=lambda: at)
     record.refresh_from_db()
-    (thread,) = conversations.begin([record], at=at)
-    conversations.reply_by_teammate(thread, teammate=grace, body="Hi", at=at)
+    (thread,) = threads.begin([record], at=at)
+    threads.reply_by_teammate(thread, teammate=grace, body="Hi", at=at)
 
     assert forward(at + AFTER) == 1
 
     mail = read(post, 1)
     assert (mail["Subject"], mail["From"]) == ("Re: Welcome", "Grace Hopper <ada@acme.example>")
-    assert mail["In-Reply-To"] == copies.message_id(record.pk)
+    assert mail["In-Reply-To"] == rendering.message_id(record.pk)
 
 
 def test_images_are_in_the_mail_as_pictures_and_links(post, grace, at):
     thread = asked(at)
     image = {"name": "shot.png", "url": "https://acme.example/messenger/images/a.png", "content_type": "image/png"}
     later = at + timedelta(minutes=1)
-    conversations.reply_by_teammate(thread, teammate=grace, body="", attachments=[image], at=later)
+    threads.reply_by_teammate(thread, teammate=grace, body="", attachments=[image], at=later)
 
     forward(at + AFTER)
 

@@ -4,9 +4,9 @@ from time import process_time
 
 import pytest
 
-from delivery import notices
-from delivery.letters import Letter, NotAMail
-from delivery.trimming import of_html, of_text
+from delivery.inbound import dsn
+from delivery.inbound.message import Letter, NotAMail
+from delivery.inbound.reply_parser import of_html, of_text
 
 # Far less than a mail may hold.
 LONG = 300_000
@@ -97,7 +97,7 @@ def test_of_a_notice_about_very_many_a_few_are_read(at):
     )
     letter = Letter.read(f"Date: now\n{report}\n--b--\n".encode())
 
-    assert len(within_seconds(lambda: notices.read(letter, at=at))) < 100
+    assert len(within_seconds(lambda: dsn.read(letter, at=at))) < 100
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,10 @@ from datetime import timedelta
 import pytest
 from django.db import IntegrityError, connection, transaction
 
-from delivery import claiming, matching, rounds, sending
+from delivery.sending import claim
+from delivery.matching import ongoing
+from delivery.sending import dispatcher
+from delivery.sending import batch
 from delivery.channels import Envelope, Rejected, Unavailable
 from delivery.models import DeliveryRecord, Reason, Status
 from messaging.models import Channel, Message
@@ -36,7 +39,7 @@ class Keeping:
 def channel(monkeypatch) -> Keeping:
     channel = Keeping()
     channel.given = []
-    monkeypatch.setitem(sending.CHANNELS, Channel.EMAIL, lambda: channel)
+    monkeypatch.setitem(batch.CHANNELS, Channel.EMAIL, lambda: channel)
     return channel
 
 
@@ -46,23 +49,23 @@ def twins(number: int = 2, *, email: str = "us@x.example") -> list:
 
 def live(at, **facts) -> Message:
     message = MessageFactory(live=True, at=at, **facts)
-    matching.match(message, at=at)
+    ongoing.match(message, at=at)
     return message
 
 
 def hand_over(at) -> int:
-    return rounds.hand_over(clock=lambda: at, until=at + timedelta(seconds=1))
+    return dispatcher.hand_over(clock=lambda: at, until=at + timedelta(seconds=1))
 
 
 def test_one_inbox_gets_one_copy_from_the_moment_that_is_asked_for(at, channel):
     """Whatever the worker that hands over has read of the message before."""
     twins()
     message = live(at, same_inbox_once=False)
-    (read_before,) = sending.messages_due(at=at)
+    (read_before,) = batch.messages_due(at=at)
     message.same_inbox_once = True
     message.save()
 
-    sending.send_batch(read_before, clock=lambda: at)
+    batch.send_batch(read_before, clock=lambda: at)
     hand_over(at)
 
     assert len(channel.given) == 1
@@ -87,7 +90,7 @@ def test_next_round_leaves_the_twin_alone(at, channel):
     message = live(at)
     hand_over(at)
 
-    assert matching.match(message, at=at + timedelta(hours=1)) == 0
+    assert ongoing.match(message, at=at + timedelta(hours=1)) == 0
     assert hand_over(at + timedelta(hours=1)) == 0
 
 
@@ -96,7 +99,7 @@ def test_twin_who_comes_later_is_skipped(at, channel):
     message = live(at)
     hand_over(at)
     CustomerFactory(email="us@x.example", name="Late")
-    matching.match(message, at=at)
+    ongoing.match(message, at=at)
 
     hand_over(at)
 
@@ -139,7 +142,7 @@ def test_whoever_gets_there_first_has_it(at, channel):
     twins()
     message = live(at)
     channel.refusal = Unavailable("later")
-    sending.send_batch(message, clock=lambda: at)
+    batch.send_batch(message, clock=lambda: at)
     channel.refusal = None
     hand_over(at)
     hand_over(at + timedelta(hours=1))
@@ -161,10 +164,10 @@ def test_twin_of_one_who_is_uncertain_is_skipped(at, channel):
 def test_another_worker_is_first_though_who_has_it_was_asked_already(at, channel, monkeypatch):
     twins()
     message = live(at)
-    sending.send_batch(message, clock=lambda: at)
-    twins_of = claiming.twins_of
+    batch.send_batch(message, clock=lambda: at)
+    twins_of = claim.twins_of
     answers = [{}, {}]
-    monkeypatch.setattr(claiming, "twins_of", lambda *facts: answers.pop() if answers else twins_of(*facts))
+    monkeypatch.setattr(claim, "twins_of", lambda *facts: answers.pop() if answers else twins_of(*facts))
 
     hand_over(at)
 
@@ -176,7 +179,7 @@ def test_message_to_one_person_goes_whoever_else_has_the_address(at, channel):
     live(at)
     hand_over(at)
     alone = MessageFactory(to_customer=second, live=True, at=at)
-    matching.write_to(second, alone, at=at)
+    ongoing.write_to(second, alone, at=at)
 
     assert hand_over(at) == 1
 
@@ -188,8 +191,8 @@ def test_forecast_counts_whoever_shares_an_inbox_as_it_will_be(at, channel):
     CustomerFactory(email="us@x.example", unsubscribed_from_emails=True)
     message = MessageFactory(one_off=True)
 
-    forecast = matching.forecast(message, at=at)
-    matching.launch(message, at=at)
+    forecast = ongoing.forecast(message, at=at)
+    ongoing.launch(message, at=at)
     hand_over(at)
 
     assert (forecast.people, forecast.copies) == (7, 3)
@@ -201,11 +204,11 @@ def test_forecast_counts_whoever_shares_an_inbox_as_it_will_be(at, channel):
 def test_forecast_of_the_rest_counts_whom_the_sample_has_reached(at, channel):
     twins(2)
     message = MessageFactory(one_off=True)
-    matching.launch(message, at=at, sample=1)
+    ongoing.launch(message, at=at, sample=1)
     hand_over(at)
     message.refresh_from_db()
 
-    assert matching.forecast(message, at=at).left_out == {Reason.SAME_INBOX: 1}
+    assert ongoing.forecast(message, at=at).left_out == {Reason.SAME_INBOX: 1}
 
 
 def test_database_lets_nobody_into_one_inbox_twice(at):

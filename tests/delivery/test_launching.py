@@ -9,7 +9,12 @@ from django.utils import timezone
 
 from audiences.locks import Lock
 from audiences.models import Customer, KindChange
-from delivery import hits, launching, locks, matching, recasting, rounds
+from delivery import locks
+from delivery.tracking import hits
+from delivery.matching import launch_job
+from delivery.matching import ongoing
+from delivery.maintenance import attribute_kinds
+from delivery.sending import dispatcher
 from delivery.models import DeliveryRecord, Who
 from messaging.models import Message, State, WrongState
 from tests.factories import AT, CustomAttributeFactory, CustomerFactory, MessageFactory, rule
@@ -20,7 +25,7 @@ class Worker:
 
     def __init__(self, message: Message, monkeypatch) -> None:
         self.rests, self.may_go_on = threading.Event(), threading.Event()
-        write = matching.execute
+        write = ongoing.execute
 
         def execute(sql, params):
             made = write(sql, params)
@@ -29,14 +34,14 @@ class Worker:
                 assert self.may_go_on.wait(20)
             return made
 
-        monkeypatch.setattr(matching, "SLICE", 2)
-        monkeypatch.setattr(matching, "execute", execute)
+        monkeypatch.setattr(ongoing, "SLICE", 2)
+        monkeypatch.setattr(ongoing, "execute", execute)
         self.thread = threading.Thread(target=self.launch, args=(message.pk,))
         self.thread.start()
         assert self.rests.wait(20)
 
     def launch(self, pk: int) -> None:
-        launching.launch(pk, at=timezone.now())
+        launch_job.launch(pk, at=timezone.now())
         connection.close()
 
     def end(self) -> None:
@@ -48,10 +53,10 @@ class Worker:
 def test_one_that_somebody_set_live_meanwhile_has_no_trouble(at):
     CustomerFactory()
     message = MessageFactory(one_off=True)
-    launching.ask_for(message, at=at)
-    matching.launch(Message.objects.get(pk=message.pk), at=at)
+    launch_job.ask_for(message, at=at)
+    ongoing.launch(Message.objects.get(pk=message.pk), at=at)
 
-    launching.launch(message.pk, at=at)
+    launch_job.launch(message.pk, at=at)
 
     message.refresh_from_db()
     assert (message.state, message.launching_at, message.trouble) == (State.LIVE, None, "")
@@ -75,7 +80,7 @@ def test_a_lead_who_becomes_a_user_is_not_kept_waiting_by_a_launch(at):
             thread.start()
             thread.join(20)
 
-    matching.launch(message, at=at, progress=meanwhile)
+    ongoing.launch(message, at=at, progress=meanwhile)
 
     assert became == [1]
 
@@ -85,7 +90,7 @@ def test_who_opens_a_copy_of_the_sample_is_not_kept_waiting_by_the_rest(at):
     for number in range(5):
         CustomerFactory(email=f"{number}@x.example")
     message = MessageFactory(one_off=True)
-    matching.launch(message, at=at, sample=2)
+    ongoing.launch(message, at=at, sample=2)
     record = message.records.first()
     counted: list[bool] = []
 
@@ -102,7 +107,7 @@ def test_who_opens_a_copy_of_the_sample_is_not_kept_waiting_by_the_rest(at):
             thread.start()
             thread.join(20)
 
-    matching.send_to_rest(message, at=at, progress=meanwhile)
+    ongoing.send_to_rest(message, at=at, progress=meanwhile)
 
     assert counted == [True]
 
@@ -112,7 +117,7 @@ def asked_for(transactional_db) -> Message:
     """A one-off to five people, asked to go live."""
     CustomerFactory.create_batch(5)
     message = MessageFactory(one_off=True)
-    launching.ask_for(message, at=timezone.now())
+    launch_job.ask_for(message, at=timezone.now())
     return message
 
 
@@ -139,7 +144,7 @@ def test_a_launch_that_a_worker_has_begun_is_called_off_and_nobody_is_written_to
     worker = Worker(asked_for, monkeypatch)
     waiter = when_waiting_for_a_lock(worker.may_go_on.set)
 
-    launching.call_off(asked_for, at=timezone.now())
+    launch_job.call_off(asked_for, at=timezone.now())
     worker.end()
     waiter.join()
 
@@ -156,11 +161,11 @@ def test_a_change_of_the_attribute_with_the_same_number_does_not_call_off_a_laun
     launched = []
 
     def launch_meanwhile() -> None:
-        launched.append(launching.launch(number, at=timezone.now()))
+        launched.append(launch_job.launch(number, at=timezone.now()))
         connection.close()
 
     with transaction.atomic():
-        assert recasting.mine(number) is not None
+        assert attribute_kinds.mine(number) is not None
         thread = threading.Thread(target=launch_meanwhile)
         thread.start()
         thread.join(20)
@@ -170,14 +175,14 @@ def test_a_change_of_the_attribute_with_the_same_number_does_not_call_off_a_laun
 
 
 def test_while_a_worker_writes_down_others_read_how_far_it_is(asked_for, monkeypatch):
-    assert launching.how_far(asked_for) is None
+    assert launch_job.how_far(asked_for) is None
     worker = Worker(asked_for, monkeypatch)
     try:
-        assert launching.how_far(asked_for) == launching.HowFar(made=0, of=5)
+        assert launch_job.how_far(asked_for) == launch_job.HowFar(made=0, of=5)
     finally:
         worker.end()
 
-    assert launching.how_far(asked_for) is None
+    assert launch_job.how_far(asked_for) is None
     assert DeliveryRecord.objects.count() == 5
 
 
@@ -193,10 +198,10 @@ def test_the_page_shows_how_far_it_is_and_that_it_can_be_called_off(admin_client
 
 
 def test_who_is_too_late_to_call_off_is_told_to_stop_it(asked_for):
-    launching.launch(asked_for.pk, at=timezone.now())
+    launch_job.launch(asked_for.pk, at=timezone.now())
 
     with pytest.raises(WrongState, match="Stop it once it is live"):
-        launching.call_off(asked_for, at=timezone.now())
+        launch_job.call_off(asked_for, at=timezone.now())
 
 
 def test_calling_off_waits_no_longer_than_a_click_does(asked_for, monkeypatch):
@@ -204,7 +209,7 @@ def test_calling_off_waits_no_longer_than_a_click_does(asked_for, monkeypatch):
     monkeypatch.setattr(locks, "LONGEST_WAIT", 0.2)
     try:
         with pytest.raises(WrongState, match="could not be called off at once"):
-            launching.call_off(asked_for, at=timezone.now())
+            launch_job.call_off(asked_for, at=timezone.now())
     finally:
         worker.end()
 
@@ -216,10 +221,10 @@ def test_a_scheduled_launch_under_way_is_called_off_for_good(transactional_db, m
     message, at = MessageFactory(one_off=True), timezone.now()
     message.schedule(for_=at + timedelta(hours=1), at=at, reviewed_count=5)
     due = at + timedelta(hours=2)
-    launching.ask_for(message, at=due)
+    launch_job.ask_for(message, at=due)
 
-    launching.call_off(message, at=due)
-    rounds.sweep(at=due)
+    launch_job.call_off(message, at=due)
+    dispatcher.sweep(at=due)
 
     message.refresh_from_db()
     assert (message.state, message.launching_at, message.scheduled_for) == (State.DRAFT, None, None)
@@ -230,10 +235,10 @@ def test_what_is_called_off_before_its_time_still_goes_live_at_its_time(transact
     CustomerFactory.create_batch(5)
     message, at = MessageFactory(one_off=True, in_app=True), timezone.now()
     message.schedule(for_=at + timedelta(hours=1), at=at, reviewed_count=5)
-    launching.ask_for(message, at=at)
-    launching.call_off(message, at=at)
+    launch_job.ask_for(message, at=at)
+    launch_job.call_off(message, at=at)
     assert Message.objects.get().state == State.SCHEDULED
 
-    rounds.sweep(at=at + timedelta(hours=2))
+    dispatcher.sweep(at=at + timedelta(hours=2))
 
     assert (Message.objects.get().state, DeliveryRecord.objects.count()) == (State.LIVE, 5)

@@ -18,29 +18,28 @@ import pytest
 from django.db import DatabaseError, connection, transaction
 
 from audiences import transactions
-from audiences.intake import Source, converting, identify_here
-from audiences.intake.importing import writing
-from audiences.intake.values import refuse
+from audiences.intake import Source, identify_here
+from audiences.intake.attributes import kind_conversion
+from audiences.intake.csv_import import upsert
+from audiences.intake.attributes.fields import refuse
 from audiences.models import CustomAttribute, Customer
 from audiences.rules import Kind
-from delivery import (
-    claiming,
-    conversations,
-    erasing,
-    locks,
-    matching,
-    merging,
-    resolving,
-    returning,
-    sending,
-    showing,
-    tracking,
-    visits,
-)
+from delivery import locks
+from delivery.sending import claim as claiming
+from delivery.conversations import threads
+from delivery.customers import erase as erasing
+from delivery.matching import ongoing
+from delivery.customers import merge as merging
+from delivery.sending import uncertain as resolving
+from delivery.inbound import feedback
+from delivery.sending import batch as sending
+from delivery.tracking import in_app
+from delivery.tracking import links
+from delivery.visits import visit as visits
 from delivery.models import Conversation, DeliveryRecord, Reason, Status
-from delivery.replying import Kind as NamedKind
-from delivery.replying import Named
-from delivery.returning import News, What
+from delivery.reply_addresses import Kind as NamedKind
+from delivery.reply_addresses import Named
+from delivery.inbound.feedback import News, What
 from messaging.models import Message
 from tests.factories import AT, CustomAttributeFactory, CustomerFactory, MessageFactory
 
@@ -118,7 +117,7 @@ def make_world(scene: Scene) -> World:
         rows.append(DeliveryRecord(message=message, version=message.version, customer=one, matched_at=AT, **columns))
     DeliveryRecord.objects.bulk_create(rows)
     world.records = {(row.message.title, row.customer_id): row for row in rows}
-    conversations.begin([row for row in rows if row.message == scene.shown], at=AT)
+    threads.begin([row for row in rows if row.message == scene.shown], at=AT)
     return world
 
 
@@ -131,12 +130,12 @@ def survivor(world: World) -> Customer:
 
 
 def unsubscribe(world: World) -> None:
-    tracking.unsubscribe(world.record("sent", world.lead), at=LATER)
+    links.unsubscribe(world.record("sent", world.lead), at=LATER)
 
 
 def complain(world: World) -> None:
     record = world.records["sent", world.lead.pk].pk
-    returning.take(Named(NamedKind.RECORD, record), News(what=What.COMPLAINED, at=LATER))
+    feedback.take(Named(NamedKind.RECORD, record), News(what=What.COMPLAINED, at=LATER))
 
 
 def merge(world: World) -> None:
@@ -165,7 +164,7 @@ def mark_as_sent(world: World) -> None:
 
 
 def reply_as_customer(world: World) -> None:
-    conversations.reply_by_customer(world.conversation(), body="Hello", at=LATER)
+    threads.reply_by_customer(world.conversation(), body="Hello", at=LATER)
 
 
 def visit(world: World) -> None:
@@ -177,12 +176,12 @@ def visit(world: World) -> None:
 
 
 def change_kind(world: World) -> None:
-    converting.convert(world.scene.attribute, to=Kind.TEXT, lose_at_most=10_000)
+    kind_conversion.convert(world.scene.attribute, to=Kind.TEXT, lose_at_most=10_000)
 
 
 def import_opt_outs(world: World) -> None:
     with transaction.atomic(), connection.cursor() as cursor:
-        writing.unsubscribed(cursor, [world.lead.email, world.user.email], at=LATER, dry=False)
+        upsert.unsubscribed(cursor, [world.lead.email, world.user.email], at=LATER, dry=False)
 
 
 def claim(world: World) -> None:
@@ -192,11 +191,11 @@ def claim(world: World) -> None:
 def withdraw(world: World) -> None:
     with transaction.atomic():
         locks.hold_back_batches_and_rounds(world.scene.due)
-        matching.withdraw_stopped(world.scene.due)
+        ongoing.withdraw_stopped(world.scene.due)
 
 
 def see(world: World) -> None:
-    showing.opened(world.record("shown", world.lead), at=LATER)
+    in_app.opened(world.record("shown", world.lead), at=LATER)
 
 
 def always(_world: World) -> bool:

@@ -7,10 +7,14 @@ from django.db import DatabaseError, connection, transaction
 
 from audiences import intake
 from audiences.intake import Source
-from audiences.intake.values import refuse
+from audiences.intake.attributes.fields import refuse
 from audiences.models import Company, Customer, Event, EventSummary, Note, Tag
 from audiences.models.customers import Role
-from delivery import conversations, matching, merging, single, visits
+from delivery.conversations import threads
+from delivery.matching import ongoing
+from delivery.customers import merge
+from delivery.matching import direct
+from delivery.visits import visit
 from delivery.models import Conversation, DeliveryRecord, Reason, Status
 from messaging.models import Message
 from tests.factories import (
@@ -54,26 +58,26 @@ def test_all_that_points_to_a_customer_moves():
         if relation.auto_created and not relation.concrete and relation.related_model is not Customer
     }
 
-    assert pointing == set(merging.MOVES)
+    assert pointing == set(merge.MOVES)
 
 
 def test_every_status_has_a_place_in_how_far_a_record_is():
-    assert set(merging.ALONG) == set(Status)
+    assert set(merge.ALONG) == set(Status)
 
 
 def test_row_of_the_lead_becomes_the_users_where_the_user_is_new(lead, at):
     everyone()
-    visits.visit(lead, at=at)
+    visit.visit(lead, at=at)
 
     facts = {"user_id": "ann", "name": "Ann"}
-    user = merging.log_in(lead, facts, at=at, source=Source.BROWSER, on_bad_value=refuse)
+    user = merge.log_in(lead, facts, at=at, source=Source.BROWSER, on_bad_value=refuse)
 
     assert (user.pk, user.user_id, user.role, user.name) == (lead.pk, "ann", Role.USER, "Ann")
     assert record_of(user).status == Status.SENT
 
 
 def test_lead_with_the_email_of_nobody_else_becomes_a_user_by_it(lead, at):
-    user = merging.log_in(lead, {"email": "Ann@x.example"}, at=at, source=Source.BROWSER, on_bad_value=refuse)
+    user = merge.log_in(lead, {"email": "Ann@x.example"}, at=at, source=Source.BROWSER, on_bad_value=refuse)
 
     assert (user.pk, user.email, user.role) == (lead.pk, "ann@x.example", Role.USER)
 
@@ -87,7 +91,7 @@ def test_user_there_already_takes_over_what_is_the_leads(lead, user, at):
     user.save()
     Note.objects.create(customer=lead, body="Met at the fair", created_at=at)
 
-    merging.merge(lead, into=user, at=at)
+    merge.merge(lead, into=user, at=at)
 
     user.refresh_from_db()
     assert (user.email, user.phone, user.name, user.session_count) == ("ann@x.example", "123", "Ann", 5)
@@ -103,7 +107,7 @@ def test_opt_out_of_either_stays(lead, user, at):
     lead.unsubscribed_from_emails, lead.unsubscribed_by_customer_at = True, at
     lead.save()
 
-    merging.merge(lead, into=user, at=at)
+    merge.merge(lead, into=user, at=at)
 
     user.refresh_from_db()
     assert (user.unsubscribed_from_emails, user.unsubscribed_by_customer_at) == (True, at)
@@ -123,7 +127,7 @@ def test_tags_companies_and_events_of_both_are_there_once(lead, user, at):
     ):  # fmt: skip
         intake.record_event(customer, name, moment, {}, at=at)
 
-    merging.merge(lead, into=user, at=at)
+    merge.merge(lead, into=user, at=at)
 
     assert set(user.tags.all()) == set(Tag.objects.all()) == {both, hers}
     assert set(user.companies.all()) == set(Company.objects.all())
@@ -136,23 +140,23 @@ def test_tags_companies_and_events_of_both_are_there_once(lead, user, at):
 
 def test_message_only_the_lead_had_is_the_users_and_is_not_sent_again(lead, user, at):
     everyone()
-    visits.visit(lead, at=at)
+    visit.visit(lead, at=at)
 
-    merging.merge(lead, into=user, at=at)
+    merge.merge(lead, into=user, at=at)
 
     assert record_of(user).status == Status.SENT
-    assert len(visits.visit(user, at=at).shown) == 1
+    assert len(visit.visit(user, at=at).shown) == 1
     assert DeliveryRecord.objects.count() == 1
 
 
 def test_of_two_records_for_one_message_the_one_further_along_stays(lead, user, at):
     everyone()
     for customer in (lead, user):
-        visits.visit(customer, at=at)
+        visit.visit(customer, at=at)
     mine, theirs = record_of(lead), record_of(user)
     DeliveryRecord.objects.filter(pk=mine.pk).update(opened_at=at)
 
-    merging.merge(lead, into=user, at=at)
+    merge.merge(lead, into=user, at=at)
 
     assert record_of(user) == mine
     theirs.refresh_from_db()
@@ -163,10 +167,10 @@ def test_of_two_records_for_one_message_the_one_further_along_stays(lead, user, 
 def test_users_own_record_stays_where_both_are_as_far(lead, user, at):
     everyone()
     for customer in (lead, user):
-        visits.visit(customer, at=at)
+        visit.visit(customer, at=at)
     theirs = record_of(user)
 
-    merging.merge(lead, into=user, at=at)
+    merge.merge(lead, into=user, at=at)
 
     assert record_of(user) == theirs
     assert record_of(lead).reason == Reason.MERGED
@@ -178,7 +182,7 @@ def test_email_the_lead_had_or_may_have_had_does_not_go_to_the_user_again(lead, 
     message = everyone(channel="email", format="")
     Customer.objects.filter(pk=lead.pk).update(email="lead@x.example")
     Customer.objects.filter(pk=user.pk).update(email="ann@x.example")
-    matching.match(message, at=at)
+    ongoing.match(message, at=at)
     mine = DeliveryRecord.objects.filter(customer=lead)
     mine.mark_sending(claim="00000000-0000-4000-8000-000000000000", until=at)
     if status == Status.SENT:
@@ -186,8 +190,8 @@ def test_email_the_lead_had_or_may_have_had_does_not_go_to_the_user_again(lead, 
     if status == Status.UNCERTAIN:
         mine.mark_uncertain(reason=Reason.LOST_TOUCH, detail="")
 
-    merging.merge(lead, into=user, at=at)
-    matching.match(message, at=at)
+    merge.merge(lead, into=user, at=at)
+    ongoing.match(message, at=at)
 
     assert record_of(user).status == status
     assert not DeliveryRecord.objects.due(at).exists()
@@ -196,55 +200,55 @@ def test_email_the_lead_had_or_may_have_had_does_not_go_to_the_user_again(lead, 
 def test_thread_of_a_message_both_had_is_kept_where_something_was_said(lead, user, at):
     everyone()
     for customer in (lead, user):
-        visits.visit(customer, at=at)
+        visit.visit(customer, at=at)
     said = record_of(lead).conversation
-    conversations.reply_by_customer(said, body="Hello?", at=at)
+    threads.reply_by_customer(said, body="Hello?", at=at)
     DeliveryRecord.objects.filter(customer=user).update(replied_at=at, opened_at=at)
 
-    merging.merge(lead, into=user, at=at)
+    merge.merge(lead, into=user, at=at)
 
     assert set(Conversation.objects.of(user)) == {said, record_of(user).conversation}
 
 
 def test_words_of_the_lead_are_the_users(lead, user, at):
-    begun = conversations.open_by_customer(lead, body="Do you ship?", at=at)
+    begun = threads.open_by_customer(lead, body="Do you ship?", at=at)
 
-    merging.merge(lead, into=user, at=at)
+    merge.merge(lead, into=user, at=at)
 
     begun.refresh_from_db()
     assert begun.customer == user
 
 
 def test_message_written_to_the_lead_reaches_the_user(lead, user, at):
-    single.send_to_one(
+    direct.send_to_one(
         lead, channel="in_app", format="chat", sender=SenderFactory(), subject="", body="<p>You</p>", by=None, at=at
     )
 
-    merging.merge(lead, into=user, at=at)
+    merge.merge(lead, into=user, at=at)
 
-    (shown,) = visits.visit(user, at=at).shown
+    (shown,) = visit.visit(user, at=at).shown
     assert shown.body == "<p>You</p>"
 
 
 def test_merging_again_is_no_harm(lead, user, at):
     everyone()
     for customer in (lead, user):
-        visits.visit(customer, at=at)
-    merging.merge(lead, into=user, at=at)
+        visit.visit(customer, at=at)
+    merge.merge(lead, into=user, at=at)
     before = list(DeliveryRecord.objects.order_by("pk").values())
 
-    merging.merge(lead, into=user, at=at)
+    merge.merge(lead, into=user, at=at)
 
     assert list(DeliveryRecord.objects.order_by("pk").values()) == before
 
 
 def test_nothing_but_merging_gives_a_record_or_a_message_to_another_customer(lead, user, at):
     everyone()
-    visits.visit(lead, at=at)
-    single.send_to_one(
+    visit.visit(lead, at=at)
+    direct.send_to_one(
         lead, channel="in_app", format="chat", sender=SenderFactory(), subject="", body="<p>You</p>", by=None, at=at
     )
-    merging.merge(CustomerFactory(lead=True), into=CustomerFactory(), at=at)
+    merge.merge(CustomerFactory(lead=True), into=CustomerFactory(), at=at)
     for rows, fact in ((DeliveryRecord.objects, "customer"), (Message.objects.to_one_person(), "to_customer")):
         with pytest.raises(DatabaseError), transaction.atomic():
             rows.update(**{fact: user})

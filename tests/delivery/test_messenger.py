@@ -16,12 +16,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rest_framework.test import APIClient
 
-from audiences import identity
-from audiences.intake import browser
+from audiences import identity_verification
+from audiences.intake import messenger_settings as browser
 from audiences.models import Customer, Event, Workspace
 from audiences.models.customers import Role
-from delivery import conversations, single, visitors, widget
-from delivery.api import messenger_threads
+from delivery.conversations import threads
+from delivery.matching import direct
+from delivery.messenger import sessions
+from delivery.messenger import script
+from delivery.api.messenger import conversations as messenger_threads
 from delivery.models import Conversation, DeliveryRecord, Visitor
 from tests.factories import CustomerFactory, MessageFactory, SenderFactory, rule
 
@@ -50,7 +53,7 @@ class Browser(APIClient):
     def ping(self, **who: object):
         if "user_id" in who or "email" in who:
             named = str(who.get("user_id") or who["email"])
-            who = {"user_hash": identity.user_hash(Workspace.current().identity_secret, named), **who}
+            who = {"user_hash": identity_verification.user_hash(Workspace.current().identity_secret, named), **who}
         answered = self.post("/messenger/ping", {"user": who, "visitor": self.visitor}, format="json")
         if answered.status_code == 200:
             self.visitor, self.token = answered.json()["visitor"], answered.json()["token"]
@@ -90,7 +93,7 @@ def test_visitor_is_given_a_key_and_nothing_is_written_down():
     answered = browser.ping(page="/pricing").json()
 
     assert (answered["user"], answered["messages"]) == (None, [])
-    assert visitors.read_visitor(answered["visitor"]) is not None
+    assert sessions.read_visitor(answered["visitor"]) is not None
     assert not Customer.objects.exists()
     assert browser.list() == []
 
@@ -203,7 +206,7 @@ def test_session_ends_by_itself_and_with_the_identity_secret(ann, at):
     with time_machine.travel(at, tick=False):
         ann.ping(user_id="ann")
         assert ann.ask("conversations").status_code == 200
-    with time_machine.travel(at + visitors.SESSION_LASTS + timedelta(seconds=2), tick=False):
+    with time_machine.travel(at + sessions.SESSION_LASTS + timedelta(seconds=2), tick=False):
         assert ann.ask("conversations").status_code == 401
         ann.ping(user_id="ann")
         assert ann.ask("conversations").status_code == 200
@@ -343,7 +346,7 @@ def test_list_is_answered_with_304_until_something_changes(ann, ada, at):
     tag = ann.ask("conversations")["ETag"]
 
     assert ann.ask("conversations", if_none_match=tag).status_code == 304
-    conversations.reply_by_teammate(Conversation.objects.get(), teammate=ada, body="Hello", at=at)
+    threads.reply_by_teammate(Conversation.objects.get(), teammate=ada, body="Hello", at=at)
     answered = ann.ask("conversations", if_none_match=tag)
     assert answered.status_code == 200
     assert answered.json()["conversations"][0]["preview"] == "Hello"
@@ -364,7 +367,7 @@ def test_poll_is_no_visit(ann):
 
 def test_poll_tells_of_a_message_that_a_visit_would_bring(ann, at):
     assert ann.ask("conversations").json()["expected"] is False
-    single.send_to_one(
+    direct.send_to_one(
         Customer.objects.get(), channel="in_app", format="chat", sender=SenderFactory(), subject="", body="<p>You</p>",
         by=None, at=at,
     )  # fmt: skip
@@ -389,8 +392,8 @@ def test_reply_reaches_the_conversation_and_the_record(ann):
 
 def test_answer_of_the_team_is_read_by_the_customer_and_their_notes_are_not(ann, ada, at):
     conversation = Conversation.objects.get()
-    conversations.reply_by_teammate(conversation, teammate=ada, body="<p>Sure<script>x</script></p>", at=at)
-    conversations.note(conversation, teammate=ada, body="Careful with this one", at=at)
+    threads.reply_by_teammate(conversation, teammate=ada, body="<p>Sure<script>x</script></p>", at=at)
+    threads.note(conversation, teammate=ada, body="Careful with this one", at=at)
 
     answered = ann.ask(f"conversations/{conversation.pk}")
 
@@ -611,8 +614,8 @@ def test_script_is_under_20_kb_gzipped_and_revalidated_by_its_etag(client):
 
 
 def test_all_a_page_can_say_and_call_is_written_down():
-    written = (Path(widget.__file__).parents[1] / "docs" / "messenger.md").read_text()
-    commands = re.findall(r"^  (\w+)[(:]", widget.read("messenger.js").partition("const COMMANDS = {")[2], re.MULTILINE)
+    written = (Path(script.__file__).parents[1] / "docs" / "messenger.md").read_text()
+    commands = re.findall(r"^  (\w+)[(:]", script.read("messenger.js").partition("const COMMANDS = {")[2], re.MULTILINE)
     # Not a page's to say, or said another way.
     others = {"id", "role", "custom_attributes", "user", "visitor", "signed_up_at", "remote_created_at", "new_session"}
     said = {name for name in browser.FIELDS | browser.NOT_ATTRIBUTES if not name.startswith(("last_", "update_last_"))}
@@ -622,7 +625,7 @@ def test_all_a_page_can_say_and_call_is_written_down():
 
 
 def test_snippet_names_the_script_and_boots():
-    snippet = widget.snippet(address="https://outbound.example/")
+    snippet = script.snippet(address="https://outbound.example/")
 
     assert 's.src = "https://outbound.example/messenger/messenger.js"' in snippet
     assert 'Outbound("boot", {' in snippet

@@ -12,11 +12,17 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from django.db import connection
 
-from audiences import announcing, intake
-from audiences.intake.values import refuse
+from audiences import intake
+from audiences import webhook_outbox
+from audiences.intake.attributes.fields import refuse
 from audiences.models import Notification, Subscription, Topic, Workspace
-from delivery import conversations, matching, merging, notifying, tasks, tracking
-from delivery.notifying import BACK_OFF, ITEMS
+from delivery import tasks
+from delivery.conversations import threads
+from delivery.matching import ongoing
+from delivery.customers import merge
+from delivery.webhooks import dispatcher
+from delivery.tracking import links
+from delivery.webhooks.dispatcher import BACK_OFF, ITEMS
 from tests.factories import CustomerFactory, MessageFactory, TagFactory
 
 pytestmark = pytest.mark.django_db
@@ -77,7 +83,7 @@ def subscription(subscriber, at) -> Subscription:
 
 
 def tell(at) -> int:
-    return notifying.tell(clock=lambda: at, until=at + timedelta(seconds=1))
+    return dispatcher.tell(clock=lambda: at, until=at + timedelta(seconds=1))
 
 
 def test_every_topic_has_something_to_tell():
@@ -147,7 +153,7 @@ def test_a_lead_is_told_of_as_a_contact(subscriber, subscription, at):
 def test_lead_who_turns_out_to_be_a_user_is_told_of_whether_the_user_was_there_or_not(subscriber, subscription, at):
     user, known, unknown = CustomerFactory(user_id="u1"), CustomerFactory(lead=True), CustomerFactory(lead=True)
     for lead, name in ((known, "u1"), (unknown, "u2")):
-        merging.log_in(lead, {"user_id": name}, at=at, source=intake.Source.REST, on_bad_value=refuse)
+        merge.log_in(lead, {"user_id": name}, at=at, source=intake.Source.REST, on_bad_value=refuse)
 
     tell(at)
 
@@ -158,19 +164,19 @@ def test_lead_who_turns_out_to_be_a_user_is_told_of_whether_the_user_was_there_o
 def test_unsubscribing_by_the_link_is_told_once(subscriber, subscription, at):
     CustomerFactory(email="ann@x.example")
     message = MessageFactory(live=True)
-    matching.match(message, at=at)
+    ongoing.match(message, at=at)
 
     for _ in range(2):
-        tracking.unsubscribe(message.records.select_related("customer").get(), at=at)
+        links.unsubscribe(message.records.select_related("customer").get(), at=at)
     tell(at)
 
     assert [entry["topic"] for entry in subscriber.told] == ["user.unsubscribed"]
 
 
 def test_reply_is_told_with_the_conversation_and_that_part_alone(subscriber, subscription, at):
-    begun = conversations.open_by_customer(CustomerFactory(user_id="u1"), body="Hello?", at=at)
-    conversations.reply_by_customer(begun, body="First", at=at)
-    conversations.reply_by_customer(begun, body="Second", at=at)
+    begun = threads.open_by_customer(CustomerFactory(user_id="u1"), body="Hello?", at=at)
+    threads.reply_by_customer(begun, body="First", at=at)
+    threads.reply_by_customer(begun, body="Second", at=at)
 
     tell(at)
 
@@ -186,7 +192,7 @@ def test_reply_is_told_with_the_conversation_and_that_part_alone(subscriber, sub
 
 
 def test_ping_is_told_whatever_the_topics(subscriber, subscription, at):
-    announcing.ping(subscription, at=at)
+    webhook_outbox.ping(subscription, at=at)
 
     tell(at)
 
@@ -259,10 +265,10 @@ def test_address_that_says_it_is_gone_is_told_nothing_more(subscriber, subscript
 
 def test_what_a_worker_that_died_had_in_hand_is_told_again(subscriber, subscription, at):
     intake.identify({"user_id": "u1"}, at=at)
-    assert len(notifying.claim(at=at)) == 1
+    assert len(dispatcher.claim(at=at)) == 1
 
-    assert tell(at + notifying.LEASE) == 0
-    assert tell(at + notifying.LEASE + timedelta(seconds=1)) == 1
+    assert tell(at + dispatcher.LEASE) == 0
+    assert tell(at + dispatcher.LEASE + timedelta(seconds=1)) == 1
 
 
 def test_server_that_is_not_there_is_tried_again(subscription, at):
@@ -287,7 +293,7 @@ def test_while_one_worker_tells_another_leaves_it_to_that_one(subscriber, subscr
         finally:
             connection.close()
 
-    with notifying.alone() as is_mine, ThreadPoolExecutor(1) as pool:
+    with dispatcher.alone() as is_mine, ThreadPoolExecutor(1) as pool:
         assert is_mine
         assert pool.submit(other_worker).result() == 0
 
@@ -310,8 +316,8 @@ def test_worker_is_nudged_once_what_happened_is_committed(
 def test_sweep_makes_sure_of_notifications_jobs_and_snoozed_conversations(subscription, at, monkeypatch):
     nudged: list[object] = []
     monkeypatch.setattr(tasks, "poke", nudged.append)
-    begun = conversations.open_by_customer(CustomerFactory(), body="Hello?", at=at)
-    conversations.snooze(begun, until=at, teammate=None, at=at)
+    begun = threads.open_by_customer(CustomerFactory(), body="Hello?", at=at)
+    threads.snooze(begun, until=at, teammate=None, at=at)
 
     tasks.sweep()
 
@@ -324,8 +330,8 @@ def test_log_is_kept_for_thirty_days(subscriber, subscription, at):
     intake.identify({"user_id": "u1"}, at=at)
     tell(at)
 
-    assert notifying.forget_old(at=at + timedelta(days=30)) == 0
-    assert notifying.forget_old(at=at + timedelta(days=31)) == 1
+    assert dispatcher.forget_old(at=at + timedelta(days=30)) == 0
+    assert dispatcher.forget_old(at=at + timedelta(days=31)) == 1
 
 
 def test_what_can_no_longer_be_read_is_given_up_and_holds_up_nothing_behind_it(subscriber, subscription, at):

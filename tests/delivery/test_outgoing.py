@@ -7,8 +7,8 @@ from ipaddress import ip_address
 
 import pytest
 
-from delivery import outgoing
-from delivery.outgoing import NotAllowed, Unreachable
+from delivery.webhooks import safe_http
+from delivery.webhooks.safe_http import NotAllowed, Unreachable
 
 
 @pytest.mark.parametrize(
@@ -18,12 +18,12 @@ from delivery.outgoing import NotAllowed, Unreachable
      "ff02::1"],
 )  # fmt: skip
 def test_address_of_a_private_network_is_not_public(address):
-    assert not outgoing.is_public(ip_address(address))
+    assert not safe_http.is_public(ip_address(address))
 
 
 @pytest.mark.parametrize("address", ["93.184.216.34", "2606:2800:220:1::1", "::ffff:93.184.216.34"])
 def test_address_of_the_internet_is_public(address):
-    assert outgoing.is_public(ip_address(address))
+    assert safe_http.is_public(ip_address(address))
 
 
 @pytest.mark.parametrize(
@@ -34,24 +34,24 @@ def test_address_of_the_internet_is_public(address):
 )  # fmt: skip
 def test_what_is_no_address_to_send_to_is_refused_before_anything_is_looked_up(url):
     with pytest.raises(NotAllowed):
-        outgoing.check(url)
+        safe_http.check(url)
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.1", "2130706433", "0x7f000001", "017700000001"])
 def test_name_that_leads_to_this_machine_is_refused_however_it_is_written(host):
     with pytest.raises(NotAllowed, match="private network"):
-        outgoing.post(f"http://{host}:8000/", b"{}", headers={})
+        safe_http.post(f"http://{host}:8000/", b"{}", headers={})
 
 
 def test_name_that_is_nobodys_is_unreachable():
     with pytest.raises(Unreachable, match="There is no"):
-        outgoing.post("https://hooks.invalid/", b"{}", headers={})
+        safe_http.post("https://hooks.invalid/", b"{}", headers={})
 
 
 def test_server_that_answers_a_byte_at_a_time_is_given_up(settings, monkeypatch):
     settings.WEBHOOKS_TO_PRIVATE_ADDRESSES = True
-    monkeypatch.setattr(outgoing, "CONNECT_WITHIN", 0.2)
-    monkeypatch.setattr(outgoing, "ANSWER_WITHIN", 0.3)
+    monkeypatch.setattr(safe_http, "CONNECT_WITHIN", 0.2)
+    monkeypatch.setattr(safe_http, "ANSWER_WITHIN", 0.3)
     server = socket.create_server(("127.0.0.1", 0))
 
     def drip() -> None:
@@ -69,7 +69,7 @@ def test_server_that_answers_a_byte_at_a_time_is_given_up(settings, monkeypatch)
     began = time.monotonic()
 
     with pytest.raises(Unreachable):
-        outgoing.post(f"http://127.0.0.1:{server.getsockname()[1]}/", b"{}", headers={})
+        safe_http.post(f"http://127.0.0.1:{server.getsockname()[1]}/", b"{}", headers={})
 
     assert time.monotonic() - began < 3
     thread.join()

@@ -10,7 +10,11 @@ from django.db import connection
 from django.utils import timezone
 
 from audiences.models import Customer
-from delivery import matching, pacing, rounds, sending, stopping
+from delivery.matching import ongoing
+from delivery.sending import throttle
+from delivery.sending import dispatcher
+from delivery.sending import batch
+from delivery import shutdown
 from delivery.channels import ChannelDown, SenderRefused
 from delivery.models import Pace
 from delivery.models.pace import growing_plan
@@ -37,19 +41,19 @@ class Noting:
 @pytest.fixture
 def channel(monkeypatch) -> Noting:
     channel = Noting()
-    monkeypatch.setitem(sending.CHANNELS, Channel.EMAIL, lambda: channel)
+    monkeypatch.setitem(batch.CHANNELS, Channel.EMAIL, lambda: channel)
     return channel
 
 
 def to_people(number: int, at) -> Message:
     Customer.objects.bulk_create(CustomerFactory.build(email=f"{n}@x.example") for n in range(number))
     message = MessageFactory(live=True, at=at)
-    matching.match(message, at=at)
+    ongoing.match(message, at=at)
     return message
 
 
 def hand_over(at) -> int:
-    return rounds.hand_over(clock=lambda: at, until=at + timedelta(seconds=1))
+    return dispatcher.hand_over(clock=lambda: at, until=at + timedelta(seconds=1))
 
 
 def test_copies_go_at_the_pace_and_no_faster(at, channel):
@@ -73,7 +77,7 @@ def test_four_workers_keep_one_pace_together(channel):
 
     def work(_: int) -> None:
         try:
-            rounds.hand_over(clock=timezone.now, until=at + timedelta(seconds=30))
+            dispatcher.hand_over(clock=timezone.now, until=at + timedelta(seconds=30))
         finally:
             connection.close()
 
@@ -130,22 +134,22 @@ def test_what_was_handed_over_counts_though_the_rest_of_its_batch_was_put_back(a
 
 def test_places_given_back_after_midnight_are_not_those_of_the_new_day(at, channel):
     Pace.objects.create(channel="email", warm_up=[10, 10], warm_up_from=at.date())
-    yesterdays = pacing.take("email", wanted=5, at=at)
-    pacing.take("email", wanted=8, at=at + timedelta(days=1))
+    yesterdays = throttle.take("email", wanted=5, at=at)
+    throttle.take("email", wanted=8, at=at + timedelta(days=1))
 
-    pacing.give_back("email", places=yesterdays, unused=5)
+    throttle.give_back("email", places=yesterdays, unused=5)
 
     assert Pace.objects.get().taken_today == 8
 
 
 def test_faster_pace_does_not_wait_for_the_end_of_the_line_of_a_slower_one(at):
     Pace.objects.create(channel="email", per_second="0.001")
-    assert pacing.take("email", wanted=1, at=at).count == 1
+    assert throttle.take("email", wanted=1, at=at).count == 1
     Pace.objects.update(per_second=100)
     began, taken = time.monotonic(), 0
 
     while not taken and time.monotonic() - began < 5:
-        places = pacing.take("email", wanted=10, at=at)
+        places = throttle.take("email", wanted=10, at=at)
         places.wait(0, unless=lambda: False)
         taken = places.count
 
@@ -188,7 +192,7 @@ def test_pace_that_is_set_while_a_send_is_under_way_holds_within_seconds(at, cha
         return ""
 
     channel.send = takes_half_a_second
-    rounds.hand_over(clock=lambda: now[0], until=at + timedelta(minutes=1))
+    dispatcher.hand_over(clock=lambda: now[0], until=at + timedelta(minutes=1))
 
     assert len(channel.given) <= 3 + 4 + 5
     assert message.records.counts()["waiting"] >= 28
@@ -198,11 +202,11 @@ def test_waiting_for_its_turn_it_ends_when_told(at, channel):
     Pace.objects.create(channel="email", per_second="0.01")
     to_people(5, at)
     hand_over_began = time.monotonic()
-    channel.send = lambda _: stopping.ask_all() or ""
+    channel.send = lambda _: shutdown.ask_all() or ""
     try:
         hand_over(at)
     finally:
-        stopping.forget()
+        shutdown.forget()
 
     assert time.monotonic() - hand_over_began < 5
 
@@ -235,4 +239,4 @@ def test_limits_are_of_the_days_of_the_plan(at):
 def test_too_long_a_line_is_waited_for_elsewhere(at):
     Pace.objects.create(channel="email", per_second=1, next_at=timezone.now() + timedelta(seconds=30))
 
-    assert pacing.take("email", wanted=10, at=at).count == 0
+    assert throttle.take("email", wanted=10, at=at).count == 0

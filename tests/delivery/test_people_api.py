@@ -9,7 +9,12 @@ from rest_framework.test import APIClient
 
 from audiences import intake
 from audiences.models import Customer, Event, EventSummary, Integration, Job, JobItem, Notification, Subscription, Topic
-from delivery import conversations, copies, single, tasks, visitors, visits
+from delivery import tasks
+from delivery.conversations import threads
+from delivery import rendering
+from delivery.matching import direct
+from delivery.messenger import sessions
+from delivery.visits import visit
 from delivery.models import Conversation, DeliveryRecord, Status
 from messaging.models import Channel, Message
 from tests.factories import CustomerFactory, MembershipFactory, MessageFactory, SenderFactory, TagFactory
@@ -52,7 +57,7 @@ def test_lead_cannot_take_the_email_of_a_user_without_user_id(api):
 def test_lead_converted_into_a_user_that_is_there_takes_its_thread_along(api, at, named):
     user = CustomerFactory(user_id="u1", email="ann@x.example")
     lead = CustomerFactory(lead=True)
-    conversations.open_by_customer(lead, body="Hello?", at=at)
+    threads.open_by_customer(lead, body="Hello?", at=at)
     named = {key: value or str(user.pk) for key, value in named.items()}
 
     answered = post(api, "contacts/convert", contact={"user_id": f"lead-{lead.pk}"}, user=named)
@@ -64,7 +69,7 @@ def test_lead_converted_into_a_user_that_is_there_takes_its_thread_along(api, at
 
 def test_visitor_who_wrote_is_found_by_their_own_id_and_becomes_a_user(api, at):
     key = uuid4()
-    lead = visitors.lead_for(key, at=at)
+    lead = sessions.lead_for(key, at=at)
 
     assert api.get("/api/visitors", {"user_id": str(key)}).json()["id"] == str(lead.pk)
     assert api.put("/api/visitors", {"user_id": str(key), "name": "Vi"}, format="json").json()["name"] == "Vi"
@@ -91,7 +96,7 @@ def test_lead_named_by_what_is_no_text_is_refused_and_none_is_made(api, field, v
 
 
 def test_visitor_is_brought_up_to_date_as_each_client_does_it(api, at):
-    lead = visitors.lead_for(uuid4(), at=at)
+    lead = sessions.lead_for(uuid4(), at=at)
 
     for_ruby = api.put(f"/api/visitors/{lead.pk}", {"name": "Vi"}, format="json")
     for_node = post(api, "visitors", id=str(lead.pk), phone="5")
@@ -114,11 +119,11 @@ def test_erased_person_leaves_bare_rows_and_true_counts(api, at):
     intake.record_event(ann, "ordered", at, {"what": "hushed"}, at=at)
     ann.notes.create(body="hushed", created_at=at)
     ongoing = MessageFactory(in_app=True, body="<p>Hi {{ name }}</p>", live=True)
-    visits.visit(ann, at=at)
+    visit.visit(ann, at=at)
     begun = Conversation.objects.get()
-    conversations.reply_by_customer(begun, body="hushed", at=at)
+    threads.reply_by_customer(begun, body="hushed", at=at)
     words = {"subject": "hushed", "body": "<p>hushed</p>"}
-    alone = single.send_to_one(
+    alone = direct.send_to_one(
         ann, channel=Channel.EMAIL, format="", sender=SenderFactory(), **words, by=None, at=at
     ).message
     post(api, "bulk/users", items=[{"method": "post", "data": {"user_id": 77, "name": "Hushed", "signed_up_at": "x"}}])
@@ -231,7 +236,7 @@ def test_outbound_lists_messages_to_audiences_with_their_counts(api, at):
     customer = CustomerFactory(user_id="u1", email="ann@x.example")
     message = MessageFactory(in_app=True, live=True)
     MessageFactory(one_off=True, title="Draft")
-    visits.visit(customer, at=at)
+    visit.visit(customer, at=at)
 
     listed = api.get("/api/outbound").json()
 
@@ -308,9 +313,9 @@ def test_erased_person_is_not_filled_again_by_a_sync_that_knows_their_id(api):
 def test_email_record_of_an_erased_person_reads_as_nothing(api, at):
     ann = CustomerFactory(user_id="u1", name="Ann")
     MessageFactory(in_app=True, body="<p>Hi {{ name }}</p>", live=True)
-    visits.visit(ann, at=at)
+    visit.visit(ann, at=at)
     post(api, "user_delete_requests", intercom_user_id=str(ann.pk))
 
-    rendered = copies.as_read(DeliveryRecord.objects.select_related("message", "version", "company", "customer").get())
+    rendered = rendering.as_read(DeliveryRecord.objects.select_related("message", "version", "company", "customer").get())
 
     assert "Ann" not in (rendered.html if rendered else "")

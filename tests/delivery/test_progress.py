@@ -5,7 +5,10 @@ from datetime import timedelta
 import pytest
 
 from audiences.models import Customer
-from delivery import matching, progress, rounds, sending
+from delivery.matching import ongoing
+from delivery.reporting import progress
+from delivery.sending import dispatcher
+from delivery.sending import batch
 from delivery.models import Pace
 from messaging.models import Channel, Message
 from tests.factories import CustomerFactory, MessageFactory
@@ -26,7 +29,7 @@ class Taking:
 
 @pytest.fixture(autouse=True)
 def channel(monkeypatch) -> None:
-    monkeypatch.setitem(sending.CHANNELS, Channel.EMAIL, Taking)
+    monkeypatch.setitem(batch.CHANNELS, Channel.EMAIL, Taking)
 
 
 def under_way(at, *, sent: int, of: int) -> Message:
@@ -34,13 +37,13 @@ def under_way(at, *, sent: int, of: int) -> Message:
     Customer.objects.bulk_create(CustomerFactory.build(email=f"{n}@x.example") for n in range(of))
     message = MessageFactory(one_off=True, live=True, at=at - timedelta(minutes=5))
     for number in range(sent // 10):
-        sending.send_batch(message, clock=lambda n=number: at - (sent // 10 - n) * SECOND)
+        batch.send_batch(message, clock=lambda n=number: at - (sent // 10 - n) * SECOND)
     return message
 
 
 def test_paused_it_says_after_how_many_and_how_many_are_held(at):
     message = under_way(at, sent=20, of=57)
-    matching.pause(message)
+    ongoing.pause(message)
 
     found = progress.progress(message, at=at)
 
@@ -84,6 +87,6 @@ def test_where_the_day_is_used_up_the_plan_says_on_which_day_it_ends(at):
 
 def test_done_it_ends_now(at):
     message = under_way(at, sent=20, of=20)
-    rounds.hand_over(clock=lambda: at, until=at + SECOND)
+    dispatcher.hand_over(clock=lambda: at, until=at + SECOND)
 
     assert progress.progress(message, at=at).ends_at == at

@@ -7,7 +7,12 @@ from datetime import timedelta
 import pytest
 
 from audiences.models import Customer, Device
-from delivery import flights, matching, resolving, rounds, sending, tokens
+from delivery import tokens
+from delivery.sending import journal
+from delivery.matching import ongoing
+from delivery.sending import uncertain
+from delivery.sending import dispatcher
+from delivery.sending import batch
 from delivery.models import DeliveryRecord, DeviceCopy, Pace, Reason, Status
 from messaging.models import Message
 from tests.delivery import fcm_server
@@ -39,13 +44,13 @@ def customer_with(*device_tokens: str, **facts: object) -> Customer:
 def pushed(at, *, link: str = "", **facts) -> Message:
     message = MessageFactory(channel="push", **facts)
     message.revise(subject=message.version.subject, body=message.version.body, link=link, by=None, at=at)
-    matching.launch(message, at=at)
-    matching.match(message, at=at)
+    ongoing.launch(message, at=at)
+    ongoing.match(message, at=at)
     return message
 
 
 def hand_over(at) -> int:
-    return rounds.hand_over(clock=lambda: at, until=at + timedelta(seconds=1))
+    return dispatcher.hand_over(clock=lambda: at, until=at + timedelta(seconds=1))
 
 
 def only() -> DeliveryRecord:
@@ -165,7 +170,7 @@ def test_an_ongoing_push_comes_once_the_app_is_installed_again(firebase, at):
     hand_over(at)
     Device.objects.create(customer=customer, token="new", created_at=at)
 
-    matching.match(message, at=at + LATER)
+    ongoing.match(message, at=at + LATER)
     hand_over(at + LATER)
 
     assert (only().status, firebase.tokens) == (Status.SENT, ["dead", "new"])
@@ -290,8 +295,8 @@ def test_who_has_it_on_one_device_when_it_is_stopped_is_withdrawn_and_the_record
     message = pushed(at)
     hand_over(at)
 
-    matching.stop(message)
-    rounds.sweep(at=at)
+    ongoing.stop(message)
+    dispatcher.sweep(at=at)
     hand_over(at + LATER)
 
     assert only().status == Status.WITHDRAWN
@@ -306,7 +311,7 @@ def test_a_pace_holds_for_pushes_one_by_one(firebase, at):
     Pace.objects.create(channel="push", per_second=50)
     message = pushed(at)
 
-    rounds.hand_over(clock=lambda: at, until=at + timedelta(seconds=1))
+    dispatcher.hand_over(clock=lambda: at, until=at + timedelta(seconds=1))
 
     assert (message.records.counts()["sent"], firebase.most_at_once) == (4, 1)
 
@@ -319,7 +324,7 @@ def test_after_the_last_try_who_has_it_somewhere_counts_as_sent(firebase, at):
     for day in range(12):
         hand_over(at + day * timedelta(days=1))
 
-    assert (only().status, only().attempts) == (Status.SENT, len(sending.BACK_OFF) + 1)
+    assert (only().status, only().attempts) == (Status.SENT, len(batch.BACK_OFF) + 1)
     assert firebase.tokens.count("phone") == 1
 
 
@@ -332,7 +337,7 @@ def test_after_the_last_try_who_has_it_nowhere_has_failed(firebase, at):
         hand_over(at + day * timedelta(days=1))
 
     assert (only().status, only().reason) == (Status.FAILED, Reason.GAVE_UP)
-    assert len(firebase.pushes) == len(sending.BACK_OFF) + 1
+    assert len(firebase.pushes) == len(batch.BACK_OFF) + 1
 
 
 @pytest.mark.parametrize("act", [Act.HANG, Act.DROP, (200, "<html>a proxy</html>"), (504, "gateway")], ids=str)
@@ -380,7 +385,7 @@ def test_staff_who_send_an_uncertain_one_again_reach_the_device_that_perhaps_had
     pushed(at)
     hand_over(at)
 
-    resolving.send_again(DeliveryRecord.objects.all(), at=at)
+    uncertain.send_again(DeliveryRecord.objects.all(), at=at)
     hand_over(at)
 
     assert (only().status, only().provider_id) == (Status.SENT, "again")
@@ -396,7 +401,7 @@ def test_nobody_there_to_connect_to_leaves_the_channel_resting_and_burns_no_try(
 
     for record in message.records.all():
         assert (record.status, record.attempts) == (Status.WAITING, 0)
-        assert record.due_at == at + sending.DOWN_FOR
+        assert record.due_at == at + batch.DOWN_FOR
         assert "Firebase cannot be reached" in record.detail
 
 
@@ -465,13 +470,13 @@ def test_a_worker_that_dies_after_one_device_has_it_leaves_the_record_uncertain(
     def dies(*_args: object, **_facts: object) -> None:
         raise SystemExit
 
-    monkeypatch.setattr(sending, "settle", dies)
+    monkeypatch.setattr(batch, "settle", dies)
     with pytest.raises(SystemExit):
         hand_over(at)
     monkeypatch.undo()
-    flights.close()
+    journal.close()
 
-    assert sending.take_over_from_dead(at=at) == 1
+    assert batch.take_over_from_dead(at=at) == 1
     assert (only().status, only().reason) == (Status.UNCERTAIN, Reason.WORKER_DIED)
 
 

@@ -11,9 +11,10 @@ import pytest
 from django.core.management import call_command
 from django.db import OperationalError, connections
 
-from delivery import receiving, replying
+from delivery.inbound import router
+from delivery import reply_addresses
 from delivery.models import Conversation, ConversationPart, DeliveryRecord
-from delivery.receiving import Outcome
+from delivery.inbound.router import Outcome
 from tests.delivery.letters import about, letter, written
 from tests.factories import CustomerFactory, MessageFactory
 
@@ -67,7 +68,7 @@ def test_a_mailbox_file_begins_with_a_line_of_its_own(pipe, record):
 def test_the_envelope_is_believed(pipe, record):
     mail = about(record, "apple_mail", reply_to="ada@acme.example", message_id="<else@x.example>")
 
-    assert pipe(mail, "--recipient", replying.reply_address(record).upper(), "--sender", "ann@x.example")[0] == os.EX_OK
+    assert pipe(mail, "--recipient", reply_addresses.reply_address(record).upper(), "--sender", "ann@x.example")[0] == os.EX_OK
     assert ConversationPart.objects.count() == 1
 
 
@@ -100,7 +101,7 @@ def test_a_database_that_goes_away_has_the_mail_come_again(pipe, monkeypatch):
     def lost(*_args, **_facts):
         raise OperationalError("the connection is closed")
 
-    monkeypatch.setattr(receiving, "receive", lost)
+    monkeypatch.setattr(router, "receive", lost)
 
     assert pipe(b"From: a@x.example\r\n\r\nHi")[0] == os.EX_TEMPFAIL
 
@@ -109,7 +110,7 @@ def test_whatever_else_goes_wrong_the_mail_comes_again(pipe, monkeypatch, caplog
     def broken(*_args, **_facts):
         raise ZeroDivisionError
 
-    monkeypatch.setattr(receiving, "receive", broken)
+    monkeypatch.setattr(router, "receive", broken)
 
     assert pipe(b"From: a@x.example\r\n\r\nHi")[0] == os.EX_TEMPFAIL
     assert "ZeroDivisionError" in caplog.text
@@ -121,7 +122,7 @@ def test_whatever_else_goes_wrong_the_mail_comes_again(pipe, monkeypatch, caplog
 )
 def test_as_a_process_of_its_own_without_a_database(settings, mail, code):
     settings.SECRET_KEY = "theirs"
-    address = replying.address_of(replying.Kind.RECORD, 1).encode()
+    address = reply_addresses.address_of(reply_addresses.Kind.RECORD, 1).encode()
     nowhere = {**os.environ, "DATABASE_URL": "postgres://nobody@127.0.0.1:1/nothing", "SECRET_KEY": "theirs"}
 
     ended = subprocess.run(
@@ -148,7 +149,7 @@ def test_the_same_mail_at_once_is_one_reply_in_one_conversation(at):
     def receive(mail: bytes) -> None:
         ready.wait(10)
         try:
-            outcomes.append(receiving.receive(letter(mail), at=at))
+            outcomes.append(router.receive(letter(mail), at=at))
         finally:
             connections.close_all()
 

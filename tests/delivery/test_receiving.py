@@ -8,9 +8,12 @@ import pytest
 from django.core.files.storage import default_storage
 
 from audiences import intake
-from delivery import conversations, erasing, receiving, replying
+from delivery.conversations import threads
+from delivery.customers import erase
+from delivery.inbound import router
+from delivery import reply_addresses
 from delivery.models import Conversation, ConversationPart, DeliveryRecord, PartType, Reason, Status
-from delivery.receiving import Outcome
+from delivery.inbound.router import Outcome
 from messaging.content.plain_text import as_text
 from tests.delivery.letters import about, changed, letter
 from tests.factories import CustomerFactory, MessageFactory
@@ -41,13 +44,13 @@ def record(at) -> DeliveryRecord:
 @pytest.fixture
 def receive(at):
     def receive(content: bytes, *, after: timedelta = timedelta(hours=1), **envelope) -> Outcome:
-        return receiving.receive(letter(content, **envelope), at=at + after)
+        return router.receive(letter(content, **envelope), at=at + after)
 
     return receive
 
 
 def thanks(record) -> bytes:
-    return THANKS % replying.reply_address(record).encode()
+    return THANKS % reply_addresses.reply_address(record).encode()
 
 
 def said() -> list[str]:
@@ -144,7 +147,7 @@ def test_the_second_reply_leaves_the_moment_of_the_first(record, receive, at):
 def test_a_closed_conversation_opens_again(record, receive, at):
     receive(thanks(record))
     conversation = Conversation.objects.get()
-    conversations.close(conversation, teammate=None, at=at + timedelta(hours=2))
+    threads.close(conversation, teammate=None, at=at + timedelta(hours=2))
 
     receive(changed(thanks(record), Message_ID="<2@x.example>"), after=timedelta(hours=3))
 
@@ -156,8 +159,8 @@ def test_a_closed_conversation_opens_again(record, receive, at):
 
 
 def test_an_answer_to_a_teammates_answer_goes_on_in_its_conversation(record, receive, at):
-    conversation = conversations.open_by_customer(record.customer, body="Help!", at=at)
-    mail = changed(thanks(record), To=replying.reply_address(conversation))
+    conversation = threads.open_by_customer(record.customer, body="Help!", at=at)
+    mail = changed(thanks(record), To=reply_addresses.reply_address(conversation))
 
     assert receive(mail) is Outcome.REPLY
 
@@ -167,19 +170,19 @@ def test_an_answer_to_a_teammates_answer_goes_on_in_its_conversation(record, rec
 
 
 def test_a_mail_program_may_write_the_address_in_capitals(record, receive):
-    assert receive(changed(thanks(record), To=replying.reply_address(record).upper())) is Outcome.REPLY
+    assert receive(changed(thanks(record), To=reply_addresses.reply_address(record).upper())) is Outcome.REPLY
 
 
 def test_the_envelope_knows_whom_a_mail_went_to_where_its_headers_do_not(record, receive):
     mail = changed(thanks(record), To="Ada <ada@acme.example>")
 
     assert receive(mail) is Outcome.NOBODYS
-    assert receive(mail, recipient=replying.reply_address(record)) is Outcome.REPLY
+    assert receive(mail, recipient=reply_addresses.reply_address(record)) is Outcome.REPLY
 
 
 @pytest.mark.parametrize("header", ["Cc", "Delivered-To", "X-Original-To", "Envelope-To"])
 def test_an_address_counts_wherever_it_stands(record, receive, header):
-    mail = changed(thanks(record), To="ada@acme.example", **{header: replying.reply_address(record)})
+    mail = changed(thanks(record), To="ada@acme.example", **{header: reply_addresses.reply_address(record)})
 
     assert receive(mail) is Outcome.REPLY
 
@@ -205,7 +208,7 @@ def test_a_token_of_a_key_that_is_given_up_is_nobodys(record, receive, settings)
 
 
 def test_a_forged_token_is_nobodys_and_logged(record, receive, caplog):
-    address = replying.reply_address(record)
+    address = reply_addresses.reply_address(record)
     forged = f"{address[:8]}{'a' if address[8] != 'a' else 'b'}{address[9:]}"
 
     assert receive(changed(thanks(record), To=forged)) is Outcome.NOBODYS
@@ -216,7 +219,7 @@ def test_a_forged_token_is_nobodys_and_logged(record, receive, caplog):
 
 
 def test_a_token_of_what_is_not_there_is_nobodys(record, receive):
-    nowhere = replying.address_of(replying.Kind.CONVERSATION, 4_000_000)
+    nowhere = reply_addresses.address_of(reply_addresses.Kind.CONVERSATION, 4_000_000)
 
     assert receive(changed(thanks(record), To=nowhere)) is Outcome.NOBODYS
 
@@ -226,19 +229,19 @@ def test_a_mail_to_no_address_of_ours_is_nobodys(record, receive):
 
 
 @pytest.mark.parametrize("pk", [0, 1, 12_345, 2**63 - 1])
-@pytest.mark.parametrize("kind", replying.Kind)
+@pytest.mark.parametrize("kind", reply_addresses.Kind)
 def test_an_address_fits_before_the_at_and_names_what_it_was_made_of(kind, pk):
-    local, _, domain = replying.address_of(kind, pk).partition("@")
+    local, _, domain = reply_addresses.address_of(kind, pk).partition("@")
 
     assert (len(local) <= 64, domain, local == local.lower()) == (True, "reply.acme.example", True)
-    assert replying.answered_at(f"{local.upper()}@{domain}") == (kind, pk)
+    assert reply_addresses.answered_at(f"{local.upper()}@{domain}") == (kind, pk)
 
 
 def test_an_address_says_nothing_to_who_reads_it():
     tokens = {
-        replying.token_of(kind, pk, purpose=purpose)
-        for purpose in replying.Purpose
-        for kind in replying.Kind
+        reply_addresses.token_of(kind, pk, purpose=purpose)
+        for purpose in reply_addresses.Purpose
+        for kind in reply_addresses.Kind
         for pk in range(50)
     }
 
@@ -248,7 +251,7 @@ def test_an_address_says_nothing_to_who_reads_it():
 def test_without_an_inbound_domain_there_is_no_reply_address(record, settings):
     settings.INBOUND_DOMAIN = ""
 
-    assert replying.reply_address(record) == ""
+    assert reply_addresses.reply_address(record) == ""
 
 
 # From whom
@@ -276,7 +279,7 @@ def test_a_reply_from_the_address_the_message_went_to_needs_no_note(record, rece
 
 
 def test_who_was_erased_is_not_known_again(record, receive, at):
-    erasing.erase(record.customer, at=at)
+    erase.erase(record.customer, at=at)
 
     assert receive(thanks(record)) is Outcome.NOBODYS
 

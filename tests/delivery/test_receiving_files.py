@@ -10,11 +10,14 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from rest_framework.test import APIClient
 
-from audiences import identity
+from audiences import identity_verification
 from audiences.models import Integration, Workspace
-from delivery import erasing, receiving, replying, uploads
+from delivery.customers import erase
+from delivery.inbound import router
+from delivery import reply_addresses
+from delivery.conversations import attachments
 from delivery.models import Conversation, ConversationPart, DeliveryRecord, PartType, Status
-from delivery.receiving import Outcome
+from delivery.inbound.router import Outcome
 from tests.delivery.letters import about, letter
 from tests.delivery.test_messenger import PNG, Browser
 from tests.factories import CustomerFactory, MessageFactory
@@ -44,7 +47,7 @@ def record(db, at) -> DeliveryRecord:
 @pytest.fixture
 def receive(at):
     def receive(mail: EmailMessage | bytes) -> Outcome:
-        return receiving.receive(letter(mail), at=at + timedelta(hours=1))
+        return router.receive(letter(mail), at=at + timedelta(hours=1))
 
     return receive
 
@@ -60,7 +63,7 @@ def engineer(django_user_model) -> APIClient:
 def reply(record: DeliveryRecord, *files: tuple[str, bytes, str], body: str = "Here it is.") -> EmailMessage:
     """A reply with these files: name, content, type."""
     mail = EmailMessage()
-    mail["From"], mail["To"] = "Ann <ann@x.example>", replying.reply_address(record)
+    mail["From"], mail["To"] = "Ann <ann@x.example>", reply_addresses.reply_address(record)
     mail["Message-ID"], mail["Subject"] = "<1@x.example>", "Re: Hi"
     mail.set_content(body)
     for name, content, kind in files:
@@ -239,7 +242,7 @@ def test_staff_find_it_in_the_inbox(record, receive, admin_client):
 def test_the_customer_finds_it_in_their_own_thread_and_integrations_in_the_api(record, receive, engineer):
     receive(reply(record, ("contract.pdf", PDF, "application/pdf"), body=""))
     browser, pk = Browser(), Conversation.objects.get().pk
-    browser.ping(user_id="ann", user_hash=identity.user_hash(Workspace.current().identity_secret, "ann"))
+    browser.ping(user_id="ann", user_hash=identity_verification.user_hash(Workspace.current().identity_secret, "ann"))
 
     theirs = browser.ask(f"conversations/{pk}").json()["parts"][-1]["attachments"]
     ours = engineer.get(f"/api/conversations/{pk}").json()["conversation_parts"]["conversation_parts"][-1][
@@ -256,7 +259,7 @@ def test_who_is_erased_leaves_no_file(record, receive, at, tmp_path, django_capt
     assert on_disk(tmp_path) == sorted([PDF, PNG])
 
     with django_capture_on_commit_callbacks(execute=True):
-        erasing.erase(record.customer, at=at)
+        erase.erase(record.customer, at=at)
 
     assert on_disk(tmp_path) == []
 
@@ -282,17 +285,17 @@ def test_who_is_erased_leaves_no_file(record, receive, at, tmp_path, django_capt
     ],
 )
 def test_a_name_is_one_that_every_system_can_have(written, called):
-    assert uploads.called(written) == called
+    assert attachments.called(written) == called
 
 
 @given(st.text(max_size=200))
 @example("a" * 99 + " .b c")
 @example("<\u0338" + "x" * 120 + ". " + "y" * 15)
 def test_a_name_that_is_one_stays_as_it_is(name):
-    once = uploads.called(name)
+    once = attachments.called(name)
 
-    assert uploads.called(once) == once
-    assert 0 < len(once) <= uploads.LONGEST_NAME
+    assert attachments.called(once) == once
+    assert 0 < len(once) <= attachments.LONGEST_NAME
     assert not set(once) & set('/\\<>:"|?*\r\n\0')
 
 
@@ -301,5 +304,5 @@ def test_no_name_keeps_a_mail_from_coming_in(record, receive, name):
     assert receive(reply(record, (name, PDF, "application/pdf"))) is Outcome.REPLY
 
     (file,) = attached()
-    assert default_storage.exists(uploads.place_of(file["url"].split("/")[-2], file["name"]))
+    assert default_storage.exists(attachments.place_of(file["url"].split("/")[-2], file["name"]))
     assert json.dumps(file)

@@ -8,9 +8,10 @@ import time_machine
 from django.db import connection
 from rest_framework.test import APIClient
 
-from audiences import identity
+from audiences import identity_verification
 from audiences.models import Workspace
-from delivery import alarms, forgetting
+from delivery.monitoring import alarms
+from delivery.maintenance import retention
 from delivery.models import Alarm, Refusal, RefusedVisitors
 from tests.delivery.test_messenger import Browser
 
@@ -24,7 +25,7 @@ def counts() -> dict[tuple[date, str], int]:
 
 def refused(email: str, *, address: str = "192.0.2.1") -> None:
     """A visitor whose site signs the address as it stands."""
-    user = {"email": email, "user_hash": identity.user_hash(Workspace.current().identity_secret, email)}
+    user = {"email": email, "user_hash": identity_verification.user_hash(Workspace.current().identity_secret, email)}
     answered = APIClient(REMOTE_ADDR=address).post("/messenger/ping", {"user": user}, format="json")
     assert answered.status_code == 403
 
@@ -73,7 +74,7 @@ def test_who_is_let_in_is_not_counted(at):
 
 
 def test_nobody_fills_the_database_or_the_cache_with_names_they_make_up(at, monkeypatch):
-    monkeypatch.setattr("delivery.api.messenger_access.REFUSED_PLACES", 4)
+    monkeypatch.setattr("delivery.api.messenger.access.REFUSED_PLACES", 4)
     with time_machine.travel(at, tick=False):
         for n in range(30):
             refused(f"Kim{n}@x.example")
@@ -124,6 +125,6 @@ def test_old_days_are_deleted(at):
     for days in (0, 89, 92):
         RefusedVisitors.add((at - days * DAY).date(), Refusal.NOT_SIGNED)
 
-    forgetting.forget(at=at, go_on=lambda: True)
+    retention.forget(at=at, go_on=lambda: True)
 
     assert RefusedVisitors.objects.count() == 2

@@ -7,7 +7,7 @@ from django.utils import timezone
 from rest_framework.test import APIClient
 
 from audiences.models import Integration
-from delivery import conversations
+from delivery.conversations import threads
 from delivery.api.replies import ACTS
 from delivery.models import Conversation, PartType
 from tests.factories import CustomerFactory
@@ -31,7 +31,7 @@ def ada(django_user_model):
 @pytest.fixture
 def begun(at) -> Conversation:
     customer = CustomerFactory(user_id="u1", email="ann@x.example")
-    return conversations.open_by_customer(customer, body="Hello?", at=at)
+    return threads.open_by_customer(customer, body="Hello?", at=at)
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def test_user_replies_with_files_and_no_words(reply):
 
 
 def test_teammate_answers_and_the_last_reply_goes_to_the_newest_conversation(reply, begun, ada, at):
-    newer = conversations.open_by_customer(begun.customer, body="Another", at=at + timedelta(hours=1))
+    newer = threads.open_by_customer(begun.customer, body="Another", at=at + timedelta(hours=1))
     last = reply("last", type="admin", message_type="comment", admin_id=str(ada.pk), user_id="u1", body="Hi").json()
     first = reply(type="admin", admin_id=ada.pk, body="<b>Hi</b>").json()
 
@@ -109,7 +109,7 @@ def test_note_assignment_close_open_and_snooze(reply, ada):
 
 @pytest.mark.parametrize("address", ["/api/conversations/{}", "/api/conversations/{}/reply"])
 def test_read_is_taken_at_both_addresses(api, begun, ada, at, address):
-    conversations.reply_by_teammate(begun, teammate=ada, body="Hi", at=at)
+    threads.reply_by_teammate(begun, teammate=ada, body="Hi", at=at)
 
     answered = api.put(address.format(begun.pk), {"read": True}, format="json")
 

@@ -4,9 +4,13 @@ from datetime import timedelta
 
 import pytest
 
-from delivery import copies, matching, resolving, rounds, sending
+from delivery import rendering
+from delivery.matching import ongoing
+from delivery.sending import uncertain as resolving
+from delivery.sending import dispatcher
+from delivery.sending import batch
 from delivery.models import DeliveryRecord, Reason, Status
-from delivery.resolving import Proof
+from delivery.sending.uncertain import Proof
 from messaging.models import Channel
 from tests.factories import CustomerFactory, MessageFactory
 
@@ -33,7 +37,7 @@ class Losing:
 @pytest.fixture
 def channel(monkeypatch) -> Losing:
     channel = Losing()
-    monkeypatch.setitem(sending.CHANNELS, Channel.EMAIL, lambda: channel)
+    monkeypatch.setitem(batch.CHANNELS, Channel.EMAIL, lambda: channel)
     return channel
 
 
@@ -48,7 +52,7 @@ def uncertain(at, channel) -> DeliveryRecord:
 
 
 def hand_over(at) -> int:
-    return rounds.hand_over(clock=lambda: at, until=at + timedelta(seconds=1))
+    return dispatcher.hand_over(clock=lambda: at, until=at + timedelta(seconds=1))
 
 
 def all_of(record: DeliveryRecord):
@@ -59,7 +63,7 @@ def test_evidence_is_what_a_providers_log_can_be_searched_for(at, uncertain):
     found = resolving.evidence(uncertain)
 
     assert (found.to, found.taken_at, found.tries) == ("ann@x.example", at, 1)
-    assert found.message_id == copies.message_id(uncertain.pk)
+    assert found.message_id == rendering.message_id(uncertain.pk)
     assert "no answer after the text" in found.why
 
 
@@ -70,7 +74,7 @@ def test_marked_as_sent_it_was_sent_when_it_was_taken_in_hand(at, uncertain):
     assert (uncertain.status, uncertain.sent_at, uncertain.claim) == (Status.SENT, at, None)
     uncertain.customer.refresh_from_db()
     assert uncertain.customer.last_contacted_at == at
-    rounds.sweep(at=at + LATER)
+    dispatcher.sweep(at=at + LATER)
     uncertain.message.refresh_from_db()
     assert uncertain.message.state == "sent"
 
@@ -87,7 +91,7 @@ def test_sent_again_it_goes_once_more(at, uncertain, channel):
 
 
 def test_nothing_is_sent_again_of_a_message_that_was_stopped(at, uncertain):
-    matching.stop(uncertain.message)
+    ongoing.stop(uncertain.message)
 
     assert resolving.send_again(all_of(uncertain), at=at) == []
     assert resolving.mark_as_sent(all_of(uncertain), at=at) == [uncertain.pk]

@@ -8,11 +8,18 @@ import pytest
 from django.db import connection
 
 from audiences.models import Customer
-from delivery import conversations, copies, erasing, notices, receiving, replying, returning, tracking
+from delivery.conversations import threads
+from delivery import rendering
+from delivery.customers import erase
+from delivery.inbound import dsn
+from delivery.inbound import router
+from delivery import reply_addresses
+from delivery.inbound import feedback
+from delivery.tracking import links
 from delivery.models import AnswerMail, DeliveryRecord, Reason, Status
-from delivery.receiving import Outcome
-from delivery.replying import Kind, Named
-from delivery.returning import OF_RECORD, News, What
+from delivery.inbound.router import Outcome
+from delivery.reply_addresses import Kind, Named
+from delivery.inbound.feedback import OF_RECORD, News, What
 from tests.delivery.letters import about, changed, letter, to_bounce_address, written
 from tests.factories import CustomerFactory, MessageFactory
 
@@ -124,7 +131,7 @@ def test_each_edge_once_and_again(record, at, before, what, after, happened, fla
     put(record, before, at=at)
 
     for _ in range(times):
-        assert returning.take(Named(Kind.RECORD, record.pk), news(what, at=at))
+        assert feedback.take(Named(Kind.RECORD, record.pk), news(what, at=at))
 
     assert state(record) == {"status": after, "happened": happened, "flags": flags}
 
@@ -155,7 +162,7 @@ def test_in_any_order_it_comes_to_the_same(record, at, before, order, after, hap
     # Each happened when it did, whenever it is told; and what was told first is told again at the end.
     when = {what: at + timedelta(minutes=minute) for minute, what in enumerate(sorted(order))}
     for what in (*order, order[0]):
-        returning.take(Named(Kind.RECORD, record.pk), news(what, at=when[what]))
+        feedback.take(Named(Kind.RECORD, record.pk), news(what, at=when[what]))
 
     assert state(record) == {"status": after, "happened": happened, "flags": flags}
 
@@ -163,7 +170,7 @@ def test_in_any_order_it_comes_to_the_same(record, at, before, order, after, hap
 def test_what_was_never_in_hand_is_not_called_off(record, at):
     DeliveryRecord.objects.update(status=Status.WAITING, claim=None, leased_until=None, taken_at=None, due_at=at)
 
-    returning.take(Named(Kind.RECORD, record.pk), news(What.TAKEN, at=at))
+    feedback.take(Named(Kind.RECORD, record.pk), news(What.TAKEN, at=at))
 
     assert state(record)["status"] is Status.WAITING
 
@@ -175,7 +182,7 @@ def test_of_two_at_one_inbox_the_one_that_has_it_keeps_it(record, at):
         message=record.message, customer=twin, status=Status.SENT, sent_at=at, matched_at=at, inbox="ann@x.example"
     )
 
-    assert returning.take(Named(Kind.RECORD, record.pk), news(What.TAKEN, at=at))
+    assert feedback.take(Named(Kind.RECORD, record.pk), news(What.TAKEN, at=at))
 
     assert state(record)["status"] is Status.WAITING
 
@@ -186,10 +193,10 @@ def test_of_two_at_one_inbox_the_one_that_has_it_keeps_it(record, at):
 def test_a_bounce_told_again_leaves_the_flag_that_staff_cleared(record, at):
     put(record, Status.SENT, at=at)
     bounced = news(What.NO_MAILBOX, at=at)
-    returning.take(Named(Kind.RECORD, record.pk), bounced)
+    feedback.take(Named(Kind.RECORD, record.pk), bounced)
     Customer.objects.update(has_hard_bounced=False)
 
-    returning.take(Named(Kind.RECORD, record.pk), bounced)
+    feedback.take(Named(Kind.RECORD, record.pk), bounced)
 
     assert state(record)["flags"] == NOTHING
 
@@ -197,20 +204,20 @@ def test_a_bounce_told_again_leaves_the_flag_that_staff_cleared(record, at):
 def test_a_complaint_told_again_leaves_who_subscribed_again(record, at):
     put(record, Status.SENT, at=at)
     for what in (What.UNSUBSCRIBED, What.COMPLAINED):
-        returning.take(Named(Kind.RECORD, record.pk), news(what, at=at))
-    tracking.subscribe_again(record, at=at)
+        feedback.take(Named(Kind.RECORD, record.pk), news(what, at=at))
+    links.subscribe_again(record, at=at)
 
     for what in (What.UNSUBSCRIBED, What.COMPLAINED):
-        returning.take(Named(Kind.RECORD, record.pk), news(what, at=at))
+        feedback.take(Named(Kind.RECORD, record.pk), news(what, at=at))
 
     assert state(record)["flags"] == {"marked_email_as_spam"}
 
 
 def test_a_soft_bounce_may_turn_out_to_be_a_hard_one(record, at):
     put(record, Status.SENT, at=at)
-    returning.take(Named(Kind.RECORD, record.pk), news(What.BOUNCED, at=at))
+    feedback.take(Named(Kind.RECORD, record.pk), news(What.BOUNCED, at=at))
 
-    returning.take(Named(Kind.RECORD, record.pk), news(What.NO_MAILBOX, at=at + timedelta(days=1)))
+    feedback.take(Named(Kind.RECORD, record.pk), news(What.NO_MAILBOX, at=at + timedelta(days=1)))
 
     assert state(record)["flags"] == HARD
     assert record.bounced_at == at + timedelta(days=1)
@@ -220,7 +227,7 @@ def test_who_has_another_address_by_now_is_not_bounced(record, at):
     put(record, Status.SENT, at=at)
     Customer.objects.update(email="ann@new.example")
 
-    returning.take(Named(Kind.RECORD, record.pk), news(What.NO_MAILBOX, at=at))
+    feedback.take(Named(Kind.RECORD, record.pk), news(What.NO_MAILBOX, at=at))
 
     assert state(record) == {"status": Status.SENT, "happened": BOUNCED, "flags": NOTHING}
 
@@ -228,12 +235,12 @@ def test_who_has_another_address_by_now_is_not_bounced(record, at):
 def test_a_provider_names_its_copy_when_it_first_speaks_of_it(record, at):
     put(record, Status.UNCERTAIN, at=at)
 
-    returning.take(Named(Kind.RECORD, record.pk), news(What.TAKEN, at=at, provider_id="pm-1"))
-    returning.take(Named(Kind.RECORD, record.pk), news(What.TAKEN, at=at, provider_id="other"))
+    feedback.take(Named(Kind.RECORD, record.pk), news(What.TAKEN, at=at, provider_id="pm-1"))
+    feedback.take(Named(Kind.RECORD, record.pk), news(What.TAKEN, at=at, provider_id="other"))
 
     record.refresh_from_db()
     assert record.provider_id == "pm-1"
-    assert returning.find(message_ids=("<else@x.example>",), provider_id="pm-1") == (Kind.RECORD, record.pk)
+    assert feedback.find(message_ids=("<else@x.example>",), provider_id="pm-1") == (Kind.RECORD, record.pk)
 
 
 def test_looking_a_copy_up_by_its_providers_name_reads_no_other():
@@ -247,32 +254,32 @@ def test_looking_a_copy_up_by_its_providers_name_reads_no_other():
 def test_a_refusal_is_kept_in_the_providers_words(record, at):
     put(record, Status.UNCERTAIN, at=at)
 
-    returning.take(Named(Kind.RECORD, record.pk), news(What.REFUSED, at=at, words="on our list"))
+    feedback.take(Named(Kind.RECORD, record.pk), news(What.REFUSED, at=at, words="on our list"))
 
     record.refresh_from_db()
     assert (record.reason, record.detail) == (Reason.REJECTED, "on our list")
 
 
 def test_of_what_is_not_there_nothing_is_taken(at):
-    assert not returning.take(Named(Kind.RECORD, 4_000_000), news(What.TAKEN, at=at))
-    assert not returning.take(Named(Kind.ANSWER, 4_000_000), news(What.TAKEN, at=at))
-    assert not returning.take(Named(Kind.CONVERSATION, 1), news(What.TAKEN, at=at))
+    assert not feedback.take(Named(Kind.RECORD, 4_000_000), news(What.TAKEN, at=at))
+    assert not feedback.take(Named(Kind.ANSWER, 4_000_000), news(What.TAKEN, at=at))
+    assert not feedback.take(Named(Kind.CONVERSATION, 1), news(What.TAKEN, at=at))
 
 
 def test_a_message_id_names_its_copy_after_the_key_was_changed(record, settings):
-    message_id = copies.message_id(record.pk)
+    message_id = rendering.message_id(record.pk)
     settings.SECRET_KEY, settings.SECRET_KEY_FALLBACKS = "new", [settings.SECRET_KEY]
 
-    assert replying.named_by(message_id) == (Kind.RECORD, record.pk)
+    assert reply_addresses.named_by(message_id) == (Kind.RECORD, record.pk)
     settings.SECRET_KEY_FALLBACKS = []
-    assert replying.named_by(message_id) is None
+    assert reply_addresses.named_by(message_id) is None
 
 
 @pytest.mark.parametrize(
     "forged", ["<1.aaaaaaaaaaaaaaaa@acme.example>", "<1@acme.example>", "", "<>", "<note.1.abc@x>"]
 )
 def test_a_message_id_of_somebody_else_names_nothing(forged):
-    assert replying.named_by(forged) is None
+    assert reply_addresses.named_by(forged) is None
 
 
 # The mail of a teammate's answer
@@ -290,13 +297,13 @@ ANSWERS = [
 @pytest.mark.parametrize(("before", "what", "after", "flags"), ANSWERS)
 def test_the_mail_of_an_answer_comes_back_too(at, django_user_model, before, what, after, flags):
     customer = CustomerFactory(email="ann@x.example")
-    conversation = conversations.open_by_customer(customer, body="Help!", at=at)
+    conversation = threads.open_by_customer(customer, body="Help!", at=at)
     teammate = django_user_model.objects.create_user("ada")
-    part = conversations.reply_by_teammate(conversation, teammate=teammate, body="Here", at=at)
+    part = threads.reply_by_teammate(conversation, teammate=teammate, body="Here", at=at)
     AnswerMail.objects.update(status=before)
 
     for _ in range(2):
-        assert returning.take(Named(Kind.ANSWER, part.pk), news(what, at=at, words="550 no"))
+        assert feedback.take(Named(Kind.ANSWER, part.pk), news(what, at=at, words="550 no"))
 
     customer.refresh_from_db()
     held = {"has_hard_bounced", "marked_email_as_spam"}
@@ -327,13 +334,13 @@ def test_what_servers_write_is_understood(record, at, before, name, marks, happe
     mail = about(record, name, **marks)
 
     for _ in range(2):
-        assert receiving.receive(to_bounce_address(record, mail), at=at + timedelta(days=1)) is Outcome.NOTICE
+        assert router.receive(to_bounce_address(record, mail), at=at + timedelta(days=1)) is Outcome.NOTICE
 
     assert state(record) == {"status": Status.SENT, "happened": happened, "flags": flags}
 
 
 def test_a_bounce_says_when_and_in_which_words(record, at):
-    found = notices.read(letter(about(record, "bounce_postfix", **POSTFIX)), at=at + timedelta(days=1))
+    found = dsn.read(letter(about(record, "bounce_postfix", **POSTFIX)), at=at + timedelta(days=1))
 
     assert [(notice.named, notice.news.at, notice.news.address, notice.news.words) for notice in found] == [
         (
@@ -349,7 +356,7 @@ def test_a_bounce_is_known_by_the_address_it_came_to_alone(record, at):
     put(record, Status.SENT, at=at)
     mail = about(record, "bounce_postfix", **POSTFIX, message_id="<rewritten@relay.example>")
 
-    assert receiving.receive(letter(mail), at=at) is Outcome.NOTICE
+    assert router.receive(letter(mail), at=at) is Outcome.NOTICE
 
     assert state(record)["flags"] == HARD
 
@@ -357,7 +364,7 @@ def test_a_bounce_is_known_by_the_address_it_came_to_alone(record, at):
 def test_not_spam_is_no_complaint(record, at):
     put(record, Status.SENT, at=at)
 
-    receiving.receive(to_bounce_address(record, about(record, "complaint_arf", feedback="not-spam")), at=at)
+    router.receive(to_bounce_address(record, about(record, "complaint_arf", feedback="not-spam")), at=at)
 
     assert state(record) == {"status": Status.SENT, "happened": NOTHING, "flags": NOTHING}
 
@@ -375,7 +382,7 @@ def test_a_notice_of_somebody_elses_mail_changes_nothing(record, at, name, marks
     put(record, Status.SENT, at=at)
     mail = written(name, reply_to="ada@acme.example", **marks)
 
-    assert receiving.receive(letter(mail), at=at) is Outcome.FOREIGN
+    assert router.receive(letter(mail), at=at) is Outcome.FOREIGN
 
     assert state(record) == {"status": Status.SENT, "happened": NOTHING, "flags": NOTHING}
 
@@ -385,14 +392,14 @@ def test_a_report_cut_short_is_still_no_reply(record, at):
 
     for end in range(0, len(mail), 97):
         if mail[:end].strip():
-            assert receiving.receive(letter(mail[:end] + b"\r\n\r\n"), at=at) is not Outcome.REPLY
+            assert router.receive(letter(mail[:end] + b"\r\n\r\n"), at=at) is not Outcome.REPLY
 
 
 def test_a_bounce_of_somebody_erased_leaves_them_erased(record, at):
     put(record, Status.SENT, at=at)
-    erasing.erase(record.customer, at=at)
+    erase.erase(record.customer, at=at)
 
-    receiving.receive(letter(about(record, "bounce_postfix", **POSTFIX)), at=at)
+    router.receive(letter(about(record, "bounce_postfix", **POSTFIX)), at=at)
 
     customer = Customer.objects.get()
     assert (customer.email, record.__class__.objects.get().bounced_at is not None) == (None, True)
@@ -400,8 +407,8 @@ def test_a_bounce_of_somebody_erased_leaves_them_erased(record, at):
 
 def test_a_vacation_note_to_the_return_path_is_no_bounce(record, at):
     put(record, Status.SENT, at=at)
-    mail = changed(about(record, "vacation_gmail"), To=replying.return_path(Kind.RECORD, record.pk))
+    mail = changed(about(record, "vacation_gmail"), To=reply_addresses.return_path(Kind.RECORD, record.pk))
 
-    assert receiving.receive(letter(mail), at=at) is Outcome.BY_NOBODY
+    assert router.receive(letter(mail), at=at) is Outcome.BY_NOBODY
 
     assert state(record)["happened"] == NOTHING

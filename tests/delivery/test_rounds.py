@@ -4,7 +4,11 @@ from datetime import timedelta
 
 import pytest
 
-from delivery import counts, launching, matching, rounds, sending
+from delivery.reporting import counters
+from delivery.matching import launch_job
+from delivery.matching import ongoing
+from delivery.sending import dispatcher
+from delivery.sending import batch
 from messaging.models import Message, State
 from tests.factories import CustomAttributeFactory, CustomerFactory, MessageFactory, rule
 
@@ -16,14 +20,14 @@ def broken(monkeypatch):
     """Break the step of matching that writes down, for one message."""
 
     def break_for(message: Message) -> None:
-        write_down = matching.write_down_new
+        write_down = ongoing.write_down_new
 
         def write_down_or_break(of: Message, **how: object) -> int:
             if of == message:
                 raise ZeroDivisionError("nobody foresaw this")
             return write_down(of, **how)
 
-        monkeypatch.setattr(matching, "write_down_new", write_down_or_break)
+        monkeypatch.setattr(ongoing, "write_down_new", write_down_or_break)
 
     return break_for
 
@@ -33,7 +37,7 @@ def test_message_that_cannot_be_matched_says_so_and_the_others_are(at, broken):
     first, second = MessageFactory(live=True, at=at), MessageFactory(live=True, at=at)
     broken(first)
 
-    assert matching.match_ongoing(at=at) == 1
+    assert ongoing.match_ongoing(at=at) == 1
 
     first.refresh_from_db()
     assert (first.records.count(), second.records.count()) == (0, 1)
@@ -45,7 +49,7 @@ def test_sweep_goes_on_past_a_message_that_cannot_be_matched(at, broken):
     first, second = MessageFactory(live=True, at=at), MessageFactory(live=True, at=at)
     broken(first)
 
-    rounds.sweep(at=at)
+    dispatcher.sweep(at=at)
 
     assert (first.records.count(), second.records.count()) == (0, 1)
 
@@ -56,16 +60,16 @@ def test_scheduled_message_that_cannot_be_launched_holds_up_no_other(at, monkeyp
     first, second = MessageFactory(one_off=True), MessageFactory(one_off=True)
     for message in (first, second):
         message.schedule(for_=soon, at=at)
-    launch = matching.launch
+    launch = ongoing.launch
 
     def launch_or_break(message: Message, **how: object) -> int:
         if message == first:
             raise ZeroDivisionError("nobody foresaw this")
         return launch(message, **how)
 
-    monkeypatch.setattr(matching, "launch", launch_or_break)
+    monkeypatch.setattr(ongoing, "launch", launch_or_break)
 
-    rounds.sweep(at=soon)
+    dispatcher.sweep(at=soon)
 
     first.refresh_from_db()
     second.refresh_from_db()
@@ -74,7 +78,7 @@ def test_scheduled_message_that_cannot_be_launched_holds_up_no_other(at, monkeyp
 
 @pytest.mark.parametrize(
     ("module", "name"),
-    [(sending, "take_over_from_dead"), (launching, "launch_asked_for"), (counts, "fold")],
+    [(batch, "take_over_from_dead"), (launch_job, "launch_asked_for"), (counters, "fold")],
 )
 def test_step_of_the_sweep_that_goes_wrong_stops_none_after_it(at, module, name, monkeypatch):
     CustomerFactory(email="a@x.example")
@@ -85,7 +89,7 @@ def test_step_of_the_sweep_that_goes_wrong_stops_none_after_it(at, module, name,
 
     monkeypatch.setattr(module, name, breaks)
 
-    rounds.sweep(at=at)
+    dispatcher.sweep(at=at)
 
     assert message.records.count() == 1
 
@@ -96,11 +100,11 @@ def test_rules_that_make_no_sense_any_more_are_told_in_every_channel_and_the_tro
     message = MessageFactory(rules=[rule("custom_attributes.plan", "is", "pro")], live=True, at=at, **channel)
     plan.delete()
 
-    matching.match_ongoing(at=at)
+    ongoing.match_ongoing(at=at)
     message.refresh_from_db()
     assert "plan" in message.trouble
 
     CustomAttributeFactory(name="plan")
-    matching.match_ongoing(at=at)
+    ongoing.match_ongoing(at=at)
     message.refresh_from_db()
     assert message.trouble == ""

@@ -10,7 +10,11 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from audiences.models import Company, Customer
-from delivery import claiming, copies, matching, rounds, sending
+from delivery.sending import claim
+from delivery import rendering
+from delivery.matching import ongoing as matching
+from delivery.sending import dispatcher
+from delivery.sending import batch as sending
 from delivery.channels import ChannelDown, Envelope, Rejected, SenderRefused, Unavailable
 from delivery.models import DeliveryRecord, Pace, Reason, Status
 from messaging.models import Channel, Message
@@ -57,7 +61,7 @@ def matched(at, **facts) -> Message:
 
 
 def hand_over(at) -> int:
-    return rounds.hand_over(clock=lambda: at, until=at + timedelta(seconds=1))
+    return dispatcher.hand_over(clock=lambda: at, until=at + timedelta(seconds=1))
 
 
 def refuse(reason: Exception) -> Callable[[Envelope], str]:
@@ -227,7 +231,7 @@ def test_copies_of_which_none_can_be_finished_wait_with_all_their_tries_and_the_
     message = matched(at)
     Pace.objects.create(channel=message.channel, warm_up=[100], warm_up_from=at.date(), day=at.date(), taken_today=2)
     with monkeypatch.context() as broken:
-        broken.setattr(copies, "envelope", lambda *_, **__: 1 / 0)
+        broken.setattr(rendering, "envelope", lambda *_, **__: 1 / 0)
         hand_over(at)
         message.refresh_from_db()
         assert "none of them can be finished" in message.trouble
@@ -245,7 +249,7 @@ def test_copies_of_which_none_can_be_finished_wait_with_all_their_tries_and_the_
 def test_copy_that_cannot_be_finished_holds_up_none_of_its_batch_and_is_given_up_in_the_end(at, channel, monkeypatch):
     people = [CustomerFactory(email=f"{number}@x.example") for number in range(5)]
     message = matched(at)
-    render = copies.Copy.render
+    render = rendering.Copy.render
     poison = message.records.get(customer=people[2])
 
     def fails(copy, filled, *, record_id):
@@ -253,7 +257,7 @@ def test_copy_that_cannot_be_finished_holds_up_none_of_its_batch_and_is_given_up
             raise MemoryError("What nobody thought of.")
         return render(copy, filled, record_id=record_id)
 
-    monkeypatch.setattr(copies.Copy, "render", fails)
+    monkeypatch.setattr(rendering.Copy, "render", fails)
     hand_over(at)
 
     poison.refresh_from_db()
@@ -340,9 +344,9 @@ def test_abandoned_records_become_uncertain_once_the_lease_is_over(at, channel):
     message = matched(at)
     sending.claim(message, at=at, token=uuid4())
 
-    rounds.sweep(at=at + sending.LEASE)
+    dispatcher.sweep(at=at + sending.LEASE)
     assert message.records.get().status == Status.SENDING
-    rounds.sweep(at=at + sending.LEASE + timedelta(seconds=1))
+    dispatcher.sweep(at=at + sending.LEASE + timedelta(seconds=1))
     assert (message.records.get().status, message.records.get().reason) == (Status.UNCERTAIN, Reason.WORKER_DIED)
 
 
@@ -488,11 +492,11 @@ def test_who_comes_to_match_again_has_all_their_tries_again(at, channel):
 def test_one_off_is_sent_once_nothing_is_left(at, channel):
     CustomerFactory(email="ann@x.example")
     message = MessageFactory(one_off=True, live=True, at=at)
-    rounds.sweep(at=at)
+    dispatcher.sweep(at=at)
     message.refresh_from_db()
     assert message.state == "live"
     hand_over(at)
-    rounds.sweep(at=at)
+    dispatcher.sweep(at=at)
 
     message.refresh_from_db()
     assert message.state == "sent"
@@ -536,7 +540,7 @@ def test_clock_of_the_window_is_asked_for_once_for_each_batch_and_not_for_each_c
     message = matched(at, window=[{"weekday": 0, "from": "09:00", "to": "17:00"}])
 
     with CaptureQueriesContext(connection) as asked:
-        batch = claiming.claim(message, at=at, token=uuid4())
+        batch = claim.claim(message, at=at, token=uuid4())
 
     assert len(batch.records) == 8
     assert sum('FROM "audiences_workspace"' in query["sql"] for query in asked.captured_queries) == 1

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from audiences.models import Customer
-from delivery import hits
+from delivery.tracking import hits
 from delivery.models import DeliveryRecord, Link, Status, Who
 from tests.delivery.test_messenger import Browser
 from tests.factories import CustomAttributeFactory, CustomerFactory, MessageFactory

@@ -4,7 +4,7 @@ import pytest
 from django.core.exceptions import ValidationError
 
 from audiences.models import Device
-from delivery import single
+from delivery.matching import direct
 from delivery.models import DeliveryRecord, Reason, Status
 from messaging.models import Message, State
 from tests.factories import AT, CompanyFactory, CustomerFactory, MembershipFactory, SenderFactory
@@ -15,7 +15,7 @@ REACHABLE = {"user_id": "ada", "email": "ada@acme.example"}
 
 def send(customer, **changes) -> DeliveryRecord:
     asked = {"channel": "in_app", "format": "chat", "subject": "", "body": "<p>Hi</p>", "by": None, "at": AT}
-    return single.send_to_one(customer, **{"sender": SenderFactory(), **asked, **changes})
+    return direct.send_to_one(customer, **{"sender": SenderFactory(), **asked, **changes})
 
 
 def test_is_live_at_once_with_its_one_record():
@@ -49,22 +49,22 @@ def test_is_live_at_once_with_its_one_record():
 def test_who_cannot_be_reached(facts, channel, reason):
     customer = CustomerFactory(**{**REACHABLE, **facts})
 
-    assert single.unreachable(customer, channel=channel) == reason
+    assert direct.unreachable(customer, channel=channel) == reason
 
 
 def test_push_needs_a_device_that_is_not_retired():
     customer = CustomerFactory()
     device = Device.objects.create(customer=customer, token="t", created_at=AT)
 
-    assert single.unreachable(customer, channel="push") is None
+    assert direct.unreachable(customer, channel="push") is None
     device.retired_at = AT
     device.save()
-    assert single.unreachable(customer, channel="push") == Reason.NO_DEVICE
+    assert direct.unreachable(customer, channel="push") == Reason.NO_DEVICE
 
 
-@pytest.mark.parametrize("reason", [Reason(reason) for reason in single.WHY_NOT])
+@pytest.mark.parametrize("reason", [Reason(reason) for reason in direct.WHY_NOT])
 def test_every_reason_reads_as_a_sentence(reason):
-    assert single.WHY_NOT[reason].format(customer="Ada").startswith(("Ada", "An email to Ada"))
+    assert direct.WHY_NOT[reason].format(customer="Ada").startswith(("Ada", "An email to Ada"))
 
 
 @pytest.mark.parametrize(
@@ -107,4 +107,4 @@ def test_is_listed_by_its_subject_or_its_first_words():
 
     assert send(customer, channel="email", format="", subject="A question").message.title == "A question"
     assert send(customer, body="<h1>Hi</h1><p>there</p>").message.title == "Hi there"
-    assert len(send(customer, body="<p>word </p>" * 50).message.title) == single.LONGEST_TITLE
+    assert len(send(customer, body="<p>word </p>" * 50).message.title) == direct.LONGEST_TITLE

@@ -6,9 +6,10 @@ import pytest
 from django.utils import timezone
 from rest_framework.test import APIClient
 
-from audiences import identity
+from audiences import identity_verification
 from audiences.models import Company, CustomAttribute, Customer, Workspace
-from delivery import judging, visitors
+from delivery.eligibility import conditions
+from delivery.messenger import sessions
 from delivery.models import Conversation, DeliveryRecord
 from tests.factories import (
     CompanyFactory,
@@ -31,7 +32,7 @@ def fifty_live_messages() -> None:
 
 @pytest.fixture
 def _live():
-    judging.forget()
+    conditions.forget()
     fifty_live_messages()
 
 
@@ -49,7 +50,7 @@ def ping(user_id: str = "", email: str = "", **sent: object) -> dict:
     named = {name: value for name, value in (("user_id", user_id), ("email", email)) if value}
     visitor = {"visitor": sent.pop("visitor")} if "visitor" in sent else {}
     if named:
-        named["user_hash"] = identity.user_hash(Workspace.current().identity_secret, user_id or email)
+        named["user_hash"] = identity_verification.user_hash(Workspace.current().identity_secret, user_id or email)
     answered = APIClient().post("/messenger/ping", {"user": {**named, **sent}, **visitor}, format="json")
     assert answered.status_code == 200, answered.content
     return answered.json()
@@ -123,7 +124,7 @@ def test_new_attributes_of_kinds_that_are_known(ann, statements):
 
 
 def test_with_the_key_of_a_visitor_who_never_wrote(ann, statements):
-    token = visitors.visitor_token(visitors.new_key())
+    token = sessions.visitor_token(sessions.new_key())
 
     count, answer = statements(user_id="ann", visitor=token)
 
@@ -132,31 +133,31 @@ def test_with_the_key_of_a_visitor_who_never_wrote(ann, statements):
 
 
 def test_a_lead_by_the_key_of_their_browser(ann, statements):
-    key = visitors.new_key()
-    lead = visitors.lead_for(key, at=timezone.now())
-    ping(visitor=visitors.visitor_token(key))
+    key = sessions.new_key()
+    lead = sessions.lead_for(key, at=timezone.now())
+    ping(visitor=sessions.visitor_token(key))
 
-    count, answer = statements(visitor=visitors.visitor_token(key))
+    count, answer = statements(visitor=sessions.visitor_token(key))
 
     assert count <= 3, statements.asked
     assert answer["user"]["id"] == str(lead.pk)
 
 
 def test_a_visitor_of_whom_nothing_is_known(ann, statements):
-    count, answer = statements(visitor=visitors.visitor_token(visitors.new_key()))
+    count, answer = statements(visitor=sessions.visitor_token(sessions.new_key()))
 
     assert count <= 2, statements.asked
     assert answer["user"] is None
 
 
 def test_a_visitor_leaves_nothing_behind_and_no_token_becomes_an_attribute(ann):
-    key = visitors.new_key()
-    sent = {"visitor": visitors.visitor_token(key), "favourite_colour": "blue"}
+    key = sessions.new_key()
+    sent = {"visitor": sessions.visitor_token(key), "favourite_colour": "blue"}
 
     APIClient().post("/messenger/ping", sent, format="json")
     assert not CustomAttribute.objects.exists()
 
-    lead = visitors.lead_for(key, at=timezone.now())
+    lead = sessions.lead_for(key, at=timezone.now())
     APIClient().post("/messenger/ping", sent, format="json")
     lead.refresh_from_db()
     assert lead.attributes == {"favourite_colour": "blue"}
@@ -250,7 +251,7 @@ def test_a_hash_made_with_the_secret_that_was_changed_a_moment_ago_holds(ann):
 
 
 def test_a_hash_made_with_the_old_secret_no_longer_holds(ann):
-    old = identity.user_hash(Workspace.current().identity_secret, "ann")
+    old = identity_verification.user_hash(Workspace.current().identity_secret, "ann")
     Workspace.objects.update(identity_secret="another")
 
     sent = {"user": {"user_id": "ann", "user_hash": old}}

@@ -11,7 +11,13 @@ from django.db import connection
 from django.test import Client
 
 from audiences.models import Customer, Workspace
-from delivery import counts, erasing, hits, matching, rounds, sending, tokens
+from delivery import tokens
+from delivery.reporting import counters
+from delivery.customers import erase
+from delivery.tracking import hits
+from delivery.matching import ongoing
+from delivery.sending import dispatcher
+from delivery.sending import batch
 from delivery.models import DeliveryRecord, Hit, Link, Who
 from messaging.models import Channel, Message
 from tests.delivery.test_machines import CHROME
@@ -46,7 +52,7 @@ class Caught:
 @pytest.fixture
 def channel(monkeypatch) -> Caught:
     channel = Caught()
-    monkeypatch.setitem(sending.CHANNELS, Channel.EMAIL, lambda: channel)
+    monkeypatch.setitem(batch.CHANNELS, Channel.EMAIL, lambda: channel)
     return channel
 
 
@@ -82,8 +88,8 @@ def mail(at, channel) -> Mail:
 def sent(channel, at, body: str = BODY) -> Mail:
     CustomAttributeFactory(name="site")
     message = MessageFactory(live=True, at=at, body=body, rules=[rule("email", "has_any_value")])
-    matching.match(message, at=at)
-    rounds.hand_over(clock=lambda: at, until=at + timedelta(seconds=1))
+    ongoing.match(message, at=at)
+    dispatcher.hand_over(clock=lambda: at, until=at + timedelta(seconds=1))
     return Mail(message, channel.given[-1].html, at)
 
 
@@ -125,14 +131,14 @@ def test_links_are_written_down_before_the_first_copy_leaves(at, channel):
 def test_links_are_written_down_once_for_a_version_and_each_version_has_its_own(mail, channel, at, django_user_model):
     CustomerFactory(email="bob@x.example")
     body = BODY.replace("acme.example/old", "acme.example/newer")
-    matching.match(mail.message, at=at)
-    rounds.hand_over(clock=lambda: at, until=at + timedelta(seconds=1))
+    ongoing.match(mail.message, at=at)
+    dispatcher.hand_over(clock=lambda: at, until=at + timedelta(seconds=1))
     assert Link.objects.count() == 2
 
     mail.message.revise(subject="Again", body=body, by=None, at=at)
     CustomerFactory(email="cyd@x.example")
-    matching.match(mail.message, at=at)
-    rounds.hand_over(clock=lambda: at, until=at + timedelta(seconds=1))
+    ongoing.match(mail.message, at=at)
+    dispatcher.hand_over(clock=lambda: at, until=at + timedelta(seconds=1))
 
     assert [(link.version.number, link.number) for link in Link.objects.order_by("pk")] == [
         (1, 0),
@@ -148,8 +154,8 @@ def test_links_are_written_down_once_for_a_version_and_each_version_has_its_own(
 def test_switched_off_nothing_is_in_a_mail_and_what_went_out_still_leads_on(mail, channel, at):
     Workspace.objects.update(track_emails=False)
     CustomerFactory(email="bob@x.example")
-    matching.match(mail.message, at=at)
-    rounds.hand_over(clock=lambda: at, until=at + timedelta(seconds=1))
+    ongoing.match(mail.message, at=at)
+    dispatcher.hand_over(clock=lambda: at, until=at + timedelta(seconds=1))
 
     html = channel.given[-1].html
 
@@ -161,9 +167,9 @@ def test_switched_off_nothing_is_in_a_mail_and_what_went_out_still_leads_on(mail
 
 
 def test_what_staff_look_at_counts_for_nobody(mail):
-    from delivery import copies
+    from delivery import rendering
 
-    shown = copies.as_read(DeliveryRecord.objects.select_related("version", "message").get()).html
+    shown = rendering.as_read(DeliveryRecord.objects.select_related("version", "message").get()).html
 
     assert "/m/c/" not in shown
     assert "/m/o/" not in shown
@@ -181,7 +187,7 @@ def test_the_picture_tells_of_the_first_opening_and_later_ones_are_counted(mail)
     assert mail.moments == (3 * MINUTE, None)
     assert numbers(mail) == {(Who.PERSON, None): 3}
     assert mail.record.customer.last_opened_email_at == mail.at + 9 * MINUTE
-    assert counts.of([mail.message.pk])[mail.message.pk].opened == 1
+    assert counters.of([mail.message.pk])[mail.message.pk].opened == 1
 
 
 @pytest.mark.parametrize("token", ["x", "AAAA", "%00", "é", "A" * 32, "A" * 43, "A" * 5000, "1:signature"])
@@ -250,7 +256,7 @@ def test_clicks_are_counted_by_link(mail):
         ("https://acme.example/old", 1, 3, 0),
         ("https://acme.example/new?u={{ user_id }}&b=1", 1, 1, 1),
     }
-    assert counts.of([mail.message.pk])[mail.message.pk].clicked == 1
+    assert counters.of([mail.message.pk])[mail.message.pk].clicked == 1
 
 
 @pytest.mark.parametrize(
@@ -282,7 +288,7 @@ def test_who_follows_every_link_at_once_is_a_scanner_whatever_it_says(mail):
     assert mail.moments == (timedelta(seconds=4), None)
     assert numbers(mail) == {(Who.PERSON, None): 1, (Who.MACHINE, 0): 1, (Who.MACHINE, 1): 1}
     assert mail.record.customer.last_clicked_email_at is None
-    assert counts.of([mail.message.pk])[mail.message.pk].clicked == 0
+    assert counters.of([mail.message.pk])[mail.message.pk].clicked == 0
 
 
 def test_a_person_after_a_scanner_is_a_person(mail):
@@ -331,7 +337,7 @@ def test_what_is_clicked_while_it_is_settled_counts_once_it_is_sent(at, channel)
         mail = sent(channel, at, '<p><a href="https://acme.example/">Go</a></p>')
 
     assert clicked == [302]
-    assert counts.of([mail.message.pk])[mail.message.pk].clicked == 1
+    assert counters.of([mail.message.pk])[mail.message.pk].clicked == 1
 
 
 @pytest.mark.django_db(transaction=True)
@@ -397,7 +403,7 @@ def test_a_query_beside_a_link_changes_nothing(mail):
 
 
 def test_links_of_an_erased_person_lead_on_without_them(mail, at):
-    erasing.erase(mail.record.customer, at=at)
+    erase.erase(mail.record.customer, at=at)
 
     assert mail.get(mail.links[0]).url == "https://acme.example/new?u=&b=1"
 
@@ -418,7 +424,7 @@ def test_rules_see_what_people_did(mail, at, did, rules):
 
     for attribute in ("opened_message", "clicked_message"):
         later = MessageFactory(live=True, at=at, rules=[rule(attribute, "is", mail.message.pk)])
-        matching.match(later, at=at + timedelta(hours=1))
+        ongoing.match(later, at=at + timedelta(hours=1))
         assert later.records.exists() == (attribute in rules), attribute
 
 
@@ -444,7 +450,7 @@ def test_one_click_unsubscribes_and_again_is_no_harm(mail, channel):
     customer = mail.record.customer
     assert customer.unsubscribed_from_emails
     assert customer.unsubscribed_by_customer_at == mail.record.unsubscribed_at == mail.at + MINUTE
-    assert counts.of([mail.message.pk])[mail.message.pk].unsubscribed == 1
+    assert counters.of([mail.message.pk])[mail.message.pk].unsubscribed == 1
 
 
 @pytest.mark.parametrize("method", ["get", "head"])

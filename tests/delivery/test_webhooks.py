@@ -15,9 +15,13 @@ from django.test import Client
 
 from audiences.models import Customer
 from config import urls
-from delivery import copies, replying, rounds, sending, webhooks
+from delivery import rendering
+from delivery import reply_addresses
+from delivery.sending import dispatcher
+from delivery.sending import batch
+from delivery.inbound import esp_webhooks
 from delivery.models import ConversationPart, DeliveryRecord, Reason, Status
-from delivery.returning import What
+from delivery.inbound.feedback import What
 from messaging.content.plain_text import as_text
 from tests.delivery.channels.http_provider import PROVIDER_ID, Act, Provider
 from tests.delivery.letters import about
@@ -59,7 +63,7 @@ def event(record: DeliveryRecord, kind: str = "Delivery", **facts) -> dict:
         "Recipient": "ann@x.example",
         "Email": "ann@x.example",
         "DeliveredAt": "2026-05-04T10:00:08Z",
-        "Metadata": {"outbound_copy": copies.message_id(record.pk)},
+        "Metadata": {"outbound_copy": rendering.message_id(record.pk)},
         **facts,
     }
 
@@ -81,7 +85,7 @@ def test_a_stranger_is_not_let_in(post, record, address, authorization):
     assert (record.status, Customer.objects.get().has_hard_bounced) == (Status.UNCERTAIN, False)
 
 
-@pytest.mark.parametrize("address", sorted({f"/webhooks/anymail/{entry.pattern}" for entry in webhooks.urlpatterns}))
+@pytest.mark.parametrize("address", sorted({f"/webhooks/anymail/{entry.pattern}" for entry in esp_webhooks.urlpatterns}))
 def test_a_stranger_finds_no_provider_that_is_not_set_up(client, address):
     """What it takes to set one up is missing here, which is for whoever knows the secret to hear."""
     client.raise_request_exception = False
@@ -121,7 +125,7 @@ def test_a_mail_larger_than_any_form_is_taken_from_who_knows_the_secret(post, re
 
 
 def test_there_is_an_end_to_that(post, record, monkeypatch):
-    monkeypatch.setattr(webhooks, "LARGEST", 1_000)
+    monkeypatch.setattr(esp_webhooks, "LARGEST", 1_000)
 
     assert post(TRACKING, event(record, Tag="x" * 5_000)).status_code == 413
 
@@ -238,13 +242,13 @@ def provider_says(kind: str, *, reason: str | None = None, words: str = "", **ow
     ],
 )
 def test_every_provider_says_in_its_own_way_whether_a_bounce_is_for_good(provider, said, what):
-    assert webhooks.what_of(said, esp_name=provider) is what
+    assert esp_webhooks.what_of(said, esp_name=provider) is what
 
 
 def test_every_event_of_anymail_is_thought_of():
     said = {value for name, value in vars(EventType).items() if name.isupper()}
     nothing_of_a_mail = {EventType.SUBSCRIBED, EventType.INBOUND, EventType.INBOUND_FAILED, EventType.UNKNOWN}
-    assert set(webhooks.EVENTS) == said - nothing_of_a_mail
+    assert set(esp_webhooks.EVENTS) == said - nothing_of_a_mail
 
 
 # Mail that came to a provider
@@ -258,8 +262,8 @@ def inbound(settings) -> None:
 def test_a_reply_that_came_to_a_provider_is_in_its_conversation_once(inbound, post, record):
     came = {
         "FromFull": {"Email": "ann@x.example", "Name": "Ann"},
-        "ToFull": [{"Email": replying.reply_address(record), "Name": "Ada"}],
-        "OriginalRecipient": replying.reply_address(record),
+        "ToFull": [{"Email": reply_addresses.reply_address(record), "Name": "Ada"}],
+        "OriginalRecipient": reply_addresses.reply_address(record),
         "MessageID": "a1",
         "Subject": "Re: Hi",
         "Headers": [{"Name": "Return-Path", "Value": "<ann@x.example>"}, {"Name": "Message-ID", "Value": "<1@x>"}],
@@ -309,7 +313,7 @@ def form(settings):
 
 def with_a_large_file(record: DeliveryRecord) -> str:
     mail = EmailMessage()
-    mail["From"], mail["To"], mail["Message-ID"] = "ann@x.example", replying.reply_address(record), "<1@x>"
+    mail["From"], mail["To"], mail["Message-ID"] = "ann@x.example", reply_addresses.reply_address(record), "<1@x>"
     mail.set_content("Grüße, see the film!\n", cte="8bit")
     mail.add_attachment(b"\xff" * LARGE, maintype="video", subtype="mp4", filename="film.mp4")
     return mail.as_bytes().decode()
@@ -324,7 +328,7 @@ def test_a_whole_mail_in_a_form_is_taken_however_large_its_files(inbound, form, 
 
 def test_a_mail_taken_to_pieces_is_taken_however_large_and_many_they_are(inbound, form, record):
     files = {f"attachment-{n}": SimpleUploadedFile(f"{n}.txt", b"%d" % n, "text/plain") for n in range(1, 6)}
-    headers = [["From", "ann@x.example"], ["To", replying.reply_address(record)], ["Message-ID", "<1@x>"]]
+    headers = [["From", "ann@x.example"], ["To", reply_addresses.reply_address(record)], ["Message-ID", "<1@x>"]]
     told = {"message-headers": json.dumps(headers), "attachment-count": "5", "body-html": "<p>Hi</p>" + " " * LARGE}
 
     assert form("mailgun", **told, **files).status_code == 200
@@ -352,7 +356,7 @@ def test_where_something_goes_wrong_the_provider_is_to_post_it_again(post, recor
     def broken(*_args, **_facts):
         raise RuntimeError("no")
 
-    monkeypatch.setattr(webhooks.returning, "take", broken)
+    monkeypatch.setattr(esp_webhooks.returning, "take", broken)
     client = Client(headers={"Authorization": SECRET}, raise_request_exception=False)
 
     answer = client.post(TRACKING, json.dumps(event(record)), content_type="application/json")
@@ -376,13 +380,13 @@ def provider(settings):
         return started[-1]
 
     yield start
-    sending.close_channels()
+    batch.close_channels()
     for each in started:
         each.close()
 
 
 def hand_over(at: datetime) -> None:
-    rounds.hand_over(clock=lambda: at, until=at + timedelta(seconds=1))
+    dispatcher.hand_over(clock=lambda: at, until=at + timedelta(seconds=1))
 
 
 @pytest.fixture

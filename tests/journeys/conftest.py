@@ -15,10 +15,11 @@ from aiosmtpd.smtp import SMTP
 from django.core.cache import cache
 from rest_framework.test import APIClient
 
-from audiences import identity
+from audiences import identity_verification
 from audiences.models import Workspace
 from config.celery import app
-from delivery import schedule, sending
+from delivery import schedule
+from delivery.sending import batch
 from tests.journeys.clock import Clock
 from tests.journeys.pages import as_words, quick
 from tests.journeys.post import Post
@@ -80,7 +81,7 @@ def post(post_office, settings) -> Iterator[Post]:
     settings.EMAIL_HOST_USER = settings.EMAIL_HOST_PASSWORD = ""
     settings.EMAIL_USE_TLS = settings.EMAIL_USE_SSL = False
     yield post
-    sending.close_channels()
+    batch.close_channels()
 
 
 @pytest.fixture
@@ -99,7 +100,7 @@ def visit(at_once):
         return ping(user_id, **settings)["messages"]
 
     def ping(user_id: str, **settings: object) -> dict[str, object]:
-        user_hash = identity.user_hash(Workspace.current().identity_secret, user_id)
+        user_hash = identity_verification.user_hash(Workspace.current().identity_secret, user_id)
         settings = {"user_id": user_id, "user_hash": user_hash, **settings}
         with at_once():
             answered = quick(APIClient()).post(

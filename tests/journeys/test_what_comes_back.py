@@ -11,7 +11,7 @@ import pytest
 from django.core.management import call_command
 
 from audiences.models import Customer
-from delivery import replying
+from delivery import reply_addresses
 from delivery.models import Conversation
 from tests.delivery.letters import written
 from tests.journeys.pages import field_of
@@ -111,7 +111,7 @@ def test_a_mailbox_that_is_not_there_gets_no_more(staff, server, post, arrives, 
     bounce = written(
         "bounce_postfix",
         reply_to="",
-        return_path=replying.return_path(*replying.named_by(post.to("ann")[0]["Message-ID"])),
+        return_path=reply_addresses.return_path(*reply_addresses.named_by(post.to("ann")[0]["Message-ID"])),
         message_id=post.to("ann")[0]["Message-ID"],
         action="failed",
         status="5.1.1",

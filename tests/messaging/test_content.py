@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from messaging import content
 from messaging.content import ContentError, Layout
-from messaging.content.compiling import LAYOUTS, Places, as_places
-from messaging.content.language import HTML, TEXT
-from messaging.content.parsing import parse, render
+from messaging.content.template import LAYOUTS, Places, as_places
+from messaging.content.liquid import HTML, TEXT
+from messaging.content.parser import parse, render
 from messaging.content.variables import nested
 
 KNOWN = {"custom_attributes": ["plan", "Last order", "seats", "link"], "company_attributes": ["seats"]}

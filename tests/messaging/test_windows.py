@@ -5,8 +5,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from messaging import windows
-from messaging.windows import Span, Window, WindowError
+from messaging import delivery_window
+from messaging.delivery_window import Span, Window, WindowError
 
 DUBLIN = ZoneInfo("Europe/Dublin")
 NEW_YORK = ZoneInfo("America/New_York")
@@ -31,7 +31,7 @@ CHANGES = [
 
 
 def parse(*entries: tuple[int, str, str]) -> Window:
-    return windows.parse([{"weekday": day, "from": opens, "to": closes} for day, opens, closes in entries])
+    return delivery_window.parse([{"weekday": day, "from": opens, "to": closes} for day, opens, closes in entries])
 
 
 def local(zone: ZoneInfo, *moment: int, fold: int = 0) -> datetime:
@@ -56,16 +56,16 @@ def test_an_empty_window_is_always_open():
     at = datetime(2024, 5, 4, 3, 7, tzinfo=UTC)
 
     for nothing in ([], None, ()):
-        assert windows.parse(nothing) == Window()
-    assert windows.is_open(Window(), at, DUBLIN)
-    assert windows.next_opening(Window(), at, DUBLIN) == at
+        assert delivery_window.parse(nothing) == Window()
+    assert delivery_window.is_open(Window(), at, DUBLIN)
+    assert delivery_window.next_opening(Window(), at, DUBLIN) == at
 
 
 def test_what_is_stored_is_read_back_as_the_same_window():
-    window = windows.parse(OFFICE)
+    window = delivery_window.parse(OFFICE)
 
     assert window.as_json() == OFFICE
-    assert windows.parse(window.as_json()) == window
+    assert delivery_window.parse(window.as_json()) == window
 
 
 def test_a_span_over_midnight_is_split_there():
@@ -105,7 +105,7 @@ def test_spans_that_overlap_or_touch_are_joined():
 )
 def test_what_cannot_be_read_is_refused_in_words_that_name_the_entry(value, words):
     with pytest.raises(WindowError) as refused:
-        windows.parse(value)
+        delivery_window.parse(value)
 
     assert words in str(refused.value)
 
@@ -114,31 +114,31 @@ def test_what_cannot_be_read_is_refused_in_words_that_name_the_entry(value, word
 
 
 def test_the_opening_minute_is_in_and_the_closing_minute_out():
-    window = windows.parse(OFFICE)
+    window = delivery_window.parse(OFFICE)
     monday = datetime(2024, 5, 6, tzinfo=DUBLIN)
 
-    assert not windows.is_open(window, monday.replace(hour=8, minute=59, second=59, microsecond=999999), DUBLIN)
-    assert windows.is_open(window, monday.replace(hour=9), DUBLIN)
-    assert windows.is_open(window, monday.replace(hour=17, minute=29, second=59, microsecond=999999), DUBLIN)
-    assert not windows.is_open(window, monday.replace(hour=17, minute=30), DUBLIN)
+    assert not delivery_window.is_open(window, monday.replace(hour=8, minute=59, second=59, microsecond=999999), DUBLIN)
+    assert delivery_window.is_open(window, monday.replace(hour=9), DUBLIN)
+    assert delivery_window.is_open(window, monday.replace(hour=17, minute=29, second=59, microsecond=999999), DUBLIN)
+    assert not delivery_window.is_open(window, monday.replace(hour=17, minute=30), DUBLIN)
 
 
 def test_the_same_moment_is_open_in_one_zone_and_not_in_another():
-    window, at = windows.parse(OFFICE), datetime(2024, 5, 6, 9, tzinfo=UTC)
+    window, at = delivery_window.parse(OFFICE), datetime(2024, 5, 6, 9, tzinfo=UTC)
 
-    assert windows.is_open(window, at, DUBLIN)
-    assert not windows.is_open(window, at, NEW_YORK)
+    assert delivery_window.is_open(window, at, DUBLIN)
+    assert not delivery_window.is_open(window, at, NEW_YORK)
 
 
 def test_a_match_on_saturday_waits_for_monday_morning():
     at = local(DUBLIN, 2024, 5, 4, 12, 13)
 
-    assert windows.next_opening(windows.parse(OFFICE), at, DUBLIN) == local(DUBLIN, 2024, 5, 6, 9)
+    assert delivery_window.next_opening(delivery_window.parse(OFFICE), at, DUBLIN) == local(DUBLIN, 2024, 5, 6, 9)
 
 
 def test_an_opening_is_told_in_utc_even_where_it_is_now():
     at = datetime(2024, 5, 6, 10, 1, 2, 345, tzinfo=NEW_YORK)
-    opening = windows.next_opening(windows.parse(OFFICE), at, NEW_YORK)
+    opening = delivery_window.next_opening(delivery_window.parse(OFFICE), at, NEW_YORK)
 
     assert opening == at
     assert opening.tzinfo is UTC
@@ -147,12 +147,12 @@ def test_an_opening_is_told_in_utc_even_where_it_is_now():
 def test_just_after_closing_the_next_opening_is_a_week_away():
     window = parse((0, "09:00", "10:00"))
 
-    assert windows.next_opening(window, local(DUBLIN, 2024, 5, 6, 10), DUBLIN) == local(DUBLIN, 2024, 5, 13, 9)
+    assert delivery_window.next_opening(window, local(DUBLIN, 2024, 5, 6, 10), DUBLIN) == local(DUBLIN, 2024, 5, 13, 9)
 
 
 def test_a_moment_without_a_zone_is_refused():
     with pytest.raises(ValueError, match="needs a time zone"):
-        windows.is_open(windows.parse(OFFICE), datetime(2024, 5, 6, 9), DUBLIN)  # noqa: DTZ001
+        delivery_window.is_open(delivery_window.parse(OFFICE), datetime(2024, 5, 6, 9), DUBLIN)  # noqa: DTZ001
 
 
 # the nights of a clock change
@@ -162,7 +162,7 @@ def test_an_opening_in_the_skipped_hour_opens_when_the_clock_is_next_right():
     window = parse((6, "02:30", "05:00"))
     at = local(NEW_YORK, 2024, 3, 10, 1, 59)
 
-    assert windows.next_opening(window, at, NEW_YORK) == local(NEW_YORK, 2024, 3, 10, 3)
+    assert delivery_window.next_opening(window, at, NEW_YORK) == local(NEW_YORK, 2024, 3, 10, 3)
 
 
 def test_an_hour_that_comes_twice_is_open_both_times():
@@ -171,31 +171,31 @@ def test_an_hour_that_comes_twice_is_open_both_times():
     second = local(NEW_YORK, 2024, 11, 3, 1, fold=1)
 
     assert second - first == timedelta(hours=1)
-    assert windows.next_opening(window, first - timedelta(minutes=5), NEW_YORK) == first
-    assert windows.next_opening(window, first + timedelta(minutes=30), NEW_YORK) == second
-    assert not windows.is_open(window, second + timedelta(minutes=30), NEW_YORK)
+    assert delivery_window.next_opening(window, first - timedelta(minutes=5), NEW_YORK) == first
+    assert delivery_window.next_opening(window, first + timedelta(minutes=30), NEW_YORK) == second
+    assert not delivery_window.is_open(window, second + timedelta(minutes=30), NEW_YORK)
 
 
 def test_when_the_clock_goes_back_into_an_open_span_it_opens_at_the_change():
     window = parse((6, "00:30", "01:30"))
     closed = local(NEW_YORK, 2024, 11, 3, 1, 45)
 
-    assert not windows.is_open(window, closed, NEW_YORK)
-    assert windows.next_opening(window, closed, NEW_YORK) == local(NEW_YORK, 2024, 11, 3, 1, fold=1)
+    assert not delivery_window.is_open(window, closed, NEW_YORK)
+    assert delivery_window.next_opening(window, closed, NEW_YORK) == local(NEW_YORK, 2024, 11, 3, 1, fold=1)
 
 
 def test_a_span_that_is_skipped_whole_does_not_open_that_night():
     window = parse((6, "02:00", "02:30"))
     at = local(NEW_YORK, 2024, 3, 10, 0)
 
-    assert windows.next_opening(window, at, NEW_YORK) == local(NEW_YORK, 2024, 3, 17, 2)
+    assert delivery_window.next_opening(window, at, NEW_YORK) == local(NEW_YORK, 2024, 3, 17, 2)
 
 
 def test_lord_howe_moves_by_half_an_hour():
     zone = ZoneInfo("Australia/Lord_Howe")
     window = parse((6, "02:00", "03:00"))
 
-    assert windows.next_opening(window, local(zone, 2024, 10, 6, 1), zone) == local(zone, 2024, 10, 6, 2, 30)
+    assert delivery_window.next_opening(window, local(zone, 2024, 10, 6, 1), zone) == local(zone, 2024, 10, 6, 2, 30)
 
 
 @pytest.mark.parametrize(("name", "day"), [("America/Sao_Paulo", (2018, 11, 4)), ("Asia/Beirut", (2024, 3, 31))])
@@ -203,15 +203,15 @@ def test_a_day_that_begins_at_one_opens_at_one(name, day):
     zone = ZoneInfo(name)
     evening = local(zone, *day, 12) - timedelta(hours=20)
 
-    assert windows.next_opening(parse((6, "00:00", "08:00")), evening, zone) == local(zone, *day, 1)
+    assert delivery_window.next_opening(parse((6, "00:00", "08:00")), evening, zone) == local(zone, *day, 1)
 
 
 def test_a_day_that_was_skipped_whole_waits_for_that_day_of_the_next_week():
     zone = ZoneInfo("Pacific/Apia")
     thursday = local(zone, 2011, 12, 29, 12)
 
-    assert windows.next_opening(parse((4, "09:00", "10:00")), thursday, zone) == local(zone, 2012, 1, 6, 9)
-    assert windows.next_opening(parse((4, "22:00", "06:00")), thursday, zone) == local(zone, 2011, 12, 31, 0)
+    assert delivery_window.next_opening(parse((4, "09:00", "10:00")), thursday, zone) == local(zone, 2012, 1, 6, 9)
+    assert delivery_window.next_opening(parse((4, "22:00", "06:00")), thursday, zone) == local(zone, 2011, 12, 31, 0)
 
 
 half_hours = st.integers(0, 47)
@@ -241,7 +241,7 @@ def test_the_moments_these_tests_call_changes_are_changes(name, at):
 def test_open_is_what_the_wall_clock_says(window, where):
     zone, at = where
 
-    assert windows.is_open(window, at, zone) == open_by_the_wall_clock(window, at, zone)
+    assert delivery_window.is_open(window, at, zone) == open_by_the_wall_clock(window, at, zone)
 
 
 @settings(deadline=None, max_examples=150)
@@ -250,7 +250,7 @@ def test_open_is_what_the_wall_clock_says(window, where):
 @example(parse((4, "00:00", "24:00")), (ZoneInfo("Pacific/Apia"), datetime(2011, 12, 30, tzinfo=UTC)))
 def test_the_next_opening_is_open_and_nothing_before_it_is(window, where):
     zone, at = where
-    opening = windows.next_opening(window, at, zone)
+    opening = delivery_window.next_opening(window, at, zone)
 
     assert opening >= at
     assert open_by_the_wall_clock(window, opening, zone)
@@ -264,7 +264,7 @@ def test_the_next_opening_is_open_and_nothing_before_it_is(window, where):
 
 @given(all_windows)
 def test_every_window_is_stored_and_read_back_unchanged(window):
-    assert windows.parse(window.as_json()) == window
+    assert delivery_window.parse(window.as_json()) == window
 
 
 # words and zones
@@ -284,15 +284,15 @@ def test_every_window_is_stored_and_read_back_unchanged(window):
     ],
 )
 def test_a_window_is_told_in_words(entries, words):
-    assert windows.describe(parse(*entries), "Europe/Dublin") == words
+    assert delivery_window.describe(parse(*entries), "Europe/Dublin") == words
 
 
 def test_words_without_a_zone_name_no_zone():
-    assert windows.describe(parse((0, "09:00", "17:00")), "") == "Monday 09:00 to 17:00"
+    assert delivery_window.describe(parse((0, "09:00", "17:00")), "") == "Monday 09:00 to 17:00"
 
 
 def test_a_known_zone_is_used():
-    assert windows.zone("America/New_York", DUBLIN) == NEW_YORK
+    assert delivery_window.zone("America/New_York", DUBLIN) == NEW_YORK
 
 
 @pytest.mark.parametrize(
@@ -300,4 +300,4 @@ def test_a_known_zone_is_used():
     ["", None, "Mars/Base", "../etc", "/etc/passwd", "a\0b", "Europe", "europe/dublin", "\udcff", "x" * 5000, "."],
 )
 def test_a_name_that_is_no_zone_gives_the_fallback(name):
-    assert windows.zone(name, DUBLIN) is DUBLIN
+    assert delivery_window.zone(name, DUBLIN) is DUBLIN

@@ -355,7 +355,7 @@ def test_an_error_of_ours_and_a_form_left_open_are_told_in_words(console, monkey
     def fail(*_args, **_more):
         raise RuntimeError("no")
 
-    monkeypatch.setattr("outbound.dashboard.dashboard", fail)
+    monkeypatch.setattr("outbound.home.dashboard", fail)
     monkeypatch.setattr("django.contrib.admin.site.each_context", fail)
     console.raise_request_exception = False
     broken = console.get("/admin/")

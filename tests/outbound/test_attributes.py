@@ -5,10 +5,11 @@ from django.contrib.admin.models import LogEntry
 from django.urls import reverse
 
 from audiences import compiler
-from audiences.intake import converting
+from audiences.intake.attributes import kind_conversion
 from audiences.models import Company, CustomAttribute, Customer, KindChange
 from audiences.rules import Kind
-from delivery import recasting, tasks
+from delivery import tasks
+from delivery.maintenance import attribute_kinds
 from tests.factories import (
     AT,
     CompanyFactory,
@@ -92,9 +93,9 @@ def test_the_change_keeps_what_converts_and_tells_the_log(console):
 )
 def test_each_kind_becomes_each_other_where_nothing_is_lost(was, value, to, becomes):
     seats = attribute(was, value)
-    forecast = converting.dry_run(seats, to=Kind(to))
+    forecast = kind_conversion.dry_run(seats, to=Kind(to))
 
-    done = converting.convert(seats, to=Kind(to), lose_at_most=1)
+    done = kind_conversion.convert(seats, to=Kind(to), lose_at_most=1)
 
     assert stored() == [becomes]
     assert (done.kept, done.lost) == (forecast.kept, forecast.lost) == (int(becomes is not None), int(becomes is None))
@@ -157,10 +158,10 @@ def test_an_attribute_of_companies_changes_theirs_alone(console):
 
 
 def test_it_goes_in_slices(monkeypatch):
-    monkeypatch.setattr(converting, "SLICE", 2)
+    monkeypatch.setattr(kind_conversion, "SLICE", 2)
     seats = attribute("text", "1", "2", "3", "4", "x")
 
-    done = converting.convert(seats, to=Kind.NUMBER, lose_at_most=1)
+    done = kind_conversion.convert(seats, to=Kind.NUMBER, lose_at_most=1)
 
     assert stored() == [1, 2, 3, 4, None]
     assert (done.kept, done.lost) == (4, 1)
@@ -168,10 +169,10 @@ def test_it_goes_in_slices(monkeypatch):
 
 def test_what_an_intake_of_the_old_kind_wrote_meanwhile_is_caught_up_with():
     seats = attribute("text", "1")
-    converting.convert(seats, to=Kind.NUMBER, lose_at_most=0)
+    kind_conversion.convert(seats, to=Kind.NUMBER, lose_at_most=0)
     Customer.objects.update(attributes={"seats": "2"})
 
-    converting.catch_up(seats, was=Kind.TEXT)
+    kind_conversion.catch_up(seats, was=Kind.TEXT)
 
     assert stored() == [2]
 
@@ -182,7 +183,7 @@ def test_what_an_intake_of_the_old_kind_wrote_meanwhile_is_caught_up_with():
 @pytest.fixture
 def many(monkeypatch) -> None:
     """Two values are more than a request changes."""
-    monkeypatch.setattr(recasting, "MOST_AT_ONCE", 1)
+    monkeypatch.setattr(attribute_kinds, "MOST_AT_ONCE", 1)
 
 
 def ask(console, one: CustomAttribute, *, to: str = "number", lost: int = 0) -> KindChange:
@@ -191,7 +192,7 @@ def ask(console, one: CustomAttribute, *, to: str = "number", lost: int = 0) -> 
 
 
 def test_few_values_are_changed_by_the_request_itself(console, monkeypatch):
-    monkeypatch.setattr(recasting, "MOST_AT_ONCE", 2)
+    monkeypatch.setattr(attribute_kinds, "MOST_AT_ONCE", 2)
     seats = attribute("text", "5", "7")
 
     console.post(page(seats), {"kind": "number", "lost": 0})
@@ -218,7 +219,7 @@ def test_many_values_are_left_to_a_worker_and_the_page_says_so(
     assert "Dry run" not in shown
     assert LogEntry.objects.get().change_message == "Kind: from a text to a number, by a worker"
 
-    assert recasting.carry_out(change.pk, at=AT) is True
+    assert attribute_kinds.carry_out(change.pk, at=AT) is True
 
     seats.refresh_from_db()
     change.refresh_from_db()
@@ -231,11 +232,11 @@ def test_many_values_are_left_to_a_worker_and_the_page_says_so(
 def test_a_change_is_carried_out_once_however_often_a_worker_is_told(console):
     seats = attribute("text", "5", "7")
     change = ask(console, seats)
-    recasting.carry_out(change.pk, at=AT)
+    attribute_kinds.carry_out(change.pk, at=AT)
     Customer.objects.filter(user_id="u0").update(attributes={"seats": 9})
 
-    assert recasting.carry_out(change.pk, at=AT) is False
-    assert recasting.under_way() == []
+    assert attribute_kinds.carry_out(change.pk, at=AT) is False
+    assert attribute_kinds.under_way() == []
     assert stored() == [9, 7]
 
 
@@ -248,9 +249,9 @@ def test_a_worker_that_dies_leaves_all_as_it_was_and_the_sweep_tells_another(con
         raise ConnectionError("the server went away")
 
     with monkeypatch.context() as patched:
-        patched.setattr(converting, "write", dies)
+        patched.setattr(kind_conversion, "write", dies)
         with pytest.raises(ConnectionError):
-            recasting.carry_out(change.pk, at=AT)
+            attribute_kinds.carry_out(change.pk, at=AT)
     assert stored() == ["5", "7"]
 
     told = []
@@ -266,8 +267,8 @@ def test_a_second_change_is_refused_while_one_is_under_way(console):
     seats = attribute("text", "5", "7")
     ask(console, seats)
 
-    with pytest.raises(recasting.UnderWay):
-        recasting.ask_for(seats, to=Kind.DATE, values=2, lose_at_most=0, at=AT)
+    with pytest.raises(attribute_kinds.UnderWay):
+        attribute_kinds.ask_for(seats, to=Kind.DATE, values=2, lose_at_most=0, at=AT)
     console.post(page(seats), {"kind": "date", "lost": 0})
 
     assert KindChange.objects.get().to == "number"
@@ -278,7 +279,7 @@ def test_a_worker_loses_no_more_than_the_page_said(console):
     seats = attribute("text", "5", "many")
     change = ask(console, seats, lost=0)
 
-    recasting.carry_out(change.pk, at=AT)
+    attribute_kinds.carry_out(change.pk, at=AT)
 
     seats.refresh_from_db()
     assert (seats.kind, stored()) == ("text", ["5", "many"])
@@ -295,7 +296,7 @@ def test_what_went_live_meanwhile_is_not_broken_and_a_draft_is_no_reason(console
     rules = {"match": "all", "rules": [rule("custom_attributes.seats", "contains", "5")]}
     MessageFactory(live=is_live, rules=rules)
 
-    recasting.carry_out(change.pk, at=AT)
+    attribute_kinds.carry_out(change.pk, at=AT)
 
     change.refresh_from_db()
     assert (stored() == ["5", "7"]) is is_live

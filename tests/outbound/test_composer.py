@@ -14,7 +14,10 @@ from django.utils import timezone
 
 from audiences import compiler
 from audiences.models import Audience, Customer, Workspace
-from delivery import copies, launching, matching, rounds
+from delivery import rendering
+from delivery.matching import launch_job
+from delivery.matching import ongoing
+from delivery.sending import dispatcher
 from delivery.models import DeliveryRecord, Status
 from messaging.models import Message, State
 from tests.factories import (
@@ -740,7 +743,7 @@ def test_above_the_limit_sending_to_the_rest_asks_for_the_number(console):
     for n in range(5):
         CustomerFactory(email=f"{n}@acme.example")
     message = MessageFactory(one_off=True)
-    matching.launch(message, at=timezone.now(), sample=1)
+    ongoing.launch(message, at=timezone.now(), sample=1)
     rest = f"/admin/messaging/message/{message.pk}/act/rest/"
 
     asked = console.post(rest)
@@ -754,19 +757,19 @@ def test_above_the_limit_sending_to_the_rest_asks_for_the_number(console):
 
 
 def test_a_large_launch_is_marked_and_done_whole_by_a_worker_or_the_sweep(console, monkeypatch):
-    monkeypatch.setattr(launching, "MOST_AT_ONCE", 1)
+    monkeypatch.setattr(launch_job, "MOST_AT_ONCE", 1)
     for n in range(3):
         CustomerFactory(email=f"{n}@acme.example")
     console.post(ADD, typed(SenderFactory(), ticket=ticket(console), act="live", send_type="one_off"))
     message = Message.objects.get()
     assert (message.state, DeliveryRecord.objects.count()) == (State.DRAFT, 0)
     assert "Going live" in console.get(page(message)).content.decode()
-    monkeypatch.setattr(matching, "write_down_all", dies)
-    rounds.sweep(at=timezone.now())
+    monkeypatch.setattr(ongoing, "write_down_all", dies)
+    dispatcher.sweep(at=timezone.now())
     assert Message.objects.get().launching_at is not None
     monkeypatch.undo()
 
-    rounds.sweep(at=timezone.now())
+    dispatcher.sweep(at=timezone.now())
 
     message.refresh_from_db()
     assert (message.state, message.launching_at, DeliveryRecord.objects.count()) == (State.LIVE, None, 3)
@@ -776,7 +779,7 @@ def test_a_large_launch_is_marked_and_done_whole_by_a_worker_or_the_sweep(consol
 
 def test_a_look_at_a_large_launch_goes_on_after_one_that_failed_and_reads_its_heading_out_once(console):
     message = MessageFactory(one_off=True)
-    launching.ask_for(message, at=timezone.now())
+    launch_job.ask_for(message, at=timezone.now())
 
     shown = console.get(f"/admin/messaging/message/{message.pk}/launching/").content.decode()
     looks = shown[shown.index('<div id="launching"') :]
@@ -794,10 +797,10 @@ def dies(*_args, **_kwargs) -> None:
 def test_a_large_launch_that_cannot_go_stays_a_draft_that_says_why(console):
     CustomerFactory(email="ada@acme.example")
     message = MessageFactory(one_off=True, rules=[rule("email", "contains", "@acme")])
-    launching.ask_for(message, at=timezone.now())
+    launch_job.ask_for(message, at=timezone.now())
     Customer.objects.update(archived_at=timezone.now())
 
-    launching.launch(message.pk, at=timezone.now())
+    launch_job.launch(message.pk, at=timezone.now())
 
     message.refresh_from_db()
     assert (message.state, message.launching_at) == (State.DRAFT, None)
@@ -807,14 +810,14 @@ def test_a_large_launch_that_cannot_go_stays_a_draft_that_says_why(console):
 def test_a_large_launch_nobody_has_begun_can_be_called_off_from_its_page(console):
     CustomerFactory(email="ada@acme.example")
     message = MessageFactory(one_off=True)
-    launching.ask_for(message, at=timezone.now())
+    launch_job.ask_for(message, at=timezone.now())
     assert "call-off" in console.get(page(message)).content.decode()
 
     console.post(f"/admin/messaging/message/{message.pk}/act/call-off/")
 
     message.refresh_from_db()
     assert (message.state, message.launching_at, log()[-1]) == (State.DRAFT, None, "Called off going live")
-    rounds.sweep(at=timezone.now())
+    dispatcher.sweep(at=timezone.now())
     assert DeliveryRecord.objects.count() == 0
     assert "Set live" in console.get(page(message)).content.decode()
 
@@ -822,8 +825,8 @@ def test_a_large_launch_nobody_has_begun_can_be_called_off_from_its_page(console
 def test_a_launch_called_off_twice_or_after_it_went_changes_nothing_and_says_so(console):
     CustomerFactory(email="ada@acme.example")
     message = MessageFactory(one_off=True)
-    launching.ask_for(message, at=timezone.now())
-    launching.launch(message.pk, at=timezone.now())
+    launch_job.ask_for(message, at=timezone.now())
+    launch_job.launch(message.pk, at=timezone.now())
 
     answer = console.post(f"/admin/messaging/message/{message.pk}/act/call-off/", follow=True)
 
@@ -837,8 +840,8 @@ def test_of_a_sample_whose_rest_is_on_its_way_the_rest_alone_is_called_off(conso
     for n in range(3):
         CustomerFactory(email=f"{n}@acme.example")
     message = MessageFactory(one_off=True)
-    matching.launch(message, at=timezone.now(), sample=1)
-    launching.ask_for(message, at=timezone.now())
+    ongoing.launch(message, at=timezone.now(), sample=1)
+    launch_job.ask_for(message, at=timezone.now())
     shown = console.get(page(message)).content.decode()
     assert "act/call-off/" in shown
     assert "act/pause/" in shown
@@ -852,7 +855,7 @@ def test_of_a_sample_whose_rest_is_on_its_way_the_rest_alone_is_called_off(conso
 
 def test_who_may_not_set_live_may_not_call_it_off(log_in_with):
     message = MessageFactory(one_off=True)
-    launching.ask_for(message, at=timezone.now())
+    launch_job.ask_for(message, at=timezone.now())
     author = log_in_with("messaging.view_message", "messaging.change_message")
 
     assert "act/call-off/" not in author.get(page(message)).content.decode()
@@ -863,7 +866,7 @@ def test_who_may_not_set_live_may_not_call_it_off(log_in_with):
 def test_made_ongoing_it_leaves_out_whoever_got_or_is_getting_the_sample(console):
     people = [CustomerFactory(user_id=str(n), email=f"{n}@acme.example") for n in range(6)]
     message = MessageFactory(one_off=True, rules={"match": "any", "rules": [rule("email", "contains", "@acme")]})
-    matching.launch(message, at=timezone.now(), sample=4)
+    ongoing.launch(message, at=timezone.now(), sample=4)
     records = list(DeliveryRecord.objects.order_by("pk"))
     for record, status in zip(records, ("waiting", "sending", "uncertain", "sent"), strict=True):
         force(record, status)
@@ -914,13 +917,13 @@ def test_a_branded_email_wears_the_workspace_as_it_was_when_it_went_live(console
     record = DeliveryRecord.objects.get(customer=customer)
 
     version = Message.objects.get(pk=message.pk).version
-    read = copies.copy_of(version, channel="email").render({}, record_id=record.pk)
+    read = rendering.copy_of(version, channel="email").render({}, record_id=record.pk)
 
     assert "1 Main Street Dublin" in read.html
     assert "#aa0000" in read.html
     assert "Acme" in read.html
-    assert copies.unsubscribe_url(record.pk) in read.html
-    assert copies.unsubscribe_url(record.pk) in read.text
+    assert rendering.unsubscribe_url(record.pk) in read.html
+    assert rendering.unsubscribe_url(record.pk) in read.text
 
 
 @pytest.mark.parametrize("address", ["preview/", "test/", "pictures/", "segment/", "people/", "values/"])

@@ -10,7 +10,7 @@ import pytest
 from django.utils import timezone
 from django_celery_beat.models import PeriodicTask
 
-from delivery import counts
+from delivery.reporting import counters
 from delivery.models import Conversation, DeliveryRecord, Reason, Status
 from messaging.models import Message
 from tests.factories import AT, CustomerFactory, MessageFactory
@@ -80,7 +80,7 @@ def test_draws_what_each_channel_sent_on_each_day(console):
     send(MessageFactory(one_off=True, live=True), at=now)
     chat = MessageFactory(one_off=True, in_app=True, live=True)
     chat.records.update(status=Status.SENT, sent_at=now - timedelta(days=29), reason="")
-    counts.fold()
+    counters.fold()
 
     chart = console.get(HOME).context["chart"]
 
@@ -132,7 +132,7 @@ def test_what_is_uncertain_and_what_failed_is_stuck(console):
     DeliveryRecord.objects.update(status=Status.SENDING, claim=uuid4(), leased_until=now)
     first.records.all().mark_uncertain(reason=Reason.LOST_TOUCH, detail="")
     second.records.all().mark_failed(reason=Reason.REJECTED, detail="no such user")
-    counts.fold()
+    counters.fold()
 
     found = stuck(console.get(HOME))
 

@@ -24,7 +24,9 @@ from audiences.models import (
     Subscription,
     Workspace,
 )
-from delivery import conversations, matching, single
+from delivery.conversations import threads
+from delivery.matching import ongoing
+from delivery.matching import direct
 from delivery.models import DeliveryRecord, Pace, Reason
 from messaging.models import Message, Sender
 from tests.factories import (
@@ -71,7 +73,7 @@ class World:
             "per_company": MessageFactory(
                 title="Each", live=True, sender=sender, subject="{{ company.name }}", body="Hi {{ company.name }}"
             ).pk,
-            "conversation": conversations.open_by_customer(ada, body="Hello?", at=AT).pk,
+            "conversation": threads.open_by_customer(ada, body="Hello?", at=AT).pk,
             "attribute": CustomAttributeFactory(name="seats").pk,
             "hook": self.hook(0).pk,
             "group": Group.objects.get(name="Author").pk,
@@ -79,7 +81,7 @@ class World:
             "pace": Pace.objects.create(channel="email").pk,
             "token": Integration.objects.create(user=self.boss, name="Shop")[0].pk,
         }
-        matching.pause(Message.objects.get(pk=self.one["paused"]))
+        ongoing.pause(Message.objects.get(pk=self.one["paused"]))
         Workspace.current()
         lines = b"email,name\n" + b"".join(b"nobody%d,Eve\n" % n for n in range(MANY))
         job = importing.take(io.BytesIO(lines), name="a.csv", kind=ImportKind.CUSTOMERS, by=self.boss, at=AT)
@@ -95,7 +97,7 @@ class World:
             self.add(n)
         at = AT + timedelta(hours=size)
         for name in ("ongoing", "per_company"):
-            matching.match(Message.objects.get(pk=self.one[name]), at=at)
+            ongoing.match(Message.objects.get(pk=self.one[name]), at=at)
         waiting = DeliveryRecord.objects.filter(message_id=self.one["ongoing"], status="waiting").order_by("pk")
         pks = list(waiting.values_list("pk", flat=True))
         sent, uncertain = pks[::2], pks[1::2]
@@ -126,11 +128,11 @@ class World:
         for message in (Message.objects.get(pk=one["ongoing"]), Message.objects.get(pk=one["paused"])):
             message.revise(subject=f"Hello {n}", body=f'<a href="https://x.example/{n}">x</a>', by=self.boss, at=AT)
         chat = {"channel": "in_app", "format": "chat", "sender": sender, "subject": ""}
-        single.send_to_one(ada, **chat, body=f"<p>Hi {n}</p>", by=self.boss, at=AT)
-        conversations.open_by_customer(ada, body=f"Mine {n}", at=AT)
-        conversations.open_by_customer(bob, body=f"Bob's {n}", at=AT)
-        thread = conversations.Conversation.objects.get(pk=one["conversation"])
-        conversations.reply_by_customer(thread, body=f"And {n}?", at=AT)
+        direct.send_to_one(ada, **chat, body=f"<p>Hi {n}</p>", by=self.boss, at=AT)
+        threads.open_by_customer(ada, body=f"Mine {n}", at=AT)
+        threads.open_by_customer(bob, body=f"Bob's {n}", at=AT)
+        thread = threads.Conversation.objects.get(pk=one["conversation"])
+        threads.reply_by_customer(thread, body=f"And {n}?", at=AT)
         user = User.objects.create_user(f"staff{n}", f"staff{n}@acme.example", is_staff=True)
         user.groups.add(one["group"])
         sender.users.add(user)

@@ -11,7 +11,8 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from audiences.intake import Refused, importing
-from audiences.intake.importing import files, flow
+from audiences.intake.csv_import import source
+from audiences.intake.csv_import import job as flow
 from audiences.models import (
     Company,
     CustomAttribute,
@@ -26,7 +27,7 @@ from audiences.models import (
     Tag,
 )
 from audiences.models.customers import Role
-from delivery import erasing
+from delivery.customers import erase
 from tests.factories import AT, CompanyFactory, CustomAttributeFactory, CustomerFactory, TagFactory
 
 pytestmark = pytest.mark.django_db
@@ -389,10 +390,11 @@ def test_reads_what_spreadsheets_write(take, encoding, delimiter):
 
 
 def test_goes_on_where_it_stopped(take, monkeypatch):
-    from audiences.intake.importing import files, flow
+    from audiences.intake.csv_import import source as files
+    from audiences.intake.csv_import import job as flow
 
     monkeypatch.setattr(flow, "SLICE", 3)
-    monkeypatch.setattr(files, "PIECE", 17)
+    monkeypatch.setattr(source, "PIECE", 17)
     job = take("user_id,name\n" + "".join(f'{n},"Na\nme {n}"\n' for n in range(10)))
     assert ImportChunk.objects.count() > 5
     go(job, ImportState.CHECKING)
@@ -519,8 +521,8 @@ def test_lines_whose_quotes_swallow_each_other_are_each_read_a_few_times_at_most
         read.append(len(line))
         return line
 
-    monkeypatch.setattr(files.csv, "reader", lambda lines, **how: reader(map(noted, lines), **how))
-    taken = list(files.records(job))
+    monkeypatch.setattr(source.csv, "reader", lambda lines, **how: reader(map(noted, lines), **how))
+    taken = list(source.records(job))
 
     assert taken[-1].ends == job.size
     assert len(read) <= 5 * (times + 2)
@@ -601,7 +603,7 @@ def test_what_errors_quote_of_somebody_goes_with_them_and_nobody_elses(take):
     ann = CustomerFactory(user_id="7", email="ann@acme.example", name="Ann")
     job = go(take("user_id,signed_up_at\n7,Ann@acme.example\n8,anna\n"), ImportState.CHECKING)
 
-    erasing.erase(ann, at=LATER)
+    erase.erase(ann, at=LATER)
 
     assert problems(job) == [
         (2, "What stood here is erased."),

@@ -13,10 +13,14 @@ from django.urls import reverse
 from django.utils import timezone
 
 from audiences.models import Workspace
-from delivery import conversations, erasing, visits
+from delivery.conversations import threads as conversations
+from delivery.customers import erase
+from delivery.visits import visit
 from delivery.models import AnswerMail, Conversation, ConversationPart, PartType, Status
-from outbound import answering, roles, threads
-from outbound.inbox import PER_PAGE, TABS
+from outbound import roles
+from outbound.inbox import admin
+from outbound.inbox import thread as threads
+from outbound.inbox.listing import PER_PAGE, TABS
 from outbound.roles import Role
 from tests.factories import CustomerFactory, MessageFactory
 
@@ -43,7 +47,7 @@ def messaged(at) -> Conversation:
     """A message of ours reaches a customer in the app."""
     customer = CustomerFactory(name="Bob Ray")
     MessageFactory(in_app=True, live=True, title="First steps", body="<p>Shall I show you around?</p>")
-    visits.visit(customer, at=at)
+    visit.visit(customer, at=at)
     return Conversation.objects.get(customer=customer)
 
 
@@ -433,7 +437,7 @@ def test_late_at_night_today_is_not_offered(at):
     assert [offer["name"] for offer in threads.offers(at=late, zone=Workspace.current().tz)] == ["tomorrow", "week"]
 
 
-@pytest.mark.parametrize("verb", answering.ACTS)
+@pytest.mark.parametrize("verb", admin.ACTS)
 def test_a_viewer_only_looks(client, verb):
     roles.install()
     viewer = User.objects.create_user("viewer", is_staff=True)
@@ -507,7 +511,7 @@ def test_erasing_a_person_leaves_none_of_it_in_the_log(console):
     console.post(act("reply", thread), {"body": "Hi Ann", **ticket()})
     assert "Ann Lee" in LogEntry.objects.get().object_repr
 
-    erasing.erase(thread.customer, at=timezone.now())
+    erase.erase(thread.customer, at=timezone.now())
 
     assert "Ann" not in LogEntry.objects.get().object_repr
     assert ConversationPart.objects.get().body == ""

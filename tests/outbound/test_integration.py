@@ -12,8 +12,9 @@ from django.urls import reverse
 from rest_framework.test import APIClient
 
 from audiences.models import Integration, Notification, NotificationState, Subscription, Topic, Workspace
-from delivery import notifying, origins
-from outbound.subscriptions import NOT_TICKED, TONES, TOPICS
+from delivery.webhooks import dispatcher
+from delivery.messenger import origins
+from outbound.workspace.webhooks import NOT_TICKED, TONES, TOPICS
 
 pytestmark = pytest.mark.django_db
 AT = datetime(2026, 5, 4, 10, 0, tzinfo=UTC)
@@ -280,7 +281,7 @@ def test_a_change_of_a_webhook_is_told_and_keeps_what_has_no_box(console, hook):
 
 def test_the_log_tells_what_came_back_and_something_is_sent_again(console, hook, monkeypatch):
     rung: list[bool] = []
-    monkeypatch.setattr("audiences.announcing.ring", lambda: rung.append(True))
+    monkeypatch.setattr("audiences.webhook_outbox.ring", lambda: rung.append(True))
     row = told(hook, state=NotificationState.FAILED, detail="It answered 500.", settled_at=AT, attempts=8)
     page = words(console.get(reverse("admin:audiences_subscription_change", args=[hook.pk])))
     assert "It answered 500." in page
@@ -293,7 +294,7 @@ def test_the_log_tells_what_came_back_and_something_is_sent_again(console, hook,
     assert row.state == NotificationState.WAITING
     assert row.settled_at is None
     assert said() == f"Sent ping (notif_{row.pk}) again"
-    assert [due.pk for due in notifying.claim(at=row.due_at)] == [row.pk]
+    assert [due.pk for due in dispatcher.claim(at=row.due_at)] == [row.pk]
 
 
 def test_what_a_worker_has_in_hand_is_not_sent_beside_it(console, hook):

@@ -10,10 +10,10 @@ from django.urls import reverse
 
 from audiences.models import Customer, Integration, Subscription, Workspace
 from delivery.models import Conversation
-from outbound import inbox
-from outbound.lists import List
+from outbound.inbox import listing
+from outbound.console.lists import List
 from outbound.roles import Role
-from outbound.search import LONGEST, MOST_WORDS, TOO_LONG
+from outbound.console.search import LONGEST, MOST_WORDS, TOO_LONG
 from tests.factories import CustomerFactory, MessageFactory, TagFactory
 
 pytestmark = pytest.mark.django_db
@@ -133,7 +133,7 @@ def test_the_inbox_says_why_it_finds_nothing_by_a_search_that_is_too_long(consol
     page = console.get("/admin/delivery/conversation/", {"q": MANY_WORDS}).content.decode()
 
     assert TOO_LONG in page
-    assert inbox.MOST_PARTS >= MOST_WORDS
+    assert listing.MOST_PARTS >= MOST_WORDS
 
 
 @pytest.mark.parametrize(

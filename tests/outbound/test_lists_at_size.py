@@ -6,7 +6,7 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from outbound.console import MOST_COUNTED
+from outbound.console.admin import MOST_COUNTED
 from tests.factories import CustomerTagFactory, MembershipFactory, MessageFactory, SegmentFactory, rule
 
 pytestmark = pytest.mark.django_db

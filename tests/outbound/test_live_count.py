@@ -6,10 +6,13 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
-from delivery import launching, matching, tasks
+from delivery import tasks
+from delivery.matching import launch_job
+from delivery.matching import ongoing
 from delivery.models import DeliveryRecord, Reason
 from messaging.models import Message, State
-from outbound.composer import confirming, views
+from outbound.composer import views
+from outbound.composer import confirm
 from tests.factories import MessageFactory, SenderFactory, rule
 from tests.outbound.test_composer import FORECAST, page, typed
 
@@ -37,7 +40,7 @@ def many(db) -> None:
 @pytest.fixture
 def sampled(monkeypatch) -> None:
     """An estimate asks some two thousand of them."""
-    monkeypatch.setattr(matching, "SAMPLED", 2_000)
+    monkeypatch.setattr(ongoing, "SAMPLED", 2_000)
 
 
 def to_acme() -> Message:
@@ -46,14 +49,14 @@ def to_acme() -> Message:
 
 @pytest.mark.usefixtures("many")
 def test_what_is_counted_in_time_is_exact():
-    found = matching.forecast_soon(to_acme(), at=timezone.now(), within=timedelta(minutes=1))
+    found = ongoing.forecast_soon(to_acme(), at=timezone.now(), within=timedelta(minutes=1))
 
     assert (found.people, found.left_out, found.exact) == (10_000, {Reason.UNSUBSCRIBED: 1_000}, True)
 
 
 @pytest.mark.usefixtures("many", "sampled")
 def test_what_takes_too_long_to_count_is_estimated():
-    found = matching.forecast_soon(to_acme(), at=timezone.now(), within=AT_ONCE)
+    found = ongoing.forecast_soon(to_acme(), at=timezone.now(), within=AT_ONCE)
 
     assert not found.exact
     # One block in ten is asked: sure to be off, and sure to be near.
@@ -64,7 +67,7 @@ def test_what_takes_too_long_to_count_is_estimated():
 
 @pytest.mark.usefixtures("many", "sampled")
 def test_an_estimate_leaves_the_connection_without_a_limit_of_time():
-    matching.forecast_soon(to_acme(), at=timezone.now(), within=AT_ONCE)
+    ongoing.forecast_soon(to_acme(), at=timezone.now(), within=AT_ONCE)
 
     with connection.cursor() as cursor:
         cursor.execute("SHOW statement_timeout")
@@ -74,11 +77,11 @@ def test_an_estimate_leaves_the_connection_without_a_limit_of_time():
 @pytest.mark.usefixtures("many")
 def test_a_database_that_fails_in_another_way_is_not_taken_for_a_slow_one(monkeypatch):
     message = to_acme()
-    monkeypatch.setattr(matching, "no_record", lambda _per_company: "nonsense")
+    monkeypatch.setattr(ongoing, "no_record", lambda _per_company: "nonsense")
     monkeypatch.setattr(message, "state", "sampled")
 
     with pytest.raises(Exception, match="nonsense"):
-        matching.forecast_soon(message, at=timezone.now(), within=timedelta(minutes=1))
+        ongoing.forecast_soon(message, at=timezone.now(), within=timedelta(minutes=1))
 
 
 @pytest.mark.usefixtures("many", "sampled")
@@ -114,8 +117,8 @@ def set_live(console, draft: Message, *, reviewed: int, act: str = "live", **cha
 @pytest.fixture
 def slow(many, monkeypatch) -> Message:
     """A draft of a one-off to 10,000 people, whom no click waits to have counted."""
-    monkeypatch.setattr(matching, "SAMPLED", 10_000)
-    monkeypatch.setattr(confirming, "COUNT_WITHIN", AT_ONCE)
+    monkeypatch.setattr(ongoing, "SAMPLED", 10_000)
+    monkeypatch.setattr(confirm, "COUNT_WITHIN", AT_ONCE)
     return MessageFactory(one_off=True)
 
 
@@ -125,7 +128,7 @@ def test_a_click_claims_what_takes_long_to_count_and_the_worker_counts(console, 
     assert "is going live" in said
     slow.refresh_from_db()
     assert (slow.state, slow.reviewed_count, DeliveryRecord.objects.count()) == (State.DRAFT, 9_900, 0)
-    launching.launch(slow.pk, at=timezone.now())
+    launch_job.launch(slow.pk, at=timezone.now())
     slow.refresh_from_db()
     assert (slow.state, slow.audience_count) == (State.LIVE, 10_000)
 
@@ -133,7 +136,7 @@ def test_a_click_claims_what_takes_long_to_count_and_the_worker_counts(console, 
 def test_the_worker_refuses_an_audience_that_drifted_with_both_numbers(console, slow):
     set_live(console, slow, reviewed=9_000)
 
-    launching.launch(slow.pk, at=timezone.now())
+    launch_job.launch(slow.pk, at=timezone.now())
 
     slow.refresh_from_db()
     assert (slow.state, slow.launching_at, DeliveryRecord.objects.count()) == (State.DRAFT, None, 0)
@@ -161,7 +164,7 @@ def test_what_was_seen_is_what_a_scheduled_one_is_held_against(console, slow):
 
 def test_a_sample_of_very_many_is_drawn_by_the_worker(console, slow):
     set_live(console, slow, reviewed=9_900, act="sample", sample="20")
-    launching.launch(slow.pk, at=timezone.now())
+    launch_job.launch(slow.pk, at=timezone.now())
 
     slow.refresh_from_db()
     assert (slow.state, DeliveryRecord.objects.count()) == (State.SAMPLED, 20)

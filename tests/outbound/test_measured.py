@@ -7,7 +7,7 @@ from uuid import uuid4
 import pytest
 
 from delivery.models import DeliveryRecord, Status
-from outbound.wording import measured
+from outbound.console.wording import measured
 from tests.factories import AT, CustomerFactory, MessageFactory
 
 pytestmark = pytest.mark.django_db

@@ -6,7 +6,7 @@ import pytest
 
 from audiences.rules import Kind
 from messaging.models import Message
-from outbound.composer import offer
+from outbound.composer import options
 from tests.factories import EventSummaryFactory, MessageFactory, SegmentFactory, TagFactory, rule
 
 pytestmark = pytest.mark.django_db
@@ -16,8 +16,8 @@ NAMES = "/admin/messaging/message/names/"
 @pytest.fixture
 def few(monkeypatch) -> None:
     """Two names are as many as a menu holds."""
-    monkeypatch.setattr(offer, "MOST_NAMES", 2)
-    monkeypatch.setattr(offer, "MOST_EVENTS", 1)
+    monkeypatch.setattr(options, "MOST_NAMES", 2)
+    monkeypatch.setattr(options, "MOST_EVENTS", 1)
 
 
 def found(console, kind: str, words: str) -> list[str]:
@@ -27,11 +27,11 @@ def found(console, kind: str, words: str) -> list[str]:
 def test_few_names_are_a_menu_and_many_are_searched(few):
     for name in ("a", "b"):
         TagFactory(name=name)
-    assert offer.rule_builder()["more"] == []
+    assert options.rule_builder()["more"] == []
 
     TagFactory(name="c")
 
-    assert offer.rule_builder()["more"] == [Kind.TAG]
+    assert options.rule_builder()["more"] == [Kind.TAG]
 
 
 @pytest.mark.parametrize("nested", [False, True])
@@ -40,8 +40,8 @@ def test_what_the_rules_name_already_has_its_name_however_many_there_are(few, ne
     named = rule("tag", "is", tags[-1].pk)
     stored = {"match": "all", "rules": [{"match": "any", "rules": [named]} if nested else named]}
 
-    assert [tags[-1].pk, "f"] in offer.rule_builder(json.dumps(stored))["choices"][Kind.TAG]
-    assert [tags[-2].pk, "e"] not in offer.rule_builder(stored)["choices"][Kind.TAG]
+    assert [tags[-1].pk, "f"] in options.rule_builder(json.dumps(stored))["choices"][Kind.TAG]
+    assert [tags[-2].pk, "e"] not in options.rule_builder(stored)["choices"][Kind.TAG]
 
 
 def test_an_event_the_rules_ask_about_is_in_the_menu_however_rare(few):
@@ -50,7 +50,7 @@ def test_an_event_the_rules_ask_about_is_in_the_menu_however_rare(few):
     EventSummaryFactory(name="seldom")
 
     def menu(stored=None) -> set[str]:
-        groups = offer.rule_builder(stored)["groups"]
+        groups = options.rule_builder(stored)["groups"]
         return {one["name"] for group in groups for one in group["attributes"]}
 
     assert "event.often" in menu()
@@ -62,7 +62,7 @@ def test_an_event_the_rules_ask_about_is_in_the_menu_however_rare(few):
 def test_rules_that_cannot_be_read_take_nothing_from_the_menu(few, stored):
     TagFactory(name="a")
 
-    assert [name for _, name in offer.rule_builder(stored)["choices"][Kind.TAG]] == ["a"]
+    assert [name for _, name in options.rule_builder(stored)["choices"][Kind.TAG]] == ["a"]
 
 
 def test_the_very_name_is_found_first_then_those_that_begin_so(console):
@@ -76,8 +76,8 @@ def test_finds_no_more_than_fit_under_the_field(console):
     for n in range(30):
         TagFactory(name=f"tag {n:02}")
 
-    assert found(console, "tag", "tag") == [f"tag {n:02}" for n in range(offer.MOST_FOUND)]
-    assert found(console, "tag", "") == [f"tag {n:02}" for n in range(offer.MOST_FOUND)]
+    assert found(console, "tag", "tag") == [f"tag {n:02}" for n in range(options.MOST_FOUND)]
+    assert found(console, "tag", "") == [f"tag {n:02}" for n in range(options.MOST_FOUND)]
 
 
 @pytest.mark.parametrize("words", ["%", "_", "\\"])
@@ -110,14 +110,14 @@ def test_nothing_else_is_searched(console, kind):
     assert console.get(NAMES, {"kind": kind}).status_code == 404
 
 
-@pytest.mark.parametrize("kind", offer.SEARCHED)
+@pytest.mark.parametrize("kind", options.SEARCHED)
 def test_who_may_not_see_them_does_not_find_them(log_in_with, kind):
-    others = set(offer.MAY_SEE.values()) - {offer.MAY_SEE[kind]}
+    others = set(options.MAY_SEE.values()) - {options.MAY_SEE[kind]}
     assert log_in_with(*others).get(NAMES, {"kind": kind}).status_code == 403
 
 
 def test_every_kind_that_is_searched_says_who_may(console):
-    assert set(offer.MAY_SEE) == set(offer.SEARCHED) == offer.IDS - {Kind.TEAMMATE, Kind.ROLE}
+    assert set(options.MAY_SEE) == set(options.SEARCHED) == options.IDS - {Kind.TEAMMATE, Kind.ROLE}
 
 
 def test_the_builder_asks_no_more_of_the_database_the_more_names_there_are(few, django_assert_max_num_queries):
@@ -125,4 +125,4 @@ def test_the_builder_asks_no_more_of_the_database_the_more_names_there_are(few, 
         TagFactory(name=f"tag {n}")
         SegmentFactory(name=f"segment {n}")
     with django_assert_max_num_queries(10):
-        offer.rule_builder({"match": "all", "rules": [rule("tag", "is", n) for n in range(40)]})
+        options.rule_builder({"match": "all", "rules": [rule("tag", "is", n) for n in range(40)]})

@@ -9,11 +9,11 @@ import pytest
 from django.utils import timezone
 
 from audiences.models import Workspace
-from delivery import counts
-from delivery.counts import Counts
+from delivery.reporting import counters
+from delivery.reporting.counters import Counts
 from delivery.models import DeliveryRecord, Status
 from messaging.models import Channel, Message, State
-from outbound.wording import MEASURED, percent
+from outbound.console.wording import MEASURED, percent
 from tests.factories import AT, CustomerFactory, MessageFactory, SenderFactory, TagFactory
 
 pytestmark = pytest.mark.django_db
@@ -194,7 +194,7 @@ def test_sorts_by_what_was_sent(console):
         message = MessageFactory(title=title, in_app=True, one_off=True, live=True)
         pks = message.records.values_list("pk", flat=True)[:many]
         DeliveryRecord.objects.filter(pk__in=list(pks)).update(status=Status.SENT, sent_at=AT, reason="")
-    counts.fold()
+    counters.fold()
 
     sent = [message.title for message in console.get(f"{LIST}?o=5").context["cl"].result_list]
 

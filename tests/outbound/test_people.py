@@ -16,7 +16,7 @@ from audiences import compiler
 from audiences.models import Customer, CustomerTag, Import, ImportState, Tag
 from delivery import tasks
 from messaging.models import Message, State
-from outbound import console as console_pages
+from outbound.console import admin as console_pages
 from tests.factories import (
     AT,
     CustomAttributeFactory,
@@ -286,11 +286,11 @@ def test_an_import_from_file_to_done(console, boss, nudged):
 
 
 def test_a_large_import_is_gone_on_with_by_a_worker(console, monkeypatch, nudged):
-    from outbound import importing
+    from outbound.people import csv_import
 
     asked: list[int] = []
     monkeypatch.setattr(tasks, "nudge_import", asked.append)
-    monkeypatch.setattr(importing, "AT_ONCE", timedelta(0))
+    monkeypatch.setattr(csv_import, "AT_ONCE", timedelta(0))
     upload = SimpleUploadedFile("people.csv", b"user_id\n1\n2\n")
     at = console.post(reverse("admin:customer_import_file"), {"kind": "customers", "file": upload}).url
     page = console.post(f"{at}check/", {"target": ["user_id"]}, follow=True).content.decode()
@@ -305,9 +305,9 @@ def test_a_large_import_is_gone_on_with_by_a_worker(console, monkeypatch, nudged
 
 
 def test_a_file_larger_than_can_be_kept_is_refused_at_its_field(console, monkeypatch):
-    from outbound import importing
+    from outbound.people import csv_import as importing
 
-    monkeypatch.setattr(importing, "LARGEST", 10)
+    monkeypatch.setattr(csv_import, "LARGEST", 10)
     upload = SimpleUploadedFile("people.csv", b"user_id\n1\n2\n")
 
     page = console.post(reverse("admin:customer_import_file"), {"kind": "customers", "file": upload})
@@ -317,7 +317,7 @@ def test_a_file_larger_than_can_be_kept_is_refused_at_its_field(console, monkeyp
 
 
 def test_what_is_wrong_beyond_what_is_kept_is_counted_on_the_page_and_in_the_file(console, monkeypatch, nudged):
-    from audiences.intake.importing import flow
+    from audiences.intake.csv_import import job as flow
 
     monkeypatch.setattr(flow, "MOST_PROBLEMS", 2)
     upload = SimpleUploadedFile("people.csv", b"email\n" + b"nobody\n" * 5)

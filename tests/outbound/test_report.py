@@ -12,12 +12,17 @@ import pytest
 from django.contrib.admin.models import LogEntry
 
 from audiences.models import Membership
-from delivery import counts, hits, matching, rounds
+from delivery.reporting import counters
+from delivery.tracking import hits
+from delivery.matching import ongoing
+from delivery.sending import dispatcher
 from delivery.models import DeliveryRecord, Link, Status, Who
 from messaging.models import Message, SendType, State
-from outbound import differences, recipients, reports
-from outbound.charts import COLOURS
-from outbound.reports import LABELS, SHOWN
+from outbound.messages import version_diff
+from outbound.messages import recipients
+from outbound.messages import report
+from outbound.console.charts import COLOURS
+from outbound.messages.report import LABELS, SHOWN
 from tests.factories import AT, CustomerFactory, MembershipFactory, MessageFactory, rule
 
 pytestmark = pytest.mark.django_db
@@ -84,9 +89,9 @@ def test_those_who_left_the_company_are_counted_under_that_reason(console, send_
     for name in ("Ada", "Bob"):
         MembershipFactory(customer__name=name, customer__email=f"{name}@acme.example".lower())
     message = MessageFactory(body="<p>{{ company.name }}</p>", send_type=send_type, live=True)
-    matching.match(message, at=AT)
+    ongoing.match(message, at=AT)
     Membership.objects.all().delete()
-    rounds.hand_over(clock=lambda: AT, until=AT + timedelta(seconds=1))
+    dispatcher.hand_over(clock=lambda: AT, until=AT + timedelta(seconds=1))
 
     page = console.get(address(message))
 
@@ -118,7 +123,7 @@ def test_every_figure_has_its_words():
 def test_draws_what_happened_over_time(console, news):
     sent(news.records.filter(customer__name="Ada"), at=AT, opened_at=AT + timedelta(days=3))
     sent(news.records.filter(customer__name="Bob"), at=AT + timedelta(days=1))
-    counts.fold()
+    counters.fold()
 
     chart = console.get(address(news)).context["chart"]
 
@@ -227,7 +232,7 @@ def test_says_that_looking_among_very_many_takes_a_while_and_what_does_not(conso
     says = "A whole email address or user ID is found at once."
     assert says not in text(console.get(address(news)))
 
-    monkeypatch.setattr(reports, "AMONG_MANY", 3)
+    monkeypatch.setattr(report, "AMONG_MANY", 3)
 
     assert says in text(console.get(address(news)))
 
@@ -337,9 +342,9 @@ def test_versions_say_who_changed_what(console, boss):
 
 
 def test_a_link_that_leads_elsewhere_is_a_change():
-    before, after = (differences.plain(f'<p>Go <a href="https://{host}.example">there</a></p>') for host in "ab")
+    before, after = (version_diff.plain(f'<p>Go <a href="https://{host}.example">there</a></p>') for host in "ab")
 
-    kinds = [(piece.kind, piece.text) for piece in differences.between(before, after)]
+    kinds = [(piece.kind, piece.text) for piece in version_diff.between(before, after)]
 
     assert ("removed", "[https://a.example]") in kinds
     assert ("added", "[https://b.example]") in kinds

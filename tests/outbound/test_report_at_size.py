@@ -8,7 +8,7 @@ from django.test.utils import CaptureQueriesContext
 
 from delivery.models import DeliveryRecord
 from messaging.models import Message
-from outbound import recipients
+from outbound.messages import recipients
 from tests.factories import CustomerFactory, MessageFactory
 
 pytestmark = pytest.mark.django_db

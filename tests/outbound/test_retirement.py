@@ -6,9 +6,9 @@ from django.urls import reverse
 
 from audiences.intake.source import MOST_ATTRIBUTES
 from audiences.models import CustomAttribute, EventName, RefusedName
-from delivery.retirement import Uses
+from delivery.maintenance.retirement import Uses
 from messaging.models import Message, State
-from outbound.composer import offer
+from outbound.composer import options
 from tests.factories import (
     AT,
     CustomAttributeFactory,
@@ -34,7 +34,7 @@ def event(name: str = "ordered") -> EventName:
 
 
 def offered() -> set[str]:
-    return {entry["name"] for group in offer.rule_builder()["groups"] for entry in group["attributes"]}
+    return {entry["name"] for group in options.rule_builder()["groups"] for entry in group["attributes"]}
 
 
 def refused(name: str, of: str = "customer", kind: str = "text") -> RefusedName:
@@ -52,7 +52,7 @@ def test_a_retired_attribute_is_offered_nowhere_and_what_is_stored_stays(console
     press(console, ATTRIBUTE, "retire", plan)
 
     assert "custom_attributes.plan" not in offered()
-    variables = offer.variables(CustomAttribute.objects.offered().catalogue())
+    variables = options.variables(CustomAttribute.objects.offered().catalogue())
     assert ["custom_attributes.plan", "plan"] not in variables[1]["names"]
     customer.refresh_from_db()
     assert customer.attributes == {"plan": "pro"}
@@ -75,7 +75,7 @@ def test_rules_that_name_a_retired_attribute_still_show_it():
     CustomAttributeFactory(name="seats", retired_at=AT, scope="company")
     rules = {"match": "all", "rules": [rule("custom_attributes.plan", "is", "pro")]}
 
-    groups = offer.rule_builder(rules)["groups"]
+    groups = options.rule_builder(rules)["groups"]
 
     named = {entry["name"] for group in groups for entry in group["attributes"]}
     assert "custom_attributes.plan" in named

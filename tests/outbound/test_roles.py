@@ -11,9 +11,13 @@ from django.urls import URLPattern, reverse
 from django_celery_beat.models import ClockedSchedule, CrontabSchedule, IntervalSchedule, PeriodicTask, SolarSchedule
 
 from audiences.models import Company, Customer, EventName, Import, Integration, Subscription, Workspace
-from delivery import conversations, single
+from delivery.conversations import threads
+from delivery.matching import direct
 from delivery.models import Conversation, DeliveryRecord, Pace
-from outbound import acts, answering, roles, uncertain
+from outbound import roles
+from outbound import actions
+from outbound.inbox import admin as answering
+from outbound.messages import uncertain
 from outbound.roles import Role
 from tests.factories import (
     CustomAttributeFactory,
@@ -239,7 +243,7 @@ def things() -> dict[str, object]:
     customer = MembershipFactory().customer
     live = MessageFactory(live=True)
     boss = User.objects.create_superuser("keeper", "keeper@acme.example", "pass")
-    single.send_to_one(
+    direct.send_to_one(
         customer, channel="in_app", format="chat", sender=live.sender, subject="", body="<p>Hi</p>", by=boss, at=at
     )
     token, _ = Integration.issue(name="Shop")
@@ -250,7 +254,7 @@ def things() -> dict[str, object]:
     return {
         "messaging_message": live.pk,
         "messaging_sender": SenderFactory().pk,
-        "delivery_conversation": conversations.open_by_customer(customer, body="Hello?", at=at).pk,
+        "delivery_conversation": threads.open_by_customer(customer, body="Hello?", at=at).pk,
         "delivery_deliveryrecord": DeliveryRecord.objects.get().pk,
         "audiences_customer": customer.pk,
         "audiences_company": customer.memberships.get().company_id,
@@ -289,7 +293,7 @@ def paths(name: str, pattern: str, things: dict[str, object]) -> list[str]:
     table = name.rpartition("_")[0]
     table = table if table in TABLES else PREFIXES.get(name.partition("_")[0], "")
     job = Import.objects.first()
-    verbs = {"message_act": tuple(acts.ACTS), "customer_picked": ("tag", "message"), "customer_import_act": ("cancel",)}
+    verbs = {"message_act": tuple(actions.ACTS), "customer_picked": ("tag", "message"), "customer_import_act": ("cancel",)}
     verbs |= {"conversation_act": tuple(answering.ACTS), "deliveryrecord_settle": tuple(uncertain.VERDICTS)}
     found = []
     queries = {"autocomplete": "?app_label=messaging&model_name=sender&field_name=teammate&term=a"}
@@ -371,7 +375,7 @@ def test_an_author_saves_a_draft_and_cannot_set_it_live_whatever_they_post(log_i
     author = log_in_as(Role.AUTHOR)
     draft = MessageFactory()
 
-    for verb in acts.ACTS:
+    for verb in actions.ACTS:
         assert author.post(reverse("admin:message_act", args=[draft.pk, verb])).status_code == 403
     draft.refresh_from_db()
     assert draft.state == "draft"

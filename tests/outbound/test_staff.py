@@ -14,7 +14,8 @@ from django.urls import reverse
 from django.utils import timezone
 
 from messaging.models import Sender
-from outbound import passwords, roles
+from outbound import roles
+from outbound.workspace import login
 from outbound.roles import Role
 
 pytestmark = pytest.mark.django_db
@@ -219,12 +220,12 @@ def test_asking_for_a_password_tells_nobody_who_works_here(client):
 def test_who_asks_too_often_gets_no_more_mail(client):
     User.objects.create_user("grace", "grace@acme.example", "forgotten-1", is_staff=True)
 
-    for _ in range(passwords.RESETS_BY_NAME + 3):
+    for _ in range(login.RESETS_BY_NAME + 3):
         ask(client, "Grace@acme.example")
 
-    wait_for_mail(passwords.RESETS_BY_NAME)
+    wait_for_mail(login.RESETS_BY_NAME)
     time.sleep(0.2)
-    assert len(mail.outbox) == passwords.RESETS_BY_NAME
+    assert len(mail.outbox) == login.RESETS_BY_NAME
 
 
 def test_the_door_stays_shut_after_too_many_wrong_passwords(client):
@@ -233,7 +234,7 @@ def test_the_door_stays_shut_after_too_many_wrong_passwords(client):
     def log_in(password: str, name: str = "grace"):
         return client.post("/admin/login/", {"username": name, "password": password})
 
-    for _ in range(passwords.WRONG_BY_NAME):
+    for _ in range(login.WRONG_BY_NAME):
         wrong = log_in("guess").content.decode()
     assert "Please enter the correct" in wrong
     assert "tried too often" in log_in(PASSWORD).content.decode()

@@ -6,7 +6,8 @@ import pytest
 from django.contrib.admin.models import LogEntry
 
 from audiences.models import Audience
-from outbound import telling, wording
+from outbound.console import change_message
+from outbound.console import wording
 from tests.factories import MessageFactory, SegmentFactory, SenderFactory, TagFactory, rule
 from tests.outbound.test_composer import page, typed
 
@@ -111,14 +112,14 @@ def test_rules_on_one_line(rules, words):
 def test_long_texts_are_told_from_shortly_before_where_they_part():
     same = "word " * 100
 
-    before, after = telling.apart(f"{same}one {same}", f"{same}two {same}")
+    before, after = change_message.apart(f"{same}one {same}", f"{same}two {same}")
 
     assert before.startswith("“…")
     assert "one" in before
     assert "two" in after
-    assert max(len(before), len(after)) <= telling.LONGEST + 4
+    assert max(len(before), len(after)) <= change_message.LONGEST + 4
 
 
 def test_what_was_not_there_is_nothing():
-    assert telling.between({"Subject": ""}, {"Subject": "Hi"}) == "Subject: from nothing to “Hi”"
-    assert telling.between({"Subject": "Hi"}, {"Subject": ""}) == "Subject: from “Hi” to nothing"
+    assert change_message.between({"Subject": ""}, {"Subject": "Hi"}) == "Subject: from nothing to “Hi”"
+    assert change_message.between({"Subject": "Hi"}, {"Subject": ""}) == "Subject: from “Hi” to nothing"

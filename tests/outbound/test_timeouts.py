@@ -15,8 +15,8 @@ from django.db import OperationalError, connection, transaction
 from django.test import Client
 
 from audiences.models import Customer, Integration, Tag
-from outbound import timeouts
-from outbound.exporting import lines
+from outbound.console import timeouts
+from outbound.people.export import lines
 from tests.config.web_process import database_url, web_process
 from tests.factories import CustomerFactory
 
@@ -46,7 +46,7 @@ def limited(settings, transactional_db) -> Iterator[None]:
     timeouts.limit_statements()
     connection.ensure_connection()
     yield
-    timeouts.connection_created.disconnect(dispatch_uid="outbound.timeouts")
+    timeouts.connection_created.disconnect(dispatch_uid="outbound.console.timeouts")
     connection.close()
 
 

@@ -7,10 +7,11 @@ from django.contrib.admin.models import LogEntry
 from django.urls import reverse
 from django.utils import timezone
 
-from delivery import copies, matching
+from delivery import rendering
+from delivery.matching import ongoing
 from delivery.models import DeliveryRecord, Reason, Status
 from messaging.models import Message
-from outbound import uncertain
+from outbound.messages import uncertain
 from tests.factories import AT, CustomerFactory, MessageFactory
 
 pytestmark = pytest.mark.django_db
@@ -47,7 +48,7 @@ def test_shows_what_to_look_for_in_somebody_elses_log(console, news):
     shown = console.get(PAGE).content.decode()
 
     assert "ada@acme.example" in shown
-    assert copies.message_id(pk).strip("<>") in shown
+    assert rendering.message_id(pk).strip("<>") in shown
     assert timezone.localtime(AT).strftime("%-d %b %Y, %H:%M:%S") in shown
     assert "Eve" not in shown
 
@@ -111,7 +112,7 @@ def test_a_record_that_is_not_uncertain_is_touched_by_neither(console, news):
 
 def test_of_a_message_that_has_ended_nothing_goes_again(console, news):
     (pk,) = doubt(news, "Ada")
-    matching.stop(news)
+    ongoing.stop(news)
 
     answer = console.post(AGAIN, {"record": [pk]}, follow=True)
 

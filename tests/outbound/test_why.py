@@ -9,10 +9,11 @@ from django.urls import reverse
 from audiences.attributes import BY_NAME, EVENTS, find
 from audiences.models import Company, CustomAttribute, Customer
 from audiences.rules import CALENDAR, MOST_RULES, OPERATORS, ROLLING, WITHOUT_VALUE, Kind
-from delivery import matching, rounds
-from delivery.explaining import Verdict
+from delivery.matching import ongoing
+from delivery.sending import dispatcher
+from delivery.eligibility.explain import Verdict
 from delivery.models import Status
-from outbound.why import VERDICTS
+from outbound.people.why import VERDICTS
 from tests.factories import (
     AT,
     CustomAttributeFactory,
@@ -91,7 +92,7 @@ def value_for(operator: str, named: object) -> object:
 def test_says_when_they_got_it(console):
     customer = CustomerFactory(name="Ada", email="ada@acme.example")
     message = MessageFactory(live=True)
-    matching.match(message, at=AT)
+    ongoing.match(message, at=AT)
     message.records.update(status=Status.SENDING, claim="0" * 32, leased_until=AT)
     message.records.update(status=Status.SENT, sent_at=AT, reason="")
 
@@ -136,21 +137,21 @@ def test_says_for_each_company_where_it_goes_per_company(console):
 def test_says_that_they_left_the_company_the_message_is_about(console, send_type, before, after):
     customer = MembershipFactory(customer__email="ada@acme.example", company__name="Acme").customer
     message = MessageFactory(live=True, send_type=send_type, body="<p>{{ company.name }}</p>")
-    matching.match(message, at=AT)
+    ongoing.match(message, at=AT)
     customer.memberships.all().delete()
 
     page = why(console, customer, message)
     assert "They are no longer in Acme" in page
     assert before in page
 
-    rounds.hand_over(clock=lambda: AT, until=AT + timedelta(seconds=1))
+    dispatcher.hand_over(clock=lambda: AT, until=AT + timedelta(seconds=1))
     assert after in why(console, customer, message)
 
 
 def test_says_that_the_company_the_message_is_about_is_archived(console):
     member = MembershipFactory(customer__email="ada@acme.example", company__name="Acme")
     message = MessageFactory(live=True, body="<p>{{ company.name }}</p>")
-    matching.match(message, at=AT)
+    ongoing.match(message, at=AT)
     Company.objects.update(archived_at=AT)
 
     page = why(console, member.customer, message)

@@ -5,10 +5,15 @@ import re
 import pytest
 from django.test import Client
 
-from audiences import identity
+from audiences import identity_verification
 from audiences.models import Company, Customer, Workspace
 from audiences.models.customers import Role
-from delivery import conversations, copies, matching, rounds, sending, tokens
+from delivery import tokens
+from delivery.conversations import threads
+from delivery import rendering
+from delivery.matching import ongoing
+from delivery.sending import dispatcher
+from delivery.sending import batch
 from delivery.models import Conversation, DeliveryRecord
 from messaging.models import Channel
 from tests.delivery.test_messenger import Browser
@@ -56,7 +61,7 @@ def test_to_name_somebody_is_not_to_be_them(victim, claim):
 
 
 def test_ones_own_proof_is_good_for_nobody_else(victim):
-    own = identity.user_hash(Workspace.current().identity_secret, "mallory")
+    own = identity_verification.user_hash(Workspace.current().identity_secret, "mallory")
 
     assert Browser().ping(user_id="ann", user_hash=own).status_code == 403
 
@@ -64,14 +69,14 @@ def test_ones_own_proof_is_good_for_nobody_else(victim):
 @pytest.mark.parametrize("named", ["ann ", " ann", "ann\n", "\u00a0ann"])
 def test_a_proof_of_a_name_that_reads_like_anothers_is_none(victim, named):
     """A shop that lets somebody register as “ann ” signs that; we would read “ann”."""
-    proof = identity.user_hash(Workspace.current().identity_secret, named)
+    proof = identity_verification.user_hash(Workspace.current().identity_secret, named)
 
     assert Browser().ping(user_id=named, user_hash=proof).status_code == 403
 
 
 def test_ones_own_proof_does_not_carry_to_somebody_elses_address(victim):
     """Who proves a user_id and names the address of another is that user_id, or refused; never the other."""
-    own = identity.user_hash(Workspace.current().identity_secret, "mallory")
+    own = identity_verification.user_hash(Workspace.current().identity_secret, "mallory")
 
     Browser().ping(user_id="mallory", user_hash=own, email="ann@x.example")
 
@@ -84,7 +89,7 @@ def test_ones_own_proof_does_not_carry_to_somebody_elses_address(victim):
 def test_ones_own_proof_opens_nothing_of_who_has_an_address_alone(at, role, wrote_before):
     """A proof is of the user_id: the address beside it is only said, and may be anybody's."""
     victim = CustomerFactory(user_id=None, email="ann@x.example", name="Ann", role=role, last_seen_at=at)
-    conversations.open_by_customer(victim, body="My secret", at=at)
+    threads.open_by_customer(victim, body="My secret", at=at)
     mallory = Browser()
     if wrote_before:
         mallory.ping()
@@ -228,13 +233,13 @@ class Caught:
 )
 def test_a_name_in_a_mail_is_a_name(monkeypatch, at, name):
     monkeypatch.setattr(Caught, "given", [])
-    monkeypatch.setitem(sending.CHANNELS, Channel.EMAIL, Caught)
+    monkeypatch.setitem(batch.CHANNELS, Channel.EMAIL, Caught)
     CustomAttributeFactory(name="site")
     CustomerFactory(email="m@x.example", name=name, attributes={"site": "javascript:alert(1)"})
     body = '<p>Hi {{ name }}</p><p><a href="{{ custom_attributes.site }}">Yours</a> <a title="{{ name }}">t</a></p>'
     message = MessageFactory(live=True, at=at, subject="Hi {{ name }}", body=body)
-    matching.match(message, at=at)
-    rounds.hand_over(clock=lambda: at, until=at.replace(second=1))
+    ongoing.match(message, at=at)
+    dispatcher.hand_over(clock=lambda: at, until=at.replace(second=1))
 
     (envelope,) = Caught.given
 
@@ -243,7 +248,7 @@ def test_a_name_in_a_mail_is_a_name(monkeypatch, at, name):
     assert "<script" not in envelope.html
     assert "javascript:" not in envelope.html
     assert "999999999) %}" not in envelope.html or "{%" in envelope.html, "their Liquid was read"
-    assert copies.as_read(DeliveryRecord.objects.select_related("version", "message").get()).subject == envelope.subject
+    assert rendering.as_read(DeliveryRecord.objects.select_related("version", "message").get()).subject == envelope.subject
 
 
 # To choose where our links lead
@@ -251,7 +256,7 @@ def test_a_name_in_a_mail_is_a_name(monkeypatch, at, name):
 
 def test_a_link_of_ours_never_leads_where_a_customer_says(monkeypatch, at):
     monkeypatch.setattr(Caught, "given", [])
-    monkeypatch.setitem(sending.CHANNELS, Channel.EMAIL, Caught)
+    monkeypatch.setitem(batch.CHANNELS, Channel.EMAIL, Caught)
     CustomAttributeFactory(name="site")
     CustomerFactory(email="m@x.example", attributes={"site": "https://evil.example/"})
     body = (
@@ -259,8 +264,8 @@ def test_a_link_of_ours_never_leads_where_a_customer_says(monkeypatch, at):
         '<a href="https://acme.example/?to={{ custom_attributes.site }}">c</a>'
     )
     message = MessageFactory(live=True, at=at, body=f"<p>{body}</p>")
-    matching.match(message, at=at)
-    rounds.hand_over(clock=lambda: at, until=at.replace(second=1))
+    ongoing.match(message, at=at)
+    dispatcher.hand_over(clock=lambda: at, until=at.replace(second=1))
     ours = re.findall(r'href="https?://[^/"]*(/m/c/[^"]*)"', Caught.given[0].html)
 
     led = [Client().get(path).url for path in ours]

@@ -8,7 +8,7 @@ import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 
-from delivery import uploads
+from delivery.conversations import attachments
 
 HTML = b"<!doctype html><script>fetch('/admin/')</script>"
 NOBODYS = "0f" * 16
@@ -34,7 +34,7 @@ def keep(name: str, content: bytes, kind: str) -> dict:
     upload = SimpleUploadedFile("x", content, kind)
     # As it would be where nothing before us had looked at it.
     upload._name = name
-    return uploads.keep_file(upload)
+    return attachments.keep_file(upload)
 
 
 @pytest.mark.parametrize(("name", "content", "kind"), HOSTILE)

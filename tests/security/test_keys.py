@@ -13,9 +13,13 @@ from django.test import Client
 from django.utils import timezone
 
 from audiences.models import Customer, Subscription, Workspace
-from delivery import copies, forwarding, replying, tokens, visitors
-from delivery.replying import Kind, Purpose
-from outbound.passwords import invitations
+from delivery import tokens
+from delivery import rendering
+from delivery.conversations import answer_emails
+from delivery import reply_addresses
+from delivery.messenger import sessions
+from delivery.reply_addresses import Kind, Purpose
+from outbound.workspace.login import invitations
 from tests.factories import CustomerFactory
 
 pytestmark = pytest.mark.django_db
@@ -69,27 +73,27 @@ MADE: dict[str, tuple[Callable[[World], Any], Callable[[Any, World], bool]]] = {
     },
     **{
         f"{purpose} address: {kind.name}": (
-            lambda w, kind=kind, purpose=purpose: replying.token_of(kind, 7, purpose=purpose),
-            lambda made, w, kind=kind, purpose=purpose: replying.read(made, purpose=purpose) == (kind, 7),
+            lambda w, kind=kind, purpose=purpose: reply_addresses.token_of(kind, 7, purpose=purpose),
+            lambda made, w, kind=kind, purpose=purpose: reply_addresses.read(made, purpose=purpose) == (kind, 7),
         )
         for kind in Kind
         for purpose in Purpose
     },
     "Message-ID of a copy": (
-        lambda w: copies.message_id(7),
-        lambda made, w: replying.named_by(made) == (Kind.RECORD, 7),
+        lambda w: rendering.message_id(7),
+        lambda made, w: reply_addresses.named_by(made) == (Kind.RECORD, 7),
     ),
     "Message-ID of an answer": (
-        lambda w: forwarding.signed_id("answer", 7),
-        lambda made, w: replying.named_by(made) == (Kind.ANSWER, 7),
+        lambda w: answer_emails.signed_id("answer", 7),
+        lambda made, w: reply_addresses.named_by(made) == (Kind.ANSWER, 7),
     ),
     "visitor’s cookie": (
-        lambda w: visitors.visitor_token(visitors.new_key()),
-        lambda made, w: visitors.read_visitor(made) is not None,
+        lambda w: sessions.visitor_token(sessions.new_key()),
+        lambda made, w: sessions.read_visitor(made) is not None,
     ),
     "messenger’s session": (
-        lambda w: visitors.session_token(w.ann, secret="s", at=w.at),
-        lambda made, w: (visitors.read_session(made, secret="s", at=w.at) or [None])[0] == w.ann.pk,
+        lambda w: sessions.session_token(w.ann, secret="s", at=w.at),
+        lambda made, w: (sessions.read_session(made, secret="s", at=w.at) or [None])[0] == w.ann.pk,
     ),
     "login": (logged_in, lambda made, w: made.get("/admin/").status_code == 200),
     "invitation": (

@@ -3,9 +3,9 @@
 import pytest
 from rest_framework.test import APIClient
 
-from audiences import identity
-from audiences.intake.lookup import read_email, read_user_id
-from audiences.intake.values import Refused
+from audiences import identity_verification
+from audiences.intake.identity_resolution import read_email, read_user_id
+from audiences.intake.attributes.fields import Refused
 from audiences.models import Customer, Integration, Workspace
 from tests.delivery.test_messenger import Browser
 from tests.factories import CustomerFactory
@@ -25,7 +25,7 @@ def _visits(request, db):
 def ping(written: str, *, name: str = "email", signed: str | None = None, **more: object):
     """Ping with this identity as it stands, and the hash of it as it stands."""
     secret = Workspace.current().identity_secret
-    user = {name: written, "user_hash": identity.user_hash(secret, signed or str(written)), **more}
+    user = {name: written, "user_hash": identity_verification.user_hash(secret, signed or str(written)), **more}
     return APIClient().post("/messenger/ping", {"user": user}, format="json")
 
 

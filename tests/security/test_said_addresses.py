@@ -13,7 +13,10 @@ from audiences import intake
 from audiences.intake import Source, importing
 from audiences.models import Customer, ImportKind, ImportState, Integration, Tag
 from audiences.models.customers import Role
-from delivery import audit, conversations, receiving, replying
+from delivery.monitoring import invariants
+from delivery.conversations import threads
+from delivery.inbound import router
+from delivery import reply_addresses
 from delivery.models import Conversation
 from tests.delivery.letters import letter
 from tests.delivery.test_messenger import Browser
@@ -358,11 +361,11 @@ class TestAPageThatSaysAnAddressBesideAUserId:
 def test_a_mail_from_the_address_in_the_strangers_thread_leaves_it_the_strangers(settings, ada, stranger, lead):
     settings.INBOUND_DOMAIN = "reply.acme.example"
     thread, at = Conversation.objects.get(), timezone.now()
-    part = conversations.reply_by_teammate(thread, teammate=ada, body="<p>Who are you?</p>", at=at)
-    to = replying.address_of(replying.Kind.ANSWER, part.pk)
+    part = threads.reply_by_teammate(thread, teammate=ada, body="<p>Who are you?</p>", at=at)
+    to = reply_addresses.address_of(reply_addresses.Kind.ANSWER, part.pk)
     mail = f"From: {ANN}\r\nTo: {to}\r\nMessage-ID: <1@x.example>\r\nSubject: Re: Hi\r\n\r\nNot me.\r\n"
 
-    assert receiving.receive(letter(mail.encode()), at=at) is receiving.Outcome.REPLY
+    assert router.receive(letter(mail.encode()), at=at) is router.Outcome.REPLY
     intake.identify({"email": ANN}, at=at)
 
     assert_apart(lead)
@@ -387,4 +390,4 @@ def test_who_is_known_by_an_address_is_shown_without_such_words(admin_client):
 def test_a_lead_that_leaves_an_address_is_in_order_beside_who_is_known_by_it(lead):
     intake.identify({"email": ANN}, at=timezone.now(), source=Source.REST)
 
-    assert list(audit.findings(at=None)) == []
+    assert list(invariants.findings(at=None)) == []

@@ -16,7 +16,8 @@ from kombu import Connection
 from audiences.models import Workspace
 from config import supervisor
 from config.supervisor import Program, Running
-from delivery import schedule, sending, tasks
+from delivery import schedule, tasks
+from delivery.sending import batch
 from tests.trials.catcher import Catcher
 
 
@@ -24,7 +25,7 @@ from tests.trials.catcher import Catcher
 def catcher() -> Iterator[Catcher]:
     catcher = Catcher()
     yield catcher
-    sending.close_channels()
+    batch.close_channels()
     catcher.close()
 
 

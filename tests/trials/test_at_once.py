@@ -16,7 +16,10 @@ from django.db import connection, transaction
 from django.test import Client
 
 from audiences.models import Company, Customer, Integration, Membership
-from delivery import matching, rounds, sending, visits
+from delivery.matching import ongoing
+from delivery.sending import dispatcher
+from delivery.sending import batch
+from delivery.visits import visit as visits
 from delivery.channels import Envelope
 from delivery.models import DeliveryRecord, Status
 from messaging.models import Channel, Message, State, WrongState
@@ -59,7 +62,7 @@ class Noting:
 @pytest.fixture
 def channel(monkeypatch) -> Noting:
     channel = Noting()
-    monkeypatch.setitem(sending.CHANNELS, Channel.EMAIL, lambda: channel)
+    monkeypatch.setitem(batch.CHANNELS, Channel.EMAIL, lambda: channel)
     return channel
 
 
@@ -139,23 +142,23 @@ def test_matchers_launches_pauses_and_fifty_visits_on_the_same_messages(at, peop
     later = at + timedelta(hours=1)
 
     def pause_and_resume(message: Message) -> None:
-        matching.pause(message)
+        ongoing.pause(message)
         time.sleep(A_BREATH)
         message.resume(at=at)
 
     def match() -> None:
-        matching.match_ongoing(at=at)
+        ongoing.match_ongoing(at=at)
         time.sleep(A_BREATH)  # Rounds are for an hour; it is their locks that may be in the way, not their work.
 
     run = at_once(
         [
             *[comes(customer, at=at, locks=locks) for customer in visitors],
-            *[partial(matching.launch, message, at=at) for message in drafts],
+            *[partial(ongoing.launch, message, at=at) for message in drafts],
         ],
         meanwhile=[
             locks.look,
             *[match] * 2,
-            *[partial(rounds.hand_over, clock=lambda: later, until=later + DAY)] * 2,
+            *[partial(dispatcher.hand_over, clock=lambda: later, until=later + DAY)] * 2,
             *[partial(pause_and_resume, message) for message in paused],
         ],
         processes=4,
@@ -163,9 +166,9 @@ def test_matchers_launches_pauses_and_fifty_visits_on_the_same_messages(at, peop
     )
     assert run.wrong == []
 
-    rounds.sweep(at=later)
-    matching.match_ongoing(at=later)
-    rounds.hand_over(clock=lambda: later, until=later + DAY)
+    dispatcher.sweep(at=later)
+    ongoing.match_ongoing(at=later)
+    dispatcher.hand_over(clock=lambda: later, until=later + DAY)
     came = people[:35]
     for customer in came:
         visits.visit(customer, at=later)
@@ -202,7 +205,7 @@ def add_people(number: int) -> None:
 
 
 def test_visits_and_pauses_during_a_large_launch_and_round_are_short(at, people, capsys):
-    add_people(matching.SLICE)
+    add_people(ongoing.SLICE)
     large, one_off = MessageFactory(live=True, at=at), MessageFactory(one_off=True)
     welcome, paused = MessageFactory(in_app=True, live=True, at=at), MessageFactory(in_app=True, live=True, at=at)
     # Those a slice writes down first, and holds for longest, and those it comes to last.
@@ -218,14 +221,14 @@ def test_visits_and_pauses_during_a_large_launch_and_round_are_short(at, people,
         return work
 
     def pause_and_stop() -> None:
-        matching.pause(paused)
+        ongoing.pause(paused)
         paused.resume(at=at)
-        matching.stop(paused)
+        ongoing.stop(paused)
 
     run = at_once(
         [
-            timed(partial(matching.match, large, at=at)),
-            timed(partial(matching.launch, one_off, at=at)),
+            timed(partial(ongoing.match, large, at=at)),
+            timed(partial(ongoing.launch, one_off, at=at)),
             pause_and_stop,
             *[comes(customer, at=at, locks=locks, times=3, after=n % 10 * 0.05) for n, customer in enumerate(visitors)],
         ],
@@ -244,8 +247,8 @@ def test_visits_and_pauses_during_a_large_launch_and_round_are_short(at, people,
     )
     assert locks.longest() < LONGEST_WAIT
     assert max(waits) < longest_wait()
-    matching.match_ongoing(at=at)
-    everybody = PEOPLE + matching.SLICE
+    ongoing.match_ongoing(at=at)
+    everybody = PEOPLE + ongoing.SLICE
     assert [message.records.count() for message in (large, one_off, welcome)] == [everybody, everybody, len(visitors)]
 
 
@@ -345,7 +348,7 @@ def test_of_twenty_gets_at_once_exactly_one_matches(at):
     assert message.records.count() == 1
 
 
-@pytest.mark.parametrize("ended", [matching.pause, matching.stop])
+@pytest.mark.parametrize("ended", [ongoing.pause, ongoing.stop])
 def test_nothing_is_matched_shown_or_handed_over_once_the_click_returned(ended, at, people, channel):
     """Visits, a matcher and two workers hammer on; what is there when pause returns is all there is ever."""
     channel.takes = 0.01
@@ -372,11 +375,11 @@ def test_nothing_is_matched_shown_or_handed_over_once_the_click_returned(ended, 
 
     def match() -> None:
         CustomerFactory(email="new@x.example")
-        matching.match_ongoing(at=at)
+        ongoing.match_ongoing(at=at)
 
     run = at_once(
         [click],
-        meanwhile=[come, come, match, *[partial(rounds.hand_over, clock=lambda: at, until=at + DAY)] * 2],
+        meanwhile=[come, come, match, *[partial(dispatcher.hand_over, clock=lambda: at, until=at + DAY)] * 2],
     )
 
     assert run.wrong == []
@@ -393,7 +396,7 @@ def test_two_launches_of_one_draft_are_one(at, people):
 
     def launch() -> None:
         try:
-            outcomes.append(matching.launch(Message.objects.get(pk=message.pk), at=at))
+            outcomes.append(ongoing.launch(Message.objects.get(pk=message.pk), at=at))
         except WrongState:
             outcomes.append("too late")
 

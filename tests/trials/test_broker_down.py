@@ -8,7 +8,8 @@ import pytest
 from celery import current_app
 
 from config.celery import app
-from delivery import matching, tasks
+from delivery import tasks
+from delivery.matching import ongoing as matching
 from tests.factories import CustomerFactory, MessageFactory
 from tests.trials.catcher import Catcher
 

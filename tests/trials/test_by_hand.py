@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from django.core.management import CommandError, call_command
 
-from delivery import matching
+from delivery.matching import ongoing
 from tests.factories import CustomerFactory, MessageFactory
 from tests.trials.catcher import Catcher
 
@@ -53,7 +53,7 @@ def test_round_by_hand_reaches_who_matches_with_progress(at, manage: Manage, cat
 def test_round_by_hand_refuses_in_words(at, manage: Manage):
     CustomerFactory(email="ann@x.example")
     paused = MessageFactory(title="Held", live=True, at=at)
-    matching.pause(paused)
+    ongoing.pause(paused)
     one_off = MessageFactory(title="Once", one_off=True, live=True, at=at)
     refusals = {
         ("match", "999999"): "There is no message 999999.",

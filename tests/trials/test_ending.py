@@ -6,7 +6,7 @@ import pytest
 
 from audiences.models import Customer
 from config.supervisor import Running
-from delivery import matching
+from delivery.matching import ongoing
 from delivery.models import Pace
 from tests.factories import CustomerFactory, MessageFactory
 from tests.trials.catcher import Catcher
@@ -22,7 +22,7 @@ def test_worker_told_to_end_leaves_nothing_in_hand_and_nothing_in_doubt(
     # Slow enough that it is surely in the middle of it.
     Pace.objects.create(channel="email", per_second=100)
     message = MessageFactory(live=True, at=at)
-    matching.match(message, at=at)
+    ongoing.match(message, at=at)
     worker = celery("worker", "--without-gossip", "--without-mingle", "--loglevel", "INFO")
     nudge()
     eventually(lambda: len(catcher.caught) >= 50, within=60, while_running=(worker,))

@@ -14,7 +14,15 @@ import pytest
 from django.utils import timezone
 
 from audiences.models import Company, Customer, Membership, Workspace
-from delivery import audit, claiming, erasing, matching, merging, resolving, rounds, sending, visits
+from delivery.monitoring import invariants
+from delivery.sending import claim
+from delivery.customers import erase as erasing
+from delivery.matching import ongoing
+from delivery.customers import merge as merging
+from delivery.sending import uncertain
+from delivery.sending import dispatcher
+from delivery.sending import batch
+from delivery.visits import visit as visits
 from delivery.channels import Envelope, NoSuchMailbox, Rejected, Unavailable
 from delivery.models import DeliveryRecord, Status
 from messaging.models import Channel, Message, WrongState
@@ -57,9 +65,9 @@ class Moody:
 @pytest.fixture
 def channel(monkeypatch) -> Moody:
     channel = Moody()
-    monkeypatch.setitem(sending.CHANNELS, Channel.EMAIL, lambda: channel)
-    monkeypatch.setattr(sending, "BACK_OFF", [A_MOMENT] * len(sending.BACK_OFF))
-    monkeypatch.setattr(claiming, "SOON", A_MOMENT)
+    monkeypatch.setitem(batch.CHANNELS, Channel.EMAIL, lambda: channel)
+    monkeypatch.setattr(batch, "BACK_OFF", [A_MOMENT] * len(batch.BACK_OFF))
+    monkeypatch.setattr(claim, "SOON", A_MOMENT)
     return channel
 
 
@@ -102,18 +110,18 @@ class World:
         return Customer.objects.get(pk=chance.choice(self.users).pk)
 
     def hand_over(self, _chance: random.Random) -> None:
-        rounds.hand_over(clock=timezone.now, until=timezone.now() + timedelta(seconds=1))
+        dispatcher.hand_over(clock=timezone.now, until=timezone.now() + timedelta(seconds=1))
 
     def match(self, _chance: random.Random) -> None:
-        matching.match_ongoing(at=timezone.now())
+        ongoing.match_ongoing(at=timezone.now())
 
     def sweep(self, _chance: random.Random) -> None:
-        rounds.sweep(at=timezone.now())
+        dispatcher.sweep(at=timezone.now())
 
     def pause(self, chance: random.Random) -> None:
         message = Message.objects.get(pk=chance.choice(self.messages).pk)
         with suppress(WrongState):
-            matching.pause(message)
+            ongoing.pause(message)
             returned = self.channel.subjects[message.title]
             time.sleep(0.05)
             assert self.channel.subjects[message.title] == returned
@@ -146,7 +154,7 @@ class World:
         erasing.erase(self.one(chance), at=timezone.now())
 
     def settle(self, _chance: random.Random) -> None:
-        resolving.mark_as_sent(DeliveryRecord.objects.all(), at=timezone.now())
+        uncertain.mark_as_sent(DeliveryRecord.objects.all(), at=timezone.now())
 
     def jobs(self) -> list[Job]:
         steps = [(step, 0.01) for step in (*[self.hand_over] * 4, self.change, self.visit)]
@@ -172,11 +180,11 @@ def test_nobody_gets_it_twice_and_everything_adds_up_whatever_happens_meanwhile(
     assert run.wrong == []
     assert channel.taken.total() > 100
     for _ in range(20):
-        rounds.sweep(at=timezone.now())
-        rounds.hand_over(clock=timezone.now, until=timezone.now() + timedelta(seconds=5))
+        dispatcher.sweep(at=timezone.now())
+        dispatcher.hand_over(clock=timezone.now, until=timezone.now() + timedelta(seconds=5))
         time.sleep(A_MOMENT.total_seconds())
     assert [message_id for message_id, times in channel.taken.items() if times > 1] == []
-    assert list(audit.findings(at=timezone.now() + timedelta(minutes=3))) == []
+    assert list(invariants.findings(at=timezone.now() + timedelta(minutes=3))) == []
     left = DeliveryRecord.objects.filter(status__in=(Status.WAITING, Status.SENDING))
     assert left.count() == left.filter(reason="cap").count()
     assert [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR] == []

@@ -12,7 +12,9 @@ from django.utils import timezone
 
 from audiences.models import Customer
 from config.supervisor import Running
-from delivery import copies, matching, rounds
+from delivery import rendering
+from delivery.matching import ongoing
+from delivery.sending import dispatcher
 from delivery.models import Status
 from messaging.models import Message
 from tests.factories import CustomerFactory, MessageFactory
@@ -68,7 +70,7 @@ def test_killed_worker_repeats_nothing_and_loses_nothing(
 ):
     Customer.objects.bulk_create(CustomerFactory.build(email=f"{n}@x.example") for n in range(PEOPLE))
     message = MessageFactory(subject="Hello {{ user_id }}", live=True, at=at)
-    assert matching.match(message, at=at) == PEOPLE
+    assert ongoing.match(message, at=at) == PEOPLE
 
     table = []
     for kill in KILLS:
@@ -80,7 +82,7 @@ def test_killed_worker_repeats_nothing_and_loses_nothing(
         eventually(lambda: worker.is_gone, within=5)  # noqa: B023 - asked at once
         assert message.records.counts()["sending"] <= settings.IN_FLIGHT
         # By what it noted, the next sweep knows which copies had not begun, and which were taken.
-        rounds.sweep(at=timezone.now())
+        dispatcher.sweep(at=timezone.now())
         counts = message.records.counts()
         table.append((kill, len(catcher.caught), counts["sent"], counts["waiting"], counts["uncertain"] - before))
         assert counts["sending"] == 0
@@ -101,7 +103,7 @@ def test_killed_worker_repeats_nothing_and_loses_nothing(
     assert len(records) == PEOPLE
     assert {record.status for record in records.values()} <= {Status.SENT, Status.UNCERTAIN}
     assert {email for email, record in records.items() if record.status == Status.SENT} <= caught.keys()
-    assert all(mail.message_id == copies.message_id(records[mail.recipient].pk) for mail in catcher.caught)
+    assert all(mail.message_id == rendering.message_id(records[mail.recipient].pk) for mail in catcher.caught)
     in_doubt = [in_doubt for *_, in_doubt in table]
     assert max(in_doubt) <= 1
     assert sum(in_doubt) == message.records.counts()["uncertain"]

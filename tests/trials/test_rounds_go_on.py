@@ -9,7 +9,11 @@ import pytest
 from django.db import connection, transaction
 from django.utils import timezone
 
-from delivery import copies, locks, matching, rounds, sending
+from delivery import locks
+from delivery import rendering
+from delivery.matching import ongoing
+from delivery.sending import dispatcher
+from delivery.sending import batch
 from delivery.channels import Envelope
 from delivery.models import Status
 from messaging.models import Channel, Message
@@ -36,18 +40,18 @@ class Noting:
 @pytest.fixture
 def channel(monkeypatch) -> Noting:
     channel = Noting()
-    monkeypatch.setitem(sending.CHANNELS, Channel.EMAIL, lambda: channel)
+    monkeypatch.setitem(batch.CHANNELS, Channel.EMAIL, lambda: channel)
     return channel
 
 
 def matched(at: datetime, **facts) -> Message:
     message = MessageFactory(live=True, at=at, **facts)
-    matching.match(message, at=at)
+    ongoing.match(message, at=at)
     return message
 
 
 def hand_over(at: datetime) -> int:
-    return rounds.hand_over(clock=lambda: at, until=at + timedelta(seconds=1))
+    return dispatcher.hand_over(clock=lambda: at, until=at + timedelta(seconds=1))
 
 
 def test_message_whose_rules_broke_while_it_waited_does_not_silence_its_channel(at, channel, settings):
@@ -74,14 +78,14 @@ def test_message_that_cannot_be_finished_holds_up_no_other(at, channel, monkeypa
     CustomerFactory(email="ann@x.example")
     poison = matched(at, subject="poison")
     matched(at, subject="wholesome")
-    render = copies.Copy.render
+    render = rendering.Copy.render
 
-    def fail(copy: copies.Copy, filled: object, *, record_id: int) -> object:
+    def fail(copy: rendering.Copy, filled: object, *, record_id: int) -> object:
         if poison.records.filter(pk=record_id).exists():
             raise RecursionError("What nobody thought of.")
         return render(copy, filled, record_id=record_id)
 
-    monkeypatch.setattr(copies.Copy, "render", fail)
+    monkeypatch.setattr(rendering.Copy, "render", fail)
 
     hand_over(at)
 
@@ -93,7 +97,7 @@ def test_message_to_one_person_goes_before_those_to_audiences(at, channel):
     customer = CustomerFactory(email="ann@x.example")
     matched(at, subject="to all")
     alone = MessageFactory(subject="to Ann", to_customer=customer, live=True, at=at)
-    matching.write_to(customer, alone, at=at)
+    ongoing.write_to(customer, alone, at=at)
 
     hand_over(at)
 
@@ -120,7 +124,7 @@ def test_worker_waits_a_moment_where_all_that_is_due_is_in_other_hands(at, chann
         held.wait(10)
         now = timezone.now()
         with connection.execute_wrapper(count):
-            rounds.hand_over(clock=timezone.now, until=now + timedelta(seconds=0.7))
+            dispatcher.hand_over(clock=timezone.now, until=now + timedelta(seconds=0.7))
         over.set()
 
     assert at_once([hold, work]).wrong == []
@@ -131,14 +135,14 @@ def test_worker_waits_a_moment_where_all_that_is_due_is_in_other_hands(at, chann
 
 def test_what_a_pause_held_is_judged_to_the_end_though_our_clock_is_behind(at, monkeypatch):
     """Whoever resumed it read a clock two seconds ahead of this worker's."""
-    monkeypatch.setattr(matching, "SLICE", 2)
+    monkeypatch.setattr(ongoing, "SLICE", 2)
     for number in range(5):
         CustomerFactory(email=f"{number}@x.example")
     message = matched(at)
-    matching.pause(message)
+    ongoing.pause(message)
     message.resume(at=at + timedelta(seconds=2))
 
-    run = at_once([lambda: matching.judge_held_again(message, at=at + timedelta(seconds=1))], within=10)
+    run = at_once([lambda: ongoing.judge_held_again(message, at=at + timedelta(seconds=1))], within=10)
 
     assert run.wrong == []
     message.refresh_from_db()
@@ -149,7 +153,7 @@ def test_what_a_pause_held_is_judged_to_the_end_though_our_clock_is_behind(at, m
 def test_what_another_worker_is_judging_stays_held_until_it_is_judged(at):
     CustomerFactory(email="ann@x.example")
     message = matched(at)
-    matching.pause(message)
+    ongoing.pause(message)
     later = at + timedelta(minutes=5)
     message.resume(at=later)
     judging, go_on = threading.Event(), threading.Event()
@@ -163,13 +167,13 @@ def test_what_another_worker_is_judging_stays_held_until_it_is_judged(at):
 
     def judge_meanwhile() -> None:
         judging.wait(10)
-        matching.judge_held_again(message, at=later)
+        ongoing.judge_held_again(message, at=later)
         go_on.set()
 
     assert at_once([judge_and_die, judge_meanwhile]).wrong == []
     message.refresh_from_db()
     assert message.rejudge_before == later
-    matching.judge_held_again(message, at=later)
+    ongoing.judge_held_again(message, at=later)
     message.refresh_from_db()
     assert message.rejudge_before is None
 
@@ -186,12 +190,12 @@ def test_pause_does_not_wait_for_ever_for_a_mail_server_that_does_not_answer(at,
             over.wait(10)
             return ""
 
-    monkeypatch.setitem(sending.CHANNELS, Channel.EMAIL, Deaf)
+    monkeypatch.setitem(batch.CHANNELS, Channel.EMAIL, Deaf)
 
     def pause() -> float:
         handing.wait(10)
         began = time.monotonic()
-        matching.pause(message)
+        ongoing.pause(message)
         over.set()
         return time.monotonic() - began
 

@@ -3,9 +3,9 @@
 `take` keeps the file, `begin` says what to do with it, `go_on` does it, a slice at a time, from wherever it stands.
 """
 
-from audiences.intake.importing.columns import TARGETS, guess, looks_like, plain_cell, safe_cell
-from audiences.intake.importing.files import take
-from audiences.intake.importing.flow import begin, cancel, erase, forget_old, go_on, problems_of, under_way
+from audiences.intake.csv_import.columns import TARGETS, guess, looks_like, plain_cell, safe_cell
+from audiences.intake.csv_import.source import take
+from audiences.intake.csv_import.job import begin, cancel, erase, forget_old, go_on, problems_of, under_way
 
 __all__ = [
     "TARGETS",

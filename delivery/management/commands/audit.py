@@ -5,7 +5,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 
-from delivery import audit
+from delivery.monitoring import invariants
 
 
 class Command(BaseCommand):
@@ -16,9 +16,9 @@ class Command(BaseCommand):
     def handle(self, *_args: Any, **_options: Any) -> None:
         """Ask everything, and say what was found."""
         found = 0
-        for sentence in audit.findings(at=timezone.now()):
+        for sentence in invariants.findings(at=timezone.now()):
             self.stdout.write(sentence)
             found += 1
         if found:
             raise CommandError(f"{found:,} things do not add up.")
-        self.stdout.write(f"Everything adds up: {len(audit.QUESTIONS) + 1} questions asked.")
+        self.stdout.write(f"Everything adds up: {len(invariants.QUESTIONS) + 1} questions asked.")

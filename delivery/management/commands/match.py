@@ -7,7 +7,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 from tqdm import tqdm
 
-from delivery import matching
+from delivery.matching import ongoing
 from messaging.models import Channel, Message, SendType
 
 
@@ -35,7 +35,7 @@ class Command(BaseCommand):
         total = 0
         with tqdm(unit=" records", desc="Matching") as bar:
             for message in messages:
-                total += matching.match(message, at=timezone.now(), progress=partial(show, bar, bar.n))
+                total += ongoing.match(message, at=timezone.now(), progress=partial(show, bar, bar.n))
         troubled = Message.objects.live().exclude(trouble="").values_list("title", "trouble")
         for title, trouble in troubled:
             self.stderr.write(f"“{title}” was left out: {trouble}")

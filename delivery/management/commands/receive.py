@@ -9,9 +9,9 @@ from django.core.management.base import BaseCommand, CommandParser
 from django.db import InterfaceError, OperationalError
 from django.utils import timezone
 
-from delivery import receiving
-from delivery.letters import Letter, NotAMail
-from delivery.receiving import Outcome
+from delivery.inbound import router
+from delivery.inbound.message import Letter, NotAMail
+from delivery.inbound.router import Outcome
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ class Command(BaseCommand):
             if len(content) > LARGEST:
                 raise NotAMail(f"A mail holds at most {LARGEST // 2**20} MB.")  # noqa: TRY301 - as what is read
             letter = Letter.read(content, recipient=options["recipient"].lower(), envelope_sender=options["sender"])
-            outcome = receiving.receive(letter, at=timezone.now())
+            outcome = router.receive(letter, at=timezone.now())
         except NotAMail as wrong:
             self.stderr.write(f"{wrong}")
             sys.exit(NO_MAIL)

@@ -8,7 +8,7 @@ from django.core.management.base import BaseCommand, CommandParser
 from django.utils import timezone
 from tqdm import tqdm
 
-from delivery import rounds
+from delivery.sending import dispatcher
 from delivery.models import DeliveryRecord
 
 
@@ -37,9 +37,9 @@ class Command(BaseCommand):
     def handle(self, *_args: Any, **options: Any) -> None:
         """Sweep, then hand over."""
         now = timezone.now()
-        rounds.sweep(at=now)
+        dispatcher.sweep(at=now)
         with tqdm(total=DeliveryRecord.objects.due(now).count(), unit=" records", desc="Handing over") as bar:
-            total = rounds.hand_over(
+            total = dispatcher.hand_over(
                 clock=timezone.now,
                 until=now + options["minutes"],
                 progress=lambda n: bar.update(n - bar.n),

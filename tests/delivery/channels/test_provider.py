@@ -159,7 +159,7 @@ def test_a_provider_that_twice_gave_no_answer_is_given_a_rest(provider, channel)
 def test_a_provider_that_keeps_nothing_is_told_nothing(channel, settings):
     from anymail.backends.postal import EmailBackend
 
-    from delivery.channels import provider
+    from delivery.channels import esp as provider
     from delivery.channels.email import mail_of
 
     mail = mail_of(WELCOME)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from delivery.channels.refusals import says_no_such_mailbox
+from delivery.channels.bounce_rules import says_no_such_mailbox
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,117 @@
+"""Every error as the clients read it: `{"type": "error.list", "request_id", "errors": [...]}` (wire.md 5.2)."""
+
+import logging
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+from django.db import OperationalError
+from rest_framework import status
+from rest_framework.exceptions import APIException, AuthenticationFailed, NotAuthenticated
+from rest_framework.response import Response
+from rest_framework.views import exception_handler, set_rollback
+
+from audiences.intake import Conflict, Refused, Unknown
+from audiences.intake.attributes.fields import storable
+
+log = logging.getLogger(__name__)
+
+# What intake refuses: the most particular first.
+REFUSALS: tuple[tuple[type[Refused], int, str], ...] = (
+    (Conflict, status.HTTP_409_CONFLICT, "conflict"),
+    (Unknown, status.HTTP_404_NOT_FOUND, "not_found"),
+    (Refused, status.HTTP_400_BAD_REQUEST, "parameter_invalid"),
+)
+CODES: dict[int, str] = {
+    status.HTTP_401_UNAUTHORIZED: "unauthorized",
+    status.HTTP_403_FORBIDDEN: "action_forbidden",
+    status.HTTP_404_NOT_FOUND: "not_found",
+    status.HTTP_409_CONFLICT: "conflict",
+    status.HTTP_422_UNPROCESSABLE_ENTITY: "parameter_not_found",
+    status.HTTP_429_TOO_MANY_REQUESTS: "rate_limit_exceeded",
+    status.HTTP_503_SERVICE_UNAVAILABLE: "service_unavailable",
+}
+
+
+# A database that could not do it now; visits speak to it through the driver itself, without Django's errors.
+PASSING = (OperationalError, psycopg.OperationalError)
+TOOK_TOO_LONG = "The database did not finish this in time, and nothing was changed. Ask for less, or try again later."
+
+
+def is_canceled(exc: Exception) -> bool:
+    """Return whether the database canceled a statement, as one that runs longer than its process allows."""
+    return isinstance(exc.__cause__ or exc, psycopg.errors.QueryCanceled)
+
+
+class TooLarge(APIException):
+    """The body is larger than DATA_UPLOAD_MAX_MEMORY_SIZE."""
+
+    status_code = status.HTTP_413_REQUEST_ENTITY_TOO_LARGE
+    default_detail = "The body is too large."
+
+
+class TooLong(APIException):
+    """It would keep a process busy for longer than anybody waits; the text says what to ask for instead."""
+
+    status_code = status.HTTP_503_SERVICE_UNAVAILABLE
+
+
+class Forbidden(APIException):
+    """What was asked for is not done for this customer (wire.md 5.9); the text says why."""
+
+    status_code = status.HTTP_403_FORBIDDEN
+
+
+class Missing(APIException):
+    """A field without which this cannot be done was left out (wire.md 5.2: 422)."""
+
+    status_code = status.HTTP_422_UNPROCESSABLE_ENTITY
+
+    def __init__(self, reason: str, *, field: str) -> None:
+        super().__init__(reason)
+        self.field = field
+
+
+def error_list(code: str, message: str, *, status_code: int, field: str = "") -> Response:
+    """Answer with one error."""
+    error = {"code": code, "message": storable(message)}
+    if field:
+        error["field"] = field
+    return Response({"type": "error.list", "request_id": str(uuid4()), "errors": [error]}, status=status_code)
+
+
+def answer(exc: Exception, context: dict[str, Any]) -> Response | None:
+    """Answer any error that is the caller's or will pass; None lets one of ours be what it is, and be reported."""
+    for kind, status_code, code in REFUSALS:
+        if isinstance(exc, kind):
+            set_rollback()
+            return error_list(code, str(exc), status_code=status_code, field=exc.field)
+    if is_canceled(exc):
+        log.warning("a statement was canceled after its time")
+        set_rollback()
+        return error_list("service_unavailable", TOOK_TOO_LONG, status_code=status.HTTP_503_SERVICE_UNAVAILABLE)
+    if isinstance(exc, PASSING):
+        log.error("the database could not do it now", exc_info=exc)
+        set_rollback()
+        message = "This could not be done now. Try again in a moment."
+        return error_list("service_unavailable", message, status_code=status.HTTP_503_SERVICE_UNAVAILABLE)
+    response = exception_handler(exc, context)
+    if response is None:
+        return None
+    message = in_words(response.data)
+    if isinstance(exc, AuthenticationFailed | NotAuthenticated):
+        message = "Access Token Invalid"
+    code = CODES.get(response.status_code, "bad_request")
+    answered = error_list(code, message, status_code=response.status_code, field=getattr(exc, "field", ""))
+    for header, value in response.headers.items():
+        answered[header] = value
+    return answered
+
+
+def in_words(detail: Any) -> str:
+    """Return the first sentence of what DRF has to say, however it is wrapped."""
+    while isinstance(detail, dict | list):
+        if not detail:
+            return "This request cannot be understood."
+        detail = next(iter(detail.values())) if isinstance(detail, dict) else detail[0]
+    return str(detail)

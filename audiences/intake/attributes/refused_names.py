@@ -1,0 +1,72 @@
+"""Names that browsers wanted to add and could not: a short list of them for staff, who may accept each."""
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+from django.db import connection, transaction
+
+from audiences.intake.attributes.custom_attributes import room
+from audiences.intake.source import Source
+from audiences.intake.attributes.fields import NotInCatalogue, Refused, shown
+from audiences.models import CustomAttribute, EventName, RefusedName
+from audiences.models.catalogue import Scope
+from audiences.rules import Kind
+
+# Anybody can send anything: of one request few are noted, and of all the newest are kept.
+MOST_NOTED = 20
+MOST_KEPT = 200
+NOTING_LOCK = 7_210_021
+NOTE = """
+INSERT INTO audiences_refusedname AS noted (of, name, kind, times, first_at, last_at)
+SELECT of, name, kind, 1, %(at)s, %(at)s
+FROM unnest(%(of)s::text[], %(names)s::text[], %(kinds)s::text[]) AS sent (of, name, kind)
+ON CONFLICT (of, name) DO UPDATE SET times = noted.times + 1, last_at = greatest(noted.last_at, excluded.last_at),
+    kind = CASE WHEN noted.kind IN ('', excluded.kind) THEN excluded.kind ELSE 'text' END
+"""
+FORGET = """
+DELETE FROM audiences_refusedname
+WHERE id IN (SELECT id FROM audiences_refusedname ORDER BY last_at DESC, id DESC OFFSET %(most)s)
+"""
+
+
+def note_refused(refused: Iterable[Refused], *, at: datetime) -> None:
+    """Note the names among what was refused, in a transaction of its own.
+
+    No page waits for another: what two note at once is noted for one of them, so a count is "at least".
+    """
+    new = {(wrong.of, wrong.name): wrong.kind for wrong in refused if isinstance(wrong, NotInCatalogue)}
+    noted = sorted(new)[:MOST_NOTED]
+    if not noted:
+        return
+    values: dict[str, Any] = {
+        "at": at,
+        "of": [of for of, _ in noted],
+        "names": [name for _, name in noted],
+        "kinds": [new[key] for key in noted],
+    }
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [NOTING_LOCK])
+        if cursor.fetchone()[0]:
+            cursor.execute(NOTE, values)
+            cursor.execute(FORGET, {"most": MOST_KEPT})
+
+
+def accept_name(noted: RefusedName, *, kind: Kind, at: datetime) -> CustomAttribute | EventName:
+    """Add a refused name to its catalogue; Refused if the catalogue is full. `kind` is that of an attribute."""
+    added: CustomAttribute | EventName
+    with transaction.atomic():
+        if noted.of == RefusedName.Of.EVENT:
+            added, _ = EventName.objects.get_or_create(name=noted.name, defaults={"created_at": at})
+        else:
+            scope = Scope(noted.of)
+            if not room(scope, source=Source.REST):
+                raise Refused(
+                    f"The catalogue is full, so {shown(noted.name)} cannot be added. Retire attributes first."
+                )
+            # The server may have added it meanwhile, as another kind.
+            added, _ = CustomAttribute.objects.get_or_create(
+                scope=scope, name=noted.name, defaults={"kind": kind, "created_at": at}
+            )
+        noted.delete()
+    return added

@@ -1,0 +1,144 @@
+"""Bulk jobs: many users or events taken at once, written down later in the order they came (wire.md 5.11)."""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from django.db import OperationalError, transaction
+
+from audiences.intake.events import record_event
+from audiences.intake.upsert import archive, identify
+from audiences.intake.identity_resolution import Conflict, Unknown, find
+from audiences.intake.attributes.fields import UNSTORABLE, OnBadValue, Refused, Warnings, mapping, moment, shown, text
+from audiences.models import Job, JobItem, JobTask
+from audiences.transactions import retried
+
+log = logging.getLogger(__name__)
+
+MOST_ITEMS = 1000
+# The item was done, but for the attributes its error names.
+STORED_IN_PART = "stored_in_part"
+CODES: dict[type[Refused], str] = {Conflict: "conflict", Unknown: "not_found", Refused: "parameter_invalid"}
+
+
+def save_user(data: Mapping[str, Any], *, at: datetime, on_bad_value: OnBadValue) -> None:
+    """Make a user or bring one up to date."""
+    identify(data, at=at, on_bad_value=on_bad_value)
+
+
+def delete_user(data: Mapping[str, Any], *, at: datetime, on_bad_value: OnBadValue) -> None:
+    """Archive a user."""
+    archive(find(data), at=at)
+
+
+def save_event(data: Mapping[str, Any], *, at: datetime, on_bad_value: OnBadValue) -> None:
+    """Record that a user did something."""
+    happened_at = moment(data.get("created_at"), "created_at")
+    record_event(find(data), data.get("event_name"), happened_at, data.get("metadata"), at=at)
+
+
+DO: dict[tuple[str, str], Callable[..., None]] = {
+    ("post", "user"): save_user,
+    ("delete", "user"): delete_user,
+    ("post", "event"): save_event,
+}
+
+
+def submit(sent: Sequence[Mapping[str, Any]], *, data_type: str, to: object, at: datetime) -> Job:
+    """Take items into a new job, or into the one `to` names; refused as a whole where one could never be done."""
+    if not sent:
+        raise Refused("items must hold something.", field="items")
+    if len(sent) > MOST_ITEMS:
+        raise Refused(f"Send at most {MOST_ITEMS:,} items at once.", field="items")
+    items = [read_item(item, data_type=data_type) for item in sent]
+    with transaction.atomic():
+        job = find_job(to, at=at) if to not in (None, "") else Job.objects.create(created_at=at, updated_at=at)
+        task = JobTask.objects.create(job=job, item_count=len(items), created_at=at)
+        for item in items:
+            item.task = task
+        JobItem.objects.bulk_create(items)
+        Job.objects.filter(pk=job.pk).update(updated_at=at)
+    job.updated_at = at
+    return job
+
+
+def read_item(item: Mapping[str, Any], *, data_type: str) -> JobItem:
+    """Read one item: what is to be done with what."""
+    method = text(item.get("method"), "method").lower() or "post"
+    kind = text(item.get("data_type"), "data_type") or data_type
+    if kind != data_type or (method, kind) not in DO:
+        raise Refused(f"{shown(method)} of {shown(kind)} cannot be done here.", field="items")
+    return JobItem(method=method, data_type=kind, data=storable_data(mapping(item.get("data"), "data")))
+
+
+def storable_data(value: Any) -> Any:
+    """The data, if JSON in PostgreSQL can hold it; what each field says is judged when its turn comes."""
+    if isinstance(value, dict):
+        return {storable_data(key): storable_data(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [storable_data(inner) for inner in value]
+    if isinstance(value, float) and (value != value or abs(value) == float("inf")):
+        raise Refused("items hold a number that is none.", field="items")
+    if isinstance(value, str) and UNSTORABLE.search(value):
+        raise Refused("items hold a character that cannot be stored.", field="items")
+    return value
+
+
+def find_job(key: object, *, at: datetime) -> Job:
+    """The job of this name that is still open, locked."""
+    named = text(key, "job")
+    job = Job.objects.select_for_update().filter(key=named).first()
+    if job is None:
+        raise Unknown(f"No such job[{named}]", field="job")
+    if at >= job.closing_at:
+        raise Refused("This job is closed: nothing can be added to it.", field="job")
+    return job
+
+
+def work_off(*, clock: Callable[[], datetime], go_on: Callable[[], bool]) -> int:
+    """Do what is waiting until nothing is left or it is time to end; returns how many items were done or refused."""
+    total = 0
+    for task in JobTask.objects.filter(completed_at=None).order_by("pk"):
+        while go_on() and do_next(task, at=clock()):
+            total += 1
+    return total
+
+
+@retried
+def do_next(task: JobTask, *, at: datetime) -> bool:
+    """Do the next item of a task, once whatever happens: it goes in the transaction that did it. False for no more."""
+    mine = JobTask.objects.select_for_update(skip_locked=True).filter(pk=task.pk, completed_at=None).first()
+    if mine is None:
+        return False
+    if mine.started_at is None:
+        JobTask.objects.filter(pk=mine.pk).update(started_at=at)
+    item = mine.items.filter(error_code="").order_by("pk").first()
+    if item is None:
+        JobTask.objects.filter(pk=mine.pk).update(completed_at=at)
+        Job.objects.filter(pk=mine.job_id).update(updated_at=at)
+        return False
+    do(item, at=at)
+    return True
+
+
+def do(item: JobItem, *, at: datetime) -> None:
+    """Do one item and forget it, or keep it with the reason why it, or a part of it, cannot be done."""
+    warnings = Warnings()
+    try:
+        with transaction.atomic():
+            DO[item.method, item.data_type](item.data, at=at, on_bad_value=warnings.note)
+    except Refused as wrong:
+        code = next(code for kind, code in CODES.items() if isinstance(wrong, kind))
+        JobItem.objects.filter(pk=item.pk).update(error_code=code, error=str(wrong))
+    except OperationalError:
+        raise  # The database could not do it now; the next nudge or sweep goes on.
+    except Exception:
+        # One item nobody foresaw must not hold up all behind it.
+        log.exception("item %s of a bulk job cannot be done", item.pk)
+        JobItem.objects.filter(pk=item.pk).update(error_code="server_error", error="This could not be done.")
+    else:
+        if warnings:
+            JobItem.objects.filter(pk=item.pk).update(error_code=STORED_IN_PART, error=" ".join(map(str, warnings)))
+        else:
+            item.delete()

@@ -1,0 +1,306 @@
+"""What each call about messages and conversations takes and answers (wire.md 5.5 to 5.13), for the OpenAPI document."""
+
+from audiences.api.base.openapi import BOOLEAN, FREE, MAYBE_MOMENT, MAYBE_TEXT, MAYBE_WHOLE, MOMENT, SENT_BOOLEAN, SENT_MOMENT, TEXT, TEXTUAL, WHOLE, Call, Schema, const, listed, many, one_of, or_null, page_of, ref, sent, shape
+from audiences.api.schema import COUNTS
+from audiences.api.base.endpoint import Endpoint
+from audiences.models import Topic
+from delivery.api import conversations, counts, jobs, messages, people, replies, subscriptions
+from delivery.models import PartType
+
+ADMIN_REFERENCE = shape("admin", id=MAYBE_TEXT)
+AUTHOR = {"anyOf": [ref("PersonReference"), ADMIN_REFERENCE]}
+FILES = many(ref("Attachment"))
+CONVERSATION: dict[str, Schema] = {
+    "id": TEXT,
+    "created_at": MOMENT,
+    "updated_at": MOMENT,
+    "waiting_since": MAYBE_MOMENT,
+    "snoozed_until": MAYBE_MOMENT,
+    "sent_at": MAYBE_MOMENT,
+    "user": ref("PersonReference"),
+    "customers": many(ref("PersonReference")),
+    "customer_first_reply": or_null(shape("conversation", created_at=MOMENT, url=MAYBE_TEXT)),
+    "assignee": {"anyOf": [ADMIN_REFERENCE, shape("nobody_admin", id={"type": "null"})]},
+    "conversation_message": shape(
+        type=one_of("conversation", "email", "push"),
+        id=TEXT,
+        subject=TEXT,
+        body=TEXT,
+        delivered_as=one_of("customer_initiated", "admin_initiated", "automated"),
+        author=AUTHOR,
+        attachments=FILES,
+        url=MAYBE_TEXT,
+    ),
+    "open": BOOLEAN,
+    "state": one_of("open", "closed", "snoozed"),
+    "read": BOOLEAN,
+    "tags": listed("tag", ref("Tag")),
+}
+SUBSCRIPTION: dict[str, Schema] = {
+    "id": TEXT,
+    "service_type": const("web"),
+    "url": TEXT,
+    "topics": many(one_of(*Topic.values)),
+    "active": BOOLEAN,
+    "failing_since": MAYBE_MOMENT,
+    "created_at": MOMENT,
+    "updated_at": MOMENT,
+    "links": shape(self=TEXT, sent=TEXT, error=TEXT, ping=TEXT),
+}
+SUBSCRIPTION_SENT = {
+    "url": TEXT,
+    "topics": many(one_of(*Topic.values)),
+    "hub_secret": TEXTUAL,
+    "active": SENT_BOOLEAN,
+}
+NOBODY: Schema = {"type": "null"}
+SCHEMAS: dict[str, Schema] = {
+    "Attachment": shape(
+        "upload",
+        name=MAYBE_TEXT,
+        url=MAYBE_TEXT,
+        content_type=MAYBE_TEXT,
+        filesize=MAYBE_WHOLE,
+        width=MAYBE_WHOLE,
+        height=MAYBE_WHOLE,
+    ),
+    "ConversationPart": shape(
+        "conversation_part",
+        id=TEXT,
+        part_type=one_of(*PartType.values),
+        body=MAYBE_TEXT,
+        created_at=MOMENT,
+        updated_at=MOMENT,
+        notified_at=MOMENT,
+        assigned_to=or_null(ADMIN_REFERENCE),
+        author=AUTHOR,
+        attachments=FILES,
+        external_id=MAYBE_TEXT,
+    ),
+    "ListedConversation": shape("conversation", **CONVERSATION),
+    "Conversation": shape(
+        "conversation",
+        **CONVERSATION,
+        conversation_parts=listed("conversation_part", ref("ConversationPart"), total_count=WHOLE),
+        conversation_rating=shape(
+            rating=NOBODY,
+            remark=NOBODY,
+            created_at=NOBODY,
+            customer=shape(type=NOBODY, id=NOBODY),
+            teammate=shape(type=NOBODY, id=NOBODY),
+        ),
+    ),
+    "Job": shape(
+        "job",
+        app_id=TEXT,
+        id=TEXT,
+        name=TEXT,
+        state=one_of("running", "completed"),
+        created_at=MOMENT,
+        updated_at=MOMENT,
+        completed_at=MAYBE_MOMENT,
+        closing_at=MOMENT,
+        links=shape(self=TEXT, error=TEXT),
+        tasks=many(
+            shape(
+                id=TEXT,
+                item_count=WHOLE,
+                state=one_of("pending", "running", "completed"),
+                created_at=MOMENT,
+                started_at=MAYBE_MOMENT,
+                completed_at=MAYBE_MOMENT,
+            )
+        ),
+    ),
+    "Subscription": shape("notification_subscription", **SUBSCRIPTION),
+    "Notification": shape(
+        "notification_event",
+        id=TEXT,
+        topic=one_of(*Topic.values),
+        app_id=TEXT,
+        data=shape("notification_event_data", item={"type": ["object", "null"], "additionalProperties": True}),
+        delivery_attempts=WHOLE,
+        first_sent_at=MAYBE_MOMENT,
+        created_at=MOMENT,
+        delivery_status=one_of("waiting", "sending", "delivered", "failed"),
+        response_status=MAYBE_WHOLE,
+        detail=MAYBE_TEXT,
+        next_attempt_at=MAYBE_MOMENT,
+        delivered_at=MAYBE_MOMENT,
+    ),
+    "Reply": sent(
+        type=one_of("user", "admin", "contact", "lead"),
+        message_type=one_of(*replies.ACTS),
+        body=TEXTUAL,
+        admin_id=TEXTUAL,
+        assignee_id=TEXTUAL,
+        snoozed_until=SENT_MOMENT,
+        user_id=TEXTUAL,
+        email=TEXTUAL,
+        intercom_user_id=TEXTUAL,
+        attachment_urls={**many({**TEXT, "format": "uri"}), "maxItems": replies.MOST_ATTACHMENTS},
+    ),
+    "Read": sent("read", read=SENT_BOOLEAN),
+}
+WHOLE_ONE = ref("Conversation")
+READ = Call(tag="Conversations", sends=ref("Read"), answers=WHOLE_ONE)
+LOG = Call(
+    tag="Subscriptions",
+    answers=page_of("notification_event", ref("Notification"), key="items"),
+)
+CHANGED = Call(tag="Subscriptions", sends=sent(**SUBSCRIPTION_SENT), answers=ref("Subscription"))
+SUBSCRIBED = Call(tag="Subscriptions", answers=ref("Subscription"))
+VISITOR_HERE = Call(tag="Leads", answers=ref("Person"))
+VISITOR_CHANGED = Call(tag="Leads", sends=ref("PersonFacts"), answers=ref("Person"))
+OWNER = shape("admin", id=TEXT, name=TEXT, email=MAYBE_TEXT)
+
+
+def bulk(*methods: str, data_type: str) -> Call:
+    """One of the two bulk calls."""
+    item = sent(method=one_of(*methods), data_type=const(data_type), data=FREE)
+    items = {**many(item), "minItems": 1, "maxItems": 1000}
+    return Call(tag="Bulk", sends=sent("items", items=items, job=sent(id=TEXTUAL)), answers=ref("Job"))
+
+
+CALLS: dict[type[Endpoint], dict[str, Call]] = {
+    conversations.Conversations: {
+        "get": Call(
+            tag="Conversations",
+            answers=listed("conversation", ref("ListedConversation"), pages=ref("Pages")),
+            more=(
+                "For one user (`type=user`) this also has email and push messages matched for that user now, at most"
+                " once in 15 minutes; two headers say whether it did and when it next may."
+            ),
+            headers=(
+                ("X-Outbound-Matching", "`ran` or `limited`, for one user."),
+                ("X-Outbound-Matching-Next", "When matching may run again, in unix seconds."),
+            ),
+        )
+    },
+    conversations.OneConversation: {
+        "get": Call(tag="Conversations", answers=WHOLE_ONE),
+        "put": READ,
+    },
+    replies.Reply: {
+        "post": Call(
+            tag="Conversations",
+            sends=ref("Reply"),
+            answers=WHOLE_ONE,
+            refuses=(403,),
+            more="The id `last` is the newest conversation of the user the body names.",
+        ),
+        "put": READ,
+    },
+    messages.Messages: {
+        "post": Call(
+            tag="Messages",
+            sends=sent(
+                "from",
+                **{"from": sent(type=one_of("admin", "user", "contact"), id=TEXTUAL, user_id=TEXTUAL, email=TEXTUAL)},
+                to=ref("PersonNamed"),
+                message_type=one_of("inapp", "email"),
+                subject=TEXTUAL,
+                body=TEXTUAL,
+                template=one_of(*messages.TEMPLATES),
+            ),
+            answers={
+                "anyOf": [
+                    shape(
+                        "admin_message",
+                        id=TEXT,
+                        created_at=MOMENT,
+                        message_type=one_of("inapp", "email"),
+                        body=TEXT,
+                        owner=OWNER,
+                        maybe={"subject": TEXT, "template": TEXT},
+                    ),
+                    shape(
+                        "user_message",
+                        id=TEXT,
+                        created_at=MOMENT,
+                        body=TEXT,
+                        message_type=const("inapp"),
+                        conversation_id=TEXT,
+                    ),
+                ]
+            },
+            refuses=(403,),
+        )
+    },
+    counts.AllCounts: {"get": COUNTS},
+    people.ConvertLead: {
+        "post": Call(
+            tag="Leads",
+            sends=sent("contact", "user", contact=ref("PersonNamed"), user=ref("PersonFacts")),
+            answers=ref("Person"),
+        )
+    },
+    people.Visitors: {
+        "get": Call(tag="Leads", answers=ref("Person")),
+        "put": VISITOR_CHANGED,
+        "post": VISITOR_CHANGED,
+    },
+    people.Visitor: {"get": VISITOR_HERE, "put": VISITOR_CHANGED, "delete": VISITOR_HERE},
+    people.ConvertVisitor: {
+        "post": Call(
+            tag="Leads",
+            sends=sent(
+                "visitor",
+                visitor=ref("PersonNamed"),
+                user=ref("PersonFacts"),
+                type=one_of("user", "lead"),
+            ),
+            answers=ref("Person"),
+        )
+    },
+    people.UserDeleteRequests: {
+        "post": Call(
+            tag="Users",
+            sends=sent("intercom_user_id", intercom_user_id=TEXTUAL),
+            answers=shape(id=TEXT),
+        )
+    },
+    jobs.BulkUsers: {"post": bulk("post", "delete", data_type="user")},
+    jobs.BulkEvents: {"post": bulk("post", data_type="event")},
+    jobs.Jobs: {"get": Call(tag="Bulk", answers=page_of("job", ref("Job")))},
+    jobs.OneJob: {"get": Call(tag="Bulk", answers=ref("Job"))},
+    jobs.JobErrors: {
+        "get": Call(
+            tag="Bulk",
+            answers=page_of(
+                "job_item",
+                shape(
+                    "job_item",
+                    id=TEXT,
+                    method=TEXT,
+                    data_type=TEXT,
+                    data=FREE,
+                    error=shape(code=TEXT, message=TEXT),
+                ),
+                key="items",
+            ),
+        )
+    },
+    subscriptions.Subscriptions: {
+        "post": Call(
+            tag="Subscriptions",
+            sends=sent("url", "topics", **SUBSCRIPTION_SENT),
+            answers=shape("notification_subscription", **SUBSCRIPTION, hub_secret=TEXT),
+        ),
+        "get": Call(
+            tag="Subscriptions",
+            answers=listed(
+                "notification_subscription",
+                ref("Subscription"),
+                key="items",
+                subscriptions=many(ref("Subscription")),
+                pages=ref("Pages"),
+                total_count=WHOLE,
+            ),
+        ),
+    },
+    subscriptions.OneSubscription: {"get": SUBSCRIBED, "put": CHANGED, "post": CHANGED, "delete": SUBSCRIBED},
+    subscriptions.Ping: {"post": SUBSCRIBED},
+    subscriptions.Sent: {"get": LOG},
+    subscriptions.Failures: {"get": LOG},
+}

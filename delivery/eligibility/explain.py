@@ -1,0 +1,318 @@
+"""Why: what stands between one customer and one message, each rule with the value it saw.
+
+The judge is the compiler's SQL, asked for each rule and group of the tree in one statement, for each company of the
+customer; nothing is judged a second time in Python (DESIGN 5, "One judge: SQL").
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from django.db import connection
+from django_celery_beat.models import PeriodicTask
+
+from audiences import attributes
+from audiences.compiler import COMPANY_OF_PAIR, COMPILE, Compiler
+from audiences.models import Company, CustomAttribute, Customer, Workspace
+from audiences.rules import Group, Kind, Operator, Rule, RuleError
+from delivery import schedule
+from delivery.eligibility import frequency_cap
+from delivery.eligibility import conditions
+from delivery.models import DeliveryRecord, Reason, Status
+from messaging import delivery_window
+from messaging.models import RUNNING, Channel, Message, SendType, State, WindowZone
+
+# What the judge is asked of a row elsewhere, said as whether there is one.
+BY_EXISTENCE = {Kind.TAG: Operator.IS, Kind.SEGMENT: Operator.IS, Kind.MESSAGE: Operator.IS}
+TIMES_HAPPENED = (
+    "coalesce((SELECT d.count FROM audiences_eventsummary d WHERE d.customer_id = c.id AND d.name = {name}), 0)"
+)
+
+
+class Verdict(StrEnum):
+    """What becomes of this message for this customer, the first that holds."""
+
+    SOMEBODY_ELSE = "somebody_else"  # It is to one person, and to another one.
+    GOT_IT = "got_it"
+    ON_ITS_WAY = "on_its_way"
+    UNCERTAIN = "uncertain"
+    WAITING = "waiting"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+    STOPPED = "stopped"  # It waited when the message was stopped.
+    NOT_LIVE = "not_live"
+    NOT_AMONG_THEM = "not_among_them"  # A one-off went to those who matched when it was set live.
+    BROKEN = "broken"  # Its rules no longer make sense.
+    NO_MATCH = "no_match"
+    NO_COMPANY = "no_company"
+    LEFT_COMPANY = "left_company"  # The customer is no longer in the company it is about, or that is archived.
+    UNREACHABLE = "unreachable"
+    CAPPED = "capped"
+    NEXT_CHECK = "next_check"
+    NEXT_VISIT = "next_visit"
+
+
+BY_STATUS: dict[Status, Verdict | None] = {
+    Status.SENT: Verdict.GOT_IT,
+    Status.SENDING: Verdict.ON_ITS_WAY,
+    Status.UNCERTAIN: Verdict.UNCERTAIN,
+    Status.WAITING: Verdict.WAITING,
+    Status.FAILED: Verdict.FAILED,
+    Status.SKIPPED: Verdict.SKIPPED,
+    Status.WITHDRAWN: None,  # Whoever matches again gets it, unless the message was stopped.
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """A rule or a group as the judge saw it; `value` is what the rule saw, None where that is unknown."""
+
+    node: Rule | Group
+    holds: bool
+    value: Any = None
+    inner: tuple["Judged", ...] = ()
+
+    def leaves(self) -> Iterator["Judged"]:
+        """Every rule in it, in reading order."""
+        if isinstance(self.node, Rule):
+            yield self
+        for judged in self.inner:
+            yield from judged.leaves()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """What the judge saw of the customer in one company, or in none."""
+
+    company: Company | None
+    matches: bool
+    tree: Judged
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """One copy there is or could be: to the customer, or to them about one company."""
+
+    company: Company | None
+    pairs: tuple[Pair, ...]
+    record: DeliveryRecord | None
+    verdict: Verdict
+
+    @property
+    def matches(self) -> bool:
+        """Whether any pair does."""
+        return any(pair.matches for pair in self.pairs)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explanation:
+    """Everything that decides."""
+
+    message: Message
+    customer: Customer
+    at: datetime
+    cases: tuple[Case, ...]
+    trouble: str
+    is_user: bool
+    asks_role: bool
+    unreachable: tuple[Reason, ...]
+    window: delivery_window.Window
+    zone: ZoneInfo
+    opening: datetime
+    capped_until: datetime | None
+    # The next hourly round; None where no round asks for this message.
+    next_round: datetime | None
+
+
+def explain(message: Message, customer: Customer, *, at: datetime) -> Explanation:
+    """Return what decides whether this customer gets this message, as it stands now."""
+    trouble, asks_role = "", False
+    pairs: tuple[Pair, ...] = ()
+    if message.audience is not None:
+        try:
+            pairs, asks_role = judge(message, customer, at=at)
+        except RuleError as wrong:
+            trouble = str(wrong)
+    unreachable = reasons(message, customer)
+    capped_until = free_at(message, customer, at=at)
+    records = {
+        record.company_id: record
+        for record in message.records.filter(customer=customer).select_related("company", "version", "message")
+    }
+    asked = Asked(message, customer, trouble, unreachable, capped_until, companies_of(customer))
+    window, zone = message.parsed_window, zone_of(message, customer)
+    return Explanation(
+        message=message,
+        customer=customer,
+        at=at,
+        cases=tuple(
+            asked.case(company, of, records.get(company.pk if company else None))
+            for company, of in split(message, pairs, records)
+        ),
+        trouble=trouble,
+        is_user=customer.role == "user",
+        asks_role=asks_role,
+        unreachable=unreachable,
+        window=window,
+        zone=zone,
+        opening=delivery_window.next_opening(window, at, zone) if window.spans else at,
+        capped_until=capped_until,
+        next_round=next_round(message, at=at),
+    )
+
+
+def companies_of(customer: Customer) -> frozenset[int]:
+    """The companies the customer is a member of, without those archived."""
+    return frozenset(Company.objects.present().filter(memberships__customer=customer).values_list("pk", flat=True))
+
+
+def split(
+    message: Message, pairs: tuple[Pair, ...], records: dict[int | None, DeliveryRecord]
+) -> list[tuple[Company | None, tuple[Pair, ...]]]:
+    """The copies there can be: one, or one for each company the customer is in or had a copy about."""
+    if message.to_customer_id:
+        return [(record.company, ()) for record in records.values()] or [(None, ())]
+    if not message.goes_per_company:
+        return [(None, pairs)]
+    there = [(pair.company, (pair,)) for pair in pairs]
+    known = {company.pk if company else None for company, _ in there}
+    left = [(record.company, ()) for key, record in records.items() if key not in known]
+    return [*there, *left] or [(None, ())]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What is the same for every copy."""
+
+    message: Message
+    customer: Customer
+    trouble: str
+    unreachable: tuple[Reason, ...]
+    capped_until: datetime | None
+    companies: frozenset[int]
+
+    def case(self, company: Company | None, pairs: tuple[Pair, ...], record: DeliveryRecord | None) -> Case:
+        """One copy, with what becomes of it."""
+        verdict = self.verdict(company, record, matches=any(pair.matches for pair in pairs))
+        return Case(company=company, pairs=pairs, record=record, verdict=verdict)
+
+    def verdict(self, company: Company | None, record: DeliveryRecord | None, *, matches: bool) -> Verdict:
+        """The first that holds."""
+        message = self.message
+        by_record = BY_STATUS[Status(record.status)] if record else None
+        if record and record.status == Status.WITHDRAWN and record.reason == Reason.STOPPED:
+            by_record = Verdict.STOPPED
+        has_left = company is not None and company.pk not in self.companies
+        held = (
+            (message.to_customer_id not in (None, self.customer.pk), Verdict.SOMEBODY_ELSE),
+            (has_left and by_record is Verdict.WAITING, Verdict.LEFT_COMPANY),
+            (by_record is not None, by_record),
+            (message.state not in RUNNING, Verdict.NOT_LIVE),
+            (message.send_type == SendType.ONE_OFF, Verdict.NOT_AMONG_THEM),
+            (bool(self.trouble), Verdict.BROKEN),
+            (has_left, Verdict.LEFT_COMPANY),
+            (not matches, Verdict.NO_MATCH),
+            (message.per_company and company is None, Verdict.NO_COMPANY),
+            (bool(self.unreachable), Verdict.UNREACHABLE),
+            (message.channel == Channel.IN_APP, Verdict.NEXT_VISIT),
+            (self.capped_until is not None, Verdict.CAPPED),
+        )
+        return next((verdict for holds, verdict in held if holds and verdict), Verdict.NEXT_CHECK)
+
+
+def judge(message: Message, customer: Customer, *, at: datetime) -> tuple[tuple[Pair, ...], bool]:
+    """Ask the judge for every rule and group, for each company of the customer; and whether the rules ask the role."""
+    assert message.audience is not None  # noqa: S101 - asked by `explain`
+    tree = message.audience.tree
+    compiler = Compiler(catalogue=CustomAttribute.objects.catalogue(), zone=Workspace.current().tz)
+    whole = compiler.compile(tree)
+    columns = [sql for node in walk(tree) for sql in (f"({holds(compiler, node)}) IS TRUE", value(compiler, node))]
+    company = COMPANY_OF_PAIR if whole.sees_company or message.goes_per_company else ""
+    pair = "k.id" if company else "NULL::bigint"
+    sql = (
+        f"SELECT {pair}, (c.archived_at IS NULL AND {whole.sql}) IS TRUE, {', '.join(columns)}"
+        f" FROM audiences_customer c{company}{whole.joins} WHERE c.id = %(customer)s ORDER BY 1 NULLS LAST"
+    )
+    with connection.cursor() as cursor:
+        cursor.execute(sql, {**compiler.params, "now": at, "customer": customer.pk})
+        rows = cursor.fetchall()
+    # A membership of an archived company is none, and stands for being in no company only where there is no other.
+    if len(rows) > 1:
+        rows = [row for row in rows if row[0] is not None] or rows[:1]
+    companies = Company.objects.in_bulk({row[0] for row in rows if row[0]})
+    pairs = [Pair(company=companies.get(row[0]), matches=row[1], tree=rebuilt(tree, iter(row[2:]))) for row in rows]
+    return tuple(sorted(pairs, key=lambda p: (not p.matches, str(p.company)))), compiler.asks_role
+
+
+def walk(node: Rule | Group) -> Iterator[Rule | Group]:
+    """A tree in reading order, each group before what is in it."""
+    yield node
+    if isinstance(node, Group):
+        for inner in node.rules:
+            yield from walk(inner)
+
+
+def rebuilt(node: Rule | Group, answers: Iterator[Any]) -> Judged:
+    """The tree again, with what the judge answered in the same order."""
+    held, seen = next(answers), next(answers)
+    inner = tuple(rebuilt(rule, answers) for rule in node.rules) if isinstance(node, Group) else ()
+    return Judged(node=node, holds=held, value=seen, inner=inner)
+
+
+def holds(compiler: Compiler, node: Rule | Group) -> str:
+    """SQL for whether a rule or group holds."""
+    return compiler.group(node) if isinstance(node, Group) else compiler.rule(node)
+
+
+def value(compiler: Compiler, node: Rule | Group) -> str:
+    """SQL for what a rule looks at."""
+    if isinstance(node, Group):
+        return "NULL"
+    attribute = attributes.find(node.attribute, catalogue=compiler.catalogue)
+    if attribute.kind in BY_EXISTENCE:
+        return f"({COMPILE[attribute.kind, BY_EXISTENCE[attribute.kind]](compiler, attribute, node.value)}) IS TRUE"
+    if attribute.kind is Kind.EVENT:
+        return TIMES_HAPPENED.format(name=compiler.place(attribute.key, "text"))
+    return compiler.column(attribute)
+
+
+def reasons(message: Message, customer: Customer) -> tuple[Reason, ...]:
+    """Everything that keeps this customer from being reached by this message's channel."""
+    table = conditions.UNREACHABLE_ALONE if message.to_customer_id else conditions.UNREACHABLE
+    rows = ((Reason.ARCHIVED, "c.archived_at IS NOT NULL"), *table[Channel(message.channel)])
+    with connection.cursor() as cursor:
+        columns = ", ".join(f"({sql}) IS TRUE" for _, sql in rows)
+        cursor.execute(f"SELECT {columns} FROM audiences_customer c WHERE c.id = %s", [customer.pk])
+        found = cursor.fetchone() or ()
+    return tuple(reason for (reason, _), held in zip(rows, found, strict=False) if held)
+
+
+def zone_of(message: Message, customer: Customer) -> ZoneInfo:
+    """By whose clock it is delivered to this customer."""
+    workspace = Workspace.current().tz
+    return delivery_window.zone(customer.timezone, workspace) if message.window_zone == WindowZone.CUSTOMER else workspace
+
+
+def free_at(message: Message, customer: Customer, *, at: datetime) -> datetime | None:
+    """When the customer may have one more message; None where they may now, or where no cap counts this one."""
+    workspace = Workspace.current()
+    if workspace.cap_messages is None or message.to_customer_id:
+        return None
+    cap = frequency_cap.cap_of([customer.pk], most=workspace.cap_messages, days=workspace.cap_days, at=at)
+    free = cap.free_at(customer.pk)
+    return free if free > at else None
+
+
+def next_round(message: Message, *, at: datetime) -> datetime | None:
+    """When the rules of an ongoing email or push are asked of everybody next; `at` where that is overdue."""
+    if message.channel == Channel.IN_APP or message.send_type != SendType.ONGOING or message.state != State.LIVE:
+        return None
+    path = schedule.TASKS["Match ongoing messages"][0]
+    task = PeriodicTask.objects.filter(task=path, enabled=True).select_related("interval").first()
+    if task is None or task.interval is None:
+        return None
+    last = task.last_run_at or message.last_matched_at
+    return max(at, last + task.interval.schedule.run_every) if last else at

@@ -1,0 +1,112 @@
+"""To one person: one message, one copy, on its way at once (DESIGN 4.12)."""
+
+from datetime import datetime
+
+from django.contrib.auth.models import User
+from django.core.exceptions import ValidationError
+from django.db import connection, transaction
+
+from audiences.models import Company, Customer
+from delivery.eligibility import conditions
+from delivery.matching import ongoing
+from delivery.models import DeliveryRecord, Reason
+from messaging import content
+from messaging.content.plain_text import as_text
+from messaging.models import Channel, Message, Sender, SendType
+
+LONGEST_TITLE = 80
+WHY_NOT: dict[Reason, str] = {
+    Reason.NO_EMAIL: "{customer} has no email address.",
+    Reason.BOUNCED: "An email to {customer} bounced. Clear that on their profile once the address is right.",
+    Reason.COMPLAINED: "{customer} marked an email as spam. Clear that on their profile if they want to hear from you.",
+    Reason.NO_DEVICE: "{customer} has no device that takes mobile push.",
+    Reason.ARCHIVED: "{customer} is archived.",
+}
+
+
+def unreachable(customer: Customer, *, channel: str) -> Reason | None:
+    """Why this customer cannot be written to alone by this channel; None where nothing stands in the way.
+
+    The unsubscribed can: whoever lets them be written to warns first (the console) or refuses (the API).
+    """
+    blocked = conditions.blocked(Message(channel=channel, to_customer=customer))
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT {blocked} FROM audiences_customer c WHERE c.id = %s", [customer.pk])
+        row = cursor.fetchone()
+    return Reason(row[0]) if row and row[0] else None
+
+
+def send_to_one(
+    customer: Customer,
+    *,
+    channel: str,
+    format: str,  # noqa: A002 - the model's own word
+    sender: Sender | None,
+    subject: str,
+    body: str,
+    by: User | None,
+    at: datetime,
+    company: Company | None = None,
+    reserved: int | None = None,
+    link: str = "",
+) -> DeliveryRecord:
+    """Write to one customer; ValidationError by field, and nothing written down, where that cannot be.
+
+    `reserved` is a key kept for this one message, so that whoever asks twice can find the first. The caller nudges.
+    """
+    if reason := unreachable(customer, channel=channel):
+        raise ValidationError({"channel": WHY_NOT[reason].format(customer=customer)})
+    if lacking := missing(channel=channel, sender=sender, subject=subject, body=body):
+        raise ValidationError(lacking)
+    company = about(customer, company=company, texts=(subject, body, link))
+    with transaction.atomic():
+        message = Message(
+            pk=reserved,
+            title=title_of(subject, body),
+            channel=channel,
+            format=format,
+            send_type=SendType.ONE_OFF,
+            sender=sender,
+            to_customer=customer,
+            to_company=company,
+            created_by=by,
+        )
+        message.full_clean(exclude=["version"])
+        message.save(force_insert=True)
+        message.revise(subject=subject, body=body, link=link, by=by, at=at)
+        ongoing.launch(message, at=at)
+        return ongoing.write_to(customer, message, at=at, company=company)
+
+
+def missing(*, channel: str, sender: Sender | None, subject: str, body: str) -> dict[str, str]:
+    """What it cannot be sent without, by field."""
+    needed = {
+        "sender": (sender is not None, "Choose who the message is from."),
+        "subject": (channel != Channel.EMAIL or subject.strip(), "An email needs a subject."),
+        "body": (as_text(body).strip() or "<img" in body, "The message has no text yet."),
+    }
+    return {field: sentence for field, (there, sentence) in needed.items() if not there}
+
+
+def about(customer: Customer, *, company: Company | None, texts: tuple[str, ...]) -> Company | None:
+    """The company the text is about, None where it names none; ValidationError where one must be chosen."""
+    try:
+        if not content.uses_company(*texts):
+            return None
+    except content.ContentError:
+        return None  # `revise` says what is wrong, and where.
+    if company is None:
+        raise ValidationError({"company": "The text uses a company variable: choose which company it is about."})
+    if not customer.memberships.filter(company=company).exists():
+        raise ValidationError({"company": f"{customer} is not in {company}."})
+    if company.archived_at is not None:
+        raise ValidationError({"company": f"{company} is archived, so nothing can be sent about it."})
+    return company
+
+
+def title_of(subject: str, body: str) -> str:
+    """What the team sees it listed as: its subject, or its first words."""
+    words = " ".join((subject or as_text(body)).split())
+    if len(words) > LONGEST_TITLE:
+        return f"{words[: LONGEST_TITLE - 1].rstrip()}…"
+    return words or "Message"

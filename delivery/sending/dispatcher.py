@@ -1,0 +1,174 @@
+"""Rounds: what is done over and over, each time for whatever is due. Nudges make things fast; rounds make them sure."""
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+
+from django.db import connection
+from django.db.models import Q
+
+from audiences.rules import RuleError
+from delivery.reporting import counters
+from delivery.matching import launch_job
+from delivery.matching import ongoing
+from delivery.sending import throttle
+from delivery.sending import batch as sending
+from delivery import shutdown
+from delivery.matching.ongoing import Progress, quiet
+from delivery.models import Pace, Rest, Status
+from messaging.models import Channel, Message, NotReady, SendType, State, WrongState
+
+log = logging.getLogger(__name__)
+
+Clock = Callable[[], datetime]
+# How long to wait, in seconds, where all that is due is in other hands right now.
+A_MOMENT = 0.05
+# And where the database is lost.
+A_WHILE = 0.5
+# How long one message goes on before it is looked whether a pace, a rest or another message is new.
+A_TURN = timedelta(seconds=2)
+
+
+def hand_over(*, clock: Clock, until: datetime, progress: Progress = quiet) -> int:
+    """Hand over what is due, a batch of each message in turn, until nothing is left or the time is up.
+
+    Taking turns, a small message never waits behind a large one; and one that goes wrong holds up no other. Whoever
+    ends this process has it finish the copy in hand and put the rest back.
+    """
+    total = 0
+    resting: set[str | int] = set()
+    with shutdown.gracefully():
+        # First, as a sweep may wait behind this: what the dead had not begun goes with the rest.
+        settle_what_the_dead_left(at=clock())
+        while clock() < until and not shutdown.asked():
+            try:
+                resting |= Rest.resting(at=clock())
+                due = [m for m in sending.messages_due(at=clock()) if not {m.channel, m.pk} & resting]
+                limits = throttle.limits()
+            except sending.LOST:
+                if connection.in_atomic_block:
+                    raise
+                log.warning("the database is lost; trying again", exc_info=True)
+                connection.close()
+                time.sleep(A_WHILE)
+                continue
+            if not due:
+                break
+            before = total
+            for message in due:
+                try:
+                    total += hand_over_some(
+                        message, clock=clock, until=until, alone=len(due) == 1, resting=resting, limits=limits
+                    )
+                except Exception:
+                    log.exception("message %s cannot be handed over", message.pk)
+                    if not connection.in_atomic_block and not connection.is_usable():
+                        break
+                    resting.add(message.pk)
+                progress(total)
+                if clock() >= until or shutdown.asked():
+                    break
+            if total == before:
+                time.sleep(A_MOMENT)
+    return total
+
+
+def settle_what_the_dead_left(*, at: datetime) -> None:
+    """Settle the batches of dead workers; where that goes wrong it is tried again, and what goes on goes on."""
+    try:
+        sending.take_over_from_dead(at=at)
+    except Exception:
+        log.exception("what the dead left cannot be settled")
+
+
+def hand_over_some(
+    message: Message,
+    *,
+    clock: Clock,
+    until: datetime,
+    alone: bool,
+    resting: set[str | int],
+    limits: Mapping[str, Pace],
+) -> int:
+    """Hand over a few batches of one message before the next has its turn; all of them where it is alone.
+
+    What is to be left alone from now on is noted as `resting`: the message, or its whole channel where that is down.
+    """
+    total, turns = 0, 0
+    if message.send_type == SendType.ONGOING and not judged_again(message, at=clock()):
+        resting.add(message.pk)
+        return 0
+    until = min(until, clock() + A_TURN)
+    while clock() < until and not shutdown.asked() and (turns < 10 or (alone and turns < 100)):
+        batch = sending.send_batch(message, clock=clock, pace=limits.get(message.channel))
+        if batch is None:
+            resting.add(message.channel)
+            break
+        if batch.rests:
+            resting.add(message.pk)
+            break
+        if not batch:
+            break
+        total += len(batch.records)
+        turns += 1
+    return total
+
+
+def judged_again(message: Message, *, at: datetime) -> bool:
+    """Judge again what the window or a pause held; False where the rules no longer make sense."""
+    try:
+        ongoing.judge_held_again(message, at=at)
+        ongoing.judge_due_again(message, at=at)
+    except RuleError as wrong:
+        Message.objects.filter(pk=message.pk).update(trouble=str(wrong))
+        return False
+    return True
+
+
+def sweep(*, at: datetime) -> None:
+    """Make sure of everything a nudge may have missed; run every minute. A step that goes wrong holds up no other."""
+    for step in STEPS:
+        try:
+            step(at)
+        except Exception:
+            log.exception("a step of the sweep went wrong")
+
+
+def withdraw_rest_of_stopped(_at: datetime) -> None:
+    """Go on withdrawing what still waits for messages that were stopped."""
+    for message in Message.objects.filter(state=State.STOPPED, records__status=Status.WAITING).distinct():
+        ongoing.withdraw_stopped(message)
+
+
+def match_unmatched(*, at: datetime) -> None:
+    """Match the live ongoing messages whose first round, or the one after a resume, has not run."""
+    waiting = Message.objects.live().ongoing().exclude(channel=Channel.IN_APP)
+    for message in waiting.filter(Q(last_matched_at=None) | Q(rejudge_before__isnull=False)):
+        ongoing.match_whatever_happens(message, at=at)
+
+
+def launch_scheduled(*, at: datetime) -> None:
+    """Set live the scheduled one-offs whose time has come; one drifted stays, and alarms (DESIGN 4.9)."""
+    for message in Message.objects.filter(state=State.SCHEDULED, scheduled_for__lte=at, launching_at=None):
+        try:
+            launch_job.ask_for(message, at=at)
+            launch_job.launch(message.pk, at=at)
+        except NotReady as reason:
+            Message.objects.filter(pk=message.pk).update(trouble=" ".join(reason.messages))
+        except WrongState:
+            continue  # Somebody else was first.
+        except Exception:
+            log.exception("message %s cannot be launched", message.pk)
+
+
+STEPS: tuple[Callable[[datetime], object], ...] = (
+    lambda at: sending.take_over_from_dead(at=at),
+    lambda at: sending.give_up_abandoned(at=at),
+    lambda at: launch_job.launch_asked_for(at=at),
+    lambda at: launch_scheduled(at=at),
+    withdraw_rest_of_stopped,
+    lambda at: match_unmatched(at=at),
+    lambda _at: ongoing.finish_one_offs(),
+    lambda _at: counters.fold(),
+)

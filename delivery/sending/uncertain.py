@@ -1,0 +1,121 @@
+"""What is uncertain is settled by staff, who may ask the customer, or by a provider's proof; never by the machine.
+
+Who did it, and to how many, is the caller's to log. A proof may come twice, late, or before anybody asked for it.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from django.db.models import F, QuerySet
+from django.db.models.functions import Coalesce
+
+from audiences.models import Customer
+from audiences.transactions import retried
+from delivery import locks
+from delivery import rendering
+from delivery.models import DeliveryRecord, DeviceCopy, Reason, Status
+from messaging.models import RUNNING, Channel, State
+
+# Where a copy may be sent again: what has ended has ended.
+MAY_GO_AGAIN = (*RUNNING, State.PAUSED)
+IN_DOUBT = (Status.UNCERTAIN, Status.SENDING)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """What staff can look for in a provider's or a mail server's own log."""
+
+    to: str
+    message_id: str
+    provider_id: str
+    taken_at: datetime | None
+    tries: int
+    why: str
+
+
+class Proof(StrEnum):
+    """What a provider says of a copy it was given."""
+
+    TAKEN = "taken"
+    BOUNCED = "bounced"
+    REFUSED = "refused"
+
+
+def evidence(record: DeliveryRecord) -> Evidence:
+    """What is known of a record nobody can know of."""
+    is_email = record.message.channel == Channel.EMAIL
+    return Evidence(
+        to=record.inbox or (record.customer.email or "" if is_email else ""),
+        message_id=rendering.message_id(record.pk) if is_email else "",
+        provider_id=record.provider_id,
+        taken_at=record.taken_at,
+        tries=record.attempts,
+        why=record.why,
+    )
+
+
+def mark_as_sent(records: QuerySet[DeliveryRecord], *, at: datetime) -> list[int]:
+    """Call uncertain ones sent, as of when they were taken in hand; returns those that were."""
+    return settle(records.filter(status=Status.UNCERTAIN), at=at)
+
+
+@retried
+def send_again(records: QuerySet[DeliveryRecord], *, at: datetime) -> list[int]:
+    """Have uncertain ones wait again, as if never begun, but for those of messages that have ended; returns them."""
+    found = records.filter(status=Status.UNCERTAIN, message__state__in=MAY_GO_AGAIN)
+    pks = list(found.select_for_update(no_key=True, of=("self",)).order_by("pk").values_list("pk", flat=True))
+    DeviceCopy.objects.filter(record__in=pks, taken=False).delete()
+    DeliveryRecord.objects.filter(pk__in=pks).update(
+        status=Status.WAITING, reason=Reason.QUEUED, detail="", due_at=at, claim=None, inbox=None, attempts=0
+    )
+    return pks
+
+
+@retried
+def settle_by_proof(
+    record: DeliveryRecord, *, proof: Proof, at: datetime, provider_id: str = "", words: str = ""
+) -> bool:
+    """Settle a record that is uncertain, or still held by a worker that may be dead; False where nothing was open.
+
+    A bounce proves that it was taken, so it is sent and bounced. What is settled already keeps its status, and learns
+    of a bounce: proofs come in any order.
+    """
+    one = DeliveryRecord.objects.filter(pk=record.pk)
+    locks.lock_customers_of(one)
+    # Until the lease is over the worker may be about to say the same, and finds it said.
+    open_ = list(one.filter(status__in=IN_DOUBT).select_for_update(no_key=True).values_list("pk", flat=True))
+    if open_ and proof is Proof.REFUSED:
+        one.update(
+            status=Status.FAILED, reason=Reason.REJECTED, detail=words, claim=None, leased_until=None, due_at=None
+        )
+    elif open_:
+        settle(one.filter(status__in=IN_DOUBT), at=at)
+    if provider_id:
+        one.filter(provider_id="").update(provider_id=provider_id)
+    if proof is Proof.BOUNCED:
+        one.filter(status=Status.SENT, bounced_at=None).update(bounced_at=at)
+    return bool(open_)
+
+
+@retried
+def settle(records: QuerySet[DeliveryRecord], *, at: datetime) -> list[int]:
+    """Call these sent, as of when they were taken in hand, and their customers contacted then."""
+    chosen = DeliveryRecord.objects.filter(pk__in=list(records.values_list("pk", flat=True)))
+    locks.lock_customers_of(chosen)
+    open_ = records.filter(pk__in=chosen).select_for_update(no_key=True, of=("self",)).order_by("pk")
+    rows = list(open_.values_list("pk", "customer_id", "taken_at"))
+    DeliveryRecord.objects.filter(pk__in=[pk for pk, _, _ in rows]).update(
+        status=Status.SENT,
+        sent_at=Coalesce(F("taken_at"), at),
+        reason=Reason.NONE,
+        detail="",
+        claim=None,
+        leased_until=None,
+        due_at=None,
+    )
+    people = Customer.objects.filter(pk__in={customer for _, customer, _ in rows})
+    for pk in people.values_list("pk", flat=True):
+        when = max(taken_at or at for _, customer, taken_at in rows if customer == pk)
+        people.filter(pk=pk).exclude(last_contacted_at__gte=when).update(last_contacted_at=when)
+    return [pk for pk, _, _ in rows]

@@ -1,0 +1,179 @@
+"""How a text is read: as a template, or as an error in words with its line."""
+
+import html
+import re
+from collections.abc import Callable, Iterator, Mapping
+
+from liquid import BoundTemplate
+from liquid.ast import Node
+from liquid.builtin.expressions import Path
+from liquid.builtin.expressions.primitive import IntegerLiteral, RangeLiteral
+from liquid.exceptions import LiquidError
+from liquid.expression import Expression
+
+from messaging.content.liquid import BLOCK_TAGS, TEXT, Context, Language
+
+LONGEST_TEXT = 200_000
+LONGEST_PIECE = 1_000
+LONGEST_RANGE = 1_000
+MOST_PIECES = 2_000
+
+OPENING = re.compile(r"\{[{%]")
+CLOSING = {"{{": "}}", "{%": "%}"}
+# What Liquid says, and what staff can act on. The first that fits is used.
+WORDS = [
+    (r"missing tag name or closing delimiter", 'A "{{%" names no tag.'),
+    (r"unexpected tag '(?P<tag>(?:end|els|when)\w*)'", 'The tag "{tag}" does not belong to one that is open here.'),
+    (r"unexpected tag '(?P<tag>.*)'", 'There is no tag "{tag}".'),
+    (r"expected tag end(?P<tag>\w+), found end of expression", 'The tag "{tag}" is never closed by "end{tag}".'),
+    (r"(?P<tag>\w+) tag was never closed", 'The tag "{tag}" is never closed by "end{tag}".'),
+    (r"unknown filter '(?P<tag>.*)'", 'There is no filter "{tag}".'),
+    (r"unexpected '(?P<tag>[\u2018-\u201f])'", 'Put text in straight quotes ("there"), not in curly ones ({tag}).'),
+    (r"""unexpected ('"'|"'")""", "A quotation mark is never closed."),
+    (r"missing expression", "Something is missing after the tag's name."),
+    (r"expected a primitive expression, found end of expression", "A variable or value is missing."),
+    (r"expected word, found end of expression", 'A filter is missing after "|".'),
+    (r"loop iteration limit reached", "It loops too often."),
+    (r"output stream limit reached|local namespace limit reached", "It grows too long."),
+    (r"context depth|block nesting limit", "Its tags are nested too deep."),
+    (r"unexpected 'break'|unexpected 'continue'", '"break" and "continue" only work inside "for".'),
+]
+
+
+class ContentError(ValueError):
+    """The text cannot be read, or cannot be filled in; the message says why, `line` says where (1 where unknown)."""
+
+    def __init__(self, reason: str, *, line: int = 1) -> None:
+        super().__init__(reason)
+        self.line = line
+
+
+def as_written(source: str) -> str:
+    """The source with its Liquid as staff wrote it: an editor of rich text writes `&gt;`, `&quot;` and hard spaces."""
+    return each_piece(source, plain)
+
+
+def pieces(source: str) -> Iterator[tuple[int, int | None]]:
+    """Where each `{{ }}` and `{% %}` begins and ends; None where it is never closed."""
+    # Not one expression with ".*?": that looks to the end of the text again from every brace that is not closed.
+    position, closed = 0, dict.fromkeys(CLOSING, True)
+    while opening := OPENING.search(source, position):
+        position = opening.start() + 1
+        end = source.find(CLOSING[opening[0]], opening.end()) if closed[opening[0]] else -1
+        closed[opening[0]] = end >= 0
+        if end >= 0:
+            position = end + 2
+        yield opening.start(), position if end >= 0 else None
+
+
+def each_piece(source: str, change: Callable[[str], str]) -> str:
+    """The source with each piece of Liquid as `change` gives it."""
+    parts, position = [], 0
+    for start, end in pieces(source):
+        if end is not None:
+            parts += [source[position:start], change(source[start:end])]
+            position = end
+    return "".join(parts) + source[position:]
+
+
+def plain(piece: str) -> str:
+    return html.unescape(piece).replace("\xa0", " ")
+
+
+def parse(source: str, language: Language = TEXT, *, longest: int = LONGEST_TEXT) -> BoundTemplate:
+    """The template, or a ContentError that says in words what is wrong with it and where."""
+    if len(source) > longest:
+        raise ContentError(f"It is longer than {longest:,} characters.")
+    # Before Liquid reads it: from every brace that is not closed it looks to the end of the text again.
+    for number, (start, end) in enumerate(pieces(source), start=1):
+        if end is None:
+            opening = source[start : start + 2]
+            reason = f'A "{opening}" is never closed by "{CLOSING[opening]}".'
+            raise ContentError(reason, line=line_of(source, start))
+        if end - start > LONGEST_PIECE:
+            reason = f"What stands between the braces is longer than {LONGEST_PIECE:,} characters."
+            raise ContentError(reason, line=line_of(source, start))
+        if number > MOST_PIECES:
+            raise ContentError(f"It holds more than {MOST_PIECES:,} variables and tags.", line=line_of(source, start))
+    try:
+        template = language.from_string(source)
+    except LiquidError as error:
+        raise ContentError(in_words(error), line=_line_of_error(source, error, language)) from error
+    for _, expression in walk(template):
+        _refuse(expression, source)
+    return template
+
+
+def render(template: BoundTemplate, values: Mapping[str, object]) -> str:
+    """The text filled in with the values (nested, as Liquid reads them), or a ContentError."""
+    try:
+        return template.render(values)
+    except LiquidError as error:
+        line = line_of(error.token.source, error.token.start_index) if error.token else 1
+        raise ContentError(in_words(error), line=line) from error
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+        raise ContentError(f"It cannot be filled in: {error}.") from error
+
+
+def walk(template: BoundTemplate) -> Iterator[tuple[Node, Expression | None]]:
+    """Every node, once with each expression in it and once without."""
+    context = Context(template)
+    nodes = list(template.nodes)
+    while nodes:
+        node = nodes.pop()
+        yield node, None
+        expressions = list(node.expressions())
+        while expressions:
+            expression = expressions.pop()
+            yield node, expression
+            expressions.extend(expression.children())
+        nodes.extend(node.children(context, include_partials=False))
+
+
+def line_of(source: str, index: int) -> int:
+    return source.count("\n", 0, max(index, 0)) + 1
+
+
+def in_words(error: LiquidError) -> str:
+    message = str(error.message)
+    for pattern, words in WORDS:
+        if found := re.match(pattern, message):
+            return words.format(**found.groupdict())
+    return message if message.endswith(".") else f"This cannot be read: {message}."
+
+
+def _refuse(expression: Expression | None, source: str) -> None:
+    if isinstance(expression, Path) and any(isinstance(segment, Path) for segment in expression.path):
+        raise ContentError(
+            f'Name what "{expression}" means directly; a name cannot be looked up by another variable.',
+            line=line_of(source, expression.token.start_index),
+        )
+    if isinstance(expression, RangeLiteral):
+        first, last = expression.start, expression.stop
+        if not (isinstance(first, IntegerLiteral) and isinstance(last, IntegerLiteral)) or (
+            last.value - first.value >= LONGEST_RANGE
+        ):
+            raise ContentError(
+                f"A range is written with two whole numbers, as (1..5), and holds at most {LONGEST_RANGE:,}.",
+                line=line_of(source, expression.token.start_index),
+            )
+
+
+def _line_of_error(source: str, error: LiquidError, language: Language) -> int:
+    """Where it is. At the end of a piece or of the text Liquid does not tell: find the piece that is wrong alone."""
+    if error.token and error.token.start_index >= 0:
+        return line_of(source, error.token.start_index)
+    never_closed: list[int] = []
+    for start, end in pieces(source):
+        piece = source[start:end]
+        name = re.match(r"\{%-?\s*(\w+)", piece)
+        if name and name[1] in BLOCK_TAGS:
+            never_closed.append(start)
+        elif name and name[1].startswith("end") and never_closed:
+            never_closed.pop()
+        try:
+            language.from_string(piece)
+        except LiquidError as alone:
+            if alone.message == error.message and not str(error.message).startswith("expected tag end"):
+                return line_of(source, start)
+    return line_of(source, never_closed[-1]) if never_closed else 1

@@ -1,0 +1,191 @@
+"""Rich text: what HTML a message may hold, where its links lead.
+
+The Liquid of a text is set aside while its HTML is worked on, so that no HTML tool can mangle it.
+"""
+
+import html
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any
+
+import nh3
+
+from messaging.content.liquid import LONGEST_OUTPUT
+from messaging.content.parser import LONGEST_TEXT, ContentError, each_piece, plain
+from messaging.content.plain_text import BLOCKS
+
+TAGS = BLOCKS | {
+    *("a", "b", "br", "caption", "center", "code", "del", "em", "figcaption", "figure", "i", "img", "li", "s", "small"),
+    *("span", "strike", "strong", "sub", "sup", "tbody", "td", "tfoot", "th", "thead", "tr", "u"),
+}
+ATTRIBUTES = {
+    "*": {"style", "align", "dir", "lang", "title"},
+    "a": {"href"},
+    "img": {"src", "alt", "width", "height"},
+    "ol": {"start"},
+    "table": {"border", "cellpadding", "cellspacing", "width", "bgcolor", "role"},
+    "td": {"colspan", "rowspan", "width", "height", "valign", "bgcolor"},
+    "th": {"colspan", "rowspan", "width", "height", "valign", "bgcolor"},
+    "tr": {"valign", "bgcolor"},
+}
+STYLES = {
+    *("background-color", "border", "border-bottom", "border-collapse", "border-color", "border-left", "border-radius"),
+    *(
+        "border-right",
+        "border-spacing",
+        "border-style",
+        "border-top",
+        "border-width",
+        "color",
+        "display",
+        "font-family",
+    ),
+    *("font-size", "font-style", "font-weight", "height", "letter-spacing", "line-height", "list-style-type", "margin"),
+    *("margin-bottom", "margin-left", "margin-right", "margin-top", "max-width", "padding", "padding-bottom"),
+    *("padding-left", "padding-right", "padding-top", "text-align", "text-decoration", "text-transform"),
+    *("vertical-align", "white-space", "width"),
+}
+SCHEMES = {"http", "https", "mailto", "tel"}
+RULES: dict[str, Any] = {
+    "tags": TAGS,
+    "attributes": ATTRIBUTES,
+    "filter_style_properties": STYLES,
+    "url_schemes": SCHEMES,
+    "clean_content_tags": {"script", "style", "title", "textarea", "template", "noscript", "iframe", "svg", "math"},
+}
+CLEANER = nh3.Cleaner(**RULES)
+ADDRESSES = {"href", "src"}
+# The part of an address before its first variable already settles what kind of address it is.
+SETTLED = re.compile(r"\s*(?:https?:|mailto:|tel:|[^:]*[/?#])", re.IGNORECASE)
+TAG = re.compile(r"""<[a-zA-Z/](?:[^"'<>]|"[^"]*"|'[^']*')*>""")
+ATTRIBUTE = re.compile(r'([\w-]+)="([^"]*)"')
+VOID = re.compile(r"<(?:br|hr|img)\b")
+MOST_TAGS = 10_000
+DEEPEST = 100
+COMMENT = re.compile(r"<!--.*?(?:-->|\Z)", re.DOTALL)
+
+
+@dataclass
+class Protected:
+    """HTML in which a harmless word stands for each piece of Liquid; a comment where it is a tag between elements."""
+
+    html: str
+    pieces: list[str] = field(default_factory=list)
+    prefix: str = "lq0q"
+
+    @classmethod
+    def of(cls, source: str) -> "Protected":
+        refuse_too_much(source)
+        taken = set(re.findall(r"lq\d+q", source.lower()))
+        protected = cls("", prefix=next(prefix for n in count() if (prefix := f"lq{n}q") not in taken))
+        source = each_piece(source, lambda piece: protected.word(plain(piece)))
+        protected.html = _outside_tags(COMMENT.sub("", source), protected.hide_tags)
+        return protected
+
+    @property
+    def words(self) -> re.Pattern[str]:
+        return re.compile(rf"<!--{self.prefix}(\d{{1,6}})z-->|{self.prefix}(\d{{1,6}})z")
+
+    def word(self, piece: str) -> str:
+        """A word that stands for one more piece of Liquid."""
+        self.pieces.append(piece)
+        return f"{self.prefix}{len(self.pieces) - 1}z"
+
+    def hide_tags(self, text: str) -> str:
+        # A parser moves text out of a table, but leaves comments where they are.
+        return self.words.sub(lambda m: f"<!--{m[0]}-->" if self.piece(m).startswith("{%") else m[0], text)
+
+    def piece(self, word: re.Match[str]) -> str:
+        number = int(word[1] or word[2])
+        return self.pieces[number] if number < len(self.pieces) else word[0]
+
+    def restored(self, text: str, written: Callable[[str], str] = str) -> str:
+        """The text with its Liquid in place again, each piece as `written`."""
+        return self.words.sub(lambda word: written(self.piece(word)), text)
+
+    def cleaned(self) -> str:
+        """The HTML that may stay."""
+
+        def keep(_tag: str, name: str, value: str) -> str | None:
+            word = self.words.search(value)
+            if word and name == "style":
+                return None
+            if word and name in ADDRESSES and word.start() and not SETTLED.match(value[: word.start()]):
+                return None
+            return value
+
+        cleaned = nh3.clean(self.html, attribute_filter=keep, strip_comments=False, **RULES)
+        refuse_too_deep(cleaned)
+        return COMMENT.sub(lambda m: m[0] if self.words.fullmatch(m[0]) else "", cleaned)
+
+    def with_safe_links(self, cleaned: str) -> str:
+        """The HTML in which an address that begins with a variable can only become a link to a page, mail or phone."""
+
+        def safe(_tag: str, name: str, value: str) -> str:
+            word = self.words.match(value)
+            output = word and re.fullmatch(r"(\{\{-?)(.*?)(-?\}\})", self.piece(word), re.DOTALL)
+            if name not in ADDRESSES or not word or not output:
+                return value
+            return self.word(f"{output[1]}{output[2]} | safe_link {output[3]}") + value[word.end() :]
+
+        return each_attribute(cleaned, safe)
+
+
+def sanitise(source: str) -> str:
+    """The rich text without anything that could run, track or break out of the message; its Liquid stays.
+
+    ContentError where there is too much of it to read.
+    """
+    protected = Protected.of(source)
+    cleaned = protected.cleaned()
+    in_tags = TAG.sub(lambda tag: protected.restored(tag[0], lambda piece: html.escape(piece)), cleaned)
+    return protected.restored(in_tags, lambda piece: html.escape(piece, quote=False))
+
+
+def clean_rendered(rendered: str) -> str:
+    """Finished HTML, made safe again: what values and Liquid wrote counts as little trusted as what staff wrote."""
+    refuse_too_much(rendered, longest=LONGEST_OUTPUT)
+    return CLEANER.clean(rendered)
+
+
+def refuse_too_much(source: str, longest: int = LONGEST_TEXT) -> None:
+    """A ContentError for HTML that would take too long to read."""
+    if len(source) > longest:
+        raise ContentError(f"It is longer than {longest:,} characters.")
+    if source.count("<") > MOST_TAGS:
+        raise ContentError(f"It holds more than {MOST_TAGS:,} HTML tags.")
+
+
+def refuse_too_deep(cleaned: str) -> None:
+    """A ContentError for elements inside elements without end: what inlines the style would crash over them."""
+    depth = 0
+    for tag in TAG.finditer(cleaned):
+        depth += -1 if tag[0].startswith("</") else VOID.match(tag[0]) is None
+        if depth > DEEPEST:
+            raise ContentError(f"Its HTML elements are nested more than {DEEPEST} deep.")
+
+
+def each_attribute(source: str, change: Callable[[str, str, str], str]) -> str:
+    """The HTML with each attribute's value (still escaped) as `change(tag, name, value)` gives it."""
+
+    def changed(tag: re.Match[str]) -> str:
+        name = re.match(r"</?([\w-]+)", tag[0])[1]  # type: ignore[index]
+        return ATTRIBUTE.sub(lambda a: f'{a[1]}="{change(name, a[1], a[2])}"', tag[0])
+
+    return TAG.sub(changed, source)
+
+
+def paragraphs(text: str) -> str:
+    """Plain text as rich text: an empty line begins a paragraph, a line break stays one."""
+    parts = re.split(r"\n\s*\n", text.strip().replace("\r\n", "\n"))
+    return "".join(f"<p>{html.escape(part, quote=False).replace(chr(10), '<br>')}</p>" for part in parts if part)
+
+
+def _outside_tags(source: str, change: Callable[[str], str]) -> str:
+    parts, position = [], 0
+    for tag in TAG.finditer(source):
+        parts += [change(source[position : tag.start()]), tag[0]]
+        position = tag.end()
+    return "".join(parts) + change(source[position:])

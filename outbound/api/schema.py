@@ -1,0 +1,54 @@
+"""What each call of the Outbound list takes and answers, for the OpenAPI document, and where it stands."""
+
+from audiences.api.base.openapi import BOOLEAN, MOMENT, TEXT, WHOLE, Call, Schema, listed, one_of, or_null, page_of, ref, sent, shape
+from audiences.api.base.endpoint import Endpoint
+from delivery.reporting import counters
+from messaging.models import Channel, SendType, State
+from outbound.api.messages import BECOMES, OneMessage, Outbound
+
+ADDRESSES: dict[str, type[Endpoint]] = {
+    "api/outbound": Outbound,
+    "api/outbound/(?P<pk>[^/]+)": OneMessage,
+}
+SCHEMAS: dict[str, Schema] = {
+    "Message": shape(
+        "message",
+        id=TEXT,
+        title=TEXT,
+        channel=one_of(*Channel.values),
+        format=or_null(TEXT),
+        send_type=one_of(*SendType.values),
+        state=one_of(*State.values),
+        subject=TEXT,
+        body=TEXT,
+        sender=or_null(shape("sender", id=TEXT, name=TEXT, email=TEXT)),
+        audience=or_null(TEXT),
+        per_company=BOOLEAN,
+        to_customer=or_null(TEXT),
+        to_company=or_null(TEXT),
+        tags=listed("tag", ref("Tag")),
+        trouble=or_null(TEXT),
+        scheduled_for=or_null(MOMENT),
+        went_live_at=or_null(MOMENT),
+        created_at=MOMENT,
+        updated_at=MOMENT,
+        counts=shape("", **{str(what): WHOLE for what in counters.COUNTED}),
+    )
+}
+CALLS: dict[type[Endpoint], dict[str, Call]] = {
+    Outbound: {
+        "get": Call(
+            tag="Outbound",
+            answers=page_of("message", ref("Message")),
+        )
+    },
+    OneMessage: {
+        "get": Call(tag="Outbound", answers=ref("Message")),
+        "patch": Call(
+            tag="Outbound",
+            sends=sent(title=TEXT, state=one_of(*BECOMES)),
+            answers=ref("Message"),
+            more="What is locked once a message is live answers 409 `conflict` and is named in `field`.",
+        ),
+    },
+}

@@ -1,0 +1,185 @@
+"""What the composer offers: the attributes and operators of the rule builder, names to choose, variables to insert."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from django.contrib.auth.models import User
+from django.db.models import BooleanField, ExpressionWrapper, Q, QuerySet
+
+from audiences.attributes import (
+    BY_NAME,
+    COMPANY_CUSTOM,
+    CUSTOM,
+    DETAILS,
+    EVENTS,
+    About,
+    Attribute,
+    Catalogue,
+    find,
+)
+from audiences.models import Audience, CustomAttribute, EventName, Tag
+from audiences.models.customers import Role
+from audiences.rules import LABELS, MOST_DEPTH, NEGATIVE, OPERATORS, WITHOUT_VALUE, Kind, Operator, value_kind
+from messaging import content
+from messaging import delivery_window
+from messaging.models import Message
+
+# So many are a menu; of more, one is found by typing.
+MOST_NAMES = 100
+MOST_FOUND = 12
+MOST_EVENTS = 200
+IDS = {Kind.TAG, Kind.SEGMENT, Kind.MESSAGE, Kind.TEAMMATE, Kind.ROLE}
+
+
+def rule_builder(stored: Any = None) -> dict[str, Any]:
+    """Everything the rule builder needs; what `stored` rules name is among the choices, however many there are."""
+    leaves = list(leaves_of(stored))
+    named = {leaf.get("value") for leaf in leaves if isinstance(leaf.get("value"), int)}
+    offered, more = choices(named)
+    return {
+        "groups": attribute_groups({str(leaf.get("attribute", "")) for leaf in leaves}),
+        "operators": {kind: [operator(kind, one) for one in OPERATORS[kind]] for kind in Kind},
+        "choices": offered,
+        "more": more,
+        "negative": [one.value for one in NEGATIVE],
+        "deepest": MOST_DEPTH,
+        "segments": [
+            {"id": one.pk, "name": one.name, "rules": one.rules}
+            for one in Audience.objects.segments().order_by("name")[:MOST_NAMES]
+        ],
+    }
+
+
+def leaves_of(stored: Any) -> Iterator[dict[str, Any]]:
+    """The rules of stored JSON, or of its text, without asking whether they make sense."""
+    if isinstance(stored, str):
+        try:
+            stored = json.loads(stored)
+        except (ValueError, RecursionError):
+            return
+    if not isinstance(stored, dict):
+        return
+    within = stored.get("rules")
+    if isinstance(within, list):
+        for one in within:
+            yield from leaves_of(one)
+    elif "attribute" in stored:
+        yield stored
+
+
+def operator(kind: Kind, one: Operator) -> dict[str, str]:
+    """An operator, and what value it takes."""
+    takes = "" if one in WITHOUT_VALUE else value_kind(kind, one)
+    return {"name": one.value, "label": LABELS[one], "takes": "choice" if kind in IDS and takes else takes}
+
+
+def attribute_groups(named: set[str]) -> list[dict[str, Any]]:
+    """The attributes a rule can ask about, as the menu shows them; those named already are among them."""
+    catalogue, offered = CustomAttribute.objects.catalogue(), CustomAttribute.objects.offered().catalogue()
+    custom = {f"{CUSTOM}{key}" for key in offered.customer} | {f"{CUSTOM}{key}" for key in catalogue.customer} & named
+    of_company = {f"{COMPANY_CUSTOM}{key}" for key in offered.company}
+    of_company |= {f"{COMPANY_CUSTOM}{key}" for key in catalogue.company} & named
+    events = list(EventName.objects.offered().order_by("name").values_list("name", flat=True)[:MOST_EVENTS])
+    of_rules = (name.removeprefix(prefix) for name in sorted(named) for prefix in EVENTS if name.startswith(prefix))
+    events = list(dict.fromkeys([*events, *of_rules]))
+    about: dict[About, list[str]] = {}
+    for name, attribute in BY_NAME.items():
+        if name not in DETAILS:
+            about.setdefault(attribute.about, []).append(name)
+    menu = {
+        "Customer": about[About.CUSTOMER],
+        "Custom attributes": sorted(custom),
+        "Events": [f"{prefix}{event}" for event in events for prefix in EVENTS],
+        "Company": about[About.COMPANY],
+        "Company’s custom attributes": sorted(of_company),
+        "Messages": about[About.MESSAGE],
+        "More about the customer": list(DETAILS),
+    }
+    return [
+        {"label": label, "attributes": [entry(find(name, catalogue=catalogue)) for name in names]}
+        for label, names in menu.items()
+        if names
+    ]
+
+
+def entry(attribute: Attribute) -> dict[str, str]:
+    """One attribute of the menu."""
+    return {"name": attribute.name, "label": attribute.label, "kind": attribute.kind}
+
+
+def choices(named: set[Any]) -> tuple[dict[str, list[list[Any]]], list[str]]:
+    """The names to choose from, by kind; and the kinds there are more of."""
+    offered: dict[str, list[list[Any]]] = {
+        Kind.TEAMMATE: [[user.pk, name_of(user)] for user in User.objects.filter(is_staff=True).order_by("username")],
+        Kind.ROLE: [[value, label] for value, label in Role.choices],
+    }
+    more: list[str] = []
+    for kind, (rows, by) in SEARCHED.items():
+        first = list(rows.order_by("-pk" if kind is Kind.MESSAGE else by)[: MOST_NAMES + 1])
+        if len(first) > MOST_NAMES:
+            more.append(kind)
+            first += list(rows.filter(pk__in=named - {row.pk for row in first}))
+        offered[kind] = [[row.pk, str(row)] for row in first]
+    return offered, more
+
+
+# What a rule can name of which there may be any number, and what each is called.
+SEARCHED: dict[Kind, tuple[Any, str]] = {
+    Kind.TAG: (Tag.objects.all(), "name"),
+    Kind.SEGMENT: (Audience.objects.segments(), "name"),
+    Kind.MESSAGE: (Message.objects.to_audiences(), "title"),
+}
+MAY_SEE: dict[Kind, str] = {
+    Kind.TAG: "audiences.view_tag",
+    Kind.SEGMENT: "audiences.view_audience",
+    Kind.MESSAGE: "messaging.view_message",
+}
+
+
+def names(kind: Kind, *, words: str) -> list[dict[str, Any]]:
+    """The tags, segments or messages whose name holds these words: the very one first, then those that begin so."""
+    rows, by = SEARCHED[kind]
+    found: QuerySet[Any] = rows.filter(**{f"{by}__icontains": words}) if words else rows
+    best = [
+        ExpressionWrapper(Q(**{f"{by}__{how}": words}), output_field=BooleanField()).desc()
+        for how in ("iexact", "istartswith")
+        if words
+    ]
+    tail = ("-pk",) if kind is Kind.MESSAGE else (by, "pk")
+    return [
+        {"id": row.pk, "name": str(row), "more": more_about(row), "rules": getattr(row, "rules", None)}
+        for row in found.order_by(*best, *tail)[:MOST_FOUND]
+    ]
+
+
+def more_about(row: Any) -> str:
+    """What tells it from another of the same name."""
+    return f"{row.get_channel_display()}, {row.get_state_display().lower()}" if isinstance(row, Message) else ""
+
+
+def name_of(user: User | None) -> str:
+    """What a teammate is called."""
+    return (user.get_full_name() or user.get_username()) if user else "Nobody"
+
+
+def variables(catalogue: Catalogue) -> list[dict[str, Any]]:
+    """The variables that can be inserted, grouped as the menu shows them."""
+    standard = list(content.VARIABLES.items())
+    return [
+        {"label": "Customer", "names": [pair for pair in standard if not pair[0].startswith("company.")]},
+        {"label": "Custom attributes", "names": [[f"{CUSTOM}{key}", key] for key in sorted(catalogue.customer)]},
+        {
+            "label": "Company (sends once per company)",
+            "names": [
+                *(pair for pair in standard if pair[0].startswith("company.")),
+                *([f"{COMPANY_CUSTOM}{key}", f"Company {key}"] for key in sorted(catalogue.company)),
+            ],
+        },
+    ]
+
+
+def times() -> dict[str, list[Any]]:
+    """The days and half hours of a delivery window."""
+    clock = [f"{minutes // 60:02}:{minutes % 60:02}" for minutes in range(0, delivery_window.FULL_DAY, delivery_window.HALF_HOUR)]
+    return {"days": list(delivery_window.DAYS), "from": clock, "to": [*clock[1:], "24:00"]}

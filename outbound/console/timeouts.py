@@ -1,0 +1,83 @@
+"""How long one statement of a web process may run, and the answer when it would run longer.
+
+Workers and commands have no such limit: only `config.wsgi` asks for it.
+"""
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from weakref import WeakSet
+
+from django.conf import settings
+from django.db import DatabaseError, connection
+from django.db.backends.signals import connection_created
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import render
+
+from audiences.api.base.errors import TOOK_TOO_LONG, is_canceled
+
+log = logging.getLogger(__name__)
+
+NO_LIMIT = "0"
+# The driver's connections that have the limit: a pool hands out the same ones again and again.
+LIMITED: "WeakSet[Any]" = WeakSet()
+
+
+def limit_statements() -> None:
+    """Limit the statements on every connection that this process opens from now on, by WEB_STATEMENT_TIMEOUT."""
+    # By a statement on each new connection: a pooler in between refuses connection parameters that it does not know.
+    connection_created.connect(limit_connection, dispatch_uid="outbound.console.timeouts")
+
+
+def limit_connection(*, connection: Any, **_facts: Any) -> None:
+    """Limit the statements on one connection."""
+    if settings.WEB_STATEMENT_TIMEOUT and connection.connection not in LIMITED:
+        set_timeout(connection, f"{settings.WEB_STATEMENT_TIMEOUT}s")
+        LIMITED.add(connection.connection)
+
+
+def set_timeout(connection: Any, timeout: str) -> None:
+    """Set how long a statement on this connection may run, like 30s, from now on."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT set_config('statement_timeout', %s, false)", [timeout])
+
+
+@contextmanager
+def longer_statements() -> Iterator[None]:
+    """Let statements run for WEB_LONG_STATEMENT_TIMEOUT: for exports, uploads, and work on all that a list shows."""
+    with connection.cursor() as cursor:
+        cursor.execute("SHOW statement_timeout")
+        before = cursor.fetchone()[0]
+    if before == NO_LIMIT:
+        yield
+        return
+    set_timeout(connection, f"{settings.WEB_LONG_STATEMENT_TIMEOUT}s")
+    try:
+        yield
+    finally:
+        try:
+            set_timeout(connection, before)
+        except DatabaseError:
+            # It is broken, or its transaction is: nobody else may get it with the longer limit.
+            connection.close()
+
+
+class StatementTimeout:
+    """Answer 503 for a page whose statement ran too long; the API has its own handler of errors."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        """Answer as usual."""
+        return self.get_response(request)
+
+    def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
+        """Say so in words: on a page for a browser, in JSON for a script."""
+        if not is_canceled(exception):
+            return None
+        log.warning("a statement was canceled after its time: %s", request.path)
+        if request.accepts("text/html") and "text/html" in request.headers.get("Accept", ""):
+            return render(request, "503.html", {"reason": TOOK_TOO_LONG}, status=503)
+        return JsonResponse({"wrong": TOOK_TOO_LONG}, status=503)

@@ -1,0 +1,99 @@
+"""What changed from one version of a message to the next, word by word."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+
+from audiences.models import Audience
+from audiences.rules import RuleError
+from messaging.models import MessageVersion
+from outbound.console.wording import audience_lines
+
+WORDS = re.compile(r"\s+|[^\s]+")
+BREAK = re.compile(r"</(?:p|div|h[1-6]|li|blockquote|pre)>|<br\s*/?>", re.IGNORECASE)
+LINK = re.compile(r"<a\b[^>]*\bhref=[\"']([^\"']*)[\"'][^>]*>(.*?)</a>", re.IGNORECASE | re.DOTALL)
+IMAGE = re.compile(r"<img\b[^>]*\bsrc=[\"']([^\"']*)[\"'][^>]*>", re.IGNORECASE)
+TAG = re.compile(r"<[^>]+>")
+ENTITIES = {"&nbsp;": " ", "&lt;": "<", "&gt;": ">", "&quot;": '"', "&#39;": "'", "&amp;": "&"}
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Some words: `kept`, `added` or `removed`."""
+
+    kind: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """One version, and what it changed of the one before; nothing for the first."""
+
+    version: MessageVersion
+    subject: list[Piece]
+    body: list[Piece]
+    filters: list[Piece]
+    link: list[Piece]
+
+    @property
+    def changed(self) -> list[str]:
+        """What it changed, in words."""
+        parts = (("Subject", self.subject), ("Text", self.body), ("Link", self.link), ("Filters", self.filters))
+        return [name for name, pieces in parts if any(piece.kind != "kept" for piece in pieces)]
+
+
+def plain(html: str) -> str:
+    """A body as text, with where its links lead and what its pictures are, so that no change is unseen."""
+    text = LINK.sub(r"\2 [\1]", html)
+    text = TAG.sub("", BREAK.sub("\n", IMAGE.sub(r"[picture \1]", text)))
+    for entity, character in ENTITIES.items():
+        text = text.replace(entity, character)
+    return "\n".join(line.strip() for line in text.splitlines() if line.strip())
+
+
+def between(before: str, after: str) -> list[Piece]:
+    """The words of both, in order."""
+    old, new = WORDS.findall(before), WORDS.findall(after)
+    pieces: list[Piece] = []
+    for tag, old_from, old_to, new_from, new_to in SequenceMatcher(a=old, b=new, autojunk=False).get_opcodes():
+        if tag == "equal":
+            pieces.append(Piece("kept", "".join(new[new_from:new_to])))
+            continue
+        if old_to > old_from:
+            pieces.append(Piece("removed", "".join(old[old_from:old_to])))
+        if new_to > new_from:
+            pieces.append(Piece("added", "".join(new[new_from:new_to])))
+    return pieces
+
+
+def filters(version: MessageVersion) -> str:
+    """Its filters, a line each."""
+    try:
+        lines = audience_lines(Audience(rules=version.rules or {}).tree)
+    except RuleError:
+        return ""
+    return "\n".join(" ".join(part for part in (line.joint, line.text) if part) for line in lines)
+
+
+def revisions(versions: list[MessageVersion]) -> Iterator[Revision]:
+    """Each version with what it changed, newest first, as given."""
+    for version, before in zip(versions, [*versions[1:], None], strict=True):
+        if before is None:
+            subject, body = [Piece("kept", version.subject)], [Piece("kept", plain(version.body))]
+            yield Revision(version, subject, body, [], [Piece("kept", version.link)] if version.link else [])
+            continue
+        same_rules = version.rules == before.rules
+        yield Revision(
+            version,
+            between(before.subject, version.subject),
+            between(plain(before.body), plain(version.body)),
+            [] if same_rules else between(filters(before), filters(version)),
+            between(before.link, version.link),
+        )
+
+
+def links(body: str) -> list[tuple[str, str]]:
+    """The links of a body, once each: where they lead, and what they say."""
+    found = {href: TAG.sub("", words).strip() for href, words in LINK.findall(body)}
+    return [(href, words or href) for href, words in found.items()]

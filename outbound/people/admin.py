@@ -1,0 +1,264 @@
+"""Who there is: the lists of customers and companies."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from django.db import connection
+from django.db.models import Count, F, OuterRef, QuerySet, Subquery
+from django.db.models.functions import Coalesce
+from django.http import HttpRequest
+from django.template.response import TemplateResponse
+from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from unfold.contrib.filters.admin import AutocompleteSelectFilter, ChoicesDropdownFilter, DropdownFilter
+from unfold.decorators import display
+
+from audiences import compiler
+from audiences.models import Audience, Company, Customer, Membership
+from audiences.rules import RuleError
+from outbound.console import admin
+from outbound.people import csv_import
+from outbound.people import bulk_actions
+from outbound.people import profile
+from outbound.messages import recipients
+from outbound.people import why
+from outbound.composer import options
+from outbound.composer.forms import AudienceFields
+from outbound.console.admin import ConsoleAdmin, column
+from outbound.messages.changelist import chip
+from outbound.console.lists import List
+from outbound.console.wording import counted
+
+MOST_SEGMENTS = 500
+FLAGS: tuple[tuple[str, str, str], ...] = (
+    ("archived_at", "Archived", "plain"),
+    ("has_hard_bounced", "Bounced", "bad"),
+    ("marked_email_as_spam", "Marked spam", "bad"),
+    ("unsubscribed_from_emails", "Unsubscribed", "warning"),
+)
+
+
+def counting(model: Any, of: str) -> Any:
+    """How many rows of another table each has, in a column of the same query."""
+    rows = model.objects.filter(**{of: OuterRef("pk")}).order_by().values(of).annotate(n=Count("pk")).values("n")
+    return Coalesce(Subquery(rows), 0)
+
+
+class InSegment(DropdownFilter):
+    """Customers who are in a segment right now, asked of the compiler like an audience."""
+
+    title = "segment"
+    parameter_name = "segment"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Iterable[tuple[str, str]]:
+        """What can be chosen."""
+        segments = Audience.objects.segments().order_by("name").values_list("pk", "name")[:MOST_SEGMENTS]
+        return [(str(pk), name) for pk, name in segments]
+
+    def queryset(self, request: HttpRequest, queryset: Any) -> Any:
+        """Keep those in the segment."""
+        value = self.value() or ""
+        if not value:
+            return queryset
+        segment = Audience.objects.segments().filter(pk=value).first() if value.isdecimal() else None
+        if segment is None:
+            return queryset.none()
+        try:
+            return queryset.filter(pk__in=compiler.customers(segment.rules, at=timezone.now()).values("pk"))
+        except RuleError:
+            return queryset.none()
+
+
+class PeopleList(List):
+    """The list, by the rules in its address beside Django's own filters."""
+
+    def get_filters_params(self, params: Any = None) -> dict[str, Any]:
+        """What Django's filters are asked."""
+        return {name: value for name, value in super().get_filters_params(params).items() if name != bulk_actions.RULES}
+
+    def get_queryset(self, request: HttpRequest, exclude_parameters: Any = None) -> Any:
+        """Whom filters, search and rules leave; nobody where the rules make no sense."""
+        rows = super().get_queryset(request, exclude_parameters)
+        if not request.GET.get(bulk_actions.RULES):
+            return rows
+        try:
+            tree = Audience(rules=bulk_actions.asked_for(request.GET)).tree
+            return rows.filter(pk__in=compiler.matching(tree, at=timezone.now()).values("pk")) if tree.rules else rows
+        except RuleError:
+            return rows.none()
+
+
+class RulesInAddress(AudienceFields):
+    """The rules of the list, in the builder."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        del self.fields["window"], self.fields["window_zone"]
+
+
+def estimated(request: HttpRequest, shown: int) -> str:
+    """How many people the list is of, in words: the planner's estimate where nobody counted."""
+    if shown < admin.MOST_COUNTED:
+        return counted(shown, "person", "people")
+    if request.GET.keys() - {"p", "o"}:
+        return f"More than {admin.MOST_COUNTED:,} people"
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT reltuples::bigint FROM pg_class WHERE oid = 'audiences_customer'::regclass")
+        about = cursor.fetchone()[0]
+    return (
+        f"About {round(about, -3):,} people"
+        if about > admin.MOST_COUNTED
+        else f"More than {admin.MOST_COUNTED:,} people"
+    )
+
+
+class CustomerAdmin(bulk_actions.PickingPages, csv_import.ImportPages, why.WhyPages, profile.ProfilePages):
+    """People: found by name, address or user ID; each opens as a profile."""
+
+    own_pages = (*csv_import.PAGES, *bulk_actions.PAGES, *why.PAGES, *profile.PAGES)
+    paginator = admin.Counted
+    change_list_template = "outbound/people_list.html"
+    list_before_template = "outbound/people_filters.html"
+    list_disable_select_all = True
+
+    list_display = ("who", "goes_by", "kind", "at_companies", "signed_up", "last_seen", "flags")
+    goes_by = column("user_id", called="User ID")
+    signed_up = column("signed_up_at", called="Signed up")
+    last_seen = column("last_seen_at", called="Last seen")
+    nothing_yet = "People come from your API, from visits of your site, and from files."
+    list_filter = (("role", ChoicesDropdownFilter), ("tags", AutocompleteSelectFilter), InSegment)
+    search_fields = ("name", "email", "user_id")
+    search_help_text = "Search by name, email or user ID"
+    ordering = (F("last_seen_at").desc(nulls_last=True), "-pk")
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[List]:
+        """Draw the list by rules too."""
+        return PeopleList
+
+    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
+        """What this teammate may do with those ticked."""
+        needs = {"tag_ticked": "audiences.change_customer", "export_ticked": "audiences.change_customer"}
+        needs["message_ticked"] = "messaging.add_message"
+        return {
+            name: action
+            for name, action in super().get_actions(request).items()
+            if name in needs and request.user.has_perm(needs[name])
+        }
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Customer]:
+        """Customers, with how many companies each is in."""
+        return super().get_queryset(request).annotate(companies_count=counting(Membership, "customer"))
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Customer], search_term: str
+    ) -> tuple[QuerySet[Customer], bool]:
+        """Whoever has just this address, found by index; else whoever has these words in name, address or user ID."""
+        if bulk_actions.is_address(search_term) and (pks := recipients.those(search_term.strip())):
+            return queryset.filter(pk__in=pks), False
+        return super().get_search_results(request, queryset, search_term)
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
+        """The list, called what staff call it."""
+        rules = request.GET.get(bulk_actions.RULES, "")
+        form = RulesInAddress({"rules": rules}) if rules else RulesInAddress()
+        form.is_valid()
+        answer = super().changelist_view(
+            request,
+            {
+                **(extra_context or {}),
+                "title": "People",
+                "form": form,
+                "offer": options.rule_builder(rules),
+                "place": form.place,
+                "filtered": {name: value for name, value in request.GET.items() if name not in ("p", bulk_actions.RULES)},
+                "query": request.GET.urlencode(),
+                "ruled": bool(rules) and rules != "{}",
+                "can_import": request.user.has_perm(csv_import.PERMISSION),
+                "can_change": request.user.has_perm("audiences.change_customer"),
+                "can_write": request.user.has_perm("messaging.add_message"),
+            },
+        )
+        if isinstance(answer, TemplateResponse) and answer.context_data and "cl" in answer.context_data:
+            answer.context_data["people"] = estimated(request, answer.context_data["cl"].result_count)
+        return answer
+
+    @display(description="Name", ordering="name")
+    def who(self, customer: Customer) -> SafeString | str:
+        """Name and address."""
+        if not customer.name or not customer.email:
+            return str(customer)
+        return format_html('{}<span class="ob-under">{}</span>', customer.name, customer.email)
+
+    @display(description="Role", ordering="role")
+    def kind(self, customer: Customer) -> str:
+        """User or lead."""
+        return customer.get_role_display()
+
+    @display(description="Companies")
+    def at_companies(self, customer: Customer) -> str:
+        """How many companies they are in."""
+        count = customer.companies_count  # type: ignore[attr-defined]
+        return f"{count}" if count else "–"
+
+    @display(description="Gets email")
+    def flags(self, customer: Customer) -> SafeString | str:
+        """Whether emails reach them, or what stands in the way."""
+        for name, label, tone in FLAGS:
+            if getattr(customer, name):
+                return chip(label, tone)
+        return "Yes" if customer.email else chip("No address", "plain")
+
+
+class CompanyAdmin(ConsoleAdmin):
+    """Companies, as whoever sends us data describes them."""
+
+    list_display = ("shown", "goes_by", "pays", "members", "spends", "last_seen")
+    goes_by = column("company_id", called="Company ID")
+    pays = column("plan", called="Plan")
+    spends = column("monthly_spend", called="Monthly spend")
+    last_seen = column("last_seen_at", called="Last seen")
+    nothing_yet = "Companies come with your customers: from your API, from visits of your site, and from files."
+    list_filter = (("tags", AutocompleteSelectFilter),)
+    search_fields = ("name", "company_id")
+    search_help_text = "Search by name or company ID"
+    ordering = ("name", "pk")
+    actions = None
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Company]:
+        """Companies, with how many members each has."""
+        return super().get_queryset(request).annotate(members_count=counting(Membership, "company"))
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Companies come from the API."""
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Company | None = None) -> bool:
+        """Companies with records are archived, never deleted."""
+        return False
+
+    @display(description="Name", ordering="name")
+    def shown(self, company: Company) -> str:
+        """Its name, or its ID where it has none."""
+        return str(company)
+
+    @display(description="Members", ordering="members_count")
+    def members(self, company: Company) -> int:
+        """How many customers are in it."""
+        return company.members_count  # type: ignore[attr-defined]
+
+    def change_view(self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None) -> Any:
+        """What is known of a company, and who is in it."""
+        company = self.found(request, object_id, to="view")
+        members = Customer.objects.filter(memberships__company=company).order_by("name", "pk")
+        return self.page(
+            request,
+            "outbound/company.html",
+            title=str(company),
+            original=company,
+            facts=profile.company_facts(company),
+            attributes=profile.custom(company.attributes, scope="company"),
+            tags=company.tags.order_by("name"),
+            members=members[:100],
+            members_count=company.memberships.count(),
+        )

@@ -1,0 +1,172 @@
+"""Custom attributes: the kind each was learnt to be, and a change of it, after a dry run (DESIGN 3)."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from django.contrib import messages
+from django.core.exceptions import PermissionDenied
+from django.db import transaction
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
+from django.utils import timezone
+from unfold.decorators import display
+
+from audiences.intake.attributes import kind_conversion
+from audiences.models import CustomAttribute
+from audiences.models.catalogue import KINDS
+from audiences.rules import KIND_NAMES, Kind
+from delivery import tasks
+from delivery.maintenance import attribute_kinds
+from delivery.maintenance import retirement
+from messaging.models import Message, State
+from outbound.people import refused_names
+from outbound.console.admin import column
+from outbound.people.retirement import InUseOrRetired, RetirementPages, listed
+from outbound.console.change_message import from_to
+from outbound.console.wording import counted
+
+OVER = (State.STOPPED, State.SENT)
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """A message or segment with a rule about the attribute: whether it goes by it, and what would break."""
+
+    name: str
+    address: str
+    blocks: bool
+    broken: str
+
+
+class CustomAttributeAdmin(refused_names.RefusedNamesPages):
+    """The custom attributes there are, with the kind learnt from their first real value."""
+
+    list_display = ("name", "of", "holds", "since", "state")
+    own_pages = (*refused_names.PAGES, *RetirementPages.own_pages)
+    since = column("created_at", called="Since")
+    nothing_yet = "Custom attributes are learnt from what your API, your site and your files say of customers."
+    list_filter = ("scope", "kind", InUseOrRetired)
+    search_fields = ("name",)
+    search_help_text = "Search by name"
+    ordering = ("scope", "name")
+
+    @display(description="Kind", ordering="kind")
+    def holds(self, attribute: CustomAttribute) -> str:
+        """What its values are."""
+        return attribute.get_kind_display()
+
+    @display(description="Of", ordering="scope")
+    def of(self, attribute: CustomAttribute) -> str:
+        """Whose attribute it is."""
+        return attribute.get_scope_display()
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
+    ) -> HttpResponse:
+        """One attribute: what asks about it, a dry run of another kind, and the change."""
+        attribute = self.found(request, object_id, to="view")
+        can_change = self.has_change_permission(request, attribute)
+        if request.method == "POST" and not can_change:
+            raise PermissionDenied
+        asked = request.POST.get("kind") or request.GET.get("kind") or ""
+        change = attribute.kind_changes.order_by("-pk").first()
+        under_way = change is not None and change.ended_at is None
+        may_become = asked in dict(KINDS) and asked != attribute.kind and can_change and not under_way
+        to = Kind(asked) if may_become else None
+        if request.method == "POST" and to and self.change_kind(request, attribute, to=to):
+            return HttpResponseRedirect(reverse("admin:audiences_customattribute_change", args=[attribute.pk]))
+        uses, used = uses_of(attribute, to=to), retirement.uses_of(attribute)
+        return self.page(
+            request,
+            "outbound/attribute.html",
+            title=attribute.name,
+            original=attribute,
+            can_change=can_change and not under_way,
+            change=change,
+            under_way=under_way,
+            becoming=KIND_NAMES[Kind(change.to)] if change else "",
+            now=KIND_NAMES[Kind(attribute.kind)],
+            kinds=[(kind, KIND_NAMES[Kind(kind)]) for kind, _ in KINDS if kind != attribute.kind],
+            to=to,
+            becomes=KIND_NAMES[to] if to else "",
+            forecast=kind_conversion.dry_run(attribute, to=to) if to else None,
+            uses=listed([*used.messages, *used.segments]),
+            blocking=listed(used.blocking),
+            blocked=[use for use in uses if use.blocks and use.broken],
+            warned=[use for use in uses if use.broken and not use.blocks],
+            log=self.history_of(attribute),
+        )
+
+    def ask_for(self, request: HttpRequest, attribute: CustomAttribute, *, to: Kind, lose_at_most: int) -> bool:
+        """Have a worker change it: there are more values than a request may take the time for."""
+        if any(use.blocks and use.broken for use in uses_of(attribute, to=to)):
+            messages.error(request, "Nothing was changed: what is named below would break.")
+            return False
+        shown = request.POST.get("values", "")
+        try:
+            with transaction.atomic():
+                change = attribute_kinds.ask_for(
+                    attribute,
+                    to=to,
+                    values=int(shown) if shown.isdecimal() and len(shown) < 19 else 0,
+                    lose_at_most=lose_at_most,
+                    at=timezone.now(),
+                )
+                words = from_to("Kind", KIND_NAMES[Kind(attribute.kind)], KIND_NAMES[to])
+                self.note(request, attribute, f"{words}, by a worker")
+                transaction.on_commit(lambda: tasks.nudge_kind(change.pk))
+        except attribute_kinds.UnderWay:
+            messages.error(request, f"“{attribute.name}” is being changed already.")
+            return False
+        return True
+
+    def change_kind(self, request: HttpRequest, attribute: CustomAttribute, *, to: Kind) -> bool:
+        """Change it, unless a live message would break or more would be lost than the page said."""
+        shown, was = request.POST.get("lost", ""), Kind(attribute.kind)
+        lose_at_most = int(shown) if shown.isdecimal() and len(shown) < 19 else 0
+        if kind_conversion.has_more_than(attribute_kinds.MOST_AT_ONCE, attribute):
+            return self.ask_for(request, attribute, to=to, lose_at_most=lose_at_most)
+        try:
+            with transaction.atomic():
+                attribute_kinds.hold_rules_still()
+                if any(use.blocks and use.broken for use in uses_of(attribute, to=to)):
+                    messages.error(request, "Nothing was changed: what is named below would break.")
+                    return False
+                done = kind_conversion.convert(attribute, to=to, lose_at_most=lose_at_most)
+                words = f"{counted(done.kept, 'value', 'values')} kept, {done.lost:,} became unknown"
+                self.note(request, attribute, f"{from_to('Kind', KIND_NAMES[was], KIND_NAMES[to])}. {words}")
+        except kind_conversion.TooMuchLost as too_much:
+            messages.error(
+                request,
+                f"Nothing was changed: {counted(too_much.lost, 'value', 'values')} would become unknown by now, "
+                f"and the page said {lose_at_most:,}. Look again.",
+            )
+            return False
+        kind_conversion.catch_up(attribute, was=was)
+        messages.success(request, f"“{attribute.name}” is {KIND_NAMES[to]} now. {words}.")
+        return True
+
+
+def uses_of(attribute: CustomAttribute, *, to: Kind | None) -> list[Use]:
+    """Every message and segment with a rule about it, and what the new kind would break in each."""
+    kinds = attribute_kinds.with_kind(CustomAttribute.objects.catalogue(), attribute, to=to or Kind(attribute.kind))
+    found = {audience.pk: audience for audience in attribute_kinds.asking_about(attribute)}
+    uses = [
+        Use(
+            f"the {message.get_state_display().lower()} message “{message}”",
+            reverse("admin:messaging_message_change", args=[message.pk]),
+            blocks=message.state in attribute_kinds.GOES_BY_ITS_RULES,
+            broken="" if message.state in OVER else attribute_kinds.broken(found[message.audience_id or 0], kinds),
+        )
+        for message in Message.objects.filter(audience__in=found).order_by("title")
+    ]
+    return uses + [
+        Use(
+            f"the segment “{segment}”",
+            reverse("admin:audiences_audience_change", args=[segment.pk]),
+            blocks=True,
+            broken=attribute_kinds.broken(segment, kinds),
+        )
+        for segment in sorted(found.values(), key=lambda one: one.name)
+        if segment.name
+    ]

@@ -1,0 +1,184 @@
+"""Segments: named audiences, made with the composer's rule builder."""
+
+import json
+from typing import Any
+
+from django import forms
+from django.contrib import messages
+from django.core.exceptions import PermissionDenied, ValidationError
+from django.db import transaction
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import render
+from django.urls import reverse
+from django.utils import timezone
+from unfold.decorators import display
+from unfold.widgets import UnfoldAdminTextInputWidget
+
+from audiences import compiler
+from audiences.models import Audience
+from audiences.models.audience import ABOUT_SEGMENTS
+from audiences.rules import RuleError
+from messaging.models import Message
+from outbound.console import change_message
+from outbound.composer import options
+from outbound.composer.forms import AudienceFields
+from outbound.console.admin import ConsoleAdmin, column, not_done
+from outbound.console.wording import audience_lines, counted
+
+
+class SegmentForm(AudienceFields):
+    """A name and rules."""
+
+    name = forms.CharField(max_length=200, widget=UnfoldAdminTextInputWidget({"placeholder": "For example: On trial"}))
+
+    def __init__(self, *args: Any, segment: Audience, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.segment = segment
+        del self.fields["window"], self.fields["window_zone"]
+
+    def clean(self) -> dict[str, Any]:
+        """Ask the segment itself, so that it cannot become a part of itself or take another's name."""
+        data = super().clean()
+        if not {"name", "rules"} <= data.keys():
+            return data
+        self.segment.name, self.segment.rules = data["name"], data["rules"]
+        try:
+            self.segment.full_clean()
+        except ValidationError as wrong:
+            for field, sentences in wrong.message_dict.items():
+                for sentence in sentences:
+                    self.add_error("rules" if field == "rules" else "name", sentence)
+        return data
+
+
+class SegmentAdmin(ConsoleAdmin):
+    """Segments can be copied into a message, and used in a rule."""
+
+    list_display = ("name", "rules_count", "changed")
+    changed = column("updated_at", called="Changed")
+    nothing_yet = "A segment is a set of rules with a name, for the audience of a message or to look at your people."
+    search_fields = ("name",)
+    search_help_text = "Search by name"
+    ordering = ("name",)
+    actions = None
+    own_pages = (("forecast/", "count_people"), ("<path:object_id>/discard/", "discard"))
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Audience]:
+        """Those with a name; an audience without one belongs to a message."""
+        return super().get_queryset(request).exclude(name="")
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
+        """The list, called what staff call it."""
+        return super().changelist_view(request, {**(extra_context or {}), "title": "Segments"})
+
+    def has_delete_permission(self, request: HttpRequest, obj: Audience | None = None) -> bool:
+        """A segment is deleted from its own page, where it says what uses it."""
+        return False
+
+    def get_list_display_links(self, request: HttpRequest, list_display: Any) -> Any:
+        """A segment opens for who may change it."""
+        return super().get_list_display_links(request, list_display) if self.has_change_permission(request) else None
+
+    @display(description="Rules")
+    def rules_count(self, segment: Audience) -> str:
+        """How many rules it has."""
+        count = leaves(segment.rules)
+        return counted(count, "rule", "rules") if count else "Everyone"
+
+    def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
+        """Make a segment."""
+        if not self.has_add_permission(request):
+            raise PermissionDenied
+        return self.form_page(request, Audience())
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
+    ) -> HttpResponse:
+        """Change a segment."""
+        return self.form_page(request, self.found(request, object_id))
+
+    def form_page(self, request: HttpRequest, segment: Audience) -> HttpResponse:
+        """Show the form, and save what it lets through."""
+        is_new = segment.pk is None
+        before = change_message.of_segment(segment)
+        initial = {"name": segment.name, "rules": json.dumps(segment.rules)}
+        title = segment.name or "New segment"
+        form = SegmentForm(request.POST or None, initial=initial, segment=segment)
+        if request.method == "POST" and form.is_valid():
+            with transaction.atomic():
+                segment.save()
+                if is_new:
+                    self.log_addition(request, segment, "Made the segment")
+                elif changed := change_message.between(before, change_message.of_segment(segment)):
+                    self.note(request, segment, f"Changed the segment. {changed}")
+            messages.success(request, f"The segment “{segment}” is saved.")
+            return HttpResponseRedirect(reverse("admin:audiences_audience_change", args=[segment.pk]))
+        return self.page(
+            request,
+            "outbound/segment.html",
+            crumb="New segment" if is_new else "",
+            title=title,
+            original=None if is_new else segment,
+            form=form,
+            offer=options.rule_builder(form["rules"].value()),
+            place=form.place if form.is_bound else "",
+            uses=[] if is_new else uses(segment),
+        )
+
+    def count_people(self, request: HttpRequest) -> HttpResponse:
+        """Count who is in what is on the page right now."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        form = SegmentForm(request.POST or None, segment=Audience())
+        form.is_valid()
+        context: dict[str, Any] = {"wrong": [str(sentence) for sentence in form.errors.get("rules", [])]}
+        if form.is_bound and not context["wrong"]:
+            try:
+                tree = Audience(rules=form.cleaned_data["rules"]).tree
+                context |= {
+                    "lines": audience_lines(tree),
+                    "count": compiler.matching(tree, at=timezone.now()).count(),
+                }
+            except RuleError as wrong:
+                context["wrong"] = [str(wrong)]
+        return render(request, "outbound/segment_count.html", context)
+
+    def discard(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Delete a segment nothing uses."""
+        if request.method != "POST":
+            return not_done(request, reverse("admin:audiences_audience_change", args=[object_id]))
+        segment = self.found(request, object_id)
+        if not super().has_delete_permission(request, segment):
+            raise PermissionDenied
+        if found := uses(segment):
+            names = ", ".join(f"“{use}”" for use, _ in found)
+            messages.error(request, f"This segment is used by {names}. Take it out there first.")
+            return HttpResponseRedirect(reverse("admin:audiences_audience_change", args=[segment.pk]))
+        with transaction.atomic():
+            self.log_deletions(request, Audience.objects.filter(pk=segment.pk))
+            segment.delete()
+        messages.success(request, f"The segment “{segment.name}” is deleted.")
+        return HttpResponseRedirect(reverse("admin:audiences_audience_changelist"))
+
+
+def leaves(stored: Any) -> int:
+    """How many rules stored JSON holds, without reading what they mean."""
+    if not isinstance(stored, dict):
+        return 0
+    return sum(leaves(rule) if "rules" in rule else 1 for rule in stored.get("rules", []))
+
+
+def uses(segment: Audience) -> list[tuple[str, str]]:
+    """What names this segment in a rule: messages and other segments, with where each is."""
+    found = Audience.objects.naming(segment, *ABOUT_SEGMENTS)
+    return [
+        *(
+            (str(message), reverse("admin:messaging_message_change", args=[message.pk]))
+            for message in Message.objects.filter(audience__in=found).order_by("title")
+        ),
+        *(
+            (other.name, reverse("admin:audiences_audience_change", args=[other.pk]))
+            for other in found.segments().order_by("name")
+        ),
+    ]

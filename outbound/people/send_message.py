@@ -1,0 +1,176 @@
+"""Send a message: the composer for one person, opened from their profile (DESIGN 4.12)."""
+
+from typing import Any
+
+from django import forms
+from django.contrib import messages
+from django.contrib.auth.models import User
+from django.core.exceptions import PermissionDenied, ValidationError
+from django.db import transaction
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
+from django.utils import timezone
+from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
+
+from audiences.models import Company, CustomAttribute, Customer
+from audiences.transactions import retried
+from delivery import tasks
+from delivery.matching import direct
+from delivery.models import DeliveryRecord
+from messaging import content
+from messaging.models import Channel, Format, Message, Sender
+from outbound import roles
+from outbound.console import idempotency
+from outbound.composer import options
+from outbound.composer.forms import OPENS_THE_APP
+from outbound.console.rich_text import RichTextWidget
+from outbound.console.admin import ConsoleAdmin, teammate
+
+CHAT, ANNOUNCEMENT, EMAIL, PUSH = "chat", "announcement", "email", "push"
+WAYS: dict[str, tuple[Channel, str]] = {
+    CHAT: (Channel.IN_APP, Format.CHAT),
+    ANNOUNCEMENT: (Channel.IN_APP, Format.ANNOUNCEMENT),
+    EMAIL: (Channel.EMAIL, ""),
+    PUSH: (Channel.PUSH, ""),
+}
+LABELS: dict[str, str] = {
+    CHAT: "In-app chat",
+    ANNOUNCEMENT: "In-app announcement",
+    EMAIL: "Email",
+    PUSH: "Mobile push",
+}
+
+
+class OneForm(forms.Form):
+    """A message to one customer."""
+
+    way = forms.ChoiceField(choices=list(LABELS.items()), widget=forms.RadioSelect, initial=CHAT, label="Send as")
+    sender = forms.ModelChoiceField(
+        Sender.objects.none(),
+        label="From",
+        empty_label="Choose who it is from",
+        widget=UnfoldAdminSelectWidget(),
+        error_messages={
+            "required": "Choose who the message is from.",
+            "invalid_choice": "You may not write as this sender. Choose another.",
+        },
+    )
+    subject = forms.CharField(required=False, max_length=255, widget=UnfoldAdminTextInputWidget())
+    body = forms.CharField(required=False, label="Text", widget=RichTextWidget())
+    text = forms.CharField(required=False, label="Text", widget=UnfoldAdminTextareaWidget({"rows": 4}))
+    link = forms.CharField(required=False, max_length=1000, widget=UnfoldAdminTextInputWidget(OPENS_THE_APP))
+    company = forms.ModelChoiceField(
+        Company.objects.none(),
+        required=False,
+        label="About which company",
+        empty_label="Choose a company",
+        widget=UnfoldAdminSelectWidget(),
+    )
+
+    def __init__(self, *args: Any, user: User, customer: Customer, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["sender"].queryset = Sender.objects.usable_by(user).order_by("name")  # type: ignore[attr-defined]
+        self.fields["sender"].initial = Sender.objects.usual_of(user)
+        queryset = Company.objects.present().filter(memberships__customer=customer).order_by("name")
+        self.fields["company"].queryset = queryset  # type: ignore[attr-defined]
+
+    @property
+    def way_chosen(self) -> str:
+        """Which way is chosen on the page."""
+        return str(self["way"].value() or CHAT)
+
+    def send(self, customer: Customer, *, by: User, key: int, at: Any) -> DeliveryRecord:
+        """Send it; ValidationError by field of this form where it cannot be."""
+        data = self.cleaned_data
+        channel, format_ = WAYS[data["way"]]
+        is_push = channel == Channel.PUSH
+        try:
+            return direct.send_to_one(
+                customer,
+                channel=channel,
+                format=format_,
+                sender=data["sender"],
+                subject="" if data["way"] == CHAT else data["subject"].strip(),
+                body=content.paragraphs(data["text"]) if is_push else data["body"],
+                by=by,
+                at=at,
+                company=data["company"],
+                reserved=key,
+                link=data["link"].strip() if is_push else "",
+            )
+        except content.ContentError as wrong:
+            raise ValidationError({"text" if is_push else "body": str(wrong)}) from wrong
+        except ValidationError as wrong:
+            raise ValidationError(fields_of(wrong, text="text" if is_push else "body")) from wrong
+
+
+def fields_of(wrong: ValidationError, *, text: str) -> dict[str, list[str]]:
+    """A refusal by the fields of this form; what is about none of them stands at the text."""
+    names = {"channel": "way", "body": text, **{name: name for name in ("subject", "link", "company", "sender")}}
+    if not hasattr(wrong, "error_dict"):
+        return {text: wrong.messages}
+    found: dict[str, list[str]] = {}
+    for field, sentences in wrong.message_dict.items():
+        found.setdefault(names.get(field, text), []).extend(sentences)
+    return found
+
+
+def write(admin: ConsoleAdmin, request: HttpRequest, customer: Customer) -> HttpResponse:
+    """Show the composer for one person, and send what it lets through."""
+    if not request.user.has_perm(roles.WRITE_TO_ONE):
+        raise PermissionDenied
+    form = OneForm(request.POST or None, user=teammate(request), customer=customer)
+    ticket = request.POST.get("ticket", "") or idempotency.ticket(request.user)
+    if request.method == "POST" and form.is_valid():
+        key = idempotency.redeem(ticket, request.user)
+        try:
+            sent(admin, request, customer, form, key=key)
+        except ValidationError as no:
+            for field, sentences in no.message_dict.items():
+                for sentence in sentences:
+                    form.add_error(field, sentence)
+        else:
+            messages.success(request, done(customer, form.cleaned_data["way"]))
+            return HttpResponseRedirect(reverse("admin:audiences_customer_change", args=[customer.pk]))
+    return admin.page(
+        request,
+        "outbound/write.html",
+        title=f"Message to {customer}",
+        original=customer,
+        form=form,
+        ticket=ticket,
+        ways=ways(customer),
+        variables=options.variables(CustomAttribute.objects.offered().catalogue()),
+    )
+
+
+@retried
+def sent(admin: ConsoleAdmin, request: HttpRequest, customer: Customer, form: OneForm, *, key: int) -> None:
+    """Send it once, however often the form is posted, and log it."""
+    idempotency.one_at_a_time(key)
+    if Message.objects.filter(pk=key).exists():
+        return
+    record = form.send(customer, by=teammate(request), key=key, at=timezone.now())
+    admin.note(request, customer, f"Sent a message: “{record.message}”")
+    transaction.on_commit(tasks.nudge)
+
+
+def ways(customer: Customer) -> list[dict[str, str]]:
+    """The ways to send, each with why not or with a warning; push only to whoever has a device."""
+    found = []
+    for way, label in LABELS.items():
+        reason = direct.unreachable(customer, channel=WAYS[way][0])
+        if way == PUSH and reason:
+            continue
+        why_not = direct.WHY_NOT[reason].format(customer=customer) if reason else ""
+        warns = way == EMAIL and customer.unsubscribed_from_emails and not why_not
+        warning = f"{customer} unsubscribed from emails. Write only what they would want to get." if warns else ""
+        found.append({"name": way, "label": label, "why_not": why_not, "warning": warning})
+    return found
+
+
+def done(customer: Customer, way: str) -> str:
+    """What happens now."""
+    if WAYS[way][0] == Channel.IN_APP:
+        return f"{customer} sees it as soon as they are in your app."
+    return f"It is on its way to {customer}."
