@@ -20,6 +20,7 @@ from benchmarks.measure import Row, row
 from delivery.matching import ongoing
 from delivery.models import Pace
 from messaging.models import Message
+from delivery.matching import lifecycle
 
 PER_SECOND, WORKERS, SECONDS = 100, 4, 60
 CUSTOMERS = PER_SECOND * (SECONDS + 15) * 100 // 96 + 100
@@ -49,7 +50,7 @@ def kept_pace() -> Row:
         time.sleep(SECONDS)
         rate = (sink.taken - before) / (time.monotonic() - began)
         Pace.objects.all().delete()
-        ongoing.stop(message)
+        lifecycle.stop(message)
     ratio = rate / PER_SECOND
     made = row(
         "a minute at a pace, four workers / the pace",
@@ -79,14 +80,14 @@ def after_pauses() -> Row:
             goes_from = sink.taken
             while sink.taken < goes_from + 100:
                 time.sleep(0.001)
-            ongoing.pause(message)
+            lifecycle.pause(message)
             returned = sink.taken
             time.sleep(0.5)
             late.append((sink.taken - returned) / (WORKERS * settings.IN_FLIGHT))
             Message.objects.get(pk=message.pk).resume(at=timezone.now())
             message.refresh_from_db()
         over.set()
-        ongoing.stop(message)
+        lifecycle.stop(message)
     connection.close()
     return row(
         "handed over after a pause returned / may be in flight",

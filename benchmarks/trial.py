@@ -23,6 +23,7 @@ from benchmarks.faulty_sink import FaultySink
 from config import supervisor
 from config.postgres import embedded
 from config.supervisor import Program, Running
+from delivery.matching import launch
 
 SEED = 20_260_504
 CUSTOMERS, EMAILS = 10_416, 10_000
@@ -223,7 +224,7 @@ def prepare() -> None:
     sender = Sender.objects.create(name="Ann from Acme", email="ann@acme.example")
     message = Message.objects.create(title="Trial", sender=sender, audience=everybody, send_type="one_off")
     message.revise(subject=SUBJECT, body=BODY, by=None, at=now)
-    assert ongoing.launch(message, at=now) == CUSTOMERS
+    assert launch.launch(message, at=now) == CUSTOMERS
     assert message.records.counts()["waiting"] == EMAILS
     let_go()
     keep_to(PER_SECOND)

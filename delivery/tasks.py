@@ -21,6 +21,7 @@ from delivery.maintenance import attribute_kinds
 from delivery.sending import dispatcher as rounds
 from delivery import shutdown
 from messaging.models import Message
+from delivery.maintenance import sweep as maintenance_sweep
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +82,7 @@ def hand_over_due(**_later: object) -> None:
 def sweep(**_later: object) -> None:
     """Make sure of what a nudge may have missed. Every minute."""
     at = timezone.now()
-    rounds.sweep(at=at)
+    maintenance_sweep.sweep(at=at)
     nudge()
     threads.wake_snoozed(at=at)
     nudge_answers()

@@ -20,6 +20,8 @@ from messaging.models import Message, SendType
 from outbound import roles
 from outbound.console.admin import ConsoleAdmin, teammate
 from outbound.console.wording import counted
+from delivery.matching import launch
+from delivery.matching import lifecycle
 
 # How many refusals of one click are spelt out.
 MOST_SAID = 5
@@ -74,7 +76,7 @@ def set_live(message: Message, *, at: datetime, going: Going = NOBODY_COUNTED, *
     """Go live; the people of a one-off are frozen, a great many by a worker."""
     if going.by_worker and (message.send_type == SendType.ONE_OFF or not going.is_exact):
         return ask_for(message, at=at, reviewed=going.seen)
-    made = ongoing.launch(message, at=at)
+    made = launch.launch(message, at=at)
     if message.send_type == SendType.ONGOING:
         transaction.on_commit(lambda: tasks.nudge_match(message))
         return f"“{message}” is live."
@@ -105,7 +107,7 @@ def try_on_a_few(message: Message, *, at: datetime, sample: int, going: Going = 
     """Go live for some drawn at random; the rest is a button of the report."""
     if going.by_worker:
         return ask_for(message, at=at, sample=sample)
-    made = ongoing.launch(message, at=at, sample=sample)
+    made = launch.launch(message, at=at, sample=sample)
     transaction.on_commit(tasks.nudge)
     return f"“{message}” goes to {those(message, made)} first. Send it to the rest once you have seen how it does."
 
@@ -126,7 +128,7 @@ def unschedule(message: Message, *, at: datetime, **_asked: Any) -> str:
 
 def pause(message: Message, *, at: datetime, **_asked: Any) -> str:
     """Hold everything, from the moment this returns."""
-    ongoing.pause(message)
+    lifecycle.pause(message)
     return f"“{message}” is paused. Nothing more goes out until you resume it."
 
 
@@ -140,7 +142,7 @@ def resume(message: Message, *, at: datetime, **_asked: Any) -> str:
 
 def stop(message: Message, *, at: datetime, **_asked: Any) -> str:
     """End it for good."""
-    ongoing.stop(message)
+    lifecycle.stop(message)
     return f"“{message}” is stopped for good. Whoever had not got it yet will not."
 
 
@@ -148,7 +150,7 @@ def send_to_rest(message: Message, *, at: datetime, going: Going = NOBODY_COUNTE
     """Launch a sampled one-off for everybody else who matches now."""
     if going.by_worker:
         return ask_for(message, at=at, reviewed=going.seen)
-    made = ongoing.send_to_rest(message, at=at)
+    made = launch.send_to_rest(message, at=at)
     transaction.on_commit(tasks.nudge)
     return f"“{message}” goes to the rest: {those(message, made)} more."
 

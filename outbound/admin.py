@@ -35,18 +35,22 @@ from outbound.people import segments
 from outbound.workspace import staff
 from outbound.workspace import webhooks
 from outbound.workspace import admin as workspace
+from outbound.messages import records
+from outbound.workspace import tags
+from outbound.workspace import senders
+from outbound.workspace import schedule
 
 PAGES: dict[type[Model], type[ModelAdmin]] = {
     Message: messages.MessageAdmin,
     Conversation: answering.ConversationAdmin,
-    DeliveryRecord: report.DeliveryRecordAdmin,
+    DeliveryRecord: records.DeliveryRecordAdmin,
     Customer: people.CustomerAdmin,
     Company: people.CompanyAdmin,
     Audience: segments.SegmentAdmin,
-    Tag: workspace.TagAdmin,
+    Tag: tags.TagAdmin,
     CustomAttribute: attributes.CustomAttributeAdmin,
     EventName: event_names.EventNameAdmin,
-    Sender: workspace.SenderAdmin,
+    Sender: senders.SenderAdmin,
     Integration: integration.IntegrationAdmin,
     Subscription: webhooks.SubscriptionAdmin,
     Workspace: workspace.WorkspaceAdmin,
@@ -54,7 +58,7 @@ PAGES: dict[type[Model], type[ModelAdmin]] = {
     User: staff.StaffAdmin,
     Group: staff.RoleAdmin,
     LogEntry: audit_log.LogAdmin,
-    PeriodicTask: workspace.ScheduleAdmin,
+    PeriodicTask: schedule.ScheduleAdmin,
     IntervalSchedule: workspace.PlainAdmin,
     CrontabSchedule: workspace.PlainAdmin,
     SolarSchedule: workspace.PlainAdmin,

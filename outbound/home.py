@@ -19,7 +19,7 @@ from delivery.models import Conversation, DeliveryRecord, Status
 from messaging.models import RUNNING, Channel, Message, Sender, State
 from outbound.console import charts
 from outbound.console.charts import Chart, Series
-from outbound.messages.changelist import moment
+from outbound.console.formatting import moment
 from outbound.console.wording import counted, percent
 
 LIVE_SHOWN, REPLIES_SHOWN, STUCK_SHOWN = 8, 6, 12

@@ -10,6 +10,7 @@ from delivery.monitoring import invariants
 from delivery import rendering
 from delivery.eligibility import conditions
 from delivery.sending import batch
+from delivery.eligibility import live_messages
 
 
 @pytest.fixture
@@ -32,7 +33,7 @@ def logins_without_a_throttle(settings) -> None:
 @pytest.fixture(autouse=True)
 def nothing_kept() -> Iterator[None]:
     """A test starts with nothing compiled and no channel open, as a new process does."""
-    conditions.forget()
+    live_messages.forget()
     rendering.KEPT.clear()
     rendering.LINKS_KEPT.clear()
     cache.clear()

@@ -21,6 +21,7 @@ from audiences.models.catalogue import Scope
 from audiences.models.customers import Role
 from delivery.matching import ongoing
 from messaging.models import Message, Sender
+from delivery.matching import launch
 
 # The moment of the fixture `at`: rows were made then, unless a test says otherwise.
 AT = datetime(2026, 5, 4, 10, 0, tzinfo=UTC)
@@ -194,7 +195,7 @@ class MessageFactory(DjangoModelFactory):
             message.ask_for(rules if isinstance(rules, dict) else {"match": "all", "rules": rules}, by=None, at=at)
         message.revise(**text, by=None, at=at)
         if live:
-            ongoing.launch(message, at=at)
+            launch.launch(message, at=at)
         return message
 
 

@@ -11,6 +11,7 @@ from config.demo.company import every, rule
 from config.demo.staff import Team
 from delivery.matching import ongoing
 from messaging.models import Channel, Format, Message, Sender, SendType, State
+from delivery.matching import launch
 
 MESSAGES: tuple[dict[str, Any], ...] = (
     {
@@ -90,7 +91,7 @@ def fill(team: Team, *, at: datetime) -> None:
     for written in MESSAGES:
         began = at - past.BEGAN[written["title"]]
         message = write(**written, sender=sender, team=team, at=began)
-        ongoing.launch(message, at=began)
+        launch.launch(message, at=began)
         tell_the_log(message, team, at=began)
         past.fill(message, at=at)
         ongoing.match(message, at=at)

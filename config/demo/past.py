@@ -21,6 +21,7 @@ from delivery.tracking import links
 from delivery.visits import visit
 from delivery.models import DeliveryRecord, Hit, Link, Status, Who
 from messaging.models import Channel, Message
+from delivery.matching import lifecycle
 
 # How long ago each went live.
 BEGAN = {
@@ -83,7 +84,7 @@ def fill(message: Message, *, at: datetime) -> None:
             visit.visit(customer, at=when)
     elif message.title == "New: reports you can share":
         hand_over(message, chance)
-        ongoing.finish_one_offs()
+        lifecycle.finish_one_offs()
     else:
         DeliveryRecord.objects.bulk_create(sent(message, chance, at=at))
     live_on(message, chance, at=at)

@@ -29,6 +29,7 @@ from delivery.reply_addresses import Kind, reply_address, return_path
 from messaging.content import ContentError
 from messaging.content.plain_text import as_text
 from messaging.models import Channel, Sender
+from delivery.sending import outcome
 
 log = logging.getLogger(__name__)
 
@@ -117,16 +118,16 @@ def hand_over(mail: AnswerMail, *, clock: Clock) -> bool:
     except Rejected as reason:
         settle(mail, status=Status.FAILED, detail=str(reason))
     except ChannelDown as reason:
-        due_at = clock() + batch.DOWN_FOR
+        due_at = clock() + outcome.DOWN_FOR
         settle(mail, status=Status.WAITING, detail=str(reason), due_at=due_at, attempts=mail.attempts - 1)
         log.warning("answers are not mailed: %s", reason)
         Rest.begins(Channel.EMAIL, why=storable(str(reason)), at=clock())
         return False
     except Unavailable as reason:
-        if mail.attempts > len(batch.BACK_OFF):
+        if mail.attempts > len(outcome.BACK_OFF):
             settle(mail, status=Status.FAILED, detail=str(reason))
         else:
-            again_at = clock() + batch.BACK_OFF[mail.attempts - 1]
+            again_at = clock() + outcome.BACK_OFF[mail.attempts - 1]
             settle(mail, status=Status.WAITING, detail=str(reason), due_at=again_at)
     except Exception as reason:
         # Whatever it was, the server may have got it.

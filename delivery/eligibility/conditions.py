@@ -106,137 +106,17 @@ def opening(window: delivery_window.Window, zone_of: str, zone_name: str, *, wor
     return delivery_window.next_opening(window, at, zone)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Live:
-    """A live message to an audience, as visits need it: its facts, and its rules compiled."""
-
-    pk: int
-    version_id: int
-    channel: Channel
-    send_type: SendType
-    per_company: bool
-    window: delivery_window.Window
-    window_zone: str
-    condition: Condition | None
-    reachable: str
-    # The variables an in-app message uses, where what they stand for is the customer's alone.
-    names: tuple[str, ...]
-
-    def opening(self, zone_name: str, *, workspace: ZoneInfo, at: datetime) -> datetime:
-        """When it may next be delivered to a customer in that zone; `at` itself while the window is open."""
-        return opening(self.window, self.window_zone, zone_name, workspace=workspace, at=at)
 
 
-@dataclass(frozen=True, eq=False)
-class LiveMessages:
-    """All live messages at one generation of the workspace; told apart by identity, so that more can be kept by it."""
-
-    generation: int
-    zone: ZoneInfo
-    ongoing: tuple[Live, ...]
-    one_off_in_app: tuple[Live, ...]
-    # What else a visit needs that only a new generation changes: the identity secret and whether it must be used, and
-    # the kinds of attributes, of which more may be learnt meanwhile.
-    identity: tuple[str, bool]
-    kinds: dict[tuple[Scope, str], Kind]
-
-    def all(self) -> tuple[Live, ...]:
-        """Every one."""
-        return self.ongoing + self.one_off_in_app
-
-    @cached_property
-    def keys(self) -> list[int]:
-        """The ongoing ones that go once to each customer, whatever company they are in."""
-        return [message.pk for message in self.ongoing if not message.per_company]
-
-    @cached_property
-    def in_app(self) -> list[int]:
-        """The ongoing ones that only a visit brings."""
-        return [message.pk for message in self.ongoing if message.channel == Channel.IN_APP]
-
-    @cached_property
-    def names(self) -> frozenset[str]:
-        """The variables any of them uses."""
-        return frozenset(name for message in self.all() for name in message.names)
 
 
-KEPT: dict[str, LiveMessages] = {}
-KEEPING = Lock()
 
 
-def forget() -> None:
-    """Drop what this process keeps compiled."""
-    KEPT.clear()
 
 
-def kept(*, database: str) -> LiveMessages | None:
-    """What this process has compiled, of whichever generation; None before the first visit."""
-    return KEPT.get(database)
 
 
-def live_messages(*, generation: int, database: str) -> LiveMessages:
-    """Return all live messages compiled, from what this process keeps unless something changed since."""
-    here = KEPT.get(database)
-    if here is None or here.generation != generation:
-        with KEEPING:
-            found = KEPT.get(database)
-            # Whoever waited here uses what the one before them has compiled, unless it is old news by now.
-            if found is None or found is here or found.generation < generation:
-                found = KEPT[database] = read_live_messages()
-        return found
-    return here
 
 
-def names_in(message: Message) -> tuple[str, ...]:
-    """The variables an in-app message uses; none where a company's are among them, or the text cannot be read."""
-    if message.channel != Channel.IN_APP or message.per_company or message.version is None:
-        return ()
-    try:
-        return tuple(sorted(content.variables(message.version.subject) | content.variables(message.version.body)))
-    except content.ContentError:
-        return ()
 
 
-def read_live_messages() -> LiveMessages:
-    """Read and compile every live message to an audience; one whose rules no longer make sense is left out."""
-    workspace = Workspace.current()
-    catalogue = CustomAttribute.objects.catalogue()
-    ongoing: list[Live] = []
-    one_off: list[Live] = []
-    rows = Message.objects.live().to_audiences().select_related("audience", "version").order_by("pk")
-    for message in rows:
-        assert message.audience is not None and message.version_id is not None  # noqa: S101, PT018 - live ones have both
-        is_ongoing = message.send_type == SendType.ONGOING
-        if not is_ongoing and message.channel != Channel.IN_APP:
-            continue
-        try:
-            condition = (
-                compile_tree(message.audience.tree, prefix=f"m{message.pk}_", catalogue=catalogue, zone=workspace.tz)
-                if is_ongoing
-                else None
-            )
-        except RuleError:
-            continue  # The hourly round writes the trouble on the message.
-        live = Live(
-            pk=message.pk,
-            version_id=message.version_id,
-            channel=Channel(message.channel),
-            send_type=SendType(message.send_type),
-            per_company=message.per_company,
-            window=message.parsed_window,
-            window_zone=message.window_zone,
-            condition=condition,
-            reachable=reachable(message.channel),
-            names=names_in(message),
-        )
-        (ongoing if is_ongoing else one_off).append(live)
-    kinds = {(Scope.CUSTOMER, name): kind for name, kind in catalogue.customer.items()}
-    kinds |= {(Scope.COMPANY, name): kind for name, kind in catalogue.company.items()}
-    return LiveMessages(
-        workspace.generation,
-        workspace.tz,
-        tuple(ongoing),
-        tuple(one_off),
-        (workspace.identity_secret, workspace.require_user_hash),
-        kinds,
-    )

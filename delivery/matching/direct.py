@@ -13,6 +13,16 @@ from delivery.models import DeliveryRecord, Reason
 from messaging import content
 from messaging.content.plain_text import as_text
 from messaging.models import Channel, Message, Sender, SendType
+from delivery.matching import launch
+from delivery.matching import direct
+from messaging.models import Channel
+from audiences.models import Company
+from audiences.models import Customer
+from delivery.models import DeliveryRecord
+from messaging.models import Message
+from delivery.models import Reason
+from delivery.models import Status
+from datetime import datetime
 
 LONGEST_TITLE = 80
 WHY_NOT: dict[Reason, str] = {
@@ -74,8 +84,8 @@ def send_to_one(
         message.full_clean(exclude=["version"])
         message.save(force_insert=True)
         message.revise(subject=subject, body=body, link=link, by=by, at=at)
-        ongoing.launch(message, at=at)
-        return ongoing.write_to(customer, message, at=at, company=company)
+        launch.launch(message, at=at)
+        return direct.write_to(customer, message, at=at, company=company)
 
 
 def missing(*, channel: str, sender: Sender | None, subject: str, body: str) -> dict[str, str]:
@@ -110,3 +120,18 @@ def title_of(subject: str, body: str) -> str:
     if len(words) > LONGEST_TITLE:
         return f"{words[: LONGEST_TITLE - 1].rstrip()}…"
     return words or "Message"
+
+
+def write_to(customer: Customer, message: Message, *, at: datetime, company: Company | None = None) -> DeliveryRecord:
+    """Write down the one record of a message to one person, that it may be handed over at once (DESIGN 4.12)."""
+    in_app = message.channel == Channel.IN_APP
+    return DeliveryRecord.objects.create(
+        message=message,
+        customer=customer,
+        company=company,
+        status=Status.WAITING,
+        reason=Reason.VISIT if in_app else Reason.QUEUED,
+        due_at=None if in_app else at,
+        matched_at=at,
+        judged_last_seen_at=customer.last_seen_at,
+    )

@@ -20,6 +20,8 @@ from audiences.rules import RuleError
 from delivery import locks
 from delivery.matching import ongoing
 from messaging.models import Message, NotReady, State, WrongState
+from delivery.matching import forecast
+from delivery.matching import launch as matching_launch
 
 log = logging.getLogger(__name__)
 
@@ -126,7 +128,7 @@ def check_drift(message: Message, *, at: datetime) -> None:
     """NotReady with both numbers, where the audience changed since the review by more than the workspace allows."""
     if message.reviewed_count is None:
         return
-    now = ongoing.forecast(message, at=at).people
+    now = forecast.forecast(message, at=at).people
     if has_drifted(now, since=message.reviewed_count):
         raise NotReady(
             f"{message.reviewed_count:,} people matched at the review, {now:,} match now. Review it and try again."
@@ -150,9 +152,9 @@ def launch(message_id: int, *, at: datetime) -> bool:
                 if there.launching_sample is None:
                     check_drift(there, at=at)
                 if there.state == State.SAMPLED:
-                    ongoing.send_to_rest(there, at=at, progress=go_on)
+                    matching_launch.send_to_rest(there, at=at, progress=go_on)
                 else:
-                    ongoing.launch(there, at=at, sample=there.launching_sample, progress=go_on)
+                    matching_launch.launch(there, at=at, sample=there.launching_sample, progress=go_on)
                 Message.objects.filter(pk=message_id).update(launching_at=None, launching_sample=None)
         except CalledOff:
             log.info("message %s was called off", message_id)

@@ -52,61 +52,19 @@ from delivery.sending.throttle import Places
 from messaging import content
 from messaging.models import Channel as Name
 from messaging.models import Message
+from delivery.sending import outcome as sending_outcome
+from delivery.sending import settle
+from delivery.sending.outcome import Outcome
 
 log = logging.getLogger(__name__)
 
-# How long to wait before each further try; after the last one the record fails.
-BACK_OFF = [timedelta(minutes=m) for m in (1, 5, 15, 60, 180, 360, 720)]
-DOWN_FOR = timedelta(minutes=1)
 # A batch that takes this long is asked about again before its next copy: somebody may be pausing the message.
 ASK_AGAIN = timedelta(milliseconds=100)
-# How long to wait, in seconds, before a database that was lost is tried again.
-A_MOMENT = 0.2
-LOST = (OperationalError, InterfaceError)
 # What somebody else's software says of a failure may be a whole page.
 LONGEST_WORDS = 1000
-SENDER_IS_REFUSED = "Its copies wait until their sender is taken."
-NONE_IS_FINISHED = "Its copies wait, as none of them can be finished."
-OF_ALL_COPIES = (SENDER_IS_REFUSED, NONE_IS_FINISHED)
-
-Clock = Callable[[], datetime]
 
 
-@dataclass(slots=True)
-class Outcome:
-    """How a batch went, by record."""
 
-    sent: dict[int, str] = field(default_factory=dict)
-    failed: list[tuple[int, Reason, str]] = field(default_factory=list)
-    retry: list[tuple[int, datetime, str]] = field(default_factory=list)
-    # Nothing of these has left: the channel was down, or the batch was broken off before their turn.
-    not_begun: list[int] = field(default_factory=list)
-    uncertain: list[tuple[int, str]] = field(default_factory=list)
-    # Why nothing more can be handed over by this channel right now; empty while it works.
-    down: str = ""
-    # Why nothing more of this message can be: its sender is refused, or no copy of it can be finished.
-    sender_refused: str = ""
-    unfinished: str = ""
-    # What devices were given, and those that nothing reaches any more.
-    given: list[push_fanout.Given] = field(default_factory=list)
-    dead: list[str] = field(default_factory=list)
-
-    # How many the channel was given, whatever it made of them.
-    handed_over: int = 0
-
-    @property
-    def trouble(self) -> str:
-        """Why no copy of this message goes at all; empty where some may."""
-        if self.sender_refused:
-            return f"{SENDER_IS_REFUSED} {self.sender_refused}"
-        return f"{NONE_IS_FINISHED} The server’s log says why: {self.unfinished}." if self.unfinished else ""
-
-    def try_later(self, record: Claimed, *, at: datetime, words: str, least: timedelta = timedelta(0)) -> None:
-        """Have a copy wait for its next try, or fail where it had its last."""
-        if record.attempts > len(BACK_OFF):
-            self.failed.append((record.pk, Reason.GAVE_UP, storable(words)))
-        else:
-            self.retry.append((record.pk, back_off(record, at=at, least=least), storable(words)))
 
 
 class Own(threading.local):
@@ -140,7 +98,7 @@ def messages_due(*, at: datetime) -> list[Message]:
     return list(rows.select_related("version", "sender", "audience").order_by("to_customer", "pk"))
 
 
-def send_batch(message: Message, *, clock: Clock, pace: Pace | None = None) -> Batch | None:
+def send_batch(message: Message, *, clock: sending_outcome.Clock, pace: Pace | None = None) -> Batch | None:
     """Claim a batch of one message, hand it over and settle it; None once its channel takes nothing more.
 
     Whoever pauses the message waits for the batch, and none is claimed meanwhile. `pace` is what holds the channel
@@ -167,7 +125,7 @@ def send_batch(message: Message, *, clock: Clock, pace: Pace | None = None) -> B
             throttle.give_back(message.channel, places=places, unused=places.count - outcome.handed_over)
 
 
-def carry_out(message: Message, outcome: Outcome, *, token: uuid.UUID, places: Places, clock: Clock) -> Batch | None:
+def carry_out(message: Message, outcome: Outcome, *, token: uuid.UUID, places: Places, clock: sending_outcome.Clock) -> Batch | None:
     """Do a batch, from claim to settle, and note how it went."""
     with journal.noted(token) as flight:
         batch = claim(message, at=clock(), token=token, most=places.count)
@@ -180,12 +138,12 @@ def carry_out(message: Message, outcome: Outcome, *, token: uuid.UUID, places: P
         except Exception:
             # Nothing has left yet: none of them may be taken for uncertain.
             fault = Outcome(not_begun=[record.pk for record in batch.records], down="A copy could not be finished.")
-            settle_surely(batch, fault, clock=clock)
+            settle.settle_surely(batch, fault, clock=clock)
             raise
         try:
             hand_over(batch, envelopes, outcome, clock=clock, flight=flight, places=places)
         finally:
-            settle_surely(batch, outcome, clock=clock)
+            settle.settle_surely(batch, outcome, clock=clock)
     if outcome.down:
         log.warning("channel %s is down: %s", message.channel, outcome.down)
         Rest.begins(message.channel, why=outcome.down, at=clock())
@@ -201,9 +159,9 @@ def note_trouble(batch: Batch, outcome: Outcome) -> None:
         log.warning("message %s rests: %s", message.pk, trouble)
         batch.rests = True
         Message.objects.filter(pk=message.pk).exclude(trouble=trouble).update(trouble=trouble)
-    elif outcome.sent and message.trouble.startswith(OF_ALL_COPIES):
+    elif outcome.sent and message.trouble.startswith(sending_outcome.OF_ALL_COPIES):
         message.trouble = ""
-        ours = Q(trouble__startswith=SENDER_IS_REFUSED) | Q(trouble__startswith=NONE_IS_FINISHED)
+        ours = Q(trouble__startswith=sending_outcome.SENDER_IS_REFUSED) | Q(trouble__startswith=sending_outcome.NONE_IS_FINISHED)
         Message.objects.filter(ours, pk=message.pk).update(trouble="")
 
 
@@ -215,7 +173,7 @@ def hand_over(
     envelopes: list[tuple[Claimed, Envelope]],
     outcome: Outcome,
     *,
-    clock: Clock,
+    clock: sending_outcome.Clock,
     flight: Flight | NoFlight,
     places: Places,
 ) -> None:
@@ -271,7 +229,7 @@ def hand_over_together(
     some: list[tuple[Claimed, Envelope]],
     outcome: Outcome,
     *,
-    clock: Clock,
+    clock: sending_outcome.Clock,
     flight: Flight | NoFlight,
 ) -> None:
     """Hand some copies over at once, each to several devices, and note what is known of each."""
@@ -285,7 +243,7 @@ def hand_over_together(
         log.warning("a batch of pushes went wrong", exc_info=True)
         answers = [dict.fromkeys(envelope.to, reason) for _, envelope in some]
     for (record, envelope), answered in zip(some, answers, strict=True):
-        is_last = record.attempts > len(BACK_OFF)
+        is_last = record.attempts > len(sending_outcome.BACK_OFF)
         told = push_fanout.told(record.pk, answered, earlier=earlier[record.pk], is_last=is_last)
         outcome.given += told.given
         outcome.dead += told.dead
@@ -300,7 +258,7 @@ def hand_over_one(
     envelope: Envelope,
     outcome: Outcome,
     *,
-    clock: Clock,
+    clock: sending_outcome.Clock,
     flight: Flight | NoFlight,
 ) -> None:
     """Hand one copy over, and note what is known of it."""
@@ -337,7 +295,7 @@ def hand_over_one(
     flight.was_not_taken(record.pk)
 
 
-def finished(batch: Batch, outcome: Outcome, *, clock: Clock) -> list[tuple[Claimed, Envelope]]:
+def finished(batch: Batch, outcome: Outcome, *, clock: sending_outcome.Clock) -> list[tuple[Claimed, Envelope]]:
     """Finish the copies of a batch; one whose text cannot be filled in fails with the reason, and holds up no other.
 
     Where none of several can be finished, and through a fault of ours, it is no copy's fault and costs none a try.
@@ -367,80 +325,16 @@ def finished(batch: Batch, outcome: Outcome, *, clock: Clock) -> list[tuple[Clai
     return done
 
 
-def back_off(record: Claimed, *, at: datetime, least: timedelta = timedelta(0)) -> datetime:
-    """When to try again: later each time, not before the answer allows it, and not everybody at once."""
-    wait = max(least, BACK_OFF[min(record.attempts, len(BACK_OFF)) - 1])
-    return at + wait * random.Random(f"{record.pk}.{record.attempts}").uniform(1, 1.25)  # noqa: S311 - jitter
 
 
 # Settle
 
-# Customers before records, as everywhere. All are locked before the first record is: `locked` reads them to the end.
-# A record that a merge gave to another customer meanwhile is left to the next run of the statement.
-SETTLE_SENT = (
-    "WITH people AS MATERIALIZED (SELECT c.id FROM audiences_customer c WHERE c.id IN"
-    " (SELECT r.customer_id FROM delivery_deliveryrecord r WHERE r.id = ANY(%(ids)s::bigint[]))"
-    " ORDER BY c.id FOR NO KEY UPDATE),"
-    " locked AS MATERIALIZED (SELECT array_agg(id) AS ids FROM people),"
-    " settled AS (UPDATE delivery_deliveryrecord r SET status = 'sent', sent_at = %(now)s, reason = '',"
-    " claim = NULL, leased_until = NULL, due_at = NULL, provider_id = given.provider_id"
-    " FROM locked, unnest(%(ids)s::bigint[], %(providers)s::text[]) AS given(id, provider_id)"
-    " WHERE r.id = given.id AND r.status = 'sending' AND r.claim = %(claim)s AND r.customer_id = ANY(locked.ids)"
-    " RETURNING r.customer_id),"
-    " contacted AS (UPDATE audiences_customer c SET last_contacted_at = %(now)s"
-    " WHERE c.id IN (SELECT customer_id FROM settled))"
-    " SELECT count(*) FROM settled"
-)
 # How often it is run at most: again only for records that a merge moved, or that are no longer this claim's.
 MOST_RUNS = 3
 
 
-def settle_surely(batch: Batch, outcome: Outcome, *, clock: Clock) -> None:
-    """Settle, and where the database is lost wait for it until the lease is over: what left is not forgotten."""
-    while True:
-        try:
-            settle(batch, outcome, at=clock())
-        except LOST:
-            if connection.in_atomic_block or clock() >= batch.until:
-                raise
-            # Lost, or this transaction was cancelled to resolve a deadlock.
-            log.warning("a batch could not be settled; trying again", exc_info=True)
-            # One that works holds the lock of the batch, which a pool would hand on with it.
-            if not connection.is_usable():
-                connection.close()
-            time.sleep(A_MOMENT)
-        else:
-            return
 
 
-def settle(batch: Batch, outcome: Outcome, *, at: datetime) -> None:
-    """Write down how a batch went; only what is still this claim's, so a worker thought dead settles nothing."""
-    mine = DeliveryRecord.objects.filter(claim=batch.claim)
-    # A batch that went as it should is settled in one statement, which needs no transaction around it.
-    went_well = len(outcome.sent) == len(batch.records) and not outcome.given
-    with nullcontext() if went_well else transaction.atomic(), prepared() as cursor:
-        no_mailbox = [pk for pk, reason, _ in outcome.failed if reason == Reason.BOUNCED]
-        if no_mailbox:
-            # All at once, so that they are locked in order.
-            locks.lock_customers_of(DeliveryRecord.objects.filter(pk__in=[record.pk for record in batch.records]))
-        if outcome.sent:
-            settle_sent(cursor, outcome.sent, claim=batch.claim, at=at)
-        if outcome.given:
-            push_fanout.keep(outcome.given, at=at)
-        for pk, reason, words in outcome.failed:
-            mine.filter(pk=pk).mark_failed(reason=reason, detail=words)
-        for pk, again_at, words in outcome.retry:
-            mine.filter(pk=pk).put_back(reason=Reason.RETRY, due_at=again_at, detail=words)
-        for pk, words in outcome.uncertain:
-            mine.filter(pk=pk).mark_uncertain(reason=Reason.LOST_TOUCH, detail=words)
-        if outcome.not_begun:
-            why = outcome.down or outcome.trouble
-            mine.filter(pk__in=outcome.not_begun).not_begun(due_at=at + DOWN_FOR if why else None, detail=why)
-        wrote_to = {record.pk: next(iter(record.to), "") for record in batch.records}
-        for bounced in DeliveryRecord.objects.filter(pk__in=no_mailbox, reason=Reason.BOUNCED).order_by("customer_id"):
-            suppression.hard(bounced, address=wrote_to[bounced.pk], at=at)
-    if outcome.dead:
-        Device.objects.retire(outcome.dead, at=at)
 
 
 def settle_sent(cursor: psycopg.Cursor[Any], sent: Mapping[int, str], *, claim: uuid.UUID, at: datetime) -> None:
@@ -448,7 +342,7 @@ def settle_sent(cursor: psycopg.Cursor[Any], sent: Mapping[int, str], *, claim: 
     params: dict[str, Any] = {"now": at, "claim": claim, "ids": list(sent), "providers": list(sent.values())}
     left = len(sent)
     for _ in range(MOST_RUNS):
-        cursor.execute(SETTLE_SENT, params, prepare=True)
+        cursor.execute(settle.SETTLE_SENT, params, prepare=True)
         left -= sum(count for (count,) in cursor)
         if not left:
             return
@@ -457,40 +351,7 @@ def settle_sent(cursor: psycopg.Cursor[Any], sent: Mapping[int, str], *, claim: 
 # What the dead leave
 
 
-def take_over_from_dead(*, at: datetime) -> int:
-    """Settle the batches of this machine's dead workers by their own notes; returns how many copies are in doubt."""
-    in_doubt = 0
-    for landed in journal.landed():
-        try:
-            in_doubt += settle_landed(landed, at=at)
-        except LOST:
-            raise
-        except Exception:
-            # It is let go of, and its copies become uncertain with their lease; others' notes are not kept from us.
-            log.exception("what was noted of claim %s cannot be settled", landed.claim)
-    return in_doubt
 
 
-@retried
-def settle_landed(landed: Landed, *, at: datetime) -> int:
-    """Settle one batch by the notes of its dead worker; returns how many copies are in doubt."""
-    mine = DeliveryRecord.objects.filter(claim=landed.claim)
-    # All of a batch were taken in hand at one moment; what went out, went out then.
-    went_at = mine.values_list("taken_at", flat=True).first() or at
-    with prepared() as cursor:
-        settle_sent(cursor, landed.taken, claim=landed.claim, at=went_at)
-        in_doubt = mine.filter(pk__in=landed.in_doubt).mark_uncertain(
-            reason=Reason.WORKER_DIED, detail="It ended while it handed this copy over."
-        )
-        mine.not_begun(due_at=None, detail="")
-    return in_doubt
 
 
-@retried
-def give_up_abandoned(*, at: datetime) -> int:
-    """Call uncertain what a worker took in hand and never settled; returns how many."""
-    # Nobody is waited for: a record in other hands is being settled, or comes next time.
-    free = DeliveryRecord.objects.abandoned(at).select_for_update(no_key=True, skip_locked=True)
-    return DeliveryRecord.objects.filter(pk__in=free.values("pk")).mark_uncertain(
-        reason=Reason.WORKER_DIED, detail=f"Taken in hand more than {LEASE.seconds // 60} minutes ago and not settled."
-    )

@@ -15,9 +15,13 @@ from delivery.matching import ongoing
 from delivery.sending import throttle
 from delivery.sending import batch as sending
 from delivery import shutdown
-from delivery.matching.ongoing import Progress, quiet
+from delivery.matching.sql import Progress, quiet
 from delivery.models import Pace, Rest, Status
 from messaging.models import Channel, Message, NotReady, SendType, State, WrongState
+from delivery.sending import settle
+from delivery.matching import recheck
+from delivery.matching import lifecycle
+from delivery.sending import outcome
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +50,7 @@ def hand_over(*, clock: Clock, until: datetime, progress: Progress = quiet) -> i
                 resting |= Rest.resting(at=clock())
                 due = [m for m in sending.messages_due(at=clock()) if not {m.channel, m.pk} & resting]
                 limits = throttle.limits()
-            except sending.LOST:
+            except outcome.LOST:
                 if connection.in_atomic_block:
                     raise
                 log.warning("the database is lost; trying again", exc_info=True)
@@ -77,7 +81,7 @@ def hand_over(*, clock: Clock, until: datetime, progress: Progress = quiet) -> i
 def settle_what_the_dead_left(*, at: datetime) -> None:
     """Settle the batches of dead workers; where that goes wrong it is tried again, and what goes on goes on."""
     try:
-        sending.take_over_from_dead(at=at)
+        settle.take_over_from_dead(at=at)
     except Exception:
         log.exception("what the dead left cannot be settled")
 
@@ -118,57 +122,19 @@ def hand_over_some(
 def judged_again(message: Message, *, at: datetime) -> bool:
     """Judge again what the window or a pause held; False where the rules no longer make sense."""
     try:
-        ongoing.judge_held_again(message, at=at)
-        ongoing.judge_due_again(message, at=at)
+        recheck.judge_held_again(message, at=at)
+        recheck.judge_due_again(message, at=at)
     except RuleError as wrong:
         Message.objects.filter(pk=message.pk).update(trouble=str(wrong))
         return False
     return True
 
 
-def sweep(*, at: datetime) -> None:
-    """Make sure of everything a nudge may have missed; run every minute. A step that goes wrong holds up no other."""
-    for step in STEPS:
-        try:
-            step(at)
-        except Exception:
-            log.exception("a step of the sweep went wrong")
 
 
-def withdraw_rest_of_stopped(_at: datetime) -> None:
-    """Go on withdrawing what still waits for messages that were stopped."""
-    for message in Message.objects.filter(state=State.STOPPED, records__status=Status.WAITING).distinct():
-        ongoing.withdraw_stopped(message)
 
 
-def match_unmatched(*, at: datetime) -> None:
-    """Match the live ongoing messages whose first round, or the one after a resume, has not run."""
-    waiting = Message.objects.live().ongoing().exclude(channel=Channel.IN_APP)
-    for message in waiting.filter(Q(last_matched_at=None) | Q(rejudge_before__isnull=False)):
-        ongoing.match_whatever_happens(message, at=at)
 
 
-def launch_scheduled(*, at: datetime) -> None:
-    """Set live the scheduled one-offs whose time has come; one drifted stays, and alarms (DESIGN 4.9)."""
-    for message in Message.objects.filter(state=State.SCHEDULED, scheduled_for__lte=at, launching_at=None):
-        try:
-            launch_job.ask_for(message, at=at)
-            launch_job.launch(message.pk, at=at)
-        except NotReady as reason:
-            Message.objects.filter(pk=message.pk).update(trouble=" ".join(reason.messages))
-        except WrongState:
-            continue  # Somebody else was first.
-        except Exception:
-            log.exception("message %s cannot be launched", message.pk)
 
 
-STEPS: tuple[Callable[[datetime], object], ...] = (
-    lambda at: sending.take_over_from_dead(at=at),
-    lambda at: sending.give_up_abandoned(at=at),
-    lambda at: launch_job.launch_asked_for(at=at),
-    lambda at: launch_scheduled(at=at),
-    withdraw_rest_of_stopped,
-    lambda at: match_unmatched(at=at),
-    lambda _at: ongoing.finish_one_offs(),
-    lambda _at: counters.fold(),
-)

@@ -25,7 +25,8 @@ from audiences.models import Company, Customer
 from delivery.visits import statement as asking
 from delivery.eligibility import conditions
 from delivery.eligibility.frequency_cap import Limit
-from delivery.eligibility.conditions import LiveMessages
+from delivery.eligibility.live_messages import LiveMessages
+from delivery.eligibility import live_messages
 
 SESSION = timedelta(minutes=30)
 LONGEST_SESSION = timedelta(hours=24)
@@ -72,7 +73,7 @@ def expect(
 
     `company` is the company_id the page names for this visit.
     """
-    live = conditions.kept(database=connection.settings_dict["NAME"])
+    live = live_messages.kept(database=connection.settings_dict["NAME"])
     if live is None or not is_proved(live.identity):
         return None
     try:

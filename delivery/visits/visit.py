@@ -28,10 +28,11 @@ from delivery.visits.statement import Row
 from delivery.eligibility.frequency_cap import GIVE_UP_AFTER, Limit
 from delivery.channels.in_app import Shown
 from delivery.rendering import Copy
-from delivery.eligibility.conditions import LiveMessages
+from delivery.eligibility.live_messages import LiveMessages
 from delivery.models import DeliveryRecord
 from messaging.content import ContentError
 from messaging.models import Channel, Format, MessageVersion
+from delivery.eligibility import live_messages
 
 log = logging.getLogger(__name__)
 
@@ -148,7 +149,7 @@ def check_user(user_id: str, *, at: datetime, then: Callable[[], object] | None 
 def check_one(by: str, key: object, *, at: datetime, then: Callable[[], object] | None) -> Customer | None:
     """Match for whom this names, if it is their turn."""
     with statement.prepared() as cursor:
-        known = conditions.kept(database=connection.settings_dict["NAME"])
+        known = live_messages.kept(database=connection.settings_dict["NAME"])
         values = [at, key, at - CHECK_EVERY, Lock.VISITS, LOCK_TIMEOUT, known.keys if known else []]
         cursor.execute(CHECK[by], values, prepare=True)
         row = cursor.fetchone()
@@ -157,7 +158,7 @@ def check_one(by: str, key: object, *, at: datetime, then: Callable[[], object] 
     generation, had, pk, timezone, last_seen_at, *_ = row
     customer = Customer(pk=pk, timezone=timezone, last_seen_at=last_seen_at)
     database = connection.settings_dict["NAME"]
-    live = newest() if generation is None else conditions.live_messages(generation=generation, database=database)
+    live = newest() if generation is None else live_messages.live_messages(generation=generation, database=database)
     # Emails and pushes meet the cap when they are claimed.
     met = Met(customer, None, live, None, frozenset(had or ()))
     while (rows := judge(met, at=at, among=Channel, visiting=False)) is None:
@@ -203,14 +204,14 @@ def lock(customer: Customer, *, lock_timeout: str) -> tuple[LiveMessages, Limit 
     last_seen_at, started_at, sessions, first_seen_at, generation, most, days, *_ = row
     customer.last_seen_at, customer.session_started_at = last_seen_at, started_at
     customer.session_count, customer.first_seen_at = sessions, first_seen_at
-    live = conditions.live_messages(generation=generation, database=connection.settings_dict["NAME"])
+    live = live_messages.live_messages(generation=generation, database=connection.settings_dict["NAME"])
     return live, Limit.of(most, days)
 
 
 def newest() -> LiveMessages:
     """The live messages as of this moment."""
     generation = Workspace.current().generation
-    return conditions.live_messages(generation=generation, database=connection.settings_dict["NAME"])
+    return live_messages.live_messages(generation=generation, database=connection.settings_dict["NAME"])
 
 
 def judge(met: Met, *, at: datetime, among: Iterable[Channel], visiting: bool) -> list[Row] | None:

@@ -9,9 +9,10 @@ from audiences.models import Workspace
 from audiences.rules import RuleError
 from delivery.matching import launch_job
 from delivery.matching import ongoing
-from delivery.matching.ongoing import Forecast
+from delivery.matching.forecast import Forecast
 from messaging.models import Message
 from outbound.actions import Going
+from delivery.matching import forecast
 
 # So long a click waits for a count; where that is too short, what the page had counted stands, if it is about so.
 COUNT_WITHIN = timedelta(milliseconds=500)
@@ -50,8 +51,8 @@ def count(message: Message, asked: Asked, *, at: datetime) -> Forecast | None:
     An estimate where counting takes long and what the page had counted is about so: then whoever launches it counts.
     """
     try:
-        found = ongoing.forecast_soon(message, at=at, within=COUNT_WITHIN)
-        return found if found.exact or is_about(found, asked) else ongoing.forecast(message, at=at)
+        found = forecast.forecast_soon(message, at=at, within=COUNT_WITHIN)
+        return found if found.exact or is_about(found, asked) else forecast.forecast(message, at=at)
     except RuleError:
         return None
 

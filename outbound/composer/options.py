@@ -24,12 +24,8 @@ from audiences.rules import LABELS, MOST_DEPTH, NEGATIVE, OPERATORS, WITHOUT_VAL
 from messaging import content
 from messaging import delivery_window
 from messaging.models import Message
+from outbound.console import lookups
 
-# So many are a menu; of more, one is found by typing.
-MOST_NAMES = 100
-MOST_FOUND = 12
-MOST_EVENTS = 200
-IDS = {Kind.TAG, Kind.SEGMENT, Kind.MESSAGE, Kind.TEAMMATE, Kind.ROLE}
 
 
 def rule_builder(stored: Any = None) -> dict[str, Any]:
@@ -46,7 +42,7 @@ def rule_builder(stored: Any = None) -> dict[str, Any]:
         "deepest": MOST_DEPTH,
         "segments": [
             {"id": one.pk, "name": one.name, "rules": one.rules}
-            for one in Audience.objects.segments().order_by("name")[:MOST_NAMES]
+            for one in Audience.objects.segments().order_by("name")[:lookups.MOST_NAMES]
         ],
     }
 
@@ -71,7 +67,7 @@ def leaves_of(stored: Any) -> Iterator[dict[str, Any]]:
 def operator(kind: Kind, one: Operator) -> dict[str, str]:
     """An operator, and what value it takes."""
     takes = "" if one in WITHOUT_VALUE else value_kind(kind, one)
-    return {"name": one.value, "label": LABELS[one], "takes": "choice" if kind in IDS and takes else takes}
+    return {"name": one.value, "label": LABELS[one], "takes": "choice" if kind in lookups.IDS and takes else takes}
 
 
 def attribute_groups(named: set[str]) -> list[dict[str, Any]]:
@@ -80,7 +76,7 @@ def attribute_groups(named: set[str]) -> list[dict[str, Any]]:
     custom = {f"{CUSTOM}{key}" for key in offered.customer} | {f"{CUSTOM}{key}" for key in catalogue.customer} & named
     of_company = {f"{COMPANY_CUSTOM}{key}" for key in offered.company}
     of_company |= {f"{COMPANY_CUSTOM}{key}" for key in catalogue.company} & named
-    events = list(EventName.objects.offered().order_by("name").values_list("name", flat=True)[:MOST_EVENTS])
+    events = list(EventName.objects.offered().order_by("name").values_list("name", flat=True)[:lookups.MOST_EVENTS])
     of_rules = (name.removeprefix(prefix) for name in sorted(named) for prefix in EVENTS if name.startswith(prefix))
     events = list(dict.fromkeys([*events, *of_rules]))
     about: dict[About, list[str]] = {}
@@ -97,9 +93,9 @@ def attribute_groups(named: set[str]) -> list[dict[str, Any]]:
         "More about the customer": list(DETAILS),
     }
     return [
-        {"label": label, "attributes": [entry(find(name, catalogue=catalogue)) for name in names]}
+        {"label": label, "attributes": [entry(find(name, catalogue=catalogue)) for name in lookups.names]}
         for label, names in menu.items()
-        if names
+        if lookups.names
     ]
 
 
@@ -111,56 +107,25 @@ def entry(attribute: Attribute) -> dict[str, str]:
 def choices(named: set[Any]) -> tuple[dict[str, list[list[Any]]], list[str]]:
     """The names to choose from, by kind; and the kinds there are more of."""
     offered: dict[str, list[list[Any]]] = {
-        Kind.TEAMMATE: [[user.pk, name_of(user)] for user in User.objects.filter(is_staff=True).order_by("username")],
+        Kind.TEAMMATE: [[user.pk, lookups.name_of(user)] for user in User.objects.filter(is_staff=True).order_by("username")],
         Kind.ROLE: [[value, label] for value, label in Role.choices],
     }
     more: list[str] = []
-    for kind, (rows, by) in SEARCHED.items():
-        first = list(rows.order_by("-pk" if kind is Kind.MESSAGE else by)[: MOST_NAMES + 1])
-        if len(first) > MOST_NAMES:
+    for kind, (rows, by) in lookups.SEARCHED.items():
+        first = list(rows.order_by("-pk" if kind is Kind.MESSAGE else by)[: lookups.MOST_NAMES + 1])
+        if len(first) > lookups.MOST_NAMES:
             more.append(kind)
             first += list(rows.filter(pk__in=named - {row.pk for row in first}))
         offered[kind] = [[row.pk, str(row)] for row in first]
     return offered, more
 
 
-# What a rule can name of which there may be any number, and what each is called.
-SEARCHED: dict[Kind, tuple[Any, str]] = {
-    Kind.TAG: (Tag.objects.all(), "name"),
-    Kind.SEGMENT: (Audience.objects.segments(), "name"),
-    Kind.MESSAGE: (Message.objects.to_audiences(), "title"),
-}
-MAY_SEE: dict[Kind, str] = {
-    Kind.TAG: "audiences.view_tag",
-    Kind.SEGMENT: "audiences.view_audience",
-    Kind.MESSAGE: "messaging.view_message",
-}
 
 
-def names(kind: Kind, *, words: str) -> list[dict[str, Any]]:
-    """The tags, segments or messages whose name holds these words: the very one first, then those that begin so."""
-    rows, by = SEARCHED[kind]
-    found: QuerySet[Any] = rows.filter(**{f"{by}__icontains": words}) if words else rows
-    best = [
-        ExpressionWrapper(Q(**{f"{by}__{how}": words}), output_field=BooleanField()).desc()
-        for how in ("iexact", "istartswith")
-        if words
-    ]
-    tail = ("-pk",) if kind is Kind.MESSAGE else (by, "pk")
-    return [
-        {"id": row.pk, "name": str(row), "more": more_about(row), "rules": getattr(row, "rules", None)}
-        for row in found.order_by(*best, *tail)[:MOST_FOUND]
-    ]
 
 
-def more_about(row: Any) -> str:
-    """What tells it from another of the same name."""
-    return f"{row.get_channel_display()}, {row.get_state_display().lower()}" if isinstance(row, Message) else ""
 
 
-def name_of(user: User | None) -> str:
-    """What a teammate is called."""
-    return (user.get_full_name() or user.get_username()) if user else "Nobody"
 
 
 def variables(catalogue: Catalogue) -> list[dict[str, Any]]:

@@ -10,12 +10,13 @@ from django.utils import timezone
 from audiences.models import Workspace
 from audiences.rules import Group, RuleError
 from delivery.matching import ongoing
-from delivery.matching.ongoing import Forecast
+from delivery.matching.forecast import Forecast
 from delivery.models import Reason
 from messaging import content
 from messaging import delivery_window
 from messaging.models import Channel, Message, SendType, Style, WindowZone
 from outbound.console.wording import Line, audience_lines, counted, joins_negatives_by_or
+from delivery.matching import forecast as matching_forecast
 
 WHO: dict[SendType, str] = {
     SendType.ONGOING: "Sends to everyone who matches the filters now, and to anyone who matches them in the future.",
@@ -89,7 +90,7 @@ def review(message: Message, *, at: datetime, problems: list[str], within: timed
         found.per_company = message.goes_per_company
         found.sentences.insert(2, ONCE_PER_COMPANY if found.per_company else ONCE)
         forecast = (
-            ongoing.forecast_soon(message, at=at, within=within) if within else ongoing.forecast(message, at=at)
+            matching_forecast.forecast_soon(message, at=at, within=within) if within else matching_forecast.forecast(message, at=at)
         )
     except RuleError as wrong:
         if str(wrong) not in found.problems:

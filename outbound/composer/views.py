@@ -36,6 +36,7 @@ from outbound.composer.forms import (
 from outbound.composer.review import review
 from outbound.console.admin import ConsoleAdmin, teammate
 from outbound.console.search import TOO_LONG, is_too_long
+from outbound.console import lookups
 
 # Whoever has lost the right to since the page was drawn loses nothing they typed.
 NOT_THEIRS = (
@@ -230,15 +231,15 @@ def known_values(admin: ConsoleAdmin, request: HttpRequest) -> HttpResponse:
 def find_names(request: HttpRequest) -> HttpResponse:
     """Find the tag, segment or message a rule is to name."""
     asked = request.GET.get("kind", "")
-    kind = next((kind for kind in options.SEARCHED if kind == asked), None)
-    needed = [options.MAY_SEE[kind]] if kind else options.MAY_SEE.values()
+    kind = next((kind for kind in lookups.SEARCHED if kind == asked), None)
+    needed = [lookups.MAY_SEE[kind]] if kind else lookups.MAY_SEE.values()
     if not any(request.user.has_perm(permission) for permission in needed):
         raise PermissionDenied
     if kind is None:
         raise Http404(f"There are no names of {asked}.")
     if is_too_long(request.GET.get("q", "")):
         return JsonResponse({"wrong": TOO_LONG}, status=400)
-    return JsonResponse({"names": options.names(kind, words=request.GET.get("q", "").strip())})
+    return JsonResponse({"names": lookups.names(kind, words=request.GET.get("q", "").strip())})
 
 
 def upload_image(admin: ConsoleAdmin, request: HttpRequest) -> HttpResponse:

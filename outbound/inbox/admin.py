@@ -26,7 +26,7 @@ from messaging.content import ContentError
 from messaging.content.plain_text import as_text
 from outbound.inbox import listing
 from outbound.inbox import thread as threads
-from outbound.composer.options import name_of
+from outbound.console.lookups import name_of
 from outbound.console.rich_text import RichTextWidget
 from outbound.console.admin import ConsoleAdmin, not_done, teammate
 

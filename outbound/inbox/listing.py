@@ -17,7 +17,7 @@ from django.utils import timezone
 from delivery.models import Conversation, ConversationPart, PartType
 from delivery.models.conversation import WORDS
 from messaging.content.plain_text import as_text
-from outbound.composer.options import name_of
+from outbound.console.lookups import name_of
 from outbound.console.search import LONGEST, MOST_WORDS, TOO_LONG, is_too_long
 
 PER_PAGE = 30

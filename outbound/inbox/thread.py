@@ -14,7 +14,7 @@ from delivery import rendering
 from delivery.models import AnswerMail, Conversation, ConversationPart, DeliveryRecord, PartType, Status
 from messaging.content import ContentError, paragraphs, sanitise
 from messaging.models import Channel
-from outbound.composer.options import name_of
+from outbound.console.lookups import name_of
 
 # How much of a long conversation is shown before somebody asks for the rest.
 LATEST, MOST = 60, 2000

@@ -21,14 +21,12 @@ from outbound import actions as acts
 from outbound.console.admin import ConsoleAdmin
 from outbound.console.lists import List
 from outbound.console.wording import STATE_TONES, measured, percent
+from outbound.console import formatting
 
 ONE_PERSON = "one_person"
 TABS: tuple[tuple[str, str], ...] = (("All", ""), *((kind.label, kind.value) for kind in SendType))
 
 
-def chip(text: str, tone: str) -> SafeString:
-    """A word in a coloured chip."""
-    return format_html('<span class="ob-chip ob-chip-{}">{}</span>', tone, text)
 
 
 class ToWhom(DropdownFilter):
@@ -145,8 +143,8 @@ class OutboundList(ConsoleAdmin):
     def how_far(self, message: Message) -> SafeString:
         """Its state."""
         if message.trouble:
-            return format_html("{} {}", chip(message.get_state_display(), "warning"), chip("Trouble", "bad"))
-        return chip(message.get_state_display(), STATE_TONES[State(message.state)])
+            return format_html("{} {}", formatting.chip(message.get_state_display(), "warning"), formatting.chip("Trouble", "bad"))
+        return formatting.chip(message.get_state_display(), STATE_TONES[State(message.state)])
 
     @display(description="Sent", ordering=F("count__sent").desc(nulls_last=True))
     def sent(self, message: Message) -> SafeString | str:
@@ -196,7 +194,7 @@ def share(message: Message, what: str) -> SafeString | str:
 def waiting_words(message: Message, found: Counts, *, due: datetime | None, at: datetime) -> str:
     """How many wait, and until when; for a scheduled one, when it goes live."""
     if message.state == State.SCHEDULED and message.scheduled_for:
-        return f"{'Goes' if message.scheduled_for > at else 'Was to go'} live {moment(message.scheduled_for)}"
+        return f"{'Goes' if message.scheduled_for > at else 'Was to go'} live {formatting.moment(message.scheduled_for)}"
     if not found.waiting:
         return ""
     waits = f"{found.waiting:,} waiting"
@@ -206,12 +204,9 @@ def waiting_words(message: Message, found: Counts, *, due: datetime | None, at: 
         return waits
     if due is None:
         return f"{waits} for a visit"
-    return f"{waits}, sending now" if due <= at else f"{waits}, next {moment(due)}"
+    return f"{waits}, sending now" if due <= at else f"{waits}, next {formatting.moment(due)}"
 
 
-def moment(when: datetime) -> str:
-    """A moment on the workspace's clock."""
-    return f"{timezone.localtime(when):%a %-d %b, %H:%M}"
 
 
 def none_yet(request: HttpRequest) -> str:

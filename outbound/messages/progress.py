@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from delivery.reporting import progress
 from messaging.models import RUNNING, Channel, Message, State
-from outbound.messages.changelist import moment
+from outbound.console.formatting import moment
 
 SHOWN_WHILE = (*RUNNING, State.PAUSED)
 

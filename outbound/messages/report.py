@@ -36,7 +36,7 @@ from outbound.messages import uncertain
 from outbound.console.charts import Chart, Series
 from outbound.composer.review import HOW, ONCE, ONCE_PER_COMPANY, WHO, when
 from outbound.console.admin import ConsoleAdmin, Counted, column
-from outbound.messages.changelist import chip, moment
+from outbound.console.formatting import chip, moment
 from outbound.console.wording import STATE_TONES, STATUS_TONES, STATUS_WORDS, audience_lines, measured, percent, times
 
 SHOWN = ("opened", "clicked", "replied", "bounced", "complained", "unsubscribed")
@@ -299,112 +299,11 @@ def what_waits(
         yield {"records": None, "words": "Anyone who comes to match", "when": f"Checked {checked}"}
 
 
-class DeliveryRecordAdmin(uncertain.UncertainPages):
-    """Every message to every customer, as it went; nothing here can be changed."""
-
-    own_pages = (("of/<int:message_id>/export/", "export"), *uncertain.PAGES)
-    list_display = ("to", "of", "how", "why_so", "matched", "sent")
-    sent = column("sent_at", called="Sent")
-    nothing_yet = "Each message to each customer is written down here, from the moment a message is live."
-    list_filter = (
-        ("status", ChoicesDropdownFilter),
-        ("reason", ChoicesDropdownFilter),
-        ("message__channel", ChoicesDropdownFilter),
-        ("message", AutocompleteSelectFilter),
-    )
-    own_lookups = ("customer__id__exact",)
-    search_fields = ("customer__name", "customer__email", "customer__user_id")
-    search_help_text = "Search by the customer’s name, email or user ID"
-    ordering = ("-pk",)
-    paginator = Counted
-
-    def export(self, request: HttpRequest, message_id: int) -> StreamingHttpResponse:
-        """The people of one message as CSV, with what is asked for on its report."""
-        if not (may_export(request) and request.user.has_perm("messaging.view_message")):
-            raise PermissionDenied
-        message = Message.objects.filter(pk=message_id).first()
-        if message is None:
-            raise Http404(f"There is no message {message_id}.")
-        asked = request.GET
-        self.note(request, message, "Exported its people")
-        return recipients.as_file(message, status=asked.get("status", ""), search=recipients.searched(request))
-
-    @display(description="Customer")
-    def to(self, record: DeliveryRecord) -> SafeString | str:
-        """Who, and at which company."""
-        if record.company is None:
-            return str(record.customer)
-        return format_html('{}<span class="ob-under">{}</span>', record.customer, record.company)
-
-    @display(description="Message")
-    def of(self, record: DeliveryRecord) -> SafeString:
-        """What, and by which channel."""
-        return format_html('{}<span class="ob-under">{}</span>', record.message, record.message.get_channel_display())
-
-    @display(description="Status", ordering="status")
-    def how(self, record: DeliveryRecord) -> SafeString:
-        """Its status."""
-        return status_chip(record)
-
-    @display(description="Reason")
-    def why_so(self, record: DeliveryRecord) -> str:
-        """The reason in words."""
-        return record.why or "–"
-
-    @display(description="Matched", ordering="matched_at")
-    def matched(self, record: DeliveryRecord) -> datetime:
-        """When the customer matched."""
-        return record.matched_at
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[DeliveryRecord]:
-        """With what each row names."""
-        return super().get_queryset(request).select_related("customer", "message", "company", "version")
-
-    def change_view(self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None) -> Any:
-        """One record: how it read, why it stands where it does, and each moment of it."""
-        record = self.found(request, object_id, to="view")
-        return self.page(
-            request,
-            "outbound/record.html",
-            title=str(record.message),
-            original=record,
-            status=200,
-            chip=status_chip(record),
-            meaning=STATUS_WORDS[Status(record.status)],
-            moments=moments(record),
-            evidence=resolving.evidence(record) if record.status == Status.UNCERTAIN else None,
-            may_settle=request.user.has_perm(uncertain.PERMISSION),
-            **read(record),
-        )
 
 
-def status_chip(record: DeliveryRecord) -> SafeString:
-    """A record's status as a chip."""
-    return chip(record.get_status_display(), STATUS_TONES[Status(record.status)])
 
 
-MOMENTS: tuple[tuple[str, str], ...] = (
-    ("matched_at", "Matched"),
-    ("due_at", "Due"),
-    ("sent_at", "Sent"),
-    ("opened_at", "Opened"),
-    ("clicked_at", "Clicked"),
-    ("replied_at", "Replied"),
-    ("dismissed_at", "Dismissed"),
-    ("bounced_at", "Bounced"),
-    ("complained_at", "Marked as spam"),
-    ("unsubscribed_at", "Unsubscribed"),
-)
 
 
-def moments(record: DeliveryRecord) -> list[tuple[str, datetime]]:
-    """What happened to it, and when."""
-    return [(label, when) for name, label in MOMENTS if (when := getattr(record, name))]
 
 
-def read(record: DeliveryRecord) -> dict[str, Any]:
-    """How it read to the customer, or why that cannot be shown."""
-    try:
-        return {"copy": rendering.as_read(record), "cannot_show": ""}
-    except content.ContentError as wrong:
-        return {"copy": None, "cannot_show": str(wrong)}

@@ -26,7 +26,7 @@ from outbound.people import why
 from outbound.composer import options
 from outbound.composer.forms import AudienceFields
 from outbound.console.admin import ConsoleAdmin, column
-from outbound.messages.changelist import chip
+from outbound.console.formatting import chip
 from outbound.console.lists import List
 from outbound.console.wording import counted
 

@@ -30,9 +30,9 @@ from delivery.models import Conversation, DeliveryRecord
 from messaging import content
 from outbound import roles
 from outbound.people import send_message as writing
-from outbound.composer.options import name_of
+from outbound.console.lookups import name_of
 from outbound.console.admin import ConsoleAdmin, not_done
-from outbound.messages.report import status_chip
+from outbound.messages.records import status_chip
 from outbound.console.timeouts import longer_statements
 
 MOST_RECORDS = 20

@@ -17,7 +17,7 @@ from audiences.models import Audience, RefusedName
 from delivery.maintenance import retirement
 from messaging.models import Message
 from outbound.console.admin import ConsoleAdmin, not_done
-from outbound.messages.changelist import chip
+from outbound.console.formatting import chip
 
 TABS = (
     ("Attributes", "admin:audiences_customattribute_changelist"),

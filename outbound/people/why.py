@@ -17,10 +17,10 @@ from delivery.eligibility.explain import Case, Explanation, Judged, Verdict
 from delivery.models import Reason
 from messaging import delivery_window
 from messaging.models import Channel, Message, SendType, State
-from outbound.composer.options import name_of
+from outbound.console.lookups import name_of
 from outbound.console.admin import ConsoleAdmin
-from outbound.messages.changelist import chip
-from outbound.messages.report import status_chip
+from outbound.console.formatting import chip
+from outbound.messages.records import status_chip
 from outbound.console.wording import STATE_TONES, Names, counted
 
 MOST_MESSAGES = 300

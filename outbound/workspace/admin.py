@@ -38,95 +38,14 @@ from outbound.console.change_message import ToldAdmin, from_to
 from outbound.console.wording import counted
 
 
-def staff() -> QuerySet[User]:
-    """Who can write as a sender."""
-    return User.objects.filter(is_staff=True).order_by("first_name", "username")
 
 
-class SenderAdmin(ToldAdmin):
-    """Who messages come from."""
-
-    list_display = ("name", "address", "replies_to", "owner", "shared_with")
-    address = column("email", called="Email")
-    replies_to = column("reply_to", called="Replies go to")
-    owner = column("teammate", called="Teammate")
-    nothing_yet = "A sender is who a message comes from. Add one before you write the first."
-    search_fields = ("name", "email")
-    ordering = ("name",)
-    list_select_related = ("teammate",)
-
-    def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
-        """Whose own it is: a teammate's, not an integration's."""
-        return super().formfield_for_foreignkey(db_field, request, queryset=staff(), **kwargs)
-
-    def formfield_for_manytomany(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
-        """Teammates to tick."""
-        kwargs |= {"queryset": staff(), "widget": UnfoldAdminCheckboxSelectMultipleWidget()}
-        return super().formfield_for_manytomany(db_field, request, **kwargs)
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Sender]:
-        """Senders, with who may use them."""
-        return super().get_queryset(request).prefetch_related("users")
-
-    @display(description="Who may use it")
-    def shared_with(self, sender: Sender) -> str:
-        """The teammates who may write as this sender."""
-        users = [user.get_username() for user in sender.users.all()]
-        if sender.teammate and sender.teammate.get_username() not in users:
-            users.insert(0, sender.teammate.get_username())
-        return ", ".join(users) if users else "Everyone"
 
 
-class TagForm(forms.ModelForm):
-    """A tag; when it was made is not typed."""
-
-    class Meta:
-        model = Tag
-        fields = ("name",)
-        widgets = {"name": UnfoldAdminTextInputWidget()}
 
 
-class TagAdmin(ToldAdmin):
-    """Tags on customers and companies."""
-
-    form = TagForm
-    list_display = ("name", "customers_tagged", "companies_tagged")
-    nothing_yet = "A tag marks customers and companies, by hand, by file or by your API. Rules can ask for it."
-    search_fields = ("name",)
-    ordering = ("name",)
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Tag]:
-        """Tags, with how many customers and companies have each."""
-        found = super().get_queryset(request)
-        return found.annotate(on_customers=counting(CustomerTag, "tag"), on_companies=counting(CompanyTag, "tag"))
-
-    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
-        """What goes with them. One that rules ask about stays: without it, “is not” would match everybody."""
-        deleted, counted, needed, protected = super().get_deleted_objects(objs, request)
-        return deleted, counted, needed, [*protected, *(use for tag in objs for use in uses(tag))]
-
-    @display(description="Customers")
-    def customers_tagged(self, tag: Tag) -> int:
-        """How many customers have it."""
-        return tag.on_customers  # type: ignore[attr-defined]
-
-    @display(description="Companies")
-    def companies_tagged(self, tag: Tag) -> int:
-        """How many companies have it."""
-        return tag.on_companies  # type: ignore[attr-defined]
-
-    def save_model(self, request: HttpRequest, obj: Tag, form: Any, change: Any) -> None:
-        """Note when it was made."""
-        obj.created_at = obj.created_at or timezone.now()
-        super().save_model(request, obj, form, change)
 
 
-def uses(tag: Tag) -> list[str]:
-    """The messages and segments with a rule about a tag."""
-    asking = Audience.objects.naming(tag, *ABOUT_TAGS)
-    messages = Message.objects.filter(audience__in=asking).order_by("title")
-    segments = asking.segments().order_by("name")
-    return [*(f"the message “{one}”" for one in messages), *(f"the segment “{one}”" for one in segments)]
 
 
 def hold_by_the_new_cap() -> None:
@@ -277,62 +196,10 @@ class WorkspaceAdmin(ToldAdmin):
         return super().change_view(request, object_id, form_url, {**(extra_context or {}), "title": "Workspace"})
 
 
-class TaskSelectWidget(UnfoldAdminSelectWidget, BeatTaskSelectWidget):
-    """The tasks there are."""
 
 
-class ScheduleForm(BeatTaskForm):
-    """A task of the schedule."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.fields["task"].widget = UnfoldAdminTextInputWidget()
-        self.fields["regtask"].widget = TaskSelectWidget()
 
 
-class ScheduleAdmin(BeatTaskAdmin, ToldAdmin):
-    """The schedule beat keeps; what staff change here no restart undoes."""
-
-    form = ScheduleForm
-    # The one of the library writes a script into the page, which the policy forbids.
-    change_form_template = None
-    list_display = ("name", "is_on", "every", "last_run")
-    is_on = column("enabled", called="On", boolean=True)
-    list_filter = ("enabled",)
-    date_hierarchy = None
-    actions = ("switch_on", "switch_off")
-    last_run = column("last_run_at", called="Last run")
-    nothing_yet = "What runs by itself, and how often. Without it nothing is matched or sent."
-
-    @action(description="Switch on", permissions=["change"])
-    def switch_on(self, request: HttpRequest, chosen: QuerySet[PeriodicTask]) -> None:
-        """Have each of them run again."""
-        self.switch(request, chosen.filter(enabled=False), {"enabled": True}, told=("no", "yes", "on"))
-
-    @action(description="Switch off", permissions=["change"])
-    def switch_off(self, request: HttpRequest, chosen: QuerySet[PeriodicTask]) -> None:
-        """Have none of them run."""
-        off = {"enabled": False, "last_run_at": None}
-        self.switch(request, chosen.filter(enabled=True), off, told=("yes", "no", "off"))
-
-    def switch(
-        self, request: HttpRequest, rows: QuerySet[PeriodicTask], become: dict[str, Any], *, told: tuple[str, str, str]
-    ) -> None:
-        """Switch them, and tell the log and beat."""
-        before, after, word = told
-        with transaction.atomic():
-            tasks = list(rows.select_for_update(of=("self",)))
-            PeriodicTask.objects.filter(pk__in=[task.pk for task in tasks]).update(**become)
-            PeriodicTasks.update_changed()
-            for task in tasks:
-                self.note(request, task, from_to("Enabled", before, after))
-        self.message_user(request, f"{counted(len(tasks), 'task is', 'tasks are')} switched {word}.", messages.SUCCESS)
-
-    @display(description="Runs", ordering="interval")
-    def every(self, task: PeriodicTask) -> str:
-        """How often."""
-        times = task.interval or task.crontab or task.solar or task.clocked
-        return str(times or "Never")
 
 
 class PlainAdmin(ToldAdmin):

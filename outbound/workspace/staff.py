@@ -20,7 +20,7 @@ from audiences.models import Integration
 from outbound import roles
 from outbound.workspace import login
 from outbound.console.admin import ReadOnlyAdmin, column, not_done, teammate
-from outbound.messages.changelist import chip
+from outbound.console.formatting import chip
 from outbound.roles import SAYS, Role
 from outbound.console.change_message import ToldAdmin, from_to
 

@@ -19,7 +19,7 @@ from delivery.webhooks import dispatcher
 from delivery.webhooks import safe_http
 from outbound.console.admin import not_done
 from outbound.workspace.integration import back
-from outbound.messages.changelist import chip
+from outbound.console.formatting import chip
 from outbound.console.change_message import ToldAdmin, changes
 
 PER_PAGE = 25

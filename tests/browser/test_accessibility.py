@@ -42,6 +42,8 @@ from tests.factories import (
     SegmentFactory,
     rule,
 )
+from delivery.matching import launch
+from delivery.matching import lifecycle
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 NOW = datetime(2026, 5, 4, 10, 0, tzinfo=UTC)
@@ -155,10 +157,10 @@ def messages() -> dict[str, Message]:
     scheduled = MessageFactory(title="Scheduled", one_off=True)
     scheduled.schedule(for_=timezone.now() + timedelta(days=2), at=timezone.now(), reviewed_count=4)
     sampled = MessageFactory(title="Sampled", one_off=True)
-    ongoing.launch(sampled, at=NOW, sample=1)
+    launch.launch(sampled, at=NOW, sample=1)
     paused, stopped = MessageFactory(title="Paused", live=True, rules=asks), MessageFactory(title="Stopped", live=True)
-    ongoing.pause(paused)
-    ongoing.stop(stopped)
+    lifecycle.pause(paused)
+    lifecycle.stop(stopped)
     return {
         "news": news,
         "welcome": MessageFactory(title="Welcome", live=True),

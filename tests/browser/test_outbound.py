@@ -19,6 +19,8 @@ from outbound import roles
 from outbound.roles import Role
 from tests.browser.test_composer import compose
 from tests.factories import AT, CustomerFactory, MessageFactory, SenderFactory
+from delivery.maintenance import sweep
+from delivery.matching import launch
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 LIST = "/admin/messaging/message/"
@@ -109,10 +111,10 @@ def test_schedules_a_one_off_which_goes_at_its_time(console, live_server, post):
     expect(page.locator(".ob-bar-facts")).to_contain_text("Scheduled")
     page.goto(live_server.url + LIST)
     expect(page.locator("#result_list")).to_contain_text(f"Goes live {time:%a} {time.day} {time:%b}, 09:30")
-    dispatcher.launch_scheduled(at=timezone.now())
+    sweep.launch_scheduled(at=timezone.now())
     assert Message.objects.get().state == State.SCHEDULED
     Message.objects.update(scheduled_for=timezone.now() - timedelta(minutes=1))
-    dispatcher.launch_scheduled(at=timezone.now())
+    sweep.launch_scheduled(at=timezone.now())
     tasks.hand_over_due()
     assert len(post.mails) == 2
 
@@ -302,7 +304,7 @@ def test_a_viewer_sees_nothing_to_press_that_changes_anything(as_role, live_serv
     people(3)
     draft, live = MessageFactory(title="Draft"), MessageFactory(title="Live", live=True)
     sampled = MessageFactory(title="Sampled", one_off=True)
-    ongoing.launch(sampled, at=AT, sample=1)
+    launch.launch(sampled, at=AT, sample=1)
     person = sampled.records.get().customer_id
     page = as_role(Role.VIEWER)
     addresses = [

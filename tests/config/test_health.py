@@ -22,6 +22,7 @@ from delivery.sending import batch
 from delivery.models import DeliveryRecord, Heartbeat
 from messaging.models import Channel, Message
 from tests.factories import CustomerFactory, MessageFactory
+from delivery.maintenance import sweep
 
 pytestmark = pytest.mark.django_db
 SECRET_BODY = "Nobody may read this in a log"
@@ -141,7 +142,7 @@ def test_every_sweep_is_noted_once_it_ran_to_its_end(monkeypatch, now):
         raise RuntimeError
 
     Heartbeat.objects.update(at=now - timedelta(hours=1))
-    monkeypatch.setattr(dispatcher, "sweep", broken)
+    monkeypatch.setattr(sweep, "sweep", broken)
     with pytest.raises(RuntimeError):
         tasks.sweep()
     assert Heartbeat.objects.get().at < now

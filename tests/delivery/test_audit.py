@@ -15,6 +15,8 @@ from delivery.sending import batch
 from delivery.models import DeliveryRecord, Pace
 from messaging.models import Channel, Message
 from tests.factories import CompanyFactory, CustomerFactory, MessageFactory
+from delivery.maintenance import sweep
+from delivery.matching import direct
 
 pytestmark = pytest.mark.django_db
 
@@ -53,7 +55,7 @@ def test_all_is_well_from_launch_to_the_end(at):
     assert list(invariants.findings(at=at)) == []
     dispatcher.hand_over(clock=lambda: at, until=at + timedelta(seconds=1))
     assert list(invariants.findings(at=at + timedelta(hours=1))) == []
-    dispatcher.sweep(at=at)
+    sweep.sweep(at=at)
     assert Message.objects.get(pk=message.pk).state == "sent"
     assert list(invariants.findings(at=at + timedelta(hours=1))) == []
 
@@ -109,7 +111,7 @@ def test_message_to_one_person_has_one_record(at):
     alone = MessageFactory(to_customer=customer, live=True, at=at)
 
     assert list(invariants.findings(at=at)) == [f"Message {alone.pk} to one person has 0 records."]
-    ongoing.write_to(customer, alone, at=at)
+    direct.write_to(customer, alone, at=at)
     assert list(invariants.findings(at=at)) == []
 
 

@@ -17,6 +17,9 @@ from delivery.visits import visit
 from delivery.models import DeliveryRecord, Reason, Status
 from messaging.models import Channel, Message
 from tests.factories import CompanyFactory, CustomerFactory, MembershipFactory, MessageFactory, rule
+from delivery.sending import settle
+from delivery.matching import direct
+from delivery.sending import outcome
 
 pytestmark = pytest.mark.django_db
 DAY = timedelta(days=1)
@@ -99,7 +102,7 @@ def test_one_that_is_only_on_its_way_is_waited_for_and_holds_nobody_back_once_it
     assert second.records.get().due_at == at + claim.SOON
 
     failed = (batch.records[0].pk, Reason.REJECTED, "550 no")
-    sending.settle(batch, sending.Outcome(failed=[failed]), at=at)
+    settle.settle(batch, outcome.Outcome(failed=[failed]), at=at)
     hand_over(at + claim.SOON)
 
     assert (state(first), state(second)) == ((Status.FAILED, Reason.REJECTED), (Status.SENT, ""))
@@ -175,7 +178,7 @@ def test_message_to_one_person_neither_counts_nor_waits(at):
     customer = CustomerFactory(email="ann@x.example")
     for number in range(2):
         alone = MessageFactory(to_customer=customer, live=True, at=at)
-        ongoing.write_to(customer, alone, at=at + number * DAY)
+        direct.write_to(customer, alone, at=at + number * DAY)
         hand_over(at + number * DAY)
         assert state(alone)[0] == Status.SENT
 
@@ -209,7 +212,7 @@ def test_in_app_one_off_waits_for_room_and_gives_up_after_a_week(at, cap):
     sends(at)
     first, second = (MessageFactory(in_app=True, one_off=True, live=True, at=at) for _ in range(2))
     alone = MessageFactory(in_app=True, to_customer=customer, live=True, at=at)
-    ongoing.write_to(customer, alone, at=at)
+    direct.write_to(customer, alone, at=at)
 
     assert shown(customer, at + DAY) == 1
     assert state(alone)[0] == Status.SENT

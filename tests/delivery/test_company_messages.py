@@ -28,6 +28,9 @@ from messaging.models import Channel, Message
 from tests.delivery import fcm_server
 from tests.delivery.fcm_server import Firebase
 from tests.factories import CustomerFactory, MembershipFactory, MessageFactory, SenderFactory
+from delivery.maintenance import sweep
+from delivery.matching import lifecycle
+from delivery.matching import launch
 
 pytestmark = [
     pytest.mark.django_db,
@@ -108,7 +111,7 @@ def work(at: datetime) -> list[str]:
     ongoing.match_ongoing(at=at)
     dispatcher.hand_over(clock=lambda: at, until=at + timedelta(seconds=1))
     shown = [message.body for message in visits.visit(Customer.objects.get(user_id="ann"), at=at).shown]
-    dispatcher.sweep(at=at)
+    sweep.sweep(at=at)
     return shown
 
 
@@ -283,7 +286,7 @@ def test_a_paused_message_settles_nothing_and_asks_for_membership_once_it_is_res
 ):
     message = company_message(at, channel=channel, send_type=send_type)
     before = state(message)
-    ongoing.pause(message)
+    lifecycle.pause(message)
     leave(at)
     work(at + HOUR)
     assert state(message) == before
@@ -383,13 +386,13 @@ def test_a_push_that_one_device_has_is_sent_and_goes_to_no_other_device(at, ann,
 def test_members_are_asked_for_in_the_sample_and_in_the_rest(at, ann, mailbox):
     other = MembershipFactory(customer__email="bea@x.example", company=Company.objects.get()).customer
     message = MessageFactory(body=ABOUT_THE_COMPANY, one_off=True, at=at)
-    ongoing.launch(message, at=at, sample=1)
+    launch.launch(message, at=at, sample=1)
     sampled = message.records.get().customer
     Membership.objects.filter(customer=sampled).delete()
     work(at)
     assert state(message) == SETTLED["one_off"]
 
-    ongoing.send_to_rest(message, at=at + HOUR)
+    launch.send_to_rest(message, at=at + HOUR)
     Membership.objects.all().delete()
     work(at + HOUR)
 

@@ -11,6 +11,7 @@ from delivery.matching import ongoing
 from delivery.models import CountChange, DeliveryRecord, Reason, Status, Tally
 from delivery.models.count import COUNTED, STATUSES
 from tests.factories import AT, CustomerFactory, MembershipFactory, MessageFactory
+from delivery.matching import launch
 
 pytestmark = pytest.mark.django_db
 
@@ -152,7 +153,7 @@ def test_says_where_what_is_kept_is_wrong(message):
 def test_writers_and_the_fold_at_once_lose_nothing():
     CustomerFactory.create_batch(40)
     message = MessageFactory(one_off=True, in_app=True)
-    ongoing.launch(message, at=AT)
+    launch.launch(message, at=AT)
     records = list(message.records.values_list("pk", flat=True))
     start = Barrier(5)
 

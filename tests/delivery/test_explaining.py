@@ -23,6 +23,7 @@ from tests.factories import (
     TagFactory,
     rule,
 )
+from delivery.matching import direct
 
 pytestmark = pytest.mark.django_db
 
@@ -242,7 +243,7 @@ def test_rules_that_no_longer_make_sense_are_said():
 def test_a_message_to_one_person_is_nobody_elses():
     ada, eve = CustomerFactory(), CustomerFactory()
     message = MessageFactory(to_customer=ada, in_app=True, live=True)
-    ongoing.write_to(ada, message, at=AT)
+    direct.write_to(ada, message, at=AT)
 
     assert verdict(message, ada) is Verdict.WAITING
     assert verdict(message, eve) is Verdict.SOMEBODY_ELSE

@@ -28,6 +28,10 @@ from delivery.channels import Rejected, Unavailable
 from delivery.models import DeliveryRecord, Reason, Status
 from messaging.models import Channel, Message
 from tests.factories import CustomerFactory, MessageFactory
+from delivery.sending import settle as sending_settle
+from delivery.sending import outcome as sending_outcome
+from delivery.maintenance import sweep
+from delivery.matching import lifecycle
 
 pytestmark = pytest.mark.django_db
 
@@ -98,7 +102,7 @@ def test_of_a_dead_worker_only_the_copy_at_the_door_is_uncertain_and_the_rest_go
     message = to_people(10, at)
     pks = dies(message, at=at, begun=4, taken=3)
 
-    dispatcher.sweep(at=at + timedelta(seconds=1))
+    sweep.sweep(at=at + timedelta(seconds=1))
 
     assert statuses(pks) == [Status.SENT] * 3 + [Status.UNCERTAIN] + [Status.WAITING] * 6
     sent, uncertain, waiting = (DeliveryRecord.objects.get(pk=pks[n]) for n in (0, 3, 4))
@@ -121,7 +125,7 @@ def test_notes_with_what_the_database_cannot_hold_keep_no_other_notes_from_being
     (notes,) = Path(configured.FLIGHTS_DIR).iterdir()
     notes.write_bytes(notes.read_bytes().replace(b" id\n", f" {spoilt}\n".encode("utf-8", "surrogatepass")))
 
-    dispatcher.sweep(at=at)
+    sweep.sweep(at=at)
 
     assert statuses([first.pk, second.pk]) == [Status.SENT, Status.UNCERTAIN]
     assert not list(Path(configured.FLIGHTS_DIR).iterdir())
@@ -130,16 +134,16 @@ def test_notes_with_what_the_database_cannot_hold_keep_no_other_notes_from_being
 def test_one_batch_of_the_dead_that_cannot_be_settled_keeps_no_other_from_it(at, monkeypatch):
     message = to_people(20, at)
     batches = [dies(message, at=at, begun=1, taken=1) for _ in range(2)]
-    settle = sending.settle_landed
+    settle = sending_settle.settle_landed
 
     def settle_all_but_one(landed, **moment) -> int:
         if batches[0][0] in landed.taken:
             raise ValueError("wrong")
         return settle(landed, **moment)
 
-    monkeypatch.setattr(sending, "settle_landed", settle_all_but_one)
+    monkeypatch.setattr(sending_settle, "settle_landed", settle_all_but_one)
 
-    dispatcher.sweep(at=at)
+    sweep.sweep(at=at)
 
     assert statuses(batches[1])[0] == Status.SENT
     assert set(statuses(batches[0])) == {Status.SENDING}
@@ -154,7 +158,7 @@ def test_what_a_dead_worker_knew_was_refused_is_tried_again(at):
     journal.OWN.flight.leave()
     journal.OWN.flight = None
 
-    dispatcher.sweep(at=at)
+    sweep.sweep(at=at)
 
     assert statuses([record.pk]) == [Status.WAITING]
 
@@ -164,7 +168,7 @@ def test_worker_that_lives_is_left_alone(at):
     journal.begun(token := uuid4())
     pks = [record.pk for record in claim.claim(message, at=at, token=token).records]
 
-    dispatcher.sweep(at=at)
+    sweep.sweep(at=at)
 
     assert statuses(pks) == [Status.SENDING] * 3
 
@@ -181,10 +185,10 @@ def test_where_its_notes_cannot_be_trusted_all_of_a_dead_workers_batch_is_uncert
     if spoilt == "gone":
         notes.unlink()
 
-    dispatcher.sweep(at=at + sending.LEASE)
+    sweep.sweep(at=at + sending.LEASE)
     assert list(Path(configured.FLIGHTS_DIR).iterdir()) == []
     assert statuses(pks) == [Status.SENDING] * 3
-    dispatcher.sweep(at=at + sending.LEASE + timedelta(seconds=1))
+    sweep.sweep(at=at + sending.LEASE + timedelta(seconds=1))
 
     assert statuses(pks) == [Status.UNCERTAIN] * 3
 
@@ -194,7 +198,7 @@ def test_notes_that_cannot_be_settled_keep_nobody_from_handing_over(at, channel,
         raise ValueError("What nobody thought of.")
 
     to_people(3, at)
-    monkeypatch.setattr(sending, "take_over_from_dead", fails)
+    monkeypatch.setattr(sending_settle, "take_over_from_dead", fails)
 
     assert hand_over(at) == 3
 
@@ -205,7 +209,7 @@ def test_notes_of_another_database_are_left_to_it(at, monkeypatch):
         elsewhere.setattr(journal, "database", lambda: "another")
         pks = dies(message, at=at, begun=0, taken=0)
 
-    dispatcher.sweep(at=at)
+    sweep.sweep(at=at)
 
     assert statuses(pks) == [Status.SENDING]
     assert len(list(Path(configured.FLIGHTS_DIR).iterdir())) == 1
@@ -226,7 +230,7 @@ def test_batch_whose_lease_is_over_is_not_gone_on_with(at, channel):
     def sleeps(number: int) -> None:
         if number == 2:
             now[0] = at + sending.LEASE
-            sending.give_up_abandoned(at=now[0] + timedelta(seconds=1))
+            sending_settle.give_up_abandoned(at=now[0] + timedelta(seconds=1))
 
     channel.does = sleeps
     dispatcher.hand_over(clock=lambda: now[0], until=at + timedelta(seconds=1))
@@ -241,7 +245,7 @@ def test_slow_mail_server_makes_nothing_uncertain_as_long_as_its_worker_lives(at
 
     def takes_its_time(_number: int) -> None:
         now[0] += timedelta(seconds=50)
-        dispatcher.sweep(at=now[0])
+        sweep.sweep(at=now[0])
 
     channel.does = takes_its_time
     dispatcher.hand_over(clock=lambda: now[0], until=at + timedelta(seconds=1))
@@ -301,7 +305,7 @@ def test_told_to_end_at_once_leaves_one_in_doubt(at, channel):
 
 def test_database_lost_before_a_batch_is_settled_is_waited_for(at, channel, monkeypatch):
     message = to_people(3, at)
-    settle, tries = sending.settle, []
+    settle, tries = sending_settle.settle, []
 
     def fails_twice(batch, outcome, *, at):
         tries.append(1)
@@ -309,12 +313,12 @@ def test_database_lost_before_a_batch_is_settled_is_waited_for(at, channel, monk
             raise OperationalError("the server closed the connection")
         settle(batch, outcome, at=at)
 
-    monkeypatch.setattr(sending, "settle", fails_twice)
-    monkeypatch.setattr(sending, "A_MOMENT", 0)
+    monkeypatch.setattr(sending_settle, "settle", fails_twice)
+    monkeypatch.setattr(sending_outcome, "A_MOMENT", 0)
     monkeypatch.setattr(type(connection), "in_atomic_block", False, raising=False)
     monkeypatch.setattr(connection, "close", lambda: None)
     batch = claim.Batch(message, None, uuid4(), [], at + sending.LEASE)
-    sending.settle_surely(batch, sending.Outcome(), clock=lambda: at)
+    sending_settle.settle_surely(batch, sending_outcome.Outcome(), clock=lambda: at)
 
     assert len(tries) == 3
 
@@ -323,7 +327,7 @@ def test_database_lost_before_a_batch_is_settled_is_waited_for(at, channel, monk
 def test_batch_that_is_settled_at_the_second_try_keeps_the_session_that_holds_its_lock(channel, monkeypatch):
     at = timezone.now()
     message = to_people(1, at)
-    settle, sessions = sending.settle, []
+    settle, sessions = sending_settle.settle, []
 
     def fails_once(batch, outcome, *, at):
         sessions.append(connection.connection)
@@ -331,7 +335,7 @@ def test_batch_that_is_settled_at_the_second_try_keeps_the_session_that_holds_it
             raise OperationalError("deadlock detected")
         settle(batch, outcome, at=at)
 
-    monkeypatch.setattr(sending, "settle", fails_once)
+    monkeypatch.setattr(sending_settle, "settle", fails_once)
     hand_over(at)
 
     assert sessions[0] is sessions[1]
@@ -349,12 +353,12 @@ def test_refused_copies_of_a_worker_that_ended_before_it_settled_are_tried_again
         raise SystemExit(1)
 
     channel.does = refuses
-    monkeypatch.setattr(sending, "settle", ends)
+    monkeypatch.setattr(sending_settle, "settle", ends)
     with pytest.raises(SystemExit):
         hand_over(at)
     assert message.records.counts()["sending"] == 1
 
-    dispatcher.sweep(at=at)
+    sweep.sweep(at=at)
 
     assert message.records.counts()["waiting"] == 1
 
@@ -383,7 +387,7 @@ def test_process_killed_with_a_batch_in_hand_leaves_one_in_doubt(settings):
     assert killed.returncode == -signal.SIGKILL
     assert message.records.counts()["sending"] == 10
 
-    dispatcher.sweep(at=timezone.now())
+    sweep.sweep(at=timezone.now())
 
     counts = message.records.counts()
     assert (counts["uncertain"], counts["waiting"], counts["sending"]) == (1, 11, 0)
@@ -410,7 +414,7 @@ def test_pause_breaks_off_a_slow_batch(channel):
     with ThreadPoolExecutor(1) as pool:
         done = pool.submit(work)
         assert begun.wait(10)
-        ongoing.pause(message)
+        lifecycle.pause(message)
         returned = len(channel.given)
         done.result(20)
 

@@ -23,6 +23,7 @@ from delivery.reply_addresses import reply_address
 from tests.delivery.channels.conftest import server  # noqa: F401 - a fixture
 from tests.delivery.channels.smtp_server import Act, Server
 from tests.factories import CustomerFactory, MessageFactory, SenderFactory
+from delivery.sending import outcome
 
 pytestmark = pytest.mark.django_db
 AFTER = timedelta(minutes=6)
@@ -206,13 +207,13 @@ def test_a_mail_for_later_is_tried_again_later_and_in_the_end_given_up(server, g
     answered(at, grace)
     now = at + AFTER
 
-    for wait in (timedelta(0), *batch.BACK_OFF):
+    for wait in (timedelta(0), *outcome.BACK_OFF):
         now += wait
         assert AnswerMail.objects.get().status == Status.WAITING
         forward(now)
 
     mail = AnswerMail.objects.get()
-    assert (mail.status, mail.attempts) == (Status.FAILED, len(batch.BACK_OFF) + 1)
+    assert (mail.status, mail.attempts) == (Status.FAILED, len(outcome.BACK_OFF) + 1)
     assert "451 try later" in mail.detail
 
 

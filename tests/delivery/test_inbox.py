@@ -14,6 +14,9 @@ from delivery.channels import Envelope, Rejected, Unavailable
 from delivery.models import DeliveryRecord, Reason, Status
 from messaging.models import Channel, Message
 from tests.factories import CompanyFactory, CustomerFactory, MembershipFactory, MessageFactory
+from delivery.matching import direct
+from delivery.matching import forecast as matching_forecast
+from delivery.matching import launch
 
 pytestmark = pytest.mark.django_db
 COMPANY = "<p>{{ company.name }}</p>"
@@ -179,7 +182,7 @@ def test_message_to_one_person_goes_whoever_else_has_the_address(at, channel):
     live(at)
     hand_over(at)
     alone = MessageFactory(to_customer=second, live=True, at=at)
-    ongoing.write_to(second, alone, at=at)
+    direct.write_to(second, alone, at=at)
 
     assert hand_over(at) == 1
 
@@ -191,8 +194,8 @@ def test_forecast_counts_whoever_shares_an_inbox_as_it_will_be(at, channel):
     CustomerFactory(email="us@x.example", unsubscribed_from_emails=True)
     message = MessageFactory(one_off=True)
 
-    forecast = ongoing.forecast(message, at=at)
-    ongoing.launch(message, at=at)
+    forecast = matching_forecast.forecast(message, at=at)
+    launch.launch(message, at=at)
     hand_over(at)
 
     assert (forecast.people, forecast.copies) == (7, 3)
@@ -204,11 +207,11 @@ def test_forecast_counts_whoever_shares_an_inbox_as_it_will_be(at, channel):
 def test_forecast_of_the_rest_counts_whom_the_sample_has_reached(at, channel):
     twins(2)
     message = MessageFactory(one_off=True)
-    ongoing.launch(message, at=at, sample=1)
+    launch.launch(message, at=at, sample=1)
     hand_over(at)
     message.refresh_from_db()
 
-    assert ongoing.forecast(message, at=at).left_out == {Reason.SAME_INBOX: 1}
+    assert matching_forecast.forecast(message, at=at).left_out == {Reason.SAME_INBOX: 1}
 
 
 def test_database_lets_nobody_into_one_inbox_twice(at):

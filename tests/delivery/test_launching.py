@@ -18,6 +18,9 @@ from delivery.sending import dispatcher
 from delivery.models import DeliveryRecord, Who
 from messaging.models import Message, State, WrongState
 from tests.factories import AT, CustomAttributeFactory, CustomerFactory, MessageFactory, rule
+from delivery.matching import sql as matching_sql
+from delivery.matching import launch
+from delivery.maintenance import sweep
 
 
 class Worker:
@@ -25,7 +28,7 @@ class Worker:
 
     def __init__(self, message: Message, monkeypatch) -> None:
         self.rests, self.may_go_on = threading.Event(), threading.Event()
-        write = ongoing.execute
+        write = matching_sql.execute
 
         def execute(sql, params):
             made = write(sql, params)
@@ -34,8 +37,8 @@ class Worker:
                 assert self.may_go_on.wait(20)
             return made
 
-        monkeypatch.setattr(ongoing, "SLICE", 2)
-        monkeypatch.setattr(ongoing, "execute", execute)
+        monkeypatch.setattr(matching_sql, "SLICE", 2)
+        monkeypatch.setattr(matching_sql, "execute", execute)
         self.thread = threading.Thread(target=self.launch, args=(message.pk,))
         self.thread.start()
         assert self.rests.wait(20)
@@ -54,7 +57,7 @@ def test_one_that_somebody_set_live_meanwhile_has_no_trouble(at):
     CustomerFactory()
     message = MessageFactory(one_off=True)
     launch_job.ask_for(message, at=at)
-    ongoing.launch(Message.objects.get(pk=message.pk), at=at)
+    launch.launch(Message.objects.get(pk=message.pk), at=at)
 
     launch_job.launch(message.pk, at=at)
 
@@ -80,7 +83,7 @@ def test_a_lead_who_becomes_a_user_is_not_kept_waiting_by_a_launch(at):
             thread.start()
             thread.join(20)
 
-    ongoing.launch(message, at=at, progress=meanwhile)
+    launch.launch(message, at=at, progress=meanwhile)
 
     assert became == [1]
 
@@ -90,7 +93,7 @@ def test_who_opens_a_copy_of_the_sample_is_not_kept_waiting_by_the_rest(at):
     for number in range(5):
         CustomerFactory(email=f"{number}@x.example")
     message = MessageFactory(one_off=True)
-    ongoing.launch(message, at=at, sample=2)
+    launch.launch(message, at=at, sample=2)
     record = message.records.first()
     counted: list[bool] = []
 
@@ -107,7 +110,7 @@ def test_who_opens_a_copy_of_the_sample_is_not_kept_waiting_by_the_rest(at):
             thread.start()
             thread.join(20)
 
-    ongoing.send_to_rest(message, at=at, progress=meanwhile)
+    launch.send_to_rest(message, at=at, progress=meanwhile)
 
     assert counted == [True]
 
@@ -224,7 +227,7 @@ def test_a_scheduled_launch_under_way_is_called_off_for_good(transactional_db, m
     launch_job.ask_for(message, at=due)
 
     launch_job.call_off(message, at=due)
-    dispatcher.sweep(at=due)
+    sweep.sweep(at=due)
 
     message.refresh_from_db()
     assert (message.state, message.launching_at, message.scheduled_for) == (State.DRAFT, None, None)
@@ -239,6 +242,6 @@ def test_what_is_called_off_before_its_time_still_goes_live_at_its_time(transact
     launch_job.call_off(message, at=at)
     assert Message.objects.get().state == State.SCHEDULED
 
-    dispatcher.sweep(at=at + timedelta(hours=2))
+    sweep.sweep(at=at + timedelta(hours=2))
 
     assert (Message.objects.get().state, DeliveryRecord.objects.count()) == (State.LIVE, 5)

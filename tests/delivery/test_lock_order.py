@@ -42,6 +42,9 @@ from delivery.reply_addresses import Named
 from delivery.inbound.feedback import News, What
 from messaging.models import Message
 from tests.factories import AT, CustomAttributeFactory, CustomerFactory, MessageFactory
+from delivery.sending import settle as sending_settle
+from delivery.sending import outcome
+from delivery.matching import lifecycle
 
 LATER = AT + timedelta(hours=1)
 LONGEST = 20
@@ -150,13 +153,13 @@ def erase(world: World) -> None:
 
 def settle(world: World) -> None:
     batch = world.batch("sending")
-    sending.settle(batch, sending.Outcome(sent={record.pk: "id" for record in batch.records}), at=LATER)
+    sending_settle.settle(batch, outcome.Outcome(sent={record.pk: "id" for record in batch.records}), at=LATER)
 
 
 def settle_bounces(world: World) -> None:
     batch = world.batch("refused")
     failed = [(record.pk, Reason.BOUNCED, "No such mailbox") for record in batch.records]
-    sending.settle(batch, sending.Outcome(failed=failed), at=LATER)
+    sending_settle.settle(batch, outcome.Outcome(failed=failed), at=LATER)
 
 
 def mark_as_sent(world: World) -> None:
@@ -191,7 +194,7 @@ def claim(world: World) -> None:
 def withdraw(world: World) -> None:
     with transaction.atomic():
         locks.hold_back_batches_and_rounds(world.scene.due)
-        ongoing.withdraw_stopped(world.scene.due)
+        lifecycle.withdraw_stopped(world.scene.due)
 
 
 def see(world: World) -> None:

@@ -9,6 +9,11 @@ from delivery.matching import ongoing
 from delivery.models import DeliveryRecord, Reason, Status
 from messaging.models import Message, NotReady, State
 from tests.factories import CompanyFactory, CustomerFactory, MembershipFactory, MessageFactory, rule
+from delivery.matching import sql
+from delivery.matching import recheck
+from delivery.matching import launch
+from delivery.matching import lifecycle
+from delivery.matching import forecast as matching_forecast
 
 pytestmark = pytest.mark.django_db
 
@@ -73,7 +78,7 @@ def test_one_off_that_would_reach_nobody_does_not_go_live(at):
     message = MessageFactory(one_off=True)
 
     with pytest.raises(NotReady, match="Nobody matches"):
-        ongoing.launch(message, at=at)
+        launch.launch(message, at=at)
 
     message.refresh_from_db()
     assert message.state == State.DRAFT
@@ -131,7 +136,7 @@ def test_what_waited_for_the_window_is_judged_again_by_todays_data(at):
     gone.save()
     opening = at.replace(day=5, hour=9)
 
-    assert ongoing.judge_due_again(message, at=opening) == 1
+    assert recheck.judge_due_again(message, at=opening) == 1
     assert got(message) == [("gone", "withdrawn", "no_longer_matches"), ("still", "waiting", "queued")]
 
 
@@ -143,7 +148,7 @@ def test_who_was_withdrawn_and_matches_again_is_taken_up_again(at):
     back.name = "Free"
     back.save()
     opening = at.replace(day=5, hour=9)
-    ongoing.judge_due_again(message, at=opening)
+    recheck.judge_due_again(message, at=opening)
     back.name = "Pro"
     back.save()
 
@@ -155,11 +160,11 @@ def test_sample_draws_that_many_reachable_customers_and_the_rest_follows(at):
     for number in range(10):
         CustomerFactory(email=f"{number}@x.example", unsubscribed_from_emails=number < 3)
     message = MessageFactory(one_off=True)
-    ongoing.launch(message, at=at, sample=4)
+    launch.launch(message, at=at, sample=4)
 
     assert message.records.counts()["waiting"] == 4
     assert message.state == State.SAMPLED
-    ongoing.send_to_rest(message, at=at)
+    launch.send_to_rest(message, at=at)
     counts = message.records.counts()
     assert (counts["waiting"], counts["skipped"]) == (7, 3)
 
@@ -167,7 +172,7 @@ def test_sample_draws_that_many_reachable_customers_and_the_rest_follows(at):
 def test_paused_message_matches_nobody(at):
     CustomerFactory(email="a@x.example")
     message = MessageFactory(live=True, at=at)
-    ongoing.pause(message)
+    lifecycle.pause(message)
 
     assert ongoing.match(message, at=at) == 0
     assert not message.records.exists()
@@ -178,7 +183,7 @@ def test_resumed_message_judges_what_it_held_again_as_of_now(at):
     CustomerFactory(user_id="still", email="b@x.example", name="Pro")
     message = MessageFactory(rules=[rule("name", "is", "Pro")], live=True, at=at)
     ongoing.match(message, at=at)
-    ongoing.pause(message)
+    lifecycle.pause(message)
     lapsed.name = "Free"
     lapsed.save()
     message.resume(at=at + timedelta(days=1))
@@ -194,7 +199,7 @@ def test_stopped_message_withdraws_what_waits(at):
     message = MessageFactory(live=True, at=at)
     ongoing.match(message, at=at)
 
-    ongoing.stop(message)
+    lifecycle.stop(message)
 
     assert got(message) == [("a", "withdrawn", "stopped")]
 
@@ -204,14 +209,14 @@ def test_forecast_says_who_will_receive_it_and_why_others_will_not(at):
     CustomerFactory(email=None)
     CustomerFactory(email="c@x.example", unsubscribed_from_emails=True)
 
-    forecast = ongoing.forecast(MessageFactory(), at=at)
+    forecast = matching_forecast.forecast(MessageFactory(), at=at)
 
     assert (forecast.people, forecast.copies) == (3, 1)
     assert forecast.left_out == {Reason.NO_EMAIL: 1, Reason.UNSUBSCRIBED: 1}
 
 
 def test_large_round_is_written_in_slices_and_nobody_is_left_out(at, monkeypatch):
-    monkeypatch.setattr(ongoing, "SLICE", 7)
+    monkeypatch.setattr(sql, "SLICE", 7)
     for number in range(30):
         CustomerFactory(email=f"{number}@x.example")
     message = MessageFactory(live=True, at=at)
@@ -242,7 +247,7 @@ def test_round_whose_rules_no_longer_make_sense_says_so_on_the_message(at):
 
 
 def test_round_that_outlasts_an_edit_of_the_rules_writes_nobody_by_the_old_ones(at, monkeypatch):
-    monkeypatch.setattr(ongoing, "SLICE", 2)
+    monkeypatch.setattr(sql, "SLICE", 2)
     for number in range(4):
         CustomerFactory(email=f"{number}@x.example", name="Pro" if number < 2 else "Free")
     message = MessageFactory(live=True, at=at)

@@ -12,6 +12,7 @@ from delivery.sending import batch
 from delivery.models import Pace
 from messaging.models import Channel, Message
 from tests.factories import CustomerFactory, MessageFactory
+from delivery.matching import lifecycle
 
 pytestmark = pytest.mark.django_db
 SECOND = timedelta(seconds=1)
@@ -43,7 +44,7 @@ def under_way(at, *, sent: int, of: int) -> Message:
 
 def test_paused_it_says_after_how_many_and_how_many_are_held(at):
     message = under_way(at, sent=20, of=57)
-    ongoing.pause(message)
+    lifecycle.pause(message)
 
     found = progress.progress(message, at=at)
 

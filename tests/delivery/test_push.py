@@ -18,6 +18,11 @@ from messaging.models import Message
 from tests.delivery import fcm_server
 from tests.delivery.fcm_server import Act, Firebase
 from tests.factories import AT, CustomerFactory, MessageFactory
+from delivery.sending import settle
+from delivery.matching import launch
+from delivery.matching import lifecycle
+from delivery.maintenance import sweep
+from delivery.sending import outcome
 
 pytestmark = [
     pytest.mark.django_db,
@@ -44,7 +49,7 @@ def customer_with(*device_tokens: str, **facts: object) -> Customer:
 def pushed(at, *, link: str = "", **facts) -> Message:
     message = MessageFactory(channel="push", **facts)
     message.revise(subject=message.version.subject, body=message.version.body, link=link, by=None, at=at)
-    ongoing.launch(message, at=at)
+    launch.launch(message, at=at)
     ongoing.match(message, at=at)
     return message
 
@@ -295,8 +300,8 @@ def test_who_has_it_on_one_device_when_it_is_stopped_is_withdrawn_and_the_record
     message = pushed(at)
     hand_over(at)
 
-    ongoing.stop(message)
-    dispatcher.sweep(at=at)
+    lifecycle.stop(message)
+    sweep.sweep(at=at)
     hand_over(at + LATER)
 
     assert only().status == Status.WITHDRAWN
@@ -324,7 +329,7 @@ def test_after_the_last_try_who_has_it_somewhere_counts_as_sent(firebase, at):
     for day in range(12):
         hand_over(at + day * timedelta(days=1))
 
-    assert (only().status, only().attempts) == (Status.SENT, len(batch.BACK_OFF) + 1)
+    assert (only().status, only().attempts) == (Status.SENT, len(outcome.BACK_OFF) + 1)
     assert firebase.tokens.count("phone") == 1
 
 
@@ -337,7 +342,7 @@ def test_after_the_last_try_who_has_it_nowhere_has_failed(firebase, at):
         hand_over(at + day * timedelta(days=1))
 
     assert (only().status, only().reason) == (Status.FAILED, Reason.GAVE_UP)
-    assert len(firebase.pushes) == len(batch.BACK_OFF) + 1
+    assert len(firebase.pushes) == len(outcome.BACK_OFF) + 1
 
 
 @pytest.mark.parametrize("act", [Act.HANG, Act.DROP, (200, "<html>a proxy</html>"), (504, "gateway")], ids=str)
@@ -401,7 +406,7 @@ def test_nobody_there_to_connect_to_leaves_the_channel_resting_and_burns_no_try(
 
     for record in message.records.all():
         assert (record.status, record.attempts) == (Status.WAITING, 0)
-        assert record.due_at == at + batch.DOWN_FOR
+        assert record.due_at == at + outcome.DOWN_FOR
         assert "Firebase cannot be reached" in record.detail
 
 
@@ -470,13 +475,13 @@ def test_a_worker_that_dies_after_one_device_has_it_leaves_the_record_uncertain(
     def dies(*_args: object, **_facts: object) -> None:
         raise SystemExit
 
-    monkeypatch.setattr(batch, "settle", dies)
+    monkeypatch.setattr(settle, "settle", dies)
     with pytest.raises(SystemExit):
         hand_over(at)
     monkeypatch.undo()
     journal.close()
 
-    assert batch.take_over_from_dead(at=at) == 1
+    assert settle.take_over_from_dead(at=at) == 1
     assert (only().status, only().reason) == (Status.UNCERTAIN, Reason.WORKER_DIED)
 
 

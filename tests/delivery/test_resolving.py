@@ -13,6 +13,8 @@ from delivery.models import DeliveryRecord, Reason, Status
 from delivery.sending.uncertain import Proof
 from messaging.models import Channel
 from tests.factories import CustomerFactory, MessageFactory
+from delivery.maintenance import sweep
+from delivery.matching import lifecycle
 
 pytestmark = pytest.mark.django_db
 LATER = timedelta(hours=2)
@@ -74,7 +76,7 @@ def test_marked_as_sent_it_was_sent_when_it_was_taken_in_hand(at, uncertain):
     assert (uncertain.status, uncertain.sent_at, uncertain.claim) == (Status.SENT, at, None)
     uncertain.customer.refresh_from_db()
     assert uncertain.customer.last_contacted_at == at
-    dispatcher.sweep(at=at + LATER)
+    sweep.sweep(at=at + LATER)
     uncertain.message.refresh_from_db()
     assert uncertain.message.state == "sent"
 
@@ -91,7 +93,7 @@ def test_sent_again_it_goes_once_more(at, uncertain, channel):
 
 
 def test_nothing_is_sent_again_of_a_message_that_was_stopped(at, uncertain):
-    ongoing.stop(uncertain.message)
+    lifecycle.stop(uncertain.message)
 
     assert resolving.send_again(all_of(uncertain), at=at) == []
     assert resolving.mark_as_sent(all_of(uncertain), at=at) == [uncertain.pk]

@@ -11,6 +11,8 @@ from delivery.sending import dispatcher
 from delivery.sending import batch
 from messaging.models import Message, State
 from tests.factories import CustomAttributeFactory, CustomerFactory, MessageFactory, rule
+from delivery.matching import launch as matching_launch
+from delivery.maintenance import sweep
 
 pytestmark = pytest.mark.django_db
 
@@ -49,7 +51,7 @@ def test_sweep_goes_on_past_a_message_that_cannot_be_matched(at, broken):
     first, second = MessageFactory(live=True, at=at), MessageFactory(live=True, at=at)
     broken(first)
 
-    dispatcher.sweep(at=at)
+    sweep.sweep(at=at)
 
     assert (first.records.count(), second.records.count()) == (0, 1)
 
@@ -60,16 +62,16 @@ def test_scheduled_message_that_cannot_be_launched_holds_up_no_other(at, monkeyp
     first, second = MessageFactory(one_off=True), MessageFactory(one_off=True)
     for message in (first, second):
         message.schedule(for_=soon, at=at)
-    launch = ongoing.launch
+    launch = matching_launch.launch
 
     def launch_or_break(message: Message, **how: object) -> int:
         if message == first:
             raise ZeroDivisionError("nobody foresaw this")
         return launch(message, **how)
 
-    monkeypatch.setattr(ongoing, "launch", launch_or_break)
+    monkeypatch.setattr(matching_launch, "launch", launch_or_break)
 
-    dispatcher.sweep(at=soon)
+    sweep.sweep(at=soon)
 
     first.refresh_from_db()
     second.refresh_from_db()
@@ -89,7 +91,7 @@ def test_step_of_the_sweep_that_goes_wrong_stops_none_after_it(at, module, name,
 
     monkeypatch.setattr(module, name, breaks)
 
-    dispatcher.sweep(at=at)
+    sweep.sweep(at=at)
 
     assert message.records.count() == 1
 

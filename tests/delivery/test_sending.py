@@ -27,6 +27,10 @@ from tests.factories import (
     SenderFactory,
     rule,
 )
+from delivery.maintenance import sweep
+from delivery.sending import settle
+from delivery.matching import lifecycle
+from delivery.sending import outcome
 
 pytestmark = pytest.mark.django_db
 
@@ -177,8 +181,8 @@ def test_unavailable_record_is_tried_again_later_and_later_and_then_given_up(at,
         waits.append(record.due_at - now)
         now = record.due_at
 
-    assert len(waits) == len(sending.BACK_OFF)
-    assert all(base <= wait <= base * 1.25 for base, wait in zip(sending.BACK_OFF, waits, strict=True))
+    assert len(waits) == len(outcome.BACK_OFF)
+    assert all(base <= wait <= base * 1.25 for base, wait in zip(outcome.BACK_OFF, waits, strict=True))
     assert (record.reason, record.detail) == (Reason.GAVE_UP, "450 try later")
 
 
@@ -344,9 +348,9 @@ def test_abandoned_records_become_uncertain_once_the_lease_is_over(at, channel):
     message = matched(at)
     sending.claim(message, at=at, token=uuid4())
 
-    dispatcher.sweep(at=at + sending.LEASE)
+    sweep.sweep(at=at + sending.LEASE)
     assert message.records.get().status == Status.SENDING
-    dispatcher.sweep(at=at + sending.LEASE + timedelta(seconds=1))
+    sweep.sweep(at=at + sending.LEASE + timedelta(seconds=1))
     assert (message.records.get().status, message.records.get().reason) == (Status.UNCERTAIN, Reason.WORKER_DIED)
 
 
@@ -354,9 +358,9 @@ def test_worker_thought_dead_settles_nothing_when_it_wakes(at, channel):
     CustomerFactory(email="ann@x.example")
     message = matched(at)
     batch = sending.claim(message, at=at, token=uuid4())
-    sending.give_up_abandoned(at=at + sending.LEASE * 2)
+    settle.give_up_abandoned(at=at + sending.LEASE * 2)
 
-    sending.settle(batch, sending.Outcome(sent={batch.records[0].pk: ""}), at=at + sending.LEASE * 2)
+    settle.settle(batch, outcome.Outcome(sent={batch.records[0].pk: ""}), at=at + sending.LEASE * 2)
 
     assert message.records.get().status == Status.UNCERTAIN
 
@@ -364,7 +368,7 @@ def test_worker_thought_dead_settles_nothing_when_it_wakes(at, channel):
 def test_paused_message_hands_nothing_over(at, channel):
     CustomerFactory(email="ann@x.example")
     message = matched(at)
-    matching.pause(message)
+    lifecycle.pause(message)
 
     assert hand_over(at) == 0
     assert channel.given == []
@@ -477,7 +481,7 @@ def test_nothing_goes_about_a_company_that_is_archived_by_now(at, channel, send_
 def test_who_comes_to_match_again_has_all_their_tries_again(at, channel):
     customer = CustomerFactory(email="ann@x.example")
     message = matched(at)
-    message.records.update(attempts=len(sending.BACK_OFF))
+    message.records.update(attempts=len(outcome.BACK_OFF))
     Customer.objects.update(unsubscribed_from_emails=True)
     hand_over(at)
     Customer.objects.filter(pk=customer.pk).update(unsubscribed_from_emails=False)
@@ -492,11 +496,11 @@ def test_who_comes_to_match_again_has_all_their_tries_again(at, channel):
 def test_one_off_is_sent_once_nothing_is_left(at, channel):
     CustomerFactory(email="ann@x.example")
     message = MessageFactory(one_off=True, live=True, at=at)
-    dispatcher.sweep(at=at)
+    sweep.sweep(at=at)
     message.refresh_from_db()
     assert message.state == "live"
     hand_over(at)
-    dispatcher.sweep(at=at)
+    sweep.sweep(at=at)
 
     message.refresh_from_db()
     assert message.state == "sent"

@@ -19,6 +19,7 @@ from tests.factories import (
     MessageFactory,
     rule,
 )
+from delivery.eligibility import live_messages
 
 pytestmark = pytest.mark.django_db(transaction=True)
 AROUND = ("BEGIN", "COMMIT", "SAVEPOINT", "RELEASE")
@@ -32,7 +33,7 @@ def fifty_live_messages() -> None:
 
 @pytest.fixture
 def _live():
-    conditions.forget()
+    live_messages.forget()
     fifty_live_messages()
 
 

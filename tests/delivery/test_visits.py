@@ -18,6 +18,8 @@ from tests.factories import (
     MessageFactory,
     rule,
 )
+from delivery.matching import lifecycle
+from delivery.matching import recheck
 
 pytestmark = pytest.mark.django_db
 
@@ -133,11 +135,11 @@ def test_in_app_one_off_is_sent_once_all_have_come(at):
     first, second = CustomerFactory(), CustomerFactory()
     message = MessageFactory(in_app=True, one_off=True, live=True, at=at)
     visits.visit(first, at=at)
-    ongoing.finish_one_offs()
+    lifecycle.finish_one_offs()
     message.refresh_from_db()
     assert message.state == "live"
     visits.visit(second, at=at)
-    ongoing.finish_one_offs()
+    lifecycle.finish_one_offs()
 
     message.refresh_from_db()
     assert message.state == "sent"
@@ -159,7 +161,7 @@ def test_what_the_visit_moved_does_not_count_against_the_mail_it_brought(at):
     message = MessageFactory(rules=[rule("last_seen_at", "more_than_days_ago", 7)], window=tomorrow, live=True, at=at)
     visits.visit(customer, at=at)
 
-    assert ongoing.judge_due_again(message, at=at.replace(day=5, hour=9)) == 0
+    assert recheck.judge_due_again(message, at=at.replace(day=5, hour=9)) == 0
     assert message.records.get().status == Status.WAITING
 
 
@@ -170,14 +172,14 @@ def test_a_later_visit_does_count_against_it(at):
     visits.visit(customer, at=at)
     visits.visit(customer, at=at + timedelta(hours=2))
 
-    assert ongoing.judge_due_again(message, at=at.replace(day=5, hour=9)) == 1
+    assert recheck.judge_due_again(message, at=at.replace(day=5, hour=9)) == 1
 
 
 def test_paused_message_is_not_shown_for_the_first_time_but_goes_on_being_shown(at):
     seen, new = CustomerFactory(), CustomerFactory()
     message = MessageFactory(in_app=True, live=True, at=at)
     visits.visit(seen, at=at)
-    ongoing.pause(message)
+    lifecycle.pause(message)
 
     assert visits.visit(new, at=at).shown == []
     assert len(visits.visit(seen, at=at + timedelta(minutes=5)).shown) == 1

@@ -30,6 +30,8 @@ from tests.factories import (
     TagFactory,
     rule,
 )
+from delivery.matching import launch
+from delivery.maintenance import sweep
 
 pytestmark = pytest.mark.django_db
 LIST = "/admin/messaging/message/"
@@ -743,7 +745,7 @@ def test_above_the_limit_sending_to_the_rest_asks_for_the_number(console):
     for n in range(5):
         CustomerFactory(email=f"{n}@acme.example")
     message = MessageFactory(one_off=True)
-    ongoing.launch(message, at=timezone.now(), sample=1)
+    launch.launch(message, at=timezone.now(), sample=1)
     rest = f"/admin/messaging/message/{message.pk}/act/rest/"
 
     asked = console.post(rest)
@@ -764,12 +766,12 @@ def test_a_large_launch_is_marked_and_done_whole_by_a_worker_or_the_sweep(consol
     message = Message.objects.get()
     assert (message.state, DeliveryRecord.objects.count()) == (State.DRAFT, 0)
     assert "Going live" in console.get(page(message)).content.decode()
-    monkeypatch.setattr(ongoing, "write_down_all", dies)
-    dispatcher.sweep(at=timezone.now())
+    monkeypatch.setattr(launch, "write_down_all", dies)
+    sweep.sweep(at=timezone.now())
     assert Message.objects.get().launching_at is not None
     monkeypatch.undo()
 
-    dispatcher.sweep(at=timezone.now())
+    sweep.sweep(at=timezone.now())
 
     message.refresh_from_db()
     assert (message.state, message.launching_at, DeliveryRecord.objects.count()) == (State.LIVE, None, 3)
@@ -817,7 +819,7 @@ def test_a_large_launch_nobody_has_begun_can_be_called_off_from_its_page(console
 
     message.refresh_from_db()
     assert (message.state, message.launching_at, log()[-1]) == (State.DRAFT, None, "Called off going live")
-    dispatcher.sweep(at=timezone.now())
+    sweep.sweep(at=timezone.now())
     assert DeliveryRecord.objects.count() == 0
     assert "Set live" in console.get(page(message)).content.decode()
 
@@ -840,7 +842,7 @@ def test_of_a_sample_whose_rest_is_on_its_way_the_rest_alone_is_called_off(conso
     for n in range(3):
         CustomerFactory(email=f"{n}@acme.example")
     message = MessageFactory(one_off=True)
-    ongoing.launch(message, at=timezone.now(), sample=1)
+    launch.launch(message, at=timezone.now(), sample=1)
     launch_job.ask_for(message, at=timezone.now())
     shown = console.get(page(message)).content.decode()
     assert "act/call-off/" in shown
@@ -866,7 +868,7 @@ def test_who_may_not_set_live_may_not_call_it_off(log_in_with):
 def test_made_ongoing_it_leaves_out_whoever_got_or_is_getting_the_sample(console):
     people = [CustomerFactory(user_id=str(n), email=f"{n}@acme.example") for n in range(6)]
     message = MessageFactory(one_off=True, rules={"match": "any", "rules": [rule("email", "contains", "@acme")]})
-    ongoing.launch(message, at=timezone.now(), sample=4)
+    launch.launch(message, at=timezone.now(), sample=4)
     records = list(DeliveryRecord.objects.order_by("pk"))
     for record, status in zip(records, ("waiting", "sending", "uncertain", "sent"), strict=True):
         force(record, status)

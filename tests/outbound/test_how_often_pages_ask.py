@@ -44,6 +44,7 @@ from tests.factories import (
     SenderFactory,
     rule,
 )
+from delivery.matching import lifecycle
 
 pytestmark = pytest.mark.django_db
 FEW, MANY = 3, 25
@@ -81,7 +82,7 @@ class World:
             "pace": Pace.objects.create(channel="email").pk,
             "token": Integration.objects.create(user=self.boss, name="Shop")[0].pk,
         }
-        ongoing.pause(Message.objects.get(pk=self.one["paused"]))
+        lifecycle.pause(Message.objects.get(pk=self.one["paused"]))
         Workspace.current()
         lines = b"email,name\n" + b"".join(b"nobody%d,Eve\n" % n for n in range(MANY))
         job = importing.take(io.BytesIO(lines), name="a.csv", kind=ImportKind.CUSTOMERS, by=self.boss, at=AT)

@@ -15,6 +15,8 @@ from outbound.composer import views
 from outbound.composer import confirm
 from tests.factories import MessageFactory, SenderFactory, rule
 from tests.outbound.test_composer import FORECAST, page, typed
+from delivery.matching import forecast
+from delivery.matching import sql
 
 pytestmark = pytest.mark.django_db
 PEOPLE = 20_000
@@ -40,7 +42,7 @@ def many(db) -> None:
 @pytest.fixture
 def sampled(monkeypatch) -> None:
     """An estimate asks some two thousand of them."""
-    monkeypatch.setattr(ongoing, "SAMPLED", 2_000)
+    monkeypatch.setattr(forecast, "SAMPLED", 2_000)
 
 
 def to_acme() -> Message:
@@ -49,14 +51,14 @@ def to_acme() -> Message:
 
 @pytest.mark.usefixtures("many")
 def test_what_is_counted_in_time_is_exact():
-    found = ongoing.forecast_soon(to_acme(), at=timezone.now(), within=timedelta(minutes=1))
+    found = forecast.forecast_soon(to_acme(), at=timezone.now(), within=timedelta(minutes=1))
 
     assert (found.people, found.left_out, found.exact) == (10_000, {Reason.UNSUBSCRIBED: 1_000}, True)
 
 
 @pytest.mark.usefixtures("many", "sampled")
 def test_what_takes_too_long_to_count_is_estimated():
-    found = ongoing.forecast_soon(to_acme(), at=timezone.now(), within=AT_ONCE)
+    found = forecast.forecast_soon(to_acme(), at=timezone.now(), within=AT_ONCE)
 
     assert not found.exact
     # One block in ten is asked: sure to be off, and sure to be near.
@@ -67,7 +69,7 @@ def test_what_takes_too_long_to_count_is_estimated():
 
 @pytest.mark.usefixtures("many", "sampled")
 def test_an_estimate_leaves_the_connection_without_a_limit_of_time():
-    ongoing.forecast_soon(to_acme(), at=timezone.now(), within=AT_ONCE)
+    forecast.forecast_soon(to_acme(), at=timezone.now(), within=AT_ONCE)
 
     with connection.cursor() as cursor:
         cursor.execute("SHOW statement_timeout")
@@ -77,11 +79,11 @@ def test_an_estimate_leaves_the_connection_without_a_limit_of_time():
 @pytest.mark.usefixtures("many")
 def test_a_database_that_fails_in_another_way_is_not_taken_for_a_slow_one(monkeypatch):
     message = to_acme()
-    monkeypatch.setattr(ongoing, "no_record", lambda _per_company: "nonsense")
+    monkeypatch.setattr(sql, "no_record", lambda _per_company: "nonsense")
     monkeypatch.setattr(message, "state", "sampled")
 
     with pytest.raises(Exception, match="nonsense"):
-        ongoing.forecast_soon(message, at=timezone.now(), within=timedelta(minutes=1))
+        forecast.forecast_soon(message, at=timezone.now(), within=timedelta(minutes=1))
 
 
 @pytest.mark.usefixtures("many", "sampled")
@@ -117,7 +119,7 @@ def set_live(console, draft: Message, *, reviewed: int, act: str = "live", **cha
 @pytest.fixture
 def slow(many, monkeypatch) -> Message:
     """A draft of a one-off to 10,000 people, whom no click waits to have counted."""
-    monkeypatch.setattr(ongoing, "SAMPLED", 10_000)
+    monkeypatch.setattr(forecast, "SAMPLED", 10_000)
     monkeypatch.setattr(confirm, "COUNT_WITHIN", AT_ONCE)
     return MessageFactory(one_off=True)
 

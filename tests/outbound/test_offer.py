@@ -8,6 +8,7 @@ from audiences.rules import Kind
 from messaging.models import Message
 from outbound.composer import options
 from tests.factories import EventSummaryFactory, MessageFactory, SegmentFactory, TagFactory, rule
+from outbound.console import lookups
 
 pytestmark = pytest.mark.django_db
 NAMES = "/admin/messaging/message/names/"
@@ -16,8 +17,8 @@ NAMES = "/admin/messaging/message/names/"
 @pytest.fixture
 def few(monkeypatch) -> None:
     """Two names are as many as a menu holds."""
-    monkeypatch.setattr(options, "MOST_NAMES", 2)
-    monkeypatch.setattr(options, "MOST_EVENTS", 1)
+    monkeypatch.setattr(lookups, "MOST_NAMES", 2)
+    monkeypatch.setattr(lookups, "MOST_EVENTS", 1)
 
 
 def found(console, kind: str, words: str) -> list[str]:
@@ -76,8 +77,8 @@ def test_finds_no_more_than_fit_under_the_field(console):
     for n in range(30):
         TagFactory(name=f"tag {n:02}")
 
-    assert found(console, "tag", "tag") == [f"tag {n:02}" for n in range(options.MOST_FOUND)]
-    assert found(console, "tag", "") == [f"tag {n:02}" for n in range(options.MOST_FOUND)]
+    assert found(console, "tag", "tag") == [f"tag {n:02}" for n in range(lookups.MOST_FOUND)]
+    assert found(console, "tag", "") == [f"tag {n:02}" for n in range(lookups.MOST_FOUND)]
 
 
 @pytest.mark.parametrize("words", ["%", "_", "\\"])
@@ -110,14 +111,14 @@ def test_nothing_else_is_searched(console, kind):
     assert console.get(NAMES, {"kind": kind}).status_code == 404
 
 
-@pytest.mark.parametrize("kind", options.SEARCHED)
+@pytest.mark.parametrize("kind", lookups.SEARCHED)
 def test_who_may_not_see_them_does_not_find_them(log_in_with, kind):
-    others = set(options.MAY_SEE.values()) - {options.MAY_SEE[kind]}
+    others = set(lookups.MAY_SEE.values()) - {lookups.MAY_SEE[kind]}
     assert log_in_with(*others).get(NAMES, {"kind": kind}).status_code == 403
 
 
 def test_every_kind_that_is_searched_says_who_may(console):
-    assert set(options.MAY_SEE) == set(options.SEARCHED) == options.IDS - {Kind.TEAMMATE, Kind.ROLE}
+    assert set(lookups.MAY_SEE) == set(lookups.SEARCHED) == lookups.IDS - {Kind.TEAMMATE, Kind.ROLE}
 
 
 def test_the_builder_asks_no_more_of_the_database_the_more_names_there_are(few, django_assert_max_num_queries):

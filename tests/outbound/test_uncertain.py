@@ -13,6 +13,7 @@ from delivery.models import DeliveryRecord, Reason, Status
 from messaging.models import Message
 from outbound.messages import uncertain
 from tests.factories import AT, CustomerFactory, MessageFactory
+from delivery.matching import lifecycle
 
 pytestmark = pytest.mark.django_db
 PAGE = "/admin/delivery/deliveryrecord/uncertain/"
@@ -112,7 +113,7 @@ def test_a_record_that_is_not_uncertain_is_touched_by_neither(console, news):
 
 def test_of_a_message_that_has_ended_nothing_goes_again(console, news):
     (pk,) = doubt(news, "Ada")
-    ongoing.stop(news)
+    lifecycle.stop(news)
 
     answer = console.post(AGAIN, {"record": [pk]}, follow=True)
 

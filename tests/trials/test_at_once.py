@@ -25,6 +25,10 @@ from delivery.models import DeliveryRecord, Status
 from messaging.models import Channel, Message, State, WrongState
 from tests.factories import AT, CompanyFactory, CustomerFactory, MembershipFactory, MessageFactory
 from tests.trials.at_once import Job, LockWaits, Run, at_once
+from delivery.maintenance import sweep
+from delivery.matching import sql
+from delivery.matching import lifecycle
+from delivery.matching import launch
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("migrated")]
 
@@ -142,7 +146,7 @@ def test_matchers_launches_pauses_and_fifty_visits_on_the_same_messages(at, peop
     later = at + timedelta(hours=1)
 
     def pause_and_resume(message: Message) -> None:
-        ongoing.pause(message)
+        lifecycle.pause(message)
         time.sleep(A_BREATH)
         message.resume(at=at)
 
@@ -153,7 +157,7 @@ def test_matchers_launches_pauses_and_fifty_visits_on_the_same_messages(at, peop
     run = at_once(
         [
             *[comes(customer, at=at, locks=locks) for customer in visitors],
-            *[partial(ongoing.launch, message, at=at) for message in drafts],
+            *[partial(launch.launch, message, at=at) for message in drafts],
         ],
         meanwhile=[
             locks.look,
@@ -166,7 +170,7 @@ def test_matchers_launches_pauses_and_fifty_visits_on_the_same_messages(at, peop
     )
     assert run.wrong == []
 
-    dispatcher.sweep(at=later)
+    sweep.sweep(at=later)
     ongoing.match_ongoing(at=later)
     dispatcher.hand_over(clock=lambda: later, until=later + DAY)
     came = people[:35]
@@ -205,7 +209,7 @@ def add_people(number: int) -> None:
 
 
 def test_visits_and_pauses_during_a_large_launch_and_round_are_short(at, people, capsys):
-    add_people(ongoing.SLICE)
+    add_people(sql.SLICE)
     large, one_off = MessageFactory(live=True, at=at), MessageFactory(one_off=True)
     welcome, paused = MessageFactory(in_app=True, live=True, at=at), MessageFactory(in_app=True, live=True, at=at)
     # Those a slice writes down first, and holds for longest, and those it comes to last.
@@ -221,14 +225,14 @@ def test_visits_and_pauses_during_a_large_launch_and_round_are_short(at, people,
         return work
 
     def pause_and_stop() -> None:
-        ongoing.pause(paused)
+        lifecycle.pause(paused)
         paused.resume(at=at)
-        ongoing.stop(paused)
+        lifecycle.stop(paused)
 
     run = at_once(
         [
             timed(partial(ongoing.match, large, at=at)),
-            timed(partial(ongoing.launch, one_off, at=at)),
+            timed(partial(launch.launch, one_off, at=at)),
             pause_and_stop,
             *[comes(customer, at=at, locks=locks, times=3, after=n % 10 * 0.05) for n, customer in enumerate(visitors)],
         ],
@@ -248,7 +252,7 @@ def test_visits_and_pauses_during_a_large_launch_and_round_are_short(at, people,
     assert locks.longest() < LONGEST_WAIT
     assert max(waits) < longest_wait()
     ongoing.match_ongoing(at=at)
-    everybody = PEOPLE + ongoing.SLICE
+    everybody = PEOPLE + sql.SLICE
     assert [message.records.count() for message in (large, one_off, welcome)] == [everybody, everybody, len(visitors)]
 
 
@@ -348,7 +352,7 @@ def test_of_twenty_gets_at_once_exactly_one_matches(at):
     assert message.records.count() == 1
 
 
-@pytest.mark.parametrize("ended", [ongoing.pause, ongoing.stop])
+@pytest.mark.parametrize("ended", [lifecycle.pause, lifecycle.stop])
 def test_nothing_is_matched_shown_or_handed_over_once_the_click_returned(ended, at, people, channel):
     """Visits, a matcher and two workers hammer on; what is there when pause returns is all there is ever."""
     channel.takes = 0.01
@@ -396,7 +400,7 @@ def test_two_launches_of_one_draft_are_one(at, people):
 
     def launch() -> None:
         try:
-            outcomes.append(ongoing.launch(Message.objects.get(pk=message.pk), at=at))
+            outcomes.append(launch.launch(Message.objects.get(pk=message.pk), at=at))
         except WrongState:
             outcomes.append("too late")
 

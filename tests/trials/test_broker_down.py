@@ -12,6 +12,7 @@ from delivery import tasks
 from delivery.matching import ongoing as matching
 from tests.factories import CustomerFactory, MessageFactory
 from tests.trials.catcher import Catcher
+from delivery.matching import launch
 
 LONGEST = 3.0
 
@@ -75,7 +76,7 @@ def test_launch_fails_for_no_broker_and_the_sweep_sends(broker_down, migrated, c
     CustomerFactory(email="ann@x.example")
     ongoing, one_off = MessageFactory(subject="Ongoing"), MessageFactory(subject="One-off", one_off=True)
     for message in (ongoing, one_off):
-        matching.launch(message, at=at)
+        launch.launch(message, at=at)
         tasks.nudge_match(message)
         tasks.nudge()
     assert catcher.caught == []

@@ -11,6 +11,7 @@ from django.core.management import CommandError, call_command
 from delivery.matching import ongoing
 from tests.factories import CustomerFactory, MessageFactory
 from tests.trials.catcher import Catcher
+from delivery.matching import lifecycle
 
 pytestmark = [pytest.mark.processes, pytest.mark.django_db(transaction=True)]
 
@@ -53,7 +54,7 @@ def test_round_by_hand_reaches_who_matches_with_progress(at, manage: Manage, cat
 def test_round_by_hand_refuses_in_words(at, manage: Manage):
     CustomerFactory(email="ann@x.example")
     paused = MessageFactory(title="Held", live=True, at=at)
-    ongoing.pause(paused)
+    lifecycle.pause(paused)
     one_off = MessageFactory(title="Once", one_off=True, live=True, at=at)
     refusals = {
         ("match", "999999"): "There is no message 999999.",

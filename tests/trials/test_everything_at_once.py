@@ -28,6 +28,9 @@ from delivery.models import DeliveryRecord, Status
 from messaging.models import Channel, Message, WrongState
 from tests.factories import AT, CompanyFactory, CustomerFactory, MessageFactory
 from tests.trials.at_once import Job, at_once
+from delivery.sending import outcome
+from delivery.maintenance import sweep
+from delivery.matching import lifecycle
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("migrated")]
 
@@ -66,7 +69,7 @@ class Moody:
 def channel(monkeypatch) -> Moody:
     channel = Moody()
     monkeypatch.setitem(batch.CHANNELS, Channel.EMAIL, lambda: channel)
-    monkeypatch.setattr(batch, "BACK_OFF", [A_MOMENT] * len(batch.BACK_OFF))
+    monkeypatch.setattr(outcome, "BACK_OFF", [A_MOMENT] * len(outcome.BACK_OFF))
     monkeypatch.setattr(claim, "SOON", A_MOMENT)
     return channel
 
@@ -116,12 +119,12 @@ class World:
         ongoing.match_ongoing(at=timezone.now())
 
     def sweep(self, _chance: random.Random) -> None:
-        dispatcher.sweep(at=timezone.now())
+        sweep.sweep(at=timezone.now())
 
     def pause(self, chance: random.Random) -> None:
         message = Message.objects.get(pk=chance.choice(self.messages).pk)
         with suppress(WrongState):
-            ongoing.pause(message)
+            lifecycle.pause(message)
             returned = self.channel.subjects[message.title]
             time.sleep(0.05)
             assert self.channel.subjects[message.title] == returned
@@ -180,7 +183,7 @@ def test_nobody_gets_it_twice_and_everything_adds_up_whatever_happens_meanwhile(
     assert run.wrong == []
     assert channel.taken.total() > 100
     for _ in range(20):
-        dispatcher.sweep(at=timezone.now())
+        sweep.sweep(at=timezone.now())
         dispatcher.hand_over(clock=timezone.now, until=timezone.now() + timedelta(seconds=5))
         time.sleep(A_MOMENT.total_seconds())
     assert [message_id for message_id, times in channel.taken.items() if times > 1] == []

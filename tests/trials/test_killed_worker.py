@@ -20,6 +20,7 @@ from messaging.models import Message
 from tests.factories import CustomerFactory, MessageFactory
 from tests.trials.catcher import Catcher
 from tests.trials.conftest import eventually
+from delivery.maintenance import sweep
 
 pytestmark = [pytest.mark.processes, pytest.mark.django_db(transaction=True)]
 
@@ -82,7 +83,7 @@ def test_killed_worker_repeats_nothing_and_loses_nothing(
         eventually(lambda: worker.is_gone, within=5)  # noqa: B023 - asked at once
         assert message.records.counts()["sending"] <= settings.IN_FLIGHT
         # By what it noted, the next sweep knows which copies had not begun, and which were taken.
-        dispatcher.sweep(at=timezone.now())
+        sweep.sweep(at=timezone.now())
         counts = message.records.counts()
         table.append((kill, len(catcher.caught), counts["sent"], counts["waiting"], counts["uncertain"] - before))
         assert counts["sending"] == 0

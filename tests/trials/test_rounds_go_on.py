@@ -19,6 +19,10 @@ from delivery.models import Status
 from messaging.models import Channel, Message
 from tests.factories import CustomAttributeFactory, CustomerFactory, MessageFactory, rule
 from tests.trials.at_once import at_once
+from delivery.matching import sql as matching_sql
+from delivery.matching import direct
+from delivery.matching import lifecycle
+from delivery.matching import recheck
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("migrated")]
 
@@ -97,7 +101,7 @@ def test_message_to_one_person_goes_before_those_to_audiences(at, channel):
     customer = CustomerFactory(email="ann@x.example")
     matched(at, subject="to all")
     alone = MessageFactory(subject="to Ann", to_customer=customer, live=True, at=at)
-    ongoing.write_to(customer, alone, at=at)
+    direct.write_to(customer, alone, at=at)
 
     hand_over(at)
 
@@ -135,14 +139,14 @@ def test_worker_waits_a_moment_where_all_that_is_due_is_in_other_hands(at, chann
 
 def test_what_a_pause_held_is_judged_to_the_end_though_our_clock_is_behind(at, monkeypatch):
     """Whoever resumed it read a clock two seconds ahead of this worker's."""
-    monkeypatch.setattr(ongoing, "SLICE", 2)
+    monkeypatch.setattr(matching_sql, "SLICE", 2)
     for number in range(5):
         CustomerFactory(email=f"{number}@x.example")
     message = matched(at)
-    ongoing.pause(message)
+    lifecycle.pause(message)
     message.resume(at=at + timedelta(seconds=2))
 
-    run = at_once([lambda: ongoing.judge_held_again(message, at=at + timedelta(seconds=1))], within=10)
+    run = at_once([lambda: recheck.judge_held_again(message, at=at + timedelta(seconds=1))], within=10)
 
     assert run.wrong == []
     message.refresh_from_db()
@@ -153,7 +157,7 @@ def test_what_a_pause_held_is_judged_to_the_end_though_our_clock_is_behind(at, m
 def test_what_another_worker_is_judging_stays_held_until_it_is_judged(at):
     CustomerFactory(email="ann@x.example")
     message = matched(at)
-    ongoing.pause(message)
+    lifecycle.pause(message)
     later = at + timedelta(minutes=5)
     message.resume(at=later)
     judging, go_on = threading.Event(), threading.Event()
@@ -167,13 +171,13 @@ def test_what_another_worker_is_judging_stays_held_until_it_is_judged(at):
 
     def judge_meanwhile() -> None:
         judging.wait(10)
-        ongoing.judge_held_again(message, at=later)
+        recheck.judge_held_again(message, at=later)
         go_on.set()
 
     assert at_once([judge_and_die, judge_meanwhile]).wrong == []
     message.refresh_from_db()
     assert message.rejudge_before == later
-    ongoing.judge_held_again(message, at=later)
+    recheck.judge_held_again(message, at=later)
     message.refresh_from_db()
     assert message.rejudge_before is None
 
@@ -195,7 +199,7 @@ def test_pause_does_not_wait_for_ever_for_a_mail_server_that_does_not_answer(at,
     def pause() -> float:
         handing.wait(10)
         began = time.monotonic()
-        ongoing.pause(message)
+        lifecycle.pause(message)
         over.set()
         return time.monotonic() - began
 

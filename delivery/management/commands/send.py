@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from delivery.sending import dispatcher
 from delivery.models import DeliveryRecord
+from delivery.maintenance import sweep
 
 
 def some_minutes(text: str) -> timedelta:
@@ -37,7 +38,7 @@ class Command(BaseCommand):
     def handle(self, *_args: Any, **options: Any) -> None:
         """Sweep, then hand over."""
         now = timezone.now()
-        dispatcher.sweep(at=now)
+        sweep.sweep(at=now)
         with tqdm(total=DeliveryRecord.objects.due(now).count(), unit=" records", desc="Handing over") as bar:
             total = dispatcher.hand_over(
                 clock=timezone.now,

@@ -1,0 +1,43 @@
+"""TODO-DOC delivery/matching/lifecycle.py."""
+
+from delivery.models import DeliveryRecord
+from django.db.models import Exists
+from messaging.models import Message
+from django.db.models import OuterRef
+from delivery.models import Reason
+from messaging.models import State
+from delivery.models import Status
+from delivery.models import UNDONE
+from delivery import locks
+from audiences.transactions import retried
+from django.db import transaction
+from delivery.matching import sql
+
+@retried
+def pause(message: Message) -> None:
+    """Pause a message: once this is committed and returns, nothing new is matched, handed over or shown."""
+    locks.hold_back_batches_and_rounds(message)
+    message.pause()
+    transaction.on_commit(locks.wait_for_visits)
+
+
+@retried
+def stop(message: Message) -> None:
+    """Stop a message for good and withdraw what waits; the sweep goes on where there is more than a slice."""
+    locks.hold_back_batches_and_rounds(message)
+    message.stop()
+    withdraw_stopped(message)
+    transaction.on_commit(locks.wait_for_visits)
+
+
+@retried
+def withdraw_stopped(message: Message) -> int:
+    """Withdraw a slice of what still waits for a stopped message."""
+    waiting = message.records.filter(status=Status.WAITING).select_for_update(no_key=True).order_by("pk")[:sql.SLICE]
+    return DeliveryRecord.objects.filter(pk__in=waiting.values("pk")).withdraw(reason=Reason.STOPPED)
+
+
+def finish_one_offs() -> int:
+    """Call every live one-off sent that has nothing waiting, sending or uncertain left."""
+    still = [Exists(DeliveryRecord.objects.filter(message=OuterRef("pk"), status=status)) for status in UNDONE]
+    return Message.objects.one_off().filter(~still[0], ~still[1], ~still[2], state=State.LIVE).update(state=State.SENT)

@@ -1,0 +1,69 @@
+"""TODO-DOC delivery/matching/recheck.py."""
+
+from django.db.models import Exists
+from messaging.models import Message
+from delivery.models import Reason
+from delivery.models import Status
+from audiences.compiler import View
+from delivery.eligibility import conditions
+from django.db import connection
+from datetime import datetime
+from django.db import transaction
+from delivery.matching import sql as matching_sql
+
+def judge_due_again(message: Message, *, at: datetime) -> int:
+    """Judge again what waited for the window or the cap, where it is ongoing; returns how many were withdrawn (4.8)."""
+    waited = f"r.reason IN ('{Reason.WINDOW}', '{Reason.CAP}') AND r.due_at <= %(now)s"
+    return judge_again(message, at=at, view=conditions.AS_MATCHED, among=waited, matched_at="r.matched_at", due="%(now)s")
+
+
+def judge_held_again(message: Message, *, at: datetime) -> int:
+    """Judge what a pause held as of now, after the message was resumed; returns how many were withdrawn."""
+    if message.rejudge_before is None:
+        return 0
+    # Whoever resumed it may have a clock ahead of ours.
+    matched_at = "greatest(%(now)s::timestamptz, %(held)s)"
+    withdrawn = judge_again(
+        message, at=at, view=conditions.TODAY, among="r.matched_at < %(held)s", matched_at=matched_at, due=matching_sql.DUE
+    )
+    # What another worker is judging at this moment still stands as it was; that worker, or a later one, sees the end.
+    still_held = message.records.filter(status=Status.WAITING, matched_at__lt=message.rejudge_before)
+    done = Message.objects.filter(pk=message.pk, rejudge_before=message.rejudge_before).exclude(Exists(still_held))
+    done.update(rejudge_before=None)
+    return withdrawn
+
+
+def judge_again(message: Message, *, at: datetime, view: View, among: str, matched_at: str, due: str) -> int:
+    """Put waiting records back in the queue where they still match, and withdraw the rest, in slices."""
+    condition = conditions.condition_of(message, view=view)
+    waiting = f"r.message_id = %(message)s::bigint AND r.status = '{Status.WAITING}' AND {among}"
+    same_company = "r.company_id = k.id" if message.per_company else "TRUE"
+    pairs = condition.pairs(
+        per_company=message.per_company,
+        joins=" JOIN slice r ON r.customer_id = c.id",
+        where=f"{conditions.reachable(message.channel)} AND {same_company}",
+        columns=f", r.id AS record_id, {due} AS due_at",
+    )
+    sql = (
+        f"WITH slice AS MATERIALIZED (SELECT r.* FROM delivery_deliveryrecord r WHERE {waiting}"
+        " ORDER BY r.due_at, r.id LIMIT %(slice)s FOR UPDATE SKIP LOCKED),"
+        f" pairs AS MATERIALIZED ({pairs}),"
+        " judged AS (SELECT r.id, p.record_id IS NOT NULL AS holds, p.due_at FROM slice r"
+        " LEFT JOIN pairs p ON p.record_id = r.id)"
+        " UPDATE delivery_deliveryrecord r SET"
+        f" status = CASE WHEN holds THEN '{Status.WAITING}' ELSE '{Status.WITHDRAWN}' END,"
+        f" reason = CASE WHEN NOT holds AND {conditions.has_left()} THEN '{Reason.LEFT_COMPANY}'"
+        f" WHEN NOT holds THEN '{Reason.NO_LONGER_MATCHES}'"
+        f" WHEN judged.due_at > %(now)s THEN '{Reason.WINDOW}' ELSE '{Reason.QUEUED}' END,"
+        f" due_at = judged.due_at, matched_at = {matched_at} FROM judged WHERE judged.id = r.id"
+        " RETURNING holds"
+    )
+    params = {**condition.params, **matching_sql.facts(message, at=at), "slice": matching_sql.SLICE, "held": message.rejudge_before}
+    withdrawn = 0
+    while True:
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute(sql, params)
+            rows = cursor.fetchall()
+        withdrawn += sum(not holds for (holds,) in rows)
+        if len(rows) < matching_sql.SLICE:
+            return withdrawn

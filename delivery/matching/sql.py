@@ -1,0 +1,112 @@
+"""TODO-DOC delivery/matching/sql.py."""
+
+from typing import Any
+from collections.abc import Callable
+from collections.abc import Iterator
+from psycopg.types.json import Jsonb
+from messaging.models import Message
+from delivery.models import Reason
+from delivery.eligibility import conditions
+from django.db import connection
+from contextlib import contextmanager
+from datetime import datetime
+from django.db import transaction
+
+SLICE = 20_000
+
+
+LARGE = 50_000
+
+
+NO_RECORD = (
+    "NOT EXISTS (SELECT FROM delivery_deliveryrecord r WHERE r.message_id = %(message)s::bigint"
+    " AND r.customer_id = c.id AND r.company_id {company})"
+)
+
+
+DUE = "coalesce((%(openings)s::jsonb ->> c.timezone)::timestamptz, %(opening)s::timestamptz)"
+
+
+INSERT = (
+    "INSERT INTO delivery_deliveryrecord (message_id, customer_id, company_id, status, reason, due_at, matched_at,"
+    " judged_last_seen_at, judged_company_last_seen_at, detail, attempts, provider_id, filled)"
+)
+
+
+REST = "'', 0, '', '{}'::jsonb"
+
+
+A_SLICE = "WHERE place > %(start)s AND place <= %(end)s ORDER BY place ON CONFLICT DO NOTHING"
+
+
+Progress = Callable[[int], object]
+
+
+# Told around each slice of a launch: how many are written down, of how many. What it raises gives the launch up.
+Going = Callable[[int, int], object]
+
+
+def quiet(*_counts: int) -> None:
+    """Show no progress."""
+
+
+def execute(sql: str, params: dict[str, Any]) -> int:
+    """Run one statement and return how many rows it touched."""
+    with connection.cursor() as cursor:
+        cursor.execute(sql, params)
+        return cursor.rowcount
+
+
+def find(pairs: str, params: dict[str, Any]) -> int:
+    """Keep the pairs in a table `matched` of this session, with their places in customer order; returns how many."""
+    with transaction.atomic(), hashed():
+        found = execute(
+            "CREATE TEMPORARY TABLE matched AS"
+            " SELECT row_number() OVER (ORDER BY customer_id, company_id) AS place, * FROM"
+            f" ({pairs}) AS pairs ORDER BY place",
+            params,
+        )
+        if found > SLICE:
+            execute("CREATE INDEX ON matched USING brin (place) WITH (pages_per_range = 8)", {})
+    return found
+
+
+def waiting_reason() -> str:
+    """SQL for why a matched record waits: queued, or the window."""
+    return f"CASE WHEN due_at > %(now)s THEN '{Reason.WINDOW}' ELSE '{Reason.QUEUED}' END"
+
+
+def no_record(per_company: bool) -> str:  # noqa: FBT001 - a fact of the message, not a mode
+    """SQL that leaves out the pairs that have a record; said so that the planner can estimate it."""
+    return NO_RECORD.format(company="IS NOT DISTINCT FROM k.id" if per_company else "IS NULL")
+
+
+def known(per_company: bool) -> str:  # noqa: FBT001 - a fact of the message, not a mode
+    """SQL that leaves out the customer in no company where the message goes once per company."""
+    return " AND k.id IS NOT NULL" if per_company else ""
+
+
+@contextmanager
+def hashed() -> Iterator[None]:
+    """Keep the planner from looping over records while statistics lag (measured: minutes; DESIGN 5).
+
+    A round reads most of the table, so it is not led down an index either, as a server set up for SSDs would be.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL enable_nestloop = off; SET LOCAL random_page_cost = 4; SET LOCAL work_mem = '64MB'")
+        yield
+        cursor.execute(
+            "SET LOCAL enable_nestloop = on; SET LOCAL random_page_cost TO DEFAULT; SET LOCAL work_mem TO DEFAULT"
+        )
+
+
+def analyze_after(made: int) -> None:
+    """Have the planner know of a large launch, once it is committed."""
+    if made >= LARGE:
+        transaction.on_commit(lambda: execute("ANALYZE delivery_deliveryrecord", {}))
+
+
+def facts(message: Message, *, at: datetime) -> dict[str, Any]:
+    """The parameters every statement of a round takes beside the rules' own."""
+    opening, by_zone = conditions.openings(message.parsed_window, message.window_zone, at=at)
+    return {"now": at, "message": message.pk, "opening": opening, "openings": Jsonb(by_zone)}

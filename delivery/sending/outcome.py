@@ -1,0 +1,82 @@
+"""TODO-DOC delivery/sending/outcome.py."""
+
+from collections.abc import Callable
+from delivery.sending.claim import Claimed
+from django.db.utils import InterfaceError
+from django.db.utils import OperationalError
+from delivery.models import Reason
+from dataclasses import dataclass
+from datetime import datetime
+from dataclasses import field
+from delivery.sending import push_fanout
+import random
+from audiences.intake.attributes.fields import storable
+from datetime import timedelta
+
+# How long to wait before each further try; after the last one the record fails.
+BACK_OFF = [timedelta(minutes=m) for m in (1, 5, 15, 60, 180, 360, 720)]
+
+
+DOWN_FOR = timedelta(minutes=1)
+
+
+# How long to wait, in seconds, before a database that was lost is tried again.
+A_MOMENT = 0.2
+
+
+LOST = (OperationalError, InterfaceError)
+
+
+SENDER_IS_REFUSED = "Its copies wait until their sender is taken."
+
+
+NONE_IS_FINISHED = "Its copies wait, as none of them can be finished."
+
+
+OF_ALL_COPIES = (SENDER_IS_REFUSED, NONE_IS_FINISHED)
+
+
+Clock = Callable[[], datetime]
+
+
+@dataclass(slots=True)
+class Outcome:
+    """How a batch went, by record."""
+
+    sent: dict[int, str] = field(default_factory=dict)
+    failed: list[tuple[int, Reason, str]] = field(default_factory=list)
+    retry: list[tuple[int, datetime, str]] = field(default_factory=list)
+    # Nothing of these has left: the channel was down, or the batch was broken off before their turn.
+    not_begun: list[int] = field(default_factory=list)
+    uncertain: list[tuple[int, str]] = field(default_factory=list)
+    # Why nothing more can be handed over by this channel right now; empty while it works.
+    down: str = ""
+    # Why nothing more of this message can be: its sender is refused, or no copy of it can be finished.
+    sender_refused: str = ""
+    unfinished: str = ""
+    # What devices were given, and those that nothing reaches any more.
+    given: list[push_fanout.Given] = field(default_factory=list)
+    dead: list[str] = field(default_factory=list)
+
+    # How many the channel was given, whatever it made of them.
+    handed_over: int = 0
+
+    @property
+    def trouble(self) -> str:
+        """Why no copy of this message goes at all; empty where some may."""
+        if self.sender_refused:
+            return f"{SENDER_IS_REFUSED} {self.sender_refused}"
+        return f"{NONE_IS_FINISHED} The server’s log says why: {self.unfinished}." if self.unfinished else ""
+
+    def try_later(self, record: Claimed, *, at: datetime, words: str, least: timedelta = timedelta(0)) -> None:
+        """Have a copy wait for its next try, or fail where it had its last."""
+        if record.attempts > len(BACK_OFF):
+            self.failed.append((record.pk, Reason.GAVE_UP, storable(words)))
+        else:
+            self.retry.append((record.pk, back_off(record, at=at, least=least), storable(words)))
+
+
+def back_off(record: Claimed, *, at: datetime, least: timedelta = timedelta(0)) -> datetime:
+    """When to try again: later each time, not before the answer allows it, and not everybody at once."""
+    wait = max(least, BACK_OFF[min(record.attempts, len(BACK_OFF)) - 1])
+    return at + wait * random.Random(f"{record.pk}.{record.attempts}").uniform(1, 1.25)  # noqa: S311 - jitter

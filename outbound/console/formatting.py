@@ -1,0 +1,15 @@
+"""TODO-DOC outbound/console/formatting.py."""
+
+from django.utils.safestring import SafeString
+from datetime import datetime
+from django.utils.html import format_html
+from django.utils import timezone
+
+def chip(text: str, tone: str) -> SafeString:
+    """A word in a coloured chip."""
+    return format_html('<span class="ob-chip ob-chip-{}">{}</span>', tone, text)
+
+
+def moment(when: datetime) -> str:
+    """A moment on the workspace's clock."""
+    return f"{timezone.localtime(when):%a %-d %b, %H:%M}"

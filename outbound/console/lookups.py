@@ -1,0 +1,65 @@
+"""TODO-DOC outbound/console/lookups.py."""
+
+from typing import Any
+from audiences.models import Audience
+from django.db.models import BooleanField
+from django.db.models import ExpressionWrapper
+from audiences.rules import Kind
+from messaging.models import Message
+from django.db.models import Q
+from django.db.models import QuerySet
+from audiences.models import Tag
+from django.contrib.auth.models import User
+
+# So many are a menu; of more, one is found by typing.
+MOST_NAMES = 100
+
+
+MOST_FOUND = 12
+
+
+MOST_EVENTS = 200
+
+
+IDS = {Kind.TAG, Kind.SEGMENT, Kind.MESSAGE, Kind.TEAMMATE, Kind.ROLE}
+
+
+# What a rule can name of which there may be any number, and what each is called.
+SEARCHED: dict[Kind, tuple[Any, str]] = {
+    Kind.TAG: (Tag.objects.all(), "name"),
+    Kind.SEGMENT: (Audience.objects.segments(), "name"),
+    Kind.MESSAGE: (Message.objects.to_audiences(), "title"),
+}
+
+
+MAY_SEE: dict[Kind, str] = {
+    Kind.TAG: "audiences.view_tag",
+    Kind.SEGMENT: "audiences.view_audience",
+    Kind.MESSAGE: "messaging.view_message",
+}
+
+
+def names(kind: Kind, *, words: str) -> list[dict[str, Any]]:
+    """The tags, segments or messages whose name holds these words: the very one first, then those that begin so."""
+    rows, by = SEARCHED[kind]
+    found: QuerySet[Any] = rows.filter(**{f"{by}__icontains": words}) if words else rows
+    best = [
+        ExpressionWrapper(Q(**{f"{by}__{how}": words}), output_field=BooleanField()).desc()
+        for how in ("iexact", "istartswith")
+        if words
+    ]
+    tail = ("-pk",) if kind is Kind.MESSAGE else (by, "pk")
+    return [
+        {"id": row.pk, "name": str(row), "more": more_about(row), "rules": getattr(row, "rules", None)}
+        for row in found.order_by(*best, *tail)[:MOST_FOUND]
+    ]
+
+
+def more_about(row: Any) -> str:
+    """What tells it from another of the same name."""
+    return f"{row.get_channel_display()}, {row.get_state_display().lower()}" if isinstance(row, Message) else ""
+
+
+def name_of(user: User | None) -> str:
+    """What a teammate is called."""
+    return (user.get_full_name() or user.get_username()) if user else "Nobody"
