@@ -2,10 +2,10 @@
 
 from django.urls import URLPattern, re_path
 
+from audiences.api.base.endpoint import AGAIN, Endpoint
 from audiences.api.companies import Companies, CompanyUsers, OneCompany
 from audiences.api.counts import Admins
 from audiences.api.devices import Devices, OneDevice
-from audiences.api.base.endpoint import AGAIN, Endpoint
 from audiences.api.events import Events
 from audiences.api.leads import Lead, Leads
 from audiences.api.me import Me

@@ -32,12 +32,11 @@ from django.utils import timezone
 from audiences.models import Audience, Customer
 from benchmarks import world
 from benchmarks.measure import Row, in_turn, row
-from delivery.sending import claim
 from delivery import rendering
-from delivery.matching import ongoing
-from delivery.sending import dispatcher
 from delivery.channels.base import Envelope
 from delivery.channels.email import mail_of
+from delivery.matching import ongoing
+from delivery.sending import claim, dispatcher
 from messaging.models import Message, Sender
 
 CUSTOMERS, COMPANIES = 3_000, 150

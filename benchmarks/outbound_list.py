@@ -11,8 +11,8 @@ from django.utils import timezone
 from audiences.models import Audience
 from benchmarks import world
 from benchmarks.measure import Row, in_turn, row
-from delivery.reporting import counters
 from delivery.models import DeliveryRecord
+from delivery.reporting import counters
 from messaging.models import Message, Sender
 from outbound.console.admin import ConsoleAdmin
 from outbound.messages.admin import MessageAdmin

@@ -17,10 +17,9 @@ from benchmarks import world
 from benchmarks.email_speed import live_message, processes
 from benchmarks.faulty_sink import FaultySink
 from benchmarks.measure import Row, row
-from delivery.matching import ongoing
+from delivery.matching import lifecycle, ongoing
 from delivery.models import Pace
 from messaging.models import Message
-from delivery.matching import lifecycle
 
 PER_SECOND, WORKERS, SECONDS = 100, 4, 60
 CUSTOMERS = PER_SECOND * (SECONDS + 15) * 100 // 96 + 100

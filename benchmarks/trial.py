@@ -212,7 +212,6 @@ def prepare() -> None:
     from benchmarks import world
     from benchmarks.email_speed import BODY, SUBJECT
     from delivery import schedule
-    from delivery.matching import ongoing
     from messaging.models import Message, Sender
 
     world.fill(customers=CUSTOMERS, companies=500)
@@ -248,8 +247,8 @@ def verdict(trial: Trial) -> dict[str, int]:
     """What came of every one of the 10,000."""
     from django.utils import timezone
 
-    from delivery.monitoring import invariants
     from delivery import rendering
+    from delivery.monitoring import invariants
 
     taken = trial.sink.message_ids
     found = dict.fromkeys(("lost", "twice", "sent", "failed", "in doubt", "in doubt, and taken", "not done"), 0)

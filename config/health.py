@@ -12,8 +12,8 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
 from config.celery import app
-from delivery.monitoring import health
 from delivery import metrics as measuring
+from delivery.monitoring import health
 
 log = logging.getLogger(__name__)
 

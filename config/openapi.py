@@ -6,8 +6,8 @@ from typing import Any
 from drf_spectacular.openapi import AutoSchema
 
 from audiences.api import schema as of_audiences
-from audiences.api.base.openapi import Call, Parameter, Schema, ref
 from audiences.api.base.endpoint import Endpoint
+from audiences.api.base.openapi import Call, Parameter, Schema, ref
 from audiences.urls import ADDRESSES
 from delivery.api import schema as of_delivery
 from delivery.urls import ENDPOINTS

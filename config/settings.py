@@ -386,7 +386,11 @@ UNFOLD: dict[str, Any] = {
     "DASHBOARD_CALLBACK": "outbound.home.dashboard",
     "SHOW_HISTORY": True,
     "SHOW_VIEW_ON_SITE": False,
-    "SIDEBAR": {"show_search": False, "show_all_applications": False, "navigation": "outbound.console.navigation.sidebar"},
+    "SIDEBAR": {
+        "show_search": False,
+        "show_all_applications": False,
+        "navigation": "outbound.console.navigation.sidebar",
+    },
     "STYLES": [lambda request: static("outbound/console.css"), lambda request: static("outbound/people.css")],
     "SITE_FAVICONS": [
         {"rel": "icon", "type": "image/svg+xml", "href": lambda request: static("outbound/favicon.svg")},

@@ -12,8 +12,7 @@ from django.conf import settings
 from django.core.signing import Signer
 
 from audiences.models import Company, Customer
-from delivery import tokens
-from delivery import reply_addresses
+from delivery import reply_addresses, tokens
 from delivery.channels.base import Envelope
 from delivery.models import DeliveryRecord, Link
 from delivery.reply_addresses import Kind

@@ -9,19 +9,15 @@ from django.utils import timezone
 
 from audiences import intake
 from audiences.intake import importing
-from delivery.conversations import threads
-from delivery.maintenance import retention
-from delivery.conversations import answer_emails
-from delivery.monitoring import health
-from delivery.matching import launch_job
-from delivery.matching import ongoing
-from delivery import metrics
-from delivery.webhooks import dispatcher
-from delivery.maintenance import attribute_kinds
-from delivery.sending import dispatcher as rounds
-from delivery import shutdown
-from messaging.models import Message
+from delivery import metrics, shutdown
+from delivery.conversations import answer_emails, threads
+from delivery.maintenance import attribute_kinds, retention
 from delivery.maintenance import sweep as maintenance_sweep
+from delivery.matching import launch_job, ongoing
+from delivery.monitoring import health
+from delivery.sending import dispatcher as rounds
+from delivery.webhooks import dispatcher
+from messaging.models import Message
 
 log = logging.getLogger(__name__)
 

@@ -3,8 +3,6 @@
 from django.urls import URLPattern, path, re_path
 
 from audiences.api.base.endpoint import AGAIN, Endpoint
-from delivery.tracking import views
-from delivery.messenger import script
 from delivery.api.conversations import Conversations, OneConversation
 from delivery.api.counts import AllCounts
 from delivery.api.jobs import BulkEvents, BulkUsers, JobErrors, Jobs, OneJob
@@ -13,6 +11,8 @@ from delivery.api.messenger.urls import MESSENGER
 from delivery.api.people import ConvertLead, ConvertVisitor, UserDeleteRequests, Visitor, Visitors
 from delivery.api.replies import Reply
 from delivery.api.subscriptions import Failures, OneSubscription, Ping, Sent, Subscriptions
+from delivery.messenger import script
+from delivery.tracking import views
 
 app_name = "delivery"
 # Each with and without a slash at its end (wire.md 5.1).

@@ -14,14 +14,11 @@ from django.utils import timezone
 
 from audiences.transactions import retried
 from delivery import tasks
-from delivery.matching import launch_job
-from delivery.matching import ongoing
+from delivery.matching import launch, launch_job, lifecycle
 from messaging.models import Message, SendType
 from outbound import roles
 from outbound.console.admin import ConsoleAdmin, teammate
 from outbound.console.wording import counted
-from delivery.matching import launch
-from delivery.matching import lifecycle
 
 # How many refusals of one click are spelt out.
 MOST_SAID = 5

@@ -22,23 +22,12 @@ from audiences.models import (
 from delivery.models import Conversation, DeliveryRecord, Pace
 from messaging.models import Message, Sender
 from outbound.inbox import admin as answering
-from outbound.people import attributes
-from outbound.people import event_names
-from outbound.workspace import audit_log
-from outbound.workspace import integration
 from outbound.messages import admin as messages
-from outbound.workspace import throttle
-from outbound.workspace import login
-from outbound.people import admin as people
-from outbound.messages import report
-from outbound.people import segments
-from outbound.workspace import staff
-from outbound.workspace import webhooks
-from outbound.workspace import admin as workspace
 from outbound.messages import records
-from outbound.workspace import tags
-from outbound.workspace import senders
-from outbound.workspace import schedule
+from outbound.people import admin as people
+from outbound.people import attributes, event_names, segments
+from outbound.workspace import admin as workspace
+from outbound.workspace import audit_log, integration, login, schedule, senders, staff, tags, throttle, webhooks
 
 PAGES: dict[type[Model], type[ModelAdmin]] = {
     Message: messages.MessageAdmin,

@@ -14,8 +14,8 @@ from django_celery_beat.models import PeriodicTask
 
 from audiences.models import Customer, Workspace
 from delivery import schedule
-from delivery.reporting import counters
 from delivery.models import Conversation, DeliveryRecord, Status
+from delivery.reporting import counters
 from messaging.models import RUNNING, Channel, Message, Sender, State
 from outbound.console import charts
 from outbound.console.charts import Chart, Series

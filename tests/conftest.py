@@ -6,11 +6,10 @@ from datetime import UTC, datetime
 import pytest
 from django.core.cache import cache
 
-from delivery.monitoring import invariants
 from delivery import rendering
-from delivery.eligibility import conditions
-from delivery.sending import batch
 from delivery.eligibility import live_messages
+from delivery.monitoring import invariants
+from delivery.sending import batch
 
 
 @pytest.fixture

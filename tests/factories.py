@@ -19,9 +19,8 @@ from audiences.models import (
 )
 from audiences.models.catalogue import Scope
 from audiences.models.customers import Role
-from delivery.matching import ongoing
-from messaging.models import Message, Sender
 from delivery.matching import launch
+from messaging.models import Message, Sender
 
 # The moment of the fixture `at`: rows were made then, unless a test says otherwise.
 AT = datetime(2026, 5, 4, 10, 0, tzinfo=UTC)

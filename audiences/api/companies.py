@@ -10,11 +10,11 @@ from rest_framework.response import Response
 
 from audiences import compiler, intake
 from audiences.api import payloads
-from audiences.api.base.openapi import PAGE, asked
 from audiences.api.base.endpoint import Endpoint, body
+from audiences.api.base.lookups import one_of
+from audiences.api.base.openapi import PAGE, asked
 from audiences.api.base.paging import paged
 from audiences.api.base.query import refuse_beside
-from audiences.api.base.lookups import one_of
 from audiences.api.users import NARROWED, SORTED, user_list
 from audiences.intake import Refused, Unknown, Warnings
 from audiences.intake.attributes.fields import first_given, text

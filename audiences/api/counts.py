@@ -10,11 +10,11 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from audiences.api import payloads
-from audiences.api.base.openapi import asked, one_of
 from audiences.api.base.endpoint import Endpoint
 from audiences.api.base.errors import TooLong
-from audiences.api.base.query import refuse_beside
 from audiences.api.base.lookups import admins
+from audiences.api.base.openapi import asked, one_of
+from audiences.api.base.query import refuse_beside
 from audiences.api.segments import counts_in_time
 from audiences.intake import Refused
 from audiences.models import Audience, Company, Customer, Tag

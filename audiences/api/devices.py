@@ -6,10 +6,10 @@ from rest_framework.response import Response
 
 from audiences import intake
 from audiences.api import payloads
-from audiences.api.base.openapi import WHO
 from audiences.api.base.endpoint import Endpoint, body
 from audiences.api.base.errors import Missing
 from audiences.api.base.lookups import one_of
+from audiences.api.base.openapi import WHO
 from audiences.intake.attributes.fields import first_given
 from audiences.models import Device
 

@@ -10,12 +10,12 @@ from rest_framework.response import Response
 from rest_framework.utils.urls import replace_query_param
 
 from audiences import intake
-from audiences.api.base import openapi
 from audiences.api import payloads
-from audiences.api.base.openapi import PAGE, WHO, asked, const
+from audiences.api.base import openapi
 from audiences.api.base.endpoint import Endpoint, body
-from audiences.api.base.paging import address_of, count_of
 from audiences.api.base.lookups import one_of
+from audiences.api.base.openapi import PAGE, WHO, asked, const
+from audiences.api.base.paging import address_of, count_of
 from audiences.intake import Refused
 from audiences.intake.attributes.fields import flag, moment
 from audiences.models import Event

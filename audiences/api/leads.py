@@ -9,15 +9,15 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from audiences import intake
-from audiences.api.base.openapi import PAGE, WHO
 from audiences.api.base.endpoint import Endpoint, body
-from audiences.api.base.query import refuse_beside
 from audiences.api.base.lookups import lead_of
-from audiences.api.users import NARROWED, SINCE, SORTED, answer_with, archived, filtered, person_list
+from audiences.api.base.openapi import PAGE, WHO
+from audiences.api.base.query import refuse_beside
 from audiences.api.base.versions import refuse_our_id
+from audiences.api.users import NARROWED, SINCE, SORTED, answer_with, archived, filtered, person_list
 from audiences.intake import Refused, Warnings
-from audiences.intake.identity_resolution import read_email
 from audiences.intake.attributes.fields import first_given, text
+from audiences.intake.identity_resolution import read_email
 from audiences.models import Customer
 from audiences.models.customers import Role
 

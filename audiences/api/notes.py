@@ -6,11 +6,11 @@ from rest_framework.response import Response
 
 from audiences import intake
 from audiences.api import payloads
-from audiences.api.base.openapi import PAGE, WHO
 from audiences.api.base.endpoint import Endpoint, body
 from audiences.api.base.errors import Missing
-from audiences.api.base.paging import paged
 from audiences.api.base.lookups import admin_of, one_of
+from audiences.api.base.openapi import PAGE, WHO
+from audiences.api.base.paging import paged
 from audiences.api.base.versions import refuse_unread
 from audiences.intake.attributes.fields import first_given, mapping, text
 from audiences.models import Note

@@ -4,8 +4,33 @@ Over 120 lines because it is one table.
 """
 
 from audiences.api import companies, counts, devices, events, leads, me, notes, scrolling, segments, tags, users
-from audiences.api.base.openapi import BOOLEAN, FREE, MAYBE_MOMENT, MAYBE_TEXT, MOMENT, NUMBER, SENT_BOOLEAN, SENT_MOMENT, SENT_NUMBER, TEXT, TEXTUAL, WARNINGS, WHOLE, Call, Schema, const, listed, many, one_of, or_null, page_of, ref, sent, shape
 from audiences.api.base.endpoint import Endpoint
+from audiences.api.base.openapi import (
+    BOOLEAN,
+    FREE,
+    MAYBE_MOMENT,
+    MAYBE_TEXT,
+    MOMENT,
+    NUMBER,
+    SENT_BOOLEAN,
+    SENT_MOMENT,
+    SENT_NUMBER,
+    TEXT,
+    TEXTUAL,
+    WARNINGS,
+    WHOLE,
+    Call,
+    Schema,
+    const,
+    listed,
+    many,
+    one_of,
+    or_null,
+    page_of,
+    ref,
+    sent,
+    shape,
+)
 
 MAYBE_OBJECT: Schema = {"type": ["object", "null"], "additionalProperties": True}
 AVATAR = shape("avatar", image_url=MAYBE_TEXT)

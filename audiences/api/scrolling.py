@@ -5,8 +5,8 @@ from django.db.models import QuerySet
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from audiences.api.base.openapi import asked
 from audiences.api.base.endpoint import Endpoint
+from audiences.api.base.openapi import asked
 from audiences.api.leads import leads
 from audiences.api.users import in_full
 from audiences.intake import Unknown

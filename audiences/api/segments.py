@@ -13,11 +13,11 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from audiences import compiler
-from audiences.api.base import openapi
 from audiences.api import payloads
-from audiences.api.base.openapi import asked
+from audiences.api.base import openapi
 from audiences.api.base.endpoint import Endpoint
 from audiences.api.base.lookups import one_of
+from audiences.api.base.openapi import asked
 from audiences.intake import Refused
 from audiences.intake.attributes.fields import flag
 from audiences.models import Audience, CustomAttribute, Customer, Workspace

@@ -12,12 +12,12 @@ from rest_framework.response import Response
 
 from audiences import compiler, intake
 from audiences.api import payloads
-from audiences.api.base.openapi import NUMBER, PAGE, WHO, asked, one_of
 from audiences.api.base.endpoint import Endpoint, body
+from audiences.api.base.openapi import NUMBER, PAGE, WHO, asked, one_of
 from audiences.api.base.paging import paged
 from audiences.api.base.query import given_of, refuse_beside
-from audiences.api.segments import segments_of
 from audiences.api.base.versions import refuse_our_id
+from audiences.api.segments import segments_of
 from audiences.intake import Refused, Unknown, Warnings
 from audiences.intake.attributes.fields import text
 from audiences.models import Audience, Customer, Tag

@@ -7,10 +7,10 @@ from typing import Any
 
 from django.db import OperationalError, transaction
 
-from audiences.intake.events import record_event
-from audiences.intake.upsert import archive, identify
-from audiences.intake.identity_resolution import Conflict, Unknown, find
 from audiences.intake.attributes.fields import UNSTORABLE, OnBadValue, Refused, Warnings, mapping, moment, shown, text
+from audiences.intake.events import record_event
+from audiences.intake.identity_resolution import Conflict, Unknown, find
+from audiences.intake.upsert import archive, identify
 from audiences.models import Job, JobItem, JobTask
 from audiences.transactions import retried
 

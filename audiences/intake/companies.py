@@ -5,14 +5,26 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from audiences.webhook_outbox import announce
 from audiences.intake.attributes import custom_attributes
+from audiences.intake.attributes.fields import (
+    OnBadValue,
+    Read,
+    Refused,
+    attempt,
+    flag,
+    long_text,
+    mapping,
+    moment,
+    refuse,
+    text,
+    whole,
+)
 from audiences.intake.identity_resolution import read_user_id
 from audiences.intake.source import Source
-from audiences.intake.attributes.fields import OnBadValue, Read, Refused, attempt, flag, long_text, mapping, moment, refuse, text, whole
 from audiences.models import Company, Customer, Membership, Topic
 from audiences.models.catalogue import Scope
 from audiences.transactions import retried
+from audiences.webhook_outbox import announce
 
 
 def plan(value: object, field: str) -> str:

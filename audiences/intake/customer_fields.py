@@ -9,10 +9,24 @@ from zoneinfo import ZoneInfo
 from audiences.attributes import DETAILS
 from audiences.intake import user_agent
 from audiences.intake.attributes import custom_attributes
+from audiences.intake.attributes.fields import (
+    OnBadValue,
+    Read,
+    Refused,
+    attempt,
+    entries,
+    flag,
+    long_text,
+    mapping,
+    moment,
+    number,
+    seconds,
+    shown,
+    text,
+)
 from audiences.intake.companies import CompanyFacts, read_company
 from audiences.intake.identity_resolution import Identity, read_email, read_user_id
 from audiences.intake.source import Source
-from audiences.intake.attributes.fields import OnBadValue, Read, Refused, attempt, entries, flag, long_text, mapping, moment, number, seconds, shown, text
 from audiences.models.catalogue import Scope
 from audiences.rules import Kind
 

@@ -3,8 +3,8 @@
 import re
 from datetime import datetime
 
-from audiences.intake.identity_resolution import Unknown
 from audiences.intake.attributes.fields import Refused, shown, text
+from audiences.intake.identity_resolution import Unknown
 from audiences.models import Customer, Device
 from audiences.models.customers import Platform
 from audiences.transactions import retried

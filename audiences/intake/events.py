@@ -7,11 +7,11 @@ from typing import Any
 
 from django.db import connection
 
-from audiences.webhook_outbox import announce
-from audiences.intake.source import ROOM_FOR, Source
 from audiences.intake.attributes.fields import NotInCatalogue, Refused, finite, long_text, mapping, shown, text
+from audiences.intake.source import ROOM_FOR, Source
 from audiences.models import Customer, EventName, RefusedName, Topic
 from audiences.transactions import retried
+from audiences.webhook_outbox import announce
 
 LONGEST_NAME = 190
 MOST_KEYS = 10

@@ -6,12 +6,12 @@ from typing import Any
 
 from django.db import IntegrityError, transaction
 
+from audiences.intake.attributes.fields import OnBadValue, refuse
 from audiences.intake.companies import join
 from audiences.intake.customer_fields import read_facts
-from audiences.intake.upsert import changes_to, write
 from audiences.intake.identity_resolution import Conflict
 from audiences.intake.source import Source
-from audiences.intake.attributes.fields import OnBadValue, refuse
+from audiences.intake.upsert import changes_to, write
 from audiences.models import Customer
 from audiences.models.customers import Role
 from audiences.transactions import retried

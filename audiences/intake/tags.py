@@ -7,11 +7,11 @@ from django.db import IntegrityError, transaction
 from django.db.models import Value
 from django.db.models.functions import Lower
 
-from audiences.webhook_outbox import announce_about
-from audiences.intake.identity_resolution import Conflict
 from audiences.intake.attributes.fields import Refused, text
+from audiences.intake.identity_resolution import Conflict
 from audiences.models import Company, CompanyTag, Customer, CustomerTag, Tag
 from audiences.transactions import retried
+from audiences.webhook_outbox import announce_about
 
 LONGEST_NAME = 200
 

@@ -7,17 +7,17 @@ from typing import Any
 
 from django.db import IntegrityError, connection, transaction
 
-from audiences.webhook_outbox import about_customer, announce, announce_about
 from audiences.intake.attributes.custom_attributes import merge
+from audiences.intake.attributes.fields import OnBadValue, Refused, refuse
 from audiences.intake.companies import join
 from audiences.intake.customer_fields import Facts, read_facts
 from audiences.intake.identity_resolution import Conflict, Identity, Unknown, candidates
 from audiences.intake.source import Source
-from audiences.intake.attributes.fields import OnBadValue, Refused, refuse
 from audiences.locks import Lock
 from audiences.models import Customer
 from audiences.models.customers import CustomerQuerySet, Role
 from audiences.transactions import retried
+from audiences.webhook_outbox import about_customer, announce, announce_about
 
 # Whoever loses a race to write an identity looks again and finds the winner's row.
 TRIES = 5

@@ -9,9 +9,8 @@ from audiences.models import Audience
 from config.demo import past
 from config.demo.company import every, rule
 from config.demo.staff import Team
-from delivery.matching import ongoing
+from delivery.matching import launch, ongoing
 from messaging.models import Channel, Format, Message, Sender, SendType, State
-from delivery.matching import launch
 
 MESSAGES: tuple[dict[str, Any], ...] = (
     {

@@ -13,15 +13,14 @@ from django.db import connection
 
 from audiences.models import Customer
 from config.demo.company import SEED, TRIAL
-from delivery.conversations import threads
 from delivery import rendering
+from delivery.conversations import threads
 from delivery.eligibility import conditions
-from delivery.matching import ongoing
+from delivery.matching import lifecycle
+from delivery.models import DeliveryRecord, Hit, Link, Status, Who
 from delivery.tracking import links
 from delivery.visits import visit
-from delivery.models import DeliveryRecord, Hit, Link, Status, Who
 from messaging.models import Channel, Message
-from delivery.matching import lifecycle
 
 # How long ago each went live.
 BEGAN = {
@@ -155,7 +154,9 @@ def visitors(*, at: datetime) -> Iterator[tuple[Customer, datetime]]:
 def filled(message: Message, customer: Customer) -> dict[str, object]:
     """What was filled in."""
     assert message.version is not None  # noqa: S101 - it is live
-    return rendering.fill(rendering.copy_of(message.version, channel=message.channel).names, customer=customer, company=None)
+    return rendering.fill(
+        rendering.copy_of(message.version, channel=message.channel).names, customer=customer, company=None
+    )
 
 
 def live_on(message: Message, chance: random.Random, *, at: datetime) -> None:

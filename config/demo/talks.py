@@ -10,8 +10,8 @@ from audiences.models import Customer
 from audiences.models.customers import Role
 from config.demo.staff import Team
 from delivery.conversations import threads
-from delivery.visits import visit
 from delivery.models import Conversation
+from delivery.visits import visit
 
 THEY, WE, NOTE = "they", "we", "note"
 # Minutes between two things that were said.

@@ -10,8 +10,8 @@ from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_safe
 
 from config.demo import mail as kept
-from delivery.inbound import router
 from delivery import reply_addresses
+from delivery.inbound import router
 from delivery.inbound.message import Letter
 from delivery.inbound.router import Outcome
 from delivery.reply_addresses import Purpose

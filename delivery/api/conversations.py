@@ -9,18 +9,17 @@ from rest_framework.response import Response
 
 from audiences import intake
 from audiences.api.base import openapi
-from audiences.api.base.openapi import PAGE, WHO, asked
 from audiences.api.base.endpoint import Endpoint, body
+from audiences.api.base.lookups import admin_of, one_of
+from audiences.api.base.openapi import PAGE, WHO, asked
 from audiences.api.base.paging import paged
 from audiences.api.base.query import refuse_beside
-from audiences.api.base.lookups import admin_of, one_of
 from audiences.intake import Refused
 from audiences.intake.attributes.fields import flag, text
 from delivery import tasks
-from delivery.conversations import threads
-from delivery.conversations import payloads
-from delivery.visits import visit
+from delivery.conversations import payloads, threads
 from delivery.models import Conversation
+from delivery.visits import visit
 
 FIELDS = ("created_at", "updated_at")
 DIRECTIONS = ("asc", "desc")

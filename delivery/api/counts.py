@@ -4,8 +4,8 @@ from django.db.models import Count, Q
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from audiences.api.counts import Counts
 from audiences.api.base.lookups import admins
+from audiences.api.counts import Counts
 from audiences.api.payloads import Json
 from audiences.intake import Refused
 from delivery.models import Conversation

@@ -9,11 +9,11 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from audiences import intake
-from audiences.api.base.openapi import PAGE
 from audiences.api.base.endpoint import Endpoint, body
+from audiences.api.base.openapi import PAGE
 from audiences.api.base.paging import paged
-from audiences.api.payloads import APP_ID, Json, unix
 from audiences.api.base.versions import refuse_our_id
+from audiences.api.payloads import APP_ID, Json, unix
 from audiences.intake import Unknown
 from audiences.intake.attributes.fields import entries, mapping, text
 from audiences.models import Job, JobItem, JobTask

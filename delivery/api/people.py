@@ -8,18 +8,17 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from audiences import intake
-from audiences.api.base.openapi import asked
 from audiences.api.base.endpoint import Endpoint, body
 from audiences.api.base.errors import Missing
-from audiences.api.leads import saved
 from audiences.api.base.lookups import lead_of, one_of
-from audiences.api.users import answer_with, archived
+from audiences.api.base.openapi import asked
 from audiences.api.base.versions import refuse_our_id, refuse_unread
+from audiences.api.leads import saved
+from audiences.api.users import answer_with, archived
 from audiences.intake import Refused, Source, Unknown, Warnings
 from audiences.intake.attributes.fields import first_given, mapping, text
 from audiences.models import Customer
-from delivery.customers import erase
-from delivery.customers import merge
+from delivery.customers import erase, merge
 from delivery.messenger import sessions
 
 

@@ -18,9 +18,9 @@ from audiences.api.base.lookups import admin_of, admins, one_of
 from audiences.intake import Refused, Unknown
 from audiences.intake.attributes.fields import first_given, flag, long_text, moment, text
 from audiences.transactions import retried
-from delivery.conversations import threads
 from delivery.api.conversations import PLAIN, whole
 from delivery.api.messages import person_of
+from delivery.conversations import threads
 from delivery.models import Conversation
 from messaging.content import ContentError
 

@@ -1,8 +1,31 @@
 """What each call about messages and conversations takes and answers (wire.md 5.5 to 5.13), for the OpenAPI document."""
 
-from audiences.api.base.openapi import BOOLEAN, FREE, MAYBE_MOMENT, MAYBE_TEXT, MAYBE_WHOLE, MOMENT, SENT_BOOLEAN, SENT_MOMENT, TEXT, TEXTUAL, WHOLE, Call, Schema, const, listed, many, one_of, or_null, page_of, ref, sent, shape
-from audiences.api.schema import COUNTS
 from audiences.api.base.endpoint import Endpoint
+from audiences.api.base.openapi import (
+    BOOLEAN,
+    FREE,
+    MAYBE_MOMENT,
+    MAYBE_TEXT,
+    MAYBE_WHOLE,
+    MOMENT,
+    SENT_BOOLEAN,
+    SENT_MOMENT,
+    TEXT,
+    TEXTUAL,
+    WHOLE,
+    Call,
+    Schema,
+    const,
+    listed,
+    many,
+    one_of,
+    or_null,
+    page_of,
+    ref,
+    sent,
+    shape,
+)
+from audiences.api.schema import COUNTS
 from audiences.models import Topic
 from delivery.api import conversations, counts, jobs, messages, people, replies, subscriptions
 from delivery.models import PartType

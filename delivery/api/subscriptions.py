@@ -9,17 +9,16 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from audiences import webhook_outbox
-from audiences.api.base.openapi import PAGE
 from audiences.api.base.endpoint import Endpoint, body
 from audiences.api.base.errors import Missing
-from audiences.api.base.paging import paged
 from audiences.api.base.lookups import one_of
+from audiences.api.base.openapi import PAGE
+from audiences.api.base.paging import paged
 from audiences.api.payloads import Json, unix
 from audiences.intake import Refused
 from audiences.intake.attributes.fields import first_given, flag, text
 from audiences.models import Notification, NotificationState, Subscription, Topic
-from delivery.webhooks import dispatcher
-from delivery.webhooks import safe_http
+from delivery.webhooks import dispatcher, safe_http
 
 PREFIX = re.compile(r"^nsub_(?=\d)")
 

@@ -14,8 +14,8 @@ from django.core.mail.backends.base import BaseEmailBackend
 
 from delivery.channels import esp
 from delivery.channels.base import ChannelDown, Envelope, NoSuchMailbox, Rejected, SenderRefused, Unavailable
-from delivery.channels.mime import Mail, mailbox
 from delivery.channels.bounce_rules import is_of_the_sender, names_the_sender, says_no_such_mailbox
+from delivery.channels.mime import Mail, mailbox
 from delivery.channels.smtp import Closing, NotBegun
 
 # Answers by which a server speaks of itself or of who we are, not of the copy: closing, out of step, no login.

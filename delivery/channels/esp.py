@@ -19,8 +19,8 @@ from requests.exceptions import ConnectTimeout, InvalidURL, MissingSchema, Proxy
 from urllib3.exceptions import ConnectTimeoutError, MaxRetryError, NewConnectionError
 
 from delivery.channels.base import ChannelDown, NoSuchMailbox, Rejected, SenderRefused, Unavailable
-from delivery.channels.mime import Mail
 from delivery.channels.bounce_rules import says_no_such_mailbox, says_not_this_sender
+from delivery.channels.mime import Mail
 
 # Answers by which a provider speaks of us or of itself, not of the mail: no key, no credit, no such sender's domain;
 # too many at once, out of service. The next mail would hear the same, so none is tried for a moment.

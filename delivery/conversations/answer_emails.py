@@ -17,19 +17,15 @@ from django.template.loader import render_to_string
 
 from audiences.intake.attributes.fields import storable
 from audiences.models import Workspace
-from delivery.sending import suppression
-from delivery import rendering
-from delivery.sending import throttle
-from delivery.sending import batch
-from delivery.matching import direct
-from delivery import shutdown
+from delivery import rendering, shutdown
 from delivery.channels import ChannelDown, Envelope, NoSuchMailbox, Rejected, Unavailable
+from delivery.matching import direct
 from delivery.models import AnswerMail, Conversation, ConversationPart, DeliveryRecord, PartType, Rest, Status
 from delivery.reply_addresses import Kind, reply_address, return_path
+from delivery.sending import batch, outcome, suppression, throttle
 from messaging.content import ContentError
 from messaging.content.plain_text import as_text
 from messaging.models import Channel, Sender
-from delivery.sending import outcome
 
 log = logging.getLogger(__name__)
 

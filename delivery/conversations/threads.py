@@ -13,9 +13,9 @@ from django.contrib.auth.models import User
 from django.db.models import Case, F, When
 from django.db.models.functions import Coalesce
 
-from audiences.webhook_outbox import announce
 from audiences.models import Customer, Topic, Workspace
 from audiences.transactions import retried
+from audiences.webhook_outbox import announce
 from delivery import locks
 from delivery.models import AnswerMail, Conversation, ConversationPart, DeliveryRecord, PartType
 from messaging.content import paragraphs, sanitise

@@ -12,11 +12,10 @@ from django.db import IntegrityError, connection, transaction
 from django.db.models import Model
 
 from audiences import intake
-from audiences.webhook_outbox import announce
 from audiences.intake import Source
-from audiences.intake.upsert import queue_for, ways_to
-from audiences.intake.identity_resolution import Identity, read_email, read_user_id
 from audiences.intake.attributes.fields import OnBadValue
+from audiences.intake.identity_resolution import Identity, read_email, read_user_id
+from audiences.intake.upsert import queue_for, ways_to
 from audiences.models import (
     Customer,
     CustomerTag,
@@ -30,6 +29,7 @@ from audiences.models import (
 )
 from audiences.models.customers import Role
 from audiences.transactions import retried
+from audiences.webhook_outbox import announce
 from delivery import locks
 from delivery.models import Conversation, DeliveryRecord, Reason, Status, Visitor
 from messaging.models import Message

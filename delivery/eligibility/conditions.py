@@ -3,20 +3,15 @@
 SQL is compiled once per version and workspace generation and kept in the process (DESIGN 5, "One judge: SQL").
 """
 
-from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property
-from threading import Lock
 from zoneinfo import ZoneInfo, available_timezones
 
 from audiences.compiler import TODAY, Condition, View, compile_tree
-from audiences.models import CustomAttribute, Workspace
-from audiences.models.catalogue import Scope
-from audiences.rules import Kind, RuleError
+from audiences.models import Workspace
+from audiences.rules import RuleError
 from delivery.models import Reason
-from messaging import content
 from messaging import delivery_window
-from messaging.models import Channel, Message, SendType, WindowZone
+from messaging.models import Channel, Message, WindowZone
 
 NO_DEVICE = "NOT EXISTS (SELECT FROM audiences_device v WHERE v.customer_id = c.id AND v.retired_at IS NULL)"
 # Why a customer cannot be reached by a channel, the first that holds being the reason (DESIGN 4.11).
@@ -98,25 +93,11 @@ def openings(window: delivery_window.Window, zone_of: str, *, at: datetime) -> t
     return own, {name: opening.isoformat() for name, opening in by_zone.items() if opening != own}
 
 
-def opening(window: delivery_window.Window, zone_of: str, zone_name: str, *, workspace: ZoneInfo, at: datetime) -> datetime:
+def opening(
+    window: delivery_window.Window, zone_of: str, zone_name: str, *, workspace: ZoneInfo, at: datetime
+) -> datetime:
     """When a window is next open for a customer in that zone; `at` itself while it is."""
     if not window.spans:
         return at
     zone = delivery_window.zone(zone_name, workspace) if zone_of == WindowZone.CUSTOMER else workspace
     return delivery_window.next_opening(window, at, zone)
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-

@@ -19,8 +19,7 @@ from audiences.compiler import COMPANY_OF_PAIR, COMPILE, Compiler
 from audiences.models import Company, CustomAttribute, Customer, Workspace
 from audiences.rules import Group, Kind, Operator, Rule, RuleError
 from delivery import schedule
-from delivery.eligibility import frequency_cap
-from delivery.eligibility import conditions
+from delivery.eligibility import conditions, frequency_cap
 from delivery.models import DeliveryRecord, Reason, Status
 from messaging import delivery_window
 from messaging.models import RUNNING, Channel, Message, SendType, State, WindowZone
@@ -293,7 +292,9 @@ def reasons(message: Message, customer: Customer) -> tuple[Reason, ...]:
 def zone_of(message: Message, customer: Customer) -> ZoneInfo:
     """By whose clock it is delivered to this customer."""
     workspace = Workspace.current().tz
-    return delivery_window.zone(customer.timezone, workspace) if message.window_zone == WindowZone.CUSTOMER else workspace
+    return (
+        delivery_window.zone(customer.timezone, workspace) if message.window_zone == WindowZone.CUSTOMER else workspace
+    )
 
 
 def free_at(message: Message, customer: Customer, *, at: datetime) -> datetime | None:

@@ -1,23 +1,19 @@
 """TODO-DOC delivery/eligibility/live_messages.py."""
 
-from messaging.models import Channel
-from audiences.compiler import Condition
-from audiences.models import CustomAttribute
-from audiences.rules import Kind
-from threading import Lock
-from messaging.models import Message
-from audiences.rules import RuleError
-from audiences.models.catalogue import Scope
-from messaging.models import SendType
-from audiences.models import Workspace
-from zoneinfo import ZoneInfo
-from functools import cached_property
-from audiences.compiler import compile_tree
-from messaging import content
 from dataclasses import dataclass
 from datetime import datetime
-from messaging import delivery_window
+from functools import cached_property
+from threading import Lock
+from zoneinfo import ZoneInfo
+
+from audiences.compiler import Condition, compile_tree
+from audiences.models import CustomAttribute, Workspace
+from audiences.models.catalogue import Scope
+from audiences.rules import Kind, RuleError
 from delivery.eligibility import conditions
+from messaging import content, delivery_window
+from messaging.models import Channel, Message, SendType
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Live:

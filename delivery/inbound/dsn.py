@@ -15,11 +15,11 @@ from email.message import Message
 from django.conf import settings
 
 from delivery import reply_addresses
-from delivery.inbound import feedback as returning
 from delivery.channels.bounce_rules import says_no_such_mailbox
+from delivery.inbound import feedback as returning
+from delivery.inbound.feedback import News, What
 from delivery.inbound.message import MESSAGE_IDS, Letter, addresses, clean, decoded
 from delivery.reply_addresses import Named
-from delivery.inbound.feedback import News, What
 
 LONGEST_WORDS = 500
 LONGEST_SAID = 5_000

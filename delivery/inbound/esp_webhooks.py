@@ -25,13 +25,11 @@ from django.utils import timezone
 from django.utils.crypto import constant_time_compare
 from django.utils.datastructures import MultiValueDict
 
-from delivery.inbound import charsets
-from delivery.inbound import router
-from delivery.inbound import feedback
-from delivery.channels.esp import COPY
 from delivery.channels.bounce_rules import ENHANCED, says_no_such_mailbox
-from delivery.inbound.message import Letter, clean
+from delivery.channels.esp import COPY
+from delivery.inbound import charsets, feedback, router
 from delivery.inbound.feedback import News, What
+from delivery.inbound.message import Letter, clean
 
 log = logging.getLogger(__name__)
 

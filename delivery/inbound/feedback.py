@@ -15,14 +15,12 @@ from django.db import IntegrityError, transaction
 
 from audiences.models import Customer
 from audiences.transactions import retried
-from delivery import locks
-from delivery.sending import suppression
-from delivery import reply_addresses
-from delivery.sending import uncertain
-from delivery.tracking import links
+from delivery import locks, reply_addresses
 from delivery.models import AnswerMail, Conversation, DeliveryRecord, Status
 from delivery.reply_addresses import Kind, Named
+from delivery.sending import suppression, uncertain
 from delivery.sending.uncertain import Proof
+from delivery.tracking import links
 
 log = logging.getLogger(__name__)
 

@@ -15,10 +15,9 @@ from email.parser import BytesParser
 from email.utils import parsedate_to_datetime
 from functools import cached_property
 
-from audiences.intake.identity_resolution import lower_case
 from audiences.intake.attributes.fields import storable
-from delivery.inbound import charsets
-from delivery.inbound import reply_parser
+from audiences.intake.identity_resolution import lower_case
+from delivery.inbound import charsets, reply_parser
 from delivery.inbound.charsets import LONGEST_HEADER
 
 # Whom it went to, by who saw it last before us: a forwarding server, a mailbox, the writer.

@@ -14,16 +14,13 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 
 from audiences.intake import Refused
 from audiences.transactions import retried
-from delivery import locks
-from delivery.conversations import threads
-from delivery.inbound import dsn
-from delivery import reply_addresses
-from delivery.sending import uncertain
-from delivery.inbound import feedback
-from delivery.conversations import attachments
+from delivery import locks, reply_addresses
+from delivery.conversations import attachments, threads
+from delivery.inbound import dsn, feedback
 from delivery.inbound.message import Enclosed, Letter
 from delivery.models import Conversation, ConversationPart, DeliveryRecord
 from delivery.reply_addresses import Kind, Named
+from delivery.sending import uncertain
 from delivery.sending.uncertain import Proof
 
 log = logging.getLogger(__name__)

@@ -14,8 +14,8 @@ from django.db.models import Q
 
 from audiences import attributes
 from audiences.intake.attributes.custom_attributes import room
-from audiences.intake.source import MOST_ATTRIBUTES, Source
 from audiences.intake.attributes.fields import Refused
+from audiences.intake.source import MOST_ATTRIBUTES, Source
 from audiences.models import Audience, CustomAttribute, EventName
 from audiences.models.catalogue import Scope
 from delivery.maintenance import attribute_kinds

@@ -2,19 +2,15 @@
 
 import logging
 from collections.abc import Callable
-from messaging.models import Channel
-from messaging.models import Message
-from messaging.models import NotReady
-from django.db.models import Q
-from messaging.models import State
-from delivery.models import Status
-from messaging.models import WrongState
-from delivery.reporting import counters
 from datetime import datetime
-from delivery.matching import launch_job
-from delivery.matching import lifecycle
-from delivery.matching import ongoing
+
+from django.db.models import Q
+
+from delivery.matching import launch_job, lifecycle, ongoing
+from delivery.models import Status
+from delivery.reporting import counters
 from delivery.sending import settle
+from messaging.models import Channel, Message, NotReady, State, WrongState
 
 log = logging.getLogger(__name__)
 

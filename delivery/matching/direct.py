@@ -8,21 +8,11 @@ from django.db import connection, transaction
 
 from audiences.models import Company, Customer
 from delivery.eligibility import conditions
-from delivery.matching import ongoing
-from delivery.models import DeliveryRecord, Reason
+from delivery.matching import direct, launch
+from delivery.models import DeliveryRecord, Reason, Status
 from messaging import content
 from messaging.content.plain_text import as_text
 from messaging.models import Channel, Message, Sender, SendType
-from delivery.matching import launch
-from delivery.matching import direct
-from messaging.models import Channel
-from audiences.models import Company
-from audiences.models import Customer
-from delivery.models import DeliveryRecord
-from messaging.models import Message
-from delivery.models import Reason
-from delivery.models import Status
-from datetime import datetime
 
 LONGEST_TITLE = 80
 WHY_NOT: dict[Reason, str] = {

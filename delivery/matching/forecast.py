@@ -1,19 +1,17 @@
 """TODO-DOC delivery/matching/forecast.py."""
 
-from delivery.models import IN_AN_INBOX
-from messaging.models import Message
-from django.db.utils import OperationalError
-from delivery.models import Reason
-from messaging.models import State
-from delivery.eligibility import conditions
-from django.db import connection
-from dataclasses import dataclass
-from datetime import datetime
 from contextlib import nullcontext
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
 import psycopg
-from datetime import timedelta
-from django.db import transaction
+from django.db import connection, transaction
+from django.db.utils import OperationalError
+
+from delivery.eligibility import conditions
 from delivery.matching import sql as matching_sql
+from delivery.models import IN_AN_INBOX, Reason
+from messaging.models import Message, State
 
 # How many customers an estimate asks.
 SAMPLED = 20_000

@@ -1,19 +1,20 @@
 """TODO-DOC delivery/matching/launch.py."""
 
-from messaging.models import Channel
-from django.db.models.functions import Coalesce
-from django.db.models import F
-from messaging.models import Message
-from messaging.models import NotReady
-from delivery.models import Reason
-from messaging.models import SendType
-from delivery.models import Status
-from delivery.eligibility import conditions
 from datetime import datetime
-from django.db import transaction
-from delivery.matching import sql as matching_sql
 
-def launch(message: Message, *, at: datetime, sample: int | None = None, progress: matching_sql.Going = matching_sql.quiet) -> int:
+from django.db import transaction
+from django.db.models import F
+from django.db.models.functions import Coalesce
+
+from delivery.eligibility import conditions
+from delivery.matching import sql as matching_sql
+from delivery.models import Reason, Status
+from messaging.models import Channel, Message, NotReady, SendType
+
+
+def launch(
+    message: Message, *, at: datetime, sample: int | None = None, progress: matching_sql.Going = matching_sql.quiet
+) -> int:
     """Set a message live. A one-off's people are frozen in the same transaction; returns how many records it made.
 
     An ongoing one only goes live: its first round is `match`. NotReady where nobody matches a one-off.
@@ -43,7 +44,9 @@ def send_to_rest(message: Message, *, at: datetime, progress: matching_sql.Going
     return made
 
 
-def write_down_all(message: Message, *, at: datetime, sample: int | None = None, progress: matching_sql.Going = matching_sql.quiet) -> int:
+def write_down_all(
+    message: Message, *, at: datetime, sample: int | None = None, progress: matching_sql.Going = matching_sql.quiet
+) -> int:
     """Insert a record for everyone who matches a one-off and has none: waiting, or skipped with the reason.
 
     The rules are asked once and all is one transaction; the slices are there to be told of, and to be given up between.
@@ -76,7 +79,12 @@ def write_down_all(message: Message, *, at: datetime, sample: int | None = None,
         f" coalesce(blocked, {waits}), CASE WHEN blocked IS NULL THEN due_at END, %(now)s, last_seen, NULL, {matching_sql.REST}"
         f" FROM matched {matching_sql.A_SLICE}"
     )
-    params = {**condition.params, **matching_sql.facts(message, at=at), "seed": f"sample of {message.pk}", "sample": sample}
+    params = {
+        **condition.params,
+        **matching_sql.facts(message, at=at),
+        "seed": f"sample of {message.pk}",
+        "sample": sample,
+    }
     made = 0
     with transaction.atomic():
         found = matching_sql.find(pairs, params)

@@ -18,10 +18,9 @@ from audiences.locks import Lock
 from audiences.models import Workspace
 from audiences.rules import RuleError
 from delivery import locks
-from delivery.matching import ongoing
-from messaging.models import Message, NotReady, State, WrongState
 from delivery.matching import forecast
 from delivery.matching import launch as matching_launch
+from messaging.models import Message, NotReady, State, WrongState
 
 log = logging.getLogger(__name__)
 

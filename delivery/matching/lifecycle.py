@@ -1,17 +1,14 @@
 """TODO-DOC delivery/matching/lifecycle.py."""
 
-from delivery.models import DeliveryRecord
-from django.db.models import Exists
-from messaging.models import Message
-from django.db.models import OuterRef
-from delivery.models import Reason
-from messaging.models import State
-from delivery.models import Status
-from delivery.models import UNDONE
-from delivery import locks
-from audiences.transactions import retried
 from django.db import transaction
+from django.db.models import Exists, OuterRef
+
+from audiences.transactions import retried
+from delivery import locks
 from delivery.matching import sql
+from delivery.models import UNDONE, DeliveryRecord, Reason, Status
+from messaging.models import Message, State
+
 
 @retried
 def pause(message: Message) -> None:
@@ -33,7 +30,7 @@ def stop(message: Message) -> None:
 @retried
 def withdraw_stopped(message: Message) -> int:
     """Withdraw a slice of what still waits for a stopped message."""
-    waiting = message.records.filter(status=Status.WAITING).select_for_update(no_key=True).order_by("pk")[:sql.SLICE]
+    waiting = message.records.filter(status=Status.WAITING).select_for_update(no_key=True).order_by("pk")[: sql.SLICE]
     return DeliveryRecord.objects.filter(pk__in=waiting.values("pk")).withdraw(reason=Reason.STOPPED)
 
 

@@ -7,73 +7,28 @@ judging again are the same SELECT put to three uses, and are best read side by s
 
 import logging
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
-import psycopg
-from django.db import connection, transaction
-from django.db.models import Exists, F, OuterRef
-from django.db.models.functions import Coalesce
-from django.db.utils import OperationalError
+from django.db import connection
 from psycopg.types.json import Jsonb
 
-from audiences.compiler import View
-from audiences.models import Company, Customer
 from audiences.rules import RuleError
 from audiences.transactions import retried
-from delivery import locks
+from delivery import locks, metrics
 from delivery.eligibility import conditions
-from delivery import metrics
-from delivery.models import IN_AN_INBOX, UNDONE, DeliveryRecord, Reason, Status
-from messaging.models import RUNNING, Channel, Message, NotReady, SendType, State
-from delivery.matching import sql as matching_sql
 from delivery.matching import recheck
+from delivery.matching import sql as matching_sql
+from delivery.models import Reason, Status
+from messaging.models import RUNNING, Channel, Message, SendType
 
 log = logging.getLogger(__name__)
-
-
-
-
-
-
-
 
 
 # Before it goes live
 
 
-
-
-
-
-
-
-
-
-
-
 # Going live
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
 
 
 # Rounds of ongoing messages
@@ -103,7 +58,9 @@ def check_rules(message: Message) -> None:
     Message.objects.filter(pk=message.pk).exclude(trouble=trouble).update(trouble=trouble)
 
 
-def match_whatever_happens(message: Message, *, at: datetime, progress: matching_sql.Progress = matching_sql.quiet) -> int:
+def match_whatever_happens(
+    message: Message, *, at: datetime, progress: matching_sql.Progress = matching_sql.quiet
+) -> int:
     """Run one round of a message; where that goes wrong, its trouble says so, and no other message waits for it."""
     try:
         return match(message, at=at, progress=progress)
@@ -134,8 +91,6 @@ def match(message: Message, *, at: datetime, progress: matching_sql.Progress = m
     matching_sql.analyze_after(made)
     metrics.took("match", began, message.pk)
     return made
-
-
 
 
 def still_live(message: Message) -> bool:
@@ -229,23 +184,7 @@ def write_slice(message: Message, params: dict[str, Any]) -> int | None:
 # Judging again
 
 
-
-
-
-
-
-
 # To one person
 
 
-
-
 # Ending
-
-
-
-
-
-
-
-

@@ -1,20 +1,23 @@
 """TODO-DOC delivery/matching/recheck.py."""
 
+from datetime import datetime
+
+from django.db import connection, transaction
 from django.db.models import Exists
-from messaging.models import Message
-from delivery.models import Reason
-from delivery.models import Status
+
 from audiences.compiler import View
 from delivery.eligibility import conditions
-from django.db import connection
-from datetime import datetime
-from django.db import transaction
 from delivery.matching import sql as matching_sql
+from delivery.models import Reason, Status
+from messaging.models import Message
+
 
 def judge_due_again(message: Message, *, at: datetime) -> int:
     """Judge again what waited for the window or the cap, where it is ongoing; returns how many were withdrawn (4.8)."""
     waited = f"r.reason IN ('{Reason.WINDOW}', '{Reason.CAP}') AND r.due_at <= %(now)s"
-    return judge_again(message, at=at, view=conditions.AS_MATCHED, among=waited, matched_at="r.matched_at", due="%(now)s")
+    return judge_again(
+        message, at=at, view=conditions.AS_MATCHED, among=waited, matched_at="r.matched_at", due="%(now)s"
+    )
 
 
 def judge_held_again(message: Message, *, at: datetime) -> int:
@@ -24,7 +27,12 @@ def judge_held_again(message: Message, *, at: datetime) -> int:
     # Whoever resumed it may have a clock ahead of ours.
     matched_at = "greatest(%(now)s::timestamptz, %(held)s)"
     withdrawn = judge_again(
-        message, at=at, view=conditions.TODAY, among="r.matched_at < %(held)s", matched_at=matched_at, due=matching_sql.DUE
+        message,
+        at=at,
+        view=conditions.TODAY,
+        among="r.matched_at < %(held)s",
+        matched_at=matched_at,
+        due=matching_sql.DUE,
     )
     # What another worker is judging at this moment still stands as it was; that worker, or a later one, sees the end.
     still_held = message.records.filter(status=Status.WAITING, matched_at__lt=message.rejudge_before)
@@ -58,7 +66,12 @@ def judge_again(message: Message, *, at: datetime, view: View, among: str, match
         f" due_at = judged.due_at, matched_at = {matched_at} FROM judged WHERE judged.id = r.id"
         " RETURNING holds"
     )
-    params = {**condition.params, **matching_sql.facts(message, at=at), "slice": matching_sql.SLICE, "held": message.rejudge_before}
+    params = {
+        **condition.params,
+        **matching_sql.facts(message, at=at),
+        "slice": matching_sql.SLICE,
+        "held": message.rejudge_before,
+    }
     withdrawn = 0
     while True:
         with transaction.atomic(), connection.cursor() as cursor:

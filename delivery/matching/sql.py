@@ -1,16 +1,16 @@
 """TODO-DOC delivery/matching/sql.py."""
 
-from typing import Any
-from collections.abc import Callable
-from collections.abc import Iterator
-from psycopg.types.json import Jsonb
-from messaging.models import Message
-from delivery.models import Reason
-from delivery.eligibility import conditions
-from django.db import connection
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from django.db import transaction
+from typing import Any
+
+from django.db import connection, transaction
+from psycopg.types.json import Jsonb
+
+from delivery.eligibility import conditions
+from delivery.models import Reason
+from messaging.models import Message
 
 SLICE = 20_000
 

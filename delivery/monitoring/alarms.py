@@ -15,9 +15,9 @@ from django.db.models import Q
 from django.utils import timezone
 
 from audiences.models import Subscription, Workspace
-from delivery.monitoring import health
 from delivery.models import Alarm, AlarmKind, AnswerMail, DeliveryRecord, Refusal, RefusedVisitors, Rest, Status
 from delivery.models.alarm import RESTED
+from delivery.monitoring import health
 from messaging.models import Channel, Message, State
 
 log = logging.getLogger(__name__)

@@ -10,10 +10,10 @@ from django.db.models import Max, Min
 from django_celery_beat.models import PeriodicTask
 
 from delivery import schedule
-from delivery.reporting import counters
-from delivery.sending import throttle
 from delivery.models import DeliveryRecord, Heartbeat
 from delivery.models.count import COUNTED, STATUSES
+from delivery.reporting import counters
+from delivery.sending import throttle
 from messaging.models import Channel, Message
 
 SWEEP = "sweep"

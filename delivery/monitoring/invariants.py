@@ -10,9 +10,9 @@ from typing import Any
 
 from django.db import connection
 
+from delivery.models import UNDONE
 from delivery.reporting import counters
 from delivery.sending import throttle
-from delivery.models import UNDONE
 from messaging.models import RUNNING
 
 # How long what is due may lie: the sweep comes every minute, and may be late once.

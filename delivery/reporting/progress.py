@@ -6,8 +6,8 @@ from datetime import datetime, timedelta
 from django.db.models import Count, Min, QuerySet
 
 from audiences.models import Workspace
-from delivery.reporting import counters
 from delivery.models import DeliveryRecord, Pace
+from delivery.reporting import counters
 from messaging.models import RUNNING, Channel, Message
 
 A_MINUTE = timedelta(minutes=1)

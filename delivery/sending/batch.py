@@ -5,34 +5,20 @@ handed over is settled together in one UPDATE. Of a worker that dies, the one co
 """
 
 import logging
-import random
 import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
 import psycopg
 from django.conf import settings
-from django.db import connection, transaction
 from django.db.models import Q
-from django.db.utils import InterfaceError, OperationalError
 
 from audiences.intake.attributes.fields import storable
-from audiences.models import Device
-from audiences.transactions import retried
-from delivery import locks
-from delivery.sending import suppression
-from delivery import rendering
-from delivery.sending import journal
-from delivery import metrics
-from delivery.sending import throttle
-from delivery.sending import push_fanout
-from delivery import shutdown
+from delivery import locks, metrics, rendering, shutdown
 from delivery.channels import (
     CHANNELS,
     Broadcast,
@@ -45,16 +31,16 @@ from delivery.channels import (
     SenderRefused,
     Unavailable,
 )
-from delivery.sending.claim import LEASE, Batch, Claimed, claim, left_since, prepared
-from delivery.sending.journal import Flight, Landed, NoFlight
 from delivery.models import DeliveryRecord, Pace, Reason, Rest
+from delivery.sending import journal, push_fanout, settle, throttle
+from delivery.sending import outcome as sending_outcome
+from delivery.sending.claim import Batch, Claimed, claim, left_since
+from delivery.sending.journal import Flight, NoFlight
+from delivery.sending.outcome import Outcome
 from delivery.sending.throttle import Places
 from messaging import content
 from messaging.models import Channel as Name
 from messaging.models import Message
-from delivery.sending import outcome as sending_outcome
-from delivery.sending import settle
-from delivery.sending.outcome import Outcome
 
 log = logging.getLogger(__name__)
 
@@ -62,9 +48,6 @@ log = logging.getLogger(__name__)
 ASK_AGAIN = timedelta(milliseconds=100)
 # What somebody else's software says of a failure may be a whole page.
 LONGEST_WORDS = 1000
-
-
-
 
 
 class Own(threading.local):
@@ -125,7 +108,9 @@ def send_batch(message: Message, *, clock: sending_outcome.Clock, pace: Pace | N
             throttle.give_back(message.channel, places=places, unused=places.count - outcome.handed_over)
 
 
-def carry_out(message: Message, outcome: Outcome, *, token: uuid.UUID, places: Places, clock: sending_outcome.Clock) -> Batch | None:
+def carry_out(
+    message: Message, outcome: Outcome, *, token: uuid.UUID, places: Places, clock: sending_outcome.Clock
+) -> Batch | None:
     """Do a batch, from claim to settle, and note how it went."""
     with journal.noted(token) as flight:
         batch = claim(message, at=clock(), token=token, most=places.count)
@@ -161,7 +146,9 @@ def note_trouble(batch: Batch, outcome: Outcome) -> None:
         Message.objects.filter(pk=message.pk).exclude(trouble=trouble).update(trouble=trouble)
     elif outcome.sent and message.trouble.startswith(sending_outcome.OF_ALL_COPIES):
         message.trouble = ""
-        ours = Q(trouble__startswith=sending_outcome.SENDER_IS_REFUSED) | Q(trouble__startswith=sending_outcome.NONE_IS_FINISHED)
+        ours = Q(trouble__startswith=sending_outcome.SENDER_IS_REFUSED) | Q(
+            trouble__startswith=sending_outcome.NONE_IS_FINISHED
+        )
         Message.objects.filter(ours, pk=message.pk).update(trouble="")
 
 
@@ -325,16 +312,10 @@ def finished(batch: Batch, outcome: Outcome, *, clock: sending_outcome.Clock) ->
     return done
 
 
-
-
 # Settle
 
 # How often it is run at most: again only for records that a merge moved, or that are no longer this claim's.
 MOST_RUNS = 3
-
-
-
-
 
 
 def settle_sent(cursor: psycopg.Cursor[Any], sent: Mapping[int, str], *, claim: uuid.UUID, at: datetime) -> None:
@@ -349,9 +330,3 @@ def settle_sent(cursor: psycopg.Cursor[Any], sent: Mapping[int, str], *, claim: 
 
 
 # What the dead leave
-
-
-
-
-
-

@@ -19,9 +19,8 @@ from django.db.utils import IntegrityError, OperationalError
 from psycopg.types.json import Jsonb, JsonbLoader
 
 from audiences.models import Workspace
-from delivery.eligibility import frequency_cap
 from delivery import rendering
-from delivery.eligibility import conditions
+from delivery.eligibility import conditions, frequency_cap
 from delivery.eligibility.frequency_cap import Cap
 from delivery.models import IN_AN_INBOX, DeliveryRecord, Reason, Status
 from messaging import delivery_window
@@ -336,7 +335,8 @@ def left_since(records: Collection[int]) -> set[int]:
     """Return the records among these whose customer is no longer in the company they are about."""
     with connection.cursor() as cursor:
         cursor.execute(
-            f"SELECT r.id FROM delivery_deliveryrecord r WHERE r.id = ANY(%s) AND {conditions.has_left()}", [list(records)]
+            f"SELECT r.id FROM delivery_deliveryrecord r WHERE r.id = ANY(%s) AND {conditions.has_left()}",
+            [list(records)],
         )
         return {pk for (pk,) in cursor.fetchall()}
 

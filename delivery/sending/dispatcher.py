@@ -6,22 +6,15 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 
 from django.db import connection
-from django.db.models import Q
 
 from audiences.rules import RuleError
-from delivery.reporting import counters
-from delivery.matching import launch_job
-from delivery.matching import ongoing
-from delivery.sending import throttle
-from delivery.sending import batch as sending
 from delivery import shutdown
-from delivery.matching.sql import Progress, quiet
-from delivery.models import Pace, Rest, Status
-from messaging.models import Channel, Message, NotReady, SendType, State, WrongState
-from delivery.sending import settle
 from delivery.matching import recheck
-from delivery.matching import lifecycle
-from delivery.sending import outcome
+from delivery.matching.sql import Progress, quiet
+from delivery.models import Pace, Rest
+from delivery.sending import batch as sending
+from delivery.sending import outcome, settle, throttle
+from messaging.models import Message, SendType
 
 log = logging.getLogger(__name__)
 
@@ -128,13 +121,3 @@ def judged_again(message: Message, *, at: datetime) -> bool:
         Message.objects.filter(pk=message.pk).update(trouble=str(wrong))
         return False
     return True
-
-
-
-
-
-
-
-
-
-

@@ -1,17 +1,16 @@
 """TODO-DOC delivery/sending/outcome.py."""
 
-from collections.abc import Callable
-from delivery.sending.claim import Claimed
-from django.db.utils import InterfaceError
-from django.db.utils import OperationalError
-from delivery.models import Reason
-from dataclasses import dataclass
-from datetime import datetime
-from dataclasses import field
-from delivery.sending import push_fanout
 import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from django.db.utils import InterfaceError, OperationalError
+
 from audiences.intake.attributes.fields import storable
-from datetime import timedelta
+from delivery.models import Reason
+from delivery.sending import push_fanout
+from delivery.sending.claim import Claimed
 
 # How long to wait before each further try; after the last one the record fails.
 BACK_OFF = [timedelta(minutes=m) for m in (1, 5, 15, 60, 180, 360, 720)]

@@ -1,25 +1,21 @@
 """TODO-DOC delivery/sending/settle.py."""
 
 import logging
-from delivery.sending.claim import Batch
-from delivery.models import DeliveryRecord
-from audiences.models import Device
-from delivery.sending.claim import LEASE
-from delivery.sending.journal import Landed
-from delivery.models import Reason
-from django.db import connection
-from datetime import datetime
-from delivery.sending import journal
-from delivery import locks
-from contextlib import nullcontext
-from delivery.sending.claim import prepared
-from delivery.sending import push_fanout
-from audiences.transactions import retried
-from delivery.sending import suppression
 import time
-from django.db import transaction
-from delivery.sending import outcome as sending_outcome
+from contextlib import nullcontext
+from datetime import datetime
+
+from django.db import connection, transaction
+
+from audiences.models import Device
+from audiences.transactions import retried
+from delivery import locks
+from delivery.models import DeliveryRecord, Reason
 from delivery.sending import batch as sending_batch
+from delivery.sending import journal, push_fanout, suppression
+from delivery.sending import outcome as sending_outcome
+from delivery.sending.claim import LEASE, Batch, prepared
+from delivery.sending.journal import Landed
 from delivery.sending.outcome import Outcome
 
 log = logging.getLogger(__name__)
@@ -83,7 +79,9 @@ def settle(batch: Batch, outcome: Outcome, *, at: datetime) -> None:
             mine.filter(pk=pk).mark_uncertain(reason=Reason.LOST_TOUCH, detail=words)
         if outcome.not_begun:
             why = outcome.down or outcome.trouble
-            mine.filter(pk__in=outcome.not_begun).not_begun(due_at=at + sending_outcome.DOWN_FOR if why else None, detail=why)
+            mine.filter(pk__in=outcome.not_begun).not_begun(
+                due_at=at + sending_outcome.DOWN_FOR if why else None, detail=why
+            )
         wrote_to = {record.pk: next(iter(record.to), "") for record in batch.records}
         for bounced in DeliveryRecord.objects.filter(pk__in=no_mailbox, reason=Reason.BOUNCED).order_by("customer_id"):
             suppression.hard(bounced, address=wrote_to[bounced.pk], at=at)

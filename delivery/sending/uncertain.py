@@ -12,8 +12,7 @@ from django.db.models.functions import Coalesce
 
 from audiences.models import Customer
 from audiences.transactions import retried
-from delivery import locks
-from delivery import rendering
+from delivery import locks, rendering
 from delivery.models import DeliveryRecord, DeviceCopy, Reason, Status
 from messaging.models import RUNNING, Channel, State
 

@@ -7,8 +7,8 @@ from datetime import datetime
 
 from audiences.transactions import retried
 from delivery import rendering
-from delivery.tracking import hits
 from delivery.models import Conversation, DeliveryRecord, Link, Who
+from delivery.tracking import hits
 from messaging import content
 
 

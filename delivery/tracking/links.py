@@ -9,13 +9,12 @@ from datetime import datetime
 from django.db.models import F, Q, Value
 from django.db.models.functions import Coalesce, Greatest
 
-from audiences.webhook_outbox import announce_about
 from audiences.models import Customer
 from audiences.transactions import retried
+from audiences.webhook_outbox import announce_about
 from delivery import locks, tokens
-from delivery.tracking import hits
-from delivery.tracking import bots
 from delivery.models import DeliveryRecord, Link, Who
+from delivery.tracking import bots, hits
 from messaging import content
 
 

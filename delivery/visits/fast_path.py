@@ -17,16 +17,15 @@ from django.db.models import JSONField, Model
 
 from audiences.intake import Source
 from audiences.intake.attributes.custom_attributes import Unlearnt
+from audiences.intake.attributes.fields import OnBadValue
 from audiences.intake.customer_fields import Facts, read_facts
 from audiences.intake.upsert import small_changes_to
-from audiences.intake.attributes.fields import OnBadValue
 from audiences.locks import Lock
 from audiences.models import Company, Customer
-from delivery.visits import statement as asking
-from delivery.eligibility import conditions
+from delivery.eligibility import live_messages
 from delivery.eligibility.frequency_cap import Limit
 from delivery.eligibility.live_messages import LiveMessages
-from delivery.eligibility import live_messages
+from delivery.visits import statement as asking
 
 SESSION = timedelta(minutes=30)
 LONGEST_SESSION = timedelta(hours=24)

@@ -16,8 +16,8 @@ from django.db import connection
 from psycopg.sql import Literal
 
 from audiences.compiler import COMPANY_OF_PAIR, PLACE
-from delivery.eligibility.live_messages import Live, LiveMessages
 from delivery.eligibility.conditions import has_left
+from delivery.eligibility.live_messages import Live, LiveMessages
 from delivery.models import IN_AN_INBOX, Conversation, Reason, Status
 from messaging.models import Channel
 

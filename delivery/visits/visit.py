@@ -15,24 +15,22 @@ from django.db import connection, transaction
 from django.db.utils import OperationalError
 from psycopg.types.json import Jsonb
 
-from audiences.webhook_outbox import announce
 from audiences.locks import Lock
 from audiences.models import Company, Customer, Topic, Workspace
 from audiences.transactions import retried
-from delivery.visits import fast_path
-from delivery.visits import statement
+from audiences.webhook_outbox import announce
 from delivery import rendering
-from delivery.eligibility import conditions
-from delivery.visits.fast_path import Expected, LongWay, Met
-from delivery.visits.statement import Row
-from delivery.eligibility.frequency_cap import GIVE_UP_AFTER, Limit
 from delivery.channels.in_app import Shown
-from delivery.rendering import Copy
+from delivery.eligibility import live_messages
+from delivery.eligibility.frequency_cap import GIVE_UP_AFTER, Limit
 from delivery.eligibility.live_messages import LiveMessages
 from delivery.models import DeliveryRecord
+from delivery.rendering import Copy
+from delivery.visits import fast_path, statement
+from delivery.visits.fast_path import Expected, LongWay, Met
+from delivery.visits.statement import Row
 from messaging.content import ContentError
 from messaging.models import Channel, Format, MessageVersion
-from delivery.eligibility import live_messages
 
 log = logging.getLogger(__name__)
 

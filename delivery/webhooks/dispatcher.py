@@ -22,10 +22,10 @@ from audiences.api import companies, users
 from audiences.api.payloads import APP_ID, Json, event, listed, unix
 from audiences.locks import Lock
 from audiences.models import Company, Event, Notification, NotificationState, Subscription
-from delivery.webhooks import safe_http
-from delivery.conversations import payloads
 from delivery import shutdown
+from delivery.conversations import payloads
 from delivery.models import Conversation, ConversationPart
+from delivery.webhooks import safe_http
 
 log = logging.getLogger(__name__)
 

@@ -6,10 +6,21 @@ compile_version               once per version
 fill, Compiled.render         per person; version and filled values read the same for ever
 """
 
-from messaging.content.template import NO_LINK, TRACKING_CLICK, TRACKING_OPEN, Compiled, Layout, Rendered, compile_version, destination, is_link, without_default
 from messaging.content.email_layout import Dress, dress_of
-from messaging.content.sanitize import paragraphs, sanitise
 from messaging.content.parser import ContentError
+from messaging.content.sanitize import paragraphs, sanitise
+from messaging.content.template import (
+    NO_LINK,
+    TRACKING_CLICK,
+    TRACKING_OPEN,
+    Compiled,
+    Layout,
+    Rendered,
+    compile_version,
+    destination,
+    is_link,
+    without_default,
+)
 from messaging.content.variables import (
     UNSUBSCRIBE_URL,
     VARIABLES,

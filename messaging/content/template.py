@@ -20,9 +20,9 @@ from liquid.stringify import to_liquid_string
 from markupsafe import escape
 
 from messaging.content.liquid import HTML, LONGEST_OUTPUT, TEXT, Language, safe_link
-from messaging.content.sanitize import Protected, clean_rendered, each_attribute
 from messaging.content.parser import ContentError, as_written, parse, render
 from messaging.content.plain_text import as_text
+from messaging.content.sanitize import Protected, clean_rendered, each_attribute
 from messaging.content.variables import UNSUBSCRIBE_URL, nested, path_of
 
 Fill = Callable[[Mapping[str, object]], str]

@@ -12,8 +12,8 @@ from django.db import models, transaction
 
 from messaging import delivery_window
 from messaging.models.choices import Channel, Format, SendType
-from messaging.models.copying import Copying
 from messaging.models.constraints import CONSTRAINTS, TRIGGERS
+from messaging.models.copying import Copying
 from messaging.models.states import NOT_YET_LIVE, RUNNING, NotReady, State, WrongState
 
 

@@ -12,10 +12,9 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from audiences.api import users
-from audiences.api.base import openapi
-from audiences.api.base import lookups
-from audiences.api.base.openapi import PAGE, asked
+from audiences.api.base import lookups, openapi
 from audiences.api.base.endpoint import Endpoint, body
+from audiences.api.base.openapi import PAGE, asked
 from audiences.api.base.paging import paged
 from audiences.api.payloads import Json, listed, tag, unix
 from audiences.intake import Conflict, Refused

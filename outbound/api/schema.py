@@ -1,7 +1,21 @@
 """What each call of the Outbound list takes and answers, for the OpenAPI document, and where it stands."""
 
-from audiences.api.base.openapi import BOOLEAN, MOMENT, TEXT, WHOLE, Call, Schema, listed, one_of, or_null, page_of, ref, sent, shape
 from audiences.api.base.endpoint import Endpoint
+from audiences.api.base.openapi import (
+    BOOLEAN,
+    MOMENT,
+    TEXT,
+    WHOLE,
+    Call,
+    Schema,
+    listed,
+    one_of,
+    or_null,
+    page_of,
+    ref,
+    sent,
+    shape,
+)
 from delivery.reporting import counters
 from messaging.models import Channel, SendType, State
 from outbound.api.messages import BECOMES, OneMessage, Outbound

@@ -7,12 +7,10 @@ from datetime import datetime, timedelta
 
 from audiences.models import Workspace
 from audiences.rules import RuleError
-from delivery.matching import launch_job
-from delivery.matching import ongoing
+from delivery.matching import forecast, launch_job
 from delivery.matching.forecast import Forecast
 from messaging.models import Message
 from outbound.actions import Going
-from delivery.matching import forecast
 
 # So long a click waits for a count; where that is too short, what the page had counted stands, if it is about so.
 COUNT_WITHIN = timedelta(milliseconds=500)

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from typing import Any
 
 from django.contrib.auth.models import User
-from django.db.models import BooleanField, ExpressionWrapper, Q, QuerySet
 
 from audiences.attributes import (
     BY_NAME,
@@ -18,14 +17,11 @@ from audiences.attributes import (
     Catalogue,
     find,
 )
-from audiences.models import Audience, CustomAttribute, EventName, Tag
+from audiences.models import Audience, CustomAttribute, EventName
 from audiences.models.customers import Role
 from audiences.rules import LABELS, MOST_DEPTH, NEGATIVE, OPERATORS, WITHOUT_VALUE, Kind, Operator, value_kind
-from messaging import content
-from messaging import delivery_window
-from messaging.models import Message
+from messaging import content, delivery_window
 from outbound.console import lookups
-
 
 
 def rule_builder(stored: Any = None) -> dict[str, Any]:
@@ -42,7 +38,7 @@ def rule_builder(stored: Any = None) -> dict[str, Any]:
         "deepest": MOST_DEPTH,
         "segments": [
             {"id": one.pk, "name": one.name, "rules": one.rules}
-            for one in Audience.objects.segments().order_by("name")[:lookups.MOST_NAMES]
+            for one in Audience.objects.segments().order_by("name")[: lookups.MOST_NAMES]
         ],
     }
 
@@ -76,7 +72,7 @@ def attribute_groups(named: set[str]) -> list[dict[str, Any]]:
     custom = {f"{CUSTOM}{key}" for key in offered.customer} | {f"{CUSTOM}{key}" for key in catalogue.customer} & named
     of_company = {f"{COMPANY_CUSTOM}{key}" for key in offered.company}
     of_company |= {f"{COMPANY_CUSTOM}{key}" for key in catalogue.company} & named
-    events = list(EventName.objects.offered().order_by("name").values_list("name", flat=True)[:lookups.MOST_EVENTS])
+    events = list(EventName.objects.offered().order_by("name").values_list("name", flat=True)[: lookups.MOST_EVENTS])
     of_rules = (name.removeprefix(prefix) for name in sorted(named) for prefix in EVENTS if name.startswith(prefix))
     events = list(dict.fromkeys([*events, *of_rules]))
     about: dict[About, list[str]] = {}
@@ -107,7 +103,9 @@ def entry(attribute: Attribute) -> dict[str, str]:
 def choices(named: set[Any]) -> tuple[dict[str, list[list[Any]]], list[str]]:
     """The names to choose from, by kind; and the kinds there are more of."""
     offered: dict[str, list[list[Any]]] = {
-        Kind.TEAMMATE: [[user.pk, lookups.name_of(user)] for user in User.objects.filter(is_staff=True).order_by("username")],
+        Kind.TEAMMATE: [
+            [user.pk, lookups.name_of(user)] for user in User.objects.filter(is_staff=True).order_by("username")
+        ],
         Kind.ROLE: [[value, label] for value, label in Role.choices],
     }
     more: list[str] = []
@@ -118,14 +116,6 @@ def choices(named: set[Any]) -> tuple[dict[str, list[list[Any]]], list[str]]:
             first += list(rows.filter(pk__in=named - {row.pk for row in first}))
         offered[kind] = [[row.pk, str(row)] for row in first]
     return offered, more
-
-
-
-
-
-
-
-
 
 
 def variables(catalogue: Catalogue) -> list[dict[str, Any]]:
@@ -146,5 +136,8 @@ def variables(catalogue: Catalogue) -> list[dict[str, Any]]:
 
 def times() -> dict[str, list[Any]]:
     """The days and half hours of a delivery window."""
-    clock = [f"{minutes // 60:02}:{minutes % 60:02}" for minutes in range(0, delivery_window.FULL_DAY, delivery_window.HALF_HOUR)]
+    clock = [
+        f"{minutes // 60:02}:{minutes % 60:02}"
+        for minutes in range(0, delivery_window.FULL_DAY, delivery_window.HALF_HOUR)
+    ]
     return {"days": list(delivery_window.DAYS), "from": clock, "to": [*clock[1:], "24:00"]}

@@ -9,14 +9,12 @@ from django.utils import timezone
 
 from audiences.models import Workspace
 from audiences.rules import Group, RuleError
-from delivery.matching import ongoing
+from delivery.matching import forecast as matching_forecast
 from delivery.matching.forecast import Forecast
 from delivery.models import Reason
-from messaging import content
-from messaging import delivery_window
+from messaging import content, delivery_window
 from messaging.models import Channel, Message, SendType, Style, WindowZone
 from outbound.console.wording import Line, audience_lines, counted, joins_negatives_by_or
-from delivery.matching import forecast as matching_forecast
 
 WHO: dict[SendType, str] = {
     SendType.ONGOING: "Sends to everyone who matches the filters now, and to anyone who matches them in the future.",
@@ -90,7 +88,9 @@ def review(message: Message, *, at: datetime, problems: list[str], within: timed
         found.per_company = message.goes_per_company
         found.sentences.insert(2, ONCE_PER_COMPANY if found.per_company else ONCE)
         forecast = (
-            matching_forecast.forecast_soon(message, at=at, within=within) if within else matching_forecast.forecast(message, at=at)
+            matching_forecast.forecast_soon(message, at=at, within=within)
+            if within
+            else matching_forecast.forecast(message, at=at)
         )
     except RuleError as wrong:
         if str(wrong) not in found.problems:

@@ -14,14 +14,9 @@ from audiences.models import Audience, Company, CustomAttribute, Customer
 from delivery.matching import launch_job
 from messaging import content
 from messaging.models import Channel, Message, MessageVersion, Sender, State
-from outbound import roles
-from outbound import actions
-from outbound.console import idempotency
-from outbound.console import change_message
-from outbound.composer import images
+from outbound import actions, roles
+from outbound.composer import autocomplete, images, options
 from outbound.composer import confirm as confirming
-from outbound.composer import options
-from outbound.composer import autocomplete
 from outbound.composer import preview as previewing
 from outbound.composer.forms import (
     AudienceFields,
@@ -34,9 +29,9 @@ from outbound.composer.forms import (
     is_new,
 )
 from outbound.composer.review import review
+from outbound.console import change_message, idempotency, lookups
 from outbound.console.admin import ConsoleAdmin, teammate
 from outbound.console.search import TOO_LONG, is_too_long
-from outbound.console import lookups
 
 # Whoever has lost the right to since the page was drawn loses nothing they typed.
 NOT_THEIRS = (

@@ -1,9 +1,11 @@
 """TODO-DOC outbound/console/formatting.py."""
 
-from django.utils.safestring import SafeString
 from datetime import datetime
-from django.utils.html import format_html
+
 from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
 
 def chip(text: str, tone: str) -> SafeString:
     """A word in a coloured chip."""

@@ -1,15 +1,13 @@
 """TODO-DOC outbound/console/lookups.py."""
 
 from typing import Any
-from audiences.models import Audience
-from django.db.models import BooleanField
-from django.db.models import ExpressionWrapper
+
+from django.contrib.auth.models import User
+from django.db.models import BooleanField, ExpressionWrapper, Q, QuerySet
+
+from audiences.models import Audience, Tag
 from audiences.rules import Kind
 from messaging.models import Message
-from django.db.models import Q
-from django.db.models import QuerySet
-from audiences.models import Tag
-from django.contrib.auth.models import User
 
 # So many are a menu; of more, one is found by typing.
 MOST_NAMES = 100

@@ -19,16 +19,16 @@ from django.utils import timezone
 from audiences.intake import Refused
 from audiences.models import Workspace
 from audiences.transactions import retried
-from delivery.conversations import threads as conversations
 from delivery.conversations import attachments
+from delivery.conversations import threads as conversations
 from delivery.models import Conversation
 from messaging.content import ContentError
 from messaging.content.plain_text import as_text
-from outbound.inbox import listing
-from outbound.inbox import thread as threads
+from outbound.console.admin import ConsoleAdmin, not_done, teammate
 from outbound.console.lookups import name_of
 from outbound.console.rich_text import RichTextWidget
-from outbound.console.admin import ConsoleAdmin, not_done, teammate
+from outbound.inbox import listing
+from outbound.inbox import thread as threads
 
 LONGEST = 100_000
 STALE = "Open the page again."

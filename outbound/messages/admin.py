@@ -11,12 +11,11 @@ from django.urls import reverse
 from django.utils import timezone
 
 from messaging.models import Message, SendType, State
-from outbound import roles
-from outbound import actions
-from outbound.messages import progress as going
-from outbound.messages import report
+from outbound import actions, roles
 from outbound.composer import views
 from outbound.console.admin import not_done, teammate
+from outbound.messages import progress as going
+from outbound.messages import report
 from outbound.messages.changelist import OutboundList
 
 

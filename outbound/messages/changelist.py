@@ -16,17 +16,15 @@ from unfold.decorators import action, display
 from delivery.reporting import counters
 from delivery.reporting.counters import Counts
 from messaging.models import RUNNING, Message, SendType, State
-from outbound import roles
 from outbound import actions as acts
+from outbound import roles
+from outbound.console import formatting
 from outbound.console.admin import ConsoleAdmin
 from outbound.console.lists import List
 from outbound.console.wording import STATE_TONES, measured, percent
-from outbound.console import formatting
 
 ONE_PERSON = "one_person"
 TABS: tuple[tuple[str, str], ...] = (("All", ""), *((kind.label, kind.value) for kind in SendType))
-
-
 
 
 class ToWhom(DropdownFilter):
@@ -143,7 +141,9 @@ class OutboundList(ConsoleAdmin):
     def how_far(self, message: Message) -> SafeString:
         """Its state."""
         if message.trouble:
-            return format_html("{} {}", formatting.chip(message.get_state_display(), "warning"), formatting.chip("Trouble", "bad"))
+            return format_html(
+                "{} {}", formatting.chip(message.get_state_display(), "warning"), formatting.chip("Trouble", "bad")
+            )
         return formatting.chip(message.get_state_display(), STATE_TONES[State(message.state)])
 
     @display(description="Sent", ordering=F("count__sent").desc(nulls_last=True))
@@ -194,7 +194,9 @@ def share(message: Message, what: str) -> SafeString | str:
 def waiting_words(message: Message, found: Counts, *, due: datetime | None, at: datetime) -> str:
     """How many wait, and until when; for a scheduled one, when it goes live."""
     if message.state == State.SCHEDULED and message.scheduled_for:
-        return f"{'Goes' if message.scheduled_for > at else 'Was to go'} live {formatting.moment(message.scheduled_for)}"
+        return (
+            f"{'Goes' if message.scheduled_for > at else 'Was to go'} live {formatting.moment(message.scheduled_for)}"
+        )
     if not found.waiting:
         return ""
     waits = f"{found.waiting:,} waiting"
@@ -205,8 +207,6 @@ def waiting_words(message: Message, found: Counts, *, due: datetime | None, at: 
     if due is None:
         return f"{waits} for a visit"
     return f"{waits}, sending now" if due <= at else f"{waits}, next {formatting.moment(due)}"
-
-
 
 
 def none_yet(request: HttpRequest) -> str:

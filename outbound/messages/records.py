@@ -1,32 +1,26 @@
 """TODO-DOC outbound/messages/records.py."""
 
+from datetime import datetime
 from typing import Any
-from unfold.contrib.filters.admin import AutocompleteSelectFilter
-from unfold.contrib.filters.admin import ChoicesDropdownFilter
-from outbound.console.admin import Counted
-from delivery.models import DeliveryRecord
-from django.http import Http404
-from django.http import HttpRequest
-from messaging.models import Message
+
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
-from outbound.console.wording import STATUS_TONES
-from outbound.console.wording import STATUS_WORDS
-from django.utils.safestring import SafeString
-from delivery.models import Status
-from django.http import StreamingHttpResponse
-from outbound.console.formatting import chip
-from outbound.console.admin import column
-from messaging import content
-from datetime import datetime
-from unfold.decorators import display
+from django.http import Http404, HttpRequest, StreamingHttpResponse
 from django.utils.html import format_html
-from outbound.messages import recipients
+from django.utils.safestring import SafeString
+from unfold.contrib.filters.admin import AutocompleteSelectFilter, ChoicesDropdownFilter
+from unfold.decorators import display
+
 from delivery import rendering
+from delivery.models import DeliveryRecord, Status
 from delivery.sending import uncertain as resolving
-from outbound.messages import uncertain
-from outbound.composer.review import when
-from outbound.messages import report
+from messaging import content
+from messaging.models import Message
+from outbound.console.admin import Counted, column
+from outbound.console.formatting import chip
+from outbound.console.wording import STATUS_TONES, STATUS_WORDS
+from outbound.messages import recipients, report, uncertain
+
 
 class DeliveryRecordAdmin(uncertain.UncertainPages):
     """Every message to every customer, as it went; nothing here can be changed."""

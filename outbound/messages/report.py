@@ -8,36 +8,25 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
-from django.core.exceptions import PermissionDenied
-from django.db.models import Count, Min, QuerySet
-from django.http import Http404, HttpRequest, HttpResponse, StreamingHttpResponse
+from django.db.models import Count, Min
+from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
-from django.utils.html import format_html
-from django.utils.safestring import SafeString
-from unfold.contrib.filters.admin import AutocompleteSelectFilter, ChoicesDropdownFilter
-from unfold.decorators import display
 
 from audiences.models import Workspace
 from audiences.rules import RuleError
-from delivery import rendering
+from delivery.models import Reason, Status, Who
 from delivery.reporting import counters
-from delivery.tracking import hits
-from delivery.sending import uncertain as resolving
 from delivery.reporting.counters import Counts
-from delivery.models import DeliveryRecord, Reason, Status, Who
-from messaging import content
+from delivery.tracking import hits
 from messaging.models import RUNNING, Channel, Message, SendType, State
 from outbound import actions
-from outbound.console import charts
-from outbound.messages import version_diff
-from outbound.messages import progress
-from outbound.messages import recipients
-from outbound.messages import uncertain
-from outbound.console.charts import Chart, Series
 from outbound.composer.review import HOW, ONCE, ONCE_PER_COMPANY, WHO, when
-from outbound.console.admin import ConsoleAdmin, Counted, column
+from outbound.console import charts
+from outbound.console.admin import ConsoleAdmin
+from outbound.console.charts import Chart, Series
 from outbound.console.formatting import chip, moment
 from outbound.console.wording import STATE_TONES, STATUS_TONES, STATUS_WORDS, audience_lines, measured, percent, times
+from outbound.messages import progress, recipients, version_diff
 
 SHOWN = ("opened", "clicked", "replied", "bounced", "complained", "unsubscribed")
 LABELS: dict[str, str] = {
@@ -176,7 +165,9 @@ def figures(message: Message, found: Counts) -> list[dict[str, Any]]:
 
 def links(message: Message) -> Iterator[dict[str, Any]]:
     """Where its links lead, the most followed first, and how often each was; a dash for one that is not tracked."""
-    now = {html.unescape(to): words for to, words in version_diff.links(message.version.body if message.version else "")}
+    now = {
+        html.unescape(to): words for to, words in version_diff.links(message.version.body if message.version else "")
+    }
     for found in hits.clicks_of(message):
         there = found.address in now
         if there or found.clicks or found.machines:
@@ -297,13 +288,3 @@ def what_waits(
     if message.state == State.LIVE and message.send_type == SendType.ONGOING:
         checked = "on each visit" if message.channel == Channel.IN_APP else "every hour and on each visit"
         yield {"records": None, "words": "Anyone who comes to match", "when": f"Checked {checked}"}
-
-
-
-
-
-
-
-
-
-

@@ -18,8 +18,8 @@ from django.utils.http import url_has_allowed_host_and_scheme
 
 from audiences.transactions import retried
 from delivery import tasks
-from delivery.sending import uncertain as resolving
 from delivery.models import DeliveryRecord, Status
+from delivery.sending import uncertain as resolving
 from messaging.models import Message
 from outbound.console.admin import ReadOnlyAdmin, not_done, teammate
 from outbound.console.wording import counted

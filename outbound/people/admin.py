@@ -17,18 +17,15 @@ from unfold.decorators import display
 from audiences import compiler
 from audiences.models import Audience, Company, Customer, Membership
 from audiences.rules import RuleError
-from outbound.console import admin
-from outbound.people import csv_import
-from outbound.people import bulk_actions
-from outbound.people import profile
-from outbound.messages import recipients
-from outbound.people import why
 from outbound.composer import options
 from outbound.composer.forms import AudienceFields
+from outbound.console import admin
 from outbound.console.admin import ConsoleAdmin, column
 from outbound.console.formatting import chip
 from outbound.console.lists import List
 from outbound.console.wording import counted
+from outbound.messages import recipients
+from outbound.people import bulk_actions, csv_import, profile, why
 
 MOST_SEGMENTS = 500
 FLAGS: tuple[tuple[str, str, str], ...] = (
@@ -171,7 +168,9 @@ class CustomerAdmin(bulk_actions.PickingPages, csv_import.ImportPages, why.WhyPa
                 "form": form,
                 "offer": options.rule_builder(rules),
                 "place": form.place,
-                "filtered": {name: value for name, value in request.GET.items() if name not in ("p", bulk_actions.RULES)},
+                "filtered": {
+                    name: value for name, value in request.GET.items() if name not in ("p", bulk_actions.RULES)
+                },
                 "query": request.GET.urlencode(),
                 "ruled": bool(rules) and rules != "{}",
                 "can_import": request.user.has_perm(csv_import.PERMISSION),

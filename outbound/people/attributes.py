@@ -16,14 +16,13 @@ from audiences.models import CustomAttribute
 from audiences.models.catalogue import KINDS
 from audiences.rules import KIND_NAMES, Kind
 from delivery import tasks
-from delivery.maintenance import attribute_kinds
-from delivery.maintenance import retirement
+from delivery.maintenance import attribute_kinds, retirement
 from messaging.models import Message, State
-from outbound.people import refused_names
 from outbound.console.admin import column
-from outbound.people.retirement import InUseOrRetired, RetirementPages, listed
 from outbound.console.change_message import from_to
 from outbound.console.wording import counted
+from outbound.people import refused_names
+from outbound.people.retirement import InUseOrRetired, RetirementPages, listed
 
 OVER = (State.STOPPED, State.SENT)
 

@@ -15,19 +15,19 @@ from django.utils import timezone
 from unfold.decorators import action
 
 from audiences import intake
-from audiences.intake.tagging import tag_all, untag_all
 from audiences.intake.attributes.fields import storable
+from audiences.intake.tagging import tag_all, untag_all
 from audiences.models import Audience, Customer, Tag
 from audiences.models.customers import CustomerQuerySet, Role
 from audiences.rules import RuleError
 from messaging.models import Message, SendType
-from outbound.messages import recipients
 from outbound.console.admin import ConsoleAdmin, not_done, teammate
-from outbound.people.export import export
 from outbound.console.idempotency import NotThisForm
 from outbound.console.search import TOO_LONG, is_too_long
 from outbound.console.timeouts import longer_statements
 from outbound.console.wording import counted
+from outbound.messages import recipients
+from outbound.people.export import export
 
 PAGES = (("picked/<slug:verb>/", "picked"),)
 RULES = "rules"

@@ -24,16 +24,16 @@ from audiences.models import Company, CustomAttribute, Customer, Tag
 from audiences.rules import Kind
 from audiences.transactions import retried
 from delivery import rendering
-from delivery.customers import export as disclosing
 from delivery.customers import erase as erasing
+from delivery.customers import export as disclosing
 from delivery.models import Conversation, DeliveryRecord
 from messaging import content
 from outbound import roles
-from outbound.people import send_message as writing
-from outbound.console.lookups import name_of
 from outbound.console.admin import ConsoleAdmin, not_done
-from outbound.messages.records import status_chip
+from outbound.console.lookups import name_of
 from outbound.console.timeouts import longer_statements
+from outbound.messages.records import status_chip
+from outbound.people import send_message as writing
 
 MOST_RECORDS = 20
 MOST_EVENTS = 50

@@ -20,9 +20,9 @@ from audiences.models import Audience
 from audiences.models.audience import ABOUT_SEGMENTS
 from audiences.rules import RuleError
 from messaging.models import Message
-from outbound.console import change_message
 from outbound.composer import options
 from outbound.composer.forms import AudienceFields
+from outbound.console import change_message
 from outbound.console.admin import ConsoleAdmin, column, not_done
 from outbound.console.wording import audience_lines, counted
 

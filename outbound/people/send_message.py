@@ -20,11 +20,11 @@ from delivery.models import DeliveryRecord
 from messaging import content
 from messaging.models import Channel, Format, Message, Sender
 from outbound import roles
-from outbound.console import idempotency
 from outbound.composer import options
 from outbound.composer.forms import OPENS_THE_APP
-from outbound.console.rich_text import RichTextWidget
+from outbound.console import idempotency
 from outbound.console.admin import ConsoleAdmin, teammate
+from outbound.console.rich_text import RichTextWidget
 
 CHAT, ANNOUNCEMENT, EMAIL, PUSH = "chat", "announcement", "email", "push"
 WAYS: dict[str, tuple[Channel, str]] = {

@@ -17,11 +17,11 @@ from delivery.eligibility.explain import Case, Explanation, Judged, Verdict
 from delivery.models import Reason
 from messaging import delivery_window
 from messaging.models import Channel, Message, SendType, State
-from outbound.console.lookups import name_of
 from outbound.console.admin import ConsoleAdmin
 from outbound.console.formatting import chip
-from outbound.messages.records import status_chip
+from outbound.console.lookups import name_of
 from outbound.console.wording import STATE_TONES, Names, counted
+from outbound.messages.records import status_chip
 
 MOST_MESSAGES = 300
 PAGES = (("<path:object_id>/why/", "why"),)

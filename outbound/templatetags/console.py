@@ -6,8 +6,8 @@ from django import template
 from django.template import Context
 from django.utils import timezone
 
-from delivery.monitoring import alarms as watched
 from delivery.models import AlarmKind
+from delivery.monitoring import alarms as watched
 
 register = template.Library()
 

@@ -3,49 +3,25 @@
 from typing import Any
 
 from django import forms
-from django.contrib import messages
-from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
-from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from django_celery_beat.admin import PeriodicTaskAdmin as BeatTaskAdmin
-from django_celery_beat.admin import PeriodicTaskForm as BeatTaskForm
-from django_celery_beat.admin import TaskSelectWidget as BeatTaskSelectWidget
-from django_celery_beat.models import PeriodicTask, PeriodicTasks
-from unfold.decorators import action, display
+from unfold.decorators import display
 from unfold.widgets import (
-    UnfoldAdminCheckboxSelectMultipleWidget,
-    UnfoldAdminSelectWidget,
     UnfoldAdminTextInputWidget,
     UnfoldBooleanWidget,
 )
 
-from audiences.models import Audience, CompanyTag, CustomerTag, Tag, Workspace
-from audiences.models.audience import ABOUT_TAGS
+from audiences.models import Workspace
 from delivery import tasks
 from delivery.eligibility import frequency_cap
 from messaging import delivery_window
-from messaging.models import Message, Sender
 from outbound.composer import images
-from outbound.console.admin import column
-from outbound.people.admin import counting
-from outbound.console.change_message import ToldAdmin, from_to
-from outbound.console.wording import counted
-
-
-
-
-
-
-
-
-
-
+from outbound.console.change_message import ToldAdmin
 
 
 def hold_by_the_new_cap() -> None:
@@ -152,7 +128,10 @@ class WorkspaceAdmin(ToldAdmin):
     readonly_fields = ("logo_now",)
     fieldsets = (
         ("Workspace", {"fields": ("name", "zone")}),
-        ("Office hours", {"fields": delivery_window.DAYS, "description": "Like 09:00-12:30, 13:30-17:00. Empty: closed."}),
+        (
+            "Office hours",
+            {"fields": delivery_window.DAYS, "description": "Like 09:00-12:30, 13:30-17:00. Empty: closed."},
+        ),
         ("Branded emails", {"fields": ("logo_now", "logo_upload", "remove_logo", "colour", "postal_address")}),
         ("Before a message goes live", {"fields": ("confirm_above", "drift_percent")}),
         ("How much one customer gets", {"fields": ("cap_messages", "cap_days")}),
@@ -194,12 +173,6 @@ class WorkspaceAdmin(ToldAdmin):
     ) -> HttpResponse:
         """The settings, under their own name."""
         return super().change_view(request, object_id, form_url, {**(extra_context or {}), "title": "Workspace"})
-
-
-
-
-
-
 
 
 class PlainAdmin(ToldAdmin):

@@ -16,8 +16,7 @@ from django.urls import reverse
 
 from audiences.models import Integration, Notification, NotificationState, Subscription, Workspace
 from audiences.models.workspace import new_secret
-from delivery.messenger import origins
-from delivery.messenger import script
+from delivery.messenger import origins, script
 from outbound.console.admin import not_done
 from outbound.console.change_message import ToldAdmin, from_to
 

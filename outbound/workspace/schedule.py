@@ -1,24 +1,22 @@
 """TODO-DOC outbound/workspace/schedule.py."""
 
 from typing import Any
+
+from django.contrib import messages
+from django.db import transaction
+from django.db.models import QuerySet
+from django.http import HttpRequest
 from django_celery_beat.admin import PeriodicTaskAdmin as BeatTaskAdmin
 from django_celery_beat.admin import PeriodicTaskForm as BeatTaskForm
 from django_celery_beat.admin import TaskSelectWidget as BeatTaskSelectWidget
-from django.http import HttpRequest
-from django_celery_beat.models import PeriodicTask
-from django_celery_beat.models import PeriodicTasks
-from django.db.models import QuerySet
-from outbound.console.change_message import ToldAdmin
-from unfold.widgets import UnfoldAdminSelectWidget
-from unfold.widgets import UnfoldAdminTextInputWidget
-from unfold.decorators import action
+from django_celery_beat.models import PeriodicTask, PeriodicTasks
+from unfold.decorators import action, display
+from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
+
 from outbound.console.admin import column
+from outbound.console.change_message import ToldAdmin, from_to
 from outbound.console.wording import counted
-from unfold.decorators import display
-from outbound.console.change_message import from_to
-from django.contrib import messages
-from delivery import tasks
-from django.db import transaction
+
 
 class TaskSelectWidget(UnfoldAdminSelectWidget, BeatTaskSelectWidget):
     """The tasks there are."""

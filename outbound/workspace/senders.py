@@ -1,14 +1,17 @@
 """TODO-DOC outbound/workspace/senders.py."""
 
 from typing import Any
-from django.http import HttpRequest
-from django.db.models import QuerySet
-from messaging.models import Sender
-from outbound.console.change_message import ToldAdmin
-from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
+
 from django.contrib.auth.models import User
-from outbound.console.admin import column
+from django.db.models import QuerySet
+from django.http import HttpRequest
 from unfold.decorators import display
+from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
+
+from messaging.models import Sender
+from outbound.console.admin import column
+from outbound.console.change_message import ToldAdmin
+
 
 def staff() -> QuerySet[User]:
     """Who can write as a sender."""

@@ -18,11 +18,11 @@ from unfold.widgets import UnfoldAdminEmailInputWidget, UnfoldAdminRadioSelectWi
 
 from audiences.models import Integration
 from outbound import roles
-from outbound.workspace import login
 from outbound.console.admin import ReadOnlyAdmin, column, not_done, teammate
+from outbound.console.change_message import ToldAdmin, from_to
 from outbound.console.formatting import chip
 from outbound.roles import SAYS, Role
-from outbound.console.change_message import ToldAdmin, from_to
+from outbound.workspace import login
 
 STATES: dict[str, str] = {"Active": "good", "Invited": "info", "Deactivated": "plain"}
 

@@ -1,22 +1,20 @@
 """TODO-DOC outbound/workspace/tags.py."""
 
-from audiences.models.audience import ABOUT_TAGS
 from typing import Any
-from audiences.models import Audience
-from audiences.models import CompanyTag
-from audiences.models import CustomerTag
-from django.http import HttpRequest
-from messaging.models import Message
-from django.db.models import QuerySet
-from audiences.models import Tag
-from outbound.console.change_message import ToldAdmin
-from unfold.widgets import UnfoldAdminTextInputWidget
-from outbound.console.wording import counted
-from outbound.people.admin import counting
-from unfold.decorators import display
+
 from django import forms
-from django.contrib import messages
+from django.db.models import QuerySet
+from django.http import HttpRequest
 from django.utils import timezone
+from unfold.decorators import display
+from unfold.widgets import UnfoldAdminTextInputWidget
+
+from audiences.models import Audience, CompanyTag, CustomerTag, Tag
+from audiences.models.audience import ABOUT_TAGS
+from messaging.models import Message
+from outbound.console.change_message import ToldAdmin
+from outbound.people.admin import counting
+
 
 class TagForm(forms.ModelForm):
     """A tag; when it was made is not typed."""

@@ -10,10 +10,10 @@ from django.utils import timezone
 from unfold.decorators import display
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminSingleDateWidget, UnfoldAdminTextInputWidget
 
-from delivery.sending import throttle
-from delivery.reporting import progress
 from delivery.models import Pace
 from delivery.models.pace import check_plan, growing_plan
+from delivery.reporting import progress
+from delivery.sending import throttle
 from messaging.models import Channel
 from outbound.console.change_message import ToldAdmin
 

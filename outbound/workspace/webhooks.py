@@ -15,12 +15,11 @@ from django.utils import timezone
 from audiences import webhook_outbox
 from audiences.models import Notification, NotificationState, Subscription, Topic
 from audiences.models.workspace import new_secret
-from delivery.webhooks import dispatcher
-from delivery.webhooks import safe_http
+from delivery.webhooks import dispatcher, safe_http
 from outbound.console.admin import not_done
-from outbound.workspace.integration import back
-from outbound.console.formatting import chip
 from outbound.console.change_message import ToldAdmin, changes
+from outbound.console.formatting import chip
+from outbound.workspace.integration import back
 
 PER_PAGE = 25
 TONES: dict[NotificationState, str] = {

@@ -24,8 +24,8 @@ from audiences.models.audience import read
 from audiences.rules import KNOWN_OR_NOT, OPERATORS, ROLLING, WITHOUT_VALUE, Kind, Operator
 from messaging.models import Message
 from tests.audiences import oracle, worlds
-from tests.audiences.oracle import World
 from tests.factories import AudienceFactory, CustomAttributeFactory, TagFactory
+from tests.support.rule_oracle import World
 
 TREES = 8  # in each world
 CASES = int(os.environ.get("OUTBOUND_CASES", "400"))

@@ -23,8 +23,7 @@ from audiences.intake import importing
 from audiences.models import Import, ImportKind, ImportState, Integration, Notification, Subscription, Tag, Workspace
 from delivery import schedule
 from delivery.conversations import threads
-from delivery.matching import ongoing
-from delivery.matching import direct
+from delivery.matching import direct, launch, lifecycle
 from delivery.models import Alarm, AlarmKind, DeliveryRecord, Pace, Reason, Status
 from messaging.models import Message, Sender
 from outbound import roles
@@ -42,8 +41,6 @@ from tests.factories import (
     SegmentFactory,
     rule,
 )
-from delivery.matching import launch
-from delivery.matching import lifecycle
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 NOW = datetime(2026, 5, 4, 10, 0, tzinfo=UTC)

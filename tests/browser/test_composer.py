@@ -11,7 +11,7 @@ from delivery import tasks
 from delivery.matching import launch_job
 from delivery.models import DeliveryRecord, Status
 from messaging.models import Message, State
-from outbound.composer import options
+from outbound.console import lookups
 from tests.browser.conftest import violations
 from tests.factories import (
     CompanyFactory,
@@ -23,7 +23,6 @@ from tests.factories import (
     SenderFactory,
     TagFactory,
 )
-from outbound.console import lookups
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 PNG = bytes.fromhex(

@@ -12,8 +12,7 @@ from django.utils import timezone
 from playwright.sync_api import Page, expect
 
 from delivery import schedule
-from delivery.conversations import threads
-from delivery.conversations import attachments
+from delivery.conversations import attachments, threads
 from delivery.models import Conversation
 from tests.browser.conftest import violations
 from tests.factories import CustomerFactory

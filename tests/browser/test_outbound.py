@@ -12,15 +12,13 @@ from playwright.sync_api import Page, expect
 
 from audiences.models import Workspace
 from delivery import tasks
-from delivery.matching import ongoing
-from delivery.sending import dispatcher
+from delivery.maintenance import sweep
+from delivery.matching import launch
 from messaging.models import Message, State
 from outbound import roles
 from outbound.roles import Role
 from tests.browser.test_composer import compose
 from tests.factories import AT, CustomerFactory, MessageFactory, SenderFactory
-from delivery.maintenance import sweep
-from delivery.matching import launch
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 LIST = "/admin/messaging/message/"

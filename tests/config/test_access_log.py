@@ -7,8 +7,8 @@ import pytest
 
 from audiences.models import Integration
 from config.logs import DiscreetErrors, discreet, discreet_target
-from tests.config.web_process import web_process
 from tests.factories import CustomerFactory
+from tests.support.web_process import web_process
 
 SECRET = "s3cr3t-0f-s0meb0dy-1234567890"
 EVERYTHING = (

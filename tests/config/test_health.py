@@ -13,16 +13,14 @@ from django_celery_beat.models import PeriodicTask
 
 from config.celery import app
 from config.logs import JsonLines
-from delivery import schedule, tasks
-from delivery.monitoring import health
+from delivery import metrics, schedule, tasks
+from delivery.maintenance import sweep
 from delivery.matching import ongoing
-from delivery import metrics
-from delivery.sending import dispatcher
-from delivery.sending import batch
 from delivery.models import DeliveryRecord, Heartbeat
+from delivery.monitoring import health
+from delivery.sending import batch, dispatcher
 from messaging.models import Channel, Message
 from tests.factories import CustomerFactory, MessageFactory
-from delivery.maintenance import sweep
 
 pytestmark = pytest.mark.django_db
 SECRET_BODY = "Nobody may read this in a log"

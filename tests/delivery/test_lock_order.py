@@ -20,31 +20,28 @@ from django.db import DatabaseError, connection, transaction
 from audiences import transactions
 from audiences.intake import Source, identify_here
 from audiences.intake.attributes import kind_conversion
-from audiences.intake.csv_import import upsert
 from audiences.intake.attributes.fields import refuse
+from audiences.intake.csv_import import upsert
 from audiences.models import CustomAttribute, Customer
 from audiences.rules import Kind
 from delivery import locks
-from delivery.sending import claim as claiming
 from delivery.conversations import threads
 from delivery.customers import erase as erasing
-from delivery.matching import ongoing
 from delivery.customers import merge as merging
-from delivery.sending import uncertain as resolving
 from delivery.inbound import feedback
-from delivery.sending import batch as sending
-from delivery.tracking import in_app
-from delivery.tracking import links
-from delivery.visits import visit as visits
+from delivery.inbound.feedback import News, What
+from delivery.matching import lifecycle
 from delivery.models import Conversation, DeliveryRecord, Reason, Status
 from delivery.reply_addresses import Kind as NamedKind
 from delivery.reply_addresses import Named
-from delivery.inbound.feedback import News, What
+from delivery.sending import claim as claiming
+from delivery.sending import outcome
+from delivery.sending import settle as sending_settle
+from delivery.sending import uncertain as resolving
+from delivery.tracking import in_app, links
+from delivery.visits import visit as visits
 from messaging.models import Message
 from tests.factories import AT, CustomAttributeFactory, CustomerFactory, MessageFactory
-from delivery.sending import settle as sending_settle
-from delivery.sending import outcome
-from delivery.matching import lifecycle
 
 LATER = AT + timedelta(hours=1)
 LONGEST = 20

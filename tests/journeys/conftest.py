@@ -20,11 +20,11 @@ from audiences.models import Workspace
 from config.celery import app
 from delivery import schedule
 from delivery.sending import batch
-from tests.journeys.clock import Clock
-from tests.journeys.pages import as_words, quick
-from tests.journeys.post import Post
-from tests.journeys.server import Server
-from tests.journeys.staff import Staff
+from tests.support.clock import Clock
+from tests.support.mailbox import Post
+from tests.support.pages import as_words, quick
+from tests.support.staff import Staff
+from tests.support.web_server import Server
 
 for noisy in ("mail.log", "celery.app.trace"):
     logging.getLogger(noisy).setLevel(logging.WARNING)

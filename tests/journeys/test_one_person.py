@@ -7,7 +7,7 @@ import pytest
 from audiences.models import Customer
 from delivery.models import DeliveryRecord
 from messaging.models import Message
-from tests.journeys.pages import field_of
+from tests.support.pages import field_of
 
 
 def test_send_a_message_stands_in_the_top_right_corner_of_the_profile(staff, server):

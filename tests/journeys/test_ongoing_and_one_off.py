@@ -9,10 +9,10 @@ from rest_framework.test import APIClient
 
 from delivery.models import DeliveryRecord, Status
 from messaging.models import Message
-from tests.delivery import fcm_server
-from tests.delivery.fcm_server import Firebase
 from tests.factories import rule
-from tests.journeys.pages import as_page
+from tests.support import fcm_server
+from tests.support.fcm_server import Firebase
+from tests.support.pages import as_page
 
 PRO = [rule("custom_attributes.plan", "is", "pro")]
 

@@ -8,7 +8,7 @@ import pytest
 from django.test import Client
 
 from tests.factories import rule
-from tests.journeys.pages import quick
+from tests.support.pages import quick
 
 BODY = '<p>Hi</p><p><a href="https://acme.example/new">New</a> <a href="https://acme.example/more">More</a></p>'
 PERSON = "Mozilla/5.0 (Macintosh; Intel Mac OS X 14_5) AppleWebKit/605.1.15 Version/17.5 Safari/605.1.15"

@@ -13,8 +13,8 @@ from django.core.management import call_command
 from audiences.models import Customer
 from delivery import reply_addresses
 from delivery.models import Conversation
-from tests.delivery.letters import written
-from tests.journeys.pages import field_of
+from tests.support.inbound_emails import written
+from tests.support.pages import field_of
 
 PROGRAMS = {
     "gmail": ("the «export» button stays grey", "CAF1g2h3J4k5L6m7N8o9P0q1R2s3T4u5V6w7X8y9Z0a1B2c3D4e"),

@@ -9,7 +9,7 @@ from django.test import Client
 from audiences.models import Customer
 from delivery.models import DeliveryRecord
 from messaging.models import Message
-from tests.journeys.pages import quick
+from tests.support.pages import quick
 
 
 def looks_at(link: str) -> str:

@@ -6,7 +6,7 @@ from rest_framework.test import APIClient
 from audiences.models import Audience, Customer
 from delivery.models import DeliveryRecord
 from tests.factories import rule
-from tests.journeys.pages import quick
+from tests.support.pages import quick
 
 PLAN = "custom_attributes.plan"
 

@@ -14,8 +14,7 @@ from audiences.models import Company, Customer, EventName, Import, Integration, 
 from delivery.conversations import threads
 from delivery.matching import direct
 from delivery.models import Conversation, DeliveryRecord, Pace
-from outbound import roles
-from outbound import actions
+from outbound import actions, roles
 from outbound.inbox import admin as answering
 from outbound.messages import uncertain
 from outbound.roles import Role
@@ -293,7 +292,11 @@ def paths(name: str, pattern: str, things: dict[str, object]) -> list[str]:
     table = name.rpartition("_")[0]
     table = table if table in TABLES else PREFIXES.get(name.partition("_")[0], "")
     job = Import.objects.first()
-    verbs = {"message_act": tuple(actions.ACTS), "customer_picked": ("tag", "message"), "customer_import_act": ("cancel",)}
+    verbs = {
+        "message_act": tuple(actions.ACTS),
+        "customer_picked": ("tag", "message"),
+        "customer_import_act": ("cancel",),
+    }
     verbs |= {"conversation_act": tuple(answering.ACTS), "deliveryrecord_settle": tuple(uncertain.VERDICTS)}
     found = []
     queries = {"autocomplete": "?app_label=messaging&model_name=sender&field_name=teammate&term=a"}

@@ -8,15 +8,13 @@ from django.test import Client
 from audiences import identity_verification
 from audiences.models import Company, Customer, Workspace
 from audiences.models.customers import Role
-from delivery import tokens
+from delivery import rendering, tokens
 from delivery.conversations import threads
-from delivery import rendering
 from delivery.matching import ongoing
-from delivery.sending import dispatcher
-from delivery.sending import batch
 from delivery.models import Conversation, DeliveryRecord
+from delivery.sending import batch, dispatcher
 from messaging.models import Channel
-from tests.delivery.test_messenger import Browser
+from tests.delivery.api.messenger.test_ping import Browser
 from tests.factories import CompanyFactory, CustomAttributeFactory, CustomerFactory, MessageFactory, rule
 
 pytestmark = pytest.mark.django_db
@@ -248,7 +246,9 @@ def test_a_name_in_a_mail_is_a_name(monkeypatch, at, name):
     assert "<script" not in envelope.html
     assert "javascript:" not in envelope.html
     assert "999999999) %}" not in envelope.html or "{%" in envelope.html, "their Liquid was read"
-    assert rendering.as_read(DeliveryRecord.objects.select_related("version", "message").get()).subject == envelope.subject
+    assert (
+        rendering.as_read(DeliveryRecord.objects.select_related("version", "message").get()).subject == envelope.subject
+    )
 
 
 # To choose where our links lead

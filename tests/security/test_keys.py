@@ -13,10 +13,8 @@ from django.test import Client
 from django.utils import timezone
 
 from audiences.models import Customer, Subscription, Workspace
-from delivery import tokens
-from delivery import rendering
+from delivery import rendering, reply_addresses, tokens
 from delivery.conversations import answer_emails
-from delivery import reply_addresses
 from delivery.messenger import sessions
 from delivery.reply_addresses import Kind, Purpose
 from outbound.workspace.login import invitations

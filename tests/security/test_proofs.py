@@ -4,10 +4,10 @@ import pytest
 from rest_framework.test import APIClient
 
 from audiences import identity_verification
-from audiences.intake.identity_resolution import read_email, read_user_id
 from audiences.intake.attributes.fields import Refused
+from audiences.intake.identity_resolution import read_email, read_user_id
 from audiences.models import Customer, Integration, Workspace
-from tests.delivery.test_messenger import Browser
+from tests.delivery.api.messenger.test_ping import Browser
 from tests.factories import CustomerFactory
 
 pytestmark = pytest.mark.django_db

@@ -13,14 +13,14 @@ from audiences import intake
 from audiences.intake import Source, importing
 from audiences.models import Customer, ImportKind, ImportState, Integration, Tag
 from audiences.models.customers import Role
-from delivery.monitoring import invariants
+from delivery import reply_addresses
 from delivery.conversations import threads
 from delivery.inbound import router
-from delivery import reply_addresses
 from delivery.models import Conversation
-from tests.delivery.letters import letter
-from tests.delivery.test_messenger import Browser
+from delivery.monitoring import invariants
+from tests.delivery.api.messenger.test_ping import Browser
 from tests.factories import CustomerFactory
+from tests.support.inbound_emails import letter
 
 pytestmark = pytest.mark.django_db
 

@@ -18,7 +18,7 @@ from messaging.models import Message, Sender, State
 from outbound import roles
 from outbound.roles import Role
 from tests.factories import CustomAttributeFactory, CustomerFactory, MessageFactory, SenderFactory
-from tests.outbound.test_composer import ADD, ticket, typed
+from tests.outbound.composer.test_composer import ADD, ticket, typed
 
 pytestmark = pytest.mark.django_db
 

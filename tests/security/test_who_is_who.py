@@ -8,7 +8,7 @@ from audiences import intake
 from audiences.models import Customer, Integration
 from audiences.models.customers import Role
 from delivery.models import Visitor
-from tests.delivery.test_messenger import Browser
+from tests.delivery.api.messenger.test_ping import Browser
 from tests.factories import CustomerFactory, MessageFactory, rule
 
 pytestmark = pytest.mark.django_db

@@ -18,7 +18,7 @@ from config import supervisor
 from config.supervisor import Program, Running
 from delivery import schedule, tasks
 from delivery.sending import batch
-from tests.trials.catcher import Catcher
+from tests.support.mail_catcher import Catcher
 
 
 @pytest.fixture

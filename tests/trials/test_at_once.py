@@ -16,19 +16,15 @@ from django.db import connection, transaction
 from django.test import Client
 
 from audiences.models import Company, Customer, Integration, Membership
-from delivery.matching import ongoing
-from delivery.sending import dispatcher
-from delivery.sending import batch
-from delivery.visits import visit as visits
 from delivery.channels import Envelope
+from delivery.maintenance import sweep
+from delivery.matching import launch, lifecycle, ongoing, sql
 from delivery.models import DeliveryRecord, Status
+from delivery.sending import batch, dispatcher
+from delivery.visits import visit as visits
 from messaging.models import Channel, Message, State, WrongState
 from tests.factories import AT, CompanyFactory, CustomerFactory, MembershipFactory, MessageFactory
-from tests.trials.at_once import Job, LockWaits, Run, at_once
-from delivery.maintenance import sweep
-from delivery.matching import sql
-from delivery.matching import lifecycle
-from delivery.matching import launch
+from tests.support.concurrency import Job, LockWaits, Run, at_once
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("migrated")]
 

@@ -17,9 +17,9 @@ import pytest
 
 from config import supervisor
 from config.supervisor import Program, Running
-from tests.trials import servers
-from tests.trials.catcher import Catcher
-from tests.trials.servers import Servers
+from tests.support import servers
+from tests.support.mail_catcher import Catcher
+from tests.support.servers import Servers
 
 pytestmark = [pytest.mark.processes, pytest.mark.xdist_group("servers")]
 

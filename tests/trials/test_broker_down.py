@@ -9,10 +9,9 @@ from celery import current_app
 
 from config.celery import app
 from delivery import tasks
-from delivery.matching import ongoing as matching
-from tests.factories import CustomerFactory, MessageFactory
-from tests.trials.catcher import Catcher
 from delivery.matching import launch
+from tests.factories import CustomerFactory, MessageFactory
+from tests.support.mail_catcher import Catcher
 
 LONGEST = 3.0
 

@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 from django.core.management import CommandError, call_command
 
-from delivery.matching import ongoing
-from tests.factories import CustomerFactory, MessageFactory
-from tests.trials.catcher import Catcher
 from delivery.matching import lifecycle
+from tests.factories import CustomerFactory, MessageFactory
+from tests.support.mail_catcher import Catcher
 
 pytestmark = [pytest.mark.processes, pytest.mark.django_db(transaction=True)]
 

@@ -9,7 +9,7 @@ from config.supervisor import Running
 from delivery.matching import ongoing
 from delivery.models import Pace
 from tests.factories import CustomerFactory, MessageFactory
-from tests.trials.catcher import Catcher
+from tests.support.mail_catcher import Catcher
 from tests.trials.conftest import eventually
 
 pytestmark = [pytest.mark.processes, pytest.mark.django_db(transaction=True)]

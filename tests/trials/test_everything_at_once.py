@@ -14,23 +14,18 @@ import pytest
 from django.utils import timezone
 
 from audiences.models import Company, Customer, Membership, Workspace
-from delivery.monitoring import invariants
-from delivery.sending import claim
-from delivery.customers import erase as erasing
-from delivery.matching import ongoing
-from delivery.customers import merge as merging
-from delivery.sending import uncertain
-from delivery.sending import dispatcher
-from delivery.sending import batch
-from delivery.visits import visit as visits
 from delivery.channels import Envelope, NoSuchMailbox, Rejected, Unavailable
+from delivery.customers import erase as erasing
+from delivery.customers import merge as merging
+from delivery.maintenance import sweep
+from delivery.matching import lifecycle, ongoing
 from delivery.models import DeliveryRecord, Status
+from delivery.monitoring import invariants
+from delivery.sending import batch, claim, dispatcher, outcome, uncertain
+from delivery.visits import visit as visits
 from messaging.models import Channel, Message, WrongState
 from tests.factories import AT, CompanyFactory, CustomerFactory, MessageFactory
-from tests.trials.at_once import Job, at_once
-from delivery.sending import outcome
-from delivery.maintenance import sweep
-from delivery.matching import lifecycle
+from tests.support.concurrency import Job, at_once
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("migrated")]
 

@@ -11,7 +11,7 @@ from django_celery_beat.models import IntervalSchedule, PeriodicTask, PeriodicTa
 from audiences.models import Workspace
 from config.supervisor import Running
 from delivery.models import Alarm
-from tests.trials.catcher import Catcher
+from tests.support.mail_catcher import Catcher
 from tests.trials.conftest import eventually
 
 pytestmark = [pytest.mark.processes, pytest.mark.django_db(transaction=True)]

@@ -13,14 +13,13 @@ from django.utils import timezone
 from audiences.models import Customer
 from config.supervisor import Running
 from delivery import rendering
+from delivery.maintenance import sweep
 from delivery.matching import ongoing
-from delivery.sending import dispatcher
 from delivery.models import Status
 from messaging.models import Message
 from tests.factories import CustomerFactory, MessageFactory
-from tests.trials.catcher import Catcher
+from tests.support.mail_catcher import Catcher
 from tests.trials.conftest import eventually
-from delivery.maintenance import sweep
 
 pytestmark = [pytest.mark.processes, pytest.mark.django_db(transaction=True)]
 

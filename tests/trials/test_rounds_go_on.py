@@ -9,20 +9,15 @@ import pytest
 from django.db import connection, transaction
 from django.utils import timezone
 
-from delivery import locks
-from delivery import rendering
-from delivery.matching import ongoing
-from delivery.sending import dispatcher
-from delivery.sending import batch
+from delivery import locks, rendering
 from delivery.channels import Envelope
+from delivery.matching import direct, lifecycle, ongoing, recheck
+from delivery.matching import sql as matching_sql
 from delivery.models import Status
+from delivery.sending import batch, dispatcher
 from messaging.models import Channel, Message
 from tests.factories import CustomAttributeFactory, CustomerFactory, MessageFactory, rule
-from tests.trials.at_once import at_once
-from delivery.matching import sql as matching_sql
-from delivery.matching import direct
-from delivery.matching import lifecycle
-from delivery.matching import recheck
+from tests.support.concurrency import at_once
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("migrated")]
 

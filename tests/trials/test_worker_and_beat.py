@@ -10,7 +10,7 @@ from config.supervisor import Running
 from delivery import schedule
 from messaging.models import State
 from tests.factories import CustomerFactory, MessageFactory, rule
-from tests.trials.catcher import Catcher
+from tests.support.mail_catcher import Catcher
 from tests.trials.conftest import eventually
 
 pytestmark = [pytest.mark.processes, pytest.mark.django_db(transaction=True)]

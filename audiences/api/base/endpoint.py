@@ -18,8 +18,8 @@ from rest_framework.response import Response
 from rest_framework.throttling import BaseThrottle
 from rest_framework.views import APIView
 
-from audiences.api.base.openapi import Parameter
 from audiences.api.base.errors import TooLarge
+from audiences.api.base.openapi import Parameter
 from audiences.api.base.query import check_query
 from audiences.api.base.versions import HEADER, check_version, refuse_foreign_keys
 from audiences.intake import Refused

@@ -8,8 +8,8 @@ from django.contrib.auth.models import User
 from django.db.models import Model, QuerySet
 
 from audiences.intake import Refused, Unknown
-from audiences.intake.identity_resolution import ID, lower_case
 from audiences.intake.attributes.fields import first_given, text
+from audiences.intake.identity_resolution import ID, lower_case
 from audiences.models import Customer
 from audiences.models.customers import Role
 

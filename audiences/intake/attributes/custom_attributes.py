@@ -12,8 +12,19 @@ from typing import Any
 from django.db.models import Q
 
 from audiences.intake.attributes.coercion import READ_AS, Misfit, as_seconds
+from audiences.intake.attributes.fields import (
+    LONGEST_TEXT,
+    UNSTORABLE,
+    BadAttribute,
+    NotInCatalogue,
+    OnBadValue,
+    Refused,
+    finite,
+    refuse,
+    seconds,
+    shown,
+)
 from audiences.intake.source import ROOM_FOR, Source
-from audiences.intake.attributes.fields import LONGEST_TEXT, UNSTORABLE, BadAttribute, NotInCatalogue, OnBadValue, Refused, finite, refuse, seconds, shown
 from audiences.models import CustomAttribute
 from audiences.models.catalogue import Scope
 from audiences.rules import KIND_NAMES, Kind

@@ -7,8 +7,8 @@ from typing import Any
 from django.db import connection, transaction
 
 from audiences.intake.attributes.custom_attributes import room
-from audiences.intake.source import Source
 from audiences.intake.attributes.fields import NotInCatalogue, Refused, shown
+from audiences.intake.source import Source
 from audiences.models import CustomAttribute, EventName, RefusedName
 from audiences.models.catalogue import Scope
 from audiences.rules import Kind

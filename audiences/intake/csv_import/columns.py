@@ -9,12 +9,12 @@ from typing import Any
 
 from audiences.attributes import CUSTOM
 from audiences.intake.attributes import coercion
-from audiences.intake.attributes.custom_attributes import LONGEST_NAME
-from audiences.intake.customer_fields import zone
 from audiences.intake.attributes.coercion import READ_AS, Misfit
+from audiences.intake.attributes.custom_attributes import LONGEST_NAME
+from audiences.intake.attributes.fields import LONGEST_TEXT, UNSTORABLE, Refused, flag, moment, shown, text
+from audiences.intake.customer_fields import zone
 from audiences.intake.identity_resolution import ID, read_email, read_user_id
 from audiences.intake.tags import tag_name
-from audiences.intake.attributes.fields import LONGEST_TEXT, UNSTORABLE, Refused, flag, moment, shown, text
 from audiences.models import CustomAttribute
 from audiences.models.catalogue import KINDS, Scope
 from audiences.rules import KIND_NAMES, Kind

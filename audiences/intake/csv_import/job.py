@@ -8,12 +8,12 @@ from typing import Any
 from django.db import IntegrityError, connection, transaction
 from django.db.models import Q
 
+from audiences.intake.attributes.coercion import one_zone
+from audiences.intake.attributes.fields import Refused, shown, storable
 from audiences.intake.csv_import import upsert
 from audiences.intake.csv_import.columns import BESIDE, check_targets, new_attributes, readers
 from audiences.intake.csv_import.source import Record, look_at, records
-from audiences.intake.attributes.coercion import one_zone
 from audiences.intake.source import MOST_ATTRIBUTES
-from audiences.intake.attributes.fields import Refused, shown, storable
 from audiences.models import CustomAttribute, Import, ImportKind, ImportProblem, ImportState, Tag
 from audiences.models.catalogue import Scope
 from audiences.models.imports import UNDER_WAY

@@ -13,8 +13,8 @@ from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
 from django.db import connection, transaction
 
-from audiences.intake.csv_import.columns import guess, plain_cell
 from audiences.intake.attributes.fields import Refused, storable
+from audiences.intake.csv_import.columns import guess, plain_cell
 from audiences.models import Import, ImportChunk, ImportKind
 
 PIECE = 1 << 20

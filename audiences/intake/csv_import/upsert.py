@@ -13,8 +13,7 @@ from typing import Any
 
 from django.db import transaction
 
-from audiences.intake.csv_import import companies_and_tags
-from audiences.intake.csv_import import new_customers
+from audiences.intake.csv_import import companies_and_tags, new_customers
 
 MOST_ROUNDS = 50
 ENCODER = json.JSONEncoder(ensure_ascii=False)

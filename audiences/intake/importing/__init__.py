@@ -4,8 +4,8 @@
 """
 
 from audiences.intake.csv_import.columns import TARGETS, guess, looks_like, plain_cell, safe_cell
-from audiences.intake.csv_import.source import take
 from audiences.intake.csv_import.job import begin, cancel, erase, forget_old, go_on, problems_of, under_way
+from audiences.intake.csv_import.source import take
 
 __all__ = [
     "TARGETS",

@@ -21,11 +21,10 @@ from audiences.api.base.errors import Forbidden, TooLarge
 from audiences.intake import Refused, Source
 from audiences.intake.attributes.fields import text
 from audiences.models import Customer, Workspace
-from delivery.messenger import origins
 from delivery.conversations import attachments
-from delivery.messenger import sessions
-from delivery.models import Refusal, RefusedVisitors
+from delivery.messenger import origins, sessions
 from delivery.messenger.sessions import Who
+from delivery.models import Refusal, RefusedVisitors
 
 WINDOW = 10
 # An office may hold many visitors behind one address.

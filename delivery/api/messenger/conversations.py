@@ -20,18 +20,18 @@ from audiences.api.base.errors import Missing
 from audiences.api.base.lookups import one_of
 from audiences.api.payloads import Json
 from audiences.intake import Refused, Source
-from audiences.intake.identity_resolution import read_email
 from audiences.intake.attributes.fields import text
+from audiences.intake.identity_resolution import read_email
 from audiences.models import Customer
 from audiences.models.customers import Role
 from audiences.transactions import retried
-from delivery.conversations import threads
-from delivery.tracking import in_app
-from delivery.conversations import attachments as uploads
-from delivery.messenger import sessions
 from delivery.api.messenger import payloads as shapes
 from delivery.api.messenger.access import Form, MessengerEndpoint, customer_of, speaker
+from delivery.conversations import attachments as uploads
+from delivery.conversations import threads
+from delivery.messenger import sessions
 from delivery.models import Conversation, ConversationPart, DeliveryRecord, PartType, Reason, Status
+from delivery.tracking import in_app
 from messaging.models import RUNNING
 
 # How many conversations are listed, and at most where older ones are asked for too.
@@ -115,9 +115,7 @@ class Reply(MessengerEndpoint):
         found = one(customer, pk)
         ticket = ticket_of("part", found.pk, key_of(request))
         if not (ticket and ConversationPart.objects.filter(ticket=ticket).exists()):
-            threads.reply_by_customer(
-                found, body=written, at=timezone.now(), attachments=kept(images), ticket=ticket
-            )
+            threads.reply_by_customer(found, body=written, at=timezone.now(), attachments=kept(images), ticket=ticket)
         return Response(whole(one(customer, pk), customer))
 
 

@@ -9,11 +9,10 @@ from audiences.api.base.endpoint import body
 from audiences.intake import Unknown
 from audiences.intake.attributes.fields import text
 from audiences.models import Device
-from delivery.sending import push_fanout
-from delivery.sending import uncertain
-from delivery.tracking import in_app
 from delivery.api.messenger.access import MessengerEndpoint, customer_of
+from delivery.sending import push_fanout, uncertain
 from delivery.sending.uncertain import Proof
+from delivery.tracking import in_app
 
 
 class Register(MessengerEndpoint):

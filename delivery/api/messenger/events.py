@@ -13,10 +13,10 @@ from audiences.api.base.endpoint import body
 from audiences.api.base.lookups import one_of
 from audiences.intake import NotInCatalogue
 from audiences.intake.attributes.fields import text
-from delivery.tracking import in_app
 from delivery.api.messenger.access import MessengerEndpoint, customer_of, speaker
 from delivery.api.messenger.payloads import errors
 from delivery.models import DeliveryRecord, Status
+from delivery.tracking import in_app
 from messaging.models import Channel
 
 LONGEST_LINK = 20_000

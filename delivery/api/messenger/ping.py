@@ -17,12 +17,12 @@ from audiences.intake import Refused, Source, Unknown
 from audiences.intake.attributes.fields import mapping
 from audiences.models import Company, Customer
 from delivery import tasks
-from delivery.visits import fast_path
-from delivery.customers import merge
-from delivery.messenger import sessions
-from delivery.visits import visit as visits
 from delivery.api.messenger.access import MessengerEndpoint, NotProved, Proof, VisitorRateLimit
 from delivery.api.messenger.payloads import errors
+from delivery.customers import merge
+from delivery.messenger import sessions
+from delivery.visits import fast_path
+from delivery.visits import visit as visits
 from delivery.visits.visit import Visit
 
 LONGEST_AGENT = 500

@@ -1,10 +1,10 @@
 """Where the messenger asks."""
 
-from delivery.api.messenger.ping import Ping
 from delivery.api.messenger.access import MessengerEndpoint
-from delivery.api.messenger.events import MARKS, Happened, Mark
-from delivery.api.messenger.devices import Forget, Opened, Register
 from delivery.api.messenger.conversations import Address, Read, Reply, Thread, Threads
+from delivery.api.messenger.devices import Forget, Opened, Register
+from delivery.api.messenger.events import MARKS, Happened, Mark
+from delivery.api.messenger.ping import Ping
 
 MESSENGER: dict[str, type[MessengerEndpoint]] = {
     "messenger/ping": Ping,

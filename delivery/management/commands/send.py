@@ -8,9 +8,9 @@ from django.core.management.base import BaseCommand, CommandParser
 from django.utils import timezone
 from tqdm import tqdm
 
-from delivery.sending import dispatcher
-from delivery.models import DeliveryRecord
 from delivery.maintenance import sweep
+from delivery.models import DeliveryRecord
+from delivery.sending import dispatcher
 
 
 def some_minutes(text: str) -> timedelta:

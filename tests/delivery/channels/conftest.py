@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from delivery.channels.email import Email
-from tests.delivery.channels.smtp_server import Answer, Server
+from tests.support.smtp_server import Answer, Server
 
 SHORT = 0.2
 

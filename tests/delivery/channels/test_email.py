@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from delivery.channels.base import ChannelDown, Envelope, NoSuchMailbox, Rejected, SenderRefused, Unavailable
 from delivery.channels.email import Email, mail_of
-from tests.delivery.channels.smtp_server import PLAIN, STARTTLS, USUAL, Act
+from tests.support.smtp_server import PLAIN, STARTTLS, USUAL, Act
 
 WELCOME = Envelope(
     to=("ada@example.com",),

@@ -1,0 +1,305 @@
+"""Browsers that prove nothing add no attribute, no kind and no event name; staff see what was refused."""
+
+from datetime import timedelta
+
+import pytest
+
+from audiences import intake
+from audiences.intake import NotInCatalogue, Source
+from audiences.intake.attributes import refused_names
+from audiences.intake.source import MOST_ATTRIBUTES, MOST_BY_BROWSERS, ROOM_FOR
+from audiences.models import (
+    CustomAttribute,
+    Customer,
+    Event,
+    EventName,
+    Integration,
+    Job,
+    JobItem,
+    RefusedName,
+    Workspace,
+)
+from delivery import tasks
+from tests.delivery.api.messenger.test_ping import Browser
+from tests.factories import AT, CustomAttributeFactory, CustomerFactory, EventSummaryFactory
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def lead() -> Browser:
+    """The browser of a visitor who has written, so that what its page says is stored."""
+    browser = Browser()
+    browser.ping()
+    browser.say("conversations", body="Hello")
+    return browser
+
+
+@pytest.fixture
+def unproven() -> Browser:
+    """The browser of somebody who is named, where no proof is asked for."""
+    Workspace.current()
+    Workspace.objects.update(require_user_hash=False)
+    return Browser()
+
+
+@pytest.fixture
+def server() -> Browser:
+    """The customer's own server."""
+    _, token = Integration.issue(name="Shop")
+    api = Browser()
+    api.credentials(HTTP_AUTHORIZATION=f"Bearer {token}")
+    return api
+
+
+def names() -> list[str]:
+    return sorted(CustomAttribute.objects.values_list("name", flat=True))
+
+
+def named(browser: Browser, **settings: object):
+    """A ping that names a user and proves nothing."""
+    answered = browser.post("/messenger/ping", {"user": {"user_id": "ann", **settings}}, format="json")
+    browser.credentials(HTTP_AUTHORIZATION=f"Bearer {answered.json()['token']}")
+    return answered
+
+
+def test_a_visitor_fills_no_catalogue_and_the_server_goes_on_adding_attributes(lead, server):
+    lead.ping(**{f"junk{n}": "x" for n in range(400)})
+
+    server.post("/api/users", {"user_id": "1", "custom_attributes": {"plan": "pro"}}, format="json")
+
+    assert names() == ["plan"]
+    assert Customer.objects.get(user_id="1").attributes == {"plan": "pro"}
+
+
+def test_a_visitor_decides_no_kind(lead, server):
+    lead.ping(seats=True)
+
+    server.post("/api/users", {"user_id": "1", "custom_attributes": {"seats": 5}}, format="json")
+
+    assert Customer.objects.get(user_id="1").attributes == {"seats": 5}
+    assert CustomAttribute.objects.get().kind == "number"
+
+
+def test_somebody_named_without_a_proof_adds_no_name_of_theirs_or_of_their_company(unproven):
+    answered = named(unproven, plan="pro", company={"id": "c1", "name": "Acme", "seats": 5})
+
+    assert {wrong["field"] for wrong in answered.json()["errors"]} == {"seats", "plan"}
+    assert names() == []
+    assert Customer.objects.get(user_id="ann").attributes == {}
+
+
+def test_what_is_in_the_catalogue_already_is_stored_as_before(lead, unproven):
+    CustomAttributeFactory(name="plan")
+
+    lead.ping(plan="free", new="x")
+    named(unproven, plan="pro", new="x")
+
+    assert sorted(customer.attributes["plan"] for customer in Customer.objects.all()) == ["free", "pro"]
+    assert names() == ["plan"]
+
+
+def test_a_browser_with_a_valid_proof_adds_attributes():
+    browser = Browser()
+
+    browser.ping(user_id="ann", plan="pro", company={"id": "c1", "seats": 5})
+
+    assert names() == ["plan", "seats"]
+
+
+def test_visitors_and_unproven_users_record_no_event_under_a_new_name(lead, unproven):
+    named(unproven)
+
+    answers = [browser.say("events", event_name="made-up") for browser in (lead, unproven)]
+
+    assert [answer.json()["recorded"] for answer in answers] == [False, False]
+    assert not Event.objects.exists()
+
+
+def test_one_attribute_that_cannot_be_stored_costs_no_user(server):
+    CustomAttributeFactory(name="seats", kind="number")
+
+    answer = server.post(
+        "/api/users",
+        {"user_id": "1", "name": "Joe", "custom_attributes": {"seats": "many", "plan": "pro"}},
+        format="json",
+    )
+
+    assert answer.status_code == 200
+    assert [warning["field"] for warning in answer.json()["warnings"]] == ["seats"]
+    joe = Customer.objects.get(user_id="1")
+    assert (joe.name, joe.attributes) == ("Joe", {"plan": "pro"})
+
+
+def listed() -> dict[str, tuple[str, str, int]]:
+    return {row.name: (row.of, row.kind, row.times) for row in RefusedName.objects.all()}
+
+
+def refused(name: str, kind: str = "text") -> NotInCatalogue:
+    return NotInCatalogue("It is new.", field=name, of="customer", name=name, kind=kind)
+
+
+def test_it_is_known_what_every_source_may_add():
+    assert set(ROOM_FOR) == set(Source)
+
+
+@pytest.mark.usefixtures("unproven")
+def test_a_refused_name_is_listed_with_its_kind_and_how_often_it_was_sent(unproven):
+    for _ in range(3):
+        named(unproven, seats=5, signed_at=1_777_888_800, company={"id": "c1", "vip": True})
+    unproven.say("events", event_name="Ordered")
+
+    assert listed() == {
+        "seats": ("customer", "number", 3),
+        "signed_at": ("customer", "date", 3),
+        "vip": ("company", "boolean", 3),
+        "ordered": ("event", "", 1),
+    }
+
+
+def test_what_a_lead_is_refused_is_listed_and_what_is_known_is_not(lead):
+    CustomAttributeFactory(name="plan", kind="number")
+
+    lead.ping(plan="many", seats=5)
+    lead.say("events", event_name="made-up")
+
+    assert set(listed()) == {"seats", "made-up"}
+
+
+def test_the_page_of_an_event_that_was_not_recorded_is_told_why(lead):
+    answer = lead.say("events", event_name="made-up").json()
+
+    assert "made-up" in answer["errors"][0]["message"]
+
+
+def test_a_name_sent_as_two_kinds_is_listed_as_a_text():
+    intake.note_refused([refused("seats", "number")], at=AT)
+    intake.note_refused([refused("seats", "boolean")], at=AT)
+
+    assert listed()["seats"][1] == "text"
+
+
+def test_few_names_of_one_request_are_noted_and_the_newest_are_kept_of_all():
+    intake.note_refused([refused("ours")], at=AT)
+    for n in range(20):
+        at = AT + timedelta(minutes=n + 1)
+        intake.note_refused([refused(f"junk {n} {m}") for m in range(400)], at=at)
+    assert RefusedName.objects.count() == refused_names.MOST_KEPT
+    assert "ours" not in listed()
+
+    intake.note_refused([refused("ours")], at=AT + timedelta(days=1))
+
+    assert "ours" in listed()
+    assert RefusedName.objects.count() == refused_names.MOST_KEPT
+
+
+def test_proved_browsers_leave_the_last_places_to_the_server(server):
+    browser = Browser()
+    browser.ping(user_id="ann", **{f"a{n}": 1 for n in range(400)})
+    assert len(names()) == MOST_BY_BROWSERS
+
+    answer = server.post("/api/users", {"user_id": "1", "custom_attributes": {"plan": "pro"}}, format="json")
+
+    assert "warnings" not in answer.json()
+    assert MOST_BY_BROWSERS < MOST_ATTRIBUTES
+
+
+def test_a_proved_browser_records_events_under_new_names_until_there_are_many():
+    browser = Browser()
+    browser.ping(user_id="ann")
+    assert browser.say("events", event_name="ordered").json()["recorded"]
+    EventName.objects.bulk_create(EventName(name=f"n{n}", created_at=AT) for n in range(MOST_BY_BROWSERS - 1))
+
+    assert not browser.say("events", event_name="one-more").json()["recorded"]
+    assert set(listed()) == {"one-more"}
+
+
+def test_a_proof_is_of_the_session_it_was_given_in(unproven):
+    """A wrong name for the same user: who pings without a hash gets no session that may add names."""
+    proved = Browser()
+    proved.ping(user_id="ann")
+    named(unproven)
+
+    assert not unproven.say("events", event_name="made-up").json()["recorded"]
+    assert proved.say("events", event_name="made-up").json()["recorded"]
+
+
+def test_events_there_are_already_are_recorded_for_everybody(lead):
+    EventSummaryFactory(name="ordered")
+
+    assert lead.say("events", event_name="Ordered").json()["recorded"]
+
+
+def test_every_later_visit_refuses_as_the_first_did(unproven):
+    """The first visit of a process reads the catalogue; later ones go by what the process keeps."""
+    Browser().ping(user_id="warm")
+    named(unproven)
+    for _ in range(2):
+        answer = named(unproven, plan="pro").json()
+        assert [wrong["field"] for wrong in answer["errors"]] == ["plan"]
+
+    CustomAttributeFactory(name="plan")
+    assert named(unproven, plan="pro").json()["errors"] == []
+    assert Customer.objects.get(user_id="ann").attributes == {"plan": "pro"}
+
+
+def test_the_server_adds_names_one_by_one_in_bulk_and_with_events(server):
+    items = [{"method": "post", "data_type": "user", "data": {"user_id": "1", "custom_attributes": {"plan": "pro"}}}]
+    server.post("/api/bulk/users", {"items": items}, format="json")
+    tasks.work_off_jobs()
+    server.post("/api/events", {"user_id": "1", "event_name": "ordered"}, format="json")
+
+    assert names() == ["plan"]
+    assert EventName.objects.get().name == "ordered"
+
+
+def test_an_attribute_that_a_bulk_job_cannot_store_costs_no_user_and_the_job_names_it(server):
+    CustomAttributeFactory(name="seats", kind="number")
+    data = {"user_id": "1", "name": "Joe", "custom_attributes": {"seats": "many", "plan": "pro"}}
+    server.post("/api/bulk/users", {"items": [{"method": "post", "data_type": "user", "data": data}]}, format="json")
+
+    tasks.work_off_jobs()
+
+    assert Customer.objects.get().attributes == {"plan": "pro"}
+    error = server.get(f"/api/jobs/{Job.objects.get().key}/error").json()["items"][0]["error"]
+    assert error["code"] == "stored_in_part"
+    assert "“seats”" in error["message"]
+    assert server.get(f"/api/jobs/{Job.objects.get().key}").json()["state"] == "completed"
+    tasks.work_off_jobs()
+    assert JobItem.objects.count() == 1
+
+
+def test_a_lead_that_becomes_a_user_loses_nothing_but_the_attribute(server):
+    CustomAttributeFactory(name="seats", kind="number")
+    lead = CustomerFactory(lead=True, email="lee@x.example")
+
+    sent = {"contact": {"id": str(lead.pk)}, "user": {"user_id": "1", "custom_attributes": {"seats": "many"}}}
+    answer = server.post("/api/contacts/convert", sent, format="json")
+
+    assert answer.status_code == 200
+    assert [warning["field"] for warning in answer.json()["warnings"]] == ["seats"]
+
+
+@pytest.mark.parametrize("retired", [False, True])
+def test_what_is_sent_under_a_retired_name_is_stored_and_the_name_stays_retired(server, lead, retired):
+    at = AT if retired else None
+    CustomAttributeFactory(name="plan", retired_at=at)
+    EventName.objects.create(name="ordered", created_at=AT, retired_at=at)
+
+    server.post("/api/users", {"user_id": "1", "custom_attributes": {"plan": "pro"}}, format="json")
+    server.post("/api/events", {"user_id": "1", "event_name": "ordered"}, format="json")
+    lead.ping(plan="free")
+
+    assert sorted(customer.attributes["plan"] for customer in Customer.objects.all()) == ["free", "pro"]
+    assert Event.objects.count() == 1
+    assert CustomAttribute.objects.get().retired_at == at
+    assert EventName.objects.get().retired_at == at
+
+
+def test_a_retired_attribute_takes_no_place(server):
+    for n in range(MOST_ATTRIBUTES):
+        CustomAttributeFactory(name=f"a{n}", retired_at=AT if n == 0 else None)
+
+    answer = server.post("/api/users", {"user_id": "1", "custom_attributes": {"plan": "pro"}}, format="json")
+
+    assert answer.json()["custom_attributes"] == {"plan": "pro"}

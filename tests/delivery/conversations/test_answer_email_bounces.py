@@ -1,0 +1,89 @@
+"""The mail of a teammate's answer comes back like any other: it bounces, and it is answered."""
+
+from datetime import timedelta
+
+import pytest
+from django.contrib.auth.models import User
+
+from audiences.models import Customer
+from delivery import reply_addresses
+from delivery.conversations import answer_emails, threads
+from delivery.inbound import router
+from delivery.inbound.router import Outcome
+from delivery.models import AnswerMail, ConversationPart, Status
+from delivery.reply_addresses import Kind
+from tests.delivery.channels.conftest import server  # noqa: F401 - a fixture
+from tests.factories import CustomerFactory, SenderFactory
+from tests.support.inbound_emails import letter, written
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def part(at) -> ConversationPart:
+    """An answer that is due by mail."""
+    SenderFactory(name="Grace", email="grace@acme.example")
+    customer = CustomerFactory(email="ann@x.example")
+    thread = threads.open_by_customer(customer, body="Help!", at=at)
+    return threads.reply_by_teammate(thread, teammate=User.objects.create_user("grace"), body="Here", at=at)
+
+
+def forward(at) -> int:
+    later = at + timedelta(minutes=30)
+    return answer_emails.forward(clock=lambda: later, until=later + timedelta(seconds=1))
+
+
+def test_an_answer_to_a_mailbox_that_is_not_there_marks_the_customer(server, part, at):  # noqa: F811
+    server(RCPT="550 5.1.1 no such user")
+
+    forward(at)
+
+    assert (AnswerMail.objects.get().status, Customer.objects.get().has_hard_bounced) == (Status.FAILED, True)
+
+
+def test_an_answer_says_where_it_bounces_and_where_it_is_answered(server, part, at, settings):  # noqa: F811
+    settings.BOUNCE_DOMAIN, settings.INBOUND_DOMAIN = "bounce.acme.example", "reply.acme.example"
+    taken = server().taken
+
+    forward(at)
+
+    assert reply_addresses.bounced_at(taken[0].sender, at=at) == (Kind.ANSWER, part.pk)
+    assert reply_addresses.reply_address(part.conversation).encode() in taken[0].content
+
+
+def test_its_message_ids_name_it_and_its_conversation(part):
+    assert reply_addresses.named_by(answer_emails.message_id(part)) == (Kind.ANSWER, part.pk)
+    assert reply_addresses.named_by(answer_emails.thread_id(part.conversation)) == (
+        Kind.CONVERSATION,
+        part.conversation_id,
+    )
+
+
+@pytest.mark.parametrize("names", ["message_id", "thread_id"])
+def test_what_answers_it_is_in_its_conversation(part, at, names):
+    about = {"message_id": part, "thread_id": part.conversation}[names]
+    mail = written("gmail", reply_to="grace@acme.example", message_id=getattr(answer_emails, names)(about))
+
+    assert router.receive(letter(mail), at=at) is Outcome.REPLY
+
+    assert part.conversation.parts.filter(by_customer=True).count() == 1
+
+
+def test_its_bounce_by_mail_is_known(part, at, settings):
+    settings.BOUNCE_DOMAIN = "bounce.acme.example"
+    AnswerMail.objects.update(status=Status.SENT, sent_at=at)
+    mail = written(
+        "bounce_postfix",
+        reply_to="",
+        return_path=reply_addresses.return_path(Kind.ANSWER, part.pk),
+        message_id=answer_emails.message_id(part),
+        action="failed",
+        status="5.1.1",
+        said="550 5.1.1 no such user",
+    )
+
+    assert router.receive(letter(mail), at=at) is Outcome.NOTICE
+
+    found = AnswerMail.objects.get()
+    assert (found.status, found.detail) == (Status.FAILED, "550 5.1.1 no such user")
+    assert Customer.objects.get().has_hard_bounced

@@ -1,0 +1,345 @@
+"""A teammate's answer goes by email, once, to a customer who has not been back; over a real SMTP socket."""
+
+import threading
+from datetime import timedelta
+from email import message_from_bytes, policy
+
+import pytest
+from django.contrib.auth.models import User
+from django.db import connections
+
+from audiences.models import Customer, Workspace
+from delivery import rendering, tasks
+from delivery.channels import Rejected
+from delivery.channels.email import Email
+from delivery.conversations import answer_emails, threads
+from delivery.matching import ongoing
+from delivery.models import AnswerMail, Conversation, DeliveryRecord, Pace, Status
+from delivery.reply_addresses import reply_address
+from delivery.sending import batch, outcome
+from delivery.visits import visit
+from tests.delivery.channels.conftest import server  # noqa: F401 - a fixture
+from tests.factories import CustomerFactory, MessageFactory, SenderFactory
+from tests.support.smtp_server import Act, Server
+
+pytestmark = pytest.mark.django_db
+AFTER = timedelta(minutes=6)
+
+
+@pytest.fixture
+def grace() -> User:
+    return User.objects.create_user("grace", first_name="Grace", last_name="Hopper", is_staff=True)
+
+
+@pytest.fixture
+def post(server) -> Server:  # noqa: F811
+    """A mail server that takes everything."""
+    return server()
+
+
+def asked(at, *, email: str | None = "ann@shop.example", **facts: object) -> Conversation:
+    """A customer asks something while they are there."""
+    customer = CustomerFactory(name="Ann Lee", email=email, last_seen_at=at, **facts)
+    return threads.open_by_customer(customer, body="Where is my <invoice>?", at=at)
+
+
+def answered(at, grace: User, **facts: object) -> Conversation:
+    """A teammate answers a minute later."""
+    thread = asked(at, **facts)
+    threads.reply_by_teammate(
+        thread, teammate=grace, body="<p>It is <b>here</b> & now.</p>", at=at + timedelta(minutes=1)
+    )
+    return thread
+
+
+def forward(at) -> int:
+    return answer_emails.forward(clock=lambda: at, until=at + timedelta(minutes=1))
+
+
+def read(server: Server, number: int = 0):  # noqa: F811
+    return message_from_bytes(server.taken[number].content, policy=policy.default)
+
+
+def test_answer_goes_by_email_after_a_few_minutes_once(post, grace, at):
+    SenderFactory(name="Grace from Acme", email="grace@acme.example", teammate=grace)
+    thread = answered(at, grace)
+
+    assert forward(at + timedelta(minutes=5)) == 0
+    assert forward(at + AFTER) == 1
+    assert forward(at + AFTER) == forward(at + timedelta(days=9)) == 0
+
+    (taken,) = post.taken
+    assert taken.recipients == ["ann@shop.example"]
+    mail, part = read(post), thread.parts.get()
+    assert mail["From"] == "Grace from Acme <grace@acme.example>"
+    assert mail["Subject"] == "Your conversation with Outbound"
+    assert mail["Message-ID"] == answer_emails.message_id(part)
+    text = mail.get_body(("plain",)).get_content()
+    assert "It is here & now." in text
+    assert "> Where is my <invoice>?" in text
+    html = mail.get_body(("html",)).get_content()
+    assert "<p>It is <b>here</b> &amp; now.</p>" in html
+    assert "Where is my &lt;invoice&gt;?" in html
+    assert (part.mail.status, part.mail.sent_at) == (Status.SENT, at + AFTER)
+
+
+def test_the_workspace_says_how_many_minutes(post, grace, at):
+    Workspace.current()
+    Workspace.objects.update(answer_by_email_after=30)
+    answered(at, grace)
+
+    assert forward(at + timedelta(minutes=30)) == 0
+    assert forward(at + timedelta(minutes=31)) == 1
+
+
+def came_back(thread: Conversation, at) -> None:
+    visit.visit(thread.customer, at=at)
+
+
+def read_it(thread: Conversation, at) -> None:
+    threads.mark_read(thread)
+
+
+def wrote_again(thread: Conversation, at) -> None:
+    threads.reply_by_customer(thread, body="Thanks", at=at)
+
+
+@pytest.mark.parametrize("happened", [came_back, read_it, wrote_again])
+def test_who_has_seen_the_answer_gets_no_mail_of_it(post, grace, at, happened):
+    thread = answered(at, grace)
+
+    happened(thread, at + timedelta(minutes=3))
+
+    assert forward(at + AFTER) == 0
+    assert post.taken == []
+    assert AnswerMail.objects.get().status == Status.SKIPPED
+    assert AnswerMail.objects.get().detail
+
+
+def test_a_visit_before_the_answer_is_none_since(post, grace, at):
+    thread = answered(at, grace)
+    Customer.objects.filter(pk=thread.customer_id).update(last_seen_at=at + timedelta(seconds=59))
+
+    assert forward(at + AFTER) == 1
+
+
+@pytest.mark.parametrize(
+    ("facts", "says"),
+    [
+        ({"email": None}, "has no email address"),
+        ({"email": None, "lead": True}, "has no email address"),
+        ({"has_hard_bounced": True}, "bounced"),
+        ({"marked_email_as_spam": True}, "spam"),
+        ({"archived": True}, "archived"),
+    ],
+)
+def test_who_cannot_be_mailed_is_not(post, grace, at, facts, says):
+    answered(at, grace, **facts)
+
+    assert forward(at + AFTER) == 0
+    assert post.taken == []
+    assert says in AnswerMail.objects.get().detail
+
+
+def test_who_unsubscribed_gets_a_personal_answer(post, grace, at):
+    answered(at, grace, unsubscribed_from_emails=True)
+
+    assert forward(at + AFTER) == 1
+    assert read(post)["List-Unsubscribe"] is None
+
+
+def test_notes_and_what_was_done_are_nobodys_mail(post, grace, at):
+    thread = asked(at)
+    threads.note(thread, teammate=grace, body="Careful", at=at)
+    threads.close(thread, teammate=grace, at=at)
+
+    assert forward(at + AFTER) == 0
+
+
+def test_workers_that_sweep_at_once_send_one_mail_of_each(post, grace, at, transactional_db, monkeypatch):
+    # Each worker process has a channel of its own; these are threads.
+    own = threading.local()
+    monkeypatch.setattr(batch, "channel_of", lambda _name: vars(own).setdefault("channel", Email()))
+    for number in range(6):
+        answered(at, grace, email=f"ann{number}@shop.example")
+    begin = threading.Barrier(3)
+    mailed: list[int] = []
+
+    def sweep() -> None:
+        begin.wait()
+        mailed.extend(forward(at + AFTER) for _ in range(6))
+        vars(own).setdefault("channel", Email()).close()
+        connections.close_all()
+
+    workers = [threading.Thread(target=sweep) for _ in range(3)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+
+    assert sorted(taken.recipients[0] for taken in post.taken) == [f"ann{n}@shop.example" for n in range(6)]
+    assert sum(mailed) == 6
+
+
+def test_what_another_worker_has_in_hand_is_left_to_it(post, grace, at):
+    answered(at, grace)
+
+    assert answer_emails.claim(at=at + AFTER) is not None
+    assert answer_emails.claim(at=at + AFTER) is None
+    assert forward(at + AFTER) == 0
+
+
+def test_a_worker_that_died_leaves_its_mail_uncertain_and_unrepeated(post, grace, at):
+    answered(at, grace)
+    answer_emails.claim(at=at + AFTER)
+
+    forward(at + timedelta(hours=1))
+
+    assert post.taken == []
+    assert AnswerMail.objects.get().status == Status.UNCERTAIN
+
+
+def test_a_mail_for_later_is_tried_again_later_and_in_the_end_given_up(server, grace, at):  # noqa: F811
+    server(RCPT="451 try later")
+    answered(at, grace)
+    now = at + AFTER
+
+    for wait in (timedelta(0), *outcome.BACK_OFF):
+        now += wait
+        assert AnswerMail.objects.get().status == Status.WAITING
+        forward(now)
+
+    mail = AnswerMail.objects.get()
+    assert (mail.status, mail.attempts) == (Status.FAILED, len(outcome.BACK_OFF) + 1)
+    assert "451 try later" in mail.detail
+
+
+def test_a_refused_mail_fails_with_the_servers_words(server, grace, at):  # noqa: F811
+    server(RCPT="550 no such mailbox")
+    answered(at, grace)
+
+    forward(at + AFTER)
+
+    assert (AnswerMail.objects.get().status, "550" in AnswerMail.objects.get().detail) == (Status.FAILED, True)
+
+
+def test_a_mail_nobody_knows_of_is_uncertain_and_not_repeated(server, grace, at):  # noqa: F811
+    lost = server(TEXT=Act.DROP)
+    answered(at, grace)
+
+    forward(at + AFTER)
+    forward(at + timedelta(days=1))
+
+    assert AnswerMail.objects.get().status == Status.UNCERTAIN
+    assert sum(line.startswith("DATA") for line in lost.heard) == 1
+
+
+def test_a_mail_server_that_is_down_uses_no_try_up(settings, server, grace, at):  # noqa: F811
+    server()
+    settings.EMAIL_PORT = 1
+    answered(at, grace)
+
+    for hours in range(12):
+        forward(at + timedelta(hours=1 + hours))
+    assert (AnswerMail.objects.get().status, AnswerMail.objects.get().attempts) == (Status.WAITING, 0)
+
+    up = server()
+    assert forward(at + timedelta(days=1)) == 1
+    assert len(up.taken) == 1
+
+
+def test_the_pace_of_email_holds_answers_back_too(post, grace, at):
+    Pace.objects.create(channel="email", warm_up=[1, 5], warm_up_from=at.date())
+    for number in range(3):
+        answered(at, grace, email=f"ann{number}@shop.example")
+
+    assert forward(at + AFTER) == 1
+    assert forward(at + timedelta(hours=1)) == 0
+    assert set(AnswerMail.objects.values_list("status", "attempts")) == {("sent", 1), ("waiting", 0)}
+    assert forward(at + timedelta(days=1)) == 2
+
+
+def test_a_server_that_is_down_costs_no_place_and_is_left_alone(settings, server, grace, at, monkeypatch):  # noqa: F811
+    Pace.objects.create(channel="email", warm_up=[2], warm_up_from=at.date())
+    server()
+    settings.EMAIL_PORT = 1
+    for number in range(3):
+        answered(at, grace, email=f"ann{number}@shop.example")
+    tried = []
+    hand_over = answer_emails.hand_over
+    monkeypatch.setattr(
+        answer_emails, "hand_over", lambda mail, *, clock: tried.append(mail) or hand_over(mail, clock=clock)
+    )
+
+    for second in range(5):
+        forward(at + AFTER + timedelta(seconds=second))
+
+    assert len(tried) == 1
+    assert Pace.objects.get().taken_today == 0
+    server()
+    assert forward(at + timedelta(hours=1)) == 2
+
+
+@pytest.mark.parametrize("wrong", [Rejected("no \0 \ud800"), OSError("gone \0 \ud800")])
+def test_words_the_database_cannot_hold_leave_no_mail_in_hand(grace, at, monkeypatch, wrong):
+    class Wrong:
+        def send(self, _envelope) -> str:
+            raise wrong
+
+    monkeypatch.setattr(batch, "channel_of", lambda _name: Wrong())
+    answered(at, grace)
+
+    forward(at + AFTER)
+
+    assert AnswerMail.objects.get().detail.endswith("? ?")
+
+
+def test_answers_of_one_conversation_stay_together_and_come_back_to_it(post, grace, at, settings):
+    settings.INBOUND_DOMAIN = "reply.acme.example"
+    thread = answered(at, grace)
+    threads.reply_by_teammate(thread, teammate=grace, body="And one more", at=at + timedelta(minutes=2))
+
+    assert forward(at + timedelta(minutes=8)) == 2
+
+    first, second = read(post, 0), read(post, 1)
+    assert first["Reply-To"] == second["Reply-To"] == reply_address(thread)
+    assert first["References"] == second["References"] == answer_emails.thread_id(thread)
+    assert first["Message-ID"] != second["Message-ID"]
+
+
+def test_an_answer_to_a_message_comes_from_its_sender_under_its_subject(post, grace, at):
+    customer = CustomerFactory(email="ann@shop.example")
+    message = MessageFactory(subject="Welcome", live=True, at=at)
+    ongoing.match(message, at=at)
+    record = DeliveryRecord.objects.get(customer=customer)
+    batch.send_batch(message, clock=lambda: at)
+    record.refresh_from_db()
+    (thread,) = threads.begin([record], at=at)
+    threads.reply_by_teammate(thread, teammate=grace, body="Hi", at=at)
+
+    assert forward(at + AFTER) == 1
+
+    mail = read(post, 1)
+    assert (mail["Subject"], mail["From"]) == ("Re: Welcome", "Grace Hopper <ada@acme.example>")
+    assert mail["In-Reply-To"] == rendering.message_id(record.pk)
+
+
+def test_images_are_in_the_mail_as_pictures_and_links(post, grace, at):
+    thread = asked(at)
+    image = {"name": "shot.png", "url": "https://acme.example/messenger/images/a.png", "content_type": "image/png"}
+    later = at + timedelta(minutes=1)
+    threads.reply_by_teammate(thread, teammate=grace, body="", attachments=[image], at=later)
+
+    forward(at + AFTER)
+
+    assert '<img src="https://acme.example/messenger/images/a.png"' in read(post).get_body(("html",)).get_content()
+    assert "shot.png: https://acme.example" in read(post).get_body(("plain",)).get_content()
+
+
+def test_the_sweep_has_answers_mailed(monkeypatch, grace, at):
+    queued: list[object] = []
+    monkeypatch.setattr(tasks, "poke", lambda task, *_args: queued.append(task))
+
+    tasks.sweep()
+
+    assert tasks.forward_answers in queued

@@ -1,0 +1,239 @@
+"""One copy to each inbox: customers who share an address get one between them, for each company where it goes so."""
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
+import pytest
+from django.db import IntegrityError, connection, transaction
+
+from delivery.channels import Envelope, Rejected, Unavailable
+from delivery.matching import direct, launch, ongoing
+from delivery.matching import forecast as matching_forecast
+from delivery.models import DeliveryRecord, Reason, Status
+from delivery.sending import batch, claim, dispatcher
+from messaging.models import Channel, Message
+from tests.factories import CompanyFactory, CustomerFactory, MembershipFactory, MessageFactory
+
+pytestmark = pytest.mark.django_db
+COMPANY = "<p>{{ company.name }}</p>"
+
+
+class Keeping:
+    """A channel that keeps what it was given, and refuses as told."""
+
+    given: list[Envelope] = []
+    refusal: Exception | None = None
+
+    def send(self, envelope: Envelope) -> str:
+        self.given.append(envelope)
+        if self.refusal:
+            raise self.refusal
+        return ""
+
+    def close(self) -> None:
+        """Nothing is kept open."""
+
+
+@pytest.fixture
+def channel(monkeypatch) -> Keeping:
+    channel = Keeping()
+    channel.given = []
+    monkeypatch.setitem(batch.CHANNELS, Channel.EMAIL, lambda: channel)
+    return channel
+
+
+def twins(number: int = 2, *, email: str = "us@x.example") -> list:
+    return [CustomerFactory(email=email, name=f"Twin {n}") for n in range(number)]
+
+
+def live(at, **facts) -> Message:
+    message = MessageFactory(live=True, at=at, **facts)
+    ongoing.match(message, at=at)
+    return message
+
+
+def hand_over(at) -> int:
+    return dispatcher.hand_over(clock=lambda: at, until=at + timedelta(seconds=1))
+
+
+def test_one_inbox_gets_one_copy_from_the_moment_that_is_asked_for(at, channel):
+    """Whatever the worker that hands over has read of the message before."""
+    twins()
+    message = live(at, same_inbox_once=False)
+    (read_before,) = batch.messages_due(at=at)
+    message.same_inbox_once = True
+    message.save()
+
+    batch.send_batch(read_before, clock=lambda: at)
+    hand_over(at)
+
+    assert len(channel.given) == 1
+    assert sorted(message.records.values_list("status", flat=True)) == [Status.SENT, Status.SKIPPED]
+
+
+@pytest.mark.parametrize("send_type", ["ongoing", "one_off"])
+def test_twin_is_skipped_and_told_who_has_it(at, channel, send_type):
+    twins()
+    message = live(at, send_type=send_type)
+
+    hand_over(at)
+
+    first, second = message.records.order_by("pk")
+    assert (first.status, first.inbox) == (Status.SENT, "us@x.example")
+    assert (second.status, second.reason, second.detail) == (Status.SKIPPED, Reason.SAME_INBOX, "Twin 0")
+    assert len(channel.given) == 1
+
+
+def test_next_round_leaves_the_twin_alone(at, channel):
+    twins()
+    message = live(at)
+    hand_over(at)
+
+    assert ongoing.match(message, at=at + timedelta(hours=1)) == 0
+    assert hand_over(at + timedelta(hours=1)) == 0
+
+
+def test_twin_who_comes_later_is_skipped(at, channel):
+    twins(1)
+    message = live(at)
+    hand_over(at)
+    CustomerFactory(email="us@x.example", name="Late")
+    ongoing.match(message, at=at)
+
+    hand_over(at)
+
+    assert [r.status for r in message.records.order_by("pk")] == [Status.SENT, Status.SKIPPED]
+
+
+def test_switched_off_each_gets_a_copy(at, channel):
+    twins()
+    message = live(at, same_inbox_once=False)
+
+    hand_over(at)
+
+    assert message.records.counts()["sent"] == 2
+
+
+def test_goes_once_for_each_company(at, channel):
+    companies = [CompanyFactory(name=name) for name in "AB"]
+    for twin in twins():
+        for company in companies:
+            MembershipFactory(customer=twin, company=company)
+    message = live(at, body=COMPANY)
+
+    hand_over(at)
+
+    assert message.records.counts() | {"sent": 2, "skipped": 2} == message.records.counts()
+    assert sorted(r.company.name for r in message.records.filter(status=Status.SENT)) == ["A", "B"]
+
+
+def test_where_the_first_is_refused_the_twin_gets_their_turn(at, channel):
+    twins()
+    message = live(at)
+    channel.refusal = Rejected("no")
+
+    hand_over(at)
+
+    assert message.records.counts()["failed"] == 2
+
+
+def test_whoever_gets_there_first_has_it(at, channel):
+    twins()
+    message = live(at)
+    channel.refusal = Unavailable("later")
+    batch.send_batch(message, clock=lambda: at)
+    channel.refusal = None
+    hand_over(at)
+    hand_over(at + timedelta(hours=1))
+
+    first, second = message.records.order_by("pk")
+    assert (second.status, first.status, first.detail) == (Status.SENT, Status.SKIPPED, "Twin 1")
+
+
+def test_twin_of_one_who_is_uncertain_is_skipped(at, channel):
+    twins()
+    message = live(at)
+    channel.refusal = TimeoutError("no answer")
+
+    hand_over(at)
+
+    assert message.records.counts() | {"uncertain": 1, "skipped": 1} == message.records.counts()
+
+
+def test_another_worker_is_first_though_who_has_it_was_asked_already(at, channel, monkeypatch):
+    twins()
+    message = live(at)
+    batch.send_batch(message, clock=lambda: at)
+    twins_of = claim.twins_of
+    answers = [{}, {}]
+    monkeypatch.setattr(claim, "twins_of", lambda *facts: answers.pop() if answers else twins_of(*facts))
+
+    hand_over(at)
+
+    assert message.records.counts() | {"sent": 1, "skipped": 1} == message.records.counts()
+
+
+def test_message_to_one_person_goes_whoever_else_has_the_address(at, channel):
+    _, second = twins()
+    live(at)
+    hand_over(at)
+    alone = MessageFactory(to_customer=second, live=True, at=at)
+    direct.write_to(second, alone, at=at)
+
+    assert hand_over(at) == 1
+
+
+def test_forecast_counts_whoever_shares_an_inbox_as_it_will_be(at, channel):
+    twins(3)
+    twins(2, email="them@x.example")
+    CustomerFactory(email="alone@x.example")
+    CustomerFactory(email="us@x.example", unsubscribed_from_emails=True)
+    message = MessageFactory(one_off=True)
+
+    forecast = matching_forecast.forecast(message, at=at)
+    launch.launch(message, at=at)
+    hand_over(at)
+
+    assert (forecast.people, forecast.copies) == (7, 3)
+    assert forecast.left_out == {Reason.SAME_INBOX: 3, Reason.UNSUBSCRIBED: 1}
+    assert message.records.counts()["sent"] == forecast.copies
+    assert message.records.filter(reason=Reason.SAME_INBOX).count() == 3
+
+
+def test_forecast_of_the_rest_counts_whom_the_sample_has_reached(at, channel):
+    twins(2)
+    message = MessageFactory(one_off=True)
+    launch.launch(message, at=at, sample=1)
+    hand_over(at)
+    message.refresh_from_db()
+
+    assert matching_forecast.forecast(message, at=at).left_out == {Reason.SAME_INBOX: 1}
+
+
+def test_database_lets_nobody_into_one_inbox_twice(at):
+    facts = {"message": MessageFactory(live=True, at=at), "inbox": "us@x.example", "matched_at": at, "sent_at": at}
+    first, second = twins()
+    DeliveryRecord.objects.create(customer=first, status=Status.SENT, **facts)
+
+    with pytest.raises(IntegrityError, match="same_inbox_once"), transaction.atomic():
+        DeliveryRecord.objects.create(customer=second, status=Status.SENT, **facts)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_four_workers_send_each_of_many_shared_inboxes_one(at, channel):
+    for number in range(20):
+        twins(3, email=f"{number}@x.example")
+    message = live(at)
+
+    def work(_: int) -> int:
+        try:
+            return hand_over(at)
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(work, range(4)))
+    hand_over(at + timedelta(minutes=1))
+
+    assert len(channel.given) == len({envelope.to for envelope in channel.given}) == 20
+    assert message.records.counts() | {"sent": 20, "skipped": 40} == message.records.counts()

@@ -1,0 +1,70 @@
+"""Erasing a person: what is left names nobody, in their own rows and in those of others."""
+
+from datetime import timedelta
+
+import pytest
+from django.core.files.storage import default_storage
+from django.core.files.uploadedfile import SimpleUploadedFile
+
+from delivery.conversations import attachments as uploads
+from delivery.conversations import threads
+from delivery.customers import erase
+from delivery.models import Alarm, AlarmKind, DeliveryRecord, Reason, Status
+from delivery.sending import dispatcher
+from tests.factories import CustomerFactory, MessageFactory
+
+pytestmark = pytest.mark.django_db
+PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 64
+
+
+def test_address_a_copy_went_to_is_blanked_and_the_name_others_were_skipped_for(at):
+    ann = CustomerFactory(email="home@x.example", name="Ann")
+    CustomerFactory(email="home@x.example", name="Bob")
+    MessageFactory(one_off=True, live=True, at=at)
+    dispatcher.hand_over(clock=lambda: at, until=at + timedelta(minutes=1))
+    hers, his = DeliveryRecord.objects.order_by("customer")
+    assert (hers.inbox, his.reason, his.detail) == ("home@x.example", Reason.SAME_INBOX, "Ann")
+
+    erase.erase(ann, at=at)
+
+    hers.refresh_from_db()
+    his.refresh_from_db()
+    assert (hers.status, hers.inbox, his.status, his.detail) == (Status.SENT, None, Status.SKIPPED, "")
+
+
+def test_pictures_of_their_conversations_are_kept_no_more(at, settings, tmp_path, django_capture_on_commit_callbacks):
+    settings.MEDIA_ROOT = tmp_path
+    ann, bob = CustomerFactory(name="Ann"), CustomerFactory(name="Bob")
+
+    def picture() -> list[dict]:
+        upload = SimpleUploadedFile("me.png", PNG, content_type="image/png")
+        return [uploads.keep(upload, uploads.check(upload))]
+
+    def paths(attachments: list[dict]) -> list[str]:
+        return [uploads.FOLDER + entry["url"].rpartition("/")[2] for entry in attachments]
+
+    opening, reply, of_bob = picture(), picture(), picture()
+    linked = {"name": "x", "url": "https://elsewhere.example/messenger/images/x.png"}
+    begun = threads.open_by_customer(ann, body="Hi", at=at, attachments=[*opening, linked])
+    threads.reply_by_customer(begun, body="", at=at, attachments=reply)
+    threads.open_by_customer(bob, body="Hi", at=at, attachments=of_bob)
+
+    with django_capture_on_commit_callbacks(execute=True):
+        erase.erase(ann, at=at)
+
+    assert [default_storage.exists(path) for path in paths([*opening, *reply, *of_bob])] == [False, False, True]
+
+
+def test_an_alarm_about_a_message_to_them_names_them_no_more(at):
+    ann = CustomerFactory(name="Ann")
+    MessageFactory(title="Message to Ann", to_customer=ann, one_off=True, audience=None)
+    theirs, others = (
+        Alarm.objects.create(kind=kind, words=f"“{title}” is due since 4 May.", began_at=at, seen_at=at)
+        for kind, title in ((AlarmKind.DUE, "Message to Ann"), (AlarmKind.TROUBLE, "Message to all"))
+    )
+
+    erase.erase(ann, at=at)
+
+    theirs.refresh_from_db()
+    others.refresh_from_db()
+    assert (theirs.words, others.words) == ("Erased", "“Message to all” is due since 4 May.")

@@ -1,0 +1,256 @@
+"""A lead who turns out to be a user: nothing sent twice, no thread lost."""
+
+from datetime import timedelta
+
+import pytest
+from django.db import DatabaseError, connection, transaction
+
+from audiences import intake
+from audiences.intake import Source
+from audiences.intake.attributes.fields import refuse
+from audiences.models import Company, Customer, Event, EventSummary, Note, Tag
+from audiences.models.customers import Role
+from delivery.conversations import threads
+from delivery.customers import merge
+from delivery.matching import direct, ongoing
+from delivery.models import Conversation, DeliveryRecord, Reason, Status
+from delivery.visits import visit
+from messaging.models import Message
+from tests.factories import (
+    CompanyFactory,
+    CustomerFactory,
+    CustomerTagFactory,
+    MembershipFactory,
+    MessageFactory,
+    SenderFactory,
+    TagFactory,
+)
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def lead() -> Customer:
+    return CustomerFactory(lead=True, name="")
+
+
+@pytest.fixture
+def user() -> Customer:
+    return CustomerFactory(user_id="ann", name="Ann")
+
+
+def everyone(**facts: object) -> Message:
+    """A live in-app message to leads and users alike."""
+    role = {"attribute": "role", "operator": "is", "value": "lead"}
+    rules = {"match": "any", "rules": [role, {**role, "operator": "is_not"}]}
+    return MessageFactory(in_app=True, live=True, rules=rules, **facts)
+
+
+def record_of(customer: Customer) -> DeliveryRecord:
+    return DeliveryRecord.objects.get(customer=customer)
+
+
+def test_all_that_points_to_a_customer_moves():
+    pointing = {
+        relation.related_model
+        for relation in Customer._meta.get_fields(include_hidden=True)
+        if relation.auto_created and not relation.concrete and relation.related_model is not Customer
+    }
+
+    assert pointing == set(merge.MOVES)
+
+
+def test_every_status_has_a_place_in_how_far_a_record_is():
+    assert set(merge.ALONG) == set(Status)
+
+
+def test_row_of_the_lead_becomes_the_users_where_the_user_is_new(lead, at):
+    everyone()
+    visit.visit(lead, at=at)
+
+    facts = {"user_id": "ann", "name": "Ann"}
+    user = merge.log_in(lead, facts, at=at, source=Source.BROWSER, on_bad_value=refuse)
+
+    assert (user.pk, user.user_id, user.role, user.name) == (lead.pk, "ann", Role.USER, "Ann")
+    assert record_of(user).status == Status.SENT
+
+
+def test_lead_with_the_email_of_nobody_else_becomes_a_user_by_it(lead, at):
+    user = merge.log_in(lead, {"email": "Ann@x.example"}, at=at, source=Source.BROWSER, on_bad_value=refuse)
+
+    assert (user.pk, user.email, user.role) == (lead.pk, "ann@x.example", Role.USER)
+
+
+def test_user_there_already_takes_over_what_is_the_leads(lead, user, at):
+    lead.last_heard_from_at, lead.phone, lead.attributes = at, "123", {"seats": 5, "plan": "free"}
+    lead.email, lead.session_count, lead.first_seen_at = "ann@x.example", 2, at - timedelta(days=2)
+    lead.save()
+    user.attributes, user.session_count, user.first_seen_at = {"plan": "pro"}, 3, at - timedelta(days=1)
+    user.last_seen_at = at - timedelta(days=40)
+    user.save()
+    Note.objects.create(customer=lead, body="Met at the fair", created_at=at)
+
+    merge.merge(lead, into=user, at=at)
+
+    user.refresh_from_db()
+    assert (user.email, user.phone, user.name, user.session_count) == ("ann@x.example", "123", "Ann", 5)
+    assert user.attributes == {"seats": 5, "plan": "pro"}
+    assert (user.last_heard_from_at, user.first_seen_at) == (at, at - timedelta(days=2))
+    assert user.last_seen_at == at - timedelta(days=40)
+    assert Note.objects.get().customer == user
+    lead.refresh_from_db()
+    assert (lead.email, lead.archived_at) == (None, at)
+
+
+def test_opt_out_of_either_stays(lead, user, at):
+    lead.unsubscribed_from_emails, lead.unsubscribed_by_customer_at = True, at
+    lead.save()
+
+    merge.merge(lead, into=user, at=at)
+
+    user.refresh_from_db()
+    assert (user.unsubscribed_from_emails, user.unsubscribed_by_customer_at) == (True, at)
+
+
+def test_tags_companies_and_events_of_both_are_there_once(lead, user, at):
+    both, hers = TagFactory(name="both"), TagFactory(name="hers")
+    for customer, tag in ((lead, both), (user, both), (lead, hers)):
+        CustomerTagFactory(customer=customer, tag=tag)
+    acme, other = CompanyFactory(), CompanyFactory()
+    for customer, company in ((lead, acme), (user, acme), (lead, other)):
+        MembershipFactory(customer=customer, company=company)
+    for customer, name, moment in (
+        (lead, "ordered", at), (user, "ordered", at), (lead, "ordered", at - timedelta(days=3)),
+        (user, "ordered", at + timedelta(hours=1)), (lead, "signed-in", at), (user, "paid", at),
+        (lead, "paid", at),
+    ):  # fmt: skip
+        intake.record_event(customer, name, moment, {}, at=at)
+
+    merge.merge(lead, into=user, at=at)
+
+    assert set(user.tags.all()) == set(Tag.objects.all()) == {both, hers}
+    assert set(user.companies.all()) == set(Company.objects.all())
+    assert Event.objects.filter(customer=user).count() == Event.objects.count() == 5
+    kept = {summary.name: (summary.count, summary.first_at, summary.last_at) for summary in EventSummary.objects.all()}
+    assert kept == {
+        "ordered": (3, at - timedelta(days=3), at + timedelta(hours=1)), "signed-in": (1, at, at), "paid": (1, at, at),
+    }  # fmt: skip
+
+
+def test_message_only_the_lead_had_is_the_users_and_is_not_sent_again(lead, user, at):
+    everyone()
+    visit.visit(lead, at=at)
+
+    merge.merge(lead, into=user, at=at)
+
+    assert record_of(user).status == Status.SENT
+    assert len(visit.visit(user, at=at).shown) == 1
+    assert DeliveryRecord.objects.count() == 1
+
+
+def test_of_two_records_for_one_message_the_one_further_along_stays(lead, user, at):
+    everyone()
+    for customer in (lead, user):
+        visit.visit(customer, at=at)
+    mine, theirs = record_of(lead), record_of(user)
+    DeliveryRecord.objects.filter(pk=mine.pk).update(opened_at=at)
+
+    merge.merge(lead, into=user, at=at)
+
+    assert record_of(user) == mine
+    theirs.refresh_from_db()
+    assert (theirs.customer, theirs.status, theirs.reason) == (lead, Status.SKIPPED, Reason.MERGED)
+    assert not Customer.objects.exclude(pk__in=[lead.pk, user.pk]).exists()
+
+
+def test_users_own_record_stays_where_both_are_as_far(lead, user, at):
+    everyone()
+    for customer in (lead, user):
+        visit.visit(customer, at=at)
+    theirs = record_of(user)
+
+    merge.merge(lead, into=user, at=at)
+
+    assert record_of(user) == theirs
+    assert record_of(lead).reason == Reason.MERGED
+    assert list(Conversation.objects.of(user)) == [theirs.conversation]
+
+
+@pytest.mark.parametrize("status", [Status.SENT, Status.SENDING, Status.UNCERTAIN])
+def test_email_the_lead_had_or_may_have_had_does_not_go_to_the_user_again(lead, user, at, status):
+    message = everyone(channel="email", format="")
+    Customer.objects.filter(pk=lead.pk).update(email="lead@x.example")
+    Customer.objects.filter(pk=user.pk).update(email="ann@x.example")
+    ongoing.match(message, at=at)
+    mine = DeliveryRecord.objects.filter(customer=lead)
+    mine.mark_sending(claim="00000000-0000-4000-8000-000000000000", until=at)
+    if status == Status.SENT:
+        mine.mark_sent(at=at)
+    if status == Status.UNCERTAIN:
+        mine.mark_uncertain(reason=Reason.LOST_TOUCH, detail="")
+
+    merge.merge(lead, into=user, at=at)
+    ongoing.match(message, at=at)
+
+    assert record_of(user).status == status
+    assert not DeliveryRecord.objects.due(at).exists()
+
+
+def test_thread_of_a_message_both_had_is_kept_where_something_was_said(lead, user, at):
+    everyone()
+    for customer in (lead, user):
+        visit.visit(customer, at=at)
+    said = record_of(lead).conversation
+    threads.reply_by_customer(said, body="Hello?", at=at)
+    DeliveryRecord.objects.filter(customer=user).update(replied_at=at, opened_at=at)
+
+    merge.merge(lead, into=user, at=at)
+
+    assert set(Conversation.objects.of(user)) == {said, record_of(user).conversation}
+
+
+def test_words_of_the_lead_are_the_users(lead, user, at):
+    begun = threads.open_by_customer(lead, body="Do you ship?", at=at)
+
+    merge.merge(lead, into=user, at=at)
+
+    begun.refresh_from_db()
+    assert begun.customer == user
+
+
+def test_message_written_to_the_lead_reaches_the_user(lead, user, at):
+    direct.send_to_one(
+        lead, channel="in_app", format="chat", sender=SenderFactory(), subject="", body="<p>You</p>", by=None, at=at
+    )
+
+    merge.merge(lead, into=user, at=at)
+
+    (shown,) = visit.visit(user, at=at).shown
+    assert shown.body == "<p>You</p>"
+
+
+def test_merging_again_is_no_harm(lead, user, at):
+    everyone()
+    for customer in (lead, user):
+        visit.visit(customer, at=at)
+    merge.merge(lead, into=user, at=at)
+    before = list(DeliveryRecord.objects.order_by("pk").values())
+
+    merge.merge(lead, into=user, at=at)
+
+    assert list(DeliveryRecord.objects.order_by("pk").values()) == before
+
+
+def test_nothing_but_merging_gives_a_record_or_a_message_to_another_customer(lead, user, at):
+    everyone()
+    visit.visit(lead, at=at)
+    direct.send_to_one(
+        lead, channel="in_app", format="chat", sender=SenderFactory(), subject="", body="<p>You</p>", by=None, at=at
+    )
+    merge.merge(CustomerFactory(lead=True), into=CustomerFactory(), at=at)
+    for rows, fact in ((DeliveryRecord.objects, "customer"), (Message.objects.to_one_person(), "to_customer")):
+        with pytest.raises(DatabaseError), transaction.atomic():
+            rows.update(**{fact: user})
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT current_setting('outbound.merging', true)")
+        assert cursor.fetchone()[0] != "on"

@@ -1,0 +1,308 @@
+"""Files that come with a reply: all are kept under their own names, shown only where they are images, or named."""
+
+import json
+from datetime import timedelta
+from email.message import EmailMessage
+
+import pytest
+from django.core.files.storage import default_storage
+from hypothesis import example, given
+from hypothesis import strategies as st
+from rest_framework.test import APIClient
+
+from audiences import identity_verification
+from audiences.models import Integration, Workspace
+from delivery import reply_addresses
+from delivery.conversations import attachments
+from delivery.customers import erase
+from delivery.inbound import router
+from delivery.inbound.router import Outcome
+from delivery.models import Conversation, ConversationPart, DeliveryRecord, PartType, Status
+from tests.delivery.api.messenger.test_ping import PNG, Browser
+from tests.factories import CustomerFactory, MessageFactory
+from tests.support.inbound_emails import about, letter
+
+PDF = b"%PDF-1.7\n%%EOF\n"
+HTML = b"<!doctype html><script>alert(document.domain)</script>"
+
+
+@pytest.fixture(autouse=True)
+def inbound(settings, tmp_path) -> None:
+    settings.INBOUND_DOMAIN = "reply.acme.example"
+    settings.MEDIA_ROOT = tmp_path
+
+
+@pytest.fixture
+def record(db, at) -> DeliveryRecord:
+    """An email that Ann has in her inbox."""
+    CustomerFactory(user_id="ann", name="Ann", email="ann@x.example")
+    record = MessageFactory(one_off=True, live=True, at=at).records.get()
+    one = DeliveryRecord.objects.filter(pk=record.pk)
+    one.update(status=Status.SENDING, claim="00000000-0000-0000-0000-000000000001", leased_until=at, inbox=None)
+    one.mark_sent(at=at)
+    record.refresh_from_db()
+    return record
+
+
+@pytest.fixture
+def receive(at):
+    def receive(mail: EmailMessage | bytes) -> Outcome:
+        return router.receive(letter(mail), at=at + timedelta(hours=1))
+
+    return receive
+
+
+@pytest.fixture
+def engineer(django_user_model) -> APIClient:
+    """Who asks by a token."""
+    client = APIClient()
+    client.credentials(HTTP_AUTHORIZATION=f"Bearer {Integration.issue(name='tests')[1]}")
+    return client
+
+
+def reply(record: DeliveryRecord, *files: tuple[str, bytes, str], body: str = "Here it is.") -> EmailMessage:
+    """A reply with these files: name, content, type."""
+    mail = EmailMessage()
+    mail["From"], mail["To"] = "Ann <ann@x.example>", reply_addresses.reply_address(record)
+    mail["Message-ID"], mail["Subject"] = "<1@x.example>", "Re: Hi"
+    mail.set_content(body)
+    for name, content, kind in files:
+        maintype, subtype = kind.split("/")
+        mail.add_attachment(content, maintype=maintype, subtype=subtype, filename=name)
+    return mail
+
+
+def attached() -> list[dict]:
+    return ConversationPart.objects.get(part_type=PartType.COMMENT).attachments
+
+
+def noted() -> list[str]:
+    return list(ConversationPart.objects.filter(part_type=PartType.NOTE).values_list("body", flat=True))
+
+
+def fetch(client, settings, attachment: dict):
+    return client.get(attachment["url"].removeprefix(settings.PUBLIC_URL))
+
+
+def on_disk(root) -> list[bytes]:
+    return sorted(path.read_bytes() for path in root.rglob("*") if path.is_file())
+
+
+# Kept
+
+
+def test_a_file_is_kept_under_its_own_name_and_handed_out_to_be_saved(record, receive, client, settings):
+    receive(reply(record, ("Vertrag – Entwürfe für März.pdf", PDF, "application/pdf")))
+
+    (file,) = attached()
+    assert (
+        file.items()
+        >= {
+            "name": "Vertrag – Entwürfe für März.pdf",
+            "content_type": "application/pdf",
+            "filesize": len(PDF),
+            "width": None,
+        }.items()
+    )
+    answer = fetch(client, settings, file)
+    assert b"".join(answer.streaming_content) == PDF
+    assert answer["Content-Type"] == "application/octet-stream"
+    assert answer["Content-Disposition"].startswith("attachment; filename*=utf-8''Vertrag%20%E2%80%93%20Entw%C3%BCrfe")
+    assert answer["X-Content-Type-Options"] == "nosniff"
+    assert "sandbox" in answer["Content-Security-Policy"]
+    assert noted() == []
+
+
+def test_a_file_of_a_real_program_is_kept(record, receive, client, settings):
+    receive(about(record, "outlook"))
+
+    contract = attached()[1]
+    assert contract["name"] == "Vertrags-entwurf – Acme.pdf"
+    assert b"".join(fetch(client, settings, contract).streaming_content).startswith(b"%PDF-1.7")
+
+
+def test_a_picture_in_the_text_is_kept_and_shown(record, receive, client, settings):
+    mail = reply(record)
+    mail.add_alternative('<p>Look: <img src="cid:shot@x"></p>', subtype="html")
+    mail.get_payload()[1].add_related(PNG, "image", "png", cid="<shot@x>", filename="shot.png")
+
+    receive(mail)
+
+    (picture,) = attached()
+    answer = fetch(client, settings, picture)
+    assert (picture["name"], answer["Content-Type"], answer["X-Content-Type-Options"]) == (
+        "shot.png",
+        "image/png",
+        "nosniff",
+    )
+
+
+def test_a_page_of_html_is_kept_and_never_shown(record, receive, client, settings):
+    receive(reply(record, ("report.html", HTML, "text/html")))
+
+    (file,) = attached()
+    answer = fetch(client, settings, file)
+    assert (file["name"], answer["Content-Type"]) == ("report.html", "application/octet-stream")
+    assert answer["Content-Disposition"] == 'attachment; filename="report.html"'
+
+
+def test_what_says_it_is_an_image_and_is_none_is_bytes(record, receive, client, settings):
+    receive(reply(record, ("drawing.svg", b"<svg onload=alert(1)>", "image/svg+xml"), ("a.png", HTML, "image/png")))
+
+    assert [file["content_type"] for file in attached()] == ["application/octet-stream"] * 2
+    for file in attached():
+        assert fetch(client, settings, file)["Content-Type"] == "application/octet-stream"
+
+
+def test_an_image_too_large_to_be_shown_is_kept_as_a_file(record, receive):
+    receive(reply(record, ("huge.png", PNG + bytes(5 * 2**20), "image/png")))
+
+    assert [(file["name"], file["content_type"]) for file in attached()] == [("huge.png", "application/octet-stream")]
+
+
+def test_a_mail_in_a_mail_is_kept_as_one(record, receive, client, settings):
+    inner = EmailMessage()
+    inner["Subject"], inner["From"] = "Your invoice: May/June", "billing@y.example"
+    inner.set_content("You owe us nothing.")
+    mail = reply(record)
+    mail.add_attachment(inner)
+
+    receive(mail)
+
+    (file,) = attached()
+    assert file["name"] == "Your invoice_ May_June.eml"
+    assert b"You owe us nothing." in b"".join(fetch(client, settings, file).streaming_content)
+
+
+def test_an_invitation_is_a_file_and_no_words(record, receive):
+    mail = reply(record)
+    mail.add_alternative("BEGIN:VCALENDAR", subtype="calendar")
+
+    receive(mail)
+
+    assert [(file["name"], file["content_type"]) for file in attached()] == [("text.ics", "text/calendar")]
+
+
+def test_words_below_a_file_are_words_too(record, receive):
+    mail = reply(record, ("a.pdf", PDF, "application/pdf"), body="Above.")
+    mail.attach(below := EmailMessage())
+    below.set_content("Below.")
+
+    receive(mail)
+
+    said = ConversationPart.objects.get(part_type=PartType.COMMENT)
+    assert "Above." in said.body
+    assert "Below." in said.body
+    assert len(said.attachments) == 1
+
+
+# Not kept, and named
+
+
+def test_what_is_empty_or_too_large_is_named_with_the_reason_and_the_rest_is_kept(record, receive, settings, tmp_path):
+    settings.MAIL_FILE_LARGEST = 2**20
+    files = [
+        ("nothing.txt", b"", "text/plain"),
+        ("film.mp4", bytes(2**20 + 1), "video/mp4"),
+        ("fits.bin", bytes(2**20), "application/octet-stream"),
+    ]
+
+    receive(reply(record, *files))
+
+    assert [file["name"] for file in attached()] == ["fits.bin"]
+    assert on_disk(tmp_path) == [bytes(2**20)]
+    (note,) = noted()
+    assert "nothing.txt (text/plain): It is empty." in note
+    assert "film.mp4 (video/mp4): It is larger than 1 MB." in note
+
+
+def test_of_many_files_the_first_are_kept_and_the_others_named(record, receive, settings):
+    settings.MAIL_FILES_MOST = 2
+
+    receive(reply(record, *((f"{number}.pdf", PDF, "application/pdf") for number in range(4))))
+
+    assert [file["name"] for file in attached()] == ["0.pdf", "1.pdf"]
+    assert "2.pdf (application/pdf): At most 2 files of one mail are kept." in noted()[0]
+    assert "3.pdf" in noted()[0]
+
+
+# Shown to whom
+
+
+def test_staff_find_it_in_the_inbox(record, receive, admin_client):
+    receive(reply(record, ("contract.pdf", PDF, "application/pdf")))
+
+    page = admin_client.get(f"/admin/delivery/conversation/{Conversation.objects.get().pk}/change/").content.decode()
+
+    address = attached()[0]["url"].partition("/messenger/")[2]
+    assert f'href="/messenger/{address}" download' in page
+    assert "contract.pdf" in page
+
+
+def test_the_customer_finds_it_in_their_own_thread_and_integrations_in_the_api(record, receive, engineer):
+    receive(reply(record, ("contract.pdf", PDF, "application/pdf"), body=""))
+    browser, pk = Browser(), Conversation.objects.get().pk
+    browser.ping(user_id="ann", user_hash=identity_verification.user_hash(Workspace.current().identity_secret, "ann"))
+
+    theirs = browser.ask(f"conversations/{pk}").json()["parts"][-1]["attachments"]
+    ours = engineer.get(f"/api/conversations/{pk}").json()["conversation_parts"]["conversation_parts"][-1][
+        "attachments"
+    ]
+
+    assert theirs == attached()
+    assert ours == [{"type": "upload", **attached()[0]}]
+    assert browser.list()[0]["preview"] == "File"
+
+
+def test_who_is_erased_leaves_no_file(record, receive, at, tmp_path, django_capture_on_commit_callbacks):
+    receive(reply(record, ("Lebenslauf für Anna.pdf", PDF, "application/pdf"), ("me.png", PNG, "image/png")))
+    assert on_disk(tmp_path) == sorted([PDF, PNG])
+
+    with django_capture_on_commit_callbacks(execute=True):
+        erase.erase(record.customer, at=at)
+
+    assert on_disk(tmp_path) == []
+
+
+# By which name
+
+
+@pytest.mark.parametrize(
+    ("written", "called"),
+    [
+        ("../../etc/passwd", "_.._etc_passwd"),
+        ("..", "file"),
+        ("", "file"),
+        ("a/", "a_"),
+        ("C:\\boot.ini", "C__boot.ini"),
+        ("invoice\u202efdp.exe", "invoicefdp.exe"),
+        ("über\u0308 \t\r\nX.pdf", "über\u0308 X.pdf"),
+        ("u\u0308ber.pdf", "über.pdf"),
+        (" .hidden. ", "hidden"),
+        ("契約書.pdf", "契約書.pdf"),
+        ("x" * 300 + ".pdf", "x" * 96 + ".pdf"),
+        ("\ud800<b>.pdf", "_b_.pdf"),
+    ],
+)
+def test_a_name_is_one_that_every_system_can_have(written, called):
+    assert attachments.called(written) == called
+
+
+@given(st.text(max_size=200))
+@example("a" * 99 + " .b c")
+@example("<\u0338" + "x" * 120 + ". " + "y" * 15)
+def test_a_name_that_is_one_stays_as_it_is(name):
+    once = attachments.called(name)
+
+    assert attachments.called(once) == once
+    assert 0 < len(once) <= attachments.LONGEST_NAME
+    assert not set(once) & set('/\\<>:"|?*\r\n\0')
+
+
+@pytest.mark.parametrize("name", ["..", "", "/", ".", "\u202e", "a" * 400, "..\\..\\x"])
+def test_no_name_keeps_a_mail_from_coming_in(record, receive, name):
+    assert receive(reply(record, (name, PDF, "application/pdf"))) is Outcome.REPLY
+
+    (file,) = attached()
+    assert default_storage.exists(attachments.place_of(file["url"].split("/")[-2], file["name"]))
+    assert json.dumps(file)

@@ -1,0 +1,411 @@
+"""What comes back about a mail that left: each edge, once, again, and in any order."""
+
+from datetime import timedelta
+from itertools import permutations
+from uuid import UUID
+
+import pytest
+from django.db import connection
+
+from audiences.models import Customer
+from delivery import rendering, reply_addresses
+from delivery.conversations import threads
+from delivery.customers import erase
+from delivery.inbound import dsn, feedback, router
+from delivery.inbound.feedback import OF_RECORD, News, What
+from delivery.inbound.router import Outcome
+from delivery.models import AnswerMail, DeliveryRecord, Reason, Status
+from delivery.reply_addresses import Kind, Named
+from delivery.tracking import links
+from tests.factories import CustomerFactory, MessageFactory
+from tests.support.inbound_emails import about, changed, letter, to_bounce_address, written
+
+pytestmark = pytest.mark.django_db
+
+CLAIM = UUID("00000000-0000-0000-0000-000000000001")
+LEFT = timedelta(minutes=-30)
+
+
+@pytest.fixture(autouse=True)
+def bounces(settings) -> None:
+    settings.BOUNCE_DOMAIN = "bounce.acme.example"
+
+
+@pytest.fixture
+def record(at) -> DeliveryRecord:
+    """An email on its way to Ann."""
+    CustomerFactory(user_id="ann", email="ann@x.example")
+    record = MessageFactory(one_off=True, live=True, at=at + LEFT).records.get()
+    DeliveryRecord.objects.filter(pk=record.pk).update(
+        status=Status.SENDING, claim=CLAIM, leased_until=at, taken_at=at + LEFT, inbox="ann@x.example", attempts=1
+    )
+    record.refresh_from_db()
+    return record
+
+
+def put(record: DeliveryRecord, status: Status, *, at) -> None:
+    """Have a record be in this status."""
+    rows = DeliveryRecord.objects.filter(pk=record.pk)
+    {
+        Status.SENDING: lambda: None,
+        Status.SENT: lambda: rows.mark_sent(at=at + LEFT),
+        Status.UNCERTAIN: lambda: rows.mark_uncertain(reason=Reason.LOST_TOUCH, detail="lost"),
+        Status.FAILED: lambda: rows.mark_failed(reason=Reason.REJECTED, detail="550 no"),
+        Status.WAITING: lambda: rows.put_back(reason=Reason.RETRY, due_at=at, detail="451 later"),
+    }[status]()
+
+
+def news(what: What, *, at, **facts) -> News:
+    return News(what=what, at=at, **{"address": "ann@x.example", **facts})
+
+
+def state(record: DeliveryRecord) -> dict[str, object]:
+    """All of it that matters, without the moments but for whether there is one."""
+    record.refresh_from_db()
+    customer = Customer.objects.get(pk=record.customer_id)
+    moments = ("bounced_at", "complained_at", "unsubscribed_at")
+    flags = ("has_hard_bounced", "marked_email_as_spam", "unsubscribed_from_emails")
+    return {
+        "status": Status(record.status),
+        "happened": {name.removesuffix("_at") for name in moments if getattr(record, name)},
+        "flags": {name for name in flags if getattr(customer, name)},
+    }
+
+
+NOTHING: set[str] = set()
+BOUNCED = {"bounced"}
+HARD = {"has_hard_bounced"}
+SPAM = {"marked_email_as_spam", "unsubscribed_from_emails"}
+COMPLAINED = {"complained", "unsubscribed"}
+OUT = {"unsubscribed_from_emails"}
+
+# From which status what leads to which status, with what noted on the record, and which flags on the customer.
+EDGES = [
+    (Status.SENT, What.TAKEN, Status.SENT, NOTHING, NOTHING),
+    (Status.SENT, What.BOUNCED, Status.SENT, BOUNCED, NOTHING),
+    (Status.SENT, What.NO_MAILBOX, Status.SENT, BOUNCED, HARD),
+    (Status.SENT, What.REFUSED, Status.SENT, BOUNCED, NOTHING),
+    (Status.SENT, What.REFUSED_NO_MAILBOX, Status.SENT, BOUNCED, HARD),
+    (Status.SENT, What.COMPLAINED, Status.SENT, COMPLAINED, SPAM),
+    (Status.SENT, What.UNSUBSCRIBED, Status.SENT, {"unsubscribed"}, OUT),
+    (Status.UNCERTAIN, What.TAKEN, Status.SENT, NOTHING, NOTHING),
+    (Status.UNCERTAIN, What.BOUNCED, Status.SENT, BOUNCED, NOTHING),
+    (Status.UNCERTAIN, What.NO_MAILBOX, Status.SENT, BOUNCED, HARD),
+    (Status.UNCERTAIN, What.REFUSED, Status.FAILED, NOTHING, NOTHING),
+    (Status.UNCERTAIN, What.REFUSED_NO_MAILBOX, Status.FAILED, BOUNCED, HARD),
+    (Status.UNCERTAIN, What.COMPLAINED, Status.SENT, COMPLAINED, SPAM),
+    (Status.UNCERTAIN, What.UNSUBSCRIBED, Status.SENT, {"unsubscribed"}, OUT),
+    # The webhook overtook the worker that waits for the answer.
+    (Status.SENDING, What.TAKEN, Status.SENT, NOTHING, NOTHING),
+    (Status.SENDING, What.BOUNCED, Status.SENT, BOUNCED, NOTHING),
+    (Status.SENDING, What.NO_MAILBOX, Status.SENT, BOUNCED, HARD),
+    (Status.SENDING, What.REFUSED, Status.FAILED, NOTHING, NOTHING),
+    (Status.SENDING, What.REFUSED_NO_MAILBOX, Status.FAILED, BOUNCED, HARD),
+    (Status.SENDING, What.COMPLAINED, Status.SENT, COMPLAINED, SPAM),
+    (Status.SENDING, What.UNSUBSCRIBED, Status.SENT, {"unsubscribed"}, OUT),
+    # What is settled stays so.
+    (Status.FAILED, What.TAKEN, Status.FAILED, NOTHING, NOTHING),
+    (Status.FAILED, What.BOUNCED, Status.FAILED, NOTHING, NOTHING),
+    (Status.FAILED, What.NO_MAILBOX, Status.FAILED, BOUNCED, HARD),
+    (Status.FAILED, What.REFUSED, Status.FAILED, NOTHING, NOTHING),
+    (Status.FAILED, What.REFUSED_NO_MAILBOX, Status.FAILED, BOUNCED, HARD),
+    (Status.FAILED, What.COMPLAINED, Status.FAILED, COMPLAINED, SPAM),
+    (Status.FAILED, What.UNSUBSCRIBED, Status.FAILED, {"unsubscribed"}, OUT),
+    # It is to be tried again, and turns out to have left; or the next try asks whether it may go.
+    (Status.WAITING, What.TAKEN, Status.SENT, NOTHING, NOTHING),
+    (Status.WAITING, What.BOUNCED, Status.SENT, BOUNCED, NOTHING),
+    (Status.WAITING, What.NO_MAILBOX, Status.SENT, BOUNCED, HARD),
+    (Status.WAITING, What.REFUSED, Status.WAITING, NOTHING, NOTHING),
+    (Status.WAITING, What.REFUSED_NO_MAILBOX, Status.WAITING, BOUNCED, HARD),
+    (Status.WAITING, What.COMPLAINED, Status.SENT, COMPLAINED, SPAM),
+    (Status.WAITING, What.UNSUBSCRIBED, Status.SENT, {"unsubscribed"}, OUT),
+]
+
+
+@pytest.mark.parametrize("times", [1, 3], ids=["once", "thrice"])
+@pytest.mark.parametrize(("before", "what", "after", "happened", "flags"), EDGES)
+def test_each_edge_once_and_again(record, at, before, what, after, happened, flags, times):
+    put(record, before, at=at)
+
+    for _ in range(times):
+        assert feedback.take(Named(Kind.RECORD, record.pk), news(what, at=at))
+
+    assert state(record) == {"status": after, "happened": happened, "flags": flags}
+
+
+def test_every_edge_is_there():
+    assert set(OF_RECORD) == set(What)
+    statuses = {before for before, *_ in EDGES}
+    assert {(before, what) for before, what, *_ in EDGES} == {(before, what) for before in statuses for what in What}
+
+
+ORDERS = [
+    ({What.TAKEN, What.NO_MAILBOX}, Status.SENT, BOUNCED, HARD),
+    ({What.TAKEN, What.BOUNCED, What.NO_MAILBOX}, Status.SENT, BOUNCED, HARD),
+    ({What.TAKEN, What.COMPLAINED}, Status.SENT, COMPLAINED, SPAM),
+    ({What.COMPLAINED, What.UNSUBSCRIBED, What.TAKEN}, Status.SENT, COMPLAINED, SPAM),
+    ({What.NO_MAILBOX, What.COMPLAINED, What.TAKEN}, Status.SENT, BOUNCED | COMPLAINED, HARD | SPAM),
+]
+
+
+@pytest.mark.parametrize(
+    ("order", "after", "happened", "flags"),
+    [(order, *rest) for whats, *rest in ORDERS for order in permutations(sorted(whats))],
+)
+@pytest.mark.parametrize("before", [Status.SENT, Status.UNCERTAIN])
+def test_in_any_order_it_comes_to_the_same(record, at, before, order, after, happened, flags):
+    put(record, before, at=at)
+
+    # Each happened when it did, whenever it is told; and what was told first is told again at the end.
+    when = {what: at + timedelta(minutes=minute) for minute, what in enumerate(sorted(order))}
+    for what in (*order, order[0]):
+        feedback.take(Named(Kind.RECORD, record.pk), news(what, at=when[what]))
+
+    assert state(record) == {"status": after, "happened": happened, "flags": flags}
+
+
+def test_what_was_never_in_hand_is_not_called_off(record, at):
+    DeliveryRecord.objects.update(status=Status.WAITING, claim=None, leased_until=None, taken_at=None, due_at=at)
+
+    feedback.take(Named(Kind.RECORD, record.pk), news(What.TAKEN, at=at))
+
+    assert state(record)["status"] is Status.WAITING
+
+
+def test_of_two_at_one_inbox_the_one_that_has_it_keeps_it(record, at):
+    put(record, Status.WAITING, at=at)
+    twin = CustomerFactory(email="ann@x.example")
+    DeliveryRecord.objects.create(
+        message=record.message, customer=twin, status=Status.SENT, sent_at=at, matched_at=at, inbox="ann@x.example"
+    )
+
+    assert feedback.take(Named(Kind.RECORD, record.pk), news(What.TAKEN, at=at))
+
+    assert state(record)["status"] is Status.WAITING
+
+
+# What repeats does not undo what people did meanwhile
+
+
+def test_a_bounce_told_again_leaves_the_flag_that_staff_cleared(record, at):
+    put(record, Status.SENT, at=at)
+    bounced = news(What.NO_MAILBOX, at=at)
+    feedback.take(Named(Kind.RECORD, record.pk), bounced)
+    Customer.objects.update(has_hard_bounced=False)
+
+    feedback.take(Named(Kind.RECORD, record.pk), bounced)
+
+    assert state(record)["flags"] == NOTHING
+
+
+def test_a_complaint_told_again_leaves_who_subscribed_again(record, at):
+    put(record, Status.SENT, at=at)
+    for what in (What.UNSUBSCRIBED, What.COMPLAINED):
+        feedback.take(Named(Kind.RECORD, record.pk), news(what, at=at))
+    links.subscribe_again(record, at=at)
+
+    for what in (What.UNSUBSCRIBED, What.COMPLAINED):
+        feedback.take(Named(Kind.RECORD, record.pk), news(what, at=at))
+
+    assert state(record)["flags"] == {"marked_email_as_spam"}
+
+
+def test_a_soft_bounce_may_turn_out_to_be_a_hard_one(record, at):
+    put(record, Status.SENT, at=at)
+    feedback.take(Named(Kind.RECORD, record.pk), news(What.BOUNCED, at=at))
+
+    feedback.take(Named(Kind.RECORD, record.pk), news(What.NO_MAILBOX, at=at + timedelta(days=1)))
+
+    assert state(record)["flags"] == HARD
+    assert record.bounced_at == at + timedelta(days=1)
+
+
+def test_who_has_another_address_by_now_is_not_bounced(record, at):
+    put(record, Status.SENT, at=at)
+    Customer.objects.update(email="ann@new.example")
+
+    feedback.take(Named(Kind.RECORD, record.pk), news(What.NO_MAILBOX, at=at))
+
+    assert state(record) == {"status": Status.SENT, "happened": BOUNCED, "flags": NOTHING}
+
+
+def test_a_provider_names_its_copy_when_it_first_speaks_of_it(record, at):
+    put(record, Status.UNCERTAIN, at=at)
+
+    feedback.take(Named(Kind.RECORD, record.pk), news(What.TAKEN, at=at, provider_id="pm-1"))
+    feedback.take(Named(Kind.RECORD, record.pk), news(What.TAKEN, at=at, provider_id="other"))
+
+    record.refresh_from_db()
+    assert record.provider_id == "pm-1"
+    assert feedback.find(message_ids=("<else@x.example>",), provider_id="pm-1") == (Kind.RECORD, record.pk)
+
+
+def test_looking_a_copy_up_by_its_providers_name_reads_no_other():
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL enable_seqscan = off")
+        plan = DeliveryRecord.objects.named_by_provider("pm-1").values("pk").explain()
+
+    assert "record_of_provider" in plan
+
+
+def test_a_refusal_is_kept_in_the_providers_words(record, at):
+    put(record, Status.UNCERTAIN, at=at)
+
+    feedback.take(Named(Kind.RECORD, record.pk), news(What.REFUSED, at=at, words="on our list"))
+
+    record.refresh_from_db()
+    assert (record.reason, record.detail) == (Reason.REJECTED, "on our list")
+
+
+def test_of_what_is_not_there_nothing_is_taken(at):
+    assert not feedback.take(Named(Kind.RECORD, 4_000_000), news(What.TAKEN, at=at))
+    assert not feedback.take(Named(Kind.ANSWER, 4_000_000), news(What.TAKEN, at=at))
+    assert not feedback.take(Named(Kind.CONVERSATION, 1), news(What.TAKEN, at=at))
+
+
+def test_a_message_id_names_its_copy_after_the_key_was_changed(record, settings):
+    message_id = rendering.message_id(record.pk)
+    settings.SECRET_KEY, settings.SECRET_KEY_FALLBACKS = "new", [settings.SECRET_KEY]
+
+    assert reply_addresses.named_by(message_id) == (Kind.RECORD, record.pk)
+    settings.SECRET_KEY_FALLBACKS = []
+    assert reply_addresses.named_by(message_id) is None
+
+
+@pytest.mark.parametrize(
+    "forged", ["<1.aaaaaaaaaaaaaaaa@acme.example>", "<1@acme.example>", "", "<>", "<note.1.abc@x>"]
+)
+def test_a_message_id_of_somebody_else_names_nothing(forged):
+    assert reply_addresses.named_by(forged) is None
+
+
+# The mail of a teammate's answer
+
+ANSWERS = [
+    (Status.UNCERTAIN, What.TAKEN, Status.SENT, NOTHING),
+    (Status.UNCERTAIN, What.NO_MAILBOX, Status.FAILED, HARD),
+    (Status.SENT, What.BOUNCED, Status.FAILED, NOTHING),
+    (Status.SENT, What.NO_MAILBOX, Status.FAILED, HARD),
+    (Status.SENT, What.COMPLAINED, Status.SENT, {"marked_email_as_spam"}),
+    (Status.FAILED, What.TAKEN, Status.FAILED, NOTHING),
+]
+
+
+@pytest.mark.parametrize(("before", "what", "after", "flags"), ANSWERS)
+def test_the_mail_of_an_answer_comes_back_too(at, django_user_model, before, what, after, flags):
+    customer = CustomerFactory(email="ann@x.example")
+    conversation = threads.open_by_customer(customer, body="Help!", at=at)
+    teammate = django_user_model.objects.create_user("ada")
+    part = threads.reply_by_teammate(conversation, teammate=teammate, body="Here", at=at)
+    AnswerMail.objects.update(status=before)
+
+    for _ in range(2):
+        assert feedback.take(Named(Kind.ANSWER, part.pk), news(what, at=at, words="550 no"))
+
+    customer.refresh_from_db()
+    held = {"has_hard_bounced", "marked_email_as_spam"}
+    assert (AnswerMail.objects.get().status, {name for name in held if getattr(customer, name)}) == (after, flags)
+
+
+# By mail
+
+POSTFIX = {"action": "failed", "status": "5.1.1", "said": "550 5.1.1 <ann@x.example>: Recipient address rejected"}
+BY_MAIL = [
+    ("bounce_postfix", POSTFIX, BOUNCED, HARD),
+    ("bounce_postfix", {**POSTFIX, "status": "5.2.2", "said": "552 5.2.2 mailbox is full"}, BOUNCED, NOTHING),
+    ("bounce_postfix", {**POSTFIX, "status": "5.7.1", "said": "554 5.7.1 spam"}, BOUNCED, NOTHING),
+    ("bounce_postfix", {**POSTFIX, "status": "4.4.1", "said": "connect timed out"}, BOUNCED, NOTHING),
+    ("bounce_postfix", {**POSTFIX, "action": "delayed", "status": "4.4.1", "said": "later"}, NOTHING, NOTHING),
+    ("bounce_postfix", {**POSTFIX, "action": "delivered", "status": "2.0.0", "said": "250 ok"}, NOTHING, NOTHING),
+    ("bounce_exchange_headers_only", {}, BOUNCED, HARD),
+    ("bounce_exim_without_report", {}, BOUNCED, HARD),
+    ("complaint_arf", {"feedback": "abuse"}, COMPLAINED, SPAM),
+    ("complaint_arf", {"feedback": "opt-out"}, {"unsubscribed"}, OUT),
+]
+
+
+@pytest.mark.parametrize("before", [Status.SENT, Status.UNCERTAIN])
+@pytest.mark.parametrize(("name", "marks", "happened", "flags"), BY_MAIL)
+def test_what_servers_write_is_understood(record, at, before, name, marks, happened, flags):
+    put(record, before, at=at)
+    mail = about(record, name, **marks)
+
+    for _ in range(2):
+        assert router.receive(to_bounce_address(record, mail), at=at + timedelta(days=1)) is Outcome.NOTICE
+
+    assert state(record) == {"status": Status.SENT, "happened": happened, "flags": flags}
+
+
+def test_a_bounce_says_when_and_in_which_words(record, at):
+    found = dsn.read(letter(about(record, "bounce_postfix", **POSTFIX)), at=at + timedelta(days=1))
+
+    assert [(notice.named, notice.news.at, notice.news.address, notice.news.words) for notice in found] == [
+        (
+            (Kind.RECORD, record.pk),
+            at + timedelta(seconds=7),
+            "ann@x.example",
+            "550 5.1.1 <ann@x.example>: Recipient address rejected",
+        )
+    ]
+
+
+def test_a_bounce_is_known_by_the_address_it_came_to_alone(record, at):
+    put(record, Status.SENT, at=at)
+    mail = about(record, "bounce_postfix", **POSTFIX, message_id="<rewritten@relay.example>")
+
+    assert router.receive(letter(mail), at=at) is Outcome.NOTICE
+
+    assert state(record)["flags"] == HARD
+
+
+def test_not_spam_is_no_complaint(record, at):
+    put(record, Status.SENT, at=at)
+
+    router.receive(to_bounce_address(record, about(record, "complaint_arf", feedback="not-spam")), at=at)
+
+    assert state(record) == {"status": Status.SENT, "happened": NOTHING, "flags": NOTHING}
+
+
+@pytest.mark.parametrize(
+    ("name", "marks"),
+    [
+        ("bounce_postfix", {**POSTFIX, "return_path": "ada@acme.example"}),
+        ("bounce_exchange_headers_only", {}),
+        ("bounce_exim_without_report", {}),
+        ("complaint_arf", {"feedback": "abuse"}),
+    ],
+)
+def test_a_notice_of_somebody_elses_mail_changes_nothing(record, at, name, marks):
+    put(record, Status.SENT, at=at)
+    mail = written(name, reply_to="ada@acme.example", **marks)
+
+    assert router.receive(letter(mail), at=at) is Outcome.FOREIGN
+
+    assert state(record) == {"status": Status.SENT, "happened": NOTHING, "flags": NOTHING}
+
+
+def test_a_report_cut_short_is_still_no_reply(record, at):
+    mail = about(record, "bounce_postfix", **POSTFIX)
+
+    for end in range(0, len(mail), 97):
+        if mail[:end].strip():
+            assert router.receive(letter(mail[:end] + b"\r\n\r\n"), at=at) is not Outcome.REPLY
+
+
+def test_a_bounce_of_somebody_erased_leaves_them_erased(record, at):
+    put(record, Status.SENT, at=at)
+    erase.erase(record.customer, at=at)
+
+    router.receive(letter(about(record, "bounce_postfix", **POSTFIX)), at=at)
+
+    customer = Customer.objects.get()
+    assert (customer.email, record.__class__.objects.get().bounced_at is not None) == (None, True)
+
+
+def test_a_vacation_note_to_the_return_path_is_no_bounce(record, at):
+    put(record, Status.SENT, at=at)
+    mail = changed(about(record, "vacation_gmail"), To=reply_addresses.return_path(Kind.RECORD, record.pk))
+
+    assert router.receive(letter(mail), at=at) is Outcome.BY_NOBODY
+
+    assert state(record)["happened"] == NOTHING

@@ -1,0 +1,166 @@
+"""`manage.py receive` ends with what a mail server is to do with the mail, so that a pipe loses nothing."""
+
+import io
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from django.core.management import call_command
+from django.db import OperationalError, connections
+
+from delivery import reply_addresses
+from delivery.inbound import router
+from delivery.inbound.router import Outcome
+from delivery.models import Conversation, ConversationPart, DeliveryRecord
+from tests.factories import CustomerFactory, MessageFactory
+from tests.support.inbound_emails import about, letter, written
+
+BASE = Path(__file__).resolve().parent.parent.parent
+
+
+@pytest.fixture(autouse=True)
+def inbound(settings) -> None:
+    settings.INBOUND_DOMAIN = "reply.acme.example"
+
+
+@pytest.fixture
+def record(db, at) -> DeliveryRecord:
+    CustomerFactory(user_id="ann", email="ann@x.example")
+    return MessageFactory(one_off=True, live=True, at=at).records.get()
+
+
+@pytest.fixture
+def pipe(monkeypatch, capsys):
+    """Pipe a mail in; returns the exit code and what was said."""
+
+    def pipe(content: bytes, *arguments: str) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
+        with pytest.raises(SystemExit) as ended:
+            call_command("receive", *arguments)
+        said = capsys.readouterr()
+        return int(str(ended.value.code)), said.out + said.err
+
+    return pipe
+
+
+def test_a_reply_is_taken(pipe, record):
+    assert pipe(about(record, "apple_mail")) == (os.EX_OK, "A reply, added to its conversation.\n")
+
+    assert ConversationPart.objects.count() == 1
+
+
+def test_a_mail_that_comes_again_is_taken_too(pipe, record):
+    pipe(about(record, "apple_mail"))
+
+    assert pipe(about(record, "apple_mail"))[0] == os.EX_OK
+    assert ConversationPart.objects.count() == 1
+
+
+def test_a_mailbox_file_begins_with_a_line_of_its_own(pipe, record):
+    mail = b"From ann@x.example Mon May  4 11:31:44 2026\r\n" + about(record, "apple_mail")
+
+    assert pipe(mail)[0] == os.EX_OK
+
+
+def test_the_envelope_is_believed(pipe, record):
+    mail = about(record, "apple_mail", reply_to="ada@acme.example", message_id="<else@x.example>")
+
+    assert (
+        pipe(mail, "--recipient", reply_addresses.reply_address(record).upper(), "--sender", "ann@x.example")[0]
+        == os.EX_OK
+    )
+    assert ConversationPart.objects.count() == 1
+
+
+def test_what_has_an_empty_sender_is_no_reply(pipe, record):
+    assert pipe(about(record, "apple_mail"), "--sender", "") == (os.EX_OK, "Written by a program: nothing to do.\n")
+
+    assert ConversationPart.objects.count() == 0
+
+
+def test_a_mail_to_nobody_of_ours_bounces(pipe, db):
+    assert pipe(written("apple_mail", reply_to="reply+aaaaaaaaaaaaaaaaaaaa@reply.acme.example"))[0] == os.EX_NOUSER
+
+
+@pytest.mark.parametrize("nothing", [b"", b"\r\n\r\n", b"hello", b"\x00\x01\x02", b"{}"])
+def test_what_is_no_mail_is_said_to_be_none(pipe, nothing):
+    code, said = pipe(nothing)
+
+    assert (code, "no mail" in said) == (os.EX_DATAERR, True)
+
+
+def test_a_mail_nested_too_deeply_to_be_read_is_said_to_be_none(pipe):
+    deep = b"".join(b"Content-Type: multipart/mixed; boundary=b%d\n\n--b%d\n" % (n, n) for n in range(2_000))
+
+    code, said = pipe(b"From: ann@x.example\n" + deep)
+
+    assert (code, "nested" in said) == (os.EX_DATAERR, True)
+
+
+def test_a_database_that_goes_away_has_the_mail_come_again(pipe, monkeypatch):
+    def lost(*_args, **_facts):
+        raise OperationalError("the connection is closed")
+
+    monkeypatch.setattr(router, "receive", lost)
+
+    assert pipe(b"From: a@x.example\r\n\r\nHi")[0] == os.EX_TEMPFAIL
+
+
+def test_whatever_else_goes_wrong_the_mail_comes_again(pipe, monkeypatch, caplog):
+    def broken(*_args, **_facts):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(router, "receive", broken)
+
+    assert pipe(b"From: a@x.example\r\n\r\nHi")[0] == os.EX_TEMPFAIL
+    assert "ZeroDivisionError" in caplog.text
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize(
+    ("mail", "code"), [(b"From: ann@x.example\r\nTo: %b\r\n\r\nHi", os.EX_TEMPFAIL), (b"", os.EX_DATAERR)]
+)
+def test_as_a_process_of_its_own_without_a_database(settings, mail, code):
+    settings.SECRET_KEY = "theirs"
+    address = reply_addresses.address_of(reply_addresses.Kind.RECORD, 1).encode()
+    nowhere = {**os.environ, "DATABASE_URL": "postgres://nobody@127.0.0.1:1/nothing", "SECRET_KEY": "theirs"}
+
+    ended = subprocess.run(
+        [sys.executable, "manage.py", "receive"],
+        cwd=BASE,
+        env=nowhere,
+        input=mail % address if mail else mail,
+        capture_output=True,
+        check=False,
+        timeout=120,
+    )
+
+    assert ended.returncode == code, ended.stderr
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_same_mail_at_once_is_one_reply_in_one_conversation(at):
+    CustomerFactory(user_id="ann", email="ann@x.example")
+    record = MessageFactory(one_off=True, live=True, at=at).records.get()
+    mails = [about(record, name) for name in ("gmail", "apple_mail")]
+    outcomes: list[Outcome] = []
+    ready = threading.Barrier(6)
+
+    def receive(mail: bytes) -> None:
+        ready.wait(10)
+        try:
+            outcomes.append(router.receive(letter(mail), at=at))
+        finally:
+            connections.close_all()
+
+    threads = [threading.Thread(target=receive, args=(mail,)) for mail in mails * 3]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+
+    assert sorted(outcomes) == [*[Outcome.AGAIN] * 4, *[Outcome.REPLY] * 2]
+    assert (Conversation.objects.count(), ConversationPart.objects.count()) == (1, 2)

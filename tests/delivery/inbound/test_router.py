@@ -1,0 +1,522 @@
+"""A mail that comes in is one reply, or none: in the words of its writer, whichever program it was written with."""
+
+from datetime import timedelta
+from email.header import Header
+from time import perf_counter
+
+import pytest
+from django.core.files.storage import default_storage
+
+from audiences import intake
+from delivery import reply_addresses
+from delivery.conversations import threads
+from delivery.customers import erase
+from delivery.inbound import router
+from delivery.inbound.router import Outcome
+from delivery.models import Conversation, ConversationPart, DeliveryRecord, PartType, Reason, Status
+from messaging.content.plain_text import as_text
+from tests.factories import CustomerFactory, MessageFactory
+from tests.support.inbound_emails import about, changed, letter
+
+pytestmark = pytest.mark.django_db
+
+THANKS = b"From: ann@x.example\r\nMessage-ID: <1@x.example>\r\nSubject: Re: Hi\r\nTo: %b\r\n\r\nThanks!\r\n"
+
+
+@pytest.fixture(autouse=True)
+def inbound(settings, tmp_path) -> None:
+    settings.INBOUND_DOMAIN = "reply.acme.example"
+    settings.MEDIA_ROOT = tmp_path
+
+
+@pytest.fixture
+def record(at) -> DeliveryRecord:
+    """An email that Ann has in her inbox."""
+    CustomerFactory(user_id="ann", name="Ann", email="ann@x.example")
+    record = MessageFactory(one_off=True, live=True, at=at).records.get()
+    one = DeliveryRecord.objects.filter(pk=record.pk)
+    one.update(status=Status.SENDING, claim="00000000-0000-0000-0000-000000000001", leased_until=at, inbox=None)
+    one.mark_sent(at=at)
+    record.refresh_from_db()
+    return record
+
+
+@pytest.fixture
+def receive(at):
+    def receive(content: bytes, *, after: timedelta = timedelta(hours=1), **envelope) -> Outcome:
+        return router.receive(letter(content, **envelope), at=at + after)
+
+    return receive
+
+
+def thanks(record) -> bytes:
+    return THANKS % reply_addresses.reply_address(record).encode()
+
+
+def said() -> list[str]:
+    return [as_text(part.body) for part in ConversationPart.objects.filter(part_type=PartType.COMMENT)]
+
+
+def noted() -> list[str]:
+    return [as_text(part.body) for part in ConversationPart.objects.filter(part_type=PartType.NOTE)]
+
+
+# Whichever program it was written with
+
+WRITTEN_WITH = {
+    "gmail": (
+        "Hi Ada,\n\nthanks! I got it to work, but the «export» button stays grey."
+        " Is that because I am on the free plan?\n\n- first thing\n- second thing\n\nAnn"
+    ),
+    "outlook": (
+        "Hi Ada,\n\nThanks – it works now. Here is what I see:\n\nThe contract is attached.\n\nKind regards\nAnn Lee"
+    ),
+    "outlook_for_windows": "Guten Tag,\n\ndas klappt schön.\n\nViele Grüße\nAnn Lee",
+    "apple_mail": "Hello Ada,\n\ncan I invite my colleagues… and how many? 🙂\n\nAnn",
+}
+
+
+@pytest.mark.parametrize("program", WRITTEN_WITH)
+def test_a_reply_is_what_its_writer_wrote_and_nothing_of_what_they_answer(record, receive, at, program):
+    assert receive(about(record, program)) is Outcome.REPLY
+
+    assert said() == [WRITTEN_WITH[program]]
+    record.refresh_from_db()
+    assert record.replied_at == at + timedelta(hours=1)
+    conversation = Conversation.objects.get()
+    assert (conversation.record, conversation.customer, conversation.state) == (record, record.customer, "open")
+    assert conversation in Conversation.objects.in_inbox()
+
+
+@pytest.mark.parametrize("program", WRITTEN_WITH)
+def test_its_text_alone_would_say_the_same(record, receive, program):
+    without_html = about(record, program).replace(b"text/html", b"application/x-nothing")
+
+    assert receive(without_html) is Outcome.REPLY
+
+    words = " ".join(said()[0].split())
+    for kept in WRITTEN_WITH[program].split("\n\n"):
+        assert " ".join(kept.split()) in words
+    assert "this is how you begin" not in words
+    assert "wrote" not in words
+
+
+def test_a_picture_in_what_was_written_is_kept_and_one_in_the_quote_is_not(record, receive):
+    receive(about(record, "outlook"))
+
+    part = ConversationPart.objects.get(part_type=PartType.COMMENT)
+    assert [(file["name"], file["content_type"], file["filesize"]) for file in part.attachments] == [
+        ("image001.png", "image/png", 70),
+        ("Vertrags-entwurf – Acme.pdf", "application/pdf", 15),
+    ]
+    kept = part.attachments[0]["url"].rpartition("/")[2]
+    assert default_storage.open(f"conversations/{kept}").read().startswith(b"\x89PNG")
+
+
+# Once
+
+
+def test_the_same_mail_twice_is_one_reply(record, receive, at):
+    mail = about(record, "gmail")
+
+    assert [receive(mail), receive(mail, after=timedelta(hours=2))] == [Outcome.REPLY, Outcome.AGAIN]
+
+    assert len(said()) == 1
+    record.refresh_from_db()
+    assert record.replied_at == at + timedelta(hours=1)
+
+
+def test_a_mail_without_a_message_id_is_told_from_others_by_what_it_says(record, receive):
+    mail = changed(thanks(record), Message_ID=None)
+
+    assert [receive(mail), receive(mail), receive(mail.replace(b"Thanks", b"Again"))] == [
+        Outcome.REPLY,
+        Outcome.AGAIN,
+        Outcome.REPLY,
+    ]
+
+
+def test_the_second_reply_leaves_the_moment_of_the_first(record, receive, at):
+    receive(thanks(record))
+    receive(changed(thanks(record), Message_ID="<2@x.example>"), after=timedelta(hours=5))
+
+    record.refresh_from_db()
+    assert (record.replied_at, len(said()), Conversation.objects.count()) == (at + timedelta(hours=1), 2, 1)
+
+
+def test_a_closed_conversation_opens_again(record, receive, at):
+    receive(thanks(record))
+    conversation = Conversation.objects.get()
+    threads.close(conversation, teammate=None, at=at + timedelta(hours=2))
+
+    receive(changed(thanks(record), Message_ID="<2@x.example>"), after=timedelta(hours=3))
+
+    conversation.refresh_from_db()
+    assert conversation.state == "open"
+
+
+# To which address
+
+
+def test_an_answer_to_a_teammates_answer_goes_on_in_its_conversation(record, receive, at):
+    conversation = threads.open_by_customer(record.customer, body="Help!", at=at)
+    mail = changed(thanks(record), To=reply_addresses.reply_address(conversation))
+
+    assert receive(mail) is Outcome.REPLY
+
+    assert [part.conversation for part in ConversationPart.objects.all()] == [conversation]
+    record.refresh_from_db()
+    assert record.replied_at is None
+
+
+def test_a_mail_program_may_write_the_address_in_capitals(record, receive):
+    assert receive(changed(thanks(record), To=reply_addresses.reply_address(record).upper())) is Outcome.REPLY
+
+
+def test_the_envelope_knows_whom_a_mail_went_to_where_its_headers_do_not(record, receive):
+    mail = changed(thanks(record), To="Ada <ada@acme.example>")
+
+    assert receive(mail) is Outcome.NOBODYS
+    assert receive(mail, recipient=reply_addresses.reply_address(record)) is Outcome.REPLY
+
+
+@pytest.mark.parametrize("header", ["Cc", "Delivered-To", "X-Original-To", "Envelope-To"])
+def test_an_address_counts_wherever_it_stands(record, receive, header):
+    mail = changed(thanks(record), To="ada@acme.example", **{header: reply_addresses.reply_address(record)})
+
+    assert receive(mail) is Outcome.REPLY
+
+
+def test_a_mail_to_the_senders_own_address_is_known_by_what_it_answers(record, receive):
+    mail = about(record, "gmail", reply_to="ada@acme.example")
+
+    assert receive(mail) is Outcome.REPLY
+
+
+def test_a_token_survives_a_new_secret_key(record, receive, settings):
+    mail = thanks(record)
+    settings.SECRET_KEY, settings.SECRET_KEY_FALLBACKS = "new", [settings.SECRET_KEY]
+
+    assert receive(mail) is Outcome.REPLY
+
+
+def test_a_token_of_a_key_that_is_given_up_is_nobodys(record, receive, settings):
+    mail = thanks(record)
+    settings.SECRET_KEY = "new"
+
+    assert receive(mail) is Outcome.NOBODYS
+
+
+def test_a_forged_token_is_nobodys_and_logged(record, receive, caplog):
+    address = reply_addresses.reply_address(record)
+    forged = f"{address[:8]}{'a' if address[8] != 'a' else 'b'}{address[9:]}"
+
+    assert receive(changed(thanks(record), To=forged)) is Outcome.NOBODYS
+
+    assert said() == []
+    assert "was written to an address that is forged or broken" in caplog.text
+    assert "ann@x.example" not in caplog.text
+
+
+def test_a_token_of_what_is_not_there_is_nobodys(record, receive):
+    nowhere = reply_addresses.address_of(reply_addresses.Kind.CONVERSATION, 4_000_000)
+
+    assert receive(changed(thanks(record), To=nowhere)) is Outcome.NOBODYS
+
+
+def test_a_mail_to_no_address_of_ours_is_nobodys(record, receive):
+    assert receive(changed(thanks(record), To="sales@reply.acme.example")) is Outcome.NOBODYS
+
+
+@pytest.mark.parametrize("pk", [0, 1, 12_345, 2**63 - 1])
+@pytest.mark.parametrize("kind", reply_addresses.Kind)
+def test_an_address_fits_before_the_at_and_names_what_it_was_made_of(kind, pk):
+    local, _, domain = reply_addresses.address_of(kind, pk).partition("@")
+
+    assert (len(local) <= 64, domain, local == local.lower()) == (True, "reply.acme.example", True)
+    assert reply_addresses.answered_at(f"{local.upper()}@{domain}") == (kind, pk)
+
+
+def test_an_address_says_nothing_to_who_reads_it():
+    tokens = {
+        reply_addresses.token_of(kind, pk, purpose=purpose)
+        for purpose in reply_addresses.Purpose
+        for kind in reply_addresses.Kind
+        for pk in range(50)
+    }
+
+    assert len({token[:6] for token in tokens} | {token[-6:] for token in tokens}) == 2 * len(tokens)
+
+
+def test_without_an_inbound_domain_there_is_no_reply_address(record, settings):
+    settings.INBOUND_DOMAIN = ""
+
+    assert reply_addresses.reply_address(record) == ""
+
+
+# From whom
+
+
+def test_a_reply_from_another_address_is_taken_with_a_note_that_names_it(record, receive):
+    assert receive(changed(thanks(record), From="Bob <bob@else.example>")) is Outcome.REPLY
+
+    assert said() == ["Thanks!"]
+    assert noted() == [
+        "This reply came from bob@else.example, not from ann@x.example. What you answer goes to ann@x.example."
+    ]
+    record.refresh_from_db()
+    assert record.replied_at is not None
+
+
+def test_a_reply_from_the_address_the_message_went_to_needs_no_note(record, receive):
+    DeliveryRecord.objects.filter(pk=record.pk).update(inbox="ann@x.example")
+    record.customer.email = "ann@new.example"
+    record.customer.save()
+
+    receive(thanks(record))
+
+    assert noted() == []
+
+
+def test_who_was_erased_is_not_known_again(record, receive, at):
+    erase.erase(record.customer, at=at)
+
+    assert receive(thanks(record)) is Outcome.NOBODYS
+
+    assert said() == []
+
+
+def test_who_is_archived_may_still_write(record, receive, at):
+    intake.archive(record.customer, at=at)
+
+    assert receive(thanks(record)) is Outcome.REPLY
+
+
+def test_a_reply_proves_that_an_uncertain_copy_arrived(record, receive, at):
+    other = CustomerFactory(email="bea@x.example")
+    uncertain = DeliveryRecord.objects.create(
+        message=record.message,
+        version=record.version,
+        customer=other,
+        status=Status.UNCERTAIN,
+        reason=Reason.LOST_TOUCH,
+        matched_at=at,
+        taken_at=at,
+    )
+
+    receive(changed(thanks(uncertain), From="bea@x.example"))
+
+    uncertain.refresh_from_db()
+    assert (uncertain.status, uncertain.sent_at) == (Status.SENT, at)
+    assert uncertain.replied_at is not None
+
+
+# By nobody
+
+NOBODY = {
+    "gmail's vacation": {"name": "vacation_gmail"},
+    "exchange's out of office": {"name": "out_of_office_exchange"},
+}
+HEADERS = {
+    "auto-submitted": {"Auto-Submitted": "auto-replied"},
+    "auto-generated": {"Auto-Submitted": "auto-generated"},
+    "x-autoreply": {"X-Autoreply": "yes"},
+    "x-autorespond": {"X-Autorespond": ""},
+    "precedence bulk": {"Precedence": "bulk"},
+    "precedence auto_reply": {"Precedence": "auto_reply"},
+    "empty return path": {"Return-Path": "<>"},
+    "out of office": {"Subject": "Out of Office: Re: Hi"},
+    "abwesenheit": {"Subject": "=?utf-8?q?Abwesenheitsnotiz=3A_Hi?="},
+    "réponse automatique": {"Subject": "=?utf-8?q?R=C3=A9ponse_automatique_=3A_Hi?="},
+    "автоматический ответ": {"Subject": "=?utf-8?b?0JDQstGC0L7QvNCw0YLQuNGH0LXRgdC60LjQuSDQvtGC0LLQtdGC?="},
+    "ooo": {"Subject": "OOO"},
+    "ooo with a colon": {"Subject": "OOO: Re: Hi"},
+    "ooo with a dash": {"Subject": "OOO - back on Monday"},
+    "on holiday in brackets": {"Subject": "On holiday (Re: Hi)"},
+    "i am on annual leave": {"Subject": "I am on annual leave."},
+    "自動返信メール": {"Subject": str(Header("自動返信メール", "utf-8"))},
+    "自動返信 with a wide colon": {"Subject": str(Header("自動返信\uff1aお問い合わせ", "utf-8"))},
+    "自動応答メッセージ": {"Subject": str(Header("自動応答メッセージ", "utf-8"))},
+    "自动回复邮件": {"Subject": str(Header("自动回复邮件: Hi", "utf-8"))},
+    "автоответчик": {"Subject": str(Header("Автоответчик: Hi", "utf-8"))},
+    "on vacation": {"Subject": "On vacation until Monday"},
+    "a read receipt": {"Content-Type": "multipart/report; report-type=disposition-notification; boundary=b"},
+    "a mailer daemon": {"From": "MAILER-DAEMON@x.example"},
+    "no-reply": {"From": "Acme <no-reply@x.example>"},
+}
+
+
+@pytest.mark.parametrize("which", NOBODY)
+def test_what_a_program_answered_is_no_reply(record, receive, which):
+    assert receive(about(record, NOBODY[which]["name"])) is Outcome.BY_NOBODY
+
+    record.refresh_from_db()
+    assert (said(), record.replied_at) == ([], None)
+
+
+@pytest.mark.parametrize("which", HEADERS)
+def test_each_header_of_a_program_is_enough(record, receive, which):
+    assert receive(changed(thanks(record), **HEADERS[which])) is Outcome.BY_NOBODY
+
+    assert said() == []
+
+
+def test_a_subject_in_bare_utf_8_says_so_too(record, receive):
+    mail = thanks(record).replace(b"Re: Hi", "Réponse automatique : Hi".encode())
+
+    assert receive(mail) is Outcome.BY_NOBODY
+
+
+@pytest.mark.parametrize("sender", ["", "<>", "MAILER-DAEMON"])
+def test_an_empty_sender_of_the_envelope_is_a_program(record, receive, sender):
+    assert receive(thanks(record), envelope_sender=sender) is Outcome.BY_NOBODY
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Auto-Submitted": "no"},
+        {"Precedence": "normal"},
+        {"Return-Path": "<ann@x.example>"},
+        {"Subject": "Re: Out of office tips"},
+        {"Subject": "Your vacation photos"},
+        {"Subject": "Ooo nice photos"},
+        {"Subject": "Ooo-la-la"},
+        {"Subject": "On holiday? 20% off"},
+        {"Subject": str(Header("自動返信メールが届きません", "utf-8"))},
+        {"Subject": str(Header("Автоответчик не работает", "utf-8"))},
+        {"X-Auto-Response-Suppress": "DR, OOF, AutoReply"},
+    ],
+)
+def test_what_somebody_wrote_is_not_taken_for_a_programs(record, receive, headers):
+    assert receive(changed(thanks(record), **headers), envelope_sender="ann@x.example") is Outcome.REPLY
+
+
+# Whatever it holds
+
+
+def test_what_looks_like_html_or_a_variable_is_words(record, receive):
+    mail = thanks(record).replace(b"Thanks!", b"<script>alert(1)</script> {{ first_name }} {% raw %} <b>bold</b>")
+
+    receive(mail)
+
+    body = ConversationPart.objects.get().body
+    assert "<script" not in body
+    assert "<b>" not in body
+    assert said() == ["<script>alert(1)</script> {{ first_name }} {% raw %} <b>bold</b>"]
+
+
+def test_what_html_hides_or_runs_is_not_kept(record, receive):
+    html = (
+        b"<html><head><title>x</title><style>p{}</style></head><body onload=evil()><script>evil()</script>"
+        b'<p>Thanks <a href="javascript:evil()">here</a></p><!-- hidden --></body></html>'
+    )
+    mail = changed(thanks(record).replace(b"Thanks!\r\n", html), Content_Type="text/html")
+
+    receive(mail)
+
+    body = ConversationPart.objects.get().body
+    assert "evil()</script>" not in body
+    assert "<a" not in body
+    assert "hidden" not in body
+
+
+def test_a_hostile_name_of_a_file_is_words_too(record, receive):
+    part = (
+        b'--b\r\nContent-Type: application/pdf; name="x"\r\nContent-Disposition: attachment;'
+        b' filename="<img src=x onerror=evil()>{{ x"\r\n\r\n\r\n--b--\r\n'
+    )
+    body = b"--b\r\nContent-Type: text/plain\r\n\r\nThanks!\r\n" + part
+    mail = changed(thanks(record), Content_Type='multipart/mixed; boundary="b"').replace(b"Thanks!\r\n", body)
+
+    assert receive(mail) is Outcome.REPLY
+
+    assert "<img" not in ConversationPart.objects.get(part_type=PartType.NOTE).body
+
+
+def test_a_mail_without_words_is_a_reply_all_the_same(record, receive):
+    receive(thanks(record).replace(b"Thanks!", b""))
+
+    assert said() == ["(This mail holds no words.)"]
+
+
+def test_where_all_was_written_within_the_quote_all_of_it_is_kept(record, receive):
+    receive(thanks(record).replace(b"Thanks!", b"> Is it blue?\r\n> Yes!"))
+
+    assert said() == ["> Is it blue?\n> Yes!"]
+
+
+def test_a_very_long_mail_is_cut_off_and_says_so(record, receive):
+    receive(thanks(record).replace(b"Thanks!", b"word " * 30_000))
+
+    assert len(said()[0]) <= 100_000
+    assert noted() == ["This mail was longer than 100,000 characters; the rest was cut off."]
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        b"Content-Type: text/plain; charset=klingon\r\n",
+        b'Content-Type: multipart/mixed; boundary="never"\r\n',
+        b"Content-Type: text/plain; charset=utf-16\r\n",
+        b"Content-Transfer-Encoding: base64\r\n",
+        b"Content-Type: ;;;\r\nDate: yesterday\r\nIn-Reply-To: <<<>>>\r\n",
+        b"Subject: =?utf-8?b?####?=\r\nReferences: " + b"<a@b> " * 1000 + b"\r\n",
+        b"X: \xff\xfe\x00\r\n",
+        b"Content-Type: text/plain; charset=idna\r\n",
+        b"Content-Type: text/plain; charset=undefined\r\n",
+        b'Content-Type: text/plain; charset="a\x00b"\r\n',
+    ],
+)
+def test_a_broken_mail_is_still_a_mail(record, receive, broken):
+    assert receive(broken + thanks(record)) is Outcome.REPLY
+
+
+HEADS_OF_STRANGERS = {
+    "ids": "In-Reply-To: <" + "a@" * 20_000,
+    "one id": "References: " + "<a@" * 20_000,
+    "addresses": "\n".join(f"To: {'a' * 9_000}" for _ in range(100)),
+    "addresses in brackets": "\n".join(f"Cc: <{'a@' * 4_500}" for _ in range(100)),
+    "a bounce": (
+        "Content-Type: multipart/report; report-type=delivery-status; boundary=b\n\n--b\n"
+        "Content-Type: message/delivery-status\n\nReporting-MTA: dns; x\n\nAction: failed\n"
+        f"Diagnostic-Code: smtp; {'550 no ' * 20_000}\n\n--b\n"
+        f"Content-Type: text/rfc822-headers\n\nMessage-ID: <{'a@' * 20_000}\n--b--"
+    ),
+}
+
+
+@pytest.mark.parametrize("which", HEADS_OF_STRANGERS)
+def test_heads_of_any_length_take_no_longer_than_other_words(receive, db, which):
+    started = perf_counter()
+
+    outcome = receive(f"From: ann@x.example\n{HEADS_OF_STRANGERS[which]}\n\nHi".encode())
+
+    assert outcome in (Outcome.NOBODYS, Outcome.FOREIGN)
+    # Minutes, where each place is tried as a beginning.
+    assert perf_counter() - started < 5
+
+
+def test_what_only_outlook_reads_is_no_word_of_the_writer(record, receive):
+    html = b"<p>Hi <![if !supportLists]><span>1.</span><![endif]> <![foo[ x ]]>there<!-- no --></p>"
+
+    receive(b"Content-Type: text/html\r\n" + thanks(record).replace(b"Thanks!", html))
+
+    assert said() == ["Hi 1. there"]
+
+
+def test_words_beside_pictures_written_out_in_html_are_kept_however_large_those_are(record, receive):
+    picture = b'<img src="data:image/png;base64,' + b"iVBORw0KGgo" * 250_000 + b'">'
+    html = b"<p>Above.</p>" + picture + b"<p>Below.</p>"
+
+    receive(b"Content-Type: text/html\r\n" + thanks(record).replace(b"Thanks!", html))
+
+    assert said() == ["Above.\n\nBelow."]
+
+
+def test_of_html_that_is_larger_than_any_reply_the_beginning_is_read(record, receive):
+    html = b"<p>Above.</p><blockquote type=cite>" + b"<p>Before</p>" * 200_000 + b"</blockquote>"
+
+    receive(b"Content-Type: text/html\r\n" + thanks(record).replace(b"Thanks!", html))
+
+    assert said() == ["Above."]

@@ -1,0 +1,243 @@
+"""A large launch in a worker's hands: how far it is, and calling it off before it is done."""
+
+import threading
+from datetime import timedelta
+
+import pytest
+from django.db import connection, transaction
+from django.utils import timezone
+
+from audiences.locks import Lock
+from audiences.models import Customer, KindChange
+from delivery import locks
+from delivery.maintenance import attribute_kinds, sweep
+from delivery.matching import launch, launch_job
+from delivery.matching import sql as matching_sql
+from delivery.models import DeliveryRecord, Who
+from delivery.tracking import hits
+from messaging.models import Message, State, WrongState
+from tests.factories import AT, CustomAttributeFactory, CustomerFactory, MessageFactory, rule
+
+
+class Worker:
+    """A worker that launches a message, and rests before its second slice until it is told to go on."""
+
+    def __init__(self, message: Message, monkeypatch) -> None:
+        self.rests, self.may_go_on = threading.Event(), threading.Event()
+        write = matching_sql.execute
+
+        def execute(sql, params):
+            made = write(sql, params)
+            if params.get("start") == 0 and "start" in params:
+                self.rests.set()
+                assert self.may_go_on.wait(20)
+            return made
+
+        monkeypatch.setattr(matching_sql, "SLICE", 2)
+        monkeypatch.setattr(matching_sql, "execute", execute)
+        self.thread = threading.Thread(target=self.launch, args=(message.pk,))
+        self.thread.start()
+        assert self.rests.wait(20)
+
+    def launch(self, pk: int) -> None:
+        launch_job.launch(pk, at=timezone.now())
+        connection.close()
+
+    def end(self) -> None:
+        self.may_go_on.set()
+        self.thread.join(20)
+
+
+@pytest.mark.django_db
+def test_one_that_somebody_set_live_meanwhile_has_no_trouble(at):
+    CustomerFactory()
+    message = MessageFactory(one_off=True)
+    launch_job.ask_for(message, at=at)
+    launch.launch(Message.objects.get(pk=message.pk), at=at)
+
+    launch_job.launch(message.pk, at=at)
+
+    message.refresh_from_db()
+    assert (message.state, message.launching_at, message.trouble) == (State.LIVE, None, "")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_lead_who_becomes_a_user_is_not_kept_waiting_by_a_launch(at):
+    lead = CustomerFactory(lead=True)
+    message = MessageFactory(one_off=True, rules=[rule("role", "is", "lead")])
+    became: list[int] = []
+
+    def logs_in() -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("SET lock_timeout = '1s'")
+        became.append(Customer.objects.filter(pk=lead.pk).update(user_id="ann"))
+        connection.close()
+
+    def meanwhile(made: int, _all: int) -> None:
+        if made:
+            thread = threading.Thread(target=logs_in)
+            thread.start()
+            thread.join(20)
+
+    launch.launch(message, at=at, progress=meanwhile)
+
+    assert became == [1]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_who_opens_a_copy_of_the_sample_is_not_kept_waiting_by_the_rest(at):
+    for number in range(5):
+        CustomerFactory(email=f"{number}@x.example")
+    message = MessageFactory(one_off=True)
+    launch.launch(message, at=at, sample=2)
+    record = message.records.first()
+    counted: list[bool] = []
+
+    def opens() -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("SET lock_timeout = '1s'")
+        hits.count(record, link=None, who=Who.PERSON, at=at)
+        counted.append(True)
+        connection.close()
+
+    def meanwhile(made: int, _all: int) -> None:
+        if not made:
+            thread = threading.Thread(target=opens)
+            thread.start()
+            thread.join(20)
+
+    launch.send_to_rest(message, at=at, progress=meanwhile)
+
+    assert counted == [True]
+
+
+@pytest.fixture
+def asked_for(transactional_db) -> Message:
+    """A one-off to five people, asked to go live."""
+    CustomerFactory.create_batch(5)
+    message = MessageFactory(one_off=True)
+    launch_job.ask_for(message, at=timezone.now())
+    return message
+
+
+def when_waiting_for_a_lock(do) -> threading.Thread:
+    """Do something once a session waits for an advisory lock, as whoever calls off does."""
+
+    def watch() -> None:
+        waits = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND classid = %s"
+        for _ in range(2000):
+            with connection.cursor() as cursor:
+                cursor.execute(waits, [Lock.LAUNCH])
+                if cursor.fetchone()[0]:
+                    break
+            threading.Event().wait(0.01)
+        do()
+        connection.close()
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    return thread
+
+
+def test_a_launch_that_a_worker_has_begun_is_called_off_and_nobody_is_written_to(asked_for, monkeypatch):
+    worker = Worker(asked_for, monkeypatch)
+    waiter = when_waiting_for_a_lock(worker.may_go_on.set)
+
+    launch_job.call_off(asked_for, at=timezone.now())
+    worker.end()
+    waiter.join()
+
+    asked_for.refresh_from_db()
+    assert (asked_for.state, asked_for.launching_at, asked_for.trouble) == (State.DRAFT, None, "")
+    assert not DeliveryRecord.objects.exists()
+    assert asked_for.audience_count is None
+
+
+def test_a_change_of_the_attribute_with_the_same_number_does_not_call_off_a_launch(asked_for):
+    number = asked_for.pk
+    attribute = CustomAttributeFactory()
+    KindChange.objects.create(pk=number, attribute=attribute, to="number", lose_at_most=0, values=0, asked_at=AT)
+    launched = []
+
+    def launch_meanwhile() -> None:
+        launched.append(launch_job.launch(number, at=timezone.now()))
+        connection.close()
+
+    with transaction.atomic():
+        assert attribute_kinds.mine(number) is not None
+        thread = threading.Thread(target=launch_meanwhile)
+        thread.start()
+        thread.join(20)
+
+    assert launched == [True]
+    assert DeliveryRecord.objects.count() == 5
+
+
+def test_while_a_worker_writes_down_others_read_how_far_it_is(asked_for, monkeypatch):
+    assert launch_job.how_far(asked_for) is None
+    worker = Worker(asked_for, monkeypatch)
+    try:
+        assert launch_job.how_far(asked_for) == launch_job.HowFar(made=0, of=5)
+    finally:
+        worker.end()
+
+    assert launch_job.how_far(asked_for) is None
+    assert DeliveryRecord.objects.count() == 5
+
+
+def test_the_page_shows_how_far_it_is_and_that_it_can_be_called_off(admin_client, asked_for, monkeypatch):
+    worker = Worker(asked_for, monkeypatch)
+    try:
+        shown = admin_client.get(f"/admin/messaging/message/{asked_for.pk}/launching/").content.decode()
+    finally:
+        worker.end()
+
+    assert "0 of 5 are written down" in shown
+    assert "until then you can call it off" in shown
+
+
+def test_who_is_too_late_to_call_off_is_told_to_stop_it(asked_for):
+    launch_job.launch(asked_for.pk, at=timezone.now())
+
+    with pytest.raises(WrongState, match="Stop it once it is live"):
+        launch_job.call_off(asked_for, at=timezone.now())
+
+
+def test_calling_off_waits_no_longer_than_a_click_does(asked_for, monkeypatch):
+    worker = Worker(asked_for, monkeypatch)
+    monkeypatch.setattr(locks, "LONGEST_WAIT", 0.2)
+    try:
+        with pytest.raises(WrongState, match="could not be called off at once"):
+            launch_job.call_off(asked_for, at=timezone.now())
+    finally:
+        worker.end()
+
+    assert Message.objects.get().state == State.LIVE
+
+
+def test_a_scheduled_launch_under_way_is_called_off_for_good(transactional_db, monkeypatch):
+    CustomerFactory.create_batch(5)
+    message, at = MessageFactory(one_off=True), timezone.now()
+    message.schedule(for_=at + timedelta(hours=1), at=at, reviewed_count=5)
+    due = at + timedelta(hours=2)
+    launch_job.ask_for(message, at=due)
+
+    launch_job.call_off(message, at=due)
+    sweep.sweep(at=due)
+
+    message.refresh_from_db()
+    assert (message.state, message.launching_at, message.scheduled_for) == (State.DRAFT, None, None)
+    assert not DeliveryRecord.objects.exists()
+
+
+def test_what_is_called_off_before_its_time_still_goes_live_at_its_time(transactional_db):
+    CustomerFactory.create_batch(5)
+    message, at = MessageFactory(one_off=True, in_app=True), timezone.now()
+    message.schedule(for_=at + timedelta(hours=1), at=at, reviewed_count=5)
+    launch_job.ask_for(message, at=at)
+    launch_job.call_off(message, at=at)
+    assert Message.objects.get().state == State.SCHEDULED
+
+    sweep.sweep(at=at + timedelta(hours=2))
+
+    assert (Message.objects.get().state, DeliveryRecord.objects.count()) == (State.LIVE, 5)

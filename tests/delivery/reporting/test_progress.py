@@ -1,0 +1,91 @@
+"""How far a message is, how fast it goes, and when it will be done."""
+
+from datetime import timedelta
+
+import pytest
+
+from audiences.models import Customer
+from delivery.matching import lifecycle
+from delivery.models import Pace
+from delivery.reporting import progress
+from delivery.sending import batch, dispatcher
+from messaging.models import Channel, Message
+from tests.factories import CustomerFactory, MessageFactory
+
+pytestmark = pytest.mark.django_db
+SECOND = timedelta(seconds=1)
+
+
+class Taking:
+    """A channel that takes everything."""
+
+    def send(self, _envelope) -> str:
+        return ""
+
+    def close(self) -> None:
+        """Nothing is kept open."""
+
+
+@pytest.fixture(autouse=True)
+def channel(monkeypatch) -> None:
+    monkeypatch.setitem(batch.CHANNELS, Channel.EMAIL, Taking)
+
+
+def under_way(at, *, sent: int, of: int) -> Message:
+    """A one-off of which a few went, at ten a second until `at`."""
+    Customer.objects.bulk_create(CustomerFactory.build(email=f"{n}@x.example") for n in range(of))
+    message = MessageFactory(one_off=True, live=True, at=at - timedelta(minutes=5))
+    for number in range(sent // 10):
+        batch.send_batch(message, clock=lambda n=number: at - (sent // 10 - n) * SECOND)
+    return message
+
+
+def test_paused_it_says_after_how_many_and_how_many_are_held(at):
+    message = under_way(at, sent=20, of=57)
+    lifecycle.pause(message)
+
+    found = progress.progress(message, at=at)
+
+    assert str(found) == "stopped after 20; 37 held"
+    assert (found.handed_over, found.held, found.ends_at) == (20, 37, None)
+
+
+def test_end_is_as_far_as_it_is_at_the_rate_of_the_last_minute(at):
+    message = under_way(at, sent=40, of=140)
+
+    found = progress.progress(message, at=at)
+
+    assert found.per_second == pytest.approx(10)
+    assert found.ends_at == at + timedelta(seconds=10)
+    assert progress.rate_of_channel("email", at=at) == pytest.approx(10)
+    assert progress.rate_of_channel("email", at=at + timedelta(hours=1)) == 0
+
+
+def test_before_anything_went_the_pace_says_when_it_ends(at):
+    message = under_way(at, sent=0, of=90)
+    assert progress.progress(message, at=at).ends_at is None
+    Pace.objects.create(channel="email", per_second=3)
+
+    assert progress.progress(message, at=at).ends_at == at + timedelta(seconds=30)
+
+
+def test_warm_up_makes_it_days(at):
+    message = under_way(at, sent=0, of=90)
+    Pace.objects.create(channel="email", per_second=1, warm_up=[20, 40, 60], warm_up_from=at.date())
+
+    third_day = (at + timedelta(days=2)).replace(hour=0)
+    assert progress.progress(message, at=at).ends_at == third_day + timedelta(seconds=30)
+
+
+def test_where_the_day_is_used_up_the_plan_says_on_which_day_it_ends(at):
+    message = under_way(at, sent=0, of=90)
+    Pace.objects.create(channel="email", warm_up=[20, 40, 60], warm_up_from=at.date(), day=at.date(), taken_today=20)
+
+    assert progress.progress(message, at=at).ends_at == (at + timedelta(days=2)).replace(hour=0)
+
+
+def test_done_it_ends_now(at):
+    message = under_way(at, sent=20, of=20)
+    dispatcher.hand_over(clock=lambda: at, until=at + SECOND)
+
+    assert progress.progress(message, at=at).ends_at == at

@@ -1,0 +1,110 @@
+"""Rounds over many messages: one that goes wrong, in a way nobody foresaw, holds up no other."""
+
+from datetime import timedelta
+
+import pytest
+
+from delivery.maintenance import sweep
+from delivery.matching import launch as matching_launch
+from delivery.matching import launch_job, ongoing
+from delivery.reporting import counters
+from delivery.sending import batch
+from messaging.models import Message, State
+from tests.factories import CustomAttributeFactory, CustomerFactory, MessageFactory, rule
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def broken(monkeypatch):
+    """Break the step of matching that writes down, for one message."""
+
+    def break_for(message: Message) -> None:
+        write_down = ongoing.write_down_new
+
+        def write_down_or_break(of: Message, **how: object) -> int:
+            if of == message:
+                raise ZeroDivisionError("nobody foresaw this")
+            return write_down(of, **how)
+
+        monkeypatch.setattr(ongoing, "write_down_new", write_down_or_break)
+
+    return break_for
+
+
+def test_message_that_cannot_be_matched_says_so_and_the_others_are(at, broken):
+    CustomerFactory(email="a@x.example")
+    first, second = MessageFactory(live=True, at=at), MessageFactory(live=True, at=at)
+    broken(first)
+
+    assert ongoing.match_ongoing(at=at) == 1
+
+    first.refresh_from_db()
+    assert (first.records.count(), second.records.count()) == (0, 1)
+    assert first.trouble == "Matching it failed. The server's log says why."
+
+
+def test_sweep_goes_on_past_a_message_that_cannot_be_matched(at, broken):
+    CustomerFactory(email="a@x.example")
+    first, second = MessageFactory(live=True, at=at), MessageFactory(live=True, at=at)
+    broken(first)
+
+    sweep.sweep(at=at)
+
+    assert (first.records.count(), second.records.count()) == (0, 1)
+
+
+def test_scheduled_message_that_cannot_be_launched_holds_up_no_other(at, monkeypatch):
+    CustomerFactory(email="a@x.example")
+    soon = at + timedelta(hours=1)
+    first, second = MessageFactory(one_off=True), MessageFactory(one_off=True)
+    for message in (first, second):
+        message.schedule(for_=soon, at=at)
+    launch = matching_launch.launch
+
+    def launch_or_break(message: Message, **how: object) -> int:
+        if message == first:
+            raise ZeroDivisionError("nobody foresaw this")
+        return launch(message, **how)
+
+    monkeypatch.setattr(matching_launch, "launch", launch_or_break)
+
+    sweep.sweep(at=soon)
+
+    first.refresh_from_db()
+    second.refresh_from_db()
+    assert (first.state, second.state) == (State.SCHEDULED, State.LIVE)
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [(batch, "take_over_from_dead"), (launch_job, "launch_asked_for"), (counters, "fold")],
+)
+def test_step_of_the_sweep_that_goes_wrong_stops_none_after_it(at, module, name, monkeypatch):
+    CustomerFactory(email="a@x.example")
+    message = MessageFactory(live=True, at=at)
+
+    def breaks(**_how: object) -> None:
+        raise ZeroDivisionError("nobody foresaw this")
+
+    monkeypatch.setattr(module, name, breaks)
+
+    sweep.sweep(at=at)
+
+    assert message.records.count() == 1
+
+
+@pytest.mark.parametrize("channel", [{"in_app": True}, {"channel": "email"}])
+def test_rules_that_make_no_sense_any_more_are_told_in_every_channel_and_the_trouble_ends_with_them(at, channel):
+    plan = CustomAttributeFactory(name="plan")
+    message = MessageFactory(rules=[rule("custom_attributes.plan", "is", "pro")], live=True, at=at, **channel)
+    plan.delete()
+
+    ongoing.match_ongoing(at=at)
+    message.refresh_from_db()
+    assert "plan" in message.trouble
+
+    CustomAttributeFactory(name="plan")
+    ongoing.match_ongoing(at=at)
+    message.refresh_from_db()
+    assert message.trouble == ""

@@ -1,0 +1,155 @@
+"""What nobody can know is settled by staff or by a provider's proof, however often and in whatever order it comes."""
+
+from datetime import timedelta
+
+import pytest
+
+from delivery import rendering
+from delivery.maintenance import sweep
+from delivery.matching import lifecycle
+from delivery.models import DeliveryRecord, Reason, Status
+from delivery.sending import batch, dispatcher
+from delivery.sending import uncertain as resolving
+from delivery.sending.uncertain import Proof
+from messaging.models import Channel
+from tests.factories import CustomerFactory, MessageFactory
+
+pytestmark = pytest.mark.django_db
+LATER = timedelta(hours=2)
+
+
+class Losing:
+    """A channel that takes a copy and is not heard of again; or takes it as it should, once told."""
+
+    loses = True
+    given = 0
+
+    def send(self, _envelope) -> str:
+        self.given += 1
+        if self.loses:
+            raise TimeoutError("no answer after the text")
+        return "id"
+
+    def close(self) -> None:
+        """Nothing is kept open."""
+
+
+@pytest.fixture
+def channel(monkeypatch) -> Losing:
+    channel = Losing()
+    monkeypatch.setitem(batch.CHANNELS, Channel.EMAIL, lambda: channel)
+    return channel
+
+
+@pytest.fixture
+def uncertain(at, channel) -> DeliveryRecord:
+    CustomerFactory(email="ann@x.example")
+    message = MessageFactory(one_off=True, live=True, at=at)
+    hand_over(at)
+    record = message.records.get()
+    assert record.status == Status.UNCERTAIN
+    return record
+
+
+def hand_over(at) -> int:
+    return dispatcher.hand_over(clock=lambda: at, until=at + timedelta(seconds=1))
+
+
+def all_of(record: DeliveryRecord):
+    return DeliveryRecord.objects.filter(pk=record.pk)
+
+
+def test_evidence_is_what_a_providers_log_can_be_searched_for(at, uncertain):
+    found = resolving.evidence(uncertain)
+
+    assert (found.to, found.taken_at, found.tries) == ("ann@x.example", at, 1)
+    assert found.message_id == rendering.message_id(uncertain.pk)
+    assert "no answer after the text" in found.why
+
+
+def test_marked_as_sent_it_was_sent_when_it_was_taken_in_hand(at, uncertain):
+    assert resolving.mark_as_sent(all_of(uncertain), at=at + LATER) == [uncertain.pk]
+
+    uncertain.refresh_from_db()
+    assert (uncertain.status, uncertain.sent_at, uncertain.claim) == (Status.SENT, at, None)
+    uncertain.customer.refresh_from_db()
+    assert uncertain.customer.last_contacted_at == at
+    sweep.sweep(at=at + LATER)
+    uncertain.message.refresh_from_db()
+    assert uncertain.message.state == "sent"
+
+
+def test_sent_again_it_goes_once_more(at, uncertain, channel):
+    channel.loses = False
+
+    assert resolving.send_again(all_of(uncertain), at=at + LATER) == [uncertain.pk]
+    hand_over(at + LATER)
+
+    uncertain.refresh_from_db()
+    assert (uncertain.status, uncertain.sent_at, uncertain.attempts) == (Status.SENT, at + LATER, 1)
+    assert channel.given == 2
+
+
+def test_nothing_is_sent_again_of_a_message_that_was_stopped(at, uncertain):
+    lifecycle.stop(uncertain.message)
+
+    assert resolving.send_again(all_of(uncertain), at=at) == []
+    assert resolving.mark_as_sent(all_of(uncertain), at=at) == [uncertain.pk]
+
+
+def test_what_is_not_uncertain_is_left_alone(at, uncertain):
+    resolving.mark_as_sent(all_of(uncertain), at=at)
+
+    assert resolving.mark_as_sent(all_of(uncertain), at=at + LATER) == []
+    assert resolving.send_again(all_of(uncertain), at=at + LATER) == []
+
+
+T, B, R = Proof.TAKEN, Proof.BOUNCED, Proof.REFUSED
+
+
+@pytest.mark.parametrize(
+    ("proofs", "status", "bounced"),
+    [
+        ([T], Status.SENT, False),
+        ([T, T], Status.SENT, False),
+        ([B], Status.SENT, True),
+        ([T, B], Status.SENT, True),
+        ([B, T], Status.SENT, True),
+        ([B, B], Status.SENT, True),
+        ([R], Status.FAILED, False),
+        ([R, R], Status.FAILED, False),
+        ([R, T], Status.FAILED, False),
+        ([T, R], Status.SENT, False),
+    ],
+)
+def test_proofs_repeated_and_in_any_order(at, uncertain, proofs, status, bounced):
+    settled = [
+        resolving.settle_by_proof(uncertain, proof=proof, at=at + LATER, provider_id="p-1", words="550 no")
+        for proof in proofs
+    ]
+
+    uncertain.refresh_from_db()
+    assert settled == [True] + [False] * (len(proofs) - 1)
+    assert (uncertain.status, bool(uncertain.bounced_at), uncertain.provider_id) == (status, bounced, "p-1")
+    assert (uncertain.reason, uncertain.detail) == ((Reason.REJECTED, "550 no") if R is proofs[0] else ("", ""))
+
+
+def test_proof_that_comes_before_the_worker_has_settled_is_what_holds(at, channel):
+    CustomerFactory(email="ann@x.example")
+    message = MessageFactory(one_off=True, live=True, at=at)
+    seen = []
+    channel.send = lambda _: seen.append(resolving.settle_by_proof(message.records.get(), proof=T, at=at)) or "id"
+
+    hand_over(at)
+
+    assert seen == [True]
+    assert message.records.get().status == Status.SENT
+
+
+def test_proof_of_what_still_waits_changes_nothing(at):
+    CustomerFactory(email="ann@x.example")
+    message = MessageFactory(one_off=True, live=True, at=at)
+
+    assert resolving.settle_by_proof(message.records.get(), proof=B, at=at) is False
+    assert message.records.get().status == Status.WAITING
+    assert message.records.get().bounced_at is None

@@ -1,0 +1,349 @@
+"""Webhooks out, to a real server on this machine: signed, tried again, settled once."""
+
+import hashlib
+import hmac
+import json
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from django.db import connection
+
+from audiences import intake, webhook_outbox
+from audiences.intake.attributes.fields import refuse
+from audiences.models import Notification, Subscription, Topic, Workspace
+from delivery import tasks
+from delivery.conversations import threads
+from delivery.customers import merge
+from delivery.matching import ongoing
+from delivery.tracking import links
+from delivery.webhooks import dispatcher
+from delivery.webhooks.dispatcher import BACK_OFF, ITEMS
+from tests.factories import CustomerFactory, MessageFactory, TagFactory
+
+pytestmark = pytest.mark.django_db
+
+
+class Subscriber(ThreadingHTTPServer):
+    """Somebody's server: keeps what it is told, and answers with `status`."""
+
+    status = 200
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Hears)
+        self.heard: list[tuple[dict[str, str], bytes]] = []
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}/hooks?from=outbound"
+
+    @property
+    def told(self) -> list[dict]:
+        return [json.loads(body) for _, body in self.heard]
+
+
+class Hears(BaseHTTPRequestHandler):
+    server: Subscriber
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.heard.append((dict(self.headers), body))
+        self.send_response(self.server.status)
+        self.send_header("Location", "http://127.0.0.1:1/elsewhere")
+        self.end_headers()
+
+    def log_message(self, *_args: object) -> None:
+        pass
+
+
+@pytest.fixture(autouse=True)
+def this_machine_is_allowed(settings) -> None:
+    settings.WEBHOOKS_TO_PRIVATE_ADDRESSES = True
+
+
+@pytest.fixture
+def subscriber() -> Iterator[Subscriber]:
+    server = Subscriber()
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def subscription(subscriber, at) -> Subscription:
+    topics = [topic for topic in Topic if topic != Topic.PING]
+    return Subscription.objects.create(url=subscriber.url, topics=topics, secret="s3cret", created_at=at, updated_at=at)
+
+
+def tell(at) -> int:
+    return dispatcher.tell(clock=lambda: at, until=at + timedelta(seconds=1))
+
+
+def test_every_topic_has_something_to_tell():
+    assert {topic.value.split(".")[0] for topic in Topic} <= set(ITEMS)
+
+
+def test_what_happened_is_told_once_signed_with_the_secret(subscriber, subscription, at):
+    customer = intake.identify({"user_id": "u1", "email": "ann@x.example", "name": "Ann"}, at=at)
+
+    assert (tell(at), tell(at)) == (1, 0)
+
+    [(headers, body)] = subscriber.heard
+    assert headers["X-Hub-Signature"] == "sha1=" + hmac.new(b"s3cret", body, hashlib.sha1).hexdigest()
+    assert headers["X-Hub-Signature-256"] == "sha256=" + hmac.new(b"s3cret", body, hashlib.sha256).hexdigest()
+    [told] = subscriber.told
+    assert (told["type"], told["topic"], told["delivery_attempts"]) == ("notification_event", "user.created", 1)
+    assert told["created_at"] == told["first_sent_at"] == int(at.timestamp())
+    item = told["data"]["item"]
+    assert (item["type"], item["id"], item["email"]) == ("user", str(customer.pk), "ann@x.example")
+    row = Notification.objects.get()
+    assert (row.state, row.response_status, row.settled_at) == ("delivered", 200, at)
+
+
+def test_each_thing_that_happens_to_people_is_told_with_what_it_is_about(subscriber, subscription, at):
+    customer = intake.identify(
+        {"user_id": "u1", "email": "ann@x.example", "companies": [{"company_id": "6", "name": "Acme"}]}, at=at
+    )
+    intake.identify({"user_id": "u1", "email": "ann@y.example", "unsubscribed_from_emails": True}, at=at)
+    label = TagFactory(name="VIP")
+    intake.tag(label, [customer], at=at)
+    intake.tag(label, [customer], at=at)
+    intake.untag(label, [customer], at=at)
+    intake.record_event(customer, "ordered", at, {"price": 5}, at=at)
+    intake.record_event(customer, "ordered", at, {"price": 5}, at=at)
+    intake.archive(customer, at=at)
+    intake.archive(customer, at=at)
+
+    tell(at)
+
+    told = {entry["topic"]: entry["data"]["item"] for entry in subscriber.told}
+    assert [entry["topic"] for entry in subscriber.told] == [
+        "user.created",
+        "company.created",
+        "user.email.updated",
+        "user.unsubscribed",
+        "user.tag.created",
+        "user.tag.deleted",
+        "event.created",
+        "user.deleted",
+    ]
+    assert told["company.created"]["name"] == "Acme"
+    assert told["user.tag.created"]["tag"]["name"] == "VIP"
+    assert told["user.tag.created"]["user"]["user_id"] == "u1"
+    assert (told["event.created"]["event_name"], told["event.created"]["metadata"]) == ("ordered", {"price": 5})
+
+
+def test_a_lead_is_told_of_as_a_contact(subscriber, subscription, at):
+    lead = CustomerFactory(lead=True)
+    intake.tag(TagFactory(), [lead], at=at)
+    intake.archive(lead, at=at)
+
+    tell(at)
+
+    assert [entry["topic"] for entry in subscriber.told] == ["contact.tag.created", "contact.deleted"]
+
+
+def test_lead_who_turns_out_to_be_a_user_is_told_of_whether_the_user_was_there_or_not(subscriber, subscription, at):
+    user, known, unknown = CustomerFactory(user_id="u1"), CustomerFactory(lead=True), CustomerFactory(lead=True)
+    for lead, name in ((known, "u1"), (unknown, "u2")):
+        merge.log_in(lead, {"user_id": name}, at=at, source=intake.Source.REST, on_bad_value=refuse)
+
+    tell(at)
+
+    signed_up = [entry["data"]["item"]["id"] for entry in subscriber.told if entry["topic"] == "contact.signed_up"]
+    assert signed_up == [str(user.pk), str(unknown.pk)]
+
+
+def test_unsubscribing_by_the_link_is_told_once(subscriber, subscription, at):
+    CustomerFactory(email="ann@x.example")
+    message = MessageFactory(live=True)
+    ongoing.match(message, at=at)
+
+    for _ in range(2):
+        links.unsubscribe(message.records.select_related("customer").get(), at=at)
+    tell(at)
+
+    assert [entry["topic"] for entry in subscriber.told] == ["user.unsubscribed"]
+
+
+def test_reply_is_told_with_the_conversation_and_that_part_alone(subscriber, subscription, at):
+    begun = threads.open_by_customer(CustomerFactory(user_id="u1"), body="Hello?", at=at)
+    threads.reply_by_customer(begun, body="First", at=at)
+    threads.reply_by_customer(begun, body="Second", at=at)
+
+    tell(at)
+
+    created, first, second = subscriber.told
+    assert created["topic"] == "conversation.user.created"
+    assert created["data"]["item"]["conversation_message"]["body"] == "<p>Hello?</p>"
+    assert created["data"]["item"]["conversation_parts"]["conversation_parts"] == []
+    bodies = [
+        [p["body"] for p in t["data"]["item"]["conversation_parts"]["conversation_parts"]] for t in (first, second)
+    ]
+    assert bodies == [["<p>First</p>"], ["<p>Second</p>"]]
+    assert second["data"]["item"]["user"]["user_id"] == "u1"
+
+
+def test_ping_is_told_whatever_the_topics(subscriber, subscription, at):
+    webhook_outbox.ping(subscription, at=at)
+
+    tell(at)
+
+    assert [entry["topic"] for entry in subscriber.told] == ["ping"]
+
+
+def test_nothing_is_written_where_what_happened_is_rolled_back(subscription, at):
+    with pytest.raises(intake.Refused):
+        intake.identify({"user_id": "u1", "companies": [{"company_id": "6"}], "signed_up_at": "soon"}, at=at)
+
+    assert not Notification.objects.exists()
+
+
+def test_what_fails_is_tried_again_with_the_same_words_until_it_is_given_up(subscriber, subscription, at):
+    customer = intake.identify({"user_id": "u1", "name": "Ann"}, at=at)
+    subscriber.status = 500
+    when = at
+
+    assert (tell(when), tell(when)) == (1, 0)
+    intake.identify({"id": str(customer.pk), "name": "Ann Lee"}, at=at)
+    for wait in BACK_OFF:
+        assert tell(when + wait - timedelta(seconds=1)) == 0
+        when += wait
+        assert tell(when) == 1
+
+    row = Notification.objects.get()
+    assert (row.state, row.attempts, row.detail) == ("failed", len(BACK_OFF) + 1, "It answered 500.")
+    assert tell(when + timedelta(days=9)) == 0
+    assert {entry["data"]["item"]["name"] for entry in subscriber.told} == {"Ann"}
+    assert [entry["delivery_attempts"] for entry in subscriber.told] == list(range(1, len(BACK_OFF) + 2))
+    subscription.refresh_from_db()
+    assert subscription.failing_since == at
+
+
+def test_of_many_for_an_address_that_fails_one_is_tried_and_the_others_lose_no_try(subscriber, subscription, at):
+    for name in ("u1", "u2", "u3"):
+        intake.identify({"user_id": name}, at=at)
+    subscriber.status = 503
+
+    assert tell(at) == 1
+    subscriber.status = 200
+    assert tell(at + BACK_OFF[0]) == 3
+
+    assert [entry["data"]["item"]["user_id"] for entry in subscriber.told] == ["u1", "u1", "u2", "u3"]
+    assert sorted(Notification.objects.values_list("attempts", flat=True)) == [1, 1, 2]
+    subscription.refresh_from_db()
+    assert subscription.failing_since is None
+
+
+def test_redirect_is_not_followed(subscriber, subscription, at):
+    intake.identify({"user_id": "u1"}, at=at)
+    subscriber.status = 302
+
+    tell(at)
+
+    assert Notification.objects.get().detail == "It answered 302."
+
+
+def test_address_that_says_it_is_gone_is_told_nothing_more(subscriber, subscription, at):
+    intake.identify({"user_id": "u1"}, at=at)
+    subscriber.status = 410
+
+    tell(at)
+    intake.identify({"user_id": "u2"}, at=at)
+
+    subscription.refresh_from_db()
+    assert not subscription.active
+    assert Notification.objects.get().state == "failed"
+
+
+def test_what_a_worker_that_died_had_in_hand_is_told_again(subscriber, subscription, at):
+    intake.identify({"user_id": "u1"}, at=at)
+    assert len(dispatcher.claim(at=at)) == 1
+
+    assert tell(at + dispatcher.LEASE) == 0
+    assert tell(at + dispatcher.LEASE + timedelta(seconds=1)) == 1
+
+
+def test_server_that_is_not_there_is_tried_again(subscription, at):
+    Subscription.objects.update(url="http://127.0.0.1:1/")
+    intake.identify({"user_id": "u1"}, at=at)
+
+    tell(at)
+
+    row = Notification.objects.get()
+    assert (row.state, row.response_status) == ("waiting", None)
+    assert "refused" in row.detail
+
+
+@pytest.mark.django_db(transaction=True)
+def test_while_one_worker_tells_another_leaves_it_to_that_one(subscriber, subscription, at):
+    Workspace.current()
+    intake.identify({"user_id": "u1"}, at=at)
+
+    def other_worker() -> int:
+        try:
+            return tell(at)
+        finally:
+            connection.close()
+
+    with dispatcher.alone() as is_mine, ThreadPoolExecutor(1) as pool:
+        assert is_mine
+        assert pool.submit(other_worker).result() == 0
+
+    assert tell(at) == 1
+
+
+def test_worker_is_nudged_once_what_happened_is_committed(
+    subscription, at, monkeypatch, django_capture_on_commit_callbacks
+):
+    nudged: list[object] = []
+    monkeypatch.setattr(tasks, "poke", nudged.append)
+
+    with django_capture_on_commit_callbacks(execute=True):
+        intake.identify({"user_id": "u1"}, at=at)
+        assert nudged == []
+
+    assert nudged == [tasks.tell_subscribers]
+
+
+def test_sweep_makes_sure_of_notifications_jobs_and_snoozed_conversations(subscription, at, monkeypatch):
+    nudged: list[object] = []
+    monkeypatch.setattr(tasks, "poke", nudged.append)
+    begun = threads.open_by_customer(CustomerFactory(), body="Hello?", at=at)
+    threads.snooze(begun, until=at, teammate=None, at=at)
+
+    tasks.sweep()
+
+    begun.refresh_from_db()
+    assert begun.state == "open"
+    assert {tasks.tell_subscribers, tasks.work_off_jobs} <= set(nudged)
+
+
+def test_log_is_kept_for_thirty_days(subscriber, subscription, at):
+    intake.identify({"user_id": "u1"}, at=at)
+    tell(at)
+
+    assert dispatcher.forget_old(at=at + timedelta(days=30)) == 0
+    assert dispatcher.forget_old(at=at + timedelta(days=31)) == 1
+
+
+def test_what_can_no_longer_be_read_is_given_up_and_holds_up_nothing_behind_it(subscriber, subscription, at):
+    customer = intake.identify({"user_id": "u1"}, at=at)
+    intake.record_event(customer, "ordered", None, None, at=at)
+    intake.record_event(customer, "paid", None, None, at=at)
+    customer.events.filter(name="ordered").delete()
+
+    tell(at)
+
+    assert [told["data"]["item"].get("event_name") for told in subscriber.told] == [None, "paid"]
+    given_up = Notification.objects.get(state="failed")
+    assert (given_up.about["event"], given_up.settled_at) == ("ordered", at)
+    assert given_up.detail == "What it is about could not be read."
+    subscription.refresh_from_db()
+    assert subscription.failing_since is None

@@ -1,0 +1,955 @@
+"""The composer: what it saves, what it refuses and where it says so, and what its buttons do once."""
+
+import html
+import json
+import re
+import uuid
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
+
+from audiences import compiler
+from audiences.models import Audience, Customer, Workspace
+from delivery import rendering
+from delivery.maintenance import sweep
+from delivery.matching import launch, launch_job
+from delivery.models import DeliveryRecord, Status
+from messaging.models import Message, State
+from tests.factories import (
+    CustomAttributeFactory,
+    CustomerFactory,
+    MembershipFactory,
+    MessageFactory,
+    SegmentFactory,
+    SenderFactory,
+    TagFactory,
+    rule,
+)
+
+pytestmark = pytest.mark.django_db
+LIST = "/admin/messaging/message/"
+ADD = "/admin/messaging/message/add/"
+FORECAST = "/admin/messaging/message/forecast/"
+
+
+def page(message: Message) -> str:
+    return reverse("admin:messaging_message_change", args=[message.pk])
+
+
+def typed(written_as, **changes) -> dict[str, object]:
+    """What the page posts for an email to everyone."""
+    rules = changes.pop("rules", [])
+    window = changes.pop("window", [])
+    return {
+        "title": "Welcome",
+        "channel": "email",
+        "format": "chat",
+        "sender": written_as.pk,
+        "subject": "Hello",
+        "body": "<p>Hello {{ first_name | default: 'there' }}</p>",
+        "send_type": "ongoing",
+        "rules": json.dumps({"match": "all", "rules": rules}),
+        "window": json.dumps(window),
+        "window_zone": "workspace",
+        "same_inbox_once": "on",
+        "act": "save",
+        **changes,
+    }
+
+
+def log() -> list[str]:
+    """What the log says, oldest first."""
+    return [entry.change_message for entry in LogEntry.objects.order_by("pk")]
+
+
+def ticket(console) -> str:
+    return re.search(r'name="ticket" value="([^"]+)"', console.get(ADD).content.decode())[1]
+
+
+def test_saves_a_draft_with_its_audience_and_first_version(console, boss):
+    sender = SenderFactory()
+
+    answer = console.post(ADD, typed(sender, ticket=ticket(console), rules=[rule("email", "contains", "@acme")]))
+
+    draft = Message.objects.get()
+    assert answer.status_code == 302
+    assert answer.url == page(draft)
+    assert (draft.state, draft.title, draft.created_by, draft.went_live_at) == (State.DRAFT, "Welcome", boss, None)
+    assert draft.audience.rules["rules"] == [rule("email", "contains", "@acme")]
+    assert (draft.version.subject, draft.version.author) == ("Hello", boss)
+    assert LogEntry.objects.get().change_message == "Saved a draft"
+
+
+def test_takes_its_name_from_the_subject_where_none_was_typed(console):
+    console.post(ADD, typed(SenderFactory(), ticket=ticket(console), title=" ", subject="Reports you can share"))
+
+    assert Message.objects.get().title == "Reports you can share"
+
+
+def test_a_form_posted_twice_makes_one_message(console, django_capture_on_commit_callbacks):
+    CustomerFactory(email="ada@acme.example")
+    form = typed(SenderFactory(), ticket=ticket(console), act="live", send_type="one_off")
+
+    with django_capture_on_commit_callbacks():
+        console.post(ADD, form)
+        again = console.post(ADD, form, follow=True)
+
+    assert Message.objects.count() == DeliveryRecord.objects.count() == 1
+    assert "live already" in again.content.decode()
+
+
+def test_a_form_shown_to_somebody_else_is_refused(console, log_in_with):
+    shown = ticket(console)
+    teammate = log_in_with("messaging.add_message", "messaging.view_message")
+
+    theirs = teammate.post(ADD, typed(SenderFactory(), ticket=shown))
+    made_up = teammate.post(ADD, typed(SenderFactory(), ticket="made up"))
+
+    assert (theirs.status_code, made_up.status_code) == (400, 400)
+    assert "This form was shown to somebody else. Open the page again." in theirs.content.decode()
+    assert "This form was not made by this page. Open the page again." in made_up.content.decode()
+    assert not Message.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "field", "says"),
+    [
+        ({"body": "<p>{{ frist_name }}</p>"}, "body", "There is no variable"),
+        ({"body": "<p>{{ first_name </p>"}, "body", "Line 1"),
+        ({"subject": "{{ nobody }}"}, "subject", "There is no variable"),
+        ({"channel": "pigeon"}, "channel", "not one of the available choices"),
+        ({"send_type": ""}, "send_type", "Choose Ongoing or One-off."),
+        ({"sender": "999999"}, "sender", "You may not write as this sender"),
+        ({"rules": [rule("email", "greater_than", "3")]}, "rules", "Rule 1"),
+        ({"rules": [rule("", "is", "3")]}, "rules", "Rule 1 names no attribute."),
+        ({"window": [{"weekday": 0, "from": "09:10", "to": "17:00"}]}, "window", "on the hour or the half hour"),
+        ({"act": "schedule"}, "scheduled_for", "Choose a day and a time."),
+        ({"act": "schedule", "scheduled_for": "tomorrow"}, "scheduled_for", "Enter a valid date/time."),
+        ({"act": "sample", "send_type": "one_off"}, "sample", "Type how many people"),
+    ],
+)
+def test_bad_input_is_said_at_its_field_and_nothing_typed_is_lost(console, changes, field, says):
+    answer = console.post(ADD, typed(SenderFactory(), ticket=ticket(console), title="Keep me", **changes))
+
+    form = answer.context["form"]
+    assert answer.status_code == 200
+    assert says in " ".join(form.errors[field])
+    assert says.split("”")[0] in answer.content.decode().replace("&#x27;", "'")
+    assert (form["title"].value(), form["window"].value()) == ("Keep me", json.dumps(changes.get("window", [])))
+    assert not Message.objects.exists()
+    assert not Audience.objects.exists()
+
+
+@pytest.mark.parametrize("nonsense", ["{", "[" * 100_000, "3", '{"rules": 3}', '{"match": "most", "rules": []}'])
+def test_rules_nobody_could_type_are_refused_too(console, nonsense):
+    answer = console.post(ADD, {**typed(SenderFactory(), ticket=ticket(console)), "rules": nonsense})
+
+    assert answer.context["form"].errors["rules"]
+    assert not Message.objects.exists()
+
+
+def test_the_sentence_about_a_rule_stands_at_that_rule(console):
+    group = {"match": "any", "rules": [rule("name", "is", "Ada"), rule("session_count", "is", "many")]}
+
+    rules = [rule("role", "is", "user"), group]
+    answer = console.post(ADD, typed(SenderFactory(), ticket=ticket(console), rules=rules))
+
+    assert answer.context["place"] == "2.2"
+    assert '<script id="rule-place" type="application/json">"2.2"</script>' in answer.content.decode()
+
+
+def test_a_sender_of_somebody_else_cannot_be_written_as(log_in_with, boss):
+    own = SenderFactory(name="The boss", teammate=boss)
+    console = log_in_with("messaging.add_message", "messaging.view_message", "messaging.change_message")
+
+    answer = console.post(ADD, typed(own, ticket=ticket(console)))
+
+    assert "sender" in answer.context["form"].errors
+    assert "The boss" not in answer.content.decode()
+
+
+def test_a_new_message_is_from_whoever_writes_it_or_from_the_only_one_there_is(console, boss):
+    def chosen() -> int | None:
+        return console.get(ADD).context["form"]["sender"].value()
+
+    team = SenderFactory(name="Team")
+    assert chosen() == team.pk
+    SenderFactory(name="Other team")
+    assert chosen() is None
+    own = SenderFactory(name="The boss", teammate=boss)
+    assert chosen() == own.pk
+
+
+def test_where_there_is_no_sender_the_page_says_what_to_do(console, log_in_with):
+    assert '<a href="/admin/messaging/sender/add/">Add a sender</a>' in console.get(ADD).content.decode()
+    author = log_in_with("messaging.add_message", "messaging.view_message")
+    assert "Ask an admin to add one." in author.get(ADD).content.decode()
+    SenderFactory()
+    assert "no sender you may write as" not in author.get(ADD).content.decode()
+
+
+def test_edits_a_draft_in_place(console):
+    draft = MessageFactory(title="Old")
+
+    console.post(page(draft), typed(draft.sender, title="New", channel="in_app", format="announcement", act="save"))
+
+    draft.refresh_from_db()
+    assert (draft.title, draft.channel, draft.format) == ("New", "in_app", "announcement")
+    assert draft.versions.count() == 1
+
+
+def test_push_is_typed_as_plain_text(console):
+    words = 'Hi {{ first_name | default: "there" }}\n\nYour trial ends <soon> & soon'
+
+    console.post(ADD, typed(SenderFactory(), ticket=ticket(console), channel="push", body="", text=words))
+
+    draft = Message.objects.get()
+    assert draft.version.body.count("<p>") == 2
+    assert console.get(page(draft)).context["form"]["text"].value() == words
+
+
+def test_a_push_keeps_where_it_leads_and_other_channels_lead_nowhere(console):
+    draft = MessageFactory(channel="push")
+
+    console.post(page(draft), typed(draft.sender, channel="push", text="Hi", link=" myapp://orders/{{ user_id }} "))
+    kept = draft.versions.get().link
+    copied = Message.objects.get().duplicate(by=None, at=timezone.now()).version.link
+    console.post(page(draft), typed(draft.sender, link="https://x.example"))
+
+    assert (kept, copied, draft.versions.get().link) == ("myapp://orders/{{ user_id }}", kept, "")
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        "orders",
+        "www.shop.example/a",
+        "https://{{ name }}/a",
+        "https://shop.example{{ name }}",
+        "{{ custom_attributes.link }}",
+        "javascript://%0aalert(1)",
+        "JavaScript:alert(1)",
+        "data:text/html,hi",
+        "intent://scan/#Intent;end",
+        "https://shop.example/a b",
+        "https://user@shop.example/",
+    ],
+)
+def test_a_push_leads_nowhere_that_is_no_address_or_that_a_variable_chooses(console, link):
+    draft = MessageFactory(channel="push")
+
+    answered = console.post(page(draft), typed(draft.sender, channel="push", text="Hi", link=link))
+
+    assert answered.context["form"].errors["link"]
+    assert draft.versions.get().link == ""
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        "https://shop.example",
+        "https://shop.example/orders?of={{ user_id | url_encode }}",
+        "http://localhost:3000/a",
+        "myapp://",
+        "my-app://orders/{{ user_id }}",
+    ],
+)
+def test_a_push_leads_to_a_website_or_into_an_app(console, link):
+    draft = MessageFactory(channel="push")
+
+    console.post(page(draft), typed(draft.sender, channel="push", text="Hi", link=link))
+
+    assert draft.versions.get().link == link
+
+
+def test_a_push_is_previewed_with_title_text_and_link(console):
+    CustomerFactory(name="Ann Lee", email="ann@x.example", user_id="ann")
+    said = {"subject": "Hi {{ first_name }}", "text": "Come back", "link": "app://u/{{ user_id }}"}
+
+    shown = console.post(f"{LIST}preview/", typed(SenderFactory(), channel="push", **said))
+
+    framed = html.unescape(re.search(r'srcdoc="([^"]*)"', shown.content.decode())[1])
+    for words in ("Hi Ann", "Come back", "A tap leads to app://u/ann"):
+        assert words in framed
+
+
+def test_an_in_app_message_is_previewed_whole(console):
+    shown = console.post(f"{LIST}preview/", typed(SenderFactory(), channel="in_app", body='<p>Say "hi" & wave</p>'))
+
+    framed = html.unescape(re.search(r'srcdoc="([^"]*)"', shown.content.decode())[1])
+    assert '<p>Say "hi" &amp; wave</p>' in framed
+    assert framed.rstrip().endswith("</html>")
+
+
+def test_an_announcement_is_previewed_with_its_title(console):
+    CustomerFactory(name="Ann Lee", email="ann@x.example", user_id="ann")
+    said = {"format": "announcement", "subject": "<News> for {{ first_name }}", "body": "<p>Read on</p>"}
+
+    shown = console.post(f"{LIST}preview/", typed(SenderFactory(), channel="in_app", **said))
+
+    framed = html.unescape(re.search(r'srcdoc="([^"]*)"', shown.content.decode())[1])
+    assert "<h1>&lt;News&gt; for Ann</h1>" in framed
+
+
+def test_a_chat_is_saved_without_the_subject_typed_while_it_was_something_else(console):
+    wrong = "Hello {{ nobody_knows_this }"
+    form = typed(SenderFactory(), title="", channel="in_app", subject=wrong, body="<p>Hi there</p>")
+
+    console.post(ADD, {**form, "ticket": ticket(console)})
+
+    draft = Message.objects.get()
+    assert (draft.title, draft.version.subject) == ("Hi there", "")
+
+
+def test_new_version_of_an_announcement_keeps_its_title(console):
+    message = MessageFactory(channel="in_app", format="announcement", live=True)
+
+    console.post(f"{LIST}{message.pk}/content/", typed(message.sender, subject="More news", body="<p>Hi</p>"))
+
+    assert message.versions.latest("number").subject == "More news"
+
+
+def test_staff_are_warned_that_pushes_reach_nobody_without_a_provider(console, settings):
+    draft = MessageFactory(channel="push", body="<p>Hi</p>")
+
+    def warned() -> bool:
+        shown = console.post(f"{LIST}forecast/", typed(draft.sender, channel="push", text="Hi"))
+        return "go no further than the server’s log" in shown.content.decode()
+
+    settings.FCM_CREDENTIALS = ""
+    without = warned()
+    settings.FCM_CREDENTIALS = "{}"
+
+    assert (without, warned()) == (True, False)
+
+
+def test_sets_an_ongoing_email_live_and_has_it_matched(console, django_capture_on_commit_callbacks, nudged):
+    draft = MessageFactory()
+
+    with django_capture_on_commit_callbacks(execute=True):
+        console.post(page(draft), typed(draft.sender, act="live"))
+
+    draft.refresh_from_db()
+    assert draft.state == State.LIVE
+    assert nudged == [("match", draft.pk)]
+    assert [re.split(r"[:.]", logged)[0] for logged in log()] == ["Edited the draft", "Set live"]
+
+
+def test_sets_a_one_off_live_for_who_matches_now(console):
+    CustomerFactory(email="ada@acme.example")
+    CustomerFactory(email="bob@other.example")
+    draft = MessageFactory(one_off=True)
+
+    form = typed(draft.sender, send_type="one_off", rules=[rule("email", "contains", "acme")], act="live")
+    answer = console.post(page(draft), form, follow=True)
+
+    assert draft.records.get().customer.email == "ada@acme.example"
+    assert "is live, for 1 person who matched." in answer.content.decode()
+
+
+def test_what_is_missing_is_said_and_the_draft_is_kept(console):
+    draft = MessageFactory()
+
+    answer = console.post(page(draft), typed(draft.sender, sender="", subject="", act="live"), follow=True)
+
+    draft.refresh_from_db()
+    assert draft.state == State.DRAFT
+    assert draft.version.body.startswith("<p>Hello {{")
+    said = answer.content.decode()
+    assert "An email needs a subject." in said
+    assert "Choose who the message is from." in said
+
+
+def test_a_one_off_nobody_matches_stays_a_draft(console):
+    draft = MessageFactory(one_off=True)
+
+    answer = console.post(page(draft), typed(draft.sender, send_type="one_off", act="live"), follow=True)
+
+    assert "Nobody matches right now" in answer.content.decode()
+    assert Message.objects.get().state == State.DRAFT
+
+
+def test_schedules_a_one_off_on_the_workspaces_clock(console):
+    workspace_zone("Asia/Tokyo")
+    CustomerFactory(email="ada@acme.example")
+    draft = MessageFactory(one_off=True)
+
+    form = typed(draft.sender, send_type="one_off", act="schedule", scheduled_for="2999-05-04T09:30")
+    answer = console.post(page(draft), form, follow=True)
+
+    draft.refresh_from_db()
+    assert draft.state == State.SCHEDULED
+    assert draft.scheduled_for.isoformat() == "2999-05-04T00:30:00+00:00"
+    assert draft.reviewed_count == 1
+    assert "4 May 2999" in answer.content.decode()
+
+
+def test_a_schedule_in_the_past_is_refused(console):
+    CustomerFactory(email="ada@acme.example")
+    draft = MessageFactory(one_off=True)
+
+    form = typed(draft.sender, send_type="one_off", act="schedule", scheduled_for="2020-05-04T09:30")
+    answer = console.post(page(draft), form, follow=True)
+
+    assert "The time must be in the future." in answer.content.decode()
+    assert Message.objects.get().state == State.DRAFT
+
+
+def test_tries_it_on_a_few_and_then_sends_to_the_rest(console):
+    CustomerFactory.create_batch(5)
+    draft = MessageFactory(in_app=True, one_off=True)
+
+    form = typed(draft.sender, channel="in_app", send_type="one_off", act="sample", sample="2")
+    console.post(page(draft), form)
+    assert (draft.records.count(), Message.objects.get().state) == (2, State.SAMPLED)
+    console.post(f"/admin/messaging/message/{draft.pk}/act/rest/")
+
+    assert (draft.records.count(), Message.objects.get().state) == (5, State.LIVE)
+    assert any(logged.startswith("Sent to the rest") for logged in log())
+
+
+def test_counts_as_one_types_without_saving(console):
+    CustomerFactory(email="ada@acme.example")
+    CustomerFactory(email="bob@acme.example", unsubscribed_from_emails=True)
+    CustomerFactory(email="eve@other.example")
+
+    form = typed(SenderFactory(), rules=[rule("email", "contains", "acme")])
+    said = console.post(FORECAST, form).content.decode()
+
+    assert "2 match now, 1 will receive it" in said
+    assert "Unsubscribed from emails" in said
+    assert "Ready to set live" in said
+    assert "Email contains acme" in said
+    assert not Message.objects.exists()
+    assert not Audience.objects.exists()
+
+
+def test_counts_messages_and_the_companyless_where_it_goes_once_per_company(console):
+    customer = MembershipFactory(customer__email="ada@acme.example").customer
+    MembershipFactory(customer=customer)
+    CustomerFactory(email="bob@acme.example")
+
+    said = console.post(FORECAST, typed(SenderFactory(), body="<p>{{ company.name }}</p>")).content.decode()
+
+    assert "2 people, 2 messages, 1 person in no company get none." in said
+    assert "once for each company" in said
+
+
+def test_the_count_says_what_is_wrong_with_a_rule_still_being_typed(console):
+    answer = console.post(FORECAST, typed(SenderFactory(), rules=[rule("session_count", "greater_than", "")]))
+
+    assert answer.status_code == 200
+    assert "Rule 1" in answer.content.decode()
+
+
+@pytest.mark.parametrize("text", ["{{ first_name", "{% if %}", "{{ nobody }}"])
+def test_the_count_survives_a_text_still_being_typed(console, text):
+    answer = console.post(FORECAST, typed(SenderFactory(), body=text))
+
+    assert "Line 1" in answer.content.decode()
+
+
+def test_segments_that_grew_beyond_what_can_be_asked_are_said_in_the_count_and_where_it_is_set_live(console):
+    segment = SegmentFactory(name="Grown")
+    draft = MessageFactory(one_off=True, rules=[rule("segment", "is", segment.pk)])
+    many = {"match": "all", "rules": [rule("name", "is", str(n)) for n in range(200)]}
+    inner = [SegmentFactory(rules=many) for _ in range(3)]
+    Audience.objects.filter(pk=segment.pk).update(rules={"rules": [rule("segment", "is", one.pk) for one in inner]})
+    form = typed(draft.sender, send_type="one_off", rules=[rule("segment", "is", segment.pk)])
+
+    for said in (
+        console.post(FORECAST, form).content.decode(),
+        " ".join(console.post(page(draft), {**form, "act": "live"}).context["form"].errors["rules"]),
+        console.post(f"/admin/messaging/message/{draft.pk}/act/live/", follow=True).content.decode(),
+    ):
+        assert "“Segment is Grown”" in html.unescape(said)
+        assert "600 rules" in said
+    assert Message.objects.get().state == State.DRAFT
+
+
+def test_two_negative_rules_joined_by_or_are_warned_about(console):
+    form = typed(SenderFactory())
+    either = {"match": "any", "rules": [rule("name", "is_not", "Ada"), rule("country", "is_not", "Ireland")]}
+
+    said = console.post(FORECAST, {**form, "rules": json.dumps(either)}).content.decode()
+
+    assert "nearly everybody" in said
+
+
+def test_offers_what_there_is_by_name(console):
+    TagFactory(name="VIP")
+    SegmentFactory(name="On trial")
+    CustomAttributeFactory(name="plan")
+    MessageFactory(title="Another one")
+
+    offered = console.get(ADD).context["offer"]
+
+    names = {attribute["name"] for group in offered["groups"] for attribute in group["attributes"]}
+    assert {"email", "company.plan", "custom_attributes.plan", "received_message", "segment"} <= names
+    assert offered["choices"]["tag"][0][1] == "VIP"
+    assert offered["segments"][0]["name"] == "On trial"
+    assert offered["choices"]["message"][0][1] == "Another one"
+    assert offered["choices"]["role"] == [["user", "User"], ["lead", "Lead"]]
+
+
+def test_a_live_message_is_shown_as_a_report_that_says_what_is_locked(console):
+    message = MessageFactory(live=True)
+
+    said = console.get(page(message)).content.decode()
+
+    assert "are locked, because this message has been live." in said
+    assert 'name="send_type"' not in said
+
+
+def test_posting_the_composer_for_a_live_message_changes_nothing(console):
+    message = MessageFactory(live=True, title="Live one")
+
+    answer = console.post(page(message), typed(message.sender, title="Changed", send_type="one_off"), follow=True)
+
+    message.refresh_from_db()
+    assert (message.title, message.send_type) == ("Live one", "ongoing")
+    assert "Nothing was changed." in answer.content.decode()
+
+
+def test_the_composer_is_not_for_a_message_to_one_person(console):
+    message = MessageFactory(to_customer=CustomerFactory(), in_app=True, title="To Ada")
+
+    answer = console.post(page(message), typed(message.sender, title="Changed"), follow=True)
+
+    message.refresh_from_db()
+    assert (answer.status_code, message.title) == (200, "To Ada")
+
+
+def test_edits_live_content_as_a_new_version(console, boss):
+    message = MessageFactory(live=True, subject="First")
+
+    form = {"title": message.title, "sender": message.sender_id, "subject": "Second", "body": "<p>New</p>"}
+    console.post(f"/admin/messaging/message/{message.pk}/content/", form)
+
+    message.refresh_from_db()
+    assert [version.subject for version in message.versions.order_by("number")] == ["First", "Second"]
+    assert message.version.author == boss
+    assert LogEntry.objects.get().change_message.startswith("Edited the content: version 2. Subject: from “First”")
+
+
+def test_content_that_would_change_how_often_it_sends_is_refused(console):
+    message = MessageFactory(live=True)
+
+    form = {"title": "x", "sender": message.sender_id, "subject": "Hi", "body": "<p>{{ company.name }}</p>"}
+    answer = console.post(f"/admin/messaging/message/{message.pk}/content/", form)
+
+    assert "add the first company variable" in " ".join(answer.context["form"].errors["body"])
+    assert message.versions.count() == 1
+
+
+def test_filters_of_an_ongoing_message_are_edited_while_paused(console):
+    message = MessageFactory(live=True)
+    address = f"/admin/messaging/message/{message.pk}/audience/"
+    form = {"rules": json.dumps({"match": "all", "rules": [rule("name", "is", "Ada")]}), "window": "[]"}
+
+    refused = console.post(address, form, follow=True)
+    message.audience.refresh_from_db()
+    assert message.audience.rules["rules"] == []
+    assert "Pause this message to change whom it goes to." in refused.content.decode()
+
+    console.post(f"/admin/messaging/message/{message.pk}/act/pause/")
+    console.post(address, form)
+    message.audience.refresh_from_db()
+    assert message.audience.rules["rules"] == [rule("name", "is", "Ada")]
+    assert message.versions.count() == 2
+
+
+def test_filters_of_a_one_off_stay_locked(console):
+    CustomerFactory()
+    message = MessageFactory(in_app=True, one_off=True, live=True)
+    console.post(f"/admin/messaging/message/{message.pk}/act/pause/")
+
+    answer = console.get(f"/admin/messaging/message/{message.pk}/audience/", follow=True)
+
+    assert "the filters" in answer.content.decode()
+    assert answer.redirect_chain
+
+
+@pytest.mark.parametrize(
+    ("acts", "state", "logged"),
+    [
+        (["pause"], State.PAUSED, ["Paused"]),
+        (["pause", "pause"], State.PAUSED, ["Paused"]),
+        (["pause", "resume"], State.LIVE, ["Paused", "Resumed"]),
+        (["pause", "resume", "resume"], State.LIVE, ["Paused", "Resumed"]),
+        (["stop"], State.STOPPED, ["Stopped"]),
+        (["stop", "stop", "resume", "pause"], State.STOPPED, ["Stopped"]),
+        (["live", "rest", "unschedule"], State.LIVE, []),
+    ],
+)
+def test_each_button_works_once_and_is_logged(console, acts, state, logged):
+    message = MessageFactory(live=True)
+
+    for act in acts:
+        answer = console.post(f"/admin/messaging/message/{message.pk}/act/{act}/", follow=True)
+        assert answer.status_code == 200
+
+    assert Message.objects.get(pk=message.pk).state == state
+    assert [said.partition(":")[0] for said in log()] == logged
+
+
+def test_what_was_done_stands_in_the_history(console, boss):
+    message = MessageFactory(live=True)
+    console.post(f"/admin/messaging/message/{message.pk}/act/pause/")
+
+    history = console.get(f"/admin/messaging/message/{message.pk}/history/").content.decode()
+
+    assert "Paused" in history
+    assert boss.username in history
+
+
+@pytest.mark.parametrize("act", ["act/pause", "act/live", "duplicate", "discard"])
+def test_a_link_changes_nothing(console, act):
+    message = MessageFactory(live=True)
+
+    assert console.get(f"/admin/messaging/message/{message.pk}/{act}/").status_code == 303
+    assert Message.objects.get().state == State.LIVE
+
+
+def test_who_logs_in_on_the_way_of_a_button_is_led_to_the_page_with_the_button(client, boss):
+    message = MessageFactory(live=True)
+    boss.set_password("pass")
+    boss.save()
+
+    login = client.post(f"/admin/messaging/message/{message.pk}/act/pause/").url
+    typed_in = {"username": boss.username, "password": "pass", "next": login.partition("next=")[2]}
+    there = client.post(login, typed_in, follow=True)
+
+    assert there.redirect_chain[-1][0] == f"/admin/messaging/message/{message.pk}/change/"
+    assert "Nothing was done. Press the button again." in there.content.decode()
+    assert Message.objects.get().state == State.LIVE
+
+
+def test_every_post_needs_its_token(boss):
+    console = Client(enforce_csrf_checks=True)
+    console.force_login(boss)
+    message = MessageFactory(live=True)
+
+    assert console.post(f"/admin/messaging/message/{message.pk}/act/stop/").status_code == 403
+    assert Message.objects.get().state == State.LIVE
+
+
+def test_who_may_only_look_can_only_look(log_in_with):
+    console = log_in_with("messaging.view_message")
+    live, draft = MessageFactory(live=True), MessageFactory()
+
+    assert console.get(page(live)).status_code == console.get(page(draft)).status_code == 200
+    assert "/act/pause/" not in console.get(page(live)).content.decode()
+    for address in (
+        f"/admin/messaging/message/{live.pk}/act/stop/",
+        f"/admin/messaging/message/{live.pk}/duplicate/",
+        f"/admin/messaging/message/{draft.pk}/discard/",
+        page(draft),
+        ADD,
+        FORECAST,
+    ):
+        assert console.post(address, {}).status_code == 403, address
+    assert console.get(ADD).status_code == 403
+
+
+def test_duplicates_as_a_draft_with_its_own_audience(console):
+    message = MessageFactory(live=True, title="Welcome", rules=[rule("name", "is", "Ada")])
+
+    console.post(f"/admin/messaging/message/{message.pk}/duplicate/")
+
+    copy = Message.objects.exclude(pk=message.pk).get()
+    assert (copy.title, copy.state, copy.send_type) == ("Welcome (copy)", State.DRAFT, message.send_type)
+    assert copy.audience_id != message.audience_id
+    assert copy.audience.rules == message.audience.rules
+    assert copy.version.body == message.version.body
+
+
+def test_discards_a_draft_with_all_that_was_its_own(console):
+    draft = MessageFactory()
+
+    console.post(f"/admin/messaging/message/{draft.pk}/discard/")
+
+    assert not Message.objects.exists()
+    assert not Audience.objects.exists()
+    assert LogEntry.objects.filter(object_repr=draft.title).exists()
+
+
+def test_what_has_been_live_cannot_be_discarded(console):
+    message = MessageFactory(live=True)
+
+    answer = console.post(f"/admin/messaging/message/{message.pk}/discard/", follow=True)
+
+    assert "Only a draft can be deleted." in answer.content.decode()
+    assert Message.objects.get() == message
+
+
+@pytest.mark.parametrize("address", ["99999/change/", "99999/act/pause/", "nonsense/change/", "99999/content/"])
+def test_a_message_that_is_not_there_is_a_404(console, address):
+    for ask in (console.get, console.post):
+        answer = ask(f"/admin/messaging/message/{address}")
+        assert answer.status_code in (303, 404)
+    assert console.post(f"/admin/messaging/message/{address}").status_code == 404
+
+
+def test_the_report_adds_up(console):
+    CustomerFactory(email="ada@acme.example")
+    CustomerFactory(email="bob@acme.example", has_hard_bounced=True)
+    CustomerFactory(email="eve@acme.example", unsubscribed_from_emails=True)
+    message = MessageFactory(one_off=True, live=True, at=timezone.now())
+
+    shown = console.get(page(message)).context["statuses"]
+
+    assert shown["sums"] == "1 waiting + 2 skipped"
+    assert (shown["records"], shown["people"]) == (3, 3)
+    skipped = next(row for row in shown["rows"] if row["status"] == Status.SKIPPED)
+    assert {reason["words"] for reason in skipped["reasons"]} == {"Their email bounced", "Unsubscribed from emails"}
+
+
+def workspace_zone(name: str) -> None:
+    workspace = Workspace.current()
+    workspace.zone = name
+    workspace.save()
+
+
+def reviewed(console, form) -> dict[str, str]:
+    """What the review on the page would post beside the form."""
+    drawn = console.post(FORECAST, form).content.decode()
+    return {name: re.search(rf'name="{name}" value="(\d+)"', drawn)[1] for name in ("reviewed", "receiving")}
+
+
+def test_an_audience_that_drifted_since_the_page_counted_is_refused_with_both_numbers(console):
+    for n in range(10):
+        CustomerFactory(email=f"{n}@acme.example")
+    form = typed(SenderFactory(), ticket=ticket(console), act="live", send_type="one_off")
+    form |= reviewed(console, form)
+    CustomerFactory(email="one@more.example")
+
+    answer = console.post(ADD, form)
+
+    assert "10 people matched when this page counted, 11 match now." in answer.content.decode()
+    assert not Message.objects.exists()
+    console.post(ADD, {**form, "reviewed": "11", "receiving": "11"})
+    assert Message.objects.get().state == State.LIVE
+
+
+def test_above_the_limit_sending_to_the_rest_asks_for_the_number(console):
+    Workspace.current()
+    Workspace.objects.update(confirm_above=2)
+    for n in range(5):
+        CustomerFactory(email=f"{n}@acme.example")
+    message = MessageFactory(one_off=True)
+    launch.launch(message, at=timezone.now(), sample=1)
+    rest = f"/admin/messaging/message/{message.pk}/act/rest/"
+
+    asked = console.post(rest)
+    assert "type how many people it goes to: <strong>4</strong>" in asked.content.decode()
+    assert "Type 4 to confirm" in console.post(rest, {"confirm": "3"}).content.decode()
+    assert Message.objects.get().state == State.SAMPLED
+    console.post(rest, {"confirm": "4", "reviewed": "4", "receiving": "4"})
+
+    assert Message.objects.get().state == State.LIVE
+    assert DeliveryRecord.objects.count() == 5
+
+
+def test_a_large_launch_is_marked_and_done_whole_by_a_worker_or_the_sweep(console, monkeypatch):
+    monkeypatch.setattr(launch_job, "MOST_AT_ONCE", 1)
+    for n in range(3):
+        CustomerFactory(email=f"{n}@acme.example")
+    console.post(ADD, typed(SenderFactory(), ticket=ticket(console), act="live", send_type="one_off"))
+    message = Message.objects.get()
+    assert (message.state, DeliveryRecord.objects.count()) == (State.DRAFT, 0)
+    assert "Going live" in console.get(page(message)).content.decode()
+    monkeypatch.setattr(launch, "write_down_all", dies)
+    sweep.sweep(at=timezone.now())
+    assert Message.objects.get().launching_at is not None
+    monkeypatch.undo()
+
+    sweep.sweep(at=timezone.now())
+
+    message.refresh_from_db()
+    assert (message.state, message.launching_at, DeliveryRecord.objects.count()) == (State.LIVE, None, 3)
+    asked = console.get(f"/admin/messaging/message/{message.pk}/launching/")
+    assert asked["HX-Redirect"] == page(message)
+
+
+def test_a_look_at_a_large_launch_goes_on_after_one_that_failed_and_reads_its_heading_out_once(console):
+    message = MessageFactory(one_off=True)
+    launch_job.ask_for(message, at=timezone.now())
+
+    shown = console.get(f"/admin/messaging/message/{message.pk}/launching/").content.decode()
+    looks = shown[shown.index('<div id="launching"') :]
+
+    assert 'hx-trigger="every 1s"' in looks
+    assert 'hx-select="#launching"' in looks
+    assert '<span role="status">Going live</span>' in shown
+    assert "status" not in looks
+
+
+def dies(*_args, **_kwargs) -> None:
+    raise ConnectionError("the server went away")
+
+
+def test_a_large_launch_that_cannot_go_stays_a_draft_that_says_why(console):
+    CustomerFactory(email="ada@acme.example")
+    message = MessageFactory(one_off=True, rules=[rule("email", "contains", "@acme")])
+    launch_job.ask_for(message, at=timezone.now())
+    Customer.objects.update(archived_at=timezone.now())
+
+    launch_job.launch(message.pk, at=timezone.now())
+
+    message.refresh_from_db()
+    assert (message.state, message.launching_at) == (State.DRAFT, None)
+    assert "Nobody matches right now" in console.get(page(message)).content.decode()
+
+
+def test_a_large_launch_nobody_has_begun_can_be_called_off_from_its_page(console):
+    CustomerFactory(email="ada@acme.example")
+    message = MessageFactory(one_off=True)
+    launch_job.ask_for(message, at=timezone.now())
+    assert "call-off" in console.get(page(message)).content.decode()
+
+    console.post(f"/admin/messaging/message/{message.pk}/act/call-off/")
+
+    message.refresh_from_db()
+    assert (message.state, message.launching_at, log()[-1]) == (State.DRAFT, None, "Called off going live")
+    sweep.sweep(at=timezone.now())
+    assert DeliveryRecord.objects.count() == 0
+    assert "Set live" in console.get(page(message)).content.decode()
+
+
+def test_a_launch_called_off_twice_or_after_it_went_changes_nothing_and_says_so(console):
+    CustomerFactory(email="ada@acme.example")
+    message = MessageFactory(one_off=True)
+    launch_job.ask_for(message, at=timezone.now())
+    launch_job.launch(message.pk, at=timezone.now())
+
+    answer = console.post(f"/admin/messaging/message/{message.pk}/act/call-off/", follow=True)
+
+    message.refresh_from_db()
+    assert message.state == State.LIVE
+    assert "can no longer be called off" in answer.content.decode()
+    assert "Called off going live" not in log()
+
+
+def test_of_a_sample_whose_rest_is_on_its_way_the_rest_alone_is_called_off(console):
+    for n in range(3):
+        CustomerFactory(email=f"{n}@acme.example")
+    message = MessageFactory(one_off=True)
+    launch.launch(message, at=timezone.now(), sample=1)
+    launch_job.ask_for(message, at=timezone.now())
+    shown = console.get(page(message)).content.decode()
+    assert "act/call-off/" in shown
+    assert "act/pause/" in shown
+    assert "act/rest/" not in shown
+
+    console.post(f"/admin/messaging/message/{message.pk}/act/call-off/")
+
+    message.refresh_from_db()
+    assert (message.state, message.launching_at, DeliveryRecord.objects.count()) == (State.SAMPLED, None, 1)
+
+
+def test_who_may_not_set_live_may_not_call_it_off(log_in_with):
+    message = MessageFactory(one_off=True)
+    launch_job.ask_for(message, at=timezone.now())
+    author = log_in_with("messaging.view_message", "messaging.change_message")
+
+    assert "act/call-off/" not in author.get(page(message)).content.decode()
+    assert author.post(f"/admin/messaging/message/{message.pk}/act/call-off/").status_code == 403
+    assert Message.objects.get().launching_at is not None
+
+
+def test_made_ongoing_it_leaves_out_whoever_got_or_is_getting_the_sample(console):
+    people = [CustomerFactory(user_id=str(n), email=f"{n}@acme.example") for n in range(6)]
+    message = MessageFactory(one_off=True, rules={"match": "any", "rules": [rule("email", "contains", "@acme")]})
+    launch.launch(message, at=timezone.now(), sample=4)
+    records = list(DeliveryRecord.objects.order_by("pk"))
+    for record, status in zip(records, ("waiting", "sending", "uncertain", "sent"), strict=True):
+        force(record, status)
+
+    console.post(f"/admin/messaging/message/{message.pk}/ongoing/")
+
+    copy = Message.objects.exclude(pk=message.pk).get()
+    assert (copy.state, copy.send_type, copy.version.body) == (State.DRAFT, "ongoing", message.version.body)
+    got = {record.customer_id for record in records}
+    matched = compiler.customers(copy.audience.rules, at=timezone.now())
+    assert {one.pk for one in matched} == {one.pk for one in people} - got
+
+
+def force(record: DeliveryRecord, status: str) -> None:
+    """Bring a record to a status the way it gets there."""
+    one = DeliveryRecord.objects.filter(pk=record.pk)
+    if status != "waiting":
+        one.mark_sending(claim=uuid.uuid4(), until=timezone.now())
+    if status == "uncertain":
+        one.mark_uncertain(reason="lost_touch", detail="")
+    if status == "sent":
+        one.mark_sent(at=timezone.now())
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("a.png", b"<svg onload=alert(1)>", "This is no picture."),
+        ("a.png", b"GIF89a" + b"0" * (5 * 1024 * 1024), "larger than 5 MB"),
+    ],
+)
+def test_a_file_that_is_no_picture_or_too_large_is_refused(console, name, content, says, settings, tmp_path):
+    settings.MEDIA_ROOT = tmp_path
+
+    answer = console.post("/admin/messaging/message/pictures/", {"file": SimpleUploadedFile(name, content)})
+
+    assert answer.status_code == 400
+    assert says in answer.json()["wrong"]
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_branded_email_wears_the_workspace_as_it_was_when_it_went_live(console):
+    Workspace.current()
+    Workspace.objects.update(name="Acme {{ x }}", postal_address="1 Main Street\nDublin", colour="#aa0000")
+    customer = CustomerFactory(email="ada@acme.example")
+    message = MessageFactory(one_off=True, style="branded", live=True)
+    Workspace.objects.update(name="Other", postal_address="Elsewhere", colour="#00aa00")
+    record = DeliveryRecord.objects.get(customer=customer)
+
+    version = Message.objects.get(pk=message.pk).version
+    read = rendering.copy_of(version, channel="email").render({}, record_id=record.pk)
+
+    assert "1 Main Street Dublin" in read.html
+    assert "#aa0000" in read.html
+    assert "Acme" in read.html
+    assert rendering.unsubscribe_url(record.pk) in read.html
+    assert rendering.unsubscribe_url(record.pk) in read.text
+
+
+@pytest.mark.parametrize("address", ["preview/", "test/", "pictures/", "segment/", "people/", "values/"])
+def test_the_composers_own_pages_ask_who_it_is(log_in_with, address):
+    viewer = log_in_with("messaging.view_message")
+
+    assert viewer.post(f"/admin/messaging/message/{address}").status_code == 403
+
+
+def test_previews_as_the_customer_and_company_that_were_chosen(console):
+    grace = CustomerFactory(name="Grace Hopper", email="grace@navy.example", phone="")
+    navy = MembershipFactory(customer=grace, company__name="Navy").company
+    other = MembershipFactory(customer=grace, company__name="Yale").company
+    CustomerFactory(name="Newest")
+    form = typed(SenderFactory(), body="<p>{{ first_name }} of {{ company.name }}: {{ phone }}</p>")
+
+    for company in (navy, other):
+        shown = console.post(
+            "/admin/messaging/message/preview/", {**form, "as_customer": grace.pk, "as_company": company.pk}
+        )
+        assert shown.status_code == 200
+        assert f"Grace of {company.name}: <mark>phone</mark>" in shown.context["preview"].page
+
+
+def test_completes_values_by_what_customers_have(console):
+    CustomerFactory(country="Ireland")
+
+    found = console.get("/admin/messaging/message/values/?attribute=country&q=ire").json()
+
+    assert found == {"values": ["Ireland"]}

@@ -1,0 +1,124 @@
+"""The log tells from what to what: words, filters, hours and names, short enough to read."""
+
+import json
+
+import pytest
+from django.contrib.admin.models import LogEntry
+
+from audiences.models import Audience
+from outbound.console import change_message, wording
+from tests.factories import MessageFactory, SegmentFactory, SenderFactory, TagFactory, rule
+from tests.outbound.composer.test_composer import page, typed
+
+pytestmark = pytest.mark.django_db
+BUSINESS = [{"weekday": day, "from": "09:00", "to": "17:00"} for day in range(5)]
+
+
+def group(*rules, match: str = "all") -> dict[str, object]:
+    return {"match": match, "rules": list(rules)}
+
+
+def log() -> list[str]:
+    return list(LogEntry.objects.order_by("pk").values_list("change_message", flat=True))
+
+
+def test_a_draft_edited_tells_each_thing_from_what_to_what(console):
+    draft = MessageFactory(title="Welcome", subject="Hello", body="<p>Hi</p>", rules=group(rule("name", "is", "Ada")))
+
+    console.post(
+        page(draft),
+        typed(draft.sender, subject="Good day", body="<p>Hi</p>", rules=[rule("name", "is_not", "Ada")]),
+    )
+
+    assert log() == [
+        "Edited the draft. Subject: from “Hello” to “Good day”. Filters: from “Name is Ada” to “Name is not Ada”"
+    ]
+
+
+def test_a_draft_saved_as_it_was_leaves_no_line(console):
+    draft = MessageFactory(title="Welcome", subject="Hello", body="<p>Hi</p>")
+    same = typed(draft.sender, title="Welcome", subject="Hello", body="<p>Hi</p>")
+    console.post(page(draft), same)
+    before = len(log())
+
+    console.post(page(draft), same)
+
+    assert len(log()) == before
+
+
+def test_live_content_edited_tells_the_version_the_words_and_who_it_is_from(console):
+    message = MessageFactory(live=True, title="News", subject="First", body="<p>Old</p>", sender__name="Ada")
+    other = SenderFactory(name="Bob", email="bob@acme.example")
+
+    form = {"title": "News", "sender": other.pk, "subject": "Second", "body": "<p>New</p>", "style": message.style}
+    console.post(f"/admin/messaging/message/{message.pk}/content/", form)
+
+    assert log() == [
+        f"Edited the content: version 2. From: from “{message.sender}” to “{other}”. Subject: from “First” to “Second”."
+        " Text: from “Old” to “New”"
+    ]
+
+
+def test_a_name_alone_edited_is_no_version(console):
+    message = MessageFactory(live=True, title="News", subject="First", body="<p>Old</p>")
+
+    form = {"title": "Letter", "sender": message.sender_id, "subject": "First", "body": "<p>Old</p>"}
+    console.post(f"/admin/messaging/message/{message.pk}/content/", form | {"style": message.style})
+
+    assert log() == ["Name: from “News” to “Letter”"]
+
+
+def test_an_audience_edited_tells_filters_and_hours_in_words(console):
+    message = MessageFactory(live=True, rules=group(rule("name", "is", "Ada")))
+    console.post(f"/admin/messaging/message/{message.pk}/act/pause/")
+
+    rules = group(
+        rule("name", "is", "Ada"), group(rule("email", "contains", "@a"), rule("email", "is_unknown"), match="any")
+    )
+    form = {"rules": json.dumps(rules), "window": json.dumps(BUSINESS), "window_zone": "customer"}
+    console.post(f"/admin/messaging/message/{message.pk}/audience/", form)
+
+    assert log()[-1] == (
+        "Edited the audience. Filters: from “Name is Ada” to “Name is Ada and (Email contains @a or Email is unknown)”."
+        " Delivery times: from “At any time” to “Monday to Friday 09:00 to 17:00, by each customer’s own clock”"
+    )
+
+
+def test_a_segment_changed_tells_its_name_and_its_filters(console):
+    tag = TagFactory(name="VIP")
+    segment = SegmentFactory(name="Best", rules=group(rule("name", "is", "Ada")))
+    address = f"/admin/audiences/audience/{segment.pk}/change/"
+
+    console.post(address, {"name": "VIPs", "rules": json.dumps(group(rule("tag", "is", tag.pk)))})
+    console.post(address, {"name": "VIPs", "rules": json.dumps(group(rule("tag", "is", tag.pk)))})
+
+    assert Audience.objects.get().name == "VIPs"
+    assert log() == ["Changed the segment. Name: from “Best” to “VIPs”. Filters: from “Name is Ada” to “Tag is VIP”"]
+
+
+@pytest.mark.parametrize(
+    ("rules", "words"),
+    [
+        (group(), "No filters: everyone"),
+        (group(rule("name", "is", "A"), rule("name", "is", "B"), match="any"), "Name is A or Name is B"),
+        ({"match": "all", "rules": "nonsense"}, "Rules that make no sense"),
+    ],
+)
+def test_rules_on_one_line(rules, words):
+    assert wording.in_one_line(rules) == words
+
+
+def test_long_texts_are_told_from_shortly_before_where_they_part():
+    same = "word " * 100
+
+    before, after = change_message.apart(f"{same}one {same}", f"{same}two {same}")
+
+    assert before.startswith("“…")
+    assert "one" in before
+    assert "two" in after
+    assert max(len(before), len(after)) <= change_message.LONGEST + 4
+
+
+def test_what_was_not_there_is_nothing():
+    assert change_message.between({"Subject": ""}, {"Subject": "Hi"}) == "Subject: from nothing to “Hi”"
+    assert change_message.between({"Subject": "Hi"}, {"Subject": ""}) == "Subject: from “Hi” to nothing"

@@ -1,0 +1,523 @@
+"""The Inbox: what is in it, what a conversation shows, and what each button does."""
+
+import io
+from datetime import timedelta
+from uuid import uuid4
+
+import pytest
+import time_machine
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import User
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.urls import reverse
+from django.utils import timezone
+
+from audiences.models import Workspace
+from delivery.conversations import threads as conversations
+from delivery.customers import erase
+from delivery.models import AnswerMail, Conversation, ConversationPart, PartType, Status
+from delivery.visits import visit
+from outbound import roles
+from outbound.inbox import admin
+from outbound.inbox import thread as threads
+from outbound.inbox.listing import PER_PAGE, TABS
+from outbound.roles import Role
+from tests.factories import CustomerFactory, MessageFactory
+
+pytestmark = pytest.mark.django_db
+INBOX = reverse("admin:delivery_conversation_changelist")
+NEWS = reverse("admin:conversation_news")
+PNG = bytes.fromhex(
+    "89504e470d0a1a0a0000000d49484452000000010000000108060000001f15c4890000000d49444154789c6360f8cf50"
+    "0f0003860180b5fd4b8f0000000049454e44ae426082"
+)
+
+
+@pytest.fixture(autouse=True)
+def somewhere_to_keep_images(settings, tmp_path) -> None:
+    settings.MEDIA_ROOT = tmp_path
+
+
+def wrote(name: str = "Ann Lee", body: str = "Where is my invoice?", *, at=None, **facts: object) -> Conversation:
+    """A customer writes of their own accord."""
+    return conversations.open_by_customer(CustomerFactory(name=name, **facts), body=body, at=at or timezone.now())
+
+
+def messaged(at) -> Conversation:
+    """A message of ours reaches a customer in the app."""
+    customer = CustomerFactory(name="Bob Ray")
+    MessageFactory(in_app=True, live=True, title="First steps", body="<p>Shall I show you around?</p>")
+    visit.visit(customer, at=at)
+    return Conversation.objects.get(customer=customer)
+
+
+def page(conversation: Conversation) -> str:
+    return reverse("admin:delivery_conversation_change", args=[conversation.pk])
+
+
+def act(verb: str, conversation: Conversation) -> str:
+    return reverse("admin:conversation_act", args=[conversation.pk, verb])
+
+
+def ticket() -> dict[str, str]:
+    return {"ticket": f"{uuid4()}"}
+
+
+def names(answer) -> list[str]:
+    return [str(row["conversation"].customer.name) for row in answer.context["rows"]]
+
+
+# The list
+
+
+def test_a_message_stays_out_of_the_inbox_until_somebody_replies(console, at):
+    thread = messaged(at)
+    assert names(console.get(INBOX)) == []
+
+    conversations.reply_by_customer(thread, body="Yes please", at=at)
+
+    answer = console.get(INBOX)
+    assert names(answer) == ["Bob Ray"]
+    assert answer.context["rows"][0]["excerpt"] == "Yes please"
+
+
+def test_each_tab_holds_its_own_newest_first_and_says_how_many(console, boss):
+    sam = User.objects.create_user("sam", is_staff=True)
+    now = timezone.now()
+    threads_of = {
+        name: wrote(name, at=now - timedelta(hours=hours))
+        for hours, name in enumerate(("Mine", "Sams", "Nobodys", "Asleep", "Done"))
+    }
+    conversations.assign(threads_of["Mine"], to=boss, teammate=boss, at=now)
+    conversations.assign(threads_of["Sams"], to=sam, teammate=boss, at=now)
+    conversations.snooze(threads_of["Asleep"], until=now + timedelta(days=1), teammate=boss, at=now)
+    conversations.close(threads_of["Done"], teammate=boss, at=now)
+
+    found = {name: names(console.get(INBOX, {"tab": name})) for name in TABS}
+
+    assert found == {
+        "open": ["Mine", "Sams", "Nobodys"],
+        "mine": ["Mine"],
+        "unassigned": ["Nobodys"],
+        "snoozed": ["Asleep"],
+        "closed": ["Done"],
+    }
+    counts = {tab["label"]: tab["count"] for tab in console.get(INBOX).context["tabs"]}
+    assert counts == {"Open": "3", "Mine": "1", "Unassigned": "1", "Snoozed": "1", "Closed": "1"}
+
+
+@pytest.mark.parametrize("search", ["ann lee", "ANN@SHOP", "invoi", "parcel lost", "Lost, parcel!"])
+def test_search_finds_by_name_address_and_what_was_said_closed_or_not(console, boss, search):
+    thread = wrote("Ann Lee", "About my invoice", email="ann@shop.example")
+    conversations.reply_by_customer(thread, body="The parcel is lost & gone", at=timezone.now())
+    conversations.close(thread, teammate=boss, at=timezone.now())
+    wrote("Bob Ray", "Something else", email="bob@corp.example")
+
+    assert names(console.get(INBOX, {"q": search})) == ["Ann Lee"]
+
+
+@pytest.mark.parametrize("search", ["nothing like it", "' :* | !", "100%", "\\", "<>", "a" * 200])
+def test_search_for_what_is_not_there_says_so(console, search):
+    wrote("Ann Lee", "About my invoice", email="ann@shop.example")
+
+    answer = console.get(INBOX, {"q": search})
+
+    assert names(answer) == []
+    assert "Nothing holds" in answer.content.decode()
+
+
+def test_pages_follow_each_other_and_miss_and_repeat_nothing(console):
+    now = timezone.now()
+    for number in range(PER_PAGE * 2 + 5):
+        # Some at the same moment, as imports and tests are.
+        wrote(f"Customer {number}", at=now - timedelta(seconds=number // 10))
+
+    seen, address = [], ""
+    for _ in range(4):
+        answer = console.get(INBOX + address)
+        seen += names(answer)
+        if not (address := answer.context["older"]):
+            break
+
+    assert len(seen) == len(set(seen)) == PER_PAGE * 2 + 5
+
+
+@pytest.mark.parametrize("mark", ["x", "-", "1-x", "9" * 17 + "-1", "0-" + "9" * 18])
+def test_a_mark_of_the_list_that_makes_no_sense_does_no_harm(console, mark):
+    assert console.get(INBOX, {"after": mark, "tab": "elsewhere"}).status_code == 200
+
+
+def test_queries_do_not_grow_with_the_conversations_or_what_was_said(console, boss, django_assert_max_num_queries):
+    thread = wrote()
+    conversations.reply_by_customer(thread, body="Hello?", at=timezone.now())
+    console.get(page(thread))
+    with django_assert_max_num_queries(100) as few:
+        console.get(page(thread))
+    for number in range(40):
+        conversations.reply_by_teammate(wrote(f"Customer {number}"), teammate=boss, body="Hi", at=timezone.now())
+        conversations.reply_by_teammate(thread, teammate=boss, body=f"Answer {number}", at=timezone.now())
+
+    with django_assert_max_num_queries(len(few.captured_queries)):
+        assert len(console.get(page(thread)).context["rows"]) == PER_PAGE
+
+
+def test_an_empty_inbox_says_what_comes_here(console):
+    assert "comes here once its customer replies" in console.get(INBOX).content.decode()
+
+
+# Unread
+
+
+def test_what_a_customer_wrote_is_unread_until_somebody_who_answers_looks(console, log_in_with):
+    thread = wrote()
+    assert 'data-counted="inbox"><span>1</span>' in console.get(reverse("admin:index")).content.decode()
+
+    viewer = log_in_with("delivery.view_conversation")
+    assert viewer.post(reverse("admin:conversation_seen", args=[thread.pk])).status_code == 403
+    assert Conversation.objects.unseen().exists()
+
+    console.force_login(User.objects.get(username="boss"))
+    console.post(reverse("admin:conversation_seen", args=[thread.pk]))
+    assert not Conversation.objects.unseen().exists()
+    assert 'data-counted="inbox" hidden>' in console.get(reverse("admin:index")).content.decode()
+
+
+def test_a_snooze_that_ends_brings_it_back_on_top_and_unread(console, boss):
+    now = timezone.now()
+    thread = wrote("Asleep", at=now - timedelta(days=2))
+    wrote("Newer", at=now - timedelta(days=1))
+    conversations.snooze(thread, until=now - timedelta(minutes=1), teammate=boss, at=now - timedelta(days=2))
+    conversations.seen(thread)
+
+    conversations.wake_snoozed(at=now)
+
+    answer = console.get(INBOX)
+    assert names(answer) == ["Asleep", "Newer"]
+    assert answer.context["rows"][0]["conversation"].unseen
+    assert "It woke up" in console.get(page(thread)).content.decode()
+
+
+# A conversation
+
+
+def test_shows_the_message_it_began_with_what_was_said_and_notes_as_notes(console, boss, at):
+    thread = messaged(at)
+    conversations.reply_by_customer(thread, body="Yes <please>", at=at)
+    conversations.reply_by_teammate(thread, teammate=boss, body="<p>Gladly<script>x()</script></p>", at=at)
+    conversations.note(thread, teammate=boss, body="A big customer", at=at)
+
+    answer = console.get(page(thread))
+    text = answer.content.decode()
+
+    assert [part["kind"] for part in answer.context["parts"]] == ["theirs", "ours", "note"]
+    assert "Shall I show you around?" in text
+    assert "Yes &lt;please&gt;" in text
+    assert "x()" not in text
+    assert "Note, seen by staff only" in text
+    assert "First steps" in text
+
+
+def test_shows_our_own_pictures_and_only_links_to_what_lies_elsewhere(console, settings):
+    settings.PUBLIC_URL = "https://outbound.example"
+    files = [
+        {"name": "shot.png", "url": "https://outbound.example/messenger/images/a.png", "content_type": "image/png"},
+        {"name": "spy.png", "url": "https://elsewhere.example/spy.png", "content_type": "image/png"},
+        {"name": "bad", "url": "javascript:alert(1)", "content_type": "image/png"},
+    ]
+    thread = conversations.open_by_customer(CustomerFactory(), body="", attachments=files, at=timezone.now())
+
+    text = console.get(page(thread)).content.decode()
+
+    assert '<img src="/messenger/images/a.png"' in text
+    assert '<img src="https://elsewhere' not in text
+    assert 'href="https://elsewhere.example/spy.png"' in text
+    assert "javascript:" not in text
+
+
+def test_a_long_conversation_shows_the_latest_and_the_rest_when_asked(console):
+    thread = wrote(body="The very first")
+    for number in range(threads.LATEST + 40):
+        conversations.reply_by_customer(thread, body=f"Line {number}", at=timezone.now())
+
+    latest, whole = console.get(page(thread)), console.get(page(thread), {"all": "1"})
+
+    assert (len(latest.context["parts"]), latest.context["earlier"]) == (threads.LATEST, 40)
+    assert "The very first" not in latest.content.decode().partition('id="thread-parts"')[2]
+    assert len(whole.context["parts"]) == threads.LATEST + 40
+    assert "The very first" in whole.content.decode().partition('id="thread-parts"')[2]
+
+
+def test_the_profile_leads_to_the_conversation_and_back(console):
+    thread = wrote()
+    profile = reverse("admin:audiences_customer_change", args=[thread.customer_id])
+
+    assert f'href="{page(thread)}"' in console.get(profile).content.decode()
+    assert f'href="{profile}"' in console.get(page(thread)).content.decode()
+
+
+# What is done by button
+
+
+def test_an_answer_is_made_safe_with_its_images_and_logged(console, boss):
+    thread = wrote()
+    image = SimpleUploadedFile("shot.png", PNG, content_type="image/png")
+
+    answer = console.post(
+        act("reply", thread), {"body": "<p>Here<script>x()</script> it is</p>", "images": image, **ticket()}
+    )
+
+    assert answer.url == page(thread)
+    part = thread.parts.get()
+    assert (part.part_type, part.teammate, part.body) == ("comment", boss, "<p>Here it is</p>")
+    assert part.attachments[0]["name"] == "shot.png"
+    thread.refresh_from_db()
+    assert (thread.waiting_since, thread.unseen, thread.read) == (None, False, False)
+    assert LogEntry.objects.get().change_message == "Answered"
+
+
+def test_an_answer_posted_twice_is_said_once(console):
+    thread, form = wrote(), {"body": "Once", **ticket()}
+
+    console.post(act("reply", thread), form)
+    console.post(act("reply", thread), form)
+
+    assert thread.parts.count() == AnswerMail.objects.count() == 1
+
+
+def test_send_and_close_does_both(console):
+    thread = wrote()
+
+    console.post(act("reply", thread), {"body": "Done", "then": "close", **ticket()})
+
+    thread.refresh_from_db()
+    assert thread.state == "closed"
+    assert [part.part_type for part in thread.parts.order_by("pk")] == ["comment", "close"]
+
+
+@pytest.mark.parametrize(
+    ("form", "says"),
+    [
+        ({"body": "<div><br></div>"}, "Write something first."),
+        ({"body": "x" * 100_001}, "at most 100000 characters"),
+        ({"body": "Hi", "ticket": "mine"}, "Open the page again."),
+        ({"body": "Kept text", "images": "no image"}, "An image is a PNG"),
+    ],
+)
+def test_what_cannot_be_sent_is_said_and_stays_in_its_field(console, form, says):
+    thread = wrote()
+    if "images" in form:
+        form["images"] = SimpleUploadedFile("a.png", b"<svg onload=x()>", content_type="image/png")
+
+    answer = console.post(act("reply", thread), {**ticket(), **form})
+
+    assert answer.status_code == 422
+    assert says in answer.content.decode()
+    assert not thread.parts.exists()
+    if form["body"] == "Kept text":
+        assert 'value="Kept text"' in answer.content.decode()
+
+
+def test_six_images_are_too_many(console):
+    thread = wrote()
+    images = [io.BytesIO(PNG) for _ in range(6)]
+    for number, image in enumerate(images):
+        image.name = f"{number}.png"
+
+    answer = console.post(act("reply", thread), {"body": "", "images": images, **ticket()})
+
+    assert "At most 5 images" in answer.content.decode()
+
+
+@pytest.mark.parametrize(
+    ("verb", "form", "state", "does"),
+    [
+        ("close", {}, "closed", False),
+        ("snooze", {"until": "tomorrow"}, "snoozed", False),
+        ("reply", {"body": "Here it is.", "then": "close"}, "closed", True),
+    ],
+)
+def test_nothing_is_put_away_over_words_that_came_meanwhile(console, verb, form, state, does):
+    thread = wrote()
+    shown = console.get(page(thread)).context["upto"]
+    newest = conversations.reply_by_customer(thread, body="No, wait", at=timezone.now())
+
+    answer = console.post(act(verb, thread), {**ticket(), **form, "upto": shown}, follow=True)
+
+    thread.refresh_from_db()
+    assert thread.state == "open"
+    assert "they wrote again meanwhile" in answer.content.decode().lower()
+    assert thread.parts.exclude(teammate=None).exists() is does
+    console.post(act(verb, thread), {**ticket(), **form, "upto": newest.pk + 1})
+    thread.refresh_from_db()
+    assert thread.state == state
+
+
+def test_a_note_reaches_the_team_alone(console):
+    thread = wrote()
+
+    console.post(act("note", thread), {"body": "Careful", **ticket()})
+
+    assert thread.parts.get().part_type == "note"
+    assert not AnswerMail.objects.exists()
+
+
+def test_is_handed_to_a_teammate_and_back_to_nobody_and_once(console, boss):
+    sam = User.objects.create_user("sam", first_name="Sam", last_name="Quinn", is_staff=True)
+    thread = wrote()
+
+    for to in (sam.pk, sam.pk, ""):
+        console.post(act("assign", thread), {"to": to})
+
+    assert [part.assigned_to for part in thread.parts.order_by("pk")] == [sam, None]
+    assert [entry.change_message for entry in LogEntry.objects.order_by("pk")] == [
+        "Assigned to Sam Quinn",
+        "Assigned to Nobody",
+    ]
+
+
+@pytest.mark.parametrize("to", ["0", "x", "9" * 30])
+def test_is_handed_to_nobody_who_does_not_work_here(console, to):
+    thread = wrote()
+    customer_login = User.objects.create_user("integration", is_staff=False)
+
+    for named in (to, customer_login.pk):
+        answer = console.post(act("assign", thread), {"to": named}, follow=True)
+        assert "This teammate is gone" in answer.content.decode()
+    assert not thread.parts.exists()
+
+
+def test_is_closed_and_opened_again_once_each(console):
+    thread = wrote()
+
+    for verb in ("close", "close", "reopen", "reopen"):
+        console.post(act(verb, thread))
+
+    assert [part.part_type for part in thread.parts.order_by("pk")] == ["close", "open"]
+
+
+@pytest.mark.parametrize(
+    ("form", "local"),
+    [
+        ({"until": "later"}, "2026-05-04 13:00"),
+        ({"until": "tomorrow"}, "2026-05-05 09:00"),
+        ({"until": "week"}, "2026-05-11 09:00"),
+        ({"until": "date", "date": "2026-07-01"}, "2026-07-01 09:00"),
+    ],
+)
+def test_is_snoozed_until_then_on_the_workspaces_clock(console, at, form, local):
+    Workspace.current()
+    Workspace.objects.update(zone="Europe/Dublin")
+    thread = wrote(at=at)
+
+    with time_machine.travel(at - timedelta(minutes=20), tick=False):  # 10:40 in Dublin
+        console.force_login(User.objects.get(username="boss"))
+        console.post(act("snooze", thread), form)
+
+    thread.refresh_from_db()
+    until = thread.snoozed_until.astimezone(Workspace.current().tz)
+    assert (thread.state, f"{until:%Y-%m-%d %H:%M}") == ("snoozed", local)
+
+
+@pytest.mark.parametrize(
+    "form", [{}, {"until": "date"}, {"until": "date", "date": "2020-01-01"}, {"until": "date", "date": "9999-12-31"}]
+)
+def test_is_not_snoozed_until_no_time_to_come(console, form):
+    thread = wrote()
+
+    answer = console.post(act("snooze", thread), form, follow=True)
+
+    assert "to snooze it" in answer.content.decode()
+    thread.refresh_from_db()
+    assert thread.state == "open"
+
+
+def test_late_at_night_today_is_not_offered(at):
+    late = at.replace(hour=22)
+
+    assert [offer["name"] for offer in threads.offers(at=late, zone=Workspace.current().tz)] == ["tomorrow", "week"]
+
+
+@pytest.mark.parametrize("verb", admin.ACTS)
+def test_a_viewer_only_looks(client, verb):
+    roles.install()
+    viewer = User.objects.create_user("viewer", is_staff=True)
+    roles.give(viewer, Role.VIEWER)
+    client.force_login(viewer)
+    thread = wrote()
+
+    answer = client.post(act(verb, thread), {"body": "Hi", "until": "tomorrow", **ticket()})
+
+    assert answer.status_code == 403
+    assert not thread.parts.exists()
+    text = client.get(page(thread)).content.decode()
+    assert "Where is my invoice?" in text
+    assert "/act/" not in text
+    assert "data-seen" not in text
+
+
+def test_there_is_no_other_act_and_none_by_get(console):
+    thread = wrote()
+
+    assert console.post(act("explode", thread)).status_code == 404
+    assert console.get(act("close", thread)).status_code == 303
+    assert Conversation.objects.get().state == "open"
+    assert console.post(act("close", thread).replace(f"/{thread.pk}/", "/999999/")).status_code == 404
+
+
+# News
+
+
+def test_news_come_once_and_then_there_are_none(console):
+    thread = wrote()
+    first = console.get(page(thread))
+    asked = {"of": thread.pk}
+
+    assert console.get(NEWS, asked, headers={"If-None-Match": first.context["tag"]}).status_code == 304
+    conversations.reply_by_customer(thread, body="Hello again?", at=timezone.now())
+    news = console.get(NEWS, asked, headers={"If-None-Match": first.context["tag"]})
+    assert news.status_code == 200
+    assert news.content.decode().count("Hello again?") == 2
+    assert console.get(NEWS, asked, headers={"If-None-Match": news.headers["ETag"]}).status_code == 304
+
+
+def test_asking_for_news_where_there_are_none_is_cheap(console, django_assert_max_num_queries):
+    wrote()
+    tag = console.get(INBOX).context["tag"]
+
+    # Who asks, the workspace's zone, and two short looks at the inbox.
+    with django_assert_max_num_queries(6):
+        assert console.get(NEWS, headers={"If-None-Match": tag}).status_code == 304
+
+
+def test_news_of_one_tell_who_looks_at_another(console):
+    here, there = wrote("Here"), wrote("There")
+    tag = console.get(page(here)).context["tag"]
+
+    conversations.reply_by_customer(there, body="And me?", at=timezone.now())
+
+    news = console.get(NEWS, {"of": here.pk}, headers={"If-None-Match": tag})
+    assert news.status_code == 200
+    assert "And me?" in news.content.decode()
+
+
+def test_news_are_nobodys_who_may_not_look(log_in_with):
+    client = log_in_with("messaging.view_message")
+
+    assert client.get(NEWS).status_code == client.get(INBOX).status_code == 403
+
+
+def test_erasing_a_person_leaves_none_of_it_in_the_log(console):
+    thread = wrote("Ann Lee")
+    console.post(act("reply", thread), {"body": "Hi Ann", **ticket()})
+    assert "Ann Lee" in LogEntry.objects.get().object_repr
+
+    erase.erase(thread.customer, at=timezone.now())
+
+    assert "Ann" not in LogEntry.objects.get().object_repr
+    assert ConversationPart.objects.get().body == ""
+    assert AnswerMail.objects.get().status == "skipped"
+
+
+def test_every_part_and_mail_has_words():
+    assert set(threads.MAILED) == set(Status)
+    assert set(threads.DONE) | {PartType.COMMENT, PartType.NOTE} == set(PartType)

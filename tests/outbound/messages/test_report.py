@@ -1,0 +1,380 @@
+"""The report of a message: numbers that add up, over time, the people and why, the file, the versions."""
+
+import csv
+import json
+import re
+from datetime import UTC, datetime, timedelta
+from html import unescape
+from io import StringIO
+from uuid import uuid4
+
+import pytest
+from django.contrib.admin.models import LogEntry
+
+from audiences.models import Membership
+from delivery.matching import ongoing
+from delivery.models import DeliveryRecord, Link, Status, Who
+from delivery.reporting import counters
+from delivery.sending import dispatcher
+from delivery.tracking import hits
+from messaging.models import Message, SendType, State
+from outbound.console.charts import COLOURS
+from outbound.messages import recipients, report, version_diff
+from outbound.messages.report import LABELS, SHOWN
+from tests.factories import AT, CustomerFactory, MembershipFactory, MessageFactory, rule
+
+pytestmark = pytest.mark.django_db
+
+
+def address(message: Message) -> str:
+    return f"/admin/messaging/message/{message.pk}/change/"
+
+
+def text(answer) -> str:
+    page = re.sub(r"<(script|style).*?</\\1>", " ", answer.content.decode(), flags=re.DOTALL)
+    return " ".join(unescape(re.sub(r"<[^>]+>", " ", page)).split())
+
+
+def sent(records, *, at=AT, **moments) -> None:
+    pks = list(records.values_list("pk", flat=True))
+    records = DeliveryRecord.objects.filter(pk__in=pks)
+    records.update(status=Status.SENDING, claim=uuid4(), leased_until=at)
+    records.mark_sent(at=at)
+    records.update(**moments or {"dismissed_at": None})
+
+
+@pytest.fixture
+def news():
+    CustomerFactory(name="Ada", email="ada@acme.example")
+    CustomerFactory(name="Bob", email="bob@acme.example")
+    CustomerFactory(name="Cyd", email="cyd@acme.example", has_hard_bounced=True)
+    CustomerFactory(name="Dee")
+    return MessageFactory(
+        title="News", one_off=True, live=True, body='<p>See <a href="https://acme.example/new">what is new</a></p>'
+    )
+
+
+def test_records_and_people_add_up(console, news):
+    sent(news.records.filter(customer__name="Ada"))
+
+    page = console.get(address(news))
+
+    assert "4 = 1 waiting + 1 sent + 2 skipped." in text(page)
+    found = page.context["statuses"]
+    assert (found["records"], found["people"]) == (4, 4)
+    assert sum(row["records"] for row in found["rows"]) == news.records.count()
+    reasons = {r["words"]: r["records"] for row in found["rows"] for r in row["reasons"]}
+    assert reasons == {"Queued": 1, "Their email bounced": 1, "Has no email address": 1}
+
+
+def test_people_of_several_companies_are_told_apart(console):
+    customer = CustomerFactory(name="Ada")
+    MembershipFactory.create_batch(3, customer=customer)
+    MembershipFactory()
+    message = MessageFactory(in_app=True, one_off=True, body="<p>{{ company.name }}</p>", live=True)
+    some = message.records.filter(customer=customer).values("pk")[:1]
+    DeliveryRecord.objects.filter(pk__in=list(some.values_list("pk", flat=True))).update(status=Status.SENT, sent_at=AT)
+
+    page = console.get(address(message))
+
+    rows = {row["status"]: (row["records"], row["people"]) for row in page.context["statuses"]["rows"]}
+    assert rows == {Status.WAITING: (3, 2), Status.SENT: (1, 1)}
+    assert "one person can count in several lines: 2 people in all" in text(page)
+
+
+@pytest.mark.parametrize(("send_type", "status"), [("one_off", "skipped"), ("ongoing", "withdrawn")])
+def test_those_who_left_the_company_are_counted_under_that_reason(console, send_type, status):
+    for name in ("Ada", "Bob"):
+        MembershipFactory(customer__name=name, customer__email=f"{name}@acme.example".lower())
+    message = MessageFactory(body="<p>{{ company.name }}</p>", send_type=send_type, live=True)
+    ongoing.match(message, at=AT)
+    Membership.objects.all().delete()
+    dispatcher.hand_over(clock=lambda: AT, until=AT + timedelta(seconds=1))
+
+    page = console.get(address(message))
+
+    assert f"2 = 2 {status}." in text(page)
+    assert "No longer in this company 2" in text(page)
+    assert "Cannot be reached" not in text(page)
+    head, *rows = export(console, message)
+    assert [row[head.index("Reason")] for row in rows] == ["No longer in this company"] * 2
+
+
+def test_figures_are_shares_of_what_was_sent(console, news):
+    sent(news.records.filter(status=Status.WAITING), opened_at=AT)
+    DeliveryRecord.objects.filter(customer__name="Ada").update(clicked_at=AT, unsubscribed_at=AT)
+
+    figures = {f["label"]: (f["number"], f["share"]) for f in console.get(address(news)).context["figures"]}
+
+    assert figures["Sent"] == (2, "")
+    assert figures["Opened"] == (2, "100 %")
+    assert figures["Clicked"] == (1, "50 %")
+    assert figures["Unsubscribed"] == (1, "50 %")
+    assert figures["Replied"] == (None, "Cannot be measured")
+
+
+def test_every_figure_has_its_words():
+    assert {"sent", *SHOWN} == set(LABELS)
+    assert set(COLOURS) >= {"sent", "opened", "clicked", "replied", "bounced", "unsubscribed"}
+
+
+def test_draws_what_happened_over_time(console, news):
+    sent(news.records.filter(customer__name="Ada"), at=AT, opened_at=AT + timedelta(days=3))
+    sent(news.records.filter(customer__name="Bob"), at=AT + timedelta(days=1))
+    counters.fold()
+
+    chart = console.get(address(news)).context["chart"]
+
+    assert list(chart.labels) == ["4 May", "5 May", "6 May", "7 May"]
+    drawn = {one["label"]: one["data"] for one in json.loads(chart.data)["datasets"]}
+    assert drawn == {"Sent": [1, 1, 0, 0], "Opened": [0, 0, 0, 1]}
+    assert chart.rows == [("7 May", [0, 1]), ("5 May", [1, 0]), ("4 May", [1, 0])]
+
+
+def test_what_took_hours_is_drawn_by_the_hour_on_the_workspaces_clock(console, news):
+    sent(news.records.filter(status=Status.WAITING), at=datetime(2026, 5, 4, 10, 20, tzinfo=UTC))
+
+    assert list(console.get(address(news)).context["chart"].labels) == ["4 May, 10:00"]
+
+
+def test_nothing_sent_draws_nothing(console, news):
+    assert console.get(address(news)).context["chart"] is None
+
+
+def test_says_what_waits_and_when_it_goes(console, news):
+    DeliveryRecord.objects.filter(status=Status.WAITING).update(
+        reason="window", due_at=datetime(2126, 5, 6, 7, 30, tzinfo=UTC)
+    )
+
+    assert "2 Waits for the delivery window to open From Mon 6 May, 07:30" in text(console.get(address(news)))
+    Message.objects.update(state=State.PAUSED)
+    assert "2 The message is paused When it is resumed" in text(console.get(address(news)))
+
+
+def test_trouble_is_an_alarm(console, news):
+    Message.objects.update(trouble="A rule names a tag that is gone.")
+
+    page = console.get(address(news)).content.decode()
+
+    assert "A rule names a tag that is gone." in page.split('role="alert"')[1][:400]
+
+
+def test_lists_the_links(console, news):
+    page = text(console.get(address(news)))
+
+    assert "what is new https://acme.example/new – –" in page
+    assert "People who clicked any link 0" in page
+
+
+def test_links_come_by_clicks_with_what_machines_did_and_what_earlier_versions_had(console, news, boss):
+    first = news.version
+    gone, new = (
+        Link.objects.create(version=first, number=number, address=f"https://acme.example/{name}")
+        for number, name in enumerate(("gone", "new"))
+    )
+    later = news.revise(
+        subject="Hi",
+        body='<p><a href="https://acme.example/new">what is new</a> <a href="{{ name }}">n</a></p>',
+        by=boss,
+        at=AT,
+    )
+    again = Link.objects.create(version=later, number=0, address="https://acme.example/new")
+    ada, bob = news.records.filter(status=Status.WAITING).order_by("pk")
+    for record, link, who, times in (
+        (ada, gone, Who.PERSON, 1),
+        (ada, new, Who.PERSON, 3),
+        (bob, again, Who.PERSON, 2),
+        (bob, again, Who.MACHINE, 7),
+        (bob, None, Who.PRIVACY, 2),
+        (ada, None, Who.PERSON, 9),
+    ):
+        for _ in range(times):
+            hits.count(record, link=link, who=who, at=AT)
+
+    page = text(console.get(address(news)))
+
+    assert (
+        "Link People Clicks what is new https://acme.example/new"
+        " Besides, scanners and robots followed it 7 times 2 5"
+        " https://acme.example/gone In a version before 1 1 n {{ name }} – –" in page
+    )
+    assert "Not among those who opened it: Apple Mail loaded it 2 times by itself" in page
+
+
+# People
+
+
+def names(answer) -> list[str]:
+    return [record.customer.name for record in answer.context["people"].records]
+
+
+@pytest.mark.parametrize(
+    ("query", "shown"),
+    [
+        ("", ["Ada", "Bob", "Cyd", "Dee"]),
+        ("status=skipped", ["Cyd", "Dee"]),
+        ("status=sent", []),
+        ("status=nonsense", ["Ada", "Bob", "Cyd", "Dee"]),
+        ("q=BOB@", ["Bob"]),
+        ("q=a&status=waiting", ["Ada", "Bob"]),
+        ("q=Bo%00b", ["Bob"]),
+        ("after=nonsense", ["Ada", "Bob", "Cyd", "Dee"]),
+        ("after=99999999999999999999-0", ["Ada", "Bob", "Cyd", "Dee"]),
+    ],
+)
+def test_finds_people(console, news, query, shown):
+    assert names(console.get(f"{address(news)}?{query}")) == shown
+
+
+def test_says_that_looking_among_very_many_takes_a_while_and_what_does_not(console, news, monkeypatch):
+    says = "A whole email address or user ID is found at once."
+    assert says not in text(console.get(address(news)))
+
+    monkeypatch.setattr(report, "AMONG_MANY", 3)
+
+    assert says in text(console.get(address(news)))
+
+
+def test_people_come_with_the_reason_in_words(console, news):
+    assert "Cyd Skipped Their email bounced" in text(console.get(address(news)))
+
+
+def test_pages_forward_and_back_over_customers_with_many_companies(console, monkeypatch):
+    monkeypatch.setattr(recipients, "A_PAGE", 3)
+    for name in ("Ada", "Bob", "Cyd"):
+        MembershipFactory.create_batch(3, customer=CustomerFactory(name=name))
+    CustomerFactory(name="Dee")
+    message = MessageFactory(in_app=True, one_off=True, body="<p>{{ company.name }}</p>", live=True)
+    everybody = [r.pk for r in message.records.order_by("customer_id", "company_id")]
+    assert len(everybody) == 10
+
+    seen, query, pages = [], "", []
+    for _ in range(4):
+        page = console.get(f"{address(message)}?{query}").context["people"]
+        seen += [record.pk for record in page.records]
+        pages.append([record.pk for record in page.records])
+        query = f"after={page.older}"
+
+    assert seen == everybody
+    assert not page.older
+    for expected in reversed(pages[:-1]):
+        page = console.get(f"{address(message)}?before={page.newer}").context["people"]
+        assert [record.pk for record in page.records] == expected
+    assert not page.newer
+
+
+def test_queries_do_not_grow_with_the_people(console, news, django_assert_max_num_queries):
+    console.get(address(news))
+    with django_assert_max_num_queries(100) as few:
+        console.get(address(news))
+    CustomerFactory.create_batch(30, email=None)
+    more = MessageFactory(title="More", one_off=True, live=True)
+    with django_assert_max_num_queries(len(few.captured_queries)):
+        console.get(address(more))
+
+
+# The file
+
+
+def export(console, message: Message, query: str = "") -> list[list[str]]:
+    answer = console.get(f"/admin/delivery/deliveryrecord/of/{message.pk}/export/?{query}")
+    assert answer.streaming
+    assert answer["Content-Type"] == "text/csv; charset=utf-8"
+    written = b"".join(answer.streaming_content).decode()
+    assert written.startswith("\ufeff")
+    return list(csv.reader(StringIO(written[1:])))
+
+
+def test_the_file_has_everybody_with_the_reason(console, news):
+    head, *rows = export(console, news)
+
+    assert head[:6] == ["Name", "Email", "User ID", "Company", "Status", "Reason"]
+    assert [(row[0], row[4], row[5]) for row in rows] == [
+        ("Ada", "Waiting", "Queued"),
+        ("Bob", "Waiting", "Queued"),
+        ("Cyd", "Skipped", "Their email bounced"),
+        ("Dee", "Skipped", "Has no email address"),
+    ]
+
+
+def test_who_takes_the_people_away_is_told_to_the_log(console, news):
+    export(console, news)
+
+    assert LogEntry.objects.get(object_id=str(news.pk)).change_message == "Exported its people"
+
+
+def test_the_file_has_those_asked_for(console, news):
+    assert [row[0] for row in export(console, news, "status=skipped&q=cyd")[1:]] == ["Cyd"]
+
+
+@pytest.mark.parametrize("name", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1"])
+def test_no_cell_is_a_formula(console, name):
+    CustomerFactory(name=name)
+    message = MessageFactory(in_app=True, one_off=True, live=True)
+
+    assert [row[0] for row in export(console, message)[1:]] == [f"'{name}"]
+
+
+def test_who_may_not_see_records_gets_no_file(log_in_with, news):
+    console = log_in_with("messaging.view_message")
+
+    assert console.get(f"/admin/delivery/deliveryrecord/of/{news.pk}/export/").status_code == 403
+    assert "Export as CSV" not in console.get(address(news)).content.decode()
+
+
+def test_there_is_no_file_of_no_message(console):
+    assert console.get("/admin/delivery/deliveryrecord/of/4242/export/").status_code == 404
+
+
+# Versions
+
+
+def test_versions_say_who_changed_what(console, boss):
+    message = MessageFactory(live=True, subject="Hello", body="<p>Come to our sale on Friday</p>")
+    message.revise(subject="Hello", body="<p>Come to our sale on Monday</p>", by=boss, at=AT)
+
+    page = console.get(address(message)).content.decode()
+
+    assert "<del>Friday</del><ins>Monday</ins>" in page
+    assert "by boss. Changed: text" in text(console.get(address(message)))
+
+
+def test_a_link_that_leads_elsewhere_is_a_change():
+    before, after = (version_diff.plain(f'<p>Go <a href="https://{host}.example">there</a></p>') for host in "ab")
+
+    kinds = [(piece.kind, piece.text) for piece in version_diff.between(before, after)]
+
+    assert ("removed", "[https://a.example]") in kinds
+    assert ("added", "[https://b.example]") in kinds
+
+
+def test_what_a_version_says_cannot_run_in_the_console(console):
+    message = MessageFactory(live=True, subject="<script>alert(1)</script>")
+
+    assert "<script>alert(1)" not in console.get(address(message)).content.decode()
+
+
+def test_filters_that_changed_are_a_change(console, boss):
+    message = MessageFactory(live=True, rules=[rule("name", "is", "Ada")])
+    message.pause()
+    message.ask_for({"match": "all", "rules": [rule("name", "is", "Bob")]}, by=boss, at=AT)
+
+    page = console.get(address(message))
+
+    assert "Changed: filters" in text(page)
+    assert "<del>Ada</del><ins>Bob</ins>" in page.content.decode()
+
+
+@pytest.mark.parametrize(
+    ("facts", "says"),
+    [
+        ({"one_off": True}, "the filters and how often a customer gets it are locked"),
+        ({}, "Pause it to change the filters"),
+    ],
+)
+def test_says_what_is_locked_and_why(console, facts, says):
+    CustomerFactory(email="ada@acme.example")
+    message = MessageFactory(live=True, **facts)
+
+    assert says in text(console.get(address(message)))
+    assert message.send_type in SendType.values

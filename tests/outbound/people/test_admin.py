@@ -1,0 +1,360 @@
+"""The list of people: found by search, filters and rules; tagged, written to, saved as a file."""
+
+import csv
+import io
+import json
+from datetime import timedelta
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+
+from audiences import compiler
+from audiences.models import Customer, CustomerTag, Import, ImportState, Tag
+from delivery import tasks
+from messaging.models import Message, State
+from outbound.console import admin as console_pages
+from tests.factories import (
+    AT,
+    CustomAttributeFactory,
+    CustomerFactory,
+    CustomerTagFactory,
+    SegmentFactory,
+    TagFactory,
+    rule,
+)
+
+pytestmark = pytest.mark.django_db
+LIST = reverse("admin:audiences_customer_changelist")
+
+
+def rules(*found: dict, match: str = "all") -> str:
+    return json.dumps({"match": match, "rules": list(found)})
+
+
+def shown(console, **query: object) -> list[str]:
+    answer = console.get(LIST, query)
+    assert answer.status_code == 200
+    return [customer.user_id for customer in answer.context["cl"].result_list]
+
+
+def pick(console, verb: str, query: dict | None = None, **posted: object):
+    address = reverse("admin:customer_picked", args=[verb])
+    return console.post(address, posted, query_params=query or {})
+
+
+def tick(console, action: str, *customers: Customer):
+    return console.post(LIST, {"action": action, "_selected_action": [customer.pk for customer in customers]})
+
+
+@pytest.fixture
+def three(db) -> list[Customer]:
+    return [
+        CustomerFactory(user_id="ada", name="Ada", country="Ireland", last_seen_at=AT),
+        CustomerFactory(user_id="bob", name="Bob", country="France", last_seen_at=None),
+        CustomerFactory(user_id="eve", name="Eve", country="Ireland", last_seen_at=AT - timedelta(days=1)),
+    ]
+
+
+@pytest.mark.usefixtures("three")
+def test_lists_whoever_was_seen_last_first_and_the_unknown_last(console):
+    assert shown(console) == ["ada", "eve", "bob"]
+
+
+@pytest.mark.usefixtures("three")
+def test_filters_by_the_rules_of_the_composer(console):
+    assert shown(console, rules=rules(rule("country", "is", "Ireland"))) == ["ada", "eve"]
+    assert shown(console, rules=rules(rule("country", "is", "Ireland")), q="eve") == ["eve"]
+    assert shown(console, rules=rules()) == ["ada", "eve", "bob"]
+
+
+@pytest.mark.usefixtures("three")
+@pytest.mark.parametrize("wrong", ["{", '"x"', rules(rule("nothing", "is", "x")), rules(rule("country", "is", ""))])
+def test_rules_that_make_no_sense_show_nobody_and_say_why(console, wrong):
+    answer = console.get(LIST, {"rules": wrong})
+
+    assert answer.status_code == 200
+    assert list(answer.context["cl"].result_list) == []
+    assert answer.context["form"].errors["rules"]
+
+
+def test_the_list_is_read_in_the_order_of_its_index(console):
+    with CaptureQueriesContext(connection) as queries:
+        console.get(LIST)
+    rows = next(
+        query["sql"] for query in queries if "ORDER BY" in query["sql"] and "audiences_customer" in query["sql"]
+    )
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL enable_sort = off")
+        cursor.execute(f"EXPLAIN {rows}")
+        plan = "\n".join(line for (line,) in cursor.fetchall())
+    assert "Index Scan using customer_seen_last" in plan
+
+
+def test_queries_do_not_grow_with_the_rows(console):
+    def count() -> int:
+        with CaptureQueriesContext(connection) as queries:
+            assert console.get(LIST).status_code == 200
+        return len(queries)
+
+    CustomerTagFactory()
+    count()
+    before = count()
+    for _ in range(20):
+        CustomerTagFactory(tag=Tag.objects.first())
+    assert count() == before
+
+
+@pytest.mark.usefixtures("three")
+def test_nobody_is_counted_further_than_pages_are_turned(console, monkeypatch):
+    monkeypatch.setattr(console_pages, "MOST_COUNTED", 2)
+
+    # With a filter: without one the planner is asked, and what it learnt outlives the test it learnt it in.
+    answer = console.get(LIST, {"role__exact": "user"})
+
+    assert answer.context["cl"].result_count == 2
+    assert "More than 2 people" in answer.content.decode()
+    assert "More than 2 customers" in " ".join(answer.content.decode().split())
+
+
+def test_tags_those_ticked(console, three):
+    page = tick(console, "tag_ticked", three[0], three[1])
+    assert "2 people" in page.content.decode()
+
+    pick(console, "tag", pk=[three[0].pk, three[1].pk], tag="VIP", how="add")
+
+    assert set(Tag.objects.get(name="VIP").customers.values_list("user_id", flat=True)) == {"ada", "bob"}
+
+
+@pytest.mark.usefixtures("three")
+def test_tags_and_untags_all_that_the_list_shows(console):
+    query = {"rules": rules(rule("country", "is", "Ireland"))}
+
+    said = pick(console, "tag", query, tag="Irish", how="add")
+
+    irish = Tag.objects.get(name="Irish")
+    assert set(irish.customers.values_list("user_id", flat=True)) == {"ada", "eve"}
+    assert "rules=" in said.url
+    assert "2 people have the tag" in console.get(said.url).content.decode()
+    pick(console, "tag", {"q": "eve"}, tag="irish", how="remove")
+    assert set(irish.customers.values_list("user_id", flat=True)) == {"ada"}
+
+
+def test_a_tag_nobody_has_heard_of_cannot_be_taken_off(console, three):
+    answer = pick(console, "tag", pk=[three[0].pk], tag="Nope", how="remove")
+
+    assert "There is no tag “Nope”." in answer.content.decode()
+    assert not Tag.objects.exists()
+
+
+def draft(answer) -> Message:
+    message = Message.objects.get()
+    assert answer.url == reverse("admin:messaging_message_change", args=[message.pk])
+    assert (message.state, message.send_type) == (State.DRAFT, "one_off")
+    return message
+
+
+def asked(message: Message) -> set[str]:
+    return set(compiler.customers(message.audience.rules, at=AT).values_list("user_id", flat=True))
+
+
+@pytest.mark.usefixtures("three")
+def test_messages_these_people_by_the_rules_of_the_list(console):
+    query = {"rules": rules(rule("country", "is", "Ireland"))}
+
+    message = draft(pick(console, "message", query))
+
+    assert message.audience.rules == json.loads(query["rules"])
+    assert console.get(reverse("admin:messaging_message_change", args=[message.pk])).status_code == 200
+
+
+def test_messages_these_people_by_filters_and_search_too(console, three):
+    tag = TagFactory()
+    for customer in three:
+        CustomerTagFactory(customer=customer, tag=tag)
+    segment = SegmentFactory(rules={"match": "all", "rules": [rule("country", "is", "Ireland")]})
+    query = {"rules": rules(rule("name", "is_not", "Eve")), "q": "a", "tags__id__exact": tag.pk}
+    query |= {"segment": segment.pk, "role__exact": "user"}
+
+    message = draft(pick(console, "message", query))
+
+    assert asked(message) == set(shown(console, **query)) == {"ada"}
+
+
+def test_an_address_means_whoever_has_just_it_in_the_list_and_in_what_is_written_to_them(console):
+    ada = CustomerFactory(name="Ada", email="ada@acme.example")
+    CustomerFactory(name="Other", email="x.ada@acme.example")
+
+    assert shown(console, q="Ada@acme.example") == [ada.user_id]
+    assert asked(draft(pick(console, "message", {"q": "Ada@acme.example"}))) == {ada.user_id}
+    assert len(shown(console, q="da@acme.example")) == 2
+
+
+def test_messages_those_ticked_by_a_tag_made_for_it_leads_too(console, three):
+    lead = CustomerFactory(lead=True, user_id=None, email="lead@acme.example")
+
+    message = draft(tick(console, "message_ticked", three[0], lead))
+
+    found = compiler.customers(message.audience.rules, at=AT)
+    assert set(found.values_list("pk", flat=True)) == {three[0].pk, lead.pk}
+    assert Tag.objects.get().name.startswith("Picked ")
+
+
+def exported(answer) -> list[dict[str, str]]:
+    text = b"".join(answer.streaming_content).decode("utf-8-sig")
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def test_saves_what_the_list_shows_as_a_file_no_spreadsheet_runs(console, three):
+    CustomAttributeFactory(name="formula")
+    Customer.objects.filter(pk=three[0].pk).update(name="=1+1", attributes={"formula": "@SUM(A1)"})
+
+    rows = exported(pick(console, "export", {"q": "ada"}))
+
+    assert [(row["user_id"], row["name"], row["custom_attributes.formula"]) for row in rows] == [
+        ("ada", "'=1+1", "'@SUM(A1)")
+    ]
+
+
+@pytest.mark.usefixtures("three")
+def test_what_leaves_as_a_file_is_told_to_the_log_without_what_was_searched_for(console, boss):
+    exported(pick(console, "export", {"q": "ada"}))
+
+    entry = LogEntry.objects.get()
+    assert (entry.user, entry.object_repr, entry.change_message) == (boss, "People", "Exported 1 person")
+    assert "Exported 1 person" in console.get(reverse("admin:admin_logentry_changelist")).content.decode()
+
+
+def test_importing_what_was_exported_changes_nothing(console, nudged):
+    for kind in ("text", "number", "boolean", "date"):
+        CustomAttributeFactory(name=f"a {kind}", kind=kind)
+    CustomerFactory(
+        user_id="=cmd",
+        email="ada@acme.example",
+        name="'=x",
+        phone="+353 1",
+        country="Côte d’Ivoire",
+        city='"Q",\n2',
+        signed_up_at=AT + timedelta(microseconds=123456),
+        last_seen_at=AT,
+        first_seen_at=AT,
+        timezone="Europe/Dublin",
+        unsubscribed_from_emails=True,
+        unsubscribed_by_customer_at=AT,
+        attributes={"a text": "-5", "a number": -0.0000001, "a boolean": False, "a date": 1777888800},
+    )
+    CustomerFactory(lead=True, email="lead@acme.example")
+    CustomerFactory(lead=True)
+    CustomerFactory(user_id="gone", archived=True)
+    before = list(Customer.objects.order_by("pk").values())
+    file = b"".join(pick(console, "export").streaming_content)
+
+    upload = SimpleUploadedFile("people.csv", file)
+    at = console.post(reverse("admin:customer_import_file"), {"kind": "customers", "file": upload}).url
+    job = Import.objects.get()
+    console.post(f"{at}check/", {"target": job.targets})
+    job.refresh_from_db()
+    assert (job.state, job.made, job.changed, job.unchanged, job.wrong) == (ImportState.CHECKED, 0, 0, 3, 0), list(
+        job.problems.values_list("line", "column", "reason")
+    )
+    console.post(f"{at}write/")
+
+    assert list(Customer.objects.order_by("pk").values()) == before
+
+
+def test_an_import_from_file_to_done(console, boss, nudged):
+    CustomerFactory(user_id="1", name="Old")
+    upload = SimpleUploadedFile("people.csv", b"user_id,name,Plan\n1,New,pro\n2,Two,\nnull,x,\n")
+    page = console.post(reverse("admin:customer_import_file"), {"kind": "customers", "file": upload}, follow=True)
+    at = page.redirect_chain[-1][0]
+    assert "New attribute “Plan”" in page.content.decode()
+
+    page = console.post(f"{at}check/", {"target": ["user_id", "name", "new.text.Plan"], "tag": "Fair"}, follow=True)
+
+    text = page.content.decode()
+    for words in ("1 new customer.", "1 customer would change.", "1 line has an error", "had no value for it"):
+        assert words in text, words
+    assert Customer.objects.get().name == "Old"
+    assert console.get(f"{at}errors.csv").content.decode().splitlines()[1].startswith("4,user_id,")
+    page = console.post(f"{at}write/", follow=True)
+    assert "1 customer changed." in page.content.decode()
+    assert Customer.objects.get(user_id="1").attributes == {"Plan": "pro"}
+    assert CustomerTag.objects.filter(tag__name="Fair").count() == 2
+
+
+def test_a_large_import_is_gone_on_with_by_a_worker(console, monkeypatch, nudged):
+    from outbound.people import csv_import
+
+    asked: list[int] = []
+    monkeypatch.setattr(tasks, "nudge_import", asked.append)
+    monkeypatch.setattr(csv_import, "AT_ONCE", timedelta(0))
+    upload = SimpleUploadedFile("people.csv", b"user_id\n1\n2\n")
+    at = console.post(reverse("admin:customer_import_file"), {"kind": "customers", "file": upload}).url
+    page = console.post(f"{at}check/", {"target": ["user_id"]}, follow=True).content.decode()
+    job = Import.objects.get()
+    assert asked == [job.pk]
+    assert "hx-trigger" in page
+    assert "progressbar" in page
+
+    tasks.go_on_importing(job.pk)
+
+    assert "2 new customers." in console.get(at).content.decode()
+
+
+def test_a_file_larger_than_can_be_kept_is_refused_at_its_field(console, monkeypatch):
+
+    monkeypatch.setattr(csv_import, "LARGEST", 10)
+    upload = SimpleUploadedFile("people.csv", b"user_id\n1\n2\n")
+
+    page = console.post(reverse("admin:customer_import_file"), {"kind": "customers", "file": upload})
+
+    assert "larger than 1 GB" in page.content.decode()
+    assert not Import.objects.exists()
+
+
+def test_what_is_wrong_beyond_what_is_kept_is_counted_on_the_page_and_in_the_file(console, monkeypatch, nudged):
+    from audiences.intake.csv_import import job as flow
+
+    monkeypatch.setattr(flow, "MOST_PROBLEMS", 2)
+    upload = SimpleUploadedFile("people.csv", b"email\n" + b"nobody\n" * 5)
+    at = console.post(reverse("admin:customer_import_file"), {"kind": "customers", "file": upload}).url
+    page = console.post(f"{at}check/", {"target": ["email"]}, follow=True).content.decode()
+
+    assert "And 3 more lines, whose errors are not kept." in page
+    assert (
+        console.get(f"{at}errors.csv")
+        .content.decode()
+        .splitlines()[-1]
+        .endswith("3 more lines have an error that is not kept.")
+    )
+
+
+def test_columns_that_name_nobody_are_refused_where_they_are_chosen(console, nudged):
+    upload = SimpleUploadedFile("people.csv", b"name\nAda\n")
+    at = console.post(reverse("admin:customer_import_file"), {"kind": "customers", "file": upload}).url
+
+    page = console.post(f"{at}check/", {"target": ["name"]})
+
+    assert "One column must say who is meant" in page.content.decode()
+
+
+@pytest.mark.parametrize("verb", ["tag", "export", "message"])
+def test_who_may_only_look_does_nothing_with_people(log_in_with, three, verb):
+    console = log_in_with("audiences.view_customer")
+    assert console.get(LIST).status_code == 200
+
+    assert pick(console, verb, tag="x", how="add").status_code == 403
+    assert console.get(reverse("admin:customer_import_file")).status_code == 403
+    assert console.get(reverse("admin:customer_picked", args=[verb])).status_code == 303
+
+
+@pytest.mark.usefixtures("three")
+@pytest.mark.parametrize("search", ["%00", "a%00b@acme.example", "%00%00 x"])
+def test_a_character_that_nothing_holds_breaks_no_search(console, search):
+    assert console.get(f"{LIST}?q={search}").status_code == 200
+    for verb in ("message", "export", "tag"):
+        address = reverse("admin:customer_picked", args=[verb])
+        assert console.post(f"{address}?q={search}", {"tag": "a\0", "how": "remove"}).status_code in (200, 302)

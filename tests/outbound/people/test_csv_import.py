@@ -1,0 +1,635 @@
+"""Customers and opt-outs from a file: checked first, then written; a million rows as well as ten."""
+
+import csv
+import io
+import tracemalloc
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from django.contrib.auth.models import User
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from audiences.intake import Refused, importing
+from audiences.intake.csv_import import job as flow
+from audiences.intake.csv_import import source
+from audiences.models import (
+    Company,
+    CustomAttribute,
+    Customer,
+    CustomerTag,
+    Import,
+    ImportChunk,
+    ImportKind,
+    ImportNewcomer,
+    ImportState,
+    Membership,
+    Tag,
+)
+from audiences.models.customers import Role
+from delivery.customers import erase
+from tests.factories import AT, CompanyFactory, CustomAttributeFactory, CustomerFactory, TagFactory
+
+pytestmark = pytest.mark.django_db
+LATER = AT + timedelta(hours=1)
+FOREVER = datetime(2999, 1, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+def by(db) -> User:
+    return User.objects.create_user("ada")
+
+
+@pytest.fixture
+def take(by):
+    def take(text: str | bytes, kind: ImportKind = ImportKind.CUSTOMERS) -> Import:
+        data = text.encode() if isinstance(text, str) else text
+        return importing.take(io.BytesIO(data), name="people.csv", kind=kind, by=by, at=AT)
+
+    return take
+
+
+def go(job: Import, state: ImportState, *, tag=None) -> Import:
+    importing.begin(job, state, targets=job.targets, tag=tag, at=LATER)
+    assert importing.go_on(job.pk, clock=lambda: LATER, until=FOREVER) is False
+    job.refresh_from_db()
+    return job
+
+
+@pytest.fixture
+def load(take):
+    """Check a file and write it."""
+
+    def load(text: str, kind: ImportKind = ImportKind.CUSTOMERS, *, targets=None, tag=None) -> Import:
+        job = take(text, kind)
+        job.targets = targets or job.targets
+        job.save()
+        go(job, ImportState.CHECKING)
+        return go(job, ImportState.WRITING, tag=tag)
+
+    return load
+
+
+def counts(job: Import) -> tuple[int, int, int, int]:
+    return job.made, job.changed, job.unchanged, job.wrong
+
+
+def test_makes_customers_of_the_columns_it_knows(load):
+    CustomAttributeFactory(name="seats", kind="number")
+
+    job = load(
+        "Email,User ID,Full name,Signed up,seats,Unsubscribed,Shoe\nAda@Acme.Example,7,Ada Byron,2026-05-01,12,yes,44\n"
+    )
+
+    ada = Customer.objects.get()
+    assert (ada.email, ada.user_id, ada.name, ada.role) == ("ada@acme.example", "7", "Ada Byron", Role.USER)
+    assert ada.signed_up_at == datetime(2026, 5, 1, tzinfo=UTC)
+    assert ada.attributes == {"seats": 12}
+    assert ada.unsubscribed_from_emails
+    assert (job.state, *counts(job)) == (ImportState.DONE, 1, 0, 0, 0)
+
+
+def test_checking_writes_nothing_and_says_what_writing_would_do(take):
+    CustomerFactory(user_id=None, email="new@acme.example", name="New")
+    CustomerFactory(user_id=None, email="same@acme.example", name="Same")
+    before = list(Customer.objects.values())
+
+    job = go(
+        take("email,name\na@acme.example,A\nnew@acme.example,Newer\nsame@acme.example,Same\nbad,B\n"),
+        ImportState.CHECKING,
+    )
+
+    assert list(Customer.objects.order_by("pk").values()) == before
+    assert (job.state, *counts(job)) == (ImportState.CHECKED, 1, 1, 1, 1)
+    written = go(job, ImportState.WRITING)
+    assert counts(written) == (1, 1, 1, 1)
+
+
+def test_each_error_has_its_line_its_column_and_the_reason(take):
+    CustomAttributeFactory(name="seats", kind="number")
+
+    job = go(
+        take(
+            'email,Signed up,seats\nada@acme.example,31/05/2026,1\nnobody,,\n,2026-05-01,2\n"b@acme.example\n",,many\n'
+        ),
+        ImportState.CHECKING,
+    )
+
+    found = [(problem.line, problem.column, problem.reason) for problem in importing.problems_of(job)]
+    assert found == [
+        (2, "Signed up", "“31/05/2026” is not a date. Write it like 2026-05-31."),
+        (3, "email", "“nobody” is not an email address."),
+        (4, "", "It names nobody: there is no email, user ID or Outbound ID in it."),
+        (5, "seats", "seats is a number, which “many” is not."),
+    ]
+    assert job.wrong == 4
+    assert job.made == 0
+
+
+def test_an_empty_cell_changes_nothing(load):
+    CustomerFactory(user_id="7", name="Ada", country="Ireland", updated_at=AT)
+
+    job = load("user_id,name,country\n7,,France\n")
+
+    ada = Customer.objects.get()
+    assert (ada.name, ada.country, ada.updated_at) == ("Ada", "France", LATER)
+    assert counts(job) == (0, 1, 0, 0)
+
+
+@pytest.mark.parametrize(("written", "bounced"), [("new@acme.example", False), ("OLD@acme.example", True), ("", True)])
+def test_whoever_gets_another_address_is_not_bounced(load, written, bounced):
+    CustomerFactory(user_id="7", email="old@acme.example", has_hard_bounced=True)
+
+    load(f"user_id,email\n7,{written}\n")
+
+    assert Customer.objects.get().has_hard_bounced is bounced
+
+
+def test_a_row_nothing_is_new_about_is_not_written(load):
+    CustomerFactory(user_id="7", name="Ada", updated_at=AT)
+
+    assert counts(load("user_id,name\n7,Ada\n")) == (0, 0, 1, 0)
+    assert Customer.objects.get().updated_at == AT
+
+
+def test_user_id_decides_before_email(load):
+    by_id = CustomerFactory(user_id="7", email="old@acme.example")
+    other = CustomerFactory(user_id=None, email="ada@acme.example")
+
+    load("user_id,email,name\n7,ada@acme.example,Ada\n")
+
+    assert Customer.objects.get(pk=by_id.pk).email == "ada@acme.example"
+    assert Customer.objects.get(pk=other.pk).name == ""
+
+
+def test_an_email_alone_means_the_one_without_user_id_else_the_one_seen_last(load):
+    CustomerFactory(user_id="1", email="a@acme.example", last_seen_at=AT)
+    without = CustomerFactory(user_id=None, email="a@acme.example", lead=True)
+    CustomerFactory(user_id="2", email="b@acme.example", last_seen_at=None)
+    seen = CustomerFactory(user_id="3", email="b@acme.example", last_seen_at=AT)
+
+    load("email,name\na@acme.example,A\nb@acme.example,B\n")
+
+    assert set(Customer.objects.exclude(name="").values_list("pk", "name")) == {(without.pk, "A"), (seen.pk, "B")}
+    assert Customer.objects.get(pk=without.pk).role == Role.USER
+
+
+def test_a_user_id_is_given_to_whoever_has_the_email_and_none(load):
+    customer = CustomerFactory(user_id=None, email="a@acme.example")
+
+    load("user_id,email\n7,a@acme.example\n")
+
+    assert Customer.objects.get().pk == customer.pk
+    assert Customer.objects.get().user_id == "7"
+
+
+def test_an_id_with_the_user_id_of_somebody_else_is_refused(load):
+    ada, _ = CustomerFactory(user_id="1"), CustomerFactory(user_id="2")
+
+    job = load(f"id,user_id,name\n{ada.pk},2,Ada\n999999,,B\n")
+
+    assert {problem.reason for problem in importing.problems_of(job)} == {
+        "The Outbound ID and the rest mean two different customers.",
+        "There is no ID 999999.",
+    }
+    assert not Customer.objects.exclude(name="").exists()
+
+
+def test_later_lines_about_the_same_customer_find_what_earlier_ones_left(load):
+    job = load("user_id,email,name\n7,a@acme.example,A\n,a@acme.example,B\n7,,C\n8,a@acme.example,D\n8,,E\n")
+
+    assert dict(Customer.objects.values_list("user_id", "name")) == {"7": "C", "8": "E"}
+    assert counts(job) == (2, 3, 0, 0)
+
+
+@pytest.mark.parametrize("size", [1, 2, 100])
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "7,a@acme.example,A,\n7,a@acme.example,A,\n",
+        "7,a@acme.example,A,\n7,,B,\n7,,B,\n",
+        "7,a@acme.example,A,\n,a@acme.example,B,\n8,a@acme.example,B,\n",
+        ",a@acme.example,A,\n7,a@acme.example,,3\n,a@acme.example,,3\n7,,,\n",
+        ",a@acme.example,A,\n7,a@acme.example,A,\n8,a@acme.example,A,\n",
+        "7,,A,1\n8,,A,1\n7,,,2\n8,,,1\n7,,A,2\n",
+    ],
+)
+def test_what_the_check_says_of_customers_named_again_is_what_writing_does(take, monkeypatch, size, lines):
+    monkeypatch.setattr(flow, "SLICE", size)
+    CustomAttributeFactory(name="seats", kind="number")
+    job = take("user_id,email,name,seats\n" + lines)
+
+    said = counts(go(job, ImportState.CHECKING))
+    assert not Customer.objects.exists()
+    assert not ImportNewcomer.objects.exists()
+
+    assert counts(go(job, ImportState.WRITING)) == said
+    assert said[0] == Customer.objects.count()
+
+
+def test_a_check_left_halfway_begins_anew_and_knows_nobody(take, monkeypatch):
+    monkeypatch.setattr(flow, "SLICE", 1)
+    job = take("user_id\n7\n8\n")
+    importing.begin(job, ImportState.CHECKING, targets=job.targets, tag=None, at=LATER)
+    clock = iter([LATER, LATER, FOREVER])
+    importing.go_on(job.pk, clock=lambda: next(clock), until=LATER + timedelta(seconds=1))
+    assert ImportNewcomer.objects.get().user_id == "7"
+
+    importing.cancel(job, at=LATER)
+
+    assert not ImportNewcomer.objects.exists()
+
+
+def test_puts_customers_in_companies_by_id_or_by_name(load):
+    CompanyFactory(company_id="k1", name="Acme")
+    CompanyFactory(company_id="k2", name="Two")
+    CompanyFactory(company_id="k3", name="Two")
+    CustomerFactory(user_id="1")
+
+    job = load(
+        "user_id,Company ID,Company name\n1,k1,\n2,k9,Fernwood\n3,,Acme\n4,,Two\n5,,New\n6,,New\n7,k1,Acme Ltd\n8,,\n"
+    )
+
+    found = Membership.objects.order_by("customer__user_id").values_list("customer__user_id", "company__company_id")
+    assert list(found) == [("1", "k1"), ("2", "k9"), ("3", "k1"), ("4", "Two"), ("5", "New"), ("6", "New"), ("7", "k1")]
+    names = dict(Company.objects.values_list("company_id", "name"))
+    assert names == {"k1": "Acme Ltd", "k2": "Two", "k3": "Two", "k9": "Fernwood", "Two": "Two", "New": "New"}
+    assert counts(job) == (7, 1, 0, 0)
+
+
+def test_a_company_that_was_archived_comes_back_with_its_customers(load):
+    CompanyFactory(company_id="k1", name="Acme", archived=True)
+
+    load("user_id,company_id\n1,k1\n")
+
+    company = Company.objects.get()
+    assert (company.archived_at, company.name) == (None, "Acme")
+
+
+def test_tags_each_customer_with_what_their_line_says(load):
+    TagFactory(name="VIP")
+    CustomerFactory(user_id="1")
+
+    job = load('user_id,Tags\n1,"vip; Fair 2026"\n2,"Fair 2026, fair 2026,"\n3,\n')
+
+    found = CustomerTag.objects.order_by("customer__user_id", "tag__name")
+    assert list(found.values_list("customer__user_id", "tag__name")) == [
+        ("1", "Fair 2026"),
+        ("1", "VIP"),
+        ("2", "Fair 2026"),
+    ]
+    assert counts(job) == (2, 1, 0, 0)
+
+
+def test_a_file_imported_again_has_nothing_new(load):
+    text = "user_id,name,company_id,tags\n1,Ada,k1,VIP\n2,Bob,k1,\n3,Cyd,,VIP\n"
+    load(text)
+
+    assert counts(load(text)) == (0, 0, 3, 0)
+
+
+def test_a_check_says_of_companies_and_tags_what_writing_does_and_makes_none(take):
+    CustomerFactory(user_id="1", name="Ada")
+    CustomerFactory(user_id="2", name="Bob")
+    job = take("user_id,name,company,tags\n1,Ada,Acme,\n2,Bob,,\n3,Cyd,Acme,VIP\n3,Cyd,Acme,VIP\n")
+
+    said = counts(go(job, ImportState.CHECKING))
+    assert (Company.objects.count(), Tag.objects.count()) == (0, 0)
+
+    assert counts(go(job, ImportState.WRITING)) == said == (1, 1, 2, 0)
+
+
+def test_too_many_or_too_long_tags_are_an_error_of_their_line(take):
+    job = go(take(f"user_id,tags\n1,{';'.join(f't{n}' for n in range(51))}\n2,{'x' * 201}\n"), ImportState.CHECKING)
+
+    assert [(problem.line, problem.column) for problem in importing.problems_of(job)] == [(2, "tags"), (3, "tags")]
+
+
+def test_two_lines_of_which_neither_names_the_other_may_still_mean_one_customer(load):
+    CustomerFactory(user_id="7", email="a@acme.example")
+
+    job = load("user_id,email,name\n7,,A\n,a@acme.example,B\n8,b@acme.example,C\n")
+
+    assert dict(Customer.objects.values_list("user_id", "name")) == {"7": "B", "8": "C"}
+    assert counts(job) == (1, 2, 0, 0)
+
+
+def test_an_opt_out_by_the_customer_is_not_undone(load):
+    CustomerFactory(user_id="1", unsubscribed_from_emails=True, unsubscribed_by_customer_at=AT)
+    CustomerFactory(user_id="2", unsubscribed_from_emails=True)
+
+    load("user_id,unsubscribed\n1,no\n2,no\n")
+
+    assert dict(Customer.objects.values_list("user_id", "unsubscribed_from_emails")) == {"1": True, "2": False}
+
+
+def test_whoever_was_archived_comes_back(load):
+    CustomerFactory(user_id="1", archived=True)
+
+    load("user_id\n1\n")
+
+    assert Customer.objects.get().archived_at is None
+
+
+def test_brings_attributes_of_its_own_once_it_is_written(take):
+    job = take("user_id,Team size\n1,12\n")
+    job.targets = ["user_id", "new.number.Team size"]
+    go(job, ImportState.CHECKING)
+    assert not CustomAttribute.objects.exists()
+
+    go(job, ImportState.WRITING)
+
+    assert CustomAttribute.objects.get().kind == "number"
+    assert Customer.objects.get().attributes == {"Team size": 12}
+
+
+def test_tags_everybody_in_the_file(load):
+    CustomerFactory(user_id="1")
+    tag = TagFactory(name="From the fair")
+
+    load("user_id\n1\n2\n", tag=tag)
+
+    assert set(tag.customers.values_list("user_id", flat=True)) == {"1", "2"}
+
+
+@pytest.mark.parametrize(
+    ("targets", "reason"),
+    [
+        (["", ""], "who is meant"),
+        (["email", "email"], "Two columns are both “Email”"),
+        (["email", "new.text.a.b"], "leave out"),
+        (["email", "password"], "nothing called"),
+        (["email"], "Say for each column"),
+    ],
+)
+def test_columns_that_make_no_sense_are_refused(take, targets, reason):
+    job = take("email,name\na@acme.example,A\n")
+
+    with pytest.raises(Refused, match=reason):
+        importing.begin(job, ImportState.CHECKING, targets=targets, tag=None, at=LATER)
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [(b"", "empty"), (b"email\n", "nothing below"), (b"PK\x03\x04rest", "spreadsheet")],
+)
+def test_what_is_no_csv_is_refused_and_not_kept(take, data, reason):
+    with pytest.raises(Refused, match=reason):
+        take(data)
+
+    assert not Import.objects.exists()
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_reads_what_spreadsheets_write(take, encoding, delimiter):
+    job = go(take(f"email{delimiter}name\r\nada@acme.example{delimiter}Zoë\r\n".encode(encoding)), ImportState.CHECKING)
+    go(job, ImportState.WRITING)
+
+    assert Customer.objects.get().name == "Zoë"
+
+
+def test_goes_on_where_it_stopped(take, monkeypatch):
+    from audiences.intake.csv_import import job as flow
+
+    monkeypatch.setattr(flow, "SLICE", 3)
+    monkeypatch.setattr(source, "PIECE", 17)
+    job = take("user_id,name\n" + "".join(f'{n},"Na\nme {n}"\n' for n in range(10)))
+    assert ImportChunk.objects.count() > 5
+    go(job, ImportState.CHECKING)
+    importing.begin(job, ImportState.WRITING, targets=job.targets, tag=None, at=LATER)
+    clock = iter([LATER, LATER, FOREVER])
+
+    assert importing.go_on(job.pk, clock=lambda: next(clock), until=LATER + timedelta(seconds=1)) is True
+    assert Customer.objects.count() == 3
+    assert importing.under_way() == [job.pk]
+    assert importing.go_on(job.pk, clock=lambda: LATER, until=FOREVER) is False
+    assert set(Customer.objects.values_list("user_id", "name")) == {(f"{n}", f"Na\nme {n}") for n in range(10)}
+    assert not ImportChunk.objects.exists()
+
+
+def test_a_large_file_is_kept_without_being_held_in_memory(take):
+    line = b"someone@acme.example,Somebody\n"
+    take(b"email,name\n" + line * 1000)
+    big = b"email,name\n" + line * 700_000
+
+    tracemalloc.start()
+    job = take(big)
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert job.chunks.count() == 21
+    assert b"".join(bytes(chunk.data) for chunk in job.chunks.order_by("begins")) == big
+    assert held < 5_000_000
+
+
+def test_a_cancelled_import_leaves_what_is_written_and_forgets_the_file(take):
+    job = go(take("user_id\n1\n"), ImportState.CHECKING)
+    importing.cancel(job, at=LATER)
+
+    assert (job.state, Customer.objects.count(), ImportChunk.objects.count()) == (ImportState.CANCELLED, 0, 0)
+    assert importing.go_on(job.pk, clock=lambda: LATER, until=FOREVER) is False
+
+
+def test_a_plain_list_of_addresses_opts_them_out_for_good(load):
+    CustomerFactory(user_id="1", email="ada@acme.example")
+    CustomerFactory(user_id="2", email="ada@acme.example")
+    CustomerFactory(
+        user_id="3", email="bob@acme.example", unsubscribed_from_emails=True, unsubscribed_by_customer_at=AT
+    )
+    CustomerFactory(user_id="4", email="eve@acme.example")
+
+    job = load(
+        "Ada@acme.example\nbob@acme.example\nada@acme.example\ngone@acme.example\nnone\n", ImportKind.UNSUBSCRIBED
+    )
+
+    assert set(Customer.objects.filter(unsubscribed_from_emails=True).values_list("user_id", flat=True)) == {
+        "1",
+        "2",
+        "3",
+    }
+    assert not Customer.objects.filter(unsubscribed_from_emails=True, unsubscribed_by_customer_at=None).exists()
+    assert (job.changed, job.unchanged, job.nobody, job.wrong) == (1, 2, 1, 1)
+    assert Customer.objects.count() == 4
+
+
+@pytest.mark.parametrize("value", ["=1+1", "+353 1", "-x", "@sum", "'=x", "''@", "'t Hart", "Ada", "'"])
+def test_a_cell_that_a_spreadsheet_would_run_is_written_as_text_and_read_again(value):
+    written = importing.safe_cell(value)
+
+    assert written[0] not in "=+-@\t\r"
+    assert importing.plain_cell(written) == value
+
+
+def test_zone_of_dates_is_asked_for_once_a_slice_and_not_for_each_cell(load):
+    CustomAttributeFactory(name="renews_at", kind="date")
+    rows = "".join(f"u{n},2026-05-31,2026-06-{n:02} 09:00\n" for n in range(1, 21))
+
+    with CaptureQueriesContext(connection) as asked:
+        load(f"user_id,signed_up_at,renews_at\n{rows}")
+
+    assert Customer.objects.filter(signed_up_at__isnull=False, attributes__renews_at__gt=0).count() == 20
+    assert sum('FROM "audiences_workspace"' in query["sql"] for query in asked.captured_queries) < 5
+
+
+def problems(job: Import) -> list[tuple[int, str]]:
+    return [(problem.line, problem.reason) for problem in importing.problems_of(job)]
+
+
+def test_a_character_that_cannot_be_stored_is_an_error_of_its_line_and_no_error_of_ours(load):
+    job = load("email,name\nann@acme.example,An\0n\nbob@acme.example,Bob\n")
+
+    assert problems(job) == [(2, "name holds a character that cannot be stored.")]
+    assert Customer.objects.get().name == "Bob"
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_what_windows_calls_unicode_is_read_without_a_mark_at_its_beginning(take, encoding):
+    go(go(take("email,name\nada@acme.example,Zoë\n".encode(encoding)), ImportState.CHECKING), ImportState.WRITING)
+
+    assert Customer.objects.get().name == "Zoë"
+
+
+def test_a_picture_is_no_list_of_people(take):
+    with pytest.raises(Refused, match="not a CSV file"):
+        take(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR")
+    with pytest.raises(Refused, match="not a CSV file"):
+        take(b"\x7fELF\2\1\1\0\0\0")
+
+
+@pytest.mark.parametrize("after", [1, 20_000])
+def test_a_quote_that_never_closes_costs_its_own_line_and_no_other(load, after):
+    rest = "".join(f"u{n}@acme.example,Name {n}\n" for n in range(after))
+
+    job = load(f'email,name\na@acme.example,"Ann\n{rest}')
+
+    assert problems(job) == [(2, "A quote opens in this line and never closes.")]
+    assert (job.records, *counts(job)) == (after + 1, after, 0, 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("line", "times"), [('a","', 8_000), ('a","' * 1000, 1_500), ('"', 8_001), (f'a,"{"x" * 60},"', 8_000), ("", 0)]
+)
+@pytest.mark.parametrize("end", ["", '"' + "x" * 200_000])
+def test_lines_whose_quotes_swallow_each_other_are_each_read_a_few_times_at_most(take, monkeypatch, line, times, end):
+    job = take("email,name\na@acme.example,Ann\n" + f"{line}\n" * times + end)
+    read: list[int] = []
+    reader = csv.reader
+
+    def noted(line: str) -> str:
+        read.append(len(line))
+        return line
+
+    monkeypatch.setattr(source.csv, "reader", lambda lines, **how: reader(map(noted, lines), **how))
+    taken = list(source.records(job))
+
+    assert taken[-1].ends == job.size
+    assert len(read) <= 5 * (times + 2)
+    assert sum(read) <= 5 * job.size
+
+
+def test_a_cell_of_a_thousand_lines_is_read(load):
+    lines = "\n" * 999
+
+    job = load(f'email,name\na@acme.example,"{lines}Ann"\nb@acme.example,Bob\n')
+
+    assert (job.made, problems(job)) == (2, [])
+
+
+def test_a_cell_that_would_take_in_thousands_of_lines_costs_its_own_line_and_no_other(load):
+    rest = "".join(f"u{n}@acme.example,Name {n}\n" for n in range(3000))
+
+    job = load(f'email,name\na@acme.example,"Ann\n{rest}"\nb@acme.example,Bob\n')
+
+    assert Customer.objects.count() == 3001
+    assert [line for line, _ in problems(job)] == [2, 3003]
+
+
+def test_a_quote_inside_a_cell_is_an_error_that_says_which_lines_it_takes_in(load):
+    job = load('email,name\na@acme.example,"Ann" Lee\nb@acme.example,"Bob\nc@acme.example,"Cy"\nd@acme.example,Dan\n')
+
+    goes_on = "A quoted cell goes on after its closing quote. Write a quote inside a cell twice."
+    assert problems(job) == [(2, goes_on), (3, f"{goes_on} It takes in the lines down to 4.")]
+    assert Customer.objects.get().name == "Dan"
+
+
+def test_a_file_without_names_of_columns_is_refused_and_its_first_line_not_lost(take):
+    with pytest.raises(Refused, match="first line holds an email address"):
+        take("ann@acme.example,Ann\nbob@acme.example,Bob\n")
+
+
+def test_a_list_of_addresses_that_begins_with_a_wrong_one_says_so(load):
+    CustomerFactory(email="bob@acme.example")
+
+    job = load("ann@@acme\nbob@acme.example\n", ImportKind.UNSUBSCRIBED)
+
+    assert problems(job) == [(1, "“ann@@acme” is not an email address.")]
+    assert Customer.objects.get().unsubscribed_from_emails
+
+
+@pytest.mark.parametrize("above", ["sep=;\r\n", "\r\n\r\n"])
+def test_what_a_spreadsheet_writes_above_the_columns_is_no_column(load, above):
+    load(f'{above}email;"Name, first"\r\nada@acme.example;Ada\r\n', targets=["email", "name"])
+
+    assert Customer.objects.get().name == "Ada"
+
+
+def test_separators_at_the_end_of_a_line_are_no_columns(load):
+    job = load("email,name\nada@acme.example,Ada,,\nbob@acme.example,Bob,,x\n")
+
+    assert problems(job) == [(3, "It has 4 columns, not 2.")]
+    assert Customer.objects.get().name == "Ada"
+
+
+def test_a_line_without_an_end_is_not_held_in_memory(take):
+    big = b"email,name\n" + b"x" * 30_000_000
+    take(b"email\nx\n")
+
+    job = take(big)
+    importing.begin(job, ImportState.CHECKING, targets=job.targets, tag=None, at=LATER)
+    tracemalloc.start()
+    importing.go_on(job.pk, clock=lambda: LATER, until=FOREVER)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    job.refresh_from_db()
+    assert job.wrong
+    assert not job.made
+    assert most < 25_000_000
+
+
+def test_what_errors_quote_of_somebody_goes_with_them_and_nobody_elses(take):
+    ann = CustomerFactory(user_id="7", email="ann@acme.example", name="Ann")
+    job = go(take("user_id,signed_up_at\n7,Ann@acme.example\n8,anna\n"), ImportState.CHECKING)
+
+    erase.erase(ann, at=LATER)
+
+    assert problems(job) == [
+        (2, "What stood here is erased."),
+        (3, "“anna” is not a date. Write it like 2026-05-31."),
+    ]
+
+
+@pytest.mark.parametrize(("days", "left"), [(7, ImportState.CHECKED), (8, ImportState.CANCELLED)])
+def test_a_file_nobody_goes_on_with_is_forgotten_after_a_week(take, days, left):
+    job = go(take("user_id\n1\n"), ImportState.CHECKING)
+
+    importing.forget_old(at=LATER + timedelta(days=days))
+
+    job.refresh_from_db()
+    assert (job.state, job.chunks.exists(), bool(job.sample)) == (left, *[left == ImportState.CHECKED] * 2)
+
+
+def test_what_was_wrong_is_forgotten_after_a_month_and_what_is_under_way_is_left(take, load):
+    done = load("email\nann\nada@acme.example\n")
+    waits = take("email\nann\n")
+    importing.begin(waits, ImportState.CHECKING, targets=waits.targets, tag=None, at=LATER)
+
+    importing.forget_old(at=LATER + timedelta(days=30))
+    assert problems(done)
+
+    importing.forget_old(at=LATER + timedelta(days=31))
+
+    done.refresh_from_db()
+    waits.refresh_from_db()
+    assert (problems(done), done.wrong, waits.state, waits.chunks.count()) == ([], 1, ImportState.CHECKING, 1)

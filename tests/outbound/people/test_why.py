@@ -1,0 +1,198 @@
+"""Why?: a page that says for one customer and one message what decides, in words."""
+
+import re
+from datetime import timedelta
+
+import pytest
+from django.urls import reverse
+
+from audiences.attributes import BY_NAME, EVENTS, find
+from audiences.models import Company, CustomAttribute, Customer
+from audiences.rules import CALENDAR, MOST_RULES, OPERATORS, ROLLING, WITHOUT_VALUE, Kind
+from delivery.eligibility.explain import Verdict
+from delivery.matching import ongoing
+from delivery.models import Status
+from delivery.sending import dispatcher
+from outbound.people.why import VERDICTS
+from tests.factories import (
+    AT,
+    CustomAttributeFactory,
+    CustomerFactory,
+    CustomerTagFactory,
+    EventSummaryFactory,
+    MembershipFactory,
+    MessageFactory,
+    TagFactory,
+    rule,
+)
+
+pytestmark = pytest.mark.django_db
+
+
+def why(console, customer, message=None) -> str:
+    answer = console.get(reverse("admin:customer_why", args=[customer.pk]), {"message": message.pk} if message else {})
+    assert answer.status_code == 200
+    return " ".join(re.sub(r"<[^>]+>", " ", answer.content.decode()).split())
+
+
+def test_every_verdict_has_words():
+    assert set(VERDICTS) == set(Verdict)
+
+
+def test_each_rule_is_green_or_red_with_the_value_it_saw(console):
+    customer = CustomerFactory(name="Ada", email="ada@acme.example", country="France")
+    tag = CustomerTagFactory(tag__name="VIP").tag
+    message = MessageFactory(
+        live=True, rules=[rule("name", "is", "Ada"), rule("country", "is", "Ireland"), rule("tag", "is", tag.pk)]
+    )
+
+    page = why(console, customer, message)
+
+    assert "Holds: Name is Ada saw “Ada”" in page
+    assert "Does not hold: and Country is Ireland saw “France”" in page
+    assert "Does not hold: and Tag is VIP saw does not have the tag" in page
+    assert "They do not match the filters now: 2 of 3 rules do not hold." in page
+
+
+def test_every_rule_there_can_be_says_what_it_saw(console, boss):
+    for name, kind in {"seats": "number", "ok": "boolean", "renews": "date", "job": "text"}.items():
+        CustomAttributeFactory(name=name, kind=kind)
+    nobody, ada = CustomerFactory(), MembershipFactory(customer__name="Ada").customer
+    facts = {"seats": 1.5, "ok": False, "renews": 1764000000, "job": "Smith"}
+    Customer.objects.filter(pk=ada.pk).update(attributes=facts, owner=boss, country="France", session_count=3)
+    EventSummaryFactory(customer=ada, name="paid")
+    named = {Kind.TAG: TagFactory().pk, Kind.TEAMMATE: boss.pk}
+    named |= {Kind.MESSAGE: MessageFactory(live=True).pk, Kind.NUMBER: 3, Kind.ROLE: "user", Kind.TEXT: "France"}
+    names = [*BY_NAME, *(f"custom_attributes.{name}" for name in facts), *(f"{prefix}paid" for prefix in EVENTS)]
+    catalogue = CustomAttribute.objects.catalogue()
+    asked = [
+        rule(name, operator, None if operator in WITHOUT_VALUE else value_for(operator, named.get(kind)))
+        for name in names
+        for kind in [find(name, catalogue=catalogue).kind]
+        if kind is not Kind.SEGMENT  # Copied in as a group of rules as it goes live.
+        for operator in OPERATORS[kind]
+    ]
+    for begin in range(0, len(asked), MOST_RULES):
+        some = asked[begin : begin + MOST_RULES]
+        message = MessageFactory(live=True, rules={"match": "any", "rules": some})
+
+        for customer in (ada, nobody):
+            page = why(console, customer, message)
+
+            lines = re.findall(r"(?:Holds|Does not hold): (?!Is a user).*? saw ", page)
+            assert len(lines) == len(some)
+            assert " saw None" not in page
+
+
+def value_for(operator: str, named: object) -> object:
+    """Something of the kind the operator asks for."""
+    return "2026-05-01" if operator in CALENDAR else 3 if operator in ROLLING else named
+
+
+def test_says_when_they_got_it(console):
+    customer = CustomerFactory(name="Ada", email="ada@acme.example")
+    message = MessageFactory(live=True)
+    ongoing.match(message, at=AT)
+    message.records.update(status=Status.SENDING, claim="0" * 32, leased_until=AT)
+    message.records.update(status=Status.SENT, sent_at=AT, reason="")
+
+    assert "They got it on 4 May 2026 at 10:00." in why(console, customer, message)
+
+
+def test_says_what_keeps_them_from_being_reached_and_when_it_opens(console):
+    customer = CustomerFactory(email="ada@acme.example", unsubscribed_from_emails=True, has_hard_bounced=True)
+    message = MessageFactory(live=True, window=[{"weekday": 0, "from": "09:00", "to": "09:30"}])
+
+    page = why(console, customer, message)
+
+    assert "They match, and cannot be reached: unsubscribed from emails, their email bounced." in page
+    assert "Monday 09:00 to 09:30, UTC time." in page
+    assert "Every hour" in page
+
+
+def test_says_for_each_company_where_it_goes_per_company(console):
+    customer = CustomerFactory(email="ada@acme.example")
+    for name, plan in (("Acme", "pro"), ("Beta", "free")):
+        MembershipFactory(customer=customer, company__name=name, company__plan=plan)
+    message = MessageFactory(live=True, body="<p>{{ company.name }}</p>", rules=[rule("company.plan", "is", "pro")])
+
+    page = why(console, customer, message)
+
+    assert "About Acme" in page
+    assert "About Beta" in page
+    assert "Company plan is pro saw “free”" in page
+
+
+@pytest.mark.parametrize(
+    ("send_type", "before", "after"),
+    [
+        ("one_off", "so the message about it is skipped when its turn comes.", "They were left out: no longer in"),
+        (
+            "ongoing",
+            "It is sent after all if they return and they match.",
+            "They are no longer in Acme, so the message",
+        ),
+    ],
+)
+def test_says_that_they_left_the_company_the_message_is_about(console, send_type, before, after):
+    customer = MembershipFactory(customer__email="ada@acme.example", company__name="Acme").customer
+    message = MessageFactory(live=True, send_type=send_type, body="<p>{{ company.name }}</p>")
+    ongoing.match(message, at=AT)
+    customer.memberships.all().delete()
+
+    page = why(console, customer, message)
+    assert "They are no longer in Acme" in page
+    assert before in page
+
+    dispatcher.hand_over(clock=lambda: AT, until=AT + timedelta(seconds=1))
+    assert after in why(console, customer, message)
+
+
+def test_says_that_the_company_the_message_is_about_is_archived(console):
+    member = MembershipFactory(customer__email="ada@acme.example", company__name="Acme")
+    message = MessageFactory(live=True, body="<p>{{ company.name }}</p>")
+    ongoing.match(message, at=AT)
+    Company.objects.update(archived_at=AT)
+
+    page = why(console, member.customer, message)
+
+    assert "Acme is archived, so the message about it is not sent." in page
+    assert "It is sent after all if it is brought back and they match." in page
+
+
+def test_what_a_customer_says_of_themselves_does_not_run(console):
+    evil = "<script>alert(1)</script>"
+    customer = CustomerFactory(name=evil, country=evil)
+    message = MessageFactory(live=True, title=evil, rules=[rule("country", "is", evil)])
+
+    answer = console.get(reverse("admin:customer_why", args=[customer.pk]), {"message": message.pk})
+
+    assert evil not in answer.content.decode()
+
+
+def test_a_message_that_is_not_there_is_not_found(console):
+    address = reverse("admin:customer_why", args=[CustomerFactory().pk])
+
+    assert console.get(address, {"message": "999999"}).status_code == 404
+    assert console.get(address, {"message": "x" * 30}).status_code == 404
+    assert "There is no message yet." in console.get(address).content.decode()
+
+
+def test_a_page_for_a_message_in_every_state(console):
+    customer = CustomerFactory(email="ada@acme.example")
+    messages = [
+        MessageFactory(),
+        MessageFactory(live=True),
+        MessageFactory(in_app=True, live=True),
+        MessageFactory(one_off=True, live=True),
+        MessageFactory(to_customer=customer, in_app=True, live=True),
+        MessageFactory(to_customer=CustomerFactory(), in_app=True),
+    ]
+    for message in messages:
+        assert why(console, customer, message)
+
+
+def test_who_may_not_see_messages_is_refused(log_in_with):
+    console = log_in_with("audiences.view_customer")
+
+    assert console.get(reverse("admin:customer_why", args=[CustomerFactory().pk])).status_code == 403

@@ -1,0 +1,175 @@
+"""Home: what is live, what was sent, what is stuck, who replied, and what to do next."""
+
+import json
+import re
+from datetime import timedelta
+from html import unescape
+from uuid import uuid4
+
+import pytest
+from django.utils import timezone
+from django_celery_beat.models import PeriodicTask
+
+from delivery.models import Conversation, DeliveryRecord, Reason, Status
+from delivery.reporting import counters
+from messaging.models import Message
+from tests.factories import AT, CustomerFactory, MessageFactory
+
+pytestmark = pytest.mark.django_db
+HOME = "/admin/"
+
+
+@pytest.fixture(autouse=True)
+def beat_runs(db) -> None:
+    PeriodicTask.objects.update(last_run_at=timezone.now())
+
+
+def text(answer) -> str:
+    page = re.sub(r"<(script|style).*?</\\1>", " ", answer.content.decode(), flags=re.DOTALL)
+    return " ".join(unescape(re.sub(r"<[^>]+>", " ", page)).split())
+
+
+def stuck(answer) -> dict[str, str]:
+    return {one.what: one.why for one in answer.context["stuck"]}
+
+
+def send(message: Message, *, at) -> None:
+    message.records.update(status=Status.SENDING, claim=uuid4(), leased_until=at)
+    message.records.all().mark_sent(at=at)
+
+
+def test_a_new_workspace_is_told_what_to_do_first(console):
+    page = console.get(HOME)
+
+    assert [step.button for step in page.context["steps"]] == ["People", "Add a sender", "New message"]
+    assert "No message is live." in text(page)
+    assert "Nobody replied yet." in text(page)
+
+
+def test_who_has_begun_is_not_told_to(console):
+    CustomerFactory()
+    MessageFactory()
+
+    assert console.get(HOME).context["steps"] == []
+
+
+def test_who_may_see_nothing_sees_nothing(log_in_with):
+    page = log_in_with().get(HOME)
+
+    assert page.status_code == 200
+    assert "Sent per day" not in text(page)
+    assert page.context["steps"] == []
+
+
+def test_shows_what_is_live_and_what_it_did(console):
+    CustomerFactory(email="ada@acme.example")
+    message = MessageFactory(title="Welcome", one_off=True, live=True)
+    MessageFactory(title="A draft")
+    send(message, at=timezone.now())
+    DeliveryRecord.objects.update(opened_at=timezone.now())
+
+    page = console.get(HOME)
+
+    assert "Welcome One-off email 1 100 % 0" in text(page)
+    assert [row["message"].title for row in page.context["live"]] == ["Welcome"]
+
+
+def test_draws_what_each_channel_sent_on_each_day(console):
+    CustomerFactory(email="ada@acme.example")
+    now = timezone.now()
+    send(MessageFactory(one_off=True, live=True), at=now)
+    chat = MessageFactory(one_off=True, in_app=True, live=True)
+    chat.records.update(status=Status.SENT, sent_at=now - timedelta(days=29), reason="")
+    counters.fold()
+
+    chart = console.get(HOME).context["chart"]
+
+    drawn = {one["label"]: one["data"] for one in json.loads(chart.data)["datasets"]}
+    assert len(chart.labels) == 30
+    assert drawn["Email"] == [0] * 29 + [1]
+    assert drawn["In-app"] == [1] + [0] * 29
+
+
+def test_nothing_stuck_says_so(console):
+    page = console.get(HOME)
+
+    assert stuck(page) == {}
+    assert "No message is stuck." in text(page)
+
+
+def test_trouble_is_stuck(console):
+    message = MessageFactory(title="Welcome", live=True)
+    Message.objects.filter(pk=message.pk).update(trouble="A rule names a tag that is gone.")
+
+    assert stuck(console.get(HOME)) == {"Welcome": "A rule names a tag that is gone."}
+
+
+def test_what_should_be_live_by_now_is_stuck(console):
+    message = MessageFactory(title="Sale", one_off=True)
+    message.schedule(for_=timezone.now() + timedelta(days=1), at=timezone.now())
+    assert stuck(console.get(HOME)) == {}
+    Message.objects.update(scheduled_for=timezone.now() - timedelta(hours=1))
+
+    assert stuck(console.get(HOME))["Sale"].startswith("It was to go live ")
+
+
+def test_what_is_due_for_long_is_stuck(console):
+    CustomerFactory(email="ada@acme.example")
+    now = timezone.now()
+    message = MessageFactory(title="Sale", one_off=True, live=True, at=now)
+    assert stuck(console.get(HOME)) == {}
+    message.records.update(due_at=now - timedelta(minutes=20))
+
+    assert stuck(console.get(HOME))["Sale"].startswith("Due since ")
+
+
+def test_what_is_uncertain_and_what_failed_is_stuck(console):
+    CustomerFactory(email="ada@acme.example")
+    CustomerFactory(email="bob@acme.example")
+    now = timezone.now()
+    first = MessageFactory(title="One", one_off=True, live=True, at=now)
+    second = MessageFactory(title="Two", one_off=True, live=True, at=now)
+    DeliveryRecord.objects.update(status=Status.SENDING, claim=uuid4(), leased_until=now)
+    first.records.all().mark_uncertain(reason=Reason.LOST_TOUCH, detail="")
+    second.records.all().mark_failed(reason=Reason.REJECTED, detail="no such user")
+    counters.fold()
+
+    found = stuck(console.get(HOME))
+
+    assert found["One"] == "2 copies are uncertain: handed over or not, nobody can know."
+    assert found["Two"] == "2 copies failed."
+
+
+def test_a_silent_schedule_is_stuck(console):
+    PeriodicTask.objects.filter(name="Hand over what is due").update(last_run_at=timezone.now() - timedelta(hours=1))
+
+    assert "Is beat running?" in stuck(console.get(HOME))["Hand over what is due"]
+    PeriodicTask.objects.filter(name="Hand over what is due").update(enabled=False)
+    assert stuck(console.get(HOME))["Hand over what is due"] == "This task is switched off in the schedule."
+
+
+def test_shows_the_newest_replies_first(console):
+    for name, hours in (("Ada", 2), ("Bob", 1)):
+        when = AT - timedelta(hours=hours)
+        thread = {"created_at": when, "updated_at": when, "first_reply_at": when, "inbox_at": when}
+        Conversation.objects.create(customer=CustomerFactory(name=name), **thread)
+    Conversation.objects.create(customer=CustomerFactory(name="Silent"), created_at=AT, updated_at=AT)
+
+    replies = [str(reply["customer"]) for reply in console.get(HOME).context["replies"]]
+
+    assert [name.split(" ")[0] for name in replies] == ["Bob", "Ada"]
+
+
+def test_queries_do_not_grow_with_the_messages(console, django_assert_max_num_queries):
+    def make(many: int) -> None:
+        CustomerFactory(email=f"ada{many}@acme.example")
+        for _ in range(many):
+            Message.objects.filter(pk=MessageFactory(one_off=True, live=True).pk).update(trouble="Something.")
+
+    make(2)
+    console.get(HOME)
+    with django_assert_max_num_queries(100) as few:
+        console.get(HOME)
+    make(8)
+    with django_assert_max_num_queries(len(few.captured_queries)):
+        console.get(HOME)

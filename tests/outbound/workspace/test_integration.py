@@ -1,0 +1,350 @@
+"""The page Integration: tokens, the snippet, the identity secret, websites and webhooks, each changed by an Admin."""
+
+import json
+import re
+from datetime import UTC, datetime
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import User
+from django.core.cache import cache
+from django.urls import reverse
+from rest_framework.test import APIClient
+
+from audiences.models import Integration, Notification, NotificationState, Subscription, Topic, Workspace
+from delivery.messenger import origins
+from delivery.webhooks import dispatcher
+from outbound.workspace.webhooks import NOT_TICKED, TONES, TOPICS
+
+pytestmark = pytest.mark.django_db
+AT = datetime(2026, 5, 4, 10, 0, tzinfo=UTC)
+PAGE = "/admin/audiences/integration/"
+
+
+@pytest.fixture(autouse=True)
+def _asked_anew():
+    cache.delete(origins.KEY)
+
+
+@pytest.fixture
+def hook() -> Subscription:
+    return Subscription.objects.create(
+        url="https://shop.example/hooks", topics=["user.created"], created_at=AT, updated_at=AT
+    )
+
+
+def told(hook: Subscription, **facts: object) -> Notification:
+    return Notification.objects.create(
+        subscription=hook, topic=Topic.PING, created_at=AT, due_at=AT, **{"attempts": 1, **facts}
+    )
+
+
+def press(console, name: str, /, *args: object, **fields: object):
+    return console.post(reverse(f"admin:{name}", args=args), fields, follow=True)
+
+
+def said() -> str:
+    return LogEntry.objects.order_by("-pk").first().change_message
+
+
+def words(answer) -> str:
+    return answer.content.decode()
+
+
+def asked_with(token: str) -> int:
+    client = APIClient()
+    client.credentials(HTTP_AUTHORIZATION=f"Bearer {token}")
+    return client.get("/api/me").status_code
+
+
+def test_a_token_is_shown_once_works_and_is_revoked_alone(console):
+    shown = words(press(console, "integration_make_token", name="The shop"))
+    token = re.search(r'id="token"[^>]*>([^<]+)<', shown)[1]
+    made = Integration.objects.get(name="The shop")
+
+    assert asked_with(token) == 200
+    assert token not in words(console.get(PAGE))
+    assert "The shop" in words(console.get(PAGE))
+    user = made.user_id
+    press(console, "audiences_integration_delete", made.pk, post="yes")
+    assert asked_with(token) == 401
+    assert not User.objects.filter(pk=user).exists()
+
+
+def test_revoking_the_token_of_a_teammate_leaves_the_teammate(console, boss):
+    token, _ = Integration.objects.create(user=boss, name="Mine")
+
+    press(console, "audiences_integration_delete", token.pk, post="yes")
+
+    assert not Integration.objects.exists()
+    assert User.objects.filter(pk=boss.pk).exists()
+
+
+def test_the_page_with_a_token_or_a_secret_is_kept_nowhere(console):
+    assert "no-store" in press(console, "integration_make_token", name="The shop")["Cache-Control"]
+    assert "no-store" in press(console, "integration_show_secret")["Cache-Control"]
+
+
+def test_two_tokens_have_two_names(console):
+    press(console, "integration_make_token", name="The shop")
+    again = press(console, "integration_make_token", name="the SHOP")
+
+    assert "There is a token named" in words(again)
+    assert Integration.objects.count() == 1
+
+
+def test_a_token_tells_when_it_was_last_used(console):
+    Integration.issue(name="The shop")
+    assert "Never" in words(console.get(PAGE))
+
+    Integration.objects.update(last_used_at=AT)
+
+    assert "4 May 2026, 10:00" in words(console.get(PAGE))
+
+
+def test_the_snippet_is_shown_with_and_without_user_hash(console, settings):
+    settings.PUBLIC_URL = "https://hello.acme.example"
+    page = words(console.get(PAGE))
+    users, visitors = re.findall(r"<pre[^>]*>(.*?)</pre>", page, re.DOTALL)
+
+    assert "https://hello.acme.example/messenger/messenger.js" in users
+    assert "user_hash" in users
+    assert "https://hello.acme.example/messenger/messenger.js" in visitors
+    assert "user_hash" not in visitors
+
+
+def test_where_mail_comes_back_is_told_without_the_secret(console, settings):
+    settings.INBOUND_DOMAIN, settings.PUBLIC_URL = "reply.acme.example", "https://hello.acme.example"
+    settings.WEBHOOK_SECRET = []
+    assert "once <code>WEBHOOK_SECRET</code> is set" in words(console.get(PAGE))
+
+    settings.WEBHOOK_SECRET = ["provider:hush-hush"]
+    settings.EMAIL_BACKEND = "anymail.backends.mailgun.EmailBackend"
+    page = words(console.get(PAGE))
+
+    assert "reply.acme.example" in page
+    assert "https://user:password@hello.acme.example/webhooks/anymail/mailgun/inbound/" in page
+    assert "hush" not in page
+
+
+def test_the_identity_secret_is_shown_when_asked_for_and_that_is_in_the_log(console):
+    secret = Workspace.current().identity_secret
+
+    assert secret not in words(console.get(PAGE))
+    assert console.get(reverse("admin:integration_show_secret")).status_code == 303
+    assert secret in words(press(console, "integration_show_secret"))
+    assert said() == "Looked at the identity secret"
+
+
+def test_changing_the_identity_secret_ends_what_was_made_with_the_old_one(console):
+    old = Workspace.current().identity_secret
+
+    answer = words(press(console, "integration_change_secret"))
+
+    assert Workspace.current().identity_secret not in ("", old)
+    assert Workspace.current().identity_secret in answer
+    assert said() == "Changed the identity secret"
+    assert old not in said()
+
+
+def test_switching_identity_verification_off_is_warned_about(console):
+    assert "Identity verification is off" not in words(console.get(PAGE))
+
+    assert "Identity verification is off" in words(press(console, "integration_require_hash", on=0))
+    assert not Workspace.current().require_user_hash
+    assert said() == "Identity verification: from on to off"
+    assert "Identity verification is off" not in words(press(console, "integration_require_hash", on=1))
+
+
+@pytest.mark.parametrize(
+    ("typed", "kept"),
+    [
+        ("https://www.acme.example", "https://www.acme.example"),
+        (" https://WWW.Acme.example/ ", "https://www.acme.example"),
+        ("https://acme.example:443", "https://acme.example"),
+        ("http://localhost:3000", "http://localhost:3000"),
+        ("https://bücher.example", "https://xn--bcher-kva.example"),
+        ("http://[::1]:8000", "http://[::1]:8000"),
+    ],
+)
+def test_a_website_is_kept_as_browsers_send_it_and_may_ask_at_once(console, typed, kept):
+    assert not origins.is_registered(kept)
+
+    press(console, "integration_add_origin", origin=typed)
+
+    assert Workspace.current().allowed_origins == [kept]
+    assert origins.is_registered(kept)
+    assert said() == f"Let the messenger run on {kept}"
+
+
+@pytest.mark.parametrize(
+    ("typed", "why"),
+    [
+        ("", "This field is required"),
+        ("www.acme.example", "begins with https://"),
+        ("javascript:alert(1)", "begins with https://"),
+        ("https://", "Name a host"),
+        ("https://acme.example/shop", "Leave out what follows the host: https://acme.example"),
+        ("https://*.acme.example", "no wildcards"),
+        ("https://me:secret@acme.example", "user name and password"),
+        ("https://acme.example:99999", "no web address"),
+        ("https://acme example", "is no host’s name"),
+        ("null", "begins with https://"),
+    ],
+)
+def test_what_is_no_website_is_refused_at_its_field_with_the_reason(console, typed, why):
+    answer = press(console, "integration_add_origin", origin=typed)
+
+    assert why in words(answer)
+    assert answer.context["origin_form"].errors["origin"]
+    assert Workspace.current().allowed_origins == []
+
+
+def test_a_website_is_added_once_and_removed(console):
+    for _ in range(2):
+        press(console, "integration_add_origin", origin="https://acme.example")
+    press(console, "integration_add_origin", origin="https://acme.example:8443")
+    assert Workspace.current().allowed_origins == ["https://acme.example", "https://acme.example:8443"]
+
+    press(console, "integration_remove_origin", origin="https://acme.example")
+
+    assert Workspace.current().allowed_origins == ["https://acme.example:8443"]
+    assert not origins.is_registered("https://acme.example")
+    assert said() == "No longer let the messenger run on https://acme.example"
+
+
+def test_a_webhook_is_added_with_its_topics_and_shows_its_secret_on_demand(console):
+    page = words(
+        press(
+            console,
+            "audiences_subscription_add",
+            url="https://shop.example/hooks",
+            topics=["user.created", "event.created"],
+            active="on",
+        )
+    )
+    made = Subscription.objects.get()
+
+    assert made.topics == ["user.created", "event.created"]
+    assert made.active
+    assert made.secret not in page
+    assert made.secret in words(press(console, "subscription_show_secret", made.pk))
+    assert said() == "Looked at the signing secret"
+    assert made.url in words(console.get(PAGE))
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("http://127.0.0.1:5432/", "private network"),
+        ("http://10.0.0.7/", "private network"),
+        ("http://[::ffff:169.254.169.254]/latest", "private network"),
+        ("http://localhost/hooks", "private network"),
+        ("ftp://shop.example/", "must begin with"),
+        ("https://me:secret@shop.example/", "no user name or password"),
+        ("shop.example", "must begin with"),
+    ],
+)
+def test_an_address_of_our_own_network_or_none_at_all_is_refused(console, settings, url, why):
+    settings.WEBHOOKS_TO_PRIVATE_ADDRESSES = False
+
+    answer = press(console, "audiences_subscription_add", url=url, topics=["user.created"], active="on")
+
+    assert why in words(answer)
+    assert not Subscription.objects.exists()
+
+
+def test_a_private_address_is_taken_where_the_settings_allow_it(console, settings):
+    settings.WEBHOOKS_TO_PRIVATE_ADDRESSES = True
+
+    press(console, "audiences_subscription_add", url="http://127.0.0.1:9000/", topics=["user.created"], active="on")
+
+    assert Subscription.objects.get().url == "http://127.0.0.1:9000/"
+
+
+def test_a_webhook_without_a_topic_is_refused(console):
+    answer = press(console, "audiences_subscription_add", url="https://shop.example/", active="on")
+
+    assert "Tick at least one thing" in words(answer)
+
+
+def test_a_change_of_a_webhook_is_told_and_keeps_what_has_no_box(console, hook):
+    Subscription.objects.update(topics=["ping", "user.created"])
+
+    press(console, "audiences_subscription_change", hook.pk, url=hook.url, topics=["user.deleted"])
+
+    hook.refresh_from_db()
+    assert hook.topics == ["user.deleted", "ping"]
+    assert not hook.active
+    assert "Switched on: from yes to no" in said()
+
+
+def test_the_log_tells_what_came_back_and_something_is_sent_again(console, hook, monkeypatch):
+    rung: list[bool] = []
+    monkeypatch.setattr("audiences.webhook_outbox.ring", lambda: rung.append(True))
+    row = told(hook, state=NotificationState.FAILED, detail="It answered 500.", settled_at=AT, attempts=8)
+    page = words(console.get(reverse("admin:audiences_subscription_change", args=[hook.pk])))
+    assert "It answered 500." in page
+    assert "Failed" in page
+
+    console.raise_request_exception = True
+    press(console, "subscription_again", hook.pk, row.pk)
+
+    row.refresh_from_db()
+    assert row.state == NotificationState.WAITING
+    assert row.settled_at is None
+    assert said() == f"Sent ping (notif_{row.pk}) again"
+    assert [due.pk for due in dispatcher.claim(at=row.due_at)] == [row.pk]
+
+
+def test_what_a_worker_has_in_hand_is_not_sent_beside_it(console, hook):
+    row = told(hook, state=NotificationState.SENDING)
+
+    answer = press(console, "subscription_again", hook.pk, row.pk)
+
+    assert "being sent at this moment" in words(answer)
+    row.refresh_from_db()
+    assert row.state == NotificationState.SENDING
+
+
+def test_the_log_shows_only_what_did_not_get_through_where_asked(console, hook):
+    told(hook, state=NotificationState.DELIVERED, response_status=200)
+    bad = told(hook, detail="There is no shop.example.")
+    page = words(console.get(reverse("admin:audiences_subscription_change", args=[hook.pk]), {"log": "trouble"}))
+
+    assert f"notif_{bad.pk}" in page
+    assert "It answered 200." not in page
+
+
+def test_a_ping_is_sent_with_a_button_and_waits_while_the_webhook_is_off(console, hook):
+    press(console, "subscription_ping", hook.pk)
+    assert Notification.objects.get().topic == Topic.PING
+
+    Subscription.objects.update(active=False)
+
+    assert "switched off" in words(press(console, "subscription_ping", hook.pk))
+
+
+def test_a_webhook_of_another_is_not_sent_again_under_this_one(console, hook):
+    other = Subscription.objects.create(url="https://b.example", topics=["ping"], created_at=AT, updated_at=AT)
+    row = told(other, state=NotificationState.FAILED)
+
+    assert press(console, "subscription_again", hook.pk, row.pk).status_code == 404
+
+
+def test_every_topic_has_a_box_or_a_reason_for_none():
+    boxes = [topic for rows in TOPICS.values() for topic in rows]
+
+    assert len(boxes) == len(set(boxes))
+    assert {*boxes, *NOT_TICKED} == set(Topic)
+    assert set(TONES) == set(NotificationState)
+
+
+def test_nothing_typed_ends_up_as_html(console, hook):
+    Subscription.objects.update(url="https://a.example/<script>alert(1)</script>")
+    Workspace.objects.update(allowed_origins=["https://a.example/<script>"])
+
+    page = words(console.get(PAGE))
+
+    assert "<script>alert(1)" not in page
+    assert json.dumps("https://a.example/<script>") not in page

@@ -1,0 +1,263 @@
+"""Teammates: invited by email, they choose their password, have a role, and can be deactivated."""
+
+import re
+import time
+from datetime import timedelta
+from urllib.parse import urlsplit
+
+import pytest
+import time_machine
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import User
+from django.core import mail
+from django.urls import reverse
+from django.utils import timezone
+
+from messaging.models import Sender
+from outbound import roles
+from outbound.roles import Role
+from outbound.workspace import login
+
+pytestmark = pytest.mark.django_db
+ADD = "/admin/auth/user/add/"
+PASSWORD = "correct-horse-9"
+
+
+def invited(console, django_capture_on_commit_callbacks, **changes) -> User:
+    form = {"email": "Grace@acme.example", "first_name": "", "last_name": "", "role": "Author", **changes}
+    with django_capture_on_commit_callbacks(execute=True):
+        console.post(ADD, form)
+    return User.objects.get(email="grace@acme.example")
+
+
+def link() -> str:
+    """The way to the page in the newest mail."""
+    return urlsplit(re.search(r"https?://\S+", mail.outbox[-1].body)[0]).path
+
+
+def open_link(client, path: str):
+    """Open it as a browser does: the token moves from the address into the session."""
+    return client.get(path, follow=True)
+
+
+def choose(client, page, **changes):
+    form = {"first_name": "Grace", "last_name": "Ho", "new_password1": PASSWORD, "new_password2": PASSWORD, **changes}
+    return client.post(page.request["PATH_INFO"], form)
+
+
+def test_an_invitation_leads_to_a_password_a_role_and_a_sender(
+    console, client, boss, django_capture_on_commit_callbacks
+):
+    grace = invited(console, django_capture_on_commit_callbacks)
+    assert mail.outbox[0].to == ["grace@acme.example"]
+    assert not grace.has_usable_password()
+    assert "Invited" in console.get("/admin/auth/user/").content.decode()
+
+    client.logout()
+    page = open_link(client, link())
+    assert choose(client, page).url == "/admin/login/"
+
+    grace.refresh_from_db()
+    assert roles.role_of(grace) is Role.AUTHOR
+    assert Sender.objects.get(teammate=grace).email == "grace@acme.example"
+    assert client.login(username="grace@acme.example", password=PASSWORD)
+    assert client.get("/admin/messaging/message/add/").status_code == 200
+
+
+def test_an_invitation_works_once(console, client, django_capture_on_commit_callbacks):
+    invited(console, django_capture_on_commit_callbacks)
+    path = link()
+    client.logout()
+    choose(client, open_link(client, path))
+
+    assert "has been used" in open_link(client, path).content.decode()
+
+
+def test_an_invitation_ends_after_a_week(console, client, django_capture_on_commit_callbacks):
+    invited(console, django_capture_on_commit_callbacks)
+
+    with time_machine.travel(timezone.now() + timedelta(days=6, hours=23)):
+        assert "new_password1" in open_link(client, link()).content.decode()
+    with time_machine.travel(timezone.now() + timedelta(days=7, minutes=1)):
+        assert "too old" in open_link(client, link()).content.decode()
+
+
+def test_sending_it_again_ends_the_one_before(console, client, django_capture_on_commit_callbacks):
+    grace = invited(console, django_capture_on_commit_callbacks)
+    first = link()
+
+    with django_capture_on_commit_callbacks(execute=True):
+        console.post(reverse("admin:user_invite_again", args=[grace.pk]))
+
+    assert len(mail.outbox) == 2
+    assert "has been used" in open_link(client, first).content.decode()
+    assert "new_password1" in open_link(client, link()).content.decode()
+
+
+def test_whoever_accepted_is_not_invited_again(console, boss):
+    grace = User.objects.create_user("grace", "grace@acme.example", PASSWORD, is_staff=True)
+
+    console.post(reverse("admin:user_invite_again", args=[grace.pk]))
+
+    grace.refresh_from_db()
+    assert grace.check_password(PASSWORD)
+    assert mail.outbox == []
+
+
+def test_a_deactivated_teammate_is_out_at_once_and_their_invitation_with_them(
+    console, client, boss, django_capture_on_commit_callbacks
+):
+    grace = invited(console, django_capture_on_commit_callbacks)
+    console.post(reverse("admin:user_deactivate", args=[grace.pk]))
+    assert "too old" in open_link(client, link()).content.decode()
+
+    ada = User.objects.create_user("ada", "ada@acme.example", PASSWORD, is_staff=True)
+    client.force_login(ada)
+    assert client.get("/admin/").status_code == 200
+    client.force_login(boss)
+    client.post(reverse("admin:user_deactivate", args=[ada.pk]))
+    assert LogEntry.objects.first().change_message == "Deactivated: from Active to Deactivated"
+    assert not client.login(username="ada", password=PASSWORD)
+    client.force_login(boss)
+    client.post(reverse("admin:user_activate", args=[ada.pk]))
+    assert client.login(username="ada", password=PASSWORD)
+
+
+def test_nobody_deactivates_themselves_or_changes_their_own_role(console, boss):
+    console.post(reverse("admin:user_deactivate", args=[boss.pk]))
+    page = console.get(reverse("admin:auth_user_change", args=[boss.pk])).content.decode()
+
+    boss.refresh_from_db()
+    assert boss.is_active
+    assert 'name="role"' not in page
+
+
+def test_an_admin_who_is_no_superuser_cannot_touch_one(client, boss):
+    admin = User.objects.create_user("ann", "ann@acme.example", PASSWORD, is_staff=True)
+    roles.give(admin, Role.ADMIN)
+    client.force_login(admin)
+
+    changed = client.post(reverse("admin:auth_user_change", args=[boss.pk]), {"email": "ann+boss@acme.example"})
+
+    assert changed.status_code == 403
+    assert client.post(reverse("admin:user_deactivate", args=[boss.pk])).status_code == 403
+    boss.refresh_from_db()
+    assert (boss.email, boss.is_active) == ("boss@acme.example", True)
+
+
+def test_a_change_of_role_is_told_from_what_to_what(console):
+    grace = User.objects.create_user("grace", "grace@acme.example", PASSWORD, is_staff=True)
+    roles.give(grace, Role.VIEWER)
+
+    form = {"email": "grace@acme.example", "first_name": "Grace", "last_name": "", "role": "Sender"}
+    console.post(reverse("admin:auth_user_change", args=[grace.pk]), form)
+
+    said = LogEntry.objects.get().change_message
+    assert roles.role_of(User.objects.get(pk=grace.pk)) is Role.SENDER
+    assert re.search("Role: from “Viewer.* to “Sender", said)
+    assert "First name: from nothing to “Grace”" in said
+
+
+def test_an_address_is_one_teammates(console):
+    User.objects.create_user("grace", "grace@acme.example", PASSWORD, is_staff=True)
+
+    answer = console.post(ADD, {"email": "GRACE@acme.example", "role": "Viewer"})
+
+    assert "There is a teammate with this address." in answer.content.decode()
+    assert mail.outbox == []
+
+
+@pytest.mark.django_db(transaction=True)
+def test_mail_that_cannot_leave_is_said(console, settings):
+    roles.install()
+    settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
+    settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", 1
+
+    form = {"email": "grace@acme.example", "first_name": "", "last_name": "", "role": "Author"}
+    answer = console.post(ADD, form, follow=True)
+
+    assert "could not be mailed" in answer.content.decode()
+
+
+# Passwords
+
+
+def wait_for_mail(count: int) -> None:
+    """It is sent beside the answer."""
+    deadline = time.monotonic() + 5
+    while len(mail.outbox) < count and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert len(mail.outbox) == count
+
+
+def ask(client, email: str):
+    return client.post(reverse("admin:admin_password_reset"), {"email": email}, follow=True)
+
+
+def test_a_forgotten_password_is_chosen_anew(client):
+    User.objects.create_user("grace", "grace@acme.example", "forgotten-1", is_staff=True)
+
+    ask(client, "grace@acme.example")
+    wait_for_mail(1)
+    answer = choose(client, open_link(client, link()))
+
+    assert answer.url == "/admin/login/"
+    assert client.login(username="grace", password=PASSWORD)
+
+
+def test_asking_for_a_password_tells_nobody_who_works_here(client):
+    User.objects.create_user("grace", "grace@acme.example", "forgotten-1", is_staff=True)
+
+    there, not_there = ask(client, "grace@acme.example"), ask(client, "nobody@acme.example")
+
+    def said(answer) -> str:
+        return re.sub(r"csrf\S+ value=\S+|\w+@acme.example|[a-zA-Z0-9]{64}", "", answer.content.decode())
+
+    assert said(there) == said(not_there)
+    wait_for_mail(1)
+
+
+def test_who_asks_too_often_gets_no_more_mail(client):
+    User.objects.create_user("grace", "grace@acme.example", "forgotten-1", is_staff=True)
+
+    for _ in range(login.RESETS_BY_NAME + 3):
+        ask(client, "Grace@acme.example")
+
+    wait_for_mail(login.RESETS_BY_NAME)
+    time.sleep(0.2)
+    assert len(mail.outbox) == login.RESETS_BY_NAME
+
+
+def test_the_door_stays_shut_after_too_many_wrong_passwords(client):
+    User.objects.create_user("grace", "grace@acme.example", PASSWORD, is_staff=True)
+
+    def log_in(password: str, name: str = "grace"):
+        return client.post("/admin/login/", {"username": name, "password": password})
+
+    for _ in range(login.WRONG_BY_NAME):
+        wrong = log_in("guess").content.decode()
+    assert "Please enter the correct" in wrong
+    assert "tried too often" in log_in(PASSWORD).content.decode()
+    with time_machine.travel(timezone.now() + timedelta(minutes=16)):
+        assert log_in(PASSWORD).status_code == 302
+
+
+def test_a_weak_password_is_refused(console, client, django_capture_on_commit_callbacks):
+    grace = invited(console, django_capture_on_commit_callbacks)
+
+    answer = choose(client, open_link(client, link()), new_password1="12345678", new_password2="12345678")
+
+    assert "too common" in answer.content.decode()
+    grace.refresh_from_db()
+    assert not grace.has_usable_password()
+
+
+@pytest.mark.filterwarnings("error::django.core.paginator.UnorderedObjectListWarning")
+def test_teammates_to_choose_from_come_in_an_order(console):
+    User.objects.create_user("zoe", first_name="Zoe", is_staff=True)
+    User.objects.create_user("abe", first_name="Abe", is_staff=True)
+
+    found = console.get("/admin/autocomplete/?app_label=messaging&model_name=sender&field_name=teammate").json()
+
+    names = [entry["text"] for entry in found["results"]]
+    assert names.index("abe") < names.index("zoe")

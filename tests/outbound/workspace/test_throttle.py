@@ -1,0 +1,174 @@
+"""The pace of a channel, as staff set it; and how far a message is, as its report shows it."""
+
+from datetime import date, timedelta
+from uuid import uuid4
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.utils import timezone
+
+from delivery.models import DeliveryRecord, Pace, Status
+from messaging.models import Message
+from outbound.messages import progress
+from tests.factories import CustomerFactory, MessageFactory, SenderFactory
+from tests.outbound.composer.test_composer import ADD, page, ticket, typed
+
+pytestmark = pytest.mark.django_db
+LIST = "/admin/delivery/pace/"
+NEW = f"{LIST}add/"
+
+
+def posted(**changes) -> dict[str, str]:
+    return {"channel": "email", "per_second": "", "warm_up": "", "warm_up_from": "", "first": "", "until": ""} | changes
+
+
+def test_limits_a_channel_by_the_second_and_by_the_day(console):
+    console.post(NEW, posted(per_second="12.5", warm_up="50, 100,200", warm_up_from="2026-12-01"))
+
+    pace = Pace.objects.get()
+    assert (pace.channel, float(pace.per_second), pace.warm_up) == ("email", 12.5, [50, 100, 200])
+    assert pace.warm_up_from == date(2026, 12, 1)
+    shown = console.get(LIST).content.decode()
+    assert "12.5 a second, warming up from 1 December 2026 over 3 days" in shown
+
+
+def test_makes_a_plan_that_doubles_each_day(console):
+    console.post(NEW, posted(first="50", until="500", warm_up_from="2026-12-01"))
+
+    assert Pace.objects.get().warm_up == [50, 100, 200, 400, 500]
+
+
+def test_a_change_is_told_from_what_to_what(console):
+    Pace.objects.create(channel="email", per_second=10, warm_up=[50], warm_up_from=date(2026, 12, 1))
+
+    console.post(f"{LIST}email/change/", posted(per_second="20", warm_up="50, 100", warm_up_from="2026-12-01"))
+
+    assert Pace.objects.get().warm_up == [50, 100]
+    told = LogEntry.objects.get().change_message
+    assert "to “20”" in told
+    assert "Warm-up plan: from “50” to “50”, “100”" in told
+
+
+@pytest.mark.parametrize(
+    ("given", "field", "says"),
+    [
+        ({"per_second": "0"}, "per_second", "0.001"),
+        ({"per_second": "-1"}, "per_second", "0.001"),
+        ({"per_second": "fast"}, "per_second", "number"),
+        ({"warm_up": "50, many", "warm_up_from": "2026-12-01"}, "warm_up", "“many” is none"),
+        ({"warm_up": "50.5", "warm_up_from": "2026-12-01"}, "warm_up", "“50.5” is none"),
+        ({"warm_up": "100, 50", "warm_up_from": "2026-12-01"}, "warm_up", "grows"),
+        ({"warm_up": "0", "warm_up_from": "2026-12-01"}, "warm_up", "“0” is none"),
+        ({"warm_up": ",".join(["1"] * 91), "warm_up_from": "2026-12-01"}, "warm_up", "at most 90 days"),
+        ({"warm_up": "50"}, "warm_up_from", "begins"),
+        ({"warm_up": "50", "warm_up_from": "soon"}, "warm_up_from", "date"),
+        ({"first": "50"}, "until", "Type both"),
+        ({"until": "50"}, "first", "Type both"),
+        ({"first": "50", "until": "5"}, "until", "at least as many"),
+        ({"first": "50", "until": "500", "warm_up": "1"}, "warm_up", "not both"),
+        ({"channel": "in_app"}, "channel", "valid choice"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_at_its_field(console, given, field, says):
+    answer = console.post(NEW, posted(**given))
+
+    assert says in " ".join(answer.context["adminform"].form.errors[field])
+    assert not Pace.objects.exists()
+
+
+def test_a_channel_has_one_pace(console):
+    Pace.objects.create(channel="email", per_second=10)
+
+    assert "valid choice" in " ".join(console.post(NEW, posted()).context["adminform"].form.errors["channel"])
+    console.post(NEW, posted(channel="push", per_second="5"))
+    assert console.get(NEW).status_code == 403
+
+
+def test_shows_how_many_of_todays_have_gone(console):
+    today = timezone.localdate()
+    Pace.objects.create(channel="email", warm_up=[1000, 2000], warm_up_from=today, day=today, taken_today=204)
+
+    assert "204 of 1,000" in console.get(LIST).content.decode()
+
+
+# How far a message is
+
+
+@pytest.fixture
+def news() -> Message:
+    for n in range(10):
+        CustomerFactory(email=f"{n}@acme.example")
+    return MessageFactory(title="News", one_off=True, live=True)
+
+
+def send(message: Message, count: int, *, over: timedelta) -> None:
+    now = timezone.now()
+    pks = list(message.records.order_by("pk").values_list("pk", flat=True)[:count])
+    for place, pk in enumerate(pks):
+        one = DeliveryRecord.objects.filter(pk=pk)
+        one.update(status=Status.SENDING, claim=uuid4(), leased_until=now)
+        one.mark_sent(at=now - over * (count - place) / count)
+
+
+def test_a_send_under_way_says_how_many_have_gone_how_fast_and_when_it_is_done(console, news):
+    send(news, 6, over=timedelta(seconds=30))
+
+    found = progress.going(news, at=timezone.now())
+
+    assert found.words == "6 handed over; 4 to go."
+    assert (found.percent, found.is_moving) == (60, True)
+    assert found.pace == "12 a minute."
+    assert found.ends.startswith("Done about ")
+    shown = console.get(page(news)).content.decode()
+    assert "6 handed over; 4 to go." in shown
+    assert f"/admin/messaging/message/{news.pk}/progress/" in shown
+
+
+def test_a_paused_one_says_after_how_many_it_stopped_and_how_many_it_holds(console, news):
+    send(news, 6, over=timedelta(seconds=30))
+    console.post(f"/admin/messaging/message/{news.pk}/act/pause/")
+
+    answer = console.get(f"/admin/messaging/message/{news.pk}/progress/").content.decode()
+
+    assert "Stopped after 6; 4 held." in answer
+    assert "hx-get" not in answer
+    assert "Done about" not in answer
+
+
+def test_where_nothing_went_of_late_no_end_is_made_up(news):
+    found = progress.going(news, at=timezone.now())
+
+    assert found.pace == "Nothing went in the last minute."
+    assert found.ends == "When it will be done is not known yet."
+
+
+def test_once_nobody_waits_it_asks_no_more(console, news):
+    send(news, 10, over=timedelta(seconds=30))
+
+    answer = console.get(f"/admin/messaging/message/{news.pk}/progress/").content.decode()
+
+    assert "Nobody is waiting for it now." in answer
+    assert "hx-get" not in answer
+
+
+# One copy to each inbox
+
+
+@pytest.mark.parametrize("is_once", [True, False])
+def test_the_switch_decides_whether_those_who_share_an_inbox_get_a_copy_each(console, is_once):
+    CustomerFactory(user_id="1", email="home@acme.example")
+    CustomerFactory(user_id="2", email="home@acme.example")
+    form = typed(SenderFactory(), ticket=ticket(console))
+    if not is_once:
+        del form["same_inbox_once"]
+
+    counted = console.post("/admin/messaging/message/forecast/", form).content.decode()
+    console.post(ADD, form)
+
+    draft = Message.objects.get()
+    assert draft.same_inbox_once is is_once
+    assert ("all will receive it" in counted) is not is_once
+    assert console.get(page(draft)).context["form"]["same_inbox_once"].value() is is_once
+    console.post(page(draft), form | {"same_inbox_once": "" if is_once else "on"})
+    told = LogEntry.objects.latest("pk").change_message
+    assert told.endswith("One copy to each inbox: from “yes” to “no”" if is_once else "from “no” to “yes”")

@@ -1,0 +1,113 @@
+"""A teammate at the pages of the admin."""
+
+import json
+import re
+
+from django.test import Client
+from django.urls import reverse
+
+from audiences.models import Customer
+from messaging.models import Message
+from tests.factories import SenderFactory
+from tests.support.pages import as_page, field_of, quick
+
+
+class Staff:
+    """A teammate who uses the console as a browser does: opens a page, fills in its form, presses a button."""
+
+    def __init__(self, user, at_once) -> None:
+        self.user, self.at_once = user, at_once
+        self.sender = SenderFactory(name="Ada", email="ada@acme.example", teammate=user)
+        self.browser = quick(Client())
+        self.browser.force_login(user)
+
+    def opens(self, name: str, /, *args: object, **query: object) -> str:
+        """A page's HTML: `opens("messaging_message_change", message)`."""
+        answered = self.browser.get(reverse(f"admin:{name}", args=args), query)
+        assert answered.status_code == 200, answered
+        return answered.content.decode()
+
+    def presses(self, name: str, /, *args: object, **fields: object) -> str:
+        """What the page says after a form was posted."""
+        with self.at_once():
+            answered = self.browser.post(reverse(f"admin:{name}", args=args), fields, follow=True)
+        assert answered.status_code == 200, answered
+        return as_page(answered.content.decode())
+
+    def reads(self, name: str, /, *args: object, **query: object) -> str:
+        """What a page says, in words."""
+        return as_page(self.opens(name, *args, **query))
+
+    def composes(self, **given: object) -> str:
+        """Fill in the composer of a new message and press a button (`act`); what the page says then."""
+        return self.presses("messaging_message_add", **self.new(**given))
+
+    def new(self, **given: object) -> dict[str, object]:
+        """The composer of a new message, filled in."""
+        return {**self.fields(**given), "ticket": field_of(self.opens("messaging_message_add"), "ticket")}
+
+    def edits(self, message: int, **given: object) -> str:
+        """Fill in the composer of a draft anew and press a button."""
+        return self.presses("messaging_message_change", message, **self.fields(**given))
+
+    def fields(self, *, rules=(), window=(), channel="email", **given: object) -> dict[str, object]:
+        rules = rules if isinstance(rules, dict) else {"match": "all", "rules": list(rules)}
+        return {
+            "title": "Hello",
+            "channel": channel,
+            "format": "chat" if channel == "in_app" else "",
+            "sender": self.sender.pk,
+            "subject": "" if channel == "in_app" else "Hello",
+            "body": "<p>Hello there</p>",
+            "text": "Hello there",
+            "send_type": "ongoing",
+            "rules": json.dumps(rules),
+            "window": json.dumps(list(window)),
+            "window_zone": "workspace",
+            "act": "save",
+            **given,
+        }
+
+    def saves(self, **given: object) -> int:
+        """Save a draft."""
+        page = self.composes(**given)
+        assert "is saved as a draft" in page, page
+        return Message.objects.latest("pk").pk
+
+    def sets_live(self, **given: object) -> int:
+        """Compose a message and set it live, without a look at its report."""
+        with self.at_once():
+            answered = self.browser.post(reverse("admin:messaging_message_add"), self.new(**given, act="live"))
+        assert answered.status_code == 302, as_page(answered.content.decode())
+        message = Message.objects.latest("pk")
+        assert message.went_live_at is not None
+        return message.pk
+
+    def does(self, verb: str, message: int) -> str:
+        """Press a button of a message's report: pause, resume, stop, rest, live, unschedule."""
+        return self.presses("message_act", message, verb)
+
+    def opens_profile(self, user_id: str) -> str:
+        return self.opens("audiences_customer_change", Customer.objects.get(user_id=user_id).pk)
+
+    def opens_send_a_message(self, user_id: str) -> str:
+        """The page behind the button at the top right of a profile."""
+        button = re.search(r'href="([^"]+)"[^>]*aria-label="Send a message"', self.opens_profile(user_id))
+        assert button, "no button"
+        answered = self.browser.get(button[1])
+        assert answered.status_code == 200
+        return answered.content.decode()
+
+    def writes_to(self, user_id: str, **given: object) -> str:
+        """Send a message from a profile, as the form stands but for what is given; what the page says then."""
+        page = self.opens_send_a_message(user_id)
+        chosen = re.search(r'name="way" value="(\w+)"[^>]* checked', page)
+        fields = {
+            "way": chosen[1] if chosen else "",
+            "sender": self.sender.pk,
+            "subject": "",
+            "body": "<p>Hello there</p>",
+            "ticket": field_of(page, "ticket"),
+            **given,
+        }
+        return self.presses("customer_send_message", Customer.objects.get(user_id=user_id).pk, **fields)

@@ -1,0 +1,53 @@
+"""The server of a team that uses Outbound, which tells the API about its users and asks it."""
+
+from django.utils import timezone
+from rest_framework.response import Response
+from rest_framework.test import APIClient
+
+from audiences.models import Integration
+from tests.support.mailbox import address
+from tests.support.pages import quick
+
+COLUMNS = {"email", "name", "created_at", "signed_up_at", "unsubscribed_from_emails", "companies", "timezone"}
+
+
+class Server:
+    """What a team's own server tells and asks the API."""
+
+    def __init__(self, at_once) -> None:
+        _, token = Integration.issue(name="server")
+        self.http = quick(APIClient())
+        self.http.credentials(HTTP_AUTHORIZATION=f"Bearer {token}")
+        self.at_once = at_once
+
+    def post(self, path: str, facts: dict[str, object]) -> Response:
+        with self.at_once():
+            return self.http.post(path, facts, format="json")
+
+    def get(self, path: str, **query: object) -> Response:
+        with self.at_once():
+            return self.http.get(path, query)
+
+    def user(self, user_id: str, **facts: object) -> dict[str, object]:
+        """Say what is true of a user; what is no field of the API is a custom attribute. `email=None` for none."""
+        sent = {"user_id": user_id, "email": address(user_id)}
+        sent |= {key: value for key, value in facts.items() if key in COLUMNS}
+        sent["custom_attributes"] = {key: value for key, value in facts.items() if key not in COLUMNS}
+        answered = self.post("/api/users", sent)
+        assert answered.status_code == 200, answered.json()
+        return answered.json()
+
+    def device(self, user_id: str, token: str) -> None:
+        """Say which phone a user gets pushes on."""
+        assert self.post("/api/devices", {"user_id": user_id, "token": token}).status_code == 200
+
+    def event(self, user_id: str, name: str) -> None:
+        """Say that a user did something just now."""
+        facts = {"user_id": user_id, "event_name": name, "created_at": int(timezone.now().timestamp())}
+        assert self.post("/api/events", facts).status_code == 202
+
+    def conversations(self, user_id: str) -> Response:
+        """The article's call: a GET with user_id and type=user."""
+        answered = self.get("/api/conversations", type="user", user_id=user_id)
+        assert answered.status_code == 200, answered.json()
+        return answered
