@@ -37,7 +37,7 @@ lint: .venv/.dev
 
 # An environment of its own: what it needs is nothing Outbound runs on.
 audit: .venv/.audit
-	@$(python) -m config.audit .venv/audit/bin/pip-audit
+	@$(python) -m config.pip_audit .venv/audit/bin/pip-audit
 
 bench: .venv/.dev
 	$(python) -m benchmarks

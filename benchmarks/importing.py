@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from django.db import connection
 from django.utils import timezone
 
-from audiences.intake import importing
+from audiences.intake import csv_import
 from audiences.models import Import, ImportKind, ImportState
 from benchmarks import world
 from benchmarks.measure import Row, in_turn, row
@@ -37,11 +37,11 @@ def measure(*, times: int = 5) -> list[Row]:
     def ours() -> float:
         with connection.cursor() as cursor:
             cursor.execute("TRUNCATE audiences_customer, audiences_import CASCADE")
-        job = importing.take(file, name="people.csv", kind=ImportKind.CUSTOMERS, by=None, at=timezone.now())
+        job = csv_import.take(file, name="people.csv", kind=ImportKind.CUSTOMERS, by=None, at=timezone.now())
         Import.objects.filter(pk=job.pk).update(state=ImportState.CHECKED)
-        importing.begin(job, ImportState.WRITING, targets=job.targets, tag=None, at=timezone.now())
+        csv_import.begin(job, ImportState.WRITING, targets=job.targets, tag=None, at=timezone.now())
         started = time.perf_counter()
-        importing.go_on(job.pk, clock=timezone.now, until=timezone.now() + timedelta(hours=1))
+        csv_import.go_on(job.pk, clock=timezone.now, until=timezone.now() + timedelta(hours=1))
         took = time.perf_counter() - started
         job.refresh_from_db()
         assert (job.state, job.made) == (ImportState.DONE, CUSTOMERS), (job.state, job.made)

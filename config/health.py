@@ -12,7 +12,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
 from config.celery import app
-from delivery import metrics as measuring
+from delivery import metrics as delivery_metrics
 from delivery.monitoring import health
 
 log = logging.getLogger(__name__)
@@ -54,7 +54,7 @@ def metrics(request: HttpRequest) -> HttpResponse:
     given = request.headers.get("Authorization", "")
     if not constant_time_compare(given, f"Bearer {settings.METRICS_TOKEN}"):
         return HttpResponse("METRICS_TOKEN is asked for.", status=401, headers={"WWW-Authenticate": "Bearer"})
-    body = "\n".join([*counted(), ""]).encode() + measuring.exposed()
+    body = "\n".join([*counted(), ""]).encode() + delivery_metrics.exposed()
     return HttpResponse(body, content_type="text/plain; version=0.0.4; charset=utf-8")
 
 

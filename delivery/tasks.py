@@ -8,14 +8,14 @@ from celery import shared_task
 from django.utils import timezone
 
 from audiences import intake
-from audiences.intake import importing
+from audiences.intake import csv_import
 from delivery import metrics, shutdown
 from delivery.conversations import answer_emails, threads
 from delivery.maintenance import attribute_kinds, retention
 from delivery.maintenance import sweep as maintenance_sweep
 from delivery.matching import launch_job, ongoing
 from delivery.monitoring import health
-from delivery.sending import dispatcher as rounds
+from delivery.sending import dispatcher as sending_dispatcher
 from delivery.webhooks import dispatcher
 from messaging.models import Message
 
@@ -58,7 +58,7 @@ def launch_message(message_id: int, **_later: object) -> None:
 @shared_task
 def go_on_importing(import_id: int, **_later: object) -> None:
     """Go on with an import for a while, and make room for others before going on."""
-    if importing.go_on(import_id, clock=timezone.now, until=timezone.now() + A_WHILE):
+    if csv_import.go_on(import_id, clock=timezone.now, until=timezone.now() + A_WHILE):
         nudge_import(import_id)
 
 
@@ -71,7 +71,7 @@ def change_kind(change_id: int, **_later: object) -> None:
 @shared_task
 def hand_over_due(**_later: object) -> None:
     """Hand over what is due."""
-    rounds.hand_over(clock=timezone.now, until=timezone.now() + A_WHILE)
+    sending_dispatcher.hand_over(clock=timezone.now, until=timezone.now() + A_WHILE)
 
 
 @shared_task
@@ -84,7 +84,7 @@ def sweep(**_later: object) -> None:
     nudge_answers()
     dispatcher.forget_old(at=at)
     nudge_to_tell()
-    for import_id in importing.under_way():
+    for import_id in csv_import.under_way():
         nudge_import(import_id)
     for change_id in attribute_kinds.under_way():
         nudge_kind(change_id)
@@ -98,7 +98,7 @@ def forget_old(**_later: object) -> None:
     """Delete what was kept long enough. Once a day."""
     at = timezone.now()
     until = at + AN_HOUR
-    importing.forget_old(at=at)
+    csv_import.forget_old(at=at)
     retention.forget(at=at, go_on=lambda: timezone.now() < until and not shutdown.asked())
 
 

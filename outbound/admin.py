@@ -21,20 +21,20 @@ from audiences.models import (
 )
 from delivery.models import Conversation, DeliveryRecord, Pace
 from messaging.models import Message, Sender
-from outbound.inbox import admin as answering
-from outbound.messages import admin as messages
+from outbound.inbox import admin as inbox_admin
+from outbound.messages import admin as messages_admin
 from outbound.messages import records
-from outbound.people import admin as people
+from outbound.people import admin as people_admin
 from outbound.people import attributes, event_names, segments
-from outbound.workspace import admin as workspace
+from outbound.workspace import admin as workspace_admin
 from outbound.workspace import audit_log, integration, login, schedule, senders, staff, tags, throttle, webhooks
 
 PAGES: dict[type[Model], type[ModelAdmin]] = {
-    Message: messages.MessageAdmin,
-    Conversation: answering.ConversationAdmin,
+    Message: messages_admin.MessageAdmin,
+    Conversation: inbox_admin.ConversationAdmin,
     DeliveryRecord: records.DeliveryRecordAdmin,
-    Customer: people.CustomerAdmin,
-    Company: people.CompanyAdmin,
+    Customer: people_admin.CustomerAdmin,
+    Company: people_admin.CompanyAdmin,
     Audience: segments.SegmentAdmin,
     Tag: tags.TagAdmin,
     CustomAttribute: attributes.CustomAttributeAdmin,
@@ -42,16 +42,16 @@ PAGES: dict[type[Model], type[ModelAdmin]] = {
     Sender: senders.SenderAdmin,
     Integration: integration.IntegrationAdmin,
     Subscription: webhooks.SubscriptionAdmin,
-    Workspace: workspace.WorkspaceAdmin,
+    Workspace: workspace_admin.WorkspaceAdmin,
     Pace: throttle.PaceAdmin,
     User: staff.StaffAdmin,
     Group: staff.RoleAdmin,
     LogEntry: audit_log.LogAdmin,
     PeriodicTask: schedule.ScheduleAdmin,
-    IntervalSchedule: workspace.PlainAdmin,
-    CrontabSchedule: workspace.PlainAdmin,
-    SolarSchedule: workspace.PlainAdmin,
-    ClockedSchedule: workspace.PlainAdmin,
+    IntervalSchedule: workspace_admin.PlainAdmin,
+    CrontabSchedule: workspace_admin.PlainAdmin,
+    SolarSchedule: workspace_admin.PlainAdmin,
+    ClockedSchedule: workspace_admin.PlainAdmin,
 }
 
 for model, pages in PAGES.items():

@@ -1,1 +1,1 @@
-"""Postgres."""
+"""The embedded PostgreSQL for machines without a database server."""

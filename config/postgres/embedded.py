@@ -17,7 +17,7 @@ from config.postgres.server import NoServer, Server
 
 __all__ = ["NoServer", "database", "endings_raise", "is_embedded", "undisturbed", "url"]
 
-HOME = Path(__file__).resolve().parent.parent / ".data"
+HOME = Path(__file__).resolve().parents[2] / ".data"
 DATABASE = "outbound"
 
 COMMON = {

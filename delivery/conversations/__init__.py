@@ -1,1 +1,1 @@
-"""Conversations."""
+"""Conversations: threads, attachments, JSON payloads and emails that tell customers about answers."""

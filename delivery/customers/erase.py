@@ -8,11 +8,11 @@ from django.db import connection, transaction
 from django.db.models import Q, QuerySet
 
 from audiences import intake
-from audiences.intake import importing
+from audiences.intake import csv_import
 from audiences.models import Customer, JobItem, Notification
 from audiences.transactions import retried
 from delivery import locks
-from delivery.conversations import attachments as uploads
+from delivery.conversations import attachments as conversation_attachments
 from delivery.models import (
     Alarm,
     AnswerMail,
@@ -58,7 +58,7 @@ def erase(customer: Customer, *, at: datetime) -> None:
     Notification.objects.filter(customer=locked).exclude(topic__endswith=".deleted").delete()
     Notification.objects.filter(customer=locked).update(payload=None)
     JobItem.objects.filter(named(names)).update(data={}, error="")
-    importing.erase(filter(None, (locked.user_id, locked.email, locked.name, locked.phone)))
+    csv_import.erase(filter(None, (locked.user_id, locked.email, locked.name, locked.phone)))
     blank_messages_to(locked)
     log_of(locked).update(object_repr=ERASED, change_message="")
     blank(locked, at=at)
@@ -85,7 +85,7 @@ def forget_files(customer: Customer) -> None:
     parts = ConversationPart.objects.filter(conversation__in=threads)
     lists = [*threads.values_list("attachments", flat=True), *parts.values_list("attachments", flat=True)]
     files = [entry for attachments in lists for entry in attachments]
-    transaction.on_commit(lambda: uploads.forget(files))
+    transaction.on_commit(lambda: conversation_attachments.forget(files))
 
 
 def names_of(customer: Customer) -> dict[str, str | None]:

@@ -23,7 +23,7 @@ from audiences.models import (
     Notification,
 )
 from delivery import rendering
-from delivery.conversations import attachments as uploads
+from delivery.conversations import attachments as conversation_attachments
 from delivery.customers.erase import log_of, named, names_of
 from delivery.models import (
     AnswerMail,
@@ -153,6 +153,6 @@ def kept_files(customer: Customer) -> Iterator[tuple[str, str]]:
     parts = ConversationPart.objects.filter(conversation__customer=customer).values_list("attachments", flat=True)
     entries = [entry for attachments in (*threads, *parts) for entry in attachments]
     for number, entry in enumerate(entries, start=1):
-        path = uploads.place_kept(entry)
+        path = conversation_attachments.place_kept(entry)
         if path and default_storage.exists(path):
-            yield path, f"{number}-{uploads.called(str(entry.get('name') or 'file'))}"
+            yield path, f"{number}-{conversation_attachments.called(str(entry.get('name') or 'file'))}"

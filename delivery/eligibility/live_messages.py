@@ -1,4 +1,4 @@
-"""TODO-DOC delivery/eligibility/live_messages.py."""
+"""The live messages that a visit is judged against, compiled once per process."""
 
 from dataclasses import dataclass
 from datetime import datetime

@@ -1,1 +1,1 @@
-"""Inbound."""
+"""Inbound: emails and provider events that come back (replies, bounces, complaints)."""

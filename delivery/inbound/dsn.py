@@ -16,7 +16,7 @@ from django.conf import settings
 
 from delivery import reply_addresses
 from delivery.channels.bounce_rules import says_no_such_mailbox
-from delivery.inbound import feedback as returning
+from delivery.inbound import feedback as bounce_feedback
 from delivery.inbound.feedback import News, What
 from delivery.inbound.message import MESSAGE_IDS, Letter, addresses, clean, decoded
 from delivery.reply_addresses import Named
@@ -57,7 +57,7 @@ def read(letter: Letter, *, at: datetime) -> list[Notice] | None:
         kind, told = "", [older(letter, at=when)]
     proven = at_bounce_address(letter, at=at)
     if proven is None and kind == FEEDBACK_REPORT and came_to(settings.FEEDBACK_ADDRESS, letter):
-        proven = returning.find(message_ids=quoted_ids(letter, kinds))
+        proven = bounce_feedback.find(message_ids=quoted_ids(letter, kinds))
     named = proven or claimed(letter, kinds)
     return [Notice(named=named, news=news, counts=proven is not None) for news in told]
 
@@ -137,7 +137,7 @@ def claimed(letter: Letter, kinds: dict[str, Message]) -> Named | None:
     """Return the mail of ours that a report says it is about, without proof."""
     found = (reply_addresses.answered_at(address) for address in letter.recipients)
     named = next((named for named in found if named is not None), None)
-    return named or returning.find(message_ids=(*quoted_ids(letter, kinds), *letter.answers))
+    return named or bounce_feedback.find(message_ids=(*quoted_ids(letter, kinds), *letter.answers))
 
 
 def quoted_ids(letter: Letter, kinds: dict[str, Message]) -> tuple[str, ...]:

@@ -1,1 +1,1 @@
-"""Maintenance."""
+"""Maintenance: the minute sweep, retention and changes of an attribute kind."""

@@ -1,4 +1,4 @@
-"""TODO-DOC delivery/maintenance/sweep.py."""
+"""The minute sweep: repairs everything that a lost nudge may have left undone."""
 
 import logging
 from collections.abc import Callable

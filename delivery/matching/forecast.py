@@ -1,4 +1,4 @@
-"""TODO-DOC delivery/matching/forecast.py."""
+"""Forecast: how many people a message would reach, and why the others would not get it."""
 
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from django.db import connection, transaction
 from django.db.utils import OperationalError
 
 from delivery.eligibility import conditions
-from delivery.matching import sql as matching_sql
+from delivery.matching import sql
 from delivery.models import IN_AN_INBOX, Reason
 from messaging.models import Message, State
 
@@ -66,21 +66,21 @@ def forecast(message: Message, *, at: datetime, of_every: int = 1) -> Forecast:
             f", coalesce({conditions.blocked(message)}, CASE {no_company} END) AS blocked,"
             f" {conditions.inbox(message)} AS inbox"
         ),
-        where=matching_sql.no_record(per_company) if message.state == State.SAMPLED else "TRUE",
+        where=sql.no_record(per_company) if message.state == State.SAMPLED else "TRUE",
         sample=f" TABLESAMPLE SYSTEM ({100 / of_every:f})" if of_every > 1 else "",
     )
     if conditions.inbox(message) != conditions.NO_INBOX:
         pairs = one_to_each_inbox(pairs, some_have_it=message.state == State.SAMPLED)
     people = "count(DISTINCT customer_id)" if per_company else "count(*)"
-    sql = (
+    statement = (
         f"SELECT blocked, {people}, count(*), GROUPING(blocked) FROM ({pairs}) AS pairs"
         " GROUP BY GROUPING SETS ((blocked), ())"
     )
     # A few are looked up one by one; all of them are read through.
-    with transaction.atomic(), nullcontext() if of_every > 1 else matching_sql.hashed(), connection.cursor() as cursor:
+    with transaction.atomic(), nullcontext() if of_every > 1 else sql.hashed(), connection.cursor() as cursor:
         # What it saves in the rows it costs many times over in compiling.
         cursor.execute("SET LOCAL jit = off")
-        cursor.execute(sql, {**condition.params, "now": at, "message": message.pk})
+        cursor.execute(statement, {**condition.params, "now": at, "message": message.pk})
         rows = cursor.fetchall()
     total = next(row[1] for row in rows if row[3])
     groups = [row for row in rows if not row[3]]

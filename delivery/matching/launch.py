@@ -1,4 +1,4 @@
-"""TODO-DOC delivery/matching/launch.py."""
+"""Launch: set a message live and freeze the people of a one-off."""
 
 from datetime import datetime
 
@@ -7,14 +7,12 @@ from django.db.models import F
 from django.db.models.functions import Coalesce
 
 from delivery.eligibility import conditions
-from delivery.matching import sql as matching_sql
+from delivery.matching import sql
 from delivery.models import Reason, Status
 from messaging.models import Channel, Message, NotReady, SendType
 
 
-def launch(
-    message: Message, *, at: datetime, sample: int | None = None, progress: matching_sql.Going = matching_sql.quiet
-) -> int:
+def launch(message: Message, *, at: datetime, sample: int | None = None, progress: sql.Going = sql.quiet) -> int:
     """Set a message live. A one-off's people are frozen in the same transaction; returns how many records it made.
 
     An ongoing one only goes live: its first round is `match`. NotReady where nobody matches a one-off.
@@ -29,23 +27,23 @@ def launch(
 
     is_frozen = message.send_type == SendType.ONE_OFF and not message.to_customer_id
     message.set_live(at=at, sample=sample, before=freeze if is_frozen else lambda: None)
-    matching_sql.analyze_after(made)
+    sql.analyze_after(made)
     return made
 
 
-def send_to_rest(message: Message, *, at: datetime, progress: matching_sql.Going = matching_sql.quiet) -> int:
+def send_to_rest(message: Message, *, at: datetime, progress: sql.Going = sql.quiet) -> int:
     """Launch a sampled one-off for the second and last time: who matches now and has no record (DESIGN 4.10)."""
     with transaction.atomic():
         # Who opens or follows a copy of the sample refers to the message meanwhile, and is not kept waiting.
         Message.objects.select_for_update(no_key=True).get(pk=message.pk)
         made = write_down_all(message, at=at, progress=progress)
         message.send_to_rest(at=at)
-    matching_sql.analyze_after(made)
+    sql.analyze_after(made)
     return made
 
 
 def write_down_all(
-    message: Message, *, at: datetime, sample: int | None = None, progress: matching_sql.Going = matching_sql.quiet
+    message: Message, *, at: datetime, sample: int | None = None, progress: sql.Going = sql.quiet
 ) -> int:
     """Insert a record for everyone who matches a one-off and has none: waiting, or skipped with the reason.
 
@@ -55,11 +53,11 @@ def write_down_all(
     per_company = message.goes_per_company
     no_company = f"WHEN k.id IS NULL THEN '{Reason.NO_COMPANY}'" if per_company else ""
     in_app = message.channel == Channel.IN_APP
-    waits = f"'{Reason.VISIT}'" if in_app else matching_sql.waiting_reason()
-    where = matching_sql.no_record(per_company)
+    waits = f"'{Reason.VISIT}'" if in_app else sql.waiting_reason()
+    where = sql.no_record(per_company)
     if sample is not None:
         drawn = condition.pairs(
-            per_company=per_company, where=f"{conditions.reachable(message.channel)}{matching_sql.known(per_company)}"
+            per_company=per_company, where=f"{conditions.reachable(message.channel)}{sql.known(per_company)}"
         )
         where += (
             f" AND c.id IN (SELECT customer_id FROM ({drawn}) AS reachable GROUP BY customer_id"
@@ -70,31 +68,31 @@ def write_down_all(
         where=where,
         columns=(
             f", coalesce({conditions.blocked(message)}, CASE {no_company or 'WHEN FALSE THEN NULL'} END) AS blocked"
-            f", {'NULL::timestamptz' if in_app else matching_sql.DUE} AS due_at, c.last_seen_at AS last_seen"
+            f", {'NULL::timestamptz' if in_app else sql.DUE} AS due_at, c.last_seen_at AS last_seen"
         ),
     )
-    sql = (
-        f"{matching_sql.INSERT} SELECT %(message)s, customer_id, company_id,"
+    statement = (
+        f"{sql.INSERT} SELECT %(message)s, customer_id, company_id,"
         f" CASE WHEN blocked IS NULL THEN '{Status.WAITING}' ELSE '{Status.SKIPPED}' END,"
-        f" coalesce(blocked, {waits}), CASE WHEN blocked IS NULL THEN due_at END, %(now)s, last_seen, NULL, {matching_sql.REST}"
-        f" FROM matched {matching_sql.A_SLICE}"
+        f" coalesce(blocked, {waits}), CASE WHEN blocked IS NULL THEN due_at END, %(now)s, last_seen, NULL, {sql.REST}"
+        f" FROM matched {sql.A_SLICE}"
     )
     params = {
         **condition.params,
-        **matching_sql.facts(message, at=at),
+        **sql.facts(message, at=at),
         "seed": f"sample of {message.pk}",
         "sample": sample,
     }
     made = 0
     with transaction.atomic():
-        found = matching_sql.find(pairs, params)
+        found = sql.find(pairs, params)
         # Whom a record is of is looked up at each slice, and not for all of them at the commit, which nobody can stop.
-        matching_sql.execute("SET CONSTRAINTS ALL IMMEDIATE", {})
+        sql.execute("SET CONSTRAINTS ALL IMMEDIATE", {})
         progress(made, found)
-        for start in range(0, found, matching_sql.SLICE):
-            made += matching_sql.execute(sql, {**params, "start": start, "end": start + matching_sql.SLICE})
+        for start in range(0, found, sql.SLICE):
+            made += sql.execute(statement, {**params, "start": start, "end": start + sql.SLICE})
             progress(made, found)
-        matching_sql.execute("SET CONSTRAINTS ALL DEFERRED", {})
-        matching_sql.execute("DROP TABLE matched", {})
+        sql.execute("SET CONSTRAINTS ALL DEFERRED", {})
+        sql.execute("DROP TABLE matched", {})
         Message.objects.filter(pk=message.pk).update(audience_count=Coalesce(F("audience_count"), 0) + made)
     return made

@@ -1,4 +1,4 @@
-"""TODO-DOC delivery/matching/lifecycle.py."""
+"""Pause, stop and finish a message together with its delivery records."""
 
 from django.db import transaction
 from django.db.models import Exists, OuterRef

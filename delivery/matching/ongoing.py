@@ -17,8 +17,7 @@ from audiences.rules import RuleError
 from audiences.transactions import retried
 from delivery import locks, metrics
 from delivery.eligibility import conditions
-from delivery.matching import recheck
-from delivery.matching import sql as matching_sql
+from delivery.matching import recheck, sql
 from delivery.models import Reason, Status
 from messaging.models import RUNNING, Channel, Message, SendType
 
@@ -34,7 +33,7 @@ log = logging.getLogger(__name__)
 # Rounds of ongoing messages
 
 
-def match_ongoing(*, at: datetime, progress: matching_sql.Progress = matching_sql.quiet) -> int:
+def match_ongoing(*, at: datetime, progress: sql.Progress = sql.quiet) -> int:
     """Run a round of every live ongoing email and push; returns how many records it made or took up again.
 
     In-app messages are matched by visits, which leave out what cannot be read: here somebody is told.
@@ -58,9 +57,7 @@ def check_rules(message: Message) -> None:
     Message.objects.filter(pk=message.pk).exclude(trouble=trouble).update(trouble=trouble)
 
 
-def match_whatever_happens(
-    message: Message, *, at: datetime, progress: matching_sql.Progress = matching_sql.quiet
-) -> int:
+def match_whatever_happens(message: Message, *, at: datetime, progress: sql.Progress = sql.quiet) -> int:
     """Run one round of a message; where that goes wrong, its trouble says so, and no other message waits for it."""
     try:
         return match(message, at=at, progress=progress)
@@ -70,7 +67,7 @@ def match_whatever_happens(
         return 0
 
 
-def match(message: Message, *, at: datetime, progress: matching_sql.Progress = matching_sql.quiet) -> int:
+def match(message: Message, *, at: datetime, progress: sql.Progress = sql.quiet) -> int:
     """Run one round of an ongoing message, committed in slices; in-app ones are matched by visits alone.
 
     Rules that no longer make sense are written on the message as its trouble, and the round goes on to the others.
@@ -88,7 +85,7 @@ def match(message: Message, *, at: datetime, progress: matching_sql.Progress = m
             Message.objects.filter(pk=message.pk).update(trouble=str(wrong))
             return 0
         Message.objects.filter(pk=message.pk).update(last_matched_at=at, trouble="")
-    matching_sql.analyze_after(made)
+    sql.analyze_after(made)
     metrics.took("match", began, message.pk)
     return made
 
@@ -125,23 +122,23 @@ def take_up_again(message: Message, *, at: datetime) -> int:
         per_company=message.per_company,
         joins=withdrawn,
         where=f"{conditions.reachable(message.channel)} AND {same_company}",
-        columns=f", r.id AS record_id, {matching_sql.DUE} AS due_at, c.last_seen_at AS last_seen",
+        columns=f", r.id AS record_id, {sql.DUE} AS due_at, c.last_seen_at AS last_seen",
     )
-    sql = (
+    statement = (
         f"WITH pairs AS MATERIALIZED ({pairs}), locked AS MATERIALIZED (SELECT r.id FROM delivery_deliveryrecord r"
         f" WHERE r.id IN (SELECT record_id FROM pairs) AND r.status = '{Status.WITHDRAWN}'"
         " ORDER BY r.id FOR NO KEY UPDATE)"
-        f" UPDATE delivery_deliveryrecord r SET status = '{Status.WAITING}', reason = {matching_sql.waiting_reason()},"
+        f" UPDATE delivery_deliveryrecord r SET status = '{Status.WAITING}', reason = {sql.waiting_reason()},"
         " due_at = pairs.due_at, matched_at = %(now)s, judged_last_seen_at = last_seen, attempts = 0,"
         " judged_company_last_seen_at = NULL FROM pairs JOIN locked ON locked.id = pairs.record_id"
         " WHERE r.id = locked.id"
     ).replace("CASE WHEN due_at", "CASE WHEN pairs.due_at")
     if not still_live(message):
         return 0
-    return matching_sql.execute(sql, {**condition.params, **matching_sql.facts(message, at=at)})
+    return sql.execute(statement, {**condition.params, **sql.facts(message, at=at)})
 
 
-def write_down_new(message: Message, *, at: datetime, progress: matching_sql.Progress = matching_sql.quiet) -> int:
+def write_down_new(message: Message, *, at: datetime, progress: sql.Progress = sql.quiet) -> int:
     """Insert a record for everyone who matches and has none, in slices of at most SLICE, in customer order.
 
     The rules are asked once; the slices are written from what they answered, so that no transaction is long.
@@ -150,22 +147,23 @@ def write_down_new(message: Message, *, at: datetime, progress: matching_sql.Pro
     pairs = condition.pairs(
         per_company=message.per_company,
         where=(
-            f"{conditions.reachable(message.channel)}{matching_sql.known(message.per_company)} AND {matching_sql.no_record(message.per_company)}"
+            f"{conditions.reachable(message.channel)}{sql.known(message.per_company)}"
+            f" AND {sql.no_record(message.per_company)}"
         ),
-        columns=f", {matching_sql.DUE} AS due_at, c.last_seen_at AS last_seen",
+        columns=f", {sql.DUE} AS due_at, c.last_seen_at AS last_seen",
     )
-    params = {**condition.params, **matching_sql.facts(message, at=at)}
-    found = matching_sql.find(pairs, params)
+    params = {**condition.params, **sql.facts(message, at=at)}
+    found = sql.find(pairs, params)
     try:
         made = 0
-        for start in range(0, found, matching_sql.SLICE):
-            new = write_slice(message, {**params, "start": start, "end": start + matching_sql.SLICE})
+        for start in range(0, found, sql.SLICE):
+            new = write_slice(message, {**params, "start": start, "end": start + sql.SLICE})
             if new is None:
                 break
             made += new
             progress(made)
     finally:
-        matching_sql.execute("DROP TABLE IF EXISTS matched", {})
+        sql.execute("DROP TABLE IF EXISTS matched", {})
     return made
 
 
@@ -174,11 +172,12 @@ def write_slice(message: Message, params: dict[str, Any]) -> int | None:
     """Insert a slice of the records of a round; None, and nothing inserted, if the message is no longer live."""
     if not still_live(message):
         return None
-    sql = (
-        f"{matching_sql.INSERT} SELECT %(message)s, customer_id, company_id, '{Status.WAITING}', {matching_sql.waiting_reason()},"
-        f" due_at, %(now)s, last_seen, NULL, {matching_sql.REST} FROM matched {matching_sql.A_SLICE}"
+    statement = (
+        f"{sql.INSERT} SELECT %(message)s, customer_id, company_id, '{Status.WAITING}',"
+        f" {sql.waiting_reason()},"
+        f" due_at, %(now)s, last_seen, NULL, {sql.REST} FROM matched {sql.A_SLICE}"
     )
-    return matching_sql.execute(sql, params)
+    return sql.execute(statement, params)
 
 
 # Judging again

@@ -1,4 +1,4 @@
-"""TODO-DOC delivery/matching/recheck.py."""
+"""Recheck: judge waiting records again when the delivery window opens or a message resumes."""
 
 from datetime import datetime
 
@@ -7,7 +7,7 @@ from django.db.models import Exists
 
 from audiences.compiler import View
 from delivery.eligibility import conditions
-from delivery.matching import sql as matching_sql
+from delivery.matching import sql
 from delivery.models import Reason, Status
 from messaging.models import Message
 
@@ -32,7 +32,7 @@ def judge_held_again(message: Message, *, at: datetime) -> int:
         view=conditions.TODAY,
         among="r.matched_at < %(held)s",
         matched_at=matched_at,
-        due=matching_sql.DUE,
+        due=sql.DUE,
     )
     # What another worker is judging at this moment still stands as it was; that worker, or a later one, sees the end.
     still_held = message.records.filter(status=Status.WAITING, matched_at__lt=message.rejudge_before)
@@ -52,7 +52,7 @@ def judge_again(message: Message, *, at: datetime, view: View, among: str, match
         where=f"{conditions.reachable(message.channel)} AND {same_company}",
         columns=f", r.id AS record_id, {due} AS due_at",
     )
-    sql = (
+    statement = (
         f"WITH slice AS MATERIALIZED (SELECT r.* FROM delivery_deliveryrecord r WHERE {waiting}"
         " ORDER BY r.due_at, r.id LIMIT %(slice)s FOR UPDATE SKIP LOCKED),"
         f" pairs AS MATERIALIZED ({pairs}),"
@@ -68,15 +68,15 @@ def judge_again(message: Message, *, at: datetime, view: View, among: str, match
     )
     params = {
         **condition.params,
-        **matching_sql.facts(message, at=at),
-        "slice": matching_sql.SLICE,
+        **sql.facts(message, at=at),
+        "slice": sql.SLICE,
         "held": message.rejudge_before,
     }
     withdrawn = 0
     while True:
         with transaction.atomic(), connection.cursor() as cursor:
-            cursor.execute(sql, params)
+            cursor.execute(statement, params)
             rows = cursor.fetchall()
         withdrawn += sum(not holds for (holds,) in rows)
-        if len(rows) < matching_sql.SLICE:
+        if len(rows) < sql.SLICE:
             return withdrawn

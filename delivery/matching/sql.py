@@ -1,4 +1,4 @@
-"""TODO-DOC delivery/matching/sql.py."""
+"""SQL fragments and helpers shared by launches, rounds and rechecks."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

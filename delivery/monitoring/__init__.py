@@ -1,1 +1,1 @@
-"""Monitoring."""
+"""Monitoring: alarms, health checks and checks of invariants."""

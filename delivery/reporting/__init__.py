@@ -1,1 +1,1 @@
-"""Reporting."""
+"""Reporting: counters and the progress of a send."""

@@ -1,1 +1,1 @@
-"""Sending."""
+"""Sending: drains the outbox of delivery records (claim, send, settle)."""

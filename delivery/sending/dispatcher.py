@@ -12,7 +12,7 @@ from delivery import shutdown
 from delivery.matching import recheck
 from delivery.matching.sql import Progress, quiet
 from delivery.models import Pace, Rest
-from delivery.sending import batch as sending
+from delivery.sending import batch as sending_batch
 from delivery.sending import outcome, settle, throttle
 from messaging.models import Message, SendType
 
@@ -41,7 +41,7 @@ def hand_over(*, clock: Clock, until: datetime, progress: Progress = quiet) -> i
         while clock() < until and not shutdown.asked():
             try:
                 resting |= Rest.resting(at=clock())
-                due = [m for m in sending.messages_due(at=clock()) if not {m.channel, m.pk} & resting]
+                due = [m for m in sending_batch.messages_due(at=clock()) if not {m.channel, m.pk} & resting]
                 limits = throttle.limits()
             except outcome.LOST:
                 if connection.in_atomic_block:
@@ -98,7 +98,7 @@ def hand_over_some(
         return 0
     until = min(until, clock() + A_TURN)
     while clock() < until and not shutdown.asked() and (turns < 10 or (alone and turns < 100)):
-        batch = sending.send_batch(message, clock=clock, pace=limits.get(message.channel))
+        batch = sending_batch.send_batch(message, clock=clock, pace=limits.get(message.channel))
         if batch is None:
             resting.add(message.channel)
             break

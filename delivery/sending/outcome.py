@@ -1,4 +1,4 @@
-"""TODO-DOC delivery/sending/outcome.py."""
+"""Outcomes of a batch, and the back-off after a failure."""
 
 import random
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""TODO-DOC delivery/sending/settle.py."""
+"""Settlement: write the outcome of a batch, and recover batches of dead workers."""
 
 import logging
 import time

@@ -1,1 +1,1 @@
-"""Tracking."""
+"""Tracking: opens, clicks and unsubscribes, by people and by bots."""

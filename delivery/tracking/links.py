@@ -1,7 +1,7 @@
 """What comes back about a copy: opened, a link followed, and its customer unsubscribed or come back.
 
-The first time by a person is the record's moment; all of them are counted (`delivery.tracking.hits`), people's and others'
-apart. Openings and clicks commit each statement by itself, so they hold no record while they wait for a customer.
+The first time by a person is the record's moment; all of them are counted (`delivery.tracking.hits`), people's and
+others' apart. Openings and clicks commit each statement by itself, so they hold no record while they wait for a customer.
 """
 
 from datetime import datetime

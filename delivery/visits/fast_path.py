@@ -25,7 +25,7 @@ from audiences.models import Company, Customer
 from delivery.eligibility import live_messages
 from delivery.eligibility.frequency_cap import Limit
 from delivery.eligibility.live_messages import LiveMessages
-from delivery.visits import statement as asking
+from delivery.visits import statement as visit_statement
 
 SESSION = timedelta(minutes=30)
 LONGEST_SESSION = timedelta(hours=24)
@@ -95,7 +95,7 @@ def meet(expected: Expected, *, at: datetime, lock_timeout: str) -> Met:
         *(expected.key, expected.visitor, [one.company_id for one in sent.companies], Lock.VISITS, lock_timeout),
         live.keys,
     ]
-    with asking.prepared() as cursor:
+    with visit_statement.prepared() as cursor:
         cursor.execute(sql, values, prepare=True)
         rows = cursor.fetchall()
     if not rows or rows[0][0] != live.generation:
@@ -176,7 +176,7 @@ def statement(by: str) -> tuple[bytes, int]:
         "SELECT w.generation, w.cap_messages, w.cap_days, (SELECT l.id FROM delivery_visitor v JOIN audiences_customer"
         " l ON l.id = v.customer_id WHERE v.key = $2::uuid AND l.role = 'lead'"
         " AND l.archived_at IS NULL) AS lead,"
-        f" {asking.HAD.format(customer='c.id', live='$6')} AS had, m.id AS member,"
+        f" {visit_statement.HAD.format(customer='c.id', live='$6')} AS had, m.id AS member,"
         f" {', '.join(of_customer + of_company)} FROM audiences_customer c CROSS JOIN audiences_workspace w"
         " LEFT JOIN audiences_membership m ON m.customer_id = c.id AND m.company_id IN"
         " (SELECT s.id FROM audiences_company s WHERE s.company_id = ANY($3::text[]))"

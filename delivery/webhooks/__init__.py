@@ -1,1 +1,1 @@
-"""Webhooks."""
+"""Outgoing webhooks: their dispatcher and HTTP requests that cannot reach private addresses."""

@@ -89,9 +89,9 @@ def attribute_groups(named: set[str]) -> list[dict[str, Any]]:
         "More about the customer": list(DETAILS),
     }
     return [
-        {"label": label, "attributes": [entry(find(name, catalogue=catalogue)) for name in lookups.names]}
+        {"label": label, "attributes": [entry(find(name, catalogue=catalogue)) for name in names]}
         for label, names in menu.items()
-        if lookups.names
+        if names
     ]
 
 

@@ -16,8 +16,8 @@ from messaging import content
 from messaging.models import Channel, Message, MessageVersion, Sender, State
 from outbound import actions, roles
 from outbound.composer import autocomplete, images, options
-from outbound.composer import confirm as confirming
-from outbound.composer import preview as previewing
+from outbound.composer import confirm as confirm_page
+from outbound.composer import preview as preview_page
 from outbound.composer.forms import (
     AudienceFields,
     AudienceForm,
@@ -103,13 +103,13 @@ def may_go(form: DraftForm, request: HttpRequest, *, at: datetime) -> actions.Go
         return actions.NOBODY_COUNTED
     draft = form.preview()
     sample = form.cleaned_data["sample"] if request.POST["act"] == "sample" else None
-    asked = confirming.Asked.of(request.POST, sample=sample)
-    found = None if draft.problems() else confirming.count(draft, asked, at=at)
+    asked = confirm_page.Asked.of(request.POST, sample=sample)
+    found = None if draft.problems() else confirm_page.count(draft, asked, at=at)
     if found is None:
         return actions.NOBODY_COUNTED
-    if refusal := confirming.refusal(found, asked):
+    if refusal := confirm_page.refusal(found, asked):
         form.add_error("confirm", refusal)
-    return confirming.going(found, asked)
+    return confirm_page.going(found, asked)
 
 
 def show(admin: ConsoleAdmin, request: HttpRequest, form: DraftForm, *, ticket: str, status: int = 200) -> HttpResponse:
@@ -160,10 +160,10 @@ def preview(admin: ConsoleAdmin, request: HttpRequest) -> HttpResponse:
     form, draft = on_the_page(admin, request)
     wrong = [str(sentence) for name in IN_TEXT for sentence in form.errors.get(name, [])]
     customer = chosen_customer(request)
-    company = confirming.number(request.POST.get("as_company", ""))
+    company = confirm_page.number(request.POST.get("as_company", ""))
     if draft.version is None:
         draft.version = MessageVersion()
-    found = previewing.preview(draft, customer=customer, company=company)
+    found = preview_page.preview(draft, customer=customer, company=company)
     found.wrong = found.wrong or " ".join(wrong)
     return render(request, "outbound/composer_preview.html", {"preview": found, "draft": draft})
 
@@ -173,7 +173,7 @@ def chosen_customer(request: HttpRequest) -> Customer | None:
     if not request.user.has_perm("audiences.view_customer"):
         return None
     there = Customer.objects.filter(archived_at=None)
-    wanted = confirming.number(request.POST.get("as_customer", ""))
+    wanted = confirm_page.number(request.POST.get("as_customer", ""))
     return (there.filter(pk=wanted).first() if wanted else None) or there.order_by("-pk").first()
 
 
@@ -194,11 +194,11 @@ def send_test(admin: ConsoleAdmin, request: HttpRequest) -> HttpResponse:
         return JsonResponse({"wrong": lacking[0]}, status=400)
     customer = chosen_customer(request)
     company = None
-    if customer and (wanted := confirming.number(request.POST.get("as_company", ""))):
+    if customer and (wanted := confirm_page.number(request.POST.get("as_company", ""))):
         company = Company.objects.filter(memberships__customer=customer, pk=wanted).first()
     try:
-        previewing.send_test(draft, sender=sender, to=me, customer=customer, company=company)
-    except (content.ContentError, previewing.Rejected, previewing.Unavailable, OSError) as no:
+        preview_page.send_test(draft, sender=sender, to=me, customer=customer, company=company)
+    except (content.ContentError, preview_page.Rejected, preview_page.Unavailable, OSError) as no:
         return JsonResponse({"wrong": f"The test did not go: {no}"}, status=400)
     return JsonResponse({"said": f"The test is on its way to {me.email}."})
 
@@ -209,7 +209,7 @@ def find_people(admin: ConsoleAdmin, request: HttpRequest) -> HttpResponse:
         raise PermissionDenied
     if is_too_long(request.GET.get("q", "")):
         return JsonResponse({"wrong": TOO_LONG}, status=400)
-    rows = previewing.people(request.GET.get("q", ""))
+    rows = preview_page.people(request.GET.get("q", ""))
     return JsonResponse({"people": [{"id": one.pk, "name": str(one), "email": one.email or ""} for one in rows]})
 
 
@@ -275,13 +275,13 @@ def save_segment(admin: ConsoleAdmin, request: HttpRequest) -> HttpResponse:
 
 def confirm(admin: ConsoleAdmin, request: HttpRequest, message: Message, verb: str) -> HttpResponse | actions.Going:
     """Ask how many it goes to before a button of the report sends it to many; whom it goes to where it may."""
-    asked = confirming.Asked.of(request.POST)
-    found = confirming.count(message, asked, at=timezone.now())
+    asked = confirm_page.Asked.of(request.POST)
+    found = confirm_page.count(message, asked, at=timezone.now())
     if found is None:
         return actions.NOBODY_COUNTED
-    refusal = confirming.refusal(found, asked)
+    refusal = confirm_page.refusal(found, asked)
     if not refusal:
-        return confirming.going(found, asked)
+        return confirm_page.going(found, asked)
     return admin.page(
         request,
         "outbound/composer_confirm.html",
@@ -291,7 +291,7 @@ def confirm(admin: ConsoleAdmin, request: HttpRequest, message: Message, verb: s
         verb=verb,
         # An estimate is nothing to confirm: what was counted before stands.
         people=found.people if found.exact else asked.reviewed,
-        receiving=confirming.receiving(found) if found.exact else asked.receiving,
+        receiving=confirm_page.receiving(found) if found.exact else asked.receiving,
         refusal=refusal if asked.typed or asked.reviewed is not None else "",
         typed=asked.typed,
     )

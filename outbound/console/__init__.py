@@ -1,1 +1,1 @@
-"""Console."""
+"""What every page of the console shares: admin base class, wording, formatting, navigation and charts."""

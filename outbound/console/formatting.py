@@ -1,4 +1,4 @@
-"""TODO-DOC outbound/console/formatting.py."""
+"""Formatting of chips and moments on pages."""
 
 from datetime import datetime
 

@@ -1,4 +1,4 @@
-"""TODO-DOC outbound/console/lookups.py."""
+"""Lookups behind search boxes: names by kind, and the name of one id."""
 
 from typing import Any
 

@@ -1,1 +1,1 @@
-"""Inbox."""
+"""The Inbox: list of conversations and one conversation."""

@@ -20,7 +20,7 @@ from audiences.intake import Refused
 from audiences.models import Workspace
 from audiences.transactions import retried
 from delivery.conversations import attachments
-from delivery.conversations import threads as conversations
+from delivery.conversations import threads as conversation_threads
 from delivery.models import Conversation
 from messaging.content import ContentError
 from messaging.content.plain_text import as_text
@@ -28,7 +28,7 @@ from outbound.console.admin import ConsoleAdmin, not_done, teammate
 from outbound.console.lookups import name_of
 from outbound.console.rich_text import RichTextWidget
 from outbound.inbox import listing
-from outbound.inbox import thread as threads
+from outbound.inbox import thread as inbox_thread
 
 LONGEST = 100_000
 STALE = "Open the page again."
@@ -65,7 +65,7 @@ def kept(images: list[UploadedFile]) -> list[dict[str, Any]]:
 
 def they_wrote_meanwhile(found: Conversation, request: HttpRequest) -> bool:
     """Whether the customer said something the page does not show yet; they say nothing more until this is done."""
-    conversations.lock(found)
+    conversation_threads.lock(found)
     upto = request.POST.get("upto", "")
     is_told = upto.isdecimal() and len(upto) < 19
     return is_told and found.parts.filter(by_customer=True, pk__gt=int(upto)).exists()
@@ -77,19 +77,19 @@ def reply(found: Conversation, request: HttpRequest, at: datetime) -> str:
     said = written(request, or_any=images)
     by = teammate(request)
     is_news = they_wrote_meanwhile(found, request)
-    conversations.reply_by_teammate(found, teammate=by, at=at, attachments=kept(images), **said)
+    conversation_threads.reply_by_teammate(found, teammate=by, at=at, attachments=kept(images), **said)
     if request.POST.get("then") != "close":
         return "Answered"
     if is_news:
         messages.warning(request, "Sent, and left open: they wrote again meanwhile.")
         return "Answered"
-    conversations.close(found, teammate=by, at=at)
+    conversation_threads.close(found, teammate=by, at=at)
     return "Answered and closed"
 
 
 def note(found: Conversation, request: HttpRequest, at: datetime) -> str:
     """Add what only the team sees."""
-    conversations.note(found, teammate=teammate(request), at=at, **written(request))
+    conversation_threads.note(found, teammate=teammate(request), at=at, **written(request))
     return "Added a note"
 
 
@@ -101,7 +101,7 @@ def assign(found: Conversation, request: HttpRequest, at: datetime) -> str:
         raise ValidationError("This teammate is gone. Choose another.")
     if to == found.assignee:
         return ""
-    conversations.assign(found, to=to, teammate=teammate(request), at=at)
+    conversation_threads.assign(found, to=to, teammate=teammate(request), at=at)
     return f"Assigned to {name_of(to)}"
 
 
@@ -111,7 +111,7 @@ def close(found: Conversation, request: HttpRequest, at: datetime) -> str:
         return ""
     if they_wrote_meanwhile(found, request):
         raise ValidationError("They wrote again meanwhile. Read it before you close this.")
-    conversations.close(found, teammate=teammate(request), at=at)
+    conversation_threads.close(found, teammate=teammate(request), at=at)
     return "Closed"
 
 
@@ -119,18 +119,18 @@ def reopen(found: Conversation, request: HttpRequest, at: datetime) -> str:
     """Have it open again."""
     if found.state == "open":
         return ""
-    conversations.reopen(found, teammate=teammate(request), at=at)
+    conversation_threads.reopen(found, teammate=teammate(request), at=at)
     return "Opened again"
 
 
 def snooze(found: Conversation, request: HttpRequest, at: datetime) -> str:
     """Put it away for a while."""
     asked = (request.POST.get("until", ""), request.POST.get("date", ""))
-    until = threads.until(*asked, at=at, zone=Workspace.current().tz)
+    until = inbox_thread.until(*asked, at=at, zone=Workspace.current().tz)
     if they_wrote_meanwhile(found, request):
         raise ValidationError("They wrote again meanwhile. Read it before you snooze this.")
-    conversations.snooze(found, until=until, teammate=teammate(request), at=at)
-    return f"Snoozed until {threads.moment(until)}"
+    conversation_threads.snooze(found, until=until, teammate=teammate(request), at=at)
+    return f"Snoozed until {inbox_thread.moment(until)}"
 
 
 # What each button does; returns what the log says, nothing where it was so already.
@@ -200,10 +200,10 @@ class ConversationAdmin(ConsoleAdmin):
         can_answer = self.has_change_permission(request, found)
         return {
             **context,
-            **threads.shown(found, whole="all" in request.GET),
+            **inbox_thread.shown(found, whole="all" in request.GET),
             "can_answer": can_answer,
             "team": [(user.pk, name_of(user)) for user in team()] if can_answer else [],
-            "offers": threads.offers(at=at, zone=Workspace.current().tz) if can_answer else [],
+            "offers": inbox_thread.offers(at=at, zone=Workspace.current().tz) if can_answer else [],
             "me": me,
         }
 
@@ -225,7 +225,7 @@ class ConversationAdmin(ConsoleAdmin):
         """Note that somebody who answers has looked at what is newest."""
         if request.method != "POST":
             return HttpResponseNotAllowed(["POST"])
-        conversations.seen(self.found(request, object_id))
+        conversation_threads.seen(self.found(request, object_id))
         return HttpResponse(status=204)
 
     def act(self, request: HttpRequest, object_id: str, verb: str) -> HttpResponse:

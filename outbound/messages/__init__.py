@@ -1,1 +1,1 @@
-"""Messages."""
+"""Messages: the Outbound list, reports, delivery records and versions."""

@@ -14,7 +14,7 @@ from messaging.models import Message, SendType, State
 from outbound import actions, roles
 from outbound.composer import views
 from outbound.console.admin import not_done, teammate
-from outbound.messages import progress as going
+from outbound.messages import progress as send_progress
 from outbound.messages import report
 from outbound.messages.changelist import OutboundList
 
@@ -103,7 +103,7 @@ class MessageAdmin(OutboundList):
 
     def progress(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Say how far sending is, and how fast it goes."""
-        return going.page(request, self.found(request, object_id, to="view"))
+        return send_progress.page(request, self.found(request, object_id, to="view"))
 
     def edit_content(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Edit what it says, as a new version."""

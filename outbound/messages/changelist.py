@@ -16,7 +16,7 @@ from unfold.decorators import action, display
 from delivery.reporting import counters
 from delivery.reporting.counters import Counts
 from messaging.models import RUNNING, Message, SendType, State
-from outbound import actions as acts
+from outbound import actions as message_actions
 from outbound import roles
 from outbound.console import formatting
 from outbound.console.admin import ConsoleAdmin
@@ -95,17 +95,23 @@ class OutboundList(ConsoleAdmin):
     @action(description="Pause", permissions=["set_live"])
     def pause_chosen(self, request: HttpRequest, chosen: QuerySet[Message]) -> None:
         """Hold each of them."""
-        acts.carry_out_each(self, request, chosen, acts.ACTS["pause"], done="paused", at=timezone.now())
+        message_actions.carry_out_each(
+            self, request, chosen, message_actions.ACTS["pause"], done="paused", at=timezone.now()
+        )
 
     @action(description="Resume", permissions=["set_live"])
     def resume_chosen(self, request: HttpRequest, chosen: QuerySet[Message]) -> None:
         """Let each of them go on."""
-        acts.carry_out_each(self, request, chosen, acts.ACTS["resume"], done="resumed", at=timezone.now())
+        message_actions.carry_out_each(
+            self, request, chosen, message_actions.ACTS["resume"], done="resumed", at=timezone.now()
+        )
 
     @action(description="Duplicate", permissions=["add"])
     def duplicate_chosen(self, request: HttpRequest, chosen: QuerySet[Message]) -> None:
         """Make a draft of each of them."""
-        acts.carry_out_each(self, request, chosen, acts.DUPLICATE, done="duplicated as drafts", at=timezone.now())
+        message_actions.carry_out_each(
+            self, request, chosen, message_actions.DUPLICATE, done="duplicated as drafts", at=timezone.now()
+        )
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Message | None:
         """One message, without the figures of the list."""

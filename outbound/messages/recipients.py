@@ -10,7 +10,7 @@ from django.http import HttpRequest, StreamingHttpResponse
 from django.utils import timezone
 from django.utils.text import slugify
 
-from audiences.intake.importing import safe_cell
+from audiences.intake.csv_import import safe_cell
 from audiences.models import Customer
 from delivery.models import DeliveryRecord, Status
 from messaging.models import Message

@@ -1,4 +1,4 @@
-"""TODO-DOC outbound/messages/records.py."""
+"""The pages of delivery records."""
 
 from datetime import datetime
 from typing import Any
@@ -13,7 +13,7 @@ from unfold.decorators import display
 
 from delivery import rendering
 from delivery.models import DeliveryRecord, Status
-from delivery.sending import uncertain as resolving
+from delivery.sending import uncertain as uncertain_records
 from messaging import content
 from messaging.models import Message
 from outbound.console.admin import Counted, column
@@ -95,7 +95,7 @@ class DeliveryRecordAdmin(uncertain.UncertainPages):
             chip=status_chip(record),
             meaning=STATUS_WORDS[Status(record.status)],
             moments=moments(record),
-            evidence=resolving.evidence(record) if record.status == Status.UNCERTAIN else None,
+            evidence=uncertain_records.evidence(record) if record.status == Status.UNCERTAIN else None,
             may_settle=request.user.has_perm(uncertain.PERMISSION),
             **read(record),
         )

@@ -19,7 +19,7 @@ from django.utils.http import url_has_allowed_host_and_scheme
 from audiences.transactions import retried
 from delivery import tasks
 from delivery.models import DeliveryRecord, Status
-from delivery.sending import uncertain as resolving
+from delivery.sending import uncertain as uncertain_records
 from messaging.models import Message
 from outbound.console.admin import ReadOnlyAdmin, not_done, teammate
 from outbound.console.wording import counted
@@ -43,9 +43,11 @@ class Verdict:
 
 VERDICTS: dict[str, Verdict] = {
     "sent": Verdict(
-        do=resolving.mark_as_sent, became=Status.SENT, one="is marked as sent", logged="Marked as sent, by hand"
+        do=uncertain_records.mark_as_sent, became=Status.SENT, one="is marked as sent", logged="Marked as sent, by hand"
     ),
-    "again": Verdict(do=resolving.send_again, became=Status.WAITING, one="goes again", logged="Had it sent again"),
+    "again": Verdict(
+        do=uncertain_records.send_again, became=Status.WAITING, one="goes again", logged="Had it sent again"
+    ),
 }
 MANY = {"sent": "are marked as sent", "again": "go again"}
 
@@ -71,7 +73,7 @@ class UncertainPages(ReadOnlyAdmin):
             title="Uncertain",
             crumb="Uncertain",
             message=message,
-            rows=[(record, resolving.evidence(record)) for record in shown],
+            rows=[(record, uncertain_records.evidence(record)) for record in shown],
             total=rows.count(),
             older=shown[-1].pk if len(found) > A_PAGE else None,
             may_settle=request.user.has_perm(PERMISSION),

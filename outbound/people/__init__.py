@@ -1,1 +1,1 @@
-"""People."""
+"""People: customers, their profiles, segments, attributes, import and export."""

@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from audiences import intake
 from audiences.attributes import CUSTOM
-from audiences.intake import importing
+from audiences.intake import csv_import
 from audiences.models import CustomAttribute, Import, ImportKind, ImportState, Tag
 from audiences.models.catalogue import KINDS, Scope
 from audiences.models.imports import UNDER_WAY
@@ -71,7 +71,7 @@ class ImportPages(ConsoleAdmin):
         if request.method == "POST" and form.is_valid():
             upload = form.cleaned_data["file"]
             try:
-                job = importing.take(
+                job = csv_import.take(
                     upload.file,
                     name=upload.name or "file.csv",
                     kind=ImportKind(form.cleaned_data["kind"]),
@@ -145,8 +145,8 @@ class ImportPages(ConsoleAdmin):
         answer["Content-Disposition"] = f'attachment; filename="errors-{job.pk}.csv"'
         writer: Any = csv.writer(answer)
         writer.writerow(["line", "column", "reason"])
-        for problem in importing.problems_of(job):
-            writer.writerow([problem.line, importing.safe_cell(problem.column), importing.safe_cell(problem.reason)])
+        for problem in csv_import.problems_of(job):
+            writer.writerow([problem.line, csv_import.safe_cell(problem.column), csv_import.safe_cell(problem.reason)])
         if more := beyond(job):
             writer.writerow(["", "", f"{counted(more, 'more line has', 'more lines have')} an error that is not kept."])
         return answer
@@ -185,14 +185,14 @@ def check(_admin: ConsoleAdmin, request: HttpRequest, job: Import) -> None:
     name = request.POST.get("tag", "").strip()
     with transaction.atomic():
         tag = intake.find_or_make_tag(name, at=at) if name and job.kind == ImportKind.CUSTOMERS else None
-        importing.begin(job, ImportState.CHECKING, targets=request.POST.getlist("target"), tag=tag, at=at)
+        csv_import.begin(job, ImportState.CHECKING, targets=request.POST.getlist("target"), tag=tag, at=at)
     go_on(job)
 
 
 def write(admin: ConsoleAdmin, request: HttpRequest, job: Import) -> None:
     """Write what was checked."""
     with transaction.atomic():
-        importing.begin(job, ImportState.WRITING, targets=job.targets, tag=job.tag, at=timezone.now())
+        csv_import.begin(job, ImportState.WRITING, targets=job.targets, tag=job.tag, at=timezone.now())
         admin.note(request, job, LOGGED[job.kind].format(job.file_name))
     go_on(job)
 
@@ -200,14 +200,14 @@ def write(admin: ConsoleAdmin, request: HttpRequest, job: Import) -> None:
 def cancel(admin: ConsoleAdmin, request: HttpRequest, job: Import) -> None:
     """Leave it, and forget the file."""
     with transaction.atomic():
-        importing.cancel(job, at=timezone.now())
+        csv_import.cancel(job, at=timezone.now())
         admin.note(request, job, f"Cancelled the import of “{job.file_name}”")
     messages.success(request, "The import is cancelled and the file is no longer kept. What was written stays.")
 
 
 def go_on(job: Import) -> None:
     """Begin at once; a worker goes on."""
-    if importing.go_on(job.pk, clock=timezone.now, until=timezone.now() + AT_ONCE):
+    if csv_import.go_on(job.pk, clock=timezone.now, until=timezone.now() + AT_ONCE):
         tasks.nudge_import(job.pk)
 
 
@@ -230,7 +230,7 @@ def columns(job: Import) -> list[dict[str, Any]]:
                 "values": values[:3],
                 "target": target,
                 "new": clean(name),
-                "kind": importing.looks_like(values),
+                "kind": csv_import.looks_like(values),
             }
         )
     return found
@@ -247,7 +247,7 @@ def choices(job: Import) -> list[tuple[str, str]]:
         return [("email", "Email")]
     attributes = CustomAttribute.objects.offered().filter(scope=Scope.CUSTOMER).order_by("name")
     return [
-        *((target.name, target.label) for target in importing.TARGETS.values()),
+        *((target.name, target.label) for target in csv_import.TARGETS.values()),
         *((f"{CUSTOM}{attribute.name}", f"Attribute {attribute.name}") for attribute in attributes),
     ]
 

@@ -13,7 +13,7 @@ from django.db.models import QuerySet
 from django.http import StreamingHttpResponse
 
 from audiences.attributes import CUSTOM
-from audiences.intake import importing
+from audiences.intake import csv_import
 from audiences.models import CustomAttribute, Customer
 from audiences.rules import Kind
 from outbound.console.timeouts import longer_statements
@@ -81,4 +81,4 @@ def cell(value: Any) -> str:
         return str(value)
     if isinstance(value, float):
         return format(Decimal(repr(value)), "f")
-    return importing.safe_cell(str(value))
+    return csv_import.safe_cell(str(value))

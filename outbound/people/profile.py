@@ -24,8 +24,8 @@ from audiences.models import Company, CustomAttribute, Customer, Tag
 from audiences.rules import Kind
 from audiences.transactions import retried
 from delivery import rendering
-from delivery.customers import erase as erasing
-from delivery.customers import export as disclosing
+from delivery.customers import erase as customer_erase
+from delivery.customers import export as customer_export
 from delivery.models import Conversation, DeliveryRecord
 from messaging import content
 from outbound import roles
@@ -33,7 +33,7 @@ from outbound.console.admin import ConsoleAdmin, not_done
 from outbound.console.lookups import name_of
 from outbound.console.timeouts import longer_statements
 from outbound.messages.records import status_chip
-from outbound.people import send_message as writing
+from outbound.people import send_message as send_message_page
 
 MOST_RECORDS = 20
 MOST_EVENTS = 50
@@ -152,7 +152,7 @@ class ProfilePages(ConsoleAdmin):
     def send_message(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """The one-person composer."""
         customer = self.found(request, object_id, to="view")
-        return writing.write(self, request, customer)
+        return send_message_page.write(self, request, customer)
 
     def clear(self, request: HttpRequest, object_id: str, flag: str) -> HttpResponse:
         """Clear what a bounce or a complaint left behind."""
@@ -232,7 +232,7 @@ class ProfilePages(ConsoleAdmin):
         customer = self.asked_for(request, object_id)
         at = timezone.now()
         self.note(request, customer, "Exported all that is kept of them")
-        file, ending = disclosing.export(customer, at=at)
+        file, ending = customer_export.export(customer, at=at)
         return FileResponse(file, as_attachment=True, filename=f"customer-{customer.pk}-{at:%Y-%m-%d}.{ending}")
 
     @longer_statements()
@@ -244,7 +244,7 @@ class ProfilePages(ConsoleAdmin):
 
         @retried
         def erase_and_log() -> None:
-            erasing.erase(customer, at=timezone.now())
+            customer_erase.erase(customer, at=timezone.now())
             self.note(request, customer, "Erased")
 
         if request.POST.get("sure", "").strip().lower() != SURE:

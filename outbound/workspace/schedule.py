@@ -1,4 +1,4 @@
-"""TODO-DOC outbound/workspace/schedule.py."""
+"""The pages of the Celery beat schedule."""
 
 from typing import Any
 

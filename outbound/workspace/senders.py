@@ -1,4 +1,4 @@
-"""TODO-DOC outbound/workspace/senders.py."""
+"""The pages of senders."""
 
 from typing import Any
 

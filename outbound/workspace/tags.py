@@ -1,4 +1,4 @@
-"""TODO-DOC outbound/workspace/tags.py."""
+"""The pages of tags."""
 
 from typing import Any
 

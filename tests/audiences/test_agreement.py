@@ -23,8 +23,9 @@ from audiences.models import Audience
 from audiences.models.audience import read
 from audiences.rules import KNOWN_OR_NOT, OPERATORS, ROLLING, WITHOUT_VALUE, Kind, Operator
 from messaging.models import Message
-from tests.audiences import oracle, worlds
 from tests.factories import AudienceFactory, CustomAttributeFactory, TagFactory
+from tests.support import rule_oracle as oracle
+from tests.support import rule_worlds as worlds
 from tests.support.rule_oracle import World
 
 TREES = 8  # in each world

@@ -19,7 +19,7 @@ from django.utils import timezone
 from django_celery_beat.models import PeriodicTask
 from playwright.sync_api import Page
 
-from audiences.intake import importing
+from audiences.intake import csv_import
 from audiences.models import Import, ImportKind, ImportState, Integration, Notification, Subscription, Tag, Workspace
 from delivery import schedule
 from delivery.conversations import threads
@@ -187,7 +187,7 @@ def an_import(boss: User, upto: ImportState | None) -> Import:
     client = Client()
     client.force_login(boss)
     file = io.BytesIO(b"email,name\nada@acme.example,Ada\nnobody,Eve\nfay@acme.example,Fay\n")
-    job = importing.take(file, name="people.csv", kind=ImportKind.CUSTOMERS, by=boss, at=NOW)
+    job = csv_import.take(file, name="people.csv", kind=ImportKind.CUSTOMERS, by=boss, at=NOW)
     at = reverse("admin:customer_import_page", args=[job.pk])
     if upto:
         client.post(f"{at}check/", {"target": ["email", "name"]})

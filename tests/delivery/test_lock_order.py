@@ -26,20 +26,20 @@ from audiences.models import CustomAttribute, Customer
 from audiences.rules import Kind
 from delivery import locks
 from delivery.conversations import threads
-from delivery.customers import erase as erasing
-from delivery.customers import merge as merging
+from delivery.customers import erase as customer_erase
+from delivery.customers import merge as customer_merge
 from delivery.inbound import feedback
 from delivery.inbound.feedback import News, What
 from delivery.matching import lifecycle
 from delivery.models import Conversation, DeliveryRecord, Reason, Status
 from delivery.reply_addresses import Kind as NamedKind
 from delivery.reply_addresses import Named
-from delivery.sending import claim as claiming
+from delivery.sending import claim as sending_claim
 from delivery.sending import outcome
 from delivery.sending import settle as sending_settle
-from delivery.sending import uncertain as resolving
+from delivery.sending import uncertain as uncertain_records
 from delivery.tracking import in_app, links
-from delivery.visits import visit as visits
+from delivery.visits import visit as customer_visit
 from messaging.models import Message
 from tests.factories import AT, CustomAttributeFactory, CustomerFactory, MessageFactory
 
@@ -80,9 +80,11 @@ class World:
     def conversation(self) -> Conversation:
         return Conversation.objects.get(record=self.records["shown", self.lead.pk])
 
-    def batch(self, name: str) -> claiming.Batch:
-        taken = [claiming.Claimed(record.pk, 1, ("a@x.example",), {}) for record in self.both(name).order_by("-pk")]
-        return claiming.Batch(getattr(self.scene, name), None, self.claims[name], taken, LATER)
+    def batch(self, name: str) -> sending_claim.Batch:
+        taken = [
+            sending_claim.Claimed(record.pk, 1, ("a@x.example",), {}) for record in self.both(name).order_by("-pk")
+        ]
+        return sending_claim.Batch(getattr(self.scene, name), None, self.claims[name], taken, LATER)
 
 
 def make_scene() -> Scene:
@@ -141,11 +143,11 @@ def complain(world: World) -> None:
 def merge(world: World) -> None:
     with transaction.atomic():
         facts = {"user_id": world.user.user_id}
-        merging.log_in(world.lead, facts, at=LATER, source=Source.REST, on_bad_value=refuse)
+        customer_merge.log_in(world.lead, facts, at=LATER, source=Source.REST, on_bad_value=refuse)
 
 
 def erase(world: World) -> None:
-    erasing.erase(world.user, at=LATER)
+    customer_erase.erase(world.user, at=LATER)
 
 
 def settle(world: World) -> None:
@@ -160,7 +162,7 @@ def settle_bounces(world: World) -> None:
 
 
 def mark_as_sent(world: World) -> None:
-    resolving.mark_as_sent(world.both("uncertain"), at=LATER)
+    uncertain_records.mark_as_sent(world.both("uncertain"), at=LATER)
 
 
 def reply_as_customer(world: World) -> None:
@@ -172,7 +174,7 @@ def visit(world: World) -> None:
         facts = {"user_id": world.user.user_id, "name": "Ann"}
         return identify_here(facts, at=LATER, source=Source.BROWSER, on_bad_value=refuse), None
 
-    visits.visit_of(identified, at=LATER)
+    customer_visit.visit_of(identified, at=LATER)
 
 
 def change_kind(world: World) -> None:
@@ -185,7 +187,7 @@ def import_opt_outs(world: World) -> None:
 
 
 def claim(world: World) -> None:
-    claiming.claim(world.scene.due, at=LATER, token=uuid4(), most=10)
+    sending_claim.claim(world.scene.due, at=LATER, token=uuid4(), most=10)
 
 
 def withdraw(world: World) -> None:

@@ -9,7 +9,7 @@ from delivery.inbound.message import Letter
 from delivery.models import DeliveryRecord
 from delivery.reply_addresses import Kind
 
-FOLDER = Path(__file__).resolve().parent / "mails"
+FOLDER = Path(__file__).resolve().parent / "emails"
 
 
 def written(name: str, *, reply_to: str, message_id: str = "<unknown@else.example>", **marks: str) -> bytes:

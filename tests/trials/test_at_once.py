@@ -21,7 +21,7 @@ from delivery.maintenance import sweep
 from delivery.matching import launch, lifecycle, ongoing, sql
 from delivery.models import DeliveryRecord, Status
 from delivery.sending import batch, dispatcher
-from delivery.visits import visit as visits
+from delivery.visits import visit as customer_visit
 from messaging.models import Channel, Message, State, WrongState
 from tests.factories import AT, CompanyFactory, CustomerFactory, MembershipFactory, MessageFactory
 from tests.support.concurrency import Job, LockWaits, Run, at_once
@@ -101,7 +101,7 @@ def comes(customer: Customer, *, at: datetime, locks: LockWaits, times: int = 1,
         time.sleep(after)
         for number in range(times):
             began = time.monotonic()
-            visits.visit(own, at=at + timedelta(minutes=6 * number))
+            customer_visit.visit(own, at=at + timedelta(minutes=6 * number))
             took.append(time.monotonic() - began)
         return took
 
@@ -111,7 +111,7 @@ def comes(customer: Customer, *, at: datetime, locks: LockWaits, times: int = 1,
 def warm_up() -> None:
     """Have a connection that knows its way about, as a web server's do, and leave nothing behind."""
     with transaction.atomic():
-        visits.visit(CustomerFactory(user_id=None, email=None), at=AT)
+        customer_visit.visit(CustomerFactory(user_id=None, email=None), at=AT)
         transaction.set_rollback(True)
 
 
@@ -171,7 +171,7 @@ def test_matchers_launches_pauses_and_fifty_visits_on_the_same_messages(at, peop
     dispatcher.hand_over(clock=lambda: later, until=later + DAY)
     came = people[:35]
     for customer in came:
-        visits.visit(customer, at=later)
+        customer_visit.visit(customer, at=later)
     for message in [*mails, *shown, *paused, *drafts]:
         message.refresh_from_db()
         wanted = expected(message, came if message in (*shown, paused[1], in_app_draft) else people)
@@ -285,11 +285,11 @@ def test_visit_of_whom_a_round_is_writing_down_answers_with_its_in_app_messages(
     mail, shown = MessageFactory(live=True, at=at), MessageFactory(in_app=True, live=True, at=at)
     company = CompanyFactory()
     MembershipFactory(customer=customer, company=company)
-    visits.visit(CustomerFactory(), at=at)  # What is live is compiled by now.
+    customer_visit.visit(CustomerFactory(), at=at)  # What is live is compiled by now.
 
     with written_down_elsewhere(mail, customer) as commit:
         began = time.monotonic()
-        visit = visits.visit(customer, at=at, company=company)
+        visit = customer_visit.visit(customer, at=at, company=company)
         took = time.monotonic() - began
         assert [message.message for message in visit.shown] == [shown.pk]
         assert LOCKED_OUT_AFTER <= took < longest_wait()
@@ -298,7 +298,7 @@ def test_visit_of_whom_a_round_is_writing_down_answers_with_its_in_app_messages(
         assert (customer.last_seen_at, company.last_seen_at, customer.session_count) == (at, at, 1)
         commit()
 
-    visits.visit(customer, at=at + timedelta(minutes=5))
+    customer_visit.visit(customer, at=at + timedelta(minutes=5))
     assert pairs(mail)[customer.pk, None] == pairs(shown)[customer.pk, None] == 1
 
 
@@ -307,9 +307,9 @@ def test_check_of_whom_a_round_is_writing_down_uses_nothing_up(at):
     mail = MessageFactory(live=True, at=at)
 
     with written_down_elsewhere(mail, customer):
-        assert visits.check(customer, at=at) == at
+        assert customer_visit.check(customer, at=at) == at
 
-    assert visits.check(customer, at=at) is None
+    assert customer_visit.check(customer, at=at) is None
 
 
 def test_visits_of_one_company_wait_their_turn_and_none_fails(at):
@@ -320,13 +320,13 @@ def test_visits_of_one_company_wait_their_turn_and_none_fails(at):
 
     def take_long() -> None:
         with transaction.atomic():
-            visits.visit(slow, at=at, company=company)
+            customer_visit.visit(slow, at=at, company=company)
             held.set()
             time.sleep(3 * LOCKED_OUT_AFTER)
 
     def come_meanwhile() -> None:
         held.wait(10)
-        visits.visit(quick, at=at, company=Company.objects.get(pk=company.pk))
+        customer_visit.visit(quick, at=at, company=Company.objects.get(pk=company.pk))
 
     assert at_once([take_long, come_meanwhile]).wrong == []
     quick.refresh_from_db()
@@ -354,7 +354,7 @@ def test_nothing_is_matched_shown_or_handed_over_once_the_click_returned(ended, 
     channel.takes = 0.01
     mail, shown = MessageFactory(live=True, at=at), MessageFactory(in_app=True, live=True, at=at)
     for customer in people[:150]:
-        visits.visit(customer, at=at)
+        customer_visit.visit(customer, at=at)
     rest = people[150:]
     seen: dict[str, tuple[float, dict[int, int]]] = {}
 
@@ -363,7 +363,7 @@ def test_nothing_is_matched_shown_or_handed_over_once_the_click_returned(ended, 
 
     def come() -> None:
         with suppress(IndexError):
-            visits.visit(rest.pop(), at=at)
+            customer_visit.visit(rest.pop(), at=at)
 
     def click() -> None:
         while not channel.given:

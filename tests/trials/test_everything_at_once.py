@@ -15,14 +15,14 @@ from django.utils import timezone
 
 from audiences.models import Company, Customer, Membership, Workspace
 from delivery.channels import Envelope, NoSuchMailbox, Rejected, Unavailable
-from delivery.customers import erase as erasing
-from delivery.customers import merge as merging
+from delivery.customers import erase as customer_erase
+from delivery.customers import merge as customer_merge
 from delivery.maintenance import sweep
 from delivery.matching import lifecycle, ongoing
 from delivery.models import DeliveryRecord, Status
 from delivery.monitoring import invariants
 from delivery.sending import batch, claim, dispatcher, outcome, uncertain
-from delivery.visits import visit as visits
+from delivery.visits import visit as customer_visit
 from messaging.models import Channel, Message, WrongState
 from tests.factories import AT, CompanyFactory, CustomerFactory, MessageFactory
 from tests.support.concurrency import Job, at_once
@@ -141,15 +141,15 @@ class World:
 
     def visit(self, chance: random.Random) -> None:
         if (customer := self.one(chance)).archived_at is None:
-            visits.visit(customer, at=timezone.now())
+            customer_visit.visit(customer, at=timezone.now())
 
     def merge(self, chance: random.Random) -> None:
         if self.leads:
             lead = Customer.objects.get(pk=self.leads.pop().pk)
-            merging.merge(lead, into=self.one(chance), at=timezone.now())
+            customer_merge.merge(lead, into=self.one(chance), at=timezone.now())
 
     def erase(self, chance: random.Random) -> None:
-        erasing.erase(self.one(chance), at=timezone.now())
+        customer_erase.erase(self.one(chance), at=timezone.now())
 
     def settle(self, _chance: random.Random) -> None:
         uncertain.mark_as_sent(DeliveryRecord.objects.all(), at=timezone.now())

@@ -1,1 +1,24 @@
-"""Csv_import."""
+"""CSV files in, a million rows as well as ten: read in slices, copied beside the table, written set by set.
+
+`take` keeps the file, `begin` says what to do with it, `go_on` does it, a slice at a time, from wherever it stands.
+"""
+
+from audiences.intake.csv_import.columns import TARGETS, guess, looks_like, plain_cell, safe_cell
+from audiences.intake.csv_import.job import begin, cancel, erase, forget_old, go_on, problems_of, under_way
+from audiences.intake.csv_import.source import take
+
+__all__ = [
+    "TARGETS",
+    "begin",
+    "cancel",
+    "erase",
+    "forget_old",
+    "go_on",
+    "guess",
+    "looks_like",
+    "plain_cell",
+    "problems_of",
+    "safe_cell",
+    "take",
+    "under_way",
+]

@@ -1,1 +1,1 @@
-"""Messenger."""
+"""The endpoints that the messenger on a website calls."""

@@ -25,9 +25,9 @@ from audiences.intake.identity_resolution import read_email
 from audiences.models import Customer
 from audiences.models.customers import Role
 from audiences.transactions import retried
-from delivery.api.messenger import payloads as shapes
+from delivery.api.messenger import payloads as messenger_payloads
 from delivery.api.messenger.access import Form, MessengerEndpoint, customer_of, speaker
-from delivery.conversations import attachments as uploads
+from delivery.conversations import attachments as conversation_attachments
 from delivery.conversations import threads
 from delivery.messenger import sessions
 from delivery.models import Conversation, ConversationPart, DeliveryRecord, PartType, Reason, Status
@@ -178,7 +178,7 @@ def ticket_of(kind: str, pk: int, key: UUID | None) -> UUID | None:
 def whole(found: Conversation, customer: Customer) -> Json:
     """A conversation with what was said; what the team said among themselves is not for customers."""
     newest = spoken().filter(conversation=found).order_by("-created_at", "-pk")[:MOST_PARTS]
-    return shapes.whole(found, reversed(newest), asks_email=has_no_email(customer))
+    return messenger_payloads.whole(found, reversed(newest), asks_email=has_no_email(customer))
 
 
 def asked_for(request: Request) -> int:
@@ -192,7 +192,7 @@ def newest_first(rows: QuerySet[Conversation], *, most: int) -> list[Json]:
     found = list(rows.select_related(*RELATED).order_by("-updated_at", "-pk")[:most])
     newest = spoken().filter(conversation__in=found).order_by("conversation_id", "-created_at", "-pk")
     last = {part.conversation_id: part for part in newest.distinct("conversation_id")}
-    listed = [shapes.listed(row, last.get(row.pk)) for row in found]
+    listed = [messenger_payloads.listed(row, last.get(row.pk)) for row in found]
     return sorted(listed, key=lambda entry: (entry["last_at"], int(entry["id"])), reverse=True)
 
 
@@ -216,8 +216,8 @@ def words(request: Request) -> tuple[str, Sequence[Any]]:
     """What was written, and the images with it; there must be something."""
     sent: Any = request.data
     images = request.FILES.getlist("images") if request.FILES else []
-    if len(images) > uploads.MOST:
-        raise Refused(f"At most {uploads.MOST} images go with one message.", field="images")
+    if len(images) > conversation_attachments.MOST:
+        raise Refused(f"At most {conversation_attachments.MOST} images go with one message.", field="images")
     written = text(sent.get("body"), "body", most=LONGEST_BODY)
     if not written and not images:
         raise Missing("body is required", field="body")
@@ -226,8 +226,8 @@ def words(request: Request) -> tuple[str, Sequence[Any]]:
 
 def kept(images: Sequence[Any]) -> list[dict[str, Any]]:
     """The images stored, all or none."""
-    checked = [uploads.check(image) for image in images]
-    return [uploads.keep(image, kind) for image, kind in zip(images, checked, strict=True)]
+    checked = [conversation_attachments.check(image) for image in images]
+    return [conversation_attachments.keep(image, kind) for image, kind in zip(images, checked, strict=True)]
 
 
 def etag(*facts: object) -> str:

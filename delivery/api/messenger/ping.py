@@ -22,7 +22,7 @@ from delivery.api.messenger.payloads import errors
 from delivery.customers import merge
 from delivery.messenger import sessions
 from delivery.visits import fast_path
-from delivery.visits import visit as visits
+from delivery.visits import visit as customer_visit
 from delivery.visits.visit import Visit
 
 LONGEST_AGENT = 500
@@ -74,7 +74,7 @@ def of_user(request: Request, settings: dict[str, Any], *, key: UUID | None, pro
         on_bad_value=refused.append,
         is_proved=proof.holds,
     )
-    visit = nudged(visits.visit_of(identified, at=at, expected=expected))
+    visit = nudged(customer_visit.visit_of(identified, at=at, expected=expected))
     intake.note_refused(refused, at=at)
     token = sessions.session_token(visit.customer, secret=proof.secret, source=proof.source, at=at)
     return answer(visit, token=token, refused=refused)
@@ -108,7 +108,7 @@ def of_visitor(request: Request, settings: dict[str, Any], *, key: UUID | None, 
             is_proved=lambda _verification: True,
         )
         with suppress(sessions.NotWritten):
-            visit = nudged(visits.visit_of(identified, at=at, expected=expected))
+            visit = nudged(customer_visit.visit_of(identified, at=at, expected=expected))
     intake.note_refused(refused, at=at)
     token = sessions.visitor_token(key or sessions.new_key())
     return {**answer(visit, token=token, refused=refused), "visitor": token}

@@ -21,7 +21,7 @@ import pytest
 
 pytestmark = pytest.mark.processes
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 CODE = ("config", "audiences", "messaging", "delivery", "outbound", "templates", "static", "manage.py")
 WITHIN = 90
 

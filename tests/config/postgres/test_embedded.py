@@ -14,13 +14,13 @@ import psycopg
 import pytest
 
 from config.postgres import embedded
-from config.postgres import server as postgres
+from config.postgres import server as postgres_server
 
 pytestmark = pytest.mark.processes
 
 USE = """
 import os, sys
-from config import embedded
+from config.postgres import embedded
 with embedded.database(os.environ.get("SERVER", "main")):
     print(os.environ["DATABASE_URL"], flush=True)
     sys.stdin.read()
@@ -32,10 +32,10 @@ class Clone:
 
     def __init__(self, folder: Path):
         self.folder = folder
-        (folder / "config").mkdir(parents=True)
-        for module in (embedded, postgres):
-            shutil.copy(module.__file__, folder / "config")
-        self.server = postgres.Server(name="main", port=5432, home=folder / ".data", settings={})
+        (folder / "config" / "postgres").mkdir(parents=True)
+        for module in (embedded, postgres_server):
+            shutil.copy(module.__file__, folder / "config" / "postgres")
+        self.server = postgres_server.Server(name="main", port=5432, home=folder / ".data", settings={})
         self.users = []
 
     def use(self, **environment: str) -> subprocess.Popen:
@@ -181,7 +181,7 @@ def test_every_ending_stops_it(clone, ending):
 
 def test_no_permission_of_anything_there_before_changes(fresh_clone):
     fresh_clone.folder.parent.chmod(0o700)
-    there = [fresh_clone.folder, Path(sys.prefix) / "bin", postgres.wheel()]
+    there = [fresh_clone.folder, Path(sys.prefix) / "bin", postgres_server.wheel()]
     before = modes(*there)
 
     end_with = fresh_clone.use()

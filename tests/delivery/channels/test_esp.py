@@ -159,11 +159,11 @@ def test_a_provider_that_twice_gave_no_answer_is_given_a_rest(provider, channel)
 def test_a_provider_that_keeps_nothing_is_told_nothing(channel, settings):
     from anymail.backends.postal import EmailBackend
 
-    from delivery.channels import esp as provider
+    from delivery.channels import esp as esp_channel
     from delivery.channels.email import mail_of
 
     mail = mail_of(WELCOME)
-    provider.prepare(mail, EmailBackend(api_url="http://127.0.0.1/", api_key="k"))
+    esp_channel.prepare(mail, EmailBackend(api_url="http://127.0.0.1/", api_key="k"))
 
     assert not hasattr(mail, "metadata")
 

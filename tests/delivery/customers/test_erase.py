@@ -6,7 +6,7 @@ import pytest
 from django.core.files.storage import default_storage
 from django.core.files.uploadedfile import SimpleUploadedFile
 
-from delivery.conversations import attachments as uploads
+from delivery.conversations import attachments as conversation_attachments
 from delivery.conversations import threads
 from delivery.customers import erase
 from delivery.models import Alarm, AlarmKind, DeliveryRecord, Reason, Status
@@ -38,10 +38,10 @@ def test_pictures_of_their_conversations_are_kept_no_more(at, settings, tmp_path
 
     def picture() -> list[dict]:
         upload = SimpleUploadedFile("me.png", PNG, content_type="image/png")
-        return [uploads.keep(upload, uploads.check(upload))]
+        return [conversation_attachments.keep(upload, conversation_attachments.check(upload))]
 
     def paths(attachments: list[dict]) -> list[str]:
-        return [uploads.FOLDER + entry["url"].rpartition("/")[2] for entry in attachments]
+        return [conversation_attachments.FOLDER + entry["url"].rpartition("/")[2] for entry in attachments]
 
     opening, reply, of_bob = picture(), picture(), picture()
     linked = {"name": "x", "url": "https://elsewhere.example/messenger/images/x.png"}

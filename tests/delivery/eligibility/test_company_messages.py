@@ -20,7 +20,7 @@ from delivery.matching import direct, launch, lifecycle, ongoing
 from delivery.models import DeliveryRecord, Reason, Status
 from delivery.monitoring import invariants
 from delivery.sending import batch, dispatcher, uncertain
-from delivery.visits import visit as visits
+from delivery.visits import visit as customer_visit
 from messaging.models import Channel, Message
 from tests.factories import CustomerFactory, MembershipFactory, MessageFactory, SenderFactory
 from tests.support import fcm_server
@@ -104,7 +104,7 @@ def work(at: datetime) -> list[str]:
     """Run what runs by itself: the hourly round, handing over, a visit, the sweep; return the texts of the visit."""
     ongoing.match_ongoing(at=at)
     dispatcher.hand_over(clock=lambda: at, until=at + timedelta(seconds=1))
-    shown = [message.body for message in visits.visit(Customer.objects.get(user_id="ann"), at=at).shown]
+    shown = [message.body for message in customer_visit.visit(Customer.objects.get(user_id="ann"), at=at).shown]
     sweep.sweep(at=at)
     return shown
 
@@ -188,7 +188,7 @@ def test_a_visit_makes_a_withdrawn_email_wait_again(at, ann, mailbox):
     dispatcher.hand_over(clock=lambda: at, until=at + timedelta(seconds=1))
     come_back(at)
 
-    visits.visit(Customer.objects.get(user_id="ann"), at=at + HOUR)
+    customer_visit.visit(Customer.objects.get(user_id="ann"), at=at + HOUR)
 
     assert state(message) == (Status.WAITING, Reason.QUEUED)
 
@@ -451,9 +451,9 @@ def test_neither_way_of_a_visit_shows_a_company_message_to_former_members(ann, m
     leave(timezone.now())
 
     def other_way(*_args: object, **_facts: object) -> None:
-        raise visits.LongWay if not is_short else AssertionError("The visit was not short.")
+        raise customer_visit.LongWay if not is_short else AssertionError("The visit was not short.")
 
-    monkeypatch.setattr(visits, "long_visit" if is_short else "short_visit", other_way)
+    monkeypatch.setattr(customer_visit, "long_visit" if is_short else "short_visit", other_way)
     answer = APIClient().post("/messenger/ping", ping, format="json")
 
     assert answer.status_code == 200, answer.content
@@ -465,7 +465,7 @@ def test_a_visit_that_says_the_customer_left_shows_nothing_about_that_company(at
     message = company_message(at, channel=Channel.IN_APP, send_type="one_off")
     facts = {"user_id": "ann", "companies": [{"company_id": "acme", "remove": True}]}
 
-    visit = visits.visit_of(lambda: (intake.identify(facts, at=at), None), at=at)
+    visit = customer_visit.visit_of(lambda: (intake.identify(facts, at=at), None), at=at)
 
     assert (visit.shown, state(message)) == ([], SETTLED["one_off"])
 

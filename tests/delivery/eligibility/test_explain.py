@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from audiences.models import Workspace
-from delivery.eligibility import explain as explaining
+from delivery.eligibility import explain as eligibility_explain
 from delivery.eligibility.explain import Verdict, explain
 from delivery.matching import direct, ongoing
 from delivery.models import Reason, Status
@@ -210,7 +210,7 @@ def test_an_in_app_message_waits_for_a_visit_and_no_round_asks_for_it():
     message = MessageFactory(in_app=True, live=True)
 
     assert verdict(message, CustomerFactory()) is Verdict.NEXT_VISIT
-    assert explaining.next_round(message, at=AT) is None
+    assert eligibility_explain.next_round(message, at=AT) is None
 
 
 def test_the_cap_says_until_when():

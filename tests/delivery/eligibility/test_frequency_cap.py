@@ -11,7 +11,7 @@ from audiences.models import Customer, Workspace
 from delivery.eligibility import frequency_cap
 from delivery.matching import direct, ongoing
 from delivery.models import DeliveryRecord, Reason, Status
-from delivery.sending import batch as sending
+from delivery.sending import batch as sending_batch
 from delivery.sending import claim, dispatcher, outcome, settle
 from delivery.visits import visit
 from messaging.models import Channel, Message
@@ -33,8 +33,8 @@ class Taking:
 
 @pytest.fixture(autouse=True)
 def channel(monkeypatch) -> None:
-    monkeypatch.setitem(sending.CHANNELS, Channel.EMAIL, Taking)
-    monkeypatch.setitem(sending.CHANNELS, Channel.PUSH, Taking)
+    monkeypatch.setitem(sending_batch.CHANNELS, Channel.EMAIL, Taking)
+    monkeypatch.setitem(sending_batch.CHANNELS, Channel.PUSH, Taking)
 
 
 @pytest.fixture(autouse=True)
@@ -93,7 +93,7 @@ def test_one_that_is_only_on_its_way_is_waited_for_and_holds_nobody_back_once_it
     first, second = (MessageFactory(live=True, at=at) for _ in range(2))
     ongoing.match(first, at=at)
     ongoing.match(second, at=at)
-    batch = sending.claim(first, at=at, token=uuid4())
+    batch = sending_batch.claim(first, at=at, token=uuid4())
     hand_over(at)
     assert second.records.get().due_at == at + claim.SOON
 

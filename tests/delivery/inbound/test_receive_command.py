@@ -18,7 +18,7 @@ from delivery.models import Conversation, ConversationPart, DeliveryRecord
 from tests.factories import CustomerFactory, MessageFactory
 from tests.support.inbound_emails import about, letter, written
 
-BASE = Path(__file__).resolve().parent.parent.parent
+BASE = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture(autouse=True)

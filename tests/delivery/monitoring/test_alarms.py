@@ -17,7 +17,7 @@ from audiences.models import Subscription, Workspace
 from config import alarm_thread
 from delivery import schedule
 from delivery.channels import ChannelDown
-from delivery.conversations import threads as conversations
+from delivery.conversations import threads as conversation_threads
 from delivery.matching import ongoing
 from delivery.models import (
     Alarm,
@@ -92,7 +92,7 @@ def copy_uncertain(at) -> None:
 
 
 def answer_not_mailed(at) -> None:
-    thread = conversations.open_by_customer(CustomerFactory(email="ann@x.example"), body="Hi", at=at)
+    thread = conversation_threads.open_by_customer(CustomerFactory(email="ann@x.example"), body="Hi", at=at)
     part = thread.parts.create(body="Hello", created_at=at)
     AnswerMail.objects.create(part=part, due_at=at - 11 * MINUTE)
 

@@ -14,9 +14,9 @@ from delivery import rendering
 from delivery.channels import ChannelDown, Envelope, Rejected, SenderRefused, Unavailable
 from delivery.maintenance import sweep
 from delivery.matching import lifecycle
-from delivery.matching import ongoing as matching
+from delivery.matching import ongoing as ongoing_matching
 from delivery.models import DeliveryRecord, Pace, Reason, Status
-from delivery.sending import batch as sending
+from delivery.sending import batch as sending_batch
 from delivery.sending import claim, dispatcher, outcome, settle
 from messaging.models import Channel, Message
 from tests.factories import (
@@ -51,13 +51,13 @@ class Obedient:
 @pytest.fixture
 def channel(monkeypatch) -> Obedient:
     channel = Obedient()
-    monkeypatch.setitem(sending.CHANNELS, Channel.EMAIL, lambda: channel)
+    monkeypatch.setitem(sending_batch.CHANNELS, Channel.EMAIL, lambda: channel)
     return channel
 
 
 def matched(at, **facts) -> Message:
     message = MessageFactory(live=True, at=at, **facts)
-    matching.match(message, at=at)
+    ongoing_matching.match(message, at=at)
     return message
 
 
@@ -343,21 +343,21 @@ def test_worker_holds_at_most_in_flight_records(at, channel, settings):
 def test_abandoned_records_become_uncertain_once_the_lease_is_over(at, channel):
     CustomerFactory(email="ann@x.example")
     message = matched(at)
-    sending.claim(message, at=at, token=uuid4())
+    sending_batch.claim(message, at=at, token=uuid4())
 
-    sweep.sweep(at=at + sending.LEASE)
+    sweep.sweep(at=at + sending_batch.LEASE)
     assert message.records.get().status == Status.SENDING
-    sweep.sweep(at=at + sending.LEASE + timedelta(seconds=1))
+    sweep.sweep(at=at + sending_batch.LEASE + timedelta(seconds=1))
     assert (message.records.get().status, message.records.get().reason) == (Status.UNCERTAIN, Reason.WORKER_DIED)
 
 
 def test_worker_thought_dead_settles_nothing_when_it_wakes(at, channel):
     CustomerFactory(email="ann@x.example")
     message = matched(at)
-    batch = sending.claim(message, at=at, token=uuid4())
-    settle.give_up_abandoned(at=at + sending.LEASE * 2)
+    batch = sending_batch.claim(message, at=at, token=uuid4())
+    settle.give_up_abandoned(at=at + sending_batch.LEASE * 2)
 
-    settle.settle(batch, outcome.Outcome(sent={batch.records[0].pk: ""}), at=at + sending.LEASE * 2)
+    settle.settle(batch, outcome.Outcome(sent={batch.records[0].pk: ""}), at=at + sending_batch.LEASE * 2)
 
     assert message.records.get().status == Status.UNCERTAIN
 
@@ -482,7 +482,7 @@ def test_who_comes_to_match_again_has_all_their_tries_again(at, channel):
     Customer.objects.update(unsubscribed_from_emails=True)
     hand_over(at)
     Customer.objects.filter(pk=customer.pk).update(unsubscribed_from_emails=False)
-    matching.match(message, at=at)
+    ongoing_matching.match(message, at=at)
     channel.answer = refuse(Unavailable("451 later"))
 
     hand_over(at)

@@ -23,7 +23,7 @@ from delivery.channels import Rejected, Unavailable
 from delivery.maintenance import sweep
 from delivery.matching import lifecycle, ongoing
 from delivery.models import DeliveryRecord, Reason, Status
-from delivery.sending import batch as sending
+from delivery.sending import batch as sending_batch
 from delivery.sending import claim, dispatcher, journal
 from delivery.sending import outcome as sending_outcome
 from delivery.sending import settle as sending_settle
@@ -52,7 +52,7 @@ class Telling:
 @pytest.fixture
 def channel(monkeypatch) -> Telling:
     channel = Telling()
-    monkeypatch.setitem(sending.CHANNELS, Channel.EMAIL, lambda: channel)
+    monkeypatch.setitem(sending_batch.CHANNELS, Channel.EMAIL, lambda: channel)
     return channel
 
 
@@ -182,10 +182,10 @@ def test_where_its_notes_cannot_be_trusted_all_of_a_dead_workers_batch_is_uncert
     if spoilt == "gone":
         notes.unlink()
 
-    sweep.sweep(at=at + sending.LEASE)
+    sweep.sweep(at=at + sending_batch.LEASE)
     assert list(Path(configured.FLIGHTS_DIR).iterdir()) == []
     assert statuses(pks) == [Status.SENDING] * 3
-    sweep.sweep(at=at + sending.LEASE + timedelta(seconds=1))
+    sweep.sweep(at=at + sending_batch.LEASE + timedelta(seconds=1))
 
     assert statuses(pks) == [Status.UNCERTAIN] * 3
 
@@ -226,7 +226,7 @@ def test_batch_whose_lease_is_over_is_not_gone_on_with(at, channel):
 
     def sleeps(number: int) -> None:
         if number == 2:
-            now[0] = at + sending.LEASE
+            now[0] = at + sending_batch.LEASE
             sending_settle.give_up_abandoned(at=now[0] + timedelta(seconds=1))
 
     channel.does = sleeps
@@ -247,17 +247,17 @@ def test_slow_mail_server_makes_nothing_uncertain_as_long_as_its_worker_lives(at
     channel.does = takes_its_time
     dispatcher.hand_over(clock=lambda: now[0], until=at + timedelta(seconds=1))
 
-    assert now[0] - at > sending.LEASE
+    assert now[0] - at > sending_batch.LEASE
     assert message.records.counts()["sent"] == 10
 
 
 def test_threads_of_a_worker_share_no_connection(channel, monkeypatch):
-    monkeypatch.setitem(sending.CHANNELS, Channel.EMAIL, Telling)
+    monkeypatch.setitem(sending_batch.CHANNELS, Channel.EMAIL, Telling)
 
     with ThreadPoolExecutor(1) as pool:
-        theirs = pool.submit(sending.channel_of, Channel.EMAIL).result()
+        theirs = pool.submit(sending_batch.channel_of, Channel.EMAIL).result()
 
-    assert sending.channel_of(Channel.EMAIL) is sending.channel_of(Channel.EMAIL) is not theirs
+    assert sending_batch.channel_of(Channel.EMAIL) is sending_batch.channel_of(Channel.EMAIL) is not theirs
 
 
 def test_told_to_end_it_finishes_the_copy_in_hand_and_puts_the_rest_back(at, channel):
@@ -314,7 +314,7 @@ def test_database_lost_before_a_batch_is_settled_is_waited_for(at, channel, monk
     monkeypatch.setattr(sending_outcome, "A_MOMENT", 0)
     monkeypatch.setattr(type(connection), "in_atomic_block", False, raising=False)
     monkeypatch.setattr(connection, "close", lambda: None)
-    batch = claim.Batch(message, None, uuid4(), [], at + sending.LEASE)
+    batch = claim.Batch(message, None, uuid4(), [], at + sending_batch.LEASE)
     sending_settle.settle_surely(batch, sending_outcome.Outcome(), clock=lambda: at)
 
     assert len(tries) == 3

@@ -9,7 +9,7 @@ from delivery.maintenance import sweep
 from delivery.matching import lifecycle
 from delivery.models import DeliveryRecord, Reason, Status
 from delivery.sending import batch, dispatcher
-from delivery.sending import uncertain as resolving
+from delivery.sending import uncertain as uncertain_records
 from delivery.sending.uncertain import Proof
 from messaging.models import Channel
 from tests.factories import CustomerFactory, MessageFactory
@@ -60,7 +60,7 @@ def all_of(record: DeliveryRecord):
 
 
 def test_evidence_is_what_a_providers_log_can_be_searched_for(at, uncertain):
-    found = resolving.evidence(uncertain)
+    found = uncertain_records.evidence(uncertain)
 
     assert (found.to, found.taken_at, found.tries) == ("ann@x.example", at, 1)
     assert found.message_id == rendering.message_id(uncertain.pk)
@@ -68,7 +68,7 @@ def test_evidence_is_what_a_providers_log_can_be_searched_for(at, uncertain):
 
 
 def test_marked_as_sent_it_was_sent_when_it_was_taken_in_hand(at, uncertain):
-    assert resolving.mark_as_sent(all_of(uncertain), at=at + LATER) == [uncertain.pk]
+    assert uncertain_records.mark_as_sent(all_of(uncertain), at=at + LATER) == [uncertain.pk]
 
     uncertain.refresh_from_db()
     assert (uncertain.status, uncertain.sent_at, uncertain.claim) == (Status.SENT, at, None)
@@ -82,7 +82,7 @@ def test_marked_as_sent_it_was_sent_when_it_was_taken_in_hand(at, uncertain):
 def test_sent_again_it_goes_once_more(at, uncertain, channel):
     channel.loses = False
 
-    assert resolving.send_again(all_of(uncertain), at=at + LATER) == [uncertain.pk]
+    assert uncertain_records.send_again(all_of(uncertain), at=at + LATER) == [uncertain.pk]
     hand_over(at + LATER)
 
     uncertain.refresh_from_db()
@@ -93,15 +93,15 @@ def test_sent_again_it_goes_once_more(at, uncertain, channel):
 def test_nothing_is_sent_again_of_a_message_that_was_stopped(at, uncertain):
     lifecycle.stop(uncertain.message)
 
-    assert resolving.send_again(all_of(uncertain), at=at) == []
-    assert resolving.mark_as_sent(all_of(uncertain), at=at) == [uncertain.pk]
+    assert uncertain_records.send_again(all_of(uncertain), at=at) == []
+    assert uncertain_records.mark_as_sent(all_of(uncertain), at=at) == [uncertain.pk]
 
 
 def test_what_is_not_uncertain_is_left_alone(at, uncertain):
-    resolving.mark_as_sent(all_of(uncertain), at=at)
+    uncertain_records.mark_as_sent(all_of(uncertain), at=at)
 
-    assert resolving.mark_as_sent(all_of(uncertain), at=at + LATER) == []
-    assert resolving.send_again(all_of(uncertain), at=at + LATER) == []
+    assert uncertain_records.mark_as_sent(all_of(uncertain), at=at + LATER) == []
+    assert uncertain_records.send_again(all_of(uncertain), at=at + LATER) == []
 
 
 T, B, R = Proof.TAKEN, Proof.BOUNCED, Proof.REFUSED
@@ -124,7 +124,7 @@ T, B, R = Proof.TAKEN, Proof.BOUNCED, Proof.REFUSED
 )
 def test_proofs_repeated_and_in_any_order(at, uncertain, proofs, status, bounced):
     settled = [
-        resolving.settle_by_proof(uncertain, proof=proof, at=at + LATER, provider_id="p-1", words="550 no")
+        uncertain_records.settle_by_proof(uncertain, proof=proof, at=at + LATER, provider_id="p-1", words="550 no")
         for proof in proofs
     ]
 
@@ -138,7 +138,9 @@ def test_proof_that_comes_before_the_worker_has_settled_is_what_holds(at, channe
     CustomerFactory(email="ann@x.example")
     message = MessageFactory(one_off=True, live=True, at=at)
     seen = []
-    channel.send = lambda _: seen.append(resolving.settle_by_proof(message.records.get(), proof=T, at=at)) or "id"
+    channel.send = lambda _: (
+        seen.append(uncertain_records.settle_by_proof(message.records.get(), proof=T, at=at)) or "id"
+    )
 
     hand_over(at)
 
@@ -150,6 +152,6 @@ def test_proof_of_what_still_waits_changes_nothing(at):
     CustomerFactory(email="ann@x.example")
     message = MessageFactory(one_off=True, live=True, at=at)
 
-    assert resolving.settle_by_proof(message.records.get(), proof=B, at=at) is False
+    assert uncertain_records.settle_by_proof(message.records.get(), proof=B, at=at) is False
     assert message.records.get().status == Status.WAITING
     assert message.records.get().bounced_at is None

@@ -9,7 +9,7 @@ from django.db import connection
 from audiences.models import Workspace
 from delivery.matching import lifecycle, recheck
 from delivery.models import Conversation, DeliveryRecord, Status
-from delivery.visits import visit as visits
+from delivery.visits import visit as customer_visit
 from tests.factories import (
     CompanyFactory,
     CustomerFactory,
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.django_db
 EVERY_NIGHT = [{"weekday": day, "from": "20:00", "to": "24:00"} for day in range(7)]
 
 
-def bodies(visit: visits.Visit) -> list[str]:
+def bodies(visit: customer_visit.Visit) -> list[str]:
     return [message.body for message in visit.shown]
 
 
@@ -32,7 +32,7 @@ def test_in_app_ongoing_message_is_shown_when_the_customer_visits(at):
     customer = CustomerFactory(name="Ann Lee")
     MessageFactory(in_app=True, body="<p>Hi {{ first_name }}</p>", live=True, at=at)
 
-    visit = visits.visit(customer, at=at)
+    visit = customer_visit.visit(customer, at=at)
 
     assert bodies(visit) == ["<p>Hi Ann</p>"]
     assert Conversation.objects.get().customer == customer
@@ -53,7 +53,7 @@ def test_messages_for_each_company_and_for_any_and_without_are_judged_together(a
     for body, asks in asked.items():
         MessageFactory(in_app=True, body=body, rules=[asks], live=True, at=at)
 
-    shown = visits.visit(customer, at=at)
+    shown = customer_visit.visit(customer, at=at)
 
     assert set(bodies(shown)) == {"<p>Of 50</p>", "<p>Of 500</p>", "<p>any</p>", "<p>paid</p>"}
     assert DeliveryRecord.objects.count() == shown.matched == 4
@@ -62,37 +62,37 @@ def test_messages_for_each_company_and_for_any_and_without_are_judged_together(a
 def test_who_does_not_match_is_shown_nothing(at):
     MessageFactory(in_app=True, rules=[rule("name", "is", "Pro")], live=True, at=at)
 
-    assert visits.visit(CustomerFactory(name="Free"), at=at).shown == []
+    assert customer_visit.visit(CustomerFactory(name="Free"), at=at).shown == []
 
 
 def test_message_is_shown_again_until_it_is_opened_and_recorded_once(at):
     customer = CustomerFactory()
     MessageFactory(in_app=True, live=True, at=at)
-    visits.visit(customer, at=at)
+    customer_visit.visit(customer, at=at)
 
-    again = visits.visit(customer, at=at + timedelta(minutes=5))
+    again = customer_visit.visit(customer, at=at + timedelta(minutes=5))
     assert len(again.shown) == 1
     assert again.shown[0].sent_at == at
     DeliveryRecord.objects.update(opened_at=at)
-    assert visits.visit(customer, at=at + timedelta(minutes=10)).shown == []
+    assert customer_visit.visit(customer, at=at + timedelta(minutes=10)).shown == []
     assert DeliveryRecord.objects.count() == 1
 
 
 def test_how_it_read_stays_when_the_customer_changes(at):
     customer = CustomerFactory(name="Ann")
     MessageFactory(in_app=True, body="<p>Hi {{ first_name }}</p>", live=True, at=at)
-    visits.visit(customer, at=at)
+    customer_visit.visit(customer, at=at)
     customer.name = "Bea"
     customer.save()
 
-    assert bodies(visits.visit(customer, at=at + timedelta(minutes=5))) == ["<p>Hi Ann</p>"]
+    assert bodies(customer_visit.visit(customer, at=at + timedelta(minutes=5))) == ["<p>Hi Ann</p>"]
 
 
 def test_last_seen_rule_is_about_the_time_before_this_visit(at):
     customer = CustomerFactory(last_seen_at=at - timedelta(days=40))
     MessageFactory(in_app=True, rules=[rule("last_seen_at", "more_than_days_ago", 30)], live=True, at=at)
 
-    assert len(visits.visit(customer, at=at).shown) == 1
+    assert len(customer_visit.visit(customer, at=at).shown) == 1
     customer.refresh_from_db()
     assert customer.last_seen_at == at
 
@@ -103,7 +103,7 @@ def test_companys_last_seen_is_also_of_before_the_visit(at):
     MembershipFactory(customer=customer, company=company)
     MessageFactory(in_app=True, rules=[rule("company.last_seen_at", "more_than_days_ago", 30)], live=True, at=at)
 
-    assert len(visits.visit(customer, at=at, company=company).shown) == 1
+    assert len(customer_visit.visit(customer, at=at, company=company).shown) == 1
     company.refresh_from_db()
     assert company.last_seen_at == at
     assert DeliveryRecord.objects.get().judged_company_last_seen_at == at - timedelta(days=40)
@@ -113,9 +113,9 @@ def test_in_app_message_is_not_shown_outside_its_window(at):
     customer = CustomerFactory()
     MessageFactory(in_app=True, window=EVERY_NIGHT, live=True, at=at)
 
-    assert visits.visit(customer, at=at).shown == []
+    assert customer_visit.visit(customer, at=at).shown == []
     assert not DeliveryRecord.objects.exists()
-    assert len(visits.visit(customer, at=at.replace(hour=20)).shown) == 1
+    assert len(customer_visit.visit(customer, at=at.replace(hour=20)).shown) == 1
 
 
 def test_in_app_one_off_waits_for_the_next_visit_inside_the_window(at):
@@ -124,19 +124,19 @@ def test_in_app_one_off_waits_for_the_next_visit_inside_the_window(at):
     later = CustomerFactory()
 
     assert DeliveryRecord.objects.get().reason == "visit"
-    assert visits.visit(customer, at=at).shown == []
-    assert len(visits.visit(customer, at=at.replace(hour=21)).shown) == 1
-    assert visits.visit(later, at=at.replace(hour=21)).shown == []
+    assert customer_visit.visit(customer, at=at).shown == []
+    assert len(customer_visit.visit(customer, at=at.replace(hour=21)).shown) == 1
+    assert customer_visit.visit(later, at=at.replace(hour=21)).shown == []
 
 
 def test_in_app_one_off_is_sent_once_all_have_come(at):
     first, second = CustomerFactory(), CustomerFactory()
     message = MessageFactory(in_app=True, one_off=True, live=True, at=at)
-    visits.visit(first, at=at)
+    customer_visit.visit(first, at=at)
     lifecycle.finish_one_offs()
     message.refresh_from_db()
     assert message.state == "live"
-    visits.visit(second, at=at)
+    customer_visit.visit(second, at=at)
     lifecycle.finish_one_offs()
 
     message.refresh_from_db()
@@ -147,7 +147,7 @@ def test_visit_matches_emails_too(at):
     customer = CustomerFactory(email="a@x.example", last_seen_at=at - timedelta(days=9))
     message = MessageFactory(rules=[rule("last_seen_at", "more_than_days_ago", 7)], live=True, at=at)
 
-    visits.visit(customer, at=at)
+    customer_visit.visit(customer, at=at)
 
     assert message.records.get().status == Status.WAITING
     assert message.records.get().judged_last_seen_at == at - timedelta(days=9)
@@ -157,7 +157,7 @@ def test_what_the_visit_moved_does_not_count_against_the_mail_it_brought(at):
     customer = CustomerFactory(email="a@x.example", last_seen_at=at - timedelta(days=9))
     tomorrow = [{"weekday": 1, "from": "09:00", "to": "17:00"}]
     message = MessageFactory(rules=[rule("last_seen_at", "more_than_days_ago", 7)], window=tomorrow, live=True, at=at)
-    visits.visit(customer, at=at)
+    customer_visit.visit(customer, at=at)
 
     assert recheck.judge_due_again(message, at=at.replace(day=5, hour=9)) == 0
     assert message.records.get().status == Status.WAITING
@@ -167,8 +167,8 @@ def test_a_later_visit_does_count_against_it(at):
     customer = CustomerFactory(email="a@x.example", last_seen_at=at - timedelta(days=9))
     tomorrow = [{"weekday": 1, "from": "09:00", "to": "17:00"}]
     message = MessageFactory(rules=[rule("last_seen_at", "more_than_days_ago", 7)], window=tomorrow, live=True, at=at)
-    visits.visit(customer, at=at)
-    visits.visit(customer, at=at + timedelta(hours=2))
+    customer_visit.visit(customer, at=at)
+    customer_visit.visit(customer, at=at + timedelta(hours=2))
 
     assert recheck.judge_due_again(message, at=at.replace(day=5, hour=9)) == 1
 
@@ -176,20 +176,20 @@ def test_a_later_visit_does_count_against_it(at):
 def test_paused_message_is_not_shown_for_the_first_time_but_goes_on_being_shown(at):
     seen, new = CustomerFactory(), CustomerFactory()
     message = MessageFactory(in_app=True, live=True, at=at)
-    visits.visit(seen, at=at)
+    customer_visit.visit(seen, at=at)
     lifecycle.pause(message)
 
-    assert visits.visit(new, at=at).shown == []
-    assert len(visits.visit(seen, at=at + timedelta(minutes=5)).shown) == 1
+    assert customer_visit.visit(new, at=at).shown == []
+    assert len(customer_visit.visit(seen, at=at + timedelta(minutes=5)).shown) == 1
 
 
 def test_message_set_live_after_others_are_kept_compiled_is_judged_too(at):
     customer = CustomerFactory()
     MessageFactory(in_app=True, live=True, at=at)
-    visits.visit(customer, at=at)
+    customer_visit.visit(customer, at=at)
     MessageFactory(in_app=True, live=True, at=at)
 
-    assert len(visits.visit(customer, at=at).shown) == 2
+    assert len(customer_visit.visit(customer, at=at).shown) == 2
 
 
 def test_company_variable_shows_one_copy_for_each_company(at):
@@ -198,23 +198,23 @@ def test_company_variable_shows_one_copy_for_each_company(at):
         MembershipFactory(customer=customer, company=CompanyFactory(name=name))
     MessageFactory(in_app=True, body="<p>{{ company.name }}</p>", live=True, at=at)
 
-    assert sorted(bodies(visits.visit(customer, at=at))) == ["<p>A</p>", "<p>B</p>"]
+    assert sorted(bodies(customer_visit.visit(customer, at=at))) == ["<p>A</p>", "<p>B</p>"]
 
 
 def test_edit_of_a_live_message_is_what_the_next_customer_reads(at):
     message = MessageFactory(in_app=True, body="<p>old</p>", live=True, at=at)
     first = CustomerFactory()
-    visits.visit(first, at=at)
+    customer_visit.visit(first, at=at)
     message.revise(subject="", body="<p>new</p>", by=None, at=at)
 
-    assert bodies(visits.visit(CustomerFactory(), at=at)) == ["<p>new</p>"]
-    assert bodies(visits.visit(first, at=at + timedelta(minutes=5))) == ["<p>old</p>"]
+    assert bodies(customer_visit.visit(CustomerFactory(), at=at)) == ["<p>new</p>"]
+    assert bodies(customer_visit.visit(first, at=at + timedelta(minutes=5))) == ["<p>old</p>"]
 
 
 def test_session_counts_after_half_an_hour_away(at):
     customer = CustomerFactory()
     for minutes in (0, 10, 39, 70):
-        visits.visit(customer, at=at + timedelta(minutes=minutes))
+        customer_visit.visit(customer, at=at + timedelta(minutes=minutes))
     customer.refresh_from_db()
 
     assert (customer.session_count, customer.first_seen_at) == (2, at)
@@ -222,25 +222,25 @@ def test_session_counts_after_half_an_hour_away(at):
 
 def test_check_matches_emails_at_most_once_in_fifteen_minutes(at):
     customer = CustomerFactory(email="a@x.example")
-    assert visits.check(customer, at=at) is None
+    assert customer_visit.check(customer, at=at) is None
     message = MessageFactory(live=True, at=at)
 
-    assert visits.check(customer, at=at + timedelta(minutes=14)) == at + timedelta(minutes=15)
+    assert customer_visit.check(customer, at=at + timedelta(minutes=14)) == at + timedelta(minutes=15)
     assert not message.records.exists()
-    assert visits.check(customer, at=at + timedelta(minutes=15)) is None
+    assert customer_visit.check(customer, at=at + timedelta(minutes=15)) is None
     assert message.records.get().status == Status.WAITING
 
 
 def test_check_of_who_has_had_all_there_is_counts_and_finds_what_is_new_the_next_time(at):
     customer = CustomerFactory(email="a@x.example")
     MessageFactory(live=True, at=at)
-    assert visits.check(customer, at=at) is None
+    assert customer_visit.check(customer, at=at) is None
     later = at + timedelta(minutes=15)
 
-    assert visits.check(customer, at=later) is None
-    assert visits.check(customer, at=later) == later + timedelta(minutes=15)
+    assert customer_visit.check(customer, at=later) is None
+    assert customer_visit.check(customer, at=later) == later + timedelta(minutes=15)
     MessageFactory(live=True, at=later)
-    assert visits.check(customer, at=later + timedelta(minutes=15)) is None
+    assert customer_visit.check(customer, at=later + timedelta(minutes=15)) is None
     assert DeliveryRecord.objects.count() == 2
 
 
@@ -248,16 +248,16 @@ def test_check_leaves_in_app_messages_to_visits(at):
     customer = CustomerFactory()
     MessageFactory(in_app=True, live=True, at=at)
 
-    visits.check(customer, at=at)
+    customer_visit.check(customer, at=at)
 
     assert not DeliveryRecord.objects.exists()
 
 
 def test_visits_do_not_count_towards_the_fifteen_minutes(at):
     customer = CustomerFactory(email="a@x.example")
-    visits.visit(customer, at=at)
+    customer_visit.visit(customer, at=at)
 
-    assert visits.check(customer, at=at + timedelta(minutes=1)) is None
+    assert customer_visit.check(customer, at=at + timedelta(minutes=1)) is None
 
 
 @pytest.mark.django_db(transaction=True)
@@ -268,7 +268,7 @@ def test_of_twenty_checks_at_once_exactly_one_matches(at):
 
     def ask(_: int) -> bool:
         try:
-            return visits.check(customer, at=at) is None
+            return customer_visit.check(customer, at=at) is None
         finally:
             connection.close()
 
@@ -284,8 +284,8 @@ def test_check_that_fails_uses_nothing_up(at, monkeypatch):
     customer = CustomerFactory(email="a@x.example")
     MessageFactory(live=True, at=at)
     with monkeypatch.context() as broken:
-        broken.setattr(visits, "judge", lambda *_, **__: 1 / 0)
+        broken.setattr(customer_visit, "judge", lambda *_, **__: 1 / 0)
         with pytest.raises(ZeroDivisionError):
-            visits.check(customer, at=at)
+            customer_visit.check(customer, at=at)
 
-    assert visits.check(customer, at=at) is None
+    assert customer_visit.check(customer, at=at) is None

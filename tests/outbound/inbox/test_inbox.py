@@ -13,13 +13,13 @@ from django.urls import reverse
 from django.utils import timezone
 
 from audiences.models import Workspace
-from delivery.conversations import threads as conversations
+from delivery.conversations import threads as conversation_threads
 from delivery.customers import erase
 from delivery.models import AnswerMail, Conversation, ConversationPart, PartType, Status
 from delivery.visits import visit
 from outbound import roles
 from outbound.inbox import admin
-from outbound.inbox import thread as threads
+from outbound.inbox import thread as inbox_thread
 from outbound.inbox.listing import PER_PAGE, TABS
 from outbound.roles import Role
 from tests.factories import CustomerFactory, MessageFactory
@@ -40,7 +40,9 @@ def somewhere_to_keep_images(settings, tmp_path) -> None:
 
 def wrote(name: str = "Ann Lee", body: str = "Where is my invoice?", *, at=None, **facts: object) -> Conversation:
     """A customer writes of their own accord."""
-    return conversations.open_by_customer(CustomerFactory(name=name, **facts), body=body, at=at or timezone.now())
+    return conversation_threads.open_by_customer(
+        CustomerFactory(name=name, **facts), body=body, at=at or timezone.now()
+    )
 
 
 def messaged(at) -> Conversation:
@@ -74,7 +76,7 @@ def test_a_message_stays_out_of_the_inbox_until_somebody_replies(console, at):
     thread = messaged(at)
     assert names(console.get(INBOX)) == []
 
-    conversations.reply_by_customer(thread, body="Yes please", at=at)
+    conversation_threads.reply_by_customer(thread, body="Yes please", at=at)
 
     answer = console.get(INBOX)
     assert names(answer) == ["Bob Ray"]
@@ -88,10 +90,10 @@ def test_each_tab_holds_its_own_newest_first_and_says_how_many(console, boss):
         name: wrote(name, at=now - timedelta(hours=hours))
         for hours, name in enumerate(("Mine", "Sams", "Nobodys", "Asleep", "Done"))
     }
-    conversations.assign(threads_of["Mine"], to=boss, teammate=boss, at=now)
-    conversations.assign(threads_of["Sams"], to=sam, teammate=boss, at=now)
-    conversations.snooze(threads_of["Asleep"], until=now + timedelta(days=1), teammate=boss, at=now)
-    conversations.close(threads_of["Done"], teammate=boss, at=now)
+    conversation_threads.assign(threads_of["Mine"], to=boss, teammate=boss, at=now)
+    conversation_threads.assign(threads_of["Sams"], to=sam, teammate=boss, at=now)
+    conversation_threads.snooze(threads_of["Asleep"], until=now + timedelta(days=1), teammate=boss, at=now)
+    conversation_threads.close(threads_of["Done"], teammate=boss, at=now)
 
     found = {name: names(console.get(INBOX, {"tab": name})) for name in TABS}
 
@@ -109,8 +111,8 @@ def test_each_tab_holds_its_own_newest_first_and_says_how_many(console, boss):
 @pytest.mark.parametrize("search", ["ann lee", "ANN@SHOP", "invoi", "parcel lost", "Lost, parcel!"])
 def test_search_finds_by_name_address_and_what_was_said_closed_or_not(console, boss, search):
     thread = wrote("Ann Lee", "About my invoice", email="ann@shop.example")
-    conversations.reply_by_customer(thread, body="The parcel is lost & gone", at=timezone.now())
-    conversations.close(thread, teammate=boss, at=timezone.now())
+    conversation_threads.reply_by_customer(thread, body="The parcel is lost & gone", at=timezone.now())
+    conversation_threads.close(thread, teammate=boss, at=timezone.now())
     wrote("Bob Ray", "Something else", email="bob@corp.example")
 
     assert names(console.get(INBOX, {"q": search})) == ["Ann Lee"]
@@ -149,13 +151,13 @@ def test_a_mark_of_the_list_that_makes_no_sense_does_no_harm(console, mark):
 
 def test_queries_do_not_grow_with_the_conversations_or_what_was_said(console, boss, django_assert_max_num_queries):
     thread = wrote()
-    conversations.reply_by_customer(thread, body="Hello?", at=timezone.now())
+    conversation_threads.reply_by_customer(thread, body="Hello?", at=timezone.now())
     console.get(page(thread))
     with django_assert_max_num_queries(100) as few:
         console.get(page(thread))
     for number in range(40):
-        conversations.reply_by_teammate(wrote(f"Customer {number}"), teammate=boss, body="Hi", at=timezone.now())
-        conversations.reply_by_teammate(thread, teammate=boss, body=f"Answer {number}", at=timezone.now())
+        conversation_threads.reply_by_teammate(wrote(f"Customer {number}"), teammate=boss, body="Hi", at=timezone.now())
+        conversation_threads.reply_by_teammate(thread, teammate=boss, body=f"Answer {number}", at=timezone.now())
 
     with django_assert_max_num_queries(len(few.captured_queries)):
         assert len(console.get(page(thread)).context["rows"]) == PER_PAGE
@@ -186,10 +188,10 @@ def test_a_snooze_that_ends_brings_it_back_on_top_and_unread(console, boss):
     now = timezone.now()
     thread = wrote("Asleep", at=now - timedelta(days=2))
     wrote("Newer", at=now - timedelta(days=1))
-    conversations.snooze(thread, until=now - timedelta(minutes=1), teammate=boss, at=now - timedelta(days=2))
-    conversations.seen(thread)
+    conversation_threads.snooze(thread, until=now - timedelta(minutes=1), teammate=boss, at=now - timedelta(days=2))
+    conversation_threads.seen(thread)
 
-    conversations.wake_snoozed(at=now)
+    conversation_threads.wake_snoozed(at=now)
 
     answer = console.get(INBOX)
     assert names(answer) == ["Asleep", "Newer"]
@@ -202,9 +204,9 @@ def test_a_snooze_that_ends_brings_it_back_on_top_and_unread(console, boss):
 
 def test_shows_the_message_it_began_with_what_was_said_and_notes_as_notes(console, boss, at):
     thread = messaged(at)
-    conversations.reply_by_customer(thread, body="Yes <please>", at=at)
-    conversations.reply_by_teammate(thread, teammate=boss, body="<p>Gladly<script>x()</script></p>", at=at)
-    conversations.note(thread, teammate=boss, body="A big customer", at=at)
+    conversation_threads.reply_by_customer(thread, body="Yes <please>", at=at)
+    conversation_threads.reply_by_teammate(thread, teammate=boss, body="<p>Gladly<script>x()</script></p>", at=at)
+    conversation_threads.note(thread, teammate=boss, body="A big customer", at=at)
 
     answer = console.get(page(thread))
     text = answer.content.decode()
@@ -224,7 +226,7 @@ def test_shows_our_own_pictures_and_only_links_to_what_lies_elsewhere(console, s
         {"name": "spy.png", "url": "https://elsewhere.example/spy.png", "content_type": "image/png"},
         {"name": "bad", "url": "javascript:alert(1)", "content_type": "image/png"},
     ]
-    thread = conversations.open_by_customer(CustomerFactory(), body="", attachments=files, at=timezone.now())
+    thread = conversation_threads.open_by_customer(CustomerFactory(), body="", attachments=files, at=timezone.now())
 
     text = console.get(page(thread)).content.decode()
 
@@ -236,14 +238,14 @@ def test_shows_our_own_pictures_and_only_links_to_what_lies_elsewhere(console, s
 
 def test_a_long_conversation_shows_the_latest_and_the_rest_when_asked(console):
     thread = wrote(body="The very first")
-    for number in range(threads.LATEST + 40):
-        conversations.reply_by_customer(thread, body=f"Line {number}", at=timezone.now())
+    for number in range(inbox_thread.LATEST + 40):
+        conversation_threads.reply_by_customer(thread, body=f"Line {number}", at=timezone.now())
 
     latest, whole = console.get(page(thread)), console.get(page(thread), {"all": "1"})
 
-    assert (len(latest.context["parts"]), latest.context["earlier"]) == (threads.LATEST, 40)
+    assert (len(latest.context["parts"]), latest.context["earlier"]) == (inbox_thread.LATEST, 40)
     assert "The very first" not in latest.content.decode().partition('id="thread-parts"')[2]
-    assert len(whole.context["parts"]) == threads.LATEST + 40
+    assert len(whole.context["parts"]) == inbox_thread.LATEST + 40
     assert "The very first" in whole.content.decode().partition('id="thread-parts"')[2]
 
 
@@ -339,7 +341,7 @@ def test_six_images_are_too_many(console):
 def test_nothing_is_put_away_over_words_that_came_meanwhile(console, verb, form, state, does):
     thread = wrote()
     shown = console.get(page(thread)).context["upto"]
-    newest = conversations.reply_by_customer(thread, body="No, wait", at=timezone.now())
+    newest = conversation_threads.reply_by_customer(thread, body="No, wait", at=timezone.now())
 
     answer = console.post(act(verb, thread), {**ticket(), **form, "upto": shown}, follow=True)
 
@@ -434,7 +436,10 @@ def test_is_not_snoozed_until_no_time_to_come(console, form):
 def test_late_at_night_today_is_not_offered(at):
     late = at.replace(hour=22)
 
-    assert [offer["name"] for offer in threads.offers(at=late, zone=Workspace.current().tz)] == ["tomorrow", "week"]
+    assert [offer["name"] for offer in inbox_thread.offers(at=late, zone=Workspace.current().tz)] == [
+        "tomorrow",
+        "week",
+    ]
 
 
 @pytest.mark.parametrize("verb", admin.ACTS)
@@ -473,7 +478,7 @@ def test_news_come_once_and_then_there_are_none(console):
     asked = {"of": thread.pk}
 
     assert console.get(NEWS, asked, headers={"If-None-Match": first.context["tag"]}).status_code == 304
-    conversations.reply_by_customer(thread, body="Hello again?", at=timezone.now())
+    conversation_threads.reply_by_customer(thread, body="Hello again?", at=timezone.now())
     news = console.get(NEWS, asked, headers={"If-None-Match": first.context["tag"]})
     assert news.status_code == 200
     assert news.content.decode().count("Hello again?") == 2
@@ -493,7 +498,7 @@ def test_news_of_one_tell_who_looks_at_another(console):
     here, there = wrote("Here"), wrote("There")
     tag = console.get(page(here)).context["tag"]
 
-    conversations.reply_by_customer(there, body="And me?", at=timezone.now())
+    conversation_threads.reply_by_customer(there, body="And me?", at=timezone.now())
 
     news = console.get(NEWS, {"of": here.pk}, headers={"If-None-Match": tag})
     assert news.status_code == 200
@@ -519,5 +524,5 @@ def test_erasing_a_person_leaves_none_of_it_in_the_log(console):
 
 
 def test_every_part_and_mail_has_words():
-    assert set(threads.MAILED) == set(Status)
-    assert set(threads.DONE) | {PartType.COMMENT, PartType.NOTE} == set(PartType)
+    assert set(inbox_thread.MAILED) == set(Status)
+    assert set(inbox_thread.DONE) | {PartType.COMMENT, PartType.NOTE} == set(PartType)

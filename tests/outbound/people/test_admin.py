@@ -305,6 +305,7 @@ def test_a_large_import_is_gone_on_with_by_a_worker(console, monkeypatch, nudged
 
 
 def test_a_file_larger_than_can_be_kept_is_refused_at_its_field(console, monkeypatch):
+    from outbound.people import csv_import
 
     monkeypatch.setattr(csv_import, "LARGEST", 10)
     upload = SimpleUploadedFile("people.csv", b"user_id\n1\n2\n")
@@ -316,9 +317,9 @@ def test_a_file_larger_than_can_be_kept_is_refused_at_its_field(console, monkeyp
 
 
 def test_what_is_wrong_beyond_what_is_kept_is_counted_on_the_page_and_in_the_file(console, monkeypatch, nudged):
-    from audiences.intake.csv_import import job as flow
+    from audiences.intake.csv_import import job as import_job
 
-    monkeypatch.setattr(flow, "MOST_PROBLEMS", 2)
+    monkeypatch.setattr(import_job, "MOST_PROBLEMS", 2)
     upload = SimpleUploadedFile("people.csv", b"email\n" + b"nobody\n" * 5)
     at = console.post(reverse("admin:customer_import_file"), {"kind": "customers", "file": upload}).url
     page = console.post(f"{at}check/", {"target": ["email"]}, follow=True).content.decode()

@@ -10,7 +10,7 @@ from django.contrib.auth.models import User
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from audiences.intake import Refused, importing
+from audiences.intake import Refused, csv_import
 from audiences.intake.csv_import import job as flow
 from audiences.intake.csv_import import source
 from audiences.models import (
@@ -44,14 +44,14 @@ def by(db) -> User:
 def take(by):
     def take(text: str | bytes, kind: ImportKind = ImportKind.CUSTOMERS) -> Import:
         data = text.encode() if isinstance(text, str) else text
-        return importing.take(io.BytesIO(data), name="people.csv", kind=kind, by=by, at=AT)
+        return csv_import.take(io.BytesIO(data), name="people.csv", kind=kind, by=by, at=AT)
 
     return take
 
 
 def go(job: Import, state: ImportState, *, tag=None) -> Import:
-    importing.begin(job, state, targets=job.targets, tag=tag, at=LATER)
-    assert importing.go_on(job.pk, clock=lambda: LATER, until=FOREVER) is False
+    csv_import.begin(job, state, targets=job.targets, tag=tag, at=LATER)
+    assert csv_import.go_on(job.pk, clock=lambda: LATER, until=FOREVER) is False
     job.refresh_from_db()
     return job
 
@@ -115,7 +115,7 @@ def test_each_error_has_its_line_its_column_and_the_reason(take):
         ImportState.CHECKING,
     )
 
-    found = [(problem.line, problem.column, problem.reason) for problem in importing.problems_of(job)]
+    found = [(problem.line, problem.column, problem.reason) for problem in csv_import.problems_of(job)]
     assert found == [
         (2, "Signed up", "“31/05/2026” is not a date. Write it like 2026-05-31."),
         (3, "email", "“nobody” is not an email address."),
@@ -188,7 +188,7 @@ def test_an_id_with_the_user_id_of_somebody_else_is_refused(load):
 
     job = load(f"id,user_id,name\n{ada.pk},2,Ada\n999999,,B\n")
 
-    assert {problem.reason for problem in importing.problems_of(job)} == {
+    assert {problem.reason for problem in csv_import.problems_of(job)} == {
         "The Outbound ID and the rest mean two different customers.",
         "There is no ID 999999.",
     }
@@ -230,12 +230,12 @@ def test_what_the_check_says_of_customers_named_again_is_what_writing_does(take,
 def test_a_check_left_halfway_begins_anew_and_knows_nobody(take, monkeypatch):
     monkeypatch.setattr(flow, "SLICE", 1)
     job = take("user_id\n7\n8\n")
-    importing.begin(job, ImportState.CHECKING, targets=job.targets, tag=None, at=LATER)
+    csv_import.begin(job, ImportState.CHECKING, targets=job.targets, tag=None, at=LATER)
     clock = iter([LATER, LATER, FOREVER])
-    importing.go_on(job.pk, clock=lambda: next(clock), until=LATER + timedelta(seconds=1))
+    csv_import.go_on(job.pk, clock=lambda: next(clock), until=LATER + timedelta(seconds=1))
     assert ImportNewcomer.objects.get().user_id == "7"
 
-    importing.cancel(job, at=LATER)
+    csv_import.cancel(job, at=LATER)
 
     assert not ImportNewcomer.objects.exists()
 
@@ -302,7 +302,7 @@ def test_a_check_says_of_companies_and_tags_what_writing_does_and_makes_none(tak
 def test_too_many_or_too_long_tags_are_an_error_of_their_line(take):
     job = go(take(f"user_id,tags\n1,{';'.join(f't{n}' for n in range(51))}\n2,{'x' * 201}\n"), ImportState.CHECKING)
 
-    assert [(problem.line, problem.column) for problem in importing.problems_of(job)] == [(2, "tags"), (3, "tags")]
+    assert [(problem.line, problem.column) for problem in csv_import.problems_of(job)] == [(2, "tags"), (3, "tags")]
 
 
 def test_two_lines_of_which_neither_names_the_other_may_still_mean_one_customer(load):
@@ -366,7 +366,7 @@ def test_columns_that_make_no_sense_are_refused(take, targets, reason):
     job = take("email,name\na@acme.example,A\n")
 
     with pytest.raises(Refused, match=reason):
-        importing.begin(job, ImportState.CHECKING, targets=targets, tag=None, at=LATER)
+        csv_import.begin(job, ImportState.CHECKING, targets=targets, tag=None, at=LATER)
 
 
 @pytest.mark.parametrize(
@@ -390,20 +390,20 @@ def test_reads_what_spreadsheets_write(take, encoding, delimiter):
 
 
 def test_goes_on_where_it_stopped(take, monkeypatch):
-    from audiences.intake.csv_import import job as flow
+    from audiences.intake.csv_import import job as import_job
 
-    monkeypatch.setattr(flow, "SLICE", 3)
+    monkeypatch.setattr(import_job, "SLICE", 3)
     monkeypatch.setattr(source, "PIECE", 17)
     job = take("user_id,name\n" + "".join(f'{n},"Na\nme {n}"\n' for n in range(10)))
     assert ImportChunk.objects.count() > 5
     go(job, ImportState.CHECKING)
-    importing.begin(job, ImportState.WRITING, targets=job.targets, tag=None, at=LATER)
+    csv_import.begin(job, ImportState.WRITING, targets=job.targets, tag=None, at=LATER)
     clock = iter([LATER, LATER, FOREVER])
 
-    assert importing.go_on(job.pk, clock=lambda: next(clock), until=LATER + timedelta(seconds=1)) is True
+    assert csv_import.go_on(job.pk, clock=lambda: next(clock), until=LATER + timedelta(seconds=1)) is True
     assert Customer.objects.count() == 3
-    assert importing.under_way() == [job.pk]
-    assert importing.go_on(job.pk, clock=lambda: LATER, until=FOREVER) is False
+    assert csv_import.under_way() == [job.pk]
+    assert csv_import.go_on(job.pk, clock=lambda: LATER, until=FOREVER) is False
     assert set(Customer.objects.values_list("user_id", "name")) == {(f"{n}", f"Na\nme {n}") for n in range(10)}
     assert not ImportChunk.objects.exists()
 
@@ -425,10 +425,10 @@ def test_a_large_file_is_kept_without_being_held_in_memory(take):
 
 def test_a_cancelled_import_leaves_what_is_written_and_forgets_the_file(take):
     job = go(take("user_id\n1\n"), ImportState.CHECKING)
-    importing.cancel(job, at=LATER)
+    csv_import.cancel(job, at=LATER)
 
     assert (job.state, Customer.objects.count(), ImportChunk.objects.count()) == (ImportState.CANCELLED, 0, 0)
-    assert importing.go_on(job.pk, clock=lambda: LATER, until=FOREVER) is False
+    assert csv_import.go_on(job.pk, clock=lambda: LATER, until=FOREVER) is False
 
 
 def test_a_plain_list_of_addresses_opts_them_out_for_good(load):
@@ -455,10 +455,10 @@ def test_a_plain_list_of_addresses_opts_them_out_for_good(load):
 
 @pytest.mark.parametrize("value", ["=1+1", "+353 1", "-x", "@sum", "'=x", "''@", "'t Hart", "Ada", "'"])
 def test_a_cell_that_a_spreadsheet_would_run_is_written_as_text_and_read_again(value):
-    written = importing.safe_cell(value)
+    written = csv_import.safe_cell(value)
 
     assert written[0] not in "=+-@\t\r"
-    assert importing.plain_cell(written) == value
+    assert csv_import.plain_cell(written) == value
 
 
 def test_zone_of_dates_is_asked_for_once_a_slice_and_not_for_each_cell(load):
@@ -473,7 +473,7 @@ def test_zone_of_dates_is_asked_for_once_a_slice_and_not_for_each_cell(load):
 
 
 def problems(job: Import) -> list[tuple[int, str]]:
-    return [(problem.line, problem.reason) for problem in importing.problems_of(job)]
+    return [(problem.line, problem.reason) for problem in csv_import.problems_of(job)]
 
 
 def test_a_character_that_cannot_be_stored_is_an_error_of_its_line_and_no_error_of_ours(load):
@@ -586,9 +586,9 @@ def test_a_line_without_an_end_is_not_held_in_memory(take):
     take(b"email\nx\n")
 
     job = take(big)
-    importing.begin(job, ImportState.CHECKING, targets=job.targets, tag=None, at=LATER)
+    csv_import.begin(job, ImportState.CHECKING, targets=job.targets, tag=None, at=LATER)
     tracemalloc.start()
-    importing.go_on(job.pk, clock=lambda: LATER, until=FOREVER)
+    csv_import.go_on(job.pk, clock=lambda: LATER, until=FOREVER)
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
 
@@ -614,7 +614,7 @@ def test_what_errors_quote_of_somebody_goes_with_them_and_nobody_elses(take):
 def test_a_file_nobody_goes_on_with_is_forgotten_after_a_week(take, days, left):
     job = go(take("user_id\n1\n"), ImportState.CHECKING)
 
-    importing.forget_old(at=LATER + timedelta(days=days))
+    csv_import.forget_old(at=LATER + timedelta(days=days))
 
     job.refresh_from_db()
     assert (job.state, job.chunks.exists(), bool(job.sample)) == (left, *[left == ImportState.CHECKED] * 2)
@@ -623,12 +623,12 @@ def test_a_file_nobody_goes_on_with_is_forgotten_after_a_week(take, days, left):
 def test_what_was_wrong_is_forgotten_after_a_month_and_what_is_under_way_is_left(take, load):
     done = load("email\nann\nada@acme.example\n")
     waits = take("email\nann\n")
-    importing.begin(waits, ImportState.CHECKING, targets=waits.targets, tag=None, at=LATER)
+    csv_import.begin(waits, ImportState.CHECKING, targets=waits.targets, tag=None, at=LATER)
 
-    importing.forget_old(at=LATER + timedelta(days=30))
+    csv_import.forget_old(at=LATER + timedelta(days=30))
     assert problems(done)
 
-    importing.forget_old(at=LATER + timedelta(days=31))
+    csv_import.forget_old(at=LATER + timedelta(days=31))
 
     done.refresh_from_db()
     waits.refresh_from_db()
