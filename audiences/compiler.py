@@ -19,7 +19,7 @@ from django.db.models.expressions import RawSQL
 from audiences import attributes
 from audiences.attributes import About, Attribute, Catalogue
 from audiences.models import Audience, CustomAttribute, Customer, Workspace
-from audiences.models.audience import ABOUT_SEGMENTS, check_segments, read
+from audiences.models.audience import ABOUT_SEGMENTS, check_segments, parse_stored_rules
 from audiences.models.customers import CustomerQuerySet
 from audiences.rules import KIND_NAMES, Group, Kind, Operator, Rule, RuleError, read_value
 
@@ -343,7 +343,7 @@ def freeze(tree: Group, *, on: date) -> Group:
 
 def customers(stored: object, *, at: datetime) -> CustomerQuerySet:
     """The customers who match rules as stored, as a queryset to filter, count and page."""
-    return matching(read(stored), at=at)
+    return matching(parse_stored_rules(stored), at=at)
 
 
 def matching(tree: Group, *, at: datetime) -> CustomerQuerySet:

@@ -231,7 +231,7 @@ def parse_joint(stored: object, *, name: str) -> tuple[Group, list[object]]:
         raise RuleError(f'{name} must be an object with "match" and "rules".')
     match, entries = stored.get("match", "all"), stored["rules"]
     if match not in ("all", "any"):
-        raise RuleError(f'{name} must match "all" or "any" of its rules, not “{shown(match)}”.')
+        raise RuleError(f'{name} must match "all" or "any" of its rules, not “{quoted_value(match)}”.')
     if not isinstance(entries, list):
         raise RuleError(f'{name} needs a list of "rules".')
     copied_from, negated = stored.get("copied_from", ""), stored.get("negated", False)
@@ -254,10 +254,10 @@ def parse_rule(stored: object, *, kind_of: KindOf, place: str) -> Rule:
     try:
         kind, label = kind_of(attribute)
     except LookupError as unknown:
-        raise RuleError(f"Rule {place}: there is no attribute “{shown(attribute)}”.") from unknown
+        raise RuleError(f"Rule {place}: there is no attribute “{quoted_value(attribute)}”.") from unknown
     asked = stored.get("operator")
     if not isinstance(asked, str) or asked not in LABELS:
-        raise RuleError(f"Rule {place}, “{label}”: there is no operator “{shown(asked)}”.")
+        raise RuleError(f"Rule {place}, “{label}”: there is no operator “{quoted_value(asked)}”.")
     operator = Operator(asked)
     if operator not in OPERATORS[kind]:
         raise RuleError(f"Rule {place}: “{LABELS[operator]}” does not fit “{label}”, which is {KIND_NAMES[kind]}.")
@@ -290,7 +290,7 @@ def storable(text: str) -> bool:
     return not any(letter == "\0" or "\ud800" <= letter <= "\udfff" for letter in text)
 
 
-def shown(value: object) -> str:
+def quoted_value(value: object) -> str:
     """A value as a sentence can quote it: short, and of characters that can be sent."""
     if isinstance(value, list | dict):
         return "a list" if isinstance(value, list) else "an object"
@@ -319,12 +319,12 @@ def read_number(value: object) -> int | float:
         try:
             number = Decimal(value.strip())
         except InvalidOperation:
-            raise RuleError(f"“{shown(value)}” is not a number.") from None
+            raise RuleError(f"“{quoted_value(value)}” is not a number.") from None
         if number.is_finite() and abs(number) < Decimal(10) ** 30:
             return int(number) if number == number.to_integral_value() else float(number)
     elif isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 10**30:
         return int(value) if value == int(value) else value
-    raise RuleError(f"“{shown(value)}” is not a number.")
+    raise RuleError(f"“{quoted_value(value)}” is not a number.")
 
 
 def read_days(value: object) -> int:
@@ -342,7 +342,7 @@ def read_day(value: object) -> str:
     try:
         day = date.fromisoformat(value if isinstance(value, str) else "")
     except ValueError:
-        raise RuleError(f"“{shown(value)}” is not a date. Dates are written 2026-05-31.") from None
+        raise RuleError(f"“{quoted_value(value)}” is not a date. Dates are written 2026-05-31.") from None
     if not 1900 <= day.year <= 2999:
         raise RuleError("the year must lie between 1900 and 2999.")
     return day.isoformat()

@@ -170,7 +170,7 @@ def said(process: Talk) -> str:
 
 def ours(_part: int, _parts: int) -> int:
     """Hand over what is due, as a worker's task does."""
-    return dispatcher.hand_over(clock=timezone.now, until=timezone.now() + timedelta(minutes=5))
+    return dispatcher.dispatch(clock=timezone.now, until=timezone.now() + timedelta(minutes=5))
 
 
 def theirs(part: int, parts: int) -> int:
@@ -213,7 +213,7 @@ def envelopes(part: int, parts: int) -> Iterator[Envelope]:
     reached = Customer.objects.filter(unsubscribed_from_emails=False, has_hard_bounced=False)
     mine = reached.extra(where=["id %% %s = %s"], params=[parts, part])
     for person in mine.values("id", *claim.PEOPLE).iterator(100):
-        filled = rendering.fill(copy.names, customer=person, company=None)
+        filled = rendering.variable_values(copy.names, customer=person, company=None)
         rendered = copy.render(filled, record_id=person["id"])
         yield rendering.envelope(message, message.sender, rendered, record_id=person["id"], to=(person["email"],))
 

@@ -31,7 +31,7 @@ A_MOMENT = 0.005
 
 
 @contextmanager
-def held(message: Message, kind: Lock, *, lock: str) -> Iterator[bool]:
+def message_lock(message: Message, kind: Lock, *, lock: str) -> Iterator[bool]:
     """Hold a lock of the session on a message for the length of the block; False where it is not to be had now."""
     key = [kind, message.pk % 2**31]
     with connection.cursor() as cursor:
@@ -53,14 +53,14 @@ def held(message: Message, kind: Lock, *, lock: str) -> Iterator[bool]:
 @contextmanager
 def one_round_at_a_time(message: Message) -> Iterator[bool]:
     """Have a round of the message to oneself; a second matcher finds it taken and skips the message."""
-    with held(message, Lock.ROUND, lock="advisory_lock") as mine:
+    with message_lock(message, Lock.ROUND, lock="advisory_lock") as mine:
         yield mine
 
 
 @contextmanager
 def batch_in_hand(message: Message) -> Iterator[bool]:
     """Have a batch in hand, beside others; False where somebody is pausing the message."""
-    with held(message, Lock.BATCH, lock="advisory_lock_shared") as mine:
+    with message_lock(message, Lock.BATCH, lock="advisory_lock_shared") as mine:
         yield mine
 
 

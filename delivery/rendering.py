@@ -15,7 +15,7 @@ from audiences.models import Company, Customer
 from delivery import reply_addresses, tokens
 from delivery.channels.base import Envelope
 from delivery.models import DeliveryRecord, Link
-from delivery.reply_addresses import Kind
+from delivery.reply_addresses import ReferentKind
 from messaging import content
 from messaging.models import Channel, Format, Message, MessageVersion, Sender
 
@@ -126,9 +126,9 @@ def columns(row: Customer | Company | Mapping[str, Any]) -> dict[str, Any]:
     return {**values, "custom_attributes": values.get("attributes") or {}}
 
 
-def fill(names: Collection[str], *, customer: Any, company: Any) -> dict[str, object]:
+def variable_values(names: Collection[str], *, customer: Any, company: Any) -> dict[str, object]:
     """The values of these variables as of now."""
-    return content.fill(names, facts_of(customer, company)) if names else {}
+    return content.variable_values(names, facts_of(customer, company)) if names else {}
 
 
 def as_read(record: DeliveryRecord) -> content.Rendered | None:
@@ -193,8 +193,8 @@ def envelope(
     headers = {}
     reply_to, return_path = "", ""
     if message.channel == Channel.EMAIL:
-        reply_to = reply_addresses.address_of(Kind.RECORD, record_id)
-        return_path = reply_addresses.return_path(Kind.RECORD, record_id)
+        reply_to = reply_addresses.address_of(ReferentKind.RECORD, record_id)
+        return_path = reply_addresses.return_path(ReferentKind.RECORD, record_id)
     if message.channel == Channel.EMAIL and not message.to_customer_id:
         headers = {
             "List-Unsubscribe": f"<{unsubscribe_url(record_id)}>",

@@ -41,7 +41,7 @@ class Purpose(StrEnum):
     BOUNCE = "bounce"
 
 
-class Kind(IntEnum):
+class ReferentKind(IntEnum):
     """What an address or a Message-ID may name."""
 
     RECORD = 1
@@ -49,37 +49,37 @@ class Kind(IntEnum):
     ANSWER = 3
 
 
-KINDS = {None: Kind.RECORD, "conversation": Kind.CONVERSATION, "answer": Kind.ANSWER}
+KINDS = {None: ReferentKind.RECORD, "conversation": ReferentKind.CONVERSATION, "answer": ReferentKind.ANSWER}
 
 
-class Named(NamedTuple):
+class Referent(NamedTuple):
     """What an address names: it was ours once, whether or not the row is still there."""
 
-    kind: Kind
+    kind: ReferentKind
     pk: int
 
 
 def reply_address(about: DeliveryRecord | Conversation) -> str:
     """The address at which an answer to this mail comes back; "" where there is no inbound domain."""
-    return address_of(Kind.RECORD if isinstance(about, DeliveryRecord) else Kind.CONVERSATION, about.pk)
+    return address_of(ReferentKind.RECORD if isinstance(about, DeliveryRecord) else ReferentKind.CONVERSATION, about.pk)
 
 
-def address_of(kind: Kind, pk: int) -> str:
+def address_of(kind: ReferentKind, pk: int) -> str:
     """The same, by kind and key."""
     return address_for(Purpose.REPLY, kind, pk, domain=settings.INBOUND_DOMAIN)
 
 
-def return_path(kind: Kind, pk: int) -> str:
+def return_path(kind: ReferentKind, pk: int) -> str:
     """The address at which a mail bounces; "" where there is no domain for that."""
     return address_for(Purpose.BOUNCE, kind, pk, domain=settings.BOUNCE_DOMAIN)
 
 
-def address_for(purpose: Purpose, kind: Kind, pk: int, *, domain: str) -> str:
+def address_for(purpose: Purpose, kind: ReferentKind, pk: int, *, domain: str) -> str:
     """Return an address with a token of its purpose; "" if there is no domain."""
     return f"{purpose}+{token_of(kind, pk, purpose=purpose)}@{domain}" if domain else ""
 
 
-def token_of(kind: Kind, pk: int, *, purpose: Purpose) -> str:
+def token_of(kind: ReferentKind, pk: int, *, purpose: Purpose) -> str:
     """Name something so that only we can have named it, and nobody else can read what."""
     named = bytes([kind]) + pk.to_bytes((pk.bit_length() + 7) // 8 or 1, "big")
     signature = signed(named, purpose=purpose, key=settings.SECRET_KEY)
@@ -87,7 +87,7 @@ def token_of(kind: Kind, pk: int, *, purpose: Purpose) -> str:
     return b32encode(signature + hidden).decode().rstrip("=").lower()
 
 
-def read(token: str, *, purpose: Purpose) -> Named | None:
+def parse_token(token: str, *, purpose: Purpose) -> Referent | None:
     """What a token names; None for one that is not ours, or was made for another purpose."""
     if not TOKEN.fullmatch(token.lower()):
         return None
@@ -98,8 +98,8 @@ def read(token: str, *, purpose: Purpose) -> Named | None:
     signature, hidden = content[:SIGNED], content[SIGNED:]
     for key in (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS):
         named = covered(hidden, signature, purpose=purpose, key=key)
-        if constant_time_compare(signed(named, purpose=purpose, key=key), signature) and named[0] in list(Kind):
-            return Named(Kind(named[0]), int.from_bytes(named[1:], "big"))
+        if constant_time_compare(signed(named, purpose=purpose, key=key), signature) and named[0] in list(ReferentKind):
+            return Referent(ReferentKind(named[0]), int.from_bytes(named[1:], "big"))
     return None
 
 
@@ -114,38 +114,38 @@ def holds_a_token(address: str) -> bool:
     return any(token_in(address, purpose=purpose) for purpose in Purpose)
 
 
-def answered_at(address: str) -> Named | None:
+def answered_at(address: str) -> Referent | None:
     """Return what a reply to this address answers; None if it has no valid token.
 
     Some programs write to the bounce address, and that of an email sent before the upgrade has a reply token.
     """
     at_bounce = token_in(address, purpose=Purpose.BOUNCE)
-    named = read(at_bounce, purpose=Purpose.BOUNCE)
-    return named or read(at_bounce or token_in(address, purpose=Purpose.REPLY), purpose=Purpose.REPLY)
+    named = parse_token(at_bounce, purpose=Purpose.BOUNCE)
+    return named or parse_token(at_bounce or token_in(address, purpose=Purpose.REPLY), purpose=Purpose.REPLY)
 
 
-def bounced_at(address: str, *, at: datetime) -> Named | None:
+def bounced_at(address: str, *, at: datetime) -> Referent | None:
     """Return what bounces at this address; None if it is no bounce address of ours."""
     token = token_in(address, purpose=Purpose.BOUNCE)
-    if (named := read(token, purpose=Purpose.BOUNCE)) is not None:
+    if (named := parse_token(token, purpose=Purpose.BOUNCE)) is not None:
         return named
-    old = read(token, purpose=Purpose.REPLY)
+    old = parse_token(token, purpose=Purpose.REPLY)
     return old if old is not None and settings.BOUNCE_DOMAIN and old_token_counts(old, at=at) else None
 
 
-def old_token_counts(named: Named, *, at: datetime) -> bool:
+def old_token_counts(named: Referent, *, at: datetime) -> bool:
     """Whether an email was sent before bounce addresses had tokens of their own, and may still bounce."""
     upgraded_at = Upgrade.moment_of(Upgrade.BOUNCE_TOKENS)
     if upgraded_at is None or at >= upgraded_at + OLD_TOKENS_BOUNCE_FOR:
         return False
     # An uncertain one has no sent_at: it left, if it did, when it was taken in hand.
     sent_before = Q(sent_at__lt=upgraded_at) | Q(sent_at=None, taken_at__lt=upgraded_at)
-    if named.kind is Kind.RECORD:
+    if named.kind is ReferentKind.RECORD:
         return DeliveryRecord.objects.filter(sent_before, pk=named.pk).exists()
-    return named.kind is Kind.ANSWER and AnswerMail.objects.filter(sent_before, part=named.pk).exists()
+    return named.kind is ReferentKind.ANSWER and AnswerMail.objects.filter(sent_before, part=named.pk).exists()
 
 
-def named_by(message_id: str) -> Named | None:
+def named_by(message_id: str) -> Referent | None:
     """What a mail of ours was about, by its Message-ID; None for one that is not ours."""
     found = MESSAGE_ID.match(message_id.strip())
     if found is None or found[2] not in KINDS:
@@ -154,7 +154,7 @@ def named_by(message_id: str) -> Named | None:
     for key in (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS):
         signature = signer.signature(found[1], key=key)[:16].replace("_", "-")
         if constant_time_compare(signature, found[4]):
-            return Named(KINDS[found[2]], int(found[3]))
+            return Referent(KINDS[found[2]], int(found[3]))
     return None
 
 

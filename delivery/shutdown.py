@@ -23,7 +23,7 @@ def asked() -> bool:
     return bool(here) or ALL[0] == 1
 
 
-def forget() -> None:
+def reset() -> None:
     """Begin again."""
     here.clear()
     ALL[0] = 0

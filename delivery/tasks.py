@@ -71,7 +71,7 @@ def change_kind(change_id: int, **_later: object) -> None:
 @shared_task
 def hand_over_due(**_later: object) -> None:
     """Hand over what is due."""
-    sending_dispatcher.hand_over(clock=timezone.now, until=timezone.now() + A_WHILE)
+    sending_dispatcher.dispatch(clock=timezone.now, until=timezone.now() + A_WHILE)
 
 
 @shared_task
@@ -99,7 +99,7 @@ def forget_old(**_later: object) -> None:
     at = timezone.now()
     until = at + AN_HOUR
     csv_import.forget_old(at=at)
-    retention.forget(at=at, go_on=lambda: timezone.now() < until and not shutdown.asked())
+    retention.delete_expired(at=at, go_on=lambda: timezone.now() < until and not shutdown.asked())
 
 
 @shared_task
@@ -123,45 +123,45 @@ def work_off_jobs(**_later: object) -> None:
 
 def nudge() -> None:
     """Have a worker hand over what is due; with the broker down, the minute sweep will."""
-    poke(hand_over_due)
+    enqueue_task(hand_over_due)
 
 
 def nudge_match(message: Message) -> None:
     """Have a worker match a message now."""
-    poke(match_message, message.pk)
+    enqueue_task(match_message, message.pk)
 
 
 def nudge_to_tell() -> None:
     """Have a worker tell subscribers what happened."""
-    poke(tell_subscribers)
+    enqueue_task(tell_subscribers)
 
 
 def nudge_answers() -> None:
     """Have a worker mail the answers that are due."""
-    poke(forward_answers)
+    enqueue_task(forward_answers)
 
 
 def nudge_jobs() -> None:
     """Have a worker write down what bulk jobs brought."""
-    poke(work_off_jobs)
+    enqueue_task(work_off_jobs)
 
 
 def nudge_launch(message: Message) -> None:
     """Have a worker set a message live now; with the broker down, the minute sweep will."""
-    poke(launch_message, message.pk)
+    enqueue_task(launch_message, message.pk)
 
 
 def nudge_import(import_id: int) -> None:
     """Have a worker go on with an import."""
-    poke(go_on_importing, import_id)
+    enqueue_task(go_on_importing, import_id)
 
 
 def nudge_kind(change_id: int) -> None:
     """Have a worker change the kind of an attribute."""
-    poke(change_kind, change_id)
+    enqueue_task(change_kind, change_id)
 
 
-def poke(task: object, *args: object) -> None:
+def enqueue_task(task: object, *args: object) -> None:
     """Queue a task. What it is for is committed already, so for want of a broker nothing fails, nor waits for long."""
     global left_alone_until
     if time.monotonic() < left_alone_until:

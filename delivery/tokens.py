@@ -38,7 +38,7 @@ def make(*numbers: int, purpose: str) -> str:
     return base64.urlsafe_b64encode(seal + hidden(body, seal, hiding)).rstrip(b"=").decode()
 
 
-def read(token: str, *, purpose: str, numbers: int) -> tuple[int, ...] | None:
+def read_token(token: str, *, purpose: str, numbers: int) -> tuple[int, ...] | None:
     """The numbers of a token of ours, made with today's key or one before it; None for any other text."""
     try:
         given = base64.urlsafe_b64decode(token.encode("ascii") + b"=" * (-len(token) % 4))

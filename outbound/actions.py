@@ -39,7 +39,7 @@ def may(request: HttpRequest, act: Act) -> None:
         raise PermissionDenied
 
 
-def told(message: Message, act: Act, *, before: str) -> str:
+def log_sentence(message: Message, act: Act, *, before: str) -> str:
     """What the log says: the act, and the state it led from and to."""
     after = message.get_state_display()
     if message.launching_at:
@@ -48,7 +48,7 @@ def told(message: Message, act: Act, *, before: str) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Going:
+class LaunchPlan:
     """Whom it goes to, as far as a click has looked: how many match, whether they were counted, and what staff saw."""
 
     people: int = 0
@@ -66,10 +66,10 @@ class Going:
         return self.people if self.reviewed is None else self.reviewed
 
 
-NOBODY_COUNTED = Going()
+NOBODY_COUNTED = LaunchPlan()
 
 
-def set_live(message: Message, *, at: datetime, going: Going = NOBODY_COUNTED, **_asked: Any) -> str:
+def set_live(message: Message, *, at: datetime, going: LaunchPlan = NOBODY_COUNTED, **_asked: Any) -> str:
     """Go live; the people of a one-off are frozen, a great many by a worker."""
     if going.by_worker and (message.send_type == SendType.ONE_OFF or not going.is_exact):
         return ask_for(message, at=at, reviewed=going.seen)
@@ -78,7 +78,7 @@ def set_live(message: Message, *, at: datetime, going: Going = NOBODY_COUNTED, *
         transaction.on_commit(lambda: tasks.nudge_match(message))
         return f"“{message}” is live."
     transaction.on_commit(tasks.nudge)
-    return f"“{message}” is live, for {those(message, made)} who matched."
+    return f"“{message}” is live, for {record_noun(message, made)} who matched."
 
 
 def ask_for(message: Message, *, at: datetime, sample: int | None = None, reviewed: int | None = None) -> str:
@@ -94,23 +94,27 @@ def call_off(message: Message, *, at: datetime, **_asked: Any) -> str:
     return f"“{message}” is not going live."
 
 
-def those(message: Message, made: int) -> str:
+def record_noun(message: Message, made: int) -> str:
     """How many the records are of: people, or people at companies."""
     one, many = ("person at a company", "people at companies") if message.per_company else ("person", "people")
     return counted(made, one, many)
 
 
-def try_on_a_few(message: Message, *, at: datetime, sample: int, going: Going = NOBODY_COUNTED, **_asked: Any) -> str:
+def try_on_a_few(
+    message: Message, *, at: datetime, sample: int, going: LaunchPlan = NOBODY_COUNTED, **_asked: Any
+) -> str:
     """Go live for some drawn at random; the rest is a button of the report."""
     if going.by_worker:
         return ask_for(message, at=at, sample=sample)
     made = launch.launch(message, at=at, sample=sample)
     transaction.on_commit(tasks.nudge)
-    return f"“{message}” goes to {those(message, made)} first. Send it to the rest once you have seen how it does."
+    return (
+        f"“{message}” goes to {record_noun(message, made)} first. Send it to the rest once you have seen how it does."
+    )
 
 
 def schedule(
-    message: Message, *, at: datetime, scheduled_for: datetime, going: Going = NOBODY_COUNTED, **_asked: Any
+    message: Message, *, at: datetime, scheduled_for: datetime, going: LaunchPlan = NOBODY_COUNTED, **_asked: Any
 ) -> str:
     """Go live by itself at a time to come, if about as many match then."""
     message.schedule(for_=scheduled_for, at=at, reviewed_count=going.seen)
@@ -143,13 +147,13 @@ def stop(message: Message, *, at: datetime, **_asked: Any) -> str:
     return f"“{message}” is stopped for good. Whoever had not got it yet will not."
 
 
-def send_to_rest(message: Message, *, at: datetime, going: Going = NOBODY_COUNTED, **_asked: Any) -> str:
+def send_to_rest(message: Message, *, at: datetime, going: LaunchPlan = NOBODY_COUNTED, **_asked: Any) -> str:
     """Launch a sampled one-off for everybody else who matches now."""
     if going.by_worker:
         return ask_for(message, at=at, reviewed=going.seen)
     made = launch.send_to_rest(message, at=at)
     transaction.on_commit(tasks.nudge)
-    return f"“{message}” goes to the rest: {those(message, made)} more."
+    return f"“{message}” goes to the rest: {record_noun(message, made)} more."
 
 
 def duplicate(message: Message, *, at: datetime, by: User, **_asked: Any) -> str:
@@ -219,5 +223,5 @@ def do_and_log(
     """Do it and log it together; return what to tell the teammate."""
     before = message.get_state_display()
     said = act.do(message, at=at, **asked)
-    admin.note(request, message, told(message, act, before=before))
+    admin.note(request, message, log_sentence(message, act, before=before))
     return said

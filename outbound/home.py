@@ -68,7 +68,7 @@ def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
 def live() -> Iterator[dict[str, Any]]:
     """The messages that send right now, newest first, with what they did."""
     messages = list(Message.objects.live().to_audiences().order_by("-went_live_at")[:LIVE_SHOWN])
-    numbers = counters.of([message.pk for message in messages])
+    numbers = counters.counts_of([message.pk for message in messages])
     for message in messages:
         found = numbers[message.pk]
         yield {"message": message, "counts": found, "opened": percent(found.opened, found.sent)}
@@ -163,7 +163,7 @@ def failed_lately(*, at: datetime) -> Iterator[Stuck]:
     titles = dict(
         recent.filter(count__failed__gt=0).order_by("-count__failed").values_list("pk", "title")[:STUCK_SHOWN]
     )
-    for pk, found in counters.of(list(titles)).items():
+    for pk, found in counters.counts_of(list(titles)).items():
         why = f"{counted(found.failed, 'copy', 'copies')} failed."
         yield Stuck(what=titles[pk], why=why, link=f"{page_of(pk)}?status=failed#people", tone="warning")
 

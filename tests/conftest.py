@@ -32,7 +32,7 @@ def logins_without_a_throttle(settings) -> None:
 @pytest.fixture(autouse=True)
 def nothing_kept() -> Iterator[None]:
     """A test starts with nothing compiled and no channel open, as a new process does."""
-    live_messages.forget()
+    live_messages.forget_live_messages()
     rendering.KEPT.clear()
     rendering.LINKS_KEPT.clear()
     cache.clear()

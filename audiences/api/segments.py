@@ -21,7 +21,7 @@ from audiences.api.base.openapi import asked
 from audiences.intake import Refused
 from audiences.intake.attributes.fields import flag
 from audiences.models import Audience, CustomAttribute, Customer, Workspace
-from audiences.models.audience import read
+from audiences.models.audience import parse_stored_rules
 from audiences.rules import RuleError
 
 # Somebody waits for the answer, and a process is kept busy for as long.
@@ -135,7 +135,7 @@ def members_of(segments: Iterable[Audience], *, where: str = "TRUE") -> tuple[di
     params: dict[str, Any] = {}
     for segment in segments:
         try:
-            tree = read(segment.rules, catalogue=catalogue)
+            tree = parse_stored_rules(segment.rules, catalogue=catalogue)
             condition = compiler.compile_tree(tree, prefix=f"s{segment.pk}_", catalogue=catalogue, zone=zone)
         except RuleError:
             continue

@@ -29,7 +29,7 @@ class Tags(Endpoint):
         if facts.get("users") and facts.get("companies"):
             raise Refused("Tag users or companies, not both at once.", field="companies")
         with transaction.atomic():
-            label = named(facts)
+            label = tag_from_request(facts)
             for field, find in (("users", intake.find), ("companies", intake.find_company)):
                 things = entries(facts.get(field), field)
                 if len(things) > MOST_TAGGED:
@@ -59,7 +59,7 @@ class OneTag(Endpoint):
         return Response(status=status.HTTP_200_OK)
 
 
-def named(facts: dict[str, Any]) -> Tag:
+def tag_from_request(facts: dict[str, Any]) -> Tag:
     """Return the tag a request is about: the one of its id, renamed where it says so, or of its name."""
     if facts.get("id") is None:
         return intake.find_or_make_tag(facts.get("name"), at=timezone.now())

@@ -7,7 +7,16 @@ from typing import Any
 
 from django.db import OperationalError, transaction
 
-from audiences.intake.attributes.fields import UNSTORABLE, OnBadValue, Refused, Warnings, mapping, moment, shown, text
+from audiences.intake.attributes.fields import (
+    UNSTORABLE,
+    OnBadValue,
+    Refused,
+    Warnings,
+    mapping,
+    moment,
+    quoted_value,
+    text,
+)
 from audiences.intake.events import record_event
 from audiences.intake.identity_resolution import Conflict, Unknown, find
 from audiences.intake.upsert import archive, identify
@@ -68,7 +77,7 @@ def read_item(item: Mapping[str, Any], *, data_type: str) -> JobItem:
     method = text(item.get("method"), "method").lower() or "post"
     kind = text(item.get("data_type"), "data_type") or data_type
     if kind != data_type or (method, kind) not in DO:
-        raise Refused(f"{shown(method)} of {shown(kind)} cannot be done here.", field="items")
+        raise Refused(f"{quoted_value(method)} of {quoted_value(kind)} cannot be done here.", field="items")
     return JobItem(method=method, data_type=kind, data=storable_data(mapping(item.get("data"), "data")))
 
 

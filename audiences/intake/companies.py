@@ -12,12 +12,12 @@ from audiences.intake.attributes.fields import (
     Refused,
     attempt,
     flag,
+    integer_value,
     long_text,
     mapping,
     moment,
     refuse,
     text,
-    whole,
 )
 from audiences.intake.identity_resolution import read_user_id
 from audiences.intake.source import Source
@@ -36,8 +36,8 @@ def plan(value: object, field: str) -> str:
 COLUMNS: tuple[tuple[str, str, Read], ...] = (
     ("name", "name", text),
     ("plan", "plan", plan),
-    ("monthly_spend", "monthly_spend", whole),
-    ("size", "size", whole),
+    ("monthly_spend", "monthly_spend", integer_value),
+    ("size", "size", integer_value),
     ("industry", "industry", text),
     ("website", "website", long_text),
     ("created_at", "remote_created_at", moment),
@@ -56,7 +56,9 @@ class CompanyFacts:
 
     def with_kinds(self, kinds: custom_attributes.Kinds, *, on_bad_value: OnBadValue = refuse) -> "CompanyFacts":
         """Return the same with its attributes read as their kinds have them."""
-        values = custom_attributes.read(self.attributes, scope=Scope.COMPANY, kinds=kinds, on_bad_value=on_bad_value)
+        values = custom_attributes.coerce_values(
+            self.attributes, scope=Scope.COMPANY, kinds=kinds, on_bad_value=on_bad_value
+        )
         return replace(self, attributes=values)
 
     def changes_to(self, company: Company) -> dict[str, Any]:

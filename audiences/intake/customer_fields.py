@@ -20,8 +20,8 @@ from audiences.intake.attributes.fields import (
     mapping,
     moment,
     number,
+    quoted_value,
     seconds,
-    shown,
     text,
 )
 from audiences.intake.companies import CompanyFacts, read_company
@@ -41,7 +41,9 @@ def zone(value: object, field: str) -> str:
         try:
             ZoneInfo(name)
         except (LookupError, ValueError, OSError):
-            raise Refused(f"There is no time zone {shown(name)}. Write it like Europe/Dublin.", field=field) from None
+            raise Refused(
+                f"There is no time zone {quoted_value(name)}. Write it like Europe/Dublin.", field=field
+            ) from None
     return name
 
 
@@ -156,7 +158,9 @@ def read_facts(
         ),
         columns=columns,
         details={key: None if value == "" else value for key, value in details.items()},
-        attributes=custom_attributes.read(attributes, scope=Scope.CUSTOMER, kinds=kinds, on_bad_value=on_bad_value),
+        attributes=custom_attributes.coerce_values(
+            attributes, scope=Scope.CUSTOMER, kinds=kinds, on_bad_value=on_bad_value
+        ),
         companies=[company.with_kinds(kinds, on_bad_value=on_bad_value) for company in companies],
         unsubscribed=tried(flag, "unsubscribed_from_emails"),
         new_session=bool(tried(flag, "new_session")),

@@ -3,7 +3,7 @@
 import re
 from datetime import datetime
 
-from audiences.intake.attributes.fields import Refused, shown, text
+from audiences.intake.attributes.fields import Refused, quoted_value, text
 from audiences.intake.identity_resolution import Unknown
 from audiences.models import Customer, Device
 from audiences.models.customers import Platform
@@ -29,7 +29,7 @@ def read_platform(value: object) -> Platform:
         return Platform(text(value, "platform").lower() or Platform.ANDROID)
     except ValueError:
         known = ", ".join(Platform.values)
-        raise Refused(f"There is no platform {shown(value)}. There are {known}.", field="platform") from None
+        raise Refused(f"There is no platform {quoted_value(value)}. There are {known}.", field="platform") from None
 
 
 @retried

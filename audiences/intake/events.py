@@ -7,7 +7,7 @@ from typing import Any
 
 from django.db import connection
 
-from audiences.intake.attributes.fields import NotInCatalogue, Refused, finite, long_text, mapping, shown, text
+from audiences.intake.attributes.fields import NotInCatalogue, Refused, finite, long_text, mapping, quoted_value, text
 from audiences.intake.source import ROOM_FOR, Source
 from audiences.models import Customer, EventName, RefusedName, Topic
 from audiences.transactions import retried
@@ -66,7 +66,7 @@ def flat(value: object, field: str) -> object:
         return long_text(value, field)
     if isinstance(value, int | float):
         return finite(value, field)
-    raise Refused(f"{shown(field)} in the metadata must be one flat value.", field="metadata")
+    raise Refused(f"{quoted_value(field)} in the metadata must be one flat value.", field="metadata")
 
 
 def check_listed(name: str, *, source: Source) -> None:
@@ -78,7 +78,7 @@ def check_listed(name: str, *, source: Source) -> None:
         return
     may_add = f"a page adds none beyond {most}" if most else "a page without a valid user_hash adds none"
     raise NotInCatalogue(
-        f"There is no event {shown(name)} yet, and {may_add}. Accept it in Outbound’s console, or send it from your"
+        f"There is no event {quoted_value(name)} yet, and {may_add}. Accept it in Outbound’s console, or send it from your"
         " server.",
         field="event_name",
         of=RefusedName.Of.EVENT,

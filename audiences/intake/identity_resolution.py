@@ -11,7 +11,7 @@ from django.db.models import F
 from django.db.models.lookups import IsNull
 
 from audiences.intake.attributes.custom_attributes import UNKNOWN
-from audiences.intake.attributes.fields import Refused, first_given, shown, text
+from audiences.intake.attributes.fields import Refused, first_given, quoted_value, text
 from audiences.models import Company, Customer
 from audiences.models.customers import CustomerQuerySet
 
@@ -43,7 +43,7 @@ def read_user_id(value: object, field: str = "user_id") -> str | None:
     """Read an id given by whoever sends us data; a number becomes text, null and "" are none."""
     read = text(value, field) or None
     if read in UNKNOWN and read is not None:
-        raise Refused(f"{field} is {shown(read)}: whatever sent it had no value for it.", field=field)
+        raise Refused(f"{field} is {quoted_value(read)}: whatever sent it had no value for it.", field=field)
     return read
 
 
@@ -55,10 +55,10 @@ def read_email(value: object, field: str = "email") -> str | None:
         try:
             validate_email(read)
         except ValidationError:
-            raise Refused(f"{shown(read)} is not an email address.", field=field) from None
+            raise Refused(f"{quoted_value(read)} is not an email address.", field=field) from None
         # Django's pattern ignores case, and so takes a Kelvin sign for a k.
         if read != given.lower():
-            raise Refused(f"{shown(read)} is not an email address.", field=field)
+            raise Refused(f"{quoted_value(read)} is not an email address.", field=field)
     return read or None
 
 

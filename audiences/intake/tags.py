@@ -24,7 +24,7 @@ def tag_name(value: object, field: str = "name") -> str:
     return name
 
 
-def named(name: str) -> Tag | None:
+def tag_named(name: str) -> Tag | None:
     """Return the tag of this name, in whatever case; PostgreSQL folds, as its constraint does."""
     return Tag.objects.annotate(folded=Lower("name")).filter(folded=Lower(Value(name))).first()
 
@@ -32,11 +32,11 @@ def named(name: str) -> Tag | None:
 def find_or_make_tag(name: object, *, at: datetime) -> Tag:
     """Return the tag of this name, made where there is none."""
     wanted = tag_name(name)
-    found = named(wanted)
+    found = tag_named(wanted)
     if found is None:
         # Whoever makes it first, both then find it.
         Tag.objects.bulk_create([Tag(name=wanted, created_at=at)], ignore_conflicts=True)
-        found = named(wanted)
+        found = tag_named(wanted)
     if found is None:
         raise Conflict(f"The tag “{wanted}” was removed at the same time. Send it again.", field="name")
     return found

@@ -80,7 +80,7 @@ class Audience(models.Model):
     @property
     def tree(self) -> Group:
         """The rules, read; RuleError where they no longer make sense."""
-        return read(self.rules)
+        return parse_stored_rules(self.rules)
 
     def clean(self) -> None:
         """Refuse rules that make no sense, name what is not there, or lead back to this segment."""
@@ -93,7 +93,7 @@ class Audience(models.Model):
             raise ValidationError({"rules": str(wrong)}) from wrong
 
 
-def read(stored: object, *, catalogue: attributes.Catalogue | None = None) -> Group:
+def parse_stored_rules(stored: object, *, catalogue: attributes.Catalogue | None = None) -> Group:
     """Read stored rules by today's catalogue, which whoever reads many may bring along."""
     if catalogue is None:
         catalogue = CustomAttribute.objects.catalogue()

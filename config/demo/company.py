@@ -84,7 +84,7 @@ SEGMENTS = {
 }
 
 
-def fill(*, at: datetime) -> None:
+def fill_company(*, at: datetime) -> None:
     """Make the company."""
     with tqdm(total=CUSTOMERS, unit=" customers", desc="Filling the demo") as bar:
         chance = random.Random(SEED)  # noqa: S311 - the same every time is the point

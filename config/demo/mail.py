@@ -39,7 +39,7 @@ class Mail:
         return message_from_bytes(self.path.read_bytes(), policy=policy.default)
 
 
-def keep(content: bytes, *, recipient: str, folder: Path, at_ns: int, number: int) -> None:
+def save_email(content: bytes, *, recipient: str, folder: Path, at_ns: int, number: int) -> None:
     """Keep a mail, whole or not at all."""
     name = f"{at_ns:020}.{number:06},{quote(recipient, safe='@')[:MOST_OF_A_RECIPIENT]}.eml"
     unfinished = folder / f"{name}.part"
@@ -90,7 +90,7 @@ class Catcher:
         content = envelope.content if isinstance(envelope.content, bytes) else (envelope.content or "").encode()
         for recipient in envelope.rcpt_tos:
             number = next(self.numbers) % 1_000_000
-            keep(content, recipient=recipient, folder=self.folder, at_ns=time.time_ns(), number=number)
+            save_email(content, recipient=recipient, folder=self.folder, at_ns=time.time_ns(), number=number)
         return "250 Kept"
 
 

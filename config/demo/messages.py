@@ -80,7 +80,7 @@ MESSAGES: tuple[dict[str, Any], ...] = (
 )
 
 
-def fill(team: Team, *, at: datetime) -> None:
+def fill_messages(team: Team, *, at: datetime) -> None:
     """Write the messages and set them live, each on its day; who matches by now gets them once the worker runs."""
     sender = Sender.objects.create(
         name="Sam from Fernwood", email="sam@fernwood.example", reply_to="sam@fernwood.example", teammate=team.support
@@ -92,7 +92,7 @@ def fill(team: Team, *, at: datetime) -> None:
         message = write(**written, sender=sender, team=team, at=began)
         launch.launch(message, at=began)
         tell_the_log(message, team, at=began)
-        past.fill(message, at=at)
+        past.fill_history(message, at=at)
         ongoing.match(message, at=at)
 
 

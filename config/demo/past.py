@@ -1,6 +1,6 @@
 """What the demo's messages have done so far: a month in which they were sent, opened, followed and answered.
 
-Copies of the past are written down as sent and never handed over; what is matched after `fill` is sent in earnest.
+Copies of the past are written down as sent and never handed over; what is matched after `fill_history` is sent in earnest.
 """
 
 import random
@@ -17,7 +17,7 @@ from delivery import rendering
 from delivery.conversations import threads
 from delivery.eligibility import conditions
 from delivery.matching import lifecycle
-from delivery.models import DeliveryRecord, Hit, Link, Status, Who
+from delivery.models import DeliveryRecord, Hit, Link, Status, VisitorKind
 from delivery.tracking import links
 from delivery.visits import visit
 from messaging.models import Channel, Message
@@ -75,14 +75,14 @@ LIKED = {
 }
 
 
-def fill(message: Message, *, at: datetime) -> None:
+def fill_history(message: Message, *, at: datetime) -> None:
     """Let one message, live since its day, have done what it did."""
     chance = random.Random(f"{SEED} {message.title}")  # noqa: S311 - the same every time is the point
     if message.channel == Channel.IN_APP:
         for customer, when in visitors(at=at):
             visit.visit(customer, at=when)
     elif message.title == "New: reports you can share":
-        hand_over(message, chance)
+        settle_one_off(message, chance)
         lifecycle.finish_one_offs()
     else:
         DeliveryRecord.objects.bulk_create(sent(message, chance, at=at))
@@ -123,7 +123,7 @@ def opening(message: Message, zone: str, *, at: datetime) -> datetime:
     return datetime.fromisoformat(by_zone[zone]) if zone in by_zone else found
 
 
-def hand_over(message: Message, chance: random.Random) -> None:
+def settle_one_off(message: Message, chance: random.Random) -> None:
     """Settle what a one-off had frozen: all of it within the hour."""
     waiting = DeliveryRecord.objects.filter(message=message, status=Status.WAITING)
     keys = list(waiting.order_by("pk").values_list("pk", flat=True))
@@ -154,7 +154,7 @@ def visitors(*, at: datetime) -> Iterator[tuple[Customer, datetime]]:
 def filled(message: Message, customer: Customer) -> dict[str, object]:
     """What was filled in."""
     assert message.version is not None  # noqa: S101 - it is live
-    return rendering.fill(
+    return rendering.variable_values(
         rendering.copy_of(message.version, channel=message.channel).names, customer=customer, company=None
     )
 
@@ -179,11 +179,11 @@ def live_on(message: Message, chance: random.Random, *, at: datetime) -> None:
             continue
         record.opened_at = opened_at
         if not in_app:
-            hits.append(hit(record, None, Who.PERSON, at=opened_at, number=chance.choice((1, 1, 1, 2, 3))))
+            hits.append(hit(record, None, VisitorKind.PERSON, at=opened_at, number=chance.choice((1, 1, 1, 2, 3))))
         clicked_at = opened_at + timedelta(seconds=chance.uniform(5, 400))
         if link is not None and chance.random() < liked.clicked / liked.opened and clicked_at < at:
             record.clicked_at = clicked_at
-            hits.append(hit(record, link, Who.PERSON, at=clicked_at, number=chance.choice((1, 1, 2))))
+            hits.append(hit(record, link, VisitorKind.PERSON, at=clicked_at, number=chance.choice((1, 1, 2))))
         changed.append(record)
     Hit.objects.bulk_create(hits)
     DeliveryRecord.objects.bulk_update(changed, ["opened_at", "clicked_at"], batch_size=250)
@@ -205,12 +205,12 @@ def link_of(message: Message) -> Link | None:
 def looked_at(record: DeliveryRecord, chance: random.Random) -> Iterator[Hit]:
     """What looked at a mail without being a person."""
     assert record.sent_at is not None  # noqa: S101 - it was sent
-    for who, share in ((Who.PRIVACY, PRIVACY), (Who.MACHINE, SCANNED)):
+    for who, share in ((VisitorKind.PRIVACY, PRIVACY), (VisitorKind.MACHINE, SCANNED)):
         if chance.random() < share:
             yield hit(record, None, who, at=record.sent_at + timedelta(seconds=chance.uniform(1, 9)), number=1)
 
 
-def hit(record: DeliveryRecord, link: Link | None, who: Who, *, at: datetime, number: int) -> Hit:
+def hit(record: DeliveryRecord, link: Link | None, who: VisitorKind, *, at: datetime, number: int) -> Hit:
     """One who opened it, or followed a link, so many times."""
     return Hit(record=record, message_id=record.message_id, link=link, who=who, number=number, first_at=at, last_at=at)
 

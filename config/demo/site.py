@@ -45,7 +45,7 @@ KINDS: dict[str, Callable[[CustomerQuerySet], Any]] = {
 @require_safe
 def page(request: HttpRequest, name: str = "home") -> HttpResponse:
     """Show a page of the website, with the messenger on it."""
-    return shown(request, f"demo/site/{name}.html", {"title": PAGES[name], "name": name})
+    return render_page(request, f"demo/site/{name}.html", {"title": PAGES[name], "name": name})
 
 
 @require_safe
@@ -53,7 +53,7 @@ def login(request: HttpRequest) -> HttpResponse:
     """Offer a few customers to be."""
     users = Customer.objects.present().users().exclude(user_id=None)
     found = [(kind, customer) for kind, choose in KINDS.items() if (customer := choose(users).first())]
-    return shown(request, "demo/site/login.html", {"title": "Log in", "name": "login", "customers": found})
+    return render_page(request, "demo/site/login.html", {"title": "Log in", "name": "login", "customers": found})
 
 
 @require_POST
@@ -74,7 +74,7 @@ def log_out(request: HttpRequest) -> HttpResponse:
     return redirect("demo:site")
 
 
-def shown(request: HttpRequest, template: str, facts: dict[str, Any]) -> HttpResponse:
+def render_page(request: HttpRequest, template: str, facts: dict[str, Any]) -> HttpResponse:
     """A page, as whoever is logged in sees it."""
     customer = Customer.objects.present().filter(pk=request.session.get(LOGGED_IN, 0)).first()
     facts |= {"customer": customer, "settings": settings_of(customer), "pages": PAGES}

@@ -115,7 +115,7 @@ TO_A_CHAT: tuple[str, ...] = (
 )
 
 
-def fill(team: Team, *, at: datetime) -> None:
+def fill_conversations(team: Team, *, at: datetime) -> None:
     """Have them talk, each customer in one conversation."""
     people = chatty(at=at)
     for talk in TALKS:

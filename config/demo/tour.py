@@ -63,7 +63,7 @@ def main() -> int:
             page.set_default_timeout(60_000)
             log_in(page, base)
             for name, way in stops.items():
-                take(page, base, name, way)
+                take_screenshot(page, base, name, way)
         browser.close()
     large = [picture.name for picture in FOLDER.glob("*.png") if picture.stat().st_size > LARGEST]
     if large:
@@ -80,7 +80,7 @@ def log_in(page: Any, base: str) -> None:
     page.wait_for_url("**/admin/")
 
 
-def take(page: Any, base: str, name: str, way: tuple[str, ...]) -> None:
+def take_screenshot(page: Any, base: str, name: str, way: tuple[str, ...]) -> None:
     """Go there, and take the picture once nothing is loading any more."""
     first, *links = way
     page.goto(base + first)

@@ -12,7 +12,7 @@ from django.views.decorators.http import require_http_methods, require_safe
 from config.demo import mail as kept
 from delivery import reply_addresses
 from delivery.inbound import router
-from delivery.inbound.message import Letter
+from delivery.inbound.message import InboundEmail
 from delivery.inbound.router import Outcome
 from delivery.reply_addresses import Purpose
 
@@ -58,7 +58,7 @@ def answer(read: EmailMessage, *, words: str, sender: str) -> Outcome:
     now = timezone.now()
     written = kept.answer(read, words=words, sender=sender, at=now)
     to = parseaddr(str(read["Reply-To"] or ""))[1]
-    return router.receive(Letter.read(written, recipient=to, envelope_sender=sender), at=now)
+    return router.receive(InboundEmail.read(written, recipient=to, envelope_sender=sender), at=now)
 
 
 def part(read: EmailMessage, kind: str) -> str:

@@ -83,17 +83,17 @@ class OneConversation(Endpoint):
 
     def get(self, request: Request, pk: str) -> Response:
         """Read one, with its parts."""
-        return whole(request, one_of(Conversation.objects.all(), pk))
+        return conversation_response(request, one_of(Conversation.objects.all(), pk))
 
     def put(self, request: Request, pk: str) -> Response:
         """Note that the customer has read it: `{"read": true}`."""
         found = one_of(Conversation.objects.all(), pk)
         if flag(body(request).get("read"), "read"):
             threads.mark_read(found)
-        return whole(request, found)
+        return conversation_response(request, found)
 
 
-def whole(request: Request, found: Conversation) -> Response:
+def conversation_response(request: Request, found: Conversation) -> Response:
     """Answer with a conversation and its parts, as it is now."""
     now = Conversation.objects.select_related(*RELATED).get(pk=found.pk)
     return Response(payloads.whole_conversation(now, plain=displayed_as(request) == "plaintext"))

@@ -18,7 +18,7 @@ from audiences.api.base.lookups import admin_of, admins, one_of
 from audiences.intake import Refused, Unknown
 from audiences.intake.attributes.fields import first_given, flag, long_text, moment, text
 from audiences.transactions import retried
-from delivery.api.conversations import PLAIN, whole
+from delivery.api.conversations import PLAIN, conversation_response
 from delivery.api.messages import person_of
 from delivery.conversations import threads
 from delivery.models import Conversation
@@ -46,14 +46,14 @@ class Reply(Endpoint):
                 as_customer(found, sent, at=at)
         except ContentError as wrong:
             raise Refused(str(wrong), field="body") from wrong
-        return whole(request, found)
+        return conversation_response(request, found)
 
     def put(self, request: Request, pk: str) -> Response:
         """Note that the customer has read it, which the Python client asks for here: `{"read": true}`."""
         found = one_of(Conversation.objects.all(), pk)
         if flag(body(request).get("read"), "read"):
             threads.mark_read(found)
-        return whole(request, found)
+        return conversation_response(request, found)
 
 
 def last_of(sent: dict[str, Any]) -> Conversation:

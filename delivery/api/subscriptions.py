@@ -35,7 +35,7 @@ class Subscriptions(Endpoint):
         for field in ("url", "topics"):
             if first_given(sent, field) is None:
                 raise Missing(f"{field} is required", field=field)
-        take(sent, made)
+        update_from_request(sent, made)
         made.save()
         return Response({**shape(made), "hub_secret": made.secret})
 
@@ -60,7 +60,7 @@ class OneSubscription(Endpoint):
         sent, at = body(request), timezone.now()
         with transaction.atomic():
             found = subscription_of(pk)
-            take(sent, found)
+            update_from_request(sent, found)
             found.updated_at = at
             found.save()
         return Response(shape(found))
@@ -113,7 +113,7 @@ def log(request: Request, pk: str, **which: Any) -> Response:
     """Answer with a page of a subscription's log."""
     rows = Notification.objects.filter(subscription=subscription_of(pk), **which).order_by("-pk")
     found, pages, total = paged(request, rows)
-    events = list(map(told, found))
+    events = list(map(notification_payload, found))
     return Response({"type": "notification_event.list", "pages": pages, "total_count": total, "items": events})
 
 
@@ -122,7 +122,7 @@ def subscription_of(named: Any) -> Subscription:
     return one_of(Subscription.objects.all(), PREFIX.sub("", text(named, "id")))
 
 
-def take(sent: dict[str, Any], found: Subscription) -> None:
+def update_from_request(sent: dict[str, Any], found: Subscription) -> None:
     """Read what was sent into the row."""
     if "url" in sent:
         found.url = text(sent["url"], "url", most=safe_http.LONGEST_URL)
@@ -166,7 +166,7 @@ def shape(found: Subscription) -> Json:
     }
 
 
-def told(row: Notification) -> Json:
+def notification_payload(row: Notification) -> Json:
     """What a subscription was told, or is to be, and how that went."""
     return {
         **dispatcher.envelope(row),

@@ -3,11 +3,11 @@
 from collections.abc import Callable
 
 from delivery.channels.base import (
-    Broadcast,
+    BatchChannel,
     Channel,
     ChannelDown,
     Envelope,
-    NobodyThere,
+    NoReachableDevice,
     NoSuchMailbox,
     Rejected,
     SenderRefused,
@@ -25,12 +25,12 @@ CHANNELS: dict[Name, Callable[[], Channel]] = {
 
 __all__ = [
     "CHANNELS",
-    "Broadcast",
+    "BatchChannel",
     "Channel",
     "ChannelDown",
     "Envelope",
+    "NoReachableDevice",
     "NoSuchMailbox",
-    "NobodyThere",
     "Rejected",
     "SenderRefused",
     "Unavailable",

@@ -45,7 +45,7 @@ class Unavailable(Exception):
         self.after = after
 
 
-class NobodyThere(Unavailable):
+class NoReachableDevice(Unavailable):
     """Nothing reaches any of its addresses any more, so whom it is for has to be judged again."""
 
 
@@ -72,7 +72,7 @@ Answers = Mapping[str, str | BaseException]
 
 
 @runtime_checkable
-class Broadcast(Channel, Protocol):
+class BatchChannel(Channel, Protocol):
     """A channel that takes several copies at once, each for several addresses."""
 
     def send_all(self, envelopes: Sequence[Envelope]) -> list[Answers]:

@@ -20,8 +20,8 @@ from audiences.models import Workspace
 from delivery import rendering, shutdown
 from delivery.channels import ChannelDown, Envelope, NoSuchMailbox, Rejected, Unavailable
 from delivery.matching import direct
-from delivery.models import AnswerMail, Conversation, ConversationPart, DeliveryRecord, PartType, Rest, Status
-from delivery.reply_addresses import Kind, reply_address, return_path
+from delivery.models import AnswerMail, ChannelOutage, Conversation, ConversationPart, DeliveryRecord, PartType, Status
+from delivery.reply_addresses import ReferentKind, reply_address, return_path
 from delivery.sending import batch, outcome, suppression, throttle
 from messaging.content import ContentError
 from messaging.content.plain_text import as_text
@@ -40,18 +40,18 @@ def forward(*, clock: Clock, until: datetime) -> int:
     """Mail the answers that are due, one after the other, until none is left or mail is not taken; returns how many."""
     mailed = 0
     with shutdown.gracefully():
-        give_up_abandoned(at=clock())
+        expire_leases(at=clock())
         while clock() < until and not shutdown.asked() and AnswerMail.objects.due(clock()).exists():
-            if Channel.EMAIL in Rest.resting(at=clock()):
+            if Channel.EMAIL in ChannelOutage.resting(at=clock()):
                 break
             mail = claim(at=clock())
             if mail is None:
                 break
             if why := needless(mail.part):
-                settle(mail, status=Status.SKIPPED, detail=why)
+                settle_answer_email(mail, status=Status.SKIPPED, detail=why)
             elif not in_its_turn(mail, clock=clock):
                 # The next sweep goes on.
-                settle(mail, status=Status.WAITING, attempts=mail.attempts - 1)
+                settle_answer_email(mail, status=Status.WAITING, attempts=mail.attempts - 1)
                 break
             else:
                 mailed += 1
@@ -61,13 +61,13 @@ def forward(*, clock: Clock, until: datetime) -> int:
 def in_its_turn(mail: AnswerMail, *, clock: Clock) -> bool:
     """Hand one mail over when what holds email back lets it go; False where nothing can go right now."""
     if Channel.EMAIL not in throttle.limits():
-        return hand_over(mail, clock=clock)
-    places = throttle.take(Channel.EMAIL, wanted=1, at=clock())
+        return send_answer_email(mail, clock=clock)
+    places = throttle.acquire(Channel.EMAIL, wanted=1, at=clock())
     if places is None:
         return False
     places.wait(0, unless=shutdown.asked)
-    went = bool(places.count) and not shutdown.asked() and hand_over(mail, clock=clock)
-    throttle.give_back(Channel.EMAIL, places=places, unused=0 if went else places.count)
+    went = bool(places.count) and not shutdown.asked() and send_answer_email(mail, clock=clock)
+    throttle.release(Channel.EMAIL, places=places, unused=0 if went else places.count)
     return went
 
 
@@ -98,49 +98,49 @@ def needless(part: ConversationPart) -> str:
     return direct.WHY_NOT[reason].format(customer=customer) if reason else ""
 
 
-def hand_over(mail: AnswerMail, *, clock: Clock) -> bool:
+def send_answer_email(mail: AnswerMail, *, clock: Clock) -> bool:
     """Hand one mail over and note how it went; False where nothing more can be handed over right now."""
     try:
         finished = envelope(mail.part)
     except Exception:
         log.exception("answer %s cannot be mailed", mail.part_id)
-        settle(mail, status=Status.FAILED, detail="Its mail could not be written.")
+        settle_answer_email(mail, status=Status.FAILED, detail="Its mail could not be written.")
         return True
     try:
         provider_id = batch.channel_of(Channel.EMAIL).send(finished)
     except NoSuchMailbox as reason:
-        settle(mail, status=Status.FAILED, detail=str(reason))
+        settle_answer_email(mail, status=Status.FAILED, detail=str(reason))
         suppression.flag(mail.part.conversation.customer_id, address=finished.to[0], at=clock())
     except Rejected as reason:
-        settle(mail, status=Status.FAILED, detail=str(reason))
+        settle_answer_email(mail, status=Status.FAILED, detail=str(reason))
     except ChannelDown as reason:
         due_at = clock() + outcome.DOWN_FOR
-        settle(mail, status=Status.WAITING, detail=str(reason), due_at=due_at, attempts=mail.attempts - 1)
+        settle_answer_email(mail, status=Status.WAITING, detail=str(reason), due_at=due_at, attempts=mail.attempts - 1)
         log.warning("answers are not mailed: %s", reason)
-        Rest.begins(Channel.EMAIL, why=storable(str(reason)), at=clock())
+        ChannelOutage.begins(Channel.EMAIL, why=storable(str(reason)), at=clock())
         return False
     except Unavailable as reason:
         if mail.attempts > len(outcome.BACK_OFF):
-            settle(mail, status=Status.FAILED, detail=str(reason))
+            settle_answer_email(mail, status=Status.FAILED, detail=str(reason))
         else:
             again_at = clock() + outcome.BACK_OFF[mail.attempts - 1]
-            settle(mail, status=Status.WAITING, detail=str(reason), due_at=again_at)
+            settle_answer_email(mail, status=Status.WAITING, detail=str(reason), due_at=again_at)
     except Exception as reason:
         # Whatever it was, the server may have got it.
         log.warning("mail of answer %s is uncertain", mail.part_id, exc_info=True)
-        settle(mail, status=Status.UNCERTAIN, detail=f"{type(reason).__name__}: {reason}")
+        settle_answer_email(mail, status=Status.UNCERTAIN, detail=f"{type(reason).__name__}: {reason}")
     else:
-        settle(mail, status=Status.SENT, sent_at=clock(), detail="", provider_id=storable(provider_id))
+        settle_answer_email(mail, status=Status.SENT, sent_at=clock(), detail="", provider_id=storable(provider_id))
     return True
 
 
-def settle(mail: AnswerMail, *, status: Status, detail: str | None = None, **facts: object) -> None:
+def settle_answer_email(mail: AnswerMail, *, status: Status, detail: str | None = None, **facts: object) -> None:
     """Write down how it went, if it is still this claim's."""
     mine = AnswerMail.objects.filter(pk=mail.pk, status=Status.SENDING, taken_at=mail.taken_at)
     mine.update(status=status, **facts, **({} if detail is None else {"detail": storable(detail)}))
 
 
-def give_up_abandoned(*, at: datetime) -> int:
+def expire_leases(*, at: datetime) -> int:
     """Call uncertain what a worker took in hand and never settled; returns how many."""
     abandoned = AnswerMail.objects.taken_before(at - LEASE)
     return abandoned.update(status=Status.UNCERTAIN, detail="A worker ended while it handed this mail over.")
@@ -170,7 +170,7 @@ def envelope(part: ConversationPart) -> Envelope:
         text=render_to_string("delivery/answer.txt", {**about, "text": as_text(part.body)}),
         sender=formataddr((name, address)),
         reply_to=reply_address(conversation) or reply_to,
-        return_path=return_path(Kind.ANSWER, part.pk),
+        return_path=return_path(ReferentKind.ANSWER, part.pk),
         message_id=message_id(part),
         headers={"In-Reply-To": root, "References": root},
     )

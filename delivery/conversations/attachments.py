@@ -56,10 +56,10 @@ def check(upload: UploadedFile) -> tuple[str, str]:
     raise Refused("An image is a PNG, JPEG, GIF or WebP.", field="images")
 
 
-def keep(upload: UploadedFile, kind: tuple[str, str]) -> dict[str, Any]:
+def store_image(upload: UploadedFile, kind: tuple[str, str]) -> dict[str, Any]:
     """Store an image under a name nobody can guess, and return it as an attachment."""
     content_type, ending = kind
-    width, height = image_size.of(upload.read(image_size.LOOKED_AT)) or (None, None)
+    width, height = image_size.image_size(upload.read(image_size.LOOKED_AT)) or (None, None)
     upload.seek(0)
     kept = default_storage.save(f"{FOLDER}{uuid4().hex}.{ending}", upload)
     return {
@@ -138,7 +138,7 @@ def place_kept(entry: Mapping[str, Any]) -> str:
     return place_of(key, unquote(quoted)) if KEY.fullmatch(key) else ""
 
 
-def forget(attachments: Iterable[Mapping[str, Any]]) -> None:
+def delete_unused_files(attachments: Iterable[Mapping[str, Any]]) -> None:
     """Keep the files among these no longer."""
     for path in filter(None, map(place_kept, attachments)):
         default_storage.delete(path)

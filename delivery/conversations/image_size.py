@@ -11,7 +11,7 @@ FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 BARE = frozenset({0x01, *range(0xD0, 0xD9)})
 
 
-def of(data: bytes) -> Size | None:
+def image_size(data: bytes) -> Size | None:
     """Width and height; None where they cannot be told."""
     for begins, read in READ:
         if data.startswith(begins):

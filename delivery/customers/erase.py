@@ -57,7 +57,7 @@ def erase(customer: Customer, *, at: datetime) -> None:
     locked.events.update(metadata={})
     Notification.objects.filter(customer=locked).exclude(topic__endswith=".deleted").delete()
     Notification.objects.filter(customer=locked).update(payload=None)
-    JobItem.objects.filter(named(names)).update(data={}, error="")
+    JobItem.objects.filter(bulk_items_naming(names)).update(data={}, error="")
     csv_import.erase(filter(None, (locked.user_id, locked.email, locked.name, locked.phone)))
     blank_messages_to(locked)
     log_of(locked).update(object_repr=ERASED, change_message="")
@@ -85,7 +85,7 @@ def forget_files(customer: Customer) -> None:
     parts = ConversationPart.objects.filter(conversation__in=threads)
     lists = [*threads.values_list("attachments", flat=True), *parts.values_list("attachments", flat=True)]
     files = [entry for attachments in lists for entry in attachments]
-    transaction.on_commit(lambda: conversation_attachments.forget(files))
+    transaction.on_commit(lambda: conversation_attachments.delete_unused_files(files))
 
 
 def names_of(customer: Customer) -> dict[str, str | None]:
@@ -93,7 +93,7 @@ def names_of(customer: Customer) -> dict[str, str | None]:
     return {"user_id": customer.user_id, "email": customer.email, "id": str(customer.pk)}
 
 
-def named(names: dict[str, str | None]) -> Q:
+def bulk_items_naming(names: dict[str, str | None]) -> Q:
     """Items of bulk jobs that name the customer in any way."""
     found = Q(pk__in=())
     for field, value in names.items():

@@ -24,7 +24,7 @@ from audiences.models import (
 )
 from delivery import rendering
 from delivery.conversations import attachments as conversation_attachments
-from delivery.customers.erase import log_of, named, names_of
+from delivery.customers.erase import bulk_items_naming, log_of, names_of
 from delivery.models import (
     AnswerMail,
     Conversation,
@@ -113,7 +113,7 @@ def sections(customer: Customer) -> Iterator[tuple[str, Iterator[dict[str, Any]]
     for model, (name, way) in SECTIONS.items():
         rows = rows_of(model, way, customer) if model is not DeliveryRecord else copies_of(customer)
         yield name, rows
-    yield "sent_in_bulk_and_refused", plain(JobItem.objects.filter(named(names_of(customer))).values())
+    yield "sent_in_bulk_and_refused", plain(JobItem.objects.filter(bulk_items_naming(names_of(customer))).values())
     yield "log", plain(log_of(customer).values("action_time", "object_repr", "change_message"))
 
 

@@ -132,7 +132,7 @@ def explain(message: Message, customer: Customer, *, at: datetime) -> Explanatio
     pairs: tuple[Pair, ...] = ()
     if message.audience is not None:
         try:
-            pairs, asks_role = judge(message, customer, at=at)
+            pairs, asks_role = evaluate_rules(message, customer, at=at)
         except RuleError as wrong:
             trouble = str(wrong)
     unreachable = reasons(message, customer)
@@ -222,13 +222,15 @@ class Asked:
         return next((verdict for holds, verdict in held if holds and verdict), Verdict.NEXT_CHECK)
 
 
-def judge(message: Message, customer: Customer, *, at: datetime) -> tuple[tuple[Pair, ...], bool]:
+def evaluate_rules(message: Message, customer: Customer, *, at: datetime) -> tuple[tuple[Pair, ...], bool]:
     """Ask the judge for every rule and group, for each company of the customer; and whether the rules ask the role."""
     assert message.audience is not None  # noqa: S101 - asked by `explain`
     tree = message.audience.tree
     compiler = Compiler(catalogue=CustomAttribute.objects.catalogue(), zone=Workspace.current().tz)
     whole = compiler.compile(tree)
-    columns = [sql for node in walk(tree) for sql in (f"({holds(compiler, node)}) IS TRUE", value(compiler, node))]
+    columns = [
+        sql for node in walk(tree) for sql in (f"({node_expression(compiler, node)}) IS TRUE", value(compiler, node))
+    ]
     company = COMPANY_OF_PAIR if whole.sees_company or message.goes_per_company else ""
     pair = "k.id" if company else "NULL::bigint"
     sql = (
@@ -261,7 +263,7 @@ def rebuilt(node: Rule | Group, answers: Iterator[Any]) -> Judged:
     return Judged(node=node, holds=held, value=seen, inner=inner)
 
 
-def holds(compiler: Compiler, node: Rule | Group) -> str:
+def node_expression(compiler: Compiler, node: Rule | Group) -> str:
     """SQL for whether a rule or group holds."""
     return compiler.group(node) if isinstance(node, Group) else compiler.rule(node)
 

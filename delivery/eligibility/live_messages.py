@@ -75,7 +75,7 @@ KEPT: dict[str, LiveMessages] = {}
 KEEPING = Lock()
 
 
-def forget() -> None:
+def forget_live_messages() -> None:
     """Drop what this process keeps compiled."""
     KEPT.clear()
 

@@ -17,9 +17,9 @@ from django.conf import settings
 from delivery import reply_addresses
 from delivery.channels.bounce_rules import says_no_such_mailbox
 from delivery.inbound import feedback as bounce_feedback
-from delivery.inbound.feedback import News, What
-from delivery.inbound.message import MESSAGE_IDS, Letter, addresses, clean, decoded
-from delivery.reply_addresses import Named
+from delivery.inbound.feedback import Feedback, FeedbackType
+from delivery.inbound.message import MESSAGE_IDS, InboundEmail, addresses, clean, decoded
+from delivery.reply_addresses import Referent
 
 LONGEST_WORDS = 500
 LONGEST_SAID = 5_000
@@ -38,12 +38,12 @@ class Notice:
     `counts` is False if they came to an address where anybody may write.
     """
 
-    named: Named | None
-    news: News
+    named: Referent | None
+    news: Feedback
     counts: bool
 
 
-def read(letter: Letter, *, at: datetime) -> list[Notice] | None:
+def read_notices(letter: InboundEmail, *, at: datetime) -> list[Notice] | None:
     """What a mail tells of mails of ours; None where it is no notice at all, so that it may be anything else."""
     kinds = {part.get_content_type(): part for part in pieces(letter.mail)}
     when = min(letter.date or at, at)
@@ -62,7 +62,7 @@ def read(letter: Letter, *, at: datetime) -> list[Notice] | None:
     return [Notice(named=named, news=news, counts=proven is not None) for news in told]
 
 
-def status(part: Message, _letter: Letter, at: datetime) -> Iterator[News]:
+def status(part: Message, _letter: InboundEmail, at: datetime) -> Iterator[Feedback]:
     """What a delivery status notification says of each recipient; ours have one."""
     blocks = part.get_payload()
     for block in blocks[:MOST_TOLD] if isinstance(blocks, list) else []:
@@ -72,80 +72,80 @@ def status(part: Message, _letter: Letter, at: datetime) -> Iterator[News]:
         said = " ".join(str(block.get("Diagnostic-Code", "")).partition(";")[2].split())[:LONGEST_SAID]
         code = " ".join(str(block.get("Status", "")).split())
         what = ACTIONS.get(str(block["Action"]).split("(")[0].strip().lower())
-        if what is What.BOUNCED and says_no_such_mailbox(said, status=code):
-            what = What.NO_MAILBOX
+        if what is FeedbackType.BOUNCED and says_no_such_mailbox(said, status=code):
+            what = FeedbackType.NO_MAILBOX
         if what is not None:
             recipient = block.get("Original-Recipient") or block.get("Final-Recipient") or ""
             words = clean(f"{code} {said}" if code not in said else said).strip()[:LONGEST_WORDS]
-            yield News(what=what, at=at, address=address_in(str(recipient)), words=words)
+            yield Feedback(what=what, at=at, address=address_in(str(recipient)), words=words)
 
 
-def feedback(part: Message, _letter: Letter, at: datetime) -> Iterator[News]:
+def feedback(part: Message, _letter: InboundEmail, at: datetime) -> Iterator[Feedback]:
     """What a mailbox's provider says that its user said of a mail."""
     fields = part.get_payload()
     told = fields[0] if isinstance(fields, list) and fields and isinstance(fields[0], Message) else part
     kind = str(told.get("Feedback-Type", "")).strip().lower()
     if (what := FEEDBACK.get(kind)) is not None:
-        yield News(what=what, at=at, address=address_in(str(told.get("Original-Rcpt-To", ""))))
+        yield Feedback(what=what, at=at, address=address_in(str(told.get("Original-Rcpt-To", ""))))
 
 
-def older(letter: Letter, *, at: datetime) -> News:
+def older(letter: InboundEmail, *, at: datetime) -> Feedback:
     """What a server says in words alone."""
     said = " ".join(REFUSALS.findall(letter.body("plain")[:LONGEST_RETURNED])[:3])
     words = clean(" ".join(said.split()))[:LONGEST_WORDS]
-    what = What.NO_MAILBOX if says_no_such_mailbox(words) else What.BOUNCED
+    what = FeedbackType.NO_MAILBOX if says_no_such_mailbox(words) else FeedbackType.BOUNCED
     found = addresses(letter.headers("X-Failed-Recipients"))
-    return News(what=what, at=at, address=found[0] if len(found) == 1 else "", words=words)
+    return Feedback(what=what, at=at, address=found[0] if len(found) == 1 else "", words=words)
 
 
 FEEDBACK_REPORT = "message/feedback-report"
-READERS: dict[str, Callable[[Message, Letter, datetime], Iterator[News]]] = {
+READERS: dict[str, Callable[[Message, InboundEmail, datetime], Iterator[Feedback]]] = {
     FEEDBACK_REPORT: feedback,
     "message/delivery-status": status,
 }
 # What a server did with it. Delayed is no news but that the mail left: it goes on trying.
 ACTIONS = {
-    "failed": What.BOUNCED,
-    "delayed": What.TAKEN,
-    "delivered": What.TAKEN,
-    "relayed": What.TAKEN,
-    "expanded": What.TAKEN,
+    "failed": FeedbackType.BOUNCED,
+    "delayed": FeedbackType.TAKEN,
+    "delivered": FeedbackType.TAKEN,
+    "relayed": FeedbackType.TAKEN,
+    "expanded": FeedbackType.TAKEN,
 }
 FEEDBACK = {
-    "abuse": What.COMPLAINED,
-    "fraud": What.COMPLAINED,
-    "virus": What.COMPLAINED,
-    "other": What.COMPLAINED,
-    "opt-out": What.UNSUBSCRIBED,
-    "opt-out-list": What.UNSUBSCRIBED,
+    "abuse": FeedbackType.COMPLAINED,
+    "fraud": FeedbackType.COMPLAINED,
+    "virus": FeedbackType.COMPLAINED,
+    "other": FeedbackType.COMPLAINED,
+    "opt-out": FeedbackType.UNSUBSCRIBED,
+    "opt-out-list": FeedbackType.UNSUBSCRIBED,
 }
 
 
-def at_bounce_address(letter: Letter, *, at: datetime) -> Named | None:
+def at_bounce_address(letter: InboundEmail, *, at: datetime) -> Referent | None:
     """Return the mail of ours whose bounce address a report came to; None if it came to none."""
     found = (reply_addresses.bounced_at(address, at=at) for address in letter.recipients)
     return next((named for named in found if named is not None), None)
 
 
-def came_to(address: str, letter: Letter) -> bool:
+def came_to(address: str, letter: InboundEmail) -> bool:
     """Whether a mail came to this address: by its envelope, and by its headers only if the envelope is not known."""
     known = [letter.recipient] if letter.recipient else letter.recipients
     return bool(address) and address in known
 
 
-def claimed(letter: Letter, kinds: dict[str, Message]) -> Named | None:
+def claimed(letter: InboundEmail, kinds: dict[str, Message]) -> Referent | None:
     """Return the mail of ours that a report says it is about, without proof."""
     found = (reply_addresses.answered_at(address) for address in letter.recipients)
     named = next((named for named in found if named is not None), None)
     return named or bounce_feedback.find(message_ids=(*quoted_ids(letter, kinds), *letter.answers))
 
 
-def quoted_ids(letter: Letter, kinds: dict[str, Message]) -> tuple[str, ...]:
+def quoted_ids(letter: InboundEmail, kinds: dict[str, Message]) -> tuple[str, ...]:
     """Return the Message-IDs of the mail that a report returns or quotes."""
     return tuple(found for value in returned(letter, kinds) for found in MESSAGE_IDS.findall(value))
 
 
-def returned(letter: Letter, kinds: dict[str, Message]) -> list[str]:
+def returned(letter: InboundEmail, kinds: dict[str, Message]) -> list[str]:
     """The headers by which the mail that is returned may be known, as it or its headers were enclosed or quoted."""
     texts: list[str] = []
     if "message/rfc822" in kinds:

@@ -28,8 +28,8 @@ from django.utils.datastructures import MultiValueDict
 from delivery.channels.bounce_rules import ENHANCED, says_no_such_mailbox
 from delivery.channels.esp import COPY
 from delivery.inbound import charsets, feedback, router
-from delivery.inbound.feedback import News, What
-from delivery.inbound.message import Letter, clean
+from delivery.inbound.feedback import Feedback, FeedbackType
+from delivery.inbound.message import InboundEmail, clean
 
 log = logging.getLogger(__name__)
 
@@ -40,26 +40,26 @@ LARGEST = 50 * 2**20
 View = Callable[..., HttpResponseBase]
 
 # What each event says of the mail; what says nothing of it (a subscription, an unknown one) is missing.
-EVENTS: dict[str, What] = {
-    EventType.QUEUED: What.TAKEN,
-    EventType.SENT: What.TAKEN,
-    EventType.DEFERRED: What.TAKEN,
-    EventType.DELIVERED: What.TAKEN,
-    EventType.AUTORESPONDED: What.TAKEN,
-    EventType.OPENED: What.TAKEN,
-    EventType.CLICKED: What.TAKEN,
-    EventType.BOUNCED: What.BOUNCED,
-    EventType.REJECTED: What.REFUSED,
-    EventType.FAILED: What.REFUSED,
-    EventType.COMPLAINED: What.COMPLAINED,
-    EventType.UNSUBSCRIBED: What.UNSUBSCRIBED,
+EVENTS: dict[str, FeedbackType] = {
+    EventType.QUEUED: FeedbackType.TAKEN,
+    EventType.SENT: FeedbackType.TAKEN,
+    EventType.DEFERRED: FeedbackType.TAKEN,
+    EventType.DELIVERED: FeedbackType.TAKEN,
+    EventType.AUTORESPONDED: FeedbackType.TAKEN,
+    EventType.OPENED: FeedbackType.TAKEN,
+    EventType.CLICKED: FeedbackType.TAKEN,
+    EventType.BOUNCED: FeedbackType.BOUNCED,
+    EventType.REJECTED: FeedbackType.REFUSED,
+    EventType.FAILED: FeedbackType.REFUSED,
+    EventType.COMPLAINED: FeedbackType.COMPLAINED,
+    EventType.UNSUBSCRIBED: FeedbackType.UNSUBSCRIBED,
 }
 # Why a provider sends no more to an address, where it says so: it never got to the mailbox this time.
-WHY_REFUSED: dict[str, What] = {
-    RejectReason.INVALID: What.REFUSED_NO_MAILBOX,
-    RejectReason.BOUNCED: What.REFUSED_NO_MAILBOX,
-    RejectReason.SPAM: What.COMPLAINED,
-    RejectReason.UNSUBSCRIBED: What.UNSUBSCRIBED,
+WHY_REFUSED: dict[str, FeedbackType] = {
+    RejectReason.INVALID: FeedbackType.REFUSED_NO_MAILBOX,
+    RejectReason.BOUNCED: FeedbackType.REFUSED_NO_MAILBOX,
+    RejectReason.SPAM: FeedbackType.COMPLAINED,
+    RejectReason.UNSUBSCRIBED: FeedbackType.UNSUBSCRIBED,
 }
 PASSES = {RejectReason.TIMED_OUT, RejectReason.BLOCKED, RejectReason.SPAM, RejectReason.OTHER}
 
@@ -109,32 +109,32 @@ def tracked(event: Any, esp_name: str, **_later: Any) -> None:
     provider_id = clean(str(event.message_id or ""))[:LONGEST_WORDS]
     named = feedback.find(message_ids=ids, provider_id=provider_id)
     words = clean(" ".join(str(event.mta_response or event.description or "").split()))[:LONGEST_WORDS]
-    news = News(
+    news = Feedback(
         what=what,
         at=moment_of(event, now=timezone.now()),
         address=str(event.recipient or ""),
         provider_id=provider_id,
         words=words,
     )
-    if named is None or not feedback.take(named, news):
+    if named is None or not feedback.record_feedback(named, news):
         log.info("%s tells of a mail that is none of ours: %s %s", esp_name, event.event_type, provider_id)
 
 
 def came_in(event: Any, esp_name: str, **_later: Any) -> None:
     """Take in a mail that came to a provider."""
     mail = event.message
-    letter = Letter(mail, recipient=(mail.envelope_recipient or "").lower(), envelope_sender=mail.envelope_sender)
+    letter = InboundEmail(mail, recipient=(mail.envelope_recipient or "").lower(), envelope_sender=mail.envelope_sender)
     outcome = router.receive(letter, at=timezone.now())
     log.info("%s brings a mail: %s", esp_name, outcome)
 
 
-def what_of(event: Any, *, esp_name: str) -> What | None:
+def what_of(event: Any, *, esp_name: str) -> FeedbackType | None:
     """What an event says of the mail; None for nothing."""
     what = EVENTS.get(event.event_type)
-    if what is What.REFUSED:
+    if what is FeedbackType.REFUSED:
         return WHY_REFUSED.get(event.reject_reason, what)
-    if what is What.BOUNCED and is_for_good(event, esp_name=esp_name):
-        return What.NO_MAILBOX
+    if what is FeedbackType.BOUNCED and is_for_good(event, esp_name=esp_name):
+        return FeedbackType.NO_MAILBOX
     return what
 
 

@@ -75,7 +75,7 @@ class NotAMail(ValueError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Enclosed:
+class Attachment:
     """A file that came with a mail; `content_id` where its HTML shows it."""
 
     name: str
@@ -85,7 +85,7 @@ class Enclosed:
 
 
 @dataclass(frozen=True)
-class Letter:
+class InboundEmail:
     """A mail; `recipient` and `sender` are the envelope's, where who handed it over knows them (None: nobody told)."""
 
     mail: Message
@@ -93,7 +93,7 @@ class Letter:
     envelope_sender: str | None = None
 
     @classmethod
-    def read(cls, content: bytes, *, recipient: str = "", envelope_sender: str | None = None) -> "Letter":
+    def read(cls, content: bytes, *, recipient: str = "", envelope_sender: str | None = None) -> "InboundEmail":
         """Read a mail from its bytes; NotAMail for anything else."""
         if not content.strip():
             raise NotAMail("There is no mail: nothing came in.")
@@ -155,7 +155,7 @@ class Letter:
         return found if found.tzinfo is not None else None
 
     @cached_property
-    def by_nobody(self) -> str:
+    def auto_reply_reason(self) -> str:
         """Why a program must have written it, as the header that says so; "" where somebody may have."""
         # Postfix calls the empty sender by this name.
         if self.envelope_sender is not None and self.envelope_sender.strip("<> ").upper() in ("", "MAILER-DAEMON"):
@@ -200,7 +200,7 @@ class Letter:
         return reply_parser.of_text(plain), set()
 
     @cached_property
-    def enclosed(self) -> list[Enclosed]:
+    def enclosed(self) -> list[Attachment]:
         """The files that came with it: attachments, and pictures in what was written, not in what it answers."""
         html, (_, pictures) = self.body("html"), self.written
         return [file for part in self.parts if (file := enclosed(part)) and belongs(file, html, pictures)]
@@ -216,13 +216,13 @@ def leaves(mail: Message) -> Iterator[Message]:
         yield mail
 
 
-def enclosed(part: Message) -> Enclosed | None:
+def enclosed(part: Message) -> Attachment | None:
     """A part as a file; None where it is words."""
     is_words = part.get_content_type() in WORDS and disposition(part) != "attachment" and not name_of(part)
     if is_words or part.get_content_type() in ("application/pgp-signature", "application/pkcs7-signature"):
         return None
     content_id = " ".join(str(part.get("Content-ID", "")).split()).strip("<>")
-    return Enclosed(
+    return Attachment(
         name=name_of(part) or unnamed(part),
         content_type=part.get_content_type(),
         content=content_of(part),
@@ -250,12 +250,12 @@ def mails_in(part: Message) -> list[Message]:
 def unnamed(part: Message) -> str:
     """What to call a file that has no name: by what it is about, or by its kind."""
     for mail in mails_in(part):
-        return f"{Letter(mail).header('Subject') or 'Mail'}.eml"
+        return f"{InboundEmail(mail).header('Subject') or 'Mail'}.eml"
     ending = mimetypes.guess_extension(part.get_content_type()) or ""
     return f"{part.get_content_maintype()}{ending}"
 
 
-def belongs(file: Enclosed, html: str, pictures: set[str]) -> bool:
+def belongs(file: Attachment, html: str, pictures: set[str]) -> bool:
     """Whether a file is the writer's own: what the HTML shows only within a quote is what they answer."""
     return not file.content_id or file.content_id in pictures or f"cid:{file.content_id}" not in html
 

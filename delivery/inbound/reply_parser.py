@@ -74,7 +74,7 @@ TAG = re.compile(r"<[^<>]*>")
 VOID = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "wbr"}
 
 
-class Kept(Reader):
+class ReplyReader(Reader):
     """Reads the HTML of a mail as plain text, and leaves out its quotes."""
 
     def __init__(self) -> None:
@@ -172,7 +172,7 @@ def ends_all(tag: str, given: dict[str, str]) -> bool:
 
 def of_html(source: str) -> tuple[str, set[str]]:
     """What somebody wrote in the HTML of a mail, as plain text, and the pictures among it by their Content-ID."""
-    reader = Kept()
+    reader = ReplyReader()
     reader.feed(MARKED.sub("", source))
     reader.finish()
     return of_text(tidy("".join(reader.out))), reader.pictures

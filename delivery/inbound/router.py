@@ -17,9 +17,9 @@ from audiences.transactions import retried
 from delivery import locks, reply_addresses
 from delivery.conversations import attachments, threads
 from delivery.inbound import dsn, feedback
-from delivery.inbound.message import Enclosed, Letter
+from delivery.inbound.message import Attachment, InboundEmail
 from delivery.models import Conversation, ConversationPart, DeliveryRecord
-from delivery.reply_addresses import Kind, Named
+from delivery.reply_addresses import Referent, ReferentKind
 from delivery.sending import uncertain
 from delivery.sending.uncertain import Proof
 
@@ -50,16 +50,18 @@ class Files:
     refused: list[str] = field(default_factory=list)
 
 
-def receive(letter: Letter, *, at: datetime) -> Outcome:
+def receive(letter: InboundEmail, *, at: datetime) -> Outcome:
     """Take in one mail; again is no harm."""
-    told = dsn.read(letter, at=at)
+    told = dsn.read_notices(letter, at=at)
     if told is not None:
         outcome = outcome_of(told)
-    elif letter.by_nobody:
+    elif letter.auto_reply_reason:
         outcome = Outcome.BY_NOBODY
     else:
         outcome = reply(letter, at=at)
-    log.info("mail %s: %s %s", letter.message_id, outcome, letter.by_nobody if outcome is Outcome.BY_NOBODY else "")
+    log.info(
+        "mail %s: %s %s", letter.message_id, outcome, letter.auto_reply_reason if outcome is Outcome.BY_NOBODY else ""
+    )
     return outcome
 
 
@@ -82,11 +84,11 @@ def outcome_of(told: list[dsn.Notice]) -> Outcome:
 
 def taken(notice: dsn.Notice) -> bool:
     """Write down what a server says, if it is of a mail of ours."""
-    return notice.named is not None and feedback.take(notice.named, notice.news)
+    return notice.named is not None and feedback.record_feedback(notice.named, notice.news)
 
 
 @retried
-def reply(letter: Letter, *, at: datetime) -> Outcome:
+def reply(letter: InboundEmail, *, at: datetime) -> Outcome:
     """Add what a customer wrote to the conversation it is about."""
     named = whom_it_answers(letter)
     if named is None:
@@ -105,7 +107,7 @@ def reply(letter: Letter, *, at: datetime) -> Outcome:
     return Outcome.REPLY
 
 
-def whom_it_answers(letter: Letter) -> Named | None:
+def whom_it_answers(letter: InboundEmail) -> Referent | None:
     """What a mail is an answer to: by the address it went to, else by the Message-ID of ours it names."""
     forged = []
     for address in letter.recipients:
@@ -119,21 +121,21 @@ def whom_it_answers(letter: Letter) -> Named | None:
     return named
 
 
-def conversation_of(named: Named, *, at: datetime) -> Conversation | None:
+def conversation_of(named: Referent, *, at: datetime) -> Conversation | None:
     """The conversation an answer belongs to; that of a message begins with its first."""
-    if named.kind is Kind.RECORD:
+    if named.kind is ReferentKind.RECORD:
         records = DeliveryRecord.objects.filter(pk=named.pk)
         # So that two first answers do not begin two.
         locks.lock_customers_of(records)
         record = records.first()
         return threads.begun_by(record, at=at) if record else None
     rows = Conversation.objects.select_related("customer", "record")
-    if named.kind is Kind.ANSWER:
+    if named.kind is ReferentKind.ANSWER:
         return rows.filter(parts=named.pk).first()
     return rows.filter(pk=named.pk).first()
 
 
-def add(conversation: Conversation, letter: Letter, *, at: datetime) -> None:
+def add(conversation: Conversation, letter: InboundEmail, *, at: datetime) -> None:
     """Add a mail to its conversation, and tell the team what it does not show."""
     customer, files = conversation.customer, sorted_out(letter)
     words = letter.written[0]
@@ -141,7 +143,7 @@ def add(conversation: Conversation, letter: Letter, *, at: datetime) -> None:
         conversation,
         body=words[:LONGEST_REPLY] or ("" if files.kept else NO_WORDS),
         at=at,
-        attachments=[keep(file, kind) for file, kind in files.kept],
+        attachments=[store_attachment(file, kind) for file, kind in files.kept],
         mail_id=letter.message_id,
     )
     for told in (from_elsewhere(letter, conversation), not_kept(files), cut_off(words)):
@@ -152,7 +154,7 @@ def add(conversation: Conversation, letter: Letter, *, at: datetime) -> None:
     log.info("mail %s: a reply of customer %s", letter.message_id, customer.pk)
 
 
-def from_elsewhere(letter: Letter, conversation: Conversation) -> str:
+def from_elsewhere(letter: InboundEmail, conversation: Conversation) -> str:
     """What to know where a reply came from another address than the message went to; empty where it did not."""
     customer, record = conversation.customer, conversation.record
     known = {customer.email, record.inbox if record is not None else None} - {None, ""}
@@ -162,7 +164,7 @@ def from_elsewhere(letter: Letter, conversation: Conversation) -> str:
     return f"{came}, not from {customer.email}. What you answer goes to {customer.email}." if customer.email else came
 
 
-def sorted_out(letter: Letter) -> Files:
+def sorted_out(letter: InboundEmail) -> Files:
     """Which files are kept: all, as far as their number and size go."""
     files = Files()
     for file in letter.enclosed:
@@ -184,12 +186,12 @@ def image_kind(upload: SimpleUploadedFile) -> tuple[str, str] | None:
         return None
 
 
-def keep(upload: SimpleUploadedFile, kind: tuple[str, str] | None) -> dict[str, object]:
+def store_attachment(upload: SimpleUploadedFile, kind: tuple[str, str] | None) -> dict[str, object]:
     """Store one file, and return it as an attachment."""
-    return attachments.keep(upload, kind) if kind else attachments.keep_file(upload)
+    return attachments.store_image(upload, kind) if kind else attachments.keep_file(upload)
 
 
-def as_upload(file: Enclosed) -> SimpleUploadedFile:
+def as_upload(file: Attachment) -> SimpleUploadedFile:
     """A file as a form would bring it."""
     return SimpleUploadedFile(attachments.called(file.name), file.content, file.content_type)
 

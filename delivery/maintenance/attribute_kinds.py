@@ -50,7 +50,7 @@ def under_way() -> list[int]:
 def carry_out(key: int, *, at: datetime) -> bool:
     """Do what was asked for, or write down why not; False where another worker does, or did."""
     with transaction.atomic():
-        change = mine(key)
+        change = lock_kind_change(key)
         if change is None:
             return False
         attribute, was = change.attribute, Kind(change.attribute.kind)
@@ -76,7 +76,7 @@ def carry_out(key: int, *, at: datetime) -> bool:
     return True
 
 
-def mine(key: int) -> KindChange | None:
+def lock_kind_change(key: int) -> KindChange | None:
     """Take a change in hand until the transaction ends; None where it is done, or in other hands."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_try_advisory_xact_lock(%s, %s)", [Lock.KIND_CHANGE, key % 2**31])

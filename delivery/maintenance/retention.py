@@ -26,7 +26,7 @@ LEAVES_US = (Channel.EMAIL, Channel.PUSH)
 Wanted = Callable[[], bool]
 
 
-def forget(*, at: datetime, go_on: Wanted, size: int = SLICE) -> dict[str, int]:
+def delete_expired(*, at: datetime, go_on: Wanted, size: int = SLICE) -> dict[str, int]:
     """Delete what is older than the workspace keeps it; how many of each. What is left over is for the next day."""
     workspace = Workspace.current()
     RefusedVisitors.objects.filter(day__lt=(at - REFUSED_KEPT).date()).delete()

@@ -52,8 +52,8 @@ def launch_scheduled(*, at: datetime) -> None:
 
 
 STEPS: tuple[Callable[[datetime], object], ...] = (
-    lambda at: settle.take_over_from_dead(at=at),
-    lambda at: settle.give_up_abandoned(at=at),
+    lambda at: settle.recover_from_journals(at=at),
+    lambda at: settle.expire_leases(at=at),
     lambda at: launch_job.launch_asked_for(at=at),
     lambda at: launch_scheduled(at=at),
     withdraw_rest_of_stopped,

@@ -12,7 +12,9 @@ from delivery.models import Reason, Status
 from messaging.models import Channel, Message, NotReady, SendType
 
 
-def launch(message: Message, *, at: datetime, sample: int | None = None, progress: sql.Going = sql.quiet) -> int:
+def launch(
+    message: Message, *, at: datetime, sample: int | None = None, progress: sql.SliceProgress = sql.quiet
+) -> int:
     """Set a message live. A one-off's people are frozen in the same transaction; returns how many records it made.
 
     An ongoing one only goes live: its first round is `match`. NotReady where nobody matches a one-off.
@@ -21,7 +23,7 @@ def launch(message: Message, *, at: datetime, sample: int | None = None, progres
 
     def freeze() -> None:
         nonlocal made
-        made = write_down_all(message, at=at, sample=sample, progress=progress)
+        made = insert_one_off_records(message, at=at, sample=sample, progress=progress)
         if not made:
             raise NotReady("Nobody matches right now, so this one-off would reach nobody.")
 
@@ -31,19 +33,19 @@ def launch(message: Message, *, at: datetime, sample: int | None = None, progres
     return made
 
 
-def send_to_rest(message: Message, *, at: datetime, progress: sql.Going = sql.quiet) -> int:
+def send_to_rest(message: Message, *, at: datetime, progress: sql.SliceProgress = sql.quiet) -> int:
     """Launch a sampled one-off for the second and last time: who matches now and has no record (DESIGN 4.10)."""
     with transaction.atomic():
         # Who opens or follows a copy of the sample refers to the message meanwhile, and is not kept waiting.
         Message.objects.select_for_update(no_key=True).get(pk=message.pk)
-        made = write_down_all(message, at=at, progress=progress)
+        made = insert_one_off_records(message, at=at, progress=progress)
         message.send_to_rest(at=at)
     sql.analyze_after(made)
     return made
 
 
-def write_down_all(
-    message: Message, *, at: datetime, sample: int | None = None, progress: sql.Going = sql.quiet
+def insert_one_off_records(
+    message: Message, *, at: datetime, sample: int | None = None, progress: sql.SliceProgress = sql.quiet
 ) -> int:
     """Insert a record for everyone who matches a one-off and has none: waiting, or skipped with the reason.
 
@@ -57,7 +59,8 @@ def write_down_all(
     where = sql.no_record(per_company)
     if sample is not None:
         drawn = condition.pairs(
-            per_company=per_company, where=f"{conditions.reachable(message.channel)}{sql.known(per_company)}"
+            per_company=per_company,
+            where=f"{conditions.reachable(message.channel)}{sql.exclude_without_company(per_company)}",
         )
         where += (
             f" AND c.id IN (SELECT customer_id FROM ({drawn}) AS reachable GROUP BY customer_id"

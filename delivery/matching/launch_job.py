@@ -142,7 +142,7 @@ def launch(message_id: int, *, at: datetime) -> bool:
     message = Message.objects.filter(pk=message_id, launching_at__isnull=False).first()
     if message is None:
         return False
-    with locks.held(message, Lock.LAUNCH, lock="advisory_lock") as mine:
+    with locks.message_lock(message, Lock.LAUNCH, lock="advisory_lock") as mine:
         if not mine or not (there := Message.objects.filter(pk=message_id, launching_at__isnull=False).first()):
             return False
         try:

@@ -79,8 +79,8 @@ def match(message: Message, *, at: datetime, progress: sql.Progress = sql.quiet)
         if not mine:
             return 0
         try:
-            recheck.judge_held_again(message, at=at)
-            made = take_up_again(message, at=at) + write_down_new(message, at=at, progress=progress)
+            recheck.recheck_held(message, at=at)
+            made = requeue_withdrawn(message, at=at) + insert_new_records(message, at=at, progress=progress)
         except RuleError as wrong:
             Message.objects.filter(pk=message.pk).update(trouble=str(wrong))
             return 0
@@ -108,7 +108,7 @@ def still_live(message: Message) -> bool:
 
 
 @retried
-def take_up_again(message: Message, *, at: datetime) -> int:
+def requeue_withdrawn(message: Message, *, at: datetime) -> int:
     """Have the withdrawn records of those who match again wait again."""
     if not message.records.filter(status=Status.WITHDRAWN).exclude(reason=Reason.STOPPED).exists():
         return 0
@@ -138,7 +138,7 @@ def take_up_again(message: Message, *, at: datetime) -> int:
     return sql.execute(statement, {**condition.params, **sql.facts(message, at=at)})
 
 
-def write_down_new(message: Message, *, at: datetime, progress: sql.Progress = sql.quiet) -> int:
+def insert_new_records(message: Message, *, at: datetime, progress: sql.Progress = sql.quiet) -> int:
     """Insert a record for everyone who matches and has none, in slices of at most SLICE, in customer order.
 
     The rules are asked once; the slices are written from what they answered, so that no transaction is long.
@@ -147,7 +147,7 @@ def write_down_new(message: Message, *, at: datetime, progress: sql.Progress = s
     pairs = condition.pairs(
         per_company=message.per_company,
         where=(
-            f"{conditions.reachable(message.channel)}{sql.known(message.per_company)}"
+            f"{conditions.reachable(message.channel)}{sql.exclude_without_company(message.per_company)}"
             f" AND {sql.no_record(message.per_company)}"
         ),
         columns=f", {sql.DUE} AS due_at, c.last_seen_at AS last_seen",

@@ -12,21 +12,21 @@ from delivery.models import Reason, Status
 from messaging.models import Message
 
 
-def judge_due_again(message: Message, *, at: datetime) -> int:
+def recheck_due(message: Message, *, at: datetime) -> int:
     """Judge again what waited for the window or the cap, where it is ongoing; returns how many were withdrawn (4.8)."""
     waited = f"r.reason IN ('{Reason.WINDOW}', '{Reason.CAP}') AND r.due_at <= %(now)s"
-    return judge_again(
+    return recheck_records(
         message, at=at, view=conditions.AS_MATCHED, among=waited, matched_at="r.matched_at", due="%(now)s"
     )
 
 
-def judge_held_again(message: Message, *, at: datetime) -> int:
+def recheck_held(message: Message, *, at: datetime) -> int:
     """Judge what a pause held as of now, after the message was resumed; returns how many were withdrawn."""
     if message.rejudge_before is None:
         return 0
     # Whoever resumed it may have a clock ahead of ours.
     matched_at = "greatest(%(now)s::timestamptz, %(held)s)"
-    withdrawn = judge_again(
+    withdrawn = recheck_records(
         message,
         at=at,
         view=conditions.TODAY,
@@ -41,7 +41,7 @@ def judge_held_again(message: Message, *, at: datetime) -> int:
     return withdrawn
 
 
-def judge_again(message: Message, *, at: datetime, view: View, among: str, matched_at: str, due: str) -> int:
+def recheck_records(message: Message, *, at: datetime, view: View, among: str, matched_at: str, due: str) -> int:
     """Put waiting records back in the queue where they still match, and withdraw the rest, in slices."""
     condition = conditions.condition_of(message, view=view)
     waiting = f"r.message_id = %(message)s::bigint AND r.status = '{Status.WAITING}' AND {among}"

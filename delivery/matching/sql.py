@@ -43,7 +43,7 @@ Progress = Callable[[int], object]
 
 
 # Told around each slice of a launch: how many are written down, of how many. What it raises gives the launch up.
-Going = Callable[[int, int], object]
+SliceProgress = Callable[[int, int], object]
 
 
 def quiet(*_counts: int) -> None:
@@ -81,7 +81,7 @@ def no_record(per_company: bool) -> str:  # noqa: FBT001 - a fact of the message
     return NO_RECORD.format(company="IS NOT DISTINCT FROM k.id" if per_company else "IS NULL")
 
 
-def known(per_company: bool) -> str:  # noqa: FBT001 - a fact of the message, not a mode
+def exclude_without_company(per_company: bool) -> str:  # noqa: FBT001 - a fact of the message, not a mode
     """SQL that leaves out the customer in no company where the message goes once per company."""
     return " AND k.id IS NOT NULL" if per_company else ""
 

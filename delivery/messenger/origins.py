@@ -21,7 +21,7 @@ class NotAnOrigin(ValueError):
     """What was typed is no website's origin; the text says why, and what to type."""
 
 
-def read(typed: str) -> str:
+def parse_origin(typed: str) -> str:
     """Return an origin as browsers send it: scheme, host, and the port where it is not the usual one."""
     typed = typed.strip()
     if not typed:
@@ -58,7 +58,7 @@ def host_of(name: str) -> str:
     return found
 
 
-def forget() -> None:
+def forget_origins() -> None:
     """Have this process ask again which websites are registered; the others do within seconds."""
     cache.delete(KEY)
 

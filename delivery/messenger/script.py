@@ -43,8 +43,8 @@ class Script:
 @cache
 def script_of(changed: tuple[int, ...]) -> Script:
     """Put messenger.js together, once for each state of its files."""
-    style = json.dumps(read(STYLE))
-    source = "\n".join([BEFORE, f"const STYLE = {style};", *map(read, FILES), AFTER])
+    style = json.dumps(read_script(STYLE))
+    source = "\n".join([BEFORE, f"const STYLE = {style};", *map(read_script, FILES), AFTER])
     plain = source.encode()
     return Script(plain, gzip.compress(plain, 9, mtime=0), f'"{hashlib.sha256(plain).hexdigest()[:20]}"')
 
@@ -57,7 +57,7 @@ def found(name: str) -> Path:
     return Path(str(where))
 
 
-def read(name: str) -> str:
+def read_script(name: str) -> str:
     """A file of the messenger."""
     return found(name).read_text("utf-8")
 

@@ -28,7 +28,7 @@ class NotWritten(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Who:
+class Speaker:
     """Whom a token speaks for: a customer, or a visitor who has not written yet."""
 
     customer: Customer | None = None
@@ -78,15 +78,15 @@ def salt(secret: str) -> str:
     return SESSION + hashlib.sha256(secret.encode()).hexdigest()
 
 
-def who(token: str, *, secret: str, at: datetime) -> Who | None:
+def speaker_of(token: str, *, secret: str, at: datetime) -> Speaker | None:
     """Whom a token speaks for; None where it speaks for nobody, or no longer."""
     session = read_session(token, secret=secret, at=at)
     if session is not None:
         pk, source = session
         customer = Customer.objects.present().filter(pk=pk).first()
-        return Who(customer=customer, source=source) if customer else None
+        return Speaker(customer=customer, source=source) if customer else None
     key = read_visitor(token)
-    return None if key is None else Who(customer=lead_of(key), visitor=key)
+    return None if key is None else Speaker(customer=lead_of(key), visitor=key)
 
 
 def lead_of(key: UUID) -> Customer | None:

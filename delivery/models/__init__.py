@@ -1,13 +1,13 @@
 """How it goes: delivery records, and the conversations that come of them."""
 
-from delivery.models.alarm import Alarm, Rest
+from delivery.models.alarm import Alarm, ChannelOutage
 from delivery.models.alarm import Kind as AlarmKind
 from delivery.models.answer import AnswerMail
 from delivery.models.conversation import Conversation, ConversationPart, PartType
 from delivery.models.count import Count, CountChange, Tally
 from delivery.models.device_copy import DeviceCopy
 from delivery.models.heartbeat import Heartbeat
-from delivery.models.hit import Hit, Link, Who
+from delivery.models.hit import Hit, Link, VisitorKind
 from delivery.models.pace import Pace
 from delivery.models.record import GOT_IT, IN_AN_INBOX, UNDONE, DeliveryRecord, Reason, Status
 from delivery.models.refused import Refusal, RefusedVisitors
@@ -21,6 +21,7 @@ __all__ = [
     "Alarm",
     "AlarmKind",
     "AnswerMail",
+    "ChannelOutage",
     "Conversation",
     "ConversationPart",
     "Count",
@@ -35,10 +36,9 @@ __all__ = [
     "Reason",
     "Refusal",
     "RefusedVisitors",
-    "Rest",
     "Status",
     "Tally",
     "Upgrade",
     "Visitor",
-    "Who",
+    "VisitorKind",
 ]

@@ -51,7 +51,7 @@ class Alarm(models.Model):
         return f"{self.get_kind_display()} since {self.began_at:%Y-%m-%d %H:%M}"
 
 
-class Rest(models.Model):
+class ChannelOutage(models.Model):
     """A channel that takes nothing: since when, when it last refused, and in which words."""
 
     channel = models.CharField(primary_key=True, max_length=8)
@@ -81,4 +81,4 @@ class Rest(models.Model):
         # The last refusal is read as it was before this statement.
         since = Case(When(last_at__lt=at - RESTED, then=Value(at)), default=F("since"))
         if not rows.update(since=since, last_at=at, why=why):
-            Rest.objects.bulk_create([Rest(channel=channel, **fresh)], ignore_conflicts=True)
+            ChannelOutage.objects.bulk_create([ChannelOutage(channel=channel, **fresh)], ignore_conflicts=True)

@@ -20,7 +20,7 @@ class Link(models.Model):
         return self.address
 
 
-class Who(models.TextChoices):
+class VisitorKind(models.TextChoices):
     """What asked for a picture or a link; only people count as having opened or clicked."""
 
     PERSON = "person", "A person"
@@ -37,7 +37,7 @@ class Hit(models.Model):
     message = models.ForeignKey(Message, on_delete=models.CASCADE, related_name="+", db_index=False)
     # Null for an opening.
     link = models.ForeignKey(Link, null=True, on_delete=models.CASCADE, related_name="+", db_index=False)
-    who = models.CharField(max_length=8, choices=Who)
+    who = models.CharField(max_length=8, choices=VisitorKind)
     number = models.PositiveIntegerField(default=1)
     first_at = models.DateTimeField()
     last_at = models.DateTimeField()
@@ -45,7 +45,7 @@ class Hit(models.Model):
     class Meta:
         constraints = [
             models.UniqueConstraint(name="hits_add_up", fields=("record", "link", "who"), nulls_distinct=False),
-            models.CheckConstraint(name="who_is_known", condition=models.Q(who__in=Who.values)),
+            models.CheckConstraint(name="who_is_known", condition=models.Q(who__in=VisitorKind.values)),
         ]
         indexes = [models.Index(name="hits_of_a_message", fields=("message", "who", "link"), include=("number",))]
 

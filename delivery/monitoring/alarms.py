@@ -15,7 +15,16 @@ from django.db.models import Q
 from django.utils import timezone
 
 from audiences.models import Subscription, Workspace
-from delivery.models import Alarm, AlarmKind, AnswerMail, DeliveryRecord, Refusal, RefusedVisitors, Rest, Status
+from delivery.models import (
+    Alarm,
+    AlarmKind,
+    AnswerMail,
+    ChannelOutage,
+    DeliveryRecord,
+    Refusal,
+    RefusedVisitors,
+    Status,
+)
 from delivery.models.alarm import RESTED
 from delivery.monitoring import health
 from messaging.models import Channel, Message, State
@@ -44,7 +53,7 @@ def sweep(at: datetime) -> str:
 
 def channel(at: datetime) -> str:
     """The channels that take nothing, and did so more than once."""
-    resting = Rest.objects.filter(last_at__gte=at - RESTED, since__lte=at - RESTED).order_by("channel")
+    resting = ChannelOutage.objects.filter(last_at__gte=at - RESTED, since__lte=at - RESTED).order_by("channel")
     return " ".join(
         f"{Channel(rest.channel).label} takes nothing since {moment(rest.since)}: {rest.why}" for rest in resting
     )
@@ -53,7 +62,7 @@ def channel(at: datetime) -> str:
 def due(at: datetime) -> str:
     """The messages whose copies are due while none was handed over for as long; a pace or a pause is no fault."""
     stuck = health.stuck(at=at)
-    return named([f"“{one}” is due since {moment(since)} and not handed over." for one, since in by_time(stuck)])
+    return summarise([f"“{one}” is due since {moment(since)} and not handed over." for one, since in by_time(stuck)])
 
 
 def by_time(found: dict[Message, datetime]) -> list[tuple[Message, datetime]]:
@@ -61,11 +70,11 @@ def by_time(found: dict[Message, datetime]) -> list[tuple[Message, datetime]]:
     return sorted(found.items(), key=lambda one: one[1])
 
 
-def trouble(at: datetime) -> str:
+def messages_in_trouble(at: datetime) -> str:
     """Messages that cannot match or go live, and scheduled ones whose time has passed."""
     overdue = Q(state=State.SCHEDULED, scheduled_for__lt=at - settings.DUE_LATE)
     rows = Message.objects.exclude(state__in=(State.STOPPED, State.SENT)).filter(~Q(trouble="") | overdue)
-    return named([f"“{one}”: {one.trouble or 'it was to go live, and is not.'}" for one in rows.order_by("pk")])
+    return summarise([f"“{one}”: {one.trouble or 'it was to go live, and is not.'}" for one in rows.order_by("pk")])
 
 
 def uncertain(_at: datetime) -> str:
@@ -83,7 +92,7 @@ def answers(at: datetime) -> str:
 def webhooks(at: datetime) -> str:
     """The addresses that have not been reached for a while."""
     failing = Subscription.objects.filter(active=True, failing_since__lt=at - FAILING).order_by("failing_since")
-    return named([f"{one.url} was not reached since {moment(one.failing_since)}." for one in failing])
+    return summarise([f"{one.url} was not reached since {moment(one.failing_since)}." for one in failing])
 
 
 def refused(at: datetime) -> str:
@@ -107,7 +116,7 @@ CAUSES: dict[Refusal, str] = {
 }
 
 
-def named(sentences: list[str]) -> str:
+def summarise(sentences: list[str]) -> str:
     """A few of them, and how many more there are."""
     more = len(sentences) - NAMED
     return " ".join([*sentences[:NAMED], *([f"And {more:,} more."] if more > 0 else [])])
@@ -123,7 +132,7 @@ WATCHED: dict[AlarmKind, Callable[[datetime], str]] = {
     AlarmKind.SWEEP: sweep,
     AlarmKind.CHANNEL: channel,
     AlarmKind.DUE: due,
-    AlarmKind.TROUBLE: trouble,
+    AlarmKind.TROUBLE: messages_in_trouble,
     AlarmKind.UNCERTAIN: uncertain,
     AlarmKind.ANSWERS: answers,
     AlarmKind.WEBHOOKS: webhooks,

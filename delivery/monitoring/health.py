@@ -40,20 +40,20 @@ def last_beat() -> datetime | None:
     return PeriodicTask.objects.filter(name__in=schedule.TASKS).aggregate(last=Max("last_run_at"))["last"]
 
 
-def made() -> datetime | None:
+def schedule_created_at() -> datetime | None:
     """Since when there is a schedule, which is all that is known of one that never ran."""
     return PeriodicTask.objects.filter(name__in=schedule.TASKS).aggregate(made=Min("date_changed"))["made"]
 
 
 def beat_is_late(*, at: datetime) -> bool:
     """Whether beat has asked for nothing for too long, or never began to."""
-    since = last_beat() or made()
+    since = last_beat() or schedule_created_at()
     return since is not None and at - since > settings.BEAT_LATE
 
 
 def sweep_is_late(*, at: datetime) -> bool:
     """Whether no sweep has ended for too long, or none ever did."""
-    since = last_sweep() or made()
+    since = last_sweep() or schedule_created_at()
     return since is not None and at - since > settings.SWEEP_LATE
 
 

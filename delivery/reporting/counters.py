@@ -55,7 +55,7 @@ def rows(sql: str, params: dict[str, Any] | None = None) -> list[tuple[Any, ...]
 # Reading
 
 
-def of(messages: Collection[int]) -> dict[int, Counts]:
+def counts_of(messages: Collection[int]) -> dict[int, Counts]:
     """What each of these messages did, in one statement and so of one moment."""
     found = rows(
         f"SELECT message_id, {', '.join(f'sum({name})::bigint' for name in COUNTED)} FROM ("

@@ -32,7 +32,7 @@ class Progress:
 
 def progress(message: Message, *, at: datetime) -> Progress:
     """Say how far a message is, and estimate when what is due of it will be done; `ends_at` is None if unknown."""
-    did = counters.of([message.pk])[message.pk]
+    did = counters.counts_of([message.pk])[message.pk]
     rate = rate_of(message.records.all(), at=at)
     is_moving = message.state in RUNNING
     ends_at = None

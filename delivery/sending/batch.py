@@ -21,23 +21,23 @@ from audiences.intake.attributes.fields import storable
 from delivery import locks, metrics, rendering, shutdown
 from delivery.channels import (
     CHANNELS,
-    Broadcast,
+    BatchChannel,
     Channel,
     ChannelDown,
     Envelope,
-    NobodyThere,
+    NoReachableDevice,
     NoSuchMailbox,
     Rejected,
     SenderRefused,
     Unavailable,
 )
-from delivery.models import DeliveryRecord, Pace, Reason, Rest
+from delivery.models import ChannelOutage, DeliveryRecord, Pace, Reason
 from delivery.sending import journal, push_fanout, settle, throttle
 from delivery.sending import outcome as sending_outcome
 from delivery.sending.claim import Batch, Claimed, claim, left_since
-from delivery.sending.journal import Flight, NoFlight
+from delivery.sending.journal import Journal, NoJournal
 from delivery.sending.outcome import Outcome
-from delivery.sending.throttle import Places
+from delivery.sending.throttle import Slots
 from messaging import content
 from messaging.models import Channel as Name
 from messaging.models import Message
@@ -89,9 +89,9 @@ def send_batch(message: Message, *, clock: sending_outcome.Clock, pace: Pace | N
     """
     token = uuid.uuid4()
     nothing = Batch(message, None, token, [], clock())
-    places = Places(settings.IN_FLIGHT)
+    places = Slots(settings.IN_FLIGHT)
     if pace is not None:
-        taken = throttle.take(message.channel, wanted=settings.IN_FLIGHT, at=clock())
+        taken = throttle.acquire(message.channel, wanted=settings.IN_FLIGHT, at=clock())
         if taken is None:
             log.info("channel %s has handed over what it may today", message.channel)
             return None
@@ -105,33 +105,33 @@ def send_batch(message: Message, *, clock: sending_outcome.Clock, pace: Pace | N
             return carry_out(message, outcome, token=token, places=places, clock=clock) if may_begin else nothing
     finally:
         if pace is not None:
-            throttle.give_back(message.channel, places=places, unused=places.count - outcome.handed_over)
+            throttle.release(message.channel, places=places, unused=places.count - outcome.handed_over)
 
 
 def carry_out(
-    message: Message, outcome: Outcome, *, token: uuid.UUID, places: Places, clock: sending_outcome.Clock
+    message: Message, outcome: Outcome, *, token: uuid.UUID, places: Slots, clock: sending_outcome.Clock
 ) -> Batch | None:
     """Do a batch, from claim to settle, and note how it went."""
-    with journal.noted(token) as flight:
+    with journal.journal_of(token) as flight:
         batch = claim(message, at=clock(), token=token, most=places.count)
         if not batch.records:
             return batch
         try:
             if batch.copy is not None:
                 rendering.keep_links(batch.copy)
-            envelopes = finished(batch, outcome, clock=clock)
+            envelopes = build_envelopes(batch, outcome, clock=clock)
         except Exception:
             # Nothing has left yet: none of them may be taken for uncertain.
             fault = Outcome(not_begun=[record.pk for record in batch.records], down="A copy could not be finished.")
-            settle.settle_surely(batch, fault, clock=clock)
+            settle.settle_with_retry(batch, fault, clock=clock)
             raise
         try:
-            hand_over(batch, envelopes, outcome, clock=clock, flight=flight, places=places)
+            send_copies(batch, envelopes, outcome, clock=clock, flight=flight, places=places)
         finally:
-            settle.settle_surely(batch, outcome, clock=clock)
+            settle.settle_with_retry(batch, outcome, clock=clock)
     if outcome.down:
         log.warning("channel %s is down: %s", message.channel, outcome.down)
-        Rest.begins(message.channel, why=outcome.down, at=clock())
+        ChannelOutage.begins(message.channel, why=outcome.down, at=clock())
         return None
     note_trouble(batch, outcome)
     return batch
@@ -155,14 +155,14 @@ def note_trouble(batch: Batch, outcome: Outcome) -> None:
 # Touch the world
 
 
-def hand_over(
+def send_copies(
     batch: Batch,
     envelopes: list[tuple[Claimed, Envelope]],
     outcome: Outcome,
     *,
     clock: sending_outcome.Clock,
-    flight: Flight | NoFlight,
-    places: Places,
+    flight: Journal | NoJournal,
+    places: Slots,
 ) -> None:
     """Hand each copy of a batch to its channel in its turn, and note what is known of each; what is left was not begun.
 
@@ -190,7 +190,7 @@ def hand_over(
                 rest = without_those_who_left(rest, outcome)
                 if not rest:
                     break
-            if isinstance(channel, Broadcast):
+            if isinstance(channel, BatchChannel):
                 # All at once, but where a pace says when each may go.
                 some = [rest.popleft() for _ in range(1 if places.every else len(rest))]
                 hand_over_together(channel, some, outcome, clock=clock, flight=flight)
@@ -212,12 +212,12 @@ def without_those_who_left(rest: deque[tuple[Claimed, Envelope]], outcome: Outco
 
 
 def hand_over_together(
-    channel: Broadcast,
+    channel: BatchChannel,
     some: list[tuple[Claimed, Envelope]],
     outcome: Outcome,
     *,
     clock: sending_outcome.Clock,
-    flight: Flight | NoFlight,
+    flight: Journal | NoJournal,
 ) -> None:
     """Hand some copies over at once, each to several devices, and note what is known of each."""
     earlier = push_fanout.given_earlier(record.pk for record, _ in some)
@@ -231,10 +231,10 @@ def hand_over_together(
         answers = [dict.fromkeys(envelope.to, reason) for _, envelope in some]
     for (record, envelope), answered in zip(some, answers, strict=True):
         is_last = record.attempts > len(sending_outcome.BACK_OFF)
-        told = push_fanout.told(record.pk, answered, earlier=earlier[record.pk], is_last=is_last)
+        told = push_fanout.fan_out_result(record.pk, answered, earlier=earlier[record.pk], is_last=is_last)
         outcome.given += told.given
         outcome.dead += told.dead
-        noted = NoFlight() if told.is_half_done else flight
+        noted = NoJournal() if told.is_half_done else flight
         hand_over_one(told, record, envelope, outcome, clock=clock, flight=noted)
     outcome.down = outcome.down or storable(push_fanout.down(answers))
 
@@ -246,7 +246,7 @@ def hand_over_one(
     outcome: Outcome,
     *,
     clock: sending_outcome.Clock,
-    flight: Flight | NoFlight,
+    flight: Journal | NoJournal,
 ) -> None:
     """Hand one copy over, and note what is known of it."""
     began = time.perf_counter()
@@ -263,7 +263,7 @@ def hand_over_one(
     except SenderRefused as reason:
         outcome.sender_refused = storable(str(reason))
         outcome.not_begun.append(record.pk)
-    except NobodyThere as reason:
+    except NoReachableDevice as reason:
         outcome.retry.append((record.pk, clock(), storable(str(reason))))
     except Unavailable as reason:
         outcome.try_later(record, at=clock(), words=str(reason), least=reason.after)
@@ -275,14 +275,14 @@ def hand_over_one(
             raise
         return
     else:
-        flight.was_taken(record.pk, provider_id)
+        flight.accepted(record.pk, provider_id)
         outcome.sent[record.pk] = provider_id
         metrics.took("hand_over", began, type(channel).__name__.lower())
         return
-    flight.was_not_taken(record.pk)
+    flight.rejected(record.pk)
 
 
-def finished(batch: Batch, outcome: Outcome, *, clock: sending_outcome.Clock) -> list[tuple[Claimed, Envelope]]:
+def build_envelopes(batch: Batch, outcome: Outcome, *, clock: sending_outcome.Clock) -> list[tuple[Claimed, Envelope]]:
     """Finish the copies of a batch; one whose text cannot be filled in fails with the reason, and holds up no other.
 
     Where none of several can be finished, and through a fault of ours, it is no copy's fault and costs none a try.

@@ -169,7 +169,7 @@ class Claim:
     def take(self, row: Row, person: dict[str, Any]) -> None:
         """Take it in hand."""
         company = dict(zip(COMPANIES, row.facts[len(PEOPLE) :], strict=True)) if row.company else None
-        filled = rendering.fill(self.copy.names, customer=person, company=company)
+        filled = rendering.variable_values(self.copy.names, customer=person, company=company)
         self.taken.append(Claimed(row.pk, row.attempts + 1, tuple(row.to or ()), filled, row.inbox, row.company))
         if row.inbox is not None:
             self.inboxes.add(row.address)

@@ -11,7 +11,7 @@ from audiences.rules import RuleError
 from delivery import shutdown
 from delivery.matching import recheck
 from delivery.matching.sql import Progress, quiet
-from delivery.models import Pace, Rest
+from delivery.models import ChannelOutage, Pace
 from delivery.sending import batch as sending_batch
 from delivery.sending import outcome, settle, throttle
 from messaging.models import Message, SendType
@@ -27,7 +27,7 @@ A_WHILE = 0.5
 A_TURN = timedelta(seconds=2)
 
 
-def hand_over(*, clock: Clock, until: datetime, progress: Progress = quiet) -> int:
+def dispatch(*, clock: Clock, until: datetime, progress: Progress = quiet) -> int:
     """Hand over what is due, a batch of each message in turn, until nothing is left or the time is up.
 
     Taking turns, a small message never waits behind a large one; and one that goes wrong holds up no other. Whoever
@@ -40,7 +40,7 @@ def hand_over(*, clock: Clock, until: datetime, progress: Progress = quiet) -> i
         settle_what_the_dead_left(at=clock())
         while clock() < until and not shutdown.asked():
             try:
-                resting |= Rest.resting(at=clock())
+                resting |= ChannelOutage.resting(at=clock())
                 due = [m for m in sending_batch.messages_due(at=clock()) if not {m.channel, m.pk} & resting]
                 limits = throttle.limits()
             except outcome.LOST:
@@ -74,7 +74,7 @@ def hand_over(*, clock: Clock, until: datetime, progress: Progress = quiet) -> i
 def settle_what_the_dead_left(*, at: datetime) -> None:
     """Settle the batches of dead workers; where that goes wrong it is tried again, and what goes on goes on."""
     try:
-        settle.take_over_from_dead(at=at)
+        settle.recover_from_journals(at=at)
     except Exception:
         log.exception("what the dead left cannot be settled")
 
@@ -115,8 +115,8 @@ def hand_over_some(
 def judged_again(message: Message, *, at: datetime) -> bool:
     """Judge again what the window or a pause held; False where the rules no longer make sense."""
     try:
-        recheck.judge_held_again(message, at=at)
-        recheck.judge_due_again(message, at=at)
+        recheck.recheck_held(message, at=at)
+        recheck.recheck_due(message, at=at)
     except RuleError as wrong:
         Message.objects.filter(pk=message.pk).update(trouble=str(wrong))
         return False

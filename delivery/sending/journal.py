@@ -31,7 +31,7 @@ BEGUN, TAKEN, NOT_TAKEN = "begun", "taken", "not-taken"
 
 
 @dataclass(slots=True)
-class Landed:
+class AbandonedBatch:
     """What is known of a batch whose worker is gone: what it had begun, and what it knew the end of."""
 
     claim: UUID
@@ -59,7 +59,7 @@ def database() -> str:
     return f"{known.get('host', '')}:{known.get('port', '')}/{known.get('dbname', '')}"
 
 
-class Flight:
+class Journal:
     """The notes of one thread of this process. A note that cannot be written takes all notes away: better none."""
 
     def __init__(self, folder: Path) -> None:
@@ -82,20 +82,20 @@ class Flight:
         if not whole:
             self.path.unlink(missing_ok=True)
 
-    def takes(self, claim: UUID) -> None:
+    def start_batch(self, claim: UUID) -> None:
         """Begin the notes of a batch, before it is committed as sending."""
         os.ftruncate(self.file, 0)
         self.note(f"{boot() or '-'} {claim} {database()}")
 
-    def begins(self, pk: int) -> None:
+    def sending(self, pk: int) -> None:
         """Note that a copy is at the door."""
         self.note(f"{BEGUN} {pk}")
 
-    def was_taken(self, pk: int, provider_id: str) -> None:
+    def accepted(self, pk: int, provider_id: str) -> None:
         """Note that the channel took it."""
         self.note(f"{TAKEN} {pk} {' '.join(provider_id.split())}")
 
-    def was_not_taken(self, pk: int) -> None:
+    def rejected(self, pk: int) -> None:
         """Note that the channel surely did not take it."""
         self.note(f"{NOT_TAKEN} {pk}")
 
@@ -113,53 +113,53 @@ class Flight:
         os.close(self.file)
 
 
-class NoFlight:
+class NoJournal:
     """Nothing can be noted on this machine, so a batch is uncertain as a whole."""
 
-    def takes(self, claim: UUID) -> None:
+    def start_batch(self, claim: UUID) -> None:
         """Note nothing."""
 
-    def begins(self, pk: int) -> None:
+    def sending(self, pk: int) -> None:
         """Note nothing."""
 
-    def was_taken(self, pk: int, provider_id: str) -> None:
+    def accepted(self, pk: int, provider_id: str) -> None:
         """Note nothing."""
 
-    def was_not_taken(self, pk: int) -> None:
+    def rejected(self, pk: int) -> None:
         """Note nothing."""
 
 
 class Own(threading.local):
     """This thread's notes, kept open across batches."""
 
-    flight: Flight | None = None
+    flight: Journal | None = None
 
 
 OWN = Own()
 
 
 @contextmanager
-def noted(claim: UUID) -> Iterator[Flight | NoFlight]:
+def journal_of(claim: UUID) -> Iterator[Journal | NoJournal]:
     """Have notes for one batch. Where the block fails, they are left for the sweep, as by somebody who died."""
-    flight = begun(claim)
+    flight = start_journal(claim)
     try:
         yield flight
     except BaseException:
-        if isinstance(flight, Flight):
+        if isinstance(flight, Journal):
             OWN.flight = None
             flight.leave()
         raise
 
 
-def begun(claim: UUID) -> Flight | NoFlight:
+def start_journal(claim: UUID) -> Journal | NoJournal:
     """Return this thread's notes, begun for a batch."""
     try:
         if OWN.flight is None or not OWN.flight.is_mine():
-            OWN.flight = Flight(Path(settings.FLIGHTS_DIR))
-        OWN.flight.takes(claim)
+            OWN.flight = Journal(Path(settings.FLIGHTS_DIR))
+        OWN.flight.start_batch(claim)
     except OSError:
         log.warning("what is in hand cannot be noted in %s", settings.FLIGHTS_DIR, exc_info=True)
-        return NoFlight()
+        return NoJournal()
     return OWN.flight
 
 
@@ -170,7 +170,7 @@ def close() -> None:
         flight.close()
 
 
-def landed() -> Iterator[Landed]:
+def abandoned_batches() -> Iterator[AbandonedBatch]:
     """Read what the dead of this machine left, batch by batch; what the caller has dealt with is taken away."""
     folder = Path(settings.FLIGHTS_DIR)
     for path in sorted(folder.glob("*.flight")) if folder.is_dir() else []:
@@ -183,7 +183,7 @@ def landed() -> Iterator[Landed]:
                 if of == database():
                     # A last line without its end was cut off; what else is missing nobody can say.
                     is_whole = written_on == boot() and notes and notes[-1] == ""
-                    if is_whole and (found := read(claim, notes[:-1])) is not None:
+                    if is_whole and (found := parse_journal(claim, notes[:-1])) is not None:
                         yield found
                     path.unlink()
                 elif not head:
@@ -192,10 +192,10 @@ def landed() -> Iterator[Landed]:
                 os.close(file)
 
 
-def read(claim: str, notes: list[str]) -> Landed | None:
+def parse_journal(claim: str, notes: list[str]) -> AbandonedBatch | None:
     """Make sense of the notes of one batch; None where they make none, as a disk may have it."""
     try:
-        found = Landed(UUID(claim))
+        found = AbandonedBatch(UUID(claim))
         for words in notes:
             what, pk, provider_id = [*words.split(" ", 2), ""][:3]
             if what == BEGUN:

@@ -54,7 +54,7 @@ class Outcome:
     sender_refused: str = ""
     unfinished: str = ""
     # What devices were given, and those that nothing reaches any more.
-    given: list[push_fanout.Given] = field(default_factory=list)
+    given: list[push_fanout.DeviceResult] = field(default_factory=list)
     dead: list[str] = field(default_factory=list)
 
     # How many the channel was given, whatever it made of them.

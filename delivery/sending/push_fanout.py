@@ -13,7 +13,15 @@ from django.db import connection
 
 from audiences.intake.attributes.fields import storable
 from delivery import tokens
-from delivery.channels.base import Answers, ChannelDown, Envelope, NobodyThere, NoSuchDevice, Rejected, Unavailable
+from delivery.channels.base import (
+    Answers,
+    ChannelDown,
+    Envelope,
+    NoReachableDevice,
+    NoSuchDevice,
+    Rejected,
+    Unavailable,
+)
 from delivery.models import DeliveryRecord, DeviceCopy
 
 KEEP = (
@@ -27,12 +35,12 @@ KEEP = (
 )
 
 
-class PerhapsEarlier(Exception):
+class MaybeDelivered(Exception):
     """A device may have been given it at an earlier try, and none surely was."""
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
+class DeviceResult:
     """That a device was given its push of a record, with the provider's name for it; or perhaps was."""
 
     record: int
@@ -42,11 +50,11 @@ class Given:
 
 
 @dataclass(slots=True)
-class Told:
+class FanOutResult:
     """What became of one record, told as a channel tells of one copy."""
 
     answer: str | BaseException
-    given: list[Given] = field(default_factory=list)
+    given: list[DeviceResult] = field(default_factory=list)
     dead: list[str] = field(default_factory=list)
 
     def send(self, _envelope: Envelope) -> str:
@@ -66,7 +74,7 @@ class Told:
 
 def record_of(token: str) -> DeliveryRecord | None:
     """The record whose push came with this token; None for a token that is not ours."""
-    read = tokens.read(token, purpose="push", numbers=1)
+    read = tokens.read_token(token, purpose="push", numbers=1)
     return DeliveryRecord.objects.filter(pk=read[0]).first() if read else None
 
 
@@ -78,7 +86,7 @@ def given_earlier(records: Iterable[int]) -> dict[int, list[DeviceCopy]]:
     return found
 
 
-def told(record: int, answers: Answers, *, earlier: Sequence[DeviceCopy], is_last: bool) -> Told:
+def fan_out_result(record: int, answers: Answers, *, earlier: Sequence[DeviceCopy], is_last: bool) -> FanOutResult:
     """What became of a record, by what became of it at each device now and earlier; `is_last`: no further try."""
     taken = {token: said for token, said in answers.items() if isinstance(said, str)}
     later = [said for said in answers.values() if isinstance(said, Unavailable)]
@@ -89,7 +97,7 @@ def told(record: int, answers: Answers, *, earlier: Sequence[DeviceCopy], is_las
         if not isinstance(said, str | Unavailable) and token not in refused
     }
     ids = [*(copy.provider_id for copy in earlier if copy.taken), *taken.values()]
-    perhaps: list[BaseException] = [*lost.values(), *(PerhapsEarlier() for copy in earlier if not copy.taken)]
+    perhaps: list[BaseException] = [*lost.values(), *(MaybeDelivered() for copy in earlier if not copy.taken)]
     final = [said for said in refused.values() if not isinstance(said, NoSuchDevice)]
     answer: str | BaseException
     if later and not (is_last and (ids or perhaps)):
@@ -97,11 +105,13 @@ def told(record: int, answers: Answers, *, earlier: Sequence[DeviceCopy], is_las
     elif ids:
         answer = ids[0]
     else:
-        answer = next(iter([*perhaps, *final]), None) or NobodyThere("None of their devices takes pushes any more.")
-    given = [Given(record, token, taken=True, provider_id=name) for token, name in taken.items()]
-    given += [Given(record, token, taken=False) for token in lost]
+        answer = next(iter([*perhaps, *final]), None) or NoReachableDevice(
+            "None of their devices takes pushes any more."
+        )
+    given = [DeviceResult(record, token, taken=True, provider_id=name) for token, name in taken.items()]
+    given += [DeviceResult(record, token, taken=False) for token in lost]
     dead = [token for token, said in refused.items() if isinstance(said, NoSuchDevice)]
-    return Told(answer, given, dead)
+    return FanOutResult(answer, given, dead)
 
 
 def again(later: list[Unavailable], *, has_it: int, of: int, is_begun: bool) -> Unavailable:
@@ -121,7 +131,7 @@ def down(answers: Iterable[Answers]) -> str:
     return str(said[0]) if said and all(isinstance(one, Unavailable) for one in said) else ""
 
 
-def keep(given: Sequence[Given], *, at: datetime) -> None:
+def store_device_results(given: Sequence[DeviceResult], *, at: datetime) -> None:
     """Write down what devices were given; again is no harm."""
     params: dict[str, Any] = {
         "at": at,

@@ -15,7 +15,7 @@ from delivery.sending import batch as sending_batch
 from delivery.sending import journal, push_fanout, suppression
 from delivery.sending import outcome as sending_outcome
 from delivery.sending.claim import LEASE, Batch, prepared
-from delivery.sending.journal import Landed
+from delivery.sending.journal import AbandonedBatch
 from delivery.sending.outcome import Outcome
 
 log = logging.getLogger(__name__)
@@ -39,11 +39,11 @@ SETTLE_SENT = (
 )
 
 
-def settle_surely(batch: Batch, outcome: Outcome, *, clock: sending_outcome.Clock) -> None:
+def settle_with_retry(batch: Batch, outcome: Outcome, *, clock: sending_outcome.Clock) -> None:
     """Settle, and where the database is lost wait for it until the lease is over: what left is not forgotten."""
     while True:
         try:
-            settle(batch, outcome, at=clock())
+            settle_batch(batch, outcome, at=clock())
         except sending_outcome.LOST:
             if connection.in_atomic_block or clock() >= batch.until:
                 raise
@@ -57,7 +57,7 @@ def settle_surely(batch: Batch, outcome: Outcome, *, clock: sending_outcome.Cloc
             return
 
 
-def settle(batch: Batch, outcome: Outcome, *, at: datetime) -> None:
+def settle_batch(batch: Batch, outcome: Outcome, *, at: datetime) -> None:
     """Write down how a batch went; only what is still this claim's, so a worker thought dead settles nothing."""
     mine = DeliveryRecord.objects.filter(claim=batch.claim)
     # A batch that went as it should is settled in one statement, which needs no transaction around it.
@@ -70,7 +70,7 @@ def settle(batch: Batch, outcome: Outcome, *, at: datetime) -> None:
         if outcome.sent:
             sending_batch.settle_sent(cursor, outcome.sent, claim=batch.claim, at=at)
         if outcome.given:
-            push_fanout.keep(outcome.given, at=at)
+            push_fanout.store_device_results(outcome.given, at=at)
         for pk, reason, words in outcome.failed:
             mine.filter(pk=pk).mark_failed(reason=reason, detail=words)
         for pk, again_at, words in outcome.retry:
@@ -89,10 +89,10 @@ def settle(batch: Batch, outcome: Outcome, *, at: datetime) -> None:
         Device.objects.retire(outcome.dead, at=at)
 
 
-def take_over_from_dead(*, at: datetime) -> int:
+def recover_from_journals(*, at: datetime) -> int:
     """Settle the batches of this machine's dead workers by their own notes; returns how many copies are in doubt."""
     in_doubt = 0
-    for landed in journal.landed():
+    for landed in journal.abandoned_batches():
         try:
             in_doubt += settle_landed(landed, at=at)
         except sending_outcome.LOST:
@@ -104,7 +104,7 @@ def take_over_from_dead(*, at: datetime) -> int:
 
 
 @retried
-def settle_landed(landed: Landed, *, at: datetime) -> int:
+def settle_landed(landed: AbandonedBatch, *, at: datetime) -> int:
     """Settle one batch by the notes of its dead worker; returns how many copies are in doubt."""
     mine = DeliveryRecord.objects.filter(claim=landed.claim)
     # All of a batch were taken in hand at one moment; what went out, went out then.
@@ -119,7 +119,7 @@ def settle_landed(landed: Landed, *, at: datetime) -> int:
 
 
 @retried
-def give_up_abandoned(*, at: datetime) -> int:
+def expire_leases(*, at: datetime) -> int:
     """Call uncertain what a worker took in hand and never settled; returns how many."""
     # Nobody is waited for: a record in other hands is being settled, or comes next time.
     free = DeliveryRecord.objects.abandoned(at).select_for_update(no_key=True, skip_locked=True)

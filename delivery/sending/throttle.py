@@ -20,7 +20,7 @@ A_MOMENT, A_WHILE = 0.05, 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
+class Slots:
     """Places in the line: how many, and when each is due by this process's own clock."""
 
     count: int
@@ -52,13 +52,13 @@ def day_of(at: datetime) -> date:
     return at.astimezone(Workspace.current().tz).date()
 
 
-def take(channel: str, *, wanted: int, at: datetime) -> Places | None:
+def acquire(channel: str, *, wanted: int, at: datetime) -> Slots | None:
     """Take up to so many places in the line; none where it is too long for a while, None where the day is used up."""
     day = day_of(at)
     with transaction.atomic():
         pace = Pace.objects.select_for_update().filter(pk=channel).first()
         if pace is None:
-            return Places(wanted)
+            return Slots(wanted)
         now = database_clock()
         left = pace.left_on(day)
         count = wanted if left is None else min(wanted, left)
@@ -74,14 +74,14 @@ def take(channel: str, *, wanted: int, at: datetime) -> Places | None:
             first = min(longest, max(pace.next_at or now, now - timedelta(seconds=CATCH_UP)))
             if (too_long := (first - now).total_seconds() - AHEAD) > 0:
                 Pace.objects.filter(pk=channel, next_at__gt=first).update(next_at=first)
-                return Places(0, time.monotonic() + min(too_long, A_WHILE))
+                return Slots(0, time.monotonic() + min(too_long, A_WHILE))
             count = min(count, max(1, int(rate * SHARE)))
         taken = pace.taken_today if pace.day == day else 0
         Pace.objects.filter(pk=channel).update(next_at=first + count * every, day=day, taken_today=taken + count)
-    return Places(count, time.monotonic() + (first - now).total_seconds(), every.total_seconds(), day)
+    return Slots(count, time.monotonic() + (first - now).total_seconds(), every.total_seconds(), day)
 
 
-def give_back(channel: str, *, places: Places, unused: int) -> None:
+def release(channel: str, *, places: Slots, unused: int) -> None:
     """Give back the places that nothing came for."""
     if not unused:
         return

@@ -56,7 +56,7 @@ def evidence(record: DeliveryRecord) -> Evidence:
 
 def mark_as_sent(records: QuerySet[DeliveryRecord], *, at: datetime) -> list[int]:
     """Call uncertain ones sent, as of when they were taken in hand; returns those that were."""
-    return settle(records.filter(status=Status.UNCERTAIN), at=at)
+    return mark_records_sent(records.filter(status=Status.UNCERTAIN), at=at)
 
 
 @retried
@@ -89,7 +89,7 @@ def settle_by_proof(
             status=Status.FAILED, reason=Reason.REJECTED, detail=words, claim=None, leased_until=None, due_at=None
         )
     elif open_:
-        settle(one.filter(status__in=IN_DOUBT), at=at)
+        mark_records_sent(one.filter(status__in=IN_DOUBT), at=at)
     if provider_id:
         one.filter(provider_id="").update(provider_id=provider_id)
     if proof is Proof.BOUNCED:
@@ -98,7 +98,7 @@ def settle_by_proof(
 
 
 @retried
-def settle(records: QuerySet[DeliveryRecord], *, at: datetime) -> list[int]:
+def mark_records_sent(records: QuerySet[DeliveryRecord], *, at: datetime) -> list[int]:
     """Call these sent, as of when they were taken in hand, and their customers contacted then."""
     chosen = DeliveryRecord.objects.filter(pk__in=list(records.values_list("pk", flat=True)))
     locks.lock_customers_of(chosen)

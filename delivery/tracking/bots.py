@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 
-from delivery.models import Who
+from delivery.models import VisitorKind
 
 # Nobody reads a mail and follows a link this soon after it was handed over.
 TOO_SOON = timedelta(seconds=2)
@@ -49,14 +49,14 @@ FETCHED_AHEAD = ("Sec-Purpose", "Purpose", "X-Purpose", "X-Moz")
 AHEAD = re.compile(r"prefetch|prerender|preview", re.IGNORECASE)
 
 
-def who(headers: Mapping[str, str], *, method: str) -> Who:
+def visitor_kind(headers: Mapping[str, str], *, method: str) -> VisitorKind:
     """Who asks, by what they say of themselves."""
     agent = headers.get("User-Agent", "").strip()
     if method != "GET" or not agent or MACHINES.search(agent):
-        return Who.MACHINE
+        return VisitorKind.MACHINE
     if any(AHEAD.search(headers.get(name, "")) for name in FETCHED_AHEAD):
-        return Who.MACHINE
-    return Who.PRIVACY if APPLE.fullmatch(agent) else Who.PERSON
+        return VisitorKind.MACHINE
+    return VisitorKind.PRIVACY if APPLE.fullmatch(agent) else VisitorKind.PERSON
 
 
 def is_too_soon(*, sent_at: datetime | None, at: datetime) -> bool:

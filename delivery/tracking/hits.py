@@ -8,7 +8,7 @@ from typing import Any
 from django.db import connection, transaction
 from django.db.models import Sum
 
-from delivery.models import DeliveryRecord, Hit, Link, Who
+from delivery.models import DeliveryRecord, Hit, Link, VisitorKind
 from messaging.models import Message
 
 # Who follows every link of a mail this soon after it was handed over is a scanner, whatever it calls itself.
@@ -63,7 +63,7 @@ class Clicks:
     machines: int
 
 
-def count(record: DeliveryRecord, *, link: Link | None, who: Who, at: datetime) -> None:
+def count(record: DeliveryRecord, *, link: Link | None, who: VisitorKind, at: datetime) -> None:
     """Count one more, whoever it is."""
     given = {"record": record.pk, "message": record.message_id, "link": link.pk if link else None}
     with connection.cursor() as cursor:
@@ -112,8 +112,8 @@ def clicks_of(message: Message) -> Iterator[Clicks]:
     return (Clicks(address=to, people=people, clicks=n, machines=not_people) for to, (people, n, not_people) in ordered)
 
 
-def openings_of(message: Message) -> dict[Who, int]:
+def openings_of(message: Message) -> dict[VisitorKind, int]:
     """How often it was opened, by each of them; all of them named."""
     rows = Hit.objects.filter(message=message, link=None).values_list("who").annotate(n=Sum("number"))
     found = dict(rows.order_by())
-    return {who: found.get(who.value, 0) for who in Who}
+    return {who: found.get(who.value, 0) for who in VisitorKind}

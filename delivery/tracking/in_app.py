@@ -7,7 +7,7 @@ from datetime import datetime
 
 from audiences.transactions import retried
 from delivery import rendering
-from delivery.models import Conversation, DeliveryRecord, Link, Who
+from delivery.models import Conversation, DeliveryRecord, Link, VisitorKind
 from delivery.tracking import hits
 from messaging import content
 
@@ -30,7 +30,7 @@ def clicked(record: DeliveryRecord, *, at: datetime, led_to: str = "") -> None:
     opened(record, at=at)
     DeliveryRecord.objects.filter(pk=record.pk, clicked_at=None).update(clicked_at=at)
     if link := link_of(record, led_to=led_to):
-        hits.count(record, link=link, who=Who.PERSON, at=at)
+        hits.count(record, link=link, who=VisitorKind.PERSON, at=at)
 
 
 def link_of(record: DeliveryRecord, *, led_to: str) -> Link | None:

@@ -13,14 +13,14 @@ from audiences.models import Customer
 from audiences.transactions import retried
 from audiences.webhook_outbox import announce_about
 from delivery import locks, tokens
-from delivery.models import DeliveryRecord, Link, Who
+from delivery.models import DeliveryRecord, Link, VisitorKind
 from delivery.tracking import bots, hits
 from messaging import content
 
 
 def record_of(token: str) -> DeliveryRecord | None:
     """The record an unsubscribe token speaks of; None for a token that is not ours. Tokens never expire."""
-    read = tokens.read(token, purpose="unsubscribe", numbers=1)
+    read = tokens.read_token(token, purpose="unsubscribe", numbers=1)
     return copy_of(read[0]) if read else None
 
 
@@ -29,20 +29,20 @@ def copy_of(pk: int) -> DeliveryRecord | None:
     return DeliveryRecord.objects.select_related("customer", "message").filter(pk=pk).first()
 
 
-def opened(token: str, *, who: Who, at: datetime) -> None:
+def opened(token: str, *, who: VisitorKind, at: datetime) -> None:
     """Count an opening; a token that is not ours counts nothing."""
-    read = tokens.read(token, purpose="tracking", numbers=2)
+    read = tokens.read_token(token, purpose="tracking", numbers=2)
     record = copy_of(read[0]) if read else None
     if record is None:
         return
     hits.count(record, link=None, who=who, at=at)
-    if who is Who.PERSON:
+    if who is VisitorKind.PERSON:
         note(record, at=at, clicked=False)
 
 
-def follow(token: str, number: int, *, who: Who, at: datetime) -> str | None:
+def follow(token: str, number: int, *, who: VisitorKind, at: datetime) -> str | None:
     """Count a click, and return where the link leads; None where it is none that was in the message."""
-    read = tokens.read(token, purpose="tracking", numbers=2)
+    read = tokens.read_token(token, purpose="tracking", numbers=2)
     record = copy_of(read[0]) if read else None
     if read is None or record is None:
         return None
@@ -54,10 +54,10 @@ def follow(token: str, number: int, *, who: Who, at: datetime) -> str | None:
     except content.ContentError:
         return None
     # Apple Mail loads pictures by itself, and no links: what says no more of itself there is no browser.
-    if who is not Who.PERSON or bots.is_too_soon(sent_at=record.sent_at, at=at):
-        who = Who.MACHINE
+    if who is not VisitorKind.PERSON or bots.is_too_soon(sent_at=record.sent_at, at=at):
+        who = VisitorKind.MACHINE
     hits.count(record, link=link, who=who, at=at)
-    if who is Who.PERSON:
+    if who is VisitorKind.PERSON:
         note(record, at=at, clicked=True)
     hits.take_back_from_scanner(record, version_id=link.version_id, at=at)
     return address

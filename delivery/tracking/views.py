@@ -31,7 +31,7 @@ STRICT = {
 @require_safe
 def opened(request: HttpRequest, token: str) -> HttpResponse:
     """Answer a picture, whatever the token is, and count who loaded it."""
-    links.opened(token, who=bots.who(request.headers, method=str(request.method)), at=timezone.now())
+    links.opened(token, who=bots.visitor_kind(request.headers, method=str(request.method)), at=timezone.now())
     return HttpResponse(PIXEL, content_type="image/gif", headers={"Cross-Origin-Resource-Policy": "cross-origin"})
 
 
@@ -39,7 +39,7 @@ def opened(request: HttpRequest, token: str) -> HttpResponse:
 @require_safe
 def click(request: HttpRequest, token: str, number: str) -> HttpResponse:
     """Lead on to where the link of the message leads, and nowhere else."""
-    who = bots.who(request.headers, method=str(request.method))
+    who = bots.visitor_kind(request.headers, method=str(request.method))
     address = links.follow(token, int(number), who=who, at=timezone.now())
     if address is None:
         raise Http404("This link is not one of ours.")

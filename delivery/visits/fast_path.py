@@ -31,12 +31,12 @@ SESSION = timedelta(minutes=30)
 LONGEST_SESSION = timedelta(hours=24)
 
 
-class LongWay(Exception):
+class NeedsFullVisit(Exception):
     """More is to do than a short visit does; nothing was written yet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Expected:
+class ClaimedIdentity:
     """Who is said to be here, read and proved as far as this process can tell by itself."""
 
     facts: Facts
@@ -48,7 +48,7 @@ class Expected:
 
 
 @dataclass(frozen=True, slots=True)
-class Met:
+class Arrival:
     """Who is here, for which company, what is live, and which of it they have had, but for what was withdrawn."""
 
     customer: Customer
@@ -67,7 +67,7 @@ def expect(
     source: Source,
     on_bad_value: OnBadValue,
     is_proved: Callable[[tuple[str, bool]], bool],
-) -> Expected | None:
+) -> ClaimedIdentity | None:
     """Read what a page says of its user; None where this process cannot tell yet whether it is so.
 
     `company` is the company_id the page names for this visit.
@@ -84,10 +84,10 @@ def expect(
     if not by:
         return None
     named = next((one.company_id for one in read.companies if one.company_id == str(company)), None)
-    return Expected(facts=read, by=by, key=key, visitor=visitor, company=named, live=live)
+    return ClaimedIdentity(facts=read, by=by, key=key, visitor=visitor, company=named, live=live)
 
 
-def meet(expected: Expected, *, at: datetime, lock_timeout: str) -> Met:
+def meet(expected: ClaimedIdentity, *, at: datetime, lock_timeout: str) -> Arrival:
     """Lock and bring up to date who is here; LongWay where that is more than to write their row."""
     sent, live = expected.facts, expected.live
     sql, width = statement(expected.by)
@@ -99,28 +99,28 @@ def meet(expected: Expected, *, at: datetime, lock_timeout: str) -> Met:
         cursor.execute(sql, values, prepare=True)
         rows = cursor.fetchall()
     if not rows or rows[0][0] != live.generation:
-        raise LongWay
+        raise NeedsFullVisit
     _, most, days, lead, had, _, *columns = rows[0]
-    customer = made(Customer, columns[:width])
+    customer = instance_from_row(Customer, columns[:width])
     if lead is not None and lead != customer.pk:
-        raise LongWay
+        raise NeedsFullVisit
     companies = {}
     for row in rows:
         if row[5] is not None:
-            company = made(Company, row[6 + width : -2])
+            company = instance_from_row(Company, row[6 + width : -2])
             companies[company.company_id] = company
     # Who is in a company already, of which nothing is new.
     if any(
         one.remove or one.company_id not in companies or one.changes_to(companies[one.company_id])
         for one in sent.companies
     ):
-        raise LongWay
+        raise NeedsFullVisit
     changes = small_changes_to(customer, sent, found_by=FOUND_BY[expected.by], source=Source.BROWSER, at=at)
     if changes is None:
-        raise LongWay
+        raise NeedsFullVisit
     write(customer, changes, at=at)
     cap = Limit.of(most, days)
-    return Met(customer, companies.get(expected.company or ""), live, cap, frozenset(had or ()))
+    return Arrival(customer, companies.get(expected.company or ""), live, cap, frozenset(had or ()))
 
 
 # What `intake` calls the ways to find somebody.
@@ -189,7 +189,7 @@ def columns(model: type[Model], alias: str) -> list[str]:
     return [f"{alias}.{field.column} AS {alias}_{field.column}" for field in model._meta.concrete_fields]
 
 
-def made(model: type[Any], values: list[Any]) -> Any:
+def instance_from_row(model: type[Any], values: list[Any]) -> Any:
     """An instance of a row; JSON comes as text."""
     fields = model._meta.concrete_fields
     read = [

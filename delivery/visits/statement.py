@@ -244,7 +244,7 @@ def branch(asked: Sequence[Live], *, company: str) -> str:
     The customer is read once for all of them, and so are their companies where `company` joins these: with a part of
     the statement for each message it took more to begin these parts than to do them.
     """
-    rows = ", ".join(f"({message.pk}::bigint, {holds(message)})" for message in asked)
+    rows = ", ".join(f"({message.pk}::bigint, {message_expression(message)})" for message in asked)
     pair = per_company(asked) if company else "NULL::bigint"
     return (
         # A customer matches if any pair does, so without a copy per company one row is enough.
@@ -259,7 +259,7 @@ def branch(asked: Sequence[Live], *, company: str) -> str:
     )
 
 
-def holds(message: Live) -> str:
+def message_expression(message: Live) -> str:
     """SQL for whether the pair in sight matches one message; what is not judged is not even looked at."""
     assert message.condition is not None  # noqa: S101 - ongoing ones are compiled
     member = " AND k.id IS NOT NULL" if message.per_company else ""

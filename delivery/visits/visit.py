@@ -27,7 +27,7 @@ from delivery.eligibility.live_messages import LiveMessages
 from delivery.models import DeliveryRecord
 from delivery.rendering import Copy
 from delivery.visits import fast_path, statement
-from delivery.visits.fast_path import Expected, LongWay, Met
+from delivery.visits.fast_path import Arrival, ClaimedIdentity, NeedsFullVisit
 from delivery.visits.statement import Row
 from messaging.content import ContentError
 from messaging.models import Channel, Format, MessageVersion
@@ -58,14 +58,14 @@ def visit(customer: Customer, *, at: datetime, company: Company | None = None) -
 
 
 def visit_of(
-    identified: Callable[[], tuple[Customer, Company | None]], *, at: datetime, expected: Expected | None = None
+    identified: Callable[[], tuple[Customer, Company | None]], *, at: datetime, expected: ClaimedIdentity | None = None
 ) -> Visit:
     """Do the same for whom `identified` finds: who it is and the visit are one transaction, begun again if need be.
 
     Somebody `expected` of whom little is new takes three statements at most: who they are, what changed, and all else.
     """
     if expected is not None:
-        with suppress_locked_out(), suppress(LongWay):
+        with suppress_locked_out(), suppress(NeedsFullVisit):
             return short_visit(expected, at=at, among=Channel, lock_timeout=LOCK_TIMEOUT)
     with suppress_locked_out():
         return long_visit(identified, at=at, among=Channel, lock_timeout=LOCK_TIMEOUT)
@@ -75,11 +75,11 @@ def visit_of(
 
 
 @retried
-def short_visit(expected: Expected, *, at: datetime, among: Iterable[Channel], lock_timeout: str) -> Visit:
+def short_visit(expected: ClaimedIdentity, *, at: datetime, among: Iterable[Channel], lock_timeout: str) -> Visit:
     """The visit of somebody known; LongWay where it cannot be short."""
     visit = arrive(fast_path.meet(expected, at=at, lock_timeout=lock_timeout), at=at, among=among)
     if visit is None:
-        raise LongWay
+        raise NeedsFullVisit
     return visit
 
 
@@ -95,7 +95,7 @@ def long_visit(
     customer, company = identified()
     live, cap = lock(customer, lock_timeout=lock_timeout)
     fast_path.write(customer, {}, at=at)
-    while (visit := arrive(Met(customer, company, live, cap), at=at, among=among)) is None:
+    while (visit := arrive(Arrival(customer, company, live, cap), at=at, among=among)) is None:
         live = newest()
     return visit
 
@@ -110,9 +110,9 @@ def suppress_locked_out() -> Iterator[None]:
             raise
 
 
-def arrive(met: Met, *, at: datetime, among: Iterable[Channel]) -> Visit | None:
-    """Do what is left of a visit in the order of DESIGN 4.6, matching messages of some channels; None as `judge`."""
-    rows = judge(met, at=at, among=among, visiting=True)
+def arrive(met: Arrival, *, at: datetime, among: Iterable[Channel]) -> Visit | None:
+    """Do what is left of a visit in the order of DESIGN 4.6, matching messages of some channels; None as `judge_live_messages`."""
+    rows = judge_live_messages(met, at=at, among=among, visiting=True)
     if rows is None:
         return None
     met.customer.last_seen_at = at
@@ -158,8 +158,8 @@ def check_one(by: str, key: object, *, at: datetime, then: Callable[[], object] 
     database = connection.settings_dict["NAME"]
     live = newest() if generation is None else live_messages.live_messages(generation=generation, database=database)
     # Emails and pushes meet the cap when they are claimed.
-    met = Met(customer, None, live, None, frozenset(had or ()))
-    while (rows := judge(met, at=at, among=Channel, visiting=False)) is None:
+    met = Arrival(customer, None, live, None, frozenset(had or ()))
+    while (rows := judge_live_messages(met, at=at, among=Channel, visiting=False)) is None:
         met = replace(met, live=newest())
     if rows and then is not None:
         transaction.on_commit(then)
@@ -212,7 +212,7 @@ def newest() -> LiveMessages:
     return live_messages.live_messages(generation=generation, database=connection.settings_dict["NAME"])
 
 
-def judge(met: Met, *, at: datetime, among: Iterable[Channel], visiting: bool) -> list[Row] | None:
+def judge_live_messages(met: Arrival, *, at: datetime, among: Iterable[Channel], visiting: bool) -> list[Row] | None:
     """Judge all live messages for one customer in one statement; returns the records made and the in-app to show.
 
     Of a visit it moves the last-seens, too. None, and nothing done, where what was met is no longer what is live.
@@ -246,7 +246,7 @@ def judge(met: Met, *, at: datetime, among: Iterable[Channel], visiting: bool) -
         "company": company and company.pk,
         "company_last_seen": company and company.last_seen_at,
         "generation": live.generation,
-        "values": Jsonb(rendering.fill(live.names, customer=customer, company=None) if visiting else {}),
+        "values": Jsonb(rendering.variable_values(live.names, customer=customer, company=None) if visiting else {}),
     }
     with statement.prepared() as cursor:
         cursor.execute(sql, [values[place] for place in places], prepare=True)
@@ -268,7 +268,7 @@ def show(customer: Customer, rows: list[Row], *, live: LiveMessages, at: datetim
     # What a company's variables stand for is not the same for all its messages.
     known = {message.pk for message in live.all() if message.names}
     unfilled = [(row, copy) for row, copy in texts if row.is_new and copy.names and row.message not in known]
-    now_filled = fill(unfilled, customer=customer)
+    now_filled = fill_variables(unfilled, customer=customer)
     shown = []
     for row, copy in texts:
         filled = now_filled.get(row.pk, row.filled)
@@ -280,11 +280,11 @@ def show(customer: Customer, rows: list[Row], *, live: LiveMessages, at: datetim
     return shown
 
 
-def fill(unfilled: Sequence[tuple[Row, Copy]], *, customer: Customer) -> dict[int, dict[str, object]]:
+def fill_variables(unfilled: Sequence[tuple[Row, Copy]], *, customer: Customer) -> dict[int, dict[str, object]]:
     """Fill in what these records' own variables stand for; two statements, however many companies they are about."""
     companies = Company.objects.in_bulk({row.company for row, _ in unfilled if row.company})
     filled = {
-        row.pk: rendering.fill(copy.names, customer=customer, company=companies.get(row.company or 0))
+        row.pk: rendering.variable_values(copy.names, customer=customer, company=companies.get(row.company or 0))
         for row, copy in unfilled
     }
     DeliveryRecord.objects.bulk_update([DeliveryRecord(pk=pk, filled=it) for pk, it in filled.items()], ["filled"])

@@ -76,7 +76,7 @@ def tell_all(*, clock: Clock, until: datetime) -> int:
                 put_back(notification, at=clock())
                 continue
             total += 1
-            if not hand_over(notification, clock=clock):
+            if not send_notification(notification, clock=clock):
                 failing.add(notification.subscription_id)
     return total
 
@@ -97,7 +97,7 @@ def put_back(notification: Notification, *, at: datetime) -> None:
     Notification.objects.filter(pk=notification.pk).put_back(claim=notification.claim, due_at=at + RESTING)
 
 
-def hand_over(notification: Notification, *, clock: Clock) -> bool:
+def send_notification(notification: Notification, *, clock: Clock) -> bool:
     """Send one and settle it; whether it got through."""
     at = clock()
     if notification.payload is None:
@@ -109,7 +109,7 @@ def hand_over(notification: Notification, *, clock: Clock) -> bool:
             # One that nobody foresaw must not hold up all behind it, and the address is not to blame.
             log.exception("notification %s cannot be told", notification.pk)
             words = "What it is about could not be read."
-            settle(notification, at=at, state=NotificationState.FAILED, detail=words)
+            settle_notification(notification, at=at, state=NotificationState.FAILED, detail=words)
             return True
     if notification.first_sent_at is None:
         notification.first_sent_at = at
@@ -126,7 +126,9 @@ def hand_over(notification: Notification, *, clock: Clock) -> bool:
     except safe_http.Unreachable as wrong:
         detail = str(wrong)
     if status is not None and 200 <= status < 300:
-        settle(notification, at=clock(), state=NotificationState.DELIVERED, response_status=status, detail="")
+        settle_notification(
+            notification, at=clock(), state=NotificationState.DELIVERED, response_status=status, detail=""
+        )
         Subscription.objects.filter(pk=subscription.pk, failing_since__isnull=False).update(failing_since=None)
         return True
     if status is not None:
@@ -142,9 +144,9 @@ def failed(notification: Notification, *, at: datetime, status: int | None, deta
     if status == GONE:
         subscriptions.update(active=False, updated_at=at)
     if is_final or notification.attempts > len(BACK_OFF):
-        settle(notification, at=at, state=NotificationState.FAILED, response_status=status, detail=detail)
+        settle_notification(notification, at=at, state=NotificationState.FAILED, response_status=status, detail=detail)
         return
-    mine(notification).update(
+    claimed_notification(notification).update(
         state=NotificationState.WAITING,
         claim=None,
         leased_until=None,
@@ -154,12 +156,12 @@ def failed(notification: Notification, *, at: datetime, status: int | None, deta
     )
 
 
-def settle(notification: Notification, *, at: datetime, **facts: Any) -> None:
+def settle_notification(notification: Notification, *, at: datetime, **facts: Any) -> None:
     """Write down how it ended."""
-    mine(notification).update(settled_at=at, claim=None, leased_until=None, **facts)
+    claimed_notification(notification).update(settled_at=at, claim=None, leased_until=None, **facts)
 
 
-def mine(notification: Notification) -> Any:
+def claimed_notification(notification: Notification) -> Any:
     """The row, as long as it is still in this worker's hand."""
     return Notification.objects.filter(pk=notification.pk, claim=notification.claim)
 

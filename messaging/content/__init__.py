@@ -26,8 +26,8 @@ from messaging.content.variables import (
     VARIABLES,
     Problem,
     check,
-    fill,
     uses_company,
+    variable_values,
     variables,
 )
 
@@ -47,11 +47,11 @@ __all__ = [
     "compile_version",
     "destination",
     "dress_of",
-    "fill",
     "is_link",
     "paragraphs",
     "sanitise",
     "uses_company",
+    "variable_values",
     "variables",
     "without_default",
 ]

@@ -26,7 +26,7 @@ def dress_of(stored: Mapping[str, str], *, unsubscribes: bool) -> Dress:
     if not stored:
         return Dress()
     branded = stored.get("style") == "branded"
-    address = said(stored.get("address", "")) if branded else ""
+    address = escape_text(stored.get("address", "")) if branded else ""
     last = " · ".join(part for part in (address, "" if unsubscribes else LINK) if part)
     colour = stored.get("colour", "")
     return Dress(
@@ -38,13 +38,13 @@ def dress_of(stored: Mapping[str, str], *, unsubscribes: bool) -> Dress:
 
 def header(stored: Mapping[str, str]) -> str:
     """The logo, or the name where there is none."""
-    name, logo = said(stored.get("name", "")), said(stored.get("logo", ""))
+    name, logo = escape_text(stored.get("name", "")), escape_text(stored.get("logo", ""))
     if logo:
         return f'<p style="margin:0 0 24px"><img src="{logo}" alt="{name}" height="40"></p>'
     return f'<p style="margin:0 0 24px;font-size:18px;font-weight:600">{name}</p>' if name else ""
 
 
-def said(text: str) -> str:
+def escape_text(text: str) -> str:
     """Plain text as rich text in which nothing is a variable."""
     shown = html.escape(" ".join(line.strip() for line in text.strip().splitlines()))
     return re.sub(r"\{(?=[{%])", "{\u200b", shown)

@@ -42,7 +42,7 @@ VARIABLES: dict[str, str] = {
     "company.last_seen_at": "Company last seen",
 }
 UNSUBSCRIBE_URL = "unsubscribe_url"
-# Known to the record of the delivery alone: whoever delivers gives them beside what `fill` picked.
+# Known to the record of the delivery alone: whoever delivers gives them beside what `variable_values` picked.
 OF_THE_DELIVERY = {UNSUBSCRIBE_URL}
 CUSTOM = "custom_attributes."
 COMPANY = "company."
@@ -96,7 +96,7 @@ def uses_company(*texts: str) -> bool:
     return any(f"{name}.".startswith(COMPANY) for text in texts for name in variables(text))
 
 
-def fill(names: Iterable[str], facts: Mapping[str, object]) -> dict[str, object]:
+def variable_values(names: Iterable[str], facts: Mapping[str, object]) -> dict[str, object]:
     """What the used variables stand for now, as JSON can hold it; what is not known stays out.
 
     `facts` is the customer, with the mappings `custom_attributes` and `company` (None: no company) inside. A first or

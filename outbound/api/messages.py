@@ -144,7 +144,7 @@ def log(message: Message, words: str, *, request: Request) -> None:
 
 def shapes(found: list[Message]) -> list[Json]:
     """Messages with what they did, read for all of them at once."""
-    numbers = counters.of([message.pk for message in found])
+    numbers = counters.counts_of([message.pk for message in found])
     return [{**shape_of(message), "counts": counted(numbers[message.pk])} for message in found]
 
 

@@ -21,7 +21,7 @@ TABLES = {
 }
 
 
-def known(name: str, *, words: str) -> list[str]:
+def known_values(name: str, *, words: str) -> list[str]:
     """The values of a text attribute that hold these words, the commonest first."""
     try:
         attribute = attributes.find(name, catalogue=CustomAttribute.objects.catalogue())

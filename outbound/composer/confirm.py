@@ -10,7 +10,7 @@ from audiences.rules import RuleError
 from delivery.matching import forecast, launch_job
 from delivery.matching.forecast import Forecast
 from messaging.models import Message
-from outbound.actions import Going
+from outbound.actions import LaunchPlan
 
 # So long a click waits for a count; where that is too short, what the page had counted stands, if it is about so.
 COUNT_WITHIN = timedelta(milliseconds=500)
@@ -86,6 +86,6 @@ def refusal(found: Forecast, asked: Asked) -> str:
     return f"Type {shown:,} to confirm: that is how many people it goes to."
 
 
-def going(found: Forecast, asked: Asked) -> Going:
+def going(found: Forecast, asked: Asked) -> LaunchPlan:
     """What a button needs to know of whom it sends to."""
-    return Going(people=found.people, is_exact=found.exact, reviewed=None if found.exact else asked.reviewed)
+    return LaunchPlan(people=found.people, is_exact=found.exact, reviewed=None if found.exact else asked.reviewed)

@@ -22,7 +22,7 @@ KINDS: dict[str, Callable[[bytes], bool]] = {
 }
 
 
-def keep(upload: "File[bytes] | None") -> str:
+def store_image(upload: "File[bytes] | None") -> str:
     """Keep a picture and return its address on this host; ValidationError where it is none that mail can show."""
     if upload is None:
         raise ValidationError("Choose a picture.")

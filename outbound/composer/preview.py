@@ -91,7 +91,7 @@ def filled_in(
 
 def facts_of(names: frozenset[str], *, customer: Customer | None, company: Company | None) -> dict[str, object]:
     """What is known of them; what is empty is not."""
-    filled = rendering.fill(names, customer=customer, company=company) if customer else {}
+    filled = rendering.variable_values(names, customer=customer, company=company) if customer else {}
     return {name: value for name, value in filled.items() if value != ""}
 
 

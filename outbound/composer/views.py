@@ -97,7 +97,7 @@ def posted(admin: ConsoleAdmin, request: HttpRequest, message: Message | None, *
     return HttpResponseRedirect(address(draft))
 
 
-def may_go(form: DraftForm, request: HttpRequest, *, at: datetime) -> actions.Going:
+def may_go(form: DraftForm, request: HttpRequest, *, at: datetime) -> actions.LaunchPlan:
     """Whom it would go to, where it is to go out; what stands against that is said at the field to type it in."""
     if request.POST.get("act", "save") not in actions.AFTER_SAVING:
         return actions.NOBODY_COUNTED
@@ -219,7 +219,7 @@ def known_values(admin: ConsoleAdmin, request: HttpRequest) -> HttpResponse:
         raise PermissionDenied
     if is_too_long(request.GET.get("q", "")):
         return JsonResponse({"wrong": TOO_LONG}, status=400)
-    found = autocomplete.known(request.GET.get("attribute", ""), words=request.GET.get("q", ""))
+    found = autocomplete.known_values(request.GET.get("attribute", ""), words=request.GET.get("q", ""))
     return JsonResponse({"values": found})
 
 
@@ -244,7 +244,7 @@ def upload_image(admin: ConsoleAdmin, request: HttpRequest) -> HttpResponse:
     if not (admin.has_add_permission(request) or admin.has_change_permission(request)):
         raise PermissionDenied
     try:
-        return JsonResponse({"url": images.keep(request.FILES.get("file"))})
+        return JsonResponse({"url": images.store_image(request.FILES.get("file"))})
     except ValidationError as no:
         return JsonResponse({"wrong": " ".join(no.messages)}, status=400)
 
@@ -273,7 +273,9 @@ def save_segment(admin: ConsoleAdmin, request: HttpRequest) -> HttpResponse:
     return JsonResponse({"id": segment.pk, "name": segment.name, "rules": segment.rules})
 
 
-def confirm(admin: ConsoleAdmin, request: HttpRequest, message: Message, verb: str) -> HttpResponse | actions.Going:
+def confirm(
+    admin: ConsoleAdmin, request: HttpRequest, message: Message, verb: str
+) -> HttpResponse | actions.LaunchPlan:
     """Ask how many it goes to before a button of the report sends it to many; whom it goes to where it may."""
     asked = confirm_page.Asked.of(request.POST)
     found = confirm_page.count(message, asked, at=timezone.now())

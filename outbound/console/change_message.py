@@ -29,7 +29,7 @@ def changes(form: forms.BaseForm, *, secrets: Iterable[str] = ()) -> str:
         if name in secrets:
             told.append(f"{label_of(form, name)}: changed")
         else:
-            told.append(from_to(label_of(form, name), shown(before, field), shown(after, field)))
+            told.append(from_to(label_of(form, name), display_value(before, field), display_value(after, field)))
     return ". ".join(told)
 
 
@@ -44,7 +44,7 @@ def label_of(form: forms.BaseForm, name: str) -> str:
     return label[:1].upper() + label[1:]
 
 
-def shown(value: Any, field: forms.Field | None = None) -> str:
+def display_value(value: Any, field: forms.Field | None = None) -> str:
     """A value as the log shows it."""
     if isinstance(value, bool):
         return "yes" if value else "no"
@@ -53,7 +53,7 @@ def shown(value: Any, field: forms.Field | None = None) -> str:
     if isinstance(field, forms.ModelChoiceField) and not isinstance(value, Model | QuerySet | list | tuple):
         value = field.queryset.filter(pk=value).first() if field.queryset is not None else value
     if isinstance(value, QuerySet | list | tuple | set):
-        return ", ".join(shown(one) for one in value) or "nothing"
+        return ", ".join(display_value(one) for one in value) or "nothing"
     if isinstance(field, forms.ChoiceField) and not isinstance(field, forms.ModelChoiceField):
         value = dict(field.choices).get(value, value)  # type: ignore[arg-type]
     text = " ".join(str(value).split())
@@ -74,7 +74,7 @@ def apart(before: str, after: str) -> tuple[str, str]:
     same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(before, after, strict=False)))
     begin = same - BEFORE if max(len(before), len(after)) > LONGEST and same > BEFORE else 0
     lead = "…" if begin else ""
-    return tuple(shown(f"{lead}{text[begin:]}" if text else "") for text in (before, after))  # type: ignore[return-value]
+    return tuple(display_value(f"{lead}{text[begin:]}" if text else "") for text in (before, after))  # type: ignore[return-value]
 
 
 def of_message(message: Message) -> dict[str, str]:
@@ -91,7 +91,7 @@ def of_message(message: Message) -> dict[str, str]:
         "Link": version.link if version else "",
         "Sends": message.get_send_type_display(),
         "Filters": in_one_line(message.audience.rules) if message.audience else "",
-        "One copy to each inbox": shown(message.same_inbox_once) if message.channel == Channel.EMAIL else "",
+        "One copy to each inbox": display_value(message.same_inbox_once) if message.channel == Channel.EMAIL else "",
         "Delivery times": hours_of(message),
     }
 

@@ -60,7 +60,7 @@ def kept(images: list[UploadedFile]) -> list[dict[str, Any]]:
     if len(images) > attachments.MOST:
         raise Refused(f"At most {attachments.MOST} images go with one message.", field="images")
     checked = [attachments.check(image) for image in images]
-    return [attachments.keep(image, kind) for image, kind in zip(images, checked, strict=True)]
+    return [attachments.store_image(image, kind) for image, kind in zip(images, checked, strict=True)]
 
 
 def they_wrote_meanwhile(found: Conversation, request: HttpRequest) -> bool:
@@ -200,7 +200,7 @@ class ConversationAdmin(ConsoleAdmin):
         can_answer = self.has_change_permission(request, found)
         return {
             **context,
-            **inbox_thread.shown(found, whole="all" in request.GET),
+            **inbox_thread.thread_context(found, whole="all" in request.GET),
             "can_answer": can_answer,
             "team": [(user.pk, name_of(user)) for user in team()] if can_answer else [],
             "offers": inbox_thread.offers(at=at, zone=Workspace.current().tz) if can_answer else [],

@@ -130,7 +130,7 @@ def listed(asked: Asked, *, me: User, at: datetime) -> dict[str, Any]:
             {
                 "label": tab.label,
                 "link": asked.address(tab="" if name == FIRST else name, q="", after="") or "?",
-                "count": told(tab.keep(inbox, me)),
+                "count": count_label(tab.keep(inbox, me)),
                 "active": name == asked.tab and not asked.search,
             }
             for name, tab in TABS.items()
@@ -152,7 +152,7 @@ def empty(asked: Asked) -> str:
     return f"Nothing holds “{asked.search}”." if asked.search else TABS[asked.tab].empty
 
 
-def told(rows: Rows) -> str:
+def count_label(rows: Rows) -> str:
     """How many there are, as a tab says it."""
     count = rows.order_by()[: MOST_COUNTED + 1].count()
     return f"{MOST_COUNTED}+" if count > MOST_COUNTED else f"{count}"

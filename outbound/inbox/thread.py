@@ -48,7 +48,7 @@ def assigned(who: str, part: ConversationPart) -> str:
     )
 
 
-def shown(conversation: Conversation, *, whole: bool) -> dict[str, Any]:
+def thread_context(conversation: Conversation, *, whole: bool) -> dict[str, Any]:
     """All a template needs of one conversation; as many queries however long it is."""
     rows = conversation.parts.select_related("teammate", "assigned_to", "mail").order_by("-created_at", "-pk")
     parts = list(rows[: (MOST if whole else LATEST) + 1])

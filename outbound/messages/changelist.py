@@ -51,7 +51,7 @@ class Page(List):
         super().get_results(request)
         self.result_list: list[Message] = list(self.result_list)
         pks = [message.pk for message in self.result_list]
-        numbers, due = counters.of(pks), counters.next_due(pks)
+        numbers, due = counters.counts_of(pks), counters.next_due(pks)
         for message in self.result_list:
             message.__dict__ |= {"counts": numbers[message.pk], "next_due": due.get(message.pk)}
 

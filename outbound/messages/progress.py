@@ -15,7 +15,7 @@ SHOWN_WHILE = (*RUNNING, State.PAUSED)
 
 
 @dataclass(frozen=True, slots=True)
-class Going:
+class ProgressView:
     """What the report shows of it; `pace` and `ends` are empty where nothing can be said."""
 
     words: str
@@ -25,7 +25,7 @@ class Going:
     is_moving: bool
 
 
-def going(message: Message, *, at: datetime) -> Going | None:
+def going(message: Message, *, at: datetime) -> ProgressView | None:
     """How far it is; None where nobody is left to get it, or nobody hands it over."""
     if message.to_customer_id or message.state not in SHOWN_WHILE:
         return None
@@ -34,7 +34,7 @@ def going(message: Message, *, at: datetime) -> Going | None:
         return None
     words = str(found)
     by_hand = message.channel != Channel.IN_APP
-    return Going(
+    return ProgressView(
         words=f"{words[:1].upper()}{words[1:]}.",
         percent=100 * found.handed_over // (found.handed_over + found.held),
         pace=rate(found.per_second) if found.is_moving and by_hand else "",

@@ -50,7 +50,7 @@ def asked_for(message: Message, *, status: str, search: str) -> QuerySet[Deliver
     records = message.records.select_related("customer", "company", "message")
     if status in Status.values:
         records = records.filter(status=status)
-    if search and (pks := those(search)):
+    if search and (pks := customer_ids_matching(search)):
         return records.filter(customer__in=pks)
     if search:
         # Addresses are kept in lower case: folding a million of them again takes a third of the search.
@@ -62,7 +62,7 @@ def asked_for(message: Message, *, status: str, search: str) -> QuerySet[Deliver
     return records
 
 
-def those(search: str) -> list[int]:
+def customer_ids_matching(search: str) -> list[int]:
     """Who has just this email or user ID: found by index, however many people there are; nobody where it is neither."""
     by_id = Customer.objects.filter(user_id=search).values("pk")
     by_email = Customer.objects.filter(email=search.lower()).values("pk")

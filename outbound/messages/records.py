@@ -97,7 +97,7 @@ class DeliveryRecordAdmin(uncertain.UncertainPages):
             moments=moments(record),
             evidence=uncertain_records.evidence(record) if record.status == Status.UNCERTAIN else None,
             may_settle=request.user.has_perm(uncertain.PERMISSION),
-            **read(record),
+            **as_read_by_customer(record),
         )
 
 
@@ -125,7 +125,7 @@ def moments(record: DeliveryRecord) -> list[tuple[str, datetime]]:
     return [(label, when) for name, label in MOMENTS if (when := getattr(record, name))]
 
 
-def read(record: DeliveryRecord) -> dict[str, Any]:
+def as_read_by_customer(record: DeliveryRecord) -> dict[str, Any]:
     """How it read to the customer, or why that cannot be shown."""
     try:
         return {"copy": rendering.as_read(record), "cannot_show": ""}

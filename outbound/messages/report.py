@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from audiences.models import Workspace
 from audiences.rules import RuleError
-from delivery.models import Reason, Status, Who
+from delivery.models import Reason, Status, VisitorKind
 from delivery.reporting import counters
 from delivery.reporting.counters import Counts
 from delivery.tracking import hits
@@ -44,7 +44,7 @@ def report(admin: ConsoleAdmin, request: HttpRequest, message: Message) -> HttpR
     """Draw the page of a message that is no draft any more."""
     at = timezone.now()
     can_change = admin.has_change_permission(request, message)
-    found = counters.of([message.pk])[message.pk]
+    found = counters.counts_of([message.pk])[message.pk]
     reasons = why_not_sent(message)
     versions = list(message.versions.select_related("author").order_by("-number"))
     return admin.page(
@@ -183,9 +183,9 @@ def openings(message: Message) -> list[str]:
     return [words.format(times(found[who])) for who, words in NOT_PEOPLE.items() if found.get(who)]
 
 
-NOT_PEOPLE: dict[Who, str] = {
-    Who.PRIVACY: "Apple Mail loaded it {} by itself: whether it was read, nobody can know.",
-    Who.MACHINE: "Scanners and robots loaded it {}.",
+NOT_PEOPLE: dict[VisitorKind, str] = {
+    VisitorKind.PRIVACY: "Apple Mail loaded it {} by itself: whether it was read, nobody can know.",
+    VisitorKind.MACHINE: "Scanners and robots loaded it {}.",
 }
 
 

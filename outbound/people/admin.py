@@ -151,7 +151,7 @@ class CustomerAdmin(bulk_actions.PickingPages, csv_import.ImportPages, why.WhyPa
         self, request: HttpRequest, queryset: QuerySet[Customer], search_term: str
     ) -> tuple[QuerySet[Customer], bool]:
         """Whoever has just this address, found by index; else whoever has these words in name, address or user ID."""
-        if bulk_actions.is_address(search_term) and (pks := recipients.those(search_term.strip())):
+        if bulk_actions.is_address(search_term) and (pks := recipients.customer_ids_matching(search_term.strip())):
             return queryset.filter(pk__in=pks), False
         return super().get_search_results(request, queryset, search_term)
 

@@ -219,7 +219,7 @@ def is_address(search: str) -> bool:
 
 def searched_for(search: str) -> list[Any]:
     """What the list is searched for, as rules that mean the same people."""
-    if is_address(search) and recipients.those(search.strip()):
+    if is_address(search) and recipients.customer_ids_matching(search.strip()):
         exact = [rule("user_id", search.strip()), rule("email", search.strip().lower())]
         return [{"match": "any", "rules": exact}]
     return [{"match": "any", "rules": [rule(name, word, "contains") for name in SEARCHED]} for word in search.split()]

@@ -71,7 +71,7 @@ class ImportPages(ConsoleAdmin):
         if request.method == "POST" and form.is_valid():
             upload = form.cleaned_data["file"]
             try:
-                job = csv_import.take(
+                job = csv_import.store_upload(
                     upload.file,
                     name=upload.name or "file.csv",
                     kind=ImportKind(form.cleaned_data["kind"]),

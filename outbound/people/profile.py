@@ -284,15 +284,15 @@ def notices(customer: Customer, *, can_change: bool) -> list[dict[str, Any]]:
 
 def facts(customer: Customer) -> list[tuple[str, Any]]:
     """What is known of them, the unknown left out."""
-    return known(customer, FACTS)
+    return known_facts(customer, FACTS)
 
 
 def company_facts(company: Company) -> list[tuple[str, Any]]:
     """What is known of a company."""
-    return known(company, COMPANY_FACTS)
+    return known_facts(company, COMPANY_FACTS)
 
 
-def known(row: Any, table: tuple[tuple[str, str], ...]) -> list[tuple[str, Any]]:
+def known_facts(row: Any, table: tuple[tuple[str, str], ...]) -> list[tuple[str, Any]]:
     """The facts of a table that have a value."""
     found = []
     for name, label in table:
@@ -320,10 +320,10 @@ def custom(values: dict[str, Any], *, scope: str) -> list[tuple[str, Any]]:
     """Custom attributes as they read: a date is stored as seconds."""
     catalogue = CustomAttribute.objects.catalogue()
     kinds = catalogue.customer if scope == "customer" else catalogue.company
-    return [(key, shown(values[key], kinds.get(key))) for key in sorted(values)]
+    return [(key, display_value(values[key], kinds.get(key))) for key in sorted(values)]
 
 
-def shown(value: Any, kind: Kind | None) -> Any:
+def display_value(value: Any, kind: Kind | None) -> Any:
     """One value."""
     if kind is Kind.DATE and isinstance(value, int | float):
         try:
@@ -357,17 +357,17 @@ def timeline(customer: Customer) -> list[dict[str, Any]]:
         {
             "name": event.name,
             "at": event.happened_at,
-            "facts": ", ".join(f"{key}: {said(value)}" for key, value in sorted(event.metadata.items())),
+            "facts": ", ".join(f"{key}: {display_metadata(value)}" for key, value in sorted(event.metadata.items())),
         }
         for event in customer.events.order_by("-happened_at", "-pk")[:MOST_EVENTS]
     ]
 
 
-def said(value: Any) -> str:
+def display_metadata(value: Any) -> str:
     """One fact of an event: a price or a link comes as an object."""
     if isinstance(value, dict):
         return " ".join(str(part) for part in value.values())
-    return str(shown(value, None))
+    return str(display_value(value, None))
 
 
 def conversations(customer: Customer) -> list[Conversation]:

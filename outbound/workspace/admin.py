@@ -64,7 +64,7 @@ class WorkspaceForm(forms.ModelForm):
     def clean_logo_upload(self) -> str:
         """Keep the picture, if it is one."""
         upload = self.cleaned_data.get("logo_upload")
-        return images.keep(upload) if upload else ""
+        return images.store_image(upload) if upload else ""
 
     def clean(self) -> dict[str, Any]:
         """Read the office hours."""

@@ -81,7 +81,7 @@ class OriginForm(forms.Form):
     def clean_origin(self) -> str:
         """Read it as browsers send it."""
         try:
-            return origins.read(str(self.cleaned_data["origin"]))
+            return origins.parse_origin(str(self.cleaned_data["origin"]))
         except origins.NotAnOrigin as wrong:
             raise ValidationError(str(wrong)) from wrong
 
@@ -165,7 +165,7 @@ class IntegrationAdmin(ToldAdmin):
             return self.show(request, origin_form=form, status=400)
         origin = form.cleaned_data["origin"]
         with changing() as workspace:
-            if origin not in known(workspace):
+            if origin not in registered_origins(workspace):
                 if len(workspace.allowed_origins) >= MOST_ORIGINS:
                     form.add_error("origin", f"There are {MOST_ORIGINS} already. Remove one first.")
                     return self.show(request, origin_form=form, status=400)
@@ -221,7 +221,7 @@ def changing() -> Iterator[Workspace]:
         workspace = Workspace.objects.select_for_update(no_key=True).get()
         yield workspace
         workspace.save(update_fields=["identity_secret", "require_user_hash", "allowed_origins"])
-    origins.forget()
+    origins.forget_origins()
 
 
 def posted_to(address: str) -> list[tuple[str, str]]:
@@ -233,7 +233,7 @@ def posted_to(address: str) -> list[tuple[str, str]]:
     return [("Replies", f"{here}/inbound/"), ("Bounces, complaints", f"{here}/tracking/")]
 
 
-def known(workspace: Workspace) -> set[str]:
+def registered_origins(workspace: Workspace) -> set[str]:
     """The websites there are, read alike however they were once written down."""
     return {str(origin).strip().rstrip("/").lower() for origin in workspace.allowed_origins}
 

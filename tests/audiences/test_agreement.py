@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from audiences import attributes, compiler
 from audiences.attributes import Catalogue
 from audiences.models import Audience
-from audiences.models.audience import read
+from audiences.models.audience import parse_stored_rules
 from audiences.rules import KNOWN_OR_NOT, OPERATORS, ROLLING, WITHOUT_VALUE, Kind, Operator
 from messaging.models import Message
 from tests.factories import AudienceFactory, CustomAttributeFactory, TagFactory
@@ -133,7 +133,7 @@ def agree(stored: Stored, world: World, rules: dict[str, Any]) -> set[oracle.Pai
     """Assert that all ways to ask answer what the oracle does, and return that."""
     expected = oracle.pairs(world, rules, at=stored.now)
     people = {customer for customer, _ in expected}
-    parsed = read(rules)
+    parsed = parse_stored_rules(rules)
     assert stored.customers(rules) == people
     assert stored.pairs(parsed, per_company=False) == {(customer, None) for customer in people}
     assert stored.pairs(parsed, per_company=True) == expected
@@ -153,12 +153,12 @@ def test_the_compiler_agrees_with_the_oracle(around: None, case: tuple[World, da
         for rules in trees:
             expected = agree(stored, world, rules)
 
-            frozen = compiler.freeze(read(rules), on=now)
-            assert read(frozen.as_json()) == frozen
+            frozen = compiler.freeze(parse_stored_rules(rules), on=now)
+            assert parse_stored_rules(frozen.as_json()) == frozen
             assert stored.pairs(frozen, per_company=True) == expected
 
             one = world.customers[len(expected) % len(world.customers)].pk
-            alone = stored.pairs(read(rules), per_company=True, where="c.id = %(one)s", one=one)
+            alone = stored.pairs(parse_stored_rules(rules), per_company=True, where="c.id = %(one)s", one=one)
             assert alone == {pair for pair in expected if pair[0] == one}
         transaction.set_rollback(True)
 
@@ -197,7 +197,9 @@ def test_every_attribute_with_every_operator_agrees_and_tells_people_apart(crowd
         tried = 0
         for rules, people in islice(telling(world, asked, stored.now), 2):
             assert stored.customers(rules) == people, rules
-            assert {customer for customer, _ in stored.pairs(read(rules), per_company=True)} == people, rules
+            assert {customer for customer, _ in stored.pairs(parse_stored_rules(rules), per_company=True)} == people, (
+                rules
+            )
             tried += 1
         if not tried:
             tells_nobody_apart.add((name, operator))

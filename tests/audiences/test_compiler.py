@@ -10,7 +10,7 @@ from django.db import connection
 from audiences import compiler
 from audiences.compiler import View, compile_tree
 from audiences.models import CustomAttribute, Workspace
-from audiences.models.audience import read
+from audiences.models.audience import parse_stored_rules
 from audiences.rules import Group, RuleError
 from delivery.models import DeliveryRecord, Status
 from messaging.models import Message
@@ -111,7 +111,9 @@ def test_a_customer_matches_if_any_of_their_companies_does_and_is_counted_once()
         MembershipFactory(customer=customer, company__plan="pro")
     MembershipFactory(customer=customer, company__plan="free")
     assert matched(rule("company.plan", "is", "pro")) == matched(rule("company.plan", "is", "free")) == {"of two"}
-    assert pairs(read(all_of(rule("company.plan", "is", "pro"))), per_company=False) == [(customer.pk, None)]
+    assert pairs(parse_stored_rules(all_of(rule("company.plan", "is", "pro"))), per_company=False) == [
+        (customer.pk, None)
+    ]
 
 
 def test_in_no_company_a_customer_is_judged_once_with_all_of_it_unknown() -> None:
@@ -119,7 +121,7 @@ def test_in_no_company_a_customer_is_judged_once_with_all_of_it_unknown() -> Non
     assert matched(rule("company.plan", "is_unknown")) == matched(rule("company.plan", "is_not", "pro")) == {"alone"}
     assert matched(rule("company.user_count", "is_unknown")) == {"alone"}
     assert matched(rule("company.plan", "is", "pro")) == matched(rule("company.user_count", "less_than", 1)) == set()
-    assert pairs(read({})) == [(customer.pk, None)]
+    assert pairs(parse_stored_rules({})) == [(customer.pk, None)]
 
 
 def test_an_archived_company_is_no_company() -> None:
@@ -132,14 +134,16 @@ def test_per_company_there_is_one_row_for_each_company_that_matches() -> None:
     customer = CustomerFactory()
     companies = [MembershipFactory(customer=customer, company__size=size).company for size in (1, 200, 300)]
     alone = CustomerFactory()
-    assert pairs(read({})) == sorted([*((customer.pk, company.pk) for company in companies), (alone.pk, None)], key=str)
-    large = read(all_of(rule("company.size", "greater_than", 100)))
+    assert pairs(parse_stored_rules({})) == sorted(
+        [*((customer.pk, company.pk) for company in companies), (alone.pk, None)], key=str
+    )
+    large = parse_stored_rules(all_of(rule("company.size", "greater_than", 100)))
     assert pairs(large) == sorted(((customer.pk, company.pk) for company in companies[1:]), key=str)
 
 
 def test_a_customer_is_judged_alone_by_one_more_condition() -> None:
     one, _other = CustomerFactory(country="FR"), CustomerFactory(country="FR")
-    assert pairs(read(all_of(rule("country", "is", "FR"))), where=f"c.id = {one.pk}") == [(one.pk, None)]
+    assert pairs(parse_stored_rules(all_of(rule("country", "is", "FR"))), where=f"c.id = {one.pk}") == [(one.pk, None)]
 
 
 def test_company_users_are_those_not_archived() -> None:
@@ -263,7 +267,9 @@ def test_numbers_are_compared_to_their_last_digit() -> None:
     assert matched(rule("custom_attributes.ratio", "is", 0.3)) == {"three"}
     assert matched(rule("custom_attributes.ratio", "greater_than", 10**20)) == {"many"}
     assert matched(rule("custom_attributes.ratio", "less_than", 0.30000000000000004)) == {"three"}
-    assert pairs(read(all_of(rule("custom_attributes.ratio", "is", 0.30000000000000004)))) == [(more.pk, None)]
+    assert pairs(parse_stored_rules(all_of(rule("custom_attributes.ratio", "is", 0.30000000000000004)))) == [
+        (more.pk, None)
+    ]
 
 
 # Days
@@ -389,18 +395,18 @@ def test_now_and_last_seen_may_be_columns_of_a_record(message: Message) -> None:
     DeliveryRecord.objects.create(
         message=message, customer=seen, matched_at=AT - DAY, judged_last_seen_at=AT - 5 * DAY, due_at=AT
     )
-    slipping = read(all_of(rule("last_seen_at", "more_than_days_ago", 3)))
+    slipping = parse_stored_rules(all_of(rule("last_seen_at", "more_than_days_ago", 3)))
     join = " JOIN delivery_deliveryrecord r ON r.customer_id = c.id"
     assert pairs(slipping, joins=join) == []
     assert pairs(slipping, joins=join, view=View(now="r.matched_at", last_seen="r.judged_last_seen_at"))
     # Four days before it was matched, five before now.
-    days = read(all_of(rule("last_seen_at", "exactly_days_ago", 4)))
+    days = parse_stored_rules(all_of(rule("last_seen_at", "exactly_days_ago", 4)))
     assert pairs(days, joins=join, view=View(now="r.matched_at", last_seen="r.judged_last_seen_at"))
 
 
 def test_the_parameters_of_two_trees_are_told_apart_by_their_prefix() -> None:
     first, second = (
-        compile_tree(read(all_of(rule(name, "is", value))), prefix=prefix)
+        compile_tree(parse_stored_rules(all_of(rule(name, "is", value))), prefix=prefix)
         for prefix, name, value in (("a", "city", "Paris"), ("b", "country", "FR"))
     )
     assert not first.params.keys() & second.params.keys()
@@ -451,7 +457,7 @@ def test_a_company_segment_asks_for_a_company(french: Any) -> None:
 def test_go_live_copies_segments_in_and_later_edits_change_nothing(french: Any) -> None:
     outer = SegmentFactory(name="Not French", rules=all_of(rule("segment", "is_not", french.pk)))
     rules = any_of(rule("segment", "is", outer.pk), rule("country", "is", "IE"))
-    frozen = compiler.freeze(read(rules), on=AT).as_json()
+    frozen = compiler.freeze(parse_stored_rules(rules), on=AT).as_json()
     for segment in (french, outer):
         segment.rules = all_of(rule("country", "is", "IT"))
         segment.save()
@@ -463,7 +469,7 @@ def test_go_live_copies_segments_in_and_later_edits_change_nothing(french: Any) 
 
 
 def test_a_copy_says_which_segment_it_was_when_and_whether_it_is_negated(french: Any) -> None:
-    tree = compiler.freeze(read(all_of(rule("segment", "is_not", french.pk))), on=AT)
+    tree = compiler.freeze(parse_stored_rules(all_of(rule("segment", "is_not", french.pk))), on=AT)
     assert tree.rules[0].as_json() == {
         "match": "all",
         "rules": [all_of({"attribute": "country", "operator": "is", "value": "FR"})],
@@ -475,7 +481,7 @@ def test_a_copy_says_which_segment_it_was_when_and_whether_it_is_negated(french:
 def test_a_copy_of_what_a_segment_is_not_matches_the_unknown() -> None:
     ordered = SegmentFactory(rules=all_of(rule("event_count.ordered", "greater_than", 0)))
     CustomerFactory(user_id="never did")
-    frozen = compiler.freeze(read(all_of(rule("segment", "is_not", ordered.pk))), on=AT)
+    frozen = compiler.freeze(parse_stored_rules(all_of(rule("segment", "is_not", ordered.pk))), on=AT)
     assert matched(frozen.as_json()) == {"never did"}
 
 
@@ -483,7 +489,7 @@ def test_a_copy_of_what_a_segment_is_not_matches_the_unknown() -> None:
 def test_a_segment_of_nobody_is_copied_in_as_nobody() -> None:
     nobody = SegmentFactory(rules={**all_of(), "copied_from": "Everyone as of 3 May 2026", "negated": True})
     rules = all_of(rule("segment", "is", nobody.pk))
-    assert matched(compiler.freeze(read(rules), on=AT).as_json()) == matched(rules) == set()
+    assert matched(compiler.freeze(parse_stored_rules(rules), on=AT).as_json()) == matched(rules) == set()
 
 
 @pytest.mark.usefixtures("people")
@@ -497,7 +503,7 @@ def test_a_segment_of_everyone_is_copied_in_as_everyone() -> None:
         ("company.segment", "is_not", {"FR", "DE", "unknown"}),
     ):
         rules = all_of(rule(name, operator, everyone.pk))
-        assert matched(compiler.freeze(read(rules), on=AT).as_json()) == matched(rules) == expected
+        assert matched(compiler.freeze(parse_stored_rules(rules), on=AT).as_json()) == matched(rules) == expected
 
 
 # A world that changes
@@ -545,7 +551,7 @@ def test_a_deleted_tag_is_on_nobody() -> None:
 
 
 def test_a_deleted_segment_is_said_in_words(french: Any) -> None:
-    tree = read(all_of(rule("segment", "is", french.pk)))
+    tree = parse_stored_rules(all_of(rule("segment", "is", french.pk)))
     french.delete()
     for ask in (compile_tree, lambda tree: compiler.freeze(tree, on=AT)):
         with pytest.raises(RuleError, match="A rule names a segment that is no longer there"):

@@ -187,7 +187,7 @@ def an_import(boss: User, upto: ImportState | None) -> Import:
     client = Client()
     client.force_login(boss)
     file = io.BytesIO(b"email,name\nada@acme.example,Ada\nnobody,Eve\nfay@acme.example,Fay\n")
-    job = csv_import.take(file, name="people.csv", kind=ImportKind.CUSTOMERS, by=boss, at=NOW)
+    job = csv_import.store_upload(file, name="people.csv", kind=ImportKind.CUSTOMERS, by=boss, at=NOW)
     at = reverse("admin:customer_import_page", args=[job.pk])
     if upto:
         client.post(f"{at}check/", {"target": ["email", "name"]})

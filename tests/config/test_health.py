@@ -130,7 +130,7 @@ def test_a_database_that_is_not_there_is_said(client, monkeypatch):
 
 
 def test_every_sweep_is_noted_once_it_ran_to_its_end(monkeypatch, now):
-    monkeypatch.setattr(tasks, "poke", lambda *_: None)
+    monkeypatch.setattr(tasks, "enqueue_task", lambda *_: None)
     tasks.sweep()
     tasks.sweep()
 
@@ -179,7 +179,7 @@ def test_prometheus_reads_what_was_done_and_how_long_it_took(client, measured, m
 
     ongoing.match(message, at=now)
     waiting = read(client)
-    dispatcher.hand_over(clock=timezone.now, until=timezone.now() + timedelta(seconds=5))
+    dispatcher.dispatch(clock=timezone.now, until=timezone.now() + timedelta(seconds=5))
     done = read(client)
 
     for each in ("matched", "waiting"):
@@ -231,7 +231,7 @@ def test_a_line_of_the_log_is_json_with_the_record_and_without_what_was_written(
     ongoing.match(message, at=now)
 
     with caplog.at_level(logging.DEBUG):
-        dispatcher.hand_over(clock=timezone.now, until=timezone.now() + timedelta(seconds=5))
+        dispatcher.dispatch(clock=timezone.now, until=timezone.now() + timedelta(seconds=5))
 
     lines = [json.loads(JsonLines().format(line)) for line in caplog.records]
     (about,) = [line for line in lines if "record" in line]

@@ -29,11 +29,11 @@ from delivery.conversations import threads
 from delivery.customers import erase as customer_erase
 from delivery.customers import merge as customer_merge
 from delivery.inbound import feedback
-from delivery.inbound.feedback import News, What
+from delivery.inbound.feedback import Feedback, FeedbackType
 from delivery.matching import lifecycle
 from delivery.models import Conversation, DeliveryRecord, Reason, Status
-from delivery.reply_addresses import Kind as NamedKind
-from delivery.reply_addresses import Named
+from delivery.reply_addresses import Referent
+from delivery.reply_addresses import ReferentKind as NamedKind
 from delivery.sending import claim as sending_claim
 from delivery.sending import outcome
 from delivery.sending import settle as sending_settle
@@ -137,7 +137,7 @@ def unsubscribe(world: World) -> None:
 
 def complain(world: World) -> None:
     record = world.records["sent", world.lead.pk].pk
-    feedback.take(Named(NamedKind.RECORD, record), News(what=What.COMPLAINED, at=LATER))
+    feedback.record_feedback(Referent(NamedKind.RECORD, record), Feedback(what=FeedbackType.COMPLAINED, at=LATER))
 
 
 def merge(world: World) -> None:
@@ -152,13 +152,13 @@ def erase(world: World) -> None:
 
 def settle(world: World) -> None:
     batch = world.batch("sending")
-    sending_settle.settle(batch, outcome.Outcome(sent={record.pk: "id" for record in batch.records}), at=LATER)
+    sending_settle.settle_batch(batch, outcome.Outcome(sent={record.pk: "id" for record in batch.records}), at=LATER)
 
 
 def settle_bounces(world: World) -> None:
     batch = world.batch("refused")
     failed = [(record.pk, Reason.BOUNCED, "No such mailbox") for record in batch.records]
-    sending_settle.settle(batch, outcome.Outcome(failed=failed), at=LATER)
+    sending_settle.settle_batch(batch, outcome.Outcome(failed=failed), at=LATER)
 
 
 def mark_as_sent(world: World) -> None:

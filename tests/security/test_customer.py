@@ -237,7 +237,7 @@ def test_a_name_in_a_mail_is_a_name(monkeypatch, at, name):
     body = '<p>Hi {{ name }}</p><p><a href="{{ custom_attributes.site }}">Yours</a> <a title="{{ name }}">t</a></p>'
     message = MessageFactory(live=True, at=at, subject="Hi {{ name }}", body=body)
     ongoing.match(message, at=at)
-    dispatcher.hand_over(clock=lambda: at, until=at.replace(second=1))
+    dispatcher.dispatch(clock=lambda: at, until=at.replace(second=1))
 
     (envelope,) = Caught.given
 
@@ -265,7 +265,7 @@ def test_a_link_of_ours_never_leads_where_a_customer_says(monkeypatch, at):
     )
     message = MessageFactory(live=True, at=at, body=f"<p>{body}</p>")
     ongoing.match(message, at=at)
-    dispatcher.hand_over(clock=lambda: at, until=at.replace(second=1))
+    dispatcher.dispatch(clock=lambda: at, until=at.replace(second=1))
     ours = re.findall(r'href="https?://[^/"]*(/m/c/[^"]*)"', Caught.given[0].html)
 
     led = [Client().get(path).url for path in ours]

@@ -16,7 +16,7 @@ from audiences.models import Customer, Subscription, Workspace
 from delivery import rendering, reply_addresses, tokens
 from delivery.conversations import answer_emails
 from delivery.messenger import sessions
-from delivery.reply_addresses import Kind, Purpose
+from delivery.reply_addresses import Purpose, ReferentKind
 from outbound.workspace.login import invitations
 from tests.factories import CustomerFactory
 
@@ -65,25 +65,25 @@ MADE: dict[str, tuple[Callable[[World], Any], Callable[[Any, World], bool]]] = {
     **{
         f"link of a mail: {purpose}": (
             lambda w, purpose=purpose: tokens.make(7, purpose=purpose),
-            lambda made, w, purpose=purpose: tokens.read(made, purpose=purpose, numbers=1) == (7,),
+            lambda made, w, purpose=purpose: tokens.read_token(made, purpose=purpose, numbers=1) == (7,),
         )
         for purpose in ("unsubscribe", "tracking", "push")
     },
     **{
         f"{purpose} address: {kind.name}": (
             lambda w, kind=kind, purpose=purpose: reply_addresses.token_of(kind, 7, purpose=purpose),
-            lambda made, w, kind=kind, purpose=purpose: reply_addresses.read(made, purpose=purpose) == (kind, 7),
+            lambda made, w, kind=kind, purpose=purpose: reply_addresses.parse_token(made, purpose=purpose) == (kind, 7),
         )
-        for kind in Kind
+        for kind in ReferentKind
         for purpose in Purpose
     },
     "Message-ID of a copy": (
         lambda w: rendering.message_id(7),
-        lambda made, w: reply_addresses.named_by(made) == (Kind.RECORD, 7),
+        lambda made, w: reply_addresses.named_by(made) == (ReferentKind.RECORD, 7),
     ),
     "Message-ID of an answer": (
         lambda w: answer_emails.signed_id("answer", 7),
-        lambda made, w: reply_addresses.named_by(made) == (Kind.ANSWER, 7),
+        lambda made, w: reply_addresses.named_by(made) == (ReferentKind.ANSWER, 7),
     ),
     "visitor’s cookie": (
         lambda w: sessions.visitor_token(sessions.new_key()),

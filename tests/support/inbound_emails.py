@@ -5,9 +5,9 @@ from email.message import EmailMessage
 from pathlib import Path
 
 from delivery import rendering, reply_addresses
-from delivery.inbound.message import Letter
+from delivery.inbound.message import InboundEmail
 from delivery.models import DeliveryRecord
-from delivery.reply_addresses import Kind
+from delivery.reply_addresses import ReferentKind
 
 FOLDER = Path(__file__).resolve().parent / "emails"
 
@@ -26,18 +26,18 @@ def about(record: DeliveryRecord, name: str, **marks: str) -> bytes:
     given = {
         "reply_to": reply_addresses.reply_address(record),
         "message_id": rendering.message_id(record.pk),
-        "return_path": reply_addresses.return_path(Kind.RECORD, record.pk) or "ada@acme.example",
+        "return_path": reply_addresses.return_path(ReferentKind.RECORD, record.pk) or "ada@acme.example",
     }
     return written(name, **{**given, **marks})
 
 
-def to_bounce_address(record: DeliveryRecord, content: bytes) -> Letter:
+def to_bounce_address(record: DeliveryRecord, content: bytes) -> InboundEmail:
     """One mail as it comes to the bounce address of this copy."""
-    return letter(content, recipient=reply_addresses.return_path(Kind.RECORD, record.pk))
+    return letter(content, recipient=reply_addresses.return_path(ReferentKind.RECORD, record.pk))
 
 
-def letter(content: bytes | EmailMessage, **envelope: str) -> Letter:
-    return Letter.read(content if isinstance(content, bytes) else content.as_bytes(), **envelope)
+def letter(content: bytes | EmailMessage, **envelope: str) -> InboundEmail:
+    return InboundEmail.read(content if isinstance(content, bytes) else content.as_bytes(), **envelope)
 
 
 def changed(content: bytes, **headers: str | None) -> bytes:

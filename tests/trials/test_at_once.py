@@ -158,7 +158,7 @@ def test_matchers_launches_pauses_and_fifty_visits_on_the_same_messages(at, peop
         meanwhile=[
             locks.look,
             *[match] * 2,
-            *[partial(dispatcher.hand_over, clock=lambda: later, until=later + DAY)] * 2,
+            *[partial(dispatcher.dispatch, clock=lambda: later, until=later + DAY)] * 2,
             *[partial(pause_and_resume, message) for message in paused],
         ],
         processes=4,
@@ -168,7 +168,7 @@ def test_matchers_launches_pauses_and_fifty_visits_on_the_same_messages(at, peop
 
     sweep.sweep(at=later)
     ongoing.match_ongoing(at=later)
-    dispatcher.hand_over(clock=lambda: later, until=later + DAY)
+    dispatcher.dispatch(clock=lambda: later, until=later + DAY)
     came = people[:35]
     for customer in came:
         customer_visit.visit(customer, at=later)
@@ -379,7 +379,7 @@ def test_nothing_is_matched_shown_or_handed_over_once_the_click_returned(ended, 
 
     run = at_once(
         [click],
-        meanwhile=[come, come, match, *[partial(dispatcher.hand_over, clock=lambda: at, until=at + DAY)] * 2],
+        meanwhile=[come, come, match, *[partial(dispatcher.dispatch, clock=lambda: at, until=at + DAY)] * 2],
     )
 
     assert run.wrong == []

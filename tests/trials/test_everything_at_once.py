@@ -108,7 +108,7 @@ class World:
         return Customer.objects.get(pk=chance.choice(self.users).pk)
 
     def hand_over(self, _chance: random.Random) -> None:
-        dispatcher.hand_over(clock=timezone.now, until=timezone.now() + timedelta(seconds=1))
+        dispatcher.dispatch(clock=timezone.now, until=timezone.now() + timedelta(seconds=1))
 
     def match(self, _chance: random.Random) -> None:
         ongoing.match_ongoing(at=timezone.now())
@@ -179,7 +179,7 @@ def test_nobody_gets_it_twice_and_everything_adds_up_whatever_happens_meanwhile(
     assert channel.taken.total() > 100
     for _ in range(20):
         sweep.sweep(at=timezone.now())
-        dispatcher.hand_over(clock=timezone.now, until=timezone.now() + timedelta(seconds=5))
+        dispatcher.dispatch(clock=timezone.now, until=timezone.now() + timedelta(seconds=5))
         time.sleep(A_MOMENT.total_seconds())
     assert [message_id for message_id, times in channel.taken.items() if times > 1] == []
     assert list(invariants.findings(at=timezone.now() + timedelta(minutes=3))) == []

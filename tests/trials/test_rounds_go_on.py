@@ -50,7 +50,7 @@ def matched(at: datetime, **facts) -> Message:
 
 
 def hand_over(at: datetime) -> int:
-    return dispatcher.hand_over(clock=lambda: at, until=at + timedelta(seconds=1))
+    return dispatcher.dispatch(clock=lambda: at, until=at + timedelta(seconds=1))
 
 
 def test_message_whose_rules_broke_while_it_waited_does_not_silence_its_channel(at, channel, settings):
@@ -123,7 +123,7 @@ def test_worker_waits_a_moment_where_all_that_is_due_is_in_other_hands(at, chann
         held.wait(10)
         now = timezone.now()
         with connection.execute_wrapper(count):
-            dispatcher.hand_over(clock=timezone.now, until=now + timedelta(seconds=0.7))
+            dispatcher.dispatch(clock=timezone.now, until=now + timedelta(seconds=0.7))
         over.set()
 
     assert at_once([hold, work]).wrong == []
@@ -141,7 +141,7 @@ def test_what_a_pause_held_is_judged_to_the_end_though_our_clock_is_behind(at, m
     lifecycle.pause(message)
     message.resume(at=at + timedelta(seconds=2))
 
-    run = at_once([lambda: recheck.judge_held_again(message, at=at + timedelta(seconds=1))], within=10)
+    run = at_once([lambda: recheck.recheck_held(message, at=at + timedelta(seconds=1))], within=10)
 
     assert run.wrong == []
     message.refresh_from_db()
@@ -166,13 +166,13 @@ def test_what_another_worker_is_judging_stays_held_until_it_is_judged(at):
 
     def judge_meanwhile() -> None:
         judging.wait(10)
-        recheck.judge_held_again(message, at=later)
+        recheck.recheck_held(message, at=later)
         go_on.set()
 
     assert at_once([judge_and_die, judge_meanwhile]).wrong == []
     message.refresh_from_db()
     assert message.rejudge_before == later
-    recheck.judge_held_again(message, at=later)
+    recheck.recheck_held(message, at=later)
     message.refresh_from_db()
     assert message.rejudge_before is None
 

@@ -7,14 +7,14 @@ from rest_framework.request import Request
 from rest_framework.utils.urls import replace_query_param
 
 from audiences.intake import Refused
-from audiences.intake.attributes.fields import whole
+from audiences.intake.attributes.fields import integer_value
 
 MOST_PAGES = 1_000_000
 
 
 def count_of(request: Request, name: str, *, default: int, most: int) -> int:
     """Read a number from 1 from the query; more than `most` is `most`."""
-    number = whole(request.query_params.get(name), name)
+    number = integer_value(request.query_params.get(name), name)
     if number is None:
         return default
     if number < 1:

@@ -6,7 +6,7 @@ from django.http import QueryDict
 
 from audiences.api.base.openapi import Parameter
 from audiences.intake import Refused
-from audiences.intake.attributes.fields import shown
+from audiences.intake.attributes.fields import quoted_value
 
 # These choose a page, an order or a form of the answer. Clients send them to every list; none of them narrows a list.
 HARMLESS = frozenset({"page", "per_page", "order", "sort", "display_as", "include_count"})
@@ -22,7 +22,7 @@ def check_query(query: QueryDict, declared: Sequence[Parameter]) -> None:
             continue
         if name not in names:
             known = f"It takes {', '.join(names)}." if names else "It takes none."
-            raise Refused(f"{shown(name)} is not a parameter of this call. {known}", field=name[:50])
+            raise Refused(f"{quoted_value(name)} is not a parameter of this call. {known}", field=name[:50])
         if len(set(values)) > 1:
             raise Refused(f"{name} is given twice, with different values.", field=name)
         if not values[-1].strip() and name not in CURSORS:

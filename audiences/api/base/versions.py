@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from audiences.intake import Refused
-from audiences.intake.attributes.fields import shown
+from audiences.intake.attributes.fields import quoted_value
 
 HEADER = "Intercom-Version"
 SPOKEN = re.compile(r"1(\.\d{1,3}){0,2}")
@@ -29,7 +29,7 @@ def check_version(asked: str) -> None:
     version = asked.strip()
     if version and not SPOKEN.fullmatch(version):
         raise Refused(
-            f"This API is of the 1.x family and does not know version {shown(version)}. Leave the header {HEADER} out,"
+            f"This API is of the 1.x family and does not know version {quoted_value(version)}. Leave the header {HEADER} out,"
             f" and use a client for 1.x: {CLIENTS} work.",
             field=HEADER,
         )

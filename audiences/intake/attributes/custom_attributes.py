@@ -20,9 +20,9 @@ from audiences.intake.attributes.fields import (
     OnBadValue,
     Refused,
     finite,
+    quoted_value,
     refuse,
     seconds,
-    shown,
 )
 from audiences.intake.source import ROOM_FOR, Source
 from audiences.models import CustomAttribute
@@ -50,9 +50,9 @@ def check_name(name: str) -> None:
     if not name.strip() or len(name) > LONGEST_NAME:
         raise Refused(f"A custom attribute's name has 1 to {LONGEST_NAME} characters.", field=name[:LONGEST_NAME])
     if "." in name or "$" in name:
-        raise Refused(f"The name of the custom attribute {shown(name)} must not contain “.” or “$”.", field=name)
+        raise Refused(f"The name of the custom attribute {quoted_value(name)} must not contain “.” or “$”.", field=name)
     if UNSTORABLE.search(name) or not name.isprintable():
-        raise Refused(f"The name of the custom attribute {shown(name)} cannot be stored.", field=name)
+        raise Refused(f"The name of the custom attribute {quoted_value(name)} cannot be stored.", field=name)
 
 
 def check_value(name: str, value: object) -> None:
@@ -63,12 +63,15 @@ def check_value(name: str, value: object) -> None:
         finite(value, name)
     elif not isinstance(value, str):
         raise Refused(
-            f"The custom attribute {shown(name)} must be one flat value: text, number, true or false.", field=name
+            f"The custom attribute {quoted_value(name)} must be one flat value: text, number, true or false.",
+            field=name,
         )
     elif len(value) > LONGEST_TEXT:
-        raise Refused(f"The custom attribute {shown(name)} is longer than {LONGEST_TEXT} characters.", field=name)
+        raise Refused(
+            f"The custom attribute {quoted_value(name)} is longer than {LONGEST_TEXT} characters.", field=name
+        )
     elif UNSTORABLE.search(value):
-        raise Refused(f"The custom attribute {shown(name)} holds a character that cannot be stored.", field=name)
+        raise Refused(f"The custom attribute {quoted_value(name)} holds a character that cannot be stored.", field=name)
 
 
 def taught_by(name: str, value: object) -> Kind:
@@ -120,7 +123,7 @@ def kinds_of(
                 values.setdefault((scope, name), value)
     if not values:
         return {}
-    kinds = known(values) if memory is None else remembered(values, memory)
+    kinds = declared_kinds(values) if memory is None else remembered(values, memory)
     new = {key: values[key] for key in values.keys() - kinds.keys()}
     if new and memory is not None and ROOM_FOR[source]:
         raise Unlearnt
@@ -148,7 +151,7 @@ def learnt(
         [CustomAttribute(scope=scope, name=name, kind=kind, created_at=at) for (scope, name), kind in new.items()],
         ignore_conflicts=True,
     )
-    return known(new)
+    return declared_kinds(new)
 
 
 def room(scope: Scope, *, source: Source) -> int:
@@ -160,13 +163,13 @@ def room(scope: Scope, *, source: Source) -> int:
 
 def no_room(scope: Scope, name: str, *, kind: Kind, source: Source) -> Refused:
     """Return why this sender adds no such attribute now."""
-    full = f"There are {ROOM_FOR[source]} custom attributes already, so {shown(name)} cannot be added"
+    full = f"There are {ROOM_FOR[source]} custom attributes already, so {quoted_value(name)} cannot be added"
     if source is Source.REST:
         return BadAttribute(f"{full}. Retire attributes that nothing uses.", field=name)
     reason = {
         Source.PROVED_BROWSER: f"{full} by a page. Accept it in Outbound’s console, or send it from your server.",
         Source.BROWSER: (
-            f"The custom attribute {shown(name)} is new, and a page without a valid user_hash adds none. Accept it in"
+            f"The custom attribute {quoted_value(name)} is new, and a page without a valid user_hash adds none. Accept it in"
             " Outbound’s console, or send it from your server."
         ),
     }[source]
@@ -176,14 +179,14 @@ def no_room(scope: Scope, name: str, *, kind: Kind, source: Source) -> Refused:
 def remembered(
     keys: Iterable[tuple[Scope, str]], memory: dict[tuple[Scope, str], Kind]
 ) -> dict[tuple[Scope, str], Kind]:
-    """Do what `known` does, asking only for those that are not in the memory yet."""
+    """Do what `declared_kinds` does, asking only for those that are not in the memory yet."""
     keys = list(keys)
     if asked := [key for key in keys if key not in memory]:
-        memory |= known(asked)
+        memory |= declared_kinds(asked)
     return {key: memory[key] for key in keys if key in memory}
 
 
-def known(keys: Iterable[tuple[Scope, str]]) -> dict[tuple[Scope, str], Kind]:
+def declared_kinds(keys: Iterable[tuple[Scope, str]]) -> dict[tuple[Scope, str], Kind]:
     """Read from the catalogue what kind these are."""
     wanted = Q()
     for scope in Scope:
@@ -192,7 +195,7 @@ def known(keys: Iterable[tuple[Scope, str]]) -> dict[tuple[Scope, str], Kind]:
     return {(Scope(scope), name): Kind(kind) for scope, name, kind in rows}
 
 
-def read(
+def coerce_values(
     checked: Mapping[str, Any], *, scope: Scope, kinds: Kinds, on_bad_value: OnBadValue = refuse
 ) -> dict[str, Any]:
     """Return checked values as their kinds have them, None for unknown ones."""
@@ -205,7 +208,7 @@ def read(
             try:
                 values[name] = READ_AS[kind](finite(value, name) if type(value) in (int, float) else value)
             except (Misfit, InvalidOperation):
-                reason = f"The custom attribute {shown(name)} is {KIND_NAMES[kind]}, which {shown(value)} is not."
+                reason = f"The custom attribute {quoted_value(name)} is {KIND_NAMES[kind]}, which {quoted_value(value)} is not."
                 on_bad_value(BadAttribute(reason, field=name))
     return values
 

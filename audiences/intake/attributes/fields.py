@@ -76,7 +76,7 @@ def storable(text: str) -> str:
     return UNSTORABLE.sub("?", text)
 
 
-def shown(value: object) -> str:
+def quoted_value(value: object) -> str:
     """Return a value as an error message shows it."""
     text = str(value) if isinstance(value, str | int | float) else type(value).__name__
     return f"“{text[:50]}…”" if len(text) > 50 else f"“{text}”"
@@ -140,7 +140,7 @@ def moment(value: object, field: str) -> datetime | None:
     return None if read is None else datetime.fromtimestamp(read, tz=UTC)
 
 
-def whole(value: object, field: str) -> int | None:
+def integer_value(value: object, field: str) -> int | None:
     """Read a number of an integer column; a fraction is cut off (wire.md 5.13)."""
     if value is None or (isinstance(value, str) and not value.strip()):
         return None
@@ -148,7 +148,7 @@ def whole(value: object, field: str) -> int | None:
         try:
             value = float(value)
         except ValueError:
-            raise Refused(f"{field} must be a number, not {shown(value)}.", field=field) from None
+            raise Refused(f"{field} must be a number, not {quoted_value(value)}.", field=field) from None
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise Refused(f"{field} must be a number.", field=field)
     read = int(finite(value, field))

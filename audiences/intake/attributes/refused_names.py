@@ -7,7 +7,7 @@ from typing import Any
 from django.db import connection, transaction
 
 from audiences.intake.attributes.custom_attributes import room
-from audiences.intake.attributes.fields import NotInCatalogue, Refused, shown
+from audiences.intake.attributes.fields import NotInCatalogue, Refused, quoted_value
 from audiences.intake.source import Source
 from audiences.models import CustomAttribute, EventName, RefusedName
 from audiences.models.catalogue import Scope
@@ -62,7 +62,7 @@ def accept_name(noted: RefusedName, *, kind: Kind, at: datetime) -> CustomAttrib
             scope = Scope(noted.of)
             if not room(scope, source=Source.REST):
                 raise Refused(
-                    f"The catalogue is full, so {shown(noted.name)} cannot be added. Retire attributes first."
+                    f"The catalogue is full, so {quoted_value(noted.name)} cannot be added. Retire attributes first."
                 )
             # The server may have added it meanwhile, as another kind.
             added, _ = CustomAttribute.objects.get_or_create(

@@ -1,11 +1,11 @@
 """CSV files in, a million rows as well as ten: read in slices, copied beside the table, written set by set.
 
-`take` keeps the file, `begin` says what to do with it, `go_on` does it, a slice at a time, from wherever it stands.
+`store_upload` keeps the file, `begin` says what to do with it, `go_on` does it, a slice at a time, from wherever it stands.
 """
 
 from audiences.intake.csv_import.columns import TARGETS, guess, looks_like, plain_cell, safe_cell
 from audiences.intake.csv_import.job import begin, cancel, erase, forget_old, go_on, problems_of, under_way
-from audiences.intake.csv_import.source import take
+from audiences.intake.csv_import.source import store_upload
 
 __all__ = [
     "TARGETS",
@@ -19,6 +19,6 @@ __all__ = [
     "plain_cell",
     "problems_of",
     "safe_cell",
-    "take",
+    "store_upload",
     "under_way",
 ]

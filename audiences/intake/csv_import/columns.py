@@ -11,7 +11,7 @@ from audiences.attributes import CUSTOM
 from audiences.intake.attributes import coercion
 from audiences.intake.attributes.coercion import READ_AS, Misfit
 from audiences.intake.attributes.custom_attributes import LONGEST_NAME
-from audiences.intake.attributes.fields import LONGEST_TEXT, UNSTORABLE, Refused, flag, moment, shown, text
+from audiences.intake.attributes.fields import LONGEST_TEXT, UNSTORABLE, Refused, flag, moment, quoted_value, text
 from audiences.intake.customer_fields import zone
 from audiences.intake.identity_resolution import ID, read_email, read_user_id
 from audiences.intake.tags import tag_name
@@ -41,7 +41,7 @@ def plain_cell(value: str) -> str:
 def read_id(value: str, field: str) -> int:
     """Read the number a customer goes by here."""
     if not ID.fullmatch(value.strip()):
-        raise Refused(f"{shown(value)} is not an ID of Outbound.", field=field)
+        raise Refused(f"{quoted_value(value)} is not an ID of Outbound.", field=field)
     return int(value)
 
 
@@ -53,9 +53,9 @@ def read_moment(value: str, field: str) -> datetime | None:
     try:
         read = datetime.fromisoformat(written)
     except ValueError:
-        raise Refused(f"{shown(value)} is not a date. Write it like 2026-05-31.", field=field) from None
+        raise Refused(f"{quoted_value(value)} is not a date. Write it like 2026-05-31.", field=field) from None
     if not 1900 <= read.year <= 2999:
-        raise Refused(f"{shown(value)} lies outside the years 1900 to 2999.", field=field)
+        raise Refused(f"{quoted_value(value)} lies outside the years 1900 to 2999.", field=field)
     return read if read.tzinfo else datetime.combine(read.date(), read.time() or time(), tzinfo=coercion.zone())
 
 
@@ -65,7 +65,7 @@ def read_flag(value: str, field: str) -> bool | None:
     try:
         return flag(YES_OR_NO.get(word, word), field)
     except Refused:
-        raise Refused(f"{shown(value)} is neither yes nor no.", field=field) from None
+        raise Refused(f"{quoted_value(value)} is neither yes nor no.", field=field) from None
 
 
 def read_tags(value: str, field: str) -> str:
@@ -156,7 +156,7 @@ def reader_of_kind(kind: Kind, label: str) -> ReadCell:
         try:
             return convert(YES_OR_NO.get(value.strip().lower(), value) if kind is Kind.BOOLEAN else value)
         except Misfit:
-            raise Refused(f"{label} is {KIND_NAMES[kind]}, which {shown(value)} is not.", field=field) from None
+            raise Refused(f"{label} is {KIND_NAMES[kind]}, which {quoted_value(value)} is not.", field=field) from None
 
     return read
 
@@ -183,12 +183,12 @@ def check_targets(targets: Sequence[str], columns: Sequence[str]) -> None:
         if target.startswith(NEW):
             kind, _, attribute = target.removeprefix(NEW).partition(".")
             if kind not in dict(KINDS) or not attribute.strip() or len(attribute) > LONGEST_NAME:
-                raise Refused(f"{shown(target)} is no attribute that can be made.")
+                raise Refused(f"{quoted_value(target)} is no attribute that can be made.")
             if "." in attribute or "$" in attribute or not attribute.isprintable():
-                raise Refused(f"An attribute cannot be named {shown(attribute)}: leave out “.” and “$”.")
+                raise Refused(f"An attribute cannot be named {quoted_value(attribute)}: leave out “.” and “$”.")
             name = f"{CUSTOM}{attribute}"
         elif target not in TARGETS and not target.startswith(CUSTOM):
-            raise Refused(f"There is nothing called {shown(target)} to import.")
+            raise Refused(f"There is nothing called {quoted_value(target)} to import.")
         if name in names:
             label = TARGETS[name].label if name in TARGETS else name.removeprefix(CUSTOM)
             raise Refused(f"Two columns are both “{label}”. Choose one of them.")

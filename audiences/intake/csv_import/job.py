@@ -9,7 +9,7 @@ from django.db import IntegrityError, connection, transaction
 from django.db.models import Q
 
 from audiences.intake.attributes.coercion import one_zone
-from audiences.intake.attributes.fields import Refused, shown, storable
+from audiences.intake.attributes.fields import Refused, quoted_value, storable
 from audiences.intake.csv_import import upsert
 from audiences.intake.csv_import.columns import BESIDE, check_targets, new_attributes, readers
 from audiences.intake.csv_import.source import Record, look_at, records
@@ -110,7 +110,7 @@ def erase(said: Iterable[str]) -> None:
     """Blank what errors quote of a person who is erased."""
     quoted = Q(pk__in=())
     for value in said:
-        quoted |= Q(reason__icontains=shown(value))
+        quoted |= Q(reason__icontains=quoted_value(value))
     ImportProblem.objects.filter(quoted).update(reason=ERASED)
 
 

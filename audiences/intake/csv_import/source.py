@@ -59,7 +59,7 @@ def encoding_of(file: IO[bytes]) -> str:
     return "utf-8-sig"
 
 
-def take(file: IO[bytes], *, name: str, kind: ImportKind, by: User | None, at: datetime) -> Import:
+def store_upload(file: IO[bytes], *, name: str, kind: ImportKind, by: User | None, at: datetime) -> Import:
     """Keep a file, and look at its first lines; Refused where it is no CSV."""
     decoder = codecs.getincrementaldecoder(encoding_of(file))(errors="replace")
     file.seek(0)
@@ -71,7 +71,7 @@ def take(file: IO[bytes], *, name: str, kind: ImportKind, by: User | None, at: d
             piece = file.read(PIECE)
             data = decoder.decode(piece, final=not piece).encode("utf-8", "replace")
             if data:
-                keep(job, data)
+                store_chunk(job, data)
                 job.size += len(data)
             if not piece:
                 break
@@ -80,7 +80,7 @@ def take(file: IO[bytes], *, name: str, kind: ImportKind, by: User | None, at: d
     return job
 
 
-def keep(job: Import, data: bytes) -> None:
+def store_chunk(job: Import, data: bytes) -> None:
     """Keep the next piece. By COPY: the driver remembers a hundred statements, each with all that is written in it."""
     into = ImportChunk._meta.db_table
     with connection.cursor() as cursor, cursor.copy(f"COPY {into} (of_id, begins, data) FROM STDIN") as copy:

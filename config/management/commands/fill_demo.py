@@ -23,9 +23,9 @@ class Command(BaseCommand):
         with transaction.atomic():
             team = staff.have_team()
             if not Customer.objects.exists():
-                company.fill(at=now)
-                messages.fill(team, at=now)
-                talks.fill(team, at=now)
+                company.fill_company(at=now)
+                messages.fill_messages(team, at=now)
+                talks.fill_conversations(team, at=now)
         # The sweep would do it within a minute; whoever tries the demo looks sooner.
         tasks.nudge()
         staff.have_token(settings.DATA_DIR / "demo_token")

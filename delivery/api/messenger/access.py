@@ -23,7 +23,7 @@ from audiences.intake.attributes.fields import text
 from audiences.models import Customer, Workspace
 from delivery.conversations import attachments
 from delivery.messenger import origins, sessions
-from delivery.messenger.sessions import Who
+from delivery.messenger.sessions import Speaker
 from delivery.models import Refusal, RefusedVisitors
 
 WINDOW = 10
@@ -108,10 +108,10 @@ def bearer(request: Request) -> str:
     return token.strip() if scheme.lower() == "bearer" else ""
 
 
-def speaker(request: Request) -> Who:
+def speaker(request: Request) -> Speaker:
     """Whom the browser speaks for by the token its ping was given; a 401 where that is over."""
     secret, _ = Workspace.identity()
-    found = sessions.who(bearer(request), secret=secret, at=timezone.now())
+    found = sessions.speaker_of(bearer(request), secret=secret, at=timezone.now())
     if found is None:
         raise SessionOver
     return found

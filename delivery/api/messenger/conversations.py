@@ -87,7 +87,7 @@ class Threads(MessengerEndpoint):
             return customer, begun
 
         customer, begun = begin()
-        return Response(whole(one(customer, begun.pk), customer))
+        return Response(full_conversation(one(customer, begun.pk), customer))
 
 
 class Thread(MessengerEndpoint):
@@ -100,7 +100,7 @@ class Thread(MessengerEndpoint):
         tag = etag(found.pk, found.updated_at, found.read, has_no_email(customer))
         if tag in request.headers.get("If-None-Match", ""):
             return unchanged(tag)
-        return Response(whole(found, customer), headers=fresh(tag))
+        return Response(full_conversation(found, customer), headers=fresh(tag))
 
 
 class Reply(MessengerEndpoint):
@@ -116,7 +116,7 @@ class Reply(MessengerEndpoint):
         ticket = ticket_of("part", found.pk, key_of(request))
         if not (ticket and ConversationPart.objects.filter(ticket=ticket).exists()):
             threads.reply_by_customer(found, body=written, at=timezone.now(), attachments=kept(images), ticket=ticket)
-        return Response(whole(one(customer, pk), customer))
+        return Response(full_conversation(one(customer, pk), customer))
 
 
 class Read(MessengerEndpoint):
@@ -175,10 +175,10 @@ def ticket_of(kind: str, pk: int, key: UUID | None) -> UUID | None:
     return uuid5(key, f"{kind} {pk}") if key else None
 
 
-def whole(found: Conversation, customer: Customer) -> Json:
+def full_conversation(found: Conversation, customer: Customer) -> Json:
     """A conversation with what was said; what the team said among themselves is not for customers."""
     newest = spoken().filter(conversation=found).order_by("-created_at", "-pk")[:MOST_PARTS]
-    return messenger_payloads.whole(found, reversed(newest), asks_email=has_no_email(customer))
+    return messenger_payloads.conversation_payload(found, reversed(newest), asks_email=has_no_email(customer))
 
 
 def asked_for(request: Request) -> int:
@@ -227,7 +227,7 @@ def words(request: Request) -> tuple[str, Sequence[Any]]:
 def kept(images: Sequence[Any]) -> list[dict[str, Any]]:
     """The images stored, all or none."""
     checked = [conversation_attachments.check(image) for image in images]
-    return [conversation_attachments.keep(image, kind) for image, kind in zip(images, checked, strict=True)]
+    return [conversation_attachments.store_image(image, kind) for image, kind in zip(images, checked, strict=True)]
 
 
 def etag(*facts: object) -> str:

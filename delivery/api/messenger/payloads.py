@@ -28,7 +28,7 @@ def errors(refused: Sequence[Refused]) -> list[Json]:
 def listed(conversation: Conversation, last: ConversationPart | None) -> Json:
     """A conversation as the list has it; `last` is the newest thing said after it was opened."""
     opening = opened_with(conversation)
-    newest = said(last) if last else opening
+    newest = part_payload(last) if last else opening
     return {
         **facts(conversation),
         "subject": opening["subject"],
@@ -40,10 +40,10 @@ def listed(conversation: Conversation, last: ConversationPart | None) -> Json:
     }
 
 
-def whole(conversation: Conversation, parts: Iterable[ConversationPart], *, asks_email: bool) -> Json:
+def conversation_payload(conversation: Conversation, parts: Iterable[ConversationPart], *, asks_email: bool) -> Json:
     """A conversation with all that was said in it, and whether whoever wrote can be reached only here."""
     opening = opened_with(conversation)
-    told = [opening, *map(said, parts)]
+    told = [opening, *map(part_payload, parts)]
     return {
         **facts(conversation),
         "subject": opening["subject"],
@@ -93,7 +93,7 @@ def as_read(record: DeliveryRecord) -> tuple[str, str]:
     return rendered.subject, body
 
 
-def said(entry: ConversationPart) -> Json:
+def part_payload(entry: ConversationPart) -> Json:
     """One thing that was said."""
     author = None if entry.by_customer else teammate(entry.teammate)
     return part(str(entry.pk), entry.body, entry.attachments, author, at=entry.created_at)

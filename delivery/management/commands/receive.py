@@ -10,7 +10,7 @@ from django.db import InterfaceError, OperationalError
 from django.utils import timezone
 
 from delivery.inbound import router
-from delivery.inbound.message import Letter, NotAMail
+from delivery.inbound.message import InboundEmail, NotAMail
 from delivery.inbound.router import Outcome
 
 log = logging.getLogger(__name__)
@@ -48,7 +48,9 @@ class Command(BaseCommand):
         try:
             if len(content) > LARGEST:
                 raise NotAMail(f"A mail holds at most {LARGEST // 2**20} MB.")  # noqa: TRY301 - as what is read
-            letter = Letter.read(content, recipient=options["recipient"].lower(), envelope_sender=options["sender"])
+            letter = InboundEmail.read(
+                content, recipient=options["recipient"].lower(), envelope_sender=options["sender"]
+            )
             outcome = router.receive(letter, at=timezone.now())
         except NotAMail as wrong:
             self.stderr.write(f"{wrong}")

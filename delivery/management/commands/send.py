@@ -40,7 +40,7 @@ class Command(BaseCommand):
         now = timezone.now()
         sweep.sweep(at=now)
         with tqdm(total=DeliveryRecord.objects.due(now).count(), unit=" records", desc="Handing over") as bar:
-            total = dispatcher.hand_over(
+            total = dispatcher.dispatch(
                 clock=timezone.now,
                 until=now + options["minutes"],
                 progress=lambda n: bar.update(n - bar.n),

@@ -38,7 +38,7 @@ def record(at, settings, tmp_path, monkeypatch) -> DeliveryRecord:
 def address(record, settings) -> str:
     """The page of Ann's mail, routed as where DEMO is set."""
     content = MAIL % (reply_addresses.reply_address(record), rendering.message_id(record.pk))
-    kept.keep(content.encode(), recipient="ann@x.example", folder=kept.FOLDER, at_ns=1, number=1)
+    kept.save_email(content.encode(), recipient="ann@x.example", folder=kept.FOLDER, at_ns=1, number=1)
     settings.ROOT_URLCONF = "tests.support.demo_urls"
     (mail,) = kept.newest(folder=kept.FOLDER)
     return f"/demo/mail/{mail.key}/"
@@ -82,7 +82,7 @@ def test_what_was_not_taken_says_so(address):
 
 def test_a_mail_whose_replies_go_elsewhere_offers_none(address):
     content = (MAIL % ("sam@fernwood.example", "<1@x>")).encode()
-    kept.keep(content, recipient="bea@x.example", folder=kept.FOLDER, at_ns=2, number=2)
+    kept.save_email(content, recipient="bea@x.example", folder=kept.FOLDER, at_ns=2, number=2)
     (mail,) = kept.newest(folder=kept.FOLDER, recipient="bea")
 
     page = Client().get(f"/demo/mail/{mail.key}/").content.decode()

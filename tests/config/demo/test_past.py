@@ -18,8 +18,8 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture
 def filled(at, monkeypatch):
     monkeypatch.setattr(company, "CUSTOMERS", 1000)
-    company.fill(at=at)
-    messages.fill(staff.have_team(), at=at)
+    company.fill_company(at=at)
+    messages.fill_messages(staff.have_team(), at=at)
     return at
 
 
@@ -39,7 +39,7 @@ def test_the_demo_has_weeks_behind_it(filled):
 
 def test_what_its_reports_say_adds_up(filled):
     for message in Message.objects.filter(channel=Channel.EMAIL):
-        found = counters.of([message.pk])[message.pk]
+        found = counters.counts_of([message.pk])[message.pk]
 
         assert found.sent > found.opened > found.clicked > 0
         assert found.records == message.records.count()

@@ -48,7 +48,7 @@ def pushed(at, *, link: str = "", **facts) -> Message:
 
 
 def hand_over(at) -> int:
-    return dispatcher.hand_over(clock=lambda: at, until=at + timedelta(seconds=1))
+    return dispatcher.dispatch(clock=lambda: at, until=at + timedelta(seconds=1))
 
 
 def only() -> DeliveryRecord:
@@ -70,7 +70,7 @@ def test_a_push_has_title_text_link_and_a_token_of_the_record(firebase, at):
     assert push["token"] == "phone"
     assert push["notification"] == {"title": "Hi Ann", "body": "Your order & bill"}
     assert push["data"]["link"] == "https://shop.example/o?n=AnnLee"
-    assert tokens.read(push["data"]["outbound_token"], purpose="push", numbers=1) == (only().pk,)
+    assert tokens.read_token(push["data"]["outbound_token"], purpose="push", numbers=1) == (only().pk,)
     assert push["webpush"]["fcm_options"] == {"link": "https://shop.example/o?n=AnnLee"}
     assert push["android"]["notification"]["tag"] == push["data"]["outbound_token"]
     assert (only().status, only().sent_at, only().provider_id) == (Status.SENT, at, "projects/acme/messages/phone")
@@ -309,7 +309,7 @@ def test_a_pace_holds_for_pushes_one_by_one(firebase, at):
     Pace.objects.create(channel="push", per_second=50)
     message = pushed(at)
 
-    dispatcher.hand_over(clock=lambda: at, until=at + timedelta(seconds=1))
+    dispatcher.dispatch(clock=lambda: at, until=at + timedelta(seconds=1))
 
     assert (message.records.counts()["sent"], firebase.most_at_once) == (4, 1)
 
@@ -468,13 +468,13 @@ def test_a_worker_that_dies_after_one_device_has_it_leaves_the_record_uncertain(
     def dies(*_args: object, **_facts: object) -> None:
         raise SystemExit
 
-    monkeypatch.setattr(settle, "settle", dies)
+    monkeypatch.setattr(settle, "settle_batch", dies)
     with pytest.raises(SystemExit):
         hand_over(at)
     monkeypatch.undo()
     journal.close()
 
-    assert settle.take_over_from_dead(at=at) == 1
+    assert settle.recover_from_journals(at=at) == 1
     assert (only().status, only().reason) == (Status.UNCERTAIN, Reason.WORKER_DIED)
 
 

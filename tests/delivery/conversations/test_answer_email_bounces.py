@@ -11,7 +11,7 @@ from delivery.conversations import answer_emails, threads
 from delivery.inbound import router
 from delivery.inbound.router import Outcome
 from delivery.models import AnswerMail, ConversationPart, Status
-from delivery.reply_addresses import Kind
+from delivery.reply_addresses import ReferentKind
 from tests.delivery.channels.conftest import server  # noqa: F401 - a fixture
 from tests.factories import CustomerFactory, SenderFactory
 from tests.support.inbound_emails import letter, written
@@ -47,14 +47,14 @@ def test_an_answer_says_where_it_bounces_and_where_it_is_answered(server, part, 
 
     forward(at)
 
-    assert reply_addresses.bounced_at(taken[0].sender, at=at) == (Kind.ANSWER, part.pk)
+    assert reply_addresses.bounced_at(taken[0].sender, at=at) == (ReferentKind.ANSWER, part.pk)
     assert reply_addresses.reply_address(part.conversation).encode() in taken[0].content
 
 
 def test_its_message_ids_name_it_and_its_conversation(part):
-    assert reply_addresses.named_by(answer_emails.message_id(part)) == (Kind.ANSWER, part.pk)
+    assert reply_addresses.named_by(answer_emails.message_id(part)) == (ReferentKind.ANSWER, part.pk)
     assert reply_addresses.named_by(answer_emails.thread_id(part.conversation)) == (
-        Kind.CONVERSATION,
+        ReferentKind.CONVERSATION,
         part.conversation_id,
     )
 
@@ -75,7 +75,7 @@ def test_its_bounce_by_mail_is_known(part, at, settings):
     mail = written(
         "bounce_postfix",
         reply_to="",
-        return_path=reply_addresses.return_path(Kind.ANSWER, part.pk),
+        return_path=reply_addresses.return_path(ReferentKind.ANSWER, part.pk),
         message_id=answer_emails.message_id(part),
         action="failed",
         status="5.1.1",

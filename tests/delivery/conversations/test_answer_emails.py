@@ -266,7 +266,7 @@ def test_a_server_that_is_down_costs_no_place_and_is_left_alone(settings, server
     for number in range(3):
         answered(at, grace, email=f"ann{number}@shop.example")
     tried = []
-    hand_over = answer_emails.hand_over
+    hand_over = answer_emails.send_answer_email
     monkeypatch.setattr(
         answer_emails, "hand_over", lambda mail, *, clock: tried.append(mail) or hand_over(mail, clock=clock)
     )
@@ -338,7 +338,7 @@ def test_images_are_in_the_mail_as_pictures_and_links(post, grace, at):
 
 def test_the_sweep_has_answers_mailed(monkeypatch, grace, at):
     queued: list[object] = []
-    monkeypatch.setattr(tasks, "poke", lambda task, *_args: queued.append(task))
+    monkeypatch.setattr(tasks, "enqueue_task", lambda task, *_args: queued.append(task))
 
     tasks.sweep()
 

@@ -45,13 +45,13 @@ IMAGES = {
 
 @pytest.mark.parametrize("name", IMAGES)
 def test_each_kind_tells_its_size(name):
-    assert image_size.of(IMAGES[name]) == (640, 480)
+    assert image_size.image_size(IMAGES[name]) == (640, 480)
 
 
 @pytest.mark.parametrize("name", IMAGES)
 def test_a_file_that_ends_early_tells_none_and_breaks_nothing(name):
     whole = IMAGES[name]
-    told = [image_size.of(whole[:end]) for end in range(len(whole))]
+    told = [image_size.image_size(whole[:end]) for end in range(len(whole))]
 
     assert set(told) <= {None, (640, 480)}
     assert told[8] is None
@@ -59,4 +59,4 @@ def test_a_file_that_ends_early_tells_none_and_breaks_nothing(name):
 
 @pytest.mark.parametrize("data", NONE)
 def test_what_is_none_of_them_has_no_size(data):
-    assert image_size.of(data) is None
+    assert image_size.image_size(data) is None

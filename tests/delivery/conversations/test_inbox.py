@@ -53,7 +53,7 @@ def live(at, **facts) -> Message:
 
 
 def hand_over(at) -> int:
-    return dispatcher.hand_over(clock=lambda: at, until=at + timedelta(seconds=1))
+    return dispatcher.dispatch(clock=lambda: at, until=at + timedelta(seconds=1))
 
 
 def test_one_inbox_gets_one_copy_from_the_moment_that_is_asked_for(at, channel):

@@ -21,7 +21,7 @@ def test_address_a_copy_went_to_is_blanked_and_the_name_others_were_skipped_for(
     ann = CustomerFactory(email="home@x.example", name="Ann")
     CustomerFactory(email="home@x.example", name="Bob")
     MessageFactory(one_off=True, live=True, at=at)
-    dispatcher.hand_over(clock=lambda: at, until=at + timedelta(minutes=1))
+    dispatcher.dispatch(clock=lambda: at, until=at + timedelta(minutes=1))
     hers, his = DeliveryRecord.objects.order_by("customer")
     assert (hers.inbox, his.reason, his.detail) == ("home@x.example", Reason.SAME_INBOX, "Ann")
 
@@ -38,7 +38,7 @@ def test_pictures_of_their_conversations_are_kept_no_more(at, settings, tmp_path
 
     def picture() -> list[dict]:
         upload = SimpleUploadedFile("me.png", PNG, content_type="image/png")
-        return [conversation_attachments.keep(upload, conversation_attachments.check(upload))]
+        return [conversation_attachments.store_image(upload, conversation_attachments.check(upload))]
 
     def paths(attachments: list[dict]) -> list[str]:
         return [conversation_attachments.FOLDER + entry["url"].rpartition("/")[2] for entry in attachments]

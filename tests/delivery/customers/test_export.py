@@ -195,13 +195,13 @@ def test_files_of_their_conversations_come_along(at, settings, tmp_path):
 
     def picture(name: str) -> list[dict]:
         upload = SimpleUploadedFile(name, PNG + name.encode(), content_type="image/png")
-        return [attachments.keep(upload, attachments.check(upload))]
+        return [attachments.store_image(upload, attachments.check(upload))]
 
     thread = threads.open_by_customer(ann, body="Hi", at=at, attachments=picture("me.png"))
     gone, linked = picture("gone.png"), {"name": "x", "url": "https://elsewhere.example/x.png"}
     threads.reply_by_customer(thread, body="", at=at, attachments=[*picture("me.png"), *gone, linked])
     threads.open_by_customer(bob, body="Hi", at=at, attachments=picture("bob.png"))
-    attachments.forget(gone)
+    attachments.delete_unused_files(gone)
 
     file, ending = export.export(ann, at=at)
 

@@ -103,7 +103,7 @@ WAYS_TO_LEAVE = {"left": leave, "archived": archive}
 def work(at: datetime) -> list[str]:
     """Run what runs by itself: the hourly round, handing over, a visit, the sweep; return the texts of the visit."""
     ongoing.match_ongoing(at=at)
-    dispatcher.hand_over(clock=lambda: at, until=at + timedelta(seconds=1))
+    dispatcher.dispatch(clock=lambda: at, until=at + timedelta(seconds=1))
     shown = [message.body for message in customer_visit.visit(Customer.objects.get(user_id="ann"), at=at).shown]
     sweep.sweep(at=at)
     return shown
@@ -185,7 +185,7 @@ def test_customers_who_return_later_get_the_ongoing_message_and_no_one_off(at, a
 def test_a_visit_makes_a_withdrawn_email_wait_again(at, ann, mailbox):
     message = company_message(at)
     leave(at)
-    dispatcher.hand_over(clock=lambda: at, until=at + timedelta(seconds=1))
+    dispatcher.dispatch(clock=lambda: at, until=at + timedelta(seconds=1))
     come_back(at)
 
     customer_visit.visit(Customer.objects.get(user_id="ann"), at=at + HOUR)
@@ -257,7 +257,7 @@ def test_membership_is_asked_when_the_window_opens(at, ann, received, channel, s
     assert state(message) == (Status.WAITING, Reason.WINDOW)
     leave(at)
 
-    dispatcher.hand_over(clock=lambda: at.replace(hour=21), until=at.replace(hour=22))
+    dispatcher.dispatch(clock=lambda: at.replace(hour=21), until=at.replace(hour=22))
 
     assert (state(message), received()) == (SETTLED[send_type], 0)
 
@@ -302,7 +302,7 @@ def test_a_copy_that_is_tried_again_goes_only_to_members(at, ann, mailbox, send_
         raise Unavailable("451 later")
 
     mailbox.answer = later
-    dispatcher.hand_over(clock=lambda: at, until=at + timedelta(seconds=1))
+    dispatcher.dispatch(clock=lambda: at, until=at + timedelta(seconds=1))
     assert state(message) == (Status.WAITING, Reason.RETRY)
     leave(at)
 
@@ -319,12 +319,12 @@ def test_an_uncertain_copy_that_staff_send_again_goes_only_to_members(at, ann, m
         raise RuntimeError("the connection was lost")
 
     mailbox.answer = lost
-    dispatcher.hand_over(clock=lambda: at, until=at + timedelta(seconds=1))
+    dispatcher.dispatch(clock=lambda: at, until=at + timedelta(seconds=1))
     leave(at)
     uncertain.send_again(message.records.all(), at=at + HOUR)
     assert state(message) == (Status.WAITING, Reason.QUEUED)
 
-    dispatcher.hand_over(clock=lambda: at + HOUR, until=at + HOUR + timedelta(seconds=1))
+    dispatcher.dispatch(clock=lambda: at + HOUR, until=at + HOUR + timedelta(seconds=1))
 
     assert (state(message), len(mailbox.given)) == (SETTLED[send_type], 1)
 
@@ -341,7 +341,7 @@ def test_customers_who_leave_while_their_batch_is_in_hand_get_nothing(at, ann, m
         return "id"
 
     mailbox.answer = everybody_leaves
-    dispatcher.hand_over(clock=lambda: at + next(ticks) * batch.ASK_AGAIN, until=at + timedelta(minutes=1))
+    dispatcher.dispatch(clock=lambda: at + next(ticks) * batch.ASK_AGAIN, until=at + timedelta(minutes=1))
 
     assert len(mailbox.given) == 1
     settled = message.records.exclude(status=Status.SENT).values_list("status", "reason", "attempts")
@@ -356,7 +356,7 @@ def test_a_batch_in_hand_asks_for_all_memberships_in_one_statement(at, ann, mail
     moments = iter([at] * 10 + [at + batch.ASK_AGAIN] * 1000)
 
     with CaptureQueriesContext(connection) as asked:
-        dispatcher.hand_over(clock=lambda: next(moments), until=at + timedelta(seconds=1))
+        dispatcher.dispatch(clock=lambda: next(moments), until=at + timedelta(seconds=1))
 
     assert len(mailbox.given) == 6
     assert sum("audiences_membership" in query["sql"] for query in asked) <= 2
@@ -367,7 +367,7 @@ def test_a_push_that_one_device_has_is_sent_and_goes_to_no_other_device(at, ann,
     Device.objects.create(customer=ann, token="tablet", created_at=at)
     firebase.says("tablet", fcm_server.BUSY)
     message = company_message(at, channel=Channel.PUSH, send_type=send_type)
-    dispatcher.hand_over(clock=lambda: at, until=at + timedelta(seconds=1))
+    dispatcher.dispatch(clock=lambda: at, until=at + timedelta(seconds=1))
     assert state(message) == (Status.WAITING, Reason.RETRY)
     leave(at)
 

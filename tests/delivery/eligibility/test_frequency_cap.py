@@ -55,7 +55,7 @@ def sends(at, *, of: str = "ongoing", **facts) -> Message:
 
 
 def hand_over(at) -> int:
-    return dispatcher.hand_over(clock=lambda: at, until=at + timedelta(seconds=1))
+    return dispatcher.dispatch(clock=lambda: at, until=at + timedelta(seconds=1))
 
 
 def state(message: Message) -> tuple[str, str]:
@@ -98,7 +98,7 @@ def test_one_that_is_only_on_its_way_is_waited_for_and_holds_nobody_back_once_it
     assert second.records.get().due_at == at + claim.SOON
 
     failed = (batch.records[0].pk, Reason.REJECTED, "550 no")
-    settle.settle(batch, outcome.Outcome(failed=[failed]), at=at)
+    settle.settle_batch(batch, outcome.Outcome(failed=[failed]), at=at)
     hand_over(at + claim.SOON)
 
     assert (state(first), state(second)) == ((Status.FAILED, Reason.REJECTED), (Status.SENT, ""))

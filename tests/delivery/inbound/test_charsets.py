@@ -14,7 +14,7 @@ from django.test import Client, RequestFactory
 
 from config.wsgi import application
 from delivery.inbound import charsets, esp_webhooks
-from delivery.inbound.message import Letter
+from delivery.inbound.message import InboundEmail
 
 # Whatever Python knows and no email is written in; some of these take the square of what they decode.
 NOT_OF_EMAIL = [
@@ -74,12 +74,12 @@ def within_seconds(read) -> object:
 
 def everything_of(content: bytes) -> tuple:
     """All that is read of a mail."""
-    letter = Letter.read(content)
+    letter = InboundEmail.read(content)
     return (
         letter.written[0],
         [(file.name, len(file.content)) for file in letter.enclosed],
         letter.header("Subject"),
-        letter.by_nobody,
+        letter.auto_reply_reason,
         letter.recipients,
     )
 
@@ -102,9 +102,9 @@ def test_what_emails_are_written_in_is_read(charset):
     )
 
     if charset != "UTF-16":  # Has zeros, and no line ends by itself.
-        assert Letter.read(mail).written[0] == WORDS[charset]
-    assert Letter.read(header).header("Subject") == WORDS[charset]
-    assert [file.name for file in Letter.read(name.encode()).enclosed] == [WORDS[charset]]
+        assert InboundEmail.read(mail).written[0] == WORDS[charset]
+    assert InboundEmail.read(header).header("Subject") == WORDS[charset]
+    assert [file.name for file in InboundEmail.read(name.encode()).enclosed] == [WORDS[charset]]
 
 
 @pytest.mark.parametrize("charset", NOT_OF_EMAIL)
@@ -112,12 +112,12 @@ def test_anything_else_is_read_as_utf_8(charset):
     mail = f"Date: now\r\nContent-Type: text/plain; charset={charset}\r\n\r\nGrüße-x".encode()
     name = f"Date: now\r\nContent-Type: image/png; name*={charset}''Gr%C3%BC%C3%9Fe-x\r\n\r\n".encode()
 
-    assert Letter.read(mail).written[0] == "Grüße-x"
+    assert InboundEmail.read(mail).written[0] == "Grüße-x"
     assert (
-        Letter.read(f"Date: now\r\nSubject: =?{charset}?q?Gr=C3=BC=C3=9Fe-x?=\r\n\r\n".encode()).header("Subject")
+        InboundEmail.read(f"Date: now\r\nSubject: =?{charset}?q?Gr=C3=BC=C3=9Fe-x?=\r\n\r\n".encode()).header("Subject")
         == "Grüße-x"
     )
-    assert [file.name for file in Letter.read(name).enclosed] == ["Grüße-x"]
+    assert [file.name for file in InboundEmail.read(name).enclosed] == ["Grüße-x"]
 
 
 def test_every_charset_in_the_table_decodes_text_in_time_that_grows_with_its_length():
@@ -180,7 +180,7 @@ def test_no_charset_of_a_strangers_is_looked_up_wherever_it_stands(looked_up, ch
 def test_a_mail_as_large_as_may_be_is_read_within_seconds():
     mail = b"Date: now\r\nContent-Type: text/plain; charset=punycode\r\n\r\n" + b"x" * (49 * 2**20)
 
-    assert len(within_seconds(lambda: Letter.read(mail).body("plain"))) == 1_000_000
+    assert len(within_seconds(lambda: InboundEmail.read(mail).body("plain"))) == 1_000_000
 
 
 @pytest.mark.parametrize("broken", ["a*0*=x; a*=y", f"a*{'9' * 5_000}=x", "a*0=x; a*0*=y", "a*==", "*=", "charset*=''"])
@@ -200,11 +200,11 @@ def test_many_parameters_in_many_parts_are_read_within_seconds():
 def test_lines_broken_to_be_short_are_joined_within_seconds():
     mail = b"Date: now\r\nContent-Type: text/plain; format=flowed\r\n\r\n" + b"a \r\n" * 400_000
 
-    within_seconds(lambda: Letter.read(mail).body("plain"))
+    within_seconds(lambda: InboundEmail.read(mail).body("plain"))
 
 
 def test_parameters_keep_what_they_say():
-    mail = Letter.read(
+    mail = InboundEmail.read(
         b'Date: now\r\nContent-Type: text/plain; charset="Windows-1252"; format=flowed; delsp=yes\r\n'
         b"\r\n\x93a \r\nb\x94"
     )
@@ -215,9 +215,9 @@ def test_parameters_keep_what_they_say():
 # Through providers
 
 
-def came(monkeypatch, provider_posts) -> Letter:
+def came(monkeypatch, provider_posts) -> InboundEmail:
     """A mail as it is handed on from a webhook."""
-    taken: list[Letter] = []
+    taken: list[InboundEmail] = []
     monkeypatch.setattr(esp_webhooks.receiving, "receive", lambda letter, *, at: taken.append(letter))
     assert provider_posts().status_code == 200
     return taken[0]

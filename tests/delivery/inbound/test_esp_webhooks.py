@@ -17,7 +17,7 @@ from audiences.models import Customer
 from config import urls
 from delivery import rendering, reply_addresses
 from delivery.inbound import esp_webhooks
-from delivery.inbound.feedback import What
+from delivery.inbound.feedback import FeedbackType
 from delivery.models import ConversationPart, DeliveryRecord, Reason, Status
 from delivery.sending import batch, dispatcher
 from messaging.content.plain_text import as_text
@@ -217,26 +217,26 @@ def provider_says(kind: str, *, reason: str | None = None, words: str = "", **ow
 @pytest.mark.parametrize(
     ("provider", "said", "what"),
     [
-        ("Amazon SES", provider_says(EventType.BOUNCED, bounce={"bounceType": "Permanent"}), What.NO_MAILBOX),
-        ("Amazon SES", provider_says(EventType.BOUNCED, bounce={"bounceType": "Transient"}), What.BOUNCED),
-        ("Brevo", provider_says(EventType.BOUNCED, event="hard_bounce"), What.NO_MAILBOX),
-        ("Brevo", provider_says(EventType.BOUNCED, event="soft_bounce"), What.BOUNCED),
-        ("MailerSend", provider_says(EventType.BOUNCED, data={"type": "soft_bounced"}), What.BOUNCED),
-        ("Mailjet", provider_says(EventType.BOUNCED, hard_bounce=True), What.NO_MAILBOX),
-        ("Mailjet", provider_says(EventType.BOUNCED, hard_bounce=False), What.BOUNCED),
-        ("Mandrill", provider_says(EventType.BOUNCED, event="soft_bounce"), What.BOUNCED),
-        ("Mailgun", provider_says(EventType.BOUNCED, words="550 5.1.1 no such user"), What.NO_MAILBOX),
-        ("Mailgun", provider_says(EventType.BOUNCED, words="550 5.7.1 we do not like it"), What.BOUNCED),
-        ("Mailgun", provider_says(EventType.BOUNCED), What.NO_MAILBOX),
-        ("SendGrid", provider_says(EventType.BOUNCED, type="blocked"), What.BOUNCED),
-        ("SendGrid", provider_says(EventType.BOUNCED, type="bounce", words="550 5.1.1 none"), What.NO_MAILBOX),
-        ("Resend", provider_says(EventType.BOUNCED, data={"bounce": {"type": "Permanent"}}), What.NO_MAILBOX),
-        ("Resend", provider_says(EventType.BOUNCED, data={"bounce": {"type": "Transient"}}), What.BOUNCED),
-        ("Postal", provider_says(EventType.BOUNCED, reason=RejectReason.TIMED_OUT), What.BOUNCED),
-        ("Postal", provider_says(EventType.REJECTED, reason=RejectReason.SPAM), What.COMPLAINED),
-        ("Postal", provider_says(EventType.REJECTED, reason=RejectReason.UNSUBSCRIBED), What.UNSUBSCRIBED),
-        ("Postal", provider_says(EventType.REJECTED, reason=RejectReason.BOUNCED), What.REFUSED_NO_MAILBOX),
-        ("Postal", provider_says(EventType.FAILED), What.REFUSED),
+        ("Amazon SES", provider_says(EventType.BOUNCED, bounce={"bounceType": "Permanent"}), FeedbackType.NO_MAILBOX),
+        ("Amazon SES", provider_says(EventType.BOUNCED, bounce={"bounceType": "Transient"}), FeedbackType.BOUNCED),
+        ("Brevo", provider_says(EventType.BOUNCED, event="hard_bounce"), FeedbackType.NO_MAILBOX),
+        ("Brevo", provider_says(EventType.BOUNCED, event="soft_bounce"), FeedbackType.BOUNCED),
+        ("MailerSend", provider_says(EventType.BOUNCED, data={"type": "soft_bounced"}), FeedbackType.BOUNCED),
+        ("Mailjet", provider_says(EventType.BOUNCED, hard_bounce=True), FeedbackType.NO_MAILBOX),
+        ("Mailjet", provider_says(EventType.BOUNCED, hard_bounce=False), FeedbackType.BOUNCED),
+        ("Mandrill", provider_says(EventType.BOUNCED, event="soft_bounce"), FeedbackType.BOUNCED),
+        ("Mailgun", provider_says(EventType.BOUNCED, words="550 5.1.1 no such user"), FeedbackType.NO_MAILBOX),
+        ("Mailgun", provider_says(EventType.BOUNCED, words="550 5.7.1 we do not like it"), FeedbackType.BOUNCED),
+        ("Mailgun", provider_says(EventType.BOUNCED), FeedbackType.NO_MAILBOX),
+        ("SendGrid", provider_says(EventType.BOUNCED, type="blocked"), FeedbackType.BOUNCED),
+        ("SendGrid", provider_says(EventType.BOUNCED, type="bounce", words="550 5.1.1 none"), FeedbackType.NO_MAILBOX),
+        ("Resend", provider_says(EventType.BOUNCED, data={"bounce": {"type": "Permanent"}}), FeedbackType.NO_MAILBOX),
+        ("Resend", provider_says(EventType.BOUNCED, data={"bounce": {"type": "Transient"}}), FeedbackType.BOUNCED),
+        ("Postal", provider_says(EventType.BOUNCED, reason=RejectReason.TIMED_OUT), FeedbackType.BOUNCED),
+        ("Postal", provider_says(EventType.REJECTED, reason=RejectReason.SPAM), FeedbackType.COMPLAINED),
+        ("Postal", provider_says(EventType.REJECTED, reason=RejectReason.UNSUBSCRIBED), FeedbackType.UNSUBSCRIBED),
+        ("Postal", provider_says(EventType.REJECTED, reason=RejectReason.BOUNCED), FeedbackType.REFUSED_NO_MAILBOX),
+        ("Postal", provider_says(EventType.FAILED), FeedbackType.REFUSED),
         ("Postal", provider_says(EventType.SUBSCRIBED), None),
         ("Postal", provider_says(EventType.UNKNOWN), None),
     ],
@@ -388,7 +388,7 @@ def provider(settings):
 
 
 def hand_over(at: datetime) -> None:
-    dispatcher.hand_over(clock=lambda: at, until=at + timedelta(seconds=1))
+    dispatcher.dispatch(clock=lambda: at, until=at + timedelta(seconds=1))
 
 
 @pytest.fixture

@@ -12,10 +12,10 @@ from delivery import rendering, reply_addresses
 from delivery.conversations import threads
 from delivery.customers import erase
 from delivery.inbound import dsn, feedback, router
-from delivery.inbound.feedback import OF_RECORD, News, What
+from delivery.inbound.feedback import HANDLERS, Feedback, FeedbackType
 from delivery.inbound.router import Outcome
 from delivery.models import AnswerMail, DeliveryRecord, Reason, Status
-from delivery.reply_addresses import Kind, Named
+from delivery.reply_addresses import Referent, ReferentKind
 from delivery.tracking import links
 from tests.factories import CustomerFactory, MessageFactory
 from tests.support.inbound_emails import about, changed, letter, to_bounce_address, written
@@ -55,8 +55,8 @@ def put(record: DeliveryRecord, status: Status, *, at) -> None:
     }[status]()
 
 
-def news(what: What, *, at, **facts) -> News:
-    return News(what=what, at=at, **{"address": "ann@x.example", **facts})
+def news(what: FeedbackType, *, at, **facts) -> Feedback:
+    return Feedback(what=what, at=at, **{"address": "ann@x.example", **facts})
 
 
 def state(record: DeliveryRecord) -> dict[str, object]:
@@ -81,44 +81,44 @@ OUT = {"unsubscribed_from_emails"}
 
 # From which status what leads to which status, with what noted on the record, and which flags on the customer.
 EDGES = [
-    (Status.SENT, What.TAKEN, Status.SENT, NOTHING, NOTHING),
-    (Status.SENT, What.BOUNCED, Status.SENT, BOUNCED, NOTHING),
-    (Status.SENT, What.NO_MAILBOX, Status.SENT, BOUNCED, HARD),
-    (Status.SENT, What.REFUSED, Status.SENT, BOUNCED, NOTHING),
-    (Status.SENT, What.REFUSED_NO_MAILBOX, Status.SENT, BOUNCED, HARD),
-    (Status.SENT, What.COMPLAINED, Status.SENT, COMPLAINED, SPAM),
-    (Status.SENT, What.UNSUBSCRIBED, Status.SENT, {"unsubscribed"}, OUT),
-    (Status.UNCERTAIN, What.TAKEN, Status.SENT, NOTHING, NOTHING),
-    (Status.UNCERTAIN, What.BOUNCED, Status.SENT, BOUNCED, NOTHING),
-    (Status.UNCERTAIN, What.NO_MAILBOX, Status.SENT, BOUNCED, HARD),
-    (Status.UNCERTAIN, What.REFUSED, Status.FAILED, NOTHING, NOTHING),
-    (Status.UNCERTAIN, What.REFUSED_NO_MAILBOX, Status.FAILED, BOUNCED, HARD),
-    (Status.UNCERTAIN, What.COMPLAINED, Status.SENT, COMPLAINED, SPAM),
-    (Status.UNCERTAIN, What.UNSUBSCRIBED, Status.SENT, {"unsubscribed"}, OUT),
+    (Status.SENT, FeedbackType.TAKEN, Status.SENT, NOTHING, NOTHING),
+    (Status.SENT, FeedbackType.BOUNCED, Status.SENT, BOUNCED, NOTHING),
+    (Status.SENT, FeedbackType.NO_MAILBOX, Status.SENT, BOUNCED, HARD),
+    (Status.SENT, FeedbackType.REFUSED, Status.SENT, BOUNCED, NOTHING),
+    (Status.SENT, FeedbackType.REFUSED_NO_MAILBOX, Status.SENT, BOUNCED, HARD),
+    (Status.SENT, FeedbackType.COMPLAINED, Status.SENT, COMPLAINED, SPAM),
+    (Status.SENT, FeedbackType.UNSUBSCRIBED, Status.SENT, {"unsubscribed"}, OUT),
+    (Status.UNCERTAIN, FeedbackType.TAKEN, Status.SENT, NOTHING, NOTHING),
+    (Status.UNCERTAIN, FeedbackType.BOUNCED, Status.SENT, BOUNCED, NOTHING),
+    (Status.UNCERTAIN, FeedbackType.NO_MAILBOX, Status.SENT, BOUNCED, HARD),
+    (Status.UNCERTAIN, FeedbackType.REFUSED, Status.FAILED, NOTHING, NOTHING),
+    (Status.UNCERTAIN, FeedbackType.REFUSED_NO_MAILBOX, Status.FAILED, BOUNCED, HARD),
+    (Status.UNCERTAIN, FeedbackType.COMPLAINED, Status.SENT, COMPLAINED, SPAM),
+    (Status.UNCERTAIN, FeedbackType.UNSUBSCRIBED, Status.SENT, {"unsubscribed"}, OUT),
     # The webhook overtook the worker that waits for the answer.
-    (Status.SENDING, What.TAKEN, Status.SENT, NOTHING, NOTHING),
-    (Status.SENDING, What.BOUNCED, Status.SENT, BOUNCED, NOTHING),
-    (Status.SENDING, What.NO_MAILBOX, Status.SENT, BOUNCED, HARD),
-    (Status.SENDING, What.REFUSED, Status.FAILED, NOTHING, NOTHING),
-    (Status.SENDING, What.REFUSED_NO_MAILBOX, Status.FAILED, BOUNCED, HARD),
-    (Status.SENDING, What.COMPLAINED, Status.SENT, COMPLAINED, SPAM),
-    (Status.SENDING, What.UNSUBSCRIBED, Status.SENT, {"unsubscribed"}, OUT),
+    (Status.SENDING, FeedbackType.TAKEN, Status.SENT, NOTHING, NOTHING),
+    (Status.SENDING, FeedbackType.BOUNCED, Status.SENT, BOUNCED, NOTHING),
+    (Status.SENDING, FeedbackType.NO_MAILBOX, Status.SENT, BOUNCED, HARD),
+    (Status.SENDING, FeedbackType.REFUSED, Status.FAILED, NOTHING, NOTHING),
+    (Status.SENDING, FeedbackType.REFUSED_NO_MAILBOX, Status.FAILED, BOUNCED, HARD),
+    (Status.SENDING, FeedbackType.COMPLAINED, Status.SENT, COMPLAINED, SPAM),
+    (Status.SENDING, FeedbackType.UNSUBSCRIBED, Status.SENT, {"unsubscribed"}, OUT),
     # What is settled stays so.
-    (Status.FAILED, What.TAKEN, Status.FAILED, NOTHING, NOTHING),
-    (Status.FAILED, What.BOUNCED, Status.FAILED, NOTHING, NOTHING),
-    (Status.FAILED, What.NO_MAILBOX, Status.FAILED, BOUNCED, HARD),
-    (Status.FAILED, What.REFUSED, Status.FAILED, NOTHING, NOTHING),
-    (Status.FAILED, What.REFUSED_NO_MAILBOX, Status.FAILED, BOUNCED, HARD),
-    (Status.FAILED, What.COMPLAINED, Status.FAILED, COMPLAINED, SPAM),
-    (Status.FAILED, What.UNSUBSCRIBED, Status.FAILED, {"unsubscribed"}, OUT),
+    (Status.FAILED, FeedbackType.TAKEN, Status.FAILED, NOTHING, NOTHING),
+    (Status.FAILED, FeedbackType.BOUNCED, Status.FAILED, NOTHING, NOTHING),
+    (Status.FAILED, FeedbackType.NO_MAILBOX, Status.FAILED, BOUNCED, HARD),
+    (Status.FAILED, FeedbackType.REFUSED, Status.FAILED, NOTHING, NOTHING),
+    (Status.FAILED, FeedbackType.REFUSED_NO_MAILBOX, Status.FAILED, BOUNCED, HARD),
+    (Status.FAILED, FeedbackType.COMPLAINED, Status.FAILED, COMPLAINED, SPAM),
+    (Status.FAILED, FeedbackType.UNSUBSCRIBED, Status.FAILED, {"unsubscribed"}, OUT),
     # It is to be tried again, and turns out to have left; or the next try asks whether it may go.
-    (Status.WAITING, What.TAKEN, Status.SENT, NOTHING, NOTHING),
-    (Status.WAITING, What.BOUNCED, Status.SENT, BOUNCED, NOTHING),
-    (Status.WAITING, What.NO_MAILBOX, Status.SENT, BOUNCED, HARD),
-    (Status.WAITING, What.REFUSED, Status.WAITING, NOTHING, NOTHING),
-    (Status.WAITING, What.REFUSED_NO_MAILBOX, Status.WAITING, BOUNCED, HARD),
-    (Status.WAITING, What.COMPLAINED, Status.SENT, COMPLAINED, SPAM),
-    (Status.WAITING, What.UNSUBSCRIBED, Status.SENT, {"unsubscribed"}, OUT),
+    (Status.WAITING, FeedbackType.TAKEN, Status.SENT, NOTHING, NOTHING),
+    (Status.WAITING, FeedbackType.BOUNCED, Status.SENT, BOUNCED, NOTHING),
+    (Status.WAITING, FeedbackType.NO_MAILBOX, Status.SENT, BOUNCED, HARD),
+    (Status.WAITING, FeedbackType.REFUSED, Status.WAITING, NOTHING, NOTHING),
+    (Status.WAITING, FeedbackType.REFUSED_NO_MAILBOX, Status.WAITING, BOUNCED, HARD),
+    (Status.WAITING, FeedbackType.COMPLAINED, Status.SENT, COMPLAINED, SPAM),
+    (Status.WAITING, FeedbackType.UNSUBSCRIBED, Status.SENT, {"unsubscribed"}, OUT),
 ]
 
 
@@ -128,23 +128,30 @@ def test_each_edge_once_and_again(record, at, before, what, after, happened, fla
     put(record, before, at=at)
 
     for _ in range(times):
-        assert feedback.take(Named(Kind.RECORD, record.pk), news(what, at=at))
+        assert feedback.record_feedback(Referent(ReferentKind.RECORD, record.pk), news(what, at=at))
 
     assert state(record) == {"status": after, "happened": happened, "flags": flags}
 
 
 def test_every_edge_is_there():
-    assert set(OF_RECORD) == set(What)
+    assert set(HANDLERS) == set(FeedbackType)
     statuses = {before for before, *_ in EDGES}
-    assert {(before, what) for before, what, *_ in EDGES} == {(before, what) for before in statuses for what in What}
+    assert {(before, what) for before, what, *_ in EDGES} == {
+        (before, what) for before in statuses for what in FeedbackType
+    }
 
 
 ORDERS = [
-    ({What.TAKEN, What.NO_MAILBOX}, Status.SENT, BOUNCED, HARD),
-    ({What.TAKEN, What.BOUNCED, What.NO_MAILBOX}, Status.SENT, BOUNCED, HARD),
-    ({What.TAKEN, What.COMPLAINED}, Status.SENT, COMPLAINED, SPAM),
-    ({What.COMPLAINED, What.UNSUBSCRIBED, What.TAKEN}, Status.SENT, COMPLAINED, SPAM),
-    ({What.NO_MAILBOX, What.COMPLAINED, What.TAKEN}, Status.SENT, BOUNCED | COMPLAINED, HARD | SPAM),
+    ({FeedbackType.TAKEN, FeedbackType.NO_MAILBOX}, Status.SENT, BOUNCED, HARD),
+    ({FeedbackType.TAKEN, FeedbackType.BOUNCED, FeedbackType.NO_MAILBOX}, Status.SENT, BOUNCED, HARD),
+    ({FeedbackType.TAKEN, FeedbackType.COMPLAINED}, Status.SENT, COMPLAINED, SPAM),
+    ({FeedbackType.COMPLAINED, FeedbackType.UNSUBSCRIBED, FeedbackType.TAKEN}, Status.SENT, COMPLAINED, SPAM),
+    (
+        {FeedbackType.NO_MAILBOX, FeedbackType.COMPLAINED, FeedbackType.TAKEN},
+        Status.SENT,
+        BOUNCED | COMPLAINED,
+        HARD | SPAM,
+    ),
 ]
 
 
@@ -159,7 +166,7 @@ def test_in_any_order_it_comes_to_the_same(record, at, before, order, after, hap
     # Each happened when it did, whenever it is told; and what was told first is told again at the end.
     when = {what: at + timedelta(minutes=minute) for minute, what in enumerate(sorted(order))}
     for what in (*order, order[0]):
-        feedback.take(Named(Kind.RECORD, record.pk), news(what, at=when[what]))
+        feedback.record_feedback(Referent(ReferentKind.RECORD, record.pk), news(what, at=when[what]))
 
     assert state(record) == {"status": after, "happened": happened, "flags": flags}
 
@@ -167,7 +174,7 @@ def test_in_any_order_it_comes_to_the_same(record, at, before, order, after, hap
 def test_what_was_never_in_hand_is_not_called_off(record, at):
     DeliveryRecord.objects.update(status=Status.WAITING, claim=None, leased_until=None, taken_at=None, due_at=at)
 
-    feedback.take(Named(Kind.RECORD, record.pk), news(What.TAKEN, at=at))
+    feedback.record_feedback(Referent(ReferentKind.RECORD, record.pk), news(FeedbackType.TAKEN, at=at))
 
     assert state(record)["status"] is Status.WAITING
 
@@ -179,7 +186,7 @@ def test_of_two_at_one_inbox_the_one_that_has_it_keeps_it(record, at):
         message=record.message, customer=twin, status=Status.SENT, sent_at=at, matched_at=at, inbox="ann@x.example"
     )
 
-    assert feedback.take(Named(Kind.RECORD, record.pk), news(What.TAKEN, at=at))
+    assert feedback.record_feedback(Referent(ReferentKind.RECORD, record.pk), news(FeedbackType.TAKEN, at=at))
 
     assert state(record)["status"] is Status.WAITING
 
@@ -189,32 +196,34 @@ def test_of_two_at_one_inbox_the_one_that_has_it_keeps_it(record, at):
 
 def test_a_bounce_told_again_leaves_the_flag_that_staff_cleared(record, at):
     put(record, Status.SENT, at=at)
-    bounced = news(What.NO_MAILBOX, at=at)
-    feedback.take(Named(Kind.RECORD, record.pk), bounced)
+    bounced = news(FeedbackType.NO_MAILBOX, at=at)
+    feedback.record_feedback(Referent(ReferentKind.RECORD, record.pk), bounced)
     Customer.objects.update(has_hard_bounced=False)
 
-    feedback.take(Named(Kind.RECORD, record.pk), bounced)
+    feedback.record_feedback(Referent(ReferentKind.RECORD, record.pk), bounced)
 
     assert state(record)["flags"] == NOTHING
 
 
 def test_a_complaint_told_again_leaves_who_subscribed_again(record, at):
     put(record, Status.SENT, at=at)
-    for what in (What.UNSUBSCRIBED, What.COMPLAINED):
-        feedback.take(Named(Kind.RECORD, record.pk), news(what, at=at))
+    for what in (FeedbackType.UNSUBSCRIBED, FeedbackType.COMPLAINED):
+        feedback.record_feedback(Referent(ReferentKind.RECORD, record.pk), news(what, at=at))
     links.subscribe_again(record, at=at)
 
-    for what in (What.UNSUBSCRIBED, What.COMPLAINED):
-        feedback.take(Named(Kind.RECORD, record.pk), news(what, at=at))
+    for what in (FeedbackType.UNSUBSCRIBED, FeedbackType.COMPLAINED):
+        feedback.record_feedback(Referent(ReferentKind.RECORD, record.pk), news(what, at=at))
 
     assert state(record)["flags"] == {"marked_email_as_spam"}
 
 
 def test_a_soft_bounce_may_turn_out_to_be_a_hard_one(record, at):
     put(record, Status.SENT, at=at)
-    feedback.take(Named(Kind.RECORD, record.pk), news(What.BOUNCED, at=at))
+    feedback.record_feedback(Referent(ReferentKind.RECORD, record.pk), news(FeedbackType.BOUNCED, at=at))
 
-    feedback.take(Named(Kind.RECORD, record.pk), news(What.NO_MAILBOX, at=at + timedelta(days=1)))
+    feedback.record_feedback(
+        Referent(ReferentKind.RECORD, record.pk), news(FeedbackType.NO_MAILBOX, at=at + timedelta(days=1))
+    )
 
     assert state(record)["flags"] == HARD
     assert record.bounced_at == at + timedelta(days=1)
@@ -224,7 +233,7 @@ def test_who_has_another_address_by_now_is_not_bounced(record, at):
     put(record, Status.SENT, at=at)
     Customer.objects.update(email="ann@new.example")
 
-    feedback.take(Named(Kind.RECORD, record.pk), news(What.NO_MAILBOX, at=at))
+    feedback.record_feedback(Referent(ReferentKind.RECORD, record.pk), news(FeedbackType.NO_MAILBOX, at=at))
 
     assert state(record) == {"status": Status.SENT, "happened": BOUNCED, "flags": NOTHING}
 
@@ -232,12 +241,16 @@ def test_who_has_another_address_by_now_is_not_bounced(record, at):
 def test_a_provider_names_its_copy_when_it_first_speaks_of_it(record, at):
     put(record, Status.UNCERTAIN, at=at)
 
-    feedback.take(Named(Kind.RECORD, record.pk), news(What.TAKEN, at=at, provider_id="pm-1"))
-    feedback.take(Named(Kind.RECORD, record.pk), news(What.TAKEN, at=at, provider_id="other"))
+    feedback.record_feedback(
+        Referent(ReferentKind.RECORD, record.pk), news(FeedbackType.TAKEN, at=at, provider_id="pm-1")
+    )
+    feedback.record_feedback(
+        Referent(ReferentKind.RECORD, record.pk), news(FeedbackType.TAKEN, at=at, provider_id="other")
+    )
 
     record.refresh_from_db()
     assert record.provider_id == "pm-1"
-    assert feedback.find(message_ids=("<else@x.example>",), provider_id="pm-1") == (Kind.RECORD, record.pk)
+    assert feedback.find(message_ids=("<else@x.example>",), provider_id="pm-1") == (ReferentKind.RECORD, record.pk)
 
 
 def test_looking_a_copy_up_by_its_providers_name_reads_no_other():
@@ -251,23 +264,25 @@ def test_looking_a_copy_up_by_its_providers_name_reads_no_other():
 def test_a_refusal_is_kept_in_the_providers_words(record, at):
     put(record, Status.UNCERTAIN, at=at)
 
-    feedback.take(Named(Kind.RECORD, record.pk), news(What.REFUSED, at=at, words="on our list"))
+    feedback.record_feedback(
+        Referent(ReferentKind.RECORD, record.pk), news(FeedbackType.REFUSED, at=at, words="on our list")
+    )
 
     record.refresh_from_db()
     assert (record.reason, record.detail) == (Reason.REJECTED, "on our list")
 
 
 def test_of_what_is_not_there_nothing_is_taken(at):
-    assert not feedback.take(Named(Kind.RECORD, 4_000_000), news(What.TAKEN, at=at))
-    assert not feedback.take(Named(Kind.ANSWER, 4_000_000), news(What.TAKEN, at=at))
-    assert not feedback.take(Named(Kind.CONVERSATION, 1), news(What.TAKEN, at=at))
+    assert not feedback.record_feedback(Referent(ReferentKind.RECORD, 4_000_000), news(FeedbackType.TAKEN, at=at))
+    assert not feedback.record_feedback(Referent(ReferentKind.ANSWER, 4_000_000), news(FeedbackType.TAKEN, at=at))
+    assert not feedback.record_feedback(Referent(ReferentKind.CONVERSATION, 1), news(FeedbackType.TAKEN, at=at))
 
 
 def test_a_message_id_names_its_copy_after_the_key_was_changed(record, settings):
     message_id = rendering.message_id(record.pk)
     settings.SECRET_KEY, settings.SECRET_KEY_FALLBACKS = "new", [settings.SECRET_KEY]
 
-    assert reply_addresses.named_by(message_id) == (Kind.RECORD, record.pk)
+    assert reply_addresses.named_by(message_id) == (ReferentKind.RECORD, record.pk)
     settings.SECRET_KEY_FALLBACKS = []
     assert reply_addresses.named_by(message_id) is None
 
@@ -282,12 +297,12 @@ def test_a_message_id_of_somebody_else_names_nothing(forged):
 # The mail of a teammate's answer
 
 ANSWERS = [
-    (Status.UNCERTAIN, What.TAKEN, Status.SENT, NOTHING),
-    (Status.UNCERTAIN, What.NO_MAILBOX, Status.FAILED, HARD),
-    (Status.SENT, What.BOUNCED, Status.FAILED, NOTHING),
-    (Status.SENT, What.NO_MAILBOX, Status.FAILED, HARD),
-    (Status.SENT, What.COMPLAINED, Status.SENT, {"marked_email_as_spam"}),
-    (Status.FAILED, What.TAKEN, Status.FAILED, NOTHING),
+    (Status.UNCERTAIN, FeedbackType.TAKEN, Status.SENT, NOTHING),
+    (Status.UNCERTAIN, FeedbackType.NO_MAILBOX, Status.FAILED, HARD),
+    (Status.SENT, FeedbackType.BOUNCED, Status.FAILED, NOTHING),
+    (Status.SENT, FeedbackType.NO_MAILBOX, Status.FAILED, HARD),
+    (Status.SENT, FeedbackType.COMPLAINED, Status.SENT, {"marked_email_as_spam"}),
+    (Status.FAILED, FeedbackType.TAKEN, Status.FAILED, NOTHING),
 ]
 
 
@@ -300,7 +315,7 @@ def test_the_mail_of_an_answer_comes_back_too(at, django_user_model, before, wha
     AnswerMail.objects.update(status=before)
 
     for _ in range(2):
-        assert feedback.take(Named(Kind.ANSWER, part.pk), news(what, at=at, words="550 no"))
+        assert feedback.record_feedback(Referent(ReferentKind.ANSWER, part.pk), news(what, at=at, words="550 no"))
 
     customer.refresh_from_db()
     held = {"has_hard_bounced", "marked_email_as_spam"}
@@ -337,11 +352,11 @@ def test_what_servers_write_is_understood(record, at, before, name, marks, happe
 
 
 def test_a_bounce_says_when_and_in_which_words(record, at):
-    found = dsn.read(letter(about(record, "bounce_postfix", **POSTFIX)), at=at + timedelta(days=1))
+    found = dsn.read_notices(letter(about(record, "bounce_postfix", **POSTFIX)), at=at + timedelta(days=1))
 
     assert [(notice.named, notice.news.at, notice.news.address, notice.news.words) for notice in found] == [
         (
-            (Kind.RECORD, record.pk),
+            (ReferentKind.RECORD, record.pk),
             at + timedelta(seconds=7),
             "ann@x.example",
             "550 5.1.1 <ann@x.example>: Recipient address rejected",
@@ -404,7 +419,7 @@ def test_a_bounce_of_somebody_erased_leaves_them_erased(record, at):
 
 def test_a_vacation_note_to_the_return_path_is_no_bounce(record, at):
     put(record, Status.SENT, at=at)
-    mail = changed(about(record, "vacation_gmail"), To=reply_addresses.return_path(Kind.RECORD, record.pk))
+    mail = changed(about(record, "vacation_gmail"), To=reply_addresses.return_path(ReferentKind.RECORD, record.pk))
 
     assert router.receive(letter(mail), at=at) is Outcome.BY_NOBODY
 

@@ -15,7 +15,7 @@ from delivery.conversations import threads
 from delivery.inbound import router
 from delivery.inbound.router import Outcome
 from delivery.models import AnswerMail, ConversationPart, DeliveryRecord, Status, Upgrade
-from delivery.reply_addresses import Kind, Purpose
+from delivery.reply_addresses import Purpose, ReferentKind
 from tests.factories import CustomerFactory, MessageFactory
 from tests.support.inbound_emails import about, changed, letter, to_bounce_address, written
 
@@ -120,7 +120,7 @@ def test_an_address_of_ours_in_the_returned_mail_proves_nothing(record, at, kind
     before = everything()
     address = {
         "Reply-To": reply_addresses.reply_address(record),
-        "Return-Path": reply_addresses.return_path(Kind.RECORD, record.pk),
+        "Return-Path": reply_addresses.return_path(ReferentKind.RECORD, record.pk),
     }[quoted]
 
     router.receive(letter(report(record, kind, message_id=f"<1@x.example>\n{quoted}: <{address}>")), at=at + DAY)
@@ -167,17 +167,17 @@ def test_a_reply_address_rewritten_into_a_bounce_address_changes_nothing(record,
     assert everything() == before
 
 
-@pytest.mark.parametrize("kind", Kind)
+@pytest.mark.parametrize("kind", ReferentKind)
 def test_a_token_is_for_one_purpose(kind):
     for purpose, other in ((Purpose.REPLY, Purpose.BOUNCE), (Purpose.BOUNCE, Purpose.REPLY)):
         token = reply_addresses.token_of(kind, 7, purpose=purpose)
 
-        assert reply_addresses.read(token, purpose=purpose) == (kind, 7)
-        assert reply_addresses.read(token, purpose=other) is None
+        assert reply_addresses.parse_token(token, purpose=purpose) == (kind, 7)
+        assert reply_addresses.parse_token(token, purpose=other) is None
 
 
 def test_a_bounce_token_at_a_reply_address_is_nobodys(record, at):
-    address = reply_addresses.return_path(Kind.RECORD, record.pk).replace("bounce+", "reply+")
+    address = reply_addresses.return_path(ReferentKind.RECORD, record.pk).replace("bounce+", "reply+")
 
     mail = b"From: ann@x.example\r\nTo: %b\r\n\r\nThanks" % address.encode()
 
@@ -187,12 +187,12 @@ def test_a_bounce_token_at_a_reply_address_is_nobodys(record, at):
 def test_the_token_of_a_reply_address_is_what_it_was_before(settings):
     settings.SECRET_KEY = "a key"
 
-    assert reply_addresses.token_of(Kind.RECORD, 12_345, purpose=Purpose.REPLY) == "stwmgcbk3myqpjjxhnnsk"
+    assert reply_addresses.token_of(ReferentKind.RECORD, 12_345, purpose=Purpose.REPLY) == "stwmgcbk3myqpjjxhnnsk"
 
 
 def test_a_reply_to_the_bounce_address_is_still_a_reply(record, at):
     for number, address in enumerate(
-        (reply_addresses.return_path(Kind.RECORD, record.pk), rewritten(reply_addresses.reply_address(record)))
+        (reply_addresses.return_path(ReferentKind.RECORD, record.pk), rewritten(reply_addresses.reply_address(record)))
     ):
         mail = b"From: ann@x.example\r\nMessage-ID: <%d@x>\r\nTo: %b\r\n\r\nThanks" % (number, address.encode())
 
@@ -264,7 +264,7 @@ def test_only_what_may_have_left_before_the_upgrade_has_an_old_bounce_address(
 
     found = reply_addresses.bounced_at(rewritten(reply_addresses.reply_address(fresh)), at=at + 3 * DAY)
 
-    assert (found == (Kind.RECORD, fresh.pk)) is counts
+    assert (found == (ReferentKind.RECORD, fresh.pk)) is counts
 
 
 def test_the_old_bounce_address_of_an_answer_counts_too(at, upgraded, django_user_model):
@@ -272,14 +272,14 @@ def test_the_old_bounce_address_of_an_answer_counts_too(at, upgraded, django_use
     conversation = threads.open_by_customer(CustomerFactory(email="ann@x.example"), body="Help!", at=at)
     teammate = django_user_model.objects.create_user("ada")
     part = threads.reply_by_teammate(conversation, teammate=teammate, body="Here", at=at)
-    old = reply_addresses.address_for(Purpose.REPLY, Kind.ANSWER, part.pk, domain="bounce.acme.example").replace(
-        "reply+", "bounce+"
-    )
+    old = reply_addresses.address_for(
+        Purpose.REPLY, ReferentKind.ANSWER, part.pk, domain="bounce.acme.example"
+    ).replace("reply+", "bounce+")
     assert reply_addresses.bounced_at(old, at=at + DAY) is None
 
     AnswerMail.objects.update(status=Status.SENT, sent_at=at)
 
-    assert reply_addresses.bounced_at(old, at=at + DAY) == (Kind.ANSWER, part.pk)
+    assert reply_addresses.bounced_at(old, at=at + DAY) == (ReferentKind.ANSWER, part.pk)
     assert reply_addresses.bounced_at(old, at=at + 15 * DAY) is None
 
 
@@ -357,6 +357,6 @@ def test_without_a_feedback_address_a_complaint_counts_at_bounce_addresses_only(
 
 
 def test_the_token_of_an_address_signs_no_message_id(record):
-    token = reply_addresses.token_of(Kind.RECORD, record.pk, purpose=Purpose.REPLY)
+    token = reply_addresses.token_of(ReferentKind.RECORD, record.pk, purpose=Purpose.REPLY)
 
     assert reply_addresses.named_by(f"<{record.pk}.{token[:16]}@acme.example>") is None

@@ -5,7 +5,7 @@ from time import process_time
 import pytest
 
 from delivery.inbound import dsn
-from delivery.inbound.message import Letter, NotAMail
+from delivery.inbound.message import InboundEmail, NotAMail
 from delivery.inbound.reply_parser import of_html, of_text
 
 # Far less than a mail may hold.
@@ -74,8 +74,15 @@ def test_headers_are_read_within_seconds(name, again):
     source = f"{name}: {again * (LONG_HEADER // len(again))}\nDate: now\n\nHello".encode()
 
     def read() -> list[object]:
-        letter = Letter.read(source)
-        return [letter.message_id, letter.sender, letter.recipients, letter.answers, letter.by_nobody, letter.written]
+        letter = InboundEmail.read(source)
+        return [
+            letter.message_id,
+            letter.sender,
+            letter.recipients,
+            letter.answers,
+            letter.auto_reply_reason,
+            letter.written,
+        ]
 
     within_seconds(read)
 
@@ -87,7 +94,7 @@ def test_a_mail_in_a_mail_in_a_mail_without_end_is_none(again):
     source = "Date: now\n" + "".join(again.format(number) for number in range(5000))
 
     with pytest.raises(NotAMail, match="nested too deeply"):
-        Letter.read(source.encode())
+        InboundEmail.read(source.encode())
 
 
 def test_of_a_notice_about_very_many_a_few_are_read(at):
@@ -95,9 +102,9 @@ def test_of_a_notice_about_very_many_a_few_are_read(at):
     report = (
         f"Content-Type: multipart/report; boundary=b\n\n--b\nContent-Type: message/delivery-status\n\nX: y\n\n{told}"
     )
-    letter = Letter.read(f"Date: now\n{report}\n--b--\n".encode())
+    letter = InboundEmail.read(f"Date: now\n{report}\n--b--\n".encode())
 
-    assert len(within_seconds(lambda: dsn.read(letter, at=at))) < 100
+    assert len(within_seconds(lambda: dsn.read_notices(letter, at=at))) < 100
 
 
 @pytest.mark.parametrize(

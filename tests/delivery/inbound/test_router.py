@@ -219,7 +219,7 @@ def test_a_forged_token_is_nobodys_and_logged(record, receive, caplog):
 
 
 def test_a_token_of_what_is_not_there_is_nobodys(record, receive):
-    nowhere = reply_addresses.address_of(reply_addresses.Kind.CONVERSATION, 4_000_000)
+    nowhere = reply_addresses.address_of(reply_addresses.ReferentKind.CONVERSATION, 4_000_000)
 
     assert receive(changed(thanks(record), To=nowhere)) is Outcome.NOBODYS
 
@@ -229,7 +229,7 @@ def test_a_mail_to_no_address_of_ours_is_nobodys(record, receive):
 
 
 @pytest.mark.parametrize("pk", [0, 1, 12_345, 2**63 - 1])
-@pytest.mark.parametrize("kind", reply_addresses.Kind)
+@pytest.mark.parametrize("kind", reply_addresses.ReferentKind)
 def test_an_address_fits_before_the_at_and_names_what_it_was_made_of(kind, pk):
     local, _, domain = reply_addresses.address_of(kind, pk).partition("@")
 
@@ -241,7 +241,7 @@ def test_an_address_says_nothing_to_who_reads_it():
     tokens = {
         reply_addresses.token_of(kind, pk, purpose=purpose)
         for purpose in reply_addresses.Purpose
-        for kind in reply_addresses.Kind
+        for kind in reply_addresses.ReferentKind
         for pk in range(50)
     }
 

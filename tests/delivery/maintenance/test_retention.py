@@ -30,7 +30,7 @@ def kept(**days: int) -> None:
 
 
 def forget(at, **more) -> dict[str, int]:
-    return retention.forget(at=at, go_on=lambda: True, **more)
+    return retention.delete_expired(at=at, go_on=lambda: True, **more)
 
 
 def sent(at, *, channel: str = "email", body: str = "<p>Hi {{ first_name }}</p>") -> DeliveryRecord:
@@ -101,12 +101,12 @@ def test_counts_of_a_message_stay_true(at):
     kept(keep_copies_days=30)
     record = sent(at - 31 * DAY)
     counters.fold()
-    before = counters.of([record.message_id])[record.message_id]
+    before = counters.counts_of([record.message_id])[record.message_id]
 
     forget(at)
 
     counters.fold()
-    assert counters.of([record.message_id])[record.message_id] == before
+    assert counters.counts_of([record.message_id])[record.message_id] == before
     assert before.sent == 1
 
 
@@ -138,7 +138,7 @@ def to_one(at) -> Message:
         customer, channel="email", format="", sender=SenderFactory(), subject="About you", body="<p>Dear Ann</p>",
         by=boss, at=at,
     )  # fmt: skip
-    dispatcher.hand_over(clock=lambda: at, until=at + timedelta(minutes=1))
+    dispatcher.dispatch(clock=lambda: at, until=at + timedelta(minutes=1))
     return Message.objects.to_one_person().get()
 
 
@@ -198,7 +198,7 @@ def test_it_goes_in_slices_stops_when_asked_and_goes_on_the_next_day(at):
     EventFactory.create_batch(10, happened_at=at - 40 * DAY)
     turns = iter([True, True, False, False])
 
-    found = retention.forget(at=at, go_on=lambda: next(turns), size=3)
+    found = retention.delete_expired(at=at, go_on=lambda: next(turns), size=3)
 
     assert found["events"] == 6
     assert forget(at, size=3)["events"] == 4

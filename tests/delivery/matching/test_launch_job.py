@@ -13,7 +13,7 @@ from delivery import locks
 from delivery.maintenance import attribute_kinds, sweep
 from delivery.matching import launch, launch_job
 from delivery.matching import sql as matching_sql
-from delivery.models import DeliveryRecord, Who
+from delivery.models import DeliveryRecord, VisitorKind
 from delivery.tracking import hits
 from messaging.models import Message, State, WrongState
 from tests.factories import AT, CustomAttributeFactory, CustomerFactory, MessageFactory, rule
@@ -96,7 +96,7 @@ def test_who_opens_a_copy_of_the_sample_is_not_kept_waiting_by_the_rest(at):
     def opens() -> None:
         with connection.cursor() as cursor:
             cursor.execute("SET lock_timeout = '1s'")
-        hits.count(record, link=None, who=Who.PERSON, at=at)
+        hits.count(record, link=None, who=VisitorKind.PERSON, at=at)
         counted.append(True)
         connection.close()
 
@@ -164,7 +164,7 @@ def test_a_change_of_the_attribute_with_the_same_number_does_not_call_off_a_laun
         connection.close()
 
     with transaction.atomic():
-        assert attribute_kinds.mine(number) is not None
+        assert attribute_kinds.lock_kind_change(number) is not None
         thread = threading.Thread(target=launch_meanwhile)
         thread.start()
         thread.join(20)

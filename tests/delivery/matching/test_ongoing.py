@@ -132,7 +132,7 @@ def test_what_waited_for_the_window_is_judged_again_by_todays_data(at):
     gone.save()
     opening = at.replace(day=5, hour=9)
 
-    assert recheck.judge_due_again(message, at=opening) == 1
+    assert recheck.recheck_due(message, at=opening) == 1
     assert got(message) == [("gone", "withdrawn", "no_longer_matches"), ("still", "waiting", "queued")]
 
 
@@ -144,7 +144,7 @@ def test_who_was_withdrawn_and_matches_again_is_taken_up_again(at):
     back.name = "Free"
     back.save()
     opening = at.replace(day=5, hour=9)
-    recheck.judge_due_again(message, at=opening)
+    recheck.recheck_due(message, at=opening)
     back.name = "Pro"
     back.save()
 

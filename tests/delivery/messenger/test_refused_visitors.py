@@ -125,6 +125,6 @@ def test_old_days_are_deleted(at):
     for days in (0, 89, 92):
         RefusedVisitors.add((at - days * DAY).date(), Refusal.NOT_SIGNED)
 
-    retention.forget(at=at, go_on=lambda: True)
+    retention.delete_expired(at=at, go_on=lambda: True)
 
     assert RefusedVisitors.objects.count() == 2

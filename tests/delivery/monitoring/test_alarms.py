@@ -23,13 +23,13 @@ from delivery.models import (
     Alarm,
     AlarmKind,
     AnswerMail,
+    ChannelOutage,
     DeliveryRecord,
     Heartbeat,
     Pace,
     Reason,
     Refusal,
     RefusedVisitors,
-    Rest,
 )
 from delivery.monitoring import alarms, health
 from delivery.sending import batch
@@ -76,8 +76,8 @@ def copy_due(at):
 
 
 def channel_rests(at) -> None:
-    Rest.begins("email", why="Connection refused", at=at - 4 * MINUTE)
-    Rest.begins("email", why="Connection refused", at=at - 2 * MINUTE)
+    ChannelOutage.begins("email", why="Connection refused", at=at - 4 * MINUTE)
+    ChannelOutage.begins("email", why="Connection refused", at=at - 2 * MINUTE)
 
 
 def message_in_trouble(at) -> None:
@@ -264,16 +264,16 @@ def test_nobody_is_alarmed_by_a_queue_that_moves_or_may_not(at, ops):
 
 
 def test_a_channel_that_refused_once_does_not_rest_yet_and_one_that_works_again_no_more(at):
-    Rest.begins("email", why="Refused", at=at)
+    ChannelOutage.begins("email", why="Refused", at=at)
     assert alarms.channel(at) == ""
-    Rest.begins("email", why="Refused", at=at + 2 * MINUTE)
-    Rest.begins("email", why="Refused", at=at + 4 * MINUTE)
+    ChannelOutage.begins("email", why="Refused", at=at + 2 * MINUTE)
+    ChannelOutage.begins("email", why="Refused", at=at + 4 * MINUTE)
     assert "Refused" in alarms.channel(at + 4 * MINUTE)
     assert alarms.channel(at + 8 * MINUTE) == ""
 
-    Rest.begins("email", why="Refused", at=at + 20 * MINUTE)
+    ChannelOutage.begins("email", why="Refused", at=at + 20 * MINUTE)
 
-    assert Rest.objects.get().since == at + 20 * MINUTE
+    assert ChannelOutage.objects.get().since == at + 20 * MINUTE
 
 
 def test_a_batch_that_finds_the_channel_down_notes_it(at, monkeypatch, settings, tmp_path):
@@ -293,7 +293,7 @@ def test_a_batch_that_finds_the_channel_down_notes_it(at, monkeypatch, settings,
 
     assert batch.send_batch(message, clock=lambda: at) is None
 
-    assert Rest.objects.values_list("channel", "since", "why").get() == ("email", at, "Connection refused")
+    assert ChannelOutage.objects.values_list("channel", "since", "why").get() == ("email", at, "Connection refused")
 
 
 @pytest.mark.django_db(transaction=True)

@@ -51,7 +51,7 @@ def by_force(sql: str, *params: object) -> None:
 def test_all_is_well_from_launch_to_the_end(at):
     message = one_off(at)
     assert list(invariants.findings(at=at)) == []
-    dispatcher.hand_over(clock=lambda: at, until=at + timedelta(seconds=1))
+    dispatcher.dispatch(clock=lambda: at, until=at + timedelta(seconds=1))
     assert list(invariants.findings(at=at + timedelta(hours=1))) == []
     sweep.sweep(at=at)
     assert Message.objects.get(pk=message.pk).state == "sent"

@@ -33,19 +33,19 @@ def test_every_status_is_counted():
 def test_a_message_without_records_has_counts_of_nothing(message):
     other = MessageFactory()
 
-    assert counters.of([other.pk])[other.pk] == counters.Counts()
+    assert counters.counts_of([other.pk])[other.pk] == counters.Counts()
 
 
 def test_reads_what_is_not_folded_yet_and_what_is(message):
     sent(DeliveryRecord.objects.filter(pk=message.records.first().pk), opened_at=AT)
-    before = counters.of([message.pk])[message.pk]
+    before = counters.counts_of([message.pk])[message.pk]
 
     counters.fold()
 
     assert not CountChange.objects.exists()
-    assert counters.of([message.pk])[message.pk] == before == counters.Counts(waiting=4, sent=1, opened=1)
+    assert counters.counts_of([message.pk])[message.pk] == before == counters.Counts(waiting=4, sent=1, opened=1)
     message.records.filter(status=Status.WAITING).skip(reason=Reason.ARCHIVED)
-    assert counters.of([message.pk])[message.pk] == counters.Counts(skipped=4, sent=1, opened=1)
+    assert counters.counts_of([message.pk])[message.pk] == counters.Counts(skipped=4, sent=1, opened=1)
     counters.fold()
     assert list(counters.differences()) == []
 
@@ -60,7 +60,7 @@ def test_every_change_of_a_record_is_counted(message):
     DeliveryRecord.objects.filter(pk=third.pk).mark_uncertain(reason=Reason.LOST_TOUCH, detail="")
     DeliveryRecord.objects.filter(pk=fourth.pk).withdraw(reason=Reason.STOPPED)
 
-    found = counters.of([message.pk])[message.pk]
+    found = counters.counts_of([message.pk])[message.pk]
 
     assert found == counters.Counts(
         waiting=1, sent=2, uncertain=1, withdrawn=1, opened=2, clicked=2, replied=2, bounced=1, complained=1,
@@ -75,9 +75,9 @@ def test_a_moment_taken_back_is_counted_back(message):
     sent(record, opened_at=AT)
     record.update(opened_at=None)
 
-    assert counters.of([message.pk])[message.pk].opened == 0
+    assert counters.counts_of([message.pk])[message.pk].opened == 0
     counters.fold()
-    assert counters.of([message.pk])[message.pk].opened == 0
+    assert counters.counts_of([message.pk])[message.pk].opened == 0
 
 
 def test_what_is_rolled_back_never_counted(message):
@@ -85,7 +85,7 @@ def test_what_is_rolled_back_never_counted(message):
         sent(message.records.all())
         transaction.set_rollback(True)
 
-    assert counters.of([message.pk])[message.pk] == counters.Counts(waiting=5)
+    assert counters.counts_of([message.pk])[message.pk] == counters.Counts(waiting=5)
 
 
 def test_one_statement_leaves_one_row_for_each_thing_it_changed(message):
@@ -102,7 +102,7 @@ def test_people_are_told_apart_where_it_goes_once_for_each_company():
     MembershipFactory()
     message = MessageFactory(one_off=True, in_app=True, body="<p>{{ company.name }}</p>", live=True)
 
-    found = counters.of([message.pk])[message.pk]
+    found = counters.counts_of([message.pk])[message.pk]
 
     assert found.records == 4
     assert counters.people(message, found) == 2
@@ -145,7 +145,7 @@ def test_says_where_what_is_kept_is_wrong(message):
     assert list(counters.differences()) == [f"Message {message.pk}: 7 waiting kept, 5 counted."]
     counters.recount()
     assert list(counters.differences()) == []
-    assert counters.of([message.pk])[message.pk] == counters.Counts(waiting=5)
+    assert counters.counts_of([message.pk])[message.pk] == counters.Counts(waiting=5)
 
 
 @pytest.mark.django_db(transaction=True)
@@ -175,7 +175,7 @@ def test_writers_and_the_fold_at_once_lose_nothing():
     for thread in threads:
         thread.join()
 
-    assert counters.of([message.pk])[message.pk] == counters.Counts(sent=40, opened=40)
+    assert counters.counts_of([message.pk])[message.pk] == counters.Counts(sent=40, opened=40)
     assert list(counters.differences()) == []
 
 
@@ -188,7 +188,7 @@ def test_two_who_write_of_one_message_do_not_wait_for_each_other(message):
         with connection.cursor() as cursor:
             cursor.execute("SET lock_timeout = '2s'")
         sent(DeliveryRecord.objects.filter(pk=second.pk))
-        done.append(counters.of([message.pk])[message.pk].sent)
+        done.append(counters.counts_of([message.pk])[message.pk].sent)
         connections.close_all()
 
     with transaction.atomic():
@@ -198,4 +198,4 @@ def test_two_who_write_of_one_message_do_not_wait_for_each_other(message):
         thread.join()
 
     assert done == [1]
-    assert counters.of([message.pk])[message.pk].sent == 2
+    assert counters.counts_of([message.pk])[message.pk].sent == 2

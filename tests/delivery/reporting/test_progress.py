@@ -86,6 +86,6 @@ def test_where_the_day_is_used_up_the_plan_says_on_which_day_it_ends(at):
 
 def test_done_it_ends_now(at):
     message = under_way(at, sent=20, of=20)
-    dispatcher.hand_over(clock=lambda: at, until=at + SECOND)
+    dispatcher.dispatch(clock=lambda: at, until=at + SECOND)
 
     assert progress.progress(message, at=at).ends_at == at

@@ -62,7 +62,7 @@ def matched(at, **facts) -> Message:
 
 
 def hand_over(at) -> int:
-    return dispatcher.hand_over(clock=lambda: at, until=at + timedelta(seconds=1))
+    return dispatcher.dispatch(clock=lambda: at, until=at + timedelta(seconds=1))
 
 
 def refuse(reason: Exception) -> Callable[[Envelope], str]:
@@ -355,9 +355,9 @@ def test_worker_thought_dead_settles_nothing_when_it_wakes(at, channel):
     CustomerFactory(email="ann@x.example")
     message = matched(at)
     batch = sending_batch.claim(message, at=at, token=uuid4())
-    settle.give_up_abandoned(at=at + sending_batch.LEASE * 2)
+    settle.expire_leases(at=at + sending_batch.LEASE * 2)
 
-    settle.settle(batch, outcome.Outcome(sent={batch.records[0].pk: ""}), at=at + sending_batch.LEASE * 2)
+    settle.settle_batch(batch, outcome.Outcome(sent={batch.records[0].pk: ""}), at=at + sending_batch.LEASE * 2)
 
     assert message.records.get().status == Status.UNCERTAIN
 

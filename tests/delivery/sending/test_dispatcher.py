@@ -20,14 +20,14 @@ def broken(monkeypatch):
     """Break the step of matching that writes down, for one message."""
 
     def break_for(message: Message) -> None:
-        write_down = ongoing.write_down_new
+        write_down = ongoing.insert_new_records
 
         def write_down_or_break(of: Message, **how: object) -> int:
             if of == message:
                 raise ZeroDivisionError("nobody foresaw this")
             return write_down(of, **how)
 
-        monkeypatch.setattr(ongoing, "write_down_new", write_down_or_break)
+        monkeypatch.setattr(ongoing, "insert_new_records", write_down_or_break)
 
     return break_for
 

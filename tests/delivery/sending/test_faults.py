@@ -61,7 +61,7 @@ def in_hand(settings, tmp_path):
     settings.FLIGHTS_DIR = str(tmp_path / "in-hand")
     yield
     journal.close()
-    shutdown.forget()
+    shutdown.reset()
 
 
 def to_people(number: int, at, **facts) -> Message:
@@ -73,19 +73,19 @@ def to_people(number: int, at, **facts) -> Message:
 
 
 def hand_over(at) -> int:
-    return dispatcher.hand_over(clock=lambda: at, until=at + timedelta(seconds=1))
+    return dispatcher.dispatch(clock=lambda: at, until=at + timedelta(seconds=1))
 
 
 def dies(message: Message, *, at, begun: int, taken: int) -> list[int]:
     """A worker takes a batch in hand, begins so many copies, hears of so many, and is gone; returns its records."""
     token = uuid4()
-    flight = journal.begun(token)
+    flight = journal.start_journal(token)
     batch = claim.claim(message, at=at, token=token)
     pks = [record.pk for record in batch.records]
     for number, pk in enumerate(pks[:begun]):
-        flight.begins(pk)
+        flight.sending(pk)
         if number < taken:
-            flight.was_taken(pk, f"id of {pk}")
+            flight.accepted(pk, f"id of {pk}")
     journal.OWN.flight.leave()
     journal.OWN.flight = None
     return pks
@@ -112,11 +112,11 @@ def test_of_a_dead_worker_only_the_copy_at_the_door_is_uncertain_and_the_rest_go
 def test_notes_with_what_the_database_cannot_hold_keep_no_other_notes_from_being_read(at, spoilt):
     message = to_people(2, at)
     token = uuid4()
-    flight = journal.begun(token)
+    flight = journal.start_journal(token)
     (first, second) = claim.claim(message, at=at, token=token).records
-    flight.begins(first.pk)
-    flight.was_taken(first.pk, "id")
-    flight.begins(second.pk)
+    flight.sending(first.pk)
+    flight.accepted(first.pk, "id")
+    flight.sending(second.pk)
     journal.OWN.flight.leave()
     journal.OWN.flight = None
     (notes,) = Path(configured.FLIGHTS_DIR).iterdir()
@@ -148,10 +148,10 @@ def test_one_batch_of_the_dead_that_cannot_be_settled_keeps_no_other_from_it(at,
 
 def test_what_a_dead_worker_knew_was_refused_is_tried_again(at):
     message = to_people(1, at)
-    flight = journal.begun(token := uuid4())
+    flight = journal.start_journal(token := uuid4())
     (record,) = claim.claim(message, at=at, token=token).records
-    flight.begins(record.pk)
-    flight.was_not_taken(record.pk)
+    flight.sending(record.pk)
+    flight.rejected(record.pk)
     journal.OWN.flight.leave()
     journal.OWN.flight = None
 
@@ -162,7 +162,7 @@ def test_what_a_dead_worker_knew_was_refused_is_tried_again(at):
 
 def test_worker_that_lives_is_left_alone(at):
     message = to_people(3, at)
-    journal.begun(token := uuid4())
+    journal.start_journal(token := uuid4())
     pks = [record.pk for record in claim.claim(message, at=at, token=token).records]
 
     sweep.sweep(at=at)
@@ -195,7 +195,7 @@ def test_notes_that_cannot_be_settled_keep_nobody_from_handing_over(at, channel,
         raise ValueError("What nobody thought of.")
 
     to_people(3, at)
-    monkeypatch.setattr(sending_settle, "take_over_from_dead", fails)
+    monkeypatch.setattr(sending_settle, "recover_from_journals", fails)
 
     assert hand_over(at) == 3
 
@@ -227,10 +227,10 @@ def test_batch_whose_lease_is_over_is_not_gone_on_with(at, channel):
     def sleeps(number: int) -> None:
         if number == 2:
             now[0] = at + sending_batch.LEASE
-            sending_settle.give_up_abandoned(at=now[0] + timedelta(seconds=1))
+            sending_settle.expire_leases(at=now[0] + timedelta(seconds=1))
 
     channel.does = sleeps
-    dispatcher.hand_over(clock=lambda: now[0], until=at + timedelta(seconds=1))
+    dispatcher.dispatch(clock=lambda: now[0], until=at + timedelta(seconds=1))
 
     assert len(channel.given) == 2
     assert message.records.counts()["uncertain"] == 5
@@ -245,7 +245,7 @@ def test_slow_mail_server_makes_nothing_uncertain_as_long_as_its_worker_lives(at
         sweep.sweep(at=now[0])
 
     channel.does = takes_its_time
-    dispatcher.hand_over(clock=lambda: now[0], until=at + timedelta(seconds=1))
+    dispatcher.dispatch(clock=lambda: now[0], until=at + timedelta(seconds=1))
 
     assert now[0] - at > sending_batch.LEASE
     assert message.records.counts()["sent"] == 10
@@ -302,7 +302,7 @@ def test_told_to_end_at_once_leaves_one_in_doubt(at, channel):
 
 def test_database_lost_before_a_batch_is_settled_is_waited_for(at, channel, monkeypatch):
     message = to_people(3, at)
-    settle, tries = sending_settle.settle, []
+    settle, tries = sending_settle.settle_batch, []
 
     def fails_twice(batch, outcome, *, at):
         tries.append(1)
@@ -310,12 +310,12 @@ def test_database_lost_before_a_batch_is_settled_is_waited_for(at, channel, monk
             raise OperationalError("the server closed the connection")
         settle(batch, outcome, at=at)
 
-    monkeypatch.setattr(sending_settle, "settle", fails_twice)
+    monkeypatch.setattr(sending_settle, "settle_batch", fails_twice)
     monkeypatch.setattr(sending_outcome, "A_MOMENT", 0)
     monkeypatch.setattr(type(connection), "in_atomic_block", False, raising=False)
     monkeypatch.setattr(connection, "close", lambda: None)
     batch = claim.Batch(message, None, uuid4(), [], at + sending_batch.LEASE)
-    sending_settle.settle_surely(batch, sending_outcome.Outcome(), clock=lambda: at)
+    sending_settle.settle_with_retry(batch, sending_outcome.Outcome(), clock=lambda: at)
 
     assert len(tries) == 3
 
@@ -324,7 +324,7 @@ def test_database_lost_before_a_batch_is_settled_is_waited_for(at, channel, monk
 def test_batch_that_is_settled_at_the_second_try_keeps_the_session_that_holds_its_lock(channel, monkeypatch):
     at = timezone.now()
     message = to_people(1, at)
-    settle, sessions = sending_settle.settle, []
+    settle, sessions = sending_settle.settle_batch, []
 
     def fails_once(batch, outcome, *, at):
         sessions.append(connection.connection)
@@ -332,7 +332,7 @@ def test_batch_that_is_settled_at_the_second_try_keeps_the_session_that_holds_it
             raise OperationalError("deadlock detected")
         settle(batch, outcome, at=at)
 
-    monkeypatch.setattr(sending_settle, "settle", fails_once)
+    monkeypatch.setattr(sending_settle, "settle_batch", fails_once)
     hand_over(at)
 
     assert sessions[0] is sessions[1]
@@ -350,7 +350,7 @@ def test_refused_copies_of_a_worker_that_ended_before_it_settled_are_tried_again
         raise SystemExit(1)
 
     channel.does = refuses
-    monkeypatch.setattr(sending_settle, "settle", ends)
+    monkeypatch.setattr(sending_settle, "settle_batch", ends)
     with pytest.raises(SystemExit):
         hand_over(at)
     assert message.records.counts()["sending"] == 1
@@ -369,7 +369,7 @@ from delivery import claiming, flights
 from messaging.models import Message
 with flights.noted(token := uuid4()) as flight:
     batch = claiming.claim(Message.objects.get(), at=timezone.now(), token=token)
-    flight.begins(batch.records[0].pk)
+    flight.sending(batch.records[0].pk)
     os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -404,7 +404,7 @@ def test_pause_breaks_off_a_slow_batch(channel):
 
     def work() -> None:
         try:
-            dispatcher.hand_over(clock=timezone.now, until=at + timedelta(seconds=20))
+            dispatcher.dispatch(clock=timezone.now, until=at + timedelta(seconds=20))
         finally:
             connection.close()
 

@@ -51,7 +51,7 @@ def to_people(number: int, at) -> Message:
 
 
 def hand_over(at) -> int:
-    return dispatcher.hand_over(clock=lambda: at, until=at + timedelta(seconds=1))
+    return dispatcher.dispatch(clock=lambda: at, until=at + timedelta(seconds=1))
 
 
 def test_copies_go_at_the_pace_and_no_faster(at, channel):
@@ -75,7 +75,7 @@ def test_four_workers_keep_one_pace_together(channel):
 
     def work(_: int) -> None:
         try:
-            dispatcher.hand_over(clock=timezone.now, until=at + timedelta(seconds=30))
+            dispatcher.dispatch(clock=timezone.now, until=at + timedelta(seconds=30))
         finally:
             connection.close()
 
@@ -132,22 +132,22 @@ def test_what_was_handed_over_counts_though_the_rest_of_its_batch_was_put_back(a
 
 def test_places_given_back_after_midnight_are_not_those_of_the_new_day(at, channel):
     Pace.objects.create(channel="email", warm_up=[10, 10], warm_up_from=at.date())
-    yesterdays = throttle.take("email", wanted=5, at=at)
-    throttle.take("email", wanted=8, at=at + timedelta(days=1))
+    yesterdays = throttle.acquire("email", wanted=5, at=at)
+    throttle.acquire("email", wanted=8, at=at + timedelta(days=1))
 
-    throttle.give_back("email", places=yesterdays, unused=5)
+    throttle.release("email", places=yesterdays, unused=5)
 
     assert Pace.objects.get().taken_today == 8
 
 
 def test_faster_pace_does_not_wait_for_the_end_of_the_line_of_a_slower_one(at):
     Pace.objects.create(channel="email", per_second="0.001")
-    assert throttle.take("email", wanted=1, at=at).count == 1
+    assert throttle.acquire("email", wanted=1, at=at).count == 1
     Pace.objects.update(per_second=100)
     began, taken = time.monotonic(), 0
 
     while not taken and time.monotonic() - began < 5:
-        places = throttle.take("email", wanted=10, at=at)
+        places = throttle.acquire("email", wanted=10, at=at)
         places.wait(0, unless=lambda: False)
         taken = places.count
 
@@ -190,7 +190,7 @@ def test_pace_that_is_set_while_a_send_is_under_way_holds_within_seconds(at, cha
         return ""
 
     channel.send = takes_half_a_second
-    dispatcher.hand_over(clock=lambda: now[0], until=at + timedelta(minutes=1))
+    dispatcher.dispatch(clock=lambda: now[0], until=at + timedelta(minutes=1))
 
     assert len(channel.given) <= 3 + 4 + 5
     assert message.records.counts()["waiting"] >= 28
@@ -204,7 +204,7 @@ def test_waiting_for_its_turn_it_ends_when_told(at, channel):
     try:
         hand_over(at)
     finally:
-        shutdown.forget()
+        shutdown.reset()
 
     assert time.monotonic() - hand_over_began < 5
 
@@ -237,4 +237,4 @@ def test_limits_are_of_the_days_of_the_plan(at):
 def test_too_long_a_line_is_waited_for_elsewhere(at):
     Pace.objects.create(channel="email", per_second=1, next_at=timezone.now() + timedelta(seconds=30))
 
-    assert throttle.take("email", wanted=10, at=at).count == 0
+    assert throttle.acquire("email", wanted=10, at=at).count == 0

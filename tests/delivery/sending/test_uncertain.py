@@ -52,7 +52,7 @@ def uncertain(at, channel) -> DeliveryRecord:
 
 
 def hand_over(at) -> int:
-    return dispatcher.hand_over(clock=lambda: at, until=at + timedelta(seconds=1))
+    return dispatcher.dispatch(clock=lambda: at, until=at + timedelta(seconds=1))
 
 
 def all_of(record: DeliveryRecord):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from delivery.models import Who
+from delivery.models import VisitorKind
 from delivery.tracking import bots
 
 CHROME = "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/126.0 Safari/537.36"
@@ -35,16 +35,16 @@ MACHINES = [
 
 @pytest.mark.parametrize("agent", PEOPLE)
 def test_people(agent):
-    assert bots.who({"User-Agent": agent}, method="GET") is Who.PERSON
+    assert bots.visitor_kind({"User-Agent": agent}, method="GET") is VisitorKind.PERSON
 
 
 @pytest.mark.parametrize("agent", MACHINES)
 def test_machines(agent):
-    assert bots.who({"User-Agent": agent}, method="GET") is Who.MACHINE
+    assert bots.visitor_kind({"User-Agent": agent}, method="GET") is VisitorKind.MACHINE
 
 
 def test_apple_mail_loads_pictures_by_itself():
-    assert bots.who({"User-Agent": "Mozilla/5.0"}, method="GET") is Who.PRIVACY
+    assert bots.visitor_kind({"User-Agent": "Mozilla/5.0"}, method="GET") is VisitorKind.PRIVACY
 
 
 @pytest.mark.parametrize(
@@ -52,8 +52,8 @@ def test_apple_mail_loads_pictures_by_itself():
     [{"Sec-Purpose": "prefetch"}, {"Purpose": "prefetch;prerender"}, {"X-Purpose": "preview"}, {"X-Moz": "prefetch"}],
 )
 def test_what_a_browser_fetches_ahead_nobody_has_seen(header):
-    assert bots.who({"User-Agent": CHROME, **header}, method="GET") is Who.MACHINE
+    assert bots.visitor_kind({"User-Agent": CHROME, **header}, method="GET") is VisitorKind.MACHINE
 
 
 def test_who_only_asks_for_the_head_looks_at_nothing():
-    assert bots.who({"User-Agent": CHROME}, method="HEAD") is Who.MACHINE
+    assert bots.visitor_kind({"User-Agent": CHROME}, method="HEAD") is VisitorKind.MACHINE

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from audiences.models import Customer
-from delivery.models import DeliveryRecord, Link, Status, Who
+from delivery.models import DeliveryRecord, Link, Status, VisitorKind
 from delivery.tracking import hits
 from tests.delivery.api.messenger.test_ping import Browser
 from tests.factories import CustomAttributeFactory, CustomerFactory, MessageFactory
@@ -81,7 +81,7 @@ def test_it_is_no_click_in_an_email_though_a_scanners_are_taken_back(reader, at)
     )
     for number in (0, 1):
         link = Link.objects.create(version=email.version, number=number, address=f"https://acme.example/{number}")
-        hits.count(sent, link=link, who=Who.PERSON, at=at)
+        hits.count(sent, link=link, who=VisitorKind.PERSON, at=at)
 
     assert hits.take_back_from_scanner(sent, version_id=email.version.pk, at=at)
 

@@ -14,7 +14,7 @@ from audiences.models import Customer, Workspace
 from delivery import tokens
 from delivery.customers import erase
 from delivery.matching import ongoing
-from delivery.models import DeliveryRecord, Hit, Link, Who
+from delivery.models import DeliveryRecord, Hit, Link, VisitorKind
 from delivery.reporting import counters
 from delivery.sending import batch, dispatcher
 from delivery.tracking import hits
@@ -88,7 +88,7 @@ def sent(channel, at, body: str = BODY) -> Mail:
     CustomAttributeFactory(name="site")
     message = MessageFactory(live=True, at=at, body=body, rules=[rule("email", "has_any_value")])
     ongoing.match(message, at=at)
-    dispatcher.hand_over(clock=lambda: at, until=at + timedelta(seconds=1))
+    dispatcher.dispatch(clock=lambda: at, until=at + timedelta(seconds=1))
     return Mail(message, channel.given[-1].html, at)
 
 
@@ -131,13 +131,13 @@ def test_links_are_written_down_once_for_a_version_and_each_version_has_its_own(
     CustomerFactory(email="bob@x.example")
     body = BODY.replace("acme.example/old", "acme.example/newer")
     ongoing.match(mail.message, at=at)
-    dispatcher.hand_over(clock=lambda: at, until=at + timedelta(seconds=1))
+    dispatcher.dispatch(clock=lambda: at, until=at + timedelta(seconds=1))
     assert Link.objects.count() == 2
 
     mail.message.revise(subject="Again", body=body, by=None, at=at)
     CustomerFactory(email="cyd@x.example")
     ongoing.match(mail.message, at=at)
-    dispatcher.hand_over(clock=lambda: at, until=at + timedelta(seconds=1))
+    dispatcher.dispatch(clock=lambda: at, until=at + timedelta(seconds=1))
 
     assert [(link.version.number, link.number) for link in Link.objects.order_by("pk")] == [
         (1, 0),
@@ -154,7 +154,7 @@ def test_switched_off_nothing_is_in_a_mail_and_what_went_out_still_leads_on(mail
     Workspace.objects.update(track_emails=False)
     CustomerFactory(email="bob@x.example")
     ongoing.match(mail.message, at=at)
-    dispatcher.hand_over(clock=lambda: at, until=at + timedelta(seconds=1))
+    dispatcher.dispatch(clock=lambda: at, until=at + timedelta(seconds=1))
 
     html = channel.given[-1].html
 
@@ -184,9 +184,9 @@ def test_the_picture_tells_of_the_first_opening_and_later_ones_are_counted(mail)
         assert "no-store" in answer["Cache-Control"]
 
     assert mail.moments == (3 * MINUTE, None)
-    assert numbers(mail) == {(Who.PERSON, None): 3}
+    assert numbers(mail) == {(VisitorKind.PERSON, None): 3}
     assert mail.record.customer.last_opened_email_at == mail.at + 9 * MINUTE
-    assert counters.of([mail.message.pk])[mail.message.pk].opened == 1
+    assert counters.counts_of([mail.message.pk])[mail.message.pk].opened == 1
 
 
 @pytest.mark.parametrize("token", ["x", "AAAA", "%00", "é", "A" * 32, "A" * 43, "A" * 5000, "1:signature"])
@@ -205,10 +205,10 @@ def test_the_picture_of_a_record_that_never_was_is_a_picture(mail):
 @pytest.mark.parametrize(
     ("asked", "who"),
     [
-        ({"agent": SCANNER}, Who.MACHINE),
-        ({"agent": CHROME, "sec-purpose": "prefetch"}, Who.MACHINE),
-        ({"agent": CHROME, "method": "head"}, Who.MACHINE),
-        ({"agent": "Mozilla/5.0"}, Who.PRIVACY),
+        ({"agent": SCANNER}, VisitorKind.MACHINE),
+        ({"agent": CHROME, "sec-purpose": "prefetch"}, VisitorKind.MACHINE),
+        ({"agent": CHROME, "method": "head"}, VisitorKind.MACHINE),
+        ({"agent": "Mozilla/5.0"}, VisitorKind.PRIVACY),
     ],
 )
 def test_an_opening_by_nobody_is_counted_apart(mail, asked, who):
@@ -216,7 +216,7 @@ def test_an_opening_by_nobody_is_counted_apart(mail, asked, who):
 
     assert mail.moments == (None, None)
     assert mail.record.customer.last_opened_email_at is None
-    assert hits.openings_of(mail.message) == {each: int(each is who) for each in Who}
+    assert hits.openings_of(mail.message) == {each: int(each is who) for each in VisitorKind}
     assert mail.get(mail.pixel, after=2 * MINUTE)
     assert mail.moments == (2 * MINUTE, None)
 
@@ -255,7 +255,7 @@ def test_clicks_are_counted_by_link(mail):
         ("https://acme.example/old", 1, 3, 0),
         ("https://acme.example/new?u={{ user_id }}&b=1", 1, 1, 1),
     }
-    assert counters.of([mail.message.pk])[mail.message.pk].clicked == 1
+    assert counters.counts_of([mail.message.pk])[mail.message.pk].clicked == 1
 
 
 @pytest.mark.parametrize(
@@ -273,7 +273,7 @@ def test_what_only_looks_is_led_on_and_counts_apart(mail, asked):
     assert mail.get(mail.links[0], **asked).url.startswith("https://acme.example/new")
 
     assert mail.moments == (None, None)
-    assert numbers(mail) == {(Who.MACHINE, 0): 1}
+    assert numbers(mail) == {(VisitorKind.MACHINE, 0): 1}
 
 
 def test_who_follows_every_link_at_once_is_a_scanner_whatever_it_says(mail):
@@ -285,9 +285,9 @@ def test_who_follows_every_link_at_once_is_a_scanner_whatever_it_says(mail):
 
     # The picture was loaded as by a person, and nothing says that it was not.
     assert mail.moments == (timedelta(seconds=4), None)
-    assert numbers(mail) == {(Who.PERSON, None): 1, (Who.MACHINE, 0): 1, (Who.MACHINE, 1): 1}
+    assert numbers(mail) == {(VisitorKind.PERSON, None): 1, (VisitorKind.MACHINE, 0): 1, (VisitorKind.MACHINE, 1): 1}
     assert mail.record.customer.last_clicked_email_at is None
-    assert counters.of([mail.message.pk])[mail.message.pk].clicked == 0
+    assert counters.counts_of([mail.message.pk])[mail.message.pk].clicked == 0
 
 
 def test_a_person_after_a_scanner_is_a_person(mail):
@@ -336,7 +336,7 @@ def test_what_is_clicked_while_it_is_settled_counts_once_it_is_sent(at, channel)
         mail = sent(channel, at, '<p><a href="https://acme.example/">Go</a></p>')
 
     assert clicked == [302]
-    assert counters.of([mail.message.pk])[mail.message.pk].clicked == 1
+    assert counters.counts_of([mail.message.pk])[mail.message.pk].clicked == 1
 
 
 @pytest.mark.django_db(transaction=True)
@@ -351,7 +351,7 @@ def test_all_at_once_are_counted_exactly_and_get_in_nobodys_way(mail):
     with time_machine.travel(mail.at + MINUTE, tick=False), ThreadPoolExecutor(6) as pool:
         assert sorted(pool.map(ask, range(30))) == [200] * 10 + [302] * 20
 
-    assert numbers(mail) == {(Who.PERSON, None): 10, (Who.PERSON, 0): 10, (Who.PERSON, 1): 10}
+    assert numbers(mail) == {(VisitorKind.PERSON, None): 10, (VisitorKind.PERSON, 0): 10, (VisitorKind.PERSON, 1): 10}
     assert mail.moments == (MINUTE, MINUTE)
 
 
@@ -449,7 +449,7 @@ def test_one_click_unsubscribes_and_again_is_no_harm(mail, channel):
     customer = mail.record.customer
     assert customer.unsubscribed_from_emails
     assert customer.unsubscribed_by_customer_at == mail.record.unsubscribed_at == mail.at + MINUTE
-    assert counters.of([mail.message.pk])[mail.message.pk].unsubscribed == 1
+    assert counters.counts_of([mail.message.pk])[mail.message.pk].unsubscribed == 1
 
 
 @pytest.mark.parametrize("method", ["get", "head"])

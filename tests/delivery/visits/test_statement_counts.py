@@ -32,7 +32,7 @@ def fifty_live_messages() -> None:
 
 @pytest.fixture
 def _live():
-    live_messages.forget()
+    live_messages.forget_live_messages()
     fifty_live_messages()
 
 

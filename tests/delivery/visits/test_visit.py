@@ -159,7 +159,7 @@ def test_what_the_visit_moved_does_not_count_against_the_mail_it_brought(at):
     message = MessageFactory(rules=[rule("last_seen_at", "more_than_days_ago", 7)], window=tomorrow, live=True, at=at)
     customer_visit.visit(customer, at=at)
 
-    assert recheck.judge_due_again(message, at=at.replace(day=5, hour=9)) == 0
+    assert recheck.recheck_due(message, at=at.replace(day=5, hour=9)) == 0
     assert message.records.get().status == Status.WAITING
 
 
@@ -170,7 +170,7 @@ def test_a_later_visit_does_count_against_it(at):
     customer_visit.visit(customer, at=at)
     customer_visit.visit(customer, at=at + timedelta(hours=2))
 
-    assert recheck.judge_due_again(message, at=at.replace(day=5, hour=9)) == 1
+    assert recheck.recheck_due(message, at=at.replace(day=5, hour=9)) == 1
 
 
 def test_paused_message_is_not_shown_for_the_first_time_but_goes_on_being_shown(at):
@@ -284,7 +284,7 @@ def test_check_that_fails_uses_nothing_up(at, monkeypatch):
     customer = CustomerFactory(email="a@x.example")
     MessageFactory(live=True, at=at)
     with monkeypatch.context() as broken:
-        broken.setattr(customer_visit, "judge", lambda *_, **__: 1 / 0)
+        broken.setattr(customer_visit, "judge_live_messages", lambda *_, **__: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             customer_visit.check(customer, at=at)
 

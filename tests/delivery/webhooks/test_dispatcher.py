@@ -303,7 +303,7 @@ def test_worker_is_nudged_once_what_happened_is_committed(
     subscription, at, monkeypatch, django_capture_on_commit_callbacks
 ):
     nudged: list[object] = []
-    monkeypatch.setattr(tasks, "poke", nudged.append)
+    monkeypatch.setattr(tasks, "enqueue_task", nudged.append)
 
     with django_capture_on_commit_callbacks(execute=True):
         intake.identify({"user_id": "u1"}, at=at)
@@ -314,7 +314,7 @@ def test_worker_is_nudged_once_what_happened_is_committed(
 
 def test_sweep_makes_sure_of_notifications_jobs_and_snoozed_conversations(subscription, at, monkeypatch):
     nudged: list[object] = []
-    monkeypatch.setattr(tasks, "poke", nudged.append)
+    monkeypatch.setattr(tasks, "enqueue_task", nudged.append)
     begun = threads.open_by_customer(CustomerFactory(), body="Hello?", at=at)
     threads.snooze(begun, until=at, teammate=None, at=at)
 

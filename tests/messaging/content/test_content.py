@@ -203,7 +203,7 @@ def test_just_what_is_used_and_known_is_picked_and_fits_into_json():
         *("company.custom_attributes.seats", "unsubscribe_url"),
     ]
 
-    filled = content.fill(used, facts)
+    filled = content.variable_values(used, facts)
 
     assert json.loads(json.dumps(filled)) == filled
     assert filled == {
@@ -221,26 +221,28 @@ def test_just_what_is_used_and_known_is_picked_and_fits_into_json():
 
 
 def test_a_customer_without_a_company_fills_no_company_variable():
-    assert content.fill(["company.name", "company.custom_attributes.seats"], {"company": None}) == {}
+    assert content.variable_values(["company.name", "company.custom_attributes.seats"], {"company": None}) == {}
 
 
 def test_a_first_and_last_name_are_taken_from_the_name_where_not_given():
     names = ["first_name", "last_name"]
 
-    assert content.fill(names, {"name": "Ann Marie Lee"}) == {"first_name": "Ann", "last_name": "Marie Lee"}
-    assert content.fill(names, {"name": "Ann", "first_name": None}) == {"first_name": "Ann"}
-    assert content.fill(names, {"name": "Ann Lee", "first_name": "Annie"})["first_name"] == "Annie"
+    assert content.variable_values(names, {"name": "Ann Marie Lee"}) == {"first_name": "Ann", "last_name": "Marie Lee"}
+    assert content.variable_values(names, {"name": "Ann", "first_name": None}) == {"first_name": "Ann"}
+    assert content.variable_values(names, {"name": "Ann Lee", "first_name": "Annie"})["first_name"] == "Annie"
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), Decimal("NaN"), Decimal("Infinity")])
 def test_a_number_json_cannot_hold_counts_as_unknown(value):
-    assert content.fill(["custom_attributes.x"], {"custom_attributes": {"x": value}}) == {}
+    assert content.variable_values(["custom_attributes.x"], {"custom_attributes": {"x": value}}) == {}
 
 
 def test_a_number_too_long_for_a_float_is_kept_whole():
     facts = {"custom_attributes": {"x": Decimal("0.12345678901234567890123")}}
 
-    assert content.fill(["custom_attributes.x"], facts) == {"custom_attributes.x": "0.12345678901234567890123"}
+    assert content.variable_values(["custom_attributes.x"], facts) == {
+        "custom_attributes.x": "0.12345678901234567890123"
+    }
 
 
 # reading to one person

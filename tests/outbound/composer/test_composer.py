@@ -763,7 +763,7 @@ def test_a_large_launch_is_marked_and_done_whole_by_a_worker_or_the_sweep(consol
     message = Message.objects.get()
     assert (message.state, DeliveryRecord.objects.count()) == (State.DRAFT, 0)
     assert "Going live" in console.get(page(message)).content.decode()
-    monkeypatch.setattr(launch, "write_down_all", dies)
+    monkeypatch.setattr(launch, "insert_one_off_records", dies)
     sweep.sweep(at=timezone.now())
     assert Message.objects.get().launching_at is not None
     monkeypatch.undo()

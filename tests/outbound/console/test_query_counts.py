@@ -83,7 +83,7 @@ class World:
         lifecycle.pause(Message.objects.get(pk=self.one["paused"]))
         Workspace.current()
         lines = b"email,name\n" + b"".join(b"nobody%d,Eve\n" % n for n in range(MANY))
-        job = csv_import.take(io.BytesIO(lines), name="a.csv", kind=ImportKind.CUSTOMERS, by=self.boss, at=AT)
+        job = csv_import.store_upload(io.BytesIO(lines), name="a.csv", kind=ImportKind.CUSTOMERS, by=self.boss, at=AT)
         self.one["import"] = job.pk
 
     def hook(self, number: int) -> Subscription:
@@ -139,7 +139,7 @@ class World:
         self.hook(n + 1)
         told = {"topic": "user.created", "created_at": AT, "due_at": AT}
         Notification.objects.create(subscription_id=one["hook"], **told)
-        csv_import.take(
+        csv_import.store_upload(
             io.BytesIO(b"email\na@b.example\n"), name=f"{n}.csv", kind=ImportKind.CUSTOMERS, by=self.boss, at=AT
         )
         Import.objects.get(pk=one["import"]).problems.create(line=n + 2, column="email", reason="No address.")

@@ -13,7 +13,7 @@ from django.contrib.admin.models import LogEntry
 
 from audiences.models import Membership
 from delivery.matching import ongoing
-from delivery.models import DeliveryRecord, Link, Status, Who
+from delivery.models import DeliveryRecord, Link, Status, VisitorKind
 from delivery.reporting import counters
 from delivery.sending import dispatcher
 from delivery.tracking import hits
@@ -89,7 +89,7 @@ def test_those_who_left_the_company_are_counted_under_that_reason(console, send_
     message = MessageFactory(body="<p>{{ company.name }}</p>", send_type=send_type, live=True)
     ongoing.match(message, at=AT)
     Membership.objects.all().delete()
-    dispatcher.hand_over(clock=lambda: AT, until=AT + timedelta(seconds=1))
+    dispatcher.dispatch(clock=lambda: AT, until=AT + timedelta(seconds=1))
 
     page = console.get(address(message))
 
@@ -181,12 +181,12 @@ def test_links_come_by_clicks_with_what_machines_did_and_what_earlier_versions_h
     again = Link.objects.create(version=later, number=0, address="https://acme.example/new")
     ada, bob = news.records.filter(status=Status.WAITING).order_by("pk")
     for record, link, who, times in (
-        (ada, gone, Who.PERSON, 1),
-        (ada, new, Who.PERSON, 3),
-        (bob, again, Who.PERSON, 2),
-        (bob, again, Who.MACHINE, 7),
-        (bob, None, Who.PRIVACY, 2),
-        (ada, None, Who.PERSON, 9),
+        (ada, gone, VisitorKind.PERSON, 1),
+        (ada, new, VisitorKind.PERSON, 3),
+        (bob, again, VisitorKind.PERSON, 2),
+        (bob, again, VisitorKind.MACHINE, 7),
+        (bob, None, VisitorKind.PRIVACY, 2),
+        (ada, None, VisitorKind.PERSON, 9),
     ):
         for _ in range(times):
             hits.count(record, link=link, who=who, at=AT)

@@ -255,7 +255,7 @@ def test_a_worker_that_dies_leaves_all_as_it_was_and_the_sweep_tells_another(con
     assert stored() == ["5", "7"]
 
     told = []
-    monkeypatch.setattr(tasks, "poke", lambda task, *args: told.append((task.__name__, *args)))
+    monkeypatch.setattr(tasks, "enqueue_task", lambda task, *args: told.append((task.__name__, *args)))
     tasks.sweep()
     assert ("change_kind", change.pk) in told
     tasks.change_kind(change.pk)

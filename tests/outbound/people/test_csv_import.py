@@ -44,7 +44,7 @@ def by(db) -> User:
 def take(by):
     def take(text: str | bytes, kind: ImportKind = ImportKind.CUSTOMERS) -> Import:
         data = text.encode() if isinstance(text, str) else text
-        return csv_import.take(io.BytesIO(data), name="people.csv", kind=kind, by=by, at=AT)
+        return csv_import.store_upload(io.BytesIO(data), name="people.csv", kind=kind, by=by, at=AT)
 
     return take
 

@@ -144,7 +144,7 @@ def test_says_that_they_left_the_company_the_message_is_about(console, send_type
     assert "They are no longer in Acme" in page
     assert before in page
 
-    dispatcher.hand_over(clock=lambda: AT, until=AT + timedelta(seconds=1))
+    dispatcher.dispatch(clock=lambda: AT, until=AT + timedelta(seconds=1))
     assert after in why(console, customer, message)
 
 

@@ -614,7 +614,9 @@ def test_script_is_under_20_kb_gzipped_and_revalidated_by_its_etag(client):
 
 def test_all_a_page_can_say_and_call_is_written_down():
     written = (Path(script.__file__).parents[2] / "docs" / "messenger.md").read_text()
-    commands = re.findall(r"^  (\w+)[(:]", script.read("messenger.js").partition("const COMMANDS = {")[2], re.MULTILINE)
+    commands = re.findall(
+        r"^  (\w+)[(:]", script.read_script("messenger.js").partition("const COMMANDS = {")[2], re.MULTILINE
+    )
     # Not a page's to say, or said another way.
     others = {"id", "role", "custom_attributes", "user", "visitor", "signed_up_at", "remote_created_at", "new_session"}
     said = {
