@@ -20,6 +20,8 @@ from datetime import timedelta
 from itertools import islice
 from time import perf_counter
 
+from messaging import authoring, lifecycle
+
 if __name__ == "__main__":
     import django
 
@@ -95,8 +97,8 @@ def live_message() -> Message:
     sender = Sender.objects.create(name="Ann from Acme", email="ann@acme.example")
     everybody = Audience.objects.create(rules={"match": "all", "rules": []})
     message = Message.objects.create(title="Welcome", sender=sender, audience=everybody)
-    message.revise(subject=SUBJECT, body=BODY, by=None, at=now)
-    message.set_live(at=now)
+    authoring.revise(message, subject=SUBJECT, body=BODY, by=None, at=now)
+    lifecycle.set_live(message, at=now)
     return message
 
 

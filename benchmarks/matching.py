@@ -10,6 +10,7 @@ from benchmarks import world
 from benchmarks.measure import Row, in_turn, row
 from delivery.matching import ongoing
 from delivery.models import DeliveryRecord
+from messaging import authoring, lifecycle
 from messaging.models import Message, Sender
 
 CUSTOMERS, COMPANIES = 1_000_000, 50_000
@@ -56,8 +57,8 @@ def live_message(stored: dict[str, object], **facts: object) -> Message:
     message = Message.objects.create(
         title="Bench", sender=sender, audience=Audience.objects.create(rules=stored), **facts
     )
-    message.revise(subject="Hello", body="<p>Hello {{ first_name }}</p>", by=None, at=now)
-    message.set_live(at=now)
+    authoring.revise(message, subject="Hello", body="<p>Hello {{ first_name }}</p>", by=None, at=now)
+    lifecycle.set_live(message, at=now)
     return message
 
 

@@ -24,6 +24,7 @@ from config import supervisor
 from config.postgres import embedded
 from config.supervisor import Program, Running
 from delivery.matching import launch
+from messaging import authoring
 
 SEED = 20_260_504
 CUSTOMERS, EMAILS = 10_416, 10_000
@@ -222,7 +223,7 @@ def prepare() -> None:
     everybody = Audience.objects.create(rules={"match": "all", "rules": []})
     sender = Sender.objects.create(name="Ann from Acme", email="ann@acme.example")
     message = Message.objects.create(title="Trial", sender=sender, audience=everybody, send_type="one_off")
-    message.revise(subject=SUBJECT, body=BODY, by=None, at=now)
+    authoring.revise(message, subject=SUBJECT, body=BODY, by=None, at=now)
     assert launch.launch(message, at=now) == CUSTOMERS
     assert message.records.counts()["waiting"] == EMAILS
     let_go()

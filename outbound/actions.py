@@ -15,6 +15,8 @@ from django.utils import timezone
 from audiences.transactions import retried
 from delivery import tasks
 from delivery.matching import launch, launch_job, lifecycle
+from messaging import duplication
+from messaging import lifecycle as message_lifecycle
 from messaging.models import Message, SendType
 from outbound import roles
 from outbound.console.admin import ConsoleAdmin, teammate
@@ -117,13 +119,13 @@ def schedule(
     message: Message, *, at: datetime, scheduled_for: datetime, going: LaunchPlan = NOBODY_COUNTED, **_asked: Any
 ) -> str:
     """Go live by itself at a time to come, if about as many match then."""
-    message.schedule(for_=scheduled_for, at=at, reviewed_count=going.seen)
+    message_lifecycle.schedule(message, for_=scheduled_for, at=at, reviewed_count=going.seen)
     return f"“{message}” goes live {timezone.localtime(scheduled_for):%A %-d %B %Y at %H:%M}."
 
 
 def unschedule(message: Message, *, at: datetime, **_asked: Any) -> str:
     """Back to a draft."""
-    message.unschedule()
+    message_lifecycle.unschedule(message)
     return f"“{message}” is a draft again."
 
 
@@ -135,7 +137,7 @@ def pause(message: Message, *, at: datetime, **_asked: Any) -> str:
 
 def resume(message: Message, *, at: datetime, **_asked: Any) -> str:
     """Go on; what an ongoing one held is judged again."""
-    message.resume(at=at)
+    message_lifecycle.resume(message, at=at)
     transaction.on_commit(lambda: tasks.nudge_match(message))
     transaction.on_commit(tasks.nudge)
     return f"“{message}” is {message.get_state_display().lower()} again."
@@ -158,7 +160,7 @@ def send_to_rest(message: Message, *, at: datetime, going: LaunchPlan = NOBODY_C
 
 def duplicate(message: Message, *, at: datetime, by: User, **_asked: Any) -> str:
     """Make a draft of the same content and filters."""
-    copy = message.duplicate(by=by, at=at)
+    copy = duplication.duplicate(message, by=by, at=at)
     return f"“{copy}” is a new draft."
 
 

@@ -20,6 +20,7 @@ from audiences.models import (
 from audiences.models.catalogue import Scope
 from audiences.models.customers import Role
 from delivery.matching import launch
+from messaging import authoring
 from messaging.models import Message, Sender
 
 # The moment of the fixture `at`: rows were made then, unless a test says otherwise.
@@ -191,8 +192,10 @@ class MessageFactory(DjangoModelFactory):
             kwargs |= {"audience": None, "send_type": "one_off"}
         message = super()._create(model_class, *args, **kwargs)
         if rules is not None:
-            message.ask_for(rules if isinstance(rules, dict) else {"match": "all", "rules": rules}, by=None, at=at)
-        message.revise(**text, by=None, at=at)
+            authoring.change_audience(
+                message, rules=rules if isinstance(rules, dict) else {"match": "all", "rules": rules}, by=None, at=at
+            )
+        authoring.revise(message, **text, by=None, at=at)
         if live:
             launch.launch(message, at=at)
         return message

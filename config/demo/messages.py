@@ -10,6 +10,7 @@ from config.demo import past
 from config.demo.company import every, rule
 from config.demo.staff import Team
 from delivery.matching import launch, ongoing
+from messaging import authoring
 from messaging.models import Channel, Format, Message, Sender, SendType, State
 
 MESSAGES: tuple[dict[str, Any], ...] = (
@@ -111,5 +112,5 @@ def write(
     message = Message(audience=audience, sender=sender, created_by=team.support, **fields)
     message.full_clean(exclude=["version"])
     message.save()
-    message.revise(subject=subject, body=body.strip(), by=team.support, at=at)
+    authoring.revise(message, subject=subject, body=body.strip(), by=team.support, at=at)
     return message

@@ -10,7 +10,7 @@ from audiences.models import Company, Customer
 from delivery.eligibility import conditions
 from delivery.matching import direct, launch
 from delivery.models import DeliveryRecord, Reason, Status
-from messaging import content
+from messaging import authoring, content
 from messaging.content.plain_text import as_text
 from messaging.models import Channel, Message, Sender, SendType
 
@@ -73,7 +73,7 @@ def send_to_one(
         )
         message.full_clean(exclude=["version"])
         message.save(force_insert=True)
-        message.revise(subject=subject, body=body, link=link, by=by, at=at)
+        authoring.revise(message, subject=subject, body=body, link=link, by=by, at=at)
         launch.launch(message, at=at)
         return direct.write_to(customer, message, at=at, company=company)
 

@@ -9,6 +9,7 @@ from django.db.models.functions import Coalesce
 from delivery.eligibility import conditions
 from delivery.matching import sql
 from delivery.models import Reason, Status
+from messaging import lifecycle as message_lifecycle
 from messaging.models import Channel, Message, NotReady, SendType
 
 
@@ -19,16 +20,15 @@ def launch(
 
     An ongoing one only goes live: its first round is `match`. NotReady where nobody matches a one-off.
     """
-    made = 0
-
-    def freeze() -> None:
-        nonlocal made
+    if message.send_type != SendType.ONE_OFF or message.to_customer_id:
+        message_lifecycle.set_live(message, at=at, sample=sample)
+        return 0
+    with transaction.atomic():
+        message_lifecycle.prepare_launch(message, at=at, sample=sample)
         made = insert_one_off_records(message, at=at, sample=sample, progress=progress)
         if not made:
             raise NotReady("Nobody matches right now, so this one-off would reach nobody.")
-
-    is_frozen = message.send_type == SendType.ONE_OFF and not message.to_customer_id
-    message.set_live(at=at, sample=sample, before=freeze if is_frozen else lambda: None)
+        message_lifecycle.mark_live(message, at=at, sample=sample)
     sql.analyze_after(made)
     return made
 
@@ -39,7 +39,7 @@ def send_to_rest(message: Message, *, at: datetime, progress: sql.SliceProgress 
         # Who opens or follows a copy of the sample refers to the message meanwhile, and is not kept waiting.
         Message.objects.select_for_update(no_key=True).get(pk=message.pk)
         made = insert_one_off_records(message, at=at, progress=progress)
-        message.send_to_rest(at=at)
+        message_lifecycle.send_to_rest(message, at=at)
     sql.analyze_after(made)
     return made
 

@@ -20,6 +20,8 @@ from audiences.rules import RuleError
 from delivery import locks
 from delivery.matching import forecast
 from delivery.matching import launch as matching_launch
+from messaging import authoring
+from messaging import lifecycle as message_lifecycle
 from messaging.models import Message, NotReady, State, WrongState
 
 log = logging.getLogger(__name__)
@@ -48,7 +50,7 @@ def ask_for(message: Message, *, at: datetime, sample: int | None = None, review
 
     The worker counts, and goes no further where those who match are no longer about the `reviewed`.
     """
-    if problems := message.problems():
+    if problems := authoring.problems(message):
         raise NotReady(problems)
     among = Message.objects.filter(pk=message.pk, state__in=MAY_LAUNCH, launching_at=None)
     changed: dict[str, object] = {"launching_at": at, "launching_sample": sample}
@@ -83,7 +85,7 @@ def call_off(message: Message, *, at: datetime) -> None:
         raise WrongState(f"“{message}” can no longer be called off. Stop it once it is live.")
     message.launching_at = None
     if message.state == State.SCHEDULED and message.scheduled_for and message.scheduled_for <= at:
-        message.unschedule()
+        message_lifecycle.unschedule(message)
 
 
 def how_far(message: Message) -> HowFar | None:

@@ -7,6 +7,7 @@ from audiences.transactions import retried
 from delivery import locks
 from delivery.matching import sql
 from delivery.models import UNDONE, DeliveryRecord, Reason, Status
+from messaging import lifecycle as message_lifecycle
 from messaging.models import Message, State
 
 
@@ -14,7 +15,7 @@ from messaging.models import Message, State
 def pause(message: Message) -> None:
     """Pause a message: once this is committed and returns, nothing new is matched, handed over or shown."""
     locks.hold_back_batches_and_rounds(message)
-    message.pause()
+    message_lifecycle.pause(message)
     transaction.on_commit(locks.wait_for_visits)
 
 
@@ -22,7 +23,7 @@ def pause(message: Message) -> None:
 def stop(message: Message) -> None:
     """Stop a message for good and withdraw what waits; the sweep goes on where there is more than a slice."""
     locks.hold_back_batches_and_rounds(message)
-    message.stop()
+    message_lifecycle.stop(message)
     withdraw_stopped(message)
     transaction.on_commit(locks.wait_for_visits)
 

@@ -196,7 +196,7 @@ def send_copies(
                 hand_over_together(channel, some, outcome, clock=clock, flight=flight)
                 continue
             record, envelope = rest.popleft()
-            flight.begins(record.pk)
+            flight.sending(record.pk)
             hand_over_one(channel, record, envelope, outcome, clock=clock, flight=flight)
     finally:
         outcome.not_begun += [record.pk for record, _ in rest]
@@ -222,7 +222,7 @@ def hand_over_together(
     """Hand some copies over at once, each to several devices, and note what is known of each."""
     earlier = push_fanout.given_earlier(record.pk for record, _ in some)
     for record, _ in some:
-        flight.begins(record.pk)
+        flight.sending(record.pk)
     try:
         answers = channel.send_all([envelope for _, envelope in some])
     except Exception as reason:

@@ -1,29 +1,104 @@
-"""One message and its life: draft <-> scheduled -> live <-> paused -> stopped (DESIGN 3, 4.2, 4.9).
+"""Message: columns, queries and questions. `messaging.lifecycle` and `messaging.authoring` change it (DESIGN 3, 4.2, 4.9)."""
 
-Over 120 lines because the life cycle is one thing: the row, and the methods that move it from state to state.
-"""
+from typing import Self
 
-from collections.abc import Callable, Collection
-from datetime import datetime
-from typing import Any
-
+from django.conf import settings
 from django.core.exceptions import ValidationError
-from django.db import models, transaction
+from django.db import models
 
-from messaging import delivery_window
-from messaging.models.choices import Channel, Format, SendType
+from audiences.models import Audience, Workspace
+from messaging import content, delivery_window
+from messaging.models.choices import Channel, Format, SendType, Style, WindowZone
 from messaging.models.constraints import CONSTRAINTS, TRIGGERS
-from messaging.models.copying import Copying
-from messaging.models.states import NOT_YET_LIVE, RUNNING, NotReady, State, WrongState
+from messaging.models.sender import Sender
+from messaging.models.states import RUNNING, State
+from messaging.models.version import MessageVersion
+
+# What others may have changed since the row was read; the relations are read anew with it.
+CHANGED_BY_OTHERS = ("state", "went_live_at", "per_company", "audience", "version")
 
 
-class Message(Copying):
-    """What staff compose. Its channel, send type and per-company are locked once it has been live, for good."""
+class MessageQuerySet(models.QuerySet["Message"]):
+    """Questions about messages."""
+
+    def live(self) -> Self:
+        """Those that match or hand over right now."""
+        return self.filter(state__in=RUNNING)
+
+    def ongoing(self) -> Self:
+        """Those that go to whoever comes to match."""
+        return self.filter(send_type=SendType.ONGOING)
+
+    def one_off(self) -> Self:
+        """Those that go only to who matches when they go live."""
+        return self.filter(send_type=SendType.ONE_OFF)
+
+    def to_audiences(self) -> Self:
+        """Those of the Outbound tabs: not to one person (DESIGN 4.12)."""
+        return self.filter(to_customer=None)
+
+    def to_one_person(self) -> Self:
+        """Those written to one customer."""
+        return self.exclude(to_customer=None)
+
+
+class Message(models.Model):
+    """A message that staff compose. Channel, send type and per-company are locked once it has been live."""
 
     LOCKED_ONCE_LIVE = ("channel", "send_type", "per_company", "to_customer", "to_company", "audience")
 
+    title = models.CharField(max_length=200)
+    channel = models.CharField(max_length=8, choices=Channel, default=Channel.EMAIL)
+    format = models.CharField(max_length=16, choices=Format, blank=True, default="")
+    style = models.CharField(max_length=16, choices=Style, default=Style.PLAIN, db_default=Style.PLAIN)
+    send_type = models.CharField(max_length=8, choices=SendType, default=SendType.ONGOING)
+    sender = models.ForeignKey(Sender, null=True, blank=True, on_delete=models.PROTECT)
+    # Null for a message to one person, which has no audience.
+    audience = models.OneToOneField(Audience, null=True, blank=True, on_delete=models.PROTECT)
+    to_customer = models.ForeignKey(
+        "audiences.Customer", null=True, blank=True, on_delete=models.PROTECT, related_name="messages_to_them"
+    )
+    to_company = models.ForeignKey("audiences.Company", null=True, blank=True, on_delete=models.PROTECT)
+    window = models.JSONField(default=list, blank=True)
+    window_zone = models.CharField(max_length=16, choices=WindowZone, default=WindowZone.WORKSPACE)
+    per_company = models.BooleanField(default=False, editable=False)
+    same_inbox_once = models.BooleanField(
+        "one copy to each inbox",
+        default=True,
+        db_default=True,
+        help_text="Customers who share an email address get one copy between them.",
+    )
+    version = models.ForeignKey(MessageVersion, null=True, editable=False, on_delete=models.PROTECT, related_name="+")
+
+    state = models.CharField(max_length=16, choices=State, default=State.DRAFT)
+    went_live_at = models.DateTimeField(null=True, blank=True, editable=False)
+    scheduled_for = models.DateTimeField(null=True, blank=True)
+    # How many the author saw at the review, for the drift check of what goes live later; null before any review.
+    reviewed_count = models.PositiveIntegerField(null=True, blank=True, editable=False)
+    # How many a one-off was frozen for, counted as they were written down; null where it has no frozen audience.
+    audience_count = models.PositiveIntegerField(null=True, blank=True, editable=False)
+    # While set, a worker is setting it live or sending it to the rest; until that is done it is what it was.
+    launching_at = models.DateTimeField(null=True, blank=True, editable=False)
+    launching_sample = models.PositiveIntegerField(null=True, blank=True, editable=False)
+    # Customers drawn for the first launch, "Try it on a few first"; null where everybody was meant.
+    sample_size = models.PositiveIntegerField(null=True, blank=True, editable=False)
+    rest_sent_at = models.DateTimeField(null=True, blank=True, editable=False)
+    # While set, what was matched before this moment is held until it has been judged again (resumed, DESIGN 4.9).
+    rejudge_before = models.DateTimeField(null=True, blank=True, editable=False)
+    last_matched_at = models.DateTimeField(null=True, blank=True, editable=False)
+    # Why a round or a scheduled launch could not run, for the alarm; empty when all is well.
+    trouble = models.TextField(blank=True, default="", editable=False)
+    tags = models.ManyToManyField("audiences.Tag", blank=True)
+    created_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, blank=True, editable=False, on_delete=models.SET_NULL
+    )
+    created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    objects = MessageQuerySet.as_manager()
+
     class Meta:
-        # What roles are told apart by (outbound.roles): composing is Django's own add and change.
+        # Roles (outbound.roles) use these beside Django's own permissions to add and change.
         permissions = [
             ("set_live", "Can set live, pause, resume and stop messages"),
             ("write_to_one", "Can send a message to one person"),
@@ -36,6 +111,25 @@ class Message(Copying):
         ]
         triggers = TRIGGERS
 
+    def __str__(self) -> str:
+        return self.title
+
+    @property
+    def is_locked(self) -> bool:
+        """Whether it has ever been live."""
+        return self.went_live_at is not None
+
+    @property
+    def parsed_window(self) -> delivery_window.Window:
+        """When it may be delivered."""
+        return delivery_window.parse(self.window)
+
+    def lock_row(self) -> None:
+        """Lock the row until the transaction ends, and have it as it is by now: somebody may have been first."""
+        # No key of it changes, so records can be written down meanwhile.
+        now = type(self).objects.select_for_update(no_key=True)
+        self.refresh_from_db(fields=CHANGED_BY_OTHERS, from_queryset=now)
+
     def clean(self) -> None:
         """Refuse a window that makes no sense."""
         try:
@@ -47,96 +141,20 @@ class Message(Copying):
         elif not self.format:
             self.format = Format.CHAT
 
-    def set_live(self, *, at: datetime, sample: int | None = None, before: Callable[[], object] = lambda: None) -> None:
-        """Go live: lock how it sends, freeze its segments. NotReady says what is missing, WrongState why not now.
+    @property
+    def dress(self) -> dict[str, str]:
+        """What a version written now wears: the workspace's name, logo, colour and address where it is branded."""
+        if self.channel != Channel.EMAIL or self.to_customer_id:
+            return {}
+        if self.style == Style.PLAIN:
+            return {"style": Style.PLAIN.value}
+        ours = Workspace.current()
+        worn = {"name": ours.name, "logo": ours.logo, "colour": ours.colour, "address": ours.postal_address}
+        return {"style": Style.BRANDED.value, **worn}
 
-        `before` runs in the same transaction once the rules are frozen and before the state changes, so that the
-        row all visits read is held only for the last moment of a large launch.
-        """
-        among = NOT_YET_LIVE if sample is None else (State.DRAFT,)
-        with transaction.atomic():
-            self.hold()
-            if self.state not in among:
-                raise WrongState("Only a draft or a scheduled message can be set live.")
-            if problems := self.problems():
-                raise NotReady(problems)
-            if sample is not None and (self.send_type != SendType.ONE_OFF or self.to_customer_id or sample < 1):
-                raise NotReady("Only a one-off to an audience can be tried on a few first.")
-            self.freeze_audience(at=at)
-            before()
-            self.move(
-                to=State.LIVE if sample is None else State.SAMPLED,
-                among=among,
-                refusal="Only a draft or a scheduled message can be set live.",
-                went_live_at=at,
-                per_company=self.goes_per_company,
-                sample_size=sample,
-                scheduled_for=None,
-                trouble="",
-            )
-
-    def schedule(self, *, for_: datetime, at: datetime, reviewed_count: int | None = None) -> None:
-        """Go live at a time to come; only a one-off, and back to draft until then."""
-        if problems := self.problems():
-            raise NotReady(problems)
-        if for_ <= at:
-            raise NotReady("The time must be in the future.")
-        if self.send_type != SendType.ONE_OFF or self.to_customer_id:
-            raise NotReady("Only a one-off to an audience can be scheduled.")
-        self.move(
-            to=State.SCHEDULED,
-            among=(State.DRAFT,),
-            refusal="Only a draft can be scheduled.",
-            scheduled_for=for_,
-            reviewed_count=reviewed_count,
-            trouble="",
-        )
-
-    def unschedule(self) -> None:
-        """Back to a draft."""
-        self.move(
-            to=State.DRAFT,
-            among=(State.SCHEDULED,),
-            refusal="Only a scheduled message has a time to cancel.",
-            scheduled_for=None,
-            trouble="",
-        )
-
-    def pause(self) -> None:
-        """Match, hand over and show nothing new until it is resumed."""
-        self.move(to=State.PAUSED, among=RUNNING, refusal="Only a live message can be paused.")
-
-    def resume(self, *, at: datetime) -> None:
-        """Live again, or sampled again where the rest is still to come; what an ongoing one held is judged again."""
-        sampled = self.sample_size is not None and self.rest_sent_at is None
-        self.move(
-            to=State.SAMPLED if sampled else State.LIVE,
-            among=(State.PAUSED,),
-            refusal="Only a paused message can be resumed.",
-            rejudge_before=at if self.send_type == SendType.ONGOING else None,
-        )
-
-    def send_to_rest(self, *, at: datetime) -> None:
-        """Begin the second and last launch of a sampled one-off."""
-        self.move(
-            to=State.LIVE,
-            among=(State.SAMPLED,),
-            refusal="Only a sampled message has a rest to send to.",
-            rest_sent_at=at,
-        )
-
-    def stop(self) -> None:
-        """End it for good."""
-        self.move(
-            to=State.STOPPED, among=(*RUNNING, State.PAUSED), refusal="Only a live or paused message can be stopped."
-        )
-
-    def move(self, *, to: State, among: Collection[State], refusal: str, **facts: Any) -> None:
-        """Change the state in one UPDATE that only one of two at once can win."""
-        with transaction.atomic():
-            moved = Message.objects.filter(pk=self.pk, state__in=among).update(state=to, **facts)
-        if not moved:
-            raise WrongState(refusal)
-        self.state = to
-        for name, value in facts.items():
-            setattr(self, name, value)
+    @property
+    def goes_per_company(self) -> bool:
+        """Whether it goes once for each company: while a draft, as its content says now."""
+        if self.is_locked or self.version is None or self.to_customer_id:
+            return self.per_company
+        return content.uses_company(self.version.subject, self.version.body, self.version.link)

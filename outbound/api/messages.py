@@ -22,7 +22,7 @@ from audiences.intake.attributes.fields import text
 from audiences.models import Tag
 from delivery.reporting import counters
 from messaging.models import Channel, Message, SendType, State
-from messaging.models.row import MessageQuerySet
+from messaging.models.message import MessageQuerySet
 from outbound.actions import ACTS, Act
 
 # What a PATCH may ask a message to become.

@@ -14,7 +14,7 @@ from django.utils.html import format_html
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
 
 from audiences.models import Audience
-from messaging import content
+from messaging import authoring, content
 from messaging.content.plain_text import as_text
 from messaging.models import Channel, Format, Message, MessageVersion, Sender, SendType, Style, WindowZone
 from outbound.console.rich_text import RichTextWidget
@@ -97,7 +97,8 @@ class ContentForm(forms.Form):
         field = "text" if is_push else "body"
         data["source"] = source
         try:
-            problems = self.message.content_problems(
+            problems = authoring.content_problems(
+                self.message,
                 subject=data.get("subject", ""),
                 body=content.sanitise(source),
                 link=data.get("link", "").strip() if is_push else "",
@@ -212,8 +213,10 @@ class DraftForm(AudienceFields, ContentForm):
                     ),
                 )
             )
-            message.ask_for(data["rules"], by=by, at=at)
-        message.revise(subject=data.get("subject", ""), body=data["source"], link=data.get("link", ""), by=by, at=at)
+            authoring.change_audience(message, rules=data["rules"], by=by, at=at)
+        authoring.revise(
+            message, subject=data.get("subject", ""), body=data["source"], link=data.get("link", ""), by=by, at=at
+        )
         return message
 
     def preview(self) -> Message:
@@ -252,8 +255,8 @@ class VersionForm(ContentForm):
         message.style = self.cleaned_data["style"]
         message.save(update_fields=("title", "sender", "style", "updated_at"))
         data = self.cleaned_data
-        return message.revise(
-            subject=data.get("subject", ""), body=data["source"], link=data.get("link", ""), by=by, at=at
+        return authoring.revise(
+            message, subject=data.get("subject", ""), body=data["source"], link=data.get("link", ""), by=by, at=at
         )
 
 
@@ -266,7 +269,7 @@ class AudienceForm(AudienceFields):
 
     def save(self, *, by: User, at: datetime) -> None:
         """Write both, as a logged version."""
-        self.message.ask_for(self.cleaned_data["rules"], by=by, at=at)
+        authoring.change_audience(self.message, rules=self.cleaned_data["rules"], by=by, at=at)
         self.message.window, self.message.window_zone = self.cleaned_data["window"], self.cleaned_data["window_zone"]
         self.message.clean()
         self.message.save(update_fields=("window", "window_zone", "updated_at"))

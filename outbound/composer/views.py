@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from audiences.models import Audience, Company, CustomAttribute, Customer
 from delivery.matching import launch_job
-from messaging import content
+from messaging import authoring, content
 from messaging.models import Channel, Message, MessageVersion, Sender, State
 from outbound import actions, roles
 from outbound.composer import autocomplete, images, options
@@ -104,7 +104,7 @@ def may_go(form: DraftForm, request: HttpRequest, *, at: datetime) -> actions.La
     draft = form.preview()
     sample = form.cleaned_data["sample"] if request.POST["act"] == "sample" else None
     asked = confirm_page.Asked.of(request.POST, sample=sample)
-    found = None if draft.problems() else confirm_page.count(draft, asked, at=at)
+    found = None if authoring.problems(draft) else confirm_page.count(draft, asked, at=at)
     if found is None:
         return actions.NOBODY_COUNTED
     if refusal := confirm_page.refusal(found, asked):
@@ -140,7 +140,7 @@ def forecast(admin: ConsoleAdmin, request: HttpRequest) -> HttpResponse:
     """Answer the summary and the review of what is on the page right now; nothing is saved."""
     form, draft = on_the_page(admin, request)
     wrong = [str(sentence) for name, found in form.errors.items() if name in IN_REVIEW for sentence in found]
-    problems = [*wrong, *(draft.problems() if not wrong else [])]
+    problems = [*wrong, *(authoring.problems(draft) if not wrong else [])]
     within = None if "exact" in request.GET else COUNT_WITHIN
     found = review(draft, at=timezone.now(), problems=list(dict.fromkeys(problems)), within=within)
     return render(request, "outbound/composer_review.html", {"review": found, "draft": draft})

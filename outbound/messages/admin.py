@@ -10,6 +10,7 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils import timezone
 
+from messaging import duplication
 from messaging.models import Message, SendType, State
 from outbound import actions, roles
 from outbound.composer import views
@@ -138,12 +139,12 @@ class MessageAdmin(OutboundList):
     def duplicate(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Make a draft of the same content and filters."""
         said = "This is a new draft with the same content and filters."
-        return self.copied(request, object_id, Message.duplicate, logged="Duplicated", said=said)
+        return self.copied(request, object_id, duplication.duplicate, logged="Duplicated", said=said)
 
     def make_ongoing(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Make a draft that goes on where a sample left off."""
         said = "This is a new draft. It leaves out everybody who already got the message."
-        return self.copied(request, object_id, Message.make_ongoing, logged="Made from the sample", said=said)
+        return self.copied(request, object_id, duplication.make_ongoing, logged="Made from the sample", said=said)
 
     def copied(
         self, request: HttpRequest, object_id: str, copy_of: Callable[..., Message], *, logged: str, said: str
@@ -171,7 +172,7 @@ class MessageAdmin(OutboundList):
         try:
             with transaction.atomic():
                 self.log_deletions(request, Message.objects.filter(pk=message.pk))
-                message.discard()
+                duplication.discard(message)
         except ValidationError as no:
             return self.back(request, message, " ".join(no.messages))
         messages.success(request, f"The draft “{message}” is deleted.")

@@ -20,6 +20,7 @@ from audiences.intake.tagging import tag_all, untag_all
 from audiences.models import Audience, Customer, Tag
 from audiences.models.customers import CustomerQuerySet, Role
 from audiences.rules import RuleError
+from messaging import authoring
 from messaging.models import Message, SendType
 from outbound.console.admin import ConsoleAdmin, not_done, teammate
 from outbound.console.idempotency import NotThisForm
@@ -176,7 +177,7 @@ def message_them(admin: ConsoleAdmin, request: HttpRequest, rows: CustomerQueryS
             draft = Message(title="Untitled message", send_type=SendType.ONE_OFF, created_by=teammate(request))
             draft.audience = Audience.objects.create(rules=rules)
             draft.save()
-            draft.revise(subject="", body="", by=teammate(request), at=at)
+            authoring.revise(draft, subject="", body="", by=teammate(request), at=at)
             admin.log_addition(request, draft, "Began it from People")
     except (ValidationError, RuleError) as no:
         messages.error(request, " ".join(no.messages) if isinstance(no, ValidationError) else str(no))

@@ -2,6 +2,7 @@
 
 import pytest
 
+from messaging import authoring, lifecycle
 from messaging.models import Locked, Message
 from tests.factories import CustomerFactory, MessageFactory, rule
 
@@ -17,10 +18,10 @@ def as_loaded_before(message: Message) -> Message:
 def test_setting_live_takes_what_was_written_meanwhile(at):
     message = MessageFactory(subject="old")
     stale = as_loaded_before(message)
-    message.revise(subject="new", body="<p>{{ company.name }}</p>", by=None, at=at)
-    message.ask_for(PRO, by=None, at=at)
+    authoring.revise(message, subject="new", body="<p>{{ company.name }}</p>", by=None, at=at)
+    authoring.change_audience(message, rules=PRO, by=None, at=at)
 
-    stale.set_live(at=at)
+    lifecycle.set_live(stale, at=at)
 
     message = as_loaded_before(message)
     assert (message.version.subject, message.per_company) == ("new", True)
@@ -32,21 +33,21 @@ def test_draft_that_went_live_meanwhile_is_edited_no_more(at, send_type):
     CustomerFactory(email="a@x.example")
     message = MessageFactory(send_type=send_type)
     one, other = as_loaded_before(message), as_loaded_before(message)
-    message.set_live(at=at)
+    lifecycle.set_live(message, at=at)
 
     with pytest.raises(Locked, match="gone live"):
-        one.revise(subject="other", body="<p>other</p>", by=None, at=at)
+        authoring.revise(one, subject="other", body="<p>other</p>", by=None, at=at)
     with pytest.raises(Locked, match="gone live"):
-        other.ask_for(PRO, by=None, at=at)
+        authoring.change_audience(other, rules=PRO, by=None, at=at)
 
     assert as_loaded_before(message).version.subject == "Hello"
 
 
 def test_message_that_was_resumed_meanwhile_keeps_its_filters(at):
     message = MessageFactory(live=True)
-    message.pause()
+    lifecycle.pause(message)
     stale = as_loaded_before(message)
-    message.resume(at=at)
+    lifecycle.resume(message, at=at)
 
     with pytest.raises(Locked, match="Pause"):
-        stale.ask_for(PRO, by=None, at=at)
+        authoring.change_audience(stale, rules=PRO, by=None, at=at)

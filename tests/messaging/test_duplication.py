@@ -3,6 +3,7 @@
 import pytest
 
 from audiences.models import Audience
+from messaging import duplication
 from messaging.models import Message, MessageVersion, State, WrongState
 from tests.factories import AT, CustomerFactory, MessageFactory, rule
 
@@ -13,7 +14,7 @@ def test_a_copy_is_a_draft_with_the_same_content_filters_and_window():
     window = [{"weekday": 0, "from": "09:00", "to": "17:00"}]
     message = MessageFactory(live=True, rules=[rule("name", "is", "Ada")], window=window)
 
-    copy = message.duplicate(by=None, at=AT)
+    copy = duplication.duplicate(message, by=None, at=AT)
 
     assert (copy.state, copy.went_live_at, copy.send_type) == (State.DRAFT, None, message.send_type)
     assert (copy.window, copy.sender, copy.version.body) == (window, message.sender, message.version.body)
@@ -22,16 +23,16 @@ def test_a_copy_is_a_draft_with_the_same_content_filters_and_window():
 
 
 def test_a_long_title_still_fits():
-    assert len(MessageFactory(title="x" * 200).duplicate(by=None, at=AT).title) <= 200
+    assert len(duplication.duplicate(MessageFactory(title="x" * 200), by=None, at=AT).title) <= 200
 
 
 def test_a_message_to_one_person_has_no_copy():
     with pytest.raises(WrongState):
-        MessageFactory(to_customer=CustomerFactory(), in_app=True).duplicate(by=None, at=AT)
+        duplication.duplicate(MessageFactory(to_customer=CustomerFactory(), in_app=True), by=None, at=AT)
 
 
 def test_a_discarded_draft_leaves_nothing_behind():
-    MessageFactory().discard()
+    duplication.discard(MessageFactory())
 
     assert not Message.objects.exists()
     assert not MessageVersion.objects.exists()
@@ -42,5 +43,5 @@ def test_what_has_been_live_is_not_discarded():
     message = MessageFactory(live=True)
 
     with pytest.raises(WrongState):
-        message.discard()
+        duplication.discard(message)
     assert Message.objects.get().version == message.version

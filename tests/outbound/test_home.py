@@ -12,6 +12,7 @@ from django_celery_beat.models import PeriodicTask
 
 from delivery.models import Conversation, DeliveryRecord, Reason, Status
 from delivery.reporting import counters
+from messaging import lifecycle
 from messaging.models import Message
 from tests.factories import AT, CustomerFactory, MessageFactory
 
@@ -106,7 +107,7 @@ def test_trouble_is_stuck(console):
 
 def test_what_should_be_live_by_now_is_stuck(console):
     message = MessageFactory(title="Sale", one_off=True)
-    message.schedule(for_=timezone.now() + timedelta(days=1), at=timezone.now())
+    lifecycle.schedule(message, for_=timezone.now() + timedelta(days=1), at=timezone.now())
     assert stuck(console.get(HOME)) == {}
     Message.objects.update(scheduled_for=timezone.now() - timedelta(hours=1))
 

@@ -22,6 +22,7 @@ from delivery.matching import launch, lifecycle, ongoing, sql
 from delivery.models import DeliveryRecord, Status
 from delivery.sending import batch, dispatcher
 from delivery.visits import visit as customer_visit
+from messaging import lifecycle as message_lifecycle
 from messaging.models import Channel, Message, State, WrongState
 from tests.factories import AT, CompanyFactory, CustomerFactory, MembershipFactory, MessageFactory
 from tests.support.concurrency import Job, LockWaits, Run, at_once
@@ -144,7 +145,7 @@ def test_matchers_launches_pauses_and_fifty_visits_on_the_same_messages(at, peop
     def pause_and_resume(message: Message) -> None:
         lifecycle.pause(message)
         time.sleep(A_BREATH)
-        message.resume(at=at)
+        message_lifecycle.resume(message, at=at)
 
     def match() -> None:
         ongoing.match_ongoing(at=at)
@@ -222,7 +223,7 @@ def test_visits_and_pauses_during_a_large_launch_and_round_are_short(at, people,
 
     def pause_and_stop() -> None:
         lifecycle.pause(paused)
-        paused.resume(at=at)
+        message_lifecycle.resume(paused, at=at)
         lifecycle.stop(paused)
 
     run = at_once(

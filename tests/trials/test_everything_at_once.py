@@ -23,6 +23,8 @@ from delivery.models import DeliveryRecord, Status
 from delivery.monitoring import invariants
 from delivery.sending import batch, claim, dispatcher, outcome, uncertain
 from delivery.visits import visit as customer_visit
+from messaging import authoring
+from messaging import lifecycle as message_lifecycle
 from messaging.models import Channel, Message, WrongState
 from tests.factories import AT, CompanyFactory, CustomerFactory, MessageFactory
 from tests.support.concurrency import Job, at_once
@@ -123,12 +125,12 @@ class World:
             returned = self.channel.subjects[message.title]
             time.sleep(0.05)
             assert self.channel.subjects[message.title] == returned
-            message.resume(at=timezone.now())
+            message_lifecycle.resume(message, at=timezone.now())
 
     def edit(self, chance: random.Random) -> None:
         message = Message.objects.get(pk=self.messages[0].pk)
         words = f"A {{{{ first_name }}}} {chance.random()}"
-        message.revise(subject=words, body="<p>Hi</p>", by=None, at=timezone.now())
+        authoring.revise(message, subject=words, body="<p>Hi</p>", by=None, at=timezone.now())
 
     def change(self, chance: random.Random) -> None:
         facts = {

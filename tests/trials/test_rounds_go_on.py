@@ -15,6 +15,7 @@ from delivery.matching import direct, lifecycle, ongoing, recheck
 from delivery.matching import sql as matching_sql
 from delivery.models import Status
 from delivery.sending import batch, dispatcher
+from messaging import lifecycle as message_lifecycle
 from messaging.models import Channel, Message
 from tests.factories import CustomAttributeFactory, CustomerFactory, MessageFactory, rule
 from tests.support.concurrency import at_once
@@ -139,7 +140,7 @@ def test_what_a_pause_held_is_judged_to_the_end_though_our_clock_is_behind(at, m
         CustomerFactory(email=f"{number}@x.example")
     message = matched(at)
     lifecycle.pause(message)
-    message.resume(at=at + timedelta(seconds=2))
+    message_lifecycle.resume(message, at=at + timedelta(seconds=2))
 
     run = at_once([lambda: recheck.recheck_held(message, at=at + timedelta(seconds=1))], within=10)
 
@@ -154,7 +155,7 @@ def test_what_another_worker_is_judging_stays_held_until_it_is_judged(at):
     message = matched(at)
     lifecycle.pause(message)
     later = at + timedelta(minutes=5)
-    message.resume(at=later)
+    message_lifecycle.resume(message, at=later)
     judging, go_on = threading.Event(), threading.Event()
 
     def judge_and_die() -> None:

@@ -12,6 +12,7 @@ from delivery.maintenance import sweep
 from delivery.matching import launch, lifecycle, ongoing
 from delivery.models import DeliveryRecord, DeviceCopy, Pace, Reason, Status
 from delivery.sending import dispatcher, journal, outcome, settle, uncertain
+from messaging import authoring
 from messaging.models import Message
 from tests.factories import AT, CustomerFactory, MessageFactory
 from tests.support import fcm_server
@@ -41,7 +42,7 @@ def customer_with(*device_tokens: str, **facts: object) -> Customer:
 
 def pushed(at, *, link: str = "", **facts) -> Message:
     message = MessageFactory(channel="push", **facts)
-    message.revise(subject=message.version.subject, body=message.version.body, link=link, by=None, at=at)
+    authoring.revise(message, subject=message.version.subject, body=message.version.body, link=link, by=None, at=at)
     launch.launch(message, at=at)
     ongoing.match(message, at=at)
     return message

@@ -21,6 +21,7 @@ from delivery.models import DeliveryRecord, Reason, Status
 from delivery.monitoring import invariants
 from delivery.sending import batch, dispatcher, uncertain
 from delivery.visits import visit as customer_visit
+from messaging import lifecycle as message_lifecycle
 from messaging.models import Channel, Message
 from tests.factories import CustomerFactory, MembershipFactory, MessageFactory, SenderFactory
 from tests.support import fcm_server
@@ -286,7 +287,7 @@ def test_a_paused_message_settles_nothing_and_asks_for_membership_once_it_is_res
     assert state(message) == before
 
     message.refresh_from_db()
-    message.resume(at=at + HOUR)
+    message_lifecycle.resume(message, at=at + HOUR)
     shown = work(at + HOUR)
 
     assert (received(), shown) == (0, [])

@@ -15,6 +15,7 @@ from delivery.matching import launch, launch_job
 from delivery.matching import sql as matching_sql
 from delivery.models import DeliveryRecord, VisitorKind
 from delivery.tracking import hits
+from messaging import lifecycle
 from messaging.models import Message, State, WrongState
 from tests.factories import AT, CustomAttributeFactory, CustomerFactory, MessageFactory, rule
 
@@ -218,7 +219,7 @@ def test_calling_off_waits_no_longer_than_a_click_does(asked_for, monkeypatch):
 def test_a_scheduled_launch_under_way_is_called_off_for_good(transactional_db, monkeypatch):
     CustomerFactory.create_batch(5)
     message, at = MessageFactory(one_off=True), timezone.now()
-    message.schedule(for_=at + timedelta(hours=1), at=at, reviewed_count=5)
+    lifecycle.schedule(message, for_=at + timedelta(hours=1), at=at, reviewed_count=5)
     due = at + timedelta(hours=2)
     launch_job.ask_for(message, at=due)
 
@@ -233,7 +234,7 @@ def test_a_scheduled_launch_under_way_is_called_off_for_good(transactional_db, m
 def test_what_is_called_off_before_its_time_still_goes_live_at_its_time(transactional_db):
     CustomerFactory.create_batch(5)
     message, at = MessageFactory(one_off=True, in_app=True), timezone.now()
-    message.schedule(for_=at + timedelta(hours=1), at=at, reviewed_count=5)
+    lifecycle.schedule(message, for_=at + timedelta(hours=1), at=at, reviewed_count=5)
     launch_job.ask_for(message, at=at)
     launch_job.call_off(message, at=at)
     assert Message.objects.get().state == State.SCHEDULED

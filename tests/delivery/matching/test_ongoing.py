@@ -8,6 +8,8 @@ from django.db import connection
 from delivery.matching import forecast as matching_forecast
 from delivery.matching import launch, lifecycle, ongoing, recheck, sql
 from delivery.models import DeliveryRecord, Reason, Status
+from messaging import authoring
+from messaging import lifecycle as message_lifecycle
 from messaging.models import Message, NotReady, State
 from tests.factories import CompanyFactory, CustomerFactory, MembershipFactory, MessageFactory, rule
 
@@ -182,7 +184,7 @@ def test_resumed_message_judges_what_it_held_again_as_of_now(at):
     lifecycle.pause(message)
     lapsed.name = "Free"
     lapsed.save()
-    message.resume(at=at + timedelta(days=1))
+    message_lifecycle.resume(message, at=at + timedelta(days=1))
 
     ongoing.match(message, at=at + timedelta(days=1))
 
@@ -251,9 +253,11 @@ def test_round_that_outlasts_an_edit_of_the_rules_writes_nobody_by_the_old_ones(
     def edit_meanwhile(_made: int) -> None:
         other = Message.objects.get(pk=message.pk)
         if other.state == State.LIVE and other.versions.count() == 1:
-            other.pause()
-            other.ask_for({"match": "all", "rules": [rule("name", "is", "Pro")]}, by=None, at=at)
-            other.resume(at=at)
+            message_lifecycle.pause(other)
+            authoring.change_audience(
+                other, rules={"match": "all", "rules": [rule("name", "is", "Pro")]}, by=None, at=at
+            )
+            message_lifecycle.resume(other, at=at)
 
     ongoing.match(message, at=at, progress=edit_meanwhile)
 

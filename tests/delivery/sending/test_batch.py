@@ -18,6 +18,7 @@ from delivery.matching import ongoing as ongoing_matching
 from delivery.models import DeliveryRecord, Pace, Reason, Status
 from delivery.sending import batch as sending_batch
 from delivery.sending import claim, dispatcher, outcome, settle
+from messaging import authoring
 from messaging.models import Channel, Message
 from tests.factories import (
     CompanyFactory,
@@ -431,7 +432,7 @@ def test_ongoing_message_that_waited_for_the_window_is_judged_again_before_it_go
 def test_edit_of_a_live_message_is_what_goes_out_from_then_on(at, channel):
     CustomerFactory(email="ann@x.example")
     message = matched(at, subject="old")
-    message.revise(subject="new", body="<p>new</p>", by=None, at=at)
+    authoring.revise(message, subject="new", body="<p>new</p>", by=None, at=at)
 
     hand_over(at)
 

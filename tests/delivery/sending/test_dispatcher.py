@@ -9,6 +9,7 @@ from delivery.matching import launch as matching_launch
 from delivery.matching import launch_job, ongoing
 from delivery.reporting import counters
 from delivery.sending import batch
+from messaging import lifecycle
 from messaging.models import Message, State
 from tests.factories import CustomAttributeFactory, CustomerFactory, MessageFactory, rule
 
@@ -59,7 +60,7 @@ def test_scheduled_message_that_cannot_be_launched_holds_up_no_other(at, monkeyp
     soon = at + timedelta(hours=1)
     first, second = MessageFactory(one_off=True), MessageFactory(one_off=True)
     for message in (first, second):
-        message.schedule(for_=soon, at=at)
+        lifecycle.schedule(message, for_=soon, at=at)
     launch = matching_launch.launch
 
     def launch_or_break(message: Message, **how: object) -> int:

@@ -18,6 +18,7 @@ from delivery.models import DeliveryRecord, Hit, Link, VisitorKind
 from delivery.reporting import counters
 from delivery.sending import batch, dispatcher
 from delivery.tracking import hits
+from messaging import authoring
 from messaging.models import Channel, Message
 from tests.delivery.tracking.test_bots import CHROME
 from tests.factories import CustomAttributeFactory, CustomerFactory, MessageFactory, rule
@@ -134,7 +135,7 @@ def test_links_are_written_down_once_for_a_version_and_each_version_has_its_own(
     dispatcher.dispatch(clock=lambda: at, until=at + timedelta(seconds=1))
     assert Link.objects.count() == 2
 
-    mail.message.revise(subject="Again", body=body, by=None, at=at)
+    authoring.revise(mail.message, subject="Again", body=body, by=None, at=at)
     CustomerFactory(email="cyd@x.example")
     ongoing.match(mail.message, at=at)
     dispatcher.dispatch(clock=lambda: at, until=at + timedelta(seconds=1))

@@ -10,6 +10,7 @@ from audiences.models import Workspace
 from delivery.matching import lifecycle, recheck
 from delivery.models import Conversation, DeliveryRecord, Status
 from delivery.visits import visit as customer_visit
+from messaging import authoring
 from tests.factories import (
     CompanyFactory,
     CustomerFactory,
@@ -205,7 +206,7 @@ def test_edit_of_a_live_message_is_what_the_next_customer_reads(at):
     message = MessageFactory(in_app=True, body="<p>old</p>", live=True, at=at)
     first = CustomerFactory()
     customer_visit.visit(first, at=at)
-    message.revise(subject="", body="<p>new</p>", by=None, at=at)
+    authoring.revise(message, subject="", body="<p>new</p>", by=None, at=at)
 
     assert bodies(customer_visit.visit(CustomerFactory(), at=at)) == ["<p>new</p>"]
     assert bodies(customer_visit.visit(first, at=at + timedelta(minutes=5))) == ["<p>old</p>"]

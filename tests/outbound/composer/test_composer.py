@@ -18,6 +18,7 @@ from delivery import rendering
 from delivery.maintenance import sweep
 from delivery.matching import launch, launch_job
 from delivery.models import DeliveryRecord, Status
+from messaging import duplication
 from messaging.models import Message, State
 from tests.factories import (
     CustomAttributeFactory,
@@ -217,7 +218,7 @@ def test_a_push_keeps_where_it_leads_and_other_channels_lead_nowhere(console):
 
     console.post(page(draft), typed(draft.sender, channel="push", text="Hi", link=" myapp://orders/{{ user_id }} "))
     kept = draft.versions.get().link
-    copied = Message.objects.get().duplicate(by=None, at=timezone.now()).version.link
+    copied = duplication.duplicate(Message.objects.get(), by=None, at=timezone.now()).version.link
     console.post(page(draft), typed(draft.sender, link="https://x.example"))
 
     assert (kept, copied, draft.versions.get().link) == ("myapp://orders/{{ user_id }}", kept, "")

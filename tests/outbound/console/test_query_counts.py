@@ -27,6 +27,7 @@ from audiences.models import (
 from delivery.conversations import threads
 from delivery.matching import direct, lifecycle, ongoing
 from delivery.models import DeliveryRecord, Pace, Reason
+from messaging import authoring
 from messaging.models import Message, Sender
 from tests.factories import (
     AT,
@@ -125,7 +126,9 @@ class World:
         MessageFactory(title=f"Draft {n}", rules=asks, sender=SenderFactory(name=f"Sender {n}"))
         live = MessageFactory(title=f"Live {n}", live=True, one_off=True, sender=sender, in_app=bool(n % 2))
         for message in (Message.objects.get(pk=one["ongoing"]), Message.objects.get(pk=one["paused"])):
-            message.revise(subject=f"Hello {n}", body=f'<a href="https://x.example/{n}">x</a>', by=self.boss, at=AT)
+            authoring.revise(
+                message, subject=f"Hello {n}", body=f'<a href="https://x.example/{n}">x</a>', by=self.boss, at=AT
+            )
         chat = {"channel": "in_app", "format": "chat", "sender": sender, "subject": ""}
         direct.send_to_one(ada, **chat, body=f"<p>Hi {n}</p>", by=self.boss, at=AT)
         threads.open_by_customer(ada, body=f"Mine {n}", at=AT)

@@ -12,6 +12,7 @@ from audiences.models import Workspace
 from delivery.models import DeliveryRecord, Status
 from delivery.reporting import counters
 from delivery.reporting.counters import Counts
+from messaging import lifecycle
 from messaging.models import Channel, Message, State
 from outbound.console.wording import MEASURED, percent
 from tests.factories import AT, CustomerFactory, MessageFactory, SenderFactory, TagFactory
@@ -176,7 +177,7 @@ def test_says_when_what_waits_goes_next(console, monkeypatch):
 def test_says_that_in_app_waits_for_a_visit_and_a_scheduled_one_for_its_time(console):
     CustomerFactory()
     MessageFactory(title="Chat", in_app=True, one_off=True, live=True)
-    MessageFactory(title="Later", one_off=True).schedule(for_=datetime(2126, 5, 6, 7, 30, tzinfo=UTC), at=AT)
+    lifecycle.schedule(MessageFactory(title="Later", one_off=True), for_=datetime(2126, 5, 6, 7, 30, tzinfo=UTC), at=AT)
     MessageFactory(title="Draft")
 
     page = console.get(LIST)

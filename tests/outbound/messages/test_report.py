@@ -17,6 +17,7 @@ from delivery.models import DeliveryRecord, Link, Status, VisitorKind
 from delivery.reporting import counters
 from delivery.sending import dispatcher
 from delivery.tracking import hits
+from messaging import authoring, lifecycle
 from messaging.models import Message, SendType, State
 from outbound.console.charts import COLOURS
 from outbound.messages import recipients, report, version_diff
@@ -172,7 +173,8 @@ def test_links_come_by_clicks_with_what_machines_did_and_what_earlier_versions_h
         Link.objects.create(version=first, number=number, address=f"https://acme.example/{name}")
         for number, name in enumerate(("gone", "new"))
     )
-    later = news.revise(
+    later = authoring.revise(
+        news,
         subject="Hi",
         body='<p><a href="https://acme.example/new">what is new</a> <a href="{{ name }}">n</a></p>',
         by=boss,
@@ -331,7 +333,7 @@ def test_there_is_no_file_of_no_message(console):
 
 def test_versions_say_who_changed_what(console, boss):
     message = MessageFactory(live=True, subject="Hello", body="<p>Come to our sale on Friday</p>")
-    message.revise(subject="Hello", body="<p>Come to our sale on Monday</p>", by=boss, at=AT)
+    authoring.revise(message, subject="Hello", body="<p>Come to our sale on Monday</p>", by=boss, at=AT)
 
     page = console.get(address(message)).content.decode()
 
@@ -356,8 +358,8 @@ def test_what_a_version_says_cannot_run_in_the_console(console):
 
 def test_filters_that_changed_are_a_change(console, boss):
     message = MessageFactory(live=True, rules=[rule("name", "is", "Ada")])
-    message.pause()
-    message.ask_for({"match": "all", "rules": [rule("name", "is", "Bob")]}, by=boss, at=AT)
+    lifecycle.pause(message)
+    authoring.change_audience(message, rules={"match": "all", "rules": [rule("name", "is", "Bob")]}, by=boss, at=AT)
 
     page = console.get(address(message))
 

@@ -1,0 +1,150 @@
+"""Authoring: the content and the audience of a message, free in a draft, logged as versions from then on (DESIGN 4.2)."""
+
+from datetime import datetime
+
+from django.contrib.auth.models import User
+from django.core.exceptions import ValidationError
+from django.db import models, transaction
+
+from audiences import compiler
+from audiences.models import CustomAttribute, Workspace
+from audiences.rules import RuleError
+from messaging import content
+from messaging.models import Channel, Locked, Message, MessageVersion, SendType, State
+
+
+def content_problems(message: Message, *, subject: str, body: str, link: str = "") -> dict[str, list[str]]:
+    """What is wrong with a subject, a body and a push's link, by field, each with its line and the reason."""
+    catalogue = CustomAttribute.objects.catalogue()
+    found = {}
+    for name, text in (("subject", subject), ("body", body), ("link", link)):
+        problems = content.check(
+            text, custom_attributes=catalogue.customer.keys(), company_attributes=catalogue.company.keys()
+        )
+        if problems:
+            found[name] = [str(problem) for problem in problems]
+    if "\n" in subject or "\r" in subject:
+        found.setdefault("subject", []).append("The subject is one line.")
+    if link and "link" not in found and not content.is_link(link):
+        found["link"] = [content.NO_LINK]
+    if found or not message.is_locked or message.to_customer_id:
+        return found
+    if message.per_company != content.uses_company(subject, body, link):
+        first_or_last = "remove the last" if message.per_company else "add the first"
+        found.setdefault("body", []).append(
+            f"This would {first_or_last} company variable, and so change how often a message that has been live"
+            " is sent. Duplicate it instead."
+        )
+    return found
+
+
+def revise(
+    message: Message, *, subject: str, body: str, by: User | None, at: datetime, link: str = ""
+) -> MessageVersion:
+    """Change what it says: in place in a draft, as a new version once live. ValidationError by field."""
+    try:
+        body = content.sanitise(body)
+    except content.ContentError as wrong:
+        raise ValidationError({"body": f"Line {wrong.line}: {wrong}"}) from wrong
+    link = link.strip() if message.channel == Channel.PUSH else ""
+    with transaction.atomic():
+        lock_for_writing(message)
+        if problems := content_problems(message, subject=subject, body=body, link=link):
+            raise ValidationError(problems)
+        current = message.version
+        dressed_alike = current is not None and (not message.is_locked or current.dress == message.dress)
+        if current and dressed_alike and (current.subject, current.body, current.link) == (subject, body, link):
+            return current
+        if current and not message.is_locked:
+            current.subject, current.body, current.link = subject, body, link
+            current.author, current.created_at = by, at
+            current.save()
+            return current
+        return add_version(message, subject=subject, body=body, link=link, by=by, at=at)
+
+
+def lock_for_writing(message: Message) -> None:
+    """Have the row as it is by now; Locked where what its writer took for a draft has gone live since."""
+    was_draft = not message.is_locked
+    message.lock_row()
+    if was_draft and message.is_locked:
+        raise Locked("This message has gone live meanwhile. Open it again to see what can still be changed.")
+
+
+def add_version(
+    message: Message, *, subject: str, body: str, by: User | None, at: datetime, link: str = ""
+) -> MessageVersion:
+    """Log a version and make it the current one."""
+    with transaction.atomic():
+        message.lock_row()
+        numbers = MessageVersion.objects.filter(message=message.pk)
+        last = numbers.aggregate(last=models.Max("number"))["last"] or 0
+        message.version = MessageVersion.objects.create(
+            message_id=message.pk,
+            number=last + 1,
+            subject=subject,
+            body=body,
+            link=link,
+            dress=message.dress if message.is_locked else {},
+            rules=message.audience.rules if message.audience else {},
+            author=by,
+            created_at=at,
+        )
+        Message.objects.filter(pk=message.pk).update(version=message.version, updated_at=at)
+    return message.version
+
+
+def change_audience(message: Message, *, rules: object, by: User | None, at: datetime) -> None:
+    """Change whom it goes to: freely in a draft; once live an ongoing one's, while paused, as a logged version."""
+    with transaction.atomic():
+        lock_for_writing(message)
+        if message.audience is None:
+            raise Locked("A message to one person has no audience.")
+        if message.is_locked and message.send_type == SendType.ONE_OFF:
+            raise Locked("This one-off has been live. Whom it goes to can no longer be changed.")
+        if message.is_locked and message.state != State.PAUSED:
+            raise Locked("Pause this message to change whom it goes to.")
+        message.audience.rules = rules
+        message.audience.save()
+        if message.is_locked and message.version:
+            message.audience.rules = compiler.freeze(
+                message.audience.tree, on=at.astimezone(Workspace.current().tz)
+            ).as_json()
+            message.audience.save()
+            was = message.version
+            add_version(message, subject=was.subject, body=was.body, link=was.link, by=by, at=at)
+
+
+def problems(message: Message) -> list[str]:
+    """What blocks going live, a sentence each."""
+    found = []
+    version = message.version
+    if version is None or not version.body.strip():
+        found.append("The message has no text yet.")
+    if version and message.channel == Channel.EMAIL and not version.subject.strip():
+        found.append("An email needs a subject.")
+    if message.sender is None:
+        found.append("Choose who the message is from.")
+    if version:
+        said = {"subject": version.subject, "body": version.body, "link": version.link}
+        for lines in content_problems(message, **said).values():
+            found.extend(lines)
+        if message.to_customer_id and not message.to_company_id and content.uses_company(*said.values()):
+            found.append("The text uses a company variable: choose which company it is about.")
+    if message.audience:
+        try:
+            compiler.compile_tree(message.audience.tree)
+        except RuleError as wrong:
+            found.append(str(wrong))
+    return found
+
+
+def freeze_audience(message: Message, *, at: datetime) -> None:
+    """Copy the segments its rules name into them, and log the rules in the version that goes live."""
+    if message.audience is None or message.version is None:
+        return
+    tree = compiler.freeze(message.audience.tree, on=at.astimezone(Workspace.current().tz))
+    message.audience.rules = message.version.rules = tree.as_json()
+    message.version.dress = message.dress
+    message.audience.save()
+    message.version.save()

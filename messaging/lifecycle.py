@@ -1,0 +1,135 @@
+"""Lifecycle of a message: draft <-> scheduled -> live <-> paused -> stopped; `sampled` between two launches (DESIGN 4.9).
+
+Every change of state is one UPDATE that only one of two concurrent callers can win. WrongState says why a message cannot
+change now, NotReady what it still needs.
+"""
+
+from collections.abc import Collection
+from datetime import datetime
+from typing import Any
+
+from django.db import transaction
+
+from messaging import authoring
+from messaging.models import NOT_YET_LIVE, RUNNING, Message, NotReady, SendType, State, WrongState
+
+
+def prepare_launch(message: Message, *, at: datetime, sample: int | None = None) -> None:
+    """Lock the row, check that the message can go live and freeze its segments. Call it inside a transaction.
+
+    The state changes only in `mark_live`, so that a large launch blocks visits, which read the row, only at its end.
+    """
+    message.lock_row()
+    if message.state not in launchable_states(sample):
+        raise WrongState("Only a draft or a scheduled message can be set live.")
+    if problems := authoring.problems(message):
+        raise NotReady(problems)
+    if sample is not None and (message.send_type != SendType.ONE_OFF or message.to_customer_id or sample < 1):
+        raise NotReady("Only a one-off to an audience can be tried on a few first.")
+    authoring.freeze_audience(message, at=at)
+
+
+def mark_live(message: Message, *, at: datetime, sample: int | None = None) -> None:
+    """Change the state of a prepared message to live, or to sampled; lock how it sends."""
+    move(
+        message,
+        to=State.LIVE if sample is None else State.SAMPLED,
+        among=launchable_states(sample),
+        refusal="Only a draft or a scheduled message can be set live.",
+        went_live_at=at,
+        per_company=message.goes_per_company,
+        sample_size=sample,
+        scheduled_for=None,
+        trouble="",
+    )
+
+
+def set_live(message: Message, *, at: datetime, sample: int | None = None) -> None:
+    """Set a message live that freezes no recipients: an ongoing one, or one to one person."""
+    with transaction.atomic():
+        prepare_launch(message, at=at, sample=sample)
+        mark_live(message, at=at, sample=sample)
+
+
+def launchable_states(sample: int | None) -> Collection[State]:
+    return NOT_YET_LIVE if sample is None else (State.DRAFT,)
+
+
+def schedule(message: Message, *, for_: datetime, at: datetime, reviewed_count: int | None = None) -> None:
+    """Go live at a time to come; only a one-off, and back to draft until then."""
+    if problems := authoring.problems(message):
+        raise NotReady(problems)
+    if for_ <= at:
+        raise NotReady("The time must be in the future.")
+    if message.send_type != SendType.ONE_OFF or message.to_customer_id:
+        raise NotReady("Only a one-off to an audience can be scheduled.")
+    move(
+        message,
+        to=State.SCHEDULED,
+        among=(State.DRAFT,),
+        refusal="Only a draft can be scheduled.",
+        scheduled_for=for_,
+        reviewed_count=reviewed_count,
+        trouble="",
+    )
+
+
+def unschedule(message: Message) -> None:
+    """Back to a draft."""
+    move(
+        message,
+        to=State.DRAFT,
+        among=(State.SCHEDULED,),
+        refusal="Only a scheduled message has a time to cancel.",
+        scheduled_for=None,
+        trouble="",
+    )
+
+
+def pause(message: Message) -> None:
+    """Match, hand over and show nothing new until it is resumed."""
+    move(message, to=State.PAUSED, among=RUNNING, refusal="Only a live message can be paused.")
+
+
+def resume(message: Message, *, at: datetime) -> None:
+    """Live again, or sampled again where the rest is still to come; what an ongoing one held is judged again."""
+    sampled = message.sample_size is not None and message.rest_sent_at is None
+    move(
+        message,
+        to=State.SAMPLED if sampled else State.LIVE,
+        among=(State.PAUSED,),
+        refusal="Only a paused message can be resumed.",
+        rejudge_before=at if message.send_type == SendType.ONGOING else None,
+    )
+
+
+def send_to_rest(message: Message, *, at: datetime) -> None:
+    """Begin the second and last launch of a sampled one-off."""
+    move(
+        message,
+        to=State.LIVE,
+        among=(State.SAMPLED,),
+        refusal="Only a sampled message has a rest to send to.",
+        rest_sent_at=at,
+    )
+
+
+def stop(message: Message) -> None:
+    """End it for good."""
+    move(
+        message,
+        to=State.STOPPED,
+        among=(*RUNNING, State.PAUSED),
+        refusal="Only a live or paused message can be stopped.",
+    )
+
+
+def move(message: Message, *, to: State, among: Collection[State], refusal: str, **facts: Any) -> None:
+    """Change the state in one UPDATE that only one of two at once can win."""
+    with transaction.atomic():
+        moved = Message.objects.filter(pk=message.pk, state__in=among).update(state=to, **facts)
+    if not moved:
+        raise WrongState(refusal)
+    message.state = to
+    for name, value in facts.items():
+        setattr(message, name, value)
