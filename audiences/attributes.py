@@ -1,6 +1,6 @@
 """Every attribute a rule can ask about: its name, label, kind, and where SQL finds it.
 
-product.md 3.3 lists them. `c` is the customer's row, `k` the company's of the pair that is judged, `{key}` the
+behaviour 6.3 lists them. `c` is the customer's row, `k` the company's of the pair that is judged, `{key}` the
 placeholder of a custom attribute's or an event's name. A new attribute is one row here.
 """
 
@@ -34,7 +34,7 @@ class Attribute:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Catalogue:
-    """The custom attributes there are, by key: what each is worth was learnt from its first real value (DESIGN 3)."""
+    """The custom attributes by key, with the kind learnt from the first real value (behaviour 3)."""
 
     customer: Mapping[str, Kind]
     company: Mapping[str, Kind]
@@ -49,7 +49,7 @@ MEMBERS = (
     "WHERE mm.company_id = k.id AND cc.archived_at IS NULL HAVING k.id IS NOT NULL)"
 )
 
-# Received means sent (DESIGN 4.4).
+# Received means sent (behaviour 4.4).
 RECEIVED = "d.status = 'sent'"
 
 
@@ -160,7 +160,7 @@ STANDARD: tuple[Attribute, ...] = (
             ("opened_message", "Opened message", f"{RECEIVED} AND d.opened_at IS NOT NULL"),
             ("clicked_message", "Clicked message", f"{RECEIVED} AND d.clicked_at IS NOT NULL"),
             ("replied_to_message", "Replied to message", f"{RECEIVED} AND d.replied_at IS NOT NULL"),
-            # Also who is still to get it, or may have: what a copy of a sampled message leaves out (DESIGN 4.10).
+            # Also who is still to get it, or may have: what a copy of a sampled message leaves out (behaviour 4.10).
             ("got_message", "Got, or is getting, message", "d.status IN ('waiting', 'sending', 'uncertain', 'sent')"),
         )
     ),

@@ -1,6 +1,6 @@
 """Rules to SQL: the only judge of who matches.
 
-What is judged is the pair (customer, company), DESIGN 4.4: the whole tree sees one pair, and a customer in no
+What is judged is the pair (customer, company), behaviour 4.4: the whole tree sees one pair, and a customer in no
 company is judged once with every company attribute unknown. Aliases: `c` customer, `k` company of the pair,
 `s0`, `s1` … event summaries. A condition may be NULL, which is no match; `~` is never put before one, so that
 unknown stays a case each operator decides. Over 120 lines because every operator of every kind stands here once.
@@ -89,7 +89,7 @@ class Compiler:
     asks_role: bool = False
 
     def compile(self, tree: Group) -> Condition:
-        """Compile a whole tree. Without a role rule in it or in a segment it names, users only (DESIGN 4.4)."""
+        """Compile a whole tree. Without a role rule in it or in a segment it names, users only (behaviour 4.4)."""
         sql = self.group(tree)
         if not self.asks_role:
             sql = f"c.role = 'user' AND {sql}"
@@ -209,7 +209,7 @@ def less_than_days_ago(into: Compiler, of: Attribute, value: int) -> str:
 
 
 def exactly_days_ago(into: Compiler, of: Attribute, value: int) -> str:
-    """Within the rolling day that is that many days old: 0 is the last 24 hours (product.md 3.2)."""
+    """Within the rolling day that is that many days old: 0 is the last 24 hours (behaviour 6.2)."""
     x = into.column(of)
     return f"{x} <= {into.days_ago(value)} AND {x} > {into.days_ago(value + 1)}"
 
@@ -319,7 +319,7 @@ def compile_tree(
 
 
 def freeze(tree: Group, *, on: date) -> Group:
-    """Copy every segment in as it stands, so that nothing edited elsewhere changes a live message (DESIGN 3)."""
+    """Copy every segment in as it stands, so that nothing edited elsewhere changes a live message (behaviour 3)."""
 
     def frozen(rule: Rule | Group) -> Rule | Group:
         if isinstance(rule, Group):

@@ -1,4 +1,4 @@
-"""Identity verification: whoever a browser claims to be, the customer's own server has signed (product.md 6.3).
+"""Identity verification: whoever a browser claims to be, the customer's own server has signed (behaviour 7.3).
 
 A hash proves what was signed, to the letter. Somebody else may be the only one with a right to what it is read as.
 """

@@ -1,6 +1,6 @@
 """What a rule is, in plain Python: operators by kind, the tree of rules and groups, and how its JSON is read.
 
-DESIGN 3 'Audience' gives the JSON; product.md section 3 gives the operators. What they mean is the compiler's.
+behaviour 3 'Audience' gives the JSON; behaviour 6 gives the operators. What they mean is the compiler's.
 """
 
 from collections.abc import Callable, Iterator
@@ -98,7 +98,7 @@ OPERATORS: dict[Kind, tuple[Operator, ...]] = {
     Kind.TEAMMATE: (O.IS, O.IS_NOT, *KNOWN_OR_NOT),
 }
 WITHOUT_VALUE = {O.IS_TRUE, O.IS_FALSE, O.HAS_HAPPENED, O.HAS_NOT_HAPPENED, *KNOWN_OR_NOT}
-# Joined by "or", two of these nearly always match somebody: the composer warns (product.md 3.1).
+# Joined by "or", two of these nearly always match somebody: the composer warns (behaviour 6.1).
 NEGATIVE = {O.IS_NOT, O.DOES_NOT_CONTAIN, O.HAS_NOT_HAPPENED, O.IS_UNKNOWN, O.IS_FALSE}
 
 KIND_NAMES: dict[Kind, str] = {

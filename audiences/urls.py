@@ -1,4 +1,4 @@
-"""The addresses of the API that are about who there is; each with and without a slash at its end (wire.md 5.1)."""
+"""The addresses of the API that are about who there is; each with and without a slash at its end (wire 5.1)."""
 
 from django.urls import URLPattern, re_path
 

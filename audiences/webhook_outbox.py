@@ -1,4 +1,4 @@
-"""What happened, written down for whoever subscribed to it, in the same transaction; told later (wire.md 5.13)."""
+"""What happened, written down for whoever subscribed to it, in the same transaction; told later (wire 5.13)."""
 
 from collections.abc import Callable
 from datetime import datetime

@@ -19,6 +19,7 @@ from benchmarks.faulty_sink import FaultySink
 from benchmarks.measure import Row, row
 from delivery.matching import lifecycle, ongoing
 from delivery.models import Pace
+from messaging import lifecycle as message_lifecycle
 from messaging.models import Message
 
 PER_SECOND, WORKERS, SECONDS = 100, 4, 60
@@ -83,7 +84,7 @@ def after_pauses() -> Row:
             returned = sink.taken
             time.sleep(0.5)
             late.append((sink.taken - returned) / (WORKERS * settings.IN_FLIGHT))
-            Message.objects.get(pk=message.pk).resume(at=timezone.now())
+            message_lifecycle.resume(Message.objects.get(pk=message.pk), at=timezone.now())
             message.refresh_from_db()
         over.set()
         lifecycle.stop(message)

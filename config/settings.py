@@ -1,6 +1,6 @@
 """Every setting, in one file, from the environment; a wrong value stops the start with its name.
 
-DESIGN 2 names what each part is built on. Without any variable set this is a development machine: embedded
+behaviour 2 names what each part is built on. Without any variable set this is a development machine: embedded
 PostgreSQL, a broker of files in `.data/`, mail to 127.0.0.1:1025.
 """
 
@@ -100,7 +100,7 @@ MIDDLEWARE = [
 ]
 ROOT_URLCONF = "config.urls"
 WSGI_APPLICATION = "config.wsgi.application"
-# The official clients post to both `/users` and `/users/` (wire.md 5.1), so both are routed and none redirected.
+# The official clients post to both `/users` and `/users/` (wire 5.1), so both are routed and none redirected.
 APPEND_SLASH = False
 TEMPLATES = [
     {
@@ -337,7 +337,7 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
 }
-# Requests per minute and token, counted in windows of 10 seconds (wire.md 5.3); 0 is no limit.
+# Requests per minute and token, counted in windows of 10 seconds (wire 5.3); 0 is no limit.
 API_RATE_LIMIT = env.int("API_RATE_LIMIT", default=1000)
 # The same for each visitor of a website with the messenger, and ten times as much for an address on the network.
 MESSENGER_RATE_LIMIT = env.int("MESSENGER_RATE_LIMIT", default=120)

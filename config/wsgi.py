@@ -14,7 +14,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 logs.quieten_gunicorn()
 answer = get_wsgi_application()
 
-from outbound.console import timeouts
+from outbound.console import timeouts  # noqa: E402 - needs the settings, which are read above
 
 timeouts.limit_statements()
 

@@ -1,6 +1,6 @@
-"""Who waits for whom: by advisory locks (rounds, visits, batches, and whoever ends them; DESIGN 4.9) and by rows.
+"""Who waits for whom: by advisory locks (rounds, visits, batches, and whoever ends them; behaviour 4.9) and by rows.
 
-The order of row locks (DESIGN 4.19): customers, conversations, messages, records; of each kind in primary-key order. A
+The order of row locks (behaviour 4.19): customers, conversations, messages, records; each in primary-key order. A
 transaction that waits for one takes it before those further down, or takes those with SKIP LOCKED.
 
 Visits and batches share theirs. Whoever pauses a message waits for those under way: of the batches of this message

@@ -1,4 +1,4 @@
-"""One person's copy: the variables' values as of now, and the text they make with a version (DESIGN 3, `filled`)."""
+"""One person's copy: the variables' values as of now, and the text they make with a version (behaviour 3, `filled`)."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping
@@ -149,7 +149,7 @@ def message_id(record_id: int) -> str:
 
 
 def unsubscribe_url(record_id: int, _version: int = 0) -> str:
-    """Where the customer of a record unsubscribes: says nothing of them, and has no end (DESIGN, tracking)."""
+    """Where the customer of a record unsubscribes: says nothing of them, and has no end (behaviour 7.5)."""
     return f"{settings.PUBLIC_URL}/{PATHS['unsubscribe']}{unsubscribe_token(record_id)}"
 
 

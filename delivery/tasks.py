@@ -1,4 +1,4 @@
-"""What Celery runs. Tasks read the clock and call one function; losing one loses nothing (DESIGN 5, nudges)."""
+"""What Celery runs. Tasks read the clock and call one function; losing one loses nothing (behaviour 5, nudges)."""
 
 import logging
 import time

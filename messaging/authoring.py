@@ -1,4 +1,4 @@
-"""Authoring: the content and the audience of a message, free in a draft, logged as versions from then on (DESIGN 4.2)."""
+"""Authoring: content and audience of a message, free in a draft, logged as versions from then on (behaviour 4.2)."""
 
 from datetime import datetime
 

@@ -1,7 +1,7 @@
-"""Lifecycle of a message: draft <-> scheduled -> live <-> paused -> stopped; `sampled` between two launches (DESIGN 4.9).
+"""Lifecycle of a message: draft <-> scheduled -> live <-> paused -> stopped (behaviour 4.9).
 
-Every change of state is one UPDATE that only one of two concurrent callers can win. WrongState says why a message cannot
-change now, NotReady what it still needs.
+Every change of state is one UPDATE that only one of two concurrent callers can win. WrongState tells why a message
+cannot change now, NotReady tells why it is not ready.
 """
 
 from collections.abc import Collection

@@ -1,4 +1,4 @@
-"""Companies: made and brought up to date, found, listed, with their users (wire.md 5.13)."""
+"""Companies: made and brought up to date, found, listed, with their users (wire 5.13)."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any

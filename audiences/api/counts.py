@@ -1,4 +1,4 @@
-"""Counts, and the teammates (wire.md 5.13)."""
+"""Counts, and the teammates (wire 5.13)."""
 
 from collections.abc import Callable, Iterable
 from datetime import datetime

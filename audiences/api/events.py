@@ -1,4 +1,4 @@
-"""Events: recorded, listed, summed up (wire.md 5.12)."""
+"""Events: recorded, listed, summed up (wire 5.12)."""
 
 from datetime import timedelta
 

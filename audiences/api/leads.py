@@ -1,4 +1,4 @@
-"""Leads, which the wire calls contacts: made, brought up to date, found, listed, archived (wire.md 5.13)."""
+"""Leads, which the wire calls contacts: made, brought up to date, found, listed, archived (wire 5.13)."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""Notes about users and leads (wire.md 5.13)."""
+"""Notes about users and leads (wire 5.13)."""
 
 from django.utils import timezone
 from rest_framework.request import Request

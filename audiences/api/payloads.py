@@ -1,4 +1,4 @@
-"""What the API answers with (wire.md 5.10 to 5.13): finished JSON, made of rows.
+"""What the API answers with (wire 5.10 to 5.13): finished JSON, made of rows.
 
 Over 120 lines because the shapes share their pieces and are read side by side.
 """
@@ -209,7 +209,7 @@ def event(happened: Event, *, customer: Customer) -> Json:
 
 
 def event_summary(summaries: Iterable[EventSummary], *, customer: Customer) -> Json:
-    """Return what a customer did and how often; its moments are ISO here (wire.md 5.12)."""
+    """Return what a customer did and how often; its moments are ISO here (wire 5.12)."""
     return {
         "type": "event.summary",
         **identified(customer),

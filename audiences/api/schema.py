@@ -1,4 +1,4 @@
-"""What each call about who there is takes and answers (wire.md 5.10 to 5.13), for the OpenAPI document.
+"""What each call about who there is takes and answers (wire 5.10 to 5.13), for the OpenAPI document.
 
 Over 120 lines because it is one table.
 """

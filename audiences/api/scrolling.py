@@ -1,4 +1,4 @@
-"""All users or leads from the first to the last, for those who take them all: lists by the page end (wire.md 5.4)."""
+"""All users or leads from the first to the last, for those who take them all: lists by the page end (wire 5.4)."""
 
 from django.core import signing
 from django.db.models import QuerySet

@@ -1,4 +1,4 @@
-"""Segments: which there are, how many are in each, and in which a customer is (wire.md 5.13)."""
+"""Segments: which there are, how many are in each, and in which a customer is (wire 5.13)."""
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping

@@ -1,4 +1,4 @@
-"""Tags: made, renamed, put on and taken off, listed, removed (wire.md 5.13)."""
+"""Tags: made, renamed, put on and taken off, listed, removed (wire 5.13)."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Users: made and brought up to date, found, listed, archived (wire.md 5.10)."""
+"""Users: made and brought up to date, found, listed, archived (wire 5.10)."""
 
 from collections.abc import Iterable, Sequence
 from datetime import timedelta

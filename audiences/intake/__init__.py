@@ -1,4 +1,4 @@
-"""Data in: what integrations and browsers tell us about customers, companies, events and tags (wire.md 5.10 to 5.13).
+"""Data in: what integrations and browsers tell us about customers, companies, events and tags (wire 5.10 to 5.13).
 
 Nothing here reads the clock or knows HTTP. Whatever cannot be taken raises `Refused`, in a sentence for its sender.
 """

@@ -1,4 +1,4 @@
-"""Bulk jobs: many users or events taken at once, written down later in the order they came (wire.md 5.11)."""
+"""Bulk jobs: many users or events taken at once, written down later in the order they came (wire 5.11)."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Companies on their way in: made or brought up to date by company_id, and who is in them (wire.md 5.13)."""
+"""Companies on their way in: made or brought up to date by company_id, and who is in them (wire 5.13)."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace

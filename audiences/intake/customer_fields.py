@@ -1,4 +1,4 @@
-"""What was sent about one customer, read into the columns it fills; what was not sent is not there (wire.md 5.10)."""
+"""What was sent about one customer, read into the columns it fills; what was not sent is not there (wire 5.10)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

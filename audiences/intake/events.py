@@ -1,4 +1,4 @@
-"""Events: what a customer did, once a second, and its summary kept exact (wire.md 5.12)."""
+"""Events: what a customer did, once a second, and its summary kept exact (wire 5.12)."""
 
 import json
 import re
@@ -78,8 +78,8 @@ def check_listed(name: str, *, source: Source) -> None:
         return
     may_add = f"a page adds none beyond {most}" if most else "a page without a valid user_hash adds none"
     raise NotInCatalogue(
-        f"There is no event {quoted_value(name)} yet, and {may_add}. Accept it in Outbound’s console, or send it from your"
-        " server.",
+        f"There is no event {quoted_value(name)} yet, and {may_add}. Accept it in Outbound’s console, or"
+        " send it from your server.",
         field="event_name",
         of=RefusedName.Of.EVENT,
         name=name,

@@ -1,4 +1,4 @@
-"""Who is meant: by id, then user_id, then email (DESIGN 4.14)."""
+"""Who is meant: by id, then user_id, then email (behaviour 4.14)."""
 
 import re
 from collections.abc import Mapping

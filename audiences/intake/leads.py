@@ -1,4 +1,4 @@
-"""Leads, as integrations write them: the contacts of wire.md 5.13."""
+"""Leads, as integrations write them: the contacts of wire 5.13."""
 
 from collections.abc import Mapping
 from datetime import datetime

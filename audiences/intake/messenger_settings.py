@@ -1,4 +1,4 @@
-"""The settings a page gives its messenger, as facts for `identify` (product.md 6.1)."""
+"""The settings a page gives its messenger, as facts for `identify` (behaviour 7.1)."""
 
 from collections.abc import Mapping
 from typing import Any

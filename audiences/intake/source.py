@@ -4,7 +4,7 @@ from enum import Enum
 
 
 class Source(Enum):
-    """Who says so: REST (a sync) may undo an opt-out that a sync made, a browser none (DESIGN 4.11)."""
+    """Who says so: REST (a sync) may undo an opt-out that a sync made, a browser none (behaviour 4.11)."""
 
     REST = "rest"
     # A visitor, or somebody named without a proof: anybody can say what such a browser says.

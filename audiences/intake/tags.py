@@ -1,4 +1,4 @@
-"""Tags put on customers and companies, and taken off; names are told apart without regard to case (wire.md 5.13)."""
+"""Tags put on customers and companies, and taken off; names are told apart without regard to case (wire 5.13)."""
 
 from collections.abc import Iterable
 from datetime import datetime

@@ -1,4 +1,4 @@
-"""Who somebody is and what is true of them: one customer made, or brought up to date (DESIGN 4.14, wire.md 5.10)."""
+"""Who somebody is and what is true of them: one customer made, or brought up to date (behaviour 4.14, wire 5.10)."""
 
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -31,7 +31,7 @@ def identify(
 ) -> Customer:
     """Make the customer `facts` name, or bring them up to date, and return them with their row locked.
 
-    `facts` has the fields of POST /users (wire.md 5.10). A value that cannot be taken refuses the whole, unless
+    `facts` has the fields of POST /users (wire 5.10). A value that cannot be taken refuses the whole, unless
     `on_bad_value` takes note of it and the rest goes on; who is meant must be clear in any case: Conflict where it
     could be two, Unknown where an `id` is nobody's. The lock lasts as long as the caller's transaction.
     """

@@ -47,7 +47,7 @@ class AudienceQuerySet(models.QuerySet["Audience"]):
 
 
 class Audience(models.Model):
-    """Who: a tree of rules (DESIGN 3). It is checked when saved, and refused in a sentence that names the rule."""
+    """Who: a tree of rules (behaviour 3). It is checked when saved, and refused in a sentence that names the rule."""
 
     name = models.CharField(max_length=200, blank=True, default="")
     rules = models.JSONField(default=dict, blank=True)

@@ -34,7 +34,7 @@ class CustomAttributeQuerySet(models.QuerySet["CustomAttribute"]):
 
 
 class CustomAttribute(models.Model):
-    """One custom attribute, with the kind learnt from its first real value or chosen by staff (DESIGN 3)."""
+    """One custom attribute, with the kind learnt from its first real value or chosen by staff (behaviour 3)."""
 
     scope = models.CharField(max_length=8, choices=Scope)
     name = models.CharField(max_length=190)

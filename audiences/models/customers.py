@@ -36,7 +36,7 @@ class CustomerQuerySet(models.QuerySet["Customer"]):
 
 
 class Customer(models.Model):
-    """Somebody who can get messages. Columns for what rules always ask, JSON for the rest (DESIGN 3)."""
+    """Somebody who can get messages. Columns for what rules always ask, JSON for the rest (behaviour 3)."""
 
     # Null, not "": many customers have none, and those who have one have it alone.
     user_id = models.TextField("user ID", null=True, blank=True)  # noqa: DJ001
@@ -59,11 +59,11 @@ class Customer(models.Model):
     last_clicked_email_at = models.DateTimeField(null=True, blank=True)
     session_count = models.IntegerField("web sessions", default=0)
     session_started_at = models.DateTimeField(null=True, blank=True)
-    # The last time GET /conversations ran matching for this customer; at most once per 15 minutes (DESIGN 4.7).
+    # The last time GET /conversations ran matching for this customer; at most once per 15 minutes (behaviour 4.7).
     checked_at = models.DateTimeField(null=True, blank=True)
 
     unsubscribed_from_emails = models.BooleanField(default=False)
-    # When the customer opted out by their own hand: no sync undoes that (DESIGN 4.11).
+    # When the customer opted out by their own hand: no sync undoes that (behaviour 4.11).
     unsubscribed_by_customer_at = models.DateTimeField(null=True, blank=True)
     has_hard_bounced = models.BooleanField(default=False)
     marked_email_as_spam = models.BooleanField(default=False)

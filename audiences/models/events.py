@@ -7,7 +7,7 @@ from django.db import models
 
 
 class Event(models.Model):
-    """Something a customer did; the same name in the same second is the same event (wire.md 5.12)."""
+    """Something a customer did; the same name in the same second is the same event (wire 5.12)."""
 
     customer = models.ForeignKey("audiences.Customer", on_delete=models.CASCADE, related_name="events")
     name = models.TextField()

@@ -1,4 +1,4 @@
-"""Bulk jobs: many users or events taken at once and written down later, one by one (wire.md 5.11)."""
+"""Bulk jobs: many users or events taken at once and written down later, one by one (wire 5.11)."""
 
 import secrets
 from datetime import datetime, timedelta

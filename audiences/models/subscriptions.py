@@ -1,4 +1,4 @@
-"""Webhooks out: who wants to be told what, and what there is to tell or was told (wire.md 5.13).
+"""Webhooks out: who wants to be told what, and what there is to tell or was told (wire 5.13).
 
 They stand here, below delivery, because what happens to customers must be written down in the same transaction.
 """

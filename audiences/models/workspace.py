@@ -32,7 +32,7 @@ def check_addresses(typed: str) -> None:
 
 
 def new_secret() -> str:
-    """Return a secret for identity verification (product.md 6.3)."""
+    """Return a secret for identity verification (behaviour 7.3)."""
     return secrets.token_urlsafe(32)
 
 

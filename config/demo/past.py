@@ -1,6 +1,6 @@
 """What the demo's messages have done so far: a month in which they were sent, opened, followed and answered.
 
-Copies of the past are written down as sent and never handed over; what is matched after `fill_history` is sent in earnest.
+Past copies are stored as sent and never handed over; records matched after `fill_history` are really sent.
 """
 
 import random

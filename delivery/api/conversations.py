@@ -1,4 +1,4 @@
-"""Conversations; and the GET that has matching run for one customer (the article's Pro Tip, DESIGN 4.7)."""
+"""Conversations; and the GET that has matching run for one customer (the article's Pro Tip, behaviour 4.7)."""
 
 from datetime import datetime
 

@@ -1,4 +1,4 @@
-"""Counts of conversations, beside those of who there is (wire.md 5.13)."""
+"""Counts of conversations, beside those of who there is (wire 5.13)."""
 
 from django.db.models import Count, Q
 from rest_framework.request import Request

@@ -1,4 +1,4 @@
-"""Bulk jobs: taken at once, worked off by a worker (wire.md 5.11)."""
+"""Bulk jobs: taken at once, worked off by a worker (wire 5.11)."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Messages from one teammate to one customer, and from a customer to us (wire.md 5.9)."""
+"""Messages from one teammate to one customer, and from a customer to us (wire 5.9)."""
 
 from typing import Any
 
@@ -99,7 +99,7 @@ def person_of(reference: dict[str, Any]) -> Customer:
 
 
 def check_may_be_written_to(customer: Customer, *, channel: Channel) -> None:
-    """Forbid what only the console may, or nobody (DESIGN 4.12)."""
+    """Forbid what only the console may, or nobody (behaviour 4.12)."""
     if channel == Channel.EMAIL and customer.unsubscribed_from_emails:
         raise Forbidden("This user is unsubscribed from emails")
     if reason := direct.unreachable(customer, channel=channel):

@@ -1,4 +1,4 @@
-"""What each call about messages and conversations takes and answers (wire.md 5.5 to 5.13), for the OpenAPI document."""
+"""What each call about messages and conversations takes and answers (wire 5.5 to 5.13), for the OpenAPI document."""
 
 from audiences.api.base.endpoint import Endpoint
 from audiences.api.base.openapi import (

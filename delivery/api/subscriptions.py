@@ -1,4 +1,4 @@
-"""Subscriptions to what happens, and the log of what each was told (wire.md 5.13)."""
+"""Subscriptions to what happens, and the log of what each was told (wire 5.13)."""
 
 import re
 from typing import Any

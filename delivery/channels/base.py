@@ -1,4 +1,4 @@
-"""What a channel is given and how it answers (DESIGN 5, "A channel")."""
+"""What a channel is given and how it answers (behaviour 5, "A channel")."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

@@ -1,7 +1,7 @@
 """Email, through Django's mail API: SMTP by default, any provider by its back-end.
 
 One connection is kept open across copies. What a refusal means is decided by what is known to have been sent: before
-the text leaves, nothing was taken; after it, only an answer tells (DESIGN 4.13).
+the text leaves, nothing was taken; after it, only an answer tells (behaviour 4.13).
 """
 
 import re

@@ -1,4 +1,4 @@
-"""In-app: nothing is sent. A visit opens the conversation in the transaction that marks the record sent (DESIGN 5).
+"""In-app: nothing is sent. A visit opens the conversation in the transaction that marks the record sent (behaviour 5).
 
 What it needs is a customer who visits; how it looks is for the messenger: a chat as a thread, an announcement as a
 dialog, both from the same few facts.

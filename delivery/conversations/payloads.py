@@ -1,4 +1,4 @@
-"""What integrations are answered and told about messages and conversations (wire.md 5.5 to 5.9)."""
+"""What integrations are answered and told about messages and conversations (wire 5.5 to 5.9)."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Conversations: what a customer and the team say to each other after a message reached them (DESIGN 3).
+"""Conversations: what a customer and the team say to each other after a message reached them (behaviour 3).
 
 The inbox, the messenger, mail and the API all say it here. Each function locks the conversation, adds one part,
 and announces it in the same transaction.

@@ -1,4 +1,4 @@
-"""Erasing a person: all that is personal is blanked, and the bare rows are kept, so counts stay true (DESIGN 3)."""
+"""Erasing a person: all that is personal is blanked, and the bare rows are kept, so counts stay true (behaviour 3)."""
 
 from datetime import datetime
 from typing import Any

@@ -1,4 +1,4 @@
-"""A lead who turns out to be a user: one person from now on, nothing sent twice, no thread lost (DESIGN 3).
+"""A lead who turns out to be a user: one person from now on, nothing sent twice, no thread lost (behaviour 3).
 
 The lead's row simply becomes the user's. Where the user is there already, all that is the lead's moves to them, and the
 lead's bare row is archived.

@@ -1,6 +1,6 @@
 """What each message asks of a customer, as SQL: its rules, who can be reached, and when it may be delivered.
 
-SQL is compiled once per version and workspace generation and kept in the process (DESIGN 5, "One judge: SQL").
+SQL is compiled once per version and workspace generation and kept in the process (behaviour 5, "One judge: SQL").
 """
 
 from datetime import datetime
@@ -14,7 +14,7 @@ from messaging import delivery_window
 from messaging.models import Channel, Message, WindowZone
 
 NO_DEVICE = "NOT EXISTS (SELECT FROM audiences_device v WHERE v.customer_id = c.id AND v.retired_at IS NULL)"
-# Why a customer cannot be reached by a channel, the first that holds being the reason (DESIGN 4.11).
+# Why a customer cannot be reached by a channel, the first that holds being the reason (behaviour 4.11).
 UNREACHABLE: dict[Channel, tuple[tuple[Reason, str], ...]] = {
     Channel.EMAIL: (
         (Reason.NO_EMAIL, "c.email IS NULL"),
@@ -25,7 +25,7 @@ UNREACHABLE: dict[Channel, tuple[tuple[Reason, str], ...]] = {
     Channel.IN_APP: (),
     Channel.PUSH: ((Reason.NO_DEVICE, NO_DEVICE),),
 }
-# The same for a message to one person, which the unsubscribed may be sent from the console (DESIGN 4.12).
+# The same for a message to one person, which the unsubscribed may be sent from the console (behaviour 4.12).
 UNREACHABLE_ALONE = {
     **UNREACHABLE,
     Channel.EMAIL: tuple(row for row in UNREACHABLE[Channel.EMAIL] if row[0] is not Reason.UNSUBSCRIBED),

@@ -1,7 +1,7 @@
 """Why: what stands between one customer and one message, each rule with the value it saw.
 
 The judge is the compiler's SQL, asked for each rule and group of the tree in one statement, for each company of the
-customer; nothing is judged a second time in Python (DESIGN 5, "One judge: SQL").
+customer; nothing is judged a second time in Python (behaviour 5, "One judge: SQL").
 """
 
 from collections.abc import Iterator

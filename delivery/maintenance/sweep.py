@@ -38,7 +38,7 @@ def match_unmatched(*, at: datetime) -> None:
 
 
 def launch_scheduled(*, at: datetime) -> None:
-    """Set live the scheduled one-offs whose time has come; one drifted stays, and alarms (DESIGN 4.9)."""
+    """Set live the scheduled one-offs whose time has come; one drifted stays, and alarms (behaviour 4.9)."""
     for message in Message.objects.filter(state=State.SCHEDULED, scheduled_for__lte=at, launching_at=None):
         try:
             launch_job.ask_for(message, at=at)

@@ -1,4 +1,4 @@
-"""To one person: one message, one copy, on its way at once (DESIGN 4.12)."""
+"""To one person: one message, one copy, on its way at once (behaviour 4.12)."""
 
 from datetime import datetime
 
@@ -113,7 +113,7 @@ def title_of(subject: str, body: str) -> str:
 
 
 def write_to(customer: Customer, message: Message, *, at: datetime, company: Company | None = None) -> DeliveryRecord:
-    """Write down the one record of a message to one person, that it may be handed over at once (DESIGN 4.12)."""
+    """Write down the one record of a message to one person, that it may be handed over at once (behaviour 4.12)."""
     in_app = message.channel == Channel.IN_APP
     return DeliveryRecord.objects.create(
         message=message,

@@ -34,7 +34,7 @@ def launch(
 
 
 def send_to_rest(message: Message, *, at: datetime, progress: sql.SliceProgress = sql.quiet) -> int:
-    """Launch a sampled one-off for the second and last time: who matches now and has no record (DESIGN 4.10)."""
+    """Launch a sampled one-off for the second and last time: who matches now and has no record (behaviour 4.10)."""
     with transaction.atomic():
         # Who opens or follows a copy of the sample refers to the message meanwhile, and is not kept waiting.
         Message.objects.select_for_update(no_key=True).get(pk=message.pk)

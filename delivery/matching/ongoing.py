@@ -1,7 +1,7 @@
 """Match: who a message goes to, written down as delivery records.
 
 Ongoing: a round adds whoever matches and has no record, and takes up again whom it had withdrawn. One-off: the
-people who match at go-live, frozen in one transaction (DESIGN 4.1, 5). Over 120 lines because launch, round and
+people who match at go-live, frozen in one transaction (behaviour 4.1, 5). Over 120 lines because launch, round and
 judging again are the same SELECT put to three uses, and are best read side by side.
 """
 

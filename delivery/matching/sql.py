@@ -88,7 +88,7 @@ def exclude_without_company(per_company: bool) -> str:  # noqa: FBT001 - a fact 
 
 @contextmanager
 def hashed() -> Iterator[None]:
-    """Keep the planner from looping over records while statistics lag (measured: minutes; DESIGN 5).
+    """Keep the planner from looping over records while statistics lag (measured: minutes; behaviour 5).
 
     A round reads most of the table, so it is not led down an index either, as a server set up for SSDs would be.
     """

@@ -1,4 +1,4 @@
-"""The websites the messenger may run on: those staff registered, and this server itself (DESIGN 4.14)."""
+"""The websites the messenger may run on: those staff registered, and this server itself (behaviour 4.14)."""
 
 import re
 from ipaddress import ip_address

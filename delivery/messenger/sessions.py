@@ -1,4 +1,4 @@
-"""Who a browser speaks for: a visitor we do not know, the lead its first words made, or a user (DESIGN 4.14).
+"""Who a browser speaks for: a visitor we do not know, the lead its first words made, or a user (behaviour 4.14).
 
 A visitor holds a signed key, kept in a cookie of the customer's own site; nothing is written down before it writes. A
 user whose hash was right holds a session, which ends by itself and with the identity secret.

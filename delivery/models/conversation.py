@@ -1,4 +1,4 @@
-"""Conversations: an in-app message that reached a customer starts one; replies are its parts (DESIGN 3)."""
+"""Conversations: an in-app message that reached a customer starts one; replies are its parts (behaviour 3)."""
 
 from datetime import datetime
 from typing import Self
@@ -15,7 +15,7 @@ WORDS = SearchVector("body", config="simple")
 
 
 class PartType(models.TextChoices):
-    """What a part of a conversation is (wire.md 5.6)."""
+    """What a part of a conversation is (wire 5.6)."""
 
     COMMENT = "comment", "Reply"
     NOTE = "note", "Note"

@@ -1,4 +1,4 @@
-"""The delivery record: the outbox and the audit in one row (DESIGN 3).
+"""The delivery record: the outbox and the audit in one row (behaviour 3).
 
 Over 120 lines because the table of states, its trigger and the methods that move it belong side by side.
 """
@@ -17,7 +17,7 @@ from messaging.models import RUNNING, Message, MessageVersion
 
 
 class Status(models.TextChoices):
-    """How far a delivery is; DESIGN 3 has the table of what each means and goes to."""
+    """How far a delivery is; behaviour 3 has the table of what each means and goes to."""
 
     WAITING = "waiting", "Waiting"
     SENDING = "sending", "Sending"  # Committed before the first byte leaves.
@@ -68,7 +68,7 @@ NEXT: dict[Status, tuple[Status, ...]] = {
 }
 # What still stands between a one-off and being sent.
 UNDONE = (Status.WAITING, Status.SENDING, Status.UNCERTAIN)
-# Who counts as having got it when a message is sent "to the rest" or made ongoing (DESIGN 4.10).
+# Who counts as having got it when a message is sent "to the rest" or made ongoing (behaviour 4.10).
 GOT_IT = (*UNDONE, Status.SENT)
 
 # Where it is, or may be, in somebody's inbox, so that nobody else gets it there.
@@ -182,7 +182,7 @@ class DeliveryRecord(models.Model):
     detail = models.TextField(blank=True, default="")
 
     matched_at = models.DateTimeField()
-    # The last-seens it was judged by, before the visit that matched it moved them (DESIGN 4.8).
+    # The last-seens it was judged by, before the visit that matched it moved them (behaviour 4.8).
     judged_last_seen_at = models.DateTimeField(null=True, blank=True)
     judged_company_last_seen_at = models.DateTimeField(null=True, blank=True)
     due_at = models.DateTimeField(null=True, blank=True)

@@ -1,4 +1,4 @@
-"""Visitors: a browser whose user we do not know, and the lead its first words made (DESIGN 4.14)."""
+"""Visitors: a browser whose user we do not know, and the lead its first words made (behaviour 4.14)."""
 
 from django.db import models
 

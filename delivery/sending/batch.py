@@ -1,4 +1,4 @@
-"""Hand over: claim, commit, then touch the world, then settle (DESIGN 5).
+"""Hand over: claim, commit, then touch the world, then settle (behaviour 5).
 
 A batch is at most IN_FLIGHT records of one message. `sending` is committed before the first byte leaves; what was
 handed over is settled together in one UPDATE. Of a worker that dies, the one copy at the door is in doubt.

@@ -1,4 +1,4 @@
-"""Claim: take a few due records of one message in hand, committed as sending (DESIGN 5).
+"""Claim: take a few due records of one message in hand, committed as sending (behaviour 5).
 
 What cannot go now is settled in passing: whoever cannot be reached, whose window closed, who has had enough messages,
 whose address has it already. Over 120 lines because the statement and what is done with its rows belong together.

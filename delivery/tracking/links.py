@@ -1,7 +1,8 @@
 """What comes back about a copy: opened, a link followed, and its customer unsubscribed or come back.
 
 The first time by a person is the record's moment; all of them are counted (`delivery.tracking.hits`), people's and
-others' apart. Openings and clicks commit each statement by itself, so they hold no record while they wait for a customer.
+others' apart. Openings and clicks commit each statement by itself, so they hold no record while they wait for a
+customer.
 """
 
 from datetime import datetime
@@ -82,7 +83,7 @@ def with_customer_locked(record: DeliveryRecord) -> DeliveryRecord:
 
 @retried
 def unsubscribe(record: DeliveryRecord, *, at: datetime) -> None:
-    """Take a customer off all email by their own hand, which no sync undoes (DESIGN 4.11); again is no harm."""
+    """Take a customer off all email by their own hand, which no sync undoes (behaviour 4.11); again is no harm."""
     record = with_customer_locked(record)
     DeliveryRecord.objects.filter(pk=record.pk, unsubscribed_at=None).update(unsubscribed_at=at)
     customers = Customer.objects.filter(pk=record.customer_id)

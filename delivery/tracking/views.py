@@ -53,7 +53,7 @@ def click(request: HttpRequest, token: str, number: str) -> HttpResponse:
 @csp(STRICT)  # type: ignore[arg-type]
 @require_http_methods(["GET", "HEAD", "POST"])
 def unsubscribe(request: HttpRequest, token: str) -> HttpResponse:
-    """Ask on GET, act on POST: link scanners only GET (product.md 7.11). Whoever changes their mind posts `again`."""
+    """Ask on GET, act on POST: link scanners only GET (behaviour 7.5). Whoever changes their mind posts `again`."""
     record = links.record_of(token)
     if record is None:
         raise Http404("This link is not one of ours.")

@@ -138,7 +138,7 @@ def write(customer: Customer, changes: dict[str, Any], *, at: datetime) -> None:
 
 
 def begin_session(customer: Customer, *, at: datetime) -> dict[str, Any]:
-    """Count a web session where the last is over: 30 minutes of absence, 24 hours of presence (product.md 3.3).
+    """Count a web session where the last is over: 30 minutes of absence, 24 hours of presence (behaviour 6.3).
 
     Returns what that changes.
     """

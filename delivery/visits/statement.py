@@ -1,6 +1,6 @@
 """The one statement that judges all live messages for one customer, writes down what matches, and says what to show.
 
-A visit moves the last-seens in it too: its parts all see the rows as they were before it (DESIGN 4.6).
+A visit moves the last-seens in it too: its parts all see the rows as they were before it (behaviour 4.6).
 """
 
 import json
@@ -139,7 +139,7 @@ CAME = (
     f" AND (m.to_customer_id = r.customer_id OR m.id {{comes}}) AND NOT {has_left()}"
     f" RETURNING {RETURNED})"
 )
-# A record that would be shown now is skipped if the customer is no longer in the company it is about (DESIGN 4.15).
+# A record that would be shown now is skipped if the customer is no longer in the company it is about (behaviour 4.15).
 LEFT_OUT = (
     f"left_out AS (UPDATE delivery_deliveryrecord r SET status = '{Status.SKIPPED}',"
     f" reason = '{Reason.LEFT_COMPANY}', due_at = NULL FROM messaging_message m"

@@ -1,7 +1,7 @@
 """Visits: a customer is here, so what they match now is matched, and their in-app messages are shown.
 
 Everything happens in one transaction with the customer's row locked, and is judged by the last-seen of before the
-visit (DESIGN 4.5, 4.6). All live messages are judged in one prepared statement (DESIGN 5).
+visit (behaviour 4.5, 4.6). All live messages are judged in one prepared statement (behaviour 5).
 """
 
 import logging
@@ -35,7 +35,7 @@ from messaging.models import Channel, Format, MessageVersion
 log = logging.getLogger(__name__)
 
 CHECK_EVERY = timedelta(minutes=15)
-# A round holds a customer's key for as long as a slice takes; who is locked out is being matched anyway (DESIGN 5).
+# A round holds a customer's key for as long as a slice takes; who is locked out is being matched anyway (behaviour 5).
 LOCK_TIMEOUT, NONE = "150ms", "0"
 
 
@@ -111,7 +111,7 @@ def suppress_locked_out() -> Iterator[None]:
 
 
 def arrive(met: Arrival, *, at: datetime, among: Iterable[Channel]) -> Visit | None:
-    """Do what is left of a visit in the order of DESIGN 4.6, matching messages of some channels; None as `judge_live_messages`."""
+    """Do the rest of a visit in the order of behaviour 4.6; None as `judge_live_messages`."""
     rows = judge_live_messages(met, at=at, among=among, visiting=True)
     if rows is None:
         return None
@@ -122,7 +122,7 @@ def arrive(met: Arrival, *, at: datetime, among: Iterable[Channel]) -> Visit | N
 def check(customer: Customer, *, at: datetime, then: Callable[[], object] | None = None) -> datetime | None:
     """Run matching of emails and pushes for one customer, at most once per 15 minutes however many ask at once.
 
-    Returns None where it ran, else when it next may. A match that fails uses nothing up (DESIGN 4.7). `then` is called
+    Returns None if it ran, else when it next may. A match that fails uses nothing up (behaviour 4.7). `then` is called
     once what was matched is committed.
     """
     with suppress_locked_out():

@@ -1,4 +1,4 @@
-"""Telling subscribers what happened: webhooks out (wire.md 5.13). Claimed, committed, then sent; settled one by one.
+"""Telling subscribers what happened: webhooks out (wire 5.13). Claimed, committed, then sent; settled one by one.
 
 What happened was written down in its own transaction (audiences.announcing), so nothing is lost; what a worker had in
 hand when it died is told again, so a subscriber may hear a thing twice, by the same id.

@@ -1,4 +1,4 @@
-"""Whom a message asks for is locked with it: a one-off's for good, an ongoing one's unless it is paused (DESIGN 4.2).
+"""Whom a message asks for is locked with it: a one-off's for good, an ongoing one's unless it is paused (behaviour 4.2).
 
 The trigger sits on the audience's table but speaks of messages, so it is messaging that adds it.
 """

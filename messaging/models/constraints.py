@@ -1,4 +1,4 @@
-"""What the database promises about messages, whoever writes to it: the lock, and the order of states (DESIGN 4.2)."""
+"""Constraints and triggers of messages: the lock, and the order of states (behaviour 4.2)."""
 
 import pgtrigger
 from django.db import models

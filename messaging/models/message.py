@@ -1,4 +1,4 @@
-"""Message: columns, queries and questions. `messaging.lifecycle` and `messaging.authoring` change it (DESIGN 3, 4.2, 4.9)."""
+"""Message: columns, queries and questions (behaviour 3). `lifecycle` and `authoring` change it."""
 
 from typing import Self
 
@@ -34,7 +34,7 @@ class MessageQuerySet(models.QuerySet["Message"]):
         return self.filter(send_type=SendType.ONE_OFF)
 
     def to_audiences(self) -> Self:
-        """Those of the Outbound tabs: not to one person (DESIGN 4.12)."""
+        """Those of the Outbound tabs: not to one person (behaviour 4.12)."""
         return self.filter(to_customer=None)
 
     def to_one_person(self) -> Self:
@@ -83,7 +83,7 @@ class Message(models.Model):
     # Customers drawn for the first launch, "Try it on a few first"; null where everybody was meant.
     sample_size = models.PositiveIntegerField(null=True, blank=True, editable=False)
     rest_sent_at = models.DateTimeField(null=True, blank=True, editable=False)
-    # While set, what was matched before this moment is held until it has been judged again (resumed, DESIGN 4.9).
+    # While set, what was matched before this moment is held until it has been judged again (resumed, behaviour 4.9).
     rejudge_before = models.DateTimeField(null=True, blank=True, editable=False)
     last_matched_at = models.DateTimeField(null=True, blank=True, editable=False)
     # Why a round or a scheduled launch could not run, for the alarm; empty when all is well.

@@ -1,4 +1,4 @@
-"""The life of a message: draft <-> scheduled -> live <-> paused -> stopped (DESIGN 4.9), and what is refused in it."""
+"""States of a message and the errors of its lifecycle (behaviour 4.9)."""
 
 from django.core.exceptions import ValidationError
 from django.db import models

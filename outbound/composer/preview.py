@@ -1,4 +1,4 @@
-"""How it will read to somebody, made by the code that sends it; and a test to whoever writes it (DESIGN 4.13).
+"""How it will read to somebody, made by the code that sends it; and a test to whoever writes it (behaviour 4.13).
 
 Neither writes anything down: no record, no count, no customer.
 """

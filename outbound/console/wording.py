@@ -121,7 +121,7 @@ def days(count: int) -> str:
     return "1 day" if count == 1 else f"{count:,} days"
 
 
-# Negative days are in the future, where "more than" turns round (DESIGN 4.4).
+# Negative days are in the future, where "more than" turns round (behaviour 4.4).
 DAYS: dict[Operator, Any] = {
     Operator.MORE_THAN_DAYS_AGO: lambda n: (
         f"more than {days(n)} ago" if n > 0 else "in the past" if n == 0 else f"less than {days(-n)} from now"
@@ -181,7 +181,7 @@ def rule_in_words(rule: Rule | Group, *, names: Names) -> str:
 
 
 def joins_negatives_by_or(group: Group) -> bool:
-    """Whether two negative rules are joined by or, which matches nearly everybody (product.md 3.1)."""
+    """Whether two negative rules are joined by or, which matches nearly everybody (behaviour 6.1)."""
     negative = [rule for rule in group.rules if isinstance(rule, Rule) and rule.operator in NEGATIVE]
     inside = any(joins_negatives_by_or(rule) for rule in group.rules if isinstance(rule, Group))
     return inside or (group.match == "any" and len(negative) > 1)

@@ -28,7 +28,7 @@ TABS: tuple[tuple[str, str], ...] = (("All", ""), *((kind.label, kind.value) for
 
 
 class ToWhom(DropdownFilter):
-    """Messages to an audience, unless those to one person are asked for (DESIGN 4.12)."""
+    """Messages to an audience, unless those to one person are asked for (behaviour 4.12)."""
 
     title = "to whom"
     parameter_name = "to"

@@ -1,4 +1,4 @@
-"""Records nobody can know of: what there is to go by, and staff's word for what became of them (DESIGN 4.13)."""
+"""Records nobody can know of: what there is to go by, and staff's word for what became of them (behaviour 4.13)."""
 
 from collections import Counter
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Custom attributes: the kind each was learnt to be, and a change of it, after a dry run (DESIGN 3)."""
+"""Custom attributes: the kind each was learnt to be, and a change of it, after a dry run (behaviour 3)."""
 
 from dataclasses import dataclass
 from typing import Any

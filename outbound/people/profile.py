@@ -76,7 +76,7 @@ COMPANY_FACTS: tuple[tuple[str, str], ...] = (
     ("last_seen_at", "Last seen"),
     ("session_count", "Web sessions"),
 )
-# What stands in the way of mail, in words, and the button that takes it away (DESIGN 4.12).
+# What stands in the way of mail, in words, and the button that takes it away (behaviour 4.12).
 CLEAR: dict[str, tuple[str, str, str]] = {
     "has_hard_bounced": (
         "Their email bounced, so no email is sent to them.",

@@ -1,4 +1,4 @@
-"""Send a message: the composer for one person, opened from their profile (DESIGN 4.12)."""
+"""Send a message: the composer for one person, opened from their profile (behaviour 4.12)."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What rules mean: a test for each sentence of DESIGN 4.4, and for what becomes of a rule whose world changes."""
+"""What rules mean: a test for each sentence of behaviour 4.4, and for what becomes of a rule whose world changes."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any

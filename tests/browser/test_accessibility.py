@@ -25,6 +25,7 @@ from delivery import schedule
 from delivery.conversations import threads
 from delivery.matching import direct, launch, lifecycle
 from delivery.models import Alarm, AlarmKind, DeliveryRecord, Pace, Reason, Status
+from messaging import lifecycle as message_lifecycle
 from messaging.models import Message, Sender
 from outbound import roles
 from outbound.workspace import login
@@ -152,7 +153,7 @@ def messages() -> dict[str, Message]:
     news = MessageFactory(title="News", body='<p>See <a href="https://acme.example/new">it</a></p>', **live)
     settle(news)
     scheduled = MessageFactory(title="Scheduled", one_off=True)
-    scheduled.schedule(for_=timezone.now() + timedelta(days=2), at=timezone.now(), reviewed_count=4)
+    message_lifecycle.schedule(scheduled, for_=timezone.now() + timedelta(days=2), at=timezone.now(), reviewed_count=4)
     sampled = MessageFactory(title="Sampled", one_off=True)
     launch.launch(sampled, at=NOW, sample=1)
     paused, stopped = MessageFactory(title="Paused", live=True, rules=asks), MessageFactory(title="Stopped", live=True)

@@ -1,4 +1,4 @@
-"""The official Python client 3.1.0, unchanged but for its base URL, over a real socket: each call it has (wire.md)."""
+"""The official Python client 3.1.0, unchanged but for its base URL, over a real socket (docs/wire.md)."""
 
 import calendar
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Whatever happens to one customer at the same moment, nobody deadlocks, and nothing of it is lost (DESIGN 4.19).
+"""Whatever happens to one customer at the same moment, nobody deadlocks, and nothing of it is lost (behaviour 4.19).
 
 Each pair of paths is led into each other: while a third transaction holds the row of a customer, the first path runs
 until it waits or ends, then the second does, then the row is let go. A path that locks a record before the customer

@@ -1,4 +1,4 @@
-"""During the delivery times you set: what waits for the window, and is judged again when it opens (DESIGN 4.8)."""
+"""During the delivery times you set: what waits for the window, and is judged again when it opens (behaviour 4.8)."""
 
 from delivery.models import DeliveryRecord
 from tests.factories import rule
@@ -105,7 +105,7 @@ def test_one_off_is_not_judged_again_when_the_window_opens_but_for_who_can_be_re
 
 
 def test_delivery_times_can_go_by_each_customers_own_clock(staff, server, post, clock):
-    """During the delivery times you set (DESIGN 3: the workspace's zone or the customer's)."""
+    """During the delivery times you set (behaviour 3: the workspace's zone or the customer's)."""
     server.user("ann", timezone="Europe/Dublin")
     server.user("bob", timezone="America/New_York")
     server.user("cid")

@@ -1,4 +1,4 @@
-"""Send a one-off message to a single person: from their profile, or from a phone (DESIGN 4.12)."""
+"""Send a one-off message to a single person: from their profile, or from a phone (behaviour 4.12)."""
 
 import re
 

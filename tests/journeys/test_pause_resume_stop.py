@@ -1,4 +1,4 @@
-"""Pause, resume, stop; and a one-off that is scheduled (DESIGN 4.9)."""
+"""Pause, resume, stop; and a one-off that is scheduled (behaviour 4.9)."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Who can be reached, and what is never sent twice whatever the mail server does (DESIGN 4.11, 4.13)."""
+"""Who can be reached, and what is never sent twice whatever the mail server does (behaviour 4.11, 4.13)."""
 
 import re
 from urllib.parse import urlsplit
@@ -106,7 +106,7 @@ def test_bounced_and_complaining_customers_get_no_email_until_staff_clear_the_fl
 
 
 def test_archived_customer_is_out_of_every_audience_at_once(staff, server, post, clock):
-    """DESIGN 3: customers are archived, out of every audience at once."""
+    """behaviour 3: customers are archived, out of every audience at once."""
     server.user("ann")
     staff.sets_live(subject="First")
     server.http.delete("/api/users?user_id=ann")

@@ -1,4 +1,4 @@
-"""Who matches: what rules mean, who is who, and who may say so (DESIGN 4.4, 4.6, 4.14)."""
+"""Who matches: what rules mean, who is who, and who may say so (behaviour 4.4, 4.6, 4.14)."""
 
 import pytest
 from rest_framework.test import APIClient
@@ -68,7 +68,7 @@ def test_rule_that_makes_no_sense_is_refused_in_a_sentence_that_names_it(staff):
 
 
 def test_segment_is_copied_in_as_it_stands_when_a_message_goes_live(staff, server, post, clock):
-    """DESIGN 3: nothing edited elsewhere changes a live message."""
+    """behaviour 3: nothing edited elsewhere changes a live message."""
     server.user("ann", plan="pro")
     server.user("bob", plan="free")
 
@@ -178,6 +178,6 @@ def test_switching_identity_verification_off_is_a_setting_the_console_warns_abou
 
 
 def test_api_is_closed_to_whoever_has_no_token(staff, server):
-    """DESIGN 2: API tokens."""
+    """behaviour 2: API tokens."""
     for address in ("/api/users", "/api/events", "/api/conversations", "/api/messages"):
         assert quick(APIClient()).post(address, {"user_id": "ann"}, format="json").status_code == 401

@@ -1,6 +1,6 @@
-"""Who matches, once more and slowly: DESIGN 4.4 in plain Python, to hold the compiler against.
+"""Who matches, once more and slowly: behaviour 4.4 in plain Python, to hold the compiler against.
 
-Written from DESIGN and product.md section 3 alone, never from the compiler. It reads the rows of a world held in
+Written from docs/behaviour.md alone, never from the compiler. It reads the rows of a world held in
 memory and the JSON of an audience, and knows nothing of SQL.
 """
 

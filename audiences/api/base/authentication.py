@@ -1,4 +1,4 @@
-"""Who may call the API: integrations, by their token (DESIGN 2, wire.md 5.1)."""
+"""Who may call the API: integrations, by their token (behaviour 2, wire 5.1)."""
 
 import base64
 import binascii

@@ -27,7 +27,7 @@ from audiences.intake import Refused
 # The official clients put the path of a `next` link behind their base URL, which ends in /api itself, and so ask for
 # the rest of a list at /api/api/users. Every address of the API begins with this.
 AGAIN = "(?:api/)?"
-# The limit is a minute's, counted in windows of this many seconds (wire.md 5.3).
+# The limit is a minute's, counted in windows of this many seconds (wire 5.3).
 WINDOW = 10
 
 
@@ -164,7 +164,7 @@ class Nowhere(Endpoint):
 
 
 def body(request: Request) -> dict[str, Any]:
-    """Return the body, which must hold something (wire.md 5.2)."""
+    """Return the body, which must hold something (wire 5.2)."""
     if not request.data:
         raise Refused("Body is required")
     sent: dict[str, Any] = request.data  # type: ignore[assignment]  # JsonObject reads nothing else.

@@ -1,4 +1,4 @@
-"""Every error as the clients read it: `{"type": "error.list", "request_id", "errors": [...]}` (wire.md 5.2)."""
+"""Every error as the clients read it: `{"type": "error.list", "request_id", "errors": [...]}` (wire 5.2)."""
 
 import logging
 from typing import Any
@@ -57,13 +57,13 @@ class TooLong(APIException):
 
 
 class Forbidden(APIException):
-    """What was asked for is not done for this customer (wire.md 5.9); the text says why."""
+    """What was asked for is not done for this customer (wire 5.9); the text says why."""
 
     status_code = status.HTTP_403_FORBIDDEN
 
 
 class Missing(APIException):
-    """A field without which this cannot be done was left out (wire.md 5.2: 422)."""
+    """A field without which this cannot be done was left out (wire 5.2: 422)."""
 
     status_code = status.HTTP_422_UNPROCESSABLE_ENTITY
 

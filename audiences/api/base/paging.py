@@ -1,4 +1,4 @@
-"""Lists by the page (wire.md 5.4)."""
+"""Lists by the page (wire 5.4)."""
 
 from typing import Any
 

@@ -29,7 +29,8 @@ def check_version(asked: str) -> None:
     version = asked.strip()
     if version and not SPOKEN.fullmatch(version):
         raise Refused(
-            f"This API is of the 1.x family and does not know version {quoted_value(version)}. Leave the header {HEADER} out,"
+            f"This API is of the 1.x family and does not know version {quoted_value(version)}."
+            f" Leave the header {HEADER} out,"
             f" and use a client for 1.x: {CLIENTS} work.",
             field=HEADER,
         )

@@ -1,4 +1,4 @@
-"""A custom attribute's value read as its kind, where nothing is lost by it (DESIGN 3 'Attribute catalogue')."""
+"""A custom attribute's value read as its kind, where nothing is lost by it (behaviour 3 'Attribute catalogue')."""
 
 import re
 from collections.abc import Callable, Iterator

@@ -1,6 +1,6 @@
 """Custom attributes on their way in: what kind each is, learnt from its first real value.
 
-DESIGN 3 'Attribute catalogue'. Learning comes before any row is locked and in one statement in the order of the
+behaviour 3 'Attribute catalogue'. Learning comes before any row is locked and in one statement in the order of the
 names, so that two requests that learn the same attributes wait for each other and never in a circle.
 """
 
@@ -30,7 +30,7 @@ from audiences.models.catalogue import Scope
 from audiences.rules import KIND_NAMES, Kind
 
 LONGEST_NAME = 190
-# What browsers send for a value they do not have (product.md 3.2).
+# What browsers send for a value they do not have (behaviour 6.2).
 UNKNOWN = (None, "", "undefined", "null")
 
 Kinds = Mapping[tuple[Scope, str], Kind]
@@ -169,7 +169,8 @@ def no_room(scope: Scope, name: str, *, kind: Kind, source: Source) -> Refused:
     reason = {
         Source.PROVED_BROWSER: f"{full} by a page. Accept it in Outbound’s console, or send it from your server.",
         Source.BROWSER: (
-            f"The custom attribute {quoted_value(name)} is new, and a page without a valid user_hash adds none. Accept it in"
+            f"The custom attribute {quoted_value(name)} is new, and a page without a valid user_hash adds none."
+            " Accept it in"
             " Outbound’s console, or send it from your server."
         ),
     }[source]
@@ -208,7 +209,8 @@ def coerce_values(
             try:
                 values[name] = READ_AS[kind](finite(value, name) if type(value) in (int, float) else value)
             except (Misfit, InvalidOperation):
-                reason = f"The custom attribute {quoted_value(name)} is {KIND_NAMES[kind]}, which {quoted_value(value)} is not."
+                reason = f"The custom attribute {quoted_value(name)} is {KIND_NAMES[kind]},"
+                    f" which {quoted_value(value)} is not."
                 on_bad_value(BadAttribute(reason, field=name))
     return values
 

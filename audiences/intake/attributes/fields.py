@@ -141,7 +141,7 @@ def moment(value: object, field: str) -> datetime | None:
 
 
 def integer_value(value: object, field: str) -> int | None:
-    """Read a number of an integer column; a fraction is cut off (wire.md 5.13)."""
+    """Read a number of an integer column; a fraction is cut off (wire 5.13)."""
     if value is None or (isinstance(value, str) and not value.strip()):
         return None
     if isinstance(value, str):

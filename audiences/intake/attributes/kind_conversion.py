@@ -1,4 +1,4 @@
-"""A custom attribute's kind changed by staff: what would become of its values, and the change itself (DESIGN 3)."""
+"""A custom attribute's kind changed by staff: what would become of its values, and the change itself (behaviour 3)."""
 
 import json
 from collections.abc import Callable, Iterator

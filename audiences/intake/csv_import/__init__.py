@@ -1,6 +1,6 @@
 """CSV files in, a million rows as well as ten: read in slices, copied beside the table, written set by set.
 
-`store_upload` keeps the file, `begin` says what to do with it, `go_on` does it, a slice at a time, from wherever it stands.
+`store_upload` keeps the file, `begin` says what to do with it, `go_on` does it, a slice at a time.
 """
 
 from audiences.intake.csv_import.columns import TARGETS, guess, looks_like, plain_cell, safe_cell

@@ -1,6 +1,6 @@
 """A slice of customers written as sets: copied into a table of its own, found by who they are, inserted or updated.
 
-Who is meant is DESIGN 4.14, as `intake.lookup` has it for one: by id, else by user_id, then by email (the one without
+Rows find their customer as in behaviour 4.14: by id, else by user_id, then by email (the one without
 user_id, else the one seen last; never a lead who only left the address). What changes is what `intake.identify` would
 change.
 """

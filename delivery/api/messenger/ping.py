@@ -1,4 +1,4 @@
-"""The messenger's ping: a customer is here (DESIGN 4.6, product.md 6.4)."""
+"""The messenger's ping: a customer is here (behaviour 4.6, behaviour 7.4)."""
 
 from contextlib import suppress
 from datetime import datetime

@@ -1,4 +1,4 @@
-"""The API of who there is, over HTTP: as wire.md has it, and never a 500."""
+"""The API of who there is, over HTTP: as docs/wire.md has it, and never a 500."""
 
 import base64
 import json

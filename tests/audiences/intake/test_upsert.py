@@ -1,4 +1,4 @@
-"""Data in: who is who, what is learnt of attributes, and what cannot be taken (DESIGN 3, 4.11, 4.14; wire.md 5.10)."""
+"""Data in: who is who, what is learnt of attributes, and what cannot be taken (behaviour 3, 4.11, 4.14; wire 5.10)."""
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-"""POST /conversations/{id}/reply, in each of the forms clients send (wire.md 5.7, 5.8)."""
+"""POST /conversations/{id}/reply, in each of the forms clients send (wire 5.7, 5.8)."""
 
 from datetime import timedelta
 

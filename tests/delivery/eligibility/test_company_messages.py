@@ -1,4 +1,4 @@
-"""Company messages go only to present members of a company that is not archived (DESIGN 4.15)."""
+"""Company messages go only to present members of a company that is not archived (behaviour 4.15)."""
 
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta

@@ -1,4 +1,4 @@
-"""To one person: what is written down, who cannot be reached, and that a refusal writes nothing (DESIGN 4.12)."""
+"""To one person: what is written down, who cannot be reached, and that a refusal writes nothing (behaviour 4.12)."""
 
 import pytest
 from django.core.exceptions import ValidationError

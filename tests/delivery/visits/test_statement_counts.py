@@ -1,4 +1,4 @@
-"""A visit takes three statements at most, beside BEGIN and COMMIT, however many messages are live (DESIGN 4.6)."""
+"""A visit takes three statements at most, beside BEGIN and COMMIT, however many messages are live (behaviour 4.6)."""
 
 from datetime import timedelta
 
