@@ -34,5 +34,7 @@ class Lock(IntEnum):
     KIND_CHANGE = 7_210_013
     # Two workers that fold changes into the kept counts.
     COUNTS = 7_210_020
+    # Two requests that note refused names. The second one notes nothing.
+    REFUSED_NAMES = 7_210_021
     # Two workers that send notifications to subscribers.
     NOTIFYING = 7_210_031

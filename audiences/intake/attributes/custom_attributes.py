@@ -209,8 +209,10 @@ def coerce_values(
             try:
                 values[name] = READ_AS[kind](finite(value, name) if type(value) in (int, float) else value)
             except (Misfit, InvalidOperation):
-                reason = f"The custom attribute {quoted_value(name)} is {KIND_NAMES[kind]},"
+                reason = (
+                    f"The custom attribute {quoted_value(name)} is {KIND_NAMES[kind]},"
                     f" which {quoted_value(value)} is not."
+                )
                 on_bad_value(BadAttribute(reason, field=name))
     return values
 

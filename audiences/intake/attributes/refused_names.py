@@ -9,6 +9,7 @@ from django.db import connection, transaction
 from audiences.intake.attributes.custom_attributes import room
 from audiences.intake.attributes.fields import NotInCatalogue, Refused, quoted_value
 from audiences.intake.source import Source
+from audiences.locks import Lock
 from audiences.models import CustomAttribute, EventName, RefusedName
 from audiences.models.catalogue import Scope
 from audiences.rules import Kind
@@ -16,7 +17,6 @@ from audiences.rules import Kind
 # Anybody can send anything: of one request few are noted, and of all the newest are kept.
 MOST_NOTED = 20
 MOST_KEPT = 200
-NOTING_LOCK = 7_210_021
 NOTE = """
 INSERT INTO audiences_refusedname AS noted (of, name, kind, times, first_at, last_at)
 SELECT of, name, kind, 1, %(at)s, %(at)s
@@ -46,7 +46,7 @@ def note_refused(refused: Iterable[Refused], *, at: datetime) -> None:
         "kinds": [new[key] for key in noted],
     }
     with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [NOTING_LOCK])
+        cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [Lock.REFUSED_NAMES])
         if cursor.fetchone()[0]:
             cursor.execute(NOTE, values)
             cursor.execute(FORGET, {"most": MOST_KEPT})
