@@ -19,7 +19,7 @@ BASE = Path(__file__).resolve().parent.parent.parent
 DATA = BASE / ".data"
 TOKEN = DATA / "demo_token"
 MAIL_PORT = 1025
-START_WITHIN = 60
+START_WITHIN = 180
 
 WELCOME = """
 Outbound is at       {url}/admin/

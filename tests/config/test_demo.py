@@ -26,7 +26,7 @@ pytestmark = pytest.mark.processes
 
 ROOT = Path(__file__).parents[2]
 CODE = ("config", "audiences", "messaging", "delivery", "outbound", "templates", "static", "manage.py")
-WITHIN = 180
+WITHIN = 400
 
 
 class Terminal:
@@ -239,18 +239,23 @@ with embedded.database():
     from django.conf import settings
     from django.contrib.auth.models import User
     from django.core.management import CommandError, call_command
+    from django.utils import timezone
     from audiences.models import Customer, Integration
     call_command("migrate", verbosity=0)
-    Customer.objects.create(user_id="u1", email="ann@x.example")
+    now = timezone.now()
+    Customer.objects.create(user_id="u1", email="ann@x.example", created_at=now, updated_at=now)
     said, token = [], settings.DATA_DIR / "demo_token"
+
+    def made():
+        return User.objects.filter(username__in=["demo", "support"]).count()
 
     def fill():
         try:
             call_command("fill_demo")
         except CommandError as refused:
-            said.append([str(refused), User.objects.count()])
+            said.append([str(refused), made()])
         else:
-            said.append(["", User.objects.count()])
+            said.append(["", made()])
 
     fill()
     token.write_text("of another database")

@@ -1,6 +1,9 @@
 """The demo in a shell that is set up for a real deployment: it uses nothing of that, and says so without the values."""
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -96,3 +99,23 @@ def test_mark_alone_does_not_make_a_database_the_demos(tmp_path, settings):
 
     with pytest.raises(CommandError, match="fills no database but the embedded one"):
         call_command("fill_demo")
+
+
+def test_demo_set_beside_a_database_of_ones_own_stops_the_start():
+    started = subprocess.run(
+        [sys.executable, "-c", "from django.conf import settings; settings.DEBUG"],
+        env={
+            "PATH": os.environ["PATH"],
+            "DJANGO_SETTINGS_MODULE": "config.settings",
+            "DEMO": "1",
+            "DATABASE_URL": "postgres://nobody@127.0.0.1:1/nothing",
+            "SECRET_KEY": "secretword",
+        },
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert started.returncode != 0
+    assert "DEMO must not be set where DATABASE_URL names a server of your own" in started.stderr
