@@ -43,9 +43,12 @@ def local_secret() -> str:
 
 DEBUG = env.bool("DEBUG", default=False)
 DEMO = env.bool("DEMO", default=False)
+HAS_OWN_DATABASE = bool(env.str("DATABASE_URL", default="")) and not embedded.is_embedded(env.str("DATABASE_URL"))
+if DEMO and HAS_OWN_DATABASE:
+    raise ImproperlyConfigured("DEMO must not be set where DATABASE_URL names a server of your own: run `make demo`.")
 SECRET_KEY = env.str("SECRET_KEY", default="")
 if not SECRET_KEY:
-    if env.str("DATABASE_URL", default="") and not DEMO and not embedded.is_embedded(env.str("DATABASE_URL")):
+    if HAS_OWN_DATABASE:
         raise ImproperlyConfigured("SECRET_KEY must be set where DATABASE_URL names a server of your own.")
     SECRET_KEY = local_secret()
 SECRET_KEY_FALLBACKS = env.list("SECRET_KEY_FALLBACKS", default=[])
@@ -277,14 +280,9 @@ CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any] = {"max_retries": 1, "interval_s
 if not CELERY_BROKER_URL:
     BROKER_DIR = Path(env.str("BROKER_DIR", default=str(DATA_DIR / "broker")))
     BROKER_DIR.mkdir(mode=0o700, parents=True, exist_ok=True)
-    CELERY_BROKER_URL = "filesystem://"
-    CELERY_BROKER_TRANSPORT_OPTIONS |= {
-        "data_folder_in": str(BROKER_DIR),
-        "data_folder_out": str(BROKER_DIR),
-        "control_folder": str(BROKER_DIR / "control"),
-        "store_processed": False,
-        "polling_interval": 0.2,
-    }
+    # config.broker's, named in config.celery.
+    CELERY_BROKER_URL = "files://"
+    CELERY_BROKER_TRANSPORT_OPTIONS |= {"folder": str(BROKER_DIR), "polling_interval": 0.2}
 CELERY_TIMEZONE = "UTC"
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_PUBLISH_RETRY = False

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TextIO
 
 from config import supervisor
+from config.demo.environment import drop_deployment
 from config.postgres import embedded
 from config.supervisor import Program
 
@@ -19,7 +20,7 @@ BASE = Path(__file__).resolve().parent.parent.parent
 DATA = BASE / ".data"
 TOKEN = DATA / "demo_token"
 MAIL_PORT = 1025
-START_WITHIN = 60
+START_WITHIN = 180
 
 WELCOME = """
 Outbound is at       {url}/admin/
@@ -44,6 +45,10 @@ Five things to try
 Ctrl-C ends it. `make demo` goes on from here; `rm -rf .data` first starts afresh.
 """
 
+IGNORED = """\
+The demo has a database, a broker and a mail server of its own. These variables of the environment are ignored:
+  {names}"""
+
 
 class CannotStart(RuntimeError):
     """Something outside the demo is in its way."""
@@ -54,6 +59,8 @@ def main() -> int:
     os.chdir(BASE)
     # A shell starts what runs in the background deaf to Ctrl-C; the demo has nothing to lose by hearing it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    if ignored := drop_deployment(os.environ):
+        say(IGNORED.format(names=", ".join(ignored)))
     try:
         port = chosen_port(os.environ.get("PORT", "8000"))
         with embedded.endings_raise(), embedded.database():
@@ -72,11 +79,9 @@ def run(*, port: int) -> None:
     """Prepare what is missing, start everything, say where to look, and stay until the end."""
     mail_port = MAIL_PORT if is_free(MAIL_PORT) else any_free_port()
     url = f"http://127.0.0.1:{port}"
-    # Never a mail server of the environment: nobody in the demo is to be written to in earnest.
     environment = {**os.environ, "DEMO": "1", "PUBLIC_URL": url, "EMAIL_URL": f"smtp://127.0.0.1:{mail_port}"}
     # What is answered to on /demo/mail/ comes back from here.
     environment["INBOUND_DOMAIN"] = "reply.fernwood.example"
-    environment.pop("EMAIL_BACKEND", None)
     say("Preparing the database ...")
     for command in (["migrate", "--verbosity", "0"], ["fill_demo"]):
         subprocess.run([sys.executable, "manage.py", *command], env=environment, check=True)  # noqa: S603
@@ -86,7 +91,7 @@ def run(*, port: int) -> None:
         wait_for(url, running)
         say(WELCOME.format(url=url, token=TOKEN.read_text(), logs=DATA / "log", now=int(time.time())))
         try:
-            supervisor.watch(running)
+            supervisor.watch(running, environment=environment)
         finally:
             say("Ending ...")
 

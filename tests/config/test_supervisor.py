@@ -19,21 +19,24 @@ if sys.argv[1] == "stubborn":
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
 print("started", flush=True)
+if sys.argv[1] == "dying":
+    sys.exit(3)
 time.sleep(60)
 """
 SUPERVISOR = """
 import os, sys
 from pathlib import Path
-from config import embedded, supervisor
+from config import supervisor
+from config.postgres import embedded
 
-supervisor.GRACE = 0.5
+supervisor.GRACE = supervisor.ORPHANS_GRACE = 0.5
 names = sys.argv[2:]
 wanted = [supervisor.Program(name=name, command=(sys.executable, "-c", os.environ["PARENT"], name)) for name in names]
 try:
     with embedded.endings_raise():
         with supervisor.programs(wanted, environment=os.environ, logs=Path(sys.argv[1])) as running:
             print(*(one.process.pid for one in running), flush=True)
-            supervisor.watch(running)
+            supervisor.watch(running, environment=os.environ)
 except supervisor.Ended as ended:
     sys.exit(str(ended))
 """
@@ -61,7 +64,12 @@ class Supervised:
 
     def left(self) -> list[psutil.Process]:
         """Return what is still there, when it has had a moment to go."""
-        return psutil.wait_procs(self.all, timeout=2)[1]
+        return left_of(self.all)
+
+
+def left_of(processes: list[psutil.Process]) -> list[psutil.Process]:
+    """Return the processes that still run after a moment. One that is dead may not be collected yet."""
+    return [one for one in psutil.wait_procs(processes, timeout=2)[1] if one.status() != psutil.STATUS_ZOMBIE]
 
 
 @pytest.fixture
@@ -111,13 +119,46 @@ def test_who_does_not_care_to_be_asked_is_ended_by_force(supervised):
     assert running.left() == []
 
 
-def test_program_that_dies_is_named_and_ends_everything(supervised):
+def restarted(running: Supervised, died: psutil.Process) -> psutil.Process:
+    """Wait until another program runs in the place of one that died."""
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        for child in psutil.Process(running.process.pid).children():
+            if child not in running.programs and child.cmdline()[-1:] == ["two"]:
+                return child
+        time.sleep(0.02)
+    raise AssertionError(f"Nothing was started for {died}.")
+
+
+def test_program_that_dies_starts_again_and_the_others_go_on(supervised, tmp_path):
     running = supervised("one", "two")
+    one, two = running.programs
+    children = two.children(recursive=True)
 
-    running.programs[1].kill()
+    two.kill()
+    again = restarted(running, two)
 
-    assert running.process.wait(timeout=5) == 1
-    assert "The two ended by itself (code -9)" in running.process.stderr.read()
+    assert left_of(children) == []
+    assert one.is_running()
+    deadline = time.monotonic() + 10
+    while (tmp_path / "two.log").read_text().count("started") < 2:
+        assert time.monotonic() < deadline, "The log of the program that died was not kept."
+        time.sleep(0.02)
+    running.all += [again, *again.children(recursive=True)]
+    running.process.terminate()
+    assert running.process.wait(timeout=5) == 128 + signal.SIGTERM
+    assert "The two ended by itself (code -9) and is started again" in running.process.stderr.read()
+    assert running.left() == []
+
+
+def test_program_that_dies_again_and_again_ends_everything(supervised):
+    running = supervised("one", "dying")
+
+    assert running.process.wait(timeout=30) == 1
+    said = running.process.stderr.read()
+    assert said.count("The dying ended by itself (code 3) and is started again") == 4
+    assert "The dying ended by itself 5 times within 60 seconds (code 3), and was not started again" in said
+    assert said.rstrip().endswith("started")
     assert running.left() == []
 
 

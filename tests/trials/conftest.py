@@ -5,7 +5,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -69,12 +68,10 @@ def celery(environment, tmp_path) -> Iterator[Callable[..., Running]]:
 @pytest.fixture
 def nudge(environment) -> Callable[[], object]:
     """Have a worker hand over what is due."""
-    folder = environment["BROKER_DIR"]
-    Path(folder).mkdir(exist_ok=True)
-    options = {"data_folder_in": folder, "data_folder_out": folder, "control_folder": f"{folder}/control"}
+    options = {"folder": environment["BROKER_DIR"]}
 
     def nudge() -> None:
-        with Connection("filesystem://", transport_options=options) as broker:
+        with Connection("files://", transport_options=options) as broker:
             tasks.hand_over_due.apply_async(connection=broker)
 
     return nudge

@@ -16,19 +16,17 @@ from tests.support.mail_catcher import Catcher
 LONGEST = 3.0
 
 
-@pytest.fixture(params=["redis", "amqp", "filesystem"])
+@pytest.fixture(params=["redis", "amqp", "files"])
 def broker_down(request, monkeypatch, tmp_path) -> Iterator[None]:
     """Have the tasks' broker be one that cannot be reached."""
     with socket.socket() as deaf:
         deaf.bind(("127.0.0.1", 0))  # Nobody listens there, and nobody else can.
         place = f"127.0.0.1:{deaf.getsockname()[1]}"
         url = f"{request.param}://{place}//"
-        if request.param == "filesystem":
+        if request.param == "files":
             (tmp_path / "file").touch()
-            place = url = "filesystem://"
-            folder = str(tmp_path / "file" / "no" / "folder")
-            changed = {"data_folder_in": folder, "data_folder_out": folder, "control_folder": folder}
-            options = app.conf.broker_transport_options | changed
+            place = url = "files://"
+            options = app.conf.broker_transport_options | {"folder": str(tmp_path / "file" / "no" / "folder")}
             monkeypatch.setitem(app.conf.changes, "broker_transport_options", options)
         for setting in ("broker_url", "broker_read_url", "broker_write_url"):
             monkeypatch.setitem(app.conf.changes, setting, url)

@@ -3,24 +3,30 @@
 from typing import Any
 
 from django.conf import settings
-from django.core.management.base import BaseCommand
+from django.core.management.base import BaseCommand, CommandError
 from django.db import transaction
 from django.utils import timezone
 
 from audiences.models import Customer
-from config.demo import company, messages, staff, talks
+from config.demo import company, database, messages, staff, talks
 from delivery import tasks
 
 
 class Command(BaseCommand):
-    """Fill an empty database with the demo's company, and leave any other as it is."""
+    """Fill the empty embedded database with the demo's company; go on with what is there; refuse any other database."""
 
-    help = "Fill an empty database with a company to try Outbound on."
+    help = "Fill the empty embedded database with a company to try Outbound on."
 
     def handle(self, *_args: Any, **_options: Any) -> None:
         """Fill it, all or nothing, or go on with what is there."""
         now = timezone.now()
+        token = settings.DATA_DIR / "demo_token"
+        try:
+            database.check(token=token)
+        except database.NotTheDemos as refused:
+            raise CommandError(str(refused)) from refused
         with transaction.atomic():
+            database.mark()
             team = staff.have_team()
             if not Customer.objects.exists():
                 company.fill_company(at=now)
@@ -28,4 +34,4 @@ class Command(BaseCommand):
                 talks.fill_conversations(team, at=now)
         # The sweep would do it within a minute; whoever tries the demo looks sooner.
         tasks.nudge()
-        staff.have_token(settings.DATA_DIR / "demo_token")
+        staff.have_token(token)

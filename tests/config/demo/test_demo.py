@@ -13,24 +13,27 @@ import sys
 import termios
 import time
 import urllib.request
+from collections.abc import Iterator
 from email.message import EmailMessage
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psutil
+import psycopg
 import pytest
 
 pytestmark = pytest.mark.processes
 
 ROOT = Path(__file__).parents[3]
 CODE = ("config", "audiences", "messaging", "delivery", "outbound", "templates", "static", "manage.py")
-WITHIN = 90
+WITHIN = 400
 
 
 class Terminal:
     """A terminal of its own with the demo in it."""
 
-    def __init__(self, clone: Path, port: int):
-        environment = {name: value for name, value in os.environ.items() if name not in ("DATABASE_URL", "EMAIL_URL")}
+    def __init__(self, clone: Path, port: int, **deployment: str):
+        environment = {**os.environ, **deployment}
         self.output = ""
         self.pid, self.screen = pty.fork()
         if self.pid == 0:
@@ -106,10 +109,55 @@ def mail_port(clone: Path) -> int:
     return int(found[-1])
 
 
-def test_demo_starts_takes_mail_ends_and_goes_on(clone):
+@pytest.fixture
+def deployment() -> Iterator[dict[str, str]]:
+    """The variables of a deployment, whose database is real and empty. Values that are not addresses are secrets."""
+    database = f"deployment_{os.getpid()}"
+    server = urlsplit(os.environ["DATABASE_URL"])._replace(path="/postgres").geturl()
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {database}")
+        yield {
+            "ALLOWED_HOSTS": "outbound.invalid",
+            "ANYMAIL_POSTMARK_SERVER_TOKEN": "secretword",
+            "BROKER_DIR": "/nowhere/secretword",
+            "CACHE_URL": "redis://:secretword@cache.invalid/1",
+            "CELERY_BROKER_URL": "redis://:secretword@broker.invalid/0",
+            "DATABASE_URL": urlsplit(server)._replace(path=f"/{database}").geturl(),
+            "DJANGO_SETTINGS_MODULE": "deployed.settings",
+            "EMAIL_BACKEND": "nowhere.EmailBackend",
+            "EMAIL_URL": "smtp+tls://someone:secretword@mail.invalid:587",
+            "FCM_CREDENTIALS": "{secretword",
+            "FLIGHTS_DIR": "/nowhere/secretword",
+            "GUNICORN_CMD_ARGS": "--config /nowhere/secretword.py",
+            "HTTPS": "true",
+            "MEDIA_ROOT": "/nowhere/secretword",
+            "PGHOSTADDR": "127.0.0.1",
+            "PUBLIC_URL": "https://outbound.invalid",
+            "SECRET_KEY": "secretword",
+        }
+        connection.execute(f"DROP DATABASE {database} WITH (FORCE)")
+
+
+def tables_in(address: str) -> int:
+    with psycopg.connect(address) as connection:
+        return connection.execute("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'").fetchone()[0]
+
+
+def worker_of(clone: Path) -> psutil.Process | None:
+    """The demo's worker itself, not its pool."""
+    found = [one for one in processes_of(clone) if "worker" in one.cmdline()]
+    return next((one for one in found if one.ppid() not in {each.pid for each in found}), None)
+
+
+def test_demo_ignores_a_deployment_starts_takes_mail_ends_and_goes_on(clone, deployment):
     port = free_port()
-    first = Terminal(clone, port)
+    first = Terminal(clone, port, **deployment)
     said = first.read_until("Ctrl-C ends it.")
+    named = re.search(r"variables of the environment are ignored:\s+([A-Z_, \r\n]+)\r\n", said)[1]
+    assert set(deployment) <= set(re.split(r"[,\s]+", named))
+    assert "secretword" not in said
+    assert ".invalid" not in said
+    assert tables_in(deployment["DATABASE_URL"]) == 0
     assert "5000/5000" in said
     assert len(re.findall(r"^  \d\. ", said, flags=re.MULTILINE)) == 5
     token = re.search(r"An API token +(\w+)", said)[1]
@@ -131,6 +179,14 @@ def test_demo_starts_takes_mail_ends_and_goes_on(clone):
     assert "plainly" in shown
     assert 'sandbox="allow-popups' in shown
     assert "<script>" not in shown
+
+    killed = worker_of(clone)
+    killed.kill()
+    first.read_until("The worker ended by itself (code -9) and is started again.")
+    deadline = time.monotonic() + WITHIN
+    while (now := worker_of(clone)) is None or now == killed:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
     running = processes_of(clone)
     assert len(running) > 6
@@ -172,3 +228,63 @@ def test_port_in_use_is_said_before_anything_is_started(tmp_path):
     assert demo.returncode == 1
     assert f"Port {port} is in use" in demo.stderr
     assert not (tmp_path / ".data").exists()
+
+
+OWN_PEOPLE = """
+import json
+from config.postgres import embedded
+with embedded.database():
+    import django
+    django.setup()
+    from django.conf import settings
+    from django.contrib.auth.models import User
+    from django.core.management import CommandError, call_command
+    from django.utils import timezone
+    from audiences.models import Customer, Integration
+    call_command("migrate", verbosity=0)
+    now = timezone.now()
+    Customer.objects.create(user_id="u1", email="ann@x.example", created_at=now, updated_at=now)
+    said, token = [], settings.DATA_DIR / "demo_token"
+
+    def made():
+        return User.objects.filter(username__in=["demo", "support"]).count()
+
+    def fill():
+        try:
+            call_command("fill_demo")
+        except CommandError as refused:
+            said.append([str(refused), made()])
+        else:
+            said.append(["", made()])
+
+    fill()
+    token.write_text("of another database")
+    fill()
+    token.write_text(Integration.issue(name="The demo")[1])  # As a demo before there were marks.
+    fill()
+    token.unlink()
+    fill()
+    print(json.dumps(said))
+"""
+
+
+def test_embedded_database_with_people_of_its_own_is_refused_and_a_demo_is_known_again(clone):
+    environment = {name: value for name, value in os.environ.items() if name not in ("DATABASE_URL", "BROKER_DIR")}
+    environment["DJANGO_SETTINGS_MODULE"] = "config.settings"
+
+    done = subprocess.run(  # noqa: S603
+        [sys.executable, "-c", OWN_PEOPLE],
+        cwd=clone,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=WITHIN,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    first, second, before_marks, marked = json.loads(done.stdout.splitlines()[-1])
+    assert "people whom the demo did not make" in first[0]
+    assert first[1] == 0
+    assert second == first
+    assert before_marks == marked == ["", 2]

@@ -1,0 +1,87 @@
+"""Which variables the demo takes from the environment: those that tune it, and none that describe a deployment.
+
+A shell that is set up for a real deployment must be a safe place to run the demo in. So each variable that
+`config/settings.py` reads is in one of these tables, and so are those that PostgreSQL's client, Celery, gunicorn and
+Django read by themselves.
+"""
+
+from collections.abc import MutableMapping
+
+TUNING = frozenset(
+    {
+        "ALARM_OVER_AFTER",
+        "API_RATE_LIMIT",
+        "BEAT_LATE",
+        "DEBUG",
+        "DUE_LATE",
+        "EMAIL_TIMEOUT",
+        "IN_FLIGHT",
+        "LOGIN_TRIES",
+        "LOG_FORMAT",
+        "LOG_LEVEL",
+        "MAIL_FILES_MOST",
+        "MAIL_FILE_LARGEST_MB",
+        "MESSENGER_RATE_LIMIT",
+        "METRICS_TOKEN",
+        "PUSH_TIMEOUT",
+        "SWEEP_LATE",
+        "WATCH_EVERY",
+        "WEBHOOKS_TO_PRIVATE_ADDRESSES",
+        "WORKER_CONCURRENCY",
+    }
+)
+# Servers, folders, keys, addresses and host names of a deployment.
+DEPLOYMENT = frozenset(
+    {
+        "ALLOWED_HOSTS",
+        "BEHIND_PROXY",
+        "BOUNCE_DOMAIN",
+        "BROKER_DIR",
+        "CACHE_URL",
+        "CSRF_TRUSTED_ORIGINS",
+        "DATABASE_CONN_MAX_AGE",
+        "DATABASE_POOL_SIZE",
+        "DATABASE_URL",
+        "DEFAULT_FROM_EMAIL",
+        "DEMO",
+        "DJANGO_SETTINGS_MODULE",
+        "EMAIL_BACKEND",
+        "EMAIL_URL",
+        "FCM_CREDENTIALS",
+        "FCM_URL",
+        "FLIGHTS_DIR",
+        "FORWARDED_ALLOW_IPS",
+        "GUNICORN_CMD_ARGS",
+        "HTTPS",
+        "INBOUND_DOMAIN",
+        "MEDIA_ROOT",
+        "MESSAGE_ID_DOMAIN",
+        "METRICS_DIR",
+        "PROMETHEUS_MULTIPROC_DIR",
+        "PUBLIC_URL",
+        "SECRET_KEY",
+        "SECRET_KEY_FALLBACKS",
+        "SECURE_HSTS_INCLUDE_SUBDOMAINS",
+        "SECURE_HSTS_PRELOAD",
+        "SECURE_HSTS_SECONDS",
+        "SECURE_SSL_REDIRECT",
+        "WEBHOOK_SECRET",
+        "WEB_CONCURRENCY",
+    }
+)
+# Providers' keys, Celery's own variables, and PostgreSQL's (PGHOSTADDR names a server even beside an address).
+DEPLOYMENT_PREFIXES = ("ANYMAIL_", "CELERY_", "PG")
+
+# What `config.celery` sets DJANGO_SETTINGS_MODULE to.
+OUR_SETTINGS = "config.settings"
+
+
+def is_of_deployment(name: str) -> bool:
+    """Say whether the demo must not see this variable."""
+    return name in DEPLOYMENT or name.startswith(DEPLOYMENT_PREFIXES)
+
+
+def drop_deployment(environment: MutableMapping[str, str]) -> list[str]:
+    """Remove the variables of a deployment; return the names of those that said something else."""
+    found = sorted(name for name in environment if is_of_deployment(name))
+    return [name for name in found if environment.pop(name) not in {"", OUR_SETTINGS}]

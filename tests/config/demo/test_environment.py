@@ -1,0 +1,121 @@
+"""The demo in a shell that is set up for a real deployment: it uses nothing of that, and says so without the values."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from django.contrib.auth.models import User
+from django.core.management import CommandError, call_command
+from django.db import connection
+
+from audiences.models import Customer, Integration
+from config import settings
+from config.demo import database
+from config.demo.environment import DEPLOYMENT, TUNING, drop_deployment, is_of_deployment
+
+
+def variables_read_by_settings() -> set[str]:
+    source = Path(settings.__file__).read_text()
+    found = set(re.findall(r"""\benv(?:\.\w+)?\(\s*["']([A-Z0-9_]+)["']""", source))
+    assert len(found) > 40
+    return found
+
+
+def test_each_variable_that_settings_read_is_decided_on():
+    undecided = {name for name in variables_read_by_settings() if name not in TUNING and not is_of_deployment(name)}
+
+    assert undecided == set(), "Add each to a table of config/demo/environment.py."
+    assert not {name for name in TUNING if is_of_deployment(name)}
+
+
+def test_tables_name_nothing_that_nobody_reads():
+    by_others = {
+        "DJANGO_SETTINGS_MODULE",
+        "FORWARDED_ALLOW_IPS",
+        "GUNICORN_CMD_ARGS",
+        "PROMETHEUS_MULTIPROC_DIR",
+        "WEB_CONCURRENCY",
+    }
+
+    assert (TUNING | DEPLOYMENT) - by_others - variables_read_by_settings() == set()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("DATABASE_URL", "CELERY_BROKER_URL", "CELERY_BROKER_WRITE_URL", "CACHE_URL", "EMAIL_URL", "EMAIL_BACKEND"),
+        *("FCM_CREDENTIALS", "ANYMAIL_POSTMARK_SERVER_TOKEN", "SECRET_KEY", "MEDIA_ROOT", "FLIGHTS_DIR", "BROKER_DIR"),
+        *("PGHOSTADDR", "PGSERVICE", "DJANGO_SETTINGS_MODULE", "GUNICORN_CMD_ARGS"),
+    ],
+)
+def test_variable_of_a_deployment_is_dropped_and_named(name):
+    there = {name: "value", "PATH": "/bin"}
+
+    assert drop_deployment(there) == [name]
+    assert there == {"PATH": "/bin"}
+
+
+@pytest.mark.parametrize("name", ["PORT", "API_RATE_LIMIT", "WORKER_CONCURRENCY", "LOG_LEVEL"])
+def test_variable_that_tunes_the_demo_is_kept(name):
+    there = {name: "1"}
+
+    assert drop_deployment(there) == []
+    assert there == {name: "1"}
+
+
+def test_empty_variable_is_dropped_without_a_word():
+    there = {"DATABASE_URL": ""}
+
+    assert drop_deployment(there) == []
+    assert there == {}
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("carried", [{}, {"DEMO": "1"}])
+def test_fill_demo_refuses_a_database_that_is_not_the_demos(monkeypatch, tmp_path, settings, carried):
+    settings.DATA_DIR = tmp_path
+    settings.DEMO = bool(carried)
+    for name, value in carried.items():
+        monkeypatch.setenv(name, value)
+
+    with pytest.raises(CommandError, match="fills no database but the embedded one"):
+        call_command("fill_demo")
+
+    assert not User.objects.exists()
+    assert not Integration.objects.exists()
+    assert not Customer.objects.exists()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.django_db
+def test_mark_alone_does_not_make_a_database_the_demos(tmp_path, settings):
+    settings.DATA_DIR = tmp_path
+    database.mark()
+    with connection.cursor() as cursor:
+        assert database.is_marked(cursor)
+
+    with pytest.raises(CommandError, match="fills no database but the embedded one"):
+        call_command("fill_demo")
+
+
+def test_demo_set_beside_a_database_of_ones_own_stops_the_start():
+    started = subprocess.run(
+        [sys.executable, "-c", "from django.conf import settings; settings.DEBUG"],
+        env={
+            "PATH": os.environ["PATH"],
+            "DJANGO_SETTINGS_MODULE": "config.settings",
+            "DEMO": "1",
+            "DATABASE_URL": "postgres://nobody@127.0.0.1:1/nothing",
+            "SECRET_KEY": "secretword",
+        },
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert started.returncode != 0
+    assert "DEMO must not be set where DATABASE_URL names a server of your own" in started.stderr

@@ -1,0 +1,16 @@
+"""A small run of benchmarks.demo_load: a few hundred calls while the broker's files are damaged at random."""
+
+import pytest
+
+from benchmarks import demo_load
+
+pytestmark = pytest.mark.processes
+
+
+def test_nothing_is_lost_and_everything_stays_up():
+    with demo_load.demo() as running:
+        figures = demo_load.run(running, calls=400, damage_every=0.03)
+
+    assert figures.wrong() == []
+    assert figures.damaged.total() > 20
+    assert figures.moved_aside > 10
