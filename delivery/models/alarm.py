@@ -59,6 +59,9 @@ class ChannelOutage(models.Model):
     last_at = models.DateTimeField()
     why = models.TextField(blank=True, default="")
 
+    class Meta:
+        db_table = "delivery_rest"
+
     def __str__(self) -> str:
         return f"{self.channel} since {self.since:%Y-%m-%d %H:%M}"
 
