@@ -1,15 +1,24 @@
 """What every test may use. The database is started by `config.pytest_plugin`, before the settings are read."""
 
+import os
 from collections.abc import Generator, Iterator
 from datetime import UTC, datetime
 
 import pytest
 from django.core.cache import cache
+from django.db import connection
 
 from delivery import rendering
 from delivery.eligibility import live_messages
 from delivery.monitoring import invariants
 from delivery.sending import batch
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(django_db_modify_db_settings_parallel_suffix: None) -> None:
+    """Copy a migrated database instead of running every migration, in each worker."""
+    if template := os.environ.get("TEST_DATABASE_TEMPLATE"):
+        connection.settings_dict["TEST"]["TEMPLATE"] = template
 
 
 @pytest.fixture
