@@ -1,26 +1,17 @@
 """What gunicorn serves: `gunicorn config.wsgi`."""
 
 import os
-from collections.abc import Iterable
-from typing import Any
 
 from django.core.wsgi import get_wsgi_application
 
 from config import logs
-from delivery.inbound.charsets import with_safe_parameters
+from delivery.inbound.charsets import SafeContentType
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
 logs.quieten_gunicorn()
-answer = get_wsgi_application()
+application = SafeContentType(get_wsgi_application())
 
 from outbound.console import timeouts  # noqa: E402 - needs the settings, which are read above
 
 timeouts.limit_statements()
-
-
-def application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-    """Answer a request. Django decodes it, before any middleware, with whatever codec its Content-Type names."""
-    if content_type := environ.get("CONTENT_TYPE"):
-        environ["CONTENT_TYPE"] = with_safe_parameters(content_type)
-    return answer(environ, start_response)

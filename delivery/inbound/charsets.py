@@ -5,12 +5,14 @@ stranger's reaches `codecs.lookup`; text in a charset that is not listed here is
 """
 
 import re
+from collections.abc import Callable, Iterable
 from email.errors import HeaderParseError
 from email.header import decode_header, make_header
 from email.message import Message
 from email.policy import Compat32
 from email.utils import quote
 from encodings.aliases import aliases
+from typing import Any
 
 FALLBACK = "utf-8"
 LONGEST_NAME = 100
@@ -92,6 +94,18 @@ class HeaderPolicy(Compat32):
 
 
 POLICY = HeaderPolicy()
+
+
+class SafeContentType:
+    """WSGI middleware that cleans the Content-Type: Django decodes a request by it before any middleware of its own."""
+
+    def __init__(self, application: Callable[..., Iterable[bytes]]) -> None:
+        self.application = application
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        if content_type := environ.get("CONTENT_TYPE"):
+            environ["CONTENT_TYPE"] = with_safe_parameters(content_type)
+        return self.application(environ, start_response)
 
 
 def with_safe_parameters(value: str) -> str:

@@ -35,7 +35,8 @@ from django.utils import timezone
 from django_celery_beat.models import IntervalSchedule, PeriodicTask, PeriodicTasks
 from django.contrib.auth.models import User
 from audiences.models import Audience, Integration
-from delivery import matching
+from delivery.matching import launch
+from messaging import authoring
 from messaging.models import Message, Sender
 second, _ = IntervalSchedule.objects.get_or_create(every=1, period="seconds")
 names = ("Hand over what is due", "Match ongoing messages")
@@ -45,7 +46,7 @@ at = timezone.now()
 sender = Sender.objects.create(name="Ada", email="ada@acme.example")
 message = Message.objects.create(title="Welcome", sender=sender, audience=Audience.objects.create())
 authoring.revise(message, subject="Hi {{ first_name }}", body="<p>Welcome</p>", by=None, at=at)
-matching.launch(message, at=at)
+launch.launch(message, at=at)
 user = User.objects.create(username="the shop")
 print(Integration.objects.create(user=user, name="the shop")[1])
 """

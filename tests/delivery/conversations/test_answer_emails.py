@@ -268,7 +268,7 @@ def test_a_server_that_is_down_costs_no_place_and_is_left_alone(settings, server
     tried = []
     hand_over = answer_emails.send_answer_email
     monkeypatch.setattr(
-        answer_emails, "hand_over", lambda mail, *, clock: tried.append(mail) or hand_over(mail, clock=clock)
+        answer_emails, "send_answer_email", lambda mail, *, clock: tried.append(mail) or hand_over(mail, clock=clock)
     )
 
     for second in range(5):

@@ -10,9 +10,9 @@ from urllib.parse import quote
 
 import pytest
 from django.core.handlers.wsgi import WSGIRequest
+from django.core.wsgi import get_wsgi_application
 from django.test import Client, RequestFactory
 
-from config.wsgi import application
 from delivery.inbound import charsets, esp_webhooks
 from delivery.inbound.message import InboundEmail
 
@@ -218,7 +218,7 @@ def test_parameters_keep_what_they_say():
 def came(monkeypatch, provider_posts) -> InboundEmail:
     """A mail as it is handed on from a webhook."""
     taken: list[InboundEmail] = []
-    monkeypatch.setattr(esp_webhooks.receiving, "receive", lambda letter, *, at: taken.append(letter))
+    monkeypatch.setattr(esp_webhooks.router, "receive", lambda letter, *, at: taken.append(letter))
     assert provider_posts().status_code == 200
     return taken[0]
 
@@ -298,6 +298,7 @@ def answered(address: str, body: bytes, *, content_type: str) -> tuple[int, str]
     environ = RequestFactory().generic("POST", address, body).environ
     told: list[str] = []
     given = {**environ, "wsgi.input": BytesIO(body), "CONTENT_TYPE": content_type}
+    application = charsets.SafeContentType(get_wsgi_application())
     content = b"".join(application(given, lambda status, *_rest: told.append(status)))
     return int(told[0][:3]), content.decode()
 
@@ -329,10 +330,10 @@ def test_no_address_fails_over_a_charset_or_is_busy_with_it(looked_up, address, 
 
 
 @pytest.mark.parametrize("charset", ["utf-8", "UTF8", "iso-8859-1", *NOT_OF_EMAIL])
-def test_a_request_is_read_in_the_charset_it_names_or_in_utf_8(monkeypatch, charset):
+def test_a_request_is_read_in_the_charset_it_names_or_in_utf_8(charset):
     codec = charsets.codec_of(charset) or "utf-8"
     body = form("ü".encode(codec))
-    monkeypatch.setattr("config.wsgi.answer", lambda environ, _: [WSGIRequest(environ).POST["username"].encode()])
+    application = charsets.SafeContentType(lambda environ, _: [WSGIRequest(environ).POST["username"].encode()])
 
     given = f'multipart/form-data; boundary=b; charset="{charset}"'
     environ = {**RequestFactory().generic("POST", "/", body).environ, "wsgi.input": BytesIO(body)}

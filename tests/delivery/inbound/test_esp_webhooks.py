@@ -16,7 +16,7 @@ from django.test import Client
 from audiences.models import Customer
 from config import urls
 from delivery import rendering, reply_addresses
-from delivery.inbound import esp_webhooks
+from delivery.inbound import esp_webhooks, feedback
 from delivery.inbound.feedback import FeedbackType
 from delivery.models import ConversationPart, DeliveryRecord, Reason, Status
 from delivery.sending import batch, dispatcher
@@ -358,7 +358,7 @@ def test_where_something_goes_wrong_the_provider_is_to_post_it_again(post, recor
     def broken(*_args, **_facts):
         raise RuntimeError("no")
 
-    monkeypatch.setattr(esp_webhooks.returning, "take", broken)
+    monkeypatch.setattr(feedback, "record_feedback", broken)
     client = Client(headers={"Authorization": SECRET}, raise_request_exception=False)
 
     answer = client.post(TRACKING, json.dumps(event(record)), content_type="application/json")

@@ -182,10 +182,10 @@ def test_where_its_notes_cannot_be_trusted_all_of_a_dead_workers_batch_is_uncert
     if spoilt == "gone":
         notes.unlink()
 
-    sweep.sweep(at=at + sending_batch.LEASE)
+    sweep.sweep(at=at + claim.LEASE)
     assert list(Path(configured.FLIGHTS_DIR).iterdir()) == []
     assert statuses(pks) == [Status.SENDING] * 3
-    sweep.sweep(at=at + sending_batch.LEASE + timedelta(seconds=1))
+    sweep.sweep(at=at + claim.LEASE + timedelta(seconds=1))
 
     assert statuses(pks) == [Status.UNCERTAIN] * 3
 
@@ -226,7 +226,7 @@ def test_batch_whose_lease_is_over_is_not_gone_on_with(at, channel):
 
     def sleeps(number: int) -> None:
         if number == 2:
-            now[0] = at + sending_batch.LEASE
+            now[0] = at + claim.LEASE
             sending_settle.expire_leases(at=now[0] + timedelta(seconds=1))
 
     channel.does = sleeps
@@ -247,7 +247,7 @@ def test_slow_mail_server_makes_nothing_uncertain_as_long_as_its_worker_lives(at
     channel.does = takes_its_time
     dispatcher.dispatch(clock=lambda: now[0], until=at + timedelta(seconds=1))
 
-    assert now[0] - at > sending_batch.LEASE
+    assert now[0] - at > claim.LEASE
     assert message.records.counts()["sent"] == 10
 
 
@@ -314,7 +314,7 @@ def test_database_lost_before_a_batch_is_settled_is_waited_for(at, channel, monk
     monkeypatch.setattr(sending_outcome, "A_MOMENT", 0)
     monkeypatch.setattr(type(connection), "in_atomic_block", False, raising=False)
     monkeypatch.setattr(connection, "close", lambda: None)
-    batch = claim.Batch(message, None, uuid4(), [], at + sending_batch.LEASE)
+    batch = claim.Batch(message, None, uuid4(), [], at + claim.LEASE)
     sending_settle.settle_with_retry(batch, sending_outcome.Outcome(), clock=lambda: at)
 
     assert len(tries) == 3
@@ -365,10 +365,10 @@ import os, signal, sys, django
 django.setup()
 from uuid import uuid4
 from django.utils import timezone
-from delivery import claiming, flights
+from delivery.sending import claim, journal
 from messaging.models import Message
-with flights.noted(token := uuid4()) as flight:
-    batch = claiming.claim(Message.objects.get(), at=timezone.now(), token=token)
+with journal.journal_of(token := uuid4()) as flight:
+    batch = claim.claim(Message.objects.get(), at=timezone.now(), token=token)
     flight.sending(batch.records[0].pk)
     os.kill(os.getpid(), signal.SIGKILL)
 """
