@@ -20,7 +20,7 @@ from outbound.people.export import lines
 from tests.factories import CustomerFactory
 from tests.support.web_process import database_url, web_process
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def timeout_now() -> str:
