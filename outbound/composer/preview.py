@@ -113,7 +113,7 @@ def page_of(message: Message, rendered: content.Rendered) -> str:
     if message.channel == Channel.EMAIL:
         return rendered.html.replace("</head>", "<style>mark{background:#fde68a;color:#713f12}</style></head>", 1)
     return render_to_string(
-        "outbound/composer_frame.html", {"message": message, "rendered": rendered, "name": message.sender}
+        "outbound/composer/frame.html", {"message": message, "rendered": rendered, "name": message.sender}
     )
 
 

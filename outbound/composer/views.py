@@ -118,7 +118,7 @@ def show(admin: ConsoleAdmin, request: HttpRequest, form: DraftForm, *, ticket: 
     new = is_new(message)
     return admin.page(
         request,
-        "outbound/composer.html",
+        "outbound/composer/composer.html",
         status=status,
         title="New message" if new else message.title,
         crumb="New message" if new else "",
@@ -143,7 +143,7 @@ def forecast(admin: ConsoleAdmin, request: HttpRequest) -> HttpResponse:
     problems = [*wrong, *(authoring.problems(draft) if not wrong else [])]
     within = None if "exact" in request.GET else COUNT_WITHIN
     found = review(draft, at=timezone.now(), problems=list(dict.fromkeys(problems)), within=within)
-    return render(request, "outbound/composer_review.html", {"review": found, "draft": draft})
+    return render(request, "outbound/composer/review.html", {"review": found, "draft": draft})
 
 
 def on_the_page(admin: ConsoleAdmin, request: HttpRequest) -> tuple[DraftForm, Message]:
@@ -165,7 +165,7 @@ def preview(admin: ConsoleAdmin, request: HttpRequest) -> HttpResponse:
         draft.version = MessageVersion()
     found = preview_page.preview(draft, customer=customer, company=company)
     found.wrong = found.wrong or " ".join(wrong)
-    return render(request, "outbound/composer_preview.html", {"preview": found, "draft": draft})
+    return render(request, "outbound/composer/preview.html", {"preview": found, "draft": draft})
 
 
 def chosen_customer(request: HttpRequest) -> Customer | None:
@@ -286,7 +286,7 @@ def confirm(
         return confirm_page.going(found, asked)
     return admin.page(
         request,
-        "outbound/composer_confirm.html",
+        "outbound/composer/confirm.html",
         title=message.title,
         crumb="Confirm",
         original=message,
@@ -302,7 +302,7 @@ def confirm(
 def going_live(request: HttpRequest, message: Message) -> HttpResponse:
     """Say that a worker is setting it live; once it is done, have the page loaded anew."""
     context = {"original": message, "at": timezone.now(), "how_far": launch_job.how_far(message)}
-    answer = render(request, "outbound/composer_launching.html", context)
+    answer = render(request, "outbound/composer/launching.html", context)
     if message.launching_at is None:
         answer["HX-Redirect"] = address(message)
     return answer
@@ -328,7 +328,7 @@ def edit_content(admin: ConsoleAdmin, request: HttpRequest, message: Message) ->
         return HttpResponseRedirect(address(message))
     return admin.page(
         request,
-        "outbound/edit_content.html",
+        "outbound/composer/edit_content.html",
         crumb="Edit content",
         title=message.title,
         form=form,
@@ -355,7 +355,7 @@ def edit_audience(admin: ConsoleAdmin, request: HttpRequest, message: Message) -
         return HttpResponseRedirect(address(message))
     return admin.page(
         request,
-        "outbound/edit_audience.html",
+        "outbound/composer/edit_audience.html",
         crumb="Edit the audience",
         title=message.title,
         form=form,

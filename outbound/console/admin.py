@@ -31,7 +31,7 @@ WELL_DONE = re.compile(r"\bsuccessfully ?|(?<=\w) successfully\b", re.IGNORECASE
 class Pages(Paginator):
     """Pages whose foot says how many there are, of what staff call it."""
 
-    template_name = "outbound/pages.html"
+    template_name = "outbound/console/pagination.html"
 
 
 class Counted(Pages):

@@ -175,7 +175,7 @@ class ConversationAdmin(ConsoleAdmin):
         """The list alone."""
         if not self.has_view_permission(request):
             raise PermissionDenied
-        return self.page(request, "outbound/inbox.html", title="Inbox", **self.seen_by(request, None))
+        return self.page(request, "outbound/inbox/inbox.html", title="Inbox", **self.seen_by(request, None))
 
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
@@ -188,7 +188,7 @@ class ConversationAdmin(ConsoleAdmin):
         title, bound = str(found.customer), request.POST if wrong else None
         form = AnswerForm(bound, initial={"ticket": uuid4()})
         context = {**self.seen_by(request, found), "form": form, "wrong": wrong}
-        return self.page(request, "outbound/inbox.html", title=title, crumb=title, status=status, **context)
+        return self.page(request, "outbound/inbox/inbox.html", title=title, crumb=title, status=status, **context)
 
     def seen_by(self, request: HttpRequest, found: Conversation | None) -> dict[str, Any]:
         """What the page and its news show this teammate."""
@@ -219,7 +219,7 @@ class ConversationAdmin(ConsoleAdmin):
             return HttpResponse(status=304, headers=headers)
         context = self.seen_by(request, found)
         headers["ETag"] = context["tag"]
-        return TemplateResponse(request, "outbound/inbox_news.html", context, headers=headers)
+        return TemplateResponse(request, "outbound/inbox/news.html", context, headers=headers)
 
     def seen(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Note that somebody who answers has looked at what is newest."""

@@ -75,8 +75,8 @@ class OutboundList(ConsoleAdmin):
     search_fields = ("title",)
     search_help_text = "Search by name"
     ordering = ("-pk",)
-    list_before_template = "outbound/list_tabs.html"
-    change_list_template = "outbound/message_list.html"
+    list_before_template = "outbound/messages/list_tabs.html"
+    change_list_template = "outbound/messages/list.html"
     list_select_related = ("to_customer",)
     actions = ("pause_chosen", "resume_chosen", "duplicate_chosen")
 

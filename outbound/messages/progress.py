@@ -62,4 +62,4 @@ def end(found: progress.Progress, *, at: datetime) -> str:
 def page(request: HttpRequest, message: Message) -> HttpResponse:
     """The part of the report that keeps itself up to date."""
     found = going(message, at=timezone.now())
-    return render(request, "outbound/report_progress.html", {"original": message, "going": found})
+    return render(request, "outbound/messages/progress.html", {"original": message, "going": found})

@@ -88,7 +88,7 @@ class DeliveryRecordAdmin(uncertain.UncertainPages):
         record = self.found(request, object_id, to="view")
         return self.page(
             request,
-            "outbound/record.html",
+            "outbound/messages/record.html",
             title=str(record.message),
             original=record,
             status=200,

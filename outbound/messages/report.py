@@ -49,7 +49,7 @@ def report(admin: ConsoleAdmin, request: HttpRequest, message: Message) -> HttpR
     versions = list(message.versions.select_related("author").order_by("-number"))
     return admin.page(
         request,
-        "outbound/report.html",
+        "outbound/messages/report.html",
         title=message.title,
         original=message,
         state=chip(message.get_state_display(), STATE_TONES[State(message.state)]),

@@ -69,7 +69,7 @@ class UncertainPages(ReadOnlyAdmin):
         shown = found[:A_PAGE]
         return self.page(
             request,
-            "outbound/uncertain.html",
+            "outbound/messages/uncertain.html",
             title="Uncertain",
             crumb="Uncertain",
             message=message,

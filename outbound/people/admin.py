@@ -115,8 +115,8 @@ class CustomerAdmin(bulk_actions.PickingPages, csv_import.ImportPages, why.WhyPa
 
     own_pages = (*csv_import.PAGES, *bulk_actions.PAGES, *why.PAGES, *profile.PAGES)
     paginator = admin.Counted
-    change_list_template = "outbound/people_list.html"
-    list_before_template = "outbound/people_filters.html"
+    change_list_template = "outbound/people/list.html"
+    list_before_template = "outbound/people/filters.html"
     list_disable_select_all = True
 
     list_display = ("who", "goes_by", "kind", "at_companies", "signed_up", "last_seen", "flags")
@@ -252,7 +252,7 @@ class CompanyAdmin(ConsoleAdmin):
         members = Customer.objects.filter(memberships__company=company).order_by("name", "pk")
         return self.page(
             request,
-            "outbound/company.html",
+            "outbound/people/company.html",
             title=str(company),
             original=company,
             facts=profile.company_facts(company),

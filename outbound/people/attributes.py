@@ -77,7 +77,7 @@ class CustomAttributeAdmin(refused_names.RefusedNamesPages):
         uses, used = uses_of(attribute, to=to), retirement.uses_of(attribute)
         return self.page(
             request,
-            "outbound/attribute.html",
+            "outbound/people/attribute.html",
             title=attribute.name,
             original=attribute,
             can_change=can_change and not under_way,

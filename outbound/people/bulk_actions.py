@@ -114,7 +114,7 @@ def tag_them(admin: ConsoleAdmin, request: HttpRequest, rows: CustomerQuerySet, 
             wrong = str(no)
     return admin.page(
         request,
-        "outbound/people_tag.html",
+        "outbound/people/tag.html",
         title="Add or remove a tag",
         crumb="Add or remove a tag",
         ticked=ticked,

@@ -84,7 +84,7 @@ class ImportPages(ConsoleAdmin):
                 return HttpResponseRedirect(address(job))
         return self.page(
             request,
-            "outbound/import.html",
+            "outbound/people/import.html",
             title="Import",
             crumb="Import",
             form=form,
@@ -101,7 +101,7 @@ class ImportPages(ConsoleAdmin):
         problems = list(job.problems.order_by("line", "pk")[:SHOWN_PROBLEMS])
         return self.page(
             request,
-            "outbound/import_job.html",
+            "outbound/people/import_job.html",
             title=job.file_name,
             crumb=job.file_name,
             job=job,

@@ -32,7 +32,7 @@ class EventNameAdmin(RetirementPages):
         uses = retirement.uses_of(event)
         return self.page(
             request,
-            "outbound/event_name.html",
+            "outbound/people/event_name.html",
             title=event.name,
             original=event,
             can_change=can_change,

@@ -126,7 +126,7 @@ class ProfilePages(ConsoleAdmin):
         can_change = self.has_change_permission(request, customer)
         return self.page(
             request,
-            "outbound/profile.html",
+            "outbound/people/profile.html",
             title=str(customer),
             original=customer,
             can_write=may_write(request),

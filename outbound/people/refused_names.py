@@ -30,7 +30,7 @@ class RefusedNamesPages(RetirementPages):
             raise PermissionDenied
         return self.page(
             request,
-            "outbound/refused_names.html",
+            "outbound/people/refused_names.html",
             title="Refused names",
             tabs=tabs(request),
             rows=RefusedName.objects.order_by("-last_at", "-pk"),

@@ -77,7 +77,7 @@ class InUseOrRetired(DropdownFilter):
 class RetirementPages(ConsoleAdmin):
     """Names that are learnt and not typed: listed under tabs, retired and brought back by a button."""
 
-    list_before_template = "outbound/catalogue_tabs.html"
+    list_before_template = "outbound/people/catalogue_tabs.html"
     own_pages: tuple[tuple[str, str], ...] = (
         ("<path:object_id>/retire/", "retire"),
         ("<path:object_id>/bring-back/", "bring_back"),

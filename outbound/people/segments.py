@@ -116,7 +116,7 @@ class SegmentAdmin(ConsoleAdmin):
             return HttpResponseRedirect(reverse("admin:audiences_audience_change", args=[segment.pk]))
         return self.page(
             request,
-            "outbound/segment.html",
+            "outbound/people/segment.html",
             crumb="New segment" if is_new else "",
             title=title,
             original=None if is_new else segment,
@@ -142,7 +142,7 @@ class SegmentAdmin(ConsoleAdmin):
                 }
             except RuleError as wrong:
                 context["wrong"] = [str(wrong)]
-        return render(request, "outbound/segment_count.html", context)
+        return render(request, "outbound/people/segment_count.html", context)
 
     def discard(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Delete a segment nothing uses."""

@@ -134,7 +134,7 @@ def write(admin: ConsoleAdmin, request: HttpRequest, customer: Customer) -> Http
             return HttpResponseRedirect(reverse("admin:audiences_customer_change", args=[customer.pk]))
     return admin.page(
         request,
-        "outbound/write.html",
+        "outbound/people/send_message.html",
         title=f"Message to {customer}",
         original=customer,
         form=form,

@@ -48,7 +48,7 @@ class WhyPages(ConsoleAdmin):
         explained = explain.explain(message, customer, at=timezone.now()) if message else None
         return self.page(
             request,
-            "outbound/why.html",
+            "outbound/people/why.html",
             title=f"Why? {customer}",
             original=customer,
             choices=choices(message),

@@ -68,7 +68,7 @@ def number(value: object) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value or 0)
 
 
-@register.inclusion_tag("outbound/alarms.html", takes_context=True)
+@register.inclusion_tag("outbound/console/alarms.html", takes_context=True)
 def alarms(context: Context) -> dict[str, Any]:
     """What is stuck right now, for those who see messages."""
     user = getattr(context.get("request"), "user", None)

@@ -191,7 +191,7 @@ class IntegrationAdmin(ToldAdmin):
         workspace, address = Workspace.current(), settings.PUBLIC_URL
         return self.page(
             request,
-            "outbound/integration.html",
+            "outbound/workspace/integration.html",
             title="Integration",
             status=status,
             **{

@@ -86,7 +86,7 @@ def invite(user: User, *, by: str) -> None:
         "days": INVITED_FOR.days,
         "link": link(user, to="accept_invitation", token=invitations.make_token(user)),
     }
-    text = loader.render_to_string("outbound/mail/invitation.txt", context)
+    text = loader.render_to_string("outbound/workspace/mail/invitation.txt", context)
     mail.send_mail(f"{by} invites you to {workspace}", text, settings.DEFAULT_FROM_EMAIL, [user.email])
 
 
@@ -145,8 +145,8 @@ class Forgotten(Look, views.PasswordResetView):
 
     form_class = ForgottenForm
     template_name = "registration/password_reset_form.html"
-    email_template_name = "outbound/mail/new_password.txt"
-    subject_template_name = "outbound/mail/new_password_subject.txt"
+    email_template_name = "outbound/workspace/mail/new_password.txt"
+    subject_template_name = "outbound/workspace/mail/new_password_subject.txt"
     success_url = reverse_lazy("admin:login")
     title = "New password"
 

@@ -101,7 +101,7 @@ class StaffAdmin(ToldAdmin):
     search_help_text = "Search by name or email"
     ordering = ("-is_active", "first_name", "username")
     actions = None
-    change_form_template = "outbound/teammate.html"
+    change_form_template = "outbound/workspace/teammate.html"
     own_pages = (
         ("session/", "session"),
         ("<path:object_id>/invite/", "invite_again"),

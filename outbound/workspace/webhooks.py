@@ -145,7 +145,7 @@ class SubscriptionAdmin(ToldAdmin):
             messages.success(request, f"{made} is told from now on. Check what it is sent with its signing secret.")
             return HttpResponseRedirect(self.address(made))
         status = 400 if request.method == "POST" else 200
-        return self.page(request, "outbound/subscription.html", title="Add a webhook", status=status, form=form)
+        return self.page(request, "outbound/workspace/webhook.html", title="Add a webhook", status=status, form=form)
 
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
@@ -175,7 +175,7 @@ class SubscriptionAdmin(ToldAdmin):
         page = Paginator(rows, PER_PAGE).get_page(request.GET.get("page"))
         return self.page(
             request,
-            "outbound/subscription.html",
+            "outbound/workspace/webhook.html",
             title="Webhook",
             status=status,
             **{
