@@ -1,4 +1,4 @@
-"""What staff do to a message with a button: by POST, once however often it is clicked, and written into the log."""
+"""The buttons of a message: set live, pause, stop and others. Each runs once and is written to the log."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -22,13 +22,13 @@ from outbound import roles
 from outbound.console.admin import ConsoleAdmin, teammate
 from outbound.console.wording import counted
 
-# How many refusals of one click are spelt out.
+# Refusals of one click that are shown in full.
 MOST_SAID = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Act:
-    """One button: what it does, what the log and the page say afterwards."""
+    """One button: its function and the words that the log uses for it."""
 
     do: Callable[..., str]
     logged: str
@@ -36,22 +36,22 @@ class Act:
 
 
 def may(request: HttpRequest, act: Act) -> None:
-    """Refuse who may not do this, whatever buttons their page had."""
+    """Raise PermissionDenied if the teammate lacks the act's permission, whatever buttons their page showed."""
     if not request.user.has_perm(act.permission):
         raise PermissionDenied
 
 
 def log_sentence(message: Message, act: Act, *, before: str) -> str:
-    """What the log says: the act, and the state it led from and to."""
+    """Return the log entry: the act and the states before and after it."""
     after = message.get_state_display()
     if message.launching_at:
-        return f"{act.logged}: on its way"
+        return f"{act.logged}: in progress"
     return act.logged if before == after else f"{act.logged}: from {before} to {after}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LaunchPlan:
-    """Whom it goes to, as far as a click has looked: how many match, whether they were counted, and what staff saw."""
+    """The size of a launch: matching people, whether that is an exact count, and the count that staff saw."""
 
     people: int = 0
     is_exact: bool = True
@@ -59,12 +59,12 @@ class LaunchPlan:
 
     @property
     def by_worker(self) -> bool:
-        """Whether it takes longer than a request may."""
+        """Whether the launch would take longer than a request may."""
         return not self.is_exact or self.people > launch_job.MOST_AT_ONCE
 
     @property
     def seen(self) -> int:
-        """How many staff saw, or would have seen."""
+        """Return the count that staff saw, or the current one if the page showed none."""
         return self.people if self.reviewed is None else self.reviewed
 
 
@@ -72,7 +72,7 @@ NOBODY_COUNTED = LaunchPlan()
 
 
 def set_live(message: Message, *, at: datetime, going: LaunchPlan = NOBODY_COUNTED, **_asked: Any) -> str:
-    """Go live; the people of a one-off are frozen, a great many by a worker."""
+    """Set a message live and create the records of a one-off. A worker does this for a large audience."""
     if going.by_worker and (message.send_type == SendType.ONE_OFF or not going.is_exact):
         return ask_for(message, at=at, reviewed=going.seen)
     made = launch.launch(message, at=at)
@@ -80,24 +80,24 @@ def set_live(message: Message, *, at: datetime, going: LaunchPlan = NOBODY_COUNT
         transaction.on_commit(lambda: tasks.nudge_match(message))
         return f"“{message}” is live."
     transaction.on_commit(tasks.nudge)
-    return f"“{message}” is live, for {record_noun(message, made)} who matched."
+    return f"“{message}” is live: {record_noun(message, made)} matched."
 
 
 def ask_for(message: Message, *, at: datetime, sample: int | None = None, reviewed: int | None = None) -> str:
-    """Have a worker launch it."""
+    """Ask a worker to launch the message."""
     launch_job.ask_for(message, at=at, sample=sample, reviewed=reviewed)
     transaction.on_commit(lambda: tasks.nudge_launch(message))
     return f"“{message}” is going live."
 
 
 def call_off(message: Message, *, at: datetime, **_asked: Any) -> str:
-    """Take back a launch that is not done yet."""
+    """Cancel a launch that has not finished."""
     launch_job.call_off(message, at=at)
-    return f"“{message}” is not going live."
+    return f"The launch of “{message}” was cancelled."
 
 
 def record_noun(message: Message, made: int) -> str:
-    """How many the records are of: people, or people at companies."""
+    """Return a number of records with its noun: people, or people at companies."""
     one, many = ("person at a company", "people at companies") if message.per_company else ("person", "people")
     return counted(made, one, many)
 
@@ -105,38 +105,38 @@ def record_noun(message: Message, made: int) -> str:
 def try_on_a_few(
     message: Message, *, at: datetime, sample: int, going: LaunchPlan = NOBODY_COUNTED, **_asked: Any
 ) -> str:
-    """Go live for some drawn at random; the rest is a button of the report."""
+    """Set a one-off live for a random sample; the report then offers to send it to the rest."""
     if going.by_worker:
         return ask_for(message, at=at, sample=sample)
     made = launch.launch(message, at=at, sample=sample)
     transaction.on_commit(tasks.nudge)
     return (
-        f"“{message}” goes to {record_noun(message, made)} first. Send it to the rest once you have seen how it does."
+        f"“{message}” goes to {record_noun(message, made)} first. Send it to the rest when you have seen the results."
     )
 
 
 def schedule(
     message: Message, *, at: datetime, scheduled_for: datetime, going: LaunchPlan = NOBODY_COUNTED, **_asked: Any
 ) -> str:
-    """Go live by itself at a time to come, if about as many match then."""
+    """Schedule a one-off. It goes live then if about as many people match as were reviewed."""
     message_lifecycle.schedule(message, for_=scheduled_for, at=at, reviewed_count=going.seen)
     return f"“{message}” goes live {timezone.localtime(scheduled_for):%A %-d %B %Y at %H:%M}."
 
 
 def unschedule(message: Message, *, at: datetime, **_asked: Any) -> str:
-    """Back to a draft."""
+    """Return a scheduled message to a draft."""
     message_lifecycle.unschedule(message)
     return f"“{message}” is a draft again."
 
 
 def pause(message: Message, *, at: datetime, **_asked: Any) -> str:
-    """Hold everything, from the moment this returns."""
+    """Pause a message. Nothing is sent after this returns."""
     lifecycle.pause(message)
-    return f"“{message}” is paused. Nothing more goes out until you resume it."
+    return f"“{message}” is paused. Nothing more is sent until you resume it."
 
 
 def resume(message: Message, *, at: datetime, **_asked: Any) -> str:
-    """Go on; what an ongoing one held is judged again."""
+    """Resume a message and recheck the waiting records of an ongoing one."""
     message_lifecycle.resume(message, at=at)
     transaction.on_commit(lambda: tasks.nudge_match(message))
     transaction.on_commit(tasks.nudge)
@@ -144,22 +144,21 @@ def resume(message: Message, *, at: datetime, **_asked: Any) -> str:
 
 
 def stop(message: Message, *, at: datetime, **_asked: Any) -> str:
-    """End it for good."""
+    """Stop a message; it cannot be started again."""
     lifecycle.stop(message)
-    return f"“{message}” is stopped for good. Whoever had not got it yet will not."
+    return f"“{message}” is stopped. Anyone who had not received it yet will not."
 
 
 def send_to_rest(message: Message, *, at: datetime, going: LaunchPlan = NOBODY_COUNTED, **_asked: Any) -> str:
-    """Launch a sampled one-off for everybody else who matches now."""
+    """Launch a sampled one-off for everyone else who matches now."""
     if going.by_worker:
         return ask_for(message, at=at, reviewed=going.seen)
     made = launch.send_to_rest(message, at=at)
     transaction.on_commit(tasks.nudge)
-    return f"“{message}” goes to the rest: {record_noun(message, made)} more."
+    return f"“{message}” goes to the rest: {record_noun(message, made)}."
 
 
 def duplicate(message: Message, *, at: datetime, by: User, **_asked: Any) -> str:
-    """Make a draft of the same content and filters."""
     copy = duplication.duplicate(message, by=by, at=at)
     return f"“{copy}” is a new draft."
 
@@ -176,7 +175,7 @@ ACTS: dict[str, Act] = {
     "resume": Act(do=resume, logged="Resumed"),
     "stop": Act(do=stop, logged="Stopped"),
     "rest": Act(do=send_to_rest, logged="Sent to the rest"),
-    "call-off": Act(do=call_off, logged="Called off going live"),
+    "call-off": Act(do=call_off, logged="Cancelled the launch"),
 }
 
 DUPLICATE = Act(do=duplicate, logged="Duplicated", permission="messaging.add_message")
@@ -185,7 +184,7 @@ DUPLICATE = Act(do=duplicate, logged="Duplicated", permission="messaging.add_mes
 def carry_out_each(
     admin: ConsoleAdmin, request: HttpRequest, chosen: Iterable[Message], act: Act, *, done: str, at: datetime
 ) -> None:
-    """Do it to each one that it can be done to, each by itself, and say how many there were and why others were not."""
+    """Perform an act on each chosen message separately and report how many succeeded and why others failed."""
     may(request, act)
     by, did, refused = teammate(request), 0, []
     for message in chosen:
@@ -200,13 +199,13 @@ def carry_out_each(
     for sentence in refused[:MOST_SAID]:
         messages.error(request, sentence)
     if len(refused) > MOST_SAID:
-        messages.error(request, f"And {len(refused) - MOST_SAID:,} more were left as they are.")
+        messages.error(request, f"{len(refused) - MOST_SAID:,} more could not be changed.")
 
 
 def carry_out(
     admin: ConsoleAdmin, request: HttpRequest, message: Message, act: Act, *, at: datetime, **asked: Any
 ) -> bool:
-    """Do it and log it together; where it cannot be done, say why and change nothing."""
+    """Perform an act and log it in one transaction. If it is refused, show the reason and return False."""
     may(request, act)
     try:
         said = do_and_log(admin, request, message, act, at=at, **asked)
@@ -222,7 +221,7 @@ def carry_out(
 def do_and_log(
     admin: ConsoleAdmin, request: HttpRequest, message: Message, act: Act, *, at: datetime, **asked: Any
 ) -> str:
-    """Do it and log it together; return what to tell the teammate."""
+    """Perform an act, log it and return the text for the teammate."""
     before = message.get_state_display()
     said = act.do(message, at=at, **asked)
     admin.note(request, message, log_sentence(message, act, before=before))

@@ -1,4 +1,4 @@
-"""Pictures in messages: taken from staff, kept in Django's storage, shown to whoever reads the message."""
+"""Images in messages: uploaded by staff, stored in Django's storage, served to readers of the message."""
 
 import mimetypes
 import re
@@ -13,7 +13,7 @@ from django.http import FileResponse, Http404, HttpRequest, HttpResponseBase
 FOLDER = "pictures"
 LARGEST = 5 * 1024 * 1024
 NAME = re.compile(r"[\w-]{22}\.(?:png|jpg|gif|webp)")
-# What the first bytes say it is, whatever it is called.
+# The type by the first bytes; the file name is ignored.
 KINDS: dict[str, Callable[[bytes], bool]] = {
     "png": lambda head: head.startswith(b"\x89PNG\r\n\x1a\n"),
     "jpg": lambda head: head.startswith(b"\xff\xd8\xff"),
@@ -23,25 +23,25 @@ KINDS: dict[str, Callable[[bytes], bool]] = {
 
 
 def store_image(upload: "File[bytes] | None") -> str:
-    """Keep a picture and return its address on this host; ValidationError where it is none that mail can show."""
+    """Store an image and return its path on this host; raise ValidationError if it is not a supported image."""
     if upload is None:
-        raise ValidationError("Choose a picture.")
+        raise ValidationError("Choose an image.")
     if upload.size > LARGEST:
-        raise ValidationError(f"This picture is larger than {LARGEST // 1024 // 1024} MB. Choose a smaller one.")
+        raise ValidationError(f"This image is larger than {LARGEST // 1024 // 1024} MB. Choose a smaller one.")
     taken = upload.read()
     kind = next((kind for kind, is_it in KINDS.items() if is_it(taken[:16])), None)
     if kind is None:
-        raise ValidationError("This is no picture. Choose a PNG, JPEG, GIF or WebP file.")
+        raise ValidationError("That file is not an image. Choose a PNG, JPEG, GIF or WebP file.")
     name = f"{secrets.token_urlsafe(16)}.{kind}"
     default_storage.save(f"{FOLDER}/{name}", ContentFile(taken))
     return f"/{FOLDER}/{name}"
 
 
 def show(_request: HttpRequest, name: str) -> HttpResponseBase:
-    """Show a picture to anybody: whoever reads a mail is not logged in."""
+    """Serve an image without a login, because email readers are not logged in."""
     path = f"{FOLDER}/{name}"
     if not NAME.fullmatch(name) or not default_storage.exists(path):
-        raise Http404("There is no such picture.")
+        raise Http404("There is no such image.")
     kind = mimetypes.types_map.get(f".{name.rpartition('.')[2]}", "image/webp")
     headers = {"Cache-Control": "public, max-age=31536000, immutable", "X-Content-Type-Options": "nosniff"}
     return FileResponse(default_storage.open(path), content_type=kind, headers=headers)

@@ -1,4 +1,4 @@
-"""What the composer offers: the attributes and operators of the rule builder, names to choose, variables to insert."""
+"""Choices of the composer: attributes, operators and names for the rule builder, and variables to insert."""
 
 import json
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ from outbound.console import lookups
 
 
 def rule_builder(stored: Any = None) -> dict[str, Any]:
-    """Everything the rule builder needs; what `stored` rules name is among the choices, however many there are."""
+    """Return the rule builder's data. The choices include every name that the `stored` rules use."""
     leaves = list(leaves_of(stored))
     named = {leaf.get("value") for leaf in leaves if isinstance(leaf.get("value"), int)}
     offered, more = choices(named)
@@ -44,7 +44,7 @@ def rule_builder(stored: Any = None) -> dict[str, Any]:
 
 
 def leaves_of(stored: Any) -> Iterator[dict[str, Any]]:
-    """The rules of stored JSON, or of its text, without asking whether they make sense."""
+    """Yield the rules of stored JSON, or of its text, without validation."""
     if isinstance(stored, str):
         try:
             stored = json.loads(stored)
@@ -61,13 +61,12 @@ def leaves_of(stored: Any) -> Iterator[dict[str, Any]]:
 
 
 def operator(kind: Kind, one: Operator) -> dict[str, str]:
-    """An operator, and what value it takes."""
     takes = "" if one in WITHOUT_VALUE else value_kind(kind, one)
     return {"name": one.value, "label": LABELS[one], "takes": "choice" if kind in lookups.IDS and takes else takes}
 
 
 def attribute_groups(named: set[str]) -> list[dict[str, Any]]:
-    """The attributes a rule can ask about, as the menu shows them; those named already are among them."""
+    """Return the menu of attributes for rules; it includes the `named` ones even if they are retired."""
     catalogue, offered = CustomAttribute.objects.catalogue(), CustomAttribute.objects.offered().catalogue()
     custom = {f"{CUSTOM}{key}" for key in offered.customer} | {f"{CUSTOM}{key}" for key in catalogue.customer} & named
     of_company = {f"{COMPANY_CUSTOM}{key}" for key in offered.company}
@@ -96,12 +95,11 @@ def attribute_groups(named: set[str]) -> list[dict[str, Any]]:
 
 
 def entry(attribute: Attribute) -> dict[str, str]:
-    """One attribute of the menu."""
     return {"name": attribute.name, "label": attribute.label, "kind": attribute.kind}
 
 
 def choices(named: set[Any]) -> tuple[dict[str, list[list[Any]]], list[str]]:
-    """The names to choose from, by kind; and the kinds there are more of."""
+    """Return the names to choose from by kind, and the kinds with more names than a menu holds."""
     offered: dict[str, list[list[Any]]] = {
         Kind.TEAMMATE: [
             [user.pk, lookups.name_of(user)] for user in User.objects.filter(is_staff=True).order_by("username")
@@ -119,7 +117,7 @@ def choices(named: set[Any]) -> tuple[dict[str, list[list[Any]]], list[str]]:
 
 
 def variables(catalogue: Catalogue) -> list[dict[str, Any]]:
-    """The variables that can be inserted, grouped as the menu shows them."""
+    """Return the variables that can be inserted, in the groups of the menu."""
     standard = list(content.VARIABLES.items())
     return [
         {"label": "Customer", "names": [pair for pair in standard if not pair[0].startswith("company.")]},
@@ -135,7 +133,7 @@ def variables(catalogue: Catalogue) -> list[dict[str, Any]]:
 
 
 def times() -> dict[str, list[Any]]:
-    """The days and half hours of a delivery window."""
+    """Return the days and half hours of a delivery window."""
     clock = [
         f"{minutes // 60:02}:{minutes % 60:02}"
         for minutes in range(0, delivery_window.FULL_DAY, delivery_window.HALF_HOUR)

@@ -1,4 +1,4 @@
-"""The composer's pages: write a draft, count as one types, set it live."""
+"""The views of the composer: drafts, live counts, previews, tests and launches."""
 
 from datetime import datetime, timedelta
 
@@ -33,7 +33,7 @@ from outbound.console import change_message, idempotency, lookups
 from outbound.console.admin import ConsoleAdmin, teammate
 from outbound.console.search import TOO_LONG, is_too_long
 
-# Whoever has lost the right to since the page was drawn loses nothing they typed.
+# A teammate may have lost the permission after the page was rendered; their text is kept.
 NOT_THEIRS = (
     "Your role writes drafts and sends none, so nothing was saved or sent. What you typed is still here: save it as a"
     " draft, and a teammate whose role is Sender or Admin sets it live."
@@ -42,12 +42,11 @@ FIELDS = {"title", "channel", "format", "send_type"}
 
 
 def address(message: Message) -> str:
-    """Where a message is."""
     return reverse("admin:messaging_message_change", args=[message.pk])
 
 
 def compose(admin: ConsoleAdmin, request: HttpRequest, message: Message | None) -> HttpResponse:
-    """Show the composer, and do what its buttons say."""
+    """Show the composer, or save the posted draft."""
     at = timezone.now()
     if request.method == "POST":
         return posted(admin, request, message, at=at)
@@ -59,7 +58,7 @@ def compose(admin: ConsoleAdmin, request: HttpRequest, message: Message | None) 
 
 
 def posted(admin: ConsoleAdmin, request: HttpRequest, message: Message | None, *, at: datetime) -> HttpResponse:
-    """Save the draft, and set it live or schedule it where that was asked for."""
+    """Save the draft; launch or schedule it if that button was pressed."""
     ticket = request.POST.get("ticket", "")
     key = message.pk if message else idempotency.redeem(ticket, request.user)
     with transaction.atomic():
@@ -98,7 +97,7 @@ def posted(admin: ConsoleAdmin, request: HttpRequest, message: Message | None, *
 
 
 def may_go(form: DraftForm, request: HttpRequest, *, at: datetime) -> actions.LaunchPlan:
-    """Whom it would go to, where it is to go out; what stands against that is said at the field to type it in."""
+    """Return the plan of the launch that was asked for; add an error to the form if it is refused."""
     if request.POST.get("act", "save") not in actions.AFTER_SAVING:
         return actions.NOBODY_COUNTED
     draft = form.preview()
@@ -113,7 +112,7 @@ def may_go(form: DraftForm, request: HttpRequest, *, at: datetime) -> actions.La
 
 
 def show(admin: ConsoleAdmin, request: HttpRequest, form: DraftForm, *, ticket: str, status: int = 200) -> HttpResponse:
-    """Draw the composer."""
+    """Render the composer."""
     message = form.message
     new = is_new(message)
     return admin.page(
@@ -137,7 +136,7 @@ def show(admin: ConsoleAdmin, request: HttpRequest, form: DraftForm, *, ticket: 
 
 
 def forecast(admin: ConsoleAdmin, request: HttpRequest) -> HttpResponse:
-    """Answer the summary and the review of what is on the page right now; nothing is saved."""
+    """Render the summary and the review of the posted form without saving it."""
     form, draft = on_the_page(admin, request)
     wrong = [str(sentence) for name, found in form.errors.items() if name in IN_REVIEW for sentence in found]
     problems = [*wrong, *(authoring.problems(draft) if not wrong else [])]
@@ -147,7 +146,7 @@ def forecast(admin: ConsoleAdmin, request: HttpRequest) -> HttpResponse:
 
 
 def on_the_page(admin: ConsoleAdmin, request: HttpRequest) -> tuple[DraftForm, Message]:
-    """The form as it was posted, right or wrong, and the message it would make; saved nowhere."""
+    """Return the posted form and its message as an unsaved instance."""
     if not (admin.has_add_permission(request) or admin.has_change_permission(request)):
         raise PermissionDenied
     form = DraftForm(request.POST or None, user=teammate(request), message=Message())
@@ -156,7 +155,7 @@ def on_the_page(admin: ConsoleAdmin, request: HttpRequest) -> tuple[DraftForm, M
 
 
 def preview(admin: ConsoleAdmin, request: HttpRequest) -> HttpResponse:
-    """Show how what is on the page reads to a customer."""
+    """Render the posted form as a customer would read it."""
     form, draft = on_the_page(admin, request)
     wrong = [str(sentence) for name in IN_TEXT for sentence in form.errors.get(name, [])]
     customer = chosen_customer(request)
@@ -169,7 +168,7 @@ def preview(admin: ConsoleAdmin, request: HttpRequest) -> HttpResponse:
 
 
 def chosen_customer(request: HttpRequest) -> Customer | None:
-    """The customer the page previews as, the newest where none is chosen; None for whoever may see no customer."""
+    """Return the customer to preview as: the chosen or the newest one, None if the teammate may not view customers."""
     if not request.user.has_perm("audiences.view_customer"):
         return None
     there = Customer.objects.filter(archived_at=None)
@@ -178,7 +177,7 @@ def chosen_customer(request: HttpRequest) -> Customer | None:
 
 
 def send_test(admin: ConsoleAdmin, request: HttpRequest) -> HttpResponse:
-    """Mail what is on the page to whoever writes it; no record, no count and no customer hears of it."""
+    """Send the posted form as an email to its author, without a record."""
     if request.method != "POST":
         return HttpResponseNotAllowed(["POST"])
     form, draft = on_the_page(admin, request)
@@ -186,7 +185,10 @@ def send_test(admin: ConsoleAdmin, request: HttpRequest) -> HttpResponse:
     me, sender = teammate(request), draft.sender
     lacking = [
         *wrong,
-        *(["Only an email can be sent as a test. The preview shows the others."] * (draft.channel != Channel.EMAIL)),
+        *(
+            ["Only emails can be sent as a test. Use the preview for other channels."]
+            * (draft.channel != Channel.EMAIL)
+        ),
         *(["Choose who the message is from."] * (sender is None)),
         *(["Your account has no email address. Ask an admin to add it."] * (not me.email)),
     ]
@@ -199,7 +201,7 @@ def send_test(admin: ConsoleAdmin, request: HttpRequest) -> HttpResponse:
     try:
         preview_page.send_test(draft, sender=sender, to=me, customer=customer, company=company)
     except (content.ContentError, preview_page.Rejected, preview_page.Unavailable, OSError) as no:
-        return JsonResponse({"wrong": f"The test did not go: {no}"}, status=400)
+        return JsonResponse({"wrong": f"The test was not sent: {no}"}, status=400)
     return JsonResponse({"said": f"The test is on its way to {me.email}."})
 
 
@@ -214,7 +216,7 @@ def find_people(admin: ConsoleAdmin, request: HttpRequest) -> HttpResponse:
 
 
 def known_values(admin: ConsoleAdmin, request: HttpRequest) -> HttpResponse:
-    """Complete the value of a rule."""
+    """Return values that complete the value of a rule."""
     if not request.user.has_perm("audiences.view_customer"):
         raise PermissionDenied
     if is_too_long(request.GET.get("q", "")):
@@ -224,21 +226,21 @@ def known_values(admin: ConsoleAdmin, request: HttpRequest) -> HttpResponse:
 
 
 def find_names(request: HttpRequest) -> HttpResponse:
-    """Find the tag, segment or message a rule is to name."""
+    """Find tags, segments or messages for a rule."""
     asked = request.GET.get("kind", "")
     kind = next((kind for kind in lookups.SEARCHED if kind == asked), None)
     needed = [lookups.MAY_SEE[kind]] if kind else lookups.MAY_SEE.values()
     if not any(request.user.has_perm(permission) for permission in needed):
         raise PermissionDenied
     if kind is None:
-        raise Http404(f"There are no names of {asked}.")
+        raise Http404(f"There are no names of the kind “{asked}”.")
     if is_too_long(request.GET.get("q", "")):
         return JsonResponse({"wrong": TOO_LONG}, status=400)
     return JsonResponse({"names": lookups.names(kind, words=request.GET.get("q", "").strip())})
 
 
 def upload_image(admin: ConsoleAdmin, request: HttpRequest) -> HttpResponse:
-    """Keep a picture for a message."""
+    """Store an image for a message."""
     if request.method != "POST":
         return HttpResponseNotAllowed(["POST"])
     if not (admin.has_add_permission(request) or admin.has_change_permission(request)):
@@ -250,7 +252,7 @@ def upload_image(admin: ConsoleAdmin, request: HttpRequest) -> HttpResponse:
 
 
 def save_segment(admin: ConsoleAdmin, request: HttpRequest) -> HttpResponse:
-    """Keep the rules on the page as a segment."""
+    """Save the posted rules as a segment."""
     if request.method != "POST":
         return HttpResponseNotAllowed(["POST"])
     if not request.user.has_perm("audiences.add_audience"):
@@ -265,7 +267,7 @@ def save_segment(admin: ConsoleAdmin, request: HttpRequest) -> HttpResponse:
             segment.full_clean()
             with transaction.atomic():
                 segment.save()
-                admin.log_addition(request, segment, "Made the segment")
+                admin.log_addition(request, segment, "Created the segment")
     except ValidationError as no:
         wrong = list(no.messages)
     if wrong:
@@ -276,7 +278,7 @@ def save_segment(admin: ConsoleAdmin, request: HttpRequest) -> HttpResponse:
 def confirm(
     admin: ConsoleAdmin, request: HttpRequest, message: Message, verb: str
 ) -> HttpResponse | actions.LaunchPlan:
-    """Ask how many it goes to before a button of the report sends it to many; whom it goes to where it may."""
+    """Return the plan of a launch from the report, or the page that asks for its confirmation."""
     asked = confirm_page.Asked.of(request.POST)
     found = confirm_page.count(message, asked, at=timezone.now())
     if found is None:
@@ -291,7 +293,7 @@ def confirm(
         crumb="Confirm",
         original=message,
         verb=verb,
-        # An estimate is nothing to confirm: what was counted before stands.
+        # An estimate cannot be confirmed, so the page's earlier count is used.
         people=found.people if found.exact else asked.reviewed,
         receiving=confirm_page.receiving(found) if found.exact else asked.receiving,
         refusal=refusal if asked.typed or asked.reviewed is not None else "",
@@ -300,7 +302,7 @@ def confirm(
 
 
 def going_live(request: HttpRequest, message: Message) -> HttpResponse:
-    """Say that a worker is setting it live; once it is done, have the page loaded anew."""
+    """Render the progress of a launch; once it is done, reload the page."""
     context = {"original": message, "at": timezone.now(), "how_far": launch_job.how_far(message)}
     answer = render(request, "outbound/composer/launching.html", context)
     if message.launching_at is None:
@@ -308,14 +310,14 @@ def going_live(request: HttpRequest, message: Message) -> HttpResponse:
     return answer
 
 
-# The rest of a second is for the estimate, and for the page.
+# Leaves half of a second for the estimate and the page.
 COUNT_WITHIN = timedelta(milliseconds=500)
 IN_TEXT = ("subject", "body", "text", "link")
 IN_REVIEW = ("subject", "body", "text", "link", "rules", "window")
 
 
 def edit_content(admin: ConsoleAdmin, request: HttpRequest, message: Message) -> HttpResponse:
-    """Edit what a message that has been live says, as a new version."""
+    """Edit the content of a message that has been live, as a new version."""
     form = VersionForm(request.POST or None, initial=content_of(message), user=teammate(request), message=message)
     if request.method == "POST" and form.is_valid():
         before, was = message.version_id, change_message.of_message(message)
@@ -324,7 +326,7 @@ def edit_content(admin: ConsoleAdmin, request: HttpRequest, message: Message) ->
             new = f"Edited the content: version {version.number}" if version.pk != before else ""
             if words := ". ".join(filter(None, (new, change_message.between(was, change_message.of_message(message))))):
                 admin.note(request, message, words)
-        messages.success(request, f"Version {version.number} goes to whoever gets it from now on.")
+        messages.success(request, f"Version {version.number} is used for all copies sent from now on.")
         return HttpResponseRedirect(address(message))
     return admin.page(
         request,
@@ -338,7 +340,7 @@ def edit_content(admin: ConsoleAdmin, request: HttpRequest, message: Message) ->
 
 
 def edit_audience(admin: ConsoleAdmin, request: HttpRequest, message: Message) -> HttpResponse:
-    """Edit whom a paused ongoing message asks for."""
+    """Edit the audience of a paused ongoing message."""
     form = AudienceForm(request.POST or None, initial=audience_of(message), message=message)
     if request.method == "POST" and form.is_valid():
         before = change_message.of_message(message)
@@ -351,7 +353,7 @@ def edit_audience(admin: ConsoleAdmin, request: HttpRequest, message: Message) -
             for sentence in no.messages:
                 messages.error(request, sentence)
         else:
-            messages.success(request, "The new filters count from the moment you resume it.")
+            messages.success(request, "The new filters apply when you resume the message.")
         return HttpResponseRedirect(address(message))
     return admin.page(
         request,

@@ -1,4 +1,4 @@
-"""What the log says of a change: each field with what it was and what it is."""
+"""Change messages of the log: each changed field with its old and new value."""
 
 from collections.abc import Iterable, Mapping
 from itertools import takewhile
@@ -16,12 +16,12 @@ from outbound.console.admin import ConsoleAdmin
 from outbound.console.wording import in_one_line
 
 LONGEST = 200
-# How much of what is the same stands before the first word that is not.
+# Equal characters to show before the first difference.
 BEFORE = 40
 
 
 def changes(form: forms.BaseForm, *, secrets: Iterable[str] = ()) -> str:
-    """Every field that changed, in words: “Name: from “Acme” to “Fernwood”.” A secret's value is not told."""
+    """Describe every changed field: “Name: from “Acme” to “Fernwood””. The values of `secrets` are left out."""
     told = []
     for name in form.changed_data:
         field = form.fields[name]
@@ -34,18 +34,16 @@ def changes(form: forms.BaseForm, *, secrets: Iterable[str] = ()) -> str:
 
 
 def from_to(what: str, before: str, after: str) -> str:
-    """One change in words."""
     return f"{what}: from {before} to {after}"
 
 
 def label_of(form: forms.BaseForm, name: str) -> str:
-    """What the form calls a field."""
     label = str(form[name].label)
     return label[:1].upper() + label[1:]
 
 
 def display_value(value: Any, field: forms.Field | None = None) -> str:
-    """A value as the log shows it."""
+    """Format a value for the log."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if value in (None, "", [], ()):
@@ -61,7 +59,7 @@ def display_value(value: Any, field: forms.Field | None = None) -> str:
 
 
 def between(before: Mapping[str, str], after: Mapping[str, str]) -> str:
-    """What became different, from what to what; what is the same is not told."""
+    """Describe the differences between two sets of labelled values."""
     return ". ".join(
         from_to(what, *apart(before.get(what, ""), words))
         for what, words in after.items()
@@ -70,7 +68,7 @@ def between(before: Mapping[str, str], after: Mapping[str, str]) -> str:
 
 
 def apart(before: str, after: str) -> tuple[str, str]:
-    """Two texts as the log shows them: long ones from a little before where they part."""
+    """Format two texts for the log; long ones start shortly before their first difference."""
     same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(before, after, strict=False)))
     begin = same - BEFORE if max(len(before), len(after)) > LONGEST and same > BEFORE else 0
     lead = "…" if begin else ""
@@ -78,7 +76,7 @@ def apart(before: str, after: str) -> tuple[str, str]:
 
 
 def of_message(message: Message) -> dict[str, str]:
-    """What staff can edit of a message, in words."""
+    """Return the editable fields of a message, labelled and in words."""
     version = message.version
     return {
         "Name": message.title,
@@ -97,29 +95,29 @@ def of_message(message: Message) -> dict[str, str]:
 
 
 def of_segment(segment: Audience) -> dict[str, str]:
-    """What a segment is called and asks, in words."""
+    """Return the name and filters of a segment in words."""
     return {"Name": segment.name, "Filters": in_one_line(segment.rules)}
 
 
 def hours_of(message: Message) -> str:
-    """When it may be delivered, in words."""
+    """Return the delivery times of a message in words."""
     try:
         window = message.parsed_window
     except delivery_window.WindowError as wrong:
         return str(wrong)
     if message.window_zone == WindowZone.CUSTOMER and window.spans:
-        return f"{delivery_window.describe(window, '')}, by each customer’s own clock"
+        return f"{delivery_window.describe(window, '')}, in each customer’s own time zone"
     return delivery_window.describe(window, Workspace.current().zone)
 
 
 class ToldAdmin(ConsoleAdmin):
-    """An admin whose changes are told with old and new values."""
+    """An admin that logs each change with old and new values."""
 
-    # Fields whose values nobody reads in a log.
+    # Fields whose values are not written to the log.
     secrets: tuple[str, ...] = ()
 
     def construct_change_message(self, request: HttpRequest, form: Any, formsets: Any, add: bool = False) -> Any:  # noqa: FBT001, FBT002 - Django's own signature
-        """What was changed, from what to what."""
+        """Return the old and new value of each changed field."""
         if add:
             return [{"added": {}}]
-        return changes(form, secrets=self.secrets) or "Saved without a change"
+        return changes(form, secrets=self.secrets) or "Saved without changes"

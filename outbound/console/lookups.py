@@ -1,4 +1,4 @@
-"""Lookups behind search boxes: names by kind, and the name of one id."""
+"""Lookups behind search boxes: names by kind, and the name of a teammate."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from audiences.models import Audience, Tag
 from audiences.rules import Kind
 from messaging.models import Message
 
-# So many are a menu; of more, one is found by typing.
+# Up to this many names are a menu; more are found by typing.
 MOST_NAMES = 100
 
 
@@ -22,7 +22,7 @@ MOST_EVENTS = 200
 IDS = {Kind.TAG, Kind.SEGMENT, Kind.MESSAGE, Kind.TEAMMATE, Kind.ROLE}
 
 
-# What a rule can name of which there may be any number, and what each is called.
+# The kinds of rows that a rule can name in any number, and their name field.
 SEARCHED: dict[Kind, tuple[Any, str]] = {
     Kind.TAG: (Tag.objects.all(), "name"),
     Kind.SEGMENT: (Audience.objects.segments(), "name"),
@@ -38,7 +38,7 @@ MAY_SEE: dict[Kind, str] = {
 
 
 def names(kind: Kind, *, words: str) -> list[dict[str, Any]]:
-    """The tags, segments or messages whose name holds these words: the very one first, then those that begin so."""
+    """Return the tags, segments or messages whose name contains the words: exact matches first, then prefixes."""
     rows, by = SEARCHED[kind]
     found: QuerySet[Any] = rows.filter(**{f"{by}__icontains": words}) if words else rows
     best = [
@@ -54,10 +54,9 @@ def names(kind: Kind, *, words: str) -> list[dict[str, Any]]:
 
 
 def more_about(row: Any) -> str:
-    """What tells it from another of the same name."""
+    """Return a detail that tells apart rows of the same name."""
     return f"{row.get_channel_display()}, {row.get_state_display().lower()}" if isinstance(row, Message) else ""
 
 
 def name_of(user: User | None) -> str:
-    """What a teammate is called."""
     return (user.get_full_name() or user.get_username()) if user else "Nobody"

@@ -1,4 +1,4 @@
-"""What may be typed into a search box: a few words, so that no search keeps the database busy for long."""
+"""Limits for search boxes, so that no search keeps the database busy for long."""
 
 from typing import Any
 
@@ -12,12 +12,12 @@ TOO_LONG = f"Search for at most {MOST_WORDS} words and {LONGEST} characters."
 
 
 def is_too_long(search: str) -> bool:
-    """Return whether a search is refused; TOO_LONG says why."""
+    """Whether a search is refused; TOO_LONG is the text to show."""
     return len(search.strip()) > LONGEST or len(search.split()) > MOST_WORDS
 
 
 class SearchForm(forms.Form):
-    """The search of a list; Django's list shows its errors as messages."""
+    """The search form of a list; Django shows its errors as messages."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -25,6 +25,5 @@ class SearchForm(forms.Form):
 
 
 def check_search(search: str) -> None:
-    """Refuse a search that is too long."""
     if is_too_long(search):
         raise ValidationError(TOO_LONG)

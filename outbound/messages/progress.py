@@ -1,4 +1,4 @@
-"""How far a message is that many are to get: how many have gone, how fast it goes, and when it will be done."""
+"""Progress of a message: the share that has been sent, the rate, and the expected end."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,7 +16,7 @@ SHOWN_WHILE = (*RUNNING, State.PAUSED)
 
 @dataclass(frozen=True, slots=True)
 class ProgressView:
-    """What the report shows of it; `pace` and `ends` are empty where nothing can be said."""
+    """The report's progress bar and texts; `pace` and `ends` are "" if they are unknown."""
 
     words: str
     percent: int
@@ -26,7 +26,7 @@ class ProgressView:
 
 
 def going(message: Message, *, at: datetime) -> ProgressView | None:
-    """How far it is; None where nobody is left to get it, or nobody hands it over."""
+    """Return the progress, or None if no copies are waiting or the message no longer sends."""
     if message.to_customer_id or message.state not in SHOWN_WHILE:
         return None
     found = progress.progress(message, at=at)
@@ -44,22 +44,20 @@ def going(message: Message, *, at: datetime) -> ProgressView | None:
 
 
 def rate(per_second: float) -> str:
-    """How fast it goes, in words."""
     if not per_second:
-        return "Nothing went in the last minute."
+        return "Nothing was sent in the last minute."
     if per_second < 1:
         return f"{per_second * 60:,.0f} a minute."
     return f"{per_second:,.0f} a second."
 
 
 def end(found: progress.Progress, *, at: datetime) -> str:
-    """When what is due will be done, in words."""
     if found.ends_at is None:
-        return "When it will be done is not known yet."
-    return f"Done about {moment(found.ends_at)} at this pace." if found.ends_at > at else ""
+        return "The end time is not known yet."
+    return f"Done at about {moment(found.ends_at)} at this rate." if found.ends_at > at else ""
 
 
 def page(request: HttpRequest, message: Message) -> HttpResponse:
-    """The part of the report that keeps itself up to date."""
+    """Render the part of the report that refreshes itself."""
     found = going(message, at=timezone.now())
     return render(request, "outbound/messages/progress.html", {"original": message, "going": found})

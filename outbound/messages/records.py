@@ -23,7 +23,7 @@ from outbound.messages import recipients, report, uncertain
 
 
 class DeliveryRecordAdmin(uncertain.UncertainPages):
-    """Every message to every customer, as it went; nothing here can be changed."""
+    """The delivery records: one row for each message to each customer, read only."""
 
     own_pages = (("of/<int:message_id>/export/", "export"), *uncertain.PAGES)
     list_display = ("to", "of", "how", "why_so", "matched", "sent")
@@ -42,7 +42,7 @@ class DeliveryRecordAdmin(uncertain.UncertainPages):
     paginator = Counted
 
     def export(self, request: HttpRequest, message_id: int) -> StreamingHttpResponse:
-        """The people of one message as CSV, with what is asked for on its report."""
+        """Export the recipients of one message as CSV, limited to the report's status and search."""
         if not (report.may_export(request) and request.user.has_perm("messaging.view_message")):
             raise PermissionDenied
         message = Message.objects.filter(pk=message_id).first()
@@ -54,37 +54,31 @@ class DeliveryRecordAdmin(uncertain.UncertainPages):
 
     @display(description="Customer")
     def to(self, record: DeliveryRecord) -> SafeString | str:
-        """Who, and at which company."""
         if record.company is None:
             return str(record.customer)
         return format_html('{}<span class="ob-under">{}</span>', record.customer, record.company)
 
     @display(description="Message")
     def of(self, record: DeliveryRecord) -> SafeString:
-        """What, and by which channel."""
         return format_html('{}<span class="ob-under">{}</span>', record.message, record.message.get_channel_display())
 
     @display(description="Status", ordering="status")
     def how(self, record: DeliveryRecord) -> SafeString:
-        """Its status."""
         return status_chip(record)
 
     @display(description="Reason")
     def why_so(self, record: DeliveryRecord) -> str:
-        """The reason in words."""
         return record.why or "–"
 
     @display(description="Matched", ordering="matched_at")
     def matched(self, record: DeliveryRecord) -> datetime:
-        """When the customer matched."""
         return record.matched_at
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[DeliveryRecord]:
-        """With what each row names."""
         return super().get_queryset(request).select_related("customer", "message", "company", "version")
 
     def change_view(self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None) -> Any:
-        """One record: how it read, why it stands where it does, and each moment of it."""
+        """Show one record: its content, status, reason and timeline."""
         record = self.found(request, object_id, to="view")
         return self.page(
             request,
@@ -102,7 +96,6 @@ class DeliveryRecordAdmin(uncertain.UncertainPages):
 
 
 def status_chip(record: DeliveryRecord) -> SafeString:
-    """A record's status as a chip."""
     return chip(record.get_status_display(), STATUS_TONES[Status(record.status)])
 
 
@@ -121,12 +114,12 @@ MOMENTS: tuple[tuple[str, str], ...] = (
 
 
 def moments(record: DeliveryRecord) -> list[tuple[str, datetime]]:
-    """What happened to it, and when."""
+    """Return the events of a record with their times."""
     return [(label, when) for name, label in MOMENTS if (when := getattr(record, name))]
 
 
 def as_read_by_customer(record: DeliveryRecord) -> dict[str, Any]:
-    """How it read to the customer, or why that cannot be shown."""
+    """Return the copy as the customer received it, or the reason why it cannot be shown."""
     try:
         return {"copy": rendering.as_read(record), "cannot_show": ""}
     except content.ContentError as wrong:

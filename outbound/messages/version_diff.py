@@ -1,4 +1,4 @@
-"""What changed from one version of a message to the next, word by word."""
+"""Differences between versions of a message, word by word."""
 
 import re
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ ENTITIES = {"&nbsp;": " ", "&lt;": "<", "&gt;": ">", "&quot;": '"', "&#39;": "'"
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Some words: `kept`, `added` or `removed`."""
+    """Words that were `kept`, `added` or `removed`."""
 
     kind: str
     text: str
@@ -28,7 +28,7 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Revision:
-    """One version, and what it changed of the one before; nothing for the first."""
+    """One version and its differences from the version before; none for the first."""
 
     version: MessageVersion
     subject: list[Piece]
@@ -38,13 +38,13 @@ class Revision:
 
     @property
     def changed(self) -> list[str]:
-        """What it changed, in words."""
+        """Return the names of the changed parts."""
         parts = (("Subject", self.subject), ("Text", self.body), ("Link", self.link), ("Filters", self.filters))
         return [name for name, pieces in parts if any(piece.kind != "kept" for piece in pieces)]
 
 
 def plain(html: str) -> str:
-    """A body as text, with where its links lead and what its pictures are, so that no change is unseen."""
+    """Return a body as text, with the URLs of its links and images so that every change is visible."""
     text = LINK.sub(r"\2 [\1]", html)
     text = TAG.sub("", BREAK.sub("\n", IMAGE.sub(r"[picture \1]", text)))
     for entity, character in ENTITIES.items():
@@ -53,7 +53,7 @@ def plain(html: str) -> str:
 
 
 def between(before: str, after: str) -> list[Piece]:
-    """The words of both, in order."""
+    """Return the words of both texts in order, marked as kept, added or removed."""
     old, new = WORDS.findall(before), WORDS.findall(after)
     pieces: list[Piece] = []
     for tag, old_from, old_to, new_from, new_to in SequenceMatcher(a=old, b=new, autojunk=False).get_opcodes():
@@ -68,7 +68,7 @@ def between(before: str, after: str) -> list[Piece]:
 
 
 def filters(version: MessageVersion) -> str:
-    """Its filters, a line each."""
+    """Return the filters of a version, one line each."""
     try:
         lines = audience_lines(Audience(rules=version.rules or {}).tree)
     except RuleError:
@@ -77,7 +77,7 @@ def filters(version: MessageVersion) -> str:
 
 
 def revisions(versions: list[MessageVersion]) -> Iterator[Revision]:
-    """Each version with what it changed, newest first, as given."""
+    """Yield each version with its differences, in the given order, newest first."""
     for version, before in zip(versions, [*versions[1:], None], strict=True):
         if before is None:
             subject, body = [Piece("kept", version.subject)], [Piece("kept", plain(version.body))]
@@ -94,6 +94,6 @@ def revisions(versions: list[MessageVersion]) -> Iterator[Revision]:
 
 
 def links(body: str) -> list[tuple[str, str]]:
-    """The links of a body, once each: where they lead, and what they say."""
+    """Return the distinct links of a body with their texts."""
     found = {href: TAG.sub("", words).strip() for href, words in LINK.findall(body)}
     return [(href, words or href) for href, words in found.items()]

@@ -33,7 +33,7 @@ async function ask(address, form, signal) {
     }
     const kind = answer.headers.get("content-type") ?? "";
     if (kind.includes("json")) return await answer.json();
-    return { wrong: answer.status === 403 ? "You may not do this." : "This did not work. Try again." };
+    return { wrong: answer.status === 403 ? "You are not allowed to do this." : "This did not work. Try again." };
   } catch (wrong) {
     return { wrong: wrong.name === "AbortError" ? "" : "The console cannot be reached. Try again." };
   }
@@ -49,7 +49,7 @@ document.addEventListener("trix-file-accept", (event) => {
   const pictures = event.target.closest("[data-pictures]");
   if (!pictures || !event.file.type.startsWith("image/")) {
     event.preventDefault();
-    if (pictures) complain(event.target, "This is no picture. Choose a PNG, JPEG, GIF or WebP file.");
+    if (pictures) complain(event.target, "That file is not an image. Choose a PNG, JPEG, GIF or WebP file.");
   }
 });
 document.addEventListener("trix-attachment-add", async (event) => {
@@ -420,7 +420,7 @@ document.addEventListener("alpine:init", () => {
     options(select, node) {
       select.append(document.getElementById("attribute-options").content.cloneNode(true));
       if (node.attribute && !this.kinds[node.attribute]) {
-        select.append(new Option(`${node.attribute} (not known)`, node.attribute));
+        select.append(new Option(`${node.attribute} (unknown)`, node.attribute));
       }
       select.value = node.attribute;
     },
@@ -453,7 +453,7 @@ document.addEventListener("alpine:init", () => {
       const choices = this.offer.choices[this.kind(node)] ?? [];
       select.replaceChildren(new Option("Choose one", ""), ...choices.map(([id, name]) => new Option(name, id)));
       if (node.value && !choices.some(([id]) => String(id) === String(node.value))) {
-        select.append(new Option("One that is gone", node.value));
+        select.append(new Option("(deleted)", node.value));
       }
       select.value = node.value ?? "";
     },
@@ -463,7 +463,7 @@ document.addEventListener("alpine:init", () => {
     nameOf(node) {
       if (!node.value) return "";
       const known = (this.offer.choices[this.kind(node)] ?? []).find(([id]) => String(id) === String(node.value));
-      return known ? known[1] : "One that is gone";
+      return known ? known[1] : "(deleted)";
     },
     take(node, one) {
       const known = this.offer.choices[this.kind(node)];

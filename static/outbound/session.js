@@ -9,7 +9,7 @@
       line = Object.assign(document.createElement("p"), { className: "ob-notice ob-bad ob-logged-out" });
       line.setAttribute("role", "alert");
       const link = Object.assign(document.createElement("a"), { href: login, target: "_blank", rel: "noopener", textContent: "Log in in another tab" });
-      line.append("You are logged out. What you typed is still here. ", link, ", then go on.");
+      line.append("You are logged out. Your text is still here. ", link, ", then continue.");
     }
     if (!line.isConnected) document.body.append(line);
   }

@@ -208,7 +208,7 @@ def asked_for_the_number(page: Page, origin: str) -> None:
     page.on("dialog", lambda asked: asked.accept())
     page.goto(origin + reverse("admin:messaging_message_change", args=[Message.objects.get(title="Sampled").pk]))
     page.get_by_role("button", name="Send to the rest").click()
-    page.get_by_label("To confirm, type how many people").wait_for()
+    page.get_by_label("To confirm, type the number of people").wait_for()
 
 
 def told_what_is_missing(page: Page, origin: str) -> None:

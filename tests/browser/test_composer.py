@@ -166,7 +166,7 @@ def test_above_the_limit_the_number_is_typed(console, live_server):
     page = console
     compose(page, live_server.url)
     page.get_by_label("One-off").check()
-    expect(page.get_by_text("To confirm, type how many people it goes to: 3")).to_be_visible()
+    expect(page.get_by_text("To confirm, type the number of people it goes to: 3")).to_be_visible()
     page.get_by_role("button", name="Set live").click()
     expect(page.get_by_text("Type 3 to confirm")).to_be_visible()
     expect(page.get_by_label("Name", exact=True)).to_have_value("Welcome")
@@ -191,7 +191,7 @@ def test_tries_it_on_a_few_then_sends_to_the_rest_or_makes_it_ongoing(console, l
     expect(page.locator("body")).to_contain_text("goes to 2 people first")
     tasks.hand_over_due()
     page.get_by_role("button", name="Make it ongoing").click()
-    expect(page.locator("body")).to_contain_text("leaves out everybody who already got the message")
+    expect(page.locator("body")).to_contain_text("leaves out everyone who already received the message")
     expect(page.locator("#summary")).to_contain_text("3 match now, all will receive it")
     page.get_by_role("button", name="Set live").click()
     expect(page.locator("body")).to_contain_text("is live")
@@ -210,7 +210,7 @@ def test_a_picture_goes_into_the_mail_and_rules_into_a_segment(console, live_ser
     picture = tmp_path / "dot.png"
     picture.write_bytes(PNG)
     with page.expect_file_chooser() as chooser:
-        page.get_by_role("button", name="Insert picture").click()
+        page.get_by_role("button", name="Insert image").click()
     chooser.value.set_files(picture)
     image = page.frame_locator(".ob-frame iframe").locator("img")
     expect(image).to_have_attribute("src", re.compile(rf"{live_server.url}/pictures/[\w-]+\.png"))

@@ -62,10 +62,10 @@ def test_sends_to_the_rest_once_the_number_is_typed(yes, live_server, post):
     assert len(post.mails) == 2
 
     page.get_by_role("button", name="Send to the rest").click()
-    page.get_by_label("To confirm, type how many people").fill("5")
+    page.get_by_label("To confirm, type the number of people").fill("5")
     page.get_by_role("button", name="Send to the rest").click()
     expect(page.get_by_role("alert")).to_contain_text("Type 3 to confirm")
-    page.get_by_label("To confirm, type how many people").fill("3")
+    page.get_by_label("To confirm, type the number of people").fill("3")
     page.get_by_role("button", name="Send to the rest").click()
     expect(page.locator("body")).to_contain_text("goes to the rest: 3 people more")
     tasks.hand_over_due()
@@ -86,7 +86,7 @@ def test_an_audience_that_drifted_is_refused_with_both_numbers_and_nothing_typed
     CustomerFactory(name="New", email="new@acme.example")
     page.get_by_role("button", name="Set live").click()
 
-    expect(page.get_by_text("3 people matched when this page counted, 4 match now.")).to_be_visible()
+    expect(page.get_by_text("3 people matched when this page was loaded, 4 match now.")).to_be_visible()
     expect(page.locator("trix-editor")).to_contain_text("About Friday")
     assert not Message.objects.exists()
     expect(page.locator("#summary")).to_contain_text("4 match now")
@@ -100,7 +100,7 @@ def test_schedules_a_one_off_which_goes_at_its_time(console, live_server, post):
     page = console
     compose(page, live_server.url)
     page.get_by_label("One-off").check()
-    page.get_by_text("Schedule it for a time").click()
+    page.get_by_text("Schedule it for later").click()
     time = timezone.localtime(timezone.now()) + timedelta(days=2)
     page.locator("[name=scheduled_for]").fill(f"{time:%Y-%m-%dT09:30}")
     page.get_by_role("button", name="Schedule", exact=True).click()
@@ -327,7 +327,7 @@ def test_an_author_writes_a_draft_that_a_sender_sets_live(as_role, live_server):
     page = as_role(Role.AUTHOR)
     compose(page, live_server.url)
     expect(page.locator("#summary")).to_contain_text("1 matches now")
-    expect(page.get_by_text("a teammate whose role is Sender or Admin sets it live")).to_be_visible()
+    expect(page.get_by_text("a teammate with the role Sender or Admin can set it live")).to_be_visible()
     for name in ("Set live", "Schedule", "Try it on a few"):
         expect(page.get_by_role("button", name=name, exact=True)).to_have_count(0)
     page.get_by_role("button", name="Save draft").last.click()

@@ -10,7 +10,7 @@ from tests.browser.test_composer import compose
 from tests.factories import SenderFactory
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
-LOGGED_OUT = "You are logged out. What you typed is still here. Log in in another tab, then go on."
+LOGGED_OUT = "You are logged out. Your text is still here. Log in in another tab, then continue."
 
 
 def end_sessions() -> None:

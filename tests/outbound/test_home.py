@@ -44,7 +44,7 @@ def test_a_new_workspace_is_told_what_to_do_first(console):
 
     assert [step.button for step in page.context["steps"]] == ["People", "Add a sender", "New message"]
     assert "No message is live." in text(page)
-    assert "Nobody replied yet." in text(page)
+    assert "No replies yet." in text(page)
 
 
 def test_who_has_begun_is_not_told_to(console):
@@ -111,7 +111,7 @@ def test_what_should_be_live_by_now_is_stuck(console):
     assert stuck(console.get(HOME)) == {}
     Message.objects.update(scheduled_for=timezone.now() - timedelta(hours=1))
 
-    assert stuck(console.get(HOME))["Sale"].startswith("It was to go live ")
+    assert stuck(console.get(HOME))["Sale"].startswith("It was scheduled to go live ")
 
 
 def test_what_is_due_for_long_is_stuck(console):
@@ -137,16 +137,16 @@ def test_what_is_uncertain_and_what_failed_is_stuck(console):
 
     found = stuck(console.get(HOME))
 
-    assert found["One"] == "2 copies are uncertain: handed over or not, nobody can know."
+    assert found["One"] == "2 copies are uncertain: sent or not is unknown."
     assert found["Two"] == "2 copies failed."
 
 
 def test_a_silent_schedule_is_stuck(console):
     PeriodicTask.objects.filter(name="Hand over what is due").update(last_run_at=timezone.now() - timedelta(hours=1))
 
-    assert "Is beat running?" in stuck(console.get(HOME))["Hand over what is due"]
+    assert "Is the scheduler (celery beat) running?" in stuck(console.get(HOME))["Hand over what is due"]
     PeriodicTask.objects.filter(name="Hand over what is due").update(enabled=False)
-    assert stuck(console.get(HOME))["Hand over what is due"] == "This task is switched off in the schedule."
+    assert stuck(console.get(HOME))["Hand over what is due"] == "This task is disabled in the schedule."
 
 
 def test_shows_the_newest_replies_first(console):

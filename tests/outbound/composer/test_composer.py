@@ -111,8 +111,8 @@ def test_a_form_shown_to_somebody_else_is_refused(console, log_in_with):
     made_up = teammate.post(ADD, typed(SenderFactory(), ticket="made up"))
 
     assert (theirs.status_code, made_up.status_code) == (400, 400)
-    assert "This form was shown to somebody else. Open the page again." in theirs.content.decode()
-    assert "This form was not made by this page. Open the page again." in made_up.content.decode()
+    assert "This form belongs to another teammate. Reload the page and try again." in theirs.content.decode()
+    assert "This form is not valid. Reload the page and try again." in made_up.content.decode()
     assert not Message.objects.exists()
 
 
@@ -124,13 +124,13 @@ def test_a_form_shown_to_somebody_else_is_refused(console, log_in_with):
         ({"subject": "{{ nobody }}"}, "subject", "There is no variable"),
         ({"channel": "pigeon"}, "channel", "not one of the available choices"),
         ({"send_type": ""}, "send_type", "Choose Ongoing or One-off."),
-        ({"sender": "999999"}, "sender", "You may not write as this sender"),
+        ({"sender": "999999"}, "sender", "You cannot send as this sender"),
         ({"rules": [rule("email", "greater_than", "3")]}, "rules", "Rule 1"),
         ({"rules": [rule("", "is", "3")]}, "rules", "Rule 1 names no attribute."),
         ({"window": [{"weekday": 0, "from": "09:10", "to": "17:00"}]}, "window", "on the hour or the half hour"),
         ({"act": "schedule"}, "scheduled_for", "Choose a day and a time."),
         ({"act": "schedule", "scheduled_for": "tomorrow"}, "scheduled_for", "Enter a valid date/time."),
-        ({"act": "sample", "send_type": "one_off"}, "sample", "Type how many people"),
+        ({"act": "sample", "send_type": "one_off"}, "sample", "Enter how many people"),
     ],
 )
 def test_bad_input_is_said_at_its_field_and_nothing_typed_is_lost(console, changes, field, says):
@@ -190,7 +190,7 @@ def test_where_there_is_no_sender_the_page_says_what_to_do(console, log_in_with)
     author = log_in_with("messaging.add_message", "messaging.view_message")
     assert "Ask an admin to add one." in author.get(ADD).content.decode()
     SenderFactory()
-    assert "no sender you may write as" not in author.get(ADD).content.decode()
+    assert "No sender is available to you" not in author.get(ADD).content.decode()
 
 
 def test_edits_a_draft_in_place(console):
@@ -274,7 +274,7 @@ def test_a_push_is_previewed_with_title_text_and_link(console):
     shown = console.post(f"{LIST}preview/", typed(SenderFactory(), channel="push", **said))
 
     framed = html.unescape(re.search(r'srcdoc="([^"]*)"', shown.content.decode())[1])
-    for words in ("Hi Ann", "Come back", "A tap leads to app://u/ann"):
+    for words in ("Hi Ann", "Come back", "A tap opens app://u/ann"):
         assert words in framed
 
 
@@ -319,7 +319,7 @@ def test_staff_are_warned_that_pushes_reach_nobody_without_a_provider(console, s
 
     def warned() -> bool:
         shown = console.post(f"{LIST}forecast/", typed(draft.sender, channel="push", text="Hi"))
-        return "go no further than the server’s log" in shown.content.decode()
+        return "are only written to the server’s log" in shown.content.decode()
 
     settings.FCM_CREDENTIALS = ""
     without = warned()
@@ -370,7 +370,7 @@ def test_a_one_off_nobody_matches_stays_a_draft(console):
 
     answer = console.post(page(draft), typed(draft.sender, send_type="one_off", act="live"), follow=True)
 
-    assert "Nobody matches right now" in answer.content.decode()
+    assert "No customers match now" in answer.content.decode()
     assert Message.objects.get().state == State.DRAFT
 
 
@@ -478,7 +478,7 @@ def test_two_negative_rules_joined_by_or_are_warned_about(console):
 
     said = console.post(FORECAST, {**form, "rules": json.dumps(either)}).content.decode()
 
-    assert "nearly everybody" in said
+    assert "almost everyone" in said
 
 
 def test_offers_what_there_is_by_name(console):
@@ -555,7 +555,7 @@ def test_filters_of_an_ongoing_message_are_edited_while_paused(console):
     refused = console.post(address, form, follow=True)
     message.audience.refresh_from_db()
     assert message.audience.rules["rules"] == []
-    assert "Pause this message to change whom it goes to." in refused.content.decode()
+    assert "Pause this message to edit its audience." in refused.content.decode()
 
     console.post(f"/admin/messaging/message/{message.pk}/act/pause/")
     console.post(address, form)
@@ -731,7 +731,7 @@ def test_an_audience_that_drifted_since_the_page_counted_is_refused_with_both_nu
 
     answer = console.post(ADD, form)
 
-    assert "10 people matched when this page counted, 11 match now." in answer.content.decode()
+    assert "10 people matched when this page was loaded, 11 match now." in answer.content.decode()
     assert not Message.objects.exists()
     console.post(ADD, {**form, "reviewed": "11", "receiving": "11"})
     assert Message.objects.get().state == State.LIVE
@@ -804,7 +804,7 @@ def test_a_large_launch_that_cannot_go_stays_a_draft_that_says_why(console):
 
     message.refresh_from_db()
     assert (message.state, message.launching_at) == (State.DRAFT, None)
-    assert "Nobody matches right now" in console.get(page(message)).content.decode()
+    assert "No customers match now" in console.get(page(message)).content.decode()
 
 
 def test_a_large_launch_nobody_has_begun_can_be_called_off_from_its_page(console):
@@ -816,7 +816,7 @@ def test_a_large_launch_nobody_has_begun_can_be_called_off_from_its_page(console
     console.post(f"/admin/messaging/message/{message.pk}/act/call-off/")
 
     message.refresh_from_db()
-    assert (message.state, message.launching_at, log()[-1]) == (State.DRAFT, None, "Called off going live")
+    assert (message.state, message.launching_at, log()[-1]) == (State.DRAFT, None, "Cancelled the launch")
     sweep.sweep(at=timezone.now())
     assert DeliveryRecord.objects.count() == 0
     assert "Set live" in console.get(page(message)).content.decode()
@@ -833,7 +833,7 @@ def test_a_launch_called_off_twice_or_after_it_went_changes_nothing_and_says_so(
     message.refresh_from_db()
     assert message.state == State.LIVE
     assert "can no longer be called off" in answer.content.decode()
-    assert "Called off going live" not in log()
+    assert "Cancelled the launch" not in log()
 
 
 def test_of_a_sample_whose_rest_is_on_its_way_the_rest_alone_is_called_off(console):
@@ -894,7 +894,7 @@ def force(record: DeliveryRecord, status: str) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
-        ("a.png", b"<svg onload=alert(1)>", "This is no picture."),
+        ("a.png", b"<svg onload=alert(1)>", "That file is not an image."),
         ("a.png", b"GIF89a" + b"0" * (5 * 1024 * 1024), "larger than 5 MB"),
     ],
 )

@@ -144,7 +144,7 @@ def test_the_worker_refuses_an_audience_that_drifted_with_both_numbers(console, 
 def test_a_page_that_had_counted_something_else_altogether_is_refused_at_once(console, slow):
     said = set_live(console, slow, reviewed=50)
 
-    assert "50 people matched when this page counted, 10,000 match now." in said
+    assert "50 people matched when this page was loaded, 10,000 match now." in said
     assert Message.objects.get().launching_at is None
 
 

@@ -80,7 +80,7 @@ def test_an_audience_edited_tells_filters_and_hours_in_words(console):
 
     assert log()[-1] == (
         "Edited the audience. Filters: from “Name is Ada” to “Name is Ada and (Email contains @a or Email is unknown)”."
-        " Delivery times: from “At any time” to “Monday to Friday 09:00 to 17:00, by each customer’s own clock”"
+        " Delivery times: from “At any time” to “Monday to Friday 09:00 to 17:00, in each customer’s own time zone”"
     )
 
 
@@ -101,7 +101,7 @@ def test_a_segment_changed_tells_its_name_and_its_filters(console):
     [
         (group(), "No filters: everyone"),
         (group(rule("name", "is", "A"), rule("name", "is", "B"), match="any"), "Name is A or Name is B"),
-        ({"match": "all", "rules": "nonsense"}, "Rules that make no sense"),
+        ({"match": "all", "rules": "nonsense"}, "Invalid rules"),
     ],
 )
 def test_rules_on_one_line(rules, words):

@@ -113,7 +113,7 @@ def test_a_message_in_trouble_says_so(console):
     message = MessageFactory(live=True)
     Message.objects.filter(pk=message.pk).update(trouble="A rule names a tag that is gone.")
 
-    assert "Trouble" in console.get(LIST).content.decode()
+    assert "Problem" in console.get(LIST).content.decode()
     assert "A rule names a tag that is gone." in console.get(f"{LIST}{message.pk}/change/").content.decode()
 
 
@@ -221,14 +221,14 @@ def test_a_tab_keeps_what_is_asked_for(console):
 
 
 @pytest.mark.parametrize(
-    ("query", "says"), [("", "No message yet."), ("?send_type__exact=one_off", "No one-off message yet.")]
+    ("query", "says"), [("", "No messages yet."), ("?send_type__exact=one_off", "No one-off message yet.")]
 )
 def test_an_empty_list_says_what_to_do(console, query, says):
     page = console.get(f"{LIST}{query}").content.decode()
 
     assert says in page
-    assert "Write the first one" in page
-    assert "Write the first one" not in console.get(f"{LIST}?q=news").content.decode()
+    assert "Write your first message" in page
+    assert "Write your first message" not in console.get(f"{LIST}?q=news").content.decode()
 
 
 # Many at once

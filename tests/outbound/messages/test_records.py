@@ -87,7 +87,7 @@ def test_a_record_not_sent_yet_has_nothing_to_read(console):
 
     page = unescape(console.get(f"{LIST}{message.records.get().pk}/change/").content.decode())
 
-    assert "Nothing was sent yet" in page
+    assert "Nothing has been sent yet" in page
     assert Reason.VISIT.label in page
 
 

@@ -111,7 +111,7 @@ def test_figures_are_shares_of_what_was_sent(console, news):
     assert figures["Opened"] == (2, "100 %")
     assert figures["Clicked"] == (1, "50 %")
     assert figures["Unsubscribed"] == (1, "50 %")
-    assert figures["Replied"] == (None, "Cannot be measured")
+    assert figures["Replied"] == (None, "Not measured")
 
 
 def test_every_figure_has_its_words():
@@ -197,10 +197,10 @@ def test_links_come_by_clicks_with_what_machines_did_and_what_earlier_versions_h
 
     assert (
         "Link People Clicks what is new https://acme.example/new"
-        " Besides, scanners and robots followed it 7 times 2 5"
-        " https://acme.example/gone In a version before 1 1 n {{ name }} – –" in page
+        " Scanners and bots also followed it 7 times 2 5"
+        " https://acme.example/gone In an earlier version 1 1 n {{ name }} – –" in page
     )
-    assert "Not among those who opened it: Apple Mail loaded it 2 times by itself" in page
+    assert "Not counted as opens: Apple Mail loaded it 2 times by itself" in page
 
 
 # People
@@ -229,7 +229,7 @@ def test_finds_people(console, news, query, shown):
 
 
 def test_says_that_looking_among_very_many_takes_a_while_and_what_does_not(console, news, monkeypatch):
-    says = "A whole email address or user ID is found at once."
+    says = "A search for a complete email address or user ID is instant."
     assert says not in text(console.get(address(news)))
 
     monkeypatch.setattr(report, "AMONG_MANY", 3)

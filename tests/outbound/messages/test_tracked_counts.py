@@ -37,7 +37,7 @@ def cell(console, column):
 def test_without_an_inbound_domain_replies_are_a_dash(console, news, settings):
     settings.INBOUND_DOMAIN = ""
 
-    assert figure(console, news, "Replied") == (None, "Cannot be measured")
+    assert figure(console, news, "Replied") == (None, "Not measured")
     assert cell(console, "replied") == "–"
 
 

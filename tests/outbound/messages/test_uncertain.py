@@ -62,8 +62,8 @@ def test_one_is_marked_as_sent_as_of_when_it_was_taken_and_logged(console, boss,
     assert DeliveryRecord.objects.get(pk=pk).sent_at == AT
     assert "1 copy is marked as sent." in answer.content.decode()
     logged = {(entry.content_type.model, entry.object_id): entry for entry in LogEntry.objects.filter(user=boss)}
-    assert logged["deliveryrecord", str(pk)].change_message == "Marked as sent, by hand: from Uncertain to Sent"
-    assert logged["message", str(news.pk)].change_message == "Marked as sent, by hand: 1 uncertain copy"
+    assert logged["deliveryrecord", str(pk)].change_message == "Marked as sent manually: from Uncertain to Sent"
+    assert logged["message", str(news.pk)].change_message == "Marked as sent manually: 1 uncertain copy"
 
 
 def test_many_are_sent_again_and_a_worker_is_told(console, news, nudged, django_capture_on_commit_callbacks):
@@ -117,7 +117,7 @@ def test_of_a_message_that_has_ended_nothing_goes_again(console, news):
     answer = console.post(AGAIN, {"record": [pk]}, follow=True)
 
     assert statuses(news)["Ada"] == "uncertain"
-    assert "of a message that has ended" in answer.content.decode()
+    assert "or the message has ended" in answer.content.decode()
     console.post(SENT, {"record": [pk]})
     assert statuses(news)["Ada"] == "sent"
 
@@ -128,7 +128,7 @@ def test_nothing_ticked_is_said_and_does_nothing(console, news, posted):
 
     answer = console.post(SENT, posted, follow=True)
 
-    assert "Tick at least one." in answer.content.decode()
+    assert "Select at least one." in answer.content.decode()
     assert statuses(news)["Ada"] == "uncertain"
 
 
