@@ -23,7 +23,7 @@ from outbound.console.admin import ConsoleAdmin, teammate
 from outbound.console.wording import counted
 
 # Refusals of one click that are shown in full.
-MOST_SAID = 5
+MAX_ERRORS_SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +35,7 @@ class Act:
     permission: str = roles.SET_LIVE
 
 
-def may(request: HttpRequest, act: Act) -> None:
+def check_permission(request: HttpRequest, act: Act) -> None:
     """Raise PermissionDenied if the teammate lacks the act's permission, whatever buttons their page showed."""
     if not request.user.has_perm(act.permission):
         raise PermissionDenied
@@ -63,27 +63,27 @@ class LaunchPlan:
         return not self.is_exact or self.people > launch_job.MOST_AT_ONCE
 
     @property
-    def seen(self) -> int:
+    def reviewed_people(self) -> int:
         """Return the count that staff saw, or the current one if the page showed none."""
         return self.people if self.reviewed is None else self.reviewed
 
 
-NOBODY_COUNTED = LaunchPlan()
+UNCOUNTED = LaunchPlan()
 
 
-def set_live(message: Message, *, at: datetime, going: LaunchPlan = NOBODY_COUNTED, **_asked: Any) -> str:
+def set_live(message: Message, *, at: datetime, plan: LaunchPlan = UNCOUNTED, **_asked: Any) -> str:
     """Set a message live and create the records of a one-off. A worker does this for a large audience."""
-    if going.by_worker and (message.send_type == SendType.ONE_OFF or not going.is_exact):
-        return ask_for(message, at=at, reviewed=going.seen)
-    made = launch.launch(message, at=at)
+    if plan.by_worker and (message.send_type == SendType.ONE_OFF or not plan.is_exact):
+        return request_launch(message, at=at, reviewed=plan.reviewed_people)
+    count = launch.launch(message, at=at)
     if message.send_type == SendType.ONGOING:
         transaction.on_commit(lambda: tasks.nudge_match(message))
         return f"“{message}” is live."
     transaction.on_commit(tasks.nudge)
-    return f"“{message}” is live: {record_noun(message, made)} matched."
+    return f"“{message}” is live: {record_noun(message, count)} matched."
 
 
-def ask_for(message: Message, *, at: datetime, sample: int | None = None, reviewed: int | None = None) -> str:
+def request_launch(message: Message, *, at: datetime, sample: int | None = None, reviewed: int | None = None) -> str:
     """Ask a worker to launch the message."""
     launch_job.ask_for(message, at=at, sample=sample, reviewed=reviewed)
     transaction.on_commit(lambda: tasks.nudge_launch(message))
@@ -96,30 +96,28 @@ def call_off(message: Message, *, at: datetime, **_asked: Any) -> str:
     return f"The launch of “{message}” was cancelled."
 
 
-def record_noun(message: Message, made: int) -> str:
+def record_noun(message: Message, count: int) -> str:
     """Return a number of records with its noun: people, or people at companies."""
     one, many = ("person at a company", "people at companies") if message.per_company else ("person", "people")
-    return counted(made, one, many)
+    return counted(count, one, many)
 
 
-def try_on_a_few(
-    message: Message, *, at: datetime, sample: int, going: LaunchPlan = NOBODY_COUNTED, **_asked: Any
-) -> str:
+def try_on_a_few(message: Message, *, at: datetime, sample: int, plan: LaunchPlan = UNCOUNTED, **_asked: Any) -> str:
     """Set a one-off live for a random sample; the report then offers to send it to the rest."""
-    if going.by_worker:
-        return ask_for(message, at=at, sample=sample)
-    made = launch.launch(message, at=at, sample=sample)
+    if plan.by_worker:
+        return request_launch(message, at=at, sample=sample)
+    count = launch.launch(message, at=at, sample=sample)
     transaction.on_commit(tasks.nudge)
     return (
-        f"“{message}” goes to {record_noun(message, made)} first. Send it to the rest when you have seen the results."
+        f"“{message}” goes to {record_noun(message, count)} first. Send it to the rest when you have seen the results."
     )
 
 
 def schedule(
-    message: Message, *, at: datetime, scheduled_for: datetime, going: LaunchPlan = NOBODY_COUNTED, **_asked: Any
+    message: Message, *, at: datetime, scheduled_for: datetime, plan: LaunchPlan = UNCOUNTED, **_asked: Any
 ) -> str:
     """Schedule a one-off. It goes live then if about as many people match as were reviewed."""
-    message_lifecycle.schedule(message, for_=scheduled_for, at=at, reviewed_count=going.seen)
+    message_lifecycle.schedule(message, for_=scheduled_for, at=at, reviewed_count=plan.reviewed_people)
     return f"“{message}” goes live {timezone.localtime(scheduled_for):%A %-d %B %Y at %H:%M}."
 
 
@@ -149,13 +147,13 @@ def stop(message: Message, *, at: datetime, **_asked: Any) -> str:
     return f"“{message}” is stopped. Anyone who had not received it yet will not."
 
 
-def send_to_rest(message: Message, *, at: datetime, going: LaunchPlan = NOBODY_COUNTED, **_asked: Any) -> str:
+def send_to_rest(message: Message, *, at: datetime, plan: LaunchPlan = UNCOUNTED, **_asked: Any) -> str:
     """Launch a sampled one-off for everyone else who matches now."""
-    if going.by_worker:
-        return ask_for(message, at=at, reviewed=going.seen)
-    made = launch.send_to_rest(message, at=at)
+    if plan.by_worker:
+        return request_launch(message, at=at, reviewed=plan.reviewed_people)
+    count = launch.send_to_rest(message, at=at)
     transaction.on_commit(tasks.nudge)
-    return f"“{message}” goes to the rest: {record_noun(message, made)}."
+    return f"“{message}” goes to the rest: {record_noun(message, count)}."
 
 
 def duplicate(message: Message, *, at: datetime, by: User, **_asked: Any) -> str:
@@ -185,35 +183,35 @@ def carry_out_each(
     admin: ConsoleAdmin, request: HttpRequest, chosen: Iterable[Message], act: Act, *, done: str, at: datetime
 ) -> None:
     """Perform an act on each chosen message separately and report how many succeeded and why others failed."""
-    may(request, act)
+    check_permission(request, act)
     by, did, refused = teammate(request), 0, []
     for message in chosen:
         try:
             do_and_log(admin, request, message, act, at=at, by=by)
-        except ValidationError as no:
-            refused.append(f"“{message}”: {' '.join(no.messages)}")
+        except ValidationError as error:
+            refused.append(f"“{message}”: {' '.join(error.messages)}")
         else:
             did += 1
     if did:
         messages.success(request, f"{counted(did, 'message is', 'messages are')} {done}.")
-    for sentence in refused[:MOST_SAID]:
+    for sentence in refused[:MAX_ERRORS_SHOWN]:
         messages.error(request, sentence)
-    if len(refused) > MOST_SAID:
-        messages.error(request, f"{len(refused) - MOST_SAID:,} more could not be changed.")
+    if len(refused) > MAX_ERRORS_SHOWN:
+        messages.error(request, f"{len(refused) - MAX_ERRORS_SHOWN:,} more could not be changed.")
 
 
 def carry_out(
     admin: ConsoleAdmin, request: HttpRequest, message: Message, act: Act, *, at: datetime, **asked: Any
 ) -> bool:
     """Perform an act and log it in one transaction. If it is refused, show the reason and return False."""
-    may(request, act)
+    check_permission(request, act)
     try:
-        said = do_and_log(admin, request, message, act, at=at, **asked)
-    except ValidationError as no:
-        for sentence in no.messages:
+        text = do_and_log(admin, request, message, act, at=at, **asked)
+    except ValidationError as error:
+        for sentence in error.messages:
             messages.error(request, sentence)
         return False
-    messages.success(request, said)
+    messages.success(request, text)
     return True
 
 
@@ -223,6 +221,6 @@ def do_and_log(
 ) -> str:
     """Perform an act, log it and return the text for the teammate."""
     before = message.get_state_display()
-    said = act.do(message, at=at, **asked)
+    text = act.do(message, at=at, **asked)
     admin.note(request, message, log_sentence(message, act, before=before))
-    return said
+    return text

@@ -24,12 +24,12 @@ from outbound.console.wording import counted, percent
 
 LIVE_SHOWN, REPLIES_SHOWN, STUCK_SHOWN = 8, 6, 12
 DAYS = 30
-LATELY = timedelta(days=7)
+RECENT = timedelta(days=7)
 OUTBOUND = "admin:messaging_message_changelist"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stuck:
+class Problem:
     """A problem that needs a person: title, reason and link."""
 
     what: str
@@ -56,16 +56,16 @@ def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
         **context,
         "may_read": may_read,
         "may_see_replies": may_see_replies,
-        "live": list(live()) if may_read else [],
+        "live": list(live_rows()) if may_read else [],
         "live_in_all": Message.objects.live().to_audiences().count() if may_read else 0,
         "chart": sent_per_day(at=at) if may_read else None,
-        "stuck": list(stuck(at=at))[:STUCK_SHOWN] if may_read else [],
+        "stuck": list(problems(at=at))[:STUCK_SHOWN] if may_read else [],
         "replies": list(newest_replies()) if may_see_replies else [],
         "steps": list(first_steps(request)),
     }
 
 
-def live() -> Iterator[dict[str, Any]]:
+def live_rows() -> Iterator[dict[str, Any]]:
     """Yield the live messages, newest first, with their counts."""
     messages = list(Message.objects.live().to_audiences().order_by("-went_live_at")[:LIVE_SHOWN])
     numbers = counters.counts_of([message.pk for message in messages])
@@ -98,33 +98,33 @@ def sent_per_day(*, at: datetime) -> Chart | None:
     )
 
 
-def stuck(*, at: datetime) -> Iterator[Stuck]:
+def problems(*, at: datetime) -> Iterator[Problem]:
     """Yield all problems, the most urgent first."""
     yield from silent_schedule(at=at)
-    yield from troubled(at=at)
-    yield from waits_too_long(at=at)
-    yield from uncertain()
-    yield from failed_lately(at=at)
+    yield from messages_in_trouble(at=at)
+    yield from overdue_messages(at=at)
+    yield from uncertain_messages()
+    yield from recently_failed(at=at)
 
 
-def silent_schedule(*, at: datetime) -> Iterator[Stuck]:
+def silent_schedule(*, at: datetime) -> Iterator[Problem]:
     """Yield tasks of the schedule that are disabled or late."""
     for task in PeriodicTask.objects.filter(name__in=schedule.TASKS).select_related("interval").order_by("name"):
         link = reverse("admin:django_celery_beat_periodictask_change", args=[task.pk])
         if not task.enabled:
-            yield Stuck(what=task.name, why="This task is disabled in the schedule.", link=link, tone="warning")
+            yield Problem(what=task.name, why="This task is disabled in the schedule.", link=link, tone="warning")
             continue
         every = task.interval.schedule.run_every if task.interval else timedelta()
         last = task.last_run_at
         if last is None and at - task.date_changed > every + settings.BEAT_LATE:
-            yield Stuck(what=task.name, why="It has never run. Is the scheduler (celery beat) running?", link=link)
+            yield Problem(what=task.name, why="It has never run. Is the scheduler (celery beat) running?", link=link)
         elif last is not None and at - last > every + settings.BEAT_LATE:
-            yield Stuck(
+            yield Problem(
                 what=task.name, why=f"It last ran {moment(last)}. Is the scheduler (celery beat) running?", link=link
             )
 
 
-def troubled(*, at: datetime) -> Iterator[Stuck]:
+def messages_in_trouble(*, at: datetime) -> Iterator[Problem]:
     """Yield messages that cannot match or go live, and scheduled messages that are late."""
     overdue = Q(state=State.SCHEDULED, scheduled_for__lt=at - settings.DUE_LATE)
     rows = Message.objects.exclude(state__in=(State.STOPPED, State.SENT)).filter(~Q(trouble="") | overdue)
@@ -132,22 +132,22 @@ def troubled(*, at: datetime) -> Iterator[Stuck]:
         late = (
             f"It was scheduled to go live {moment(message.scheduled_for)} but has not." if message.scheduled_for else ""
         )
-        yield Stuck(what=message.title, why=message.trouble or late, link=page_of(message.pk))
+        yield Problem(what=message.title, why=message.trouble or late, link=message_url(message.pk))
 
 
-def waits_too_long(*, at: datetime) -> Iterator[Stuck]:
+def overdue_messages(*, at: datetime) -> Iterator[Problem]:
     """Yield messages with due copies that have not been sent, the oldest first."""
     running = dict(Message.objects.live().exclude(channel=Channel.IN_APP).values_list("pk", "title"))
     due = sorted((when, pk) for pk, when in counters.next_due(list(running)).items() if when < at - settings.DUE_LATE)
     for when, pk in due[:STUCK_SHOWN]:
-        yield Stuck(
+        yield Problem(
             what=running[pk],
             why=f"Due since {moment(when)} but not sent. Is a worker running?",
-            link=page_of(pk),
+            link=message_url(pk),
         )
 
 
-def uncertain() -> Iterator[Stuck]:
+def uncertain_messages() -> Iterator[Problem]:
     """Yield messages with uncertain copies."""
     page = reverse("admin:deliveryrecord_uncertain")
     rows = (
@@ -158,21 +158,21 @@ def uncertain() -> Iterator[Stuck]:
     )
     for pk, title, many in rows.order_by("-many")[:STUCK_SHOWN]:
         why = f"{counted(many, 'copy is', 'copies are')} uncertain: sent or not is unknown."
-        yield Stuck(what=title, why=why, link=f"{page}?message={pk}", tone="warning")
+        yield Problem(what=title, why=why, link=f"{page}?message={pk}", tone="warning")
 
 
-def failed_lately(*, at: datetime) -> Iterator[Stuck]:
+def recently_failed(*, at: datetime) -> Iterator[Problem]:
     """Yield recent messages with failed copies."""
-    recent = Message.objects.filter(Q(state__in=RUNNING) | Q(went_live_at__gte=at - LATELY))
+    recent = Message.objects.filter(Q(state__in=RUNNING) | Q(went_live_at__gte=at - RECENT))
     titles = dict(
         recent.filter(count__failed__gt=0).order_by("-count__failed").values_list("pk", "title")[:STUCK_SHOWN]
     )
     for pk, found in counters.counts_of(list(titles)).items():
         why = f"{counted(found.failed, 'copy', 'copies')} failed."
-        yield Stuck(what=titles[pk], why=why, link=f"{page_of(pk)}?status=failed#people", tone="warning")
+        yield Problem(what=titles[pk], why=why, link=f"{message_url(pk)}?status=failed#people", tone="warning")
 
 
-def page_of(message: int) -> str:
+def message_url(message: int) -> str:
     return reverse("admin:messaging_message_change", args=[message])
 
 

@@ -20,7 +20,7 @@ class Role(TextChoices):
     ADMIN = "Admin"
 
 
-SAYS: dict[Role, str] = {
+DESCRIPTIONS: dict[Role, str] = {
     Role.VIEWER: "Can view messages, reports and customers, but change nothing.",
     Role.AUTHOR: "Can write drafts and segments, and send tests to themselves.",
     Role.SENDER: "Can set live, pause, resume and stop messages, import people, send to one customer and reply.",
@@ -31,7 +31,7 @@ WRITE_TO_ONE = "messaging.write_to_one"
 ANSWER_REQUESTS = "audiences.answer_requests"
 
 # The permissions that each role adds to the role before it: (app, model) -> verbs of the codenames.
-MORE: dict[Role, dict[tuple[str, str], tuple[str, ...]]] = {
+ADDED_PERMISSIONS: dict[Role, dict[tuple[str, str], tuple[str, ...]]] = {
     Role.VIEWER: {
         ("messaging", "message"): ("view",),
         ("messaging", "messageversion"): ("view",),
@@ -89,14 +89,14 @@ def granted(role: Role) -> set[tuple[str, str, str]]:
     """Return all permissions of a role as (app, model, codename)."""
     roles = list(Role)
     return {
-        (app, model, name_of(verb, model))
+        (app, model, codename(verb, model))
         for one in roles[: roles.index(role) + 1]
-        for (app, model), verbs in MORE[one].items()
+        for (app, model), verbs in ADDED_PERMISSIONS[one].items()
         for verb in verbs
     }
 
 
-def name_of(verb: str, model: str) -> str:
+def codename(verb: str, model: str) -> str:
     """Return a permission's codename: Django's four end in the model's name, ours stand alone."""
     return f"{verb}_{model}" if verb in ("view", "add", "change", "delete") else verb
 
@@ -129,7 +129,7 @@ def role_of(user: AbstractBaseUser | AnonymousUser) -> Role | None:
     return next((role for role in reversed(Role) if role.value in names), None)
 
 
-def give(user: Any, role: Role) -> None:
+def give_role(user: Any, role: Role) -> None:
     """Give a teammate this role in place of their present one."""
     groups = installed.get_model("auth", "Group").objects
     user.groups.remove(*groups.filter(name__in=Role.values))

@@ -11,10 +11,10 @@ from audiences.attributes import About
 from audiences.models import CustomAttribute
 from audiences.rules import Kind
 
-MOST = 12
+RESULT_LIMIT = 12
 # Rows to search for values; staff can still type a rare value.
-ROWS = 50_000
-WITHIN = timedelta(milliseconds=800)
+ROWS_SEARCHED = 50_000
+TIME_LIMIT = timedelta(milliseconds=800)
 TABLES = {
     About.CUSTOMER: ("audiences_customer", "c"),
     About.COMPANY: ("audiences_company", "k"),
@@ -32,7 +32,12 @@ def known_values(name: str, *, words: str) -> list[str]:
     table, row = TABLES[attribute.about]
     value = attribute.sql.format(key="%(key)s::text") if attribute.key else attribute.sql.format()
     literal = words.strip().replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-    params: dict[str, Any] = {"key": attribute.key, "words": f"%{literal}%", "most": MOST, "rows": ROWS}
+    params: dict[str, Any] = {
+        "key": attribute.key,
+        "words": f"%{literal}%",
+        "most": RESULT_LIMIT,
+        "rows": ROWS_SEARCHED,
+    }
     # The column is a constant of the attribute table; staff's input is passed as parameters.
     sql = (
         f"SELECT value FROM (SELECT {value} AS value FROM {table} {row} WHERE {row}.archived_at IS NULL"  # noqa: S608
@@ -42,7 +47,7 @@ def known_values(name: str, *, words: str) -> list[str]:
     try:
         with transaction.atomic(), connection.cursor() as cursor:
             cursor.execute(
-                "SELECT set_config('statement_timeout', %s, true)", [str(WITHIN // timedelta(milliseconds=1))]
+                "SELECT set_config('statement_timeout', %s, true)", [str(TIME_LIMIT // timedelta(milliseconds=1))]
             )
             cursor.execute(sql, params)
             found = [row[0] for row in cursor.fetchall()]

@@ -18,7 +18,7 @@ ABOUT_PERCENT = 30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class PostedCounts:
     """The counts that the page showed and the typed number; None if the page showed only an estimate or none."""
 
     reviewed: int | None = None
@@ -27,46 +27,46 @@ class Asked:
     sample: int | None = None
 
     @classmethod
-    def of(cls, posted: Mapping[str, str], *, sample: int | None = None) -> "Asked":
+    def from_post(cls, posted: Mapping[str, str], *, sample: int | None = None) -> "PostedCounts":
         """Parse the posted form."""
         return cls(
-            reviewed=number(posted.get("reviewed", "")),
-            receiving=number(posted.get("receiving", "")),
+            reviewed=parse_number(posted.get("reviewed", "")),
+            receiving_people=parse_number(posted.get("receiving", "")),
             typed=posted.get("confirm", ""),
             sample=sample,
         )
 
 
-def number(text: str) -> int | None:
+def parse_number(text: str) -> int | None:
     """Parse a whole number as people type it, also 12,345 and 12 345."""
     digits = re.sub(r"[\s,.’']", "", text)
     return int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 12 else None
 
 
-def count(message: Message, asked: Asked, *, at: datetime) -> Forecast | None:
+def count_recipients(message: Message, asked: PostedCounts, *, at: datetime) -> Forecast | None:
     """Forecast the launch; None if the rules are invalid, which the composer reports.
 
     Return an estimate if an exact count is slow and the page's count is close to it: then the launch itself counts.
     """
     try:
         found = forecast.forecast_soon(message, at=at, within=COUNT_WITHIN)
-        return found if found.exact or is_about(found, asked) else forecast.forecast(message, at=at)
+        return found if found.exact or is_close_to_review(found, asked) else forecast.forecast(message, at=at)
     except RuleError:
         return None
 
 
-def is_about(found: Forecast, asked: Asked) -> bool:
+def is_close_to_review(found: Forecast, asked: PostedCounts) -> bool:
     """Whether the page's count is close to an estimate."""
     if asked.reviewed is None or asked.receiving is None:
         return False
     return abs(found.people - asked.reviewed) * 100 <= ABOUT_PERCENT * found.people
 
 
-def receiving(found: Forecast) -> int:
+def receiving_people(found: Forecast) -> int:
     return found.people - sum(found.left_out.values())
 
 
-def refusal(found: Forecast, asked: Asked) -> str:
+def refusal_reason(found: Forecast, asked: PostedCounts) -> str:
     """Return the reason to refuse the launch, or ""."""
     saw = asked.reviewed if asked.sample is None and found.exact else None
     if saw is not None and launch_job.has_drifted(found.people, since=saw):
@@ -74,16 +74,16 @@ def refusal(found: Forecast, asked: Asked) -> str:
             f"{saw:,} people matched when this page was loaded, {found.people:,} match now."
             " Check the review again before you continue."
         )
-    people = receiving(found)
+    people = receiving_people(found)
     shown = people if asked.receiving is None else asked.receiving
     if asked.sample is not None:
-        going = shown = min(asked.sample, people)
+        sending = shown = min(asked.sample, people)
     else:
-        going = people if found.exact else shown
-    if going <= Workspace.current().confirm_above or number(asked.typed) in {shown, going}:
+        sending = people if found.exact else shown
+    if sending <= Workspace.current().confirm_above or parse_number(asked.typed) in {shown, sending}:
         return ""
     return f"Type {shown:,} to confirm: the number of people it goes to."
 
 
-def going(found: Forecast, asked: Asked) -> LaunchPlan:
+def launch_plan(found: Forecast, asked: PostedCounts) -> LaunchPlan:
     return LaunchPlan(people=found.people, is_exact=found.exact, reviewed=None if found.exact else asked.reviewed)

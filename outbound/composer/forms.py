@@ -19,7 +19,7 @@ from messaging.content.plain_text import as_text
 from messaging.models import Channel, Format, Message, MessageVersion, Sender, SendType, Style, WindowZone
 from outbound.console.rich_text import RichTextWidget
 
-PLACE = re.compile(r"^(?:Rule|Group) ([\d.]+)")
+RULE_PATH = re.compile(r"^(?:Rule|Group) ([\d.]+)")
 UNTITLED = "Untitled message"
 OPENS_THE_APP = {"placeholder": "For example: https://www.example.com/orders or myapp://orders", "inputmode": "url"}
 
@@ -132,13 +132,13 @@ class AudienceFields(forms.Form):
         if "rules" in data:
             # An unsaved row, so that a segment is not mistaken for a part of itself.
             audience = Audience(rules=data["rules"])
-            self.hold(audience, "rules")
+            self.add_errors_of(audience, "rules")
             data["rules"] = audience.rules
         if "window" in data:
-            self.hold(Message(window=data["window"], channel=Channel.EMAIL), "window")
+            self.add_errors_of(Message(window=data["window"], channel=Channel.EMAIL), "window")
         return data
 
-    def hold(self, row: Audience | Message, field: str) -> None:
+    def add_errors_of(self, row: Audience | Message, field: str) -> None:
         """Validate an unsaved row and add its errors to the field."""
         try:
             row.clean()
@@ -151,7 +151,7 @@ class AudienceFields(forms.Form):
     def place(self) -> str:
         """Return the path of the invalid rule in the rule builder, such as "1.2", or ""."""
         sentences: list[Any] = list(self.errors.get("rules", []))
-        found = PLACE.match(str(sentences[0])) if sentences else None
+        found = RULE_PATH.match(str(sentences[0])) if sentences else None
         return found[1].rstrip(".") if found else ""
 
 

@@ -11,10 +11,10 @@ from django.core.files.storage import default_storage
 from django.http import FileResponse, Http404, HttpRequest, HttpResponseBase
 
 FOLDER = "pictures"
-LARGEST = 5 * 1024 * 1024
-NAME = re.compile(r"[\w-]{22}\.(?:png|jpg|gif|webp)")
+MAX_SIZE = 5 * 1024 * 1024
+FILE_NAME = re.compile(r"[\w-]{22}\.(?:png|jpg|gif|webp)")
 # The type by the first bytes; the file name is ignored.
-KINDS: dict[str, Callable[[bytes], bool]] = {
+SIGNATURES: dict[str, Callable[[bytes], bool]] = {
     "png": lambda head: head.startswith(b"\x89PNG\r\n\x1a\n"),
     "jpg": lambda head: head.startswith(b"\xff\xd8\xff"),
     "gif": lambda head: head[:6] in (b"GIF87a", b"GIF89a"),
@@ -26,10 +26,10 @@ def store_image(upload: "File[bytes] | None") -> str:
     """Store an image and return its path on this host; raise ValidationError if it is not a supported image."""
     if upload is None:
         raise ValidationError("Choose an image.")
-    if upload.size > LARGEST:
-        raise ValidationError(f"This image is larger than {LARGEST // 1024 // 1024} MB. Choose a smaller one.")
+    if upload.size > MAX_SIZE:
+        raise ValidationError(f"This image is larger than {MAX_SIZE // 1024 // 1024} MB. Choose a smaller one.")
     taken = upload.read()
-    kind = next((kind for kind, is_it in KINDS.items() if is_it(taken[:16])), None)
+    kind = next((kind for kind, is_it in SIGNATURES.items() if is_it(taken[:16])), None)
     if kind is None:
         raise ValidationError("That file is not an image. Choose a PNG, JPEG, GIF or WebP file.")
     name = f"{secrets.token_urlsafe(16)}.{kind}"
@@ -37,10 +37,10 @@ def store_image(upload: "File[bytes] | None") -> str:
     return f"/{FOLDER}/{name}"
 
 
-def show(_request: HttpRequest, name: str) -> HttpResponseBase:
+def serve_image(_request: HttpRequest, name: str) -> HttpResponseBase:
     """Serve an image without a login, because email readers are not logged in."""
     path = f"{FOLDER}/{name}"
-    if not NAME.fullmatch(name) or not default_storage.exists(path):
+    if not FILE_NAME.fullmatch(name) or not default_storage.exists(path):
         raise Http404("There is no such image.")
     kind = mimetypes.types_map.get(f".{name.rpartition('.')[2]}", "image/webp")
     headers = {"Cache-Control": "public, max-age=31536000, immutable", "X-Content-Type-Options": "nosniff"}

@@ -28,17 +28,17 @@ def rule_builder(stored: Any = None) -> dict[str, Any]:
     """Return the rule builder's data. The choices include every name that the `stored` rules use."""
     leaves = list(leaves_of(stored))
     named = {leaf.get("value") for leaf in leaves if isinstance(leaf.get("value"), int)}
-    offered, more = choices(named)
+    offered, more = name_choices(named)
     return {
         "groups": attribute_groups({str(leaf.get("attribute", "")) for leaf in leaves}),
-        "operators": {kind: [operator(kind, one) for one in OPERATORS[kind]] for kind in Kind},
+        "operators": {kind: [operator_option(kind, one) for one in OPERATORS[kind]] for kind in Kind},
         "choices": offered,
         "more": more,
         "negative": [one.value for one in NEGATIVE],
         "deepest": MOST_DEPTH,
         "segments": [
             {"id": one.pk, "name": one.name, "rules": one.rules}
-            for one in Audience.objects.segments().order_by("name")[: lookups.MOST_NAMES]
+            for one in Audience.objects.segments().order_by("name")[: lookups.MENU_LIMIT]
         ],
     }
 
@@ -60,9 +60,13 @@ def leaves_of(stored: Any) -> Iterator[dict[str, Any]]:
         yield stored
 
 
-def operator(kind: Kind, one: Operator) -> dict[str, str]:
+def operator_option(kind: Kind, one: Operator) -> dict[str, str]:
     takes = "" if one in WITHOUT_VALUE else value_kind(kind, one)
-    return {"name": one.value, "label": LABELS[one], "takes": "choice" if kind in lookups.IDS and takes else takes}
+    return {
+        "name": one.value,
+        "label": LABELS[one],
+        "takes": "choice" if kind in lookups.KINDS_BY_ID and takes else takes,
+    }
 
 
 def attribute_groups(named: set[str]) -> list[dict[str, Any]]:
@@ -71,7 +75,7 @@ def attribute_groups(named: set[str]) -> list[dict[str, Any]]:
     custom = {f"{CUSTOM}{key}" for key in offered.customer} | {f"{CUSTOM}{key}" for key in catalogue.customer} & named
     of_company = {f"{COMPANY_CUSTOM}{key}" for key in offered.company}
     of_company |= {f"{COMPANY_CUSTOM}{key}" for key in catalogue.company} & named
-    events = list(EventName.objects.offered().order_by("name").values_list("name", flat=True)[: lookups.MOST_EVENTS])
+    events = list(EventName.objects.offered().order_by("name").values_list("name", flat=True)[: lookups.EVENT_LIMIT])
     of_rules = (name.removeprefix(prefix) for name in sorted(named) for prefix in EVENTS if name.startswith(prefix))
     events = list(dict.fromkeys([*events, *of_rules]))
     about: dict[About, list[str]] = {}
@@ -88,28 +92,28 @@ def attribute_groups(named: set[str]) -> list[dict[str, Any]]:
         "More about the customer": list(DETAILS),
     }
     return [
-        {"label": label, "attributes": [entry(find(name, catalogue=catalogue)) for name in names]}
+        {"label": label, "attributes": [attribute_option(find(name, catalogue=catalogue)) for name in names]}
         for label, names in menu.items()
         if names
     ]
 
 
-def entry(attribute: Attribute) -> dict[str, str]:
+def attribute_option(attribute: Attribute) -> dict[str, str]:
     return {"name": attribute.name, "label": attribute.label, "kind": attribute.kind}
 
 
-def choices(named: set[Any]) -> tuple[dict[str, list[list[Any]]], list[str]]:
+def name_choices(named: set[Any]) -> tuple[dict[str, list[list[Any]]], list[str]]:
     """Return the names to choose from by kind, and the kinds with more names than a menu holds."""
     offered: dict[str, list[list[Any]]] = {
         Kind.TEAMMATE: [
-            [user.pk, lookups.name_of(user)] for user in User.objects.filter(is_staff=True).order_by("username")
+            [user.pk, lookups.teammate_name(user)] for user in User.objects.filter(is_staff=True).order_by("username")
         ],
         Kind.ROLE: [[value, label] for value, label in Role.choices],
     }
     more: list[str] = []
-    for kind, (rows, by) in lookups.SEARCHED.items():
-        first = list(rows.order_by("-pk" if kind is Kind.MESSAGE else by)[: lookups.MOST_NAMES + 1])
-        if len(first) > lookups.MOST_NAMES:
+    for kind, (rows, by) in lookups.NAMED_KINDS.items():
+        first = list(rows.order_by("-pk" if kind is Kind.MESSAGE else by)[: lookups.MENU_LIMIT + 1])
+        if len(first) > lookups.MENU_LIMIT:
             more.append(kind)
             first += list(rows.filter(pk__in=named - {row.pk for row in first}))
         offered[kind] = [[row.pk, str(row)] for row in first]
@@ -132,7 +136,7 @@ def variables(catalogue: Catalogue) -> list[dict[str, Any]]:
     ]
 
 
-def times() -> dict[str, list[Any]]:
+def window_times() -> dict[str, list[Any]]:
     """Return the days and half hours of a delivery window."""
     clock = [
         f"{minutes // 60:02}:{minutes % 60:02}"

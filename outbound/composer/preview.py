@@ -20,7 +20,7 @@ from messaging import content
 from messaging.content.sanitize import TAG
 from messaging.models import Channel, Message, Sender
 
-MOST_FOUND = 8
+SEARCH_LIMIT = 8
 MARK = "<mark>"
 
 
@@ -62,33 +62,33 @@ def preview(message: Message, *, customer: Customer | None, company: int | None)
             iter(found.companies), None
         )
     try:
-        names, rendered = filled_in(message, customer=customer, company=found.company, mark=True)
+        names, rendered = render_copy(message, customer=customer, company=found.company, mark=True)
     except content.ContentError as wrong:
         found.wrong = str(wrong)
         return found
-    facts = facts_of(names, customer=customer, company=found.company)
+    facts = known_variables(names, customer=customer, company=found.company)
     version = message.version
     bare = frozenset().union(*map(content.without_default, (version.subject, version.body, version.link)))  # type: ignore[union-attr]
     found.missing = sorted((names & bare) - facts.keys())
     found.subject = rendered.subject
-    found.page = page_of(message, rendered)
+    found.page = frame_page(message, rendered)
     return found
 
 
-def filled_in(
+def render_copy(
     message: Message, *, customer: Customer | None, company: Company | None, mark: bool
 ) -> tuple[frozenset[str], content.Rendered]:
     """Return the used variables and the rendered copy; raise ContentError if the content is invalid."""
     assert message.version is not None  # noqa: S101 - a previewed message has one
     copy = rendering.compiled(message.version, channel=message.channel, dress=message.dress)
-    known = facts_of(copy.names, customer=customer, company=company)
+    known = known_variables(copy.names, customer=customer, company=company)
     unknown = {name: Missing(name) for name in copy.names - known.keys()} if mark else {}
     values = {**known, **unknown, content.UNSUBSCRIBE_URL: f"{settings.PUBLIC_URL}/"}
     rendered = copy.compiled.render(values)
     return copy.names, replace(rendered, html=unmarked_inside_tags(rendered.html)) if mark else rendered
 
 
-def facts_of(names: frozenset[str], *, customer: Customer | None, company: Company | None) -> dict[str, object]:
+def known_variables(names: frozenset[str], *, customer: Customer | None, company: Company | None) -> dict[str, object]:
     """Return the variables that have a value; an empty value counts as unknown."""
     filled = rendering.variable_values(names, customer=customer, company=company) if customer else {}
     return {name: value for name, value in filled.items() if value != ""}
@@ -107,7 +107,7 @@ def unmarked_inside_tags(html: str) -> str:
     return TAG.sub(unmarked, html) if MARK in html else html
 
 
-def page_of(message: Message, rendered: content.Rendered) -> str:
+def frame_page(message: Message, rendered: content.Rendered) -> str:
     """Return the page for the preview's frame: an email as it is, other channels inside a drawn frame."""
     if message.channel == Channel.EMAIL:
         return rendered.html.replace("</head>", "<style>mark{background:#fde68a;color:#713f12}</style></head>", 1)
@@ -116,20 +116,20 @@ def page_of(message: Message, rendered: content.Rendered) -> str:
     )
 
 
-def people(words: str) -> list[Customer]:
+def find_customers(words: str) -> list[Customer]:
     """Return customers to preview as, found by name, email or user ID."""
     words = words.strip()
     rows = Customer.objects.filter(archived_at=None)
     if words:
         rows = rows.filter(Q(email__istartswith=words) | Q(name__icontains=words) | Q(user_id=words))
-    return list(rows.order_by("-pk")[:MOST_FOUND])
+    return list(rows.order_by("-pk")[:SEARCH_LIMIT])
 
 
 def send_test(
     message: Message, *, sender: Sender, to: User, customer: Customer | None, company: Company | None
 ) -> None:
     """Send the copy to its author through the email channel; raise Rejected or Unavailable if that fails."""
-    _, rendered = filled_in(message, customer=customer, company=company, mark=False)
+    _, rendered = render_copy(message, customer=customer, company=company, mark=False)
     # As a direct message, because a test has no customer to unsubscribe.
     alone = Message(channel=message.channel, to_customer_id=0)
     envelope = rendering.envelope(alone, sender, rendered, record_id=0, to=(to.email,))
@@ -146,4 +146,4 @@ def send_test(
         channel.close()
 
 
-__all__ = ["Preview", "Rejected", "Unavailable", "people", "preview", "send_test"]
+__all__ = ["Preview", "Rejected", "Unavailable", "find_customers", "preview", "send_test"]

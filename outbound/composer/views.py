@@ -34,14 +34,14 @@ from outbound.console.admin import ConsoleAdmin, teammate
 from outbound.console.search import TOO_LONG, is_too_long
 
 # A teammate may have lost the permission after the page was rendered; their text is kept.
-NOT_THEIRS = (
-    "Your role writes drafts and sends none, so nothing was saved or sent. What you typed is still here: save it as a"
-    " draft, and a teammate whose role is Sender or Admin sets it live."
+MAY_NOT_SEND = (
+    "Your role cannot send messages, so nothing was saved or sent. Your text is still here: save it as a draft, and a"
+    " teammate with the role Sender or Admin can set it live."
 )
-FIELDS = {"title", "channel", "format", "send_type"}
+PREFILLED_FIELDS = {"title", "channel", "format", "send_type"}
 
 
-def address(message: Message) -> str:
+def message_url(message: Message) -> str:
     return reverse("admin:messaging_message_change", args=[message.pk])
 
 
@@ -49,20 +49,20 @@ def compose(admin: ConsoleAdmin, request: HttpRequest, message: Message | None) 
     """Show the composer, or save the posted draft."""
     at = timezone.now()
     if request.method == "POST":
-        return posted(admin, request, message, at=at)
-    draft = message or Message(**{name: value for name, value in request.GET.items() if name in FIELDS})
+        return save_posted(admin, request, message, at=at)
+    draft = message or Message(**{name: value for name, value in request.GET.items() if name in PREFILLED_FIELDS})
     if message is None:
         draft.sender = Sender.objects.usual_of(teammate(request))
     form = DraftForm(initial=draft_of(draft), user=teammate(request), message=draft)
-    return show(admin, request, form, ticket="" if message else idempotency.ticket(request.user))
+    return render_composer(admin, request, form, ticket="" if message else idempotency.issue_ticket(request.user))
 
 
-def posted(admin: ConsoleAdmin, request: HttpRequest, message: Message | None, *, at: datetime) -> HttpResponse:
+def save_posted(admin: ConsoleAdmin, request: HttpRequest, message: Message | None, *, at: datetime) -> HttpResponse:
     """Save the draft; launch or schedule it if that button was pressed."""
     ticket = request.POST.get("ticket", "")
-    key = message.pk if message else idempotency.redeem(ticket, request.user)
+    key = message.pk if message else idempotency.redeem_ticket(ticket, request.user)
     with transaction.atomic():
-        idempotency.one_at_a_time(key)
+        idempotency.lock_key(key)
         there = Message.objects.select_for_update(of=("self",)).filter(pk=key).first()
         if there and not admin.has_change_permission(request, there):
             raise PermissionDenied
@@ -70,48 +70,50 @@ def posted(admin: ConsoleAdmin, request: HttpRequest, message: Message | None, *
             raise Http404("This draft was deleted.")
         if there and (there.state != State.DRAFT or there.to_customer_id):
             messages.info(request, f"“{there}” is {there.get_state_display().lower()} already. Nothing was changed.")
-            return HttpResponseRedirect(address(there))
+            return HttpResponseRedirect(message_url(there))
         if there and there.launching_at:
-            return HttpResponseRedirect(address(there))
+            return HttpResponseRedirect(message_url(there))
         form = DraftForm(request.POST, user=teammate(request), message=there or Message(pk=key))
         pressed = actions.AFTER_SAVING.get(request.POST.get("act", ""))
         if pressed and not request.user.has_perm(pressed.permission):
-            form.add_error(None, NOT_THEIRS)
-            return show(admin, request, form, ticket="" if message else ticket, status=403)
-        going = may_go(form, request, at=at) if form.is_valid() else actions.NOBODY_COUNTED
+            form.add_error(None, MAY_NOT_SEND)
+            return render_composer(admin, request, form, ticket="" if message else ticket, status=403)
+        plan = launch_plan(form, request, at=at) if form.is_valid() else actions.UNCOUNTED
         if not form.is_valid():
-            return show(admin, request, form, ticket="" if message else ticket)
-        before = change_message.of_message(there) if there else {}
+            return render_composer(admin, request, form, ticket="" if message else ticket)
+        before = change_message.message_fields(there) if there else {}
         draft = form.save(by=teammate(request), at=at)
         if there is None:
             admin.log_addition(request, draft, "Saved a draft")
-        elif changed := change_message.between(before, change_message.of_message(draft)):
+        elif changed := change_message.differences(before, change_message.message_fields(draft)):
             admin.note(request, draft, f"Edited the draft. {changed}")
     act = request.POST.get("act", "save")
     if act not in actions.AFTER_SAVING:
         messages.success(request, f"“{draft}” is saved as a draft.")
-        return HttpResponseRedirect(address(draft))
-    asked = {name: form.cleaned_data[name] for name in ("sample", "scheduled_for")} | {"going": going}
+        return HttpResponseRedirect(message_url(draft))
+    asked = {name: form.cleaned_data[name] for name in ("sample", "scheduled_for")} | {"plan": plan}
     actions.carry_out(admin, request, draft, actions.AFTER_SAVING[act], at=at, **asked)
-    return HttpResponseRedirect(address(draft))
+    return HttpResponseRedirect(message_url(draft))
 
 
-def may_go(form: DraftForm, request: HttpRequest, *, at: datetime) -> actions.LaunchPlan:
+def launch_plan(form: DraftForm, request: HttpRequest, *, at: datetime) -> actions.LaunchPlan:
     """Return the plan of the launch that was asked for; add an error to the form if it is refused."""
     if request.POST.get("act", "save") not in actions.AFTER_SAVING:
-        return actions.NOBODY_COUNTED
+        return actions.UNCOUNTED
     draft = form.preview()
     sample = form.cleaned_data["sample"] if request.POST["act"] == "sample" else None
-    asked = confirm_page.Asked.of(request.POST, sample=sample)
-    found = None if authoring.problems(draft) else confirm_page.count(draft, asked, at=at)
+    asked = confirm_page.PostedCounts.from_post(request.POST, sample=sample)
+    found = None if authoring.problems(draft) else confirm_page.count_recipients(draft, asked, at=at)
     if found is None:
-        return actions.NOBODY_COUNTED
-    if refusal := confirm_page.refusal(found, asked):
+        return actions.UNCOUNTED
+    if refusal := confirm_page.refusal_reason(found, asked):
         form.add_error("confirm", refusal)
-    return confirm_page.going(found, asked)
+    return confirm_page.launch_plan(found, asked)
 
 
-def show(admin: ConsoleAdmin, request: HttpRequest, form: DraftForm, *, ticket: str, status: int = 200) -> HttpResponse:
+def render_composer(
+    admin: ConsoleAdmin, request: HttpRequest, form: DraftForm, *, ticket: str, status: int = 200
+) -> HttpResponse:
     """Render the composer."""
     message = form.message
     new = is_new(message)
@@ -126,7 +128,7 @@ def show(admin: ConsoleAdmin, request: HttpRequest, form: DraftForm, *, ticket: 
         ticket=ticket,
         variables=options.variables(CustomAttribute.objects.offered().catalogue()),
         offer=options.rule_builder(form["rules"].value()),
-        times=options.times(),
+        times=options.window_times(),
         place=form.place if form.is_bound else "",
         can_discard=not new,
         can_set_live=request.user.has_perm(roles.SET_LIVE),
@@ -137,15 +139,15 @@ def show(admin: ConsoleAdmin, request: HttpRequest, form: DraftForm, *, ticket: 
 
 def forecast(admin: ConsoleAdmin, request: HttpRequest) -> HttpResponse:
     """Render the summary and the review of the posted form without saving it."""
-    form, draft = on_the_page(admin, request)
-    wrong = [str(sentence) for name, found in form.errors.items() if name in IN_REVIEW for sentence in found]
+    form, draft = posted_draft(admin, request)
+    wrong = [str(sentence) for name, found in form.errors.items() if name in REVIEWED_FIELDS for sentence in found]
     problems = [*wrong, *(authoring.problems(draft) if not wrong else [])]
     within = None if "exact" in request.GET else COUNT_WITHIN
     found = review(draft, at=timezone.now(), problems=list(dict.fromkeys(problems)), within=within)
     return render(request, "outbound/composer/review.html", {"review": found, "draft": draft})
 
 
-def on_the_page(admin: ConsoleAdmin, request: HttpRequest) -> tuple[DraftForm, Message]:
+def posted_draft(admin: ConsoleAdmin, request: HttpRequest) -> tuple[DraftForm, Message]:
     """Return the posted form and its message as an unsaved instance."""
     if not (admin.has_add_permission(request) or admin.has_change_permission(request)):
         raise PermissionDenied
@@ -156,10 +158,10 @@ def on_the_page(admin: ConsoleAdmin, request: HttpRequest) -> tuple[DraftForm, M
 
 def preview(admin: ConsoleAdmin, request: HttpRequest) -> HttpResponse:
     """Render the posted form as a customer would read it."""
-    form, draft = on_the_page(admin, request)
-    wrong = [str(sentence) for name in IN_TEXT for sentence in form.errors.get(name, [])]
+    form, draft = posted_draft(admin, request)
+    wrong = [str(sentence) for name in CONTENT_FIELDS for sentence in form.errors.get(name, [])]
     customer = chosen_customer(request)
-    company = confirm_page.number(request.POST.get("as_company", ""))
+    company = confirm_page.parse_number(request.POST.get("as_company", ""))
     if draft.version is None:
         draft.version = MessageVersion()
     found = preview_page.preview(draft, customer=customer, company=company)
@@ -172,7 +174,7 @@ def chosen_customer(request: HttpRequest) -> Customer | None:
     if not request.user.has_perm("audiences.view_customer"):
         return None
     there = Customer.objects.filter(archived_at=None)
-    wanted = confirm_page.number(request.POST.get("as_customer", ""))
+    wanted = confirm_page.parse_number(request.POST.get("as_customer", ""))
     return (there.filter(pk=wanted).first() if wanted else None) or there.order_by("-pk").first()
 
 
@@ -180,8 +182,8 @@ def send_test(admin: ConsoleAdmin, request: HttpRequest) -> HttpResponse:
     """Send the posted form as an email to its author, without a record."""
     if request.method != "POST":
         return HttpResponseNotAllowed(["POST"])
-    form, draft = on_the_page(admin, request)
-    wrong = [str(sentence) for name in IN_TEXT for sentence in form.errors.get(name, [])]
+    form, draft = posted_draft(admin, request)
+    wrong = [str(sentence) for name in CONTENT_FIELDS for sentence in form.errors.get(name, [])]
     me, sender = teammate(request), draft.sender
     lacking = [
         *wrong,
@@ -196,7 +198,7 @@ def send_test(admin: ConsoleAdmin, request: HttpRequest) -> HttpResponse:
         return JsonResponse({"wrong": lacking[0]}, status=400)
     customer = chosen_customer(request)
     company = None
-    if customer and (wanted := confirm_page.number(request.POST.get("as_company", ""))):
+    if customer and (wanted := confirm_page.parse_number(request.POST.get("as_company", ""))):
         company = Company.objects.filter(memberships__customer=customer, pk=wanted).first()
     try:
         preview_page.send_test(draft, sender=sender, to=me, customer=customer, company=company)
@@ -211,7 +213,7 @@ def find_people(admin: ConsoleAdmin, request: HttpRequest) -> HttpResponse:
         raise PermissionDenied
     if is_too_long(request.GET.get("q", "")):
         return JsonResponse({"wrong": TOO_LONG}, status=400)
-    rows = preview_page.people(request.GET.get("q", ""))
+    rows = preview_page.find_customers(request.GET.get("q", ""))
     return JsonResponse({"people": [{"id": one.pk, "name": str(one), "email": one.email or ""} for one in rows]})
 
 
@@ -228,15 +230,15 @@ def known_values(admin: ConsoleAdmin, request: HttpRequest) -> HttpResponse:
 def find_names(request: HttpRequest) -> HttpResponse:
     """Find tags, segments or messages for a rule."""
     asked = request.GET.get("kind", "")
-    kind = next((kind for kind in lookups.SEARCHED if kind == asked), None)
-    needed = [lookups.MAY_SEE[kind]] if kind else lookups.MAY_SEE.values()
+    kind = next((kind for kind in lookups.NAMED_KINDS if kind == asked), None)
+    needed = [lookups.VIEW_PERMISSIONS[kind]] if kind else lookups.VIEW_PERMISSIONS.values()
     if not any(request.user.has_perm(permission) for permission in needed):
         raise PermissionDenied
     if kind is None:
         raise Http404(f"There are no names of the kind “{asked}”.")
     if is_too_long(request.GET.get("q", "")):
         return JsonResponse({"wrong": TOO_LONG}, status=400)
-    return JsonResponse({"names": lookups.names(kind, words=request.GET.get("q", "").strip())})
+    return JsonResponse({"names": lookups.find_names(kind, words=request.GET.get("q", "").strip())})
 
 
 def upload_image(admin: ConsoleAdmin, request: HttpRequest) -> HttpResponse:
@@ -279,13 +281,13 @@ def confirm(
     admin: ConsoleAdmin, request: HttpRequest, message: Message, verb: str
 ) -> HttpResponse | actions.LaunchPlan:
     """Return the plan of a launch from the report, or the page that asks for its confirmation."""
-    asked = confirm_page.Asked.of(request.POST)
-    found = confirm_page.count(message, asked, at=timezone.now())
+    asked = confirm_page.PostedCounts.from_post(request.POST)
+    found = confirm_page.count_recipients(message, asked, at=timezone.now())
     if found is None:
-        return actions.NOBODY_COUNTED
-    refusal = confirm_page.refusal(found, asked)
+        return actions.UNCOUNTED
+    refusal = confirm_page.refusal_reason(found, asked)
     if not refusal:
-        return confirm_page.going(found, asked)
+        return confirm_page.launch_plan(found, asked)
     return admin.page(
         request,
         "outbound/composer/confirm.html",
@@ -295,39 +297,41 @@ def confirm(
         verb=verb,
         # An estimate cannot be confirmed, so the page's earlier count is used.
         people=found.people if found.exact else asked.reviewed,
-        receiving=confirm_page.receiving(found) if found.exact else asked.receiving,
+        receiving=confirm_page.receiving_people(found) if found.exact else asked.receiving,
         refusal=refusal if asked.typed or asked.reviewed is not None else "",
         typed=asked.typed,
     )
 
 
-def going_live(request: HttpRequest, message: Message) -> HttpResponse:
+def launch_progress(request: HttpRequest, message: Message) -> HttpResponse:
     """Render the progress of a launch; once it is done, reload the page."""
     context = {"original": message, "at": timezone.now(), "how_far": launch_job.how_far(message)}
     answer = render(request, "outbound/composer/launching.html", context)
     if message.launching_at is None:
-        answer["HX-Redirect"] = address(message)
+        answer["HX-Redirect"] = message_url(message)
     return answer
 
 
 # Leaves half of a second for the estimate and the page.
 COUNT_WITHIN = timedelta(milliseconds=500)
-IN_TEXT = ("subject", "body", "text", "link")
-IN_REVIEW = ("subject", "body", "text", "link", "rules", "window")
+CONTENT_FIELDS = ("subject", "body", "text", "link")
+REVIEWED_FIELDS = ("subject", "body", "text", "link", "rules", "window")
 
 
 def edit_content(admin: ConsoleAdmin, request: HttpRequest, message: Message) -> HttpResponse:
     """Edit the content of a message that has been live, as a new version."""
     form = VersionForm(request.POST or None, initial=content_of(message), user=teammate(request), message=message)
     if request.method == "POST" and form.is_valid():
-        before, was = message.version_id, change_message.of_message(message)
+        before, was = message.version_id, change_message.message_fields(message)
         with transaction.atomic():
             version = form.save(by=teammate(request), at=timezone.now())
             new = f"Edited the content: version {version.number}" if version.pk != before else ""
-            if words := ". ".join(filter(None, (new, change_message.between(was, change_message.of_message(message))))):
+            if words := ". ".join(
+                filter(None, (new, change_message.differences(was, change_message.message_fields(message))))
+            ):
                 admin.note(request, message, words)
         messages.success(request, f"Version {version.number} is used for all copies sent from now on.")
-        return HttpResponseRedirect(address(message))
+        return HttpResponseRedirect(message_url(message))
     return admin.page(
         request,
         "outbound/composer/edit_content.html",
@@ -343,18 +347,18 @@ def edit_audience(admin: ConsoleAdmin, request: HttpRequest, message: Message) -
     """Edit the audience of a paused ongoing message."""
     form = AudienceForm(request.POST or None, initial=audience_of(message), message=message)
     if request.method == "POST" and form.is_valid():
-        before = change_message.of_message(message)
+        before = change_message.message_fields(message)
         try:
             with transaction.atomic():
                 form.save(by=teammate(request), at=timezone.now())
-                if changed := change_message.between(before, change_message.of_message(message)):
+                if changed := change_message.differences(before, change_message.message_fields(message)):
                     admin.note(request, message, f"Edited the audience. {changed}")
         except ValidationError as no:
             for sentence in no.messages:
                 messages.error(request, sentence)
         else:
             messages.success(request, "The new filters apply when you resume the message.")
-        return HttpResponseRedirect(address(message))
+        return HttpResponseRedirect(message_url(message))
     return admin.page(
         request,
         "outbound/composer/edit_audience.html",
@@ -363,6 +367,6 @@ def edit_audience(admin: ConsoleAdmin, request: HttpRequest, message: Message) -
         form=form,
         original=message,
         offer=options.rule_builder(form["rules"].value()),
-        times=options.times(),
+        times=options.window_times(),
         place=form.place if form.is_bound else "",
     )

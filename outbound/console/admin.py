@@ -19,39 +19,39 @@ from unfold.admin import ModelAdmin
 from unfold.decorators import display
 from unfold.views import ChangeList
 
-from outbound.console.lists import List
+from outbound.console.lists import ConsoleChangeList
 from outbound.console.search import is_too_long
 from outbound.console.timeouts import longer_statements
 
 # 200 pages; staff search or filter instead of paging further.
-MOST_COUNTED = 10_000
-WELL_DONE = re.compile(r"\bsuccessfully ?|(?<=\w) successfully\b", re.IGNORECASE)
+COUNT_LIMIT = 10_000
+SUCCESS_WORDS = re.compile(r"\bsuccessfully ?|(?<=\w) successfully\b", re.IGNORECASE)
 
 
-class Pages(Paginator):
+class ConsolePaginator(Paginator):
     """A paginator whose footer shows the total with staff's noun."""
 
     template_name = "outbound/console/pagination.html"
 
 
-class Counted(Pages):
+class CappedPaginator(ConsolePaginator):
     """A paginator that counts at most MOST_COUNTED rows, because counting a million is slower than showing a page."""
 
     @cached_property
-    def as_far(self) -> int:
+    def capped_count(self) -> int:
         """Return the number of rows, at most MOST_COUNTED + 1."""
         rows: Any = self.object_list
-        return int(rows.order_by()[: MOST_COUNTED + 1].count())
+        return int(rows.order_by()[: COUNT_LIMIT + 1].count())
 
     @cached_property
     def count(self) -> int:
         """Return the number of rows, at most MOST_COUNTED."""
-        return min(MOST_COUNTED, self.as_far)
+        return min(COUNT_LIMIT, self.capped_count)
 
     @property
-    def are_more(self) -> bool:
+    def has_uncounted_rows(self) -> bool:
         """Whether there are more rows than were counted."""
-        return self.as_far > MOST_COUNTED
+        return self.capped_count > COUNT_LIMIT
 
 
 def column(field: str, *, called: str, **shown: Any) -> Callable[[Any, Any], Any]:
@@ -71,7 +71,7 @@ def teammate(request: HttpRequest) -> User:
     return request.user
 
 
-def not_done(request: HttpRequest, page: str) -> HttpResponse:
+def answer_without_button(request: HttpRequest, page: str) -> HttpResponse:
     """Answer a request for a button's URL that did not come from the button.
 
     A browser that was logged out requests the URL by GET after the login; it is redirected to the page with the button.
@@ -85,7 +85,7 @@ def not_done(request: HttpRequest, page: str) -> HttpResponse:
 class ConsoleAdmin(ModelAdmin):
     """An admin whose additional pages look and are guarded like Django's own."""
 
-    paginator = Pages
+    paginator = ConsolePaginator
     list_filter_submit = True
     show_full_result_count = False
     list_per_page = 50
@@ -107,7 +107,7 @@ class ConsoleAdmin(ModelAdmin):
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         """Return the list class that refuses undeclared parameters."""
-        return List
+        return ConsoleChangeList
 
     def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest | None = None) -> bool:
         """Refuse values with a null character, which PostgreSQL cannot store. The list refuses undeclared filters."""
@@ -151,7 +151,7 @@ class ConsoleAdmin(ModelAdmin):
 
     def message_user(self, request: HttpRequest, message: Any, *args: Any, **kwargs: Any) -> None:
         """Show a message without Django's “successfully”."""
-        said = WELL_DONE.sub("", str(message))
+        said = SUCCESS_WORDS.sub("", str(message))
         said = said[:1].upper() + said[1:]
         super().message_user(request, SafeString(said) if isinstance(message, SafeString) else said, *args, **kwargs)
 

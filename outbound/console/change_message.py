@@ -13,11 +13,11 @@ from messaging import delivery_window
 from messaging.content.plain_text import as_text
 from messaging.models import Channel, Message, WindowZone
 from outbound.console.admin import ConsoleAdmin
-from outbound.console.wording import in_one_line
+from outbound.console.wording import rules_in_one_line
 
-LONGEST = 200
+MAX_VALUE_LENGTH = 200
 # Equal characters to show before the first difference.
-BEFORE = 40
+CONTEXT_LENGTH = 40
 
 
 def changes(form: forms.BaseForm, *, secrets: Iterable[str] = ()) -> str:
@@ -29,11 +29,11 @@ def changes(form: forms.BaseForm, *, secrets: Iterable[str] = ()) -> str:
         if name in secrets:
             told.append(f"{label_of(form, name)}: changed")
         else:
-            told.append(from_to(label_of(form, name), display_value(before, field), display_value(after, field)))
+            told.append(change_text(label_of(form, name), display_value(before, field), display_value(after, field)))
     return ". ".join(told)
 
 
-def from_to(what: str, before: str, after: str) -> str:
+def change_text(what: str, before: str, after: str) -> str:
     return f"{what}: from {before} to {after}"
 
 
@@ -55,27 +55,27 @@ def display_value(value: Any, field: forms.Field | None = None) -> str:
     if isinstance(field, forms.ChoiceField) and not isinstance(field, forms.ModelChoiceField):
         value = dict(field.choices).get(value, value)  # type: ignore[arg-type]
     text = " ".join(str(value).split())
-    return f"“{text}”" if len(text) <= LONGEST else f"“{text[:LONGEST].rstrip()}…”"
+    return f"“{text}”" if len(text) <= MAX_VALUE_LENGTH else f"“{text[:MAX_VALUE_LENGTH].rstrip()}…”"
 
 
-def between(before: Mapping[str, str], after: Mapping[str, str]) -> str:
+def differences(before: Mapping[str, str], after: Mapping[str, str]) -> str:
     """Describe the differences between two sets of labelled values."""
     return ". ".join(
-        from_to(what, *apart(before.get(what, ""), words))
+        change_text(what, *shorten_equal_start(before.get(what, ""), words))
         for what, words in after.items()
         if before.get(what, "") != words
     )
 
 
-def apart(before: str, after: str) -> tuple[str, str]:
+def shorten_equal_start(before: str, after: str) -> tuple[str, str]:
     """Format two texts for the log; long ones start shortly before their first difference."""
     same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(before, after, strict=False)))
-    begin = same - BEFORE if max(len(before), len(after)) > LONGEST and same > BEFORE else 0
+    begin = same - CONTEXT_LENGTH if max(len(before), len(after)) > MAX_VALUE_LENGTH and same > CONTEXT_LENGTH else 0
     lead = "…" if begin else ""
     return tuple(display_value(f"{lead}{text[begin:]}" if text else "") for text in (before, after))  # type: ignore[return-value]
 
 
-def of_message(message: Message) -> dict[str, str]:
+def message_fields(message: Message) -> dict[str, str]:
     """Return the editable fields of a message, labelled and in words."""
     version = message.version
     return {
@@ -88,18 +88,18 @@ def of_message(message: Message) -> dict[str, str]:
         "Text": as_text(version.body) if version else "",
         "Link": version.link if version else "",
         "Sends": message.get_send_type_display(),
-        "Filters": in_one_line(message.audience.rules) if message.audience else "",
+        "Filters": rules_in_one_line(message.audience.rules) if message.audience else "",
         "One copy to each inbox": display_value(message.same_inbox_once) if message.channel == Channel.EMAIL else "",
-        "Delivery times": hours_of(message),
+        "Delivery times": delivery_times(message),
     }
 
 
-def of_segment(segment: Audience) -> dict[str, str]:
+def segment_fields(segment: Audience) -> dict[str, str]:
     """Return the name and filters of a segment in words."""
-    return {"Name": segment.name, "Filters": in_one_line(segment.rules)}
+    return {"Name": segment.name, "Filters": rules_in_one_line(segment.rules)}
 
 
-def hours_of(message: Message) -> str:
+def delivery_times(message: Message) -> str:
     """Return the delivery times of a message in words."""
     try:
         window = message.parsed_window
@@ -110,7 +110,7 @@ def hours_of(message: Message) -> str:
     return delivery_window.describe(window, Workspace.current().zone)
 
 
-class ToldAdmin(ConsoleAdmin):
+class ChangeLogAdmin(ConsoleAdmin):
     """An admin that logs each change with old and new values."""
 
     # Fields whose values are not written to the log.

@@ -18,9 +18,9 @@ COLOURS: dict[str, str] = {
     "in_app": "#10b981",
     "push": "#f59e0b",
 }
-SHORT, LONG = timedelta(days=2), timedelta(days=120)
+HOURLY_LIMIT, DAILY_LIMIT = timedelta(days=2), timedelta(days=120)
 STEPS: dict[str, timedelta] = {"hour": timedelta(hours=1), "day": timedelta(days=1), "week": timedelta(days=7)}
-NAMED: dict[str, Callable[[datetime], str]] = {
+STEP_LABELS: dict[str, Callable[[datetime], str]] = {
     "hour": lambda began: f"{began:%-d %b, %H:%M}",
     "day": lambda began: f"{began:%-d %b}",
     "week": lambda began: f"Week of {began:%-d %b %Y}",
@@ -104,7 +104,7 @@ class Chart:
 
 def step_for(span: timedelta) -> str:
     """Return the step of a chart: hours for two days, days for 120 days, then weeks."""
-    return "hour" if span <= SHORT else "day" if span <= LONG else "week"
+    return "hour" if span <= HOURLY_LIMIT else "day" if span <= DAILY_LIMIT else "week"
 
 
 def steps(first: datetime, last: datetime, *, step: str) -> list[datetime]:

@@ -6,18 +6,18 @@ from django.contrib.admin.exceptions import DisallowedModelAdminLookup
 from django.http import HttpRequest
 from unfold.views import ChangeList
 
-from outbound.console.idempotency import NotThisForm
+from outbound.console.idempotency import RefusedForm
 from outbound.console.search import SearchForm, is_too_long
 
 
-class UnknownFilter(NotThisForm):
+class UnknownFilter(RefusedForm):
     """The URL asks for a filter that the list does not have."""
 
     def __init__(self, name: str) -> None:
         super().__init__(f"This list has no filter “{name[:50]}”.")
 
 
-class List(ChangeList):
+class ConsoleChangeList(ChangeList):
     """A list that refuses every URL parameter that neither it nor its filters declare."""
 
     search_form_class = SearchForm

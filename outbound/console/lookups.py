@@ -10,36 +10,36 @@ from audiences.rules import Kind
 from messaging.models import Message
 
 # Up to this many names are a menu; more are found by typing.
-MOST_NAMES = 100
+MENU_LIMIT = 100
 
 
-MOST_FOUND = 12
+SEARCH_LIMIT = 12
 
 
-MOST_EVENTS = 200
+EVENT_LIMIT = 200
 
 
-IDS = {Kind.TAG, Kind.SEGMENT, Kind.MESSAGE, Kind.TEAMMATE, Kind.ROLE}
+KINDS_BY_ID = {Kind.TAG, Kind.SEGMENT, Kind.MESSAGE, Kind.TEAMMATE, Kind.ROLE}
 
 
 # The kinds of rows that a rule can name in any number, and their name field.
-SEARCHED: dict[Kind, tuple[Any, str]] = {
+NAMED_KINDS: dict[Kind, tuple[Any, str]] = {
     Kind.TAG: (Tag.objects.all(), "name"),
     Kind.SEGMENT: (Audience.objects.segments(), "name"),
     Kind.MESSAGE: (Message.objects.to_audiences(), "title"),
 }
 
 
-MAY_SEE: dict[Kind, str] = {
+VIEW_PERMISSIONS: dict[Kind, str] = {
     Kind.TAG: "audiences.view_tag",
     Kind.SEGMENT: "audiences.view_audience",
     Kind.MESSAGE: "messaging.view_message",
 }
 
 
-def names(kind: Kind, *, words: str) -> list[dict[str, Any]]:
+def find_names(kind: Kind, *, words: str) -> list[dict[str, Any]]:
     """Return the tags, segments or messages whose name contains the words: exact matches first, then prefixes."""
-    rows, by = SEARCHED[kind]
+    rows, by = NAMED_KINDS[kind]
     found: QuerySet[Any] = rows.filter(**{f"{by}__icontains": words}) if words else rows
     best = [
         ExpressionWrapper(Q(**{f"{by}__{how}": words}), output_field=BooleanField()).desc()
@@ -48,15 +48,15 @@ def names(kind: Kind, *, words: str) -> list[dict[str, Any]]:
     ]
     tail = ("-pk",) if kind is Kind.MESSAGE else (by, "pk")
     return [
-        {"id": row.pk, "name": str(row), "more": more_about(row), "rules": getattr(row, "rules", None)}
-        for row in found.order_by(*best, *tail)[:MOST_FOUND]
+        {"id": row.pk, "name": str(row), "more": distinguishing_detail(row), "rules": getattr(row, "rules", None)}
+        for row in found.order_by(*best, *tail)[:SEARCH_LIMIT]
     ]
 
 
-def more_about(row: Any) -> str:
+def distinguishing_detail(row: Any) -> str:
     """Return a detail that tells apart rows of the same name."""
     return f"{row.get_channel_display()}, {row.get_state_display().lower()}" if isinstance(row, Message) else ""
 
 
-def name_of(user: User | None) -> str:
+def teammate_name(user: User | None) -> str:
     return (user.get_full_name() or user.get_username()) if user else "Nobody"

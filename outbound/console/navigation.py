@@ -10,10 +10,10 @@ from delivery.models import Conversation
 
 OUTBOUND = "admin:messaging_message_changelist"
 INBOX = "admin:delivery_conversation_changelist"
-MOST_COUNTED = 999
+UNREAD_LIMIT = 999
 
 
-def may(*permissions: str) -> Callable[[HttpRequest], bool]:
+def has_any_permission(*permissions: str) -> Callable[[HttpRequest], bool]:
     """Return a test whether the request's user has any of the permissions."""
     return lambda request: any(request.user.has_perm(permission) for permission in permissions)
 
@@ -31,7 +31,7 @@ def tab(kind: str) -> Callable[[HttpRequest], bool]:
     )
 
 
-def integrating(request: HttpRequest) -> bool:
+def in_integration(request: HttpRequest) -> bool:
     """Whether the Integration page or one below it is open."""
     tables = ("audiences_integration", "audiences_subscription")
     return any(request.path.startswith(reverse(f"admin:{table}_changelist")) for table in tables)
@@ -49,7 +49,7 @@ def item(title: str, icon: str, page: str, *, permission: str, query: str = "", 
         "title": title,
         "icon": icon,
         "link": (lambda _request: f"{link}{query}") if query else link,
-        "permission": may(permission),
+        "permission": has_any_permission(permission),
         **more,
     }
 
@@ -63,8 +63,8 @@ def unread(request: HttpRequest) -> str:
     """Return the number of conversations that no teammate has read since they were opened, up to MOST_COUNTED."""
     if not request.user.has_perm("delivery.view_conversation"):
         return ""
-    count = Conversation.objects.unseen()[: MOST_COUNTED + 1].count()
-    return f"{MOST_COUNTED}+" if count > MOST_COUNTED else f"{count or ''}"
+    count = Conversation.objects.unseen()[: UNREAD_LIMIT + 1].count()
+    return f"{UNREAD_LIMIT}+" if count > UNREAD_LIMIT else f"{count or ''}"
 
 
 def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
@@ -158,7 +158,7 @@ def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
                     "integration_instructions",
                     "admin:audiences_integration_changelist",
                     permission="audiences.view_integration",
-                    active=integrating,
+                    active=in_integration,
                 ),
             ],
         },

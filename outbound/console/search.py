@@ -6,14 +6,14 @@ from django import forms
 from django.contrib.admin.views.main import SEARCH_VAR
 from django.core.exceptions import ValidationError
 
-MOST_WORDS = 10
-LONGEST = 200
-TOO_LONG = f"Search for at most {MOST_WORDS} words and {LONGEST} characters."
+MAX_WORDS = 10
+MAX_CHARACTERS = 200
+TOO_LONG = f"Search for at most {MAX_WORDS} words and {MAX_CHARACTERS} characters."
 
 
 def is_too_long(search: str) -> bool:
     """Whether a search is refused; TOO_LONG is the text to show."""
-    return len(search.strip()) > LONGEST or len(search.split()) > MOST_WORDS
+    return len(search.strip()) > MAX_CHARACTERS or len(search.split()) > MAX_WORDS
 
 
 class SearchForm(forms.Form):

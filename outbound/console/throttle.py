@@ -10,14 +10,14 @@ from django.http import HttpRequest
 WINDOW = 15 * 60
 
 
-def tries(what: str, who: str, *, at: datetime) -> int:
+def attempts(what: str, who: str, *, at: datetime) -> int:
     """Return the number of attempts in the current 15-minute window."""
-    return int(cache.get(key(what, who, at=at), 0))
+    return int(cache.get(cache_key(what, who, at=at), 0))
 
 
-def tried(what: str, who: str, *, at: datetime) -> int:
+def count_attempt(what: str, who: str, *, at: datetime) -> int:
     """Count one attempt and return the new total."""
-    name = key(what, who, at=at)
+    name = cache_key(what, who, at=at)
     cache.add(name, 0, timeout=2 * WINDOW)
     try:
         return int(cache.incr(name))
@@ -25,7 +25,7 @@ def tried(what: str, who: str, *, at: datetime) -> int:
         return 1
 
 
-def key(what: str, who: str, *, at: datetime) -> str:
+def cache_key(what: str, who: str, *, at: datetime) -> str:
     """Return the cache key. The user's input is hex-encoded, because it may contain characters that keys may not."""
     return f"tried-{what}-{int(at.timestamp()) // WINDOW}-{who.lower().encode().hex()[:150]}"
 

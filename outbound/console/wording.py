@@ -32,7 +32,7 @@ MEASURED: dict[Channel, tuple[str, ...]] = {
 }
 
 
-def measured(channel: str) -> tuple[str, ...]:
+def measurable_events(channel: str) -> tuple[str, ...]:
     """Return the events that a channel can measure; email replies only if INBOUND_DOMAIN is set."""
     found = MEASURED[Channel(channel)]
     return (*found, "replied") if channel == Channel.EMAIL and settings.INBOUND_DOMAIN else found
@@ -75,9 +75,11 @@ class Names:
         wanted: dict[Kind, set[int]] = {}
         for rule in (rule for tree in trees for rule in tree.leaves()):
             kind = self.kind_of(rule)
-            if kind in READ and rule.operator in (Operator.IS, Operator.IS_NOT):
+            if kind in NAMED_ROWS and rule.operator in (Operator.IS, Operator.IS_NOT):
                 wanted.setdefault(kind, set()).add(rule.value)
-        self.names = {kind: {row.pk: str(row) for row in READ[kind].filter(pk__in=pks)} for kind, pks in wanted.items()}
+        self.names = {
+            kind: {row.pk: str(row) for row in NAMED_ROWS[kind].filter(pk__in=pks)} for kind, pks in wanted.items()
+        }
 
     def kind_of(self, rule: Rule) -> Kind | None:
         """Return the kind of a rule's attribute, or None if the attribute does not exist."""
@@ -94,19 +96,19 @@ class Names:
 
     def value_of(self, rule: Rule) -> str:
         kind = self.kind_of(rule)
-        if kind in READ:
+        if kind in NAMED_ROWS:
             return self.names.get(kind, {}).get(rule.value, "(deleted)")
         return "" if rule.value is None else str(rule.value)
 
     def sentence(self, rule: Rule) -> str:
         """Return a rule in words."""
         label, value = self.label_of(rule), self.value_of(rule)
-        if rule.operator in DAYS:
-            return f"{label} {DAYS[rule.operator](rule.value)}"
+        if rule.operator in DAY_PHRASES:
+            return f"{label} {DAY_PHRASES[rule.operator](rule.value)}"
         return " ".join(part for part in (label, LABELS[rule.operator], value) if part)
 
 
-READ: dict[Kind, Any] = {
+NAMED_ROWS: dict[Kind, Any] = {
     Kind.TAG: Tag.objects.all(),
     Kind.SEGMENT: Audience.objects.segments(),
     Kind.MESSAGE: Message.objects.all(),
@@ -119,7 +121,7 @@ def days(count: int) -> str:
 
 
 # Negative days are in the future, so "more than" is reversed (behaviour 4.4).
-DAYS: dict[Operator, Any] = {
+DAY_PHRASES: dict[Operator, Any] = {
     Operator.MORE_THAN_DAYS_AGO: lambda n: (
         f"more than {days(n)} ago" if n > 0 else "in the past" if n == 0 else f"less than {days(-n)} from now"
     ),
@@ -135,10 +137,10 @@ DAYS: dict[Operator, Any] = {
 def audience_lines(tree: Group) -> list[Line]:
     """Return an audience in words, one line for each rule."""
     names = Names([tree])
-    return list(lines_of(tree, names=names, depth=0))
+    return list(group_lines(tree, names=names, depth=0))
 
 
-def lines_of(group: Group, *, names: Names, depth: int) -> Iterator[Line]:
+def group_lines(group: Group, *, names: Names, depth: int) -> Iterator[Line]:
     word = "and" if group.match == "all" else "or"
     for number, rule in enumerate(group.rules):
         joint = word if number else ""
@@ -146,13 +148,13 @@ def lines_of(group: Group, *, names: Names, depth: int) -> Iterator[Line]:
             yield Line(depth, joint, names.sentence(rule))
         elif rule.copied_from:
             yield Line(depth, joint, f"{'Not in' if rule.negated else 'In'} segment {rule.copied_from}")
-            yield from lines_of(rule, names=names, depth=depth + 1)
+            yield from group_lines(rule, names=names, depth=depth + 1)
         else:
             yield Line(depth, joint, f"{'None' if rule.negated else 'All' if rule.match == 'all' else 'Any'} of:")
-            yield from lines_of(rule, names=names, depth=depth + 1)
+            yield from group_lines(rule, names=names, depth=depth + 1)
 
 
-def in_one_line(stored: Any) -> str:
+def rules_in_one_line(stored: Any) -> str:
     """Return stored rules in words on one line, with groups in brackets."""
     try:
         tree = Audience(rules=stored).tree

@@ -24,8 +24,8 @@ from delivery.conversations import threads as conversation_threads
 from delivery.models import Conversation
 from messaging.content import ContentError
 from messaging.content.plain_text import as_text
-from outbound.console.admin import ConsoleAdmin, not_done, teammate
-from outbound.console.lookups import name_of
+from outbound.console.admin import ConsoleAdmin, answer_without_button, teammate
+from outbound.console.lookups import teammate_name
 from outbound.console.rich_text import RichTextWidget
 from outbound.inbox import listing
 from outbound.inbox import thread as inbox_thread
@@ -102,7 +102,7 @@ def assign(found: Conversation, request: HttpRequest, at: datetime) -> str:
     if to == found.assignee:
         return ""
     conversation_threads.assign(found, to=to, teammate=teammate(request), at=at)
-    return f"Assigned to {name_of(to)}"
+    return f"Assigned to {teammate_name(to)}"
 
 
 def close(found: Conversation, request: HttpRequest, at: datetime) -> str:
@@ -202,7 +202,7 @@ class ConversationAdmin(ConsoleAdmin):
             **context,
             **inbox_thread.thread_context(found, whole="all" in request.GET),
             "can_answer": can_answer,
-            "team": [(user.pk, name_of(user)) for user in team()] if can_answer else [],
+            "team": [(user.pk, teammate_name(user)) for user in team()] if can_answer else [],
             "offers": inbox_thread.offers(at=at, zone=Workspace.current().tz) if can_answer else [],
             "me": me,
         }
@@ -231,7 +231,7 @@ class ConversationAdmin(ConsoleAdmin):
     def act(self, request: HttpRequest, object_id: str, verb: str) -> HttpResponse:
         """Do what a button says, and show the conversation as it is then."""
         if request.method != "POST":
-            return not_done(request, page_of(request, object_id))
+            return answer_without_button(request, page_of(request, object_id))
         found = self.found(request, object_id)
         if verb not in ACTS:
             raise Http404(f"A conversation cannot be {verb}.")

@@ -14,7 +14,7 @@ from messaging import duplication
 from messaging.models import Message, SendType, State
 from outbound import actions, roles
 from outbound.composer import views
-from outbound.console.admin import not_done, teammate
+from outbound.console.admin import answer_without_button, teammate
 from outbound.messages import progress as send_progress
 from outbound.messages import report
 from outbound.messages.changelist import OutboundList
@@ -91,41 +91,41 @@ class MessageAdmin(OutboundList):
 
     def launching(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Show the progress of a launch."""
-        return views.going_live(request, self.found(request, object_id, to="view"))
+        return views.launch_progress(request, self.found(request, object_id, to="view"))
 
     def progress(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Show the progress and rate of sending."""
-        return send_progress.page(request, self.found(request, object_id, to="view"))
+        return send_progress.render_progress(request, self.found(request, object_id, to="view"))
 
     def edit_content(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Edit the content as a new version, while the message is live or paused."""
         message = self.found(request, object_id, to="edit_live")
-        if "content" not in report.offers(message):
+        if "content" not in report.available_buttons(message):
             return self.back(request, message, "The content can be edited while the message is live or paused.")
         return views.edit_content(self, request, message)
 
     def edit_audience(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Edit the audience while the message is paused."""
         message = self.found(request, object_id, to="edit_live")
-        if "audience" not in report.offers(message):
+        if "audience" not in report.available_buttons(message):
             ongoing = message.send_type == SendType.ONGOING
-            why = "Pause this message to edit its audience." if ongoing else report.locked_why(message)
+            why = "Pause this message to edit its audience." if ongoing else report.lock_explanation(message)
             return self.back(request, message, why)
         return views.edit_audience(self, request, message)
 
     def act(self, request: HttpRequest, object_id: str, verb: str) -> HttpResponse:
         """Perform the act of a button, after a confirmation if the launch is large."""
         if request.method != "POST":
-            return not_done(request, reverse("admin:messaging_message_change", args=[object_id]))
+            return answer_without_button(request, reverse("admin:messaging_message_change", args=[object_id]))
         message = self.found(request, object_id)
         if verb not in actions.ACTS:
             raise Http404(f"A message has no action “{verb}”.")
-        actions.may(request, actions.ACTS[verb])
-        going = views.confirm(self, request, message, verb) if verb in ("live", "rest") else actions.NOBODY_COUNTED
-        if isinstance(going, HttpResponse):
-            return going
-        actions.carry_out(self, request, message, actions.ACTS[verb], at=timezone.now(), going=going)
-        return HttpResponseRedirect(views.address(message))
+        actions.check_permission(request, actions.ACTS[verb])
+        plan = views.confirm(self, request, message, verb) if verb in ("live", "rest") else actions.UNCOUNTED
+        if isinstance(plan, HttpResponse):
+            return plan
+        actions.carry_out(self, request, message, actions.ACTS[verb], at=timezone.now(), plan=plan)
+        return HttpResponseRedirect(views.message_url(message))
 
     def duplicate(self, request: HttpRequest, object_id: str) -> HttpResponse:
         said = "This is a new draft with the same content and filters."
@@ -141,7 +141,7 @@ class MessageAdmin(OutboundList):
     ) -> HttpResponse:
         """Make a draft from a message by POST and redirect to it, or redirect back with the reason for a refusal."""
         if request.method != "POST":
-            return not_done(request, reverse("admin:messaging_message_change", args=[object_id]))
+            return answer_without_button(request, reverse("admin:messaging_message_change", args=[object_id]))
         message = self.found(request, object_id, to="view")
         if not self.has_add_permission(request):
             raise PermissionDenied
@@ -152,11 +152,11 @@ class MessageAdmin(OutboundList):
         except ValidationError as no:
             return self.back(request, message, " ".join(no.messages))
         messages.success(request, said)
-        return HttpResponseRedirect(views.address(copy))
+        return HttpResponseRedirect(views.message_url(copy))
 
     def discard(self, request: HttpRequest, object_id: str) -> HttpResponse:
         if request.method != "POST":
-            return not_done(request, reverse("admin:messaging_message_change", args=[object_id]))
+            return answer_without_button(request, reverse("admin:messaging_message_change", args=[object_id]))
         message = self.found(request, object_id)
         try:
             with transaction.atomic():
@@ -170,4 +170,4 @@ class MessageAdmin(OutboundList):
     def back(self, request: HttpRequest, message: Message, why: str) -> HttpResponse:
         """Redirect to the message's page with an error."""
         messages.error(request, why)
-        return HttpResponseRedirect(views.address(message))
+        return HttpResponseRedirect(views.message_url(message))

@@ -20,14 +20,14 @@ from outbound import actions as message_actions
 from outbound import roles
 from outbound.console import formatting
 from outbound.console.admin import ConsoleAdmin
-from outbound.console.lists import List
-from outbound.console.wording import STATE_TONES, measured, percent
+from outbound.console.lists import ConsoleChangeList
+from outbound.console.wording import STATE_TONES, measurable_events, percent
 
 ONE_PERSON = "one_person"
 TABS: tuple[tuple[str, str], ...] = (("All", ""), *((kind.label, kind.value) for kind in SendType))
 
 
-class ToWhom(DropdownFilter):
+class RecipientFilter(DropdownFilter):
     """A filter that shows messages to an audience unless direct messages are asked for (behaviour 4.12)."""
 
     title = "recipients"
@@ -41,7 +41,7 @@ class ToWhom(DropdownFilter):
         return queryset.to_one_person() if self.value() == ONE_PERSON else queryset.to_audiences()
 
 
-class Page(List):
+class OutboundChangeList(ConsoleChangeList):
     """A page of the list that loads the counts and next send times of its rows with one query each."""
 
     def get_results(self, request: HttpRequest) -> None:
@@ -62,7 +62,7 @@ class OutboundList(ConsoleAdmin):
         ("state", ChoicesDropdownFilter),
         ("sender", RelatedDropdownFilter),
         ("tags", RelatedDropdownFilter),
-        ToWhom,
+        RecipientFilter,
     )
     own_lookups = ("send_type__exact",)
     nothing_yet = (
@@ -77,8 +77,8 @@ class OutboundList(ConsoleAdmin):
     list_select_related = ("to_customer",)
     actions = ("pause_chosen", "resume_chosen", "duplicate_chosen")
 
-    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[List]:
-        return Page
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ConsoleChangeList]:
+        return OutboundChangeList
 
     def get_actions(self, request: HttpRequest) -> Any:
         """Return the bulk actions without Django's deletion."""
@@ -115,7 +115,7 @@ class OutboundList(ConsoleAdmin):
         )
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
-        own = {"title": "Outbound", "tabs": list(tabs(request)), "none_yet": none_yet(request)}
+        own = {"title": "Outbound", "tabs": list(tabs(request)), "none_yet": empty_heading(request)}
         return super().changelist_view(request, {**(extra_context or {}), **own})
 
     @display(description="Name", ordering="title")
@@ -154,15 +154,15 @@ class OutboundList(ConsoleAdmin):
 
     @display(description="Opened", ordering=F("count__opened").desc(nulls_last=True))
     def opened(self, message: Message) -> SafeString | str:
-        return share(message, "opened")
+        return count_and_share(message, "opened")
 
     @display(description="Clicked", ordering=F("count__clicked").desc(nulls_last=True))
     def clicked(self, message: Message) -> SafeString | str:
-        return share(message, "clicked")
+        return count_and_share(message, "clicked")
 
     @display(description="Replied", ordering=F("count__replied").desc(nulls_last=True))
     def replied(self, message: Message) -> SafeString | str:
-        return share(message, "replied")
+        return count_and_share(message, "replied")
 
     @admin.display(description="Live since", ordering="went_live_at", empty_value="–")
     def began(self, message: Message) -> Any:
@@ -174,11 +174,11 @@ def counts_of(message: Message) -> Counts:
     return found if isinstance(found, Counts) else Counts()
 
 
-def share(message: Message, what: str) -> SafeString | str:
+def count_and_share(message: Message, what: str) -> SafeString | str:
     """Return a number and its share of sent copies; a dash if none were sent or the channel cannot measure it."""
     found = counts_of(message)
     part = found.of(what)
-    if not found.sent or (not part and what not in measured(message.channel)):
+    if not found.sent or (not part and what not in measurable_events(message.channel)):
         return "–"
     return format_html('{}<span class="ob-under">{}</span>', f"{part:,}", percent(part, found.sent))
 
@@ -200,7 +200,7 @@ def waiting_words(message: Message, found: Counts, *, due: datetime | None, at: 
     return f"{waits}, sending now" if due <= at else f"{waits}, next {formatting.moment(due)}"
 
 
-def none_yet(request: HttpRequest) -> str:
+def empty_heading(request: HttpRequest) -> str:
     """Return the heading of an empty list, or "" if a search or filter is active."""
     asked = {name for name in request.GET if name != "send_type__exact"}
     if asked:

@@ -25,7 +25,7 @@ class ProgressView:
     is_moving: bool
 
 
-def going(message: Message, *, at: datetime) -> ProgressView | None:
+def progress_view(message: Message, *, at: datetime) -> ProgressView | None:
     """Return the progress, or None if no copies are waiting or the message no longer sends."""
     if message.to_customer_id or message.state not in SHOWN_WHILE:
         return None
@@ -37,13 +37,13 @@ def going(message: Message, *, at: datetime) -> ProgressView | None:
     return ProgressView(
         words=f"{words[:1].upper()}{words[1:]}.",
         percent=100 * found.handed_over // (found.handed_over + found.held),
-        pace=rate(found.per_second) if found.is_moving and by_hand else "",
-        ends=end(found, at=at) if found.is_moving and by_hand else "",
+        pace=rate_text(found.per_second) if found.is_moving and by_hand else "",
+        ends=end_text(found, at=at) if found.is_moving and by_hand else "",
         is_moving=found.is_moving,
     )
 
 
-def rate(per_second: float) -> str:
+def rate_text(per_second: float) -> str:
     if not per_second:
         return "Nothing was sent in the last minute."
     if per_second < 1:
@@ -51,13 +51,13 @@ def rate(per_second: float) -> str:
     return f"{per_second:,.0f} a second."
 
 
-def end(found: progress.Progress, *, at: datetime) -> str:
+def end_text(found: progress.Progress, *, at: datetime) -> str:
     if found.ends_at is None:
         return "The end time is not known yet."
     return f"Done at about {moment(found.ends_at)} at this rate." if found.ends_at > at else ""
 
 
-def page(request: HttpRequest, message: Message) -> HttpResponse:
+def render_progress(request: HttpRequest, message: Message) -> HttpResponse:
     """Render the part of the report that refreshes itself."""
-    found = going(message, at=timezone.now())
-    return render(request, "outbound/messages/progress.html", {"original": message, "going": found})
+    found = progress_view(message, at=timezone.now())
+    return render(request, "outbound/messages/progress.html", {"original": message, "progress": found})

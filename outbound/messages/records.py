@@ -16,7 +16,7 @@ from delivery.models import DeliveryRecord, Status
 from delivery.sending import uncertain as uncertain_records
 from messaging import content
 from messaging.models import Message
-from outbound.console.admin import Counted, column
+from outbound.console.admin import CappedPaginator, column
 from outbound.console.formatting import chip
 from outbound.console.wording import STATUS_TONES, STATUS_WORDS
 from outbound.messages import recipients, report, uncertain
@@ -26,7 +26,7 @@ class DeliveryRecordAdmin(uncertain.UncertainPages):
     """The delivery records: one row for each message to each customer, read only."""
 
     own_pages = (("of/<int:message_id>/export/", "export"), *uncertain.PAGES)
-    list_display = ("to", "of", "how", "why_so", "matched", "sent")
+    list_display = ("recipient", "message_shown", "status_shown", "reason_shown", "matched", "sent")
     sent = column("sent_at", called="Sent")
     nothing_yet = "Each message to each customer is written down here, from the moment a message is live."
     list_filter = (
@@ -39,7 +39,7 @@ class DeliveryRecordAdmin(uncertain.UncertainPages):
     search_fields = ("customer__name", "customer__email", "customer__user_id")
     search_help_text = "Search by the customer’s name, email or user ID"
     ordering = ("-pk",)
-    paginator = Counted
+    paginator = CappedPaginator
 
     def export(self, request: HttpRequest, message_id: int) -> StreamingHttpResponse:
         """Export the recipients of one message as CSV, limited to the report's status and search."""
@@ -50,24 +50,24 @@ class DeliveryRecordAdmin(uncertain.UncertainPages):
             raise Http404(f"There is no message {message_id}.")
         asked = request.GET
         self.note(request, message, "Exported its people")
-        return recipients.as_file(message, status=asked.get("status", ""), search=recipients.searched(request))
+        return recipients.csv_response(message, status=asked.get("status", ""), search=recipients.search_text(request))
 
     @display(description="Customer")
-    def to(self, record: DeliveryRecord) -> SafeString | str:
+    def recipient(self, record: DeliveryRecord) -> SafeString | str:
         if record.company is None:
             return str(record.customer)
         return format_html('{}<span class="ob-under">{}</span>', record.customer, record.company)
 
     @display(description="Message")
-    def of(self, record: DeliveryRecord) -> SafeString:
+    def message_shown(self, record: DeliveryRecord) -> SafeString:
         return format_html('{}<span class="ob-under">{}</span>', record.message, record.message.get_channel_display())
 
     @display(description="Status", ordering="status")
-    def how(self, record: DeliveryRecord) -> SafeString:
+    def status_shown(self, record: DeliveryRecord) -> SafeString:
         return status_chip(record)
 
     @display(description="Reason")
-    def why_so(self, record: DeliveryRecord) -> str:
+    def reason_shown(self, record: DeliveryRecord) -> str:
         return record.why or "–"
 
     @display(description="Matched", ordering="matched_at")

@@ -20,15 +20,23 @@ from delivery.reporting.counters import Counts
 from delivery.tracking import hits
 from messaging.models import RUNNING, Channel, Message, SendType, State
 from outbound import actions
-from outbound.composer.review import HOW, ONCE, ONCE_PER_COMPANY, WHO, when
+from outbound.composer.review import AUDIENCE_SENTENCES, ONCE, ONCE_PER_COMPANY, TIMING_SENTENCES, delivery_times
 from outbound.console import charts
 from outbound.console.admin import ConsoleAdmin
 from outbound.console.charts import Chart, Series
 from outbound.console.formatting import chip, moment
-from outbound.console.wording import STATE_TONES, STATUS_TONES, STATUS_WORDS, audience_lines, measured, percent, times
+from outbound.console.wording import (
+    STATE_TONES,
+    STATUS_TONES,
+    STATUS_WORDS,
+    audience_lines,
+    measurable_events,
+    percent,
+    times,
+)
 from outbound.messages import progress, recipients, version_diff
 
-SHOWN = ("opened", "clicked", "replied", "bounced", "complained", "unsubscribed")
+SHOWN_EVENTS = ("opened", "clicked", "replied", "bounced", "complained", "unsubscribed")
 LABELS: dict[str, str] = {
     "sent": "Sent",
     "opened": "Opened",
@@ -45,7 +53,7 @@ def report(admin: ConsoleAdmin, request: HttpRequest, message: Message) -> HttpR
     at = timezone.now()
     can_change = admin.has_change_permission(request, message)
     found = counters.counts_of([message.pk])[message.pk]
-    reasons = why_not_sent(message)
+    reasons = unsent_reasons(message)
     versions = list(message.versions.select_related("author").order_by("-number"))
     return admin.page(
         request,
@@ -55,34 +63,34 @@ def report(admin: ConsoleAdmin, request: HttpRequest, message: Message) -> HttpR
         state=chip(message.get_state_display(), STATE_TONES[State(message.state)]),
         can_change=can_change,
         can_add=admin.has_add_permission(request) and message.to_customer_id is None,
-        offers=offers(message) & allowed(request, can_change=can_change),
-        sentences=sentences(message, at=at),
-        lines=lines(message),
+        available_buttons=available_buttons(message) & allowed_buttons(request, can_change=can_change),
+        sending_sentences=sending_sentences(message, at=at),
+        filter_lines=filter_lines(message),
         counts=found,
-        going=progress.going(message, at=at),
+        progress=progress.progress_view(message, at=at),
         figures=figures(message, found),
-        chart=chart(message, found),
-        links=list(links(message)),
-        openings=openings(message),
-        measures_clicks="clicked" in measured(message.channel),
+        event_chart=event_chart(message, found),
+        link_rows=list(link_rows(message)),
+        uncounted_opens=uncounted_opens(message),
+        measures_clicks="clicked" in measurable_events(message.channel),
         statuses=statuses(message, found, reasons),
-        waits=list(what_waits(message, found, reasons, at=at)),
-        people=recipients.page(message, request),
-        among_many=found.records > AMONG_MANY,
+        waits=list(waiting_rows(message, found, reasons, at=at)),
+        people=recipients.recipient_page(message, request),
+        among_many=found.records > LARGE_AUDIENCE,
         statuses_there=[status for status in Status if found.of(status)],
         may_export=may_export(request),
         revisions=list(version_diff.revisions(versions)),
         log=admin.history_of(message),
-        locked_why=locked_why(message),
+        lock_explanation=lock_explanation(message),
     )
 
 
 # With more records, a search for part of a name takes a second or more.
-AMONG_MANY = 200_000
+LARGE_AUDIENCE = 200_000
 EDITS = {"content", "audience"}
 
 
-def allowed(request: HttpRequest, *, can_change: bool) -> set[str]:
+def allowed_buttons(request: HttpRequest, *, can_change: bool) -> set[str]:
     """Return the buttons that this teammate may press."""
     verbs = {verb for verb, act in actions.ACTS.items() if request.user.has_perm(act.permission)}
     return verbs | (EDITS if can_change and request.user.has_perm(actions.ACTS["live"].permission) else set())
@@ -95,7 +103,7 @@ def may_export(request: HttpRequest) -> bool:
     )
 
 
-def offers(message: Message) -> set[str]:
+def available_buttons(message: Message) -> set[str]:
     """Return the buttons that the message has in its state."""
     state = State(message.state)
     if message.launching_at and state in (State.DRAFT, State.SCHEDULED):
@@ -115,17 +123,22 @@ def offers(message: Message) -> set[str]:
     return found
 
 
-def sentences(message: Message, *, at: datetime) -> list[str]:
+def sending_sentences(message: Message, *, at: datetime) -> list[str]:
     """Return sentences on how the message sends."""
     if message.to_customer:
         about = f" about {message.to_company}" if message.to_company else ""
         return [f"To {message.to_customer} only{about}."]
     kind, channel = SendType(message.send_type), Channel(message.channel)
-    how = [HOW[kind, channel]] if message.state in RUNNING and kind == SendType.ONGOING else []
-    return [WHO[kind], *how, ONCE_PER_COMPANY if message.goes_per_company else ONCE, when(message, at=at)]
+    how = [TIMING_SENTENCES[kind, channel]] if message.state in RUNNING and kind == SendType.ONGOING else []
+    return [
+        AUDIENCE_SENTENCES[kind],
+        *how,
+        ONCE_PER_COMPANY if message.goes_per_company else ONCE,
+        delivery_times(message, at=at),
+    ]
 
 
-def locked_why(message: Message) -> str:
+def lock_explanation(message: Message) -> str:
     """Return a sentence on the locked settings, or "" if none are locked."""
     if not message.is_locked:
         return ""
@@ -140,7 +153,7 @@ def locked_why(message: Message) -> str:
     return f"{what} are locked, because this message has been live.{tail}"
 
 
-def lines(message: Message) -> list[Any]:
+def filter_lines(message: Message) -> list[Any]:
     """Return the filters in words."""
     if message.audience is None:
         return []
@@ -152,21 +165,22 @@ def lines(message: Message) -> list[Any]:
 
 def figures(message: Message, found: Counts) -> list[dict[str, Any]]:
     """Return the counts as numbers and shares of sent copies; a dash if the channel cannot measure one."""
-    known = measured(message.channel)
+    known = measurable_events(message.channel)
     shown = [{"label": LABELS["sent"], "number": found.sent, "share": ""}]
-    for what in SHOWN:
+    for what in SHOWN_EVENTS:
         number = found.of(what)
         if what in known or number:
             shown.append({"label": LABELS[what], "number": number, "share": percent(number, found.sent)})
-        elif what in SHOWN[:3]:
+        elif what in SHOWN_EVENTS[:3]:
             shown.append({"label": LABELS[what], "number": None, "share": "Not measured"})
     return shown
 
 
-def links(message: Message) -> Iterator[dict[str, Any]]:
+def link_rows(message: Message) -> Iterator[dict[str, Any]]:
     """Yield the links, the most clicked first, with their clicks; a dash for a link that is not tracked."""
     now = {
-        html.unescape(to): words for to, words in version_diff.links(message.version.body if message.version else "")
+        html.unescape(to): words
+        for to, words in version_diff.body_links(message.version.body if message.version else "")
     }
     for found in hits.clicks_of(message):
         there = found.address in now
@@ -177,19 +191,19 @@ def links(message: Message) -> Iterator[dict[str, Any]]:
         yield {"words": words, "address": address, "found": None, "is_gone": False}
 
 
-def openings(message: Message) -> list[str]:
+def uncounted_opens(message: Message) -> list[str]:
     """Return sentences on loads that are not counted as opens."""
     found = hits.openings_of(message) if message.channel == Channel.EMAIL else {}
-    return [words.format(times(found[who])) for who, words in NOT_PEOPLE.items() if found.get(who)]
+    return [words.format(times(found[who])) for who, words in UNCOUNTED_OPENS.items() if found.get(who)]
 
 
-NOT_PEOPLE: dict[VisitorKind, str] = {
+UNCOUNTED_OPENS: dict[VisitorKind, str] = {
     VisitorKind.PRIVACY: "Apple Mail loaded it {} automatically: this does not show whether it was read.",
     VisitorKind.MACHINE: "Scanners and bots loaded it {}.",
 }
 
 
-def chart(message: Message, found: Counts) -> Chart | None:
+def event_chart(message: Message, found: Counts) -> Chart | None:
     """Return the chart of events over time; None if there are none, or for a direct message."""
     if message.to_customer_id or not found.sent:
         return None
@@ -198,10 +212,12 @@ def chart(message: Message, found: Counts) -> Chart | None:
     if not happened:
         return None
     every = charts.steps(min(happened), max(happened), step=step)
-    shown = [what for what in ("sent", *SHOWN) if what in charts.COLOURS and any(n[what] for n in happened.values())]
+    shown = [
+        what for what in ("sent", *SHOWN_EVENTS) if what in charts.COLOURS and any(n[what] for n in happened.values())
+    ]
     return Chart(
         title=f"By {step}",
-        labels=[charts.NAMED[step](began) for began in every],
+        labels=[charts.STEP_LABELS[step](began) for began in every],
         series=[
             Series(name=what, label=LABELS[what], numbers=[happened.get(began, {}).get(what, 0) for began in every])
             for what in shown
@@ -211,7 +227,7 @@ def chart(message: Message, found: Counts) -> Chart | None:
     )
 
 
-def why_not_sent(message: Message) -> dict[Status, list[dict[str, Any]]]:
+def unsent_reasons(message: Message) -> dict[Status, list[dict[str, Any]]]:
     """Return the reasons of unsent records by status, the most frequent first, with the earliest due time."""
     rows: Any = (
         message.records.exclude(status=Status.SENT)
@@ -264,7 +280,7 @@ def people_by_status(message: Message) -> dict[Status, int]:
     return {Status(status): people for status, people in rows}
 
 
-def what_waits(
+def waiting_rows(
     message: Message, found: Counts, reasons: dict[Status, list[dict[str, Any]]], *, at: datetime
 ) -> Iterator[dict[str, Any]]:
     """Yield the unsent records by reason with their next send time."""

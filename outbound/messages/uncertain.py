@@ -21,12 +21,12 @@ from delivery import tasks
 from delivery.models import DeliveryRecord, Status
 from delivery.sending import uncertain as uncertain_records
 from messaging.models import Message
-from outbound.console.admin import ReadOnlyAdmin, not_done, teammate
+from outbound.console.admin import ReadOnlyAdmin, answer_without_button, teammate
 from outbound.console.wording import counted
 
-A_PAGE = 50
+PAGE_SIZE = 50
 # The limit of one request, so that it stays short.
-MOST_AT_ONCE = 10_000
+SETTLE_LIMIT = 10_000
 PERMISSION = "delivery.change_deliveryrecord"
 PAGES = (("uncertain/", "uncertain"), ("settle/<slug:verb>/", "settle"))
 
@@ -65,8 +65,8 @@ class UncertainPages(ReadOnlyAdmin):
         rows = unsettled(message)
         after = request.GET.get("after", "")
         page = rows.filter(pk__gt=int(after)) if after.isdecimal() and len(after) < 19 else rows
-        found = list(page.select_related("customer", "message", "company").order_by("pk")[: A_PAGE + 1])
-        shown = found[:A_PAGE]
+        found = list(page.select_related("customer", "message", "company").order_by("pk")[: PAGE_SIZE + 1])
+        shown = found[:PAGE_SIZE]
         return self.page(
             request,
             "outbound/messages/uncertain.html",
@@ -75,24 +75,24 @@ class UncertainPages(ReadOnlyAdmin):
             message=message,
             rows=[(record, uncertain_records.evidence(record)) for record in shown],
             total=rows.count(),
-            older=shown[-1].pk if len(found) > A_PAGE else None,
+            older=shown[-1].pk if len(found) > PAGE_SIZE else None,
             may_settle=request.user.has_perm(PERMISSION),
         )
 
     def settle(self, request: HttpRequest, verb: str) -> HttpResponse:
         """Settle the selected records, or all of one message, as staff decided."""
         if request.method != "POST":
-            return not_done(request, way_back(request))
+            return answer_without_button(request, return_url(request))
         if not request.user.has_perm(PERMISSION):
             raise PermissionDenied
         if verb not in VERDICTS:
             raise Http404(f"A record cannot be settled as {verb}.")
-        chosen = picked(request)
+        chosen = posted_records(request)
         if chosen is None:
             messages.error(request, "Select at least one.")
         else:
             self.carry_out(request, chosen, verb, at=timezone.now())
-        return HttpResponseRedirect(way_back(request))
+        return HttpResponseRedirect(return_url(request))
 
     def carry_out(self, request: HttpRequest, chosen: QuerySet[DeliveryRecord], verb: str, *, at: datetime) -> None:
         """Settle the records and log each in one transaction; report how many could not be settled."""
@@ -100,7 +100,7 @@ class UncertainPages(ReadOnlyAdmin):
 
         @retried
         def settle() -> tuple[list[int], list[int]]:
-            pks = list(chosen.order_by("pk").values_list("pk", flat=True)[:MOST_AT_ONCE])
+            pks = list(chosen.order_by("pk").values_list("pk", flat=True)[:SETTLE_LIMIT])
             done = verdict.do(DeliveryRecord.objects.filter(pk__in=pks), at=at)
             rows = DeliveryRecord.objects.filter(pk__in=done).select_related("message", "customer")
             words = f"{verdict.logged}: from {Status.UNCERTAIN.label} to {verdict.became.label}"
@@ -137,7 +137,7 @@ def message_of(given: str) -> Message | None:
     return found
 
 
-def picked(request: HttpRequest) -> QuerySet[DeliveryRecord] | None:
+def posted_records(request: HttpRequest) -> QuerySet[DeliveryRecord] | None:
     """Return the posted records: the selected ones, or all of a message; None if there are none."""
     if request.POST.get("all"):
         return unsettled(message_of(request.POST.get("message", "")))
@@ -145,7 +145,7 @@ def picked(request: HttpRequest) -> QuerySet[DeliveryRecord] | None:
     return DeliveryRecord.objects.filter(pk__in=ticked) if ticked else None
 
 
-def way_back(request: HttpRequest) -> str:
+def return_url(request: HttpRequest) -> str:
     """Return the URL of the page with the button."""
     there = request.POST.get("next", "")
     here = url_has_allowed_host_and_scheme(there, allowed_hosts={request.get_host()})

@@ -43,7 +43,7 @@ class Revision:
         return [name for name, pieces in parts if any(piece.kind != "kept" for piece in pieces)]
 
 
-def plain(html: str) -> str:
+def body_as_text(html: str) -> str:
     """Return a body as text, with the URLs of its links and images so that every change is visible."""
     text = LINK.sub(r"\2 [\1]", html)
     text = TAG.sub("", BREAK.sub("\n", IMAGE.sub(r"[picture \1]", text)))
@@ -52,7 +52,7 @@ def plain(html: str) -> str:
     return "\n".join(line.strip() for line in text.splitlines() if line.strip())
 
 
-def between(before: str, after: str) -> list[Piece]:
+def word_diff(before: str, after: str) -> list[Piece]:
     """Return the words of both texts in order, marked as kept, added or removed."""
     old, new = WORDS.findall(before), WORDS.findall(after)
     pieces: list[Piece] = []
@@ -67,7 +67,7 @@ def between(before: str, after: str) -> list[Piece]:
     return pieces
 
 
-def filters(version: MessageVersion) -> str:
+def filter_text(version: MessageVersion) -> str:
     """Return the filters of a version, one line each."""
     try:
         lines = audience_lines(Audience(rules=version.rules or {}).tree)
@@ -80,20 +80,20 @@ def revisions(versions: list[MessageVersion]) -> Iterator[Revision]:
     """Yield each version with its differences, in the given order, newest first."""
     for version, before in zip(versions, [*versions[1:], None], strict=True):
         if before is None:
-            subject, body = [Piece("kept", version.subject)], [Piece("kept", plain(version.body))]
+            subject, body = [Piece("kept", version.subject)], [Piece("kept", body_as_text(version.body))]
             yield Revision(version, subject, body, [], [Piece("kept", version.link)] if version.link else [])
             continue
         same_rules = version.rules == before.rules
         yield Revision(
             version,
-            between(before.subject, version.subject),
-            between(plain(before.body), plain(version.body)),
-            [] if same_rules else between(filters(before), filters(version)),
-            between(before.link, version.link),
+            word_diff(before.subject, version.subject),
+            word_diff(body_as_text(before.body), body_as_text(version.body)),
+            [] if same_rules else word_diff(filter_text(before), filter_text(version)),
+            word_diff(before.link, version.link),
         )
 
 
-def links(body: str) -> list[tuple[str, str]]:
+def body_links(body: str) -> list[tuple[str, str]]:
     """Return the distinct links of a body with their texts."""
     found = {href: TAG.sub("", words).strip() for href, words in LINK.findall(body)}
     return [(href, words or href) for href, words in found.items()]

@@ -29,8 +29,8 @@ from delivery.customers import export as customer_export
 from delivery.models import Conversation, DeliveryRecord
 from messaging import content
 from outbound import roles
-from outbound.console.admin import ConsoleAdmin, not_done
-from outbound.console.lookups import name_of
+from outbound.console.admin import ConsoleAdmin, answer_without_button
+from outbound.console.lookups import teammate_name
 from outbound.console.timeouts import longer_statements
 from outbound.messages.records import status_chip
 from outbound.people import send_message as send_message_page
@@ -157,7 +157,7 @@ class ProfilePages(ConsoleAdmin):
     def clear(self, request: HttpRequest, object_id: str, flag: str) -> HttpResponse:
         """Clear what a bounce or a complaint left behind."""
         if request.method != "POST":
-            return not_done(request, reverse("admin:audiences_customer_change", args=[object_id]))
+            return answer_without_button(request, reverse("admin:audiences_customer_change", args=[object_id]))
         customer = self.found(request, object_id)
         if flag not in CLEAR:
             raise Http404("There is nothing of that name to clear.")
@@ -176,7 +176,7 @@ class ProfilePages(ConsoleAdmin):
     def tag(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Put a tag on them, or take one off."""
         if request.method != "POST":
-            return not_done(request, reverse("admin:audiences_customer_change", args=[object_id]))
+            return answer_without_button(request, reverse("admin:audiences_customer_change", args=[object_id]))
         customer = self.found(request, object_id)
         at = timezone.now()
 
@@ -200,7 +200,7 @@ class ProfilePages(ConsoleAdmin):
     def archive(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Take them out of every audience at once, or bring them back."""
         if request.method != "POST":
-            return not_done(request, reverse("admin:audiences_customer_change", args=[object_id]))
+            return answer_without_button(request, reverse("admin:audiences_customer_change", args=[object_id]))
         customer = self.found(request, object_id)
         at = timezone.now()
 
@@ -228,7 +228,7 @@ class ProfilePages(ConsoleAdmin):
     def export(self, request: HttpRequest, object_id: str) -> HttpResponseBase:
         """All that is kept of them, as a file."""
         if request.method != "POST":
-            return not_done(request, reverse("admin:audiences_customer_change", args=[object_id]))
+            return answer_without_button(request, reverse("admin:audiences_customer_change", args=[object_id]))
         customer = self.asked_for(request, object_id)
         at = timezone.now()
         self.note(request, customer, "Exported all that is kept of them")
@@ -239,7 +239,7 @@ class ProfilePages(ConsoleAdmin):
     def erase(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Blank all that is personal, for good, once somebody has typed that they mean it."""
         if request.method != "POST":
-            return not_done(request, reverse("admin:audiences_customer_change", args=[object_id]))
+            return answer_without_button(request, reverse("admin:audiences_customer_change", args=[object_id]))
         customer = self.asked_for(request, object_id)
 
         @retried
@@ -299,7 +299,7 @@ def known_facts(row: Any, table: tuple[tuple[str, str], ...]) -> list[tuple[str,
         value = getattr(row, name)
         value = value() if callable(value) else value
         if name == "owner" and value:
-            value = name_of(value)
+            value = teammate_name(value)
         if name == "email" and value and row.email_is_said:
             value = f"{value} (not confirmed: only their browser said so)"
         if value not in (None, ""):

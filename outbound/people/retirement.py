@@ -16,7 +16,7 @@ from audiences.intake import Refused
 from audiences.models import Audience, RefusedName
 from delivery.maintenance import retirement
 from messaging.models import Message
-from outbound.console.admin import ConsoleAdmin, not_done
+from outbound.console.admin import ConsoleAdmin, answer_without_button
 from outbound.console.formatting import chip
 
 TABS = (
@@ -109,7 +109,7 @@ class RetirementPages(ConsoleAdmin):
         """Take a name out of use."""
         row = self.found(request, object_id)
         if request.method != "POST":
-            return not_done(request, self.page_of(row))
+            return answer_without_button(request, self.page_of(row))
         try:
             with transaction.atomic():
                 retirement.retire(row, at=timezone.now())
@@ -124,7 +124,7 @@ class RetirementPages(ConsoleAdmin):
         """Take a retired name into use again."""
         row = self.found(request, object_id)
         if request.method != "POST":
-            return not_done(request, self.page_of(row))
+            return answer_without_button(request, self.page_of(row))
         try:
             with transaction.atomic():
                 retirement.bring_back(row)

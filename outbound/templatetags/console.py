@@ -12,7 +12,7 @@ from delivery.monitoring import alarms as watched
 register = template.Library()
 
 # Staff's names for tables, if they differ from the model's name.
-CALLED: dict[str, str] = {
+TABLE_NAMES: dict[str, str] = {
     "messages": "Outbound",
     "conversations": "Inbox",
     "customers": "People",
@@ -36,7 +36,7 @@ NOUNS: dict[str, tuple[str, str]] = {
     "log entry": ("entry", "entries"),
 }
 # The permission needed to open an alarm's page; without it, the alarm is shown without a link.
-LOOKS_AFTER: dict[AlarmKind, str] = {
+PAGE_PERMISSIONS: dict[AlarmKind, str] = {
     AlarmKind.BEAT: "django_celery_beat.view_periodictask",
     AlarmKind.SWEEP: "django_celery_beat.view_periodictask",
     AlarmKind.CHANNEL: "delivery.view_pace",
@@ -52,7 +52,7 @@ LOOKS_AFTER: dict[AlarmKind, str] = {
 @register.filter
 def called(name: object) -> object:
     """Return staff's name for a table."""
-    return CALLED.get(str(name), name)
+    return TABLE_NAMES.get(str(name), name)
 
 
 @register.simple_tag
@@ -75,5 +75,5 @@ def alarms(context: Context) -> dict[str, Any]:
     if user is None or not user.has_perm("messaging.view_message"):
         return {"found": []}
     ringing = watched.ringing(at=timezone.now())
-    pages = {kind: page for kind, page in watched.PAGES.items() if user.has_perm(LOOKS_AFTER[kind])}
+    pages = {kind: page for kind, page in watched.PAGES.items() if user.has_perm(PAGE_PERMISSIONS[kind])}
     return {"found": [(alarm, pages.get(AlarmKind(alarm.kind), "")) for alarm in ringing]}

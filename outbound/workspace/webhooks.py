@@ -16,8 +16,8 @@ from audiences import webhook_outbox
 from audiences.models import Notification, NotificationState, Subscription, Topic
 from audiences.models.workspace import new_secret
 from delivery.webhooks import dispatcher, safe_http
-from outbound.console.admin import not_done
-from outbound.console.change_message import ToldAdmin, changes
+from outbound.console.admin import answer_without_button
+from outbound.console.change_message import ChangeLogAdmin, changes
 from outbound.console.formatting import chip
 from outbound.workspace.integration import back
 
@@ -111,7 +111,7 @@ class SubscriptionForm(forms.ModelForm):
         ]
 
 
-class SubscriptionAdmin(ToldAdmin):
+class SubscriptionAdmin(ChangeLogAdmin):
     """The page of each subscription; their list is a part of the page Integration."""
 
     own_pages = (
@@ -193,7 +193,7 @@ class SubscriptionAdmin(ToldAdmin):
     def show_secret(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Show the signing secret, which is in the log."""
         if request.method != "POST":
-            return not_done(request, reverse("admin:audiences_subscription_change", args=[object_id]))
+            return answer_without_button(request, reverse("admin:audiences_subscription_change", args=[object_id]))
         found = self.found(request, object_id)
         self.note(request, found, "Looked at the signing secret")
         return self.show(request, found, secret=found.secret)
@@ -201,7 +201,7 @@ class SubscriptionAdmin(ToldAdmin):
     def change_secret(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Sign with another secret from now on, and show it."""
         if request.method != "POST":
-            return not_done(request, reverse("admin:audiences_subscription_change", args=[object_id]))
+            return answer_without_button(request, reverse("admin:audiences_subscription_change", args=[object_id]))
         found = self.found(request, object_id)
         with transaction.atomic():
             found.secret, found.updated_at = new_secret(), timezone.now()
@@ -213,7 +213,7 @@ class SubscriptionAdmin(ToldAdmin):
     def ping(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Have a ping sent."""
         if request.method != "POST":
-            return not_done(request, reverse("admin:audiences_subscription_change", args=[object_id]))
+            return answer_without_button(request, reverse("admin:audiences_subscription_change", args=[object_id]))
         found = self.found(request, object_id)
         with transaction.atomic():
             webhook_outbox.ping(found, at=timezone.now())
@@ -224,7 +224,7 @@ class SubscriptionAdmin(ToldAdmin):
     def again(self, request: HttpRequest, object_id: str, key: int) -> HttpResponse:
         """Send one thing of the log again."""
         if request.method != "POST":
-            return not_done(request, reverse("admin:audiences_subscription_change", args=[object_id]))
+            return answer_without_button(request, reverse("admin:audiences_subscription_change", args=[object_id]))
         found = self.found(request, object_id)
         row = get_object_or_404(Notification, subscription=found, pk=key)
         with transaction.atomic():

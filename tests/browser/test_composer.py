@@ -230,7 +230,7 @@ def test_a_picture_goes_into_the_mail_and_rules_into_a_segment(console, live_ser
 
 
 def test_finds_one_tag_of_very_many_as_one_types(console, live_server, monkeypatch):
-    monkeypatch.setattr(lookups, "MOST_NAMES", 3)
+    monkeypatch.setattr(lookups, "MENU_LIMIT", 3)
     SenderFactory()
     tags = [TagFactory(name=f"Cohort {n:02}") for n in range(30)]
     CustomerTagFactory(customer__name="Ada", tag=tags[27])
@@ -255,7 +255,7 @@ def test_finds_one_tag_of_very_many_as_one_types(console, live_server, monkeypat
 
 @pytest.mark.parametrize("are_many", [False, True])
 def test_starts_from_a_segment(console, live_server, monkeypatch, are_many):
-    monkeypatch.setattr(lookups, "MOST_NAMES", 3 if are_many else 100)
+    monkeypatch.setattr(lookups, "MENU_LIMIT", 3 if are_many else 100)
     SenderFactory()
     for n in range(9):
         rules = {"match": "all", "rules": [{"attribute": "name", "operator": "is", "value": f"Person {n}"}]}

@@ -273,7 +273,7 @@ def as_role(context, live_server, transactional_db):
 
     def enter(role: Role) -> Page:
         user = User.objects.create_user(f"{role}", f"{role}@acme.example", "pass", is_staff=True)
-        roles.give(user, role)
+        roles.give_role(user, role)
         client = Client()
         client.force_login(user)
         cookie = {"name": "sessionid", "value": client.cookies["sessionid"].value, "url": live_server.url}

@@ -38,7 +38,7 @@ def log_in_as(client):
         roles.install()
         user = User.objects.create_user(f"{role}", f"{role}@acme.example", "pass", is_staff=True)
         if role:
-            roles.give(user, role)
+            roles.give_role(user, role)
         client.force_login(user)
         return client
 
@@ -54,7 +54,7 @@ def test_a_migration_made_the_four_roles():
 
 def test_installing_again_brings_back_what_a_flush_took_and_keeps_who_is_in():
     user = User.objects.create_user("grace")
-    roles.give(user, Role.SENDER)
+    roles.give_role(user, Role.SENDER)
     Group.objects.get(name="Author").delete()
     Group.objects.get(name="Sender").permissions.clear()
 

@@ -17,8 +17,8 @@ NAMES = "/admin/messaging/message/names/"
 @pytest.fixture
 def few(monkeypatch) -> None:
     """Two names are as many as a menu holds."""
-    monkeypatch.setattr(lookups, "MOST_NAMES", 2)
-    monkeypatch.setattr(lookups, "MOST_EVENTS", 1)
+    monkeypatch.setattr(lookups, "MENU_LIMIT", 2)
+    monkeypatch.setattr(lookups, "EVENT_LIMIT", 1)
 
 
 def found(console, kind: str, words: str) -> list[str]:
@@ -77,8 +77,8 @@ def test_finds_no_more_than_fit_under_the_field(console):
     for n in range(30):
         TagFactory(name=f"tag {n:02}")
 
-    assert found(console, "tag", "tag") == [f"tag {n:02}" for n in range(lookups.MOST_FOUND)]
-    assert found(console, "tag", "") == [f"tag {n:02}" for n in range(lookups.MOST_FOUND)]
+    assert found(console, "tag", "tag") == [f"tag {n:02}" for n in range(lookups.SEARCH_LIMIT)]
+    assert found(console, "tag", "") == [f"tag {n:02}" for n in range(lookups.SEARCH_LIMIT)]
 
 
 @pytest.mark.parametrize("words", ["%", "_", "\\"])
@@ -111,14 +111,14 @@ def test_nothing_else_is_searched(console, kind):
     assert console.get(NAMES, {"kind": kind}).status_code == 404
 
 
-@pytest.mark.parametrize("kind", lookups.SEARCHED)
+@pytest.mark.parametrize("kind", lookups.NAMED_KINDS)
 def test_who_may_not_see_them_does_not_find_them(log_in_with, kind):
-    others = set(lookups.MAY_SEE.values()) - {lookups.MAY_SEE[kind]}
+    others = set(lookups.VIEW_PERMISSIONS.values()) - {lookups.VIEW_PERMISSIONS[kind]}
     assert log_in_with(*others).get(NAMES, {"kind": kind}).status_code == 403
 
 
 def test_every_kind_that_is_searched_says_who_may(console):
-    assert set(lookups.MAY_SEE) == set(lookups.SEARCHED) == lookups.IDS - {Kind.TEAMMATE, Kind.ROLE}
+    assert set(lookups.VIEW_PERMISSIONS) == set(lookups.NAMED_KINDS) == lookups.KINDS_BY_ID - {Kind.TEAMMATE, Kind.ROLE}
 
 
 def test_the_builder_asks_no_more_of_the_database_the_more_names_there_are(few, django_assert_max_num_queries):

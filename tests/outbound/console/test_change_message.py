@@ -105,20 +105,20 @@ def test_a_segment_changed_tells_its_name_and_its_filters(console):
     ],
 )
 def test_rules_on_one_line(rules, words):
-    assert wording.in_one_line(rules) == words
+    assert wording.rules_in_one_line(rules) == words
 
 
 def test_long_texts_are_told_from_shortly_before_where_they_part():
     same = "word " * 100
 
-    before, after = change_message.apart(f"{same}one {same}", f"{same}two {same}")
+    before, after = change_message.shorten_equal_start(f"{same}one {same}", f"{same}two {same}")
 
     assert before.startswith("“…")
     assert "one" in before
     assert "two" in after
-    assert max(len(before), len(after)) <= change_message.LONGEST + 4
+    assert max(len(before), len(after)) <= change_message.MAX_VALUE_LENGTH + 4
 
 
 def test_what_was_not_there_is_nothing():
-    assert change_message.between({"Subject": ""}, {"Subject": "Hi"}) == "Subject: from nothing to “Hi”"
-    assert change_message.between({"Subject": "Hi"}, {"Subject": ""}) == "Subject: from “Hi” to nothing"
+    assert change_message.differences({"Subject": ""}, {"Subject": "Hi"}) == "Subject: from nothing to “Hi”"
+    assert change_message.differences({"Subject": "Hi"}, {"Subject": ""}) == "Subject: from “Hi” to nothing"

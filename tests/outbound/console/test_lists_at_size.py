@@ -6,13 +6,13 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from outbound.console.admin import MOST_COUNTED
+from outbound.console.admin import COUNT_LIMIT
 from tests.factories import CustomerTagFactory, MembershipFactory, MessageFactory, SegmentFactory, rule
 
 pytestmark = pytest.mark.django_db
 MANY = 100_000
 # A list counts no further than its pages can be turned, in as many as four indexes where it is of a segment.
-MOST_READ = 4 * MOST_COUNTED + 2_000
+MOST_READ = 4 * COUNT_LIMIT + 2_000
 PEOPLE = "/admin/audiences/customer/"
 
 

@@ -21,7 +21,7 @@ from messaging import authoring, lifecycle
 from messaging.models import Message, SendType, State
 from outbound.console.charts import COLOURS
 from outbound.messages import recipients, report, version_diff
-from outbound.messages.report import LABELS, SHOWN
+from outbound.messages.report import LABELS, SHOWN_EVENTS
 from tests.factories import AT, CustomerFactory, MembershipFactory, MessageFactory, rule
 
 pytestmark = pytest.mark.django_db
@@ -115,7 +115,7 @@ def test_figures_are_shares_of_what_was_sent(console, news):
 
 
 def test_every_figure_has_its_words():
-    assert {"sent", *SHOWN} == set(LABELS)
+    assert {"sent", *SHOWN_EVENTS} == set(LABELS)
     assert set(COLOURS) >= {"sent", "opened", "clicked", "replied", "bounced", "unsubscribed"}
 
 
@@ -232,7 +232,7 @@ def test_says_that_looking_among_very_many_takes_a_while_and_what_does_not(conso
     says = "A search for a complete email address or user ID is instant."
     assert says not in text(console.get(address(news)))
 
-    monkeypatch.setattr(report, "AMONG_MANY", 3)
+    monkeypatch.setattr(report, "LARGE_AUDIENCE", 3)
 
     assert says in text(console.get(address(news)))
 
@@ -242,7 +242,7 @@ def test_people_come_with_the_reason_in_words(console, news):
 
 
 def test_pages_forward_and_back_over_customers_with_many_companies(console, monkeypatch):
-    monkeypatch.setattr(recipients, "A_PAGE", 3)
+    monkeypatch.setattr(recipients, "PAGE_SIZE", 3)
     for name in ("Ada", "Bob", "Cyd"):
         MembershipFactory.create_batch(3, customer=CustomerFactory(name=name))
     CustomerFactory(name="Dee")
@@ -342,9 +342,11 @@ def test_versions_say_who_changed_what(console, boss):
 
 
 def test_a_link_that_leads_elsewhere_is_a_change():
-    before, after = (version_diff.plain(f'<p>Go <a href="https://{host}.example">there</a></p>') for host in "ab")
+    before, after = (
+        version_diff.body_as_text(f'<p>Go <a href="https://{host}.example">there</a></p>') for host in "ab"
+    )
 
-    kinds = [(piece.kind, piece.text) for piece in version_diff.between(before, after)]
+    kinds = [(piece.kind, piece.text) for piece in version_diff.word_diff(before, after)]
 
     assert ("removed", "[https://a.example]") in kinds
     assert ("added", "[https://b.example]") in kinds

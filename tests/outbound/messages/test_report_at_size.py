@@ -78,9 +78,9 @@ def test_an_address_is_found_by_index_however_many_there_are(news):
     to_many(news)
 
     for search in ("ada@byron.example", "u77777", "u5@acme.example"):
-        plan = recipients.asked_for(news, status="", search=search).explain()
+        plan = recipients.filtered_records(news, status="", search=search).explain()
         assert "Seq Scan on audiences_customer" not in plan
-        assert len(recipients.asked_for(news, status="", search=search)) == 1
+        assert len(recipients.filtered_records(news, status="", search=search)) == 1
     with connection.cursor() as cursor:
         cursor.execute("SELECT count(*) FROM delivery_deliveryrecord WHERE message_id = %s", [news.pk])
         assert cursor.fetchone()[0] == MANY + 1

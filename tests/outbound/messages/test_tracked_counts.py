@@ -7,7 +7,7 @@ from uuid import uuid4
 import pytest
 
 from delivery.models import DeliveryRecord, Status
-from outbound.console.wording import measured
+from outbound.console.wording import measurable_events
 from tests.factories import AT, CustomerFactory, MessageFactory
 
 pytestmark = pytest.mark.django_db
@@ -50,7 +50,7 @@ def test_with_one_no_reply_is_nought(console, news, settings):
 
 def test_only_replies_to_email_hang_on_it(settings):
     settings.INBOUND_DOMAIN = "reply.acme.example"
-    with_one = {channel: measured(channel) for channel in ("email", "in_app", "push")}
+    with_one = {channel: measurable_events(channel) for channel in ("email", "in_app", "push")}
     settings.INBOUND_DOMAIN = ""
 
-    assert [channel for channel, found in with_one.items() if found != measured(channel)] == ["email"]
+    assert [channel for channel, found in with_one.items() if found != measurable_events(channel)] == ["email"]

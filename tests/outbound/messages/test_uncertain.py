@@ -160,7 +160,7 @@ def test_who_may_only_look_has_no_buttons_and_may_not(log_in_with, news):
 def test_pages_are_turned_and_cost_the_same_whatever_is_on_them(
     console, news, monkeypatch, django_assert_max_num_queries
 ):
-    monkeypatch.setattr(uncertain, "A_PAGE", 2)
+    monkeypatch.setattr(uncertain, "PAGE_SIZE", 2)
     doubt(news, "Ada", "Bob", "Eve")
     first = console.get(PAGE)
     second = console.get(f"{PAGE}?after={first.context['older']}")
@@ -168,7 +168,7 @@ def test_pages_are_turned_and_cost_the_same_whatever_is_on_them(
     names = [[record.customer.name for record, _ in page.context["rows"]] for page in (first, second)]
     assert names == [["Ada", "Bob"], ["Eve"]]
     assert second.context["older"] is None
-    monkeypatch.setattr(uncertain, "A_PAGE", 50)
+    monkeypatch.setattr(uncertain, "PAGE_SIZE", 50)
     with django_assert_max_num_queries(12):
         console.get(PAGE)
 

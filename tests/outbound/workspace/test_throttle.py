@@ -113,7 +113,7 @@ def send(message: Message, count: int, *, over: timedelta) -> None:
 def test_a_send_under_way_says_how_many_have_gone_how_fast_and_when_it_is_done(console, news):
     send(news, 6, over=timedelta(seconds=30))
 
-    found = progress.going(news, at=timezone.now())
+    found = progress.progress_view(news, at=timezone.now())
 
     assert found.words == "6 handed over; 4 to go."
     assert (found.percent, found.is_moving) == (60, True)
@@ -136,7 +136,7 @@ def test_a_paused_one_says_after_how_many_it_stopped_and_how_many_it_holds(conso
 
 
 def test_where_nothing_went_of_late_no_end_is_made_up(news):
-    found = progress.going(news, at=timezone.now())
+    found = progress.progress_view(news, at=timezone.now())
 
     assert found.pace == "Nothing was sent in the last minute."
     assert found.ends == "The end time is not known yet."
