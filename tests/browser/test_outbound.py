@@ -1,4 +1,4 @@
-"""A message after it is written, in a real browser: the list, the report, what its buttons do, and who sees them."""
+"""Messages after the composer, in a real browser: the list, the report, its buttons and their permissions."""
 
 import re
 from datetime import timedelta
@@ -35,13 +35,13 @@ def report(page: Page, origin: str, message: Message) -> Page:
 
 
 def words(page: Page, selector: str) -> str:
-    """What stands there, on one line."""
+    """Return the text of an element on one line."""
     return " ".join(page.locator(selector).inner_text().split())
 
 
 @pytest.fixture
 def yes(console: Page) -> Page:
-    """The console, where every question is answered with OK."""
+    """The console with every confirmation accepted."""
     console.on("dialog", lambda asked: asked.accept())
     return console
 
@@ -76,7 +76,7 @@ def test_sends_to_the_rest_once_the_number_is_typed(yes, live_server, post):
     expect(page.get_by_role("button", name="Send to the rest")).to_have_count(0)
 
 
-def test_an_audience_that_drifted_is_refused_with_both_numbers_and_nothing_typed_is_lost(console, live_server):
+def test_drifted_audience_is_refused_with_both_counts_and_keeps_the_text(console, live_server):
     SenderFactory()
     people(3)
     page = console
@@ -94,7 +94,7 @@ def test_an_audience_that_drifted_is_refused_with_both_numbers_and_nothing_typed
     expect(page.locator("body")).to_contain_text("is live, for 4 people who matched")
 
 
-def test_schedules_a_one_off_which_goes_at_its_time(console, live_server, post):
+def test_scheduled_one_off_goes_live_at_its_time(console, live_server, post):
     SenderFactory()
     people(2)
     page = console
@@ -152,7 +152,7 @@ def test_finds_messages_by_tab_filter_and_search_and_pauses_several_at_once(cons
     assert Message.objects.get(title="Chat").state == State.LIVE
 
 
-def test_reads_a_report_and_takes_its_people_as_a_file(console, live_server, post):
+def test_report_is_read_and_its_recipients_exported(console, live_server, post):
     people(3)
     CustomerFactory(name="Bea", email="bea@acme.example", has_hard_bounced=True)
     CustomerFactory(name="Nell")
@@ -176,7 +176,7 @@ def test_reads_a_report_and_takes_its_people_as_a_file(console, live_server, pos
     assert any("bea@acme.example" in line and "bounced" in line for line in lines)
 
 
-def test_pauses_edits_resumes_and_stops_and_each_version_says_who_wrote_it(yes, live_server, post):
+def test_message_is_paused_edited_resumed_and_stopped_with_authors_of_versions(yes, live_server, post):
     people(1)
     message = MessageFactory(title="Welcome", live=True, body="<p>See you on Friday</p>")
     page = report(yes, live_server.url, message)
@@ -206,7 +206,7 @@ def test_pauses_edits_resumes_and_stops_and_each_version_says_who_wrote_it(yes, 
     assert "locked" in words(page, ".ob-lock")
 
 
-def test_messages_the_people_a_rule_finds(console, live_server, post):
+def test_message_to_people_found_by_a_rule(console, live_server, post):
     SenderFactory()
     people(2, country="Ireland")
     CustomerFactory(name="Cyd", email="cyd@acme.example", country="France")
@@ -232,7 +232,7 @@ def test_messages_the_people_a_rule_finds(console, live_server, post):
     assert sorted(mail["To"] for mail in post.mails) == ["p0@acme.example", "p1@acme.example"]
 
 
-def test_writes_an_email_to_one_customer_from_the_top_right_of_their_profile(console, live_server, post):
+def test_direct_email_from_the_top_right_of_a_profile(console, live_server, post):
     SenderFactory()
     ada = CustomerFactory(name="Ada Byron", email="ada@byron.example")
     page = console
@@ -268,7 +268,7 @@ def test_writes_an_email_to_one_customer_from_the_top_right_of_their_profile(con
 
 @pytest.fixture
 def as_role(context, live_server, transactional_db):
-    """Somebody of a role, at the console."""
+    """Return a page with a teammate of this role logged in."""
     roles.install()
 
     def enter(role: Role) -> Page:
@@ -284,7 +284,7 @@ def as_role(context, live_server, transactional_db):
 
 
 def what_changes(page: Page) -> list[str]:
-    """Each visible way to change something: forms that post, links to forms, and actions on rows ticked."""
+    """Return each visible control that changes data: forms that post, links to forms, and bulk actions."""
     return page.evaluate(
         """() => [
             ...document.querySelectorAll('form[method=post] button, form[method=post] input[type=submit]'),
@@ -298,7 +298,7 @@ def what_changes(page: Page) -> list[str]:
     )
 
 
-def test_a_viewer_sees_nothing_to_press_that_changes_anything(as_role, live_server):
+def test_viewer_sees_no_controls_that_change_data(as_role, live_server):
     people(3)
     draft, live = MessageFactory(title="Draft"), MessageFactory(title="Live", live=True)
     sampled = MessageFactory(title="Sampled", one_off=True)
@@ -317,7 +317,7 @@ def test_a_viewer_sees_nothing_to_press_that_changes_anything(as_role, live_serv
         found[address] = what_changes(page)
 
     assert {address: buttons for address, buttons in found.items() if buttons} == {}
-    # The same eyes see what a Sender may press.
+    # The same check finds the controls of a Sender.
     assert "Pause" in " ".join(what_changes(report(as_role(Role.SENDER), live_server.url, live)))
 
 

@@ -1,4 +1,4 @@
-"""What the rule builder offers: a menu where there are few names, a search where there are many."""
+"""The rule builder's choices: a menu for few names, a search for many."""
 
 import json
 
@@ -16,7 +16,7 @@ NAMES = "/admin/messaging/message/names/"
 
 @pytest.fixture
 def few(monkeypatch) -> None:
-    """Two names are as many as a menu holds."""
+    """Limit a menu to two names."""
     monkeypatch.setattr(lookups, "MENU_LIMIT", 2)
     monkeypatch.setattr(lookups, "EVENT_LIMIT", 1)
 
@@ -36,7 +36,7 @@ def test_few_names_are_a_menu_and_many_are_searched(few):
 
 
 @pytest.mark.parametrize("nested", [False, True])
-def test_what_the_rules_name_already_has_its_name_however_many_there_are(few, nested):
+def test_names_used_by_the_rules_are_always_offered(few, nested):
     tags = [TagFactory(name=name) for name in "abcdef"]
     named = rule("tag", "is", tags[-1].pk)
     stored = {"match": "all", "rules": [{"match": "any", "rules": [named]} if nested else named]}
@@ -96,7 +96,7 @@ def test_segments_come_with_their_rules_to_start_from(console):
     assert (one["id"], one["rules"]) == (segment.pk, segment.rules)
 
 
-def test_of_messages_of_the_same_name_each_says_what_it_is(console):
+def test_messages_of_the_same_name_show_channel_and_state(console):
     MessageFactory(title="News")
     MessageFactory(title="News", live=True)
 
@@ -112,12 +112,12 @@ def test_nothing_else_is_searched(console, kind):
 
 
 @pytest.mark.parametrize("kind", lookups.NAMED_KINDS)
-def test_who_may_not_see_them_does_not_find_them(log_in_with, kind):
+def test_search_of_names_needs_the_view_permission(log_in_with, kind):
     others = set(lookups.VIEW_PERMISSIONS.values()) - {lookups.VIEW_PERMISSIONS[kind]}
     assert log_in_with(*others).get(NAMES, {"kind": kind}).status_code == 403
 
 
-def test_every_kind_that_is_searched_says_who_may(console):
+def test_every_searched_kind_has_a_view_permission(console):
     assert set(lookups.VIEW_PERMISSIONS) == set(lookups.NAMED_KINDS) == lookups.KINDS_BY_ID - {Kind.TEAMMATE, Kind.ROLE}
 
 

@@ -1,4 +1,4 @@
-"""Delivery records: listed, filtered, read, and never changed."""
+"""Delivery records: the list, its filters, and the read-only page."""
 
 from html import unescape
 
@@ -37,7 +37,7 @@ def records() -> None:
     ],
 )
 @pytest.mark.usefixtures("records")
-def test_shows_what_is_asked_for(console, query, names):
+def test_list_applies_filters_and_search(console, query, names):
     ada = DeliveryRecord.objects.get(customer__name="Ada")
 
     assert shown(console.get(f"{LIST}?{query.format(customer=ada.customer_id, message=ada.message_id)}")) == names
@@ -66,7 +66,7 @@ def test_a_record_shows_how_it_read_and_when(console):
     assert f"/admin/audiences/customer/{customer.pk}/change/" in page
 
 
-def test_what_a_message_says_cannot_run_in_the_console(console):
+def test_script_in_a_copy_cannot_run_in_the_console(console):
     CustomerFactory(name="Ada")
     message = MessageFactory(in_app=True, one_off=True, live=True, body="<p>{{ first_name }}</p>")
     evil = '"><script>alert(1)</script>'

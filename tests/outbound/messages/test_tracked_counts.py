@@ -1,4 +1,4 @@
-"""What cannot be measured is a dash, and not a nought: replies to email, where they do not come back to us."""
+"""An event that cannot be measured is a dash, not 0: replies to email without an inbound domain."""
 
 import re
 from datetime import timedelta
