@@ -31,7 +31,7 @@ class PostedCounts:
         """Parse the posted form."""
         return cls(
             reviewed=parse_number(posted.get("reviewed", "")),
-            receiving_people=parse_number(posted.get("receiving", "")),
+            receiving=parse_number(posted.get("receiving", "")),
             typed=posted.get("confirm", ""),
             sample=sample,
         )
