@@ -128,7 +128,7 @@ class ConsoleAdmin(ModelAdmin):
         with longer_statements():
             return super().delete_view(request, object_id, extra_context)
 
-    def found(self, request: HttpRequest, object_id: str, *, to: str = "change") -> Any:
+    def get_object_or_refuse(self, request: HttpRequest, object_id: str, *, to: str = "change") -> Any:
         """Return the object; raise Http404 if it does not exist and PermissionDenied if the teammate may not use it."""
         obj = self.get_object(request, str(object_id))
         if obj is None:

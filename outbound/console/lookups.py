@@ -11,25 +11,15 @@ from messaging.models import Message
 
 # Up to this many names are a menu; more are found by typing.
 MENU_LIMIT = 100
-
-
 SEARCH_LIMIT = 12
-
-
 EVENT_LIMIT = 200
-
-
 KINDS_BY_ID = {Kind.TAG, Kind.SEGMENT, Kind.MESSAGE, Kind.TEAMMATE, Kind.ROLE}
-
-
 # The kinds of rows that a rule can name in any number, and their name field.
 NAMED_KINDS: dict[Kind, tuple[Any, str]] = {
     Kind.TAG: (Tag.objects.all(), "name"),
     Kind.SEGMENT: (Audience.objects.segments(), "name"),
     Kind.MESSAGE: (Message.objects.to_audiences(), "title"),
 }
-
-
 VIEW_PERMISSIONS: dict[Kind, str] = {
     Kind.TAG: "audiences.view_tag",
     Kind.SEGMENT: "audiences.view_audience",

@@ -181,7 +181,7 @@ class ConversationAdmin(ConsoleAdmin):
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
     ) -> HttpResponse:
         """One conversation, the list beside it."""
-        return self.thread(request, self.found(request, object_id, to="view"))
+        return self.thread(request, self.get_object_or_refuse(request, object_id, to="view"))
 
     def thread(self, request: HttpRequest, found: Conversation, *, wrong: str = "", status: int = 200) -> HttpResponse:
         """Draw one conversation; `wrong` says why what was asked for was not done."""
@@ -212,7 +212,7 @@ class ConversationAdmin(ConsoleAdmin):
         if not self.has_view_permission(request):
             raise PermissionDenied
         of = request.GET.get("of", "")
-        found = self.found(request, of, to="view") if of else None
+        found = self.get_object_or_refuse(request, of, to="view") if of else None
         tag = listing.tag(listing.Asked.of(request.GET), found, me=teammate(request), at=timezone.now())
         headers = {"ETag": tag, "Cache-Control": "private, no-cache"}
         if tag in request.headers.get("If-None-Match", ""):
@@ -225,14 +225,14 @@ class ConversationAdmin(ConsoleAdmin):
         """Note that somebody who answers has looked at what is newest."""
         if request.method != "POST":
             return HttpResponseNotAllowed(["POST"])
-        conversation_threads.seen(self.found(request, object_id))
+        conversation_threads.seen(self.get_object_or_refuse(request, object_id))
         return HttpResponse(status=204)
 
     def act(self, request: HttpRequest, object_id: str, verb: str) -> HttpResponse:
         """Do what a button says, and show the conversation as it is then."""
         if request.method != "POST":
             return answer_without_button(request, page_of(request, object_id))
-        found = self.found(request, object_id)
+        found = self.get_object_or_refuse(request, object_id)
         if verb not in ACTS:
             raise Http404(f"A conversation cannot be {verb}.")
 
@@ -248,7 +248,7 @@ class ConversationAdmin(ConsoleAdmin):
             wrong = " ".join(no.messages) if isinstance(no, ValidationError) else str(no)
             if verb in WRITTEN:
                 # What was written stays in its field.
-                return self.thread(request, self.found(request, object_id), wrong=wrong, status=422)
+                return self.thread(request, self.get_object_or_refuse(request, object_id), wrong=wrong, status=422)
             messages.error(request, wrong)
         return HttpResponseRedirect(page_of(request, object_id))
 

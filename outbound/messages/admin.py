@@ -59,10 +59,10 @@ class MessageAdmin(OutboundList):
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
     ) -> HttpResponse:
         """Show the composer for a draft and the report for other messages."""
-        message = self.found(request, object_id, to="view")
+        message = self.get_object_or_refuse(request, object_id, to="view")
         is_draft = message.state == State.DRAFT and not message.to_customer_id and not message.launching_at
         if request.method == "POST" or (is_draft and self.has_change_permission(request, message)):
-            return views.compose(self, request, self.found(request, object_id))
+            return views.compose(self, request, self.get_object_or_refuse(request, object_id))
         return report.report(self, request, message)
 
     def forecast(self, request: HttpRequest) -> HttpResponse:
@@ -91,22 +91,22 @@ class MessageAdmin(OutboundList):
 
     def launching(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Show the progress of a launch."""
-        return views.launch_progress(request, self.found(request, object_id, to="view"))
+        return views.launch_progress(request, self.get_object_or_refuse(request, object_id, to="view"))
 
     def progress(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Show the progress and rate of sending."""
-        return send_progress.render_progress(request, self.found(request, object_id, to="view"))
+        return send_progress.render_progress(request, self.get_object_or_refuse(request, object_id, to="view"))
 
     def edit_content(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Edit the content as a new version, while the message is live or paused."""
-        message = self.found(request, object_id, to="edit_live")
+        message = self.get_object_or_refuse(request, object_id, to="edit_live")
         if "content" not in report.available_buttons(message):
             return self.back(request, message, "The content can be edited while the message is live or paused.")
         return views.edit_content(self, request, message)
 
     def edit_audience(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Edit the audience while the message is paused."""
-        message = self.found(request, object_id, to="edit_live")
+        message = self.get_object_or_refuse(request, object_id, to="edit_live")
         if "audience" not in report.available_buttons(message):
             ongoing = message.send_type == SendType.ONGOING
             why = "Pause this message to edit its audience." if ongoing else report.lock_explanation(message)
@@ -117,7 +117,7 @@ class MessageAdmin(OutboundList):
         """Perform the act of a button, after a confirmation if the launch is large."""
         if request.method != "POST":
             return answer_without_button(request, reverse("admin:messaging_message_change", args=[object_id]))
-        message = self.found(request, object_id)
+        message = self.get_object_or_refuse(request, object_id)
         if verb not in actions.ACTS:
             raise Http404(f"A message has no action “{verb}”.")
         actions.check_permission(request, actions.ACTS[verb])
@@ -142,7 +142,7 @@ class MessageAdmin(OutboundList):
         """Make a draft from a message by POST and redirect to it, or redirect back with the reason for a refusal."""
         if request.method != "POST":
             return answer_without_button(request, reverse("admin:messaging_message_change", args=[object_id]))
-        message = self.found(request, object_id, to="view")
+        message = self.get_object_or_refuse(request, object_id, to="view")
         if not self.has_add_permission(request):
             raise PermissionDenied
         try:
@@ -157,7 +157,7 @@ class MessageAdmin(OutboundList):
     def discard(self, request: HttpRequest, object_id: str) -> HttpResponse:
         if request.method != "POST":
             return answer_without_button(request, reverse("admin:messaging_message_change", args=[object_id]))
-        message = self.found(request, object_id)
+        message = self.get_object_or_refuse(request, object_id)
         try:
             with transaction.atomic():
                 self.log_deletions(request, Message.objects.filter(pk=message.pk))

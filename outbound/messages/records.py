@@ -79,7 +79,7 @@ class DeliveryRecordAdmin(uncertain.UncertainPages):
 
     def change_view(self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None) -> Any:
         """Show one record: its content, status, reason and timeline."""
-        record = self.found(request, object_id, to="view")
+        record = self.get_object_or_refuse(request, object_id, to="view")
         return self.page(
             request,
             "outbound/messages/record.html",

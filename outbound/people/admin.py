@@ -246,7 +246,7 @@ class CompanyAdmin(ConsoleAdmin):
 
     def change_view(self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None) -> Any:
         """What is known of a company, and who is in it."""
-        company = self.found(request, object_id, to="view")
+        company = self.get_object_or_refuse(request, object_id, to="view")
         members = Customer.objects.filter(memberships__company=company).order_by("name", "pk")
         return self.page(
             request,

@@ -63,7 +63,7 @@ class CustomAttributeAdmin(refused_names.RefusedNamesPages):
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
     ) -> HttpResponse:
         """One attribute: what asks about it, a dry run of another kind, and the change."""
-        attribute = self.found(request, object_id, to="view")
+        attribute = self.get_object_or_refuse(request, object_id, to="view")
         can_change = self.has_change_permission(request, attribute)
         if request.method == "POST" and not can_change:
             raise PermissionDenied

@@ -121,7 +121,7 @@ class ProfilePages(ConsoleAdmin):
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
     ) -> HttpResponse:
         """The profile."""
-        customer = self.found(request, object_id, to="view")
+        customer = self.get_object_or_refuse(request, object_id, to="view")
         records = customer.records.select_related("message", "version", "company").order_by("-pk")
         can_change = self.has_change_permission(request, customer)
         return self.page(
@@ -151,14 +151,14 @@ class ProfilePages(ConsoleAdmin):
 
     def send_message(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """The one-person composer."""
-        customer = self.found(request, object_id, to="view")
+        customer = self.get_object_or_refuse(request, object_id, to="view")
         return send_message_page.write(self, request, customer)
 
     def clear(self, request: HttpRequest, object_id: str, flag: str) -> HttpResponse:
         """Clear what a bounce or a complaint left behind."""
         if request.method != "POST":
             return answer_without_button(request, reverse("admin:audiences_customer_change", args=[object_id]))
-        customer = self.found(request, object_id)
+        customer = self.get_object_or_refuse(request, object_id)
         if flag not in CLEAR:
             raise Http404("There is nothing of that name to clear.")
         at = timezone.now()
@@ -177,7 +177,7 @@ class ProfilePages(ConsoleAdmin):
         """Put a tag on them, or take one off."""
         if request.method != "POST":
             return answer_without_button(request, reverse("admin:audiences_customer_change", args=[object_id]))
-        customer = self.found(request, object_id)
+        customer = self.get_object_or_refuse(request, object_id)
         at = timezone.now()
 
         @retried
@@ -201,7 +201,7 @@ class ProfilePages(ConsoleAdmin):
         """Take them out of every audience at once, or bring them back."""
         if request.method != "POST":
             return answer_without_button(request, reverse("admin:audiences_customer_change", args=[object_id]))
-        customer = self.found(request, object_id)
+        customer = self.get_object_or_refuse(request, object_id)
         at = timezone.now()
 
         @retried
@@ -221,7 +221,7 @@ class ProfilePages(ConsoleAdmin):
         """The customer, for whoever may answer what they ask for by law."""
         if not request.user.has_perm(roles.ANSWER_REQUESTS):
             raise PermissionDenied
-        customer: Customer = self.found(request, object_id, to="view")
+        customer: Customer = self.get_object_or_refuse(request, object_id, to="view")
         return customer
 
     @longer_statements()

@@ -107,7 +107,7 @@ class RetirementPages(ConsoleAdmin):
 
     def retire(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Take a name out of use."""
-        row = self.found(request, object_id)
+        row = self.get_object_or_refuse(request, object_id)
         if request.method != "POST":
             return answer_without_button(request, self.page_of(row))
         try:
@@ -122,7 +122,7 @@ class RetirementPages(ConsoleAdmin):
 
     def bring_back(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Take a retired name into use again."""
-        row = self.found(request, object_id)
+        row = self.get_object_or_refuse(request, object_id)
         if request.method != "POST":
             return answer_without_button(request, self.page_of(row))
         try:

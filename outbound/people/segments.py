@@ -96,7 +96,7 @@ class SegmentAdmin(ConsoleAdmin):
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
     ) -> HttpResponse:
         """Change a segment."""
-        return self.form_page(request, self.found(request, object_id))
+        return self.form_page(request, self.get_object_or_refuse(request, object_id))
 
     def form_page(self, request: HttpRequest, segment: Audience) -> HttpResponse:
         """Show the form, and save what it lets through."""
@@ -148,7 +148,7 @@ class SegmentAdmin(ConsoleAdmin):
         """Delete a segment nothing uses."""
         if request.method != "POST":
             return answer_without_button(request, reverse("admin:audiences_audience_change", args=[object_id]))
-        segment = self.found(request, object_id)
+        segment = self.get_object_or_refuse(request, object_id)
         if not super().has_delete_permission(request, segment):
             raise PermissionDenied
         if found := uses(segment):

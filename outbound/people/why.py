@@ -41,7 +41,7 @@ class WhyPages(ConsoleAdmin):
 
     def why(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Pick a message, and see."""
-        customer = self.found(request, object_id, to="view")
+        customer = self.get_object_or_refuse(request, object_id, to="view")
         if not request.user.has_perm("messaging.view_message"):
             raise PermissionDenied
         message = chosen(request.GET.get("message", ""))

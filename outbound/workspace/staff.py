@@ -232,7 +232,7 @@ class StaffAdmin(ChangeLogAdmin):
         """Do what a button says, by POST, and log it."""
         if request.method != "POST":
             return answer_without_button(request, reverse("admin:auth_user_change", args=[object_id]))
-        user = self.found(request, object_id)
+        user = self.get_object_or_refuse(request, object_id)
         before = state_of(user)
         if refused := WHY_NOT[act](user, teammate(request)):
             messages.error(request, refused)
@@ -301,5 +301,5 @@ class RoleAdmin(ReadOnlyAdmin):
         """There is no page of one: the list says it all."""
         if not self.has_view_permission(request):
             raise PermissionDenied
-        self.found(request, object_id, to="view")
+        self.get_object_or_refuse(request, object_id, to="view")
         return HttpResponseRedirect(reverse("admin:auth_group_changelist"))

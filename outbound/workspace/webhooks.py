@@ -151,7 +151,7 @@ class SubscriptionAdmin(ChangeLogAdmin):
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
     ) -> HttpResponse:
         """One subscription: its address and topics, its secret, and what it was told."""
-        found = self.found(request, object_id, to="view")
+        found = self.get_object_or_refuse(request, object_id, to="view")
         form = SubscriptionForm(request.POST if request.method == "POST" else None, instance=found)
         if request.method == "POST":
             if not self.has_change_permission(request, found):
@@ -194,7 +194,7 @@ class SubscriptionAdmin(ChangeLogAdmin):
         """Show the signing secret, which is in the log."""
         if request.method != "POST":
             return answer_without_button(request, reverse("admin:audiences_subscription_change", args=[object_id]))
-        found = self.found(request, object_id)
+        found = self.get_object_or_refuse(request, object_id)
         self.note(request, found, "Looked at the signing secret")
         return self.show(request, found, secret=found.secret)
 
@@ -202,7 +202,7 @@ class SubscriptionAdmin(ChangeLogAdmin):
         """Sign with another secret from now on, and show it."""
         if request.method != "POST":
             return answer_without_button(request, reverse("admin:audiences_subscription_change", args=[object_id]))
-        found = self.found(request, object_id)
+        found = self.get_object_or_refuse(request, object_id)
         with transaction.atomic():
             found.secret, found.updated_at = new_secret(), timezone.now()
             found.save(update_fields=["secret", "updated_at"])
@@ -214,7 +214,7 @@ class SubscriptionAdmin(ChangeLogAdmin):
         """Have a ping sent."""
         if request.method != "POST":
             return answer_without_button(request, reverse("admin:audiences_subscription_change", args=[object_id]))
-        found = self.found(request, object_id)
+        found = self.get_object_or_refuse(request, object_id)
         with transaction.atomic():
             webhook_outbox.ping(found, at=timezone.now())
             self.note(request, found, "Sent a ping")
@@ -225,7 +225,7 @@ class SubscriptionAdmin(ChangeLogAdmin):
         """Send one thing of the log again."""
         if request.method != "POST":
             return answer_without_button(request, reverse("admin:audiences_subscription_change", args=[object_id]))
-        found = self.found(request, object_id)
+        found = self.get_object_or_refuse(request, object_id)
         row = get_object_or_404(Notification, subscription=found, pk=key)
         with transaction.atomic():
             if dispatcher.send_again(row, at=timezone.now()):

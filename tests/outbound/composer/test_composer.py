@@ -37,7 +37,7 @@ ADD = "/admin/messaging/message/add/"
 FORECAST = "/admin/messaging/message/forecast/"
 
 
-def page(message: Message) -> str:
+def message_page(message: Message) -> str:
     return reverse("admin:messaging_message_change", args=[message.pk])
 
 
@@ -78,7 +78,7 @@ def test_saves_a_draft_with_its_audience_and_first_version(console, boss):
 
     draft = Message.objects.get()
     assert answer.status_code == 302
-    assert answer.url == page(draft)
+    assert answer.url == message_page(draft)
     assert (draft.state, draft.title, draft.created_by, draft.went_live_at) == (State.DRAFT, "Welcome", boss, None)
     assert draft.audience.rules["rules"] == [rule("email", "contains", "@acme")]
     assert (draft.version.subject, draft.version.author) == ("Hello", boss)
@@ -196,7 +196,9 @@ def test_page_explains_a_missing_sender(console, log_in_with):
 def test_edits_a_draft_in_place(console):
     draft = MessageFactory(title="Old")
 
-    console.post(page(draft), typed(draft.sender, title="New", channel="in_app", format="announcement", act="save"))
+    console.post(
+        message_page(draft), typed(draft.sender, title="New", channel="in_app", format="announcement", act="save")
+    )
 
     draft.refresh_from_db()
     assert (draft.title, draft.channel, draft.format) == ("New", "in_app", "announcement")
@@ -210,16 +212,18 @@ def test_push_is_typed_as_plain_text(console):
 
     draft = Message.objects.get()
     assert draft.version.body.count("<p>") == 2
-    assert console.get(page(draft)).context["form"]["text"].value() == words
+    assert console.get(message_page(draft)).context["form"]["text"].value() == words
 
 
 def test_only_push_keeps_its_link(console):
     draft = MessageFactory(channel="push")
 
-    console.post(page(draft), typed(draft.sender, channel="push", text="Hi", link=" myapp://orders/{{ user_id }} "))
+    console.post(
+        message_page(draft), typed(draft.sender, channel="push", text="Hi", link=" myapp://orders/{{ user_id }} ")
+    )
     kept = draft.versions.get().link
     copied = duplication.duplicate(Message.objects.get(), by=None, at=timezone.now()).version.link
-    console.post(page(draft), typed(draft.sender, link="https://x.example"))
+    console.post(message_page(draft), typed(draft.sender, link="https://x.example"))
 
     assert (kept, copied, draft.versions.get().link) == ("myapp://orders/{{ user_id }}", kept, "")
 
@@ -243,7 +247,7 @@ def test_only_push_keeps_its_link(console):
 def test_push_link_must_be_a_url_with_a_fixed_host(console, link):
     draft = MessageFactory(channel="push")
 
-    answered = console.post(page(draft), typed(draft.sender, channel="push", text="Hi", link=link))
+    answered = console.post(message_page(draft), typed(draft.sender, channel="push", text="Hi", link=link))
 
     assert answered.context["form"].errors["link"]
     assert draft.versions.get().link == ""
@@ -262,7 +266,7 @@ def test_push_link_must_be_a_url_with_a_fixed_host(console, link):
 def test_a_push_leads_to_a_website_or_into_an_app(console, link):
     draft = MessageFactory(channel="push")
 
-    console.post(page(draft), typed(draft.sender, channel="push", text="Hi", link=link))
+    console.post(message_page(draft), typed(draft.sender, channel="push", text="Hi", link=link))
 
     assert draft.versions.get().link == link
 
@@ -332,7 +336,7 @@ def test_sets_an_ongoing_email_live_and_has_it_matched(console, django_capture_o
     draft = MessageFactory()
 
     with django_capture_on_commit_callbacks(execute=True):
-        console.post(page(draft), typed(draft.sender, act="live"))
+        console.post(message_page(draft), typed(draft.sender, act="live"))
 
     draft.refresh_from_db()
     assert draft.state == State.LIVE
@@ -346,7 +350,7 @@ def test_one_off_goes_live_for_current_matches(console):
     draft = MessageFactory(one_off=True)
 
     form = typed(draft.sender, send_type="one_off", rules=[rule("email", "contains", "acme")], act="live")
-    answer = console.post(page(draft), form, follow=True)
+    answer = console.post(message_page(draft), form, follow=True)
 
     assert draft.records.get().customer.email == "ada@acme.example"
     assert "is live, for 1 person who matched." in answer.content.decode()
@@ -355,7 +359,7 @@ def test_one_off_goes_live_for_current_matches(console):
 def test_missing_content_is_reported_and_the_draft_is_saved(console):
     draft = MessageFactory()
 
-    answer = console.post(page(draft), typed(draft.sender, sender="", subject="", act="live"), follow=True)
+    answer = console.post(message_page(draft), typed(draft.sender, sender="", subject="", act="live"), follow=True)
 
     draft.refresh_from_db()
     assert draft.state == State.DRAFT
@@ -368,7 +372,7 @@ def test_missing_content_is_reported_and_the_draft_is_saved(console):
 def test_one_off_without_matches_stays_a_draft(console):
     draft = MessageFactory(one_off=True)
 
-    answer = console.post(page(draft), typed(draft.sender, send_type="one_off", act="live"), follow=True)
+    answer = console.post(message_page(draft), typed(draft.sender, send_type="one_off", act="live"), follow=True)
 
     assert "No customers match now" in answer.content.decode()
     assert Message.objects.get().state == State.DRAFT
@@ -380,7 +384,7 @@ def test_schedules_a_one_off_on_the_workspaces_clock(console):
     draft = MessageFactory(one_off=True)
 
     form = typed(draft.sender, send_type="one_off", act="schedule", scheduled_for="2999-05-04T09:30")
-    answer = console.post(page(draft), form, follow=True)
+    answer = console.post(message_page(draft), form, follow=True)
 
     draft.refresh_from_db()
     assert draft.state == State.SCHEDULED
@@ -394,7 +398,7 @@ def test_a_schedule_in_the_past_is_refused(console):
     draft = MessageFactory(one_off=True)
 
     form = typed(draft.sender, send_type="one_off", act="schedule", scheduled_for="2020-05-04T09:30")
-    answer = console.post(page(draft), form, follow=True)
+    answer = console.post(message_page(draft), form, follow=True)
 
     assert "The time must be in the future." in answer.content.decode()
     assert Message.objects.get().state == State.DRAFT
@@ -405,7 +409,7 @@ def test_tries_it_on_a_few_and_then_sends_to_the_rest(console):
     draft = MessageFactory(in_app=True, one_off=True)
 
     form = typed(draft.sender, channel="in_app", send_type="one_off", act="sample", sample="2")
-    console.post(page(draft), form)
+    console.post(message_page(draft), form)
     assert (draft.records.count(), Message.objects.get().state) == (2, State.SAMPLED)
     console.post(f"/admin/messaging/message/{draft.pk}/act/rest/")
 
@@ -464,7 +468,7 @@ def test_segments_that_grew_too_large_are_reported_by_count_and_launch(console):
 
     for said in (
         console.post(FORECAST, form).content.decode(),
-        " ".join(console.post(page(draft), {**form, "act": "live"}).context["form"].errors["rules"]),
+        " ".join(console.post(message_page(draft), {**form, "act": "live"}).context["form"].errors["rules"]),
         console.post(f"/admin/messaging/message/{draft.pk}/act/live/", follow=True).content.decode(),
     ):
         assert "“Segment is Grown”" in html.unescape(said)
@@ -500,7 +504,7 @@ def test_rule_builder_offers_existing_rows_by_name(console):
 def test_live_message_shows_a_report_with_its_locked_settings(console):
     message = MessageFactory(live=True)
 
-    said = console.get(page(message)).content.decode()
+    said = console.get(message_page(message)).content.decode()
 
     assert "are locked, because this message has been live." in said
     assert 'name="send_type"' not in said
@@ -509,7 +513,9 @@ def test_live_message_shows_a_report_with_its_locked_settings(console):
 def test_posting_the_composer_for_a_live_message_changes_nothing(console):
     message = MessageFactory(live=True, title="Live one")
 
-    answer = console.post(page(message), typed(message.sender, title="Changed", send_type="one_off"), follow=True)
+    answer = console.post(
+        message_page(message), typed(message.sender, title="Changed", send_type="one_off"), follow=True
+    )
 
     message.refresh_from_db()
     assert (message.title, message.send_type) == ("Live one", "ongoing")
@@ -519,7 +525,7 @@ def test_posting_the_composer_for_a_live_message_changes_nothing(console):
 def test_the_composer_is_not_for_a_message_to_one_person(console):
     message = MessageFactory(to_customer=CustomerFactory(), in_app=True, title="To Ada")
 
-    answer = console.post(page(message), typed(message.sender, title="Changed"), follow=True)
+    answer = console.post(message_page(message), typed(message.sender, title="Changed"), follow=True)
 
     message.refresh_from_db()
     assert (answer.status_code, message.title) == (200, "To Ada")
@@ -643,13 +649,13 @@ def test_viewer_cannot_change_a_message(log_in_with):
     console = log_in_with("messaging.view_message")
     live, draft = MessageFactory(live=True), MessageFactory()
 
-    assert console.get(page(live)).status_code == console.get(page(draft)).status_code == 200
-    assert "/act/pause/" not in console.get(page(live)).content.decode()
+    assert console.get(message_page(live)).status_code == console.get(message_page(draft)).status_code == 200
+    assert "/act/pause/" not in console.get(message_page(live)).content.decode()
     for address in (
         f"/admin/messaging/message/{live.pk}/act/stop/",
         f"/admin/messaging/message/{live.pk}/duplicate/",
         f"/admin/messaging/message/{draft.pk}/discard/",
-        page(draft),
+        message_page(draft),
         ADD,
         FORECAST,
     ):
@@ -702,7 +708,7 @@ def test_the_report_adds_up(console):
     CustomerFactory(email="eve@acme.example", unsubscribed_from_emails=True)
     message = MessageFactory(one_off=True, live=True, at=timezone.now())
 
-    shown = console.get(page(message)).context["statuses"]
+    shown = console.get(message_page(message)).context["statuses"]
 
     assert shown["sums"] == "1 waiting + 2 skipped"
     assert (shown["records"], shown["people"]) == (3, 3)
@@ -763,7 +769,7 @@ def test_a_large_launch_is_marked_and_done_whole_by_a_worker_or_the_sweep(consol
     console.post(ADD, typed(SenderFactory(), ticket=ticket(console), act="live", send_type="one_off"))
     message = Message.objects.get()
     assert (message.state, DeliveryRecord.objects.count()) == (State.DRAFT, 0)
-    assert "Going live" in console.get(page(message)).content.decode()
+    assert "Going live" in console.get(message_page(message)).content.decode()
     monkeypatch.setattr(launch, "insert_one_off_records", dies)
     sweep.sweep(at=timezone.now())
     assert Message.objects.get().launching_at is not None
@@ -774,7 +780,7 @@ def test_a_large_launch_is_marked_and_done_whole_by_a_worker_or_the_sweep(consol
     message.refresh_from_db()
     assert (message.state, message.launching_at, DeliveryRecord.objects.count()) == (State.LIVE, None, 3)
     asked = console.get(f"/admin/messaging/message/{message.pk}/launching/")
-    assert asked["HX-Redirect"] == page(message)
+    assert asked["HX-Redirect"] == message_page(message)
 
 
 def test_a_look_at_a_large_launch_goes_on_after_one_that_failed_and_reads_its_heading_out_once(console):
@@ -804,14 +810,14 @@ def test_failed_large_launch_stays_a_draft_with_the_reason(console):
 
     message.refresh_from_db()
     assert (message.state, message.launching_at) == (State.DRAFT, None)
-    assert "No customers match now" in console.get(page(message)).content.decode()
+    assert "No customers match now" in console.get(message_page(message)).content.decode()
 
 
 def test_large_launch_can_be_cancelled_before_a_worker_starts_it(console):
     CustomerFactory(email="ada@acme.example")
     message = MessageFactory(one_off=True)
     launch_job.ask_for(message, at=timezone.now())
-    assert "call-off" in console.get(page(message)).content.decode()
+    assert "call-off" in console.get(message_page(message)).content.decode()
 
     console.post(f"/admin/messaging/message/{message.pk}/act/call-off/")
 
@@ -819,7 +825,7 @@ def test_large_launch_can_be_cancelled_before_a_worker_starts_it(console):
     assert (message.state, message.launching_at, log()[-1]) == (State.DRAFT, None, "Cancelled the launch")
     sweep.sweep(at=timezone.now())
     assert DeliveryRecord.objects.count() == 0
-    assert "Set live" in console.get(page(message)).content.decode()
+    assert "Set live" in console.get(message_page(message)).content.decode()
 
 
 def test_cancelling_a_launch_again_or_too_late_is_refused(console):
@@ -842,7 +848,7 @@ def test_cancelling_the_rest_of_a_sample_keeps_the_sample(console):
     message = MessageFactory(one_off=True)
     launch.launch(message, at=timezone.now(), sample=1)
     launch_job.ask_for(message, at=timezone.now())
-    shown = console.get(page(message)).content.decode()
+    shown = console.get(message_page(message)).content.decode()
     assert "act/call-off/" in shown
     assert "act/pause/" in shown
     assert "act/rest/" not in shown
@@ -858,7 +864,7 @@ def test_cancelling_a_launch_needs_the_permission_to_set_live(log_in_with):
     launch_job.ask_for(message, at=timezone.now())
     author = log_in_with("messaging.view_message", "messaging.change_message")
 
-    assert "act/call-off/" not in author.get(page(message)).content.decode()
+    assert "act/call-off/" not in author.get(message_page(message)).content.decode()
     assert author.post(f"/admin/messaging/message/{message.pk}/act/call-off/").status_code == 403
     assert Message.objects.get().launching_at is not None
 

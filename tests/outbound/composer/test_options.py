@@ -21,7 +21,7 @@ def few(monkeypatch) -> None:
     monkeypatch.setattr(lookups, "EVENT_LIMIT", 1)
 
 
-def found(console, kind: str, words: str) -> list[str]:
+def found_names(console, kind: str, words: str) -> list[str]:
     return [one["name"] for one in console.get(NAMES, {"kind": kind, "q": words}).json()["names"]]
 
 
@@ -70,22 +70,22 @@ def test_the_very_name_is_found_first_then_those_that_begin_so(console):
     for name in ("a pro", "Pro", "Proper", "spro", "else"):
         TagFactory(name=name)
 
-    assert found(console, "tag", "pro") == ["Pro", "Proper", "a pro", "spro"]
+    assert found_names(console, "tag", "pro") == ["Pro", "Proper", "a pro", "spro"]
 
 
 def test_finds_no_more_than_fit_under_the_field(console):
     for n in range(30):
         TagFactory(name=f"tag {n:02}")
 
-    assert found(console, "tag", "tag") == [f"tag {n:02}" for n in range(lookups.SEARCH_LIMIT)]
-    assert found(console, "tag", "") == [f"tag {n:02}" for n in range(lookups.SEARCH_LIMIT)]
+    assert found_names(console, "tag", "tag") == [f"tag {n:02}" for n in range(lookups.SEARCH_LIMIT)]
+    assert found_names(console, "tag", "") == [f"tag {n:02}" for n in range(lookups.SEARCH_LIMIT)]
 
 
 @pytest.mark.parametrize("words", ["%", "_", "\\"])
 def test_a_wildcard_is_a_letter_like_any_other(console, words):
     TagFactory(name="plain")
 
-    assert found(console, "tag", words) == []
+    assert found_names(console, "tag", words) == []
 
 
 def test_segments_come_with_their_rules_to_start_from(console):

@@ -11,7 +11,7 @@ pytestmark = pytest.mark.django_db
 LIST = "/admin/delivery/deliveryrecord/"
 
 
-def shown(answer) -> set[str]:
+def listed_records(answer) -> set[str]:
     return {record.customer.name for record in answer.context["cl"].result_list}
 
 
@@ -40,7 +40,9 @@ def records() -> None:
 def test_list_applies_filters_and_search(console, query, names):
     ada = DeliveryRecord.objects.get(customer__name="Ada")
 
-    assert shown(console.get(f"{LIST}?{query.format(customer=ada.customer_id, message=ada.message_id)}")) == names
+    assert (
+        listed_records(console.get(f"{LIST}?{query.format(customer=ada.customer_id, message=ada.message_id)}")) == names
+    )
 
 
 @pytest.mark.usefixtures("records")
