@@ -174,7 +174,7 @@ def test_large_launch_needs_the_typed_number(console, live_server):
     page.locator("#confirm").fill("3")
     page.get_by_role("button", name="Set live").click()
 
-    expect(page.locator("body")).to_contain_text("is live, for 3 people who matched")
+    expect(page.locator("body")).to_contain_text("is live: 3 people matched")
     assert Message.objects.get().state == State.LIVE
 
 

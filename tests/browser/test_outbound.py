@@ -67,7 +67,7 @@ def test_sends_to_the_rest_once_the_number_is_typed(yes, live_server, post):
     expect(page.get_by_role("alert")).to_contain_text("Type 3 to confirm")
     page.get_by_label("To confirm, type the number of people").fill("3")
     page.get_by_role("button", name="Send to the rest").click()
-    expect(page.locator("body")).to_contain_text("goes to the rest: 3 people more")
+    expect(page.locator("body")).to_contain_text("goes to the rest: 3 people")
     tasks.hand_over_due()
 
     assert sorted(mail["To"] for mail in post.mails) == [f"p{n}@acme.example" for n in range(5)]
@@ -91,7 +91,7 @@ def test_drifted_audience_is_refused_with_both_counts_and_keeps_the_text(console
     assert not Message.objects.exists()
     expect(page.locator("#summary")).to_contain_text("4 match now")
     page.get_by_role("button", name="Set live").click()
-    expect(page.locator("body")).to_contain_text("is live, for 4 people who matched")
+    expect(page.locator("body")).to_contain_text("is live: 4 people matched")
 
 
 def test_scheduled_one_off_goes_live_at_its_time(console, live_server, post):
@@ -227,7 +227,7 @@ def test_message_to_people_found_by_a_rule(console, live_server, post):
     page.locator("trix-editor").click()
     page.keyboard.type("We are in Cork on Friday")
     page.get_by_role("button", name="Set live").click()
-    expect(page.locator("body")).to_contain_text("is live, for 2 people who matched")
+    expect(page.locator("body")).to_contain_text("is live: 2 people matched")
     tasks.hand_over_due()
     assert sorted(mail["To"] for mail in post.mails) == ["p0@acme.example", "p1@acme.example"]
 

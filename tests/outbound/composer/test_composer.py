@@ -353,7 +353,7 @@ def test_one_off_goes_live_for_current_matches(console):
     answer = console.post(message_page(draft), form, follow=True)
 
     assert draft.records.get().customer.email == "ada@acme.example"
-    assert "is live, for 1 person who matched." in answer.content.decode()
+    assert "is live: 1 person matched." in answer.content.decode()
 
 
 def test_missing_content_is_reported_and_the_draft_is_saved(console):
@@ -374,7 +374,7 @@ def test_one_off_without_matches_stays_a_draft(console):
 
     answer = console.post(message_page(draft), typed(draft.sender, send_type="one_off", act="live"), follow=True)
 
-    assert "No customers match now" in answer.content.decode()
+    assert "Nobody matches right now" in answer.content.decode()
     assert Message.objects.get().state == State.DRAFT
 
 
@@ -753,7 +753,7 @@ def test_above_the_limit_sending_to_the_rest_asks_for_the_number(console):
     rest = f"/admin/messaging/message/{message.pk}/act/rest/"
 
     asked = console.post(rest)
-    assert "type how many people it goes to: <strong>4</strong>" in asked.content.decode()
+    assert "type the number of people it goes to: <strong>4</strong>" in asked.content.decode()
     assert "Type 4 to confirm" in console.post(rest, {"confirm": "3"}).content.decode()
     assert Message.objects.get().state == State.SAMPLED
     console.post(rest, {"confirm": "4", "reviewed": "4", "receiving": "4"})
@@ -810,7 +810,7 @@ def test_failed_large_launch_stays_a_draft_with_the_reason(console):
 
     message.refresh_from_db()
     assert (message.state, message.launching_at) == (State.DRAFT, None)
-    assert "No customers match now" in console.get(message_page(message)).content.decode()
+    assert "Nobody matches right now" in console.get(message_page(message)).content.decode()
 
 
 def test_large_launch_can_be_cancelled_before_a_worker_starts_it(console):

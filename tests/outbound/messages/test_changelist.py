@@ -186,7 +186,7 @@ def test_row_shows_waiting_for_a_visit_or_for_the_scheduled_time(console):
     assert cells(page, "Later")["Sent"] == "– Goes live Mon 6 May, 07:30"
     assert cells(page, "Draft")["Sent"] == "–"
     Message.objects.filter(title="Later").update(scheduled_for=AT)
-    assert cells(console.get(LIST), "Later")["Sent"] == "– Was to go live Mon 4 May, 10:00"
+    assert cells(console.get(LIST), "Later")["Sent"] == "– Was scheduled for Mon 4 May, 10:00"
 
 
 def test_list_sorts_by_sent_copies(console):

@@ -200,7 +200,7 @@ def test_links_are_sorted_by_clicks_with_bot_hits_and_earlier_versions(console, 
         " Scanners and bots also followed it 7 times 2 5"
         " https://acme.example/gone In an earlier version 1 1 n {{ name }} – –" in page
     )
-    assert "Not counted as opens: Apple Mail loaded it 2 times by itself" in page
+    assert "Not counted as opens: Apple Mail loaded it 2 times automatically" in page
 
 
 # People

@@ -97,7 +97,7 @@ def test_records_settled_meanwhile_are_reported(console, news):
     answer = console.post(AGAIN, {"record": [pk]}, follow=True)
 
     assert statuses(news)["Ada"] == "sent"
-    assert "1 was left as they are" in answer.content.decode()
+    assert "1 could not be changed" in answer.content.decode()
     assert LogEntry.objects.count() == before
 
 
