@@ -10,7 +10,7 @@ from audiences.api.base.endpoint import AGAIN, Nowhere
 from config import health
 from delivery.inbound import esp_webhooks
 from outbound.api.schema import ADDRESSES as OUTBOUND
-from outbound.composer.images import show
+from outbound.composer.images import serve_image
 
 
 def for_providers() -> list[URLPattern | URLResolver]:
@@ -19,13 +19,13 @@ def for_providers() -> list[URLPattern | URLResolver]:
     return [path("webhooks/anymail/", include((esp_webhooks.urlpatterns, "anymail")))] if secret else []
 
 
-handler400 = "outbound.console.idempotency.not_understood"
+handler400 = "outbound.console.idempotency.bad_request"
 
 urlpatterns: list[URLPattern | URLResolver] = [
     # Typed by hand, without the slash or the path.
     *(path(typed, RedirectView.as_view(pattern_name="admin:index")) for typed in ("", "admin")),
     path("admin/", admin.site.urls),
-    path("pictures/<str:name>", show, name="picture"),
+    path("pictures/<str:name>", serve_image, name="picture"),
     path("healthz", health.healthz, name="healthz"),
     path("metrics", health.metrics, name="metrics"),
     re_path(r"^api/schema/?$", SpectacularAPIView.as_view(), name="schema"),

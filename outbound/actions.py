@@ -1,4 +1,4 @@
-"""What staff do to a message with a button: by POST, once however often it is clicked, and written into the log."""
+"""The buttons of a message: set live, pause, stop and others. Each runs once and is written to the log."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -22,36 +22,36 @@ from outbound import roles
 from outbound.console.admin import ConsoleAdmin, teammate
 from outbound.console.wording import counted
 
-# How many refusals of one click are spelt out.
-MOST_SAID = 5
+# Refusals of one click that are shown in full.
+MAX_ERRORS_SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Act:
-    """One button: what it does, what the log and the page say afterwards."""
+    """One button: its function and the words that the log uses for it."""
 
     do: Callable[..., str]
     logged: str
     permission: str = roles.SET_LIVE
 
 
-def may(request: HttpRequest, act: Act) -> None:
-    """Refuse who may not do this, whatever buttons their page had."""
+def check_permission(request: HttpRequest, act: Act) -> None:
+    """Raise PermissionDenied if the teammate lacks the act's permission, whatever buttons their page showed."""
     if not request.user.has_perm(act.permission):
         raise PermissionDenied
 
 
 def log_sentence(message: Message, act: Act, *, before: str) -> str:
-    """What the log says: the act, and the state it led from and to."""
+    """Return the log entry: the act and the states before and after it."""
     after = message.get_state_display()
     if message.launching_at:
-        return f"{act.logged}: on its way"
+        return f"{act.logged}: in progress"
     return act.logged if before == after else f"{act.logged}: from {before} to {after}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LaunchPlan:
-    """Whom it goes to, as far as a click has looked: how many match, whether they were counted, and what staff saw."""
+    """The size of a launch: matching people, whether that is an exact count, and the count that staff saw."""
 
     people: int = 0
     is_exact: bool = True
@@ -59,84 +59,82 @@ class LaunchPlan:
 
     @property
     def by_worker(self) -> bool:
-        """Whether it takes longer than a request may."""
+        """Whether the launch would take longer than a request may."""
         return not self.is_exact or self.people > launch_job.MOST_AT_ONCE
 
     @property
-    def seen(self) -> int:
-        """How many staff saw, or would have seen."""
+    def reviewed_people(self) -> int:
+        """Return the count that staff saw, or the current one if the page showed none."""
         return self.people if self.reviewed is None else self.reviewed
 
 
-NOBODY_COUNTED = LaunchPlan()
+UNCOUNTED = LaunchPlan()
 
 
-def set_live(message: Message, *, at: datetime, going: LaunchPlan = NOBODY_COUNTED, **_asked: Any) -> str:
-    """Go live; the people of a one-off are frozen, a great many by a worker."""
-    if going.by_worker and (message.send_type == SendType.ONE_OFF or not going.is_exact):
-        return ask_for(message, at=at, reviewed=going.seen)
-    made = launch.launch(message, at=at)
+def set_live(message: Message, *, at: datetime, plan: LaunchPlan = UNCOUNTED, **_asked: Any) -> str:
+    """Set a message live and create the records of a one-off. A worker does this for a large audience."""
+    if plan.by_worker and (message.send_type == SendType.ONE_OFF or not plan.is_exact):
+        return request_launch(message, at=at, reviewed=plan.reviewed_people)
+    count = launch.launch(message, at=at)
     if message.send_type == SendType.ONGOING:
         transaction.on_commit(lambda: tasks.nudge_match(message))
         return f"“{message}” is live."
     transaction.on_commit(tasks.nudge)
-    return f"“{message}” is live, for {record_noun(message, made)} who matched."
+    return f"“{message}” is live: {record_noun(message, count)} matched."
 
 
-def ask_for(message: Message, *, at: datetime, sample: int | None = None, reviewed: int | None = None) -> str:
-    """Have a worker launch it."""
+def request_launch(message: Message, *, at: datetime, sample: int | None = None, reviewed: int | None = None) -> str:
+    """Ask a worker to launch the message."""
     launch_job.ask_for(message, at=at, sample=sample, reviewed=reviewed)
     transaction.on_commit(lambda: tasks.nudge_launch(message))
     return f"“{message}” is going live."
 
 
 def call_off(message: Message, *, at: datetime, **_asked: Any) -> str:
-    """Take back a launch that is not done yet."""
+    """Cancel a launch that has not finished."""
     launch_job.call_off(message, at=at)
-    return f"“{message}” is not going live."
+    return f"The launch of “{message}” was cancelled."
 
 
-def record_noun(message: Message, made: int) -> str:
-    """How many the records are of: people, or people at companies."""
+def record_noun(message: Message, count: int) -> str:
+    """Return a number of records with its noun: people, or people at companies."""
     one, many = ("person at a company", "people at companies") if message.per_company else ("person", "people")
-    return counted(made, one, many)
+    return counted(count, one, many)
 
 
-def try_on_a_few(
-    message: Message, *, at: datetime, sample: int, going: LaunchPlan = NOBODY_COUNTED, **_asked: Any
-) -> str:
-    """Go live for some drawn at random; the rest is a button of the report."""
-    if going.by_worker:
-        return ask_for(message, at=at, sample=sample)
-    made = launch.launch(message, at=at, sample=sample)
+def try_on_a_few(message: Message, *, at: datetime, sample: int, plan: LaunchPlan = UNCOUNTED, **_asked: Any) -> str:
+    """Set a one-off live for a random sample; the report then offers to send it to the rest."""
+    if plan.by_worker:
+        return request_launch(message, at=at, sample=sample)
+    count = launch.launch(message, at=at, sample=sample)
     transaction.on_commit(tasks.nudge)
     return (
-        f"“{message}” goes to {record_noun(message, made)} first. Send it to the rest once you have seen how it does."
+        f"“{message}” goes to {record_noun(message, count)} first. Send it to the rest when you have seen the results."
     )
 
 
 def schedule(
-    message: Message, *, at: datetime, scheduled_for: datetime, going: LaunchPlan = NOBODY_COUNTED, **_asked: Any
+    message: Message, *, at: datetime, scheduled_for: datetime, plan: LaunchPlan = UNCOUNTED, **_asked: Any
 ) -> str:
-    """Go live by itself at a time to come, if about as many match then."""
-    message_lifecycle.schedule(message, for_=scheduled_for, at=at, reviewed_count=going.seen)
+    """Schedule a one-off. It goes live then if about as many people match as were reviewed."""
+    message_lifecycle.schedule(message, for_=scheduled_for, at=at, reviewed_count=plan.reviewed_people)
     return f"“{message}” goes live {timezone.localtime(scheduled_for):%A %-d %B %Y at %H:%M}."
 
 
 def unschedule(message: Message, *, at: datetime, **_asked: Any) -> str:
-    """Back to a draft."""
+    """Return a scheduled message to a draft."""
     message_lifecycle.unschedule(message)
     return f"“{message}” is a draft again."
 
 
 def pause(message: Message, *, at: datetime, **_asked: Any) -> str:
-    """Hold everything, from the moment this returns."""
+    """Pause a message. Nothing is sent after this returns."""
     lifecycle.pause(message)
-    return f"“{message}” is paused. Nothing more goes out until you resume it."
+    return f"“{message}” is paused. Nothing more is sent until you resume it."
 
 
 def resume(message: Message, *, at: datetime, **_asked: Any) -> str:
-    """Go on; what an ongoing one held is judged again."""
+    """Resume a message and recheck the waiting records of an ongoing one."""
     message_lifecycle.resume(message, at=at)
     transaction.on_commit(lambda: tasks.nudge_match(message))
     transaction.on_commit(tasks.nudge)
@@ -144,22 +142,21 @@ def resume(message: Message, *, at: datetime, **_asked: Any) -> str:
 
 
 def stop(message: Message, *, at: datetime, **_asked: Any) -> str:
-    """End it for good."""
+    """Stop a message; it cannot be started again."""
     lifecycle.stop(message)
-    return f"“{message}” is stopped for good. Whoever had not got it yet will not."
+    return f"“{message}” is stopped. Anyone who had not received it yet will not."
 
 
-def send_to_rest(message: Message, *, at: datetime, going: LaunchPlan = NOBODY_COUNTED, **_asked: Any) -> str:
-    """Launch a sampled one-off for everybody else who matches now."""
-    if going.by_worker:
-        return ask_for(message, at=at, reviewed=going.seen)
-    made = launch.send_to_rest(message, at=at)
+def send_to_rest(message: Message, *, at: datetime, plan: LaunchPlan = UNCOUNTED, **_asked: Any) -> str:
+    """Launch a sampled one-off for everyone else who matches now."""
+    if plan.by_worker:
+        return request_launch(message, at=at, reviewed=plan.reviewed_people)
+    count = launch.send_to_rest(message, at=at)
     transaction.on_commit(tasks.nudge)
-    return f"“{message}” goes to the rest: {record_noun(message, made)} more."
+    return f"“{message}” goes to the rest: {record_noun(message, count)}."
 
 
 def duplicate(message: Message, *, at: datetime, by: User, **_asked: Any) -> str:
-    """Make a draft of the same content and filters."""
     copy = duplication.duplicate(message, by=by, at=at)
     return f"“{copy}” is a new draft."
 
@@ -176,7 +173,7 @@ ACTS: dict[str, Act] = {
     "resume": Act(do=resume, logged="Resumed"),
     "stop": Act(do=stop, logged="Stopped"),
     "rest": Act(do=send_to_rest, logged="Sent to the rest"),
-    "call-off": Act(do=call_off, logged="Called off going live"),
+    "call-off": Act(do=call_off, logged="Cancelled the launch"),
 }
 
 DUPLICATE = Act(do=duplicate, logged="Duplicated", permission="messaging.add_message")
@@ -185,36 +182,36 @@ DUPLICATE = Act(do=duplicate, logged="Duplicated", permission="messaging.add_mes
 def carry_out_each(
     admin: ConsoleAdmin, request: HttpRequest, chosen: Iterable[Message], act: Act, *, done: str, at: datetime
 ) -> None:
-    """Do it to each one that it can be done to, each by itself, and say how many there were and why others were not."""
-    may(request, act)
+    """Perform an act on each chosen message separately and report how many succeeded and why others failed."""
+    check_permission(request, act)
     by, did, refused = teammate(request), 0, []
     for message in chosen:
         try:
             do_and_log(admin, request, message, act, at=at, by=by)
-        except ValidationError as no:
-            refused.append(f"“{message}”: {' '.join(no.messages)}")
+        except ValidationError as error:
+            refused.append(f"“{message}”: {' '.join(error.messages)}")
         else:
             did += 1
     if did:
         messages.success(request, f"{counted(did, 'message is', 'messages are')} {done}.")
-    for sentence in refused[:MOST_SAID]:
+    for sentence in refused[:MAX_ERRORS_SHOWN]:
         messages.error(request, sentence)
-    if len(refused) > MOST_SAID:
-        messages.error(request, f"And {len(refused) - MOST_SAID:,} more were left as they are.")
+    if len(refused) > MAX_ERRORS_SHOWN:
+        messages.error(request, f"{len(refused) - MAX_ERRORS_SHOWN:,} more could not be changed.")
 
 
 def carry_out(
     admin: ConsoleAdmin, request: HttpRequest, message: Message, act: Act, *, at: datetime, **asked: Any
 ) -> bool:
-    """Do it and log it together; where it cannot be done, say why and change nothing."""
-    may(request, act)
+    """Perform an act and log it in one transaction. If it is refused, show the reason and return False."""
+    check_permission(request, act)
     try:
-        said = do_and_log(admin, request, message, act, at=at, **asked)
-    except ValidationError as no:
-        for sentence in no.messages:
+        text = do_and_log(admin, request, message, act, at=at, **asked)
+    except ValidationError as error:
+        for sentence in error.messages:
             messages.error(request, sentence)
         return False
-    messages.success(request, said)
+    messages.success(request, text)
     return True
 
 
@@ -222,8 +219,8 @@ def carry_out(
 def do_and_log(
     admin: ConsoleAdmin, request: HttpRequest, message: Message, act: Act, *, at: datetime, **asked: Any
 ) -> str:
-    """Do it and log it together; return what to tell the teammate."""
+    """Perform an act, log it and return the text for the teammate."""
     before = message.get_state_display()
-    said = act.do(message, at=at, **asked)
+    text = act.do(message, at=at, **asked)
     admin.note(request, message, log_sentence(message, act, before=before))
-    return said
+    return text

@@ -1,4 +1,4 @@
-"""Which pages there are: each table of the console, and who draws it."""
+"""Registration: every table of the console and its admin class."""
 
 from django.contrib import admin
 from django.contrib.admin.models import LogEntry
@@ -55,7 +55,7 @@ PAGES: dict[type[Model], type[ModelAdmin]] = {
 }
 
 for model, pages in PAGES.items():
-    # What a library registered for itself does not look like the rest.
+    # A library's own registration would not look like the rest of the console.
     if admin.site.is_registered(model):
         admin.site.unregister(model)
     admin.site.register(model, pages)

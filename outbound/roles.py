@@ -1,6 +1,7 @@
-"""The four roles, as Django groups: what each may do, in one table.
+"""The four roles, as Django groups, and the permissions of each in one table.
 
-Each may do what the one before it may, and more. A change of the table needs a migration that calls `install` again.
+Each role has the permissions of the role before it and more. A change of the table needs a migration that calls
+`install` again.
 """
 
 from typing import Any
@@ -11,7 +12,7 @@ from django.db.models import TextChoices
 
 
 class Role(TextChoices):
-    """What a teammate is here to do; the value is the name of the group."""
+    """The role of a teammate; the value is the name of the group."""
 
     VIEWER = "Viewer"
     AUTHOR = "Author"
@@ -19,18 +20,18 @@ class Role(TextChoices):
     ADMIN = "Admin"
 
 
-SAYS: dict[Role, str] = {
-    Role.VIEWER: "Sees messages, reports and customers, and changes nothing.",
-    Role.AUTHOR: "Writes drafts and segments, and sends tests to themselves.",
-    Role.SENDER: "Sets live, pauses, resumes and stops, imports people, writes to one customer and answers.",
-    Role.ADMIN: "Also changes settings, attributes, staff and API tokens.",
+DESCRIPTIONS: dict[Role, str] = {
+    Role.VIEWER: "Can view messages, reports and customers, but change nothing.",
+    Role.AUTHOR: "Can write drafts and segments, and send tests to themselves.",
+    Role.SENDER: "Can set live, pause, resume and stop messages, import people, send to one customer and reply.",
+    Role.ADMIN: "Can also change settings, attributes, staff and API tokens.",
 }
 SET_LIVE = "messaging.set_live"
 WRITE_TO_ONE = "messaging.write_to_one"
 ANSWER_REQUESTS = "audiences.answer_requests"
 
-# What each role may do beyond the role before it: (app, model) -> the beginnings of permissions' names.
-MORE: dict[Role, dict[tuple[str, str], tuple[str, ...]]] = {
+# The permissions that each role adds to the role before it: (app, model) -> verbs of the codenames.
+ADDED_PERMISSIONS: dict[Role, dict[tuple[str, str], tuple[str, ...]]] = {
     Role.VIEWER: {
         ("messaging", "message"): ("view",),
         ("messaging", "messageversion"): ("view",),
@@ -85,25 +86,25 @@ MORE: dict[Role, dict[tuple[str, str], tuple[str, ...]]] = {
 
 
 def granted(role: Role) -> set[tuple[str, str, str]]:
-    """All that a role may do: app, model, and the permission's name."""
+    """Return all permissions of a role as (app, model, codename)."""
     roles = list(Role)
     return {
-        (app, model, name_of(verb, model))
+        (app, model, codename(verb, model))
         for one in roles[: roles.index(role) + 1]
-        for (app, model), verbs in MORE[one].items()
+        for (app, model), verbs in ADDED_PERMISSIONS[one].items()
         for verb in verbs
     }
 
 
-def name_of(verb: str, model: str) -> str:
-    """Return a permission's name: Django's four end in the model's, ours stand alone."""
+def codename(verb: str, model: str) -> str:
+    """Return a permission's codename: Django's four end in the model's name, ours stand alone."""
     return f"{verb}_{model}" if verb in ("view", "add", "change", "delete") else verb
 
 
 def install(apps: Any = installed) -> None:
-    """Have the four groups with exactly their permissions; who is in them is staff's.
+    """Give the four groups exactly their permissions; memberships do not change.
 
-    Makes what permissions are missing: Django makes its own only once all migrations have run.
+    Creates missing permissions, because Django creates its own only after all migrations have run.
     """
     groups, kinds = apps.get_model("auth", "Group"), apps.get_model("contenttypes", "ContentType")
     permissions = apps.get_model("auth", "Permission")
@@ -121,15 +122,15 @@ def install(apps: Any = installed) -> None:
 
 
 def role_of(user: AbstractBaseUser | AnonymousUser) -> Role | None:
-    """Return the role of a teammate, the highest where somebody gave them several; None where they have none."""
+    """Return the role of a teammate: the highest if they have several, None if they have none."""
     if getattr(user, "is_superuser", False):
         return Role.ADMIN
     names = {group.name for group in user.groups.all()}  # type: ignore[union-attr]
     return next((role for role in reversed(Role) if role.value in names), None)
 
 
-def give(user: Any, role: Role) -> None:
-    """Give a teammate this role, in place of whichever they had."""
+def give_role(user: Any, role: Role) -> None:
+    """Give a teammate this role in place of their present one."""
     groups = installed.get_model("auth", "Group").objects
     user.groups.remove(*groups.filter(name__in=Role.values))
     user.groups.add(groups.get(name=role.value))

@@ -25,7 +25,7 @@ def have_team() -> Team:
     boss = have("demo", first_name="Dana", last_name="Moore", is_superuser=True)
     support = have("support", first_name="Sam", last_name="Quinn", is_superuser=False)
     if roles.role_of(support) is None:
-        roles.give(support, roles.Role.SENDER)
+        roles.give_role(support, roles.Role.SENDER)
     return Team(boss=boss, support=support)
 
 

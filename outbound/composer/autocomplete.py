@@ -1,4 +1,4 @@
-"""What customers are known by: the values a rule's field completes as one types."""
+"""Autocompletion of values in the rule builder."""
 
 from datetime import timedelta
 from typing import Any
@@ -11,10 +11,10 @@ from audiences.attributes import About
 from audiences.models import CustomAttribute
 from audiences.rules import Kind
 
-MOST = 12
-# Values are learnt from about so many rows; a rare one can still be typed.
-ROWS = 50_000
-WITHIN = timedelta(milliseconds=800)
+RESULT_LIMIT = 12
+# Rows to search for values; staff can still type a rare value.
+ROWS_SEARCHED = 50_000
+TIME_LIMIT = timedelta(milliseconds=800)
 TABLES = {
     About.CUSTOMER: ("audiences_customer", "c"),
     About.COMPANY: ("audiences_company", "k"),
@@ -22,7 +22,7 @@ TABLES = {
 
 
 def known_values(name: str, *, words: str) -> list[str]:
-    """The values of a text attribute that hold these words, the commonest first."""
+    """Return stored values of a text attribute that contain the words, the most frequent first."""
     try:
         attribute = attributes.find(name, catalogue=CustomAttribute.objects.catalogue())
     except LookupError:
@@ -32,8 +32,13 @@ def known_values(name: str, *, words: str) -> list[str]:
     table, row = TABLES[attribute.about]
     value = attribute.sql.format(key="%(key)s::text") if attribute.key else attribute.sql.format()
     literal = words.strip().replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-    params: dict[str, Any] = {"key": attribute.key, "words": f"%{literal}%", "most": MOST, "rows": ROWS}
-    # The value is a constant of the attribute table; what staff typed has places of its own.
+    params: dict[str, Any] = {
+        "key": attribute.key,
+        "words": f"%{literal}%",
+        "most": RESULT_LIMIT,
+        "rows": ROWS_SEARCHED,
+    }
+    # The column is a constant of the attribute table; staff's input is passed as parameters.
     sql = (
         f"SELECT value FROM (SELECT {value} AS value FROM {table} {row} WHERE {row}.archived_at IS NULL"  # noqa: S608
         f" AND {value} ILIKE %(words)s AND {value} <> '' LIMIT %(rows)s) AS rows_asked"
@@ -42,7 +47,7 @@ def known_values(name: str, *, words: str) -> list[str]:
     try:
         with transaction.atomic(), connection.cursor() as cursor:
             cursor.execute(
-                "SELECT set_config('statement_timeout', %s, true)", [str(WITHIN // timedelta(milliseconds=1))]
+                "SELECT set_config('statement_timeout', %s, true)", [str(TIME_LIMIT // timedelta(milliseconds=1))]
             )
             cursor.execute(sql, params)
             found = [row[0] for row in cursor.fetchall()]

@@ -1,4 +1,4 @@
-"""Before a message goes to many: the sender types how many, and what they read must still be so."""
+"""Confirmation of a large launch: the sender types the number of people, and the reviewed count must still hold."""
 
 import re
 from collections.abc import Mapping
@@ -12,14 +12,14 @@ from delivery.matching.forecast import Forecast
 from messaging.models import Message
 from outbound.actions import LaunchPlan
 
-# So long a click waits for a count; where that is too short, what the page had counted stands, if it is about so.
+# Time that a click waits for an exact count; after it, the page's count is used if an estimate is close to it.
 COUNT_WITHIN = timedelta(milliseconds=500)
 ABOUT_PERCENT = 30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """What the page showed, and what was typed; None where it showed no number, or only about how many."""
+class PostedCounts:
+    """The counts that the page showed and the typed number; None if the page showed only an estimate or none."""
 
     reviewed: int | None = None
     receiving: int | None = None
@@ -27,65 +27,63 @@ class Asked:
     sample: int | None = None
 
     @classmethod
-    def of(cls, posted: Mapping[str, str], *, sample: int | None = None) -> "Asked":
-        """Read what a page posted."""
+    def from_post(cls, posted: Mapping[str, str], *, sample: int | None = None) -> "PostedCounts":
+        """Parse the posted form."""
         return cls(
-            reviewed=number(posted.get("reviewed", "")),
-            receiving=number(posted.get("receiving", "")),
+            reviewed=parse_number(posted.get("reviewed", "")),
+            receiving=parse_number(posted.get("receiving", "")),
             typed=posted.get("confirm", ""),
             sample=sample,
         )
 
 
-def number(text: str) -> int | None:
-    """A whole number as people type it: 12,345 and 12 345 too."""
+def parse_number(text: str) -> int | None:
+    """Parse a whole number as people type it, also 12,345 and 12 345."""
     digits = re.sub(r"[\s,.’']", "", text)
     return int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 12 else None
 
 
-def count(message: Message, asked: Asked, *, at: datetime) -> Forecast | None:
-    """Who would get it now; None where its rules cannot be read, which is said elsewhere.
+def count_recipients(message: Message, asked: PostedCounts, *, at: datetime) -> Forecast | None:
+    """Forecast the launch; None if the rules are invalid, which the composer reports.
 
-    An estimate where counting takes long and what the page had counted is about so: then whoever launches it counts.
+    Return an estimate if an exact count is slow and the page's count is close to it: then the launch itself counts.
     """
     try:
         found = forecast.forecast_soon(message, at=at, within=COUNT_WITHIN)
-        return found if found.exact or is_about(found, asked) else forecast.forecast(message, at=at)
+        return found if found.exact or is_close_to_review(found, asked) else forecast.forecast(message, at=at)
     except RuleError:
         return None
 
 
-def is_about(found: Forecast, asked: Asked) -> bool:
-    """Whether the page showed about as many as an estimate has it."""
+def is_close_to_review(found: Forecast, asked: PostedCounts) -> bool:
+    """Whether the page's count is close to an estimate."""
     if asked.reviewed is None or asked.receiving is None:
         return False
     return abs(found.people - asked.reviewed) * 100 <= ABOUT_PERCENT * found.people
 
 
-def receiving(found: Forecast) -> int:
-    """How many people would get it."""
+def receiving_people(found: Forecast) -> int:
     return found.people - sum(found.left_out.values())
 
 
-def refusal(found: Forecast, asked: Asked) -> str:
-    """Why it may not go yet; empty where it may."""
+def refusal_reason(found: Forecast, asked: PostedCounts) -> str:
+    """Return the reason to refuse the launch, or ""."""
     saw = asked.reviewed if asked.sample is None and found.exact else None
     if saw is not None and launch_job.has_drifted(found.people, since=saw):
         return (
-            f"{saw:,} people matched when this page counted, {found.people:,} match now."
-            " Look at the review again before you go on."
+            f"{saw:,} people matched when this page was loaded, {found.people:,} match now."
+            " Check the review again before you continue."
         )
-    people = receiving(found)
+    people = receiving_people(found)
     shown = people if asked.receiving is None else asked.receiving
     if asked.sample is not None:
-        going = shown = min(asked.sample, people)
+        sending = shown = min(asked.sample, people)
     else:
-        going = people if found.exact else shown
-    if going <= Workspace.current().confirm_above or number(asked.typed) in {shown, going}:
+        sending = people if found.exact else shown
+    if sending <= Workspace.current().confirm_above or parse_number(asked.typed) in {shown, sending}:
         return ""
-    return f"Type {shown:,} to confirm: that is how many people it goes to."
+    return f"Type {shown:,} to confirm: the number of people it goes to."
 
 
-def going(found: Forecast, asked: Asked) -> LaunchPlan:
-    """What a button needs to know of whom it sends to."""
+def launch_plan(found: Forecast, asked: PostedCounts) -> LaunchPlan:
     return LaunchPlan(people=found.people, is_exact=found.exact, reviewed=None if found.exact else asked.reviewed)

@@ -1,4 +1,4 @@
-"""The forms of the composer. What they let through can be saved; what they refuse is said at the field it is about."""
+"""The forms of the composer. A valid form can be saved; errors appear at their fields."""
 
 import json
 import re
@@ -19,13 +19,13 @@ from messaging.content.plain_text import as_text
 from messaging.models import Channel, Format, Message, MessageVersion, Sender, SendType, Style, WindowZone
 from outbound.console.rich_text import RichTextWidget
 
-PLACE = re.compile(r"^(?:Rule|Group) ([\d.]+)")
+RULE_PATH = re.compile(r"^(?:Rule|Group) ([\d.]+)")
 UNTITLED = "Untitled message"
 OPENS_THE_APP = {"placeholder": "For example: https://www.example.com/orders or myapp://orders", "inputmode": "url"}
 
 
 class JSONText(forms.CharField):
-    """JSON that a part of the page keeps in a hidden field; what cannot be read is kept as it was sent."""
+    """JSON in a hidden field that a script of the page maintains; invalid input is shown again as it was sent."""
 
     widget = forms.HiddenInput
 
@@ -34,7 +34,6 @@ class JSONText(forms.CharField):
         self.nothing = nothing
 
     def clean(self, value: Any) -> Any:
-        """Read it."""
         try:
             return json.loads(super().clean(value) or self.nothing)
         except (ValueError, RecursionError) as wrong:
@@ -42,7 +41,7 @@ class JSONText(forms.CharField):
 
 
 class ContentForm(forms.Form):
-    """Step 1: how it goes, from whom, and what it says."""
+    """Step 1: channel, sender and content."""
 
     title = forms.CharField(
         required=False,
@@ -63,13 +62,13 @@ class ContentForm(forms.Form):
         Sender.objects.none(),
         required=False,
         label="From",
-        empty_label="Choose who it is from",
+        empty_label="Choose a sender",
         widget=UnfoldAdminSelectWidget(),
-        error_messages={"invalid_choice": "You may not write as this sender. Choose another."},
+        error_messages={"invalid_choice": "You cannot send as this sender. Choose another."},
     )
     subject = forms.CharField(required=False, max_length=255, widget=UnfoldAdminTextInputWidget())
     body = forms.CharField(required=False, label="Text", widget=RichTextWidget())
-    # Push is plain text, so it is typed as such; it is kept as the rich text of the same words.
+    # Push is written as plain text and stored as HTML paragraphs.
     text = forms.CharField(required=False, label="Text", widget=UnfoldAdminTextareaWidget({"rows": 5}))
     link = forms.CharField(required=False, max_length=1000, widget=UnfoldAdminTextInputWidget(OPENS_THE_APP))
 
@@ -77,7 +76,7 @@ class ContentForm(forms.Form):
         super().__init__(*args, **kwargs)
         self.message = message
         senders = Sender.objects.usable_by(user)
-        # Whoever edits a colleague's message need not be allowed to send as them to leave the sender as it is.
+        # A teammate who edits a colleague's message may leave a sender that they cannot use themselves.
         self.fields["sender"].queryset = (  # type: ignore[attr-defined]
             senders | Sender.objects.filter(pk=message.sender_id).distinct() if message.sender_id else senders
         )
@@ -85,13 +84,13 @@ class ContentForm(forms.Form):
             self.fields["sender"].help_text = no_sender(user)
 
     def clean(self) -> dict[str, Any]:
-        """Make the text safe, and say what is wrong with it in which line."""
+        """Sanitize the text and report errors of the template with their lines."""
         data = super().clean() or {}
         channel = data.get("channel") or self.message.channel
         is_push = channel == Channel.PUSH
         how = data.get("format") if "format" in self.fields else self.message.format
         if channel == Channel.IN_APP and how != Format.ANNOUNCEMENT:
-            # The page hides the field: a chat has no subject, whatever was typed before.
+            # A chat has no subject; the hidden field may still hold an earlier one.
             data["subject"] = ""
         source = content.paragraphs(data.get("text", "")) if is_push else data.get("body", "")
         field = "text" if is_push else "body"
@@ -113,34 +112,34 @@ class ContentForm(forms.Form):
         return data
 
     def title_or_first_words(self) -> str:
-        """The name the team sees it under, its subject or first words where none was typed."""
+        """Return the name, or the subject or the first words if no name was entered."""
         given = self.cleaned_data["title"].strip() or self.cleaned_data.get("subject", "").strip()
         words = given or " ".join(as_text(self.cleaned_data["source"]).split())[:80]
         return words[:200] or UNTITLED
 
 
 class AudienceFields(forms.Form):
-    """Step 2: the rules, and when it may be delivered."""
+    """Step 2: the rules and the delivery times."""
 
     rules = JSONText(nothing="{}")
     window = JSONText(nothing="[]")
     window_zone = forms.ChoiceField(choices=WindowZone, widget=forms.RadioSelect, required=False)
 
     def clean(self) -> dict[str, Any]:
-        """Refuse rules and windows that make no sense, in a sentence that names the one it is about."""
+        """Refuse invalid rules and delivery times; the error names the invalid rule."""
         data = super().clean() or {}
         data["window_zone"] = data.get("window_zone") or WindowZone.WORKSPACE
         if "rules" in data:
-            # As a row of its own, so that a segment is not taken for a part of itself.
+            # An unsaved row, so that a segment is not mistaken for a part of itself.
             audience = Audience(rules=data["rules"])
-            self.hold(audience, "rules")
+            self.add_errors_of(audience, "rules")
             data["rules"] = audience.rules
         if "window" in data:
-            self.hold(Message(window=data["window"], channel=Channel.EMAIL), "window")
+            self.add_errors_of(Message(window=data["window"], channel=Channel.EMAIL), "window")
         return data
 
-    def hold(self, row: Audience | Message, field: str) -> None:
-        """Ask a row whether it could be saved."""
+    def add_errors_of(self, row: Audience | Message, field: str) -> None:
+        """Validate an unsaved row and add its errors to the field."""
         try:
             row.clean()
         except ValidationError as wrong:
@@ -150,14 +149,14 @@ class AudienceFields(forms.Form):
 
     @property
     def place(self) -> str:
-        """Which rule the sentence is about, as the builder counts them ("1.2"); empty for none."""
+        """Return the path of the invalid rule in the rule builder, such as "1.2", or ""."""
         sentences: list[Any] = list(self.errors.get("rules", []))
-        found = PLACE.match(str(sentences[0])) if sentences else None
+        found = RULE_PATH.match(str(sentences[0])) if sentences else None
         return found[1].rstrip(".") if found else ""
 
 
 class DraftForm(AudienceFields, ContentForm):
-    """The whole composer."""
+    """The form of the composer page."""
 
     send_type = forms.ChoiceField(
         choices=SendType,
@@ -167,7 +166,7 @@ class DraftForm(AudienceFields, ContentForm):
     same_inbox_once = forms.BooleanField(
         required=False,
         label="One copy to each inbox",
-        help_text="Customers who share an email address get one copy between them.",
+        help_text="Customers who share an email address get one copy.",
         widget=forms.CheckboxInput,
     )
     scheduled_for = forms.DateTimeField(required=False, input_formats=["%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"])
@@ -175,17 +174,17 @@ class DraftForm(AudienceFields, ContentForm):
     sample = forms.IntegerField(required=False, min_value=1, max_value=1_000_000)
 
     def clean(self) -> dict[str, Any]:
-        """Ask both steps, and what the pressed button needs."""
+        """Validate both steps and the fields that the pressed button needs."""
         data = super().clean()
         act = self.data.get("act", "save")
         if act == "schedule" and not data.get("scheduled_for") and "scheduled_for" not in self.errors:
             self.add_error("scheduled_for", "Choose a day and a time.")
         if act == "sample" and not data.get("sample") and "sample" not in self.errors:
-            self.add_error("sample", "Type how many people should get it first.")
+            self.add_error("sample", "Enter how many people should get it first.")
         return data
 
     def save(self, *, by: User, at: datetime) -> Message:
-        """Write the draft; the caller holds its row, or is the only one to make it."""
+        """Save the draft. The caller has locked its row or its key."""
         message, data = self.message, self.cleaned_data
         for name in ("channel", "format", "style", "sender", "send_type", "window_zone", "same_inbox_once"):
             setattr(message, name, data[name])
@@ -220,7 +219,7 @@ class DraftForm(AudienceFields, ContentForm):
         return message
 
     def preview(self) -> Message:
-        """The message as it would be, saved nowhere."""
+        """Return the message as an unsaved instance."""
         data = self.cleaned_data
         readable = not {"subject", "body", "text", "link"} & self.errors.keys()
         return Message(
@@ -242,14 +241,14 @@ class DraftForm(AudienceFields, ContentForm):
 
 
 class VersionForm(ContentForm):
-    """What a message that has been live says, in a new version: how it goes is locked."""
+    """The content of a message that has been live, as a new version; its channel and format are locked."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         del self.fields["channel"], self.fields["format"]
 
     def save(self, *, by: User, at: datetime) -> MessageVersion:
-        """Write the name and the sender, and a new version where the words are new."""
+        """Save the name, the sender and the style, and a new version if the content changed."""
         message = self.message
         message.title, message.sender = self.title_or_first_words(), self.cleaned_data["sender"]
         message.style = self.cleaned_data["style"]
@@ -261,14 +260,14 @@ class VersionForm(ContentForm):
 
 
 class AudienceForm(AudienceFields):
-    """Whom a paused ongoing message asks for, and when it may be delivered."""
+    """The rules and delivery times of a paused ongoing message."""
 
     def __init__(self, *args: Any, message: Message, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.message = message
 
     def save(self, *, by: User, at: datetime) -> None:
-        """Write both, as a logged version."""
+        """Save the rules as a logged version, and the delivery times."""
         authoring.change_audience(self.message, rules=self.cleaned_data["rules"], by=by, at=at)
         self.message.window, self.message.window_zone = self.cleaned_data["window"], self.cleaned_data["window_zone"]
         self.message.clean()
@@ -276,22 +275,22 @@ class AudienceForm(AudienceFields):
 
 
 def no_sender(user: User) -> str:
-    """What to do where there is nobody to write as."""
+    """Return the help text for a teammate without an available sender."""
     if not user.has_perm("messaging.add_sender"):
-        return "There is no sender you may write as yet. Ask an admin to add one."
+        return "No sender is available to you yet. Ask an admin to add one."
     return format_html(
-        'There is no sender you may write as yet. <a href="{}">Add a sender</a>',
+        'No sender is available to you yet. <a href="{}">Add a sender</a>',
         reverse("admin:messaging_sender_add"),
     )
 
 
 def is_new(message: Message) -> bool:
-    """Whether it is not in the database yet; its key may be reserved already."""
+    """Whether the message is unsaved; its primary key may already be reserved."""
     return bool(message._state.adding)  # noqa: SLF001 - what Django's own forms ask
 
 
 def content_of(message: Message) -> dict[str, Any]:
-    """What the content form begins with."""
+    """Return the initial values of the content form."""
     version = message.version
     body = version.body if version else ""
     is_push = message.channel == Channel.PUSH
@@ -309,7 +308,7 @@ def content_of(message: Message) -> dict[str, Any]:
 
 
 def audience_of(message: Message) -> dict[str, Any]:
-    """What the audience form begins with."""
+    """Return the initial values of the audience form."""
     return {
         "rules": json.dumps(message.audience.rules if message.audience else {}),
         "window": json.dumps(message.window),
@@ -318,7 +317,7 @@ def audience_of(message: Message) -> dict[str, Any]:
 
 
 def draft_of(message: Message) -> dict[str, Any]:
-    """What the composer begins with."""
+    """Return the initial values of the composer."""
     when = message.scheduled_for
     return {
         **content_of(message),

@@ -1,4 +1,4 @@
-"""Pictures in messages: taken from staff, kept in Django's storage, shown to whoever reads the message."""
+"""Images in messages: uploaded by staff, stored in Django's storage, served to readers of the message."""
 
 import mimetypes
 import re
@@ -11,10 +11,10 @@ from django.core.files.storage import default_storage
 from django.http import FileResponse, Http404, HttpRequest, HttpResponseBase
 
 FOLDER = "pictures"
-LARGEST = 5 * 1024 * 1024
-NAME = re.compile(r"[\w-]{22}\.(?:png|jpg|gif|webp)")
-# What the first bytes say it is, whatever it is called.
-KINDS: dict[str, Callable[[bytes], bool]] = {
+MAX_SIZE = 5 * 1024 * 1024
+FILE_NAME = re.compile(r"[\w-]{22}\.(?:png|jpg|gif|webp)")
+# The type by the first bytes; the file name is ignored.
+SIGNATURES: dict[str, Callable[[bytes], bool]] = {
     "png": lambda head: head.startswith(b"\x89PNG\r\n\x1a\n"),
     "jpg": lambda head: head.startswith(b"\xff\xd8\xff"),
     "gif": lambda head: head[:6] in (b"GIF87a", b"GIF89a"),
@@ -23,25 +23,25 @@ KINDS: dict[str, Callable[[bytes], bool]] = {
 
 
 def store_image(upload: "File[bytes] | None") -> str:
-    """Keep a picture and return its address on this host; ValidationError where it is none that mail can show."""
+    """Store an image and return its path on this host; raise ValidationError if it is not a supported image."""
     if upload is None:
-        raise ValidationError("Choose a picture.")
-    if upload.size > LARGEST:
-        raise ValidationError(f"This picture is larger than {LARGEST // 1024 // 1024} MB. Choose a smaller one.")
+        raise ValidationError("Choose an image.")
+    if upload.size > MAX_SIZE:
+        raise ValidationError(f"This image is larger than {MAX_SIZE // 1024 // 1024} MB. Choose a smaller one.")
     taken = upload.read()
-    kind = next((kind for kind, is_it in KINDS.items() if is_it(taken[:16])), None)
+    kind = next((kind for kind, is_it in SIGNATURES.items() if is_it(taken[:16])), None)
     if kind is None:
-        raise ValidationError("This is no picture. Choose a PNG, JPEG, GIF or WebP file.")
+        raise ValidationError("That file is not an image. Choose a PNG, JPEG, GIF or WebP file.")
     name = f"{secrets.token_urlsafe(16)}.{kind}"
     default_storage.save(f"{FOLDER}/{name}", ContentFile(taken))
     return f"/{FOLDER}/{name}"
 
 
-def show(_request: HttpRequest, name: str) -> HttpResponseBase:
-    """Show a picture to anybody: whoever reads a mail is not logged in."""
+def serve_image(_request: HttpRequest, name: str) -> HttpResponseBase:
+    """Serve an image without a login, because email readers are not logged in."""
     path = f"{FOLDER}/{name}"
-    if not NAME.fullmatch(name) or not default_storage.exists(path):
-        raise Http404("There is no such picture.")
+    if not FILE_NAME.fullmatch(name) or not default_storage.exists(path):
+        raise Http404("There is no such image.")
     kind = mimetypes.types_map.get(f".{name.rpartition('.')[2]}", "image/webp")
     headers = {"Cache-Control": "public, max-age=31536000, immutable", "X-Content-Type-Options": "nosniff"}
     return FileResponse(default_storage.open(path), content_type=kind, headers=headers)

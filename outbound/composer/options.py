@@ -1,4 +1,4 @@
-"""What the composer offers: the attributes and operators of the rule builder, names to choose, variables to insert."""
+"""Choices of the composer: attributes, operators and names for the rule builder, and variables to insert."""
 
 import json
 from collections.abc import Iterator
@@ -25,26 +25,26 @@ from outbound.console import lookups
 
 
 def rule_builder(stored: Any = None) -> dict[str, Any]:
-    """Everything the rule builder needs; what `stored` rules name is among the choices, however many there are."""
+    """Return the rule builder's data. The choices include every name that the `stored` rules use."""
     leaves = list(leaves_of(stored))
     named = {leaf.get("value") for leaf in leaves if isinstance(leaf.get("value"), int)}
-    offered, more = choices(named)
+    offered, more = name_choices(named)
     return {
         "groups": attribute_groups({str(leaf.get("attribute", "")) for leaf in leaves}),
-        "operators": {kind: [operator(kind, one) for one in OPERATORS[kind]] for kind in Kind},
+        "operators": {kind: [operator_option(kind, one) for one in OPERATORS[kind]] for kind in Kind},
         "choices": offered,
         "more": more,
         "negative": [one.value for one in NEGATIVE],
         "deepest": MOST_DEPTH,
         "segments": [
             {"id": one.pk, "name": one.name, "rules": one.rules}
-            for one in Audience.objects.segments().order_by("name")[: lookups.MOST_NAMES]
+            for one in Audience.objects.segments().order_by("name")[: lookups.MENU_LIMIT]
         ],
     }
 
 
 def leaves_of(stored: Any) -> Iterator[dict[str, Any]]:
-    """The rules of stored JSON, or of its text, without asking whether they make sense."""
+    """Yield the rules of stored JSON, or of its text, without validation."""
     if isinstance(stored, str):
         try:
             stored = json.loads(stored)
@@ -60,19 +60,22 @@ def leaves_of(stored: Any) -> Iterator[dict[str, Any]]:
         yield stored
 
 
-def operator(kind: Kind, one: Operator) -> dict[str, str]:
-    """An operator, and what value it takes."""
+def operator_option(kind: Kind, one: Operator) -> dict[str, str]:
     takes = "" if one in WITHOUT_VALUE else value_kind(kind, one)
-    return {"name": one.value, "label": LABELS[one], "takes": "choice" if kind in lookups.IDS and takes else takes}
+    return {
+        "name": one.value,
+        "label": LABELS[one],
+        "takes": "choice" if kind in lookups.KINDS_BY_ID and takes else takes,
+    }
 
 
 def attribute_groups(named: set[str]) -> list[dict[str, Any]]:
-    """The attributes a rule can ask about, as the menu shows them; those named already are among them."""
+    """Return the menu of attributes for rules; it includes the `named` ones even if they are retired."""
     catalogue, offered = CustomAttribute.objects.catalogue(), CustomAttribute.objects.offered().catalogue()
     custom = {f"{CUSTOM}{key}" for key in offered.customer} | {f"{CUSTOM}{key}" for key in catalogue.customer} & named
     of_company = {f"{COMPANY_CUSTOM}{key}" for key in offered.company}
     of_company |= {f"{COMPANY_CUSTOM}{key}" for key in catalogue.company} & named
-    events = list(EventName.objects.offered().order_by("name").values_list("name", flat=True)[: lookups.MOST_EVENTS])
+    events = list(EventName.objects.offered().order_by("name").values_list("name", flat=True)[: lookups.EVENT_LIMIT])
     of_rules = (name.removeprefix(prefix) for name in sorted(named) for prefix in EVENTS if name.startswith(prefix))
     events = list(dict.fromkeys([*events, *of_rules]))
     about: dict[About, list[str]] = {}
@@ -89,29 +92,28 @@ def attribute_groups(named: set[str]) -> list[dict[str, Any]]:
         "More about the customer": list(DETAILS),
     }
     return [
-        {"label": label, "attributes": [entry(find(name, catalogue=catalogue)) for name in names]}
+        {"label": label, "attributes": [attribute_option(find(name, catalogue=catalogue)) for name in names]}
         for label, names in menu.items()
         if names
     ]
 
 
-def entry(attribute: Attribute) -> dict[str, str]:
-    """One attribute of the menu."""
+def attribute_option(attribute: Attribute) -> dict[str, str]:
     return {"name": attribute.name, "label": attribute.label, "kind": attribute.kind}
 
 
-def choices(named: set[Any]) -> tuple[dict[str, list[list[Any]]], list[str]]:
-    """The names to choose from, by kind; and the kinds there are more of."""
+def name_choices(named: set[Any]) -> tuple[dict[str, list[list[Any]]], list[str]]:
+    """Return the names to choose from by kind, and the kinds with more names than a menu holds."""
     offered: dict[str, list[list[Any]]] = {
         Kind.TEAMMATE: [
-            [user.pk, lookups.name_of(user)] for user in User.objects.filter(is_staff=True).order_by("username")
+            [user.pk, lookups.teammate_name(user)] for user in User.objects.filter(is_staff=True).order_by("username")
         ],
         Kind.ROLE: [[value, label] for value, label in Role.choices],
     }
     more: list[str] = []
-    for kind, (rows, by) in lookups.SEARCHED.items():
-        first = list(rows.order_by("-pk" if kind is Kind.MESSAGE else by)[: lookups.MOST_NAMES + 1])
-        if len(first) > lookups.MOST_NAMES:
+    for kind, (rows, by) in lookups.NAMED_KINDS.items():
+        first = list(rows.order_by("-pk" if kind is Kind.MESSAGE else by)[: lookups.MENU_LIMIT + 1])
+        if len(first) > lookups.MENU_LIMIT:
             more.append(kind)
             first += list(rows.filter(pk__in=named - {row.pk for row in first}))
         offered[kind] = [[row.pk, str(row)] for row in first]
@@ -119,7 +121,7 @@ def choices(named: set[Any]) -> tuple[dict[str, list[list[Any]]], list[str]]:
 
 
 def variables(catalogue: Catalogue) -> list[dict[str, Any]]:
-    """The variables that can be inserted, grouped as the menu shows them."""
+    """Return the variables that can be inserted, in the groups of the menu."""
     standard = list(content.VARIABLES.items())
     return [
         {"label": "Customer", "names": [pair for pair in standard if not pair[0].startswith("company.")]},
@@ -134,8 +136,8 @@ def variables(catalogue: Catalogue) -> list[dict[str, Any]]:
     ]
 
 
-def times() -> dict[str, list[Any]]:
-    """The days and half hours of a delivery window."""
+def window_times() -> dict[str, list[Any]]:
+    """Return the days and half hours of a delivery window."""
     clock = [
         f"{minutes // 60:02}:{minutes % 60:02}"
         for minutes in range(0, delivery_window.FULL_DAY, delivery_window.HALF_HOUR)

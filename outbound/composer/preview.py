@@ -1,6 +1,6 @@
-"""How it will read to somebody, made by the code that sends it; and a test to whoever writes it (behaviour 4.13).
+"""Preview for one customer, rendered by the code that sends; and a test email to its author (behaviour 4.13).
 
-Neither writes anything down: no record, no count, no customer.
+Neither writes to the database: no record, no count, no customer.
 """
 
 import uuid
@@ -20,17 +20,16 @@ from messaging import content
 from messaging.content.sanitize import TAG
 from messaging.models import Channel, Message, Sender
 
-MOST_FOUND = 8
+SEARCH_LIMIT = 8
 MARK = "<mark>"
 
 
 class Missing(str):
-    """An unknown value: empty, as Liquid has it, so that a default applies; marked where it shows for want of one."""
+    """An unknown value: empty like in Liquid, so that a default applies, and marked if it is shown without one."""
 
     name: str
 
     def __new__(cls, name: str) -> "Missing":
-        """Keep the name of what is unknown."""
         empty = super().__new__(cls, "")
         empty.name = name
         return empty
@@ -41,7 +40,7 @@ class Missing(str):
 
 @dataclass(slots=True)
 class Preview:
-    """A copy as one customer would get it, or why there is none."""
+    """A copy as one customer would get it, or the error that prevents it."""
 
     subject: str = ""
     page: str = ""
@@ -53,7 +52,7 @@ class Preview:
 
 
 def preview(message: Message, *, customer: Customer | None, company: int | None) -> Preview:
-    """Fill the message in for a customer and one of their companies, with what is unknown marked."""
+    """Render the message for a customer and one of their companies, with unknown values marked."""
     found = Preview(customer=customer)
     if customer is not None:
         found.companies = list(
@@ -63,40 +62,40 @@ def preview(message: Message, *, customer: Customer | None, company: int | None)
             iter(found.companies), None
         )
     try:
-        names, rendered = filled_in(message, customer=customer, company=found.company, mark=True)
+        names, rendered = render_copy(message, customer=customer, company=found.company, mark=True)
     except content.ContentError as wrong:
         found.wrong = str(wrong)
         return found
-    facts = facts_of(names, customer=customer, company=found.company)
+    facts = known_variables(names, customer=customer, company=found.company)
     version = message.version
     bare = frozenset().union(*map(content.without_default, (version.subject, version.body, version.link)))  # type: ignore[union-attr]
     found.missing = sorted((names & bare) - facts.keys())
     found.subject = rendered.subject
-    found.page = page_of(message, rendered)
+    found.page = frame_page(message, rendered)
     return found
 
 
-def filled_in(
+def render_copy(
     message: Message, *, customer: Customer | None, company: Company | None, mark: bool
 ) -> tuple[frozenset[str], content.Rendered]:
-    """The copy, by the code that sends, and the variables it uses; ContentError where it cannot be read."""
+    """Return the used variables and the rendered copy; raise ContentError if the content is invalid."""
     assert message.version is not None  # noqa: S101 - a previewed message has one
     copy = rendering.compiled(message.version, channel=message.channel, dress=message.dress)
-    known = facts_of(copy.names, customer=customer, company=company)
+    known = known_variables(copy.names, customer=customer, company=company)
     unknown = {name: Missing(name) for name in copy.names - known.keys()} if mark else {}
     values = {**known, **unknown, content.UNSUBSCRIBE_URL: f"{settings.PUBLIC_URL}/"}
     rendered = copy.compiled.render(values)
     return copy.names, replace(rendered, html=unmarked_inside_tags(rendered.html)) if mark else rendered
 
 
-def facts_of(names: frozenset[str], *, customer: Customer | None, company: Company | None) -> dict[str, object]:
-    """What is known of them; what is empty is not."""
+def known_variables(names: frozenset[str], *, customer: Customer | None, company: Company | None) -> dict[str, object]:
+    """Return the variables that have a value; an empty value counts as unknown."""
     filled = rendering.variable_values(names, customer=customer, company=company) if customer else {}
     return {name: value for name, value in filled.items() if value != ""}
 
 
 def unmarked_inside_tags(html: str) -> str:
-    """HTML in which no mark stands inside a tag, where it would break an address."""
+    """Remove marks inside HTML tags, where they would break a URL."""
 
     def unmarked(tag: Any) -> str:
         text: str = tag[0]
@@ -108,30 +107,30 @@ def unmarked_inside_tags(html: str) -> str:
     return TAG.sub(unmarked, html) if MARK in html else html
 
 
-def page_of(message: Message, rendered: content.Rendered) -> str:
-    """The page inside the preview's frame: a mail is one already; the others are shown as they look in their place."""
+def frame_page(message: Message, rendered: content.Rendered) -> str:
+    """Return the page for the preview's frame: an email as it is, other channels inside a drawn frame."""
     if message.channel == Channel.EMAIL:
         return rendered.html.replace("</head>", "<style>mark{background:#fde68a;color:#713f12}</style></head>", 1)
     return render_to_string(
-        "outbound/composer_frame.html", {"message": message, "rendered": rendered, "name": message.sender}
+        "outbound/composer/frame.html", {"message": message, "rendered": rendered, "name": message.sender}
     )
 
 
-def people(words: str) -> list[Customer]:
-    """Customers to preview as, by name, email or user ID."""
+def find_customers(words: str) -> list[Customer]:
+    """Return customers to preview as, found by name, email or user ID."""
     words = words.strip()
     rows = Customer.objects.filter(archived_at=None)
     if words:
         rows = rows.filter(Q(email__istartswith=words) | Q(name__icontains=words) | Q(user_id=words))
-    return list(rows.order_by("-pk")[:MOST_FOUND])
+    return list(rows.order_by("-pk")[:SEARCH_LIMIT])
 
 
 def send_test(
     message: Message, *, sender: Sender, to: User, customer: Customer | None, company: Company | None
 ) -> None:
-    """Mail the copy to whoever writes it, on the way every mail goes; Rejected or Unavailable where it did not go."""
-    _, rendered = filled_in(message, customer=customer, company=company, mark=False)
-    # As to one person: a link to unsubscribe would be of nobody.
+    """Send the copy to its author through the email channel; raise Rejected or Unavailable if that fails."""
+    _, rendered = render_copy(message, customer=customer, company=company, mark=False)
+    # As a direct message, because a test has no customer to unsubscribe.
     alone = Message(channel=message.channel, to_customer_id=0)
     envelope = rendering.envelope(alone, sender, rendered, record_id=0, to=(to.email,))
     marked = replace(
@@ -147,4 +146,4 @@ def send_test(
         channel.close()
 
 
-__all__ = ["Preview", "Rejected", "Unavailable", "people", "preview", "send_test"]
+__all__ = ["Preview", "Rejected", "Unavailable", "find_customers", "preview", "send_test"]

@@ -1,4 +1,4 @@
-"""What will happen, in plain words and numbers, before it happens."""
+"""The review before a launch: its effect in words and numbers, its problems and its warnings."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,17 +16,17 @@ from messaging import content, delivery_window
 from messaging.models import Channel, Message, SendType, Style, WindowZone
 from outbound.console.wording import Line, audience_lines, counted, joins_negatives_by_or
 
-WHO: dict[SendType, str] = {
+AUDIENCE_SENTENCES: dict[SendType, str] = {
     SendType.ONGOING: "Sends to everyone who matches the filters now, and to anyone who matches them in the future.",
-    SendType.ONE_OFF: "Sends only to the people who match your audience filters now, and to nobody who matches later.",
+    SendType.ONE_OFF: "Sends only to the people who match your audience filters now, not to people who match later.",
 }
-HOW: dict[tuple[SendType, Channel], str] = {
+TIMING_SENTENCES: dict[tuple[SendType, Channel], str] = {
     (SendType.ONGOING, Channel.EMAIL): "The filters are checked every hour, and when a customer visits.",
     (SendType.ONGOING, Channel.PUSH): "The filters are checked every hour, and when a customer visits.",
     (SendType.ONGOING, Channel.IN_APP): "It shows when a customer logs in or visits, and matches the filters then.",
     (SendType.ONE_OFF, Channel.EMAIL): "It goes out as soon as you set it live.",
     (SendType.ONE_OFF, Channel.PUSH): "It goes out as soon as you set it live.",
-    (SendType.ONE_OFF, Channel.IN_APP): "Each of them sees it at their next visit.",
+    (SendType.ONE_OFF, Channel.IN_APP): "Each of them sees it on their next visit.",
 }
 ONCE = "Each customer gets it once."
 ONCE_PER_COMPANY = (
@@ -36,10 +36,10 @@ ONCE_PER_COMPANY = (
 
 @dataclass(slots=True)
 class Review:
-    """Everything step 3 and the summary show."""
+    """The content of step 3 and of the summary."""
 
     sentences: list[str] = field(default_factory=list)
-    # None where the rules cannot be read yet.
+    # None if the rules are invalid.
     lines: list[Line] | None = None
     problems: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -50,18 +50,18 @@ class Review:
     left_out: list[tuple[str, int]] = field(default_factory=list)
     # False while the numbers are an estimate.
     exact: bool = True
-    # How many the sender types to confirm; 0 where nobody needs to.
+    # The number that the sender types to confirm; 0 if no confirmation is needed.
     confirm: int = 0
     window: str = ""
     companies: str = ""
 
     @property
     def headline(self) -> str:
-        """The count in one line: "812 match now, 790 will receive it"."""
+        """Return the count in one line, such as "812 match now, 790 will receive it"."""
         if self.people is None:
             return "No count yet"
         if not self.people:
-            return "Nobody matches now"
+            return "No customers match now"
         verb = "matches" if self.people == 1 else "match"
         about = "" if self.exact else "about "
         if self.receiving == self.people:
@@ -72,13 +72,13 @@ class Review:
 
 
 def review(message: Message, *, at: datetime, problems: list[str], within: timedelta | None = None) -> Review:
-    """Say what setting this message live would do; `problems` are those known already.
+    """Describe the effect of setting this message live; `problems` are those already found.
 
     With `within`, an audience that takes longer to count is estimated.
     """
     kind, channel = SendType(message.send_type), Channel(message.channel)
-    found = Review(problems=problems, window=when(message, at=at))
-    found.sentences = [WHO[kind], HOW[kind, channel], found.window]
+    found = Review(problems=problems, window=delivery_times(message, at=at))
+    found.sentences = [AUDIENCE_SENTENCES[kind], TIMING_SENTENCES[kind, channel], found.window]
     if message.sender is None and "Choose who the message is from." not in problems:
         found.problems.append("Choose who the message is from.")
     try:
@@ -96,17 +96,17 @@ def review(message: Message, *, at: datetime, problems: list[str], within: timed
         if str(wrong) not in found.problems:
             found.problems.append(str(wrong))
         return found
-    count_in(found, forecast)
+    add_counts(found, forecast)
     found.warnings += [sentence for warning in WARNINGS if (sentence := warning(message, tree, found, at))]
     if not forecast.people and kind == SendType.ONE_OFF:
-        found.problems.append("Nobody matches right now, so this one-off would reach nobody.")
+        found.problems.append("No customers match now, so this one-off would reach no one.")
     return found
 
 
-def count_in(found: Review, forecast: Forecast) -> None:
-    """Take over the numbers."""
+def add_counts(found: Review, forecast: Forecast) -> None:
+    """Copy the forecast's numbers into the review."""
     found.people, found.copies, found.exact = forecast.people, forecast.copies, forecast.exact
-    found.left_out = [(words(reason), count) for reason, count in sorted(forecast.left_out.items())]
+    found.left_out = [(reason_text(reason), count) for reason, count in sorted(forecast.left_out.items())]
     found.receiving = forecast.people - sum(forecast.left_out.values())
     if forecast.exact and found.receiving > Workspace.current().confirm_above:
         found.confirm = found.receiving
@@ -117,41 +117,37 @@ def count_in(found: Review, forecast: Forecast) -> None:
         )
 
 
-# What does not block, a sentence each where it is so.
+# Warnings do not block a launch. Each function returns a sentence, or "" if it does not apply.
 
-SOON = timedelta(days=3)
-Warns = Callable[[Message, Group, Review, datetime], str]
+CLOSED_FOR_LONG = timedelta(days=3)
+WarningCheck = Callable[[Message, Group, Review, datetime], str]
 
 
-def per_company(_message: Message, _tree: Group, found: Review, _at: datetime) -> str:
-    """It goes once for each company."""
+def warn_per_company(_message: Message, _tree: Group, found: Review, _at: datetime) -> str:
     return found.companies
 
 
-def negatives(_message: Message, tree: Group, _found: Review, _at: datetime) -> str:
-    """Two negative rules are joined by or."""
-    return "Two negative rules are joined by “or”: nearly everybody matches one of them." * joins_negatives_by_or(tree)
+def warn_negatives(_message: Message, tree: Group, _found: Review, _at: datetime) -> str:
+    return "Two negative rules are joined by “or”: almost everyone matches one of them." * joins_negatives_by_or(tree)
 
 
-def everyone(_message: Message, tree: Group, _found: Review, _at: datetime) -> str:
-    """There are no rules."""
+def warn_everyone(_message: Message, tree: Group, _found: Review, _at: datetime) -> str:
     return "" if tree.rules else "No filters: everyone."
 
 
-def large(_message: Message, _tree: Group, found: Review, _at: datetime) -> str:
-    """It goes to very many."""
+def warn_large(_message: Message, _tree: Group, found: Review, _at: datetime) -> str:
     many = found.receiving > Workspace.current().confirm_above
     return f"This goes to {'' if found.exact else 'about '}{found.receiving:,} people." if many else ""
 
 
-def no_address(message: Message, _tree: Group, _found: Review, _at: datetime) -> str:
-    """A branded email lacks the postal address that mail to many is expected to show."""
+def warn_no_address(message: Message, _tree: Group, _found: Review, _at: datetime) -> str:
+    """Warn if a branded email lacks the postal address that bulk email is expected to show."""
     lacking = message.dress.get("style") == Style.BRANDED and not message.dress["address"].strip()
     return "The workspace has no postal address, so the footer shows none." if lacking else ""
 
 
-def gaps(message: Message, _tree: Group, _found: Review, _at: datetime) -> str:
-    """Variables that leave a gap."""
+def warn_gaps(message: Message, _tree: Group, _found: Review, _at: datetime) -> str:
+    """Warn of variables without a default."""
     version = message.version
     try:
         texts = (version.subject, version.body, version.link) if version else ()
@@ -161,35 +157,43 @@ def gaps(message: Message, _tree: Group, _found: Review, _at: datetime) -> str:
     names = sorted(name for name in bare if name != content.UNSUBSCRIBE_URL)
     if not names:
         return ""
-    return f"No default for {', '.join(names)}: where it is unknown, nothing stands there."
+    return f"No default for {', '.join(names)}: customers without a value see a gap."
 
 
-def only_logged(message: Message, _tree: Group, _found: Review, _at: datetime) -> str:
-    """Pushes reach nobody here."""
+def warn_push_only_logged(message: Message, _tree: Group, _found: Review, _at: datetime) -> str:
+    """Warn if no push provider is configured."""
     if message.channel != Channel.PUSH or settings.FCM_CREDENTIALS:
         return ""
-    return "No provider of mobile push is set up (FCM_CREDENTIALS): pushes go no further than the server’s log."
+    return "Mobile push is not set up (FCM_CREDENTIALS): push messages are only written to the server’s log."
 
 
-def opens_late(message: Message, _tree: Group, _found: Review, at: datetime) -> str:
-    """The window stays closed for days."""
+def warn_opens_late(message: Message, _tree: Group, _found: Review, at: datetime) -> str:
+    """Warn if the delivery times stay closed for days."""
     window = message.parsed_window
     opening = delivery_window.next_opening(window, at, Workspace.current().tz)
-    if opening - at <= SOON:
+    if opening - at <= CLOSED_FOR_LONG:
         return ""
     return f"The delivery times do not open before {timezone.localtime(opening):%A %-d %B at %H:%M}."
 
 
-WARNINGS: tuple[Warns, ...] = (per_company, negatives, everyone, large, no_address, gaps, only_logged, opens_late)
+WARNINGS: tuple[WarningCheck, ...] = (
+    warn_per_company,
+    warn_negatives,
+    warn_everyone,
+    warn_large,
+    warn_no_address,
+    warn_gaps,
+    warn_push_only_logged,
+    warn_opens_late,
+)
 
 
-def words(reason: Reason) -> str:
-    """A reason as it reads in a list of people."""
+def reason_text(reason: Reason) -> str:
     return str(reason.label)
 
 
-def when(message: Message, *, at: datetime) -> str:
-    """When it may be delivered, and when that is next."""
+def delivery_times(message: Message, *, at: datetime) -> str:
+    """Return the delivery times and their next opening in words."""
     try:
         window = message.parsed_window
     except delivery_window.WindowError as wrong:
@@ -198,12 +202,12 @@ def when(message: Message, *, at: datetime) -> str:
         return "It can be delivered at any time."
     workspace = Workspace.current()
     if message.window_zone == WindowZone.CUSTOMER:
-        return f"Delivered {inside(delivery_window.describe(window, ''))}, by each customer’s own clock."
+        return f"Delivered {within_sentence(delivery_window.describe(window, ''))}, in each customer’s own time zone."
     opening = delivery_window.next_opening(window, at, workspace.tz)
     following = "It is open now" if opening <= at else f"It next opens {timezone.localtime(opening):%A %H:%M}"
-    return f"Delivered {inside(delivery_window.describe(window, workspace.zone))}. {following}."
+    return f"Delivered {within_sentence(delivery_window.describe(window, workspace.zone))}. {following}."
 
 
-def inside(described: str) -> str:
-    """A window in words, as it reads inside a sentence: the names of days keep their capitals."""
+def within_sentence(described: str) -> str:
+    """Return a description of a window for use inside a sentence; names of days keep their capitals."""
     return described.replace("Every day", "every day", 1)

@@ -1,4 +1,4 @@
-"""The composer's pages: write a draft, count as one types, set it live."""
+"""The views of the composer: drafts, live counts, previews, tests and launches."""
 
 from datetime import datetime, timedelta
 
@@ -33,37 +33,36 @@ from outbound.console import change_message, idempotency, lookups
 from outbound.console.admin import ConsoleAdmin, teammate
 from outbound.console.search import TOO_LONG, is_too_long
 
-# Whoever has lost the right to since the page was drawn loses nothing they typed.
-NOT_THEIRS = (
-    "Your role writes drafts and sends none, so nothing was saved or sent. What you typed is still here: save it as a"
-    " draft, and a teammate whose role is Sender or Admin sets it live."
+# A teammate may have lost the permission after the page was rendered; their text is kept.
+MAY_NOT_SEND = (
+    "Your role cannot send messages, so nothing was saved or sent. Your text is still here: save it as a draft, and a"
+    " teammate with the role Sender or Admin can set it live."
 )
-FIELDS = {"title", "channel", "format", "send_type"}
+PREFILLED_FIELDS = {"title", "channel", "format", "send_type"}
 
 
-def address(message: Message) -> str:
-    """Where a message is."""
+def message_url(message: Message) -> str:
     return reverse("admin:messaging_message_change", args=[message.pk])
 
 
 def compose(admin: ConsoleAdmin, request: HttpRequest, message: Message | None) -> HttpResponse:
-    """Show the composer, and do what its buttons say."""
+    """Show the composer, or save the posted draft."""
     at = timezone.now()
     if request.method == "POST":
-        return posted(admin, request, message, at=at)
-    draft = message or Message(**{name: value for name, value in request.GET.items() if name in FIELDS})
+        return save_posted(admin, request, message, at=at)
+    draft = message or Message(**{name: value for name, value in request.GET.items() if name in PREFILLED_FIELDS})
     if message is None:
         draft.sender = Sender.objects.usual_of(teammate(request))
     form = DraftForm(initial=draft_of(draft), user=teammate(request), message=draft)
-    return show(admin, request, form, ticket="" if message else idempotency.ticket(request.user))
+    return render_composer(admin, request, form, ticket="" if message else idempotency.issue_ticket(request.user))
 
 
-def posted(admin: ConsoleAdmin, request: HttpRequest, message: Message | None, *, at: datetime) -> HttpResponse:
-    """Save the draft, and set it live or schedule it where that was asked for."""
+def save_posted(admin: ConsoleAdmin, request: HttpRequest, message: Message | None, *, at: datetime) -> HttpResponse:
+    """Save the draft; launch or schedule it if that button was pressed."""
     ticket = request.POST.get("ticket", "")
-    key = message.pk if message else idempotency.redeem(ticket, request.user)
+    key = message.pk if message else idempotency.redeem_ticket(ticket, request.user)
     with transaction.atomic():
-        idempotency.one_at_a_time(key)
+        idempotency.lock_key(key)
         there = Message.objects.select_for_update(of=("self",)).filter(pk=key).first()
         if there and not admin.has_change_permission(request, there):
             raise PermissionDenied
@@ -71,54 +70,56 @@ def posted(admin: ConsoleAdmin, request: HttpRequest, message: Message | None, *
             raise Http404("This draft was deleted.")
         if there and (there.state != State.DRAFT or there.to_customer_id):
             messages.info(request, f"“{there}” is {there.get_state_display().lower()} already. Nothing was changed.")
-            return HttpResponseRedirect(address(there))
+            return HttpResponseRedirect(message_url(there))
         if there and there.launching_at:
-            return HttpResponseRedirect(address(there))
+            return HttpResponseRedirect(message_url(there))
         form = DraftForm(request.POST, user=teammate(request), message=there or Message(pk=key))
         pressed = actions.AFTER_SAVING.get(request.POST.get("act", ""))
         if pressed and not request.user.has_perm(pressed.permission):
-            form.add_error(None, NOT_THEIRS)
-            return show(admin, request, form, ticket="" if message else ticket, status=403)
-        going = may_go(form, request, at=at) if form.is_valid() else actions.NOBODY_COUNTED
+            form.add_error(None, MAY_NOT_SEND)
+            return render_composer(admin, request, form, ticket="" if message else ticket, status=403)
+        plan = launch_plan(form, request, at=at) if form.is_valid() else actions.UNCOUNTED
         if not form.is_valid():
-            return show(admin, request, form, ticket="" if message else ticket)
-        before = change_message.of_message(there) if there else {}
+            return render_composer(admin, request, form, ticket="" if message else ticket)
+        before = change_message.message_fields(there) if there else {}
         draft = form.save(by=teammate(request), at=at)
         if there is None:
             admin.log_addition(request, draft, "Saved a draft")
-        elif changed := change_message.between(before, change_message.of_message(draft)):
+        elif changed := change_message.differences(before, change_message.message_fields(draft)):
             admin.note(request, draft, f"Edited the draft. {changed}")
     act = request.POST.get("act", "save")
     if act not in actions.AFTER_SAVING:
         messages.success(request, f"“{draft}” is saved as a draft.")
-        return HttpResponseRedirect(address(draft))
-    asked = {name: form.cleaned_data[name] for name in ("sample", "scheduled_for")} | {"going": going}
+        return HttpResponseRedirect(message_url(draft))
+    asked = {name: form.cleaned_data[name] for name in ("sample", "scheduled_for")} | {"plan": plan}
     actions.carry_out(admin, request, draft, actions.AFTER_SAVING[act], at=at, **asked)
-    return HttpResponseRedirect(address(draft))
+    return HttpResponseRedirect(message_url(draft))
 
 
-def may_go(form: DraftForm, request: HttpRequest, *, at: datetime) -> actions.LaunchPlan:
-    """Whom it would go to, where it is to go out; what stands against that is said at the field to type it in."""
+def launch_plan(form: DraftForm, request: HttpRequest, *, at: datetime) -> actions.LaunchPlan:
+    """Return the plan of the launch that was asked for; add an error to the form if it is refused."""
     if request.POST.get("act", "save") not in actions.AFTER_SAVING:
-        return actions.NOBODY_COUNTED
+        return actions.UNCOUNTED
     draft = form.preview()
     sample = form.cleaned_data["sample"] if request.POST["act"] == "sample" else None
-    asked = confirm_page.Asked.of(request.POST, sample=sample)
-    found = None if authoring.problems(draft) else confirm_page.count(draft, asked, at=at)
+    asked = confirm_page.PostedCounts.from_post(request.POST, sample=sample)
+    found = None if authoring.problems(draft) else confirm_page.count_recipients(draft, asked, at=at)
     if found is None:
-        return actions.NOBODY_COUNTED
-    if refusal := confirm_page.refusal(found, asked):
+        return actions.UNCOUNTED
+    if refusal := confirm_page.refusal_reason(found, asked):
         form.add_error("confirm", refusal)
-    return confirm_page.going(found, asked)
+    return confirm_page.launch_plan(found, asked)
 
 
-def show(admin: ConsoleAdmin, request: HttpRequest, form: DraftForm, *, ticket: str, status: int = 200) -> HttpResponse:
-    """Draw the composer."""
+def render_composer(
+    admin: ConsoleAdmin, request: HttpRequest, form: DraftForm, *, ticket: str, status: int = 200
+) -> HttpResponse:
+    """Render the composer."""
     message = form.message
     new = is_new(message)
     return admin.page(
         request,
-        "outbound/composer.html",
+        "outbound/composer/composer.html",
         status=status,
         title="New message" if new else message.title,
         crumb="New message" if new else "",
@@ -127,7 +128,7 @@ def show(admin: ConsoleAdmin, request: HttpRequest, form: DraftForm, *, ticket: 
         ticket=ticket,
         variables=options.variables(CustomAttribute.objects.offered().catalogue()),
         offer=options.rule_builder(form["rules"].value()),
-        times=options.times(),
+        times=options.window_times(),
         place=form.place if form.is_bound else "",
         can_discard=not new,
         can_set_live=request.user.has_perm(roles.SET_LIVE),
@@ -137,17 +138,17 @@ def show(admin: ConsoleAdmin, request: HttpRequest, form: DraftForm, *, ticket: 
 
 
 def forecast(admin: ConsoleAdmin, request: HttpRequest) -> HttpResponse:
-    """Answer the summary and the review of what is on the page right now; nothing is saved."""
-    form, draft = on_the_page(admin, request)
-    wrong = [str(sentence) for name, found in form.errors.items() if name in IN_REVIEW for sentence in found]
+    """Render the summary and the review of the posted form without saving it."""
+    form, draft = posted_draft(admin, request)
+    wrong = [str(sentence) for name, found in form.errors.items() if name in REVIEWED_FIELDS for sentence in found]
     problems = [*wrong, *(authoring.problems(draft) if not wrong else [])]
     within = None if "exact" in request.GET else COUNT_WITHIN
     found = review(draft, at=timezone.now(), problems=list(dict.fromkeys(problems)), within=within)
-    return render(request, "outbound/composer_review.html", {"review": found, "draft": draft})
+    return render(request, "outbound/composer/review.html", {"review": found, "draft": draft})
 
 
-def on_the_page(admin: ConsoleAdmin, request: HttpRequest) -> tuple[DraftForm, Message]:
-    """The form as it was posted, right or wrong, and the message it would make; saved nowhere."""
+def posted_draft(admin: ConsoleAdmin, request: HttpRequest) -> tuple[DraftForm, Message]:
+    """Return the posted form and its message as an unsaved instance."""
     if not (admin.has_add_permission(request) or admin.has_change_permission(request)):
         raise PermissionDenied
     form = DraftForm(request.POST or None, user=teammate(request), message=Message())
@@ -156,37 +157,40 @@ def on_the_page(admin: ConsoleAdmin, request: HttpRequest) -> tuple[DraftForm, M
 
 
 def preview(admin: ConsoleAdmin, request: HttpRequest) -> HttpResponse:
-    """Show how what is on the page reads to a customer."""
-    form, draft = on_the_page(admin, request)
-    wrong = [str(sentence) for name in IN_TEXT for sentence in form.errors.get(name, [])]
+    """Render the posted form as a customer would read it."""
+    form, draft = posted_draft(admin, request)
+    wrong = [str(sentence) for name in CONTENT_FIELDS for sentence in form.errors.get(name, [])]
     customer = chosen_customer(request)
-    company = confirm_page.number(request.POST.get("as_company", ""))
+    company = confirm_page.parse_number(request.POST.get("as_company", ""))
     if draft.version is None:
         draft.version = MessageVersion()
     found = preview_page.preview(draft, customer=customer, company=company)
     found.wrong = found.wrong or " ".join(wrong)
-    return render(request, "outbound/composer_preview.html", {"preview": found, "draft": draft})
+    return render(request, "outbound/composer/preview.html", {"preview": found, "draft": draft})
 
 
 def chosen_customer(request: HttpRequest) -> Customer | None:
-    """The customer the page previews as, the newest where none is chosen; None for whoever may see no customer."""
+    """Return the customer to preview as: the chosen or the newest one, None if the teammate may not view customers."""
     if not request.user.has_perm("audiences.view_customer"):
         return None
     there = Customer.objects.filter(archived_at=None)
-    wanted = confirm_page.number(request.POST.get("as_customer", ""))
+    wanted = confirm_page.parse_number(request.POST.get("as_customer", ""))
     return (there.filter(pk=wanted).first() if wanted else None) or there.order_by("-pk").first()
 
 
 def send_test(admin: ConsoleAdmin, request: HttpRequest) -> HttpResponse:
-    """Mail what is on the page to whoever writes it; no record, no count and no customer hears of it."""
+    """Send the posted form as an email to its author, without a record."""
     if request.method != "POST":
         return HttpResponseNotAllowed(["POST"])
-    form, draft = on_the_page(admin, request)
-    wrong = [str(sentence) for name in IN_TEXT for sentence in form.errors.get(name, [])]
+    form, draft = posted_draft(admin, request)
+    wrong = [str(sentence) for name in CONTENT_FIELDS for sentence in form.errors.get(name, [])]
     me, sender = teammate(request), draft.sender
     lacking = [
         *wrong,
-        *(["Only an email can be sent as a test. The preview shows the others."] * (draft.channel != Channel.EMAIL)),
+        *(
+            ["Only emails can be sent as a test. Use the preview for other channels."]
+            * (draft.channel != Channel.EMAIL)
+        ),
         *(["Choose who the message is from."] * (sender is None)),
         *(["Your account has no email address. Ask an admin to add it."] * (not me.email)),
     ]
@@ -194,12 +198,12 @@ def send_test(admin: ConsoleAdmin, request: HttpRequest) -> HttpResponse:
         return JsonResponse({"wrong": lacking[0]}, status=400)
     customer = chosen_customer(request)
     company = None
-    if customer and (wanted := confirm_page.number(request.POST.get("as_company", ""))):
+    if customer and (wanted := confirm_page.parse_number(request.POST.get("as_company", ""))):
         company = Company.objects.filter(memberships__customer=customer, pk=wanted).first()
     try:
         preview_page.send_test(draft, sender=sender, to=me, customer=customer, company=company)
     except (content.ContentError, preview_page.Rejected, preview_page.Unavailable, OSError) as no:
-        return JsonResponse({"wrong": f"The test did not go: {no}"}, status=400)
+        return JsonResponse({"wrong": f"The test was not sent: {no}"}, status=400)
     return JsonResponse({"said": f"The test is on its way to {me.email}."})
 
 
@@ -209,12 +213,12 @@ def find_people(admin: ConsoleAdmin, request: HttpRequest) -> HttpResponse:
         raise PermissionDenied
     if is_too_long(request.GET.get("q", "")):
         return JsonResponse({"wrong": TOO_LONG}, status=400)
-    rows = preview_page.people(request.GET.get("q", ""))
+    rows = preview_page.find_customers(request.GET.get("q", ""))
     return JsonResponse({"people": [{"id": one.pk, "name": str(one), "email": one.email or ""} for one in rows]})
 
 
 def known_values(admin: ConsoleAdmin, request: HttpRequest) -> HttpResponse:
-    """Complete the value of a rule."""
+    """Return values that complete the value of a rule."""
     if not request.user.has_perm("audiences.view_customer"):
         raise PermissionDenied
     if is_too_long(request.GET.get("q", "")):
@@ -224,21 +228,21 @@ def known_values(admin: ConsoleAdmin, request: HttpRequest) -> HttpResponse:
 
 
 def find_names(request: HttpRequest) -> HttpResponse:
-    """Find the tag, segment or message a rule is to name."""
+    """Find tags, segments or messages for a rule."""
     asked = request.GET.get("kind", "")
-    kind = next((kind for kind in lookups.SEARCHED if kind == asked), None)
-    needed = [lookups.MAY_SEE[kind]] if kind else lookups.MAY_SEE.values()
+    kind = next((kind for kind in lookups.NAMED_KINDS if kind == asked), None)
+    needed = [lookups.VIEW_PERMISSIONS[kind]] if kind else lookups.VIEW_PERMISSIONS.values()
     if not any(request.user.has_perm(permission) for permission in needed):
         raise PermissionDenied
     if kind is None:
-        raise Http404(f"There are no names of {asked}.")
+        raise Http404(f"There are no names of the kind “{asked}”.")
     if is_too_long(request.GET.get("q", "")):
         return JsonResponse({"wrong": TOO_LONG}, status=400)
-    return JsonResponse({"names": lookups.names(kind, words=request.GET.get("q", "").strip())})
+    return JsonResponse({"names": lookups.find_names(kind, words=request.GET.get("q", "").strip())})
 
 
 def upload_image(admin: ConsoleAdmin, request: HttpRequest) -> HttpResponse:
-    """Keep a picture for a message."""
+    """Store an image for a message."""
     if request.method != "POST":
         return HttpResponseNotAllowed(["POST"])
     if not (admin.has_add_permission(request) or admin.has_change_permission(request)):
@@ -250,7 +254,7 @@ def upload_image(admin: ConsoleAdmin, request: HttpRequest) -> HttpResponse:
 
 
 def save_segment(admin: ConsoleAdmin, request: HttpRequest) -> HttpResponse:
-    """Keep the rules on the page as a segment."""
+    """Save the posted rules as a segment."""
     if request.method != "POST":
         return HttpResponseNotAllowed(["POST"])
     if not request.user.has_perm("audiences.add_audience"):
@@ -265,7 +269,7 @@ def save_segment(admin: ConsoleAdmin, request: HttpRequest) -> HttpResponse:
             segment.full_clean()
             with transaction.atomic():
                 segment.save()
-                admin.log_addition(request, segment, "Made the segment")
+                admin.log_addition(request, segment, "Created the segment")
     except ValidationError as no:
         wrong = list(no.messages)
     if wrong:
@@ -276,59 +280,61 @@ def save_segment(admin: ConsoleAdmin, request: HttpRequest) -> HttpResponse:
 def confirm(
     admin: ConsoleAdmin, request: HttpRequest, message: Message, verb: str
 ) -> HttpResponse | actions.LaunchPlan:
-    """Ask how many it goes to before a button of the report sends it to many; whom it goes to where it may."""
-    asked = confirm_page.Asked.of(request.POST)
-    found = confirm_page.count(message, asked, at=timezone.now())
+    """Return the plan of a launch from the report, or the page that asks for its confirmation."""
+    asked = confirm_page.PostedCounts.from_post(request.POST)
+    found = confirm_page.count_recipients(message, asked, at=timezone.now())
     if found is None:
-        return actions.NOBODY_COUNTED
-    refusal = confirm_page.refusal(found, asked)
+        return actions.UNCOUNTED
+    refusal = confirm_page.refusal_reason(found, asked)
     if not refusal:
-        return confirm_page.going(found, asked)
+        return confirm_page.launch_plan(found, asked)
     return admin.page(
         request,
-        "outbound/composer_confirm.html",
+        "outbound/composer/confirm.html",
         title=message.title,
         crumb="Confirm",
         original=message,
         verb=verb,
-        # An estimate is nothing to confirm: what was counted before stands.
+        # An estimate cannot be confirmed, so the page's earlier count is used.
         people=found.people if found.exact else asked.reviewed,
-        receiving=confirm_page.receiving(found) if found.exact else asked.receiving,
+        receiving=confirm_page.receiving_people(found) if found.exact else asked.receiving,
         refusal=refusal if asked.typed or asked.reviewed is not None else "",
         typed=asked.typed,
     )
 
 
-def going_live(request: HttpRequest, message: Message) -> HttpResponse:
-    """Say that a worker is setting it live; once it is done, have the page loaded anew."""
+def launch_progress(request: HttpRequest, message: Message) -> HttpResponse:
+    """Render the progress of a launch; once it is done, reload the page."""
     context = {"original": message, "at": timezone.now(), "how_far": launch_job.how_far(message)}
-    answer = render(request, "outbound/composer_launching.html", context)
+    answer = render(request, "outbound/composer/launching.html", context)
     if message.launching_at is None:
-        answer["HX-Redirect"] = address(message)
+        answer["HX-Redirect"] = message_url(message)
     return answer
 
 
-# The rest of a second is for the estimate, and for the page.
+# Leaves half of a second for the estimate and the page.
 COUNT_WITHIN = timedelta(milliseconds=500)
-IN_TEXT = ("subject", "body", "text", "link")
-IN_REVIEW = ("subject", "body", "text", "link", "rules", "window")
+CONTENT_FIELDS = ("subject", "body", "text", "link")
+REVIEWED_FIELDS = ("subject", "body", "text", "link", "rules", "window")
 
 
 def edit_content(admin: ConsoleAdmin, request: HttpRequest, message: Message) -> HttpResponse:
-    """Edit what a message that has been live says, as a new version."""
+    """Edit the content of a message that has been live, as a new version."""
     form = VersionForm(request.POST or None, initial=content_of(message), user=teammate(request), message=message)
     if request.method == "POST" and form.is_valid():
-        before, was = message.version_id, change_message.of_message(message)
+        before, was = message.version_id, change_message.message_fields(message)
         with transaction.atomic():
             version = form.save(by=teammate(request), at=timezone.now())
             new = f"Edited the content: version {version.number}" if version.pk != before else ""
-            if words := ". ".join(filter(None, (new, change_message.between(was, change_message.of_message(message))))):
+            if words := ". ".join(
+                filter(None, (new, change_message.differences(was, change_message.message_fields(message))))
+            ):
                 admin.note(request, message, words)
-        messages.success(request, f"Version {version.number} goes to whoever gets it from now on.")
-        return HttpResponseRedirect(address(message))
+        messages.success(request, f"Version {version.number} is used for all copies sent from now on.")
+        return HttpResponseRedirect(message_url(message))
     return admin.page(
         request,
-        "outbound/edit_content.html",
+        "outbound/composer/edit_content.html",
         crumb="Edit content",
         title=message.title,
         form=form,
@@ -338,29 +344,29 @@ def edit_content(admin: ConsoleAdmin, request: HttpRequest, message: Message) ->
 
 
 def edit_audience(admin: ConsoleAdmin, request: HttpRequest, message: Message) -> HttpResponse:
-    """Edit whom a paused ongoing message asks for."""
+    """Edit the audience of a paused ongoing message."""
     form = AudienceForm(request.POST or None, initial=audience_of(message), message=message)
     if request.method == "POST" and form.is_valid():
-        before = change_message.of_message(message)
+        before = change_message.message_fields(message)
         try:
             with transaction.atomic():
                 form.save(by=teammate(request), at=timezone.now())
-                if changed := change_message.between(before, change_message.of_message(message)):
+                if changed := change_message.differences(before, change_message.message_fields(message)):
                     admin.note(request, message, f"Edited the audience. {changed}")
         except ValidationError as no:
             for sentence in no.messages:
                 messages.error(request, sentence)
         else:
-            messages.success(request, "The new filters count from the moment you resume it.")
-        return HttpResponseRedirect(address(message))
+            messages.success(request, "The new filters apply when you resume the message.")
+        return HttpResponseRedirect(message_url(message))
     return admin.page(
         request,
-        "outbound/edit_audience.html",
+        "outbound/composer/edit_audience.html",
         crumb="Edit the audience",
         title=message.title,
         form=form,
         original=message,
         offer=options.rule_builder(form["rules"].value()),
-        times=options.times(),
+        times=options.window_times(),
         place=form.place if form.is_bound else "",
     )

@@ -1,1 +1,1 @@
-"""What every page of the console shares: admin base class, wording, formatting, navigation and charts."""
+"""The parts that all pages of the console share: admin base class, wording, formatting, navigation and charts."""

@@ -1,4 +1,4 @@
-"""What the log says of a change: each field with what it was and what it is."""
+"""Change messages of the log: each changed field with its old and new value."""
 
 from collections.abc import Iterable, Mapping
 from itertools import takewhile
@@ -13,15 +13,15 @@ from messaging import delivery_window
 from messaging.content.plain_text import as_text
 from messaging.models import Channel, Message, WindowZone
 from outbound.console.admin import ConsoleAdmin
-from outbound.console.wording import in_one_line
+from outbound.console.wording import rules_in_one_line
 
-LONGEST = 200
-# How much of what is the same stands before the first word that is not.
-BEFORE = 40
+MAX_VALUE_LENGTH = 200
+# Equal characters to show before the first difference.
+CONTEXT_LENGTH = 40
 
 
 def changes(form: forms.BaseForm, *, secrets: Iterable[str] = ()) -> str:
-    """Every field that changed, in words: “Name: from “Acme” to “Fernwood”.” A secret's value is not told."""
+    """Describe every changed field: “Name: from “Acme” to “Fernwood””. The values of `secrets` are left out."""
     told = []
     for name in form.changed_data:
         field = form.fields[name]
@@ -29,23 +29,21 @@ def changes(form: forms.BaseForm, *, secrets: Iterable[str] = ()) -> str:
         if name in secrets:
             told.append(f"{label_of(form, name)}: changed")
         else:
-            told.append(from_to(label_of(form, name), display_value(before, field), display_value(after, field)))
+            told.append(change_text(label_of(form, name), display_value(before, field), display_value(after, field)))
     return ". ".join(told)
 
 
-def from_to(what: str, before: str, after: str) -> str:
-    """One change in words."""
+def change_text(what: str, before: str, after: str) -> str:
     return f"{what}: from {before} to {after}"
 
 
 def label_of(form: forms.BaseForm, name: str) -> str:
-    """What the form calls a field."""
     label = str(form[name].label)
     return label[:1].upper() + label[1:]
 
 
 def display_value(value: Any, field: forms.Field | None = None) -> str:
-    """A value as the log shows it."""
+    """Format a value for the log."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if value in (None, "", [], ()):
@@ -57,28 +55,28 @@ def display_value(value: Any, field: forms.Field | None = None) -> str:
     if isinstance(field, forms.ChoiceField) and not isinstance(field, forms.ModelChoiceField):
         value = dict(field.choices).get(value, value)  # type: ignore[arg-type]
     text = " ".join(str(value).split())
-    return f"“{text}”" if len(text) <= LONGEST else f"“{text[:LONGEST].rstrip()}…”"
+    return f"“{text}”" if len(text) <= MAX_VALUE_LENGTH else f"“{text[:MAX_VALUE_LENGTH].rstrip()}…”"
 
 
-def between(before: Mapping[str, str], after: Mapping[str, str]) -> str:
-    """What became different, from what to what; what is the same is not told."""
+def differences(before: Mapping[str, str], after: Mapping[str, str]) -> str:
+    """Describe the differences between two sets of labelled values."""
     return ". ".join(
-        from_to(what, *apart(before.get(what, ""), words))
+        change_text(what, *shorten_equal_start(before.get(what, ""), words))
         for what, words in after.items()
         if before.get(what, "") != words
     )
 
 
-def apart(before: str, after: str) -> tuple[str, str]:
-    """Two texts as the log shows them: long ones from a little before where they part."""
+def shorten_equal_start(before: str, after: str) -> tuple[str, str]:
+    """Format two texts for the log; long ones start shortly before their first difference."""
     same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(before, after, strict=False)))
-    begin = same - BEFORE if max(len(before), len(after)) > LONGEST and same > BEFORE else 0
+    begin = same - CONTEXT_LENGTH if max(len(before), len(after)) > MAX_VALUE_LENGTH and same > CONTEXT_LENGTH else 0
     lead = "…" if begin else ""
     return tuple(display_value(f"{lead}{text[begin:]}" if text else "") for text in (before, after))  # type: ignore[return-value]
 
 
-def of_message(message: Message) -> dict[str, str]:
-    """What staff can edit of a message, in words."""
+def message_fields(message: Message) -> dict[str, str]:
+    """Return the editable fields of a message, labelled and in words."""
     version = message.version
     return {
         "Name": message.title,
@@ -90,36 +88,36 @@ def of_message(message: Message) -> dict[str, str]:
         "Text": as_text(version.body) if version else "",
         "Link": version.link if version else "",
         "Sends": message.get_send_type_display(),
-        "Filters": in_one_line(message.audience.rules) if message.audience else "",
+        "Filters": rules_in_one_line(message.audience.rules) if message.audience else "",
         "One copy to each inbox": display_value(message.same_inbox_once) if message.channel == Channel.EMAIL else "",
-        "Delivery times": hours_of(message),
+        "Delivery times": delivery_times(message),
     }
 
 
-def of_segment(segment: Audience) -> dict[str, str]:
-    """What a segment is called and asks, in words."""
-    return {"Name": segment.name, "Filters": in_one_line(segment.rules)}
+def segment_fields(segment: Audience) -> dict[str, str]:
+    """Return the name and filters of a segment in words."""
+    return {"Name": segment.name, "Filters": rules_in_one_line(segment.rules)}
 
 
-def hours_of(message: Message) -> str:
-    """When it may be delivered, in words."""
+def delivery_times(message: Message) -> str:
+    """Return the delivery times of a message in words."""
     try:
         window = message.parsed_window
     except delivery_window.WindowError as wrong:
         return str(wrong)
     if message.window_zone == WindowZone.CUSTOMER and window.spans:
-        return f"{delivery_window.describe(window, '')}, by each customer’s own clock"
+        return f"{delivery_window.describe(window, '')}, in each customer’s own time zone"
     return delivery_window.describe(window, Workspace.current().zone)
 
 
-class ToldAdmin(ConsoleAdmin):
-    """An admin whose changes are told with old and new values."""
+class ChangeLogAdmin(ConsoleAdmin):
+    """An admin that logs each change with old and new values."""
 
-    # Fields whose values nobody reads in a log.
+    # Fields whose values are not written to the log.
     secrets: tuple[str, ...] = ()
 
     def construct_change_message(self, request: HttpRequest, form: Any, formsets: Any, add: bool = False) -> Any:  # noqa: FBT001, FBT002 - Django's own signature
-        """What was changed, from what to what."""
+        """Return the old and new value of each changed field."""
         if add:
             return [{"added": {}}]
-        return changes(form, secrets=self.secrets) or "Saved without a change"
+        return changes(form, secrets=self.secrets) or "Saved without changes"

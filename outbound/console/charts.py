@@ -1,4 +1,4 @@
-"""Charts: numbers over time as Unfold's Chart.js draws them, and as a table for whoever cannot see them."""
+"""Charts: numbers over time for Unfold's Chart.js, and as a table for people who cannot see the chart."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
 
-# Told apart in light and dark, and by those who see few colours: also named in the legend.
+# Distinguishable in light and dark mode and with colour blindness; the legend names them too.
 COLOURS: dict[str, str] = {
     "sent": "#3b82f6",
     "opened": "#10b981",
@@ -18,9 +18,9 @@ COLOURS: dict[str, str] = {
     "in_app": "#10b981",
     "push": "#f59e0b",
 }
-SHORT, LONG = timedelta(days=2), timedelta(days=120)
+HOURLY_LIMIT, DAILY_LIMIT = timedelta(days=2), timedelta(days=120)
 STEPS: dict[str, timedelta] = {"hour": timedelta(hours=1), "day": timedelta(days=1), "week": timedelta(days=7)}
-NAMED: dict[str, Callable[[datetime], str]] = {
+STEP_LABELS: dict[str, Callable[[datetime], str]] = {
     "hour": lambda began: f"{began:%-d %b, %H:%M}",
     "day": lambda began: f"{began:%-d %b}",
     "week": lambda began: f"Week of {began:%-d %b %Y}",
@@ -29,7 +29,7 @@ NAMED: dict[str, Callable[[datetime], str]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Series:
-    """One thing that is counted over time."""
+    """One measure over time."""
 
     name: str
     label: str
@@ -38,7 +38,7 @@ class Series:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chart:
-    """What the template draws: `data` and `options` for Chart.js, the same as rows for a table."""
+    """The template's input: `data` and `options` for Chart.js, and `rows` for the table."""
 
     title: str
     labels: Sequence[str]
@@ -48,7 +48,7 @@ class Chart:
 
     @property
     def data(self) -> str:
-        """The numbers as Chart.js takes them."""
+        """Return the JSON of the data set for Chart.js."""
         few = len(self.labels) <= 31
         return json.dumps(
             {
@@ -72,7 +72,7 @@ class Chart:
 
     @property
     def options(self) -> str:
-        """How Chart.js draws them."""
+        """Return the JSON of the options for Chart.js."""
         axis: dict[str, Any] = {"color": "#8a94a3", "precision": 0, "maxRotation": 0, "autoSkipPadding": 16}
         legend = {"position": "bottom", "labels": {"color": "#8a94a3", "boxWidth": 10, "boxHeight": 10}}
         return json.dumps(
@@ -97,18 +97,18 @@ class Chart:
 
     @property
     def rows(self) -> list[tuple[str, list[int]]]:
-        """The same, newest first, without the steps in which nothing happened."""
+        """Return the same numbers for the table, newest first, without empty steps."""
         lines = [(label, [one.numbers[at] for one in self.series]) for at, label in enumerate(self.labels)]
         return [(label, numbers) for label, numbers in reversed(lines) if any(numbers)]
 
 
 def step_for(span: timedelta) -> str:
-    """Hours for what took hours, days for weeks, weeks for years."""
-    return "hour" if span <= SHORT else "day" if span <= LONG else "week"
+    """Return the step of a chart: hours for two days, days for 120 days, then weeks."""
+    return "hour" if span <= HOURLY_LIMIT else "day" if span <= DAILY_LIMIT else "week"
 
 
 def steps(first: datetime, last: datetime, *, step: str) -> list[datetime]:
-    """Every step from the first to the last, the empty ones too."""
+    """Return every step from the first to the last, empty ones included."""
     every, found = STEPS[step], [first]
     while found[-1] < last:
         found.append(found[-1] + every)
@@ -116,5 +116,5 @@ def steps(first: datetime, last: datetime, *, step: str) -> list[datetime]:
 
 
 def days(last: date, *, many: int) -> list[date]:
-    """So many days up to and with the last."""
+    """Return `many` days up to and including the last."""
     return [last - timedelta(days=back) for back in reversed(range(many))]

@@ -1,4 +1,4 @@
-"""Formatting of chips and moments on pages."""
+"""Formatting of chips and times on pages."""
 
 from datetime import datetime
 
@@ -8,10 +8,10 @@ from django.utils.safestring import SafeString
 
 
 def chip(text: str, tone: str) -> SafeString:
-    """A word in a coloured chip."""
+    """Return a coloured chip."""
     return format_html('<span class="ob-chip ob-chip-{}">{}</span>', tone, text)
 
 
 def moment(when: datetime) -> str:
-    """A moment on the workspace's clock."""
+    """Format a time in the workspace's time zone."""
     return f"{timezone.localtime(when):%a %-d %b, %H:%M}"

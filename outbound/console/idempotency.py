@@ -1,6 +1,6 @@
-"""A form posted twice does its work once: what it will make has its key before the form is shown.
+"""Idempotency keys of forms: a form that is posted twice makes one message.
 
-A double click on "Set live" on a new message would otherwise make two messages, and write to everybody twice.
+A double click on "Set live" on a new message would otherwise make two messages and send both to everyone.
 """
 
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
@@ -15,36 +15,36 @@ from audiences.locks import Lock
 SALT = "outbound.console.idempotency"
 
 
-class NotThisForm(BadRequest):
-    """This form cannot be taken; the words are for whoever sent it."""
+class RefusedForm(BadRequest):
+    """The form or request is refused; the text is shown to its sender."""
 
 
-def not_understood(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """Say what was wrong with a request where the words are ours; those of others may tell too much."""
-    words = str(exception) if isinstance(exception, NotThisForm) else ""
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Render the 400 page, with the exception's text only if it is ours: other texts may reveal internals."""
+    words = str(exception) if isinstance(exception, RefusedForm) else ""
     return render(request, "400.html", {"exception": words}, status=400)
 
 
-def ticket(user: AbstractBaseUser | AnonymousUser) -> str:
-    """Reserve the key of one message for this teammate."""
+def issue_ticket(user: AbstractBaseUser | AnonymousUser) -> str:
+    """Reserve the primary key of one message for this teammate and return it signed."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT nextval(pg_get_serial_sequence('messaging_message', 'id'))")
         key = cursor.fetchone()[0]
     return signing.dumps([user.pk, key], salt=SALT)
 
 
-def redeem(given: str, user: AbstractBaseUser | AnonymousUser) -> int:
-    """Return the key the form was shown with; it is good for the teammate it was shown to alone."""
+def redeem_ticket(given: str, user: AbstractBaseUser | AnonymousUser) -> int:
+    """Return the primary key in a ticket; a ticket is valid only for the teammate it was issued to."""
     try:
         owner, key = signing.loads(given, salt=SALT)
     except signing.BadSignature as wrong:
-        raise NotThisForm("This form was not made by this page. Open the page again.") from wrong
+        raise RefusedForm("This form is not valid. Reload the page and try again.") from wrong
     if owner != user.pk:
-        raise NotThisForm("This form was shown to somebody else. Open the page again.")
+        raise RefusedForm("This form belongs to another teammate. Reload the page and try again.")
     return int(key)
 
 
-def one_at_a_time(key: int) -> None:
-    """Wait, until this transaction ends, for whoever posts the same form right now."""
+def lock_key(key: int) -> None:
+    """Wait for another transaction that posts the same form. The lock is held until this transaction ends."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(%s, %s)", [Lock.FORM, key % 2**31])

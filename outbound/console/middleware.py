@@ -1,4 +1,4 @@
-"""Staff read times on the workspace's clock."""
+"""Middleware: staff see times in the workspace's time zone."""
 
 from collections.abc import Callable
 
@@ -11,13 +11,12 @@ ADMIN = "/admin/"
 
 
 class WorkspaceZone:
-    """Show every time in the console in the workspace's zone; other addresses are left alone."""
+    """Activate the workspace's time zone for requests to the console only."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        """Answer with the zone switched to the workspace's."""
         if not request.path.startswith(ADMIN):
             return self.get_response(request)
         with timezone.override(Workspace.current().tz):

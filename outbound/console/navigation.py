@@ -1,4 +1,4 @@
-"""The sidebar: where everything is, for those who may see it."""
+"""The sidebar: its items, each with the permission that shows it."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,16 +10,16 @@ from delivery.models import Conversation
 
 OUTBOUND = "admin:messaging_message_changelist"
 INBOX = "admin:delivery_conversation_changelist"
-MOST_COUNTED = 999
+UNREAD_LIMIT = 999
 
 
-def may(*permissions: str) -> Callable[[HttpRequest], bool]:
-    """Whether this teammate may see it."""
+def has_any_permission(*permissions: str) -> Callable[[HttpRequest], bool]:
+    """Return a test whether the request's user has any of the permissions."""
     return lambda request: any(request.user.has_perm(permission) for permission in permissions)
 
 
 def tab(kind: str) -> Callable[[HttpRequest], bool]:
-    """Whether this tab of Outbound is open."""
+    """Return a test whether this tab of Outbound is open."""
     address = reverse_lazy(OUTBOUND)
     return lambda request: (
         (
@@ -31,45 +31,43 @@ def tab(kind: str) -> Callable[[HttpRequest], bool]:
     )
 
 
-def integrating(request: HttpRequest) -> bool:
-    """Whether the page Integration is open, or one that hangs on it."""
+def in_integration(request: HttpRequest) -> bool:
+    """Whether the Integration page or one below it is open."""
     tables = ("audiences_integration", "audiences_subscription")
     return any(request.path.startswith(reverse(f"admin:{table}_changelist")) for table in tables)
 
 
 def in_catalogues(request: HttpRequest) -> bool:
-    """Whether a page of the attributes or of the events is open."""
+    """Whether a page of the attributes or events is open."""
     tables = ("audiences_customattribute", "audiences_eventname")
     return any(request.path.startswith(reverse(f"admin:{table}_changelist")) for table in tables)
 
 
 def item(title: str, icon: str, page: str, *, permission: str, query: str = "", **more: Any) -> dict[str, Any]:
-    """One line of the sidebar."""
     link = reverse_lazy(page)
     return {
         "title": title,
         "icon": icon,
         "link": (lambda _request: f"{link}{query}") if query else link,
-        "permission": may(permission),
+        "permission": has_any_permission(permission),
         **more,
     }
 
 
 def in_inbox(request: HttpRequest) -> bool:
-    """Whether the inbox is open, or a conversation."""
+    """Whether the inbox or a conversation is open."""
     return request.path.startswith(reverse(INBOX))
 
 
 def unread(request: HttpRequest) -> str:
-    """How many conversations nobody has looked at since they came up, as far as anybody counts."""
+    """Return the number of conversations that no teammate has read since they were opened, up to MOST_COUNTED."""
     if not request.user.has_perm("delivery.view_conversation"):
         return ""
-    count = Conversation.objects.unseen()[: MOST_COUNTED + 1].count()
-    return f"{MOST_COUNTED}+" if count > MOST_COUNTED else f"{count or ''}"
+    count = Conversation.objects.unseen()[: UNREAD_LIMIT + 1].count()
+    return f"{UNREAD_LIMIT}+" if count > UNREAD_LIMIT else f"{count or ''}"
 
 
 def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
-    """The whole sidebar."""
     message, customer = "messaging.view_message", "audiences.view_customer"
     return [
         {
@@ -160,7 +158,7 @@ def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
                     "integration_instructions",
                     "admin:audiences_integration_changelist",
                     permission="audiences.view_integration",
-                    active=integrating,
+                    active=in_integration,
                 ),
             ],
         },

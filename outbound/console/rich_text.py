@@ -4,7 +4,7 @@ from unfold.contrib.forms.widgets import WysiwygWidget
 
 
 class RichTextWidget(WysiwygWidget):
-    """The theme's editor, which neither merges neighbouring blocks nor rewrites a text that nobody edited."""
+    """The theme's editor, fixed so that it neither merges neighbouring blocks nor rewrites unedited text."""
 
     class Media:
         js = ("outbound/rich_text.js",)

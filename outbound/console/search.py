@@ -1,4 +1,4 @@
-"""What may be typed into a search box: a few words, so that no search keeps the database busy for long."""
+"""Limits for search boxes, so that no search keeps the database busy for long."""
 
 from typing import Any
 
@@ -6,18 +6,18 @@ from django import forms
 from django.contrib.admin.views.main import SEARCH_VAR
 from django.core.exceptions import ValidationError
 
-MOST_WORDS = 10
-LONGEST = 200
-TOO_LONG = f"Search for at most {MOST_WORDS} words and {LONGEST} characters."
+MAX_WORDS = 10
+MAX_CHARACTERS = 200
+TOO_LONG = f"Search for at most {MAX_WORDS} words and {MAX_CHARACTERS} characters."
 
 
 def is_too_long(search: str) -> bool:
-    """Return whether a search is refused; TOO_LONG says why."""
-    return len(search.strip()) > LONGEST or len(search.split()) > MOST_WORDS
+    """Whether a search is refused; TOO_LONG is the text to show."""
+    return len(search.strip()) > MAX_CHARACTERS or len(search.split()) > MAX_WORDS
 
 
 class SearchForm(forms.Form):
-    """The search of a list; Django's list shows its errors as messages."""
+    """The search form of a list; Django shows its errors as messages."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -25,6 +25,5 @@ class SearchForm(forms.Form):
 
 
 def check_search(search: str) -> None:
-    """Refuse a search that is too long."""
     if is_too_long(search):
         raise ValidationError(TOO_LONG)

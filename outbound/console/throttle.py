@@ -1,4 +1,4 @@
-"""How often one may try: counted in the cache, one for each web process unless CACHES names one for all."""
+"""A counter of attempts in the cache. It counts per web process unless CACHES names a shared cache."""
 
 import ipaddress
 from datetime import datetime
@@ -10,34 +10,34 @@ from django.http import HttpRequest
 WINDOW = 15 * 60
 
 
-def tries(what: str, who: str, *, at: datetime) -> int:
-    """How often this was tried in the quarter of an hour this is."""
-    return int(cache.get(key(what, who, at=at), 0))
+def attempts(what: str, who: str, *, at: datetime) -> int:
+    """Return the number of attempts in the current 15-minute window."""
+    return int(cache.get(cache_key(what, who, at=at), 0))
 
 
-def tried(what: str, who: str, *, at: datetime) -> int:
-    """Count one more, and return how many there were with it."""
-    name = key(what, who, at=at)
+def count_attempt(what: str, who: str, *, at: datetime) -> int:
+    """Count one attempt and return the new total."""
+    name = cache_key(what, who, at=at)
     cache.add(name, 0, timeout=2 * WINDOW)
     try:
         return int(cache.incr(name))
-    except ValueError:  # Dropped by the cache in between.
+    except ValueError:  # The cache dropped the key in between.
         return 1
 
 
-def key(what: str, who: str, *, at: datetime) -> str:
-    """Where it is counted; what somebody typed may be no name for a key."""
+def cache_key(what: str, who: str, *, at: datetime) -> str:
+    """Return the cache key. The user's input is hex-encoded, because it may contain characters that keys may not."""
     return f"tried-{what}-{int(at.timestamp()) // WINDOW}-{who.lower().encode().hex()[:150]}"
 
 
 def address_of(request: HttpRequest) -> str:
-    """Return the network address of who asks; behind a proxy, the one the proxy names."""
+    """Return the client's network address; behind a proxy, the one that the proxy reports."""
     forwarded = request.META.get("HTTP_X_FORWARDED_FOR", "") if settings.BEHIND_PROXY else ""
     return forwarded.rpartition(",")[2].strip() or request.META.get("REMOTE_ADDR", "")
 
 
 def network_address(request: HttpRequest) -> str | None:
-    """The same as an address and nothing else; None over a socket, or where a proxy names what is none."""
+    """Return the address if it is a valid IP address; otherwise, for example over a socket, None."""
     try:
         return str(ipaddress.ip_address(address_of(request)))
     except ValueError:

@@ -1,6 +1,6 @@
-"""How long one statement of a web process may run, and the answer when it would run longer.
+"""The statement timeout of web processes, and the answer to a request that exceeds it.
 
-Workers and commands have no such limit: only `config.wsgi` asks for it.
+Workers and commands have no such limit: only `config.wsgi` sets it.
 """
 
 import logging
@@ -20,32 +20,31 @@ from audiences.api.base.errors import TOOK_TOO_LONG, is_canceled
 log = logging.getLogger(__name__)
 
 NO_LIMIT = "0"
-# The driver's connections that have the limit: a pool hands out the same ones again and again.
+# The driver's connections that have the limit already: a pool reuses its connections.
 LIMITED: "WeakSet[Any]" = WeakSet()
 
 
 def limit_statements() -> None:
-    """Limit the statements on every connection that this process opens from now on, by WEB_STATEMENT_TIMEOUT."""
-    # By a statement on each new connection: a pooler in between refuses connection parameters that it does not know.
+    """Set WEB_STATEMENT_TIMEOUT on every connection that this process opens from now on."""
+    # Set by a statement, because a pooler in between refuses unknown connection parameters.
     connection_created.connect(limit_connection, dispatch_uid="outbound.console.timeouts")
 
 
 def limit_connection(*, connection: Any, **_facts: Any) -> None:
-    """Limit the statements on one connection."""
     if settings.WEB_STATEMENT_TIMEOUT and connection.connection not in LIMITED:
         set_timeout(connection, f"{settings.WEB_STATEMENT_TIMEOUT}s")
         LIMITED.add(connection.connection)
 
 
 def set_timeout(connection: Any, timeout: str) -> None:
-    """Set how long a statement on this connection may run, like 30s, from now on."""
+    """Set the statement timeout of a connection, such as "30s"."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT set_config('statement_timeout', %s, false)", [timeout])
 
 
 @contextmanager
 def longer_statements() -> Iterator[None]:
-    """Let statements run for WEB_LONG_STATEMENT_TIMEOUT: for exports, uploads, and work on all that a list shows."""
+    """Use WEB_LONG_STATEMENT_TIMEOUT: for exports, uploads, and bulk actions on a whole list."""
     with connection.cursor() as cursor:
         cursor.execute("SHOW statement_timeout")
         before = cursor.fetchone()[0]
@@ -59,22 +58,21 @@ def longer_statements() -> Iterator[None]:
         try:
             set_timeout(connection, before)
         except DatabaseError:
-            # It is broken, or its transaction is: nobody else may get it with the longer limit.
+            # The connection or its transaction is broken: do not reuse it with the longer limit.
             connection.close()
 
 
 class StatementTimeout:
-    """Answer 503 for a page whose statement ran too long; the API has its own handler of errors."""
+    """Answer 503 if a statement of a page was canceled; the API has its own error handler."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        """Answer as usual."""
         return self.get_response(request)
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
-        """Say so in words: on a page for a browser, in JSON for a script."""
+        """Explain the timeout: on a page for a browser, in JSON for a script."""
         if not is_canceled(exception):
             return None
         log.warning("a statement was canceled after its time: %s", request.path)

@@ -1,4 +1,4 @@
-"""How rules, states and what will happen read to staff, in the words of the product."""
+"""The words that staff read for rules, states and statuses."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from audiences.rules import LABELS, NEGATIVE, Group, Kind, Operator, Rule, RuleE
 from delivery.models import Status
 from messaging.models import Channel, Message, State
 
-# The colour of a chip; the style sheet knows the names.
+# The colour class of a chip in the style sheet.
 STATE_TONES: dict[State, str] = {
     State.DRAFT: "plain",
     State.SCHEDULED: "info",
@@ -24,7 +24,7 @@ STATE_TONES: dict[State, str] = {
     State.STOPPED: "plain",
     State.SENT: "good",
 }
-# What can be measured by each channel; what cannot is a dash and not a nought.
+# The events that each channel can measure; the others are shown as a dash, not as 0.
 MEASURED: dict[Channel, tuple[str, ...]] = {
     Channel.EMAIL: ("opened", "clicked", "bounced", "complained", "unsubscribed"),
     Channel.IN_APP: ("opened", "clicked", "replied"),
@@ -32,8 +32,8 @@ MEASURED: dict[Channel, tuple[str, ...]] = {
 }
 
 
-def measured(channel: str) -> tuple[str, ...]:
-    """What can be measured of a channel here: answers to email only where they come back to us."""
+def measurable_events(channel: str) -> tuple[str, ...]:
+    """Return the events that a channel can measure; email replies only if INBOUND_DOMAIN is set."""
     found = MEASURED[Channel(channel)]
     return (*found, "replied") if channel == Channel.EMAIL and settings.INBOUND_DOMAIN else found
 
@@ -48,19 +48,19 @@ STATUS_TONES: dict[Status, str] = {
     Status.WITHDRAWN: "plain",
 }
 STATUS_WORDS: dict[Status, str] = {
-    Status.WAITING: "Not begun yet",
-    Status.SENDING: "Being handed over right now",
-    Status.UNCERTAIN: "Handed over or not: nobody can know",
-    Status.SENT: "Handed over",
-    Status.FAILED: "Will not reach them",
-    Status.SKIPPED: "Left out, and will not get it",
-    Status.WITHDRAWN: "Taken back before it went",
+    Status.WAITING: "Not sent yet",
+    Status.SENDING: "Being sent now",
+    Status.UNCERTAIN: "May or may not have been sent",
+    Status.SENT: "Sent, or shown in the app",
+    Status.FAILED: "Could not be delivered",
+    Status.SKIPPED: "Left out of this message",
+    Status.WITHDRAWN: "Withdrawn before sending",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line of an audience in words; `depth` says how far in it stands, `joint` what joins it to the one above."""
+    """One line of an audience in words: its indentation `depth`, and the `joint` ("and", "or") with the line above."""
 
     depth: int
     joint: str
@@ -68,47 +68,47 @@ class Line:
 
 
 class Names:
-    """The names of the tags, segments, messages and teammates some rules speak of, read once."""
+    """The names of tags, segments, messages and teammates in some rules, loaded once."""
 
     def __init__(self, trees: Iterable[Group]) -> None:
         self.catalogue: Catalogue = CustomAttribute.objects.catalogue()
         wanted: dict[Kind, set[int]] = {}
         for rule in (rule for tree in trees for rule in tree.leaves()):
             kind = self.kind_of(rule)
-            if kind in READ and rule.operator in (Operator.IS, Operator.IS_NOT):
+            if kind in NAMED_ROWS and rule.operator in (Operator.IS, Operator.IS_NOT):
                 wanted.setdefault(kind, set()).add(rule.value)
-        self.names = {kind: {row.pk: str(row) for row in READ[kind].filter(pk__in=pks)} for kind, pks in wanted.items()}
+        self.names = {
+            kind: {row.pk: str(row) for row in NAMED_ROWS[kind].filter(pk__in=pks)} for kind, pks in wanted.items()
+        }
 
     def kind_of(self, rule: Rule) -> Kind | None:
-        """The kind of what a rule asks about; None where the attribute is gone."""
+        """Return the kind of a rule's attribute, or None if the attribute does not exist."""
         try:
             return attributes.find(rule.attribute, catalogue=self.catalogue).kind
         except LookupError:
             return None
 
     def label_of(self, rule: Rule) -> str:
-        """What a rule asks about."""
         try:
             return attributes.find(rule.attribute, catalogue=self.catalogue).label
         except LookupError:
             return rule.attribute
 
     def value_of(self, rule: Rule) -> str:
-        """What a rule compares with."""
         kind = self.kind_of(rule)
-        if kind in READ:
-            return self.names.get(kind, {}).get(rule.value, "one that is gone")
+        if kind in NAMED_ROWS:
+            return self.names.get(kind, {}).get(rule.value, "(deleted)")
         return "" if rule.value is None else str(rule.value)
 
     def sentence(self, rule: Rule) -> str:
-        """A rule in words."""
+        """Return a rule in words."""
         label, value = self.label_of(rule), self.value_of(rule)
-        if rule.operator in DAYS:
-            return f"{label} {DAYS[rule.operator](rule.value)}"
+        if rule.operator in DAY_PHRASES:
+            return f"{label} {DAY_PHRASES[rule.operator](rule.value)}"
         return " ".join(part for part in (label, LABELS[rule.operator], value) if part)
 
 
-READ: dict[Kind, Any] = {
+NAMED_ROWS: dict[Kind, Any] = {
     Kind.TAG: Tag.objects.all(),
     Kind.SEGMENT: Audience.objects.segments(),
     Kind.MESSAGE: Message.objects.all(),
@@ -117,12 +117,11 @@ READ: dict[Kind, Any] = {
 
 
 def days(count: int) -> str:
-    """A number of days in words."""
     return "1 day" if count == 1 else f"{count:,} days"
 
 
-# Negative days are in the future, where "more than" turns round (behaviour 4.4).
-DAYS: dict[Operator, Any] = {
+# Negative days are in the future, so "more than" is reversed (behaviour 4.4).
+DAY_PHRASES: dict[Operator, Any] = {
     Operator.MORE_THAN_DAYS_AGO: lambda n: (
         f"more than {days(n)} ago" if n > 0 else "in the past" if n == 0 else f"less than {days(-n)} from now"
     ),
@@ -136,13 +135,12 @@ DAYS: dict[Operator, Any] = {
 
 
 def audience_lines(tree: Group) -> list[Line]:
-    """An audience in words, a line for each rule."""
+    """Return an audience in words, one line for each rule."""
     names = Names([tree])
-    return list(lines_of(tree, names=names, depth=0))
+    return list(group_lines(tree, names=names, depth=0))
 
 
-def lines_of(group: Group, *, names: Names, depth: int) -> Iterator[Line]:
-    """The lines of one group."""
+def group_lines(group: Group, *, names: Names, depth: int) -> Iterator[Line]:
     word = "and" if group.match == "all" else "or"
     for number, rule in enumerate(group.rules):
         joint = word if number else ""
@@ -150,29 +148,27 @@ def lines_of(group: Group, *, names: Names, depth: int) -> Iterator[Line]:
             yield Line(depth, joint, names.sentence(rule))
         elif rule.copied_from:
             yield Line(depth, joint, f"{'Not in' if rule.negated else 'In'} segment {rule.copied_from}")
-            yield from lines_of(rule, names=names, depth=depth + 1)
+            yield from group_lines(rule, names=names, depth=depth + 1)
         else:
             yield Line(depth, joint, f"{'None' if rule.negated else 'All' if rule.match == 'all' else 'Any'} of:")
-            yield from lines_of(rule, names=names, depth=depth + 1)
+            yield from group_lines(rule, names=names, depth=depth + 1)
 
 
-def in_one_line(stored: Any) -> str:
-    """Stored rules in words, on one line; groups in brackets."""
+def rules_in_one_line(stored: Any) -> str:
+    """Return stored rules in words on one line, with groups in brackets."""
     try:
         tree = Audience(rules=stored).tree
     except RuleError:
-        return "Rules that make no sense"
+        return "Invalid rules"
     return group_in_words(tree, names=Names([tree])) or "No filters: everyone"
 
 
 def group_in_words(group: Group, *, names: Names) -> str:
-    """One group on one line."""
     word = " and " if group.match == "all" else " or "
     return word.join(rule_in_words(rule, names=names) for rule in group.rules)
 
 
 def rule_in_words(rule: Rule | Group, *, names: Names) -> str:
-    """A rule, or a group in brackets."""
     if not isinstance(rule, Group):
         return names.sentence(rule)
     if rule.copied_from:
@@ -181,22 +177,21 @@ def rule_in_words(rule: Rule | Group, *, names: Names) -> str:
 
 
 def joins_negatives_by_or(group: Group) -> bool:
-    """Whether two negative rules are joined by or, which matches nearly everybody (behaviour 6.1)."""
+    """Whether two negative rules are joined by "or", which matches almost everyone (behaviour 6.1)."""
     negative = [rule for rule in group.rules if isinstance(rule, Rule) and rule.operator in NEGATIVE]
     inside = any(joins_negatives_by_or(rule) for rule in group.rules if isinstance(rule, Group))
     return inside or (group.match == "any" and len(negative) > 1)
 
 
 def percent(part: int, whole: int) -> str:
-    """A share in whole percent, a half rounded up; nothing of nothing is a dash."""
+    """Return a share in whole percent, rounded half up; a dash if `whole` is 0."""
     return f"{(200 * part + whole) // (2 * whole)} %" if whole else "–"
 
 
 def times(number: int) -> str:
-    """How often, in words."""
     return "once" if number == 1 else f"{number:,} times"
 
 
 def counted(number: int, one: str, many: str) -> str:
-    """A number with its noun."""
+    """Return a number with its noun."""
     return f"{number:,} {one if number == 1 else many}"

@@ -24,8 +24,8 @@ from delivery.conversations import threads as conversation_threads
 from delivery.models import Conversation
 from messaging.content import ContentError
 from messaging.content.plain_text import as_text
-from outbound.console.admin import ConsoleAdmin, not_done, teammate
-from outbound.console.lookups import name_of
+from outbound.console.admin import ConsoleAdmin, answer_without_button, teammate
+from outbound.console.lookups import teammate_name
 from outbound.console.rich_text import RichTextWidget
 from outbound.inbox import listing
 from outbound.inbox import thread as inbox_thread
@@ -102,7 +102,7 @@ def assign(found: Conversation, request: HttpRequest, at: datetime) -> str:
     if to == found.assignee:
         return ""
     conversation_threads.assign(found, to=to, teammate=teammate(request), at=at)
-    return f"Assigned to {name_of(to)}"
+    return f"Assigned to {teammate_name(to)}"
 
 
 def close(found: Conversation, request: HttpRequest, at: datetime) -> str:
@@ -175,20 +175,20 @@ class ConversationAdmin(ConsoleAdmin):
         """The list alone."""
         if not self.has_view_permission(request):
             raise PermissionDenied
-        return self.page(request, "outbound/inbox.html", title="Inbox", **self.seen_by(request, None))
+        return self.page(request, "outbound/inbox/inbox.html", title="Inbox", **self.seen_by(request, None))
 
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
     ) -> HttpResponse:
         """One conversation, the list beside it."""
-        return self.thread(request, self.found(request, object_id, to="view"))
+        return self.thread(request, self.get_object_or_refuse(request, object_id, to="view"))
 
     def thread(self, request: HttpRequest, found: Conversation, *, wrong: str = "", status: int = 200) -> HttpResponse:
         """Draw one conversation; `wrong` says why what was asked for was not done."""
         title, bound = str(found.customer), request.POST if wrong else None
         form = AnswerForm(bound, initial={"ticket": uuid4()})
         context = {**self.seen_by(request, found), "form": form, "wrong": wrong}
-        return self.page(request, "outbound/inbox.html", title=title, crumb=title, status=status, **context)
+        return self.page(request, "outbound/inbox/inbox.html", title=title, crumb=title, status=status, **context)
 
     def seen_by(self, request: HttpRequest, found: Conversation | None) -> dict[str, Any]:
         """What the page and its news show this teammate."""
@@ -202,7 +202,7 @@ class ConversationAdmin(ConsoleAdmin):
             **context,
             **inbox_thread.thread_context(found, whole="all" in request.GET),
             "can_answer": can_answer,
-            "team": [(user.pk, name_of(user)) for user in team()] if can_answer else [],
+            "team": [(user.pk, teammate_name(user)) for user in team()] if can_answer else [],
             "offers": inbox_thread.offers(at=at, zone=Workspace.current().tz) if can_answer else [],
             "me": me,
         }
@@ -212,27 +212,27 @@ class ConversationAdmin(ConsoleAdmin):
         if not self.has_view_permission(request):
             raise PermissionDenied
         of = request.GET.get("of", "")
-        found = self.found(request, of, to="view") if of else None
+        found = self.get_object_or_refuse(request, of, to="view") if of else None
         tag = listing.tag(listing.Asked.of(request.GET), found, me=teammate(request), at=timezone.now())
         headers = {"ETag": tag, "Cache-Control": "private, no-cache"}
         if tag in request.headers.get("If-None-Match", ""):
             return HttpResponse(status=304, headers=headers)
         context = self.seen_by(request, found)
         headers["ETag"] = context["tag"]
-        return TemplateResponse(request, "outbound/inbox_news.html", context, headers=headers)
+        return TemplateResponse(request, "outbound/inbox/news.html", context, headers=headers)
 
     def seen(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Note that somebody who answers has looked at what is newest."""
         if request.method != "POST":
             return HttpResponseNotAllowed(["POST"])
-        conversation_threads.seen(self.found(request, object_id))
+        conversation_threads.seen(self.get_object_or_refuse(request, object_id))
         return HttpResponse(status=204)
 
     def act(self, request: HttpRequest, object_id: str, verb: str) -> HttpResponse:
         """Do what a button says, and show the conversation as it is then."""
         if request.method != "POST":
-            return not_done(request, page_of(request, object_id))
-        found = self.found(request, object_id)
+            return answer_without_button(request, page_of(request, object_id))
+        found = self.get_object_or_refuse(request, object_id)
         if verb not in ACTS:
             raise Http404(f"A conversation cannot be {verb}.")
 
@@ -248,7 +248,7 @@ class ConversationAdmin(ConsoleAdmin):
             wrong = " ".join(no.messages) if isinstance(no, ValidationError) else str(no)
             if verb in WRITTEN:
                 # What was written stays in its field.
-                return self.thread(request, self.found(request, object_id), wrong=wrong, status=422)
+                return self.thread(request, self.get_object_or_refuse(request, object_id), wrong=wrong, status=422)
             messages.error(request, wrong)
         return HttpResponseRedirect(page_of(request, object_id))
 

@@ -17,15 +17,15 @@ from django.utils import timezone
 from delivery.models import Conversation, ConversationPart, PartType
 from delivery.models.conversation import WORDS
 from messaging.content.plain_text import as_text
-from outbound.console.lookups import name_of
-from outbound.console.search import LONGEST, MOST_WORDS, TOO_LONG, is_too_long
+from outbound.console.lookups import teammate_name
+from outbound.console.search import MAX_CHARACTERS, MAX_WORDS, TOO_LONG, is_too_long
 
 PER_PAGE = 30
 # Counted no further: nobody reads the difference.
 MOST_COUNTED = 999
 LONGEST_EXCERPT = 120
 # Words as the index has them: “a-b” is two.
-MOST_PARTS = 2 * MOST_WORDS
+MOST_PARTS = 2 * MAX_WORDS
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MARK = re.compile(r"(-?\d{1,17})-(\d{1,18})")
 
@@ -85,7 +85,7 @@ class Asked:
     def of(cls, given: QueryDict) -> "Asked":
         """Read an address; what makes no sense in it asks for nothing."""
         tab = given.get("tab", FIRST)
-        search = " ".join(given.get("q", "").replace("\0", "").split())[: LONGEST + 1]
+        search = " ".join(given.get("q", "").replace("\0", "").split())[: MAX_CHARACTERS + 1]
         mark = given.get("after", "")
         return cls(tab=tab if tab in TABS else FIRST, search=search, after=read_mark(mark), mark=mark)
 
@@ -186,9 +186,9 @@ def as_row(row: Conversation, last: ConversationPart | None, *, at: datetime) ->
     return {
         "conversation": row,
         "excerpt": words[:LONGEST_EXCERPT] or ("An attachment" if files else ""),
-        "by": name_of(last.teammate).split(" ")[0] if by_us and last and last.teammate else "We" if by_us else "",
+        "by": teammate_name(last.teammate).split(" ")[0] if by_us and last and last.teammate else "We" if by_us else "",
         "when": shortly(row.inbox_at, at=at) if row.inbox_at else "",
-        "assignee": name_of(row.assignee) if row.assignee else "",
+        "assignee": teammate_name(row.assignee) if row.assignee else "",
     }
 
 

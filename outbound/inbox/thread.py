@@ -14,7 +14,7 @@ from delivery import rendering
 from delivery.models import AnswerMail, Conversation, ConversationPart, DeliveryRecord, PartType, Status
 from messaging.content import ContentError, paragraphs, sanitise
 from messaging.models import Channel
-from outbound.console.lookups import name_of
+from outbound.console.lookups import teammate_name
 
 # How much of a long conversation is shown before somebody asks for the rest.
 LATEST, MOST = 60, 2000
@@ -44,7 +44,9 @@ def assigned(who: str, part: ConversationPart) -> str:
     if part.assigned_to is None:
         return f"{who} assigned it to nobody"
     return (
-        f"{who} took it" if part.assigned_to == part.teammate else f"{who} assigned it to {name_of(part.assigned_to)}"
+        f"{who} took it"
+        if part.assigned_to == part.teammate
+        else f"{who} assigned it to {teammate_name(part.assigned_to)}"
     )
 
 
@@ -61,7 +63,7 @@ def thread_context(conversation: Conversation, *, whole: bool) -> dict[str, Any]
         "parts": [as_part(part, conversation) for part in parts],
         "upto": parts[-1].pk if parts else 0,
         "was_read": conversation.read and bool(parts) and said_last(parts),
-        "assignee": name_of(conversation.assignee) if conversation.assignee else "",
+        "assignee": teammate_name(conversation.assignee) if conversation.assignee else "",
     }
 
 
@@ -131,7 +133,7 @@ def author_of(part: ConversationPart, conversation: Conversation) -> str:
     if part.by_customer:
         return str(conversation.customer)
     if part.teammate is not None:
-        return name_of(part.teammate)
+        return teammate_name(part.teammate)
     return "Outbound" if part.part_type == PartType.NOTE else "A teammate"
 
 

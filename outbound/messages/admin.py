@@ -1,4 +1,4 @@
-"""Messages in the console: the list, the composer while it is a draft, the report from then on."""
+"""The admin of messages: the composer for drafts, the report for all others."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,14 +14,14 @@ from messaging import duplication
 from messaging.models import Message, SendType, State
 from outbound import actions, roles
 from outbound.composer import views
-from outbound.console.admin import not_done, teammate
+from outbound.console.admin import answer_without_button, teammate
 from outbound.messages import progress as send_progress
 from outbound.messages import report
 from outbound.messages.changelist import OutboundList
 
 
 class MessageAdmin(OutboundList):
-    """Everything about messages: adding is composing, and so is changing a draft."""
+    """The pages and buttons of messages. Adding a message and changing a draft open the composer."""
 
     own_pages = (
         ("forecast/", "forecast"),
@@ -43,15 +43,14 @@ class MessageAdmin(OutboundList):
     )
 
     def has_delete_permission(self, request: HttpRequest, obj: Message | None = None) -> bool:
-        """Drafts are discarded from their own page; what has been live is kept."""
+        """Return False: drafts are discarded on their own page, and other messages are never deleted."""
         return False
 
     def has_edit_live_permission(self, request: HttpRequest, obj: Message | None = None) -> bool:
-        """What is live already reaches people by itself: only who may set live edits it."""
+        """Whether the teammate may edit a live message, which needs the permission to set it live."""
         return self.has_change_permission(request, obj) and request.user.has_perm(roles.SET_LIVE)
 
     def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
-        """Compose a new message."""
         if not self.has_add_permission(request):
             raise PermissionDenied
         return views.compose(self, request, None)
@@ -59,100 +58,91 @@ class MessageAdmin(OutboundList):
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
     ) -> HttpResponse:
-        """The composer for a draft, the report for all else."""
-        message = self.found(request, object_id, to="view")
+        """Show the composer for a draft and the report for other messages."""
+        message = self.get_object_or_refuse(request, object_id, to="view")
         is_draft = message.state == State.DRAFT and not message.to_customer_id and not message.launching_at
         if request.method == "POST" or (is_draft and self.has_change_permission(request, message)):
-            return views.compose(self, request, self.found(request, object_id))
+            return views.compose(self, request, self.get_object_or_refuse(request, object_id))
         return report.report(self, request, message)
 
     def forecast(self, request: HttpRequest) -> HttpResponse:
-        """Count who would get what is on the page right now."""
         return views.forecast(self, request)
 
     def preview(self, request: HttpRequest) -> HttpResponse:
-        """Show how what is on the page reads to a customer."""
         return views.preview(self, request)
 
     def send_test(self, request: HttpRequest) -> HttpResponse:
-        """Mail what is on the page to whoever writes it."""
         return views.send_test(self, request)
 
     def find_people(self, request: HttpRequest) -> HttpResponse:
-        """Find customers to preview as."""
         return views.find_people(self, request)
 
     def known_values(self, request: HttpRequest) -> HttpResponse:
-        """Complete the value of a rule."""
         return views.known_values(self, request)
 
     def find_names(self, request: HttpRequest) -> HttpResponse:
-        """Find what a rule is to name."""
         return views.find_names(request)
 
     def upload_image(self, request: HttpRequest) -> HttpResponse:
-        """Keep a picture for a message."""
         return views.upload_image(self, request)
 
     def save_segment(self, request: HttpRequest) -> HttpResponse:
-        """Keep the rules on the page as a segment."""
         return views.save_segment(self, request)
 
     def launching(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """Say how far going live is, and reload the page once it is done."""
-        return views.going_live(request, self.found(request, object_id, to="view"))
+        """Show the progress of a launch."""
+        return views.launch_progress(request, self.get_object_or_refuse(request, object_id, to="view"))
 
     def progress(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """Say how far sending is, and how fast it goes."""
-        return send_progress.page(request, self.found(request, object_id, to="view"))
+        """Show the progress and rate of sending."""
+        return send_progress.render_progress(request, self.get_object_or_refuse(request, object_id, to="view"))
 
     def edit_content(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """Edit what it says, as a new version."""
-        message = self.found(request, object_id, to="edit_live")
-        if "content" not in report.offers(message):
-            return self.back(request, message, "What it says can be edited while it is live or paused.")
+        """Edit the content as a new version, while the message is live or paused."""
+        message = self.get_object_or_refuse(request, object_id, to="edit_live")
+        if "content" not in report.available_buttons(message):
+            return self.back(request, message, "The content can be edited while the message is live or paused.")
         return views.edit_content(self, request, message)
 
     def edit_audience(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """Edit whom it asks for, while it is paused."""
-        message = self.found(request, object_id, to="edit_live")
-        if "audience" not in report.offers(message):
+        """Edit the audience while the message is paused."""
+        message = self.get_object_or_refuse(request, object_id, to="edit_live")
+        if "audience" not in report.available_buttons(message):
             ongoing = message.send_type == SendType.ONGOING
-            why = "Pause this message to change whom it goes to." if ongoing else report.locked_why(message)
+            why = "Pause this message to edit its audience." if ongoing else report.lock_explanation(message)
             return self.back(request, message, why)
         return views.edit_audience(self, request, message)
 
     def act(self, request: HttpRequest, object_id: str, verb: str) -> HttpResponse:
-        """Do what a button says."""
+        """Perform the act of a button, after a confirmation if the launch is large."""
         if request.method != "POST":
-            return not_done(request, reverse("admin:messaging_message_change", args=[object_id]))
-        message = self.found(request, object_id)
+            return answer_without_button(request, reverse("admin:messaging_message_change", args=[object_id]))
+        message = self.get_object_or_refuse(request, object_id)
         if verb not in actions.ACTS:
-            raise Http404(f"A message cannot {verb}.")
-        actions.may(request, actions.ACTS[verb])
-        going = views.confirm(self, request, message, verb) if verb in ("live", "rest") else actions.NOBODY_COUNTED
-        if isinstance(going, HttpResponse):
-            return going
-        actions.carry_out(self, request, message, actions.ACTS[verb], at=timezone.now(), going=going)
-        return HttpResponseRedirect(views.address(message))
+            raise Http404(f"A message has no action “{verb}”.")
+        actions.check_permission(request, actions.ACTS[verb])
+        plan = views.confirm(self, request, message, verb) if verb in ("live", "rest") else actions.UNCOUNTED
+        if isinstance(plan, HttpResponse):
+            return plan
+        actions.carry_out(self, request, message, actions.ACTS[verb], at=timezone.now(), plan=plan)
+        return HttpResponseRedirect(views.message_url(message))
 
     def duplicate(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """Make a draft of the same content and filters."""
         said = "This is a new draft with the same content and filters."
         return self.copied(request, object_id, duplication.duplicate, logged="Duplicated", said=said)
 
     def make_ongoing(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """Make a draft that goes on where a sample left off."""
-        said = "This is a new draft. It leaves out everybody who already got the message."
+        """Make an ongoing draft that leaves out the recipients of the sample."""
+        said = "This is a new draft. It leaves out everyone who already received the message."
         return self.copied(request, object_id, duplication.make_ongoing, logged="Made from the sample", said=said)
 
     def copied(
         self, request: HttpRequest, object_id: str, copy_of: Callable[..., Message], *, logged: str, said: str
     ) -> HttpResponse:
-        """Make a draft of a message by POST, and lead to it; where there can be none, say why."""
+        """Make a draft from a message by POST and redirect to it, or redirect back with the reason for a refusal."""
         if request.method != "POST":
-            return not_done(request, reverse("admin:messaging_message_change", args=[object_id]))
-        message = self.found(request, object_id, to="view")
+            return answer_without_button(request, reverse("admin:messaging_message_change", args=[object_id]))
+        message = self.get_object_or_refuse(request, object_id, to="view")
         if not self.has_add_permission(request):
             raise PermissionDenied
         try:
@@ -162,13 +152,12 @@ class MessageAdmin(OutboundList):
         except ValidationError as no:
             return self.back(request, message, " ".join(no.messages))
         messages.success(request, said)
-        return HttpResponseRedirect(views.address(copy))
+        return HttpResponseRedirect(views.message_url(copy))
 
     def discard(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """Delete a draft."""
         if request.method != "POST":
-            return not_done(request, reverse("admin:messaging_message_change", args=[object_id]))
-        message = self.found(request, object_id)
+            return answer_without_button(request, reverse("admin:messaging_message_change", args=[object_id]))
+        message = self.get_object_or_refuse(request, object_id)
         try:
             with transaction.atomic():
                 self.log_deletions(request, Message.objects.filter(pk=message.pk))
@@ -179,6 +168,6 @@ class MessageAdmin(OutboundList):
         return HttpResponseRedirect(reverse("admin:messaging_message_changelist"))
 
     def back(self, request: HttpRequest, message: Message, why: str) -> HttpResponse:
-        """Return to the message's page with the reason why not."""
+        """Redirect to the message's page with an error."""
         messages.error(request, why)
-        return HttpResponseRedirect(views.address(message))
+        return HttpResponseRedirect(views.message_url(message))

@@ -1,4 +1,4 @@
-"""How far a message is that many are to get: how many have gone, how fast it goes, and when it will be done."""
+"""Progress of a message: the share that has been sent, the rate, and the expected end."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,7 +16,7 @@ SHOWN_WHILE = (*RUNNING, State.PAUSED)
 
 @dataclass(frozen=True, slots=True)
 class ProgressView:
-    """What the report shows of it; `pace` and `ends` are empty where nothing can be said."""
+    """The report's progress bar and texts; `pace` and `ends` are "" if they are unknown."""
 
     words: str
     percent: int
@@ -25,8 +25,8 @@ class ProgressView:
     is_moving: bool
 
 
-def going(message: Message, *, at: datetime) -> ProgressView | None:
-    """How far it is; None where nobody is left to get it, or nobody hands it over."""
+def progress_view(message: Message, *, at: datetime) -> ProgressView | None:
+    """Return the progress, or None if no copies are waiting or the message no longer sends."""
     if message.to_customer_id or message.state not in SHOWN_WHILE:
         return None
     found = progress.progress(message, at=at)
@@ -37,29 +37,27 @@ def going(message: Message, *, at: datetime) -> ProgressView | None:
     return ProgressView(
         words=f"{words[:1].upper()}{words[1:]}.",
         percent=100 * found.handed_over // (found.handed_over + found.held),
-        pace=rate(found.per_second) if found.is_moving and by_hand else "",
-        ends=end(found, at=at) if found.is_moving and by_hand else "",
+        pace=rate_text(found.per_second) if found.is_moving and by_hand else "",
+        ends=end_text(found, at=at) if found.is_moving and by_hand else "",
         is_moving=found.is_moving,
     )
 
 
-def rate(per_second: float) -> str:
-    """How fast it goes, in words."""
+def rate_text(per_second: float) -> str:
     if not per_second:
-        return "Nothing went in the last minute."
+        return "Nothing was sent in the last minute."
     if per_second < 1:
         return f"{per_second * 60:,.0f} a minute."
     return f"{per_second:,.0f} a second."
 
 
-def end(found: progress.Progress, *, at: datetime) -> str:
-    """When what is due will be done, in words."""
+def end_text(found: progress.Progress, *, at: datetime) -> str:
     if found.ends_at is None:
-        return "When it will be done is not known yet."
-    return f"Done about {moment(found.ends_at)} at this pace." if found.ends_at > at else ""
+        return "The end time is not known yet."
+    return f"Done at about {moment(found.ends_at)} at this rate." if found.ends_at > at else ""
 
 
-def page(request: HttpRequest, message: Message) -> HttpResponse:
-    """The part of the report that keeps itself up to date."""
-    found = going(message, at=timezone.now())
-    return render(request, "outbound/report_progress.html", {"original": message, "going": found})
+def render_progress(request: HttpRequest, message: Message) -> HttpResponse:
+    """Render the part of the report that refreshes itself."""
+    found = progress_view(message, at=timezone.now())
+    return render(request, "outbound/messages/progress.html", {"original": message, "progress": found})

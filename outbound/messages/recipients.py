@@ -1,4 +1,4 @@
-"""The people of a message: listed by status with the reason, found by name, and as a file."""
+"""The recipients of a message: a list with status and reason, a search, and a CSV export."""
 
 import csv
 from collections.abc import Iterator
@@ -14,21 +14,21 @@ from audiences.intake.csv_import import safe_cell
 from audiences.models import Customer
 from delivery.models import DeliveryRecord, Status
 from messaging.models import Message
-from outbound.console.idempotency import NotThisForm
+from outbound.console.idempotency import RefusedForm
 from outbound.console.search import TOO_LONG, is_too_long
 from outbound.console.timeouts import longer_statements
 
-A_PAGE = 10
-# So many who share an address are looked up one by one.
-MOST_ALIKE = 100
-BOM = "\ufeff"  # Without it a spreadsheet takes é for Ã©.
+PAGE_SIZE = 10
+# Customers with the same address that are looked up by primary key.
+EXACT_MATCH_LIMIT = 100
+BOM = "\ufeff"  # Without it, spreadsheets read é as Ã©.
 MOMENTS = ("matched", "sent", "opened", "clicked", "replied", "bounced", "complained", "unsubscribed")
 COLUMNS = ("Name", "Email", "User ID", "Company", "Status", "Reason", *(name.capitalize() for name in MOMENTS))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """Some of the people, and the way to those before and after."""
+    """One page of recipients with the positions of its neighbours."""
 
     records: list[DeliveryRecord]
     status: str
@@ -37,23 +37,23 @@ class Page:
     older: str
 
 
-def searched(request: HttpRequest) -> str:
-    """What is searched for; nothing that is stored holds a null character."""
+def search_text(request: HttpRequest) -> str:
+    """Return the search; stored text has no null characters, so they are removed."""
     search = request.GET.get("q", "").replace("\0", "").strip()
     if is_too_long(search):
-        raise NotThisForm(TOO_LONG)
+        raise RefusedForm(TOO_LONG)
     return search
 
 
-def asked_for(message: Message, *, status: str, search: str) -> QuerySet[DeliveryRecord]:
-    """The records of a message that are asked for."""
+def filtered_records(message: Message, *, status: str, search: str) -> QuerySet[DeliveryRecord]:
+    """Return the records for the status and the search."""
     records = message.records.select_related("customer", "company", "message")
     if status in Status.values:
         records = records.filter(status=status)
     if search and (pks := customer_ids_matching(search)):
         return records.filter(customer__in=pks)
     if search:
-        # Addresses are kept in lower case: folding a million of them again takes a third of the search.
+        # Addresses are stored in lower case: folding a million of them takes a third of the search time.
         records = records.filter(
             Q(customer__name__icontains=search)
             | Q(customer__email__contains=search.lower())
@@ -63,81 +63,80 @@ def asked_for(message: Message, *, status: str, search: str) -> QuerySet[Deliver
 
 
 def customer_ids_matching(search: str) -> list[int]:
-    """Who has just this email or user ID: found by index, however many people there are; nobody where it is neither."""
+    """Return the customers with exactly this email or user ID, which an index finds at any size."""
     by_id = Customer.objects.filter(user_id=search).values("pk")
     by_email = Customer.objects.filter(email=search.lower()).values("pk")
-    return [row["pk"] for row in by_id.union(by_email)[:MOST_ALIKE]]
+    return [row["pk"] for row in by_id.union(by_email)[:EXACT_MATCH_LIMIT]]
 
 
-def page(message: Message, request: HttpRequest) -> Page:
-    """One page, in the order of customers; a page is found by who is on it, so the last is as quick as the first."""
-    status, search = request.GET.get("status", ""), searched(request)
-    records = asked_for(message, status=status, search=search)
-    before, after = place(request.GET.get("before", "")), place(request.GET.get("after", ""))
+def recipient_page(message: Message, request: HttpRequest) -> Page:
+    """Return one page in the order of customers; keyset pagination makes the last page as fast as the first."""
+    status, search = request.GET.get("status", ""), search_text(request)
+    records = filtered_records(message, status=status, search=search)
+    before, after = parse_position(request.GET.get("before", "")), parse_position(request.GET.get("after", ""))
     order = ("customer_id", "company_id")
     if before:
-        # The database puts the record without a company after those of the same customer with one.
+        # PostgreSQL sorts a record without a company after the customer's records with one.
         same = Q(company_id__lt=before[1]) if before[1] else Q(company_id__isnull=False)
         beyond = records.filter(Q(customer_id__lt=before[0]) | (Q(customer_id=before[0]) & same))
-        found = list(reversed(beyond.order_by("-customer_id", "-company_id")[: A_PAGE + 1]))
-        more_before, more_after = len(found) > A_PAGE, True
-        found = found[-A_PAGE:]
+        found = list(reversed(beyond.order_by("-customer_id", "-company_id")[: PAGE_SIZE + 1]))
+        more_before, more_after = len(found) > PAGE_SIZE, True
+        found = found[-PAGE_SIZE:]
     else:
         if after:
             same = Q(company_id__gt=after[1]) | Q(company_id=None) if after[1] else Q(pk__in=[])
             records = records.filter(Q(customer_id__gt=after[0]) | (Q(customer_id=after[0]) & same))
-        found = list(records.order_by(*order)[: A_PAGE + 1])
-        more_before, more_after = bool(after), len(found) > A_PAGE
-        found = found[:A_PAGE]
+        found = list(records.order_by(*order)[: PAGE_SIZE + 1])
+        more_before, more_after = bool(after), len(found) > PAGE_SIZE
+        found = found[:PAGE_SIZE]
     return Page(
         records=found,
         status=status if status in Status.values else "",
         search=search,
-        newer=mark(found[0]) if found and more_before else "",
-        older=mark(found[-1]) if found and more_after else "",
+        newer=page_position(found[0]) if found and more_before else "",
+        older=page_position(found[-1]) if found and more_after else "",
     )
 
 
-def mark(record: DeliveryRecord) -> str:
-    """Where a page begins or ends."""
+def page_position(record: DeliveryRecord) -> str:
+    """Return the position of a record as a URL parameter."""
     return f"{record.customer_id}-{record.company_id or 0}"
 
 
-def place(given: str) -> tuple[int, int] | None:
-    """What a mark says; None where it is none."""
+def parse_position(given: str) -> tuple[int, int] | None:
+    """Parse a position; return None if it is invalid."""
     customer, _, company = given.partition("-")
     if not (customer.isdecimal() and company.isdecimal() and len(customer) < 19 and len(company) < 19):
         return None
     return int(customer), int(company)
 
 
-def as_file(message: Message, *, status: str, search: str) -> StreamingHttpResponse:
-    """The people asked for as CSV, written as it is read, so that memory does not grow with them."""
-    answer = StreamingHttpResponse(lines(message, status=status, search=search), content_type="text/csv; charset=utf-8")
+def csv_response(message: Message, *, status: str, search: str) -> StreamingHttpResponse:
+    """Return the recipients as a streamed CSV file, so that memory does not grow with their number."""
+    answer = StreamingHttpResponse(
+        csv_lines(message, status=status, search=search), content_type="text/csv; charset=utf-8"
+    )
     answer["Content-Disposition"] = f'attachment; filename="{slugify(message.title)[:60] or message.pk}.csv"'
     return answer
 
 
-class Line:
-    """A file of one line: what is written is handed on."""
+class Echo:
+    """A file for the CSV writer: `write` returns the line."""
 
     def write(self, text: str) -> str:
-        """Return what was to be written."""
         return text
 
 
-def lines(message: Message, *, status: str, search: str) -> Iterator[str]:
-    """The lines of the file."""
-    writer: Any = csv.writer(Line())
+def csv_lines(message: Message, *, status: str, search: str) -> Iterator[str]:
+    writer: Any = csv.writer(Echo())
     yield BOM + writer.writerow(COLUMNS)
-    records = asked_for(message, status=status, search=search).order_by("customer_id")
+    records = filtered_records(message, status=status, search=search).order_by("customer_id")
     with longer_statements():
         for record in records.iterator(chunk_size=2000):
-            yield writer.writerow([safe_cell(cell) for cell in cells(record)])
+            yield writer.writerow([safe_cell(cell) for cell in csv_row(record)])
 
 
-def cells(record: DeliveryRecord) -> list[str]:
-    """One person as a row."""
+def csv_row(record: DeliveryRecord) -> list[str]:
     who = record.customer
     moments = [getattr(record, f"{name}_at") for name in MOMENTS]
     return [

@@ -16,17 +16,17 @@ from delivery.models import DeliveryRecord, Status
 from delivery.sending import uncertain as uncertain_records
 from messaging import content
 from messaging.models import Message
-from outbound.console.admin import Counted, column
+from outbound.console.admin import CappedPaginator, column
 from outbound.console.formatting import chip
 from outbound.console.wording import STATUS_TONES, STATUS_WORDS
 from outbound.messages import recipients, report, uncertain
 
 
 class DeliveryRecordAdmin(uncertain.UncertainPages):
-    """Every message to every customer, as it went; nothing here can be changed."""
+    """The delivery records: one row for each message to each customer, read only."""
 
     own_pages = (("of/<int:message_id>/export/", "export"), *uncertain.PAGES)
-    list_display = ("to", "of", "how", "why_so", "matched", "sent")
+    list_display = ("recipient", "message_shown", "status_shown", "reason_shown", "matched", "sent")
     sent = column("sent_at", called="Sent")
     nothing_yet = "Each message to each customer is written down here, from the moment a message is live."
     list_filter = (
@@ -39,10 +39,10 @@ class DeliveryRecordAdmin(uncertain.UncertainPages):
     search_fields = ("customer__name", "customer__email", "customer__user_id")
     search_help_text = "Search by the customer’s name, email or user ID"
     ordering = ("-pk",)
-    paginator = Counted
+    paginator = CappedPaginator
 
     def export(self, request: HttpRequest, message_id: int) -> StreamingHttpResponse:
-        """The people of one message as CSV, with what is asked for on its report."""
+        """Export the recipients of one message as CSV, limited to the report's status and search."""
         if not (report.may_export(request) and request.user.has_perm("messaging.view_message")):
             raise PermissionDenied
         message = Message.objects.filter(pk=message_id).first()
@@ -50,45 +50,39 @@ class DeliveryRecordAdmin(uncertain.UncertainPages):
             raise Http404(f"There is no message {message_id}.")
         asked = request.GET
         self.note(request, message, "Exported its people")
-        return recipients.as_file(message, status=asked.get("status", ""), search=recipients.searched(request))
+        return recipients.csv_response(message, status=asked.get("status", ""), search=recipients.search_text(request))
 
     @display(description="Customer")
-    def to(self, record: DeliveryRecord) -> SafeString | str:
-        """Who, and at which company."""
+    def recipient(self, record: DeliveryRecord) -> SafeString | str:
         if record.company is None:
             return str(record.customer)
         return format_html('{}<span class="ob-under">{}</span>', record.customer, record.company)
 
     @display(description="Message")
-    def of(self, record: DeliveryRecord) -> SafeString:
-        """What, and by which channel."""
+    def message_shown(self, record: DeliveryRecord) -> SafeString:
         return format_html('{}<span class="ob-under">{}</span>', record.message, record.message.get_channel_display())
 
     @display(description="Status", ordering="status")
-    def how(self, record: DeliveryRecord) -> SafeString:
-        """Its status."""
+    def status_shown(self, record: DeliveryRecord) -> SafeString:
         return status_chip(record)
 
     @display(description="Reason")
-    def why_so(self, record: DeliveryRecord) -> str:
-        """The reason in words."""
+    def reason_shown(self, record: DeliveryRecord) -> str:
         return record.why or "–"
 
     @display(description="Matched", ordering="matched_at")
     def matched(self, record: DeliveryRecord) -> datetime:
-        """When the customer matched."""
         return record.matched_at
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[DeliveryRecord]:
-        """With what each row names."""
         return super().get_queryset(request).select_related("customer", "message", "company", "version")
 
     def change_view(self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None) -> Any:
-        """One record: how it read, why it stands where it does, and each moment of it."""
-        record = self.found(request, object_id, to="view")
+        """Show one record: its content, status, reason and timeline."""
+        record = self.get_object_or_refuse(request, object_id, to="view")
         return self.page(
             request,
-            "outbound/record.html",
+            "outbound/messages/record.html",
             title=str(record.message),
             original=record,
             status=200,
@@ -102,7 +96,6 @@ class DeliveryRecordAdmin(uncertain.UncertainPages):
 
 
 def status_chip(record: DeliveryRecord) -> SafeString:
-    """A record's status as a chip."""
     return chip(record.get_status_display(), STATUS_TONES[Status(record.status)])
 
 
@@ -121,12 +114,12 @@ MOMENTS: tuple[tuple[str, str], ...] = (
 
 
 def moments(record: DeliveryRecord) -> list[tuple[str, datetime]]:
-    """What happened to it, and when."""
+    """Return the events of a record with their times."""
     return [(label, when) for name, label in MOMENTS if (when := getattr(record, name))]
 
 
 def as_read_by_customer(record: DeliveryRecord) -> dict[str, Any]:
-    """How it read to the customer, or why that cannot be shown."""
+    """Return the copy as the customer received it, or the reason why it cannot be shown."""
     try:
         return {"copy": rendering.as_read(record), "cannot_show": ""}
     except content.ContentError as wrong:

@@ -1,6 +1,6 @@
-"""What a message did: its report, and the delivery records behind it.
+"""The report of a message.
 
-Over 120 lines because the parts of the report read as the page does, from top to bottom.
+Longer than most modules, because its functions follow the sections of the page from top to bottom.
 """
 
 import html
@@ -20,15 +20,23 @@ from delivery.reporting.counters import Counts
 from delivery.tracking import hits
 from messaging.models import RUNNING, Channel, Message, SendType, State
 from outbound import actions
-from outbound.composer.review import HOW, ONCE, ONCE_PER_COMPANY, WHO, when
+from outbound.composer.review import AUDIENCE_SENTENCES, ONCE, ONCE_PER_COMPANY, TIMING_SENTENCES, delivery_times
 from outbound.console import charts
 from outbound.console.admin import ConsoleAdmin
 from outbound.console.charts import Chart, Series
 from outbound.console.formatting import chip, moment
-from outbound.console.wording import STATE_TONES, STATUS_TONES, STATUS_WORDS, audience_lines, measured, percent, times
+from outbound.console.wording import (
+    STATE_TONES,
+    STATUS_TONES,
+    STATUS_WORDS,
+    audience_lines,
+    measurable_events,
+    percent,
+    times,
+)
 from outbound.messages import progress, recipients, version_diff
 
-SHOWN = ("opened", "clicked", "replied", "bounced", "complained", "unsubscribed")
+SHOWN_EVENTS = ("opened", "clicked", "replied", "bounced", "complained", "unsubscribed")
 LABELS: dict[str, str] = {
     "sent": "Sent",
     "opened": "Opened",
@@ -41,62 +49,62 @@ LABELS: dict[str, str] = {
 
 
 def report(admin: ConsoleAdmin, request: HttpRequest, message: Message) -> HttpResponse:
-    """Draw the page of a message that is no draft any more."""
+    """Render the report of a message that is not a draft."""
     at = timezone.now()
     can_change = admin.has_change_permission(request, message)
     found = counters.counts_of([message.pk])[message.pk]
-    reasons = why_not_sent(message)
+    reasons = unsent_reasons(message)
     versions = list(message.versions.select_related("author").order_by("-number"))
     return admin.page(
         request,
-        "outbound/report.html",
+        "outbound/messages/report.html",
         title=message.title,
         original=message,
         state=chip(message.get_state_display(), STATE_TONES[State(message.state)]),
         can_change=can_change,
         can_add=admin.has_add_permission(request) and message.to_customer_id is None,
-        offers=offers(message) & allowed(request, can_change=can_change),
-        sentences=sentences(message, at=at),
-        lines=lines(message),
+        offers=available_buttons(message) & allowed_buttons(request, can_change=can_change),
+        sentences=sending_sentences(message, at=at),
+        lines=filter_lines(message),
         counts=found,
-        going=progress.going(message, at=at),
+        progress=progress.progress_view(message, at=at),
         figures=figures(message, found),
-        chart=chart(message, found),
-        links=list(links(message)),
-        openings=openings(message),
-        measures_clicks="clicked" in measured(message.channel),
+        chart=event_chart(message, found),
+        links=list(link_rows(message)),
+        openings=uncounted_opens(message),
+        measures_clicks="clicked" in measurable_events(message.channel),
         statuses=statuses(message, found, reasons),
-        waits=list(what_waits(message, found, reasons, at=at)),
-        people=recipients.page(message, request),
-        among_many=found.records > AMONG_MANY,
+        waits=list(waiting_rows(message, found, reasons, at=at)),
+        people=recipients.recipient_page(message, request),
+        among_many=found.records > LARGE_AUDIENCE,
         statuses_there=[status for status in Status if found.of(status)],
         may_export=may_export(request),
         revisions=list(version_diff.revisions(versions)),
         log=admin.history_of(message),
-        locked_why=locked_why(message),
+        locked_why=lock_explanation(message),
     )
 
 
-# From so many on, looking through them all takes a second or more.
-AMONG_MANY = 200_000
+# With more records, a search for part of a name takes a second or more.
+LARGE_AUDIENCE = 200_000
 EDITS = {"content", "audience"}
 
 
-def allowed(request: HttpRequest, *, can_change: bool) -> set[str]:
-    """Which buttons this teammate may press at all."""
+def allowed_buttons(request: HttpRequest, *, can_change: bool) -> set[str]:
+    """Return the buttons that this teammate may press."""
     verbs = {verb for verb, act in actions.ACTS.items() if request.user.has_perm(act.permission)}
     return verbs | (EDITS if can_change and request.user.has_perm(actions.ACTS["live"].permission) else set())
 
 
 def may_export(request: HttpRequest) -> bool:
-    """Whether this teammate may take the people away as a file."""
+    """Whether this teammate may export the recipients."""
     return all(
         request.user.has_perm(f"{needed}") for needed in ("delivery.view_deliveryrecord", "audiences.view_customer")
     )
 
 
-def offers(message: Message) -> set[str]:
-    """Which buttons this message has right now."""
+def available_buttons(message: Message) -> set[str]:
+    """Return the buttons that the message has in its state."""
     state = State(message.state)
     if message.launching_at and state in (State.DRAFT, State.SCHEDULED):
         return {"call-off"}
@@ -115,22 +123,27 @@ def offers(message: Message) -> set[str]:
     return found
 
 
-def sentences(message: Message, *, at: datetime) -> list[str]:
-    """How it sends, in words."""
+def sending_sentences(message: Message, *, at: datetime) -> list[str]:
+    """Return sentences on how the message sends."""
     if message.to_customer:
         about = f" about {message.to_company}" if message.to_company else ""
-        return [f"To {message.to_customer} alone{about}."]
+        return [f"To {message.to_customer} only{about}."]
     kind, channel = SendType(message.send_type), Channel(message.channel)
-    how = [HOW[kind, channel]] if message.state in RUNNING and kind == SendType.ONGOING else []
-    return [WHO[kind], *how, ONCE_PER_COMPANY if message.goes_per_company else ONCE, when(message, at=at)]
+    how = [TIMING_SENTENCES[kind, channel]] if message.state in RUNNING and kind == SendType.ONGOING else []
+    return [
+        AUDIENCE_SENTENCES[kind],
+        *how,
+        ONCE_PER_COMPANY if message.goes_per_company else ONCE,
+        delivery_times(message, at=at),
+    ]
 
 
-def locked_why(message: Message) -> str:
-    """What can no longer be changed, and why."""
+def lock_explanation(message: Message) -> str:
+    """Return a sentence on the locked settings, or "" if none are locked."""
     if not message.is_locked:
         return ""
     if message.to_customer_id:
-        return "It has been sent, so nothing about it can be changed."
+        return "It has been sent, so it can no longer be changed."
     what = "The channel, the way it sends and how often a customer gets it"
     if message.send_type == SendType.ONE_OFF:
         what = "The channel, the way it sends, the filters and how often a customer gets it"
@@ -140,33 +153,34 @@ def locked_why(message: Message) -> str:
     return f"{what} are locked, because this message has been live.{tail}"
 
 
-def lines(message: Message) -> list[Any]:
-    """Its filters in words."""
+def filter_lines(message: Message) -> list[Any]:
+    """Return the filters in words."""
     if message.audience is None:
         return []
     try:
         return list(audience_lines(message.audience.tree))
     except RuleError:
-        return []  # The report shows the trouble of the message itself.
+        return []  # The report shows the problem of the message itself.
 
 
 def figures(message: Message, found: Counts) -> list[dict[str, Any]]:
-    """Sent and what came of it, as numbers and as shares of what was sent; a dash where it cannot be measured."""
-    known = measured(message.channel)
+    """Return the counts as numbers and shares of sent copies; a dash if the channel cannot measure one."""
+    known = measurable_events(message.channel)
     shown = [{"label": LABELS["sent"], "number": found.sent, "share": ""}]
-    for what in SHOWN:
+    for what in SHOWN_EVENTS:
         number = found.of(what)
         if what in known or number:
             shown.append({"label": LABELS[what], "number": number, "share": percent(number, found.sent)})
-        elif what in SHOWN[:3]:
-            shown.append({"label": LABELS[what], "number": None, "share": "Cannot be measured"})
+        elif what in SHOWN_EVENTS[:3]:
+            shown.append({"label": LABELS[what], "number": None, "share": "Not measured"})
     return shown
 
 
-def links(message: Message) -> Iterator[dict[str, Any]]:
-    """Where its links lead, the most followed first, and how often each was; a dash for one that is not tracked."""
+def link_rows(message: Message) -> Iterator[dict[str, Any]]:
+    """Yield the links, the most clicked first, with their clicks; a dash for a link that is not tracked."""
     now = {
-        html.unescape(to): words for to, words in version_diff.links(message.version.body if message.version else "")
+        html.unescape(to): words
+        for to, words in version_diff.body_links(message.version.body if message.version else "")
     }
     for found in hits.clicks_of(message):
         there = found.address in now
@@ -177,20 +191,20 @@ def links(message: Message) -> Iterator[dict[str, Any]]:
         yield {"words": words, "address": address, "found": None, "is_gone": False}
 
 
-def openings(message: Message) -> list[str]:
-    """What is not among those who opened it, in words."""
+def uncounted_opens(message: Message) -> list[str]:
+    """Return sentences on loads that are not counted as opens."""
     found = hits.openings_of(message) if message.channel == Channel.EMAIL else {}
-    return [words.format(times(found[who])) for who, words in NOT_PEOPLE.items() if found.get(who)]
+    return [words.format(times(found[who])) for who, words in UNCOUNTED_OPENS.items() if found.get(who)]
 
 
-NOT_PEOPLE: dict[VisitorKind, str] = {
-    VisitorKind.PRIVACY: "Apple Mail loaded it {} by itself: whether it was read, nobody can know.",
-    VisitorKind.MACHINE: "Scanners and robots loaded it {}.",
+UNCOUNTED_OPENS: dict[VisitorKind, str] = {
+    VisitorKind.PRIVACY: "Apple Mail loaded it {} automatically: this does not show whether it was read.",
+    VisitorKind.MACHINE: "Scanners and bots loaded it {}.",
 }
 
 
-def chart(message: Message, found: Counts) -> Chart | None:
-    """What happened over time; None where nothing has, or where it went to one person."""
+def event_chart(message: Message, found: Counts) -> Chart | None:
+    """Return the chart of events over time; None if there are none, or for a direct message."""
     if message.to_customer_id or not found.sent:
         return None
     step = charts.step_for(counters.span(message))
@@ -198,10 +212,12 @@ def chart(message: Message, found: Counts) -> Chart | None:
     if not happened:
         return None
     every = charts.steps(min(happened), max(happened), step=step)
-    shown = [what for what in ("sent", *SHOWN) if what in charts.COLOURS and any(n[what] for n in happened.values())]
+    shown = [
+        what for what in ("sent", *SHOWN_EVENTS) if what in charts.COLOURS and any(n[what] for n in happened.values())
+    ]
     return Chart(
         title=f"By {step}",
-        labels=[charts.NAMED[step](began) for began in every],
+        labels=[charts.STEP_LABELS[step](began) for began in every],
         series=[
             Series(name=what, label=LABELS[what], numbers=[happened.get(began, {}).get(what, 0) for began in every])
             for what in shown
@@ -211,8 +227,8 @@ def chart(message: Message, found: Counts) -> Chart | None:
     )
 
 
-def why_not_sent(message: Message) -> dict[Status, list[dict[str, Any]]]:
-    """The reasons of what was not sent, by status, the most frequent first; with when the first of each is due."""
+def unsent_reasons(message: Message) -> dict[Status, list[dict[str, Any]]]:
+    """Return the reasons of unsent records by status, the most frequent first, with the earliest due time."""
     rows: Any = (
         message.records.exclude(status=Status.SENT)
         .order_by()
@@ -226,14 +242,14 @@ def why_not_sent(message: Message) -> dict[Status, list[dict[str, Any]]]:
 
 
 def reason_words(message: Message, row: dict[str, Any]) -> str:
-    """A reason as staff read it: what a paused message holds waits for it to be resumed."""
+    """Return a reason in words; waiting records of a paused message wait for it to be resumed."""
     if message.state == State.PAUSED and row["status"] == Status.WAITING:
         return str(Reason.PAUSED.label)
     return str(Reason(row["reason"]).label)
 
 
 def statuses(message: Message, found: Counts, reasons: dict[Status, list[dict[str, Any]]]) -> dict[str, Any]:
-    """Its records by status and reason, in records and in people, and that they add up."""
+    """Return the records by status and reason, counted in records and in people, with their sums."""
     people = counters.people(message, found)
     of_people = people_by_status(message) if message.per_company else {}
     shown = [
@@ -259,23 +275,23 @@ def statuses(message: Message, found: Counts, reasons: dict[Status, list[dict[st
 
 
 def people_by_status(message: Message) -> dict[Status, int]:
-    """How many customers there are in each status; one may be in several, for several companies."""
+    """Return the number of customers by status; with several companies, one customer can have several statuses."""
     rows = message.records.order_by().values_list("status").annotate(people=Count("customer", distinct=True))
     return {Status(status): people for status, people in rows}
 
 
-def what_waits(
+def waiting_rows(
     message: Message, found: Counts, reasons: dict[Status, list[dict[str, Any]]], *, at: datetime
 ) -> Iterator[dict[str, Any]]:
-    """What has not gone yet, for what reason, and when the first of it goes."""
+    """Yield the unsent records by reason with their next send time."""
     if message.state == State.SCHEDULED and message.scheduled_for:
-        words = "Goes live" if message.scheduled_for > at else "Was to go live"
+        words = "Goes live" if message.scheduled_for > at else "Was scheduled to go live"
         yield {"records": None, "words": words, "when": moment(message.scheduled_for)}
     for row in reasons.get(Status.WAITING, []):
         if message.state == State.PAUSED:
             when = "When it is resumed"
         elif message.state == State.STOPPED:
-            when = "Never: it is being taken back"
+            when = "Never: it is being withdrawn"
         elif row["due"] is None:
             when = "At their next visit"
         else:
@@ -284,7 +300,7 @@ def what_waits(
     if found.sending:
         yield {"records": found.sending, "words": STATUS_WORDS[Status.SENDING], "when": "Now"}
     if found.uncertain:
-        yield {"records": found.uncertain, "words": STATUS_WORDS[Status.UNCERTAIN], "when": "Never by itself"}
+        yield {"records": found.uncertain, "words": STATUS_WORDS[Status.UNCERTAIN], "when": "Never automatically"}
     if message.state == State.LIVE and message.send_type == SendType.ONGOING:
         checked = "on each visit" if message.channel == Channel.IN_APP else "every hour and on each visit"
-        yield {"records": None, "words": "Anyone who comes to match", "when": f"Checked {checked}"}
+        yield {"records": None, "words": "New matches", "when": f"Checked {checked}"}

@@ -1,4 +1,4 @@
-"""What changed from one version of a message to the next, word by word."""
+"""Differences between versions of a message, word by word."""
 
 import re
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ ENTITIES = {"&nbsp;": " ", "&lt;": "<", "&gt;": ">", "&quot;": '"', "&#39;": "'"
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Some words: `kept`, `added` or `removed`."""
+    """Words that were `kept`, `added` or `removed`."""
 
     kind: str
     text: str
@@ -28,7 +28,7 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Revision:
-    """One version, and what it changed of the one before; nothing for the first."""
+    """One version and its differences from the version before; none for the first."""
 
     version: MessageVersion
     subject: list[Piece]
@@ -38,13 +38,13 @@ class Revision:
 
     @property
     def changed(self) -> list[str]:
-        """What it changed, in words."""
+        """Return the names of the changed parts."""
         parts = (("Subject", self.subject), ("Text", self.body), ("Link", self.link), ("Filters", self.filters))
         return [name for name, pieces in parts if any(piece.kind != "kept" for piece in pieces)]
 
 
-def plain(html: str) -> str:
-    """A body as text, with where its links lead and what its pictures are, so that no change is unseen."""
+def body_as_text(html: str) -> str:
+    """Return a body as text, with the URLs of its links and images so that every change is visible."""
     text = LINK.sub(r"\2 [\1]", html)
     text = TAG.sub("", BREAK.sub("\n", IMAGE.sub(r"[picture \1]", text)))
     for entity, character in ENTITIES.items():
@@ -52,8 +52,8 @@ def plain(html: str) -> str:
     return "\n".join(line.strip() for line in text.splitlines() if line.strip())
 
 
-def between(before: str, after: str) -> list[Piece]:
-    """The words of both, in order."""
+def word_diff(before: str, after: str) -> list[Piece]:
+    """Return the words of both texts in order, marked as kept, added or removed."""
     old, new = WORDS.findall(before), WORDS.findall(after)
     pieces: list[Piece] = []
     for tag, old_from, old_to, new_from, new_to in SequenceMatcher(a=old, b=new, autojunk=False).get_opcodes():
@@ -67,8 +67,8 @@ def between(before: str, after: str) -> list[Piece]:
     return pieces
 
 
-def filters(version: MessageVersion) -> str:
-    """Its filters, a line each."""
+def filter_text(version: MessageVersion) -> str:
+    """Return the filters of a version, one line each."""
     try:
         lines = audience_lines(Audience(rules=version.rules or {}).tree)
     except RuleError:
@@ -77,23 +77,23 @@ def filters(version: MessageVersion) -> str:
 
 
 def revisions(versions: list[MessageVersion]) -> Iterator[Revision]:
-    """Each version with what it changed, newest first, as given."""
+    """Yield each version with its differences, in the given order, newest first."""
     for version, before in zip(versions, [*versions[1:], None], strict=True):
         if before is None:
-            subject, body = [Piece("kept", version.subject)], [Piece("kept", plain(version.body))]
+            subject, body = [Piece("kept", version.subject)], [Piece("kept", body_as_text(version.body))]
             yield Revision(version, subject, body, [], [Piece("kept", version.link)] if version.link else [])
             continue
         same_rules = version.rules == before.rules
         yield Revision(
             version,
-            between(before.subject, version.subject),
-            between(plain(before.body), plain(version.body)),
-            [] if same_rules else between(filters(before), filters(version)),
-            between(before.link, version.link),
+            word_diff(before.subject, version.subject),
+            word_diff(body_as_text(before.body), body_as_text(version.body)),
+            [] if same_rules else word_diff(filter_text(before), filter_text(version)),
+            word_diff(before.link, version.link),
         )
 
 
-def links(body: str) -> list[tuple[str, str]]:
-    """The links of a body, once each: where they lead, and what they say."""
+def body_links(body: str) -> list[tuple[str, str]]:
+    """Return the distinct links of a body with their texts."""
     found = {href: TAG.sub("", words).strip() for href, words in LINK.findall(body)}
     return [(href, words or href) for href, words in found.items()]

@@ -22,7 +22,7 @@ from outbound.composer.forms import AudienceFields
 from outbound.console import admin
 from outbound.console.admin import ConsoleAdmin, column
 from outbound.console.formatting import chip
-from outbound.console.lists import List
+from outbound.console.lists import ConsoleChangeList
 from outbound.console.wording import counted
 from outbound.messages import recipients
 from outbound.people import bulk_actions, csv_import, profile, why
@@ -67,7 +67,7 @@ class InSegment(DropdownFilter):
             return queryset.none()
 
 
-class PeopleList(List):
+class PeopleList(ConsoleChangeList):
     """The list, by the rules in its address beside Django's own filters."""
 
     def get_filters_params(self, params: Any = None) -> dict[str, Any]:
@@ -96,17 +96,15 @@ class RulesInAddress(AudienceFields):
 
 def estimated(request: HttpRequest, shown: int) -> str:
     """How many people the list is of, in words: the planner's estimate where nobody counted."""
-    if shown < admin.MOST_COUNTED:
+    if shown < admin.COUNT_LIMIT:
         return counted(shown, "person", "people")
     if request.GET.keys() - {"p", "o"}:
-        return f"More than {admin.MOST_COUNTED:,} people"
+        return f"More than {admin.COUNT_LIMIT:,} people"
     with connection.cursor() as cursor:
         cursor.execute("SELECT reltuples::bigint FROM pg_class WHERE oid = 'audiences_customer'::regclass")
         about = cursor.fetchone()[0]
     return (
-        f"About {round(about, -3):,} people"
-        if about > admin.MOST_COUNTED
-        else f"More than {admin.MOST_COUNTED:,} people"
+        f"About {round(about, -3):,} people" if about > admin.COUNT_LIMIT else f"More than {admin.COUNT_LIMIT:,} people"
     )
 
 
@@ -114,9 +112,9 @@ class CustomerAdmin(bulk_actions.PickingPages, csv_import.ImportPages, why.WhyPa
     """People: found by name, address or user ID; each opens as a profile."""
 
     own_pages = (*csv_import.PAGES, *bulk_actions.PAGES, *why.PAGES, *profile.PAGES)
-    paginator = admin.Counted
-    change_list_template = "outbound/people_list.html"
-    list_before_template = "outbound/people_filters.html"
+    paginator = admin.CappedPaginator
+    change_list_template = "outbound/people/list.html"
+    list_before_template = "outbound/people/filters.html"
     list_disable_select_all = True
 
     list_display = ("who", "goes_by", "kind", "at_companies", "signed_up", "last_seen", "flags")
@@ -129,7 +127,7 @@ class CustomerAdmin(bulk_actions.PickingPages, csv_import.ImportPages, why.WhyPa
     search_help_text = "Search by name, email or user ID"
     ordering = (F("last_seen_at").desc(nulls_last=True), "-pk")
 
-    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[List]:
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ConsoleChangeList]:
         """Draw the list by rules too."""
         return PeopleList
 
@@ -248,11 +246,11 @@ class CompanyAdmin(ConsoleAdmin):
 
     def change_view(self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None) -> Any:
         """What is known of a company, and who is in it."""
-        company = self.found(request, object_id, to="view")
+        company = self.get_object_or_refuse(request, object_id, to="view")
         members = Customer.objects.filter(memberships__company=company).order_by("name", "pk")
         return self.page(
             request,
-            "outbound/company.html",
+            "outbound/people/company.html",
             title=str(company),
             original=company,
             facts=profile.company_facts(company),

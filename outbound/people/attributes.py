@@ -19,7 +19,7 @@ from delivery import tasks
 from delivery.maintenance import attribute_kinds, retirement
 from messaging.models import Message, State
 from outbound.console.admin import column
-from outbound.console.change_message import from_to
+from outbound.console.change_message import change_text
 from outbound.console.wording import counted
 from outbound.people import refused_names
 from outbound.people.retirement import InUseOrRetired, RetirementPages, listed
@@ -63,7 +63,7 @@ class CustomAttributeAdmin(refused_names.RefusedNamesPages):
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
     ) -> HttpResponse:
         """One attribute: what asks about it, a dry run of another kind, and the change."""
-        attribute = self.found(request, object_id, to="view")
+        attribute = self.get_object_or_refuse(request, object_id, to="view")
         can_change = self.has_change_permission(request, attribute)
         if request.method == "POST" and not can_change:
             raise PermissionDenied
@@ -77,7 +77,7 @@ class CustomAttributeAdmin(refused_names.RefusedNamesPages):
         uses, used = uses_of(attribute, to=to), retirement.uses_of(attribute)
         return self.page(
             request,
-            "outbound/attribute.html",
+            "outbound/people/attribute.html",
             title=attribute.name,
             original=attribute,
             can_change=can_change and not under_way,
@@ -111,7 +111,7 @@ class CustomAttributeAdmin(refused_names.RefusedNamesPages):
                     lose_at_most=lose_at_most,
                     at=timezone.now(),
                 )
-                words = from_to("Kind", KIND_NAMES[Kind(attribute.kind)], KIND_NAMES[to])
+                words = change_text("Kind", KIND_NAMES[Kind(attribute.kind)], KIND_NAMES[to])
                 self.note(request, attribute, f"{words}, by a worker")
                 transaction.on_commit(lambda: tasks.nudge_kind(change.pk))
         except attribute_kinds.UnderWay:
@@ -133,7 +133,7 @@ class CustomAttributeAdmin(refused_names.RefusedNamesPages):
                     return False
                 done = kind_conversion.convert(attribute, to=to, lose_at_most=lose_at_most)
                 words = f"{counted(done.kept, 'value', 'values')} kept, {done.lost:,} became unknown"
-                self.note(request, attribute, f"{from_to('Kind', KIND_NAMES[was], KIND_NAMES[to])}. {words}")
+                self.note(request, attribute, f"{change_text('Kind', KIND_NAMES[was], KIND_NAMES[to])}. {words}")
         except kind_conversion.TooMuchLost as too_much:
             messages.error(
                 request,

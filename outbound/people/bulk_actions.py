@@ -22,8 +22,8 @@ from audiences.models.customers import CustomerQuerySet, Role
 from audiences.rules import RuleError
 from messaging import authoring
 from messaging.models import Message, SendType
-from outbound.console.admin import ConsoleAdmin, not_done, teammate
-from outbound.console.idempotency import NotThisForm
+from outbound.console.admin import ConsoleAdmin, answer_without_button, teammate
+from outbound.console.idempotency import RefusedForm
 from outbound.console.search import TOO_LONG, is_too_long
 from outbound.console.timeouts import longer_statements
 from outbound.console.wording import counted
@@ -46,7 +46,9 @@ class PickingPages(ConsoleAdmin):
     def picked(self, request: HttpRequest, verb: str) -> HttpResponse:
         """Do it with all that the list shows, by the same address parameters, or with those ticked before."""
         if request.method != "POST":
-            return not_done(request, f"{reverse('admin:audiences_customer_changelist')}?{request.GET.urlencode()}")
+            return answer_without_button(
+                request, f"{reverse('admin:audiences_customer_changelist')}?{request.GET.urlencode()}"
+            )
         if verb not in VERBS:
             raise Http404(f"People cannot be {verb}.")
         ticked = [int(key) for key in request.POST.getlist("pk")[:MOST_TICKED] if key.isdecimal() and len(key) < 19]
@@ -61,7 +63,7 @@ class PickingPages(ConsoleAdmin):
     def shown_by(self, request: HttpRequest) -> CustomerQuerySet:
         """Everybody the list shows by these address parameters."""
         if is_too_long(request.GET.get("q", "")):
-            raise NotThisForm(TOO_LONG)
+            raise RefusedForm(TOO_LONG)
         return Customer.objects.filter(pk__in=self.get_changelist_instance(request).get_queryset(request).values("pk"))
 
     @action(description="Add or remove a tag")
@@ -114,7 +116,7 @@ def tag_them(admin: ConsoleAdmin, request: HttpRequest, rows: CustomerQuerySet, 
             wrong = str(no)
     return admin.page(
         request,
-        "outbound/people_tag.html",
+        "outbound/people/tag.html",
         title="Add or remove a tag",
         crumb="Add or remove a tag",
         ticked=ticked,

@@ -20,7 +20,7 @@ from audiences.models.catalogue import KINDS, Scope
 from audiences.models.imports import UNDER_WAY
 from audiences.rules import KIND_NAMES, Kind
 from delivery import tasks
-from outbound.console.admin import ConsoleAdmin, not_done, teammate
+from outbound.console.admin import ConsoleAdmin, answer_without_button, teammate
 from outbound.console.timeouts import longer_statements
 from outbound.console.wording import counted
 
@@ -84,7 +84,7 @@ class ImportPages(ConsoleAdmin):
                 return HttpResponseRedirect(address(job))
         return self.page(
             request,
-            "outbound/import.html",
+            "outbound/people/import.html",
             title="Import",
             crumb="Import",
             form=form,
@@ -101,7 +101,7 @@ class ImportPages(ConsoleAdmin):
         problems = list(job.problems.order_by("line", "pk")[:SHOWN_PROBLEMS])
         return self.page(
             request,
-            "outbound/import_job.html",
+            "outbound/people/import_job.html",
             title=job.file_name,
             crumb=job.file_name,
             job=job,
@@ -124,7 +124,7 @@ class ImportPages(ConsoleAdmin):
     def import_act(self, request: HttpRequest, key: int, verb: str) -> HttpResponse:
         """Do what a button says."""
         if request.method != "POST":
-            return not_done(request, reverse("admin:customer_import_page", args=[key]))
+            return answer_without_button(request, reverse("admin:customer_import_page", args=[key]))
         may_import(request)
         job = found(key)
         if verb not in ACTS:

@@ -25,14 +25,14 @@ class EventNameAdmin(RetirementPages):
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
     ) -> HttpResponse:
         """One event: what goes by it, and the button that retires it."""
-        event = self.found(request, object_id, to="view")
+        event = self.get_object_or_refuse(request, object_id, to="view")
         can_change = self.has_change_permission(request, event)
         if request.method == "POST" and not can_change:
             raise PermissionDenied
         uses = retirement.uses_of(event)
         return self.page(
             request,
-            "outbound/event_name.html",
+            "outbound/people/event_name.html",
             title=event.name,
             original=event,
             can_change=can_change,

@@ -29,8 +29,8 @@ from delivery.customers import export as customer_export
 from delivery.models import Conversation, DeliveryRecord
 from messaging import content
 from outbound import roles
-from outbound.console.admin import ConsoleAdmin, not_done
-from outbound.console.lookups import name_of
+from outbound.console.admin import ConsoleAdmin, answer_without_button
+from outbound.console.lookups import teammate_name
 from outbound.console.timeouts import longer_statements
 from outbound.messages.records import status_chip
 from outbound.people import send_message as send_message_page
@@ -121,12 +121,12 @@ class ProfilePages(ConsoleAdmin):
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
     ) -> HttpResponse:
         """The profile."""
-        customer = self.found(request, object_id, to="view")
+        customer = self.get_object_or_refuse(request, object_id, to="view")
         records = customer.records.select_related("message", "version", "company").order_by("-pk")
         can_change = self.has_change_permission(request, customer)
         return self.page(
             request,
-            "outbound/profile.html",
+            "outbound/people/profile.html",
             title=str(customer),
             original=customer,
             can_write=may_write(request),
@@ -151,14 +151,14 @@ class ProfilePages(ConsoleAdmin):
 
     def send_message(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """The one-person composer."""
-        customer = self.found(request, object_id, to="view")
+        customer = self.get_object_or_refuse(request, object_id, to="view")
         return send_message_page.write(self, request, customer)
 
     def clear(self, request: HttpRequest, object_id: str, flag: str) -> HttpResponse:
         """Clear what a bounce or a complaint left behind."""
         if request.method != "POST":
-            return not_done(request, reverse("admin:audiences_customer_change", args=[object_id]))
-        customer = self.found(request, object_id)
+            return answer_without_button(request, reverse("admin:audiences_customer_change", args=[object_id]))
+        customer = self.get_object_or_refuse(request, object_id)
         if flag not in CLEAR:
             raise Http404("There is nothing of that name to clear.")
         at = timezone.now()
@@ -176,8 +176,8 @@ class ProfilePages(ConsoleAdmin):
     def tag(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Put a tag on them, or take one off."""
         if request.method != "POST":
-            return not_done(request, reverse("admin:audiences_customer_change", args=[object_id]))
-        customer = self.found(request, object_id)
+            return answer_without_button(request, reverse("admin:audiences_customer_change", args=[object_id]))
+        customer = self.get_object_or_refuse(request, object_id)
         at = timezone.now()
 
         @retried
@@ -200,8 +200,8 @@ class ProfilePages(ConsoleAdmin):
     def archive(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Take them out of every audience at once, or bring them back."""
         if request.method != "POST":
-            return not_done(request, reverse("admin:audiences_customer_change", args=[object_id]))
-        customer = self.found(request, object_id)
+            return answer_without_button(request, reverse("admin:audiences_customer_change", args=[object_id]))
+        customer = self.get_object_or_refuse(request, object_id)
         at = timezone.now()
 
         @retried
@@ -221,14 +221,14 @@ class ProfilePages(ConsoleAdmin):
         """The customer, for whoever may answer what they ask for by law."""
         if not request.user.has_perm(roles.ANSWER_REQUESTS):
             raise PermissionDenied
-        customer: Customer = self.found(request, object_id, to="view")
+        customer: Customer = self.get_object_or_refuse(request, object_id, to="view")
         return customer
 
     @longer_statements()
     def export(self, request: HttpRequest, object_id: str) -> HttpResponseBase:
         """All that is kept of them, as a file."""
         if request.method != "POST":
-            return not_done(request, reverse("admin:audiences_customer_change", args=[object_id]))
+            return answer_without_button(request, reverse("admin:audiences_customer_change", args=[object_id]))
         customer = self.asked_for(request, object_id)
         at = timezone.now()
         self.note(request, customer, "Exported all that is kept of them")
@@ -239,7 +239,7 @@ class ProfilePages(ConsoleAdmin):
     def erase(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Blank all that is personal, for good, once somebody has typed that they mean it."""
         if request.method != "POST":
-            return not_done(request, reverse("admin:audiences_customer_change", args=[object_id]))
+            return answer_without_button(request, reverse("admin:audiences_customer_change", args=[object_id]))
         customer = self.asked_for(request, object_id)
 
         @retried
@@ -299,7 +299,7 @@ def known_facts(row: Any, table: tuple[tuple[str, str], ...]) -> list[tuple[str,
         value = getattr(row, name)
         value = value() if callable(value) else value
         if name == "owner" and value:
-            value = name_of(value)
+            value = teammate_name(value)
         if name == "email" and value and row.email_is_said:
             value = f"{value} (not confirmed: only their browser said so)"
         if value not in (None, ""):

@@ -13,7 +13,7 @@ from audiences.intake.attributes.refused_names import MOST_KEPT
 from audiences.models import CustomAttribute, RefusedName
 from audiences.models.catalogue import KINDS
 from audiences.rules import KIND_NAMES, Kind
-from outbound.console.admin import not_done
+from outbound.console.admin import answer_without_button
 from outbound.people.retirement import RetirementPages, tabs
 
 PAGES = (("refused/", "refused"), ("refused/<int:key>/accept/", "accept"))
@@ -30,7 +30,7 @@ class RefusedNamesPages(RetirementPages):
             raise PermissionDenied
         return self.page(
             request,
-            "outbound/refused_names.html",
+            "outbound/people/refused_names.html",
             title="Refused names",
             tabs=tabs(request),
             rows=RefusedName.objects.order_by("-last_at", "-pk"),
@@ -43,7 +43,7 @@ class RefusedNamesPages(RetirementPages):
         """Add a name to its catalogue: an attribute as the kind that was chosen, else as what was sent."""
         page = reverse("admin:customattribute_refused")
         if request.method != "POST":
-            return not_done(request, page)
+            return answer_without_button(request, page)
         if not self.has_change_permission(request):
             raise PermissionDenied
         chosen = request.POST.get("kind", "")

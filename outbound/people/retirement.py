@@ -16,7 +16,7 @@ from audiences.intake import Refused
 from audiences.models import Audience, RefusedName
 from delivery.maintenance import retirement
 from messaging.models import Message
-from outbound.console.admin import ConsoleAdmin, not_done
+from outbound.console.admin import ConsoleAdmin, answer_without_button
 from outbound.console.formatting import chip
 
 TABS = (
@@ -77,7 +77,7 @@ class InUseOrRetired(DropdownFilter):
 class RetirementPages(ConsoleAdmin):
     """Names that are learnt and not typed: listed under tabs, retired and brought back by a button."""
 
-    list_before_template = "outbound/catalogue_tabs.html"
+    list_before_template = "outbound/people/catalogue_tabs.html"
     own_pages: tuple[tuple[str, str], ...] = (
         ("<path:object_id>/retire/", "retire"),
         ("<path:object_id>/bring-back/", "bring_back"),
@@ -107,9 +107,9 @@ class RetirementPages(ConsoleAdmin):
 
     def retire(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Take a name out of use."""
-        row = self.found(request, object_id)
+        row = self.get_object_or_refuse(request, object_id)
         if request.method != "POST":
-            return not_done(request, self.page_of(row))
+            return answer_without_button(request, self.page_of(row))
         try:
             with transaction.atomic():
                 retirement.retire(row, at=timezone.now())
@@ -122,9 +122,9 @@ class RetirementPages(ConsoleAdmin):
 
     def bring_back(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Take a retired name into use again."""
-        row = self.found(request, object_id)
+        row = self.get_object_or_refuse(request, object_id)
         if request.method != "POST":
-            return not_done(request, self.page_of(row))
+            return answer_without_button(request, self.page_of(row))
         try:
             with transaction.atomic():
                 retirement.bring_back(row)

@@ -23,7 +23,7 @@ from messaging.models import Message
 from outbound.composer import options
 from outbound.composer.forms import AudienceFields
 from outbound.console import change_message
-from outbound.console.admin import ConsoleAdmin, column, not_done
+from outbound.console.admin import ConsoleAdmin, answer_without_button, column
 from outbound.console.wording import audience_lines, counted
 
 
@@ -96,12 +96,12 @@ class SegmentAdmin(ConsoleAdmin):
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
     ) -> HttpResponse:
         """Change a segment."""
-        return self.form_page(request, self.found(request, object_id))
+        return self.form_page(request, self.get_object_or_refuse(request, object_id))
 
     def form_page(self, request: HttpRequest, segment: Audience) -> HttpResponse:
         """Show the form, and save what it lets through."""
         is_new = segment.pk is None
-        before = change_message.of_segment(segment)
+        before = change_message.segment_fields(segment)
         initial = {"name": segment.name, "rules": json.dumps(segment.rules)}
         title = segment.name or "New segment"
         form = SegmentForm(request.POST or None, initial=initial, segment=segment)
@@ -110,13 +110,13 @@ class SegmentAdmin(ConsoleAdmin):
                 segment.save()
                 if is_new:
                     self.log_addition(request, segment, "Made the segment")
-                elif changed := change_message.between(before, change_message.of_segment(segment)):
+                elif changed := change_message.differences(before, change_message.segment_fields(segment)):
                     self.note(request, segment, f"Changed the segment. {changed}")
             messages.success(request, f"The segment “{segment}” is saved.")
             return HttpResponseRedirect(reverse("admin:audiences_audience_change", args=[segment.pk]))
         return self.page(
             request,
-            "outbound/segment.html",
+            "outbound/people/segment.html",
             crumb="New segment" if is_new else "",
             title=title,
             original=None if is_new else segment,
@@ -142,13 +142,13 @@ class SegmentAdmin(ConsoleAdmin):
                 }
             except RuleError as wrong:
                 context["wrong"] = [str(wrong)]
-        return render(request, "outbound/segment_count.html", context)
+        return render(request, "outbound/people/segment_count.html", context)
 
     def discard(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Delete a segment nothing uses."""
         if request.method != "POST":
-            return not_done(request, reverse("admin:audiences_audience_change", args=[object_id]))
-        segment = self.found(request, object_id)
+            return answer_without_button(request, reverse("admin:audiences_audience_change", args=[object_id]))
+        segment = self.get_object_or_refuse(request, object_id)
         if not super().has_delete_permission(request, segment):
             raise PermissionDenied
         if found := uses(segment):

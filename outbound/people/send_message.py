@@ -120,9 +120,9 @@ def write(admin: ConsoleAdmin, request: HttpRequest, customer: Customer) -> Http
     if not request.user.has_perm(roles.WRITE_TO_ONE):
         raise PermissionDenied
     form = OneForm(request.POST or None, user=teammate(request), customer=customer)
-    ticket = request.POST.get("ticket", "") or idempotency.ticket(request.user)
+    ticket = request.POST.get("ticket", "") or idempotency.issue_ticket(request.user)
     if request.method == "POST" and form.is_valid():
-        key = idempotency.redeem(ticket, request.user)
+        key = idempotency.redeem_ticket(ticket, request.user)
         try:
             sent(admin, request, customer, form, key=key)
         except ValidationError as no:
@@ -134,7 +134,7 @@ def write(admin: ConsoleAdmin, request: HttpRequest, customer: Customer) -> Http
             return HttpResponseRedirect(reverse("admin:audiences_customer_change", args=[customer.pk]))
     return admin.page(
         request,
-        "outbound/write.html",
+        "outbound/people/send_message.html",
         title=f"Message to {customer}",
         original=customer,
         form=form,
@@ -147,7 +147,7 @@ def write(admin: ConsoleAdmin, request: HttpRequest, customer: Customer) -> Http
 @retried
 def sent(admin: ConsoleAdmin, request: HttpRequest, customer: Customer, form: OneForm, *, key: int) -> None:
     """Send it once, however often the form is posted, and log it."""
-    idempotency.one_at_a_time(key)
+    idempotency.lock_key(key)
     if Message.objects.filter(pk=key).exists():
         return
     record = form.send(customer, by=teammate(request), key=key, at=timezone.now())

@@ -19,7 +19,7 @@ from messaging import delivery_window
 from messaging.models import Channel, Message, SendType, State
 from outbound.console.admin import ConsoleAdmin
 from outbound.console.formatting import chip
-from outbound.console.lookups import name_of
+from outbound.console.lookups import teammate_name
 from outbound.console.wording import STATE_TONES, Names, counted
 from outbound.messages.records import status_chip
 
@@ -41,14 +41,14 @@ class WhyPages(ConsoleAdmin):
 
     def why(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Pick a message, and see."""
-        customer = self.found(request, object_id, to="view")
+        customer = self.get_object_or_refuse(request, object_id, to="view")
         if not request.user.has_perm("messaging.view_message"):
             raise PermissionDenied
         message = chosen(request.GET.get("message", ""))
         explained = explain.explain(message, customer, at=timezone.now()) if message else None
         return self.page(
             request,
-            "outbound/why.html",
+            "outbound/people/why.html",
             title=f"Why? {customer}",
             original=customer,
             choices=choices(message),
@@ -188,7 +188,7 @@ def as_cards(explained: Explanation) -> list[dict[str, Any]]:
     nodes = (pair.tree.node for case in explained.cases for pair in case.pairs)
     # They were all judged by the one tree of the message.
     names = Names([node for node in nodes if isinstance(node, Group)][:1])
-    owners = {user.pk: name_of(user) for user in User.objects.filter(is_staff=True)}
+    owners = {user.pk: teammate_name(user) for user in User.objects.filter(is_staff=True)}
     return [as_card(explained, case, names=names, owners=owners) for case in explained.cases]
 
 

@@ -1,4 +1,4 @@
-"""What the console's templates need beside Django's own."""
+"""Template tags and filters of the console."""
 
 from typing import Any
 
@@ -11,8 +11,8 @@ from delivery.monitoring import alarms as watched
 
 register = template.Library()
 
-# What staff call a table, where that is not the model's own name.
-CALLED: dict[str, str] = {
+# Staff's names for tables, if they differ from the model's name.
+TABLE_NAMES: dict[str, str] = {
     "messages": "Outbound",
     "conversations": "Inbox",
     "customers": "People",
@@ -26,17 +26,17 @@ CALLED: dict[str, str] = {
     "paces": "Pace",
     "log entries": "Log",
 }
-# One of them, and several, where that is not the model's own name.
+# Staff's nouns for one row and for several, if they differ from the model's name.
 NOUNS: dict[str, tuple[str, str]] = {
     "audience": ("segment", "segments"),
     "custom attribute": ("attribute", "attributes"),
     "user": ("teammate", "teammates"),
     "group": ("role", "roles"),
     "periodic task": ("task", "tasks"),
-    "log entry": ("line", "lines"),
+    "log entry": ("entry", "entries"),
 }
-# Who may open the page an alarm leads to; to all others it is only told.
-LOOKS_AFTER: dict[AlarmKind, str] = {
+# The permission needed to open an alarm's page; without it, the alarm is shown without a link.
+PAGE_PERMISSIONS: dict[AlarmKind, str] = {
     AlarmKind.BEAT: "django_celery_beat.view_periodictask",
     AlarmKind.SWEEP: "django_celery_beat.view_periodictask",
     AlarmKind.CHANNEL: "delivery.view_pace",
@@ -51,29 +51,29 @@ LOOKS_AFTER: dict[AlarmKind, str] = {
 
 @register.filter
 def called(name: object) -> object:
-    """What staff call it."""
-    return CALLED.get(str(name), name)
+    """Return staff's name for a table."""
+    return TABLE_NAMES.get(str(name), name)
 
 
 @register.simple_tag
 def noun(opts: Any, many: int = 1) -> str:
-    """What staff call one row of a table, or several."""
+    """Return staff's noun for one row of a table, or for several."""
     one, several = NOUNS.get(str(opts.verbose_name), (str(opts.verbose_name), str(opts.verbose_name_plural)))
     return one if many == 1 else several
 
 
 @register.filter
 def number(value: object) -> str:
-    """A whole number with a comma for each thousand."""
+    """Format a whole number with a comma for each thousand."""
     return f"{value:,}" if isinstance(value, int) else str(value or 0)
 
 
-@register.inclusion_tag("outbound/alarms.html", takes_context=True)
+@register.inclusion_tag("outbound/console/alarms.html", takes_context=True)
 def alarms(context: Context) -> dict[str, Any]:
-    """What is stuck right now, for those who see messages."""
+    """Return the current alarms for teammates who may view messages."""
     user = getattr(context.get("request"), "user", None)
     if user is None or not user.has_perm("messaging.view_message"):
         return {"found": []}
     ringing = watched.ringing(at=timezone.now())
-    pages = {kind: page for kind, page in watched.PAGES.items() if user.has_perm(LOOKS_AFTER[kind])}
+    pages = {kind: page for kind, page in watched.PAGES.items() if user.has_perm(PAGE_PERMISSIONS[kind])}
     return {"found": [(alarm, pages.get(AlarmKind(alarm.kind), "")) for alarm in ringing]}

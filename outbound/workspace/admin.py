@@ -21,7 +21,7 @@ from delivery import tasks
 from delivery.eligibility import frequency_cap
 from messaging import delivery_window
 from outbound.composer import images
-from outbound.console.change_message import ToldAdmin
+from outbound.console.change_message import ChangeLogAdmin
 
 
 def hold_by_the_new_cap() -> None:
@@ -121,7 +121,7 @@ def clock(typed: str) -> str:
     return f"{hours:0>2}:{minutes or '00'}"
 
 
-class WorkspaceAdmin(ToldAdmin):
+class WorkspaceAdmin(ChangeLogAdmin):
     """One row of settings: it opens straight away, and is never added or deleted."""
 
     form = WorkspaceForm
@@ -175,7 +175,7 @@ class WorkspaceAdmin(ToldAdmin):
         return super().change_view(request, object_id, form_url, {**(extra_context or {}), "title": "Workspace"})
 
 
-class PlainAdmin(ToldAdmin):
+class PlainAdmin(ChangeLogAdmin):
     """A table of the schedule without pages of its own."""
 
     nothing_yet = "Times at which tasks of the schedule can run."

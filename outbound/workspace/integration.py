@@ -17,8 +17,8 @@ from django.urls import reverse
 from audiences.models import Integration, Notification, NotificationState, Subscription, Workspace
 from audiences.models.workspace import new_secret
 from delivery.messenger import origins, script
-from outbound.console.admin import not_done
-from outbound.console.change_message import ToldAdmin, from_to
+from outbound.console.admin import answer_without_button
+from outbound.console.change_message import ChangeLogAdmin, change_text
 
 PAGE = "admin:audiences_integration_changelist"
 CHANGE_WORKSPACE = "audiences.change_workspace"
@@ -42,7 +42,7 @@ def by_post(permission: str) -> Callable[[View], View]:
         @wraps(view)
         def answered(admin: Any, request: HttpRequest, **named: Any) -> HttpResponse:
             if request.method != "POST":
-                return not_done(request, reverse(PAGE))
+                return answer_without_button(request, reverse(PAGE))
             if not request.user.has_perm(permission):
                 raise PermissionDenied
             return view(admin, request, **named)
@@ -86,7 +86,7 @@ class OriginForm(forms.Form):
             raise ValidationError(str(wrong)) from wrong
 
 
-class IntegrationAdmin(ToldAdmin):
+class IntegrationAdmin(ChangeLogAdmin):
     """API tokens, and with them all that connects a product: one page in place of a list."""
 
     fields = ("name", "token_key", "created", "last_used_at")
@@ -153,7 +153,7 @@ class IntegrationAdmin(ToldAdmin):
         with changing() as workspace:
             if workspace.require_user_hash != wanted:
                 workspace.require_user_hash = wanted
-                said = from_to("Identity verification", *(("off", "on") if wanted else ("on", "off")))
+                said = change_text("Identity verification", *(("off", "on") if wanted else ("on", "off")))
                 self.note(request, workspace, said)
         return back("messenger")
 
@@ -191,7 +191,7 @@ class IntegrationAdmin(ToldAdmin):
         workspace, address = Workspace.current(), settings.PUBLIC_URL
         return self.page(
             request,
-            "outbound/integration.html",
+            "outbound/workspace/integration.html",
             title="Integration",
             status=status,
             **{

@@ -86,7 +86,7 @@ def invite(user: User, *, by: str) -> None:
         "days": INVITED_FOR.days,
         "link": link(user, to="accept_invitation", token=invitations.make_token(user)),
     }
-    text = loader.render_to_string("outbound/mail/invitation.txt", context)
+    text = loader.render_to_string("outbound/workspace/mail/invitation.txt", context)
     mail.send_mail(f"{by} invites you to {workspace}", text, settings.DEFAULT_FROM_EMAIL, [user.email])
 
 
@@ -106,7 +106,7 @@ class LoginForm(AuthenticationForm):
                 ("login-name", name, WRONG_BY_NAME),
                 ("login-address", throttle.address_of(self.request), WRONG_BY_ADDRESS),
             ]
-        if any(throttle.tries(what, who, at=at) >= most for what, who, most in limits):
+        if any(throttle.attempts(what, who, at=at) >= most for what, who, most in limits):
             raise ValidationError(TOO_OFTEN, code="too_often")
         if self.request is not None:
             # Asked before the try: the wrong password that shuts the door was tried as well.
@@ -117,7 +117,7 @@ class LoginForm(AuthenticationForm):
             # Whoever is shut out already was not even asked for the password, and so shuts out nobody else.
             if not shut:
                 for what, who, _ in limits:
-                    throttle.tried(what, who, at=at)
+                    throttle.count_attempt(what, who, at=at)
             raise
 
 
@@ -145,8 +145,8 @@ class Forgotten(Look, views.PasswordResetView):
 
     form_class = ForgottenForm
     template_name = "registration/password_reset_form.html"
-    email_template_name = "outbound/mail/new_password.txt"
-    subject_template_name = "outbound/mail/new_password_subject.txt"
+    email_template_name = "outbound/workspace/mail/new_password.txt"
+    subject_template_name = "outbound/workspace/mail/new_password_subject.txt"
     success_url = reverse_lazy("admin:login")
     title = "New password"
 
@@ -156,8 +156,8 @@ class Forgotten(Look, views.PasswordResetView):
         messages.info(
             self.request, f"If {asked} is a teammate’s address, a link to choose a new password is on its way."
         )
-        by_address = throttle.tried("reset-address", throttle.address_of(self.request), at=at)
-        if throttle.tried("reset-name", asked, at=at) > RESETS_BY_NAME or by_address > RESETS_BY_ADDRESS:
+        by_address = throttle.count_attempt("reset-address", throttle.address_of(self.request), at=at)
+        if throttle.count_attempt("reset-name", asked, at=at) > RESETS_BY_NAME or by_address > RESETS_BY_ADDRESS:
             return HttpResponseRedirect(str(self.success_url))
         self.extra_email_context = {"workspace": Workspace.current().name, "public_url": settings.PUBLIC_URL}
         return super().form_valid(form)

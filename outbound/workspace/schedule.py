@@ -14,7 +14,7 @@ from unfold.decorators import action, display
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
 from outbound.console.admin import column
-from outbound.console.change_message import ToldAdmin, from_to
+from outbound.console.change_message import ChangeLogAdmin, change_text
 from outbound.console.wording import counted
 
 
@@ -31,7 +31,7 @@ class ScheduleForm(BeatTaskForm):
         self.fields["regtask"].widget = TaskSelectWidget()
 
 
-class ScheduleAdmin(BeatTaskAdmin, ToldAdmin):
+class ScheduleAdmin(BeatTaskAdmin, ChangeLogAdmin):
     """The schedule beat keeps; what staff change here no restart undoes."""
 
     form = ScheduleForm
@@ -66,7 +66,7 @@ class ScheduleAdmin(BeatTaskAdmin, ToldAdmin):
             PeriodicTask.objects.filter(pk__in=[task.pk for task in tasks]).update(**become)
             PeriodicTasks.update_changed()
             for task in tasks:
-                self.note(request, task, from_to("Enabled", before, after))
+                self.note(request, task, change_text("Enabled", before, after))
         self.message_user(request, f"{counted(len(tasks), 'task is', 'tasks are')} switched {word}.", messages.SUCCESS)
 
     @display(description="Runs", ordering="interval")

@@ -10,7 +10,7 @@ from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
 
 from messaging.models import Sender
 from outbound.console.admin import column
-from outbound.console.change_message import ToldAdmin
+from outbound.console.change_message import ChangeLogAdmin
 
 
 def staff() -> QuerySet[User]:
@@ -18,7 +18,7 @@ def staff() -> QuerySet[User]:
     return User.objects.filter(is_staff=True).order_by("first_name", "username")
 
 
-class SenderAdmin(ToldAdmin):
+class SenderAdmin(ChangeLogAdmin):
     """Who messages come from."""
 
     list_display = ("name", "address", "replies_to", "owner", "shared_with")

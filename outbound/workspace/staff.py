@@ -18,10 +18,10 @@ from unfold.widgets import UnfoldAdminEmailInputWidget, UnfoldAdminRadioSelectWi
 
 from audiences.models import Integration
 from outbound import roles
-from outbound.console.admin import ReadOnlyAdmin, column, not_done, teammate
-from outbound.console.change_message import ToldAdmin, from_to
+from outbound.console.admin import ReadOnlyAdmin, answer_without_button, column, teammate
+from outbound.console.change_message import ChangeLogAdmin, change_text
 from outbound.console.formatting import chip
-from outbound.roles import SAYS, Role
+from outbound.roles import DESCRIPTIONS, Role
 from outbound.workspace import login
 
 STATES: dict[str, str] = {"Active": "good", "Invited": "info", "Deactivated": "plain"}
@@ -45,7 +45,7 @@ class TeammateForm(forms.ModelForm):
     role = forms.ChoiceField(
         choices=Role.choices,
         widget=UnfoldAdminRadioSelectWidget(),
-        help_text=" ".join(f"{role.label}: {SAYS[role]}" for role in Role),
+        help_text=" ".join(f"{role.label}: {DESCRIPTIONS[role]}" for role in Role),
     )
 
     class Meta:
@@ -88,7 +88,7 @@ def other_admins(user: User) -> QuerySet[User]:
     return admins.filter(is_active=True, is_staff=True).exclude(pk=user.pk).distinct()
 
 
-class StaffAdmin(ToldAdmin):
+class StaffAdmin(ChangeLogAdmin):
     """Teammates."""
 
     form = TeammateForm
@@ -101,7 +101,7 @@ class StaffAdmin(ToldAdmin):
     search_help_text = "Search by name or email"
     ordering = ("-is_active", "first_name", "username")
     actions = None
-    change_form_template = "outbound/teammate.html"
+    change_form_template = "outbound/workspace/teammate.html"
     own_pages = (
         ("session/", "session"),
         ("<path:object_id>/invite/", "invite_again"),
@@ -147,7 +147,7 @@ class StaffAdmin(ToldAdmin):
     def role_read(self, user: User) -> str:
         """What they may do, where it cannot be changed here."""
         found = roles.role_of(user)
-        return f"{found.label}. {SAYS[found]}" if found else "None"
+        return f"{found.label}. {DESCRIPTIONS[found]}" if found else "None"
 
     @display(description="State")
     def state(self, user: User) -> SafeString:
@@ -189,7 +189,7 @@ class StaffAdmin(ToldAdmin):
             obj.username = obj.email
         super().save_model(request, obj, form, change)
         if "role" in form.cleaned_data:
-            roles.give(obj, Role(form.cleaned_data["role"]))
+            roles.give_role(obj, Role(form.cleaned_data["role"]))
         if not change:
             self.mail_invitation(request, obj)
 
@@ -231,8 +231,8 @@ class StaffAdmin(ToldAdmin):
     def do(self, request: HttpRequest, object_id: str, act: str) -> HttpResponse:
         """Do what a button says, by POST, and log it."""
         if request.method != "POST":
-            return not_done(request, reverse("admin:auth_user_change", args=[object_id]))
-        user = self.found(request, object_id)
+            return answer_without_button(request, reverse("admin:auth_user_change", args=[object_id]))
+        user = self.get_object_or_refuse(request, object_id)
         before = state_of(user)
         if refused := WHY_NOT[act](user, teammate(request)):
             messages.error(request, refused)
@@ -245,7 +245,7 @@ class StaffAdmin(ToldAdmin):
                     user.save(update_fields=["is_active"])
                     messages.success(request, f"{user.get_full_name() or user.email} is {state_of(user).lower()}.")
                 after = state_of(user)
-                self.note(request, user, act if before == after else from_to(act, before, after))
+                self.note(request, user, act if before == after else change_text(act, before, after))
         return HttpResponseRedirect(reverse("admin:auth_user_change", args=[user.pk]))
 
 
@@ -288,7 +288,7 @@ class RoleAdmin(ReadOnlyAdmin):
     @display(description="May do")
     def says(self, group: Group) -> str:
         """What it may do, in a sentence."""
-        return SAYS[Role(group.name)]
+        return DESCRIPTIONS[Role(group.name)]
 
     @display(description="Teammates")
     def members(self, group: Group) -> int:
@@ -301,5 +301,5 @@ class RoleAdmin(ReadOnlyAdmin):
         """There is no page of one: the list says it all."""
         if not self.has_view_permission(request):
             raise PermissionDenied
-        self.found(request, object_id, to="view")
+        self.get_object_or_refuse(request, object_id, to="view")
         return HttpResponseRedirect(reverse("admin:auth_group_changelist"))

@@ -12,7 +12,7 @@ from unfold.widgets import UnfoldAdminTextInputWidget
 from audiences.models import Audience, CompanyTag, CustomerTag, Tag
 from audiences.models.audience import ABOUT_TAGS
 from messaging.models import Message
-from outbound.console.change_message import ToldAdmin
+from outbound.console.change_message import ChangeLogAdmin
 from outbound.people.admin import counting
 
 
@@ -25,7 +25,7 @@ class TagForm(forms.ModelForm):
         widgets = {"name": UnfoldAdminTextInputWidget()}
 
 
-class TagAdmin(ToldAdmin):
+class TagAdmin(ChangeLogAdmin):
     """Tags on customers and companies."""
 
     form = TagForm

@@ -15,7 +15,7 @@ from delivery.models.pace import check_plan, growing_plan
 from delivery.reporting import progress
 from delivery.sending import throttle
 from messaging.models import Channel
-from outbound.console.change_message import ToldAdmin
+from outbound.console.change_message import ChangeLogAdmin
 
 # What a visit shows is a row and is handed over by nobody, so it has no pace.
 PACED = [channel for channel in Channel if channel != Channel.IN_APP]
@@ -107,7 +107,7 @@ class PaceForm(forms.ModelForm):
         return data
 
 
-class PaceAdmin(ToldAdmin):
+class PaceAdmin(ChangeLogAdmin):
     """The channels with a limit; a channel that is not listed has none."""
 
     form = PaceForm

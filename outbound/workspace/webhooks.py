@@ -16,8 +16,8 @@ from audiences import webhook_outbox
 from audiences.models import Notification, NotificationState, Subscription, Topic
 from audiences.models.workspace import new_secret
 from delivery.webhooks import dispatcher, safe_http
-from outbound.console.admin import not_done
-from outbound.console.change_message import ToldAdmin, changes
+from outbound.console.admin import answer_without_button
+from outbound.console.change_message import ChangeLogAdmin, changes
 from outbound.console.formatting import chip
 from outbound.workspace.integration import back
 
@@ -111,7 +111,7 @@ class SubscriptionForm(forms.ModelForm):
         ]
 
 
-class SubscriptionAdmin(ToldAdmin):
+class SubscriptionAdmin(ChangeLogAdmin):
     """The page of each subscription; their list is a part of the page Integration."""
 
     own_pages = (
@@ -145,13 +145,13 @@ class SubscriptionAdmin(ToldAdmin):
             messages.success(request, f"{made} is told from now on. Check what it is sent with its signing secret.")
             return HttpResponseRedirect(self.address(made))
         status = 400 if request.method == "POST" else 200
-        return self.page(request, "outbound/subscription.html", title="Add a webhook", status=status, form=form)
+        return self.page(request, "outbound/workspace/webhook.html", title="Add a webhook", status=status, form=form)
 
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
     ) -> HttpResponse:
         """One subscription: its address and topics, its secret, and what it was told."""
-        found = self.found(request, object_id, to="view")
+        found = self.get_object_or_refuse(request, object_id, to="view")
         form = SubscriptionForm(request.POST if request.method == "POST" else None, instance=found)
         if request.method == "POST":
             if not self.has_change_permission(request, found):
@@ -175,7 +175,7 @@ class SubscriptionAdmin(ToldAdmin):
         page = Paginator(rows, PER_PAGE).get_page(request.GET.get("page"))
         return self.page(
             request,
-            "outbound/subscription.html",
+            "outbound/workspace/webhook.html",
             title="Webhook",
             status=status,
             **{
@@ -193,16 +193,16 @@ class SubscriptionAdmin(ToldAdmin):
     def show_secret(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Show the signing secret, which is in the log."""
         if request.method != "POST":
-            return not_done(request, reverse("admin:audiences_subscription_change", args=[object_id]))
-        found = self.found(request, object_id)
+            return answer_without_button(request, reverse("admin:audiences_subscription_change", args=[object_id]))
+        found = self.get_object_or_refuse(request, object_id)
         self.note(request, found, "Looked at the signing secret")
         return self.show(request, found, secret=found.secret)
 
     def change_secret(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Sign with another secret from now on, and show it."""
         if request.method != "POST":
-            return not_done(request, reverse("admin:audiences_subscription_change", args=[object_id]))
-        found = self.found(request, object_id)
+            return answer_without_button(request, reverse("admin:audiences_subscription_change", args=[object_id]))
+        found = self.get_object_or_refuse(request, object_id)
         with transaction.atomic():
             found.secret, found.updated_at = new_secret(), timezone.now()
             found.save(update_fields=["secret", "updated_at"])
@@ -213,8 +213,8 @@ class SubscriptionAdmin(ToldAdmin):
     def ping(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Have a ping sent."""
         if request.method != "POST":
-            return not_done(request, reverse("admin:audiences_subscription_change", args=[object_id]))
-        found = self.found(request, object_id)
+            return answer_without_button(request, reverse("admin:audiences_subscription_change", args=[object_id]))
+        found = self.get_object_or_refuse(request, object_id)
         with transaction.atomic():
             webhook_outbox.ping(found, at=timezone.now())
             self.note(request, found, "Sent a ping")
@@ -224,8 +224,8 @@ class SubscriptionAdmin(ToldAdmin):
     def again(self, request: HttpRequest, object_id: str, key: int) -> HttpResponse:
         """Send one thing of the log again."""
         if request.method != "POST":
-            return not_done(request, reverse("admin:audiences_subscription_change", args=[object_id]))
-        found = self.found(request, object_id)
+            return answer_without_button(request, reverse("admin:audiences_subscription_change", args=[object_id]))
+        found = self.get_object_or_refuse(request, object_id)
         row = get_object_or_404(Notification, subscription=found, pk=key)
         with transaction.atomic():
             if dispatcher.send_again(row, at=timezone.now()):

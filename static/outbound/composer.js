@@ -1,20 +1,20 @@
-/* The composer, on the Alpine and Trix that Unfold ships. What it keeps is in the form's own fields; the server judges. */
+/* The composer, built on Unfold's Alpine and Trix. Its data is in the form's fields; the server validates it. */
 
-const json = (id, otherwise) => {
+const readJson = (id, otherwise) => {
   const found = document.getElementById(id);
   return found ? JSON.parse(found.textContent) : otherwise;
 };
-const parsed = (text, otherwise) => {
+const parseJson = (text, otherwise) => {
   try { return JSON.parse(text) ?? otherwise; } catch { return otherwise; }
 };
 let lastKey = 0;
 const key = () => ++lastKey;
-const tell = () => document.body.dispatchEvent(new CustomEvent("composer-changed"));
-document.addEventListener("logged-in", tell);
+const notifyChanged = () => document.body.dispatchEvent(new CustomEvent("composer-changed"));
+document.addEventListener("logged-in", notifyChanged);
 const COMPANY = /\{[{%][^}]*\bcompany\./;
 
-/* The page's text, wherever it is typed. */
-const text = {
+/* The fields of the message's content. */
+const contentFields = {
   editor: () => document.querySelector("trix-editor"),
   area: () => document.querySelector("textarea[name=text]"),
   subject: () => document.querySelector("input[name=subject]"),
@@ -22,7 +22,7 @@ const text = {
   rich: () => document.querySelector("input[name=body]")?.value ?? "",
 };
 
-/* The server's answer to a form, or what went wrong in its words. */
+/* Request JSON from the server. Returns { wrong } with a text for staff on failure. */
 async function ask(address, form, signal) {
   try {
     const options = form ? { method: "POST", body: form, headers: { "X-CSRFToken": token() } } : {};
@@ -33,14 +33,14 @@ async function ask(address, form, signal) {
     }
     const kind = answer.headers.get("content-type") ?? "";
     if (kind.includes("json")) return await answer.json();
-    return { wrong: answer.status === 403 ? "You may not do this." : "This did not work. Try again." };
+    return { wrong: answer.status === 403 ? "You are not allowed to do this." : "This did not work. Try again." };
   } catch (wrong) {
     return { wrong: wrong.name === "AbortError" ? "" : "The console cannot be reached. Try again." };
   }
 }
 const token = () => document.querySelector("input[name=csrfmiddlewaretoken]")?.value ?? "";
 
-/* Pictures go to the server as they are dropped; anything else has no place in a message. */
+/* Images are uploaded when they are dropped; other files are refused. */
 if (window.Trix) window.Trix.config.attachments.preview.caption = { name: false, size: false };
 document.addEventListener("trix-before-initialize", () => {
   if (window.Trix) window.Trix.config.attachments.preview.caption = { name: false, size: false };
@@ -49,24 +49,24 @@ document.addEventListener("trix-file-accept", (event) => {
   const pictures = event.target.closest("[data-pictures]");
   if (!pictures || !event.file.type.startsWith("image/")) {
     event.preventDefault();
-    if (pictures) complain(event.target, "This is no picture. Choose a PNG, JPEG, GIF or WebP file.");
+    if (pictures) showEditorError(event.target, "That file is not an image. Choose a PNG, JPEG, GIF or WebP file.");
   }
 });
 document.addEventListener("trix-attachment-add", async (event) => {
   const { attachment } = event;
   const pictures = event.target.closest("[data-pictures]");
   if (!attachment.file || !pictures) return;
-  complain(event.target, "");
+  showEditorError(event.target, "");
   const form = new FormData();
   form.append("file", attachment.file);
   const { url, wrong } = await ask(pictures.dataset.pictures, form);
   if (url) attachment.setAttributes({ url });
   else {
     attachment.remove();
-    complain(event.target, wrong);
+    showEditorError(event.target, wrong);
   }
 });
-function complain(editor, sentence) {
+function showEditorError(editor, sentence) {
   const holder = editor.closest("[data-pictures]");
   let says = holder.querySelector(".ob-error");
   if (!says) {
@@ -83,38 +83,38 @@ document.addEventListener("trix-initialize", (event) => {
   });
 });
 
-function between(input, words) {
+function insertText(input, words) {
   const [start, end] = [input.selectionStart ?? input.value.length, input.selectionEnd ?? input.value.length];
   input.setRangeText(words, start, end, "end");
   input.dispatchEvent(new Event("input", { bubbles: true }));
   input.focus();
 }
 
-const shared = {
+const sharedMethods = {
   get hasSubject() { return this.channel !== "in_app" || this.format === "announcement"; },
-  changed() { tell(); },
-  /* A second click finds the buttons asleep; the server would also know the form again. */
+  changed() { notifyChanged(); },
+  /* Disable the buttons against a second click; the server also recognises a repeated form. */
   submitted(event) {
     setTimeout(() => event.target.querySelectorAll("button[name=act], .ob-buttons button").forEach((button) => {
       button.disabled = true;
     }));
   },
-  /* Enter in a line of text presses no button: the first one would schedule. */
+  /* Enter in a text field must not press the form's first button. */
   stay(event) {
     if (event.target.matches("input:not([type=checkbox], [type=radio], [type=file])")) event.preventDefault();
   },
   carryOver(to) {
-    const area = text.area();
-    const editor = text.editor()?.editor;
+    const area = contentFields.area();
+    const editor = contentFields.editor()?.editor;
     if (!area || !editor) return;
     if (to === "push" && !area.value.trim()) area.value = editor.getDocument().toString().trim();
-    if (to !== "push" && !text.rich() && area.value.trim()) editor.insertString(area.value);
+    if (to !== "push" && !contentFields.rich() && area.value.trim()) editor.insertString(area.value);
   },
 };
-const withShared = (own) => Object.defineProperties(own, Object.getOwnPropertyDescriptors(shared));
+const withSharedMethods = (own) => Object.defineProperties(own, Object.getOwnPropertyDescriptors(sharedMethods));
 
 document.addEventListener("alpine:init", () => {
-  Alpine.data("composer", (channel = "", format = "") => withShared({
+  Alpine.data("composer", (channel = "", format = "") => withSharedMethods({
     channel, format, kind: "", toConfirm: "",
     init() {
       document.body.addEventListener("htmx:afterSettle", () => {
@@ -131,13 +131,13 @@ document.addEventListener("alpine:init", () => {
     },
   }));
 
-  Alpine.data("oneComposer", (way) => withShared({
+  Alpine.data("oneComposer", (way) => withSharedMethods({
     way, aboutCompany: false,
     get channel() { return { chat: "in_app", announcement: "in_app" }[this.way] ?? this.way; },
     get format() { return this.channel === "in_app" ? this.way : ""; },
     init() {
       const look = () => {
-        this.aboutCompany = [text.rich(), text.subject()?.value ?? "", text.link()?.value ?? "", text.area()?.value ?? ""].some((t) => COMPANY.test(t));
+        this.aboutCompany = [contentFields.rich(), contentFields.subject()?.value ?? "", contentFields.link()?.value ?? "", contentFields.area()?.value ?? ""].some((t) => COMPANY.test(t));
       };
       this.$watch("way", () => this.carryOver(this.channel));
       this.$root.addEventListener("trix-change", look);
@@ -148,7 +148,7 @@ document.addEventListener("alpine:init", () => {
 
   Alpine.data("pictureButton", () => ({
     taken(input) {
-      [...input.files].forEach((file) => text.editor().editor.insertFile(file));
+      [...input.files].forEach((file) => contentFields.editor().editor.insertFile(file));
       input.value = "";
     },
   }));
@@ -160,11 +160,11 @@ document.addEventListener("alpine:init", () => {
       const words = `{{ ${this.name}${fallback ? ` | default: "${fallback}"` : ""} }}`;
       this.open = false;
       this.fallback = "";
-      if (target === "subject" || target === "link") return between(text[target](), words);
-      const area = text.area();
-      if (area && area.offsetParent) return between(area, words);
-      text.editor().editor.insertString(words);
-      text.editor().focus();
+      if (target === "subject" || target === "link") return insertText(contentFields[target](), words);
+      const area = contentFields.area();
+      if (area && area.offsetParent) return insertText(area, words);
+      contentFields.editor().editor.insertString(words);
+      contentFields.editor().focus();
     },
   }));
 
@@ -175,7 +175,7 @@ document.addEventListener("alpine:init", () => {
       if (!this.found.length) return this.look();
       this.at = (this.at + by + this.found.length) % this.found.length;
     },
-    /* Heard a moment after the typing, by when somebody may have been chosen: then the list stays shut. */
+    /* Debounced: a customer may have been chosen in the meantime, then the list stays closed. */
     typed() { if (this.words !== this.foundFor) this.look(); },
     async look() {
       this.asking?.abort();
@@ -183,7 +183,7 @@ document.addEventListener("alpine:init", () => {
       const { people } = await ask(`${this.address("people")}?q=${encodeURIComponent(this.words)}`, null, this.asking.signal);
       if (people) [this.found, this.at, this.foundFor] = [people, 0, this.words];
     },
-    /* Enter means who fits what is typed, however fast it was typed. */
+    /* Enter chooses from the results for the current text, even if they have not arrived yet. */
     async enter() {
       for (let tries = 0; this.foundFor !== this.words && tries < 4; tries += 1) await this.look();
       if (this.foundFor === this.words) this.choose(this.found[this.at]);
@@ -203,10 +203,10 @@ document.addEventListener("alpine:init", () => {
     },
   }));
 
-  /* One name of very many: `take` is given the one chosen, and says what then stands in the field. */
+  /* A search for one of many names. `take` receives the chosen one and returns the field's new text. */
   Alpine.data("nameSearch", (of, name, take, id) => ({
     id, typed: name, taken: name, offered: [], spot: 0, seenFor: null, none: false, looking: null,
-    /* Heard a moment after the typing, by when one may have been chosen: then the list stays shut. */
+    /* Debounced: a name may have been chosen in the meantime, then the list stays closed. */
     heard() { if (this.typed !== this.taken || this.seenFor !== null) this.look(); },
     async look() {
       this.looking?.abort();
@@ -222,7 +222,7 @@ document.addEventListener("alpine:init", () => {
       if (!this.offered.length) return this.look();
       this.spot = (this.spot + by + this.offered.length) % this.offered.length;
     },
-    /* Enter means what fits the words typed, however fast they were typed. */
+    /* Enter chooses from the results for the current text, even if they have not arrived yet. */
     async enter() {
       for (let tries = 0; this.seenFor !== this.typed && tries < 4; tries += 1) await this.look();
       if (this.seenFor === this.typed) this.chosen(this.offered[this.spot]);
@@ -246,11 +246,11 @@ document.addEventListener("alpine:init", () => {
     rows: [], open: new Set(), focus: { day: 0, half: 18 }, brush: null, from: null,
     clock,
     init() {
-      const stored = parsed(this.$refs.stored.value, []);
+      const stored = parseJson(this.$refs.stored.value, []);
       this.rows = (Array.isArray(stored) ? stored : []).map((row) => ({ ...row, key: key() }));
       this.look();
     },
-    /* Which half hours the rows open; a row over midnight goes on the next day. */
+    /* Compute the open half hours from the rows; a row over midnight continues on the next day. */
     look() {
       const open = new Set();
       this.rows.forEach(({ weekday, from, to }) => {
@@ -264,7 +264,7 @@ document.addEventListener("alpine:init", () => {
       this.open = open;
     },
     isOpen(day, half) { return this.open.has(day * 48 + half); },
-    /* The rows that say what is painted. */
+    /* Compute the rows from the painted half hours. */
     write() {
       this.rows = DAYS.flatMap((weekday) => {
         const spans = [];
@@ -298,7 +298,7 @@ document.addEventListener("alpine:init", () => {
       this.focus = cell;
       this.paint(event);
     },
-    /* A rectangle from where the pointer went down to where it is. */
+    /* Paint a rectangle from the pointer's start to its position. */
     paint(event) {
       if (this.brush === null) return;
       const cell = this.cellAt(event);
@@ -315,7 +315,7 @@ document.addEventListener("alpine:init", () => {
       }
       this.open = open;
     },
-    /* The finger meant to scroll. */
+    /* The touch became a scroll. */
     cancel() {
       if (this.brush === null) return;
       this.open = this.from.before;
@@ -364,21 +364,21 @@ document.addEventListener("alpine:init", () => {
     },
     keep() {
       this.$refs.stored.value = JSON.stringify(this.rows.map(({ weekday, from, to }) => ({ weekday, from, to })));
-      tell();
+      notifyChanged();
     },
   }));
 
   Alpine.data("ruleBuilder", () => ({
     offer: {}, tree: null, sentence: "", place: "", segmentName: "", segmentSaid: "", segmentWrong: false, asking: null, pages: {},
     init() {
-      /* In a group of its own, $root is the group. */
+      /* Inside a group, $root is the group. */
       this.pages = { ...this.$root.dataset };
-      this.offer = json("rule-offer", { groups: [], operators: {}, choices: {}, segments: [] });
+      this.offer = readJson("rule-offer", { groups: [], operators: {}, choices: {}, segments: [] });
       this.kinds = Object.fromEntries(this.offer.groups.flatMap((g) => g.attributes.map((a) => [a.name, a.kind])));
       this.labels = Object.fromEntries(this.offer.groups.flatMap((g) => g.attributes.map((a) => [a.name, a.label])));
-      this.sentence = json("rule-sentence", "");
-      this.place = json("rule-place", "");
-      this.tree = this.keyed(parsed(this.$refs.stored.value, {}));
+      this.sentence = readJson("rule-sentence", "");
+      this.place = readJson("rule-place", "");
+      this.tree = this.keyed(parseJson(this.$refs.stored.value, {}));
     },
     keyed(node) {
       if (node && Array.isArray(node.rules)) {
@@ -393,13 +393,13 @@ document.addEventListener("alpine:init", () => {
     changed() {
       this.$refs.stored.value = JSON.stringify(this.plain(this.tree));
       this.sentence = this.place = "";
-      tell();
+      notifyChanged();
     },
-    /* A group draws itself from the template, and the groups in it do the same. */
+    /* Draw a group from the template; nested groups call this too. */
     draw(element) {
       const drawn = document.getElementById("rule-group").content.cloneNode(true);
       Alpine.mutateDom(() => element.append(drawn));
-      /* By hand: inside a group Alpine is still at work when this runs, and would not notice. */
+      /* Initialised explicitly, because Alpine is still walking the outer group and would miss it. */
       [...element.children].forEach((child) => Alpine.initTree(child));
     },
     at(path, index) { return path ? `${path}.${index + 1}` : `${index + 1}`; },
@@ -420,7 +420,7 @@ document.addEventListener("alpine:init", () => {
     options(select, node) {
       select.append(document.getElementById("attribute-options").content.cloneNode(true));
       if (node.attribute && !this.kinds[node.attribute]) {
-        select.append(new Option(`${node.attribute} (not known)`, node.attribute));
+        select.append(new Option(`${node.attribute} (unknown)`, node.attribute));
       }
       select.value = node.attribute;
     },
@@ -453,17 +453,17 @@ document.addEventListener("alpine:init", () => {
       const choices = this.offer.choices[this.kind(node)] ?? [];
       select.replaceChildren(new Option("Choose one", ""), ...choices.map(([id, name]) => new Option(name, id)));
       if (node.value && !choices.some(([id]) => String(id) === String(node.value))) {
-        select.append(new Option("One that is gone", node.value));
+        select.append(new Option("(deleted)", node.value));
       }
       select.value = node.value ?? "";
     },
-    /* Of which there are more than a menu holds. */
+    /* Kinds with more names than a menu holds. */
     many(kind) { return this.offer.more?.includes(kind) ?? false; },
     searched(node) { return this.takes(node) === "choice" && this.many(this.kind(node)) ? [this.kind(node)] : []; },
     nameOf(node) {
       if (!node.value) return "";
       const known = (this.offer.choices[this.kind(node)] ?? []).find(([id]) => String(id) === String(node.value));
-      return known ? known[1] : "One that is gone";
+      return known ? known[1] : "(deleted)";
     },
     take(node, one) {
       const known = this.offer.choices[this.kind(node)];
@@ -477,7 +477,7 @@ document.addEventListener("alpine:init", () => {
       const count = group.rules.filter((rule) => this.offer.negative?.includes(rule.operator)).length;
       return group.match === "any" && count > 1;
     },
-    /* Known values under the field, as one types. */
+    /* Suggest known values while typing. */
     async complete(node, field) {
       const list = document.getElementById(`values-${node.key}`);
       if (!list || !this.pages.values) return;
@@ -506,7 +506,7 @@ document.addEventListener("alpine:init", () => {
     start(segment) {
       if (!segment) return;
       const copy = this.keyed(segment.rules);
-      /* The group on the page is this tree, so it is filled and not put in another's place. */
+      /* The page renders this tree object, so it is filled instead of replaced. */
       if (!this.tree.rules.length) Object.assign(this.tree, { match: copy.match, rules: copy.rules });
       else this.tree.rules.push(copy);
       this.changed();

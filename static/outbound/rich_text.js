@@ -1,7 +1,7 @@
-/* What Trix, the editor of the theme, gets wrong. Loaded after it and before the page, so before the first editor. */
+/* Fixes for Trix, the theme's editor. Loaded after Trix and before the first editor of the page. */
 {
-  /* Trix puts neighbouring blocks of one kind into one element: right for the items of a list, each of which has an
-     element of its own inside, but two paragraphs, quotes or pieces of code would become one, their words joined. */
+  /* Trix merges neighbouring blocks of one kind into one element. That is right for list items, which have their own
+     inner elements, but it would join the texts of two paragraphs, quotes or code blocks. */
   const block = window.Trix.models.Block.prototype;
   const { canBeGroupedWith } = block;
   const endsAt = (one, depth) => one.getAttributeLevel() === depth + 1;
@@ -9,8 +9,8 @@
     return canBeGroupedWith.call(this, next, depth) && !(endsAt(this, depth) && endsAt(next, depth));
   };
 
-  /* Trix writes a text anew when it opens it, and again when it knows the size of a picture, and loses what it does not
-     know itself, such as a table. A text that nobody edited stays as it was. */
+  /* Trix rewrites the HTML when it opens it and when an image has loaded, and drops unsupported elements such as
+     tables. Unedited HTML is restored. */
   const withoutSizes = (html) => html.replace(/ (?:data-trix-attachment|width|height)="[^"]*"/g, "");
   document.addEventListener("trix-initialize", ({ target }) => {
     const input = target.inputElement;
@@ -19,5 +19,5 @@
     const keep = () => { if (withoutSizes(input.value) === opened) input.value = given; };
     keep();
     target.addEventListener("trix-change", keep);
-  }, { capture: true }); /* Before the inbox puts a draft into the editor. */
+  }, { capture: true }); /* Before the inbox restores a draft. */
 }

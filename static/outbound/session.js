@@ -1,65 +1,65 @@
-/* A session that ends takes nothing with it: what was typed stays, and goes on once one is logged in in another tab. */
+/* If the session ends, the page keeps the typed text and continues after a login in another tab. */
 {
   const { login, session } = document.currentScript.dataset;
-  const A_MINUTE = 60_000;
-  let asked = Date.now(), line = null;
+  const CHECK_INTERVAL = 60_000;
+  let checkedAt = Date.now(), notice = null;
 
-  function ended() {
-    if (!line) {
-      line = Object.assign(document.createElement("p"), { className: "ob-notice ob-bad ob-logged-out" });
-      line.setAttribute("role", "alert");
+  function showLoggedOut() {
+    if (!notice) {
+      notice = Object.assign(document.createElement("p"), { className: "ob-notice ob-bad ob-logged-out" });
+      notice.setAttribute("role", "alert");
       const link = Object.assign(document.createElement("a"), { href: login, target: "_blank", rel: "noopener", textContent: "Log in in another tab" });
-      line.append("You are logged out. What you typed is still here. ", link, ", then go on.");
+      notice.append("You are logged out. Your text is still here. ", link, ", then continue.");
     }
-    if (!line.isConnected) document.body.append(line);
+    if (!notice.isConnected) document.body.append(notice);
   }
-  function goesOn(token) {
+  function continueSession(token) {
     document.querySelectorAll("input[name=csrfmiddlewaretoken]").forEach((field) => { field.value = token; });
-    if (!line) return;
-    line.remove();
-    line = null;
+    if (!notice) return;
+    notice.remove();
+    notice = null;
     document.dispatchEvent(new CustomEvent("logged-in"));
   }
-  /* Whether the session lasts; a form's token is another one after each login. */
-  async function ask() {
+  /* Check the session. A login changes the CSRF token, so the forms get the new one. */
+  async function checkSession() {
     try {
       const answer = await fetch(session, { redirect: "manual", cache: "no-store", credentials: "same-origin" });
-      asked = Date.now();
+      checkedAt = Date.now();
       if (answer.type === "opaqueredirect") {
-        ended();
+        showLoggedOut();
         return false;
       }
-      if (answer.ok) goesOn((await answer.json()).token);
-    } catch { /* That the server cannot be reached says nothing about the session. */ }
+      if (answer.ok) continueSession((await answer.json()).token);
+    } catch { /* An unreachable server does not mean that the session ended. */ }
     return true;
   }
 
-  document.addEventListener("logged-out", ended);
+  document.addEventListener("logged-out", showLoggedOut);
   document.addEventListener("htmx:beforeSwap", (event) => {
     const { xhr } = event.detail;
     if (!xhr?.responseURL || new URL(xhr.responseURL).pathname !== login) return;
     event.detail.shouldSwap = false;
-    ended();
+    showLoggedOut();
   });
-  document.addEventListener("visibilitychange", () => { if (!document.hidden) ask(); });
-  window.addEventListener("focus", () => { if (line) ask(); });
-  window.addEventListener("pageshow", (event) => { if (event.persisted) ask(); });
+  document.addEventListener("visibilitychange", () => { if (!document.hidden) checkSession(); });
+  window.addEventListener("focus", () => { if (notice) checkSession(); });
+  window.addEventListener("pageshow", (event) => { if (event.persisted) checkSession(); });
 
-  /* What would be lost on the way to the login is not sent. */
+  /* Do not submit a form that would only be redirected to the login. */
   const waiting = new WeakSet();
   document.addEventListener("submit", async (event) => {
     const { target: form, submitter } = event;
-    if (!form.querySelector("input[name=csrfmiddlewaretoken]") || (!line && Date.now() - asked < A_MINUTE)) return;
+    if (!form.querySelector("input[name=csrfmiddlewaretoken]") || (!notice && Date.now() - checkedAt < CHECK_INTERVAL)) return;
     event.preventDefault();
     event.stopImmediatePropagation();
     if (waiting.has(form)) return;
     waiting.add(form);
-    /* Taken away, so that it is read out anew. */
-    line?.remove();
-    const lasts = await ask();
+    /* Removed and added again, so that screen readers announce it. */
+    notice?.remove();
+    const isLoggedIn = await checkSession();
     waiting.delete(form);
-    if (!lasts) return;
-    [line, asked] = [null, Date.now()];
+    if (!isLoggedIn) return;
+    [notice, checkedAt] = [null, Date.now()];
     form.requestSubmit(submitter);
   }, true);
 }

@@ -1,4 +1,4 @@
-"""A real Chromium, and websites to open in it. Skipped with a notice where there is none, unless REQUIRE_BROWSER=1."""
+"""Chromium and websites to open in it. Skipped if Chromium is missing, unless REQUIRE_BROWSER=1."""
 
 import asyncio
 import json
@@ -33,7 +33,7 @@ expect.set_options(timeout=15_000)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Everything here needs a browser."""
+    """Mark every test here as a browser test."""
     here = Path(__file__).parent
     missing = not Path(CHROMIUM).exists() and os.environ.get("REQUIRE_BROWSER") != "1"
     for item in items:
@@ -58,7 +58,7 @@ def chromium(playwright) -> Iterator[Browser]:
 
 @pytest.fixture
 def context(chromium) -> Iterator[BrowserContext]:
-    """One person's browser: its cookies and storage end with the test."""
+    """A browser profile; its cookies and storage end with the test."""
     context = chromium.new_context(viewport={"width": 1280, "height": 800}, reduced_motion="reduce")
     context.set_default_timeout(15_000)
     yield context
@@ -107,7 +107,7 @@ def site() -> Iterator[Site]:
 
 
 def violations(page: Page, *, within: str = "document") -> list[str]:
-    """What axe finds wrong, in words."""
+    """Return axe's findings in words."""
     # A page's own policy says nothing about what a test looks at it with.
     if not page.evaluate("!!window.axe"):
         page.evaluate(AXE + ";0")
@@ -135,7 +135,7 @@ class Post:
 
 @pytest.fixture
 def post(settings) -> Iterator[Post]:
-    """A real SMTP socket, which the settings name."""
+    """An SMTP server that the settings name."""
     kept, loop = Post(), asyncio.new_event_loop()
     servers: list[asyncio.Server] = []
     ready = threading.Event()
@@ -161,7 +161,7 @@ def post(settings) -> Iterator[Post]:
 
 @pytest.fixture
 def console(context, live_server, transactional_db) -> Iterator[Page]:
-    """A page with the boss logged in; an error of its own scripts fails the test."""
+    """A page with the boss logged in; a script error fails the test."""
     schedule.install()
     boss = User.objects.create_superuser("boss", "boss@acme.example", "pass")
     client = Client()

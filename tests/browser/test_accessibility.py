@@ -1,7 +1,7 @@
-"""Every page of the console: axe finds nothing serious, on a desktop and a phone, light and dark.
+"""Accessibility of every page of the console: axe finds no serious problem on desktop or phone, in light or dark mode.
 
-A page is opened once and looked at in every size. Both sizes are judged by all of axe's rules; dark, which changes
-colours alone, by its rules about colour.
+Each page is opened once and checked in each size. All of axe's rules run in both sizes; dark mode, which changes only
+colours, is checked by the rules about colour.
 """
 
 import io
@@ -57,9 +57,9 @@ FORMS = (
     *("delivery_pace", "messaging_message", "messaging_sender", "audiences_audience", "audiences_tag", "auth_user"),
     *("django_celery_beat_periodictask", "django_celery_beat_intervalschedule", "django_celery_beat_crontabschedule"),
 )
-# What changes with the scheme.
+# Rules that depend on the colour scheme.
 COLOURS = "{runOnly: ['color-contrast', 'link-in-text-block']}"
-# All there was to load and to run is there, and nothing is being fetched; sooner than a network is idle.
+# Everything has loaded and run; this is faster than waiting for an idle network.
 SETTLED = """() => document.readyState === 'complete' && !document.querySelector('.htmx-request')
     && (!document.querySelector('[x-data]') || !!document.querySelector('[x-data]')._x_dataStack)"""
 CHOOSE = """(scheme) => { const all = document.documentElement;
@@ -70,7 +70,7 @@ CHOSEN = """(scheme) => { const all = document.documentElement;
 
 @pytest.fixture
 def addresses(transactional_db, settings, tmp_path) -> list[str]:
-    """One of each page, with something on it."""
+    """One page of each kind, with data."""
     settings.MEDIA_ROOT = tmp_path
     schedule.install()
     roles.install()
@@ -89,7 +89,7 @@ def addresses(transactional_db, settings, tmp_path) -> list[str]:
     segment = SegmentFactory(rules={"match": "all", "rules": [rule("name", "is", "Ada")]})
     boss = User.objects.create_superuser("boss", "boss@acme.example", "pass", first_name="Bo")
     Integration.objects.create(user=boss, name="Shop")
-    for kind in AlarmKind:  # Above every page.
+    for kind in AlarmKind:  # Alarms are shown above every page.
         Alarm.objects.create(kind=kind, words="It does not go on. " * 3, began_at=NOW, seen_at=NOW)
     Workspace.objects.update(allowed_origins=["https://www.acme.example"])
     hook = Subscription.objects.create(
@@ -147,7 +147,7 @@ def addresses(transactional_db, settings, tmp_path) -> list[str]:
 
 
 def messages() -> dict[str, Message]:
-    """A message in each state, of each channel, and one with a record of each status."""
+    """A message in each state and channel, and one with a record of each status."""
     asks = {"match": "all", "rules": [rule("name", "is", "A")]}
     live = {"live": True, "one_off": True}
     news = MessageFactory(title="News", body='<p>See <a href="https://acme.example/new">it</a></p>', **live)
@@ -173,7 +173,7 @@ def messages() -> dict[str, Message]:
 
 
 def settle(news: Message) -> None:
-    """Have two of its copies be sent and uncertain, the way they get there."""
+    """Make two copies of the message sent and uncertain through the allowed transitions."""
     first, second = list(news.records.order_by("pk").values_list("pk", flat=True))[:2]
     rows = DeliveryRecord.objects.filter(pk__in=[first, second])
     rows.mark_sending(claim=uuid.uuid4(), until=NOW)
@@ -184,7 +184,7 @@ def settle(news: Message) -> None:
 
 
 def an_import(boss: User, upto: ImportState | None) -> Import:
-    """An import of three lines, one of them wrong, as far as this."""
+    """An import of three lines, one of them invalid, in this state."""
     client = Client()
     client.force_login(boss)
     file = io.BytesIO(b"email,name\nada@acme.example,Ada\nnobody,Eve\nfay@acme.example,Fay\n")
@@ -199,20 +199,20 @@ def an_import(boss: User, upto: ImportState | None) -> Import:
     return job
 
 
-# Pages that only a button leads to: what to press, beginning at an address.
+# Pages behind buttons: a start page and the steps from it.
 
 
 def asked_for_the_number(page: Page, origin: str) -> None:
-    """Who sends to very many is asked to type how many."""
+    """Press “Set live” for a large audience, which asks for the number of people."""
     Workspace.objects.update(confirm_above=1)
     page.on("dialog", lambda asked: asked.accept())
     page.goto(origin + reverse("admin:messaging_message_change", args=[Message.objects.get(title="Sampled").pk]))
     page.get_by_role("button", name="Send to the rest").click()
-    page.get_by_label("To confirm, type how many people").wait_for()
+    page.get_by_label("To confirm, type the number of people").wait_for()
 
 
 def told_what_is_missing(page: Page, origin: str) -> None:
-    """A composer that cannot be saved yet says at each field why not."""
+    """Submit an incomplete composer, which shows field errors."""
     page.goto(origin + reverse("admin:messaging_message_add"))
     page.get_by_label("Subject").fill("Hello {{ first_name")
     page.get_by_role("button", name="Save draft").last.click()
@@ -220,7 +220,7 @@ def told_what_is_missing(page: Page, origin: str) -> None:
 
 
 def a_rule_being_written(page: Page, origin: str) -> None:
-    """The rule builder and the menu of variables, open."""
+    """Open the rule builder and the menu of variables."""
     page.goto(origin + reverse("admin:messaging_message_add"))
     page.get_by_label("Ongoing").check()
     page.get_by_role("button", name="Add a rule").click()
@@ -229,7 +229,7 @@ def a_rule_being_written(page: Page, origin: str) -> None:
 
 
 def tagging_those_ticked(page: Page, origin: str) -> None:
-    """Which tag goes on whoever was ticked."""
+    """Open the page that tags the selected people."""
     page.goto(origin + reverse("admin:audiences_customer_changelist"))
     page.evaluate(
         """() => {
@@ -252,12 +252,12 @@ BY_BUTTON: tuple[Callable[[Page, str], None], ...] = (
 
 
 def settled(page: Page) -> None:
-    """Wait until the page is as its reader gets it."""
+    """Wait until the page has loaded completely."""
     page.wait_for_function(SETTLED)
 
 
 def serious(page: Page, how: str = "{}") -> list[str]:
-    """What axe finds that keeps somebody out, in words. Frames hold what a message says, which is its writer's."""
+    """Return axe's serious findings in words. Frames are excluded: their content is written by the message's author."""
     found = page.evaluate(f"axe.run(document, {{resultTypes: ['violations'], iframes: false, ...{how}}})")
     return [
         f"{wrong['id']}: {wrong['help']} ({json.dumps([node['target'] for node in wrong['nodes'][:4]])})"
@@ -267,14 +267,14 @@ def serious(page: Page, how: str = "{}") -> list[str]:
 
 
 def switch(page: Page, scheme: str) -> None:
-    """Choose light or dark, as one does in the menu of the console."""
+    """Choose light or dark mode in the console's menu."""
     page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
     page.evaluate(CHOOSE, scheme)
     page.wait_for_function(CHOSEN, arg=scheme)
 
 
 def wrong_with(page: Page) -> list[str]:
-    """What is wrong with the page that is open, in both sizes and schemes."""
+    """Return the problems of the open page in both sizes and modes."""
     settled(page)
     page.evaluate(AXE + ";0")
     wrong = []
@@ -310,7 +310,7 @@ def test_axe_finds_nothing_serious_on_any_page(addresses, console, live_server):
 
 
 @pytest.mark.usefixtures("addresses")
-def test_so_it_is_where_a_button_leads(console, live_server):
+def test_axe_finds_nothing_serious_on_pages_behind_buttons(console, live_server):
     wrong = []
     for go in BY_BUTTON:
         go(console, live_server.url)
@@ -319,7 +319,7 @@ def test_so_it_is_where_a_button_leads(console, live_server):
     assert not wrong, "\n".join(wrong)
 
 
-def test_so_it_is_where_there_is_nothing_yet(console, live_server):
+def test_axe_finds_nothing_serious_on_empty_pages(console, live_server):
     wrong = []
     for page in ("index", *(f"{name}_changelist" for name in LISTS[:8]), "deliveryrecord_uncertain"):
         console.goto(live_server.url + reverse(f"admin:{page}"))
@@ -328,7 +328,7 @@ def test_so_it_is_where_there_is_nothing_yet(console, live_server):
     assert not wrong, "\n".join(wrong)
 
 
-def test_so_it_is_at_the_door(page, live_server, transactional_db, settings):
+def test_axe_finds_nothing_serious_on_the_login_pages(page, live_server, transactional_db, settings):
     invited = User.objects.create_user("new@acme.example", "new@acme.example", is_staff=True)
     forgetful = User.objects.create_user("eve", "eve@acme.example", "pass", is_staff=True)
     worn_out = reverse("admin:choose_password", args=["MQ", "worn-out"])
@@ -343,7 +343,7 @@ def test_so_it_is_at_the_door(page, live_server, transactional_db, settings):
 
 
 def tab_to(page, name: str) -> None:
-    """Tab until this field has the focus; on the field already, where the browser minds its autofocus."""
+    """Press Tab until this field has the focus, unless autofocus has put it there."""
     for _ in range(8):
         if page.evaluate("document.activeElement.id") == name:
             return

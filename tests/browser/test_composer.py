@@ -1,4 +1,4 @@
-"""The composer in a real browser: what support staff do in it, and that the message arrives."""
+"""The composer in a real browser: the work of support staff, and the delivery of the message."""
 
 import re
 
@@ -32,7 +32,7 @@ PNG = bytes.fromhex(
 
 
 def compose(page: Page, address: str, *, subject: str = "Hello {{ first_name }}", text: str = "Welcome") -> None:
-    """Open the composer and type what it says."""
+    """Open the composer and enter the content."""
     page.goto(f"{address}/admin/messaging/message/add/")
     page.get_by_label("Name", exact=True).fill("Welcome")
     page.get_by_label("From", exact=True).select_option(label="Ada <ada@acme.example>")
@@ -41,7 +41,7 @@ def compose(page: Page, address: str, *, subject: str = "Hello {{ first_name }}"
     page.keyboard.type(text)
 
 
-def test_composes_an_ongoing_email_sets_it_live_and_sees_it_delivered(console, live_server, post):
+def test_ongoing_email_is_composed_set_live_and_delivered(console, live_server, post):
     SenderFactory()
     CustomerFactory(user_id="ada", name="Ada Byron", email="ada@byron.example", attributes={})
     CustomerFactory(user_id="bob", name="Bob", email="bob@else.example")
@@ -71,7 +71,7 @@ def test_composes_an_ongoing_email_sets_it_live_and_sees_it_delivered(console, l
     expect(page.locator(".ob-figures")).to_contain_text("Sent1")
 
 
-def test_previews_as_a_chosen_customer_with_what_is_missing_marked(console, live_server):
+def test_preview_as_a_chosen_customer_marks_missing_values(console, live_server):
     SenderFactory()
     grace = CustomerFactory(user_id="grace", name="Grace Hopper", email="grace@navy.example", phone="")
     for name in ("Navy", "Yale"):
@@ -94,7 +94,7 @@ def test_previews_as_a_chosen_customer_with_what_is_missing_marked(console, live
     assert page.locator(".ob-frame iframe").get_attribute("sandbox") == ""
 
 
-def test_the_list_of_customers_stays_shut_once_one_is_chosen_however_fast(console, live_server):
+def test_customer_list_stays_closed_after_a_fast_choice(console, live_server):
     SenderFactory()
     CustomerFactory(name="Grace Hopper", email="grace@navy.example")
     page = console
@@ -104,7 +104,7 @@ def test_the_list_of_customers_stays_shut_once_one_is_chosen_however_fast(consol
     search = page.get_by_label("Preview as a customer")
     search.focus()
     expect(page.get_by_role("option", name="Grace Hopper")).to_be_visible()
-    # Typed and chosen before the typing was heard.
+    # Typed and chosen within the input's debounce time.
     search.evaluate(
         "(field) => { field.value = 'gr'; field.dispatchEvent(new Event('input', { bubbles: true }));"
         " document.querySelector('#preview-found [role=option]')"
@@ -117,7 +117,7 @@ def test_the_list_of_customers_stays_shut_once_one_is_chosen_however_fast(consol
     assert len(asked) == 1
 
 
-def test_sends_a_test_to_me_and_touches_no_record(console, live_server, post):
+def test_test_email_creates_no_record(console, live_server, post):
     SenderFactory()
     ada = CustomerFactory(name="Ada Byron", email="ada@byron.example")
     page = console
@@ -131,7 +131,7 @@ def test_sends_a_test_to_me_and_touches_no_record(console, live_server, post):
     assert Customer.objects.get(pk=ada.pk).last_contacted_at is None
 
 
-def test_paints_the_delivery_times_with_pointer_and_keyboard(console, live_server):
+def test_delivery_times_are_set_with_pointer_and_keyboard(console, live_server):
     SenderFactory()
     page = console
     compose(page, live_server.url)
@@ -157,7 +157,7 @@ def test_paints_the_delivery_times_with_pointer_and_keyboard(console, live_serve
     ]
 
 
-def test_above_the_limit_the_number_is_typed(console, live_server):
+def test_large_launch_needs_the_typed_number(console, live_server):
     SenderFactory()
     Workspace.current()
     Workspace.objects.update(confirm_above=2)
@@ -166,7 +166,7 @@ def test_above_the_limit_the_number_is_typed(console, live_server):
     page = console
     compose(page, live_server.url)
     page.get_by_label("One-off").check()
-    expect(page.get_by_text("To confirm, type how many people it goes to: 3")).to_be_visible()
+    expect(page.get_by_text("To confirm, type the number of people it goes to: 3")).to_be_visible()
     page.get_by_role("button", name="Set live").click()
     expect(page.get_by_text("Type 3 to confirm")).to_be_visible()
     expect(page.get_by_label("Name", exact=True)).to_have_value("Welcome")
@@ -174,11 +174,11 @@ def test_above_the_limit_the_number_is_typed(console, live_server):
     page.locator("#confirm").fill("3")
     page.get_by_role("button", name="Set live").click()
 
-    expect(page.locator("body")).to_contain_text("is live, for 3 people who matched")
+    expect(page.locator("body")).to_contain_text("is live: 3 people matched")
     assert Message.objects.get().state == State.LIVE
 
 
-def test_tries_it_on_a_few_then_sends_to_the_rest_or_makes_it_ongoing(console, live_server, post):
+def test_sample_is_sent_to_the_rest_or_made_ongoing(console, live_server, post):
     SenderFactory()
     for n in range(5):
         CustomerFactory(user_id=str(n), name=f"Customer {n}", email=f"{n}@acme.example")
@@ -191,7 +191,7 @@ def test_tries_it_on_a_few_then_sends_to_the_rest_or_makes_it_ongoing(console, l
     expect(page.locator("body")).to_contain_text("goes to 2 people first")
     tasks.hand_over_due()
     page.get_by_role("button", name="Make it ongoing").click()
-    expect(page.locator("body")).to_contain_text("leaves out everybody who already got the message")
+    expect(page.locator("body")).to_contain_text("leaves out everyone who already received the message")
     expect(page.locator("#summary")).to_contain_text("3 match now, all will receive it")
     page.get_by_role("button", name="Set live").click()
     expect(page.locator("body")).to_contain_text("is live")
@@ -201,7 +201,7 @@ def test_tries_it_on_a_few_then_sends_to_the_rest_or_makes_it_ongoing(console, l
     assert sorted(mail["To"] for mail in post.mails) == [f"{n}@acme.example" for n in range(5)]
 
 
-def test_a_picture_goes_into_the_mail_and_rules_into_a_segment(console, live_server, tmp_path, settings):
+def test_image_is_inserted_and_rules_are_saved_as_a_segment(console, live_server, tmp_path, settings):
     settings.MEDIA_ROOT, settings.PUBLIC_URL = tmp_path, live_server.url
     SenderFactory()
     CustomerFactory(email="ada@byron.example", country="Ireland")
@@ -210,7 +210,7 @@ def test_a_picture_goes_into_the_mail_and_rules_into_a_segment(console, live_ser
     picture = tmp_path / "dot.png"
     picture.write_bytes(PNG)
     with page.expect_file_chooser() as chooser:
-        page.get_by_role("button", name="Insert picture").click()
+        page.get_by_role("button", name="Insert image").click()
     chooser.value.set_files(picture)
     image = page.frame_locator(".ob-frame iframe").locator("img")
     expect(image).to_have_attribute("src", re.compile(rf"{live_server.url}/pictures/[\w-]+\.png"))
@@ -229,8 +229,8 @@ def test_a_picture_goes_into_the_mail_and_rules_into_a_segment(console, live_ser
     assert not DeliveryRecord.objects.filter(status=Status.SENT).exists()
 
 
-def test_finds_one_tag_of_very_many_as_one_types(console, live_server, monkeypatch):
-    monkeypatch.setattr(lookups, "MOST_NAMES", 3)
+def test_tag_is_found_by_typing(console, live_server, monkeypatch):
+    monkeypatch.setattr(lookups, "MENU_LIMIT", 3)
     SenderFactory()
     tags = [TagFactory(name=f"Cohort {n:02}") for n in range(30)]
     CustomerTagFactory(customer__name="Ada", tag=tags[27])
@@ -255,7 +255,7 @@ def test_finds_one_tag_of_very_many_as_one_types(console, live_server, monkeypat
 
 @pytest.mark.parametrize("are_many", [False, True])
 def test_starts_from_a_segment(console, live_server, monkeypatch, are_many):
-    monkeypatch.setattr(lookups, "MOST_NAMES", 3 if are_many else 100)
+    monkeypatch.setattr(lookups, "MENU_LIMIT", 3 if are_many else 100)
     SenderFactory()
     for n in range(9):
         rules = {"match": "all", "rules": [{"attribute": "name", "operator": "is", "value": f"Person {n}"}]}
@@ -275,7 +275,7 @@ def test_starts_from_a_segment(console, live_server, monkeypatch, are_many):
     assert "Person 8" in page.locator("input[name=rules]").input_value()
 
 
-def test_enter_in_a_line_of_text_chooses_or_does_nothing_and_never_submits(console, live_server):
+def test_enter_in_a_text_field_never_submits_the_form(console, live_server):
     SenderFactory()
     CustomerFactory(name="Ada Byron", email="ada@byron.example")
     page = console
@@ -307,8 +307,8 @@ def test_enter_in_a_line_of_text_chooses_or_does_nothing_and_never_submits(conso
 
 
 @pytest.mark.parametrize("size", [(1280, 800), (390, 844)])
-def test_frames_show_the_message_in_its_own_look(console, live_server, size):
-    # A picture of a whole page leaves out frames nobody scrolled to; what a person sees is what this looks at.
+def test_preview_frames_use_the_messages_own_style(console, live_server, size):
+    # A full-page screenshot leaves out frames outside the viewport, so this takes the viewport.
     CustomerFactory(name="Ada Byron", email="ada@byron.example")
     live = MessageFactory(live=True, body="<p>As it was written</p>")
     draft = MessageFactory(title="Welcome", subject="Hi", body="<p>Hello {{ first_name }} and {{ city }}</p>")
@@ -320,7 +320,7 @@ def test_frames_show_the_message_in_its_own_look(console, live_server, size):
         frame.scroll_into_view_if_needed()
         inside = frame.content_frame
         expect(inside.locator("body")).to_contain_text(words)
-        # Its styles are not shut out by the policy of the page around it.
+        # The policy of the outer page does not block the frame's styles.
         assert inside.locator("body").evaluate("(body) => getComputedStyle(body).fontFamily") != "Times New Roman"
     mark = inside.locator("mark")
     assert mark.evaluate("(mark) => getComputedStyle(mark).backgroundColor") == "rgb(253, 230, 138)"
@@ -329,7 +329,7 @@ def test_frames_show_the_message_in_its_own_look(console, live_server, size):
     assert frame.screenshot() != shown
 
 
-def test_a_large_launch_is_followed_to_its_end_though_a_look_fails(console, live_server):
+def test_progress_of_a_large_launch_survives_a_failed_request(console, live_server):
     CustomerFactory(email="ada@acme.example")
     message = MessageFactory(one_off=True)
     launch_job.ask_for(message, at=timezone.now())

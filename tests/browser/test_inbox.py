@@ -289,7 +289,7 @@ def test_an_answer_outlives_the_session(open_inbox, context):
 
     page.get_by_role("button", name="Send", exact=True).click()
 
-    expect(page.get_by_role("alert").filter(has_text="logged out")).to_contain_text("What you typed is still here.")
+    expect(page.get_by_role("alert").filter(has_text="logged out")).to_contain_text("Your text is still here.")
     expect(page.locator("trix-editor")).to_contain_text("It is on its way")
 
 

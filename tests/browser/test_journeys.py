@@ -1,4 +1,4 @@
-"""What the article tells, by the real messenger in a real browser and the official Python client, side by side."""
+"""The article's journeys with the real messenger in a browser and the official Python client."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -34,7 +34,7 @@ Outbound("boot", %s);
 
 @pytest.fixture
 def server(settings, live_server, site) -> str:
-    """Our server under another name than the website's, so that it is another origin."""
+    """Our server under another host name than the website, so that it is another origin."""
     address = live_server.url.replace("127.0.0.1", "localhost")
     settings.PUBLIC_URL = address
     settings.API_RATE_LIMIT = 0
@@ -46,7 +46,7 @@ def server(settings, live_server, site) -> str:
 
 @pytest.fixture
 def intercom(server) -> Iterator[Client]:
-    """The customer's own server."""
+    """The client on the customer's own server."""
     made = Client(personal_access_token=Integration.issue(name="The shop")[1])
     made.base_url = f"{server}/api"
     yield made
@@ -55,7 +55,7 @@ def intercom(server) -> Iterator[Client]:
 
 @pytest.fixture
 def opens(server, site: Site, page: Page) -> Callable[..., Page]:
-    """Somebody opens the website: `opens(user_id="ann")`. Comes back once their visit is over."""
+    """Open the website as a visitor: `opens(user_id="ann")`. Returns after the visit has been answered."""
 
     def go(**who: object) -> Page:
         user_hash = identity_verification.user_hash(Workspace.current().identity_secret, str(who["user_id"]))
@@ -77,7 +77,7 @@ def chat(body: str, **facts: object) -> Message:
 
 
 def later(**how_much: float) -> None:
-    """Let time pass for what the fifteen minutes are counted by."""
+    """Move the clock of the 15-minute limit."""
     for customer in Customer.objects.exclude(checked_at=None):
         customer.checked_at -= timedelta(**how_much)
         customer.save(update_fields=["checked_at"])
@@ -87,7 +87,7 @@ def look(intercom: Client, user_id: str = "ann") -> None:
     list(intercom.conversations.find_all(type="user", user_id=user_id))
 
 
-def test_last_seen_is_judged_by_the_time_before_this_log_in_and_moves_with_it(intercom, opens):
+def test_rules_use_the_last_seen_time_from_before_this_login(intercom, opens):
     now = timezone.now()
     intercom.users.create(user_id="ann", name="Ann Lee", last_request_at=int((now - timedelta(days=40)).timestamp()))
     intercom.users.create(user_id="bob", last_request_at=int((now - timedelta(days=2)).timestamp()))
@@ -102,14 +102,14 @@ def test_last_seen_is_judged_by_the_time_before_this_log_in_and_moves_with_it(in
     assert intercom.users.find(user_id="ann").last_request_at.replace(tzinfo=None) > (now - timedelta(days=1)).replace(
         tzinfo=None
     )
-    # From now on they were seen today: another message of the same kind is not for them.
+    # They have been seen today by now, so another message of the same kind is not for them.
     chat("<p>Long time no see</p>", rules=not_seen_for_30_days())
     page = opens(user_id="ann")
     expect(page.locator(SNIPPET)).to_have_count(1)
     assert DeliveryRecord.objects.get().customer.user_id == "ann"
 
 
-def test_a_get_after_a_data_update_matches_at_most_every_fifteen_minutes_and_visits_do_not_count(intercom, opens):
+def test_get_matches_at_most_every_15_minutes_independently_of_visits(intercom, opens):
     intercom.users.create(user_id="ann", email="ann@x.example", custom_attributes={"plan": "free"})
     first = MessageFactory(rules=[rule("custom_attributes.plan", "is", "pro")], live=True)
     second = MessageFactory(rules=[rule("event_count.paid", "greater_than", 0)], live=True)
@@ -127,7 +127,7 @@ def test_a_get_after_a_data_update_matches_at_most_every_fifteen_minutes_and_vis
     intercom.events.create(event_name="paid", user_id="ann", created_at=int(timezone.now().timestamp()))
     look(intercom)
     assert not second.records.exists()
-    # Beside the fifteen minutes: a visit matches at any time, and uses nothing of them up.
+    # A visit matches at any time and does not count against the 15-minute limit.
     opens(user_id="ann")
     assert second.records.get().status == Status.WAITING
     later(minutes=15)
@@ -138,7 +138,7 @@ def test_a_get_after_a_data_update_matches_at_most_every_fifteen_minutes_and_vis
     assert first.records.count() == second.records.count() == 1
 
 
-def test_a_message_about_companies_comes_once_for_each_and_again_for_one_that_is_joined(intercom, opens):
+def test_company_message_is_shown_once_per_company_and_for_new_companies(intercom, opens):
     for name in ("Acme", "Bolt"):
         intercom.companies.create(company_id=name.lower(), name=name)
     intercom.users.create(user_id="ann", companies=[{"company_id": "acme"}, {"company_id": "bolt"}])
@@ -161,7 +161,7 @@ def test_a_message_about_companies_comes_once_for_each_and_again_for_one_that_is
     assert DeliveryRecord.objects.filter(customer__user_id="none").count() == 0
 
 
-def test_a_companys_last_seen_is_of_before_the_visit_of_whoever_comes_first(intercom, opens):
+def test_companys_last_seen_is_from_before_the_first_members_visit(intercom, opens):
     for user_id in ("ann", "bob"):
         intercom.users.create(user_id=user_id, companies=[{"company_id": "acme", "name": "Acme"}])
     Company.objects.update(last_seen_at=timezone.now() - timedelta(days=40))

@@ -1,4 +1,4 @@
-"""A message after it is written, in a real browser: the list, the report, what its buttons do, and who sees them."""
+"""Messages after the composer, in a real browser: the list, the report, its buttons and their permissions."""
 
 import re
 from datetime import timedelta
@@ -35,13 +35,13 @@ def report(page: Page, origin: str, message: Message) -> Page:
 
 
 def words(page: Page, selector: str) -> str:
-    """What stands there, on one line."""
+    """Return the text of an element on one line."""
     return " ".join(page.locator(selector).inner_text().split())
 
 
 @pytest.fixture
 def yes(console: Page) -> Page:
-    """The console, where every question is answered with OK."""
+    """The console with every confirmation accepted."""
     console.on("dialog", lambda asked: asked.accept())
     return console
 
@@ -62,12 +62,12 @@ def test_sends_to_the_rest_once_the_number_is_typed(yes, live_server, post):
     assert len(post.mails) == 2
 
     page.get_by_role("button", name="Send to the rest").click()
-    page.get_by_label("To confirm, type how many people").fill("5")
+    page.get_by_label("To confirm, type the number of people").fill("5")
     page.get_by_role("button", name="Send to the rest").click()
     expect(page.get_by_role("alert")).to_contain_text("Type 3 to confirm")
-    page.get_by_label("To confirm, type how many people").fill("3")
+    page.get_by_label("To confirm, type the number of people").fill("3")
     page.get_by_role("button", name="Send to the rest").click()
-    expect(page.locator("body")).to_contain_text("goes to the rest: 3 people more")
+    expect(page.locator("body")).to_contain_text("goes to the rest: 3 people")
     tasks.hand_over_due()
 
     assert sorted(mail["To"] for mail in post.mails) == [f"p{n}@acme.example" for n in range(5)]
@@ -76,7 +76,7 @@ def test_sends_to_the_rest_once_the_number_is_typed(yes, live_server, post):
     expect(page.get_by_role("button", name="Send to the rest")).to_have_count(0)
 
 
-def test_an_audience_that_drifted_is_refused_with_both_numbers_and_nothing_typed_is_lost(console, live_server):
+def test_drifted_audience_is_refused_with_both_counts_and_keeps_the_text(console, live_server):
     SenderFactory()
     people(3)
     page = console
@@ -86,21 +86,21 @@ def test_an_audience_that_drifted_is_refused_with_both_numbers_and_nothing_typed
     CustomerFactory(name="New", email="new@acme.example")
     page.get_by_role("button", name="Set live").click()
 
-    expect(page.get_by_text("3 people matched when this page counted, 4 match now.")).to_be_visible()
+    expect(page.get_by_text("3 people matched when this page was loaded, 4 match now.")).to_be_visible()
     expect(page.locator("trix-editor")).to_contain_text("About Friday")
     assert not Message.objects.exists()
     expect(page.locator("#summary")).to_contain_text("4 match now")
     page.get_by_role("button", name="Set live").click()
-    expect(page.locator("body")).to_contain_text("is live, for 4 people who matched")
+    expect(page.locator("body")).to_contain_text("is live: 4 people matched")
 
 
-def test_schedules_a_one_off_which_goes_at_its_time(console, live_server, post):
+def test_scheduled_one_off_goes_live_at_its_time(console, live_server, post):
     SenderFactory()
     people(2)
     page = console
     compose(page, live_server.url)
     page.get_by_label("One-off").check()
-    page.get_by_text("Schedule it for a time").click()
+    page.get_by_text("Schedule it for later").click()
     time = timezone.localtime(timezone.now()) + timedelta(days=2)
     page.locator("[name=scheduled_for]").fill(f"{time:%Y-%m-%dT09:30}")
     page.get_by_role("button", name="Schedule", exact=True).click()
@@ -152,7 +152,7 @@ def test_finds_messages_by_tab_filter_and_search_and_pauses_several_at_once(cons
     assert Message.objects.get(title="Chat").state == State.LIVE
 
 
-def test_reads_a_report_and_takes_its_people_as_a_file(console, live_server, post):
+def test_report_is_read_and_its_recipients_exported(console, live_server, post):
     people(3)
     CustomerFactory(name="Bea", email="bea@acme.example", has_hard_bounced=True)
     CustomerFactory(name="Nell")
@@ -176,7 +176,7 @@ def test_reads_a_report_and_takes_its_people_as_a_file(console, live_server, pos
     assert any("bea@acme.example" in line and "bounced" in line for line in lines)
 
 
-def test_pauses_edits_resumes_and_stops_and_each_version_says_who_wrote_it(yes, live_server, post):
+def test_message_is_paused_edited_resumed_and_stopped_with_authors_of_versions(yes, live_server, post):
     people(1)
     message = MessageFactory(title="Welcome", live=True, body="<p>See you on Friday</p>")
     page = report(yes, live_server.url, message)
@@ -206,7 +206,7 @@ def test_pauses_edits_resumes_and_stops_and_each_version_says_who_wrote_it(yes, 
     assert "locked" in words(page, ".ob-lock")
 
 
-def test_messages_the_people_a_rule_finds(console, live_server, post):
+def test_message_to_people_found_by_a_rule(console, live_server, post):
     SenderFactory()
     people(2, country="Ireland")
     CustomerFactory(name="Cyd", email="cyd@acme.example", country="France")
@@ -227,12 +227,12 @@ def test_messages_the_people_a_rule_finds(console, live_server, post):
     page.locator("trix-editor").click()
     page.keyboard.type("We are in Cork on Friday")
     page.get_by_role("button", name="Set live").click()
-    expect(page.locator("body")).to_contain_text("is live, for 2 people who matched")
+    expect(page.locator("body")).to_contain_text("is live: 2 people matched")
     tasks.hand_over_due()
     assert sorted(mail["To"] for mail in post.mails) == ["p0@acme.example", "p1@acme.example"]
 
 
-def test_writes_an_email_to_one_customer_from_the_top_right_of_their_profile(console, live_server, post):
+def test_direct_email_from_the_top_right_of_a_profile(console, live_server, post):
     SenderFactory()
     ada = CustomerFactory(name="Ada Byron", email="ada@byron.example")
     page = console
@@ -268,12 +268,12 @@ def test_writes_an_email_to_one_customer_from_the_top_right_of_their_profile(con
 
 @pytest.fixture
 def as_role(context, live_server, transactional_db):
-    """Somebody of a role, at the console."""
+    """Return a page with a teammate of this role logged in."""
     roles.install()
 
     def enter(role: Role) -> Page:
         user = User.objects.create_user(f"{role}", f"{role}@acme.example", "pass", is_staff=True)
-        roles.give(user, role)
+        roles.give_role(user, role)
         client = Client()
         client.force_login(user)
         cookie = {"name": "sessionid", "value": client.cookies["sessionid"].value, "url": live_server.url}
@@ -284,7 +284,7 @@ def as_role(context, live_server, transactional_db):
 
 
 def what_changes(page: Page) -> list[str]:
-    """Each visible way to change something: forms that post, links to forms, and actions on rows ticked."""
+    """Return each visible control that changes data: forms that post, links to forms, and bulk actions."""
     return page.evaluate(
         """() => [
             ...document.querySelectorAll('form[method=post] button, form[method=post] input[type=submit]'),
@@ -298,7 +298,7 @@ def what_changes(page: Page) -> list[str]:
     )
 
 
-def test_a_viewer_sees_nothing_to_press_that_changes_anything(as_role, live_server):
+def test_viewer_sees_no_controls_that_change_data(as_role, live_server):
     people(3)
     draft, live = MessageFactory(title="Draft"), MessageFactory(title="Live", live=True)
     sampled = MessageFactory(title="Sampled", one_off=True)
@@ -317,7 +317,7 @@ def test_a_viewer_sees_nothing_to_press_that_changes_anything(as_role, live_serv
         found[address] = what_changes(page)
 
     assert {address: buttons for address, buttons in found.items() if buttons} == {}
-    # The same eyes see what a Sender may press.
+    # The same check finds the controls of a Sender.
     assert "Pause" in " ".join(what_changes(report(as_role(Role.SENDER), live_server.url, live)))
 
 
@@ -327,7 +327,7 @@ def test_an_author_writes_a_draft_that_a_sender_sets_live(as_role, live_server):
     page = as_role(Role.AUTHOR)
     compose(page, live_server.url)
     expect(page.locator("#summary")).to_contain_text("1 matches now")
-    expect(page.get_by_text("a teammate whose role is Sender or Admin sets it live")).to_be_visible()
+    expect(page.get_by_text("a teammate with the role Sender or Admin can set it live")).to_be_visible()
     for name in ("Set live", "Schedule", "Try it on a few"):
         expect(page.get_by_role("button", name=name, exact=True)).to_have_count(0)
     page.get_by_role("button", name="Save draft").last.click()

@@ -1,4 +1,4 @@
-"""The policy the console is served with, in a real browser: nothing of ours breaks it, and what is smuggled in does."""
+"""The console's content security policy in a real browser: our pages work under it, and injected code does not."""
 
 import pytest
 from django.contrib.auth.models import User
@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
 @pytest.fixture
 def refused(page: Page, live_server, transactional_db) -> list[str]:
-    """What the browser refused to do or could not do, while an Admin looks at the console."""
+    """Collect the browser's policy violations and errors while an Admin uses the console."""
     boss = User.objects.filter(username="boss").first() or User.objects.create_superuser("boss", password="pass")
     client = Client()
     client.force_login(boss)
@@ -57,7 +57,7 @@ def test_no_page_of_the_console_breaks_its_own_policy(addresses, page, live_serv
     assert refused == []
 
 
-def test_alpine_trix_and_the_preview_work_under_it(page, live_server, refused):
+def test_alpine_trix_and_the_preview_work_under_the_policy(page, live_server, refused):
     SenderFactory()
     CustomerFactory(name="Ada Byron", email="ada@acme.example")
     page.goto(f"{live_server.url}/admin/messaging/message/add/")
@@ -71,7 +71,7 @@ def test_alpine_trix_and_the_preview_work_under_it(page, live_server, refused):
     assert refused == []
 
 
-def test_a_script_that_got_into_a_page_does_not_run(page, live_server, refused):
+def test_injected_script_does_not_run(page, live_server, refused):
     page.goto(f"{live_server.url}/admin/")
 
     page.evaluate(SMUGGLED)
@@ -81,7 +81,7 @@ def test_a_script_that_got_into_a_page_does_not_run(page, live_server, refused):
     assert sum("Content Security Policy" in one for one in refused) >= 4
 
 
-def test_a_form_that_got_into_a_page_posts_to_no_stranger(page, live_server, refused):
+def test_injected_form_cannot_post_to_another_origin(page, live_server, refused):
     page.goto(f"{live_server.url}/admin/")
 
     page.evaluate(POSTED)
@@ -91,7 +91,7 @@ def test_a_form_that_got_into_a_page_posts_to_no_stranger(page, live_server, ref
     assert any("form-action" in one for one in refused)
 
 
-def test_the_console_is_shown_in_no_other_website(page, live_server, refused, site):
+def test_console_cannot_be_framed_by_another_website(page, live_server, refused, site):
     address = site.put("/", f'<iframe src="{live_server.url}/admin/"></iframe>')
 
     page.goto(address)
@@ -100,7 +100,7 @@ def test_the_console_is_shown_in_no_other_website(page, live_server, refused, si
     assert not any("/admin/" in frame.url for frame in page.frames[1:])
 
 
-def test_what_a_message_says_is_shown_and_does_not_run(page, live_server, refused):
+def test_script_in_a_message_is_shown_but_does_not_run(page, live_server, refused):
     message = MessageFactory(live=True, body="<p>What is new</p>")
     page.goto(f"{live_server.url}/admin/messaging/message/{message.pk}/change/")
     page.wait_for_load_state("networkidle")
@@ -111,7 +111,7 @@ def test_what_a_message_says_is_shown_and_does_not_run(page, live_server, refuse
     assert refused == []
 
 
-def test_the_door_and_the_pages_about_the_api_work_under_it(page, live_server, refused):
+def test_login_and_api_pages_work_under_the_policy(page, live_server, refused):
     page.context.clear_cookies()
 
     for path in ("/admin/login/", "/admin/password/forgotten/", "/api/docs/"):

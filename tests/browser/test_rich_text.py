@@ -1,4 +1,4 @@
-"""The rich-text editor in a real browser: what staff paste, press and save again stays as it was written."""
+"""The rich-text editor in a real browser: pasted and edited content is stored unchanged."""
 
 import re
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from tests.factories import CustomerFactory, MessageFactory, SenderFactory
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
 PLACES = ("composer", "send a message", "inbox")
-# Neighbours of one kind, alone and inside others.
+# Neighbouring blocks of one kind, at the top level and nested.
 NEIGHBOURS = {
     "paragraphs": "<p>First para</p><p>Second para</p><p>Third</p>",
     "quotes": "<blockquote>First</blockquote><blockquote>Second</blockquote>",
@@ -26,7 +26,7 @@ NEIGHBOURS = {
     "lists": "<ul><li>One</li><li>Two</li></ul><ol><li>Three</li><li>Four</li></ol>",
     "mixed": "<h2>News</h2><p>First</p><p><strong>Second</strong> para</p><ul><li>One</li></ul><p>Third</p>",
 }
-# What the editor itself cannot write, too.
+# Includes blocks that the editor cannot create itself.
 KEPT = {
     **NEIGHBOURS,
     "a table": "<p>Prices</p><table><tbody><tr><td>One</td><td>1 €</td></tr></tbody></table><h5>Below</h5>",
@@ -36,13 +36,13 @@ KEPT = {
 
 
 def without_empty_end(html: str) -> str:
-    """The text without the empty line in which the cursor was."""
+    """Remove the empty last line, in which the cursor was."""
     return html.removesuffix("<div><br></div>")
 
 
 @pytest.fixture
 def open_editor(console, live_server) -> Callable[[str], Page]:
-    """Open the editor in one of the three places where staff write."""
+    """Open the editor on one of its three pages."""
 
     def go(place: str) -> Page:
         SenderFactory()
@@ -63,7 +63,7 @@ def open_editor(console, live_server) -> Callable[[str], Page]:
 
 
 def stored(page: Page, place: str) -> str:
-    """Send or save what was written, and return it as it was stored."""
+    """Send or save the content and return it as stored."""
     page.get_by_role("button", name="Save draft" if place == "composer" else "Send", exact=True).last.click()
     if place == "inbox":
         expect(page.locator(".ob-part-ours")).to_be_visible()
@@ -73,7 +73,7 @@ def stored(page: Page, place: str) -> str:
 
 
 def paste(page: Page, live_server, html: str) -> None:
-    """Paste from the clipboard of the machine."""
+    """Paste from the system clipboard."""
     page.context.grant_permissions(["clipboard-read", "clipboard-write"], origin=live_server.url)
     page.evaluate(
         "(html) => navigator.clipboard.write("
@@ -86,7 +86,7 @@ def paste(page: Page, live_server, html: str) -> None:
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_pasted_paragraphs_stay_apart_wherever_staff_write(open_editor, live_server, place):
+def test_pasted_paragraphs_stay_separate_in_every_editor(open_editor, live_server, place):
     page = open_editor(place)
 
     paste(page, live_server, NEIGHBOURS["paragraphs"])
@@ -127,7 +127,7 @@ def test_lines_that_a_button_turned_into_blocks_one_by_one_stay_apart(open_edito
     assert without_empty_end(stored(page, place)) == f"<{tag}>One</{tag}><{tag}>Two</{tag}>"
 
 
-def test_typing_goes_on_in_a_block_of_its_own_after_a_pasted_paragraph(open_editor, live_server):
+def test_typing_after_a_pasted_paragraph_starts_a_new_block(open_editor, live_server):
     page = open_editor("inbox")
     paste(page, live_server, "<p>First</p><p>Second</p>")
 
@@ -148,7 +148,7 @@ def test_content_opened_and_saved_unchanged_is_stored_as_it_was(console, live_se
     page.get_by_role("button", name="Save as a new version").click()
     expect(page.get_by_role("button", name="Duplicate")).to_be_visible()
 
-    # Nothing new was written, so there is no new version.
+    # The content is the same, so there is no new version.
     assert message.versions.get().body == body
 
     page.get_by_role("button", name="Duplicate").click()

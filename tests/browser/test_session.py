@@ -1,4 +1,4 @@
-"""A session that ends while somebody writes takes nothing with it."""
+"""A session that ends while a teammate is writing: no text is lost."""
 
 import pytest
 from django.contrib.sessions.models import Session
@@ -10,7 +10,7 @@ from tests.browser.test_composer import compose
 from tests.factories import SenderFactory
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
-LOGGED_OUT = "You are logged out. What you typed is still here. Log in in another tab, then go on."
+LOGGED_OUT = "You are logged out. Your text is still here. Log in in another tab, then continue."
 
 
 def end_sessions() -> None:
@@ -28,7 +28,7 @@ def log_in_in_another_tab(page: Page) -> None:
     tab.close()
 
 
-def test_a_draft_outlives_the_session_and_is_saved_after_logging_in_in_another_tab(console, live_server):
+def test_draft_survives_the_end_of_the_session_and_is_saved_after_a_login_elsewhere(console, live_server):
     SenderFactory()
     page = console
     compose(page, live_server.url)
@@ -47,7 +47,7 @@ def test_a_draft_outlives_the_session_and_is_saved_after_logging_in_in_another_t
     assert Message.objects.get().version.subject == "An hour of work"
 
 
-def test_a_tab_one_comes_back_to_knows_of_the_login(console, live_server):
+def test_returning_to_a_tab_detects_the_login(console, live_server):
     SenderFactory()
     page = console
     compose(page, live_server.url)
@@ -61,7 +61,7 @@ def test_a_tab_one_comes_back_to_knows_of_the_login(console, live_server):
     expect(page.locator("#summary")).to_contain_text("match")
 
 
-def test_a_page_that_asks_for_nothing_asks_before_it_sends_what_was_written_long_ago(console, live_server):
+def test_old_page_checks_the_session_before_it_submits(console, live_server):
     page = console
     page.clock.install()
     page.goto(live_server.url + reverse("admin:audiences_tag_add"))

@@ -137,7 +137,7 @@ def test_scheduled_one_off_whose_audience_drifted_stays_scheduled_and_alarms(sta
     assert post.reached == []
     assert Message.objects.get().state == "scheduled"
     assert "10 people matched at the review, 11 match now" in staff.reads("messaging_message_change", message)
-    assert "Trouble" in staff.reads("messaging_message_changelist")
+    assert "Problem" in staff.reads("messaging_message_changelist")
 
     # A teammate looked, and sends it.
     staff.does("live", message)

@@ -51,8 +51,8 @@ def test_who_opened_and_clicked_is_in_the_report_and_scanners_are_not(staff, ser
     page = staff.reads("messaging_message_change", news)
     assert "Opened 2 67 % of sent" in page
     assert "Clicked 1 33 % of sent" in page
-    assert "New https://acme.example/new Besides, scanners and robots followed it 1 time 1 1" in page
-    assert "More https://acme.example/more Besides, scanners and robots followed it 1 time 0 0" in page
+    assert "New https://acme.example/new Scanners and bots also followed it 1 time 1 1" in page
+    assert "More https://acme.example/more Scanners and bots also followed it 1 time 0 0" in page
 
 
 def test_the_next_message_goes_to_who_clicked_the_one_before(staff, server, post, clock, mailbox):

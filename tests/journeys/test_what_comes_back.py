@@ -99,7 +99,7 @@ def test_without_an_inbound_domain_who_replies_writes_to_the_sender(staff, serve
     message = staff.sets_live(send_type="one_off")
 
     assert post.to("ann")[0]["Reply-To"] == "ada@acme.example"
-    assert "Cannot be measured" in staff.reads("messaging_message_change", message)
+    assert "Not measured" in staff.reads("messaging_message_change", message)
 
 
 def test_a_mailbox_that_is_not_there_gets_no_more(staff, server, post, arrives, settings):

@@ -1,4 +1,4 @@
-"""Whoever works in the console."""
+"""Teammates and clients for tests of the console."""
 
 import pytest
 from django.contrib.auth.models import Permission, User
@@ -8,20 +8,20 @@ from delivery import tasks
 
 @pytest.fixture
 def boss(db) -> User:
-    """A teammate who may do everything."""
+    """A teammate with all permissions."""
     return User.objects.create_superuser("boss", "boss@acme.example", "pass")
 
 
 @pytest.fixture
 def console(client, boss):
-    """The console, with the boss logged in."""
+    """A client with the boss logged in."""
     client.force_login(boss)
     return client
 
 
 @pytest.fixture
 def log_in_with(client, db):
-    """Log in as a teammate with these permissions alone."""
+    """Log in as a teammate with only these permissions."""
 
     def log_in(*permissions: str):
         user = User.objects.create_user("teammate", password="pass", is_staff=True)
@@ -36,7 +36,7 @@ def log_in_with(client, db):
 
 @pytest.fixture
 def nudged(monkeypatch) -> list[object]:
-    """What workers are asked to do, in place of the broker: what leaves this process."""
+    """Record calls to workers instead of sending them to the broker."""
     asked: list[object] = []
     monkeypatch.setattr(tasks, "nudge_match", lambda message: asked.append(("match", message.pk)))
     monkeypatch.setattr(tasks, "nudge", lambda: asked.append("hand over"))

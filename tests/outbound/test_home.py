@@ -1,4 +1,4 @@
-"""Home: what is live, what was sent, what is stuck, who replied, and what to do next."""
+"""The home page: live messages, daily sends, stuck messages, replies and first steps."""
 
 import json
 import re
@@ -39,22 +39,22 @@ def send(message: Message, *, at) -> None:
     message.records.all().mark_sent(at=at)
 
 
-def test_a_new_workspace_is_told_what_to_do_first(console):
+def test_new_workspace_shows_the_first_steps(console):
     page = console.get(HOME)
 
     assert [step.button for step in page.context["steps"]] == ["People", "Add a sender", "New message"]
     assert "No message is live." in text(page)
-    assert "Nobody replied yet." in text(page)
+    assert "No replies yet." in text(page)
 
 
-def test_who_has_begun_is_not_told_to(console):
+def test_workspace_in_use_shows_no_first_steps(console):
     CustomerFactory()
     MessageFactory()
 
     assert console.get(HOME).context["steps"] == []
 
 
-def test_who_may_see_nothing_sees_nothing(log_in_with):
+def test_teammate_without_permissions_sees_an_empty_home(log_in_with):
     page = log_in_with().get(HOME)
 
     assert page.status_code == 200
@@ -62,7 +62,7 @@ def test_who_may_see_nothing_sees_nothing(log_in_with):
     assert page.context["steps"] == []
 
 
-def test_shows_what_is_live_and_what_it_did(console):
+def test_home_shows_live_messages_with_counts(console):
     CustomerFactory(email="ada@acme.example")
     message = MessageFactory(title="Welcome", one_off=True, live=True)
     MessageFactory(title="A draft")
@@ -75,7 +75,7 @@ def test_shows_what_is_live_and_what_it_did(console):
     assert [row["message"].title for row in page.context["live"]] == ["Welcome"]
 
 
-def test_draws_what_each_channel_sent_on_each_day(console):
+def test_chart_shows_sent_copies_per_day_and_channel(console):
     CustomerFactory(email="ada@acme.example")
     now = timezone.now()
     send(MessageFactory(one_off=True, live=True), at=now)
@@ -91,7 +91,7 @@ def test_draws_what_each_channel_sent_on_each_day(console):
     assert drawn["In-app"] == [1] + [0] * 29
 
 
-def test_nothing_stuck_says_so(console):
+def test_home_says_that_no_message_is_stuck(console):
     page = console.get(HOME)
 
     assert stuck(page) == {}
@@ -105,16 +105,16 @@ def test_trouble_is_stuck(console):
     assert stuck(console.get(HOME)) == {"Welcome": "A rule names a tag that is gone."}
 
 
-def test_what_should_be_live_by_now_is_stuck(console):
+def test_late_scheduled_message_is_stuck(console):
     message = MessageFactory(title="Sale", one_off=True)
     lifecycle.schedule(message, for_=timezone.now() + timedelta(days=1), at=timezone.now())
     assert stuck(console.get(HOME)) == {}
     Message.objects.update(scheduled_for=timezone.now() - timedelta(hours=1))
 
-    assert stuck(console.get(HOME))["Sale"].startswith("It was to go live ")
+    assert stuck(console.get(HOME))["Sale"].startswith("It was scheduled to go live ")
 
 
-def test_what_is_due_for_long_is_stuck(console):
+def test_message_with_overdue_copies_is_stuck(console):
     CustomerFactory(email="ada@acme.example")
     now = timezone.now()
     message = MessageFactory(title="Sale", one_off=True, live=True, at=now)
@@ -124,7 +124,7 @@ def test_what_is_due_for_long_is_stuck(console):
     assert stuck(console.get(HOME))["Sale"].startswith("Due since ")
 
 
-def test_what_is_uncertain_and_what_failed_is_stuck(console):
+def test_messages_with_uncertain_or_failed_copies_are_stuck(console):
     CustomerFactory(email="ada@acme.example")
     CustomerFactory(email="bob@acme.example")
     now = timezone.now()
@@ -137,16 +137,16 @@ def test_what_is_uncertain_and_what_failed_is_stuck(console):
 
     found = stuck(console.get(HOME))
 
-    assert found["One"] == "2 copies are uncertain: handed over or not, nobody can know."
+    assert found["One"] == "2 copies are uncertain: sent or not is unknown."
     assert found["Two"] == "2 copies failed."
 
 
 def test_a_silent_schedule_is_stuck(console):
     PeriodicTask.objects.filter(name="Hand over what is due").update(last_run_at=timezone.now() - timedelta(hours=1))
 
-    assert "Is beat running?" in stuck(console.get(HOME))["Hand over what is due"]
+    assert "Is the scheduler (celery beat) running?" in stuck(console.get(HOME))["Hand over what is due"]
     PeriodicTask.objects.filter(name="Hand over what is due").update(enabled=False)
-    assert stuck(console.get(HOME))["Hand over what is due"] == "This task is switched off in the schedule."
+    assert stuck(console.get(HOME))["Hand over what is due"] == "This task is disabled in the schedule."
 
 
 def test_shows_the_newest_replies_first(console):

@@ -1,4 +1,4 @@
-"""Each role may do what the table says, on the server, whatever its pages show: every address, as everybody."""
+"""The permissions of each role, checked on the server for every URL."""
 
 from datetime import UTC, datetime
 
@@ -32,29 +32,29 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture
 def log_in_as(client):
-    """Log in as somebody of a role."""
+    """Log in as a teammate with a role."""
 
     def log_in(role: Role | None):
         roles.install()
         user = User.objects.create_user(f"{role}", f"{role}@acme.example", "pass", is_staff=True)
         if role:
-            roles.give(user, role)
+            roles.give_role(user, role)
         client.force_login(user)
         return client
 
     return log_in
 
 
-def test_a_migration_made_the_four_roles():
+def test_migration_created_the_four_roles():
     assert set(Group.objects.values_list("name", flat=True)) >= set(Role.values)
     found = Group.objects.get(name="Sender").permissions.values_list("content_type__app_label", "codename")
     assert ("messaging", "set_live") in found
     assert ("audiences", "change_workspace") not in found
 
 
-def test_installing_again_brings_back_what_a_flush_took_and_keeps_who_is_in():
+def test_installing_again_restores_permissions_and_keeps_members():
     user = User.objects.create_user("grace")
-    roles.give(user, Role.SENDER)
+    roles.give_role(user, Role.SENDER)
     Group.objects.get(name="Author").delete()
     Group.objects.get(name="Sender").permissions.clear()
 
@@ -75,7 +75,7 @@ def test_installing_makes_no_second_permission_beside_djangos_own():
 
 
 @pytest.mark.parametrize("role", Role)
-def test_each_role_may_what_the_one_before_it_may_and_more(role):
+def test_each_role_includes_the_role_before_it(role):
     before = list(Role)[: list(Role).index(role)]
 
     assert all(roles.granted(one) < roles.granted(role) for one in before)
@@ -187,7 +187,7 @@ VERBS = ("changelist", "add", "change", "delete", "history")
 
 
 def named_addresses() -> dict[str, str]:
-    """Every named address of the console, as Django has it."""
+    """Return every named URL pattern of the console."""
     found = {}
 
     def walk(patterns, before):
@@ -202,7 +202,7 @@ def named_addresses() -> dict[str, str]:
 
 
 def may_enter(name: str) -> tuple[object, object]:
-    """Who gets in, by GET and by POST."""
+    """The roles admitted to a page by GET and by POST."""
     if name in OWN:
         return OWN[name]
     table, _, verb = name.rpartition("_")
@@ -237,7 +237,7 @@ def test_the_table_names_every_address_and_no_other():
 
 @pytest.fixture
 def things() -> dict[str, object]:
-    """One of each, to ask for."""
+    """One row of each kind."""
     at = datetime(2026, 5, 4, 10, 0, tzinfo=UTC)
     customer = MembershipFactory().customer
     live = MessageFactory(live=True)
@@ -288,7 +288,7 @@ PREFIXES |= {
 
 
 def paths(name: str, pattern: str, things: dict[str, object]) -> list[str]:
-    """The addresses to ask for; a verb in one is each verb there is."""
+    """Return the paths of a URL pattern, one for each value of its verb."""
     table = name.rpartition("_")[0]
     table = table if table in TABLES else PREFIXES.get(name.partition("_")[0], "")
     job = Import.objects.first()
@@ -321,7 +321,7 @@ def paths(name: str, pattern: str, things: dict[str, object]) -> list[str]:
 
 
 def is_in(answer, *, name: str) -> bool:
-    """Whether the page let one in: not refused, not sent to the login, no way to ask like that."""
+    """Whether the page admitted the request: not refused, not sent to the login, method allowed."""
     to_login = answer.status_code == 302 and answer.url.startswith("/admin/login/")
     # 303 is what a button does, asked for without it: nothing is done. Where there is nothing to see, Django answers
     # that there is no such app.
@@ -330,7 +330,7 @@ def is_in(answer, *, name: str) -> bool:
 
 @pytest.mark.parametrize("level", LEVELS, ids=str)
 @pytest.mark.usefixtures("nudged")
-def test_every_address_lets_in_whom_the_table_names_and_nobody_else(client, log_in_as, things, level):
+def test_every_url_admits_only_the_roles_of_the_table(client, log_in_as, things, level):
     if level != GUEST:
         log_in_as(None if level == ANY else level)
     client.raise_request_exception = False
@@ -353,7 +353,7 @@ def test_every_address_lets_in_whom_the_table_names_and_nobody_else(client, log_
     assert not wrong, "\n".join(wrong)
 
 
-def test_what_only_shows_changes_nothing_by_post(log_in_as, things):
+def test_read_only_pages_change_nothing_by_post(log_in_as, things):
     console = log_in_as(Role.ADMIN)
     before = {name: list(model.objects.values_list()) for name, model in SHOWN.items()}
 
@@ -385,7 +385,7 @@ def test_an_author_saves_a_draft_and_cannot_set_it_live_whatever_they_post(log_i
 
 
 @pytest.mark.usefixtures("nudged")
-def test_a_sender_sets_live_and_pauses_and_the_log_tells_from_what_to_what(log_in_as):
+def test_sender_sets_live_and_pauses_and_the_log_shows_both_states(log_in_as):
     sender = log_in_as(Role.SENDER)
     message = MessageFactory(live=True)
 
@@ -396,7 +396,7 @@ def test_a_sender_sets_live_and_pauses_and_the_log_tells_from_what_to_what(log_i
     assert LogEntry.objects.get().change_message == "Paused: from Live to Paused"
 
 
-def test_buttons_nobody_may_press_are_not_shown(log_in_as):
+def test_buttons_without_permission_are_hidden(log_in_as):
     message = MessageFactory(live=True)
     page = reverse("admin:messaging_message_change", args=[message.pk])
 

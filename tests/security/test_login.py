@@ -72,7 +72,7 @@ def test_the_guess_that_shuts_the_door_counts_like_any_other(settings, limit):
     for number in range(5):
         guess(limit + 1, address=f"203.0.113.{number}")
 
-    assert throttle.tries("login-name", "grace", at=timezone.now()) == 5 * limit
+    assert throttle.attempts("login-name", "grace", at=timezone.now()) == 5 * limit
 
 
 def test_a_name_that_is_no_teammates_is_treated_the_same():
@@ -81,11 +81,11 @@ def test_a_name_that_is_no_teammates_is_treated_the_same():
 
 def test_who_asks_as_very_many_visitors_has_nobodys_guesses_forgotten():
     for _ in range(3):
-        throttle.tried("login-name", "grace", at=timezone.now())
+        throttle.count_attempt("login-name", "grace", at=timezone.now())
     for number in range(1000):
         cache.set(f"messenger-rate-{number}", 1, timeout=20)
 
-    assert throttle.tries("login-name", "grace", at=timezone.now()) == 3
+    assert throttle.attempts("login-name", "grace", at=timezone.now()) == 3
 
 
 def test_who_gets_in_begins_anew():

@@ -28,7 +28,7 @@ def mallory(db) -> Client:
     """An Author, at the console."""
     roles.install()
     user = User.objects.create_user("mallory", "mallory@acme.example", "pass", is_staff=True)
-    roles.give(user, Role.AUTHOR)
+    roles.give_role(user, Role.AUTHOR)
     client = Client(raise_request_exception=False)
     client.force_login(user)
     return client

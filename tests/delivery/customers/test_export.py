@@ -250,7 +250,7 @@ def test_who_is_no_admin_has_neither_button(admin_client, client):
     page = reverse("admin:audiences_customer_change", args=[ann.pk])
     viewer = User.objects.create_user("viewer", is_staff=True)
     roles.install()
-    roles.give(viewer, roles.Role.SENDER)
+    roles.give_role(viewer, roles.Role.SENDER)
     client.force_login(viewer)
 
     assert "What they may ask for" in admin_client.get(page).content.decode()

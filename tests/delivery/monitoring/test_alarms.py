@@ -35,7 +35,7 @@ from delivery.monitoring import alarms, health
 from delivery.sending import batch
 from messaging.models import Channel
 from outbound import roles
-from outbound.templatetags.console import LOOKS_AFTER
+from outbound.templatetags.console import PAGE_PERMISSIONS
 from tests.factories import CustomerFactory, MessageFactory
 
 pytestmark = pytest.mark.django_db
@@ -126,7 +126,7 @@ HAPPENS = {
 
 
 def test_every_kind_is_watched_leads_somewhere_and_is_tried_here():
-    assert set(AlarmKind) == set(alarms.WATCHED) == set(alarms.PAGES) == set(HAPPENS) == set(LOOKS_AFTER)
+    assert set(AlarmKind) == set(alarms.WATCHED) == set(alarms.PAGES) == set(HAPPENS) == set(PAGE_PERMISSIONS)
 
 
 @pytest.mark.parametrize("kind", AlarmKind)
@@ -349,7 +349,7 @@ def test_console_shows_what_is_stuck_on_every_page(at, admin_client):
 def test_an_alarm_leads_nobody_to_a_page_they_may_not_see(at, client, role):
     roles.install()
     teammate = User.objects.create_user("eve", is_staff=True)
-    roles.give(teammate, role)
+    roles.give_role(teammate, role)
     client.force_login(teammate)
     for kind in AlarmKind:
         Alarm.objects.create(kind=kind, words="It stands.", began_at=at, seen_at=at)

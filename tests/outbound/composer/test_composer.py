@@ -1,4 +1,4 @@
-"""The composer: what it saves, what it refuses and where it says so, and what its buttons do once."""
+"""The composer: saved values, field errors, and buttons that act once."""
 
 import html
 import json
@@ -37,12 +37,12 @@ ADD = "/admin/messaging/message/add/"
 FORECAST = "/admin/messaging/message/forecast/"
 
 
-def page(message: Message) -> str:
+def message_page(message: Message) -> str:
     return reverse("admin:messaging_message_change", args=[message.pk])
 
 
 def typed(written_as, **changes) -> dict[str, object]:
-    """What the page posts for an email to everyone."""
+    """Return the form data of an email to everyone."""
     rules = changes.pop("rules", [])
     window = changes.pop("window", [])
     return {
@@ -63,7 +63,7 @@ def typed(written_as, **changes) -> dict[str, object]:
 
 
 def log() -> list[str]:
-    """What the log says, oldest first."""
+    """Return the log entries, oldest first."""
     return [entry.change_message for entry in LogEntry.objects.order_by("pk")]
 
 
@@ -78,14 +78,14 @@ def test_saves_a_draft_with_its_audience_and_first_version(console, boss):
 
     draft = Message.objects.get()
     assert answer.status_code == 302
-    assert answer.url == page(draft)
+    assert answer.url == message_page(draft)
     assert (draft.state, draft.title, draft.created_by, draft.went_live_at) == (State.DRAFT, "Welcome", boss, None)
     assert draft.audience.rules["rules"] == [rule("email", "contains", "@acme")]
     assert (draft.version.subject, draft.version.author) == ("Hello", boss)
     assert LogEntry.objects.get().change_message == "Saved a draft"
 
 
-def test_takes_its_name_from_the_subject_where_none_was_typed(console):
+def test_name_defaults_to_the_subject(console):
     console.post(ADD, typed(SenderFactory(), ticket=ticket(console), title=" ", subject="Reports you can share"))
 
     assert Message.objects.get().title == "Reports you can share"
@@ -103,7 +103,7 @@ def test_a_form_posted_twice_makes_one_message(console, django_capture_on_commit
     assert "live already" in again.content.decode()
 
 
-def test_a_form_shown_to_somebody_else_is_refused(console, log_in_with):
+def test_form_of_another_teammate_is_refused(console, log_in_with):
     shown = ticket(console)
     teammate = log_in_with("messaging.add_message", "messaging.view_message")
 
@@ -111,8 +111,8 @@ def test_a_form_shown_to_somebody_else_is_refused(console, log_in_with):
     made_up = teammate.post(ADD, typed(SenderFactory(), ticket="made up"))
 
     assert (theirs.status_code, made_up.status_code) == (400, 400)
-    assert "This form was shown to somebody else. Open the page again." in theirs.content.decode()
-    assert "This form was not made by this page. Open the page again." in made_up.content.decode()
+    assert "This form belongs to another teammate. Reload the page and try again." in theirs.content.decode()
+    assert "This form is not valid. Reload the page and try again." in made_up.content.decode()
     assert not Message.objects.exists()
 
 
@@ -124,16 +124,16 @@ def test_a_form_shown_to_somebody_else_is_refused(console, log_in_with):
         ({"subject": "{{ nobody }}"}, "subject", "There is no variable"),
         ({"channel": "pigeon"}, "channel", "not one of the available choices"),
         ({"send_type": ""}, "send_type", "Choose Ongoing or One-off."),
-        ({"sender": "999999"}, "sender", "You may not write as this sender"),
+        ({"sender": "999999"}, "sender", "You cannot send as this sender"),
         ({"rules": [rule("email", "greater_than", "3")]}, "rules", "Rule 1"),
         ({"rules": [rule("", "is", "3")]}, "rules", "Rule 1 names no attribute."),
         ({"window": [{"weekday": 0, "from": "09:10", "to": "17:00"}]}, "window", "on the hour or the half hour"),
         ({"act": "schedule"}, "scheduled_for", "Choose a day and a time."),
         ({"act": "schedule", "scheduled_for": "tomorrow"}, "scheduled_for", "Enter a valid date/time."),
-        ({"act": "sample", "send_type": "one_off"}, "sample", "Type how many people"),
+        ({"act": "sample", "send_type": "one_off"}, "sample", "Enter how many people"),
     ],
 )
-def test_bad_input_is_said_at_its_field_and_nothing_typed_is_lost(console, changes, field, says):
+def test_invalid_input_shows_field_errors_and_keeps_the_text(console, changes, field, says):
     answer = console.post(ADD, typed(SenderFactory(), ticket=ticket(console), title="Keep me", **changes))
 
     form = answer.context["form"]
@@ -146,7 +146,7 @@ def test_bad_input_is_said_at_its_field_and_nothing_typed_is_lost(console, chang
 
 
 @pytest.mark.parametrize("nonsense", ["{", "[" * 100_000, "3", '{"rules": 3}', '{"match": "most", "rules": []}'])
-def test_rules_nobody_could_type_are_refused_too(console, nonsense):
+def test_rules_that_the_page_cannot_produce_are_refused(console, nonsense):
     answer = console.post(ADD, {**typed(SenderFactory(), ticket=ticket(console)), "rules": nonsense})
 
     assert answer.context["form"].errors["rules"]
@@ -163,7 +163,7 @@ def test_the_sentence_about_a_rule_stands_at_that_rule(console):
     assert '<script id="rule-place" type="application/json">"2.2"</script>' in answer.content.decode()
 
 
-def test_a_sender_of_somebody_else_cannot_be_written_as(log_in_with, boss):
+def test_sender_of_another_teammate_is_refused(log_in_with, boss):
     own = SenderFactory(name="The boss", teammate=boss)
     console = log_in_with("messaging.add_message", "messaging.view_message", "messaging.change_message")
 
@@ -173,7 +173,7 @@ def test_a_sender_of_somebody_else_cannot_be_written_as(log_in_with, boss):
     assert "The boss" not in answer.content.decode()
 
 
-def test_a_new_message_is_from_whoever_writes_it_or_from_the_only_one_there_is(console, boss):
+def test_new_message_defaults_to_the_authors_or_the_only_sender(console, boss):
     def chosen() -> int | None:
         return console.get(ADD).context["form"]["sender"].value()
 
@@ -185,18 +185,20 @@ def test_a_new_message_is_from_whoever_writes_it_or_from_the_only_one_there_is(c
     assert chosen() == own.pk
 
 
-def test_where_there_is_no_sender_the_page_says_what_to_do(console, log_in_with):
+def test_page_explains_a_missing_sender(console, log_in_with):
     assert '<a href="/admin/messaging/sender/add/">Add a sender</a>' in console.get(ADD).content.decode()
     author = log_in_with("messaging.add_message", "messaging.view_message")
     assert "Ask an admin to add one." in author.get(ADD).content.decode()
     SenderFactory()
-    assert "no sender you may write as" not in author.get(ADD).content.decode()
+    assert "No sender is available to you" not in author.get(ADD).content.decode()
 
 
 def test_edits_a_draft_in_place(console):
     draft = MessageFactory(title="Old")
 
-    console.post(page(draft), typed(draft.sender, title="New", channel="in_app", format="announcement", act="save"))
+    console.post(
+        message_page(draft), typed(draft.sender, title="New", channel="in_app", format="announcement", act="save")
+    )
 
     draft.refresh_from_db()
     assert (draft.title, draft.channel, draft.format) == ("New", "in_app", "announcement")
@@ -210,16 +212,18 @@ def test_push_is_typed_as_plain_text(console):
 
     draft = Message.objects.get()
     assert draft.version.body.count("<p>") == 2
-    assert console.get(page(draft)).context["form"]["text"].value() == words
+    assert console.get(message_page(draft)).context["form"]["text"].value() == words
 
 
-def test_a_push_keeps_where_it_leads_and_other_channels_lead_nowhere(console):
+def test_only_push_keeps_its_link(console):
     draft = MessageFactory(channel="push")
 
-    console.post(page(draft), typed(draft.sender, channel="push", text="Hi", link=" myapp://orders/{{ user_id }} "))
+    console.post(
+        message_page(draft), typed(draft.sender, channel="push", text="Hi", link=" myapp://orders/{{ user_id }} ")
+    )
     kept = draft.versions.get().link
     copied = duplication.duplicate(Message.objects.get(), by=None, at=timezone.now()).version.link
-    console.post(page(draft), typed(draft.sender, link="https://x.example"))
+    console.post(message_page(draft), typed(draft.sender, link="https://x.example"))
 
     assert (kept, copied, draft.versions.get().link) == ("myapp://orders/{{ user_id }}", kept, "")
 
@@ -240,10 +244,10 @@ def test_a_push_keeps_where_it_leads_and_other_channels_lead_nowhere(console):
         "https://user@shop.example/",
     ],
 )
-def test_a_push_leads_nowhere_that_is_no_address_or_that_a_variable_chooses(console, link):
+def test_push_link_must_be_a_url_with_a_fixed_host(console, link):
     draft = MessageFactory(channel="push")
 
-    answered = console.post(page(draft), typed(draft.sender, channel="push", text="Hi", link=link))
+    answered = console.post(message_page(draft), typed(draft.sender, channel="push", text="Hi", link=link))
 
     assert answered.context["form"].errors["link"]
     assert draft.versions.get().link == ""
@@ -262,7 +266,7 @@ def test_a_push_leads_nowhere_that_is_no_address_or_that_a_variable_chooses(cons
 def test_a_push_leads_to_a_website_or_into_an_app(console, link):
     draft = MessageFactory(channel="push")
 
-    console.post(page(draft), typed(draft.sender, channel="push", text="Hi", link=link))
+    console.post(message_page(draft), typed(draft.sender, channel="push", text="Hi", link=link))
 
     assert draft.versions.get().link == link
 
@@ -274,7 +278,7 @@ def test_a_push_is_previewed_with_title_text_and_link(console):
     shown = console.post(f"{LIST}preview/", typed(SenderFactory(), channel="push", **said))
 
     framed = html.unescape(re.search(r'srcdoc="([^"]*)"', shown.content.decode())[1])
-    for words in ("Hi Ann", "Come back", "A tap leads to app://u/ann"):
+    for words in ("Hi Ann", "Come back", "A tap opens app://u/ann"):
         assert words in framed
 
 
@@ -314,12 +318,12 @@ def test_new_version_of_an_announcement_keeps_its_title(console):
     assert message.versions.latest("number").subject == "More news"
 
 
-def test_staff_are_warned_that_pushes_reach_nobody_without_a_provider(console, settings):
+def test_review_warns_that_push_has_no_provider(console, settings):
     draft = MessageFactory(channel="push", body="<p>Hi</p>")
 
     def warned() -> bool:
         shown = console.post(f"{LIST}forecast/", typed(draft.sender, channel="push", text="Hi"))
-        return "go no further than the server’s log" in shown.content.decode()
+        return "are only written to the server’s log" in shown.content.decode()
 
     settings.FCM_CREDENTIALS = ""
     without = warned()
@@ -332,7 +336,7 @@ def test_sets_an_ongoing_email_live_and_has_it_matched(console, django_capture_o
     draft = MessageFactory()
 
     with django_capture_on_commit_callbacks(execute=True):
-        console.post(page(draft), typed(draft.sender, act="live"))
+        console.post(message_page(draft), typed(draft.sender, act="live"))
 
     draft.refresh_from_db()
     assert draft.state == State.LIVE
@@ -340,22 +344,22 @@ def test_sets_an_ongoing_email_live_and_has_it_matched(console, django_capture_o
     assert [re.split(r"[:.]", logged)[0] for logged in log()] == ["Edited the draft", "Set live"]
 
 
-def test_sets_a_one_off_live_for_who_matches_now(console):
+def test_one_off_goes_live_for_current_matches(console):
     CustomerFactory(email="ada@acme.example")
     CustomerFactory(email="bob@other.example")
     draft = MessageFactory(one_off=True)
 
     form = typed(draft.sender, send_type="one_off", rules=[rule("email", "contains", "acme")], act="live")
-    answer = console.post(page(draft), form, follow=True)
+    answer = console.post(message_page(draft), form, follow=True)
 
     assert draft.records.get().customer.email == "ada@acme.example"
-    assert "is live, for 1 person who matched." in answer.content.decode()
+    assert "is live: 1 person matched." in answer.content.decode()
 
 
-def test_what_is_missing_is_said_and_the_draft_is_kept(console):
+def test_missing_content_is_reported_and_the_draft_is_saved(console):
     draft = MessageFactory()
 
-    answer = console.post(page(draft), typed(draft.sender, sender="", subject="", act="live"), follow=True)
+    answer = console.post(message_page(draft), typed(draft.sender, sender="", subject="", act="live"), follow=True)
 
     draft.refresh_from_db()
     assert draft.state == State.DRAFT
@@ -365,10 +369,10 @@ def test_what_is_missing_is_said_and_the_draft_is_kept(console):
     assert "Choose who the message is from." in said
 
 
-def test_a_one_off_nobody_matches_stays_a_draft(console):
+def test_one_off_without_matches_stays_a_draft(console):
     draft = MessageFactory(one_off=True)
 
-    answer = console.post(page(draft), typed(draft.sender, send_type="one_off", act="live"), follow=True)
+    answer = console.post(message_page(draft), typed(draft.sender, send_type="one_off", act="live"), follow=True)
 
     assert "Nobody matches right now" in answer.content.decode()
     assert Message.objects.get().state == State.DRAFT
@@ -380,7 +384,7 @@ def test_schedules_a_one_off_on_the_workspaces_clock(console):
     draft = MessageFactory(one_off=True)
 
     form = typed(draft.sender, send_type="one_off", act="schedule", scheduled_for="2999-05-04T09:30")
-    answer = console.post(page(draft), form, follow=True)
+    answer = console.post(message_page(draft), form, follow=True)
 
     draft.refresh_from_db()
     assert draft.state == State.SCHEDULED
@@ -394,7 +398,7 @@ def test_a_schedule_in_the_past_is_refused(console):
     draft = MessageFactory(one_off=True)
 
     form = typed(draft.sender, send_type="one_off", act="schedule", scheduled_for="2020-05-04T09:30")
-    answer = console.post(page(draft), form, follow=True)
+    answer = console.post(message_page(draft), form, follow=True)
 
     assert "The time must be in the future." in answer.content.decode()
     assert Message.objects.get().state == State.DRAFT
@@ -405,7 +409,7 @@ def test_tries_it_on_a_few_and_then_sends_to_the_rest(console):
     draft = MessageFactory(in_app=True, one_off=True)
 
     form = typed(draft.sender, channel="in_app", send_type="one_off", act="sample", sample="2")
-    console.post(page(draft), form)
+    console.post(message_page(draft), form)
     assert (draft.records.count(), Message.objects.get().state) == (2, State.SAMPLED)
     console.post(f"/admin/messaging/message/{draft.pk}/act/rest/")
 
@@ -429,7 +433,7 @@ def test_counts_as_one_types_without_saving(console):
     assert not Audience.objects.exists()
 
 
-def test_counts_messages_and_the_companyless_where_it_goes_once_per_company(console):
+def test_count_per_company_includes_copies_and_people_without_a_company(console):
     customer = MembershipFactory(customer__email="ada@acme.example").customer
     MembershipFactory(customer=customer)
     CustomerFactory(email="bob@acme.example")
@@ -440,7 +444,7 @@ def test_counts_messages_and_the_companyless_where_it_goes_once_per_company(cons
     assert "once for each company" in said
 
 
-def test_the_count_says_what_is_wrong_with_a_rule_still_being_typed(console):
+def test_count_reports_an_incomplete_rule(console):
     answer = console.post(FORECAST, typed(SenderFactory(), rules=[rule("session_count", "greater_than", "")]))
 
     assert answer.status_code == 200
@@ -454,7 +458,7 @@ def test_the_count_survives_a_text_still_being_typed(console, text):
     assert "Line 1" in answer.content.decode()
 
 
-def test_segments_that_grew_beyond_what_can_be_asked_are_said_in_the_count_and_where_it_is_set_live(console):
+def test_segments_that_grew_too_large_are_reported_by_count_and_launch(console):
     segment = SegmentFactory(name="Grown")
     draft = MessageFactory(one_off=True, rules=[rule("segment", "is", segment.pk)])
     many = {"match": "all", "rules": [rule("name", "is", str(n)) for n in range(200)]}
@@ -464,7 +468,7 @@ def test_segments_that_grew_beyond_what_can_be_asked_are_said_in_the_count_and_w
 
     for said in (
         console.post(FORECAST, form).content.decode(),
-        " ".join(console.post(page(draft), {**form, "act": "live"}).context["form"].errors["rules"]),
+        " ".join(console.post(message_page(draft), {**form, "act": "live"}).context["form"].errors["rules"]),
         console.post(f"/admin/messaging/message/{draft.pk}/act/live/", follow=True).content.decode(),
     ):
         assert "“Segment is Grown”" in html.unescape(said)
@@ -478,10 +482,10 @@ def test_two_negative_rules_joined_by_or_are_warned_about(console):
 
     said = console.post(FORECAST, {**form, "rules": json.dumps(either)}).content.decode()
 
-    assert "nearly everybody" in said
+    assert "almost everyone" in said
 
 
-def test_offers_what_there_is_by_name(console):
+def test_rule_builder_offers_existing_rows_by_name(console):
     TagFactory(name="VIP")
     SegmentFactory(name="On trial")
     CustomAttributeFactory(name="plan")
@@ -497,10 +501,10 @@ def test_offers_what_there_is_by_name(console):
     assert offered["choices"]["role"] == [["user", "User"], ["lead", "Lead"]]
 
 
-def test_a_live_message_is_shown_as_a_report_that_says_what_is_locked(console):
+def test_live_message_shows_a_report_with_its_locked_settings(console):
     message = MessageFactory(live=True)
 
-    said = console.get(page(message)).content.decode()
+    said = console.get(message_page(message)).content.decode()
 
     assert "are locked, because this message has been live." in said
     assert 'name="send_type"' not in said
@@ -509,7 +513,9 @@ def test_a_live_message_is_shown_as_a_report_that_says_what_is_locked(console):
 def test_posting_the_composer_for_a_live_message_changes_nothing(console):
     message = MessageFactory(live=True, title="Live one")
 
-    answer = console.post(page(message), typed(message.sender, title="Changed", send_type="one_off"), follow=True)
+    answer = console.post(
+        message_page(message), typed(message.sender, title="Changed", send_type="one_off"), follow=True
+    )
 
     message.refresh_from_db()
     assert (message.title, message.send_type) == ("Live one", "ongoing")
@@ -519,7 +525,7 @@ def test_posting_the_composer_for_a_live_message_changes_nothing(console):
 def test_the_composer_is_not_for_a_message_to_one_person(console):
     message = MessageFactory(to_customer=CustomerFactory(), in_app=True, title="To Ada")
 
-    answer = console.post(page(message), typed(message.sender, title="Changed"), follow=True)
+    answer = console.post(message_page(message), typed(message.sender, title="Changed"), follow=True)
 
     message.refresh_from_db()
     assert (answer.status_code, message.title) == (200, "To Ada")
@@ -555,7 +561,7 @@ def test_filters_of_an_ongoing_message_are_edited_while_paused(console):
     refused = console.post(address, form, follow=True)
     message.audience.refresh_from_db()
     assert message.audience.rules["rules"] == []
-    assert "Pause this message to change whom it goes to." in refused.content.decode()
+    assert "Pause this message to edit its audience." in refused.content.decode()
 
     console.post(f"/admin/messaging/message/{message.pk}/act/pause/")
     console.post(address, form)
@@ -598,7 +604,7 @@ def test_each_button_works_once_and_is_logged(console, acts, state, logged):
     assert [said.partition(":")[0] for said in log()] == logged
 
 
-def test_what_was_done_stands_in_the_history(console, boss):
+def test_history_lists_past_actions(console, boss):
     message = MessageFactory(live=True)
     console.post(f"/admin/messaging/message/{message.pk}/act/pause/")
 
@@ -616,7 +622,7 @@ def test_a_link_changes_nothing(console, act):
     assert Message.objects.get().state == State.LIVE
 
 
-def test_who_logs_in_on_the_way_of_a_button_is_led_to_the_page_with_the_button(client, boss):
+def test_login_after_pressing_a_button_leads_back_to_its_page(client, boss):
     message = MessageFactory(live=True)
     boss.set_password("pass")
     boss.save()
@@ -639,17 +645,17 @@ def test_every_post_needs_its_token(boss):
     assert Message.objects.get().state == State.LIVE
 
 
-def test_who_may_only_look_can_only_look(log_in_with):
+def test_viewer_cannot_change_a_message(log_in_with):
     console = log_in_with("messaging.view_message")
     live, draft = MessageFactory(live=True), MessageFactory()
 
-    assert console.get(page(live)).status_code == console.get(page(draft)).status_code == 200
-    assert "/act/pause/" not in console.get(page(live)).content.decode()
+    assert console.get(message_page(live)).status_code == console.get(message_page(draft)).status_code == 200
+    assert "/act/pause/" not in console.get(message_page(live)).content.decode()
     for address in (
         f"/admin/messaging/message/{live.pk}/act/stop/",
         f"/admin/messaging/message/{live.pk}/duplicate/",
         f"/admin/messaging/message/{draft.pk}/discard/",
-        page(draft),
+        message_page(draft),
         ADD,
         FORECAST,
     ):
@@ -679,7 +685,7 @@ def test_discards_a_draft_with_all_that_was_its_own(console):
     assert LogEntry.objects.filter(object_repr=draft.title).exists()
 
 
-def test_what_has_been_live_cannot_be_discarded(console):
+def test_message_that_was_live_cannot_be_discarded(console):
     message = MessageFactory(live=True)
 
     answer = console.post(f"/admin/messaging/message/{message.pk}/discard/", follow=True)
@@ -702,7 +708,7 @@ def test_the_report_adds_up(console):
     CustomerFactory(email="eve@acme.example", unsubscribed_from_emails=True)
     message = MessageFactory(one_off=True, live=True, at=timezone.now())
 
-    shown = console.get(page(message)).context["statuses"]
+    shown = console.get(message_page(message)).context["statuses"]
 
     assert shown["sums"] == "1 waiting + 2 skipped"
     assert (shown["records"], shown["people"]) == (3, 3)
@@ -717,7 +723,7 @@ def workspace_zone(name: str) -> None:
 
 
 def reviewed(console, form) -> dict[str, str]:
-    """What the review on the page would post beside the form."""
+    """Return the counts that the review on the page would post."""
     drawn = console.post(FORECAST, form).content.decode()
     return {name: re.search(rf'name="{name}" value="(\d+)"', drawn)[1] for name in ("reviewed", "receiving")}
 
@@ -731,7 +737,7 @@ def test_an_audience_that_drifted_since_the_page_counted_is_refused_with_both_nu
 
     answer = console.post(ADD, form)
 
-    assert "10 people matched when this page counted, 11 match now." in answer.content.decode()
+    assert "10 people matched when this page was loaded, 11 match now." in answer.content.decode()
     assert not Message.objects.exists()
     console.post(ADD, {**form, "reviewed": "11", "receiving": "11"})
     assert Message.objects.get().state == State.LIVE
@@ -747,7 +753,7 @@ def test_above_the_limit_sending_to_the_rest_asks_for_the_number(console):
     rest = f"/admin/messaging/message/{message.pk}/act/rest/"
 
     asked = console.post(rest)
-    assert "type how many people it goes to: <strong>4</strong>" in asked.content.decode()
+    assert "type the number of people it goes to: <strong>4</strong>" in asked.content.decode()
     assert "Type 4 to confirm" in console.post(rest, {"confirm": "3"}).content.decode()
     assert Message.objects.get().state == State.SAMPLED
     console.post(rest, {"confirm": "4", "reviewed": "4", "receiving": "4"})
@@ -763,7 +769,7 @@ def test_a_large_launch_is_marked_and_done_whole_by_a_worker_or_the_sweep(consol
     console.post(ADD, typed(SenderFactory(), ticket=ticket(console), act="live", send_type="one_off"))
     message = Message.objects.get()
     assert (message.state, DeliveryRecord.objects.count()) == (State.DRAFT, 0)
-    assert "Going live" in console.get(page(message)).content.decode()
+    assert "Going live" in console.get(message_page(message)).content.decode()
     monkeypatch.setattr(launch, "insert_one_off_records", dies)
     sweep.sweep(at=timezone.now())
     assert Message.objects.get().launching_at is not None
@@ -774,7 +780,7 @@ def test_a_large_launch_is_marked_and_done_whole_by_a_worker_or_the_sweep(consol
     message.refresh_from_db()
     assert (message.state, message.launching_at, DeliveryRecord.objects.count()) == (State.LIVE, None, 3)
     asked = console.get(f"/admin/messaging/message/{message.pk}/launching/")
-    assert asked["HX-Redirect"] == page(message)
+    assert asked["HX-Redirect"] == message_page(message)
 
 
 def test_a_look_at_a_large_launch_goes_on_after_one_that_failed_and_reads_its_heading_out_once(console):
@@ -794,7 +800,7 @@ def dies(*_args, **_kwargs) -> None:
     raise ConnectionError("the server went away")
 
 
-def test_a_large_launch_that_cannot_go_stays_a_draft_that_says_why(console):
+def test_failed_large_launch_stays_a_draft_with_the_reason(console):
     CustomerFactory(email="ada@acme.example")
     message = MessageFactory(one_off=True, rules=[rule("email", "contains", "@acme")])
     launch_job.ask_for(message, at=timezone.now())
@@ -804,25 +810,25 @@ def test_a_large_launch_that_cannot_go_stays_a_draft_that_says_why(console):
 
     message.refresh_from_db()
     assert (message.state, message.launching_at) == (State.DRAFT, None)
-    assert "Nobody matches right now" in console.get(page(message)).content.decode()
+    assert "Nobody matches right now" in console.get(message_page(message)).content.decode()
 
 
-def test_a_large_launch_nobody_has_begun_can_be_called_off_from_its_page(console):
+def test_large_launch_can_be_cancelled_before_a_worker_starts_it(console):
     CustomerFactory(email="ada@acme.example")
     message = MessageFactory(one_off=True)
     launch_job.ask_for(message, at=timezone.now())
-    assert "call-off" in console.get(page(message)).content.decode()
+    assert "call-off" in console.get(message_page(message)).content.decode()
 
     console.post(f"/admin/messaging/message/{message.pk}/act/call-off/")
 
     message.refresh_from_db()
-    assert (message.state, message.launching_at, log()[-1]) == (State.DRAFT, None, "Called off going live")
+    assert (message.state, message.launching_at, log()[-1]) == (State.DRAFT, None, "Cancelled the launch")
     sweep.sweep(at=timezone.now())
     assert DeliveryRecord.objects.count() == 0
-    assert "Set live" in console.get(page(message)).content.decode()
+    assert "Set live" in console.get(message_page(message)).content.decode()
 
 
-def test_a_launch_called_off_twice_or_after_it_went_changes_nothing_and_says_so(console):
+def test_cancelling_a_launch_again_or_too_late_is_refused(console):
     CustomerFactory(email="ada@acme.example")
     message = MessageFactory(one_off=True)
     launch_job.ask_for(message, at=timezone.now())
@@ -833,16 +839,16 @@ def test_a_launch_called_off_twice_or_after_it_went_changes_nothing_and_says_so(
     message.refresh_from_db()
     assert message.state == State.LIVE
     assert "can no longer be called off" in answer.content.decode()
-    assert "Called off going live" not in log()
+    assert "Cancelled the launch" not in log()
 
 
-def test_of_a_sample_whose_rest_is_on_its_way_the_rest_alone_is_called_off(console):
+def test_cancelling_the_rest_of_a_sample_keeps_the_sample(console):
     for n in range(3):
         CustomerFactory(email=f"{n}@acme.example")
     message = MessageFactory(one_off=True)
     launch.launch(message, at=timezone.now(), sample=1)
     launch_job.ask_for(message, at=timezone.now())
-    shown = console.get(page(message)).content.decode()
+    shown = console.get(message_page(message)).content.decode()
     assert "act/call-off/" in shown
     assert "act/pause/" in shown
     assert "act/rest/" not in shown
@@ -853,17 +859,17 @@ def test_of_a_sample_whose_rest_is_on_its_way_the_rest_alone_is_called_off(conso
     assert (message.state, message.launching_at, DeliveryRecord.objects.count()) == (State.SAMPLED, None, 1)
 
 
-def test_who_may_not_set_live_may_not_call_it_off(log_in_with):
+def test_cancelling_a_launch_needs_the_permission_to_set_live(log_in_with):
     message = MessageFactory(one_off=True)
     launch_job.ask_for(message, at=timezone.now())
     author = log_in_with("messaging.view_message", "messaging.change_message")
 
-    assert "act/call-off/" not in author.get(page(message)).content.decode()
+    assert "act/call-off/" not in author.get(message_page(message)).content.decode()
     assert author.post(f"/admin/messaging/message/{message.pk}/act/call-off/").status_code == 403
     assert Message.objects.get().launching_at is not None
 
 
-def test_made_ongoing_it_leaves_out_whoever_got_or_is_getting_the_sample(console):
+def test_ongoing_copy_of_a_sample_leaves_out_its_recipients(console):
     people = [CustomerFactory(user_id=str(n), email=f"{n}@acme.example") for n in range(6)]
     message = MessageFactory(one_off=True, rules={"match": "any", "rules": [rule("email", "contains", "@acme")]})
     launch.launch(message, at=timezone.now(), sample=4)
@@ -881,7 +887,7 @@ def test_made_ongoing_it_leaves_out_whoever_got_or_is_getting_the_sample(console
 
 
 def force(record: DeliveryRecord, status: str) -> None:
-    """Bring a record to a status the way it gets there."""
+    """Bring a record to a status through the allowed transitions."""
     one = DeliveryRecord.objects.filter(pk=record.pk)
     if status != "waiting":
         one.mark_sending(claim=uuid.uuid4(), until=timezone.now())
@@ -894,11 +900,11 @@ def force(record: DeliveryRecord, status: str) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
-        ("a.png", b"<svg onload=alert(1)>", "This is no picture."),
+        ("a.png", b"<svg onload=alert(1)>", "That file is not an image."),
         ("a.png", b"GIF89a" + b"0" * (5 * 1024 * 1024), "larger than 5 MB"),
     ],
 )
-def test_a_file_that_is_no_picture_or_too_large_is_refused(console, name, content, says, settings, tmp_path):
+def test_upload_that_is_not_an_image_or_too_large_is_refused(console, name, content, says, settings, tmp_path):
     settings.MEDIA_ROOT = tmp_path
 
     answer = console.post("/admin/messaging/message/pictures/", {"file": SimpleUploadedFile(name, content)})
@@ -927,7 +933,7 @@ def test_a_branded_email_wears_the_workspace_as_it_was_when_it_went_live(console
 
 
 @pytest.mark.parametrize("address", ["preview/", "test/", "pictures/", "segment/", "people/", "values/"])
-def test_the_composers_own_pages_ask_who_it_is(log_in_with, address):
+def test_composer_pages_need_a_login(log_in_with, address):
     viewer = log_in_with("messaging.view_message")
 
     assert viewer.post(f"/admin/messaging/message/{address}").status_code == 403
@@ -948,7 +954,7 @@ def test_previews_as_the_customer_and_company_that_were_chosen(console):
         assert f"Grace of {company.name}: <mark>phone</mark>" in shown.context["preview"].page
 
 
-def test_completes_values_by_what_customers_have(console):
+def test_values_complete_from_customers_data(console):
     CustomerFactory(country="Ireland")
 
     found = console.get("/admin/messaging/message/values/?attribute=country&q=ire").json()

@@ -1,4 +1,4 @@
-"""The count beside the composer: at once, about as many where counting takes long, and exact soon after."""
+"""The count in the composer: an estimate at once if counting is slow, the exact number soon after."""
 
 from datetime import timedelta
 
@@ -21,7 +21,7 @@ AT_ONCE = timedelta(milliseconds=1)
 
 @pytest.fixture
 def many(db) -> None:
-    """Twenty thousand customers, every other on Acme's plan, every twentieth unsubscribed, as the planner knows."""
+    """Twenty thousand customers with current planner statistics: half on Acme's plan, 5 % unsubscribed."""
     with connection.cursor() as cursor:
         cursor.execute(
             "INSERT INTO audiences_customer (user_id, email, role, name, phone, created_at, updated_at, session_count,"
@@ -37,7 +37,7 @@ def many(db) -> None:
 
 @pytest.fixture
 def sampled(monkeypatch) -> None:
-    """An estimate asks some two thousand of them."""
+    """Limit an estimate to about two thousand customers."""
     monkeypatch.setattr(forecast, "SAMPLED", 2_000)
 
 
@@ -46,14 +46,14 @@ def to_acme() -> Message:
 
 
 @pytest.mark.usefixtures("many")
-def test_what_is_counted_in_time_is_exact():
+def test_fast_count_is_exact():
     found = forecast.forecast_soon(to_acme(), at=timezone.now(), within=timedelta(minutes=1))
 
     assert (found.people, found.left_out, found.exact) == (10_000, {Reason.UNSUBSCRIBED: 1_000}, True)
 
 
 @pytest.mark.usefixtures("many", "sampled")
-def test_what_takes_too_long_to_count_is_estimated():
+def test_slow_count_is_estimated():
     found = forecast.forecast_soon(to_acme(), at=timezone.now(), within=AT_ONCE)
 
     assert not found.exact
@@ -73,7 +73,7 @@ def test_an_estimate_leaves_the_connection_without_a_limit_of_time():
 
 
 @pytest.mark.usefixtures("many")
-def test_a_database_that_fails_in_another_way_is_not_taken_for_a_slow_one(monkeypatch):
+def test_other_database_errors_are_not_mistaken_for_a_timeout(monkeypatch):
     message = to_acme()
     monkeypatch.setattr(sql, "no_record", lambda _per_company: "nonsense")
     monkeypatch.setattr(message, "state", "sampled")
@@ -83,7 +83,7 @@ def test_a_database_that_fails_in_another_way_is_not_taken_for_a_slow_one(monkey
 
 
 @pytest.mark.usefixtures("many", "sampled")
-def test_the_page_says_about_how_many_then_counts_and_confirms_exactly(console, monkeypatch):
+def test_page_shows_an_estimate_then_the_exact_count_to_confirm(console, monkeypatch):
     monkeypatch.setattr(views, "COUNT_WITHIN", AT_ONCE)
     posted = typed(SenderFactory(), send_type="one_off", rules=[rule("email", "contains", "@acme")])
 
@@ -105,7 +105,7 @@ def test_the_page_says_about_how_many_then_counts_and_confirms_exactly(console, 
 
 
 def set_live(console, draft: Message, *, reviewed: int, act: str = "live", **changes):
-    """Press the button on a page that had counted so many, of whom 9 in 10 will receive it."""
+    """Press the button on a page with this count, of whom 9 in 10 will receive it."""
     receiving = str(reviewed * 9 // 10)
     shown = {"reviewed": str(reviewed), "receiving": receiving, "confirm": receiving, "act": act}
     posted = {"send_type": "one_off", "rules": [rule("email", "contains", "@acme")], **shown, **changes}
@@ -114,13 +114,13 @@ def set_live(console, draft: Message, *, reviewed: int, act: str = "live", **cha
 
 @pytest.fixture
 def slow(many, monkeypatch) -> Message:
-    """A draft of a one-off to 10,000 people, whom no click waits to have counted."""
+    """A one-off draft for 10,000 people that no click has time to count."""
     monkeypatch.setattr(forecast, "SAMPLED", 10_000)
     monkeypatch.setattr(confirm, "COUNT_WITHIN", AT_ONCE)
     return MessageFactory(one_off=True)
 
 
-def test_a_click_claims_what_takes_long_to_count_and_the_worker_counts(console, slow):
+def test_launch_with_a_slow_count_is_left_to_the_worker(console, slow):
     said = set_live(console, slow, reviewed=9_900)
 
     assert "is going live" in said
@@ -144,17 +144,17 @@ def test_the_worker_refuses_an_audience_that_drifted_with_both_numbers(console, 
 def test_a_page_that_had_counted_something_else_altogether_is_refused_at_once(console, slow):
     said = set_live(console, slow, reviewed=50)
 
-    assert "50 people matched when this page counted, 10,000 match now." in said
+    assert "50 people matched when this page was loaded, 10,000 match now." in said
     assert Message.objects.get().launching_at is None
 
 
 @pytest.mark.parametrize("shown", [{}, {"receiving": ""}])
-def test_the_number_is_asked_for_however_long_counting_takes(console, slow, shown):
+def test_confirmation_is_required_even_if_counting_is_slow(console, slow, shown):
     assert "Type 9,000 to confirm" in set_live(console, slow, reviewed=10_000, confirm="", **shown)
     assert Message.objects.get().launching_at is None
 
 
-def test_what_was_seen_is_what_a_scheduled_one_is_held_against(console, slow):
+def test_scheduled_message_is_compared_with_the_reviewed_count(console, slow):
     set_live(console, slow, reviewed=9_900, act="schedule", scheduled_for="2999-05-04T09:30")
 
     assert Message.objects.get().reviewed_count == 9_900
@@ -176,7 +176,7 @@ def test_an_ongoing_message_goes_live_and_is_matched_by_the_worker(console, slow
     assert (slow.state, DeliveryRecord.objects.count()) == (State.LIVE, 9_000)
 
 
-def test_a_number_mistyped_shows_again_what_was_counted_and_no_estimate(console, slow):
+def test_mistyped_number_shows_the_earlier_count_again(console, slow):
     shown = {"reviewed": "19000", "receiving": "18000", "confirm": "1800"}
 
     said = console.post(f"/admin/messaging/message/{slow.pk}/act/live/", shown).content.decode()

@@ -1,4 +1,4 @@
-"""What the rule builder offers: a menu where there are few names, a search where there are many."""
+"""The rule builder's choices: a menu for few names, a search for many."""
 
 import json
 
@@ -16,12 +16,12 @@ NAMES = "/admin/messaging/message/names/"
 
 @pytest.fixture
 def few(monkeypatch) -> None:
-    """Two names are as many as a menu holds."""
-    monkeypatch.setattr(lookups, "MOST_NAMES", 2)
-    monkeypatch.setattr(lookups, "MOST_EVENTS", 1)
+    """Limit a menu to two names."""
+    monkeypatch.setattr(lookups, "MENU_LIMIT", 2)
+    monkeypatch.setattr(lookups, "EVENT_LIMIT", 1)
 
 
-def found(console, kind: str, words: str) -> list[str]:
+def found_names(console, kind: str, words: str) -> list[str]:
     return [one["name"] for one in console.get(NAMES, {"kind": kind, "q": words}).json()["names"]]
 
 
@@ -36,7 +36,7 @@ def test_few_names_are_a_menu_and_many_are_searched(few):
 
 
 @pytest.mark.parametrize("nested", [False, True])
-def test_what_the_rules_name_already_has_its_name_however_many_there_are(few, nested):
+def test_names_used_by_the_rules_are_always_offered(few, nested):
     tags = [TagFactory(name=name) for name in "abcdef"]
     named = rule("tag", "is", tags[-1].pk)
     stored = {"match": "all", "rules": [{"match": "any", "rules": [named]} if nested else named]}
@@ -70,22 +70,22 @@ def test_the_very_name_is_found_first_then_those_that_begin_so(console):
     for name in ("a pro", "Pro", "Proper", "spro", "else"):
         TagFactory(name=name)
 
-    assert found(console, "tag", "pro") == ["Pro", "Proper", "a pro", "spro"]
+    assert found_names(console, "tag", "pro") == ["Pro", "Proper", "a pro", "spro"]
 
 
 def test_finds_no_more_than_fit_under_the_field(console):
     for n in range(30):
         TagFactory(name=f"tag {n:02}")
 
-    assert found(console, "tag", "tag") == [f"tag {n:02}" for n in range(lookups.MOST_FOUND)]
-    assert found(console, "tag", "") == [f"tag {n:02}" for n in range(lookups.MOST_FOUND)]
+    assert found_names(console, "tag", "tag") == [f"tag {n:02}" for n in range(lookups.SEARCH_LIMIT)]
+    assert found_names(console, "tag", "") == [f"tag {n:02}" for n in range(lookups.SEARCH_LIMIT)]
 
 
 @pytest.mark.parametrize("words", ["%", "_", "\\"])
 def test_a_wildcard_is_a_letter_like_any_other(console, words):
     TagFactory(name="plain")
 
-    assert found(console, "tag", words) == []
+    assert found_names(console, "tag", words) == []
 
 
 def test_segments_come_with_their_rules_to_start_from(console):
@@ -96,7 +96,7 @@ def test_segments_come_with_their_rules_to_start_from(console):
     assert (one["id"], one["rules"]) == (segment.pk, segment.rules)
 
 
-def test_of_messages_of_the_same_name_each_says_what_it_is(console):
+def test_messages_of_the_same_name_show_channel_and_state(console):
     MessageFactory(title="News")
     MessageFactory(title="News", live=True)
 
@@ -111,14 +111,14 @@ def test_nothing_else_is_searched(console, kind):
     assert console.get(NAMES, {"kind": kind}).status_code == 404
 
 
-@pytest.mark.parametrize("kind", lookups.SEARCHED)
-def test_who_may_not_see_them_does_not_find_them(log_in_with, kind):
-    others = set(lookups.MAY_SEE.values()) - {lookups.MAY_SEE[kind]}
+@pytest.mark.parametrize("kind", lookups.NAMED_KINDS)
+def test_search_of_names_needs_the_view_permission(log_in_with, kind):
+    others = set(lookups.VIEW_PERMISSIONS.values()) - {lookups.VIEW_PERMISSIONS[kind]}
     assert log_in_with(*others).get(NAMES, {"kind": kind}).status_code == 403
 
 
-def test_every_kind_that_is_searched_says_who_may(console):
-    assert set(lookups.MAY_SEE) == set(lookups.SEARCHED) == lookups.IDS - {Kind.TEAMMATE, Kind.ROLE}
+def test_every_searched_kind_has_a_view_permission(console):
+    assert set(lookups.VIEW_PERMISSIONS) == set(lookups.NAMED_KINDS) == lookups.KINDS_BY_ID - {Kind.TEAMMATE, Kind.ROLE}
 
 
 def test_the_builder_asks_no_more_of_the_database_the_more_names_there_are(few, django_assert_max_num_queries):

@@ -1,4 +1,4 @@
-"""The log tells from what to what: words, filters, hours and names, short enough to read."""
+"""The log shows old and new values of texts, filters, times and names, shortened."""
 
 import json
 
@@ -22,7 +22,7 @@ def log() -> list[str]:
     return list(LogEntry.objects.order_by("pk").values_list("change_message", flat=True))
 
 
-def test_a_draft_edited_tells_each_thing_from_what_to_what(console):
+def test_edited_draft_logs_old_and_new_values(console):
     draft = MessageFactory(title="Welcome", subject="Hello", body="<p>Hi</p>", rules=group(rule("name", "is", "Ada")))
 
     console.post(
@@ -46,7 +46,7 @@ def test_a_draft_saved_as_it_was_leaves_no_line(console):
     assert len(log()) == before
 
 
-def test_live_content_edited_tells_the_version_the_words_and_who_it_is_from(console):
+def test_edited_live_content_logs_version_text_and_sender(console):
     message = MessageFactory(live=True, title="News", subject="First", body="<p>Old</p>", sender__name="Ada")
     other = SenderFactory(name="Bob", email="bob@acme.example")
 
@@ -59,7 +59,7 @@ def test_live_content_edited_tells_the_version_the_words_and_who_it_is_from(cons
     ]
 
 
-def test_a_name_alone_edited_is_no_version(console):
+def test_editing_only_the_name_makes_no_version(console):
     message = MessageFactory(live=True, title="News", subject="First", body="<p>Old</p>")
 
     form = {"title": "Letter", "sender": message.sender_id, "subject": "First", "body": "<p>Old</p>"}
@@ -80,7 +80,7 @@ def test_an_audience_edited_tells_filters_and_hours_in_words(console):
 
     assert log()[-1] == (
         "Edited the audience. Filters: from “Name is Ada” to “Name is Ada and (Email contains @a or Email is unknown)”."
-        " Delivery times: from “At any time” to “Monday to Friday 09:00 to 17:00, by each customer’s own clock”"
+        " Delivery times: from “At any time” to “Monday to Friday 09:00 to 17:00, in each customer’s own time zone”"
     )
 
 
@@ -101,24 +101,24 @@ def test_a_segment_changed_tells_its_name_and_its_filters(console):
     [
         (group(), "No filters: everyone"),
         (group(rule("name", "is", "A"), rule("name", "is", "B"), match="any"), "Name is A or Name is B"),
-        ({"match": "all", "rules": "nonsense"}, "Rules that make no sense"),
+        ({"match": "all", "rules": "nonsense"}, "Invalid rules"),
     ],
 )
 def test_rules_on_one_line(rules, words):
-    assert wording.in_one_line(rules) == words
+    assert wording.rules_in_one_line(rules) == words
 
 
-def test_long_texts_are_told_from_shortly_before_where_they_part():
+def test_long_texts_start_shortly_before_their_difference():
     same = "word " * 100
 
-    before, after = change_message.apart(f"{same}one {same}", f"{same}two {same}")
+    before, after = change_message.shorten_equal_start(f"{same}one {same}", f"{same}two {same}")
 
     assert before.startswith("“…")
     assert "one" in before
     assert "two" in after
-    assert max(len(before), len(after)) <= change_message.LONGEST + 4
+    assert max(len(before), len(after)) <= change_message.MAX_VALUE_LENGTH + 4
 
 
-def test_what_was_not_there_is_nothing():
-    assert change_message.between({"Subject": ""}, {"Subject": "Hi"}) == "Subject: from nothing to “Hi”"
-    assert change_message.between({"Subject": "Hi"}, {"Subject": ""}) == "Subject: from “Hi” to nothing"
+def test_missing_value_reads_nothing():
+    assert change_message.differences({"Subject": ""}, {"Subject": "Hi"}) == "Subject: from nothing to “Hi”"
+    assert change_message.differences({"Subject": "Hi"}, {"Subject": ""}) == "Subject: from “Hi” to nothing"

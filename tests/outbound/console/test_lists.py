@@ -1,4 +1,4 @@
-"""Lists and search boxes of the console take what they declare, and nothing that keeps the database busy for long."""
+"""Lists and search boxes accept only declared filters and short searches."""
 
 import time
 
@@ -10,8 +10,8 @@ from django.urls import reverse
 
 from audiences.models import Customer, Integration, Subscription, Workspace
 from delivery.models import Conversation
-from outbound.console.lists import List
-from outbound.console.search import LONGEST, MOST_WORDS, TOO_LONG
+from outbound.console.lists import ConsoleChangeList
+from outbound.console.search import MAX_CHARACTERS, MAX_WORDS, TOO_LONG
 from outbound.inbox import listing
 from outbound.roles import Role
 from tests.factories import CustomerFactory, MessageFactory, TagFactory
@@ -26,7 +26,7 @@ LISTS = {
     if model not in WITHOUT_A_LIST
 }
 PEOPLE = "/admin/audiences/customer/"
-MANY_WORDS = "word " * (MOST_WORDS + 1)
+MANY_WORDS = "word " * (MAX_WORDS + 1)
 BOXES = {
     "people": "/admin/messaging/message/people/?q={q}",
     "values": "/admin/messaging/message/values/?attribute=name&q={q}",
@@ -48,10 +48,10 @@ def test_every_list_of_the_console_is_one_that_refuses(rf, admin_user):
     request.user = admin_user
 
     for model, pages in admin.site._registry.items():
-        assert model in WITHOUT_A_LIST or issubclass(pages.get_changelist(request), List), model
+        assert model in WITHOUT_A_LIST or issubclass(pages.get_changelist(request), ConsoleChangeList), model
 
 
-def test_a_filter_that_has_nothing_to_choose_does_not_leave_everybody_in_the_list(console):
+def test_filter_without_choices_does_not_match_all_rows(console):
     CustomerFactory()
 
     assert console.get(PEOPLE, {"segment": "7"}).status_code == 400
@@ -81,18 +81,18 @@ def test_nothing_is_done_with_people_by_a_filter_or_a_search_that_is_refused(con
     assert not Customer.objects.filter(tags__name="vip").exists()
 
 
-def test_nothing_is_done_with_people_by_a_filter_whose_value_makes_no_sense(console):
+def test_bulk_action_with_an_invalid_filter_value_is_refused(console):
     page = console.post(f"{PEOPLE}picked/tag/?tags__id__exact=x", {"tag": "vip", "how": "add"}, follow=True)
 
     assert "A filter of the list has a value that makes no sense. Nothing was done." in page.content.decode()
 
 
 @pytest.mark.parametrize("label", LISTS)
-def test_a_list_shows_nothing_for_a_search_that_is_too_long_and_says_why(console, label):
+def test_list_refuses_a_search_that_is_too_long(console, label):
     if not admin.site._registry[apps.get_model(label)].search_fields:
         pytest.skip("This list has no search box.")
     CustomerFactory(name="w")
-    for search in (MANY_WORDS, "w" * (LONGEST + 1), "a " * 2000):
+    for search in (MANY_WORDS, "w" * (MAX_CHARACTERS + 1), "a " * 2000):
         began = time.monotonic()
 
         page = console.get(LISTS[label], {"q": search})
@@ -122,18 +122,18 @@ def test_a_name_is_not_completed_by_a_search_that_is_too_long(console):
 
 
 @pytest.mark.parametrize("box", BOXES)
-@pytest.mark.parametrize("search", [MANY_WORDS, "w" * (LONGEST + 1)])
+@pytest.mark.parametrize("search", [MANY_WORDS, "w" * (MAX_CHARACTERS + 1)])
 def test_the_composers_boxes_refuse_a_search_that_is_too_long(console, box, search):
     answer = console.get(BOXES[box].format(q=search))
 
     assert (answer.status_code, answer.json()) == (400, {"wrong": TOO_LONG})
 
 
-def test_the_inbox_says_why_it_finds_nothing_by_a_search_that_is_too_long(console):
+def test_inbox_refuses_a_search_that_is_too_long(console):
     page = console.get("/admin/delivery/conversation/", {"q": MANY_WORDS}).content.decode()
 
     assert TOO_LONG in page
-    assert listing.MOST_PARTS >= MOST_WORDS
+    assert listing.MOST_PARTS >= MAX_WORDS
 
 
 @pytest.mark.parametrize(

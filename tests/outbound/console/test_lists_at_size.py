@@ -1,4 +1,4 @@
-"""The console among a hundred thousand customers: what a page reads is bounded by what it shows."""
+"""The console with a hundred thousand customers: the rows that a page reads are bounded by its size."""
 
 import json
 
@@ -6,19 +6,19 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from outbound.console.admin import MOST_COUNTED
+from outbound.console.admin import COUNT_LIMIT
 from tests.factories import CustomerTagFactory, MembershipFactory, MessageFactory, SegmentFactory, rule
 
 pytestmark = pytest.mark.django_db
 MANY = 100_000
 # A list counts no further than its pages can be turned, in as many as four indexes where it is of a segment.
-MOST_READ = 4 * MOST_COUNTED + 2_000
+MOST_READ = 4 * COUNT_LIMIT + 2_000
 PEOPLE = "/admin/audiences/customer/"
 
 
 @pytest.fixture
 def company() -> dict[str, int]:
-    """A company of a hundred thousand, all of one tag and in one company, whom one message waits for."""
+    """A hundred thousand customers with one tag and one company, all waiting for one message."""
     tagged = CustomerTagFactory(customer__user_id="ada", customer__name="Ada Byron")
     member = MembershipFactory(customer=tagged.customer)
     message = MessageFactory(title="News", one_off=True, live=True)
@@ -50,14 +50,14 @@ def company() -> dict[str, int]:
 
 
 def rows_of(plan: dict) -> int:
-    """How many rows a plan takes from tables and indexes."""
+    """Return the number of rows that a plan reads from tables and indexes."""
     read = plan["Actual Rows"] + plan.get("Rows Removed by Filter", 0) + plan.get("Rows Removed by Index Recheck", 0)
     here = round(read * plan["Actual Loops"]) if "Relation Name" in plan or "Index Name" in plan else 0
     return here + sum(rows_of(inner) for inner in plan.get("Plans", []))
 
 
 def read_by(console, address: str) -> dict[str, int]:
-    """How many rows each query of a page reads, the greediest first."""
+    """Return the rows that each query of a page reads, the largest number first."""
     console.get(address)
     with CaptureQueriesContext(connection) as asked:
         assert console.get(address, follow=True).status_code == 200
@@ -86,7 +86,7 @@ COUNTING = (
 
 
 def too_much(console, pages: tuple[str, ...], there: dict[str, int], *, most: int) -> str:
-    """Which queries of these pages read more."""
+    """Return the queries of these pages that read more than the limit."""
     return "\n".join(
         f"{rows:,} rows on {page}: {sql[:3000]}"
         for page in pages
@@ -95,9 +95,9 @@ def too_much(console, pages: tuple[str, ...], there: dict[str, int], *, most: in
     )
 
 
-def test_what_a_page_reads_is_bounded_by_what_it_shows(console, company):
+def test_rows_read_by_a_page_are_bounded_by_its_size(console, company):
     assert not too_much(console, PAGES, company, most=MOST_READ)
 
 
-def test_what_counts_goes_through_what_it_counts_once(console, company):
+def test_counting_pages_read_each_row_once(console, company):
     assert not too_much(console, COUNTING, company, most=2 * MANY + 2_000)

@@ -1,4 +1,4 @@
-"""No page of the console asks the database more often the more there is on it: each with few rows, and with many."""
+"""Every page of the console needs the same number of queries with few rows and with many."""
 
 import io
 import uuid
@@ -202,7 +202,7 @@ class World:
 
 
 def asked(console, address: str) -> int:
-    """How many queries a page takes that was opened before."""
+    """Return the number of queries of a page that was opened before."""
     for _ in range(2):
         with CaptureQueriesContext(connection) as queries:
             answer = console.get(address, follow=True)

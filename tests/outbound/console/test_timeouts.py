@@ -1,4 +1,4 @@
-"""A web process limits how long one statement runs: exports have longer, and workers any time they need."""
+"""The statement timeout of web processes: longer for exports, none for workers."""
 
 import json
 import os
@@ -52,7 +52,7 @@ def limited(settings, transactional_db) -> Iterator[None]:
 
 @contextmanager
 def locked_table(name: str) -> Iterator[None]:
-    """Have another session hold a table, so that whoever asks for it waits."""
+    """Lock a table in another session, so that queries of it wait."""
     taken, let_go = threading.Event(), threading.Event()
 
     def hold() -> None:
@@ -109,7 +109,7 @@ def test_an_export_that_its_reader_leaves_gives_the_limit_back():
 
 
 @pytest.mark.django_db
-def test_where_there_is_no_limit_none_is_made():
+def test_without_a_setting_no_limit_is_set():
     with timeouts.longer_statements():
         assert timeout_now() == "0"
 
@@ -126,7 +126,7 @@ def test_where_there_is_no_limit_none_is_made():
         ("config.celery", {"DATABASE_POOL_SIZE": "1"}, ["0", "0"]),
     ],
 )
-def test_web_processes_have_the_limit_on_each_connection_and_workers_have_none(module, environment, found):
+def test_web_connections_have_the_limit_and_workers_do_not(module, environment, found):
     code = (
         f"import {module}, django; django.setup()\n"
         "from django.db import connection\n"

@@ -446,7 +446,7 @@ def test_late_at_night_today_is_not_offered(at):
 def test_a_viewer_only_looks(client, verb):
     roles.install()
     viewer = User.objects.create_user("viewer", is_staff=True)
-    roles.give(viewer, Role.VIEWER)
+    roles.give_role(viewer, Role.VIEWER)
     client.force_login(viewer)
     thread = wrote()
 

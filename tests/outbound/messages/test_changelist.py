@@ -1,4 +1,4 @@
-"""The Outbound list: its tabs, its filters, and what each row says."""
+"""The Outbound list: tabs, filters and rows."""
 
 import re
 from datetime import UTC, datetime
@@ -49,7 +49,7 @@ def of_each() -> None:
     ],
 )
 @pytest.mark.usefixtures("of_each")
-def test_shows_what_is_asked_for(console, query, shown):
+def test_list_applies_filters_and_search(console, query, shown):
     assert titles(console.get(f"{LIST}?{query}")) == shown
 
 
@@ -71,7 +71,7 @@ def test_the_open_tab_is_marked(console, query, active):
     assert marked == active
 
 
-def test_says_whom_a_message_to_one_person_went_to(console):
+def test_direct_message_shows_its_customer(console):
     MessageFactory(title="Hello", to_customer=CustomerFactory(name="Ada <script>"), in_app=True)
 
     page = console.get(f"{LIST}?to=one_person").content.decode()
@@ -79,7 +79,7 @@ def test_says_whom_a_message_to_one_person_went_to(console):
     assert "To Ada &lt;script&gt;" in page
 
 
-def test_counts_what_was_sent_opened_and_waits(console):
+def test_row_shows_sent_opened_and_waiting_counts(console):
     CustomerFactory.create_batch(4, email=None)
     message = MessageFactory(in_app=True, one_off=True, live=True)
     records = list(DeliveryRecord.objects.order_by("pk"))
@@ -109,11 +109,11 @@ def test_queries_do_not_grow_with_the_rows(console, django_assert_max_num_querie
         console.get(LIST)
 
 
-def test_a_message_in_trouble_says_so(console):
+def test_message_with_a_problem_shows_it(console):
     message = MessageFactory(live=True)
     Message.objects.filter(pk=message.pk).update(trouble="A rule names a tag that is gone.")
 
-    assert "Trouble" in console.get(LIST).content.decode()
+    assert "Problem" in console.get(LIST).content.decode()
     assert "A rule names a tag that is gone." in console.get(f"{LIST}{message.pk}/change/").content.decode()
 
 
@@ -131,7 +131,7 @@ def test_times_are_on_the_workspaces_clock(console):
 
 
 def cells(answer, title: str) -> dict[str, str]:
-    """The text of each cell of a message's row, by the column's name."""
+    """Return the text of each cell of a message's row by column name."""
     row = next(r for r in re.split(r"<tbody", answer.content.decode()) if title in r)
     found = re.findall(r'<t[dh][^>]*data-label="([^"]*)"[^>]*>(.*?)</t[dh]>', row, re.DOTALL)
     return {label: " ".join(unescape(re.sub(r"<[^>]+>", " ", text)).split()) for label, text in found}
@@ -145,11 +145,11 @@ def test_shares_are_whole_percents(part, whole, shown):
     assert percent(part, whole) == shown
 
 
-def test_every_channel_says_what_it_measures():
+def test_every_channel_has_measurable_events():
     assert set(MEASURED) == set(Channel)
 
 
-def test_what_cannot_be_measured_is_a_dash(console):
+def test_event_that_cannot_be_measured_is_a_dash(console):
     CustomerFactory(email="ada@acme.example")
     MessageFactory(title="News", one_off=True, live=True).records.update(
         status=Status.SENDING, claim=uuid4(), leased_until=AT
@@ -163,7 +163,7 @@ def test_what_cannot_be_measured_is_a_dash(console):
     assert cells(console.get(LIST), "News")["Replied"] == "1 100 %"
 
 
-def test_says_when_what_waits_goes_next(console, monkeypatch):
+def test_row_shows_the_next_send_time(console, monkeypatch):
     CustomerFactory(email="ada@acme.example")
     message = MessageFactory(title="News", one_off=True, live=True)
 
@@ -174,7 +174,7 @@ def test_says_when_what_waits_goes_next(console, monkeypatch):
     assert cells(console.get(LIST), "News")["Sent"] == "0 1 waiting until resumed"
 
 
-def test_says_that_in_app_waits_for_a_visit_and_a_scheduled_one_for_its_time(console):
+def test_row_shows_waiting_for_a_visit_or_for_the_scheduled_time(console):
     CustomerFactory()
     MessageFactory(title="Chat", in_app=True, one_off=True, live=True)
     lifecycle.schedule(MessageFactory(title="Later", one_off=True), for_=datetime(2126, 5, 6, 7, 30, tzinfo=UTC), at=AT)
@@ -186,10 +186,10 @@ def test_says_that_in_app_waits_for_a_visit_and_a_scheduled_one_for_its_time(con
     assert cells(page, "Later")["Sent"] == "– Goes live Mon 6 May, 07:30"
     assert cells(page, "Draft")["Sent"] == "–"
     Message.objects.filter(title="Later").update(scheduled_for=AT)
-    assert cells(console.get(LIST), "Later")["Sent"] == "– Was to go live Mon 4 May, 10:00"
+    assert cells(console.get(LIST), "Later")["Sent"] == "– Was scheduled for Mon 4 May, 10:00"
 
 
-def test_sorts_by_what_was_sent(console):
+def test_list_sorts_by_sent_copies(console):
     CustomerFactory.create_batch(3)
     for title, many in (("few", 1), ("most", 3), ("none", 0)):
         message = MessageFactory(title=title, in_app=True, one_off=True, live=True)
@@ -210,7 +210,7 @@ def test_filters_by_tag(console):
     assert titles(console.get(f"{LIST}?tags__id__exact={tag.pk}")) == {"tagged"}
 
 
-def test_a_tab_keeps_what_is_asked_for(console):
+def test_tab_keeps_search_and_filters(console):
     links = [tab["link"] for tab in console.get(f"{LIST}?q=news&state__exact=live&p=2").context["tabs"]]
 
     assert links == [
@@ -221,14 +221,14 @@ def test_a_tab_keeps_what_is_asked_for(console):
 
 
 @pytest.mark.parametrize(
-    ("query", "says"), [("", "No message yet."), ("?send_type__exact=one_off", "No one-off message yet.")]
+    ("query", "says"), [("", "No messages yet."), ("?send_type__exact=one_off", "No one-off message yet.")]
 )
-def test_an_empty_list_says_what_to_do(console, query, says):
+def test_empty_list_shows_the_next_step(console, query, says):
     page = console.get(f"{LIST}{query}").content.decode()
 
     assert says in page
-    assert "Write the first one" in page
-    assert "Write the first one" not in console.get(f"{LIST}?q=news").content.decode()
+    assert "Write your first message" in page
+    assert "Write your first message" not in console.get(f"{LIST}?q=news").content.decode()
 
 
 # Many at once
@@ -261,7 +261,7 @@ def test_duplicates_many(console, boss):
     assert (copy.state, copy.created_by) == (State.DRAFT, boss)
 
 
-def test_who_may_only_look_pauses_nothing(log_in_with):
+def test_viewer_cannot_pause_messages(log_in_with):
     message = MessageFactory(live=True)
     console = log_in_with("messaging.view_message")
 

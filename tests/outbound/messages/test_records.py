@@ -1,4 +1,4 @@
-"""Delivery records: listed, filtered, read, and never changed."""
+"""Delivery records: the list, its filters, and the read-only page."""
 
 from html import unescape
 
@@ -11,7 +11,7 @@ pytestmark = pytest.mark.django_db
 LIST = "/admin/delivery/deliveryrecord/"
 
 
-def shown(answer) -> set[str]:
+def listed_records(answer) -> set[str]:
     return {record.customer.name for record in answer.context["cl"].result_list}
 
 
@@ -37,10 +37,12 @@ def records() -> None:
     ],
 )
 @pytest.mark.usefixtures("records")
-def test_shows_what_is_asked_for(console, query, names):
+def test_list_applies_filters_and_search(console, query, names):
     ada = DeliveryRecord.objects.get(customer__name="Ada")
 
-    assert shown(console.get(f"{LIST}?{query.format(customer=ada.customer_id, message=ada.message_id)}")) == names
+    assert (
+        listed_records(console.get(f"{LIST}?{query.format(customer=ada.customer_id, message=ada.message_id)}")) == names
+    )
 
 
 @pytest.mark.usefixtures("records")
@@ -66,7 +68,7 @@ def test_a_record_shows_how_it_read_and_when(console):
     assert f"/admin/audiences/customer/{customer.pk}/change/" in page
 
 
-def test_what_a_message_says_cannot_run_in_the_console(console):
+def test_script_in_a_copy_cannot_run_in_the_console(console):
     CustomerFactory(name="Ada")
     message = MessageFactory(in_app=True, one_off=True, live=True, body="<p>{{ first_name }}</p>")
     evil = '"><script>alert(1)</script>'
@@ -87,7 +89,7 @@ def test_a_record_not_sent_yet_has_nothing_to_read(console):
 
     page = unescape(console.get(f"{LIST}{message.records.get().pk}/change/").content.decode())
 
-    assert "Nothing was sent yet" in page
+    assert "Nothing has been sent yet" in page
     assert Reason.VISIT.label in page
 
 

@@ -1,4 +1,4 @@
-"""The report of a message: numbers that add up, over time, the people and why, the file, the versions."""
+"""The report of a message: sums, chart, recipients with reasons, export and versions."""
 
 import csv
 import json
@@ -21,7 +21,7 @@ from messaging import authoring, lifecycle
 from messaging.models import Message, SendType, State
 from outbound.console.charts import COLOURS
 from outbound.messages import recipients, report, version_diff
-from outbound.messages.report import LABELS, SHOWN
+from outbound.messages.report import LABELS, SHOWN_EVENTS
 from tests.factories import AT, CustomerFactory, MembershipFactory, MessageFactory, rule
 
 pytestmark = pytest.mark.django_db
@@ -68,7 +68,7 @@ def test_records_and_people_add_up(console, news):
     assert reasons == {"Queued": 1, "Their email bounced": 1, "Has no email address": 1}
 
 
-def test_people_of_several_companies_are_told_apart(console):
+def test_records_of_one_person_show_their_companies(console):
     customer = CustomerFactory(name="Ada")
     MembershipFactory.create_batch(3, customer=customer)
     MembershipFactory()
@@ -84,7 +84,7 @@ def test_people_of_several_companies_are_told_apart(console):
 
 
 @pytest.mark.parametrize(("send_type", "status"), [("one_off", "skipped"), ("ongoing", "withdrawn")])
-def test_those_who_left_the_company_are_counted_under_that_reason(console, send_type, status):
+def test_former_members_are_counted_under_their_reason(console, send_type, status):
     for name in ("Ada", "Bob"):
         MembershipFactory(customer__name=name, customer__email=f"{name}@acme.example".lower())
     message = MessageFactory(body="<p>{{ company.name }}</p>", send_type=send_type, live=True)
@@ -101,7 +101,7 @@ def test_those_who_left_the_company_are_counted_under_that_reason(console, send_
     assert [row[head.index("Reason")] for row in rows] == ["No longer in this company"] * 2
 
 
-def test_figures_are_shares_of_what_was_sent(console, news):
+def test_figures_are_shares_of_sent_copies(console, news):
     sent(news.records.filter(status=Status.WAITING), opened_at=AT)
     DeliveryRecord.objects.filter(customer__name="Ada").update(clicked_at=AT, unsubscribed_at=AT)
 
@@ -111,15 +111,15 @@ def test_figures_are_shares_of_what_was_sent(console, news):
     assert figures["Opened"] == (2, "100 %")
     assert figures["Clicked"] == (1, "50 %")
     assert figures["Unsubscribed"] == (1, "50 %")
-    assert figures["Replied"] == (None, "Cannot be measured")
+    assert figures["Replied"] == (None, "Not measured")
 
 
 def test_every_figure_has_its_words():
-    assert {"sent", *SHOWN} == set(LABELS)
+    assert {"sent", *SHOWN_EVENTS} == set(LABELS)
     assert set(COLOURS) >= {"sent", "opened", "clicked", "replied", "bounced", "unsubscribed"}
 
 
-def test_draws_what_happened_over_time(console, news):
+def test_chart_shows_events_over_time(console, news):
     sent(news.records.filter(customer__name="Ada"), at=AT, opened_at=AT + timedelta(days=3))
     sent(news.records.filter(customer__name="Bob"), at=AT + timedelta(days=1))
     counters.fold()
@@ -132,7 +132,7 @@ def test_draws_what_happened_over_time(console, news):
     assert chart.rows == [("7 May", [0, 1]), ("5 May", [1, 0]), ("4 May", [1, 0])]
 
 
-def test_what_took_hours_is_drawn_by_the_hour_on_the_workspaces_clock(console, news):
+def test_short_period_is_charted_by_hour_in_the_workspaces_zone(console, news):
     sent(news.records.filter(status=Status.WAITING), at=datetime(2026, 5, 4, 10, 20, tzinfo=UTC))
 
     assert list(console.get(address(news)).context["chart"].labels) == ["4 May, 10:00"]
@@ -142,7 +142,7 @@ def test_nothing_sent_draws_nothing(console, news):
     assert console.get(address(news)).context["chart"] is None
 
 
-def test_says_what_waits_and_when_it_goes(console, news):
+def test_waiting_copies_show_their_reason_and_time(console, news):
     DeliveryRecord.objects.filter(status=Status.WAITING).update(
         reason="window", due_at=datetime(2126, 5, 6, 7, 30, tzinfo=UTC)
     )
@@ -167,7 +167,7 @@ def test_lists_the_links(console, news):
     assert "People who clicked any link 0" in page
 
 
-def test_links_come_by_clicks_with_what_machines_did_and_what_earlier_versions_had(console, news, boss):
+def test_links_are_sorted_by_clicks_with_bot_hits_and_earlier_versions(console, news, boss):
     first = news.version
     gone, new = (
         Link.objects.create(version=first, number=number, address=f"https://acme.example/{name}")
@@ -197,10 +197,10 @@ def test_links_come_by_clicks_with_what_machines_did_and_what_earlier_versions_h
 
     assert (
         "Link People Clicks what is new https://acme.example/new"
-        " Besides, scanners and robots followed it 7 times 2 5"
-        " https://acme.example/gone In a version before 1 1 n {{ name }} – –" in page
+        " Scanners and bots also followed it 7 times 2 5"
+        " https://acme.example/gone In an earlier version 1 1 n {{ name }} – –" in page
     )
-    assert "Not among those who opened it: Apple Mail loaded it 2 times by itself" in page
+    assert "Not counted as opens: Apple Mail loaded it 2 times automatically" in page
 
 
 # People
@@ -228,11 +228,11 @@ def test_finds_people(console, news, query, shown):
     assert names(console.get(f"{address(news)}?{query}")) == shown
 
 
-def test_says_that_looking_among_very_many_takes_a_while_and_what_does_not(console, news, monkeypatch):
-    says = "A whole email address or user ID is found at once."
+def test_large_message_explains_which_searches_are_fast(console, news, monkeypatch):
+    says = "A search for a complete email address or user ID is instant."
     assert says not in text(console.get(address(news)))
 
-    monkeypatch.setattr(report, "AMONG_MANY", 3)
+    monkeypatch.setattr(report, "LARGE_AUDIENCE", 3)
 
     assert says in text(console.get(address(news)))
 
@@ -242,7 +242,7 @@ def test_people_come_with_the_reason_in_words(console, news):
 
 
 def test_pages_forward_and_back_over_customers_with_many_companies(console, monkeypatch):
-    monkeypatch.setattr(recipients, "A_PAGE", 3)
+    monkeypatch.setattr(recipients, "PAGE_SIZE", 3)
     for name in ("Ada", "Bob", "Cyd"):
         MembershipFactory.create_batch(3, customer=CustomerFactory(name=name))
     CustomerFactory(name="Dee")
@@ -287,7 +287,7 @@ def export(console, message: Message, query: str = "") -> list[list[str]]:
     return list(csv.reader(StringIO(written[1:])))
 
 
-def test_the_file_has_everybody_with_the_reason(console, news):
+def test_export_contains_every_recipient_with_the_reason(console, news):
     head, *rows = export(console, news)
 
     assert head[:6] == ["Name", "Email", "User ID", "Company", "Status", "Reason"]
@@ -299,13 +299,13 @@ def test_the_file_has_everybody_with_the_reason(console, news):
     ]
 
 
-def test_who_takes_the_people_away_is_told_to_the_log(console, news):
+def test_export_is_written_to_the_log(console, news):
     export(console, news)
 
     assert LogEntry.objects.get(object_id=str(news.pk)).change_message == "Exported its people"
 
 
-def test_the_file_has_those_asked_for(console, news):
+def test_export_applies_status_and_search(console, news):
     assert [row[0] for row in export(console, news, "status=skipped&q=cyd")[1:]] == ["Cyd"]
 
 
@@ -317,21 +317,21 @@ def test_no_cell_is_a_formula(console, name):
     assert [row[0] for row in export(console, message)[1:]] == [f"'{name}"]
 
 
-def test_who_may_not_see_records_gets_no_file(log_in_with, news):
+def test_export_needs_the_permission_to_view_records(log_in_with, news):
     console = log_in_with("messaging.view_message")
 
     assert console.get(f"/admin/delivery/deliveryrecord/of/{news.pk}/export/").status_code == 403
     assert "Export as CSV" not in console.get(address(news)).content.decode()
 
 
-def test_there_is_no_file_of_no_message(console):
+def test_export_of_a_missing_message_is_not_found(console):
     assert console.get("/admin/delivery/deliveryrecord/of/4242/export/").status_code == 404
 
 
 # Versions
 
 
-def test_versions_say_who_changed_what(console, boss):
+def test_versions_show_author_and_changes(console, boss):
     message = MessageFactory(live=True, subject="Hello", body="<p>Come to our sale on Friday</p>")
     authoring.revise(message, subject="Hello", body="<p>Come to our sale on Monday</p>", by=boss, at=AT)
 
@@ -342,15 +342,17 @@ def test_versions_say_who_changed_what(console, boss):
 
 
 def test_a_link_that_leads_elsewhere_is_a_change():
-    before, after = (version_diff.plain(f'<p>Go <a href="https://{host}.example">there</a></p>') for host in "ab")
+    before, after = (
+        version_diff.body_as_text(f'<p>Go <a href="https://{host}.example">there</a></p>') for host in "ab"
+    )
 
-    kinds = [(piece.kind, piece.text) for piece in version_diff.between(before, after)]
+    kinds = [(piece.kind, piece.text) for piece in version_diff.word_diff(before, after)]
 
     assert ("removed", "[https://a.example]") in kinds
     assert ("added", "[https://b.example]") in kinds
 
 
-def test_what_a_version_says_cannot_run_in_the_console(console):
+def test_script_in_a_version_cannot_run_in_the_console(console):
     message = MessageFactory(live=True, subject="<script>alert(1)</script>")
 
     assert "<script>alert(1)" not in console.get(address(message)).content.decode()
@@ -374,7 +376,7 @@ def test_filters_that_changed_are_a_change(console, boss):
         ({}, "Pause it to change the filters"),
     ],
 )
-def test_says_what_is_locked_and_why(console, facts, says):
+def test_report_explains_locked_settings(console, facts, says):
     CustomerFactory(email="ada@acme.example")
     message = MessageFactory(live=True, **facts)
 

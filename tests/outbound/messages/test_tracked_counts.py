@@ -1,4 +1,4 @@
-"""What cannot be measured is a dash, and not a nought: replies to email, where they do not come back to us."""
+"""An event that cannot be measured is a dash, not 0: replies to email without an inbound domain."""
 
 import re
 from datetime import timedelta
@@ -7,7 +7,7 @@ from uuid import uuid4
 import pytest
 
 from delivery.models import DeliveryRecord, Status
-from outbound.console.wording import measured
+from outbound.console.wording import measurable_events
 from tests.factories import AT, CustomerFactory, MessageFactory
 
 pytestmark = pytest.mark.django_db
@@ -37,7 +37,7 @@ def cell(console, column):
 def test_without_an_inbound_domain_replies_are_a_dash(console, news, settings):
     settings.INBOUND_DOMAIN = ""
 
-    assert figure(console, news, "Replied") == (None, "Cannot be measured")
+    assert figure(console, news, "Replied") == (None, "Not measured")
     assert cell(console, "replied") == "–"
 
 
@@ -50,7 +50,7 @@ def test_with_one_no_reply_is_nought(console, news, settings):
 
 def test_only_replies_to_email_hang_on_it(settings):
     settings.INBOUND_DOMAIN = "reply.acme.example"
-    with_one = {channel: measured(channel) for channel in ("email", "in_app", "push")}
+    with_one = {channel: measurable_events(channel) for channel in ("email", "in_app", "push")}
     settings.INBOUND_DOMAIN = ""
 
-    assert [channel for channel, found in with_one.items() if found != measured(channel)] == ["email"]
+    assert [channel for channel, found in with_one.items() if found != measurable_events(channel)] == ["email"]

@@ -1,4 +1,4 @@
-"""What is uncertain: shown with what there is to go by, settled by staff, one or many, and written into the log."""
+"""Uncertain records: shown with their evidence, settled one by one or together, and logged."""
 
 import uuid
 
@@ -21,7 +21,7 @@ AGAIN = "/admin/delivery/deliveryrecord/settle/again/"
 
 
 def doubt(message: Message, *names: str) -> list[int]:
-    """Have copies be uncertain the way they get there."""
+    """Make copies uncertain through the allowed transitions."""
     rows = message.records.filter(customer__name__in=names)
     pks = list(rows.order_by("pk").values_list("pk", flat=True))
     rows = DeliveryRecord.objects.filter(pk__in=pks)
@@ -42,7 +42,7 @@ def statuses(message: Message) -> dict[str, str]:
     return dict(message.records.values_list("customer__name", "status"))
 
 
-def test_shows_what_to_look_for_in_somebody_elses_log(console, news):
+def test_page_shows_the_ids_for_a_search_in_the_providers_log(console, news):
     (pk,) = doubt(news, "Ada")
 
     shown = console.get(PAGE).content.decode()
@@ -53,7 +53,7 @@ def test_shows_what_to_look_for_in_somebody_elses_log(console, news):
     assert "Eve" not in shown
 
 
-def test_one_is_marked_as_sent_as_of_when_it_was_taken_and_logged(console, boss, news):
+def test_marking_as_sent_uses_the_time_of_the_claim_and_is_logged(console, boss, news):
     (pk, _) = doubt(news, "Ada", "Bob")
 
     answer = console.post(SENT, {"record": [pk], "next": PAGE}, follow=True)
@@ -62,11 +62,11 @@ def test_one_is_marked_as_sent_as_of_when_it_was_taken_and_logged(console, boss,
     assert DeliveryRecord.objects.get(pk=pk).sent_at == AT
     assert "1 copy is marked as sent." in answer.content.decode()
     logged = {(entry.content_type.model, entry.object_id): entry for entry in LogEntry.objects.filter(user=boss)}
-    assert logged["deliveryrecord", str(pk)].change_message == "Marked as sent, by hand: from Uncertain to Sent"
-    assert logged["message", str(news.pk)].change_message == "Marked as sent, by hand: 1 uncertain copy"
+    assert logged["deliveryrecord", str(pk)].change_message == "Marked as sent manually: from Uncertain to Sent"
+    assert logged["message", str(news.pk)].change_message == "Marked as sent manually: 1 uncertain copy"
 
 
-def test_many_are_sent_again_and_a_worker_is_told(console, news, nudged, django_capture_on_commit_callbacks):
+def test_sending_many_again_nudges_a_worker(console, news, nudged, django_capture_on_commit_callbacks):
     pks = doubt(news, "Ada", "Bob")
 
     with django_capture_on_commit_callbacks(execute=True):
@@ -89,7 +89,7 @@ def test_all_of_a_message_are_settled_and_no_other_messages(console, news):
     assert statuses(other)["Ada"] == "uncertain"
 
 
-def test_what_was_settled_meanwhile_is_left_and_said(console, news):
+def test_records_settled_meanwhile_are_reported(console, news):
     (pk,) = doubt(news, "Ada")
     console.post(SENT, {"record": [pk]})
     before = LogEntry.objects.count()
@@ -97,7 +97,7 @@ def test_what_was_settled_meanwhile_is_left_and_said(console, news):
     answer = console.post(AGAIN, {"record": [pk]}, follow=True)
 
     assert statuses(news)["Ada"] == "sent"
-    assert "1 was left as they are" in answer.content.decode()
+    assert "1 could not be changed" in answer.content.decode()
     assert LogEntry.objects.count() == before
 
 
@@ -117,23 +117,23 @@ def test_of_a_message_that_has_ended_nothing_goes_again(console, news):
     answer = console.post(AGAIN, {"record": [pk]}, follow=True)
 
     assert statuses(news)["Ada"] == "uncertain"
-    assert "of a message that has ended" in answer.content.decode()
+    assert "or the message has ended" in answer.content.decode()
     console.post(SENT, {"record": [pk]})
     assert statuses(news)["Ada"] == "sent"
 
 
 @pytest.mark.parametrize("posted", [{}, {"record": ["x"]}, {"record": [""]}, {"record": ["9" * 40]}])
-def test_nothing_ticked_is_said_and_does_nothing(console, news, posted):
+def test_empty_selection_is_refused(console, news, posted):
     doubt(news, "Ada")
 
     answer = console.post(SENT, posted, follow=True)
 
-    assert "Tick at least one." in answer.content.decode()
+    assert "Select at least one." in answer.content.decode()
     assert statuses(news)["Ada"] == "uncertain"
 
 
 @pytest.mark.parametrize("query", ["message=0", "message=x", "message=" + "9" * 30])
-def test_a_message_that_is_none_is_not_found(console, query):
+def test_unknown_message_is_not_found(console, query):
     assert console.get(f"{PAGE}?{query}").status_code == 404
     assert console.post(SENT, {"all": "1", "message": query.removeprefix("message=")}).status_code == 404
 
@@ -145,7 +145,7 @@ def test_leads_back_nowhere_but_here(console, news):
     assert console.post(SENT, {"record": [pk], "next": f"{PAGE}?message={news.pk}"}).url == f"{PAGE}?message={news.pk}"
 
 
-def test_who_may_only_look_has_no_buttons_and_may_not(log_in_with, news):
+def test_viewer_has_no_buttons_and_is_refused(log_in_with, news):
     (pk,) = doubt(news, "Ada")
     viewer = log_in_with("delivery.view_deliveryrecord", "audiences.view_customer", "messaging.view_message")
 
@@ -160,7 +160,7 @@ def test_who_may_only_look_has_no_buttons_and_may_not(log_in_with, news):
 def test_pages_are_turned_and_cost_the_same_whatever_is_on_them(
     console, news, monkeypatch, django_assert_max_num_queries
 ):
-    monkeypatch.setattr(uncertain, "A_PAGE", 2)
+    monkeypatch.setattr(uncertain, "PAGE_SIZE", 2)
     doubt(news, "Ada", "Bob", "Eve")
     first = console.get(PAGE)
     second = console.get(f"{PAGE}?after={first.context['older']}")
@@ -168,7 +168,7 @@ def test_pages_are_turned_and_cost_the_same_whatever_is_on_them(
     names = [[record.customer.name for record, _ in page.context["rows"]] for page in (first, second)]
     assert names == [["Ada", "Bob"], ["Eve"]]
     assert second.context["older"] is None
-    monkeypatch.setattr(uncertain, "A_PAGE", 50)
+    monkeypatch.setattr(uncertain, "PAGE_SIZE", 50)
     with django_assert_max_num_queries(12):
         console.get(PAGE)
 

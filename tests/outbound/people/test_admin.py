@@ -110,7 +110,7 @@ def test_queries_do_not_grow_with_the_rows(console):
 
 @pytest.mark.usefixtures("three")
 def test_nobody_is_counted_further_than_pages_are_turned(console, monkeypatch):
-    monkeypatch.setattr(console_pages, "MOST_COUNTED", 2)
+    monkeypatch.setattr(console_pages, "COUNT_LIMIT", 2)
 
     # With a filter: without one the planner is asked, and what it learnt outlives the test it learnt it in.
     answer = console.get(LIST, {"role__exact": "user"})

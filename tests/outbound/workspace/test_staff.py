@@ -134,7 +134,7 @@ def test_nobody_deactivates_themselves_or_changes_their_own_role(console, boss):
 
 def test_an_admin_who_is_no_superuser_cannot_touch_one(client, boss):
     admin = User.objects.create_user("ann", "ann@acme.example", PASSWORD, is_staff=True)
-    roles.give(admin, Role.ADMIN)
+    roles.give_role(admin, Role.ADMIN)
     client.force_login(admin)
 
     changed = client.post(reverse("admin:auth_user_change", args=[boss.pk]), {"email": "ann+boss@acme.example"})
@@ -147,7 +147,7 @@ def test_an_admin_who_is_no_superuser_cannot_touch_one(client, boss):
 
 def test_a_change_of_role_is_told_from_what_to_what(console):
     grace = User.objects.create_user("grace", "grace@acme.example", PASSWORD, is_staff=True)
-    roles.give(grace, Role.VIEWER)
+    roles.give_role(grace, Role.VIEWER)
 
     form = {"email": "grace@acme.example", "first_name": "Grace", "last_name": "", "role": "Sender"}
     console.post(reverse("admin:auth_user_change", args=[grace.pk]), form)

@@ -113,12 +113,12 @@ def send(message: Message, count: int, *, over: timedelta) -> None:
 def test_a_send_under_way_says_how_many_have_gone_how_fast_and_when_it_is_done(console, news):
     send(news, 6, over=timedelta(seconds=30))
 
-    found = progress.going(news, at=timezone.now())
+    found = progress.progress_view(news, at=timezone.now())
 
     assert found.words == "6 handed over; 4 to go."
     assert (found.percent, found.is_moving) == (60, True)
     assert found.pace == "12 a minute."
-    assert found.ends.startswith("Done about ")
+    assert found.ends.startswith("Done at about ")
     shown = console.get(page(news)).content.decode()
     assert "6 handed over; 4 to go." in shown
     assert f"/admin/messaging/message/{news.pk}/progress/" in shown
@@ -132,14 +132,14 @@ def test_a_paused_one_says_after_how_many_it_stopped_and_how_many_it_holds(conso
 
     assert "Stopped after 6; 4 held." in answer
     assert "hx-get" not in answer
-    assert "Done about" not in answer
+    assert "Done at about" not in answer
 
 
 def test_where_nothing_went_of_late_no_end_is_made_up(news):
-    found = progress.going(news, at=timezone.now())
+    found = progress.progress_view(news, at=timezone.now())
 
-    assert found.pace == "Nothing went in the last minute."
-    assert found.ends == "When it will be done is not known yet."
+    assert found.pace == "Nothing was sent in the last minute."
+    assert found.ends == "The end time is not known yet."
 
 
 def test_once_nobody_waits_it_asks_no_more(console, news):
@@ -147,7 +147,7 @@ def test_once_nobody_waits_it_asks_no_more(console, news):
 
     answer = console.get(f"/admin/messaging/message/{news.pk}/progress/").content.decode()
 
-    assert "Nobody is waiting for it now." in answer
+    assert "No copies are waiting." in answer
     assert "hx-get" not in answer
 
 
