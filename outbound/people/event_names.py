@@ -1,4 +1,4 @@
-"""Events: the names that customers' events have, what goes by each, and whether it is in use."""
+"""The event catalogue: the names of events, their uses, and whether each is in use or retired."""
 
 from typing import Any
 
@@ -11,11 +11,11 @@ from outbound.people.retirement import InUseOrRetired, RetirementPages, listed
 
 
 class EventNameAdmin(RetirementPages):
-    """The names that events have."""
+    """Event names: the list, and a page of uses with the button that retires a name."""
 
     list_display = ("name", "since", "state")
     since = column("created_at", called="Since")
-    nothing_yet = "Events are what your API and your site say that customers did."
+    nothing_yet = "Events are recorded when your API or your site reports what a customer did."
     list_filter = (InUseOrRetired,)
     search_fields = ("name",)
     search_help_text = "Search by name"
@@ -24,7 +24,6 @@ class EventNameAdmin(RetirementPages):
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
     ) -> HttpResponse:
-        """One event: what goes by it, and the button that retires it."""
         event = self.found(request, object_id, to="view")
         can_change = self.has_change_permission(request, event)
         if request.method == "POST" and not can_change:

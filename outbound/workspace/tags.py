@@ -13,7 +13,7 @@ from audiences.models import Audience, CompanyTag, CustomerTag, Tag
 from audiences.models.audience import ABOUT_TAGS
 from messaging.models import Message
 from outbound.console.change_message import ToldAdmin
-from outbound.people.admin import counting
+from outbound.people.admin import count_related
 
 
 class TagForm(forms.ModelForm):
@@ -37,7 +37,7 @@ class TagAdmin(ToldAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Tag]:
         """Tags, with how many customers and companies have each."""
         found = super().get_queryset(request)
-        return found.annotate(on_customers=counting(CustomerTag, "tag"), on_companies=counting(CompanyTag, "tag"))
+        return found.annotate(on_customers=count_related(CustomerTag, "tag"), on_companies=counting(CompanyTag, "tag"))
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
         """What goes with them. One that rules ask about stays: without it, “is not” would match everybody."""

@@ -130,7 +130,7 @@ def test_notes_assigns_snoozes_closes_and_opens_again(open_inbox):
     page.locator("summary", has_text="Nobody").click()
     fits(page)
     page.get_by_role("button", name="Sam Quinn").click()
-    expect(page.locator("#thread-parts")).to_contain_text("Bo Berg assigned it to Sam Quinn")
+    expect(page.locator("#thread-parts")).to_contain_text("Bo Berg assigned the conversation to Sam Quinn")
     expect(page.locator("#thread-bar summary").first).to_contain_text("Sam Quinn")
 
     page.locator("summary", has_text="Snooze").click()
@@ -139,10 +139,10 @@ def test_notes_assigns_snoozes_closes_and_opens_again(open_inbox):
     page.locator("summary", has_text="Snooze").click()
     page.get_by_role("button", name="Tomorrow").click()
     expect(page.locator("#thread-bar")).to_contain_text("Snoozed until")
-    expect(page.locator("#inbox-list")).to_contain_text("Nothing is open.")
+    expect(page.locator("#inbox-list")).to_contain_text("No open conversations.")
 
     page.get_by_role("button", name="Reopen").click()
-    expect(page.locator("#thread-parts")).to_contain_text("opened it again")
+    expect(page.locator("#thread-parts")).to_contain_text("reopened the conversation")
     page.get_by_role("button", name="Close", exact=True).click()
     expect(page.locator("#thread-bar")).to_contain_text("Closed")
     page.get_by_role("link", name="Closed 1").click()
@@ -162,7 +162,7 @@ def test_what_comes_while_one_reaches_for_close_is_read_first(open_inbox):
 
     page.get_by_role("button", name="Close", exact=True).click()
 
-    expect(page.get_by_text("They wrote again meanwhile. Read it before you close this.")).to_be_visible()
+    expect(page.get_by_text("The customer wrote again in the meantime. Read the new message before you close")).to_be_visible()
     expect(page.locator("#thread-parts")).to_contain_text("No, another one")
     page.get_by_role("button", name="Close", exact=True).click()
     expect(page.get_by_role("button", name="Reopen")).to_be_visible()
@@ -176,14 +176,14 @@ def test_a_draft_outlives_what_else_is_done_and_images_go_with_the_answer(open_i
 
     page.locator("summary", has_text="Nobody").click()
     page.get_by_role("button", name="Me", exact=True).click()
-    expect(page.locator("#thread-parts")).to_contain_text("Bo Berg took it")
+    expect(page.locator("#thread-parts")).to_contain_text("Bo Berg assigned the conversation to themselves")
     expect(page.locator("trix-editor")).to_have_text("Here it is")
 
     with page.expect_file_chooser() as chosen:
         page.get_by_role("button", name="Add images").click()
     image = {"name": "invoice.png", "mimeType": "image/png", "buffer": PNG}
     chosen.value.set_files([image, {**image, "name": "other.png"}])
-    page.get_by_role("button", name="Leave out other.png").click()
+    page.get_by_role("button", name="Remove other.png").click()
     fits(page)
     page.get_by_role("button", name="Send and close").click()
 
@@ -197,7 +197,7 @@ def test_what_cannot_be_sent_says_why_and_keeps_the_text(open_inbox):
     page = open_inbox(wrote("Ann Lee", "Where is my invoice?"))
 
     page.get_by_role("button", name="Send", exact=True).click()
-    expect(page.get_by_role("alert").filter(has_text="Write something first.")).to_be_visible()
+    expect(page.get_by_role("alert").filter(has_text="Write a message first.")).to_be_visible()
     write(page, "Kept")
     with page.expect_file_chooser() as chosen:
         page.get_by_role("button", name="Add images").click()

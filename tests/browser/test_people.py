@@ -58,7 +58,7 @@ def test_writes_to_one_customer_from_a_phone(console, live_server):
     page.keyboard.type("Can I help you?")
     page.get_by_role("button", name="Send", exact=True).click()
 
-    expect(page.get_by_text("sees it as soon as they are in your app")).to_be_visible()
+    expect(page.get_by_text("will see the message as soon as they are in your app")).to_be_visible()
     fits(page)
     record = DeliveryRecord.objects.get()
     assert (record.customer, record.reason, record.message.format) == (ada, Reason.VISIT, "chat")
@@ -85,7 +85,7 @@ def test_a_file_is_checked_before_it_is_written(console, live_server):
     file = {"name": "people.csv", "mimeType": "text/csv", "buffer": b"Email,Name\nada@acme.example,Ada\nnobody,Eve\n"}
     page.get_by_label("CSV file").set_input_files(file)
     page.get_by_role("button", name="Upload").click()
-    expect(page.get_by_label("What the column Email is")).to_have_value("email")
+    expect(page.get_by_label("Attribute for the column Email")).to_have_value("email")
     fits(page)
 
     page.get_by_role("button", name="Check the file").click()
@@ -95,7 +95,7 @@ def test_a_file_is_checked_before_it_is_written(console, live_server):
     fits(page)
     assert not Customer.objects.exists()
     page.get_by_role("button", name="Import", exact=True).click()
-    expect(page.get_by_role("heading", name="What it did")).to_be_visible()
+    expect(page.get_by_role("heading", name="Result")).to_be_visible()
     assert Customer.objects.get().name == "Ada"
 
 
@@ -120,7 +120,7 @@ def test_filters_by_a_rule_and_asks_why(console, live_server):
     page.get_by_role("button", name="Show why").click()
 
     expect(page.get_by_text("the one rule does not hold")).to_be_visible()
-    expect(page.get_by_text("saw “Ireland”")).to_be_visible()
+    expect(page.get_by_text("now: “Ireland”")).to_be_visible()
     fits(page)
 
 

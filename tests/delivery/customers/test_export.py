@@ -253,5 +253,5 @@ def test_who_is_no_admin_has_neither_button(admin_client, client):
     roles.give(viewer, roles.Role.SENDER)
     client.force_login(viewer)
 
-    assert "What they may ask for" in admin_client.get(page).content.decode()
-    assert "What they may ask for" not in client.get(page).content.decode()
+    assert "Data protection requests" in admin_client.get(page).content.decode()
+    assert "Data protection requests" not in client.get(page).content.decode()

@@ -138,7 +138,7 @@ def test_tags_and_untags_all_that_the_list_shows(console):
     irish = Tag.objects.get(name="Irish")
     assert set(irish.customers.values_list("user_id", flat=True)) == {"ada", "eve"}
     assert "rules=" in said.url
-    assert "2 people have the tag" in console.get(said.url).content.decode()
+    assert "to 2 people." in console.get(said.url).content.decode()
     pick(console, "tag", {"q": "eve"}, tag="irish", how="remove")
     assert set(irish.customers.values_list("user_id", flat=True)) == {"ada"}
 
@@ -146,7 +146,7 @@ def test_tags_and_untags_all_that_the_list_shows(console):
 def test_a_tag_nobody_has_heard_of_cannot_be_taken_off(console, three):
     answer = pick(console, "tag", pk=[three[0].pk], tag="Nope", how="remove")
 
-    assert "There is no tag “Nope”." in answer.content.decode()
+    assert "The tag “Nope” does not exist." in answer.content.decode()
     assert not Tag.objects.exists()
 
 
@@ -290,7 +290,7 @@ def test_a_large_import_is_gone_on_with_by_a_worker(console, monkeypatch, nudged
 
     asked: list[int] = []
     monkeypatch.setattr(tasks, "nudge_import", asked.append)
-    monkeypatch.setattr(csv_import, "AT_ONCE", timedelta(0))
+    monkeypatch.setattr(csv_import, "TIME_IN_REQUEST", timedelta(0))
     upload = SimpleUploadedFile("people.csv", b"user_id\n1\n2\n")
     at = console.post(reverse("admin:customer_import_file"), {"kind": "customers", "file": upload}).url
     page = console.post(f"{at}check/", {"target": ["user_id"]}, follow=True).content.decode()
@@ -307,7 +307,7 @@ def test_a_large_import_is_gone_on_with_by_a_worker(console, monkeypatch, nudged
 def test_a_file_larger_than_can_be_kept_is_refused_at_its_field(console, monkeypatch):
     from outbound.people import csv_import
 
-    monkeypatch.setattr(csv_import, "LARGEST", 10)
+    monkeypatch.setattr(csv_import, "MAX_UPLOAD_BYTES", 10)
     upload = SimpleUploadedFile("people.csv", b"user_id\n1\n2\n")
 
     page = console.post(reverse("admin:customer_import_file"), {"kind": "customers", "file": upload})
@@ -324,7 +324,7 @@ def test_what_is_wrong_beyond_what_is_kept_is_counted_on_the_page_and_in_the_fil
     at = console.post(reverse("admin:customer_import_file"), {"kind": "customers", "file": upload}).url
     page = console.post(f"{at}check/", {"target": ["email"]}, follow=True).content.decode()
 
-    assert "And 3 more lines, whose errors are not kept." in page
+    assert "3 more lines have errors, which are not stored." in page
     assert (
         console.get(f"{at}errors.csv")
         .content.decode()

@@ -107,7 +107,7 @@ def test_more_lost_than_the_page_said_is_refused_with_both_numbers(console):
     answer = console.post(page(seats), {"kind": "number", "lost": "1"})
 
     said = answer.content.decode()
-    assert "2 values would become unknown by now, and the page said 1" in said
+    assert "2 values would now become unknown, but the page showed 1" in said
     assert stored() == ["5", "many", "few"]
     assert CustomAttribute.objects.get(name="seats").kind == "text"
 
@@ -214,7 +214,7 @@ def test_many_values_are_left_to_a_worker_and_the_page_says_so(
     assert asked == [change.pk]
     assert stored() == ["5", "7", "many"]
     shown = console.get(page(seats)).content.decode()
-    assert "Becoming a number" in shown
+    assert "Changing to a number" in shown
     assert "3 values are being converted" in shown
     assert "Dry run" not in shown
     assert LogEntry.objects.get().change_message == "Kind: from a text to a number, by a worker"
@@ -284,7 +284,7 @@ def test_a_worker_loses_no_more_than_the_page_said(console):
     seats.refresh_from_db()
     assert (seats.kind, stored()) == ("text", ["5", "many"])
     shown = console.get(page(seats)).content.decode()
-    assert "It was not made a number" in shown
+    assert "The change to a number failed" in shown
     assert "1 values would have become unknown by then" in shown
 
 

@@ -120,7 +120,7 @@ def test_sends_an_in_app_chat_by_default(console, boss, send, nudged):
     assert (record.customer, record.status, record.reason) == (customer, Status.WAITING, Reason.VISIT)
     assert nudged == ["hand over"]
     assert answer.redirect_chain[-1][0] == profile(customer)
-    assert "Ada sees it as soon as they are in your app." in answer.content.decode()
+    assert "Ada will see the message as soon as they are in your app." in answer.content.decode()
     assert LogEntry.objects.get().object_id == str(customer.pk)
 
 
@@ -147,7 +147,7 @@ def test_shows_where_they_get_pushes_and_where_no_more(console):
     shown = console.get(profile(customer))
 
     assert shown.context["devices"] == [
-        ("Android", "Takes pushes since 4 May 2026"),
+        ("Android", "Receives push notifications since 4 May 2026"),
         ("iOS", "Gone since 4 May 2026"),
     ]
     assert "secret-token" not in shown.content.decode()

@@ -163,7 +163,7 @@ def test_a_refused_attribute_is_accepted_as_what_was_sent(console):
 
     seats = CustomAttribute.objects.get()
     assert (seats.scope, seats.name, seats.kind) == ("customer", "seats", "number")
-    assert "Nothing was refused" in said
+    assert "No name was refused" in said
     entry = LogEntry.objects.get()
     assert entry.object_id == str(seats.pk)
     assert entry.change_message == "Accepted from the refused names, as a number"
