@@ -234,7 +234,7 @@ def test_the_door_stays_shut_after_too_many_wrong_passwords(client):
     def log_in(password: str, name: str = "grace"):
         return client.post("/admin/login/", {"username": name, "password": password})
 
-    for _ in range(login.WRONG_BY_NAME):
+    for _ in range(login.FAILED_LOGINS_BY_NAME):
         wrong = log_in("guess").content.decode()
     assert "Please enter the correct" in wrong
     assert "tried too often" in log_in(PASSWORD).content.decode()
