@@ -70,7 +70,7 @@ def has_new_message(found: Conversation, request: HttpRequest) -> bool:
     return is_valid and found.parts.filter(by_customer=True, pk__gt=int(upto)).exists()
 
 
-def reply(found: Conversation, request: HttpRequest, at: datetime) -> str:
+def send_reply(found: Conversation, request: HttpRequest, at: datetime) -> str:
     """Send an answer and, if asked to, close the conversation."""
     images = request.FILES.getlist("images")
     answer = read_answer(request, attachments=images)
@@ -88,12 +88,12 @@ def reply(found: Conversation, request: HttpRequest, at: datetime) -> str:
     return "Answered and closed"
 
 
-def note(found: Conversation, request: HttpRequest, at: datetime) -> str:
+def add_note(found: Conversation, request: HttpRequest, at: datetime) -> str:
     conversation_threads.note(found, teammate=teammate(request), at=at, **read_answer(request))
     return "Added a note"
 
 
-def assign(found: Conversation, request: HttpRequest, at: datetime) -> str:
+def assign_to_teammate(found: Conversation, request: HttpRequest, at: datetime) -> str:
     chosen = request.POST.get("to", "")
     to = team().filter(pk=chosen if chosen.isdecimal() and len(chosen) < 10 else 0).first() if chosen else None
     if chosen and to is None:
@@ -104,7 +104,7 @@ def assign(found: Conversation, request: HttpRequest, at: datetime) -> str:
     return f"Assigned to {name_of(to)}"
 
 
-def close(found: Conversation, request: HttpRequest, at: datetime) -> str:
+def close_conversation(found: Conversation, request: HttpRequest, at: datetime) -> str:
     if found.state == "closed":
         return ""
     if has_new_message(found, request):
@@ -115,14 +115,14 @@ def close(found: Conversation, request: HttpRequest, at: datetime) -> str:
     return "Closed"
 
 
-def reopen(found: Conversation, request: HttpRequest, at: datetime) -> str:
+def reopen_conversation(found: Conversation, request: HttpRequest, at: datetime) -> str:
     if found.state == "open":
         return ""
     conversation_threads.reopen(found, teammate=teammate(request), at=at)
     return "Reopened"
 
 
-def snooze(found: Conversation, request: HttpRequest, at: datetime) -> str:
+def snooze_conversation(found: Conversation, request: HttpRequest, at: datetime) -> str:
     asked = (request.POST.get("until", ""), request.POST.get("date", ""))
     until = inbox_thread.snooze_until(*asked, at=at, zone=Workspace.current().tz)
     if has_new_message(found, request):
@@ -135,12 +135,12 @@ def snooze(found: Conversation, request: HttpRequest, at: datetime) -> str:
 
 # Each action returns its log entry, or an empty string if nothing changed.
 ACTIONS: dict[str, Callable[[Conversation, HttpRequest, datetime], str]] = {
-    "reply": reply,
-    "note": note,
-    "assign": assign,
-    "close": close,
-    "reopen": reopen,
-    "snooze": snooze,
+    "reply": send_reply,
+    "note": add_note,
+    "assign": assign_to_teammate,
+    "close": close_conversation,
+    "reopen": reopen_conversation,
+    "snooze": snooze_conversation,
 }
 WITH_TEXT = ("reply", "note")
 

@@ -173,22 +173,22 @@ def later_today(here: datetime) -> datetime | None:
     return later if later.date() == here.date() else None
 
 
-def tomorrow(here: datetime) -> datetime:
-    return morning(here.date() + timedelta(days=1), here)
+def tomorrow_morning(here: datetime) -> datetime:
+    return morning_of(here.date() + timedelta(days=1), here)
 
 
-def next_week(here: datetime) -> datetime:
-    return morning(here.date() + timedelta(days=7 - here.weekday()), here)
+def monday_morning(here: datetime) -> datetime:
+    return morning_of(here.date() + timedelta(days=7 - here.weekday()), here)
 
 
-def morning(day: date, here: datetime) -> datetime:
+def morning_of(day: date, here: datetime) -> datetime:
     return datetime.combine(day, MORNING_TIME, tzinfo=here.tzinfo)
 
 
 SNOOZE_OPTIONS: dict[str, tuple[str, Callable[[datetime], datetime | None]]] = {
     "later": ("Later today", later_today),
-    "tomorrow": ("Tomorrow", tomorrow),
-    "week": ("Next week", next_week),
+    "tomorrow": ("Tomorrow", tomorrow_morning),
+    "week": ("Next week", monday_morning),
 }
 
 
@@ -213,7 +213,7 @@ def snooze_until(chosen: str, typed: str, *, at: datetime, zone: ZoneInfo) -> da
             raise ValidationError("It is too late for “Later today”. Choose another time.")
         return moment
     try:
-        moment = morning(date.fromisoformat(typed.strip()), here)
+        moment = morning_of(date.fromisoformat(typed.strip()), here)
     except ValueError as wrong:
         raise ValidationError("Choose how long to snooze the conversation.") from wrong
     if not at < moment <= at + MAX_SNOOZE:

@@ -22,7 +22,7 @@ from outbound.console.admin import column
 from outbound.console.change_message import from_to
 from outbound.console.wording import counted
 from outbound.people import refused_names
-from outbound.people.retirement import InUseOrRetired, RetirementPages, listed
+from outbound.people.retirement import InUseOrRetired, RetirementPages, use_rows
 
 FINISHED_STATES = (State.STOPPED, State.SENT)
 
@@ -87,8 +87,8 @@ class CustomAttributeAdmin(refused_names.RefusedNamesPages):
             to=to,
             becomes=KIND_NAMES[to] if to else "",
             forecast=kind_conversion.dry_run(attribute, to=to) if to else None,
-            uses=listed([*used.messages, *used.segments]),
-            blocking=listed(used.blocking),
+            uses=use_rows([*used.messages, *used.segments]),
+            blocking=use_rows(used.blocking),
             blocked=[use for use in uses if use.blocks and use.broken],
             warned=[use for use in uses if use.broken and not use.blocks],
             log=self.history_of(attribute),
@@ -99,7 +99,7 @@ class CustomAttributeAdmin(refused_names.RefusedNamesPages):
     ) -> bool:
         """Have a worker change the kind: the attribute has too many values for one request."""
         if any(use.blocks and use.broken for use in rule_uses(attribute, to=to)):
-            messages.error(request, "Nothing was changed: the messages and segments listed below would break.")
+            messages.error(request, "Nothing was changed: the messages and segments use_rows below would break.")
             return False
         shown = request.POST.get("values", "")
         try:
@@ -129,7 +129,9 @@ class CustomAttributeAdmin(refused_names.RefusedNamesPages):
             with transaction.atomic():
                 attribute_kinds.hold_rules_still()
                 if any(use.blocks and use.broken for use in rule_uses(attribute, to=to)):
-                    messages.error(request, "Nothing was changed: the messages and segments listed below would break.")
+                    messages.error(
+                        request, "Nothing was changed: the messages and segments use_rows below would break."
+                    )
                     return False
                 done = kind_conversion.convert(attribute, to=to, lose_at_most=lose_at_most)
                 words = f"{counted(done.kept, 'value', 'values')} kept, {done.lost:,} became unknown"

@@ -186,10 +186,10 @@ def rules_by_new_tag(admin: ConsoleAdmin, request: HttpRequest, rows: CustomerQu
     at = timezone.now()
     label = intake.find_or_make_tag(f"Picked {timezone.localtime(at):%-d %b %Y, %H:%M:%S}", at=at)
     admin.note(request, label, f"Tagged {counted(tag_all(rows, label, at=at), 'person', 'people')}")
-    rules: list[Any] = [rule("tag", label.pk)]
+    rules: list[Any] = [stored_rule("tag", label.pk)]
     if rows.filter(role=Role.LEAD).exists():
         # Without a rule on the role, the audience would not include leads.
-        rules.append({"match": "any", "rules": [rule("role", role.value) for role in Role]})
+        rules.append({"match": "any", "rules": [stored_rule("role", role.value) for role in Role]})
     return {"match": "all", "rules": rules}
 
 
@@ -197,7 +197,7 @@ def list_rules(given: QueryDict) -> dict[str, Any]:
     """Convert the rules, filters and search of the list to rules of an audience."""
     chosen = {attribute: str(given[name]) for name, attribute in FILTER_ATTRIBUTES.items() if given.get(name)}
     rules: list[Any] = [
-        rule(attribute, int(value) if value.isdecimal() else value) for attribute, value in chosen.items()
+        stored_rule(attribute, int(value) if value.isdecimal() else value) for attribute, value in chosen.items()
     ]
     rules += search_rules(given.get("q", "").replace("\0", ""))
     asked = Audience(rules=stored_rules(given))
@@ -216,9 +216,11 @@ def is_address(search: str) -> bool:
 def search_rules(search: str) -> list[Any]:
     """Convert a search term to rules that match the same people as the search of the list."""
     if is_address(search) and recipients.customer_ids_matching(search.strip()):
-        exact = [rule("user_id", search.strip()), rule("email", search.strip().lower())]
+        exact = [stored_rule("user_id", search.strip()), stored_rule("email", search.strip().lower())]
         return [{"match": "any", "rules": exact}]
-    return [{"match": "any", "rules": [rule(name, word, "contains") for name in SEARCHED]} for word in search.split()]
+    return [
+        {"match": "any", "rules": [stored_rule(name, word, "contains") for name in SEARCHED]} for word in search.split()
+    ]
 
 
 def stored_rules(given: QueryDict) -> Any:
@@ -235,7 +237,7 @@ def parse_json(text: str) -> Any:
         return "unreadable"
 
 
-def rule(attribute: str, value: Any, operator: str = "is") -> dict[str, Any]:
+def stored_rule(attribute: str, value: Any, operator: str = "is") -> dict[str, Any]:
     return {"attribute": attribute, "operator": operator, "value": value}
 
 

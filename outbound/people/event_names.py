@@ -7,7 +7,7 @@ from django.http import HttpRequest, HttpResponse
 
 from delivery.maintenance import retirement
 from outbound.console.admin import column
-from outbound.people.retirement import InUseOrRetired, RetirementPages, listed
+from outbound.people.retirement import InUseOrRetired, RetirementPages, use_rows
 
 
 class EventNameAdmin(RetirementPages):
@@ -35,7 +35,7 @@ class EventNameAdmin(RetirementPages):
             title=event.name,
             original=event,
             can_change=can_change,
-            uses=listed([*uses.messages, *uses.segments]),
-            blocking=listed(uses.blocking),
+            uses=use_rows([*uses.messages, *uses.segments]),
+            blocking=use_rows(uses.blocking),
             log=self.history_of(event),
         )

@@ -130,7 +130,7 @@ class ProfilePages(ConsoleAdmin):
             original=customer,
             can_write=may_write(request),
             notices=notices(customer, can_change=can_change),
-            facts=facts(customer),
+            facts=customer_facts(customer),
             attributes=custom_attributes(customer.attributes, scope="customer"),
             details=[(DETAILS[key][0], value) for key, value in customer.details.items() if key in DETAILS],
             companies=Company.objects.filter(memberships__customer=customer).order_by("name", "pk"),
@@ -282,7 +282,7 @@ def notices(customer: Customer, *, can_change: bool) -> list[dict[str, Any]]:
     return found
 
 
-def facts(customer: Customer) -> list[tuple[str, Any]]:
+def customer_facts(customer: Customer) -> list[tuple[str, Any]]:
     return field_values(customer, CUSTOMER_FIELDS)
 
 

@@ -50,7 +50,7 @@ def name_of(use: Message | Audience) -> str:
     return f"the segment “{use}”"
 
 
-def listed(uses: Iterable[Message | Audience]) -> list[dict[str, str]]:
+def use_rows(uses: Iterable[Message | Audience]) -> list[dict[str, str]]:
     return [{"name": name_of(use), "address": address_of(use)} for use in uses]
 
 
@@ -104,7 +104,7 @@ class RetirementPages(ConsoleAdmin):
                 retirement.retire(row, at=timezone.now())
                 self.note(request, row, "Retired")
         except retirement.InUse:
-            messages.error(request, f"“{row.name}” was not retired: the messages and segments listed below use it.")
+            messages.error(request, f"“{row.name}” was not retired: the messages and segments use_rows below use it.")
         else:
             messages.success(request, f"“{row.name}” is retired. Its stored data stays.")
         return HttpResponseRedirect(self.page_of(row))

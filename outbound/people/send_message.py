@@ -51,7 +51,7 @@ class DirectMessageForm(forms.Form):
         empty_label="Choose a sender",
         widget=UnfoldAdminSelectWidget(),
         error_messages={
-            "required": "Choose a sender.",
+            "required": "Choose who the message is from.",
             "invalid_choice": "You may not write as this sender. Choose another one.",
         },
     )

@@ -107,7 +107,7 @@ class IntegrationAdmin(ToldAdmin):
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
         if not self.has_view_permission(request):
             raise PermissionDenied
-        return self.show(request)
+        return self.render_page(request)
 
     def delete_model(self, request: HttpRequest, obj: Integration) -> None:
         obj.revoke()
@@ -121,18 +121,18 @@ class IntegrationAdmin(ToldAdmin):
         """Create a token and show it once."""
         form = TokenForm(request.POST)
         if not form.is_valid():
-            return self.show(request, token_form=form, status=400)
+            return self.render_page(request, token_form=form, status=400)
         with transaction.atomic():
             made, token = Integration.issue(name=form.cleaned_data["name"])
             self.log_addition(request, made, "Created the token")
-        return self.show(request, made=made, token=token)
+        return self.render_page(request, made=made, token=token)
 
     @by_post(CHANGE_WORKSPACE)
     def show_secret(self, request: HttpRequest) -> HttpResponse:
         """Show the identity secret. The log records it."""
         workspace = Workspace.current()
         self.note(request, workspace, "Viewed the identity secret")
-        return self.show(request, secret=workspace.identity_secret)
+        return self.render_page(request, secret=workspace.identity_secret)
 
     @by_post(CHANGE_WORKSPACE)
     def change_secret(self, request: HttpRequest) -> HttpResponse:
@@ -141,7 +141,7 @@ class IntegrationAdmin(ToldAdmin):
             workspace.identity_secret = new_secret()
             self.note(request, workspace, "Changed the identity secret")
         messages.success(request, "The identity secret has been changed. Update your server now.")
-        return self.show(request, secret=workspace.identity_secret)
+        return self.render_page(request, secret=workspace.identity_secret)
 
     @by_post(CHANGE_WORKSPACE)
     def require_hash(self, request: HttpRequest) -> HttpResponse:
@@ -158,13 +158,13 @@ class IntegrationAdmin(ToldAdmin):
         """Allow one more website. Idempotent."""
         form = OriginForm(request.POST)
         if not form.is_valid():
-            return self.show(request, origin_form=form, status=400)
+            return self.render_page(request, origin_form=form, status=400)
         origin = form.cleaned_data["origin"]
         with locked_workspace() as workspace:
             if origin not in registered_origins(workspace):
                 if len(workspace.allowed_origins) >= MOST_ORIGINS:
                     form.add_error("origin", f"There are already {MOST_ORIGINS} websites. Remove one first.")
-                    return self.show(request, origin_form=form, status=400)
+                    return self.render_page(request, origin_form=form, status=400)
                 workspace.allowed_origins = [*workspace.allowed_origins, origin]
                 self.note(request, workspace, f"Allowed the messenger on {origin}")
         messages.success(request, f"The messenger is now allowed on {origin}.")
@@ -181,7 +181,7 @@ class IntegrationAdmin(ToldAdmin):
                 messages.success(request, f"The messenger is no longer allowed on {gone}.")
         return back_to_section("messenger")
 
-    def show(self, request: HttpRequest, *, status: int = 200, **shown: Any) -> HttpResponse:
+    def render_page(self, request: HttpRequest, *, status: int = 200, **shown: Any) -> HttpResponse:
         """Render the page, with a new token or an invalid form in `shown`."""
         workspace, address = Workspace.current(), settings.PUBLIC_URL
         return self.page(

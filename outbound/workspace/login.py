@@ -1,7 +1,7 @@
 """Login, invitations and password reset.
 
-The pages do not reveal whether an account exists. An unknown name gets the same error as a wrong password. A request for a
-new password gets the same answer in the same time whether or not an email is sent.
+The pages do not reveal whether an account exists. An unknown name gets the same error as a wrong password. A request
+for a new password gets the same answer, in the same time, whether or not an email is sent.
 """
 
 import threading
@@ -73,7 +73,7 @@ def link_for(user: User, *, to: str, token: str) -> str:
     return settings.PUBLIC_URL + reverse(f"admin:{to}", args=[uid, token])
 
 
-def invite(user: User, *, by: str) -> None:
+def send_invitation(user: User, *, by: str) -> None:
     """Email a teammate a link to choose a password. Earlier links stop working."""
     user.set_unusable_password()
     user.save(update_fields=["password"])

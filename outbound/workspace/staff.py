@@ -194,7 +194,7 @@ class StaffAdmin(ToldAdmin):
 
         def send() -> None:
             try:
-                login.invite(user, by=login.inviter_name(request))
+                login.send_invitation(user, by=login.inviter_name(request))
             except OSError as wrong:
                 messages.error(request, f"The invitation to {user.email} could not be emailed: {wrong}. Send it again.")
             else:

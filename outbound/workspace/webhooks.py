@@ -163,9 +163,11 @@ class SubscriptionAdmin(ToldAdmin):
                 messages.success(request, "Saved.")
                 return HttpResponseRedirect(self.webhook_url(found))
             found.refresh_from_db()
-        return self.show(request, found, form=form, status=400 if request.method == "POST" else 200)
+        return self.render_page(request, found, form=form, status=400 if request.method == "POST" else 200)
 
-    def show(self, request: HttpRequest, found: Subscription, *, status: int = 200, **shown: Any) -> HttpResponse:
+    def render_page(
+        self, request: HttpRequest, found: Subscription, *, status: int = 200, **shown: Any
+    ) -> HttpResponse:
         """Render the page of a webhook."""
         rows = Notification.objects.filter(subscription=found).order_by("-pk")
         failures_only = request.GET.get("log") == "trouble"
@@ -195,7 +197,7 @@ class SubscriptionAdmin(ToldAdmin):
             return not_done(request, reverse("admin:audiences_subscription_change", args=[object_id]))
         found = self.found(request, object_id)
         self.note(request, found, "Viewed the signing secret")
-        return self.show(request, found, secret=found.secret)
+        return self.render_page(request, found, secret=found.secret)
 
     def change_secret(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Replace the signing secret and show it."""
@@ -207,7 +209,7 @@ class SubscriptionAdmin(ToldAdmin):
             found.save(update_fields=["secret", "updated_at"])
             self.note(request, found, "Changed the signing secret")
         messages.success(request, "The signing secret has been changed. Update your server now.")
-        return self.show(request, found, secret=found.secret)
+        return self.render_page(request, found, secret=found.secret)
 
     def ping(self, request: HttpRequest, object_id: str) -> HttpResponse:
         if request.method != "POST":

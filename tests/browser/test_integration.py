@@ -31,7 +31,7 @@ def copied(page: Page) -> str:
 
 def test_makes_a_token_copies_it_and_calls_with_it(console):
     console.get_by_label("Name of a new token").fill("The shop")
-    console.get_by_role("button", name="Make a token").click()
+    console.get_by_role("button", name="Create a token").click()
     console.locator("[data-copy=token]").click()
     expect(console.locator("#copied")).to_have_text("Copied")
 
@@ -48,7 +48,7 @@ def test_registers_a_website_and_the_snippet_pasted_there_opens_the_messenger(co
     console.get_by_role("button", name="Add", exact=True).click()
     expect(console.locator(".ob-origins")).to_contain_text(site.origin)
 
-    console.get_by_text("Where nobody logs in").click()
+    console.get_by_text("Pages without a login").click()
     console.locator("[data-copy=snippet-visitors]").click()
     expect(console.locator("#copied")).to_have_text("Copied")
 

@@ -346,7 +346,7 @@ def test_an_address_that_asks_for_nonsense_is_answered_in_words_and_leads_home(c
     page = console.get("/admin/audiences/customer/?role__exact=%00")
 
     assert page.status_code == 400
-    assert "This could not be understood" in page.content.decode()
+    assert "This request is not valid" in page.content.decode()
     assert "role__exact" not in page.content.decode()
     assert 'href="/admin/"' in page.content.decode()
 

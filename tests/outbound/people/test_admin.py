@@ -275,7 +275,7 @@ def test_an_import_from_file_to_done(console, boss, nudged):
     page = console.post(f"{at}check/", {"target": ["user_id", "name", "new.text.Plan"], "tag": "Fair"}, follow=True)
 
     text = page.content.decode()
-    for words in ("1 new customer.", "1 customer would change.", "1 line has an error", "had no value for it"):
+    for words in ("1 new customer.", "1 customer would change.", "1 line would be skipped", "had no value for it"):
         assert words in text, words
     assert Customer.objects.get().name == "Old"
     assert console.get(f"{at}errors.csv").content.decode().splitlines()[1].startswith("4,user_id,")
@@ -329,7 +329,7 @@ def test_what_is_wrong_beyond_what_is_kept_is_counted_on_the_page_and_in_the_fil
         console.get(f"{at}errors.csv")
         .content.decode()
         .splitlines()[-1]
-        .endswith("3 more lines have an error that is not kept.")
+        .endswith("3 more lines have an error that is not stored.")
     )
 
 

@@ -148,7 +148,7 @@ def test_shows_where_they_get_pushes_and_where_no_more(console):
 
     assert shown.context["devices"] == [
         ("Android", "Receives push notifications since 4 May 2026"),
-        ("iOS", "Gone since 4 May 2026"),
+        ("iOS", "Inactive since 4 May 2026"),
     ]
     assert "secret-token" not in shown.content.decode()
 

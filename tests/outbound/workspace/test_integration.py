@@ -89,7 +89,7 @@ def test_two_tokens_have_two_names(console):
     press(console, "integration_make_token", name="The shop")
     again = press(console, "integration_make_token", name="the SHOP")
 
-    assert "There is a token named" in words(again)
+    assert "A token named" in words(again)
     assert Integration.objects.count() == 1
 
 
@@ -133,7 +133,7 @@ def test_the_identity_secret_is_shown_when_asked_for_and_that_is_in_the_log(cons
     assert secret not in words(console.get(PAGE))
     assert console.get(reverse("admin:integration_show_secret")).status_code == 303
     assert secret in words(press(console, "integration_show_secret"))
-    assert said() == "Looked at the identity secret"
+    assert said() == "Viewed the identity secret"
 
 
 def test_changing_the_identity_secret_ends_what_was_made_with_the_old_one(console):
@@ -174,7 +174,7 @@ def test_a_website_is_kept_as_browsers_send_it_and_may_ask_at_once(console, type
 
     assert Workspace.current().allowed_origins == [kept]
     assert origins.is_registered(kept)
-    assert said() == f"Let the messenger run on {kept}"
+    assert said() == f"Allowed the messenger on {kept}"
 
 
 @pytest.mark.parametrize(
@@ -229,7 +229,7 @@ def test_a_webhook_is_added_with_its_topics_and_shows_its_secret_on_demand(conso
     assert made.active
     assert made.secret not in page
     assert made.secret in words(press(console, "subscription_show_secret", made.pk))
-    assert said() == "Looked at the signing secret"
+    assert said() == "Viewed the signing secret"
     assert made.url in words(console.get(PAGE))
 
 
@@ -265,7 +265,7 @@ def test_a_private_address_is_taken_where_the_settings_allow_it(console, setting
 def test_a_webhook_without_a_topic_is_refused(console):
     answer = press(console, "audiences_subscription_add", url="https://shop.example/", active="on")
 
-    assert "Tick at least one thing" in words(answer)
+    assert "Choose at least one topic" in words(answer)
 
 
 def test_a_change_of_a_webhook_is_told_and_keeps_what_has_no_box(console, hook):
@@ -302,7 +302,7 @@ def test_what_a_worker_has_in_hand_is_not_sent_beside_it(console, hook):
 
     answer = press(console, "subscription_again", hook.pk, row.pk)
 
-    assert "being sent at this moment" in words(answer)
+    assert "being sent right now" in words(answer)
     row.refresh_from_db()
     assert row.state == NotificationState.SENDING
 
