@@ -84,7 +84,7 @@ def fits(page: Page) -> None:
     assert page.problems == []
 
 
-def test_a_reply_arrives_without_a_reload_and_is_answered(open_inbox, boss):
+def test_reply_appears_without_reload_and_is_answered(open_inbox, boss):
     thread = wrote("Ann Lee", "Where is my invoice?")
     page = open_inbox()
     expect(page.locator("[data-counted=inbox]")).to_have_text("1 unread")
@@ -115,7 +115,7 @@ def test_a_reply_arrives_without_a_reload_and_is_answered(open_inbox, boss):
     assert thread.parts.filter(teammate=boss).get().body.count("Half an answer") == 1
 
 
-def test_notes_assigns_snoozes_closes_and_opens_again(open_inbox):
+def test_conversation_is_noted_assigned_snoozed_closed_and_reopened(open_inbox):
     User.objects.create_user("sam", first_name="Sam", last_name="Quinn", is_staff=True)
     thread = wrote("Ann Lee", "Where is my invoice?")
     page = open_inbox(thread)
@@ -150,7 +150,7 @@ def test_notes_assigns_snoozes_closes_and_opens_again(open_inbox):
     fits(page)
 
 
-def test_what_comes_while_one_reaches_for_close_is_read_first(open_inbox):
+def test_new_message_must_be_read_before_closing(open_inbox):
     thread = wrote("Ann Lee", "Where is my invoice?")
     page = open_inbox(thread)
     expect(page.locator("[data-counted=inbox]")).to_be_hidden()
@@ -169,7 +169,7 @@ def test_what_comes_while_one_reaches_for_close_is_read_first(open_inbox):
     assert Conversation.objects.get().state == "closed"
 
 
-def test_a_draft_outlives_what_else_is_done_and_images_go_with_the_answer(open_inbox):
+def test_draft_survives_other_actions_and_images_are_sent(open_inbox):
     thread = wrote("Ann Lee", "Where is my invoice?")
     page = open_inbox(thread)
     write(page, "Here it is")
@@ -193,7 +193,7 @@ def test_a_draft_outlives_what_else_is_done_and_images_go_with_the_answer(open_i
     assert [file["name"] for file in thread.parts.get(part_type="comment").attachments] == ["invoice.png"]
 
 
-def test_what_cannot_be_sent_says_why_and_keeps_the_text(open_inbox):
+def test_invalid_answer_shows_an_error_and_keeps_its_text(open_inbox):
     page = open_inbox(wrote("Ann Lee", "Where is my invoice?"))
 
     page.get_by_role("button", name="Send", exact=True).click()
@@ -209,7 +209,7 @@ def test_what_cannot_be_sent_says_why_and_keeps_the_text(open_inbox):
     fits(page)
 
 
-def test_on_a_phone_there_is_the_list_or_the_conversation(open_inbox):
+def test_phone_shows_the_list_or_the_conversation(open_inbox):
     thread = wrote(f"Ann {LONG}", f"Where is {LONG}?", minutes=1)
     page = open_inbox()
     page.set_viewport_size(PHONE)
@@ -233,7 +233,7 @@ def test_on_a_phone_there_is_the_list_or_the_conversation(open_inbox):
     assert thread.parts.count() == 1
 
 
-def test_a_long_list_opens_at_its_beginning_on_a_phone(open_inbox):
+def test_long_list_opens_at_its_top_on_a_phone(open_inbox):
     for number in range(20):
         wrote(f"Ann {number}", "Where is my invoice?", minutes=number)
     page = open_inbox()
@@ -244,7 +244,7 @@ def test_a_long_list_opens_at_its_beginning_on_a_phone(open_inbox):
     assert page.evaluate("scrollY") == 0
 
 
-def test_a_long_conversation_opens_at_its_end(open_inbox):
+def test_long_conversation_opens_at_its_end(open_inbox):
     thread = wrote("Ann Lee", "The first thing")
     for number in range(200):
         threads.reply_by_customer(thread, body=f"Line {number}", at=timezone.now())
@@ -260,7 +260,7 @@ def test_a_long_conversation_opens_at_its_end(open_inbox):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_an_empty_inbox_is_fit_to_look_at(open_inbox, scheme):
+def test_empty_inbox_is_accessible(open_inbox, scheme):
     page = open_inbox()
     page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
 
@@ -268,7 +268,7 @@ def test_an_empty_inbox_is_fit_to_look_at(open_inbox, scheme):
     fits(page)
 
 
-def test_says_when_the_console_cannot_be_reached(open_inbox, context):
+def test_lost_connection_is_reported(open_inbox, context):
     page = open_inbox(wrote("Ann Lee", "Where is my invoice?"))
     expect(page.locator("[data-counted=inbox]")).to_be_hidden()
 
@@ -279,7 +279,7 @@ def test_says_when_the_console_cannot_be_reached(open_inbox, context):
     expect(page.get_by_role("alert").filter(has_text="logged out")).to_be_visible()
 
 
-def test_an_answer_outlives_the_session(open_inbox, context):
+def test_draft_survives_an_expired_session(open_inbox, context):
     page = open_inbox(wrote("Ann Lee", "Where is my invoice?"))
     page.locator("trix-editor").click()
     page.keyboard.type("It is on its way")
@@ -293,7 +293,7 @@ def test_an_answer_outlives_the_session(open_inbox, context):
     expect(page.locator("trix-editor")).to_contain_text("It is on its way")
 
 
-def test_a_file_that_came_by_mail_is_saved_under_its_name_and_runs_nowhere(open_inbox, tmp_path):
+def test_emailed_file_is_downloaded_under_its_name_and_not_run(open_inbox, tmp_path):
     page_of_theirs = b"<!doctype html><script>document.title = 'ran'</script>"
     upload = SimpleUploadedFile("x", page_of_theirs, "text/html")
     upload.name = "Übersicht – März.html"

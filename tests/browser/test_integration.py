@@ -29,7 +29,7 @@ def copied(page: Page) -> str:
     return page.evaluate("navigator.clipboard.readText()")
 
 
-def test_makes_a_token_copies_it_and_calls_with_it(console):
+def test_created_token_is_copied_and_works(console):
     console.get_by_label("Name of a new token").fill("The shop")
     console.get_by_role("button", name="Create a token").click()
     console.locator("[data-copy=token]").click()
@@ -40,7 +40,7 @@ def test_makes_a_token_copies_it_and_calls_with_it(console):
     assert client.get("/api/me").json()["name"] == "The shop"
 
 
-def test_registers_a_website_and_the_snippet_pasted_there_opens_the_messenger(console, context, site):
+def test_snippet_opens_the_messenger_on_a_registered_website(console, context, site):
     console.get_by_label("Website", exact=True).fill(f"{site.origin}/shop")
     console.get_by_role("button", name="Add", exact=True).click()
     expect(console.get_by_text("Leave out what follows the host")).to_be_visible()

@@ -36,7 +36,7 @@ def fits(page: Page) -> None:
     assert [(wrong["id"], [node["target"] for node in wrong["nodes"]]) for wrong in serious] == []
 
 
-def test_writes_to_one_customer_from_a_phone(console, live_server):
+def test_message_to_one_customer_is_sent_from_a_phone(console, live_server):
     ada = CustomerFactory(name="Ada " + "Byron" * 20, email=f"{'ada' * 20}@acme.example")
     EventFactory(customer=ada)
     SenderFactory()
@@ -64,7 +64,7 @@ def test_writes_to_one_customer_from_a_phone(console, live_server):
     assert (record.customer, record.reason, record.message.format) == (ada, Reason.VISIT, "chat")
 
 
-def test_the_console_can_be_put_on_a_home_screen(console, live_server):
+def test_console_can_be_installed_on_a_home_screen(console, live_server):
     page = console
     page.goto(f"{live_server.url}/admin/")
     address = page.locator("link[rel=manifest]").get_attribute("href")
@@ -78,7 +78,7 @@ def test_the_console_can_be_put_on_a_home_screen(console, live_server):
         assert len(answer.body()) > 500
 
 
-def test_a_file_is_checked_before_it_is_written(console, live_server):
+def test_file_is_checked_before_it_is_written(console, live_server):
     page = console
     page.goto(f"{live_server.url}/admin/audiences/customer/import/")
     fits(page)
@@ -99,7 +99,7 @@ def test_a_file_is_checked_before_it_is_written(console, live_server):
     assert Customer.objects.get().name == "Ada"
 
 
-def test_filters_by_a_rule_and_asks_why(console, live_server):
+def test_list_is_filtered_by_a_rule_and_why_page_opens(console, live_server):
     CustomerFactory(name="Ada", country="Ireland", email="ada@acme.example")
     CustomerFactory(name="Bob", country="France")
     MessageFactory(live=True, title="Welcome", rules=[rule("country", "is", "France")])
@@ -125,7 +125,7 @@ def test_filters_by_a_rule_and_asks_why(console, live_server):
 
 
 @pytest.mark.parametrize("table", ["messaging_sender", "audiences_customer"])
-def test_a_card_on_a_phone_shows_the_whole_of_a_long_value(console, live_server, table):
+def test_phone_shows_long_values_completely(console, live_server, table):
     address = "the.customer.success.team.of.the.northern.region@mail.a-very-long-company-name.example"
     SenderFactory(name="Ada", email=address, reply_to=address)
     CustomerFactory(name="Ada", email=address, user_id="5f3e9a" * 10)

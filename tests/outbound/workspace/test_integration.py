@@ -14,7 +14,7 @@ from rest_framework.test import APIClient
 from audiences.models import Integration, Notification, NotificationState, Subscription, Topic, Workspace
 from delivery.messenger import origins
 from delivery.webhooks import dispatcher
-from outbound.workspace.webhooks import NOT_TICKED, TONES, TOPICS
+from outbound.workspace.webhooks import TOPICS_WITHOUT_CHECKBOX, TONES, TOPICS
 
 pytestmark = pytest.mark.django_db
 AT = datetime(2026, 5, 4, 10, 0, tzinfo=UTC)
@@ -57,7 +57,7 @@ def asked_with(token: str) -> int:
     return client.get("/api/me").status_code
 
 
-def test_a_token_is_shown_once_works_and_is_revoked_alone(console):
+def test_token_is_shown_once_works_and_is_revoked_separately(console):
     shown = words(press(console, "integration_make_token", name="The shop"))
     token = re.search(r'id="token"[^>]*>([^<]+)<', shown)[1]
     made = Integration.objects.get(name="The shop")
@@ -71,7 +71,7 @@ def test_a_token_is_shown_once_works_and_is_revoked_alone(console):
     assert not User.objects.filter(pk=user).exists()
 
 
-def test_revoking_the_token_of_a_teammate_leaves_the_teammate(console, boss):
+def test_revoking_a_token_of_a_teammate_keeps_the_teammate(console, boss):
     token, _ = Integration.objects.create(user=boss, name="Mine")
 
     press(console, "audiences_integration_delete", token.pk, post="yes")
@@ -80,12 +80,12 @@ def test_revoking_the_token_of_a_teammate_leaves_the_teammate(console, boss):
     assert User.objects.filter(pk=boss.pk).exists()
 
 
-def test_the_page_with_a_token_or_a_secret_is_kept_nowhere(console):
+def test_page_with_a_token_or_secret_is_not_cached(console):
     assert "no-store" in press(console, "integration_make_token", name="The shop")["Cache-Control"]
     assert "no-store" in press(console, "integration_show_secret")["Cache-Control"]
 
 
-def test_two_tokens_have_two_names(console):
+def test_token_names_are_unique(console):
     press(console, "integration_make_token", name="The shop")
     again = press(console, "integration_make_token", name="the SHOP")
 
@@ -93,7 +93,7 @@ def test_two_tokens_have_two_names(console):
     assert Integration.objects.count() == 1
 
 
-def test_a_token_tells_when_it_was_last_used(console):
+def test_last_use_of_a_token_is_shown(console):
     Integration.issue(name="The shop")
     assert "Never" in words(console.get(PAGE))
 
@@ -102,7 +102,7 @@ def test_a_token_tells_when_it_was_last_used(console):
     assert "4 May 2026, 10:00" in words(console.get(PAGE))
 
 
-def test_the_snippet_is_shown_with_and_without_user_hash(console, settings):
+def test_snippets_with_and_without_user_hash_are_shown(console, settings):
     settings.PUBLIC_URL = "https://hello.acme.example"
     page = words(console.get(PAGE))
     users, visitors = re.findall(r"<pre[^>]*>(.*?)</pre>", page, re.DOTALL)
@@ -113,7 +113,7 @@ def test_the_snippet_is_shown_with_and_without_user_hash(console, settings):
     assert "user_hash" not in visitors
 
 
-def test_where_mail_comes_back_is_told_without_the_secret(console, settings):
+def test_provider_urls_are_shown_without_the_secret(console, settings):
     settings.INBOUND_DOMAIN, settings.PUBLIC_URL = "reply.acme.example", "https://hello.acme.example"
     settings.WEBHOOK_SECRET = []
     assert "once <code>WEBHOOK_SECRET</code> is set" in words(console.get(PAGE))
@@ -127,7 +127,7 @@ def test_where_mail_comes_back_is_told_without_the_secret(console, settings):
     assert "hush" not in page
 
 
-def test_the_identity_secret_is_shown_when_asked_for_and_that_is_in_the_log(console):
+def test_viewing_the_identity_secret_is_logged(console):
     secret = Workspace.current().identity_secret
 
     assert secret not in words(console.get(PAGE))
@@ -136,7 +136,7 @@ def test_the_identity_secret_is_shown_when_asked_for_and_that_is_in_the_log(cons
     assert said() == "Viewed the identity secret"
 
 
-def test_changing_the_identity_secret_ends_what_was_made_with_the_old_one(console):
+def test_changed_identity_secret_invalidates_old_hashes(console):
     old = Workspace.current().identity_secret
 
     answer = words(press(console, "integration_change_secret"))
@@ -147,7 +147,7 @@ def test_changing_the_identity_secret_ends_what_was_made_with_the_old_one(consol
     assert old not in said()
 
 
-def test_switching_identity_verification_off_is_warned_about(console):
+def test_identity_verification_off_shows_a_warning(console):
     assert "Identity verification is off" not in words(console.get(PAGE))
 
     assert "Identity verification is off" in words(press(console, "integration_require_hash", on=0))
@@ -167,7 +167,7 @@ def test_switching_identity_verification_off_is_warned_about(console):
         ("http://[::1]:8000", "http://[::1]:8000"),
     ],
 )
-def test_a_website_is_kept_as_browsers_send_it_and_may_ask_at_once(console, typed, kept):
+def test_website_is_normalised_and_allowed_immediately(console, typed, kept):
     assert not origins.is_registered(kept)
 
     press(console, "integration_add_origin", origin=typed)
@@ -192,7 +192,7 @@ def test_a_website_is_kept_as_browsers_send_it_and_may_ask_at_once(console, type
         ("null", "begins with https://"),
     ],
 )
-def test_what_is_no_website_is_refused_at_its_field_with_the_reason(console, typed, why):
+def test_invalid_website_shows_field_error(console, typed, why):
     answer = press(console, "integration_add_origin", origin=typed)
 
     assert why in words(answer)
@@ -200,7 +200,7 @@ def test_what_is_no_website_is_refused_at_its_field_with_the_reason(console, typ
     assert Workspace.current().allowed_origins == []
 
 
-def test_a_website_is_added_once_and_removed(console):
+def test_website_is_added_once_and_removed(console):
     for _ in range(2):
         press(console, "integration_add_origin", origin="https://acme.example")
     press(console, "integration_add_origin", origin="https://acme.example:8443")
@@ -213,7 +213,7 @@ def test_a_website_is_added_once_and_removed(console):
     assert said() == "No longer let the messenger run on https://acme.example"
 
 
-def test_a_webhook_is_added_with_its_topics_and_shows_its_secret_on_demand(console):
+def test_webhook_is_added_and_shows_its_secret_on_request(console):
     page = words(
         press(
             console,
@@ -245,7 +245,7 @@ def test_a_webhook_is_added_with_its_topics_and_shows_its_secret_on_demand(conso
         ("shop.example", "must begin with"),
     ],
 )
-def test_an_address_of_our_own_network_or_none_at_all_is_refused(console, settings, url, why):
+def test_private_or_invalid_url_is_refused(console, settings, url, why):
     settings.WEBHOOKS_TO_PRIVATE_ADDRESSES = False
 
     answer = press(console, "audiences_subscription_add", url=url, topics=["user.created"], active="on")
@@ -254,7 +254,7 @@ def test_an_address_of_our_own_network_or_none_at_all_is_refused(console, settin
     assert not Subscription.objects.exists()
 
 
-def test_a_private_address_is_taken_where_the_settings_allow_it(console, settings):
+def test_private_url_is_accepted_if_the_settings_allow_it(console, settings):
     settings.WEBHOOKS_TO_PRIVATE_ADDRESSES = True
 
     press(console, "audiences_subscription_add", url="http://127.0.0.1:9000/", topics=["user.created"], active="on")
@@ -262,13 +262,13 @@ def test_a_private_address_is_taken_where_the_settings_allow_it(console, setting
     assert Subscription.objects.get().url == "http://127.0.0.1:9000/"
 
 
-def test_a_webhook_without_a_topic_is_refused(console):
+def test_webhook_without_topics_is_refused(console):
     answer = press(console, "audiences_subscription_add", url="https://shop.example/", active="on")
 
     assert "Choose at least one topic" in words(answer)
 
 
-def test_a_change_of_a_webhook_is_told_and_keeps_what_has_no_box(console, hook):
+def test_change_is_logged_and_keeps_topics_without_checkbox(console, hook):
     Subscription.objects.update(topics=["ping", "user.created"])
 
     press(console, "audiences_subscription_change", hook.pk, url=hook.url, topics=["user.deleted"])
@@ -279,7 +279,7 @@ def test_a_change_of_a_webhook_is_told_and_keeps_what_has_no_box(console, hook):
     assert "Switched on: from yes to no" in said()
 
 
-def test_the_log_tells_what_came_back_and_something_is_sent_again(console, hook, monkeypatch):
+def test_log_shows_the_answer_and_sends_a_notification_again(console, hook, monkeypatch):
     rung: list[bool] = []
     monkeypatch.setattr("audiences.webhook_outbox.ring", lambda: rung.append(True))
     row = told(hook, state=NotificationState.FAILED, detail="It answered 500.", settled_at=AT, attempts=8)
@@ -297,7 +297,7 @@ def test_the_log_tells_what_came_back_and_something_is_sent_again(console, hook,
     assert [due.pk for due in dispatcher.claim(at=row.due_at)] == [row.pk]
 
 
-def test_what_a_worker_has_in_hand_is_not_sent_beside_it(console, hook):
+def test_notification_that_is_being_sent_is_not_sent_again(console, hook):
     row = told(hook, state=NotificationState.SENDING)
 
     answer = press(console, "subscription_again", hook.pk, row.pk)
@@ -307,7 +307,7 @@ def test_what_a_worker_has_in_hand_is_not_sent_beside_it(console, hook):
     assert row.state == NotificationState.SENDING
 
 
-def test_the_log_shows_only_what_did_not_get_through_where_asked(console, hook):
+def test_log_is_filtered_by_failures(console, hook):
     told(hook, state=NotificationState.DELIVERED, response_status=200)
     bad = told(hook, detail="There is no shop.example.")
     page = words(console.get(reverse("admin:audiences_subscription_change", args=[hook.pk]), {"log": "trouble"}))
@@ -316,7 +316,7 @@ def test_the_log_shows_only_what_did_not_get_through_where_asked(console, hook):
     assert "It answered 200." not in page
 
 
-def test_a_ping_is_sent_with_a_button_and_waits_while_the_webhook_is_off(console, hook):
+def test_ping_waits_while_the_webhook_is_off(console, hook):
     press(console, "subscription_ping", hook.pk)
     assert Notification.objects.get().topic == Topic.PING
 
@@ -325,22 +325,22 @@ def test_a_ping_is_sent_with_a_button_and_waits_while_the_webhook_is_off(console
     assert "switched off" in words(press(console, "subscription_ping", hook.pk))
 
 
-def test_a_webhook_of_another_is_not_sent_again_under_this_one(console, hook):
+def test_notification_of_another_webhook_is_not_found(console, hook):
     other = Subscription.objects.create(url="https://b.example", topics=["ping"], created_at=AT, updated_at=AT)
     row = told(other, state=NotificationState.FAILED)
 
     assert press(console, "subscription_again", hook.pk, row.pk).status_code == 404
 
 
-def test_every_topic_has_a_box_or_a_reason_for_none():
+def test_every_topic_has_a_checkbox_or_is_excluded():
     boxes = [topic for rows in TOPICS.values() for topic in rows]
 
     assert len(boxes) == len(set(boxes))
-    assert {*boxes, *NOT_TICKED} == set(Topic)
+    assert {*boxes, *TOPICS_WITHOUT_CHECKBOX} == set(Topic)
     assert set(TONES) == set(NotificationState)
 
 
-def test_nothing_typed_ends_up_as_html(console, hook):
+def test_typed_values_are_escaped(console, hook):
     Subscription.objects.update(url="https://a.example/<script>alert(1)</script>")
     Workspace.objects.update(allowed_origins=["https://a.example/<script>"])
 
