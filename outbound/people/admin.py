@@ -190,7 +190,7 @@ class CustomerAdmin(bulk_actions.PickingPages, csv_import.ImportPages, why.WhyPa
         count = customer.companies_count  # type: ignore[attr-defined]
         return f"{count}" if count else "–"
 
-    @display(description="Gets email")
+    @display(description="Receives email")
     def gets_email(self, customer: Customer) -> SafeString | str:
         """Show whether the customer receives email or, if not, the reason."""
         for name, label, tone in EMAIL_OBSTACLES:

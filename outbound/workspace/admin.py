@@ -52,6 +52,25 @@ class WorkspaceForm(forms.ModelForm):
             "colour": UnfoldAdminTextInputWidget({"placeholder": "#2563eb"}),
             "alarm_to": UnfoldAdminTextInputWidget({"placeholder": "ops@example.com"}),
         }
+        help_texts = {
+            "colour": "The colour of the border and links of branded emails.",
+            "confirm_above": "To set a message live for more people than this, a teammate must type their number.",
+            "drift_percent": "The largest change of the audience between the review and setting the message live."
+            " A larger change requires a new review.",
+            "cap_messages": "The most messages that one customer receives within the days below, in all channels"
+            " together. Leave empty for no limit.",
+            "answer_by_email_after": "If the customer does not visit within this time, a teammate’s answer is also sent"
+            " by email, once.",
+            "track_emails": "Emails contain a tracking pixel, and their links pass through this server. If switched"
+            " off, new emails contain neither, and reports show no opens and clicks.",
+            "alarm_to": "Email addresses, separated by commas, that are notified when an alarm starts and when it ends."
+            " Leave empty to notify every Admin.",
+            "keep_events_days": "Older events are deleted once a day. The number of events and the dates of the first"
+            " and last one are kept, because rules use them. Leave empty to keep all events.",
+            "keep_copies_days": "After this time, the content of emails and pushes is deleted: the filled-in variables"
+            " and the text of direct messages. Delivery records and reports stay. Links with variables stop working."
+            " Leave empty to keep all content.",
+        }
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

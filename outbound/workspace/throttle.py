@@ -78,6 +78,7 @@ class PaceForm(forms.ModelForm):
             "per_second": UnfoldAdminTextInputWidget({"inputmode": "decimal"}),
             "warm_up_from": UnfoldAdminSingleDateWidget(),
         }
+        help_texts = {"per_second": "For all workers together. Leave empty for no limit."}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -35,7 +35,7 @@ TOPICS: dict[str, dict[Topic, str]] = {
         Topic.CONVERSATION_ADMIN_REPLIED: "A teammate replied",
         Topic.CONVERSATION_ADMIN_SINGLE_CREATED: "A teammate sent a message to one customer",
         Topic.CONVERSATION_ADMIN_ASSIGNED: "A conversation was assigned",
-        Topic.CONVERSATION_ADMIN_NOTED: "A note was added",
+        Topic.CONVERSATION_ADMIN_NOTED: "A note was added to a conversation",
         Topic.CONVERSATION_ADMIN_CLOSED: "A conversation was closed",
         Topic.CONVERSATION_ADMIN_OPENED: "A conversation was reopened",
         Topic.CONVERSATION_ADMIN_SNOOZED: "A conversation was snoozed",

@@ -127,7 +127,7 @@ def test_conversation_is_noted_assigned_snoozed_closed_and_reopened(open_inbox):
     page.get_by_role("button", name="Add note").click()
     expect(page.locator(".ob-part-note")).to_contain_text("Note, seen by staff only")
 
-    page.locator("summary", has_text="Nobody").click()
+    page.locator("summary", has_text="Unassigned").click()
     fits(page)
     page.get_by_role("button", name="Sam Quinn").click()
     expect(page.locator("#thread-parts")).to_contain_text("Bo Berg assigned the conversation to Sam Quinn")
@@ -174,7 +174,7 @@ def test_draft_survives_other_actions_and_images_are_sent(open_inbox):
     page = open_inbox(thread)
     write(page, "Here it is")
 
-    page.locator("summary", has_text="Nobody").click()
+    page.locator("summary", has_text="Unassigned").click()
     page.get_by_role("button", name="Me", exact=True).click()
     expect(page.locator("#thread-parts")).to_contain_text("Bo Berg assigned the conversation to themselves")
     expect(page.locator("trix-editor")).to_have_text("Here it is")
@@ -218,7 +218,7 @@ def test_phone_shows_the_list_or_the_conversation(open_inbox):
     page.get_by_role("link", name="Ann").click()
     expect(page.locator("#inbox-rows")).to_be_hidden()
     expect(page.locator("#thread-parts")).to_be_visible()
-    page.locator("summary", has_text="Nobody").click()
+    page.locator("summary", has_text="Unassigned").click()
     menu = page.locator(".ob-drop[open] .ob-drop-body").bounding_box()
     assert menu["x"] >= 0
     assert menu["x"] + menu["width"] <= PHONE["width"]
