@@ -1,4 +1,4 @@
-"""The Inbox in a real browser: replies that arrive by themselves, and all that is done with them."""
+"""The inbox in a real browser: live updates and the actions on a conversation."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -50,7 +50,7 @@ def console(context, live_server, boss) -> Page:
 
 @pytest.fixture
 def open_inbox(console, live_server) -> Callable[..., Page]:
-    """Open the list, or one conversation."""
+    """Return a function that opens the list or a conversation."""
 
     def go(thread: Conversation | None = None) -> Page:
         path = (
@@ -78,7 +78,7 @@ def write(page: Page, words: str) -> None:
 
 
 def fits(page: Page) -> None:
-    """Nothing scrolls sideways, axe finds nothing, and nothing went wrong."""
+    """Assert that nothing scrolls sideways, axe finds nothing, and no script failed."""
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     assert violations(page, within="document.getElementById('inbox')") == []
     assert page.problems == []
@@ -97,7 +97,7 @@ def test_reply_appears_without_reload_and_is_answered(open_inbox, boss):
     assert page.evaluate("window.untouched")
     page.get_by_role("link", name="Ann Lee").click()
     expect(page.locator("#thread-parts")).to_contain_text("Where is my invoice?")
-    # It is before somebody's eyes.
+    # A teammate has the conversation open, so it is read.
     expect(page.locator("[data-counted=inbox]")).to_have_text("1 unread")
 
     page.evaluate("window.untouched = true")

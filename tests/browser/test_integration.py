@@ -1,4 +1,4 @@
-"""The page Integration in a real browser: a token is made and copied, and the snippet runs where it is pasted."""
+"""The integration page in a real browser: a token is created and copied, and the snippet works."""
 
 import pytest
 from django.contrib.auth.models import User

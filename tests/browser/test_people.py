@@ -1,4 +1,4 @@
-"""People in a real browser: writing to one from a phone, a file that is checked first, and Why?."""
+"""People in a real browser: a message from a phone, an import, and the “Why?” page."""
 
 import json
 
@@ -28,7 +28,7 @@ def console(context, live_server, transactional_db) -> Page:
 
 
 def fits(page: Page) -> None:
-    """Nothing scrolls sideways, and axe finds nothing serious."""
+    """Assert that nothing scrolls sideways and axe finds nothing serious."""
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     page.evaluate(AXE + ";0")
     found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]

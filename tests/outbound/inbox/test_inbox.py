@@ -1,4 +1,4 @@
-"""The Inbox: what is in it, what a conversation shows, and what each button does."""
+"""The inbox: its list, the thread of a conversation, and each action."""
 
 import io
 from datetime import timedelta
@@ -39,14 +39,14 @@ def somewhere_to_keep_images(settings, tmp_path) -> None:
 
 
 def wrote(name: str = "Ann Lee", body: str = "Where is my invoice?", *, at=None, **facts: object) -> Conversation:
-    """A customer writes of their own accord."""
+    """Start a conversation by a customer."""
     return conversation_threads.open_by_customer(
         CustomerFactory(name=name, **facts), body=body, at=at or timezone.now()
     )
 
 
 def messaged(at) -> Conversation:
-    """A message of ours reaches a customer in the app."""
+    """Start a conversation with an in-app message of ours."""
     customer = CustomerFactory(name="Bob Ray")
     MessageFactory(in_app=True, live=True, title="First steps", body="<p>Shall I show you around?</p>")
     visit.visit(customer, at=at)
@@ -131,7 +131,7 @@ def test_search_without_results_says_so(console, search):
 def test_paging_neither_misses_nor_repeats_rows(console):
     now = timezone.now()
     for number in range(PER_PAGE * 2 + 5):
-        # Some at the same moment, as imports and tests are.
+        # Some have the same time, as after an import.
         wrote(f"Customer {number}", at=now - timedelta(seconds=number // 10))
 
     seen, address = [], ""
@@ -257,7 +257,7 @@ def test_profile_and_conversation_link_to_each_other(console):
     assert f'href="{profile}"' in console.get(page(thread)).content.decode()
 
 
-# What is done by button
+# Actions
 
 
 def test_answer_is_sanitised_stored_with_images_and_logged(console, boss):
@@ -469,7 +469,7 @@ def test_unknown_actions_and_get_requests_are_refused(console):
     assert console.post(act("close", thread).replace(f"/{thread.pk}/", "/999999/")).status_code == 404
 
 
-# News
+# Updates of an open page
 
 
 def test_update_is_sent_once_then_not_modified(console):
@@ -489,7 +489,7 @@ def test_unmodified_update_takes_few_queries(console, django_assert_max_num_quer
     wrote()
     tag = console.get(INBOX).context["tag"]
 
-    # Who asks, the workspace's zone, and two short looks at the inbox.
+    # The user, the workspace, and two short queries on the inbox.
     with django_assert_max_num_queries(6):
         assert console.get(NEWS, headers={"If-None-Match": tag}).status_code == 304
 

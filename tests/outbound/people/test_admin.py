@@ -1,4 +1,4 @@
-"""The list of people: found by search, filters and rules; tagged, written to, saved as a file."""
+"""The list of people: search, filters and rules; bulk actions; import and export."""
 
 import csv
 import io
@@ -35,7 +35,7 @@ def rules(*found: dict, match: str = "all") -> str:
     return json.dumps({"match": match, "rules": list(found)})
 
 
-def shown(console, **query: object) -> list[str]:
+def listed_ids(console, **query: object) -> list[str]:
     answer = console.get(LIST, query)
     assert answer.status_code == 200
     return [customer.user_id for customer in answer.context["cl"].result_list]
@@ -61,14 +61,14 @@ def three(db) -> list[Customer]:
 
 @pytest.mark.usefixtures("three")
 def test_list_is_ordered_by_last_seen(console):
-    assert shown(console) == ["ada", "eve", "bob"]
+    assert listed_ids(console) == ["ada", "eve", "bob"]
 
 
 @pytest.mark.usefixtures("three")
 def test_list_is_filtered_by_rules(console):
-    assert shown(console, rules=rules(rule("country", "is", "Ireland"))) == ["ada", "eve"]
-    assert shown(console, rules=rules(rule("country", "is", "Ireland")), q="eve") == ["eve"]
-    assert shown(console, rules=rules()) == ["ada", "eve", "bob"]
+    assert listed_ids(console, rules=rules(rule("country", "is", "Ireland"))) == ["ada", "eve"]
+    assert listed_ids(console, rules=rules(rule("country", "is", "Ireland")), q="eve") == ["eve"]
+    assert listed_ids(console, rules=rules()) == ["ada", "eve", "bob"]
 
 
 @pytest.mark.usefixtures("three")
@@ -112,7 +112,7 @@ def test_number_of_queries_does_not_grow_with_rows(console):
 def test_count_stops_at_the_limit(console, monkeypatch):
     monkeypatch.setattr(console_pages, "MOST_COUNTED", 2)
 
-    # With a filter: without one the planner is asked, and what it learnt outlives the test it learnt it in.
+    # With a filter: without one, the count comes from planner statistics, which outlive the test.
     answer = console.get(LIST, {"role__exact": "user"})
 
     assert answer.context["cl"].result_count == 2
@@ -181,16 +181,16 @@ def test_draft_has_the_filters_and_search_of_the_list(console, three):
 
     message = draft(pick(console, "message", query))
 
-    assert asked(message) == set(shown(console, **query)) == {"ada"}
+    assert asked(message) == set(listed_ids(console, **query)) == {"ada"}
 
 
 def test_address_matches_exactly_in_list_and_draft(console):
     ada = CustomerFactory(name="Ada", email="ada@acme.example")
     CustomerFactory(name="Other", email="x.ada@acme.example")
 
-    assert shown(console, q="Ada@acme.example") == [ada.user_id]
+    assert listed_ids(console, q="Ada@acme.example") == [ada.user_id]
     assert asked(draft(pick(console, "message", {"q": "Ada@acme.example"}))) == {ada.user_id}
-    assert len(shown(console, q="da@acme.example")) == 2
+    assert len(listed_ids(console, q="da@acme.example")) == 2
 
 
 def test_draft_to_ticked_customers_uses_a_new_tag_and_includes_leads(console, three):

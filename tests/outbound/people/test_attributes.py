@@ -1,4 +1,4 @@
-"""A kind is changed after a dry run: nothing is lost that was not shown, and nothing breaks."""
+"""Change of an attribute's kind after a dry run."""
 
 import pytest
 from django.contrib.admin.models import LogEntry
@@ -177,12 +177,12 @@ def test_values_written_during_the_change_are_converted():
     assert stored() == [2]
 
 
-# Where very many have a value, a worker changes it.
+# A worker converts attributes with very many values.
 
 
 @pytest.fixture
 def many(monkeypatch) -> None:
-    """Two values are more than a request changes."""
+    """Limit the values that one request converts, so that two are too many."""
     monkeypatch.setattr(attribute_kinds, "MOST_AT_ONCE", 1)
 
 
@@ -201,9 +201,7 @@ def test_few_values_are_converted_in_the_request(console, monkeypatch):
 
 
 @pytest.mark.usefixtures("many")
-def test_many_values_are_converted_by_a_worker(
-    console, monkeypatch, django_capture_on_commit_callbacks
-):
+def test_many_values_are_converted_by_a_worker(console, monkeypatch, django_capture_on_commit_callbacks):
     asked = []
     monkeypatch.setattr(tasks, "nudge_kind", asked.append)
     seats = attribute("text", "5", "7", "many")

@@ -1,4 +1,4 @@
-"""Customers and opt-outs from a file: checked first, then written; a million rows as well as ten."""
+"""CSV import of customers and opt-outs: check, then write."""
 
 import csv
 import io
@@ -58,9 +58,10 @@ def go(job: Import, state: ImportState, *, tag=None) -> Import:
 
 @pytest.fixture
 def load(take):
-    """Check a file and write it."""
+    """Return a function that checks and writes a file."""
 
     def load(text: str, kind: ImportKind = ImportKind.CUSTOMERS, *, targets=None, tag=None) -> Import:
+        """Return a function that checks and writes a file."""
         job = take(text, kind)
         job.targets = targets or job.targets
         job.save()

@@ -1,4 +1,4 @@
-"""A customer's profile, and sending them a message from it."""
+"""The profile of a customer, and messages sent from it."""
 
 import re
 
@@ -40,7 +40,7 @@ def ticket(console, customer: Customer) -> str:
 
 @pytest.fixture
 def send(console, nudged, django_capture_on_commit_callbacks):
-    """Post the one-person composer for a customer."""
+    """Return a function that submits the form for a message to one customer."""
 
     def post(customer: Customer, **typed: object):
         form = {

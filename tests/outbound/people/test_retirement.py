@@ -1,4 +1,4 @@
-"""Attributes and events are retired and brought back, and refused names accepted, by whoever may."""
+"""Retirement of attributes and event names, and acceptance of refused names."""
 
 import pytest
 from django.contrib.admin.models import LogEntry

@@ -1,4 +1,4 @@
-"""The workspace's settings: typed by an Admin, checked, and told in the log from what to what."""
+"""The workspace settings: validation and log."""
 
 from datetime import timedelta
 

@@ -1,4 +1,4 @@
-"""Teammates: invited by email, they choose their password, have a role, and can be deactivated."""
+"""Teammates: invitation, password, role and deactivation."""
 
 import re
 import time
@@ -31,12 +31,12 @@ def invited(console, django_capture_on_commit_callbacks, **changes) -> User:
 
 
 def link() -> str:
-    """The way to the page in the newest mail."""
+    """Return the path of the link in the latest email."""
     return urlsplit(re.search(r"https?://\S+", mail.outbox[-1].body)[0]).path
 
 
 def open_link(client, path: str):
-    """Open it as a browser does: the token moves from the address into the session."""
+    """Open a link as a browser does: Django moves the token from the address into the session."""
     return client.get(path, follow=True)
 
 
@@ -45,9 +45,7 @@ def choose(client, page, **changes):
     return client.post(page.request["PATH_INFO"], form)
 
 
-def test_invitation_creates_password_role_and_sender(
-    console, client, boss, django_capture_on_commit_callbacks
-):
+def test_invitation_creates_password_role_and_sender(console, client, boss, django_capture_on_commit_callbacks):
     grace = invited(console, django_capture_on_commit_callbacks)
     assert mail.outbox[0].to == ["grace@acme.example"]
     assert not grace.has_usable_password()
@@ -104,9 +102,7 @@ def test_accepted_teammate_cannot_be_invited_again(console, boss):
     assert mail.outbox == []
 
 
-def test_deactivation_ends_sessions_and_invitations(
-    console, client, boss, django_capture_on_commit_callbacks
-):
+def test_deactivation_ends_sessions_and_invitations(console, client, boss, django_capture_on_commit_callbacks):
     grace = invited(console, django_capture_on_commit_callbacks)
     console.post(reverse("admin:user_deactivate", args=[grace.pk]))
     assert "too old" in open_link(client, link()).content.decode()
@@ -183,7 +179,7 @@ def test_failed_invitation_email_is_reported(console, settings):
 
 
 def wait_for_mail(count: int) -> None:
-    """It is sent beside the answer."""
+    """Wait for emails that a thread sends."""
     deadline = time.monotonic() + 5
     while len(mail.outbox) < count and time.monotonic() < deadline:
         time.sleep(0.02)

@@ -1,4 +1,4 @@
-"""Tags in the console: one that rules ask about stays, for without it “is not” would match everybody."""
+"""Tags in the console. A tag that a rule uses cannot be deleted."""
 
 import pytest
 from django.urls import reverse
@@ -11,7 +11,7 @@ LIST = reverse("admin:audiences_tag_changelist")
 
 
 def delete(console, *tags: Tag):
-    """Delete tags as the list's action does, confirmed."""
+    """Delete tags with the confirmed action of the list."""
     asked = {"action": "delete_selected", "_selected_action": [tag.pk for tag in tags], "post": "yes"}
     return console.post(LIST, asked)
 

@@ -1,4 +1,4 @@
-"""The pace of a channel, as staff set it; and how far a message is, as its report shows it."""
+"""The throttle of a channel, and the progress that a report shows."""
 
 from datetime import date, timedelta
 from uuid import uuid4
@@ -91,7 +91,7 @@ def test_messages_sent_today_are_shown(console):
     assert "204 of 1,000" in console.get(LIST).content.decode()
 
 
-# How far a message is
+# Progress of a message
 
 
 @pytest.fixture
