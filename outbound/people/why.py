@@ -90,11 +90,13 @@ def unreachable_sentence(explained: Explanation) -> str:
 
 
 def no_match_sentence(explained: Explanation, case: Case) -> str:
+    if explained.customer.archived_at:
+        return "This customer is archived, so they match no filters."
     if not explained.is_user and not explained.asks_role:
         return "This customer is a lead. Without a rule on the role, a message goes to users only."
     leaves = [judged for pair in case.pairs[:1] for judged in pair.tree.leaves()]
     failed = sum(not judged.holds for judged in leaves)
-    if not failed or explained.customer.archived_at:
+    if not failed:
         return "This customer does not match the filters now."
     if len(leaves) == 1:
         return "This customer does not match the filters now: the only rule is not met."
@@ -107,7 +109,7 @@ def waiting_sentence(explained: Explanation, case: Case) -> str:
     assert record is not None  # noqa: S101 - waiting is a status of a record
     due = f" It is due on {format_moment(record.due_at)}." if record.due_at and record.due_at > explained.at else ""
     matched = format_moment(record.matched_at)
-    return f"This customer matched on {matched}. The message is not sent yet: {lower(record.why)}.{due}"
+    return f"This customer matched on {matched}. The message has not been sent yet: {lower(record.why)}.{due}"
 
 
 def left_company_sentence(explained: Explanation, case: Case) -> str:
@@ -127,13 +129,14 @@ def lower(reason: str) -> str:
 
 def next_check_sentence(explained: Explanation) -> str:
     when = explained.next_round
-    due = "is due now" if when is None or when <= explained.at else f"is at about {timezone.localtime(when):%H:%M}"
+    if when is None:
+        check = "The hourly check is switched off in the schedule, so the next check is at their next visit."
+    else:
+        due = "is due now" if when <= explained.at else f"is at about {timezone.localtime(when):%H:%M}"
+        check = f"The next check {due}, or at their next visit if that is earlier."
     closed = explained.opening > explained.at
     tail = f" It is then delivered when the window opens: {format_opening(explained)}." if closed else ""
-    return (
-        "This customer matches and has not received the message yet. "
-        f"The next check {due}, or at their next visit if that is earlier.{tail}"
-    )
+    return f"This customer matches and has not received the message yet. {check}{tail}"
 
 
 Sentence = Callable[[Explanation, Case], str]
