@@ -19,7 +19,7 @@ from outbound.console.lookups import name_of
 # Parts shown at first, and on request.
 LATEST_PARTS, MAX_PARTS = 60, 2000
 MORNING_TIME = time(9)
-LATER_TODAY = timedelta(hours=3)
+LATER_TODAY_DELAY = timedelta(hours=3)
 MAX_SNOOZE = timedelta(days=3660)
 
 ACTION_TEXTS: dict[str, Callable[[str, ConversationPart], str]] = {
@@ -169,7 +169,7 @@ def format_moment(when: datetime) -> str:
 
 def later_today(here: datetime) -> datetime | None:
     """Return a full hour about three hours ahead; None if that is tomorrow."""
-    later = (here + LATER_TODAY).replace(minute=0, second=0, microsecond=0)
+    later = (here + LATER_TODAY_DELAY).replace(minute=0, second=0, microsecond=0)
     return later if later.date() == here.date() else None
 
 
@@ -193,7 +193,6 @@ SNOOZE_OPTIONS: dict[str, tuple[str, Callable[[datetime], datetime | None]]] = {
 
 
 def snooze_options(*, at: datetime, zone: ZoneInfo) -> list[dict[str, Any]]:
-    """Return the snooze options."""
     here = at.astimezone(zone)
     found: dict[datetime, dict[str, Any]] = {}
     for name, (label, when) in SNOOZE_OPTIONS.items():
