@@ -62,4 +62,4 @@ for model, pages in PAGES.items():
 
 admin.site.index_title = "Home"
 admin.site.login_form = login.LoginForm
-admin.site.extra_urls = login.addresses  # type: ignore[attr-defined]
+admin.site.extra_urls = login.login_urls  # type: ignore[attr-defined]

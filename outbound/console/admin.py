@@ -35,17 +35,17 @@ class ConsolePaginator(Paginator):
 
 
 class CappedPaginator(ConsolePaginator):
-    """A paginator that counts at most MOST_COUNTED rows, because counting a million is slower than showing a page."""
+    """A paginator that counts at most COUNT_LIMIT rows, because counting a million is slower than showing a page."""
 
     @cached_property
     def capped_count(self) -> int:
-        """Return the number of rows, at most MOST_COUNTED + 1."""
+        """Return the number of rows, at most COUNT_LIMIT + 1."""
         rows: Any = self.object_list
         return int(rows.order_by()[: COUNT_LIMIT + 1].count())
 
     @cached_property
     def count(self) -> int:
-        """Return the number of rows, at most MOST_COUNTED."""
+        """Return the number of rows, at most COUNT_LIMIT."""
         return min(COUNT_LIMIT, self.capped_count)
 
     @property

@@ -1,4 +1,4 @@
-"""The Inbox: what customers wrote, a conversation beside it, and what is done with it by button, by POST and logged."""
+"""The inbox: the pages of conversations, and the actions on a conversation. Actions need a POST and are logged."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -30,128 +30,127 @@ from outbound.console.rich_text import RichTextWidget
 from outbound.inbox import listing
 from outbound.inbox import thread as inbox_thread
 
-LONGEST = 100_000
-STALE = "Open the page again."
+MAX_BODY_LENGTH = 100_000
 RELATED = ("customer", "assignee", "record__message__sender", "record__version", "record__customer", "record__company")
 
 
 class AnswerForm(forms.Form):
-    """What a teammate writes: an answer or a note."""
+    """An answer or an internal note."""
 
-    body = forms.CharField(required=False, max_length=LONGEST, widget=RichTextWidget({"aria-label": "Answer"}))
+    body = forms.CharField(required=False, max_length=MAX_BODY_LENGTH, widget=RichTextWidget({"aria-label": "Answer"}))
     ticket = forms.UUIDField(
         widget=forms.HiddenInput(),
-        error_messages={"invalid": "Open the page again.", "required": "Open the page again."},
+        error_messages={"invalid": "Reload the page and try again.", "required": "Reload the page and try again."},
     )
 
 
-def written(request: HttpRequest, *, or_any: object = None) -> dict[str, Any]:
-    """What was written, and the ticket of its form; ValidationError where there is nothing."""
+def read_answer(request: HttpRequest, *, attachments: object = None) -> dict[str, Any]:
+    """Return the text and the idempotency key of the form. Raises ValidationError if the text is empty."""
     form = AnswerForm(request.POST)
     if not form.is_valid():
         raise ValidationError([sentence for sentences in form.errors.values() for sentence in sentences])
-    if not as_text(form.cleaned_data["body"]) and not or_any:
-        raise ValidationError("Write something first.")
+    if not as_text(form.cleaned_data["body"]) and not attachments:
+        raise ValidationError("Write a message first.")
     return {"body": form.cleaned_data["body"], "ticket": form.cleaned_data["ticket"]}
 
 
-def kept(images: list[UploadedFile]) -> list[dict[str, Any]]:
-    """The images stored, all or none; Refused where one is none, or there are too many."""
+def store_images(images: list[UploadedFile]) -> list[dict[str, Any]]:
+    """Store the images, all or none. Raises Refused if one is not an image or there are too many."""
     if len(images) > attachments.MOST:
-        raise Refused(f"At most {attachments.MOST} images go with one message.", field="images")
+        raise Refused(f"A message can have at most {attachments.MOST} images.", field="images")
     checked = [attachments.check(image) for image in images]
     return [attachments.store_image(image, kind) for image, kind in zip(images, checked, strict=True)]
 
 
-def they_wrote_meanwhile(found: Conversation, request: HttpRequest) -> bool:
-    """Whether the customer said something the page does not show yet; they say nothing more until this is done."""
+def has_new_message(found: Conversation, request: HttpRequest) -> bool:
+    """Lock the conversation and tell whether the customer wrote something that the page does not show yet."""
     conversation_threads.lock(found)
     upto = request.POST.get("upto", "")
-    is_told = upto.isdecimal() and len(upto) < 19
-    return is_told and found.parts.filter(by_customer=True, pk__gt=int(upto)).exists()
+    is_valid = upto.isdecimal() and len(upto) < 19
+    return is_valid and found.parts.filter(by_customer=True, pk__gt=int(upto)).exists()
 
 
-def reply(found: Conversation, request: HttpRequest, at: datetime) -> str:
-    """Answer the customer, and close it where that was asked for too."""
+def send_reply(found: Conversation, request: HttpRequest, at: datetime) -> str:
+    """Send an answer and, if asked to, close the conversation."""
     images = request.FILES.getlist("images")
-    said = written(request, or_any=images)
+    answer = read_answer(request, attachments=images)
     by = teammate(request)
-    is_news = they_wrote_meanwhile(found, request)
-    conversation_threads.reply_by_teammate(found, teammate=by, at=at, attachments=kept(images), **said)
+    has_news = has_new_message(found, request)
+    conversation_threads.reply_by_teammate(found, teammate=by, at=at, attachments=store_images(images), **answer)
     if request.POST.get("then") != "close":
         return "Answered"
-    if is_news:
-        messages.warning(request, "Sent, and left open: they wrote again meanwhile.")
+    if has_news:
+        messages.warning(
+            request, "Your answer was sent. The conversation stays open: the customer wrote again in the meantime."
+        )
         return "Answered"
     conversation_threads.close(found, teammate=by, at=at)
     return "Answered and closed"
 
 
-def note(found: Conversation, request: HttpRequest, at: datetime) -> str:
-    """Add what only the team sees."""
-    conversation_threads.note(found, teammate=teammate(request), at=at, **written(request))
+def add_note(found: Conversation, request: HttpRequest, at: datetime) -> str:
+    conversation_threads.note(found, teammate=teammate(request), at=at, **read_answer(request))
     return "Added a note"
 
 
-def assign(found: Conversation, request: HttpRequest, at: datetime) -> str:
-    """Hand it to a teammate, or to nobody."""
-    named = request.POST.get("to", "")
-    to = team().filter(pk=named if named.isdecimal() and len(named) < 10 else 0).first() if named else None
-    if named and to is None:
-        raise ValidationError("This teammate is gone. Choose another.")
+def assign_to_teammate(found: Conversation, request: HttpRequest, at: datetime) -> str:
+    chosen = request.POST.get("to", "")
+    to = team().filter(pk=chosen if chosen.isdecimal() and len(chosen) < 10 else 0).first() if chosen else None
+    if chosen and to is None:
+        raise ValidationError("This teammate is no longer active. Choose another one.")
     if to == found.assignee:
         return ""
     conversation_threads.assign(found, to=to, teammate=teammate(request), at=at)
     return f"Assigned to {teammate_name(to)}"
 
 
-def close(found: Conversation, request: HttpRequest, at: datetime) -> str:
-    """Be done with it."""
+def close_conversation(found: Conversation, request: HttpRequest, at: datetime) -> str:
     if found.state == "closed":
         return ""
-    if they_wrote_meanwhile(found, request):
-        raise ValidationError("They wrote again meanwhile. Read it before you close this.")
+    if has_new_message(found, request):
+        raise ValidationError(
+            "The customer wrote again in the meantime. Read the new message before you close the conversation."
+        )
     conversation_threads.close(found, teammate=teammate(request), at=at)
     return "Closed"
 
 
-def reopen(found: Conversation, request: HttpRequest, at: datetime) -> str:
-    """Have it open again."""
+def reopen_conversation(found: Conversation, request: HttpRequest, at: datetime) -> str:
     if found.state == "open":
         return ""
     conversation_threads.reopen(found, teammate=teammate(request), at=at)
-    return "Opened again"
+    return "Reopened"
 
 
-def snooze(found: Conversation, request: HttpRequest, at: datetime) -> str:
-    """Put it away for a while."""
+def snooze_conversation(found: Conversation, request: HttpRequest, at: datetime) -> str:
     asked = (request.POST.get("until", ""), request.POST.get("date", ""))
-    until = inbox_thread.until(*asked, at=at, zone=Workspace.current().tz)
-    if they_wrote_meanwhile(found, request):
-        raise ValidationError("They wrote again meanwhile. Read it before you snooze this.")
+    until = inbox_thread.snooze_until(*asked, at=at, zone=Workspace.current().tz)
+    if has_new_message(found, request):
+        raise ValidationError(
+            "The customer wrote again in the meantime. Read the new message before you snooze the conversation."
+        )
     conversation_threads.snooze(found, until=until, teammate=teammate(request), at=at)
-    return f"Snoozed until {inbox_thread.moment(until)}"
+    return f"Snoozed until {inbox_thread.format_moment(until)}"
 
 
-# What each button does; returns what the log says, nothing where it was so already.
-ACTS: dict[str, Callable[[Conversation, HttpRequest, datetime], str]] = {
-    "reply": reply,
-    "note": note,
-    "assign": assign,
-    "close": close,
-    "reopen": reopen,
-    "snooze": snooze,
+# Each action returns its log entry, or an empty string if nothing changed.
+ACTIONS: dict[str, Callable[[Conversation, HttpRequest, datetime], str]] = {
+    "reply": send_reply,
+    "note": add_note,
+    "assign": assign_to_teammate,
+    "close": close_conversation,
+    "reopen": reopen_conversation,
+    "snooze": snooze_conversation,
 }
-WRITTEN = ("reply", "note")
+WITH_TEXT = ("reply", "note")
 
 
 def team() -> QuerySet[User]:
-    """Whom a conversation can be handed to."""
     return User.objects.filter(is_staff=True, is_active=True).order_by("first_name", "username")
 
 
 class ConversationAdmin(ConsoleAdmin):
-    """The list, and one conversation beside it."""
+    """The inbox page: the list of conversations and one of them beside it."""
 
     own_pages = (
         ("news/", "news"),
@@ -160,41 +159,40 @@ class ConversationAdmin(ConsoleAdmin):
     )
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        """Messages and customers begin conversations."""
+        """Conversations start with a message or with a customer."""
         return False
 
     def has_delete_permission(self, request: HttpRequest, obj: Conversation | None = None) -> bool:
-        """What was said stays."""
+        """Conversations are not deleted."""
         return False
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Conversation]:
-        """Conversations, with all that one shows of itself."""
         return super().get_queryset(request).select_related(*RELATED)
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        """The list alone."""
         if not self.has_view_permission(request):
             raise PermissionDenied
-        return self.page(request, "outbound/inbox/inbox.html", title="Inbox", **self.seen_by(request, None))
+        return self.page(request, "outbound/inbox/inbox.html", title="Inbox", **self.page_context(request, None))
 
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
     ) -> HttpResponse:
-        """One conversation, the list beside it."""
-        return self.thread(request, self.get_object_or_refuse(request, object_id, to="view"))
+        return self.thread_page(request, self.found(request, object_id, to="view"))
 
-    def thread(self, request: HttpRequest, found: Conversation, *, wrong: str = "", status: int = 200) -> HttpResponse:
-        """Draw one conversation; `wrong` says why what was asked for was not done."""
+    def thread_page(
+        self, request: HttpRequest, found: Conversation, *, wrong: str = "", status: int = 200
+    ) -> HttpResponse:
+        """Render one conversation. `wrong` is the reason why an action failed."""
         title, bound = str(found.customer), request.POST if wrong else None
         form = AnswerForm(bound, initial={"ticket": uuid4()})
-        context = {**self.seen_by(request, found), "form": form, "wrong": wrong}
+        context = {**self.page_context(request, found), "form": form, "wrong": wrong}
         return self.page(request, "outbound/inbox/inbox.html", title=title, crumb=title, status=status, **context)
 
-    def seen_by(self, request: HttpRequest, found: Conversation | None) -> dict[str, Any]:
-        """What the page and its news show this teammate."""
-        at, asked, me = timezone.now(), listing.Asked.of(request.GET), teammate(request)
-        # Before anything is read: what comes meanwhile is news.
-        context = {"tag": listing.tag(asked, found, me=me, at=at), **listing.listed(asked, me=me, at=at)}
+    def page_context(self, request: HttpRequest, found: Conversation | None) -> dict[str, Any]:
+        """Return the template context of the page and of its updates."""
+        at, asked, me = timezone.now(), listing.ListQuery.from_address(request.GET), teammate(request)
+        # Computed before the data is read, so that a later change makes the tag stale.
+        context = {"tag": listing.etag(asked, found, me=me, at=at), **listing.list_context(asked, me=me, at=at)}
         if found is None:
             return context
         can_answer = self.has_change_permission(request, found)
@@ -203,42 +201,42 @@ class ConversationAdmin(ConsoleAdmin):
             **inbox_thread.thread_context(found, whole="all" in request.GET),
             "can_answer": can_answer,
             "team": [(user.pk, teammate_name(user)) for user in team()] if can_answer else [],
-            "offers": inbox_thread.offers(at=at, zone=Workspace.current().tz) if can_answer else [],
+            "offers": inbox_thread.snooze_options(at=at, zone=Workspace.current().tz) if can_answer else [],
             "me": me,
         }
 
     def news(self, request: HttpRequest) -> HttpResponse:
-        """What the page shows now: the list, and the conversation `of`; 304 while both are as they were."""
+        """Return the list and the conversation `of` for an open page. Answers 304 if nothing changed."""
         if not self.has_view_permission(request):
             raise PermissionDenied
         of = request.GET.get("of", "")
-        found = self.get_object_or_refuse(request, of, to="view") if of else None
-        tag = listing.tag(listing.Asked.of(request.GET), found, me=teammate(request), at=timezone.now())
+        found = self.found(request, of, to="view") if of else None
+        tag = listing.etag(listing.ListQuery.from_address(request.GET), found, me=teammate(request), at=timezone.now())
         headers = {"ETag": tag, "Cache-Control": "private, no-cache"}
         if tag in request.headers.get("If-None-Match", ""):
             return HttpResponse(status=304, headers=headers)
-        context = self.seen_by(request, found)
+        context = self.page_context(request, found)
         headers["ETag"] = context["tag"]
         return TemplateResponse(request, "outbound/inbox/news.html", context, headers=headers)
 
     def seen(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """Note that somebody who answers has looked at what is newest."""
+        """Mark the conversation as read by the team."""
         if request.method != "POST":
             return HttpResponseNotAllowed(["POST"])
         conversation_threads.seen(self.get_object_or_refuse(request, object_id))
         return HttpResponse(status=204)
 
     def act(self, request: HttpRequest, object_id: str, verb: str) -> HttpResponse:
-        """Do what a button says, and show the conversation as it is then."""
+        """Run an action, then show the conversation."""
         if request.method != "POST":
-            return answer_without_button(request, page_of(request, object_id))
-        found = self.get_object_or_refuse(request, object_id)
-        if verb not in ACTS:
-            raise Http404(f"A conversation cannot be {verb}.")
+            return answer_without_button(request, conversation_url(request, object_id))
+        found = self.found(request, object_id)
+        if verb not in ACTIONS:
+            raise Http404(f"There is no action “{verb}” for a conversation.")
 
         @retried
         def carry_out() -> None:
-            logged = ACTS[verb](found, request, timezone.now())
+            logged = ACTIONS[verb](found, request, timezone.now())
             if logged:
                 self.note(request, found, logged)
 
@@ -246,14 +244,14 @@ class ConversationAdmin(ConsoleAdmin):
             carry_out()
         except (ValidationError, Refused, ContentError) as no:
             wrong = " ".join(no.messages) if isinstance(no, ValidationError) else str(no)
-            if verb in WRITTEN:
-                # What was written stays in its field.
-                return self.thread(request, self.get_object_or_refuse(request, object_id), wrong=wrong, status=422)
+            if verb in WITH_TEXT:
+                # Show the form again with the text, so that it is not lost.
+                return self.thread_page(request, self.found(request, object_id), wrong=wrong, status=422)
             messages.error(request, wrong)
-        return HttpResponseRedirect(page_of(request, object_id))
+        return HttpResponseRedirect(conversation_url(request, object_id))
 
 
-def page_of(request: HttpRequest, object_id: str) -> str:
-    """Where a conversation is, within the list it was opened from."""
+def conversation_url(request: HttpRequest, object_id: str) -> str:
+    """Return the URL of a conversation in the list it was opened from."""
     page = reverse("admin:delivery_conversation_change", args=[object_id])
-    return page + listing.Asked.of(request.GET).address()
+    return page + listing.ListQuery.from_address(request.GET).address()

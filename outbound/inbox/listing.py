@@ -1,4 +1,4 @@
-"""The inbox's list: its tabs, what is looked for, and a page of conversations, newest first."""
+"""The list of the inbox: tabs, search and pages, newest first."""
 
 import hashlib
 import re
@@ -21,84 +21,89 @@ from outbound.console.lookups import teammate_name
 from outbound.console.search import MAX_CHARACTERS, MAX_WORDS, TOO_LONG, is_too_long
 
 PER_PAGE = 30
-# Counted no further: nobody reads the difference.
+# Counts stop here and are shown as “999+”.
 MOST_COUNTED = 999
-LONGEST_EXCERPT = 120
-# Words as the index has them: “a-b” is two.
-MOST_PARTS = 2 * MAX_WORDS
+EXCERPT_LENGTH = 120
+# The index splits words: “a-b” is two of them.
+MAX_INDEXED_WORDS = 2 * MAX_WORDS
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-MARK = re.compile(r"(-?\d{1,17})-(\d{1,18})")
+PAGE_MARK = re.compile(r"(-?\d{1,17})-(\d{1,18})")
 
 Rows = QuerySet[Conversation]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tab:
-    """One tab: its label, what is in it, and what it says when that is nothing."""
+    """A tab: its label, its filter, and the text that is shown if it is empty."""
 
     label: str
-    keep: Callable[[Rows, User], Rows]
+    filter: Callable[[Rows, User], Rows]
     empty: str
 
 
 TABS: dict[str, Tab] = {
     "open": Tab(
         label="Open",
-        keep=lambda rows, _me: rows.filter(state="open"),
-        empty="Nothing is open. A message you send comes here once its customer replies.",
+        filter=lambda rows, _me: rows.filter(state="open"),
+        empty="No open conversations. A message that you send appears here when its customer replies.",
     ),
     "mine": Tab(
         label="Mine",
-        keep=lambda rows, me: rows.filter(state="open", assignee=me),
-        empty="Nothing open is assigned to you.",
+        filter=lambda rows, me: rows.filter(state="open", assignee=me),
+        empty="No open conversations are assigned to you.",
     ),
     "unassigned": Tab(
         label="Unassigned",
-        keep=lambda rows, _me: rows.filter(state="open", assignee=None),
-        empty="Everything open is assigned to somebody.",
+        filter=lambda rows, _me: rows.filter(state="open", assignee=None),
+        empty="All open conversations are assigned.",
     ),
     "snoozed": Tab(
         label="Snoozed",
-        keep=lambda rows, _me: rows.filter(state="snoozed"),
-        empty="Nothing is snoozed.",
+        filter=lambda rows, _me: rows.filter(state="snoozed"),
+        empty="No snoozed conversations.",
     ),
     "closed": Tab(
         label="Closed",
-        keep=lambda rows, _me: rows.filter(state="closed"),
-        empty="Nothing was closed yet.",
+        filter=lambda rows, _me: rows.filter(state="closed"),
+        empty="No closed conversations yet.",
     ),
 }
-FIRST = "open"
+DEFAULT_TAB = "open"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """What the address asks the list for."""
+class ListQuery:
+    """The parameters of the list, as in its address."""
 
-    tab: str = FIRST
+    tab: str = DEFAULT_TAB
     search: str = ""
-    # The last row of the page before; None on the first.
+    # The last row of the previous page; None on the first page.
     after: tuple[datetime, int] | None = None
     mark: str = ""
 
     @classmethod
-    def of(cls, given: QueryDict) -> "Asked":
-        """Read an address; what makes no sense in it asks for nothing."""
-        tab = given.get("tab", FIRST)
+    def from_address(cls, given: QueryDict) -> "ListQuery":
+        """Parse an address. Invalid parameters are ignored."""
+        tab = given.get("tab", DEFAULT_TAB)
         search = " ".join(given.get("q", "").replace("\0", "").split())[: MAX_CHARACTERS + 1]
         mark = given.get("after", "")
-        return cls(tab=tab if tab in TABS else FIRST, search=search, after=read_mark(mark), mark=mark)
+        return cls(tab=tab if tab in TABS else DEFAULT_TAB, search=search, after=parse_mark(mark), mark=mark)
 
     def address(self, **changed: str) -> str:
-        """The address parameters that ask for this again, but for what changed."""
-        asked = {"tab": "" if self.tab == FIRST else self.tab, "q": self.search, "after": self.mark, **changed}
-        found = urlencode({name: value for name, value in asked.items() if value})
+        """Return the address parameters of this query with some of them changed."""
+        parameters = {
+            "tab": "" if self.tab == DEFAULT_TAB else self.tab,
+            "q": self.search,
+            "after": self.mark,
+            **changed,
+        }
+        found = urlencode({name: value for name, value in parameters.items() if value})
         return f"?{found}" if found else ""
 
 
-def read_mark(mark: str) -> tuple[datetime, int] | None:
-    """The place in the list a mark stands for; None for any other text."""
-    found = MARK.fullmatch(mark)
+def parse_mark(mark: str) -> tuple[datetime, int] | None:
+    """Parse a page mark. Returns None if it is invalid."""
+    found = PAGE_MARK.fullmatch(mark)
     if found is None:
         return None
     try:
@@ -108,16 +113,16 @@ def read_mark(mark: str) -> tuple[datetime, int] | None:
 
 
 def mark_of(row: Conversation) -> str:
-    """A mark for the place of a row in the list."""
+    """Return the mark of the page that begins after this row."""
     return f"{(row.inbox_at - EPOCH) // timedelta(microseconds=1)}-{row.pk}" if row.inbox_at else ""
 
 
-def listed(asked: Asked, *, me: User, at: datetime) -> dict[str, Any]:
-    """A page of the list, with its tabs, for a template; as many queries however much there is."""
+def list_context(asked: ListQuery, *, me: User, at: datetime) -> dict[str, Any]:
+    """Return the template context of one page of the list. The number of queries is constant."""
     inbox = Conversation.objects.in_inbox()
     rows: Rows = inbox.none()
     if not is_too_long(asked.search):
-        rows = matching(inbox, asked.search) if asked.search else TABS[asked.tab].keep(inbox, me)
+        rows = search_rows(inbox, asked.search) if asked.search else TABS[asked.tab].filter(inbox, me)
     if asked.after is not None:
         moment, pk = asked.after
         rows = rows.filter(inbox_at__lte=moment).exclude(inbox_at=moment, pk__gte=pk)
@@ -129,8 +134,8 @@ def listed(asked: Asked, *, me: User, at: datetime) -> dict[str, Any]:
         "tabs": [
             {
                 "label": tab.label,
-                "link": asked.address(tab="" if name == FIRST else name, q="", after="") or "?",
-                "count": count_label(tab.keep(inbox, me)),
+                "link": asked.address(tab="" if name == DEFAULT_TAB else name, q="", after="") or "?",
+                "count": count_label(tab.filter(inbox, me)),
                 "active": name == asked.tab and not asked.search,
             }
             for name, tab in TABS.items()
@@ -138,85 +143,82 @@ def listed(asked: Asked, *, me: User, at: datetime) -> dict[str, Any]:
         "rows": as_rows(found, at=at),
         "older": asked.address(after=mark_of(found[-1])) if more else "",
         "newest": asked.address(after="") or "?",
-        "empty": empty(asked),
-        "unread": unread(),
+        "empty": empty_text(asked),
+        "unread": unread_count(),
     }
 
 
-def empty(asked: Asked) -> str:
-    """What stands where there is nothing to list."""
+def empty_text(asked: ListQuery) -> str:
     if asked.after is not None:
-        return "There is nothing older."
+        return "There are no older conversations."
     if is_too_long(asked.search):
         return TOO_LONG
-    return f"Nothing holds “{asked.search}”." if asked.search else TABS[asked.tab].empty
+    return f"No conversation matches “{asked.search}”." if asked.search else TABS[asked.tab].empty
 
 
 def count_label(rows: Rows) -> str:
-    """How many there are, as a tab says it."""
     count = rows.order_by()[: MOST_COUNTED + 1].count()
     return f"{MOST_COUNTED}+" if count > MOST_COUNTED else f"{count}"
 
 
-def unread() -> int:
-    """How many open conversations nobody has looked at since they came up, as far as anybody counts."""
+def unread_count() -> int:
+    """Count the open conversations that no teammate has read since the last message, up to a limit."""
     return Conversation.objects.unseen()[: MOST_COUNTED + 1].count()
 
 
 def newest_first(rows: Rows) -> list[Conversation]:
-    """A page and one more, newest first, each with what was said last."""
-    said = ConversationPart.objects.filter(conversation=OuterRef("pk"), part_type=PartType.COMMENT)
-    newest = said.order_by("-created_at", "-pk").values("pk")[:1]
+    """Return one page and one more row, with the ID of the latest comment in `last`."""
+    comments = ConversationPart.objects.filter(conversation=OuterRef("pk"), part_type=PartType.COMMENT)
+    newest = comments.order_by("-created_at", "-pk").values("pk")[:1]
     ordered = rows.select_related("customer", "assignee").order_by("-inbox_at", "-pk")
     return list(ordered.annotate(last=Subquery(newest))[: PER_PAGE + 1])
 
 
 def as_rows(found: Iterable[Conversation], *, at: datetime) -> list[dict[str, Any]]:
-    """The rows as the list shows them."""
     found = list(found)
     last = ConversationPart.objects.select_related("teammate").in_bulk([row.last for row in found if row.last])  # type: ignore[attr-defined]
     return [as_row(row, last.get(row.last), at=at) for row in found]  # type: ignore[attr-defined]
 
 
 def as_row(row: Conversation, last: ConversationPart | None, *, at: datetime) -> dict[str, Any]:
-    """One conversation, with the first words of what was said last."""
+    """Return the template context of a conversation, with the beginning of its latest comment."""
     body, files = (last.body, last.attachments) if last else (row.body, row.attachments)
     words = " ".join(as_text(body).split())
     by_us = last is not None and not last.by_customer
     return {
         "conversation": row,
-        "excerpt": words[:LONGEST_EXCERPT] or ("An attachment" if files else ""),
+        "excerpt": words[:EXCERPT_LENGTH] or ("An attachment" if files else ""),
         "by": teammate_name(last.teammate).split(" ")[0] if by_us and last and last.teammate else "We" if by_us else "",
-        "when": shortly(row.inbox_at, at=at) if row.inbox_at else "",
+        "when": format_briefly(row.inbox_at, at=at) if row.inbox_at else "",
         "assignee": teammate_name(row.assignee) if row.assignee else "",
     }
 
 
-def shortly(moment: datetime, *, at: datetime) -> str:
-    """A moment in as few words as tell it apart, on the workspace's clock."""
+def format_briefly(moment: datetime, *, at: datetime) -> str:
+    """Format a moment briefly, in the workspace's time zone."""
     here, now = timezone.localtime(moment), timezone.localtime(at)
     if here.date() == now.date():
         return f"{here:%H:%M}"
     return f"{here:%-d %b}" if here.year == now.year else f"{here:%-d %b %Y}"
 
 
-def matching(rows: Rows, search: str) -> Rows:
-    """Those of a customer whose name or address holds the text, or in which somebody said all its words."""
-    named = Q(customer__name__icontains=search) | Q(customer__email__icontains=search)
-    found = Conversation.objects.in_inbox().filter(named).values("pk")
-    words = re.findall(r"[^\W_]+", search)[:MOST_PARTS]
+def search_rows(rows: Rows, search: str) -> Rows:
+    """Return conversations whose customer's name or address contains the text, or that contain all its words."""
+    by_customer = Q(customer__name__icontains=search) | Q(customer__email__icontains=search)
+    found = Conversation.objects.in_inbox().filter(by_customer).values("pk")
+    words = re.findall(r"[^\W_]+", search)[:MAX_INDEXED_WORDS]
     if words:
         query = SearchQuery(" & ".join(f"'{word}':*" for word in words), config="simple", search_type="raw")
-        said = ConversationPart.objects.exclude(body="").annotate(words=WORDS).filter(words=query)
+        comments = ConversationPart.objects.exclude(body="").annotate(words=WORDS).filter(words=query)
         opened = Conversation.objects.exclude(body="").annotate(words=WORDS).filter(words=query)
-        # Each by its own index; asked for together, none of them could be used.
-        found = found.union(said.values("conversation"), opened.values("pk"))
+        # A union, because PostgreSQL uses no index for the combined condition.
+        found = found.union(comments.values("conversation"), opened.values("pk"))
     return rows.filter(pk__in=found)
 
 
-def tag(asked: Asked, thread: Conversation | None, *, me: User, at: datetime) -> str:
-    """An ETag that is the same while the inbox, and this thread, are: found out in three short queries."""
+def etag(asked: ListQuery, thread: Conversation | None, *, me: User, at: datetime) -> str:
+    """Return an ETag that changes with the inbox and with the open conversation. It takes three short queries."""
     changed = Conversation.objects.in_inbox().aggregate(newest=Max("updated_at"))["newest"]
     here = (thread.pk, thread.updated_at, thread.read) if thread is not None else ()
-    facts = (me.pk, asked, timezone.localtime(at).date(), changed, unread(), *here)
+    facts = (me.pk, asked, timezone.localtime(at).date(), changed, unread_count(), *here)
     return f'"{hashlib.sha256(repr(facts).encode()).hexdigest()[:20]}"'

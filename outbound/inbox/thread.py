@@ -1,4 +1,4 @@
-"""One conversation as staff read it: what it began with, what was said since, and until when it may be put off."""
+"""One conversation for staff: its parts, the state of its emails, and the times to snooze it until."""
 
 from collections.abc import Callable, Iterable
 from datetime import date, datetime, time, timedelta
@@ -16,75 +16,74 @@ from messaging.content import ContentError, paragraphs, sanitise
 from messaging.models import Channel
 from outbound.console.lookups import teammate_name
 
-# How much of a long conversation is shown before somebody asks for the rest.
-LATEST, MOST = 60, 2000
-MORNING = time(9)
-LATER = timedelta(hours=3)
-LONGEST_SNOOZE = timedelta(days=3660)
+# Parts shown at first, and on request.
+LATEST_PARTS, MAX_PARTS = 60, 2000
+MORNING_TIME = time(9)
+LATER_TODAY_DELAY = timedelta(hours=3)
+MAX_SNOOZE = timedelta(days=3660)
 
-DONE: dict[str, Callable[[str, ConversationPart], str]] = {
-    PartType.ASSIGNMENT: lambda who, part: assigned(who, part),
-    PartType.OPEN: lambda who, part: f"{who} opened it again" if part.teammate else "It woke up",
-    PartType.CLOSE: lambda who, _part: f"{who} closed it",
-    PartType.SNOOZED: lambda who, _part: f"{who} snoozed it",
+ACTION_TEXTS: dict[str, Callable[[str, ConversationPart], str]] = {
+    PartType.ASSIGNMENT: lambda who, part: assignment_text(who, part),
+    PartType.OPEN: lambda who, part: f"{who} reopened the conversation" if part.teammate else "Reopened automatically",
+    PartType.CLOSE: lambda who, _part: f"{who} closed the conversation",
+    PartType.SNOOZED: lambda who, _part: f"{who} snoozed the conversation",
 }
-MAILED: dict[str, Callable[[AnswerMail], str]] = {
+EMAIL_STATUS_TEXTS: dict[str, Callable[[AnswerMail], str]] = {
     Status.WAITING: lambda mail: f"Not emailed yet: {mail.detail}" if mail.detail else "",
     Status.SENDING: lambda _mail: "",
-    Status.SENT: lambda mail: f"Emailed {moment(mail.sent_at)}" if mail.sent_at else "Emailed",
+    Status.SENT: lambda mail: f"Emailed {format_moment(mail.sent_at)}" if mail.sent_at else "Emailed",
     Status.FAILED: lambda mail: f"Could not be emailed: {mail.detail}",
-    Status.UNCERTAIN: lambda mail: f"Perhaps emailed: {mail.detail}",
+    Status.UNCERTAIN: lambda mail: f"Possibly emailed: {mail.detail}",
     Status.SKIPPED: lambda mail: f"Not emailed: {mail.detail}",
     Status.WITHDRAWN: lambda _mail: "",
 }
 
 
-def assigned(who: str, part: ConversationPart) -> str:
-    """Who handed it to whom."""
+def assignment_text(who: str, part: ConversationPart) -> str:
     if part.assigned_to is None:
-        return f"{who} assigned it to nobody"
+        return f"{who} removed the assignment"
     return (
-        f"{who} took it"
+        f"{who} assigned the conversation to themselves"
         if part.assigned_to == part.teammate
-        else f"{who} assigned it to {teammate_name(part.assigned_to)}"
+        else f"{who} assigned the conversation to {teammate_name(part.assigned_to)}"
     )
 
 
 def thread_context(conversation: Conversation, *, whole: bool) -> dict[str, Any]:
-    """All a template needs of one conversation; as many queries however long it is."""
+    """Return the template context of a conversation: the latest parts, or all if `whole`. Queries are constant."""
     rows = conversation.parts.select_related("teammate", "assigned_to", "mail").order_by("-created_at", "-pk")
-    parts = list(rows[: (MOST if whole else LATEST) + 1])
-    is_all = len(parts) <= (MOST if whole else LATEST)
-    parts = parts[: MOST if whole else LATEST][::-1]
+    parts = list(rows[: (MAX_PARTS if whole else LATEST_PARTS) + 1])
+    is_all = len(parts) <= (MAX_PARTS if whole else LATEST_PARTS)
+    parts = parts[: MAX_PARTS if whole else LATEST_PARTS][::-1]
     return {
         "conversation": conversation,
-        "opening": opening(conversation) if is_all else None,
+        "opening": opening_context(conversation) if is_all else None,
         "earlier": 0 if is_all else conversation.parts.count() - len(parts),
         "parts": [as_part(part, conversation) for part in parts],
         "upto": parts[-1].pk if parts else 0,
-        "was_read": conversation.read and bool(parts) and said_last(parts),
+        "was_read": conversation.read and bool(parts) and is_last_comment_ours(parts),
         "assignee": teammate_name(conversation.assignee) if conversation.assignee else "",
     }
 
 
-def said_last(parts: Iterable[ConversationPart]) -> bool:
-    """Whether what was said last is a teammate's, which a customer may have read."""
-    said = [part for part in parts if part.part_type == PartType.COMMENT]
-    return bool(said) and not said[-1].by_customer
+def is_last_comment_ours(parts: Iterable[ConversationPart]) -> bool:
+    """Tell whether the latest comment is from a teammate, so that “Read” can apply to it."""
+    comments = [part for part in parts if part.part_type == PartType.COMMENT]
+    return bool(comments) and not comments[-1].by_customer
 
 
-def opening(conversation: Conversation) -> dict[str, Any]:
-    """What it began with: our message as it read to the customer, or what the customer wrote."""
+def opening_context(conversation: Conversation) -> dict[str, Any]:
+    """Return the template context of the first message: ours as rendered, or the customer's."""
     record = conversation.record
     if record is None:
         return {
             "kind": "theirs",
             "who": str(conversation.customer),
             "at": conversation.created_at,
-            "body": html(conversation.body),
-            "files": files(conversation.attachments),
+            "body": safe_html(conversation.body),
+            "files": attachment_rows(conversation.attachments),
         }
-    subject, body = as_read(record)
+    subject, body = render_for_staff(record)
     sender = record.message.sender
     return {
         "kind": "ours",
@@ -97,23 +96,22 @@ def opening(conversation: Conversation) -> dict[str, Any]:
     }
 
 
-def as_read(record: DeliveryRecord) -> tuple[str, SafeString]:
-    """A message's subject and text as they read to the customer, to be shown inside a page."""
+def render_for_staff(record: DeliveryRecord) -> tuple[str, SafeString]:
+    """Return the subject and text of a message as rendered for the customer."""
     try:
         rendered = rendering.as_read(record)
     except ContentError:
         rendered = None
     if rendered is None:
-        return "", html("")
-    # A whole mail has a page of its own; here its words do.
+        return "", safe_html("")
+    # The record page shows the whole email; here its text is enough.
     body = rendered.html if record.message.channel == Channel.IN_APP else paragraphs(rendered.text)
-    return rendered.subject, html(body)
+    return rendered.subject, safe_html(body)
 
 
 def as_part(part: ConversationPart, conversation: Conversation) -> dict[str, Any]:
-    """One thing that was said or done."""
     who = author_of(part, conversation)
-    did = DONE.get(part.part_type)
+    did = ACTION_TEXTS.get(part.part_type)
     kind = "done" if did else "note" if part.part_type == PartType.NOTE else "theirs" if part.by_customer else "ours"
     mail = getattr(part, "mail", None)
     return {
@@ -122,14 +120,14 @@ def as_part(part: ConversationPart, conversation: Conversation) -> dict[str, Any
         "who": who,
         "did": did(who, part) if did else "",
         "at": part.created_at,
-        "body": html(part.body),
-        "files": files(part.attachments),
-        "mailed": MAILED[mail.status](mail) if mail else "",
+        "body": safe_html(part.body),
+        "files": attachment_rows(part.attachments),
+        "mailed": EMAIL_STATUS_TEXTS[mail.status](mail) if mail else "",
     }
 
 
 def author_of(part: ConversationPart, conversation: Conversation) -> str:
-    """Who said or did it, as staff call them; what no teammate noted, this program did."""
+    """Return the display name of the author. Notes without a teammate are by Outbound itself."""
     if part.by_customer:
         return str(conversation.customer)
     if part.teammate is not None:
@@ -137,21 +135,21 @@ def author_of(part: ConversationPart, conversation: Conversation) -> str:
     return "Outbound" if part.part_type == PartType.NOTE else "A teammate"
 
 
-def html(body: str) -> SafeString:
-    """A body for the page: made safe when it was written, and once more."""
+def safe_html(body: str) -> SafeString:
+    """Sanitise a body again before it goes into the page."""
     try:
         return mark_safe(sanitise(body))  # noqa: S308
     except ContentError:
-        return mark_safe("<p>This is too long to show.</p>")
+        return mark_safe("<p>This text is too long to show.</p>")
 
 
-def files(attachments: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What came with it. Only pictures this server keeps are shown; whatever lies elsewhere is a link."""
+def attachment_rows(attachments: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the attachments for display. Only images on this server are shown inline; others become links."""
     return [as_file(file, str(file.get("url") or "")) for file in attachments]
 
 
 def as_file(file: dict[str, Any], url: str) -> dict[str, Any]:
-    """One file; an address that is none of the web leads nowhere."""
+    """Return the template context of an attachment. URLs other than http and https are dropped."""
     ours = f"{settings.PUBLIC_URL}/"
     is_picture = url.startswith(ours) and str(file.get("content_type") or "").startswith("image/")
     address = f"/{url.removeprefix(ours)}" if url.startswith(ours) else url
@@ -164,66 +162,59 @@ def as_file(file: dict[str, Any], url: str) -> dict[str, Any]:
     }
 
 
-def moment(when: datetime) -> str:
-    """A moment on the workspace's clock."""
+def format_moment(when: datetime) -> str:
+    """Format a moment in the workspace's time zone."""
     return f"{timezone.localtime(when):%-d %b %Y, %H:%M}"
 
 
-# Until when it may be put away.
-
-
 def later_today(here: datetime) -> datetime | None:
-    """In about three hours, where that is still today."""
-    later = (here + LATER).replace(minute=0, second=0, microsecond=0)
+    """Return a full hour about three hours ahead; None if that is tomorrow."""
+    later = (here + LATER_TODAY_DELAY).replace(minute=0, second=0, microsecond=0)
     return later if later.date() == here.date() else None
 
 
-def tomorrow(here: datetime) -> datetime:
-    """Tomorrow morning."""
-    return morning(here.date() + timedelta(days=1), here)
+def tomorrow_morning(here: datetime) -> datetime:
+    return morning_of(here.date() + timedelta(days=1), here)
 
 
-def next_week(here: datetime) -> datetime:
-    """Monday morning."""
-    return morning(here.date() + timedelta(days=7 - here.weekday()), here)
+def monday_morning(here: datetime) -> datetime:
+    return morning_of(here.date() + timedelta(days=7 - here.weekday()), here)
 
 
-def morning(day: date, here: datetime) -> datetime:
-    """When work begins on a day."""
-    return datetime.combine(day, MORNING, tzinfo=here.tzinfo)
+def morning_of(day: date, here: datetime) -> datetime:
+    return datetime.combine(day, MORNING_TIME, tzinfo=here.tzinfo)
 
 
-UNTIL: dict[str, tuple[str, Callable[[datetime], datetime | None]]] = {
+SNOOZE_OPTIONS: dict[str, tuple[str, Callable[[datetime], datetime | None]]] = {
     "later": ("Later today", later_today),
-    "tomorrow": ("Tomorrow", tomorrow),
-    "week": ("Next week", next_week),
+    "tomorrow": ("Tomorrow", tomorrow_morning),
+    "week": ("Next week", monday_morning),
 }
 
 
-def offers(*, at: datetime, zone: ZoneInfo) -> list[dict[str, Any]]:
-    """What the page offers to snooze until."""
+def snooze_options(*, at: datetime, zone: ZoneInfo) -> list[dict[str, Any]]:
     here = at.astimezone(zone)
     found: dict[datetime, dict[str, Any]] = {}
-    for name, (label, when) in UNTIL.items():
+    for name, (label, when) in SNOOZE_OPTIONS.items():
         moment = when(here)
-        # On a Sunday, next week is tomorrow.
+        # On a Sunday, “Next week” and “Tomorrow” are the same moment.
         if moment is not None and moment not in found:
             found[moment] = {"name": name, "label": label, "at": moment}
     return list(found.values())
 
 
-def until(chosen: str, typed: str, *, at: datetime, zone: ZoneInfo) -> datetime:
-    """The moment chosen or the morning of the day typed; ValidationError where that is none to come."""
+def snooze_until(chosen: str, typed: str, *, at: datetime, zone: ZoneInfo) -> datetime:
+    """Return the moment of a snooze option or of a typed date. Raises ValidationError if it is not in the future."""
     here = at.astimezone(zone)
-    if chosen in UNTIL:
-        moment = UNTIL[chosen][1](here)
+    if chosen in SNOOZE_OPTIONS:
+        moment = SNOOZE_OPTIONS[chosen][1](here)
         if moment is None:
-            raise ValidationError("Today is nearly over. Choose tomorrow, or a date.")
+            raise ValidationError("It is too late for “Later today”. Choose another time.")
         return moment
     try:
-        moment = morning(date.fromisoformat(typed.strip()), here)
+        moment = morning_of(date.fromisoformat(typed.strip()), here)
     except ValueError as wrong:
-        raise ValidationError("Choose until when to snooze it.") from wrong
-    if not at < moment <= at + LONGEST_SNOOZE:
-        raise ValidationError("Choose a date to come to snooze it until.")
+        raise ValidationError("Choose how long to snooze the conversation.") from wrong
+    if not at < moment <= at + MAX_SNOOZE:
+        raise ValidationError("Choose a date in the future.")
     return moment

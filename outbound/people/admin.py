@@ -1,4 +1,4 @@
-"""Who there is: the lists of customers and companies."""
+"""The lists of customers (“People”) and companies, and the page of a company."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -28,7 +28,7 @@ from outbound.messages import recipients
 from outbound.people import bulk_actions, csv_import, profile, why
 
 MOST_SEGMENTS = 500
-FLAGS: tuple[tuple[str, str, str], ...] = (
+EMAIL_OBSTACLES: tuple[tuple[str, str, str], ...] = (
     ("archived_at", "Archived", "plain"),
     ("has_hard_bounced", "Bounced", "bad"),
     ("marked_email_as_spam", "Marked spam", "bad"),
@@ -36,25 +36,23 @@ FLAGS: tuple[tuple[str, str, str], ...] = (
 )
 
 
-def counting(model: Any, of: str) -> Any:
-    """How many rows of another table each has, in a column of the same query."""
-    rows = model.objects.filter(**{of: OuterRef("pk")}).order_by().values(of).annotate(n=Count("pk")).values("n")
+def count_related(model: Any, by: str) -> Any:
+    """Return a subquery that counts the rows of `model` per object; `by` is the foreign key to the object."""
+    rows = model.objects.filter(**{by: OuterRef("pk")}).order_by().values(by).annotate(n=Count("pk")).values("n")
     return Coalesce(Subquery(rows), 0)
 
 
 class InSegment(DropdownFilter):
-    """Customers who are in a segment right now, asked of the compiler like an audience."""
+    """Filter customers by a segment. The compiler evaluates the segment's rules now, as for an audience."""
 
     title = "segment"
     parameter_name = "segment"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Iterable[tuple[str, str]]:
-        """What can be chosen."""
         segments = Audience.objects.segments().order_by("name").values_list("pk", "name")[:MOST_SEGMENTS]
         return [(str(pk), name) for pk, name in segments]
 
     def queryset(self, request: HttpRequest, queryset: Any) -> Any:
-        """Keep those in the segment."""
         value = self.value() or ""
         if not value:
             return queryset
@@ -68,26 +66,25 @@ class InSegment(DropdownFilter):
 
 
 class PeopleList(ConsoleChangeList):
-    """The list, by the rules in its address beside Django's own filters."""
+    """The change list of people: Django's filters, and the rules in the address."""
 
     def get_filters_params(self, params: Any = None) -> dict[str, Any]:
-        """What Django's filters are asked."""
         return {name: value for name, value in super().get_filters_params(params).items() if name != bulk_actions.RULES}
 
     def get_queryset(self, request: HttpRequest, exclude_parameters: Any = None) -> Any:
-        """Whom filters, search and rules leave; nobody where the rules make no sense."""
+        """Return the filtered rows; none if the rules in the address are invalid."""
         rows = super().get_queryset(request, exclude_parameters)
         if not request.GET.get(bulk_actions.RULES):
             return rows
         try:
-            tree = Audience(rules=bulk_actions.asked_for(request.GET)).tree
+            tree = Audience(rules=bulk_actions.stored_rules(request.GET)).tree
             return rows.filter(pk__in=compiler.matching(tree, at=timezone.now()).values("pk")) if tree.rules else rows
         except RuleError:
             return rows.none()
 
 
 class RulesInAddress(AudienceFields):
-    """The rules of the list, in the builder."""
+    """The form behind the rule builder above the list."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -95,7 +92,7 @@ class RulesInAddress(AudienceFields):
 
 
 def estimated(request: HttpRequest, shown: int) -> str:
-    """How many people the list is of, in words: the planner's estimate where nobody counted."""
+    """Describe the size of the list. Long lists are not counted: PostgreSQL's estimate is used instead."""
     if shown < admin.COUNT_LIMIT:
         return counted(shown, "person", "people")
     if request.GET.keys() - {"p", "o"}:
@@ -109,7 +106,7 @@ def estimated(request: HttpRequest, shown: int) -> str:
 
 
 class CustomerAdmin(bulk_actions.PickingPages, csv_import.ImportPages, why.WhyPages, profile.ProfilePages):
-    """People: found by name, address or user ID; each opens as a profile."""
+    """People: the list, search and filters. Each customer opens as a profile."""
 
     own_pages = (*csv_import.PAGES, *bulk_actions.PAGES, *why.PAGES, *profile.PAGES)
     paginator = admin.CappedPaginator
@@ -117,22 +114,20 @@ class CustomerAdmin(bulk_actions.PickingPages, csv_import.ImportPages, why.WhyPa
     list_before_template = "outbound/people/filters.html"
     list_disable_select_all = True
 
-    list_display = ("who", "goes_by", "kind", "at_companies", "signed_up", "last_seen", "flags")
+    list_display = ("name_and_email", "goes_by", "role_name", "company_count", "signed_up", "last_seen", "gets_email")
     goes_by = column("user_id", called="User ID")
     signed_up = column("signed_up_at", called="Signed up")
     last_seen = column("last_seen_at", called="Last seen")
-    nothing_yet = "People come from your API, from visits of your site, and from files."
+    nothing_yet = "People come from your API, from visits to your site and from imported files."
     list_filter = (("role", ChoicesDropdownFilter), ("tags", AutocompleteSelectFilter), InSegment)
     search_fields = ("name", "email", "user_id")
     search_help_text = "Search by name, email or user ID"
     ordering = (F("last_seen_at").desc(nulls_last=True), "-pk")
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ConsoleChangeList]:
-        """Draw the list by rules too."""
         return PeopleList
 
     def get_actions(self, request: HttpRequest) -> dict[str, Any]:
-        """What this teammate may do with those ticked."""
         needs = {"tag_ticked": "audiences.change_customer", "export_ticked": "audiences.change_customer"}
         needs["message_ticked"] = "messaging.add_message"
         return {
@@ -142,19 +137,17 @@ class CustomerAdmin(bulk_actions.PickingPages, csv_import.ImportPages, why.WhyPa
         }
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Customer]:
-        """Customers, with how many companies each is in."""
-        return super().get_queryset(request).annotate(companies_count=counting(Membership, "customer"))
+        return super().get_queryset(request).annotate(companies_count=count_related(Membership, "customer"))
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Customer], search_term: str
     ) -> tuple[QuerySet[Customer], bool]:
-        """Whoever has just this address, found by index; else whoever has these words in name, address or user ID."""
+        """Search for an exact email address by index if the term is one; otherwise for words."""
         if bulk_actions.is_address(search_term) and (pks := recipients.customer_ids_matching(search_term.strip())):
             return queryset.filter(pk__in=pks), False
         return super().get_search_results(request, queryset, search_term)
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
-        """The list, called what staff call it."""
         rules = request.GET.get(bulk_actions.RULES, "")
         form = RulesInAddress({"rules": rules}) if rules else RulesInAddress()
         form.is_valid()
@@ -181,41 +174,38 @@ class CustomerAdmin(bulk_actions.PickingPages, csv_import.ImportPages, why.WhyPa
         return answer
 
     @display(description="Name", ordering="name")
-    def who(self, customer: Customer) -> SafeString | str:
-        """Name and address."""
+    def name_and_email(self, customer: Customer) -> SafeString | str:
         if not customer.name or not customer.email:
             return str(customer)
         return format_html('{}<span class="ob-under">{}</span>', customer.name, customer.email)
 
     @display(description="Role", ordering="role")
-    def kind(self, customer: Customer) -> str:
-        """User or lead."""
+    def role_name(self, customer: Customer) -> str:
         return customer.get_role_display()
 
     @display(description="Companies")
-    def at_companies(self, customer: Customer) -> str:
-        """How many companies they are in."""
+    def company_count(self, customer: Customer) -> str:
         count = customer.companies_count  # type: ignore[attr-defined]
         return f"{count}" if count else "–"
 
-    @display(description="Gets email")
-    def flags(self, customer: Customer) -> SafeString | str:
-        """Whether emails reach them, or what stands in the way."""
-        for name, label, tone in FLAGS:
+    @display(description="Receives email")
+    def gets_email(self, customer: Customer) -> SafeString | str:
+        """Show whether the customer receives email or, if not, the reason."""
+        for name, label, tone in EMAIL_OBSTACLES:
             if getattr(customer, name):
                 return chip(label, tone)
         return "Yes" if customer.email else chip("No address", "plain")
 
 
 class CompanyAdmin(ConsoleAdmin):
-    """Companies, as whoever sends us data describes them."""
+    """Companies: a read-only list, and a page with their members."""
 
-    list_display = ("shown", "goes_by", "pays", "members", "spends", "last_seen")
+    list_display = ("name_or_id", "goes_by", "pays", "members", "spends", "last_seen")
     goes_by = column("company_id", called="Company ID")
     pays = column("plan", called="Plan")
     spends = column("monthly_spend", called="Monthly spend")
     last_seen = column("last_seen_at", called="Last seen")
-    nothing_yet = "Companies come with your customers: from your API, from visits of your site, and from files."
+    nothing_yet = "Companies come from your API, from visits to your site and from imported files."
     list_filter = (("tags", AutocompleteSelectFilter),)
     search_fields = ("name", "company_id")
     search_help_text = "Search by name or company ID"
@@ -223,30 +213,26 @@ class CompanyAdmin(ConsoleAdmin):
     actions = None
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Company]:
-        """Companies, with how many members each has."""
-        return super().get_queryset(request).annotate(members_count=counting(Membership, "company"))
+        return super().get_queryset(request).annotate(members_count=count_related(Membership, "company"))
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        """Companies come from the API."""
+        """Companies come from the API, from visits and from imports."""
         return False
 
     def has_delete_permission(self, request: HttpRequest, obj: Company | None = None) -> bool:
-        """Companies with records are archived, never deleted."""
+        """A company that has delivery records is archived, not deleted."""
         return False
 
     @display(description="Name", ordering="name")
-    def shown(self, company: Company) -> str:
-        """Its name, or its ID where it has none."""
+    def name_or_id(self, company: Company) -> str:
         return str(company)
 
     @display(description="Members", ordering="members_count")
     def members(self, company: Company) -> int:
-        """How many customers are in it."""
         return company.members_count  # type: ignore[attr-defined]
 
     def change_view(self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None) -> Any:
-        """What is known of a company, and who is in it."""
-        company = self.get_object_or_refuse(request, object_id, to="view")
+        company = self.found(request, object_id, to="view")
         members = Customer.objects.filter(memberships__company=company).order_by("name", "pk")
         return self.page(
             request,
@@ -254,7 +240,7 @@ class CompanyAdmin(ConsoleAdmin):
             title=str(company),
             original=company,
             facts=profile.company_facts(company),
-            attributes=profile.custom(company.attributes, scope="company"),
+            attributes=profile.custom_attributes(company.attributes, scope="company"),
             tags=company.tags.order_by("name"),
             members=members[:100],
             members_count=company.memberships.count(),

@@ -1,4 +1,4 @@
-"""Custom attributes: the kind each was learnt to be, and a change of it, after a dry run (behaviour 3)."""
+"""Custom attributes: the catalogue, and the change of an attribute's kind after a dry run (behaviour 3)."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -22,14 +22,14 @@ from outbound.console.admin import column
 from outbound.console.change_message import change_text
 from outbound.console.wording import counted
 from outbound.people import refused_names
-from outbound.people.retirement import InUseOrRetired, RetirementPages, listed
+from outbound.people.retirement import InUseOrRetired, RetirementPages, use_rows
 
-OVER = (State.STOPPED, State.SENT)
+FINISHED_STATES = (State.STOPPED, State.SENT)
 
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """A message or segment with a rule about the attribute: whether it goes by it, and what would break."""
+    """A message or segment with a rule about the attribute. `broken` says why the new kind does not fit its rules."""
 
     name: str
     address: str
@@ -38,32 +38,30 @@ class Use:
 
 
 class CustomAttributeAdmin(refused_names.RefusedNamesPages):
-    """The custom attributes there are, with the kind learnt from their first real value."""
+    """Custom attributes: the list, and a page with uses, the dry run and the change of kind."""
 
-    list_display = ("name", "of", "holds", "since", "state")
+    list_display = ("name", "owner_type", "kind_name", "since", "state")
     own_pages = (*refused_names.PAGES, *RetirementPages.own_pages)
     since = column("created_at", called="Since")
-    nothing_yet = "Custom attributes are learnt from what your API, your site and your files say of customers."
+    nothing_yet = "Custom attributes are learned from the data that your API, your site and your files send."
     list_filter = ("scope", "kind", InUseOrRetired)
     search_fields = ("name",)
     search_help_text = "Search by name"
     ordering = ("scope", "name")
 
     @display(description="Kind", ordering="kind")
-    def holds(self, attribute: CustomAttribute) -> str:
-        """What its values are."""
+    def kind_name(self, attribute: CustomAttribute) -> str:
         return attribute.get_kind_display()
 
     @display(description="Of", ordering="scope")
-    def of(self, attribute: CustomAttribute) -> str:
-        """Whose attribute it is."""
+    def owner_type(self, attribute: CustomAttribute) -> str:
         return attribute.get_scope_display()
 
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
     ) -> HttpResponse:
-        """One attribute: what asks about it, a dry run of another kind, and the change."""
-        attribute = self.get_object_or_refuse(request, object_id, to="view")
+        """Show one attribute. A POST changes its kind."""
+        attribute = self.found(request, object_id, to="view")
         can_change = self.has_change_permission(request, attribute)
         if request.method == "POST" and not can_change:
             raise PermissionDenied
@@ -74,7 +72,7 @@ class CustomAttributeAdmin(refused_names.RefusedNamesPages):
         to = Kind(asked) if may_become else None
         if request.method == "POST" and to and self.change_kind(request, attribute, to=to):
             return HttpResponseRedirect(reverse("admin:audiences_customattribute_change", args=[attribute.pk]))
-        uses, used = uses_of(attribute, to=to), retirement.uses_of(attribute)
+        uses, used = rule_uses(attribute, to=to), retirement.uses_of(attribute)
         return self.page(
             request,
             "outbound/people/attribute.html",
@@ -89,17 +87,19 @@ class CustomAttributeAdmin(refused_names.RefusedNamesPages):
             to=to,
             becomes=KIND_NAMES[to] if to else "",
             forecast=kind_conversion.dry_run(attribute, to=to) if to else None,
-            uses=listed([*used.messages, *used.segments]),
-            blocking=listed(used.blocking),
+            uses=use_rows([*used.messages, *used.segments]),
+            blocking=use_rows(used.blocking),
             blocked=[use for use in uses if use.blocks and use.broken],
             warned=[use for use in uses if use.broken and not use.blocks],
             log=self.history_of(attribute),
         )
 
-    def ask_for(self, request: HttpRequest, attribute: CustomAttribute, *, to: Kind, lose_at_most: int) -> bool:
-        """Have a worker change it: there are more values than a request may take the time for."""
-        if any(use.blocks and use.broken for use in uses_of(attribute, to=to)):
-            messages.error(request, "Nothing was changed: what is named below would break.")
+    def start_kind_change(
+        self, request: HttpRequest, attribute: CustomAttribute, *, to: Kind, lose_at_most: int
+    ) -> bool:
+        """Have a worker change the kind: the attribute has too many values for one request."""
+        if any(use.blocks and use.broken for use in rule_uses(attribute, to=to)):
+            messages.error(request, "Nothing was changed: the messages and segments use_rows below would break.")
             return False
         shown = request.POST.get("values", "")
         try:
@@ -115,21 +115,23 @@ class CustomAttributeAdmin(refused_names.RefusedNamesPages):
                 self.note(request, attribute, f"{words}, by a worker")
                 transaction.on_commit(lambda: tasks.nudge_kind(change.pk))
         except attribute_kinds.UnderWay:
-            messages.error(request, f"“{attribute.name}” is being changed already.")
+            messages.error(request, f"“{attribute.name}” is already being changed.")
             return False
         return True
 
     def change_kind(self, request: HttpRequest, attribute: CustomAttribute, *, to: Kind) -> bool:
-        """Change it, unless a live message would break or more would be lost than the page said."""
+        """Change the kind, unless a use would break or more values would be lost than the page showed."""
         shown, was = request.POST.get("lost", ""), Kind(attribute.kind)
         lose_at_most = int(shown) if shown.isdecimal() and len(shown) < 19 else 0
         if kind_conversion.has_more_than(attribute_kinds.MOST_AT_ONCE, attribute):
-            return self.ask_for(request, attribute, to=to, lose_at_most=lose_at_most)
+            return self.start_kind_change(request, attribute, to=to, lose_at_most=lose_at_most)
         try:
             with transaction.atomic():
                 attribute_kinds.hold_rules_still()
-                if any(use.blocks and use.broken for use in uses_of(attribute, to=to)):
-                    messages.error(request, "Nothing was changed: what is named below would break.")
+                if any(use.blocks and use.broken for use in rule_uses(attribute, to=to)):
+                    messages.error(
+                        request, "Nothing was changed: the messages and segments use_rows below would break."
+                    )
                     return False
                 done = kind_conversion.convert(attribute, to=to, lose_at_most=lose_at_most)
                 words = f"{counted(done.kept, 'value', 'values')} kept, {done.lost:,} became unknown"
@@ -137,17 +139,17 @@ class CustomAttributeAdmin(refused_names.RefusedNamesPages):
         except kind_conversion.TooMuchLost as too_much:
             messages.error(
                 request,
-                f"Nothing was changed: {counted(too_much.lost, 'value', 'values')} would become unknown by now, "
-                f"and the page said {lose_at_most:,}. Look again.",
+                f"Nothing was changed: {counted(too_much.lost, 'value', 'values')} would now become unknown, "
+                f"but the page showed {lose_at_most:,}. Run the dry run again.",
             )
             return False
         kind_conversion.catch_up(attribute, was=was)
-        messages.success(request, f"“{attribute.name}” is {KIND_NAMES[to]} now. {words}.")
+        messages.success(request, f"“{attribute.name}” is now {KIND_NAMES[to]}. {words}.")
         return True
 
 
-def uses_of(attribute: CustomAttribute, *, to: Kind | None) -> list[Use]:
-    """Every message and segment with a rule about it, and what the new kind would break in each."""
+def rule_uses(attribute: CustomAttribute, *, to: Kind | None) -> list[Use]:
+    """Return the messages and segments with a rule about the attribute, and what the new kind would break in each."""
     kinds = attribute_kinds.with_kind(CustomAttribute.objects.catalogue(), attribute, to=to or Kind(attribute.kind))
     found = {audience.pk: audience for audience in attribute_kinds.asking_about(attribute)}
     uses = [
@@ -155,7 +157,9 @@ def uses_of(attribute: CustomAttribute, *, to: Kind | None) -> list[Use]:
             f"the {message.get_state_display().lower()} message “{message}”",
             reverse("admin:messaging_message_change", args=[message.pk]),
             blocks=message.state in attribute_kinds.GOES_BY_ITS_RULES,
-            broken="" if message.state in OVER else attribute_kinds.broken(found[message.audience_id or 0], kinds),
+            broken=""
+            if message.state in FINISHED_STATES
+            else attribute_kinds.broken(found[message.audience_id or 0], kinds),
         )
         for message in Message.objects.filter(audience__in=found).order_by("title")
     ]

@@ -1,4 +1,4 @@
-"""People picked from the list, ticked or all that it shows: tag or untag them, write to them, save them as a file."""
+"""Bulk actions of the list of people, on the ticked rows or on the whole filtered list: tag, message, export."""
 
 import json
 from typing import Any
@@ -34,84 +34,78 @@ PAGES = (("picked/<slug:verb>/", "picked"),)
 RULES = "rules"
 MOST_TICKED = 1000
 SEARCHED = ("name", "email", "user_id")
-# A filter of the list, as the rule it stands for.
-AS_RULE: dict[str, str] = {"role__exact": "role", "tags__id__exact": "tag", "segment": "segment"}
+# Filters of the list, and the attribute of the rule that means the same.
+FILTER_ATTRIBUTES: dict[str, str] = {"role__exact": "role", "tags__id__exact": "tag", "segment": "segment"}
 
 
 class PickingPages(ConsoleAdmin):
-    """What can be done with people of the list."""
+    """The bulk actions, as admin actions and as pages."""
 
     actions = ("tag_ticked", "message_ticked", "export_ticked")
 
     def picked(self, request: HttpRequest, verb: str) -> HttpResponse:
-        """Do it with all that the list shows, by the same address parameters, or with those ticked before."""
+        """Apply an action to the rows ticked on an earlier page, or to the list that the address parameters filter."""
         if request.method != "POST":
             return answer_without_button(
                 request, f"{reverse('admin:audiences_customer_changelist')}?{request.GET.urlencode()}"
             )
-        if verb not in VERBS:
-            raise Http404(f"People cannot be {verb}.")
+        if verb not in ACTIONS:
+            raise Http404(f"There is no action “{verb}” for people.")
         ticked = [int(key) for key in request.POST.getlist("pk")[:MOST_TICKED] if key.isdecimal() and len(key) < 19]
         with longer_statements():
             try:
-                rows = Customer.objects.filter(pk__in=ticked) if ticked else self.shown_by(request)
+                rows = Customer.objects.filter(pk__in=ticked) if ticked else self.filtered_customers(request)
             except IncorrectLookupParameters:
-                messages.error(request, "A filter of the list has a value that makes no sense. Nothing was done.")
-                return HttpResponseRedirect(people())
-            return VERBS[verb](self, request, rows, ticked)
+                messages.error(request, "A filter of the list has an invalid value. Nothing was changed.")
+                return HttpResponseRedirect(people_url())
+            return ACTIONS[verb](self, request, rows, ticked)
 
-    def shown_by(self, request: HttpRequest) -> CustomerQuerySet:
-        """Everybody the list shows by these address parameters."""
+    def filtered_customers(self, request: HttpRequest) -> CustomerQuerySet:
+        """Return every customer in the list that these address parameters filter."""
         if is_too_long(request.GET.get("q", "")):
             raise RefusedForm(TOO_LONG)
         return Customer.objects.filter(pk__in=self.get_changelist_instance(request).get_queryset(request).values("pk"))
 
     @action(description="Add or remove a tag")
     def tag_ticked(self, request: HttpRequest, queryset: Any) -> HttpResponse:
-        """Tag those ticked."""
-        return tag_them(self, request, queryset, keys(queryset))
+        return tag_people(self, request, queryset, ticked_ids(queryset))
 
     @action(description="Message these people")
     def message_ticked(self, request: HttpRequest, queryset: Any) -> HttpResponse:
-        """Write to those ticked."""
-        return message_them(self, request, queryset, keys(queryset))
+        return message_people(self, request, queryset, ticked_ids(queryset))
 
     @action(description="Export")
     def export_ticked(self, request: HttpRequest, queryset: Any) -> Any:
-        """Save those ticked as a file."""
-        return export_them(self, request, queryset, keys(queryset))
+        return export_people(self, request, queryset, ticked_ids(queryset))
 
 
-def keys(ticked: Any) -> list[int]:
-    """The keys of those ticked."""
+def ticked_ids(ticked: Any) -> list[int]:
     return list(ticked.order_by("pk").values_list("pk", flat=True)[:MOST_TICKED])
 
 
-def people() -> str:
-    """Where the list is."""
+def people_url() -> str:
     return reverse("admin:audiences_customer_changelist")
 
 
 def back_to(request: HttpRequest) -> HttpResponse:
-    """The list, filtered as before."""
+    """Redirect to the list with the same filters."""
     query = request.GET.urlencode()
-    return HttpResponseRedirect(f"{people()}?{query}" if query else people())
+    return HttpResponseRedirect(f"{people_url()}?{query}" if query else people_url())
 
 
-def must(request: HttpRequest, permission: str) -> None:
-    """Let nobody else this far."""
+def require_permission(request: HttpRequest, permission: str) -> None:
     if not request.user.has_perm(permission):
         raise PermissionDenied
 
 
-def tag_them(admin: ConsoleAdmin, request: HttpRequest, rows: CustomerQuerySet, ticked: list[int]) -> HttpResponse:
-    """Ask which tag, then put it on or take it off."""
-    must(request, "audiences.change_customer")
+def tag_people(admin: ConsoleAdmin, request: HttpRequest, rows: CustomerQuerySet, ticked: list[int]) -> HttpResponse:
+    """Ask for a tag, then add it to these customers or remove it."""
+    require_permission(request, "audiences.change_customer")
     name, how = request.POST.get("tag", "").strip(), request.POST.get("how", "")
     wrong = ""
-    if how in HOW:
+    if how in TAG_ACTIONS:
         try:
-            return HOW[how](admin, request, rows, name)
+            return TAG_ACTIONS[how](admin, request, rows, name)
         except intake.Refused as no:
             wrong = str(no)
     return admin.page(
@@ -120,7 +114,7 @@ def tag_them(admin: ConsoleAdmin, request: HttpRequest, rows: CustomerQuerySet, 
         title="Add or remove a tag",
         crumb="Add or remove a tag",
         ticked=ticked,
-        who=counted(len(ticked), "person", "people") if ticked else "everybody the list shows",
+        who=counted(len(ticked), "person", "people") if ticked else "everyone in the list",
         query=request.GET.urlencode(),
         name=name,
         wrong=wrong,
@@ -128,36 +122,35 @@ def tag_them(admin: ConsoleAdmin, request: HttpRequest, rows: CustomerQuerySet, 
     )
 
 
-def put_on(admin: ConsoleAdmin, request: HttpRequest, rows: CustomerQuerySet, name: str) -> HttpResponse:
-    """Put a tag on them; a new name makes a new tag."""
+def add_tag(admin: ConsoleAdmin, request: HttpRequest, rows: CustomerQuerySet, name: str) -> HttpResponse:
+    """Add a tag to these customers. An unknown name creates a tag."""
     at = timezone.now()
     with transaction.atomic():
         label = intake.find_or_make_tag(name, at=at)
         count = tag_all(rows, label, at=at)
         admin.note(request, label, f"Tagged {counted(count, 'person', 'people')}")
-    had = "" if count else " Everybody had it already."
-    messages.success(request, f"{counted(count, 'person has', 'people have')} the tag “{label}” now.{had}")
+    had = "" if count else " Everyone already had it."
+    messages.success(request, f"Added the tag “{label}” to {counted(count, 'person', 'people')}.{had}")
     return back_to(request)
 
 
-def take_off(admin: ConsoleAdmin, request: HttpRequest, rows: CustomerQuerySet, name: str) -> HttpResponse:
-    """Take a tag off them."""
+def remove_tag(admin: ConsoleAdmin, request: HttpRequest, rows: CustomerQuerySet, name: str) -> HttpResponse:
     label = Tag.objects.filter(name__iexact=storable(name)).first() if name else None
     if label is None:
-        raise intake.Refused(f"There is no tag “{name}”." if name else "Choose a tag.")
+        raise intake.Refused(f"The tag “{name}” does not exist." if name else "Choose a tag.")
     with transaction.atomic():
         count = untag_all(rows, label)
-        admin.note(request, label, f"Took it off {counted(count, 'person', 'people')}")
-    messages.success(request, f"The tag “{label}” is off {counted(count, 'person', 'people')}.")
+        admin.note(request, label, f"Removed the tag from {counted(count, 'person', 'people')}")
+    messages.success(request, f"Removed the tag “{label}” from {counted(count, 'person', 'people')}.")
     return back_to(request)
 
 
-HOW = {"add": put_on, "remove": take_off}
+TAG_ACTIONS = {"add": add_tag, "remove": remove_tag}
 
 
-def export_them(_admin: ConsoleAdmin, request: HttpRequest, rows: CustomerQuerySet, _ticked: list[int]) -> Any:
-    """Save them as a file, which the log tells: it takes what is known of people elsewhere."""
-    must(request, "audiences.change_customer")
+def export_people(_admin: ConsoleAdmin, request: HttpRequest, rows: CustomerQuerySet, _ticked: list[int]) -> Any:
+    """Export these customers. The log records it, because the data leaves the system."""
+    require_permission(request, "audiences.change_customer")
     many = rows.filter(archived_at=None).count()
     LogEntry.objects.create(
         user=teammate(request),
@@ -169,45 +162,47 @@ def export_them(_admin: ConsoleAdmin, request: HttpRequest, rows: CustomerQueryS
     return export(rows, at=timezone.now())
 
 
-def message_them(admin: ConsoleAdmin, request: HttpRequest, rows: CustomerQuerySet, ticked: list[int]) -> HttpResponse:
-    """Begin a draft to them: by the rules and filters of the list, or for those ticked by a tag made for it."""
-    must(request, "messaging.add_message")
+def message_people(
+    admin: ConsoleAdmin, request: HttpRequest, rows: CustomerQuerySet, ticked: list[int]
+) -> HttpResponse:
+    """Create a draft for these people: by the rules and filters of the list, or by a new tag for ticked rows."""
+    require_permission(request, "messaging.add_message")
     at = timezone.now()
     try:
         with transaction.atomic():
-            rules = by_tag(admin, request, rows) if ticked else rules_of(request.GET)
+            rules = rules_by_new_tag(admin, request, rows) if ticked else list_rules(request.GET)
             draft = Message(title="Untitled message", send_type=SendType.ONE_OFF, created_by=teammate(request))
             draft.audience = Audience.objects.create(rules=rules)
             draft.save()
             authoring.revise(draft, subject="", body="", by=teammate(request), at=at)
-            admin.log_addition(request, draft, "Began it from People")
+            admin.log_addition(request, draft, "Created the draft from People")
     except (ValidationError, RuleError) as no:
         messages.error(request, " ".join(no.messages) if isinstance(no, ValidationError) else str(no))
         return back_to(request)
     return HttpResponseRedirect(reverse("admin:messaging_message_change", args=[draft.pk]))
 
 
-def by_tag(admin: ConsoleAdmin, request: HttpRequest, rows: CustomerQuerySet) -> dict[str, Any]:
-    """Rules that mean just these people, by a tag of their own."""
-    must(request, "audiences.change_customer")
+def rules_by_new_tag(admin: ConsoleAdmin, request: HttpRequest, rows: CustomerQuerySet) -> dict[str, Any]:
+    """Tag these customers with a new tag, and return rules that match the tag."""
+    require_permission(request, "audiences.change_customer")
     at = timezone.now()
     label = intake.find_or_make_tag(f"Picked {timezone.localtime(at):%-d %b %Y, %H:%M:%S}", at=at)
     admin.note(request, label, f"Tagged {counted(tag_all(rows, label, at=at), 'person', 'people')}")
-    rules: list[Any] = [rule("tag", label.pk)]
+    rules: list[Any] = [stored_rule("tag", label.pk)]
     if rows.filter(role=Role.LEAD).exists():
-        # Without a rule on the role, leads would be left out.
-        rules.append({"match": "any", "rules": [rule("role", role.value) for role in Role]})
+        # Without a rule on the role, the audience would not include leads.
+        rules.append({"match": "any", "rules": [stored_rule("role", role.value) for role in Role]})
     return {"match": "all", "rules": rules}
 
 
-def rules_of(given: QueryDict) -> dict[str, Any]:
-    """The list's rules, filters and search, as the rules of an audience."""
-    chosen = {attribute: str(given[name]) for name, attribute in AS_RULE.items() if given.get(name)}
+def list_rules(given: QueryDict) -> dict[str, Any]:
+    """Convert the rules, filters and search of the list to rules of an audience."""
+    chosen = {attribute: str(given[name]) for name, attribute in FILTER_ATTRIBUTES.items() if given.get(name)}
     rules: list[Any] = [
-        rule(attribute, int(value) if value.isdecimal() else value) for attribute, value in chosen.items()
+        stored_rule(attribute, int(value) if value.isdecimal() else value) for attribute, value in chosen.items()
     ]
-    rules += searched_for(given.get("q", "").replace("\0", ""))
-    asked = Audience(rules=asked_for(given))
+    rules += search_rules(given.get("q", "").replace("\0", ""))
+    asked = Audience(rules=stored_rules(given))
     if not rules:
         return asked.tree.as_json()
     if asked.tree.rules:
@@ -216,35 +211,36 @@ def rules_of(given: QueryDict) -> dict[str, Any]:
 
 
 def is_address(search: str) -> bool:
-    """Whether what is searched for is one address, and not words."""
+    """Tell whether a search term is a single email address."""
     return "@" in search and len(search.split()) == 1
 
 
-def searched_for(search: str) -> list[Any]:
-    """What the list is searched for, as rules that mean the same people."""
+def search_rules(search: str) -> list[Any]:
+    """Convert a search term to rules that match the same people as the search of the list."""
     if is_address(search) and recipients.customer_ids_matching(search.strip()):
-        exact = [rule("user_id", search.strip()), rule("email", search.strip().lower())]
+        exact = [stored_rule("user_id", search.strip()), stored_rule("email", search.strip().lower())]
         return [{"match": "any", "rules": exact}]
-    return [{"match": "any", "rules": [rule(name, word, "contains") for name in SEARCHED]} for word in search.split()]
+    return [
+        {"match": "any", "rules": [stored_rule(name, word, "contains") for name in SEARCHED]} for word in search.split()
+    ]
 
 
-def asked_for(given: QueryDict) -> Any:
-    """The rules in an address; RuleError later where they are none."""
-    found = json_of(given.get(RULES, ""))
+def stored_rules(given: QueryDict) -> Any:
+    """Return the rules in an address as stored JSON. Invalid ones raise RuleError when they are compiled."""
+    found = parse_json(given.get(RULES, ""))
     return {"match": "all", "rules": []} if found in (None, {}) else found
 
 
-def json_of(text: str) -> Any:
-    """What a JSON text says: None where there is none, a text where it cannot be read, which no rules are."""
+def parse_json(text: str) -> Any:
+    """Parse JSON. Returns None for empty text, and a string for invalid JSON: a string is never valid rules."""
     try:
         return json.loads(text) if text else None
     except (ValueError, RecursionError):
         return "unreadable"
 
 
-def rule(attribute: str, value: Any, operator: str = "is") -> dict[str, Any]:
-    """One rule as it is stored."""
+def stored_rule(attribute: str, value: Any, operator: str = "is") -> dict[str, Any]:
     return {"attribute": attribute, "operator": operator, "value": value}
 
 
-VERBS = {"tag": tag_them, "message": message_them, "export": export_them}
+ACTIONS = {"tag": tag_people, "message": message_people, "export": export_people}

@@ -1,4 +1,4 @@
-"""Import: a file of customers, or of addresses that unsubscribed elsewhere. First checked, then written."""
+"""CSV import of customers, or of addresses that unsubscribed elsewhere. A file is checked before it is written."""
 
 import csv
 from datetime import timedelta
@@ -25,11 +25,11 @@ from outbound.console.timeouts import longer_statements
 from outbound.console.wording import counted
 
 PERMISSION = "audiences.add_import"
-LATEST = 10
+LATEST_IMPORTS = 10
 SHOWN_PROBLEMS = 100
-LARGEST = 2**30
-# A small file is done before the page is drawn; a worker goes on with a large one.
-AT_ONCE = timedelta(seconds=1)
+MAX_UPLOAD_BYTES = 2**30
+# Small files finish within the request; a worker continues with larger ones.
+TIME_IN_REQUEST = timedelta(seconds=1)
 PAGES = (
     ("import/", "import_file"),
     ("import/<int:key>/", "import_page"),
@@ -43,7 +43,7 @@ LOGGED: dict[str, str] = {
 
 
 class FileForm(forms.Form):
-    """What is in the file, and the file."""
+    """The upload: a CSV file, and what it contains."""
 
     kind = forms.ChoiceField(choices=ImportKind, widget=forms.RadioSelect, initial=ImportKind.CUSTOMERS)
     file = forms.FileField(
@@ -53,20 +53,19 @@ class FileForm(forms.Form):
     )
 
     def clean_file(self) -> Any:
-        """Refuse what is too large to be kept."""
         upload = self.cleaned_data["file"]
-        if upload.size > LARGEST:
-            raise forms.ValidationError("This file is larger than 1 GB. Import it in parts.")
+        if upload.size > MAX_UPLOAD_BYTES:
+            raise forms.ValidationError("The file is larger than 1 GB. Split it and import the parts.")
         return upload
 
 
 class ImportPages(ConsoleAdmin):
-    """The pages of imports, below People."""
+    """The pages of CSV imports, under People."""
 
     @longer_statements()
     def import_file(self, request: HttpRequest) -> HttpResponse:
-        """Choose a file."""
-        may_import(request)
+        """Show the upload form and the latest imports; store an upload."""
+        require_permission(request)
         form = FileForm(request.POST or None, request.FILES or None)
         if request.method == "POST" and form.is_valid():
             upload = form.cleaned_data["file"]
@@ -81,23 +80,22 @@ class ImportPages(ConsoleAdmin):
             except intake.Refused as no:
                 form.add_error("file", str(no))
             else:
-                return HttpResponseRedirect(address(job))
+                return HttpResponseRedirect(import_url(job))
         return self.page(
             request,
             "outbound/people/import.html",
             title="Import",
             crumb="Import",
             form=form,
-            latest=Import.objects.select_related("started_by").order_by("-pk")[:LATEST],
+            latest=Import.objects.select_related("started_by").order_by("-pk")[:LATEST_IMPORTS],
         )
 
     def import_page(self, request: HttpRequest, key: int) -> HttpResponse:
-        """One import, wherever it stands."""
-        may_import(request)
-        return self.import_drawn(request, found(key))
+        require_permission(request)
+        return self.render_import(request, import_or_404(key))
 
-    def import_drawn(self, request: HttpRequest, job: Import, wrong: str = "") -> HttpResponse:
-        """Draw it."""
+    def render_import(self, request: HttpRequest, job: Import, wrong: str = "") -> HttpResponse:
+        """Render the page of an import."""
         problems = list(job.problems.order_by("line", "pk")[:SHOWN_PROBLEMS])
         return self.page(
             request,
@@ -107,118 +105,113 @@ class ImportPages(ConsoleAdmin):
             job=job,
             wrong=wrong,
             is_list=job.kind == ImportKind.UNSUBSCRIBED,
-            columns=columns(job),
-            choices=choices(job),
+            columns=column_rows(job),
+            choices=column_targets(job),
             new_kinds=[(kind, KIND_NAMES[Kind(kind)]) for kind, _ in KINDS],
             tag=request.POST.get("tag", job.tag.name if job.tag else ""),
             tags=Tag.objects.order_by("name").values_list("name", flat=True)[:500],
-            says=says(job),
+            says=summary(job),
             problems=problems,
             more=max(0, job.wrong - len({problem.line for problem in problems})),
-            unkept=beyond(job),
+            unkept=unstored_errors(job),
             under_way=job.state in UNDER_WAY,
             can_choose=job.state in (ImportState.UPLOADED, ImportState.CHECKED),
         )
 
     @longer_statements()
     def import_act(self, request: HttpRequest, key: int, verb: str) -> HttpResponse:
-        """Do what a button says."""
+        """Run an action of the import page: check, write or cancel."""
         if request.method != "POST":
             return answer_without_button(request, reverse("admin:customer_import_page", args=[key]))
-        may_import(request)
-        job = found(key)
-        if verb not in ACTS:
-            raise Http404(f"An import cannot {verb}.")
+        require_permission(request)
+        job = import_or_404(key)
+        if verb not in ACTIONS:
+            raise Http404(f"There is no action “{verb}” for an import.")
         try:
-            ACTS[verb](self, request, job)
+            ACTIONS[verb](self, request, job)
         except intake.Refused as no:
             job.refresh_from_db()
-            return self.import_drawn(request, job, wrong=str(no))
-        return HttpResponseRedirect(address(job))
+            return self.render_import(request, job, wrong=str(no))
+        return HttpResponseRedirect(import_url(job))
 
     @longer_statements()
     def import_errors(self, request: HttpRequest, key: int) -> HttpResponse:
-        """What cannot be imported, as a file."""
-        may_import(request)
-        job = found(key)
+        """Return the errors of an import as a CSV file."""
+        require_permission(request)
+        job = import_or_404(key)
         answer = HttpResponse(content_type="text/csv; charset=utf-8")
         answer["Content-Disposition"] = f'attachment; filename="errors-{job.pk}.csv"'
         writer: Any = csv.writer(answer)
         writer.writerow(["line", "column", "reason"])
         for problem in csv_import.problems_of(job):
             writer.writerow([problem.line, csv_import.safe_cell(problem.column), csv_import.safe_cell(problem.reason)])
-        if more := beyond(job):
-            writer.writerow(["", "", f"{counted(more, 'more line has', 'more lines have')} an error that is not kept."])
+        if more := unstored_errors(job):
+            writer.writerow(
+                ["", "", f"{counted(more, 'more line has', 'more lines have')} an error that is not stored."]
+            )
         return answer
 
 
-def beyond(job: Import) -> int:
-    """How many lines have an error besides those whose errors are kept."""
+def unstored_errors(job: Import) -> int:
+    """Return the number of wrong lines whose errors are not stored."""
     return max(0, job.wrong - job.problems.values("line").distinct().count())
 
 
-def may_import(request: HttpRequest) -> None:
-    """Let nobody else this far."""
+def require_permission(request: HttpRequest) -> None:
     if not request.user.has_perm(PERMISSION):
         raise PermissionDenied
 
 
-def found(key: int) -> Import:
-    """The import; 404 where there is none."""
+def import_or_404(key: int) -> Import:
     job = Import.objects.select_related("tag", "started_by").filter(pk=key).first()
     if job is None:
-        raise Http404(f"There is no import {key}.")
+        raise Http404(f"Import {key} does not exist.")
     return job
 
 
-def address(job: Import) -> str:
-    """Where an import is."""
+def import_url(job: Import) -> str:
     return reverse("admin:customer_import_page", args=[job.pk])
 
 
-# What its buttons do
-
-
-def check(_admin: ConsoleAdmin, request: HttpRequest, job: Import) -> None:
-    """See what it would do; nothing is written."""
+def check_file(_admin: ConsoleAdmin, request: HttpRequest, job: Import) -> None:
+    """Start the check of the file. Nothing is written to customers."""
     at = timezone.now()
     name = request.POST.get("tag", "").strip()
     with transaction.atomic():
         tag = intake.find_or_make_tag(name, at=at) if name and job.kind == ImportKind.CUSTOMERS else None
         csv_import.begin(job, ImportState.CHECKING, targets=request.POST.getlist("target"), tag=tag, at=at)
-    go_on(job)
+    start_job(job)
 
 
-def write(admin: ConsoleAdmin, request: HttpRequest, job: Import) -> None:
-    """Write what was checked."""
+def write_customers(admin: ConsoleAdmin, request: HttpRequest, job: Import) -> None:
+    """Start writing the checked file."""
     with transaction.atomic():
         csv_import.begin(job, ImportState.WRITING, targets=job.targets, tag=job.tag, at=timezone.now())
         admin.note(request, job, LOGGED[job.kind].format(job.file_name))
-    go_on(job)
+    start_job(job)
 
 
-def cancel(admin: ConsoleAdmin, request: HttpRequest, job: Import) -> None:
-    """Leave it, and forget the file."""
+def cancel_import(admin: ConsoleAdmin, request: HttpRequest, job: Import) -> None:
+    """Cancel the import and delete the file."""
     with transaction.atomic():
         csv_import.cancel(job, at=timezone.now())
         admin.note(request, job, f"Cancelled the import of “{job.file_name}”")
-    messages.success(request, "The import is cancelled and the file is no longer kept. What was written stays.")
+    messages.success(
+        request, "The import is cancelled and its file is deleted. Changes that were already written stay."
+    )
 
 
-def go_on(job: Import) -> None:
-    """Begin at once; a worker goes on."""
-    if csv_import.go_on(job.pk, clock=timezone.now, until=timezone.now() + AT_ONCE):
+def start_job(job: Import) -> None:
+    """Process the file for a second; a worker continues if that is not enough."""
+    if csv_import.go_on(job.pk, clock=timezone.now, until=timezone.now() + TIME_IN_REQUEST):
         tasks.nudge_import(job.pk)
 
 
-ACTS = {"check": check, "write": write, "cancel": cancel}
+ACTIONS = {"check": check_file, "write": write_customers, "cancel": cancel_import}
 
 
-# How it reads
-
-
-def columns(job: Import) -> list[dict[str, Any]]:
-    """Each column with its first values, and what it is to be."""
+def column_rows(job: Import) -> list[dict[str, Any]]:
+    """Describe each column: its name, sample values, and the attribute that it is mapped to."""
     targets = [*job.targets, *[""] * len(job.columns)]
     found = []
     for place, name in enumerate(job.columns):
@@ -229,20 +222,20 @@ def columns(job: Import) -> list[dict[str, Any]]:
                 "name": name,
                 "values": values[:3],
                 "target": target,
-                "new": clean(name),
+                "new": attribute_name(name),
                 "kind": csv_import.looks_like(values),
             }
         )
     return found
 
 
-def clean(name: str) -> str:
-    """What an attribute made of a column would be called."""
+def attribute_name(name: str) -> str:
+    """Return a valid attribute name made from the name of a column."""
     return name.replace(".", " ").replace("$", " ").strip()[:190]
 
 
-def choices(job: Import) -> list[tuple[str, str]]:
-    """What a column can be."""
+def column_targets(job: Import) -> list[tuple[str, str]]:
+    """Return the attributes that a column can be mapped to."""
     if job.kind == ImportKind.UNSUBSCRIBED:
         return [("email", "Email")]
     attributes = CustomAttribute.objects.offered().filter(scope=Scope.CUSTOMER).order_by("name")
@@ -252,22 +245,22 @@ def choices(job: Import) -> list[tuple[str, str]]:
     ]
 
 
-def says(job: Import) -> list[str]:
-    """What it would do, or did, in words."""
+def summary(job: Import) -> list[str]:
+    """Summarise what the import would change or has changed, one sentence per count."""
     done = job.state in (ImportState.WRITING, ImportState.DONE, ImportState.CANCELLED)
     if job.kind == ImportKind.UNSUBSCRIBED:
         found = [
-            (job.changed, "address gets", "addresses get", " no more email" if done else " no more email from then on"),
-            (job.unchanged, "address was", "addresses were", " unsubscribed already, or twice in the file"),
-            (job.nobody, "address belongs", "addresses belong", " to nobody here, so nothing is done about them"),
+            (job.changed, "address", "addresses", " unsubscribed" if done else " would be unsubscribed"),
+            (job.unchanged, "address was", "addresses were", " already unsubscribed, or in the file twice"),
+            (job.nobody, "address matches", "addresses match", " no customer: ignored"),
         ]
     else:
         found = [
-            (job.made, "new customer", "new customers", ""),
+            (job.made, "new customer", "new customers", " created" if done else ""),
             (job.changed, "customer", "customers", " changed" if done else " would change"),
-            (job.unchanged, "customer", "customers", " with nothing new"),
+            (job.unchanged, "customer", "customers", " without changes"),
         ]
     found.append(
-        (job.wrong, "line has", "lines have", " an error and " + ("were" if done else "would be") + " left out")
+        (job.wrong, "line", "lines", " skipped because of errors" if done else " would be skipped because of errors")
     )
     return [f"{counted(number, one, many)}{rest}." for number, one, many, rest in found if number]

@@ -1,4 +1,4 @@
-"""Events: the names that customers' events have, what goes by each, and whether it is in use."""
+"""The event catalogue: the names of events, their uses, and whether each is in use or retired."""
 
 from typing import Any
 
@@ -7,15 +7,15 @@ from django.http import HttpRequest, HttpResponse
 
 from delivery.maintenance import retirement
 from outbound.console.admin import column
-from outbound.people.retirement import InUseOrRetired, RetirementPages, listed
+from outbound.people.retirement import InUseOrRetired, RetirementPages, use_rows
 
 
 class EventNameAdmin(RetirementPages):
-    """The names that events have."""
+    """Event names: the list, and a page of uses with the button that retires a name."""
 
     list_display = ("name", "since", "state")
     since = column("created_at", called="Since")
-    nothing_yet = "Events are what your API and your site say that customers did."
+    nothing_yet = "Events are recorded when your API or your site reports what a customer did."
     list_filter = (InUseOrRetired,)
     search_fields = ("name",)
     search_help_text = "Search by name"
@@ -24,8 +24,7 @@ class EventNameAdmin(RetirementPages):
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
     ) -> HttpResponse:
-        """One event: what goes by it, and the button that retires it."""
-        event = self.get_object_or_refuse(request, object_id, to="view")
+        event = self.found(request, object_id, to="view")
         can_change = self.has_change_permission(request, event)
         if request.method == "POST" and not can_change:
             raise PermissionDenied
@@ -36,7 +35,7 @@ class EventNameAdmin(RetirementPages):
             title=event.name,
             original=event,
             can_change=can_change,
-            uses=listed([*uses.messages, *uses.segments]),
-            blocking=listed(uses.blocking),
+            uses=use_rows([*uses.messages, *uses.segments]),
+            blocking=use_rows(uses.blocking),
             log=self.history_of(event),
         )

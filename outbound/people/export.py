@@ -1,6 +1,6 @@
-"""People as a file: whom a list shows, streamed, and safe to open in a spreadsheet.
+"""Export of people as a CSV file: streamed, and safe to open in a spreadsheet.
 
-Importing such a file again changes nothing.
+Importing an exported file again changes nothing.
 """
 
 import csv
@@ -23,44 +23,43 @@ COLUMNS = (
     *("session_count", "country", "city", "timezone", "language", "unsubscribed_from_emails", "has_hard_bounced"),
     "marked_email_as_spam",
 )
-AT_ONCE = 2000
+CHUNK_SIZE = 2000
 
 
 class Echo:
-    """What the CSV writer writes to: it gives each line back."""
+    """A file-like object for the CSV writer: `write` returns the line instead of storing it."""
 
     def write(self, line: str) -> str:
-        """Give it back."""
         return line
 
 
 def export(customers: QuerySet[Customer], *, at: datetime) -> StreamingHttpResponse:
-    """Answer with a file of these customers; those archived are left out, as importing would bring them back."""
+    """Return a response that streams these customers. Archived ones are left out: an import would restore them."""
     kinds = CustomAttribute.objects.catalogue().customer
     rows = customers.filter(archived_at=None).order_by("pk")
-    answer = StreamingHttpResponse(lines(rows, kinds), content_type="text/csv; charset=utf-8")
+    answer = StreamingHttpResponse(csv_lines(rows, kinds), content_type="text/csv; charset=utf-8")
     answer["Content-Disposition"] = f'attachment; filename="people-{at:%Y-%m-%d}.csv"'
     return answer
 
 
-def lines(customers: QuerySet[Customer], kinds: Any) -> Iterator[str]:
-    """The header, and a line for each customer."""
+def csv_lines(customers: QuerySet[Customer], kinds: Any) -> Iterator[str]:
+    """Yield the header and one line per customer."""
     names = sorted(kinds)
     writer: Any = csv.writer(Echo())
     yield "\ufeff" + writer.writerow([*COLUMNS, *(f"{CUSTOM}{name}" for name in names)])
     with longer_statements():
-        for row in customers.values_list(*COLUMNS, "attributes").iterator(chunk_size=AT_ONCE):
+        for row in customers.values_list(*COLUMNS, "attributes").iterator(chunk_size=CHUNK_SIZE):
             attributes = row[-1]
             yield writer.writerow(
                 [
-                    *(cell(value) for value in row[:-1]),
-                    *(cell(as_kind(attributes.get(name), kinds[name])) for name in names),
+                    *(format_cell(value) for value in row[:-1]),
+                    *(format_cell(convert_date(attributes.get(name), kinds[name])) for name in names),
                 ]
             )
 
 
-def as_kind(value: Any, kind: Kind) -> Any:
-    """A stored attribute as it reads: a date is stored as seconds."""
+def convert_date(value: Any, kind: Kind) -> Any:
+    """Convert a stored attribute for the file: dates are stored as seconds."""
     if kind is Kind.DATE and isinstance(value, int):
         try:
             return datetime.fromtimestamp(value, tz=UTC)
@@ -69,8 +68,7 @@ def as_kind(value: Any, kind: Kind) -> Any:
     return value
 
 
-def cell(value: Any) -> str:
-    """One cell."""
+def format_cell(value: Any) -> str:
     if value is None:
         return ""
     if isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""One customer: everything known of them, everything they got, and Send a message at the top right."""
+"""The profile of a customer: attributes, messages, conversations and events, and the actions on a customer."""
 
 from typing import Any
 
@@ -40,11 +40,11 @@ MOST_EVENTS = 50
 MOST_TAGS = 500
 MOST_CONVERSATIONS = 10
 MOST_DEVICES = 30
-EXCERPT = 160
-# What is typed to erase somebody.
-SURE = "erase"
+EXCERPT_LENGTH = 160
+# Staff type this word to confirm an erasure.
+CONFIRM_ERASE = "erase"
 
-FACTS: tuple[tuple[str, str], ...] = (
+CUSTOMER_FIELDS: tuple[tuple[str, str], ...] = (
     ("email", "Email"),
     ("phone", "Phone"),
     ("user_id", "User ID"),
@@ -65,7 +65,7 @@ FACTS: tuple[tuple[str, str], ...] = (
     ("browser", "Browser"),
     ("os", "OS"),
 )
-COMPANY_FACTS: tuple[tuple[str, str], ...] = (
+COMPANY_FIELDS: tuple[tuple[str, str], ...] = (
     ("company_id", "Company ID"),
     ("plan", "Plan"),
     ("monthly_spend", "Monthly spend"),
@@ -76,21 +76,21 @@ COMPANY_FACTS: tuple[tuple[str, str], ...] = (
     ("last_seen_at", "Last seen"),
     ("session_count", "Web sessions"),
 )
-# What stands in the way of mail, in words, and the button that takes it away (behaviour 4.12).
-CLEAR: dict[str, tuple[str, str, str]] = {
+# Per flag that blocks email: the notice, its button, and the log entry (behaviour 4.12).
+CLEARABLE_FLAGS: dict[str, tuple[str, str, str]] = {
     "has_hard_bounced": (
-        "Their email bounced, so no email is sent to them.",
+        "An email to this customer bounced, so no more emails are sent to them.",
         "The address works now",
         "Cleared bounced",
     ),
     "marked_email_as_spam": (
-        "They marked an email as spam, so no email is sent to them.",
+        "This customer marked an email as spam, so no more emails are sent to them.",
         "They want email again",
         "Cleared marked as spam",
     ),
 }
 UNSUBSCRIBED = (
-    "They unsubscribed from emails. Messages to an audience leave them out; you can still write to them alone."
+    "This customer unsubscribed from emails. Messages to an audience skip them; a direct message still reaches them."
 )
 
 
@@ -105,7 +105,7 @@ PAGES = (
 
 
 class ProfilePages(ConsoleAdmin):
-    """The pages of one customer."""
+    """The profile page and its actions."""
 
     own_pages: tuple[tuple[str, str], ...] = PAGES
 
@@ -114,14 +114,13 @@ class ProfilePages(ConsoleAdmin):
         return False
 
     def has_delete_permission(self, request: HttpRequest, obj: Customer | None = None) -> bool:
-        """Customers are archived or erased, never deleted."""
+        """Customers are archived or erased, not deleted."""
         return False
 
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
     ) -> HttpResponse:
-        """The profile."""
-        customer = self.get_object_or_refuse(request, object_id, to="view")
+        customer = self.found(request, object_id, to="view")
         records = customer.records.select_related("message", "version", "company").order_by("-pk")
         can_change = self.has_change_permission(request, customer)
         return self.page(
@@ -131,15 +130,15 @@ class ProfilePages(ConsoleAdmin):
             original=customer,
             can_write=may_write(request),
             notices=notices(customer, can_change=can_change),
-            facts=facts(customer),
-            attributes=custom(customer.attributes, scope="customer"),
+            facts=customer_facts(customer),
+            attributes=custom_attributes(customer.attributes, scope="customer"),
             details=[(DETAILS[key][0], value) for key, value in customer.details.items() if key in DETAILS],
             companies=Company.objects.filter(memberships__customer=customer).order_by("name", "pk"),
             devices=devices(customer),
             tags=customer.tags.order_by("name"),
             can_change=can_change,
             may_answer_requests=request.user.has_perm(roles.ANSWER_REQUESTS),
-            sure=SURE,
+            sure=CONFIRM_ERASE,
             all_tags=Tag.objects.order_by("name").values_list("name", flat=True)[:MOST_TAGS] if can_change else [],
             events=customer.event_summaries.order_by("-last_at")[:MOST_EVENTS],
             timeline=timeline(customer),
@@ -150,55 +149,54 @@ class ProfilePages(ConsoleAdmin):
         )
 
     def send_message(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """The one-person composer."""
-        customer = self.get_object_or_refuse(request, object_id, to="view")
-        return send_message_page.write(self, request, customer)
+        customer = self.found(request, object_id, to="view")
+        return send_message_page.message_page(self, request, customer)
 
     def clear(self, request: HttpRequest, object_id: str, flag: str) -> HttpResponse:
-        """Clear what a bounce or a complaint left behind."""
+        """Clear a flag that blocks email: a hard bounce or a spam complaint."""
         if request.method != "POST":
             return answer_without_button(request, reverse("admin:audiences_customer_change", args=[object_id]))
-        customer = self.get_object_or_refuse(request, object_id)
-        if flag not in CLEAR:
-            raise Http404("There is nothing of that name to clear.")
+        customer = self.found(request, object_id)
+        if flag not in CLEARABLE_FLAGS:
+            raise Http404("This flag does not exist.")
         at = timezone.now()
 
         @retried
         def clear_flag() -> None:
             cleared = Customer.objects.filter(pk=customer.pk, **{flag: True}).update(**{flag: False}, updated_at=at)
             if cleared:
-                self.note(request, customer, CLEAR[flag][2])
+                self.note(request, customer, CLEARABLE_FLAGS[flag][2])
 
         clear_flag()
         messages.success(request, f"{customer} can get email again.")
         return HttpResponseRedirect(reverse("admin:audiences_customer_change", args=[customer.pk]))
 
     def tag(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """Put a tag on them, or take one off."""
+        """Add a tag, or remove the tag whose ID is in `off`."""
         if request.method != "POST":
             return answer_without_button(request, reverse("admin:audiences_customer_change", args=[object_id]))
         customer = self.get_object_or_refuse(request, object_id)
         at = timezone.now()
 
         @retried
-        def put_on_or_take_off() -> None:
+        def change_tag() -> None:
             if off := request.POST.get("off", ""):
                 label = get_object_or_404(customer.tags, pk=off if off.isdecimal() else 0)
                 intake.untag(label, [customer], at=at)
-                self.note(request, customer, f"Took off the tag “{label}”")
+                self.note(request, customer, f"Removed the tag “{label}”")
             else:
                 label = intake.find_or_make_tag(request.POST.get("tag", ""), at=at)
                 intake.tag(label, [customer], at=at)
-                self.note(request, customer, f"Put on the tag “{label}”")
+                self.note(request, customer, f"Added the tag “{label}”")
 
         try:
-            put_on_or_take_off()
+            change_tag()
         except intake.Refused as no:
             messages.error(request, str(no))
         return HttpResponseRedirect(reverse("admin:audiences_customer_change", args=[customer.pk]))
 
     def archive(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """Take them out of every audience at once, or bring them back."""
+        """Archive the customer, or restore them if `back` is set."""
         if request.method != "POST":
             return answer_without_button(request, reverse("admin:audiences_customer_change", args=[object_id]))
         customer = self.get_object_or_refuse(request, object_id)
@@ -208,17 +206,17 @@ class ProfilePages(ConsoleAdmin):
         def carry_out() -> str:
             if request.POST.get("back"):
                 Customer.objects.filter(pk=customer.pk).update(archived_at=None, updated_at=at)
-                self.note(request, customer, "Brought back from the archive")
-                return f"{customer} is back, and in every audience they match."
+                self.note(request, customer, "Restored from the archive")
+                return f"{customer} is restored and again part of every audience they match."
             intake.archive(customer, at=at)
             self.note(request, customer, "Archived")
-            return f"{customer} is archived: nothing reaches them."
+            return f"{customer} is archived and receives no more messages."
 
         messages.success(request, carry_out())
         return HttpResponseRedirect(reverse("admin:audiences_customer_change", args=[customer.pk]))
 
-    def asked_for(self, request: HttpRequest, object_id: str) -> Customer:
-        """The customer, for whoever may answer what they ask for by law."""
+    def customer_of_request(self, request: HttpRequest, object_id: str) -> Customer:
+        """Return the customer if the teammate may answer requests under data protection law."""
         if not request.user.has_perm(roles.ANSWER_REQUESTS):
             raise PermissionDenied
         customer: Customer = self.get_object_or_refuse(request, object_id, to="view")
@@ -226,45 +224,47 @@ class ProfilePages(ConsoleAdmin):
 
     @longer_statements()
     def export(self, request: HttpRequest, object_id: str) -> HttpResponseBase:
-        """All that is kept of them, as a file."""
+        """Return all stored data of the customer as a file."""
         if request.method != "POST":
             return answer_without_button(request, reverse("admin:audiences_customer_change", args=[object_id]))
-        customer = self.asked_for(request, object_id)
+        customer = self.customer_of_request(request, object_id)
         at = timezone.now()
-        self.note(request, customer, "Exported all that is kept of them")
+        self.note(request, customer, "Exported all data of the customer")
         file, ending = customer_export.export(customer, at=at)
         return FileResponse(file, as_attachment=True, filename=f"customer-{customer.pk}-{at:%Y-%m-%d}.{ending}")
 
     @longer_statements()
     def erase(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """Blank all that is personal, for good, once somebody has typed that they mean it."""
+        """Erase the personal data of the customer if the teammate typed the confirmation."""
         if request.method != "POST":
             return answer_without_button(request, reverse("admin:audiences_customer_change", args=[object_id]))
-        customer = self.asked_for(request, object_id)
+        customer = self.customer_of_request(request, object_id)
 
         @retried
         def erase_and_log() -> None:
             customer_erase.erase(customer, at=timezone.now())
             self.note(request, customer, "Erased")
 
-        if request.POST.get("sure", "").strip().lower() != SURE:
-            messages.error(request, f"Nothing was erased. Type “{SURE}” to erase them for good.")
+        if request.POST.get("sure", "").strip().lower() != CONFIRM_ERASE:
+            messages.error(request, f"Nothing was erased. Type “{CONFIRM_ERASE}” to erase this customer permanently.")
         else:
             erase_and_log()
-            messages.success(request, "They are erased for good. Their bare records stay, so that reports add up.")
+            messages.success(
+                request,
+                "The customer is permanently erased. Their delivery records stay, without personal data.",
+            )
         return HttpResponseRedirect(reverse("admin:audiences_customer_change", args=[customer.pk]))
 
 
 def may_write(request: HttpRequest) -> bool:
-    """Whether this teammate may send a message."""
     return request.user.has_perm(roles.WRITE_TO_ONE)
 
 
 def notices(customer: Customer, *, can_change: bool) -> list[dict[str, Any]]:
-    """What stands in the way of reaching them, with the button that takes it away."""
+    """Return the notices at the top: what blocks messages, with the button that removes the obstacle."""
     found: list[dict[str, Any]] = [
         {"words": words, "flag": flag if can_change else "", "button": button, "tone": "bad"}
-        for flag, (words, button, _) in CLEAR.items()
+        for flag, (words, button, _) in CLEARABLE_FLAGS.items()
         if getattr(customer, flag)
     ]
     if customer.unsubscribed_from_emails:
@@ -272,28 +272,26 @@ def notices(customer: Customer, *, can_change: bool) -> list[dict[str, Any]]:
     if customer.archived_at:
         found.append(
             {
-                "words": "This customer is archived: nothing reaches them.",
+                "words": "This customer is archived and receives no messages.",
                 "back": can_change,
                 "flag": "",
-                "button": "Bring them back",
+                "button": "Restore",
                 "tone": "plain",
             }
         )
     return found
 
 
-def facts(customer: Customer) -> list[tuple[str, Any]]:
-    """What is known of them, the unknown left out."""
-    return known_facts(customer, FACTS)
+def customer_facts(customer: Customer) -> list[tuple[str, Any]]:
+    return field_values(customer, CUSTOMER_FIELDS)
 
 
 def company_facts(company: Company) -> list[tuple[str, Any]]:
-    """What is known of a company."""
-    return known_facts(company, COMPANY_FACTS)
+    return field_values(company, COMPANY_FIELDS)
 
 
-def known_facts(row: Any, table: tuple[tuple[str, str], ...]) -> list[tuple[str, Any]]:
-    """The facts of a table that have a value."""
+def field_values(row: Any, table: tuple[tuple[str, str], ...]) -> list[tuple[str, Any]]:
+    """Return the labels and values of a table of fields. Fields without a value are left out."""
     found = []
     for name, label in table:
         value = getattr(row, name)
@@ -301,30 +299,32 @@ def known_facts(row: Any, table: tuple[tuple[str, str], ...]) -> list[tuple[str,
         if name == "owner" and value:
             value = teammate_name(value)
         if name == "email" and value and row.email_is_said:
-            value = f"{value} (not confirmed: only their browser said so)"
+            value = f"{value} (not confirmed: sent by a browser without a user_hash)"
         if value not in (None, ""):
             found.append((label, value))
     return found
 
 
 def devices(customer: Customer) -> list[tuple[str, str]]:
-    """Where they get pushes, and where they do not any more."""
+    """Describe the devices for push notifications, active ones first."""
     found = []
     for device in customer.devices.order_by(F("retired_at").asc(nulls_first=True), "-pk")[:MOST_DEVICES]:
-        state, at = ("Gone", device.retired_at) if device.retired_at else ("Takes pushes", device.created_at)
+        state, at = (
+            ("Inactive", device.retired_at) if device.retired_at else ("Receives push notifications", device.created_at)
+        )
         found.append((device.get_platform_display(), f"{state} since {date_format(timezone.localtime(at), 'j M Y')}"))
     return found
 
 
-def custom(values: dict[str, Any], *, scope: str) -> list[tuple[str, Any]]:
-    """Custom attributes as they read: a date is stored as seconds."""
+def custom_attributes(values: dict[str, Any], *, scope: str) -> list[tuple[str, Any]]:
+    """Return custom attributes for display, sorted by name."""
     catalogue = CustomAttribute.objects.catalogue()
     kinds = catalogue.customer if scope == "customer" else catalogue.company
     return [(key, display_value(values[key], kinds.get(key))) for key in sorted(values)]
 
 
 def display_value(value: Any, kind: Kind | None) -> Any:
-    """One value."""
+    """Convert an attribute for display: dates are stored as seconds."""
     if kind is Kind.DATE and isinstance(value, int | float):
         try:
             return timezone.datetime.fromtimestamp(value, tz=timezone.get_current_timezone())  # type: ignore[attr-defined]
@@ -336,7 +336,7 @@ def display_value(value: Any, kind: Kind | None) -> Any:
 
 
 def as_row(record: DeliveryRecord) -> dict[str, Any]:
-    """A record as the profile shows it, with its first words as they read to the customer."""
+    """Return the template context of a delivery record, with the beginning of its rendered text."""
     try:
         copy = rendering.as_read(record)
     except content.ContentError:
@@ -346,13 +346,13 @@ def as_row(record: DeliveryRecord) -> dict[str, Any]:
         "record": record,
         "chip": status_chip(record),
         "subject": copy.subject if copy else "",
-        "excerpt": text if len(text) <= EXCERPT else f"{text[:EXCERPT].rstrip()}…",
-        "is_long": len(text) > EXCERPT or bool(copy and "<img" in copy.html),
+        "excerpt": text if len(text) <= EXCERPT_LENGTH else f"{text[:EXCERPT_LENGTH].rstrip()}…",
+        "is_long": len(text) > EXCERPT_LENGTH or bool(copy and "<img" in copy.html),
     }
 
 
 def timeline(customer: Customer) -> list[dict[str, Any]]:
-    """The latest of what they did, with what was said of it."""
+    """Return the latest events with their metadata."""
     return [
         {
             "name": event.name,
@@ -364,13 +364,12 @@ def timeline(customer: Customer) -> list[dict[str, Any]]:
 
 
 def display_metadata(value: Any) -> str:
-    """One fact of an event: a price or a link comes as an object."""
+    """Format one metadata value. Prices and links are objects."""
     if isinstance(value, dict):
         return " ".join(str(part) for part in value.values())
     return str(display_value(value, None))
 
 
 def conversations(customer: Customer) -> list[Conversation]:
-    """The latest conversations with what was said in them."""
     rows = Conversation.objects.of(customer).select_related("record__message").prefetch_related("parts__teammate")
     return list(rows.order_by("-updated_at")[:MOST_CONVERSATIONS])

@@ -1,4 +1,4 @@
-"""The page of names that browsers wanted to add and could not, each with a button that accepts it."""
+"""Refused names: attribute and event names that browsers sent and that are not in the catalogue."""
 
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
@@ -20,10 +20,9 @@ PAGES = (("refused/", "refused"), ("refused/<int:key>/accept/", "accept"))
 
 
 class RefusedNamesPages(RetirementPages):
-    """The page of refused names, beside the attributes."""
+    """The page of refused names, a tab beside the attributes."""
 
     def refused(self, request: HttpRequest) -> HttpResponse:
-        """List them, the newest first."""
         if request.method != "GET":
             return HttpResponseNotAllowed(["GET"])
         if not self.has_view_permission(request):
@@ -40,7 +39,7 @@ class RefusedNamesPages(RetirementPages):
         )
 
     def accept(self, request: HttpRequest, key: int) -> HttpResponse:
-        """Add a name to its catalogue: an attribute as the kind that was chosen, else as what was sent."""
+        """Add a name to its catalogue. An attribute gets the chosen kind, else the kind of its first value."""
         page = reverse("admin:customattribute_refused")
         if request.method != "POST":
             return answer_without_button(request, page)
@@ -48,14 +47,14 @@ class RefusedNamesPages(RetirementPages):
             raise PermissionDenied
         chosen = request.POST.get("kind", "")
         if chosen not in ("", *dict(KINDS)):
-            messages.error(request, "Choose what the values are.")
+            messages.error(request, "Choose a kind.")
             return HttpResponseRedirect(page)
         try:
             with transaction.atomic():
-                # Of two who press the button at once the second finds nothing.
+                # If two teammates press the button at once, the second one finds no row.
                 noted = RefusedName.objects.select_for_update().filter(pk=key).first()
                 if noted is None:
-                    raise Http404("This name is not on the list any more.")
+                    raise Http404("This name is no longer in the list.")
                 kind = Kind(chosen or noted.kind or Kind.TEXT)
                 added = intake.accept_name(noted, kind=kind, at=timezone.now())
                 what = f", as {KIND_NAMES[Kind(added.kind)]}" if isinstance(added, CustomAttribute) else ""
@@ -63,5 +62,5 @@ class RefusedNamesPages(RetirementPages):
         except Refused as wrong:
             messages.error(request, str(wrong))
         else:
-            messages.success(request, f"“{noted.name}” is accepted{what}. What browsers send under it is stored now.")
+            messages.success(request, f"“{noted.name}” is accepted{what}. From now on, its values are stored.")
         return HttpResponseRedirect(page)

@@ -1,4 +1,4 @@
-"""What the pages of attributes and of events share: their tabs, and the buttons that retire and bring back."""
+"""Shared by the pages of attributes and event names: tabs, and the buttons that retire a name and bring it back."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -27,7 +27,7 @@ TABS = (
 
 
 def tabs(request: HttpRequest) -> list[dict[str, Any]]:
-    """The tabs of the catalogues, with how many names were refused."""
+    """Return the tabs of the catalogues, with the number of refused names."""
     refused = RefusedName.objects.count()
     return [
         {
@@ -40,42 +40,37 @@ def tabs(request: HttpRequest) -> list[dict[str, Any]]:
 
 
 def address_of(use: Message | Audience) -> str:
-    """Where it is edited."""
     page = "messaging_message" if isinstance(use, Message) else "audiences_audience"
     return reverse(f"admin:{page}_change", args=[use.pk])
 
 
 def name_of(use: Message | Audience) -> str:
-    """What a list of uses calls it."""
     if isinstance(use, Message):
         return f"the {use.get_state_display().lower()} message “{use}”"
     return f"the segment “{use}”"
 
 
-def listed(uses: Iterable[Message | Audience]) -> list[dict[str, str]]:
-    """Uses as a page lists them."""
+def use_rows(uses: Iterable[Message | Audience]) -> list[dict[str, str]]:
     return [{"name": name_of(use), "address": address_of(use)} for use in uses]
 
 
 class InUseOrRetired(DropdownFilter):
-    """All, those in use, or those that are retired."""
+    """Filter names by whether they are in use or retired."""
 
     title = "state"
     parameter_name = "state"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Iterable[tuple[str, str]]:
-        """What can be chosen."""
         return (("in_use", "In use"), ("retired", "Retired"))
 
     def queryset(self, request: HttpRequest, queryset: Any) -> Any:
-        """Keep those asked for."""
         if self.value() not in ("in_use", "retired"):
             return queryset
         return queryset.filter(retired_at__isnull=self.value() == "in_use")
 
 
 class RetirementPages(ConsoleAdmin):
-    """Names that are learnt and not typed: listed under tabs, retired and brought back by a button."""
+    """Base of the catalogues. Names are learned from data, so staff cannot add or delete them, only retire them."""
 
     list_before_template = "outbound/people/catalogue_tabs.html"
     own_pages: tuple[tuple[str, str], ...] = (
@@ -85,29 +80,23 @@ class RetirementPages(ConsoleAdmin):
     actions = None
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        """A name is learnt from what is sent."""
         return False
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """It stays, as long as anybody may have it."""
         return False
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
-        """The list, with its tabs."""
         return super().changelist_view(request, {**(extra_context or {}), "tabs": tabs(request)})
 
     @display(description="State", ordering="retired_at")
     def state(self, row: Any) -> SafeString:
-        """Whether it is in use."""
         return chip("Retired", "plain") if row.retired_at else chip("In use", "good")
 
     def page_of(self, row: Any) -> str:
-        """Where its buttons are."""
         return reverse(f"admin:{self.model._meta.app_label}_{self.model._meta.model_name}_change", args=[row.pk])
 
     def retire(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """Take a name out of use."""
-        row = self.get_object_or_refuse(request, object_id)
+        row = self.found(request, object_id)
         if request.method != "POST":
             return answer_without_button(request, self.page_of(row))
         try:
@@ -115,14 +104,13 @@ class RetirementPages(ConsoleAdmin):
                 retirement.retire(row, at=timezone.now())
                 self.note(request, row, "Retired")
         except retirement.InUse:
-            messages.error(request, f"“{row.name}” was not retired: what is named below goes by it.")
+            messages.error(request, f"“{row.name}” was not retired: the messages and segments use_rows below use it.")
         else:
-            messages.success(request, f"“{row.name}” is retired. What is stored under it stays.")
+            messages.success(request, f"“{row.name}” is retired. Its stored data stays.")
         return HttpResponseRedirect(self.page_of(row))
 
     def bring_back(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """Take a retired name into use again."""
-        row = self.get_object_or_refuse(request, object_id)
+        row = self.found(request, object_id)
         if request.method != "POST":
             return answer_without_button(request, self.page_of(row))
         try:

@@ -1,4 +1,4 @@
-"""Segments: named audiences, made with the composer's rule builder."""
+"""Segments: named audiences, edited with the rule builder of the composer."""
 
 import json
 from typing import Any
@@ -28,7 +28,7 @@ from outbound.console.wording import audience_lines, counted
 
 
 class SegmentForm(AudienceFields):
-    """A name and rules."""
+    """The name and rules of a segment."""
 
     name = forms.CharField(max_length=200, widget=UnfoldAdminTextInputWidget({"placeholder": "For example: On trial"}))
 
@@ -38,7 +38,7 @@ class SegmentForm(AudienceFields):
         del self.fields["window"], self.fields["window_zone"]
 
     def clean(self) -> dict[str, Any]:
-        """Ask the segment itself, so that it cannot become a part of itself or take another's name."""
+        """Validate with the model: the name is unique, and no segment contains itself."""
         data = super().clean()
         if not {"name", "rules"} <= data.keys():
             return data
@@ -53,11 +53,11 @@ class SegmentForm(AudienceFields):
 
 
 class SegmentAdmin(ConsoleAdmin):
-    """Segments can be copied into a message, and used in a rule."""
+    """The list of segments and the page that edits one."""
 
     list_display = ("name", "rules_count", "changed")
     changed = column("updated_at", called="Changed")
-    nothing_yet = "A segment is a set of rules with a name, for the audience of a message or to look at your people."
+    nothing_yet = "A segment is a named set of rules. Use it as the audience of a message or to filter people."
     search_fields = ("name",)
     search_help_text = "Search by name"
     ordering = ("name",)
@@ -65,29 +65,25 @@ class SegmentAdmin(ConsoleAdmin):
     own_pages = (("forecast/", "count_people"), ("<path:object_id>/discard/", "discard"))
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Audience]:
-        """Those with a name; an audience without one belongs to a message."""
+        """Audiences without a name belong to messages and are not segments."""
         return super().get_queryset(request).exclude(name="")
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
-        """The list, called what staff call it."""
         return super().changelist_view(request, {**(extra_context or {}), "title": "Segments"})
 
     def has_delete_permission(self, request: HttpRequest, obj: Audience | None = None) -> bool:
-        """A segment is deleted from its own page, where it says what uses it."""
+        """A segment is deleted on its own page, which lists its uses."""
         return False
 
     def get_list_display_links(self, request: HttpRequest, list_display: Any) -> Any:
-        """A segment opens for who may change it."""
         return super().get_list_display_links(request, list_display) if self.has_change_permission(request) else None
 
     @display(description="Rules")
     def rules_count(self, segment: Audience) -> str:
-        """How many rules it has."""
-        count = leaves(segment.rules)
+        count = count_rules(segment.rules)
         return counted(count, "rule", "rules") if count else "Everyone"
 
     def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
-        """Make a segment."""
         if not self.has_add_permission(request):
             raise PermissionDenied
         return self.form_page(request, Audience())
@@ -95,11 +91,10 @@ class SegmentAdmin(ConsoleAdmin):
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
     ) -> HttpResponse:
-        """Change a segment."""
-        return self.form_page(request, self.get_object_or_refuse(request, object_id))
+        return self.form_page(request, self.found(request, object_id))
 
     def form_page(self, request: HttpRequest, segment: Audience) -> HttpResponse:
-        """Show the form, and save what it lets through."""
+        """Show the form, and save a valid one."""
         is_new = segment.pk is None
         before = change_message.segment_fields(segment)
         initial = {"name": segment.name, "rules": json.dumps(segment.rules)}
@@ -109,7 +104,7 @@ class SegmentAdmin(ConsoleAdmin):
             with transaction.atomic():
                 segment.save()
                 if is_new:
-                    self.log_addition(request, segment, "Made the segment")
+                    self.log_addition(request, segment, "Created the segment")
                 elif changed := change_message.differences(before, change_message.segment_fields(segment)):
                     self.note(request, segment, f"Changed the segment. {changed}")
             messages.success(request, f"The segment “{segment}” is saved.")
@@ -123,11 +118,11 @@ class SegmentAdmin(ConsoleAdmin):
             form=form,
             offer=options.rule_builder(form["rules"].value()),
             place=form.place if form.is_bound else "",
-            uses=[] if is_new else uses(segment),
+            uses=[] if is_new else uses_of_segment(segment),
         )
 
     def count_people(self, request: HttpRequest) -> HttpResponse:
-        """Count who is in what is on the page right now."""
+        """Count the customers who match the rules of the form, which need not be saved."""
         if not self.has_view_permission(request):
             raise PermissionDenied
         form = SegmentForm(request.POST or None, segment=Audience())
@@ -145,15 +140,15 @@ class SegmentAdmin(ConsoleAdmin):
         return render(request, "outbound/people/segment_count.html", context)
 
     def discard(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """Delete a segment nothing uses."""
+        """Delete a segment, unless a message or segment uses it."""
         if request.method != "POST":
             return answer_without_button(request, reverse("admin:audiences_audience_change", args=[object_id]))
         segment = self.get_object_or_refuse(request, object_id)
         if not super().has_delete_permission(request, segment):
             raise PermissionDenied
-        if found := uses(segment):
+        if found := uses_of_segment(segment):
             names = ", ".join(f"“{use}”" for use, _ in found)
-            messages.error(request, f"This segment is used by {names}. Take it out there first.")
+            messages.error(request, f"This segment is used by {names}. Remove it there first.")
             return HttpResponseRedirect(reverse("admin:audiences_audience_change", args=[segment.pk]))
         with transaction.atomic():
             self.log_deletions(request, Audience.objects.filter(pk=segment.pk))
@@ -162,15 +157,15 @@ class SegmentAdmin(ConsoleAdmin):
         return HttpResponseRedirect(reverse("admin:audiences_audience_changelist"))
 
 
-def leaves(stored: Any) -> int:
-    """How many rules stored JSON holds, without reading what they mean."""
+def count_rules(stored: Any) -> int:
+    """Count the rules in stored JSON without validating them."""
     if not isinstance(stored, dict):
         return 0
-    return sum(leaves(rule) if "rules" in rule else 1 for rule in stored.get("rules", []))
+    return sum(count_rules(rule) if "rules" in rule else 1 for rule in stored.get("rules", []))
 
 
-def uses(segment: Audience) -> list[tuple[str, str]]:
-    """What names this segment in a rule: messages and other segments, with where each is."""
+def uses_of_segment(segment: Audience) -> list[tuple[str, str]]:
+    """Return the messages and segments with a rule about this segment, each with the URL of its page."""
     found = Audience.objects.naming(segment, *ABOUT_SEGMENTS)
     return [
         *(

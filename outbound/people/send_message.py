@@ -1,4 +1,4 @@
-"""Send a message: the composer for one person, opened from their profile (behaviour 4.12)."""
+"""“Send a message”: the composer for a message to one customer, opened from their profile (behaviour 4.12)."""
 
 from typing import Any
 
@@ -41,18 +41,18 @@ LABELS: dict[str, str] = {
 }
 
 
-class OneForm(forms.Form):
+class DirectMessageForm(forms.Form):
     """A message to one customer."""
 
     way = forms.ChoiceField(choices=list(LABELS.items()), widget=forms.RadioSelect, initial=CHAT, label="Send as")
     sender = forms.ModelChoiceField(
         Sender.objects.none(),
         label="From",
-        empty_label="Choose who it is from",
+        empty_label="Choose a sender",
         widget=UnfoldAdminSelectWidget(),
         error_messages={
             "required": "Choose who the message is from.",
-            "invalid_choice": "You may not write as this sender. Choose another.",
+            "invalid_choice": "You may not write as this sender. Choose another one.",
         },
     )
     subject = forms.CharField(required=False, max_length=255, widget=UnfoldAdminTextInputWidget())
@@ -76,11 +76,10 @@ class OneForm(forms.Form):
 
     @property
     def way_chosen(self) -> str:
-        """Which way is chosen on the page."""
         return str(self["way"].value() or CHAT)
 
     def send(self, customer: Customer, *, by: User, key: int, at: Any) -> DeliveryRecord:
-        """Send it; ValidationError by field of this form where it cannot be."""
+        """Send the message. Raises ValidationError with the fields of this form."""
         data = self.cleaned_data
         channel, format_ = WAYS[data["way"]]
         is_push = channel == Channel.PUSH
@@ -101,11 +100,11 @@ class OneForm(forms.Form):
         except content.ContentError as wrong:
             raise ValidationError({"text" if is_push else "body": str(wrong)}) from wrong
         except ValidationError as wrong:
-            raise ValidationError(fields_of(wrong, text="text" if is_push else "body")) from wrong
+            raise ValidationError(errors_by_field(wrong, text="text" if is_push else "body")) from wrong
 
 
-def fields_of(wrong: ValidationError, *, text: str) -> dict[str, list[str]]:
-    """A refusal by the fields of this form; what is about none of them stands at the text."""
+def errors_by_field(wrong: ValidationError, *, text: str) -> dict[str, list[str]]:
+    """Return the errors by field of this form. Errors about no field go to the field `text`."""
     names = {"channel": "way", "body": text, **{name: name for name in ("subject", "link", "company", "sender")}}
     if not hasattr(wrong, "error_dict"):
         return {text: wrong.messages}
@@ -115,22 +114,22 @@ def fields_of(wrong: ValidationError, *, text: str) -> dict[str, list[str]]:
     return found
 
 
-def write(admin: ConsoleAdmin, request: HttpRequest, customer: Customer) -> HttpResponse:
-    """Show the composer for one person, and send what it lets through."""
+def message_page(admin: ConsoleAdmin, request: HttpRequest, customer: Customer) -> HttpResponse:
+    """Show the form, and send a valid message."""
     if not request.user.has_perm(roles.WRITE_TO_ONE):
         raise PermissionDenied
-    form = OneForm(request.POST or None, user=teammate(request), customer=customer)
+    form = DirectMessageForm(request.POST or None, user=teammate(request), customer=customer)
     ticket = request.POST.get("ticket", "") or idempotency.issue_ticket(request.user)
     if request.method == "POST" and form.is_valid():
         key = idempotency.redeem_ticket(ticket, request.user)
         try:
-            sent(admin, request, customer, form, key=key)
+            send_once(admin, request, customer, form, key=key)
         except ValidationError as no:
             for field, sentences in no.message_dict.items():
                 for sentence in sentences:
                     form.add_error(field, sentence)
         else:
-            messages.success(request, done(customer, form.cleaned_data["way"]))
+            messages.success(request, success_message(customer, form.cleaned_data["way"]))
             return HttpResponseRedirect(reverse("admin:audiences_customer_change", args=[customer.pk]))
     return admin.page(
         request,
@@ -139,14 +138,16 @@ def write(admin: ConsoleAdmin, request: HttpRequest, customer: Customer) -> Http
         original=customer,
         form=form,
         ticket=ticket,
-        ways=ways(customer),
+        ways=send_options(customer),
         variables=options.variables(CustomAttribute.objects.offered().catalogue()),
     )
 
 
 @retried
-def sent(admin: ConsoleAdmin, request: HttpRequest, customer: Customer, form: OneForm, *, key: int) -> None:
-    """Send it once, however often the form is posted, and log it."""
+def send_once(
+    admin: ConsoleAdmin, request: HttpRequest, customer: Customer, form: DirectMessageForm, *, key: int
+) -> None:
+    """Send and log the message once, even if the form is submitted several times."""
     idempotency.lock_key(key)
     if Message.objects.filter(pk=key).exists():
         return
@@ -155,8 +156,8 @@ def sent(admin: ConsoleAdmin, request: HttpRequest, customer: Customer, form: On
     transaction.on_commit(tasks.nudge)
 
 
-def ways(customer: Customer) -> list[dict[str, str]]:
-    """The ways to send, each with why not or with a warning; push only to whoever has a device."""
+def send_options(customer: Customer) -> list[dict[str, str]]:
+    """Return the ways to send, each with the reason why it is unavailable or a warning. Push needs a device."""
     found = []
     for way, label in LABELS.items():
         reason = direct.unreachable(customer, channel=WAYS[way][0])
@@ -164,13 +165,16 @@ def ways(customer: Customer) -> list[dict[str, str]]:
             continue
         why_not = direct.WHY_NOT[reason].format(customer=customer) if reason else ""
         warns = way == EMAIL and customer.unsubscribed_from_emails and not why_not
-        warning = f"{customer} unsubscribed from emails. Write only what they would want to get." if warns else ""
+        warning = (
+            f"{customer} unsubscribed from emails. Write only if they would want to receive this email."
+            if warns
+            else ""
+        )
         found.append({"name": way, "label": label, "why_not": why_not, "warning": warning})
     return found
 
 
-def done(customer: Customer, way: str) -> str:
-    """What happens now."""
+def success_message(customer: Customer, way: str) -> str:
     if WAYS[way][0] == Channel.IN_APP:
-        return f"{customer} sees it as soon as they are in your app."
-    return f"It is on its way to {customer}."
+        return f"{customer} will see the message as soon as they are in your app."
+    return f"The message is on its way to {customer}."

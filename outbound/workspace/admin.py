@@ -1,4 +1,4 @@
-"""The settings staff keep: senders, tags, the workspace and the schedule."""
+"""Workspace settings: one row, edited on one page."""
 
 from typing import Any
 
@@ -24,20 +24,20 @@ from outbound.composer import images
 from outbound.console.change_message import ChangeLogAdmin
 
 
-def hold_by_the_new_cap() -> None:
-    """Have who waits by the old cap wait by the new one, or not at all."""
+def recheck_frequency_cap() -> None:
+    """Recheck the records that wait for the frequency cap, after the cap was changed."""
     if frequency_cap.ask_again(at=timezone.now()):
         tasks.nudge()
 
 
 class WorkspaceForm(forms.ModelForm):
-    """The workspace; its office hours are typed day by day."""
+    """The settings. Office hours are one text field per day."""
 
     logo_upload = forms.FileField(
         required=False,
         label="Logo",
         widget=forms.FileInput({"accept": "image/png,image/jpeg,image/gif,image/webp", "class": "ob-input"}),
-        help_text="A picture at most 5 MB, shown 40 pixels high. Branded emails begin with it.",
+        help_text="PNG, JPEG, GIF or WebP, at most 5 MB. It is shown 40 pixels high at the top of branded emails.",
     )
     remove_logo = forms.BooleanField(required=False, widget=UnfoldBooleanWidget())
 
@@ -52,34 +52,52 @@ class WorkspaceForm(forms.ModelForm):
             "colour": UnfoldAdminTextInputWidget({"placeholder": "#2563eb"}),
             "alarm_to": UnfoldAdminTextInputWidget({"placeholder": "ops@example.com"}),
         }
+        help_texts = {
+            "colour": "The colour of the border and links of branded emails.",
+            "confirm_above": "To set a message live for more people than this, a teammate must type their number.",
+            "drift_percent": "The largest change of the audience between the review and setting the message live."
+            " A larger change requires a new review.",
+            "cap_messages": "The most messages that one customer receives within the days below, in all channels"
+            " together. Leave empty for no limit.",
+            "answer_by_email_after": "If the customer does not visit within this time, a teammate’s answer is also sent"
+            " by email, once.",
+            "track_emails": "Emails contain a tracking pixel, and their links pass through this server. If switched"
+            " off, new emails contain neither, and reports show no opens and clicks.",
+            "alarm_to": "Email addresses, separated by commas, that are notified when an alarm starts and when it ends."
+            " Leave empty to notify every Admin.",
+            "keep_events_days": "Older events are deleted once a day. The number of events and the dates of the first"
+            " and last one are kept, because rules use them. Leave empty to keep all events.",
+            "keep_copies_days": "After this time, the content of emails and pushes is deleted: the filled-in variables"
+            " and the text of direct messages. Delivery records and reports stay. Links with variables stop working."
+            " Leave empty to keep all content.",
+        }
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        typed = by_day(self.instance.office_hours)
+        typed = format_office_hours(self.instance.office_hours)
         for day in delivery_window.DAYS:
-            # Only what the page shows: a teammate who may only look has none of these.
+            # A teammate with read-only access has no form fields.
             if day in self.fields:
                 self.initial[day] = typed[day]
 
     def clean_logo_upload(self) -> str:
-        """Keep the picture, if it is one."""
+        """Store the image and return its address."""
         upload = self.cleaned_data.get("logo_upload")
         return images.store_image(upload) if upload else ""
 
     def clean(self) -> dict[str, Any]:
-        """Read the office hours."""
+        """Parse the office hours."""
         data: dict[str, Any] = super().clean() or {}
         hours: list[dict[str, Any]] = []
         for number, day in enumerate(delivery_window.DAYS):
             try:
-                hours += spans(number, data.get(day, ""))
+                hours += parse_hours(number, data.get(day, ""))
             except delivery_window.WindowError as wrong:
                 self.add_error(day, str(wrong))
         data["office_hours"] = hours
         return data
 
     def save(self, commit: bool = True) -> Any:  # noqa: FBT001, FBT002 - Django's own signature
-        """Write down the hours and the logo with the rest."""
         self.instance.office_hours = self.cleaned_data["office_hours"]
         if self.cleaned_data.get("remove_logo"):
             self.instance.logo = ""
@@ -94,35 +112,35 @@ for day in delivery_window.DAYS:
     )
 
 
-def by_day(stored: list[dict[str, Any]]) -> dict[str, str]:
-    """Office hours as they are typed: for each day “09:00-12:30, 13:30-17:00”."""
+def format_office_hours(stored: list[dict[str, Any]]) -> dict[str, str]:
+    """Format office hours as text per day: “09:00-12:30, 13:30-17:00”."""
     typed: dict[str, list[str]] = {day: [] for day in delivery_window.DAYS}
     for span in stored:
         typed[delivery_window.DAYS[span["weekday"]]].append(f"{span['from']}-{span['to']}")
     return {day: ", ".join(found) for day, found in typed.items()}
 
 
-def spans(weekday: int, typed: str) -> list[dict[str, Any]]:
-    """Read the hours of one day; WindowError says what is wrong with them."""
+def parse_hours(weekday: int, typed: str) -> list[dict[str, Any]]:
+    """Parse the office hours of one day. Raises WindowError."""
     found = []
     for part in (one.strip() for one in typed.replace("–", "-").split(",") if one.strip()):
         opens, dash, closes = (one.strip() for one in part.partition("-"))
         if not dash:
             raise delivery_window.WindowError(f"Type the hours like 09:00-17:00, not “{part}”.")
-        span = {"weekday": weekday, "from": clock(opens), "to": clock(closes)}
+        span = {"weekday": weekday, "from": normalise_time(opens), "to": normalise_time(closes)}
         delivery_window.parse([span])
         found.append(span)
     return found
 
 
-def clock(typed: str) -> str:
-    """Read a time as people type it: 9, 9:00 and 09:00 are one."""
+def normalise_time(typed: str) -> str:
+    """Normalise a time: “9” and “9:00” become “09:00”."""
     hours, _, minutes = typed.partition(":")
     return f"{hours:0>2}:{minutes or '00'}"
 
 
 class WorkspaceAdmin(ChangeLogAdmin):
-    """One row of settings: it opens straight away, and is never added or deleted."""
+    """The settings page. The one row cannot be added or deleted."""
 
     form = WorkspaceForm
     readonly_fields = ("logo_now",)
@@ -130,40 +148,39 @@ class WorkspaceAdmin(ChangeLogAdmin):
         ("Workspace", {"fields": ("name", "zone")}),
         (
             "Office hours",
-            {"fields": delivery_window.DAYS, "description": "Like 09:00-12:30, 13:30-17:00. Empty: closed."},
+            {
+                "fields": delivery_window.DAYS,
+                "description": "For example: 09:00-12:30, 13:30-17:00. Leave empty if closed.",
+            },
         ),
         ("Branded emails", {"fields": ("logo_now", "logo_upload", "remove_logo", "colour", "postal_address")}),
         ("Before a message goes live", {"fields": ("confirm_above", "drift_percent")}),
-        ("How much one customer gets", {"fields": ("cap_messages", "cap_days")}),
+        ("Frequency cap", {"fields": ("cap_messages", "cap_days")}),
         ("Inbox", {"fields": ("answer_by_email_after",)}),
         ("Emails", {"fields": ("track_emails",)}),
-        ("When something is stuck", {"fields": ("alarm_to",)}),
-        ("How long it is kept", {"fields": ("keep_events_days", "keep_copies_days")}),
+        ("Alarms", {"fields": ("alarm_to",)}),
+        ("Data retention", {"fields": ("keep_events_days", "keep_copies_days")}),
     )
 
     def save_model(self, request: HttpRequest, obj: Workspace, form: Any, change: Any) -> None:
-        """Have the new cap hold for who waits by the old one, too."""
         super().save_model(request, obj, form, change)
         if {"cap_messages", "cap_days"} & set(form.changed_data):
-            transaction.on_commit(hold_by_the_new_cap)
+            transaction.on_commit(recheck_frequency_cap)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        """There is one."""
         return False
 
     def has_delete_permission(self, request: HttpRequest, obj: Workspace | None = None) -> bool:
-        """And it stays."""
         return False
 
-    @display(description="Logo now")
+    @display(description="Current logo")
     def logo_now(self, workspace: Workspace) -> SafeString | str:
-        """The picture there is."""
         if not workspace.logo:
-            return "None: branded emails begin with the name."
+            return "No logo: branded emails begin with the name of the workspace."
         return format_html('<img src="{}" alt="{}" height="40" style="height: 40px">', workspace.logo, workspace.name)
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
-        """There is no list of one: go to it."""
+        """Redirect to the one row."""
         if not self.has_view_permission(request):
             raise PermissionDenied
         return HttpResponseRedirect(reverse("admin:audiences_workspace_change", args=[Workspace.current().pk]))
@@ -171,11 +188,10 @@ class WorkspaceAdmin(ChangeLogAdmin):
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
     ) -> HttpResponse:
-        """The settings, under their own name."""
         return super().change_view(request, object_id, form_url, {**(extra_context or {}), "title": "Workspace"})
 
 
 class PlainAdmin(ChangeLogAdmin):
-    """A table of the schedule without pages of its own."""
+    """The tables of times for the schedule, which need no options of their own."""
 
-    nothing_yet = "Times at which tasks of the schedule can run."
+    nothing_yet = "Times for the tasks of the schedule."

@@ -1,4 +1,4 @@
-"""The log: who did what, when, from what to what."""
+"""The audit log: each change in the console, with the teammate, the time, and the old and new values."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -17,103 +17,95 @@ from unfold.decorators import display
 from outbound.console.admin import ReadOnlyAdmin
 from outbound.templatetags.console import called
 
-DID: dict[int, str] = {ADDITION: "Made", DELETION: "Deleted"}
+ACTION_NAMES: dict[int, str] = {ADDITION: "Created", DELETION: "Deleted"}
 
 
-class ByWhom(DropdownFilter):
-    """What one teammate did."""
+class TeammateFilter(DropdownFilter):
+    """Filter the log by teammate."""
 
-    title = "who"
+    title = "teammate"
     parameter_name = "user"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Iterable[tuple[str, str]]:
-        """Those who did anything here."""
         users = User.objects.filter(is_staff=True).order_by("first_name", "username")
         return [(str(user.pk), user.get_full_name() or user.get_username()) for user in users]
 
     def queryset(self, request: HttpRequest, queryset: Any) -> Any:
-        """Keep what they did."""
         return queryset.filter(user=self.value()) if (self.value() or "").isdecimal() else queryset
 
 
-class OfWhat(DropdownFilter):
-    """What was done to one sort of thing."""
+class TypeFilter(DropdownFilter):
+    """Filter the log by the type of object."""
 
-    title = "what"
+    title = "type"
     parameter_name = "of"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Iterable[tuple[str, str]]:
-        """The sorts of things that have a page."""
-        kinds = ContentType.objects.get_for_models(*model_admin.admin_site._registry)  # noqa: SLF001 - what there is a page for
-        found = [(str(kind.pk), name(model)) for model, kind in kinds.items() if model is not LogEntry]
+        """Offer the types that have pages in the console."""
+        kinds = ContentType.objects.get_for_models(*model_admin.admin_site._registry)  # noqa: SLF001 - the types with pages
+        found = [(str(kind.pk), type_name(model)) for model, kind in kinds.items() if model is not LogEntry]
         return sorted(found, key=lambda pair: pair[1])
 
     def queryset(self, request: HttpRequest, queryset: Any) -> Any:
-        """Keep what was done to those."""
         return queryset.filter(content_type=self.value()) if (self.value() or "").isdecimal() else queryset
 
 
-def name(model: type[Model]) -> str:
-    """What staff call a table."""
+def type_name(model: type[Model]) -> str:
     words = str(called(model._meta.verbose_name_plural))
     return words[:1].upper() + words[1:]
 
 
 class LogAdmin(ReadOnlyAdmin):
-    """The log, newest first. Nobody adds to it, changes it or deletes from it by hand."""
+    """The log, newest first. It is read-only."""
 
-    list_display = ("when", "who", "did", "to_what")
-    nothing_yet = "What your team does in the console is written down here: who did what, when, from what to what."
+    list_display = ("changed_at", "teammate", "change", "changed_object")
+    nothing_yet = "Changes that your team makes in the console are listed here, with the old and new values."
     list_display_links = None
-    list_filter = (ByWhom, OfWhat, ("action_time", RangeDateFilter))
-    # All that was done to one object.
+    list_filter = (TeammateFilter, TypeFilter, ("action_time", RangeDateFilter))
+    # The log of one object.
     own_lookups = ("object_id",)
     list_select_related = ("user", "content_type")
     search_fields = ("object_repr", "change_message")
-    search_help_text = "Search by name or by what was done"
+    search_help_text = "Search by name or change"
     ordering = ("-pk",)
     actions = None
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
-        """The list, called what staff call it."""
         return super().changelist_view(request, {**(extra_context or {}), "title": "Log"})
 
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
     ) -> HttpResponse:
-        """There is no page of one line."""
-        self.get_object_or_refuse(request, object_id, to="view")
+        """Redirect to the list: entries have no pages of their own."""
+        self.found(request, object_id, to="view")
         return HttpResponseRedirect(reverse("admin:admin_logentry_changelist"))
 
     @display(description="When", ordering="pk")
-    def when(self, entry: LogEntry) -> Any:
-        """When it was done."""
+    def changed_at(self, entry: LogEntry) -> Any:
         return entry.action_time
 
-    @display(description="Who")
-    def who(self, entry: LogEntry) -> str:
-        """Who did it."""
+    @display(description="Teammate")
+    def teammate(self, entry: LogEntry) -> str:
         return entry.user.get_full_name() or entry.user.get_username()
 
-    @display(description="Did")
-    def did(self, entry: LogEntry) -> str:
-        """What was done, in words."""
-        said = entry.get_change_message()
-        return said if said and said != "Added." else DID.get(entry.action_flag, said or "Changed")
+    @display(description="Change")
+    def change(self, entry: LogEntry) -> str:
+        text = entry.get_change_message()
+        return text if text and text != "Added." else ACTION_NAMES.get(entry.action_flag, text or "Changed")
 
-    @display(description="To what")
-    def to_what(self, entry: LogEntry) -> SafeString | str:
-        """What it was done to, with a way to it, and to all that was done to it."""
+    @display(description="Object")
+    def changed_object(self, entry: LogEntry) -> SafeString | str:
+        """Show the object with links to its page and to all its log entries."""
         if entry.content_type is None:
             return entry.object_repr
         model = entry.content_type.model_class()
-        kind = format_html('<span class="ob-under">{}</span>', name(model) if model else entry.content_type.name)
+        kind = format_html('<span class="ob-under">{}</span>', type_name(model) if model else entry.content_type.name)
         address = address_of(entry)
         if not address:
             return format_html("{}{}", entry.object_repr, kind)
         more = f"?of={entry.content_type_id}&object_id={entry.object_id}"
         return format_html(
-            '<a href="{}">{}</a>{} <a class="ob-under" href="{}">All that was done to it</a>',
+            '<a href="{}">{}</a>{} <a class="ob-under" href="{}">All changes</a>',
             address,
             entry.object_repr,
             kind,
@@ -122,7 +114,7 @@ class LogAdmin(ReadOnlyAdmin):
 
 
 def address_of(entry: LogEntry) -> str:
-    """Where the object's page is; empty where it is gone or never had one."""
+    """Return the URL of the object's page; empty if it is deleted or has no page."""
     kind = entry.content_type
     if kind is None or entry.action_flag == DELETION:
         return ""

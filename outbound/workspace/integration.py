@@ -1,4 +1,4 @@
-"""Integration: what engineers need to connect their product, on one page, and who may change it."""
+"""Integration: API tokens, the messenger, webhooks and replies by email, on one page for engineers."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,7 +24,7 @@ PAGE = "admin:audiences_integration_changelist"
 CHANGE_WORKSPACE = "audiences.change_workspace"
 MOST_ORIGINS = 100
 FOR_VISITORS = "{}"
-# How a server makes a user_hash, in the languages of most websites.
+# Code for a server that computes a user_hash.
 EXAMPLES: tuple[tuple[str, str], ...] = (
     ("Python", 'hmac.new(SECRET.encode(), str(user.id).encode(), "sha256").hexdigest()'),
     ("Ruby", 'OpenSSL::HMAC.hexdigest("sha256", SECRET, user.id.to_s)'),
@@ -36,7 +36,7 @@ View = Callable[[Any, HttpRequest], HttpResponse]
 
 
 def by_post(permission: str) -> Callable[[View], View]:
-    """Have something done by POST alone, and only for who may."""
+    """Decorate a view to require POST and a permission."""
 
     def guarded(view: View) -> View:
         @wraps(view)
@@ -53,22 +53,22 @@ def by_post(permission: str) -> Callable[[View], View]:
 
 
 class TokenForm(forms.Form):
-    """What a new token is for."""
-
     name = forms.CharField(
         label="Name", max_length=150, widget=forms.TextInput({"class": "ob-input", "placeholder": "The shop"})
     )
 
     def clean_name(self) -> str:
-        """Refuse a second of one name: nobody could tell which of them to revoke."""
+        """Names are unique, so that staff revoke the right token."""
         name = str(self.cleaned_data["name"])
         if Integration.objects.filter(name__iexact=name).exists():
-            raise ValidationError(f"There is a token named “{name}”. Choose another name, or revoke that one first.")
+            raise ValidationError(
+                f"A token named “{name}” already exists. Choose another name, or revoke that token first."
+            )
         return name
 
 
 class OriginForm(forms.Form):
-    """A website the messenger may run on."""
+    """A website that may load the messenger."""
 
     origin = forms.CharField(
         label="Website",
@@ -79,7 +79,7 @@ class OriginForm(forms.Form):
     )
 
     def clean_origin(self) -> str:
-        """Read it as browsers send it."""
+        """Parse the origin to the form that browsers send."""
         try:
             return origins.parse_origin(str(self.cleaned_data["origin"]))
         except origins.NotAnOrigin as wrong:
@@ -87,7 +87,7 @@ class OriginForm(forms.Form):
 
 
 class IntegrationAdmin(ChangeLogAdmin):
-    """API tokens, and with them all that connects a product: one page in place of a list."""
+    """The integration page, in place of a list of API tokens."""
 
     fields = ("name", "token_key", "created", "last_used_at")
     readonly_fields = ("token_key", "created", "last_used_at")
@@ -101,93 +101,88 @@ class IntegrationAdmin(ChangeLogAdmin):
     )
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        """A token is made, and shown, on the one page."""
+        """Tokens are created on the integration page, which shows them once."""
         return False
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
-        """The page."""
         if not self.has_view_permission(request):
             raise PermissionDenied
-        return self.show(request)
+        return self.render_page(request)
 
     def delete_model(self, request: HttpRequest, obj: Integration) -> None:
-        """Revoke a token: what calls with it is turned away from now on."""
         obj.revoke()
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Integration]) -> None:
-        """Revoke several."""
         for integration in queryset:
             integration.revoke()
 
     @by_post("audiences.add_integration")
     def make_token(self, request: HttpRequest) -> HttpResponse:
-        """Make a token, and show it this once: the answer alone has it."""
+        """Create a token and show it once."""
         form = TokenForm(request.POST)
         if not form.is_valid():
-            return self.show(request, token_form=form, status=400)
+            return self.render_page(request, token_form=form, status=400)
         with transaction.atomic():
             made, token = Integration.issue(name=form.cleaned_data["name"])
-            self.log_addition(request, made, "Made the token")
-        return self.show(request, made=made, token=token)
+            self.log_addition(request, made, "Created the token")
+        return self.render_page(request, made=made, token=token)
 
     @by_post(CHANGE_WORKSPACE)
     def show_secret(self, request: HttpRequest) -> HttpResponse:
-        """Show the identity secret, which is in the log."""
+        """Show the identity secret. The log records it."""
         workspace = Workspace.current()
-        self.note(request, workspace, "Looked at the identity secret")
-        return self.show(request, secret=workspace.identity_secret)
+        self.note(request, workspace, "Viewed the identity secret")
+        return self.render_page(request, secret=workspace.identity_secret)
 
     @by_post(CHANGE_WORKSPACE)
     def change_secret(self, request: HttpRequest) -> HttpResponse:
-        """Make another identity secret, and show it; what was made with the old one no longer proves anything."""
-        with changing() as workspace:
+        """Replace the identity secret and show it. A user_hash from the old one is no longer valid."""
+        with locked_workspace() as workspace:
             workspace.identity_secret = new_secret()
             self.note(request, workspace, "Changed the identity secret")
-        messages.success(request, "The identity secret is another one. Put it on your server now.")
-        return self.show(request, secret=workspace.identity_secret)
+        messages.success(request, "The identity secret has been changed. Update your server now.")
+        return self.render_page(request, secret=workspace.identity_secret)
 
     @by_post(CHANGE_WORKSPACE)
     def require_hash(self, request: HttpRequest) -> HttpResponse:
-        """Switch identity verification on or off."""
         wanted = request.POST.get("on") == "1"
-        with changing() as workspace:
+        with locked_workspace() as workspace:
             if workspace.require_user_hash != wanted:
                 workspace.require_user_hash = wanted
-                said = change_text("Identity verification", *(("off", "on") if wanted else ("on", "off")))
-                self.note(request, workspace, said)
-        return back("messenger")
+                change = change_text("Identity verification", *(("off", "on") if wanted else ("on", "off")))
+                self.note(request, workspace, change)
+        return back_to_section("messenger")
 
     @by_post(CHANGE_WORKSPACE)
     def add_origin(self, request: HttpRequest) -> HttpResponse:
-        """Let the messenger run on one more website; again is no harm."""
+        """Allow one more website. Idempotent."""
         form = OriginForm(request.POST)
         if not form.is_valid():
-            return self.show(request, origin_form=form, status=400)
+            return self.render_page(request, origin_form=form, status=400)
         origin = form.cleaned_data["origin"]
-        with changing() as workspace:
+        with locked_workspace() as workspace:
             if origin not in registered_origins(workspace):
                 if len(workspace.allowed_origins) >= MOST_ORIGINS:
-                    form.add_error("origin", f"There are {MOST_ORIGINS} already. Remove one first.")
-                    return self.show(request, origin_form=form, status=400)
+                    form.add_error("origin", f"There are already {MOST_ORIGINS} websites. Remove one first.")
+                    return self.render_page(request, origin_form=form, status=400)
                 workspace.allowed_origins = [*workspace.allowed_origins, origin]
-                self.note(request, workspace, f"Let the messenger run on {origin}")
-        messages.success(request, f"The messenger may run on {origin}.")
-        return back("messenger")
+                self.note(request, workspace, f"Allowed the messenger on {origin}")
+        messages.success(request, f"The messenger is now allowed on {origin}.")
+        return back_to_section("messenger")
 
     @by_post(CHANGE_WORKSPACE)
     def remove_origin(self, request: HttpRequest) -> HttpResponse:
-        """Have the messenger no longer run on a website."""
         gone = request.POST.get("origin", "")
-        with changing() as workspace:
+        with locked_workspace() as workspace:
             kept = [origin for origin in workspace.allowed_origins if origin != gone]
             if len(kept) < len(workspace.allowed_origins):
                 workspace.allowed_origins = kept
-                self.note(request, workspace, f"No longer let the messenger run on {gone}")
-                messages.success(request, f"The messenger no longer runs on {gone}.")
-        return back("messenger")
+                self.note(request, workspace, f"Removed the messenger from {gone}")
+                messages.success(request, f"The messenger is no longer allowed on {gone}.")
+        return back_to_section("messenger")
 
-    def show(self, request: HttpRequest, *, status: int = 200, **shown: Any) -> HttpResponse:
-        """Draw the page, with what has just been made or was typed wrong."""
+    def render_page(self, request: HttpRequest, *, status: int = 200, **shown: Any) -> HttpResponse:
+        """Render the page, with a new token or an invalid form in `shown`."""
         workspace, address = Workspace.current(), settings.PUBLIC_URL
         return self.page(
             request,
@@ -200,22 +195,22 @@ class IntegrationAdmin(ChangeLogAdmin):
                 "workspace": workspace,
                 "address": address,
                 "tokens": Integration.objects.order_by("name", "pk"),
-                "subscriptions": subscriptions(),
+                "subscriptions": webhooks_with_last_delivery(),
                 "for_users": script.snippet(address=address),
                 "for_visitors": script.snippet(address=address, settings_of=FOR_VISITORS),
                 "policy": f"script-src {address}; connect-src {address}; img-src {address}",
                 "examples": EXAMPLES,
                 "inbound_domain": settings.INBOUND_DOMAIN,
                 "is_posted_to": bool(settings.WEBHOOK_SECRET),
-                "posted_to": posted_to(address),
+                "posted_to": provider_webhook_urls(address),
                 **shown,
             },
         )
 
 
 @contextmanager
-def changing() -> Iterator[Workspace]:
-    """The workspace, locked for the length of the block and then saved; two teammates take turns."""
+def locked_workspace() -> Iterator[Workspace]:
+    """Lock the workspace for the block, then save it."""
     Workspace.current()
     with transaction.atomic():
         workspace = Workspace.objects.select_for_update(no_key=True).get()
@@ -224,26 +219,28 @@ def changing() -> Iterator[Workspace]:
     origins.forget_origins()
 
 
-def posted_to(address: str) -> list[tuple[str, str]]:
-    """Where a mail provider posts what comes back; the secret in it is for who set it to fill in."""
+def provider_webhook_urls(address: str) -> list[tuple[str, str]]:
+    """Return the URLs for the webhooks of the email provider, without the secret."""
     scheme, _, host = address.partition("://")
     backend = settings.EMAIL_BACKEND.split(".")
     provider = backend[2] if backend[0] == "anymail" else "postmark"
     here = f"{scheme}://user:password@{host}/webhooks/anymail/{provider}"
-    return [("Replies", f"{here}/inbound/"), ("Bounces, complaints", f"{here}/tracking/")]
+    return [("Replies", f"{here}/inbound/"), ("Bounces and complaints", f"{here}/tracking/")]
 
 
 def registered_origins(workspace: Workspace) -> set[str]:
-    """The websites there are, read alike however they were once written down."""
+    """Return the allowed websites in normalised form."""
     return {str(origin).strip().rstrip("/").lower() for origin in workspace.allowed_origins}
 
 
-def subscriptions() -> QuerySet[Subscription]:
-    """Subscriptions, with when each was last told anything."""
-    told = Notification.objects.filter(subscription=OuterRef("pk"), state=NotificationState.DELIVERED)
-    return Subscription.objects.annotate(told_at=Subquery(told.order_by("-pk").values("settled_at")[:1])).order_by("pk")
+def webhooks_with_last_delivery() -> QuerySet[Subscription]:
+    """Return the webhooks, each with the time of its last delivery."""
+    delivered = Notification.objects.filter(subscription=OuterRef("pk"), state=NotificationState.DELIVERED)
+    return Subscription.objects.annotate(told_at=Subquery(delivered.order_by("-pk").values("settled_at")[:1])).order_by(
+        "pk"
+    )
 
 
-def back(part: str) -> HttpResponse:
-    """To the page, where its part begins."""
+def back_to_section(part: str) -> HttpResponse:
+    """Redirect to a section of the page."""
     return HttpResponseRedirect(f"{reverse(PAGE)}#{part}")

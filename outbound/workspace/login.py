@@ -1,7 +1,7 @@
-"""Logging in, choosing a password by invitation, and choosing a new one where it is forgotten.
+"""Login, invitations and password reset.
 
-Nobody learns here whether an account exists: a wrong name reads like a wrong password, and asking for a new password
-reads the same, and takes as long, whether mail goes out or not.
+The pages do not reveal whether an account exists. An unknown name gets the same error as a wrong password. A request
+for a new password gets the same answer, in the same time, whether or not an email is sent.
 """
 
 import threading
@@ -36,22 +36,20 @@ from outbound.console import throttle
 
 INVITED_FOR = timedelta(days=7)
 SALT = "outbound.invitation"
-# Within a quarter of an hour: for one name from wherever, and from one address on the network, behind which an office
-# may sit. For one name from one address it is fewer (LOGIN_TRIES), so a stranger shuts out nobody but themselves.
-WRONG_BY_NAME, WRONG_BY_ADDRESS = 50, 50
+# Limits per 15 minutes: for one name from all IP addresses, and for one IP address, which a whole office may share. The
+# limit for one name from one IP address is lower (LOGIN_TRIES), so that strangers lock out only themselves.
+FAILED_LOGINS_BY_NAME, FAILED_LOGINS_BY_ADDRESS = 50, 50
 RESETS_BY_NAME, RESETS_BY_ADDRESS = 3, 20
-TOO_OFTEN = "That was tried too often. Wait a quarter of an hour, then try again."
+TOO_MANY_ATTEMPTS = "Too many attempts. Try again in 15 minutes."
 
 
 class Invitations:
-    """One-time links for new teammates: each ends when it is used, another is sent, a week is over or they must go."""
+    """One-time links for new teammates. A link expires after use, a newer invitation, a week, or deactivation."""
 
     def make_token(self, user: User) -> str:
-        """Return what the link of this teammate ends in."""
         return signing.dumps([user.pk, self.key_of(user)], salt=SALT)
 
     def check_token(self, user: User | None, token: str | None) -> bool:
-        """Whether the link still holds."""
         if user is None or not token or not user.is_active or user.has_usable_password():
             return False
         try:
@@ -62,21 +60,21 @@ class Invitations:
         return pk == user.pk and any(constant_time_compare(key, self.key_of(user, secret=each)) for each in secrets)
 
     def key_of(self, user: User, *, secret: str | None = None) -> str:
-        """What changes with the password, so with each invitation too, and with the address."""
+        """Return a hash that changes with the password, and so with each invitation, and with the address."""
         return salted_hmac(SALT, f"{user.password} {user.email}", secret=secret, algorithm="sha256").hexdigest()
 
 
 invitations = Invitations()
 
 
-def link(user: User, *, to: str, token: str) -> str:
-    """Return the address of a page that knows this teammate by a token."""
+def link_for(user: User, *, to: str, token: str) -> str:
+    """Return the URL of a page that identifies this teammate by a token."""
     uid = urlsafe_base64_encode(force_bytes(user.pk))
     return settings.PUBLIC_URL + reverse(f"admin:{to}", args=[uid, token])
 
 
-def invite(user: User, *, by: str) -> None:
-    """Mail a teammate a link to choose their password with; those mailed before no longer work."""
+def send_invitation(user: User, *, by: str) -> None:
+    """Email a teammate a link to choose a password. Earlier links stop working."""
     user.set_unusable_password()
     user.save(update_fields=["password"])
     workspace = Workspace.current().name
@@ -84,63 +82,62 @@ def invite(user: User, *, by: str) -> None:
         "by": by,
         "workspace": workspace,
         "days": INVITED_FOR.days,
-        "link": link(user, to="accept_invitation", token=invitations.make_token(user)),
+        "link": link_for(user, to="accept_invitation", token=invitations.make_token(user)),
     }
     text = loader.render_to_string("outbound/workspace/mail/invitation.txt", context)
     mail.send_mail(f"{by} invites you to {workspace}", text, settings.DEFAULT_FROM_EMAIL, [user.email])
 
 
 class LoginForm(AuthenticationForm):
-    """The door: so many wrong passwords for one name or from one address, and it stays shut for a while."""
+    """The login form. It limits failed logins per name and per IP address."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fields["username"].label = "Email or username"
 
     def clean(self) -> dict[str, Any]:
-        """Let in who knows the password, unless it was tried too often."""
-        at, limits, shut = timezone.now(), [], False
+        """Check the password, unless there were too many failed logins."""
+        at, limits, is_locked = timezone.now(), [], False
         if self.request is not None:
             name = str(self.cleaned_data.get("username", ""))
             limits = [
-                ("login-name", name, WRONG_BY_NAME),
-                ("login-address", throttle.address_of(self.request), WRONG_BY_ADDRESS),
+                ("login-name", name, FAILED_LOGINS_BY_NAME),
+                ("login-address", throttle.address_of(self.request), FAILED_LOGINS_BY_ADDRESS),
             ]
         if any(throttle.attempts(what, who, at=at) >= most for what, who, most in limits):
-            raise ValidationError(TOO_OFTEN, code="too_often")
+            raise ValidationError(TOO_MANY_ATTEMPTS, code="too_often")
         if self.request is not None:
-            # Asked before the try: the wrong password that shuts the door was tried as well.
-            shut = not AxesProxyHandler.is_allowed(self.request, {"username": name})
+            # Checked first: the failed attempt that causes the lock counts as an attempt too.
+            is_locked = not AxesProxyHandler.is_allowed(self.request, {"username": name})
         try:
             return super().clean()
         except ValidationError:
-            # Whoever is shut out already was not even asked for the password, and so shuts out nobody else.
-            if not shut:
+            # A locked visitor's password was not checked, so the attempt does not count against others.
+            if not is_locked:
                 for what, who, _ in limits:
                     throttle.count_attempt(what, who, at=at)
             raise
 
 
 class ForgottenForm(PasswordResetForm):
-    """Where the link to a new password goes."""
+    """The form that asks for a password reset email."""
 
     email = forms.EmailField(max_length=254, widget=UnfoldAdminTextInputWidget({"autocomplete": "email"}))
 
     def send_mail(self, *args: Any, **kwargs: Any) -> None:
-        """Send beside the answer: how long it takes must not tell whether the account exists."""
-        # Django writes down what could not be sent.
+        """Send the email in a thread: the time of the answer must not reveal whether the account exists."""
+        # Django logs a failure to send.
         threading.Thread(target=super().send_mail, args=args, kwargs=kwargs, daemon=True).start()
 
 
-class Look:
-    """What all these pages share: the frame of the login page."""
+class LoginLayout:
+    """Base of these pages: adds the context of the login page's layout."""
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
-        """Add what the frame needs."""
         return {**site.each_context(self.request), **super().get_context_data(**kwargs)}  # type: ignore[attr-defined, misc]
 
 
-class Forgotten(Look, views.PasswordResetView):
+class ForgottenView(LoginLayout, views.PasswordResetView):
     """Ask for a link to choose a new password."""
 
     form_class = ForgottenForm
@@ -151,10 +148,11 @@ class Forgotten(Look, views.PasswordResetView):
     title = "New password"
 
     def form_valid(self, form: Any) -> HttpResponse:
-        """Answer the same whoever it is, and mail only who there is, and only so often."""
+        """Give the same answer for every address. Send an email only to an existing account, with a rate limit."""
         at, asked = timezone.now(), form.cleaned_data["email"]
         messages.info(
-            self.request, f"If {asked} is a teammate’s address, a link to choose a new password is on its way."
+            self.request,
+            f"If {asked} belongs to a teammate, an email with a link to choose a new password is on its way.",
         )
         by_address = throttle.count_attempt("reset-address", throttle.address_of(self.request), at=at)
         if throttle.count_attempt("reset-name", asked, at=at) > RESETS_BY_NAME or by_address > RESETS_BY_ADDRESS:
@@ -164,8 +162,6 @@ class Forgotten(Look, views.PasswordResetView):
 
 
 class NewPasswordForm(SetPasswordForm):
-    """A password, typed twice."""
-
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         for name in ("new_password1", "new_password2"):
@@ -173,7 +169,7 @@ class NewPasswordForm(SetPasswordForm):
 
 
 class AcceptForm(NewPasswordForm):
-    """Who somebody new is, and their password."""
+    """The name and password of a new teammate."""
 
     first_name = forms.CharField(max_length=150, widget=UnfoldAdminTextInputWidget({"autocomplete": "given-name"}))
     last_name = forms.CharField(
@@ -186,7 +182,7 @@ class AcceptForm(NewPasswordForm):
         super().__init__(user, *args, initial=names, **{key: one for key, one in kwargs.items() if key != "initial"})
 
     def save(self, commit: bool = True) -> Any:  # noqa: FBT001, FBT002 - Django's own signature
-        """Take them in, and give them a sender of their own to write as."""
+        """Save the account, and create a sender for the teammate."""
         self.user.first_name, self.user.last_name = self.cleaned_data["first_name"], self.cleaned_data["last_name"]
         user = super().save(commit=commit)
         name = user.get_full_name()
@@ -194,35 +190,32 @@ class AcceptForm(NewPasswordForm):
         return user
 
 
-class Choose(Look, views.PasswordResetConfirmView):
-    """Choose a new password, by a link from a mail."""
+class ChoosePasswordView(LoginLayout, views.PasswordResetConfirmView):
+    """Choose a new password with a link from an email."""
 
     form_class = NewPasswordForm
     template_name = "registration/password_reset_confirm.html"
-    reset_url_token = "choose"  # noqa: S105 - what stands in the address in its place
+    reset_url_token = "choose"  # noqa: S105 - replaces the token in the address
     success_url = reverse_lazy("admin:login")
     title = "Choose a new password"
     token_generator: Any = default_token_generator
-    said = "Your new password is set. Log in with it."
+    success_message = "Your new password is saved. Log in with it."
 
     def form_valid(self, form: Any) -> HttpResponse:
-        """Set it, and lead to the login."""
-        messages.success(self.request, self.said)
+        messages.success(self.request, self.success_message)
         return super().form_valid(form)
 
 
-class Accept(Choose):
-    """Accept an invitation."""
-
+class AcceptInvitationView(ChoosePasswordView):
     form_class = AcceptForm
     token_generator = invitations
     reset_url_token = "accept"  # noqa: S105 - as above
     title = "Welcome"
-    said = "Welcome. Log in with your email address and the password you chose."
+    success_message = "Welcome. Log in with your email address and the password you chose."
 
 
 def locked_out(request: HttpRequest, _answer: HttpResponse | None = None, _given: Any = None) -> HttpResponse:
-    """Say at the door that it stays shut for a while, to who tried one name too often; whose name it is is not said."""
+    """Show that this name is locked for this IP address, without revealing whether the account exists."""
     wait = settings.AXES_COOLOFF_TIME
     context = {**site.each_context(request), "title": "Try again later", "minutes": int(wait.total_seconds() // 60)}
     answer = render(request, "registration/locked_out.html", context, status=429)
@@ -230,16 +223,14 @@ def locked_out(request: HttpRequest, _answer: HttpResponse | None = None, _given
     return answer
 
 
-def addresses() -> list[URLPattern]:
-    """Where these pages are, inside the console's site."""
+def login_urls() -> list[URLPattern]:
     return [
-        path("password/forgotten/", Forgotten.as_view(), name="admin_password_reset"),
-        path("password/<uidb64>/<token>/", Choose.as_view(), name="choose_password"),
-        path("invitation/<uidb64>/<token>/", Accept.as_view(), name="accept_invitation"),
+        path("password/forgotten/", ForgottenView.as_view(), name="admin_password_reset"),
+        path("password/<uidb64>/<token>/", ChoosePasswordView.as_view(), name="choose_password"),
+        path("invitation/<uidb64>/<token>/", AcceptInvitationView.as_view(), name="accept_invitation"),
     ]
 
 
-def by_whom(request: HttpRequest) -> str:
-    """What whoever invites is called."""
+def inviter_name(request: HttpRequest) -> str:
     user = request.user
     return (user.get_full_name() or user.get_username()) if isinstance(user, User) else ""

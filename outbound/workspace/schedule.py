@@ -1,4 +1,4 @@
-"""The pages of the Celery beat schedule."""
+"""The schedule: the periodic tasks of Celery beat."""
 
 from typing import Any
 
@@ -19,12 +19,10 @@ from outbound.console.wording import counted
 
 
 class TaskSelectWidget(UnfoldAdminSelectWidget, BeatTaskSelectWidget):
-    """The tasks there are."""
+    pass
 
 
 class ScheduleForm(BeatTaskForm):
-    """A task of the schedule."""
-
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fields["task"].widget = UnfoldAdminTextInputWidget()
@@ -32,10 +30,10 @@ class ScheduleForm(BeatTaskForm):
 
 
 class ScheduleAdmin(BeatTaskAdmin, ChangeLogAdmin):
-    """The schedule beat keeps; what staff change here no restart undoes."""
+    """The periodic tasks. Restarts do not overwrite the changes of staff."""
 
     form = ScheduleForm
-    # The one of the library writes a script into the page, which the policy forbids.
+    # The template of the library has an inline script, which the Content Security Policy forbids.
     change_form_template = None
     list_display = ("name", "is_on", "every", "last_run")
     is_on = column("enabled", called="On", boolean=True)
@@ -43,27 +41,30 @@ class ScheduleAdmin(BeatTaskAdmin, ChangeLogAdmin):
     date_hierarchy = None
     actions = ("switch_on", "switch_off")
     last_run = column("last_run_at", called="Last run")
-    nothing_yet = "What runs by itself, and how often. Without it nothing is matched or sent."
+    nothing_yet = "Tasks that run periodically. Without them, no messages are matched or sent."
 
     @action(description="Switch on", permissions=["change"])
     def switch_on(self, request: HttpRequest, chosen: QuerySet[PeriodicTask]) -> None:
-        """Have each of them run again."""
-        self.switch(request, chosen.filter(enabled=False), {"enabled": True}, told=("no", "yes", "on"))
+        self.switch(request, chosen.filter(enabled=False), {"enabled": True}, log_words=("no", "yes", "on"))
 
     @action(description="Switch off", permissions=["change"])
     def switch_off(self, request: HttpRequest, chosen: QuerySet[PeriodicTask]) -> None:
-        """Have none of them run."""
         off = {"enabled": False, "last_run_at": None}
-        self.switch(request, chosen.filter(enabled=True), off, told=("yes", "no", "off"))
+        self.switch(request, chosen.filter(enabled=True), off, log_words=("yes", "no", "off"))
 
     def switch(
-        self, request: HttpRequest, rows: QuerySet[PeriodicTask], become: dict[str, Any], *, told: tuple[str, str, str]
+        self,
+        request: HttpRequest,
+        rows: QuerySet[PeriodicTask],
+        values: dict[str, Any],
+        *,
+        log_words: tuple[str, str, str],
     ) -> None:
-        """Switch them, and tell the log and beat."""
-        before, after, word = told
+        """Update these tasks, log the change, and have beat reload the schedule."""
+        before, after, word = log_words
         with transaction.atomic():
             tasks = list(rows.select_for_update(of=("self",)))
-            PeriodicTask.objects.filter(pk__in=[task.pk for task in tasks]).update(**become)
+            PeriodicTask.objects.filter(pk__in=[task.pk for task in tasks]).update(**values)
             PeriodicTasks.update_changed()
             for task in tasks:
                 self.note(request, task, change_text("Enabled", before, after))
@@ -71,6 +72,5 @@ class ScheduleAdmin(BeatTaskAdmin, ChangeLogAdmin):
 
     @display(description="Runs", ordering="interval")
     def every(self, task: PeriodicTask) -> str:
-        """How often."""
         times = task.interval or task.crontab or task.solar or task.clocked
         return str(times or "Never")

@@ -1,4 +1,4 @@
-"""The pages of senders."""
+"""Senders: the names and addresses that messages are sent from."""
 
 from typing import Any
 
@@ -13,39 +13,35 @@ from outbound.console.admin import column
 from outbound.console.change_message import ChangeLogAdmin
 
 
-def staff() -> QuerySet[User]:
-    """Who can write as a sender."""
+def staff_users() -> QuerySet[User]:
     return User.objects.filter(is_staff=True).order_by("first_name", "username")
 
 
 class SenderAdmin(ChangeLogAdmin):
-    """Who messages come from."""
+    """The list of senders and their form."""
 
     list_display = ("name", "address", "replies_to", "owner", "shared_with")
     address = column("email", called="Email")
     replies_to = column("reply_to", called="Replies go to")
     owner = column("teammate", called="Teammate")
-    nothing_yet = "A sender is who a message comes from. Add one before you write the first."
+    nothing_yet = "A sender is the name and address that a message is sent from. Add one before you write a message."
     search_fields = ("name", "email")
     ordering = ("name",)
     list_select_related = ("teammate",)
 
     def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
-        """Whose own it is: a teammate's, not an integration's."""
-        return super().formfield_for_foreignkey(db_field, request, queryset=staff(), **kwargs)
+        """Offer teammates only: the user of an integration cannot own a sender."""
+        return super().formfield_for_foreignkey(db_field, request, queryset=staff_users(), **kwargs)
 
     def formfield_for_manytomany(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
-        """Teammates to tick."""
-        kwargs |= {"queryset": staff(), "widget": UnfoldAdminCheckboxSelectMultipleWidget()}
+        kwargs |= {"queryset": staff_users(), "widget": UnfoldAdminCheckboxSelectMultipleWidget()}
         return super().formfield_for_manytomany(db_field, request, **kwargs)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Sender]:
-        """Senders, with who may use them."""
         return super().get_queryset(request).prefetch_related("users")
 
-    @display(description="Who may use it")
+    @display(description="Can be used by")
     def shared_with(self, sender: Sender) -> str:
-        """The teammates who may write as this sender."""
         users = [user.get_username() for user in sender.users.all()]
         if sender.teammate and sender.teammate.get_username() not in users:
             users.insert(0, sender.teammate.get_username())

@@ -1,4 +1,4 @@
-"""The pace of each channel: how many a second, and how many a day while a new sender warms up."""
+"""The throttle of each channel, “Pace” in the console: messages per second, and a daily limit during a warm-up."""
 
 from typing import Any
 
@@ -17,33 +17,31 @@ from delivery.sending import throttle
 from messaging.models import Channel
 from outbound.console.change_message import ChangeLogAdmin
 
-# What a visit shows is a row and is handed over by nobody, so it has no pace.
-PACED = [channel for channel in Channel if channel != Channel.IN_APP]
-MOST_DAYS = 90
-MOST_A_DAY = 10_000_000
+# In-app messages are shown at a visit and not sent by a worker, so they have no throttle.
+THROTTLED_CHANNELS = [channel for channel in Channel if channel != Channel.IN_APP]
+MAX_PLAN_DAYS = 90
+MAX_PER_DAY = 10_000_000
 
 
 class PlanField(forms.CharField):
-    """A warm-up plan as it is typed: “50, 100, 200”."""
+    """A warm-up plan as text: “50, 100, 200”."""
 
     def prepare_value(self, value: Any) -> Any:
-        """The plan as text."""
         return ", ".join(str(limit) for limit in value) if isinstance(value, list) else value
 
     def clean(self, value: Any) -> list[int]:
-        """Read the numbers."""
+        """Parse and validate the plan."""
         typed = [part.strip() for part in super().clean(value).replace(";", ",").split(",") if part.strip()]
         for part in typed:
-            if not (part.isascii() and part.isdecimal() and 0 < int(part) <= MOST_A_DAY):
-                raise ValidationError(f"Type whole numbers above zero, like 50, 100, 200. “{part}” is none.")
+            if not (part.isascii() and part.isdecimal() and 0 < int(part) <= MAX_PER_DAY):
+                raise ValidationError(f"“{part}” is not a whole number above zero. Write the plan like 50, 100, 200.")
         plan = [int(part) for part in typed]
-        if len(plan) > MOST_DAYS:
-            raise ValidationError(f"A warm-up plan has at most {MOST_DAYS} days.")
+        if len(plan) > MAX_PLAN_DAYS:
+            raise ValidationError(f"A warm-up plan can have at most {MAX_PLAN_DAYS} days.")
         check_plan(plan)
         return plan
 
     def has_changed(self, initial: Any, data: Any) -> bool:
-        """Whether another plan was typed."""
         return super().has_changed(self.prepare_value(initial), data)
 
 
@@ -54,21 +52,21 @@ class PaceForm(forms.ModelForm):
         required=False,
         label="Warm-up plan",
         widget=UnfoldAdminTextInputWidget({"placeholder": "50, 100, 200, 400"}),
-        help_text="How many may go out on the first day, the second, and so on. After the last there is no limit.",
+        help_text="Messages on the first day, the second day, and so on. After the last day there is no limit.",
     )
     first = forms.IntegerField(
         required=False,
-        label="Or begin with, on the first day",
+        label="Or generate a plan: messages on the first day",
         validators=[MinValueValidator(1)],
-        max_value=MOST_A_DAY,
+        max_value=MAX_PER_DAY,
         widget=UnfoldAdminTextInputWidget({"inputmode": "numeric", "placeholder": "50"}),
-        help_text="Twice as many each day, until it is enough.",
+        help_text="The number doubles each day up to the next field.",
     )
     until = forms.IntegerField(
         required=False,
-        label="Until so many a day are enough",
+        label="Messages on the last day",
         validators=[MinValueValidator(1)],
-        max_value=MOST_A_DAY,
+        max_value=MAX_PER_DAY,
         widget=UnfoldAdminTextInputWidget({"inputmode": "numeric", "placeholder": "20000"}),
     )
 
@@ -80,39 +78,40 @@ class PaceForm(forms.ModelForm):
             "per_second": UnfoldAdminTextInputWidget({"inputmode": "decimal"}),
             "warm_up_from": UnfoldAdminSingleDateWidget(),
         }
+        help_texts = {"per_second": "For all workers together. Leave empty for no limit."}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if self.instance.per_second is not None:
             self.initial["per_second"] = f"{self.instance.per_second.normalize():f}"
-        # Only what the page shows: a teammate who may only look has no fields.
+        # A teammate with read-only access has no form fields.
         if "channel" in self.fields:
             taken = set(Pace.objects.exclude(pk=self.instance.pk).values_list("channel", flat=True))
             self.fields["channel"].choices = [  # type: ignore[attr-defined]
-                (channel.value, channel.label) for channel in PACED if channel not in taken
+                (channel.value, channel.label) for channel in THROTTLED_CHANNELS if channel not in taken
             ]
 
     def clean(self) -> dict[str, Any]:
-        """Make the plan that was asked for."""
+        """Create the warm-up plan from `first` and `until` if they are given."""
         data: dict[str, Any] = super().clean() or {}
         first, until = data.get("first"), data.get("until")
         if bool(first) != bool(until) and not {"first", "until"} & self.errors.keys():
-            self.add_error("until" if first else "first", "Type both, and the plan is made for you.")
+            self.add_error("until" if first else "first", "Fill in both fields to generate a plan.")
         elif first and until and data.get("warm_up"):
-            self.add_error("warm_up", "Type the plan, or have one made: not both.")
+            self.add_error("warm_up", "Write a plan or generate one, not both.")
         elif first and until and first > until:
-            self.add_error("until", "Type at least as many as on the first day.")
+            self.add_error("until", "Enter at least the number of the first day.")
         elif first and until:
             data["warm_up"] = growing_plan(first=first, until=until)
         return data
 
 
 class PaceAdmin(ChangeLogAdmin):
-    """The channels with a limit; a channel that is not listed has none."""
+    """The channels with limits. A channel without a row has none."""
 
     form = PaceForm
-    list_display = ("of", "limits", "today", "now")
-    nothing_yet = "A channel without a row here has no limits: it sends as fast as it takes messages."
+    list_display = ("channel_name", "limits", "sent_today", "current_rate")
+    nothing_yet = "No channel has limits: each sends as fast as possible. Add a channel to limit it."
     actions = None
     ordering = ("channel",)
     fieldsets = (
@@ -121,39 +120,36 @@ class PaceAdmin(ChangeLogAdmin):
     )
 
     def get_readonly_fields(self, request: HttpRequest, obj: Pace | None = None) -> tuple[str, ...]:
-        """Which channel it is of stays."""
+        """The channel cannot be changed."""
         return ("channel",) if obj else ()
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        """While a channel is left that has no limits."""
-        return super().has_add_permission(request) and Pace.objects.count() < len(PACED)
+        """Each channel has at most one row."""
+        return super().has_add_permission(request) and Pace.objects.count() < len(THROTTLED_CHANNELS)
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        """The list, called what staff call it."""
         title = {"title": "Pace"}
         answer: HttpResponse = super().changelist_view(request, {**(extra_context or {}), **title})
         return answer
 
     @display(description="Channel", ordering="channel")
-    def of(self, pace: Pace) -> str:
-        """Which channel."""
+    def channel_name(self, pace: Pace) -> str:
         return pace.get_channel_display()
 
     @display(description="Limits")
     def limits(self, pace: Pace) -> str:
-        """The limits in words."""
         words = pace.in_words
         return words[:1].upper() + words[1:]
 
-    @display(description="Today")
-    def today(self, pace: Pace) -> str:
-        """How many have gone today, of how many may."""
+    @display(description="Sent today")
+    def sent_today(self, pace: Pace) -> str:
+        """Show the number of messages sent today, and today's limit."""
         day = throttle.day_of(timezone.now())
         limit, taken = pace.limit_on(day), pace.taken_today if pace.day == day else 0
         return f"{taken:,} of {limit:,}" if limit is not None else f"{taken:,}"
 
     @display(description="In the last minute")
-    def now(self, pace: Pace) -> str:
-        """How many a second it hands over."""
+    def current_rate(self, pace: Pace) -> str:
+        """Show the rate of the last minute."""
         rate = progress.rate_of_channel(pace.channel, at=timezone.now())
         return f"{rate:,.1f} a second" if rate else "Nothing"

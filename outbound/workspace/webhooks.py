@@ -1,4 +1,4 @@
-"""Subscriptions: whom we tell what happens, and the log of what each was told."""
+"""Webhooks: the addresses that receive notifications, their topics and secrets, and a log of deliveries."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ from delivery.webhooks import dispatcher, safe_http
 from outbound.console.admin import answer_without_button
 from outbound.console.change_message import ChangeLogAdmin, changes
 from outbound.console.formatting import chip
-from outbound.workspace.integration import back
+from outbound.workspace.integration import back_to_section
 
 PER_PAGE = 25
 TONES: dict[NotificationState, str] = {
@@ -30,57 +30,57 @@ TONES: dict[NotificationState, str] = {
 }
 TOPICS: dict[str, dict[Topic, str]] = {
     "Conversations": {
-        Topic.CONVERSATION_USER_CREATED: "A customer began one",
+        Topic.CONVERSATION_USER_CREATED: "A customer started a conversation",
         Topic.CONVERSATION_USER_REPLIED: "A customer replied",
         Topic.CONVERSATION_ADMIN_REPLIED: "A teammate replied",
-        Topic.CONVERSATION_ADMIN_SINGLE_CREATED: "A teammate wrote to one customer",
-        Topic.CONVERSATION_ADMIN_ASSIGNED: "One was assigned",
-        Topic.CONVERSATION_ADMIN_NOTED: "A note was added",
-        Topic.CONVERSATION_ADMIN_CLOSED: "One was closed",
-        Topic.CONVERSATION_ADMIN_OPENED: "One was opened again",
-        Topic.CONVERSATION_ADMIN_SNOOZED: "One was snoozed",
+        Topic.CONVERSATION_ADMIN_SINGLE_CREATED: "A teammate sent a message to one customer",
+        Topic.CONVERSATION_ADMIN_ASSIGNED: "A conversation was assigned",
+        Topic.CONVERSATION_ADMIN_NOTED: "A note was added to a conversation",
+        Topic.CONVERSATION_ADMIN_CLOSED: "A conversation was closed",
+        Topic.CONVERSATION_ADMIN_OPENED: "A conversation was reopened",
+        Topic.CONVERSATION_ADMIN_SNOOZED: "A conversation was snoozed",
     },
     "Users": {
-        Topic.USER_CREATED: "There is a new one",
-        Topic.USER_EMAIL_UPDATED: "An email address changed",
-        Topic.USER_UNSUBSCRIBED: "One unsubscribed from emails",
-        Topic.USER_TAG_CREATED: "One was tagged",
-        Topic.USER_TAG_DELETED: "A tag was taken off",
-        Topic.USER_DELETED: "One was archived",
+        Topic.USER_CREATED: "A user was created",
+        Topic.USER_EMAIL_UPDATED: "A user’s email address changed",
+        Topic.USER_UNSUBSCRIBED: "A user unsubscribed from emails",
+        Topic.USER_TAG_CREATED: "A tag was added to a user",
+        Topic.USER_TAG_DELETED: "A tag was removed from a user",
+        Topic.USER_DELETED: "A user was archived",
     },
     "Leads": {
-        Topic.CONTACT_CREATED: "There is a new one",
-        Topic.CONTACT_ADDED_EMAIL: "One gave an email address",
-        Topic.CONTACT_SIGNED_UP: "One became a user",
-        Topic.CONTACT_TAG_CREATED: "One was tagged",
-        Topic.CONTACT_TAG_DELETED: "A tag was taken off",
-        Topic.CONTACT_DELETED: "One was archived",
+        Topic.CONTACT_CREATED: "A lead was created",
+        Topic.CONTACT_ADDED_EMAIL: "A lead gave an email address",
+        Topic.CONTACT_SIGNED_UP: "A lead became a user",
+        Topic.CONTACT_TAG_CREATED: "A tag was added to a lead",
+        Topic.CONTACT_TAG_DELETED: "A tag was removed from a lead",
+        Topic.CONTACT_DELETED: "A lead was archived",
     },
     "Companies and events": {
-        Topic.COMPANY_CREATED: "There is a new company",
+        Topic.COMPANY_CREATED: "A company was created",
         Topic.EVENT_CREATED: "An event was recorded",
     },
 }
-# Sent with a button, whatever is ticked.
-NOT_TICKED = (Topic.PING,)
+# Sent by a button, so it has no checkbox.
+TOPICS_WITHOUT_CHECKBOX = (Topic.PING,)
 
 
 class SubscriptionForm(forms.ModelForm):
-    """An address, and what it is told."""
+    """The address and topics of a webhook."""
 
     url = forms.CharField(
-        label="Address",
+        label="URL",
         max_length=safe_http.LONGEST_URL,
         widget=forms.TextInput(
             {"class": "ob-input", "placeholder": "https://shop.example.com/hooks", "inputmode": "url"}
         ),
-        help_text="A POST with JSON arrives there each time. Addresses of private networks are told nothing.",
+        help_text="Outbound sends a POST with JSON to this URL. Addresses in private networks are not allowed.",
     )
     topics = forms.MultipleChoiceField(
-        label="What it is told",
+        label="Topics",
         choices=[(group, [(topic.value, words) for topic, words in rows.items()]) for group, rows in TOPICS.items()],
         widget=forms.CheckboxSelectMultiple,
-        error_messages={"required": "Tick at least one thing to be told."},
+        error_messages={"required": "Choose at least one topic."},
     )
     active = forms.BooleanField(label="Switched on", required=False, initial=True)
 
@@ -89,7 +89,7 @@ class SubscriptionForm(forms.ModelForm):
         fields = ("url", "topics", "active")
 
     def clean_url(self) -> str:
-        """Refuse what is no address, and those of private networks unless the settings allow them."""
+        """Refuse invalid URLs, and private networks unless the settings allow them."""
         url = str(self.cleaned_data["url"])
         try:
             safe_http.check(url)
@@ -98,12 +98,12 @@ class SubscriptionForm(forms.ModelForm):
         return url
 
     def clean_topics(self) -> list[str]:
-        """What is ticked, and what an integration asked for that no box is for."""
-        others = [topic for topic in self.instance.topics or [] if topic in NOT_TICKED]
+        """Keep topics without a checkbox, which an integration subscribed to by the API."""
+        others = [topic for topic in self.instance.topics or [] if topic in TOPICS_WITHOUT_CHECKBOX]
         return [*self.cleaned_data["topics"], *others]
 
     def groups(self) -> list[tuple[str, list[tuple[str, str, bool]]]]:
-        """The boxes to tick, by what they are about."""
+        """Return the checkboxes by group."""
         ticked = set(self["topics"].value() or ())
         return [
             (group, [(topic.value, words, topic.value in ticked) for topic, words in rows.items()])
@@ -112,7 +112,7 @@ class SubscriptionForm(forms.ModelForm):
 
 
 class SubscriptionAdmin(ChangeLogAdmin):
-    """The page of each subscription; their list is a part of the page Integration."""
+    """The page of a webhook. The list is part of the integration page."""
 
     own_pages = (
         ("<path:object_id>/show-secret/", "show_secret"),
@@ -122,18 +122,17 @@ class SubscriptionAdmin(ChangeLogAdmin):
     )
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
-        """There is a list on another page."""
+        """Redirect to the integration page, which has the list."""
         if not self.has_view_permission(request):
             raise PermissionDenied
-        return back("webhooks")
+        return back_to_section("webhooks")
 
     def response_delete(self, request: HttpRequest, obj_display: str, obj_id: int) -> HttpResponse:
-        """Back to that list."""
-        messages.success(request, f"{obj_display} is told nothing more.")
-        return back("webhooks")
+        messages.success(request, f"{obj_display} no longer receives notifications.")
+        return back_to_section("webhooks")
 
     def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
-        """Subscribe an address, and show the secret that what it is sent is signed with."""
+        """Add a webhook."""
         if not self.has_add_permission(request):
             raise PermissionDenied
         at = timezone.now()
@@ -141,17 +140,17 @@ class SubscriptionAdmin(ChangeLogAdmin):
         if request.method == "POST" and form.is_valid():
             with transaction.atomic():
                 made = form.save()
-                self.log_addition(request, made, "Subscribed the address")
-            messages.success(request, f"{made} is told from now on. Check what it is sent with its signing secret.")
-            return HttpResponseRedirect(self.address(made))
+                self.log_addition(request, made, "Added the webhook")
+            messages.success(request, f"{made} now receives notifications. Verify them with the signing secret.")
+            return HttpResponseRedirect(self.webhook_url(made))
         status = 400 if request.method == "POST" else 200
         return self.page(request, "outbound/workspace/webhook.html", title="Add a webhook", status=status, form=form)
 
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
     ) -> HttpResponse:
-        """One subscription: its address and topics, its secret, and what it was told."""
-        found = self.get_object_or_refuse(request, object_id, to="view")
+        """Show or save a webhook."""
+        found = self.found(request, object_id, to="view")
         form = SubscriptionForm(request.POST if request.method == "POST" else None, instance=found)
         if request.method == "POST":
             if not self.has_change_permission(request, found):
@@ -160,17 +159,19 @@ class SubscriptionAdmin(ChangeLogAdmin):
                 with transaction.atomic():
                     form.instance.updated_at = timezone.now()
                     form.save()
-                    self.note(request, found, changes(form) or "Saved without a change")
+                    self.note(request, found, changes(form) or "Saved without changes")
                 messages.success(request, "Saved.")
-                return HttpResponseRedirect(self.address(found))
+                return HttpResponseRedirect(self.webhook_url(found))
             found.refresh_from_db()
-        return self.show(request, found, form=form, status=400 if request.method == "POST" else 200)
+        return self.render_page(request, found, form=form, status=400 if request.method == "POST" else 200)
 
-    def show(self, request: HttpRequest, found: Subscription, *, status: int = 200, **shown: Any) -> HttpResponse:
-        """Draw the page of one."""
+    def render_page(
+        self, request: HttpRequest, found: Subscription, *, status: int = 200, **shown: Any
+    ) -> HttpResponse:
+        """Render the page of a webhook."""
         rows = Notification.objects.filter(subscription=found).order_by("-pk")
-        trouble = request.GET.get("log") == "trouble"
-        if trouble:
+        failures_only = request.GET.get("log") == "trouble"
+        if failures_only:
             rows = rows.exclude(detail="").exclude(state=NotificationState.DELIVERED)
         page = Paginator(rows, PER_PAGE).get_page(request.GET.get("page"))
         return self.page(
@@ -184,22 +185,22 @@ class SubscriptionAdmin(ChangeLogAdmin):
                 "can_change": self.has_change_permission(request, found),
                 "rows": page,
                 "told": [(row, chip(row.get_state_display(), TONES[NotificationState(row.state)])) for row in page],
-                "trouble": trouble,
+                "trouble": failures_only,
                 "log": self.history_of(found),
                 **shown,
             },
         )
 
     def show_secret(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """Show the signing secret, which is in the log."""
+        """Show the signing secret. The log records it."""
         if request.method != "POST":
             return answer_without_button(request, reverse("admin:audiences_subscription_change", args=[object_id]))
-        found = self.get_object_or_refuse(request, object_id)
-        self.note(request, found, "Looked at the signing secret")
-        return self.show(request, found, secret=found.secret)
+        found = self.found(request, object_id)
+        self.note(request, found, "Viewed the signing secret")
+        return self.render_page(request, found, secret=found.secret)
 
     def change_secret(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """Sign with another secret from now on, and show it."""
+        """Replace the signing secret and show it."""
         if request.method != "POST":
             return answer_without_button(request, reverse("admin:audiences_subscription_change", args=[object_id]))
         found = self.get_object_or_refuse(request, object_id)
@@ -207,22 +208,21 @@ class SubscriptionAdmin(ChangeLogAdmin):
             found.secret, found.updated_at = new_secret(), timezone.now()
             found.save(update_fields=["secret", "updated_at"])
             self.note(request, found, "Changed the signing secret")
-        messages.success(request, "What is sent from now on is signed with another secret.")
-        return self.show(request, found, secret=found.secret)
+        messages.success(request, "The signing secret has been changed. Update your server now.")
+        return self.render_page(request, found, secret=found.secret)
 
     def ping(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """Have a ping sent."""
         if request.method != "POST":
             return answer_without_button(request, reverse("admin:audiences_subscription_change", args=[object_id]))
         found = self.get_object_or_refuse(request, object_id)
         with transaction.atomic():
             webhook_outbox.ping(found, at=timezone.now())
             self.note(request, found, "Sent a ping")
-        self.say(request, found, "A ping is on its way. What came back is in the log in a moment.")
-        return HttpResponseRedirect(f"{self.address(found)}#log")
+        self.confirm(request, found, "A ping is on its way. The answer will appear in the log.")
+        return HttpResponseRedirect(f"{self.webhook_url(found)}#log")
 
     def again(self, request: HttpRequest, object_id: str, key: int) -> HttpResponse:
-        """Send one thing of the log again."""
+        """Send a notification again."""
         if request.method != "POST":
             return answer_without_button(request, reverse("admin:audiences_subscription_change", args=[object_id]))
         found = self.get_object_or_refuse(request, object_id)
@@ -231,18 +231,17 @@ class SubscriptionAdmin(ChangeLogAdmin):
             if dispatcher.send_again(row, at=timezone.now()):
                 self.note(request, found, f"Sent {row.topic} (notif_{row.pk}) again")
                 transaction.on_commit(lambda: webhook_outbox.ring())
-                self.say(request, found, "It is sent again. What came back is in the log in a moment.")
+                self.confirm(request, found, "The notification is being sent again. The answer will appear in the log.")
             else:
-                messages.warning(request, "It is being sent at this moment.")
-        return HttpResponseRedirect(f"{self.address(found)}#log")
+                messages.warning(request, "This notification is being sent right now.")
+        return HttpResponseRedirect(f"{self.webhook_url(found)}#log")
 
-    def say(self, request: HttpRequest, found: Subscription, words: str) -> None:
-        """Say what was asked for; nothing leaves while the subscription is off."""
+    def confirm(self, request: HttpRequest, found: Subscription, text: str) -> None:
+        """Confirm a request, or warn that nothing is sent while the webhook is off."""
         if found.active:
-            messages.success(request, words)
+            messages.success(request, text)
         else:
-            messages.warning(request, "It waits: this webhook is switched off.")
+            messages.warning(request, "Not sent yet: this webhook is switched off.")
 
-    def address(self, found: Subscription) -> str:
-        """Where the page of one is."""
+    def webhook_url(self, found: Subscription) -> str:
         return reverse("admin:audiences_subscription_change", args=[found.pk])

@@ -332,8 +332,8 @@ def test_axe_finds_nothing_serious_on_the_login_pages(page, live_server, transac
     invited = User.objects.create_user("new@acme.example", "new@acme.example", is_staff=True)
     forgetful = User.objects.create_user("eve", "eve@acme.example", "pass", is_staff=True)
     worn_out = reverse("admin:choose_password", args=["MQ", "worn-out"])
-    new = login.link(forgetful, to="choose_password", token=default_token_generator.make_token(forgetful))
-    invitation = login.link(invited, to="accept_invitation", token=login.invitations.make_token(invited))
+    new = login.link_for(forgetful, to="choose_password", token=default_token_generator.make_token(forgetful))
+    invitation = login.link_for(invited, to="accept_invitation", token=login.invitations.make_token(invited))
     wrong = []
     for door in (reverse("admin:login"), reverse("admin:admin_password_reset"), worn_out, new, invitation):
         page.goto(live_server.url + door.removeprefix(settings.PUBLIC_URL))

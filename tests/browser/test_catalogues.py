@@ -12,7 +12,7 @@ SIZES = [{"width": 1440, "height": 900}, {"width": 390, "height": 844}]
 
 
 @pytest.mark.parametrize("size", SIZES, ids=["desk", "phone"])
-def test_a_refused_name_is_accepted_with_one_click(console: Page, live_server, size):  # noqa: F811
+def test_refused_name_is_accepted_with_one_click(console: Page, live_server, size):  # noqa: F811
     for number, (of, kind) in enumerate((("customer", "number"), ("company", "text"), ("event", ""))):
         RefusedName.objects.create(of=of, kind=kind, name=f"name-{number}", times=1200, first_at=AT, last_at=AT)
     RefusedName.objects.create(of="customer", kind="text", name="x" * 190, first_at=AT, last_at=AT)
@@ -27,7 +27,7 @@ def test_a_refused_name_is_accepted_with_one_click(console: Page, live_server, s
 
 
 @pytest.mark.parametrize("size", SIZES, ids=["desk", "phone"])
-def test_an_attribute_and_an_event_are_retired_and_what_is_used_is_not(console: Page, live_server, size):  # noqa: F811
+def test_unused_attribute_is_retired_and_used_event_is_not(console: Page, live_server, size):  # noqa: F811
     plan = CustomAttributeFactory(name="plan")
     EventSummaryFactory(name="ordered")
     MessageFactory(title="Thanks", live=True, rules=[rule("event.ordered", "has_happened")])
@@ -35,12 +35,12 @@ def test_an_attribute_and_an_event_are_retired_and_what_is_used_is_not(console: 
     console.goto(f"{live_server.url}/admin/audiences/customattribute/{plan.pk}/change/")
     fits(console)
     console.get_by_role("button", name="Retire").click()
-    expect(console.get_by_text("“plan” is retired. What is stored under it stays.")).to_be_visible()
+    expect(console.get_by_text("“plan” is retired. Its stored data stays.")).to_be_visible()
     console.get_by_role("link", name="Attributes").first.click()
     fits(console)
     console.get_by_role("link", name="Events").click()
     fits(console)
     console.get_by_role("link", name="ordered").click()
-    expect(console.get_by_text("It cannot be retired while these go by it")).to_be_visible()
+    expect(console.get_by_text("It cannot be retired while these use it")).to_be_visible()
     fits(console)
     assert EventName.objects.get().retired_at is None

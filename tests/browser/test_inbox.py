@@ -1,4 +1,4 @@
-"""The Inbox in a real browser: replies that arrive by themselves, and all that is done with them."""
+"""The inbox in a real browser: live updates and the actions on a conversation."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -50,7 +50,7 @@ def console(context, live_server, boss) -> Page:
 
 @pytest.fixture
 def open_inbox(console, live_server) -> Callable[..., Page]:
-    """Open the list, or one conversation."""
+    """Return a function that opens the list or a conversation."""
 
     def go(thread: Conversation | None = None) -> Page:
         path = (
@@ -78,13 +78,13 @@ def write(page: Page, words: str) -> None:
 
 
 def fits(page: Page) -> None:
-    """Nothing scrolls sideways, axe finds nothing, and nothing went wrong."""
+    """Assert that nothing scrolls sideways, axe finds nothing, and no script failed."""
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     assert violations(page, within="document.getElementById('inbox')") == []
     assert page.problems == []
 
 
-def test_a_reply_arrives_without_a_reload_and_is_answered(open_inbox, boss):
+def test_reply_appears_without_reload_and_is_answered(open_inbox, boss):
     thread = wrote("Ann Lee", "Where is my invoice?")
     page = open_inbox()
     expect(page.locator("[data-counted=inbox]")).to_have_text("1 unread")
@@ -97,7 +97,7 @@ def test_a_reply_arrives_without_a_reload_and_is_answered(open_inbox, boss):
     assert page.evaluate("window.untouched")
     page.get_by_role("link", name="Ann Lee").click()
     expect(page.locator("#thread-parts")).to_contain_text("Where is my invoice?")
-    # It is before somebody's eyes.
+    # A teammate has the conversation open, so it is read.
     expect(page.locator("[data-counted=inbox]")).to_have_text("1 unread")
 
     page.evaluate("window.untouched = true")
@@ -115,7 +115,7 @@ def test_a_reply_arrives_without_a_reload_and_is_answered(open_inbox, boss):
     assert thread.parts.filter(teammate=boss).get().body.count("Half an answer") == 1
 
 
-def test_notes_assigns_snoozes_closes_and_opens_again(open_inbox):
+def test_conversation_is_noted_assigned_snoozed_closed_and_reopened(open_inbox):
     User.objects.create_user("sam", first_name="Sam", last_name="Quinn", is_staff=True)
     thread = wrote("Ann Lee", "Where is my invoice?")
     page = open_inbox(thread)
@@ -127,10 +127,10 @@ def test_notes_assigns_snoozes_closes_and_opens_again(open_inbox):
     page.get_by_role("button", name="Add note").click()
     expect(page.locator(".ob-part-note")).to_contain_text("Note, seen by staff only")
 
-    page.locator("summary", has_text="Nobody").click()
+    page.locator("summary", has_text="Unassigned").click()
     fits(page)
     page.get_by_role("button", name="Sam Quinn").click()
-    expect(page.locator("#thread-parts")).to_contain_text("Bo Berg assigned it to Sam Quinn")
+    expect(page.locator("#thread-parts")).to_contain_text("Bo Berg assigned the conversation to Sam Quinn")
     expect(page.locator("#thread-bar summary").first).to_contain_text("Sam Quinn")
 
     page.locator("summary", has_text="Snooze").click()
@@ -139,10 +139,10 @@ def test_notes_assigns_snoozes_closes_and_opens_again(open_inbox):
     page.locator("summary", has_text="Snooze").click()
     page.get_by_role("button", name="Tomorrow").click()
     expect(page.locator("#thread-bar")).to_contain_text("Snoozed until")
-    expect(page.locator("#inbox-list")).to_contain_text("Nothing is open.")
+    expect(page.locator("#inbox-list")).to_contain_text("No open conversations.")
 
     page.get_by_role("button", name="Reopen").click()
-    expect(page.locator("#thread-parts")).to_contain_text("opened it again")
+    expect(page.locator("#thread-parts")).to_contain_text("reopened the conversation")
     page.get_by_role("button", name="Close", exact=True).click()
     expect(page.locator("#thread-bar")).to_contain_text("Closed")
     page.get_by_role("link", name="Closed 1").click()
@@ -150,7 +150,7 @@ def test_notes_assigns_snoozes_closes_and_opens_again(open_inbox):
     fits(page)
 
 
-def test_what_comes_while_one_reaches_for_close_is_read_first(open_inbox):
+def test_new_message_must_be_read_before_closing(open_inbox):
     thread = wrote("Ann Lee", "Where is my invoice?")
     page = open_inbox(thread)
     expect(page.locator("[data-counted=inbox]")).to_be_hidden()
@@ -162,28 +162,28 @@ def test_what_comes_while_one_reaches_for_close_is_read_first(open_inbox):
 
     page.get_by_role("button", name="Close", exact=True).click()
 
-    expect(page.get_by_text("They wrote again meanwhile. Read it before you close this.")).to_be_visible()
+    expect(page.get_by_text("The customer wrote again in the meantime.")).to_be_visible()
     expect(page.locator("#thread-parts")).to_contain_text("No, another one")
     page.get_by_role("button", name="Close", exact=True).click()
     expect(page.get_by_role("button", name="Reopen")).to_be_visible()
     assert Conversation.objects.get().state == "closed"
 
 
-def test_a_draft_outlives_what_else_is_done_and_images_go_with_the_answer(open_inbox):
+def test_draft_survives_other_actions_and_images_are_sent(open_inbox):
     thread = wrote("Ann Lee", "Where is my invoice?")
     page = open_inbox(thread)
     write(page, "Here it is")
 
-    page.locator("summary", has_text="Nobody").click()
+    page.locator("summary", has_text="Unassigned").click()
     page.get_by_role("button", name="Me", exact=True).click()
-    expect(page.locator("#thread-parts")).to_contain_text("Bo Berg took it")
+    expect(page.locator("#thread-parts")).to_contain_text("Bo Berg assigned the conversation to themselves")
     expect(page.locator("trix-editor")).to_have_text("Here it is")
 
     with page.expect_file_chooser() as chosen:
         page.get_by_role("button", name="Add images").click()
     image = {"name": "invoice.png", "mimeType": "image/png", "buffer": PNG}
     chosen.value.set_files([image, {**image, "name": "other.png"}])
-    page.get_by_role("button", name="Leave out other.png").click()
+    page.get_by_role("button", name="Remove other.png").click()
     fits(page)
     page.get_by_role("button", name="Send and close").click()
 
@@ -193,11 +193,11 @@ def test_a_draft_outlives_what_else_is_done_and_images_go_with_the_answer(open_i
     assert [file["name"] for file in thread.parts.get(part_type="comment").attachments] == ["invoice.png"]
 
 
-def test_what_cannot_be_sent_says_why_and_keeps_the_text(open_inbox):
+def test_invalid_answer_shows_an_error_and_keeps_its_text(open_inbox):
     page = open_inbox(wrote("Ann Lee", "Where is my invoice?"))
 
     page.get_by_role("button", name="Send", exact=True).click()
-    expect(page.get_by_role("alert").filter(has_text="Write something first.")).to_be_visible()
+    expect(page.get_by_role("alert").filter(has_text="Write a message first.")).to_be_visible()
     write(page, "Kept")
     with page.expect_file_chooser() as chosen:
         page.get_by_role("button", name="Add images").click()
@@ -209,7 +209,7 @@ def test_what_cannot_be_sent_says_why_and_keeps_the_text(open_inbox):
     fits(page)
 
 
-def test_on_a_phone_there_is_the_list_or_the_conversation(open_inbox):
+def test_phone_shows_the_list_or_the_conversation(open_inbox):
     thread = wrote(f"Ann {LONG}", f"Where is {LONG}?", minutes=1)
     page = open_inbox()
     page.set_viewport_size(PHONE)
@@ -218,7 +218,7 @@ def test_on_a_phone_there_is_the_list_or_the_conversation(open_inbox):
     page.get_by_role("link", name="Ann").click()
     expect(page.locator("#inbox-rows")).to_be_hidden()
     expect(page.locator("#thread-parts")).to_be_visible()
-    page.locator("summary", has_text="Nobody").click()
+    page.locator("summary", has_text="Unassigned").click()
     menu = page.locator(".ob-drop[open] .ob-drop-body").bounding_box()
     assert menu["x"] >= 0
     assert menu["x"] + menu["width"] <= PHONE["width"]
@@ -233,7 +233,7 @@ def test_on_a_phone_there_is_the_list_or_the_conversation(open_inbox):
     assert thread.parts.count() == 1
 
 
-def test_a_long_list_opens_at_its_beginning_on_a_phone(open_inbox):
+def test_long_list_opens_at_its_top_on_a_phone(open_inbox):
     for number in range(20):
         wrote(f"Ann {number}", "Where is my invoice?", minutes=number)
     page = open_inbox()
@@ -244,7 +244,7 @@ def test_a_long_list_opens_at_its_beginning_on_a_phone(open_inbox):
     assert page.evaluate("scrollY") == 0
 
 
-def test_a_long_conversation_opens_at_its_end(open_inbox):
+def test_long_conversation_opens_at_its_end(open_inbox):
     thread = wrote("Ann Lee", "The first thing")
     for number in range(200):
         threads.reply_by_customer(thread, body=f"Line {number}", at=timezone.now())
@@ -260,7 +260,7 @@ def test_a_long_conversation_opens_at_its_end(open_inbox):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_an_empty_inbox_is_fit_to_look_at(open_inbox, scheme):
+def test_empty_inbox_is_accessible(open_inbox, scheme):
     page = open_inbox()
     page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
 
@@ -268,7 +268,7 @@ def test_an_empty_inbox_is_fit_to_look_at(open_inbox, scheme):
     fits(page)
 
 
-def test_says_when_the_console_cannot_be_reached(open_inbox, context):
+def test_lost_connection_is_reported(open_inbox, context):
     page = open_inbox(wrote("Ann Lee", "Where is my invoice?"))
     expect(page.locator("[data-counted=inbox]")).to_be_hidden()
 
@@ -279,7 +279,7 @@ def test_says_when_the_console_cannot_be_reached(open_inbox, context):
     expect(page.get_by_role("alert").filter(has_text="logged out")).to_be_visible()
 
 
-def test_an_answer_outlives_the_session(open_inbox, context):
+def test_draft_survives_an_expired_session(open_inbox, context):
     page = open_inbox(wrote("Ann Lee", "Where is my invoice?"))
     page.locator("trix-editor").click()
     page.keyboard.type("It is on its way")
@@ -293,7 +293,7 @@ def test_an_answer_outlives_the_session(open_inbox, context):
     expect(page.locator("trix-editor")).to_contain_text("It is on its way")
 
 
-def test_a_file_that_came_by_mail_is_saved_under_its_name_and_runs_nowhere(open_inbox, tmp_path):
+def test_emailed_file_is_downloaded_under_its_name_and_not_run(open_inbox, tmp_path):
     page_of_theirs = b"<!doctype html><script>document.title = 'ran'</script>"
     upload = SimpleUploadedFile("x", page_of_theirs, "text/html")
     upload.name = "Übersicht – März.html"

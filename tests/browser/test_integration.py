@@ -1,4 +1,4 @@
-"""The page Integration in a real browser: a token is made and copied, and the snippet runs where it is pasted."""
+"""The integration page in a real browser: a token is created and copied, and the snippet works."""
 
 import pytest
 from django.contrib.auth.models import User
@@ -29,9 +29,9 @@ def copied(page: Page) -> str:
     return page.evaluate("navigator.clipboard.readText()")
 
 
-def test_makes_a_token_copies_it_and_calls_with_it(console):
+def test_created_token_is_copied_and_works(console):
     console.get_by_label("Name of a new token").fill("The shop")
-    console.get_by_role("button", name="Make a token").click()
+    console.get_by_role("button", name="Create a token").click()
     console.locator("[data-copy=token]").click()
     expect(console.locator("#copied")).to_have_text("Copied")
 
@@ -40,7 +40,7 @@ def test_makes_a_token_copies_it_and_calls_with_it(console):
     assert client.get("/api/me").json()["name"] == "The shop"
 
 
-def test_registers_a_website_and_the_snippet_pasted_there_opens_the_messenger(console, context, site):
+def test_snippet_opens_the_messenger_on_a_registered_website(console, context, site):
     console.get_by_label("Website", exact=True).fill(f"{site.origin}/shop")
     console.get_by_role("button", name="Add", exact=True).click()
     expect(console.get_by_text("Leave out what follows the host")).to_be_visible()
@@ -48,7 +48,7 @@ def test_registers_a_website_and_the_snippet_pasted_there_opens_the_messenger(co
     console.get_by_role("button", name="Add", exact=True).click()
     expect(console.locator(".ob-origins")).to_contain_text(site.origin)
 
-    console.get_by_text("Where nobody logs in").click()
+    console.get_by_text("Pages without a login").click()
     console.locator("[data-copy=snippet-visitors]").click()
     expect(console.locator("#copied")).to_have_text("Copied")
 

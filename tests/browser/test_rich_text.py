@@ -68,7 +68,7 @@ def stored(page: Page, place: str) -> str:
     if place == "inbox":
         expect(page.locator(".ob-part-ours")).to_be_visible()
         return ConversationPart.objects.get().body
-    expect(page.locator("body")).to_contain_text("saved as a draft" if place == "composer" else "sees it as soon as")
+    expect(page.locator("body")).to_contain_text("saved as a draft" if place == "composer" else "will see the message")
     return Message.objects.get().version.body
 
 

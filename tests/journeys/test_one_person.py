@@ -28,7 +28,7 @@ def test_message_from_the_profile_is_an_in_app_chat_by_default(staff, server, vi
 
     said = staff.writes_to("ann", body="<p>Hi Ann, can I help?</p>")
 
-    assert "sees it as soon as they are in your app" in said
+    assert "will see the message as soon as they are in your app" in said
     (shown,) = visit.shown("ann")
     assert (shown["format"], shown["body"]) == ("chat", "<p>Hi Ann, can I help?</p>")
     assert shown["from"]["name"] == "Ada"
@@ -52,7 +52,7 @@ def test_message_from_the_profile_can_be_sent_by_email(staff, server, visit, pos
 
     said = staff.writes_to("ann", way="email", subject="Hi {{ first_name }}", body="<p>Can I help?</p>")
 
-    assert "It is on its way to Ann Lee" in said
+    assert "The message is on its way to Ann Lee" in said
     assert post.reached == ["ann"]
     assert post.subjects_to("ann") == ["Hi Ann"]
     assert visit("ann") == []

@@ -297,7 +297,7 @@ def paths(name: str, pattern: str, things: dict[str, object]) -> list[str]:
         "customer_picked": ("tag", "message"),
         "customer_import_act": ("cancel",),
     }
-    verbs |= {"conversation_act": tuple(inbox_admin.ACTS), "deliveryrecord_settle": tuple(uncertain.VERDICTS)}
+    verbs |= {"conversation_act": tuple(inbox_admin.ACTIONS), "deliveryrecord_settle": tuple(uncertain.VERDICTS)}
     found = []
     queries = {"autocomplete": "?app_label=messaging&model_name=sender&field_name=teammate&term=a"}
     for verb in verbs.get(name, ("",)):

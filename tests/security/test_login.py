@@ -39,7 +39,7 @@ def test_after_so_many_guesses_even_the_password_does_not_open():
 
     assert answer.status_code == 429
     assert answer["Retry-After"] == "900"
-    assert "tried too often" in answer.content.decode()
+    assert "Too many failed logins" in answer.content.decode()
     assert "15 minutes" in answer.content.decode()
     assert "grace" not in answer.content.decode()
 

@@ -225,7 +225,7 @@ def test_admin_exports_by_one_button_and_the_log_says_so(admin_client, at):
 
     assert answer["Content-Disposition"].startswith(f'attachment; filename="customer-{ann.pk}-')
     assert json.loads(b"".join(answer.streaming_content))["facts"][0]["attributes"] == {"plan": "pro"}
-    assert LogEntry.objects.get().change_message == "Exported all that is kept of them"
+    assert LogEntry.objects.get().change_message == "Exported all data of the customer"
     assert admin_client.get(address).status_code == 303
     assert LogEntry.objects.count() == 1
 
@@ -253,5 +253,5 @@ def test_who_is_no_admin_has_neither_button(admin_client, client):
     roles.give_role(viewer, roles.Role.SENDER)
     client.force_login(viewer)
 
-    assert "What they may ask for" in admin_client.get(page).content.decode()
-    assert "What they may ask for" not in client.get(page).content.decode()
+    assert "Data protection requests" in admin_client.get(page).content.decode()
+    assert "Data protection requests" not in client.get(page).content.decode()

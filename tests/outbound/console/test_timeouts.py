@@ -16,7 +16,7 @@ from django.test import Client
 
 from audiences.models import Customer, Integration, Tag
 from outbound.console import timeouts
-from outbound.people.export import lines
+from outbound.people.export import csv_lines
 from tests.factories import CustomerFactory
 from tests.support.web_process import database_url, web_process
 
@@ -98,7 +98,7 @@ def test_a_longer_limit_holds_inside_the_block_alone(settings, ends_well):
 @pytest.mark.usefixtures("limited")
 def test_an_export_that_its_reader_leaves_gives_the_limit_back():
     CustomerFactory.create_batch(3)
-    export = lines(Customer.objects.order_by("pk"), {})
+    export = csv_lines(Customer.objects.order_by("pk"), {})
     next(export)
     next(export)
     assert timeout_now() == "10min"

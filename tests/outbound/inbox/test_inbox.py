@@ -1,4 +1,4 @@
-"""The Inbox: what is in it, what a conversation shows, and what each button does."""
+"""The inbox: its list, the thread of a conversation, and each action."""
 
 import io
 from datetime import timedelta
@@ -39,14 +39,14 @@ def somewhere_to_keep_images(settings, tmp_path) -> None:
 
 
 def wrote(name: str = "Ann Lee", body: str = "Where is my invoice?", *, at=None, **facts: object) -> Conversation:
-    """A customer writes of their own accord."""
+    """Start a conversation by a customer."""
     return conversation_threads.open_by_customer(
         CustomerFactory(name=name, **facts), body=body, at=at or timezone.now()
     )
 
 
 def messaged(at) -> Conversation:
-    """A message of ours reaches a customer in the app."""
+    """Start a conversation with an in-app message of ours."""
     customer = CustomerFactory(name="Bob Ray")
     MessageFactory(in_app=True, live=True, title="First steps", body="<p>Shall I show you around?</p>")
     visit.visit(customer, at=at)
@@ -72,7 +72,7 @@ def names(answer) -> list[str]:
 # The list
 
 
-def test_a_message_stays_out_of_the_inbox_until_somebody_replies(console, at):
+def test_message_enters_the_inbox_with_the_first_reply(console, at):
     thread = messaged(at)
     assert names(console.get(INBOX)) == []
 
@@ -83,7 +83,7 @@ def test_a_message_stays_out_of_the_inbox_until_somebody_replies(console, at):
     assert answer.context["rows"][0]["excerpt"] == "Yes please"
 
 
-def test_each_tab_holds_its_own_newest_first_and_says_how_many(console, boss):
+def test_tabs_filter_order_and_count(console, boss):
     sam = User.objects.create_user("sam", is_staff=True)
     now = timezone.now()
     threads_of = {
@@ -109,7 +109,7 @@ def test_each_tab_holds_its_own_newest_first_and_says_how_many(console, boss):
 
 
 @pytest.mark.parametrize("search", ["ann lee", "ANN@SHOP", "invoi", "parcel lost", "Lost, parcel!"])
-def test_search_finds_by_name_address_and_what_was_said_closed_or_not(console, boss, search):
+def test_search_finds_names_addresses_and_text_in_all_states(console, boss, search):
     thread = wrote("Ann Lee", "About my invoice", email="ann@shop.example")
     conversation_threads.reply_by_customer(thread, body="The parcel is lost & gone", at=timezone.now())
     conversation_threads.close(thread, teammate=boss, at=timezone.now())
@@ -119,19 +119,19 @@ def test_search_finds_by_name_address_and_what_was_said_closed_or_not(console, b
 
 
 @pytest.mark.parametrize("search", ["nothing like it", "' :* | !", "100%", "\\", "<>", "a" * 200])
-def test_search_for_what_is_not_there_says_so(console, search):
+def test_search_without_results_says_so(console, search):
     wrote("Ann Lee", "About my invoice", email="ann@shop.example")
 
     answer = console.get(INBOX, {"q": search})
 
     assert names(answer) == []
-    assert "Nothing holds" in answer.content.decode()
+    assert "No conversation matches" in answer.content.decode()
 
 
-def test_pages_follow_each_other_and_miss_and_repeat_nothing(console):
+def test_paging_neither_misses_nor_repeats_rows(console):
     now = timezone.now()
     for number in range(PER_PAGE * 2 + 5):
-        # Some at the same moment, as imports and tests are.
+        # Some have the same time, as after an import.
         wrote(f"Customer {number}", at=now - timedelta(seconds=number // 10))
 
     seen, address = [], ""
@@ -145,11 +145,11 @@ def test_pages_follow_each_other_and_miss_and_repeat_nothing(console):
 
 
 @pytest.mark.parametrize("mark", ["x", "-", "1-x", "9" * 17 + "-1", "0-" + "9" * 18])
-def test_a_mark_of_the_list_that_makes_no_sense_does_no_harm(console, mark):
+def test_invalid_page_mark_is_ignored(console, mark):
     assert console.get(INBOX, {"after": mark, "tab": "elsewhere"}).status_code == 200
 
 
-def test_queries_do_not_grow_with_the_conversations_or_what_was_said(console, boss, django_assert_max_num_queries):
+def test_number_of_queries_does_not_grow(console, boss, django_assert_max_num_queries):
     thread = wrote()
     conversation_threads.reply_by_customer(thread, body="Hello?", at=timezone.now())
     console.get(page(thread))
@@ -163,14 +163,14 @@ def test_queries_do_not_grow_with_the_conversations_or_what_was_said(console, bo
         assert len(console.get(page(thread)).context["rows"]) == PER_PAGE
 
 
-def test_an_empty_inbox_says_what_comes_here(console):
+def test_empty_inbox_explains_itself(console):
     assert "comes here once its customer replies" in console.get(INBOX).content.decode()
 
 
 # Unread
 
 
-def test_what_a_customer_wrote_is_unread_until_somebody_who_answers_looks(console, log_in_with):
+def test_conversation_is_unread_until_a_teammate_who_answers_opens_it(console, log_in_with):
     thread = wrote()
     assert 'data-counted="inbox"><span>1</span>' in console.get(reverse("admin:index")).content.decode()
 
@@ -184,7 +184,7 @@ def test_what_a_customer_wrote_is_unread_until_somebody_who_answers_looks(consol
     assert 'data-counted="inbox" hidden>' in console.get(reverse("admin:index")).content.decode()
 
 
-def test_a_snooze_that_ends_brings_it_back_on_top_and_unread(console, boss):
+def test_ended_snooze_returns_to_the_top_as_unread(console, boss):
     now = timezone.now()
     thread = wrote("Asleep", at=now - timedelta(days=2))
     wrote("Newer", at=now - timedelta(days=1))
@@ -196,13 +196,13 @@ def test_a_snooze_that_ends_brings_it_back_on_top_and_unread(console, boss):
     answer = console.get(INBOX)
     assert names(answer) == ["Asleep", "Newer"]
     assert answer.context["rows"][0]["conversation"].unseen
-    assert "It woke up" in console.get(page(thread)).content.decode()
+    assert "Reopened automatically" in console.get(page(thread)).content.decode()
 
 
 # A conversation
 
 
-def test_shows_the_message_it_began_with_what_was_said_and_notes_as_notes(console, boss, at):
+def test_thread_shows_first_message_comments_and_notes(console, boss, at):
     thread = messaged(at)
     conversation_threads.reply_by_customer(thread, body="Yes <please>", at=at)
     conversation_threads.reply_by_teammate(thread, teammate=boss, body="<p>Gladly<script>x()</script></p>", at=at)
@@ -219,7 +219,7 @@ def test_shows_the_message_it_began_with_what_was_said_and_notes_as_notes(consol
     assert "First steps" in text
 
 
-def test_shows_our_own_pictures_and_only_links_to_what_lies_elsewhere(console, settings):
+def test_own_images_are_shown_and_other_files_are_links(console, settings):
     settings.PUBLIC_URL = "https://outbound.example"
     files = [
         {"name": "shot.png", "url": "https://outbound.example/messenger/images/a.png", "content_type": "image/png"},
@@ -236,20 +236,20 @@ def test_shows_our_own_pictures_and_only_links_to_what_lies_elsewhere(console, s
     assert "javascript:" not in text
 
 
-def test_a_long_conversation_shows_the_latest_and_the_rest_when_asked(console):
+def test_long_conversation_shows_the_latest_parts_first(console):
     thread = wrote(body="The very first")
-    for number in range(inbox_thread.LATEST + 40):
+    for number in range(inbox_thread.LATEST_PARTS + 40):
         conversation_threads.reply_by_customer(thread, body=f"Line {number}", at=timezone.now())
 
     latest, whole = console.get(page(thread)), console.get(page(thread), {"all": "1"})
 
-    assert (len(latest.context["parts"]), latest.context["earlier"]) == (inbox_thread.LATEST, 40)
+    assert (len(latest.context["parts"]), latest.context["earlier"]) == (inbox_thread.LATEST_PARTS, 40)
     assert "The very first" not in latest.content.decode().partition('id="thread-parts"')[2]
-    assert len(whole.context["parts"]) == inbox_thread.LATEST + 40
+    assert len(whole.context["parts"]) == inbox_thread.LATEST_PARTS + 40
     assert "The very first" in whole.content.decode().partition('id="thread-parts"')[2]
 
 
-def test_the_profile_leads_to_the_conversation_and_back(console):
+def test_profile_and_conversation_link_to_each_other(console):
     thread = wrote()
     profile = reverse("admin:audiences_customer_change", args=[thread.customer_id])
 
@@ -257,10 +257,10 @@ def test_the_profile_leads_to_the_conversation_and_back(console):
     assert f'href="{profile}"' in console.get(page(thread)).content.decode()
 
 
-# What is done by button
+# Actions
 
 
-def test_an_answer_is_made_safe_with_its_images_and_logged(console, boss):
+def test_answer_is_sanitised_stored_with_images_and_logged(console, boss):
     thread = wrote()
     image = SimpleUploadedFile("shot.png", PNG, content_type="image/png")
 
@@ -277,7 +277,7 @@ def test_an_answer_is_made_safe_with_its_images_and_logged(console, boss):
     assert LogEntry.objects.get().change_message == "Answered"
 
 
-def test_an_answer_posted_twice_is_said_once(console):
+def test_answer_posted_twice_is_stored_once(console):
     thread, form = wrote(), {"body": "Once", **ticket()}
 
     console.post(act("reply", thread), form)
@@ -286,7 +286,7 @@ def test_an_answer_posted_twice_is_said_once(console):
     assert thread.parts.count() == AnswerMail.objects.count() == 1
 
 
-def test_send_and_close_does_both(console):
+def test_send_and_close_sends_and_closes(console):
     thread = wrote()
 
     console.post(act("reply", thread), {"body": "Done", "then": "close", **ticket()})
@@ -299,13 +299,13 @@ def test_send_and_close_does_both(console):
 @pytest.mark.parametrize(
     ("form", "says"),
     [
-        ({"body": "<div><br></div>"}, "Write something first."),
+        ({"body": "<div><br></div>"}, "Write a message first."),
         ({"body": "x" * 100_001}, "at most 100000 characters"),
-        ({"body": "Hi", "ticket": "mine"}, "Open the page again."),
+        ({"body": "Hi", "ticket": "mine"}, "Reload the page and try again."),
         ({"body": "Kept text", "images": "no image"}, "An image is a PNG"),
     ],
 )
-def test_what_cannot_be_sent_is_said_and_stays_in_its_field(console, form, says):
+def test_invalid_answer_shows_an_error_and_keeps_its_text(console, form, says):
     thread = wrote()
     if "images" in form:
         form["images"] = SimpleUploadedFile("a.png", b"<svg onload=x()>", content_type="image/png")
@@ -319,7 +319,7 @@ def test_what_cannot_be_sent_is_said_and_stays_in_its_field(console, form, says)
         assert 'value="Kept text"' in answer.content.decode()
 
 
-def test_six_images_are_too_many(console):
+def test_more_than_five_images_are_refused(console):
     thread = wrote()
     images = [io.BytesIO(PNG) for _ in range(6)]
     for number, image in enumerate(images):
@@ -338,7 +338,7 @@ def test_six_images_are_too_many(console):
         ("reply", {"body": "Here it is.", "then": "close"}, "closed", True),
     ],
 )
-def test_nothing_is_put_away_over_words_that_came_meanwhile(console, verb, form, state, does):
+def test_new_message_prevents_closing_and_snoozing(console, verb, form, state, does):
     thread = wrote()
     shown = console.get(page(thread)).context["upto"]
     newest = conversation_threads.reply_by_customer(thread, body="No, wait", at=timezone.now())
@@ -347,14 +347,14 @@ def test_nothing_is_put_away_over_words_that_came_meanwhile(console, verb, form,
 
     thread.refresh_from_db()
     assert thread.state == "open"
-    assert "they wrote again meanwhile" in answer.content.decode().lower()
+    assert "the customer wrote again in the meantime" in answer.content.decode().lower()
     assert thread.parts.exclude(teammate=None).exists() is does
     console.post(act(verb, thread), {**ticket(), **form, "upto": newest.pk + 1})
     thread.refresh_from_db()
     assert thread.state == state
 
 
-def test_a_note_reaches_the_team_alone(console):
+def test_note_is_not_visible_to_the_customer(console):
     thread = wrote()
 
     console.post(act("note", thread), {"body": "Careful", **ticket()})
@@ -363,7 +363,7 @@ def test_a_note_reaches_the_team_alone(console):
     assert not AnswerMail.objects.exists()
 
 
-def test_is_handed_to_a_teammate_and_back_to_nobody_and_once(console, boss):
+def test_assignment_is_changed_removed_and_logged_once(console, boss):
     sam = User.objects.create_user("sam", first_name="Sam", last_name="Quinn", is_staff=True)
     thread = wrote()
 
@@ -378,17 +378,17 @@ def test_is_handed_to_a_teammate_and_back_to_nobody_and_once(console, boss):
 
 
 @pytest.mark.parametrize("to", ["0", "x", "9" * 30])
-def test_is_handed_to_nobody_who_does_not_work_here(console, to):
+def test_only_active_teammates_can_be_assigned(console, to):
     thread = wrote()
     customer_login = User.objects.create_user("integration", is_staff=False)
 
     for named in (to, customer_login.pk):
         answer = console.post(act("assign", thread), {"to": named}, follow=True)
-        assert "This teammate is gone" in answer.content.decode()
+        assert "This teammate is no longer active" in answer.content.decode()
     assert not thread.parts.exists()
 
 
-def test_is_closed_and_opened_again_once_each(console):
+def test_closing_and_reopening_are_idempotent(console):
     thread = wrote()
 
     for verb in ("close", "close", "reopen", "reopen"):
@@ -406,7 +406,7 @@ def test_is_closed_and_opened_again_once_each(console):
         ({"until": "date", "date": "2026-07-01"}, "2026-07-01 09:00"),
     ],
 )
-def test_is_snoozed_until_then_on_the_workspaces_clock(console, at, form, local):
+def test_snooze_uses_the_time_zone_of_the_workspace(console, at, form, local):
     Workspace.current()
     Workspace.objects.update(zone="Europe/Dublin")
     thread = wrote(at=at)
@@ -423,7 +423,7 @@ def test_is_snoozed_until_then_on_the_workspaces_clock(console, at, form, local)
 @pytest.mark.parametrize(
     "form", [{}, {"until": "date"}, {"until": "date", "date": "2020-01-01"}, {"until": "date", "date": "9999-12-31"}]
 )
-def test_is_not_snoozed_until_no_time_to_come(console, form):
+def test_snooze_into_the_past_is_refused(console, form):
     thread = wrote()
 
     answer = console.post(act("snooze", thread), form, follow=True)
@@ -433,17 +433,17 @@ def test_is_not_snoozed_until_no_time_to_come(console, form):
     assert thread.state == "open"
 
 
-def test_late_at_night_today_is_not_offered(at):
+def test_later_today_is_not_offered_late_at_night(at):
     late = at.replace(hour=22)
 
-    assert [offer["name"] for offer in inbox_thread.offers(at=late, zone=Workspace.current().tz)] == [
+    assert [offer["name"] for offer in inbox_thread.snooze_options(at=late, zone=Workspace.current().tz)] == [
         "tomorrow",
         "week",
     ]
 
 
-@pytest.mark.parametrize("verb", admin.ACTS)
-def test_a_viewer_only_looks(client, verb):
+@pytest.mark.parametrize("verb", admin.ACTIONS)
+def test_viewer_cannot_act(client, verb):
     roles.install()
     viewer = User.objects.create_user("viewer", is_staff=True)
     roles.give_role(viewer, Role.VIEWER)
@@ -460,7 +460,7 @@ def test_a_viewer_only_looks(client, verb):
     assert "data-seen" not in text
 
 
-def test_there_is_no_other_act_and_none_by_get(console):
+def test_unknown_actions_and_get_requests_are_refused(console):
     thread = wrote()
 
     assert console.post(act("explode", thread)).status_code == 404
@@ -469,10 +469,10 @@ def test_there_is_no_other_act_and_none_by_get(console):
     assert console.post(act("close", thread).replace(f"/{thread.pk}/", "/999999/")).status_code == 404
 
 
-# News
+# Updates of an open page
 
 
-def test_news_come_once_and_then_there_are_none(console):
+def test_update_is_sent_once_then_not_modified(console):
     thread = wrote()
     first = console.get(page(thread))
     asked = {"of": thread.pk}
@@ -485,16 +485,16 @@ def test_news_come_once_and_then_there_are_none(console):
     assert console.get(NEWS, asked, headers={"If-None-Match": news.headers["ETag"]}).status_code == 304
 
 
-def test_asking_for_news_where_there_are_none_is_cheap(console, django_assert_max_num_queries):
+def test_unmodified_update_takes_few_queries(console, django_assert_max_num_queries):
     wrote()
     tag = console.get(INBOX).context["tag"]
 
-    # Who asks, the workspace's zone, and two short looks at the inbox.
+    # The user, the workspace, and two short queries on the inbox.
     with django_assert_max_num_queries(6):
         assert console.get(NEWS, headers={"If-None-Match": tag}).status_code == 304
 
 
-def test_news_of_one_tell_who_looks_at_another(console):
+def test_update_of_another_conversation_changes_the_list(console):
     here, there = wrote("Here"), wrote("There")
     tag = console.get(page(here)).context["tag"]
 
@@ -505,13 +505,13 @@ def test_news_of_one_tell_who_looks_at_another(console):
     assert "And me?" in news.content.decode()
 
 
-def test_news_are_nobodys_who_may_not_look(log_in_with):
+def test_update_requires_view_permission(log_in_with):
     client = log_in_with("messaging.view_message")
 
     assert client.get(NEWS).status_code == client.get(INBOX).status_code == 403
 
 
-def test_erasing_a_person_leaves_none_of_it_in_the_log(console):
+def test_erasure_removes_the_customer_from_the_log(console):
     thread = wrote("Ann Lee")
     console.post(act("reply", thread), {"body": "Hi Ann", **ticket()})
     assert "Ann Lee" in LogEntry.objects.get().object_repr
@@ -523,6 +523,6 @@ def test_erasing_a_person_leaves_none_of_it_in_the_log(console):
     assert AnswerMail.objects.get().status == "skipped"
 
 
-def test_every_part_and_mail_has_words():
-    assert set(inbox_thread.MAILED) == set(Status)
-    assert set(inbox_thread.DONE) | {PartType.COMMENT, PartType.NOTE} == set(PartType)
+def test_every_part_type_and_email_status_has_a_text():
+    assert set(inbox_thread.EMAIL_STATUS_TEXTS) == set(Status)
+    assert set(inbox_thread.ACTION_TEXTS) | {PartType.COMMENT, PartType.NOTE} == set(PartType)

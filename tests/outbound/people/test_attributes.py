@@ -1,4 +1,4 @@
-"""A kind is changed after a dry run: nothing is lost that was not shown, and nothing breaks."""
+"""Change of an attribute's kind after a dry run."""
 
 import pytest
 from django.contrib.admin.models import LogEntry
@@ -37,7 +37,7 @@ def stored(name: str = "seats") -> list[object]:
     return [customer.attributes.get(name) for customer in Customer.objects.order_by("user_id")]
 
 
-def test_a_dry_run_counts_what_is_kept_names_what_is_lost_and_changes_nothing(console):
+def test_dry_run_counts_kept_and_lost_values_and_changes_nothing(console):
     seats = attribute("text", "5", "7.5", "many", "many", "007")
 
     said = console.get(page(seats), {"kind": "number"}).content.decode()
@@ -48,7 +48,7 @@ def test_a_dry_run_counts_what_is_kept_names_what_is_lost_and_changes_nothing(co
     assert stored() == ["5", "7.5", "many", "many", "007"]
 
 
-def test_whoever_may_only_look_changes_no_kind(log_in_with):
+def test_viewer_cannot_change_a_kind(log_in_with):
     seats = attribute("text", "5")
     viewer = log_in_with("audiences.view_customattribute")
 
@@ -59,7 +59,7 @@ def test_whoever_may_only_look_changes_no_kind(log_in_with):
     assert (answer.status_code, seats.kind, stored()) == (403, "text", ["5"])
 
 
-def test_the_change_keeps_what_converts_and_tells_the_log(console):
+def test_change_converts_values_and_is_logged(console):
     seats = attribute("text", "5", "7.5", "many")
 
     console.post(page(seats), {"kind": "number", "lost": "1"})
@@ -91,7 +91,7 @@ def test_the_change_keeps_what_converts_and_tells_the_log(console):
         ("number", 12.5, "date", None),
     ],
 )
-def test_each_kind_becomes_each_other_where_nothing_is_lost(was, value, to, becomes):
+def test_each_kind_converts_to_each_other_kind(was, value, to, becomes):
     seats = attribute(was, value)
     forecast = kind_conversion.dry_run(seats, to=Kind(to))
 
@@ -101,18 +101,18 @@ def test_each_kind_becomes_each_other_where_nothing_is_lost(was, value, to, beco
     assert (done.kept, done.lost) == (forecast.kept, forecast.lost) == (int(becomes is not None), int(becomes is None))
 
 
-def test_more_lost_than_the_page_said_is_refused_with_both_numbers(console):
+def test_change_that_loses_more_than_shown_is_refused(console):
     seats = attribute("text", "5", "many", "few")
 
     answer = console.post(page(seats), {"kind": "number", "lost": "1"})
 
     said = answer.content.decode()
-    assert "2 values would become unknown by now, and the page said 1" in said
+    assert "2 values would now become unknown, but the page showed 1" in said
     assert stored() == ["5", "many", "few"]
     assert CustomAttribute.objects.get(name="seats").kind == "text"
 
 
-def test_a_live_message_that_would_break_is_named_and_stops_the_change(console):
+def test_live_message_that_would_break_blocks_the_change(console):
     seats = attribute("text", "5")
     starts = {"match": "all", "rules": [rule("custom_attributes.seats", "starts_with", "5")]}
     MessageFactory(title="Seat offer", rules=starts, live=True)
@@ -124,7 +124,7 @@ def test_a_live_message_that_would_break_is_named_and_stops_the_change(console):
     assert stored() == ["5"]
 
 
-def test_a_draft_that_would_break_is_only_warned_about(console):
+def test_draft_that_would_break_only_causes_a_warning(console):
     seats = attribute("text", "5")
     MessageFactory(rules={"match": "all", "rules": [rule("custom_attributes.seats", "starts_with", "5")]})
 
@@ -134,7 +134,7 @@ def test_a_draft_that_would_break_is_only_warned_about(console):
     assert CustomAttribute.objects.get(name="seats").kind == "number"
 
 
-def test_a_segment_that_would_break_stops_the_change_and_one_that_still_fits_does_not(console):
+def test_only_a_segment_that_would_break_blocks_the_change(console):
     seats = attribute("text", "5")
     segment = SegmentFactory(name="Five", rules={"match": "all", "rules": [rule("custom_attributes.seats", "is", "5")]})
 
@@ -145,7 +145,7 @@ def test_a_segment_that_would_break_stops_the_change_and_one_that_still_fits_doe
     assert compiler.customers(segment.rules, at=Customer.objects.first().created_at).count() == 1
 
 
-def test_an_attribute_of_companies_changes_theirs_alone(console):
+def test_company_attribute_changes_companies_only(console):
     CompanyFactory(attributes={"seats": "5"})
     CustomerFactory(user_id="u", attributes={"seats": "6"})
     CustomAttributeFactory(name="seats", kind="text", scope="customer")
@@ -157,7 +157,7 @@ def test_an_attribute_of_companies_changes_theirs_alone(console):
     assert stored() == ["6"]
 
 
-def test_it_goes_in_slices(monkeypatch):
+def test_values_are_converted_in_slices(monkeypatch):
     monkeypatch.setattr(kind_conversion, "SLICE", 2)
     seats = attribute("text", "1", "2", "3", "4", "x")
 
@@ -167,7 +167,7 @@ def test_it_goes_in_slices(monkeypatch):
     assert (done.kept, done.lost) == (4, 1)
 
 
-def test_what_an_intake_of_the_old_kind_wrote_meanwhile_is_caught_up_with():
+def test_values_written_during_the_change_are_converted():
     seats = attribute("text", "1")
     kind_conversion.convert(seats, to=Kind.NUMBER, lose_at_most=0)
     Customer.objects.update(attributes={"seats": "2"})
@@ -177,12 +177,12 @@ def test_what_an_intake_of_the_old_kind_wrote_meanwhile_is_caught_up_with():
     assert stored() == [2]
 
 
-# Where very many have a value, a worker changes it.
+# A worker converts attributes with very many values.
 
 
 @pytest.fixture
 def many(monkeypatch) -> None:
-    """Two values are more than a request changes."""
+    """Limit the values that one request converts, so that two are too many."""
     monkeypatch.setattr(attribute_kinds, "MOST_AT_ONCE", 1)
 
 
@@ -191,7 +191,7 @@ def ask(console, one: CustomAttribute, *, to: str = "number", lost: int = 0) -> 
     return KindChange.objects.get(attribute=one, ended_at=None)
 
 
-def test_few_values_are_changed_by_the_request_itself(console, monkeypatch):
+def test_few_values_are_converted_in_the_request(console, monkeypatch):
     monkeypatch.setattr(attribute_kinds, "MOST_AT_ONCE", 2)
     seats = attribute("text", "5", "7")
 
@@ -201,9 +201,7 @@ def test_few_values_are_changed_by_the_request_itself(console, monkeypatch):
 
 
 @pytest.mark.usefixtures("many")
-def test_many_values_are_left_to_a_worker_and_the_page_says_so(
-    console, monkeypatch, django_capture_on_commit_callbacks
-):
+def test_many_values_are_converted_by_a_worker(console, monkeypatch, django_capture_on_commit_callbacks):
     asked = []
     monkeypatch.setattr(tasks, "nudge_kind", asked.append)
     seats = attribute("text", "5", "7", "many")
@@ -214,7 +212,7 @@ def test_many_values_are_left_to_a_worker_and_the_page_says_so(
     assert asked == [change.pk]
     assert stored() == ["5", "7", "many"]
     shown = console.get(page(seats)).content.decode()
-    assert "Becoming a number" in shown
+    assert "Changing to a number" in shown
     assert "3 values are being converted" in shown
     assert "Dry run" not in shown
     assert LogEntry.objects.get().change_message == "Kind: from a text to a number, by a worker"
@@ -229,7 +227,7 @@ def test_many_values_are_left_to_a_worker_and_the_page_says_so(
 
 
 @pytest.mark.usefixtures("many")
-def test_a_change_is_carried_out_once_however_often_a_worker_is_told(console):
+def test_repeated_task_converts_once(console):
     seats = attribute("text", "5", "7")
     change = ask(console, seats)
     attribute_kinds.carry_out(change.pk, at=AT)
@@ -241,7 +239,7 @@ def test_a_change_is_carried_out_once_however_often_a_worker_is_told(console):
 
 
 @pytest.mark.usefixtures("many")
-def test_a_worker_that_dies_leaves_all_as_it_was_and_the_sweep_tells_another(console, monkeypatch):
+def test_killed_worker_changes_nothing_and_the_sweep_starts_another(console, monkeypatch):
     seats = attribute("text", "5", "7")
     change = ask(console, seats)
 
@@ -263,7 +261,7 @@ def test_a_worker_that_dies_leaves_all_as_it_was_and_the_sweep_tells_another(con
 
 
 @pytest.mark.usefixtures("many")
-def test_a_second_change_is_refused_while_one_is_under_way(console):
+def test_second_change_is_refused_during_the_first(console):
     seats = attribute("text", "5", "7")
     ask(console, seats)
 
@@ -275,7 +273,7 @@ def test_a_second_change_is_refused_while_one_is_under_way(console):
 
 
 @pytest.mark.usefixtures("many")
-def test_a_worker_loses_no_more_than_the_page_said(console):
+def test_worker_refuses_to_lose_more_than_shown(console):
     seats = attribute("text", "5", "many")
     change = ask(console, seats, lost=0)
 
@@ -284,13 +282,13 @@ def test_a_worker_loses_no_more_than_the_page_said(console):
     seats.refresh_from_db()
     assert (seats.kind, stored()) == ("text", ["5", "many"])
     shown = console.get(page(seats)).content.decode()
-    assert "It was not made a number" in shown
+    assert "The change to a number failed" in shown
     assert "1 values would have become unknown by then" in shown
 
 
 @pytest.mark.parametrize("is_live", [True, False])
 @pytest.mark.usefixtures("many")
-def test_what_went_live_meanwhile_is_not_broken_and_a_draft_is_no_reason(console, is_live):
+def test_message_that_went_live_meanwhile_blocks_and_a_draft_does_not(console, is_live):
     seats = attribute("text", "5", "7")
     change = ask(console, seats)
     rules = {"match": "all", "rules": [rule("custom_attributes.seats", "contains", "5")]}
@@ -304,7 +302,7 @@ def test_what_went_live_meanwhile_is_not_broken_and_a_draft_is_no_reason(console
 
 
 @pytest.mark.usefixtures("many")
-def test_a_segment_that_would_break_is_said_before_a_worker_is_told(console):
+def test_segment_that_would_break_is_shown_before_a_worker_starts(console):
     seats = attribute("text", "5", "7")
     SegmentFactory(rules={"match": "all", "rules": [rule("custom_attributes.seats", "contains", "5")]})
 

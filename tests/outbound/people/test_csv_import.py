@@ -1,4 +1,4 @@
-"""Customers and opt-outs from a file: checked first, then written; a million rows as well as ten."""
+"""CSV import of customers and opt-outs: check, then write."""
 
 import csv
 import io
@@ -58,9 +58,10 @@ def go(job: Import, state: ImportState, *, tag=None) -> Import:
 
 @pytest.fixture
 def load(take):
-    """Check a file and write it."""
+    """Return a function that checks and writes a file."""
 
     def load(text: str, kind: ImportKind = ImportKind.CUSTOMERS, *, targets=None, tag=None) -> Import:
+        """Return a function that checks and writes a file."""
         job = take(text, kind)
         job.targets = targets or job.targets
         job.save()
@@ -74,7 +75,7 @@ def counts(job: Import) -> tuple[int, int, int, int]:
     return job.made, job.changed, job.unchanged, job.wrong
 
 
-def test_makes_customers_of_the_columns_it_knows(load):
+def test_known_columns_create_customers(load):
     CustomAttributeFactory(name="seats", kind="number")
 
     job = load(
@@ -89,7 +90,7 @@ def test_makes_customers_of_the_columns_it_knows(load):
     assert (job.state, *counts(job)) == (ImportState.DONE, 1, 0, 0, 0)
 
 
-def test_checking_writes_nothing_and_says_what_writing_would_do(take):
+def test_check_predicts_the_result_and_writes_nothing(take):
     CustomerFactory(user_id=None, email="new@acme.example", name="New")
     CustomerFactory(user_id=None, email="same@acme.example", name="Same")
     before = list(Customer.objects.values())
@@ -105,7 +106,7 @@ def test_checking_writes_nothing_and_says_what_writing_would_do(take):
     assert counts(written) == (1, 1, 1, 1)
 
 
-def test_each_error_has_its_line_its_column_and_the_reason(take):
+def test_error_has_line_column_and_reason(take):
     CustomAttributeFactory(name="seats", kind="number")
 
     job = go(
@@ -126,7 +127,7 @@ def test_each_error_has_its_line_its_column_and_the_reason(take):
     assert job.made == 0
 
 
-def test_an_empty_cell_changes_nothing(load):
+def test_empty_cell_changes_nothing(load):
     CustomerFactory(user_id="7", name="Ada", country="Ireland", updated_at=AT)
 
     job = load("user_id,name,country\n7,,France\n")
@@ -137,7 +138,7 @@ def test_an_empty_cell_changes_nothing(load):
 
 
 @pytest.mark.parametrize(("written", "bounced"), [("new@acme.example", False), ("OLD@acme.example", True), ("", True)])
-def test_whoever_gets_another_address_is_not_bounced(load, written, bounced):
+def test_new_address_clears_the_bounce(load, written, bounced):
     CustomerFactory(user_id="7", email="old@acme.example", has_hard_bounced=True)
 
     load(f"user_id,email\n7,{written}\n")
@@ -145,14 +146,14 @@ def test_whoever_gets_another_address_is_not_bounced(load, written, bounced):
     assert Customer.objects.get().has_hard_bounced is bounced
 
 
-def test_a_row_nothing_is_new_about_is_not_written(load):
+def test_unchanged_row_is_not_written(load):
     CustomerFactory(user_id="7", name="Ada", updated_at=AT)
 
     assert counts(load("user_id,name\n7,Ada\n")) == (0, 0, 1, 0)
     assert Customer.objects.get().updated_at == AT
 
 
-def test_user_id_decides_before_email(load):
+def test_user_id_has_precedence_over_email(load):
     by_id = CustomerFactory(user_id="7", email="old@acme.example")
     other = CustomerFactory(user_id=None, email="ada@acme.example")
 
@@ -162,7 +163,7 @@ def test_user_id_decides_before_email(load):
     assert Customer.objects.get(pk=other.pk).name == ""
 
 
-def test_an_email_alone_means_the_one_without_user_id_else_the_one_seen_last(load):
+def test_email_alone_prefers_the_customer_without_user_id_then_last_seen(load):
     CustomerFactory(user_id="1", email="a@acme.example", last_seen_at=AT)
     without = CustomerFactory(user_id=None, email="a@acme.example", lead=True)
     CustomerFactory(user_id="2", email="b@acme.example", last_seen_at=None)
@@ -174,7 +175,7 @@ def test_an_email_alone_means_the_one_without_user_id_else_the_one_seen_last(loa
     assert Customer.objects.get(pk=without.pk).role == Role.USER
 
 
-def test_a_user_id_is_given_to_whoever_has_the_email_and_none(load):
+def test_user_id_is_added_to_the_customer_with_the_email(load):
     customer = CustomerFactory(user_id=None, email="a@acme.example")
 
     load("user_id,email\n7,a@acme.example\n")
@@ -183,7 +184,7 @@ def test_a_user_id_is_given_to_whoever_has_the_email_and_none(load):
     assert Customer.objects.get().user_id == "7"
 
 
-def test_an_id_with_the_user_id_of_somebody_else_is_refused(load):
+def test_id_with_the_user_id_of_another_customer_is_refused(load):
     ada, _ = CustomerFactory(user_id="1"), CustomerFactory(user_id="2")
 
     job = load(f"id,user_id,name\n{ada.pk},2,Ada\n999999,,B\n")
@@ -195,7 +196,7 @@ def test_an_id_with_the_user_id_of_somebody_else_is_refused(load):
     assert not Customer.objects.exclude(name="").exists()
 
 
-def test_later_lines_about_the_same_customer_find_what_earlier_ones_left(load):
+def test_later_lines_see_changes_of_earlier_lines(load):
     job = load("user_id,email,name\n7,a@acme.example,A\n,a@acme.example,B\n7,,C\n8,a@acme.example,D\n8,,E\n")
 
     assert dict(Customer.objects.values_list("user_id", "name")) == {"7": "C", "8": "E"}
@@ -214,7 +215,7 @@ def test_later_lines_about_the_same_customer_find_what_earlier_ones_left(load):
         "7,,A,1\n8,,A,1\n7,,,2\n8,,,1\n7,,A,2\n",
     ],
 )
-def test_what_the_check_says_of_customers_named_again_is_what_writing_does(take, monkeypatch, size, lines):
+def test_check_predicts_repeated_customers(take, monkeypatch, size, lines):
     monkeypatch.setattr(flow, "SLICE", size)
     CustomAttributeFactory(name="seats", kind="number")
     job = take("user_id,email,name,seats\n" + lines)
@@ -227,7 +228,7 @@ def test_what_the_check_says_of_customers_named_again_is_what_writing_does(take,
     assert said[0] == Customer.objects.count()
 
 
-def test_a_check_left_halfway_begins_anew_and_knows_nobody(take, monkeypatch):
+def test_interrupted_check_starts_again(take, monkeypatch):
     monkeypatch.setattr(flow, "SLICE", 1)
     job = take("user_id\n7\n8\n")
     csv_import.begin(job, ImportState.CHECKING, targets=job.targets, tag=None, at=LATER)
@@ -240,7 +241,7 @@ def test_a_check_left_halfway_begins_anew_and_knows_nobody(take, monkeypatch):
     assert not ImportNewcomer.objects.exists()
 
 
-def test_puts_customers_in_companies_by_id_or_by_name(load):
+def test_customers_join_companies_by_id_or_name(load):
     CompanyFactory(company_id="k1", name="Acme")
     CompanyFactory(company_id="k2", name="Two")
     CompanyFactory(company_id="k3", name="Two")
@@ -257,7 +258,7 @@ def test_puts_customers_in_companies_by_id_or_by_name(load):
     assert counts(job) == (7, 1, 0, 0)
 
 
-def test_a_company_that_was_archived_comes_back_with_its_customers(load):
+def test_archived_company_is_restored_by_an_import(load):
     CompanyFactory(company_id="k1", name="Acme", archived=True)
 
     load("user_id,company_id\n1,k1\n")
@@ -266,7 +267,7 @@ def test_a_company_that_was_archived_comes_back_with_its_customers(load):
     assert (company.archived_at, company.name) == (None, "Acme")
 
 
-def test_tags_each_customer_with_what_their_line_says(load):
+def test_tags_column_tags_each_customer(load):
     TagFactory(name="VIP")
     CustomerFactory(user_id="1")
 
@@ -281,14 +282,14 @@ def test_tags_each_customer_with_what_their_line_says(load):
     assert counts(job) == (2, 1, 0, 0)
 
 
-def test_a_file_imported_again_has_nothing_new(load):
+def test_repeated_import_changes_nothing(load):
     text = "user_id,name,company_id,tags\n1,Ada,k1,VIP\n2,Bob,k1,\n3,Cyd,,VIP\n"
     load(text)
 
     assert counts(load(text)) == (0, 0, 3, 0)
 
 
-def test_a_check_says_of_companies_and_tags_what_writing_does_and_makes_none(take):
+def test_check_predicts_companies_and_tags_and_creates_none(take):
     CustomerFactory(user_id="1", name="Ada")
     CustomerFactory(user_id="2", name="Bob")
     job = take("user_id,name,company,tags\n1,Ada,Acme,\n2,Bob,,\n3,Cyd,Acme,VIP\n3,Cyd,Acme,VIP\n")
@@ -299,13 +300,13 @@ def test_a_check_says_of_companies_and_tags_what_writing_does_and_makes_none(tak
     assert counts(go(job, ImportState.WRITING)) == said == (1, 1, 2, 0)
 
 
-def test_too_many_or_too_long_tags_are_an_error_of_their_line(take):
+def test_too_many_or_too_long_tags_are_a_line_error(take):
     job = go(take(f"user_id,tags\n1,{';'.join(f't{n}' for n in range(51))}\n2,{'x' * 201}\n"), ImportState.CHECKING)
 
     assert [(problem.line, problem.column) for problem in csv_import.problems_of(job)] == [(2, "tags"), (3, "tags")]
 
 
-def test_two_lines_of_which_neither_names_the_other_may_still_mean_one_customer(load):
+def test_two_lines_with_different_identifiers_can_mean_one_customer(load):
     CustomerFactory(user_id="7", email="a@acme.example")
 
     job = load("user_id,email,name\n7,,A\n,a@acme.example,B\n8,b@acme.example,C\n")
@@ -314,7 +315,7 @@ def test_two_lines_of_which_neither_names_the_other_may_still_mean_one_customer(
     assert counts(job) == (1, 2, 0, 0)
 
 
-def test_an_opt_out_by_the_customer_is_not_undone(load):
+def test_import_does_not_undo_an_opt_out(load):
     CustomerFactory(user_id="1", unsubscribed_from_emails=True, unsubscribed_by_customer_at=AT)
     CustomerFactory(user_id="2", unsubscribed_from_emails=True)
 
@@ -323,7 +324,7 @@ def test_an_opt_out_by_the_customer_is_not_undone(load):
     assert dict(Customer.objects.values_list("user_id", "unsubscribed_from_emails")) == {"1": True, "2": False}
 
 
-def test_whoever_was_archived_comes_back(load):
+def test_archived_customer_is_restored_by_an_import(load):
     CustomerFactory(user_id="1", archived=True)
 
     load("user_id\n1\n")
@@ -331,7 +332,7 @@ def test_whoever_was_archived_comes_back(load):
     assert Customer.objects.get().archived_at is None
 
 
-def test_brings_attributes_of_its_own_once_it_is_written(take):
+def test_new_attributes_are_created_when_the_file_is_written(take):
     job = take("user_id,Team size\n1,12\n")
     job.targets = ["user_id", "new.number.Team size"]
     go(job, ImportState.CHECKING)
@@ -343,7 +344,7 @@ def test_brings_attributes_of_its_own_once_it_is_written(take):
     assert Customer.objects.get().attributes == {"Team size": 12}
 
 
-def test_tags_everybody_in_the_file(load):
+def test_every_customer_in_the_file_is_tagged(load):
     CustomerFactory(user_id="1")
     tag = TagFactory(name="From the fair")
 
@@ -362,7 +363,7 @@ def test_tags_everybody_in_the_file(load):
         (["email"], "Say for each column"),
     ],
 )
-def test_columns_that_make_no_sense_are_refused(take, targets, reason):
+def test_invalid_columns_are_refused(take, targets, reason):
     job = take("email,name\na@acme.example,A\n")
 
     with pytest.raises(Refused, match=reason):
@@ -373,7 +374,7 @@ def test_columns_that_make_no_sense_are_refused(take, targets, reason):
     ("data", "reason"),
     [(b"", "empty"), (b"email\n", "nothing below"), (b"PK\x03\x04rest", "spreadsheet")],
 )
-def test_what_is_no_csv_is_refused_and_not_kept(take, data, reason):
+def test_file_that_is_not_csv_is_refused_and_not_stored(take, data, reason):
     with pytest.raises(Refused, match=reason):
         take(data)
 
@@ -382,14 +383,14 @@ def test_what_is_no_csv_is_refused_and_not_kept(take, data, reason):
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
-def test_reads_what_spreadsheets_write(take, encoding, delimiter):
+def test_encodings_and_delimiters_of_spreadsheets_are_read(take, encoding, delimiter):
     job = go(take(f"email{delimiter}name\r\nada@acme.example{delimiter}Zoë\r\n".encode(encoding)), ImportState.CHECKING)
     go(job, ImportState.WRITING)
 
     assert Customer.objects.get().name == "Zoë"
 
 
-def test_goes_on_where_it_stopped(take, monkeypatch):
+def test_import_continues_where_it_stopped(take, monkeypatch):
     from audiences.intake.csv_import import job as import_job
 
     monkeypatch.setattr(import_job, "SLICE", 3)
@@ -408,7 +409,7 @@ def test_goes_on_where_it_stopped(take, monkeypatch):
     assert not ImportChunk.objects.exists()
 
 
-def test_a_large_file_is_kept_without_being_held_in_memory(take):
+def test_large_file_is_stored_in_chunks(take):
     line = b"someone@acme.example,Somebody\n"
     take(b"email,name\n" + line * 1000)
     big = b"email,name\n" + line * 700_000
@@ -423,7 +424,7 @@ def test_a_large_file_is_kept_without_being_held_in_memory(take):
     assert held < 5_000_000
 
 
-def test_a_cancelled_import_leaves_what_is_written_and_forgets_the_file(take):
+def test_cancelled_import_keeps_changes_and_deletes_the_file(take):
     job = go(take("user_id\n1\n"), ImportState.CHECKING)
     csv_import.cancel(job, at=LATER)
 
@@ -431,7 +432,7 @@ def test_a_cancelled_import_leaves_what_is_written_and_forgets_the_file(take):
     assert csv_import.go_on(job.pk, clock=lambda: LATER, until=FOREVER) is False
 
 
-def test_a_plain_list_of_addresses_opts_them_out_for_good(load):
+def test_list_of_addresses_unsubscribes_customers(load):
     CustomerFactory(user_id="1", email="ada@acme.example")
     CustomerFactory(user_id="2", email="ada@acme.example")
     CustomerFactory(
@@ -454,14 +455,14 @@ def test_a_plain_list_of_addresses_opts_them_out_for_good(load):
 
 
 @pytest.mark.parametrize("value", ["=1+1", "+353 1", "-x", "@sum", "'=x", "''@", "'t Hart", "Ada", "'"])
-def test_a_cell_that_a_spreadsheet_would_run_is_written_as_text_and_read_again(value):
+def test_formula_cell_survives_export_and_import(value):
     written = csv_import.safe_cell(value)
 
     assert written[0] not in "=+-@\t\r"
     assert csv_import.plain_cell(written) == value
 
 
-def test_zone_of_dates_is_asked_for_once_a_slice_and_not_for_each_cell(load):
+def test_time_zone_is_read_once_per_slice(load):
     CustomAttributeFactory(name="renews_at", kind="date")
     rows = "".join(f"u{n},2026-05-31,2026-06-{n:02} 09:00\n" for n in range(1, 21))
 
@@ -476,7 +477,7 @@ def problems(job: Import) -> list[tuple[int, str]]:
     return [(problem.line, problem.reason) for problem in csv_import.problems_of(job)]
 
 
-def test_a_character_that_cannot_be_stored_is_an_error_of_its_line_and_no_error_of_ours(load):
+def test_character_that_cannot_be_stored_is_a_line_error(load):
     job = load("email,name\nann@acme.example,An\0n\nbob@acme.example,Bob\n")
 
     assert problems(job) == [(2, "name holds a character that cannot be stored.")]
@@ -484,13 +485,13 @@ def test_a_character_that_cannot_be_stored_is_an_error_of_its_line_and_no_error_
 
 
 @pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
-def test_what_windows_calls_unicode_is_read_without_a_mark_at_its_beginning(take, encoding):
+def test_utf_16_is_read_without_a_byte_order_mark(take, encoding):
     go(go(take("email,name\nada@acme.example,Zoë\n".encode(encoding)), ImportState.CHECKING), ImportState.WRITING)
 
     assert Customer.objects.get().name == "Zoë"
 
 
-def test_a_picture_is_no_list_of_people(take):
+def test_image_is_refused(take):
     with pytest.raises(Refused, match="not a CSV file"):
         take(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR")
     with pytest.raises(Refused, match="not a CSV file"):
@@ -498,7 +499,7 @@ def test_a_picture_is_no_list_of_people(take):
 
 
 @pytest.mark.parametrize("after", [1, 20_000])
-def test_a_quote_that_never_closes_costs_its_own_line_and_no_other(load, after):
+def test_unclosed_quote_costs_only_its_line(load, after):
     rest = "".join(f"u{n}@acme.example,Name {n}\n" for n in range(after))
 
     job = load(f'email,name\na@acme.example,"Ann\n{rest}')
@@ -511,7 +512,7 @@ def test_a_quote_that_never_closes_costs_its_own_line_and_no_other(load, after):
     ("line", "times"), [('a","', 8_000), ('a","' * 1000, 1_500), ('"', 8_001), (f'a,"{"x" * 60},"', 8_000), ("", 0)]
 )
 @pytest.mark.parametrize("end", ["", '"' + "x" * 200_000])
-def test_lines_whose_quotes_swallow_each_other_are_each_read_a_few_times_at_most(take, monkeypatch, line, times, end):
+def test_lines_with_unclosed_quotes_are_read_a_few_times_at_most(take, monkeypatch, line, times, end):
     job = take("email,name\na@acme.example,Ann\n" + f"{line}\n" * times + end)
     read: list[int] = []
     reader = csv.reader
@@ -528,7 +529,7 @@ def test_lines_whose_quotes_swallow_each_other_are_each_read_a_few_times_at_most
     assert sum(read) <= 5 * job.size
 
 
-def test_a_cell_of_a_thousand_lines_is_read(load):
+def test_cell_with_a_thousand_lines_is_read(load):
     lines = "\n" * 999
 
     job = load(f'email,name\na@acme.example,"{lines}Ann"\nb@acme.example,Bob\n')
@@ -536,7 +537,7 @@ def test_a_cell_of_a_thousand_lines_is_read(load):
     assert (job.made, problems(job)) == (2, [])
 
 
-def test_a_cell_that_would_take_in_thousands_of_lines_costs_its_own_line_and_no_other(load):
+def test_cell_with_too_many_lines_costs_only_its_line(load):
     rest = "".join(f"u{n}@acme.example,Name {n}\n" for n in range(3000))
 
     job = load(f'email,name\na@acme.example,"Ann\n{rest}"\nb@acme.example,Bob\n')
@@ -545,7 +546,7 @@ def test_a_cell_that_would_take_in_thousands_of_lines_costs_its_own_line_and_no_
     assert [line for line, _ in problems(job)] == [2, 3003]
 
 
-def test_a_quote_inside_a_cell_is_an_error_that_says_which_lines_it_takes_in(load):
+def test_quote_inside_a_cell_is_an_error_that_names_the_lines(load):
     job = load('email,name\na@acme.example,"Ann" Lee\nb@acme.example,"Bob\nc@acme.example,"Cy"\nd@acme.example,Dan\n')
 
     goes_on = "A quoted cell goes on after its closing quote. Write a quote inside a cell twice."
@@ -553,12 +554,12 @@ def test_a_quote_inside_a_cell_is_an_error_that_says_which_lines_it_takes_in(loa
     assert Customer.objects.get().name == "Dan"
 
 
-def test_a_file_without_names_of_columns_is_refused_and_its_first_line_not_lost(take):
+def test_file_without_column_names_is_refused(take):
     with pytest.raises(Refused, match="first line holds an email address"):
         take("ann@acme.example,Ann\nbob@acme.example,Bob\n")
 
 
-def test_a_list_of_addresses_that_begins_with_a_wrong_one_says_so(load):
+def test_invalid_first_address_in_a_list_is_an_error(load):
     CustomerFactory(email="bob@acme.example")
 
     job = load("ann@@acme\nbob@acme.example\n", ImportKind.UNSUBSCRIBED)
@@ -568,20 +569,20 @@ def test_a_list_of_addresses_that_begins_with_a_wrong_one_says_so(load):
 
 
 @pytest.mark.parametrize("above", ["sep=;\r\n", "\r\n\r\n"])
-def test_what_a_spreadsheet_writes_above_the_columns_is_no_column(load, above):
+def test_separator_line_and_blank_lines_above_the_columns_are_skipped(load, above):
     load(f'{above}email;"Name, first"\r\nada@acme.example;Ada\r\n', targets=["email", "name"])
 
     assert Customer.objects.get().name == "Ada"
 
 
-def test_separators_at_the_end_of_a_line_are_no_columns(load):
+def test_trailing_separators_are_ignored(load):
     job = load("email,name\nada@acme.example,Ada,,\nbob@acme.example,Bob,,x\n")
 
     assert problems(job) == [(3, "It has 4 columns, not 2.")]
     assert Customer.objects.get().name == "Ada"
 
 
-def test_a_line_without_an_end_is_not_held_in_memory(take):
+def test_endless_line_is_not_held_in_memory(take):
     big = b"email,name\n" + b"x" * 30_000_000
     take(b"email\nx\n")
 
@@ -598,7 +599,7 @@ def test_a_line_without_an_end_is_not_held_in_memory(take):
     assert most < 25_000_000
 
 
-def test_what_errors_quote_of_somebody_goes_with_them_and_nobody_elses(take):
+def test_erasure_deletes_the_errors_that_quote_the_customer(take):
     ann = CustomerFactory(user_id="7", email="ann@acme.example", name="Ann")
     job = go(take("user_id,signed_up_at\n7,Ann@acme.example\n8,anna\n"), ImportState.CHECKING)
 
@@ -611,7 +612,7 @@ def test_what_errors_quote_of_somebody_goes_with_them_and_nobody_elses(take):
 
 
 @pytest.mark.parametrize(("days", "left"), [(7, ImportState.CHECKED), (8, ImportState.CANCELLED)])
-def test_a_file_nobody_goes_on_with_is_forgotten_after_a_week(take, days, left):
+def test_abandoned_file_is_deleted_after_a_week(take, days, left):
     job = go(take("user_id\n1\n"), ImportState.CHECKING)
 
     csv_import.forget_old(at=LATER + timedelta(days=days))
@@ -620,7 +621,7 @@ def test_a_file_nobody_goes_on_with_is_forgotten_after_a_week(take, days, left):
     assert (job.state, job.chunks.exists(), bool(job.sample)) == (left, *[left == ImportState.CHECKED] * 2)
 
 
-def test_what_was_wrong_is_forgotten_after_a_month_and_what_is_under_way_is_left(take, load):
+def test_errors_are_deleted_after_a_month_except_of_running_imports(take, load):
     done = load("email\nann\nada@acme.example\n")
     waits = take("email\nann\n")
     csv_import.begin(waits, ImportState.CHECKING, targets=waits.targets, tag=None, at=LATER)

@@ -1,4 +1,4 @@
-"""A customer's profile, and sending them a message from it."""
+"""The profile of a customer, and messages sent from it."""
 
 import re
 
@@ -40,7 +40,7 @@ def ticket(console, customer: Customer) -> str:
 
 @pytest.fixture
 def send(console, nudged, django_capture_on_commit_callbacks):
-    """Post the one-person composer for a customer."""
+    """Return a function that submits the form for a message to one customer."""
 
     def post(customer: Customer, **typed: object):
         form = {
@@ -57,7 +57,7 @@ def send(console, nudged, django_capture_on_commit_callbacks):
     return post
 
 
-def test_shows_what_is_known(console):
+def test_profile_shows_attributes(console):
     CustomAttributeFactory(name="trial_ends_at", kind="date")
     customer = CustomerFactory(
         name="Ada Byron",
@@ -78,7 +78,7 @@ def test_shows_what_is_known(console):
     assert "4 May 2026, 10:00" in page
 
 
-def test_nothing_a_customer_said_of_themselves_runs(console):
+def test_customer_values_are_escaped(console):
     evil = "<script>alert(1)</script>"
     customer = CustomerFactory(name=evil, attributes={evil: evil}, country=evil)
     conversation = Conversation.objects.create(customer=customer, body=evil, created_at=AT, updated_at=AT)
@@ -88,7 +88,7 @@ def test_nothing_a_customer_said_of_themselves_runs(console):
         assert evil not in console.get(address).content.decode()
 
 
-def test_shows_each_message_as_it_read_to_them(console):
+def test_profile_shows_rendered_messages(console):
     customer = CustomerFactory(name="Ada Byron")
     message = MessageFactory(in_app=True, one_off=True, live=True, body="<p>Hi {{ first_name }}</p>")
     message.records.update(
@@ -102,7 +102,7 @@ def test_shows_each_message_as_it_read_to_them(console):
     assert "Hi Grace" not in page
 
 
-def test_sends_an_in_app_chat_by_default(console, boss, send, nudged):
+def test_in_app_chat_is_the_default(console, boss, send, nudged):
     customer = CustomerFactory(name="Ada")
     assert console.get(composer(customer)).context["form"].way_chosen == "chat"
 
@@ -120,17 +120,17 @@ def test_sends_an_in_app_chat_by_default(console, boss, send, nudged):
     assert (record.customer, record.status, record.reason) == (customer, Status.WAITING, Reason.VISIT)
     assert nudged == ["hand over"]
     assert answer.redirect_chain[-1][0] == profile(customer)
-    assert "Ada sees it as soon as they are in your app." in answer.content.decode()
+    assert "Ada will see the message as soon as they are in your app." in answer.content.decode()
     assert LogEntry.objects.get().object_id == str(customer.pk)
 
 
-def test_sends_an_announcement(send):
+def test_announcement_is_sent(send):
     send(CustomerFactory(), way="announcement", subject="News")
 
     assert (Message.objects.get().format, Message.objects.get().version.subject) == ("announcement", "News")
 
 
-def test_sends_an_email(send):
+def test_email_is_sent(send):
     customer = CustomerFactory(email="ada@acme.example")
 
     send(customer, way="email", subject="A question")
@@ -139,7 +139,7 @@ def test_sends_an_email(send):
     assert (record.message.channel, record.message.title, record.reason) == ("email", "A question", Reason.QUEUED)
 
 
-def test_shows_where_they_get_pushes_and_where_no_more(console):
+def test_profile_shows_active_and_inactive_devices(console):
     customer = CustomerFactory()
     Device.objects.create(customer=customer, token="old", platform="ios", created_at=AT, retired_at=AT)
     Device.objects.create(customer=customer, token="secret-token", platform="android", created_at=AT)
@@ -147,13 +147,13 @@ def test_shows_where_they_get_pushes_and_where_no_more(console):
     shown = console.get(profile(customer))
 
     assert shown.context["devices"] == [
-        ("Android", "Takes pushes since 4 May 2026"),
-        ("iOS", "Gone since 4 May 2026"),
+        ("Android", "Receives push notifications since 4 May 2026"),
+        ("iOS", "Inactive since 4 May 2026"),
     ]
     assert "secret-token" not in shown.content.decode()
 
 
-def test_sends_a_push_to_whoever_has_a_device(console, send):
+def test_push_is_offered_only_to_customers_with_a_device(console, send):
     customer = CustomerFactory()
     assert "push" not in [way["name"] for way in console.get(composer(customer)).context["ways"]]
     Device.objects.create(customer=customer, token="t", created_at=AT)
@@ -177,7 +177,7 @@ def test_sends_a_push_to_whoever_has_a_device(console, send):
         ({"body": "{{ company.name }}"}, "company", "choose which company it is about"),
     ],
 )
-def test_what_is_wrong_is_said_at_its_field_and_nothing_is_written(send, typed, field, says):
+def test_invalid_message_shows_field_error_and_is_not_stored(send, typed, field, says):
     answer = send(CustomerFactory(name="Ada", email="ada@acme.example"), **typed)
 
     assert says in " ".join(answer.context["form"].errors[field])
@@ -186,7 +186,7 @@ def test_what_is_wrong_is_said_at_its_field_and_nothing_is_written(send, typed, 
     assert not LogEntry.objects.exists()
 
 
-def test_a_text_with_a_company_variable_is_about_the_company_chosen(send):
+def test_company_variable_uses_the_chosen_company(send):
     customer = MembershipFactory(company__name="Acme").customer
     other = CompanyFactory(name="Elsewhere")
     company = customer.companies.get()
@@ -199,7 +199,7 @@ def test_a_text_with_a_company_variable_is_about_the_company_chosen(send):
     assert Message.objects.get().to_company == company
 
 
-def test_an_archived_company_cannot_be_chosen(send):
+def test_archived_company_cannot_be_chosen(send):
     member = MembershipFactory(company__archived=True)
 
     answer = send(member.customer, body="<p>{{ company.name }}</p>", company=member.company.pk)
@@ -208,7 +208,7 @@ def test_an_archived_company_cannot_be_chosen(send):
     assert not Message.objects.exists()
 
 
-def test_posting_twice_sends_once(console, send):
+def test_form_posted_twice_sends_once(console, send):
     customer = CustomerFactory()
     shown = ticket(console, customer)
 
@@ -219,7 +219,7 @@ def test_posting_twice_sends_once(console, send):
     assert answer.status_code == 200
 
 
-def test_the_unsubscribed_are_warned_about_and_can_be_written_to(console, send):
+def test_unsubscribed_customer_causes_a_warning_and_can_be_emailed(console, send):
     customer = CustomerFactory(name="Ada", email="ada@acme.example", unsubscribed_from_emails=True)
     assert "Ada unsubscribed from emails." in console.get(composer(customer)).content.decode()
 
@@ -229,7 +229,7 @@ def test_the_unsubscribed_are_warned_about_and_can_be_written_to(console, send):
 
 
 @pytest.mark.parametrize("flag", ["has_hard_bounced", "marked_email_as_spam"])
-def test_the_bounced_and_complaining_get_no_email_until_a_teammate_clears_it(console, send, flag):
+def test_bounce_and_complaint_block_email_until_cleared(console, send, flag):
     customer = CustomerFactory(name="Ada", email="ada@acme.example", **{flag: True})
 
     refused = send(customer, way="email", subject="Hi")
@@ -245,13 +245,13 @@ def test_the_bounced_and_complaining_get_no_email_until_a_teammate_clears_it(con
     assert DeliveryRecord.objects.count() == 1
 
 
-def test_in_app_reaches_even_the_bounced(send):
+def test_bounced_customer_receives_in_app_messages(send):
     send(CustomerFactory(has_hard_bounced=True))
 
     assert DeliveryRecord.objects.count() == 1
 
 
-def test_only_these_flags_can_be_cleared(console):
+def test_unknown_flag_cannot_be_cleared(console):
     customer = CustomerFactory(unsubscribed_from_emails=True)
 
     assert console.post(f"/admin/audiences/customer/{customer.pk}/clear/unsubscribed_from_emails/").status_code == 404
@@ -260,7 +260,7 @@ def test_only_these_flags_can_be_cleared(console):
     assert customer.unsubscribed_from_emails
 
 
-def test_writing_needs_the_permission(log_in_with):
+def test_sending_requires_the_permission(log_in_with):
     console = log_in_with("audiences.view_customer")
     customer = CustomerFactory(has_hard_bounced=True)
 
@@ -269,7 +269,7 @@ def test_writing_needs_the_permission(log_in_with):
     assert console.post(f"/admin/audiences/customer/{customer.pk}/clear/has_hard_bounced/").status_code == 403
 
 
-def test_nobody_is_a_404(console):
+def test_unknown_customer_is_not_found(console):
     for address in ("change/", "message/", "history/"):
         assert console.get(f"/admin/audiences/customer/424242/{address}").status_code in (302, 404)
     assert console.get("/admin/audiences/customer/424242/change/").status_code == 404
@@ -290,7 +290,7 @@ def test_nobody_is_a_404(console):
         ("tags__id__exact={tag}", {"Lee"}),
     ],
 )
-def test_people_are_found(console, query, shown):
+def test_search_finds_people(console, query, shown):
     CustomerFactory(name="Ada", country="Ireland")
     CustomerFactory(name="Bob", email="bob@acme.example", lead=True)
     tag = CustomerTagFactory(customer=CustomerFactory(name="Lee", user_id="lee-7")).tag
@@ -302,7 +302,7 @@ def test_people_are_found(console, query, shown):
     assert {customer.name for customer in found} == shown
 
 
-def test_the_profiles_queries_do_not_grow_with_the_messages(console, django_assert_max_num_queries):
+def test_number_of_queries_does_not_grow_with_messages(console, django_assert_max_num_queries):
     customer = MembershipFactory().customer
 
     def receive(count: int) -> None:

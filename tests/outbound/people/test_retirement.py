@@ -1,4 +1,4 @@
-"""Attributes and events are retired and brought back, and refused names accepted, by whoever may."""
+"""Retirement of attributes and event names, and acceptance of refused names."""
 
 import pytest
 from django.contrib.admin.models import LogEntry
@@ -45,7 +45,7 @@ def accept(client, row: RefusedName, **sent: str):
     return client.post(reverse("admin:customattribute_accept", args=[row.pk]), sent, follow=True)
 
 
-def test_a_retired_attribute_is_offered_nowhere_and_what_is_stored_stays(console):
+def test_retired_attribute_is_not_offered_and_its_data_stays(console):
     plan = CustomAttributeFactory(name="plan")
     customer = CustomerFactory(attributes={"plan": "pro"})
 
@@ -59,7 +59,7 @@ def test_a_retired_attribute_is_offered_nowhere_and_what_is_stored_stays(console
     assert LogEntry.objects.get().change_message == "Retired"
 
 
-def test_a_retired_event_is_offered_nowhere_and_brought_back_it_is_again(console):
+def test_retired_event_is_not_offered_until_it_is_brought_back(console):
     ordered = event()
     press(console, EVENT, "retire", ordered)
     assert "event.ordered" not in offered()
@@ -70,7 +70,7 @@ def test_a_retired_event_is_offered_nowhere_and_brought_back_it_is_again(console
     assert [entry.change_message for entry in LogEntry.objects.order_by("pk")] == ["Retired", "Brought back into use"]
 
 
-def test_rules_that_name_a_retired_attribute_still_show_it():
+def test_existing_rules_still_show_a_retired_attribute():
     CustomAttributeFactory(name="plan", retired_at=AT)
     CustomAttributeFactory(name="seats", retired_at=AT, scope="company")
     rules = {"match": "all", "rules": [rule("custom_attributes.plan", "is", "pro")]}
@@ -84,7 +84,7 @@ def test_rules_that_name_a_retired_attribute_still_show_it():
 
 @pytest.mark.parametrize("state", [State.LIVE, State.PAUSED])
 @pytest.mark.parametrize("how", ["rule", "text", "event"])
-def test_what_a_message_goes_by_is_not_retired_and_the_page_names_the_message(console, state, how):
+def test_attribute_used_by_a_message_cannot_be_retired(console, state, how):
     plan, ordered = CustomAttributeFactory(name="plan"), event()
     more = {
         "rule": {"rules": [rule("custom_attributes.plan", "is", "pro")]},
@@ -104,14 +104,14 @@ def test_what_a_message_goes_by_is_not_retired_and_the_page_names_the_message(co
 
 
 @pytest.mark.parametrize("state", State)
-def test_what_goes_by_its_rules_now_or_soon_is_what_keeps_a_name_in_use(state):
+def test_states_that_block_retirement_are_those_that_use_rules(state):
     over_or_not_begun = (State.DRAFT, State.STOPPED, State.SENT)
     uses = Uses(messages=[Message(state=state)], segments=[])
 
     assert bool(uses.blocking) == (state not in over_or_not_begun)
 
 
-def test_what_a_segment_goes_by_is_not_retired(console):
+def test_name_used_by_a_segment_cannot_be_retired(console):
     plan, ordered = CustomAttributeFactory(name="plan"), event()
     SegmentFactory(name="Pros", rules={"match": "all", "rules": [rule("custom_attributes.plan", "is", "pro")]})
     SegmentFactory(name="Buyers", rules={"match": "all", "rules": [rule("event.Ordered", "has_happened")]})
@@ -122,7 +122,7 @@ def test_what_a_segment_goes_by_is_not_retired(console):
     assert not EventName.objects.exclude(retired_at=None).exists()
 
 
-def test_what_only_drafts_and_ended_messages_name_is_retired(console):
+def test_name_used_only_by_drafts_and_ended_messages_can_be_retired(console):
     plan = CustomAttributeFactory(name="plan")
     rules = [rule("custom_attributes.plan", "is", "pro")]
     MessageFactory(title="A draft", rules=rules)
@@ -136,7 +136,7 @@ def test_what_only_drafts_and_ended_messages_name_is_retired(console):
     assert "“A draft”" in said
 
 
-def test_an_attribute_of_a_company_is_another_one(console):
+def test_company_attribute_of_the_same_name_is_independent(console):
     CustomAttributeFactory(name="plan", scope="customer")
     of_company = CustomAttributeFactory(name="plan", scope="company")
     MessageFactory(live=True, rules=[rule("custom_attributes.plan", "is", "pro")])
@@ -147,7 +147,7 @@ def test_an_attribute_of_a_company_is_another_one(console):
     assert of_company.retired_at is not None
 
 
-def test_nothing_is_brought_back_into_a_full_catalogue(console):
+def test_name_cannot_be_brought_back_into_a_full_catalogue(console):
     CustomAttribute.objects.bulk_create(
         CustomAttribute(scope="customer", name=f"a{n}", kind="text", created_at=AT) for n in range(MOST_ATTRIBUTES)
     )
@@ -158,38 +158,38 @@ def test_nothing_is_brought_back_into_a_full_catalogue(console):
     assert plan.retired_at is not None
 
 
-def test_a_refused_attribute_is_accepted_as_what_was_sent(console):
+def test_refused_attribute_is_accepted_with_the_kind_that_was_sent(console):
     said = accept(console, refused("seats", kind="number")).content.decode()
 
     seats = CustomAttribute.objects.get()
     assert (seats.scope, seats.name, seats.kind) == ("customer", "seats", "number")
-    assert "Nothing was refused" in said
+    assert "No name was refused" in said
     entry = LogEntry.objects.get()
     assert entry.object_id == str(seats.pk)
     assert entry.change_message == "Accepted from the refused names, as a number"
 
 
-def test_a_refused_attribute_is_accepted_as_the_kind_staff_choose(console):
+def test_refused_attribute_is_accepted_with_the_chosen_kind(console):
     accept(console, refused("seats", of="company", kind="number"), kind="text")
 
     assert CustomAttribute.objects.get().kind == "text"
 
 
-def test_a_kind_there_is_not_accepts_nothing(console):
+def test_unknown_kind_is_refused(console):
     accept(console, refused("seats"), kind="colour")
 
     assert not CustomAttribute.objects.exists()
     assert RefusedName.objects.exists()
 
 
-def test_a_refused_event_is_accepted(console):
+def test_refused_event_is_accepted(console):
     accept(console, refused("ordered", of="event", kind=""))
 
     assert EventName.objects.get().name == "ordered"
     assert not RefusedName.objects.exists()
 
 
-def test_accepting_into_a_full_catalogue_keeps_the_name_on_the_list(console):
+def test_name_stays_refused_if_the_catalogue_is_full(console):
     CustomAttribute.objects.bulk_create(
         CustomAttribute(scope="customer", name=f"a{n}", kind="text", created_at=AT) for n in range(MOST_ATTRIBUTES)
     )
@@ -198,14 +198,14 @@ def test_accepting_into_a_full_catalogue_keeps_the_name_on_the_list(console):
     assert RefusedName.objects.exists()
 
 
-def test_a_name_that_is_accepted_already_is_not_there(console):
+def test_accepted_name_is_not_found(console):
     row = refused("seats")
     accept(console, row)
 
     assert accept(console, row).status_code == 404
 
 
-def test_whoever_may_only_look_accepts_and_retires_nothing(log_in_with):
+def test_viewer_cannot_accept_or_retire(log_in_with):
     viewer = log_in_with("audiences.view_customattribute", "audiences.view_eventname")
     plan, row = CustomAttributeFactory(name="plan"), refused("<b>seats</b>")
 
@@ -219,7 +219,7 @@ def test_whoever_may_only_look_accepts_and_retires_nothing(log_in_with):
 
 
 @pytest.mark.parametrize("verb", ["retire", "bring_back"])
-def test_asking_for_a_button_without_pressing_it_does_nothing(console, verb):
+def test_get_request_to_an_action_changes_nothing(console, verb):
     plan = CustomAttributeFactory(name="plan")
 
     answer = console.get(reverse(f"admin:customattribute_{verb}", args=[plan.pk]))
@@ -228,7 +228,7 @@ def test_asking_for_a_button_without_pressing_it_does_nothing(console, verb):
     assert (answer.status_code, plan.retired_at) == (303, None)
 
 
-def test_the_lists_say_what_is_retired(console):
+def test_lists_show_retired_names(console):
     CustomAttributeFactory(name="plan", retired_at=AT)
     CustomAttributeFactory(name="seats")
 

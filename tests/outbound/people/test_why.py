@@ -1,4 +1,4 @@
-"""Why?: a page that says for one customer and one message what decides, in words."""
+"""The “Why?” page: why one customer does or does not receive one message."""
 
 import re
 from datetime import timedelta
@@ -35,11 +35,11 @@ def why(console, customer, message=None) -> str:
     return " ".join(re.sub(r"<[^>]+>", " ", answer.content.decode()).split())
 
 
-def test_every_verdict_has_words():
+def test_every_verdict_has_a_sentence():
     assert set(VERDICTS) == set(Verdict)
 
 
-def test_each_rule_is_green_or_red_with_the_value_it_saw(console):
+def test_each_rule_is_met_or_not_met_with_the_current_value(console):
     customer = CustomerFactory(name="Ada", email="ada@acme.example", country="France")
     tag = CustomerTagFactory(tag__name="VIP").tag
     message = MessageFactory(
@@ -48,13 +48,13 @@ def test_each_rule_is_green_or_red_with_the_value_it_saw(console):
 
     page = why(console, customer, message)
 
-    assert "Holds: Name is Ada saw “Ada”" in page
-    assert "Does not hold: and Country is Ireland saw “France”" in page
-    assert "Does not hold: and Tag is VIP saw does not have the tag" in page
-    assert "They do not match the filters now: 2 of 3 rules do not hold." in page
+    assert "Met: Name is Ada now: “Ada”" in page
+    assert "Not met: and Country is Ireland now: “France”" in page
+    assert "Not met: and Tag is VIP now: does not have the tag" in page
+    assert "This customer does not match the filters now: 2 of 3 rules are not met." in page
 
 
-def test_every_rule_there_can_be_says_what_it_saw(console, boss):
+def test_every_operator_shows_the_current_value(console, boss):
     for name, kind in {"seats": "number", "ok": "boolean", "renews": "date", "job": "text"}.items():
         CustomAttributeFactory(name=name, kind=kind)
     nobody, ada = CustomerFactory(), MembershipFactory(customer__name="Ada").customer
@@ -69,7 +69,7 @@ def test_every_rule_there_can_be_says_what_it_saw(console, boss):
         rule(name, operator, None if operator in WITHOUT_VALUE else value_for(operator, named.get(kind)))
         for name in names
         for kind in [find(name, catalogue=catalogue).kind]
-        if kind is not Kind.SEGMENT  # Copied in as a group of rules as it goes live.
+        if kind is not Kind.SEGMENT  # A segment becomes a group of rules when the message goes live.
         for operator in OPERATORS[kind]
     ]
     for begin in range(0, len(asked), MOST_RULES):
@@ -79,38 +79,38 @@ def test_every_rule_there_can_be_says_what_it_saw(console, boss):
         for customer in (ada, nobody):
             page = why(console, customer, message)
 
-            lines = re.findall(r"(?:Holds|Does not hold): (?!Is a user).*? saw ", page)
+            lines = re.findall(r"(?:Met|Not met): (?!Is a user).*? now: ", page)
             assert len(lines) == len(some)
-            assert " saw None" not in page
+            assert " now: None" not in page
 
 
 def value_for(operator: str, named: object) -> object:
-    """Something of the kind the operator asks for."""
+    """Return a value of the type that the operator takes."""
     return "2026-05-01" if operator in CALENDAR else 3 if operator in ROLLING else named
 
 
-def test_says_when_they_got_it(console):
+def test_date_of_receipt_is_shown(console):
     customer = CustomerFactory(name="Ada", email="ada@acme.example")
     message = MessageFactory(live=True)
     ongoing.match(message, at=AT)
     message.records.update(status=Status.SENDING, claim="0" * 32, leased_until=AT)
     message.records.update(status=Status.SENT, sent_at=AT, reason="")
 
-    assert "They got it on 4 May 2026 at 10:00." in why(console, customer, message)
+    assert "This customer received it on 4 May 2026 at 10:00." in why(console, customer, message)
 
 
-def test_says_what_keeps_them_from_being_reached_and_when_it_opens(console):
+def test_reasons_for_being_unreachable_and_delivery_times_are_shown(console):
     customer = CustomerFactory(email="ada@acme.example", unsubscribed_from_emails=True, has_hard_bounced=True)
     message = MessageFactory(live=True, window=[{"weekday": 0, "from": "09:00", "to": "09:30"}])
 
     page = why(console, customer, message)
 
-    assert "They match, and cannot be reached: unsubscribed from emails, their email bounced." in page
+    assert "This customer matches but cannot be reached: unsubscribed from emails, their email bounced." in page
     assert "Monday 09:00 to 09:30, UTC time." in page
     assert "Every hour" in page
 
 
-def test_says_for_each_company_where_it_goes_per_company(console):
+def test_message_sent_per_company_is_explained_for_each_company(console):
     customer = CustomerFactory(email="ada@acme.example")
     for name, plan in (("Acme", "pro"), ("Beta", "free")):
         MembershipFactory(customer=customer, company__name=name, company__plan=plan)
@@ -120,35 +120,39 @@ def test_says_for_each_company_where_it_goes_per_company(console):
 
     assert "About Acme" in page
     assert "About Beta" in page
-    assert "Company plan is pro saw “free”" in page
+    assert "Company plan is pro now: “free”" in page
 
 
 @pytest.mark.parametrize(
     ("send_type", "before", "after"),
     [
-        ("one_off", "so the message about it is skipped when its turn comes.", "They were left out: no longer in"),
+        (
+            "one_off",
+            "so the message about this company will be skipped when it is due.",
+            "The message was not sent to this customer: no longer in",
+        ),
         (
             "ongoing",
-            "It is sent after all if they return and they match.",
-            "They are no longer in Acme, so the message",
+            "It will be sent if they rejoin the company and they match.",
+            "This customer is no longer in Acme, so the message",
         ),
     ],
 )
-def test_says_that_they_left_the_company_the_message_is_about(console, send_type, before, after):
+def test_customer_who_left_the_company_is_explained(console, send_type, before, after):
     customer = MembershipFactory(customer__email="ada@acme.example", company__name="Acme").customer
     message = MessageFactory(live=True, send_type=send_type, body="<p>{{ company.name }}</p>")
     ongoing.match(message, at=AT)
     customer.memberships.all().delete()
 
     page = why(console, customer, message)
-    assert "They are no longer in Acme" in page
+    assert "This customer is no longer in Acme" in page
     assert before in page
 
     dispatcher.dispatch(clock=lambda: AT, until=AT + timedelta(seconds=1))
     assert after in why(console, customer, message)
 
 
-def test_says_that_the_company_the_message_is_about_is_archived(console):
+def test_archived_company_is_explained(console):
     member = MembershipFactory(customer__email="ada@acme.example", company__name="Acme")
     message = MessageFactory(live=True, body="<p>{{ company.name }}</p>")
     ongoing.match(message, at=AT)
@@ -156,11 +160,11 @@ def test_says_that_the_company_the_message_is_about_is_archived(console):
 
     page = why(console, member.customer, message)
 
-    assert "Acme is archived, so the message about it is not sent." in page
-    assert "It is sent after all if it is brought back and they match." in page
+    assert "Acme is archived, so the message about this company is not sent." in page
+    assert "It will be sent if the company is brought back and they match." in page
 
 
-def test_what_a_customer_says_of_themselves_does_not_run(console):
+def test_customer_values_are_escaped(console):
     evil = "<script>alert(1)</script>"
     customer = CustomerFactory(name=evil, country=evil)
     message = MessageFactory(live=True, title=evil, rules=[rule("country", "is", evil)])
@@ -170,15 +174,15 @@ def test_what_a_customer_says_of_themselves_does_not_run(console):
     assert evil not in answer.content.decode()
 
 
-def test_a_message_that_is_not_there_is_not_found(console):
+def test_unknown_message_is_not_found(console):
     address = reverse("admin:customer_why", args=[CustomerFactory().pk])
 
     assert console.get(address, {"message": "999999"}).status_code == 404
     assert console.get(address, {"message": "x" * 30}).status_code == 404
-    assert "There is no message yet." in console.get(address).content.decode()
+    assert "There are no messages yet." in console.get(address).content.decode()
 
 
-def test_a_page_for_a_message_in_every_state(console):
+def test_page_opens_for_a_message_in_every_state(console):
     customer = CustomerFactory(email="ada@acme.example")
     messages = [
         MessageFactory(),
@@ -192,7 +196,7 @@ def test_a_page_for_a_message_in_every_state(console):
         assert why(console, customer, message)
 
 
-def test_who_may_not_see_messages_is_refused(log_in_with):
+def test_page_requires_permission_to_view_messages(log_in_with):
     console = log_in_with("audiences.view_customer")
 
     assert console.get(reverse("admin:customer_why", args=[CustomerFactory().pk])).status_code == 403

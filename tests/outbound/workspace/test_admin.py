@@ -1,4 +1,4 @@
-"""The workspace's settings: typed by an Admin, checked, and told in the log from what to what."""
+"""The workspace settings: validation and log."""
 
 from datetime import timedelta
 
@@ -35,7 +35,7 @@ def form(**changes: object) -> dict[str, object]:
     }
 
 
-def test_a_change_is_told_from_what_to_what(console):
+def test_change_is_logged_with_old_and_new_value(console):
     console.post(page(), form(name="Fernwood", drift_percent=8))
 
     said = LogEntry.objects.get().change_message
@@ -43,7 +43,7 @@ def test_a_change_is_told_from_what_to_what(console):
     assert "from “5” to “8”" in said
 
 
-def test_a_cap_that_is_lifted_lets_go_of_who_waits_for_it(console, django_capture_on_commit_callbacks):
+def test_lifted_frequency_cap_releases_waiting_records(console, django_capture_on_commit_callbacks):
     message = MessageFactory(live=True)
     later = AT + timedelta(days=9000)
     record = message.records.create(customer=CustomerFactory(), matched_at=AT, due_at=later, reason=Reason.CAP)
@@ -54,7 +54,7 @@ def test_a_cap_that_is_lifted_lets_go_of_who_waits_for_it(console, django_captur
     assert record.due_at < later
 
 
-def test_office_hours_are_typed_as_people_write_them(console):
+def test_office_hours_accept_common_formats(console):
     answer = console.post(page(), form(Monday="9-12:30, 13:30–17:00", Sunday=""))
 
     assert answer.status_code == 302
@@ -66,14 +66,14 @@ def test_office_hours_are_typed_as_people_write_them(console):
 
 
 @pytest.mark.parametrize("typed", ["all day", "9:10-17", "25-26", "09:00"])
-def test_hours_that_are_none_are_refused_at_their_day(console, typed):
+def test_invalid_hours_show_field_error(console, typed):
     answer = console.post(page(), form(Tuesday=typed))
 
     assert answer.context["adminform"].form.errors["Tuesday"]
     assert Workspace.current().office_hours == []
 
 
-def test_a_logo_is_kept_shown_and_taken_away(console, settings, tmp_path):
+def test_logo_is_stored_shown_and_removed(console, settings, tmp_path):
     settings.MEDIA_ROOT = str(tmp_path)
 
     console.post(page(), form(logo_upload=SimpleUploadedFile("logo.png", PNG, "image/png")))
@@ -85,14 +85,14 @@ def test_a_logo_is_kept_shown_and_taken_away(console, settings, tmp_path):
     assert Workspace.current().logo == ""
 
 
-def test_what_is_no_picture_is_no_logo(console):
+def test_logo_must_be_an_image(console):
     answer = console.post(page(), form(logo_upload=SimpleUploadedFile("logo.png", b"<svg onload=alert(1)>")))
 
     assert "This is no picture" in answer.content.decode()
     assert Workspace.current().logo == ""
 
 
-def test_a_change_of_a_sender_is_told(console):
+def test_change_of_a_sender_is_logged(console):
     sender = Sender.objects.create(name="Sam", email="sam@acme.example")
 
     console.post(
@@ -103,7 +103,7 @@ def test_a_change_of_a_sender_is_told(console):
     assert LogEntry.objects.get().change_message == "Name: from “Sam” to “Sam Q”"
 
 
-def test_the_log_is_read_by_person_and_by_object(console, boss):
+def test_log_is_filtered_by_teammate_and_object(console, boss):
     sender = Sender.objects.create(name="Sam", email="sam@acme.example")
     other = Sender.objects.create(name="Kim", email="kim@acme.example")
     for one in (sender, other):

@@ -1,4 +1,4 @@
-"""The page Integration: tokens, the snippet, the identity secret, websites and webhooks, each changed by an Admin."""
+"""The integration page: tokens, snippets, the identity secret, websites and webhooks."""
 
 import json
 import re
@@ -14,7 +14,7 @@ from rest_framework.test import APIClient
 from audiences.models import Integration, Notification, NotificationState, Subscription, Topic, Workspace
 from delivery.messenger import origins
 from delivery.webhooks import dispatcher
-from outbound.workspace.webhooks import NOT_TICKED, TONES, TOPICS
+from outbound.workspace.webhooks import TONES, TOPICS, TOPICS_WITHOUT_CHECKBOX
 
 pytestmark = pytest.mark.django_db
 AT = datetime(2026, 5, 4, 10, 0, tzinfo=UTC)
@@ -33,7 +33,7 @@ def hook() -> Subscription:
     )
 
 
-def told(hook: Subscription, **facts: object) -> Notification:
+def create_notification(hook: Subscription, **facts: object) -> Notification:
     return Notification.objects.create(
         subscription=hook, topic=Topic.PING, created_at=AT, due_at=AT, **{"attempts": 1, **facts}
     )
@@ -43,11 +43,11 @@ def press(console, name: str, /, *args: object, **fields: object):
     return console.post(reverse(f"admin:{name}", args=args), fields, follow=True)
 
 
-def said() -> str:
+def latest_log_entry() -> str:
     return LogEntry.objects.order_by("-pk").first().change_message
 
 
-def words(answer) -> str:
+def page_text(answer) -> str:
     return answer.content.decode()
 
 
@@ -57,21 +57,21 @@ def asked_with(token: str) -> int:
     return client.get("/api/me").status_code
 
 
-def test_a_token_is_shown_once_works_and_is_revoked_alone(console):
-    shown = words(press(console, "integration_make_token", name="The shop"))
+def test_token_is_shown_once_works_and_is_revoked_separately(console):
+    shown = page_text(press(console, "integration_make_token", name="The shop"))
     token = re.search(r'id="token"[^>]*>([^<]+)<', shown)[1]
     made = Integration.objects.get(name="The shop")
 
     assert asked_with(token) == 200
-    assert token not in words(console.get(PAGE))
-    assert "The shop" in words(console.get(PAGE))
+    assert token not in page_text(console.get(PAGE))
+    assert "The shop" in page_text(console.get(PAGE))
     user = made.user_id
     press(console, "audiences_integration_delete", made.pk, post="yes")
     assert asked_with(token) == 401
     assert not User.objects.filter(pk=user).exists()
 
 
-def test_revoking_the_token_of_a_teammate_leaves_the_teammate(console, boss):
+def test_revoking_a_token_of_a_teammate_keeps_the_teammate(console, boss):
     token, _ = Integration.objects.create(user=boss, name="Mine")
 
     press(console, "audiences_integration_delete", token.pk, post="yes")
@@ -80,31 +80,31 @@ def test_revoking_the_token_of_a_teammate_leaves_the_teammate(console, boss):
     assert User.objects.filter(pk=boss.pk).exists()
 
 
-def test_the_page_with_a_token_or_a_secret_is_kept_nowhere(console):
+def test_page_with_a_token_or_secret_is_not_cached(console):
     assert "no-store" in press(console, "integration_make_token", name="The shop")["Cache-Control"]
     assert "no-store" in press(console, "integration_show_secret")["Cache-Control"]
 
 
-def test_two_tokens_have_two_names(console):
+def test_token_names_are_unique(console):
     press(console, "integration_make_token", name="The shop")
     again = press(console, "integration_make_token", name="the SHOP")
 
-    assert "There is a token named" in words(again)
+    assert "A token named" in page_text(again)
     assert Integration.objects.count() == 1
 
 
-def test_a_token_tells_when_it_was_last_used(console):
+def test_last_use_of_a_token_is_shown(console):
     Integration.issue(name="The shop")
-    assert "Never" in words(console.get(PAGE))
+    assert "Never" in page_text(console.get(PAGE))
 
     Integration.objects.update(last_used_at=AT)
 
-    assert "4 May 2026, 10:00" in words(console.get(PAGE))
+    assert "4 May 2026, 10:00" in page_text(console.get(PAGE))
 
 
-def test_the_snippet_is_shown_with_and_without_user_hash(console, settings):
+def test_snippets_with_and_without_user_hash_are_shown(console, settings):
     settings.PUBLIC_URL = "https://hello.acme.example"
-    page = words(console.get(PAGE))
+    page = page_text(console.get(PAGE))
     users, visitors = re.findall(r"<pre[^>]*>(.*?)</pre>", page, re.DOTALL)
 
     assert "https://hello.acme.example/messenger/messenger.js" in users
@@ -113,47 +113,47 @@ def test_the_snippet_is_shown_with_and_without_user_hash(console, settings):
     assert "user_hash" not in visitors
 
 
-def test_where_mail_comes_back_is_told_without_the_secret(console, settings):
+def test_provider_urls_are_shown_without_the_secret(console, settings):
     settings.INBOUND_DOMAIN, settings.PUBLIC_URL = "reply.acme.example", "https://hello.acme.example"
     settings.WEBHOOK_SECRET = []
-    assert "once <code>WEBHOOK_SECRET</code> is set" in words(console.get(PAGE))
+    assert "once <code>WEBHOOK_SECRET</code> is set" in page_text(console.get(PAGE))
 
     settings.WEBHOOK_SECRET = ["provider:hush-hush"]
     settings.EMAIL_BACKEND = "anymail.backends.mailgun.EmailBackend"
-    page = words(console.get(PAGE))
+    page = page_text(console.get(PAGE))
 
     assert "reply.acme.example" in page
     assert "https://user:password@hello.acme.example/webhooks/anymail/mailgun/inbound/" in page
     assert "hush" not in page
 
 
-def test_the_identity_secret_is_shown_when_asked_for_and_that_is_in_the_log(console):
+def test_viewing_the_identity_secret_is_logged(console):
     secret = Workspace.current().identity_secret
 
-    assert secret not in words(console.get(PAGE))
+    assert secret not in page_text(console.get(PAGE))
     assert console.get(reverse("admin:integration_show_secret")).status_code == 303
-    assert secret in words(press(console, "integration_show_secret"))
-    assert said() == "Looked at the identity secret"
+    assert secret in page_text(press(console, "integration_show_secret"))
+    assert latest_log_entry() == "Viewed the identity secret"
 
 
-def test_changing_the_identity_secret_ends_what_was_made_with_the_old_one(console):
+def test_changed_identity_secret_invalidates_old_hashes(console):
     old = Workspace.current().identity_secret
 
-    answer = words(press(console, "integration_change_secret"))
+    answer = page_text(press(console, "integration_change_secret"))
 
     assert Workspace.current().identity_secret not in ("", old)
     assert Workspace.current().identity_secret in answer
-    assert said() == "Changed the identity secret"
-    assert old not in said()
+    assert latest_log_entry() == "Changed the identity secret"
+    assert old not in latest_log_entry()
 
 
-def test_switching_identity_verification_off_is_warned_about(console):
-    assert "Identity verification is off" not in words(console.get(PAGE))
+def test_identity_verification_off_shows_a_warning(console):
+    assert "Identity verification is off" not in page_text(console.get(PAGE))
 
-    assert "Identity verification is off" in words(press(console, "integration_require_hash", on=0))
+    assert "Identity verification is off" in page_text(press(console, "integration_require_hash", on=0))
     assert not Workspace.current().require_user_hash
-    assert said() == "Identity verification: from on to off"
-    assert "Identity verification is off" not in words(press(console, "integration_require_hash", on=1))
+    assert latest_log_entry() == "Identity verification: from on to off"
+    assert "Identity verification is off" not in page_text(press(console, "integration_require_hash", on=1))
 
 
 @pytest.mark.parametrize(
@@ -167,14 +167,14 @@ def test_switching_identity_verification_off_is_warned_about(console):
         ("http://[::1]:8000", "http://[::1]:8000"),
     ],
 )
-def test_a_website_is_kept_as_browsers_send_it_and_may_ask_at_once(console, typed, kept):
+def test_website_is_normalised_and_allowed_immediately(console, typed, kept):
     assert not origins.is_registered(kept)
 
     press(console, "integration_add_origin", origin=typed)
 
     assert Workspace.current().allowed_origins == [kept]
     assert origins.is_registered(kept)
-    assert said() == f"Let the messenger run on {kept}"
+    assert latest_log_entry() == f"Allowed the messenger on {kept}"
 
 
 @pytest.mark.parametrize(
@@ -192,15 +192,15 @@ def test_a_website_is_kept_as_browsers_send_it_and_may_ask_at_once(console, type
         ("null", "begins with https://"),
     ],
 )
-def test_what_is_no_website_is_refused_at_its_field_with_the_reason(console, typed, why):
+def test_invalid_website_shows_field_error(console, typed, why):
     answer = press(console, "integration_add_origin", origin=typed)
 
-    assert why in words(answer)
+    assert why in page_text(answer)
     assert answer.context["origin_form"].errors["origin"]
     assert Workspace.current().allowed_origins == []
 
 
-def test_a_website_is_added_once_and_removed(console):
+def test_website_is_added_once_and_removed(console):
     for _ in range(2):
         press(console, "integration_add_origin", origin="https://acme.example")
     press(console, "integration_add_origin", origin="https://acme.example:8443")
@@ -210,11 +210,11 @@ def test_a_website_is_added_once_and_removed(console):
 
     assert Workspace.current().allowed_origins == ["https://acme.example:8443"]
     assert not origins.is_registered("https://acme.example")
-    assert said() == "No longer let the messenger run on https://acme.example"
+    assert latest_log_entry() == "No longer let the messenger run on https://acme.example"
 
 
-def test_a_webhook_is_added_with_its_topics_and_shows_its_secret_on_demand(console):
-    page = words(
+def test_webhook_is_added_and_shows_its_secret_on_request(console):
+    page = page_text(
         press(
             console,
             "audiences_subscription_add",
@@ -228,9 +228,9 @@ def test_a_webhook_is_added_with_its_topics_and_shows_its_secret_on_demand(conso
     assert made.topics == ["user.created", "event.created"]
     assert made.active
     assert made.secret not in page
-    assert made.secret in words(press(console, "subscription_show_secret", made.pk))
-    assert said() == "Looked at the signing secret"
-    assert made.url in words(console.get(PAGE))
+    assert made.secret in page_text(press(console, "subscription_show_secret", made.pk))
+    assert latest_log_entry() == "Viewed the signing secret"
+    assert made.url in page_text(console.get(PAGE))
 
 
 @pytest.mark.parametrize(
@@ -245,16 +245,16 @@ def test_a_webhook_is_added_with_its_topics_and_shows_its_secret_on_demand(conso
         ("shop.example", "must begin with"),
     ],
 )
-def test_an_address_of_our_own_network_or_none_at_all_is_refused(console, settings, url, why):
+def test_private_or_invalid_url_is_refused(console, settings, url, why):
     settings.WEBHOOKS_TO_PRIVATE_ADDRESSES = False
 
     answer = press(console, "audiences_subscription_add", url=url, topics=["user.created"], active="on")
 
-    assert why in words(answer)
+    assert why in page_text(answer)
     assert not Subscription.objects.exists()
 
 
-def test_a_private_address_is_taken_where_the_settings_allow_it(console, settings):
+def test_private_url_is_accepted_if_the_settings_allow_it(console, settings):
     settings.WEBHOOKS_TO_PRIVATE_ADDRESSES = True
 
     press(console, "audiences_subscription_add", url="http://127.0.0.1:9000/", topics=["user.created"], active="on")
@@ -262,13 +262,13 @@ def test_a_private_address_is_taken_where_the_settings_allow_it(console, setting
     assert Subscription.objects.get().url == "http://127.0.0.1:9000/"
 
 
-def test_a_webhook_without_a_topic_is_refused(console):
+def test_webhook_without_topics_is_refused(console):
     answer = press(console, "audiences_subscription_add", url="https://shop.example/", active="on")
 
-    assert "Tick at least one thing" in words(answer)
+    assert "Choose at least one topic" in page_text(answer)
 
 
-def test_a_change_of_a_webhook_is_told_and_keeps_what_has_no_box(console, hook):
+def test_change_is_logged_and_keeps_topics_without_checkbox(console, hook):
     Subscription.objects.update(topics=["ping", "user.created"])
 
     press(console, "audiences_subscription_change", hook.pk, url=hook.url, topics=["user.deleted"])
@@ -276,14 +276,16 @@ def test_a_change_of_a_webhook_is_told_and_keeps_what_has_no_box(console, hook):
     hook.refresh_from_db()
     assert hook.topics == ["user.deleted", "ping"]
     assert not hook.active
-    assert "Switched on: from yes to no" in said()
+    assert "Switched on: from yes to no" in latest_log_entry()
 
 
-def test_the_log_tells_what_came_back_and_something_is_sent_again(console, hook, monkeypatch):
+def test_log_shows_the_answer_and_sends_a_notification_again(console, hook, monkeypatch):
     rung: list[bool] = []
     monkeypatch.setattr("audiences.webhook_outbox.ring", lambda: rung.append(True))
-    row = told(hook, state=NotificationState.FAILED, detail="It answered 500.", settled_at=AT, attempts=8)
-    page = words(console.get(reverse("admin:audiences_subscription_change", args=[hook.pk])))
+    row = create_notification(
+        hook, state=NotificationState.FAILED, detail="It answered 500.", settled_at=AT, attempts=8
+    )
+    page = page_text(console.get(reverse("admin:audiences_subscription_change", args=[hook.pk])))
     assert "It answered 500." in page
     assert "Failed" in page
 
@@ -293,58 +295,58 @@ def test_the_log_tells_what_came_back_and_something_is_sent_again(console, hook,
     row.refresh_from_db()
     assert row.state == NotificationState.WAITING
     assert row.settled_at is None
-    assert said() == f"Sent ping (notif_{row.pk}) again"
+    assert latest_log_entry() == f"Sent ping (notif_{row.pk}) again"
     assert [due.pk for due in dispatcher.claim(at=row.due_at)] == [row.pk]
 
 
-def test_what_a_worker_has_in_hand_is_not_sent_beside_it(console, hook):
-    row = told(hook, state=NotificationState.SENDING)
+def test_notification_that_is_being_sent_is_not_sent_again(console, hook):
+    row = create_notification(hook, state=NotificationState.SENDING)
 
     answer = press(console, "subscription_again", hook.pk, row.pk)
 
-    assert "being sent at this moment" in words(answer)
+    assert "being sent right now" in page_text(answer)
     row.refresh_from_db()
     assert row.state == NotificationState.SENDING
 
 
-def test_the_log_shows_only_what_did_not_get_through_where_asked(console, hook):
-    told(hook, state=NotificationState.DELIVERED, response_status=200)
-    bad = told(hook, detail="There is no shop.example.")
-    page = words(console.get(reverse("admin:audiences_subscription_change", args=[hook.pk]), {"log": "trouble"}))
+def test_log_is_filtered_by_failures(console, hook):
+    create_notification(hook, state=NotificationState.DELIVERED, response_status=200)
+    bad = create_notification(hook, detail="There is no shop.example.")
+    page = page_text(console.get(reverse("admin:audiences_subscription_change", args=[hook.pk]), {"log": "trouble"}))
 
     assert f"notif_{bad.pk}" in page
     assert "It answered 200." not in page
 
 
-def test_a_ping_is_sent_with_a_button_and_waits_while_the_webhook_is_off(console, hook):
+def test_ping_waits_while_the_webhook_is_off(console, hook):
     press(console, "subscription_ping", hook.pk)
     assert Notification.objects.get().topic == Topic.PING
 
     Subscription.objects.update(active=False)
 
-    assert "switched off" in words(press(console, "subscription_ping", hook.pk))
+    assert "switched off" in page_text(press(console, "subscription_ping", hook.pk))
 
 
-def test_a_webhook_of_another_is_not_sent_again_under_this_one(console, hook):
+def test_notification_of_another_webhook_is_not_found(console, hook):
     other = Subscription.objects.create(url="https://b.example", topics=["ping"], created_at=AT, updated_at=AT)
-    row = told(other, state=NotificationState.FAILED)
+    row = create_notification(other, state=NotificationState.FAILED)
 
     assert press(console, "subscription_again", hook.pk, row.pk).status_code == 404
 
 
-def test_every_topic_has_a_box_or_a_reason_for_none():
+def test_every_topic_has_a_checkbox_or_is_excluded():
     boxes = [topic for rows in TOPICS.values() for topic in rows]
 
     assert len(boxes) == len(set(boxes))
-    assert {*boxes, *NOT_TICKED} == set(Topic)
+    assert {*boxes, *TOPICS_WITHOUT_CHECKBOX} == set(Topic)
     assert set(TONES) == set(NotificationState)
 
 
-def test_nothing_typed_ends_up_as_html(console, hook):
+def test_typed_values_are_escaped(console, hook):
     Subscription.objects.update(url="https://a.example/<script>alert(1)</script>")
     Workspace.objects.update(allowed_origins=["https://a.example/<script>"])
 
-    page = words(console.get(PAGE))
+    page = page_text(console.get(PAGE))
 
     assert "<script>alert(1)" not in page
     assert json.dumps("https://a.example/<script>") not in page

@@ -1,4 +1,4 @@
-"""Teammates: invited by email, they choose their password, have a role, and can be deactivated."""
+"""Teammates: invitation, password, role and deactivation."""
 
 import re
 import time
@@ -31,12 +31,12 @@ def invited(console, django_capture_on_commit_callbacks, **changes) -> User:
 
 
 def link() -> str:
-    """The way to the page in the newest mail."""
+    """Return the path of the link in the latest email."""
     return urlsplit(re.search(r"https?://\S+", mail.outbox[-1].body)[0]).path
 
 
 def open_link(client, path: str):
-    """Open it as a browser does: the token moves from the address into the session."""
+    """Open a link as a browser does: Django moves the token from the address into the session."""
     return client.get(path, follow=True)
 
 
@@ -45,9 +45,7 @@ def choose(client, page, **changes):
     return client.post(page.request["PATH_INFO"], form)
 
 
-def test_an_invitation_leads_to_a_password_a_role_and_a_sender(
-    console, client, boss, django_capture_on_commit_callbacks
-):
+def test_invitation_creates_password_role_and_sender(console, client, boss, django_capture_on_commit_callbacks):
     grace = invited(console, django_capture_on_commit_callbacks)
     assert mail.outbox[0].to == ["grace@acme.example"]
     assert not grace.has_usable_password()
@@ -64,7 +62,7 @@ def test_an_invitation_leads_to_a_password_a_role_and_a_sender(
     assert client.get("/admin/messaging/message/add/").status_code == 200
 
 
-def test_an_invitation_works_once(console, client, django_capture_on_commit_callbacks):
+def test_invitation_works_once(console, client, django_capture_on_commit_callbacks):
     invited(console, django_capture_on_commit_callbacks)
     path = link()
     client.logout()
@@ -73,7 +71,7 @@ def test_an_invitation_works_once(console, client, django_capture_on_commit_call
     assert "has been used" in open_link(client, path).content.decode()
 
 
-def test_an_invitation_ends_after_a_week(console, client, django_capture_on_commit_callbacks):
+def test_invitation_expires_after_a_week(console, client, django_capture_on_commit_callbacks):
     invited(console, django_capture_on_commit_callbacks)
 
     with time_machine.travel(timezone.now() + timedelta(days=6, hours=23)):
@@ -82,7 +80,7 @@ def test_an_invitation_ends_after_a_week(console, client, django_capture_on_comm
         assert "too old" in open_link(client, link()).content.decode()
 
 
-def test_sending_it_again_ends_the_one_before(console, client, django_capture_on_commit_callbacks):
+def test_new_invitation_invalidates_the_previous_one(console, client, django_capture_on_commit_callbacks):
     grace = invited(console, django_capture_on_commit_callbacks)
     first = link()
 
@@ -94,7 +92,7 @@ def test_sending_it_again_ends_the_one_before(console, client, django_capture_on
     assert "new_password1" in open_link(client, link()).content.decode()
 
 
-def test_whoever_accepted_is_not_invited_again(console, boss):
+def test_accepted_teammate_cannot_be_invited_again(console, boss):
     grace = User.objects.create_user("grace", "grace@acme.example", PASSWORD, is_staff=True)
 
     console.post(reverse("admin:user_invite_again", args=[grace.pk]))
@@ -104,9 +102,7 @@ def test_whoever_accepted_is_not_invited_again(console, boss):
     assert mail.outbox == []
 
 
-def test_a_deactivated_teammate_is_out_at_once_and_their_invitation_with_them(
-    console, client, boss, django_capture_on_commit_callbacks
-):
+def test_deactivation_ends_sessions_and_invitations(console, client, boss, django_capture_on_commit_callbacks):
     grace = invited(console, django_capture_on_commit_callbacks)
     console.post(reverse("admin:user_deactivate", args=[grace.pk]))
     assert "too old" in open_link(client, link()).content.decode()
@@ -123,7 +119,7 @@ def test_a_deactivated_teammate_is_out_at_once_and_their_invitation_with_them(
     assert client.login(username="ada", password=PASSWORD)
 
 
-def test_nobody_deactivates_themselves_or_changes_their_own_role(console, boss):
+def test_teammate_cannot_deactivate_themselves_or_change_their_role(console, boss):
     console.post(reverse("admin:user_deactivate", args=[boss.pk]))
     page = console.get(reverse("admin:auth_user_change", args=[boss.pk])).content.decode()
 
@@ -132,7 +128,7 @@ def test_nobody_deactivates_themselves_or_changes_their_own_role(console, boss):
     assert 'name="role"' not in page
 
 
-def test_an_admin_who_is_no_superuser_cannot_touch_one(client, boss):
+def test_admin_cannot_change_a_superuser(client, boss):
     admin = User.objects.create_user("ann", "ann@acme.example", PASSWORD, is_staff=True)
     roles.give_role(admin, Role.ADMIN)
     client.force_login(admin)
@@ -145,7 +141,7 @@ def test_an_admin_who_is_no_superuser_cannot_touch_one(client, boss):
     assert (boss.email, boss.is_active) == ("boss@acme.example", True)
 
 
-def test_a_change_of_role_is_told_from_what_to_what(console):
+def test_change_of_role_is_logged_with_old_and_new_role(console):
     grace = User.objects.create_user("grace", "grace@acme.example", PASSWORD, is_staff=True)
     roles.give_role(grace, Role.VIEWER)
 
@@ -158,17 +154,17 @@ def test_a_change_of_role_is_told_from_what_to_what(console):
     assert "First name: from nothing to “Grace”" in said
 
 
-def test_an_address_is_one_teammates(console):
+def test_email_address_is_unique(console):
     User.objects.create_user("grace", "grace@acme.example", PASSWORD, is_staff=True)
 
     answer = console.post(ADD, {"email": "GRACE@acme.example", "role": "Viewer"})
 
-    assert "There is a teammate with this address." in answer.content.decode()
+    assert "A teammate with this address already exists." in answer.content.decode()
     assert mail.outbox == []
 
 
 @pytest.mark.django_db(transaction=True)
-def test_mail_that_cannot_leave_is_said(console, settings):
+def test_failed_invitation_email_is_reported(console, settings):
     roles.install()
     settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
     settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", 1
@@ -176,14 +172,14 @@ def test_mail_that_cannot_leave_is_said(console, settings):
     form = {"email": "grace@acme.example", "first_name": "", "last_name": "", "role": "Author"}
     answer = console.post(ADD, form, follow=True)
 
-    assert "could not be mailed" in answer.content.decode()
+    assert "could not be emailed" in answer.content.decode()
 
 
 # Passwords
 
 
 def wait_for_mail(count: int) -> None:
-    """It is sent beside the answer."""
+    """Wait for emails that a thread sends."""
     deadline = time.monotonic() + 5
     while len(mail.outbox) < count and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -194,7 +190,7 @@ def ask(client, email: str):
     return client.post(reverse("admin:admin_password_reset"), {"email": email}, follow=True)
 
 
-def test_a_forgotten_password_is_chosen_anew(client):
+def test_forgotten_password_is_reset(client):
     User.objects.create_user("grace", "grace@acme.example", "forgotten-1", is_staff=True)
 
     ask(client, "grace@acme.example")
@@ -205,7 +201,7 @@ def test_a_forgotten_password_is_chosen_anew(client):
     assert client.login(username="grace", password=PASSWORD)
 
 
-def test_asking_for_a_password_tells_nobody_who_works_here(client):
+def test_password_reset_does_not_reveal_accounts(client):
     User.objects.create_user("grace", "grace@acme.example", "forgotten-1", is_staff=True)
 
     there, not_there = ask(client, "grace@acme.example"), ask(client, "nobody@acme.example")
@@ -217,7 +213,7 @@ def test_asking_for_a_password_tells_nobody_who_works_here(client):
     wait_for_mail(1)
 
 
-def test_who_asks_too_often_gets_no_more_mail(client):
+def test_password_reset_emails_are_limited(client):
     User.objects.create_user("grace", "grace@acme.example", "forgotten-1", is_staff=True)
 
     for _ in range(login.RESETS_BY_NAME + 3):
@@ -228,21 +224,21 @@ def test_who_asks_too_often_gets_no_more_mail(client):
     assert len(mail.outbox) == login.RESETS_BY_NAME
 
 
-def test_the_door_stays_shut_after_too_many_wrong_passwords(client):
+def test_too_many_wrong_passwords_lock_the_login(client):
     User.objects.create_user("grace", "grace@acme.example", PASSWORD, is_staff=True)
 
     def log_in(password: str, name: str = "grace"):
         return client.post("/admin/login/", {"username": name, "password": password})
 
-    for _ in range(login.WRONG_BY_NAME):
+    for _ in range(login.FAILED_LOGINS_BY_NAME):
         wrong = log_in("guess").content.decode()
     assert "Please enter the correct" in wrong
-    assert "tried too often" in log_in(PASSWORD).content.decode()
+    assert "Too many attempts" in log_in(PASSWORD).content.decode()
     with time_machine.travel(timezone.now() + timedelta(minutes=16)):
         assert log_in(PASSWORD).status_code == 302
 
 
-def test_a_weak_password_is_refused(console, client, django_capture_on_commit_callbacks):
+def test_weak_password_is_refused(console, client, django_capture_on_commit_callbacks):
     grace = invited(console, django_capture_on_commit_callbacks)
 
     answer = choose(client, open_link(client, link()), new_password1="12345678", new_password2="12345678")
@@ -253,7 +249,7 @@ def test_a_weak_password_is_refused(console, client, django_capture_on_commit_ca
 
 
 @pytest.mark.filterwarnings("error::django.core.paginator.UnorderedObjectListWarning")
-def test_teammates_to_choose_from_come_in_an_order(console):
+def test_teammates_are_offered_in_order(console):
     User.objects.create_user("zoe", first_name="Zoe", is_staff=True)
     User.objects.create_user("abe", first_name="Abe", is_staff=True)
 

@@ -1,4 +1,4 @@
-"""Tags in the console: one that rules ask about stays, for without it “is not” would match everybody."""
+"""Tags in the console. A tag that a rule uses cannot be deleted."""
 
 import pytest
 from django.urls import reverse
@@ -11,12 +11,12 @@ LIST = reverse("admin:audiences_tag_changelist")
 
 
 def delete(console, *tags: Tag):
-    """Delete tags as the list's action does, confirmed."""
+    """Delete tags with the confirmed action of the list."""
     asked = {"action": "delete_selected", "_selected_action": [tag.pk for tag in tags], "post": "yes"}
     return console.post(LIST, asked)
 
 
-def test_tag_that_a_message_or_a_segment_asks_about_is_not_deleted_and_the_page_says_why(console):
+def test_tag_used_by_a_message_or_segment_cannot_be_deleted(console):
     asked, of_companies, free = CustomerTagFactory().tag, TagFactory(), CustomerTagFactory().tag
     MessageFactory(live=True, title="To the rest", rules=[rule("tag", "is_not", asked.pk)])
     SegmentFactory(name="Big ones", rules={"match": "all", "rules": [rule("company.tag", "is", of_companies.pk)]})
@@ -28,7 +28,7 @@ def test_tag_that_a_message_or_a_segment_asks_about_is_not_deleted_and_the_page_
     assert set(Tag.objects.all()) == {asked, of_companies, free}
 
 
-def test_tag_that_nothing_asks_about_is_deleted(console):
+def test_unused_tag_is_deleted(console):
     one, other, third = CustomerTagFactory().tag, TagFactory(), TagFactory()
 
     delete(console, one, other)

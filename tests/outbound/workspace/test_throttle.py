@@ -1,4 +1,4 @@
-"""The pace of a channel, as staff set it; and how far a message is, as its report shows it."""
+"""The throttle of a channel, and the progress that a report shows."""
 
 from datetime import date, timedelta
 from uuid import uuid4
@@ -22,7 +22,7 @@ def posted(**changes) -> dict[str, str]:
     return {"channel": "email", "per_second": "", "warm_up": "", "warm_up_from": "", "first": "", "until": ""} | changes
 
 
-def test_limits_a_channel_by_the_second_and_by_the_day(console):
+def test_limits_per_second_and_per_day_are_saved(console):
     console.post(NEW, posted(per_second="12.5", warm_up="50, 100,200", warm_up_from="2026-12-01"))
 
     pace = Pace.objects.get()
@@ -32,13 +32,13 @@ def test_limits_a_channel_by_the_second_and_by_the_day(console):
     assert "12.5 a second, warming up from 1 December 2026 over 3 days" in shown
 
 
-def test_makes_a_plan_that_doubles_each_day(console):
+def test_generated_plan_doubles_each_day(console):
     console.post(NEW, posted(first="50", until="500", warm_up_from="2026-12-01"))
 
     assert Pace.objects.get().warm_up == [50, 100, 200, 400, 500]
 
 
-def test_a_change_is_told_from_what_to_what(console):
+def test_change_is_logged_with_old_and_new_value(console):
     Pace.objects.create(channel="email", per_second=10, warm_up=[50], warm_up_from=date(2026, 12, 1))
 
     console.post(f"{LIST}email/change/", posted(per_second="20", warm_up="50, 100", warm_up_from="2026-12-01"))
@@ -62,21 +62,21 @@ def test_a_change_is_told_from_what_to_what(console):
         ({"warm_up": ",".join(["1"] * 91), "warm_up_from": "2026-12-01"}, "warm_up", "at most 90 days"),
         ({"warm_up": "50"}, "warm_up_from", "begins"),
         ({"warm_up": "50", "warm_up_from": "soon"}, "warm_up_from", "date"),
-        ({"first": "50"}, "until", "Type both"),
-        ({"until": "50"}, "first", "Type both"),
+        ({"first": "50"}, "until", "Fill in both"),
+        ({"until": "50"}, "first", "Fill in both"),
         ({"first": "50", "until": "5"}, "until", "at least as many"),
         ({"first": "50", "until": "500", "warm_up": "1"}, "warm_up", "not both"),
         ({"channel": "in_app"}, "channel", "valid choice"),
     ],
 )
-def test_what_makes_no_sense_is_refused_at_its_field(console, given, field, says):
+def test_invalid_value_shows_field_error(console, given, field, says):
     answer = console.post(NEW, posted(**given))
 
     assert says in " ".join(answer.context["adminform"].form.errors[field])
     assert not Pace.objects.exists()
 
 
-def test_a_channel_has_one_pace(console):
+def test_channel_has_one_row(console):
     Pace.objects.create(channel="email", per_second=10)
 
     assert "valid choice" in " ".join(console.post(NEW, posted()).context["adminform"].form.errors["channel"])
@@ -84,14 +84,14 @@ def test_a_channel_has_one_pace(console):
     assert console.get(NEW).status_code == 403
 
 
-def test_shows_how_many_of_todays_have_gone(console):
+def test_messages_sent_today_are_shown(console):
     today = timezone.localdate()
     Pace.objects.create(channel="email", warm_up=[1000, 2000], warm_up_from=today, day=today, taken_today=204)
 
     assert "204 of 1,000" in console.get(LIST).content.decode()
 
 
-# How far a message is
+# Progress of a message
 
 
 @pytest.fixture
@@ -110,7 +110,7 @@ def send(message: Message, count: int, *, over: timedelta) -> None:
         one.mark_sent(at=now - over * (count - place) / count)
 
 
-def test_a_send_under_way_says_how_many_have_gone_how_fast_and_when_it_is_done(console, news):
+def test_running_send_shows_progress_rate_and_end(console, news):
     send(news, 6, over=timedelta(seconds=30))
 
     found = progress.progress_view(news, at=timezone.now())
@@ -124,7 +124,7 @@ def test_a_send_under_way_says_how_many_have_gone_how_fast_and_when_it_is_done(c
     assert f"/admin/messaging/message/{news.pk}/progress/" in shown
 
 
-def test_a_paused_one_says_after_how_many_it_stopped_and_how_many_it_holds(console, news):
+def test_paused_send_shows_sent_and_waiting_counts(console, news):
     send(news, 6, over=timedelta(seconds=30))
     console.post(f"/admin/messaging/message/{news.pk}/act/pause/")
 
@@ -135,14 +135,14 @@ def test_a_paused_one_says_after_how_many_it_stopped_and_how_many_it_holds(conso
     assert "Done at about" not in answer
 
 
-def test_where_nothing_went_of_late_no_end_is_made_up(news):
+def test_no_end_is_estimated_without_recent_sends(news):
     found = progress.progress_view(news, at=timezone.now())
 
     assert found.pace == "Nothing was sent in the last minute."
     assert found.ends == "The end time is not known yet."
 
 
-def test_once_nobody_waits_it_asks_no_more(console, news):
+def test_progress_stops_polling_when_finished(console, news):
     send(news, 10, over=timedelta(seconds=30))
 
     answer = console.get(f"/admin/messaging/message/{news.pk}/progress/").content.decode()
@@ -155,7 +155,7 @@ def test_once_nobody_waits_it_asks_no_more(console, news):
 
 
 @pytest.mark.parametrize("is_once", [True, False])
-def test_the_switch_decides_whether_those_who_share_an_inbox_get_a_copy_each(console, is_once):
+def test_option_decides_whether_shared_addresses_get_one_copy(console, is_once):
     CustomerFactory(user_id="1", email="home@acme.example")
     CustomerFactory(user_id="2", email="home@acme.example")
     form = typed(SenderFactory(), ticket=ticket(console))
