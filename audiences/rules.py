@@ -10,12 +10,12 @@ from decimal import Decimal, InvalidOperation
 from enum import StrEnum
 from typing import Any
 
-MOST_DEPTH = 8
-MOST_RULES = 200
+MAX_DEPTH = 8
+MAX_RULES = 200
 # With the rules of the segments that are named or were copied in: what PostgreSQL plans in seconds (measured).
-MOST_IN_ALL = 400
-MOST_DAYS = 36_500
-MOST_COPIES = 16
+MAX_RULES_WITH_SEGMENTS = 400
+MAX_DAYS = 36_500
+MAX_COPY_DEPTH = 16
 
 
 class Kind(StrEnum):
@@ -82,24 +82,24 @@ LABELS: dict[Operator, str] = {
 }
 
 O = Operator  # noqa: E741 - the table below is read as a table
-KNOWN_OR_NOT = (O.IS_UNKNOWN, O.HAS_ANY_VALUE)
-ROLLING = (O.MORE_THAN_DAYS_AGO, O.LESS_THAN_DAYS_AGO, O.EXACTLY_DAYS_AGO)
-CALENDAR = (O.AFTER, O.ON, O.BEFORE)
+PRESENCE_OPERATORS = (O.IS_UNKNOWN, O.HAS_ANY_VALUE)
+ROLLING_DAY_OPERATORS = (O.MORE_THAN_DAYS_AGO, O.LESS_THAN_DAYS_AGO, O.EXACTLY_DAYS_AGO)
+CALENDAR_DAY_OPERATORS = (O.AFTER, O.ON, O.BEFORE)
 OPERATORS: dict[Kind, tuple[Operator, ...]] = {
-    Kind.TEXT: (O.IS, O.IS_NOT, O.STARTS_WITH, O.ENDS_WITH, O.CONTAINS, O.DOES_NOT_CONTAIN, *KNOWN_OR_NOT),
-    Kind.NUMBER: (O.GREATER_THAN, O.LESS_THAN, O.IS, O.IS_NOT, *KNOWN_OR_NOT),
-    Kind.BOOLEAN: (O.IS_TRUE, O.IS_FALSE, *KNOWN_OR_NOT),
-    Kind.DATE: (*ROLLING, *CALENDAR, *KNOWN_OR_NOT),
+    Kind.TEXT: (O.IS, O.IS_NOT, O.STARTS_WITH, O.ENDS_WITH, O.CONTAINS, O.DOES_NOT_CONTAIN, *PRESENCE_OPERATORS),
+    Kind.NUMBER: (O.GREATER_THAN, O.LESS_THAN, O.IS, O.IS_NOT, *PRESENCE_OPERATORS),
+    Kind.BOOLEAN: (O.IS_TRUE, O.IS_FALSE, *PRESENCE_OPERATORS),
+    Kind.DATE: (*ROLLING_DAY_OPERATORS, *CALENDAR_DAY_OPERATORS, *PRESENCE_OPERATORS),
     Kind.ROLE: (O.IS, O.IS_NOT),
     Kind.TAG: (O.IS, O.IS_NOT),
     Kind.SEGMENT: (O.IS, O.IS_NOT),
     Kind.EVENT: (O.HAS_HAPPENED, O.HAS_NOT_HAPPENED),
     Kind.MESSAGE: (O.IS, O.IS_NOT),
-    Kind.TEAMMATE: (O.IS, O.IS_NOT, *KNOWN_OR_NOT),
+    Kind.TEAMMATE: (O.IS, O.IS_NOT, *PRESENCE_OPERATORS),
 }
-WITHOUT_VALUE = {O.IS_TRUE, O.IS_FALSE, O.HAS_HAPPENED, O.HAS_NOT_HAPPENED, *KNOWN_OR_NOT}
+OPERATORS_WITHOUT_VALUE = {O.IS_TRUE, O.IS_FALSE, O.HAS_HAPPENED, O.HAS_NOT_HAPPENED, *PRESENCE_OPERATORS}
 # Joined by "or", two of these nearly always match somebody: the composer warns (behaviour 6.1).
-NEGATIVE = {O.IS_NOT, O.DOES_NOT_CONTAIN, O.HAS_NOT_HAPPENED, O.IS_UNKNOWN, O.IS_FALSE}
+NEGATIVE_OPERATORS = {O.IS_NOT, O.DOES_NOT_CONTAIN, O.HAS_NOT_HAPPENED, O.IS_UNKNOWN, O.IS_FALSE}
 
 KIND_NAMES: dict[Kind, str] = {
     Kind.TEXT: "a text",
@@ -130,7 +130,7 @@ class Rule:
     def as_json(self) -> dict[str, Any]:
         """Return the rule as it is stored."""
         stored = {"attribute": self.attribute, "operator": self.operator.value}
-        return stored if self.operator in WITHOUT_VALUE else {**stored, "value": self.value}
+        return stored if self.operator in OPERATORS_WITHOUT_VALUE else {**stored, "value": self.value}
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,21 +163,21 @@ class Group:
             else:
                 yield rule
 
-    def written(self) -> int:
+    def own_rule_count(self) -> int:
         """How many rules were written here; a segment's, copied in, were counted when it was made."""
         groups = (rule for rule in self.rules if isinstance(rule, Group) and not rule.copied_from)
-        return sum(isinstance(rule, Rule) for rule in self.rules) + sum(group.written() for group in groups)
+        return sum(isinstance(rule, Rule) for rule in self.rules) + sum(group.own_rule_count() for group in groups)
 
     def size(self) -> int:
         """How many rules are asked here, those of segments copied in among them; a bare group counts as one."""
         return sum(rule.size() or 1 if isinstance(rule, Group) else 1 for rule in self.rules)
 
-    def placed(self, within: str = "") -> Iterator[tuple[str, Rule]]:
+    def numbered_rules(self, within: str = "") -> Iterator[tuple[str, Rule]]:
         """Every rule with its place, as errors name it ("2.1")."""
         for number, rule in enumerate(self.rules, start=1):
             place = f"{within}{number}"
             if isinstance(rule, Group):
-                yield from rule.placed(f"{place}.")
+                yield from rule.numbered_rules(f"{place}.")
             else:
                 yield place, rule
 
@@ -195,10 +195,10 @@ def parse(stored: object, *, kind_of: KindOf) -> Group:
     if stored in (None, {}, []):
         return EVERYONE
     tree = parse_group(stored, kind_of=kind_of, place="", depth=1)
-    if tree.written() > MOST_RULES:
-        raise RuleError(f"An audience has at most {MOST_RULES} rules.")
-    if tree.size() > MOST_IN_ALL:
-        raise RuleError(f"An audience has at most {MOST_IN_ALL} rules, those of its segments included.")
+    if tree.own_rule_count() > MAX_RULES:
+        raise RuleError(f"An audience has at most {MAX_RULES} rules.")
+    if tree.size() > MAX_RULES_WITH_SEGMENTS:
+        raise RuleError(f"An audience has at most {MAX_RULES_WITH_SEGMENTS} rules, those of its segments included.")
     return tree
 
 
@@ -210,10 +210,10 @@ def parse_group(stored: object, *, kind_of: KindOf, place: str, depth: int, copi
         depth, copies = 0, copies + 1  # A segment keeps the depth it was allowed when it was made.
     if place and not entries and not bare.copied_from:
         raise RuleError(f"{name} has no rules: add one, or remove the group.")
-    if depth > MOST_DEPTH:
-        raise RuleError(f"{name} is nested too deep: groups go at most {MOST_DEPTH} deep.")
-    if copies > MOST_COPIES:
-        raise RuleError(f"{name} is nested too deep: segments go at most {MOST_COPIES} deep into one another.")
+    if depth > MAX_DEPTH:
+        raise RuleError(f"{name} is nested too deep: groups go at most {MAX_DEPTH} deep.")
+    if copies > MAX_COPY_DEPTH:
+        raise RuleError(f"{name} is nested too deep: segments go at most {MAX_COPY_DEPTH} deep into one another.")
     rules: list[Rule | Group] = []
     for number, entry in enumerate(entries, start=1):
         inside = f"{place}.{number}" if place else str(number)
@@ -235,7 +235,7 @@ def parse_joint(stored: object, *, name: str) -> tuple[Group, list[object]]:
     if not isinstance(entries, list):
         raise RuleError(f'{name} needs a list of "rules".')
     copied_from, negated = stored.get("copied_from", ""), stored.get("negated", False)
-    if not isinstance(copied_from, str) or not storable(copied_from):
+    if not isinstance(copied_from, str) or not is_storable(copied_from):
         raise RuleError(f'{name} has a "copied_from" that is no text.')
     if not isinstance(negated, bool):
         raise RuleError(f'{name} has a "negated" that is neither true nor false.')
@@ -270,10 +270,10 @@ def parse_rule(stored: object, *, kind_of: KindOf, place: str) -> Rule:
 
 def read_value(value: object, *, kind: Kind, operator: Operator, label: str) -> Any:
     """Read what a rule compares with: None where the operator takes nothing."""
-    if operator in WITHOUT_VALUE:
+    if operator in OPERATORS_WITHOUT_VALUE:
         return None
     try:
-        return VALUES[value_kind(kind, operator)](value)
+        return VALUE_READERS[value_kind(kind, operator)](value)
     except RuleError as wrong:
         raise RuleError(f"“{label} {LABELS[operator]}”: {wrong}") from wrong
 
@@ -281,11 +281,11 @@ def read_value(value: object, *, kind: Kind, operator: Operator, label: str) -> 
 def value_kind(kind: Kind, operator: Operator) -> str:
     """Return which entry of VALUES reads the value of this operator on this kind."""
     if kind is Kind.DATE:
-        return "days" if operator in ROLLING else "day"
+        return "days" if operator in ROLLING_DAY_OPERATORS else "day"
     return kind.value
 
 
-def storable(text: str) -> bool:
+def is_storable(text: str) -> bool:
     """Whether PostgreSQL can hold it: it knows no null character, and UTF-8 no half of a surrogate pair."""
     return not any(letter == "\0" or "\ud800" <= letter <= "\udfff" for letter in text)
 
@@ -297,7 +297,7 @@ def quoted_value(value: object) -> str:
     if isinstance(value, int) and abs(value) > 10**40:
         return "a number of many digits"
     text = str(value)
-    return "".join(letter if storable(letter) else "�" for letter in text[:60]) + "…" * (len(text) > 60)
+    return "".join(letter if is_storable(letter) else "�" for letter in text[:60]) + "…" * (len(text) > 60)
 
 
 def read_text(value: object) -> str:
@@ -306,7 +306,7 @@ def read_text(value: object) -> str:
         value = str(value)
     if not isinstance(value, str) or not value.strip():
         raise RuleError("it needs a text to compare with.")
-    if not storable(value):
+    if not is_storable(value):
         raise RuleError("the text holds a character that cannot be stored.")
     if len(value) > 1000:
         raise RuleError("the text is longer than 1,000 characters.")
@@ -332,8 +332,8 @@ def read_days(value: object) -> int:
     days = read_number(value) if value not in (None, "") else None
     if not isinstance(days, int):
         raise RuleError("it needs a whole number of days (negative for the future).")
-    if abs(days) > MOST_DAYS:
-        raise RuleError(f"days go up to {MOST_DAYS:,}.")
+    if abs(days) > MAX_DAYS:
+        raise RuleError(f"days go up to {MAX_DAYS:,}.")
     return days
 
 
@@ -364,7 +364,7 @@ def read_role(value: object) -> str:
     return str(value)
 
 
-VALUES: dict[str, Callable[[object], Any]] = {
+VALUE_READERS: dict[str, Callable[[object], Any]] = {
     "text": read_text,
     "number": read_number,
     "days": read_days,

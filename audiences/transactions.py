@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 P = ParamSpec("P")
 R = TypeVar("R")
 
-TRIES = 5
+MAX_ATTEMPTS = 5
 # In seconds; the second attempt waits up to this long, the third up to twice as long, and so on.
 LONGEST_BACKOFF = 0.05
 DEADLOCK, SERIALIZATION_FAILURE = "40P01", "40001"
@@ -44,7 +44,7 @@ def retried(function: Callable[P, R]) -> Callable[P, R]:
         if connection.in_atomic_block:
             with transaction.atomic():
                 return function(*args, **kwargs)
-        for attempt in range(1, TRIES):
+        for attempt in range(1, MAX_ATTEMPTS):
             try:
                 with transaction.atomic():
                     return function(*args, **kwargs)

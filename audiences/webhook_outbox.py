@@ -9,13 +9,13 @@ from django.db import transaction
 from audiences.models import Customer, Notification, Subscription, Topic
 
 
-def nobody_listens() -> None:
+def no_dispatcher() -> None:
     """Without delivery installed nobody is told."""
 
 
 # Called after the commit of whatever there is to tell; delivery puts its own nudge here when it starts, for it is the
 # one that tells, and nothing here may know of it. Where it fails to come, the minute sweep makes sure.
-ring: Callable[[], object] = nobody_listens
+nudge_dispatcher: Callable[[], object] = no_dispatcher
 
 
 def announce(topic: Topic, *, customer: Customer | None = None, at: datetime, **about: Any) -> int:
@@ -23,21 +23,23 @@ def announce(topic: Topic, *, customer: Customer | None = None, at: datetime, **
 
     `about` names by key the rows it is about, beside the customer.
     """
-    wanting = list(Subscription.objects.wanting(topic).values_list("pk", flat=True))
+    wanting = list(Subscription.objects.subscribed_to(topic).values_list("pk", flat=True))
     if not wanting:
         return 0
-    Notification.objects.bulk_create([write_down(pk, topic, customer=customer, at=at, about=about) for pk in wanting])
-    transaction.on_commit(lambda: ring())
+    Notification.objects.bulk_create(
+        [new_notification(pk, topic, customer=customer, at=at, about=about) for pk in wanting]
+    )
+    transaction.on_commit(lambda: nudge_dispatcher())
     return len(wanting)
 
 
-def ping(subscription: Subscription, *, at: datetime) -> None:
+def announce_ping(subscription: Subscription, *, at: datetime) -> None:
     """Have a subscription told that all is well with it, whatever its topics."""
-    write_down(subscription.pk, Topic.PING, customer=None, at=at, about={}).save()
-    transaction.on_commit(lambda: ring())
+    new_notification(subscription.pk, Topic.PING, customer=None, at=at, about={}).save()
+    transaction.on_commit(lambda: nudge_dispatcher())
 
 
-def write_down(
+def new_notification(
     subscription: int, topic: Topic, *, customer: Customer | None, at: datetime, about: dict[str, Any]
 ) -> Notification:
     """One thing to tell one subscription."""
@@ -46,15 +48,15 @@ def write_down(
     )
 
 
-def about_customer(customer: Customer, what: str) -> Topic | None:
+def customer_topic(customer: Customer, what: str) -> Topic | None:
     """The topic of something that happened to a customer: a user's or, for a lead, a contact's; None for no topic."""
     kind = "contact" if customer.role == "lead" else "user"
     name = f"{kind}.{what}"
     return Topic(name) if name in Topic.values else None
 
 
-def announce_about(customer: Customer, what: str, *, at: datetime, **about: Any) -> None:
+def announce_customer_change(customer: Customer, what: str, *, at: datetime, **about: Any) -> None:
     """Announce what happened to a customer under the topic of users or of contacts, where there is one."""
-    topic = about_customer(customer, what)
+    topic = customer_topic(customer, what)
     if topic is not None:
         announce(topic, customer=customer, at=at, **about)

@@ -12,20 +12,20 @@ from audiences.intake.attributes.fields import (
     OnBadValue,
     Refused,
     Warnings,
-    mapping,
-    moment,
     quoted_value,
-    text,
+    read_mapping,
+    read_moment,
+    read_text,
 )
 from audiences.intake.events import record_event
-from audiences.intake.identity_resolution import Conflict, Unknown, find
-from audiences.intake.upsert import archive, identify
+from audiences.intake.identity_resolution import Conflict, Unknown, find_customer
+from audiences.intake.upsert import archive_customer, identify
 from audiences.models import Job, JobItem, JobTask
 from audiences.transactions import retried
 
 log = logging.getLogger(__name__)
 
-MOST_ITEMS = 1000
+MAX_ITEMS = 1000
 # The item was done, but for the attributes its error names.
 STORED_IN_PART = "stored_in_part"
 CODES: dict[type[Refused], str] = {Conflict: "conflict", Unknown: "not_found", Refused: "parameter_invalid"}
@@ -38,28 +38,28 @@ def save_user(data: Mapping[str, Any], *, at: datetime, on_bad_value: OnBadValue
 
 def delete_user(data: Mapping[str, Any], *, at: datetime, on_bad_value: OnBadValue) -> None:
     """Archive a user."""
-    archive(find(data), at=at)
+    archive_customer(find_customer(data), at=at)
 
 
 def save_event(data: Mapping[str, Any], *, at: datetime, on_bad_value: OnBadValue) -> None:
     """Record that a user did something."""
-    happened_at = moment(data.get("created_at"), "created_at")
-    record_event(find(data), data.get("event_name"), happened_at, data.get("metadata"), at=at)
+    happened_at = read_moment(data.get("created_at"), "created_at")
+    record_event(find_customer(data), data.get("event_name"), happened_at, data.get("metadata"), at=at)
 
 
-DO: dict[tuple[str, str], Callable[..., None]] = {
+ACTIONS: dict[tuple[str, str], Callable[..., None]] = {
     ("post", "user"): save_user,
     ("delete", "user"): delete_user,
     ("post", "event"): save_event,
 }
 
 
-def submit(sent: Sequence[Mapping[str, Any]], *, data_type: str, to: object, at: datetime) -> Job:
+def submit_job(sent: Sequence[Mapping[str, Any]], *, data_type: str, to: object, at: datetime) -> Job:
     """Take items into a new job, or into the one `to` names; refused as a whole where one could never be done."""
     if not sent:
         raise Refused("items must hold something.", field="items")
-    if len(sent) > MOST_ITEMS:
-        raise Refused(f"Send at most {MOST_ITEMS:,} items at once.", field="items")
+    if len(sent) > MAX_ITEMS:
+        raise Refused(f"Send at most {MAX_ITEMS:,} items at once.", field="items")
     items = [read_item(item, data_type=data_type) for item in sent]
     with transaction.atomic():
         job = find_job(to, at=at) if to not in (None, "") else Job.objects.create(created_at=at, updated_at=at)
@@ -74,11 +74,11 @@ def submit(sent: Sequence[Mapping[str, Any]], *, data_type: str, to: object, at:
 
 def read_item(item: Mapping[str, Any], *, data_type: str) -> JobItem:
     """Read one item: what is to be done with what."""
-    method = text(item.get("method"), "method").lower() or "post"
-    kind = text(item.get("data_type"), "data_type") or data_type
-    if kind != data_type or (method, kind) not in DO:
+    method = read_text(item.get("method"), "method").lower() or "post"
+    kind = read_text(item.get("data_type"), "data_type") or data_type
+    if kind != data_type or (method, kind) not in ACTIONS:
         raise Refused(f"{quoted_value(method)} of {quoted_value(kind)} cannot be done here.", field="items")
-    return JobItem(method=method, data_type=kind, data=storable_data(mapping(item.get("data"), "data")))
+    return JobItem(method=method, data_type=kind, data=storable_data(read_mapping(item.get("data"), "data")))
 
 
 def storable_data(value: Any) -> Any:
@@ -96,7 +96,7 @@ def storable_data(value: Any) -> Any:
 
 def find_job(key: object, *, at: datetime) -> Job:
     """The job of this name that is still open, locked."""
-    named = text(key, "job")
+    named = read_text(key, "job")
     job = Job.objects.select_for_update().filter(key=named).first()
     if job is None:
         raise Unknown(f"No such job[{named}]", field="job")
@@ -105,17 +105,17 @@ def find_job(key: object, *, at: datetime) -> Job:
     return job
 
 
-def work_off(*, clock: Callable[[], datetime], go_on: Callable[[], bool]) -> int:
+def process_jobs(*, clock: Callable[[], datetime], go_on: Callable[[], bool]) -> int:
     """Do what is waiting until nothing is left or it is time to end; returns how many items were done or refused."""
     total = 0
     for task in JobTask.objects.filter(completed_at=None).order_by("pk"):
-        while go_on() and do_next(task, at=clock()):
+        while go_on() and process_next_item(task, at=clock()):
             total += 1
     return total
 
 
 @retried
-def do_next(task: JobTask, *, at: datetime) -> bool:
+def process_next_item(task: JobTask, *, at: datetime) -> bool:
     """Do the next item of a task, once whatever happens: it goes in the transaction that did it. False for no more."""
     mine = JobTask.objects.select_for_update(skip_locked=True).filter(pk=task.pk, completed_at=None).first()
     if mine is None:
@@ -127,16 +127,16 @@ def do_next(task: JobTask, *, at: datetime) -> bool:
         JobTask.objects.filter(pk=mine.pk).update(completed_at=at)
         Job.objects.filter(pk=mine.job_id).update(updated_at=at)
         return False
-    do(item, at=at)
+    process_item(item, at=at)
     return True
 
 
-def do(item: JobItem, *, at: datetime) -> None:
+def process_item(item: JobItem, *, at: datetime) -> None:
     """Do one item and forget it, or keep it with the reason why it, or a part of it, cannot be done."""
     warnings = Warnings()
     try:
         with transaction.atomic():
-            DO[item.method, item.data_type](item.data, at=at, on_bad_value=warnings.note)
+            ACTIONS[item.method, item.data_type](item.data, at=at, on_bad_value=warnings.note)
     except Refused as wrong:
         code = next(code for kind, code in CODES.items() if isinstance(wrong, kind))
         JobItem.objects.filter(pk=item.pk).update(error_code=code, error=str(wrong))

@@ -8,16 +8,16 @@ from typing import Any
 from audiences.intake.attributes import custom_attributes
 from audiences.intake.attributes.fields import (
     OnBadValue,
-    Read,
+    Reader,
     Refused,
-    attempt,
-    flag,
-    integer_value,
-    long_text,
-    mapping,
-    moment,
-    refuse,
-    text,
+    raise_refusal,
+    read_flag,
+    read_integer,
+    read_long_text,
+    read_mapping,
+    read_moment,
+    read_text,
+    try_read,
 )
 from audiences.intake.identity_resolution import read_user_id
 from audiences.intake.source import Source
@@ -27,21 +27,21 @@ from audiences.transactions import retried
 from audiences.webhook_outbox import announce
 
 
-def plan(value: object, field: str) -> str:
+def read_plan(value: object, field: str) -> str:
     """Read a plan's name: as it is, or in an object as the answer has it."""
-    return text(value.get("name") if isinstance(value, dict) else value, field)
+    return read_text(value.get("name") if isinstance(value, dict) else value, field)
 
 
 # Field, column, how it is read. Of two fields for one column the later row counts.
-COLUMNS: tuple[tuple[str, str, Read], ...] = (
-    ("name", "name", text),
-    ("plan", "plan", plan),
-    ("monthly_spend", "monthly_spend", integer_value),
-    ("size", "size", integer_value),
-    ("industry", "industry", text),
-    ("website", "website", long_text),
-    ("created_at", "remote_created_at", moment),
-    ("remote_created_at", "remote_created_at", moment),
+COLUMNS: tuple[tuple[str, str, Reader], ...] = (
+    ("name", "name", read_text),
+    ("plan", "plan", read_plan),
+    ("monthly_spend", "monthly_spend", read_integer),
+    ("size", "size", read_integer),
+    ("industry", "industry", read_text),
+    ("website", "website", read_long_text),
+    ("created_at", "remote_created_at", read_moment),
+    ("remote_created_at", "remote_created_at", read_moment),
 )
 
 
@@ -54,7 +54,7 @@ class CompanyFacts:
     attributes: dict[str, Any]
     remove: bool  # The customer it was sent with is no member any more.
 
-    def with_kinds(self, kinds: custom_attributes.Kinds, *, on_bad_value: OnBadValue = refuse) -> "CompanyFacts":
+    def with_kinds(self, kinds: custom_attributes.Kinds, *, on_bad_value: OnBadValue = raise_refusal) -> "CompanyFacts":
         """Return the same with its attributes read as their kinds have them."""
         values = custom_attributes.coerce_values(
             self.attributes, scope=Scope.COMPANY, kinds=kinds, on_bad_value=on_bad_value
@@ -65,13 +65,13 @@ class CompanyFacts:
         """Return the columns that are to change, with their new values."""
         wanted = {
             **self.columns,
-            "attributes": custom_attributes.merge(company.attributes, self.attributes),
+            "attributes": custom_attributes.merge_values(company.attributes, self.attributes),
             "archived_at": None,
         }
         return {column: value for column, value in wanted.items() if getattr(company, column) != value}
 
 
-def read_company(facts: Mapping[str, Any], *, on_bad_value: OnBadValue = refuse) -> CompanyFacts:
+def read_company(facts: Mapping[str, Any], *, on_bad_value: OnBadValue = raise_refusal) -> CompanyFacts:
     """Read what was sent about a company; `id` stands for company_id where only that is given, as browsers do."""
     company_id = read_user_id(facts.get("company_id") or facts.get("id"), "company_id")
     if not company_id:
@@ -83,19 +83,19 @@ def read_company(facts: Mapping[str, Any], *, on_bad_value: OnBadValue = refuse)
                 columns[column] = read(facts[field], field)
             except Refused as wrong:
                 on_bad_value(wrong)
-    sent = attempt(
-        mapping, facts.get("custom_attributes"), "custom_attributes", on_bad_value=on_bad_value, otherwise={}
+    sent = try_read(
+        read_mapping, facts.get("custom_attributes"), "custom_attributes", on_bad_value=on_bad_value, otherwise={}
     )
     return CompanyFacts(
         company_id=company_id,
         columns=columns,
-        attributes=custom_attributes.check(sent, on_bad_value=on_bad_value),
-        remove=bool(attempt(flag, facts.get("remove"), "remove", on_bad_value=on_bad_value)),
+        attributes=custom_attributes.check_attributes(sent, on_bad_value=on_bad_value),
+        remove=bool(try_read(read_flag, facts.get("remove"), "remove", on_bad_value=on_bad_value)),
     )
 
 
 @retried
-def upsert_company(facts: Mapping[str, Any], *, at: datetime, on_bad_value: OnBadValue = refuse) -> Company:
+def upsert_company(facts: Mapping[str, Any], *, at: datetime, on_bad_value: OnBadValue = raise_refusal) -> Company:
     """Make the company that `facts` name, or bring it up to date.
 
     A value that cannot be taken refuses the whole, unless `on_bad_value` takes note of it and the rest goes on.
@@ -132,7 +132,7 @@ def upsert_companies(sent: Iterable[CompanyFacts], *, at: datetime) -> dict[str,
     return found
 
 
-def join(customer: Customer, companies: Iterable[CompanyFacts], *, at: datetime) -> None:
+def update_memberships(customer: Customer, companies: Iterable[CompanyFacts], *, at: datetime) -> None:
     """Make the customer a member of these companies, and no longer of those to be removed."""
     joined = {facts.company_id: facts for facts in companies}
     left = [name for name, facts in joined.items() if facts.remove]

@@ -3,21 +3,21 @@
 import re
 from datetime import datetime
 
-from audiences.intake.attributes.fields import Refused, quoted_value, text
+from audiences.intake.attributes.fields import Refused, quoted_value, read_text
 from audiences.intake.identity_resolution import Unknown
 from audiences.models import Customer, Device
 from audiences.models.customers import Platform
 from audiences.transactions import retried
 
-LONGEST_TOKEN = 1000
+MAX_TOKEN_LENGTH = 1000
 # More than anybody carries, and few enough that no message to one customer becomes a flood.
-MOST_DEVICES = 20
+MAX_DEVICES = 20
 TOKEN = re.compile(r"[!-~]+")
 
 
 def read_token(value: object) -> str:
     """Read the token a push goes to."""
-    token = text(value, "token", most=LONGEST_TOKEN)
+    token = read_text(value, "token", most=MAX_TOKEN_LENGTH)
     if not TOKEN.fullmatch(token):
         raise Refused("token must be what Firebase gave the app for this device.", field="token")
     return token
@@ -26,7 +26,7 @@ def read_token(value: object) -> str:
 def read_platform(value: object) -> Platform:
     """Read what kind of device it is."""
     try:
-        return Platform(text(value, "platform").lower() or Platform.ANDROID)
+        return Platform(read_text(value, "platform").lower() or Platform.ANDROID)
     except ValueError:
         known = ", ".join(Platform.values)
         raise Refused(f"There is no platform {quoted_value(value)}. There are {known}.", field="platform") from None
@@ -46,7 +46,7 @@ def register_device(customer: Customer, *, token: object, platform: object, at: 
         update_fields=["customer", "platform", "created_at", "retired_at"],
     )
     live = Device.objects.live().filter(customer=customer).order_by("-created_at", "-pk")
-    Device.objects.filter(pk__in=list(live.values_list("pk", flat=True)[MOST_DEVICES:])).update(retired_at=at)
+    Device.objects.filter(pk__in=list(live.values_list("pk", flat=True)[MAX_DEVICES:])).update(retired_at=at)
     return Device.objects.get(token=device.token)
 
 

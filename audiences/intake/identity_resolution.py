@@ -10,12 +10,12 @@ from django.core.validators import validate_email
 from django.db.models import F
 from django.db.models.lookups import IsNull
 
-from audiences.intake.attributes.custom_attributes import UNKNOWN
-from audiences.intake.attributes.fields import Refused, first_given, quoted_value, text
+from audiences.intake.attributes.custom_attributes import UNKNOWN_VALUES
+from audiences.intake.attributes.fields import Refused, first_given, quoted_value, read_text
 from audiences.models import Company, Customer
 from audiences.models.customers import CustomerQuerySet
 
-LONGEST_EMAIL = 254
+MAX_EMAIL_LENGTH = 254
 ID = re.compile(r"[1-9]\d{0,17}")
 
 
@@ -41,15 +41,15 @@ class Identity:
 
 def read_user_id(value: object, field: str = "user_id") -> str | None:
     """Read an id given by whoever sends us data; a number becomes text, null and "" are none."""
-    read = text(value, field) or None
-    if read in UNKNOWN and read is not None:
+    read = read_text(value, field) or None
+    if read in UNKNOWN_VALUES and read is not None:
         raise Refused(f"{field} is {quoted_value(read)}: whatever sent it had no value for it.", field=field)
     return read
 
 
 def read_email(value: object, field: str = "email") -> str | None:
     """Read an email address, in lower case; null and "" are none."""
-    given = text(value, field, most=LONGEST_EMAIL)
+    given = read_text(value, field, most=MAX_EMAIL_LENGTH)
     read = lower_case(given)
     if read:
         try:
@@ -71,15 +71,15 @@ def lower_case(address: str) -> str:
     )
 
 
-def find(facts: Mapping[str, Any]) -> Customer:
+def find_customer(facts: Mapping[str, Any]) -> Customer:
     """Return the customer a reference names: the first given of id, user_id and email decides; Unknown if none is.
 
     A lead who only left the address is not named by it.
     """
     identity = Identity(
-        id=text(first_given(facts, "id", "intercom_user_id"), "id") or None,
-        user_id=text(facts.get("user_id"), "user_id") or None,
-        email=lower_case(text(facts.get("email"), "email")) or None,
+        id=read_text(first_given(facts, "id", "intercom_user_id"), "id") or None,
+        user_id=read_text(facts.get("user_id"), "user_id") or None,
+        email=lower_case(read_text(facts.get("email"), "email")) or None,
     )
     if not identity:
         raise Refused("Name a user by id, user_id or email.", field="user_id")
@@ -124,7 +124,7 @@ def candidates(
 
 def find_company(facts: Mapping[str, Any]) -> Company:
     """Return the company a reference names by its id here or its company_id; Unknown if there is none."""
-    given, company_id = text(facts.get("id"), "id"), read_user_id(facts.get("company_id"), "company_id")
+    given, company_id = read_text(facts.get("id"), "id"), read_user_id(facts.get("company_id"), "company_id")
     if not given and not company_id:
         raise Refused("Name a company by id or company_id.", field="company_id")
     if given:

@@ -6,12 +6,12 @@ from typing import Any
 
 from django.db import IntegrityError, transaction
 
-from audiences.intake.attributes.fields import OnBadValue, refuse
-from audiences.intake.companies import join
+from audiences.intake.attributes.fields import OnBadValue, raise_refusal
+from audiences.intake.companies import update_memberships
 from audiences.intake.customer_fields import read_facts
 from audiences.intake.identity_resolution import Conflict
 from audiences.intake.source import Source
-from audiences.intake.upsert import changes_to, write
+from audiences.intake.upsert import changes_to, save_changes
 from audiences.models import Customer
 from audiences.models.customers import Role
 from audiences.transactions import retried
@@ -24,7 +24,7 @@ def save_lead(
     lead: Customer | None = None,
     at: datetime,
     source: Source = Source.REST,
-    on_bad_value: OnBadValue = refuse,
+    on_bad_value: OnBadValue = raise_refusal,
 ) -> Customer:
     """Make a lead, or bring one up to date; a lead has no user_id.
 
@@ -40,8 +40,8 @@ def save_lead(
         changes["email_is_said"] = True
     try:
         with transaction.atomic():
-            write(row, changes, at=at)
+            save_changes(row, changes, at=at)
     except IntegrityError:
         raise Conflict(f"Somebody else has the email {sent.identity.email}.", field="email") from None
-    join(row, sent.companies, at=at)
+    update_memberships(row, sent.companies, at=at)
     return row

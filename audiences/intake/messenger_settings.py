@@ -58,27 +58,29 @@ COMPANY_FIELDS = frozenset(
 )
 
 
-def from_browser(settings: Mapping[str, Any]) -> dict[str, Any]:
+def facts_from_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return settings as facts: what is no field of ours is a custom attribute, of the user or of the company."""
     facts = {key: value for key, value in settings.items() if key in FIELDS | DETAIL_FIELDS}
-    facts["custom_attributes"] = attributes(settings, besides=FIELDS | DETAIL_FIELDS | NOT_ATTRIBUTES)
+    facts["custom_attributes"] = custom_attributes_in(settings, besides=FIELDS | DETAIL_FIELDS | NOT_ATTRIBUTES)
     given, one = settings.get("companies"), settings.get("company")
     if given is not None and not isinstance(given, list):
         # For `identify` to refuse, in its words.
         return facts | {"companies": given}
     companies = [*(given or []), *([] if one is None else [one])]
     if companies:
-        facts["companies"] = [company(entry) if isinstance(entry, dict) else entry for entry in companies]
+        facts["companies"] = [company_facts(entry) if isinstance(entry, dict) else entry for entry in companies]
     return facts
 
 
-def company(settings: Mapping[str, Any]) -> dict[str, Any]:
+def company_facts(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return a company's settings as facts."""
     facts = {key: value for key, value in settings.items() if key in COMPANY_FIELDS}
-    return facts | {"custom_attributes": attributes(settings, besides=COMPANY_FIELDS | {"custom_attributes", "type"})}
+    return facts | {
+        "custom_attributes": custom_attributes_in(settings, besides=COMPANY_FIELDS | {"custom_attributes", "type"})
+    }
 
 
-def attributes(settings: Mapping[str, Any], *, besides: frozenset[str]) -> Any:
+def custom_attributes_in(settings: Mapping[str, Any], *, besides: frozenset[str]) -> Any:
     """Return the custom attributes among settings, in line or in an object of their own."""
     inline = {key: value for key, value in settings.items() if key not in besides}
     own = settings.get("custom_attributes")

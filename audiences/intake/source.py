@@ -20,10 +20,10 @@ class Source(Enum):
 
 # How many names a catalogue may have for a sender to add one more. The last places are kept for the customer's server
 # and for staff, whatever the browsers of users send.
-MOST_ATTRIBUTES = 250
-MOST_BY_BROWSERS = 200
-ROOM_FOR: dict[Source, int] = {
-    Source.REST: MOST_ATTRIBUTES,
-    Source.PROVED_BROWSER: MOST_BY_BROWSERS,
+MAX_ATTRIBUTES = 250
+MAX_FROM_BROWSERS = 200
+CATALOGUE_LIMITS: dict[Source, int] = {
+    Source.REST: MAX_ATTRIBUTES,
+    Source.PROVED_BROWSER: MAX_FROM_BROWSERS,
     Source.BROWSER: 0,
 }

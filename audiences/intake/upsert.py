@@ -7,27 +7,27 @@ from typing import Any
 
 from django.db import IntegrityError, connection, transaction
 
-from audiences.intake.attributes.custom_attributes import merge
-from audiences.intake.attributes.fields import OnBadValue, Refused, refuse
-from audiences.intake.companies import join
-from audiences.intake.customer_fields import Facts, read_facts
+from audiences.intake.attributes.custom_attributes import merge_values
+from audiences.intake.attributes.fields import OnBadValue, Refused, raise_refusal
+from audiences.intake.companies import update_memberships
+from audiences.intake.customer_fields import CustomerFacts, read_facts
 from audiences.intake.identity_resolution import Conflict, Identity, Unknown, candidates
 from audiences.intake.source import Source
 from audiences.locks import Lock
 from audiences.models import Customer
 from audiences.models.customers import CustomerQuerySet, Role
 from audiences.transactions import retried
-from audiences.webhook_outbox import about_customer, announce, announce_about
+from audiences.webhook_outbox import announce, announce_customer_change, customer_topic
 
 # Whoever loses a race to write an identity looks again and finds the winner's row.
-TRIES = 5
+MAX_ATTEMPTS = 5
 # The columns of which the database promises that no two customers have the same.
 CONTESTED = {"user_id", "email", "email_is_said"}
 
 
 @retried
 def identify(
-    facts: Mapping[str, Any], *, at: datetime, source: Source = Source.REST, on_bad_value: OnBadValue = refuse
+    facts: Mapping[str, Any], *, at: datetime, source: Source = Source.REST, on_bad_value: OnBadValue = raise_refusal
 ) -> Customer:
     """Make the customer `facts` name, or bring them up to date, and return them with their row locked.
 
@@ -35,37 +35,39 @@ def identify(
     `on_bad_value` takes note of it and the rest goes on; who is meant must be clear in any case: Conflict where it
     could be two, Unknown where an `id` is nobody's. The lock lasts as long as the caller's transaction.
     """
-    return identify_here(facts, at=at, source=source, on_bad_value=on_bad_value)
+    return identify_in_transaction(facts, at=at, source=source, on_bad_value=on_bad_value)
 
 
-def identify_here(facts: Mapping[str, Any], *, at: datetime, source: Source, on_bad_value: OnBadValue) -> Customer:
+def identify_in_transaction(
+    facts: Mapping[str, Any], *, at: datetime, source: Source, on_bad_value: OnBadValue
+) -> Customer:
     """Do the same in the caller's own transaction, which must end where this raises."""
     sent = read_facts(facts, at=at, source=source, on_bad_value=on_bad_value)
     if not sent.identity:
         raise Refused("Name the user by id, user_id or email.", field="user_id")
-    customer = upsert(sent, source=source, at=at)
-    join(customer, sent.companies, at=at)
+    customer = upsert_customer(sent, source=source, at=at)
+    update_memberships(customer, sent.companies, at=at)
     return customer
 
 
 @retried
-def archive(customer: Customer, *, at: datetime) -> None:
+def archive_customer(customer: Customer, *, at: datetime) -> None:
     """Take the customer out of every audience at once; whoever is written to again comes back."""
     if Customer.objects.filter(pk=customer.pk).archive(at=at):
-        announce_about(customer, "deleted", at=at)
+        announce_customer_change(customer, "deleted", at=at)
     customer.archived_at = customer.archived_at or at
 
 
-def upsert(sent: Facts, *, source: Source, at: datetime) -> Customer:
+def upsert_customer(sent: CustomerFacts, *, source: Source, at: datetime) -> Customer:
     """Write what was sent to the row it is about; no race ends in two rows or in an error of the database."""
-    for _ in range(TRIES):
-        customer, found_by = lock(sent.identity, source=source)
-        check_free(customer, sent.identity)
+    for _ in range(MAX_ATTEMPTS):
+        customer, found_by = lock_customer(sent.identity, source=source)
+        check_identity_conflict(customer, sent.identity)
         changes = changes_to(customer, sent, found_by=found_by, source=source, at=at)
         contested = customer.pk is None or changes.keys() & CONTESTED
         try:
             with transaction.atomic() if contested else nullcontext():
-                return write(customer, changes, at=at)
+                return save_changes(customer, changes, at=at)
         except IntegrityError:
             continue
     raise Conflict("This user is being written by others at the same time. Send it again.", field="user_id")
@@ -76,7 +78,7 @@ def is_email_proved(identity: Identity, *, source: Source) -> bool:
     return not source.is_browser or not identity.user_id
 
 
-def ways_to(rows: CustomerQuerySet, identity: Identity, *, source: Source) -> dict[str, CustomerQuerySet]:
+def lookups(rows: CustomerQuerySet, identity: Identity, *, source: Source) -> dict[str, CustomerQuerySet]:
     """Where to look for whom somebody says to be, in order, as far as they prove it.
 
     A browser that proves an address alone is nobody who has a user_id: that one is proved by the user_id.
@@ -86,12 +88,12 @@ def ways_to(rows: CustomerQuerySet, identity: Identity, *, source: Source) -> di
     return candidates(rows, identity, is_email_proved=is_email_proved(identity, source=source))
 
 
-def lock(identity: Identity, *, source: Source) -> tuple[Customer, str]:
+def lock_customer(identity: Identity, *, source: Source) -> tuple[Customer, str]:
     """Return the row that is meant, locked, and by what it was found; a new one, found by "", where there is none."""
     rows = Customer.objects.select_for_update(no_key=True)
-    for name, meant in ways_to(rows, identity, source=source).items():
+    for name, meant in lookups(rows, identity, source=source).items():
         if name == "email":
-            queue_for(str(identity.email))
+            lock_email(str(identity.email))
         found = meant.first()
         # What is left of somebody erased is nobody's to fill again.
         if found and not (name == "id" and found.is_erased):
@@ -101,7 +103,7 @@ def lock(identity: Identity, *, source: Source) -> tuple[Customer, str]:
     return Customer(), ""
 
 
-def queue_for(email: str) -> None:
+def lock_email(email: str) -> None:
     """Wait for whoever else looks by this email, before any row is locked.
 
     No constraint keeps apart two customers made at once, one with a user_id and one without.
@@ -110,7 +112,7 @@ def queue_for(email: str) -> None:
         cursor.execute("SELECT pg_advisory_xact_lock(%s, hashtext(%s))", [Lock.EMAIL, email])
 
 
-def check_free(customer: Customer, identity: Identity) -> None:
+def check_identity_conflict(customer: Customer, identity: Identity) -> None:
     """Refuse an id that is one customer's together with a user_id or an email that is another's."""
     if customer.pk is None or not identity.id:
         return
@@ -123,7 +125,9 @@ def check_free(customer: Customer, identity: Identity) -> None:
         raise Conflict(f"id {customer.pk} and email {identity.email} are two different users.", field="email")
 
 
-def changes_to(customer: Customer, sent: Facts, *, found_by: str, source: Source, at: datetime) -> dict[str, Any]:
+def changes_to(
+    customer: Customer, sent: CustomerFacts, *, found_by: str, source: Source, at: datetime
+) -> dict[str, Any]:
     """Return the columns that are to change, with their new values."""
     wanted = dict(sent.columns)
     if sent.identity.user_id:
@@ -142,31 +146,31 @@ def changes_to(customer: Customer, sent: Facts, *, found_by: str, source: Source
         wanted["first_seen_at"] = wanted["last_seen_at"]
     if sent.new_session:
         wanted |= {"session_count": customer.session_count + 1, "session_started_at": at}
-    wanted["unsubscribed_from_emails"] = opted_out(customer, said=sent.unsubscribed, source=source)
-    wanted["details"] = merge(customer.details, sent.details)
-    wanted["attributes"] = merge(customer.attributes, sent.attributes)
+    wanted["unsubscribed_from_emails"] = resolve_opt_out(customer, said=sent.unsubscribed, source=source)
+    wanted["details"] = merge_values(customer.details, sent.details)
+    wanted["attributes"] = merge_values(customer.attributes, sent.attributes)
     wanted["archived_at"] = None
     return {column: value for column, value in wanted.items() if getattr(customer, column) != value}
 
 
 def small_changes_to(
-    customer: Customer, sent: Facts, *, found_by: str, source: Source, at: datetime
+    customer: Customer, sent: CustomerFacts, *, found_by: str, source: Source, at: datetime
 ) -> dict[str, Any] | None:
     """Return the columns that are to change, None where more is to do: who it is changes, or others are told."""
     changes = changes_to(customer, sent, found_by=found_by, source=source, at=at)
-    return None if changes.keys() & CONTESTED or news(customer, changes) else changes
+    return None if changes.keys() & CONTESTED or changed_topics(customer, changes) else changes
 
 
-def opted_out(customer: Customer, *, said: bool | None, source: Source) -> bool:
+def resolve_opt_out(customer: Customer, *, said: bool | None, source: Source) -> bool:
     """Whether the customer is to get no emails: anybody may opt them out, only a sync undoes what a sync did."""
     if said is False and source is Source.REST and customer.unsubscribed_by_customer_at is None:
         return False
     return said is True or customer.unsubscribed_from_emails
 
 
-def write(customer: Customer, changes: Mapping[str, Any], *, at: datetime) -> Customer:
+def save_changes(customer: Customer, changes: Mapping[str, Any], *, at: datetime) -> Customer:
     """Save the changes and announce them; a row nothing is new about is not written."""
-    topics = [about_customer(customer, what) for what in news(customer, changes)]
+    topics = [customer_topic(customer, what) for what in changed_topics(customer, changes)]
     for column, value in changes.items():
         setattr(customer, column, value)
     if customer.pk is None:
@@ -181,7 +185,7 @@ def write(customer: Customer, changes: Mapping[str, Any], *, at: datetime) -> Cu
     return customer
 
 
-def news(customer: Customer, changes: Mapping[str, Any]) -> list[str]:
+def changed_topics(customer: Customer, changes: Mapping[str, Any]) -> list[str]:
     """What of the changes others may want to know."""
     if customer.pk is None:
         return ["created"]

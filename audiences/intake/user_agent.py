@@ -22,7 +22,7 @@ SYSTEMS: tuple[tuple[str, str], ...] = (
 )
 
 
-def browser(user_agent: str) -> tuple[str, str]:
+def parse_browser(user_agent: str) -> tuple[str, str]:
     """Return the browser's name and version, both "" where the table has none."""
     for name, pattern in BROWSERS:
         if found := re.search(pattern, user_agent):
@@ -30,6 +30,6 @@ def browser(user_agent: str) -> tuple[str, str]:
     return "", ""
 
 
-def system(user_agent: str) -> str:
+def parse_os(user_agent: str) -> str:
     """Return the operating system, "" where the table has none."""
     return next((name for name, pattern in SYSTEMS if re.search(pattern, user_agent)), "")

@@ -9,19 +9,19 @@ from django.db import connection, models, transaction
 from django.db.models.functions import Cast
 
 from audiences import attributes
-from audiences.attributes import BY_NAME, EVENTS
+from audiences.attributes import BY_NAME, EVENT_ATTRIBUTES
 from audiences.locks import Lock
 from audiences.models.catalogue import CustomAttribute
 from audiences.models.tags import Tag
-from audiences.rules import LABELS, MOST_IN_ALL, Group, Kind, Rule, RuleError, parse
+from audiences.rules import LABELS, MAX_RULES_WITH_SEGMENTS, Group, Kind, Rule, RuleError, parse
 
-MOST_SEGMENTS_DEEP = 8
+MAX_SEGMENT_DEPTH = 8
 # How many events an audience can ask how often or when they happened: each is a table more to join.
-MOST_EVENTS = 50
-MOST_SAID = 1_000_000
-ABOUT_TAGS = ("tag", "company.tag")
-ABOUT_SEGMENTS = ("segment", "company.segment")
-ASKING = "$.** ? (@.attribute == $names[*] && @.value == $value)"
+MAX_EVENT_JOINS = 50
+MAX_REPORTED_SIZE = 1_000_000
+TAG_ATTRIBUTES = ("tag", "company.tag")
+SEGMENT_ATTRIBUTES = ("segment", "company.segment")
+RULE_PATH = "$.** ? (@.attribute == $names[*] && @.value == $value)"
 
 
 class AudienceQuerySet(models.QuerySet["Audience"]):
@@ -31,13 +31,13 @@ class AudienceQuerySet(models.QuerySet["Audience"]):
         """Those with a name."""
         return self.exclude(name="")
 
-    def naming(self, row: models.Model, *attributes: str) -> Self:
+    def with_rule_about(self, row: models.Model, *attributes: str) -> Self:
         """Those with a rule about one of these attributes that names this row."""
         named = {"names": attributes, "value": row.pk}
         return self.filter(
             models.Func(
                 "rules",
-                models.Value(ASKING),
+                models.Value(RULE_PATH),
                 Cast(models.Value(named, models.JSONField()), models.JSONField()),
                 function="jsonb_path_exists",
                 template="%(function)s(%(expressions)s)",
@@ -99,7 +99,7 @@ def parse_stored_rules(stored: object, *, catalogue: attributes.Catalogue | None
         catalogue = CustomAttribute.objects.catalogue()
 
     def kind_of(name: str) -> tuple[Kind, str]:
-        found = attributes.find(name, catalogue=catalogue)
+        found = attributes.find_attribute(name, catalogue=catalogue)
         return found.kind, found.label
 
     return parse(stored, kind_of=kind_of)
@@ -107,7 +107,7 @@ def parse_stored_rules(stored: object, *, catalogue: attributes.Catalogue | None
 
 def segment_rules(tree: Group) -> list[Rule]:
     """Every rule of a tree that names a segment."""
-    return [rule for rule in tree.leaves() if rule.attribute in ABOUT_SEGMENTS]
+    return [rule for rule in tree.leaves() if rule.attribute in SEGMENT_ATTRIBUTES]
 
 
 def check_references(tree: Group) -> None:
@@ -148,45 +148,48 @@ def check_segments(tree: Group, *, of: int = 0) -> None:
         for pk, segment in find_segments(named - found.keys()).items():
             found[pk], names[pk] = reach(segment.tree, path=path | {pk}), segment.name
         deepest = max((found[pk].deep for pk in named), default=0)
-        if len(path) + deepest > MOST_SEGMENTS_DEEP + 1:
-            raise RuleError(f"Segments go at most {MOST_SEGMENTS_DEEP} deep into one another.")
+        if len(path) + deepest > MAX_SEGMENT_DEPTH + 1:
+            raise RuleError(f"Segments go at most {MAX_SEGMENT_DEPTH} deep into one another.")
         events = events_of(within).union(*(found[pk].events for pk in named))
-        return Reach(1 + deepest, within.size() + sum(brought(rule, found[rule.value]) for rule in rules), events)
+        return Reach(
+            1 + deepest, within.size() + sum(extra_rule_count(rule, found[rule.value]) for rule in rules), events
+        )
 
     whole = reach(tree, path=frozenset({of}))
-    if whole.size > MOST_IN_ALL:
-        raise RuleError(too_many(tree, found=found, names=names))
-    if len(whole.events) > MOST_EVENTS:
+    if whole.size > MAX_RULES_WITH_SEGMENTS:
+        raise RuleError(too_many_rules_error(tree, found=found, names=names))
+    if len(whole.events) > MAX_EVENT_JOINS:
         raise RuleError(
             f"These rules, with those of their segments, ask how often or when {len(whole.events):,} different events"
-            f" happened. They can ask that of at most {MOST_EVENTS}."
+            f" happened. They can ask that of at most {MAX_EVENT_JOINS}."
         )
 
 
-def brought(rule: Rule, reach: Reach) -> int:
+def extra_rule_count(rule: Rule, reach: Reach) -> int:
     """How many rules a segment has beyond the one that names it; a company's is also asked whether there is one."""
     return max(1, reach.size) - 1 + (rule.attribute == "company.segment")
 
 
 def events_of(tree: Group) -> frozenset[str]:
     """The events rules ask how often or when they happened."""
-    asking = tuple(prefix for prefix, (_, _, sql) in EVENTS.items() if sql)
+    asking = tuple(prefix for prefix, (_, _, sql) in EVENT_ATTRIBUTES.items() if sql)
     return frozenset(
         rule.attribute.partition(".")[2].lower() for rule in tree.leaves() if rule.attribute.startswith(asking)
     )
 
 
-def too_many(tree: Group, *, found: Mapping[int, Reach], names: Mapping[int, str]) -> str:
+def too_many_rules_error(tree: Group, *, found: Mapping[int, Reach], names: Mapping[int, str]) -> str:
     """Why these rules are too many, said of the one whose segment brings the most."""
     place, rule = max(
-        ((place, rule) for place, rule in tree.placed() if rule.attribute in ABOUT_SEGMENTS),
+        ((place, rule) for place, rule in tree.numbered_rules() if rule.attribute in SEGMENT_ATTRIBUTES),
         key=lambda one: found[one[1].value].size,
     )
     size = found[rule.value].size
+    shown = f"{size:,}" if size < MAX_REPORTED_SIZE else f"over {MAX_REPORTED_SIZE:,}"
     about = f"{BY_NAME[rule.attribute].label} {LABELS[rule.operator]} {names[rule.value]}"
     return (
-        f"Rule {place}, “{about}”: that segment is {f'{size:,}' if size < MOST_SAID else f'over {MOST_SAID:,}'} rules,"
-        f" with the segments in it. An audience has at most {MOST_IN_ALL} rules, those of its segments included."
+        f"Rule {place}, “{about}”: this segment has {shown} rules, including the segments it uses."
+        f" An audience can have at most {MAX_RULES_WITH_SEGMENTS} rules, including those of its segments."
     )
 
 

@@ -47,7 +47,7 @@ class Topic(models.TextChoices):
 class SubscriptionQuerySet(models.QuerySet["Subscription"]):
     """Questions about subscriptions."""
 
-    def wanting(self, topic: str) -> Self:
+    def subscribed_to(self, topic: str) -> Self:
         """Those to be told about this."""
         return self.filter(active=True, topics__contains=[topic])
 

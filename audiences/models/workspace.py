@@ -147,7 +147,7 @@ class Workspace(models.Model):
         return cls.objects.get_or_create(pk=1)[0]
 
     @classmethod
-    def identity(cls) -> tuple[str, bool]:
+    def identity_settings(cls) -> tuple[str, bool]:
         """Return the identity secret, and whether a browser must prove whom it names: read at every visit."""
         found = cls.objects.filter(pk=1).values_list("identity_secret", "require_user_hash").first()
         return found or (cls.current().identity_secret, True)
@@ -184,7 +184,7 @@ class Integration(AbstractAuthToken):
         if not user.is_staff and not user.has_usable_password():
             user.delete()
 
-    def used(self, *, at: datetime) -> None:
+    def mark_used(self, *, at: datetime) -> None:
         """Note that the token was used; written at most once a minute."""
         if self.last_used_at is None or at - self.last_used_at >= self.LAST_USED_EVERY:
             type(self).objects.filter(pk=self.pk).update(last_used_at=at)

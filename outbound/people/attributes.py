@@ -131,7 +131,7 @@ class CustomAttributeAdmin(refused_names.RefusedNamesPages):
                 if any(use.blocks and use.broken for use in uses_of(attribute, to=to)):
                     messages.error(request, "Nothing was changed: what is named below would break.")
                     return False
-                done = kind_conversion.convert(attribute, to=to, lose_at_most=lose_at_most)
+                done = kind_conversion.convert_attribute(attribute, to=to, lose_at_most=lose_at_most)
                 words = f"{counted(done.kept, 'value', 'values')} kept, {done.lost:,} became unknown"
                 self.note(request, attribute, f"{from_to('Kind', KIND_NAMES[was], KIND_NAMES[to])}. {words}")
         except kind_conversion.TooMuchLost as too_much:
@@ -141,7 +141,7 @@ class CustomAttributeAdmin(refused_names.RefusedNamesPages):
                 f"and the page said {lose_at_most:,}. Look again.",
             )
             return False
-        kind_conversion.catch_up(attribute, was=was)
+        kind_conversion.convert_late_writes(attribute, was=was)
         messages.success(request, f"“{attribute.name}” is {KIND_NAMES[to]} now. {words}.")
         return True
 

@@ -15,8 +15,8 @@ from django.utils import timezone
 from unfold.decorators import action
 
 from audiences import intake
-from audiences.intake.attributes.fields import storable
-from audiences.intake.tagging import tag_all, untag_all
+from audiences.intake.attributes.fields import replace_unstorable
+from audiences.intake.tagging import add_tag_to_all, remove_tag_from_all
 from audiences.models import Audience, Customer, Tag
 from audiences.models.customers import CustomerQuerySet, Role
 from audiences.rules import RuleError
@@ -131,7 +131,7 @@ def put_on(admin: ConsoleAdmin, request: HttpRequest, rows: CustomerQuerySet, na
     at = timezone.now()
     with transaction.atomic():
         label = intake.find_or_make_tag(name, at=at)
-        count = tag_all(rows, label, at=at)
+        count = add_tag_to_all(rows, label, at=at)
         admin.note(request, label, f"Tagged {counted(count, 'person', 'people')}")
     had = "" if count else " Everybody had it already."
     messages.success(request, f"{counted(count, 'person has', 'people have')} the tag “{label}” now.{had}")
@@ -140,11 +140,11 @@ def put_on(admin: ConsoleAdmin, request: HttpRequest, rows: CustomerQuerySet, na
 
 def take_off(admin: ConsoleAdmin, request: HttpRequest, rows: CustomerQuerySet, name: str) -> HttpResponse:
     """Take a tag off them."""
-    label = Tag.objects.filter(name__iexact=storable(name)).first() if name else None
+    label = Tag.objects.filter(name__iexact=replace_unstorable(name)).first() if name else None
     if label is None:
         raise intake.Refused(f"There is no tag “{name}”." if name else "Choose a tag.")
     with transaction.atomic():
-        count = untag_all(rows, label)
+        count = remove_tag_from_all(rows, label)
         admin.note(request, label, f"Took it off {counted(count, 'person', 'people')}")
     messages.success(request, f"The tag “{label}” is off {counted(count, 'person', 'people')}.")
     return back_to(request)
@@ -190,7 +190,7 @@ def by_tag(admin: ConsoleAdmin, request: HttpRequest, rows: CustomerQuerySet) ->
     must(request, "audiences.change_customer")
     at = timezone.now()
     label = intake.find_or_make_tag(f"Picked {timezone.localtime(at):%-d %b %Y, %H:%M:%S}", at=at)
-    admin.note(request, label, f"Tagged {counted(tag_all(rows, label, at=at), 'person', 'people')}")
+    admin.note(request, label, f"Tagged {counted(add_tag_to_all(rows, label, at=at), 'person', 'people')}")
     rules: list[Any] = [rule("tag", label.pk)]
     if rows.filter(role=Role.LEAD).exists():
         # Without a rule on the role, leads would be left out.

@@ -185,14 +185,14 @@ def check(_admin: ConsoleAdmin, request: HttpRequest, job: Import) -> None:
     name = request.POST.get("tag", "").strip()
     with transaction.atomic():
         tag = intake.find_or_make_tag(name, at=at) if name and job.kind == ImportKind.CUSTOMERS else None
-        csv_import.begin(job, ImportState.CHECKING, targets=request.POST.getlist("target"), tag=tag, at=at)
+        csv_import.start_import(job, ImportState.CHECKING, targets=request.POST.getlist("target"), tag=tag, at=at)
     go_on(job)
 
 
 def write(admin: ConsoleAdmin, request: HttpRequest, job: Import) -> None:
     """Write what was checked."""
     with transaction.atomic():
-        csv_import.begin(job, ImportState.WRITING, targets=job.targets, tag=job.tag, at=timezone.now())
+        csv_import.start_import(job, ImportState.WRITING, targets=job.targets, tag=job.tag, at=timezone.now())
         admin.note(request, job, LOGGED[job.kind].format(job.file_name))
     go_on(job)
 
@@ -200,14 +200,14 @@ def write(admin: ConsoleAdmin, request: HttpRequest, job: Import) -> None:
 def cancel(admin: ConsoleAdmin, request: HttpRequest, job: Import) -> None:
     """Leave it, and forget the file."""
     with transaction.atomic():
-        csv_import.cancel(job, at=timezone.now())
+        csv_import.cancel_import(job, at=timezone.now())
         admin.note(request, job, f"Cancelled the import of “{job.file_name}”")
     messages.success(request, "The import is cancelled and the file is no longer kept. What was written stays.")
 
 
 def go_on(job: Import) -> None:
     """Begin at once; a worker goes on."""
-    if csv_import.go_on(job.pk, clock=timezone.now, until=timezone.now() + AT_ONCE):
+    if csv_import.continue_import(job.pk, clock=timezone.now, until=timezone.now() + AT_ONCE):
         tasks.nudge_import(job.pk)
 
 
@@ -230,7 +230,7 @@ def columns(job: Import) -> list[dict[str, Any]]:
                 "values": values[:3],
                 "target": target,
                 "new": clean(name),
-                "kind": csv_import.looks_like(values),
+                "kind": csv_import.guess_kind(values),
             }
         )
     return found

@@ -184,11 +184,11 @@ class ProfilePages(ConsoleAdmin):
         def put_on_or_take_off() -> None:
             if off := request.POST.get("off", ""):
                 label = get_object_or_404(customer.tags, pk=off if off.isdecimal() else 0)
-                intake.untag(label, [customer], at=at)
+                intake.remove_tag(label, [customer], at=at)
                 self.note(request, customer, f"Took off the tag “{label}”")
             else:
                 label = intake.find_or_make_tag(request.POST.get("tag", ""), at=at)
-                intake.tag(label, [customer], at=at)
+                intake.add_tag(label, [customer], at=at)
                 self.note(request, customer, f"Put on the tag “{label}”")
 
         try:
@@ -210,7 +210,7 @@ class ProfilePages(ConsoleAdmin):
                 Customer.objects.filter(pk=customer.pk).update(archived_at=None, updated_at=at)
                 self.note(request, customer, "Brought back from the archive")
                 return f"{customer} is back, and in every audience they match."
-            intake.archive(customer, at=at)
+            intake.archive_customer(customer, at=at)
             self.note(request, customer, "Archived")
             return f"{customer} is archived: nothing reaches them."
 

@@ -10,7 +10,7 @@ from unfold.decorators import display
 from unfold.widgets import UnfoldAdminTextInputWidget
 
 from audiences.models import Audience, CompanyTag, CustomerTag, Tag
-from audiences.models.audience import ABOUT_TAGS
+from audiences.models.audience import TAG_ATTRIBUTES
 from messaging.models import Message
 from outbound.console.change_message import ToldAdmin
 from outbound.people.admin import counting
@@ -62,7 +62,7 @@ class TagAdmin(ToldAdmin):
 
 def uses(tag: Tag) -> list[str]:
     """The messages and segments with a rule about a tag."""
-    asking = Audience.objects.naming(tag, *ABOUT_TAGS)
+    asking = Audience.objects.with_rule_about(tag, *TAG_ATTRIBUTES)
     messages = Message.objects.filter(audience__in=asking).order_by("title")
     segments = asking.segments().order_by("name")
     return [*(f"the message “{one}”" for one in messages), *(f"the segment “{one}”" for one in segments)]

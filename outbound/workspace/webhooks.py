@@ -216,7 +216,7 @@ class SubscriptionAdmin(ToldAdmin):
             return not_done(request, reverse("admin:audiences_subscription_change", args=[object_id]))
         found = self.found(request, object_id)
         with transaction.atomic():
-            webhook_outbox.ping(found, at=timezone.now())
+            webhook_outbox.announce_ping(found, at=timezone.now())
             self.note(request, found, "Sent a ping")
         self.say(request, found, "A ping is on its way. What came back is in the log in a moment.")
         return HttpResponseRedirect(f"{self.address(found)}#log")
@@ -230,7 +230,7 @@ class SubscriptionAdmin(ToldAdmin):
         with transaction.atomic():
             if dispatcher.send_again(row, at=timezone.now()):
                 self.note(request, found, f"Sent {row.topic} (notif_{row.pk}) again")
-                transaction.on_commit(lambda: webhook_outbox.ring())
+                transaction.on_commit(lambda: webhook_outbox.nudge_dispatcher())
                 self.say(request, found, "It is sent again. What came back is in the log in a moment.")
             else:
                 messages.warning(request, "It is being sent at this moment.")

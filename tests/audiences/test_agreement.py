@@ -21,7 +21,14 @@ from audiences import attributes, compiler
 from audiences.attributes import Catalogue
 from audiences.models import Audience
 from audiences.models.audience import parse_stored_rules
-from audiences.rules import KNOWN_OR_NOT, OPERATORS, ROLLING, WITHOUT_VALUE, Kind, Operator
+from audiences.rules import (
+    OPERATORS,
+    OPERATORS_WITHOUT_VALUE,
+    PRESENCE_OPERATORS,
+    ROLLING_DAY_OPERATORS,
+    Kind,
+    Operator,
+)
 from messaging.models import Message
 from tests.factories import AudienceFactory, CustomAttributeFactory, TagFactory
 from tests.support import rule_oracle as oracle
@@ -36,20 +43,20 @@ CATALOGUE = Catalogue(customer=worlds.KEYS, company=worlds.KEYS)
 NAMES = [
     *attributes.BY_NAME,
     *(f"{prefix}{key}" for prefix in (attributes.CUSTOM, attributes.COMPANY_CUSTOM) for key in worlds.KEYS),
-    *(f"{prefix}{event}" for prefix in attributes.EVENTS for event in (*worlds.EVENTS, "Ordered", "never")),
+    *(f"{prefix}{event}" for prefix in attributes.EVENT_ATTRIBUTES for event in (*worlds.EVENTS, "Ordered", "never")),
 ]
-KINDS = {name: attributes.find(name, catalogue=CATALOGUE).kind for name in NAMES}
+KINDS = {name: attributes.find_attribute(name, catalogue=CATALOGUE).kind for name in NAMES}
 QUESTIONS = [(name, operator) for name in NAMES for operator in OPERATORS[KINDS[name]]]
 
 
 def values(kind: Kind, operator: Operator, now: datetime, *, segments: tuple[int, ...]) -> list[Any]:
     """What a rule of this kind may ask for, on the edges of what the worlds hold."""
     if kind is Kind.DATE:
-        if operator in ROLLING:
+        if operator in ROLLING_DAY_OPERATORS:
             return [*worlds.DAYS, 399, -401, 36_500, -36_500]
         return [(now + timedelta(days=days)).date().isoformat() for days in range(-4, 5)] + ["1900-01-01", "2999-12-31"]
     return {
-        Kind.TEXT: [*worlds.ASKED, *worlds.OWN],
+        Kind.TEXT: [*worlds.VALUES_ASKED_FOR, *worlds.UNIQUE_TEXTS],
         Kind.NUMBER: list(worlds.NUMBERS),
         Kind.ROLE: ["user", "lead"],
         Kind.TAG: list(worlds.TAGS),
@@ -66,7 +73,7 @@ def rule(draw: st.DrawFn, now: datetime, segments: tuple[int, ...]) -> dict[str,
     kind, operator = draw(st.sampled_from(kinds))
     name = draw(st.sampled_from([name for name in NAMES if KINDS[name] is kind]))
     asks: dict[str, Any] = {"attribute": name, "operator": operator.value}
-    if operator not in WITHOUT_VALUE:
+    if operator not in OPERATORS_WITHOUT_VALUE:
         asks["value"] = draw(st.sampled_from(values(kind, operator, now, segments=segments)))
     return asks
 
@@ -86,8 +93,8 @@ def tree(now: datetime, segments: tuple[int, ...]) -> st.SearchStrategy[dict[str
 def cases(draw: st.DrawFn) -> tuple[World, datetime, list[dict[str, Any]]]:
     """A world with segments that name one another, a moment, and trees to ask."""
     seed = draw(st.integers(0, 2**32))
-    note(f"The world is worlds.draw(Random({seed})).")
-    world, now = worlds.draw(Random(seed))  # noqa: S311 - not a secret
+    note(f"The world is worlds.draw_world(Random({seed})).")
+    world, now = worlds.draw_world(Random(seed))  # noqa: S311 - not a secret
     for known, segment in enumerate(SEGMENTS):
         world.segments[segment] = draw(tree(now, SEGMENTS[:known]))
     return world, now, draw(st.lists(tree(now, SEGMENTS), min_size=TREES, max_size=TREES))
@@ -111,13 +118,13 @@ class Stored:
 
     def __init__(self, world: World, now: datetime) -> None:
         self.now = now
-        worlds.store(world, at=now)
+        worlds.store_world(world, at=now)
         for pk, rules in world.segments.items():
             Audience(pk=pk, name=f"segment {pk}", rules=rules).save()
 
     def customers(self, rules: dict[str, Any]) -> set[int]:
         """As a page asks."""
-        return set(compiler.customers(rules, at=self.now).values_list("pk", flat=True))
+        return set(compiler.matching_customers(rules, at=self.now).values_list("pk", flat=True))
 
     def pairs(self, tree: compiler.Group, *, per_company: bool, where: str = "TRUE", **params: Any) -> set[oracle.Pair]:
         """As a round asks, its values bound by the server as in the statements that visits prepare."""
@@ -166,7 +173,7 @@ def test_the_compiler_agrees_with_the_oracle(around: None, case: tuple[World, da
 @pytest.fixture
 def crowd(around: None) -> tuple[World, Stored]:
     """One large world that stays the same."""
-    world, now = worlds.draw(Random(7), customers=60, companies=14)  # noqa: S311 - not a secret
+    world, now = worlds.draw_world(Random(7), customers=60, companies=14)  # noqa: S311 - not a secret
     world.segments = {
         9_301: {"match": "any", "rules": [{"attribute": "company.plan", "operator": "has_any_value"}]},
         9_302: {"match": "all", "rules": [{"attribute": "segment", "operator": "is_not", "value": 9_301}]},
@@ -191,7 +198,7 @@ def test_every_attribute_with_every_operator_agrees_and_tells_people_apart(crowd
     for name, operator in QUESTIONS:
         asks = {"attribute": name, "operator": operator.value}
         asked = [asks]
-        if operator not in WITHOUT_VALUE:
+        if operator not in OPERATORS_WITHOUT_VALUE:
             among = values(KINDS[name], operator, stored.now, segments=SEGMENTS)
             asked = [{**asks, "value": value} for value in order.sample(among, len(among))]
         tried = 0
@@ -209,7 +216,7 @@ def test_every_attribute_with_every_operator_agrees_and_tells_people_apart(crowd
 def says_nothing(name: str, operator: Operator) -> bool:
     """Whether nobody differs in it: what never happened, and whether something is known that always is."""
     always_known = name == "session_count" or (KINDS[name] is Kind.BOOLEAN and "custom" not in name)
-    return name.endswith(".never") or (always_known and operator in KNOWN_OR_NOT)
+    return name.endswith(".never") or (always_known and operator in PRESENCE_OPERATORS)
 
 
 def test_the_questions_asked_are_all_there_are() -> None:
@@ -219,7 +226,7 @@ def test_the_questions_asked_are_all_there_are() -> None:
 
 
 def test_the_oracle_folds_every_letter_the_worlds_use_as_the_database_does(db: None) -> None:
-    letters = sorted(set("".join((*worlds.TEXTS, *worlds.ASKED))))
+    letters = sorted(set("".join((*worlds.TEXTS, *worlds.VALUES_ASKED_FOR))))
     with connection.cursor() as cursor:
         cursor.execute("SELECT letter, lower(letter) FROM unnest(%s::text[]) AS letter", [letters])
         assert {letter: oracle.fold(letter) for letter in letters} == dict(cursor.fetchall())

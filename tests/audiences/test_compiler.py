@@ -51,10 +51,12 @@ def asked(rules: dict[str, Any]) -> dict[str, Any]:
 
 def matched(rules: dict[str, Any], *, at: datetime = AT) -> set[str]:
     """The user_ids of the customers who match."""
-    return set(compiler.customers(asked(rules), at=at).values_list("user_id", flat=True))
+    return set(compiler.matching_customers(asked(rules), at=at).values_list("user_id", flat=True))
 
 
-def pairs(tree: Group, *, per_company: bool = True, view: View = compiler.TODAY, **more: Any) -> list[tuple[Any, ...]]:
+def pairs(
+    tree: Group, *, per_company: bool = True, view: View = compiler.CURRENT_VIEW, **more: Any
+) -> list[tuple[Any, ...]]:
     """The rows (customer, company) that match, in order; the server binds the values, as in what visits prepare."""
     condition = compile_tree(tree, view=view)
     with psycopg.Cursor(connection.connection) as cursor:
@@ -76,14 +78,16 @@ def test_leads_match_only_by_a_role_rule() -> None:
     CustomerFactory(user_id="user", country="FR")
     lead = CustomerFactory(lead=True, country="FR")
     assert matched(rule("country", "is", "FR")) == {"user"}
-    assert compiler.customers(all_of(rule("role", "is", "lead")), at=AT).get() == lead
-    assert compiler.customers(any_of(rule("role", "is", "lead"), rule("country", "is", "FR")), at=AT).count() == 2
+    assert compiler.matching_customers(all_of(rule("role", "is", "lead")), at=AT).get() == lead
+    assert (
+        compiler.matching_customers(any_of(rule("role", "is", "lead"), rule("country", "is", "FR")), at=AT).count() == 2
+    )
 
 
 def test_a_role_rule_within_a_segment_is_a_role_rule() -> None:
     lead = CustomerFactory(lead=True)
     leads = SegmentFactory(rules=all_of(rule("role", "is", "lead")))
-    assert compiler.customers(all_of(rule("segment", "is", leads.pk)), at=AT).get() == lead
+    assert compiler.matching_customers(all_of(rule("segment", "is", leads.pk)), at=AT).get() == lead
 
 
 def test_the_archived_never_match() -> None:
@@ -517,7 +521,7 @@ def test_an_attribute_that_is_gone_is_said_in_words() -> None:
     with pytest.raises(RuleError, match="There is no attribute “custom_attributes"):
         compile_tree(tree)
     with pytest.raises(RuleError, match="Rule 1: there is no attribute “custom_attributes"):
-        compiler.customers(audience.rules, at=AT)
+        compiler.matching_customers(audience.rules, at=AT)
 
 
 def test_an_attribute_of_another_kind_now_is_said_in_words() -> None:
@@ -528,7 +532,7 @@ def test_an_attribute_of_another_kind_now_is_said_in_words() -> None:
     with pytest.raises(RuleError, match="“plan” is a number now, so this rule no longer fits it"):
         compile_tree(tree)
     with pytest.raises(RuleError, match="Rule 1: “contains” does not fit “plan”, which is a number"):
-        compiler.customers(audience.rules, at=AT)
+        compiler.matching_customers(audience.rules, at=AT)
 
 
 def test_a_value_that_no_longer_fits_the_kind_is_said_in_words() -> None:
@@ -539,7 +543,7 @@ def test_a_value_that_no_longer_fits_the_kind_is_said_in_words() -> None:
     with pytest.raises(RuleError, match="“plan is”: “pro” is not a number"):
         compile_tree(tree)
     with pytest.raises(RuleError, match="Rule 1, “plan is”: “pro” is not a number"):
-        compiler.customers(audience.rules, at=AT)
+        compiler.matching_customers(audience.rules, at=AT)
 
 
 def test_a_deleted_tag_is_on_nobody() -> None:

@@ -13,12 +13,12 @@ from audiences.rules import (
     EVERYONE,
     KIND_NAMES,
     LABELS,
-    MOST_DEPTH,
-    MOST_RULES,
-    NEGATIVE,
+    MAX_DEPTH,
+    MAX_RULES,
+    NEGATIVE_OPERATORS,
     OPERATORS,
-    VALUES,
-    WITHOUT_VALUE,
+    OPERATORS_WITHOUT_VALUE,
+    VALUE_READERS,
     Group,
     Kind,
     Operator,
@@ -32,7 +32,7 @@ CATALOGUE = Catalogue(customer={"plan": Kind.TEXT, "seats": Kind.NUMBER}, compan
 
 
 def kind_of(name: str) -> tuple[Kind, str]:
-    found = attributes.find(name, catalogue=CATALOGUE)
+    found = attributes.find_attribute(name, catalogue=CATALOGUE)
     return found.kind, found.label
 
 
@@ -188,8 +188,8 @@ def test_no_rules_are_everyone(stored: object) -> None:
 
 
 def test_groups_nest_so_deep_and_no_deeper() -> None:
-    assert read(nested(MOST_DEPTH, inside=ROLE)).as_json()["match"] == "all"
-    assert "nested too deep" in refusal(nested(MOST_DEPTH + 1, inside=ROLE))
+    assert read(nested(MAX_DEPTH, inside=ROLE)).as_json()["match"] == "all"
+    assert "nested too deep" in refusal(nested(MAX_DEPTH + 1, inside=ROLE))
 
 
 def test_copies_of_segments_cannot_be_used_to_nest_without_end() -> None:
@@ -197,17 +197,17 @@ def test_copies_of_segments_cannot_be_used_to_nest_without_end() -> None:
 
 
 def test_a_segment_copied_in_keeps_its_depth_and_its_rules_are_not_counted_again() -> None:
-    segment = nested(MOST_DEPTH, inside=rule("session_count", "is", 1))
+    segment = nested(MAX_DEPTH, inside=rule("session_count", "is", 1))
     copied = {**all_of(segment), "copied_from": "VIPs as of 3 May 2026"}
-    assert read(nested(MOST_DEPTH, inside=copied)).written() == 0
+    assert read(nested(MAX_DEPTH, inside=copied)).own_rule_count() == 0
 
-    many = {**all_of(*[ROLE] * MOST_RULES), "copied_from": "VIPs as of 3 May 2026"}
-    assert sum(1 for _ in read(all_of(many, ROLE)).leaves()) == MOST_RULES + 1
+    many = {**all_of(*[ROLE] * MAX_RULES), "copied_from": "VIPs as of 3 May 2026"}
+    assert sum(1 for _ in read(all_of(many, ROLE)).leaves()) == MAX_RULES + 1
 
 
 def test_rules_are_so_many_and_no_more() -> None:
-    assert read(all_of(*[ROLE] * MOST_RULES)).written() == MOST_RULES
-    assert refusal(all_of(*[ROLE] * MOST_RULES, all_of(ROLE))) == f"An audience has at most {MOST_RULES} rules."
+    assert read(all_of(*[ROLE] * MAX_RULES)).own_rule_count() == MAX_RULES
+    assert refusal(all_of(*[ROLE] * MAX_RULES, all_of(ROLE))) == f"An audience has at most {MAX_RULES} rules."
 
 
 @pytest.mark.parametrize("inside", [[ROLE] * 201, [{**all_of(), "copied_from": "All as of 3 May 2026"}] * 201])
@@ -234,7 +234,7 @@ def test_a_value_is_read_as_its_kind(typed: dict[str, Any], stored: object) -> N
     assert (value, type(value)) == (stored, type(stored))
 
 
-@pytest.mark.parametrize("operator", sorted(WITHOUT_VALUE))
+@pytest.mark.parametrize("operator", sorted(OPERATORS_WITHOUT_VALUE))
 def test_an_operator_that_takes_no_value_keeps_none(operator: Operator) -> None:
     name = {"has": "event.ordered", "is_": "company.custom_attributes.beta"}[operator[:3]]
     if operator in (Operator.HAS_ANY_VALUE, Operator.IS_UNKNOWN):
@@ -287,7 +287,7 @@ def test_every_operator_has_a_label_and_every_kind_a_name_and_operators() -> Non
     assert set(LABELS) == set(Operator)
     assert set(KIND_NAMES) == set(OPERATORS) == set(Kind)
     assert set().union(*OPERATORS.values()) == set(Operator)
-    assert set(Operator) > NEGATIVE
+    assert set(Operator) > NEGATIVE_OPERATORS
 
 
 def test_every_operator_of_every_kind_compiles() -> None:
@@ -296,6 +296,9 @@ def test_every_operator_of_every_kind_compiles() -> None:
 
 def test_every_kind_has_a_reader_of_its_values() -> None:
     needed = {
-        value_kind(kind, op) for kind, operators in OPERATORS.items() for op in operators if op not in WITHOUT_VALUE
+        value_kind(kind, op)
+        for kind, operators in OPERATORS.items()
+        for op in operators
+        if op not in OPERATORS_WITHOUT_VALUE
     }
-    assert needed == set(VALUES)
+    assert needed == set(VALUE_READERS)

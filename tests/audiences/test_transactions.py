@@ -51,7 +51,7 @@ def test_it_gives_up_after_some_attempts():
 
     with pytest.raises(OperationalError):
         work()
-    assert len(tries) == transactions.TRIES
+    assert len(tries) == transactions.MAX_ATTEMPTS
 
 
 @pytest.mark.parametrize("code", ["55P03", "57014"])

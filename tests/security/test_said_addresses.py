@@ -139,7 +139,7 @@ def test_by_bulk_job(api, stranger, lead):
     item = {"method": "post", "data_type": "user", "data": {"email": ANN, "name": "Ann"}}
 
     assert api.post("/api/bulk/users", {"items": [item]}, format="json").status_code in (200, 202)
-    intake.work_off(clock=timezone.now, go_on=lambda: True)
+    intake.process_jobs(clock=timezone.now, go_on=lambda: True)
 
     assert assert_apart(lead, stranger).name == "Ann"
 
@@ -239,7 +239,7 @@ def test_events_of_a_bulk_job_named_by_the_address_are_not_the_strangers(api, le
     item = {"method": "post", "data_type": "event", "data": {"email": ANN, "event_name": "paid", "created_at": 1}}
 
     job = api.post("/api/bulk/events", {"items": [item]}, format="json").json()
-    intake.work_off(clock=timezone.now, go_on=lambda: True)
+    intake.process_jobs(clock=timezone.now, go_on=lambda: True)
 
     assert not lead.events.exists()
     assert "email" in str(api.get(f"/api/jobs/{job['id']}/error").json())

@@ -58,7 +58,7 @@ def pairs(world: World, rules: dict[str, Any], *, at: datetime) -> set[Pair]:
     return {
         (customer.pk, company.pk if company else None)
         for customer, company in world.pairs()
-        if (leads_too or customer.role == "user") and holds(world, rules, customer, company, at=at)
+        if (leads_too or customer.role == "user") and tree_matches(world, rules, customer, company, at=at)
     }
 
 
@@ -78,14 +78,16 @@ def leaves(world: World, rules: dict[str, Any]) -> Iterator[dict[str, Any]]:
             yield rule
 
 
-def holds(world: World, rules: dict[str, Any], customer: Customer, company: Company | None, *, at: datetime) -> bool:
+def tree_matches(
+    world: World, rules: dict[str, Any], customer: Customer, company: Company | None, *, at: datetime
+) -> bool:
     """Say whether a tree holds for one pair; the whole tree sees the same one."""
     answers = []
     for rule in rules.get("rules", []):
         if "rules" in rule:
-            answers.append(holds(world, rule, customer, company, at=at))
+            answers.append(tree_matches(world, rule, customer, company, at=at))
         elif rule["attribute"] in ("segment", "company.segment"):
-            inside = holds(world, world.segments[rule["value"]], customer, company, at=at)
+            inside = tree_matches(world, world.segments[rule["value"]], customer, company, at=at)
             if rule["attribute"] == "company.segment":
                 inside = inside and company is not None
             answers.append(inside if rule["operator"] == "is" else not inside)
@@ -113,7 +115,7 @@ class Moment:
         return moment.astimezone(self.zone).date()
 
 
-def exact(number: float | Decimal) -> Decimal:
+def exact_decimal(number: float | Decimal) -> Decimal:
     """A number as it is written."""
     return Decimal(str(number))
 
@@ -123,25 +125,25 @@ def fold(text: str) -> str:
     return "".join(letter.lower()[0] for letter in text)
 
 
-def same(known: Any, value: Any) -> bool:
+def equals(known: Any, value: Any) -> bool:
     """Whether a value is the one asked for; of several (tags, messages), whether one of them is."""
     if isinstance(known, frozenset):
         return value in known
     if isinstance(known, Decimal):
-        return known == exact(value)
+        return known == exact_decimal(value)
     return known is not None and known == value
 
 
-Holds = Callable[[Any, Any, Moment], bool]
-OPERATORS: dict[str, Holds] = {
-    "is": lambda known, value, _: same(known, value),
-    "is_not": lambda known, value, _: not same(known, value),
+Matches = Callable[[Any, Any, Moment], bool]
+OPERATORS: dict[str, Matches] = {
+    "is": lambda known, value, _: equals(known, value),
+    "is_not": lambda known, value, _: not equals(known, value),
     "starts_with": lambda known, value, _: known is not None and fold(known).startswith(fold(value)),
     "ends_with": lambda known, value, _: known is not None and fold(known).endswith(fold(value)),
     "contains": lambda known, value, _: known is not None and fold(value) in fold(known),
     "does_not_contain": lambda known, value, _: known is None or fold(value) not in fold(known),
-    "greater_than": lambda known, value, _: known is not None and known > exact(value),
-    "less_than": lambda known, value, _: known is not None and known < exact(value),
+    "greater_than": lambda known, value, _: known is not None and known > exact_decimal(value),
+    "less_than": lambda known, value, _: known is not None and known < exact_decimal(value),
     "is_true": lambda known, value, _: known is True,
     "is_false": lambda known, value, _: known is False,
     "more_than_days_ago": lambda known, days, at: known is not None and at.age(known) > days * DAY,
@@ -180,13 +182,13 @@ DETAIL_KINDS = {
 
 def value_of(world: World, name: str, customer: Customer, company: Company | None) -> Any:
     """Return what an attribute is worth for a pair, None where that is unknown."""
-    return plain(raw_value(world, name, customer, company))
+    return normalized_value(raw_value(world, name, customer, company))
 
 
-def plain(value: Any) -> Any:
+def normalized_value(value: Any) -> Any:
     """An empty text is unknown; numbers are compared as they are written."""
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return exact(value)
+        return exact_decimal(value)
     return None if value == "" else value
 
 
@@ -196,7 +198,7 @@ def raw_value(world: World, name: str, customer: Customer, company: Company | No
         return company_value(world, name.removeprefix("company."), company)
     if name.startswith("custom_attributes."):
         key = name.removeprefix("custom_attributes.")
-        return of_kind(customer.attributes.get(key), world.customer_kinds[key])
+        return value_of_kind(customer.attributes.get(key), world.customer_kinds[key])
     if name.startswith("event"):
         return event_value(world, name, customer)
     if name in MESSAGE_FACTS:
@@ -205,7 +207,7 @@ def raw_value(world: World, name: str, customer: Customer, company: Company | No
     if name == "got_message":
         return frozenset(r.message_id for r in world.records if r.customer_id == customer.pk and r.status in GOT_IT)
     if name in DETAILS:
-        return of_kind(customer.details.get(name), DETAIL_KINDS.get(name, "text"))
+        return value_of_kind(customer.details.get(name), DETAIL_KINDS.get(name, "text"))
     if name == "tag":
         return frozenset(tag for owner, tag in world.customer_tags if owner == customer.pk)
     if name == "first_name":
@@ -223,7 +225,7 @@ def company_value(world: World, name: str, company: Company | None) -> Any:
         return None
     if name.startswith("custom_attributes."):
         key = name.removeprefix("custom_attributes.")
-        return of_kind(company.attributes.get(key), world.company_kinds[key])
+        return value_of_kind(company.attributes.get(key), world.company_kinds[key])
     if name == "user_count":
         return world.users_of(company)
     return getattr(company, {"created_at": "remote_created_at"}.get(name, name))
@@ -243,7 +245,7 @@ def event_value(world: World, name: str, customer: Customer) -> Any:
     return None
 
 
-def of_kind(value: Any, kind: str) -> Any:
+def value_of_kind(value: Any, kind: str) -> Any:
     """Return what a JSON value is worth as its declared kind; of another kind it is unknown. Dates are unix seconds."""
     if kind == "boolean":
         return value if isinstance(value, bool) else None

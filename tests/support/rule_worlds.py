@@ -1,6 +1,6 @@
 """Random worlds for the agreement test: rows whose values sit on the edges that rules ask about.
 
-A world is rows in memory, for the oracle, which `store` puts into the database, for the compiler. Its people differ
+A world is rows in memory, for the oracle; `store_world` puts it into the database, for the compiler. Its people differ
 from one drawn world to the next; its tags, messages, teammates and catalogue do not.
 """
 # ruff: noqa: RUF001 - letters that look like others are what is tried
@@ -65,16 +65,35 @@ TEXTS = (
     "ΟΔΟΣ", "οδος", "οδοσ", "Ǆ", "ǅ", "Ж", "ж", "\u212a", "ﬁn", "FIN", " pro", "pro ", "Ada King Lovelace", "Ada  King",
     " Ada", "Ada", "ada king", "O'Neil \"x\"", "%s", "%(now)s", "{key}", "{{}}", "null", "😀 ok", "a\tb", "a\nb", "0",
 )  # fmt: skip
-ASKED = (
+VALUES_ASKED_FOR = (
     *(text for text in TEXTS if text.strip()),
     "%", "_", "{", "o", "P", "ra", "RO", "ΔΟΣ", "ος", "οσ", "tan", "i", "I", "SS", "ss", "É%", "a_", "x", " K",
     "King", "\"", "nobody has this",
 )  # fmt: skip
 # Texts that one alone has: ids and addresses of the first few.
-OWN = (*tuple(text.format(n) for n in range(1, 9) for text in ("{}", "Pro {}", "é_{}%@x.com", "{}@É.com")), "@X.COM")
+UNIQUE_TEXTS = (
+    *tuple(text.format(n) for n in range(1, 9) for text in ("{}", "Pro {}", "é_{}%@x.com", "{}@É.com")),
+    "@X.COM",
+)
 WHOLE = (0, 1, 2, 3, -1, 5, 2_147_483_647)
 NUMBERS = (*WHOLE, 2.5, -0.5, 0.1, 0.3, 0.30000000000000004, 1234567890.1234567, 1e20, 10**20 + 1, 1e-7, -0.0)
-ELSE: tuple[Any, ...] = (None, "", "5", "true", True, False, 0, 1, [], {}, [1], {"a": 1}, 10**17, -(10**17), 1e308)
+OFF_KIND_VALUES: tuple[Any, ...] = (
+    None,
+    "",
+    "5",
+    "true",
+    True,
+    False,
+    0,
+    1,
+    [],
+    {},
+    [1],
+    {"a": 1},
+    10**17,
+    -(10**17),
+    1e308,
+)
 
 
 def moments(now: datetime, zone: ZoneInfo) -> list[datetime]:
@@ -111,7 +130,7 @@ class Draw:
     def of_kind(self, kind: Kind) -> Any:
         """A JSON value: mostly of the kind, sometimes of another; never under a text, as which all reads."""
         if self.random.random() < 1 / 5:
-            return self.one((None, "") if kind is Kind.TEXT else ELSE)
+            return self.one((None, "") if kind is Kind.TEXT else OFF_KIND_VALUES)
         if kind is Kind.DATE:
             # Seconds to the quarter, which a float holds exactly.
             return self.one((0, -0.25, 0.25, 0.5)) + (self.one(self.moments) - EPOCH) // timedelta(seconds=1)
@@ -146,13 +165,15 @@ class Draw:
         self.columns("c", row)
         row.details = self.json({key: kind for key, (_label, kind) in DETAILS.items()})
         # Unique in the database: as drawn for the first who has it, with a number for the next.
-        row.user_id = self.maybe((f"{pk}", f"Pro {pk}", f"{self.one(ASKED)}-{pk}", f"{pk}-{self.one(ASKED)}"))
-        row.email = self.maybe((f"{self.one(ASKED).lower()}{pk}@x.com", f"é_{pk}%@x.com", f"{pk}@É.com"))
+        row.user_id = self.maybe(
+            (f"{pk}", f"Pro {pk}", f"{self.one(VALUES_ASKED_FOR)}-{pk}", f"{pk}-{self.one(VALUES_ASKED_FOR)}")
+        )
+        row.email = self.maybe((f"{self.one(VALUES_ASKED_FOR).lower()}{pk}@x.com", f"é_{pk}%@x.com", f"{pk}@É.com"))
         return row
 
     def company(self, pk: int) -> Company:
         """A company."""
-        row = Company(pk=pk, company_id=self.one((f"{pk}", f"{pk}-{self.one(ASKED)}", f"Pro {pk}")))
+        row = Company(pk=pk, company_id=self.one((f"{pk}", f"{pk}-{self.one(VALUES_ASKED_FOR)}", f"Pro {pk}")))
         self.columns("k", row)
         row.size, row.monthly_spend = self.maybe(WHOLE), self.maybe(WHOLE)
         return row
@@ -175,7 +196,7 @@ class Draw:
         return record
 
 
-def draw(random: Random, *, customers: int = 12, companies: int = 5) -> tuple[World, datetime]:
+def draw_world(random: Random, *, customers: int = 12, companies: int = 5) -> tuple[World, datetime]:
     """Draw a world, and the moment it is asked about."""
     name, now = random.choice(MOMENTS)
     world = World(zone=ZoneInfo(name), customer_kinds=dict(KEYS), company_kinds=dict(KEYS))
@@ -194,7 +215,7 @@ def draw(random: Random, *, customers: int = 12, companies: int = 5) -> tuple[Wo
     return world, now
 
 
-def store(world: World, *, at: datetime) -> None:
+def store_world(world: World, *, at: datetime) -> None:
     """Put a world into the database."""
     Workspace.objects.update_or_create(pk=1, defaults={"zone": world.zone.key})
     Customer.objects.bulk_create(world.customers)

@@ -9,15 +9,15 @@ from typing import Any
 from django.db import connection, transaction
 from psycopg.types.json import Jsonb
 
-from audiences.intake.attributes.coercion import READ_AS, Misfit, one_zone
+from audiences.intake.attributes.coercion import READ_AS, ConversionError, cached_zone
 from audiences.intake.attributes.fields import Refused
 from audiences.models import Company, CustomAttribute, Customer
 from audiences.models.catalogue import Scope
 from audiences.rules import Kind
 from audiences.transactions import retried
 
-SLICE = 10_000
-MOST_EXAMPLES = 10
+SLICE_SIZE = 10_000
+MAX_EXAMPLES = 10
 TABLES: dict[Scope, str] = {Scope.CUSTOMER: Customer._meta.db_table, Scope.COMPANY: Company._meta.db_table}
 STORED_AS: dict[Kind, str] = {
     Kind.TEXT: "string",
@@ -30,11 +30,11 @@ STORED_AS: dict[Kind, str] = {
 def date_as_text(value: object) -> str:
     """A date as people write it; read again it is the same moment."""
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise Misfit
+        raise ConversionError
     try:
         return datetime.fromtimestamp(value, tz=UTC).isoformat().replace("+00:00", "Z")
     except (ValueError, OverflowError, OSError):
-        raise Misfit from None
+        raise ConversionError from None
 
 
 # Where a stored value is not simply read as one that just came in.
@@ -42,7 +42,7 @@ CONVERT: dict[tuple[Kind, Kind], Callable[[Any], Any]] = {(Kind.DATE, Kind.TEXT)
 
 
 @dataclass(slots=True)
-class Outcome:
+class ConversionResult:
     """How many values are kept, how many become unknown, and which, the most frequent first."""
 
     kept: int = 0
@@ -50,17 +50,17 @@ class Outcome:
     examples: list[tuple[str, int]] = field(default_factory=list)
 
 
-@one_zone()
-def dry_run(attribute: CustomAttribute, *, to: Kind) -> Outcome:
+@cached_zone()
+def dry_run(attribute: CustomAttribute, *, to: Kind) -> ConversionResult:
     """Say what a change of kind would do, and do nothing. Memory does not grow with the values there are."""
-    found, read = Outcome(), reading(attribute, to=to)
-    for value, count in distinct(attribute):
+    found, read = ConversionResult(), value_converter(attribute, to=to)
+    for value, count in distinct_values(attribute):
         if read(value) is not None:
             found.kept += count
             continue
         found.lost += count
         found.examples.append((str(value).lower() if isinstance(value, bool) else str(value), count))
-        if len(found.examples) > 10 * MOST_EXAMPLES:
+        if len(found.examples) > 10 * MAX_EXAMPLES:
             found.examples = most_frequent(found.examples)
     found.examples = most_frequent(found.examples)
     return found
@@ -79,7 +79,7 @@ def has_more_than(number: int, attribute: CustomAttribute) -> bool:
 
 def most_frequent(examples: list[tuple[str, int]]) -> list[tuple[str, int]]:
     """Return the few that stand for most."""
-    return sorted(examples, key=lambda pair: (-pair[1], pair[0]))[:MOST_EXAMPLES]
+    return sorted(examples, key=lambda pair: (-pair[1], pair[0]))[:MAX_EXAMPLES]
 
 
 class TooMuchLost(Exception):
@@ -90,15 +90,15 @@ class TooMuchLost(Exception):
         self.lost = lost
 
 
-@one_zone()
+@cached_zone()
 @retried
-def convert(attribute: CustomAttribute, *, to: Kind, lose_at_most: int) -> Outcome:
+def convert_attribute(attribute: CustomAttribute, *, to: Kind, lose_at_most: int) -> ConversionResult:
     """Change the kind and every value in one transaction, a slice at a time: no rule ever sees a half of it."""
-    done = Outcome()
+    done = ConversionResult()
     held = CustomAttribute.objects.select_for_update().get(pk=attribute.pk)
-    read = reading(held, to=to)
-    for rows in slices(held):
-        write(held, rows, read=read, done=done)
+    read = value_converter(held, to=to)
+    for rows in locked_slices(held):
+        write_slice(held, rows, read=read, done=done)
     if done.lost > lose_at_most:
         raise TooMuchLost(done.lost)
     # Last, because it holds the workspace's row from then on.
@@ -107,17 +107,17 @@ def convert(attribute: CustomAttribute, *, to: Kind, lose_at_most: int) -> Outco
     return done
 
 
-@one_zone()
-def catch_up(attribute: CustomAttribute, *, was: Kind) -> None:
+@cached_zone()
+def convert_late_writes(attribute: CustomAttribute, *, was: Kind) -> None:
     """Convert what an intake that still knew the old kind wrote meanwhile; for after the change is committed."""
     held = CustomAttribute.objects.get(pk=attribute.pk)
     to, held.kind = Kind(held.kind), was
-    read = reading(held, to=to)
-    for rows in slices(held, besides=STORED_AS[to]):
-        write(held, rows, read=read, done=Outcome())
+    read = value_converter(held, to=to)
+    for rows in locked_slices(held, besides=STORED_AS[to]):
+        write_slice(held, rows, read=read, done=ConversionResult())
 
 
-def reading(attribute: CustomAttribute, *, to: Kind) -> Callable[[Any], Any]:
+def value_converter(attribute: CustomAttribute, *, to: Kind) -> Callable[[Any], Any]:
     """Return what reads one stored value as the new kind: None where something would be lost."""
     convert_one = CONVERT.get((Kind(attribute.kind), to), READ_AS[to])
     seen: dict[Any, Any] = {}
@@ -125,18 +125,18 @@ def reading(attribute: CustomAttribute, *, to: Kind) -> Callable[[Any], Any]:
     def read(value: Any) -> Any:
         key = (type(value), value)
         if key not in seen:
-            if len(seen) >= SLICE:
+            if len(seen) >= SLICE_SIZE:
                 seen.clear()
             try:
                 seen[key] = convert_one(value)
-            except (Misfit, Refused, ArithmeticError):
+            except (ConversionError, Refused, ArithmeticError):
                 seen[key] = None
         return seen[key]
 
     return read
 
 
-def distinct(attribute: CustomAttribute) -> Iterator[tuple[Any, int]]:
+def distinct_values(attribute: CustomAttribute) -> Iterator[tuple[Any, int]]:
     """Every value there is, and how many have it, read as they come."""
     sql = f"""
         SELECT attributes -> %(key)s, count(*) FROM {TABLES[Scope(attribute.scope)]}
@@ -145,21 +145,21 @@ def distinct(attribute: CustomAttribute) -> Iterator[tuple[Any, int]]:
     with transaction.atomic(), connection.chunked_cursor() as cursor:
         cursor.execute(sql, {"key": attribute.name})
         for value, count in cursor:
-            yield loaded(value), count
+            yield load_json(value), count
 
 
-def slices(attribute: CustomAttribute, *, besides: str = "") -> Iterator[list[tuple[int, Any]]]:
+def locked_slices(attribute: CustomAttribute, *, besides: str = "") -> Iterator[list[tuple[int, Any]]]:
     """Rows that have the attribute, locked, in slices; with `besides`, only those stored as another type."""
     sql = f"""
         SELECT id, attributes -> %(key)s FROM {TABLES[Scope(attribute.scope)]}
         WHERE attributes ? %(key)s AND id > %(after)s AND jsonb_typeof(attributes -> %(key)s) <> %(besides)s
-        ORDER BY id LIMIT {SLICE} FOR NO KEY UPDATE
+        ORDER BY id LIMIT {SLICE_SIZE} FOR NO KEY UPDATE
     """  # noqa: S608 - as above
     after = 0
     while True:
         with transaction.atomic(), connection.cursor() as cursor:
             cursor.execute(sql, {"key": attribute.name, "after": after, "besides": besides})
-            rows = [(pk, loaded(value)) for pk, value in cursor.fetchall()]
+            rows = [(pk, load_json(value)) for pk, value in cursor.fetchall()]
             if rows:
                 yield rows
         if not rows:
@@ -167,13 +167,13 @@ def slices(attribute: CustomAttribute, *, besides: str = "") -> Iterator[list[tu
         after = rows[-1][0]
 
 
-def loaded(value: Any) -> Any:
+def load_json(value: Any) -> Any:
     """Return a value of JSON: Django's connections leave JSONB as text."""
     return json.loads(value) if isinstance(value, str) else value
 
 
-def write(
-    attribute: CustomAttribute, rows: list[tuple[int, Any]], *, read: Callable[[Any], Any], done: Outcome
+def write_slice(
+    attribute: CustomAttribute, rows: list[tuple[int, Any]], *, read: Callable[[Any], Any], done: ConversionResult
 ) -> None:
     """Write one slice in one statement; what would lose something is taken out, which is unknown."""
     values = [read(value) for _, value in rows]

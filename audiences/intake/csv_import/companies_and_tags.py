@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 # The rows of this round, with the customers they are about: the new ones are there by now.
-MEANT = """
+CREATE_MEANT = """
 CREATE TEMPORARY TABLE meant ON COMMIT DROP AS
 WITH called AS (
     SELECT k.name, min(k.company_id) AS company_id FROM audiences_company k
@@ -55,7 +55,7 @@ CROSS JOIN jsonb_array_elements_text(m.tags) AS t (name) JOIN audiences_tag g ON
 WHERE m.customer_id IS NOT NULL ORDER BY 1, 2 ON CONFLICT DO NOTHING
 """
 # Who is there already and would get a company or a tag they do not have.
-NEWS = """
+COUNT_NEW_RELATIONS = """
 SELECT count(*) FROM resolved i JOIN audiences_customer c ON c.id = i.customer_id WHERE i.now AND NOT ({changes}) AND (
     EXISTS (SELECT FROM jsonb_array_elements_text(i.tags) AS t (name) WHERE NOT EXISTS (
         SELECT FROM audiences_customertag ct JOIN audiences_tag g ON g.id = ct.tag_id
@@ -66,15 +66,15 @@ SELECT count(*) FROM resolved i JOIN audiences_customer c ON c.id = i.customer_i
 """
 
 
-def news(cursor: Any, *, changes: str) -> int:
+def count_new_relations(cursor: Any, *, changes: str) -> int:
     """How many customers of this round would be put in a company or get a tag, of whom nothing else is new."""
-    cursor.execute(NEWS.format(changes=changes))
+    cursor.execute(COUNT_NEW_RELATIONS.format(changes=changes))
     return int(cursor.fetchone()[0])
 
 
-def write(cursor: Any, *, at: datetime) -> None:
+def write_relations(cursor: Any, *, at: datetime) -> None:
     """Make what companies and tags are missing, and put this round's customers in them."""
     cursor.execute("DROP TABLE IF EXISTS meant")
-    cursor.execute(MEANT)
+    cursor.execute(CREATE_MEANT)
     for statement in (COMPANIES, NAMES, MEMBERS, TAGS, TAGGED):
         cursor.execute(statement, {"at": at})

@@ -8,30 +8,30 @@ from typing import Any
 from django.db import IntegrityError, connection, transaction
 from django.db.models import Q
 
-from audiences.intake.attributes.coercion import one_zone
-from audiences.intake.attributes.fields import Refused, quoted_value, storable
+from audiences.intake.attributes.coercion import cached_zone
+from audiences.intake.attributes.fields import Refused, quoted_value, replace_unstorable
 from audiences.intake.csv_import import upsert
-from audiences.intake.csv_import.columns import BESIDE, check_targets, new_attributes, readers
-from audiences.intake.csv_import.source import Record, look_at, records
-from audiences.intake.source import MOST_ATTRIBUTES
+from audiences.intake.csv_import.columns import RELATION_TARGETS, check_targets, new_attributes, readers
+from audiences.intake.csv_import.source import Record, inspect_header, read_records
+from audiences.intake.source import MAX_ATTRIBUTES
 from audiences.models import CustomAttribute, Import, ImportKind, ImportProblem, ImportState, Tag
 from audiences.models.catalogue import Scope
 from audiences.models.imports import UNDER_WAY
 from audiences.transactions import retried
 
 # A slice is one transaction, and visits of the customers in it wait for its end.
-SLICE = 5_000
-MOST_PROBLEMS = 1_000
-TRIES = 5
+SLICE_SIZE = 5_000
+MAX_PROBLEMS = 1_000
+MAX_ATTEMPTS = 5
 # A file nobody goes on with, and what was wrong in one, hold what people said of themselves.
-KEEP_FILES, KEEP_ERRORS = timedelta(days=7), timedelta(days=30)
-ERASED = "What stood here is erased."
+FILE_RETENTION, PROBLEM_RETENTION = timedelta(days=7), timedelta(days=30)
+REDACTED = "What stood here is erased."
 COUNTS = ("made", "changed", "unchanged", "nobody", "wrong")
 
 Problem = tuple[int, str, str]
 
 
-def begin(job: Import, state: ImportState, *, targets: Sequence[str], tag: Tag | None, at: datetime) -> None:
+def start_import(job: Import, state: ImportState, *, targets: Sequence[str], tag: Tag | None, at: datetime) -> None:
     """Have a file checked or written from its first record on; Refused where the columns make no sense."""
     with transaction.atomic():
         job.refresh_from_db(from_queryset=Import.objects.select_for_update())
@@ -46,46 +46,46 @@ def begin(job: Import, state: ImportState, *, targets: Sequence[str], tag: Tag |
                 raise Refused("Choose the one column that holds the addresses.")
         else:
             check_targets(targets, job.columns)
-        look_again(job)
+        rewind_import(job)
         job.targets, job.tag, job.state, job.updated_at = list(targets), tag, state, at
         if state == ImportState.WRITING:
-            declare(job.targets, at=at)
+            declare_attributes(job.targets, at=at)
         job.save()
         job.problems.all().delete()
         job.newcomers.all().delete()
 
 
-def look_again(job: Import) -> None:
+def rewind_import(job: Import) -> None:
     """Go back to the first record."""
     job.position = job.lines = job.records = 0
     targets = job.targets
-    look_at(job)
+    inspect_header(job)
     job.targets = targets
     for name in COUNTS:
         setattr(job, name, 0)
 
 
-def declare(targets: Sequence[str], *, at: datetime) -> None:
+def declare_attributes(targets: Sequence[str], *, at: datetime) -> None:
     """Make the attributes a file brings."""
     new = new_attributes(targets)
-    if CustomAttribute.objects.offered().filter(scope=Scope.CUSTOMER).count() + len(new) > MOST_ATTRIBUTES:
-        raise Refused(f"There can be {MOST_ATTRIBUTES} custom attributes. Leave some columns out.")
+    if CustomAttribute.objects.offered().filter(scope=Scope.CUSTOMER).count() + len(new) > MAX_ATTRIBUTES:
+        raise Refused(f"There can be {MAX_ATTRIBUTES} custom attributes. Leave some columns out.")
     CustomAttribute.objects.bulk_create(
         [CustomAttribute(scope=Scope.CUSTOMER, name=name, kind=kind, created_at=at) for kind, name in sorted(new)],
         ignore_conflicts=True,
     )
 
 
-def cancel(job: Import, *, at: datetime) -> None:
+def cancel_import(job: Import, *, at: datetime) -> None:
     """Leave it at what is written so far, and forget the file."""
     with transaction.atomic():
         job.refresh_from_db(from_queryset=Import.objects.select_for_update())
         if job.state == ImportState.DONE:
             raise Refused("This import is done already.")
-        finish(job, ImportState.CANCELLED, at=at)
+        finish_import(job, ImportState.CANCELLED, at=at)
 
 
-def finish(job: Import, state: ImportState, *, at: datetime) -> None:
+def finish_import(job: Import, state: ImportState, *, at: datetime) -> None:
     """End it: the file is no longer kept."""
     job.state, job.updated_at = state, at
     job.sample = []
@@ -94,27 +94,27 @@ def finish(job: Import, state: ImportState, *, at: datetime) -> None:
     job.newcomers.all().delete()
 
 
-def forget_old(*, at: datetime) -> None:
+def delete_old_files(*, at: datetime) -> None:
     """Cancel what nobody went on with for a week, and forget after a month what was wrong in a file."""
     left = Import.objects.exclude(state__in=(*UNDER_WAY, ImportState.DONE, ImportState.CANCELLED))
-    for key in left.filter(updated_at__lt=at - KEEP_FILES).values_list("pk", flat=True):
+    for key in left.filter(updated_at__lt=at - FILE_RETENTION).values_list("pk", flat=True):
         with transaction.atomic():
-            job = left.select_for_update(of=("self",)).filter(pk=key, updated_at__lt=at - KEEP_FILES).first()
+            job = left.select_for_update(of=("self",)).filter(pk=key, updated_at__lt=at - FILE_RETENTION).first()
             if job is not None:
-                finish(job, ImportState.CANCELLED, at=at)
-    ended = Import.objects.exclude(state__in=UNDER_WAY).filter(updated_at__lt=at - KEEP_ERRORS)
+                finish_import(job, ImportState.CANCELLED, at=at)
+    ended = Import.objects.exclude(state__in=UNDER_WAY).filter(updated_at__lt=at - PROBLEM_RETENTION)
     ImportProblem.objects.filter(of__in=ended).delete()
 
 
-def erase(said: Iterable[str]) -> None:
+def redact_problems(said: Iterable[str]) -> None:
     """Blank what errors quote of a person who is erased."""
     quoted = Q(pk__in=())
     for value in said:
         quoted |= Q(reason__icontains=quoted_value(value))
-    ImportProblem.objects.filter(quoted).update(reason=ERASED)
+    ImportProblem.objects.filter(quoted).update(reason=REDACTED)
 
 
-def under_way() -> list[int]:
+def active_imports() -> list[int]:
     """The imports a worker should go on with."""
     return list(Import.objects.filter(state__in=UNDER_WAY).order_by("pk").values_list("pk", flat=True))
 
@@ -124,7 +124,7 @@ def problems_of(job: Import) -> list[ImportProblem]:
     return list(job.problems.order_by("line", "pk"))
 
 
-def go_on(key: int, *, clock: Callable[[], datetime], until: datetime) -> bool:
+def continue_import(key: int, *, clock: Callable[[], datetime], until: datetime) -> bool:
     """Do slice after slice until the time is up; returns whether anything is left to do.
 
     Where another worker has it in hand, nothing is left for this one.
@@ -132,35 +132,35 @@ def go_on(key: int, *, clock: Callable[[], datetime], until: datetime) -> bool:
     tries = 0
     while clock() < until:
         try:
-            if not do_slice(key, at=clock()):
+            if not process_slice(key, at=clock()):
                 return False
             tries = 0
         except IntegrityError:
             # A customer was made by somebody else in the same moment: look again, and find them.
             tries += 1
-            if tries == TRIES:
+            if tries == MAX_ATTEMPTS:
                 raise
     return Import.objects.filter(pk=key, state__in=UNDER_WAY).exists()
 
 
 @retried
-def do_slice(key: int, *, at: datetime) -> bool:
+def process_slice(key: int, *, at: datetime) -> bool:
     """Read some records and do what they say; returns whether there may be more."""
     job = Import.objects.select_for_update(skip_locked=True, of=("self",)).filter(pk=key, state__in=UNDER_WAY).first()
     if job is None:
         return False
-    taken = list(islice(records(job), SLICE))
+    taken = list(islice(read_records(job), SLICE_SIZE))
     if not taken:
         if job.state == ImportState.WRITING:
-            finish(job, ImportState.DONE, at=at)
+            finish_import(job, ImportState.DONE, at=at)
         else:
             job.state, job.updated_at = ImportState.CHECKED, at
             job.save(update_fields=["state", "updated_at"])
             job.newcomers.all().delete()
         return False
-    with connection.cursor() as cursor, one_zone():
-        problems = READ[ImportKind(job.kind)](cursor, job, taken, at)
-    note(job, problems)
+    with connection.cursor() as cursor, cached_zone():
+        problems = SLICE_PROCESSORS[ImportKind(job.kind)](cursor, job, taken, at)
+    store_problems(job, problems)
     job.position, job.lines, job.updated_at = taken[-1].ends, taken[-1].lines, at
     job.records += len(taken)
     job.wrong += len({line for line, _, _ in problems})
@@ -168,9 +168,9 @@ def do_slice(key: int, *, at: datetime) -> bool:
     return True
 
 
-def note(job: Import, problems: Sequence[Problem]) -> None:
+def store_problems(job: Import, problems: Sequence[Problem]) -> None:
     """Keep the first problems; the rest are counted."""
-    room = MOST_PROBLEMS - job.problems.count() if problems else 0
+    room = MAX_PROBLEMS - job.problems.count() if problems else 0
     if room > 0:
         ImportProblem.objects.bulk_create(
             ImportProblem(of=job, line=line, column=column, reason=reason)
@@ -178,7 +178,7 @@ def note(job: Import, problems: Sequence[Problem]) -> None:
         )
 
 
-def read_customers(cursor: Any, job: Import, taken: Sequence[Record], at: datetime) -> list[Problem]:
+def process_customers(cursor: Any, job: Import, taken: Sequence[Record], at: datetime) -> list[Problem]:
     """Take a slice of customers."""
     reading = readers(job.targets)
     width = len(job.columns)
@@ -213,22 +213,22 @@ def read_customers(cursor: Any, job: Import, taken: Sequence[Record], at: dateti
         if attributes:
             row[attributes_at] = upsert.as_json(attributes)
         rows.append(row)
-    outcome = carry_out(cursor, job, rows, at)
+    outcome = apply_slice(cursor, job, rows, at)
     job.made += outcome.made
     job.changed += outcome.changed
     job.unchanged += outcome.unchanged
     return problems + outcome.problems
 
 
-def carry_out(cursor: Any, job: Import, rows: Sequence[Sequence[Any]], at: datetime) -> upsert.Outcome:
+def apply_slice(cursor: Any, job: Import, rows: Sequence[Sequence[Any]], at: datetime) -> upsert.SliceResult:
     """Write a slice, or say what it would do."""
-    beside = not BESIDE.isdisjoint(job.targets)
+    beside = not RELATION_TARGETS.isdisjoint(job.targets)
     if job.state == ImportState.CHECKING:
-        return upsert.would_be(cursor, rows, job=job.pk, beside=beside)
-    return upsert.customers(cursor, rows, tag=job.tag_id, at=at, beside=beside)
+        return upsert.dry_run_slice(cursor, rows, job=job.pk, beside=beside)
+    return upsert.upsert_slice(cursor, rows, tag=job.tag_id, at=at, beside=beside)
 
 
-def read_unsubscribed(cursor: Any, job: Import, taken: Sequence[Record], at: datetime) -> list[Problem]:
+def process_unsubscribed(cursor: Any, job: Import, taken: Sequence[Record], at: datetime) -> list[Problem]:
     """Take a slice of addresses that are to get no more email."""
     place = list(job.targets).index("email")
     read = readers(["email"])[0][3]
@@ -237,7 +237,7 @@ def read_unsubscribed(cursor: Any, job: Import, taken: Sequence[Record], at: dat
     for record in taken:
         cell = record.cells[place] if place < len(record.cells) else ""
         try:
-            address = None if record.wrong else read(storable(cell), "email")
+            address = None if record.wrong else read(replace_unstorable(cell), "email")
         except Refused as wrong:
             problems.append((record.line, job.columns[place], str(wrong)))
             continue
@@ -246,14 +246,14 @@ def read_unsubscribed(cursor: Any, job: Import, taken: Sequence[Record], at: dat
         else:
             addresses.append(address)
     dry = job.state == ImportState.CHECKING
-    outcome = upsert.unsubscribed(cursor, addresses, at=at, dry=dry)
+    outcome = upsert.unsubscribe_addresses(cursor, addresses, at=at, dry=dry)
     job.changed += outcome.changed
     job.unchanged += outcome.unchanged
     job.nobody += outcome.nobody
     return problems
 
 
-READ: dict[ImportKind, Callable[[Any, Import, Sequence[Record], datetime], list[Problem]]] = {
-    ImportKind.CUSTOMERS: read_customers,
-    ImportKind.UNSUBSCRIBED: read_unsubscribed,
+SLICE_PROCESSORS: dict[ImportKind, Callable[[Any, Import, Sequence[Record], datetime], list[Problem]]] = {
+    ImportKind.CUSTOMERS: process_customers,
+    ImportKind.UNSUBSCRIBED: process_unsubscribed,
 }

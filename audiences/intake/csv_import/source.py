@@ -13,25 +13,25 @@ from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
 from django.db import connection, transaction
 
-from audiences.intake.attributes.fields import Refused, storable
-from audiences.intake.csv_import.columns import guess, plain_cell
+from audiences.intake.attributes.fields import Refused, replace_unstorable
+from audiences.intake.csv_import.columns import guess_targets, plain_cell
 from audiences.models import Import, ImportChunk, ImportKind
 
-PIECE = 1 << 20
-MOST_COLUMNS = 300
-SHOWN_RECORDS = 5
+CHUNK_SIZE = 1 << 20
+MAX_COLUMNS = 300
+SAMPLE_SIZE = 5
 DELIMITERS = ",;\t|"
 # What a spreadsheet writes above the columns to say what separates them.
 SEPARATOR = re.compile(rf"sep=([{DELIMITERS}])", re.IGNORECASE)
 QUOTED = re.compile(r'"[^"]*"')
 # A record of no more lines and bytes is read; one that has not ended with twice as many is given up.
-MOST_LINES, LARGEST = 1_000, 2 * PIECE
+MAX_RECORD_LINES, MAX_RECORD_SIZE = 1_000, 2 * CHUNK_SIZE
 # No line is that long; a file without line ends is not held in memory for it.
-LONGEST_LINE = 4 * PIECE
-NEVER_CLOSES = "A quote opens in this line and never closes."
-GOES_ON = "A quoted cell goes on after its closing quote. Write a quote inside a cell twice."
+MAX_LINE_SIZE = 4 * CHUNK_SIZE
+UNCLOSED_QUOTE = "A quote opens in this line and never closes."
+TEXT_AFTER_QUOTE = "A quoted cell goes on after its closing quote. Write a quote inside a cell twice."
 # Of a picture or a program many bytes are zero, of a text with a slip in it one or two.
-MOST_ZEROS = 0.05
+MAX_ZERO_SHARE = 0.05
 SPREADSHEET = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
 
 
@@ -46,12 +46,12 @@ def encoding_of(file: IO[bytes]) -> str:
     for encoding, zeros in (("utf-16-le", start[1:4:2]), ("utf-16-be", start[0:4:2])):
         if zeros == b"\0\0":
             return encoding
-    if start.count(0) > len(start) * MOST_ZEROS:
+    if start.count(0) > len(start) * MAX_ZERO_SHARE:
         raise Refused("This is not a CSV file: what is in it is no text.")
     file.seek(0)
     decoder = codecs.getincrementaldecoder("utf-8-sig")()
     try:
-        while piece := file.read(PIECE):
+        while piece := file.read(CHUNK_SIZE):
             decoder.decode(piece)
         decoder.decode(b"", final=True)
     except UnicodeDecodeError:
@@ -65,17 +65,21 @@ def store_upload(file: IO[bytes], *, name: str, kind: ImportKind, by: User | Non
     file.seek(0)
     with transaction.atomic():
         job = Import.objects.create(
-            kind=kind, file_name=storable(name)[-255:] or "file.csv", started_by=by, created_at=at, updated_at=at
+            kind=kind,
+            file_name=replace_unstorable(name)[-255:] or "file.csv",
+            started_by=by,
+            created_at=at,
+            updated_at=at,
         )
         while True:
-            piece = file.read(PIECE)
+            piece = file.read(CHUNK_SIZE)
             data = decoder.decode(piece, final=not piece).encode("utf-8", "replace")
             if data:
                 store_chunk(job, data)
                 job.size += len(data)
             if not piece:
                 break
-        look_at(job)
+        inspect_header(job)
         job.save()
     return job
 
@@ -87,13 +91,13 @@ def store_chunk(job: Import, data: bytes) -> None:
         copy.write_row((job.pk, job.size, data))
 
 
-def look_at(job: Import) -> None:
+def inspect_header(job: Import) -> None:
     """Find the header and what separates the columns; Refused where there are none."""
-    begin_at(job)
+    find_header(job)
     rows = []
-    for record in records(job):
-        rows.append([storable(cell.strip()) for cell in record.cells])
-        if record.wrong or len(rows) > SHOWN_RECORDS:
+    for record in read_records(job):
+        rows.append([replace_unstorable(cell.strip()) for cell in record.cells])
+        if record.wrong or len(rows) > SAMPLE_SIZE:
             break
         if len(rows) == 1:
             begins, line = record.ends, record.lines
@@ -101,12 +105,12 @@ def look_at(job: Import) -> None:
         raise Refused("This file is empty.")
     if not rows[0]:
         raise Refused("The first line cannot be read. It should name the columns.")
-    if len(rows[0]) > MOST_COLUMNS:
-        raise Refused(f"This file has {len(rows[0]):,} columns; {MOST_COLUMNS} at most can be read.")
+    if len(rows[0]) > MAX_COLUMNS:
+        raise Refused(f"This file has {len(rows[0]):,} columns; {MAX_COLUMNS} at most can be read.")
     if job.kind == ImportKind.UNSUBSCRIBED and any("@" in cell for cell in rows[0]):
         job.columns = [f"Column {number}" for number in range(1, len(rows[0]) + 1)]
         job.targets = ["email" if "@" in cell else "" for cell in rows[0]]
-        job.sample = rows[:SHOWN_RECORDS]
+        job.sample = rows[:SAMPLE_SIZE]
         return
     if any(is_email(cell) for cell in rows[0]):
         raise Refused(
@@ -117,10 +121,10 @@ def look_at(job: Import) -> None:
     job.columns = [cell[:255] or f"Column {number}" for number, cell in enumerate(rows[0], 1)]
     job.sample = rows[1:]
     job.position, job.lines = begins, line
-    job.targets = guess(job.columns)
+    job.targets = guess_targets(job.columns)
 
 
-def begin_at(job: Import) -> None:
+def find_header(job: Import) -> None:
     """Go to the first line that says anything, and find what separates its columns."""
     delimiter, text = "", ""
     for raw in physical_lines(job, start=0):
@@ -155,7 +159,7 @@ def physical_lines(job: Import, *, start: int) -> Iterator[bytes]:
         at += len(data)
         *whole, held = (held + data).splitlines(keepends=True)
         yield from whole
-        if len(held) > LONGEST_LINE:
+        if len(held) > MAX_LINE_SIZE:
             yield held
             held = b""
     if held:
@@ -171,7 +175,7 @@ class Record:
         self.line, self.cells, self.ends, self.lines, self.wrong = line, cells, ends, lines, wrong
 
 
-class Place:
+class LineReader:
     """The lines of the file as text, where one stands among them, and those of the record that is being read.
 
     Where a record is given up, all its lines but the first are read again, each as the beginning of another. One that
@@ -215,15 +219,15 @@ class Place:
 
     def go_on(self) -> None:
         """See that the record, which did not end with its last line, may have another."""
-        if self.ends <= self.endless or len(self.taken) >= 2 * MOST_LINES or self.size >= 2 * LARGEST:
+        if self.ends <= self.endless or len(self.taken) >= 2 * MAX_RECORD_LINES or self.size >= 2 * MAX_RECORD_SIZE:
             raise csv.Error("it does not end")
-        if len(self.taken) <= MOST_LINES and self.size <= LARGEST:
+        if len(self.taken) <= MAX_RECORD_LINES and self.size <= MAX_RECORD_SIZE:
             self.known = self.ends
 
 
-def records(job: Import) -> Iterator[Record]:
+def read_records(job: Import) -> Iterator[Record]:
     """The records of the file from where the import stands; empty lines are passed over."""
-    place = Place(job, ends=job.position, lines=job.lines)
+    place = LineReader(job, ends=job.position, lines=job.lines)
     reader: Any = csv.reader(place, delimiter=job.delimiter, strict=True)
     while True:
         line = place.lines + 1
@@ -233,11 +237,11 @@ def records(job: Import) -> Iterator[Record]:
         except csv.Error as wrong:
             if "expected after" in str(wrong):
                 more = f" It takes in the lines down to {place.lines:,}." if place.lines > line else ""
-                says = f"{GOES_ON}{more}"
+                says = f"{TEXT_AFTER_QUOTE}{more}"
             else:
                 # What it would swallow are lines of their own: read on from the next.
                 place.give_up()
-                says = NEVER_CLOSES
+                says = UNCLOSED_QUOTE
             yield Record(line=line, cells=[], ends=place.ends, lines=place.lines, wrong=says)
             continue
         if cells is None:

@@ -15,7 +15,7 @@ from django.db import transaction
 
 from audiences.intake.csv_import import companies_and_tags, new_customers
 
-MOST_ROUNDS = 50
+MAX_ROUNDS = 50
 ENCODER = json.JSONEncoder(ensure_ascii=False)
 
 # As they stand in the slice's table; NULL says nothing.
@@ -66,7 +66,7 @@ CHANGES = (
     f" IS DISTINCT FROM ({', '.join(sql for name, sql in AFTER.items() if name != 'archived_at')}, TRUE)"
 )
 
-MEANT = """
+FIND_CUSTOMER = """
     CASE WHEN i.id IS NOT NULL THEN (SELECT c.id FROM audiences_customer c WHERE c.id = i.id)
     ELSE coalesce(
         (SELECT c.id FROM audiences_customer c WHERE c.user_id = i.user_id),
@@ -79,7 +79,7 @@ MEANT = """
 # Of records about the same customer one goes first, and the next finds what it left.
 FOUND = f"""
 CREATE TEMPORARY TABLE resolved ON COMMIT DROP AS
-WITH found AS (SELECT i.*, {MEANT} AS customer_id FROM incoming i)
+WITH found AS (SELECT i.*, {FIND_CUSTOMER} AS customer_id FROM incoming i)
 """
 BY_EMAIL = """
     id IS NULL AND customer_id IS NOT NULL AND NOT EXISTS (
@@ -147,7 +147,7 @@ def as_json(attributes: dict[str, Any]) -> str:
 
 
 @dataclass(slots=True)
-class Outcome:
+class SliceResult:
     """What a slice did, or would do."""
 
     made: int = 0
@@ -157,43 +157,43 @@ class Outcome:
     problems: list[tuple[int, str, str]] = field(default_factory=list)
 
 
-def customers(
+def upsert_slice(
     cursor: Any, rows: Sequence[Sequence[Any]], *, tag: int | None, at: datetime, beside: bool = False
-) -> Outcome:
+) -> SliceResult:
     """Write a slice, in rounds where it names a customer more than once; `beside` where it has companies or tags."""
 
     def write_now(_new: int) -> tuple[int, int]:
-        news = companies_and_tags.news(cursor, changes=CHANGES) if beside else 0
-        changed = write(cursor, new=_new, tag=tag, at=at)
+        news = companies_and_tags.count_new_relations(cursor, changes=CHANGES) if beside else 0
+        changed = write_round(cursor, new=_new, tag=tag, at=at)
         if beside:
-            companies_and_tags.write(cursor, at=at)
+            companies_and_tags.write_relations(cursor, at=at)
         return _new, changed + news
 
-    return in_rounds(cursor, rows, do=write_now)
+    return run_rounds(cursor, rows, do=write_now)
 
 
-def would_be(cursor: Any, rows: Sequence[Sequence[Any]], *, job: int, beside: bool = False) -> Outcome:
+def dry_run_slice(cursor: Any, rows: Sequence[Sequence[Any]], *, job: int, beside: bool = False) -> SliceResult:
     """Say what a slice would do, and write no customer; those it would make are known to the slices after it."""
 
     def count_now(_new: int) -> tuple[int, int]:
-        again = new_customers.meet(cursor, job=job)
-        news = companies_and_tags.news(cursor, changes=CHANGES) if beside else 0
-        return new_customers.remember(cursor, job=job), again + would_change(cursor) + news
+        again = new_customers.match_earlier_lines(cursor, job=job)
+        news = companies_and_tags.count_new_relations(cursor, changes=CHANGES) if beside else 0
+        return new_customers.store_new_customers(cursor, job=job), again + count_changes(cursor) + news
 
-    return in_rounds(cursor, rows, do=count_now)
+    return run_rounds(cursor, rows, do=count_now)
 
 
-def in_rounds(cursor: Any, rows: Sequence[Sequence[Any]], *, do: Callable[[int], tuple[int, int]]) -> Outcome:
+def run_rounds(cursor: Any, rows: Sequence[Sequence[Any]], *, do: Callable[[int], tuple[int, int]]) -> SliceResult:
     """Find out who is meant, and do it; where the slice names a customer again, once more for the later lines.
 
     `do` is told how many seem new, and answers how many were and how many were changed.
     """
-    outcome = Outcome()
+    outcome = SliceResult()
     if not rows:
         return outcome
-    stage(cursor, rows)
-    first = FIRST_OF_EACH if names_nobody_twice(rows) else FIRST
-    for _ in range(MOST_ROUNDS):
+    stage_rows(cursor, rows)
+    first = FIRST_OF_EACH if has_no_duplicates(rows) else FIRST
+    for _ in range(MAX_ROUNDS):
         cursor.execute(first)
         cursor.execute(CONFLICTS)
         for line, key, found in cursor.fetchall():
@@ -215,14 +215,14 @@ def in_rounds(cursor: Any, rows: Sequence[Sequence[Any]], *, do: Callable[[int],
         cursor.execute("DROP TABLE resolved")
     else:
         cursor.execute("SELECT line FROM incoming")
-        reason = f"The file names this customer more than {MOST_ROUNDS} times close together."
+        reason = f"The file names this customer more than {MAX_ROUNDS} times close together."
         outcome.problems += [(line, "", reason) for (line,) in cursor.fetchall()]
     cursor.execute("DROP TABLE IF EXISTS resolved")
     cursor.execute("DROP TABLE incoming")
     return outcome
 
 
-def names_nobody_twice(rows: Sequence[Sequence[Any]]) -> bool:
+def has_no_duplicates(rows: Sequence[Sequence[Any]]) -> bool:
     """Whether no user ID and no email comes twice."""
     for place in (USER_ID, EMAIL):
         given = [row[place] for row in rows if row[place] is not None]
@@ -231,7 +231,7 @@ def names_nobody_twice(rows: Sequence[Sequence[Any]]) -> bool:
     return True
 
 
-def stage(cursor: Any, rows: Sequence[Sequence[Any]]) -> None:
+def stage_rows(cursor: Any, rows: Sequence[Sequence[Any]]) -> None:
     """Copy a slice beside the table."""
     columns = ", ".join(f"{name} {kind}" for name, kind in COLUMNS.items())
     cursor.execute(f"CREATE TEMPORARY TABLE incoming ({columns}) ON COMMIT DROP")
@@ -240,13 +240,13 @@ def stage(cursor: Any, rows: Sequence[Sequence[Any]]) -> None:
             copy.write_row(row)
 
 
-def would_change(cursor: Any) -> int:
+def count_changes(cursor: Any) -> int:
     """How many customers there are whom it would change."""
     cursor.execute(WOULD_CHANGE)
     return int(cursor.fetchone()[0])
 
 
-def write(cursor: Any, *, new: int, tag: int | None, at: datetime) -> int:
+def write_round(cursor: Any, *, new: int, tag: int | None, at: datetime) -> int:
     """Insert the new, update the changed, tag all; returns how many were changed."""
     # Let a customer made in this moment by somebody else be found on another try.
     with transaction.atomic():
@@ -282,7 +282,7 @@ FROM meant WHERE c.id = meant.id
 """
 
 
-def unsubscribed(cursor: Any, addresses: Sequence[str], *, at: datetime, dry: bool) -> Outcome:
+def unsubscribe_addresses(cursor: Any, addresses: Sequence[str], *, at: datetime, dry: bool) -> SliceResult:
     """Opt out everybody with one of these addresses, as by their own hand: no sync undoes it."""
     given = list(dict.fromkeys(addresses))
     cursor.execute("SET LOCAL enable_hashjoin = off")
@@ -292,4 +292,4 @@ def unsubscribed(cursor: Any, addresses: Sequence[str], *, at: datetime, dry: bo
     if not dry and changed:
         cursor.execute(OPT_OUT, {"addresses": given, "at": at})
     repeated = len(addresses) - len(given)
-    return Outcome(nobody=nobody, unchanged=unchanged + repeated, changed=changed)
+    return SliceResult(nobody=nobody, unchanged=unchanged + repeated, changed=changed)

@@ -15,8 +15,8 @@ from audiences.attributes import DETAILS
 from audiences.intake import Conflict, Refused, Source, Unknown, identify, record_event
 from audiences.intake.attributes.coercion import READ_AS
 from audiences.intake.customer_fields import READ_DETAIL
-from audiences.intake.source import MOST_ATTRIBUTES
-from audiences.intake.user_agent import browser, system
+from audiences.intake.source import MAX_ATTRIBUTES
+from audiences.intake.user_agent import parse_browser, parse_os
 from audiences.models import Company, CustomAttribute, Customer, Event, EventSummary, Membership, Tag, Workspace
 from audiences.models.catalogue import KINDS
 from audiences.models.customers import Role
@@ -143,7 +143,7 @@ class TestWhoIsWho:
 
     def test_an_archived_customer_written_to_comes_back(self, at):
         gone = CustomerFactory(user_id="25")
-        intake.archive(gone, at=at)
+        intake.archive_customer(gone, at=at)
         assert not Customer.objects.present().exists()
 
         assert identify({"user_id": "25"}, at=at) == gone
@@ -155,7 +155,7 @@ class TestWhoIsWho:
 
         for reference in ({"id": gone.pk}, {"user_id": "25"}):
             with pytest.raises(Unknown):
-                intake.find(reference)
+                intake.find_customer(reference)
 
 
 class TestWhatIsTrueOfThem:
@@ -431,7 +431,7 @@ class TestCatalogue:
         assert customer.attributes["ends_at"] == int(midnight.timestamp())
 
     def test_there_are_at_most_250_of_each_scope(self, at):
-        names = [f"a{n}" for n in range(MOST_ATTRIBUTES)]
+        names = [f"a{n}" for n in range(MAX_ATTRIBUTES)]
         identify({"user_id": "25", "custom_attributes": dict.fromkeys(names, 1)}, at=at)
 
         with pytest.raises(Refused, match="“one more”"):
@@ -577,11 +577,11 @@ class TestTags:
     def test_tagging_twice_is_tagging_once_and_untagging_undoes_it(self, at):
         customer, label = CustomerFactory(), TagFactory()
 
-        intake.tag(label, [customer, customer], at=at)
-        intake.tag(label, [customer], at=at)
+        intake.add_tag(label, [customer, customer], at=at)
+        intake.add_tag(label, [customer], at=at)
         assert list(customer.tags.all()) == [label]
 
-        intake.untag(label, [customer], at=at)
+        intake.remove_tag(label, [customer], at=at)
         assert not customer.tags.exists()
 
     def test_two_tags_cannot_have_one_name(self, at):
@@ -625,8 +625,8 @@ class TestAgents:
         ],
     )
     def test_browser_version_and_system_are_read(self, agent, name, version, os):
-        assert browser(agent) == (name, version)
-        assert system(agent) == os
+        assert parse_browser(agent) == (name, version)
+        assert parse_os(agent) == os
 
 
 class TestBrowserSettings:
@@ -643,7 +643,7 @@ class TestBrowserSettings:
             "company": {"id": "6", "name": "Acme", "seats": 3},
         }
 
-        customer = identify(intake.from_browser(settings), at=at, source=Source.PROVED_BROWSER)
+        customer = identify(intake.facts_from_settings(settings), at=at, source=Source.PROVED_BROWSER)
 
         assert customer.signed_up_at == datetime.fromtimestamp(1234567890, tz=UTC)
         assert customer.attributes == {"plan": "pro"}

@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from audiences import compiler
 from audiences.models import Audience
-from audiences.models.audience import MOST_SEGMENTS_DEEP
+from audiences.models.audience import MAX_SEGMENT_DEPTH
 from audiences.rules import RuleError
 from tests.factories import AudienceFactory, SegmentFactory, TagFactory
 
@@ -92,16 +92,16 @@ def test_two_ways_to_the_same_segment_are_no_circle() -> None:
 
 @pytest.mark.django_db
 def test_segments_go_so_deep_and_what_was_saved_once_is_saved_again() -> None:
-    audience = AudienceFactory(rules=naming(chain(MOST_SEGMENTS_DEEP)))
+    audience = AudienceFactory(rules=naming(chain(MAX_SEGMENT_DEPTH)))
     audience.save()
     with pytest.raises(ValidationError, match="Segments go at most 8 deep into one another"):
-        AudienceFactory(rules=naming(chain(MOST_SEGMENTS_DEEP + 1)))
+        AudienceFactory(rules=naming(chain(MAX_SEGMENT_DEPTH + 1)))
 
 
 @pytest.mark.django_db
 def test_each_segment_is_looked_at_once_however_many_ways_lead_to_it() -> None:
     layer: list[Audience] = []
-    for _ in range(MOST_SEGMENTS_DEEP - 1):
+    for _ in range(MAX_SEGMENT_DEPTH - 1):
         layer = [SegmentFactory(rules=naming(*layer)) for _ in range(2)]
     with CaptureQueriesContext(connection) as asked:
         AudienceFactory(rules=naming(*layer))
@@ -134,7 +134,7 @@ def test_segments_in_segments_bring_no_more_rules_than_can_be_asked(grown: Audie
     assert refused.value.messages == [TOO_MANY]
     # Nor are they compiled, where the segment grew after they were saved.
     with pytest.raises(RuleError) as stopped:
-        compiler.customers(rules, at=timezone.now())
+        compiler.matching_customers(rules, at=timezone.now())
     assert str(stopped.value) == TOO_MANY
 
 

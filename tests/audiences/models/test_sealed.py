@@ -25,7 +25,7 @@ def test_a_copy_of_the_database_holds_no_secret_that_signs():
 
     assert workspace.identity_secret not in stored("audiences_workspace", "identity_secret")
     assert hook.secret not in stored("audiences_subscription", "secret")
-    assert Workspace.identity()[0] == workspace.identity_secret
+    assert Workspace.identity_settings()[0] == workspace.identity_secret
     assert Subscription.objects.get().secret == hook.secret
 
 
@@ -56,4 +56,4 @@ def test_what_was_written_before_secrets_were_sealed_is_read_as_it_is():
     with connection.cursor() as cursor:
         cursor.execute("UPDATE audiences_workspace SET identity_secret = 'plain'")
 
-    assert Workspace.identity()[0] == "plain"
+    assert Workspace.identity_settings()[0] == "plain"

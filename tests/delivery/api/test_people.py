@@ -114,7 +114,7 @@ def test_erased_person_leaves_bare_rows_and_true_counts(api, at):
     )  # fmt: skip
     Subscription.objects.create(url="https://x.example/", topics=list(Topic), created_at=at, updated_at=at)
     MembershipFactory(customer=ann)
-    intake.tag(TagFactory(), [ann], at=at)
+    intake.add_tag(TagFactory(), [ann], at=at)
     intake.record_event(ann, "ordered", at, {"what": "hushed"}, at=at)
     ann.notes.create(body="hushed", created_at=at)
     ongoing = MessageFactory(in_app=True, body="<p>Hi {{ name }}</p>", live=True)

@@ -876,7 +876,7 @@ def test_made_ongoing_it_leaves_out_whoever_got_or_is_getting_the_sample(console
     copy = Message.objects.exclude(pk=message.pk).get()
     assert (copy.state, copy.send_type, copy.version.body) == (State.DRAFT, "ongoing", message.version.body)
     got = {record.customer_id for record in records}
-    matched = compiler.customers(copy.audience.rules, at=timezone.now())
+    matched = compiler.matching_customers(copy.audience.rules, at=timezone.now())
     assert {one.pk for one in matched} == {one.pk for one in people} - got
 
 

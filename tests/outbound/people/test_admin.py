@@ -158,7 +158,7 @@ def draft(answer) -> Message:
 
 
 def asked(message: Message) -> set[str]:
-    return set(compiler.customers(message.audience.rules, at=AT).values_list("user_id", flat=True))
+    return set(compiler.matching_customers(message.audience.rules, at=AT).values_list("user_id", flat=True))
 
 
 @pytest.mark.usefixtures("three")
@@ -198,7 +198,7 @@ def test_messages_those_ticked_by_a_tag_made_for_it_leads_too(console, three):
 
     message = draft(tick(console, "message_ticked", three[0], lead))
 
-    found = compiler.customers(message.audience.rules, at=AT)
+    found = compiler.matching_customers(message.audience.rules, at=AT)
     assert set(found.values_list("pk", flat=True)) == {three[0].pk, lead.pk}
     assert Tag.objects.get().name.startswith("Picked ")
 
@@ -319,7 +319,7 @@ def test_a_file_larger_than_can_be_kept_is_refused_at_its_field(console, monkeyp
 def test_what_is_wrong_beyond_what_is_kept_is_counted_on_the_page_and_in_the_file(console, monkeypatch, nudged):
     from audiences.intake.csv_import import job as import_job
 
-    monkeypatch.setattr(import_job, "MOST_PROBLEMS", 2)
+    monkeypatch.setattr(import_job, "MAX_PROBLEMS", 2)
     upload = SimpleUploadedFile("people.csv", b"email\n" + b"nobody\n" * 5)
     at = console.post(reverse("admin:customer_import_file"), {"kind": "customers", "file": upload}).url
     page = console.post(f"{at}check/", {"target": ["email"]}, follow=True).content.decode()

@@ -70,7 +70,7 @@ def test_the_change_keeps_what_converts_and_tells_the_log(console):
     assert [customer.attributes["other"] for customer in Customer.objects.all()] == [1, 1, 1]
     assert LogEntry.objects.get().change_message == ("Kind: from a text to a number. 2 values kept, 1 became unknown")
     audience = {"match": "all", "rules": [rule("custom_attributes.seats", "greater_than", 6)]}
-    assert compiler.customers(audience, at=Customer.objects.first().created_at).count() == 1
+    assert compiler.matching_customers(audience, at=Customer.objects.first().created_at).count() == 1
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_each_kind_becomes_each_other_where_nothing_is_lost(was, value, to, beco
     seats = attribute(was, value)
     forecast = kind_conversion.dry_run(seats, to=Kind(to))
 
-    done = kind_conversion.convert(seats, to=Kind(to), lose_at_most=1)
+    done = kind_conversion.convert_attribute(seats, to=Kind(to), lose_at_most=1)
 
     assert stored() == [becomes]
     assert (done.kept, done.lost) == (forecast.kept, forecast.lost) == (int(becomes is not None), int(becomes is None))
@@ -142,7 +142,7 @@ def test_a_segment_that_would_break_stops_the_change_and_one_that_still_fits_doe
     assert CustomAttribute.objects.get(name="seats").kind == "text"
     console.post(page(seats), {"kind": "number", "lost": "0"})
     assert CustomAttribute.objects.get(name="seats").kind == "number"
-    assert compiler.customers(segment.rules, at=Customer.objects.first().created_at).count() == 1
+    assert compiler.matching_customers(segment.rules, at=Customer.objects.first().created_at).count() == 1
 
 
 def test_an_attribute_of_companies_changes_theirs_alone(console):
@@ -158,10 +158,10 @@ def test_an_attribute_of_companies_changes_theirs_alone(console):
 
 
 def test_it_goes_in_slices(monkeypatch):
-    monkeypatch.setattr(kind_conversion, "SLICE", 2)
+    monkeypatch.setattr(kind_conversion, "SLICE_SIZE", 2)
     seats = attribute("text", "1", "2", "3", "4", "x")
 
-    done = kind_conversion.convert(seats, to=Kind.NUMBER, lose_at_most=1)
+    done = kind_conversion.convert_attribute(seats, to=Kind.NUMBER, lose_at_most=1)
 
     assert stored() == [1, 2, 3, 4, None]
     assert (done.kept, done.lost) == (4, 1)
@@ -169,10 +169,10 @@ def test_it_goes_in_slices(monkeypatch):
 
 def test_what_an_intake_of_the_old_kind_wrote_meanwhile_is_caught_up_with():
     seats = attribute("text", "1")
-    kind_conversion.convert(seats, to=Kind.NUMBER, lose_at_most=0)
+    kind_conversion.convert_attribute(seats, to=Kind.NUMBER, lose_at_most=0)
     Customer.objects.update(attributes={"seats": "2"})
 
-    kind_conversion.catch_up(seats, was=Kind.TEXT)
+    kind_conversion.convert_late_writes(seats, was=Kind.TEXT)
 
     assert stored() == [2]
 
@@ -249,7 +249,7 @@ def test_a_worker_that_dies_leaves_all_as_it_was_and_the_sweep_tells_another(con
         raise ConnectionError("the server went away")
 
     with monkeypatch.context() as patched:
-        patched.setattr(kind_conversion, "write", dies)
+        patched.setattr(kind_conversion, "write_slice", dies)
         with pytest.raises(ConnectionError):
             attribute_kinds.carry_out(change.pk, at=AT)
     assert stored() == ["5", "7"]

@@ -50,8 +50,8 @@ def take(by):
 
 
 def go(job: Import, state: ImportState, *, tag=None) -> Import:
-    csv_import.begin(job, state, targets=job.targets, tag=tag, at=LATER)
-    assert csv_import.go_on(job.pk, clock=lambda: LATER, until=FOREVER) is False
+    csv_import.start_import(job, state, targets=job.targets, tag=tag, at=LATER)
+    assert csv_import.continue_import(job.pk, clock=lambda: LATER, until=FOREVER) is False
     job.refresh_from_db()
     return job
 
@@ -215,7 +215,7 @@ def test_later_lines_about_the_same_customer_find_what_earlier_ones_left(load):
     ],
 )
 def test_what_the_check_says_of_customers_named_again_is_what_writing_does(take, monkeypatch, size, lines):
-    monkeypatch.setattr(flow, "SLICE", size)
+    monkeypatch.setattr(flow, "SLICE_SIZE", size)
     CustomAttributeFactory(name="seats", kind="number")
     job = take("user_id,email,name,seats\n" + lines)
 
@@ -228,14 +228,14 @@ def test_what_the_check_says_of_customers_named_again_is_what_writing_does(take,
 
 
 def test_a_check_left_halfway_begins_anew_and_knows_nobody(take, monkeypatch):
-    monkeypatch.setattr(flow, "SLICE", 1)
+    monkeypatch.setattr(flow, "SLICE_SIZE", 1)
     job = take("user_id\n7\n8\n")
-    csv_import.begin(job, ImportState.CHECKING, targets=job.targets, tag=None, at=LATER)
+    csv_import.start_import(job, ImportState.CHECKING, targets=job.targets, tag=None, at=LATER)
     clock = iter([LATER, LATER, FOREVER])
-    csv_import.go_on(job.pk, clock=lambda: next(clock), until=LATER + timedelta(seconds=1))
+    csv_import.continue_import(job.pk, clock=lambda: next(clock), until=LATER + timedelta(seconds=1))
     assert ImportNewcomer.objects.get().user_id == "7"
 
-    csv_import.cancel(job, at=LATER)
+    csv_import.cancel_import(job, at=LATER)
 
     assert not ImportNewcomer.objects.exists()
 
@@ -366,7 +366,7 @@ def test_columns_that_make_no_sense_are_refused(take, targets, reason):
     job = take("email,name\na@acme.example,A\n")
 
     with pytest.raises(Refused, match=reason):
-        csv_import.begin(job, ImportState.CHECKING, targets=targets, tag=None, at=LATER)
+        csv_import.start_import(job, ImportState.CHECKING, targets=targets, tag=None, at=LATER)
 
 
 @pytest.mark.parametrize(
@@ -392,18 +392,18 @@ def test_reads_what_spreadsheets_write(take, encoding, delimiter):
 def test_goes_on_where_it_stopped(take, monkeypatch):
     from audiences.intake.csv_import import job as import_job
 
-    monkeypatch.setattr(import_job, "SLICE", 3)
-    monkeypatch.setattr(source, "PIECE", 17)
+    monkeypatch.setattr(import_job, "SLICE_SIZE", 3)
+    monkeypatch.setattr(source, "CHUNK_SIZE", 17)
     job = take("user_id,name\n" + "".join(f'{n},"Na\nme {n}"\n' for n in range(10)))
     assert ImportChunk.objects.count() > 5
     go(job, ImportState.CHECKING)
-    csv_import.begin(job, ImportState.WRITING, targets=job.targets, tag=None, at=LATER)
+    csv_import.start_import(job, ImportState.WRITING, targets=job.targets, tag=None, at=LATER)
     clock = iter([LATER, LATER, FOREVER])
 
-    assert csv_import.go_on(job.pk, clock=lambda: next(clock), until=LATER + timedelta(seconds=1)) is True
+    assert csv_import.continue_import(job.pk, clock=lambda: next(clock), until=LATER + timedelta(seconds=1)) is True
     assert Customer.objects.count() == 3
-    assert csv_import.under_way() == [job.pk]
-    assert csv_import.go_on(job.pk, clock=lambda: LATER, until=FOREVER) is False
+    assert csv_import.active_imports() == [job.pk]
+    assert csv_import.continue_import(job.pk, clock=lambda: LATER, until=FOREVER) is False
     assert set(Customer.objects.values_list("user_id", "name")) == {(f"{n}", f"Na\nme {n}") for n in range(10)}
     assert not ImportChunk.objects.exists()
 
@@ -425,10 +425,10 @@ def test_a_large_file_is_kept_without_being_held_in_memory(take):
 
 def test_a_cancelled_import_leaves_what_is_written_and_forgets_the_file(take):
     job = go(take("user_id\n1\n"), ImportState.CHECKING)
-    csv_import.cancel(job, at=LATER)
+    csv_import.cancel_import(job, at=LATER)
 
     assert (job.state, Customer.objects.count(), ImportChunk.objects.count()) == (ImportState.CANCELLED, 0, 0)
-    assert csv_import.go_on(job.pk, clock=lambda: LATER, until=FOREVER) is False
+    assert csv_import.continue_import(job.pk, clock=lambda: LATER, until=FOREVER) is False
 
 
 def test_a_plain_list_of_addresses_opts_them_out_for_good(load):
@@ -521,7 +521,7 @@ def test_lines_whose_quotes_swallow_each_other_are_each_read_a_few_times_at_most
         return line
 
     monkeypatch.setattr(source.csv, "reader", lambda lines, **how: reader(map(noted, lines), **how))
-    taken = list(source.records(job))
+    taken = list(source.read_records(job))
 
     assert taken[-1].ends == job.size
     assert len(read) <= 5 * (times + 2)
@@ -586,9 +586,9 @@ def test_a_line_without_an_end_is_not_held_in_memory(take):
     take(b"email\nx\n")
 
     job = take(big)
-    csv_import.begin(job, ImportState.CHECKING, targets=job.targets, tag=None, at=LATER)
+    csv_import.start_import(job, ImportState.CHECKING, targets=job.targets, tag=None, at=LATER)
     tracemalloc.start()
-    csv_import.go_on(job.pk, clock=lambda: LATER, until=FOREVER)
+    csv_import.continue_import(job.pk, clock=lambda: LATER, until=FOREVER)
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
 
@@ -614,7 +614,7 @@ def test_what_errors_quote_of_somebody_goes_with_them_and_nobody_elses(take):
 def test_a_file_nobody_goes_on_with_is_forgotten_after_a_week(take, days, left):
     job = go(take("user_id\n1\n"), ImportState.CHECKING)
 
-    csv_import.forget_old(at=LATER + timedelta(days=days))
+    csv_import.delete_old_files(at=LATER + timedelta(days=days))
 
     job.refresh_from_db()
     assert (job.state, job.chunks.exists(), bool(job.sample)) == (left, *[left == ImportState.CHECKED] * 2)
@@ -623,12 +623,12 @@ def test_a_file_nobody_goes_on_with_is_forgotten_after_a_week(take, days, left):
 def test_what_was_wrong_is_forgotten_after_a_month_and_what_is_under_way_is_left(take, load):
     done = load("email\nann\nada@acme.example\n")
     waits = take("email\nann\n")
-    csv_import.begin(waits, ImportState.CHECKING, targets=waits.targets, tag=None, at=LATER)
+    csv_import.start_import(waits, ImportState.CHECKING, targets=waits.targets, tag=None, at=LATER)
 
-    csv_import.forget_old(at=LATER + timedelta(days=30))
+    csv_import.delete_old_files(at=LATER + timedelta(days=30))
     assert problems(done)
 
-    csv_import.forget_old(at=LATER + timedelta(days=31))
+    csv_import.delete_old_files(at=LATER + timedelta(days=31))
 
     done.refresh_from_db()
     waits.refresh_from_db()

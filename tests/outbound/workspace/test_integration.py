@@ -281,7 +281,7 @@ def test_a_change_of_a_webhook_is_told_and_keeps_what_has_no_box(console, hook):
 
 def test_the_log_tells_what_came_back_and_something_is_sent_again(console, hook, monkeypatch):
     rung: list[bool] = []
-    monkeypatch.setattr("audiences.webhook_outbox.ring", lambda: rung.append(True))
+    monkeypatch.setattr("audiences.webhook_outbox.nudge_dispatcher", lambda: rung.append(True))
     row = told(hook, state=NotificationState.FAILED, detail="It answered 500.", settled_at=AT, attempts=8)
     page = words(console.get(reverse("admin:audiences_subscription_change", args=[hook.pk])))
     assert "It answered 500." in page

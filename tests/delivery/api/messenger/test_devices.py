@@ -7,7 +7,7 @@ import time_machine
 from rest_framework.test import APIClient
 
 from audiences import identity_verification
-from audiences.intake.devices import MOST_DEVICES
+from audiences.intake.devices import MAX_DEVICES
 from audiences.models import Customer, Device, Integration, Workspace
 from delivery import tokens
 from delivery.matching import ongoing
@@ -131,13 +131,13 @@ def test_what_makes_no_sense_is_refused_in_words(api, sent, status, words):
 
 def test_customer_has_no_more_devices_than_anybody_carries(api):
     customer = CustomerFactory(user_id="ann")
-    for number in range(MOST_DEVICES):
+    for number in range(MAX_DEVICES):
         Device.objects.create(customer=customer, token=f"old-{number}", created_at=AT + timedelta(minutes=number))
 
     api.post("/api/devices", {"user_id": "ann", "token": "new"}, format="json")
 
     live = set(Device.objects.live().values_list("token", flat=True))
-    assert (len(live), "new" in live, "old-0" in live) == (MOST_DEVICES, True, False)
+    assert (len(live), "new" in live, "old-0" in live) == (MAX_DEVICES, True, False)
 
 
 # By the app
