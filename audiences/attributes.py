@@ -1,7 +1,7 @@
-"""Every attribute a rule can ask about: its name, label, kind, and where SQL finds it.
+"""Attributes for rules: name, label, kind and SQL of each.
 
-behaviour 6.3 lists them. `c` is the customer's row, `k` the company's of the pair that is judged, `{key}` the
-placeholder of a custom attribute's or an event's name. A new attribute is one row here.
+behaviour 6.3 lists them. In SQL `c` is the customer, `k` the company of the evaluated pair, and `{key}` the placeholder
+for the name of a custom attribute or event. A new attribute is one row in the table.
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from audiences.rules import Kind, is_storable
 
 
 class About(StrEnum):
-    """Whose attribute it is: a rule about the company makes the pair (customer, company) what is judged."""
+    """The owner of an attribute. A rule about a company is evaluated for each pair (customer, company)."""
 
     CUSTOMER = "customer"
     COMPANY = "company"
@@ -22,7 +22,7 @@ class About(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Attribute:
-    """One row of the table: `sql` is NULL (a text may be '') where the value is unknown."""
+    """One row of the table. `sql` is NULL, or '' for a text, if the value is unknown."""
 
     name: str
     label: str
@@ -34,7 +34,7 @@ class Attribute:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Catalogue:
-    """The custom attributes by key, with the kind learnt from the first real value (behaviour 3)."""
+    """The custom attributes by name, with their kinds (behaviour 3)."""
 
     customer: Mapping[str, Kind]
     company: Mapping[str, Kind]
@@ -54,24 +54,24 @@ RECEIVED = "d.status = 'sent'"
 
 
 def date_from_json(json: str) -> str:
-    """SQL for the moment a JSON number of unix seconds stands for, NULL where it is beyond the years 1 to 9999."""
-    # Asked first: one number that is no moment would end the statement, and with it the round of everybody.
+    """Return SQL for the time of a JSON number of unix seconds, NULL outside the years 1 to 9999."""
+    # Checked first, because one number out of range would fail the statement for all customers.
     value = number_from_json(json)
     return f"(CASE WHEN {value} BETWEEN -62135596800 AND 253402300799 THEN to_timestamp({value}::float8) END)"
 
 
 def number_from_json(json: str) -> str:
-    """SQL for the number in a JSON value, NULL where it holds anything else."""
+    """Return SQL for the number in a JSON value, NULL if it is not a number."""
     return f"(CASE WHEN jsonb_typeof({json}) = 'number' THEN ({json})::numeric END)"
 
 
 def boolean_from_json(json: str) -> str:
-    """SQL for the boolean in a JSON value, NULL where it holds anything else."""
+    """Return SQL for the boolean in a JSON value, NULL if it is not a boolean."""
     return f"(CASE WHEN jsonb_typeof({json}) = 'boolean' THEN ({json})::boolean END)"
 
 
 def text_from_json(json: str) -> str:
-    """SQL for the text in a JSON value."""
+    """Return SQL for the text of a JSON value."""
     return f"({json} #>> '{{{{}}}}')"
 
 
@@ -82,7 +82,7 @@ FROM_JSON = {
     Kind.DATE: date_from_json,
 }
 
-# Standard attributes nobody's rules always ask for live in one JSON column, under these keys.
+# Rarely used standard attributes are stored in one JSON column, under these keys.
 DETAILS: dict[str, tuple[str, Kind]] = {
     "region": ("Region", Kind.TEXT),
     "continent": ("Continent", Kind.TEXT),
@@ -107,12 +107,12 @@ DETAILS: dict[str, tuple[str, Kind]] = {
 
 
 def customer_attribute(name: str, label: str, kind: Kind, sql: str = "") -> Attribute:
-    """A row about the customer, found in the column of its own name unless `sql` says otherwise."""
+    """Return an attribute of the customer, by default in the column of the same name."""
     return Attribute(name, label, kind, About.CUSTOMER, sql or f"c.{name}")
 
 
 def company_attribute(name: str, label: str, kind: Kind, sql: str = "") -> Attribute:
-    """A row about the company."""
+    """Return an attribute of the company, by default in the column of the same name."""
     return Attribute(f"company.{name}", label, kind, About.COMPANY, sql or f"k.{name}")
 
 
@@ -168,7 +168,7 @@ STANDARD: tuple[Attribute, ...] = (
             ("opened_message", "Opened message", f"{RECEIVED} AND d.opened_at IS NOT NULL"),
             ("clicked_message", "Clicked message", f"{RECEIVED} AND d.clicked_at IS NOT NULL"),
             ("replied_to_message", "Replied to message", f"{RECEIVED} AND d.replied_at IS NOT NULL"),
-            # Also who is still to get it, or may have: what a copy of a sampled message leaves out (behaviour 4.10).
+            # Includes waiting and uncertain records: the copy of a sampled message skips them (behaviour 4.10).
             ("got_message", "Got, or is getting, message", "d.status IN ('waiting', 'sending', 'uncertain', 'sent')"),
         )
     ),
@@ -186,7 +186,7 @@ EVENT_ATTRIBUTES: dict[str, tuple[str, Kind, str]] = {
 
 
 def find_attribute(name: str, *, catalogue: Catalogue) -> Attribute:
-    """Return the attribute of this name; LookupError where there is none."""
+    """Return the attribute with this name; raises LookupError if there is none."""
     if name in BY_NAME:
         return BY_NAME[name]
     if name.startswith(COMPANY_CUSTOM):
@@ -200,6 +200,6 @@ def find_attribute(name: str, *, catalogue: Catalogue) -> Attribute:
     for prefix, (label, kind, sql) in EVENT_ATTRIBUTES.items():
         event = name.removeprefix(prefix)
         if event != name and event and is_storable(event):
-            stored = event.lower().replace(".", "-").replace("$", "-")  # As intake writes it down.
+            stored = event.lower().replace(".", "-").replace("$", "-")  # As intake stores it.
             return Attribute(name, label.format(event), kind, About.EVENT, sql, stored)
     raise LookupError(name)

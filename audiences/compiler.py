@@ -1,9 +1,9 @@
-"""Rules to SQL: the only judge of who matches.
+"""Compiler of rules to SQL. It alone decides whether a customer matches.
 
-What is judged is the pair (customer, company), behaviour 4.4: the whole tree sees one pair, and a customer in no
-company is judged once with every company attribute unknown. Aliases: `c` customer, `k` company of the pair,
-`s0`, `s1` … event summaries. A condition may be NULL, which is no match; `~` is never put before one, so that
-unknown stays a case each operator decides. Over 120 lines because every operator of every kind stands here once.
+It evaluates pairs (customer, company), behaviour 4.4: all rules of a tree see the same pair, and a customer without
+companies is evaluated once with every company attribute unknown. Aliases: `c` customer, `k` company of the pair, `s0`,
+`s1` … event summaries. A condition may be NULL, which is not a match. It is never negated as a whole: each operator
+decides about unknown values itself.
 """
 
 import re
@@ -33,7 +33,7 @@ COMPANY_OF_PAIR = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class View:
-    """From when and by which last-seen a tree is judged: SQL for now, and for the two last-seens."""
+    """SQL for the time of the evaluation and for the last-seen values that rules see."""
 
     now: str = NOW
     last_seen: str = "c.last_seen_at"
@@ -45,7 +45,7 @@ CURRENT_VIEW = View()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Condition:
-    """A compiled tree: a boolean of SQL, its parameters by name, and the joins it needs beside `c`."""
+    """A compiled tree: a boolean SQL expression, its parameters by name, and the joins it needs."""
 
     sql: str
     params: dict[str, Any]
@@ -54,18 +54,18 @@ class Condition:
 
     @property
     def match_expression(self) -> str:
-        """SQL for whether one pair matches, as a value, wherever its `c` is in sight, and its `k` where it sees one."""
+        """SQL value, true if the pair matches. `c` must be in scope, and `k` if `sees_company`."""
         return f"(SELECT {self.sql} FROM (VALUES (1)) AS one{self.joins})" if self.joins else self.sql
 
     def pairs(
         self, *, per_company: bool, where: str = "TRUE", columns: str = "", joins: str = "", sample: str = ""
     ) -> str:
-        """SQL for the rows (customer_id, company_id, *columns) that match and for which `where` holds.
+        """Return SQL for the rows (customer_id, company_id, *columns) that match and satisfy `where`.
 
-        `sample` is a TABLESAMPLE that leaves out most customers, for an estimate.
+        `sample` is a TABLESAMPLE clause that skips most customers, for an estimate.
         """
         company = COMPANY_OF_PAIR if self.sees_company or per_company else ""
-        # A customer matches if any pair does, so without a copy per company one row is enough.
+        # A customer matches if any pair does, so one row is enough unless each company gets a copy.
         distinct = "DISTINCT " if company and not per_company else ""
         pair = "k.id" if per_company else "NULL::bigint"
         return (
@@ -77,7 +77,7 @@ class Condition:
 
 @dataclass(slots=True)
 class Compiler:
-    """Walks one tree. `prefix` keeps the parameters of several trees in one statement apart."""
+    """Compiler of one tree. `prefix` makes parameter names unique if a statement contains several trees."""
 
     catalogue: Catalogue
     zone: ZoneInfo
@@ -89,7 +89,7 @@ class Compiler:
     asks_role: bool = False
 
     def compile(self, tree: Group) -> Condition:
-        """Compile a whole tree. Without a role rule in it or in a segment it names, users only (behaviour 4.4)."""
+        """Compile a tree. It matches only users unless the tree or a segment in it has a role rule (behaviour 4.4)."""
         sql = self.compile_group(tree)
         if not self.asks_role:
             sql = f"c.role = 'user' AND {sql}"
@@ -100,7 +100,7 @@ class Compiler:
         return Condition(sql=sql, params=self.params, joins=joins, sees_company=self.sees_company)
 
     def compile_group(self, group: Group) -> str:
-        """Compile a group to one boolean in parentheses."""
+        """Compile a group to a boolean expression in parentheses."""
         joint = " AND " if group.match == "all" else " OR "
         inner = [
             self.compile_group(rule) if isinstance(rule, Group) else self.compile_rule(rule) for rule in group.rules
@@ -109,11 +109,11 @@ class Compiler:
         return f"({sql} IS NOT TRUE)" if group.negated else sql
 
     def compile_rule(self, rule: Rule) -> str:
-        """Compile one rule to one boolean in parentheses."""
+        """Compile a rule to a boolean expression in parentheses."""
         try:
             attribute = attributes.find_attribute(rule.attribute, catalogue=self.catalogue)
         except LookupError as unknown:
-            raise RuleError(f"There is no attribute “{rule.attribute}” any more.") from unknown
+            raise RuleError(f"The attribute “{rule.attribute}” no longer exists.") from unknown
         if (attribute.kind, rule.operator) not in COMPILE:
             raise RuleError(f"“{attribute.label}” is {KIND_NAMES[attribute.kind]} now, so this rule no longer fits it.")
         value = read_value(rule.value, kind=attribute.kind, operator=rule.operator, label=attribute.label)
@@ -124,7 +124,7 @@ class Compiler:
         return f"({COMPILE[attribute.kind, rule.operator](self, attribute, value)})"
 
     def column_sql(self, attribute: Attribute) -> str:
-        """SQL for an attribute's value, NULL where unknown."""
+        """Return SQL for an attribute's value, NULL if unknown."""
         names = {"last_seen": self.view.last_seen, "company_last_seen": self.view.company_last_seen}
         if attribute.about is About.EVENT:
             names["summary"] = self.join_summary(attribute.key)
@@ -133,25 +133,25 @@ class Compiler:
         return attribute.sql.format(**names)
 
     def add_param(self, value: object, kind: str) -> str:
-        """Add a parameter and return its placeholder; its type is said, so that the statement can be prepared."""
+        """Add a parameter and return its placeholder, with a type so that the statement can be prepared."""
         name = f"{self.prefix}{len(self.params)}"
-        # A float bound by the server would become numeric by its first 15 digits only.
+        # The server would convert a float to numeric with only 15 digits.
         self.params[name] = Decimal(str(value)) if kind == "numeric" else value
         return f"%({name})s::{kind}"
 
     def join_summary(self, event: str) -> str:
-        """Join the summary of an event, once however many rules ask for it, and return its alias."""
+        """Join the summary of an event, once for all rules about it, and return its alias."""
         if event not in self.summaries:
             self.summaries[event] = (self.add_param(event, "text"), f"s{len(self.summaries)}")
         return self.summaries[event][1]
 
     def days_ago(self, days: int) -> str:
-        """SQL for the moment that many rolling days of 24 hours before now."""
+        """Return SQL for the time so many periods of 24 hours before now."""
         hours = self.add_param(days * 24, "int")
         return f"({self.view.now} - make_interval(hours => {hours}))"
 
     def midnight(self, day: str, *, days_later: int = 0) -> str:
-        """SQL for the moment a calendar day of the workspace begins."""
+        """Return SQL for the start of a calendar day in the workspace's zone."""
         start = datetime.combine(date.fromisoformat(day) + timedelta(days=days_later), time(), tzinfo=self.zone)
         return self.add_param(start, "timestamptz")
 
@@ -160,7 +160,7 @@ Compile = Callable[[Compiler, Attribute, Any], str]
 
 
 def ilike(pattern: str) -> Compile:
-    """A comparison without regard to case, in which %, _ and \\ of the value are literal."""
+    """Return a case-insensitive match; %, _ and \\ in the value are literal."""
 
     def compile_like(compiler: Compiler, attribute: Attribute, value: str) -> str:
         literal = value.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
@@ -170,19 +170,19 @@ def ilike(pattern: str) -> Compile:
 
 
 def compare(template: str, kind: str) -> Compile:
-    """A comparison of the column `x` with the value `v`."""
+    """Return a comparison of the column `x` with the value `v`."""
     return lambda compiler, attribute, value: template.format(
         x=compiler.column_sql(attribute), v=compiler.add_param(value, kind)
     )
 
 
 def column_check(template: str) -> Compile:
-    """A question about the column `x` alone."""
+    """Return a condition on the column `x` without a value."""
     return lambda compiler, attribute, _value: template.format(x=compiler.column_sql(attribute))
 
 
 def compare_number(template: str) -> Compile:
-    """A comparison of a number; with a whole one no column has to be cast, so that statistics and indexes serve."""
+    """Return a comparison with a number. A whole one needs no cast, so PostgreSQL can use statistics and indexes."""
     whole, any_number = compare(template, "bigint"), compare(template, "numeric")
 
     def compile_number(compiler: Compiler, attribute: Attribute, value: float) -> str:
@@ -193,49 +193,49 @@ def compare_number(template: str) -> Compile:
 
 
 def negate_exists(positive: Compile) -> Compile:
-    """No row says so; an EXISTS is never unknown, and NOT before it can be planned as an anti-join."""
+    """Return NOT EXISTS: it is never NULL, and PostgreSQL can plan it as an anti-join."""
     return lambda compiler, attribute, value: f"NOT {positive(compiler, attribute, value)}"
 
 
 def is_not_true(positive: Compile) -> Compile:
-    """Whatever `positive` does not match, the unknown included."""
+    """Return the opposite of `positive`; it matches unknown values too."""
     return lambda compiler, attribute, value: f"({positive(compiler, attribute, value)}) IS NOT TRUE"
 
 
 def more_than_days_ago(compiler: Compiler, attribute: Attribute, value: int) -> str:
-    """Earlier than that many rolling days before now."""
+    """Match times earlier than so many days of 24 hours ago."""
     return f"{compiler.column_sql(attribute)} < {compiler.days_ago(value)}"
 
 
 def less_than_days_ago(compiler: Compiler, attribute: Attribute, value: int) -> str:
-    """Later than that many rolling days before now; the future too."""
+    """Match times later than so many days of 24 hours ago, including the future."""
     return f"{compiler.column_sql(attribute)} > {compiler.days_ago(value)}"
 
 
 def exactly_days_ago(compiler: Compiler, attribute: Attribute, value: int) -> str:
-    """Within the rolling day that is that many days old: 0 is the last 24 hours (behaviour 6.2)."""
+    """Match the 24 hours that began `value` + 1 days ago: 0 is the last 24 hours (behaviour 6.2)."""
     x = compiler.column_sql(attribute)
     return f"{x} <= {compiler.days_ago(value)} AND {x} > {compiler.days_ago(value + 1)}"
 
 
 def after_day(compiler: Compiler, attribute: Attribute, value: str) -> str:
-    """On a later calendar day of the workspace."""
+    """Match times after this calendar day in the workspace's zone."""
     return f"{compiler.column_sql(attribute)} >= {compiler.midnight(value, days_later=1)}"
 
 
 def on_day(compiler: Compiler, attribute: Attribute, value: str) -> str:
-    """On that calendar day of the workspace."""
+    """Match times on this calendar day in the workspace's zone."""
     x = compiler.column_sql(attribute)
     return f"{x} >= {compiler.midnight(value)} AND {x} < {compiler.midnight(value, days_later=1)}"
 
 
 def before_day(compiler: Compiler, attribute: Attribute, value: str) -> str:
-    """On an earlier calendar day of the workspace."""
+    """Match times before this calendar day in the workspace's zone."""
     return f"{compiler.column_sql(attribute)} < {compiler.midnight(value)}"
 
 
 def exists_row(table: str, on: str) -> Compile:
-    """A row of another table says so; `v` is the value's placeholder, {fact} what the attribute asks of the row."""
+    """Return an EXISTS on another table. In `on`, {v} is the value's placeholder and {fact} the attribute's SQL."""
 
     def compile_exists(compiler: Compiler, attribute: Attribute, value: object) -> str:
         at_company = attribute.about is About.COMPANY
@@ -249,17 +249,17 @@ def exists_row(table: str, on: str) -> Compile:
 
 
 def in_segment(compiler: Compiler, attribute: Attribute, value: int) -> str:
-    """The segment's tree, as it stands, seeing the same pair."""
+    """Match the current rules of a segment on the same pair."""
     found = Audience.objects.segments().filter(pk=value).first()
     if found is None:
-        raise RuleError(f"A rule names a segment that is no longer there ({value}).")
+        raise RuleError(f"A rule uses a segment that no longer exists ({value}).")
     tree = compiler.compile_group(found.tree)
     return f"k.id IS NOT NULL AND {tree}" if attribute.about is About.COMPANY else tree
 
 
 has_tag = exists_row("audiences_{owner}tag", "d.tag_id = {v}")
 has_event = exists_row("audiences_eventsummary", "d.name = {v}")
-# The record is delivery's; what of it is asked is the attribute's.
+# Delivery owns the table of records; the attribute has the condition on a record.
 has_record = exists_row("delivery_deliveryrecord", "d.message_id = {v} AND {fact}")
 
 K, O = Kind, Operator  # noqa: E741 - the table below is read as a table
@@ -315,15 +315,15 @@ def compile_tree(
     catalogue: Catalogue | None = None,
     zone: ZoneInfo | None = None,
 ) -> Condition:
-    """Compile a tree by today's catalogue and the workspace's zone; RuleError where a rule no longer makes sense."""
-    # A segment may have grown since this was saved.
+    """Compile a tree with the current catalogue and zone. Raises RuleError if a rule is no longer valid."""
+    # A segment may have grown since the tree was saved.
     check_segments(tree)
     catalogue = catalogue or CustomAttribute.objects.catalogue()
     return Compiler(catalogue=catalogue, zone=zone or Workspace.current().tz, view=view, prefix=prefix).compile(tree)
 
 
 def freeze(tree: Group, *, on: date) -> Group:
-    """Copy every segment in as it stands, so that nothing edited elsewhere changes a live message (behaviour 3)."""
+    """Replace every segment rule by a copy of the segment, so that later edits do not change a live message."""
 
     def frozen(rule: Rule | Group) -> Rule | Group:
         if isinstance(rule, Group):
@@ -332,7 +332,7 @@ def freeze(tree: Group, *, on: date) -> Group:
             return rule
         found = Audience.objects.segments().filter(pk=rule.value).first()
         if found is None:
-            raise RuleError(f"A rule names a segment that is no longer there ({rule.value}).")
+            raise RuleError(f"A rule uses a segment that no longer exists ({rule.value}).")
         tree = freeze(found.tree, on=on)
         inner: tuple[Rule | Group, ...] = (tree,) if tree.rules or tree.copied_from else ()
         if rule.attribute == "company.segment":
@@ -346,12 +346,12 @@ def freeze(tree: Group, *, on: date) -> Group:
 
 
 def matching_customers(stored: object, *, at: datetime) -> CustomerQuerySet:
-    """The customers who match rules as stored, as a queryset to filter, count and page."""
+    """Return the queryset of the customers who match stored rules."""
     return customers_matching_tree(parse_stored_rules(stored), at=at)
 
 
 def customers_matching_tree(tree: Group, *, at: datetime) -> CustomerQuerySet:
-    """The customers who match a tree."""
+    """Return the queryset of the customers who match a tree."""
     condition = compile_tree(tree)
     sql = f"SELECT customer_id FROM ({condition.pairs(per_company=False)}) AS matching"
     named = {**condition.params, "now": at}

@@ -1,6 +1,6 @@
-"""Data in: what integrations and browsers tell us about customers, companies, events and tags (wire 5.10 to 5.13).
+"""Data intake: customers, companies, events and tags from integrations and browsers (wire 5.10 to 5.13).
 
-Nothing here reads the clock or knows HTTP. Whatever cannot be taken raises `Refused`, in a sentence for its sender.
+The modules never read the clock and do not know HTTP. Bad data raises `Refused` with a sentence for its sender.
 """
 
 from audiences.intake.attributes.fields import NotInCatalogue, Refused, Warnings

@@ -1,4 +1,4 @@
-"""What was sent about one customer, read into the columns it fills; what was not sent is not there (wire 5.10)."""
+"""Fields of one customer in incoming data, converted to columns. Fields that were not sent are absent (wire 5.10)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -30,24 +30,23 @@ from audiences.intake.source import Source
 from audiences.models.catalogue import Scope
 from audiences.rules import Kind
 
-# Each may be written, while the customer's row is locked.
+# Each company may be written while the customer's row is locked.
 MAX_COMPANIES = 1_000
 
 
 def read_zone(value: object, field: str) -> str:
-    """Read the name of a time zone."""
     name = read_text(value, field)
     if name:
         try:
             ZoneInfo(name)
         except (LookupError, ValueError, OSError):
             raise Refused(
-                f"There is no time zone {quoted_value(name)}. Write it like Europe/Dublin.", field=field
+                f"{quoted_value(name)} is not a valid time zone. Use a name such as Europe/Dublin.", field=field
             ) from None
     return name
 
 
-# Field, column, how it is read. Of two fields for one column the later row counts.
+# Field, column, reader. If two fields fill one column, the later row counts.
 COLUMNS: tuple[tuple[str, str, Reader], ...] = (
     ("email", "email", read_email),
     ("name", "name", read_text),
@@ -73,7 +72,7 @@ READ_DETAIL: dict[Kind, Reader] = {Kind.TEXT: read_long_text, Kind.NUMBER: read_
 DETAIL_FIELDS: tuple[tuple[str, str, Reader], ...] = tuple(
     (key, key, READ_DETAIL[kind]) for key, (_, kind) in DETAILS.items()
 )
-# Beside those that rules ask about, what the answer shows again.
+# Rules do not use all of these; the API returns them.
 LOCATION_DETAILS: tuple[tuple[str, str, Reader], ...] = (
     ("region_name", "region", read_text),
     ("continent_code", "continent", read_text),
@@ -86,21 +85,20 @@ LOCATION_DETAILS: tuple[tuple[str, str, Reader], ...] = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CustomerFacts:
-    """What was sent about one customer; columns and details hold only what was given."""
+    """The data about one customer. `columns` and `details` have only the fields that were sent."""
 
     identity: Identity
     columns: dict[str, Any]
     details: dict[str, Any]
     attributes: dict[str, Any]
     companies: list[CompanyFacts]
-    unsubscribed: bool | None  # None: says nothing about it.
+    unsubscribed: bool | None  # None: not sent.
     new_session: bool
 
 
 def read_table(
     facts: Mapping[str, Any], table: tuple[tuple[str, str, Reader], ...], *, on_bad_value: OnBadValue
 ) -> dict[str, Any]:
-    """Read the fields of a table that were given."""
     values: dict[str, Any] = {}
     for field, column, read in table:
         if field in facts:
@@ -119,9 +117,10 @@ def read_facts(
     on_bad_value: OnBadValue,
     memory: dict[tuple[Scope, str], Kind] | None = None,
 ) -> CustomerFacts:
-    """Read all that was sent, and learn the custom attributes in it that `source` may add; nothing is locked yet.
+    """Read the data about a customer, and add its new custom attributes to the catalogue if `source` may.
 
-    `memory` holds kinds of attributes that need not be asked for; with one, Unlearnt where there is one to learn.
+    Call it before any row is locked. With `memory`, a cache of attribute kinds, a new attribute raises
+    UndeclaredAttribute instead.
     """
 
     def tried(read: Reader, field: str, otherwise: Any = None) -> Any:
@@ -170,15 +169,18 @@ def read_facts(
 
 
 def read_avatar(value: object, field: str) -> str:
-    """Read a picture's address: as it is, or in an object as the answer has it."""
+    """Read the URL of a picture, bare or in an object as in the API's answers."""
     return read_long_text(value.get("image_url") if isinstance(value, dict) else value, field)
 
 
 def read_companies(sent: list[dict[str, Any]], *, on_bad_value: OnBadValue) -> list[CompanyFacts]:
-    """Read the companies somebody is said to be in; one that cannot be named is left out where the rest goes on."""
+    """Read the companies of a customer. Skip a bad one if `on_bad_value` does not raise."""
     if len(sent) > MAX_COMPANIES:
         on_bad_value(
-            Refused(f"companies holds more than {MAX_COMPANIES:,}: send the rest by itself.", field="companies")
+            Refused(
+                f"companies contains more than {MAX_COMPANIES:,} entries. Send the rest in another request.",
+                field="companies",
+            )
         )
     companies = []
     for entry in sent[:MAX_COMPANIES]:

@@ -1,4 +1,4 @@
-"""Events: what a customer did, once a second, and its summary kept exact (wire 5.12)."""
+"""Events, at most one per name and second, and their exact summaries (wire 5.12)."""
 
 import json
 import re
@@ -23,9 +23,9 @@ from audiences.webhook_outbox import announce
 
 MAX_NAME_LENGTH = 190
 MAX_METADATA_KEYS = 10
-# Clocks differ, also by a time zone somebody forgot.
+# Clocks differ, sometimes by a whole time zone.
 CLOCK_TOLERANCE = timedelta(days=1)
-# One statement: whoever's event is new counts it, however many come at once and in whatever order.
+# One statement, so that concurrent requests count each new event exactly once.
 INSERT_EVENT = """
 WITH happened AS (
     INSERT INTO audiences_event (customer_id, name, happened_at, metadata)
@@ -44,18 +44,18 @@ OBJECT_KEYS = ({"url", "value"}, {"amount", "currency"})
 
 
 def read_event_name(value: object, field: str = "event_name") -> str:
-    """Read an event's name: in lower case, "." and "$" become "-"."""
+    """Read an event's name in lower case, with "-" for "." and "$"."""
     name = re.sub(r"[.$]", "-", read_text(value, field, most=MAX_NAME_LENGTH).lower())
     if not name:
-        raise Refused("An event needs a name.", field=field)
+        raise Refused(f"{field} is required.", field=field)
     return name
 
 
 def read_metadata(value: object) -> dict[str, Any]:
-    """Read what goes with an event: at most ten keys, flat but for a link or an amount of money."""
+    """Read the metadata of an event: at most ten keys, with flat values except links and amounts of money."""
     metadata = read_mapping(value, "metadata")
     if len(metadata) > MAX_METADATA_KEYS:
-        raise Refused(f"An event has at most {MAX_METADATA_KEYS} keys of metadata.", field="metadata")
+        raise Refused(f"metadata can have at most {MAX_METADATA_KEYS} keys.", field="metadata")
     read: dict[str, Any] = {}
     for key, entry in metadata.items():
         field = read_text(key, "metadata", most=MAX_NAME_LENGTH)
@@ -67,27 +67,29 @@ def read_metadata(value: object) -> dict[str, Any]:
 
 
 def read_metadata_value(value: object, field: str) -> object:
-    """Read one value of metadata."""
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, str):
         return read_long_text(value, field)
     if isinstance(value, int | float):
         return check_number(value, field)
-    raise Refused(f"{quoted_value(field)} in the metadata must be one flat value.", field="metadata")
+    raise Refused(
+        f"{quoted_value(field)} in metadata must be a string, a number, true, false or null.", field="metadata"
+    )
 
 
 def check_name_may_be_added(name: str, *, source: Source) -> None:
-    """Refuse an event under a new name that this browser may not add."""
+    """Raise NotInCatalogue if the name is new and the browser may not add it."""
     if EventName.objects.filter(name=name).exists():
         return
     most = CATALOGUE_LIMITS[source]
     if most and EventName.objects.offered()[:most].count() < most:
         return
-    may_add = f"a page adds none beyond {most}" if most else "a page without a valid user_hash adds none"
+    pages = (
+        f"Pages cannot add event names beyond {most}." if most else "Pages without a valid user_hash cannot add events."
+    )
     raise NotInCatalogue(
-        f"There is no event {quoted_value(name)} yet, and {may_add}. Accept it in Outbound’s console, or"
-        " send it from your server.",
+        f"The event {quoted_value(name)} is new. {pages} Accept it in Outbound’s console, or send it from your server.",
         field="event_name",
         of=RefusedName.Of.EVENT,
         name=name,
@@ -104,12 +106,12 @@ def record_event(
     at: datetime,
     source: Source = Source.REST,
 ) -> bool:
-    """Record that the customer did it (now, where `happened_at` is None); False for what was already recorded.
+    """Record an event, at `at` if `happened_at` is None. Return False if it was already recorded.
 
-    A browser is refused a name it may not add: NotInCatalogue.
+    Raises NotInCatalogue if a browser sends a new name that it may not add.
     """
     if happened_at is not None and happened_at - at > CLOCK_TOLERANCE:
-        raise Refused("created_at lies in the future: an event is something that happened.", field="created_at")
+        raise Refused("created_at is in the future. Send events after they happened.", field="created_at")
     named, moment = read_event_name(name), (happened_at or at).replace(microsecond=0)
     values: dict[str, Any] = {
         "customer": customer.pk,

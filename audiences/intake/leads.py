@@ -1,4 +1,4 @@
-"""Leads, as integrations write them: the contacts of wire 5.13."""
+"""Leads, which the API calls contacts (wire 5.13)."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -26,9 +26,9 @@ def save_lead(
     source: Source = Source.REST,
     on_bad_value: OnBadValue = raise_refusal,
 ) -> Customer:
-    """Make a lead, or bring one up to date; a lead has no user_id.
+    """Create a lead, or update `lead`. A lead has no user_id.
 
-    Conflict if another customer without a user_id is known by its email. What a browser says of it is only said.
+    Raises Conflict if another customer without a user_id has the email. An email from a browser counts as unproved.
     """
     facts = {key: value for key, value in facts.items() if key not in ("id", "user_id")}
     sent = read_facts(facts, at=at, source=source, on_bad_value=on_bad_value)
@@ -42,6 +42,6 @@ def save_lead(
         with transaction.atomic():
             save_changes(row, changes, at=at)
     except IntegrityError:
-        raise Conflict(f"Somebody else has the email {sent.identity.email}.", field="email") from None
+        raise Conflict(f"Another customer already has the email {sent.identity.email}.", field="email") from None
     update_memberships(row, sent.companies, at=at)
     return row

@@ -1,4 +1,4 @@
-"""One tag put on, or taken off, everybody a query finds: as a set, however many they are."""
+"""Bulk tagging: one statement adds a tag to all customers of a queryset, or removes it."""
 
 from datetime import datetime
 
@@ -9,7 +9,7 @@ from audiences.models.customers import CustomerQuerySet
 
 
 def add_tag_to_all(customers: CustomerQuerySet, label: Tag, *, at: datetime) -> int:
-    """Put a tag on them, and return how many did not have it."""
+    """Add a tag to the customers, and return how many did not have it."""
     found, params = customers.order_by().values("pk").query.sql_with_params()
     with connection.cursor() as cursor:
         cursor.execute(
@@ -21,5 +21,5 @@ def add_tag_to_all(customers: CustomerQuerySet, label: Tag, *, at: datetime) -> 
 
 
 def remove_tag_from_all(customers: CustomerQuerySet, label: Tag) -> int:
-    """Take a tag off them, and return how many had it."""
+    """Remove a tag from the customers, and return how many had it."""
     return CustomerTag.objects.filter(tag=label, customer__in=customers.order_by().values("pk")).delete()[0]

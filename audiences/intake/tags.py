@@ -1,4 +1,4 @@
-"""Tags put on customers and companies, and taken off; names are told apart without regard to case (wire 5.13)."""
+"""Tags of customers and companies: add, remove, create, rename. Names ignore case (wire 5.13)."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -17,44 +17,43 @@ MAX_NAME_LENGTH = 200
 
 
 def read_tag_name(value: object, field: str = "name") -> str:
-    """Read a tag's name."""
     name = read_text(value, field, most=MAX_NAME_LENGTH)
     if not name:
-        raise Refused("A tag needs a name.", field=field)
+        raise Refused("A tag name is required.", field=field)
     return name
 
 
 def find_tag(name: str) -> Tag | None:
-    """Return the tag of this name, in whatever case; PostgreSQL folds, as its constraint does."""
+    """Return the tag with this name, in any case. PostgreSQL folds case, as in the unique constraint."""
     return Tag.objects.annotate(folded=Lower("name")).filter(folded=Lower(Value(name))).first()
 
 
 def find_or_make_tag(name: object, *, at: datetime) -> Tag:
-    """Return the tag of this name, made where there is none."""
+    """Return the tag with this name; create it if there is none."""
     wanted = read_tag_name(name)
     found = find_tag(wanted)
     if found is None:
-        # Whoever makes it first, both then find it.
+        # Another request may create it first; both then find it.
         Tag.objects.bulk_create([Tag(name=wanted, created_at=at)], ignore_conflicts=True)
         found = find_tag(wanted)
     if found is None:
-        raise Conflict(f"The tag “{wanted}” was removed at the same time. Send it again.", field="name")
+        raise Conflict(f"The tag “{wanted}” was deleted during this request. Send the request again.", field="name")
     return found
 
 
 def rename_tag(label: Tag, name: object) -> None:
-    """Give a tag another name; Conflict where another one has it."""
+    """Rename a tag; raises Conflict if another tag has the name."""
     label.name = read_tag_name(name)
     try:
         with transaction.atomic():
             label.save(update_fields=["name"])
     except IntegrityError:
-        raise Conflict(f"There is another tag named “{label.name}”.", field="name") from None
+        raise Conflict(f"A tag named “{label.name}” already exists.", field="name") from None
 
 
 @retried
 def add_tag(label: Tag, things: Iterable[Customer | Company], *, at: datetime) -> None:
-    """Put a tag on customers and companies; those who have it keep it."""
+    """Add a tag to customers and companies. Idempotent."""
     customers, companies = split_keys(things)
     had = set(CustomerTag.objects.filter(tag=label, customer__in=customers).values_list("customer_id", flat=True))
     CustomerTag.objects.bulk_create(
@@ -68,7 +67,7 @@ def add_tag(label: Tag, things: Iterable[Customer | Company], *, at: datetime) -
 
 @retried
 def remove_tag(label: Tag, things: Iterable[Customer | Company], *, at: datetime) -> None:
-    """Take a tag off customers and companies."""
+    """Remove a tag from customers and companies. Idempotent."""
     customers, companies = split_keys(things)
     rows = CustomerTag.objects.filter(tag=label, customer__in=customers)
     had = set(rows.values_list("customer_id", flat=True))
@@ -78,13 +77,13 @@ def remove_tag(label: Tag, things: Iterable[Customer | Company], *, at: datetime
 
 
 def announce_tagging(label: Tag, customers: Iterable[int], what: str, *, at: datetime) -> None:
-    """Announce what happened between a tag and customers."""
+    """Write webhooks about a tag that was added to customers or removed from them."""
     for customer in Customer.objects.filter(pk__in=customers).order_by("pk"):
         announce_customer_change(customer, what, at=at, tag={"id": str(label.pk), "name": label.name})
 
 
 def split_keys(things: Iterable[Customer | Company]) -> tuple[list[int], list[int]]:
-    """Return the keys of the customers and of the companies among them, in the order rows are written everywhere."""
+    """Return the keys of the customers and those of the companies, in the order in which all code locks rows."""
     things = list(things)
     customers = {thing.pk for thing in things if isinstance(thing, Customer)}
     companies = {thing.pk for thing in things if isinstance(thing, Company)}

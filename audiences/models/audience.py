@@ -1,4 +1,4 @@
-"""Audiences: rules stored as JSON. A named one is a segment; an unnamed one belongs to a message."""
+"""Audiences: rules stored as JSON. An audience with a name is a segment, one without a name belongs to a message."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,8 +16,9 @@ from audiences.models.tags import Tag
 from audiences.rules import LABELS, MAX_RULES_WITH_SEGMENTS, Group, Kind, Rule, RuleError, parse
 
 MAX_SEGMENT_DEPTH = 8
-# How many events an audience can ask how often or when they happened: each is a table more to join.
+# How many events an audience may use by count or date, because each needs one more join.
 MAX_EVENT_JOINS = 50
+# Larger totals read “over 1,000,000” in the error.
 MAX_REPORTED_SIZE = 1_000_000
 TAG_ATTRIBUTES = ("tag", "company.tag")
 SEGMENT_ATTRIBUTES = ("segment", "company.segment")
@@ -25,14 +26,11 @@ RULE_PATH = "$.** ? (@.attribute == $names[*] && @.value == $value)"
 
 
 class AudienceQuerySet(models.QuerySet["Audience"]):
-    """Questions about audiences."""
-
     def segments(self) -> Self:
-        """Those with a name."""
         return self.exclude(name="")
 
     def with_rule_about(self, row: models.Model, *attributes: str) -> Self:
-        """Those with a rule about one of these attributes that names this row."""
+        """Return audiences with a rule about one of these attributes whose value is this row."""
         named = {"names": attributes, "value": row.pk}
         return self.filter(
             models.Func(
@@ -47,7 +45,7 @@ class AudienceQuerySet(models.QuerySet["Audience"]):
 
 
 class Audience(models.Model):
-    """Who: a tree of rules (behaviour 3). It is checked when saved, and refused in a sentence that names the rule."""
+    """A tree of rules (behaviour 3). Saving validates it; the error names the rule."""
 
     name = models.CharField(max_length=200, blank=True, default="")
     rules = models.JSONField(default=dict, blank=True)
@@ -62,7 +60,7 @@ class Audience(models.Model):
                 name="segment_name_once",
                 fields=("name",),
                 condition=~models.Q(name=""),
-                violation_error_message="There is a segment of this name.",
+                violation_error_message="A segment with this name already exists.",
             )
         ]
 
@@ -70,7 +68,7 @@ class Audience(models.Model):
         return self.name or f"Audience {self.pk}"
 
     def save(self, *args: Any, **kwargs: Any) -> None:
-        """Save what `clean` lets through; two saves that would close a circle between them wait for each other."""
+        """Validate and save. Saves wait for each other, because two could make two segments contain each other."""
         with transaction.atomic():
             with connection.cursor() as cursor:
                 cursor.execute("SELECT pg_advisory_xact_lock(%s)", [Lock.SEGMENTS])
@@ -79,11 +77,11 @@ class Audience(models.Model):
 
     @property
     def tree(self) -> Group:
-        """The rules, read; RuleError where they no longer make sense."""
+        """The parsed rules. Raises RuleError if they are no longer valid."""
         return parse_stored_rules(self.rules)
 
     def clean(self) -> None:
-        """Refuse rules that make no sense, name what is not there, or lead back to this segment."""
+        """Raise ValidationError for invalid rules, missing tags or segments, and segments that contain this one."""
         try:
             tree = self.tree
             self.rules = tree.as_json()
@@ -94,7 +92,7 @@ class Audience(models.Model):
 
 
 def parse_stored_rules(stored: object, *, catalogue: attributes.Catalogue | None = None) -> Group:
-    """Read stored rules by today's catalogue, which whoever reads many may bring along."""
+    """Parse stored rules with the current catalogue; a caller with many rules can pass it."""
     if catalogue is None:
         catalogue = CustomAttribute.objects.catalogue()
 
@@ -106,12 +104,12 @@ def parse_stored_rules(stored: object, *, catalogue: attributes.Catalogue | None
 
 
 def segment_rules(tree: Group) -> list[Rule]:
-    """Every rule of a tree that names a segment."""
+    """Return every rule of a tree that uses a segment."""
     return [rule for rule in tree.leaves() if rule.attribute in SEGMENT_ATTRIBUTES]
 
 
 def check_references(tree: Group) -> None:
-    """Refuse a rule that names a tag or segment that is not there."""
+    """Raise RuleError if a rule uses a tag or segment that does not exist."""
     for about, rows in (("tag", Tag.objects.all()), ("segment", Audience.objects.segments())):
         naming = [rule for rule in tree.leaves() if rule.attribute in (about, f"company.{about}")]
         there = (
@@ -120,22 +118,22 @@ def check_references(tree: Group) -> None:
         for rule in naming:
             if rule.value not in there:
                 asks = f"{BY_NAME[rule.attribute].label} {LABELS[rule.operator]}"
-                raise RuleError(f"The rule “{asks}” names a {about} that is not there ({rule.value}).")
+                raise RuleError(f"The rule “{asks}” uses a {about} that does not exist ({rule.value}).")
 
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """What comes with some rules through the segments they name: how deep, how many rules in all, and which events."""
+    """Totals of a tree including its segments: levels of nesting, number of rules, and events."""
 
-    deep: int
+    depth: int
     size: int
     events: frozenset[str]
 
 
 def check_segments(tree: Group, *, of: int = 0) -> None:
-    """Refuse what makes the segment `of`, through others, a part of itself, or asks more than can be asked at once.
+    """Raise RuleError if the segment `of` would contain itself, or if the tree exceeds a limit.
 
-    Each segment is looked at once, however many ways lead to it: there may be millions.
+    Each segment is read once, although there may be millions of paths to it.
     """
     found: dict[int, Reach] = {}
     names: dict[int, str] = {}
@@ -144,12 +142,12 @@ def check_segments(tree: Group, *, of: int = 0) -> None:
         rules = segment_rules(within)
         named = {rule.value for rule in rules}
         if named & path:
-            raise RuleError("A segment cannot be a part of itself, not even through another one.")
+            raise RuleError("A segment cannot be a part of itself, directly or through another segment.")
         for pk, segment in find_segments(named - found.keys()).items():
             found[pk], names[pk] = reach(segment.tree, path=path | {pk}), segment.name
-        deepest = max((found[pk].deep for pk in named), default=0)
+        deepest = max((found[pk].depth for pk in named), default=0)
         if len(path) + deepest > MAX_SEGMENT_DEPTH + 1:
-            raise RuleError(f"Segments go at most {MAX_SEGMENT_DEPTH} deep into one another.")
+            raise RuleError(f"Segments can be nested at most {MAX_SEGMENT_DEPTH} levels deep.")
         events = events_of(within).union(*(found[pk].events for pk in named))
         return Reach(
             1 + deepest, within.size() + sum(extra_rule_count(rule, found[rule.value]) for rule in rules), events
@@ -160,18 +158,18 @@ def check_segments(tree: Group, *, of: int = 0) -> None:
         raise RuleError(too_many_rules_error(tree, found=found, names=names))
     if len(whole.events) > MAX_EVENT_JOINS:
         raise RuleError(
-            f"These rules, with those of their segments, ask how often or when {len(whole.events):,} different events"
-            f" happened. They can ask that of at most {MAX_EVENT_JOINS}."
+            "These rules, including those of their segments, use the counts or dates of"
+            f" {len(whole.events):,} different events. The maximum is {MAX_EVENT_JOINS}."
         )
 
 
 def extra_rule_count(rule: Rule, reach: Reach) -> int:
-    """How many rules a segment has beyond the one that names it; a company's is also asked whether there is one."""
+    """Return how many rules a segment adds to the rule that uses it. A company segment adds one more."""
     return max(1, reach.size) - 1 + (rule.attribute == "company.segment")
 
 
 def events_of(tree: Group) -> frozenset[str]:
-    """The events rules ask how often or when they happened."""
+    """Return the events whose count or date a tree uses."""
     asking = tuple(prefix for prefix, (_, _, sql) in EVENT_ATTRIBUTES.items() if sql)
     return frozenset(
         rule.attribute.partition(".")[2].lower() for rule in tree.leaves() if rule.attribute.startswith(asking)
@@ -179,7 +177,7 @@ def events_of(tree: Group) -> frozenset[str]:
 
 
 def too_many_rules_error(tree: Group, *, found: Mapping[int, Reach], names: Mapping[int, str]) -> str:
-    """Why these rules are too many, said of the one whose segment brings the most."""
+    """Return the error for too many rules; it names the rule whose segment adds the most."""
     place, rule = max(
         ((place, rule) for place, rule in tree.numbered_rules() if rule.attribute in SEGMENT_ATTRIBUTES),
         key=lambda one: found[one[1].value].size,
@@ -194,8 +192,8 @@ def too_many_rules_error(tree: Group, *, found: Mapping[int, Reach], names: Mapp
 
 
 def find_segments(wanted: set[int]) -> dict[int, Audience]:
-    """Return segments by id; RuleError where one is not there."""
+    """Return segments by id; raises RuleError if one does not exist."""
     found = Audience.objects.segments().in_bulk(wanted)
     if missing := wanted - found.keys():
-        raise RuleError(f"A rule names a segment that is no longer there ({min(missing)}).")
+        raise RuleError(f"A rule uses a segment that no longer exists ({min(missing)}).")
     return found

@@ -518,7 +518,7 @@ def test_an_attribute_that_is_gone_is_said_in_words() -> None:
     audience = AudienceFactory(rules=all_of(rule("custom_attributes.plan", "is", "pro")))
     tree = audience.tree
     attribute.delete()
-    with pytest.raises(RuleError, match="There is no attribute “custom_attributes"):
+    with pytest.raises(RuleError, match="The attribute “custom_attributes.plan” no longer exists"):
         compile_tree(tree)
     with pytest.raises(RuleError, match="Rule 1: there is no attribute “custom_attributes"):
         compiler.matching_customers(audience.rules, at=AT)
@@ -558,5 +558,5 @@ def test_a_deleted_segment_is_said_in_words(french: Any) -> None:
     tree = parse_stored_rules(all_of(rule("segment", "is", french.pk)))
     french.delete()
     for ask in (compile_tree, lambda tree: compiler.freeze(tree, on=AT)):
-        with pytest.raises(RuleError, match="A rule names a segment that is no longer there"):
+        with pytest.raises(RuleError, match="A rule uses a segment that no longer exists"):
             ask(tree)

@@ -65,8 +65,8 @@ TRUE: object = True
 ROLE = rule("role", "is", "user")
 HUGE = 10**5000
 REFUSED: dict[str, tuple[object, str]] = {
-    "no attribute": (rule("", "is", "x"), "Rule 1 names no attribute."),
-    "an attribute that is no text": (rule(7, "is", "x"), "Rule 1 names no attribute."),
+    "no attribute": (rule("", "is", "x"), "Rule 1 has no attribute."),
+    "an attribute that is no text": (rule(7, "is", "x"), "Rule 1 has no attribute."),
     "an unknown attribute": (rule("shoe_size", "is", 42), "Rule 1: there is no attribute “shoe_size”."),
     "an unknown custom attribute": (
         rule("custom_attributes.seat", "is", 1),
@@ -89,17 +89,17 @@ REFUSED: dict[str, tuple[object, str]] = {
         rule("event.ordered", "on", "2026-05-04"),
         "Rule 1: “on” does not fit “Event “ordered””, which is an event.",
     ),
-    "no text": (rule("name", "is", " "), "Rule 1, “Name is”: it needs a text to compare with."),
-    "a truth for a text": (rule("name", "is", TRUE), "Rule 1, “Name is”: it needs a text to compare with."),
-    "no number for a text": (rule("name", "is", float("nan")), "Rule 1, “Name is”: it needs a text to compare with."),
-    "a huge number for a text": (rule("name", "is", HUGE), "Rule 1, “Name is”: it needs a text to compare with."),
+    "no text": (rule("name", "is", " "), "Rule 1, “Name is”: enter a text to compare with."),
+    "a truth for a text": (rule("name", "is", TRUE), "Rule 1, “Name is”: enter a text to compare with."),
+    "no number for a text": (rule("name", "is", float("nan")), "Rule 1, “Name is”: enter a text to compare with."),
+    "a huge number for a text": (rule("name", "is", HUGE), "Rule 1, “Name is”: enter a text to compare with."),
     "a null character": (
         rule("name", "contains", "a\0b"),
-        "Rule 1, “Name contains”: the text holds a character that cannot be stored.",
+        "Rule 1, “Name contains”: the text contains a character that cannot be stored.",
     ),
     "half a letter": (
         rule("name", "contains", "a\udfff"),
-        "Rule 1, “Name contains”: the text holds a character that cannot be stored.",
+        "Rule 1, “Name contains”: the text contains a character that cannot be stored.",
     ),
     "a long text": (rule("name", "is", "x" * 1001), "Rule 1, “Name is”: the text is longer than 1,000 characters."),
     "words for a number": (
@@ -120,42 +120,42 @@ REFUSED: dict[str, tuple[object, str]] = {
     "a truth for a number": (rule("session_count", "is", TRUE), "Rule 1, “Web sessions is”: “True” is not a number."),
     "half a day": (
         rule("last_seen_at", "more_than_days_ago", 2.5),
-        "Rule 1, “Last seen more than … days ago”: it needs a whole number of days (negative for the future).",
+        "Rule 1, “Last seen more than … days ago”: enter a whole number of days (negative for the future).",
     ),
     "no days": (
         rule("last_seen_at", "exactly_days_ago", ""),
-        "Rule 1, “Last seen exactly … days ago”: it needs a whole number of days (negative for the future).",
+        "Rule 1, “Last seen exactly … days ago”: enter a whole number of days (negative for the future).",
     ),
     "too many days": (
         rule("last_seen_at", "less_than_days_ago", 40_000),
-        "Rule 1, “Last seen less than … days ago”: days go up to 36,500.",
+        "Rule 1, “Last seen less than … days ago”: enter at most 36,500 days.",
     ),
     "a date that is none": (
         rule("signed_up_at", "after", "2026-02-30"),
-        "Rule 1, “Signed up after”: “2026-02-30” is not a date. Dates are written 2026-05-31.",
+        "Rule 1, “Signed up after”: “2026-02-30” is not a valid date. Use the format 2026-05-31.",
     ),
     "a number for a date": (
         rule("signed_up_at", "on", 1_777_777_777),
-        "Rule 1, “Signed up on”: “1777777777” is not a date. Dates are written 2026-05-31.",
+        "Rule 1, “Signed up on”: “1777777777” is not a valid date. Use the format 2026-05-31.",
     ),
     "a date long gone": (
         rule("signed_up_at", "before", "0001-01-01"),
-        "Rule 1, “Signed up before”: the year must lie between 1900 and 2999.",
+        "Rule 1, “Signed up before”: the year must be between 1900 and 2999.",
     ),
-    "a role that is none": (rule("role", "is", "visitor"), "Rule 1, “Role is”: the role is user or lead."),
+    "a role that is none": (rule("role", "is", "visitor"), "Rule 1, “Role is”: the role must be user or lead."),
     "no tag": (rule("tag", "is", None), "Rule 1, “Tag is”: choose one."),
     "a tag by its name": (rule("tag", "is", "vip"), "Rule 1, “Tag is”: choose one."),
     "a tag of many digits": (rule("tag", "is", "9" * 5000), "Rule 1, “Tag is”: choose one."),
     "a teammate below all": (rule("owner", "is_not", -1), "Rule 1, “Owner is not”: choose one."),
     "a rule that is none": ("role is user", 'Rule 1 must be an object with "attribute", "operator" and "value".'),
-    "an empty group": (all_of(), "Group 1 has no rules: add one, or remove the group."),
+    "an empty group": (all_of(), "Group 1 has no rules. Add one, or remove the group."),
     "a joint that is none": (
         {"match": "none", "rules": [ROLE]},
         'Group 1 must match "all" or "any" of its rules, not “none”.',
     ),
     "rules that are no list": ({"match": "all", "rules": {"0": ROLE}}, 'Group 1 needs a list of "rules".'),
-    "a copy of nothing": ({**all_of(ROLE), "copied_from": 7}, 'Group 1 has a "copied_from" that is no text.'),
-    "a copy nobody can store": ({**all_of(ROLE), "copied_from": "\0"}, 'Group 1 has a "copied_from" that is no text.'),
+    "a copy of nothing": ({**all_of(ROLE), "copied_from": 7}, 'Group 1 has a "copied_from" that is not a string.'),
+    "a copy nobody can store": ({**all_of(ROLE), "copied_from": "\0"}, 'Group 1 has a "copied_from" that is not a string.'),
     "a no of nothing": (
         {**all_of(ROLE), "negated": True},
         'Group 1 is "negated", which only a segment that was copied in can be.',
@@ -207,13 +207,13 @@ def test_a_segment_copied_in_keeps_its_depth_and_its_rules_are_not_counted_again
 
 def test_rules_are_so_many_and_no_more() -> None:
     assert read(all_of(*[ROLE] * MAX_RULES)).own_rule_count() == MAX_RULES
-    assert refusal(all_of(*[ROLE] * MAX_RULES, all_of(ROLE))) == f"An audience has at most {MAX_RULES} rules."
+    assert refusal(all_of(*[ROLE] * MAX_RULES, all_of(ROLE))) == f"An audience can have at most {MAX_RULES} rules."
 
 
 @pytest.mark.parametrize("inside", [[ROLE] * 201, [{**all_of(), "copied_from": "All as of 3 May 2026"}] * 201])
 def test_what_calls_itself_copied_from_a_segment_is_no_way_round_how_many(inside) -> None:
     copied = {**all_of(*inside), "copied_from": "VIPs as of 3 May 2026"}
-    assert "at most 400 rules, those of its segments included" in refusal(all_of(copied, copied))
+    assert "at most 400 rules, including those of its segments" in refusal(all_of(copied, copied))
 
 
 @pytest.mark.parametrize(

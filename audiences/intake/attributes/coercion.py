@@ -1,4 +1,4 @@
-"""A custom attribute's value read as its kind, where nothing is lost by it (behaviour 3 'Attribute catalogue')."""
+"""Lossless conversion of values to the kind of their custom attribute (behaviour 3 'Attribute catalogue')."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -16,22 +16,22 @@ from audiences.rules import Kind
 NUMBER = re.compile(r"[+-]?(0|[1-9]\d*)(\.\d+)?")
 
 
-# What `cached_zone` keeps; None where nothing is kept.
+# Set by `cached_zone`; None outside it.
 CACHED_ZONE: ContextVar[ZoneInfo | None] = ContextVar("zone", default=None)
 
 
 class ConversionError(Exception):
-    """The value cannot be read as the kind without losing something."""
+    """The value cannot be converted to the kind without loss."""
 
 
 def workspace_zone() -> ZoneInfo:
-    """The workspace's zone, in which a time is that names none."""
+    """Return the workspace's zone, which applies to times without a zone."""
     return CACHED_ZONE.get() or Workspace.current().tz
 
 
 @contextmanager
 def cached_zone() -> Iterator[None]:
-    """Ask for the zone once for the whole block, and not for each of a million cells."""
+    """Load the workspace's zone once for the block instead of once for each value."""
     kept = CACHED_ZONE.set(Workspace.current().tz)
     try:
         yield
@@ -40,14 +40,14 @@ def cached_zone() -> Iterator[None]:
 
 
 def as_text(value: object) -> str:
-    """Text as it is; numbers and booleans as they are written in JSON."""
+    """Return text unchanged, and numbers and booleans as JSON writes them."""
     if isinstance(value, bool):
         return "true" if value else "false"
     return value if isinstance(value, str) else format_number(value)  # type: ignore[arg-type]
 
 
 def as_number(value: object) -> int | float:
-    """A number, or a text that is exactly one: “007” is a code, and stays none."""
+    """Return a number, also from a text that is exactly one. “007” is a code, not a number."""
     if isinstance(value, bool):
         raise ConversionError
     if not isinstance(value, str):
@@ -62,7 +62,7 @@ def as_number(value: object) -> int | float:
 
 
 def as_boolean(value: object) -> bool:
-    """True or false, 1 or 0, or the words."""
+    """Return a boolean, also from 1, 0 and the texts “true” and “false”."""
     try:
         return BOOLEANS[str(value).strip().lower()]
     except KeyError:
@@ -70,7 +70,7 @@ def as_boolean(value: object) -> bool:
 
 
 def as_seconds(value: object) -> int:
-    """Unix seconds, or an ISO date or time; without a zone of its own it is in the workspace's."""
+    """Return unix seconds, also from an ISO date or time. The workspace's zone applies if it has none."""
     if isinstance(value, bool):
         raise ConversionError
     try:
@@ -85,7 +85,6 @@ def as_seconds(value: object) -> int:
 
 
 def iso_seconds(value: str) -> int:
-    """Read an ISO date or time as unix seconds."""
     try:
         day = date.fromisoformat(value) if len(value) <= len("2026-05-31") else None
         written = datetime.combine(day, time()) if day else datetime.fromisoformat(value)

@@ -1,4 +1,4 @@
-"""A custom attribute's kind changed by staff: what would become of its values, and the change itself (behaviour 3)."""
+"""Change of a custom attribute's kind by staff: a dry run, and the conversion of all stored values (behaviour 3)."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -28,7 +28,7 @@ STORED_AS: dict[Kind, str] = {
 
 
 def date_as_text(value: object) -> str:
-    """A date as people write it; read again it is the same moment."""
+    """Return unix seconds as an ISO time; `as_seconds` reads it back without loss."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ConversionError
     try:
@@ -37,13 +37,13 @@ def date_as_text(value: object) -> str:
         raise ConversionError from None
 
 
-# Where a stored value is not simply read as one that just came in.
+# Conversions of stored values that differ from those of incoming ones (READ_AS).
 CONVERT: dict[tuple[Kind, Kind], Callable[[Any], Any]] = {(Kind.DATE, Kind.TEXT): date_as_text}
 
 
 @dataclass(slots=True)
 class ConversionResult:
-    """How many values are kept, how many become unknown, and which, the most frequent first."""
+    """How many values are kept and how many become unknown, with the most frequent lost values as examples."""
 
     kept: int = 0
     lost: int = 0
@@ -52,7 +52,7 @@ class ConversionResult:
 
 @cached_zone()
 def dry_run(attribute: CustomAttribute, *, to: Kind) -> ConversionResult:
-    """Say what a change of kind would do, and do nothing. Memory does not grow with the values there are."""
+    """Return the result that a change of kind would have. Memory does not grow with the number of values."""
     found, read = ConversionResult(), value_converter(attribute, to=to)
     for value, count in distinct_values(attribute):
         if read(value) is not None:
@@ -67,7 +67,7 @@ def dry_run(attribute: CustomAttribute, *, to: Kind) -> ConversionResult:
 
 
 def has_more_than(number: int, attribute: CustomAttribute) -> bool:
-    """Whether more than so many have a value."""
+    """Return whether more than `number` rows have a value of this attribute."""
     sql = f"""
         SELECT count(*) FROM (
             SELECT FROM {TABLES[Scope(attribute.scope)]} WHERE attributes ? %(key)s LIMIT %(enough)s) AS first_of_them
@@ -78,12 +78,11 @@ def has_more_than(number: int, attribute: CustomAttribute) -> bool:
 
 
 def most_frequent(examples: list[tuple[str, int]]) -> list[tuple[str, int]]:
-    """Return the few that stand for most."""
     return sorted(examples, key=lambda pair: (-pair[1], pair[0]))[:MAX_EXAMPLES]
 
 
 class TooMuchLost(Exception):
-    """More would become unknown than whoever asked for the change was shown; `lost` says how much."""
+    """More values would become unknown than the teammate confirmed; `lost` is how many."""
 
     def __init__(self, lost: int) -> None:
         super().__init__(f"{lost:,} values would become unknown.")
@@ -93,7 +92,10 @@ class TooMuchLost(Exception):
 @cached_zone()
 @retried
 def convert_attribute(attribute: CustomAttribute, *, to: Kind, lose_at_most: int) -> ConversionResult:
-    """Change the kind and every value in one transaction, a slice at a time: no rule ever sees a half of it."""
+    """Change the kind and every value in one transaction, so that rules never see a part of the change.
+
+    Raises TooMuchLost if more than `lose_at_most` values would become unknown.
+    """
     done = ConversionResult()
     held = CustomAttribute.objects.select_for_update().get(pk=attribute.pk)
     read = value_converter(held, to=to)
@@ -101,7 +103,7 @@ def convert_attribute(attribute: CustomAttribute, *, to: Kind, lose_at_most: int
         write_slice(held, rows, read=read, done=done)
     if done.lost > lose_at_most:
         raise TooMuchLost(done.lost)
-    # Last, because it holds the workspace's row from then on.
+    # Last, because its trigger locks the workspace's row until the commit.
     held.kind = to
     held.save(update_fields=["kind"])
     return done
@@ -109,7 +111,7 @@ def convert_attribute(attribute: CustomAttribute, *, to: Kind, lose_at_most: int
 
 @cached_zone()
 def convert_late_writes(attribute: CustomAttribute, *, was: Kind) -> None:
-    """Convert what an intake that still knew the old kind wrote meanwhile; for after the change is committed."""
+    """Convert values that requests wrote with the old kind during the change. Call it after the commit."""
     held = CustomAttribute.objects.get(pk=attribute.pk)
     to, held.kind = Kind(held.kind), was
     read = value_converter(held, to=to)
@@ -118,7 +120,7 @@ def convert_late_writes(attribute: CustomAttribute, *, was: Kind) -> None:
 
 
 def value_converter(attribute: CustomAttribute, *, to: Kind) -> Callable[[Any], Any]:
-    """Return what reads one stored value as the new kind: None where something would be lost."""
+    """Return a function that converts one stored value to `to`, or returns None if that would lose something."""
     convert_one = CONVERT.get((Kind(attribute.kind), to), READ_AS[to])
     seen: dict[Any, Any] = {}
 
@@ -137,7 +139,7 @@ def value_converter(attribute: CustomAttribute, *, to: Kind) -> Callable[[Any], 
 
 
 def distinct_values(attribute: CustomAttribute) -> Iterator[tuple[Any, int]]:
-    """Every value there is, and how many have it, read as they come."""
+    """Yield every distinct value with the number of its rows, as the database streams them."""
     sql = f"""
         SELECT attributes -> %(key)s, count(*) FROM {TABLES[Scope(attribute.scope)]}
         WHERE attributes ? %(key)s GROUP BY 1
@@ -149,7 +151,7 @@ def distinct_values(attribute: CustomAttribute) -> Iterator[tuple[Any, int]]:
 
 
 def locked_slices(attribute: CustomAttribute, *, besides: str = "") -> Iterator[list[tuple[int, Any]]]:
-    """Rows that have the attribute, locked, in slices; with `besides`, only those stored as another type."""
+    """Yield slices of locked rows (id, value) that have the attribute, except values of the JSON type `besides`."""
     sql = f"""
         SELECT id, attributes -> %(key)s FROM {TABLES[Scope(attribute.scope)]}
         WHERE attributes ? %(key)s AND id > %(after)s AND jsonb_typeof(attributes -> %(key)s) <> %(besides)s
@@ -168,14 +170,14 @@ def locked_slices(attribute: CustomAttribute, *, besides: str = "") -> Iterator[
 
 
 def load_json(value: Any) -> Any:
-    """Return a value of JSON: Django's connections leave JSONB as text."""
+    """Return a parsed JSON value: Django's connections return JSONB as text."""
     return json.loads(value) if isinstance(value, str) else value
 
 
 def write_slice(
     attribute: CustomAttribute, rows: list[tuple[int, Any]], *, read: Callable[[Any], Any], done: ConversionResult
 ) -> None:
-    """Write one slice in one statement; what would lose something is taken out, which is unknown."""
+    """Write one slice in one statement. A value that cannot be converted is removed, and so becomes unknown."""
     values = [read(value) for _, value in rows]
     sql = f"""
         UPDATE {TABLES[Scope(attribute.scope)]} AS held SET attributes = CASE WHEN new.value IS NULL

@@ -1,4 +1,4 @@
-"""Names that browsers wanted to add and could not: a short list of them for staff, who may accept each."""
+"""Refused names: attributes and events that browsers may not add, listed for staff, who can accept them."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -14,7 +14,7 @@ from audiences.models import CustomAttribute, EventName, RefusedName
 from audiences.models.catalogue import Scope
 from audiences.rules import Kind
 
-# Anybody can send anything: of one request few are noted, and of all the newest are kept.
+# Visitors can send any name, so one request adds few of them and the table keeps only the newest.
 MAX_NOTED_PER_REQUEST = 20
 MAX_REFUSED_NAMES = 200
 UPSERT_NAMES = """
@@ -31,9 +31,9 @@ WHERE id IN (SELECT id FROM audiences_refusedname ORDER BY last_at DESC, id DESC
 
 
 def note_refused_names(refused: Iterable[Refused], *, at: datetime) -> None:
-    """Note the names among what was refused, in a transaction of its own.
+    """Record the names that were not in the catalogue, in a separate transaction.
 
-    No page waits for another: what two note at once is noted for one of them, so a count is "at least".
+    Requests never wait for one another: of two at once, one records nothing, so counts are lower bounds.
     """
     new = {(wrong.of, wrong.name): wrong.kind for wrong in refused if isinstance(wrong, NotInCatalogue)}
     noted = sorted(new)[:MAX_NOTED_PER_REQUEST]
@@ -53,7 +53,7 @@ def note_refused_names(refused: Iterable[Refused], *, at: datetime) -> None:
 
 
 def accept_name(noted: RefusedName, *, kind: Kind, at: datetime) -> CustomAttribute | EventName:
-    """Add a refused name to its catalogue; Refused if the catalogue is full. `kind` is that of an attribute."""
+    """Add a refused name to its catalogue, an attribute with this kind. Raises Refused if the catalogue is full."""
     added: CustomAttribute | EventName
     with transaction.atomic():
         if noted.of == RefusedName.Of.EVENT:
@@ -62,9 +62,9 @@ def accept_name(noted: RefusedName, *, kind: Kind, at: datetime) -> CustomAttrib
             scope = Scope(noted.of)
             if not catalogue_room(scope, source=Source.REST):
                 raise Refused(
-                    f"The catalogue is full, so {quoted_value(noted.name)} cannot be added. Retire attributes first."
+                    f"{quoted_value(noted.name)} cannot be added: the catalogue is full. Retire an attribute first."
                 )
-            # The server may have added it meanwhile, as another kind.
+            # The customer's server may have added it since, with another kind.
             added, _ = CustomAttribute.objects.get_or_create(
                 scope=scope, name=noted.name, defaults={"kind": kind, "created_at": at}
             )

@@ -1,6 +1,6 @@
-"""CSV files in, a million rows as well as ten: read in slices, copied beside the table, written set by set.
+"""CSV import: large files are read in slices, copied into a temporary table and upserted with a few statements.
 
-`store_upload` keeps the file, `start_import` says what to do with it, `continue_import` does it, a slice at a time.
+`store_upload` stores the file, `start_import` sets its columns and the step, `continue_import` processes slices.
 """
 
 from audiences.intake.csv_import.columns import TARGETS, guess_kind, guess_targets, plain_cell, safe_cell

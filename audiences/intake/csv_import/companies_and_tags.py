@@ -1,12 +1,13 @@
-"""Companies and tags a file names beside its customers: made where they are missing, and the customers put in them.
+"""Companies and tags of the customers in a file: missing ones are created, and the customers added to them.
 
-A company is known by its ID; where the file has only a name, by the one company called that, else the name is its ID.
+A company is identified by its ID. If the file has only a name, it means the one company with this name; if there is no
+such company or more than one, the name becomes the ID.
 """
 
 from datetime import datetime
 from typing import Any
 
-# The rows of this round, with the customers they are about: the new ones are there by now.
+# The rows of this round with their customers, which exist by now.
 CREATE_MEANT = """
 CREATE TEMPORARY TABLE meant ON COMMIT DROP AS
 WITH called AS (
@@ -54,7 +55,7 @@ SELECT DISTINCT m.customer_id, g.id, %(at)s::timestamptz FROM meant m
 CROSS JOIN jsonb_array_elements_text(m.tags) AS t (name) JOIN audiences_tag g ON lower(g.name) = lower(t.name)
 WHERE m.customer_id IS NOT NULL ORDER BY 1, 2 ON CONFLICT DO NOTHING
 """
-# Who is there already and would get a company or a tag they do not have.
+# Existing customers who would get a new company or tag.
 COUNT_NEW_RELATIONS = """
 SELECT count(*) FROM resolved i JOIN audiences_customer c ON c.id = i.customer_id WHERE i.now AND NOT ({changes}) AND (
     EXISTS (SELECT FROM jsonb_array_elements_text(i.tags) AS t (name) WHERE NOT EXISTS (
@@ -67,13 +68,13 @@ SELECT count(*) FROM resolved i JOIN audiences_customer c ON c.id = i.customer_i
 
 
 def count_new_relations(cursor: Any, *, changes: str) -> int:
-    """How many customers of this round would be put in a company or get a tag, of whom nothing else is new."""
+    """Return how many customers of this round would only get a new company or tag."""
     cursor.execute(COUNT_NEW_RELATIONS.format(changes=changes))
     return int(cursor.fetchone()[0])
 
 
 def write_relations(cursor: Any, *, at: datetime) -> None:
-    """Make what companies and tags are missing, and put this round's customers in them."""
+    """Create missing companies and tags, and add this round's customers to them."""
     cursor.execute("DROP TABLE IF EXISTS meant")
     cursor.execute(CREATE_MEANT)
     for statement in (COMPANIES, NAMES, MEMBERS, TAGS, TAGGED):

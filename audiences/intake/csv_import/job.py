@@ -1,4 +1,4 @@
-"""What happens to a file: it is checked, and when somebody says so written, each time from the first record on."""
+"""Import job: a worker checks the file, and after a teammate confirms, reads it again and writes it."""
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
@@ -19,20 +19,20 @@ from audiences.models.catalogue import Scope
 from audiences.models.imports import UNDER_WAY
 from audiences.transactions import retried
 
-# A slice is one transaction, and visits of the customers in it wait for its end.
+# A slice is one transaction, and visits of its customers wait for the commit.
 SLICE_SIZE = 5_000
 MAX_PROBLEMS = 1_000
 MAX_ATTEMPTS = 5
-# A file nobody goes on with, and what was wrong in one, hold what people said of themselves.
+# Abandoned files and error messages contain personal data.
 FILE_RETENTION, PROBLEM_RETENTION = timedelta(days=7), timedelta(days=30)
-REDACTED = "What stood here is erased."
+REDACTED = "This text was erased with the customer’s data."
 COUNTS = ("made", "changed", "unchanged", "nobody", "wrong")
 
 Problem = tuple[int, str, str]
 
 
 def start_import(job: Import, state: ImportState, *, targets: Sequence[str], tag: Tag | None, at: datetime) -> None:
-    """Have a file checked or written from its first record on; Refused where the columns make no sense."""
+    """Start to check or write a file. Raises Refused if the columns or the state do not allow it."""
     with transaction.atomic():
         job.refresh_from_db(from_queryset=Import.objects.select_for_update())
         allowed = {
@@ -40,10 +40,10 @@ def start_import(job: Import, state: ImportState, *, targets: Sequence[str], tag
             ImportState.WRITING: (ImportState.CHECKED,),
         }
         if job.state not in allowed[state]:
-            raise Refused(f"This import is {job.get_state_display().lower()} already.")
+            raise Refused(f"This import cannot be started now. Its state is “{job.get_state_display()}”.")
         if job.kind == ImportKind.UNSUBSCRIBED:
             if list(targets).count("email") != 1:
-                raise Refused("Choose the one column that holds the addresses.")
+                raise Refused("Choose one column for the email addresses.")
         else:
             check_targets(targets, job.columns)
         rewind_import(job)
@@ -56,7 +56,6 @@ def start_import(job: Import, state: ImportState, *, targets: Sequence[str], tag
 
 
 def rewind_import(job: Import) -> None:
-    """Go back to the first record."""
     job.position = job.lines = job.records = 0
     targets = job.targets
     inspect_header(job)
@@ -66,10 +65,10 @@ def rewind_import(job: Import) -> None:
 
 
 def declare_attributes(targets: Sequence[str], *, at: datetime) -> None:
-    """Make the attributes a file brings."""
+    """Add the new attributes among the targets to the catalogue."""
     new = new_attributes(targets)
     if CustomAttribute.objects.offered().filter(scope=Scope.CUSTOMER).count() + len(new) > MAX_ATTRIBUTES:
-        raise Refused(f"There can be {MAX_ATTRIBUTES} custom attributes. Leave some columns out.")
+        raise Refused(f"There can be at most {MAX_ATTRIBUTES} custom attributes. Leave out some columns.")
     CustomAttribute.objects.bulk_create(
         [CustomAttribute(scope=Scope.CUSTOMER, name=name, kind=kind, created_at=at) for kind, name in sorted(new)],
         ignore_conflicts=True,
@@ -77,16 +76,16 @@ def declare_attributes(targets: Sequence[str], *, at: datetime) -> None:
 
 
 def cancel_import(job: Import, *, at: datetime) -> None:
-    """Leave it at what is written so far, and forget the file."""
+    """Cancel an import and delete its file. Slices that were written stay."""
     with transaction.atomic():
         job.refresh_from_db(from_queryset=Import.objects.select_for_update())
         if job.state == ImportState.DONE:
-            raise Refused("This import is done already.")
+            raise Refused("This import is already done.")
         finish_import(job, ImportState.CANCELLED, at=at)
 
 
 def finish_import(job: Import, state: ImportState, *, at: datetime) -> None:
-    """End it: the file is no longer kept."""
+    """End an import with this state, and delete its file."""
     job.state, job.updated_at = state, at
     job.sample = []
     job.save(update_fields=["state", "updated_at", "sample"])
@@ -95,7 +94,7 @@ def finish_import(job: Import, state: ImportState, *, at: datetime) -> None:
 
 
 def delete_old_files(*, at: datetime) -> None:
-    """Cancel what nobody went on with for a week, and forget after a month what was wrong in a file."""
+    """Cancel imports that were abandoned for a week, and delete error messages after a month."""
     left = Import.objects.exclude(state__in=(*UNDER_WAY, ImportState.DONE, ImportState.CANCELLED))
     for key in left.filter(updated_at__lt=at - FILE_RETENTION).values_list("pk", flat=True):
         with transaction.atomic():
@@ -107,7 +106,7 @@ def delete_old_files(*, at: datetime) -> None:
 
 
 def redact_problems(said: Iterable[str]) -> None:
-    """Blank what errors quote of a person who is erased."""
+    """Overwrite error messages that quote one of these values of an erased customer."""
     quoted = Q(pk__in=())
     for value in said:
         quoted |= Q(reason__icontains=quoted_value(value))
@@ -115,19 +114,19 @@ def redact_problems(said: Iterable[str]) -> None:
 
 
 def active_imports() -> list[int]:
-    """The imports a worker should go on with."""
+    """Return the keys of the imports that a worker has to continue."""
     return list(Import.objects.filter(state__in=UNDER_WAY).order_by("pk").values_list("pk", flat=True))
 
 
 def problems_of(job: Import) -> list[ImportProblem]:
-    """What cannot be imported, in the order of the file."""
+    """Return the problems of an import in the order of the file."""
     return list(job.problems.order_by("line", "pk"))
 
 
 def continue_import(key: int, *, clock: Callable[[], datetime], until: datetime) -> bool:
-    """Do slice after slice until the time is up; returns whether anything is left to do.
+    """Process slices until `until`; return whether the import is unfinished.
 
-    Where another worker has it in hand, nothing is left for this one.
+    Returns False if another worker is processing it.
     """
     tries = 0
     while clock() < until:
@@ -136,7 +135,7 @@ def continue_import(key: int, *, clock: Callable[[], datetime], until: datetime)
                 return False
             tries = 0
         except IntegrityError:
-            # A customer was made by somebody else in the same moment: look again, and find them.
+            # Another request created one of the customers at the same time; the next attempt finds them.
             tries += 1
             if tries == MAX_ATTEMPTS:
                 raise
@@ -145,7 +144,7 @@ def continue_import(key: int, *, clock: Callable[[], datetime], until: datetime)
 
 @retried
 def process_slice(key: int, *, at: datetime) -> bool:
-    """Read some records and do what they say; returns whether there may be more."""
+    """Read and process the next slice; return whether there may be more."""
     job = Import.objects.select_for_update(skip_locked=True, of=("self",)).filter(pk=key, state__in=UNDER_WAY).first()
     if job is None:
         return False
@@ -169,7 +168,7 @@ def process_slice(key: int, *, at: datetime) -> bool:
 
 
 def store_problems(job: Import, problems: Sequence[Problem]) -> None:
-    """Keep the first problems; the rest are counted."""
+    """Store problems up to the limit; the caller counts the rest."""
     room = MAX_PROBLEMS - job.problems.count() if problems else 0
     if room > 0:
         ImportProblem.objects.bulk_create(
@@ -179,7 +178,7 @@ def store_problems(job: Import, problems: Sequence[Problem]) -> None:
 
 
 def process_customers(cursor: Any, job: Import, taken: Sequence[Record], at: datetime) -> list[Problem]:
-    """Take a slice of customers."""
+    """Read a slice of customers, and write or check it."""
     reading = readers(job.targets)
     width = len(job.columns)
     places = {name: place for place, name in enumerate(upsert.COLUMNS)}
@@ -188,14 +187,20 @@ def process_customers(cursor: Any, job: Import, taken: Sequence[Record], at: dat
     rows: list[list[Any]] = []
     for record in taken:
         if record.wrong or any(record.cells[width:]):
-            problems.append((record.line, "", record.wrong or f"It has {len(record.cells)} columns, not {width}."))
+            problems.append(
+                (
+                    record.line,
+                    "",
+                    record.wrong or f"This record has {len(record.cells)} cells, but the file has {width} columns.",
+                )
+            )
             continue
         row: list[Any] = [None] * len(places)
         row[0] = record.line
         attributes: dict[str, Any] = {}
         cells, known = record.cells, len(problems)
         for place, name, is_attribute, read in reading:
-            # An empty cell says nothing, and changes nothing.
+            # An empty cell changes nothing.
             if place >= len(cells) or not (cell := cells[place]) or cell.isspace():
                 continue
             try:
@@ -208,7 +213,7 @@ def process_customers(cursor: Any, job: Import, taken: Sequence[Record], at: dat
         if len(problems) > known:
             continue
         if row[1] is None and row[2] is None and row[3] is None:
-            problems.append((record.line, "", "It names nobody: there is no email, user ID or Outbound ID in it."))
+            problems.append((record.line, "", "This record has no email, user ID or Outbound ID."))
             continue
         if attributes:
             row[attributes_at] = upsert.as_json(attributes)
@@ -221,7 +226,6 @@ def process_customers(cursor: Any, job: Import, taken: Sequence[Record], at: dat
 
 
 def apply_slice(cursor: Any, job: Import, rows: Sequence[Sequence[Any]], at: datetime) -> upsert.SliceResult:
-    """Write a slice, or say what it would do."""
     beside = not RELATION_TARGETS.isdisjoint(job.targets)
     if job.state == ImportState.CHECKING:
         return upsert.dry_run_slice(cursor, rows, job=job.pk, beside=beside)
@@ -229,7 +233,7 @@ def apply_slice(cursor: Any, job: Import, rows: Sequence[Sequence[Any]], at: dat
 
 
 def process_unsubscribed(cursor: Any, job: Import, taken: Sequence[Record], at: datetime) -> list[Problem]:
-    """Take a slice of addresses that are to get no more email."""
+    """Read a slice of unsubscribed addresses, and write or check it."""
     place = list(job.targets).index("email")
     read = readers(["email"])[0][3]
     problems: list[Problem] = []
@@ -242,7 +246,7 @@ def process_unsubscribed(cursor: Any, job: Import, taken: Sequence[Record], at: 
             problems.append((record.line, job.columns[place], str(wrong)))
             continue
         if address is None:
-            problems.append((record.line, job.columns[place], record.wrong or "There is no address."))
+            problems.append((record.line, job.columns[place], record.wrong or "This record has no email address."))
         else:
             addresses.append(address)
     dry = job.state == ImportState.CHECKING

@@ -1,6 +1,6 @@
-"""Whom a file that is being checked would make: kept beside the customers, so that a later line finds them.
+"""Customers that a dry run would create, stored apart so that later lines of the file find them.
 
-They are forgotten once the file is checked.
+They are deleted at the end of the dry run.
 """
 
 from typing import Any
@@ -12,7 +12,7 @@ FACT_COLUMNS = (
 PAIRS = ", ".join(f"'{name}', i.{name}" for name in FACT_COLUMNS)
 FACTS = f"jsonb_strip_nulls(jsonb_build_object({PAIRS}))"
 
-# As `writing.MEANT` has it for customers; of two lines about one newcomer the later waits for the next round.
+# Like `upsert.FIND_CUSTOMER`, for these rows. Of two lines about one of them the later waits for the next round.
 FIND_EARLIER = """
 ALTER TABLE resolved ADD COLUMN newcomer bigint;
 UPDATE resolved i SET newcomer = coalesce(
@@ -40,13 +40,13 @@ WHERE i.now AND i.customer_id IS NULL AND i.newcomer IS NULL ORDER BY i.line
 
 
 def match_earlier_lines(cursor: Any, *, job: int) -> int:
-    """Find whom earlier lines would have made; returns how many of them this round would change."""
+    """Match rows to customers that earlier lines would create; return how many of these the round would change."""
     cursor.execute(FIND_EARLIER.format(job=int(job)))
     cursor.execute(UPDATE_EARLIER)
     return int(cursor.rowcount)
 
 
 def store_new_customers(cursor: Any, *, job: int) -> int:
-    """Keep whom this round would make; returns how many."""
+    """Store the customers that this round would create; return how many."""
     cursor.execute(INSERT_NEW, {"job": job})
     return int(cursor.rowcount)

@@ -1,8 +1,7 @@
-"""A slice of customers written as sets: copied into a table of its own, found by who they are, inserted or updated.
+"""Upsert of a slice of customers with a few statements: copy to a temporary table, find, insert or update.
 
-Rows find their customer as in behaviour 4.14: by id, else by user_id, then by email (the one without
-user_id, else the one seen last; never a lead who only left the address). What changes is what `intake.identify` would
-change.
+Rows find their customer as in behaviour 4.14: by id, else by user_id, then by email (the customer without user_id, else
+the last seen; never a lead whose email is unproved). It changes the same columns as `intake.identify`.
 """
 
 import json
@@ -18,7 +17,7 @@ from audiences.intake.csv_import import companies_and_tags, new_customers
 MAX_ROUNDS = 50
 ENCODER = json.JSONEncoder(ensure_ascii=False)
 
-# As they stand in the slice's table; NULL says nothing.
+# Columns of the temporary table. NULL means not given.
 COLUMNS: dict[str, str] = {
     "line": "bigint",
     "id": "bigint",
@@ -39,7 +38,7 @@ COLUMNS: dict[str, str] = {
     "tags": "jsonb",
 }
 USER_ID, EMAIL = list(COLUMNS).index("user_id"), list(COLUMNS).index("email")
-# A customer's column after the import, from the row `i` and the customer `c` as it stands.
+# The new value of each column, from the imported row `i` and the current customer `c`.
 AFTER: dict[str, str] = {
     **{
         name: f"coalesce(i.{name}, c.{name})"
@@ -48,7 +47,7 @@ AFTER: dict[str, str] = {
             *("country", "city", "timezone", "language"),
         )
     },
-    # Naming a customer by the address alone does not say that the address is theirs.
+    # An address that only identifies the customer does not prove that it is theirs.
     "email_is_said": "c.email_is_said AND (i.email IS NULL OR i.by_email)",
     "role": "CASE WHEN i.user_id IS NOT NULL OR i.by_email THEN 'user' ELSE c.role END",
     "first_seen_at": "coalesce(c.first_seen_at, i.last_seen_at)",
@@ -56,7 +55,7 @@ AFTER: dict[str, str] = {
         "CASE WHEN NOT i.unsubscribed_from_emails AND c.unsubscribed_by_customer_at IS NULL THEN FALSE"
         " ELSE c.unsubscribed_from_emails OR coalesce(i.unsubscribed_from_emails, FALSE) END"
     ),
-    # A bounce is about an address: who gets another one is not bounced.
+    # A bounce belongs to the old address.
     "has_hard_bounced": "c.has_hard_bounced AND coalesce(i.email = c.email, i.email IS NULL)",
     "attributes": "c.attributes || coalesce(i.attributes, '{}')",
     "archived_at": "NULL",
@@ -76,7 +75,7 @@ FIND_CUSTOMER = """
              c.last_seen_at DESC NULLS LAST, c.id LIMIT 1)
     ) END
 """
-# Of records about the same customer one goes first, and the next finds what it left.
+# Of rows about the same customer only the first is `now`; the others wait for the next round and find its result.
 FOUND = f"""
 CREATE TEMPORARY TABLE resolved ON COMMIT DROP AS
 WITH found AS (SELECT i.*, {FIND_CUSTOMER} AS customer_id FROM incoming i)
@@ -98,7 +97,7 @@ turns AS (
 )
 SELECT turns.*, greatest(by_user, by_customer, by_address) = 1 AS now, {BY_EMAIL}
 """
-# The same where no user ID and no email comes twice: most slices, and the sorting is most of the work.
+# A faster version for slices without repeated user IDs and emails, which most are: sorting is most of the work.
 FIRST_OF_EACH = f"""{FOUND},
 turns AS (SELECT *, row_number() OVER (PARTITION BY customer_id ORDER BY line) AS by_customer FROM found)
 SELECT turns.*, customer_id IS NULL OR by_customer = 1 AS now, {BY_EMAIL}
@@ -142,13 +141,12 @@ SELECT id, %(tag)s, %(at)s FROM ({of}) AS tagged (id) ORDER BY id ON CONFLICT DO
 
 
 def as_json(attributes: dict[str, Any]) -> str:
-    """Attributes as the slice's table takes them."""
     return ENCODER.encode(attributes)
 
 
 @dataclass(slots=True)
 class SliceResult:
-    """What a slice did, or would do."""
+    """Counts and problems of a slice that was written or checked."""
 
     made: int = 0
     changed: int = 0
@@ -160,7 +158,7 @@ class SliceResult:
 def upsert_slice(
     cursor: Any, rows: Sequence[Sequence[Any]], *, tag: int | None, at: datetime, beside: bool = False
 ) -> SliceResult:
-    """Write a slice, in rounds where it names a customer more than once; `beside` where it has companies or tags."""
+    """Write a slice, in several rounds if it repeats a customer. `beside`: it has companies or tags."""
 
     def write_now(_new: int) -> tuple[int, int]:
         news = companies_and_tags.count_new_relations(cursor, changes=CHANGES) if beside else 0
@@ -173,7 +171,7 @@ def upsert_slice(
 
 
 def dry_run_slice(cursor: Any, rows: Sequence[Sequence[Any]], *, job: int, beside: bool = False) -> SliceResult:
-    """Say what a slice would do, and write no customer; those it would make are known to the slices after it."""
+    """Return the result a slice would have, and write no customer. Later slices see the ones it would create."""
 
     def count_now(_new: int) -> tuple[int, int]:
         again = new_customers.match_earlier_lines(cursor, job=job)
@@ -184,9 +182,9 @@ def dry_run_slice(cursor: Any, rows: Sequence[Sequence[Any]], *, job: int, besid
 
 
 def run_rounds(cursor: Any, rows: Sequence[Sequence[Any]], *, do: Callable[[int], tuple[int, int]]) -> SliceResult:
-    """Find out who is meant, and do it; where the slice names a customer again, once more for the later lines.
+    """Find the customers of a slice and call `do`, again for each round of rows that repeat a customer.
 
-    `do` is told how many seem new, and answers how many were and how many were changed.
+    `do` gets the number of new customers, and returns how many it created and how many it changed.
     """
     outcome = SliceResult()
     if not rows:
@@ -197,7 +195,11 @@ def run_rounds(cursor: Any, rows: Sequence[Sequence[Any]], *, do: Callable[[int]
         cursor.execute(first)
         cursor.execute(CONFLICTS)
         for line, key, found in cursor.fetchall():
-            reason = "The Outbound ID and the rest mean two different customers." if found else f"There is no ID {key}."
+            reason = (
+                "The Outbound ID and the user ID or email belong to different customers."
+                if found
+                else f"No customer has the Outbound ID {key}."
+            )
             outcome.problems.append((line, "", reason))
         cursor.execute(COUNT)
         new = int(cursor.fetchone()[1])
@@ -215,7 +217,7 @@ def run_rounds(cursor: Any, rows: Sequence[Sequence[Any]], *, do: Callable[[int]
         cursor.execute("DROP TABLE resolved")
     else:
         cursor.execute("SELECT line FROM incoming")
-        reason = f"The file names this customer more than {MAX_ROUNDS} times close together."
+        reason = f"This customer appears more than {MAX_ROUNDS} times close together in the file."
         outcome.problems += [(line, "", reason) for (line,) in cursor.fetchall()]
     cursor.execute("DROP TABLE IF EXISTS resolved")
     cursor.execute("DROP TABLE incoming")
@@ -223,7 +225,7 @@ def run_rounds(cursor: Any, rows: Sequence[Sequence[Any]], *, do: Callable[[int]
 
 
 def has_no_duplicates(rows: Sequence[Sequence[Any]]) -> bool:
-    """Whether no user ID and no email comes twice."""
+    """Return whether no user ID and no email appears twice."""
     for place in (USER_ID, EMAIL):
         given = [row[place] for row in rows if row[place] is not None]
         if len(set(given)) < len(given):
@@ -232,7 +234,6 @@ def has_no_duplicates(rows: Sequence[Sequence[Any]]) -> bool:
 
 
 def stage_rows(cursor: Any, rows: Sequence[Sequence[Any]]) -> None:
-    """Copy a slice beside the table."""
     columns = ", ".join(f"{name} {kind}" for name, kind in COLUMNS.items())
     cursor.execute(f"CREATE TEMPORARY TABLE incoming ({columns}) ON COMMIT DROP")
     with cursor.copy("COPY incoming FROM STDIN") as copy:
@@ -241,14 +242,14 @@ def stage_rows(cursor: Any, rows: Sequence[Sequence[Any]]) -> None:
 
 
 def count_changes(cursor: Any) -> int:
-    """How many customers there are whom it would change."""
+    """Return how many existing customers the round would change."""
     cursor.execute(WOULD_CHANGE)
     return int(cursor.fetchone()[0])
 
 
 def write_round(cursor: Any, *, new: int, tag: int | None, at: datetime) -> int:
-    """Insert the new, update the changed, tag all; returns how many were changed."""
-    # Let a customer made in this moment by somebody else be found on another try.
+    """Insert new customers, update existing ones and tag all of them; return how many were changed."""
+    # A savepoint: if another request creates one of these customers now, the next attempt finds it.
     with transaction.atomic():
         cursor.execute(LOCK)
         cursor.execute(UPDATE, {"at": at})
@@ -283,7 +284,7 @@ FROM meant WHERE c.id = meant.id
 
 
 def unsubscribe_addresses(cursor: Any, addresses: Sequence[str], *, at: datetime, dry: bool) -> SliceResult:
-    """Opt out everybody with one of these addresses, as by their own hand: no sync undoes it."""
+    """Opt out every customer with one of these addresses, as if they did it themselves: no sync undoes it."""
     given = list(dict.fromkeys(addresses))
     cursor.execute("SET LOCAL enable_hashjoin = off")
     cursor.execute("SET LOCAL enable_mergejoin = off")

@@ -59,13 +59,13 @@ def test_a_rule_names_only_what_is_there(attribute: str) -> None:
         AudienceFactory(rules=rules)
     what = attribute.removeprefix("company.")
     assert refused.value.messages == [
-        f"The rule “{label[attribute]} is not” names a {what} that is not there ({gone_as})."
+        f"The rule “{label[attribute]} is not” uses a {what} that does not exist ({gone_as})."
     ]
 
 
 @pytest.mark.django_db
 def test_an_audience_without_a_name_is_no_segment() -> None:
-    with pytest.raises(ValidationError, match="names a segment that is not there"):
+    with pytest.raises(ValidationError, match="uses a segment that does not exist"):
         AudienceFactory(rules=naming(AudienceFactory()))
 
 
@@ -79,7 +79,7 @@ def test_a_segment_is_never_a_part_of_itself(attribute: str, operator: str, leng
     for _ in range(length - 1):
         last = SegmentFactory(rules=naming(last, attribute=attribute, operator=operator))
     first.rules = naming(SegmentFactory(), last, attribute=attribute, operator=operator)
-    with pytest.raises(ValidationError, match="A segment cannot be a part of itself, not even through another one"):
+    with pytest.raises(ValidationError, match="A segment cannot be a part of itself, directly or through another segment"):
         first.save()
 
 
@@ -94,7 +94,7 @@ def test_two_ways_to_the_same_segment_are_no_circle() -> None:
 def test_segments_go_so_deep_and_what_was_saved_once_is_saved_again() -> None:
     audience = AudienceFactory(rules=naming(chain(MAX_SEGMENT_DEPTH)))
     audience.save()
-    with pytest.raises(ValidationError, match="Segments go at most 8 deep into one another"):
+    with pytest.raises(ValidationError, match="Segments can be nested at most 8 levels deep"):
         AudienceFactory(rules=naming(chain(MAX_SEGMENT_DEPTH + 1)))
 
 
@@ -121,8 +121,8 @@ def grown(db) -> Audience:
 
 
 TOO_MANY = (
-    "Rule 2.1, “Segment is Top”: that segment is over 1,000,000 rules, with the segments in it."
-    " An audience has at most 400 rules, those of its segments included."
+    "Rule 2.1, “Segment is Top”: this segment has over 1,000,000 rules, including the segments it uses."
+    " An audience can have at most 400 rules, including those of its segments."
 )
 
 
@@ -158,7 +158,7 @@ def test_events_that_are_each_a_table_to_join_are_so_many_and_no_more() -> None:
 
     half = SegmentFactory(rules=asking(30))
     assert AudienceFactory(rules=asking(50)).pk
-    with pytest.raises(ValidationError, match="ask how often or when 60 different events happened"):
+    with pytest.raises(ValidationError, match="use the counts or dates of 60 different events"):
         AudienceFactory(rules={"rules": [*asking(30, to="event_count.f{}")["rules"], *naming(half)["rules"]]})
 
 

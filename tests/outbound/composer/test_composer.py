@@ -126,7 +126,7 @@ def test_a_form_shown_to_somebody_else_is_refused(console, log_in_with):
         ({"send_type": ""}, "send_type", "Choose Ongoing or One-off."),
         ({"sender": "999999"}, "sender", "You may not write as this sender"),
         ({"rules": [rule("email", "greater_than", "3")]}, "rules", "Rule 1"),
-        ({"rules": [rule("", "is", "3")]}, "rules", "Rule 1 names no attribute."),
+        ({"rules": [rule("", "is", "3")]}, "rules", "Rule 1 has no attribute."),
         ({"window": [{"weekday": 0, "from": "09:10", "to": "17:00"}]}, "window", "on the hour or the half hour"),
         ({"act": "schedule"}, "scheduled_for", "Choose a day and a time."),
         ({"act": "schedule", "scheduled_for": "tomorrow"}, "scheduled_for", "Enter a valid date/time."),

@@ -68,7 +68,7 @@ def test_the_change_keeps_what_converts_and_tells_the_log(console):
     assert seats.kind == "number"
     assert stored() == [5, 7.5, None]
     assert [customer.attributes["other"] for customer in Customer.objects.all()] == [1, 1, 1]
-    assert LogEntry.objects.get().change_message == ("Kind: from a text to a number. 2 values kept, 1 became unknown")
+    assert LogEntry.objects.get().change_message == ("Kind: from text to a number. 2 values kept, 1 became unknown")
     audience = {"match": "all", "rules": [rule("custom_attributes.seats", "greater_than", 6)]}
     assert compiler.matching_customers(audience, at=Customer.objects.first().created_at).count() == 1
 
@@ -217,7 +217,7 @@ def test_many_values_are_left_to_a_worker_and_the_page_says_so(
     assert "Becoming a number" in shown
     assert "3 values are being converted" in shown
     assert "Dry run" not in shown
-    assert LogEntry.objects.get().change_message == "Kind: from a text to a number, by a worker"
+    assert LogEntry.objects.get().change_message == "Kind: from text to a number, by a worker"
 
     assert attribute_kinds.carry_out(change.pk, at=AT) is True
 

@@ -117,9 +117,9 @@ def test_each_error_has_its_line_its_column_and_the_reason(take):
 
     found = [(problem.line, problem.column, problem.reason) for problem in csv_import.problems_of(job)]
     assert found == [
-        (2, "Signed up", "“31/05/2026” is not a date. Write it like 2026-05-31."),
-        (3, "email", "“nobody” is not an email address."),
-        (4, "", "It names nobody: there is no email, user ID or Outbound ID in it."),
+        (2, "Signed up", "“31/05/2026” is not a valid date. Use a format such as 2026-05-31."),
+        (3, "email", "“nobody” is not a valid email address."),
+        (4, "", "This record has no email, user ID or Outbound ID."),
         (5, "seats", "seats is a number, which “many” is not."),
     ]
     assert job.wrong == 4
@@ -189,8 +189,8 @@ def test_an_id_with_the_user_id_of_somebody_else_is_refused(load):
     job = load(f"id,user_id,name\n{ada.pk},2,Ada\n999999,,B\n")
 
     assert {problem.reason for problem in csv_import.problems_of(job)} == {
-        "The Outbound ID and the rest mean two different customers.",
-        "There is no ID 999999.",
+        "The Outbound ID and the user ID or email belong to different customers.",
+        "No customer has the Outbound ID 999999.",
     }
     assert not Customer.objects.exclude(name="").exists()
 
@@ -356,10 +356,10 @@ def test_tags_everybody_in_the_file(load):
     ("targets", "reason"),
     [
         (["", ""], "who is meant"),
-        (["email", "email"], "Two columns are both “Email”"),
-        (["email", "new.text.a.b"], "leave out"),
+        (["email", "email"], "Two columns are mapped to “Email”"),
+        (["email", "new.text.a.b"], "Leave out"),
         (["email", "password"], "nothing called"),
-        (["email"], "Say for each column"),
+        (["email"], "Choose a field for each column"),
     ],
 )
 def test_columns_that_make_no_sense_are_refused(take, targets, reason):
@@ -479,7 +479,7 @@ def problems(job: Import) -> list[tuple[int, str]]:
 def test_a_character_that_cannot_be_stored_is_an_error_of_its_line_and_no_error_of_ours(load):
     job = load("email,name\nann@acme.example,An\0n\nbob@acme.example,Bob\n")
 
-    assert problems(job) == [(2, "name holds a character that cannot be stored.")]
+    assert problems(job) == [(2, "name contains a character that cannot be stored.")]
     assert Customer.objects.get().name == "Bob"
 
 
@@ -503,7 +503,7 @@ def test_a_quote_that_never_closes_costs_its_own_line_and_no_other(load, after):
 
     job = load(f'email,name\na@acme.example,"Ann\n{rest}')
 
-    assert problems(job) == [(2, "A quote opens in this line and never closes.")]
+    assert problems(job) == [(2, "A quoted cell starts on this line and never ends. Add the closing quote.")]
     assert (job.records, *counts(job)) == (after + 1, after, 0, 0, 1)
 
 
@@ -548,13 +548,13 @@ def test_a_cell_that_would_take_in_thousands_of_lines_costs_its_own_line_and_no_
 def test_a_quote_inside_a_cell_is_an_error_that_says_which_lines_it_takes_in(load):
     job = load('email,name\na@acme.example,"Ann" Lee\nb@acme.example,"Bob\nc@acme.example,"Cy"\nd@acme.example,Dan\n')
 
-    goes_on = "A quoted cell goes on after its closing quote. Write a quote inside a cell twice."
-    assert problems(job) == [(2, goes_on), (3, f"{goes_on} It takes in the lines down to 4.")]
+    goes_on = "There is text after the closing quote of a cell. Write a quote inside a quoted cell twice."
+    assert problems(job) == [(2, goes_on), (3, f"{goes_on} The cell runs to line 4.")]
     assert Customer.objects.get().name == "Dan"
 
 
 def test_a_file_without_names_of_columns_is_refused_and_its_first_line_not_lost(take):
-    with pytest.raises(Refused, match="first line holds an email address"):
+    with pytest.raises(Refused, match="first line contains an email address"):
         take("ann@acme.example,Ann\nbob@acme.example,Bob\n")
 
 
@@ -563,7 +563,7 @@ def test_a_list_of_addresses_that_begins_with_a_wrong_one_says_so(load):
 
     job = load("ann@@acme\nbob@acme.example\n", ImportKind.UNSUBSCRIBED)
 
-    assert problems(job) == [(1, "“ann@@acme” is not an email address.")]
+    assert problems(job) == [(1, "“ann@@acme” is not a valid email address.")]
     assert Customer.objects.get().unsubscribed_from_emails
 
 
@@ -577,7 +577,7 @@ def test_what_a_spreadsheet_writes_above_the_columns_is_no_column(load, above):
 def test_separators_at_the_end_of_a_line_are_no_columns(load):
     job = load("email,name\nada@acme.example,Ada,,\nbob@acme.example,Bob,,x\n")
 
-    assert problems(job) == [(3, "It has 4 columns, not 2.")]
+    assert problems(job) == [(3, "This record has 4 cells, but the file has 2 columns.")]
     assert Customer.objects.get().name == "Ada"
 
 
@@ -605,8 +605,8 @@ def test_what_errors_quote_of_somebody_goes_with_them_and_nobody_elses(take):
     erase.erase(ann, at=LATER)
 
     assert problems(job) == [
-        (2, "What stood here is erased."),
-        (3, "“anna” is not a date. Write it like 2026-05-31."),
+        (2, "This text was erased with the customer’s data."),
+        (3, "“anna” is not a valid date. Use a format such as 2026-05-31."),
     ]
 
 

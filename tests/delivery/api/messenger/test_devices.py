@@ -112,10 +112,10 @@ def test_devices_are_listed_and_retired(api):
         ({"user_id": "ann"}, 422, "token is required"),
         ({"user_id": "nobody", "token": "a"}, 404, "No such user_id[nobody]"),
         ({"token": "a"}, 400, "Name a user"),
-        ({"user_id": "ann", "token": "a", "platform": "watch"}, 400, "There is no platform “watch”"),
-        ({"user_id": "ann", "token": "a b"}, 400, "token must be what Firebase gave"),
+        ({"user_id": "ann", "token": "a", "platform": "watch"}, 400, "“watch” is not a valid platform"),
+        ({"user_id": "ann", "token": "a b"}, 400, "token must be the Firebase registration token"),
         ({"user_id": "ann", "token": "x" * 1001}, 400, "token is longer than 1,000"),
-        ({"user_id": "ann", "token": ["a"]}, 400, "token must be a text"),
+        ({"user_id": "ann", "token": ["a"]}, 400, "token must be a string"),
     ],
     ids=["no token", "nobody", "who", "watch", "blank", "long", "list"],
 )
