@@ -1,4 +1,4 @@
-"""Every rule that makes no sense is refused in a sentence that names it, and nothing else ever happens."""
+"""Every invalid rule raises RuleError with a sentence that names it, and never another error."""
 
 from typing import Any
 
@@ -36,7 +36,7 @@ def kind_of(name: str) -> tuple[Kind, str]:
     return found.kind, found.label
 
 
-def read(stored: object) -> Group:
+def parsed(stored: object) -> Group:
     return parse(stored, kind_of=kind_of)
 
 
@@ -57,7 +57,7 @@ def nested(times: int, *, inside: object, **more: object) -> dict[str, Any]:
 
 def refusal(stored: object) -> str:
     with pytest.raises(RuleError) as refused:
-        read(stored)
+        parsed(stored)
     return str(refused.value)
 
 
@@ -155,7 +155,7 @@ REFUSED: dict[str, tuple[object, str]] = {
     ),
     "rules that are no list": ({"match": "all", "rules": {"0": ROLE}}, 'Group 1 needs a list of "rules".'),
     "a copy of nothing": ({**all_of(ROLE), "copied_from": 7}, 'Group 1 has a "copied_from" that is not a string.'),
-    "a copy nobody can store": ({**all_of(ROLE), "copied_from": "\0"}, 'Group 1 has a "copied_from" that is not a string.'),
+    "an unstorable copy": ({**all_of(ROLE), "copied_from": "\0"}, 'Group 1 has a "copied_from" that is not a string.'),
     "a no of nothing": (
         {**all_of(ROLE), "negated": True},
         'Group 1 is "negated", which only a segment that was copied in can be.',
@@ -168,50 +168,50 @@ REFUSED: dict[str, tuple[object, str]] = {
 
 
 @pytest.mark.parametrize(("stored", "sentence"), REFUSED.values(), ids=REFUSED)
-def test_a_rule_that_makes_no_sense_is_refused_by_name(stored: object, sentence: str) -> None:
+def test_an_invalid_rule_is_refused_by_its_number(stored: object, sentence: str) -> None:
     assert refusal(all_of(stored)) == sentence
 
 
-def test_the_sentence_says_which_of_the_rules_it_is() -> None:
+def test_the_error_has_the_number_of_a_nested_rule() -> None:
     within = {"match": "any", "rules": [ROLE, rule("tag", "is", "vip")]}
     assert refusal(all_of(ROLE, within)) == "Rule 2.2, “Tag is”: choose one."
 
 
 @pytest.mark.parametrize("stored", ["all", 7, True, [ROLE], {"match": "all"}, ROLE])
-def test_what_is_no_group_is_never_read_as_everyone(stored: object) -> None:
+def test_json_without_a_group_never_matches_everyone(stored: object) -> None:
     assert refusal(stored) == 'The audience must be an object with "match" and "rules".'
 
 
 @pytest.mark.parametrize("stored", [None, {}, [], {"match": "any", "rules": []}])
-def test_no_rules_are_everyone(stored: object) -> None:
-    assert read(stored).rules == EVERYONE.rules == ()
+def test_no_rules_match_everyone(stored: object) -> None:
+    assert parsed(stored).rules == EVERYONE.rules == ()
 
 
-def test_groups_nest_so_deep_and_no_deeper() -> None:
-    assert read(nested(MAX_DEPTH, inside=ROLE)).as_json()["match"] == "all"
+def test_nesting_of_groups_is_limited() -> None:
+    assert parsed(nested(MAX_DEPTH, inside=ROLE)).as_json()["match"] == "all"
     assert "nested too deep" in refusal(nested(MAX_DEPTH + 1, inside=ROLE))
 
 
-def test_copies_of_segments_cannot_be_used_to_nest_without_end() -> None:
+def test_nesting_of_copied_segments_is_limited() -> None:
     assert "nested too deep" in refusal(all_of(nested(900, inside=ROLE, copied_from="VIPs as of 3 May 2026")))
 
 
-def test_a_segment_copied_in_keeps_its_depth_and_its_rules_are_not_counted_again() -> None:
+def test_depth_and_rules_of_a_copied_segment_do_not_count() -> None:
     segment = nested(MAX_DEPTH, inside=rule("session_count", "is", 1))
     copied = {**all_of(segment), "copied_from": "VIPs as of 3 May 2026"}
-    assert read(nested(MAX_DEPTH, inside=copied)).own_rule_count() == 0
+    assert parsed(nested(MAX_DEPTH, inside=copied)).own_rule_count() == 0
 
     many = {**all_of(*[ROLE] * MAX_RULES), "copied_from": "VIPs as of 3 May 2026"}
-    assert sum(1 for _ in read(all_of(many, ROLE)).leaves()) == MAX_RULES + 1
+    assert sum(1 for _ in parsed(all_of(many, ROLE)).leaves()) == MAX_RULES + 1
 
 
-def test_rules_are_so_many_and_no_more() -> None:
-    assert read(all_of(*[ROLE] * MAX_RULES)).own_rule_count() == MAX_RULES
+def test_number_of_rules_is_limited() -> None:
+    assert parsed(all_of(*[ROLE] * MAX_RULES)).own_rule_count() == MAX_RULES
     assert refusal(all_of(*[ROLE] * MAX_RULES, all_of(ROLE))) == f"An audience can have at most {MAX_RULES} rules."
 
 
 @pytest.mark.parametrize("inside", [[ROLE] * 201, [{**all_of(), "copied_from": "All as of 3 May 2026"}] * 201])
-def test_what_calls_itself_copied_from_a_segment_is_no_way_round_how_many(inside) -> None:
+def test_a_forged_copy_cannot_exceed_the_total_number_of_rules(inside) -> None:
     copied = {**all_of(*inside), "copied_from": "VIPs as of 3 May 2026"}
     assert "at most 400 rules, including those of its segments" in refusal(all_of(copied, copied))
 
@@ -229,22 +229,22 @@ def test_what_calls_itself_copied_from_a_segment_is_no_way_round_how_many(inside
         (rule("name", "is", " pro "), " pro "),
     ],
 )
-def test_a_value_is_read_as_its_kind(typed: dict[str, Any], stored: object) -> None:
-    value = read(all_of(typed)).rules[0].value
+def test_a_value_is_parsed_as_its_kind(typed: dict[str, Any], stored: object) -> None:
+    value = parsed(all_of(typed)).rules[0].value
     assert (value, type(value)) == (stored, type(stored))
 
 
 @pytest.mark.parametrize("operator", sorted(OPERATORS_WITHOUT_VALUE))
-def test_an_operator_that_takes_no_value_keeps_none(operator: Operator) -> None:
+def test_an_operator_without_value_drops_the_value(operator: Operator) -> None:
     name = {"has": "event.ordered", "is_": "company.custom_attributes.beta"}[operator[:3]]
     if operator in (Operator.HAS_ANY_VALUE, Operator.IS_UNKNOWN):
         name = "name"
-    assert read(all_of(rule(name, operator.value, "anything"))).rules == (Rule(name, operator),)
+    assert parsed(all_of(rule(name, operator.value, "anything"))).rules == (Rule(name, operator),)
 
 
-def test_what_was_read_is_read_the_same_again() -> None:
-    tree = read({**all_of({"match": "any", "rules": [ROLE], "negated": True, "copied_from": "VIPs"}, ROLE)})
-    assert read(tree.as_json()) == tree
+def test_parsing_is_idempotent() -> None:
+    tree = parsed({**all_of({"match": "any", "rules": [ROLE], "negated": True, "copied_from": "VIPs"}, ROLE)})
+    assert parsed(tree.as_json()) == tree
 
 
 ANY_TEXT = st.text(st.characters(exclude_categories=()), max_size=8)
@@ -270,13 +270,13 @@ NEARLY_RULES = st.builds(rule, NAMES, st.sampled_from(list(Operator)), ANY_JSON)
 
 @settings(max_examples=500)
 @given(stored=st.one_of(ANY_JSON, st.builds(all_of, ANY_JSON), st.builds(all_of, NEARLY_RULES, NEARLY_RULES)))
-def test_any_json_is_read_or_refused_in_a_sentence_that_can_be_sent(stored: object) -> None:
+def test_any_json_is_parsed_or_refused_with_an_encodable_error(stored: object) -> None:
     try:
-        tree = read(stored)
+        tree = parsed(stored)
     except RuleError as refused:
         sentence = str(refused)
     else:
-        assert read(tree.as_json()) == tree
+        assert parsed(tree.as_json()) == tree
         return
     assert sentence.encode().endswith(b".")
     assert len(sentence) < 400
