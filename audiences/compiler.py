@@ -325,9 +325,9 @@ def compile_tree(
 def freeze(tree: Group, *, on: date) -> Group:
     """Replace every segment rule by a copy of the segment, so that later edits do not change a live message."""
 
-    def frozen(rule: Rule | Group) -> Rule | Group:
+    def freeze_rule(rule: Rule | Group) -> Rule | Group:
         if isinstance(rule, Group):
-            return replace(rule, rules=tuple(frozen(inner) for inner in rule.rules))
+            return replace(rule, rules=tuple(freeze_rule(inner) for inner in rule.rules))
         if rule.attribute not in SEGMENT_ATTRIBUTES:
             return rule
         found = Audience.objects.segments().filter(pk=rule.value).first()
@@ -340,7 +340,7 @@ def freeze(tree: Group, *, on: date) -> Group:
         name = f"{found.name} as of {on.day} {on:%B %Y}"
         return Group("all", inner, copied_from=name, negated=rule.operator is Operator.IS_NOT)
 
-    copied = frozen(tree)
+    copied = freeze_rule(tree)
     assert isinstance(copied, Group)  # noqa: S101 - a group freezes to a group
     return copied
 

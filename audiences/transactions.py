@@ -22,7 +22,7 @@ R = TypeVar("R")
 
 MAX_ATTEMPTS = 5
 # In seconds; the second attempt waits up to this long, the third up to twice as long, and so on.
-LONGEST_BACKOFF = 0.05
+MAX_BACKOFF = 0.05
 DEADLOCK, SERIALIZATION_FAILURE = "40P01", "40001"
 
 
@@ -52,7 +52,7 @@ def retried(function: Callable[P, R]) -> Callable[P, R]:
                 if not was_cancelled(wrong):
                     raise
                 log.warning("%s was cancelled (%s); attempt %s follows", function.__qualname__, wrong, attempt + 1)
-            time.sleep(random.uniform(0, LONGEST_BACKOFF * attempt))  # noqa: S311 - jitter
+            time.sleep(random.uniform(0, MAX_BACKOFF * attempt))  # noqa: S311 - jitter
         with transaction.atomic():
             return function(*args, **kwargs)
 

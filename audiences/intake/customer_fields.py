@@ -123,13 +123,13 @@ def read_facts(
     UndeclaredAttribute instead.
     """
 
-    def tried(read: Reader, field: str, otherwise: Any = None) -> Any:
+    def read_field(read: Reader, field: str, otherwise: Any = None) -> Any:
         return try_read(read, facts.get(field), field, on_bad_value=on_bad_value, otherwise=otherwise)
 
-    location = tried(read_mapping, "location_data", {})
+    location = read_field(read_mapping, "location_data", {})
     columns = read_table(location, LOCATION_COLUMNS, on_bad_value=on_bad_value)
     columns |= read_table(facts, COLUMNS, on_bad_value=on_bad_value)
-    if tried(read_flag, "update_last_request_at"):
+    if read_field(read_flag, "update_last_request_at"):
         columns["last_seen_at"] = at
     if "user_agent" in columns:
         columns["os"] = user_agent.parse_os(columns["user_agent"])
@@ -139,11 +139,11 @@ def read_facts(
     if "user_agent" in columns:
         details["browser_version"] = version
     if "avatar" in facts:
-        details["avatar_url"] = tried(read_avatar, "avatar")
+        details["avatar_url"] = read_field(read_avatar, "avatar")
     attributes = custom_attributes.check_attributes(
-        tried(read_mapping, "custom_attributes", {}), on_bad_value=on_bad_value
+        read_field(read_mapping, "custom_attributes", {}), on_bad_value=on_bad_value
     )
-    companies = read_companies(tried(read_entries, "companies", []), on_bad_value=on_bad_value)
+    companies = read_companies(read_field(read_entries, "companies", []), on_bad_value=on_bad_value)
     kinds = custom_attributes.kinds_of(
         [(Scope.CUSTOMER, attributes), *((Scope.COMPANY, company.attributes) for company in companies)],
         at=at,
@@ -163,8 +163,8 @@ def read_facts(
             attributes, scope=Scope.CUSTOMER, kinds=kinds, on_bad_value=on_bad_value
         ),
         companies=[company.with_kinds(kinds, on_bad_value=on_bad_value) for company in companies],
-        unsubscribed=tried(read_flag, "unsubscribed_from_emails"),
-        new_session=bool(tried(read_flag, "new_session")),
+        unsubscribed=read_field(read_flag, "unsubscribed_from_emails"),
+        new_session=bool(read_field(read_flag, "new_session")),
     )
 
 

@@ -22,7 +22,7 @@ from audiences.webhook_outbox import announce, announce_customer_change, custome
 # A request that loses a race for an identity looks again and finds the other request's row.
 MAX_ATTEMPTS = 5
 # The columns of unique constraints.
-CONTESTED = {"user_id", "email", "email_is_said"}
+UNIQUE_COLUMNS = {"user_id", "email", "email_is_said"}
 
 
 @retried
@@ -64,7 +64,7 @@ def upsert_customer(sent: CustomerFacts, *, source: Source, at: datetime) -> Cus
         customer, found_by = lock_customer(sent.identity, source=source)
         check_identity_conflict(customer, sent.identity)
         changes = changes_to(customer, sent, found_by=found_by, source=source, at=at)
-        contested = customer.pk is None or changes.keys() & CONTESTED
+        contested = customer.pk is None or changes.keys() & UNIQUE_COLUMNS
         try:
             with transaction.atomic() if contested else nullcontext():
                 return save_changes(customer, changes, at=at)
@@ -158,7 +158,7 @@ def small_changes_to(
 ) -> dict[str, Any] | None:
     """Return the columns that change; None if an identifier changes or webhooks are due."""
     changes = changes_to(customer, sent, found_by=found_by, source=source, at=at)
-    return None if changes.keys() & CONTESTED or changed_topics(customer, changes) else changes
+    return None if changes.keys() & UNIQUE_COLUMNS or changed_topics(customer, changes) else changes
 
 
 def resolve_opt_out(customer: Customer, *, said: bool | None, source: Source) -> bool:

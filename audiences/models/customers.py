@@ -17,7 +17,7 @@ class Role(models.TextChoices):
 
 class CustomerQuerySet(models.QuerySet["Customer"]):
     def present(self) -> Self:
-        """Return customers who are not archived. Only these can match an audience."""
+        """Exclude archived customers, which never match an audience."""
         return self.filter(archived_at=None)
 
     def users(self) -> Self:

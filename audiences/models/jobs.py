@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 from django.db import models
 
-OPEN_FOR = timedelta(seconds=900)
+OPEN_DURATION = timedelta(seconds=900)
 
 
 def new_key() -> str:
@@ -26,7 +26,7 @@ class Job(models.Model):
     @property
     def closing_at(self) -> datetime:
         """The time after which tasks can no longer be added."""
-        return self.created_at + OPEN_FOR
+        return self.created_at + OPEN_DURATION
 
 
 class JobTask(models.Model):

@@ -157,7 +157,7 @@ class Workspace(models.Model):
 
 
 class Integration(AbstractAuthToken):
-    """An API token, hashed, without expiry. It has a user of its own, who cannot log in."""
+    """An API token, hashed, without expiry. Its user cannot log in."""
 
     LAST_USED_EVERY = timedelta(minutes=1)
 

@@ -83,7 +83,7 @@ REFUSED: dict[str, tuple[object, str]] = {
     "an operator that is no text": (rule("name", ["is"], "x"), "Rule 1, “Name”: there is no operator “a list”."),
     "an operator of another kind": (
         rule("name", "greater_than", 3),
-        "Rule 1: “greater than” does not fit “Name”, which is a text.",
+        "Rule 1: “greater than” does not fit “Name”, which is text.",
     ),
     "a day for an event": (
         rule("event.ordered", "on", "2026-05-04"),

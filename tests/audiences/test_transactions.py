@@ -15,7 +15,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch):
-    monkeypatch.setattr(transactions, "LONGEST_BACKOFF", 0)
+    monkeypatch.setattr(transactions, "MAX_BACKOFF", 0)
 
 
 def fail(code: str) -> None:

@@ -124,7 +124,7 @@ def value_converter(attribute: CustomAttribute, *, to: Kind) -> Callable[[Any], 
     convert_one = CONVERT.get((Kind(attribute.kind), to), READ_AS[to])
     seen: dict[Any, Any] = {}
 
-    def read(value: Any) -> Any:
+    def convert_value(value: Any) -> Any:
         key = (type(value), value)
         if key not in seen:
             if len(seen) >= SLICE_SIZE:
@@ -135,7 +135,7 @@ def value_converter(attribute: CustomAttribute, *, to: Kind) -> Callable[[Any], 
                 seen[key] = None
         return seen[key]
 
-    return read
+    return convert_value
 
 
 def distinct_values(attribute: CustomAttribute) -> Iterator[tuple[Any, int]]:

@@ -169,7 +169,7 @@ def reader_of_kind(kind: Kind, label: str) -> ReadCell:
     """Return the reader for the cells of a custom attribute."""
     convert = READ_AS[kind]
 
-    def read(value: str, field: str) -> Any:
+    def read_cell(value: str, field: str) -> Any:
         if len(value) > MAX_TEXT_LENGTH:
             raise Refused(f"{label} is longer than {MAX_TEXT_LENGTH} characters.", field=field)
         if UNSTORABLE.search(value):
@@ -180,7 +180,7 @@ def reader_of_kind(kind: Kind, label: str) -> ReadCell:
             reason = f"{label} is {KIND_NAMES[kind]}; {quoted_value(value)} is not a valid value for it."
             raise Refused(reason, field=field) from None
 
-    return read
+    return read_cell
 
 
 def split_new(target: str) -> tuple[Kind, str]:

@@ -22,14 +22,14 @@ SELECT i.line, i.tags, nullif(i.company, '') AS company,
 FROM resolved i LEFT JOIN called ON called.name = i.company
 WHERE now AND (i.company_id IS NOT NULL OR i.company <> '' OR i.tags IS NOT NULL)
 """
-COMPANIES = """
+INSERT_COMPANIES = """
 INSERT INTO audiences_company (company_id, name, plan, industry, website, created_at, updated_at, session_count,
     attributes)
 SELECT DISTINCT ON (company_id) company_id, coalesce(company, ''), '', '', '', %(at)s, %(at)s, 0, '{}'
 FROM meant WHERE company_id IS NOT NULL ORDER BY company_id, company IS NULL, line DESC
 ON CONFLICT DO NOTHING
 """
-NAMES = """
+UPDATE_NAMES = """
 WITH called AS (
     SELECT DISTINCT ON (company_id) company_id, company FROM meant WHERE company_id IS NOT NULL
     ORDER BY company_id, company IS NULL, line DESC),
@@ -39,17 +39,17 @@ held AS MATERIALIZED (
     ORDER BY k.company_id FOR NO KEY UPDATE OF k)
 UPDATE audiences_company k SET name = held.name, archived_at = NULL, updated_at = %(at)s FROM held WHERE k.id = held.id
 """
-MEMBERS = """
+INSERT_MEMBERSHIPS = """
 INSERT INTO audiences_membership (customer_id, company_id, created_at)
 SELECT DISTINCT m.customer_id, k.id, %(at)s::timestamptz FROM meant m JOIN audiences_company k USING (company_id)
 WHERE m.customer_id IS NOT NULL ORDER BY 1, 2 ON CONFLICT DO NOTHING
 """
-TAGS = """
+INSERT_TAGS = """
 INSERT INTO audiences_tag (name, created_at)
 SELECT DISTINCT ON (lower(t.name)) t.name, %(at)s::timestamptz
 FROM meant, jsonb_array_elements_text(tags) AS t (name) ORDER BY lower(t.name), t.name ON CONFLICT DO NOTHING
 """
-TAGGED = """
+INSERT_CUSTOMER_TAGS = """
 INSERT INTO audiences_customertag (customer_id, tag_id, created_at)
 SELECT DISTINCT m.customer_id, g.id, %(at)s::timestamptz FROM meant m
 CROSS JOIN jsonb_array_elements_text(m.tags) AS t (name) JOIN audiences_tag g ON lower(g.name) = lower(t.name)
@@ -77,5 +77,5 @@ def write_relations(cursor: Any, *, at: datetime) -> None:
     """Create missing companies and tags, and add this round's customers to them."""
     cursor.execute("DROP TABLE IF EXISTS meant")
     cursor.execute(CREATE_MEANT)
-    for statement in (COMPANIES, NAMES, MEMBERS, TAGS, TAGGED):
+    for statement in (INSERT_COMPANIES, UPDATE_NAMES, INSERT_MEMBERSHIPS, INSERT_TAGS, INSERT_CUSTOMER_TAGS):
         cursor.execute(statement, {"at": at})

@@ -226,10 +226,10 @@ def process_customers(cursor: Any, job: Import, taken: Sequence[Record], at: dat
 
 
 def apply_slice(cursor: Any, job: Import, rows: Sequence[Sequence[Any]], at: datetime) -> upsert.SliceResult:
-    beside = not RELATION_TARGETS.isdisjoint(job.targets)
+    with_relations = not RELATION_TARGETS.isdisjoint(job.targets)
     if job.state == ImportState.CHECKING:
-        return upsert.dry_run_slice(cursor, rows, job=job.pk, beside=beside)
-    return upsert.upsert_slice(cursor, rows, tag=job.tag_id, at=at, beside=beside)
+        return upsert.dry_run_slice(cursor, rows, job=job.pk, with_relations=with_relations)
+    return upsert.upsert_slice(cursor, rows, tag=job.tag_id, at=at, with_relations=with_relations)
 
 
 def process_unsubscribed(cursor: Any, job: Import, taken: Sequence[Record], at: datetime) -> list[Problem]:

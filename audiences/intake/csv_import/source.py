@@ -233,12 +233,12 @@ def read_records(job: Import) -> Iterator[Record]:
         except csv.Error as wrong:
             if "expected after" in str(wrong):
                 more = f" The cell runs to line {place.lines:,}." if place.lines > line else ""
-                says = f"{TEXT_AFTER_QUOTE}{more}"
+                reason = f"{TEXT_AFTER_QUOTE}{more}"
             else:
                 # The lines after it are records of their own, so read on from the next line.
                 place.give_up()
-                says = UNCLOSED_QUOTE
-            yield Record(line=line, cells=[], ends=place.ends, lines=place.lines, wrong=says)
+                reason = UNCLOSED_QUOTE
+            yield Record(line=line, cells=[], ends=place.ends, lines=place.lines, wrong=reason)
             continue
         if cells is None:
             return

@@ -39,7 +39,7 @@ COLUMNS: dict[str, str] = {
 }
 USER_ID, EMAIL = list(COLUMNS).index("user_id"), list(COLUMNS).index("email")
 # The new value of each column, from the imported row `i` and the current customer `c`.
-AFTER: dict[str, str] = {
+NEW_VALUES: dict[str, str] = {
     **{
         name: f"coalesce(i.{name}, c.{name})"
         for name in (
@@ -61,8 +61,8 @@ AFTER: dict[str, str] = {
     "archived_at": "NULL",
 }
 CHANGES = (
-    f"({', '.join(f'c.{name}' for name in AFTER if name != 'archived_at')}, c.archived_at IS NULL)"
-    f" IS DISTINCT FROM ({', '.join(sql for name, sql in AFTER.items() if name != 'archived_at')}, TRUE)"
+    f"({', '.join(f'c.{name}' for name in NEW_VALUES if name != 'archived_at')}, c.archived_at IS NULL)"
+    f" IS DISTINCT FROM ({', '.join(sql for name, sql in NEW_VALUES.items() if name != 'archived_at')}, TRUE)"
 )
 
 FIND_CUSTOMER = """
@@ -76,7 +76,7 @@ FIND_CUSTOMER = """
     ) END
 """
 # Of rows about the same customer only the first is `now`; the others wait for the next round and find its result.
-FOUND = f"""
+WITH_FOUND = f"""
 CREATE TEMPORARY TABLE resolved ON COMMIT DROP AS
 WITH found AS (SELECT i.*, {FIND_CUSTOMER} AS customer_id FROM incoming i)
 """
@@ -85,7 +85,7 @@ BY_EMAIL = """
         SELECT FROM audiences_customer c WHERE c.user_id = turns.user_id) AS by_email
 FROM turns
 """
-FIRST = f"""{FOUND},
+RESOLVE = f"""{WITH_FOUND},
 turns AS (
     SELECT *,
         CASE WHEN user_id IS NULL THEN 1 ELSE row_number() OVER (PARTITION BY user_id ORDER BY line) END AS by_user,
@@ -98,7 +98,7 @@ turns AS (
 SELECT turns.*, greatest(by_user, by_customer, by_address) = 1 AS now, {BY_EMAIL}
 """
 # A faster version for slices without repeated user IDs and emails, which most are: sorting is most of the work.
-FIRST_OF_EACH = f"""{FOUND},
+RESOLVE_WITHOUT_DUPLICATES = f"""{WITH_FOUND},
 turns AS (SELECT *, row_number() OVER (PARTITION BY customer_id ORDER BY line) AS by_customer FROM found)
 SELECT turns.*, customer_id IS NULL OR by_customer = 1 AS now, {BY_EMAIL}
 """
@@ -111,21 +111,21 @@ DELETE FROM resolved i WHERE i.id IS NOT NULL AND (
         AND NOT o.email_is_said AND o.id <> c.id WHERE c.id = i.customer_id AND c.user_id IS NULL)))
 RETURNING line, id, customer_id
 """
-COUNT = """
+COUNT_ROWS = """
 SELECT count(*) FILTER (WHERE now), count(*) FILTER (WHERE now AND customer_id IS NULL), count(*) FROM resolved
 """
-LOCK = """
+LOCK_CUSTOMERS = """
 SELECT FROM audiences_customer WHERE id IN (SELECT customer_id FROM resolved) ORDER BY id FOR NO KEY UPDATE
 """
-UPDATE = f"""
+UPDATE_CUSTOMERS = f"""
 WITH i AS MATERIALIZED (SELECT * FROM resolved WHERE now AND customer_id IS NOT NULL)
-UPDATE audiences_customer c SET {", ".join(f"{name} = {sql}" for name, sql in AFTER.items())}, updated_at = %(at)s
+UPDATE audiences_customer c SET {", ".join(f"{name} = {sql}" for name, sql in NEW_VALUES.items())}, updated_at = %(at)s
 FROM i WHERE c.id = i.customer_id AND {CHANGES}
 """
 WOULD_CHANGE = f"""
 SELECT count(*) FROM resolved i JOIN audiences_customer c ON c.id = i.customer_id WHERE i.now AND {CHANGES}
 """
-INSERT = """
+INSERT_CUSTOMERS = """
 INSERT INTO audiences_customer (user_id, email, role, name, phone, created_at, updated_at, signed_up_at, first_seen_at,
     last_seen_at, session_count, unsubscribed_from_emails, has_hard_bounced, marked_email_as_spam, timezone, country,
     city, language, browser, os, user_agent, last_seen_ip, details, attributes)
@@ -134,7 +134,7 @@ SELECT user_id, email, 'user', coalesce(name, ''), coalesce(phone, ''), %(at)s, 
     coalesce(country, ''), coalesce(city, ''), coalesce(language, ''), '', '', '', '', '{}', coalesce(attributes, '{}')
 FROM resolved WHERE now AND customer_id IS NULL ORDER BY line
 """
-TAG = """
+ADD_TAG = """
 INSERT INTO audiences_customertag (customer_id, tag_id, created_at)
 SELECT id, %(tag)s, %(at)s FROM ({of}) AS tagged (id) ORDER BY id ON CONFLICT DO NOTHING
 """
@@ -156,27 +156,27 @@ class SliceResult:
 
 
 def upsert_slice(
-    cursor: Any, rows: Sequence[Sequence[Any]], *, tag: int | None, at: datetime, beside: bool = False
+    cursor: Any, rows: Sequence[Sequence[Any]], *, tag: int | None, at: datetime, with_relations: bool = False
 ) -> SliceResult:
-    """Write a slice, in several rounds if it repeats a customer. `beside`: it has companies or tags."""
+    """Write a slice, in several rounds if it repeats a customer. `with_relations`: it has companies or tags."""
 
-    def write_now(_new: int) -> tuple[int, int]:
-        news = companies_and_tags.count_new_relations(cursor, changes=CHANGES) if beside else 0
-        changed = write_round(cursor, new=_new, tag=tag, at=at)
-        if beside:
+    def write_now(new: int) -> tuple[int, int]:
+        relations = companies_and_tags.count_new_relations(cursor, changes=CHANGES) if with_relations else 0
+        changed = write_round(cursor, new=new, tag=tag, at=at)
+        if with_relations:
             companies_and_tags.write_relations(cursor, at=at)
-        return _new, changed + news
+        return new, changed + relations
 
     return run_rounds(cursor, rows, do=write_now)
 
 
-def dry_run_slice(cursor: Any, rows: Sequence[Sequence[Any]], *, job: int, beside: bool = False) -> SliceResult:
+def dry_run_slice(cursor: Any, rows: Sequence[Sequence[Any]], *, job: int, with_relations: bool = False) -> SliceResult:
     """Return the result a slice would have, and write no customer. Later slices see the ones it would create."""
 
     def count_now(_new: int) -> tuple[int, int]:
         again = new_customers.match_earlier_lines(cursor, job=job)
-        news = companies_and_tags.count_new_relations(cursor, changes=CHANGES) if beside else 0
-        return new_customers.store_new_customers(cursor, job=job), again + count_changes(cursor) + news
+        relations = companies_and_tags.count_new_relations(cursor, changes=CHANGES) if with_relations else 0
+        return new_customers.store_new_customers(cursor, job=job), again + count_changes(cursor) + relations
 
     return run_rounds(cursor, rows, do=count_now)
 
@@ -190,7 +190,7 @@ def run_rounds(cursor: Any, rows: Sequence[Sequence[Any]], *, do: Callable[[int]
     if not rows:
         return outcome
     stage_rows(cursor, rows)
-    first = FIRST_OF_EACH if has_no_duplicates(rows) else FIRST
+    first = RESOLVE_WITHOUT_DUPLICATES if has_no_duplicates(rows) else RESOLVE
     for _ in range(MAX_ROUNDS):
         cursor.execute(first)
         cursor.execute(CONFLICTS)
@@ -201,17 +201,17 @@ def run_rounds(cursor: Any, rows: Sequence[Sequence[Any]], *, do: Callable[[int]
                 else f"No customer has the Outbound ID {key}."
             )
             outcome.problems.append((line, "", reason))
-        cursor.execute(COUNT)
+        cursor.execute(COUNT_ROWS)
         new = int(cursor.fetchone()[1])
         made, changed = do(new)
-        cursor.execute(COUNT)
+        cursor.execute(COUNT_ROWS)
         now, _, left = cursor.fetchone()
         outcome.made += made
         outcome.changed += changed
         outcome.unchanged += now - made - changed
         if now == left:
             break
-        first = FIRST
+        first = RESOLVE
         cursor.execute("TRUNCATE incoming")
         cursor.execute(f"INSERT INTO incoming SELECT {', '.join(COLUMNS)} FROM resolved WHERE NOT now")
         cursor.execute("DROP TABLE resolved")
@@ -251,22 +251,22 @@ def write_round(cursor: Any, *, new: int, tag: int | None, at: datetime) -> int:
     """Insert new customers, update existing ones and tag all of them; return how many were changed."""
     # A savepoint: if another request creates one of these customers now, the next attempt finds it.
     with transaction.atomic():
-        cursor.execute(LOCK)
-        cursor.execute(UPDATE, {"at": at})
+        cursor.execute(LOCK_CUSTOMERS)
+        cursor.execute(UPDATE_CUSTOMERS, {"at": at})
         changed = int(cursor.rowcount)
         if tag is not None:
             there = "SELECT customer_id FROM resolved WHERE now AND customer_id IS NOT NULL"
-            cursor.execute(TAG.format(of=there), {"tag": tag, "at": at})
+            cursor.execute(ADD_TAG.format(of=there), {"tag": tag, "at": at})
         if new and tag is not None:
-            made = f"WITH made AS ({INSERT} RETURNING id)" + TAG.format(of="SELECT id FROM made")
+            made = f"WITH made AS ({INSERT_CUSTOMERS} RETURNING id)" + ADD_TAG.format(of="SELECT id FROM made")
             cursor.execute(made, {"tag": tag, "at": at})
         elif new:
-            cursor.execute(INSERT, {"at": at})
+            cursor.execute(INSERT_CUSTOMERS, {"at": at})
     return changed
 
 
-UNSUBSCRIBED = "c.unsubscribed_from_emails AND c.unsubscribed_by_customer_at IS NOT NULL"
-ADDRESSES = """
+IS_UNSUBSCRIBED = "c.unsubscribed_from_emails AND c.unsubscribed_by_customer_at IS NOT NULL"
+COUNT_ADDRESSES = """
 SELECT count(*) FILTER (WHERE people = 0), count(*) FILTER (WHERE people = done AND people > 0),
     count(*) FILTER (WHERE people > done)
 FROM (SELECT a.address, count(c.id) AS people, count(c.id) FILTER (WHERE {done}) AS done
@@ -275,7 +275,7 @@ FROM (SELECT a.address, count(c.id) AS people, count(c.id) FILTER (WHERE {done})
 """
 OPT_OUT = f"""
 WITH meant AS MATERIALIZED (
-    SELECT c.id FROM audiences_customer c WHERE c.email = ANY(%(addresses)s) AND NOT ({UNSUBSCRIBED})
+    SELECT c.id FROM audiences_customer c WHERE c.email = ANY(%(addresses)s) AND NOT ({IS_UNSUBSCRIBED})
     ORDER BY c.id FOR NO KEY UPDATE)
 UPDATE audiences_customer c SET unsubscribed_from_emails = TRUE, updated_at = %(at)s,
     unsubscribed_by_customer_at = coalesce(c.unsubscribed_by_customer_at, %(at)s)
@@ -288,7 +288,7 @@ def unsubscribe_addresses(cursor: Any, addresses: Sequence[str], *, at: datetime
     given = list(dict.fromkeys(addresses))
     cursor.execute("SET LOCAL enable_hashjoin = off")
     cursor.execute("SET LOCAL enable_mergejoin = off")
-    cursor.execute(ADDRESSES.format(done=UNSUBSCRIBED), {"addresses": given})
+    cursor.execute(COUNT_ADDRESSES.format(done=IS_UNSUBSCRIBED), {"addresses": given})
     nobody, unchanged, changed = cursor.fetchone()
     if not dry and changed:
         cursor.execute(OPT_OUT, {"addresses": given, "at": at})

@@ -128,7 +128,7 @@ class TestIdentityResolution:
 
     @pytest.mark.parametrize("facts", [{}, {"user_id": None, "email": ""}, {"name": "Joe"}])
     def test_missing_identifiers_are_refused(self, at, facts):
-        with pytest.raises(Refused, match="Name the user"):
+        with pytest.raises(Refused, match="Identify the user"):
             identify(facts, at=at)
 
     @pytest.mark.parametrize("value", [True, [], {}, "undefined", "null", "x" * 256, "a\0b", "\ud800", float("nan")])

@@ -120,7 +120,7 @@ def test_each_error_has_its_line_its_column_and_the_reason(take):
         (2, "Signed up", "“31/05/2026” is not a valid date. Use a format such as 2026-05-31."),
         (3, "email", "“nobody” is not a valid email address."),
         (4, "", "This record has no email, user ID or Outbound ID."),
-        (5, "seats", "seats is a number, which “many” is not."),
+        (5, "seats", "seats is a number; “many” is not a valid value for it."),
     ]
     assert job.wrong == 4
     assert job.made == 0
@@ -355,10 +355,10 @@ def test_tags_everybody_in_the_file(load):
 @pytest.mark.parametrize(
     ("targets", "reason"),
     [
-        (["", ""], "who is meant"),
+        (["", ""], "identify the customer"),
         (["email", "email"], "Two columns are mapped to “Email”"),
         (["email", "new.text.a.b"], "Leave out"),
-        (["email", "password"], "nothing called"),
+        (["email", "password"], "not a field that can be imported"),
         (["email"], "Choose a field for each column"),
     ],
 )
@@ -371,7 +371,7 @@ def test_columns_that_make_no_sense_are_refused(take, targets, reason):
 
 @pytest.mark.parametrize(
     ("data", "reason"),
-    [(b"", "empty"), (b"email\n", "nothing below"), (b"PK\x03\x04rest", "spreadsheet")],
+    [(b"", "empty"), (b"email\n", "no data below"), (b"PK\x03\x04rest", "spreadsheet")],
 )
 def test_what_is_no_csv_is_refused_and_not_kept(take, data, reason):
     with pytest.raises(Refused, match=reason):

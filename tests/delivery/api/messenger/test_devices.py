@@ -111,7 +111,7 @@ def test_devices_are_listed_and_retired(api):
     [
         ({"user_id": "ann"}, 422, "token is required"),
         ({"user_id": "nobody", "token": "a"}, 404, "No such user_id[nobody]"),
-        ({"token": "a"}, 400, "Name a user"),
+        ({"token": "a"}, 400, "Identify the user"),
         ({"user_id": "ann", "token": "a", "platform": "watch"}, 400, "“watch” is not a valid platform"),
         ({"user_id": "ann", "token": "a b"}, 400, "token must be the Firebase registration token"),
         ({"user_id": "ann", "token": "x" * 1001}, 400, "token is longer than 1,000"),
