@@ -240,9 +240,9 @@ def parse_joint(stored: object, *, name: str) -> tuple[Group, list[object]]:
     if not isinstance(copied_from, str) or not is_storable(copied_from):
         raise RuleError(f'{name} has a "copied_from" that is not a string.')
     if not isinstance(negated, bool):
-        raise RuleError(f'{name} has a "negated" that is neither true nor false.')
+        raise RuleError(f'{name} has a "negated" that is not true or false.')
     if negated and not copied_from:
-        raise RuleError(f'{name} is "negated", which only a segment that was copied in can be.')
+        raise RuleError(f'{name} is "negated", but only the copy of a segment can be negated.')
     return Group(match, copied_from=copied_from, negated=negated), entries
 
 

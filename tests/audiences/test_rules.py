@@ -158,11 +158,11 @@ REFUSED: dict[str, tuple[object, str]] = {
     "an unstorable copy": ({**all_of(ROLE), "copied_from": "\0"}, 'Group 1 has a "copied_from" that is not a string.'),
     "a no of nothing": (
         {**all_of(ROLE), "negated": True},
-        'Group 1 is "negated", which only a segment that was copied in can be.',
+        'Group 1 is "negated", but only the copy of a segment can be negated.',
     ),
     "a no that is no truth": (
         {**all_of(ROLE), "negated": "no"},
-        'Group 1 has a "negated" that is neither true nor false.',
+        'Group 1 has a "negated" that is not true or false.',
     ),
 }  # fmt: skip
 

@@ -76,7 +76,7 @@ def read_flag_cell(value: str, field: str) -> bool | None:
     try:
         return read_flag(YES_OR_NO.get(word, word), field)
     except Refused:
-        raise Refused(f"{quoted_value(value)} is not valid here. Use yes or no.", field=field) from None
+        raise Refused(f"{quoted_value(value)} is not a valid value. Use yes or no.", field=field) from None
 
 
 def read_tags_cell(value: str, field: str) -> str:
