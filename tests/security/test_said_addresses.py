@@ -10,7 +10,7 @@ from django.utils import timezone
 from rest_framework.test import APIClient
 
 from audiences import intake
-from audiences.intake import Source, importing
+from audiences.intake import Source, csv_import
 from audiences.models import Customer, ImportKind, ImportState, Integration, Tag
 from audiences.models.customers import Role
 from delivery import reply_addresses
@@ -148,10 +148,10 @@ def load(text: str, *, made: int = 1) -> None:
     """Check a file of one line and write it."""
     at = timezone.now()
     by = User.objects.create_user("importer")
-    job = importing.take(io.BytesIO(text.encode()), name="people.csv", kind=ImportKind.CUSTOMERS, by=by, at=at)
+    job = csv_import.store_upload(io.BytesIO(text.encode()), name="people.csv", kind=ImportKind.CUSTOMERS, by=by, at=at)
     for state in (ImportState.CHECKING, ImportState.WRITING):
-        importing.begin(job, state, targets=job.targets, tag=None, at=at)
-        importing.go_on(job.pk, clock=lambda: at, until=FOREVER)
+        csv_import.start_import(job, state, targets=job.targets, tag=None, at=at)
+        csv_import.continue_import(job.pk, clock=lambda: at, until=FOREVER)
         job.refresh_from_db()
         assert (job.made, job.changed, job.wrong) == (made, 1 - made, 0)
 
