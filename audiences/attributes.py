@@ -1,18 +1,18 @@
-"""Every attribute a rule can ask about: its name, label, kind, and where SQL finds it.
+"""Attributes for rules: name, label, kind and SQL of each.
 
-behaviour 6.3 lists them. `c` is the customer's row, `k` the company's of the pair that is judged, `{key}` the
-placeholder of a custom attribute's or an event's name. A new attribute is one row here.
+behaviour 6.3 lists them. In SQL `c` is the customer, `k` the company of the evaluated pair, and `{key}` the placeholder
+for the name of a custom attribute or event. A new attribute is one row in the table.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from audiences.rules import Kind, storable
+from audiences.rules import Kind, is_storable
 
 
 class About(StrEnum):
-    """Whose attribute it is: a rule about the company makes the pair (customer, company) what is judged."""
+    """The owner of an attribute. A rule about a company is evaluated for each pair (customer, company)."""
 
     CUSTOMER = "customer"
     COMPANY = "company"
@@ -22,7 +22,7 @@ class About(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Attribute:
-    """One row of the table: `sql` is NULL (a text may be '') where the value is unknown."""
+    """One row of the table. `sql` is NULL, or '' for a text, if the value is unknown."""
 
     name: str
     label: str
@@ -34,17 +34,17 @@ class Attribute:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Catalogue:
-    """The custom attributes by key, with the kind learnt from the first real value (behaviour 3)."""
+    """The custom attributes by name, with their kinds (behaviour 3)."""
 
     customer: Mapping[str, Kind]
     company: Mapping[str, Kind]
 
 
-EMPTY = Catalogue(customer={}, company={})
+EMPTY_CATALOGUE = Catalogue(customer={}, company={})
 
 FIRST_NAME = "split_part(c.name, ' ', 1)"
 LAST_NAME = "ltrim(substr(c.name, length(split_part(c.name, ' ', 1)) + 1))"
-MEMBERS = (
+USER_COUNT = (
     "(SELECT count(*) FROM audiences_membership mm JOIN audiences_customer cc ON cc.id = mm.customer_id "
     "WHERE mm.company_id = k.id AND cc.archived_at IS NULL HAVING k.id IS NOT NULL)"
 )
@@ -53,31 +53,36 @@ MEMBERS = (
 RECEIVED = "d.status = 'sent'"
 
 
-def seconds(json: str) -> str:
-    """SQL for the moment a JSON number of unix seconds stands for, NULL where it is beyond the years 1 to 9999."""
-    # Asked first: one number that is no moment would end the statement, and with it the round of everybody.
-    value = number(json)
+def date_from_json(json: str) -> str:
+    """Return SQL for the time of a JSON number of unix seconds, NULL outside the years 1 to 9999."""
+    # Checked first, because one number out of range would fail the statement for all customers.
+    value = number_from_json(json)
     return f"(CASE WHEN {value} BETWEEN -62135596800 AND 253402300799 THEN to_timestamp({value}::float8) END)"
 
 
-def number(json: str) -> str:
-    """SQL for the number in a JSON value, NULL where it holds anything else."""
+def number_from_json(json: str) -> str:
+    """Return SQL for the number in a JSON value, NULL if it is not a number."""
     return f"(CASE WHEN jsonb_typeof({json}) = 'number' THEN ({json})::numeric END)"
 
 
-def boolean(json: str) -> str:
-    """SQL for the boolean in a JSON value, NULL where it holds anything else."""
+def boolean_from_json(json: str) -> str:
+    """Return SQL for the boolean in a JSON value, NULL if it is not a boolean."""
     return f"(CASE WHEN jsonb_typeof({json}) = 'boolean' THEN ({json})::boolean END)"
 
 
-def text(json: str) -> str:
-    """SQL for the text in a JSON value."""
+def text_from_json(json: str) -> str:
+    """Return SQL for the text of a JSON value."""
     return f"({json} #>> '{{{{}}}}')"
 
 
-FROM_JSON = {Kind.TEXT: text, Kind.NUMBER: number, Kind.BOOLEAN: boolean, Kind.DATE: seconds}
+FROM_JSON = {
+    Kind.TEXT: text_from_json,
+    Kind.NUMBER: number_from_json,
+    Kind.BOOLEAN: boolean_from_json,
+    Kind.DATE: date_from_json,
+}
 
-# Standard attributes nobody's rules always ask for live in one JSON column, under these keys.
+# Rarely used standard attributes are stored in one JSON column, under these keys.
 DETAILS: dict[str, tuple[str, Kind]] = {
     "region": ("Region", Kind.TEXT),
     "continent": ("Continent", Kind.TEXT),
@@ -101,58 +106,61 @@ DETAILS: dict[str, tuple[str, Kind]] = {
 }
 
 
-def customer(name: str, label: str, kind: Kind, sql: str = "") -> Attribute:
-    """A row about the customer, found in the column of its own name unless `sql` says otherwise."""
+def customer_attribute(name: str, label: str, kind: Kind, sql: str = "") -> Attribute:
+    """Return an attribute of the customer, by default in the column of the same name."""
     return Attribute(name, label, kind, About.CUSTOMER, sql or f"c.{name}")
 
 
-def company(name: str, label: str, kind: Kind, sql: str = "") -> Attribute:
-    """A row about the company."""
+def company_attribute(name: str, label: str, kind: Kind, sql: str = "") -> Attribute:
+    """Return an attribute of the company, by default in the column of the same name."""
     return Attribute(f"company.{name}", label, kind, About.COMPANY, sql or f"k.{name}")
 
 
 STANDARD: tuple[Attribute, ...] = (
-    customer("role", "Role", Kind.ROLE),
-    customer("name", "Name", Kind.TEXT),
-    customer("first_name", "First name", Kind.TEXT, FIRST_NAME),
-    customer("last_name", "Last name", Kind.TEXT, LAST_NAME),
-    customer("email", "Email", Kind.TEXT),
-    customer("phone", "Phone", Kind.TEXT),
-    customer("user_id", "User ID", Kind.TEXT),
-    customer("first_seen_at", "First seen", Kind.DATE),
-    customer("signed_up_at", "Signed up", Kind.DATE),
-    customer("last_seen_at", "Last seen", Kind.DATE, "{last_seen}"),
-    customer("last_contacted_at", "Last contacted", Kind.DATE),
-    customer("last_heard_from_at", "Last heard from", Kind.DATE),
-    customer("last_opened_email_at", "Last opened email", Kind.DATE),
-    customer("last_clicked_email_at", "Last clicked link in email", Kind.DATE),
-    customer("session_count", "Web sessions", Kind.NUMBER),
-    customer("unsubscribed_from_emails", "Unsubscribed from emails", Kind.BOOLEAN),
-    customer("marked_email_as_spam", "Marked email as spam", Kind.BOOLEAN),
-    customer("has_hard_bounced", "Has hard bounced", Kind.BOOLEAN),
-    customer("country", "Country", Kind.TEXT),
-    customer("city", "City", Kind.TEXT),
-    customer("timezone", "Time zone", Kind.TEXT),
-    customer("browser", "Browser", Kind.TEXT),
-    customer("os", "OS", Kind.TEXT),
-    customer("language", "Language", Kind.TEXT),
-    customer("owner", "Owner", Kind.TEAMMATE, "c.owner_id"),
-    customer("tag", "Tag", Kind.TAG),
-    customer("segment", "Segment", Kind.SEGMENT),
-    *(customer(key, label, kind, FROM_JSON[kind](f"(c.details->'{key}')")) for key, (label, kind) in DETAILS.items()),
-    company("name", "Company name", Kind.TEXT),
-    company("company_id", "Company ID", Kind.TEXT),
-    company("size", "Company size", Kind.NUMBER),
-    company("industry", "Company industry", Kind.TEXT),
-    company("website", "Company website", Kind.TEXT),
-    company("plan", "Company plan", Kind.TEXT),
-    company("monthly_spend", "Company monthly spend", Kind.NUMBER),
-    company("created_at", "Company created", Kind.DATE, "k.remote_created_at"),
-    company("last_seen_at", "Company last seen", Kind.DATE, "{company_last_seen}"),
-    company("session_count", "Company web sessions", Kind.NUMBER),
-    company("user_count", "Company users", Kind.NUMBER, MEMBERS),
-    company("tag", "Company tag", Kind.TAG),
-    company("segment", "Company segment", Kind.SEGMENT),
+    customer_attribute("role", "Role", Kind.ROLE),
+    customer_attribute("name", "Name", Kind.TEXT),
+    customer_attribute("first_name", "First name", Kind.TEXT, FIRST_NAME),
+    customer_attribute("last_name", "Last name", Kind.TEXT, LAST_NAME),
+    customer_attribute("email", "Email", Kind.TEXT),
+    customer_attribute("phone", "Phone", Kind.TEXT),
+    customer_attribute("user_id", "User ID", Kind.TEXT),
+    customer_attribute("first_seen_at", "First seen", Kind.DATE),
+    customer_attribute("signed_up_at", "Signed up", Kind.DATE),
+    customer_attribute("last_seen_at", "Last seen", Kind.DATE, "{last_seen}"),
+    customer_attribute("last_contacted_at", "Last contacted", Kind.DATE),
+    customer_attribute("last_heard_from_at", "Last heard from", Kind.DATE),
+    customer_attribute("last_opened_email_at", "Last opened email", Kind.DATE),
+    customer_attribute("last_clicked_email_at", "Last clicked link in email", Kind.DATE),
+    customer_attribute("session_count", "Web sessions", Kind.NUMBER),
+    customer_attribute("unsubscribed_from_emails", "Unsubscribed from emails", Kind.BOOLEAN),
+    customer_attribute("marked_email_as_spam", "Marked email as spam", Kind.BOOLEAN),
+    customer_attribute("has_hard_bounced", "Has hard bounced", Kind.BOOLEAN),
+    customer_attribute("country", "Country", Kind.TEXT),
+    customer_attribute("city", "City", Kind.TEXT),
+    customer_attribute("timezone", "Time zone", Kind.TEXT),
+    customer_attribute("browser", "Browser", Kind.TEXT),
+    customer_attribute("os", "OS", Kind.TEXT),
+    customer_attribute("language", "Language", Kind.TEXT),
+    customer_attribute("owner", "Owner", Kind.TEAMMATE, "c.owner_id"),
+    customer_attribute("tag", "Tag", Kind.TAG),
+    customer_attribute("segment", "Segment", Kind.SEGMENT),
+    *(
+        customer_attribute(key, label, kind, FROM_JSON[kind](f"(c.details->'{key}')"))
+        for key, (label, kind) in DETAILS.items()
+    ),
+    company_attribute("name", "Company name", Kind.TEXT),
+    company_attribute("company_id", "Company ID", Kind.TEXT),
+    company_attribute("size", "Company size", Kind.NUMBER),
+    company_attribute("industry", "Company industry", Kind.TEXT),
+    company_attribute("website", "Company website", Kind.TEXT),
+    company_attribute("plan", "Company plan", Kind.TEXT),
+    company_attribute("monthly_spend", "Company monthly spend", Kind.NUMBER),
+    company_attribute("created_at", "Company created", Kind.DATE, "k.remote_created_at"),
+    company_attribute("last_seen_at", "Company last seen", Kind.DATE, "{company_last_seen}"),
+    company_attribute("session_count", "Company web sessions", Kind.NUMBER),
+    company_attribute("user_count", "Company users", Kind.NUMBER, USER_COUNT),
+    company_attribute("tag", "Company tag", Kind.TAG),
+    company_attribute("segment", "Company segment", Kind.SEGMENT),
     *(
         Attribute(name, label, Kind.MESSAGE, About.MESSAGE, fact)
         for name, label, fact in (
@@ -160,7 +168,7 @@ STANDARD: tuple[Attribute, ...] = (
             ("opened_message", "Opened message", f"{RECEIVED} AND d.opened_at IS NOT NULL"),
             ("clicked_message", "Clicked message", f"{RECEIVED} AND d.clicked_at IS NOT NULL"),
             ("replied_to_message", "Replied to message", f"{RECEIVED} AND d.replied_at IS NOT NULL"),
-            # Also who is still to get it, or may have: what a copy of a sampled message leaves out (behaviour 4.10).
+            # Includes waiting and uncertain records: the copy of a sampled message skips them (behaviour 4.10).
             ("got_message", "Got, or is getting, message", "d.status IN ('waiting', 'sending', 'uncertain', 'sent')"),
         )
     ),
@@ -169,7 +177,7 @@ BY_NAME: dict[str, Attribute] = {attribute.name: attribute for attribute in STAN
 
 CUSTOM = "custom_attributes."
 COMPANY_CUSTOM = "company.custom_attributes."
-EVENTS: dict[str, tuple[str, Kind, str]] = {
+EVENT_ATTRIBUTES: dict[str, tuple[str, Kind, str]] = {
     "event.": ("Event “{}”", Kind.EVENT, ""),
     "event_count.": ("Times “{}” happened", Kind.NUMBER, "{summary}.count"),
     "event_first.": ("First “{}”", Kind.DATE, "{summary}.first_at"),
@@ -177,8 +185,8 @@ EVENTS: dict[str, tuple[str, Kind, str]] = {
 }
 
 
-def find(name: str, *, catalogue: Catalogue) -> Attribute:
-    """Return the attribute of this name; LookupError where there is none."""
+def find_attribute(name: str, *, catalogue: Catalogue) -> Attribute:
+    """Return the attribute with this name; raises LookupError if there is none."""
     if name in BY_NAME:
         return BY_NAME[name]
     if name.startswith(COMPANY_CUSTOM):
@@ -189,9 +197,9 @@ def find(name: str, *, catalogue: Catalogue) -> Attribute:
         key = name.removeprefix(CUSTOM)
         kind = catalogue.customer[key]
         return Attribute(name, key, kind, About.CUSTOMER, FROM_JSON[kind]("(c.attributes->{key})"), key)
-    for prefix, (label, kind, sql) in EVENTS.items():
+    for prefix, (label, kind, sql) in EVENT_ATTRIBUTES.items():
         event = name.removeprefix(prefix)
-        if event != name and event and storable(event):
-            stored = event.lower().replace(".", "-").replace("$", "-")  # As intake writes it down.
+        if event != name and event and is_storable(event):
+            stored = event.lower().replace(".", "-").replace("$", "-")  # As intake stores it.
             return Attribute(name, label.format(event), kind, About.EVENT, sql, stored)
     raise LookupError(name)

@@ -1,9 +1,9 @@
-"""Rules to SQL: the only judge of who matches.
+"""Compiler of rules to SQL. It alone decides whether a customer matches.
 
-What is judged is the pair (customer, company), behaviour 4.4: the whole tree sees one pair, and a customer in no
-company is judged once with every company attribute unknown. Aliases: `c` customer, `k` company of the pair,
-`s0`, `s1` … event summaries. A condition may be NULL, which is no match; `~` is never put before one, so that
-unknown stays a case each operator decides. Over 120 lines because every operator of every kind stands here once.
+It evaluates pairs (customer, company), behaviour 4.4: all rules of a tree see the same pair, and a customer without
+companies is evaluated once with every company attribute unknown. Aliases: `c` customer, `k` company of the pair, `s0`,
+`s1` … event summaries. A condition may be NULL, which is not a match. It is never negated as a whole: each operator
+decides about unknown values itself.
 """
 
 import re
@@ -19,12 +19,12 @@ from django.db.models.expressions import RawSQL
 from audiences import attributes
 from audiences.attributes import About, Attribute, Catalogue
 from audiences.models import Audience, CustomAttribute, Customer, Workspace
-from audiences.models.audience import ABOUT_SEGMENTS, check_segments, parse_stored_rules
+from audiences.models.audience import SEGMENT_ATTRIBUTES, check_segments, parse_stored_rules
 from audiences.models.customers import CustomerQuerySet
 from audiences.rules import KIND_NAMES, Group, Kind, Operator, Rule, RuleError, read_value
 
 NOW = "%(now)s::timestamptz"
-PLACE = re.compile(r"%\((\w+)\)s")
+PLACEHOLDER = re.compile(r"%\((\w+)\)s")
 COMPANY_OF_PAIR = (
     " LEFT JOIN (audiences_membership m JOIN audiences_company k ON k.id = m.company_id AND k.archived_at IS NULL)"
     " ON m.customer_id = c.id"
@@ -33,19 +33,19 @@ COMPANY_OF_PAIR = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class View:
-    """From when and by which last-seen a tree is judged: SQL for now, and for the two last-seens."""
+    """SQL for the time of the evaluation and for the last-seen values that rules see."""
 
     now: str = NOW
     last_seen: str = "c.last_seen_at"
     company_last_seen: str = "k.last_seen_at"
 
 
-TODAY = View()
+CURRENT_VIEW = View()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Condition:
-    """A compiled tree: a boolean of SQL, its parameters by name, and the joins it needs beside `c`."""
+    """A compiled tree: a boolean SQL expression, its parameters by name, and the joins it needs."""
 
     sql: str
     params: dict[str, Any]
@@ -53,19 +53,19 @@ class Condition:
     sees_company: bool
 
     @property
-    def holds(self) -> str:
-        """SQL for whether one pair matches, as a value, wherever its `c` is in sight, and its `k` where it sees one."""
+    def match_expression(self) -> str:
+        """SQL value, true if the pair matches. `c` must be in scope, and `k` if `sees_company`."""
         return f"(SELECT {self.sql} FROM (VALUES (1)) AS one{self.joins})" if self.joins else self.sql
 
     def pairs(
         self, *, per_company: bool, where: str = "TRUE", columns: str = "", joins: str = "", sample: str = ""
     ) -> str:
-        """SQL for the rows (customer_id, company_id, *columns) that match and for which `where` holds.
+        """Return SQL for the rows (customer_id, company_id, *columns) that match and satisfy `where`.
 
-        `sample` is a TABLESAMPLE that leaves out most customers, for an estimate.
+        `sample` is a TABLESAMPLE clause that skips most customers, for an estimate.
         """
         company = COMPANY_OF_PAIR if self.sees_company or per_company else ""
-        # A customer matches if any pair does, so without a copy per company one row is enough.
+        # A customer matches if any pair does, so one row is enough unless each company gets a copy.
         distinct = "DISTINCT " if company and not per_company else ""
         pair = "k.id" if per_company else "NULL::bigint"
         return (
@@ -77,11 +77,11 @@ class Condition:
 
 @dataclass(slots=True)
 class Compiler:
-    """Walks one tree. `prefix` keeps the parameters of several trees in one statement apart."""
+    """Compiler of one tree. `prefix` makes parameter names unique if a statement contains several trees."""
 
     catalogue: Catalogue
     zone: ZoneInfo
-    view: View = TODAY
+    view: View = CURRENT_VIEW
     prefix: str = "p"
     params: dict[str, Any] = field(default_factory=dict)
     summaries: dict[str, tuple[str, str]] = field(default_factory=dict)
@@ -89,8 +89,8 @@ class Compiler:
     asks_role: bool = False
 
     def compile(self, tree: Group) -> Condition:
-        """Compile a whole tree. Without a role rule in it or in a segment it names, users only (behaviour 4.4)."""
-        sql = self.group(tree)
+        """Compile a tree. It matches only users unless the tree or a segment in it has a role rule (behaviour 4.4)."""
+        sql = self.compile_group(tree)
         if not self.asks_role:
             sql = f"c.role = 'user' AND {sql}"
         joins = "".join(
@@ -99,19 +99,21 @@ class Compiler:
         )
         return Condition(sql=sql, params=self.params, joins=joins, sees_company=self.sees_company)
 
-    def group(self, group: Group) -> str:
-        """Compile a group to one boolean in parentheses."""
+    def compile_group(self, group: Group) -> str:
+        """Compile a group to a boolean expression in parentheses."""
         joint = " AND " if group.match == "all" else " OR "
-        inner = [self.group(rule) if isinstance(rule, Group) else self.rule(rule) for rule in group.rules]
+        inner = [
+            self.compile_group(rule) if isinstance(rule, Group) else self.compile_rule(rule) for rule in group.rules
+        ]
         sql = f"({joint.join(inner)})" if inner else "TRUE"
         return f"({sql} IS NOT TRUE)" if group.negated else sql
 
-    def rule(self, rule: Rule) -> str:
-        """Compile one rule to one boolean in parentheses."""
+    def compile_rule(self, rule: Rule) -> str:
+        """Compile a rule to a boolean expression in parentheses."""
         try:
-            attribute = attributes.find(rule.attribute, catalogue=self.catalogue)
+            attribute = attributes.find_attribute(rule.attribute, catalogue=self.catalogue)
         except LookupError as unknown:
-            raise RuleError(f"There is no attribute “{rule.attribute}” any more.") from unknown
+            raise RuleError(f"The attribute “{rule.attribute}” no longer exists.") from unknown
         if (attribute.kind, rule.operator) not in COMPILE:
             raise RuleError(f"“{attribute.label}” is {KIND_NAMES[attribute.kind]} now, so this rule no longer fits it.")
         value = read_value(rule.value, kind=attribute.kind, operator=rule.operator, label=attribute.label)
@@ -121,214 +123,216 @@ class Compiler:
             self.asks_role = True
         return f"({COMPILE[attribute.kind, rule.operator](self, attribute, value)})"
 
-    def column(self, attribute: Attribute) -> str:
-        """SQL for an attribute's value, NULL where unknown."""
+    def column_sql(self, attribute: Attribute) -> str:
+        """Return SQL for an attribute's value, NULL if unknown."""
         names = {"last_seen": self.view.last_seen, "company_last_seen": self.view.company_last_seen}
         if attribute.about is About.EVENT:
-            names["summary"] = self.summary(attribute.key)
+            names["summary"] = self.join_summary(attribute.key)
         elif attribute.key:
-            names["key"] = self.place(attribute.key, "text")
+            names["key"] = self.add_param(attribute.key, "text")
         return attribute.sql.format(**names)
 
-    def place(self, value: object, kind: str) -> str:
-        """Add a parameter and return its placeholder; its type is said, so that the statement can be prepared."""
+    def add_param(self, value: object, kind: str) -> str:
+        """Add a parameter and return its placeholder, with a type so that the statement can be prepared."""
         name = f"{self.prefix}{len(self.params)}"
-        # A float bound by the server would become numeric by its first 15 digits only.
+        # The server would convert a float to numeric with only 15 digits.
         self.params[name] = Decimal(str(value)) if kind == "numeric" else value
         return f"%({name})s::{kind}"
 
-    def summary(self, event: str) -> str:
-        """Join the summary of an event, once however many rules ask for it, and return its alias."""
+    def join_summary(self, event: str) -> str:
+        """Join the summary of an event, once for all rules about it, and return its alias."""
         if event not in self.summaries:
-            self.summaries[event] = (self.place(event, "text"), f"s{len(self.summaries)}")
+            self.summaries[event] = (self.add_param(event, "text"), f"s{len(self.summaries)}")
         return self.summaries[event][1]
 
     def days_ago(self, days: int) -> str:
-        """SQL for the moment that many rolling days of 24 hours before now."""
-        hours = self.place(days * 24, "int")
+        """Return SQL for the time so many periods of 24 hours before now."""
+        hours = self.add_param(days * 24, "int")
         return f"({self.view.now} - make_interval(hours => {hours}))"
 
     def midnight(self, day: str, *, days_later: int = 0) -> str:
-        """SQL for the moment a calendar day of the workspace begins."""
+        """Return SQL for the start of a calendar day in the workspace's zone."""
         start = datetime.combine(date.fromisoformat(day) + timedelta(days=days_later), time(), tzinfo=self.zone)
-        return self.place(start, "timestamptz")
+        return self.add_param(start, "timestamptz")
 
 
 Compile = Callable[[Compiler, Attribute, Any], str]
 
 
-def like(pattern: str) -> Compile:
-    """A comparison without regard to case, in which %, _ and \\ of the value are literal."""
+def ilike(pattern: str) -> Compile:
+    """Return a case-insensitive match; %, _ and \\ in the value are literal."""
 
-    def compile_like(into: Compiler, of: Attribute, value: str) -> str:
+    def compile_like(compiler: Compiler, attribute: Attribute, value: str) -> str:
         literal = value.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-        return f"{into.column(of)} ILIKE {into.place(pattern.format(literal), 'text')}"
+        return f"{compiler.column_sql(attribute)} ILIKE {compiler.add_param(pattern.format(literal), 'text')}"
 
     return compile_like
 
 
 def compare(template: str, kind: str) -> Compile:
-    """A comparison of the column `x` with the value `v`."""
-    return lambda into, of, value: template.format(x=into.column(of), v=into.place(value, kind))
+    """Return a comparison of the column `x` with the value `v`."""
+    return lambda compiler, attribute, value: template.format(
+        x=compiler.column_sql(attribute), v=compiler.add_param(value, kind)
+    )
 
 
-def plain(template: str) -> Compile:
-    """A question about the column `x` alone."""
-    return lambda into, of, _value: template.format(x=into.column(of))
+def column_check(template: str) -> Compile:
+    """Return a condition on the column `x` without a value."""
+    return lambda compiler, attribute, _value: template.format(x=compiler.column_sql(attribute))
 
 
 def compare_number(template: str) -> Compile:
-    """A comparison of a number; with a whole one no column has to be cast, so that statistics and indexes serve."""
+    """Return a comparison with a number. A whole one needs no cast, so PostgreSQL can use statistics and indexes."""
     whole, any_number = compare(template, "bigint"), compare(template, "numeric")
 
-    def compile_number(into: Compiler, of: Attribute, value: float) -> str:
+    def compile_number(compiler: Compiler, attribute: Attribute, value: float) -> str:
         fits = isinstance(value, int) and abs(value) < 2**63
-        return (whole if fits else any_number)(into, of, value)
+        return (whole if fits else any_number)(compiler, attribute, value)
 
     return compile_number
 
 
-def no(positive: Compile) -> Compile:
-    """No row says so; an EXISTS is never unknown, and NOT before it can be planned as an anti-join."""
-    return lambda into, of, value: f"NOT {positive(into, of, value)}"
+def negate_exists(positive: Compile) -> Compile:
+    """Return NOT EXISTS: it is never NULL, and PostgreSQL can plan it as an anti-join."""
+    return lambda compiler, attribute, value: f"NOT {positive(compiler, attribute, value)}"
 
 
-def not_this(positive: Compile) -> Compile:
-    """Whatever `positive` does not match, the unknown included."""
-    return lambda into, of, value: f"({positive(into, of, value)}) IS NOT TRUE"
+def is_not_true(positive: Compile) -> Compile:
+    """Return the opposite of `positive`; it matches unknown values too."""
+    return lambda compiler, attribute, value: f"({positive(compiler, attribute, value)}) IS NOT TRUE"
 
 
-def more_than_days_ago(into: Compiler, of: Attribute, value: int) -> str:
-    """Earlier than that many rolling days before now."""
-    return f"{into.column(of)} < {into.days_ago(value)}"
+def more_than_days_ago(compiler: Compiler, attribute: Attribute, value: int) -> str:
+    """Match times earlier than so many days of 24 hours ago."""
+    return f"{compiler.column_sql(attribute)} < {compiler.days_ago(value)}"
 
 
-def less_than_days_ago(into: Compiler, of: Attribute, value: int) -> str:
-    """Later than that many rolling days before now; the future too."""
-    return f"{into.column(of)} > {into.days_ago(value)}"
+def less_than_days_ago(compiler: Compiler, attribute: Attribute, value: int) -> str:
+    """Match times later than so many days of 24 hours ago, including the future."""
+    return f"{compiler.column_sql(attribute)} > {compiler.days_ago(value)}"
 
 
-def exactly_days_ago(into: Compiler, of: Attribute, value: int) -> str:
-    """Within the rolling day that is that many days old: 0 is the last 24 hours (behaviour 6.2)."""
-    x = into.column(of)
-    return f"{x} <= {into.days_ago(value)} AND {x} > {into.days_ago(value + 1)}"
+def exactly_days_ago(compiler: Compiler, attribute: Attribute, value: int) -> str:
+    """Match the 24 hours that began `value` + 1 days ago: 0 is the last 24 hours (behaviour 6.2)."""
+    x = compiler.column_sql(attribute)
+    return f"{x} <= {compiler.days_ago(value)} AND {x} > {compiler.days_ago(value + 1)}"
 
 
-def after(into: Compiler, of: Attribute, value: str) -> str:
-    """On a later calendar day of the workspace."""
-    return f"{into.column(of)} >= {into.midnight(value, days_later=1)}"
+def after_day(compiler: Compiler, attribute: Attribute, value: str) -> str:
+    """Match times after this calendar day in the workspace's zone."""
+    return f"{compiler.column_sql(attribute)} >= {compiler.midnight(value, days_later=1)}"
 
 
-def on(into: Compiler, of: Attribute, value: str) -> str:
-    """On that calendar day of the workspace."""
-    x = into.column(of)
-    return f"{x} >= {into.midnight(value)} AND {x} < {into.midnight(value, days_later=1)}"
+def on_day(compiler: Compiler, attribute: Attribute, value: str) -> str:
+    """Match times on this calendar day in the workspace's zone."""
+    x = compiler.column_sql(attribute)
+    return f"{x} >= {compiler.midnight(value)} AND {x} < {compiler.midnight(value, days_later=1)}"
 
 
-def before(into: Compiler, of: Attribute, value: str) -> str:
-    """On an earlier calendar day of the workspace."""
-    return f"{into.column(of)} < {into.midnight(value)}"
+def before_day(compiler: Compiler, attribute: Attribute, value: str) -> str:
+    """Match times before this calendar day in the workspace's zone."""
+    return f"{compiler.column_sql(attribute)} < {compiler.midnight(value)}"
 
 
-def exists(table: str, on: str) -> Compile:
-    """A row of another table says so; `v` is the value's placeholder, {fact} what the attribute asks of the row."""
+def exists_row(table: str, on: str) -> Compile:
+    """Return an EXISTS on another table. In `on`, {v} is the value's placeholder and {fact} the attribute's SQL."""
 
-    def compile_exists(into: Compiler, of: Attribute, value: object) -> str:
-        at_company = of.about is About.COMPANY
-        kind = "text" if of.about is About.EVENT else "bigint"
+    def compile_exists(compiler: Compiler, attribute: Attribute, value: object) -> str:
+        at_company = attribute.about is About.COMPANY
+        kind = "text" if attribute.about is About.EVENT else "bigint"
         owner = "d.company_id = k.id" if at_company else "d.customer_id = c.id"
-        where = on.format(v=into.place(of.key or value, kind), fact=of.sql)
+        where = on.format(v=compiler.add_param(attribute.key or value, kind), fact=attribute.sql)
         named = table.format(owner="company" if at_company else "customer")
         return f"EXISTS (SELECT FROM {named} d WHERE {owner} AND {where})"
 
     return compile_exists
 
 
-def segment(into: Compiler, of: Attribute, value: int) -> str:
-    """The segment's tree, as it stands, seeing the same pair."""
+def in_segment(compiler: Compiler, attribute: Attribute, value: int) -> str:
+    """Match the current rules of a segment on the same pair."""
     found = Audience.objects.segments().filter(pk=value).first()
     if found is None:
-        raise RuleError(f"A rule names a segment that is no longer there ({value}).")
-    tree = into.group(found.tree)
-    return f"k.id IS NOT NULL AND {tree}" if of.about is About.COMPANY else tree
+        raise RuleError(f"A rule uses a segment that no longer exists ({value}).")
+    tree = compiler.compile_group(found.tree)
+    return f"k.id IS NOT NULL AND {tree}" if attribute.about is About.COMPANY else tree
 
 
-tagged = exists("audiences_{owner}tag", "d.tag_id = {v}")
-happened = exists("audiences_eventsummary", "d.name = {v}")
-# The record is delivery's; what of it is asked is the attribute's.
-received = exists("delivery_deliveryrecord", "d.message_id = {v} AND {fact}")
+has_tag = exists_row("audiences_{owner}tag", "d.tag_id = {v}")
+has_event = exists_row("audiences_eventsummary", "d.name = {v}")
+# Delivery owns the table of records; the attribute has the condition on a record.
+has_record = exists_row("delivery_deliveryrecord", "d.message_id = {v} AND {fact}")
 
 K, O = Kind, Operator  # noqa: E741 - the table below is read as a table
 COMPILE: dict[tuple[Kind, Operator], Compile] = {
     (K.TEXT, O.IS): compare("{x} = {v}", "text"),
     (K.TEXT, O.IS_NOT): compare("{x} IS DISTINCT FROM {v}", "text"),
-    (K.TEXT, O.STARTS_WITH): like("{}%"),
-    (K.TEXT, O.ENDS_WITH): like("%{}"),
-    (K.TEXT, O.CONTAINS): like("%{}%"),
-    (K.TEXT, O.DOES_NOT_CONTAIN): not_this(like("%{}%")),
-    (K.TEXT, O.IS_UNKNOWN): plain("coalesce({x}, '') = ''"),
-    (K.TEXT, O.HAS_ANY_VALUE): plain("{x} <> ''"),
+    (K.TEXT, O.STARTS_WITH): ilike("{}%"),
+    (K.TEXT, O.ENDS_WITH): ilike("%{}"),
+    (K.TEXT, O.CONTAINS): ilike("%{}%"),
+    (K.TEXT, O.DOES_NOT_CONTAIN): is_not_true(ilike("%{}%")),
+    (K.TEXT, O.IS_UNKNOWN): column_check("coalesce({x}, '') = ''"),
+    (K.TEXT, O.HAS_ANY_VALUE): column_check("{x} <> ''"),
     (K.NUMBER, O.GREATER_THAN): compare_number("{x} > {v}"),
     (K.NUMBER, O.LESS_THAN): compare_number("{x} < {v}"),
     (K.NUMBER, O.IS): compare_number("{x} = {v}"),
     (K.NUMBER, O.IS_NOT): compare_number("{x} IS DISTINCT FROM {v}"),
-    (K.NUMBER, O.IS_UNKNOWN): plain("{x} IS NULL"),
-    (K.NUMBER, O.HAS_ANY_VALUE): plain("{x} IS NOT NULL"),
-    (K.BOOLEAN, O.IS_TRUE): plain("{x} IS TRUE"),
-    (K.BOOLEAN, O.IS_FALSE): plain("{x} IS FALSE"),
-    (K.BOOLEAN, O.IS_UNKNOWN): plain("{x} IS NULL"),
-    (K.BOOLEAN, O.HAS_ANY_VALUE): plain("{x} IS NOT NULL"),
+    (K.NUMBER, O.IS_UNKNOWN): column_check("{x} IS NULL"),
+    (K.NUMBER, O.HAS_ANY_VALUE): column_check("{x} IS NOT NULL"),
+    (K.BOOLEAN, O.IS_TRUE): column_check("{x} IS TRUE"),
+    (K.BOOLEAN, O.IS_FALSE): column_check("{x} IS FALSE"),
+    (K.BOOLEAN, O.IS_UNKNOWN): column_check("{x} IS NULL"),
+    (K.BOOLEAN, O.HAS_ANY_VALUE): column_check("{x} IS NOT NULL"),
     (K.DATE, O.MORE_THAN_DAYS_AGO): more_than_days_ago,
     (K.DATE, O.LESS_THAN_DAYS_AGO): less_than_days_ago,
     (K.DATE, O.EXACTLY_DAYS_AGO): exactly_days_ago,
-    (K.DATE, O.AFTER): after,
-    (K.DATE, O.ON): on,
-    (K.DATE, O.BEFORE): before,
-    (K.DATE, O.IS_UNKNOWN): plain("{x} IS NULL"),
-    (K.DATE, O.HAS_ANY_VALUE): plain("{x} IS NOT NULL"),
+    (K.DATE, O.AFTER): after_day,
+    (K.DATE, O.ON): on_day,
+    (K.DATE, O.BEFORE): before_day,
+    (K.DATE, O.IS_UNKNOWN): column_check("{x} IS NULL"),
+    (K.DATE, O.HAS_ANY_VALUE): column_check("{x} IS NOT NULL"),
     (K.ROLE, O.IS): compare("{x} = {v}", "text"),
     (K.ROLE, O.IS_NOT): compare("{x} <> {v}", "text"),
-    (K.TAG, O.IS): tagged,
-    (K.TAG, O.IS_NOT): no(tagged),
-    (K.SEGMENT, O.IS): segment,
-    (K.SEGMENT, O.IS_NOT): not_this(segment),
-    (K.EVENT, O.HAS_HAPPENED): happened,
-    (K.EVENT, O.HAS_NOT_HAPPENED): no(happened),
-    (K.MESSAGE, O.IS): received,
-    (K.MESSAGE, O.IS_NOT): no(received),
+    (K.TAG, O.IS): has_tag,
+    (K.TAG, O.IS_NOT): negate_exists(has_tag),
+    (K.SEGMENT, O.IS): in_segment,
+    (K.SEGMENT, O.IS_NOT): is_not_true(in_segment),
+    (K.EVENT, O.HAS_HAPPENED): has_event,
+    (K.EVENT, O.HAS_NOT_HAPPENED): negate_exists(has_event),
+    (K.MESSAGE, O.IS): has_record,
+    (K.MESSAGE, O.IS_NOT): negate_exists(has_record),
     (K.TEAMMATE, O.IS): compare("{x} = {v}", "bigint"),
     (K.TEAMMATE, O.IS_NOT): compare("{x} IS DISTINCT FROM {v}", "bigint"),
-    (K.TEAMMATE, O.IS_UNKNOWN): plain("{x} IS NULL"),
-    (K.TEAMMATE, O.HAS_ANY_VALUE): plain("{x} IS NOT NULL"),
+    (K.TEAMMATE, O.IS_UNKNOWN): column_check("{x} IS NULL"),
+    (K.TEAMMATE, O.HAS_ANY_VALUE): column_check("{x} IS NOT NULL"),
 }
 
 
 def compile_tree(
     tree: Group,
     *,
-    view: View = TODAY,
+    view: View = CURRENT_VIEW,
     prefix: str = "p",
     catalogue: Catalogue | None = None,
     zone: ZoneInfo | None = None,
 ) -> Condition:
-    """Compile a tree by today's catalogue and the workspace's zone; RuleError where a rule no longer makes sense."""
-    # A segment may have grown since this was saved.
+    """Compile a tree with the current catalogue and zone. Raises RuleError if a rule is no longer valid."""
+    # A segment may have grown since the tree was saved.
     check_segments(tree)
     catalogue = catalogue or CustomAttribute.objects.catalogue()
     return Compiler(catalogue=catalogue, zone=zone or Workspace.current().tz, view=view, prefix=prefix).compile(tree)
 
 
 def freeze(tree: Group, *, on: date) -> Group:
-    """Copy every segment in as it stands, so that nothing edited elsewhere changes a live message (behaviour 3)."""
+    """Replace every segment rule by a copy of the segment, so that later edits do not change a live message."""
 
-    def frozen(rule: Rule | Group) -> Rule | Group:
+    def freeze_rule(rule: Rule | Group) -> Rule | Group:
         if isinstance(rule, Group):
-            return replace(rule, rules=tuple(frozen(inner) for inner in rule.rules))
-        if rule.attribute not in ABOUT_SEGMENTS:
+            return replace(rule, rules=tuple(freeze_rule(inner) for inner in rule.rules))
+        if rule.attribute not in SEGMENT_ATTRIBUTES:
             return rule
         found = Audience.objects.segments().filter(pk=rule.value).first()
         if found is None:
-            raise RuleError(f"A rule names a segment that is no longer there ({rule.value}).")
+            raise RuleError(f"A rule uses a segment that no longer exists ({rule.value}).")
         tree = freeze(found.tree, on=on)
         inner: tuple[Rule | Group, ...] = (tree,) if tree.rules or tree.copied_from else ()
         if rule.attribute == "company.segment":
@@ -336,20 +340,20 @@ def freeze(tree: Group, *, on: date) -> Group:
         name = f"{found.name} as of {on.day} {on:%B %Y}"
         return Group("all", inner, copied_from=name, negated=rule.operator is Operator.IS_NOT)
 
-    copied = frozen(tree)
+    copied = freeze_rule(tree)
     assert isinstance(copied, Group)  # noqa: S101 - a group freezes to a group
     return copied
 
 
-def customers(stored: object, *, at: datetime) -> CustomerQuerySet:
-    """The customers who match rules as stored, as a queryset to filter, count and page."""
-    return matching(parse_stored_rules(stored), at=at)
+def matching_customers(stored: object, *, at: datetime) -> CustomerQuerySet:
+    """Return the queryset of the customers who match stored rules."""
+    return customers_matching_tree(parse_stored_rules(stored), at=at)
 
 
-def matching(tree: Group, *, at: datetime) -> CustomerQuerySet:
-    """The customers who match a tree."""
+def customers_matching_tree(tree: Group, *, at: datetime) -> CustomerQuerySet:
+    """Return the queryset of the customers who match a tree."""
     condition = compile_tree(tree)
     sql = f"SELECT customer_id FROM ({condition.pairs(per_company=False)}) AS matching"
     named = {**condition.params, "now": at}
-    values = [named[name] for name in PLACE.findall(sql)]
-    return Customer.objects.filter(pk__in=RawSQL(PLACE.sub("%s", sql), values))  # noqa: S611
+    values = [named[name] for name in PLACEHOLDER.findall(sql)]
+    return Customer.objects.filter(pk__in=RawSQL(PLACEHOLDER.sub("%s", sql), values))  # noqa: S611

@@ -1,21 +1,22 @@
-"""Identity verification: whoever a browser claims to be, the customer's own server has signed (behaviour 7.3).
+"""Identity verification: the customer's server signs the user_id or email that a browser sends (behaviour 7.3).
 
-A hash proves what was signed, to the letter. Somebody else may be the only one with a right to what it is read as.
+A hash proves the signed text exactly as written. Intake may normalize the text to another user's identifier, which the
+hash does not prove.
 """
 
 import hashlib
 import hmac
 
 
-def user_hash(secret: str, who: str) -> str:
-    """HMAC-SHA256 in hex of a user_id, else of an email."""
-    # Half a surrogate pair, which JSON can hold, is nobody's id; that is for intake to say.
-    return hmac.new(secret.encode(), who.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()
+def user_hash(secret: str, identifier: str) -> str:
+    """Return the HMAC-SHA256, in hex, of a user_id or email."""
+    # JSON can contain half a surrogate pair. Intake refuses it later; here it must not raise.
+    return hmac.new(secret.encode(), identifier.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()
 
 
-def is_signed(secret: str, who: str, *, given: object) -> bool:
-    """Whether a hash is that of this user_id or email, exactly as it is written; compared in constant time."""
-    if not who or not isinstance(given, str):
+def is_signed(secret: str, identifier: str, *, given: object) -> bool:
+    """Return whether `given` is the hash of this user_id or email as written. Compare in constant time."""
+    if not identifier or not isinstance(given, str):
         return False
-    expected = user_hash(secret, who)
+    expected = user_hash(secret, identifier)
     return hmac.compare_digest(expected.encode(), given.lower().encode("utf-8", "replace"))

@@ -1,6 +1,6 @@
-"""The numbers of all advisory locks: PostgreSQL knows such a lock by its number alone, so each number has one use.
+"""Numbers of all advisory locks. PostgreSQL identifies a lock only by its number, so each number has one use.
 
-A lock on one row has two keys, the number and the row's primary key modulo 2**31; the others have only the number.
+A lock on one row has two keys: the number, and the row's primary key modulo 2**31. The others have only the number.
 """
 
 from enum import IntEnum, unique
@@ -8,14 +8,14 @@ from enum import IntEnum, unique
 
 @unique
 class Lock(IntEnum):
-    """An advisory lock, by what it excludes."""
+    """An advisory lock. The comments say which transactions exclude each other."""
 
-    # Two transactions that save rules: they could make each of two segments a part of the other. An attribute whose
-    # kind changes holds it too, so that no rules are saved meanwhile.
+    # Two transactions that save rules: together they could make two segments contain each other. A change of an
+    # attribute's kind takes it too, so that no rules are saved meanwhile.
     SEGMENTS = 7_210_001
     # Two rounds of one message (key: the message).
     ROUND = 7_210_002
-    # Nobody: visits share it, and a pause reads from it which visits have begun.
+    # None: visits share it, and a pause reads from it which visits have begun.
     VISITS = 7_210_003
     # Two writes that look for a customer by the same email (key: hash of the address). Taken before any customer is
     # locked.

@@ -1,6 +1,6 @@
-"""What a rule is, in plain Python: operators by kind, the tree of rules and groups, and how its JSON is read.
+"""Rules: operators by kind, the tree of rules and groups, and the parser of its JSON.
 
-behaviour 3 'Audience' gives the JSON; behaviour 6 gives the operators. What they mean is the compiler's.
+behaviour 3 'Audience' gives the JSON; behaviour 6 gives the operators. The compiler gives their meaning.
 """
 
 from collections.abc import Callable, Iterator
@@ -10,16 +10,16 @@ from decimal import Decimal, InvalidOperation
 from enum import StrEnum
 from typing import Any
 
-MOST_DEPTH = 8
-MOST_RULES = 200
-# With the rules of the segments that are named or were copied in: what PostgreSQL plans in seconds (measured).
-MOST_IN_ALL = 400
-MOST_DAYS = 36_500
-MOST_COPIES = 16
+MAX_DEPTH = 8
+MAX_RULES = 200
+# Including the rules of segments, named or copied. PostgreSQL plans so many in seconds (measured).
+MAX_RULES_WITH_SEGMENTS = 400
+MAX_DAYS = 36_500
+MAX_COPY_DEPTH = 16
 
 
 class Kind(StrEnum):
-    """What sort of value an attribute has; it decides which operators fit."""
+    """The kind of an attribute's value, which decides its operators."""
 
     TEXT = "text"
     NUMBER = "number"
@@ -34,7 +34,7 @@ class Kind(StrEnum):
 
 
 class Operator(StrEnum):
-    """How a rule compares; the label reads between the attribute and the value."""
+    """The comparison of a rule. Its label stands between the attribute and the value."""
 
     IS = "is"
     IS_NOT = "is_not"
@@ -82,27 +82,27 @@ LABELS: dict[Operator, str] = {
 }
 
 O = Operator  # noqa: E741 - the table below is read as a table
-KNOWN_OR_NOT = (O.IS_UNKNOWN, O.HAS_ANY_VALUE)
-ROLLING = (O.MORE_THAN_DAYS_AGO, O.LESS_THAN_DAYS_AGO, O.EXACTLY_DAYS_AGO)
-CALENDAR = (O.AFTER, O.ON, O.BEFORE)
+PRESENCE_OPERATORS = (O.IS_UNKNOWN, O.HAS_ANY_VALUE)
+ROLLING_DAY_OPERATORS = (O.MORE_THAN_DAYS_AGO, O.LESS_THAN_DAYS_AGO, O.EXACTLY_DAYS_AGO)
+CALENDAR_DAY_OPERATORS = (O.AFTER, O.ON, O.BEFORE)
 OPERATORS: dict[Kind, tuple[Operator, ...]] = {
-    Kind.TEXT: (O.IS, O.IS_NOT, O.STARTS_WITH, O.ENDS_WITH, O.CONTAINS, O.DOES_NOT_CONTAIN, *KNOWN_OR_NOT),
-    Kind.NUMBER: (O.GREATER_THAN, O.LESS_THAN, O.IS, O.IS_NOT, *KNOWN_OR_NOT),
-    Kind.BOOLEAN: (O.IS_TRUE, O.IS_FALSE, *KNOWN_OR_NOT),
-    Kind.DATE: (*ROLLING, *CALENDAR, *KNOWN_OR_NOT),
+    Kind.TEXT: (O.IS, O.IS_NOT, O.STARTS_WITH, O.ENDS_WITH, O.CONTAINS, O.DOES_NOT_CONTAIN, *PRESENCE_OPERATORS),
+    Kind.NUMBER: (O.GREATER_THAN, O.LESS_THAN, O.IS, O.IS_NOT, *PRESENCE_OPERATORS),
+    Kind.BOOLEAN: (O.IS_TRUE, O.IS_FALSE, *PRESENCE_OPERATORS),
+    Kind.DATE: (*ROLLING_DAY_OPERATORS, *CALENDAR_DAY_OPERATORS, *PRESENCE_OPERATORS),
     Kind.ROLE: (O.IS, O.IS_NOT),
     Kind.TAG: (O.IS, O.IS_NOT),
     Kind.SEGMENT: (O.IS, O.IS_NOT),
     Kind.EVENT: (O.HAS_HAPPENED, O.HAS_NOT_HAPPENED),
     Kind.MESSAGE: (O.IS, O.IS_NOT),
-    Kind.TEAMMATE: (O.IS, O.IS_NOT, *KNOWN_OR_NOT),
+    Kind.TEAMMATE: (O.IS, O.IS_NOT, *PRESENCE_OPERATORS),
 }
-WITHOUT_VALUE = {O.IS_TRUE, O.IS_FALSE, O.HAS_HAPPENED, O.HAS_NOT_HAPPENED, *KNOWN_OR_NOT}
-# Joined by "or", two of these nearly always match somebody: the composer warns (behaviour 6.1).
-NEGATIVE = {O.IS_NOT, O.DOES_NOT_CONTAIN, O.HAS_NOT_HAPPENED, O.IS_UNKNOWN, O.IS_FALSE}
+OPERATORS_WITHOUT_VALUE = {O.IS_TRUE, O.IS_FALSE, O.HAS_HAPPENED, O.HAS_NOT_HAPPENED, *PRESENCE_OPERATORS}
+# Two of these joined by "or" match nearly every customer, so the composer warns (behaviour 6.1).
+NEGATIVE_OPERATORS = {O.IS_NOT, O.DOES_NOT_CONTAIN, O.HAS_NOT_HAPPENED, O.IS_UNKNOWN, O.IS_FALSE}
 
 KIND_NAMES: dict[Kind, str] = {
-    Kind.TEXT: "a text",
+    Kind.TEXT: "text",
     Kind.NUMBER: "a number",
     Kind.BOOLEAN: "true or false",
     Kind.DATE: "a date",
@@ -116,12 +116,12 @@ KIND_NAMES: dict[Kind, str] = {
 
 
 class RuleError(ValueError):
-    """A rule makes no sense; the text is a sentence that names the rule, for whoever wrote it."""
+    """A rule is invalid. The text is a sentence for its author that names the rule."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One comparison: an attribute's name, an operator, and a value of the kind the operator takes (or None)."""
+    """One comparison: the name of an attribute, an operator, and a value (None for some operators)."""
 
     attribute: str
     operator: Operator
@@ -130,15 +130,15 @@ class Rule:
     def as_json(self) -> dict[str, Any]:
         """Return the rule as it is stored."""
         stored = {"attribute": self.attribute, "operator": self.operator.value}
-        return stored if self.operator in WITHOUT_VALUE else {**stored, "value": self.value}
+        return stored if self.operator in OPERATORS_WITHOUT_VALUE else {**stored, "value": self.value}
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Rules and groups joined by and ("all") or by or ("any"); without any, everyone.
+    """Rules and groups joined by and ("all") or by or ("any"). An empty group matches everyone.
 
-    `copied_from` says which segment a group was at go-live ("Slipping away as of 3 May"); `negated` that the rule
-    read "segment is not".
+    `copied_from` is the segment that the group copies, with the day of the copy ("Slipping away as of 3 May").
+    `negated` is True if the copied rule was "segment is not".
     """
 
     match: str
@@ -156,28 +156,28 @@ class Group:
         return stored
 
     def leaves(self) -> Iterator[Rule]:
-        """Every rule of the tree, in reading order."""
+        """Yield every rule of the tree, in reading order."""
         for rule in self.rules:
             if isinstance(rule, Group):
                 yield from rule.leaves()
             else:
                 yield rule
 
-    def written(self) -> int:
-        """How many rules were written here; a segment's, copied in, were counted when it was made."""
+    def own_rule_count(self) -> int:
+        """Return the number of rules without those of copied segments, which were counted in the segment."""
         groups = (rule for rule in self.rules if isinstance(rule, Group) and not rule.copied_from)
-        return sum(isinstance(rule, Rule) for rule in self.rules) + sum(group.written() for group in groups)
+        return sum(isinstance(rule, Rule) for rule in self.rules) + sum(group.own_rule_count() for group in groups)
 
     def size(self) -> int:
-        """How many rules are asked here, those of segments copied in among them; a bare group counts as one."""
+        """Return the number of rules including those of copied segments. An empty group counts as one."""
         return sum(rule.size() or 1 if isinstance(rule, Group) else 1 for rule in self.rules)
 
-    def placed(self, within: str = "") -> Iterator[tuple[str, Rule]]:
-        """Every rule with its place, as errors name it ("2.1")."""
+    def numbered_rules(self, within: str = "") -> Iterator[tuple[str, Rule]]:
+        """Yield every rule with its number in error messages ("2.1")."""
         for number, rule in enumerate(self.rules, start=1):
             place = f"{within}{number}"
             if isinstance(rule, Group):
-                yield from rule.placed(f"{place}.")
+                yield from rule.numbered_rules(f"{place}.")
             else:
                 yield place, rule
 
@@ -188,32 +188,34 @@ KindOf = Callable[[str], "tuple[Kind, str]"]
 
 
 def parse(stored: object, *, kind_of: KindOf) -> Group:
-    """Read the JSON of an audience; RuleError names the rule that makes no sense and says why.
+    """Parse the JSON of an audience. Raises RuleError with the number of the invalid rule and the reason.
 
-    `kind_of` answers an attribute's kind and label, or raises LookupError for one nobody knows.
+    `kind_of` returns the kind and label of an attribute, or raises LookupError if there is none of this name.
     """
     if stored in (None, {}, []):
         return EVERYONE
     tree = parse_group(stored, kind_of=kind_of, place="", depth=1)
-    if tree.written() > MOST_RULES:
-        raise RuleError(f"An audience has at most {MOST_RULES} rules.")
-    if tree.size() > MOST_IN_ALL:
-        raise RuleError(f"An audience has at most {MOST_IN_ALL} rules, those of its segments included.")
+    if tree.own_rule_count() > MAX_RULES:
+        raise RuleError(f"An audience can have at most {MAX_RULES} rules.")
+    if tree.size() > MAX_RULES_WITH_SEGMENTS:
+        raise RuleError(
+            f"An audience can have at most {MAX_RULES_WITH_SEGMENTS} rules, including those of its segments."
+        )
     return tree
 
 
 def parse_group(stored: object, *, kind_of: KindOf, place: str, depth: int, copies: int = 0) -> Group:
-    """Read one group; `place` is its number among the rules, "" for the outermost."""
+    """Parse one group. `place` is its number among the rules, "" for the outermost group."""
     name = f"Group {place}" if place else "The audience"
     bare, entries = parse_joint(stored, name=name)
     if bare.copied_from:
-        depth, copies = 0, copies + 1  # A segment keeps the depth it was allowed when it was made.
+        depth, copies = 0, copies + 1  # A segment's depth was checked when it was saved.
     if place and not entries and not bare.copied_from:
-        raise RuleError(f"{name} has no rules: add one, or remove the group.")
-    if depth > MOST_DEPTH:
-        raise RuleError(f"{name} is nested too deep: groups go at most {MOST_DEPTH} deep.")
-    if copies > MOST_COPIES:
-        raise RuleError(f"{name} is nested too deep: segments go at most {MOST_COPIES} deep into one another.")
+        raise RuleError(f"{name} has no rules. Add one, or remove the group.")
+    if depth > MAX_DEPTH:
+        raise RuleError(f"{name} is nested too deep. Groups can be nested at most {MAX_DEPTH} levels deep.")
+    if copies > MAX_COPY_DEPTH:
+        raise RuleError(f"{name} is nested too deep. Segments can be nested at most {MAX_COPY_DEPTH} levels deep.")
     rules: list[Rule | Group] = []
     for number, entry in enumerate(entries, start=1):
         inside = f"{place}.{number}" if place else str(number)
@@ -225,8 +227,8 @@ def parse_group(stored: object, *, kind_of: KindOf, place: str, depth: int, copi
 
 
 def parse_joint(stored: object, *, name: str) -> tuple[Group, list[object]]:
-    """Read how a group joins its rules, and return the rules yet to be read."""
-    # A rule without a group around it is refused, lest a caller's slip be read as everyone.
+    """Parse a group without its rules; return it and the unparsed rules."""
+    # A rule without a group is an error; otherwise a caller's mistake could match everyone.
     if not isinstance(stored, dict) or "rules" not in stored:
         raise RuleError(f'{name} must be an object with "match" and "rules".')
     match, entries = stored.get("match", "all"), stored["rules"]
@@ -235,22 +237,21 @@ def parse_joint(stored: object, *, name: str) -> tuple[Group, list[object]]:
     if not isinstance(entries, list):
         raise RuleError(f'{name} needs a list of "rules".')
     copied_from, negated = stored.get("copied_from", ""), stored.get("negated", False)
-    if not isinstance(copied_from, str) or not storable(copied_from):
-        raise RuleError(f'{name} has a "copied_from" that is no text.')
+    if not isinstance(copied_from, str) or not is_storable(copied_from):
+        raise RuleError(f'{name} has a "copied_from" that is not a string.')
     if not isinstance(negated, bool):
-        raise RuleError(f'{name} has a "negated" that is neither true nor false.')
+        raise RuleError(f'{name} has a "negated" that is not true or false.')
     if negated and not copied_from:
-        raise RuleError(f'{name} is "negated", which only a segment that was copied in can be.')
+        raise RuleError(f'{name} is "negated", but only the copy of a segment can be negated.')
     return Group(match, copied_from=copied_from, negated=negated), entries
 
 
 def parse_rule(stored: object, *, kind_of: KindOf, place: str) -> Rule:
-    """Read one rule."""
     if not isinstance(stored, dict):
         raise RuleError(f'Rule {place} must be an object with "attribute", "operator" and "value".')
     attribute = stored.get("attribute")
     if not isinstance(attribute, str) or not attribute:
-        raise RuleError(f"Rule {place} names no attribute.")
+        raise RuleError(f"Rule {place} has no attribute.")
     try:
         kind, label = kind_of(attribute)
     except LookupError as unknown:
@@ -269,52 +270,52 @@ def parse_rule(stored: object, *, kind_of: KindOf, place: str) -> Rule:
 
 
 def read_value(value: object, *, kind: Kind, operator: Operator, label: str) -> Any:
-    """Read what a rule compares with: None where the operator takes nothing."""
-    if operator in WITHOUT_VALUE:
+    """Parse the value that a rule compares with. Return None if its operator takes no value."""
+    if operator in OPERATORS_WITHOUT_VALUE:
         return None
     try:
-        return VALUES[value_kind(kind, operator)](value)
+        return VALUE_READERS[value_kind(kind, operator)](value)
     except RuleError as wrong:
         raise RuleError(f"“{label} {LABELS[operator]}”: {wrong}") from wrong
 
 
 def value_kind(kind: Kind, operator: Operator) -> str:
-    """Return which entry of VALUES reads the value of this operator on this kind."""
+    """Return the key in VALUE_READERS for this operator on this kind."""
     if kind is Kind.DATE:
-        return "days" if operator in ROLLING else "day"
+        return "days" if operator in ROLLING_DAY_OPERATORS else "day"
     return kind.value
 
 
-def storable(text: str) -> bool:
-    """Whether PostgreSQL can hold it: it knows no null character, and UTF-8 no half of a surrogate pair."""
+def is_storable(text: str) -> bool:
+    """Return whether PostgreSQL can store a text: it has no null character and no half of a surrogate pair."""
     return not any(letter == "\0" or "\ud800" <= letter <= "\udfff" for letter in text)
 
 
 def quoted_value(value: object) -> str:
-    """A value as a sentence can quote it: short, and of characters that can be sent."""
+    """Return a value as error messages quote it: short, without characters that cannot be encoded."""
     if isinstance(value, list | dict):
         return "a list" if isinstance(value, list) else "an object"
     if isinstance(value, int) and abs(value) > 10**40:
         return "a number of many digits"
     text = str(value)
-    return "".join(letter if storable(letter) else "�" for letter in text[:60]) + "…" * (len(text) > 60)
+    return "".join(letter if is_storable(letter) else "�" for letter in text[:60]) + "…" * (len(text) > 60)
 
 
 def read_text(value: object) -> str:
-    """Read a text to compare with: not empty, no null character, at most 1,000 characters."""
+    """Parse a text to compare with: not empty, no null character, at most 1,000 characters."""
     if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 10**30:
         value = str(value)
     if not isinstance(value, str) or not value.strip():
-        raise RuleError("it needs a text to compare with.")
-    if not storable(value):
-        raise RuleError("the text holds a character that cannot be stored.")
+        raise RuleError("enter a text to compare with.")
+    if not is_storable(value):
+        raise RuleError("the text contains a character that cannot be stored.")
     if len(value) > 1000:
         raise RuleError("the text is longer than 1,000 characters.")
     return value
 
 
 def read_number(value: object) -> int | float:
-    """Read a finite number, from JSON or as somebody typed it."""
+    """Parse a finite number, from JSON or from a text."""
     if isinstance(value, str):
         try:
             number = Decimal(value.strip())
@@ -328,28 +329,28 @@ def read_number(value: object) -> int | float:
 
 
 def read_days(value: object) -> int:
-    """Read whole days; negative ones are in the future."""
+    """Parse a number of whole days; negative days are in the future."""
     days = read_number(value) if value not in (None, "") else None
     if not isinstance(days, int):
-        raise RuleError("it needs a whole number of days (negative for the future).")
-    if abs(days) > MOST_DAYS:
-        raise RuleError(f"days go up to {MOST_DAYS:,}.")
+        raise RuleError("enter a whole number of days (negative for the future).")
+    if abs(days) > MAX_DAYS:
+        raise RuleError(f"enter at most {MAX_DAYS:,} days.")
     return days
 
 
 def read_day(value: object) -> str:
-    """Read a calendar day, as 2026-05-31."""
+    """Parse a calendar day such as 2026-05-31."""
     try:
         day = date.fromisoformat(value if isinstance(value, str) else "")
     except ValueError:
-        raise RuleError(f"“{quoted_value(value)}” is not a date. Dates are written 2026-05-31.") from None
+        raise RuleError(f"“{quoted_value(value)}” is not a valid date. Use the format 2026-05-31.") from None
     if not 1900 <= day.year <= 2999:
-        raise RuleError("the year must lie between 1900 and 2999.")
+        raise RuleError("the year must be between 1900 and 2999.")
     return day.isoformat()
 
 
 def read_id(value: object) -> int:
-    """Read which tag, segment, message or teammate is meant."""
+    """Parse the primary key of a tag, segment, message or teammate."""
     if isinstance(value, str) and value.strip().isdecimal() and len(value) < 20:
         value = int(value)
     if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 2**63:
@@ -358,13 +359,12 @@ def read_id(value: object) -> int:
 
 
 def read_role(value: object) -> str:
-    """Read a role: user or lead."""
     if value not in ("user", "lead"):
-        raise RuleError("the role is user or lead.")
+        raise RuleError("the role must be user or lead.")
     return str(value)
 
 
-VALUES: dict[str, Callable[[object], Any]] = {
+VALUE_READERS: dict[str, Callable[[object], Any]] = {
     "text": read_text,
     "number": read_number,
     "days": read_days,

@@ -1,7 +1,7 @@
-"""Transactions that are run again if the database cancels them to resolve a deadlock.
+"""Retry of transactions that the database cancels to resolve a deadlock.
 
-The order of locks (customers in primary-key order, conversations, messages, records in primary-key order) prevents
-deadlocks. This is for those that are left: a customer who opts out must not lose their request to one.
+The order of locks (customers in primary-key order, conversations, messages, records in primary-key order) prevents most
+deadlocks. The retry is for the rest: a deadlock must not lose a customer's opt-out.
 """
 
 import logging
@@ -20,23 +20,23 @@ log = logging.getLogger(__name__)
 P = ParamSpec("P")
 R = TypeVar("R")
 
-TRIES = 5
+MAX_ATTEMPTS = 5
 # In seconds; the second attempt waits up to this long, the third up to twice as long, and so on.
-LONGEST_BACKOFF = 0.05
+MAX_BACKOFF = 0.05
 DEADLOCK, SERIALIZATION_FAILURE = "40P01", "40001"
 
 
 def was_cancelled(wrong: Exception) -> bool:
-    """Return whether the database cancelled the transaction, and running it again may succeed."""
+    """Return whether the database cancelled the transaction for a reason that a retry can solve."""
     cause = wrong.__cause__ if isinstance(wrong, OperationalError) else wrong
     return getattr(cause, "sqlstate", None) in (DEADLOCK, SERIALIZATION_FAILURE)
 
 
 def retried(function: Callable[P, R]) -> Callable[P, R]:
-    """Run the function in a transaction, and run all of it again if a deadlock or serialization failure cancels it.
+    """Decorator: run the function in a transaction, and again if a deadlock or serialization failure cancels it.
 
-    Within another transaction it runs once, because only the outermost transaction can be run again. The function must
-    do nothing but database work, or what may be done twice. Callbacks of on_commit run once.
+    Within another transaction it runs once, because only the outermost transaction can run again. The function may do
+    only database work and idempotent work. Callbacks of on_commit run once.
     """
 
     @wraps(function)
@@ -44,7 +44,7 @@ def retried(function: Callable[P, R]) -> Callable[P, R]:
         if connection.in_atomic_block:
             with transaction.atomic():
                 return function(*args, **kwargs)
-        for attempt in range(1, TRIES):
+        for attempt in range(1, MAX_ATTEMPTS):
             try:
                 with transaction.atomic():
                     return function(*args, **kwargs)
@@ -52,7 +52,7 @@ def retried(function: Callable[P, R]) -> Callable[P, R]:
                 if not was_cancelled(wrong):
                     raise
                 log.warning("%s was cancelled (%s); attempt %s follows", function.__qualname__, wrong, attempt + 1)
-            time.sleep(random.uniform(0, LONGEST_BACKOFF * attempt))  # noqa: S311 - jitter
+            time.sleep(random.uniform(0, MAX_BACKOFF * attempt))  # noqa: S311 - jitter
         with transaction.atomic():
             return function(*args, **kwargs)
 

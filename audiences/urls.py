@@ -1,4 +1,4 @@
-"""The addresses of the API that are about who there is; each with and without a slash at its end (wire 5.1)."""
+"""URLs of the API for customers, companies, events and tags, each with and without a trailing slash (wire 5.1)."""
 
 from django.urls import URLPattern, re_path
 

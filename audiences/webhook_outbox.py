@@ -1,4 +1,4 @@
-"""What happened, written down for whoever subscribed to it, in the same transaction; told later (wire 5.13)."""
+"""Webhook outbox: notifications for subscribers, written in the transaction of the change, sent later (wire 5.13)."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -9,52 +9,54 @@ from django.db import transaction
 from audiences.models import Customer, Notification, Subscription, Topic
 
 
-def nobody_listens() -> None:
-    """Without delivery installed nobody is told."""
+def no_dispatcher() -> None:
+    """Do nothing: without delivery, no dispatcher sends notifications."""
 
 
-# Called after the commit of whatever there is to tell; delivery puts its own nudge here when it starts, for it is the
-# one that tells, and nothing here may know of it. Where it fails to come, the minute sweep makes sure.
-ring: Callable[[], object] = nobody_listens
+# Called after the commit of a notification. Delivery, which audiences may not import, sets its own function here at
+# startup. The minute sweep repairs lost calls.
+nudge_dispatcher: Callable[[], object] = no_dispatcher
 
 
 def announce(topic: Topic, *, customer: Customer | None = None, at: datetime, **about: Any) -> int:
-    """Write down that it happened for each subscription that wants to know; returns how many do.
+    """Write a notification for each subscription to this topic; return how many there are.
 
-    `about` names by key the rows it is about, beside the customer.
+    `about` has the keys of other rows that the notification is about, and facts for its payload.
     """
-    wanting = list(Subscription.objects.wanting(topic).values_list("pk", flat=True))
+    wanting = list(Subscription.objects.subscribed_to(topic).values_list("pk", flat=True))
     if not wanting:
         return 0
-    Notification.objects.bulk_create([write_down(pk, topic, customer=customer, at=at, about=about) for pk in wanting])
-    transaction.on_commit(lambda: ring())
+    Notification.objects.bulk_create(
+        [new_notification(pk, topic, customer=customer, at=at, about=about) for pk in wanting]
+    )
+    transaction.on_commit(lambda: nudge_dispatcher())
     return len(wanting)
 
 
-def ping(subscription: Subscription, *, at: datetime) -> None:
-    """Have a subscription told that all is well with it, whatever its topics."""
-    write_down(subscription.pk, Topic.PING, customer=None, at=at, about={}).save()
-    transaction.on_commit(lambda: ring())
+def announce_ping(subscription: Subscription, *, at: datetime) -> None:
+    """Write a test notification for a subscription, regardless of its topics."""
+    new_notification(subscription.pk, Topic.PING, customer=None, at=at, about={}).save()
+    transaction.on_commit(lambda: nudge_dispatcher())
 
 
-def write_down(
+def new_notification(
     subscription: int, topic: Topic, *, customer: Customer | None, at: datetime, about: dict[str, Any]
 ) -> Notification:
-    """One thing to tell one subscription."""
+    """Return an unsaved notification for one subscription."""
     return Notification(
         subscription_id=subscription, topic=topic, customer=customer, about=about, created_at=at, due_at=at
     )
 
 
-def about_customer(customer: Customer, what: str) -> Topic | None:
-    """The topic of something that happened to a customer: a user's or, for a lead, a contact's; None for no topic."""
+def customer_topic(customer: Customer, what: str) -> Topic | None:
+    """Return the topic of a change, such as "user.deleted" (for a lead "contact.deleted"); None if there is none."""
     kind = "contact" if customer.role == "lead" else "user"
     name = f"{kind}.{what}"
     return Topic(name) if name in Topic.values else None
 
 
-def announce_about(customer: Customer, what: str, *, at: datetime, **about: Any) -> None:
-    """Announce what happened to a customer under the topic of users or of contacts, where there is one."""
-    topic = about_customer(customer, what)
+def announce_customer_change(customer: Customer, what: str, *, at: datetime, **about: Any) -> None:
+    """Write notifications for a change of a customer, if it has a topic for users or contacts."""
+    topic = customer_topic(customer, what)
     if topic is not None:
         announce(topic, customer=customer, at=at, **about)

@@ -39,9 +39,9 @@ def measure(*, times: int = 5) -> list[Row]:
             cursor.execute("TRUNCATE audiences_customer, audiences_import CASCADE")
         job = csv_import.store_upload(file, name="people.csv", kind=ImportKind.CUSTOMERS, by=None, at=timezone.now())
         Import.objects.filter(pk=job.pk).update(state=ImportState.CHECKED)
-        csv_import.begin(job, ImportState.WRITING, targets=job.targets, tag=None, at=timezone.now())
+        csv_import.start_import(job, ImportState.WRITING, targets=job.targets, tag=None, at=timezone.now())
         started = time.perf_counter()
-        csv_import.go_on(job.pk, clock=timezone.now, until=timezone.now() + timedelta(hours=1))
+        csv_import.continue_import(job.pk, clock=timezone.now, until=timezone.now() + timedelta(hours=1))
         took = time.perf_counter() - started
         job.refresh_from_db()
         assert (job.state, job.made) == (ImportState.DONE, CUSTOMERS), (job.state, job.made)

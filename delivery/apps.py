@@ -13,5 +13,5 @@ class DeliveryConfig(AppConfig):
         from delivery import tasks
         from delivery.inbound import esp_webhooks
 
-        webhook_outbox.ring = tasks.nudge_to_tell
+        webhook_outbox.nudge_dispatcher = tasks.nudge_to_tell
         esp_webhooks.listen()

@@ -58,7 +58,7 @@ def launch_message(message_id: int, **_later: object) -> None:
 @shared_task
 def go_on_importing(import_id: int, **_later: object) -> None:
     """Go on with an import for a while, and make room for others before going on."""
-    if csv_import.go_on(import_id, clock=timezone.now, until=timezone.now() + A_WHILE):
+    if csv_import.continue_import(import_id, clock=timezone.now, until=timezone.now() + A_WHILE):
         nudge_import(import_id)
 
 
@@ -84,7 +84,7 @@ def sweep(**_later: object) -> None:
     nudge_answers()
     dispatcher.forget_old(at=at)
     nudge_to_tell()
-    for import_id in csv_import.under_way():
+    for import_id in csv_import.active_imports():
         nudge_import(import_id)
     for change_id in attribute_kinds.under_way():
         nudge_kind(change_id)
@@ -98,7 +98,7 @@ def forget_old(**_later: object) -> None:
     """Delete what was kept long enough. Once a day."""
     at = timezone.now()
     until = at + AN_HOUR
-    csv_import.forget_old(at=at)
+    csv_import.delete_old_files(at=at)
     retention.delete_expired(at=at, go_on=lambda: timezone.now() < until and not shutdown.asked())
 
 
@@ -118,7 +118,7 @@ def forward_answers(**_later: object) -> None:
 def work_off_jobs(**_later: object) -> None:
     """Write down what bulk jobs brought."""
     until = timezone.now() + A_WHILE
-    intake.work_off(clock=timezone.now, go_on=lambda: timezone.now() < until and not shutdown.asked())
+    intake.process_jobs(clock=timezone.now, go_on=lambda: timezone.now() < until and not shutdown.asked())
 
 
 def nudge() -> None:

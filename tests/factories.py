@@ -1,4 +1,4 @@
-"""All factories, one section an app. Each makes the plainest row there is; a test names only the facts it is about."""
+"""Factories, one section per app. Each creates a minimal row; a test names only the facts it is about."""
 
 from datetime import UTC, datetime
 
@@ -23,14 +23,14 @@ from delivery.matching import launch
 from messaging import authoring
 from messaging.models import Message, Sender
 
-# The moment of the fixture `at`: rows were made then, unless a test says otherwise.
+# The time of the fixture `at`, and the default time of creation.
 AT = datetime(2026, 5, 4, 10, 0, tzinfo=UTC)
 
 # audiences
 
 
 class CustomerFactory(DjangoModelFactory):
-    """A user with a user_id and nothing else; lead=True, archived=True."""
+    """A user with only a user_id; lead=True, archived=True."""
 
     class Meta:
         model = Customer
@@ -45,7 +45,7 @@ class CustomerFactory(DjangoModelFactory):
 
 
 class CompanyFactory(DjangoModelFactory):
-    """A company with a company_id and nothing else; archived=True."""
+    """A company with only a company_id; archived=True."""
 
     class Meta:
         model = Company
@@ -59,7 +59,7 @@ class CompanyFactory(DjangoModelFactory):
 
 
 class MembershipFactory(DjangoModelFactory):
-    """A customer in a company; MembershipFactory(company__plan="pro") makes both."""
+    """A customer in a company; MembershipFactory(company__plan="pro") creates both."""
 
     class Meta:
         model = Membership
@@ -70,7 +70,7 @@ class MembershipFactory(DjangoModelFactory):
 
 
 class TagFactory(DjangoModelFactory):
-    """A tag, on nobody yet."""
+    """A tag without customers or companies."""
 
     class Meta:
         model = Tag
@@ -102,7 +102,7 @@ class CompanyTagFactory(DjangoModelFactory):
 
 
 class EventFactory(DjangoModelFactory):
-    """One event, without its summary: intake keeps both."""
+    """An event without its summary, which intake would update."""
 
     class Meta:
         model = Event
@@ -113,7 +113,7 @@ class EventFactory(DjangoModelFactory):
 
 
 class EventSummaryFactory(DjangoModelFactory):
-    """Something a customer did, once and just now."""
+    """The summary of an event that happened once, at AT."""
 
     class Meta:
         model = EventSummary
@@ -126,7 +126,7 @@ class EventSummaryFactory(DjangoModelFactory):
 
 
 class CustomAttributeFactory(DjangoModelFactory):
-    """A text customers may have; name, kind and scope to taste."""
+    """A custom attribute of customers, of kind text."""
 
     class Meta:
         model = CustomAttribute
@@ -138,14 +138,14 @@ class CustomAttributeFactory(DjangoModelFactory):
 
 
 class AudienceFactory(DjangoModelFactory):
-    """An audience without a name, as a message has it: everyone."""
+    """An audience of a message, without rules: everyone."""
 
     class Meta:
         model = Audience
 
 
 class SegmentFactory(AudienceFactory):
-    """A named audience: everyone, unless rules are given."""
+    """A segment, without rules: everyone."""
 
     name = factory.Sequence(lambda n: f"segment {n}")
 
@@ -154,7 +154,7 @@ class SegmentFactory(AudienceFactory):
 
 
 class SenderFactory(DjangoModelFactory):
-    """Ada of Acme, whom everybody may write as."""
+    """Ada of Acme, a sender for all teammates."""
 
     class Meta:
         model = Sender
@@ -164,7 +164,7 @@ class SenderFactory(DjangoModelFactory):
 
 
 class MessageFactory(DjangoModelFactory):
-    """A draft of an ongoing email to everyone that says hello.
+    """A draft of an ongoing email to everyone.
 
     Give `subject`, `body` and `rules` (a list, joined by and); `live=True` sets it live at `at`, through launch.
     In-app: `channel="in_app"`.
@@ -202,5 +202,5 @@ class MessageFactory(DjangoModelFactory):
 
 
 def rule(attribute: str, operator: str, value: object = None) -> dict[str, object]:
-    """One rule as it is stored."""
+    """Return a rule in its stored form."""
     return {"attribute": attribute, "operator": operator, "value": value}

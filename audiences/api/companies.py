@@ -17,7 +17,7 @@ from audiences.api.base.paging import paged
 from audiences.api.base.query import refuse_beside
 from audiences.api.users import NARROWED, SORTED, user_list
 from audiences.intake import Refused, Unknown, Warnings
-from audiences.intake.attributes.fields import first_given, text
+from audiences.intake.attributes.fields import first_given, read_text
 from audiences.models import Audience, Company, Customer, Membership, Tag
 from audiences.models.companies import CompanyQuerySet
 from audiences.rules import RuleError
@@ -53,7 +53,7 @@ class Companies(Endpoint):
         refuse_beside(query, [TYPE], because="it needs company_id.")
         if query.get("name"):
             refuse_beside(query, NARROWED, because="name names one company.")
-            name = text(query["name"], "name")
+            name = read_text(query["name"], "name")
             named = Company.objects.present().filter(name=name).order_by("pk").first()
             if named is None:
                 raise Unknown(f"No such name[{name}]", field="name")
@@ -93,7 +93,7 @@ def filtered(request: Request) -> CompanyQuerySet:
     if segment_id := request.query_params.get("segment_id"):
         segment = one_of(Audience.objects.segments(), segment_id, what="segment_id")
         try:
-            inside = compiler.customers(segment.rules, at=timezone.now())
+            inside = compiler.matching_customers(segment.rules, at=timezone.now())
         except RuleError as wrong:
             raise Refused(str(wrong), field="segment_id") from wrong
         rows = rows.filter(pk__in=Membership.objects.filter(customer__in=inside.values("pk")).values("company"))

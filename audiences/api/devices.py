@@ -24,13 +24,13 @@ class Devices(Endpoint):
         sent = body(request)
         if first_given(sent, "token") is None:
             raise Missing("token is required", field="token")
-        customer = intake.find(sent)
+        customer = intake.find_customer(sent)
         found = intake.register_device(customer, token=sent["token"], platform=sent.get("platform"), at=timezone.now())
         return Response(payloads.device(found, customer=customer))
 
     def get(self, request: Request) -> Response:
         """List a user's devices, those that get nothing any more among them."""
-        customer = intake.find(request.query_params)
+        customer = intake.find_customer(request.query_params)
         devices = [payloads.device(found, customer=customer) for found in customer.devices.order_by("pk")]
         return Response({"type": "device.list", "devices": devices})
 

@@ -17,7 +17,7 @@ from audiences.api.base.lookups import one_of
 from audiences.api.base.openapi import PAGE, WHO, asked, const
 from audiences.api.base.paging import address_of, count_of
 from audiences.intake import Refused
-from audiences.intake.attributes.fields import flag, moment
+from audiences.intake.attributes.fields import read_flag, read_moment
 from audiences.models import Event
 
 KEPT_FOR = timedelta(days=90)
@@ -39,9 +39,9 @@ class Events(Endpoint):
     def post(self, request: Request) -> Response:
         """Record that a user did something; the answer is empty, for a duplicate too."""
         facts = body(request)
-        happened_at = moment(facts.get("created_at"), "created_at")
+        happened_at = read_moment(facts.get("created_at"), "created_at")
         intake.record_event(
-            intake.find(facts), facts.get("event_name"), happened_at, facts.get("metadata"), at=timezone.now()
+            intake.find_customer(facts), facts.get("event_name"), happened_at, facts.get("metadata"), at=timezone.now()
         )
         return Response(status=status.HTTP_202_ACCEPTED)
 
@@ -50,8 +50,8 @@ class Events(Endpoint):
         query = request.query_params
         if query.get("type") != "user":
             raise Refused("Ask for the events of one user: type=user, and who.", field="type")
-        customer = intake.find(query)
-        if flag(query.get("summary"), "summary"):
+        customer = intake.find_customer(query)
+        if read_flag(query.get("summary"), "summary"):
             return Response(payloads.event_summary(customer.event_summaries.order_by("name"), customer=customer))
         rows = customer.events.filter(happened_at__gte=timezone.now() - KEPT_FOR).order_by("-happened_at", "-pk")
         if query.get("before"):

@@ -16,7 +16,7 @@ from audiences.api.base.query import refuse_beside
 from audiences.api.base.versions import refuse_our_id
 from audiences.api.users import NARROWED, SINCE, SORTED, answer_with, archived, filtered, person_list
 from audiences.intake import Refused, Warnings
-from audiences.intake.attributes.fields import first_given, text
+from audiences.intake.attributes.fields import first_given, read_text
 from audiences.intake.identity_resolution import read_email
 from audiences.models import Customer
 from audiences.models.customers import Role
@@ -76,7 +76,7 @@ def saved(facts: Mapping[str, Any], *, lead: Customer | None) -> Response:
 
 def check_lead(facts: dict[str, Any]) -> None:
     """Refuse a body that says it is about a user."""
-    if text(facts.get("type"), "type") not in ("", "contact", "lead"):
+    if read_text(facts.get("type"), "type") not in ("", "contact", "lead"):
         raise Refused("A contact is a lead here: type is contact or lead. Send users to /users.", field="type")
 
 

@@ -12,7 +12,7 @@ from audiences.api.base.lookups import admin_of, one_of
 from audiences.api.base.openapi import PAGE, WHO
 from audiences.api.base.paging import paged
 from audiences.api.base.versions import refuse_unread
-from audiences.intake.attributes.fields import first_given, mapping, text
+from audiences.intake.attributes.fields import first_given, read_mapping, read_text
 from audiences.models import Note
 
 LONGEST_NOTE = 20_000
@@ -26,11 +26,11 @@ class Notes(Endpoint):
     def post(self, request: Request) -> Response:
         """Write one about a user, who is named in `user` or beside it."""
         sent = body(request)
-        named = mapping(sent.get("user"), "user")
+        named = read_mapping(sent.get("user"), "user")
         if named:
             refuse_unread(sent, "user_id", "email", "intercom_user_id", "id", instead="Name the user in user alone")
-        customer = intake.find(named or sent)
-        written = text(sent.get("body"), "body", most=LONGEST_NOTE)
+        customer = intake.find_customer(named or sent)
+        written = read_text(sent.get("body"), "body", most=LONGEST_NOTE)
         if not written:
             raise Missing("body is required", field="body")
         teammate = admin_of(by) if (by := first_given(sent, "admin_id")) is not None else None
@@ -39,7 +39,7 @@ class Notes(Endpoint):
 
     def get(self, request: Request) -> Response:
         """List those about one user, the newest first."""
-        customer = intake.find(request.query_params)
+        customer = intake.find_customer(request.query_params)
         rows = customer.notes.select_related("teammate").order_by("-created_at", "-pk")
         found, pages, total = paged(request, rows)
         notes = [payloads.note(row, customer=customer) for row in found]

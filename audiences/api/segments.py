@@ -19,7 +19,7 @@ from audiences.api.base.endpoint import Endpoint
 from audiences.api.base.lookups import one_of
 from audiences.api.base.openapi import asked
 from audiences.intake import Refused
-from audiences.intake.attributes.fields import flag
+from audiences.intake.attributes.fields import read_flag
 from audiences.models import Audience, CustomAttribute, Customer, Workspace
 from audiences.models.audience import parse_stored_rules
 from audiences.rules import RuleError
@@ -40,7 +40,7 @@ class Segments(Endpoint):
 
     def get(self, request: Request) -> Response:
         """List them by name."""
-        counting = flag(request.query_params.get("include_count"), "include_count")
+        counting = read_flag(request.query_params.get("include_count"), "include_count")
         rows = Audience.objects.segments().order_by("name")
         kind = request.query_params.get("type", "user")
         if kind not in ("user", "company"):

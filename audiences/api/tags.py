@@ -13,9 +13,9 @@ from audiences.api import payloads
 from audiences.api.base.endpoint import Endpoint, body
 from audiences.api.base.lookups import one_of
 from audiences.intake import Conflict, Refused
-from audiences.intake.attributes.fields import entries, flag
+from audiences.intake.attributes.fields import read_entries, read_flag
 from audiences.models import Audience, Company, Customer, Tag
-from audiences.models.audience import ABOUT_TAGS
+from audiences.models.audience import TAG_ATTRIBUTES
 
 MOST_TAGGED = 50
 
@@ -30,16 +30,16 @@ class Tags(Endpoint):
             raise Refused("Tag users or companies, not both at once.", field="companies")
         with transaction.atomic():
             label = tag_from_request(facts)
-            for field, find in (("users", intake.find), ("companies", intake.find_company)):
-                things = entries(facts.get(field), field)
+            for field, find in (("users", intake.find_customer), ("companies", intake.find_company)):
+                things = read_entries(facts.get(field), field)
                 if len(things) > MOST_TAGGED:
                     raise Refused(f"Tag at most {MOST_TAGGED} at once.", field=field)
                 put: list[Customer | Company] = []
                 taken: list[Customer | Company] = []
                 for thing in things:
-                    (taken if flag(thing.get("untag"), "untag") else put).append(find(thing))
-                intake.tag(label, put, at=timezone.now())
-                intake.untag(label, taken, at=timezone.now())
+                    (taken if read_flag(thing.get("untag"), "untag") else put).append(find(thing))
+                intake.add_tag(label, put, at=timezone.now())
+                intake.remove_tag(label, taken, at=timezone.now())
         return Response(payloads.tag(label))
 
     def get(self, request: Request) -> Response:
@@ -53,7 +53,7 @@ class OneTag(Endpoint):
     def delete(self, request: Request, pk: str) -> Response:
         """Remove a tag from everybody; one that rules ask about stays."""
         label = one_of(Tag.objects.all(), pk)
-        if Audience.objects.naming(label, *ABOUT_TAGS).exists():
+        if Audience.objects.with_rule_about(label, *TAG_ATTRIBUTES).exists():
             raise Conflict(f"The tag “{label.name}” is asked about by a message or a segment.", field="id")
         label.delete()
         return Response(status=status.HTTP_200_OK)

@@ -19,7 +19,7 @@ from audiences.api.base.query import given_of, refuse_beside
 from audiences.api.base.versions import refuse_our_id
 from audiences.api.segments import segments_of
 from audiences.intake import Refused, Unknown, Warnings
-from audiences.intake.attributes.fields import text
+from audiences.intake.attributes.fields import read_text
 from audiences.models import Audience, Customer, Tag
 from audiences.rules import RuleError
 
@@ -54,7 +54,7 @@ class UserFilter(FilterSet):
     def in_segment(self, rows: QuerySet[Customer], _name: str, segment: Audience) -> QuerySet[Customer]:
         """Those the segment's rules match now."""
         try:
-            return rows.filter(pk__in=compiler.customers(segment.rules, at=timezone.now()).values("pk"))
+            return rows.filter(pk__in=compiler.matching_customers(segment.rules, at=timezone.now()).values("pk"))
         except RuleError as wrong:
             raise Refused(str(wrong), field="segment_id") from wrong
 
@@ -80,12 +80,12 @@ class Users(Endpoint):
         query = request.query_params
         if named := given_of(query, WHO):
             refuse_beside(query, (*NARROWED, SINCE), because=f"{named[0]} names one user.")
-            return answer_with(intake.find(query))
+            return answer_with(intake.find_customer(query))
         return user_list(request, filtered(request, Customer.objects.present().users()))
 
     def delete(self, request: Request) -> Response:
         """Archive one by user_id or email."""
-        return archived(intake.find(request.query_params))
+        return archived(intake.find_customer(request.query_params))
 
 
 class User(Endpoint):
@@ -93,17 +93,17 @@ class User(Endpoint):
 
     def get(self, request: Request, pk: str) -> Response:
         """Find one."""
-        return answer_with(intake.find({"id": pk}))
+        return answer_with(intake.find_customer({"id": pk}))
 
     def delete(self, request: Request, pk: str) -> Response:
         """Archive one."""
-        return archived(intake.find({"id": pk}))
+        return archived(intake.find_customer({"id": pk}))
 
 
 def archived(customer: Customer) -> Response:
     """Archive a customer, and answer with them as they were."""
     response = answer_with(customer)
-    intake.archive(customer, at=timezone.now())
+    intake.archive_customer(customer, at=timezone.now())
     return response
 
 
@@ -146,5 +146,5 @@ def check(wanted: FilterSet, request: Request) -> None:
         return
     field, reasons = next(iter(wanted.errors.items()))
     if field.endswith("_id"):
-        raise Unknown(f"No such {field}[{text(request.query_params[field], field)}]", field=field)
+        raise Unknown(f"No such {field}[{read_text(request.query_params[field], field)}]", field=field)
     raise Refused(f"{field}: {reasons[0]}", field=field)

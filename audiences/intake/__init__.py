@@ -1,20 +1,20 @@
-"""Data in: what integrations and browsers tell us about customers, companies, events and tags (wire 5.10 to 5.13).
+"""Data intake: customers, companies, events and tags from integrations and browsers (wire 5.10 to 5.13).
 
-Nothing here reads the clock or knows HTTP. Whatever cannot be taken raises `Refused`, in a sentence for its sender.
+The modules never read the clock and do not know HTTP. Bad data raises `Refused` with a sentence for its sender.
 """
 
 from audiences.intake.attributes.fields import NotInCatalogue, Refused, Warnings
-from audiences.intake.attributes.refused_names import accept_name, note_refused
-from audiences.intake.bulk_jobs import submit, work_off
+from audiences.intake.attributes.refused_names import accept_name, note_refused_names
+from audiences.intake.bulk_jobs import process_jobs, submit_job
 from audiences.intake.companies import upsert_company
 from audiences.intake.devices import register_device, retire_device
 from audiences.intake.events import record_event
-from audiences.intake.identity_resolution import Conflict, Unknown, find, find_company
+from audiences.intake.identity_resolution import Conflict, Unknown, find_company, find_customer
 from audiences.intake.leads import save_lead
-from audiences.intake.messenger_settings import from_browser
+from audiences.intake.messenger_settings import facts_from_settings
 from audiences.intake.source import Source
-from audiences.intake.tags import find_or_make_tag, rename_tag, tag, untag
-from audiences.intake.upsert import archive, identify, identify_here
+from audiences.intake.tags import add_tag, find_or_make_tag, remove_tag, rename_tag
+from audiences.intake.upsert import archive_customer, identify, identify_in_transaction
 
 __all__ = [
     "Conflict",
@@ -24,22 +24,22 @@ __all__ = [
     "Unknown",
     "Warnings",
     "accept_name",
-    "archive",
-    "find",
+    "add_tag",
+    "archive_customer",
+    "facts_from_settings",
     "find_company",
+    "find_customer",
     "find_or_make_tag",
-    "from_browser",
     "identify",
-    "identify_here",
-    "note_refused",
+    "identify_in_transaction",
+    "note_refused_names",
+    "process_jobs",
     "record_event",
     "register_device",
+    "remove_tag",
     "rename_tag",
     "retire_device",
     "save_lead",
-    "submit",
-    "tag",
-    "untag",
+    "submit_job",
     "upsert_company",
-    "work_off",
 ]

@@ -1,4 +1,4 @@
-"""What was sent about one customer, read into the columns it fills; what was not sent is not there (wire 5.10)."""
+"""Fields of one customer in incoming data, converted to columns. Fields that were not sent are absent (wire 5.10)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,18 +11,18 @@ from audiences.intake import user_agent
 from audiences.intake.attributes import custom_attributes
 from audiences.intake.attributes.fields import (
     OnBadValue,
-    Read,
+    Reader,
     Refused,
-    attempt,
-    entries,
-    flag,
-    long_text,
-    mapping,
-    moment,
-    number,
     quoted_value,
-    seconds,
-    text,
+    read_entries,
+    read_flag,
+    read_long_text,
+    read_mapping,
+    read_moment,
+    read_number,
+    read_seconds,
+    read_text,
+    try_read,
 )
 from audiences.intake.companies import CompanyFacts, read_company
 from audiences.intake.identity_resolution import Identity, read_email, read_user_id
@@ -30,77 +30,75 @@ from audiences.intake.source import Source
 from audiences.models.catalogue import Scope
 from audiences.rules import Kind
 
-# Each may be written, while the customer's row is locked.
-MOST_COMPANIES = 1_000
+# Each company may be written while the customer's row is locked.
+MAX_COMPANIES = 1_000
 
 
-def zone(value: object, field: str) -> str:
-    """Read the name of a time zone."""
-    name = text(value, field)
+def read_zone(value: object, field: str) -> str:
+    name = read_text(value, field)
     if name:
         try:
             ZoneInfo(name)
         except (LookupError, ValueError, OSError):
             raise Refused(
-                f"There is no time zone {quoted_value(name)}. Write it like Europe/Dublin.", field=field
+                f"{quoted_value(name)} is not a valid time zone. Use a name such as Europe/Dublin.", field=field
             ) from None
     return name
 
 
-# Field, column, how it is read. Of two fields for one column the later row counts.
-COLUMNS: tuple[tuple[str, str, Read], ...] = (
+# Field, column, reader. If two fields fill one column, the later row counts.
+COLUMNS: tuple[tuple[str, str, Reader], ...] = (
     ("email", "email", read_email),
-    ("name", "name", text),
-    ("phone", "phone", text),
-    ("created_at", "signed_up_at", moment),
-    ("remote_created_at", "signed_up_at", moment),
-    ("signed_up_at", "signed_up_at", moment),
-    ("last_request_at", "last_seen_at", moment),
-    ("last_seen_ip", "last_seen_ip", text),
-    ("last_seen_user_agent", "user_agent", long_text),
-    ("language", "language", text),
-    ("language_override", "language", text),
-    ("country", "country", text),
-    ("city", "city", text),
-    ("timezone", "timezone", zone),
+    ("name", "name", read_text),
+    ("phone", "phone", read_text),
+    ("created_at", "signed_up_at", read_moment),
+    ("remote_created_at", "signed_up_at", read_moment),
+    ("signed_up_at", "signed_up_at", read_moment),
+    ("last_request_at", "last_seen_at", read_moment),
+    ("last_seen_ip", "last_seen_ip", read_text),
+    ("last_seen_user_agent", "user_agent", read_long_text),
+    ("language", "language", read_text),
+    ("language_override", "language", read_text),
+    ("country", "country", read_text),
+    ("city", "city", read_text),
+    ("timezone", "timezone", read_zone),
 )
-LOCATION_COLUMNS: tuple[tuple[str, str, Read], ...] = (
-    ("city_name", "city", text),
-    ("country_name", "country", text),
-    ("timezone", "timezone", zone),
+LOCATION_COLUMNS: tuple[tuple[str, str, Reader], ...] = (
+    ("city_name", "city", read_text),
+    ("country_name", "country", read_text),
+    ("timezone", "timezone", read_zone),
 )
-READ_DETAIL: dict[Kind, Read] = {Kind.TEXT: long_text, Kind.NUMBER: number, Kind.DATE: seconds}
-DETAIL_FIELDS: tuple[tuple[str, str, Read], ...] = tuple(
+READ_DETAIL: dict[Kind, Reader] = {Kind.TEXT: read_long_text, Kind.NUMBER: read_number, Kind.DATE: read_seconds}
+DETAIL_FIELDS: tuple[tuple[str, str, Reader], ...] = tuple(
     (key, key, READ_DETAIL[kind]) for key, (_, kind) in DETAILS.items()
 )
-# Beside those that rules ask about, what the answer shows again.
-LOCATION_DETAILS: tuple[tuple[str, str, Read], ...] = (
-    ("region_name", "region", text),
-    ("continent_code", "continent", text),
-    ("country_code", "country_code", text),
-    ("postal_code", "postal_code", text),
-    ("latitude", "latitude", number),
-    ("longitude", "longitude", number),
+# Rules do not use all of these; the API returns them.
+LOCATION_DETAILS: tuple[tuple[str, str, Reader], ...] = (
+    ("region_name", "region", read_text),
+    ("continent_code", "continent", read_text),
+    ("country_code", "country_code", read_text),
+    ("postal_code", "postal_code", read_text),
+    ("latitude", "latitude", read_number),
+    ("longitude", "longitude", read_number),
 )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
-    """What was sent about one customer; columns and details hold only what was given."""
+class CustomerFacts:
+    """The data about one customer. `columns` and `details` have only the fields that were sent."""
 
     identity: Identity
     columns: dict[str, Any]
     details: dict[str, Any]
     attributes: dict[str, Any]
     companies: list[CompanyFacts]
-    unsubscribed: bool | None  # None: says nothing about it.
+    unsubscribed: bool | None  # None: not sent.
     new_session: bool
 
 
 def read_table(
-    facts: Mapping[str, Any], table: tuple[tuple[str, str, Read], ...], *, on_bad_value: OnBadValue
+    facts: Mapping[str, Any], table: tuple[tuple[str, str, Reader], ...], *, on_bad_value: OnBadValue
 ) -> dict[str, Any]:
-    """Read the fields of a table that were given."""
     values: dict[str, Any] = {}
     for field, column, read in table:
         if field in facts:
@@ -118,31 +116,34 @@ def read_facts(
     source: Source,
     on_bad_value: OnBadValue,
     memory: dict[tuple[Scope, str], Kind] | None = None,
-) -> Facts:
-    """Read all that was sent, and learn the custom attributes in it that `source` may add; nothing is locked yet.
+) -> CustomerFacts:
+    """Read the data about a customer, and add its new custom attributes to the catalogue if `source` may.
 
-    `memory` holds kinds of attributes that need not be asked for; with one, Unlearnt where there is one to learn.
+    Call it before any row is locked. With `memory`, a cache of attribute kinds, a new attribute raises
+    UndeclaredAttribute instead.
     """
 
-    def tried(read: Read, field: str, otherwise: Any = None) -> Any:
-        return attempt(read, facts.get(field), field, on_bad_value=on_bad_value, otherwise=otherwise)
+    def read_field(read: Reader, field: str, otherwise: Any = None) -> Any:
+        return try_read(read, facts.get(field), field, on_bad_value=on_bad_value, otherwise=otherwise)
 
-    location = tried(mapping, "location_data", {})
+    location = read_field(read_mapping, "location_data", {})
     columns = read_table(location, LOCATION_COLUMNS, on_bad_value=on_bad_value)
     columns |= read_table(facts, COLUMNS, on_bad_value=on_bad_value)
-    if tried(flag, "update_last_request_at"):
+    if read_field(read_flag, "update_last_request_at"):
         columns["last_seen_at"] = at
     if "user_agent" in columns:
-        columns["os"] = user_agent.system(columns["user_agent"])
-        columns["browser"], version = user_agent.browser(columns["user_agent"])
+        columns["os"] = user_agent.parse_os(columns["user_agent"])
+        columns["browser"], version = user_agent.parse_browser(columns["user_agent"])
     details = read_table(location, LOCATION_DETAILS, on_bad_value=on_bad_value)
     details |= read_table(facts, DETAIL_FIELDS, on_bad_value=on_bad_value)
     if "user_agent" in columns:
         details["browser_version"] = version
     if "avatar" in facts:
-        details["avatar_url"] = tried(avatar, "avatar")
-    attributes = custom_attributes.check(tried(mapping, "custom_attributes", {}), on_bad_value=on_bad_value)
-    companies = read_companies(tried(entries, "companies", []), on_bad_value=on_bad_value)
+        details["avatar_url"] = read_field(read_avatar, "avatar")
+    attributes = custom_attributes.check_attributes(
+        read_field(read_mapping, "custom_attributes", {}), on_bad_value=on_bad_value
+    )
+    companies = read_companies(read_field(read_entries, "companies", []), on_bad_value=on_bad_value)
     kinds = custom_attributes.kinds_of(
         [(Scope.CUSTOMER, attributes), *((Scope.COMPANY, company.attributes) for company in companies)],
         at=at,
@@ -150,9 +151,9 @@ def read_facts(
         on_bad_value=on_bad_value,
         memory=memory,
     )
-    return Facts(
+    return CustomerFacts(
         identity=Identity(
-            id=text(facts.get("id"), "id") or None,
+            id=read_text(facts.get("id"), "id") or None,
             user_id=read_user_id(facts.get("user_id")),
             email=columns.get("email"),
         ),
@@ -162,24 +163,27 @@ def read_facts(
             attributes, scope=Scope.CUSTOMER, kinds=kinds, on_bad_value=on_bad_value
         ),
         companies=[company.with_kinds(kinds, on_bad_value=on_bad_value) for company in companies],
-        unsubscribed=tried(flag, "unsubscribed_from_emails"),
-        new_session=bool(tried(flag, "new_session")),
+        unsubscribed=read_field(read_flag, "unsubscribed_from_emails"),
+        new_session=bool(read_field(read_flag, "new_session")),
     )
 
 
-def avatar(value: object, field: str) -> str:
-    """Read a picture's address: as it is, or in an object as the answer has it."""
-    return long_text(value.get("image_url") if isinstance(value, dict) else value, field)
+def read_avatar(value: object, field: str) -> str:
+    """Read the URL of a picture, bare or in an object as in the API's answers."""
+    return read_long_text(value.get("image_url") if isinstance(value, dict) else value, field)
 
 
 def read_companies(sent: list[dict[str, Any]], *, on_bad_value: OnBadValue) -> list[CompanyFacts]:
-    """Read the companies somebody is said to be in; one that cannot be named is left out where the rest goes on."""
-    if len(sent) > MOST_COMPANIES:
+    """Read the companies of a customer. Skip a bad one if `on_bad_value` does not raise."""
+    if len(sent) > MAX_COMPANIES:
         on_bad_value(
-            Refused(f"companies holds more than {MOST_COMPANIES:,}: send the rest by itself.", field="companies")
+            Refused(
+                f"companies contains more than {MAX_COMPANIES:,} entries. Send the rest in another request.",
+                field="companies",
+            )
         )
     companies = []
-    for entry in sent[:MOST_COMPANIES]:
+    for entry in sent[:MAX_COMPANIES]:
         try:
             companies.append(read_company(entry, on_bad_value=on_bad_value))
         except Refused as wrong:

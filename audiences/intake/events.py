@@ -1,4 +1,4 @@
-"""Events: what a customer did, once a second, and its summary kept exact (wire 5.12)."""
+"""Events, at most one per name and second, and their exact summaries (wire 5.12)."""
 
 import json
 import re
@@ -7,18 +7,26 @@ from typing import Any
 
 from django.db import connection
 
-from audiences.intake.attributes.fields import NotInCatalogue, Refused, finite, long_text, mapping, quoted_value, text
-from audiences.intake.source import ROOM_FOR, Source
+from audiences.intake.attributes.fields import (
+    NotInCatalogue,
+    Refused,
+    check_number,
+    quoted_value,
+    read_long_text,
+    read_mapping,
+    read_text,
+)
+from audiences.intake.source import CATALOGUE_LIMITS, Source
 from audiences.models import Customer, EventName, RefusedName, Topic
 from audiences.transactions import retried
 from audiences.webhook_outbox import announce
 
-LONGEST_NAME = 190
-MOST_KEYS = 10
-# Clocks differ, also by a time zone somebody forgot.
-SOON = timedelta(days=1)
-# One statement: whoever's event is new counts it, however many come at once and in whatever order.
-RECORD = """
+MAX_NAME_LENGTH = 190
+MAX_METADATA_KEYS = 10
+# Clocks differ, sometimes by a whole time zone.
+CLOCK_TOLERANCE = timedelta(days=1)
+# One statement, so that concurrent requests count each new event exactly once.
+INSERT_EVENT = """
 WITH happened AS (
     INSERT INTO audiences_event (customer_id, name, happened_at, metadata)
     VALUES (%(customer)s, %(name)s, %(happened_at)s, %(metadata)s::jsonb)
@@ -32,54 +40,56 @@ ON CONFLICT (customer_id, name) DO UPDATE SET
     first_at = least(summary.first_at, excluded.first_at),
     last_at = greatest(summary.last_at, excluded.last_at)
 """
-RICH = ({"url", "value"}, {"amount", "currency"})
+OBJECT_KEYS = ({"url", "value"}, {"amount", "currency"})
 
 
-def event_name(value: object, field: str = "event_name") -> str:
-    """Read an event's name: in lower case, "." and "$" become "-"."""
-    name = re.sub(r"[.$]", "-", text(value, field, most=LONGEST_NAME).lower())
+def read_event_name(value: object, field: str = "event_name") -> str:
+    """Read an event's name in lower case, with "-" for "." and "$"."""
+    name = re.sub(r"[.$]", "-", read_text(value, field, most=MAX_NAME_LENGTH).lower())
     if not name:
-        raise Refused("An event needs a name.", field=field)
+        raise Refused(f"{field} is required.", field=field)
     return name
 
 
 def read_metadata(value: object) -> dict[str, Any]:
-    """Read what goes with an event: at most ten keys, flat but for a link or an amount of money."""
-    metadata = mapping(value, "metadata")
-    if len(metadata) > MOST_KEYS:
-        raise Refused(f"An event has at most {MOST_KEYS} keys of metadata.", field="metadata")
+    """Read the metadata of an event: at most ten keys, with flat values except links and amounts of money."""
+    metadata = read_mapping(value, "metadata")
+    if len(metadata) > MAX_METADATA_KEYS:
+        raise Refused(f"metadata can have at most {MAX_METADATA_KEYS} keys.", field="metadata")
     read: dict[str, Any] = {}
     for key, entry in metadata.items():
-        field = text(key, "metadata", most=LONGEST_NAME)
-        if isinstance(entry, dict) and entry.keys() in RICH:
-            read[field] = {inner: flat(value, f"{field}.{inner}") for inner, value in entry.items()}
+        field = read_text(key, "metadata", most=MAX_NAME_LENGTH)
+        if isinstance(entry, dict) and entry.keys() in OBJECT_KEYS:
+            read[field] = {inner: read_metadata_value(value, f"{field}.{inner}") for inner, value in entry.items()}
         else:
-            read[field] = flat(entry, field)
+            read[field] = read_metadata_value(entry, field)
     return read
 
 
-def flat(value: object, field: str) -> object:
-    """Read one value of metadata."""
+def read_metadata_value(value: object, field: str) -> object:
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, str):
-        return long_text(value, field)
+        return read_long_text(value, field)
     if isinstance(value, int | float):
-        return finite(value, field)
-    raise Refused(f"{quoted_value(field)} in the metadata must be one flat value.", field="metadata")
+        return check_number(value, field)
+    raise Refused(
+        f"{quoted_value(field)} in metadata must be a string, a number, true, false or null.", field="metadata"
+    )
 
 
-def check_listed(name: str, *, source: Source) -> None:
-    """Refuse an event under a new name that this browser may not add."""
+def check_name_may_be_added(name: str, *, source: Source) -> None:
+    """Raise NotInCatalogue if the name is new and the browser may not add it."""
     if EventName.objects.filter(name=name).exists():
         return
-    most = ROOM_FOR[source]
+    most = CATALOGUE_LIMITS[source]
     if most and EventName.objects.offered()[:most].count() < most:
         return
-    may_add = f"a page adds none beyond {most}" if most else "a page without a valid user_hash adds none"
+    pages = (
+        f"Pages cannot add event names beyond {most}." if most else "Pages without a valid user_hash cannot add events."
+    )
     raise NotInCatalogue(
-        f"There is no event {quoted_value(name)} yet, and {may_add}. Accept it in Outbound’s console, or"
-        " send it from your server.",
+        f"The event {quoted_value(name)} is new. {pages} Accept it in Outbound’s console, or send it from your server.",
         field="event_name",
         of=RefusedName.Of.EVENT,
         name=name,
@@ -96,13 +106,13 @@ def record_event(
     at: datetime,
     source: Source = Source.REST,
 ) -> bool:
-    """Record that the customer did it (now, where `happened_at` is None); False for what was already recorded.
+    """Record an event, at `at` if `happened_at` is None. Return False if it was already recorded.
 
-    A browser is refused a name it may not add: NotInCatalogue.
+    Raises NotInCatalogue if a browser sends a new name that it may not add.
     """
-    if happened_at is not None and happened_at - at > SOON:
-        raise Refused("created_at lies in the future: an event is something that happened.", field="created_at")
-    named, moment = event_name(name), (happened_at or at).replace(microsecond=0)
+    if happened_at is not None and happened_at - at > CLOCK_TOLERANCE:
+        raise Refused("created_at is in the future. Send events after they happened.", field="created_at")
+    named, moment = read_event_name(name), (happened_at or at).replace(microsecond=0)
     values: dict[str, Any] = {
         "customer": customer.pk,
         "name": named,
@@ -110,9 +120,9 @@ def record_event(
         "metadata": json.dumps(read_metadata(metadata)),
     }
     if source.is_browser:
-        check_listed(named, source=source)
+        check_name_may_be_added(named, source=source)
     with connection.cursor() as cursor:
-        cursor.execute(RECORD, values)
+        cursor.execute(INSERT_EVENT, values)
         is_new = bool(cursor.rowcount)
         if is_new:
             announce(Topic.EVENT_CREATED, customer=customer, at=at, event=named, happened_at=int(moment.timestamp()))

@@ -1,4 +1,4 @@
-"""Who is meant: by id, then user_id, then email (behaviour 4.14)."""
+"""Identity resolution: find a customer by id, then by user_id, then by email (behaviour 4.14)."""
 
 import re
 from collections.abc import Mapping
@@ -10,26 +10,26 @@ from django.core.validators import validate_email
 from django.db.models import F
 from django.db.models.lookups import IsNull
 
-from audiences.intake.attributes.custom_attributes import UNKNOWN
-from audiences.intake.attributes.fields import Refused, first_given, quoted_value, text
+from audiences.intake.attributes.custom_attributes import UNKNOWN_VALUES
+from audiences.intake.attributes.fields import Refused, first_given, quoted_value, read_text
 from audiences.models import Company, Customer
 from audiences.models.customers import CustomerQuerySet
 
-LONGEST_EMAIL = 254
+MAX_EMAIL_LENGTH = 254
 ID = re.compile(r"[1-9]\d{0,17}")
 
 
 class Conflict(Refused):
-    """What was sent could mean two different rows, or is held by another one."""
+    """The identifiers belong to two different rows, or another row already has one of them."""
 
 
 class Unknown(Refused):
-    """What was named is not there."""
+    """The row that the request refers to does not exist."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """Who is meant; None where not given."""
+    """The identifiers of a customer; None means not given."""
 
     id: str | None = None
     user_id: str | None = None
@@ -40,30 +40,33 @@ class Identity:
 
 
 def read_user_id(value: object, field: str = "user_id") -> str | None:
-    """Read an id given by whoever sends us data; a number becomes text, null and "" are none."""
-    read = text(value, field) or None
-    if read in UNKNOWN and read is not None:
-        raise Refused(f"{field} is {quoted_value(read)}: whatever sent it had no value for it.", field=field)
+    """Read an ID from the customer's system. A number becomes text; null and "" become None."""
+    read = read_text(value, field) or None
+    if read in UNKNOWN_VALUES and read is not None:
+        raise Refused(
+            f"{field} is {quoted_value(read)}, a placeholder for a missing value. Send the ID, or leave the field out.",
+            field=field,
+        )
     return read
 
 
 def read_email(value: object, field: str = "email") -> str | None:
-    """Read an email address, in lower case; null and "" are none."""
-    given = text(value, field, most=LONGEST_EMAIL)
+    """Read an email address in lower case; null and "" become None."""
+    given = read_text(value, field, most=MAX_EMAIL_LENGTH)
     read = lower_case(given)
     if read:
         try:
             validate_email(read)
         except ValidationError:
-            raise Refused(f"{quoted_value(read)} is not an email address.", field=field) from None
-        # Django's pattern ignores case, and so takes a Kelvin sign for a k.
+            raise Refused(f"{quoted_value(read)} is not a valid email address.", field=field) from None
+        # Django's pattern ignores case, and so accepts a Kelvin sign as a k.
         if read != given.lower():
-            raise Refused(f"{quoted_value(read)} is not an email address.", field=field)
+            raise Refused(f"{quoted_value(read)} is not a valid email address.", field=field)
     return read or None
 
 
 def lower_case(address: str) -> str:
-    """Return an address in lower case; a letter beyond ASCII does not become one of ASCII, as the Kelvin sign would."""
+    """Return an address in lower case, but never turn a non-ASCII letter (the Kelvin sign) into an ASCII one."""
     if address.isascii():
         return address.lower()
     return "".join(
@@ -71,18 +74,18 @@ def lower_case(address: str) -> str:
     )
 
 
-def find(facts: Mapping[str, Any]) -> Customer:
-    """Return the customer a reference names: the first given of id, user_id and email decides; Unknown if none is.
+def find_customer(facts: Mapping[str, Any]) -> Customer:
+    """Return the customer with these identifiers: the first given of id, user_id and email decides.
 
-    A lead who only left the address is not named by it.
+    Raises Unknown if there is none. An unproved email of a lead does not identify the lead.
     """
     identity = Identity(
-        id=text(first_given(facts, "id", "intercom_user_id"), "id") or None,
-        user_id=text(facts.get("user_id"), "user_id") or None,
-        email=lower_case(text(facts.get("email"), "email")) or None,
+        id=read_text(first_given(facts, "id", "intercom_user_id"), "id") or None,
+        user_id=read_text(facts.get("user_id"), "user_id") or None,
+        email=lower_case(read_text(facts.get("email"), "email")) or None,
     )
     if not identity:
-        raise Refused("Name a user by id, user_id or email.", field="user_id")
+        raise Refused("Identify the user by id, user_id or email.", field="user_id")
     name, rows = next(iter(candidates(Customer.objects.present(), identity).items()))
     found = rows.first()
     if found is None:
@@ -93,11 +96,10 @@ def find(facts: Mapping[str, Any]) -> Customer:
 def candidates(
     rows: CustomerQuerySet, identity: Identity, *, is_email_proved: bool = True
 ) -> dict[str, CustomerQuerySet]:
-    """Return where to look for an identity, in order; by email, the one without user_id, else the one seen last.
+    """Return the queries that find an identity, in order. By email: the customer without user_id, else the last seen.
 
-    Leads who only left the address in the messenger are never found by it.
-    An address that is only said finds nobody who was ever here, wrote or is written to alone: what is theirs is not for
-    whoever names it.
+    An email that a lead only typed into the messenger never finds the lead. An unproved email never finds a customer
+    who has visited, has written or got a direct message: their data must not go to a stranger who knows the address.
     """
     found: dict[str, CustomerQuerySet] = {}
     if identity.id:
@@ -110,10 +112,10 @@ def candidates(
             by_email = by_email.filter(last_seen_at=None, last_heard_from_at=None).exclude(
                 records__message__to_customer__isnull=False
             )
-        # Who has another user_id and the same email is somebody else.
+        # A customer with the same email and another user_id is another person.
         found["email"] = (by_email.filter(user_id=None) if identity.user_id else by_email).order_by(
             IsNull(F("archived_at"), rhs=False),
-            # Whoever typed somebody's address into a page is not them, where there is anybody who is known to be.
+            # Customers whose address is proved come before visitors who only typed it.
             "email_is_said",
             IsNull(F("user_id"), rhs=False),
             F("last_seen_at").desc(nulls_last=True),
@@ -123,10 +125,10 @@ def candidates(
 
 
 def find_company(facts: Mapping[str, Any]) -> Company:
-    """Return the company a reference names by its id here or its company_id; Unknown if there is none."""
-    given, company_id = text(facts.get("id"), "id"), read_user_id(facts.get("company_id"), "company_id")
+    """Return the company with this id or company_id; raises Unknown if there is none."""
+    given, company_id = read_text(facts.get("id"), "id"), read_user_id(facts.get("company_id"), "company_id")
     if not given and not company_id:
-        raise Refused("Name a company by id or company_id.", field="company_id")
+        raise Refused("Identify the company by id or company_id.", field="company_id")
     if given:
         name, value = "id", given
         rows = Company.objects.filter(pk=int(given)) if ID.fullmatch(given) else Company.objects.none()

@@ -1,4 +1,4 @@
-"""Leads, as integrations write them: the contacts of wire 5.13."""
+"""Leads, which the API calls contacts (wire 5.13)."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -6,12 +6,12 @@ from typing import Any
 
 from django.db import IntegrityError, transaction
 
-from audiences.intake.attributes.fields import OnBadValue, refuse
-from audiences.intake.companies import join
+from audiences.intake.attributes.fields import OnBadValue, raise_refusal
+from audiences.intake.companies import update_memberships
 from audiences.intake.customer_fields import read_facts
 from audiences.intake.identity_resolution import Conflict
 from audiences.intake.source import Source
-from audiences.intake.upsert import changes_to, write
+from audiences.intake.upsert import changes_to, save_changes
 from audiences.models import Customer
 from audiences.models.customers import Role
 from audiences.transactions import retried
@@ -24,11 +24,11 @@ def save_lead(
     lead: Customer | None = None,
     at: datetime,
     source: Source = Source.REST,
-    on_bad_value: OnBadValue = refuse,
+    on_bad_value: OnBadValue = raise_refusal,
 ) -> Customer:
-    """Make a lead, or bring one up to date; a lead has no user_id.
+    """Create a lead, or update `lead`. A lead has no user_id.
 
-    Conflict if another customer without a user_id is known by its email. What a browser says of it is only said.
+    Raises Conflict if another customer without a user_id has the email. An email from a browser counts as unproved.
     """
     facts = {key: value for key, value in facts.items() if key not in ("id", "user_id")}
     sent = read_facts(facts, at=at, source=source, on_bad_value=on_bad_value)
@@ -40,8 +40,8 @@ def save_lead(
         changes["email_is_said"] = True
     try:
         with transaction.atomic():
-            write(row, changes, at=at)
+            save_changes(row, changes, at=at)
     except IntegrityError:
-        raise Conflict(f"Somebody else has the email {sent.identity.email}.", field="email") from None
-    join(row, sent.companies, at=at)
+        raise Conflict(f"Another customer already has the email {sent.identity.email}.", field="email") from None
+    update_memberships(row, sent.companies, at=at)
     return row

@@ -1,12 +1,12 @@
-"""The settings a page gives its messenger, as facts for `identify` (behaviour 7.1)."""
+"""Conversion of a page's messenger settings to the data that `identify` takes (behaviour 7.1)."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from audiences.attributes import DETAILS
 
-# What a page may say about whoever is logged in. The rest of what REST takes (last seen, sessions, the address and the
-# browser) a visit finds out by itself.
+# The fields a page may send about the logged-in user. The other fields of REST (last seen, sessions, IP address and
+# browser) come from the visit itself.
 FIELDS = frozenset(
     {
         "user_id",
@@ -21,7 +21,7 @@ FIELDS = frozenset(
     }
 )
 DETAIL_FIELDS = frozenset(key for key in DETAILS if key.startswith(("utm_", "browser_language", "referrer")))
-# Told to the messenger itself, or for `identify` by another road.
+# Settings of the messenger, and fields that `identify` gets in another way.
 NOT_ATTRIBUTES = frozenset(
     {
         "app_id",
@@ -58,28 +58,29 @@ COMPANY_FIELDS = frozenset(
 )
 
 
-def from_browser(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings as facts: what is no field of ours is a custom attribute, of the user or of the company."""
+def facts_from_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings as facts. Unknown settings become custom attributes of the user or of the company."""
     facts = {key: value for key, value in settings.items() if key in FIELDS | DETAIL_FIELDS}
-    facts["custom_attributes"] = attributes(settings, besides=FIELDS | DETAIL_FIELDS | NOT_ATTRIBUTES)
+    facts["custom_attributes"] = custom_attributes_in(settings, besides=FIELDS | DETAIL_FIELDS | NOT_ATTRIBUTES)
     given, one = settings.get("companies"), settings.get("company")
     if given is not None and not isinstance(given, list):
-        # For `identify` to refuse, in its words.
+        # `identify` refuses it with its own error.
         return facts | {"companies": given}
     companies = [*(given or []), *([] if one is None else [one])]
     if companies:
-        facts["companies"] = [company(entry) if isinstance(entry, dict) else entry for entry in companies]
+        facts["companies"] = [company_facts(entry) if isinstance(entry, dict) else entry for entry in companies]
     return facts
 
 
-def company(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a company's settings as facts."""
+def company_facts(settings: Mapping[str, Any]) -> dict[str, Any]:
     facts = {key: value for key, value in settings.items() if key in COMPANY_FIELDS}
-    return facts | {"custom_attributes": attributes(settings, besides=COMPANY_FIELDS | {"custom_attributes", "type"})}
+    return facts | {
+        "custom_attributes": custom_attributes_in(settings, besides=COMPANY_FIELDS | {"custom_attributes", "type"})
+    }
 
 
-def attributes(settings: Mapping[str, Any], *, besides: frozenset[str]) -> Any:
-    """Return the custom attributes among settings, in line or in an object of their own."""
+def custom_attributes_in(settings: Mapping[str, Any], *, besides: frozenset[str]) -> Any:
+    """Return the custom attributes in settings, both inline and in the object `custom_attributes`."""
     inline = {key: value for key, value in settings.items() if key not in besides}
     own = settings.get("custom_attributes")
     return own | inline if isinstance(own, dict) else inline

@@ -1,29 +1,29 @@
-"""The sender of data: what each may add to the catalogues, and undo."""
+"""Source of data, which decides what may be added to the catalogues and which opt-outs may be undone."""
 
 from enum import Enum
 
 
 class Source(Enum):
-    """Who says so: REST (a sync) may undo an opt-out that a sync made, a browser none (behaviour 4.11)."""
+    """The sender of data. REST may undo an opt-out made by REST; a browser may undo none (behaviour 4.11)."""
 
     REST = "rest"
-    # A visitor, or somebody named without a proof: anybody can say what such a browser says.
+    # A visitor, or a user without a valid user_hash. Such data can be forged.
     BROWSER = "browser"
-    # The browser of a user whose user_hash was right.
+    # The browser of a user with a valid user_hash.
     PROVED_BROWSER = "proved browser"
 
     @property
     def is_browser(self) -> bool:
-        """Whether it is a page that says so, and not the customer's server."""
+        """Whether a page sent the data, not the customer's server."""
         return self is not Source.REST
 
 
-# How many names a catalogue may have for a sender to add one more. The last places are kept for the customer's server
-# and for staff, whatever the browsers of users send.
-MOST_ATTRIBUTES = 250
-MOST_BY_BROWSERS = 200
-ROOM_FOR: dict[Source, int] = {
-    Source.REST: MOST_ATTRIBUTES,
-    Source.PROVED_BROWSER: MOST_BY_BROWSERS,
+# A source may add a name while the catalogue has fewer names than this. The last 50 places are reserved for the
+# customer's server and for staff.
+MAX_ATTRIBUTES = 250
+MAX_FROM_BROWSERS = 200
+CATALOGUE_LIMITS: dict[Source, int] = {
+    Source.REST: MAX_ATTRIBUTES,
+    Source.PROVED_BROWSER: MAX_FROM_BROWSERS,
     Source.BROWSER: 0,
 }

@@ -1,4 +1,4 @@
-"""One tag put on, or taken off, everybody a query finds: as a set, however many they are."""
+"""Bulk tagging: one statement adds a tag to all customers of a queryset, or removes it."""
 
 from datetime import datetime
 
@@ -8,8 +8,8 @@ from audiences.models import CustomerTag, Tag
 from audiences.models.customers import CustomerQuerySet
 
 
-def tag_all(customers: CustomerQuerySet, label: Tag, *, at: datetime) -> int:
-    """Put a tag on them, and return how many did not have it."""
+def add_tag_to_all(customers: CustomerQuerySet, label: Tag, *, at: datetime) -> int:
+    """Add a tag to the customers, and return how many did not have it."""
     found, params = customers.order_by().values("pk").query.sql_with_params()
     with connection.cursor() as cursor:
         cursor.execute(
@@ -20,6 +20,6 @@ def tag_all(customers: CustomerQuerySet, label: Tag, *, at: datetime) -> int:
         return int(cursor.rowcount)
 
 
-def untag_all(customers: CustomerQuerySet, label: Tag) -> int:
-    """Take a tag off them, and return how many had it."""
+def remove_tag_from_all(customers: CustomerQuerySet, label: Tag) -> int:
+    """Remove a tag from the customers, and return how many had it."""
     return CustomerTag.objects.filter(tag=label, customer__in=customers.order_by().values("pk")).delete()[0]

@@ -1,4 +1,4 @@
-"""Tags put on customers and companies, and taken off; names are told apart without regard to case (wire 5.13)."""
+"""Tags of customers and companies: add, remove, create, rename. Names ignore case (wire 5.13)."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -7,55 +7,54 @@ from django.db import IntegrityError, transaction
 from django.db.models import Value
 from django.db.models.functions import Lower
 
-from audiences.intake.attributes.fields import Refused, text
+from audiences.intake.attributes.fields import Refused, read_text
 from audiences.intake.identity_resolution import Conflict
 from audiences.models import Company, CompanyTag, Customer, CustomerTag, Tag
 from audiences.transactions import retried
-from audiences.webhook_outbox import announce_about
+from audiences.webhook_outbox import announce_customer_change
 
-LONGEST_NAME = 200
+MAX_NAME_LENGTH = 200
 
 
-def tag_name(value: object, field: str = "name") -> str:
-    """Read a tag's name."""
-    name = text(value, field, most=LONGEST_NAME)
+def read_tag_name(value: object, field: str = "name") -> str:
+    name = read_text(value, field, most=MAX_NAME_LENGTH)
     if not name:
-        raise Refused("A tag needs a name.", field=field)
+        raise Refused("A tag name is required.", field=field)
     return name
 
 
-def tag_named(name: str) -> Tag | None:
-    """Return the tag of this name, in whatever case; PostgreSQL folds, as its constraint does."""
+def find_tag(name: str) -> Tag | None:
+    """Return the tag with this name, in any case. PostgreSQL folds case, as in the unique constraint."""
     return Tag.objects.annotate(folded=Lower("name")).filter(folded=Lower(Value(name))).first()
 
 
 def find_or_make_tag(name: object, *, at: datetime) -> Tag:
-    """Return the tag of this name, made where there is none."""
-    wanted = tag_name(name)
-    found = tag_named(wanted)
+    """Return the tag with this name; create it if there is none."""
+    wanted = read_tag_name(name)
+    found = find_tag(wanted)
     if found is None:
-        # Whoever makes it first, both then find it.
+        # Another request may create it first; both then find it.
         Tag.objects.bulk_create([Tag(name=wanted, created_at=at)], ignore_conflicts=True)
-        found = tag_named(wanted)
+        found = find_tag(wanted)
     if found is None:
-        raise Conflict(f"The tag “{wanted}” was removed at the same time. Send it again.", field="name")
+        raise Conflict(f"The tag “{wanted}” was deleted during this request. Send the request again.", field="name")
     return found
 
 
 def rename_tag(label: Tag, name: object) -> None:
-    """Give a tag another name; Conflict where another one has it."""
-    label.name = tag_name(name)
+    """Rename a tag; raises Conflict if another tag has the name."""
+    label.name = read_tag_name(name)
     try:
         with transaction.atomic():
             label.save(update_fields=["name"])
     except IntegrityError:
-        raise Conflict(f"There is another tag named “{label.name}”.", field="name") from None
+        raise Conflict(f"A tag named “{label.name}” already exists.", field="name") from None
 
 
 @retried
-def tag(label: Tag, things: Iterable[Customer | Company], *, at: datetime) -> None:
-    """Put a tag on customers and companies; those who have it keep it."""
-    customers, companies = apart(things)
+def add_tag(label: Tag, things: Iterable[Customer | Company], *, at: datetime) -> None:
+    """Add a tag to customers and companies. Idempotent."""
+    customers, companies = split_keys(things)
     had = set(CustomerTag.objects.filter(tag=label, customer__in=customers).values_list("customer_id", flat=True))
     CustomerTag.objects.bulk_create(
         [CustomerTag(customer_id=pk, tag=label, created_at=at) for pk in customers], ignore_conflicts=True
@@ -63,28 +62,28 @@ def tag(label: Tag, things: Iterable[Customer | Company], *, at: datetime) -> No
     CompanyTag.objects.bulk_create(
         [CompanyTag(company_id=pk, tag=label, created_at=at) for pk in companies], ignore_conflicts=True
     )
-    tell(label, set(customers) - had, "tag.created", at=at)
+    announce_tagging(label, set(customers) - had, "tag.created", at=at)
 
 
 @retried
-def untag(label: Tag, things: Iterable[Customer | Company], *, at: datetime) -> None:
-    """Take a tag off customers and companies."""
-    customers, companies = apart(things)
+def remove_tag(label: Tag, things: Iterable[Customer | Company], *, at: datetime) -> None:
+    """Remove a tag from customers and companies. Idempotent."""
+    customers, companies = split_keys(things)
     rows = CustomerTag.objects.filter(tag=label, customer__in=customers)
     had = set(rows.values_list("customer_id", flat=True))
     rows.delete()
     CompanyTag.objects.filter(tag=label, company__in=companies).delete()
-    tell(label, had, "tag.deleted", at=at)
+    announce_tagging(label, had, "tag.deleted", at=at)
 
 
-def tell(label: Tag, customers: Iterable[int], what: str, *, at: datetime) -> None:
-    """Announce what happened between a tag and customers."""
+def announce_tagging(label: Tag, customers: Iterable[int], what: str, *, at: datetime) -> None:
+    """Write webhooks about a tag that was added to customers or removed from them."""
     for customer in Customer.objects.filter(pk__in=customers).order_by("pk"):
-        announce_about(customer, what, at=at, tag={"id": str(label.pk), "name": label.name})
+        announce_customer_change(customer, what, at=at, tag={"id": str(label.pk), "name": label.name})
 
 
-def apart(things: Iterable[Customer | Company]) -> tuple[list[int], list[int]]:
-    """Return the keys of the customers and of the companies among them, in the order rows are written everywhere."""
+def split_keys(things: Iterable[Customer | Company]) -> tuple[list[int], list[int]]:
+    """Return the keys of the customers and those of the companies, in the order in which all code locks rows."""
     things = list(things)
     customers = {thing.pk for thing in things if isinstance(thing, Customer)}
     companies = {thing.pk for thing in things if isinstance(thing, Company)}

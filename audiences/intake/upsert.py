@@ -1,4 +1,4 @@
-"""Who somebody is and what is true of them: one customer made, or brought up to date (behaviour 4.14, wire 5.10)."""
+"""Upsert of one customer: find, create or update the row (behaviour 4.14, wire 5.10)."""
 
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -7,93 +7,95 @@ from typing import Any
 
 from django.db import IntegrityError, connection, transaction
 
-from audiences.intake.attributes.custom_attributes import merge
-from audiences.intake.attributes.fields import OnBadValue, Refused, refuse
-from audiences.intake.companies import join
-from audiences.intake.customer_fields import Facts, read_facts
+from audiences.intake.attributes.custom_attributes import merge_values
+from audiences.intake.attributes.fields import OnBadValue, Refused, raise_refusal
+from audiences.intake.companies import update_memberships
+from audiences.intake.customer_fields import CustomerFacts, read_facts
 from audiences.intake.identity_resolution import Conflict, Identity, Unknown, candidates
 from audiences.intake.source import Source
 from audiences.locks import Lock
 from audiences.models import Customer
 from audiences.models.customers import CustomerQuerySet, Role
 from audiences.transactions import retried
-from audiences.webhook_outbox import about_customer, announce, announce_about
+from audiences.webhook_outbox import announce, announce_customer_change, customer_topic
 
-# Whoever loses a race to write an identity looks again and finds the winner's row.
-TRIES = 5
-# The columns of which the database promises that no two customers have the same.
-CONTESTED = {"user_id", "email", "email_is_said"}
+# A request that loses a race for an identity looks again and finds the other request's row.
+MAX_ATTEMPTS = 5
+# The columns of unique constraints.
+UNIQUE_COLUMNS = {"user_id", "email", "email_is_said"}
 
 
 @retried
 def identify(
-    facts: Mapping[str, Any], *, at: datetime, source: Source = Source.REST, on_bad_value: OnBadValue = refuse
+    facts: Mapping[str, Any], *, at: datetime, source: Source = Source.REST, on_bad_value: OnBadValue = raise_refusal
 ) -> Customer:
-    """Make the customer `facts` name, or bring them up to date, and return them with their row locked.
+    """Create or update the customer that `facts` identifies, and return the row, locked.
 
-    `facts` has the fields of POST /users (wire 5.10). A value that cannot be taken refuses the whole, unless
-    `on_bad_value` takes note of it and the rest goes on; who is meant must be clear in any case: Conflict where it
-    could be two, Unknown where an `id` is nobody's. The lock lasts as long as the caller's transaction.
+    `facts` has the fields of POST /users (wire 5.10). `on_bad_value` gets each bad value; by default it raises, which
+    refuses the whole. Raises Conflict if the identifiers belong to two customers, and Unknown if no customer has the
+    `id`. The lock lasts as long as the caller's transaction.
     """
-    return identify_here(facts, at=at, source=source, on_bad_value=on_bad_value)
+    return identify_in_transaction(facts, at=at, source=source, on_bad_value=on_bad_value)
 
 
-def identify_here(facts: Mapping[str, Any], *, at: datetime, source: Source, on_bad_value: OnBadValue) -> Customer:
-    """Do the same in the caller's own transaction, which must end where this raises."""
+def identify_in_transaction(
+    facts: Mapping[str, Any], *, at: datetime, source: Source, on_bad_value: OnBadValue
+) -> Customer:
+    """Do the same as `identify` in the caller's transaction, which the caller must roll back if this raises."""
     sent = read_facts(facts, at=at, source=source, on_bad_value=on_bad_value)
     if not sent.identity:
-        raise Refused("Name the user by id, user_id or email.", field="user_id")
-    customer = upsert(sent, source=source, at=at)
-    join(customer, sent.companies, at=at)
+        raise Refused("Identify the user by id, user_id or email.", field="user_id")
+    customer = upsert_customer(sent, source=source, at=at)
+    update_memberships(customer, sent.companies, at=at)
     return customer
 
 
 @retried
-def archive(customer: Customer, *, at: datetime) -> None:
-    """Take the customer out of every audience at once; whoever is written to again comes back."""
+def archive_customer(customer: Customer, *, at: datetime) -> None:
+    """Remove the customer from every audience. New data about the customer restores them."""
     if Customer.objects.filter(pk=customer.pk).archive(at=at):
-        announce_about(customer, "deleted", at=at)
+        announce_customer_change(customer, "deleted", at=at)
     customer.archived_at = customer.archived_at or at
 
 
-def upsert(sent: Facts, *, source: Source, at: datetime) -> Customer:
-    """Write what was sent to the row it is about; no race ends in two rows or in an error of the database."""
-    for _ in range(TRIES):
-        customer, found_by = lock(sent.identity, source=source)
-        check_free(customer, sent.identity)
+def upsert_customer(sent: CustomerFacts, *, source: Source, at: datetime) -> Customer:
+    """Write the data to its row. Concurrent requests never create two rows or cause a database error."""
+    for _ in range(MAX_ATTEMPTS):
+        customer, found_by = lock_customer(sent.identity, source=source)
+        check_identity_conflict(customer, sent.identity)
         changes = changes_to(customer, sent, found_by=found_by, source=source, at=at)
-        contested = customer.pk is None or changes.keys() & CONTESTED
+        contested = customer.pk is None or changes.keys() & UNIQUE_COLUMNS
         try:
             with transaction.atomic() if contested else nullcontext():
-                return write(customer, changes, at=at)
+                return save_changes(customer, changes, at=at)
         except IntegrityError:
             continue
-    raise Conflict("This user is being written by others at the same time. Send it again.", field="user_id")
+    raise Conflict("Other requests are changing this user at the same time. Send the request again.", field="user_id")
 
 
 def is_email_proved(identity: Identity, *, source: Source) -> bool:
-    """Whether the address is known to be theirs: a browser proves its user_id where it has one, and nothing else."""
+    """Return whether the email is proved. A browser proves its user_id if it has one, and else its email."""
     return not source.is_browser or not identity.user_id
 
 
-def ways_to(rows: CustomerQuerySet, identity: Identity, *, source: Source) -> dict[str, CustomerQuerySet]:
-    """Where to look for whom somebody says to be, in order, as far as they prove it.
+def lookups(rows: CustomerQuerySet, identity: Identity, *, source: Source) -> dict[str, CustomerQuerySet]:
+    """Return the queries that find an identity, in order, restricted to the rows the source has proved.
 
-    A browser that proves an address alone is nobody who has a user_id: that one is proved by the user_id.
+    A browser that proves only an email cannot be a customer with a user_id: the user_id is their proof.
     """
     if source.is_browser and not (identity.id or identity.user_id):
         rows = rows.filter(user_id=None)
     return candidates(rows, identity, is_email_proved=is_email_proved(identity, source=source))
 
 
-def lock(identity: Identity, *, source: Source) -> tuple[Customer, str]:
-    """Return the row that is meant, locked, and by what it was found; a new one, found by "", where there is none."""
+def lock_customer(identity: Identity, *, source: Source) -> tuple[Customer, str]:
+    """Return the row, locked, and the identifier that found it; an unsaved row and "" if there is none."""
     rows = Customer.objects.select_for_update(no_key=True)
-    for name, meant in ways_to(rows, identity, source=source).items():
+    for name, meant in lookups(rows, identity, source=source).items():
         if name == "email":
-            queue_for(str(identity.email))
+            lock_email(str(identity.email))
         found = meant.first()
-        # What is left of somebody erased is nobody's to fill again.
+        # The remains of an erased customer must not be filled again.
         if found and not (name == "id" and found.is_erased):
             return found, name
         if name == "id":
@@ -101,39 +103,41 @@ def lock(identity: Identity, *, source: Source) -> tuple[Customer, str]:
     return Customer(), ""
 
 
-def queue_for(email: str) -> None:
-    """Wait for whoever else looks by this email, before any row is locked.
+def lock_email(email: str) -> None:
+    """Wait for other requests that look up this email, before any row is locked.
 
-    No constraint keeps apart two customers made at once, one with a user_id and one without.
+    No constraint prevents two requests from creating two customers with it, one with a user_id and one without.
     """
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(%s, hashtext(%s))", [Lock.EMAIL, email])
 
 
-def check_free(customer: Customer, identity: Identity) -> None:
-    """Refuse an id that is one customer's together with a user_id or an email that is another's."""
+def check_identity_conflict(customer: Customer, identity: Identity) -> None:
+    """Raise Conflict if the id belongs to one customer, and the user_id or email to another."""
     if customer.pk is None or not identity.id:
         return
     others = Customer.objects.exclude(pk=customer.pk)
     if identity.user_id and others.filter(user_id=identity.user_id).exists():
-        raise Conflict(f"id {customer.pk} and user_id {identity.user_id} are two different users.", field="user_id")
+        raise Conflict(f"id {customer.pk} and user_id {identity.user_id} belong to different users.", field="user_id")
     alone = not (identity.user_id or customer.user_id)
     known = others.filter(email=identity.email, user_id=None, email_is_said=False)
     if alone and identity.email and known.exists():
-        raise Conflict(f"id {customer.pk} and email {identity.email} are two different users.", field="email")
+        raise Conflict(f"id {customer.pk} and email {identity.email} belong to different users.", field="email")
 
 
-def changes_to(customer: Customer, sent: Facts, *, found_by: str, source: Source, at: datetime) -> dict[str, Any]:
-    """Return the columns that are to change, with their new values."""
+def changes_to(
+    customer: Customer, sent: CustomerFacts, *, found_by: str, source: Source, at: datetime
+) -> dict[str, Any]:
+    """Return the columns that change, with their new values."""
     wanted = dict(sent.columns)
     if sent.identity.user_id:
         wanted["user_id"] = sent.identity.user_id
     if sent.identity.user_id or found_by in ("", "email"):
         wanted["role"] = Role.USER
     if wanted.get("email") not in (None, customer.email):
-        # A bounce is about an address, and this is another; a complaint is the person's own, and stays.
+        # A bounce belongs to the old address. A complaint belongs to the person, and stays.
         wanted["has_hard_bounced"] = False
-    # Naming a customer by the address alone does not say that the address is theirs.
+    # An address that only identifies the customer does not prove that it is theirs.
     if wanted.get("email") and found_by != "email" and is_email_proved(sent.identity, source=source):
         wanted["email_is_said"] = False
     elif wanted.get("email") not in (None, customer.email):
@@ -142,31 +146,31 @@ def changes_to(customer: Customer, sent: Facts, *, found_by: str, source: Source
         wanted["first_seen_at"] = wanted["last_seen_at"]
     if sent.new_session:
         wanted |= {"session_count": customer.session_count + 1, "session_started_at": at}
-    wanted["unsubscribed_from_emails"] = opted_out(customer, said=sent.unsubscribed, source=source)
-    wanted["details"] = merge(customer.details, sent.details)
-    wanted["attributes"] = merge(customer.attributes, sent.attributes)
+    wanted["unsubscribed_from_emails"] = resolve_opt_out(customer, said=sent.unsubscribed, source=source)
+    wanted["details"] = merge_values(customer.details, sent.details)
+    wanted["attributes"] = merge_values(customer.attributes, sent.attributes)
     wanted["archived_at"] = None
     return {column: value for column, value in wanted.items() if getattr(customer, column) != value}
 
 
 def small_changes_to(
-    customer: Customer, sent: Facts, *, found_by: str, source: Source, at: datetime
+    customer: Customer, sent: CustomerFacts, *, found_by: str, source: Source, at: datetime
 ) -> dict[str, Any] | None:
-    """Return the columns that are to change, None where more is to do: who it is changes, or others are told."""
+    """Return the columns that change; None if an identifier changes or webhooks are due."""
     changes = changes_to(customer, sent, found_by=found_by, source=source, at=at)
-    return None if changes.keys() & CONTESTED or news(customer, changes) else changes
+    return None if changes.keys() & UNIQUE_COLUMNS or changed_topics(customer, changes) else changes
 
 
-def opted_out(customer: Customer, *, said: bool | None, source: Source) -> bool:
-    """Whether the customer is to get no emails: anybody may opt them out, only a sync undoes what a sync did."""
+def resolve_opt_out(customer: Customer, *, said: bool | None, source: Source) -> bool:
+    """Return whether the customer is opted out: any source may opt out, only REST may undo what REST did."""
     if said is False and source is Source.REST and customer.unsubscribed_by_customer_at is None:
         return False
     return said is True or customer.unsubscribed_from_emails
 
 
-def write(customer: Customer, changes: Mapping[str, Any], *, at: datetime) -> Customer:
-    """Save the changes and announce them; a row nothing is new about is not written."""
-    topics = [about_customer(customer, what) for what in news(customer, changes)]
+def save_changes(customer: Customer, changes: Mapping[str, Any], *, at: datetime) -> Customer:
+    """Save the changes, if any, and write their webhooks."""
+    topics = [customer_topic(customer, what) for what in changed_topics(customer, changes)]
     for column, value in changes.items():
         setattr(customer, column, value)
     if customer.pk is None:
@@ -181,8 +185,8 @@ def write(customer: Customer, changes: Mapping[str, Any], *, at: datetime) -> Cu
     return customer
 
 
-def news(customer: Customer, changes: Mapping[str, Any]) -> list[str]:
-    """What of the changes others may want to know."""
+def changed_topics(customer: Customer, changes: Mapping[str, Any]) -> list[str]:
+    """Return the webhook topics of the changes, without the prefix “user.” or “contact.”."""
     if customer.pk is None:
         return ["created"]
     is_lead = customer.role == Role.LEAD

@@ -1,8 +1,8 @@
-"""Browser, its version and the operating system, read from a user agent: what rules ask about, and no more."""
+"""User agent parser: browser, version and operating system, as far as rules use them."""
 
 import re
 
-# In order: each browser also claims to be those below it.
+# In this order, because each browser also names those below it.
 BROWSERS: tuple[tuple[str, str], ...] = (
     ("Edge", r"\b(?:Edg|EdgA|EdgiOS|Edge)/([\d.]+)"),
     ("Opera", r"\b(?:OPR|Opera|OPiOS)/([\d.]+)"),
@@ -22,14 +22,14 @@ SYSTEMS: tuple[tuple[str, str], ...] = (
 )
 
 
-def browser(user_agent: str) -> tuple[str, str]:
-    """Return the browser's name and version, both "" where the table has none."""
+def parse_browser(user_agent: str) -> tuple[str, str]:
+    """Return the browser's name and version, both "" if unknown."""
     for name, pattern in BROWSERS:
         if found := re.search(pattern, user_agent):
             return name, found[1].rstrip(".")
     return "", ""
 
 
-def system(user_agent: str) -> str:
-    """Return the operating system, "" where the table has none."""
+def parse_os(user_agent: str) -> str:
+    """Return the operating system, "" if unknown."""
     return next((name for name, pattern in SYSTEMS if re.search(pattern, user_agent)), "")

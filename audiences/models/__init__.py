@@ -1,4 +1,4 @@
-"""Who there is: the workspace, its customers and companies, what they did, and the audiences rules make of them."""
+"""Models: workspace, customers, companies, events, tags, audiences, imports, bulk jobs and webhook outbox."""
 
 from audiences.models.audience import Audience
 from audiences.models.catalogue import CustomAttribute, KindChange, RefusedName

@@ -1,4 +1,4 @@
-"""The attribute catalogue: which custom attributes there are, and of what kind each is."""
+"""Attribute catalogue: the custom attributes and their kinds, refused names, changes of kind."""
 
 from typing import Self
 
@@ -12,21 +12,19 @@ KINDS = [(kind.value, kind.value) for kind in (Kind.TEXT, Kind.NUMBER, Kind.BOOL
 
 
 class Scope(models.TextChoices):
-    """Whose attribute it is."""
+    """The owner of an attribute."""
 
     CUSTOMER = "customer"
     COMPANY = "company"
 
 
 class CustomAttributeQuerySet(models.QuerySet["CustomAttribute"]):
-    """Questions about the catalogue."""
-
     def offered(self) -> Self:
-        """Those that are not retired: what menus offer, and what counts towards the limit."""
+        """Return attributes that are not retired. Menus offer these, and the limit counts them."""
         return self.filter(retired_at=None)
 
     def catalogue(self) -> Catalogue:
-        """Read it all: what rules, variables and intake go by."""
+        """Return all attributes with their kinds, for rules, variables and intake."""
         kinds: dict[str, dict[str, Kind]] = {Scope.CUSTOMER: {}, Scope.COMPANY: {}}
         for scope, name, kind in self.values_list("scope", "name", "kind"):
             kinds[scope][name] = Kind(kind)
@@ -34,13 +32,13 @@ class CustomAttributeQuerySet(models.QuerySet["CustomAttribute"]):
 
 
 class CustomAttribute(models.Model):
-    """One custom attribute, with the kind learnt from its first real value or chosen by staff (behaviour 3)."""
+    """One custom attribute. Its kind comes from its first known value or from staff (behaviour 3)."""
 
     scope = models.CharField(max_length=8, choices=Scope)
     name = models.CharField(max_length=190)
     kind = models.CharField(max_length=8, choices=KINDS)
     created_at = models.DateTimeField()
-    # Values of a retired attribute are stored as before, but no menu offers it. None: it is in use.
+    # Values of a retired attribute are still stored, but menus do not offer it. None: in use.
     retired_at = models.DateTimeField(null=True, blank=True)
 
     objects = CustomAttributeQuerySet.as_manager()
@@ -66,13 +64,13 @@ class CustomAttribute(models.Model):
 
 
 class RefusedName(models.Model):
-    """A name that a browser wanted to add to a catalogue and could not: staff may accept it.
+    """A new name that a browser sent but may not add to a catalogue. Staff can accept it.
 
-    Browsers anybody can write to fill this table, so `intake.refused_names` keeps it short.
+    Any visitor can cause rows here, so `intake.attributes.refused_names` deletes the oldest.
     """
 
     class Of(models.TextChoices):
-        """The catalogue it would be in."""
+        """The catalogue that the name would be in."""
 
         CUSTOMER = "customer", "Customer attribute"
         COMPANY = "company", "Company attribute"
@@ -80,7 +78,7 @@ class RefusedName(models.Model):
 
     of = models.CharField(max_length=8, choices=Of)
     name = models.TextField()
-    # What the refused values were; empty for an event.
+    # The kind of the refused values; empty for an event.
     kind = models.CharField(max_length=8, choices=KINDS, blank=True, default="")
     times = models.PositiveBigIntegerField(default=1)
     first_at = models.DateTimeField()
@@ -94,18 +92,18 @@ class RefusedName(models.Model):
 
 
 class KindChange(models.Model):
-    """A change of kind that a worker carries out, as there are many values; kept with what became of it."""
+    """A change of an attribute's kind by a worker, for attributes with many values, with its result."""
 
     attribute = models.ForeignKey(CustomAttribute, on_delete=models.CASCADE, related_name="kind_changes")
     to = models.CharField(max_length=8, choices=KINDS)
-    # How many values were there, and how many staff were told would become unknown.
+    # The number of values, and how many of them the teammate accepted to lose.
     values = models.PositiveBigIntegerField(default=0)
     lose_at_most = models.PositiveBigIntegerField(default=0)
     asked_at = models.DateTimeField()
     ended_at = models.DateTimeField(null=True, blank=True)
     kept = models.PositiveBigIntegerField(null=True, blank=True)
     lost = models.PositiveBigIntegerField(null=True, blank=True)
-    # Why it was not carried out; empty where it was, or is still to be.
+    # The reason for a failure; empty if the change succeeded or is waiting.
     trouble = models.TextField(blank=True, default="")
 
     class Meta:

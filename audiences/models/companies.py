@@ -1,4 +1,4 @@
-"""Companies, and who is a member of which."""
+"""Companies and memberships."""
 
 from typing import Self
 
@@ -6,15 +6,12 @@ from django.db import models
 
 
 class CompanyQuerySet(models.QuerySet["Company"]):
-    """Questions about companies."""
-
     def present(self) -> Self:
-        """Those not archived."""
         return self.filter(archived_at=None)
 
 
 class Company(models.Model):
-    """A company customers belong to, known by the `company_id` of whoever sends us data."""
+    """A company of customers, identified by the `company_id` of the customer's system."""
 
     company_id = models.TextField("company ID", unique=True)
     name = models.TextField(blank=True, default="")
@@ -23,7 +20,7 @@ class Company(models.Model):
     size = models.IntegerField(null=True, blank=True)
     industry = models.TextField(blank=True, default="")
     website = models.TextField(blank=True, default="")
-    # When the company was created at theirs; created_at is when we first heard of it.
+    # When the company was created in the sender's system; created_at is when this row was.
     remote_created_at = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField()
     updated_at = models.DateTimeField()
@@ -45,7 +42,7 @@ class Company(models.Model):
 
 
 class Membership(models.Model):
-    """A customer is a member of a company."""
+    """The membership of a customer in a company."""
 
     customer = models.ForeignKey("audiences.Customer", on_delete=models.CASCADE, related_name="memberships")
     company = models.ForeignKey(Company, on_delete=models.CASCADE, related_name="memberships")

@@ -1,4 +1,4 @@
-"""Customers: users and leads, and the devices they get pushes on."""
+"""Customers (users and leads) and their devices for pushes."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -9,39 +9,36 @@ from django.db import models
 
 
 class Role(models.TextChoices):
-    """A user is known by user_id or email; a lead wrote to us without either."""
+    """A user is identified by user_id or email; a lead wrote or visited without either."""
 
     USER = "user"
     LEAD = "lead"
 
 
 class CustomerQuerySet(models.QuerySet["Customer"]):
-    """Questions about customers."""
-
     def present(self) -> Self:
-        """Those not archived: whoever an audience can hold."""
+        """Exclude archived customers, which never match an audience."""
         return self.filter(archived_at=None)
 
     def users(self) -> Self:
-        """Users, never leads."""
         return self.filter(role=Role.USER)
 
     def lock(self) -> list[int]:
-        """Lock them until the transaction ends, in primary-key order as everywhere else; return their keys."""
+        """Lock the rows until the transaction ends, in primary-key order as everywhere; return their keys."""
         return list(self.select_for_update(no_key=True).order_by("pk").values_list("pk", flat=True))
 
     def archive(self, *, at: datetime) -> int:
-        """Take them out of every audience at once; their records stay."""
+        """Archive the customers, which removes them from every audience. Their records stay."""
         return self.filter(archived_at=None).update(archived_at=at, updated_at=at)
 
 
 class Customer(models.Model):
-    """Somebody who can get messages. Columns for what rules always ask, JSON for the rest (behaviour 3)."""
+    """A person who can get messages. Common attributes are columns, the others are JSON (behaviour 3)."""
 
-    # Null, not "": many customers have none, and those who have one have it alone.
+    # Null if missing, not "", because they are unique.
     user_id = models.TextField("user ID", null=True, blank=True)  # noqa: DJ001
     email = models.TextField(null=True, blank=True)  # noqa: DJ001
-    # Whether only a page, or whoever sat before it, says that the address is theirs.
+    # True if the address is unproved: only a visitor typed it, or a page without proof sent it.
     email_is_said = models.BooleanField(default=False, db_default=False, editable=False)
     role = models.CharField(max_length=8, choices=Role, default=Role.USER)
     name = models.TextField(blank=True, default="")
@@ -63,7 +60,7 @@ class Customer(models.Model):
     checked_at = models.DateTimeField(null=True, blank=True)
 
     unsubscribed_from_emails = models.BooleanField(default=False)
-    # When the customer opted out by their own hand: no sync undoes that (behaviour 4.11).
+    # When the customer opted out themselves. No sync undoes that (behaviour 4.11).
     unsubscribed_by_customer_at = models.DateTimeField(null=True, blank=True)
     has_hard_bounced = models.BooleanField(default=False)
     marked_email_as_spam = models.BooleanField(default=False)
@@ -88,8 +85,8 @@ class Customer(models.Model):
     class Meta:
         permissions = [("answer_requests", "Can export and erase all that is kept of a customer")]
         constraints = [
-            # Of part of the rows, so that PostgreSQL takes no foreign key to stand on it: who gets a user_id need not
-            # wait for whoever writes down records of theirs.
+            # Partial, so that foreign keys cannot refer to it. Setting a user_id then does not wait for transactions
+            # that insert rows which refer to the customer.
             models.UniqueConstraint(
                 name="one_customer_per_user_id",
                 fields=("user_id",),
@@ -99,9 +96,9 @@ class Customer(models.Model):
             models.UniqueConstraint(
                 name="one_customer_per_known_email_without_user_id",
                 fields=("email",),
-                # Anybody can say any address, as often as they like.
+                # Visitors can type any address, any number of times.
                 condition=models.Q(user_id=None, email__isnull=False, email_is_said=False),
-                violation_error_message="Another customer without a user ID is known by this email.",
+                violation_error_message="Another customer without a user ID has this email.",
             ),
             models.CheckConstraint(name="email_is_lower_case", condition=~models.Q(email__regex="[A-Z]")),
             models.CheckConstraint(name="email_is_not_empty", condition=~models.Q(email="")),
@@ -120,12 +117,12 @@ class Customer(models.Model):
 
     @property
     def is_erased(self) -> bool:
-        """Whether all that was known of them is gone, so that nothing names them any more."""
+        """Whether the customer's identifying data was erased."""
         return self.archived_at is not None and not (self.email or self.user_id or self.name)
 
     @property
     def first_name(self) -> str:
-        """The name up to its first space, as the rule on it sees it."""
+        """The name up to its first space, as in rules."""
         return self.name.partition(" ")[0]
 
     @property
@@ -135,7 +132,7 @@ class Customer(models.Model):
 
 
 class Platform(models.TextChoices):
-    """What a device is."""
+    """The platform of a device."""
 
     ANDROID = "android", "Android"
     IOS = "ios", "iOS"
@@ -143,20 +140,18 @@ class Platform(models.TextChoices):
 
 
 class DeviceQuerySet(models.QuerySet["Device"]):
-    """What happens to devices."""
-
     def live(self) -> Self:
-        """Those that pushes reach."""
+        """Return devices that get pushes."""
         return self.filter(retired_at=None)
 
     def retire(self, tokens: Iterable[str], *, at: datetime) -> None:
-        """Send nothing more to these: their tokens are dead. Each by itself, so that nobody waits for anybody."""
+        """Retire devices whose tokens are invalid. One statement each, so that no transaction waits for another."""
         for token in tokens:
             self.filter(token=token, retired_at=None).update(retired_at=at)
 
 
 class Device(models.Model):
-    """A phone or browser that takes pushes; `retired_at` once its token is dead."""
+    """A phone or browser for pushes. `retired_at` is set once its token is invalid."""
 
     customer = models.ForeignKey(Customer, on_delete=models.CASCADE, related_name="devices")
     token = models.TextField(unique=True)

@@ -1,4 +1,4 @@
-"""What customers did, and the summary of it that rules read."""
+"""Events of customers, and their summaries for rules."""
 
 from typing import Self
 
@@ -7,7 +7,7 @@ from django.db import models
 
 
 class Event(models.Model):
-    """Something a customer did; the same name in the same second is the same event (wire 5.12)."""
+    """An event of a customer. The same name in the same second is the same event (wire 5.12)."""
 
     customer = models.ForeignKey("audiences.Customer", on_delete=models.CASCADE, related_name="events")
     name = models.TextField()
@@ -25,19 +25,17 @@ class Event(models.Model):
 
 
 class EventNameQuerySet(models.QuerySet["EventName"]):
-    """Questions about the names of events."""
-
     def offered(self) -> Self:
-        """Those that are not retired: what menus offer."""
+        """Return names that are not retired, for menus."""
         return self.filter(retired_at=None)
 
 
 class EventName(models.Model):
-    """A name that events have. A trigger of the summaries adds each name that is recorded."""
+    """A name of events. A trigger on the summaries inserts each new name."""
 
     name = models.TextField(unique=True)
     created_at = models.DateTimeField()
-    # Events of a retired name are recorded as before, but no menu offers it. None: it is in use.
+    # Events with a retired name are still recorded, but menus do not offer it. None: in use.
     retired_at = models.DateTimeField(null=True, blank=True)
 
     objects = EventNameQuerySet.as_manager()
@@ -51,7 +49,7 @@ class EventName(models.Model):
 
 
 class EventSummary(models.Model):
-    """How often, first and last a customer did something: kept on intake, so no rule scans the events."""
+    """Count, first and last time of a customer's event. Intake updates it, so that rules never scan the events."""
 
     customer = models.ForeignKey("audiences.Customer", on_delete=models.CASCADE, related_name="event_summaries")
     name = models.TextField()
@@ -74,7 +72,7 @@ class EventSummary(models.Model):
                 when=pgtrigger.After,
                 operation=pgtrigger.Insert,
                 referencing=pgtrigger.Referencing(new="added"),
-                # In the order of the names, so that two statements never wait for each other in a circle.
+                # In the order of the names, so that two statements cannot deadlock.
                 func="""
                 INSERT INTO audiences_eventname (name, created_at)
                 SELECT name, min(first_at) FROM added

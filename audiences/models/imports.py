@@ -1,22 +1,22 @@
-"""Imports: a CSV file of customers, or of addresses that unsubscribed elsewhere, on its way in."""
+"""Imports of CSV files with customers, or with addresses that unsubscribed elsewhere."""
 
 from django.conf import settings
 from django.db import models
 
 
 class ImportKind(models.TextChoices):
-    """What a file holds."""
+    """The content of a file."""
 
     CUSTOMERS = "customers", "Customers"
     UNSUBSCRIBED = "unsubscribed", "Addresses that unsubscribed elsewhere"
 
 
 class ImportState(models.TextChoices):
-    """How far an import is."""
+    """The state of an import."""
 
-    UPLOADED = "uploaded", "Not checked yet"  # Somebody is to say which column is what.
+    UPLOADED = "uploaded", "Not checked yet"  # A teammate has to map the columns.
     CHECKING = "checking", "Being checked"
-    CHECKED = "checked", "Checked"  # What it would do is known; nothing is written.
+    CHECKED = "checked", "Checked"  # The result is known; nothing is written.
     WRITING = "writing", "Being imported"
     DONE = "done", "Done"
     CANCELLED = "cancelled", "Cancelled"
@@ -26,7 +26,7 @@ UNDER_WAY = (ImportState.CHECKING, ImportState.WRITING)
 
 
 class Import(models.Model):
-    """One file. It is read twice, first to check it and then to write it, in slices; `position` is where to go on."""
+    """One file. It is read twice in slices: to check it, then to write it. `position` is the next byte to read."""
 
     kind = models.CharField(max_length=16, choices=ImportKind, default=ImportKind.CUSTOMERS)
     state = models.CharField(max_length=16, choices=ImportState, default=ImportState.UPLOADED)
@@ -38,17 +38,17 @@ class Import(models.Model):
     delimiter = models.CharField(max_length=1, default=",")
     columns = models.JSONField(default=list)
     sample = models.JSONField(default=list)
-    # What each column is, in their order; "" is left out.
+    # The target of each column, in order; "" is not imported.
     targets = models.JSONField(default=list)
-    # Put on everybody in the file.
+    # Added to every customer in the file.
     tag = models.ForeignKey("audiences.Tag", null=True, blank=True, on_delete=models.SET_NULL, related_name="+")
 
     size = models.BigIntegerField(default=0)
     position = models.BigIntegerField(default=0)
-    # Lines of the file up to `position`, and records: one can be quoted over several lines.
+    # Lines and records before `position`. A quoted record can have several lines.
     lines = models.BigIntegerField(default=0)
     records = models.BigIntegerField(default=0)
-    # What the records did, or when it was only checked would do.
+    # Counts of the result: of the dry run, or of the import.
     made = models.BigIntegerField(default=0)
     changed = models.BigIntegerField(default=0)
     unchanged = models.BigIntegerField(default=0)
@@ -70,12 +70,12 @@ class Import(models.Model):
 
     @property
     def percent(self) -> int:
-        """How much of the file is read, in whole percent."""
+        """The share of the file that was read, in whole percent."""
         return min(100, 100 * self.position // self.size) if self.size else 0
 
 
 class ImportChunk(models.Model):
-    """A piece of the file, in UTF-8; kept in the database, where every worker can read it and nobody else can."""
+    """A chunk of the file in UTF-8. It is in the database because all workers can read it there."""
 
     of = models.ForeignKey(Import, on_delete=models.CASCADE, related_name="chunks")
     begins = models.BigIntegerField()
@@ -89,7 +89,7 @@ class ImportChunk(models.Model):
 
 
 class ImportProblem(models.Model):
-    """A record that cannot be imported: its line, the column, and the reason."""
+    """A record that cannot be imported, with its line, the column and the reason."""
 
     of = models.ForeignKey(Import, on_delete=models.CASCADE, related_name="problems")
     line = models.BigIntegerField()
@@ -104,7 +104,7 @@ class ImportProblem(models.Model):
 
 
 class ImportNewcomer(models.Model):
-    """Whom a file that is being checked would make, so that a later line about them does not count as another."""
+    """A customer that a dry run would create, so that a later line about them does not count as another."""
 
     of = models.ForeignKey(Import, on_delete=models.CASCADE, related_name="newcomers", db_index=False)
     user_id = models.TextField(null=True)  # noqa: DJ001 - null is none, as with customers
@@ -121,4 +121,4 @@ class ImportNewcomer(models.Model):
         ]
 
     def __str__(self) -> str:
-        return self.user_id or self.email or "Nobody"
+        return self.user_id or self.email or "Unknown customer"

@@ -1,20 +1,20 @@
-"""Bulk jobs: many users or events taken at once and written down later, one by one (wire 5.11)."""
+"""Bulk jobs: users or events accepted in one request and processed later, one by one (wire 5.11)."""
 
 import secrets
 from datetime import datetime, timedelta
 
 from django.db import models
 
-OPEN_FOR = timedelta(seconds=900)
+OPEN_DURATION = timedelta(seconds=900)
 
 
 def new_key() -> str:
-    """Return the name a job goes by."""
+    """Return a random key for a job."""
     return f"job_{secrets.token_hex(12)}"
 
 
 class Job(models.Model):
-    """A job; more can be added to it until it closes. It is completed while none of its tasks is left to do."""
+    """A bulk job. Tasks can be added until it closes. It is completed while all its tasks are."""
 
     key = models.CharField(max_length=40, unique=True, default=new_key, editable=False)
     created_at = models.DateTimeField()
@@ -25,12 +25,12 @@ class Job(models.Model):
 
     @property
     def closing_at(self) -> datetime:
-        """When nothing more can be added to it."""
-        return self.created_at + OPEN_FOR
+        """The time after which tasks can no longer be added."""
+        return self.created_at + OPEN_DURATION
 
 
 class JobTask(models.Model):
-    """What one call added to a job."""
+    """The items that one request added to a job."""
 
     job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="tasks")
     item_count = models.PositiveIntegerField()
@@ -46,7 +46,7 @@ class JobTask(models.Model):
 
 
 class JobItem(models.Model):
-    """One thing still to do, or one that could not be done, with the reason; what was done is no longer here."""
+    """An item that is waiting or failed, with its error. Processed items are deleted."""
 
     task = models.ForeignKey(JobTask, on_delete=models.CASCADE, related_name="items")
     method = models.CharField(max_length=6)

@@ -1,11 +1,11 @@
-"""Notes the team keeps about a customer, which the customer never sees."""
+"""Internal notes about customers, which customers never see."""
 
 from django.conf import settings
 from django.db import models
 
 
 class Note(models.Model):
-    """What a teammate wrote down about a customer; `teammate` null where an integration did."""
+    """An internal note about a customer. `teammate` is null if an integration wrote it."""
 
     customer = models.ForeignKey("audiences.Customer", on_delete=models.CASCADE, related_name="notes")
     teammate = models.ForeignKey(

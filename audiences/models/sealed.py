@@ -1,4 +1,4 @@
-"""Secrets that are read again, encrypted at rest: who holds a copy of the database alone cannot sign as we do."""
+"""Encryption at rest for secrets: a copy of the database is not enough to sign with them."""
 
 import base64
 import hashlib
@@ -10,36 +10,36 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.db import models
 
-# What was written before secrets were sealed is read as it is, until it is written again.
-MARK = "sealed:"
+# Values without this prefix were stored before encryption existed, and are returned as they are.
+SEALED_PREFIX = "sealed:"
 
 
 @lru_cache(maxsize=4)
-def sealing(*keys: str) -> MultiFernet:
-    """Seal with the first of these keys, and open what any of them sealed."""
+def fernet_for_keys(*keys: str) -> MultiFernet:
+    """Return a cipher that encrypts with the first key and decrypts with any of them."""
     hashed = [hashlib.sha256(f"outbound.at_rest:{key}".encode()).digest() for key in keys]
     return MultiFernet([Fernet(base64.urlsafe_b64encode(key)) for key in hashed])
 
 
-def current() -> MultiFernet:
-    """Return what seals under today's SECRET_KEY and opens under its SECRET_KEY_FALLBACKS too."""
-    return sealing(settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS)
+def current_fernet() -> MultiFernet:
+    """Return the cipher for SECRET_KEY and SECRET_KEY_FALLBACKS."""
+    return fernet_for_keys(settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS)
 
 
 class SealedField(models.CharField):
-    """Text that is plain here and encrypted in the database; `max_length` is that of the sealed text."""
+    """Text that is encrypted in the database. `max_length` applies to the encrypted text."""
 
     def get_prep_value(self, value: Any) -> Any:
-        """Seal it: two seals of one secret differ, so nothing can be looked up by it."""
-        return value if value is None else MARK + current().encrypt(str(value).encode()).decode()
+        """Encrypt the value. Two ciphertexts of one value differ, so lookups by value do not work."""
+        return value if value is None else SEALED_PREFIX + current_fernet().encrypt(str(value).encode()).decode()
 
     def from_db_value(self, value: str | None, _expression: object, _connection: object) -> str | None:
-        """Open it; raises ImproperlyConfigured where it was sealed with a key that is not there any more."""
-        if value is None or not value.startswith(MARK):
+        """Decrypt the value. Raises ImproperlyConfigured if it was encrypted with an unknown key."""
+        if value is None or not value.startswith(SEALED_PREFIX):
             return value
         try:
-            return current().decrypt(value.removeprefix(MARK)).decode()
+            return current_fernet().decrypt(value.removeprefix(SEALED_PREFIX)).decode()
         except InvalidToken as no:
             raise ImproperlyConfigured(
-                f"{self.name} was sealed with another SECRET_KEY: name that one in SECRET_KEY_FALLBACKS."
+                f"{self.name} was encrypted with another SECRET_KEY. Add that key to SECRET_KEY_FALLBACKS."
             ) from no

@@ -1,6 +1,6 @@
-"""Webhooks out: who wants to be told what, and what there is to tell or was told (wire 5.13).
+"""Webhook outbox: subscriptions and their notifications (wire 5.13).
 
-They stand here, below delivery, because what happens to customers must be written down in the same transaction.
+The models are in audiences, below delivery, because intake writes notifications in its transactions.
 """
 
 from datetime import datetime
@@ -16,7 +16,7 @@ from audiences.models.workspace import new_secret
 
 
 class Topic(models.TextChoices):
-    """What one can be told about."""
+    """The topic of a notification."""
 
     CONVERSATION_USER_CREATED = "conversation.user.created"
     CONVERSATION_USER_REPLIED = "conversation.user.replied"
@@ -45,21 +45,19 @@ class Topic(models.TextChoices):
 
 
 class SubscriptionQuerySet(models.QuerySet["Subscription"]):
-    """Questions about subscriptions."""
-
-    def wanting(self, topic: str) -> Self:
-        """Those to be told about this."""
+    def subscribed_to(self, topic: str) -> Self:
+        """Return active subscriptions to this topic."""
         return self.filter(active=True, topics__contains=[topic])
 
 
 class Subscription(models.Model):
-    """An address that is told what happens, signed with its secret."""
+    """A URL that gets notifications, signed with its secret."""
 
     url = models.TextField("address")
     topics = ArrayField(models.CharField(max_length=64, choices=Topic))
     secret = SealedField(max_length=1500, default=new_secret)
     active = models.BooleanField(default=True)
-    # Since when nothing gets through; null while it does.
+    # Since when deliveries fail; null while they succeed.
     failing_since = models.DateTimeField(null=True, blank=True, editable=False)
     created_at = models.DateTimeField()
     updated_at = models.DateTimeField()
@@ -71,7 +69,7 @@ class Subscription(models.Model):
 
 
 class NotificationState(models.TextChoices):
-    """How far a notification is."""
+    """The state of a notification."""
 
     WAITING = "waiting", "Waiting"
     SENDING = "sending", "Sending"
@@ -80,10 +78,8 @@ class NotificationState(models.TextChoices):
 
 
 class NotificationQuerySet(models.QuerySet["Notification"]):
-    """Questions about notifications."""
-
     def due(self, at: datetime) -> Self:
-        """Those to be handed over now: again, too, what a worker that died had in hand."""
+        """Return notifications to send now, including those whose lease expired because a worker died."""
         return self.filter(
             models.Q(state=NotificationState.WAITING, due_at__lte=at)
             | models.Q(state=NotificationState.SENDING, leased_until__lt=at),
@@ -91,20 +87,20 @@ class NotificationQuerySet(models.QuerySet["Notification"]):
         )
 
     def mark_sending(self, *, claim: UUID, until: datetime) -> int:
-        """Note who has them in hand, before the first byte leaves."""
+        """Claim the notifications before the first byte is sent."""
         return self.update(state=NotificationState.SENDING, claim=claim, leased_until=until, attempts=F("attempts") + 1)
 
     def put_back(self, *, claim: UUID, due_at: datetime) -> int:
-        """Have them wait again without a try used up."""
+        """Return claimed notifications to the outbox, without counting the attempt."""
         return self.filter(state=NotificationState.SENDING, claim=claim).update(
             state=NotificationState.WAITING, claim=None, leased_until=None, due_at=due_at, attempts=F("attempts") - 1
         )
 
 
 class Notification(models.Model):
-    """One thing that happened, for one subscription: written with what happened, settled when it was told or given up.
+    """One change for one subscription: written in the transaction of the change, settled when sent or given up.
 
-    `about` names the rows it is about; the payload is made of them when it is first handed over, and stays the same.
+    `about` has the keys of its rows. The payload is built from them before the first attempt, and stays the same.
     """
 
     subscription = models.ForeignKey(Subscription, on_delete=models.CASCADE, related_name="notifications")
@@ -119,7 +115,7 @@ class Notification(models.Model):
     attempts = models.PositiveSmallIntegerField(default=0)
     first_sent_at = models.DateTimeField(null=True, blank=True)
     settled_at = models.DateTimeField(null=True, blank=True)
-    # What the address answered last; null where it did not.
+    # The last response; null if there was none.
     response_status = models.PositiveSmallIntegerField(null=True, blank=True)
     detail = models.TextField(blank=True, default="")
     payload = models.JSONField(null=True, blank=True)

@@ -5,14 +5,16 @@ from django.db.models.functions import Lower
 
 
 class Tag(models.Model):
-    """A label; names are told apart without regard to case."""
+    """A tag. Names are unique regardless of case."""
 
     name = models.CharField(max_length=200)
     created_at = models.DateTimeField()
 
     class Meta:
         constraints = [
-            models.UniqueConstraint(Lower("name"), name="tag_name_once", violation_error_message="This tag exists."),
+            models.UniqueConstraint(
+                Lower("name"), name="tag_name_once", violation_error_message="A tag with this name already exists."
+            ),
         ]
 
     def __str__(self) -> str:
@@ -20,7 +22,7 @@ class Tag(models.Model):
 
 
 class CustomerTag(models.Model):
-    """A customer has a tag."""
+    """A tag on a customer."""
 
     customer = models.ForeignKey("audiences.Customer", on_delete=models.CASCADE)
     tag = models.ForeignKey(Tag, on_delete=models.CASCADE)
@@ -34,7 +36,7 @@ class CustomerTag(models.Model):
 
 
 class CompanyTag(models.Model):
-    """A company has a tag."""
+    """A tag on a company."""
 
     company = models.ForeignKey("audiences.Company", on_delete=models.CASCADE)
     tag = models.ForeignKey(Tag, on_delete=models.CASCADE)

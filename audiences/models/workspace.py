@@ -1,4 +1,4 @@
-"""The workspace: the one row of settings staff can change, and the integrations that may call the API."""
+"""Workspace settings (one row) and API tokens."""
 
 import secrets
 from datetime import datetime, timedelta
@@ -13,22 +13,21 @@ from knox.models import AbstractAuthToken
 
 from audiences.models.sealed import SealedField
 
-COLOUR = RegexValidator(r"^#[0-9a-fA-F]{6}$", "Write the colour like #0b5cad.")
+COLOUR = RegexValidator(r"^#[0-9a-fA-F]{6}$", "Enter a colour such as #0b5cad.")
 
 
 def check_zone(name: str) -> None:
-    """Refuse a time zone that does not exist."""
     if name not in available_timezones():
-        raise ValidationError(f"There is no time zone “{name}”. Write it like Europe/Dublin.")
+        raise ValidationError(f"“{name}” is not a valid time zone. Use a name such as Europe/Dublin.")
 
 
 def check_addresses(typed: str) -> None:
-    """Refuse a list with something in it that is no email address."""
+    """Raise ValidationError if an address in a list, separated by commas or spaces, is not valid."""
     for address in typed.replace(",", " ").split():
         try:
             validate_email(address)
         except ValidationError as no:
-            raise ValidationError(f"“{address}” is no email address.") from no
+            raise ValidationError(f"“{address}” is not a valid email address.") from no
 
 
 def new_secret() -> str:
@@ -37,46 +36,46 @@ def new_secret() -> str:
 
 
 class Workspace(models.Model):
-    """One row. `generation` counts the changes that what is kept compiled in a process depends on."""
+    """The one row of settings. `generation` increases when compiled messages in worker memory become stale."""
 
     name = models.CharField(max_length=200, default="Outbound")
     zone = models.CharField("time zone", max_length=64, default="UTC", validators=[check_zone])
     office_hours = models.JSONField(default=list, blank=True)
     postal_address = models.TextField(blank=True)
-    # What a branded email wears. The address is one of ours, or one a browser anywhere can reach.
+    # For branded emails. The URL is one of this server, or public.
     logo = models.CharField(
         max_length=500,
         blank=True,
         default="",
         db_default="",
-        help_text="The address of a picture, about 40 pixels high. A branded email begins with it.",
+        help_text="URL of an image, about 40 pixels high. It is shown at the top of branded emails.",
     )
     colour = models.CharField(
         max_length=7,
         default="#2563eb",
         db_default="#2563eb",
         validators=[COLOUR],
-        help_text="The colour of a branded email’s edge and links.",
+        help_text="Colour of the border and links in branded emails.",
     )
-    allowed_origins = models.JSONField(default=list, blank=True, help_text="Websites the messenger may run on.")
+    allowed_origins = models.JSONField(default=list, blank=True, help_text="Websites that may load the messenger.")
     identity_secret = SealedField(max_length=200, default=new_secret)
     require_user_hash = models.BooleanField(
         "require identity verification",
         default=True,
-        help_text="Without it, anybody can claim in a browser to be any of your customers.",
+        help_text="If off, any visitor can pretend to be any of your customers.",
     )
     confirm_above = models.PositiveIntegerField(
-        default=1000, help_text="Above this many people, the sender types the number to set a message live."
+        default=1000, help_text="Above this many recipients, the sender must type the number to set a message live."
     )
     drift_percent = models.PositiveSmallIntegerField(
-        default=5, help_text="How much an audience may have changed between the review and setting live."
+        default=5, help_text="How much an audience may change between review and go-live, in percent."
     )
     cap_messages = models.PositiveSmallIntegerField(
         "messages at most",
         null=True,
         blank=True,
         validators=[MinValueValidator(1)],
-        help_text="To one customer within the days below, in all channels together. Empty: as many as there are.",
+        help_text="Maximum for one customer within the days below, across all channels. Empty: no limit.",
     )
     cap_days = models.PositiveSmallIntegerField(
         "within days", default=7, db_default=7, validators=[MinValueValidator(1), MaxValueValidator(90)]
@@ -85,15 +84,15 @@ class Workspace(models.Model):
         "track opens and clicks",
         default=True,
         db_default=True,
-        help_text="Emails carry an unseen picture, and their links lead over this server. Off, neither is in what"
-        " goes out from then on, and reports cannot say who opened or clicked.",
+        help_text="Adds an invisible image to emails and routes their links through this server. If off, new emails"
+        " have neither, and reports cannot show opens and clicks.",
     )
     answer_by_email_after = models.PositiveSmallIntegerField(
         "minutes before an answer is emailed",
         default=5,
         db_default=5,
         validators=[MinValueValidator(1), MaxValueValidator(1440)],
-        help_text="A customer who has not been back by then gets a teammate’s answer by email, once.",
+        help_text="If the customer has not returned by then, they get the teammate’s answer by email.",
     )
     alarm_to = models.TextField(
         "alarms go to",
@@ -101,24 +100,23 @@ class Workspace(models.Model):
         default="",
         db_default="",
         validators=[check_addresses],
-        help_text="Who is told when something is stuck, and when it is over: addresses with commas between them."
-        " Empty: every Admin.",
+        help_text="Email addresses, separated by commas, that get alarms and their all-clear. Empty: every Admin.",
     )
     keep_events_days = models.PositiveSmallIntegerField(
         "keep events for days",
         null=True,
         blank=True,
         validators=[MinValueValidator(7)],
-        help_text="Older events of customers are deleted, once a day. How often, first and last they did something is"
-        " kept, as rules ask for it. Empty: for ever.",
+        help_text="Older events are deleted once a day. Their count, first and last time are kept for rules."
+        " Empty: keep for ever.",
     )
     keep_copies_days = models.PositiveSmallIntegerField(
         "keep copies for days",
         null=True,
         blank=True,
         validators=[MinValueValidator(7)],
-        help_text="Of older emails and pushes it is still known who got which when, and what came of it; no longer what"
-        " was filled in for them, nor what was written to one person. Links made of variables end. Empty: for ever.",
+        help_text="After this, the personal content of emails and pushes is deleted, and links made of variables stop"
+        " working. Recipients, times and results are kept. Empty: keep for ever.",
     )
     generation = models.BigIntegerField(default=1, editable=False)
 
@@ -143,23 +141,23 @@ class Workspace(models.Model):
 
     @classmethod
     def current(cls) -> "Workspace":
-        """Return the one row, made at its first use."""
+        """Return the one row; create it at its first use."""
         return cls.objects.get_or_create(pk=1)[0]
 
     @classmethod
-    def identity(cls) -> tuple[str, bool]:
-        """Return the identity secret, and whether a browser must prove whom it names: read at every visit."""
+    def identity_settings(cls) -> tuple[str, bool]:
+        """Return the identity secret and whether identity verification is required. Called at every visit."""
         found = cls.objects.filter(pk=1).values_list("identity_secret", "require_user_hash").first()
         return found or (cls.current().identity_secret, True)
 
     @property
     def tz(self) -> ZoneInfo:
-        """The zone its calendar days and windows are in."""
+        """The workspace's time zone, for calendar days and delivery windows."""
         return ZoneInfo(self.zone)
 
 
 class Integration(AbstractAuthToken):
-    """An API token, hashed at rest: shown once when made, without expiry, with a login-less user of its own."""
+    """An API token, hashed, without expiry. Its user cannot log in."""
 
     LAST_USED_EVERY = timedelta(minutes=1)
 
@@ -171,20 +169,20 @@ class Integration(AbstractAuthToken):
 
     @classmethod
     def issue(cls, *, name: str) -> "tuple[Integration, str]":
-        """Make an integration with a user of its own who cannot log in; return it with its token, shown only now."""
+        """Create an integration with its user. Return it and the token, which cannot be read again."""
         username = f"integration-{secrets.token_hex(8)}"
         user = get_user_model().objects.create_user(username=username, first_name=name[:150])
         integration, token = cls.objects.create(user=user, name=name)
         return integration, token
 
     def revoke(self) -> None:
-        """End the token, with its user if that is nobody who works here."""
+        """Delete the token, and its user unless the user is a teammate."""
         user = self.user
         self.delete()
         if not user.is_staff and not user.has_usable_password():
             user.delete()
 
-    def used(self, *, at: datetime) -> None:
-        """Note that the token was used; written at most once a minute."""
+    def mark_used(self, *, at: datetime) -> None:
+        """Set `last_used_at`, at most once a minute."""
         if self.last_used_at is None or at - self.last_used_at >= self.LAST_USED_EVERY:
             type(self).objects.filter(pk=self.pk).update(last_used_at=at)

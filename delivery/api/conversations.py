@@ -15,7 +15,7 @@ from audiences.api.base.openapi import PAGE, WHO, asked
 from audiences.api.base.paging import paged
 from audiences.api.base.query import refuse_beside
 from audiences.intake import Refused
-from audiences.intake.attributes.fields import flag, text
+from audiences.intake.attributes.fields import read_flag, read_text
 from delivery import tasks
 from delivery.conversations import payloads, threads
 from delivery.models import Conversation
@@ -56,7 +56,7 @@ class Conversations(Endpoint):
         query = request.query_params
         rows: QuerySet[Conversation] = Conversation.objects.all()
         headers: dict[str, str] = {}
-        kind = text(query.get("type"), "type")
+        kind = read_text(query.get("type"), "type")
         if kind != "user":
             refuse_beside(query, OF_USER, because="it needs type=user.")
         if kind != "admin":
@@ -88,7 +88,7 @@ class OneConversation(Endpoint):
     def put(self, request: Request, pk: str) -> Response:
         """Note that the customer has read it: `{"read": true}`."""
         found = one_of(Conversation.objects.all(), pk)
-        if flag(body(request).get("read"), "read"):
+        if read_flag(body(request).get("read"), "read"):
             threads.mark_read(found)
         return conversation_response(request, found)
 
@@ -102,14 +102,14 @@ def conversation_response(request: Request, found: Conversation) -> Response:
 def of_user(request: Request, *, at: datetime) -> tuple[QuerySet[Conversation], dict[str, str]]:
     """The conversations of one customer, having matching run for them; the headers say whether it did."""
     query = request.query_params
-    user_id = "" if query.get("id") or query.get("intercom_user_id") else text(query.get("user_id"), "user_id")
+    user_id = "" if query.get("id") or query.get("intercom_user_id") else read_text(query.get("user_id"), "user_id")
     customer = visit.check_user(user_id, at=at, then=tasks.nudge) if user_id else None
     next_at = None
     if customer is None:
-        customer = intake.find(query)
+        customer = intake.find_customer(query)
         next_at = visit.check(customer, at=at, then=tasks.nudge)
     rows = Conversation.objects.of(customer)
-    if flag(query.get("unread"), "unread"):
+    if read_flag(query.get("unread"), "unread"):
         rows = rows.filter(read=False)
     again = at + visit.CHECK_EVERY if next_at is None else next_at
     return rows, {
@@ -122,19 +122,19 @@ def of_teammate(request: Request) -> QuerySet[Conversation]:
     """The conversations in the inbox, of one teammate or of nobody, open or not."""
     query = request.query_params
     rows = Conversation.objects.in_inbox()
-    who = text(query.get("admin_id"), "admin_id")
+    who = read_text(query.get("admin_id"), "admin_id")
     if who == "nobody":
         rows = rows.filter(assignee=None)
     elif who:
         rows = rows.filter(assignee=admin_of(who))
-    is_open = flag(query.get("open"), "open")
+    is_open = read_flag(query.get("open"), "open")
     return rows if is_open is None else rows.filter(state="open") if is_open else rows.exclude(state="open")
 
 
 def order(request: Request) -> tuple[str, str]:
     """How to sort; for one user or teammate `order` is the field and `sort` the direction, else the reverse."""
     query = request.query_params
-    given = {text(query.get("order"), "order"), text(query.get("sort"), "sort")} - {""}
+    given = {read_text(query.get("order"), "order"), read_text(query.get("sort"), "sort")} - {""}
     if (unknown := given - {*FIELDS, *DIRECTIONS}) or given in ({*FIELDS}, {*DIRECTIONS}):
         wrong = min(unknown) if unknown else " and ".join(sorted(given))
         raise Refused(
@@ -147,7 +147,7 @@ def order(request: Request) -> tuple[str, str]:
 
 def displayed_as(request: Request) -> str:
     """Whether bodies are wanted as HTML or as plain text."""
-    wanted = text(request.query_params.get("display_as"), "display_as") or "html"
+    wanted = read_text(request.query_params.get("display_as"), "display_as") or "html"
     if wanted not in ("html", "plaintext"):
         raise Refused("display_as is plaintext or html.", field="display_as")
     return wanted

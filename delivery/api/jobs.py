@@ -15,7 +15,7 @@ from audiences.api.base.paging import paged
 from audiences.api.base.versions import refuse_our_id
 from audiences.api.payloads import APP_ID, Json, unix
 from audiences.intake import Unknown
-from audiences.intake.attributes.fields import entries, mapping, text
+from audiences.intake.attributes.fields import read_entries, read_mapping, read_text
 from audiences.models import Job, JobItem, JobTask
 from delivery import tasks
 
@@ -28,11 +28,11 @@ class Bulk(Endpoint):
     def post(self, request: Request) -> Response:
         """Take items into a new job, or into the open one that `job` names."""
         sent = body(request)
-        to = mapping(sent.get("job"), "job").get("id")
-        items = entries(sent.get("items"), "items")
+        to = read_mapping(sent.get("job"), "job").get("id")
+        items = read_entries(sent.get("items"), "items")
         self.check_items(items)
         with transaction.atomic():
-            job = intake.submit(items, data_type=self.data_type, to=to, at=timezone.now())
+            job = intake.submit_job(items, data_type=self.data_type, to=to, at=timezone.now())
             transaction.on_commit(tasks.nudge_jobs)
         return Response(shape(job))
 
@@ -92,7 +92,7 @@ class JobErrors(Endpoint):
 
 def job_of(named: Any) -> Job:
     """The job of this name, or 404."""
-    key = text(named, "id")
+    key = read_text(named, "id")
     found = Job.objects.prefetch_related("tasks").filter(key=key).first()
     if found is None:
         raise Unknown(f"No such id[{key}]", field="id")

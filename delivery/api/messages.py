@@ -15,7 +15,7 @@ from audiences.api.base.errors import Forbidden, Missing
 from audiences.api.base.lookups import admin_of, lead_of
 from audiences.api.payloads import Json, admin, unix
 from audiences.intake import Refused
-from audiences.intake.attributes.fields import first_given, mapping, text
+from audiences.intake.attributes.fields import first_given, read_mapping, read_text
 from audiences.models import Customer
 from audiences.transactions import retried
 from delivery import tasks
@@ -37,8 +37,8 @@ class Messages(Endpoint):
     def post(self, request: Request) -> Response:
         """Write to one customer as a teammate, or to us as a customer; who is said by `from`."""
         sent = body(request)
-        writer = mapping(sent.get("from"), "from")
-        kind = text(writer.get("type"), "from.type")
+        writer = read_mapping(sent.get("from"), "from")
+        kind = read_text(writer.get("type"), "from.type")
         if kind == "admin":
             return Response(from_teammate(sent, writer))
         if kind in PEOPLE:
@@ -51,19 +51,19 @@ def from_teammate(sent: dict[str, Any], writer: dict[str, Any]) -> Json:
     if first_given(writer, "id") is None:
         raise Missing("from.id is required", field="from")
     teammate = admin_of(writer["id"], what="from")
-    kind = text(sent.get("message_type"), "message_type")
+    kind = read_text(sent.get("message_type"), "message_type")
     if kind not in CHANNELS:
         raise Refused("message_type is inapp or email.", field="message_type")
     channel = CHANNELS[kind]
-    written, subject = text(sent.get("body"), "body", most=LONGEST_BODY), text(sent.get("subject"), "subject")
+    written, subject = read_text(sent.get("body"), "body", most=LONGEST_BODY), read_text(sent.get("subject"), "subject")
     if not written:
         raise Missing("body is required", field="body")
     if channel == Channel.EMAIL and not subject:
         raise Missing("subject is required for an email", field="subject")
-    template = text(sent.get("template"), "template") or "plain"
+    template = read_text(sent.get("template"), "template") or "plain"
     if template not in TEMPLATES:
         raise Refused("template is plain or personal.", field="template")
-    customer = person_of(mapping(sent.get("to"), "to"))
+    customer = person_of(read_mapping(sent.get("to"), "to"))
     check_may_be_written_to(customer, channel=channel)
     at = timezone.now()
 
@@ -91,11 +91,11 @@ def from_teammate(sent: dict[str, Any], writer: dict[str, Any]) -> Json:
 
 def person_of(reference: dict[str, Any]) -> Customer:
     """The user, or where the type says so the lead, a reference names."""
-    kind = text(reference.get("type"), "type") or "user"
+    kind = read_text(reference.get("type"), "type") or "user"
     if kind not in PEOPLE:
         raise Refused("type is user or contact.", field="type")
     is_lead = kind in ("contact", "lead")
-    return lead_of(reference) if is_lead else intake.find(reference)
+    return lead_of(reference) if is_lead else intake.find_customer(reference)
 
 
 def check_may_be_written_to(customer: Customer, *, channel: Channel) -> None:
@@ -147,7 +147,7 @@ def admin_message(record: DeliveryRecord, *, teammate: User, kind: str, subject:
 def from_customer(sent: dict[str, Any], writer: dict[str, Any]) -> Json:
     """Begin a conversation a customer writes."""
     customer = person_of(writer)
-    written = text(sent.get("body"), "body", most=LONGEST_BODY)
+    written = read_text(sent.get("body"), "body", most=LONGEST_BODY)
     if not written:
         raise Missing("body is required", field="body")
     conversation = threads.open_by_customer(customer, body=written, at=timezone.now())

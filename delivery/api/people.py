@@ -16,7 +16,7 @@ from audiences.api.base.versions import refuse_our_id, refuse_unread
 from audiences.api.leads import saved
 from audiences.api.users import answer_with, archived
 from audiences.intake import Refused, Source, Unknown, Warnings
-from audiences.intake.attributes.fields import first_given, mapping, text
+from audiences.intake.attributes.fields import first_given, read_mapping, read_text
 from audiences.models import Customer
 from delivery.customers import erase, merge
 from delivery.messenger import sessions
@@ -31,7 +31,7 @@ class ConvertLead(Endpoint):
         So may be whoever was known by an address alone, by their id.
         """
         sent = body(request)
-        contact = mapping(sent.get("contact"), "contact")
+        contact = read_mapping(sent.get("contact"), "contact")
         by_address = Customer.objects.present().filter(user_id=None)
         if first_given(contact, "id") is not None:
             return converted(one_of(by_address, contact["id"]), sent)
@@ -80,8 +80,8 @@ class ConvertVisitor(Endpoint):
     def post(self, request: Request) -> Response:
         """Make a visitor the user it turned out to be, or the lead it is already."""
         sent = body(request)
-        visitor = visitor_of(mapping(sent.get("visitor"), "visitor"))
-        if text(sent.get("type"), "type") in ("lead", "contact"):
+        visitor = visitor_of(read_mapping(sent.get("visitor"), "visitor"))
+        if read_text(sent.get("type"), "type") in ("lead", "contact"):
             return answer_with(visitor)
         return converted(visitor, sent)
 
@@ -105,10 +105,10 @@ class UserDeleteRequests(Endpoint):
 
 def converted(lead: Customer, sent: dict[str, Any]) -> Response:
     """Answer with the user a lead became."""
-    facts = mapping(sent.get("user"), "user")
+    facts = read_mapping(sent.get("user"), "user")
     refuse_our_id(facts, path="user.")
     if first_given(facts, "user_id", "email") is None and first_given(facts, "id") is not None:
-        user = intake.find({"id": facts["id"]})
+        user = intake.find_customer({"id": facts["id"]})
         facts = {**facts, "user_id": user.user_id, "email": user.email}
     if first_given(facts, "user_id", "email") is None:
         raise Refused("Name the user by user_id or email.", field="user")
@@ -120,7 +120,7 @@ def converted(lead: Customer, sent: dict[str, Any]) -> Response:
 
 def visitor_of(reference: Any) -> Customer:
     """The lead a visitor has become, by the visitor's own id or by the lead's."""
-    key = text(reference.get("user_id"), "user_id")
+    key = read_text(reference.get("user_id"), "user_id")
     try:
         found = sessions.lead_of(UUID(key)) if key else None
     except ValueError:

@@ -16,7 +16,7 @@ from audiences.api.base.endpoint import Endpoint, body
 from audiences.api.base.errors import Forbidden, Missing
 from audiences.api.base.lookups import admin_of, admins, one_of
 from audiences.intake import Refused, Unknown
-from audiences.intake.attributes.fields import first_given, flag, long_text, moment, text
+from audiences.intake.attributes.fields import first_given, read_flag, read_long_text, read_moment, read_text
 from audiences.transactions import retried
 from delivery.api.conversations import PLAIN, conversation_response
 from delivery.api.messages import person_of
@@ -51,7 +51,7 @@ class Reply(Endpoint):
     def put(self, request: Request, pk: str) -> Response:
         """Note that the customer has read it, which the Python client asks for here: `{"read": true}`."""
         found = one_of(Conversation.objects.all(), pk)
-        if flag(body(request).get("read"), "read"):
+        if read_flag(body(request).get("read"), "read"):
             threads.mark_read(found)
         return conversation_response(request, found)
 
@@ -67,7 +67,7 @@ def last_of(sent: dict[str, Any]) -> Conversation:
 
 def by_teammate(sent: dict[str, Any]) -> bool:
     """Whether a teammate speaks: `type` says so, or an admin_id where it is left out."""
-    kind = text(sent.get("type"), "type") or ("user" if first_given(sent, "admin_id") is None else "admin")
+    kind = read_text(sent.get("type"), "type") or ("user" if first_given(sent, "admin_id") is None else "admin")
     if kind not in ("admin", "user", "contact", "lead"):
         raise Refused("type is user or admin.", field="type")
     return kind == "admin"
@@ -76,7 +76,7 @@ def by_teammate(sent: dict[str, Any]) -> bool:
 @retried
 def as_customer(found: Conversation, sent: dict[str, Any], *, at: datetime) -> None:
     """Add what the user wrote."""
-    if (text(sent.get("message_type"), "message_type") or "comment") != "comment":
+    if (read_text(sent.get("message_type"), "message_type") or "comment") != "comment":
         raise Refused("A user's message_type is comment.", field="message_type")
     if person_of(sent).pk != found.customer_id:
         raise Forbidden("This conversation is with another user.")
@@ -87,7 +87,7 @@ def as_customer(found: Conversation, sent: dict[str, Any], *, at: datetime) -> N
 @retried
 def as_teammate(found: Conversation, sent: dict[str, Any], *, at: datetime, is_last: bool) -> None:
     """Do what the message_type says."""
-    kind = text(sent.get("message_type"), "message_type") or "comment"
+    kind = read_text(sent.get("message_type"), "message_type") or "comment"
     if kind not in ACTS:
         raise Refused(f"message_type is one of {', '.join(ACTS)}.", field="message_type")
     ACTS[kind](found, teammate_of(sent, is_last=is_last), sent, at)
@@ -97,7 +97,7 @@ def teammate_of(sent: dict[str, Any], *, is_last: bool) -> User:
     """The teammate who speaks, by admin_id; by email too, where that is not the user's."""
     named = first_given(sent, "admin_id")
     if named is None and first_given(sent, "email") is not None and not is_last:
-        email = text(sent["email"], "email")
+        email = read_text(sent["email"], "email")
         found = admins().filter(email__iexact=email).first()
         if found is None:
             raise Unknown(f"No such email[{email}]", field="email")
@@ -121,7 +121,7 @@ def note(found: Conversation, teammate: User, sent: dict[str, Any], at: datetime
 
 def assign(found: Conversation, teammate: User, sent: dict[str, Any], at: datetime) -> None:
     """Hand it to a teammate; "0" or nobody takes it back."""
-    named = text(sent.get("assignee_id"), "assignee_id")
+    named = read_text(sent.get("assignee_id"), "assignee_id")
     if not named:
         raise Missing("assignee_id is required", field="assignee_id")
     to = None if named in ("0", "nobody") else admin_of(named, what="assignee_id")
@@ -144,7 +144,7 @@ def close(found: Conversation, teammate: User, sent: dict[str, Any], at: datetim
 
 def snooze(found: Conversation, teammate: User, sent: dict[str, Any], at: datetime) -> None:
     """Put it away until a time to come."""
-    until = moment(sent.get("snoozed_until"), "snoozed_until")
+    until = read_moment(sent.get("snoozed_until"), "snoozed_until")
     if until is None:
         raise Missing("snoozed_until is required", field="snoozed_until")
     if until <= at:
@@ -172,7 +172,7 @@ def written(sent: dict[str, Any], *, or_any: object = None) -> str:
 
 def long_text_of(sent: dict[str, Any]) -> str:
     """The body, "" where there is none."""
-    return text(sent.get("body"), "body", most=LONGEST_REPLY)
+    return read_text(sent.get("body"), "body", most=LONGEST_REPLY)
 
 
 def attached(sent: dict[str, Any]) -> list[dict[str, Any]]:
@@ -181,7 +181,7 @@ def attached(sent: dict[str, Any]) -> list[dict[str, Any]]:
     urls = [] if urls is None else urls
     if not isinstance(urls, list) or len(urls) > MOST_ATTACHMENTS:
         raise Refused(f"attachment_urls is a list of at most {MOST_ATTACHMENTS} addresses.", field="attachment_urls")
-    return [file_at(long_text(url, "attachment_urls")) for url in urls]
+    return [file_at(read_long_text(url, "attachment_urls")) for url in urls]
 
 
 def file_at(url: str) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from audiences.api.base.openapi import PAGE
 from audiences.api.base.paging import paged
 from audiences.api.payloads import Json, unix
 from audiences.intake import Refused
-from audiences.intake.attributes.fields import first_given, flag, text
+from audiences.intake.attributes.fields import first_given, read_flag, read_text
 from audiences.models import Notification, NotificationState, Subscription, Topic
 from delivery.webhooks import dispatcher, safe_http
 
@@ -85,7 +85,7 @@ class Ping(Endpoint):
         """Have a `ping` sent to it now."""
         found = subscription_of(pk)
         with transaction.atomic():
-            webhook_outbox.ping(found, at=timezone.now())
+            webhook_outbox.announce_ping(found, at=timezone.now())
         return Response(shape(found))
 
 
@@ -119,13 +119,13 @@ def log(request: Request, pk: str, **which: Any) -> Response:
 
 def subscription_of(named: Any) -> Subscription:
     """The subscription of this id, with or without its prefix, or 404."""
-    return one_of(Subscription.objects.all(), PREFIX.sub("", text(named, "id")))
+    return one_of(Subscription.objects.all(), PREFIX.sub("", read_text(named, "id")))
 
 
 def update_from_request(sent: dict[str, Any], found: Subscription) -> None:
     """Read what was sent into the row."""
     if "url" in sent:
-        found.url = text(sent["url"], "url", most=safe_http.LONGEST_URL)
+        found.url = read_text(sent["url"], "url", most=safe_http.LONGEST_URL)
         try:
             safe_http.check(found.url)
         except safe_http.NotAllowed as wrong:
@@ -133,8 +133,8 @@ def update_from_request(sent: dict[str, Any], found: Subscription) -> None:
     if "topics" in sent:
         found.topics = topics(sent["topics"])
     if first_given(sent, "hub_secret") is not None:
-        found.secret = text(sent["hub_secret"], "hub_secret", most=200)
-    is_active = flag(sent.get("active"), "active")
+        found.secret = read_text(sent["hub_secret"], "hub_secret", most=200)
+    is_active = read_flag(sent.get("active"), "active")
     if is_active is not None:
         found.active = is_active
 
@@ -143,7 +143,7 @@ def topics(given: Any) -> list[str]:
     """Read which topics are wanted."""
     if not isinstance(given, list) or not given:
         raise Refused("topics is a list that holds something.", field="topics")
-    names = [text(topic, "topics") for topic in given]
+    names = [read_text(topic, "topics") for topic in given]
     if unknown := [name for name in names if name not in Topic.values]:
         raise Refused(f"There is no topic {unknown[0]}. There are: {', '.join(Topic.values)}.", field="topics")
     return list(dict.fromkeys(names))

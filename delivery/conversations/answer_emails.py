@@ -15,7 +15,7 @@ from django.core.signing import Signer
 from django.db import transaction
 from django.template.loader import render_to_string
 
-from audiences.intake.attributes.fields import storable
+from audiences.intake.attributes.fields import replace_unstorable
 from audiences.models import Workspace
 from delivery import rendering, shutdown
 from delivery.channels import ChannelDown, Envelope, NoSuchMailbox, Rejected, Unavailable
@@ -117,7 +117,7 @@ def send_answer_email(mail: AnswerMail, *, clock: Clock) -> bool:
         due_at = clock() + outcome.DOWN_FOR
         settle_answer_email(mail, status=Status.WAITING, detail=str(reason), due_at=due_at, attempts=mail.attempts - 1)
         log.warning("answers are not mailed: %s", reason)
-        ChannelOutage.begins(Channel.EMAIL, why=storable(str(reason)), at=clock())
+        ChannelOutage.begins(Channel.EMAIL, why=replace_unstorable(str(reason)), at=clock())
         return False
     except Unavailable as reason:
         if mail.attempts > len(outcome.BACK_OFF):
@@ -130,14 +130,16 @@ def send_answer_email(mail: AnswerMail, *, clock: Clock) -> bool:
         log.warning("mail of answer %s is uncertain", mail.part_id, exc_info=True)
         settle_answer_email(mail, status=Status.UNCERTAIN, detail=f"{type(reason).__name__}: {reason}")
     else:
-        settle_answer_email(mail, status=Status.SENT, sent_at=clock(), detail="", provider_id=storable(provider_id))
+        settle_answer_email(
+            mail, status=Status.SENT, sent_at=clock(), detail="", provider_id=replace_unstorable(provider_id)
+        )
     return True
 
 
 def settle_answer_email(mail: AnswerMail, *, status: Status, detail: str | None = None, **facts: object) -> None:
     """Write down how it went, if it is still this claim's."""
     mine = AnswerMail.objects.filter(pk=mail.pk, status=Status.SENDING, taken_at=mail.taken_at)
-    mine.update(status=status, **facts, **({} if detail is None else {"detail": storable(detail)}))
+    mine.update(status=status, **facts, **({} if detail is None else {"detail": replace_unstorable(detail)}))
 
 
 def expire_leases(*, at: datetime) -> int:

@@ -15,7 +15,7 @@ from audiences import intake
 from audiences.intake import Source
 from audiences.intake.attributes.fields import OnBadValue
 from audiences.intake.identity_resolution import Identity, read_email, read_user_id
-from audiences.intake.upsert import queue_for, ways_to
+from audiences.intake.upsert import lock_email, lookups
 from audiences.models import (
     Customer,
     CustomerTag,
@@ -100,20 +100,20 @@ def log_in(
     A transaction of the caller must end where this raises.
     """
     identity = Identity(user_id=read_user_id(facts.get("user_id")), email=read_email(facts.get("email")))
-    ways = ways_to(Customer.objects.all(), identity, source=source)
+    ways = lookups(Customer.objects.all(), identity, source=source)
     found = [row for rows in ways.values() if (row := rows.first())]
     if found and found[0].pk != lead.pk:
         # Both before identifying locks the user, and in the order of their keys.
         if identity.email:
-            queue_for(identity.email)
+            lock_email(identity.email)
         Customer.objects.filter(pk__in=(lead.pk, found[0].pk)).lock()
-        user = intake.identify_here(facts, at=at, source=source, on_bad_value=on_bad_value)
+        user = intake.identify_in_transaction(facts, at=at, source=source, on_bad_value=on_bad_value)
         merge(lead, into=user, at=at)
     else:
         Customer.objects.filter(pk=lead.pk).update(role=Role.USER)
         Visitor.objects.filter(customer=lead).delete()
         facts = {**facts, "id": str(lead.pk)}
-        user = intake.identify_here(facts, at=at, source=source, on_bad_value=on_bad_value)
+        user = intake.identify_in_transaction(facts, at=at, source=source, on_bad_value=on_bad_value)
     announce(Topic.CONTACT_SIGNED_UP, customer=user, at=at)
     return user
 

@@ -6,7 +6,7 @@ SQL is compiled once per version and workspace generation and kept in the proces
 from datetime import datetime
 from zoneinfo import ZoneInfo, available_timezones
 
-from audiences.compiler import TODAY, Condition, View, compile_tree
+from audiences.compiler import CURRENT_VIEW, Condition, View, compile_tree
 from audiences.models import Workspace
 from audiences.rules import RuleError
 from delivery.models import Reason
@@ -76,7 +76,7 @@ def reachable(channel: str) -> str:
     return "(" + " AND ".join(["TRUE", *(f"NOT ({sql})" for _, sql in UNREACHABLE[Channel(channel)])]) + ")"
 
 
-def condition_of(message: Message, *, view: View = TODAY, prefix: str = "p") -> Condition:
+def condition_of(message: Message, *, view: View = CURRENT_VIEW, prefix: str = "p") -> Condition:
     """Compile the rules of a message to an audience; RuleError where they no longer make sense."""
     if message.audience is None:
         raise RuleError("A message to one person has no audience.")

@@ -265,19 +265,19 @@ def rebuilt(node: Rule | Group, answers: Iterator[Any]) -> Judged:
 
 def node_expression(compiler: Compiler, node: Rule | Group) -> str:
     """SQL for whether a rule or group holds."""
-    return compiler.group(node) if isinstance(node, Group) else compiler.rule(node)
+    return compiler.compile_group(node) if isinstance(node, Group) else compiler.compile_rule(node)
 
 
 def value(compiler: Compiler, node: Rule | Group) -> str:
     """SQL for what a rule looks at."""
     if isinstance(node, Group):
         return "NULL"
-    attribute = attributes.find(node.attribute, catalogue=compiler.catalogue)
+    attribute = attributes.find_attribute(node.attribute, catalogue=compiler.catalogue)
     if attribute.kind in BY_EXISTENCE:
         return f"({COMPILE[attribute.kind, BY_EXISTENCE[attribute.kind]](compiler, attribute, node.value)}) IS TRUE"
     if attribute.kind is Kind.EVENT:
-        return TIMES_HAPPENED.format(name=compiler.place(attribute.key, "text"))
-    return compiler.column(attribute)
+        return TIMES_HAPPENED.format(name=compiler.add_param(attribute.key, "text"))
+    return compiler.column_sql(attribute)
 
 
 def reasons(message: Message, customer: Customer) -> tuple[Reason, ...]:

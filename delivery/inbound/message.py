@@ -15,7 +15,7 @@ from email.parser import BytesParser
 from email.utils import parsedate_to_datetime
 from functools import cached_property
 
-from audiences.intake.attributes.fields import storable
+from audiences.intake.attributes.fields import replace_unstorable
 from audiences.intake.identity_resolution import lower_case
 from delivery.inbound import charsets, reply_parser
 from delivery.inbound.charsets import LONGEST_HEADER
@@ -317,4 +317,4 @@ def addresses(values: list[str]) -> list[str]:
 
 def clean(words: str) -> str:
     """Words as the database and a page can hold them."""
-    return CONTROL.sub(" ", storable(words))
+    return CONTROL.sub(" ", replace_unstorable(words))

@@ -62,7 +62,9 @@ def carry_out(key: int, *, at: datetime) -> bool:
             )
         else:
             try:
-                done = kind_conversion.convert(attribute, to=Kind(change.to), lose_at_most=change.lose_at_most)
+                done = kind_conversion.convert_attribute(
+                    attribute, to=Kind(change.to), lose_at_most=change.lose_at_most
+                )
             except kind_conversion.TooMuchLost as too_much:
                 change.trouble = (
                     f"{too_much.lost:,} values would have become unknown by then, and the page said"
@@ -72,7 +74,7 @@ def carry_out(key: int, *, at: datetime) -> bool:
                 change.kept, change.lost = done.kept, done.lost
         change.save()
     if not change.trouble:
-        kind_conversion.catch_up(attribute, was=was)
+        kind_conversion.convert_late_writes(attribute, was=was)
     return True
 
 
@@ -125,7 +127,7 @@ def broken(audience: Audience, catalogue: Catalogue) -> str:
     """Which rule would make no sense, in a sentence; empty where all would."""
 
     def kind_of(name: str) -> tuple[Kind, str]:
-        found = attributes.find(name, catalogue=catalogue)
+        found = attributes.find_attribute(name, catalogue=catalogue)
         return found.kind, found.label
 
     try:

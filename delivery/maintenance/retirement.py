@@ -13,9 +13,9 @@ from django.db import transaction
 from django.db.models import Q
 
 from audiences import attributes
-from audiences.intake.attributes.custom_attributes import room
+from audiences.intake.attributes.custom_attributes import catalogue_room
 from audiences.intake.attributes.fields import Refused
-from audiences.intake.source import MOST_ATTRIBUTES, Source
+from audiences.intake.source import MAX_ATTRIBUTES, Source
 from audiences.models import Audience, CustomAttribute, EventName
 from audiences.models.catalogue import Scope
 from delivery.maintenance import attribute_kinds
@@ -66,9 +66,9 @@ def events_in(rules: Any) -> Iterator[str]:
     """The events that stored rules name, as intake writes them down."""
     if isinstance(rules, dict):
         name = rules.get("attribute")
-        if isinstance(name, str) and name.startswith(tuple(attributes.EVENTS)):
+        if isinstance(name, str) and name.startswith(tuple(attributes.EVENT_ATTRIBUTES)):
             try:
-                yield attributes.find(name, catalogue=attributes.EMPTY).key
+                yield attributes.find_attribute(name, catalogue=attributes.EMPTY_CATALOGUE).key
             except LookupError:
                 return
         for one in rules.get("rules") or ():
@@ -106,7 +106,7 @@ def bring_back(row: CustomAttribute | EventName) -> None:
     """Take it into use again; Refused if the catalogue is full."""
     if row.retired_at is None:
         return
-    if isinstance(row, CustomAttribute) and not room(Scope(row.scope), source=Source.REST):
-        raise Refused(f"There are {MOST_ATTRIBUTES} attributes already. Retire another one first.")
+    if isinstance(row, CustomAttribute) and not catalogue_room(Scope(row.scope), source=Source.REST):
+        raise Refused(f"There are {MAX_ATTRIBUTES} attributes already. Retire another one first.")
     row.retired_at = None
     row.save(update_fields=["retired_at"])

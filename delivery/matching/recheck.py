@@ -29,7 +29,7 @@ def recheck_held(message: Message, *, at: datetime) -> int:
     withdrawn = recheck_records(
         message,
         at=at,
-        view=conditions.TODAY,
+        view=conditions.CURRENT_VIEW,
         among="r.matched_at < %(held)s",
         matched_at=matched_at,
         due=sql.DUE,

@@ -17,7 +17,7 @@ import psycopg
 from django.conf import settings
 from django.db.models import Q
 
-from audiences.intake.attributes.fields import storable
+from audiences.intake.attributes.fields import replace_unstorable
 from delivery import locks, metrics, rendering, shutdown
 from delivery.channels import (
     CHANNELS,
@@ -236,7 +236,7 @@ def hand_over_together(
         outcome.dead += told.dead
         noted = NoJournal() if told.is_half_done else flight
         hand_over_one(told, record, envelope, outcome, clock=clock, flight=noted)
-    outcome.down = outcome.down or storable(push_fanout.down(answers))
+    outcome.down = outcome.down or replace_unstorable(push_fanout.down(answers))
 
 
 def hand_over_one(
@@ -252,25 +252,25 @@ def hand_over_one(
     began = time.perf_counter()
     try:
         # A server's words and ids are its own; what the database cannot hold would leave the whole batch unsettled.
-        provider_id = storable(channel.send(envelope))
+        provider_id = replace_unstorable(channel.send(envelope))
     except NoSuchMailbox as reason:
-        outcome.failed.append((record.pk, Reason.BOUNCED, storable(str(reason))))
+        outcome.failed.append((record.pk, Reason.BOUNCED, replace_unstorable(str(reason))))
     except Rejected as reason:
-        outcome.failed.append((record.pk, Reason.REJECTED, storable(str(reason))))
+        outcome.failed.append((record.pk, Reason.REJECTED, replace_unstorable(str(reason))))
     except ChannelDown as reason:
-        outcome.down = storable(str(reason))
+        outcome.down = replace_unstorable(str(reason))
         outcome.not_begun.append(record.pk)
     except SenderRefused as reason:
-        outcome.sender_refused = storable(str(reason))
+        outcome.sender_refused = replace_unstorable(str(reason))
         outcome.not_begun.append(record.pk)
     except NoReachableDevice as reason:
-        outcome.retry.append((record.pk, clock(), storable(str(reason))))
+        outcome.retry.append((record.pk, clock(), replace_unstorable(str(reason))))
     except Unavailable as reason:
         outcome.try_later(record, at=clock(), words=str(reason), least=reason.after)
     except BaseException as reason:
         # Whatever it was, the channel may have got it; and who is told to end at once ends here.
         log.warning("record %s is uncertain", record.pk, exc_info=True, extra={"record": record.pk})
-        outcome.uncertain.append((record.pk, storable(f"{type(reason).__name__}: {reason}")[:LONGEST_WORDS]))
+        outcome.uncertain.append((record.pk, replace_unstorable(f"{type(reason).__name__}: {reason}")[:LONGEST_WORDS]))
         if not isinstance(reason, Exception):
             raise
         return
@@ -296,7 +296,7 @@ def build_envelopes(batch: Batch, outcome: Outcome, *, clock: sending_outcome.Cl
             rendered = batch.copy.render(record.filled, record_id=record.pk)
             envelope = rendering.envelope(batch.message, sender, rendered, record_id=record.pk, to=record.to)
         except content.ContentError as reason:
-            outcome.failed.append((record.pk, Reason.CONTENT, storable(str(reason))))
+            outcome.failed.append((record.pk, Reason.CONTENT, replace_unstorable(str(reason))))
         except Exception as wrong:
             # Ours, so it is no reason to fail this one for good.
             log.exception("record %s cannot be finished", record.pk, extra={"record": record.pk})

@@ -22,7 +22,7 @@ from uuid import UUID
 from django.conf import settings
 from django.db import connection
 
-from audiences.intake.attributes.fields import storable
+from audiences.intake.attributes.fields import replace_unstorable
 
 log = logging.getLogger(__name__)
 
@@ -201,7 +201,7 @@ def parse_journal(claim: str, notes: list[str]) -> AbandonedBatch | None:
             if what == BEGUN:
                 found.begun.add(number(pk))
             elif what == TAKEN:
-                found.taken[number(pk)] = storable(provider_id)
+                found.taken[number(pk)] = replace_unstorable(provider_id)
             else:
                 found.begun.discard(number(pk))
     except ValueError:

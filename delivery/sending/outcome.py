@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from django.db.utils import InterfaceError, OperationalError
 
-from audiences.intake.attributes.fields import storable
+from audiences.intake.attributes.fields import replace_unstorable
 from delivery.models import Reason
 from delivery.sending import push_fanout
 from delivery.sending.claim import Claimed
@@ -70,9 +70,9 @@ class Outcome:
     def try_later(self, record: Claimed, *, at: datetime, words: str, least: timedelta = timedelta(0)) -> None:
         """Have a copy wait for its next try, or fail where it had its last."""
         if record.attempts > len(BACK_OFF):
-            self.failed.append((record.pk, Reason.GAVE_UP, storable(words)))
+            self.failed.append((record.pk, Reason.GAVE_UP, replace_unstorable(words)))
         else:
-            self.retry.append((record.pk, back_off(record, at=at, least=least), storable(words)))
+            self.retry.append((record.pk, back_off(record, at=at, least=least), replace_unstorable(words)))
 
 
 def back_off(record: Claimed, *, at: datetime, least: timedelta = timedelta(0)) -> datetime:

@@ -11,7 +11,7 @@ from typing import Any
 
 from django.db import connection
 
-from audiences.intake.attributes.fields import storable
+from audiences.intake.attributes.fields import replace_unstorable
 from delivery import tokens
 from delivery.channels.base import (
     Answers,
@@ -138,7 +138,7 @@ def store_device_results(given: Sequence[DeviceResult], *, at: datetime) -> None
         "records": [one.record for one in given],
         "tokens": [one.token for one in given],
         "taken": [one.taken for one in given],
-        "providers": [storable(one.provider_id) for one in given],
+        "providers": [replace_unstorable(one.provider_id) for one in given],
     }
     with connection.cursor() as cursor:
         cursor.execute(KEEP, params)

@@ -12,7 +12,7 @@ from django.db.models.functions import Coalesce, Greatest
 
 from audiences.models import Customer
 from audiences.transactions import retried
-from audiences.webhook_outbox import announce_about
+from audiences.webhook_outbox import announce_customer_change
 from delivery import locks, tokens
 from delivery.models import DeliveryRecord, Link, VisitorKind
 from delivery.tracking import bots, hits
@@ -90,7 +90,7 @@ def unsubscribe(record: DeliveryRecord, *, at: datetime) -> None:
     is_new = customers.filter(unsubscribed_from_emails=False).update(unsubscribed_from_emails=True, updated_at=at)
     customers.filter(unsubscribed_by_customer_at=None).update(unsubscribed_by_customer_at=at)
     if is_new:
-        announce_about(record.customer, "unsubscribed", at=at)
+        announce_customer_change(record.customer, "unsubscribed", at=at)
 
 
 @retried

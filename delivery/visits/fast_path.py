@@ -16,9 +16,9 @@ from django.db import connection
 from django.db.models import JSONField, Model
 
 from audiences.intake import Source
-from audiences.intake.attributes.custom_attributes import Unlearnt
+from audiences.intake.attributes.custom_attributes import UndeclaredAttribute
 from audiences.intake.attributes.fields import OnBadValue
-from audiences.intake.customer_fields import Facts, read_facts
+from audiences.intake.customer_fields import CustomerFacts, read_facts
 from audiences.intake.upsert import small_changes_to
 from audiences.locks import Lock
 from audiences.models import Company, Customer
@@ -39,7 +39,7 @@ class NeedsFullVisit(Exception):
 class ClaimedIdentity:
     """Who is said to be here, read and proved as far as this process can tell by itself."""
 
-    facts: Facts
+    facts: CustomerFacts
     by: str
     key: Any
     visitor: UUID | None
@@ -77,7 +77,7 @@ def expect(
         return None
     try:
         read = read_facts(facts, at=at, source=source, on_bad_value=on_bad_value, memory=live.kinds)
-    except Unlearnt:
+    except UndeclaredAttribute:
         return None
     found = {"user_id": read.identity.user_id, "email": read.identity.email, "visitor": visitor}
     by, key = next(((by, key) for by, key in found.items() if key), ("", None))
@@ -152,7 +152,7 @@ def begin_session(customer: Customer, *, at: datetime) -> dict[str, Any]:
     return {name: getattr(customer, name) for name in ("session_count", "session_started_at", "first_seen_at")}
 
 
-# By email only a customer without a user_id who is known by it, as `identify.ways_to` has it: at most one.
+# By email only a customer without a user_id who is known by it, as `intake.upsert.lookups` has it: at most one.
 WHO: dict[str, str] = {
     "user_id": "c.user_id = $1::text",
     "email": "c.email = $1::text AND c.user_id IS NULL AND NOT c.email_is_said",

@@ -15,7 +15,7 @@ import psycopg
 from django.db import connection
 from psycopg.sql import Literal
 
-from audiences.compiler import COMPANY_OF_PAIR, PLACE
+from audiences.compiler import COMPANY_OF_PAIR, PLACEHOLDER
 from delivery.eligibility.conditions import has_left
 from delivery.eligibility.live_messages import Live, LiveMessages
 from delivery.models import IN_AN_INBOX, Conversation, Reason, Status
@@ -211,7 +211,7 @@ def statement(live: LiveMessages, *, is_capped: bool) -> tuple[bytes, list[str]]
             places.append(name)
         return f"${places.index(name) + 1}"
 
-    return PLACE.sub(written, sql).encode(), places
+    return PLACEHOLDER.sub(written, sql).encode(), places
 
 
 def begun() -> str:
@@ -265,7 +265,7 @@ def message_expression(message: Live) -> str:
     member = " AND k.id IS NOT NULL" if message.per_company else ""
     return (
         f"CASE WHEN {message.pk} = ANY(%(judged)s::bigint[]){member} AND {message.reachable}"
-        f" THEN {message.condition.holds} END"
+        f" THEN {message.condition.match_expression} END"
     )
 
 

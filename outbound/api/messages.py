@@ -18,7 +18,7 @@ from audiences.api.base.openapi import PAGE, asked
 from audiences.api.base.paging import paged
 from audiences.api.payloads import Json, listed, tag, unix
 from audiences.intake import Conflict, Refused
-from audiences.intake.attributes.fields import text
+from audiences.intake.attributes.fields import read_text
 from audiences.models import Tag
 from delivery.reporting import counters
 from messaging.models import Channel, Message, SendType, State
@@ -86,7 +86,7 @@ class OneMessage(Endpoint):
             if "title" in sent:
                 rename(message, sent["title"], request=request)
             if "state" in sent:
-                become(message, text(sent["state"], "state"), request=request, at=at)
+                become(message, read_text(sent["state"], "state"), request=request, at=at)
         return Response(shapes([lookups.one_of(messages(), pk)])[0])
 
 
@@ -115,7 +115,7 @@ def text_or_none(value: Any) -> str | None:
 
 def rename(message: Message, title: Any, *, request: Request) -> None:
     """Give it another title."""
-    read = text(title, "title", most=LONGEST_TITLE)
+    read = read_text(title, "title", most=LONGEST_TITLE)
     if not read:
         raise Refused("A message needs a title.", field="title")
     if read != message.title:

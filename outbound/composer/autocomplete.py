@@ -24,7 +24,7 @@ TABLES = {
 def known_values(name: str, *, words: str) -> list[str]:
     """Return stored values of a text attribute that contain the words, the most frequent first."""
     try:
-        attribute = attributes.find(name, catalogue=CustomAttribute.objects.catalogue())
+        attribute = attributes.find_attribute(name, catalogue=CustomAttribute.objects.catalogue())
     except LookupError:
         return []
     if attribute.kind is not Kind.TEXT or attribute.about not in TABLES:

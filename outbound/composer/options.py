@@ -11,15 +11,24 @@ from audiences.attributes import (
     COMPANY_CUSTOM,
     CUSTOM,
     DETAILS,
-    EVENTS,
+    EVENT_ATTRIBUTES,
     About,
     Attribute,
     Catalogue,
-    find,
+    find_attribute,
 )
 from audiences.models import Audience, CustomAttribute, EventName
 from audiences.models.customers import Role
-from audiences.rules import LABELS, MOST_DEPTH, NEGATIVE, OPERATORS, WITHOUT_VALUE, Kind, Operator, value_kind
+from audiences.rules import (
+    LABELS,
+    MAX_DEPTH,
+    NEGATIVE_OPERATORS,
+    OPERATORS,
+    OPERATORS_WITHOUT_VALUE,
+    Kind,
+    Operator,
+    value_kind,
+)
 from messaging import content, delivery_window
 from outbound.console import lookups
 
@@ -34,8 +43,8 @@ def rule_builder(stored: Any = None) -> dict[str, Any]:
         "operators": {kind: [operator_option(kind, one) for one in OPERATORS[kind]] for kind in Kind},
         "choices": offered,
         "more": more,
-        "negative": [one.value for one in NEGATIVE],
-        "deepest": MOST_DEPTH,
+        "negative": [one.value for one in NEGATIVE_OPERATORS],
+        "deepest": MAX_DEPTH,
         "segments": [
             {"id": one.pk, "name": one.name, "rules": one.rules}
             for one in Audience.objects.segments().order_by("name")[: lookups.MENU_LIMIT]
@@ -61,7 +70,7 @@ def leaves_of(stored: Any) -> Iterator[dict[str, Any]]:
 
 
 def operator_option(kind: Kind, one: Operator) -> dict[str, str]:
-    takes = "" if one in WITHOUT_VALUE else value_kind(kind, one)
+    takes = "" if one in OPERATORS_WITHOUT_VALUE else value_kind(kind, one)
     return {
         "name": one.value,
         "label": LABELS[one],
@@ -76,7 +85,9 @@ def attribute_groups(named: set[str]) -> list[dict[str, Any]]:
     of_company = {f"{COMPANY_CUSTOM}{key}" for key in offered.company}
     of_company |= {f"{COMPANY_CUSTOM}{key}" for key in catalogue.company} & named
     events = list(EventName.objects.offered().order_by("name").values_list("name", flat=True)[: lookups.EVENT_LIMIT])
-    of_rules = (name.removeprefix(prefix) for name in sorted(named) for prefix in EVENTS if name.startswith(prefix))
+    of_rules = (
+        name.removeprefix(prefix) for name in sorted(named) for prefix in EVENT_ATTRIBUTES if name.startswith(prefix)
+    )
     events = list(dict.fromkeys([*events, *of_rules]))
     about: dict[About, list[str]] = {}
     for name, attribute in BY_NAME.items():
@@ -85,14 +96,14 @@ def attribute_groups(named: set[str]) -> list[dict[str, Any]]:
     menu = {
         "Customer": about[About.CUSTOMER],
         "Custom attributes": sorted(custom),
-        "Events": [f"{prefix}{event}" for event in events for prefix in EVENTS],
+        "Events": [f"{prefix}{event}" for event in events for prefix in EVENT_ATTRIBUTES],
         "Company": about[About.COMPANY],
         "Company’s custom attributes": sorted(of_company),
         "Messages": about[About.MESSAGE],
         "More about the customer": list(DETAILS),
     }
     return [
-        {"label": label, "attributes": [attribute_option(find(name, catalogue=catalogue)) for name in names]}
+        {"label": label, "attributes": [attribute_option(find_attribute(name, catalogue=catalogue)) for name in names]}
         for label, names in menu.items()
         if names
     ]

@@ -10,7 +10,7 @@ from django.contrib.auth.models import User
 from audiences import attributes
 from audiences.attributes import Catalogue
 from audiences.models import Audience, CustomAttribute, Tag
-from audiences.rules import LABELS, NEGATIVE, Group, Kind, Operator, Rule, RuleError
+from audiences.rules import LABELS, NEGATIVE_OPERATORS, Group, Kind, Operator, Rule, RuleError
 from delivery.models import Status
 from messaging.models import Channel, Message, State
 
@@ -84,13 +84,13 @@ class Names:
     def kind_of(self, rule: Rule) -> Kind | None:
         """Return the kind of a rule's attribute, or None if the attribute does not exist."""
         try:
-            return attributes.find(rule.attribute, catalogue=self.catalogue).kind
+            return attributes.find_attribute(rule.attribute, catalogue=self.catalogue).kind
         except LookupError:
             return None
 
     def label_of(self, rule: Rule) -> str:
         try:
-            return attributes.find(rule.attribute, catalogue=self.catalogue).label
+            return attributes.find_attribute(rule.attribute, catalogue=self.catalogue).label
         except LookupError:
             return rule.attribute
 
@@ -178,7 +178,7 @@ def rule_in_words(rule: Rule | Group, *, names: Names) -> str:
 
 def joins_negatives_by_or(group: Group) -> bool:
     """Whether two negative rules are joined by "or", which matches almost everyone (behaviour 6.1)."""
-    negative = [rule for rule in group.rules if isinstance(rule, Rule) and rule.operator in NEGATIVE]
+    negative = [rule for rule in group.rules if isinstance(rule, Rule) and rule.operator in NEGATIVE_OPERATORS]
     inside = any(joins_negatives_by_or(rule) for rule in group.rules if isinstance(rule, Group))
     return inside or (group.match == "any" and len(negative) > 1)
 

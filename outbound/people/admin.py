@@ -60,7 +60,7 @@ class InSegment(DropdownFilter):
         if segment is None:
             return queryset.none()
         try:
-            return queryset.filter(pk__in=compiler.customers(segment.rules, at=timezone.now()).values("pk"))
+            return queryset.filter(pk__in=compiler.matching_customers(segment.rules, at=timezone.now()).values("pk"))
         except RuleError:
             return queryset.none()
 
@@ -78,7 +78,11 @@ class PeopleList(ConsoleChangeList):
             return rows
         try:
             tree = Audience(rules=bulk_actions.stored_rules(request.GET)).tree
-            return rows.filter(pk__in=compiler.matching(tree, at=timezone.now()).values("pk")) if tree.rules else rows
+            return (
+                rows.filter(pk__in=compiler.customers_matching_tree(tree, at=timezone.now()).values("pk"))
+                if tree.rules
+                else rows
+            )
         except RuleError:
             return rows.none()
 

@@ -133,7 +133,7 @@ class CustomAttributeAdmin(refused_names.RefusedNamesPages):
                         request, "Nothing was changed: the messages and segments use_rows below would break."
                     )
                     return False
-                done = kind_conversion.convert(attribute, to=to, lose_at_most=lose_at_most)
+                done = kind_conversion.convert_attribute(attribute, to=to, lose_at_most=lose_at_most)
                 words = f"{counted(done.kept, 'value', 'values')} kept, {done.lost:,} became unknown"
                 self.note(request, attribute, f"{change_text('Kind', KIND_NAMES[was], KIND_NAMES[to])}. {words}")
         except kind_conversion.TooMuchLost as too_much:
@@ -143,7 +143,7 @@ class CustomAttributeAdmin(refused_names.RefusedNamesPages):
                 f"but the page showed {lose_at_most:,}. Run the dry run again.",
             )
             return False
-        kind_conversion.catch_up(attribute, was=was)
+        kind_conversion.convert_late_writes(attribute, was=was)
         messages.success(request, f"“{attribute.name}” is now {KIND_NAMES[to]}. {words}.")
         return True
 

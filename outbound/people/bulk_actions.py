@@ -15,8 +15,8 @@ from django.utils import timezone
 from unfold.decorators import action
 
 from audiences import intake
-from audiences.intake.attributes.fields import storable
-from audiences.intake.tagging import tag_all, untag_all
+from audiences.intake.attributes.fields import replace_unstorable
+from audiences.intake.tagging import add_tag_to_all, remove_tag_from_all
 from audiences.models import Audience, Customer, Tag
 from audiences.models.customers import CustomerQuerySet, Role
 from audiences.rules import RuleError
@@ -127,7 +127,7 @@ def add_tag(admin: ConsoleAdmin, request: HttpRequest, rows: CustomerQuerySet, n
     at = timezone.now()
     with transaction.atomic():
         label = intake.find_or_make_tag(name, at=at)
-        count = tag_all(rows, label, at=at)
+        count = add_tag_to_all(rows, label, at=at)
         admin.note(request, label, f"Tagged {counted(count, 'person', 'people')}")
     had = "" if count else " Everyone already had it."
     messages.success(request, f"Added the tag “{label}” to {counted(count, 'person', 'people')}.{had}")
@@ -135,11 +135,11 @@ def add_tag(admin: ConsoleAdmin, request: HttpRequest, rows: CustomerQuerySet, n
 
 
 def remove_tag(admin: ConsoleAdmin, request: HttpRequest, rows: CustomerQuerySet, name: str) -> HttpResponse:
-    label = Tag.objects.filter(name__iexact=storable(name)).first() if name else None
+    label = Tag.objects.filter(name__iexact=replace_unstorable(name)).first() if name else None
     if label is None:
         raise intake.Refused(f"The tag “{name}” does not exist." if name else "Choose a tag.")
     with transaction.atomic():
-        count = untag_all(rows, label)
+        count = remove_tag_from_all(rows, label)
         admin.note(request, label, f"Removed the tag from {counted(count, 'person', 'people')}")
     messages.success(request, f"Removed the tag “{label}” from {counted(count, 'person', 'people')}.")
     return back_to(request)
@@ -187,7 +187,7 @@ def rules_by_new_tag(admin: ConsoleAdmin, request: HttpRequest, rows: CustomerQu
     require_permission(request, "audiences.change_customer")
     at = timezone.now()
     label = intake.find_or_make_tag(f"Picked {timezone.localtime(at):%-d %b %Y, %H:%M:%S}", at=at)
-    admin.note(request, label, f"Tagged {counted(tag_all(rows, label, at=at), 'person', 'people')}")
+    admin.note(request, label, f"Tagged {counted(add_tag_to_all(rows, label, at=at), 'person', 'people')}")
     rules: list[Any] = [stored_rule("tag", label.pk)]
     if rows.filter(role=Role.LEAD).exists():
         # Without a rule on the role, the audience would not include leads.

@@ -179,14 +179,14 @@ def check_file(_admin: ConsoleAdmin, request: HttpRequest, job: Import) -> None:
     name = request.POST.get("tag", "").strip()
     with transaction.atomic():
         tag = intake.find_or_make_tag(name, at=at) if name and job.kind == ImportKind.CUSTOMERS else None
-        csv_import.begin(job, ImportState.CHECKING, targets=request.POST.getlist("target"), tag=tag, at=at)
+        csv_import.start_import(job, ImportState.CHECKING, targets=request.POST.getlist("target"), tag=tag, at=at)
     start_job(job)
 
 
 def write_customers(admin: ConsoleAdmin, request: HttpRequest, job: Import) -> None:
     """Start writing the checked file."""
     with transaction.atomic():
-        csv_import.begin(job, ImportState.WRITING, targets=job.targets, tag=job.tag, at=timezone.now())
+        csv_import.start_import(job, ImportState.WRITING, targets=job.targets, tag=job.tag, at=timezone.now())
         admin.note(request, job, LOGGED[job.kind].format(job.file_name))
     start_job(job)
 
@@ -194,7 +194,7 @@ def write_customers(admin: ConsoleAdmin, request: HttpRequest, job: Import) -> N
 def cancel_import(admin: ConsoleAdmin, request: HttpRequest, job: Import) -> None:
     """Cancel the import and delete the file."""
     with transaction.atomic():
-        csv_import.cancel(job, at=timezone.now())
+        csv_import.cancel_import(job, at=timezone.now())
         admin.note(request, job, f"Cancelled the import of “{job.file_name}”")
     messages.success(
         request, "The import is cancelled and its file is deleted. Changes that were already written stay."
@@ -203,7 +203,7 @@ def cancel_import(admin: ConsoleAdmin, request: HttpRequest, job: Import) -> Non
 
 def start_job(job: Import) -> None:
     """Process the file for a second; a worker continues if that is not enough."""
-    if csv_import.go_on(job.pk, clock=timezone.now, until=timezone.now() + TIME_IN_REQUEST):
+    if csv_import.continue_import(job.pk, clock=timezone.now, until=timezone.now() + TIME_IN_REQUEST):
         tasks.nudge_import(job.pk)
 
 
@@ -223,7 +223,7 @@ def column_rows(job: Import) -> list[dict[str, Any]]:
                 "values": values[:3],
                 "target": target,
                 "new": attribute_name(name),
-                "kind": csv_import.looks_like(values),
+                "kind": csv_import.guess_kind(values),
             }
         )
     return found

@@ -182,11 +182,11 @@ class ProfilePages(ConsoleAdmin):
         def change_tag() -> None:
             if off := request.POST.get("off", ""):
                 label = get_object_or_404(customer.tags, pk=off if off.isdecimal() else 0)
-                intake.untag(label, [customer], at=at)
+                intake.remove_tag(label, [customer], at=at)
                 self.note(request, customer, f"Removed the tag “{label}”")
             else:
                 label = intake.find_or_make_tag(request.POST.get("tag", ""), at=at)
-                intake.tag(label, [customer], at=at)
+                intake.add_tag(label, [customer], at=at)
                 self.note(request, customer, f"Added the tag “{label}”")
 
         try:
@@ -208,7 +208,7 @@ class ProfilePages(ConsoleAdmin):
                 Customer.objects.filter(pk=customer.pk).update(archived_at=None, updated_at=at)
                 self.note(request, customer, "Restored from the archive")
                 return f"{customer} is restored and again part of every audience they match."
-            intake.archive(customer, at=at)
+            intake.archive_customer(customer, at=at)
             self.note(request, customer, "Archived")
             return f"{customer} is archived and receives no more messages."
 

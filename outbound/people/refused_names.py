@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from audiences import intake
 from audiences.intake import Refused
-from audiences.intake.attributes.refused_names import MOST_KEPT
+from audiences.intake.attributes.refused_names import MAX_REFUSED_NAMES
 from audiences.models import CustomAttribute, RefusedName
 from audiences.models.catalogue import KINDS
 from audiences.rules import KIND_NAMES, Kind
@@ -34,7 +34,7 @@ class RefusedNamesPages(RetirementPages):
             tabs=tabs(request),
             rows=RefusedName.objects.order_by("-last_at", "-pk"),
             kinds=[(kind, KIND_NAMES[Kind(kind)]) for kind, _ in KINDS],
-            most=MOST_KEPT,
+            most=MAX_REFUSED_NAMES,
             can_change=self.has_change_permission(request),
         )
 

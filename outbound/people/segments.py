@@ -17,7 +17,7 @@ from unfold.widgets import UnfoldAdminTextInputWidget
 
 from audiences import compiler
 from audiences.models import Audience
-from audiences.models.audience import ABOUT_SEGMENTS
+from audiences.models.audience import SEGMENT_ATTRIBUTES
 from audiences.rules import RuleError
 from messaging.models import Message
 from outbound.composer import options
@@ -133,7 +133,7 @@ class SegmentAdmin(ConsoleAdmin):
                 tree = Audience(rules=form.cleaned_data["rules"]).tree
                 context |= {
                     "lines": audience_lines(tree),
-                    "count": compiler.matching(tree, at=timezone.now()).count(),
+                    "count": compiler.customers_matching_tree(tree, at=timezone.now()).count(),
                 }
             except RuleError as wrong:
                 context["wrong"] = [str(wrong)]
@@ -166,7 +166,7 @@ def count_rules(stored: Any) -> int:
 
 def uses_of_segment(segment: Audience) -> list[tuple[str, str]]:
     """Return the messages and segments with a rule about this segment, each with the URL of its page."""
-    found = Audience.objects.naming(segment, *ABOUT_SEGMENTS)
+    found = Audience.objects.with_rule_about(segment, *SEGMENT_ATTRIBUTES)
     return [
         *(
             (str(message), reverse("admin:messaging_message_change", args=[message.pk]))

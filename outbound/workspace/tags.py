@@ -10,7 +10,7 @@ from unfold.decorators import display
 from unfold.widgets import UnfoldAdminTextInputWidget
 
 from audiences.models import Audience, CompanyTag, CustomerTag, Tag
-from audiences.models.audience import ABOUT_TAGS
+from audiences.models.audience import TAG_ATTRIBUTES
 from messaging.models import Message
 from outbound.console.change_message import ChangeLogAdmin
 from outbound.people.admin import count_related
@@ -60,7 +60,7 @@ class TagAdmin(ChangeLogAdmin):
 
 def uses_of_tag(tag: Tag) -> list[str]:
     """Return the messages and segments with a rule about a tag."""
-    audiences = Audience.objects.naming(tag, *ABOUT_TAGS)
+    audiences = Audience.objects.with_rule_about(tag, *TAG_ATTRIBUTES)
     messages = Message.objects.filter(audience__in=audiences).order_by("title")
     segments = audiences.segments().order_by("name")
     return [*(f"the message “{one}”" for one in messages), *(f"the segment “{one}”" for one in segments)]

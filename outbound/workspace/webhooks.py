@@ -216,7 +216,7 @@ class SubscriptionAdmin(ChangeLogAdmin):
             return answer_without_button(request, reverse("admin:audiences_subscription_change", args=[object_id]))
         found = self.get_object_or_refuse(request, object_id)
         with transaction.atomic():
-            webhook_outbox.ping(found, at=timezone.now())
+            webhook_outbox.announce_ping(found, at=timezone.now())
             self.note(request, found, "Sent a ping")
         self.confirm(request, found, "A ping is on its way. The answer will appear in the log.")
         return HttpResponseRedirect(f"{self.webhook_url(found)}#log")
@@ -230,7 +230,7 @@ class SubscriptionAdmin(ChangeLogAdmin):
         with transaction.atomic():
             if dispatcher.send_again(row, at=timezone.now()):
                 self.note(request, found, f"Sent {row.topic} (notif_{row.pk}) again")
-                transaction.on_commit(lambda: webhook_outbox.ring())
+                transaction.on_commit(lambda: webhook_outbox.nudge_dispatcher())
                 self.confirm(request, found, "The notification is being sent again. The answer will appear in the log.")
             else:
                 messages.warning(request, "This notification is being sent right now.")

@@ -1,6 +1,6 @@
-"""The compiler agrees with the oracle: random people, random rules, every attribute with every operator.
+"""The compiler agrees with the oracle on random customers and rules, and on every attribute with every operator.
 
-OUTBOUND_CASES says how many trees to try (2,000 before a release; fewer in `make test`).
+OUTBOUND_CASES is the number of trees to try (2,000 before a release; fewer in `make test`).
 """
 
 import os
@@ -21,7 +21,14 @@ from audiences import attributes, compiler
 from audiences.attributes import Catalogue
 from audiences.models import Audience
 from audiences.models.audience import parse_stored_rules
-from audiences.rules import KNOWN_OR_NOT, OPERATORS, ROLLING, WITHOUT_VALUE, Kind, Operator
+from audiences.rules import (
+    OPERATORS,
+    OPERATORS_WITHOUT_VALUE,
+    PRESENCE_OPERATORS,
+    ROLLING_DAY_OPERATORS,
+    Kind,
+    Operator,
+)
 from messaging.models import Message
 from tests.factories import AudienceFactory, CustomAttributeFactory, TagFactory
 from tests.support import rule_oracle as oracle
@@ -36,20 +43,20 @@ CATALOGUE = Catalogue(customer=worlds.KEYS, company=worlds.KEYS)
 NAMES = [
     *attributes.BY_NAME,
     *(f"{prefix}{key}" for prefix in (attributes.CUSTOM, attributes.COMPANY_CUSTOM) for key in worlds.KEYS),
-    *(f"{prefix}{event}" for prefix in attributes.EVENTS for event in (*worlds.EVENTS, "Ordered", "never")),
+    *(f"{prefix}{event}" for prefix in attributes.EVENT_ATTRIBUTES for event in (*worlds.EVENTS, "Ordered", "never")),
 ]
-KINDS = {name: attributes.find(name, catalogue=CATALOGUE).kind for name in NAMES}
+KINDS = {name: attributes.find_attribute(name, catalogue=CATALOGUE).kind for name in NAMES}
 QUESTIONS = [(name, operator) for name in NAMES for operator in OPERATORS[KINDS[name]]]
 
 
 def values(kind: Kind, operator: Operator, now: datetime, *, segments: tuple[int, ...]) -> list[Any]:
-    """What a rule of this kind may ask for, on the edges of what the worlds hold."""
+    """Return values for rules of this kind, at the edges of the values in the worlds."""
     if kind is Kind.DATE:
-        if operator in ROLLING:
+        if operator in ROLLING_DAY_OPERATORS:
             return [*worlds.DAYS, 399, -401, 36_500, -36_500]
         return [(now + timedelta(days=days)).date().isoformat() for days in range(-4, 5)] + ["1900-01-01", "2999-12-31"]
     return {
-        Kind.TEXT: [*worlds.ASKED, *worlds.OWN],
+        Kind.TEXT: [*worlds.VALUES_ASKED_FOR, *worlds.UNIQUE_TEXTS],
         Kind.NUMBER: list(worlds.NUMBERS),
         Kind.ROLE: ["user", "lead"],
         Kind.TAG: list(worlds.TAGS),
@@ -61,18 +68,18 @@ def values(kind: Kind, operator: Operator, now: datetime, *, segments: tuple[int
 
 @st.composite
 def rule(draw: st.DrawFn, now: datetime, segments: tuple[int, ...]) -> dict[str, Any]:
-    """One rule about anything; about a segment only where there are some."""
+    """Draw a rule about any attribute; about a segment only if there are segments."""
     kinds = [pair for pair in compiler.COMPILE if segments or pair[0] is not Kind.SEGMENT]
     kind, operator = draw(st.sampled_from(kinds))
     name = draw(st.sampled_from([name for name in NAMES if KINDS[name] is kind]))
     asks: dict[str, Any] = {"attribute": name, "operator": operator.value}
-    if operator not in WITHOUT_VALUE:
+    if operator not in OPERATORS_WITHOUT_VALUE:
         asks["value"] = draw(st.sampled_from(values(kind, operator, now, segments=segments)))
     return asks
 
 
 def tree(now: datetime, segments: tuple[int, ...]) -> st.SearchStrategy[dict[str, Any]]:
-    """Rules and groups in one another; now and then no rules at all."""
+    """Draw nested rules and groups, sometimes without any rule."""
     joint = st.sampled_from(("all", "any"))
 
     def group(inner: st.SearchStrategy[dict[str, Any]], least: int = 1) -> st.SearchStrategy[dict[str, Any]]:
@@ -84,18 +91,18 @@ def tree(now: datetime, segments: tuple[int, ...]) -> st.SearchStrategy[dict[str
 
 @st.composite
 def cases(draw: st.DrawFn) -> tuple[World, datetime, list[dict[str, Any]]]:
-    """A world with segments that name one another, a moment, and trees to ask."""
+    """Draw a world with nested segments, a time, and trees to evaluate."""
     seed = draw(st.integers(0, 2**32))
-    note(f"The world is worlds.draw(Random({seed})).")
-    world, now = worlds.draw(Random(seed))  # noqa: S311 - not a secret
+    note(f"The world is worlds.draw_world(Random({seed})).")
+    world, now = worlds.draw_world(Random(seed))  # noqa: S311 - not a secret
     for known, segment in enumerate(SEGMENTS):
         world.segments[segment] = draw(tree(now, SEGMENTS[:known]))
     return world, now, draw(st.lists(tree(now, SEGMENTS), min_size=TREES, max_size=TREES))
 
 
 @pytest.fixture
-def around(db: None) -> None:
-    """What every world refers to: teammates, tags, messages and the catalogue."""
+def referenced_rows(db: None) -> None:
+    """Create the rows that every world refers to: teammates, tags, messages and the catalogue."""
     User.objects.bulk_create(User(pk=pk, username=f"teammate {pk}") for pk in worlds.TEAMMATES)
     for pk in worlds.TAGS:
         TagFactory(pk=pk)
@@ -107,20 +114,20 @@ def around(db: None) -> None:
 
 
 class Stored:
-    """A world in the database, asked through the compiler."""
+    """A world in the database, evaluated by the compiler."""
 
     def __init__(self, world: World, now: datetime) -> None:
         self.now = now
-        worlds.store(world, at=now)
+        worlds.store_world(world, at=now)
         for pk, rules in world.segments.items():
             Audience(pk=pk, name=f"segment {pk}", rules=rules).save()
 
     def customers(self, rules: dict[str, Any]) -> set[int]:
-        """As a page asks."""
-        return set(compiler.customers(rules, at=self.now).values_list("pk", flat=True))
+        """Evaluate as pages do."""
+        return set(compiler.matching_customers(rules, at=self.now).values_list("pk", flat=True))
 
     def pairs(self, tree: compiler.Group, *, per_company: bool, where: str = "TRUE", **params: Any) -> set[oracle.Pair]:
-        """As a round asks, its values bound by the server as in the statements that visits prepare."""
+        """Evaluate as matching does, with values bound by the server as in prepared statements."""
         condition = compiler.compile_tree(tree)
         with psycopg.Cursor(connection.connection) as cursor:
             sql = condition.pairs(per_company=per_company, where=where)
@@ -130,7 +137,7 @@ class Stored:
 
 
 def agree(stored: Stored, world: World, rules: dict[str, Any]) -> set[oracle.Pair]:
-    """Assert that all ways to ask answer what the oracle does, and return that."""
+    """Assert that every evaluation agrees with the oracle, and return its result."""
     expected = oracle.pairs(world, rules, at=stored.now)
     people = {customer for customer, _ in expected}
     parsed = parse_stored_rules(rules)
@@ -146,7 +153,9 @@ def agree(stored: Stored, world: World, rules: dict[str, Any]) -> set[oracle.Pai
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 @given(case=cases())
-def test_the_compiler_agrees_with_the_oracle(around: None, case: tuple[World, datetime, list[dict[str, Any]]]) -> None:
+def test_the_compiler_agrees_with_the_oracle(
+    referenced_rows: None, case: tuple[World, datetime, list[dict[str, Any]]]
+) -> None:
     world, now, trees = case
     with transaction.atomic():
         stored = Stored(world, now)
@@ -164,9 +173,9 @@ def test_the_compiler_agrees_with_the_oracle(around: None, case: tuple[World, da
 
 
 @pytest.fixture
-def crowd(around: None) -> tuple[World, Stored]:
-    """One large world that stays the same."""
-    world, now = worlds.draw(Random(7), customers=60, companies=14)  # noqa: S311 - not a secret
+def crowd(referenced_rows: None) -> tuple[World, Stored]:
+    """One large world from a fixed seed."""
+    world, now = worlds.draw_world(Random(7), customers=60, companies=14)  # noqa: S311 - not a secret
     world.segments = {
         9_301: {"match": "any", "rules": [{"attribute": "company.plan", "operator": "has_any_value"}]},
         9_302: {"match": "all", "rules": [{"attribute": "segment", "operator": "is_not", "value": 9_301}]},
@@ -175,8 +184,10 @@ def crowd(around: None) -> tuple[World, Stored]:
     return world, Stored(world, now)
 
 
-def telling(world: World, asked: list[dict[str, Any]], now: datetime) -> Iterator[tuple[dict[str, Any], set[int]]]:
-    """Of one question's rules, those that match some of the people and not others, with whom they match."""
+def distinguishing_rules(
+    world: World, asked: list[dict[str, Any]], now: datetime
+) -> Iterator[tuple[dict[str, Any], set[int]]]:
+    """Yield the rules that match some customers but not all users, with the matching customers."""
     users = oracle.customers(world, {}, at=now)
     for rule in asked:
         people = oracle.customers(world, {"rules": [rule]}, at=now)
@@ -184,42 +195,42 @@ def telling(world: World, asked: list[dict[str, Any]], now: datetime) -> Iterato
             yield {"rules": [rule]}, people
 
 
-def test_every_attribute_with_every_operator_agrees_and_tells_people_apart(crowd: tuple[World, Stored]) -> None:
+def test_every_attribute_with_every_operator_agrees_and_distinguishes_customers(crowd: tuple[World, Stored]) -> None:
     world, stored = crowd
     order = Random(7)  # noqa: S311 - not a secret
-    tells_nobody_apart = set()
+    undistinguishing = set()
     for name, operator in QUESTIONS:
         asks = {"attribute": name, "operator": operator.value}
         asked = [asks]
-        if operator not in WITHOUT_VALUE:
+        if operator not in OPERATORS_WITHOUT_VALUE:
             among = values(KINDS[name], operator, stored.now, segments=SEGMENTS)
             asked = [{**asks, "value": value} for value in order.sample(among, len(among))]
         tried = 0
-        for rules, people in islice(telling(world, asked, stored.now), 2):
+        for rules, people in islice(distinguishing_rules(world, asked, stored.now), 2):
             assert stored.customers(rules) == people, rules
             assert {customer for customer, _ in stored.pairs(parse_stored_rules(rules), per_company=True)} == people, (
                 rules
             )
             tried += 1
         if not tried:
-            tells_nobody_apart.add((name, operator))
-    assert tells_nobody_apart == {(name, operator) for name, operator in QUESTIONS if says_nothing(name, operator)}
+            undistinguishing.add((name, operator))
+    assert undistinguishing == {(name, operator) for name, operator in QUESTIONS if is_the_same_for_all(name, operator)}
 
 
-def says_nothing(name: str, operator: Operator) -> bool:
-    """Whether nobody differs in it: what never happened, and whether something is known that always is."""
+def is_the_same_for_all(name: str, operator: Operator) -> bool:
+    """Return whether all customers are the same in it: an event without records, or a column that is never null."""
     always_known = name == "session_count" or (KINDS[name] is Kind.BOOLEAN and "custom" not in name)
-    return name.endswith(".never") or (always_known and operator in KNOWN_OR_NOT)
+    return name.endswith(".never") or (always_known and operator in PRESENCE_OPERATORS)
 
 
-def test_the_questions_asked_are_all_there_are() -> None:
+def test_every_attribute_and_operator_is_covered() -> None:
     assert {(KINDS[name], operator) for name, operator in QUESTIONS} == set(compiler.COMPILE)
     assert set(attributes.BY_NAME) <= set(NAMES)
     assert {operator.value for operator in Operator} == set(oracle.OPERATORS)
 
 
-def test_the_oracle_folds_every_letter_the_worlds_use_as_the_database_does(db: None) -> None:
-    letters = sorted(set("".join((*worlds.TEXTS, *worlds.ASKED))))
+def test_the_oracle_folds_letters_like_the_database(db: None) -> None:
+    letters = sorted(set("".join((*worlds.TEXTS, *worlds.VALUES_ASKED_FOR))))
     with connection.cursor() as cursor:
         cursor.execute("SELECT letter, lower(letter) FROM unnest(%s::text[]) AS letter", [letters])
         assert {letter: oracle.fold(letter) for letter in letters} == dict(cursor.fetchall())

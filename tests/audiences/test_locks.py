@@ -1,4 +1,4 @@
-"""Each advisory lock has a number of its own, and all numbers stand in one place."""
+"""Advisory locks: every number is unique, and all numbers are in one module."""
 
 import re
 from pathlib import Path
@@ -11,7 +11,7 @@ from audiences.locks import Lock
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("audiences", "messaging", "delivery", "outbound", "config", "templates", "benchmarks")
 HOME = ROOT / "audiences" / "locks.py"
-# A number of ours, in any spelling, or a number given to a lock function as it is.
+# One of our numbers, in any spelling, or a literal number in a call of a lock function.
 NUMBER = re.compile(r"7_?210_?\d{3}|advisory\w*\(\s*-?\d|hashtext\w*\('")
 
 
@@ -19,7 +19,7 @@ def test_no_two_locks_have_the_same_number():
     assert len({lock.value for lock in Lock}) == len(Lock.__members__)
 
 
-def test_no_number_of_an_advisory_lock_is_written_anywhere_else():
+def test_lock_numbers_appear_only_in_the_list():
     sources = [path for package in PACKAGES for path in (ROOT / package).rglob("*") if path.suffix in (".py", ".sql")]
     found = [str(path) for path in sources if path != HOME and NUMBER.search(path.read_text())]
 
@@ -27,7 +27,7 @@ def test_no_number_of_an_advisory_lock_is_written_anywhere_else():
     assert found == []
 
 
-def test_every_module_that_takes_an_advisory_lock_takes_its_number_from_the_list():
+def test_every_module_with_an_advisory_lock_imports_the_list():
     takes = re.compile(r"pg_\S*advisory")
     sources = [
         path for package in PACKAGES for path in (ROOT / package).rglob("*.py") if takes.search(path.read_text())
@@ -44,7 +44,7 @@ def test_every_lock_is_taken_somewhere():
 
 
 @pytest.mark.django_db
-def test_the_database_takes_a_member_as_its_number():
+def test_the_database_accepts_an_enum_member_as_its_number():
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(%s, %s), %s::bigint", [Lock.ROUND, 1, Lock.VISITS])
         assert cursor.fetchone()[1] == 7_210_003

@@ -1,4 +1,4 @@
-"""Every rule that makes no sense is refused in a sentence that names it, and nothing else ever happens."""
+"""Every invalid rule raises RuleError with a sentence that names it, and never another error."""
 
 from typing import Any
 
@@ -13,12 +13,12 @@ from audiences.rules import (
     EVERYONE,
     KIND_NAMES,
     LABELS,
-    MOST_DEPTH,
-    MOST_RULES,
-    NEGATIVE,
+    MAX_DEPTH,
+    MAX_RULES,
+    NEGATIVE_OPERATORS,
     OPERATORS,
-    VALUES,
-    WITHOUT_VALUE,
+    OPERATORS_WITHOUT_VALUE,
+    VALUE_READERS,
     Group,
     Kind,
     Operator,
@@ -32,11 +32,11 @@ CATALOGUE = Catalogue(customer={"plan": Kind.TEXT, "seats": Kind.NUMBER}, compan
 
 
 def kind_of(name: str) -> tuple[Kind, str]:
-    found = attributes.find(name, catalogue=CATALOGUE)
+    found = attributes.find_attribute(name, catalogue=CATALOGUE)
     return found.kind, found.label
 
 
-def read(stored: object) -> Group:
+def parsed(stored: object) -> Group:
     return parse(stored, kind_of=kind_of)
 
 
@@ -57,7 +57,7 @@ def nested(times: int, *, inside: object, **more: object) -> dict[str, Any]:
 
 def refusal(stored: object) -> str:
     with pytest.raises(RuleError) as refused:
-        read(stored)
+        parsed(stored)
     return str(refused.value)
 
 
@@ -65,8 +65,8 @@ TRUE: object = True
 ROLE = rule("role", "is", "user")
 HUGE = 10**5000
 REFUSED: dict[str, tuple[object, str]] = {
-    "no attribute": (rule("", "is", "x"), "Rule 1 names no attribute."),
-    "an attribute that is no text": (rule(7, "is", "x"), "Rule 1 names no attribute."),
+    "no attribute": (rule("", "is", "x"), "Rule 1 has no attribute."),
+    "an attribute that is no text": (rule(7, "is", "x"), "Rule 1 has no attribute."),
     "an unknown attribute": (rule("shoe_size", "is", 42), "Rule 1: there is no attribute “shoe_size”."),
     "an unknown custom attribute": (
         rule("custom_attributes.seat", "is", 1),
@@ -83,23 +83,23 @@ REFUSED: dict[str, tuple[object, str]] = {
     "an operator that is no text": (rule("name", ["is"], "x"), "Rule 1, “Name”: there is no operator “a list”."),
     "an operator of another kind": (
         rule("name", "greater_than", 3),
-        "Rule 1: “greater than” does not fit “Name”, which is a text.",
+        "Rule 1: “greater than” does not fit “Name”, which is text.",
     ),
     "a day for an event": (
         rule("event.ordered", "on", "2026-05-04"),
         "Rule 1: “on” does not fit “Event “ordered””, which is an event.",
     ),
-    "no text": (rule("name", "is", " "), "Rule 1, “Name is”: it needs a text to compare with."),
-    "a truth for a text": (rule("name", "is", TRUE), "Rule 1, “Name is”: it needs a text to compare with."),
-    "no number for a text": (rule("name", "is", float("nan")), "Rule 1, “Name is”: it needs a text to compare with."),
-    "a huge number for a text": (rule("name", "is", HUGE), "Rule 1, “Name is”: it needs a text to compare with."),
+    "no text": (rule("name", "is", " "), "Rule 1, “Name is”: enter a text to compare with."),
+    "a truth for a text": (rule("name", "is", TRUE), "Rule 1, “Name is”: enter a text to compare with."),
+    "no number for a text": (rule("name", "is", float("nan")), "Rule 1, “Name is”: enter a text to compare with."),
+    "a huge number for a text": (rule("name", "is", HUGE), "Rule 1, “Name is”: enter a text to compare with."),
     "a null character": (
         rule("name", "contains", "a\0b"),
-        "Rule 1, “Name contains”: the text holds a character that cannot be stored.",
+        "Rule 1, “Name contains”: the text contains a character that cannot be stored.",
     ),
     "half a letter": (
         rule("name", "contains", "a\udfff"),
-        "Rule 1, “Name contains”: the text holds a character that cannot be stored.",
+        "Rule 1, “Name contains”: the text contains a character that cannot be stored.",
     ),
     "a long text": (rule("name", "is", "x" * 1001), "Rule 1, “Name is”: the text is longer than 1,000 characters."),
     "words for a number": (
@@ -120,100 +120,100 @@ REFUSED: dict[str, tuple[object, str]] = {
     "a truth for a number": (rule("session_count", "is", TRUE), "Rule 1, “Web sessions is”: “True” is not a number."),
     "half a day": (
         rule("last_seen_at", "more_than_days_ago", 2.5),
-        "Rule 1, “Last seen more than … days ago”: it needs a whole number of days (negative for the future).",
+        "Rule 1, “Last seen more than … days ago”: enter a whole number of days (negative for the future).",
     ),
     "no days": (
         rule("last_seen_at", "exactly_days_ago", ""),
-        "Rule 1, “Last seen exactly … days ago”: it needs a whole number of days (negative for the future).",
+        "Rule 1, “Last seen exactly … days ago”: enter a whole number of days (negative for the future).",
     ),
     "too many days": (
         rule("last_seen_at", "less_than_days_ago", 40_000),
-        "Rule 1, “Last seen less than … days ago”: days go up to 36,500.",
+        "Rule 1, “Last seen less than … days ago”: enter at most 36,500 days.",
     ),
     "a date that is none": (
         rule("signed_up_at", "after", "2026-02-30"),
-        "Rule 1, “Signed up after”: “2026-02-30” is not a date. Dates are written 2026-05-31.",
+        "Rule 1, “Signed up after”: “2026-02-30” is not a valid date. Use the format 2026-05-31.",
     ),
     "a number for a date": (
         rule("signed_up_at", "on", 1_777_777_777),
-        "Rule 1, “Signed up on”: “1777777777” is not a date. Dates are written 2026-05-31.",
+        "Rule 1, “Signed up on”: “1777777777” is not a valid date. Use the format 2026-05-31.",
     ),
     "a date long gone": (
         rule("signed_up_at", "before", "0001-01-01"),
-        "Rule 1, “Signed up before”: the year must lie between 1900 and 2999.",
+        "Rule 1, “Signed up before”: the year must be between 1900 and 2999.",
     ),
-    "a role that is none": (rule("role", "is", "visitor"), "Rule 1, “Role is”: the role is user or lead."),
+    "a role that is none": (rule("role", "is", "visitor"), "Rule 1, “Role is”: the role must be user or lead."),
     "no tag": (rule("tag", "is", None), "Rule 1, “Tag is”: choose one."),
     "a tag by its name": (rule("tag", "is", "vip"), "Rule 1, “Tag is”: choose one."),
     "a tag of many digits": (rule("tag", "is", "9" * 5000), "Rule 1, “Tag is”: choose one."),
     "a teammate below all": (rule("owner", "is_not", -1), "Rule 1, “Owner is not”: choose one."),
     "a rule that is none": ("role is user", 'Rule 1 must be an object with "attribute", "operator" and "value".'),
-    "an empty group": (all_of(), "Group 1 has no rules: add one, or remove the group."),
+    "an empty group": (all_of(), "Group 1 has no rules. Add one, or remove the group."),
     "a joint that is none": (
         {"match": "none", "rules": [ROLE]},
         'Group 1 must match "all" or "any" of its rules, not “none”.',
     ),
     "rules that are no list": ({"match": "all", "rules": {"0": ROLE}}, 'Group 1 needs a list of "rules".'),
-    "a copy of nothing": ({**all_of(ROLE), "copied_from": 7}, 'Group 1 has a "copied_from" that is no text.'),
-    "a copy nobody can store": ({**all_of(ROLE), "copied_from": "\0"}, 'Group 1 has a "copied_from" that is no text.'),
+    "a copy of nothing": ({**all_of(ROLE), "copied_from": 7}, 'Group 1 has a "copied_from" that is not a string.'),
+    "an unstorable copy": ({**all_of(ROLE), "copied_from": "\0"}, 'Group 1 has a "copied_from" that is not a string.'),
     "a no of nothing": (
         {**all_of(ROLE), "negated": True},
-        'Group 1 is "negated", which only a segment that was copied in can be.',
+        'Group 1 is "negated", but only the copy of a segment can be negated.',
     ),
     "a no that is no truth": (
         {**all_of(ROLE), "negated": "no"},
-        'Group 1 has a "negated" that is neither true nor false.',
+        'Group 1 has a "negated" that is not true or false.',
     ),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize(("stored", "sentence"), REFUSED.values(), ids=REFUSED)
-def test_a_rule_that_makes_no_sense_is_refused_by_name(stored: object, sentence: str) -> None:
+def test_an_invalid_rule_is_refused_by_its_number(stored: object, sentence: str) -> None:
     assert refusal(all_of(stored)) == sentence
 
 
-def test_the_sentence_says_which_of_the_rules_it_is() -> None:
+def test_the_error_has_the_number_of_a_nested_rule() -> None:
     within = {"match": "any", "rules": [ROLE, rule("tag", "is", "vip")]}
     assert refusal(all_of(ROLE, within)) == "Rule 2.2, “Tag is”: choose one."
 
 
 @pytest.mark.parametrize("stored", ["all", 7, True, [ROLE], {"match": "all"}, ROLE])
-def test_what_is_no_group_is_never_read_as_everyone(stored: object) -> None:
+def test_json_without_a_group_never_matches_everyone(stored: object) -> None:
     assert refusal(stored) == 'The audience must be an object with "match" and "rules".'
 
 
 @pytest.mark.parametrize("stored", [None, {}, [], {"match": "any", "rules": []}])
-def test_no_rules_are_everyone(stored: object) -> None:
-    assert read(stored).rules == EVERYONE.rules == ()
+def test_no_rules_match_everyone(stored: object) -> None:
+    assert parsed(stored).rules == EVERYONE.rules == ()
 
 
-def test_groups_nest_so_deep_and_no_deeper() -> None:
-    assert read(nested(MOST_DEPTH, inside=ROLE)).as_json()["match"] == "all"
-    assert "nested too deep" in refusal(nested(MOST_DEPTH + 1, inside=ROLE))
+def test_nesting_of_groups_is_limited() -> None:
+    assert parsed(nested(MAX_DEPTH, inside=ROLE)).as_json()["match"] == "all"
+    assert "nested too deep" in refusal(nested(MAX_DEPTH + 1, inside=ROLE))
 
 
-def test_copies_of_segments_cannot_be_used_to_nest_without_end() -> None:
+def test_nesting_of_copied_segments_is_limited() -> None:
     assert "nested too deep" in refusal(all_of(nested(900, inside=ROLE, copied_from="VIPs as of 3 May 2026")))
 
 
-def test_a_segment_copied_in_keeps_its_depth_and_its_rules_are_not_counted_again() -> None:
-    segment = nested(MOST_DEPTH, inside=rule("session_count", "is", 1))
+def test_depth_and_rules_of_a_copied_segment_do_not_count() -> None:
+    segment = nested(MAX_DEPTH, inside=rule("session_count", "is", 1))
     copied = {**all_of(segment), "copied_from": "VIPs as of 3 May 2026"}
-    assert read(nested(MOST_DEPTH, inside=copied)).written() == 0
+    assert parsed(nested(MAX_DEPTH, inside=copied)).own_rule_count() == 0
 
-    many = {**all_of(*[ROLE] * MOST_RULES), "copied_from": "VIPs as of 3 May 2026"}
-    assert sum(1 for _ in read(all_of(many, ROLE)).leaves()) == MOST_RULES + 1
+    many = {**all_of(*[ROLE] * MAX_RULES), "copied_from": "VIPs as of 3 May 2026"}
+    assert sum(1 for _ in parsed(all_of(many, ROLE)).leaves()) == MAX_RULES + 1
 
 
-def test_rules_are_so_many_and_no_more() -> None:
-    assert read(all_of(*[ROLE] * MOST_RULES)).written() == MOST_RULES
-    assert refusal(all_of(*[ROLE] * MOST_RULES, all_of(ROLE))) == f"An audience has at most {MOST_RULES} rules."
+def test_number_of_rules_is_limited() -> None:
+    assert parsed(all_of(*[ROLE] * MAX_RULES)).own_rule_count() == MAX_RULES
+    assert refusal(all_of(*[ROLE] * MAX_RULES, all_of(ROLE))) == f"An audience can have at most {MAX_RULES} rules."
 
 
 @pytest.mark.parametrize("inside", [[ROLE] * 201, [{**all_of(), "copied_from": "All as of 3 May 2026"}] * 201])
-def test_what_calls_itself_copied_from_a_segment_is_no_way_round_how_many(inside) -> None:
+def test_a_forged_copy_cannot_exceed_the_total_number_of_rules(inside) -> None:
     copied = {**all_of(*inside), "copied_from": "VIPs as of 3 May 2026"}
-    assert "at most 400 rules, those of its segments included" in refusal(all_of(copied, copied))
+    assert "at most 400 rules, including those of its segments" in refusal(all_of(copied, copied))
 
 
 @pytest.mark.parametrize(
@@ -229,22 +229,22 @@ def test_what_calls_itself_copied_from_a_segment_is_no_way_round_how_many(inside
         (rule("name", "is", " pro "), " pro "),
     ],
 )
-def test_a_value_is_read_as_its_kind(typed: dict[str, Any], stored: object) -> None:
-    value = read(all_of(typed)).rules[0].value
+def test_a_value_is_parsed_as_its_kind(typed: dict[str, Any], stored: object) -> None:
+    value = parsed(all_of(typed)).rules[0].value
     assert (value, type(value)) == (stored, type(stored))
 
 
-@pytest.mark.parametrize("operator", sorted(WITHOUT_VALUE))
-def test_an_operator_that_takes_no_value_keeps_none(operator: Operator) -> None:
+@pytest.mark.parametrize("operator", sorted(OPERATORS_WITHOUT_VALUE))
+def test_an_operator_without_value_drops_the_value(operator: Operator) -> None:
     name = {"has": "event.ordered", "is_": "company.custom_attributes.beta"}[operator[:3]]
     if operator in (Operator.HAS_ANY_VALUE, Operator.IS_UNKNOWN):
         name = "name"
-    assert read(all_of(rule(name, operator.value, "anything"))).rules == (Rule(name, operator),)
+    assert parsed(all_of(rule(name, operator.value, "anything"))).rules == (Rule(name, operator),)
 
 
-def test_what_was_read_is_read_the_same_again() -> None:
-    tree = read({**all_of({"match": "any", "rules": [ROLE], "negated": True, "copied_from": "VIPs"}, ROLE)})
-    assert read(tree.as_json()) == tree
+def test_parsing_is_idempotent() -> None:
+    tree = parsed({**all_of({"match": "any", "rules": [ROLE], "negated": True, "copied_from": "VIPs"}, ROLE)})
+    assert parsed(tree.as_json()) == tree
 
 
 ANY_TEXT = st.text(st.characters(exclude_categories=()), max_size=8)
@@ -270,13 +270,13 @@ NEARLY_RULES = st.builds(rule, NAMES, st.sampled_from(list(Operator)), ANY_JSON)
 
 @settings(max_examples=500)
 @given(stored=st.one_of(ANY_JSON, st.builds(all_of, ANY_JSON), st.builds(all_of, NEARLY_RULES, NEARLY_RULES)))
-def test_any_json_is_read_or_refused_in_a_sentence_that_can_be_sent(stored: object) -> None:
+def test_any_json_is_parsed_or_refused_with_an_encodable_error(stored: object) -> None:
     try:
-        tree = read(stored)
+        tree = parsed(stored)
     except RuleError as refused:
         sentence = str(refused)
     else:
-        assert read(tree.as_json()) == tree
+        assert parsed(tree.as_json()) == tree
         return
     assert sentence.encode().endswith(b".")
     assert len(sentence) < 400
@@ -287,7 +287,7 @@ def test_every_operator_has_a_label_and_every_kind_a_name_and_operators() -> Non
     assert set(LABELS) == set(Operator)
     assert set(KIND_NAMES) == set(OPERATORS) == set(Kind)
     assert set().union(*OPERATORS.values()) == set(Operator)
-    assert set(Operator) > NEGATIVE
+    assert set(Operator) > NEGATIVE_OPERATORS
 
 
 def test_every_operator_of_every_kind_compiles() -> None:
@@ -296,6 +296,9 @@ def test_every_operator_of_every_kind_compiles() -> None:
 
 def test_every_kind_has_a_reader_of_its_values() -> None:
     needed = {
-        value_kind(kind, op) for kind, operators in OPERATORS.items() for op in operators if op not in WITHOUT_VALUE
+        value_kind(kind, op)
+        for kind, operators in OPERATORS.items()
+        for op in operators
+        if op not in OPERATORS_WITHOUT_VALUE
     }
-    assert needed == set(VALUES)
+    assert needed == set(VALUE_READERS)

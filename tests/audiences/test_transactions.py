@@ -1,4 +1,4 @@
-"""What loses a deadlock is run again, whole, and nothing else is."""
+"""Only transactions that the database cancelled are retried, and they are retried as a whole."""
 
 import threading
 
@@ -15,17 +15,17 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch):
-    monkeypatch.setattr(transactions, "LONGEST_BACKOFF", 0)
+    monkeypatch.setattr(transactions, "MAX_BACKOFF", 0)
 
 
 def fail(code: str) -> None:
-    """Have the database itself end the transaction with this error."""
+    """Make the database cancel the transaction with this error."""
     with connection.cursor() as cursor:
         cursor.execute(f"DO $$ BEGIN RAISE EXCEPTION 'cancelled' USING ERRCODE = '{code}'; END $$")
 
 
 @pytest.mark.parametrize("code", ["40P01", "40001"])
-def test_cancelled_transaction_is_run_again_whole(code):
+def test_cancelled_transaction_is_retried_as_a_whole(code):
     done, tries = [], []
 
     @retried
@@ -41,7 +41,7 @@ def test_cancelled_transaction_is_run_again_whole(code):
     assert (len(tries), len(done), Customer.objects.count()) == (3, 1, 1)
 
 
-def test_it_gives_up_after_some_attempts():
+def test_gives_up_after_max_attempts():
     tries = []
 
     @retried
@@ -51,11 +51,11 @@ def test_it_gives_up_after_some_attempts():
 
     with pytest.raises(OperationalError):
         work()
-    assert len(tries) == transactions.TRIES
+    assert len(tries) == transactions.MAX_ATTEMPTS
 
 
 @pytest.mark.parametrize("code", ["55P03", "57014"])
-def test_other_errors_of_the_database_are_not_tried_again(code):
+def test_other_database_errors_are_not_retried(code):
     tries = []
 
     @retried
@@ -68,7 +68,7 @@ def test_other_errors_of_the_database_are_not_tried_again(code):
     assert len(tries) == 1
 
 
-def test_only_the_outermost_transaction_is_run_again():
+def test_only_the_outermost_transaction_is_retried():
     outer, inner = [], []
 
     @retried
@@ -88,7 +88,7 @@ def test_only_the_outermost_transaction_is_run_again():
     assert (len(outer), len(inner), Customer.objects.count()) == (2, 2, 1)
 
 
-def test_two_that_deadlock_both_succeed():
+def test_two_transactions_that_deadlock_both_succeed():
     first, second = CustomerFactory(), CustomerFactory()
     barrier = threading.Barrier(2)
     begun: list[int] = []

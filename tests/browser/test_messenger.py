@@ -288,7 +288,7 @@ def test_a_visitor_who_wrote_leaves_the_address_to_answer_to(visit, page):
 
     field.fill("bea@x")
     page.keyboard.press("Enter")
-    expect(page.locator(".ask .trouble")).to_contain_text("is not an email address")
+    expect(page.locator(".ask .trouble")).to_contain_text("is not a valid email address")
     field.fill("bea@x.example")
     page.get_by_role("button", name="Leave my email").click()
 

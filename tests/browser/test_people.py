@@ -91,7 +91,7 @@ def test_file_is_checked_before_it_is_written(console, live_server):
     page.get_by_role("button", name="Check the file").click()
 
     expect(page.get_by_text("1 new customer.")).to_be_visible()
-    expect(page.get_by_text("“nobody” is not an email address.")).to_be_visible()
+    expect(page.get_by_text("“nobody” is not a valid email address.")).to_be_visible()
     fits(page)
     assert not Customer.objects.exists()
     page.get_by_role("button", name="Import", exact=True).click()

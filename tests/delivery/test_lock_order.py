@@ -18,9 +18,9 @@ import pytest
 from django.db import DatabaseError, connection, transaction
 
 from audiences import transactions
-from audiences.intake import Source, identify_here
+from audiences.intake import Source, identify_in_transaction
 from audiences.intake.attributes import kind_conversion
-from audiences.intake.attributes.fields import refuse
+from audiences.intake.attributes.fields import raise_refusal
 from audiences.intake.csv_import import upsert
 from audiences.models import CustomAttribute, Customer
 from audiences.rules import Kind
@@ -143,7 +143,7 @@ def complain(world: World) -> None:
 def merge(world: World) -> None:
     with transaction.atomic():
         facts = {"user_id": world.user.user_id}
-        customer_merge.log_in(world.lead, facts, at=LATER, source=Source.REST, on_bad_value=refuse)
+        customer_merge.log_in(world.lead, facts, at=LATER, source=Source.REST, on_bad_value=raise_refusal)
 
 
 def erase(world: World) -> None:
@@ -172,18 +172,18 @@ def reply_as_customer(world: World) -> None:
 def visit(world: World) -> None:
     def identified() -> tuple[Customer, None]:
         facts = {"user_id": world.user.user_id, "name": "Ann"}
-        return identify_here(facts, at=LATER, source=Source.BROWSER, on_bad_value=refuse), None
+        return identify_in_transaction(facts, at=LATER, source=Source.BROWSER, on_bad_value=raise_refusal), None
 
     customer_visit.visit_of(identified, at=LATER)
 
 
 def change_kind(world: World) -> None:
-    kind_conversion.convert(world.scene.attribute, to=Kind.TEXT, lose_at_most=10_000)
+    kind_conversion.convert_attribute(world.scene.attribute, to=Kind.TEXT, lose_at_most=10_000)
 
 
 def import_opt_outs(world: World) -> None:
     with transaction.atomic(), connection.cursor() as cursor:
-        upsert.unsubscribed(cursor, [world.lead.email, world.user.email], at=LATER, dry=False)
+        upsert.unsubscribe_addresses(cursor, [world.lead.email, world.user.email], at=LATER, dry=False)
 
 
 def claim(world: World) -> None:
@@ -302,7 +302,7 @@ def lead_into_each_other(world: World, gate: str, paths: Iterable[Path], session
 @pytest.mark.parametrize("gate", GATES)
 def test_no_two_things_that_happen_to_a_customer_deadlock_and_none_is_lost(gate, sessions, monkeypatch):
     # Nothing is run again, so that what a deadlock cancels is seen.
-    monkeypatch.setattr(transactions, "TRIES", 1)
+    monkeypatch.setattr(transactions, "MAX_ATTEMPTS", 1)
     scene, before, wrong = make_scene(), deadlocks(), []
     pairs = product(PATHS, repeat=2) if gate == "customers" else combinations_with_replacement(PATHS, 2)
     for first, second in pairs:

@@ -139,7 +139,7 @@ def test_by_bulk_job(api, stranger, lead):
     item = {"method": "post", "data_type": "user", "data": {"email": ANN, "name": "Ann"}}
 
     assert api.post("/api/bulk/users", {"items": [item]}, format="json").status_code in (200, 202)
-    intake.work_off(clock=timezone.now, go_on=lambda: True)
+    intake.process_jobs(clock=timezone.now, go_on=lambda: True)
 
     assert assert_apart(lead, stranger).name == "Ann"
 
@@ -150,8 +150,8 @@ def load(text: str, *, made: int = 1) -> None:
     by = User.objects.create_user("importer")
     job = csv_import.store_upload(io.BytesIO(text.encode()), name="people.csv", kind=ImportKind.CUSTOMERS, by=by, at=at)
     for state in (ImportState.CHECKING, ImportState.WRITING):
-        csv_import.begin(job, state, targets=job.targets, tag=None, at=at)
-        csv_import.go_on(job.pk, clock=lambda: at, until=FOREVER)
+        csv_import.start_import(job, state, targets=job.targets, tag=None, at=at)
+        csv_import.continue_import(job.pk, clock=lambda: at, until=FOREVER)
         job.refresh_from_db()
         assert (job.made, job.changed, job.wrong) == (made, 1 - made, 0)
 
@@ -239,7 +239,7 @@ def test_events_of_a_bulk_job_named_by_the_address_are_not_the_strangers(api, le
     item = {"method": "post", "data_type": "event", "data": {"email": ANN, "event_name": "paid", "created_at": 1}}
 
     job = api.post("/api/bulk/events", {"items": [item]}, format="json").json()
-    intake.work_off(clock=timezone.now, go_on=lambda: True)
+    intake.process_jobs(clock=timezone.now, go_on=lambda: True)
 
     assert not lead.events.exists()
     assert "email" in str(api.get(f"/api/jobs/{job['id']}/error").json())

@@ -1,7 +1,7 @@
-"""Who matches, once more and slowly: behaviour 4.4 in plain Python, to hold the compiler against.
+"""Rule oracle: a slow second implementation of behaviour 4.4 in plain Python, to test the compiler.
 
-Written from docs/behaviour.md alone, never from the compiler. It reads the rows of a world held in
-memory and the JSON of an audience, and knows nothing of SQL.
+It was written from docs/behaviour.md alone. It reads the rows of a world in memory and the JSON of an audience, and
+uses no SQL.
 """
 
 from collections.abc import Callable, Iterator
@@ -16,7 +16,7 @@ from delivery.models import DeliveryRecord
 
 DAY = timedelta(hours=24)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-# The years a date of PostgreSQL or of Python can hold; a number beyond is no moment.
+# The range of dates in Python. Numbers outside it are not dates.
 FIRST_SECOND, LAST_SECOND = -62_135_596_800, 253_402_300_799
 
 Pair = tuple[int, int | None]
@@ -24,7 +24,7 @@ Pair = tuple[int, int | None]
 
 @dataclass(kw_only=True, repr=False)
 class World:
-    """Everything rules can ask about, as rows in memory; ids are theirs."""
+    """All data that rules can use, as rows in memory."""
 
     customers: list[Customer] = field(default_factory=list)
     companies: list[Company] = field(default_factory=list)
@@ -39,7 +39,7 @@ class World:
     zone: ZoneInfo
 
     def pairs(self) -> Iterator[tuple[Customer, Company | None]]:
-        """What is judged: each customer with each of their companies, or once with none."""
+        """Yield each customer with each of their companies, or once with None."""
         for customer in self.customers:
             if customer.archived_at is None:
                 theirs = [
@@ -48,27 +48,27 @@ class World:
                 yield from ((customer, company) for company in theirs or [None])
 
     def users_of(self, company: Company) -> int:
-        """How many customers who are not archived belong to a company."""
+        """Return how many customers who are not archived belong to a company."""
         return sum(c.archived_at is None and (c.pk, company.pk) in self.memberships for c in self.customers)
 
 
 def pairs(world: World, rules: dict[str, Any], *, at: datetime) -> set[Pair]:
-    """Return which (customer, company) match."""
+    """Return the matching pairs (customer, company)."""
     leads_too = any(rule["attribute"] == "role" for rule in leaves(world, rules))
     return {
         (customer.pk, company.pk if company else None)
         for customer, company in world.pairs()
-        if (leads_too or customer.role == "user") and holds(world, rules, customer, company, at=at)
+        if (leads_too or customer.role == "user") and tree_matches(world, rules, customer, company, at=at)
     }
 
 
 def customers(world: World, rules: dict[str, Any], *, at: datetime) -> set[int]:
-    """Return which customers match: those of whom any pair does."""
+    """Return the customers with a matching pair."""
     return {customer for customer, _ in pairs(world, rules, at=at)}
 
 
 def leaves(world: World, rules: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Every rule of a tree, those of the segments it names included."""
+    """Yield every rule of a tree, including those of its segments."""
     for rule in rules.get("rules", []):
         if "rules" in rule:
             yield from leaves(world, rule)
@@ -78,14 +78,16 @@ def leaves(world: World, rules: dict[str, Any]) -> Iterator[dict[str, Any]]:
             yield rule
 
 
-def holds(world: World, rules: dict[str, Any], customer: Customer, company: Company | None, *, at: datetime) -> bool:
-    """Say whether a tree holds for one pair; the whole tree sees the same one."""
+def tree_matches(
+    world: World, rules: dict[str, Any], customer: Customer, company: Company | None, *, at: datetime
+) -> bool:
+    """Return whether a tree matches one pair. All its rules see the same pair."""
     answers = []
     for rule in rules.get("rules", []):
         if "rules" in rule:
-            answers.append(holds(world, rule, customer, company, at=at))
+            answers.append(tree_matches(world, rule, customer, company, at=at))
         elif rule["attribute"] in ("segment", "company.segment"):
-            inside = holds(world, world.segments[rule["value"]], customer, company, at=at)
+            inside = tree_matches(world, world.segments[rule["value"]], customer, company, at=at)
             if rule["attribute"] == "company.segment":
                 inside = inside and company is not None
             answers.append(inside if rule["operator"] == "is" else not inside)
@@ -99,49 +101,49 @@ def holds(world: World, rules: dict[str, Any], customer: Customer, company: Comp
 
 @dataclass(frozen=True)
 class Moment:
-    """When it is asked, and on whose calendar."""
+    """The time and zone of the evaluation."""
 
     now: datetime
     zone: ZoneInfo
 
     def age(self, moment: datetime) -> timedelta:
-        """How long ago; negative in the future."""
+        """Return how long ago a time was; negative in the future."""
         return self.now.astimezone(UTC) - moment.astimezone(UTC)
 
     def day(self, moment: datetime) -> date:
-        """The day on the workspace's calendar."""
+        """Return the day in the workspace's zone."""
         return moment.astimezone(self.zone).date()
 
 
-def exact(number: float | Decimal) -> Decimal:
-    """A number as it is written."""
+def exact_decimal(number: float | Decimal) -> Decimal:
+    """Return a number as its decimal notation."""
     return Decimal(str(number))
 
 
 def fold(text: str) -> str:
-    """Lower case as PostgreSQL has it under C.UTF-8: one character for one, whatever its neighbours."""
+    """Return lower case as in PostgreSQL under C.UTF-8: one character for each, regardless of its neighbours."""
     return "".join(letter.lower()[0] for letter in text)
 
 
-def same(known: Any, value: Any) -> bool:
-    """Whether a value is the one asked for; of several (tags, messages), whether one of them is."""
+def equals(known: Any, value: Any) -> bool:
+    """Return whether a value equals the rule's, or for tags and messages, whether one of them does."""
     if isinstance(known, frozenset):
         return value in known
     if isinstance(known, Decimal):
-        return known == exact(value)
+        return known == exact_decimal(value)
     return known is not None and known == value
 
 
-Holds = Callable[[Any, Any, Moment], bool]
-OPERATORS: dict[str, Holds] = {
-    "is": lambda known, value, _: same(known, value),
-    "is_not": lambda known, value, _: not same(known, value),
+Matches = Callable[[Any, Any, Moment], bool]
+OPERATORS: dict[str, Matches] = {
+    "is": lambda known, value, _: equals(known, value),
+    "is_not": lambda known, value, _: not equals(known, value),
     "starts_with": lambda known, value, _: known is not None and fold(known).startswith(fold(value)),
     "ends_with": lambda known, value, _: known is not None and fold(known).endswith(fold(value)),
     "contains": lambda known, value, _: known is not None and fold(value) in fold(known),
     "does_not_contain": lambda known, value, _: known is None or fold(value) not in fold(known),
-    "greater_than": lambda known, value, _: known is not None and known > exact(value),
-    "less_than": lambda known, value, _: known is not None and known < exact(value),
+    "greater_than": lambda known, value, _: known is not None and known > exact_decimal(value),
+    "less_than": lambda known, value, _: known is not None and known < exact_decimal(value),
     "is_true": lambda known, value, _: known is True,
     "is_false": lambda known, value, _: known is False,
     "more_than_days_ago": lambda known, days, at: known is not None and at.age(known) > days * DAY,
@@ -163,7 +165,7 @@ MESSAGE_FACTS = {
     "replied_to_message": "replied_at",
 }
 GOT_IT = {"waiting", "sending", "uncertain", "sent"}
-# Standard attributes without a column of their own, and which of them are not texts.
+# Standard attributes in the JSON column, and the kinds of those that are not texts.
 DETAILS = {
     "region", "continent", "browser_version", "browser_language", "referrer", "utm_campaign", "utm_content",
     "utm_medium", "utm_source", "utm_term", "twitter_followers", "ios_last_seen_at", "ios_sessions", "ios_device",
@@ -179,24 +181,24 @@ DETAIL_KINDS = {
 
 
 def value_of(world: World, name: str, customer: Customer, company: Company | None) -> Any:
-    """Return what an attribute is worth for a pair, None where that is unknown."""
-    return plain(raw_value(world, name, customer, company))
+    """Return the value of an attribute for a pair, None if unknown."""
+    return normalized_value(raw_value(world, name, customer, company))
 
 
-def plain(value: Any) -> Any:
-    """An empty text is unknown; numbers are compared as they are written."""
+def normalized_value(value: Any) -> Any:
+    """Return None for an empty text, and a decimal for a number."""
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return exact(value)
+        return exact_decimal(value)
     return None if value == "" else value
 
 
 def raw_value(world: World, name: str, customer: Customer, company: Company | None) -> Any:
-    """Return the value as it is stored."""
+    """Return the stored value."""
     if name.startswith("company."):
         return company_value(world, name.removeprefix("company."), company)
     if name.startswith("custom_attributes."):
         key = name.removeprefix("custom_attributes.")
-        return of_kind(customer.attributes.get(key), world.customer_kinds[key])
+        return value_of_kind(customer.attributes.get(key), world.customer_kinds[key])
     if name.startswith("event"):
         return event_value(world, name, customer)
     if name in MESSAGE_FACTS:
@@ -205,7 +207,7 @@ def raw_value(world: World, name: str, customer: Customer, company: Company | No
     if name == "got_message":
         return frozenset(r.message_id for r in world.records if r.customer_id == customer.pk and r.status in GOT_IT)
     if name in DETAILS:
-        return of_kind(customer.details.get(name), DETAIL_KINDS.get(name, "text"))
+        return value_of_kind(customer.details.get(name), DETAIL_KINDS.get(name, "text"))
     if name == "tag":
         return frozenset(tag for owner, tag in world.customer_tags if owner == customer.pk)
     if name == "first_name":
@@ -216,21 +218,21 @@ def raw_value(world: World, name: str, customer: Customer, company: Company | No
 
 
 def company_value(world: World, name: str, company: Company | None) -> Any:
-    """Return the value of the pair's company; without one every attribute is unknown, and no tag is there."""
+    """Return the value of the pair's company. Without a company it is unknown, and there are no tags."""
     if name == "tag":
         return frozenset(tag for owner, tag in world.company_tags if company and owner == company.pk)
     if company is None:
         return None
     if name.startswith("custom_attributes."):
         key = name.removeprefix("custom_attributes.")
-        return of_kind(company.attributes.get(key), world.company_kinds[key])
+        return value_of_kind(company.attributes.get(key), world.company_kinds[key])
     if name == "user_count":
         return world.users_of(company)
     return getattr(company, {"created_at": "remote_created_at"}.get(name, name))
 
 
 def event_value(world: World, name: str, customer: Customer) -> Any:
-    """Return whether, how often, first or last something happened; unknown where it never did."""
+    """Return whether an event happened, its count, or its first or last time; None if it never happened."""
     about, _, event = name.partition(".")
     for summary in world.summaries:
         if summary.customer_id == customer.pk and summary.name == event.lower():
@@ -243,8 +245,8 @@ def event_value(world: World, name: str, customer: Customer) -> Any:
     return None
 
 
-def of_kind(value: Any, kind: str) -> Any:
-    """Return what a JSON value is worth as its declared kind; of another kind it is unknown. Dates are unix seconds."""
+def value_of_kind(value: Any, kind: str) -> Any:
+    """Return a JSON value as its declared kind, None if it is of another kind. Dates are unix seconds."""
     if kind == "boolean":
         return value if isinstance(value, bool) else None
     if kind == "text":

@@ -1,9 +1,9 @@
-"""Random worlds for the agreement test: rows whose values sit on the edges that rules ask about.
+"""Random worlds for the agreement test: rows with values at the edges of rules.
 
-A world is rows in memory, for the oracle, which `store` puts into the database, for the compiler. Its people differ
-from one drawn world to the next; its tags, messages, teammates and catalogue do not.
+A world is rows in memory for the oracle; `store_world` writes them to the database for the compiler. Customers differ
+between worlds; tags, messages, teammates and the catalogue do not.
 """
-# ruff: noqa: RUF001 - letters that look like others are what is tried
+# ruff: noqa: RUF001 - the tests need letters that look alike
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, time, timedelta
@@ -37,7 +37,7 @@ KEYS: dict[str, Kind] = {
     "%(now)s.trial_ends_at": Kind.DATE,
 }
 
-# Nights on which a zone's clock changes, some of them at midnight, and nights on which none does.
+# Nights with a clock change, some at midnight, and nights without one.
 MOMENTS: tuple[tuple[str, datetime], ...] = tuple(
     (zone, datetime(*day, tzinfo=ZoneInfo(zone)).astimezone(UTC))
     for zone, day in (
@@ -65,20 +65,39 @@ TEXTS = (
     "ΟΔΟΣ", "οδος", "οδοσ", "Ǆ", "ǅ", "Ж", "ж", "\u212a", "ﬁn", "FIN", " pro", "pro ", "Ada King Lovelace", "Ada  King",
     " Ada", "Ada", "ada king", "O'Neil \"x\"", "%s", "%(now)s", "{key}", "{{}}", "null", "😀 ok", "a\tb", "a\nb", "0",
 )  # fmt: skip
-ASKED = (
+VALUES_ASKED_FOR = (
     *(text for text in TEXTS if text.strip()),
     "%", "_", "{", "o", "P", "ra", "RO", "ΔΟΣ", "ος", "οσ", "tan", "i", "I", "SS", "ss", "É%", "a_", "x", " K",
     "King", "\"", "nobody has this",
 )  # fmt: skip
-# Texts that one alone has: ids and addresses of the first few.
-OWN = (*tuple(text.format(n) for n in range(1, 9) for text in ("{}", "Pro {}", "é_{}%@x.com", "{}@É.com")), "@X.COM")
+# Texts that only one customer has: IDs and addresses of the first few.
+UNIQUE_TEXTS = (
+    *tuple(text.format(n) for n in range(1, 9) for text in ("{}", "Pro {}", "é_{}%@x.com", "{}@É.com")),
+    "@X.COM",
+)
 WHOLE = (0, 1, 2, 3, -1, 5, 2_147_483_647)
 NUMBERS = (*WHOLE, 2.5, -0.5, 0.1, 0.3, 0.30000000000000004, 1234567890.1234567, 1e20, 10**20 + 1, 1e-7, -0.0)
-ELSE: tuple[Any, ...] = (None, "", "5", "true", True, False, 0, 1, [], {}, [1], {"a": 1}, 10**17, -(10**17), 1e308)
+OFF_KIND_VALUES: tuple[Any, ...] = (
+    None,
+    "",
+    "5",
+    "true",
+    True,
+    False,
+    0,
+    1,
+    [],
+    {},
+    [1],
+    {"a": 1},
+    10**17,
+    -(10**17),
+    1e308,
+)
 
 
 def moments(now: datetime, zone: ZoneInfo) -> list[datetime]:
-    """Moments to the microsecond around the rolling days before and after now, and around the zone's midnights."""
+    """Return times within a microsecond of the rolling days around now, and of midnights in the zone."""
     today = now.astimezone(zone).date()
     midnights = (datetime.combine(today + timedelta(days=days), time(), zone) for days in (-2, -1, 0, 1, 2))
     edges = [now - timedelta(days=days) for days in DAYS] + [midnight.astimezone(UTC) for midnight in midnights]
@@ -86,43 +105,43 @@ def moments(now: datetime, zone: ZoneInfo) -> list[datetime]:
 
 
 class Draw:
-    """Draws the rows of one world."""
+    """Random generator for the rows of one world."""
 
     def __init__(self, random: Random, now: datetime, zone: ZoneInfo) -> None:
         self.random, self.now = random, now
         self.moments = moments(now, zone)
         self.one = random.choice
-        # Half the texts and moments of a world come from a few, so that rules meet what they ask for.
+        # Half the texts and times of a world come from a few, so that rules match often enough.
         self.few = random.sample(TEXTS, 6)
         self.few_moments = random.sample(self.moments, 6)
 
     def maybe(self, values: Sequence[Any], nothing: Any = None) -> Any:
-        """One of the values, or, one time in three, nothing."""
+        """Return one of the values, or `nothing` in one of three cases."""
         return nothing if self.random.random() < 1 / 3 else self.one(values)
 
     def text(self) -> str:
-        """A text, often empty."""
+        """Return a text, often empty."""
         return str(self.maybe(self.one((self.few, TEXTS)), ""))
 
     def moment(self) -> datetime | None:
-        """A moment or none."""
+        """Return a time or None."""
         return self.maybe(self.one((self.few_moments, self.moments)))
 
     def of_kind(self, kind: Kind) -> Any:
-        """A JSON value: mostly of the kind, sometimes of another; never under a text, as which all reads."""
+        """Return a JSON value, mostly of the kind, sometimes of another (not for text, which any value can be)."""
         if self.random.random() < 1 / 5:
-            return self.one((None, "") if kind is Kind.TEXT else ELSE)
+            return self.one((None, "") if kind is Kind.TEXT else OFF_KIND_VALUES)
         if kind is Kind.DATE:
-            # Seconds to the quarter, which a float holds exactly.
+            # Quarters of seconds, which a float represents exactly.
             return self.one((0, -0.25, 0.25, 0.5)) + (self.one(self.moments) - EPOCH) // timedelta(seconds=1)
         return self.one({Kind.TEXT: TEXTS, Kind.NUMBER: NUMBERS, Kind.BOOLEAN: (True, False)}[kind])
 
     def json(self, kinds: dict[str, Kind]) -> dict[str, Any]:
-        """Values for some of the keys."""
+        """Return values for some of the keys."""
         return {key: self.of_kind(kind) for key, kind in kinds.items() if self.random.random() < 3 / 4}
 
     def columns(self, about: str, row: Customer | Company) -> None:
-        """Fill the columns that are attributes of the same name."""
+        """Fill the columns that have the name of an attribute."""
         for attribute in STANDARD:
             if (
                 attribute.sql.startswith(f"{about}.")
@@ -141,29 +160,31 @@ class Draw:
         row.archived_at = self.one((None, None, None, None, self.now))
 
     def customer(self, pk: int) -> Customer:
-        """A customer, mostly a user."""
+        """Return a customer, mostly a user."""
         row = Customer(pk=pk, role=self.one(("user", "user", "user", "lead")), owner_id=self.maybe(TEAMMATES))
         self.columns("c", row)
         row.details = self.json({key: kind for key, (_label, kind) in DETAILS.items()})
-        # Unique in the database: as drawn for the first who has it, with a number for the next.
-        row.user_id = self.maybe((f"{pk}", f"Pro {pk}", f"{self.one(ASKED)}-{pk}", f"{pk}-{self.one(ASKED)}"))
-        row.email = self.maybe((f"{self.one(ASKED).lower()}{pk}@x.com", f"é_{pk}%@x.com", f"{pk}@É.com"))
+        # Unique in the database, so they contain the key.
+        row.user_id = self.maybe(
+            (f"{pk}", f"Pro {pk}", f"{self.one(VALUES_ASKED_FOR)}-{pk}", f"{pk}-{self.one(VALUES_ASKED_FOR)}")
+        )
+        row.email = self.maybe((f"{self.one(VALUES_ASKED_FOR).lower()}{pk}@x.com", f"é_{pk}%@x.com", f"{pk}@É.com"))
         return row
 
     def company(self, pk: int) -> Company:
-        """A company."""
-        row = Company(pk=pk, company_id=self.one((f"{pk}", f"{pk}-{self.one(ASKED)}", f"Pro {pk}")))
+        """Return a company."""
+        row = Company(pk=pk, company_id=self.one((f"{pk}", f"{pk}-{self.one(VALUES_ASKED_FOR)}", f"Pro {pk}")))
         self.columns("k", row)
         row.size, row.monthly_spend = self.maybe(WHOLE), self.maybe(WHOLE)
         return row
 
     def summary(self, customer: Customer, name: str) -> EventSummary:
-        """How often, first and last a customer did something."""
+        """Return the summary of an event."""
         first, last = sorted((self.one(self.moments), self.one(self.moments)))
         return EventSummary(customer=customer, name=name, count=self.one((1, 2, 3)), first_at=first, last_at=last)
 
     def record(self, customer: Customer, company: Company | None, message: int) -> DeliveryRecord:
-        """A delivery of a message, sent or not; only what was sent has been opened, clicked or replied to."""
+        """Return a delivery record. Only sent ones can be opened, clicked or replied to."""
         record = DeliveryRecord(customer=customer, company=company, message_id=message, matched_at=self.now)
         others = (Status.WAITING, Status.UNCERTAIN, Status.WITHDRAWN, Status.FAILED)
         record.status = self.one((*[Status.SENT] * 4, *others))
@@ -175,8 +196,8 @@ class Draw:
         return record
 
 
-def draw(random: Random, *, customers: int = 12, companies: int = 5) -> tuple[World, datetime]:
-    """Draw a world, and the moment it is asked about."""
+def draw_world(random: Random, *, customers: int = 12, companies: int = 5) -> tuple[World, datetime]:
+    """Draw a world and the time of the evaluation."""
     name, now = random.choice(MOMENTS)
     world = World(zone=ZoneInfo(name), customer_kinds=dict(KEYS), company_kinds=dict(KEYS))
     one = Draw(random, now, world.zone)
@@ -194,8 +215,8 @@ def draw(random: Random, *, customers: int = 12, companies: int = 5) -> tuple[Wo
     return world, now
 
 
-def store(world: World, *, at: datetime) -> None:
-    """Put a world into the database."""
+def store_world(world: World, *, at: datetime) -> None:
+    """Write a world to the database."""
     Workspace.objects.update_or_create(pk=1, defaults={"zone": world.zone.key})
     Customer.objects.bulk_create(world.customers)
     Company.objects.bulk_create(world.companies)

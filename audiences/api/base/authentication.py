@@ -32,7 +32,7 @@ class TokenAuthentication(KnoxAuthentication):
         if not TOKEN.fullmatch(token):
             raise AuthenticationFailed
         user, integration = self.authenticate_credentials(token.encode())
-        integration.used(at=timezone.now())
+        integration.mark_used(at=timezone.now())
         return user, integration
 
     def authenticate_credentials(self, token: bytes) -> tuple[AbstractBaseUser, Integration]:

@@ -12,7 +12,7 @@ from rest_framework.response import Response
 from rest_framework.views import exception_handler, set_rollback
 
 from audiences.intake import Conflict, Refused, Unknown
-from audiences.intake.attributes.fields import storable
+from audiences.intake.attributes.fields import replace_unstorable
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ class Missing(APIException):
 
 def error_list(code: str, message: str, *, status_code: int, field: str = "") -> Response:
     """Answer with one error."""
-    error = {"code": code, "message": storable(message)}
+    error = {"code": code, "message": replace_unstorable(message)}
     if field:
         error["field"] = field
     return Response({"type": "error.list", "request_id": str(uuid4()), "errors": [error]}, status=status_code)

@@ -8,7 +8,7 @@ from django.contrib.auth.models import User
 from django.db.models import Model, QuerySet
 
 from audiences.intake import Refused, Unknown
-from audiences.intake.attributes.fields import first_given, text
+from audiences.intake.attributes.fields import first_given, read_text
 from audiences.intake.identity_resolution import ID, lower_case
 from audiences.models import Customer
 from audiences.models.customers import Role
@@ -20,7 +20,7 @@ LEAD_USER_ID = re.compile(r"lead-([1-9]\d{0,17})")
 
 def one_of(rows: QuerySet[Row], named: Any, *, what: str = "id") -> Row:
     """Return the row of this id, or answer 404."""
-    given = text(named, what)
+    given = read_text(named, what)
     found = rows.filter(pk=int(given)).first() if ID.fullmatch(given) else None
     if found is None:
         raise Unknown(f"No such {what}[{given}]", field=what)
@@ -36,12 +36,12 @@ def lead_of(reference: Mapping[str, Any]) -> Customer:
     if (our_id := first_given(reference, "id", "intercom_user_id")) is not None:
         return one_of(leads, our_id)
     if first_given(reference, "user_id") is not None:
-        named = text(reference["user_id"], "user_id")
+        named = read_text(reference["user_id"], "user_id")
         is_ours = LEAD_USER_ID.fullmatch(named)
         found = leads.filter(pk=int(is_ours[1])).first() if is_ours else None
         what = "user_id"
     else:
-        named, what = lower_case(text(reference.get("email"), "email")), "email"
+        named, what = lower_case(read_text(reference.get("email"), "email")), "email"
         if not named:
             raise Refused("Name the lead by id, user_id or email.", field="user_id")
         found = leads.filter(email=named, email_is_said=False).first()

@@ -7,14 +7,14 @@ from rest_framework.request import Request
 from rest_framework.utils.urls import replace_query_param
 
 from audiences.intake import Refused
-from audiences.intake.attributes.fields import integer_value
+from audiences.intake.attributes.fields import read_integer
 
 MOST_PAGES = 1_000_000
 
 
 def count_of(request: Request, name: str, *, default: int, most: int) -> int:
     """Read a number from 1 from the query; more than `most` is `most`."""
-    number = integer_value(request.query_params.get(name), name)
+    number = read_integer(request.query_params.get(name), name)
     if number is None:
         return default
     if number < 1:

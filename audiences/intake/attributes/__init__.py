@@ -1,1 +1,1 @@
-"""Attribute values on their way in: coercion, the catalogue of custom attributes and changes of their kind."""
+"""Attributes in incoming data: coercion, the catalogue of custom attributes, changes of an attribute's kind."""

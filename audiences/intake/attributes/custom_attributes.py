@@ -1,7 +1,7 @@
-"""Custom attributes on their way in: what kind each is, learnt from its first real value.
+"""Custom attributes in incoming data. The first known value of an attribute decides its kind.
 
-behaviour 3 'Attribute catalogue'. Learning comes before any row is locked and in one statement in the order of the
-names, so that two requests that learn the same attributes wait for each other and never in a circle.
+behaviour 3 'Attribute catalogue'. New attributes are inserted before any row is locked, in one statement and in the
+order of their names, so that two requests that add the same attributes cannot deadlock.
 """
 
 from collections.abc import Iterable, Mapping
@@ -11,86 +11,93 @@ from typing import Any
 
 from django.db.models import Q
 
-from audiences.intake.attributes.coercion import READ_AS, Misfit, as_seconds
+from audiences.intake.attributes.coercion import READ_AS, ConversionError, as_seconds
 from audiences.intake.attributes.fields import (
-    LONGEST_TEXT,
+    MAX_TEXT_LENGTH,
     UNSTORABLE,
     BadAttribute,
     NotInCatalogue,
     OnBadValue,
     Refused,
-    finite,
+    check_number,
     quoted_value,
-    refuse,
-    seconds,
+    raise_refusal,
+    read_seconds,
 )
-from audiences.intake.source import ROOM_FOR, Source
+from audiences.intake.source import CATALOGUE_LIMITS, Source
 from audiences.models import CustomAttribute
 from audiences.models.catalogue import Scope
 from audiences.rules import KIND_NAMES, Kind
 
-LONGEST_NAME = 190
-# What browsers send for a value they do not have (behaviour 6.2).
-UNKNOWN = (None, "", "undefined", "null")
+MAX_NAME_LENGTH = 190
+# Browsers send these for missing values (behaviour 6.2).
+UNKNOWN_VALUES = (None, "", "undefined", "null")
 
 Kinds = Mapping[tuple[Scope, str], Kind]
 
 
-class Unlearnt(Exception):
-    """An attribute nobody has sent before would have to be learnt."""
+class UndeclaredAttribute(Exception):
+    """The data has an attribute that is not in the catalogue yet."""
 
 
 def is_unknown(value: object) -> bool:
-    """Whether a value says that there is none."""
-    return value is None or (isinstance(value, str) and (value in UNKNOWN or not value.strip()))
+    """Return whether a value stands for a missing one."""
+    return value is None or (isinstance(value, str) and (value in UNKNOWN_VALUES or not value.strip()))
 
 
 def check_name(name: str) -> None:
-    """Refuse a name no custom attribute can have."""
-    if not name.strip() or len(name) > LONGEST_NAME:
-        raise Refused(f"A custom attribute's name has 1 to {LONGEST_NAME} characters.", field=name[:LONGEST_NAME])
+    """Raise Refused if a custom attribute cannot have this name."""
+    if not name.strip() or len(name) > MAX_NAME_LENGTH:
+        raise Refused(
+            f"A custom attribute name must have 1 to {MAX_NAME_LENGTH} characters.", field=name[:MAX_NAME_LENGTH]
+        )
     if "." in name or "$" in name:
         raise Refused(f"The name of the custom attribute {quoted_value(name)} must not contain “.” or “$”.", field=name)
     if UNSTORABLE.search(name) or not name.isprintable():
-        raise Refused(f"The name of the custom attribute {quoted_value(name)} cannot be stored.", field=name)
+        raise Refused(
+            f"The name of the custom attribute {quoted_value(name)} contains a character that cannot be stored.",
+            field=name,
+        )
 
 
 def check_value(name: str, value: object) -> None:
-    """Refuse a value no custom attribute of any kind can have."""
+    """Raise Refused if a custom attribute of any kind cannot have this value."""
     if isinstance(value, bool):
         return
     if isinstance(value, int | float):
-        finite(value, name)
+        check_number(value, name)
     elif not isinstance(value, str):
         raise Refused(
-            f"The custom attribute {quoted_value(name)} must be one flat value: text, number, true or false.",
+            f"The custom attribute {quoted_value(name)} must be a single value: a string, a number, true or false.",
             field=name,
         )
-    elif len(value) > LONGEST_TEXT:
+    elif len(value) > MAX_TEXT_LENGTH:
         raise Refused(
-            f"The custom attribute {quoted_value(name)} is longer than {LONGEST_TEXT} characters.", field=name
+            f"The custom attribute {quoted_value(name)} is longer than {MAX_TEXT_LENGTH} characters.", field=name
         )
     elif UNSTORABLE.search(value):
-        raise Refused(f"The custom attribute {quoted_value(name)} holds a character that cannot be stored.", field=name)
+        raise Refused(
+            f"The custom attribute {quoted_value(name)} contains a character that cannot be stored.", field=name
+        )
 
 
-def taught_by(name: str, value: object) -> Kind:
-    """Return the kind a first real value teaches; a key that ends in _at is a date where the value can be one."""
+def infer_kind(name: str, value: object) -> Kind:
+    """Return the kind for a first value. A name that ends in _at means a date if the value can be one."""
     if isinstance(value, bool):
         return Kind.BOOLEAN
     if name.endswith("_at"):
         try:
             as_seconds(value)
-        except Misfit:
+        except ConversionError:
             if not isinstance(value, str):
-                seconds(value, name)  # Says what is wrong: out of range, or no whole number.
+                read_seconds(value, name)  # Raises the precise error: out of range, or not a whole number.
         else:
             return Kind.DATE
     return Kind.TEXT if isinstance(value, str) else Kind.NUMBER
 
 
-def check(sent: Mapping[str, Any], *, on_bad_value: OnBadValue = refuse) -> dict[str, Any]:
-    """Return what of the sent names and values could be stored at all, None for unknown ones."""
+def check_attributes(sent: Mapping[str, Any], *, on_bad_value: OnBadValue = raise_refusal) -> dict[str, Any]:
+    """Return the attributes that could be stored as some kind, with None for unknown values."""
     checked: dict[str, Any] = {}
     for name, value in sent.items():
         try:
@@ -109,12 +116,12 @@ def kinds_of(
     *,
     at: datetime,
     source: Source,
-    on_bad_value: OnBadValue = refuse,
+    on_bad_value: OnBadValue = raise_refusal,
     memory: dict[tuple[Scope, str], Kind] | None = None,
 ) -> Kinds:
-    """Return the kind of every attribute that has a value here, learning new ones that `source` may add.
+    """Return the kind of every attribute with a value. Add new attributes to the catalogue if `source` may.
 
-    With a `memory`, what is in it is not asked for again, what is found is put there, and nothing is learnt: Unlearnt.
+    `memory` is a cache of kinds to use and extend. With it no attribute is added; raises UndeclaredAttribute instead.
     """
     values: dict[tuple[Scope, str], Any] = {}
     for scope, attributes in checked:
@@ -123,30 +130,30 @@ def kinds_of(
                 values.setdefault((scope, name), value)
     if not values:
         return {}
-    kinds = declared_kinds(values) if memory is None else remembered(values, memory)
+    kinds = declared_kinds(values) if memory is None else cached_kinds(values, memory)
     new = {key: values[key] for key in values.keys() - kinds.keys()}
-    if new and memory is not None and ROOM_FOR[source]:
-        raise Unlearnt
-    return kinds | learnt(new, at=at, source=source, on_bad_value=on_bad_value)
+    if new and memory is not None and CATALOGUE_LIMITS[source]:
+        raise UndeclaredAttribute
+    return kinds | learn_kinds(new, at=at, source=source, on_bad_value=on_bad_value)
 
 
-def learnt(
+def learn_kinds(
     values: Mapping[tuple[Scope, str], Any], *, at: datetime, source: Source, on_bad_value: OnBadValue
 ) -> dict[tuple[Scope, str], Kind]:
-    """Learn what kind these attributes are from their first real values, and return it."""
+    """Add these attributes to the catalogue with the kinds of their values, and return the kinds."""
     new: dict[tuple[Scope, str], Kind] = {}
     for key in sorted(values):
         try:
-            new[key] = taught_by(key[1], values[key])
+            new[key] = infer_kind(key[1], values[key])
         except Refused as wrong:
             on_bad_value(BadAttribute(str(wrong), field=wrong.field))
     for scope in Scope:
         learning = [key for key in new if key[0] == scope]
-        for key in learning[room(scope, source=source) if learning else 0 :]:
-            on_bad_value(no_room(*key, kind=new.pop(key), source=source))
+        for key in learning[catalogue_room(scope, source=source) if learning else 0 :]:
+            on_bad_value(catalogue_full_error(*key, kind=new.pop(key), source=source))
     if not new:
         return {}
-    # Who loses the race to learn a name finds the winner's kind when reading again.
+    # If another request adds a name first, its kind counts; hence the kinds are read again.
     CustomAttribute.objects.bulk_create(
         [CustomAttribute(scope=scope, name=name, kind=kind, created_at=at) for (scope, name), kind in new.items()],
         ignore_conflicts=True,
@@ -154,33 +161,34 @@ def learnt(
     return declared_kinds(new)
 
 
-def room(scope: Scope, *, source: Source) -> int:
-    """Return how many attributes this sender may add now."""
-    if not ROOM_FOR[source]:
+def catalogue_room(scope: Scope, *, source: Source) -> int:
+    """Return how many attributes this source may add now."""
+    if not CATALOGUE_LIMITS[source]:
         return 0
-    return max(0, ROOM_FOR[source] - CustomAttribute.objects.offered().filter(scope=scope).count())
+    return max(0, CATALOGUE_LIMITS[source] - CustomAttribute.objects.offered().filter(scope=scope).count())
 
 
-def no_room(scope: Scope, name: str, *, kind: Kind, source: Source) -> Refused:
-    """Return why this sender adds no such attribute now."""
-    full = f"There are {ROOM_FOR[source]} custom attributes already, so {quoted_value(name)} cannot be added"
+def catalogue_full_error(scope: Scope, name: str, *, kind: Kind, source: Source) -> Refused:
+    """Return the error for a new attribute that this source may not add."""
+    full = f"there are already {CATALOGUE_LIMITS[source]} custom attributes."
     if source is Source.REST:
-        return BadAttribute(f"{full}. Retire attributes that nothing uses.", field=name)
-    reason = {
-        Source.PROVED_BROWSER: f"{full} by a page. Accept it in Outbound’s console, or send it from your server.",
+        return BadAttribute(
+            f"{quoted_value(name)} cannot be added: {full} Retire attributes that are not used.", field=name
+        )
+    cause = {
+        Source.PROVED_BROWSER: f"{quoted_value(name)} cannot be added from a browser: {full}",
         Source.BROWSER: (
-            f"The custom attribute {quoted_value(name)} is new, and a page without a valid user_hash adds none."
-            " Accept it in"
-            " Outbound’s console, or send it from your server."
+            f"The custom attribute {quoted_value(name)} is new. Pages without a valid user_hash cannot add attributes."
         ),
     }[source]
+    reason = f"{cause} Accept it in Outbound’s console, or send it from your server."
     return NotInCatalogue(reason, field=name, of=scope, name=name, kind=kind)
 
 
-def remembered(
+def cached_kinds(
     keys: Iterable[tuple[Scope, str]], memory: dict[tuple[Scope, str], Kind]
 ) -> dict[tuple[Scope, str], Kind]:
-    """Do what `declared_kinds` does, asking only for those that are not in the memory yet."""
+    """Return the same as `declared_kinds`, and query only for attributes that are not in `memory`."""
     keys = list(keys)
     if asked := [key for key in keys if key not in memory]:
         memory |= declared_kinds(asked)
@@ -188,7 +196,7 @@ def remembered(
 
 
 def declared_kinds(keys: Iterable[tuple[Scope, str]]) -> dict[tuple[Scope, str], Kind]:
-    """Read from the catalogue what kind these are."""
+    """Return the kinds of those attributes that are in the catalogue."""
     wanted = Q()
     for scope in Scope:
         wanted |= Q(scope=scope, name__in=[name for of, name in keys if of == scope])
@@ -197,9 +205,9 @@ def declared_kinds(keys: Iterable[tuple[Scope, str]]) -> dict[tuple[Scope, str],
 
 
 def coerce_values(
-    checked: Mapping[str, Any], *, scope: Scope, kinds: Kinds, on_bad_value: OnBadValue = refuse
+    checked: Mapping[str, Any], *, scope: Scope, kinds: Kinds, on_bad_value: OnBadValue = raise_refusal
 ) -> dict[str, Any]:
-    """Return checked values as their kinds have them, None for unknown ones."""
+    """Return checked values converted to their kinds, None for unknown ones."""
     values: dict[str, Any] = {}
     for name, value in checked.items():
         if value is None:
@@ -207,16 +215,16 @@ def coerce_values(
         elif (scope, name) in kinds:
             kind = kinds[scope, name]
             try:
-                values[name] = READ_AS[kind](finite(value, name) if type(value) in (int, float) else value)
-            except (Misfit, InvalidOperation):
+                values[name] = READ_AS[kind](check_number(value, name) if type(value) in (int, float) else value)
+            except (ConversionError, InvalidOperation):
                 reason = (
-                    f"The custom attribute {quoted_value(name)} is {KIND_NAMES[kind]},"
-                    f" which {quoted_value(value)} is not."
+                    f"The custom attribute {quoted_value(name)} is {KIND_NAMES[kind]};"
+                    f" {quoted_value(value)} is not a valid value for it."
                 )
                 on_bad_value(BadAttribute(reason, field=name))
     return values
 
 
-def merge(stored: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return stored values with the changes made; what became unknown is no longer there."""
+def merge_values(stored: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return stored values with the changes applied. A change to None removes the value."""
     return {name: value for name, value in {**stored, **changes}.items() if value is not None}

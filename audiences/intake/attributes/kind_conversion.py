@@ -1,4 +1,4 @@
-"""A custom attribute's kind changed by staff: what would become of its values, and the change itself (behaviour 3)."""
+"""Change of a custom attribute's kind by staff: a dry run, and the conversion of all stored values (behaviour 3)."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -9,15 +9,15 @@ from typing import Any
 from django.db import connection, transaction
 from psycopg.types.json import Jsonb
 
-from audiences.intake.attributes.coercion import READ_AS, Misfit, one_zone
+from audiences.intake.attributes.coercion import READ_AS, ConversionError, cached_zone
 from audiences.intake.attributes.fields import Refused
 from audiences.models import Company, CustomAttribute, Customer
 from audiences.models.catalogue import Scope
 from audiences.rules import Kind
 from audiences.transactions import retried
 
-SLICE = 10_000
-MOST_EXAMPLES = 10
+SLICE_SIZE = 10_000
+MAX_EXAMPLES = 10
 TABLES: dict[Scope, str] = {Scope.CUSTOMER: Customer._meta.db_table, Scope.COMPANY: Company._meta.db_table}
 STORED_AS: dict[Kind, str] = {
     Kind.TEXT: "string",
@@ -28,46 +28,46 @@ STORED_AS: dict[Kind, str] = {
 
 
 def date_as_text(value: object) -> str:
-    """A date as people write it; read again it is the same moment."""
+    """Return unix seconds as an ISO time; `as_seconds` reads it back without loss."""
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise Misfit
+        raise ConversionError
     try:
         return datetime.fromtimestamp(value, tz=UTC).isoformat().replace("+00:00", "Z")
     except (ValueError, OverflowError, OSError):
-        raise Misfit from None
+        raise ConversionError from None
 
 
-# Where a stored value is not simply read as one that just came in.
+# Conversions of stored values that differ from those of incoming ones (READ_AS).
 CONVERT: dict[tuple[Kind, Kind], Callable[[Any], Any]] = {(Kind.DATE, Kind.TEXT): date_as_text}
 
 
 @dataclass(slots=True)
-class Outcome:
-    """How many values are kept, how many become unknown, and which, the most frequent first."""
+class ConversionResult:
+    """How many values are kept and how many become unknown, with the most frequent lost values as examples."""
 
     kept: int = 0
     lost: int = 0
     examples: list[tuple[str, int]] = field(default_factory=list)
 
 
-@one_zone()
-def dry_run(attribute: CustomAttribute, *, to: Kind) -> Outcome:
-    """Say what a change of kind would do, and do nothing. Memory does not grow with the values there are."""
-    found, read = Outcome(), reading(attribute, to=to)
-    for value, count in distinct(attribute):
+@cached_zone()
+def dry_run(attribute: CustomAttribute, *, to: Kind) -> ConversionResult:
+    """Return the result that a change of kind would have. Memory does not grow with the number of values."""
+    found, read = ConversionResult(), value_converter(attribute, to=to)
+    for value, count in distinct_values(attribute):
         if read(value) is not None:
             found.kept += count
             continue
         found.lost += count
         found.examples.append((str(value).lower() if isinstance(value, bool) else str(value), count))
-        if len(found.examples) > 10 * MOST_EXAMPLES:
+        if len(found.examples) > 10 * MAX_EXAMPLES:
             found.examples = most_frequent(found.examples)
     found.examples = most_frequent(found.examples)
     return found
 
 
 def has_more_than(number: int, attribute: CustomAttribute) -> bool:
-    """Whether more than so many have a value."""
+    """Return whether more than `number` rows have a value of this attribute."""
     sql = f"""
         SELECT count(*) FROM (
             SELECT FROM {TABLES[Scope(attribute.scope)]} WHERE attributes ? %(key)s LIMIT %(enough)s) AS first_of_them
@@ -78,66 +78,68 @@ def has_more_than(number: int, attribute: CustomAttribute) -> bool:
 
 
 def most_frequent(examples: list[tuple[str, int]]) -> list[tuple[str, int]]:
-    """Return the few that stand for most."""
-    return sorted(examples, key=lambda pair: (-pair[1], pair[0]))[:MOST_EXAMPLES]
+    return sorted(examples, key=lambda pair: (-pair[1], pair[0]))[:MAX_EXAMPLES]
 
 
 class TooMuchLost(Exception):
-    """More would become unknown than whoever asked for the change was shown; `lost` says how much."""
+    """More values would become unknown than the teammate confirmed; `lost` is how many."""
 
     def __init__(self, lost: int) -> None:
         super().__init__(f"{lost:,} values would become unknown.")
         self.lost = lost
 
 
-@one_zone()
+@cached_zone()
 @retried
-def convert(attribute: CustomAttribute, *, to: Kind, lose_at_most: int) -> Outcome:
-    """Change the kind and every value in one transaction, a slice at a time: no rule ever sees a half of it."""
-    done = Outcome()
+def convert_attribute(attribute: CustomAttribute, *, to: Kind, lose_at_most: int) -> ConversionResult:
+    """Change the kind and every value in one transaction, so that rules never see a part of the change.
+
+    Raises TooMuchLost if more than `lose_at_most` values would become unknown.
+    """
+    done = ConversionResult()
     held = CustomAttribute.objects.select_for_update().get(pk=attribute.pk)
-    read = reading(held, to=to)
-    for rows in slices(held):
-        write(held, rows, read=read, done=done)
+    read = value_converter(held, to=to)
+    for rows in locked_slices(held):
+        write_slice(held, rows, read=read, done=done)
     if done.lost > lose_at_most:
         raise TooMuchLost(done.lost)
-    # Last, because it holds the workspace's row from then on.
+    # Last, because its trigger locks the workspace's row until the commit.
     held.kind = to
     held.save(update_fields=["kind"])
     return done
 
 
-@one_zone()
-def catch_up(attribute: CustomAttribute, *, was: Kind) -> None:
-    """Convert what an intake that still knew the old kind wrote meanwhile; for after the change is committed."""
+@cached_zone()
+def convert_late_writes(attribute: CustomAttribute, *, was: Kind) -> None:
+    """Convert values that requests wrote with the old kind during the change. Call it after the commit."""
     held = CustomAttribute.objects.get(pk=attribute.pk)
     to, held.kind = Kind(held.kind), was
-    read = reading(held, to=to)
-    for rows in slices(held, besides=STORED_AS[to]):
-        write(held, rows, read=read, done=Outcome())
+    read = value_converter(held, to=to)
+    for rows in locked_slices(held, besides=STORED_AS[to]):
+        write_slice(held, rows, read=read, done=ConversionResult())
 
 
-def reading(attribute: CustomAttribute, *, to: Kind) -> Callable[[Any], Any]:
-    """Return what reads one stored value as the new kind: None where something would be lost."""
+def value_converter(attribute: CustomAttribute, *, to: Kind) -> Callable[[Any], Any]:
+    """Return a function that converts one stored value to `to`, or returns None if that would lose something."""
     convert_one = CONVERT.get((Kind(attribute.kind), to), READ_AS[to])
     seen: dict[Any, Any] = {}
 
-    def read(value: Any) -> Any:
+    def convert_value(value: Any) -> Any:
         key = (type(value), value)
         if key not in seen:
-            if len(seen) >= SLICE:
+            if len(seen) >= SLICE_SIZE:
                 seen.clear()
             try:
                 seen[key] = convert_one(value)
-            except (Misfit, Refused, ArithmeticError):
+            except (ConversionError, Refused, ArithmeticError):
                 seen[key] = None
         return seen[key]
 
-    return read
+    return convert_value
 
 
-def distinct(attribute: CustomAttribute) -> Iterator[tuple[Any, int]]:
-    """Every value there is, and how many have it, read as they come."""
+def distinct_values(attribute: CustomAttribute) -> Iterator[tuple[Any, int]]:
+    """Yield every distinct value with the number of its rows, as the database streams them."""
     sql = f"""
         SELECT attributes -> %(key)s, count(*) FROM {TABLES[Scope(attribute.scope)]}
         WHERE attributes ? %(key)s GROUP BY 1
@@ -145,21 +147,21 @@ def distinct(attribute: CustomAttribute) -> Iterator[tuple[Any, int]]:
     with transaction.atomic(), connection.chunked_cursor() as cursor:
         cursor.execute(sql, {"key": attribute.name})
         for value, count in cursor:
-            yield loaded(value), count
+            yield load_json(value), count
 
 
-def slices(attribute: CustomAttribute, *, besides: str = "") -> Iterator[list[tuple[int, Any]]]:
-    """Rows that have the attribute, locked, in slices; with `besides`, only those stored as another type."""
+def locked_slices(attribute: CustomAttribute, *, besides: str = "") -> Iterator[list[tuple[int, Any]]]:
+    """Yield slices of locked rows (id, value) that have the attribute, except values of the JSON type `besides`."""
     sql = f"""
         SELECT id, attributes -> %(key)s FROM {TABLES[Scope(attribute.scope)]}
         WHERE attributes ? %(key)s AND id > %(after)s AND jsonb_typeof(attributes -> %(key)s) <> %(besides)s
-        ORDER BY id LIMIT {SLICE} FOR NO KEY UPDATE
+        ORDER BY id LIMIT {SLICE_SIZE} FOR NO KEY UPDATE
     """  # noqa: S608 - as above
     after = 0
     while True:
         with transaction.atomic(), connection.cursor() as cursor:
             cursor.execute(sql, {"key": attribute.name, "after": after, "besides": besides})
-            rows = [(pk, loaded(value)) for pk, value in cursor.fetchall()]
+            rows = [(pk, load_json(value)) for pk, value in cursor.fetchall()]
             if rows:
                 yield rows
         if not rows:
@@ -167,15 +169,15 @@ def slices(attribute: CustomAttribute, *, besides: str = "") -> Iterator[list[tu
         after = rows[-1][0]
 
 
-def loaded(value: Any) -> Any:
-    """Return a value of JSON: Django's connections leave JSONB as text."""
+def load_json(value: Any) -> Any:
+    """Return a parsed JSON value: Django's connections return JSONB as text."""
     return json.loads(value) if isinstance(value, str) else value
 
 
-def write(
-    attribute: CustomAttribute, rows: list[tuple[int, Any]], *, read: Callable[[Any], Any], done: Outcome
+def write_slice(
+    attribute: CustomAttribute, rows: list[tuple[int, Any]], *, read: Callable[[Any], Any], done: ConversionResult
 ) -> None:
-    """Write one slice in one statement; what would lose something is taken out, which is unknown."""
+    """Write one slice in one statement. A value that cannot be converted is removed, and so becomes unknown."""
     values = [read(value) for _, value in rows]
     sql = f"""
         UPDATE {TABLES[Scope(attribute.scope)]} AS held SET attributes = CASE WHEN new.value IS NULL

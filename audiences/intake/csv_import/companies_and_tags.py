@@ -1,13 +1,14 @@
-"""Companies and tags a file names beside its customers: made where they are missing, and the customers put in them.
+"""Companies and tags of the customers in a file: missing ones are created, and the customers added to them.
 
-A company is known by its ID; where the file has only a name, by the one company called that, else the name is its ID.
+A company is identified by its ID. If the file has only a name, it means the one company with this name; if there is no
+such company or more than one, the name becomes the ID.
 """
 
 from datetime import datetime
 from typing import Any
 
-# The rows of this round, with the customers they are about: the new ones are there by now.
-MEANT = """
+# The rows of this round with their customers, which exist by now.
+CREATE_MEANT = """
 CREATE TEMPORARY TABLE meant ON COMMIT DROP AS
 WITH called AS (
     SELECT k.name, min(k.company_id) AS company_id FROM audiences_company k
@@ -21,14 +22,14 @@ SELECT i.line, i.tags, nullif(i.company, '') AS company,
 FROM resolved i LEFT JOIN called ON called.name = i.company
 WHERE now AND (i.company_id IS NOT NULL OR i.company <> '' OR i.tags IS NOT NULL)
 """
-COMPANIES = """
+INSERT_COMPANIES = """
 INSERT INTO audiences_company (company_id, name, plan, industry, website, created_at, updated_at, session_count,
     attributes)
 SELECT DISTINCT ON (company_id) company_id, coalesce(company, ''), '', '', '', %(at)s, %(at)s, 0, '{}'
 FROM meant WHERE company_id IS NOT NULL ORDER BY company_id, company IS NULL, line DESC
 ON CONFLICT DO NOTHING
 """
-NAMES = """
+UPDATE_NAMES = """
 WITH called AS (
     SELECT DISTINCT ON (company_id) company_id, company FROM meant WHERE company_id IS NOT NULL
     ORDER BY company_id, company IS NULL, line DESC),
@@ -38,24 +39,24 @@ held AS MATERIALIZED (
     ORDER BY k.company_id FOR NO KEY UPDATE OF k)
 UPDATE audiences_company k SET name = held.name, archived_at = NULL, updated_at = %(at)s FROM held WHERE k.id = held.id
 """
-MEMBERS = """
+INSERT_MEMBERSHIPS = """
 INSERT INTO audiences_membership (customer_id, company_id, created_at)
 SELECT DISTINCT m.customer_id, k.id, %(at)s::timestamptz FROM meant m JOIN audiences_company k USING (company_id)
 WHERE m.customer_id IS NOT NULL ORDER BY 1, 2 ON CONFLICT DO NOTHING
 """
-TAGS = """
+INSERT_TAGS = """
 INSERT INTO audiences_tag (name, created_at)
 SELECT DISTINCT ON (lower(t.name)) t.name, %(at)s::timestamptz
 FROM meant, jsonb_array_elements_text(tags) AS t (name) ORDER BY lower(t.name), t.name ON CONFLICT DO NOTHING
 """
-TAGGED = """
+INSERT_CUSTOMER_TAGS = """
 INSERT INTO audiences_customertag (customer_id, tag_id, created_at)
 SELECT DISTINCT m.customer_id, g.id, %(at)s::timestamptz FROM meant m
 CROSS JOIN jsonb_array_elements_text(m.tags) AS t (name) JOIN audiences_tag g ON lower(g.name) = lower(t.name)
 WHERE m.customer_id IS NOT NULL ORDER BY 1, 2 ON CONFLICT DO NOTHING
 """
-# Who is there already and would get a company or a tag they do not have.
-NEWS = """
+# Existing customers who would get a new company or tag.
+COUNT_NEW_RELATIONS = """
 SELECT count(*) FROM resolved i JOIN audiences_customer c ON c.id = i.customer_id WHERE i.now AND NOT ({changes}) AND (
     EXISTS (SELECT FROM jsonb_array_elements_text(i.tags) AS t (name) WHERE NOT EXISTS (
         SELECT FROM audiences_customertag ct JOIN audiences_tag g ON g.id = ct.tag_id
@@ -66,15 +67,15 @@ SELECT count(*) FROM resolved i JOIN audiences_customer c ON c.id = i.customer_i
 """
 
 
-def news(cursor: Any, *, changes: str) -> int:
-    """How many customers of this round would be put in a company or get a tag, of whom nothing else is new."""
-    cursor.execute(NEWS.format(changes=changes))
+def count_new_relations(cursor: Any, *, changes: str) -> int:
+    """Return how many customers of this round would only get a new company or tag."""
+    cursor.execute(COUNT_NEW_RELATIONS.format(changes=changes))
     return int(cursor.fetchone()[0])
 
 
-def write(cursor: Any, *, at: datetime) -> None:
-    """Make what companies and tags are missing, and put this round's customers in them."""
+def write_relations(cursor: Any, *, at: datetime) -> None:
+    """Create missing companies and tags, and add this round's customers to them."""
     cursor.execute("DROP TABLE IF EXISTS meant")
-    cursor.execute(MEANT)
-    for statement in (COMPANIES, NAMES, MEMBERS, TAGS, TAGGED):
+    cursor.execute(CREATE_MEANT)
+    for statement in (INSERT_COMPANIES, UPDATE_NAMES, INSERT_MEMBERSHIPS, INSERT_TAGS, INSERT_CUSTOMER_TAGS):
         cursor.execute(statement, {"at": at})

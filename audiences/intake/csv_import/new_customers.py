@@ -1,19 +1,19 @@
-"""Whom a file that is being checked would make: kept beside the customers, so that a later line finds them.
+"""Customers that a dry run would create, stored apart so that later lines of the file find them.
 
-They are forgotten once the file is checked.
+They are deleted at the end of the dry run.
 """
 
 from typing import Any
 
-KEPT = (
+FACT_COLUMNS = (
     *("name", "phone", "signed_up_at", "last_seen_at", "country", "city", "timezone", "language"),
     *("unsubscribed_from_emails", "company_id", "company", "tags"),
 )
-PAIRS = ", ".join(f"'{name}', i.{name}" for name in KEPT)
+PAIRS = ", ".join(f"'{name}', i.{name}" for name in FACT_COLUMNS)
 FACTS = f"jsonb_strip_nulls(jsonb_build_object({PAIRS}))"
 
-# As `writing.MEANT` has it for customers; of two lines about one newcomer the later waits for the next round.
-MEET = """
+# Like `upsert.FIND_CUSTOMER`, for these rows. Of two lines about one of them the later waits for the next round.
+FIND_EARLIER = """
 ALTER TABLE resolved ADD COLUMN newcomer bigint;
 UPDATE resolved i SET newcomer = coalesce(
     (SELECT n.id FROM audiences_importnewcomer n WHERE n.of_id = {job} AND n.user_id = i.user_id),
@@ -25,28 +25,28 @@ UPDATE resolved i SET now = FALSE FROM (
     WHERE now AND newcomer IS NOT NULL) AS turns
 WHERE turns.line = i.line AND turns.turn > 1
 """
-CHANGED = f"""
+UPDATE_EARLIER = f"""
 UPDATE audiences_importnewcomer n SET user_id = coalesce(i.user_id, n.user_id), email = coalesce(i.email, n.email),
     facts = n.facts || {FACTS}, attributes = n.attributes || coalesce(i.attributes, '{{}}')
 FROM resolved i WHERE i.now AND n.id = i.newcomer AND (
     coalesce(i.user_id, n.user_id), coalesce(i.email, n.email), n.facts || {FACTS},
     n.attributes || coalesce(i.attributes, '{{}}')) IS DISTINCT FROM (n.user_id, n.email, n.facts, n.attributes)
 """
-REMEMBER = f"""
+INSERT_NEW = f"""
 INSERT INTO audiences_importnewcomer (of_id, user_id, email, facts, attributes)
 SELECT %(job)s, i.user_id, i.email, {FACTS}, coalesce(i.attributes, '{{}}') FROM resolved i
 WHERE i.now AND i.customer_id IS NULL AND i.newcomer IS NULL ORDER BY i.line
 """
 
 
-def meet(cursor: Any, *, job: int) -> int:
-    """Find whom earlier lines would have made; returns how many of them this round would change."""
-    cursor.execute(MEET.format(job=int(job)))
-    cursor.execute(CHANGED)
+def match_earlier_lines(cursor: Any, *, job: int) -> int:
+    """Match rows to customers that earlier lines would create; return how many of these the round would change."""
+    cursor.execute(FIND_EARLIER.format(job=int(job)))
+    cursor.execute(UPDATE_EARLIER)
     return int(cursor.rowcount)
 
 
-def remember(cursor: Any, *, job: int) -> int:
-    """Keep whom this round would make; returns how many."""
-    cursor.execute(REMEMBER, {"job": job})
+def store_new_customers(cursor: Any, *, job: int) -> int:
+    """Store the customers that this round would create; return how many."""
+    cursor.execute(INSERT_NEW, {"job": job})
     return int(cursor.rowcount)

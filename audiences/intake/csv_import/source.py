@@ -1,4 +1,4 @@
-"""The file itself: kept in pieces of UTF-8, and read again from any record on."""
+"""The uploaded file, stored in UTF-8 chunks and read again from any record."""
 
 import codecs
 import csv
@@ -13,30 +13,30 @@ from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
 from django.db import connection, transaction
 
-from audiences.intake.attributes.fields import Refused, storable
-from audiences.intake.csv_import.columns import guess, plain_cell
+from audiences.intake.attributes.fields import Refused, replace_unstorable
+from audiences.intake.csv_import.columns import guess_targets, plain_cell
 from audiences.models import Import, ImportChunk, ImportKind
 
-PIECE = 1 << 20
-MOST_COLUMNS = 300
-SHOWN_RECORDS = 5
+CHUNK_SIZE = 1 << 20
+MAX_COLUMNS = 300
+SAMPLE_SIZE = 5
 DELIMITERS = ",;\t|"
-# What a spreadsheet writes above the columns to say what separates them.
+# Spreadsheets write this line above the header to name the delimiter.
 SEPARATOR = re.compile(rf"sep=([{DELIMITERS}])", re.IGNORECASE)
 QUOTED = re.compile(r'"[^"]*"')
-# A record of no more lines and bytes is read; one that has not ended with twice as many is given up.
-MOST_LINES, LARGEST = 1_000, 2 * PIECE
-# No line is that long; a file without line ends is not held in memory for it.
-LONGEST_LINE = 4 * PIECE
-NEVER_CLOSES = "A quote opens in this line and never closes."
-GOES_ON = "A quoted cell goes on after its closing quote. Write a quote inside a cell twice."
-# Of a picture or a program many bytes are zero, of a text with a slip in it one or two.
-MOST_ZEROS = 0.05
+# A record may have so many lines and bytes. The reader gives up one that has not ended after twice as many.
+MAX_RECORD_LINES, MAX_RECORD_SIZE = 1_000, 2 * CHUNK_SIZE
+# Longer lines are cut, so that a file without line ends does not fill the memory.
+MAX_LINE_SIZE = 4 * CHUNK_SIZE
+UNCLOSED_QUOTE = "A quoted cell starts on this line and never ends. Add the closing quote."
+TEXT_AFTER_QUOTE = "There is text after the closing quote of a cell. Write a quote inside a quoted cell twice."
+# Images and programs have many zero bytes, a damaged text one or two.
+MAX_ZERO_SHARE = 0.05
 SPREADSHEET = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
 
 
 def encoding_of(file: IO[bytes]) -> str:
-    """The encoding of a file: what its first bytes say, else UTF-8, else what old spreadsheets write."""
+    """Return the encoding: by a byte order mark or zero bytes, else UTF-8 if valid, else that of old spreadsheets."""
     file.seek(0)
     start = file.read(1024)
     if start.startswith(SPREADSHEET):
@@ -46,12 +46,12 @@ def encoding_of(file: IO[bytes]) -> str:
     for encoding, zeros in (("utf-16-le", start[1:4:2]), ("utf-16-be", start[0:4:2])):
         if zeros == b"\0\0":
             return encoding
-    if start.count(0) > len(start) * MOST_ZEROS:
-        raise Refused("This is not a CSV file: what is in it is no text.")
+    if start.count(0) > len(start) * MAX_ZERO_SHARE:
+        raise Refused("This is not a CSV file: it contains binary data.")
     file.seek(0)
     decoder = codecs.getincrementaldecoder("utf-8-sig")()
     try:
-        while piece := file.read(PIECE):
+        while piece := file.read(CHUNK_SIZE):
             decoder.decode(piece)
         decoder.decode(b"", final=True)
     except UnicodeDecodeError:
@@ -60,68 +60,70 @@ def encoding_of(file: IO[bytes]) -> str:
 
 
 def store_upload(file: IO[bytes], *, name: str, kind: ImportKind, by: User | None, at: datetime) -> Import:
-    """Keep a file, and look at its first lines; Refused where it is no CSV."""
+    """Store a file and inspect its first lines. Raises Refused if it is not a CSV file."""
     decoder = codecs.getincrementaldecoder(encoding_of(file))(errors="replace")
     file.seek(0)
     with transaction.atomic():
         job = Import.objects.create(
-            kind=kind, file_name=storable(name)[-255:] or "file.csv", started_by=by, created_at=at, updated_at=at
+            kind=kind,
+            file_name=replace_unstorable(name)[-255:] or "file.csv",
+            started_by=by,
+            created_at=at,
+            updated_at=at,
         )
         while True:
-            piece = file.read(PIECE)
+            piece = file.read(CHUNK_SIZE)
             data = decoder.decode(piece, final=not piece).encode("utf-8", "replace")
             if data:
                 store_chunk(job, data)
                 job.size += len(data)
             if not piece:
                 break
-        look_at(job)
+        inspect_header(job)
         job.save()
     return job
 
 
 def store_chunk(job: Import, data: bytes) -> None:
-    """Keep the next piece. By COPY: the driver remembers a hundred statements, each with all that is written in it."""
+    """Store the next chunk. With COPY, because the driver caches a hundred statements with their values."""
     into = ImportChunk._meta.db_table
     with connection.cursor() as cursor, cursor.copy(f"COPY {into} (of_id, begins, data) FROM STDIN") as copy:
         copy.write_row((job.pk, job.size, data))
 
 
-def look_at(job: Import) -> None:
-    """Find the header and what separates the columns; Refused where there are none."""
-    begin_at(job)
+def inspect_header(job: Import) -> None:
+    """Read the header and the sample records. Raises Refused if the header is missing or unreadable."""
+    find_header(job)
     rows = []
-    for record in records(job):
-        rows.append([storable(cell.strip()) for cell in record.cells])
-        if record.wrong or len(rows) > SHOWN_RECORDS:
+    for record in read_records(job):
+        rows.append([replace_unstorable(cell.strip()) for cell in record.cells])
+        if record.wrong or len(rows) > SAMPLE_SIZE:
             break
         if len(rows) == 1:
             begins, line = record.ends, record.lines
     if not rows:
         raise Refused("This file is empty.")
     if not rows[0]:
-        raise Refused("The first line cannot be read. It should name the columns.")
-    if len(rows[0]) > MOST_COLUMNS:
-        raise Refused(f"This file has {len(rows[0]):,} columns; {MOST_COLUMNS} at most can be read.")
+        raise Refused("The first line cannot be read. It must contain the column names.")
+    if len(rows[0]) > MAX_COLUMNS:
+        raise Refused(f"This file has {len(rows[0]):,} columns. The maximum is {MAX_COLUMNS}.")
     if job.kind == ImportKind.UNSUBSCRIBED and any("@" in cell for cell in rows[0]):
         job.columns = [f"Column {number}" for number in range(1, len(rows[0]) + 1)]
         job.targets = ["email" if "@" in cell else "" for cell in rows[0]]
-        job.sample = rows[:SHOWN_RECORDS]
+        job.sample = rows[:SAMPLE_SIZE]
         return
     if any(is_email(cell) for cell in rows[0]):
-        raise Refused(
-            "The first line holds an email address where it should name the columns. Put their names above it."
-        )
+        raise Refused("The first line contains an email address. Add a line with the column names above it.")
     if len(rows) == 1:
-        raise Refused("This file has a line of column names and nothing below it.")
+        raise Refused("This file has column names but no data below them.")
     job.columns = [cell[:255] or f"Column {number}" for number, cell in enumerate(rows[0], 1)]
     job.sample = rows[1:]
     job.position, job.lines = begins, line
-    job.targets = guess(job.columns)
+    job.targets = guess_targets(job.columns)
 
 
-def begin_at(job: Import) -> None:
-    """Go to the first line that says anything, and find what separates its columns."""
+def find_header(job: Import) -> None:
+    """Move to the first line that is not blank, and detect the delimiter."""
     delimiter, text = "", ""
     for raw in physical_lines(job, start=0):
         text = raw.decode("utf-8", "replace").rstrip("\r\n")
@@ -136,7 +138,6 @@ def begin_at(job: Import) -> None:
 
 
 def is_email(value: str) -> bool:
-    """Whether it reads as an address."""
     try:
         validate_email(value)
     except ValidationError:
@@ -145,7 +146,7 @@ def is_email(value: str) -> bool:
 
 
 def physical_lines(job: Import, *, start: int) -> Iterator[bytes]:
-    """The lines of the file from a byte on, with their ends; a piece is read at a time."""
+    """Yield the lines of the file from a byte on, with their line ends. Load one chunk at a time."""
     at, held = start, b""
     while True:
         piece = job.chunks.filter(begins__lte=at).order_by("-begins").values_list("begins", "data").first()
@@ -155,7 +156,7 @@ def physical_lines(job: Import, *, start: int) -> Iterator[bytes]:
         at += len(data)
         *whole, held = (held + data).splitlines(keepends=True)
         yield from whole
-        if len(held) > LONGEST_LINE:
+        if len(held) > MAX_LINE_SIZE:
             yield held
             held = b""
     if held:
@@ -163,7 +164,7 @@ def physical_lines(job: Import, *, start: int) -> Iterator[bytes]:
 
 
 class Record:
-    """One record: where it begins, its cells, and where the file stands after it."""
+    """One record: its first line, its cells, and the position after it; `wrong` is the error if it is unreadable."""
 
     __slots__ = ("cells", "ends", "line", "lines", "wrong")
 
@@ -171,12 +172,12 @@ class Record:
         self.line, self.cells, self.ends, self.lines, self.wrong = line, cells, ends, lines, wrong
 
 
-class Place:
-    """The lines of the file as text, where one stands among them, and those of the record that is being read.
+class LineReader:
+    """Iterator over the lines of the file that can go back to the second line of the current record.
 
-    Where a record is given up, all its lines but the first are read again, each as the beginning of another. One that
-    does not end where its line does goes on inside the same quote as the record before, and is given up as well: to
-    follow it to the bound again would take the square of what a stranger writes.
+    If the reader gives up a record, its other lines are read again as the start of new records. Such a record that
+    does not end on its line is inside the same quote as the one before, and is given up at once: following each to the
+    limit again would take quadratic time.
     """
 
     def __init__(self, job: Import, *, ends: int, lines: int) -> None:
@@ -185,15 +186,14 @@ class Place:
         self.taken: list[bytes] = []
         self.size = 0
         self.again: deque[bytes] = deque()
-        # Up to here it is known, and up to there it will be once this record is given up.
+        # `endless`: records that start before this position may not continue on another line. `known`: its next value.
         self.endless = self.known = ends
 
     def begin(self) -> None:
-        """Begin a record."""
         self.taken, self.size = [], 0
 
     def give_up(self) -> None:
-        """Go back to where the record's first line ends."""
+        """Go back to the end of the record's first line."""
         self.endless = self.known
         for raw in reversed(self.taken[1:]):
             self.again.appendleft(raw)
@@ -205,7 +205,7 @@ class Place:
 
     def __next__(self) -> str:
         if self.taken:
-            self.go_on()
+            self.check_may_continue()
         raw = self.again.popleft() if self.again else next(self.raw)
         self.taken.append(raw)
         self.size += len(raw)
@@ -213,17 +213,17 @@ class Place:
         self.lines += raw.endswith((b"\n", b"\r"))
         return raw.decode("utf-8", "replace")
 
-    def go_on(self) -> None:
-        """See that the record, which did not end with its last line, may have another."""
-        if self.ends <= self.endless or len(self.taken) >= 2 * MOST_LINES or self.size >= 2 * LARGEST:
-            raise csv.Error("it does not end")
-        if len(self.taken) <= MOST_LINES and self.size <= LARGEST:
+    def check_may_continue(self) -> None:
+        """Raise csv.Error if the record may not continue on another line."""
+        if self.ends <= self.endless or len(self.taken) >= 2 * MAX_RECORD_LINES or self.size >= 2 * MAX_RECORD_SIZE:
+            raise csv.Error("the record does not end")
+        if len(self.taken) <= MAX_RECORD_LINES and self.size <= MAX_RECORD_SIZE:
             self.known = self.ends
 
 
-def records(job: Import) -> Iterator[Record]:
-    """The records of the file from where the import stands; empty lines are passed over."""
-    place = Place(job, ends=job.position, lines=job.lines)
+def read_records(job: Import) -> Iterator[Record]:
+    """Yield the records of the file from the import's position on, without empty lines."""
+    place = LineReader(job, ends=job.position, lines=job.lines)
     reader: Any = csv.reader(place, delimiter=job.delimiter, strict=True)
     while True:
         line = place.lines + 1
@@ -232,13 +232,13 @@ def records(job: Import) -> Iterator[Record]:
             cells = next(reader, None)
         except csv.Error as wrong:
             if "expected after" in str(wrong):
-                more = f" It takes in the lines down to {place.lines:,}." if place.lines > line else ""
-                says = f"{GOES_ON}{more}"
+                more = f" The cell runs to line {place.lines:,}." if place.lines > line else ""
+                reason = f"{TEXT_AFTER_QUOTE}{more}"
             else:
-                # What it would swallow are lines of their own: read on from the next.
+                # The lines after it are records of their own, so read on from the next line.
                 place.give_up()
-                says = NEVER_CLOSES
-            yield Record(line=line, cells=[], ends=place.ends, lines=place.lines, wrong=says)
+                reason = UNCLOSED_QUOTE
+            yield Record(line=line, cells=[], ends=place.ends, lines=place.lines, wrong=reason)
             continue
         if cells is None:
             return

@@ -1,8 +1,7 @@
-"""A slice of customers written as sets: copied into a table of its own, found by who they are, inserted or updated.
+"""Upsert of a slice of customers with a few statements: copy to a temporary table, find, insert or update.
 
-Rows find their customer as in behaviour 4.14: by id, else by user_id, then by email (the one without
-user_id, else the one seen last; never a lead who only left the address). What changes is what `intake.identify` would
-change.
+Rows find their customer as in behaviour 4.14: by id, else by user_id, then by email (the customer without user_id, else
+the last seen; never a lead whose email is unproved). It changes the same columns as `intake.identify`.
 """
 
 import json
@@ -15,10 +14,10 @@ from django.db import transaction
 
 from audiences.intake.csv_import import companies_and_tags, new_customers
 
-MOST_ROUNDS = 50
+MAX_ROUNDS = 50
 ENCODER = json.JSONEncoder(ensure_ascii=False)
 
-# As they stand in the slice's table; NULL says nothing.
+# Columns of the temporary table. NULL means not given.
 COLUMNS: dict[str, str] = {
     "line": "bigint",
     "id": "bigint",
@@ -39,8 +38,8 @@ COLUMNS: dict[str, str] = {
     "tags": "jsonb",
 }
 USER_ID, EMAIL = list(COLUMNS).index("user_id"), list(COLUMNS).index("email")
-# A customer's column after the import, from the row `i` and the customer `c` as it stands.
-AFTER: dict[str, str] = {
+# The new value of each column, from the imported row `i` and the current customer `c`.
+NEW_VALUES: dict[str, str] = {
     **{
         name: f"coalesce(i.{name}, c.{name})"
         for name in (
@@ -48,7 +47,7 @@ AFTER: dict[str, str] = {
             *("country", "city", "timezone", "language"),
         )
     },
-    # Naming a customer by the address alone does not say that the address is theirs.
+    # An address that only identifies the customer does not prove that it is theirs.
     "email_is_said": "c.email_is_said AND (i.email IS NULL OR i.by_email)",
     "role": "CASE WHEN i.user_id IS NOT NULL OR i.by_email THEN 'user' ELSE c.role END",
     "first_seen_at": "coalesce(c.first_seen_at, i.last_seen_at)",
@@ -56,17 +55,17 @@ AFTER: dict[str, str] = {
         "CASE WHEN NOT i.unsubscribed_from_emails AND c.unsubscribed_by_customer_at IS NULL THEN FALSE"
         " ELSE c.unsubscribed_from_emails OR coalesce(i.unsubscribed_from_emails, FALSE) END"
     ),
-    # A bounce is about an address: who gets another one is not bounced.
+    # A bounce belongs to the old address.
     "has_hard_bounced": "c.has_hard_bounced AND coalesce(i.email = c.email, i.email IS NULL)",
     "attributes": "c.attributes || coalesce(i.attributes, '{}')",
     "archived_at": "NULL",
 }
 CHANGES = (
-    f"({', '.join(f'c.{name}' for name in AFTER if name != 'archived_at')}, c.archived_at IS NULL)"
-    f" IS DISTINCT FROM ({', '.join(sql for name, sql in AFTER.items() if name != 'archived_at')}, TRUE)"
+    f"({', '.join(f'c.{name}' for name in NEW_VALUES if name != 'archived_at')}, c.archived_at IS NULL)"
+    f" IS DISTINCT FROM ({', '.join(sql for name, sql in NEW_VALUES.items() if name != 'archived_at')}, TRUE)"
 )
 
-MEANT = """
+FIND_CUSTOMER = """
     CASE WHEN i.id IS NOT NULL THEN (SELECT c.id FROM audiences_customer c WHERE c.id = i.id)
     ELSE coalesce(
         (SELECT c.id FROM audiences_customer c WHERE c.user_id = i.user_id),
@@ -76,17 +75,17 @@ MEANT = """
              c.last_seen_at DESC NULLS LAST, c.id LIMIT 1)
     ) END
 """
-# Of records about the same customer one goes first, and the next finds what it left.
-FOUND = f"""
+# Of rows about the same customer only the first is `now`; the others wait for the next round and find its result.
+WITH_FOUND = f"""
 CREATE TEMPORARY TABLE resolved ON COMMIT DROP AS
-WITH found AS (SELECT i.*, {MEANT} AS customer_id FROM incoming i)
+WITH found AS (SELECT i.*, {FIND_CUSTOMER} AS customer_id FROM incoming i)
 """
 BY_EMAIL = """
     id IS NULL AND customer_id IS NOT NULL AND NOT EXISTS (
         SELECT FROM audiences_customer c WHERE c.user_id = turns.user_id) AS by_email
 FROM turns
 """
-FIRST = f"""{FOUND},
+RESOLVE = f"""{WITH_FOUND},
 turns AS (
     SELECT *,
         CASE WHEN user_id IS NULL THEN 1 ELSE row_number() OVER (PARTITION BY user_id ORDER BY line) END AS by_user,
@@ -98,8 +97,8 @@ turns AS (
 )
 SELECT turns.*, greatest(by_user, by_customer, by_address) = 1 AS now, {BY_EMAIL}
 """
-# The same where no user ID and no email comes twice: most slices, and the sorting is most of the work.
-FIRST_OF_EACH = f"""{FOUND},
+# A faster version for slices without repeated user IDs and emails, which most are: sorting is most of the work.
+RESOLVE_WITHOUT_DUPLICATES = f"""{WITH_FOUND},
 turns AS (SELECT *, row_number() OVER (PARTITION BY customer_id ORDER BY line) AS by_customer FROM found)
 SELECT turns.*, customer_id IS NULL OR by_customer = 1 AS now, {BY_EMAIL}
 """
@@ -112,21 +111,21 @@ DELETE FROM resolved i WHERE i.id IS NOT NULL AND (
         AND NOT o.email_is_said AND o.id <> c.id WHERE c.id = i.customer_id AND c.user_id IS NULL)))
 RETURNING line, id, customer_id
 """
-COUNT = """
+COUNT_ROWS = """
 SELECT count(*) FILTER (WHERE now), count(*) FILTER (WHERE now AND customer_id IS NULL), count(*) FROM resolved
 """
-LOCK = """
+LOCK_CUSTOMERS = """
 SELECT FROM audiences_customer WHERE id IN (SELECT customer_id FROM resolved) ORDER BY id FOR NO KEY UPDATE
 """
-UPDATE = f"""
+UPDATE_CUSTOMERS = f"""
 WITH i AS MATERIALIZED (SELECT * FROM resolved WHERE now AND customer_id IS NOT NULL)
-UPDATE audiences_customer c SET {", ".join(f"{name} = {sql}" for name, sql in AFTER.items())}, updated_at = %(at)s
+UPDATE audiences_customer c SET {", ".join(f"{name} = {sql}" for name, sql in NEW_VALUES.items())}, updated_at = %(at)s
 FROM i WHERE c.id = i.customer_id AND {CHANGES}
 """
 WOULD_CHANGE = f"""
 SELECT count(*) FROM resolved i JOIN audiences_customer c ON c.id = i.customer_id WHERE i.now AND {CHANGES}
 """
-INSERT = """
+INSERT_CUSTOMERS = """
 INSERT INTO audiences_customer (user_id, email, role, name, phone, created_at, updated_at, signed_up_at, first_seen_at,
     last_seen_at, session_count, unsubscribed_from_emails, has_hard_bounced, marked_email_as_spam, timezone, country,
     city, language, browser, os, user_agent, last_seen_ip, details, attributes)
@@ -135,20 +134,19 @@ SELECT user_id, email, 'user', coalesce(name, ''), coalesce(phone, ''), %(at)s, 
     coalesce(country, ''), coalesce(city, ''), coalesce(language, ''), '', '', '', '', '{}', coalesce(attributes, '{}')
 FROM resolved WHERE now AND customer_id IS NULL ORDER BY line
 """
-TAG = """
+ADD_TAG = """
 INSERT INTO audiences_customertag (customer_id, tag_id, created_at)
 SELECT id, %(tag)s, %(at)s FROM ({of}) AS tagged (id) ORDER BY id ON CONFLICT DO NOTHING
 """
 
 
 def as_json(attributes: dict[str, Any]) -> str:
-    """Attributes as the slice's table takes them."""
     return ENCODER.encode(attributes)
 
 
 @dataclass(slots=True)
-class Outcome:
-    """What a slice did, or would do."""
+class SliceResult:
+    """Counts and problems of a slice that was written or checked."""
 
     made: int = 0
     changed: int = 0
@@ -157,73 +155,77 @@ class Outcome:
     problems: list[tuple[int, str, str]] = field(default_factory=list)
 
 
-def customers(
-    cursor: Any, rows: Sequence[Sequence[Any]], *, tag: int | None, at: datetime, beside: bool = False
-) -> Outcome:
-    """Write a slice, in rounds where it names a customer more than once; `beside` where it has companies or tags."""
+def upsert_slice(
+    cursor: Any, rows: Sequence[Sequence[Any]], *, tag: int | None, at: datetime, with_relations: bool = False
+) -> SliceResult:
+    """Write a slice, in several rounds if it repeats a customer. `with_relations`: it has companies or tags."""
 
-    def write_now(_new: int) -> tuple[int, int]:
-        news = companies_and_tags.news(cursor, changes=CHANGES) if beside else 0
-        changed = write(cursor, new=_new, tag=tag, at=at)
-        if beside:
-            companies_and_tags.write(cursor, at=at)
-        return _new, changed + news
+    def write_now(new: int) -> tuple[int, int]:
+        relations = companies_and_tags.count_new_relations(cursor, changes=CHANGES) if with_relations else 0
+        changed = write_round(cursor, new=new, tag=tag, at=at)
+        if with_relations:
+            companies_and_tags.write_relations(cursor, at=at)
+        return new, changed + relations
 
-    return in_rounds(cursor, rows, do=write_now)
+    return run_rounds(cursor, rows, do=write_now)
 
 
-def would_be(cursor: Any, rows: Sequence[Sequence[Any]], *, job: int, beside: bool = False) -> Outcome:
-    """Say what a slice would do, and write no customer; those it would make are known to the slices after it."""
+def dry_run_slice(cursor: Any, rows: Sequence[Sequence[Any]], *, job: int, with_relations: bool = False) -> SliceResult:
+    """Return the result a slice would have, and write no customer. Later slices see the ones it would create."""
 
     def count_now(_new: int) -> tuple[int, int]:
-        again = new_customers.meet(cursor, job=job)
-        news = companies_and_tags.news(cursor, changes=CHANGES) if beside else 0
-        return new_customers.remember(cursor, job=job), again + would_change(cursor) + news
+        again = new_customers.match_earlier_lines(cursor, job=job)
+        relations = companies_and_tags.count_new_relations(cursor, changes=CHANGES) if with_relations else 0
+        return new_customers.store_new_customers(cursor, job=job), again + count_changes(cursor) + relations
 
-    return in_rounds(cursor, rows, do=count_now)
+    return run_rounds(cursor, rows, do=count_now)
 
 
-def in_rounds(cursor: Any, rows: Sequence[Sequence[Any]], *, do: Callable[[int], tuple[int, int]]) -> Outcome:
-    """Find out who is meant, and do it; where the slice names a customer again, once more for the later lines.
+def run_rounds(cursor: Any, rows: Sequence[Sequence[Any]], *, do: Callable[[int], tuple[int, int]]) -> SliceResult:
+    """Find the customers of a slice and call `do`, again for each round of rows that repeat a customer.
 
-    `do` is told how many seem new, and answers how many were and how many were changed.
+    `do` gets the number of new customers, and returns how many it created and how many it changed.
     """
-    outcome = Outcome()
+    outcome = SliceResult()
     if not rows:
         return outcome
-    stage(cursor, rows)
-    first = FIRST_OF_EACH if names_nobody_twice(rows) else FIRST
-    for _ in range(MOST_ROUNDS):
+    stage_rows(cursor, rows)
+    first = RESOLVE_WITHOUT_DUPLICATES if has_no_duplicates(rows) else RESOLVE
+    for _ in range(MAX_ROUNDS):
         cursor.execute(first)
         cursor.execute(CONFLICTS)
         for line, key, found in cursor.fetchall():
-            reason = "The Outbound ID and the rest mean two different customers." if found else f"There is no ID {key}."
+            reason = (
+                "The Outbound ID and the user ID or email belong to different customers."
+                if found
+                else f"No customer has the Outbound ID {key}."
+            )
             outcome.problems.append((line, "", reason))
-        cursor.execute(COUNT)
+        cursor.execute(COUNT_ROWS)
         new = int(cursor.fetchone()[1])
         made, changed = do(new)
-        cursor.execute(COUNT)
+        cursor.execute(COUNT_ROWS)
         now, _, left = cursor.fetchone()
         outcome.made += made
         outcome.changed += changed
         outcome.unchanged += now - made - changed
         if now == left:
             break
-        first = FIRST
+        first = RESOLVE
         cursor.execute("TRUNCATE incoming")
         cursor.execute(f"INSERT INTO incoming SELECT {', '.join(COLUMNS)} FROM resolved WHERE NOT now")
         cursor.execute("DROP TABLE resolved")
     else:
         cursor.execute("SELECT line FROM incoming")
-        reason = f"The file names this customer more than {MOST_ROUNDS} times close together."
+        reason = f"This customer appears more than {MAX_ROUNDS} times close together in the file."
         outcome.problems += [(line, "", reason) for (line,) in cursor.fetchall()]
     cursor.execute("DROP TABLE IF EXISTS resolved")
     cursor.execute("DROP TABLE incoming")
     return outcome
 
 
-def names_nobody_twice(rows: Sequence[Sequence[Any]]) -> bool:
-    """Whether no user ID and no email comes twice."""
+def has_no_duplicates(rows: Sequence[Sequence[Any]]) -> bool:
+    """Return whether no user ID and no email appears twice."""
     for place in (USER_ID, EMAIL):
         given = [row[place] for row in rows if row[place] is not None]
         if len(set(given)) < len(given):
@@ -231,8 +233,7 @@ def names_nobody_twice(rows: Sequence[Sequence[Any]]) -> bool:
     return True
 
 
-def stage(cursor: Any, rows: Sequence[Sequence[Any]]) -> None:
-    """Copy a slice beside the table."""
+def stage_rows(cursor: Any, rows: Sequence[Sequence[Any]]) -> None:
     columns = ", ".join(f"{name} {kind}" for name, kind in COLUMNS.items())
     cursor.execute(f"CREATE TEMPORARY TABLE incoming ({columns}) ON COMMIT DROP")
     with cursor.copy("COPY incoming FROM STDIN") as copy:
@@ -240,32 +241,32 @@ def stage(cursor: Any, rows: Sequence[Sequence[Any]]) -> None:
             copy.write_row(row)
 
 
-def would_change(cursor: Any) -> int:
-    """How many customers there are whom it would change."""
+def count_changes(cursor: Any) -> int:
+    """Return how many existing customers the round would change."""
     cursor.execute(WOULD_CHANGE)
     return int(cursor.fetchone()[0])
 
 
-def write(cursor: Any, *, new: int, tag: int | None, at: datetime) -> int:
-    """Insert the new, update the changed, tag all; returns how many were changed."""
-    # Let a customer made in this moment by somebody else be found on another try.
+def write_round(cursor: Any, *, new: int, tag: int | None, at: datetime) -> int:
+    """Insert new customers, update existing ones and tag all of them; return how many were changed."""
+    # A savepoint: if another request creates one of these customers now, the next attempt finds it.
     with transaction.atomic():
-        cursor.execute(LOCK)
-        cursor.execute(UPDATE, {"at": at})
+        cursor.execute(LOCK_CUSTOMERS)
+        cursor.execute(UPDATE_CUSTOMERS, {"at": at})
         changed = int(cursor.rowcount)
         if tag is not None:
             there = "SELECT customer_id FROM resolved WHERE now AND customer_id IS NOT NULL"
-            cursor.execute(TAG.format(of=there), {"tag": tag, "at": at})
+            cursor.execute(ADD_TAG.format(of=there), {"tag": tag, "at": at})
         if new and tag is not None:
-            made = f"WITH made AS ({INSERT} RETURNING id)" + TAG.format(of="SELECT id FROM made")
+            made = f"WITH made AS ({INSERT_CUSTOMERS} RETURNING id)" + ADD_TAG.format(of="SELECT id FROM made")
             cursor.execute(made, {"tag": tag, "at": at})
         elif new:
-            cursor.execute(INSERT, {"at": at})
+            cursor.execute(INSERT_CUSTOMERS, {"at": at})
     return changed
 
 
-UNSUBSCRIBED = "c.unsubscribed_from_emails AND c.unsubscribed_by_customer_at IS NOT NULL"
-ADDRESSES = """
+IS_UNSUBSCRIBED = "c.unsubscribed_from_emails AND c.unsubscribed_by_customer_at IS NOT NULL"
+COUNT_ADDRESSES = """
 SELECT count(*) FILTER (WHERE people = 0), count(*) FILTER (WHERE people = done AND people > 0),
     count(*) FILTER (WHERE people > done)
 FROM (SELECT a.address, count(c.id) AS people, count(c.id) FILTER (WHERE {done}) AS done
@@ -274,7 +275,7 @@ FROM (SELECT a.address, count(c.id) AS people, count(c.id) FILTER (WHERE {done})
 """
 OPT_OUT = f"""
 WITH meant AS MATERIALIZED (
-    SELECT c.id FROM audiences_customer c WHERE c.email = ANY(%(addresses)s) AND NOT ({UNSUBSCRIBED})
+    SELECT c.id FROM audiences_customer c WHERE c.email = ANY(%(addresses)s) AND NOT ({IS_UNSUBSCRIBED})
     ORDER BY c.id FOR NO KEY UPDATE)
 UPDATE audiences_customer c SET unsubscribed_from_emails = TRUE, updated_at = %(at)s,
     unsubscribed_by_customer_at = coalesce(c.unsubscribed_by_customer_at, %(at)s)
@@ -282,14 +283,14 @@ FROM meant WHERE c.id = meant.id
 """
 
 
-def unsubscribed(cursor: Any, addresses: Sequence[str], *, at: datetime, dry: bool) -> Outcome:
-    """Opt out everybody with one of these addresses, as by their own hand: no sync undoes it."""
+def unsubscribe_addresses(cursor: Any, addresses: Sequence[str], *, at: datetime, dry: bool) -> SliceResult:
+    """Opt out every customer with one of these addresses, as if they did it themselves: no sync undoes it."""
     given = list(dict.fromkeys(addresses))
     cursor.execute("SET LOCAL enable_hashjoin = off")
     cursor.execute("SET LOCAL enable_mergejoin = off")
-    cursor.execute(ADDRESSES.format(done=UNSUBSCRIBED), {"addresses": given})
+    cursor.execute(COUNT_ADDRESSES.format(done=IS_UNSUBSCRIBED), {"addresses": given})
     nobody, unchanged, changed = cursor.fetchone()
     if not dry and changed:
         cursor.execute(OPT_OUT, {"addresses": given, "at": at})
     repeated = len(addresses) - len(given)
-    return Outcome(nobody=nobody, unchanged=unchanged + repeated, changed=changed)
+    return SliceResult(nobody=nobody, unchanged=unchanged + repeated, changed=changed)

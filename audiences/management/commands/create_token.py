@@ -1,4 +1,4 @@
-"""`manage.py create_token NAME`: make an API token."""
+"""`manage.py create_token NAME`: create an API token."""
 
 from typing import Any
 
@@ -8,16 +8,16 @@ from audiences.models import Integration
 
 
 class Command(BaseCommand):
-    """Makes an integration, and prints its token: alone on standard output, and never again."""
+    """Create an integration, and print its token once, alone on standard output."""
 
-    help = "Make an API token for an integration, and print it. It is shown only now."
+    help = "Create an API token for an integration and print it. It is shown only once."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Take the name staff will know it by."""
-        parser.add_argument("name", help="What staff will know the integration by.")
+        """Add the argument `name`."""
+        parser.add_argument("name", help="The name of the integration, shown to staff.")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Make it, print it."""
+        """Create the integration and print its token."""
         _, token = Integration.issue(name=options["name"])
-        self.stderr.write(f"The token of “{options['name']}”; keep it, it is shown only now:")
+        self.stderr.write(f"The token of “{options['name']}”. Store it now: it is not shown again.")
         self.stdout.write(token)

@@ -19,7 +19,7 @@ from audiences import identity_verification
 from audiences.api.base.endpoint import Endpoint
 from audiences.api.base.errors import Forbidden, TooLarge
 from audiences.intake import Refused, Source
-from audiences.intake.attributes.fields import text
+from audiences.intake.attributes.fields import read_text
 from audiences.models import Customer, Workspace
 from delivery.conversations import attachments
 from delivery.messenger import origins, sessions
@@ -110,7 +110,7 @@ def bearer(request: Request) -> str:
 
 def speaker(request: Request) -> Speaker:
     """Whom the browser speaks for by the token its ping was given; a 401 where that is over."""
-    secret, _ = Workspace.identity()
+    secret, _ = Workspace.identity_settings()
     found = sessions.speaker_of(bearer(request), secret=secret, at=timezone.now())
     if found is None:
         raise SessionOver
@@ -175,7 +175,7 @@ class Proof:
 
     def check(self) -> None:
         """Forbid claiming to be somebody without it, by the secret as it is now."""
-        if self.holds(Workspace.identity()):
+        if self.holds(Workspace.identity_settings()):
             return
         form = Refusal.USER_ID_FORM if self.name == "user_id" else Refusal.ADDRESS_FORM
         raise NotProved(Refusal.NOT_SIGNED if self.is_as_read else form)
@@ -184,7 +184,7 @@ class Proof:
     def is_as_read(self) -> bool:
         """Whether the identity is written as it is when it is looked for."""
         try:
-            read = text(self.written, self.name)
+            read = read_text(self.written, self.name)
         except Refused:
             return True  # For intake to refuse, in its own words.
         # All that lower case changes, even where `read_email` would not take it.

@@ -20,7 +20,7 @@ from audiences.api.base.errors import Missing
 from audiences.api.base.lookups import one_of
 from audiences.api.payloads import Json
 from audiences.intake import Refused, Source
-from audiences.intake.attributes.fields import text
+from audiences.intake.attributes.fields import read_text
 from audiences.intake.identity_resolution import read_email
 from audiences.models import Customer
 from audiences.models.customers import Role
@@ -126,7 +126,7 @@ class Read(MessengerEndpoint):
         """Note that the customer has read it, as it was in the version named; what it began with was opened then."""
         found = one(customer_of(request), pk)
         sent: Any = request.data
-        version = text(sent.get("version"), "version", most=40)
+        version = read_text(sent.get("version"), "version", most=40)
         is_read = threads.mark_read(found, version=version)
         if found.record is not None:
             in_app.opened(found.record, at=timezone.now())
@@ -218,7 +218,7 @@ def words(request: Request) -> tuple[str, Sequence[Any]]:
     images = request.FILES.getlist("images") if request.FILES else []
     if len(images) > conversation_attachments.MOST:
         raise Refused(f"At most {conversation_attachments.MOST} images go with one message.", field="images")
-    written = text(sent.get("body"), "body", most=LONGEST_BODY)
+    written = read_text(sent.get("body"), "body", most=LONGEST_BODY)
     if not written and not images:
         raise Missing("body is required", field="body")
     return written, images

@@ -7,7 +7,7 @@ from rest_framework.response import Response
 from audiences import intake
 from audiences.api.base.endpoint import body
 from audiences.intake import Unknown
-from audiences.intake.attributes.fields import text
+from audiences.intake.attributes.fields import read_text
 from audiences.models import Device
 from delivery.api.messenger.access import MessengerEndpoint, customer_of
 from delivery.sending import push_fanout, uncertain
@@ -42,7 +42,7 @@ class Opened(MessengerEndpoint):
 
     def post(self, request: Request) -> Response:
         """Note that a push was opened, named by the `outbound_token` it came with; again is no harm."""
-        record = push_fanout.record_of(text(body(request).get("token"), "token"))
+        record = push_fanout.record_of(read_text(body(request).get("token"), "token"))
         if record is None:
             raise Unknown("This is the token of no push.", field="token")
         at = timezone.now()

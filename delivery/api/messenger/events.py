@@ -12,7 +12,7 @@ from audiences import intake
 from audiences.api.base.endpoint import body
 from audiences.api.base.lookups import one_of
 from audiences.intake import NotInCatalogue
-from audiences.intake.attributes.fields import text
+from audiences.intake.attributes.fields import read_text
 from delivery.api.messenger.access import MessengerEndpoint, customer_of, speaker
 from delivery.api.messenger.payloads import errors
 from delivery.models import DeliveryRecord, Status
@@ -39,7 +39,7 @@ class Mark(MessengerEndpoint):
         mine = DeliveryRecord.objects.filter(customer=customer, message__channel=Channel.IN_APP, status=Status.SENT)
         at: datetime = timezone.now()
         said: dict[str, Any] = request.data  # type: ignore[assignment]  # JsonObject reads nothing else.
-        more = {"led_to": text(said.get("link"), "link", most=LONGEST_LINK)} if mark == "clicked" else {}
+        more = {"led_to": read_text(said.get("link"), "link", most=LONGEST_LINK)} if mark == "clicked" else {}
         MARKS[mark](one_of(mine.select_related("message", "version"), pk), at=at, **more)
         return Response({"type": "in_app_message", "id": pk, "marked": mark})
 
@@ -58,6 +58,6 @@ class Happened(MessengerEndpoint):
         try:
             recorded = intake.record_event(who.customer, name, None, metadata, at=at, source=who.source)
         except NotInCatalogue as wrong:
-            intake.note_refused([wrong], at=at)
+            intake.note_refused_names([wrong], at=at)
             return Response({"type": "event", "recorded": False, "errors": errors([wrong])})
         return Response({"type": "event", "recorded": bool(recorded), "errors": []})

@@ -7,7 +7,7 @@ from django.contrib.auth.models import User
 
 from audiences.api.payloads import Json, unix
 from audiences.intake import Refused
-from audiences.intake.attributes.fields import MOST_WARNINGS
+from audiences.intake.attributes.fields import MAX_WARNINGS
 from delivery import rendering
 from delivery.models import Conversation, ConversationPart, DeliveryRecord
 from messaging.content import ContentError, paragraphs
@@ -21,7 +21,7 @@ SHOWN_OF_FILES = ("name", "url", "content_type", "filesize", "width", "height")
 def errors(refused: Sequence[Refused]) -> list[Json]:
     """What was not taken of what a page said; of very much, the first."""
     return [
-        {"code": "parameter_invalid", "message": str(wrong), "field": wrong.field} for wrong in refused[:MOST_WARNINGS]
+        {"code": "parameter_invalid", "message": str(wrong), "field": wrong.field} for wrong in refused[:MAX_WARNINGS]
     ]
 
 

@@ -14,7 +14,7 @@ from audiences import intake
 from audiences.api.base.endpoint import body
 from audiences.api.payloads import Json, user_reference
 from audiences.intake import Refused, Source, Unknown
-from audiences.intake.attributes.fields import mapping
+from audiences.intake.attributes.fields import read_mapping
 from audiences.models import Company, Customer
 from delivery import tasks
 from delivery.api.messenger.access import MessengerEndpoint, NotProved, Proof, VisitorRateLimit
@@ -35,7 +35,7 @@ class Ping(MessengerEndpoint):
     def post(self, request: Request) -> Response:
         """Take what the page says of its user as true where its user_hash proves it; else this is a visitor."""
         sent = body(request)
-        settings = mapping(sent.get("user"), "user") or sent
+        settings = read_mapping(sent.get("user"), "user") or sent
         key = sessions.read_visitor(sent.get("visitor"))
         given = {name: settings.get(name) for name in WHO}
         at = timezone.now()
@@ -60,7 +60,7 @@ def of_user(request: Request, settings: dict[str, Any], *, key: UUID | None, pro
         proof.check()
         lead = sessions.lead_of(key) if key else None
         if lead is None:
-            customer = intake.identify_here(facts, at=at, source=proof.source, on_bad_value=refused.append)
+            customer = intake.identify_in_transaction(facts, at=at, source=proof.source, on_bad_value=refused.append)
         else:
             customer = merge.log_in(lead, facts, at=at, source=proof.source, on_bad_value=refused.append)
         return customer, company_of(settings)
@@ -75,7 +75,7 @@ def of_user(request: Request, settings: dict[str, Any], *, key: UUID | None, pro
         is_proved=proof.holds,
     )
     visit = nudged(customer_visit.visit_of(identified, at=at, expected=expected))
-    intake.note_refused(refused, at=at)
+    intake.note_refused_names(refused, at=at)
     token = sessions.session_token(visit.customer, secret=proof.secret, source=proof.source, at=at)
     return answer(visit, token=token, refused=refused)
 
@@ -93,7 +93,7 @@ def of_visitor(request: Request, settings: dict[str, Any], *, key: UUID | None, 
         if lead is None:
             raise sessions.NotWritten
         named = {**facts, "id": str(lead.pk)}
-        here = intake.identify_here(named, at=at, source=Source.BROWSER, on_bad_value=refused.append)
+        here = intake.identify_in_transaction(named, at=at, source=Source.BROWSER, on_bad_value=refused.append)
         return here, company_of(settings)
 
     visit = None
@@ -109,7 +109,7 @@ def of_visitor(request: Request, settings: dict[str, Any], *, key: UUID | None, 
         )
         with suppress(sessions.NotWritten):
             visit = nudged(customer_visit.visit_of(identified, at=at, expected=expected))
-    intake.note_refused(refused, at=at)
+    intake.note_refused_names(refused, at=at)
     token = sessions.visitor_token(key or sessions.new_key())
     return {**answer(visit, token=token, refused=refused), "visitor": token}
 
@@ -123,7 +123,7 @@ def nudged(visit: Visit) -> Visit:
 
 def facts_of(request: Request, settings: dict[str, Any]) -> dict[str, Any]:
     """What the page says, and what the request itself tells."""
-    facts = intake.from_browser(settings)
+    facts = intake.facts_from_settings(settings)
     facts["last_seen_user_agent"] = request.headers.get("User-Agent", "")[:LONGEST_AGENT]
     if address := VisitorRateLimit().get_ident(request):
         facts["last_seen_ip"] = address

@@ -292,7 +292,7 @@ class TestErrors:
         assert answer.status_code == 409
         assert errors(answer) == {
             "code": "conflict",
-            "message": f"id {one.pk} and user_id 2 are two different users.",
+            "message": f"id {one.pk} and user_id 2 belong to different users.",
             "field": "user_id",
         }
 
@@ -305,7 +305,7 @@ class TestErrors:
         assert answer.json()["warnings"] == [
             {
                 "code": "attribute_not_stored",
-                "message": "The custom attribute “age” is a number, which “old” is not.",
+                "message": "The custom attribute “age” is a number; “old” is not a valid value for it.",
                 "field": "age",
             }
         ]

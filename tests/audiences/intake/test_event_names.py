@@ -1,4 +1,4 @@
-"""The names of events: each is listed by the database once something is recorded under it."""
+"""Event names: a trigger lists each name once an event has it."""
 
 import pytest
 
@@ -12,7 +12,7 @@ def names() -> list[str]:
     return list(EventName.objects.offered().order_by("name").values_list("name", flat=True))
 
 
-def test_each_name_is_listed_once_and_since_its_first_event():
+def test_each_name_is_listed_once_with_the_time_of_its_first_event():
     for name in ("paid", "ordered", "paid", "signed-in"):
         EventSummaryFactory(name=name)
 
@@ -20,7 +20,7 @@ def test_each_name_is_listed_once_and_since_its_first_event():
     assert EventName.objects.get(name="paid").created_at == AT
 
 
-def test_names_written_in_bulk_are_listed():
+def test_names_from_bulk_inserts_are_listed():
     one, other = CustomerFactory(), CustomerFactory()
     EventSummary.objects.bulk_create(
         EventSummary(customer=customer, name=name, count=1, first_at=AT, last_at=AT)
@@ -31,5 +31,5 @@ def test_names_written_in_bulk_are_listed():
     assert names() == ["a", "b"]
 
 
-def test_none_where_nothing_happened():
+def test_no_events_no_names():
     assert names() == []

@@ -1,4 +1,4 @@
-"""Data in: who is who, what is learnt of attributes, and what cannot be taken (behaviour 3, 4.11, 4.14; wire 5.10)."""
+"""Intake: identity resolution, attribute kinds, bad values (behaviour 3, 4.11, 4.14; wire 5.10)."""
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -15,8 +15,8 @@ from audiences.attributes import DETAILS
 from audiences.intake import Conflict, Refused, Source, Unknown, identify, record_event
 from audiences.intake.attributes.coercion import READ_AS
 from audiences.intake.customer_fields import READ_DETAIL
-from audiences.intake.source import MOST_ATTRIBUTES
-from audiences.intake.user_agent import browser, system
+from audiences.intake.source import MAX_ATTRIBUTES
+from audiences.intake.user_agent import parse_browser, parse_os
 from audiences.models import Company, CustomAttribute, Customer, Event, EventSummary, Membership, Tag, Workspace
 from audiences.models.catalogue import KINDS
 from audiences.models.customers import Role
@@ -25,8 +25,8 @@ from tests.factories import AT, CustomAttributeFactory, CustomerFactory, TagFact
 pytestmark = pytest.mark.django_db
 
 
-def at_once(number: int, call) -> list:
-    """Call `call(n)` in that many threads at once, each with its own connection; returns what they return."""
+def run_concurrently(number: int, call) -> list:
+    """Call `call(n)` in `number` threads at the same time, each with its own connection; return the results."""
     start = Barrier(number)
 
     def run(n: int):
@@ -40,8 +40,8 @@ def at_once(number: int, call) -> list:
         return list(pool.map(run, range(number)))
 
 
-class TestWhoIsWho:
-    def test_an_unknown_user_id_makes_a_user(self, at):
+class TestIdentityResolution:
+    def test_unknown_user_id_creates_a_user(self, at):
         customer = identify({"user_id": "25", "email": "Joe@Example.com"}, at=at)
 
         assert (customer.user_id, customer.email, customer.role) == ("25", "joe@example.com", Role.USER)
@@ -63,7 +63,7 @@ class TestWhoIsWho:
         known.refresh_from_db()
         assert known.email == "new@example.com"
 
-    def test_email_of_one_without_user_id_takes_the_user_id(self, at):
+    def test_customer_without_user_id_is_found_by_email_and_gets_the_user_id(self, at):
         known = CustomerFactory(user_id=None, email="a@example.com")
 
         assert identify({"user_id": "25", "email": "A@example.com"}, at=at) == known
@@ -71,7 +71,7 @@ class TestWhoIsWho:
         known.refresh_from_db()
         assert known.user_id == "25"
 
-    def test_email_of_one_with_another_user_id_makes_a_new_user(self, at):
+    def test_same_email_with_another_user_id_creates_a_user(self, at):
         known = CustomerFactory(user_id="24", email="a@example.com")
 
         assert identify({"user_id": "25", "email": "a@example.com"}, at=at) != known
@@ -79,13 +79,13 @@ class TestWhoIsWho:
         known.refresh_from_db()
         assert known.user_id == "24"
 
-    def test_email_alone_means_the_one_without_user_id(self, at):
+    def test_email_alone_finds_the_customer_without_user_id(self, at):
         CustomerFactory(email="a@example.com", last_seen_at=at)
         without = CustomerFactory(user_id=None, email="a@example.com")
 
         assert identify({"email": "a@example.com"}, at=at) == without
 
-    def test_email_alone_means_the_one_seen_last_where_all_have_user_ids(self, at):
+    def test_email_alone_finds_the_last_seen_if_all_have_user_ids(self, at):
         CustomerFactory(email="a@example.com")
         CustomerFactory(email="a@example.com", last_seen_at=at - timedelta(days=2))
         last = CustomerFactory(email="a@example.com", last_seen_at=at - timedelta(days=1))
@@ -104,62 +104,62 @@ class TestWhoIsWho:
         lead.refresh_from_db()
         assert lead.role == Role.USER
 
-    def test_facts_about_a_lead_by_id_leave_it_a_lead(self, at):
+    def test_data_for_the_id_of_a_lead_keeps_the_role(self, at):
         lead = CustomerFactory(lead=True)
 
         assert identify({"id": str(lead.pk), "name": "Joe"}, at=at).role == Role.LEAD
 
-    def test_id_of_one_and_user_id_of_another_is_a_conflict_that_names_both(self, at):
+    def test_id_and_user_id_of_two_customers_conflict(self, at):
         one, _other = CustomerFactory(user_id="1"), CustomerFactory(user_id="2")
 
         with pytest.raises(Conflict, match=f"id {one.pk} and user_id 2"):
             identify({"id": str(one.pk), "user_id": "2"}, at=at)
 
-    def test_id_of_one_and_email_that_is_all_another_has_is_a_conflict_that_names_both(self, at):
+    def test_id_and_email_of_two_customers_conflict(self, at):
         one = CustomerFactory(user_id=None, email="one@example.com")
         CustomerFactory(user_id=None, email="other@example.com")
 
         with pytest.raises(Conflict, match=f"id {one.pk} and email other@example.com"):
             identify({"id": str(one.pk), "email": "other@example.com"}, at=at)
 
-    def test_id_that_is_nobodys_is_unknown(self, at):
+    def test_unknown_id_is_refused(self, at):
         with pytest.raises(Unknown, match=r"No such id\[99\]"):
             identify({"id": "99", "user_id": "25"}, at=at)
 
     @pytest.mark.parametrize("facts", [{}, {"user_id": None, "email": ""}, {"name": "Joe"}])
-    def test_nobody_named_is_refused(self, at, facts):
-        with pytest.raises(Refused, match="Name the user"):
+    def test_missing_identifiers_are_refused(self, at, facts):
+        with pytest.raises(Refused, match="Identify the user"):
             identify(facts, at=at)
 
     @pytest.mark.parametrize("value", [True, [], {}, "undefined", "null", "x" * 256, "a\0b", "\ud800", float("nan")])
-    def test_what_can_be_no_user_id_is_refused(self, at, value):
+    def test_invalid_user_id_is_refused(self, at, value):
         with pytest.raises(Refused):
             identify({"user_id": value}, at=at)
 
     @pytest.mark.parametrize("value", ["nobody", "a@b", "a b@example.com", "undefined", 5, f"{'x' * 300}@example.com"])
-    def test_what_can_be_no_email_is_refused(self, at, value):
+    def test_invalid_email_is_refused(self, at, value):
         with pytest.raises(Refused):
             identify({"email": value}, at=at)
 
-    def test_an_archived_customer_written_to_comes_back(self, at):
+    def test_new_data_restores_an_archived_customer(self, at):
         gone = CustomerFactory(user_id="25")
-        intake.archive(gone, at=at)
+        intake.archive_customer(gone, at=at)
         assert not Customer.objects.present().exists()
 
         assert identify({"user_id": "25"}, at=at) == gone
 
         assert Customer.objects.present().get() == gone
 
-    def test_archived_customers_are_found_by_no_reference(self):
+    def test_archived_customers_are_not_found(self):
         gone = CustomerFactory(user_id="25", archived=True)
 
         for reference in ({"id": gone.pk}, {"user_id": "25"}):
             with pytest.raises(Unknown):
-                intake.find(reference)
+                intake.find_customer(reference)
 
 
-class TestWhatIsTrueOfThem:
-    def test_what_is_not_given_stays_and_null_clears(self, at):
+class TestFields:
+    def test_missing_fields_stay_and_null_clears(self, at):
         known = CustomerFactory(user_id="25", name="Joe", phone="123", email="a@example.com", signed_up_at=at)
 
         identify({"user_id": "25", "phone": None, "email": "", "signed_up_at": None}, at=at)
@@ -167,7 +167,7 @@ class TestWhatIsTrueOfThem:
         known.refresh_from_db()
         assert (known.name, known.phone, known.email, known.signed_up_at) == ("Joe", "", None, None)
 
-    def test_nothing_new_writes_nothing(self, at):
+    def test_unchanged_data_writes_nothing(self, at):
         identify({"user_id": "25", "name": "Joe", "custom_attributes": {"plan": "pro"}}, at=at)
 
         again = identify({"user_id": "25", "name": "Joe", "custom_attributes": {"plan": "pro"}}, at=at + timedelta(1))
@@ -175,12 +175,12 @@ class TestWhatIsTrueOfThem:
         assert again.updated_at == at
 
     @pytest.mark.parametrize("field", ["signed_up_at", "remote_created_at", "created_at"])
-    def test_signed_up_is_told_by_any_of_its_names(self, at, field):
+    def test_signed_up_has_three_field_names(self, at, field):
         customer = identify({"user_id": "25", field: 1392731331}, at=at)
 
         assert customer.signed_up_at == datetime.fromtimestamp(1392731331, tz=UTC)
 
-    def test_last_request_at_is_when_they_were_last_seen(self, at):
+    def test_last_request_at_sets_last_seen(self, at):
         customer = identify({"user_id": "25", "last_request_at": "1397574667"}, at=at)
 
         assert customer.last_seen_at == customer.first_seen_at == datetime.fromtimestamp(1397574667, tz=UTC)
@@ -190,7 +190,7 @@ class TestWhatIsTrueOfThem:
 
         assert customer.last_seen_at == at
 
-    def test_a_sync_is_no_visit(self, at):
+    def test_a_sync_does_not_set_last_seen(self, at):
         assert identify({"user_id": "25", "name": "Joe"}, at=at).last_seen_at is None
 
     def test_new_session_counts_one(self, at):
@@ -198,7 +198,7 @@ class TestWhatIsTrueOfThem:
 
         assert identify({"user_id": "25", "new_session": True}, at=at).session_count == 2
 
-    def test_the_user_agent_tells_browser_and_system(self, at):
+    def test_user_agent_sets_browser_and_os(self, at):
         agent = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/120.0.6 Safari/537.36"
 
         customer = identify({"user_id": "25", "last_seen_user_agent": agent, "last_seen_ip": "1.2.3.4"}, at=at)
@@ -206,7 +206,7 @@ class TestWhatIsTrueOfThem:
         assert (customer.browser, customer.os, customer.last_seen_ip) == ("Chrome", "Linux", "1.2.3.4")
         assert customer.details["browser_version"] == "120.0.6"
 
-    def test_where_they_are_and_where_from(self, at):
+    def test_location_and_referral_fields_are_stored(self, at):
         place = {
             "city_name": "Dublin",
             "country_name": "Ireland",
@@ -242,7 +242,7 @@ class TestWhatIsTrueOfThem:
             {"companies": [{"company_id": "6", "size": 2**31}]},
         ],
     )
-    def test_a_value_that_cannot_be_taken_refuses_the_whole(self, at, facts):
+    def test_a_bad_value_refuses_the_whole_request(self, at, facts):
         with pytest.raises(Refused) as refused:
             identify({"user_id": "25", "custom_attributes": {"plan": "pro"}, **facts}, at=at)
 
@@ -251,7 +251,7 @@ class TestWhatIsTrueOfThem:
         assert not Company.objects.exists()
         assert not CustomAttribute.objects.exists()
 
-    def test_a_visit_goes_on_without_the_values_that_cannot_be_taken(self, at):
+    def test_a_visit_stores_the_rest_without_bad_values(self, at):
         CustomAttributeFactory(name="age", kind="number")
         bad: list[Refused] = []
         facts = {
@@ -275,22 +275,22 @@ class TestWhatIsTrueOfThem:
 
 
 class TestOptOut:
-    def test_anybody_may_opt_a_customer_out(self, at):
+    def test_every_source_may_opt_out(self, at):
         for source in Source:
             facts = {"user_id": source.value, "unsubscribed_from_emails": True}
             assert identify(facts, at=at, source=source).unsubscribed_from_emails
 
-    def test_a_sync_undoes_what_a_sync_did(self, at):
+    def test_a_sync_may_undo_the_opt_out_of_a_sync(self, at):
         CustomerFactory(user_id="25", unsubscribed_from_emails=True)
 
         assert not identify({"user_id": "25", "unsubscribed_from_emails": "false"}, at=at).unsubscribed_from_emails
 
-    def test_no_sync_undoes_a_customers_own_opt_out(self, at):
+    def test_a_sync_cannot_undo_the_opt_out_of_a_customer(self, at):
         CustomerFactory(user_id="25", unsubscribed_from_emails=True, unsubscribed_by_customer_at=at)
 
         assert identify({"user_id": "25", "unsubscribed_from_emails": False}, at=at).unsubscribed_from_emails
 
-    def test_no_browser_undoes_any(self, at):
+    def test_a_browser_cannot_undo_an_opt_out(self, at):
         CustomerFactory(user_id="25", unsubscribed_from_emails=True)
         facts = {"user_id": "25", "unsubscribed_from_emails": False}
 
@@ -298,7 +298,7 @@ class TestOptOut:
 
 
 class TestBounced:
-    def test_another_address_is_not_bounced(self, at):
+    def test_a_new_address_clears_the_hard_bounce(self, at):
         CustomerFactory(user_id="25", email="old@example.com", has_hard_bounced=True, marked_email_as_spam=True)
 
         customer = identify({"user_id": "25", "email": "new@example.com"}, at=at)
@@ -307,12 +307,12 @@ class TestBounced:
         assert (customer.has_hard_bounced, customer.marked_email_as_spam) == (False, True)
 
     @pytest.mark.parametrize("facts", [{"email": "Old@Example.com"}, {"name": "Joe"}, {"email": None}, {"email": ""}])
-    def test_the_same_address_none_and_other_facts_change_nothing(self, at, facts):
+    def test_the_same_or_no_address_keeps_the_hard_bounce(self, at, facts):
         CustomerFactory(user_id="25", email="old@example.com", has_hard_bounced=True)
 
         assert identify({"user_id": "25", **facts}, at=at).has_hard_bounced
 
-    def test_a_lead_who_leaves_another_address_is_not_bounced(self, at):
+    def test_a_new_address_of_a_lead_clears_the_hard_bounce(self, at):
         lead = CustomerFactory(lead=True, email="old@example.com", has_hard_bounced=True)
 
         assert not intake.save_lead({"email": "new@example.com"}, lead=lead, at=at).has_hard_bounced
@@ -335,13 +335,13 @@ class TestCatalogue:
             ("looked_at", True, "boolean"),
         ],
     )
-    def test_the_first_real_value_teaches_the_kind(self, at, name, value, kind):
+    def test_the_first_known_value_decides_the_kind(self, at, name, value, kind):
         identify({"user_id": "25", "custom_attributes": {name: value}}, at=at)
 
         assert CustomAttribute.objects.get(name=name).kind == kind
 
     @pytest.mark.parametrize("nothing", ["", " ", None, "undefined", "null"])
-    def test_empty_values_teach_nothing_and_mean_unknown(self, at, nothing):
+    def test_empty_values_mean_unknown_and_add_no_attribute(self, at, nothing):
         CustomAttributeFactory(name="plan")
         CustomerFactory(user_id="25", attributes={"plan": "pro"})
 
@@ -365,7 +365,7 @@ class TestCatalogue:
             ("date", "2026-05-31T12:00:00+02:00", 1780221600),
         ],
     )
-    def test_a_value_that_reads_losslessly_is_converted(self, at, kind, sent, stored):
+    def test_lossless_values_are_converted(self, at, kind, sent, stored):
         CustomAttributeFactory(name="x", kind=kind)
 
         customer = identify({"user_id": "25", "custom_attributes": {"x": sent}}, at=at)
@@ -390,7 +390,7 @@ class TestCatalogue:
             ("date", 10**13),
         ],
     )
-    def test_another_value_is_refused_by_its_attributes_name(self, at, kind, sent):
+    def test_a_value_of_another_kind_is_refused_at_its_attribute(self, at, kind, sent):
         CustomAttributeFactory(name="x", kind=kind)
 
         with pytest.raises(Refused, match="“x” is ") as refused:
@@ -418,20 +418,20 @@ class TestCatalogue:
             ("seen_at", 10**13),
         ],
     )
-    def test_what_no_attribute_can_be_is_refused(self, at, name, value):
+    def test_invalid_attributes_are_refused(self, at, name, value):
         with pytest.raises(Refused):
             identify({"user_id": "25", "custom_attributes": {name: value}}, at=at)
 
         assert not CustomAttribute.objects.exists()
 
-    def test_a_day_without_a_zone_is_the_workspaces(self, at, workspace_zone):
+    def test_a_date_without_a_zone_is_in_the_workspace_zone(self, at, workspace_zone):
         customer = identify({"user_id": "25", "custom_attributes": {"ends_at": "2026-05-31"}}, at=at)
 
         midnight = datetime(2026, 5, 31, tzinfo=workspace_zone)
         assert customer.attributes["ends_at"] == int(midnight.timestamp())
 
-    def test_there_are_at_most_250_of_each_scope(self, at):
-        names = [f"a{n}" for n in range(MOST_ATTRIBUTES)]
+    def test_each_scope_has_at_most_250_attributes(self, at):
+        names = [f"a{n}" for n in range(MAX_ATTRIBUTES)]
         identify({"user_id": "25", "custom_attributes": dict.fromkeys(names, 1)}, at=at)
 
         with pytest.raises(Refused, match="“one more”"):
@@ -470,7 +470,7 @@ def workspace_zone():
 
 
 class TestCompanies:
-    def test_a_company_is_made_and_joined(self, at):
+    def test_a_company_is_created_with_its_membership(self, at):
         company = {
             "company_id": 6,
             "name": "Acme",
@@ -484,7 +484,7 @@ class TestCompanies:
         acme = customer.companies.get()
         assert (acme.company_id, acme.monthly_spend, acme.plan, acme.attributes) == ("6", 49, "Paid", {"n": 1})
 
-    def test_a_company_of_nothing_new_is_left_alone(self, at):
+    def test_an_unchanged_company_is_not_written(self, at):
         identify({"user_id": "25", "companies": [{"company_id": "6", "name": "Acme"}]}, at=at)
         identify({"user_id": "26", "companies": [{"company_id": "6"}]}, at=at + timedelta(1))
 
@@ -499,12 +499,12 @@ class TestCompanies:
         assert [company.company_id for company in customer.companies.all()] == ["7"]
         assert Company.objects.count() == 2
 
-    def test_removing_from_a_company_nobody_knows_makes_none(self, at):
+    def test_remove_from_an_unknown_company_creates_none(self, at):
         identify({"user_id": "25", "companies": [{"company_id": "6", "remove": "true"}]}, at=at)
 
         assert not Company.objects.exists()
 
-    def test_upsert_goes_by_company_id_and_brings_back_the_archived(self, at):
+    def test_upsert_by_company_id_restores_an_archived_company(self, at):
         first = intake.upsert_company({"company_id": "6", "name": "Acme"}, at=at)
         Company.objects.update(archived_at=at)
 
@@ -512,7 +512,7 @@ class TestCompanies:
 
         assert (again.pk, again.name, again.size, again.archived_at) == (first.pk, "Acme", 85, None)
 
-    def test_their_attributes_are_a_scope_of_their_own(self, at):
+    def test_company_attributes_have_their_own_scope(self, at):
         company = {"company_id": "6", "custom_attributes": {"x": 1}}
 
         identify({"user_id": "25", "custom_attributes": {"x": "one"}, "companies": [company]}, at=at)
@@ -530,7 +530,7 @@ class TestEvents:
         assert Event.objects.get().name == "invited-friend"
         assert EventSummary.objects.get().count == 1
 
-    def test_the_summary_keeps_first_and_last_in_whatever_order_they_come(self, at):
+    def test_the_summary_is_right_for_events_in_any_order(self, at):
         customer = CustomerFactory()
 
         for days in (2, 5, 1):
@@ -565,23 +565,23 @@ class TestEvents:
 
         assert Event.objects.get().metadata == metadata
 
-    def test_what_is_still_to_happen_is_no_event(self, at):
+    def test_an_event_in_the_future_is_refused(self, at):
         with pytest.raises(Refused, match="future"):
             record_event(CustomerFactory(), "ordered", at + timedelta(days=2), None, at=at)
 
 
 class TestTags:
-    def test_names_are_told_apart_without_regard_to_case(self, at):
+    def test_tag_names_ignore_case(self, at):
         assert intake.find_or_make_tag("VIP Ö", at=at) == intake.find_or_make_tag("vip ö", at=at)
 
-    def test_tagging_twice_is_tagging_once_and_untagging_undoes_it(self, at):
+    def test_adding_and_removing_a_tag_is_idempotent(self, at):
         customer, label = CustomerFactory(), TagFactory()
 
-        intake.tag(label, [customer, customer], at=at)
-        intake.tag(label, [customer], at=at)
+        intake.add_tag(label, [customer, customer], at=at)
+        intake.add_tag(label, [customer], at=at)
         assert list(customer.tags.all()) == [label]
 
-        intake.untag(label, [customer], at=at)
+        intake.remove_tag(label, [customer], at=at)
         assert not customer.tags.exists()
 
     def test_two_tags_cannot_have_one_name(self, at):
@@ -592,7 +592,7 @@ class TestTags:
             intake.rename_tag(one, "TWO")
 
 
-class TestAgents:
+class TestUserAgents:
     @pytest.mark.parametrize(
         ("agent", "name", "version", "os"),
         [
@@ -625,12 +625,12 @@ class TestAgents:
         ],
     )
     def test_browser_version_and_system_are_read(self, agent, name, version, os):
-        assert browser(agent) == (name, version)
-        assert system(agent) == os
+        assert parse_browser(agent) == (name, version)
+        assert parse_os(agent) == os
 
 
 class TestBrowserSettings:
-    def test_what_is_no_field_of_ours_is_a_custom_attribute(self, at):
+    def test_unknown_settings_become_custom_attributes(self, at):
         settings = {
             "app_id": "abc",
             "user_id": "25",
@@ -643,7 +643,7 @@ class TestBrowserSettings:
             "company": {"id": "6", "name": "Acme", "seats": 3},
         }
 
-        customer = identify(intake.from_browser(settings), at=at, source=Source.PROVED_BROWSER)
+        customer = identify(intake.facts_from_settings(settings), at=at, source=Source.PROVED_BROWSER)
 
         assert customer.signed_up_at == datetime.fromtimestamp(1234567890, tz=UTC)
         assert customer.attributes == {"plan": "pro"}
@@ -652,30 +652,30 @@ class TestBrowserSettings:
 
 
 @pytest.mark.django_db(transaction=True)
-class TestAtOnce:
-    def test_the_same_user_sent_at_once_is_one_customer(self, at):
+class TestConcurrency:
+    def test_concurrent_requests_for_one_user_create_one_customer(self, at):
         facts = {"user_id": "25", "email": "a@example.com", "companies": [{"company_id": "6", "name": "Acme"}]}
 
-        found = at_once(8, lambda _: identify(facts, at=at).pk)
+        found = run_concurrently(8, lambda _: identify(facts, at=at).pk)
 
         assert len(set(found)) == 1
         assert Membership.objects.count() == 1
 
-    def test_one_by_email_and_one_with_user_id_at_once_are_one_customer(self, at):
+    def test_concurrent_requests_by_email_and_by_user_id_create_one_customer(self, at):
         facts = [{"email": "a@example.com"}, {"email": "a@example.com", "user_id": "25"}]
 
-        at_once(8, lambda n: identify(facts[n % 2], at=at).pk)
+        run_concurrently(8, lambda n: identify(facts[n % 2], at=at).pk)
 
         assert Customer.objects.get().user_id == "25"
 
     def test_no_session_is_lost(self, at):
         CustomerFactory(user_id="25")
 
-        at_once(8, lambda _: identify({"user_id": "25", "new_session": True}, at=at))
+        run_concurrently(8, lambda _: identify({"user_id": "25", "new_session": True}, at=at))
 
         assert Customer.objects.get().session_count == 8
 
-    def test_an_attribute_learnt_at_once_with_two_kinds_has_one(self, at):
+    def test_concurrent_requests_with_two_kinds_store_one_kind(self, at):
         def send(n: int) -> str:
             value = "seven" if n % 2 else 7
             try:
@@ -683,12 +683,12 @@ class TestAtOnce:
             except Refused as refused:
                 return f"{refused.field} refused"
 
-        answers = set(at_once(8, send))
+        answers = set(run_concurrently(8, send))
 
         kind = CustomAttribute.objects.get().kind
         assert answers == ({"seven", "7"} if kind == "text" else {"7", "x refused"})
 
-    def test_attributes_and_companies_learnt_in_opposite_order_do_not_deadlock(self, at):
+    def test_attributes_and_companies_in_opposite_order_do_not_deadlock(self, at):
         names = [f"a{n}" for n in range(6)]
 
         def send(n: int) -> None:
@@ -697,27 +697,29 @@ class TestAtOnce:
             attributes = dict.fromkeys(order, n)
             identify({"user_id": str(n), "custom_attributes": attributes, "companies": companies}, at=at)
 
-        at_once(8, send)
+        run_concurrently(8, send)
 
         assert CustomAttribute.objects.count() == 12
         assert Membership.objects.count() == 48
 
-    def test_events_at_once_are_each_counted_once(self, at):
+    def test_concurrent_events_are_each_counted_once(self, at):
         customer = CustomerFactory()
 
-        new = at_once(8, lambda n: record_event(customer, "ordered", at - timedelta(seconds=n % 4), None, at=at))
+        new = run_concurrently(
+            8, lambda n: record_event(customer, "ordered", at - timedelta(seconds=n % 4), None, at=at)
+        )
 
         summary = EventSummary.objects.get()
         assert sum(new) == summary.count == Event.objects.count() == 4
         assert (summary.first_at, summary.last_at) == (at - timedelta(seconds=3), at)
 
-    def test_a_tag_made_at_once_is_one_tag(self, at):
-        at_once(8, lambda n: intake.find_or_make_tag("VIP" if n % 2 else "vip", at=at).pk)
+    def test_concurrent_requests_create_one_tag(self, at):
+        run_concurrently(8, lambda n: intake.find_or_make_tag("VIP" if n % 2 else "vip", at=at).pk)
 
         assert Tag.objects.count() == 1
 
 
-def test_more_companies_than_are_written_at_once_are_refused_and_nothing_is_written(at):
+def test_more_companies_than_the_limit_are_refused_and_nothing_is_written(at):
     with pytest.raises(Refused, match=r"more than 1,000") as wrong:
         intake.identify({"user_id": "1", "companies": [{"company_id": n} for n in range(1001)]}, at=at)
 

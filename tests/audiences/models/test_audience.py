@@ -1,4 +1,4 @@
-"""An audience is checked when it is saved: rules that name what is not there, and segments that lead to themselves."""
+"""Audiences are validated when saved: rules, references to tags and segments, circular segments, limits."""
 
 from itertools import pairwise
 from threading import Barrier, Thread
@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from audiences import compiler
 from audiences.models import Audience
-from audiences.models.audience import MOST_SEGMENTS_DEEP
+from audiences.models.audience import MAX_SEGMENT_DEPTH
 from audiences.rules import RuleError
 from tests.factories import AudienceFactory, SegmentFactory, TagFactory
 
@@ -22,7 +22,7 @@ def naming(*segments: Audience, operator: str = "is", attribute: str = "segment"
 
 
 def chain(length: int) -> Audience:
-    """A segment that names one that names one, so many in all."""
+    """Return a segment at the top of a chain of `length` nested segments."""
     segment = SegmentFactory()
     for _ in range(length - 1):
         segment = SegmentFactory(rules=naming(segment))
@@ -30,14 +30,14 @@ def chain(length: int) -> Audience:
 
 
 @pytest.mark.django_db
-def test_rules_that_make_no_sense_are_refused_when_saved() -> None:
+def test_invalid_rules_are_refused_when_saved() -> None:
     with pytest.raises(ValidationError, match="Rule 1: there is no attribute “shoe_size”"):
         AudienceFactory(rules={"rules": [{"attribute": "shoe_size", "operator": "is", "value": 42}]})
     assert not Audience.objects.exists()
 
 
 @pytest.mark.django_db
-def test_rules_are_stored_as_they_were_read() -> None:
+def test_rules_are_stored_normalized() -> None:
     audience = AudienceFactory(rules={"rules": [{"attribute": "session_count", "operator": "is", "value": " 3 "}]})
     audience.refresh_from_db()
     assert audience.rules == {
@@ -48,7 +48,7 @@ def test_rules_are_stored_as_they_were_read() -> None:
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("attribute", ["tag", "company.tag", "segment", "company.segment"])
-def test_a_rule_names_only_what_is_there(attribute: str) -> None:
+def test_a_rule_cannot_use_a_missing_tag_or_segment(attribute: str) -> None:
     label = {"tag": "Tag", "company.tag": "Company tag", "segment": "Segment", "company.segment": "Company segment"}
     gone = TagFactory() if "tag" in attribute else SegmentFactory()
     rules = naming(gone, attribute=attribute, operator="is_not")
@@ -59,13 +59,13 @@ def test_a_rule_names_only_what_is_there(attribute: str) -> None:
         AudienceFactory(rules=rules)
     what = attribute.removeprefix("company.")
     assert refused.value.messages == [
-        f"The rule “{label[attribute]} is not” names a {what} that is not there ({gone_as})."
+        f"The rule “{label[attribute]} is not” uses a {what} that does not exist ({gone_as})."
     ]
 
 
 @pytest.mark.django_db
-def test_an_audience_without_a_name_is_no_segment() -> None:
-    with pytest.raises(ValidationError, match="names a segment that is not there"):
+def test_an_audience_without_a_name_is_not_a_segment() -> None:
+    with pytest.raises(ValidationError, match="uses a segment that does not exist"):
         AudienceFactory(rules=naming(AudienceFactory()))
 
 
@@ -79,29 +79,29 @@ def test_a_segment_is_never_a_part_of_itself(attribute: str, operator: str, leng
     for _ in range(length - 1):
         last = SegmentFactory(rules=naming(last, attribute=attribute, operator=operator))
     first.rules = naming(SegmentFactory(), last, attribute=attribute, operator=operator)
-    with pytest.raises(ValidationError, match="A segment cannot be a part of itself, not even through another one"):
+    with pytest.raises(ValidationError, match="A segment cannot be a part of itself"):
         first.save()
 
 
 @pytest.mark.django_db
-def test_two_ways_to_the_same_segment_are_no_circle() -> None:
+def test_two_paths_to_the_same_segment_are_not_circular() -> None:
     bottom = SegmentFactory()
     sides = [SegmentFactory(rules=naming(bottom)), SegmentFactory(rules=naming(bottom))]
     assert AudienceFactory(rules=naming(bottom, *sides)).pk
 
 
 @pytest.mark.django_db
-def test_segments_go_so_deep_and_what_was_saved_once_is_saved_again() -> None:
-    audience = AudienceFactory(rules=naming(chain(MOST_SEGMENTS_DEEP)))
+def test_nesting_of_segments_is_limited_and_a_saved_audience_can_be_saved_again() -> None:
+    audience = AudienceFactory(rules=naming(chain(MAX_SEGMENT_DEPTH)))
     audience.save()
-    with pytest.raises(ValidationError, match="Segments go at most 8 deep into one another"):
-        AudienceFactory(rules=naming(chain(MOST_SEGMENTS_DEEP + 1)))
+    with pytest.raises(ValidationError, match="Segments can be nested at most 8 levels deep"):
+        AudienceFactory(rules=naming(chain(MAX_SEGMENT_DEPTH + 1)))
 
 
 @pytest.mark.django_db
-def test_each_segment_is_looked_at_once_however_many_ways_lead_to_it() -> None:
+def test_each_segment_is_read_once_for_any_number_of_paths_to_it() -> None:
     layer: list[Audience] = []
-    for _ in range(MOST_SEGMENTS_DEEP - 1):
+    for _ in range(MAX_SEGMENT_DEPTH - 1):
         layer = [SegmentFactory(rules=naming(*layer)) for _ in range(2)]
     with CaptureQueriesContext(connection) as asked:
         AudienceFactory(rules=naming(*layer))
@@ -110,7 +110,7 @@ def test_each_segment_is_looked_at_once_however_many_ways_lead_to_it() -> None:
 
 @pytest.fixture
 def grown(db) -> Audience:
-    """A segment of 1,000,000 rules: each of ten, of six layers, is those of the layer below; grown behind our back."""
+    """A segment of 1,000,000 rules in six layers of ten, made with updates that skip validation."""
     segment = SegmentFactory(name="Top")
     layers = [SegmentFactory(name=f"Layer {n}") for n in range(5)]
     for above, below in pairwise([segment, *layers]):
@@ -121,26 +121,26 @@ def grown(db) -> Audience:
 
 
 TOO_MANY = (
-    "Rule 2.1, “Segment is Top”: that segment is over 1,000,000 rules, with the segments in it."
-    " An audience has at most 400 rules, those of its segments included."
+    "Rule 2.1, “Segment is Top”: this segment has over 1,000,000 rules, including the segments it uses."
+    " An audience can have at most 400 rules, including those of its segments."
 )
 
 
-def test_segments_in_segments_bring_no_more_rules_than_can_be_asked(grown: Audience) -> None:
+def test_rules_of_nested_segments_count_towards_the_limit(grown: Audience) -> None:
     rules = {"rules": [{"attribute": "name", "operator": "is", "value": "Ada"}, naming(grown)]}
 
     with pytest.raises(ValidationError) as refused:
         AudienceFactory(rules=rules)
     assert refused.value.messages == [TOO_MANY]
-    # Nor are they compiled, where the segment grew after they were saved.
+    # The compiler refuses them too, in case a segment grew after they were saved.
     with pytest.raises(RuleError) as stopped:
-        compiler.customers(rules, at=timezone.now())
+        compiler.matching_customers(rules, at=timezone.now())
     assert str(stopped.value) == TOO_MANY
 
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("attribute", ["segment", "company.segment"])
-def test_what_could_be_saved_is_not_too_many_once_its_segments_are_copied_in(attribute: str) -> None:
+def test_a_saved_audience_is_within_the_limit_after_its_segments_are_copied_in(attribute: str) -> None:
     hundred = [{"attribute": "name", "operator": "is", "value": str(n)} for n in range(99)]
     segments = [SegmentFactory(rules={"rules": hundred}) for _ in range(4)]
     audience = AudienceFactory(rules=naming(*segments, attribute=attribute))
@@ -152,18 +152,18 @@ def test_what_could_be_saved_is_not_too_many_once_its_segments_are_copied_in(att
 
 
 @pytest.mark.django_db
-def test_events_that_are_each_a_table_to_join_are_so_many_and_no_more() -> None:
+def test_number_of_joined_events_is_limited() -> None:
     def asking(events: int, *, to: str = "event_count.e{}") -> dict[str, Any]:
         return {"rules": [{"attribute": to.format(n), "operator": "greater_than", "value": 1} for n in range(events)]}
 
     half = SegmentFactory(rules=asking(30))
     assert AudienceFactory(rules=asking(50)).pk
-    with pytest.raises(ValidationError, match="ask how often or when 60 different events happened"):
+    with pytest.raises(ValidationError, match="use the counts or dates of 60 different events"):
         AudienceFactory(rules={"rules": [*asking(30, to="event_count.f{}")["rules"], *naming(half)["rules"]]})
 
 
 @pytest.mark.django_db(transaction=True)
-def test_two_saves_at_once_cannot_close_a_circle_between_them() -> None:
+def test_two_concurrent_saves_cannot_make_segments_circular() -> None:
     for _ in range(5):
         one, other = SegmentFactory(), SegmentFactory()
         start, refused = Barrier(2), []

@@ -1,4 +1,4 @@
-"""Secrets at rest."""
+"""Encryption of secrets at rest."""
 
 from datetime import UTC, datetime
 
@@ -19,31 +19,31 @@ def stored(table: str, column: str) -> str:
         return cursor.fetchone()[0]
 
 
-def test_a_copy_of_the_database_holds_no_secret_that_signs():
+def test_the_database_contains_no_plain_secret():
     workspace = Workspace.current()
     hook = Subscription.objects.create(url="https://acme.example/in", topics=[], created_at=AT, updated_at=AT)
 
     assert workspace.identity_secret not in stored("audiences_workspace", "identity_secret")
     assert hook.secret not in stored("audiences_subscription", "secret")
-    assert Workspace.identity()[0] == workspace.identity_secret
+    assert Workspace.identity_settings()[0] == workspace.identity_secret
     assert Subscription.objects.get().secret == hook.secret
 
 
-def test_the_longest_secret_an_engineer_may_choose_has_room():
+def test_the_longest_allowed_secret_fits():
     secret = "🔑" * 200
     Subscription.objects.create(url="https://a.example", topics=[], secret=secret, created_at=AT, updated_at=AT)
 
     assert Subscription.objects.get().secret == secret
 
 
-def test_a_secret_outlives_a_change_of_the_key_that_is_named_as_an_old_one(settings):
+def test_a_secret_is_readable_after_key_rotation_with_fallback(settings):
     secret = Workspace.current().identity_secret
     settings.SECRET_KEY, settings.SECRET_KEY_FALLBACKS = "the next key", [settings.SECRET_KEY]
 
     assert Workspace.current().identity_secret == secret
 
 
-def test_a_key_that_is_gone_is_said_and_no_empty_secret_read(settings):
+def test_an_unknown_key_raises_instead_of_returning_an_empty_secret(settings):
     assert Workspace.current().identity_secret
     settings.SECRET_KEY, settings.SECRET_KEY_FALLBACKS = "another key", []
 
@@ -51,9 +51,9 @@ def test_a_key_that_is_gone_is_said_and_no_empty_secret_read(settings):
         Workspace.current()
 
 
-def test_what_was_written_before_secrets_were_sealed_is_read_as_it_is():
+def test_values_stored_before_encryption_are_readable():
     Workspace.current()
     with connection.cursor() as cursor:
         cursor.execute("UPDATE audiences_workspace SET identity_secret = 'plain'")
 
-    assert Workspace.identity()[0] == "plain"
+    assert Workspace.identity_settings()[0] == "plain"

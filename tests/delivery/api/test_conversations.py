@@ -318,7 +318,7 @@ def test_email_to_an_unsubscribed_user_is_forbidden(api, teammate):
         ({"from": "me"}, 400, "from"),
         ({"from": {"type": "admin"}}, 422, "from"),
         ({"to": {"type": "company", "user_id": "u1"}}, 400, "type"),
-        ({"to": {"id": []}}, 400, "id must be a text"),
+        ({"to": {"id": []}}, 400, "id must be a string"),
         ({"to": {"user_id": "nobody"}}, 404, "nobody"),
         ({"body": "<p>{{ nickname }}</p>"}, 400, "nickname"),
         ({"subject": "two\nlines"}, 400, "line"),

@@ -115,7 +115,7 @@ def test_erased_person_leaves_bare_rows_and_true_counts(api, at):
     )  # fmt: skip
     Subscription.objects.create(url="https://x.example/", topics=list(Topic), created_at=at, updated_at=at)
     MembershipFactory(customer=ann)
-    intake.tag(TagFactory(), [ann], at=at)
+    intake.add_tag(TagFactory(), [ann], at=at)
     intake.record_event(ann, "ordered", at, {"what": "hushed"}, at=at)
     ann.notes.create(body="hushed", created_at=at)
     ongoing = MessageFactory(in_app=True, body="<p>Hi {{ name }}</p>", live=True)
@@ -178,7 +178,7 @@ def test_item_nobody_foresaw_holds_up_no_other(api, monkeypatch):
     def breaks(_data, *, at):
         raise ZeroDivisionError
 
-    monkeypatch.setitem(bulk_jobs.DO, ("delete", "user"), breaks)
+    monkeypatch.setitem(bulk_jobs.ACTIONS, ("delete", "user"), breaks)
     items = [{"method": "delete", "data": {"user_id": "1"}}, {"method": "post", "data": {"user_id": "2"}}]
     post(api, "bulk/users", items=items)
 

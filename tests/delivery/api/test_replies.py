@@ -127,7 +127,7 @@ def test_read_is_taken_at_both_addresses(api, begun, ada, at, address):
         ({"type": "user", "user_id": "u1", "attachment_urls": ["javascript:x"]}, 400, "attachment_urls"),
         ({"type": "user", "user_id": "u1", "attachment_urls": ["https://[x"]}, 400, "attachment_urls"),
         ({"type": "user", "user_id": "u1", "body": "x", "attachment_urls": {}}, 400, "attachment_urls"),
-        ({"type": "user", "intercom_user_id": [], "body": "x"}, 400, "id must be a text"),
+        ({"type": "user", "intercom_user_id": [], "body": "x"}, 400, "id must be a string"),
         ({"type": "user", "user_id": "u1", "attachment_urls": ["https://x.example"] * 6}, 400, "attachment_urls"),
         ({"type": "robot", "body": "x"}, 400, "type"),
         ({"type": "admin", "body": "x"}, 422, "admin_id"),

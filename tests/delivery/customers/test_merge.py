@@ -7,7 +7,7 @@ from django.db import DatabaseError, connection, transaction
 
 from audiences import intake
 from audiences.intake import Source
-from audiences.intake.attributes.fields import refuse
+from audiences.intake.attributes.fields import raise_refusal
 from audiences.models import Company, Customer, Event, EventSummary, Note, Tag
 from audiences.models.customers import Role
 from delivery.conversations import threads
@@ -69,14 +69,14 @@ def test_row_of_the_lead_becomes_the_users_where_the_user_is_new(lead, at):
     visit.visit(lead, at=at)
 
     facts = {"user_id": "ann", "name": "Ann"}
-    user = merge.log_in(lead, facts, at=at, source=Source.BROWSER, on_bad_value=refuse)
+    user = merge.log_in(lead, facts, at=at, source=Source.BROWSER, on_bad_value=raise_refusal)
 
     assert (user.pk, user.user_id, user.role, user.name) == (lead.pk, "ann", Role.USER, "Ann")
     assert record_of(user).status == Status.SENT
 
 
 def test_lead_with_the_email_of_nobody_else_becomes_a_user_by_it(lead, at):
-    user = merge.log_in(lead, {"email": "Ann@x.example"}, at=at, source=Source.BROWSER, on_bad_value=refuse)
+    user = merge.log_in(lead, {"email": "Ann@x.example"}, at=at, source=Source.BROWSER, on_bad_value=raise_refusal)
 
     assert (user.pk, user.email, user.role) == (lead.pk, "ann@x.example", Role.USER)
 

@@ -287,7 +287,7 @@ def test_who_was_erased_is_not_known_again(record, receive, at):
 
 
 def test_who_is_archived_may_still_write(record, receive, at):
-    intake.archive(record.customer, at=at)
+    intake.archive_customer(record.customer, at=at)
 
     assert receive(thanks(record)) is Outcome.REPLY
 

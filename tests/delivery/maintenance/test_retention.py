@@ -248,5 +248,5 @@ def test_alarm_addresses_are_addresses(admin_client):
     workspace = Workspace.current()
     workspace.alarm_to = "ops@acme.example, nobody"
 
-    with pytest.raises(Exception, match="“nobody” is no email address"):
+    with pytest.raises(Exception, match="“nobody” is not a valid email address"):
         workspace.full_clean()

@@ -13,7 +13,7 @@ import pytest
 from django.db import connection
 
 from audiences import intake, webhook_outbox
-from audiences.intake.attributes.fields import refuse
+from audiences.intake.attributes.fields import raise_refusal
 from audiences.models import Notification, Subscription, Topic, Workspace
 from delivery import tasks
 from delivery.conversations import threads
@@ -112,13 +112,13 @@ def test_each_thing_that_happens_to_people_is_told_with_what_it_is_about(subscri
     )
     intake.identify({"user_id": "u1", "email": "ann@y.example", "unsubscribed_from_emails": True}, at=at)
     label = TagFactory(name="VIP")
-    intake.tag(label, [customer], at=at)
-    intake.tag(label, [customer], at=at)
-    intake.untag(label, [customer], at=at)
+    intake.add_tag(label, [customer], at=at)
+    intake.add_tag(label, [customer], at=at)
+    intake.remove_tag(label, [customer], at=at)
     intake.record_event(customer, "ordered", at, {"price": 5}, at=at)
     intake.record_event(customer, "ordered", at, {"price": 5}, at=at)
-    intake.archive(customer, at=at)
-    intake.archive(customer, at=at)
+    intake.archive_customer(customer, at=at)
+    intake.archive_customer(customer, at=at)
 
     tell(at)
 
@@ -141,8 +141,8 @@ def test_each_thing_that_happens_to_people_is_told_with_what_it_is_about(subscri
 
 def test_a_lead_is_told_of_as_a_contact(subscriber, subscription, at):
     lead = CustomerFactory(lead=True)
-    intake.tag(TagFactory(), [lead], at=at)
-    intake.archive(lead, at=at)
+    intake.add_tag(TagFactory(), [lead], at=at)
+    intake.archive_customer(lead, at=at)
 
     tell(at)
 
@@ -152,7 +152,7 @@ def test_a_lead_is_told_of_as_a_contact(subscriber, subscription, at):
 def test_lead_who_turns_out_to_be_a_user_is_told_of_whether_the_user_was_there_or_not(subscriber, subscription, at):
     user, known, unknown = CustomerFactory(user_id="u1"), CustomerFactory(lead=True), CustomerFactory(lead=True)
     for lead, name in ((known, "u1"), (unknown, "u2")):
-        merge.log_in(lead, {"user_id": name}, at=at, source=intake.Source.REST, on_bad_value=refuse)
+        merge.log_in(lead, {"user_id": name}, at=at, source=intake.Source.REST, on_bad_value=raise_refusal)
 
     tell(at)
 
@@ -191,7 +191,7 @@ def test_reply_is_told_with_the_conversation_and_that_part_alone(subscriber, sub
 
 
 def test_ping_is_told_whatever_the_topics(subscriber, subscription, at):
-    webhook_outbox.ping(subscription, at=at)
+    webhook_outbox.announce_ping(subscription, at=at)
 
     tell(at)
 

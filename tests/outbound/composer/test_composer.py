@@ -126,7 +126,7 @@ def test_form_of_another_teammate_is_refused(console, log_in_with):
         ({"send_type": ""}, "send_type", "Choose Ongoing or One-off."),
         ({"sender": "999999"}, "sender", "You cannot send as this sender"),
         ({"rules": [rule("email", "greater_than", "3")]}, "rules", "Rule 1"),
-        ({"rules": [rule("", "is", "3")]}, "rules", "Rule 1 names no attribute."),
+        ({"rules": [rule("", "is", "3")]}, "rules", "Rule 1 has no attribute."),
         ({"window": [{"weekday": 0, "from": "09:10", "to": "17:00"}]}, "window", "on the hour or the half hour"),
         ({"act": "schedule"}, "scheduled_for", "Choose a day and a time."),
         ({"act": "schedule", "scheduled_for": "tomorrow"}, "scheduled_for", "Enter a valid date/time."),
@@ -882,7 +882,7 @@ def test_ongoing_copy_of_a_sample_leaves_out_its_recipients(console):
     copy = Message.objects.exclude(pk=message.pk).get()
     assert (copy.state, copy.send_type, copy.version.body) == (State.DRAFT, "ongoing", message.version.body)
     got = {record.customer_id for record in records}
-    matched = compiler.customers(copy.audience.rules, at=timezone.now())
+    matched = compiler.matching_customers(copy.audience.rules, at=timezone.now())
     assert {one.pk for one in matched} == {one.pk for one in people} - got
 
 

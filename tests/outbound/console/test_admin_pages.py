@@ -161,10 +161,10 @@ def test_makes_changes_and_deletes_a_segment(console):
     ("name", "given", "field", "says"),
     [
         ("", rules(), "name", "This field is required."),
-        ("Taken", rules(), "name", "There is a segment of this name."),
+        ("Taken", rules(), "name", "A segment with this name already exists."),
         ("New", rules(rule("name", "greater_than", 3)), "rules", "Rule 1"),
         ("New", "{", "rules", "could not be read"),
-        ("New", rules(rule("tag", "is", 999)), "rules", "a tag that is not there"),
+        ("New", rules(rule("tag", "is", 999)), "rules", "a tag that does not exist"),
     ],
 )
 def test_a_segment_that_makes_no_sense_is_refused_at_its_field(console, name, given, field, says):
@@ -244,7 +244,7 @@ def test_a_zone_that_does_not_exist_is_refused(console):
 
     answer = console.post(page, workspace_form(zone="Mars/Olympus"))
 
-    assert "There is no time zone" in answer.content.decode()
+    assert "is not a valid time zone" in answer.content.decode()
 
 
 def test_tag_is_created_once(console):
@@ -252,7 +252,7 @@ def test_tag_is_created_once(console):
     answer = console.post("/admin/audiences/tag/add/", {"name": "vip"})
 
     assert Tag.objects.get().name == "VIP"
-    assert "This tag exists." in answer.content.decode()
+    assert "A tag with this name already exists." in answer.content.decode()
 
 
 def test_sender_is_created_and_shared(console, boss):

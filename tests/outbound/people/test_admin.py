@@ -158,7 +158,7 @@ def draft(answer) -> Message:
 
 
 def asked(message: Message) -> set[str]:
-    return set(compiler.customers(message.audience.rules, at=AT).values_list("user_id", flat=True))
+    return set(compiler.matching_customers(message.audience.rules, at=AT).values_list("user_id", flat=True))
 
 
 @pytest.mark.usefixtures("three")
@@ -198,7 +198,7 @@ def test_draft_to_ticked_customers_uses_a_new_tag_and_includes_leads(console, th
 
     message = draft(tick(console, "message_ticked", three[0], lead))
 
-    found = compiler.customers(message.audience.rules, at=AT)
+    found = compiler.matching_customers(message.audience.rules, at=AT)
     assert set(found.values_list("pk", flat=True)) == {three[0].pk, lead.pk}
     assert Tag.objects.get().name.startswith("Picked ")
 
@@ -319,7 +319,7 @@ def test_too_large_file_shows_field_error(console, monkeypatch):
 def test_errors_beyond_the_limit_are_counted(console, monkeypatch, nudged):
     from audiences.intake.csv_import import job as import_job
 
-    monkeypatch.setattr(import_job, "MOST_PROBLEMS", 2)
+    monkeypatch.setattr(import_job, "MAX_PROBLEMS", 2)
     upload = SimpleUploadedFile("people.csv", b"email\n" + b"nobody\n" * 5)
     at = console.post(reverse("admin:customer_import_file"), {"kind": "customers", "file": upload}).url
     page = console.post(f"{at}check/", {"target": ["email"]}, follow=True).content.decode()
@@ -339,7 +339,7 @@ def test_columns_without_an_identifier_are_refused(console, nudged):
 
     page = console.post(f"{at}check/", {"target": ["name"]})
 
-    assert "One column must say who is meant" in page.content.decode()
+    assert "One column must identify the customer" in page.content.decode()
 
 
 @pytest.mark.parametrize("verb", ["tag", "export", "message"])

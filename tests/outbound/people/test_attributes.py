@@ -68,9 +68,9 @@ def test_change_converts_values_and_is_logged(console):
     assert seats.kind == "number"
     assert stored() == [5, 7.5, None]
     assert [customer.attributes["other"] for customer in Customer.objects.all()] == [1, 1, 1]
-    assert LogEntry.objects.get().change_message == ("Kind: from a text to a number. 2 values kept, 1 became unknown")
+    assert LogEntry.objects.get().change_message == ("Kind: from text to a number. 2 values kept, 1 became unknown")
     audience = {"match": "all", "rules": [rule("custom_attributes.seats", "greater_than", 6)]}
-    assert compiler.customers(audience, at=Customer.objects.first().created_at).count() == 1
+    assert compiler.matching_customers(audience, at=Customer.objects.first().created_at).count() == 1
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_each_kind_converts_to_each_other_kind(was, value, to, becomes):
     seats = attribute(was, value)
     forecast = kind_conversion.dry_run(seats, to=Kind(to))
 
-    done = kind_conversion.convert(seats, to=Kind(to), lose_at_most=1)
+    done = kind_conversion.convert_attribute(seats, to=Kind(to), lose_at_most=1)
 
     assert stored() == [becomes]
     assert (done.kept, done.lost) == (forecast.kept, forecast.lost) == (int(becomes is not None), int(becomes is None))
@@ -142,7 +142,7 @@ def test_only_a_segment_that_would_break_blocks_the_change(console):
     assert CustomAttribute.objects.get(name="seats").kind == "text"
     console.post(page(seats), {"kind": "number", "lost": "0"})
     assert CustomAttribute.objects.get(name="seats").kind == "number"
-    assert compiler.customers(segment.rules, at=Customer.objects.first().created_at).count() == 1
+    assert compiler.matching_customers(segment.rules, at=Customer.objects.first().created_at).count() == 1
 
 
 def test_company_attribute_changes_companies_only(console):
@@ -158,10 +158,10 @@ def test_company_attribute_changes_companies_only(console):
 
 
 def test_values_are_converted_in_slices(monkeypatch):
-    monkeypatch.setattr(kind_conversion, "SLICE", 2)
+    monkeypatch.setattr(kind_conversion, "SLICE_SIZE", 2)
     seats = attribute("text", "1", "2", "3", "4", "x")
 
-    done = kind_conversion.convert(seats, to=Kind.NUMBER, lose_at_most=1)
+    done = kind_conversion.convert_attribute(seats, to=Kind.NUMBER, lose_at_most=1)
 
     assert stored() == [1, 2, 3, 4, None]
     assert (done.kept, done.lost) == (4, 1)
@@ -169,10 +169,10 @@ def test_values_are_converted_in_slices(monkeypatch):
 
 def test_values_written_during_the_change_are_converted():
     seats = attribute("text", "1")
-    kind_conversion.convert(seats, to=Kind.NUMBER, lose_at_most=0)
+    kind_conversion.convert_attribute(seats, to=Kind.NUMBER, lose_at_most=0)
     Customer.objects.update(attributes={"seats": "2"})
 
-    kind_conversion.catch_up(seats, was=Kind.TEXT)
+    kind_conversion.convert_late_writes(seats, was=Kind.TEXT)
 
     assert stored() == [2]
 
@@ -215,7 +215,7 @@ def test_many_values_are_converted_by_a_worker(console, monkeypatch, django_capt
     assert "Changing to a number" in shown
     assert "3 values are being converted" in shown
     assert "Dry run" not in shown
-    assert LogEntry.objects.get().change_message == "Kind: from a text to a number, by a worker"
+    assert LogEntry.objects.get().change_message == "Kind: from text to a number, by a worker"
 
     assert attribute_kinds.carry_out(change.pk, at=AT) is True
 
@@ -247,7 +247,7 @@ def test_killed_worker_changes_nothing_and_the_sweep_starts_another(console, mon
         raise ConnectionError("the server went away")
 
     with monkeypatch.context() as patched:
-        patched.setattr(kind_conversion, "write", dies)
+        patched.setattr(kind_conversion, "write_slice", dies)
         with pytest.raises(ConnectionError):
             attribute_kinds.carry_out(change.pk, at=AT)
     assert stored() == ["5", "7"]

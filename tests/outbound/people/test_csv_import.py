@@ -50,8 +50,8 @@ def take(by):
 
 
 def go(job: Import, state: ImportState, *, tag=None) -> Import:
-    csv_import.begin(job, state, targets=job.targets, tag=tag, at=LATER)
-    assert csv_import.go_on(job.pk, clock=lambda: LATER, until=FOREVER) is False
+    csv_import.start_import(job, state, targets=job.targets, tag=tag, at=LATER)
+    assert csv_import.continue_import(job.pk, clock=lambda: LATER, until=FOREVER) is False
     job.refresh_from_db()
     return job
 
@@ -118,10 +118,10 @@ def test_error_has_line_column_and_reason(take):
 
     found = [(problem.line, problem.column, problem.reason) for problem in csv_import.problems_of(job)]
     assert found == [
-        (2, "Signed up", "“31/05/2026” is not a date. Write it like 2026-05-31."),
-        (3, "email", "“nobody” is not an email address."),
-        (4, "", "It names nobody: there is no email, user ID or Outbound ID in it."),
-        (5, "seats", "seats is a number, which “many” is not."),
+        (2, "Signed up", "“31/05/2026” is not a valid date. Use a format such as 2026-05-31."),
+        (3, "email", "“nobody” is not a valid email address."),
+        (4, "", "This record has no email, user ID or Outbound ID."),
+        (5, "seats", "seats is a number; “many” is not a valid value for it."),
     ]
     assert job.wrong == 4
     assert job.made == 0
@@ -190,8 +190,8 @@ def test_id_with_the_user_id_of_another_customer_is_refused(load):
     job = load(f"id,user_id,name\n{ada.pk},2,Ada\n999999,,B\n")
 
     assert {problem.reason for problem in csv_import.problems_of(job)} == {
-        "The Outbound ID and the rest mean two different customers.",
-        "There is no ID 999999.",
+        "The Outbound ID and the user ID or email belong to different customers.",
+        "No customer has the Outbound ID 999999.",
     }
     assert not Customer.objects.exclude(name="").exists()
 
@@ -216,7 +216,7 @@ def test_later_lines_see_changes_of_earlier_lines(load):
     ],
 )
 def test_check_predicts_repeated_customers(take, monkeypatch, size, lines):
-    monkeypatch.setattr(flow, "SLICE", size)
+    monkeypatch.setattr(flow, "SLICE_SIZE", size)
     CustomAttributeFactory(name="seats", kind="number")
     job = take("user_id,email,name,seats\n" + lines)
 
@@ -229,14 +229,14 @@ def test_check_predicts_repeated_customers(take, monkeypatch, size, lines):
 
 
 def test_interrupted_check_starts_again(take, monkeypatch):
-    monkeypatch.setattr(flow, "SLICE", 1)
+    monkeypatch.setattr(flow, "SLICE_SIZE", 1)
     job = take("user_id\n7\n8\n")
-    csv_import.begin(job, ImportState.CHECKING, targets=job.targets, tag=None, at=LATER)
+    csv_import.start_import(job, ImportState.CHECKING, targets=job.targets, tag=None, at=LATER)
     clock = iter([LATER, LATER, FOREVER])
-    csv_import.go_on(job.pk, clock=lambda: next(clock), until=LATER + timedelta(seconds=1))
+    csv_import.continue_import(job.pk, clock=lambda: next(clock), until=LATER + timedelta(seconds=1))
     assert ImportNewcomer.objects.get().user_id == "7"
 
-    csv_import.cancel(job, at=LATER)
+    csv_import.cancel_import(job, at=LATER)
 
     assert not ImportNewcomer.objects.exists()
 
@@ -356,23 +356,23 @@ def test_every_customer_in_the_file_is_tagged(load):
 @pytest.mark.parametrize(
     ("targets", "reason"),
     [
-        (["", ""], "who is meant"),
-        (["email", "email"], "Two columns are both “Email”"),
-        (["email", "new.text.a.b"], "leave out"),
-        (["email", "password"], "nothing called"),
-        (["email"], "Say for each column"),
+        (["", ""], "identify the customer"),
+        (["email", "email"], "Two columns are mapped to “Email”"),
+        (["email", "new.text.a.b"], "Leave out"),
+        (["email", "password"], "not a field that can be imported"),
+        (["email"], "Choose a field for each column"),
     ],
 )
 def test_invalid_columns_are_refused(take, targets, reason):
     job = take("email,name\na@acme.example,A\n")
 
     with pytest.raises(Refused, match=reason):
-        csv_import.begin(job, ImportState.CHECKING, targets=targets, tag=None, at=LATER)
+        csv_import.start_import(job, ImportState.CHECKING, targets=targets, tag=None, at=LATER)
 
 
 @pytest.mark.parametrize(
     ("data", "reason"),
-    [(b"", "empty"), (b"email\n", "nothing below"), (b"PK\x03\x04rest", "spreadsheet")],
+    [(b"", "empty"), (b"email\n", "no data below"), (b"PK\x03\x04rest", "spreadsheet")],
 )
 def test_file_that_is_not_csv_is_refused_and_not_stored(take, data, reason):
     with pytest.raises(Refused, match=reason):
@@ -393,18 +393,18 @@ def test_encodings_and_delimiters_of_spreadsheets_are_read(take, encoding, delim
 def test_import_continues_where_it_stopped(take, monkeypatch):
     from audiences.intake.csv_import import job as import_job
 
-    monkeypatch.setattr(import_job, "SLICE", 3)
-    monkeypatch.setattr(source, "PIECE", 17)
+    monkeypatch.setattr(import_job, "SLICE_SIZE", 3)
+    monkeypatch.setattr(source, "CHUNK_SIZE", 17)
     job = take("user_id,name\n" + "".join(f'{n},"Na\nme {n}"\n' for n in range(10)))
     assert ImportChunk.objects.count() > 5
     go(job, ImportState.CHECKING)
-    csv_import.begin(job, ImportState.WRITING, targets=job.targets, tag=None, at=LATER)
+    csv_import.start_import(job, ImportState.WRITING, targets=job.targets, tag=None, at=LATER)
     clock = iter([LATER, LATER, FOREVER])
 
-    assert csv_import.go_on(job.pk, clock=lambda: next(clock), until=LATER + timedelta(seconds=1)) is True
+    assert csv_import.continue_import(job.pk, clock=lambda: next(clock), until=LATER + timedelta(seconds=1)) is True
     assert Customer.objects.count() == 3
-    assert csv_import.under_way() == [job.pk]
-    assert csv_import.go_on(job.pk, clock=lambda: LATER, until=FOREVER) is False
+    assert csv_import.active_imports() == [job.pk]
+    assert csv_import.continue_import(job.pk, clock=lambda: LATER, until=FOREVER) is False
     assert set(Customer.objects.values_list("user_id", "name")) == {(f"{n}", f"Na\nme {n}") for n in range(10)}
     assert not ImportChunk.objects.exists()
 
@@ -426,10 +426,10 @@ def test_large_file_is_stored_in_chunks(take):
 
 def test_cancelled_import_keeps_changes_and_deletes_the_file(take):
     job = go(take("user_id\n1\n"), ImportState.CHECKING)
-    csv_import.cancel(job, at=LATER)
+    csv_import.cancel_import(job, at=LATER)
 
     assert (job.state, Customer.objects.count(), ImportChunk.objects.count()) == (ImportState.CANCELLED, 0, 0)
-    assert csv_import.go_on(job.pk, clock=lambda: LATER, until=FOREVER) is False
+    assert csv_import.continue_import(job.pk, clock=lambda: LATER, until=FOREVER) is False
 
 
 def test_list_of_addresses_unsubscribes_customers(load):
@@ -480,7 +480,7 @@ def problems(job: Import) -> list[tuple[int, str]]:
 def test_character_that_cannot_be_stored_is_a_line_error(load):
     job = load("email,name\nann@acme.example,An\0n\nbob@acme.example,Bob\n")
 
-    assert problems(job) == [(2, "name holds a character that cannot be stored.")]
+    assert problems(job) == [(2, "name contains a character that cannot be stored.")]
     assert Customer.objects.get().name == "Bob"
 
 
@@ -504,7 +504,7 @@ def test_unclosed_quote_costs_only_its_line(load, after):
 
     job = load(f'email,name\na@acme.example,"Ann\n{rest}')
 
-    assert problems(job) == [(2, "A quote opens in this line and never closes.")]
+    assert problems(job) == [(2, "A quoted cell starts on this line and never ends. Add the closing quote.")]
     assert (job.records, *counts(job)) == (after + 1, after, 0, 0, 1)
 
 
@@ -522,7 +522,7 @@ def test_lines_with_unclosed_quotes_are_read_a_few_times_at_most(take, monkeypat
         return line
 
     monkeypatch.setattr(source.csv, "reader", lambda lines, **how: reader(map(noted, lines), **how))
-    taken = list(source.records(job))
+    taken = list(source.read_records(job))
 
     assert taken[-1].ends == job.size
     assert len(read) <= 5 * (times + 2)
@@ -549,8 +549,8 @@ def test_cell_with_too_many_lines_costs_only_its_line(load):
 def test_quote_inside_a_cell_is_an_error_that_names_the_lines(load):
     job = load('email,name\na@acme.example,"Ann" Lee\nb@acme.example,"Bob\nc@acme.example,"Cy"\nd@acme.example,Dan\n')
 
-    goes_on = "A quoted cell goes on after its closing quote. Write a quote inside a cell twice."
-    assert problems(job) == [(2, goes_on), (3, f"{goes_on} It takes in the lines down to 4.")]
+    goes_on = "There is text after the closing quote of a cell. Write a quote inside a quoted cell twice."
+    assert problems(job) == [(2, goes_on), (3, f"{goes_on} The cell runs to line 4.")]
     assert Customer.objects.get().name == "Dan"
 
 
@@ -564,7 +564,7 @@ def test_invalid_first_address_in_a_list_is_an_error(load):
 
     job = load("ann@@acme\nbob@acme.example\n", ImportKind.UNSUBSCRIBED)
 
-    assert problems(job) == [(1, "“ann@@acme” is not an email address.")]
+    assert problems(job) == [(1, "“ann@@acme” is not a valid email address.")]
     assert Customer.objects.get().unsubscribed_from_emails
 
 
@@ -578,7 +578,7 @@ def test_separator_line_and_blank_lines_above_the_columns_are_skipped(load, abov
 def test_trailing_separators_are_ignored(load):
     job = load("email,name\nada@acme.example,Ada,,\nbob@acme.example,Bob,,x\n")
 
-    assert problems(job) == [(3, "It has 4 columns, not 2.")]
+    assert problems(job) == [(3, "This record has 4 cells, but the file has 2 columns.")]
     assert Customer.objects.get().name == "Ada"
 
 
@@ -587,9 +587,9 @@ def test_endless_line_is_not_held_in_memory(take):
     take(b"email\nx\n")
 
     job = take(big)
-    csv_import.begin(job, ImportState.CHECKING, targets=job.targets, tag=None, at=LATER)
+    csv_import.start_import(job, ImportState.CHECKING, targets=job.targets, tag=None, at=LATER)
     tracemalloc.start()
-    csv_import.go_on(job.pk, clock=lambda: LATER, until=FOREVER)
+    csv_import.continue_import(job.pk, clock=lambda: LATER, until=FOREVER)
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
 
@@ -606,8 +606,8 @@ def test_erasure_deletes_the_errors_that_quote_the_customer(take):
     erase.erase(ann, at=LATER)
 
     assert problems(job) == [
-        (2, "What stood here is erased."),
-        (3, "“anna” is not a date. Write it like 2026-05-31."),
+        (2, "This text was erased with the customer’s data."),
+        (3, "“anna” is not a valid date. Use a format such as 2026-05-31."),
     ]
 
 
@@ -615,7 +615,7 @@ def test_erasure_deletes_the_errors_that_quote_the_customer(take):
 def test_abandoned_file_is_deleted_after_a_week(take, days, left):
     job = go(take("user_id\n1\n"), ImportState.CHECKING)
 
-    csv_import.forget_old(at=LATER + timedelta(days=days))
+    csv_import.delete_old_files(at=LATER + timedelta(days=days))
 
     job.refresh_from_db()
     assert (job.state, job.chunks.exists(), bool(job.sample)) == (left, *[left == ImportState.CHECKED] * 2)
@@ -624,12 +624,12 @@ def test_abandoned_file_is_deleted_after_a_week(take, days, left):
 def test_errors_are_deleted_after_a_month_except_of_running_imports(take, load):
     done = load("email\nann\nada@acme.example\n")
     waits = take("email\nann\n")
-    csv_import.begin(waits, ImportState.CHECKING, targets=waits.targets, tag=None, at=LATER)
+    csv_import.start_import(waits, ImportState.CHECKING, targets=waits.targets, tag=None, at=LATER)
 
-    csv_import.forget_old(at=LATER + timedelta(days=30))
+    csv_import.delete_old_files(at=LATER + timedelta(days=30))
     assert problems(done)
 
-    csv_import.forget_old(at=LATER + timedelta(days=31))
+    csv_import.delete_old_files(at=LATER + timedelta(days=31))
 
     done.refresh_from_db()
     waits.refresh_from_db()

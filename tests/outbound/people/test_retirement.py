@@ -4,7 +4,7 @@ import pytest
 from django.contrib.admin.models import LogEntry
 from django.urls import reverse
 
-from audiences.intake.source import MOST_ATTRIBUTES
+from audiences.intake.source import MAX_ATTRIBUTES
 from audiences.models import CustomAttribute, EventName, RefusedName
 from delivery.maintenance.retirement import Uses
 from messaging.models import Message, State
@@ -149,7 +149,7 @@ def test_company_attribute_of_the_same_name_is_independent(console):
 
 def test_name_cannot_be_brought_back_into_a_full_catalogue(console):
     CustomAttribute.objects.bulk_create(
-        CustomAttribute(scope="customer", name=f"a{n}", kind="text", created_at=AT) for n in range(MOST_ATTRIBUTES)
+        CustomAttribute(scope="customer", name=f"a{n}", kind="text", created_at=AT) for n in range(MAX_ATTRIBUTES)
     )
     plan = CustomAttributeFactory(name="plan", retired_at=AT)
 
@@ -191,7 +191,7 @@ def test_refused_event_is_accepted(console):
 
 def test_name_stays_refused_if_the_catalogue_is_full(console):
     CustomAttribute.objects.bulk_create(
-        CustomAttribute(scope="customer", name=f"a{n}", kind="text", created_at=AT) for n in range(MOST_ATTRIBUTES)
+        CustomAttribute(scope="customer", name=f"a{n}", kind="text", created_at=AT) for n in range(MAX_ATTRIBUTES)
     )
 
     assert "full" in accept(console, refused("seats")).content.decode()

@@ -6,9 +6,16 @@ from datetime import timedelta
 import pytest
 from django.urls import reverse
 
-from audiences.attributes import BY_NAME, EVENTS, find
+from audiences.attributes import BY_NAME, EVENT_ATTRIBUTES, find_attribute
 from audiences.models import Company, CustomAttribute, Customer
-from audiences.rules import CALENDAR, MOST_RULES, OPERATORS, ROLLING, WITHOUT_VALUE, Kind
+from audiences.rules import (
+    CALENDAR_DAY_OPERATORS,
+    MAX_RULES,
+    OPERATORS,
+    OPERATORS_WITHOUT_VALUE,
+    ROLLING_DAY_OPERATORS,
+    Kind,
+)
 from delivery.eligibility.explain import Verdict
 from delivery.matching import ongoing
 from delivery.models import Status
@@ -63,17 +70,21 @@ def test_every_operator_shows_the_current_value(console, boss):
     EventSummaryFactory(customer=ada, name="paid")
     named = {Kind.TAG: TagFactory().pk, Kind.TEAMMATE: boss.pk}
     named |= {Kind.MESSAGE: MessageFactory(live=True).pk, Kind.NUMBER: 3, Kind.ROLE: "user", Kind.TEXT: "France"}
-    names = [*BY_NAME, *(f"custom_attributes.{name}" for name in facts), *(f"{prefix}paid" for prefix in EVENTS)]
+    names = [
+        *BY_NAME,
+        *(f"custom_attributes.{name}" for name in facts),
+        *(f"{prefix}paid" for prefix in EVENT_ATTRIBUTES),
+    ]
     catalogue = CustomAttribute.objects.catalogue()
     asked = [
-        rule(name, operator, None if operator in WITHOUT_VALUE else value_for(operator, named.get(kind)))
+        rule(name, operator, None if operator in OPERATORS_WITHOUT_VALUE else value_for(operator, named.get(kind)))
         for name in names
-        for kind in [find(name, catalogue=catalogue).kind]
+        for kind in [find_attribute(name, catalogue=catalogue).kind]
         if kind is not Kind.SEGMENT  # A segment becomes a group of rules when the message goes live.
         for operator in OPERATORS[kind]
     ]
-    for begin in range(0, len(asked), MOST_RULES):
-        some = asked[begin : begin + MOST_RULES]
+    for begin in range(0, len(asked), MAX_RULES):
+        some = asked[begin : begin + MAX_RULES]
         message = MessageFactory(live=True, rules={"match": "any", "rules": some})
 
         for customer in (ada, nobody):
@@ -86,7 +97,7 @@ def test_every_operator_shows_the_current_value(console, boss):
 
 def value_for(operator: str, named: object) -> object:
     """Return a value of the type that the operator takes."""
-    return "2026-05-01" if operator in CALENDAR else 3 if operator in ROLLING else named
+    return "2026-05-01" if operator in CALENDAR_DAY_OPERATORS else 3 if operator in ROLLING_DAY_OPERATORS else named
 
 
 def test_date_of_receipt_is_shown(console):

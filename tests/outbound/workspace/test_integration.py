@@ -281,7 +281,7 @@ def test_change_is_logged_and_keeps_topics_without_checkbox(console, hook):
 
 def test_log_shows_the_answer_and_sends_a_notification_again(console, hook, monkeypatch):
     rung: list[bool] = []
-    monkeypatch.setattr("audiences.webhook_outbox.ring", lambda: rung.append(True))
+    monkeypatch.setattr("audiences.webhook_outbox.nudge_dispatcher", lambda: rung.append(True))
     row = create_notification(
         hook, state=NotificationState.FAILED, detail="It answered 500.", settled_at=AT, attempts=8
     )

@@ -7,7 +7,7 @@ import pytest
 from audiences import intake
 from audiences.intake import NotInCatalogue, Source
 from audiences.intake.attributes import refused_names
-from audiences.intake.source import MOST_ATTRIBUTES, MOST_BY_BROWSERS, ROOM_FOR
+from audiences.intake.source import CATALOGUE_LIMITS, MAX_ATTRIBUTES, MAX_FROM_BROWSERS
 from audiences.models import (
     CustomAttribute,
     Customer,
@@ -140,7 +140,7 @@ def refused(name: str, kind: str = "text") -> NotInCatalogue:
 
 
 def test_it_is_known_what_every_source_may_add():
-    assert set(ROOM_FOR) == set(Source)
+    assert set(CATALOGUE_LIMITS) == set(Source)
 
 
 @pytest.mark.usefixtures("unproven")
@@ -173,42 +173,42 @@ def test_the_page_of_an_event_that_was_not_recorded_is_told_why(lead):
 
 
 def test_a_name_sent_as_two_kinds_is_listed_as_a_text():
-    intake.note_refused([refused("seats", "number")], at=AT)
-    intake.note_refused([refused("seats", "boolean")], at=AT)
+    intake.note_refused_names([refused("seats", "number")], at=AT)
+    intake.note_refused_names([refused("seats", "boolean")], at=AT)
 
     assert listed()["seats"][1] == "text"
 
 
 def test_few_names_of_one_request_are_noted_and_the_newest_are_kept_of_all():
-    intake.note_refused([refused("ours")], at=AT)
+    intake.note_refused_names([refused("ours")], at=AT)
     for n in range(20):
         at = AT + timedelta(minutes=n + 1)
-        intake.note_refused([refused(f"junk {n} {m}") for m in range(400)], at=at)
-    assert RefusedName.objects.count() == refused_names.MOST_KEPT
+        intake.note_refused_names([refused(f"junk {n} {m}") for m in range(400)], at=at)
+    assert RefusedName.objects.count() == refused_names.MAX_REFUSED_NAMES
     assert "ours" not in listed()
 
-    intake.note_refused([refused("ours")], at=AT + timedelta(days=1))
+    intake.note_refused_names([refused("ours")], at=AT + timedelta(days=1))
 
     assert "ours" in listed()
-    assert RefusedName.objects.count() == refused_names.MOST_KEPT
+    assert RefusedName.objects.count() == refused_names.MAX_REFUSED_NAMES
 
 
 def test_proved_browsers_leave_the_last_places_to_the_server(server):
     browser = Browser()
     browser.ping(user_id="ann", **{f"a{n}": 1 for n in range(400)})
-    assert len(names()) == MOST_BY_BROWSERS
+    assert len(names()) == MAX_FROM_BROWSERS
 
     answer = server.post("/api/users", {"user_id": "1", "custom_attributes": {"plan": "pro"}}, format="json")
 
     assert "warnings" not in answer.json()
-    assert MOST_BY_BROWSERS < MOST_ATTRIBUTES
+    assert MAX_FROM_BROWSERS < MAX_ATTRIBUTES
 
 
 def test_a_proved_browser_records_events_under_new_names_until_there_are_many():
     browser = Browser()
     browser.ping(user_id="ann")
     assert browser.say("events", event_name="ordered").json()["recorded"]
-    EventName.objects.bulk_create(EventName(name=f"n{n}", created_at=AT) for n in range(MOST_BY_BROWSERS - 1))
+    EventName.objects.bulk_create(EventName(name=f"n{n}", created_at=AT) for n in range(MAX_FROM_BROWSERS - 1))
 
     assert not browser.say("events", event_name="one-more").json()["recorded"]
     assert set(listed()) == {"one-more"}
@@ -297,7 +297,7 @@ def test_what_is_sent_under_a_retired_name_is_stored_and_the_name_stays_retired(
 
 
 def test_a_retired_attribute_takes_no_place(server):
-    for n in range(MOST_ATTRIBUTES):
+    for n in range(MAX_ATTRIBUTES):
         CustomAttributeFactory(name=f"a{n}", retired_at=AT if n == 0 else None)
 
     answer = server.post("/api/users", {"user_id": "1", "custom_attributes": {"plan": "pro"}}, format="json")

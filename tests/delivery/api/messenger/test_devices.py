@@ -7,7 +7,7 @@ import time_machine
 from rest_framework.test import APIClient
 
 from audiences import identity_verification
-from audiences.intake.devices import MOST_DEVICES
+from audiences.intake.devices import MAX_DEVICES
 from audiences.models import Customer, Device, Integration, Workspace
 from delivery import tokens
 from delivery.matching import ongoing
@@ -111,11 +111,11 @@ def test_devices_are_listed_and_retired(api):
     [
         ({"user_id": "ann"}, 422, "token is required"),
         ({"user_id": "nobody", "token": "a"}, 404, "No such user_id[nobody]"),
-        ({"token": "a"}, 400, "Name a user"),
-        ({"user_id": "ann", "token": "a", "platform": "watch"}, 400, "There is no platform “watch”"),
-        ({"user_id": "ann", "token": "a b"}, 400, "token must be what Firebase gave"),
+        ({"token": "a"}, 400, "Identify the user"),
+        ({"user_id": "ann", "token": "a", "platform": "watch"}, 400, "“watch” is not a valid platform"),
+        ({"user_id": "ann", "token": "a b"}, 400, "token must be the Firebase registration token"),
         ({"user_id": "ann", "token": "x" * 1001}, 400, "token is longer than 1,000"),
-        ({"user_id": "ann", "token": ["a"]}, 400, "token must be a text"),
+        ({"user_id": "ann", "token": ["a"]}, 400, "token must be a string"),
     ],
     ids=["no token", "nobody", "who", "watch", "blank", "long", "list"],
 )
@@ -131,13 +131,13 @@ def test_what_makes_no_sense_is_refused_in_words(api, sent, status, words):
 
 def test_customer_has_no_more_devices_than_anybody_carries(api):
     customer = CustomerFactory(user_id="ann")
-    for number in range(MOST_DEVICES):
+    for number in range(MAX_DEVICES):
         Device.objects.create(customer=customer, token=f"old-{number}", created_at=AT + timedelta(minutes=number))
 
     api.post("/api/devices", {"user_id": "ann", "token": "new"}, format="json")
 
     live = set(Device.objects.live().values_list("token", flat=True))
-    assert (len(live), "new" in live, "old-0" in live) == (MOST_DEVICES, True, False)
+    assert (len(live), "new" in live, "old-0" in live) == (MAX_DEVICES, True, False)
 
 
 # By the app
