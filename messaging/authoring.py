@@ -18,15 +18,15 @@ def content_problems(message: Message, *, subject: str, body: str, link: str = "
     catalogue = CustomAttribute.objects.catalogue()
     found = {}
     for name, text in (("subject", subject), ("body", body), ("link", link)):
-        problems = content.check(
+        problems = content.check_text(
             text, custom_attributes=catalogue.customer.keys(), company_attributes=catalogue.company.keys()
         )
         if problems:
             found[name] = [str(problem) for problem in problems]
     if "\n" in subject or "\r" in subject:
         found.setdefault("subject", []).append("The subject is one line.")
-    if link and "link" not in found and not content.is_link(link):
-        found["link"] = [content.NO_LINK]
+    if link and "link" not in found and not content.is_push_link(link):
+        found["link"] = [content.INVALID_PUSH_LINK]
     if found or not message.is_locked or message.to_customer_id:
         return found
     if message.per_company != content.uses_company(subject, body, link):
@@ -48,12 +48,12 @@ def revise(
         raise ValidationError({"body": f"Line {wrong.line}: {wrong}"}) from wrong
     link = link.strip() if message.channel == Channel.PUSH else ""
     with transaction.atomic():
-        lock_for_writing(message)
+        lock_for_edit(message)
         if problems := content_problems(message, subject=subject, body=body, link=link):
             raise ValidationError(problems)
         current = message.version
-        dressed_alike = current is not None and (not message.is_locked or current.dress == message.dress)
-        if current and dressed_alike and (current.subject, current.body, current.link) == (subject, body, link):
+        same_layout = current is not None and (not message.is_locked or current.layout == message.layout)
+        if current and same_layout and (current.subject, current.body, current.link) == (subject, body, link):
             return current
         if current and not message.is_locked:
             current.subject, current.body, current.link = subject, body, link
@@ -63,7 +63,7 @@ def revise(
         return add_version(message, subject=subject, body=body, link=link, by=by, at=at)
 
 
-def lock_for_writing(message: Message) -> None:
+def lock_for_edit(message: Message) -> None:
     """Have the row as it is by now; Locked where what its writer took for a draft has gone live since."""
     was_draft = not message.is_locked
     message.lock_row()
@@ -85,7 +85,7 @@ def add_version(
             subject=subject,
             body=body,
             link=link,
-            dress=message.dress if message.is_locked else {},
+            layout=message.layout if message.is_locked else {},
             rules=message.audience.rules if message.audience else {},
             author=by,
             created_at=at,
@@ -97,7 +97,7 @@ def add_version(
 def change_audience(message: Message, *, rules: object, by: User | None, at: datetime) -> None:
     """Change whom it goes to: freely in a draft; once live an ongoing one's, while paused, as a logged version."""
     with transaction.atomic():
-        lock_for_writing(message)
+        lock_for_edit(message)
         if message.audience is None:
             raise Locked("A message to one person has no audience.")
         if message.is_locked and message.send_type == SendType.ONE_OFF:
@@ -115,7 +115,7 @@ def change_audience(message: Message, *, rules: object, by: User | None, at: dat
             add_version(message, subject=was.subject, body=was.body, link=was.link, by=by, at=at)
 
 
-def problems(message: Message) -> list[str]:
+def launch_problems(message: Message) -> list[str]:
     """What blocks going live, a sentence each."""
     found = []
     version = message.version
@@ -145,6 +145,6 @@ def freeze_audience(message: Message, *, at: datetime) -> None:
         return
     tree = compiler.freeze(message.audience.tree, on=at.astimezone(Workspace.current().tz))
     message.audience.rules = message.version.rules = tree.as_json()
-    message.version.dress = message.dress
+    message.version.layout = message.layout
     message.audience.save()
     message.version.save()

@@ -17,9 +17,9 @@ DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sun
 FULL_DAY = 24 * 60
 HALF_HOUR = 30
 # Whoever needs the server's own zone means the fallback; "Factory" is the zone of an unset clock.
-NOT_A_PLACE = {"localtime", "Factory", "posixrules"}
+EXCLUDED_ZONES = {"localtime", "Factory", "posixrules"}
 # No zone known to the tz database changes its clock twice within 6 days, so a day holds at most one change.
-AT_MOST_ONE_CHANGE = timedelta(days=1)
+CHANGE_SEARCH_STEP = timedelta(days=1)
 
 
 class WindowError(ValueError):
@@ -42,11 +42,11 @@ class Window:
     spans: tuple[Span, ...] = ()
 
     def as_json(self) -> list[dict[str, object]]:
-        """The window as it is stored: what `parse` reads back as the same window."""
-        return [{"weekday": s.weekday, "from": _clock(s.opens), "to": _clock(s.closes)} for s in self.spans]
+        """The window as it is stored: what `parse_window` reads back as the same window."""
+        return [{"weekday": s.weekday, "from": _format_time(s.opens), "to": _format_time(s.closes)} for s in self.spans]
 
 
-def parse(value: object) -> Window:
+def parse_window(value: object) -> Window:
     """Read a list of `{"weekday": 0-6 (0 is Monday), "from": "HH:MM", "to": "HH:MM"}`; nothing means always open.
 
     A span over midnight is split there, spans that overlap or touch are joined.
@@ -55,12 +55,14 @@ def parse(value: object) -> Window:
         return Window()
     if not isinstance(value, Sequence) or isinstance(value, str | bytes):
         raise WindowError("Delivery times must be a list of entries with a weekday, from and to.")
-    return Window(_joined([span for number, entry in enumerate(value, start=1) for span in _spans(entry, number)]))
+    return Window(
+        _join_spans([span for number, entry in enumerate(value, start=1) for span in _parse_spans(entry, number)])
+    )
 
 
 def is_open(window: Window, at: datetime, zone: ZoneInfo) -> bool:
     """Whether a message may go at this moment."""
-    return not window.spans or _is_open_locally(window, _local(at, zone))
+    return not window.spans or _is_open_locally(window, _local_time(at, zone))
 
 
 def next_opening(window: Window, at: datetime, zone: ZoneInfo) -> datetime:
@@ -70,20 +72,20 @@ def next_opening(window: Window, at: datetime, zone: ZoneInfo) -> datetime:
         return moment
     while True:
         # Until the clock next changes, the wall clock runs as evenly as UTC.
-        offset = _offset(moment, zone)
-        until = _next_change(moment, moment + AT_MOST_ONE_CHANGE, zone)
+        offset = _utc_offset(moment, zone)
+        until = _next_clock_change(moment, moment + CHANGE_SEARCH_STEP, zone)
         opening = _next_opening_locally(window, moment.replace(tzinfo=None) + offset)
         if opening is not None and (opening - offset).replace(tzinfo=UTC) < until:
             return (opening - offset).replace(tzinfo=UTC)
         moment = until
 
 
-def describe(window: Window, zone_name: str) -> str:
+def describe_window(window: Window, zone_name: str) -> str:
     """The window in words: "Monday to Friday 09:00 to 17:00, Europe/Dublin time"."""
     if not window.spans:
         return "At any time"
     hours = {
-        day: " and ".join(f"{_clock(s.opens)} to {_clock(s.closes)}" for s in spans)
+        day: " and ".join(f"{_format_time(s.opens)} to {_format_time(s.closes)}" for s in spans)
         for day, spans in groupby(window.spans, key=lambda span: span.weekday)
     }
     runs: list[list[int]] = []
@@ -92,21 +94,21 @@ def describe(window: Window, zone_name: str) -> str:
             runs[-1].append(day)
         else:
             runs.append([day])
-    words = "; ".join(f"{_days(run)} {hours[run[0]]}" for run in runs).replace("00:00 to 24:00", "all day")
+    words = "; ".join(f"{_format_days(run)} {hours[run[0]]}" for run in runs).replace("00:00 to 24:00", "all day")
     return f"{words}, {zone_name} time" if zone_name else words
 
 
-def zone(name: str | None, fallback: ZoneInfo) -> ZoneInfo:
+def zone_or_fallback(name: str | None, fallback: ZoneInfo) -> ZoneInfo:
     """The zone of this name; the fallback where the name is empty or none that is known."""
     return ZoneInfo(name) if name and name in _known_zones() else fallback
 
 
 @cache
 def _known_zones() -> frozenset[str]:
-    return frozenset(available_timezones() - NOT_A_PLACE)
+    return frozenset(available_timezones() - EXCLUDED_ZONES)
 
 
-def _spans(entry: object, number: int) -> list[Span]:
+def _parse_spans(entry: object, number: int) -> list[Span]:
     where = f"Delivery time {number}"
     if not isinstance(entry, Mapping) or set(entry) != {"weekday", "from", "to"}:
         raise WindowError(f"{where} must have a weekday, from and to, and nothing else.")
@@ -114,7 +116,7 @@ def _spans(entry: object, number: int) -> list[Span]:
     if isinstance(weekday, bool) or not isinstance(weekday, int) or weekday not in range(7):
         raise WindowError(f"{where}: the weekday must be a number from 0 (Monday) to 6 (Sunday), not {weekday!r}.")
     where = f"{where} ({DAYS[weekday]})"
-    opens, closes = (_minutes(entry[name], f"{where}: the time {name!r}") for name in ("from", "to"))
+    opens, closes = (_parse_minutes(entry[name], f"{where}: the time {name!r}") for name in ("from", "to"))
     if opens == FULL_DAY:
         raise WindowError(f"{where}: it cannot begin at 24:00; use 00:00 of the next day.")
     if opens == closes:
@@ -125,7 +127,7 @@ def _spans(entry: object, number: int) -> list[Span]:
     return [Span(weekday, opens, FULL_DAY), *tomorrow]
 
 
-def _minutes(text: object, where: str) -> int:
+def _parse_minutes(text: object, where: str) -> int:
     if text == "24:00":
         return FULL_DAY
     try:
@@ -137,7 +139,7 @@ def _minutes(text: object, where: str) -> int:
     return parsed.hour * 60 + parsed.minute
 
 
-def _joined(spans: list[Span]) -> tuple[Span, ...]:
+def _join_spans(spans: list[Span]) -> tuple[Span, ...]:
     joined: list[Span] = []
     for span in sorted(spans):
         last = joined[-1] if joined else None
@@ -148,24 +150,24 @@ def _joined(spans: list[Span]) -> tuple[Span, ...]:
     return tuple(joined)
 
 
-def _clock(minutes: int) -> str:
+def _format_time(minutes: int) -> str:
     return f"{minutes // 60:02}:{minutes % 60:02}"
 
 
-def _days(run: list[int]) -> str:
+def _format_days(run: list[int]) -> str:
     if len(run) == len(DAYS):
         return "Every day"
     first, last = DAYS[run[0]], DAYS[run[-1]]
     return {1: first, 2: f"{first} and {last}"}.get(len(run), f"{first} to {last}")
 
 
-def _local(at: datetime, zone: ZoneInfo) -> datetime:
+def _local_time(at: datetime, zone: ZoneInfo) -> datetime:
     if at.tzinfo is None:
         raise ValueError("A moment needs a time zone.")
     return at.astimezone(zone).replace(tzinfo=None)
 
 
-def _offset(at: datetime, zone: ZoneInfo) -> timedelta:
+def _utc_offset(at: datetime, zone: ZoneInfo) -> timedelta:
     return at.astimezone(zone).utcoffset() or timedelta()
 
 
@@ -184,16 +186,16 @@ def _next_opening_locally(window: Window, local: datetime) -> datetime | None:
     return None
 
 
-def _next_change(start: datetime, end: datetime, zone: ZoneInfo) -> datetime:
+def _next_clock_change(start: datetime, end: datetime, zone: ZoneInfo) -> datetime:
     """The moment after `start` and before `end` at which the zone changes its clock, else `end`."""
-    before = _offset(start, zone)
-    if _offset(end, zone) == before:
+    before = _utc_offset(start, zone)
+    if _utc_offset(end, zone) == before:
         return end
     # Clocks change on whole seconds. Keep: old offset at `early`, another at `late`.
     early, late = int(start.timestamp()), -int(-end.timestamp() // 1)
     while late - early > 1:
         middle = (early + late) // 2
-        if _offset(datetime.fromtimestamp(middle, UTC), zone) == before:
+        if _utc_offset(datetime.fromtimestamp(middle, UTC), zone) == before:
             early = middle
         else:
             late = middle

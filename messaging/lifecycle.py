@@ -22,7 +22,7 @@ def prepare_launch(message: Message, *, at: datetime, sample: int | None = None)
     message.lock_row()
     if message.state not in launchable_states(sample):
         raise WrongState("Only a draft or a scheduled message can be set live.")
-    if problems := authoring.problems(message):
+    if problems := authoring.launch_problems(message):
         raise NotReady(problems)
     if sample is not None and (message.send_type != SendType.ONE_OFF or message.to_customer_id or sample < 1):
         raise NotReady("Only a one-off to an audience can be tried on a few first.")
@@ -31,7 +31,7 @@ def prepare_launch(message: Message, *, at: datetime, sample: int | None = None)
 
 def mark_live(message: Message, *, at: datetime, sample: int | None = None) -> None:
     """Change the state of a prepared message to live, or to sampled; lock how it sends."""
-    move(
+    change_state(
         message,
         to=State.LIVE if sample is None else State.SAMPLED,
         among=launchable_states(sample),
@@ -40,7 +40,7 @@ def mark_live(message: Message, *, at: datetime, sample: int | None = None) -> N
         per_company=message.goes_per_company,
         sample_size=sample,
         scheduled_for=None,
-        trouble="",
+        problem="",
     )
 
 
@@ -57,44 +57,44 @@ def launchable_states(sample: int | None) -> Collection[State]:
 
 def schedule(message: Message, *, for_: datetime, at: datetime, reviewed_count: int | None = None) -> None:
     """Go live at a time to come; only a one-off, and back to draft until then."""
-    if problems := authoring.problems(message):
+    if problems := authoring.launch_problems(message):
         raise NotReady(problems)
     if for_ <= at:
         raise NotReady("The time must be in the future.")
     if message.send_type != SendType.ONE_OFF or message.to_customer_id:
         raise NotReady("Only a one-off to an audience can be scheduled.")
-    move(
+    change_state(
         message,
         to=State.SCHEDULED,
         among=(State.DRAFT,),
         refusal="Only a draft can be scheduled.",
         scheduled_for=for_,
         reviewed_count=reviewed_count,
-        trouble="",
+        problem="",
     )
 
 
 def unschedule(message: Message) -> None:
     """Back to a draft."""
-    move(
+    change_state(
         message,
         to=State.DRAFT,
         among=(State.SCHEDULED,),
         refusal="Only a scheduled message has a time to cancel.",
         scheduled_for=None,
-        trouble="",
+        problem="",
     )
 
 
 def pause(message: Message) -> None:
     """Match, hand over and show nothing new until it is resumed."""
-    move(message, to=State.PAUSED, among=RUNNING, refusal="Only a live message can be paused.")
+    change_state(message, to=State.PAUSED, among=RUNNING, refusal="Only a live message can be paused.")
 
 
 def resume(message: Message, *, at: datetime) -> None:
     """Live again, or sampled again where the rest is still to come; what an ongoing one held is judged again."""
     sampled = message.sample_size is not None and message.rest_sent_at is None
-    move(
+    change_state(
         message,
         to=State.SAMPLED if sampled else State.LIVE,
         among=(State.PAUSED,),
@@ -105,7 +105,7 @@ def resume(message: Message, *, at: datetime) -> None:
 
 def send_to_rest(message: Message, *, at: datetime) -> None:
     """Begin the second and last launch of a sampled one-off."""
-    move(
+    change_state(
         message,
         to=State.LIVE,
         among=(State.SAMPLED,),
@@ -116,7 +116,7 @@ def send_to_rest(message: Message, *, at: datetime) -> None:
 
 def stop(message: Message) -> None:
     """End it for good."""
-    move(
+    change_state(
         message,
         to=State.STOPPED,
         among=(*RUNNING, State.PAUSED),
@@ -124,7 +124,7 @@ def stop(message: Message) -> None:
     )
 
 
-def move(message: Message, *, to: State, among: Collection[State], refusal: str, **facts: Any) -> None:
+def change_state(message: Message, *, to: State, among: Collection[State], refusal: str, **facts: Any) -> None:
     """Change the state in one UPDATE that only one of two at once can win."""
     with transaction.atomic():
         moved = Message.objects.filter(pk=message.pk, state__in=among).update(state=to, **facts)

@@ -125,10 +125,10 @@ def silent_schedule(*, at: datetime) -> Iterator[Stuck]:
 def troubled(*, at: datetime) -> Iterator[Stuck]:
     """Messages that cannot match or go live, and scheduled ones whose time has passed."""
     overdue = Q(state=State.SCHEDULED, scheduled_for__lt=at - settings.DUE_LATE)
-    rows = Message.objects.exclude(state__in=(State.STOPPED, State.SENT)).filter(~Q(trouble="") | overdue)
+    rows = Message.objects.exclude(state__in=(State.STOPPED, State.SENT)).filter(~Q(problem="") | overdue)
     for message in rows.order_by("-pk")[:STUCK_SHOWN]:
         late = f"It was to go live {moment(message.scheduled_for)}." if message.scheduled_for else ""
-        yield Stuck(what=message.title, why=message.trouble or late, link=page_of(message.pk))
+        yield Stuck(what=message.title, why=message.problem or late, link=page_of(message.pk))
 
 
 def waits_too_long(*, at: datetime) -> Iterator[Stuck]:

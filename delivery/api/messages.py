@@ -22,7 +22,7 @@ from delivery import tasks
 from delivery.conversations import threads
 from delivery.matching import direct
 from delivery.models import DeliveryRecord, Reason
-from messaging.content import paragraphs
+from messaging.content import paragraphs_html
 from messaging.models import Channel, Format, Sender
 
 CHANNELS = {"inapp": Channel.IN_APP, "email": Channel.EMAIL}
@@ -127,7 +127,7 @@ def sender_of(teammate: User) -> Sender:
 
 def as_html(written: str) -> str:
     """A body as HTML: as it is where it holds a tag, else in paragraphs."""
-    return written if "<" in written and ">" in written else paragraphs(written)
+    return written if "<" in written and ">" in written else paragraphs_html(written)
 
 
 def admin_message(record: DeliveryRecord, *, teammate: User, kind: str, subject: str, template: str) -> Json:

@@ -6,7 +6,7 @@ from audiences.api.payloads import Json, listed, unix, user_reference
 from delivery import rendering
 from delivery.models import Conversation, ConversationPart, DeliveryRecord
 from messaging.content import ContentError
-from messaging.content.plain_text import as_text
+from messaging.content.plain_text import html_to_text
 from messaging.models import Channel, Message
 
 KINDS = {Channel.IN_APP: "conversation", Channel.EMAIL: "email", Channel.PUSH: "push"}
@@ -14,7 +14,7 @@ KINDS = {Channel.IN_APP: "conversation", Channel.EMAIL: "email", Channel.PUSH: "
 
 def body_of(html: str, *, plain: bool) -> str:
     """A body as HTML, or as plain text where the caller asked for that."""
-    return as_text(html) if plain else html
+    return html_to_text(html) if plain else html
 
 
 def author_of(message: Message) -> Json:

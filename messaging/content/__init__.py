@@ -6,52 +6,52 @@ compile_version               once per version
 fill, Compiled.render         per person; version and filled values read the same for ever
 """
 
-from messaging.content.email_layout import Dress, dress_of
+from messaging.content.email_layout import EmailLayout, build_email_layout
 from messaging.content.parser import ContentError
-from messaging.content.sanitize import paragraphs, sanitise
+from messaging.content.sanitize import paragraphs_html, sanitise
 from messaging.content.template import (
-    NO_LINK,
+    INVALID_PUSH_LINK,
     TRACKING_CLICK,
     TRACKING_OPEN,
     Compiled,
-    Layout,
     Rendered,
+    RenderTarget,
     compile_version,
-    destination,
-    is_link,
-    without_default,
+    is_push_link,
+    link_destination,
+    variables_without_default,
 )
 from messaging.content.variables import (
     UNSUBSCRIBE_URL,
     VARIABLES,
     Problem,
-    check,
+    check_text,
     uses_company,
     variable_values,
-    variables,
+    variables_in,
 )
 
 __all__ = [
-    "NO_LINK",
+    "INVALID_PUSH_LINK",
     "TRACKING_CLICK",
     "TRACKING_OPEN",
     "UNSUBSCRIBE_URL",
     "VARIABLES",
     "Compiled",
     "ContentError",
-    "Dress",
-    "Layout",
+    "EmailLayout",
     "Problem",
+    "RenderTarget",
     "Rendered",
-    "check",
+    "build_email_layout",
+    "check_text",
     "compile_version",
-    "destination",
-    "dress_of",
-    "is_link",
-    "paragraphs",
+    "is_push_link",
+    "link_destination",
+    "paragraphs_html",
     "sanitise",
     "uses_company",
     "variable_values",
-    "variables",
-    "without_default",
+    "variables_in",
+    "variables_without_default",
 ]

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from messaging.content.variables import UNSUBSCRIBE_URL
 
 COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
-SMALL = "font-size:13px;line-height:20px;color:#5b6770"
-LINK = f'<a href="{{{{ {UNSUBSCRIBE_URL} }}}}" style="color:#5b6770;text-decoration:underline">Unsubscribe</a>'
+FOOTER_STYLE = "font-size:13px;line-height:20px;color:#5b6770"
+UNSUBSCRIBE_LINK = (
+    f'<a href="{{{{ {UNSUBSCRIBE_URL} }}}}" style="color:#5b6770;text-decoration:underline">Unsubscribe</a>'
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Dress:
+class EmailLayout:
     """Rich text before and after what staff wrote, and the colour of the edge; all empty where there is none."""
 
     header: str = ""
@@ -21,22 +23,22 @@ class Dress:
     colour: str = ""
 
 
-def dress_of(stored: Mapping[str, str], *, unsubscribes: bool) -> Dress:
+def build_email_layout(stored: Mapping[str, str], *, unsubscribes: bool) -> EmailLayout:
     """The dress as a version keeps it; `unsubscribes` says that its text has a link of its own."""
     if not stored:
-        return Dress()
+        return EmailLayout()
     branded = stored.get("style") == "branded"
     address = escape_text(stored.get("address", "")) if branded else ""
-    last = " · ".join(part for part in (address, "" if unsubscribes else LINK) if part)
+    last = " · ".join(part for part in (address, "" if unsubscribes else UNSUBSCRIBE_LINK) if part)
     colour = stored.get("colour", "")
-    return Dress(
-        header=header(stored) if branded else "",
-        footer=f'<p style="margin:32px 0 0;{SMALL}">{last}</p>' if last else "",
+    return EmailLayout(
+        header=build_header(stored) if branded else "",
+        footer=f'<p style="margin:32px 0 0;{FOOTER_STYLE}">{last}</p>' if last else "",
         colour=colour if branded and COLOUR.fullmatch(colour) else "",
     )
 
 
-def header(stored: Mapping[str, str]) -> str:
+def build_header(stored: Mapping[str, str]) -> str:
     """The logo, or the name where there is none."""
     name, logo = escape_text(stored.get("name", "")), escape_text(stored.get("logo", ""))
     if logo:

@@ -18,10 +18,10 @@ from liquid.stringify import to_liquid_string
 from liquid.undefined import is_undefined
 from liquid.utils import ReadOnlyChainMap
 
-LONGEST_OUTPUT = 1_000_000
-LONGEST_VALUE = 20_000
-MOST_STEPS = 20_000
-BIGGEST_NUMBER = 10**30
+MAX_OUTPUT_LENGTH = 1_000_000
+MAX_VALUE_LENGTH = 20_000
+MAX_RENDER_STEPS = 20_000
+MAX_NUMBER = 10**30
 
 BLOCK_TAGS = ("if", "unless", "case", "for", "capture", "comment")
 TAGS = {*BLOCK_TAGS, "assign", "break", "continue", "#", "content", "output", "illegal"}
@@ -34,7 +34,7 @@ FILTERS = frozenset(
 )
 
 
-class Context(RenderContext):
+class LimitedContext(RenderContext):
     """What one rendering may see, and how much work it may do."""
 
     __slots__ = ("steps",)
@@ -57,12 +57,12 @@ class Context(RenderContext):
 
     def spend(self, steps: int) -> None:
         self.steps += steps
-        if self.steps > MOST_STEPS:
+        if self.steps > MAX_RENDER_STEPS:
             raise LoopIterationLimitError("loop iteration limit reached", token=None)
 
     def raise_for_loop_limit(self, length: int = 1) -> None:
         # Before the loop begins: a loop may turn its items round, all of them at once.
-        if self.steps + length > MOST_STEPS:
+        if self.steps + length > MAX_RENDER_STEPS:
             raise LoopIterationLimitError("loop iteration limit reached", token=None)
 
     def assign(self, key: str, val: Any) -> None:
@@ -77,7 +77,7 @@ class Context(RenderContext):
             result = function(value, *args, **kwargs)
             # What is known of a customer may be as long as it is; only what a text makes of it is bounded.
             if result is not value:
-                _refuse_too_big(result)
+                _check_value_size(result)
             return result
 
         return bounded
@@ -87,24 +87,24 @@ class Context(RenderContext):
         return obj[key] if isinstance(obj, Mapping) else super().get_item(obj, key)
 
     def get_buffer(self, buf: Any = None) -> StringIO:
-        return LimitedStringIO(limit=LONGEST_OUTPUT - getattr(buf, "size", 0), newline="")
+        return LimitedStringIO(limit=MAX_OUTPUT_LENGTH - getattr(buf, "size", 0), newline="")
 
 
-class Template(BoundTemplate):
-    context_class = Context
+class LimitedTemplate(BoundTemplate):
+    context_class = LimitedContext
 
     def _get_buffer(self) -> StringIO:
-        return LimitedStringIO(limit=LONGEST_OUTPUT, newline="")
+        return LimitedStringIO(limit=MAX_OUTPUT_LENGTH, newline="")
 
 
-class Language(Environment):
+class LiquidEnvironment(Environment):
     """Liquid with our tags and filters only."""
 
-    template_class = Template
+    template_class = LimitedTemplate
     block_nesting_limit = 20
     context_depth_limit = 25
-    local_namespace_limit = 10 * LONGEST_VALUE
-    output_stream_limit = LONGEST_OUTPUT
+    local_namespace_limit = 10 * MAX_VALUE_LENGTH
+    output_stream_limit = MAX_OUTPUT_LENGTH
 
     def setup_tags_and_filters(self, *, extra: bool = False) -> None:
         super().setup_tags_and_filters(extra=extra)
@@ -127,24 +127,24 @@ def date(value: object, how: str = "%-d %B %Y") -> str:
         return str(value)
 
 
-LINK = re.compile(r"(?:https?://|mailto:|tel:)", re.IGNORECASE)
-PLACE = re.compile(r"[\w-]+(?:\.[\w-]+)+(?:[:/?#]|$)")
+LINK_WITH_SCHEME = re.compile(r"(?:https?://|mailto:|tel:)", re.IGNORECASE)
+HOST_WITHOUT_SCHEME = re.compile(r"[\w-]+(?:\.[\w-]+)+(?:[:/?#]|$)")
 
 
 @liquid_filter
 def safe_link(value: object) -> str:
     """An address that can only lead to a page, a mail or a phone: "#" for anything else, "https://" where it lacks."""
     link = (value if isinstance(value, str) else to_liquid_string(value, autoescape=False)).strip()
-    if LINK.match(link):
+    if LINK_WITH_SCHEME.match(link):
         return link
-    return "https://" + link if PLACE.match(link) else type(link)("#")
+    return "https://" + link if HOST_WITHOUT_SCHEME.match(link) else type(link)("#")
 
 
 @liquid_filter
 def replace(value: object, old: object, new: object = "") -> str:
     """Every `old` in the value as `new`; what would grow too long is refused before it does."""
     text, old, new = (v if isinstance(v, str) else to_liquid_string(v, autoescape=False) for v in (value, old, new))
-    if text.count(old) * len(new) > LONGEST_VALUE:
+    if text.count(old) * len(new) > MAX_VALUE_LENGTH:
         raise LocalNamespaceLimitError("local namespace limit reached", token=None)
     return text.replace(old, new)
 
@@ -153,7 +153,7 @@ def replace(value: object, old: object, new: object = "") -> str:
 def join(value: object, separator: str = " ") -> str:
     """The items one after another, `separator` between them."""
     items = [v if isinstance(v, str) else to_liquid_string(v, autoescape=False) for v in _items(value)]
-    if sum(map(len, items)) + len(items) * len(separator) > LONGEST_VALUE:
+    if sum(map(len, items)) + len(items) * len(separator) > MAX_VALUE_LENGTH:
         raise LocalNamespaceLimitError("local namespace limit reached", token=None)
     return separator.join(items)
 
@@ -162,12 +162,12 @@ def _items(value: object) -> list[object]:
     return list(value) if isinstance(value, list | tuple | range) else [value]
 
 
-def _refuse_too_big(value: object) -> None:
-    if isinstance(value, str | list | range) and len(value) > LONGEST_VALUE:
+def _check_value_size(value: object) -> None:
+    if isinstance(value, str | list | range) and len(value) > MAX_VALUE_LENGTH:
         raise LocalNamespaceLimitError("local namespace limit reached", token=None)
-    if isinstance(value, int | float) and not -BIGGEST_NUMBER < value < BIGGEST_NUMBER:
+    if isinstance(value, int | float) and not -MAX_NUMBER < value < MAX_NUMBER:
         raise FilterArgumentError("A number grows too big.", token=None)
 
 
-TEXT = Language()
-HTML = Language(autoescape=True)
+TEXT_LIQUID = LiquidEnvironment()
+HTML_LIQUID = LiquidEnvironment(autoescape=True)

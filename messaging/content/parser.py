@@ -11,17 +11,17 @@ from liquid.builtin.expressions.primitive import IntegerLiteral, RangeLiteral
 from liquid.exceptions import LiquidError
 from liquid.expression import Expression
 
-from messaging.content.liquid import BLOCK_TAGS, TEXT, Context, Language
+from messaging.content.liquid import BLOCK_TAGS, TEXT_LIQUID, LimitedContext, LiquidEnvironment
 
-LONGEST_TEXT = 200_000
-LONGEST_PIECE = 1_000
-LONGEST_RANGE = 1_000
-MOST_PIECES = 2_000
+MAX_SOURCE_LENGTH = 200_000
+MAX_PIECE_LENGTH = 1_000
+MAX_RANGE_LENGTH = 1_000
+MAX_PIECES = 2_000
 
 OPENING = re.compile(r"\{[{%]")
 CLOSING = {"{{": "}}", "{%": "%}"}
 # What Liquid says, and what staff can act on. The first that fits is used.
-WORDS = [
+ERROR_TEXTS = [
     (r"missing tag name or closing delimiter", 'A "{{%" names no tag.'),
     (r"unexpected tag '(?P<tag>(?:end|els|when)\w*)'", 'The tag "{tag}" does not belong to one that is open here.'),
     (r"unexpected tag '(?P<tag>.*)'", 'There is no tag "{tag}".'),
@@ -48,12 +48,12 @@ class ContentError(ValueError):
         self.line = line
 
 
-def as_written(source: str) -> str:
+def unescape_liquid(source: str) -> str:
     """The source with its Liquid as staff wrote it: an editor of rich text writes `&gt;`, `&quot;` and hard spaces."""
-    return each_piece(source, plain)
+    return map_pieces(source, unescape_piece)
 
 
-def pieces(source: str) -> Iterator[tuple[int, int | None]]:
+def find_pieces(source: str) -> Iterator[tuple[int, int | None]]:
     """Where each `{{ }}` and `{% %}` begins and ends; None where it is never closed."""
     # Not one expression with ".*?": that looks to the end of the text again from every brace that is not closed.
     position, closed = 0, dict.fromkeys(CLOSING, True)
@@ -66,58 +66,60 @@ def pieces(source: str) -> Iterator[tuple[int, int | None]]:
         yield opening.start(), position if end >= 0 else None
 
 
-def each_piece(source: str, change: Callable[[str], str]) -> str:
+def map_pieces(source: str, change: Callable[[str], str]) -> str:
     """The source with each piece of Liquid as `change` gives it."""
     parts, position = [], 0
-    for start, end in pieces(source):
+    for start, end in find_pieces(source):
         if end is not None:
             parts += [source[position:start], change(source[start:end])]
             position = end
     return "".join(parts) + source[position:]
 
 
-def plain(piece: str) -> str:
+def unescape_piece(piece: str) -> str:
     return html.unescape(piece).replace("\xa0", " ")
 
 
-def parse(source: str, language: Language = TEXT, *, longest: int = LONGEST_TEXT) -> BoundTemplate:
+def parse_template(
+    source: str, language: LiquidEnvironment = TEXT_LIQUID, *, longest: int = MAX_SOURCE_LENGTH
+) -> BoundTemplate:
     """The template, or a ContentError that says in words what is wrong with it and where."""
     if len(source) > longest:
         raise ContentError(f"It is longer than {longest:,} characters.")
     # Before Liquid reads it: from every brace that is not closed it looks to the end of the text again.
-    for number, (start, end) in enumerate(pieces(source), start=1):
+    for number, (start, end) in enumerate(find_pieces(source), start=1):
         if end is None:
             opening = source[start : start + 2]
             reason = f'A "{opening}" is never closed by "{CLOSING[opening]}".'
             raise ContentError(reason, line=line_of(source, start))
-        if end - start > LONGEST_PIECE:
-            reason = f"What stands between the braces is longer than {LONGEST_PIECE:,} characters."
+        if end - start > MAX_PIECE_LENGTH:
+            reason = f"What stands between the braces is longer than {MAX_PIECE_LENGTH:,} characters."
             raise ContentError(reason, line=line_of(source, start))
-        if number > MOST_PIECES:
-            raise ContentError(f"It holds more than {MOST_PIECES:,} variables and tags.", line=line_of(source, start))
+        if number > MAX_PIECES:
+            raise ContentError(f"It holds more than {MAX_PIECES:,} variables and tags.", line=line_of(source, start))
     try:
         template = language.from_string(source)
     except LiquidError as error:
-        raise ContentError(in_words(error), line=_line_of_error(source, error, language)) from error
-    for _, expression in walk(template):
-        _refuse(expression, source)
+        raise ContentError(describe_error(error), line=_line_of_error(source, error, language)) from error
+    for _, expression in walk_nodes(template):
+        _check_expression(expression, source)
     return template
 
 
-def render(template: BoundTemplate, values: Mapping[str, object]) -> str:
+def render_template(template: BoundTemplate, values: Mapping[str, object]) -> str:
     """The text filled in with the values (nested, as Liquid reads them), or a ContentError."""
     try:
         return template.render(values)
     except LiquidError as error:
         line = line_of(error.token.source, error.token.start_index) if error.token else 1
-        raise ContentError(in_words(error), line=line) from error
+        raise ContentError(describe_error(error), line=line) from error
     except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
         raise ContentError(f"It cannot be filled in: {error}.") from error
 
 
-def walk(template: BoundTemplate) -> Iterator[tuple[Node, Expression | None]]:
+def walk_nodes(template: BoundTemplate) -> Iterator[tuple[Node, Expression | None]]:
     """Every node, once with each expression in it and once without."""
-    context = Context(template)
+    context = LimitedContext(template)
     nodes = list(template.nodes)
     while nodes:
         node = nodes.pop()
@@ -134,15 +136,15 @@ def line_of(source: str, index: int) -> int:
     return source.count("\n", 0, max(index, 0)) + 1
 
 
-def in_words(error: LiquidError) -> str:
+def describe_error(error: LiquidError) -> str:
     message = str(error.message)
-    for pattern, words in WORDS:
+    for pattern, words in ERROR_TEXTS:
         if found := re.match(pattern, message):
             return words.format(**found.groupdict())
     return message if message.endswith(".") else f"This cannot be read: {message}."
 
 
-def _refuse(expression: Expression | None, source: str) -> None:
+def _check_expression(expression: Expression | None, source: str) -> None:
     if isinstance(expression, Path) and any(isinstance(segment, Path) for segment in expression.path):
         raise ContentError(
             f'Name what "{expression}" means directly; a name cannot be looked up by another variable.',
@@ -151,20 +153,20 @@ def _refuse(expression: Expression | None, source: str) -> None:
     if isinstance(expression, RangeLiteral):
         first, last = expression.start, expression.stop
         if not (isinstance(first, IntegerLiteral) and isinstance(last, IntegerLiteral)) or (
-            last.value - first.value >= LONGEST_RANGE
+            last.value - first.value >= MAX_RANGE_LENGTH
         ):
             raise ContentError(
-                f"A range is written with two whole numbers, as (1..5), and holds at most {LONGEST_RANGE:,}.",
+                f"A range is written with two whole numbers, as (1..5), and holds at most {MAX_RANGE_LENGTH:,}.",
                 line=line_of(source, expression.token.start_index),
             )
 
 
-def _line_of_error(source: str, error: LiquidError, language: Language) -> int:
+def _line_of_error(source: str, error: LiquidError, language: LiquidEnvironment) -> int:
     """Where it is. At the end of a piece or of the text Liquid does not tell: find the piece that is wrong alone."""
     if error.token and error.token.start_index >= 0:
         return line_of(source, error.token.start_index)
     never_closed: list[int] = []
-    for start, end in pieces(source):
+    for start, end in find_pieces(source):
         piece = source[start:end]
         name = re.match(r"\{%-?\s*(\w+)", piece)
         if name and name[1] in BLOCK_TAGS:

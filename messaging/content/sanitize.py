@@ -12,8 +12,8 @@ from typing import Any
 
 import nh3
 
-from messaging.content.liquid import LONGEST_OUTPUT
-from messaging.content.parser import LONGEST_TEXT, ContentError, each_piece, plain
+from messaging.content.liquid import MAX_OUTPUT_LENGTH
+from messaging.content.parser import MAX_SOURCE_LENGTH, ContentError, map_pieces, unescape_piece
 from messaging.content.plain_text import BLOCKS
 
 TAGS = BLOCKS | {
@@ -56,19 +56,19 @@ RULES: dict[str, Any] = {
     "clean_content_tags": {"script", "style", "title", "textarea", "template", "noscript", "iframe", "svg", "math"},
 }
 CLEANER = nh3.Cleaner(**RULES)
-ADDRESSES = {"href", "src"}
+URL_ATTRIBUTES = {"href", "src"}
 # The part of an address before its first variable already settles what kind of address it is.
-SETTLED = re.compile(r"\s*(?:https?:|mailto:|tel:|[^:]*[/?#])", re.IGNORECASE)
+FIXED_SCHEME = re.compile(r"\s*(?:https?:|mailto:|tel:|[^:]*[/?#])", re.IGNORECASE)
 TAG = re.compile(r"""<[a-zA-Z/](?:[^"'<>]|"[^"]*"|'[^']*')*>""")
 ATTRIBUTE = re.compile(r'([\w-]+)="([^"]*)"')
 VOID = re.compile(r"<(?:br|hr|img)\b")
-MOST_TAGS = 10_000
-DEEPEST = 100
+MAX_TAGS = 10_000
+MAX_NESTING = 100
 COMMENT = re.compile(r"<!--.*?(?:-->|\Z)", re.DOTALL)
 
 
 @dataclass
-class Protected:
+class ProtectedHtml:
     """HTML in which a harmless word stands for each piece of Liquid; a comment where it is a tag between elements."""
 
     html: str
@@ -76,12 +76,12 @@ class Protected:
     prefix: str = "lq0q"
 
     @classmethod
-    def of(cls, source: str) -> "Protected":
-        refuse_too_much(source)
+    def of(cls, source: str) -> "ProtectedHtml":
+        check_size(source)
         taken = set(re.findall(r"lq\d+q", source.lower()))
         protected = cls("", prefix=next(prefix for n in count() if (prefix := f"lq{n}q") not in taken))
-        source = each_piece(source, lambda piece: protected.word(plain(piece)))
-        protected.html = _outside_tags(COMMENT.sub("", source), protected.hide_tags)
+        source = map_pieces(source, lambda piece: protected.word(unescape_piece(piece)))
+        protected.html = _map_outside_tags(COMMENT.sub("", source), protected.hide_tags)
         return protected
 
     @property
@@ -112,12 +112,12 @@ class Protected:
             word = self.words.search(value)
             if word and name == "style":
                 return None
-            if word and name in ADDRESSES and word.start() and not SETTLED.match(value[: word.start()]):
+            if word and name in URL_ATTRIBUTES and word.start() and not FIXED_SCHEME.match(value[: word.start()]):
                 return None
             return value
 
         cleaned = nh3.clean(self.html, attribute_filter=keep, strip_comments=False, **RULES)
-        refuse_too_deep(cleaned)
+        check_nesting(cleaned)
         return COMMENT.sub(lambda m: m[0] if self.words.fullmatch(m[0]) else "", cleaned)
 
     def with_safe_links(self, cleaned: str) -> str:
@@ -126,11 +126,11 @@ class Protected:
         def safe(_tag: str, name: str, value: str) -> str:
             word = self.words.match(value)
             output = word and re.fullmatch(r"(\{\{-?)(.*?)(-?\}\})", self.piece(word), re.DOTALL)
-            if name not in ADDRESSES or not word or not output:
+            if name not in URL_ATTRIBUTES or not word or not output:
                 return value
             return self.word(f"{output[1]}{output[2]} | safe_link {output[3]}") + value[word.end() :]
 
-        return each_attribute(cleaned, safe)
+        return map_attributes(cleaned, safe)
 
 
 def sanitise(source: str) -> str:
@@ -138,36 +138,36 @@ def sanitise(source: str) -> str:
 
     ContentError where there is too much of it to read.
     """
-    protected = Protected.of(source)
+    protected = ProtectedHtml.of(source)
     cleaned = protected.cleaned()
     in_tags = TAG.sub(lambda tag: protected.restored(tag[0], lambda piece: html.escape(piece)), cleaned)
     return protected.restored(in_tags, lambda piece: html.escape(piece, quote=False))
 
 
-def clean_rendered(rendered: str) -> str:
+def sanitise_rendered(rendered: str) -> str:
     """Finished HTML, made safe again: what values and Liquid wrote counts as little trusted as what staff wrote."""
-    refuse_too_much(rendered, longest=LONGEST_OUTPUT)
+    check_size(rendered, longest=MAX_OUTPUT_LENGTH)
     return CLEANER.clean(rendered)
 
 
-def refuse_too_much(source: str, longest: int = LONGEST_TEXT) -> None:
+def check_size(source: str, longest: int = MAX_SOURCE_LENGTH) -> None:
     """A ContentError for HTML that would take too long to read."""
     if len(source) > longest:
         raise ContentError(f"It is longer than {longest:,} characters.")
-    if source.count("<") > MOST_TAGS:
-        raise ContentError(f"It holds more than {MOST_TAGS:,} HTML tags.")
+    if source.count("<") > MAX_TAGS:
+        raise ContentError(f"It holds more than {MAX_TAGS:,} HTML tags.")
 
 
-def refuse_too_deep(cleaned: str) -> None:
+def check_nesting(cleaned: str) -> None:
     """A ContentError for elements inside elements without end: what inlines the style would crash over them."""
     depth = 0
     for tag in TAG.finditer(cleaned):
         depth += -1 if tag[0].startswith("</") else VOID.match(tag[0]) is None
-        if depth > DEEPEST:
-            raise ContentError(f"Its HTML elements are nested more than {DEEPEST} deep.")
+        if depth > MAX_NESTING:
+            raise ContentError(f"Its HTML elements are nested more than {MAX_NESTING} deep.")
 
 
-def each_attribute(source: str, change: Callable[[str, str, str], str]) -> str:
+def map_attributes(source: str, change: Callable[[str, str, str], str]) -> str:
     """The HTML with each attribute's value (still escaped) as `change(tag, name, value)` gives it."""
 
     def changed(tag: re.Match[str]) -> str:
@@ -177,13 +177,13 @@ def each_attribute(source: str, change: Callable[[str, str, str], str]) -> str:
     return TAG.sub(changed, source)
 
 
-def paragraphs(text: str) -> str:
+def paragraphs_html(text: str) -> str:
     """Plain text as rich text: an empty line begins a paragraph, a line break stays one."""
     parts = re.split(r"\n\s*\n", text.strip().replace("\r\n", "\n"))
     return "".join(f"<p>{html.escape(part, quote=False).replace(chr(10), '<br>')}</p>" for part in parts if part)
 
 
-def _outside_tags(source: str, change: Callable[[str], str]) -> str:
+def _map_outside_tags(source: str, change: Callable[[str], str]) -> str:
     parts, position = [], 0
     for tag in TAG.finditer(source):
         parts += [change(source[position : tag.start()]), tag[0]]

@@ -19,26 +19,28 @@ from liquid.builtin.output import OutputNode
 from liquid.stringify import to_liquid_string
 from markupsafe import escape
 
-from messaging.content.liquid import HTML, LONGEST_OUTPUT, TEXT, Language, safe_link
-from messaging.content.parser import ContentError, as_written, parse, render
-from messaging.content.plain_text import as_text
-from messaging.content.sanitize import Protected, clean_rendered, each_attribute
-from messaging.content.variables import UNSUBSCRIBE_URL, nested, path_of
+from messaging.content.liquid import HTML_LIQUID, MAX_OUTPUT_LENGTH, TEXT_LIQUID, LiquidEnvironment, safe_link
+from messaging.content.parser import ContentError, parse_template, render_template, unescape_liquid
+from messaging.content.plain_text import html_to_text
+from messaging.content.sanitize import ProtectedHtml, map_attributes, sanitise_rendered
+from messaging.content.variables import UNSUBSCRIBE_URL, nest_values, variable_path
 
-Fill = Callable[[Mapping[str, object]], str]
+TextRenderer = Callable[[Mapping[str, object]], str]
 
 TRACKING_CLICK = "tracking.click"
 TRACKING_OPEN = "tracking.open"
-DEFAULTS = {"default", "fallback"}
-A_WEBSITE = re.compile(r"https?://[^\s/?#\\{@]+(?:[/?#]|$)", re.IGNORECASE)
+DEFAULT_FILTERS = {"default", "fallback"}
+WEB_ADDRESS = re.compile(r"https?://[^\s/?#\\{@]+(?:[/?#]|$)", re.IGNORECASE)
 # An address of a website or of an app, of which no variable says where it leads.
-A_LINK = re.compile(r"(?:https?://[^\s/?#\\{@]+(?:[/?#]|$)|(?!https?:)[a-z][a-z0-9+.-]*://[^\s{]*)", re.IGNORECASE)
-HARMFUL = {"javascript", "data", "vbscript", "file", "content", "intent"}
-NO_LINK = "Write the whole address, like https://shop.example/orders or myapp://orders; variables may follow the host."
-A_VARIABLE = re.compile(r"\{\{.*?\}\}|\{%.*?%\}", re.DOTALL)
-NOT_IN_A_LINK = re.compile(r"[\s\x00-\x1f\x7f]+")
-NOT_IN_A_SUBJECT = re.compile(r"[\s\x00-\x1f\x7f]+")
-MANY_EMPTY_LINES = re.compile(r"\n(?:[ \t]*\n){2,}")
+PUSH_LINK = re.compile(r"(?:https?://[^\s/?#\\{@]+(?:[/?#]|$)|(?!https?:)[a-z][a-z0-9+.-]*://[^\s{]*)", re.IGNORECASE)
+BLOCKED_SCHEMES = {"javascript", "data", "vbscript", "file", "content", "intent"}
+INVALID_PUSH_LINK = (
+    "Write the whole address, like https://shop.example/orders or myapp://orders; variables may follow the host."
+)
+LIQUID_PIECE = re.compile(r"\{\{.*?\}\}|\{%.*?%\}", re.DOTALL)
+LINK_WHITESPACE = re.compile(r"[\s\x00-\x1f\x7f]+")
+SUBJECT_WHITESPACE = re.compile(r"[\s\x00-\x1f\x7f]+")
+EXTRA_EMPTY_LINES = re.compile(r"\n(?:[ \t]*\n){2,}")
 LINK_COLOUR = "#0b5cad"
 STYLE = """
 p { margin: 0 0 16px } h1, h2, h3 { margin: 24px 0 12px; line-height: 1.3 }
@@ -47,14 +49,14 @@ hr { border: 0; border-top: 1px solid #d9dee3; margin: 24px 0 }
 blockquote { margin: 0 0 16px; padding-left: 12px; border-left: 3px solid #d9dee3 }
 pre { margin: 0 0 16px; padding: 12px; background-color: #f3f5f7; white-space: pre-wrap }
 """
-BEFORE = (
+DOCUMENT_START = (
     '<!doctype html>\n<html><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
     '</head><body style="margin:0;padding:24px;color:#1f2933;'
     "font-family:-apple-system,'Segoe UI',Roboto,Helvetica,Arial,sans-serif;font-size:16px;line-height:1.5\">"
     '<div style="max-width:600px;margin:0 auto">\n'
 )
-AFTER = "\n</div></body></html>\n"
-BRANDED = (
+DOCUMENT_END = "\n</div></body></html>\n"
+BRANDED_DOCUMENT_START = (
     '<!doctype html>\n<html><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
     '</head><body style="margin:0;padding:24px 12px;background-color:#f3f5f7;color:#1f2933;'
     "font-family:-apple-system,'Segoe UI',Roboto,Helvetica,Arial,sans-serif;font-size:16px;line-height:1.5\">"
@@ -63,7 +65,7 @@ BRANDED = (
 )
 
 
-class Layout(StrEnum):
+class RenderTarget(StrEnum):
     """How a version is dressed."""
 
     EMAIL = "email"  # a whole HTML document with its style inlined, and a text part
@@ -86,28 +88,28 @@ class Rendered:
 class Compiled:
     """A version ready to be filled in. It depends on no data of today: the same values read the same for ever."""
 
-    subject: Fill
-    html: Fill
-    text: Fill
+    subject: TextRenderer
+    html: TextRenderer
+    text: TextRenderer
     # Where its links to websites lead, by number, their variables still in them: those of a tracked email, and
     # those of what is shown inside a page, which itself tells us which of them was followed.
     links: tuple[str, ...] = ()
     # Where a push leads; None where nothing is written.
-    link: Fill | None = None
+    link: TextRenderer | None = None
 
     def render(self, filled: Mapping[str, object]) -> Rendered:
         """The copy for the person of whom these values (from `fill`, by dotted names) are known; or ContentError."""
         text = self.text(filled)
         return Rendered(
-            subject=NOT_IN_A_SUBJECT.sub(" ", self.subject(filled)).strip(),
+            subject=SUBJECT_WHITESPACE.sub(" ", self.subject(filled)).strip(),
             html=self.html(filled),
-            text=MANY_EMPTY_LINES.sub("\n\n", text).strip() if "\n\n\n" in text or " \n" in text else text,
-            link=NOT_IN_A_LINK.sub("", self.link(filled)) if self.link else "",
+            text=EXTRA_EMPTY_LINES.sub("\n\n", text).strip() if "\n\n\n" in text or " \n" in text else text,
+            link=LINK_WHITESPACE.sub("", self.link(filled)) if self.link else "",
         )
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Slot:
     """Where one value goes: into which part, which variable, what where it is unknown, empty or false."""
 
     part: int
@@ -117,11 +119,11 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
+class SlotTemplate:
     """Literal pieces with places between them."""
 
     parts: tuple[str, ...]
-    places: tuple[Place, ...]
+    places: tuple[Slot, ...]
     escaped: bool
 
     def __call__(self, filled: Mapping[str, object]) -> str:
@@ -135,7 +137,7 @@ class Places:
                 text = safe_link(text)
             parts[place.part] = escape(text) if self.escaped else text
         filled_in = "".join(parts)
-        if len(filled_in) > LONGEST_OUTPUT // 4 and len(filled_in.encode()) > LONGEST_OUTPUT:
+        if len(filled_in) > MAX_OUTPUT_LENGTH // 4 and len(filled_in.encode()) > MAX_OUTPUT_LENGTH:
             raise ContentError("It grows too long.")
         return filled_in
 
@@ -144,7 +146,7 @@ def compile_version(
     subject: str,
     body: str,
     *,
-    layout: Layout,
+    target: RenderTarget,
     footer: str = "",
     tracked: bool = False,
     known_links: Sequence[str] = (),
@@ -159,128 +161,134 @@ def compile_version(
     each link, `tracking.open` is the address of the picture that tells of an opening. `unsubscribe_url` is given the
     same way. A link keeps the number it has among `known_links`; the numbers of new ones go on from there.
     """
-    protected = Protected.of(body + footer)
+    protected = ProtectedHtml.of(body + footer)
     cleaned = protected.with_safe_links(protected.cleaned())
     links = list(known_links)
-    shown = _tracked(protected, cleaned, links) if tracked else cleaned
-    if layout is Layout.FRAGMENT:
-        _each_website(protected, cleaned, links, lambda number: None)
-    dressed = LAYOUTS[layout](protected, clean_rendered(header) + shown if header else shown, colour)
+    shown = _add_tracking(protected, cleaned, links) if tracked else cleaned
+    if target is RenderTarget.FRAGMENT:
+        _replace_web_links(protected, cleaned, links, lambda number: None)
+    dressed = HTML_COMPILERS[target](protected, sanitise_rendered(header) + shown if header else shown, colour)
     return Compiled(
-        subject=_filler(as_written(subject), TEXT),
+        subject=_compile_text(unescape_liquid(subject), TEXT_LIQUID),
         html=dressed,
-        text=_filler(protected.restored(as_text(cleaned)), TEXT),
+        text=_compile_text(protected.restored(html_to_text(cleaned)), TEXT_LIQUID),
         links=tuple(links),
-        link=_filler(link, TEXT) if link else None,
+        link=_compile_text(link, TEXT_LIQUID) if link else None,
     )
 
 
-def without_default(text: str) -> frozenset[str]:
+def variables_without_default(text: str) -> frozenset[str]:
     """The variables that leave a gap where they are unknown; none where the text is more than variables."""
-    places = as_places(parse(as_written(text), TEXT))
+    places = compile_to_slots(parse_template(unescape_liquid(text), TEXT_LIQUID))
     return frozenset(place.name for place in places.places if place.default is None) if places else frozenset()
 
 
-def is_link(text: str) -> bool:
+def is_push_link(text: str) -> bool:
     """Whether a push may lead there."""
-    bare = A_VARIABLE.sub("", text)
-    return bool(A_LINK.match(text)) and not re.search(r"\s", bare) and text.partition(":")[0].lower() not in HARMFUL
+    bare = LIQUID_PIECE.sub("", text)
+    return (
+        bool(PUSH_LINK.match(text))
+        and not re.search(r"\s", bare)
+        and text.partition(":")[0].lower() not in BLOCKED_SCHEMES
+    )
 
 
-def _tracked(protected: Protected, cleaned: str, links: list[str]) -> str:
+def _add_tracking(protected: ProtectedHtml, cleaned: str, links: list[str]) -> str:
     """The HTML whose links lead over us first, with the picture that tells of an opening; `links` takes where to."""
-    led = _each_website(
+    led = _replace_web_links(
         protected, cleaned, links, lambda number: protected.word("{{ " + TRACKING_CLICK + " }}") + str(number)
     )
     picture = protected.word("{{ " + TRACKING_OPEN + " }}")
     return led + f'<img src="{picture}" width="1" height="1" alt="">'
 
 
-def _each_website(protected: Protected, cleaned: str, links: list[str], instead: Callable[[int], str | None]) -> str:
+def _replace_web_links(
+    protected: ProtectedHtml, cleaned: str, links: list[str], instead: Callable[[int], str | None]
+) -> str:
     """The HTML with what stands instead of each link to a website, by its number; `links` takes where they lead."""
 
     def numbered(tag: str, name: str, value: str) -> str:
         address = protected.restored(html.unescape(value))
         # Where a variable says which website it is, it leads there by itself: whoever sets a variable must not choose
         # where our own address leads to.
-        if (tag, name) != ("a", "href") or not A_WEBSITE.match(address) or UNSUBSCRIBE_URL in address:
+        if (tag, name) != ("a", "href") or not WEB_ADDRESS.match(address) or UNSUBSCRIBE_URL in address:
             return value
         if address not in links:
             links.append(address)
         led = instead(links.index(address))
         return value if led is None else led
 
-    return each_attribute(cleaned, numbered)
+    return map_attributes(cleaned, numbered)
 
 
-def destination(address: str, filled: Mapping[str, object]) -> str:
+def link_destination(address: str, filled: Mapping[str, object]) -> str:
     """Where a tracked link leads this person, always on the website it was written for; or ContentError."""
-    if not A_WEBSITE.match(address):
+    if not WEB_ADDRESS.match(address):
         raise ContentError("This link leads nowhere.")
-    return _link(address)(filled)
+    return _link_renderer(address)(filled)
 
 
 @lru_cache(maxsize=2000)
-def _link(address: str) -> Fill:
-    return _filler(address, TEXT)
+def _link_renderer(address: str) -> TextRenderer:
+    return _compile_text(address, TEXT_LIQUID)
 
 
-def _email(protected: Protected, cleaned: str, colour: str) -> Fill:
+def _compile_email(protected: ProtectedHtml, cleaned: str, colour: str) -> TextRenderer:
     style = STYLE.replace(LINK_COLOUR, colour) if colour else STYLE
     inlined = css_inline.inline_fragment(cleaned, style, load_remote_stylesheets=False)
-    before = BRANDED.replace("{colour}", colour) if colour else BEFORE
-    return _filler(protected.restored(inlined), HTML, before=before, after=AFTER)
+    before = BRANDED_DOCUMENT_START.replace("{colour}", colour) if colour else DOCUMENT_START
+    return _compile_text(protected.restored(inlined), HTML_LIQUID, before=before, after=DOCUMENT_END)
 
 
-def _fragment(protected: Protected, cleaned: str, _colour: str) -> Fill:
-    return _filler(protected.restored(cleaned), HTML)
+def _compile_fragment(protected: ProtectedHtml, cleaned: str, _colour: str) -> TextRenderer:
+    return _compile_text(protected.restored(cleaned), HTML_LIQUID)
 
 
-def _no_html(_protected: Protected, _cleaned: str, _colour: str) -> Fill:
-    return _filler("", TEXT)
+def _compile_no_html(_protected: ProtectedHtml, _cleaned: str, _colour: str) -> TextRenderer:
+    return _compile_text("", TEXT_LIQUID)
 
 
-LAYOUTS: dict[Layout, Callable[[Protected, str, str], Fill]] = {
-    Layout.EMAIL: _email,
-    Layout.FRAGMENT: _fragment,
-    Layout.TEXT: _no_html,
+HTML_COMPILERS: dict[RenderTarget, Callable[[ProtectedHtml, str, str], TextRenderer]] = {
+    RenderTarget.EMAIL: _compile_email,
+    RenderTarget.FRAGMENT: _compile_fragment,
+    RenderTarget.TEXT: _compile_no_html,
 }
 
 
-def _filler(source: str, language: Language, *, before: str = "", after: str = "") -> Fill:
+def _compile_text(source: str, language: LiquidEnvironment, *, before: str = "", after: str = "") -> TextRenderer:
     # Longer than what staff wrote: the style stands in each element.
-    template = parse(source, language, longest=LONGEST_OUTPUT)
-    places = as_places(template, before=before, after=after)
-    return places or partial(_by_liquid, template, before, after)
+    template = parse_template(source, language, longest=MAX_OUTPUT_LENGTH)
+    places = compile_to_slots(template, before=before, after=after)
+    return places or partial(_render_with_liquid, template, before, after)
 
 
-def _by_liquid(template: BoundTemplate, before: str, after: str, filled: Mapping[str, object]) -> str:
-    rendered = render(template, nested(filled))
-    return f"{before}{clean_rendered(rendered)}{after}" if template.env.autoescape else rendered
+def _render_with_liquid(template: BoundTemplate, before: str, after: str, filled: Mapping[str, object]) -> str:
+    rendered = render_template(template, nest_values(filled))
+    return f"{before}{sanitise_rendered(rendered)}{after}" if template.env.autoescape else rendered
 
 
-def as_places(template: BoundTemplate, *, before: str = "", after: str = "") -> Places | None:
+def compile_to_slots(template: BoundTemplate, *, before: str = "", after: str = "") -> SlotTemplate | None:
     """The template as pieces and places, which read exactly as Liquid would have it; None where it is more."""
     parts, places = [before], []
     for node in template.nodes:
         if isinstance(node, ContentNode):
             parts.append(node.text)
-        elif isinstance(node, OutputNode) and (place := _place(node.expression, len(parts), template.env)):
+        elif isinstance(node, OutputNode) and (place := _slot_of(node.expression, len(parts), template.env)):
             places.append(place)
             parts.append("")
         else:
             return None
-    return Places((*parts, after), tuple(places), escaped=template.env.autoescape)
+    return SlotTemplate((*parts, after), tuple(places), escaped=template.env.autoescape)
 
 
-def _place(expression: object, part: int, language: Environment) -> Place | None:
+def _slot_of(expression: object, part: int, language: Environment) -> Slot | None:
     if not isinstance(expression, FilteredExpression) or not isinstance(expression.left, Path):
         return None
     path, filters, default = expression.left.path, list(expression.filters or ()), None
     name = ".".join(map(str, path))
-    if path_of(name) != path:
+    if variable_path(name) != path:
         return None
-    if filters and filters[0].name in DEFAULTS:
+    if filters and filters[0].name in DEFAULT_FILTERS:
         given = filters.pop(0).args
         text = given[0].value if len(given) == 1 and isinstance(given[0], PositionalArgument) else None
         # In HTML Liquid takes a literal for HTML, which has to be made safe where it stands.
@@ -288,4 +296,4 @@ def _place(expression: object, part: int, language: Environment) -> Place | None
             return None
         default = text.value
     is_link = bool(filters) and filters[0].name == "safe_link" and not filters.pop(0).args
-    return None if filters else Place(part, name, default, is_link)
+    return None if filters else Slot(part, name, default, is_link)

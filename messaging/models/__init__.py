@@ -3,11 +3,11 @@
 from messaging.models.choices import Channel, Format, SendType, Style, WindowZone
 from messaging.models.message import Message
 from messaging.models.sender import Sender
-from messaging.models.states import NEXT, NOT_YET_LIVE, RUNNING, Locked, NotReady, State, WrongState
+from messaging.models.states import NEXT_STATES, NOT_YET_LIVE, RUNNING, Locked, NotReady, State, WrongState
 from messaging.models.version import MessageVersion
 
 __all__ = [
-    "NEXT",
+    "NEXT_STATES",
     "NOT_YET_LIVE",
     "RUNNING",
     "Channel",

@@ -4,12 +4,12 @@ import pgtrigger
 from django.db import models
 
 from messaging.models.choices import Channel, Format, SendType
-from messaging.models.states import NEXT, NOT_YET_LIVE, State
+from messaging.models.states import NEXT_STATES, NOT_YET_LIVE, State
 
 
 def transitions_sql() -> str:
     """The table of states as the trigger reads it."""
-    allowed = [f"('{before}', '{after}')" for before, afters in NEXT.items() for after in afters]
+    allowed = [f"('{before}', '{after}')" for before, afters in NEXT_STATES.items() for after in afters]
     return ", ".join(allowed)
 
 

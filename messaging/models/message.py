@@ -87,7 +87,7 @@ class Message(models.Model):
     rejudge_before = models.DateTimeField(null=True, blank=True, editable=False)
     last_matched_at = models.DateTimeField(null=True, blank=True, editable=False)
     # Why a round or a scheduled launch could not run, for the alarm; empty when all is well.
-    trouble = models.TextField(blank=True, default="", editable=False)
+    problem = models.TextField(blank=True, default="", editable=False)
     tags = models.ManyToManyField("audiences.Tag", blank=True)
     created_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, null=True, blank=True, editable=False, on_delete=models.SET_NULL
@@ -122,7 +122,7 @@ class Message(models.Model):
     @property
     def parsed_window(self) -> delivery_window.Window:
         """When it may be delivered."""
-        return delivery_window.parse(self.window)
+        return delivery_window.parse_window(self.window)
 
     def lock_row(self) -> None:
         """Lock the row until the transaction ends, and have it as it is by now: somebody may have been first."""
@@ -142,7 +142,7 @@ class Message(models.Model):
             self.format = Format.CHAT
 
     @property
-    def dress(self) -> dict[str, str]:
+    def layout(self) -> dict[str, str]:
         """What a version written now wears: the workspace's name, logo, colour and address where it is branded."""
         if self.channel != Channel.EMAIL or self.to_customer_id:
             return {}

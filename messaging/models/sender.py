@@ -16,7 +16,7 @@ class SenderQuerySet(models.QuerySet["Sender"]):
             models.Q(teammate=None, users=None) | models.Q(teammate=user) | models.Q(users=user)
         ).distinct()
 
-    def usual_of(self, user: User) -> "Sender | None":
+    def default_sender_of(self, user: User) -> "Sender | None":
         """Whom this teammate writes as unless they choose another: themselves, or the only one they may."""
         usable = self.usable_by(user).order_by("name")
         return usable.filter(teammate=user).first() or (usable.first() if usable.count() == 1 else None)

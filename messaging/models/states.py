@@ -16,7 +16,7 @@ class State(models.TextChoices):
     SENT = "sent", "Sent"
 
 
-NEXT: dict[State, tuple[State, ...]] = {
+NEXT_STATES: dict[State, tuple[State, ...]] = {
     State.DRAFT: (State.SCHEDULED, State.LIVE, State.SAMPLED),
     State.SCHEDULED: (State.DRAFT, State.LIVE),
     State.LIVE: (State.PAUSED, State.STOPPED, State.SENT),

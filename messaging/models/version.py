@@ -17,7 +17,7 @@ class MessageVersion(models.Model):
     # The audience's rules when the version was made: the log of what an ongoing message asked for.
     rules = models.JSONField(default=dict, blank=True)
     # What an email wears, as it was when the version was written: copies read the same for ever.
-    dress = models.JSONField(default=dict, db_default={}, blank=True)
+    layout = models.JSONField(default=dict, db_default={}, blank=True)
     author = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL)
     created_at = models.DateTimeField()
 
@@ -29,8 +29,8 @@ class MessageVersion(models.Model):
                 when=pgtrigger.Before,
                 operation=pgtrigger.Update,
                 condition=pgtrigger.Condition(
-                    "((OLD.subject, OLD.body, OLD.link, OLD.dress, OLD.message_id, OLD.number) IS DISTINCT FROM"
-                    " (NEW.subject, NEW.body, NEW.link, NEW.dress, NEW.message_id, NEW.number))"
+                    "((OLD.subject, OLD.body, OLD.link, OLD.layout, OLD.message_id, OLD.number) IS DISTINCT FROM"
+                    " (NEW.subject, NEW.body, NEW.link, NEW.layout, NEW.message_id, NEW.number))"
                 ),
                 func="""
                 IF coalesce(current_setting('outbound.erasing', true), '') <> 'on'

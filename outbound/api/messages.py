@@ -172,7 +172,7 @@ def shape_of(message: Message) -> Json:
         "to_customer": str(message.to_customer_id) if message.to_customer_id else None,
         "to_company": str(message.to_company_id) if message.to_company_id else None,
         "tags": listed("tag", map(tag, message.tags.all())),
-        "trouble": message.trouble or None,
+        "trouble": message.problem or None,
         "scheduled_for": unix(message.scheduled_for),
         "went_live_at": unix(message.went_live_at),
         "created_at": unix(message.created_at),

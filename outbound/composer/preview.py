@@ -69,7 +69,7 @@ def preview(message: Message, *, customer: Customer | None, company: int | None)
         return found
     facts = facts_of(names, customer=customer, company=found.company)
     version = message.version
-    bare = frozenset().union(*map(content.without_default, (version.subject, version.body, version.link)))  # type: ignore[union-attr]
+    bare = frozenset().union(*map(content.variables_without_default, (version.subject, version.body, version.link)))  # type: ignore[union-attr]
     found.missing = sorted((names & bare) - facts.keys())
     found.subject = rendered.subject
     found.page = page_of(message, rendered)
@@ -81,7 +81,7 @@ def filled_in(
 ) -> tuple[frozenset[str], content.Rendered]:
     """The copy, by the code that sends, and the variables it uses; ContentError where it cannot be read."""
     assert message.version is not None  # noqa: S101 - a previewed message has one
-    copy = rendering.compiled(message.version, channel=message.channel, dress=message.dress)
+    copy = rendering.compiled(message.version, channel=message.channel, layout=message.layout)
     known = facts_of(copy.names, customer=customer, company=company)
     unknown = {name: Missing(name) for name in copy.names - known.keys()} if mark else {}
     values = {**known, **unknown, content.UNSUBSCRIBE_URL: f"{settings.PUBLIC_URL}/"}

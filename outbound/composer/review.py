@@ -146,7 +146,7 @@ def large(_message: Message, _tree: Group, found: Review, _at: datetime) -> str:
 
 def no_address(message: Message, _tree: Group, _found: Review, _at: datetime) -> str:
     """A branded email lacks the postal address that mail to many is expected to show."""
-    lacking = message.dress.get("style") == Style.BRANDED and not message.dress["address"].strip()
+    lacking = message.layout.get("style") == Style.BRANDED and not message.layout["address"].strip()
     return "The workspace has no postal address, so the footer shows none." if lacking else ""
 
 
@@ -155,7 +155,7 @@ def gaps(message: Message, _tree: Group, _found: Review, _at: datetime) -> str:
     version = message.version
     try:
         texts = (version.subject, version.body, version.link) if version else ()
-        bare = frozenset().union(*map(content.without_default, texts))
+        bare = frozenset().union(*map(content.variables_without_default, texts))
     except content.ContentError:
         return ""
     names = sorted(name for name in bare if name != content.UNSUBSCRIBE_URL)
@@ -198,10 +198,10 @@ def when(message: Message, *, at: datetime) -> str:
         return "It can be delivered at any time."
     workspace = Workspace.current()
     if message.window_zone == WindowZone.CUSTOMER:
-        return f"Delivered {inside(delivery_window.describe(window, ''))}, by each customer’s own clock."
+        return f"Delivered {inside(delivery_window.describe_window(window, ''))}, by each customer’s own clock."
     opening = delivery_window.next_opening(window, at, workspace.tz)
     following = "It is open now" if opening <= at else f"It next opens {timezone.localtime(opening):%A %H:%M}"
-    return f"Delivered {inside(delivery_window.describe(window, workspace.zone))}. {following}."
+    return f"Delivered {inside(delivery_window.describe_window(window, workspace.zone))}. {following}."
 
 
 def inside(described: str) -> str:

@@ -53,7 +53,7 @@ def compose(admin: ConsoleAdmin, request: HttpRequest, message: Message | None) 
         return posted(admin, request, message, at=at)
     draft = message or Message(**{name: value for name, value in request.GET.items() if name in FIELDS})
     if message is None:
-        draft.sender = Sender.objects.usual_of(teammate(request))
+        draft.sender = Sender.objects.default_sender_of(teammate(request))
     form = DraftForm(initial=draft_of(draft), user=teammate(request), message=draft)
     return show(admin, request, form, ticket="" if message else idempotency.ticket(request.user))
 
@@ -104,7 +104,7 @@ def may_go(form: DraftForm, request: HttpRequest, *, at: datetime) -> actions.La
     draft = form.preview()
     sample = form.cleaned_data["sample"] if request.POST["act"] == "sample" else None
     asked = confirm_page.Asked.of(request.POST, sample=sample)
-    found = None if authoring.problems(draft) else confirm_page.count(draft, asked, at=at)
+    found = None if authoring.launch_problems(draft) else confirm_page.count(draft, asked, at=at)
     if found is None:
         return actions.NOBODY_COUNTED
     if refusal := confirm_page.refusal(found, asked):
@@ -140,7 +140,7 @@ def forecast(admin: ConsoleAdmin, request: HttpRequest) -> HttpResponse:
     """Answer the summary and the review of what is on the page right now; nothing is saved."""
     form, draft = on_the_page(admin, request)
     wrong = [str(sentence) for name, found in form.errors.items() if name in IN_REVIEW for sentence in found]
-    problems = [*wrong, *(authoring.problems(draft) if not wrong else [])]
+    problems = [*wrong, *(authoring.launch_problems(draft) if not wrong else [])]
     within = None if "exact" in request.GET else COUNT_WITHIN
     found = review(draft, at=timezone.now(), problems=list(dict.fromkeys(problems)), within=within)
     return render(request, "outbound/composer_review.html", {"review": found, "draft": draft})

@@ -10,7 +10,7 @@ from django.http import HttpRequest
 
 from audiences.models import Audience, Workspace
 from messaging import delivery_window
-from messaging.content.plain_text import as_text
+from messaging.content.plain_text import html_to_text
 from messaging.models import Channel, Message, WindowZone
 from outbound.console.admin import ConsoleAdmin
 from outbound.console.wording import in_one_line
@@ -87,7 +87,7 @@ def of_message(message: Message) -> dict[str, str]:
         "Style": message.get_style_display() if message.channel == Channel.EMAIL else "",
         "From": str(message.sender) if message.sender else "",
         "Subject": version.subject if version else "",
-        "Text": as_text(version.body) if version else "",
+        "Text": html_to_text(version.body) if version else "",
         "Link": version.link if version else "",
         "Sends": message.get_send_type_display(),
         "Filters": in_one_line(message.audience.rules) if message.audience else "",
@@ -108,8 +108,8 @@ def hours_of(message: Message) -> str:
     except delivery_window.WindowError as wrong:
         return str(wrong)
     if message.window_zone == WindowZone.CUSTOMER and window.spans:
-        return f"{delivery_window.describe(window, '')}, by each customer’s own clock"
-    return delivery_window.describe(window, Workspace.current().zone)
+        return f"{delivery_window.describe_window(window, '')}, by each customer’s own clock"
+    return delivery_window.describe_window(window, Workspace.current().zone)
 
 
 class ToldAdmin(ConsoleAdmin):

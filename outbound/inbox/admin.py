@@ -23,7 +23,7 @@ from delivery.conversations import attachments
 from delivery.conversations import threads as conversation_threads
 from delivery.models import Conversation
 from messaging.content import ContentError
-from messaging.content.plain_text import as_text
+from messaging.content.plain_text import html_to_text
 from outbound.console.admin import ConsoleAdmin, not_done, teammate
 from outbound.console.lookups import name_of
 from outbound.console.rich_text import RichTextWidget
@@ -50,7 +50,7 @@ def written(request: HttpRequest, *, or_any: object = None) -> dict[str, Any]:
     form = AnswerForm(request.POST)
     if not form.is_valid():
         raise ValidationError([sentence for sentences in form.errors.values() for sentence in sentences])
-    if not as_text(form.cleaned_data["body"]) and not or_any:
+    if not html_to_text(form.cleaned_data["body"]) and not or_any:
         raise ValidationError("Write something first.")
     return {"body": form.cleaned_data["body"], "ticket": form.cleaned_data["ticket"]}
 

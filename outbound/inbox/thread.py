@@ -12,7 +12,7 @@ from django.utils.safestring import SafeString, mark_safe
 
 from delivery import rendering
 from delivery.models import AnswerMail, Conversation, ConversationPart, DeliveryRecord, PartType, Status
-from messaging.content import ContentError, paragraphs, sanitise
+from messaging.content import ContentError, paragraphs_html, sanitise
 from messaging.models import Channel
 from outbound.console.lookups import name_of
 
@@ -104,7 +104,7 @@ def as_read(record: DeliveryRecord) -> tuple[str, SafeString]:
     if rendered is None:
         return "", html("")
     # A whole mail has a page of its own; here its words do.
-    body = rendered.html if record.message.channel == Channel.IN_APP else paragraphs(rendered.text)
+    body = rendered.html if record.message.channel == Channel.IN_APP else paragraphs_html(rendered.text)
     return rendered.subject, html(body)
 
 

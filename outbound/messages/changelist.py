@@ -146,7 +146,7 @@ class OutboundList(ConsoleAdmin):
     @display(description="State", ordering="state")
     def how_far(self, message: Message) -> SafeString:
         """Its state."""
-        if message.trouble:
+        if message.problem:
             return format_html(
                 "{} {}", formatting.chip(message.get_state_display(), "warning"), formatting.chip("Trouble", "bad")
             )

@@ -291,7 +291,7 @@ def window(explained: Explanation) -> dict[str, Any]:
     """When it may be delivered to them."""
     if not explained.window.spans:
         return {"label": "Delivery times", "holds": True, "text": "At any time"}
-    words = delivery_window.describe(explained.window, explained.zone.key)
+    words = delivery_window.describe_window(explained.window, explained.zone.key)
     is_open = explained.opening <= explained.at
     tail = "Open now." if is_open else f"Opens {opening(explained)}."
     return {"label": "Delivery times", "holds": is_open, "text": f"{words}. {tail}"}

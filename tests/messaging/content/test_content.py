@@ -10,21 +10,21 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from messaging import content
-from messaging.content import ContentError, Layout
-from messaging.content.liquid import HTML, TEXT
-from messaging.content.parser import parse, render
-from messaging.content.template import LAYOUTS, Places, as_places
-from messaging.content.variables import nested
+from messaging.content import ContentError, RenderTarget
+from messaging.content.liquid import HTML_LIQUID, TEXT_LIQUID
+from messaging.content.parser import parse_template, render_template
+from messaging.content.template import HTML_COMPILERS, SlotTemplate, compile_to_slots
+from messaging.content.variables import nest_values
 
 KNOWN = {"custom_attributes": ["plan", "Last order", "seats", "link"], "company_attributes": ["seats"]}
 
 
 def problems(text):
-    return [str(problem) for problem in content.check(text, **KNOWN)]
+    return [str(problem) for problem in content.check_text(text, **KNOWN)]
 
 
-def compiled(body, subject="", layout=Layout.FRAGMENT, **how):
-    return content.compile_version(subject, body, layout=layout, **how)
+def compiled(body, subject="", target=RenderTarget.FRAGMENT, **how):
+    return content.compile_version(subject, body, target=target, **how)
 
 
 def html(body, **filled):
@@ -32,7 +32,7 @@ def html(body, **filled):
 
 
 def text(body, **filled):
-    return compiled(body, layout=Layout.TEXT).render(dotted(filled)).text
+    return compiled(body, target=RenderTarget.TEXT).render(dotted(filled)).text
 
 
 def subject(line, **filled):
@@ -166,7 +166,7 @@ def test_a_company_cannot_be_hidden_behind_a_variable_of_the_same_name():
 
 
 def test_the_variables_of_a_text_are_told_by_their_dotted_names():
-    used = content.variables(
+    used = content.variables_in(
         "{{ first_name }}{% if company.plan == 'x' %}{{ company.custom_attributes.seats }}{% endif %}"
         "{% assign mine = custom_attributes['Last order'] %}{{ mine }}{% for n in (1..2) %}{{ n }}{% endfor %}"
     )
@@ -182,7 +182,7 @@ def test_a_company_is_used_if_any_text_names_it():
 
 def test_variables_of_a_text_that_cannot_be_read_are_an_error():
     with pytest.raises(ContentError, match="never closed"):
-        content.variables("{{ name")
+        content.variables_in("{{ name")
 
 
 # fill
@@ -518,7 +518,9 @@ def test_liquid_cannot_bring_in_what_rich_text_may_not_hold(body):
 
 
 def test_an_email_has_its_style_inlined_and_its_liquid_whole():
-    mail = compiled('<p>Hi {{ name | default: "you" }}</p>', subject="Hi", layout=Layout.EMAIL).render({"name": "Ann"})
+    mail = compiled('<p>Hi {{ name | default: "you" }}</p>', subject="Hi", target=RenderTarget.EMAIL).render(
+        {"name": "Ann"}
+    )
 
     assert mail.html.startswith("<!doctype html>")
     assert '<p style="margin: 0 0 16px;">Hi Ann</p>' in mail.html
@@ -526,7 +528,9 @@ def test_an_email_has_its_style_inlined_and_its_liquid_whole():
 
 
 def test_an_email_left_to_liquid_is_a_whole_document_too():
-    mail = compiled("<p>{% if true %}{{ name | upcase }}{% endif %}</p>", layout=Layout.EMAIL).render({"name": "Ann"})
+    mail = compiled("<p>{% if true %}{{ name | upcase }}{% endif %}</p>", target=RenderTarget.EMAIL).render(
+        {"name": "Ann"}
+    )
 
     assert mail.html.startswith("<!doctype html>")
     assert ">ANN</p>" in mail.html
@@ -555,10 +559,10 @@ def test_an_empty_value_leaves_no_hole_in_the_text():
 
 def test_plain_text_becomes_paragraphs():
     assert (
-        content.paragraphs("Hi <you>\r\nthere\n\n\nBye {{ name }}\n")
+        content.paragraphs_html("Hi <you>\r\nthere\n\n\nBye {{ name }}\n")
         == "<p>Hi &lt;you&gt;<br>there</p><p>Bye {{ name }}</p>"
     )
-    assert text(content.paragraphs("a < b\nc\n\nd")) == "a < b\nc\n\nd"
+    assert text(content.paragraphs_html("a < b\nc\n\nd")) == "a < b\nc\n\nd"
 
 
 def test_a_tracked_email_leads_over_us_and_knows_where_to():
@@ -567,7 +571,7 @@ def test_a_tracked_email_leads_over_us_and_knows_where_to():
         '<a href="mailto:a@example.com">c</a><a href="tel:+353">t</a><a href="#top">h</a><a href="https://y.example">y</a>'
         '<a href="https://x.example/?u={{ user_id }}&amp;b=1">again</a><a href="https://{{ company.website }}/">w</a>'
         '<a href="https://x.example{{ user_id }}/">s</a><a href="https://x.example:80@{{ user_id }}/">u</a>',
-        layout=Layout.EMAIL,
+        target=RenderTarget.EMAIL,
         footer='<a href="{{ unsubscribe_url }}">d</a>',
         tracked=True,
     )
@@ -597,14 +601,14 @@ def test_a_tracked_email_leads_over_us_and_knows_where_to():
     assert '<img src="https://us.example/o/TOKEN.gif" width="1" height="1" alt=""' in mail.html
     assert "a (https://x.example/?u=7&b=1)" in mail.text
     assert version.links == ("https://x.example/?u={{ user_id }}&b=1", "https://y.example")
-    assert content.destination(version.links[0], filled) == "https://x.example/?u=7&b=1"
+    assert content.link_destination(version.links[0], filled) == "https://x.example/?u=7&b=1"
 
 
 def test_links_written_down_keep_their_numbers():
     body = '<a href="https://new.example/">n</a><a href="https://old.example/">o</a>'
 
     version = compiled(
-        body, layout=Layout.EMAIL, tracked=True, known_links=["https://gone.example/", "https://old.example/"]
+        body, target=RenderTarget.EMAIL, tracked=True, known_links=["https://gone.example/", "https://old.example/"]
     )
 
     assert version.links == ("https://gone.example/", "https://old.example/", "https://new.example/")
@@ -615,12 +619,12 @@ def test_links_written_down_keep_their_numbers():
 @pytest.mark.parametrize("address", ["", "#", "javascript:alert(1)", "//x.example", "https://{{ name }}", "https:///x"])
 def test_no_link_leads_where_none_was_written_for(address):
     with pytest.raises(ContentError, match="nowhere"):
-        content.destination(address, {"name": "evil.example"})
+        content.link_destination(address, {"name": "evil.example"})
 
 
 def test_every_layout_has_its_dress():
-    assert set(LAYOUTS) == set(Layout)
-    assert compiled("<p>a</p>", layout=Layout.TEXT).render({}).html == ""
+    assert set(HTML_COMPILERS) == set(RenderTarget)
+    assert compiled("<p>a</p>", target=RenderTarget.TEXT).render({}).html == ""
 
 
 def test_content_that_cannot_be_read_is_not_compiled():
@@ -645,20 +649,20 @@ sources = st.lists(literal | outputs, max_size=8).map("".join)
 
 
 @settings(deadline=None, max_examples=400)
-@given(source=sources, filled=st.dictionaries(names, values), language=st.sampled_from([TEXT, HTML]))
-@example("a\r\nb {{ first_name }}\r", {"first_name": "x\r\ny\r"}, HTML)
-@example('{{ company.name | default: "a" }}', {"company.name": False}, HTML)
-@example('{{ company.name | default: "it\'s <b>" }}', {}, HTML)
+@given(source=sources, filled=st.dictionaries(names, values), language=st.sampled_from([TEXT_LIQUID, HTML_LIQUID]))
+@example("a\r\nb {{ first_name }}\r", {"first_name": "x\r\ny\r"}, HTML_LIQUID)
+@example('{{ company.name | default: "a" }}', {"company.name": False}, HTML_LIQUID)
+@example('{{ company.name | default: "it\'s <b>" }}', {}, HTML_LIQUID)
 def test_places_read_exactly_as_liquid_reads_them(source, filled, language):
-    template = parse(source, language)
-    places = as_places(template)
+    template = parse_template(source, language)
+    places = compile_to_slots(template)
 
     if places is None:
         # Left to Liquid: a default that HTML would read.
-        assert language is HTML
+        assert language is HTML_LIQUID
         assert re.search(r"""\|[^}]*[<>&'][^}]*\}""", source)
     else:
-        assert places(filled) == render(template, nested(filled))
+        assert places(filled) == render_template(template, nest_values(filled))
 
 
 @pytest.mark.parametrize(
@@ -667,13 +671,13 @@ def test_places_read_exactly_as_liquid_reads_them(source, filled, language):
      '{{ name | default: "<b>" }}', '{{ name | default: "a" | default: "b" }}', "{{ name | default: email }}"],
 )  # fmt: skip
 def test_more_than_variables_and_defaults_is_left_to_liquid(more):
-    assert as_places(parse(more, HTML)) is None
+    assert compile_to_slots(parse_template(more, HTML_LIQUID)) is None
 
 
 def test_a_usual_email_takes_the_fast_path():
-    version = compiled("<p>Hi {{ first_name | default: 'there' }}, {{ company.name }}</p>", layout=Layout.EMAIL)
+    version = compiled("<p>Hi {{ first_name | default: 'there' }}, {{ company.name }}</p>", target=RenderTarget.EMAIL)
 
-    assert isinstance(version.html, Places)
+    assert isinstance(version.html, SlotTemplate)
 
 
 # hostile templates
@@ -708,7 +712,7 @@ BIG = 190_000
 )
 def test_a_hostile_text_is_refused_at_once_in_words(hostile):
     start = perf_counter()
-    found = content.check(hostile, **KNOWN)
+    found = content.check_text(hostile, **KNOWN)
 
     assert perf_counter() - start < 3
     assert len(found) == 1
@@ -729,11 +733,11 @@ def test_a_hostile_text_is_refused_at_once_in_words(hostile):
 )
 def test_html_that_would_crash_what_reads_it_is_refused(hostile):
     with pytest.raises(ContentError, match=r"HTML|deep|too long"):
-        compiled(hostile, layout=Layout.EMAIL).render({})
+        compiled(hostile, target=RenderTarget.EMAIL).render({})
 
 
 def test_what_only_goes_wrong_for_one_person_is_a_content_error_for_that_person():
-    version = compiled("{{ 10 | divided_by: custom_attributes.seats }}", layout=Layout.TEXT)
+    version = compiled("{{ 10 | divided_by: custom_attributes.seats }}", target=RenderTarget.TEXT)
 
     assert version.render({"custom_attributes.seats": 2}).text == "5"
     with pytest.raises(ContentError, match="divide by 0"):

@@ -3,6 +3,7 @@
 import pytest
 from django.db import IntegrityError, connection, transaction
 
+from messaging import lifecycle
 from messaging.models import Message, MessageVersion
 from tests.factories import AudienceFactory, CustomerFactory, MessageFactory, rule
 
@@ -23,7 +24,7 @@ pytestmark = pytest.mark.django_db
 def test_raw_sql_cannot_change_how_a_live_message_sends(change, state):
     message = MessageFactory(live=True)
     if state != "live":
-        getattr(message, {"paused": "pause", "stopped": "stop"}[state])()
+        {"paused": lifecycle.pause, "stopped": lifecycle.stop}[state](message)
 
     with pytest.raises(IntegrityError, match="can"), transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(f"UPDATE messaging_message SET {change} WHERE id = %s", [message.pk])  # noqa: S608

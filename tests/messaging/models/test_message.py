@@ -7,7 +7,7 @@ from django.core.exceptions import ValidationError
 from django.db import IntegrityError, connection, transaction
 
 from messaging import authoring, lifecycle
-from messaging.models import NEXT, Message, NotReady, State, WrongState
+from messaging.models import NEXT_STATES, Message, NotReady, State, WrongState
 from tests.factories import MessageFactory, rule
 
 pytestmark = pytest.mark.django_db
@@ -113,7 +113,7 @@ def test_database_lets_states_follow_each_other_only_as_the_table_says(at, befor
         with transaction.atomic():
             Message.objects.filter(pk=message.pk).update(**facts)
 
-    if after in NEXT[before] or after == before:
+    if after in NEXT_STATES[before] or after == before:
         move()
     else:
         with pytest.raises(IntegrityError):
