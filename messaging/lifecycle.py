@@ -1,7 +1,7 @@
 """Lifecycle of a message: draft <-> scheduled -> live <-> paused -> stopped (behaviour 4.9).
 
-Every change of state is one UPDATE that only one of two concurrent callers can win. WrongState tells why a message
-cannot change now, NotReady tells why it is not ready.
+Each change of state is one UPDATE, so only one of two concurrent callers succeeds. Raise WrongState if the current
+state does not allow the transition, NotReady if the message is incomplete.
 """
 
 from collections.abc import Collection
@@ -45,7 +45,7 @@ def mark_live(message: Message, *, at: datetime, sample: int | None = None) -> N
 
 
 def set_live(message: Message, *, at: datetime, sample: int | None = None) -> None:
-    """Set a message live that freezes no recipients: an ongoing one, or one to one person."""
+    """Set an ongoing message or a direct message live. Launch other one-offs with delivery.matching.launch."""
     with transaction.atomic():
         prepare_launch(message, at=at, sample=sample)
         mark_live(message, at=at, sample=sample)
@@ -56,7 +56,7 @@ def launchable_states(sample: int | None) -> Collection[State]:
 
 
 def schedule(message: Message, *, for_: datetime, at: datetime, reviewed_count: int | None = None) -> None:
-    """Go live at a time to come; only a one-off, and back to draft until then."""
+    """Schedule a one-off to go live at `for_`."""
     if problems := authoring.launch_problems(message):
         raise NotReady(problems)
     if for_ <= at:
@@ -75,7 +75,7 @@ def schedule(message: Message, *, for_: datetime, at: datetime, reviewed_count: 
 
 
 def unschedule(message: Message) -> None:
-    """Back to a draft."""
+    """Change a scheduled message back to a draft."""
     change_state(
         message,
         to=State.DRAFT,
@@ -87,12 +87,12 @@ def unschedule(message: Message) -> None:
 
 
 def pause(message: Message) -> None:
-    """Match, hand over and show nothing new until it is resumed."""
+    """Stop matching, sending and showing the message until it is resumed."""
     change_state(message, to=State.PAUSED, among=RUNNING, refusal="Only a live message can be paused.")
 
 
 def resume(message: Message, *, at: datetime) -> None:
-    """Live again, or sampled again where the rest is still to come; what an ongoing one held is judged again."""
+    """Change back to live, or to sampled if the rest is not sent yet. Have an ongoing message's records rechecked."""
     sampled = message.sample_size is not None and message.rest_sent_at is None
     change_state(
         message,
@@ -104,7 +104,7 @@ def resume(message: Message, *, at: datetime) -> None:
 
 
 def send_to_rest(message: Message, *, at: datetime) -> None:
-    """Begin the second and last launch of a sampled one-off."""
+    """Start the second and last launch of a sampled one-off."""
     change_state(
         message,
         to=State.LIVE,
@@ -115,7 +115,7 @@ def send_to_rest(message: Message, *, at: datetime) -> None:
 
 
 def stop(message: Message) -> None:
-    """End it for good."""
+    """End the message permanently."""
     change_state(
         message,
         to=State.STOPPED,
@@ -124,12 +124,12 @@ def stop(message: Message) -> None:
     )
 
 
-def change_state(message: Message, *, to: State, among: Collection[State], refusal: str, **facts: Any) -> None:
-    """Change the state in one UPDATE that only one of two at once can win."""
+def change_state(message: Message, *, to: State, among: Collection[State], refusal: str, **fields: Any) -> None:
+    """Change the state and other fields in one UPDATE. Raise WrongState if the state is not in `among`."""
     with transaction.atomic():
-        moved = Message.objects.filter(pk=message.pk, state__in=among).update(state=to, **facts)
-    if not moved:
+        updated = Message.objects.filter(pk=message.pk, state__in=among).update(state=to, **fields)
+    if not updated:
         raise WrongState(refusal)
     message.state = to
-    for name, value in facts.items():
+    for name, value in fields.items():
         setattr(message, name, value)

@@ -1,9 +1,9 @@
-"""What a message says: its variables, what may stand in it, and how it reads to one person.
+"""Content of a message: variables, allowed HTML and Liquid, and rendering for one customer.
 
-check, sanitise               when staff save
-variables, uses_company       what a version needs
-compile_version               once per version
-fill, Compiled.render         per person; version and filled values read the same for ever
+check_text, sanitise              when staff save
+variables_in, uses_company        for each version
+compile_version                   once for each version
+variable_values, Compiled.render  for each customer; a version and the same values always render the same copy
 """
 
 from messaging.content.email_layout import EmailLayout, build_email_layout

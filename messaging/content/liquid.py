@@ -1,7 +1,7 @@
-"""The Liquid that messages are written in: its tags and filters, and the limits that keep a hostile text harmless.
+"""Liquid for messages: the allowed tags and filters, and the limits that make hostile content harmless.
 
-Nothing here reaches outside: no other template, no clock, no HTML let through unescaped. What a text reads as depends
-on the text and the values alone, so it reads the same for ever.
+A template cannot include other templates, read the clock or output unescaped HTML. Its output depends only on its text
+and the values, so a copy can be rendered again later with the same result.
 """
 
 import re
@@ -35,47 +35,48 @@ FILTERS = frozenset(
 
 
 class LimitedContext(RenderContext):
-    """What one rendering may see, and how much work it may do."""
+    """Render context that limits the work of one rendering."""
 
     __slots__ = ("steps",)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.steps = 0
         super().__init__(*args, **kwargs)
-        # Without Liquid's "now" and "today": a text must read tomorrow as it reads today.
+        # Without Liquid's "now" and "today", so that the output does not depend on the time.
         self.scope = ReadOnlyChainMap(self.locals, self.globals, self.counters)
 
-    # Liquid asks for the disabled tags once for every node it renders: the one place where all work passes.
+    # Liquid reads the disabled tags once for each node that it renders, so this is the place to count all work.
     @property
     def disabled_tags(self) -> list[str]:
-        self.spend(1)
+        self.count_steps(1)
         return []
 
     @disabled_tags.setter
     def disabled_tags(self, tags: list[str]) -> None:
-        """No tag is disabled while rendering: those that may not be used do not exist."""
+        """Do nothing: forbidden tags are not registered, so none has to be disabled while rendering."""
 
-    def spend(self, steps: int) -> None:
+    def count_steps(self, steps: int) -> None:
         self.steps += steps
         if self.steps > MAX_RENDER_STEPS:
             raise LoopIterationLimitError("loop iteration limit reached", token=None)
 
     def raise_for_loop_limit(self, length: int = 1) -> None:
-        # Before the loop begins: a loop may turn its items round, all of them at once.
+        # Check before the loop begins, because a reversed loop copies all its items at once.
         if self.steps + length > MAX_RENDER_STEPS:
             raise LoopIterationLimitError("loop iteration limit reached", token=None)
 
     def assign(self, key: str, val: Any) -> None:
-        self.spend(1 + len(self.locals) // 10)
+        self.count_steps(1 + len(self.locals) // 10)
         super().assign(key, val)
 
     def filter(self, name: str, token: Token | None) -> Callable[..., object]:
         function = super().filter(name, token)
 
         def bounded(value: object, *args: object, **kwargs: object) -> object:
-            self.spend(1 + sum(len(given) // 200 for given in (value, *args) if isinstance(given, str | list | range)))
+            sized = [given for given in (value, *args) if isinstance(given, str | list | range)]
+            self.count_steps(1 + sum(len(given) // 200 for given in sized))
             result = function(value, *args, **kwargs)
-            # What is known of a customer may be as long as it is; only what a text makes of it is bounded.
+            # A customer's own values may have any length. Only results of filters are limited.
             if result is not value:
                 _check_value_size(result)
             return result
@@ -83,7 +84,7 @@ class LimitedContext(RenderContext):
         return bounded
 
     def get_item(self, obj: Any, key: Any) -> Any:
-        # Liquid's `.size` of a company without a size would be how many other facts are known of it.
+        # Otherwise `company.size` of a company without a size would be the number of its other fields.
         return obj[key] if isinstance(obj, Mapping) else super().get_item(obj, key)
 
     def get_buffer(self, buf: Any = None) -> StringIO:
@@ -98,7 +99,7 @@ class LimitedTemplate(BoundTemplate):
 
 
 class LiquidEnvironment(Environment):
-    """Liquid with our tags and filters only."""
+    """Liquid with only the allowed tags and filters."""
 
     template_class = LimitedTemplate
     block_nesting_limit = 20
@@ -116,7 +117,7 @@ class LiquidEnvironment(Environment):
 
 @liquid_filter
 def date(value: object, how: str = "%-d %B %Y") -> str:
-    """A moment as its day, "3 May 2024", or as `how` says; text that is no moment stays as it is."""
+    """Format a moment as a date ("3 May 2024") or with `how`. Text that is not a date is returned unchanged."""
     if len(how) > 100 or not re.fullmatch(r"(?:[^%]|%-?[aAbBdeHIjlmMpSyYZz%])*", how, re.DOTALL):
         raise FilterArgumentError(f"A date cannot be written as {how!r}.", token=None)
     if value is None or is_undefined(value):
@@ -133,7 +134,7 @@ HOST_WITHOUT_SCHEME = re.compile(r"[\w-]+(?:\.[\w-]+)+(?:[:/?#]|$)")
 
 @liquid_filter
 def safe_link(value: object) -> str:
-    """An address that can only lead to a page, a mail or a phone: "#" for anything else, "https://" where it lacks."""
+    """Return a web, email or phone link. Add "https://" to a bare host name; return "#" for anything else."""
     link = (value if isinstance(value, str) else to_liquid_string(value, autoescape=False)).strip()
     if LINK_WITH_SCHEME.match(link):
         return link
@@ -142,7 +143,7 @@ def safe_link(value: object) -> str:
 
 @liquid_filter
 def replace(value: object, old: object, new: object = "") -> str:
-    """Every `old` in the value as `new`; what would grow too long is refused before it does."""
+    """Replace `old` by `new`. Check the length before replacing, so that a huge result is never built."""
     text, old, new = (v if isinstance(v, str) else to_liquid_string(v, autoescape=False) for v in (value, old, new))
     if text.count(old) * len(new) > MAX_VALUE_LENGTH:
         raise LocalNamespaceLimitError("local namespace limit reached", token=None)
@@ -151,7 +152,7 @@ def replace(value: object, old: object, new: object = "") -> str:
 
 @liquid_filter
 def join(value: object, separator: str = " ") -> str:
-    """The items one after another, `separator` between them."""
+    """Join the items, with the same length check as `replace`."""
     items = [v if isinstance(v, str) else to_liquid_string(v, autoescape=False) for v in _items(value)]
     if sum(map(len, items)) + len(items) * len(separator) > MAX_VALUE_LENGTH:
         raise LocalNamespaceLimitError("local namespace limit reached", token=None)
@@ -166,7 +167,7 @@ def _check_value_size(value: object) -> None:
     if isinstance(value, str | list | range) and len(value) > MAX_VALUE_LENGTH:
         raise LocalNamespaceLimitError("local namespace limit reached", token=None)
     if isinstance(value, int | float) and not -MAX_NUMBER < value < MAX_NUMBER:
-        raise FilterArgumentError("A number grows too big.", token=None)
+        raise FilterArgumentError("A number is too large.", token=None)
 
 
 TEXT_LIQUID = LiquidEnvironment()

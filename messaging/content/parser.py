@@ -1,4 +1,4 @@
-"""How a text is read: as a template, or as an error in words with its line."""
+"""Liquid parser: text to template, or to an error for staff with its line."""
 
 import html
 import re
@@ -20,9 +20,9 @@ MAX_PIECES = 2_000
 
 OPENING = re.compile(r"\{[{%]")
 CLOSING = {"{{": "}}", "{%": "%}"}
-# What Liquid says, and what staff can act on. The first that fits is used.
+# Patterns of Liquid's errors, and the text shown to staff instead. The first match is used.
 ERROR_TEXTS = [
-    (r"missing tag name or closing delimiter", 'A "{{%" names no tag.'),
+    (r"missing tag name or closing delimiter", 'A "{{%" has no tag name.'),
     (r"unexpected tag '(?P<tag>(?:end|els|when)\w*)'", 'The tag "{tag}" does not belong to one that is open here.'),
     (r"unexpected tag '(?P<tag>.*)'", 'There is no tag "{tag}".'),
     (r"expected tag end(?P<tag>\w+), found end of expression", 'The tag "{tag}" is never closed by "end{tag}".'),
@@ -33,15 +33,15 @@ ERROR_TEXTS = [
     (r"missing expression", "Something is missing after the tag's name."),
     (r"expected a primitive expression, found end of expression", "A variable or value is missing."),
     (r"expected word, found end of expression", 'A filter is missing after "|".'),
-    (r"loop iteration limit reached", "It loops too often."),
-    (r"output stream limit reached|local namespace limit reached", "It grows too long."),
-    (r"context depth|block nesting limit", "Its tags are nested too deep."),
+    (r"loop iteration limit reached", "The loops run too many times."),
+    (r"output stream limit reached|local namespace limit reached", "The output is too long."),
+    (r"context depth|block nesting limit", "The tags are nested too deep."),
     (r"unexpected 'break'|unexpected 'continue'", '"break" and "continue" only work inside "for".'),
 ]
 
 
 class ContentError(ValueError):
-    """The text cannot be read, or cannot be filled in; the message says why, `line` says where (1 where unknown)."""
+    """The text cannot be parsed or rendered. The error's text is for staff; `line` is 1 if the line is unknown."""
 
     def __init__(self, reason: str, *, line: int = 1) -> None:
         super().__init__(reason)
@@ -49,13 +49,13 @@ class ContentError(ValueError):
 
 
 def unescape_liquid(source: str) -> str:
-    """The source with its Liquid as staff wrote it: an editor of rich text writes `&gt;`, `&quot;` and hard spaces."""
+    """Undo the HTML escapes inside Liquid: rich-text editors write `&gt;`, `&quot;` and non-breaking spaces there."""
     return map_pieces(source, unescape_piece)
 
 
 def find_pieces(source: str) -> Iterator[tuple[int, int | None]]:
-    """Where each `{{ }}` and `{% %}` begins and ends; None where it is never closed."""
-    # Not one expression with ".*?": that looks to the end of the text again from every brace that is not closed.
+    """Yield the start and end of each `{{ }}` and `{% %}`; the end is None if it is never closed."""
+    # A regular expression with ".*?" would take quadratic time on a text with many unclosed braces.
     position, closed = 0, dict.fromkeys(CLOSING, True)
     while opening := OPENING.search(source, position):
         position = opening.start() + 1
@@ -67,7 +67,7 @@ def find_pieces(source: str) -> Iterator[tuple[int, int | None]]:
 
 
 def map_pieces(source: str, change: Callable[[str], str]) -> str:
-    """The source with each piece of Liquid as `change` gives it."""
+    """Return the source with each piece of Liquid replaced by `change(piece)`."""
     parts, position = [], 0
     for start, end in find_pieces(source):
         if end is not None:
@@ -81,22 +81,23 @@ def unescape_piece(piece: str) -> str:
 
 
 def parse_template(
-    source: str, language: LiquidEnvironment = TEXT_LIQUID, *, longest: int = MAX_SOURCE_LENGTH
+    source: str, language: LiquidEnvironment = TEXT_LIQUID, *, max_length: int = MAX_SOURCE_LENGTH
 ) -> BoundTemplate:
-    """The template, or a ContentError that says in words what is wrong with it and where."""
-    if len(source) > longest:
-        raise ContentError(f"It is longer than {longest:,} characters.")
-    # Before Liquid reads it: from every brace that is not closed it looks to the end of the text again.
+    """Parse the template. Raise ContentError if it is invalid or too long."""
+    if len(source) > max_length:
+        raise ContentError(f"The text is longer than {max_length:,} characters.")
+    # Check the pieces before Liquid does: it takes quadratic time on many unclosed braces.
     for number, (start, end) in enumerate(find_pieces(source), start=1):
         if end is None:
             opening = source[start : start + 2]
             reason = f'A "{opening}" is never closed by "{CLOSING[opening]}".'
             raise ContentError(reason, line=line_of(source, start))
         if end - start > MAX_PIECE_LENGTH:
-            reason = f"What stands between the braces is longer than {MAX_PIECE_LENGTH:,} characters."
+            reason = f"The text between the braces is longer than {MAX_PIECE_LENGTH:,} characters."
             raise ContentError(reason, line=line_of(source, start))
         if number > MAX_PIECES:
-            raise ContentError(f"It holds more than {MAX_PIECES:,} variables and tags.", line=line_of(source, start))
+            reason = f"The text has more than {MAX_PIECES:,} variables and tags."
+            raise ContentError(reason, line=line_of(source, start))
     try:
         template = language.from_string(source)
     except LiquidError as error:
@@ -107,18 +108,18 @@ def parse_template(
 
 
 def render_template(template: BoundTemplate, values: Mapping[str, object]) -> str:
-    """The text filled in with the values (nested, as Liquid reads them), or a ContentError."""
+    """Render the template with the values, nested as in `nest_values`. Raise ContentError if it fails."""
     try:
         return template.render(values)
     except LiquidError as error:
         line = line_of(error.token.source, error.token.start_index) if error.token else 1
         raise ContentError(describe_error(error), line=line) from error
     except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
-        raise ContentError(f"It cannot be filled in: {error}.") from error
+        raise ContentError(f"The text cannot be filled in: {error}.") from error
 
 
 def walk_nodes(template: BoundTemplate) -> Iterator[tuple[Node, Expression | None]]:
-    """Every node, once with each expression in it and once without."""
+    """Yield each node once with None and once with each of its expressions."""
     context = LimitedContext(template)
     nodes = list(template.nodes)
     while nodes:
@@ -147,7 +148,7 @@ def describe_error(error: LiquidError) -> str:
 def _check_expression(expression: Expression | None, source: str) -> None:
     if isinstance(expression, Path) and any(isinstance(segment, Path) for segment in expression.path):
         raise ContentError(
-            f'Name what "{expression}" means directly; a name cannot be looked up by another variable.',
+            f'"{expression}" is not allowed: a variable cannot be looked up by the value of another. Write its name.',
             line=line_of(source, expression.token.start_index),
         )
     if isinstance(expression, RangeLiteral):
@@ -156,13 +157,13 @@ def _check_expression(expression: Expression | None, source: str) -> None:
             last.value - first.value >= MAX_RANGE_LENGTH
         ):
             raise ContentError(
-                f"A range is written with two whole numbers, as (1..5), and holds at most {MAX_RANGE_LENGTH:,}.",
+                f"A range is written with two whole numbers, such as (1..5), and has at most {MAX_RANGE_LENGTH:,}.",
                 line=line_of(source, expression.token.start_index),
             )
 
 
 def _line_of_error(source: str, error: LiquidError, language: LiquidEnvironment) -> int:
-    """Where it is. At the end of a piece or of the text Liquid does not tell: find the piece that is wrong alone."""
+    """Return the line of the error. If Liquid does not know it, find the piece that causes the same error alone."""
     if error.token and error.token.start_index >= 0:
         return line_of(source, error.token.start_index)
     never_closed: list[int] = []

@@ -1,16 +1,16 @@
-"""How rich text reads where only plain text can be shown."""
+"""Conversion of rich text to plain text."""
 
 import re
 from collections.abc import Callable
 from html.parser import HTMLParser
 
 BLOCKS = {"p", "div", "h1", "h2", "h3", "h4", "h5", "h6", "blockquote", "pre", "ul", "ol", "table", "hr"}
-# How deep lists and quotes are shown; without an end, a mail could have each of its lines begin with a book.
+# Maximum indentation of lists and quotes. Without it, an inbound email could make every line arbitrarily long.
 MAX_DEPTH = 20
 
 
 def html_to_text(source: str) -> str:
-    """The rich text as plain text: paragraphs, lists, links as "text (address)"."""
+    """Convert rich text to plain text with paragraphs, lists, and links as "text (address)"."""
     reader = PlainTextParser()
     reader.feed(source)
     reader.close()
@@ -59,7 +59,7 @@ class PlainTextParser(HTMLParser):
         self.write(data.replace("\n", self.new_line) if self.verbatim else data)
 
     def handle_comment(self, data: str) -> None:
-        # Only the comments that stand for Liquid are left in what is read here.
+        # `sanitize` leaves only the comments that are placeholders for Liquid.
         self.write(f"<!--{data}-->")
 
     @property

@@ -1,4 +1,4 @@
-"""The variables of a message: which there are, which a text uses, whether it may be saved, what they stood for."""
+"""Variables of a message: the available ones, those that a text uses, validation of a text, and their values."""
 
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -42,7 +42,7 @@ VARIABLES: dict[str, str] = {
     "company.last_seen_at": "Company last seen",
 }
 UNSUBSCRIBE_URL = "unsubscribe_url"
-# Known to the record of the delivery alone: whoever delivers gives them beside what `variable_values` picked.
+# Supplied by the delivery when it renders a copy; `variable_values` does not return them.
 DELIVERY_VARIABLES = {UNSUBSCRIBE_URL}
 CUSTOM_PREFIX = "custom_attributes."
 COMPANY_PREFIX = "company."
@@ -52,7 +52,7 @@ RESERVED_NAMES = {name.partition(".")[0] for name in VARIABLES} | DELIVERY_VARIA
 
 @dataclass(frozen=True, slots=True, order=True)
 class Problem:
-    """Why a text may not be saved as it is, and in which line."""
+    """A reason why a text cannot be saved, with its line."""
 
     line: int
     reason: str
@@ -62,10 +62,10 @@ class Problem:
 
 
 def check_text(text: str, *, custom_attributes: Collection[str], company_attributes: Collection[str]) -> list[Problem]:
-    """All that is wrong with a text, in the order of its lines; nothing when it may be saved.
+    """Return the problems of a text, sorted by line; empty if it can be saved.
 
-    Rich text is made safe (`sanitise`) before it is checked, since that may take away what the text needs. A text
-    must also read for a customer of whom nothing is known.
+    Call `sanitise` on rich text first, because it may remove parts of the Liquid. The text must also render for a
+    customer without any values.
     """
     source = unescape_liquid(text)
     try:
@@ -91,20 +91,20 @@ def check_text(text: str, *, custom_attributes: Collection[str], company_attribu
 
 
 def variables_in(text: str) -> frozenset[str]:
-    """The variables a text uses, by their dotted names; ContentError when it cannot be read."""
+    """Return the dotted names of the variables that a text uses. Raise ContentError if it is invalid."""
     return frozenset(name for name, _ in _variable_uses(parse_template(unescape_liquid(text))))
 
 
 def uses_company(*texts: str) -> bool:
-    """Whether any of the texts names a company, so that the message goes once for each company."""
+    """Return whether any text uses a company variable, so that the message is sent once for each company."""
     return any(f"{name}.".startswith(COMPANY_PREFIX) for text in texts for name in variables_in(text))
 
 
 def variable_values(names: Iterable[str], facts: Mapping[str, object]) -> dict[str, object]:
-    """What the used variables stand for now, as JSON can hold it; what is not known stays out.
+    """Return the current values of the named variables, as JSON; unknown values are left out.
 
-    `facts` is the customer, with the mappings `custom_attributes` and `company` (None: no company) inside. A first or
-    last name that is not given is taken from the name.
+    `facts` are the customer's fields, with the mappings `custom_attributes` and `company` (None: no company). A missing
+    first or last name is derived from the name.
     """
     picked = (
         (name, _json_value(_lookup_fact(name, facts))) for name in sorted(names) if name not in DELIVERY_VARIABLES
@@ -112,10 +112,10 @@ def variable_values(names: Iterable[str], facts: Mapping[str, object]) -> dict[s
     return {name: value for name, value in picked if value is not None}
 
 
-def nest_values(filled: Mapping[str, object]) -> dict[str, object]:
-    """The values under dotted names as Liquid reads them: mappings inside mappings."""
+def nest_values(by_name: Mapping[str, object]) -> dict[str, object]:
+    """Convert values by dotted name to the nested mappings that Liquid reads."""
     values: dict[str, object] = {}
-    for name, value in filled.items():
+    for name, value in by_name.items():
         *path, key = variable_path(name)
         inside = values
         for step in path:
@@ -125,8 +125,8 @@ def nest_values(filled: Mapping[str, object]) -> dict[str, object]:
 
 
 def variable_path(name: str) -> list[str]:
-    """The steps a dotted name stands for."""
-    # The key of an attribute is all that follows.
+    """Split a dotted name into its keys."""
+    # The name of a custom attribute may contain dots itself.
     return name.split(".", COMPANY_CUSTOM_PREFIX.count(".") if name.startswith(COMPANY_CUSTOM_PREFIX) else 1)
 
 
@@ -153,12 +153,12 @@ def _unknown_filters(template: BoundTemplate, source: str) -> Iterator[Problem]:
 
 
 def _reserved_names(template: BoundTemplate, source: str) -> Iterator[Problem]:
-    # Otherwise a text could hide that it uses, say, a company: `{% if false %}{% assign company = 1 %}{% endif %}`.
+    # Otherwise a text could hide that it uses a company: `{% if false %}{% assign company = 1 %}{% endif %}`.
     for node, expression in walk_nodes(template):
         if expression is None:
             for name in {*node.template_scope(), *node.block_scope()} & RESERVED_NAMES:
                 line = line_of(source, node.token.start_index)
-                yield Problem(line, f'"{name}" is already a variable of every message. Choose another name for yours.')
+                yield Problem(line, f'"{name}" is already a variable of every message. Choose another name.')
 
 
 def _lookup_fact(name: str, facts: Mapping[str, object]) -> object:

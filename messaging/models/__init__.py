@@ -1,4 +1,4 @@
-"""What is sent: messages, their versions and their senders."""
+"""Messages, their versions and their senders."""
 
 from messaging.models.choices import Channel, Format, SendType, Style, WindowZone
 from messaging.models.message import Message
