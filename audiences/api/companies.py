@@ -11,26 +11,26 @@ from rest_framework.response import Response
 from audiences import compiler, intake
 from audiences.api import payloads
 from audiences.api.base.endpoint import Endpoint, body
-from audiences.api.base.lookups import one_of
+from audiences.api.base.lookups import get_row
 from audiences.api.base.openapi import PAGE, asked
-from audiences.api.base.paging import paged
-from audiences.api.base.query import refuse_beside
-from audiences.api.users import NARROWED, SORTED, user_list
+from audiences.api.base.paging import page_rows
+from audiences.api.base.query import refuse_without_effect
+from audiences.api.users import FILTER_PARAMETERS, SORT_PARAMETERS, user_list
 from audiences.intake import Refused, Unknown, Warnings
 from audiences.intake.attributes.fields import first_given, text
 from audiences.models import Audience, Company, Customer, Membership, Tag
 from audiences.models.companies import CompanyQuerySet
 from audiences.rules import RuleError
 
-COMPANY_ID = asked("company_id", "A company, by your id.")
-NAME = asked("name", "A company, by name.")
-TYPE = asked("type", "`user`, with company_id: its users.")
+COMPANY_ID_PARAMETER = asked("company_id", "A company, by your id.")
+NAME_PARAMETER = asked("name", "A company, by name.")
+TYPE_PARAMETER = asked("type", "`user`, with company_id: its users.")
 
 
 class Companies(Endpoint):
     """/companies."""
 
-    parameters = {"get": (COMPANY_ID, NAME, TYPE, *PAGE, *NARROWED)}
+    parameters = {"get": (COMPANY_ID_PARAMETER, NAME_PARAMETER, TYPE_PARAMETER, *PAGE, *FILTER_PARAMETERS)}
 
     def post(self, request: Request) -> Response:
         """Make a company, or bring one up to date, by company_id; one we know also by its id here."""
@@ -39,7 +39,7 @@ class Companies(Endpoint):
             facts = {**facts, "company_id": intake.find_company({"id": facts["id"]}).company_id}
         warnings = Warnings()
         company = intake.upsert_company(facts, at=timezone.now(), on_bad_value=warnings.note)
-        return answer_with(company, warnings=warnings)
+        return answer_with_company(company, warnings=warnings)
 
     def get(self, request: Request) -> Response:
         """Find one by company_id or name, list the users of one (`type=user`), or list companies."""
@@ -47,19 +47,21 @@ class Companies(Endpoint):
         if query.get("type", "user") != "user":
             raise Refused("type is user: it lists the users of one company.", field="type")
         if query.get("company_id"):
-            refuse_beside(query, (NAME, *NARROWED), because="company_id names one company.")
+            refuse_without_effect(query, (NAME_PARAMETER, *FILTER_PARAMETERS), because="company_id names one company.")
             company = intake.find_company({"company_id": query["company_id"]})
-            return members(request, company) if query.get("type") == "user" else answer_with(company)
-        refuse_beside(query, [TYPE], because="it needs company_id.")
+            return company_user_list(request, company) if query.get("type") == "user" else answer_with_company(company)
+        refuse_without_effect(query, [TYPE_PARAMETER], because="it needs company_id.")
         if query.get("name"):
-            refuse_beside(query, NARROWED, because="name names one company.")
+            refuse_without_effect(query, FILTER_PARAMETERS, because="name names one company.")
             name = text(query["name"], "name")
             named = Company.objects.present().filter(name=name).order_by("pk").first()
             if named is None:
                 raise Unknown(f"No such name[{name}]", field="name")
-            return answer_with(named)
-        found, pages, total = paged(request, filtered(request).order_by("-pk"))
-        return Response({"type": "company.list", "pages": pages, "total_count": total, "companies": in_full(found)})
+            return answer_with_company(named)
+        found, pages, total = page_rows(request, filter_companies(request).order_by("-pk"))
+        return Response(
+            {"type": "company.list", "pages": pages, "total_count": total, "companies": company_payloads(found)}
+        )
 
 
 class OneCompany(Endpoint):
@@ -67,31 +69,31 @@ class OneCompany(Endpoint):
 
     def get(self, request: Request, pk: str) -> Response:
         """Find one."""
-        return answer_with(intake.find_company({"id": pk}))
+        return answer_with_company(intake.find_company({"id": pk}))
 
 
 class CompanyUsers(Endpoint):
     """/companies/{id}/users."""
 
-    parameters = {"get": (*PAGE, *SORTED)}
+    parameters = {"get": (*PAGE, *SORT_PARAMETERS)}
 
     def get(self, request: Request, pk: str) -> Response:
         """List its users."""
-        return members(request, intake.find_company({"id": pk}))
+        return company_user_list(request, intake.find_company({"id": pk}))
 
 
-def members(request: Request, company: Company) -> Response:
+def company_user_list(request: Request, company: Company) -> Response:
     """Answer with a page of a company's users."""
     return user_list(request, Customer.objects.present().users().filter(companies=company))
 
 
-def filtered(request: Request) -> CompanyQuerySet:
+def filter_companies(request: Request) -> CompanyQuerySet:
     """Return the companies the query asks for: with a tag, with somebody in a segment."""
     rows = Company.objects.present()
     if tag_id := request.query_params.get("tag_id"):
-        rows = rows.filter(tags=one_of(Tag.objects.all(), tag_id, what="tag_id"))
+        rows = rows.filter(tags=get_row(Tag.objects.all(), tag_id, what="tag_id"))
     if segment_id := request.query_params.get("segment_id"):
-        segment = one_of(Audience.objects.segments(), segment_id, what="segment_id")
+        segment = get_row(Audience.objects.segments(), segment_id, what="segment_id")
         try:
             inside = compiler.customers(segment.rules, at=timezone.now())
         except RuleError as wrong:
@@ -100,12 +102,12 @@ def filtered(request: Request) -> CompanyQuerySet:
     return rows
 
 
-def answer_with(company: Company, *, warnings: Iterable[Refused] = ()) -> Response:
+def answer_with_company(company: Company, *, warnings: Iterable[Refused] = ()) -> Response:
     """Answer with one company in full, and what of it was not stored."""
-    return Response(in_full([company])[0] | payloads.warned(warnings))
+    return Response(company_payloads([company])[0] | payloads.warnings_payload(warnings))
 
 
-def in_full(companies: Sequence[Company]) -> list[dict[str, Any]]:
+def company_payloads(companies: Sequence[Company]) -> list[dict[str, Any]]:
     """Return companies in full, with how many users each has."""
     rows = Company.objects.filter(pk__in=[company.pk for company in companies]).prefetch_related("tags")
     present = Count("memberships", filter=Q(memberships__customer__archived_at=None))

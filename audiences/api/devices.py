@@ -7,8 +7,8 @@ from rest_framework.response import Response
 from audiences import intake
 from audiences.api import payloads
 from audiences.api.base.endpoint import Endpoint, body
-from audiences.api.base.errors import Missing
-from audiences.api.base.lookups import one_of
+from audiences.api.base.errors import MissingField
+from audiences.api.base.lookups import get_row
 from audiences.api.base.openapi import WHO
 from audiences.intake.attributes.fields import first_given
 from audiences.models import Device
@@ -23,7 +23,7 @@ class Devices(Endpoint):
         """Have a user get pushes on a device, from now on nobody else; again is no harm."""
         sent = body(request)
         if first_given(sent, "token") is None:
-            raise Missing("token is required", field="token")
+            raise MissingField("token is required", field="token")
         customer = intake.find(sent)
         found = intake.register_device(customer, token=sent["token"], platform=sent.get("platform"), at=timezone.now())
         return Response(payloads.device(found, customer=customer))
@@ -40,7 +40,7 @@ class OneDevice(Endpoint):
 
     def delete(self, request: Request, pk: str) -> Response:
         """Send nothing more to a device, until it is registered again."""
-        found = one_of(Device.objects.select_related("customer"), pk)
+        found = get_row(Device.objects.select_related("customer"), pk)
         at = timezone.now()
         Device.objects.retire([found.token], at=at)
         found.refresh_from_db(fields=["retired_at"])

@@ -13,14 +13,14 @@ from audiences import intake
 from audiences.api import payloads
 from audiences.api.base import openapi
 from audiences.api.base.endpoint import Endpoint, body
-from audiences.api.base.lookups import one_of
+from audiences.api.base.lookups import get_row
 from audiences.api.base.openapi import PAGE, WHO, asked, const
-from audiences.api.base.paging import address_of, count_of
+from audiences.api.base.paging import positive_number, request_address
 from audiences.intake import Refused
 from audiences.intake.attributes.fields import flag, moment
 from audiences.models import Event
 
-KEPT_FOR = timedelta(days=90)
+EVENT_HISTORY = timedelta(days=90)
 
 
 class Events(Endpoint):
@@ -53,16 +53,16 @@ class Events(Endpoint):
         customer = intake.find(query)
         if flag(query.get("summary"), "summary"):
             return Response(payloads.event_summary(customer.event_summaries.order_by("name"), customer=customer))
-        rows = customer.events.filter(happened_at__gte=timezone.now() - KEPT_FOR).order_by("-happened_at", "-pk")
+        rows = customer.events.filter(happened_at__gte=timezone.now() - EVENT_HISTORY).order_by("-happened_at", "-pk")
         if query.get("before"):
-            last = one_of(Event.objects.filter(customer=customer), query["before"], what="before")
+            last = get_row(Event.objects.filter(customer=customer), query["before"], what="before")
             rows = rows.filter(Q(happened_at__lt=last.happened_at) | Q(happened_at=last.happened_at, pk__lt=last.pk))
-        per_page = count_of(request, "per_page", default=50, most=200)
+        per_page = positive_number(request, "per_page", default=50, most=200)
         found = list(rows[: per_page + 1])
         following = None
         if len(found) > per_page:
             found.pop()
-            following = replace_query_param(address_of(request), "before", found[-1].pk)
+            following = replace_query_param(request_address(request), "before", found[-1].pk)
         pages = {"type": "pages", "next": following, "per_page": per_page}
         events = [payloads.event(happened, customer=customer) for happened in found]
         return Response({"type": "event.list", "events": events, "pages": pages})

@@ -10,11 +10,19 @@ from rest_framework.response import Response
 
 from audiences import intake
 from audiences.api.base.endpoint import Endpoint, body
-from audiences.api.base.lookups import lead_of
+from audiences.api.base.lookups import find_lead
 from audiences.api.base.openapi import PAGE, WHO
-from audiences.api.base.query import refuse_beside
+from audiences.api.base.query import refuse_without_effect
 from audiences.api.base.versions import refuse_our_id
-from audiences.api.users import NARROWED, SINCE, SORTED, answer_with, archived, filtered, person_list
+from audiences.api.users import (
+    CREATED_SINCE_PARAMETER,
+    FILTER_PARAMETERS,
+    SORT_PARAMETERS,
+    answer_with_user,
+    archive_and_answer,
+    filter_users,
+    person_list,
+)
 from audiences.intake import Refused, Warnings
 from audiences.intake.attributes.fields import first_given, text
 from audiences.intake.identity_resolution import read_email
@@ -25,7 +33,7 @@ from audiences.models.customers import Role
 class Leads(Endpoint):
     """/contacts."""
 
-    parameters = {"get": (*WHO, *PAGE, *SORTED, *NARROWED, SINCE)}
+    parameters = {"get": (*WHO, *PAGE, *SORT_PARAMETERS, *FILTER_PARAMETERS, CREATED_SINCE_PARAMETER)}
 
     def post(self, request: Request) -> Response:
         """Make a lead; with an `id`, a `user_id` of ours, or an email a lead has, bring that one up to date."""
@@ -33,16 +41,18 @@ class Leads(Endpoint):
         facts: dict[str, Any] = request.data  # type: ignore[assignment]  # JsonObject reads nothing else.
         check_lead(facts)
         is_named = first_given(facts, "id", "user_id") is not None
-        lead = lead_of(facts) if is_named else with_email(facts.get("email"))
-        return saved(facts, lead=lead)
+        lead = find_lead(facts) if is_named else lead_with_email(facts.get("email"))
+        return save_and_answer(facts, lead=lead)
 
     def get(self, request: Request) -> Response:
         """Find one by user_id or id, or list them, by email too."""
         query = request.query_params
         if first_given(query, "user_id", "id", "intercom_user_id") is not None:
-            refuse_beside(query, (*NARROWED, SINCE), because="user_id or id names one lead.")
-            return answer_with(lead_of(query))
-        rows = filtered(request, leads())
+            refuse_without_effect(
+                query, (*FILTER_PARAMETERS, CREATED_SINCE_PARAMETER), because="user_id or id names one lead."
+            )
+            return answer_with_user(find_lead(query))
+        rows = filter_users(request, present_leads())
         if query.get("email"):
             rows = rows.filter(email=read_email(query["email"]))
         return person_list(request, rows, kind="contact")
@@ -53,25 +63,25 @@ class Lead(Endpoint):
 
     def get(self, request: Request, pk: str) -> Response:
         """Find one."""
-        return answer_with(lead_of({"id": pk}))
+        return answer_with_user(find_lead({"id": pk}))
 
     def put(self, request: Request, pk: str) -> Response:
         """Bring one up to date."""
         facts = body(request)
         check_lead(facts)
-        return saved(facts, lead=lead_of({"id": pk}))
+        return save_and_answer(facts, lead=find_lead({"id": pk}))
 
     def delete(self, request: Request, pk: str) -> Response:
         """Archive one."""
-        return archived(lead_of({"id": pk}))
+        return archive_and_answer(find_lead({"id": pk}))
 
 
-def saved(facts: Mapping[str, Any], *, lead: Customer | None) -> Response:
+def save_and_answer(facts: Mapping[str, Any], *, lead: Customer | None) -> Response:
     """Save a lead, a new one if None, and answer with it. An identity key that is not read here is refused."""
     refuse_our_id(facts)
     warnings = Warnings()
     row = intake.save_lead(facts, lead=lead, at=timezone.now(), on_bad_value=warnings.note)
-    return answer_with(row, warnings=warnings)
+    return answer_with_user(row, warnings=warnings)
 
 
 def check_lead(facts: dict[str, Any]) -> None:
@@ -80,12 +90,12 @@ def check_lead(facts: dict[str, Any]) -> None:
         raise Refused("A contact is a lead here: type is contact or lead. Send users to /users.", field="type")
 
 
-def leads() -> QuerySet[Customer]:
+def present_leads() -> QuerySet[Customer]:
     """All present leads."""
     return Customer.objects.present().filter(role=Role.LEAD)
 
 
-def with_email(email: Any) -> Customer | None:
+def lead_with_email(email: Any) -> Customer | None:
     """Return the lead who is known by this email; None if there is none."""
     address = read_email(email)
-    return leads().filter(email=address, email_is_said=False).first() if address else None
+    return present_leads().filter(email=address, email_is_said=False).first() if address else None

@@ -7,15 +7,15 @@ from rest_framework.response import Response
 from audiences import intake
 from audiences.api import payloads
 from audiences.api.base.endpoint import Endpoint, body
-from audiences.api.base.errors import Missing
-from audiences.api.base.lookups import admin_of, one_of
+from audiences.api.base.errors import MissingField
+from audiences.api.base.lookups import find_admin, get_row
 from audiences.api.base.openapi import PAGE, WHO
-from audiences.api.base.paging import paged
-from audiences.api.base.versions import refuse_unread
+from audiences.api.base.paging import page_rows
+from audiences.api.base.versions import refuse_unread_keys
 from audiences.intake.attributes.fields import first_given, mapping, text
 from audiences.models import Note
 
-LONGEST_NOTE = 20_000
+MAX_NOTE_LENGTH = 20_000
 
 
 class Notes(Endpoint):
@@ -28,12 +28,14 @@ class Notes(Endpoint):
         sent = body(request)
         named = mapping(sent.get("user"), "user")
         if named:
-            refuse_unread(sent, "user_id", "email", "intercom_user_id", "id", instead="Name the user in user alone")
+            refuse_unread_keys(
+                sent, "user_id", "email", "intercom_user_id", "id", instead="Name the user in user alone"
+            )
         customer = intake.find(named or sent)
-        written = text(sent.get("body"), "body", most=LONGEST_NOTE)
+        written = text(sent.get("body"), "body", most=MAX_NOTE_LENGTH)
         if not written:
-            raise Missing("body is required", field="body")
-        teammate = admin_of(by) if (by := first_given(sent, "admin_id")) is not None else None
+            raise MissingField("body is required", field="body")
+        teammate = find_admin(by) if (by := first_given(sent, "admin_id")) is not None else None
         made = customer.notes.create(teammate=teammate, body=written, created_at=timezone.now())
         return Response(payloads.note(made, customer=customer))
 
@@ -41,7 +43,7 @@ class Notes(Endpoint):
         """List those about one user, the newest first."""
         customer = intake.find(request.query_params)
         rows = customer.notes.select_related("teammate").order_by("-created_at", "-pk")
-        found, pages, total = paged(request, rows)
+        found, pages, total = page_rows(request, rows)
         notes = [payloads.note(row, customer=customer) for row in found]
         return Response({"type": "note.list", "pages": pages, "total_count": total, "notes": notes})
 
@@ -51,5 +53,5 @@ class OneNote(Endpoint):
 
     def get(self, request: Request, pk: str) -> Response:
         """Find one."""
-        found = one_of(Note.objects.select_related("teammate", "customer"), pk)
+        found = get_row(Note.objects.select_related("teammate", "customer"), pk)
         return Response(payloads.note(found, customer=found.customer))

@@ -24,7 +24,7 @@ def unix(moment: datetime | None) -> int | None:
     return None if moment is None else int(moment.timestamp())
 
 
-def listed(kind: str, entries: Iterable[Any], *, key: str = "") -> Json:
+def list_payload(kind: str, entries: Iterable[Any], *, key: str = "") -> Json:
     """Return a list as it stands inside other shapes: {"type": "tag.list", "tags": [...]}."""
     return {"type": f"{kind}.list", key or f"{kind}s": list(entries)}
 
@@ -34,7 +34,7 @@ def avatar(url: str | None) -> Json:
     return {"type": "avatar", "image_url": url or None}
 
 
-def warned(warnings: Iterable[Refused]) -> Json:
+def warnings_payload(warnings: Iterable[Refused]) -> Json:
     """Return the attributes that were not stored, as they stand in the answer beside all that was; nothing if none."""
     found = [{"code": "attribute_not_stored", "message": str(wrong), "field": wrong.field} for wrong in warnings]
     return {"warnings": found} if found else {}
@@ -47,7 +47,7 @@ def tag(label: Tag) -> Json:
 
 def tags(labels: Iterable[Tag]) -> Json:
     """Return the tags on something, by name."""
-    return listed("tag", (tag(label) for label in sorted(labels, key=lambda label: label.name.lower())))
+    return list_payload("tag", (tag(label) for label in sorted(labels, key=lambda label: label.name.lower())))
 
 
 def segment(found: Audience) -> Json:
@@ -90,7 +90,7 @@ def user(customer: Customer, *, segments: Iterable[Audience] = ()) -> Json:
         "pseudonym": None,
         "avatar": avatar(details.get("avatar_url")),
         "app_id": APP_ID,
-        "companies": listed("company", map(company_reference, companies), key="companies"),
+        "companies": list_payload("company", map(company_reference, companies), key="companies"),
         "location_data": {
             "type": "location_data",
             "city_name": customer.city or None,
@@ -110,13 +110,13 @@ def user(customer: Customer, *, segments: Iterable[Audience] = ()) -> Json:
         "signed_up_at": unix(customer.signed_up_at),
         "updated_at": unix(customer.updated_at),
         "session_count": customer.session_count,
-        "social_profiles": listed("social_profile", ()),
+        "social_profiles": list_payload("social_profile", ()),
         "unsubscribed_from_emails": customer.unsubscribed_from_emails,
         "marked_email_as_spam": customer.marked_email_as_spam,
         "has_hard_bounced": customer.has_hard_bounced,
         "user_agent_data": customer.user_agent or None,
         "tags": tags(customer.tags.all()),
-        "segments": listed("segment", map(segment, segments)),
+        "segments": list_payload("segment", map(segment, segments)),
         "referrer": details.get("referrer"),
         **{f"utm_{part}": details.get(f"utm_{part}") for part in ("campaign", "content", "medium", "source", "term")},
         "owner_id": str(customer.owner_id) if customer.owner_id else None,
@@ -173,7 +173,7 @@ def company(found: Company, *, user_count: int) -> Json:
         "industry": found.industry or None,
         "tags": tags(found.tags.all()),
         # Segments are of people here.
-        "segments": listed("segment", ()),
+        "segments": list_payload("segment", ()),
         "custom_attributes": found.attributes,
     }
 
@@ -191,7 +191,7 @@ def admin(teammate: User) -> Json:
     }
 
 
-def identified(customer: Customer) -> Json:
+def customer_ids(customer: Customer) -> Json:
     """Return a customer's three names, as they stand beside events."""
     return {"user_id": customer.user_id, "email": customer.email, "intercom_user_id": str(customer.pk)}
 
@@ -203,7 +203,7 @@ def event(happened: Event, *, customer: Customer) -> Json:
         "id": str(happened.pk),
         "event_name": happened.name,
         "created_at": unix(happened.happened_at),
-        **identified(customer),
+        **customer_ids(customer),
         "metadata": happened.metadata,
     }
 
@@ -212,7 +212,7 @@ def event_summary(summaries: Iterable[EventSummary], *, customer: Customer) -> J
     """Return what a customer did and how often; its moments are ISO here (wire 5.12)."""
     return {
         "type": "event.summary",
-        **identified(customer),
+        **customer_ids(customer),
         "events": [
             {
                 "name": summary.name,

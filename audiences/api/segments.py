@@ -16,7 +16,7 @@ from audiences import compiler
 from audiences.api import payloads
 from audiences.api.base import openapi
 from audiences.api.base.endpoint import Endpoint
-from audiences.api.base.lookups import one_of
+from audiences.api.base.lookups import get_row
 from audiences.api.base.openapi import asked
 from audiences.intake import Refused
 from audiences.intake.attributes.fields import flag
@@ -25,7 +25,7 @@ from audiences.models.audience import parse_stored_rules
 from audiences.rules import RuleError
 
 # Somebody waits for the answer, and a process is kept busy for as long.
-COUNTED_WITHIN = timedelta(seconds=12)
+COUNT_TIMEOUT = timedelta(seconds=12)
 
 
 class Segments(Endpoint):
@@ -47,8 +47,8 @@ class Segments(Endpoint):
             raise Refused("type is user or company.", field="type")
         if kind == "company":
             rows = rows.none()
-        numbers = counts_in_time(rows, at=timezone.now()) if counting else {}
-        return Response(payloads.listed("segment", [segment(row, numbers) for row in rows]))
+        numbers = counts_before_timeout(rows, at=timezone.now()) if counting else {}
+        return Response(payloads.list_payload("segment", [segment_payload(row, numbers) for row in rows]))
 
 
 class Segment(Endpoint):
@@ -56,37 +56,37 @@ class Segment(Endpoint):
 
     def get(self, request: Request, pk: str) -> Response:
         """Answer with one, counted; a count that would take too long is null."""
-        row = one_of(Audience.objects.segments(), pk)
-        return Response(segment(row, counts_in_time([row], at=timezone.now())))
+        row = get_row(Audience.objects.segments(), pk)
+        return Response(segment_payload(row, counts_before_timeout([row], at=timezone.now())))
 
 
-def segment(row: Audience, numbers: Mapping[int, int | None]) -> payloads.Json:
+def segment_payload(row: Audience, numbers: Mapping[int, int | None]) -> payloads.Json:
     """Return a segment; with its count where it was to be counted, null where that was not done in time."""
     shape = payloads.segment(row)
     return {**shape, "count": numbers[row.pk]} if row.pk in numbers else shape
 
 
-def counts_in_time(segments: Collection[Audience], *, at: datetime) -> dict[int, int | None]:
+def counts_before_timeout(segments: Collection[Audience], *, at: datetime) -> dict[int, int | None]:
     """Return how many are in each; None for those that were not counted within COUNTED_WITHIN for all together.
 
     All are counted by one statement while that goes fast. Where it does not, each is by itself until the time is over,
     so that what can be told is. One alone has all the time at once.
     """
-    budget = COUNTED_WITHIN.total_seconds()
+    budget = COUNT_TIMEOUT.total_seconds()
     ends, is_one = monotonic() + budget, len(segments) == 1
-    if (found := counted(segments, at=at, seconds=budget if is_one else budget / 3)) is not None:
+    if (found := counts_within(segments, at=at, seconds=budget if is_one else budget / 3)) is not None:
         return {**found}
     if is_one:
         return {row.pk: None for row in segments}
     numbers: dict[int, int | None] = {}
     for row in segments:
         left = ends - monotonic()
-        one = counted([row], at=at, seconds=left) if left > 0 else None
+        one = counts_within([row], at=at, seconds=left) if left > 0 else None
         numbers[row.pk] = one[row.pk] if one else None
     return numbers
 
 
-def counted(segments: Collection[Audience], *, at: datetime, seconds: float) -> dict[int, int] | None:
+def counts_within(segments: Collection[Audience], *, at: datetime, seconds: float) -> dict[int, int] | None:
     """Return how many are in each; None where that takes longer."""
     try:
         with transaction.atomic(), connection.cursor() as cursor:

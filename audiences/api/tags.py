@@ -11,13 +11,13 @@ from rest_framework.response import Response
 from audiences import intake
 from audiences.api import payloads
 from audiences.api.base.endpoint import Endpoint, body
-from audiences.api.base.lookups import one_of
+from audiences.api.base.lookups import get_row
 from audiences.intake import Conflict, Refused
 from audiences.intake.attributes.fields import entries, flag
 from audiences.models import Audience, Company, Customer, Tag
 from audiences.models.audience import ABOUT_TAGS
 
-MOST_TAGGED = 50
+MAX_TAGGED = 50
 
 
 class Tags(Endpoint):
@@ -32,8 +32,8 @@ class Tags(Endpoint):
             label = tag_from_request(facts)
             for field, find in (("users", intake.find), ("companies", intake.find_company)):
                 things = entries(facts.get(field), field)
-                if len(things) > MOST_TAGGED:
-                    raise Refused(f"Tag at most {MOST_TAGGED} at once.", field=field)
+                if len(things) > MAX_TAGGED:
+                    raise Refused(f"Tag at most {MAX_TAGGED} at once.", field=field)
                 put: list[Customer | Company] = []
                 taken: list[Customer | Company] = []
                 for thing in things:
@@ -52,7 +52,7 @@ class OneTag(Endpoint):
 
     def delete(self, request: Request, pk: str) -> Response:
         """Remove a tag from everybody; one that rules ask about stays."""
-        label = one_of(Tag.objects.all(), pk)
+        label = get_row(Tag.objects.all(), pk)
         if Audience.objects.naming(label, *ABOUT_TAGS).exists():
             raise Conflict(f"The tag “{label.name}” is asked about by a message or a segment.", field="id")
         label.delete()
@@ -63,7 +63,7 @@ def tag_from_request(facts: dict[str, Any]) -> Tag:
     """Return the tag a request is about: the one of its id, renamed where it says so, or of its name."""
     if facts.get("id") is None:
         return intake.find_or_make_tag(facts.get("name"), at=timezone.now())
-    label = one_of(Tag.objects.all(), facts["id"])
+    label = get_row(Tag.objects.all(), facts["id"])
     if "name" in facts:
         intake.rename_tag(label, facts["name"])
     return label

@@ -14,8 +14,8 @@ from audiences import compiler, intake
 from audiences.api import payloads
 from audiences.api.base.endpoint import Endpoint, body
 from audiences.api.base.openapi import NUMBER, PAGE, WHO, asked, one_of
-from audiences.api.base.paging import paged
-from audiences.api.base.query import given_of, refuse_beside
+from audiences.api.base.paging import page_rows
+from audiences.api.base.query import given_parameters, refuse_without_effect
 from audiences.api.base.versions import refuse_our_id
 from audiences.api.segments import segments_of
 from audiences.intake import Refused, Unknown, Warnings
@@ -29,15 +29,15 @@ SORTS = {
     "signed_up_at": "signed_up_at",
     "last_request_at": "last_seen_at",
 }
-SORTED = (
+SORT_PARAMETERS = (
     asked("sort", "What to sort by.", one_of(*SORTS)),
     asked("order", "asc or desc.", one_of("asc", "desc")),
 )
-NARROWED = (
+FILTER_PARAMETERS = (
     asked("tag_id", "Those with a tag."),
     asked("segment_id", "Those in a segment, or with somebody in it."),
 )
-SINCE = asked("created_since", "Those we first heard of within so many days.", NUMBER)
+CREATED_SINCE_PARAMETER = asked("created_since", "Those we first heard of within so many days.", NUMBER)
 
 
 class UserFilter(FilterSet):
@@ -66,26 +66,28 @@ class UserFilter(FilterSet):
 class Users(Endpoint):
     """/users."""
 
-    parameters = {"get": (*WHO, *PAGE, *SORTED, *NARROWED, SINCE), "delete": WHO}
+    parameters = {"get": (*WHO, *PAGE, *SORT_PARAMETERS, *FILTER_PARAMETERS, CREATED_SINCE_PARAMETER), "delete": WHO}
 
     def post(self, request: Request) -> Response:
         """Make a user, or bring one up to date."""
         sent, warnings = body(request), Warnings()
         refuse_our_id(sent)
         user = intake.identify(sent, at=timezone.now(), on_bad_value=warnings.note)
-        return answer_with(user, warnings=warnings)
+        return answer_with_user(user, warnings=warnings)
 
     def get(self, request: Request) -> Response:
         """Find one by user_id, email or id, or list them."""
         query = request.query_params
-        if named := given_of(query, WHO):
-            refuse_beside(query, (*NARROWED, SINCE), because=f"{named[0]} names one user.")
-            return answer_with(intake.find(query))
-        return user_list(request, filtered(request, Customer.objects.present().users()))
+        if named := given_parameters(query, WHO):
+            refuse_without_effect(
+                query, (*FILTER_PARAMETERS, CREATED_SINCE_PARAMETER), because=f"{named[0]} names one user."
+            )
+            return answer_with_user(intake.find(query))
+        return user_list(request, filter_users(request, Customer.objects.present().users()))
 
     def delete(self, request: Request) -> Response:
         """Archive one by user_id or email."""
-        return archived(intake.find(request.query_params))
+        return archive_and_answer(intake.find(request.query_params))
 
 
 class User(Endpoint):
@@ -93,26 +95,26 @@ class User(Endpoint):
 
     def get(self, request: Request, pk: str) -> Response:
         """Find one."""
-        return answer_with(intake.find({"id": pk}))
+        return answer_with_user(intake.find({"id": pk}))
 
     def delete(self, request: Request, pk: str) -> Response:
         """Archive one."""
-        return archived(intake.find({"id": pk}))
+        return archive_and_answer(intake.find({"id": pk}))
 
 
-def archived(customer: Customer) -> Response:
+def archive_and_answer(customer: Customer) -> Response:
     """Archive a customer, and answer with them as they were."""
-    response = answer_with(customer)
+    response = answer_with_user(customer)
     intake.archive(customer, at=timezone.now())
     return response
 
 
-def answer_with(customer: Customer, *, warnings: Iterable[Refused] = ()) -> Response:
+def answer_with_user(customer: Customer, *, warnings: Iterable[Refused] = ()) -> Response:
     """Answer with one user in full, and what of them was not stored."""
-    return Response(in_full([customer])[0] | payloads.warned(warnings))
+    return Response(user_payloads([customer])[0] | payloads.warnings_payload(warnings))
 
 
-def in_full(customers: Sequence[Customer]) -> list[payloads.Json]:
+def user_payloads(customers: Sequence[Customer]) -> list[payloads.Json]:
     """Return users in full, with the segments they are in now."""
     return payloads.users(customers, segments=segments_of(customers, at=timezone.now()))
 
@@ -129,18 +131,18 @@ def person_list(request: Request, rows: QuerySet[Customer], *, kind: str) -> Res
         raise Refused(f"Sort by {', '.join(SORTS)}, in the order asc or desc.", field="sort")
     by, key = F(SORTS[sort]), F("pk")
     ordering = (by.asc(nulls_last=True), key.asc()) if order == "asc" else (by.desc(nulls_last=True), key.desc())
-    found, pages, total = paged(request, rows.order_by(*ordering))
-    return Response({"type": f"{kind}.list", "pages": pages, "total_count": total, f"{kind}s": in_full(found)})
+    found, pages, total = page_rows(request, rows.order_by(*ordering))
+    return Response({"type": f"{kind}.list", "pages": pages, "total_count": total, f"{kind}s": user_payloads(found)})
 
 
-def filtered(request: Request, rows: QuerySet[Customer]) -> QuerySet[Customer]:
+def filter_users(request: Request, rows: QuerySet[Customer]) -> QuerySet[Customer]:
     """Return the users the query asks for."""
     wanted = UserFilter(request.query_params, queryset=rows)
-    check(wanted, request)
+    check_filter(wanted, request)
     return wanted.qs
 
 
-def check(wanted: FilterSet, request: Request) -> None:
+def check_filter(wanted: FilterSet, request: Request) -> None:
     """Refuse a filter that makes no sense by its name; 404 where it names what is not there."""
     if wanted.is_valid():
         return

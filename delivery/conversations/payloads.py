@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from audiences.api.payloads import Json, listed, unix, user_reference
+from audiences.api.payloads import Json, list_payload, unix, user_reference
 from delivery import rendering
 from delivery.models import Conversation, ConversationPart, DeliveryRecord
 from messaging.content import ContentError
@@ -87,7 +87,7 @@ def conversation(found: Conversation, *, plain: bool = False) -> Json:
         "open": found.state == "open",
         "state": found.state,
         "read": found.read,
-        "tags": listed("tag", ()),
+        "tags": list_payload("tag", ()),
     }
 
 
@@ -104,7 +104,7 @@ def whole_conversation(found: Conversation, *, plain: bool = False) -> Json:
     return {
         **conversation(found, plain=plain),
         "conversation_parts": {
-            **listed("conversation_part", parts),
+            **list_payload("conversation_part", parts),
             "total_count": found.parts.count(),
         },
         "conversation_rating": {

@@ -18,7 +18,7 @@ from audiences.api.base.openapi import (
 )
 from delivery.reporting import counters
 from messaging.models import Channel, SendType, State
-from outbound.api.messages import BECOMES, OneMessage, Outbound
+from outbound.api.messages import ACTION_FOR_STATE, OneMessage, Outbound
 
 ADDRESSES: dict[str, type[Endpoint]] = {
     "api/outbound": Outbound,
@@ -60,7 +60,7 @@ CALLS: dict[type[Endpoint], dict[str, Call]] = {
         "get": Call(tag="Outbound", answers=ref("Message")),
         "patch": Call(
             tag="Outbound",
-            sends=sent(title=TEXT, state=one_of(*BECOMES)),
+            sends=sent(title=TEXT, state=one_of(*ACTION_FOR_STATE)),
             answers=ref("Message"),
             more="What is locked once a message is live answers 409 `conflict` and is named in `field`.",
         ),

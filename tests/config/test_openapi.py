@@ -21,7 +21,7 @@ from schemathesis.specs.openapi.checks import (
 
 from audiences.models import Integration, Job, JobTask, Notification, NotificationState, Subscription, Topic, Workspace
 from config import openapi
-from config.openapi import CALLS, PLACES
+from config.openapi import ADDRESS_OF, CALLS
 from delivery.conversations import threads
 from delivery.visits import visit
 from tests.factories import (
@@ -160,7 +160,7 @@ def test_every_answer_is_as_the_document_says_and_none_is_a_500(case, token):
 
 
 def test_every_call_there_is_is_described_and_nothing_else_is():
-    routed = {(view, method) for view in PLACES for method in METHODS if hasattr(view, method)}
+    routed = {(view, method) for view in ADDRESS_OF for method in METHODS if hasattr(view, method)}
 
     assert routed == {(view, method) for view, calls in CALLS.items() for method in calls}
 

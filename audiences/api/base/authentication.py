@@ -15,7 +15,7 @@ from rest_framework.request import Request
 
 from audiences.models import Integration
 
-READ = ("name", "token_key", "last_used_at", "user__username", "user__first_name", "user__is_active")
+LOADED_FIELDS = ("name", "token_key", "last_used_at", "user__username", "user__first_name", "user__is_active")
 TOKEN = re.compile(r"[\x21-\x7e]{8,255}")
 
 
@@ -27,7 +27,7 @@ class TokenAuthentication(KnoxAuthentication):
         scheme, _, credentials = get_authorization_header(request).decode("latin-1").strip().partition(" ")
         if not scheme:
             return None
-        read = SCHEMES.get(scheme.lower())
+        read = TOKEN_READERS.get(scheme.lower())
         token = read(credentials.strip()) if read else ""
         if not TOKEN.fullmatch(token):
             raise AuthenticationFailed
@@ -39,7 +39,7 @@ class TokenAuthentication(KnoxAuthentication):
         """Find the integration by the digest of its token: one row, of which little is read, as none ever ends."""
         try:
             digest = hash_token(token.decode())
-            found = Integration.objects.select_related("user").only(*READ).get(pk=digest, user__is_active=True)
+            found = Integration.objects.select_related("user").only(*LOADED_FIELDS).get(pk=digest, user__is_active=True)
         except (binascii.Error, TypeError, Integration.DoesNotExist) as wrong:
             raise AuthenticationFailed from wrong
         return found.user, found
@@ -49,7 +49,7 @@ class TokenAuthentication(KnoxAuthentication):
         return "Bearer"
 
 
-def user_name(credentials: str) -> str:
+def basic_user_name(credentials: str) -> str:
     """Return the user name of HTTP Basic, "" unless the password is empty."""
     try:
         name, _, password = base64.b64decode(credentials, validate=True).decode("latin-1").partition(":")
@@ -58,4 +58,4 @@ def user_name(credentials: str) -> str:
     return "" if password else name
 
 
-SCHEMES: dict[str, Callable[[str], str]] = {"bearer": str, "basic": user_name}
+TOKEN_READERS: dict[str, Callable[[str], str]] = {"bearer": str, "basic": basic_user_name}

@@ -21,14 +21,14 @@ from rest_framework.views import APIView
 from audiences.api.base.errors import TooLarge
 from audiences.api.base.openapi import Parameter
 from audiences.api.base.query import check_query
-from audiences.api.base.versions import HEADER, check_version, refuse_foreign_keys
+from audiences.api.base.versions import VERSION_HEADER, check_version, refuse_foreign_keys
 from audiences.intake import Refused
 
 # The official clients put the path of a `next` link behind their base URL, which ends in /api itself, and so ask for
 # the rest of a list at /api/api/users. Every address of the API begins with this.
-AGAIN = "(?:api/)?"
+REPEATED_API_PREFIX = "(?:api/)?"
 # The limit is a minute's, counted in windows of this many seconds (wire 5.3).
-WINDOW = 10
+RATE_WINDOW_SECONDS = 10
 
 
 class JsonObject(BaseParser):
@@ -53,7 +53,7 @@ class JsonObject(BaseParser):
         return read
 
 
-class Broken(BytesIO):
+class BrokenBody(BytesIO):
     """A body of which no more came than that it makes no sense; whoever reads it is told."""
 
     def read(self, _size: int | None = -1, /) -> bytes:
@@ -61,7 +61,7 @@ class Broken(BytesIO):
         raise ParseError("The body cannot be read: its chunks are broken, or it ended too soon.")
 
 
-class AlwaysJson(BaseContentNegotiation):
+class JsonNegotiation(BaseContentNegotiation):
     """Answer in JSON whatever is said to be acceptable: there is nothing else, and errors must be readable."""
 
     def select_parser(self, request: Request, parsers: Any) -> BaseParser | None:
@@ -84,19 +84,19 @@ class RateLimit(BaseThrottle):
         if not settings.API_RATE_LIMIT or request.auth is None:
             return True
         now = int(timezone.now().timestamp())
-        limit = -(-settings.API_RATE_LIMIT * WINDOW // 60)
-        window = now // WINDOW
+        limit = -(-settings.API_RATE_LIMIT * RATE_WINDOW_SECONDS // 60)
+        window = now // RATE_WINDOW_SECONDS
         key = f"api-rate-{request.auth.pk[:40]}-{window}"
-        cache.add(key, 0, timeout=2 * WINDOW)
+        cache.add(key, 0, timeout=2 * RATE_WINDOW_SECONDS)
         try:
             used = cache.incr(key)
         except ValueError:  # Dropped by the cache in between.
             used = 1
-        self.seconds_left = (window + 1) * WINDOW - now
+        self.seconds_left = (window + 1) * RATE_WINDOW_SECONDS - now
         request.rate_limit = {  # type: ignore[attr-defined]
             "X-RateLimit-Limit": limit,
             "X-RateLimit-Remaining": max(limit - used, 0),
-            "X-RateLimit-Reset": (window + 1) * WINDOW,
+            "X-RateLimit-Reset": (window + 1) * RATE_WINDOW_SECONDS,
         }
         return used <= limit
 
@@ -110,7 +110,7 @@ class Endpoint(APIView):
 
     parser_classes = [JsonObject]
     throttle_classes = [RateLimit]
-    content_negotiation_class = AlwaysJson
+    content_negotiation_class = JsonNegotiation
     # The query parameters of each method, by its name in lower case. The OpenAPI document shows the same ones.
     parameters: dict[str, tuple[Parameter, ...]] = {}
 
@@ -121,7 +121,7 @@ class Endpoint(APIView):
 
     def check_request(self, request: Request) -> None:
         """Refuse other versions of the API, undeclared query parameters, and identity keys that nobody reads."""
-        check_version(request.headers.get(HEADER, ""))
+        check_version(request.headers.get(VERSION_HEADER, ""))
         method = "get" if request.method == "HEAD" else str(request.method).lower()
         if method in ("options", "trace") or not hasattr(self, method):
             return
@@ -138,7 +138,7 @@ class Endpoint(APIView):
                 length, stream = len(raw), BytesIO(raw)
             except (ParseException, OSError):
                 # Only what is raised while the request is handled is answered in JSON, so it is when it is read.
-                length, stream = 1, Broken()
+                length, stream = 1, BrokenBody()
             came["CONTENT_LENGTH"], request._stream = str(length), stream  # noqa: SLF001
         return super().initialize_request(request, *args, **kwargs)
 
@@ -149,12 +149,12 @@ class Endpoint(APIView):
         return super().finalize_response(request, response, *args, **kwargs)
 
 
-class Nowhere(Endpoint):
+class UnknownAddress(Endpoint):
     """Any address under /api/ that is none."""
 
     def check_request(self, request: Request) -> None:
         """Tell clients of other versions so: most of what they miss here are their addresses."""
-        check_version(request.headers.get(HEADER, ""))
+        check_version(request.headers.get(VERSION_HEADER, ""))
 
     def http_method_not_allowed(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Response:
         """There is nothing here."""

@@ -34,8 +34,10 @@ CODES: dict[int, str] = {
 
 
 # A database that could not do it now; visits speak to it through the driver itself, without Django's errors.
-PASSING = (OperationalError, psycopg.OperationalError)
-TOOK_TOO_LONG = "The database did not finish this in time, and nothing was changed. Ask for less, or try again later."
+TEMPORARY_ERRORS = (OperationalError, psycopg.OperationalError)
+STATEMENT_CANCELED = (
+    "The database did not finish this in time, and nothing was changed. Ask for less, or try again later."
+)
 
 
 def is_canceled(exc: Exception) -> bool:
@@ -50,7 +52,7 @@ class TooLarge(APIException):
     default_detail = "The body is too large."
 
 
-class TooLong(APIException):
+class CountTimeout(APIException):
     """It would keep a process busy for longer than anybody waits; the text says what to ask for instead."""
 
     status_code = status.HTTP_503_SERVICE_UNAVAILABLE
@@ -62,7 +64,7 @@ class Forbidden(APIException):
     status_code = status.HTTP_403_FORBIDDEN
 
 
-class Missing(APIException):
+class MissingField(APIException):
     """A field without which this cannot be done was left out (wire 5.2: 422)."""
 
     status_code = status.HTTP_422_UNPROCESSABLE_ENTITY
@@ -80,7 +82,7 @@ def error_list(code: str, message: str, *, status_code: int, field: str = "") ->
     return Response({"type": "error.list", "request_id": str(uuid4()), "errors": [error]}, status=status_code)
 
 
-def answer(exc: Exception, context: dict[str, Any]) -> Response | None:
+def error_response(exc: Exception, context: dict[str, Any]) -> Response | None:
     """Answer any error that is the caller's or will pass; None lets one of ours be what it is, and be reported."""
     for kind, status_code, code in REFUSALS:
         if isinstance(exc, kind):
@@ -89,8 +91,8 @@ def answer(exc: Exception, context: dict[str, Any]) -> Response | None:
     if is_canceled(exc):
         log.warning("a statement was canceled after its time")
         set_rollback()
-        return error_list("service_unavailable", TOOK_TOO_LONG, status_code=status.HTTP_503_SERVICE_UNAVAILABLE)
-    if isinstance(exc, PASSING):
+        return error_list("service_unavailable", STATEMENT_CANCELED, status_code=status.HTTP_503_SERVICE_UNAVAILABLE)
+    if isinstance(exc, TEMPORARY_ERRORS):
         log.error("the database could not do it now", exc_info=exc)
         set_rollback()
         message = "This could not be done now. Try again in a moment."
@@ -98,7 +100,7 @@ def answer(exc: Exception, context: dict[str, Any]) -> Response | None:
     response = exception_handler(exc, context)
     if response is None:
         return None
-    message = in_words(response.data)
+    message = first_error_text(response.data)
     if isinstance(exc, AuthenticationFailed | NotAuthenticated):
         message = "Access Token Invalid"
     code = CODES.get(response.status_code, "bad_request")
@@ -108,7 +110,7 @@ def answer(exc: Exception, context: dict[str, Any]) -> Response | None:
     return answered
 
 
-def in_words(detail: Any) -> str:
+def first_error_text(detail: Any) -> str:
     """Return the first sentence of what DRF has to say, however it is wrapped."""
     while isinstance(detail, dict | list):
         if not detail:

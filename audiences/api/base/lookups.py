@@ -18,7 +18,7 @@ Row = TypeVar("Row", bound=Model)
 LEAD_USER_ID = re.compile(r"lead-([1-9]\d{0,17})")
 
 
-def one_of(rows: QuerySet[Row], named: Any, *, what: str = "id") -> Row:
+def get_row(rows: QuerySet[Row], named: Any, *, what: str = "id") -> Row:
     """Return the row of this id, or answer 404."""
     given = text(named, what)
     found = rows.filter(pk=int(given)).first() if ID.fullmatch(given) else None
@@ -27,14 +27,14 @@ def one_of(rows: QuerySet[Row], named: Any, *, what: str = "id") -> Row:
     return found
 
 
-def lead_of(reference: Mapping[str, Any]) -> Customer:
+def find_lead(reference: Mapping[str, Any]) -> Customer:
     """Return the lead a reference names by id, by the user_id we show it with, or by email; or answer 404.
 
     A lead who only left the address in the messenger is not named by it: anybody can leave anybody's.
     """
     leads = Customer.objects.present().filter(role=Role.LEAD)
     if (our_id := first_given(reference, "id", "intercom_user_id")) is not None:
-        return one_of(leads, our_id)
+        return get_row(leads, our_id)
     if first_given(reference, "user_id") is not None:
         named = text(reference["user_id"], "user_id")
         is_ours = LEAD_USER_ID.fullmatch(named)
@@ -55,6 +55,6 @@ def admins() -> QuerySet[User]:
     return User.objects.filter(is_staff=True, is_active=True).order_by("pk")
 
 
-def admin_of(named: Any, *, what: str = "admin_id") -> User:
+def find_admin(named: Any, *, what: str = "admin_id") -> User:
     """Return the teammate of this id, or answer 404."""
-    return one_of(admins(), named, what=what)
+    return get_row(admins(), named, what=what)

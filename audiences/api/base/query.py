@@ -9,7 +9,7 @@ from audiences.intake import Refused
 from audiences.intake.attributes.fields import quoted_value
 
 # These choose a page, an order or a form of the answer. Clients send them to every list; none of them narrows a list.
-HARMLESS = frozenset({"page", "per_page", "order", "sort", "display_as", "include_count"})
+ALWAYS_ALLOWED = frozenset({"page", "per_page", "order", "sort", "display_as", "include_count"})
 # Cursors: an empty one means the beginning.
 CURSORS = frozenset({"scroll_param", "before"})
 
@@ -18,7 +18,7 @@ def check_query(query: QueryDict, declared: Sequence[Parameter]) -> None:
     """Refuse a parameter that the call does not declare, one without a value, and one with two different values."""
     names = [parameter.name for parameter in declared]
     for name, values in query.lists():
-        if name in HARMLESS:
+        if name in ALWAYS_ALLOWED:
             continue
         if name not in names:
             known = f"It takes {', '.join(names)}." if names else "It takes none."
@@ -29,12 +29,12 @@ def check_query(query: QueryDict, declared: Sequence[Parameter]) -> None:
             raise Refused(f"{name} is empty. Give it a value, or leave it out.", field=name)
 
 
-def given_of(query: QueryDict, parameters: Iterable[Parameter]) -> list[str]:
+def given_parameters(query: QueryDict, parameters: Iterable[Parameter]) -> list[str]:
     """Return the names of those of these parameters that the query has."""
     return [parameter.name for parameter in parameters if parameter.name in query]
 
 
-def refuse_beside(query: QueryDict, parameters: Iterable[Parameter], *, because: str) -> None:
+def refuse_without_effect(query: QueryDict, parameters: Iterable[Parameter], *, because: str) -> None:
     """Refuse parameters that would have no effect in this query; `because` says why."""
-    if useless := given_of(query, parameters):
+    if useless := given_parameters(query, parameters):
         raise Refused(f"{useless[0]} has no effect here: {because}", field=useless[0])

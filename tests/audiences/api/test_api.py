@@ -782,7 +782,7 @@ class TestSegmentsAndCounts:
             return kept, params
 
         monkeypatch.setattr(segments, "members_of", slowly)
-        monkeypatch.setattr(segments, "COUNTED_WITHIN", timedelta(seconds=1.5))
+        monkeypatch.setattr(segments, "COUNT_TIMEOUT", timedelta(seconds=1.5))
 
         listed = api.get("/api/segments?include_count=true").json()["segments"]
         by_id = [api.get(f"/api/segments/{row.pk}").json()["count"] for row in (quick, slow)]
@@ -796,7 +796,7 @@ class TestSegmentsAndCounts:
     def test_one_segment_has_all_the_time_in_one_try(self, api, monkeypatch, address):
         row = SegmentFactory()
         given: list[float] = []
-        monkeypatch.setattr(segments, "counted", lambda _rows, *, at, seconds: given.append(seconds))
+        monkeypatch.setattr(segments, "counts_within", lambda _rows, *, at, seconds: given.append(seconds))
 
         answer = api.get(address.format(pk=row.pk)).json()
 
@@ -808,7 +808,7 @@ class TestSegmentsAndCounts:
             company = CompanyFactory(company_id=str(number), name=f"c{number}")
             MembershipFactory.create_batch(number, company=company)
         MembershipFactory(customer__archived=True, company=CompanyFactory(company_id="5"))
-        monkeypatch.setattr(counts, "MOST", 2)
+        monkeypatch.setattr(counts, "MAX_LISTED", 2)
 
         with CaptureQueriesContext(connection) as done:
             answer = api.get("/api/counts?type=company&count=user").json()
@@ -819,7 +819,7 @@ class TestSegmentsAndCounts:
     def test_of_many_tags_those_most_have_are_counted(self, api, monkeypatch):
         for name, number in (("rare", 1), ("common", 3), ("some", 2)):
             CustomerTagFactory.create_batch(number, tag=TagFactory(name=name))
-        monkeypatch.setattr(counts, "MOST", 2)
+        monkeypatch.setattr(counts, "MAX_LISTED", 2)
 
         assert api.get("/api/counts?type=user&count=tag").json()["user"]["tag"] == [{"common": 3}, {"some": 2}]
 

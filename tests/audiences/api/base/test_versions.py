@@ -6,7 +6,7 @@ import pytest
 from rest_framework.test import APIClient
 
 from audiences.models import Customer, Integration, Tag
-from config.openapi import CALLS, PLACES
+from config.openapi import ADDRESS_OF, CALLS
 from delivery.models import Conversation
 from tests.factories import CustomerFactory
 
@@ -14,12 +14,14 @@ pytestmark = pytest.mark.django_db
 
 WRITES = [
     (method, "/" + re.sub(r"\(\?P<pk>[^)]*\)", "7", place))
-    for view, place in PLACES.items()
+    for view, place in ADDRESS_OF.items()
     for method in CALLS[view]
     if method in ("post", "put", "patch")
 ]
 CALLED = [
-    (method, "/" + re.sub(r"\(\?P<pk>[^)]*\)", "7", place)) for view, place in PLACES.items() for method in CALLS[view]
+    (method, "/" + re.sub(r"\(\?P<pk>[^)]*\)", "7", place))
+    for view, place in ADDRESS_OF.items()
+    for method in CALLS[view]
 ]
 
 
