@@ -1,4 +1,4 @@
-"""The OpenAPI document of the API: what the tables beside the endpoints say, put together by drf-spectacular."""
+"""OpenAPI document of the API, assembled by drf-spectacular from the tables in each app's `api.schema`."""
 
 import re
 from typing import Any
@@ -22,22 +22,22 @@ ADDRESS_OF: dict[type[Endpoint], str] = {
 }
 ID = re.compile(r"\(\?P<pk>[^)]*\)")
 ERRORS = {
-    400: "What was sent makes no sense; the message says why.",
-    401: "The token is missing or is none of ours.",
-    403: "This is not done for this customer.",
-    404: "Something that was named is not there.",
-    409: "What was sent could mean two, or can no longer be done.",
+    400: "The request is invalid. The message gives the reason.",
+    401: "The token is missing or invalid.",
+    403: "The action is not allowed for this customer.",
+    404: "An object that the request refers to does not exist.",
+    409: "The request is ambiguous, or the object can no longer be changed in this way.",
     413: "The body is too large.",
     415: "The body is not JSON.",
-    422: "Something was left out without which this cannot be done.",
-    429: "Over the rate limit; the headers say until when.",
-    503: "It could not be done now; try again in a moment.",
+    422: "A required field is missing.",
+    429: "Rate limit exceeded. The headers give the time of the reset.",
+    503: "Temporarily unavailable. Try again in a moment.",
 }
 COMMON_ERRORS, BODY_ERRORS = (400, 401, 404, 429, 503), (409, 413, 415, 422)
 LIMIT_HEADERS = {
-    "X-RateLimit-Limit": "Requests allowed in a window of ten seconds.",
-    "X-RateLimit-Remaining": "How many of them are left.",
-    "X-RateLimit-Reset": "When the window ends, in unix seconds.",
+    "X-RateLimit-Limit": "Requests allowed in a window of 10 seconds.",
+    "X-RateLimit-Remaining": "Requests left in the window.",
+    "X-RateLimit-Reset": "End of the window, in unix seconds.",
 }
 SECURITY = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "The token of an integration."},
@@ -50,7 +50,7 @@ SECURITY = {
 
 
 def described_endpoints(endpoints: list[tuple[str, str, str, Any]]) -> list[tuple[str, str, str, Any]]:
-    """The endpoints that are described, each once and at the address people write."""
+    """Return the endpoints that have a Call, each once, with its plain address instead of the URL pattern."""
     found = {}
     for _, regex, method, callback in endpoints:
         view = getattr(callback, "cls", None)
@@ -61,15 +61,15 @@ def described_endpoints(endpoints: list[tuple[str, str, str, Any]]) -> list[tupl
 
 
 def add_schemas(result: dict[str, Any], **_: Any) -> dict[str, Any]:
-    """The document with the schemas its operations name."""
+    """Return the document with the schemas that its operations refer to."""
     return {**result, "components": {"schemas": SCHEMAS, "securitySchemes": SECURITY}}
 
 
 class CallSchema(AutoSchema):
-    """One operation, as its call is described."""
+    """Inspector that builds an operation from its Call."""
 
     def get_operation(self, path: str, path_regex: str, path_prefix: str, method: str, registry: Any) -> Any:
-        """What the call takes and answers."""
+        """Return the operation object."""
         view: Any = type(self.view)
         call: Call = CALLS[view][method.lower()]
         parameters = [parameter_object(parameter) for parameter in view.parameters.get(method.lower(), ())]
@@ -97,21 +97,19 @@ class CallSchema(AutoSchema):
 
 
 def parameter_object(parameter: Parameter) -> dict[str, Any]:
-    """A parameter of the query."""
     schema = parameter.schema or {"type": "string"}
     return {"name": parameter.name, "in": "query", "description": parameter.about, "schema": schema}
 
 
 def success_response(call: Call) -> dict[str, Any]:
-    """What is answered when all goes well."""
+    """Return the response object for success."""
     headers = {**LIMIT_HEADERS, **dict(call.headers)}
-    described: dict[str, Any] = {
-        "description": "Done.",
+    response: dict[str, Any] = {
+        "description": "Success.",
         "headers": {name: {"description": about, "schema": {"type": "string"}} for name, about in headers.items()},
     }
-    return described if call.answers is None else {**described, "content": json_content(call.answers)}
+    return response if call.answers is None else {**response, "content": json_content(call.answers)}
 
 
 def json_content(schema: Schema) -> dict[str, Any]:
-    """A body in JSON."""
     return {"application/json": {"schema": schema}}

@@ -1,4 +1,4 @@
-"""Counts, and the teammates (wire 5.13)."""
+"""Endpoints of counts and of teammates (wire 5.13)."""
 
 from collections.abc import Callable, Iterable
 from datetime import datetime
@@ -21,7 +21,7 @@ from audiences.models import Audience, Company, Customer, Tag
 from audiences.models.customers import Role
 
 NameCounts = list[dict[str, int]]
-# A count by something lists so many: of tags and companies the largest, of segments the first by name.
+# Maximum groups in one response: the largest tags and companies, the first segments by name.
 MAX_LISTED = 1_000
 TOTAL_COUNTS: dict[str, Callable[[], int]] = {
     "company": lambda: Company.objects.present().count(),
@@ -33,47 +33,42 @@ TOTAL_COUNTS: dict[str, Callable[[], int]] = {
 
 
 def name_counts(rows: Iterable[tuple[str, int]]) -> NameCounts:
-    """Return counts as the clients read them: a list of single pairs."""
+    """Return counts in the wire format: a list of objects with one key each."""
     return [{name: number} for name, number in rows]
 
 
 def users_by_segment(at: datetime) -> NameCounts:
-    """How many users are in each segment."""
     rows = list(Audience.objects.segments().order_by("name")[:MAX_LISTED])
     numbers = counts_before_timeout(rows, at=at)
     uncounted = [row.name for row in rows if numbers[row.pk] is None]
     if uncounted:
-        raise CountTimeout(f"Counting took too long, of “{uncounted[0]}” too. Ask for a segment by its id.")
+        raise CountTimeout(f"Counting took too long, for “{uncounted[0]}” too. Request a single segment by its id.")
     return name_counts((row.name, numbers[row.pk] or 0) for row in rows)
 
 
 def users_by_tag(_at: datetime) -> NameCounts:
-    """How many users have each tag."""
-    present = Count("customers", filter=Q(customers__archived_at=None, customers__role=Role.USER))
-    return counts_by_tag(present)
+    number = Count("customers", filter=Q(customers__archived_at=None, customers__role=Role.USER))
+    return counts_by_tag(number)
 
 
 def counts_by_tag(number: Count) -> NameCounts:
-    """How many each tag is on."""
     rows = Tag.objects.annotate(number=number).order_by("-number", "name")
     return name_counts(rows.values_list("name", "number")[:MAX_LISTED])
 
 
 def companies_by_segment(_at: datetime) -> NameCounts:
-    """Segments are of people here."""
+    """Return no counts: segments contain only people."""
     return []
 
 
 def companies_by_tag(_at: datetime) -> NameCounts:
-    """How many companies have each tag."""
-    present = Count("companies", filter=Q(companies__archived_at=None))
-    return counts_by_tag(present)
+    number = Count("companies", filter=Q(companies__archived_at=None))
+    return counts_by_tag(number)
 
 
 def companies_by_users(_at: datetime) -> NameCounts:
-    """How many users each company has."""
-    present = Count("memberships", filter=Q(memberships__customer__archived_at=None))
-    rows = Company.objects.present().annotate(number=present).order_by("-number", "company_id")
+    number = Count("memberships", filter=Q(memberships__customer__archived_at=None))
+    rows = Company.objects.present().annotate(number=number).order_by("-number", "company_id")
     found = rows.values_list("name", "company_id", "number")[:MAX_LISTED]
     return name_counts((name or company_id, number) for name, company_id, number in found)
 
@@ -89,23 +84,23 @@ GROUPED_COUNTS: dict[tuple[str, str], Callable[[datetime], NameCounts]] = {
 
 COUNT_PARAMETER = asked(
     "count",
-    f"By what; at most {MAX_LISTED:,} are listed, the largest (segments: the first by name).",
+    f"Group by this. Returns at most {MAX_LISTED:,} groups, the largest ones (segments: the first by name).",
     one_of("segment", "tag", "user", "admin"),
 )
 
 
 class Counts(Endpoint):
-    """/counts; of conversations delivery counts, which routes this."""
+    """/counts. delivery extends it with counts of conversations, and routes it."""
 
     parameters = {
         "get": (
-            asked("type", "Of what.", one_of("user", "lead", "company", "tag", "segment", "conversation")),
+            asked("type", "Type to count.", one_of("user", "lead", "company", "tag", "segment", "conversation")),
             COUNT_PARAMETER,
         )
     }
 
     def get(self, request: Request) -> Response:
-        """Count all there is, or of one type by what it is counted by."""
+        """Count all types, or one type, optionally by group."""
         kind, by = request.query_params.get("type", ""), request.query_params.get("count", "")
         if not kind:
             refuse_without_effect(request.query_params, [COUNT_PARAMETER], because="it needs type.")
@@ -115,7 +110,7 @@ class Counts(Endpoint):
             return Response({"type": "count", kind: {"count": TOTAL_COUNTS[kind]()}})
         if (kind, by) not in GROUPED_COUNTS:
             known = ", ".join(f"type={kind}&count={by}" for kind, by in GROUPED_COUNTS)
-            raise Refused(f"There is no such count. There are: {known}.", field="count")
+            raise Refused(f"Unknown count. Available: {known}.", field="count")
         return Response({"type": "count", kind: {by: GROUPED_COUNTS[kind, by](timezone.now())}})
 
 

@@ -1,4 +1,4 @@
-"""Devices that take pushes."""
+"""Endpoints of devices that receive pushes."""
 
 from django.utils import timezone
 from rest_framework.request import Request
@@ -20,7 +20,7 @@ class Devices(Endpoint):
     parameters = {"get": WHO}
 
     def post(self, request: Request) -> Response:
-        """Have a user get pushes on a device, from now on nobody else; again is no harm."""
+        """Register a user's device for pushes. The device is removed from its previous user. Idempotent."""
         sent = body(request)
         if first_given(sent, "token") is None:
             raise MissingField("token is required", field="token")
@@ -29,7 +29,7 @@ class Devices(Endpoint):
         return Response(payloads.device(found, customer=customer))
 
     def get(self, request: Request) -> Response:
-        """List a user's devices, those that get nothing any more among them."""
+        """List a user's devices, including retired ones."""
         customer = intake.find(request.query_params)
         devices = [payloads.device(found, customer=customer) for found in customer.devices.order_by("pk")]
         return Response({"type": "device.list", "devices": devices})
@@ -39,7 +39,7 @@ class OneDevice(Endpoint):
     """/devices/{id}."""
 
     def delete(self, request: Request, pk: str) -> Response:
-        """Send nothing more to a device, until it is registered again."""
+        """Retire a device: it receives no pushes until it is registered again."""
         found = get_row(Device.objects.select_related("customer"), pk)
         at = timezone.now()
         Device.objects.retire([found.token], at=at)

@@ -1,4 +1,4 @@
-"""Events: recorded, listed, summed up (wire 5.12)."""
+"""Endpoints of events: record, list and summarise (wire 5.12)."""
 
 from datetime import timedelta
 
@@ -28,16 +28,16 @@ class Events(Endpoint):
 
     parameters = {
         "get": (
-            asked("type", "`user`: the events of one user.", const("user")),
+            asked("type", "`user`: list the events of one user.", const("user")),
             *WHO,
-            asked("summary", "true: summed up by name.", openapi.one_of("true", "false")),
-            asked("before", "The id of the last event of the page before."),
+            asked("summary", "true: return counts by event name.", openapi.one_of("true", "false")),
+            asked("before", "ID of the last event of the previous page."),
             PAGE[1],
         )
     }
 
     def post(self, request: Request) -> Response:
-        """Record that a user did something; the answer is empty, for a duplicate too."""
+        """Record an event of a user. The response is empty, also for a duplicate."""
         facts = body(request)
         happened_at = moment(facts.get("created_at"), "created_at")
         intake.record_event(
@@ -46,10 +46,10 @@ class Events(Endpoint):
         return Response(status=status.HTTP_202_ACCEPTED)
 
     def get(self, request: Request) -> Response:
-        """List a user's events of 90 days, the newest first, or sum all up with `summary=true`."""
+        """List a user's events of the last 90 days, newest first, or summarise all with `summary=true`."""
         query = request.query_params
         if query.get("type") != "user":
-            raise Refused("Ask for the events of one user: type=user, and who.", field="type")
+            raise Refused("Events are listed for one user: send type=user, and user_id, email or id.", field="type")
         customer = intake.find(query)
         if flag(query.get("summary"), "summary"):
             return Response(payloads.event_summary(customer.event_summaries.order_by("name"), customer=customer))
@@ -57,7 +57,7 @@ class Events(Endpoint):
         if query.get("before"):
             last = get_row(Event.objects.filter(customer=customer), query["before"], what="before")
             rows = rows.filter(Q(happened_at__lt=last.happened_at) | Q(happened_at=last.happened_at, pk__lt=last.pk))
-        per_page = positive_number(request, "per_page", default=50, most=200)
+        per_page = positive_number(request, "per_page", default=50, maximum=200)
         found = list(rows[: per_page + 1])
         following = None
         if len(found) > per_page:

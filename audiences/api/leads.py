@@ -1,4 +1,4 @@
-"""Leads, which the wire calls contacts: made, brought up to date, found, listed, archived (wire 5.13)."""
+"""Endpoints of leads, called contacts in the API: create, update, find, list and archive (wire 5.13)."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -36,8 +36,8 @@ class Leads(Endpoint):
     parameters = {"get": (*WHO, *PAGE, *SORT_PARAMETERS, *FILTER_PARAMETERS, CREATED_SINCE_PARAMETER)}
 
     def post(self, request: Request) -> Response:
-        """Make a lead; with an `id`, a `user_id` of ours, or an email a lead has, bring that one up to date."""
-        # Of whom nothing is known yet; the clients make one of no fields at all.
+        """Create a lead, or update the one with this id, user_id or email."""
+        # An empty body is allowed: the clients create leads without any fields.
         facts: dict[str, Any] = request.data  # type: ignore[assignment]  # JsonObject reads nothing else.
         check_lead(facts)
         is_named = first_given(facts, "id", "user_id") is not None
@@ -45,11 +45,11 @@ class Leads(Endpoint):
         return save_and_answer(facts, lead=lead)
 
     def get(self, request: Request) -> Response:
-        """Find one by user_id or id, or list them, by email too."""
+        """Find a lead by user_id or id, or list leads, optionally with an email."""
         query = request.query_params
         if first_given(query, "user_id", "id", "intercom_user_id") is not None:
             refuse_without_effect(
-                query, (*FILTER_PARAMETERS, CREATED_SINCE_PARAMETER), because="user_id or id names one lead."
+                query, (*FILTER_PARAMETERS, CREATED_SINCE_PARAMETER), because="user_id or id identifies one lead."
             )
             return answer_with_user(find_lead(query))
         rows = filter_users(request, present_leads())
@@ -62,22 +62,22 @@ class Lead(Endpoint):
     """/contacts/{id}."""
 
     def get(self, request: Request, pk: str) -> Response:
-        """Find one."""
+        """Find a lead."""
         return answer_with_user(find_lead({"id": pk}))
 
     def put(self, request: Request, pk: str) -> Response:
-        """Bring one up to date."""
+        """Update a lead."""
         facts = body(request)
         check_lead(facts)
         return save_and_answer(facts, lead=find_lead({"id": pk}))
 
     def delete(self, request: Request, pk: str) -> Response:
-        """Archive one."""
+        """Archive a lead."""
         return archive_and_answer(find_lead({"id": pk}))
 
 
 def save_and_answer(facts: Mapping[str, Any], *, lead: Customer | None) -> Response:
-    """Save a lead, a new one if None, and answer with it. An identity key that is not read here is refused."""
+    """Save a lead (None creates one) and return a response with it. Refuse intercom_user_id in the body."""
     refuse_our_id(facts)
     warnings = Warnings()
     row = intake.save_lead(facts, lead=lead, at=timezone.now(), on_bad_value=warnings.note)
@@ -85,17 +85,16 @@ def save_and_answer(facts: Mapping[str, Any], *, lead: Customer | None) -> Respo
 
 
 def check_lead(facts: dict[str, Any]) -> None:
-    """Refuse a body that says it is about a user."""
+    """Refuse a body whose type is not a lead."""
     if text(facts.get("type"), "type") not in ("", "contact", "lead"):
-        raise Refused("A contact is a lead here: type is contact or lead. Send users to /users.", field="type")
+        raise Refused("A contact is a lead here: type must be contact or lead. Send users to /users.", field="type")
 
 
 def present_leads() -> QuerySet[Customer]:
-    """All present leads."""
     return Customer.objects.present().filter(role=Role.LEAD)
 
 
 def lead_with_email(email: Any) -> Customer | None:
-    """Return the lead who is known by this email; None if there is none."""
+    """Return the lead with this email; None if there is none."""
     address = read_email(email)
     return present_leads().filter(email=address, email_is_said=False).first() if address else None

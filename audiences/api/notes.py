@@ -1,4 +1,4 @@
-"""Notes about users and leads (wire 5.13)."""
+"""Endpoints of notes about users and leads (wire 5.13)."""
 
 from django.utils import timezone
 from rest_framework.request import Request
@@ -24,23 +24,23 @@ class Notes(Endpoint):
     parameters = {"get": (*WHO, *PAGE)}
 
     def post(self, request: Request) -> Response:
-        """Write one about a user, who is named in `user` or beside it."""
+        """Create a note about a user. Identify the user in `user`, or at the top level of the body."""
         sent = body(request)
         named = mapping(sent.get("user"), "user")
         if named:
             refuse_unread_keys(
-                sent, "user_id", "email", "intercom_user_id", "id", instead="Name the user in user alone"
+                sent, "user_id", "email", "intercom_user_id", "id", instead="Identify the user in user only"
             )
         customer = intake.find(named or sent)
         written = text(sent.get("body"), "body", most=MAX_NOTE_LENGTH)
         if not written:
             raise MissingField("body is required", field="body")
         teammate = find_admin(by) if (by := first_given(sent, "admin_id")) is not None else None
-        made = customer.notes.create(teammate=teammate, body=written, created_at=timezone.now())
-        return Response(payloads.note(made, customer=customer))
+        note = customer.notes.create(teammate=teammate, body=written, created_at=timezone.now())
+        return Response(payloads.note(note, customer=customer))
 
     def get(self, request: Request) -> Response:
-        """List those about one user, the newest first."""
+        """List the notes about a user, newest first."""
         customer = intake.find(request.query_params)
         rows = customer.notes.select_related("teammate").order_by("-created_at", "-pk")
         found, pages, total = page_rows(request, rows)
@@ -52,6 +52,6 @@ class OneNote(Endpoint):
     """/notes/{id}."""
 
     def get(self, request: Request, pk: str) -> Response:
-        """Find one."""
+        """Find a note."""
         found = get_row(Note.objects.select_related("teammate", "customer"), pk)
         return Response(payloads.note(found, customer=found.customer))

@@ -1,4 +1,4 @@
-"""What each call about who there is takes and answers (wire 5.10 to 5.13), for the OpenAPI document.
+"""OpenAPI schemas and calls of the endpoints in this app (wire 5.10 to 5.13).
 
 Over 120 lines because it is one table.
 """
@@ -103,7 +103,7 @@ SCHEMAS: dict[str, Schema] = {
         created_at=MOMENT,
         updated_at=MOMENT,
         person_type=const("user"),
-        maybe={"count": {**or_null(WHOLE), "description": "Null where counting took too long."}},
+        maybe={"count": {**or_null(WHOLE), "description": "Null if counting took too long."}},
     ),
     "User": shape("user", maybe=WARNINGS, **PERSON),
     "Contact": shape("contact", maybe=WARNINGS, **PERSON),
@@ -219,7 +219,7 @@ CALLS: dict[type[Endpoint], dict[str, Call]] = {
             tag="Users",
             sends=ref("PersonFacts"),
             answers=ref("Person"),
-            more="Who is meant is told by id, then user_id, then email.",
+            more="Identifies the user by id, then user_id, then email.",
         ),
         "get": Call(
             tag="Users",
@@ -301,7 +301,7 @@ CALLS: dict[type[Endpoint], dict[str, Call]] = {
             tag="Devices",
             sends=sent("token", token=TEXT, platform=PLATFORM, id=TEXTUAL, user_id=TEXTUAL, email=TEXTUAL),
             answers=ref("Device"),
-            more="Who is meant is told by id, then user_id, then email. Call it at each start of the app.",
+            more="Identifies the user by id, then user_id, then email. Call it at each start of the app.",
         ),
         "get": Call(tag="Devices", answers=listed("device", ref("Device"))),
     },
@@ -336,7 +336,7 @@ CALLS: dict[type[Endpoint], dict[str, Call]] = {
         )
     },
 }
-# Delivery routes it, with conversations beside.
+# Routed by delivery, which adds the counts of conversations.
 COUNTS = Call(
     tag="Counts",
     answers={

@@ -1,4 +1,4 @@
-"""Tags: made, renamed, put on and taken off, listed, removed (wire 5.13)."""
+"""Endpoints of tags: create, rename, add, remove, list and delete (wire 5.13)."""
 
 from typing import Any
 
@@ -24,7 +24,7 @@ class Tags(Endpoint):
     """/tags."""
 
     def post(self, request: Request) -> Response:
-        """Make a tag, rename one (with its `id`), or put it on users or companies or take it off."""
+        """Create a tag, rename one (by `id`), or add it to or remove it from users or companies."""
         facts = body(request)
         if facts.get("users") and facts.get("companies"):
             raise Refused("Tag users or companies, not both at once.", field="companies")
@@ -34,16 +34,16 @@ class Tags(Endpoint):
                 things = entries(facts.get(field), field)
                 if len(things) > MAX_TAGGED:
                     raise Refused(f"Tag at most {MAX_TAGGED} at once.", field=field)
-                put: list[Customer | Company] = []
-                taken: list[Customer | Company] = []
+                to_tag: list[Customer | Company] = []
+                to_untag: list[Customer | Company] = []
                 for thing in things:
-                    (taken if flag(thing.get("untag"), "untag") else put).append(find(thing))
-                intake.tag(label, put, at=timezone.now())
-                intake.untag(label, taken, at=timezone.now())
+                    (to_untag if flag(thing.get("untag"), "untag") else to_tag).append(find(thing))
+                intake.tag(label, to_tag, at=timezone.now())
+                intake.untag(label, to_untag, at=timezone.now())
         return Response(payloads.tag(label))
 
     def get(self, request: Request) -> Response:
-        """List them all by name."""
+        """List the tags by name."""
         return Response(payloads.tags(Tag.objects.all()))
 
 
@@ -51,16 +51,16 @@ class OneTag(Endpoint):
     """/tags/{id}."""
 
     def delete(self, request: Request, pk: str) -> Response:
-        """Remove a tag from everybody; one that rules ask about stays."""
+        """Delete a tag. A tag that rules refer to cannot be deleted."""
         label = get_row(Tag.objects.all(), pk)
         if Audience.objects.naming(label, *ABOUT_TAGS).exists():
-            raise Conflict(f"The tag “{label.name}” is asked about by a message or a segment.", field="id")
+            raise Conflict(f"The tag “{label.name}” is used by a message or a segment.", field="id")
         label.delete()
         return Response(status=status.HTTP_200_OK)
 
 
 def tag_from_request(facts: dict[str, Any]) -> Tag:
-    """Return the tag a request is about: the one of its id, renamed where it says so, or of its name."""
+    """Return the tag with the request's id, renamed if the request has a name; without an id, the tag of this name."""
     if facts.get("id") is None:
         return intake.find_or_make_tag(facts.get("name"), at=timezone.now())
     label = get_row(Tag.objects.all(), facts["id"])

@@ -146,8 +146,8 @@ def note_trouble(batch: Batch, outcome: Outcome) -> None:
         Message.objects.filter(pk=message.pk).exclude(problem=trouble).update(problem=trouble)
     elif outcome.sent and message.problem.startswith(sending_outcome.OF_ALL_COPIES):
         message.problem = ""
-        ours = Q(trouble__startswith=sending_outcome.SENDER_IS_REFUSED) | Q(
-            trouble__startswith=sending_outcome.NONE_IS_FINISHED
+        ours = Q(problem__startswith=sending_outcome.SENDER_IS_REFUSED) | Q(
+            problem__startswith=sending_outcome.NONE_IS_FINISHED
         )
         Message.objects.filter(ours, pk=message.pk).update(problem="")
 

@@ -218,7 +218,7 @@ class TestErrors:
         answer = api.generic("POST", address, b"", content_type="application/json", **given)
 
         assert answer.status_code == 400
-        assert "chunks are broken" in errors(answer)["message"]
+        assert "chunks are invalid" in errors(answer)["message"]
 
     def test_a_body_too_large_is_a_413(self, api, settings):
         settings.DATA_UPLOAD_MAX_MEMORY_SIZE = 100

@@ -51,9 +51,9 @@ def test_every_call_refuses_a_parameter_that_it_does_not_declare(api, method, ad
 
 def test_the_refusal_names_the_parameters_there_are(api):
     assert refusal(api.get("/api/notes?customer=25"))["message"].endswith(
-        "It takes user_id, email, intercom_user_id, id, page, per_page."
+        "It accepts user_id, email, intercom_user_id, id, page, per_page."
     )
-    assert refusal(api.get("/api/tags?customer=25"))["message"].endswith("It takes none.")
+    assert refusal(api.get("/api/tags?customer=25"))["message"].endswith("It accepts none.")
 
 
 @pytest.mark.parametrize(

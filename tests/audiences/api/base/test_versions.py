@@ -51,7 +51,7 @@ def test_every_call_refuses_another_version_and_names_clients_that_work(api, met
 
     wrong = refusal(answer)
     assert wrong["field"] == "Intercom-Version"
-    for named in ("1.x family", "“2.11”", "python-intercom==3.1.0", "intercom-client@2.11"):
+    for named in ("version 1.x", "“2.11”", "python-intercom==3.1.0", "intercom-client@2.11"):
         assert named in wrong["message"]
 
 
@@ -73,7 +73,7 @@ def test_every_write_refuses_an_identity_key_that_it_would_drop(api, method, add
     wrong = refusal(getattr(api, method)(address, {"email": "ann@x.example", key: "user"}, format="json"))
 
     assert wrong["field"] == key
-    assert wrong["message"].startswith(f"{key} is not read here. ")
+    assert wrong["message"].startswith(f"{key} is not supported here. ")
 
 
 def test_a_user_sent_as_a_contact_of_2_x_becomes_no_lead(api):
