@@ -6,7 +6,7 @@ compile_version                   once for each version
 variable_values, Compiled.render  for each customer; a version and the same values always render the same copy
 """
 
-from messaging.content.email_layout import EmailLayout, build_email_layout
+from messaging.content.email_layout import build_email_layout
 from messaging.content.parser import ContentError
 from messaging.content.sanitize import paragraphs_html, sanitise
 from messaging.content.template import (
@@ -24,7 +24,6 @@ from messaging.content.template import (
 from messaging.content.variables import (
     UNSUBSCRIBE_URL,
     VARIABLES,
-    Problem,
     check_text,
     uses_company,
     variable_values,
@@ -39,8 +38,6 @@ __all__ = [
     "VARIABLES",
     "Compiled",
     "ContentError",
-    "EmailLayout",
-    "Problem",
     "RenderTarget",
     "Rendered",
     "build_email_layout",
