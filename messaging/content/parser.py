@@ -142,7 +142,7 @@ def describe_error(error: LiquidError) -> str:
     for pattern, words in ERROR_TEXTS:
         if found := re.match(pattern, message):
             return words.format(**found.groupdict())
-    return message if message.endswith(".") else f"This cannot be read: {message}."
+    return message if message.endswith(".") else f"Invalid Liquid: {message}."
 
 
 def _check_expression(expression: Expression | None, source: str) -> None:

@@ -67,11 +67,11 @@ def assert_nothing_runs(source):
     for name, value in seen.attributes:
         assert not name.startswith("on"), source
         if name in {"href", "src"}:
-            # As a browser reads it: control characters inside an address do not count.
+            # Browsers ignore control characters inside an address.
             assert not re.match(r"(javascript|data|vbscript):", re.sub(r"[\s\x00-\x1f]", "", value).lower()), source
 
 
-# check
+# check_text
 
 
 @pytest.mark.parametrize("name", content.VARIABLES)
@@ -104,7 +104,7 @@ def test_valid_text_has_no_problems(good):
 
 
 @pytest.mark.parametrize(
-    ("bad", "told"),
+    ("bad", "expected"),
     [
         ("{{ fist_name }}", 'Line 1: There is no variable "fist_name". Did you mean "first_name"?'),
         ("ü\n\n{{ plan }}", 'Line 3: There is no variable "plan". Did you mean "custom_attributes.plan"?'),
@@ -125,7 +125,7 @@ def test_valid_text_has_no_problems(good):
         ("{{ name | }}", 'Line 1: A filter is missing after "|".'),
         ("{{ 'name }}", "Line 1: A quotation mark is never closed."),
         ("{{ name | default: “there” }}", "Line 1: Put text in straight quotes"),
-        ("{{ first name }}", "Line 1: This cannot be read: expected end of expression, found word."),
+        ("{{ first name }}", "Line 1: Invalid Liquid: expected end of expression, found word."),
         ("\n{% break %}", 'Line 2: "break" and "continue" only work inside "for".'),
         ("{{ custom_attributes[email] }}", "cannot be looked up by the value of another"),
         ("{% for n in (1..custom_attributes.seats) %}x{% endfor %}", "A range is written with two whole numbers"),
@@ -135,11 +135,11 @@ def test_valid_text_has_no_problems(good):
         ("{% for name in (1..2) %}x{% endfor %}", '"name" is already a variable of every message'),
     ],
 )
-def test_problem_has_a_readable_text_and_its_line(bad, told):
+def test_problem_has_a_readable_text_and_its_line(bad, expected):
     found = problems(bad)
 
     assert len(found) == 1
-    assert told in found[0]
+    assert expected in found[0]
 
 
 @pytest.mark.parametrize(
@@ -162,7 +162,7 @@ def test_company_use_cannot_be_hidden_by_a_variable_of_the_same_name():
     assert problems("{% if false %}{% assign company = 1 %}{% endif %}{{ company.name }}") != []
 
 
-# which variables
+# variables_in
 
 
 def test_variables_in_a_text_are_returned_by_dotted_name():
@@ -185,7 +185,7 @@ def test_variables_in_invalid_text_raise_an_error():
         content.variables_in("{{ name")
 
 
-# fill
+# variable_values
 
 
 def test_values_are_limited_to_used_and_known_variables_and_are_json():
@@ -245,7 +245,7 @@ def test_number_too_long_for_a_float_keeps_all_digits():
     }
 
 
-# reading to one person
+# rendering
 
 
 def test_value_is_escaped_in_html_but_not_in_text_and_subject():
@@ -268,7 +268,7 @@ def test_value_cannot_break_out_of_an_attribute():
         ("Ann", "Ann", "Ann"),
         (None, "", "there"),
         ("", "", "there"),
-        (False, "false", "there"),  # as Liquid has it: default stands in for false, too
+        (False, "false", "there"),  # as in Liquid, the default also replaces false
         (True, "true", "true"),
         (0, "0", "0"),
         (0.5, "0.5", "0.5"),
@@ -276,7 +276,7 @@ def test_value_cannot_break_out_of_an_attribute():
     ],
 )
 @pytest.mark.parametrize("filter_name", ["default", "fallback"])
-@pytest.mark.parametrize("way", ["", "{% if true %}{% endif %}"], ids=["by places", "by Liquid"])
+@pytest.mark.parametrize("way", ["", "{% if true %}{% endif %}"], ids=["by slots", "by Liquid"])
 def test_unknown_value_renders_as_its_default_or_empty(value, plain, with_default, filter_name, way):
     source = f'[{{{{ custom_attributes.x }}}}][{{{{custom_attributes.x|{filter_name}:"there"}}}}]{way}'
 
@@ -296,7 +296,7 @@ def test_unknown_company_size_is_not_the_number_of_its_fields():
     assert html(source, company__name="Acme") == "Acme:"
 
 
-@pytest.mark.parametrize("way", ["", "{% if true %}{% endif %}"], ids=["by places", "by Liquid"])
+@pytest.mark.parametrize("way", ["", "{% if true %}{% endif %}"], ids=["by slots", "by Liquid"])
 def test_subject_is_always_one_line(way):
     line = subject("Hi\r\nBcc: a@example.com {{ name }}\t!" + way, name="Ann\r\nBcc: b@example.com\u2028\x0b\x00x")
 
@@ -439,7 +439,7 @@ def test_rendered_text_contains_no_script(source, value):
     try:
         shown = html(source, name=value)
     except ContentError:
-        return  # its Liquid cannot be read
+        return  # its Liquid is invalid
 
     assert_nothing_runs(shown)
 
@@ -514,7 +514,7 @@ def test_liquid_cannot_output_forbidden_html(body):
     assert_nothing_runs(html(body, custom_attributes__x="<script>alert(1)</script><img src=x onerror=alert(1)>"))
 
 
-# the parts of an email
+# parts of an email
 
 
 def test_email_has_inlined_styles_and_intact_liquid():
@@ -633,7 +633,7 @@ def test_invalid_content_is_not_compiled():
             compiled(**wrong)
 
 
-# places, and Liquid itself
+# slots compared with Liquid
 
 names = st.sampled_from(["first_name", "company.name", "custom_attributes.plan", "company.custom_attributes.seats"])
 values = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.just("javascript:x")
@@ -655,14 +655,14 @@ sources = st.lists(literal | outputs, max_size=8).map("".join)
 @example('{{ company.name | default: "it\'s <b>" }}', {}, HTML_LIQUID)
 def test_slots_render_exactly_as_liquid_does(source, filled, language):
     template = parse_template(source, language)
-    places = compile_to_slots(template)
+    slots = compile_to_slots(template)
 
-    if places is None:
-        # Left to Liquid: a default that HTML would read.
+    if slots is None:
+        # A default with HTML special characters is left to Liquid.
         assert language is HTML_LIQUID
         assert re.search(r"""\|[^}]*[<>&'][^}]*\}""", source)
     else:
-        assert places(filled) == render_template(template, nest_values(filled))
+        assert slots(filled) == render_template(template, nest_values(filled))
 
 
 @pytest.mark.parametrize(
