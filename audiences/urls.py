@@ -2,7 +2,7 @@
 
 from django.urls import URLPattern, re_path
 
-from audiences.api.base.endpoint import AGAIN, Endpoint
+from audiences.api.base.endpoint import REPEATED_API_PREFIX, Endpoint
 from audiences.api.companies import Companies, CompanyUsers, OneCompany
 from audiences.api.counts import Admins
 from audiences.api.devices import Devices, OneDevice
@@ -38,5 +38,5 @@ ADDRESSES: dict[str, type[Endpoint]] = {
     "me": Me,
 }
 urlpatterns: list[URLPattern] = [
-    re_path(rf"^{AGAIN}{address}/?$", view.as_view()) for address, view in ADDRESSES.items()
+    re_path(rf"^{REPEATED_API_PREFIX}{address}/?$", view.as_view()) for address, view in ADDRESSES.items()
 ]

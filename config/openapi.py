@@ -1,4 +1,4 @@
-"""The OpenAPI document of the API: what the tables beside the endpoints say, put together by drf-spectacular."""
+"""OpenAPI document of the API, assembled by drf-spectacular from the tables in each app's `api.schema`."""
 
 import re
 from typing import Any
@@ -15,29 +15,29 @@ from outbound.api import schema as of_outbound
 
 CALLS: dict[type[Endpoint], dict[str, Call]] = {**of_audiences.CALLS, **of_delivery.CALLS, **of_outbound.CALLS}
 SCHEMAS: dict[str, Schema] = {**of_audiences.SCHEMAS, **of_delivery.SCHEMAS, **of_outbound.SCHEMAS}
-PLACES: dict[type[Endpoint], str] = {
+ADDRESS_OF: dict[type[Endpoint], str] = {
     **{view: f"api/{address}" for address, view in ADDRESSES.items()},
     **{view: address for address, view in ENDPOINTS.items()},
     **{view: address for address, view in of_outbound.ADDRESSES.items()},
 }
 ID = re.compile(r"\(\?P<pk>[^)]*\)")
 ERRORS = {
-    400: "What was sent makes no sense; the message says why.",
-    401: "The token is missing or is none of ours.",
-    403: "This is not done for this customer.",
-    404: "Something that was named is not there.",
-    409: "What was sent could mean two, or can no longer be done.",
+    400: "The request is invalid. The message gives the reason.",
+    401: "The token is missing or invalid.",
+    403: "The action is not allowed for this customer.",
+    404: "An object that the request refers to does not exist.",
+    409: "The request is ambiguous, or the object can no longer be changed in this way.",
     413: "The body is too large.",
     415: "The body is not JSON.",
-    422: "Something was left out without which this cannot be done.",
-    429: "Over the rate limit; the headers say until when.",
-    503: "It could not be done now; try again in a moment.",
+    422: "A required field is missing.",
+    429: "Rate limit exceeded. The headers give the time of the reset.",
+    503: "Temporarily unavailable. Try again in a moment.",
 }
-ALWAYS, WITH_A_BODY = (400, 401, 404, 429, 503), (409, 413, 415, 422)
+COMMON_ERRORS, BODY_ERRORS = (400, 401, 404, 429, 503), (409, 413, 415, 422)
 LIMIT_HEADERS = {
-    "X-RateLimit-Limit": "Requests allowed in a window of ten seconds.",
-    "X-RateLimit-Remaining": "How many of them are left.",
-    "X-RateLimit-Reset": "When the window ends, in unix seconds.",
+    "X-RateLimit-Limit": "Requests allowed in a window of 10 seconds.",
+    "X-RateLimit-Remaining": "Requests left in the window.",
+    "X-RateLimit-Reset": "End of the window, in unix seconds.",
 }
 SECURITY = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "The token of an integration."},
@@ -49,33 +49,33 @@ SECURITY = {
 }
 
 
-def described(endpoints: list[tuple[str, str, str, Any]]) -> list[tuple[str, str, str, Any]]:
-    """The endpoints that are described, each once and at the address people write."""
+def described_endpoints(endpoints: list[tuple[str, str, str, Any]]) -> list[tuple[str, str, str, Any]]:
+    """Return the endpoints that have a Call, each once, with its plain address instead of the URL pattern."""
     found = {}
     for _, regex, method, callback in endpoints:
         view = getattr(callback, "cls", None)
         if view in CALLS and method.lower() in CALLS[view]:
-            path = f"/{ID.sub('{id}', PLACES[view])}"
+            path = f"/{ID.sub('{id}', ADDRESS_OF[view])}"
             found[path, method] = (path, regex, method, callback)
     return list(found.values())
 
 
-def completed(result: dict[str, Any], **_: Any) -> dict[str, Any]:
-    """The document with the schemas its operations name."""
+def add_schemas(result: dict[str, Any], **_: Any) -> dict[str, Any]:
+    """Return the document with the schemas that its operations refer to."""
     return {**result, "components": {"schemas": SCHEMAS, "securitySchemes": SECURITY}}
 
 
-class Described(AutoSchema):
-    """One operation, as its call is described."""
+class CallSchema(AutoSchema):
+    """Inspector that builds an operation from its Call."""
 
     def get_operation(self, path: str, path_regex: str, path_prefix: str, method: str, registry: Any) -> Any:
-        """What the call takes and answers."""
+        """Return the operation object."""
         view: Any = type(self.view)
         call: Call = CALLS[view][method.lower()]
-        parameters = [in_query(parameter) for parameter in view.parameters.get(method.lower(), ())]
+        parameters = [parameter_object(parameter) for parameter in view.parameters.get(method.lower(), ())]
         if "{id}" in path:
             parameters.insert(0, {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}})
-        refused = {*ALWAYS, *call.refuses, *(WITH_A_BODY if call.sends is not None else ())}
+        refused = {*COMMON_ERRORS, *call.refuses, *(BODY_ERRORS if call.sends is not None else ())}
         operation: dict[str, Any] = {
             "operationId": f"{method.lower()}_{re.sub('[^a-z]+', '_', path.removeprefix('/api/')).strip('_')}",
             "summary": (getattr(view, method.lower()).__doc__ or "").strip(),
@@ -84,34 +84,32 @@ class Described(AutoSchema):
             "parameters": parameters,
             "security": [{name: []} for name in SECURITY],
             "responses": {
-                str(call.status): answer(call),
+                str(call.status): success_response(call),
                 **{
-                    str(status): {"description": ERRORS[status], "content": in_json(ref("ErrorList"))}
+                    str(status): {"description": ERRORS[status], "content": json_content(ref("ErrorList"))}
                     for status in sorted(refused)
                 },
             },
         }
         if call.sends is not None:
-            operation["requestBody"] = {"required": True, "content": in_json(call.sends)}
+            operation["requestBody"] = {"required": True, "content": json_content(call.sends)}
         return operation
 
 
-def in_query(parameter: Parameter) -> dict[str, Any]:
-    """A parameter of the query."""
+def parameter_object(parameter: Parameter) -> dict[str, Any]:
     schema = parameter.schema or {"type": "string"}
     return {"name": parameter.name, "in": "query", "description": parameter.about, "schema": schema}
 
 
-def answer(call: Call) -> dict[str, Any]:
-    """What is answered when all goes well."""
+def success_response(call: Call) -> dict[str, Any]:
+    """Return the response object for success."""
     headers = {**LIMIT_HEADERS, **dict(call.headers)}
-    described: dict[str, Any] = {
-        "description": "Done.",
+    response: dict[str, Any] = {
+        "description": "Success.",
         "headers": {name: {"description": about, "schema": {"type": "string"}} for name, about in headers.items()},
     }
-    return described if call.answers is None else {**described, "content": in_json(call.answers)}
+    return response if call.answers is None else {**response, "content": json_content(call.answers)}
 
 
-def in_json(schema: Schema) -> dict[str, Any]:
-    """A body in JSON."""
+def json_content(schema: Schema) -> dict[str, Any]:
     return {"application/json": {"schema": schema}}

@@ -315,9 +315,9 @@ REST_FRAMEWORK = {
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
-    "EXCEPTION_HANDLER": "audiences.api.base.errors.answer",
+    "EXCEPTION_HANDLER": "audiences.api.base.errors.error_response",
     "UNAUTHENTICATED_USER": None,
-    "DEFAULT_SCHEMA_CLASS": "config.openapi.Described",
+    "DEFAULT_SCHEMA_CLASS": "config.openapi.CallSchema",
     # Behind a proxy the address of who asks is the one the proxy names; otherwise nobody is believed.
     "NUM_PROXIES": 1 if BEHIND_PROXY else 0,
 }
@@ -328,8 +328,8 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
     "OAS_VERSION": "3.1.0",
     "SERVE_AUTHENTICATION": [],
     "SERVE_INCLUDE_SCHEMA": False,
-    "PREPROCESSING_HOOKS": ["config.openapi.described"],
-    "POSTPROCESSING_HOOKS": ["config.openapi.completed"],
+    "PREPROCESSING_HOOKS": ["config.openapi.described_endpoints"],
+    "POSTPROCESSING_HOOKS": ["config.openapi.add_schemas"],
     "SORT_OPERATIONS": False,
     # The page's parts come from this server, like everything else.
     "SWAGGER_UI_DIST": "SIDECAR",

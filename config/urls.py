@@ -6,7 +6,7 @@ from django.urls import URLPattern, URLResolver, include, path, re_path
 from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
-from audiences.api.base.endpoint import AGAIN, Nowhere
+from audiences.api.base.endpoint import REPEATED_API_PREFIX, UnknownAddress
 from config import health
 from delivery.inbound import esp_webhooks
 from outbound.api.schema import ADDRESSES as OUTBOUND
@@ -30,7 +30,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("metrics", health.metrics, name="metrics"),
     re_path(r"^api/schema/?$", SpectacularAPIView.as_view(), name="schema"),
     re_path(r"^api/docs/?$", SpectacularSwaggerSplitView.as_view(url_name="schema"), name="docs"),
-    *(re_path(rf"^{AGAIN}{address}/?$", view.as_view()) for address, view in OUTBOUND.items()),
+    *(re_path(rf"^{REPEATED_API_PREFIX}{address}/?$", view.as_view()) for address, view in OUTBOUND.items()),
     path("", include("delivery.urls")),
     path("api/", include("audiences.urls")),
 ]
@@ -41,4 +41,4 @@ if settings.DEMO:
     urlpatterns.append(path("demo/", include("config.demo.urls")))
 
 # Last: whatever else of the API there is stands above, and what is left is a 404 that its clients can read.
-urlpatterns.append(re_path(r"^api(/|$)", Nowhere.as_view()))
+urlpatterns.append(re_path(r"^api(/|$)", UnknownAddress.as_view()))

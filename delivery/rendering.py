@@ -19,10 +19,10 @@ from delivery.reply_addresses import ReferentKind
 from messaging import content
 from messaging.models import Channel, Format, Message, MessageVersion, Sender
 
-LAYOUTS = {
-    Channel.EMAIL: content.Layout.EMAIL,
-    Channel.IN_APP: content.Layout.FRAGMENT,
-    Channel.PUSH: content.Layout.TEXT,
+TARGETS = {
+    Channel.EMAIL: content.RenderTarget.EMAIL,
+    Channel.IN_APP: content.RenderTarget.FRAGMENT,
+    Channel.PUSH: content.RenderTarget.TEXT,
 }
 KEPT_VERSIONS = 200
 
@@ -55,7 +55,7 @@ def copy_of(version: MessageVersion, *, channel: str, tracked: bool = False) -> 
         kept = KEPT.get((version.pk, tracked))
         if kept is None:
             known = links_of(version) if tracked else None
-            kept = compiled(version, channel=channel, dress=version.dress, known_links=known)
+            kept = compiled(version, channel=channel, layout=version.layout, known_links=known)
             KEPT[version.pk, tracked] = kept
             if len(KEPT) > KEPT_VERSIONS:
                 KEPT.popitem(last=False)
@@ -77,26 +77,28 @@ def keep_links(copy: Copy) -> None:
 
 
 def compiled(
-    version: MessageVersion, *, channel: str, dress: Mapping[str, str], known_links: list[str] | None = None
+    version: MessageVersion, *, channel: str, layout: Mapping[str, str], known_links: list[str] | None = None
 ) -> Copy:
-    """Compile a version in a dress; what it links and shows of ours becomes an address that a mail can follow.
+    """Compile a version with its email layout; our own links and images get absolute addresses.
 
     Its links lead over us where `known_links` are given: those written down already, which keep their numbers.
     """
-    names = content.variables(version.subject) | content.variables(version.body) | content.variables(version.link)
-    worn = content.dress_of(dress, unsubscribes=content.UNSUBSCRIBE_URL in names)
+    names = (
+        content.variables_in(version.subject) | content.variables_in(version.body) | content.variables_in(version.link)
+    )
+    email_layout = content.build_email_layout(layout, unsubscribes=content.UNSUBSCRIBE_URL in names)
     made = content.compile_version(
         version.subject,
         absolute(version.body),
-        layout=LAYOUTS[Channel(channel)],
-        header=absolute(worn.header),
-        footer=worn.footer,
-        colour=worn.colour,
+        target=TARGETS[Channel(channel)],
+        header=absolute(email_layout.header),
+        footer=email_layout.footer,
+        colour=email_layout.colour,
         tracked=known_links is not None,
         known_links=known_links or (),
         link=version.link,
     )
-    unsubscribes = content.UNSUBSCRIBE_URL in names or content.UNSUBSCRIBE_URL in worn.footer
+    unsubscribes = content.UNSUBSCRIBE_URL in names or content.UNSUBSCRIBE_URL in email_layout.footer
     addresses = {content.UNSUBSCRIBE_URL} if unsubscribes else set()
     if known_links is not None:
         addresses |= {content.TRACKING_OPEN} | ({content.TRACKING_CLICK} if made.links else set())

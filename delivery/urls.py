@@ -2,7 +2,7 @@
 
 from django.urls import URLPattern, path, re_path
 
-from audiences.api.base.endpoint import AGAIN, Endpoint
+from audiences.api.base.endpoint import REPEATED_API_PREFIX, Endpoint
 from delivery.api.conversations import Conversations, OneConversation
 from delivery.api.counts import AllCounts
 from delivery.api.jobs import BulkEvents, BulkUsers, JobErrors, Jobs, OneJob
@@ -45,6 +45,6 @@ urlpatterns: list[URLPattern] = [
     path("messenger/messenger.js", script.script, name="messenger"),
     path("messenger/images/<str:name>", script.image, name="image"),
     path("messenger/files/<str:key>/<str:name>", script.file, name="file"),
-    *(re_path(rf"^{AGAIN}{address}/?$", view.as_view()) for address, view in ENDPOINTS.items()),
+    *(re_path(rf"^{REPEATED_API_PREFIX}{address}/?$", view.as_view()) for address, view in ENDPOINTS.items()),
     *(re_path(rf"^{address}/?$", view.as_view()) for address, view in MESSENGER.items()),
 ]

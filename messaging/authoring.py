@@ -1,4 +1,7 @@
-"""Authoring: content and audience of a message, free in a draft, logged as versions from then on (behaviour 4.2)."""
+"""Authoring: changes to a message's content and audience (behaviour 4.2).
+
+A draft is changed in place. Once a message has been live, each change adds a version.
+"""
 
 from datetime import datetime
 
@@ -14,26 +17,26 @@ from messaging.models import Channel, Locked, Message, MessageVersion, SendType,
 
 
 def content_problems(message: Message, *, subject: str, body: str, link: str = "") -> dict[str, list[str]]:
-    """What is wrong with a subject, a body and a push's link, by field, each with its line and the reason."""
+    """Return the problems of a subject, a body and a push link by field, each with its line and reason."""
     catalogue = CustomAttribute.objects.catalogue()
     found = {}
     for name, text in (("subject", subject), ("body", body), ("link", link)):
-        problems = content.check(
+        problems = content.check_text(
             text, custom_attributes=catalogue.customer.keys(), company_attributes=catalogue.company.keys()
         )
         if problems:
             found[name] = [str(problem) for problem in problems]
     if "\n" in subject or "\r" in subject:
-        found.setdefault("subject", []).append("The subject is one line.")
-    if link and "link" not in found and not content.is_link(link):
-        found["link"] = [content.NO_LINK]
+        found.setdefault("subject", []).append("The subject must be one line.")
+    if link and "link" not in found and not content.is_push_link(link):
+        found["link"] = [content.INVALID_PUSH_LINK]
     if found or not message.is_locked or message.to_customer_id:
         return found
     if message.per_company != content.uses_company(subject, body, link):
         first_or_last = "remove the last" if message.per_company else "add the first"
         found.setdefault("body", []).append(
-            f"This would {first_or_last} company variable, and so change how often a message that has been live"
-            " is sent. Duplicate it instead."
+            f"This would {first_or_last} company variable, which changes how often the message is sent."
+            " This message has been live, so duplicate it instead."
         )
     return found
 
@@ -41,19 +44,19 @@ def content_problems(message: Message, *, subject: str, body: str, link: str = "
 def revise(
     message: Message, *, subject: str, body: str, by: User | None, at: datetime, link: str = ""
 ) -> MessageVersion:
-    """Change what it says: in place in a draft, as a new version once live. ValidationError by field."""
+    """Change the content: in place in a draft, as a new version once live. Raise ValidationError by field."""
     try:
         body = content.sanitise(body)
     except content.ContentError as wrong:
         raise ValidationError({"body": f"Line {wrong.line}: {wrong}"}) from wrong
     link = link.strip() if message.channel == Channel.PUSH else ""
     with transaction.atomic():
-        lock_for_writing(message)
+        lock_for_edit(message)
         if problems := content_problems(message, subject=subject, body=body, link=link):
             raise ValidationError(problems)
         current = message.version
-        dressed_alike = current is not None and (not message.is_locked or current.dress == message.dress)
-        if current and dressed_alike and (current.subject, current.body, current.link) == (subject, body, link):
+        same_layout = current is not None and (not message.is_locked or current.layout == message.layout)
+        if current and same_layout and (current.subject, current.body, current.link) == (subject, body, link):
             return current
         if current and not message.is_locked:
             current.subject, current.body, current.link = subject, body, link
@@ -63,18 +66,18 @@ def revise(
         return add_version(message, subject=subject, body=body, link=link, by=by, at=at)
 
 
-def lock_for_writing(message: Message) -> None:
-    """Have the row as it is by now; Locked where what its writer took for a draft has gone live since."""
+def lock_for_edit(message: Message) -> None:
+    """Lock and reload the row. Raise Locked if the message went live after the caller loaded it as a draft."""
     was_draft = not message.is_locked
     message.lock_row()
     if was_draft and message.is_locked:
-        raise Locked("This message has gone live meanwhile. Open it again to see what can still be changed.")
+        raise Locked("This message has gone live in the meantime. Open it again to see what can still be changed.")
 
 
 def add_version(
     message: Message, *, subject: str, body: str, by: User | None, at: datetime, link: str = ""
 ) -> MessageVersion:
-    """Log a version and make it the current one."""
+    """Add a version and make it the current one."""
     with transaction.atomic():
         message.lock_row()
         numbers = MessageVersion.objects.filter(message=message.pk)
@@ -85,7 +88,7 @@ def add_version(
             subject=subject,
             body=body,
             link=link,
-            dress=message.dress if message.is_locked else {},
+            layout=message.layout if message.is_locked else {},
             rules=message.audience.rules if message.audience else {},
             author=by,
             created_at=at,
@@ -95,11 +98,11 @@ def add_version(
 
 
 def change_audience(message: Message, *, rules: object, by: User | None, at: datetime) -> None:
-    """Change whom it goes to: freely in a draft; once live an ongoing one's, while paused, as a logged version."""
+    """Change the audience's rules. Once live, only for a paused ongoing message, as a new version; otherwise Locked."""
     with transaction.atomic():
-        lock_for_writing(message)
+        lock_for_edit(message)
         if message.audience is None:
-            raise Locked("A message to one person has no audience.")
+            raise Locked("A direct message has no audience.")
         if message.is_locked and message.send_type == SendType.ONE_OFF:
             raise Locked("This one-off has been live. Whom it goes to can no longer be changed.")
         if message.is_locked and message.state != State.PAUSED:
@@ -111,12 +114,12 @@ def change_audience(message: Message, *, rules: object, by: User | None, at: dat
                 message.audience.tree, on=at.astimezone(Workspace.current().tz)
             ).as_json()
             message.audience.save()
-            was = message.version
-            add_version(message, subject=was.subject, body=was.body, link=was.link, by=by, at=at)
+            last = message.version
+            add_version(message, subject=last.subject, body=last.body, link=last.link, by=by, at=at)
 
 
-def problems(message: Message) -> list[str]:
-    """What blocks going live, a sentence each."""
+def launch_problems(message: Message) -> list[str]:
+    """Return the reasons why the message cannot go live, one sentence each."""
     found = []
     version = message.version
     if version is None or not version.body.strip():
@@ -126,10 +129,10 @@ def problems(message: Message) -> list[str]:
     if message.sender is None:
         found.append("Choose who the message is from.")
     if version:
-        said = {"subject": version.subject, "body": version.body, "link": version.link}
-        for lines in content_problems(message, **said).values():
+        texts = {"subject": version.subject, "body": version.body, "link": version.link}
+        for lines in content_problems(message, **texts).values():
             found.extend(lines)
-        if message.to_customer_id and not message.to_company_id and content.uses_company(*said.values()):
+        if message.to_customer_id and not message.to_company_id and content.uses_company(*texts.values()):
             found.append("The text uses a company variable: choose which company it is about.")
     if message.audience:
         try:
@@ -140,11 +143,11 @@ def problems(message: Message) -> list[str]:
 
 
 def freeze_audience(message: Message, *, at: datetime) -> None:
-    """Copy the segments its rules name into them, and log the rules in the version that goes live."""
+    """Copy the rules of referenced segments into the audience, and save rules and email layout in the version."""
     if message.audience is None or message.version is None:
         return
     tree = compiler.freeze(message.audience.tree, on=at.astimezone(Workspace.current().tz))
     message.audience.rules = message.version.rules = tree.as_json()
-    message.version.dress = message.dress
+    message.version.layout = message.layout
     message.audience.save()
     message.version.save()

@@ -1,9 +1,8 @@
-"""When a message may be delivered: spans of the week in half hours, read on the wall clock of a zone.
+"""Delivery window: spans of the week, in half hours, in the local time of a zone.
 
-A window without spans is always open. The opening minute is in, the closing minute is out. On the nights a clock
-changes, the wall clock decides: a time that comes twice is open both times; a span that begins in the skipped hour
-opens when the clock is next right. A span that lies whole in the skipped hour does not open that night: when the
-clock is next right its closing time has passed already.
+A window without spans is always open. The opening minute is included, the closing minute is not. When daylight saving
+time begins or ends, local time decides: a time that occurs twice is open twice; a span that begins in the skipped hour
+opens at the end of that hour; a span that lies entirely in the skipped hour does not open that night.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,19 +15,19 @@ from zoneinfo import ZoneInfo, available_timezones
 DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 FULL_DAY = 24 * 60
 HALF_HOUR = 30
-# Whoever needs the server's own zone means the fallback; "Factory" is the zone of an unset clock.
-NOT_A_PLACE = {"localtime", "Factory", "posixrules"}
-# No zone known to the tz database changes its clock twice within 6 days, so a day holds at most one change.
-AT_MOST_ONE_CHANGE = timedelta(days=1)
+# Names in the tz database that are not places: the server's own zone, and the zone of an unconfigured clock.
+EXCLUDED_ZONES = {"localtime", "Factory", "posixrules"}
+# No zone in the tz database changes its clock twice within 6 days, so one day contains at most one change.
+CHANGE_SEARCH_STEP = timedelta(days=1)
 
 
 class WindowError(ValueError):
-    """The delivery times cannot be read; the message names the entry and says why."""
+    """The delivery times are invalid. The error's text names the entry and the reason."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Span:
-    """Part of one day: minutes since midnight on the wall clock, the first in, the last out."""
+    """Part of one day, in minutes since midnight local time; `opens` is included, `closes` is not."""
 
     weekday: int
     opens: int
@@ -37,53 +36,55 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Spans in the order of the week, none touching another of its day. No spans: always open."""
+    """Spans in the order of the week, which neither overlap nor touch within a day. Without spans, always open."""
 
     spans: tuple[Span, ...] = ()
 
     def as_json(self) -> list[dict[str, object]]:
-        """The window as it is stored: what `parse` reads back as the same window."""
-        return [{"weekday": s.weekday, "from": _clock(s.opens), "to": _clock(s.closes)} for s in self.spans]
+        """Return the stored form, which `parse_window` reads."""
+        return [{"weekday": s.weekday, "from": _format_time(s.opens), "to": _format_time(s.closes)} for s in self.spans]
 
 
-def parse(value: object) -> Window:
-    """Read a list of `{"weekday": 0-6 (0 is Monday), "from": "HH:MM", "to": "HH:MM"}`; nothing means always open.
+def parse_window(value: object) -> Window:
+    """Parse a list of `{"weekday": 0-6 (0 is Monday), "from": "HH:MM", "to": "HH:MM"}`. None means always open.
 
-    A span over midnight is split there, spans that overlap or touch are joined.
+    A span over midnight is split at midnight. Spans that overlap or touch are joined. Raise WindowError if invalid.
     """
     if value is None:
         return Window()
     if not isinstance(value, Sequence) or isinstance(value, str | bytes):
         raise WindowError("Delivery times must be a list of entries with a weekday, from and to.")
-    return Window(_joined([span for number, entry in enumerate(value, start=1) for span in _spans(entry, number)]))
+    return Window(
+        _join_spans([span for number, entry in enumerate(value, start=1) for span in _parse_spans(entry, number)])
+    )
 
 
 def is_open(window: Window, at: datetime, zone: ZoneInfo) -> bool:
-    """Whether a message may go at this moment."""
-    return not window.spans or _is_open_locally(window, _local(at, zone))
+    """Return whether a message may be delivered at this moment."""
+    return not window.spans or _is_open_locally(window, _local_time(at, zone))
 
 
 def next_opening(window: Window, at: datetime, zone: ZoneInfo) -> datetime:
-    """The first moment from `at` on at which the window is open, in UTC: `at` itself when it is open now."""
+    """Return the first moment from `at` on, in UTC, at which the window is open; `at` itself if it is open now."""
     moment = at.astimezone(UTC)
     if is_open(window, at, zone):
         return moment
     while True:
-        # Until the clock next changes, the wall clock runs as evenly as UTC.
-        offset = _offset(moment, zone)
-        until = _next_change(moment, moment + AT_MOST_ONE_CHANGE, zone)
+        # Until the next clock change, local time has a constant offset from UTC.
+        offset = _utc_offset(moment, zone)
+        until = _next_clock_change(moment, moment + CHANGE_SEARCH_STEP, zone)
         opening = _next_opening_locally(window, moment.replace(tzinfo=None) + offset)
         if opening is not None and (opening - offset).replace(tzinfo=UTC) < until:
             return (opening - offset).replace(tzinfo=UTC)
         moment = until
 
 
-def describe(window: Window, zone_name: str) -> str:
-    """The window in words: "Monday to Friday 09:00 to 17:00, Europe/Dublin time"."""
+def describe_window(window: Window, zone_name: str) -> str:
+    """Return the window as text: "Monday to Friday 09:00 to 17:00, Europe/Dublin time"."""
     if not window.spans:
         return "At any time"
     hours = {
-        day: " and ".join(f"{_clock(s.opens)} to {_clock(s.closes)}" for s in spans)
+        day: " and ".join(f"{_format_time(s.opens)} to {_format_time(s.closes)}" for s in spans)
         for day, spans in groupby(window.spans, key=lambda span: span.weekday)
     }
     runs: list[list[int]] = []
@@ -92,52 +93,52 @@ def describe(window: Window, zone_name: str) -> str:
             runs[-1].append(day)
         else:
             runs.append([day])
-    words = "; ".join(f"{_days(run)} {hours[run[0]]}" for run in runs).replace("00:00 to 24:00", "all day")
+    words = "; ".join(f"{_format_days(run)} {hours[run[0]]}" for run in runs).replace("00:00 to 24:00", "all day")
     return f"{words}, {zone_name} time" if zone_name else words
 
 
-def zone(name: str | None, fallback: ZoneInfo) -> ZoneInfo:
-    """The zone of this name; the fallback where the name is empty or none that is known."""
+def zone_or_fallback(name: str | None, fallback: ZoneInfo) -> ZoneInfo:
+    """Return the zone of this name, or the fallback if the name is empty or unknown."""
     return ZoneInfo(name) if name and name in _known_zones() else fallback
 
 
 @cache
 def _known_zones() -> frozenset[str]:
-    return frozenset(available_timezones() - NOT_A_PLACE)
+    return frozenset(available_timezones() - EXCLUDED_ZONES)
 
 
-def _spans(entry: object, number: int) -> list[Span]:
-    where = f"Delivery time {number}"
+def _parse_spans(entry: object, number: int) -> list[Span]:
+    label = f"Delivery time {number}"
     if not isinstance(entry, Mapping) or set(entry) != {"weekday", "from", "to"}:
-        raise WindowError(f"{where} must have a weekday, from and to, and nothing else.")
+        raise WindowError(f"{label} must have a weekday, from and to, and nothing else.")
     weekday = entry["weekday"]
     if isinstance(weekday, bool) or not isinstance(weekday, int) or weekday not in range(7):
-        raise WindowError(f"{where}: the weekday must be a number from 0 (Monday) to 6 (Sunday), not {weekday!r}.")
-    where = f"{where} ({DAYS[weekday]})"
-    opens, closes = (_minutes(entry[name], f"{where}: the time {name!r}") for name in ("from", "to"))
+        raise WindowError(f"{label}: the weekday must be a number from 0 (Monday) to 6 (Sunday), not {weekday!r}.")
+    label = f"{label} ({DAYS[weekday]})"
+    opens, closes = (_parse_minutes(entry[name], f"{label}: the time {name!r}") for name in ("from", "to"))
     if opens == FULL_DAY:
-        raise WindowError(f"{where}: it cannot begin at 24:00; use 00:00 of the next day.")
+        raise WindowError(f"{label}: it cannot begin at 24:00. Use 00:00 of the next day.")
     if opens == closes:
-        raise WindowError(f"{where}: it opens and closes at the same time. For a whole day use 00:00 to 24:00.")
+        raise WindowError(f"{label}: it opens and closes at the same time. For a whole day use 00:00 to 24:00.")
     if opens < closes:
         return [Span(weekday, opens, closes)]
     tomorrow = [Span((weekday + 1) % 7, 0, closes)] if closes else []
     return [Span(weekday, opens, FULL_DAY), *tomorrow]
 
 
-def _minutes(text: object, where: str) -> int:
+def _parse_minutes(text: object, label: str) -> int:
     if text == "24:00":
         return FULL_DAY
     try:
         parsed = datetime.strptime(text, "%H:%M")  # type: ignore[arg-type]  # noqa: DTZ007
     except (TypeError, ValueError):
-        raise WindowError(f"{where} must look like 09:30, not {text!r}.") from None
+        raise WindowError(f"{label} must look like 09:30, not {text!r}.") from None
     if parsed.minute % HALF_HOUR:
-        raise WindowError(f"{where} must be on the hour or the half hour, not {text!r}.")
+        raise WindowError(f"{label} must be on the hour or the half hour, not {text!r}.")
     return parsed.hour * 60 + parsed.minute
 
 
-def _joined(spans: list[Span]) -> tuple[Span, ...]:
+def _join_spans(spans: list[Span]) -> tuple[Span, ...]:
     joined: list[Span] = []
     for span in sorted(spans):
         last = joined[-1] if joined else None
@@ -148,24 +149,24 @@ def _joined(spans: list[Span]) -> tuple[Span, ...]:
     return tuple(joined)
 
 
-def _clock(minutes: int) -> str:
+def _format_time(minutes: int) -> str:
     return f"{minutes // 60:02}:{minutes % 60:02}"
 
 
-def _days(run: list[int]) -> str:
+def _format_days(run: list[int]) -> str:
     if len(run) == len(DAYS):
         return "Every day"
     first, last = DAYS[run[0]], DAYS[run[-1]]
     return {1: first, 2: f"{first} and {last}"}.get(len(run), f"{first} to {last}")
 
 
-def _local(at: datetime, zone: ZoneInfo) -> datetime:
+def _local_time(at: datetime, zone: ZoneInfo) -> datetime:
     if at.tzinfo is None:
         raise ValueError("A moment needs a time zone.")
     return at.astimezone(zone).replace(tzinfo=None)
 
 
-def _offset(at: datetime, zone: ZoneInfo) -> timedelta:
+def _utc_offset(at: datetime, zone: ZoneInfo) -> timedelta:
     return at.astimezone(zone).utcoffset() or timedelta()
 
 
@@ -175,7 +176,7 @@ def _is_open_locally(window: Window, local: datetime) -> bool:
 
 
 def _next_opening_locally(window: Window, local: datetime) -> datetime | None:
-    """The first open time within the day from `local` on, on a clock that runs evenly."""
+    """Return the first open time from `local` on, today or tomorrow, assuming no clock change; or None."""
     for ahead in (0, 1):
         midnight = datetime.combine(local.date(), time()) + timedelta(days=ahead)
         for span in window.spans:
@@ -184,16 +185,16 @@ def _next_opening_locally(window: Window, local: datetime) -> datetime | None:
     return None
 
 
-def _next_change(start: datetime, end: datetime, zone: ZoneInfo) -> datetime:
-    """The moment after `start` and before `end` at which the zone changes its clock, else `end`."""
-    before = _offset(start, zone)
-    if _offset(end, zone) == before:
+def _next_clock_change(start: datetime, end: datetime, zone: ZoneInfo) -> datetime:
+    """Return the moment between `start` and `end` at which the zone changes its clock; `end` if it does not."""
+    before = _utc_offset(start, zone)
+    if _utc_offset(end, zone) == before:
         return end
-    # Clocks change on whole seconds. Keep: old offset at `early`, another at `late`.
+    # Clocks change on whole seconds. Invariant: the old offset at `early`, another offset at `late`.
     early, late = int(start.timestamp()), -int(-end.timestamp() // 1)
     while late - early > 1:
         middle = (early + late) // 2
-        if _offset(datetime.fromtimestamp(middle, UTC), zone) == before:
+        if _utc_offset(datetime.fromtimestamp(middle, UTC), zone) == before:
             early = middle
         else:
             late = middle

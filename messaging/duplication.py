@@ -1,4 +1,4 @@
-"""Duplication: drafts made from other messages, and drafts that are discarded."""
+"""Duplication of messages into new drafts, and deletion of drafts."""
 
 from datetime import datetime
 
@@ -11,15 +11,15 @@ from messaging.models import Message, SendType, State, WrongState
 
 
 def make_ongoing(message: Message, *, by: User | None, at: datetime) -> Message:
-    """Return a draft of an ongoing message that says the same to who matches and did not get this one."""
+    """Return an ongoing draft with the same content and filters that excludes everyone who received this message."""
     if message.sample_size is None:
-        raise WrongState("Only what was tried on a few first can be made ongoing.")
+        raise WrongState("Only a message that was tried on a few first can be made ongoing.")
     rules = message.audience.rules if message.audience else {}
-    left_out = {"attribute": "got_message", "operator": "is_not", "value": message.pk}
+    exclude_recipients = {"attribute": "got_message", "operator": "is_not", "value": message.pk}
     if rules.get("match", "all") == "all":
-        rules = {"match": "all", "rules": [*rules.get("rules", []), left_out]}
+        rules = {"match": "all", "rules": [*rules.get("rules", []), exclude_recipients]}
     else:
-        rules = {"match": "all", "rules": [rules, left_out]}
+        rules = {"match": "all", "rules": [rules, exclude_recipients]}
     with transaction.atomic():
         copy = duplicate(message, by=by, at=at, send_type=SendType.ONGOING, title=message.title)
         authoring.change_audience(copy, rules=rules, by=by, at=at)
@@ -31,7 +31,7 @@ def duplicate(
 ) -> Message:
     """Return a new draft with the same content, sender, filters and window."""
     if message.audience is None:
-        raise WrongState("A message to one person cannot be duplicated. Write to them again instead.")
+        raise WrongState("A direct message cannot be duplicated. Send the person a new message instead.")
     with transaction.atomic():
         copy = Message(
             title=title or f"{message.title[:192]} (copy)",
@@ -49,17 +49,17 @@ def duplicate(
         copy.save()
         copy.tags.set(message.tags.all())
         if message.version:
-            said = {"subject": message.version.subject, "body": message.version.body, "link": message.version.link}
-            authoring.add_version(copy, **said, by=by, at=at)
+            texts = {"subject": message.version.subject, "body": message.version.body, "link": message.version.link}
+            authoring.add_version(copy, **texts, by=by, at=at)
     return copy
 
 
 def discard(message: Message) -> None:
     """Delete a draft, its versions and its audience."""
     with transaction.atomic():
-        # The version it points at would protect itself from going with it.
-        found = Message.objects.filter(pk=message.pk, state=State.DRAFT, went_live_at=None).update(version=None)
-        if not found:
+        # Clear `version` first: its on_delete is PROTECT.
+        updated = Message.objects.filter(pk=message.pk, state=State.DRAFT, went_live_at=None).update(version=None)
+        if not updated:
             raise WrongState("Only a draft can be deleted.")
         Message.objects.get(pk=message.pk).delete()
         if message.audience:

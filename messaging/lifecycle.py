@@ -1,7 +1,7 @@
 """Lifecycle of a message: draft <-> scheduled -> live <-> paused -> stopped (behaviour 4.9).
 
-Every change of state is one UPDATE that only one of two concurrent callers can win. WrongState tells why a message
-cannot change now, NotReady tells why it is not ready.
+Each change of state is one UPDATE, so only one of two concurrent callers succeeds. Raise WrongState if the current
+state does not allow the transition, NotReady if the message is incomplete.
 """
 
 from collections.abc import Collection
@@ -22,7 +22,7 @@ def prepare_launch(message: Message, *, at: datetime, sample: int | None = None)
     message.lock_row()
     if message.state not in launchable_states(sample):
         raise WrongState("Only a draft or a scheduled message can be set live.")
-    if problems := authoring.problems(message):
+    if problems := authoring.launch_problems(message):
         raise NotReady(problems)
     if sample is not None and (message.send_type != SendType.ONE_OFF or message.to_customer_id or sample < 1):
         raise NotReady("Only a one-off to an audience can be tried on a few first.")
@@ -31,7 +31,7 @@ def prepare_launch(message: Message, *, at: datetime, sample: int | None = None)
 
 def mark_live(message: Message, *, at: datetime, sample: int | None = None) -> None:
     """Change the state of a prepared message to live, or to sampled; lock how it sends."""
-    move(
+    change_state(
         message,
         to=State.LIVE if sample is None else State.SAMPLED,
         among=launchable_states(sample),
@@ -40,12 +40,12 @@ def mark_live(message: Message, *, at: datetime, sample: int | None = None) -> N
         per_company=message.goes_per_company,
         sample_size=sample,
         scheduled_for=None,
-        trouble="",
+        problem="",
     )
 
 
 def set_live(message: Message, *, at: datetime, sample: int | None = None) -> None:
-    """Set a message live that freezes no recipients: an ongoing one, or one to one person."""
+    """Set an ongoing message or a direct message live. Launch other one-offs with delivery.matching.launch."""
     with transaction.atomic():
         prepare_launch(message, at=at, sample=sample)
         mark_live(message, at=at, sample=sample)
@@ -56,45 +56,45 @@ def launchable_states(sample: int | None) -> Collection[State]:
 
 
 def schedule(message: Message, *, for_: datetime, at: datetime, reviewed_count: int | None = None) -> None:
-    """Go live at a time to come; only a one-off, and back to draft until then."""
-    if problems := authoring.problems(message):
+    """Schedule a one-off to go live at `for_`."""
+    if problems := authoring.launch_problems(message):
         raise NotReady(problems)
     if for_ <= at:
         raise NotReady("The time must be in the future.")
     if message.send_type != SendType.ONE_OFF or message.to_customer_id:
         raise NotReady("Only a one-off to an audience can be scheduled.")
-    move(
+    change_state(
         message,
         to=State.SCHEDULED,
         among=(State.DRAFT,),
         refusal="Only a draft can be scheduled.",
         scheduled_for=for_,
         reviewed_count=reviewed_count,
-        trouble="",
+        problem="",
     )
 
 
 def unschedule(message: Message) -> None:
-    """Back to a draft."""
-    move(
+    """Change a scheduled message back to a draft."""
+    change_state(
         message,
         to=State.DRAFT,
         among=(State.SCHEDULED,),
         refusal="Only a scheduled message has a time to cancel.",
         scheduled_for=None,
-        trouble="",
+        problem="",
     )
 
 
 def pause(message: Message) -> None:
-    """Match, hand over and show nothing new until it is resumed."""
-    move(message, to=State.PAUSED, among=RUNNING, refusal="Only a live message can be paused.")
+    """Stop matching, sending and showing the message until it is resumed."""
+    change_state(message, to=State.PAUSED, among=RUNNING, refusal="Only a live message can be paused.")
 
 
 def resume(message: Message, *, at: datetime) -> None:
-    """Live again, or sampled again where the rest is still to come; what an ongoing one held is judged again."""
+    """Change back to live, or to sampled if the rest is not sent yet. Have an ongoing message's records rechecked."""
     sampled = message.sample_size is not None and message.rest_sent_at is None
-    move(
+    change_state(
         message,
         to=State.SAMPLED if sampled else State.LIVE,
         among=(State.PAUSED,),
@@ -104,8 +104,8 @@ def resume(message: Message, *, at: datetime) -> None:
 
 
 def send_to_rest(message: Message, *, at: datetime) -> None:
-    """Begin the second and last launch of a sampled one-off."""
-    move(
+    """Start the second and last launch of a sampled one-off."""
+    change_state(
         message,
         to=State.LIVE,
         among=(State.SAMPLED,),
@@ -115,8 +115,8 @@ def send_to_rest(message: Message, *, at: datetime) -> None:
 
 
 def stop(message: Message) -> None:
-    """End it for good."""
-    move(
+    """End the message permanently."""
+    change_state(
         message,
         to=State.STOPPED,
         among=(*RUNNING, State.PAUSED),
@@ -124,12 +124,12 @@ def stop(message: Message) -> None:
     )
 
 
-def move(message: Message, *, to: State, among: Collection[State], refusal: str, **facts: Any) -> None:
-    """Change the state in one UPDATE that only one of two at once can win."""
+def change_state(message: Message, *, to: State, among: Collection[State], refusal: str, **fields: Any) -> None:
+    """Change the state and other fields in one UPDATE. Raise WrongState if the state is not in `among`."""
     with transaction.atomic():
-        moved = Message.objects.filter(pk=message.pk, state__in=among).update(state=to, **facts)
-    if not moved:
+        updated = Message.objects.filter(pk=message.pk, state__in=among).update(state=to, **fields)
+    if not updated:
         raise WrongState(refusal)
     message.state = to
-    for name, value in facts.items():
+    for name, value in fields.items():
         setattr(message, name, value)

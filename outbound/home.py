@@ -127,12 +127,12 @@ def silent_schedule(*, at: datetime) -> Iterator[Problem]:
 def messages_in_trouble(*, at: datetime) -> Iterator[Problem]:
     """Yield messages that cannot match or go live, and scheduled messages that are late."""
     overdue = Q(state=State.SCHEDULED, scheduled_for__lt=at - settings.DUE_LATE)
-    rows = Message.objects.exclude(state__in=(State.STOPPED, State.SENT)).filter(~Q(trouble="") | overdue)
+    rows = Message.objects.exclude(state__in=(State.STOPPED, State.SENT)).filter(~Q(problem="") | overdue)
     for message in rows.order_by("-pk")[:STUCK_SHOWN]:
         late = (
             f"It was scheduled to go live {moment(message.scheduled_for)} but has not." if message.scheduled_for else ""
         )
-        yield Problem(what=message.title, why=message.trouble or late, link=message_url(message.pk))
+        yield Problem(what=message.title, why=message.problem or late, link=message_url(message.pk))
 
 
 def overdue_messages(*, at: datetime) -> Iterator[Problem]:

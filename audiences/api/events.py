@@ -1,4 +1,4 @@
-"""Events: recorded, listed, summed up (wire 5.12)."""
+"""Endpoints of events: record, list and summarise (wire 5.12)."""
 
 from datetime import timedelta
 
@@ -13,14 +13,14 @@ from audiences import intake
 from audiences.api import payloads
 from audiences.api.base import openapi
 from audiences.api.base.endpoint import Endpoint, body
-from audiences.api.base.lookups import one_of
+from audiences.api.base.lookups import get_row
 from audiences.api.base.openapi import PAGE, WHO, asked, const
-from audiences.api.base.paging import address_of, count_of
+from audiences.api.base.paging import positive_number, request_address
 from audiences.intake import Refused
 from audiences.intake.attributes.fields import read_flag, read_moment
 from audiences.models import Event
 
-KEPT_FOR = timedelta(days=90)
+EVENT_HISTORY = timedelta(days=90)
 
 
 class Events(Endpoint):
@@ -28,16 +28,16 @@ class Events(Endpoint):
 
     parameters = {
         "get": (
-            asked("type", "`user`: the events of one user.", const("user")),
+            asked("type", "`user`: list the events of one user.", const("user")),
             *WHO,
-            asked("summary", "true: summed up by name.", openapi.one_of("true", "false")),
-            asked("before", "The id of the last event of the page before."),
+            asked("summary", "true: return counts by event name.", openapi.one_of("true", "false")),
+            asked("before", "ID of the last event of the previous page."),
             PAGE[1],
         )
     }
 
     def post(self, request: Request) -> Response:
-        """Record that a user did something; the answer is empty, for a duplicate too."""
+        """Record an event of a user. The response is empty, also for a duplicate."""
         facts = body(request)
         happened_at = read_moment(facts.get("created_at"), "created_at")
         intake.record_event(
@@ -46,23 +46,23 @@ class Events(Endpoint):
         return Response(status=status.HTTP_202_ACCEPTED)
 
     def get(self, request: Request) -> Response:
-        """List a user's events of 90 days, the newest first, or sum all up with `summary=true`."""
+        """List a user's events of the last 90 days, newest first, or summarise all with `summary=true`."""
         query = request.query_params
         if query.get("type") != "user":
-            raise Refused("Ask for the events of one user: type=user, and who.", field="type")
+            raise Refused("Events are listed for one user: send type=user, and user_id, email or id.", field="type")
         customer = intake.find_customer(query)
         if read_flag(query.get("summary"), "summary"):
             return Response(payloads.event_summary(customer.event_summaries.order_by("name"), customer=customer))
-        rows = customer.events.filter(happened_at__gte=timezone.now() - KEPT_FOR).order_by("-happened_at", "-pk")
+        rows = customer.events.filter(happened_at__gte=timezone.now() - EVENT_HISTORY).order_by("-happened_at", "-pk")
         if query.get("before"):
-            last = one_of(Event.objects.filter(customer=customer), query["before"], what="before")
+            last = get_row(Event.objects.filter(customer=customer), query["before"], what="before")
             rows = rows.filter(Q(happened_at__lt=last.happened_at) | Q(happened_at=last.happened_at, pk__lt=last.pk))
-        per_page = count_of(request, "per_page", default=50, most=200)
+        per_page = positive_number(request, "per_page", default=50, maximum=200)
         found = list(rows[: per_page + 1])
         following = None
         if len(found) > per_page:
             found.pop()
-            following = replace_query_param(address_of(request), "before", found[-1].pk)
+            following = replace_query_param(request_address(request), "before", found[-1].pk)
         pages = {"type": "pages", "next": following, "per_page": per_page}
         events = [payloads.event(happened, customer=customer) for happened in found]
         return Response({"type": "event.list", "events": events, "pages": pages})

@@ -1,4 +1,4 @@
-"""Whose token it is."""
+"""Endpoint of the calling integration."""
 
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -12,10 +12,10 @@ class Me(Endpoint):
     """/me."""
 
     def get(self, request: Request) -> Response:
-        """Name the integration that calls, and the workspace it calls."""
+        """Return the calling integration and the workspace."""
         workspace = Workspace.current()
         caller = request.auth
-        assert isinstance(caller, Integration)  # noqa: S101 - nobody else gets this far
+        assert isinstance(caller, Integration)  # noqa: S101 - authentication accepts only integrations
         app = {
             "type": "app",
             "id_code": APP_ID,
@@ -23,7 +23,7 @@ class Me(Endpoint):
             "timezone": workspace.zone,
             "identity_verification": workspace.require_user_hash,
         }
-        # No teammate: integrations have users of their own, who are in no list of admins.
+        # Not an admin: integrations have their own user accounts, which are not staff.
         return Response(
             {"type": "integration", "id": str(caller.user.pk), "name": caller.name, "email": None, "app": app}
         )

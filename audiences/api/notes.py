@@ -1,4 +1,4 @@
-"""Notes about users and leads (wire 5.13)."""
+"""Endpoints of notes about users and leads (wire 5.13)."""
 
 from django.utils import timezone
 from rest_framework.request import Request
@@ -7,15 +7,15 @@ from rest_framework.response import Response
 from audiences import intake
 from audiences.api import payloads
 from audiences.api.base.endpoint import Endpoint, body
-from audiences.api.base.errors import Missing
-from audiences.api.base.lookups import admin_of, one_of
+from audiences.api.base.errors import MissingField
+from audiences.api.base.lookups import find_admin, get_row
 from audiences.api.base.openapi import PAGE, WHO
-from audiences.api.base.paging import paged
-from audiences.api.base.versions import refuse_unread
+from audiences.api.base.paging import page_rows
+from audiences.api.base.versions import refuse_unread_keys
 from audiences.intake.attributes.fields import first_given, read_mapping, read_text
 from audiences.models import Note
 
-LONGEST_NOTE = 20_000
+MAX_NOTE_LENGTH = 20_000
 
 
 class Notes(Endpoint):
@@ -24,24 +24,26 @@ class Notes(Endpoint):
     parameters = {"get": (*WHO, *PAGE)}
 
     def post(self, request: Request) -> Response:
-        """Write one about a user, who is named in `user` or beside it."""
+        """Create a note about a user. Identify the user in `user`, or at the top level of the body."""
         sent = body(request)
         named = read_mapping(sent.get("user"), "user")
         if named:
-            refuse_unread(sent, "user_id", "email", "intercom_user_id", "id", instead="Name the user in user alone")
+            refuse_unread_keys(
+                sent, "user_id", "email", "intercom_user_id", "id", instead="Identify the user in user only"
+            )
         customer = intake.find_customer(named or sent)
-        written = read_text(sent.get("body"), "body", most=LONGEST_NOTE)
+        written = read_text(sent.get("body"), "body", most=MAX_NOTE_LENGTH)
         if not written:
-            raise Missing("body is required", field="body")
-        teammate = admin_of(by) if (by := first_given(sent, "admin_id")) is not None else None
-        made = customer.notes.create(teammate=teammate, body=written, created_at=timezone.now())
-        return Response(payloads.note(made, customer=customer))
+            raise MissingField("body is required", field="body")
+        teammate = find_admin(by) if (by := first_given(sent, "admin_id")) is not None else None
+        note = customer.notes.create(teammate=teammate, body=written, created_at=timezone.now())
+        return Response(payloads.note(note, customer=customer))
 
     def get(self, request: Request) -> Response:
-        """List those about one user, the newest first."""
+        """List the notes about a user, newest first."""
         customer = intake.find_customer(request.query_params)
         rows = customer.notes.select_related("teammate").order_by("-created_at", "-pk")
-        found, pages, total = paged(request, rows)
+        found, pages, total = page_rows(request, rows)
         notes = [payloads.note(row, customer=customer) for row in found]
         return Response({"type": "note.list", "pages": pages, "total_count": total, "notes": notes})
 
@@ -50,6 +52,6 @@ class OneNote(Endpoint):
     """/notes/{id}."""
 
     def get(self, request: Request, pk: str) -> Response:
-        """Find one."""
-        found = one_of(Note.objects.select_related("teammate", "customer"), pk)
+        """Find a note."""
+        found = get_row(Note.objects.select_related("teammate", "customer"), pk)
         return Response(payloads.note(found, customer=found.customer))

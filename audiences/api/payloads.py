@@ -1,6 +1,6 @@
-"""What the API answers with (wire 5.10 to 5.13): finished JSON, made of rows.
+"""Payloads of the API's responses: rows to JSON (wire 5.10 to 5.13).
 
-Over 120 lines because the shapes share their pieces and are read side by side.
+Over 120 lines because the payloads share their parts.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,38 +20,35 @@ Json = dict[str, Any]
 
 
 def unix(moment: datetime | None) -> int | None:
-    """Return a moment as the clients read all of them: whole unix seconds."""
+    """Return a moment in the wire format, whole unix seconds."""
     return None if moment is None else int(moment.timestamp())
 
 
-def listed(kind: str, entries: Iterable[Any], *, key: str = "") -> Json:
-    """Return a list as it stands inside other shapes: {"type": "tag.list", "tags": [...]}."""
+def list_payload(kind: str, entries: Iterable[Any], *, key: str = "") -> Json:
+    """Return a list object: {"type": "tag.list", "tags": [...]}."""
     return {"type": f"{kind}.list", key or f"{kind}s": list(entries)}
 
 
 def avatar(url: str | None) -> Json:
-    """Return a picture, which may have no address."""
     return {"type": "avatar", "image_url": url or None}
 
 
-def warned(warnings: Iterable[Refused]) -> Json:
-    """Return the attributes that were not stored, as they stand in the answer beside all that was; nothing if none."""
+def warnings_payload(warnings: Iterable[Refused]) -> Json:
+    """Return the `warnings` about attributes that were not stored; an empty object if there are none."""
     found = [{"code": "attribute_not_stored", "message": str(wrong), "field": wrong.field} for wrong in warnings]
     return {"warnings": found} if found else {}
 
 
 def tag(label: Tag) -> Json:
-    """Return a tag."""
     return {"type": "tag", "id": str(label.pk), "name": label.name}
 
 
 def tags(labels: Iterable[Tag]) -> Json:
-    """Return the tags on something, by name."""
-    return listed("tag", (tag(label) for label in sorted(labels, key=lambda label: label.name.lower())))
+    """Return a list of tags, sorted by name."""
+    return list_payload("tag", (tag(label) for label in sorted(labels, key=lambda label: label.name.lower())))
 
 
 def segment(found: Audience) -> Json:
-    """Return a segment."""
     return {
         "type": "segment",
         "id": str(found.pk),
@@ -63,25 +60,25 @@ def segment(found: Audience) -> Json:
 
 
 def user_reference(customer: Customer) -> Json:
-    """Return who, as it stands inside other shapes."""
+    """Return a reference to a user or lead, as used inside other payloads."""
     return {"type": customer.role, "id": str(customer.pk)}
 
 
 def users(customers: Sequence[Customer], *, segments: Mapping[int, Sequence[Audience]]) -> list[Json]:
-    """Return users in full, with the companies and tags of all read at once; `segments` by customer."""
+    """Return users, with their companies and tags prefetched. `segments` is by customer key."""
     prefetch_related_objects(customers, "companies", "tags")
     return [user(customer, segments=segments.get(customer.pk, ())) for customer in customers]
 
 
 def user(customer: Customer, *, segments: Iterable[Audience] = ()) -> Json:
-    """Return a user in full."""
+    """Return a user or lead with all fields."""
     details = customer.details
     companies = (company for company in customer.companies.all() if company.archived_at is None)
     is_lead = customer.role == Role.LEAD
     return {
         "type": "contact" if is_lead else "user",
         "id": str(customer.pk),
-        # A lead has none; clients name one by what they are shown.
+        # Leads have no user_id. Clients can use this value to refer to the lead (see `lookups.find_lead`).
         "user_id": f"lead-{customer.pk}" if is_lead else customer.user_id,
         "anonymous": is_lead,
         "email": customer.email,
@@ -90,7 +87,7 @@ def user(customer: Customer, *, segments: Iterable[Audience] = ()) -> Json:
         "pseudonym": None,
         "avatar": avatar(details.get("avatar_url")),
         "app_id": APP_ID,
-        "companies": listed("company", map(company_reference, companies), key="companies"),
+        "companies": list_payload("company", map(company_reference, companies), key="companies"),
         "location_data": {
             "type": "location_data",
             "city_name": customer.city or None,
@@ -110,13 +107,13 @@ def user(customer: Customer, *, segments: Iterable[Audience] = ()) -> Json:
         "signed_up_at": unix(customer.signed_up_at),
         "updated_at": unix(customer.updated_at),
         "session_count": customer.session_count,
-        "social_profiles": listed("social_profile", ()),
+        "social_profiles": list_payload("social_profile", ()),
         "unsubscribed_from_emails": customer.unsubscribed_from_emails,
         "marked_email_as_spam": customer.marked_email_as_spam,
         "has_hard_bounced": customer.has_hard_bounced,
         "user_agent_data": customer.user_agent or None,
         "tags": tags(customer.tags.all()),
-        "segments": listed("segment", map(segment, segments)),
+        "segments": list_payload("segment", map(segment, segments)),
         "referrer": details.get("referrer"),
         **{f"utm_{part}": details.get(f"utm_{part}") for part in ("campaign", "content", "medium", "source", "term")},
         "owner_id": str(customer.owner_id) if customer.owner_id else None,
@@ -125,7 +122,6 @@ def user(customer: Customer, *, segments: Iterable[Audience] = ()) -> Json:
 
 
 def note(found: Note, *, customer: Customer) -> Json:
-    """Return a note about a customer."""
     return {
         "type": "note",
         "id": str(found.pk),
@@ -137,7 +133,6 @@ def note(found: Note, *, customer: Customer) -> Json:
 
 
 def device(found: Device, *, customer: Customer) -> Json:
-    """Return a device that takes pushes."""
     return {
         "type": "device",
         "id": str(found.pk),
@@ -150,16 +145,16 @@ def device(found: Device, *, customer: Customer) -> Json:
 
 
 def company_reference(company: Company) -> Json:
-    """Return which company, as it stands inside other shapes."""
+    """Return a reference to a company, as used inside other payloads."""
     return {"type": "company", "company_id": company.company_id, "id": str(company.pk), "name": company.name or None}
 
 
 def company(found: Company, *, user_count: int) -> Json:
-    """Return a company in full."""
+    """Return a company with all fields."""
     return {
         **company_reference(found),
         "app_id": APP_ID,
-        # Plans are names here, so a plan's name is its id.
+        # Plans are only names here, so the name is also the id.
         "plan": {"type": "plan", "id": found.plan, "name": found.plan} if found.plan else None,
         "remote_created_at": unix(found.remote_created_at),
         "created_at": unix(found.created_at),
@@ -172,14 +167,13 @@ def company(found: Company, *, user_count: int) -> Json:
         "website": found.website or None,
         "industry": found.industry or None,
         "tags": tags(found.tags.all()),
-        # Segments are of people here.
-        "segments": listed("segment", ()),
+        # Segments contain only people.
+        "segments": list_payload("segment", ()),
         "custom_attributes": found.attributes,
     }
 
 
 def admin(teammate: User) -> Json:
-    """Return a teammate."""
     return {
         "type": "admin",
         "id": str(teammate.pk),
@@ -191,28 +185,27 @@ def admin(teammate: User) -> Json:
     }
 
 
-def identified(customer: Customer) -> Json:
-    """Return a customer's three names, as they stand beside events."""
+def customer_ids(customer: Customer) -> Json:
+    """Return the three identifiers of a customer, as used in events."""
     return {"user_id": customer.user_id, "email": customer.email, "intercom_user_id": str(customer.pk)}
 
 
 def event(happened: Event, *, customer: Customer) -> Json:
-    """Return an event."""
     return {
         "type": "event",
         "id": str(happened.pk),
         "event_name": happened.name,
         "created_at": unix(happened.happened_at),
-        **identified(customer),
+        **customer_ids(customer),
         "metadata": happened.metadata,
     }
 
 
 def event_summary(summaries: Iterable[EventSummary], *, customer: Customer) -> Json:
-    """Return what a customer did and how often; its moments are ISO here (wire 5.12)."""
+    """Return a customer's event counts. The moments are in ISO format here (wire 5.12)."""
     return {
         "type": "event.summary",
-        **identified(customer),
+        **customer_ids(customer),
         "events": [
             {
                 "name": summary.name,
@@ -227,5 +220,4 @@ def event_summary(summaries: Iterable[EventSummary], *, customer: Customer) -> J
 
 
 def iso(moment: datetime) -> str:
-    """Return a moment as text."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds")

@@ -1,4 +1,4 @@
-"""What each call about who there is takes and answers (wire 5.10 to 5.13), for the OpenAPI document.
+"""OpenAPI schemas and calls of the endpoints in this app (wire 5.10 to 5.13).
 
 Over 120 lines because it is one table.
 """
@@ -37,10 +37,18 @@ AVATAR = shape("avatar", image_url=MAYBE_TEXT)
 TAGS = listed("tag", ref("Tag"))
 SEGMENTS = listed("segment", ref("Segment"))
 COMPANY = {"company_id": TEXT, "id": TEXT, "name": MAYBE_TEXT}
-PLACE = ("city_name", "country_name", "region_name", "timezone", "continent_code", "country_code", "postal_code")
+LOCATION_FIELDS = (
+    "city_name",
+    "country_name",
+    "region_name",
+    "timezone",
+    "continent_code",
+    "country_code",
+    "postal_code",
+)
 UTM = {f"utm_{part}": MAYBE_TEXT for part in ("campaign", "content", "medium", "source", "term")}
-COUNTED = shape(count=WHOLE)
-BY_NAME = many({"type": "object", "additionalProperties": WHOLE})
+COUNT = shape(count=WHOLE)
+COUNTS_BY_NAME = many({"type": "object", "additionalProperties": WHOLE})
 
 PLATFORM = one_of("android", "ios", "web")
 
@@ -57,7 +65,7 @@ PERSON: dict[str, Schema] = {
     "companies": listed("company", shape("company", **COMPANY), key="companies"),
     "location_data": shape(
         "location_data",
-        **dict.fromkeys(PLACE, MAYBE_TEXT),
+        **dict.fromkeys(LOCATION_FIELDS, MAYBE_TEXT),
         latitude=or_null(NUMBER),
         longitude=or_null(NUMBER),
     ),
@@ -95,7 +103,7 @@ SCHEMAS: dict[str, Schema] = {
         created_at=MOMENT,
         updated_at=MOMENT,
         person_type=const("user"),
-        maybe={"count": {**or_null(WHOLE), "description": "Null where counting took too long."}},
+        maybe={"count": {**or_null(WHOLE), "description": "Null if counting took too long."}},
     ),
     "User": shape("user", maybe=WARNINGS, **PERSON),
     "Contact": shape("contact", maybe=WARNINGS, **PERSON),
@@ -200,10 +208,10 @@ SCHEMAS: dict[str, Schema] = {
 }
 
 USER_PAGE = page_of("user", ref("User"))
-PERSON_HERE = Call(tag="Users", answers=ref("Person"))
-LEAD_HERE = Call(tag="Leads", answers=ref("Contact"))
-NOTED = Call(tag="Notes", answers=ref("Note"))
-COMPANY_HERE = Call(tag="Companies", answers=ref("Company"))
+PERSON_ANSWER = Call(tag="Users", answers=ref("Person"))
+LEAD_ANSWER = Call(tag="Leads", answers=ref("Contact"))
+NOTE_ANSWER = Call(tag="Notes", answers=ref("Note"))
+COMPANY_ANSWER = Call(tag="Companies", answers=ref("Company"))
 
 CALLS: dict[type[Endpoint], dict[str, Call]] = {
     users.Users: {
@@ -211,7 +219,7 @@ CALLS: dict[type[Endpoint], dict[str, Call]] = {
             tag="Users",
             sends=ref("PersonFacts"),
             answers=ref("Person"),
-            more="Who is meant is told by id, then user_id, then email.",
+            more="Identifies the user by id, then user_id, then email.",
         ),
         "get": Call(
             tag="Users",
@@ -219,7 +227,7 @@ CALLS: dict[type[Endpoint], dict[str, Call]] = {
         ),
         "delete": Call(tag="Users", answers=ref("Person")),
     },
-    users.User: {"get": PERSON_HERE, "delete": PERSON_HERE},
+    users.User: {"get": PERSON_ANSWER, "delete": PERSON_ANSWER},
     scrolling.UserScroll: {"get": Call(tag="Users", answers=listed("user", ref("User"), scroll_param=TEXT))},
     scrolling.LeadScroll: {"get": Call(tag="Leads", answers=listed("contact", ref("Contact"), scroll_param=TEXT))},
     leads.Leads: {
@@ -230,9 +238,9 @@ CALLS: dict[type[Endpoint], dict[str, Call]] = {
         ),
     },
     leads.Lead: {
-        "get": LEAD_HERE,
+        "get": LEAD_ANSWER,
         "put": Call(tag="Leads", sends=ref("PersonFacts"), answers=ref("Contact")),
-        "delete": LEAD_HERE,
+        "delete": LEAD_ANSWER,
     },
     companies.Companies: {
         "post": Call(tag="Companies", sends=ref("CompanyFacts"), answers=ref("Company")),
@@ -241,7 +249,7 @@ CALLS: dict[type[Endpoint], dict[str, Call]] = {
             answers={"anyOf": [ref("Company"), page_of("company", ref("Company"), key="companies"), USER_PAGE]},
         ),
     },
-    companies.OneCompany: {"get": COMPANY_HERE},
+    companies.OneCompany: {"get": COMPANY_ANSWER},
     companies.CompanyUsers: {"get": Call(tag="Companies", answers=page_of("user", ref("Person")))},
     events.Events: {
         "post": Call(
@@ -293,7 +301,7 @@ CALLS: dict[type[Endpoint], dict[str, Call]] = {
             tag="Devices",
             sends=sent("token", token=TEXT, platform=PLATFORM, id=TEXTUAL, user_id=TEXTUAL, email=TEXTUAL),
             answers=ref("Device"),
-            more="Who is meant is told by id, then user_id, then email. Call it at each start of the app.",
+            more="Identifies the user by id, then user_id, then email. Call it at each start of the app.",
         ),
         "get": Call(tag="Devices", answers=listed("device", ref("Device"))),
     },
@@ -313,7 +321,7 @@ CALLS: dict[type[Endpoint], dict[str, Call]] = {
         ),
         "get": Call(tag="Notes", answers=page_of("note", ref("Note"))),
     },
-    notes.OneNote: {"get": NOTED},
+    notes.OneNote: {"get": NOTE_ANSWER},
     counts.Admins: {"get": Call(tag="Admins", answers=listed("admin", ref("Admin")))},
     me.Me: {
         "get": Call(
@@ -328,18 +336,18 @@ CALLS: dict[type[Endpoint], dict[str, Call]] = {
         )
     },
 }
-# Delivery routes it, with conversations beside.
+# Routed by delivery, which adds the counts of conversations.
 COUNTS = Call(
     tag="Counts",
     answers={
         "anyOf": [
-            shape("count.hash", company=COUNTED, user=COUNTED, lead=COUNTED, tag=COUNTED, segment=COUNTED),
-            shape("count", user=shape(segment=BY_NAME)),
-            shape("count", user=shape(tag=BY_NAME)),
-            shape("count", company=shape(segment=BY_NAME)),
-            shape("count", company=shape(tag=BY_NAME)),
-            shape("count", company=shape(user=BY_NAME)),
-            *(shape("count", **{kind: COUNTED}) for kind in counts.IN_ALL),
+            shape("count.hash", company=COUNT, user=COUNT, lead=COUNT, tag=COUNT, segment=COUNT),
+            shape("count", user=shape(segment=COUNTS_BY_NAME)),
+            shape("count", user=shape(tag=COUNTS_BY_NAME)),
+            shape("count", company=shape(segment=COUNTS_BY_NAME)),
+            shape("count", company=shape(tag=COUNTS_BY_NAME)),
+            shape("count", company=shape(user=COUNTS_BY_NAME)),
+            *(shape("count", **{kind: COUNT}) for kind in counts.TOTAL_COUNTS),
             shape("count", conversation=shape(assigned=WHOLE, unassigned=WHOLE, open=WHOLE, closed=WHOLE)),
             shape("count", conversation=shape(admin=many(shape(id=TEXT, name=TEXT, open=WHOLE, closed=WHOLE)))),
         ]

@@ -1,4 +1,4 @@
-"""All users or leads from the first to the last, for those who take them all: lists by the page end (wire 5.4)."""
+"""Scroll endpoints: export all users or leads, beyond the limit of paged lists (wire 5.4)."""
 
 from django.core import signing
 from django.db.models import QuerySet
@@ -7,51 +7,51 @@ from rest_framework.response import Response
 
 from audiences.api.base.endpoint import Endpoint
 from audiences.api.base.openapi import asked
-from audiences.api.leads import leads
-from audiences.api.users import in_full
+from audiences.api.leads import present_leads
+from audiences.api.users import user_payloads
 from audiences.intake import Unknown
 from audiences.models import Customer
 
 SALT = "scroll"
-AT_ONCE = 100
-# Whoever takes longer between two steps than this begins again.
-LASTS = 24 * 3600
-SCROLL = (asked("scroll_param", "Where the last step ended, as it was answered."),)
+SCROLL_SIZE = 100
+# Seconds for which a scroll_param is valid.
+SCROLL_LIFETIME_SECONDS = 24 * 3600
+SCROLL_PARAMETERS = (asked("scroll_param", "scroll_param of the previous response; omit it to start."),)
 
 
 class UserScroll(Endpoint):
     """/users/scroll."""
 
-    parameters = {"get": SCROLL}
+    parameters = {"get": SCROLL_PARAMETERS}
 
     def get(self, request: Request) -> Response:
-        """Answer with the next hundred users; an empty list is the end."""
-        return step(request, Customer.objects.present().users(), kind="user")
+        """Return the next 100 users; an empty list is the end."""
+        return scroll_page(request, Customer.objects.present().users(), kind="user")
 
 
 class LeadScroll(Endpoint):
     """/contacts/scroll."""
 
-    parameters = {"get": SCROLL}
+    parameters = {"get": SCROLL_PARAMETERS}
 
     def get(self, request: Request) -> Response:
-        """Answer with the next hundred leads; an empty list is the end."""
-        return step(request, leads(), kind="contact")
+        """Return the next 100 leads; an empty list is the end."""
+        return scroll_page(request, present_leads(), kind="contact")
 
 
-def step(request: Request, rows: QuerySet[Customer], *, kind: str) -> Response:
-    """Answer with those after where the last step ended, which the scroll_param says and nobody keeps."""
-    after = position(request.query_params.get("scroll_param", ""))
-    found = list(rows.filter(pk__gt=after).order_by("pk")[:AT_ONCE])
-    here = signing.dumps(found[-1].pk if found else after, salt=SALT)
-    return Response({"type": f"{kind}.list", "scroll_param": here, f"{kind}s": in_full(found)})
+def scroll_page(request: Request, rows: QuerySet[Customer], *, kind: str) -> Response:
+    """Return a response with the rows after the position in scroll_param. The server stores no scroll state."""
+    after = scroll_position(request.query_params.get("scroll_param", ""))
+    found = list(rows.filter(pk__gt=after).order_by("pk")[:SCROLL_SIZE])
+    next_param = signing.dumps(found[-1].pk if found else after, salt=SALT)
+    return Response({"type": f"{kind}.list", "scroll_param": next_param, f"{kind}s": user_payloads(found)})
 
 
-def position(scroll_param: str) -> int:
-    """Where the last step ended; 0 before the first."""
+def scroll_position(scroll_param: str) -> int:
+    """Return the primary key at which the previous page ended; 0 before the first page."""
     if not scroll_param:
         return 0
     try:
-        return int(signing.loads(scroll_param, salt=SALT, max_age=LASTS))
+        return int(signing.loads(scroll_param, salt=SALT, max_age=SCROLL_LIFETIME_SECONDS))
     except signing.BadSignature as wrong:
-        raise Unknown("No such scroll_param, or it is over: begin again.", field="scroll_param") from wrong
+        raise Unknown("Invalid or expired scroll_param. Start again without one.", field="scroll_param") from wrong

@@ -1,4 +1,4 @@
-"""Segments: which there are, how many are in each, and in which a customer is (wire 5.13)."""
+"""Endpoints of segments, counts of their members, and the segments of a customer (wire 5.13)."""
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
@@ -16,7 +16,7 @@ from audiences import compiler
 from audiences.api import payloads
 from audiences.api.base import openapi
 from audiences.api.base.endpoint import Endpoint
-from audiences.api.base.lookups import one_of
+from audiences.api.base.lookups import get_row
 from audiences.api.base.openapi import asked
 from audiences.intake import Refused
 from audiences.intake.attributes.fields import read_flag
@@ -24,70 +24,70 @@ from audiences.models import Audience, CustomAttribute, Customer, Workspace
 from audiences.models.audience import parse_stored_rules
 from audiences.rules import RuleError
 
-# Somebody waits for the answer, and a process is kept busy for as long.
-COUNTED_WITHIN = timedelta(seconds=12)
+# Limit for one request: the client waits, and a process is busy for as long.
+COUNT_TIMEOUT = timedelta(seconds=12)
 
 
 class Segments(Endpoint):
-    """/segments; `type=company` has none, for segments are of people here."""
+    """/segments. `type=company` returns none, because segments contain only people."""
 
     parameters = {
         "get": (
-            asked("include_count", "true: counted, as far as time allows.", openapi.one_of("true", "false")),
-            asked("type", "company: none, for segments are of people here.", openapi.one_of("user", "company")),
+            asked("include_count", "true: with counts, unless they take too long.", openapi.one_of("true", "false")),
+            asked("type", "company: an empty list, segments contain only people.", openapi.one_of("user", "company")),
         )
     }
 
     def get(self, request: Request) -> Response:
-        """List them by name."""
+        """List the segments by name."""
         counting = read_flag(request.query_params.get("include_count"), "include_count")
         rows = Audience.objects.segments().order_by("name")
         kind = request.query_params.get("type", "user")
         if kind not in ("user", "company"):
-            raise Refused("type is user or company.", field="type")
+            raise Refused("type must be user or company.", field="type")
         if kind == "company":
             rows = rows.none()
-        numbers = counts_in_time(rows, at=timezone.now()) if counting else {}
-        return Response(payloads.listed("segment", [segment(row, numbers) for row in rows]))
+        numbers = counts_before_timeout(rows, at=timezone.now()) if counting else {}
+        return Response(payloads.list_payload("segment", [segment_payload(row, numbers) for row in rows]))
 
 
 class Segment(Endpoint):
     """/segments/{id}."""
 
     def get(self, request: Request, pk: str) -> Response:
-        """Answer with one, counted; a count that would take too long is null."""
-        row = one_of(Audience.objects.segments(), pk)
-        return Response(segment(row, counts_in_time([row], at=timezone.now())))
+        """Find a segment, with its count. A count that would take too long is null."""
+        row = get_row(Audience.objects.segments(), pk)
+        return Response(segment_payload(row, counts_before_timeout([row], at=timezone.now())))
 
 
-def segment(row: Audience, numbers: Mapping[int, int | None]) -> payloads.Json:
-    """Return a segment; with its count where it was to be counted, null where that was not done in time."""
-    shape = payloads.segment(row)
-    return {**shape, "count": numbers[row.pk]} if row.pk in numbers else shape
+def segment_payload(row: Audience, numbers: Mapping[int, int | None]) -> payloads.Json:
+    """Return a segment, with its count if `numbers` has one; null if counting took too long."""
+    payload = payloads.segment(row)
+    return {**payload, "count": numbers[row.pk]} if row.pk in numbers else payload
 
 
-def counts_in_time(segments: Collection[Audience], *, at: datetime) -> dict[int, int | None]:
-    """Return how many are in each; None for those that were not counted within COUNTED_WITHIN for all together.
+def counts_before_timeout(segments: Collection[Audience], *, at: datetime) -> dict[int, int | None]:
+    """Return the number of members of each segment; None for those not counted within COUNT_TIMEOUT in total.
 
-    All are counted by one statement while that goes fast. Where it does not, each is by itself until the time is over,
-    so that what can be told is. One alone has all the time at once.
+    One statement tries to count all of them in a third of the time. If it fails, each segment is counted by itself
+    until the time is used up. A single segment gets the whole time at once.
     """
-    budget = COUNTED_WITHIN.total_seconds()
+    budget = COUNT_TIMEOUT.total_seconds()
     ends, is_one = monotonic() + budget, len(segments) == 1
-    if (found := counted(segments, at=at, seconds=budget if is_one else budget / 3)) is not None:
+    if (found := counts_within(segments, at=at, seconds=budget if is_one else budget / 3)) is not None:
         return {**found}
     if is_one:
         return {row.pk: None for row in segments}
     numbers: dict[int, int | None] = {}
     for row in segments:
         left = ends - monotonic()
-        one = counted([row], at=at, seconds=left) if left > 0 else None
+        one = counts_within([row], at=at, seconds=left) if left > 0 else None
         numbers[row.pk] = one[row.pk] if one else None
     return numbers
 
 
-def counted(segments: Collection[Audience], *, at: datetime, seconds: float) -> dict[int, int] | None:
-    """Return how many are in each; None where that takes longer."""
+def counts_within(segments: Collection[Audience], *, at: datetime, seconds: float) -> dict[int, int] | None:
+    """Return the number of members of each segment; None if counting takes longer than `seconds`."""
     try:
         with transaction.atomic(), connection.cursor() as cursor:
             cursor.execute("SELECT set_config('statement_timeout', %s, true)", [f"{max(1, int(seconds * 1000))}"])
@@ -101,7 +101,7 @@ def counted(segments: Collection[Audience], *, at: datetime, seconds: float) -> 
 
 
 def counts_of(segments: Collection[Audience], *, at: datetime) -> dict[int, int]:
-    """Return how many are in each, by one statement; nobody, where its rules no longer make sense."""
+    """Return the number of members of each segment, in one statement; 0 if its rules are no longer valid."""
     found = {segment.pk: 0 for segment in segments}
     members, params = members_of(segments)
     if members:
@@ -113,7 +113,7 @@ def counts_of(segments: Collection[Audience], *, at: datetime) -> dict[int, int]
 
 
 def segments_of(customers: Iterable[Customer], *, at: datetime) -> dict[int, list[Audience]]:
-    """Return the segments each of these customers is in, asked of the database in one statement."""
+    """Return the segments of each customer, in one statement."""
     ids = [customer.pk for customer in customers]
     segments = {segment.pk: segment for segment in Audience.objects.segments().order_by("name")}
     members, params = members_of(segments.values(), where="c.id = ANY(%(ids)s)")
@@ -129,7 +129,7 @@ def segments_of(customers: Iterable[Customer], *, at: datetime) -> dict[int, lis
 
 
 def members_of(segments: Iterable[Audience], *, where: str = "TRUE") -> tuple[dict[int, str], dict[str, Any]]:
-    """Return SQL for the members of each segment whose rules make sense, by its key, and the parameters of all."""
+    """Return the SQL for the members of each segment with valid rules, by segment key, and the parameters of all."""
     catalogue, zone = CustomAttribute.objects.catalogue(), Workspace.current().tz
     members: dict[int, str] = {}
     params: dict[str, Any] = {}

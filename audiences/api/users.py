@@ -1,4 +1,4 @@
-"""Users: made and brought up to date, found, listed, archived (wire 5.10)."""
+"""Endpoints of users: create, update, find, list and archive (wire 5.10)."""
 
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
@@ -14,8 +14,8 @@ from audiences import compiler, intake
 from audiences.api import payloads
 from audiences.api.base.endpoint import Endpoint, body
 from audiences.api.base.openapi import NUMBER, PAGE, WHO, asked, one_of
-from audiences.api.base.paging import paged
-from audiences.api.base.query import given_of, refuse_beside
+from audiences.api.base.paging import page_rows
+from audiences.api.base.query import given_parameters, refuse_without_effect
 from audiences.api.base.versions import refuse_our_id
 from audiences.api.segments import segments_of
 from audiences.intake import Refused, Unknown, Warnings
@@ -29,19 +29,19 @@ SORTS = {
     "signed_up_at": "signed_up_at",
     "last_request_at": "last_seen_at",
 }
-SORTED = (
-    asked("sort", "What to sort by.", one_of(*SORTS)),
-    asked("order", "asc or desc.", one_of("asc", "desc")),
+SORT_PARAMETERS = (
+    asked("sort", "Field to sort by.", one_of(*SORTS)),
+    asked("order", "Sort order.", one_of("asc", "desc")),
 )
-NARROWED = (
-    asked("tag_id", "Those with a tag."),
-    asked("segment_id", "Those in a segment, or with somebody in it."),
+FILTER_PARAMETERS = (
+    asked("tag_id", "Only those with this tag."),
+    asked("segment_id", "Only users in this segment, or companies with a member in it."),
 )
-SINCE = asked("created_since", "Those we first heard of within so many days.", NUMBER)
+CREATED_SINCE_PARAMETER = asked("created_since", "Only those created within this number of days.", NUMBER)
 
 
 class UserFilter(FilterSet):
-    """What a list of users can be narrowed by; created_since is in days."""
+    """Filters of a list of users. `created_since` is in days."""
 
     tag_id = ModelChoiceFilter(field_name="tags", queryset=lambda request: Tag.objects.all())
     segment_id = ModelChoiceFilter(method="in_segment", queryset=lambda request: Audience.objects.segments())
@@ -52,96 +52,95 @@ class UserFilter(FilterSet):
         fields: list[str] = []
 
     def in_segment(self, rows: QuerySet[Customer], _name: str, segment: Audience) -> QuerySet[Customer]:
-        """Those the segment's rules match now."""
         try:
             return rows.filter(pk__in=compiler.matching_customers(segment.rules, at=timezone.now()).values("pk"))
         except RuleError as wrong:
             raise Refused(str(wrong), field="segment_id") from wrong
 
     def since(self, rows: QuerySet[Customer], _name: str, days: Any) -> QuerySet[Customer]:
-        """Those we first heard of within that many days."""
         return rows.filter(created_at__gte=timezone.now() - timedelta(days=float(days)))
 
 
 class Users(Endpoint):
     """/users."""
 
-    parameters = {"get": (*WHO, *PAGE, *SORTED, *NARROWED, SINCE), "delete": WHO}
+    parameters = {"get": (*WHO, *PAGE, *SORT_PARAMETERS, *FILTER_PARAMETERS, CREATED_SINCE_PARAMETER), "delete": WHO}
 
     def post(self, request: Request) -> Response:
-        """Make a user, or bring one up to date."""
+        """Create or update a user."""
         sent, warnings = body(request), Warnings()
         refuse_our_id(sent)
         user = intake.identify(sent, at=timezone.now(), on_bad_value=warnings.note)
-        return answer_with(user, warnings=warnings)
+        return answer_with_user(user, warnings=warnings)
 
     def get(self, request: Request) -> Response:
-        """Find one by user_id, email or id, or list them."""
+        """Find a user by user_id, email or id, or list users."""
         query = request.query_params
-        if named := given_of(query, WHO):
-            refuse_beside(query, (*NARROWED, SINCE), because=f"{named[0]} names one user.")
-            return answer_with(intake.find_customer(query))
-        return user_list(request, filtered(request, Customer.objects.present().users()))
+        if given := given_parameters(query, WHO):
+            refuse_without_effect(
+                query, (*FILTER_PARAMETERS, CREATED_SINCE_PARAMETER), because=f"{given[0]} identifies one user."
+            )
+            return answer_with_user(intake.find_customer(query))
+        return user_list(request, filter_users(request, Customer.objects.present().users()))
 
     def delete(self, request: Request) -> Response:
-        """Archive one by user_id or email."""
-        return archived(intake.find_customer(request.query_params))
+        """Archive a user by user_id, email or id."""
+        return archive_and_answer(intake.find_customer(request.query_params))
 
 
 class User(Endpoint):
     """/users/{id}."""
 
     def get(self, request: Request, pk: str) -> Response:
-        """Find one."""
-        return answer_with(intake.find_customer({"id": pk}))
+        """Find a user."""
+        return answer_with_user(intake.find_customer({"id": pk}))
 
     def delete(self, request: Request, pk: str) -> Response:
-        """Archive one."""
-        return archived(intake.find_customer({"id": pk}))
+        """Archive a user."""
+        return archive_and_answer(intake.find_customer({"id": pk}))
 
 
-def archived(customer: Customer) -> Response:
-    """Archive a customer, and answer with them as they were."""
-    response = answer_with(customer)
+def archive_and_answer(customer: Customer) -> Response:
+    """Archive a customer and return a response with their data from before."""
+    response = answer_with_user(customer)
     intake.archive_customer(customer, at=timezone.now())
     return response
 
 
-def answer_with(customer: Customer, *, warnings: Iterable[Refused] = ()) -> Response:
-    """Answer with one user in full, and what of them was not stored."""
-    return Response(in_full([customer])[0] | payloads.warned(warnings))
+def answer_with_user(customer: Customer, *, warnings: Iterable[Refused] = ()) -> Response:
+    """Return a response with one user and the warnings about fields that were not stored."""
+    return Response(user_payloads([customer])[0] | payloads.warnings_payload(warnings))
 
 
-def in_full(customers: Sequence[Customer]) -> list[payloads.Json]:
-    """Return users in full, with the segments they are in now."""
+def user_payloads(customers: Sequence[Customer]) -> list[payloads.Json]:
+    """Return the payloads of users, with their current segments."""
     return payloads.users(customers, segments=segments_of(customers, at=timezone.now()))
 
 
 def user_list(request: Request, rows: QuerySet[Customer]) -> Response:
-    """Answer with a page of users, sorted as asked for."""
     return person_list(request, rows, kind="user")
 
 
 def person_list(request: Request, rows: QuerySet[Customer], *, kind: str) -> Response:
-    """Answer with a page of users or contacts, sorted as asked for."""
+    """Return a response with a page of users or contacts, sorted as requested."""
     sort, order = request.query_params.get("sort") or "created_at", request.query_params.get("order") or "desc"
     if sort not in SORTS or order not in ("asc", "desc"):
         raise Refused(f"Sort by {', '.join(SORTS)}, in the order asc or desc.", field="sort")
     by, key = F(SORTS[sort]), F("pk")
     ordering = (by.asc(nulls_last=True), key.asc()) if order == "asc" else (by.desc(nulls_last=True), key.desc())
-    found, pages, total = paged(request, rows.order_by(*ordering))
-    return Response({"type": f"{kind}.list", "pages": pages, "total_count": total, f"{kind}s": in_full(found)})
+    found, pages, total = page_rows(request, rows.order_by(*ordering))
+    return Response({"type": f"{kind}.list", "pages": pages, "total_count": total, f"{kind}s": user_payloads(found)})
 
 
-def filtered(request: Request, rows: QuerySet[Customer]) -> QuerySet[Customer]:
-    """Return the users the query asks for."""
+def filter_users(request: Request, rows: QuerySet[Customer]) -> QuerySet[Customer]:
+    """Return the users that match the query's filters."""
     wanted = UserFilter(request.query_params, queryset=rows)
-    check(wanted, request)
+    check_filter(wanted, request)
     return wanted.qs
 
 
-def check(wanted: FilterSet, request: Request) -> None:
-    """Refuse a filter that makes no sense by its name; 404 where it names what is not there."""
+def check_filter(wanted: FilterSet, request: Request) -> None:
+    """Refuse an invalid filter. A tag or segment that does not exist is a 404."""
     if wanted.is_valid():
         return
     field, reasons = next(iter(wanted.errors.items()))

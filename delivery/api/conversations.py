@@ -10,10 +10,10 @@ from rest_framework.response import Response
 from audiences import intake
 from audiences.api.base import openapi
 from audiences.api.base.endpoint import Endpoint, body
-from audiences.api.base.lookups import admin_of, one_of
+from audiences.api.base.lookups import find_admin, get_row
 from audiences.api.base.openapi import PAGE, WHO, asked
-from audiences.api.base.paging import paged
-from audiences.api.base.query import refuse_beside
+from audiences.api.base.paging import page_rows
+from audiences.api.base.query import refuse_without_effect
 from audiences.intake import Refused
 from audiences.intake.attributes.fields import read_flag, read_text
 from delivery import tasks
@@ -58,16 +58,16 @@ class Conversations(Endpoint):
         headers: dict[str, str] = {}
         kind = read_text(query.get("type"), "type")
         if kind != "user":
-            refuse_beside(query, OF_USER, because="it needs type=user.")
+            refuse_without_effect(query, OF_USER, because="it needs type=user.")
         if kind != "admin":
-            refuse_beside(query, OF_TEAMMATE, because="it needs type=admin.")
+            refuse_without_effect(query, OF_TEAMMATE, because="it needs type=admin.")
         if kind == "user":
             rows, headers = of_user(request, at=at)
         elif kind == "admin":
             rows = of_teammate(request)
         elif kind:
             raise Refused("type is user or admin.", field="type")
-        keys, pages, _ = paged(request, rows.order_by(*order(request)).values_list("pk", flat=True), per_page=20)
+        keys, pages, _ = page_rows(request, rows.order_by(*order(request)).values_list("pk", flat=True), per_page=20)
         plain = displayed_as(request) == "plaintext"
         # Most of those for whom matching is asked have no conversation, and nothing more is looked up.
         found = Conversation.objects.select_related(*RELATED).in_bulk(keys) if keys else {}
@@ -83,11 +83,11 @@ class OneConversation(Endpoint):
 
     def get(self, request: Request, pk: str) -> Response:
         """Read one, with its parts."""
-        return conversation_response(request, one_of(Conversation.objects.all(), pk))
+        return conversation_response(request, get_row(Conversation.objects.all(), pk))
 
     def put(self, request: Request, pk: str) -> Response:
         """Note that the customer has read it: `{"read": true}`."""
-        found = one_of(Conversation.objects.all(), pk)
+        found = get_row(Conversation.objects.all(), pk)
         if read_flag(body(request).get("read"), "read"):
             threads.mark_read(found)
         return conversation_response(request, found)
@@ -126,7 +126,7 @@ def of_teammate(request: Request) -> QuerySet[Conversation]:
     if who == "nobody":
         rows = rows.filter(assignee=None)
     elif who:
-        rows = rows.filter(assignee=admin_of(who))
+        rows = rows.filter(assignee=find_admin(who))
     is_open = read_flag(query.get("open"), "open")
     return rows if is_open is None else rows.filter(state="open") if is_open else rows.exclude(state="open")
 

@@ -11,7 +11,7 @@ from rest_framework.response import Response
 from audiences import intake
 from audiences.api.base.endpoint import Endpoint, body
 from audiences.api.base.openapi import PAGE
-from audiences.api.base.paging import paged
+from audiences.api.base.paging import page_rows
 from audiences.api.base.versions import refuse_our_id
 from audiences.api.payloads import APP_ID, Json, unix
 from audiences.intake import Unknown
@@ -65,7 +65,7 @@ class Jobs(Endpoint):
 
     def get(self, request: Request) -> Response:
         """List them, the newest first."""
-        found, pages, total = paged(request, Job.objects.prefetch_related("tasks").order_by("-pk"))
+        found, pages, total = page_rows(request, Job.objects.prefetch_related("tasks").order_by("-pk"))
         return Response({"type": "job.list", "pages": pages, "total_count": total, "jobs": list(map(shape, found))})
 
 
@@ -85,7 +85,7 @@ class JobErrors(Endpoint):
     def get(self, request: Request, pk: str) -> Response:
         """List what of it could not be done, with the reasons."""
         rows = JobItem.objects.filter(Q(task__job=job_of(pk)), ~Q(error_code="")).order_by("pk")
-        found, pages, total = paged(request, rows)
+        found, pages, total = page_rows(request, rows)
         items = list(map(item, found))
         return Response({"type": "job_item.list", "pages": pages, "total_count": total, "items": items})
 

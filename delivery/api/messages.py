@@ -11,8 +11,8 @@ from rest_framework.response import Response
 
 from audiences import intake
 from audiences.api.base.endpoint import Endpoint, body
-from audiences.api.base.errors import Forbidden, Missing
-from audiences.api.base.lookups import admin_of, lead_of
+from audiences.api.base.errors import Forbidden, MissingField
+from audiences.api.base.lookups import find_admin, find_lead
 from audiences.api.payloads import Json, admin, unix
 from audiences.intake import Refused
 from audiences.intake.attributes.fields import first_given, read_mapping, read_text
@@ -22,7 +22,7 @@ from delivery import tasks
 from delivery.conversations import threads
 from delivery.matching import direct
 from delivery.models import DeliveryRecord, Reason
-from messaging.content import paragraphs
+from messaging.content import paragraphs_html
 from messaging.models import Channel, Format, Sender
 
 CHANNELS = {"inapp": Channel.IN_APP, "email": Channel.EMAIL}
@@ -49,17 +49,17 @@ class Messages(Endpoint):
 def from_teammate(sent: dict[str, Any], writer: dict[str, Any]) -> Json:
     """Send one message to one customer."""
     if first_given(writer, "id") is None:
-        raise Missing("from.id is required", field="from")
-    teammate = admin_of(writer["id"], what="from")
+        raise MissingField("from.id is required", field="from")
+    teammate = find_admin(writer["id"], what="from")
     kind = read_text(sent.get("message_type"), "message_type")
     if kind not in CHANNELS:
         raise Refused("message_type is inapp or email.", field="message_type")
     channel = CHANNELS[kind]
     written, subject = read_text(sent.get("body"), "body", most=LONGEST_BODY), read_text(sent.get("subject"), "subject")
     if not written:
-        raise Missing("body is required", field="body")
+        raise MissingField("body is required", field="body")
     if channel == Channel.EMAIL and not subject:
-        raise Missing("subject is required for an email", field="subject")
+        raise MissingField("subject is required for an email", field="subject")
     template = read_text(sent.get("template"), "template") or "plain"
     if template not in TEMPLATES:
         raise Refused("template is plain or personal.", field="template")
@@ -95,7 +95,7 @@ def person_of(reference: dict[str, Any]) -> Customer:
     if kind not in PEOPLE:
         raise Refused("type is user or contact.", field="type")
     is_lead = kind in ("contact", "lead")
-    return lead_of(reference) if is_lead else intake.find_customer(reference)
+    return find_lead(reference) if is_lead else intake.find_customer(reference)
 
 
 def check_may_be_written_to(customer: Customer, *, channel: Channel) -> None:
@@ -127,7 +127,7 @@ def sender_of(teammate: User) -> Sender:
 
 def as_html(written: str) -> str:
     """A body as HTML: as it is where it holds a tag, else in paragraphs."""
-    return written if "<" in written and ">" in written else paragraphs(written)
+    return written if "<" in written and ">" in written else paragraphs_html(written)
 
 
 def admin_message(record: DeliveryRecord, *, teammate: User, kind: str, subject: str, template: str) -> Json:
@@ -149,7 +149,7 @@ def from_customer(sent: dict[str, Any], writer: dict[str, Any]) -> Json:
     customer = person_of(writer)
     written = read_text(sent.get("body"), "body", most=LONGEST_BODY)
     if not written:
-        raise Missing("body is required", field="body")
+        raise MissingField("body is required", field="body")
     conversation = threads.open_by_customer(customer, body=written, at=timezone.now())
     return {
         "type": "user_message",

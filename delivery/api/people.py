@@ -9,12 +9,12 @@ from rest_framework.response import Response
 
 from audiences import intake
 from audiences.api.base.endpoint import Endpoint, body
-from audiences.api.base.errors import Missing
-from audiences.api.base.lookups import lead_of, one_of
+from audiences.api.base.errors import MissingField
+from audiences.api.base.lookups import find_lead, get_row
 from audiences.api.base.openapi import asked
-from audiences.api.base.versions import refuse_our_id, refuse_unread
-from audiences.api.leads import saved
-from audiences.api.users import answer_with, archived
+from audiences.api.base.versions import refuse_our_id, refuse_unread_keys
+from audiences.api.leads import save_and_answer
+from audiences.api.users import answer_with_user, archive_and_answer
 from audiences.intake import Refused, Source, Unknown, Warnings
 from audiences.intake.attributes.fields import first_given, read_mapping, read_text
 from audiences.models import Customer
@@ -34,8 +34,8 @@ class ConvertLead(Endpoint):
         contact = read_mapping(sent.get("contact"), "contact")
         by_address = Customer.objects.present().filter(user_id=None)
         if first_given(contact, "id") is not None:
-            return converted(one_of(by_address, contact["id"]), sent)
-        return converted(lead_of(contact), sent)
+            return converted(get_row(by_address, contact["id"]), sent)
+        return converted(find_lead(contact), sent)
 
 
 class Visitors(Endpoint):
@@ -45,12 +45,12 @@ class Visitors(Endpoint):
 
     def get(self, request: Request) -> Response:
         """Find one by user_id."""
-        return answer_with(visitor_of(request.query_params))
+        return answer_with_user(visitor_of(request.query_params))
 
     def put(self, request: Request) -> Response:
         """Bring one up to date, named by user_id or id."""
         sent = body(request)
-        return saved(sent, lead=visitor_of(sent))
+        return save_and_answer(sent, lead=visitor_of(sent))
 
     # Some clients change things by POST.
     def post(self, request: Request) -> Response:
@@ -63,15 +63,15 @@ class Visitor(Endpoint):
 
     def get(self, request: Request, pk: str) -> Response:
         """Find one."""
-        return answer_with(visitor_of({"id": pk}))
+        return answer_with_user(visitor_of({"id": pk}))
 
     def put(self, request: Request, pk: str) -> Response:
         """Bring one up to date."""
-        return saved(body(request), lead=visitor_of({"id": pk}))
+        return save_and_answer(body(request), lead=visitor_of({"id": pk}))
 
     def delete(self, request: Request, pk: str) -> Response:
         """Archive one."""
-        return archived(visitor_of({"id": pk}))
+        return archive_and_answer(visitor_of({"id": pk}))
 
 
 class ConvertVisitor(Endpoint):
@@ -82,7 +82,7 @@ class ConvertVisitor(Endpoint):
         sent = body(request)
         visitor = visitor_of(read_mapping(sent.get("visitor"), "visitor"))
         if read_text(sent.get("type"), "type") in ("lead", "contact"):
-            return answer_with(visitor)
+            return answer_with_user(visitor)
         return converted(visitor, sent)
 
 
@@ -94,11 +94,11 @@ class UserDeleteRequests(Endpoint):
         sent = body(request)
         named = first_given(sent, "intercom_user_id", "id")
         if named is not None:
-            refuse_unread(sent, "user_id", "email", instead="Name whom to erase by intercom_user_id alone")
+            refuse_unread_keys(sent, "user_id", "email", instead="Name whom to erase by intercom_user_id alone")
         if named is None:
-            raise Missing("intercom_user_id is required", field="intercom_user_id")
+            raise MissingField("intercom_user_id is required", field="intercom_user_id")
         # An archived one too can be erased.
-        customer = one_of(Customer.objects.all(), named, what="intercom_user_id")
+        customer = get_row(Customer.objects.all(), named, what="intercom_user_id")
         erase.erase(customer, at=timezone.now())
         return Response({"id": str(customer.pk)})
 
@@ -115,7 +115,7 @@ def converted(lead: Customer, sent: dict[str, Any]) -> Response:
     at, warnings = timezone.now(), Warnings()
     facts = {key: value for key, value in facts.items() if key != "id"}
     user = merge.log_in(lead, facts, at=at, source=Source.REST, on_bad_value=warnings.note)
-    return answer_with(user, warnings=warnings)
+    return answer_with_user(user, warnings=warnings)
 
 
 def visitor_of(reference: Any) -> Customer:
@@ -129,4 +129,4 @@ def visitor_of(reference: Any) -> Customer:
         return found
     if key and not key.startswith("lead-"):
         raise Unknown(f"No such user_id[{key}]", field="user_id")
-    return lead_of({"id": reference.get("id"), "user_id": key})
+    return find_lead({"id": reference.get("id"), "user_id": key})

@@ -13,8 +13,8 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from audiences.api.base.endpoint import Endpoint, body
-from audiences.api.base.errors import Forbidden, Missing
-from audiences.api.base.lookups import admin_of, admins, one_of
+from audiences.api.base.errors import Forbidden, MissingField
+from audiences.api.base.lookups import admins, find_admin, get_row
 from audiences.intake import Refused, Unknown
 from audiences.intake.attributes.fields import first_given, read_flag, read_long_text, read_moment, read_text
 from audiences.transactions import retried
@@ -38,7 +38,7 @@ class Reply(Endpoint):
         """Say or do something in a conversation, as its user or as a teammate; answers with the whole of it."""
         # An `id` here is the conversation's: some clients send it beside the address.
         sent, at = {key: value for key, value in body(request).items() if key != "id"}, timezone.now()
-        found = last_of(sent) if pk == LAST else one_of(Conversation.objects.all(), pk)
+        found = last_of(sent) if pk == LAST else get_row(Conversation.objects.all(), pk)
         try:
             if by_teammate(sent):
                 as_teammate(found, sent, at=at, is_last=pk == LAST)
@@ -50,7 +50,7 @@ class Reply(Endpoint):
 
     def put(self, request: Request, pk: str) -> Response:
         """Note that the customer has read it, which the Python client asks for here: `{"read": true}`."""
-        found = one_of(Conversation.objects.all(), pk)
+        found = get_row(Conversation.objects.all(), pk)
         if read_flag(body(request).get("read"), "read"):
             threads.mark_read(found)
         return conversation_response(request, found)
@@ -103,8 +103,8 @@ def teammate_of(sent: dict[str, Any], *, is_last: bool) -> User:
             raise Unknown(f"No such email[{email}]", field="email")
         return found
     if named is None:
-        raise Missing("admin_id is required", field="admin_id")
-    return admin_of(named)
+        raise MissingField("admin_id is required", field="admin_id")
+    return find_admin(named)
 
 
 def comment(found: Conversation, teammate: User, sent: dict[str, Any], at: datetime) -> None:
@@ -123,8 +123,8 @@ def assign(found: Conversation, teammate: User, sent: dict[str, Any], at: dateti
     """Hand it to a teammate; "0" or nobody takes it back."""
     named = read_text(sent.get("assignee_id"), "assignee_id")
     if not named:
-        raise Missing("assignee_id is required", field="assignee_id")
-    to = None if named in ("0", "nobody") else admin_of(named, what="assignee_id")
+        raise MissingField("assignee_id is required", field="assignee_id")
+    to = None if named in ("0", "nobody") else find_admin(named, what="assignee_id")
     threads.assign(found, to=to, teammate=teammate, at=at, body=long_text_of(sent))
 
 
@@ -146,7 +146,7 @@ def snooze(found: Conversation, teammate: User, sent: dict[str, Any], at: dateti
     """Put it away until a time to come."""
     until = read_moment(sent.get("snoozed_until"), "snoozed_until")
     if until is None:
-        raise Missing("snoozed_until is required", field="snoozed_until")
+        raise MissingField("snoozed_until is required", field="snoozed_until")
     if until <= at:
         raise Refused("snoozed_until must lie in the future.", field="snoozed_until")
     threads.snooze(found, until=until, teammate=teammate, at=at)
@@ -166,7 +166,7 @@ def written(sent: dict[str, Any], *, or_any: object = None) -> str:
     """The body, which must be there where nothing comes with it."""
     words = long_text_of(sent)
     if not words and not or_any:
-        raise Missing("body is required", field="body")
+        raise MissingField("body is required", field="body")
     return words
 
 

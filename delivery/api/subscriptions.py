@@ -10,10 +10,10 @@ from rest_framework.response import Response
 
 from audiences import webhook_outbox
 from audiences.api.base.endpoint import Endpoint, body
-from audiences.api.base.errors import Missing
-from audiences.api.base.lookups import one_of
+from audiences.api.base.errors import MissingField
+from audiences.api.base.lookups import get_row
 from audiences.api.base.openapi import PAGE
-from audiences.api.base.paging import paged
+from audiences.api.base.paging import page_rows
 from audiences.api.payloads import Json, unix
 from audiences.intake import Refused
 from audiences.intake.attributes.fields import first_given, read_flag, read_text
@@ -34,14 +34,14 @@ class Subscriptions(Endpoint):
         made = Subscription(created_at=at, updated_at=at)
         for field in ("url", "topics"):
             if first_given(sent, field) is None:
-                raise Missing(f"{field} is required", field=field)
+                raise MissingField(f"{field} is required", field=field)
         update_from_request(sent, made)
         made.save()
         return Response({**shape(made), "hub_secret": made.secret})
 
     def get(self, request: Request) -> Response:
         """List them."""
-        found, pages, total = paged(request, Subscription.objects.order_by("pk"))
+        found, pages, total = page_rows(request, Subscription.objects.order_by("pk"))
         shapes = list(map(shape, found))
         # Two names for the same: the wire's, and the one clients of this family look under.
         lists = {"items": shapes, "subscriptions": shapes}
@@ -112,14 +112,14 @@ class Failures(Endpoint):
 def log(request: Request, pk: str, **which: Any) -> Response:
     """Answer with a page of a subscription's log."""
     rows = Notification.objects.filter(subscription=subscription_of(pk), **which).order_by("-pk")
-    found, pages, total = paged(request, rows)
+    found, pages, total = page_rows(request, rows)
     events = list(map(notification_payload, found))
     return Response({"type": "notification_event.list", "pages": pages, "total_count": total, "items": events})
 
 
 def subscription_of(named: Any) -> Subscription:
     """The subscription of this id, with or without its prefix, or 404."""
-    return one_of(Subscription.objects.all(), PREFIX.sub("", read_text(named, "id")))
+    return get_row(Subscription.objects.all(), PREFIX.sub("", read_text(named, "id")))
 
 
 def update_from_request(sent: dict[str, Any], found: Subscription) -> None:

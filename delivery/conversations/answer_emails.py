@@ -24,7 +24,7 @@ from delivery.models import AnswerMail, ChannelOutage, Conversation, Conversatio
 from delivery.reply_addresses import ReferentKind, reply_address, return_path
 from delivery.sending import batch, outcome, suppression, throttle
 from messaging.content import ContentError
-from messaging.content.plain_text import as_text
+from messaging.content.plain_text import html_to_text
 from messaging.models import Channel, Sender
 
 log = logging.getLogger(__name__)
@@ -169,7 +169,7 @@ def envelope(part: ConversationPart) -> Envelope:
         to=(conversation.customer.email or "",),
         subject=subject_of(conversation, workspace),
         html=render_to_string("delivery/answer.html", about),
-        text=render_to_string("delivery/answer.txt", {**about, "text": as_text(part.body)}),
+        text=render_to_string("delivery/answer.txt", {**about, "text": html_to_text(part.body)}),
         sender=formataddr((name, address)),
         reply_to=reply_address(conversation) or reply_to,
         return_path=return_path(ReferentKind.ANSWER, part.pk),
@@ -219,7 +219,7 @@ def question(part: ConversationPart) -> str:
     conversation = part.conversation
     asked = conversation.parts.filter(part_type=PartType.COMMENT, by_customer=True, created_at__lte=part.created_at)
     newest = asked.order_by("-created_at", "-pk").values_list("body", flat=True).first()
-    words = as_text(newest if newest is not None else conversation.body).strip()
+    words = html_to_text(newest if newest is not None else conversation.body).strip()
     return words if len(words) <= LONGEST_QUOTE else f"{words[:LONGEST_QUOTE].rstrip()}…"
 
 

@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from audiences.api.payloads import Json, listed, unix, user_reference
+from audiences.api.payloads import Json, list_payload, unix, user_reference
 from delivery import rendering
 from delivery.models import Conversation, ConversationPart, DeliveryRecord
 from messaging.content import ContentError
-from messaging.content.plain_text import as_text
+from messaging.content.plain_text import html_to_text
 from messaging.models import Channel, Message
 
 KINDS = {Channel.IN_APP: "conversation", Channel.EMAIL: "email", Channel.PUSH: "push"}
@@ -14,7 +14,7 @@ KINDS = {Channel.IN_APP: "conversation", Channel.EMAIL: "email", Channel.PUSH: "
 
 def body_of(html: str, *, plain: bool) -> str:
     """A body as HTML, or as plain text where the caller asked for that."""
-    return as_text(html) if plain else html
+    return html_to_text(html) if plain else html
 
 
 def author_of(message: Message) -> Json:
@@ -87,7 +87,7 @@ def conversation(found: Conversation, *, plain: bool = False) -> Json:
         "open": found.state == "open",
         "state": found.state,
         "read": found.read,
-        "tags": listed("tag", ()),
+        "tags": list_payload("tag", ()),
     }
 
 
@@ -104,7 +104,7 @@ def whole_conversation(found: Conversation, *, plain: bool = False) -> Json:
     return {
         **conversation(found, plain=plain),
         "conversation_parts": {
-            **listed("conversation_part", parts),
+            **list_payload("conversation_part", parts),
             "total_count": found.parts.count(),
         },
         "conversation_rating": {

@@ -18,7 +18,7 @@ from audiences.transactions import retried
 from audiences.webhook_outbox import announce
 from delivery import locks
 from delivery.models import AnswerMail, Conversation, ConversationPart, DeliveryRecord, PartType
-from messaging.content import paragraphs, sanitise
+from messaging.content import paragraphs_html, sanitise
 
 Attachments = Sequence[dict[str, Any]]
 
@@ -62,7 +62,7 @@ def open_by_customer(
         return begun
     conversation = Conversation.objects.create(
         customer=customer,
-        body=paragraphs(body),
+        body=paragraphs_html(body),
         attachments=list(attachments),
         created_at=at,
         updated_at=at,
@@ -115,7 +115,7 @@ def reply_by_customer(
         at=at,
         topic=Topic.CONVERSATION_USER_REPLIED,
         by_customer=True,
-        body=paragraphs(body),
+        body=paragraphs_html(body),
         attachments=list(attachments),
         mail_id=mail_id,
         ticket=ticket,
@@ -251,7 +251,7 @@ def mark_read(conversation: Conversation, *, version: str = "") -> bool:
 
 def as_html(written: str) -> str:
     """What staff wrote, as HTML: of what holds a tag what may stay, of plain text its paragraphs."""
-    return sanitise(written) if "<" in written and ">" in written else paragraphs(written)
+    return sanitise(written) if "<" in written and ">" in written else paragraphs_html(written)
 
 
 def said_with(ticket: UUID | None) -> ConversationPart | None:

@@ -99,5 +99,5 @@ def opening(
     """When a window is next open for a customer in that zone; `at` itself while it is."""
     if not window.spans:
         return at
-    zone = delivery_window.zone(zone_name, workspace) if zone_of == WindowZone.CUSTOMER else workspace
+    zone = delivery_window.zone_or_fallback(zone_name, workspace) if zone_of == WindowZone.CUSTOMER else workspace
     return delivery_window.next_opening(window, at, zone)

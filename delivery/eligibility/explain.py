@@ -295,7 +295,9 @@ def zone_of(message: Message, customer: Customer) -> ZoneInfo:
     """By whose clock it is delivered to this customer."""
     workspace = Workspace.current().tz
     return (
-        delivery_window.zone(customer.timezone, workspace) if message.window_zone == WindowZone.CUSTOMER else workspace
+        delivery_window.zone_or_fallback(customer.timezone, workspace)
+        if message.window_zone == WindowZone.CUSTOMER
+        else workspace
     )
 
 

@@ -103,7 +103,7 @@ def names_in(message: Message) -> tuple[str, ...]:
     if message.channel != Channel.IN_APP or message.per_company or message.version is None:
         return ()
     try:
-        return tuple(sorted(content.variables(message.version.subject) | content.variables(message.version.body)))
+        return tuple(sorted(content.variables_in(message.version.subject) | content.variables_in(message.version.body)))
     except content.ContentError:
         return ()
 

@@ -13,7 +13,7 @@ from html import unescape
 from mailparser_reply.constants import MAIL_LANGUAGES
 from mailparser_reply.parser import EmailMessage as Languages
 
-from messaging.content.plain_text import Reader
+from messaging.content.plain_text import PlainTextParser
 
 # The expressions of the library take the square of a line's length, and mail is written by strangers.
 LONGEST_LINE = 1_000
@@ -74,7 +74,7 @@ TAG = re.compile(r"<[^<>]*>")
 VOID = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "wbr"}
 
 
-class ReplyReader(Reader):
+class ReplyReader(PlainTextParser):
     """Reads the HTML of a mail as plain text, and leaves out its quotes."""
 
     def __init__(self) -> None:

@@ -85,7 +85,7 @@ def saying(attribute: CustomAttribute) -> Iterator[int]:
     )
     for version in versions.iterator():
         try:
-            used = [content.variables(text) for text in (version.subject, version.body, version.link)]
+            used = [content.variables_in(text) for text in (version.subject, version.body, version.link)]
         except content.ContentError:
             continue  # A text that cannot be read says nothing to anybody.
         if name in frozenset().union(*used):

@@ -44,7 +44,7 @@ def launch_scheduled(*, at: datetime) -> None:
             launch_job.ask_for(message, at=at)
             launch_job.launch(message.pk, at=at)
         except NotReady as reason:
-            Message.objects.filter(pk=message.pk).update(trouble=" ".join(reason.messages))
+            Message.objects.filter(pk=message.pk).update(problem=" ".join(reason.messages))
         except WrongState:
             continue  # Somebody else was first.
         except Exception:

@@ -11,7 +11,7 @@ from delivery.eligibility import conditions
 from delivery.matching import direct, launch
 from delivery.models import DeliveryRecord, Reason, Status
 from messaging import authoring, content
-from messaging.content.plain_text import as_text
+from messaging.content.plain_text import html_to_text
 from messaging.models import Channel, Message, Sender, SendType
 
 LONGEST_TITLE = 80
@@ -83,7 +83,7 @@ def missing(*, channel: str, sender: Sender | None, subject: str, body: str) -> 
     needed = {
         "sender": (sender is not None, "Choose who the message is from."),
         "subject": (channel != Channel.EMAIL or subject.strip(), "An email needs a subject."),
-        "body": (as_text(body).strip() or "<img" in body, "The message has no text yet."),
+        "body": (html_to_text(body).strip() or "<img" in body, "The message has no text yet."),
     }
     return {field: sentence for field, (there, sentence) in needed.items() if not there}
 
@@ -106,7 +106,7 @@ def about(customer: Customer, *, company: Company | None, texts: tuple[str, ...]
 
 def title_of(subject: str, body: str) -> str:
     """What the team sees it listed as: its subject, or its first words."""
-    words = " ".join((subject or as_text(body)).split())
+    words = " ".join((subject or html_to_text(body)).split())
     if len(words) > LONGEST_TITLE:
         return f"{words[: LONGEST_TITLE - 1].rstrip()}…"
     return words or "Message"

@@ -50,15 +50,15 @@ def ask_for(message: Message, *, at: datetime, sample: int | None = None, review
 
     The worker counts, and goes no further where those who match are no longer about the `reviewed`.
     """
-    if problems := authoring.problems(message):
+    if problems := authoring.launch_problems(message):
         raise NotReady(problems)
     among = Message.objects.filter(pk=message.pk, state__in=MAY_LAUNCH, launching_at=None)
     changed: dict[str, object] = {"launching_at": at, "launching_sample": sample}
-    # A scheduled one keeps what was seen when it was scheduled, and its trouble until it is over.
+    # A scheduled one keeps what was seen when it was scheduled, and its problem until it is over.
     if reviewed is not None:
         changed["reviewed_count"] = reviewed
     if message.state != State.SCHEDULED:
-        changed["trouble"] = ""
+        changed["problem"] = ""
     if not among.update(**changed):
         raise WrongState(f"“{message}” is on its way already.")
     message.launching_at, message.launching_sample = at, sample
@@ -139,7 +139,7 @@ def check_drift(message: Message, *, at: datetime) -> None:
 def launch(message_id: int, *, at: datetime) -> bool:
     """Do what was asked for; False where another worker has it in hand, or nothing is left to do.
 
-    Where it cannot go after all, it stays what it was, and its trouble says why.
+    Where it cannot go after all, it stays what it was, and its problem says why.
     """
     message = Message.objects.filter(pk=message_id, launching_at__isnull=False).first()
     if message is None:
@@ -160,12 +160,12 @@ def launch(message_id: int, *, at: datetime) -> bool:
         except CalledOff:
             log.info("message %s was called off", message_id)
         except WrongState as late:
-            # Somebody set it live meanwhile, which is no trouble of the message's.
+            # Somebody set it live meanwhile, which is no problem of the message's.
             log.info("message %s is not launched: %s", message_id, late)
             Message.objects.filter(pk=message_id).update(launching_at=None, launching_sample=None)
         except (NotReady, RuleError) as no:
             words = " ".join(getattr(no, "messages", [str(no)]))
-            Message.objects.filter(pk=message_id).update(launching_at=None, launching_sample=None, trouble=words)
+            Message.objects.filter(pk=message_id).update(launching_at=None, launching_sample=None, problem=words)
     return True
 
 

@@ -51,26 +51,26 @@ def check_rules(message: Message) -> None:
     """Write on the message whether its rules make no sense any more, or do again."""
     try:
         conditions.condition_of(message)
-        trouble = ""
+        problem = ""
     except RuleError as wrong:
-        trouble = str(wrong)
-    Message.objects.filter(pk=message.pk).exclude(trouble=trouble).update(trouble=trouble)
+        problem = str(wrong)
+    Message.objects.filter(pk=message.pk).exclude(problem=problem).update(problem=problem)
 
 
 def match_whatever_happens(message: Message, *, at: datetime, progress: sql.Progress = sql.quiet) -> int:
-    """Run one round of a message; where that goes wrong, its trouble says so, and no other message waits for it."""
+    """Run one round of a message; where that goes wrong, its problem says so, and no other message waits for it."""
     try:
         return match(message, at=at, progress=progress)
     except Exception:
         log.exception("message %s cannot be matched", message.pk)
-        Message.objects.filter(pk=message.pk).update(trouble="Matching it failed. The server's log says why.")
+        Message.objects.filter(pk=message.pk).update(problem="Matching it failed. The server's log says why.")
         return 0
 
 
 def match(message: Message, *, at: datetime, progress: sql.Progress = sql.quiet) -> int:
     """Run one round of an ongoing message, committed in slices; in-app ones are matched by visits alone.
 
-    Rules that no longer make sense are written on the message as its trouble, and the round goes on to the others.
+    Rules that no longer make sense are written on the message as its problem, and the round goes on to the others.
     """
     if message.channel == Channel.IN_APP or message.send_type != SendType.ONGOING:
         return 0
@@ -82,9 +82,9 @@ def match(message: Message, *, at: datetime, progress: sql.Progress = sql.quiet)
             recheck.recheck_held(message, at=at)
             made = requeue_withdrawn(message, at=at) + insert_new_records(message, at=at, progress=progress)
         except RuleError as wrong:
-            Message.objects.filter(pk=message.pk).update(trouble=str(wrong))
+            Message.objects.filter(pk=message.pk).update(problem=str(wrong))
             return 0
-        Message.objects.filter(pk=message.pk).update(last_matched_at=at, trouble="")
+        Message.objects.filter(pk=message.pk).update(last_matched_at=at, problem="")
     sql.analyze_after(made)
     metrics.took("match", began, message.pk)
     return made

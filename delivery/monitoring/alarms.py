@@ -73,8 +73,8 @@ def by_time(found: dict[Message, datetime]) -> list[tuple[Message, datetime]]:
 def messages_in_trouble(at: datetime) -> str:
     """Messages that cannot match or go live, and scheduled ones whose time has passed."""
     overdue = Q(state=State.SCHEDULED, scheduled_for__lt=at - settings.DUE_LATE)
-    rows = Message.objects.exclude(state__in=(State.STOPPED, State.SENT)).filter(~Q(trouble="") | overdue)
-    return summarise([f"“{one}”: {one.trouble or 'it was to go live, and is not.'}" for one in rows.order_by("pk")])
+    rows = Message.objects.exclude(state__in=(State.STOPPED, State.SENT)).filter(~Q(problem="") | overdue)
+    return summarise([f"“{one}”: {one.problem or 'it was to go live, and is not.'}" for one in rows.order_by("pk")])
 
 
 def uncertain(_at: datetime) -> str:

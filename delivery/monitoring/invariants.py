@@ -83,7 +83,7 @@ QUESTIONS: dict[str, Question] = {
         sql=(
             "SELECT r.message_id, count(*), min(r.due_at) FROM delivery_deliveryrecord r"
             " JOIN messaging_message m ON m.id = r.message_id"
-            f" WHERE r.status = 'waiting' AND m.state IN ({RUNNING_SQL}) AND m.trouble = ''"
+            f" WHERE r.status = 'waiting' AND m.state IN ({RUNNING_SQL}) AND m.problem = ''"
             " AND r.due_at < %(now)s::timestamptz - %(sweep)s"
             " AND NOT EXISTS (SELECT FROM delivery_deliveryrecord g JOIN messaging_message n ON n.id = g.message_id"
             " WHERE n.channel = m.channel AND g.sent_at > %(now)s::timestamptz - %(sweep)s)"

@@ -143,13 +143,13 @@ def note_trouble(batch: Batch, outcome: Outcome) -> None:
     if trouble := outcome.trouble:
         log.warning("message %s rests: %s", message.pk, trouble)
         batch.rests = True
-        Message.objects.filter(pk=message.pk).exclude(trouble=trouble).update(trouble=trouble)
-    elif outcome.sent and message.trouble.startswith(sending_outcome.OF_ALL_COPIES):
-        message.trouble = ""
-        ours = Q(trouble__startswith=sending_outcome.SENDER_IS_REFUSED) | Q(
-            trouble__startswith=sending_outcome.NONE_IS_FINISHED
+        Message.objects.filter(pk=message.pk).exclude(problem=trouble).update(problem=trouble)
+    elif outcome.sent and message.problem.startswith(sending_outcome.OF_ALL_COPIES):
+        message.problem = ""
+        ours = Q(problem__startswith=sending_outcome.SENDER_IS_REFUSED) | Q(
+            problem__startswith=sending_outcome.NONE_IS_FINISHED
         )
-        Message.objects.filter(ours, pk=message.pk).update(trouble="")
+        Message.objects.filter(ours, pk=message.pk).update(problem="")
 
 
 # Touch the world

@@ -118,6 +118,6 @@ def judged_again(message: Message, *, at: datetime) -> bool:
         recheck.recheck_held(message, at=at)
         recheck.recheck_due(message, at=at)
     except RuleError as wrong:
-        Message.objects.filter(pk=message.pk).update(trouble=str(wrong))
+        Message.objects.filter(pk=message.pk).update(problem=str(wrong))
         return False
     return True

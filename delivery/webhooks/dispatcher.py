@@ -19,7 +19,7 @@ from django.db.models import F
 from django.db.models.functions import Coalesce
 
 from audiences.api import companies, users
-from audiences.api.payloads import APP_ID, Json, event, listed, unix
+from audiences.api.payloads import APP_ID, Json, event, list_payload, unix
 from audiences.locks import Lock
 from audiences.models import Company, Event, Notification, NotificationState, Subscription
 from delivery import shutdown
@@ -218,14 +218,14 @@ def conversation(notification: Notification) -> Json:
     return {
         **payloads.conversation(found),
         "user": person(notification),
-        "conversation_parts": {**listed("conversation_part", parts), "total_count": len(parts)},
+        "conversation_parts": {**list_payload("conversation_part", parts), "total_count": len(parts)},
     }
 
 
 def person(notification: Notification) -> Json:
     """The user or lead in full."""
     assert notification.customer is not None  # noqa: S101 - every topic but ping and company has one
-    return users.in_full([notification.customer])[0]
+    return users.user_payloads([notification.customer])[0]
 
 
 def tagged(notification: Notification) -> Json:
@@ -236,7 +236,7 @@ def tagged(notification: Notification) -> Json:
 
 def company(notification: Notification) -> Json:
     """The company in full."""
-    return companies.in_full([Company.objects.get(pk=notification.about["company"])])[0]
+    return companies.company_payloads([Company.objects.get(pk=notification.about["company"])])[0]
 
 
 def happened(notification: Notification) -> Json:

@@ -1,57 +1,54 @@
-"""What a message says: its variables, what may stand in it, and how it reads to one person.
+"""Content of a message: variables, allowed HTML and Liquid, and rendering for one customer.
 
-check, sanitise               when staff save
-variables, uses_company       what a version needs
-compile_version               once per version
-fill, Compiled.render         per person; version and filled values read the same for ever
+check_text, sanitise              when staff save
+variables_in, uses_company        for each version
+compile_version                   once for each version
+variable_values, Compiled.render  for each customer; a version and the same values always render the same copy
 """
 
-from messaging.content.email_layout import Dress, dress_of
+from messaging.content.email_layout import build_email_layout
 from messaging.content.parser import ContentError
-from messaging.content.sanitize import paragraphs, sanitise
+from messaging.content.sanitize import paragraphs_html, sanitise
 from messaging.content.template import (
-    NO_LINK,
+    INVALID_PUSH_LINK,
     TRACKING_CLICK,
     TRACKING_OPEN,
     Compiled,
-    Layout,
     Rendered,
+    RenderTarget,
     compile_version,
-    destination,
-    is_link,
-    without_default,
+    is_push_link,
+    link_destination,
+    variables_without_default,
 )
 from messaging.content.variables import (
     UNSUBSCRIBE_URL,
     VARIABLES,
-    Problem,
-    check,
+    check_text,
     uses_company,
     variable_values,
-    variables,
+    variables_in,
 )
 
 __all__ = [
-    "NO_LINK",
+    "INVALID_PUSH_LINK",
     "TRACKING_CLICK",
     "TRACKING_OPEN",
     "UNSUBSCRIBE_URL",
     "VARIABLES",
     "Compiled",
     "ContentError",
-    "Dress",
-    "Layout",
-    "Problem",
+    "RenderTarget",
     "Rendered",
-    "check",
+    "build_email_layout",
+    "check_text",
     "compile_version",
-    "destination",
-    "dress_of",
-    "is_link",
-    "paragraphs",
+    "is_push_link",
+    "link_destination",
+    "paragraphs_html",
     "sanitise",
     "uses_company",
     "variable_values",
-    "variables",
-    "without_default",
+    "variables_in",
+    "variables_without_default",
 ]

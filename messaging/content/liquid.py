@@ -1,7 +1,7 @@
-"""The Liquid that messages are written in: its tags and filters, and the limits that keep a hostile text harmless.
+"""Liquid for messages: the allowed tags and filters, and the limits that make hostile content harmless.
 
-Nothing here reaches outside: no other template, no clock, no HTML let through unescaped. What a text reads as depends
-on the text and the values alone, so it reads the same for ever.
+A template cannot include other templates, read the clock or output unescaped HTML. Its output depends only on its text
+and the values, so a copy can be rendered again later with the same result.
 """
 
 import re
@@ -18,10 +18,10 @@ from liquid.stringify import to_liquid_string
 from liquid.undefined import is_undefined
 from liquid.utils import ReadOnlyChainMap
 
-LONGEST_OUTPUT = 1_000_000
-LONGEST_VALUE = 20_000
-MOST_STEPS = 20_000
-BIGGEST_NUMBER = 10**30
+MAX_OUTPUT_LENGTH = 1_000_000
+MAX_VALUE_LENGTH = 20_000
+MAX_RENDER_STEPS = 20_000
+MAX_NUMBER = 10**30
 
 BLOCK_TAGS = ("if", "unless", "case", "for", "capture", "comment")
 TAGS = {*BLOCK_TAGS, "assign", "break", "continue", "#", "content", "output", "illegal"}
@@ -34,77 +34,78 @@ FILTERS = frozenset(
 )
 
 
-class Context(RenderContext):
-    """What one rendering may see, and how much work it may do."""
+class LimitedContext(RenderContext):
+    """Render context that limits the work of one rendering."""
 
     __slots__ = ("steps",)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.steps = 0
         super().__init__(*args, **kwargs)
-        # Without Liquid's "now" and "today": a text must read tomorrow as it reads today.
+        # Without Liquid's "now" and "today", so that the output does not depend on the time.
         self.scope = ReadOnlyChainMap(self.locals, self.globals, self.counters)
 
-    # Liquid asks for the disabled tags once for every node it renders: the one place where all work passes.
+    # Liquid reads the disabled tags once for each node that it renders, so this is the place to count all work.
     @property
     def disabled_tags(self) -> list[str]:
-        self.spend(1)
+        self.count_steps(1)
         return []
 
     @disabled_tags.setter
     def disabled_tags(self, tags: list[str]) -> None:
-        """No tag is disabled while rendering: those that may not be used do not exist."""
+        """Do nothing: forbidden tags are not registered, so none has to be disabled while rendering."""
 
-    def spend(self, steps: int) -> None:
+    def count_steps(self, steps: int) -> None:
         self.steps += steps
-        if self.steps > MOST_STEPS:
+        if self.steps > MAX_RENDER_STEPS:
             raise LoopIterationLimitError("loop iteration limit reached", token=None)
 
     def raise_for_loop_limit(self, length: int = 1) -> None:
-        # Before the loop begins: a loop may turn its items round, all of them at once.
-        if self.steps + length > MOST_STEPS:
+        # Check before the loop begins, because a reversed loop copies all its items at once.
+        if self.steps + length > MAX_RENDER_STEPS:
             raise LoopIterationLimitError("loop iteration limit reached", token=None)
 
     def assign(self, key: str, val: Any) -> None:
-        self.spend(1 + len(self.locals) // 10)
+        self.count_steps(1 + len(self.locals) // 10)
         super().assign(key, val)
 
     def filter(self, name: str, token: Token | None) -> Callable[..., object]:
         function = super().filter(name, token)
 
         def bounded(value: object, *args: object, **kwargs: object) -> object:
-            self.spend(1 + sum(len(given) // 200 for given in (value, *args) if isinstance(given, str | list | range)))
+            sized = [given for given in (value, *args) if isinstance(given, str | list | range)]
+            self.count_steps(1 + sum(len(given) // 200 for given in sized))
             result = function(value, *args, **kwargs)
-            # What is known of a customer may be as long as it is; only what a text makes of it is bounded.
+            # A customer's own values may have any length. Only results of filters are limited.
             if result is not value:
-                _refuse_too_big(result)
+                _check_value_size(result)
             return result
 
         return bounded
 
     def get_item(self, obj: Any, key: Any) -> Any:
-        # Liquid's `.size` of a company without a size would be how many other facts are known of it.
+        # Otherwise `company.size` of a company without a size would be the number of its other fields.
         return obj[key] if isinstance(obj, Mapping) else super().get_item(obj, key)
 
     def get_buffer(self, buf: Any = None) -> StringIO:
-        return LimitedStringIO(limit=LONGEST_OUTPUT - getattr(buf, "size", 0), newline="")
+        return LimitedStringIO(limit=MAX_OUTPUT_LENGTH - getattr(buf, "size", 0), newline="")
 
 
-class Template(BoundTemplate):
-    context_class = Context
+class LimitedTemplate(BoundTemplate):
+    context_class = LimitedContext
 
     def _get_buffer(self) -> StringIO:
-        return LimitedStringIO(limit=LONGEST_OUTPUT, newline="")
+        return LimitedStringIO(limit=MAX_OUTPUT_LENGTH, newline="")
 
 
-class Language(Environment):
-    """Liquid with our tags and filters only."""
+class LiquidEnvironment(Environment):
+    """Liquid with only the allowed tags and filters."""
 
-    template_class = Template
+    template_class = LimitedTemplate
     block_nesting_limit = 20
     context_depth_limit = 25
-    local_namespace_limit = 10 * LONGEST_VALUE
-    output_stream_limit = LONGEST_OUTPUT
+    local_namespace_limit = 10 * MAX_VALUE_LENGTH
+    output_stream_limit = MAX_OUTPUT_LENGTH
 
     def setup_tags_and_filters(self, *, extra: bool = False) -> None:
         super().setup_tags_and_filters(extra=extra)
@@ -116,7 +117,7 @@ class Language(Environment):
 
 @liquid_filter
 def date(value: object, how: str = "%-d %B %Y") -> str:
-    """A moment as its day, "3 May 2024", or as `how` says; text that is no moment stays as it is."""
+    """Format a moment as a date ("3 May 2024") or with `how`. Text that is not a date is returned unchanged."""
     if len(how) > 100 or not re.fullmatch(r"(?:[^%]|%-?[aAbBdeHIjlmMpSyYZz%])*", how, re.DOTALL):
         raise FilterArgumentError(f"A date cannot be written as {how!r}.", token=None)
     if value is None or is_undefined(value):
@@ -127,33 +128,33 @@ def date(value: object, how: str = "%-d %B %Y") -> str:
         return str(value)
 
 
-LINK = re.compile(r"(?:https?://|mailto:|tel:)", re.IGNORECASE)
-PLACE = re.compile(r"[\w-]+(?:\.[\w-]+)+(?:[:/?#]|$)")
+LINK_WITH_SCHEME = re.compile(r"(?:https?://|mailto:|tel:)", re.IGNORECASE)
+HOST_WITHOUT_SCHEME = re.compile(r"[\w-]+(?:\.[\w-]+)+(?:[:/?#]|$)")
 
 
 @liquid_filter
 def safe_link(value: object) -> str:
-    """An address that can only lead to a page, a mail or a phone: "#" for anything else, "https://" where it lacks."""
+    """Return a web, email or phone link. Add "https://" to a bare host name; return "#" for anything else."""
     link = (value if isinstance(value, str) else to_liquid_string(value, autoescape=False)).strip()
-    if LINK.match(link):
+    if LINK_WITH_SCHEME.match(link):
         return link
-    return "https://" + link if PLACE.match(link) else type(link)("#")
+    return "https://" + link if HOST_WITHOUT_SCHEME.match(link) else type(link)("#")
 
 
 @liquid_filter
 def replace(value: object, old: object, new: object = "") -> str:
-    """Every `old` in the value as `new`; what would grow too long is refused before it does."""
+    """Replace `old` by `new`. Check the length before replacing, so that a huge result is never built."""
     text, old, new = (v if isinstance(v, str) else to_liquid_string(v, autoescape=False) for v in (value, old, new))
-    if text.count(old) * len(new) > LONGEST_VALUE:
+    if text.count(old) * len(new) > MAX_VALUE_LENGTH:
         raise LocalNamespaceLimitError("local namespace limit reached", token=None)
     return text.replace(old, new)
 
 
 @liquid_filter
 def join(value: object, separator: str = " ") -> str:
-    """The items one after another, `separator` between them."""
+    """Join the items, with the same length check as `replace`."""
     items = [v if isinstance(v, str) else to_liquid_string(v, autoescape=False) for v in _items(value)]
-    if sum(map(len, items)) + len(items) * len(separator) > LONGEST_VALUE:
+    if sum(map(len, items)) + len(items) * len(separator) > MAX_VALUE_LENGTH:
         raise LocalNamespaceLimitError("local namespace limit reached", token=None)
     return separator.join(items)
 
@@ -162,12 +163,12 @@ def _items(value: object) -> list[object]:
     return list(value) if isinstance(value, list | tuple | range) else [value]
 
 
-def _refuse_too_big(value: object) -> None:
-    if isinstance(value, str | list | range) and len(value) > LONGEST_VALUE:
+def _check_value_size(value: object) -> None:
+    if isinstance(value, str | list | range) and len(value) > MAX_VALUE_LENGTH:
         raise LocalNamespaceLimitError("local namespace limit reached", token=None)
-    if isinstance(value, int | float) and not -BIGGEST_NUMBER < value < BIGGEST_NUMBER:
-        raise FilterArgumentError("A number grows too big.", token=None)
+    if isinstance(value, int | float) and not -MAX_NUMBER < value < MAX_NUMBER:
+        raise FilterArgumentError("A number is too large.", token=None)
 
 
-TEXT = Language()
-HTML = Language(autoescape=True)
+TEXT_LIQUID = LiquidEnvironment()
+HTML_LIQUID = LiquidEnvironment(autoescape=True)

@@ -1,4 +1,4 @@
-"""How a text is read: as a template, or as an error in words with its line."""
+"""Liquid parser: text to template, or to an error for staff with its line."""
 
 import html
 import re
@@ -11,18 +11,18 @@ from liquid.builtin.expressions.primitive import IntegerLiteral, RangeLiteral
 from liquid.exceptions import LiquidError
 from liquid.expression import Expression
 
-from messaging.content.liquid import BLOCK_TAGS, TEXT, Context, Language
+from messaging.content.liquid import BLOCK_TAGS, TEXT_LIQUID, LimitedContext, LiquidEnvironment
 
-LONGEST_TEXT = 200_000
-LONGEST_PIECE = 1_000
-LONGEST_RANGE = 1_000
-MOST_PIECES = 2_000
+MAX_SOURCE_LENGTH = 200_000
+MAX_PIECE_LENGTH = 1_000
+MAX_RANGE_LENGTH = 1_000
+MAX_PIECES = 2_000
 
 OPENING = re.compile(r"\{[{%]")
 CLOSING = {"{{": "}}", "{%": "%}"}
-# What Liquid says, and what staff can act on. The first that fits is used.
-WORDS = [
-    (r"missing tag name or closing delimiter", 'A "{{%" names no tag.'),
+# Patterns of Liquid's errors, and the text shown to staff instead. The first match is used.
+ERROR_TEXTS = [
+    (r"missing tag name or closing delimiter", 'A "{{%" has no tag name.'),
     (r"unexpected tag '(?P<tag>(?:end|els|when)\w*)'", 'The tag "{tag}" does not belong to one that is open here.'),
     (r"unexpected tag '(?P<tag>.*)'", 'There is no tag "{tag}".'),
     (r"expected tag end(?P<tag>\w+), found end of expression", 'The tag "{tag}" is never closed by "end{tag}".'),
@@ -33,29 +33,29 @@ WORDS = [
     (r"missing expression", "Something is missing after the tag's name."),
     (r"expected a primitive expression, found end of expression", "A variable or value is missing."),
     (r"expected word, found end of expression", 'A filter is missing after "|".'),
-    (r"loop iteration limit reached", "It loops too often."),
-    (r"output stream limit reached|local namespace limit reached", "It grows too long."),
-    (r"context depth|block nesting limit", "Its tags are nested too deep."),
+    (r"loop iteration limit reached", "The loops run too many times."),
+    (r"output stream limit reached|local namespace limit reached", "The output is too long."),
+    (r"context depth|block nesting limit", "The tags are nested too deep."),
     (r"unexpected 'break'|unexpected 'continue'", '"break" and "continue" only work inside "for".'),
 ]
 
 
 class ContentError(ValueError):
-    """The text cannot be read, or cannot be filled in; the message says why, `line` says where (1 where unknown)."""
+    """The text cannot be parsed or rendered. The error's text is for staff; `line` is 1 if the line is unknown."""
 
     def __init__(self, reason: str, *, line: int = 1) -> None:
         super().__init__(reason)
         self.line = line
 
 
-def as_written(source: str) -> str:
-    """The source with its Liquid as staff wrote it: an editor of rich text writes `&gt;`, `&quot;` and hard spaces."""
-    return each_piece(source, plain)
+def unescape_liquid(source: str) -> str:
+    """Undo the HTML escapes inside Liquid: rich-text editors write `&gt;`, `&quot;` and non-breaking spaces there."""
+    return map_pieces(source, unescape_piece)
 
 
-def pieces(source: str) -> Iterator[tuple[int, int | None]]:
-    """Where each `{{ }}` and `{% %}` begins and ends; None where it is never closed."""
-    # Not one expression with ".*?": that looks to the end of the text again from every brace that is not closed.
+def find_pieces(source: str) -> Iterator[tuple[int, int | None]]:
+    """Yield the start and end of each `{{ }}` and `{% %}`; the end is None if it is never closed."""
+    # A regular expression with ".*?" would take quadratic time on a text with many unclosed braces.
     position, closed = 0, dict.fromkeys(CLOSING, True)
     while opening := OPENING.search(source, position):
         position = opening.start() + 1
@@ -66,58 +66,61 @@ def pieces(source: str) -> Iterator[tuple[int, int | None]]:
         yield opening.start(), position if end >= 0 else None
 
 
-def each_piece(source: str, change: Callable[[str], str]) -> str:
-    """The source with each piece of Liquid as `change` gives it."""
+def map_pieces(source: str, change: Callable[[str], str]) -> str:
+    """Return the source with each piece of Liquid replaced by `change(piece)`."""
     parts, position = [], 0
-    for start, end in pieces(source):
+    for start, end in find_pieces(source):
         if end is not None:
             parts += [source[position:start], change(source[start:end])]
             position = end
     return "".join(parts) + source[position:]
 
 
-def plain(piece: str) -> str:
+def unescape_piece(piece: str) -> str:
     return html.unescape(piece).replace("\xa0", " ")
 
 
-def parse(source: str, language: Language = TEXT, *, longest: int = LONGEST_TEXT) -> BoundTemplate:
-    """The template, or a ContentError that says in words what is wrong with it and where."""
-    if len(source) > longest:
-        raise ContentError(f"It is longer than {longest:,} characters.")
-    # Before Liquid reads it: from every brace that is not closed it looks to the end of the text again.
-    for number, (start, end) in enumerate(pieces(source), start=1):
+def parse_template(
+    source: str, language: LiquidEnvironment = TEXT_LIQUID, *, max_length: int = MAX_SOURCE_LENGTH
+) -> BoundTemplate:
+    """Parse the template. Raise ContentError if it is invalid or too long."""
+    if len(source) > max_length:
+        raise ContentError(f"The text is longer than {max_length:,} characters.")
+    # Check the pieces before Liquid does: it takes quadratic time on many unclosed braces.
+    for number, (start, end) in enumerate(find_pieces(source), start=1):
         if end is None:
             opening = source[start : start + 2]
             reason = f'A "{opening}" is never closed by "{CLOSING[opening]}".'
             raise ContentError(reason, line=line_of(source, start))
-        if end - start > LONGEST_PIECE:
-            reason = f"What stands between the braces is longer than {LONGEST_PIECE:,} characters."
+        if end - start > MAX_PIECE_LENGTH:
+            reason = f"The text between the braces is longer than {MAX_PIECE_LENGTH:,} characters."
             raise ContentError(reason, line=line_of(source, start))
-        if number > MOST_PIECES:
-            raise ContentError(f"It holds more than {MOST_PIECES:,} variables and tags.", line=line_of(source, start))
+        if number > MAX_PIECES:
+            reason = f"The text has more than {MAX_PIECES:,} variables and tags."
+            raise ContentError(reason, line=line_of(source, start))
     try:
         template = language.from_string(source)
     except LiquidError as error:
-        raise ContentError(in_words(error), line=_line_of_error(source, error, language)) from error
-    for _, expression in walk(template):
-        _refuse(expression, source)
+        raise ContentError(describe_error(error), line=_line_of_error(source, error, language)) from error
+    for _, expression in walk_nodes(template):
+        _check_expression(expression, source)
     return template
 
 
-def render(template: BoundTemplate, values: Mapping[str, object]) -> str:
-    """The text filled in with the values (nested, as Liquid reads them), or a ContentError."""
+def render_template(template: BoundTemplate, values: Mapping[str, object]) -> str:
+    """Render the template with the values, nested as in `nest_values`. Raise ContentError if it fails."""
     try:
         return template.render(values)
     except LiquidError as error:
         line = line_of(error.token.source, error.token.start_index) if error.token else 1
-        raise ContentError(in_words(error), line=line) from error
+        raise ContentError(describe_error(error), line=line) from error
     except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
-        raise ContentError(f"It cannot be filled in: {error}.") from error
+        raise ContentError(f"The text cannot be filled in: {error}.") from error
 
 
-def walk(template: BoundTemplate) -> Iterator[tuple[Node, Expression | None]]:
-    """Every node, once with each expression in it and once without."""
-    context = Context(template)
+def walk_nodes(template: BoundTemplate) -> Iterator[tuple[Node, Expression | None]]:
+    """Yield each node once with None and once with each of its expressions."""
+    context = LimitedContext(template)
     nodes = list(template.nodes)
     while nodes:
         node = nodes.pop()
@@ -134,37 +137,37 @@ def line_of(source: str, index: int) -> int:
     return source.count("\n", 0, max(index, 0)) + 1
 
 
-def in_words(error: LiquidError) -> str:
+def describe_error(error: LiquidError) -> str:
     message = str(error.message)
-    for pattern, words in WORDS:
+    for pattern, words in ERROR_TEXTS:
         if found := re.match(pattern, message):
             return words.format(**found.groupdict())
-    return message if message.endswith(".") else f"This cannot be read: {message}."
+    return message if message.endswith(".") else f"Invalid Liquid: {message}."
 
 
-def _refuse(expression: Expression | None, source: str) -> None:
+def _check_expression(expression: Expression | None, source: str) -> None:
     if isinstance(expression, Path) and any(isinstance(segment, Path) for segment in expression.path):
         raise ContentError(
-            f'Name what "{expression}" means directly; a name cannot be looked up by another variable.',
+            f'"{expression}" is not allowed: a variable cannot be looked up by the value of another. Write its name.',
             line=line_of(source, expression.token.start_index),
         )
     if isinstance(expression, RangeLiteral):
         first, last = expression.start, expression.stop
         if not (isinstance(first, IntegerLiteral) and isinstance(last, IntegerLiteral)) or (
-            last.value - first.value >= LONGEST_RANGE
+            last.value - first.value >= MAX_RANGE_LENGTH
         ):
             raise ContentError(
-                f"A range is written with two whole numbers, as (1..5), and holds at most {LONGEST_RANGE:,}.",
+                f"A range is written with two whole numbers, such as (1..5), and has at most {MAX_RANGE_LENGTH:,}.",
                 line=line_of(source, expression.token.start_index),
             )
 
 
-def _line_of_error(source: str, error: LiquidError, language: Language) -> int:
-    """Where it is. At the end of a piece or of the text Liquid does not tell: find the piece that is wrong alone."""
+def _line_of_error(source: str, error: LiquidError, language: LiquidEnvironment) -> int:
+    """Return the line of the error. If Liquid does not know it, find the piece that causes the same error alone."""
     if error.token and error.token.start_index >= 0:
         return line_of(source, error.token.start_index)
     never_closed: list[int] = []
-    for start, end in pieces(source):
+    for start, end in find_pieces(source):
         piece = source[start:end]
         name = re.match(r"\{%-?\s*(\w+)", piece)
         if name and name[1] in BLOCK_TAGS:

@@ -1,23 +1,23 @@
-"""How rich text reads where only plain text can be shown."""
+"""Conversion of rich text to plain text."""
 
 import re
 from collections.abc import Callable
 from html.parser import HTMLParser
 
 BLOCKS = {"p", "div", "h1", "h2", "h3", "h4", "h5", "h6", "blockquote", "pre", "ul", "ol", "table", "hr"}
-# How deep lists and quotes are shown; without an end, a mail could have each of its lines begin with a book.
-DEEPEST = 20
+# Maximum indentation of lists and quotes. Without it, an inbound email could make every line arbitrarily long.
+MAX_DEPTH = 20
 
 
-def as_text(source: str) -> str:
-    """The rich text as plain text: paragraphs, lists, links as "text (address)"."""
-    reader = Reader()
+def html_to_text(source: str) -> str:
+    """Convert rich text to plain text with paragraphs, lists, and links as "text (address)"."""
+    reader = PlainTextParser()
     reader.feed(source)
     reader.close()
     return re.sub(r"\n{3,}", "\n\n", re.sub(r"[ \t]+\n", "\n", "".join(reader.out))).strip()
 
 
-class Reader(HTMLParser):
+class PlainTextParser(HTMLParser):
     def __init__(self) -> None:
         super().__init__(convert_charrefs=True)
         self.out: list[str] = []
@@ -32,8 +32,8 @@ class Reader(HTMLParser):
             self.paragraph()
         if tag == "a":
             self.links.append((given.get("href", ""), len(self.out)))
-        elif tag in OPENED:
-            OPENED[tag](self, given)
+        elif tag in START_TAG_HANDLERS:
+            START_TAG_HANDLERS[tag](self, given)
 
     def handle_endtag(self, tag: str) -> None:
         if tag == "a" and self.links:
@@ -59,12 +59,12 @@ class Reader(HTMLParser):
         self.write(data.replace("\n", self.new_line) if self.verbatim else data)
 
     def handle_comment(self, data: str) -> None:
-        # Only the comments that stand for Liquid are left in what is read here.
+        # `sanitize` leaves only the comments that are placeholders for Liquid.
         self.write(f"<!--{data}-->")
 
     @property
     def new_line(self) -> str:
-        return "\n" + "> " * min(self.quotes, DEEPEST)
+        return "\n" + "> " * min(self.quotes, MAX_DEPTH)
 
     def write(self, text: str) -> None:
         if text:
@@ -82,28 +82,28 @@ class Reader(HTMLParser):
         if self.lists and self.lists[-1] >= 0:
             self.lists[-1] += 1
             mark = f"{self.lists[-1]}. "
-        self.write(f"{self.new_line}{'  ' * min(len(self.lists) - 1, DEEPEST)}{mark}")
+        self.write(f"{self.new_line}{'  ' * min(len(self.lists) - 1, MAX_DEPTH)}{mark}")
 
 
-def _open_list(reader: Reader, given: dict[str, str], *, numbered: bool) -> None:
+def _open_list(reader: PlainTextParser, given: dict[str, str], *, numbered: bool) -> None:
     start = given.get("start", "")
     reader.lists.append((int(start) - 1 if start.isascii() and start.isdigit() else 0) if numbered else -1)
 
 
-def _open_quote(reader: Reader, _given: dict[str, str]) -> None:
+def _open_quote(reader: PlainTextParser, _given: dict[str, str]) -> None:
     reader.quotes += 1
     reader.write("> ")
 
 
-def _open_verbatim(reader: Reader, _given: dict[str, str]) -> None:
+def _open_verbatim(reader: PlainTextParser, _given: dict[str, str]) -> None:
     reader.verbatim += 1
 
 
-OPENED: dict[str, Callable[[Reader, dict[str, str]], None]] = {
+START_TAG_HANDLERS: dict[str, Callable[[PlainTextParser, dict[str, str]], None]] = {
     "br": lambda reader, _: reader.write(reader.new_line),
     "hr": lambda reader, _: reader.write("---"),
     "img": lambda reader, given: reader.write(given.get("alt", "")),
-    "li": Reader.item,
+    "li": PlainTextParser.item,
     "tr": lambda reader, _: reader.write(reader.new_line),
     "td": lambda reader, _: reader.cell(),
     "th": lambda reader, _: reader.cell(),

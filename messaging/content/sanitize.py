@@ -1,6 +1,6 @@
-"""Rich text: what HTML a message may hold, where its links lead.
+"""Sanitising of rich text: the HTML and the links that a message may contain.
 
-The Liquid of a text is set aside while its HTML is worked on, so that no HTML tool can mangle it.
+Placeholders replace the Liquid while the HTML is processed, so that HTML tools do not change it.
 """
 
 import html
@@ -12,8 +12,8 @@ from typing import Any
 
 import nh3
 
-from messaging.content.liquid import LONGEST_OUTPUT
-from messaging.content.parser import LONGEST_TEXT, ContentError, each_piece, plain
+from messaging.content.liquid import MAX_OUTPUT_LENGTH
+from messaging.content.parser import MAX_SOURCE_LENGTH, ContentError, map_pieces, unescape_piece
 from messaging.content.plain_text import BLOCKS
 
 TAGS = BLOCKS | {
@@ -56,119 +56,119 @@ RULES: dict[str, Any] = {
     "clean_content_tags": {"script", "style", "title", "textarea", "template", "noscript", "iframe", "svg", "math"},
 }
 CLEANER = nh3.Cleaner(**RULES)
-ADDRESSES = {"href", "src"}
-# The part of an address before its first variable already settles what kind of address it is.
-SETTLED = re.compile(r"\s*(?:https?:|mailto:|tel:|[^:]*[/?#])", re.IGNORECASE)
+URL_ATTRIBUTES = {"href", "src"}
+# The part of an address before its first variable determines its scheme, or that it is relative.
+FIXED_SCHEME = re.compile(r"\s*(?:https?:|mailto:|tel:|[^:]*[/?#])", re.IGNORECASE)
 TAG = re.compile(r"""<[a-zA-Z/](?:[^"'<>]|"[^"]*"|'[^']*')*>""")
 ATTRIBUTE = re.compile(r'([\w-]+)="([^"]*)"')
 VOID = re.compile(r"<(?:br|hr|img)\b")
-MOST_TAGS = 10_000
-DEEPEST = 100
+MAX_TAGS = 10_000
+MAX_NESTING = 100
 COMMENT = re.compile(r"<!--.*?(?:-->|\Z)", re.DOTALL)
 
 
 @dataclass
-class Protected:
-    """HTML in which a harmless word stands for each piece of Liquid; a comment where it is a tag between elements."""
+class ProtectedHtml:
+    """HTML in which a placeholder word replaces each piece of Liquid; a comment, for Liquid tags between elements."""
 
     html: str
     pieces: list[str] = field(default_factory=list)
     prefix: str = "lq0q"
 
     @classmethod
-    def of(cls, source: str) -> "Protected":
-        refuse_too_much(source)
+    def from_source(cls, source: str) -> "ProtectedHtml":
+        check_size(source)
         taken = set(re.findall(r"lq\d+q", source.lower()))
         protected = cls("", prefix=next(prefix for n in count() if (prefix := f"lq{n}q") not in taken))
-        source = each_piece(source, lambda piece: protected.word(plain(piece)))
-        protected.html = _outside_tags(COMMENT.sub("", source), protected.hide_tags)
+        source = map_pieces(source, lambda piece: protected.add_placeholder(unescape_piece(piece)))
+        protected.html = _map_outside_tags(COMMENT.sub("", source), protected.hide_tags)
         return protected
 
     @property
-    def words(self) -> re.Pattern[str]:
+    def placeholders(self) -> re.Pattern[str]:
         return re.compile(rf"<!--{self.prefix}(\d{{1,6}})z-->|{self.prefix}(\d{{1,6}})z")
 
-    def word(self, piece: str) -> str:
-        """A word that stands for one more piece of Liquid."""
+    def add_placeholder(self, piece: str) -> str:
+        """Store a piece of Liquid and return its placeholder."""
         self.pieces.append(piece)
         return f"{self.prefix}{len(self.pieces) - 1}z"
 
     def hide_tags(self, text: str) -> str:
-        # A parser moves text out of a table, but leaves comments where they are.
-        return self.words.sub(lambda m: f"<!--{m[0]}-->" if self.piece(m).startswith("{%") else m[0], text)
+        # An HTML parser moves text out of tables, but leaves comments in place.
+        return self.placeholders.sub(lambda m: f"<!--{m[0]}-->" if self.piece_of(m).startswith("{%") else m[0], text)
 
-    def piece(self, word: re.Match[str]) -> str:
+    def piece_of(self, word: re.Match[str]) -> str:
         number = int(word[1] or word[2])
         return self.pieces[number] if number < len(self.pieces) else word[0]
 
-    def restored(self, text: str, written: Callable[[str], str] = str) -> str:
-        """The text with its Liquid in place again, each piece as `written`."""
-        return self.words.sub(lambda word: written(self.piece(word)), text)
+    def restore_liquid(self, text: str, write: Callable[[str], str] = str) -> str:
+        """Replace the placeholders by their Liquid, each piece converted by `write`."""
+        return self.placeholders.sub(lambda word: write(self.piece_of(word)), text)
 
-    def cleaned(self) -> str:
-        """The HTML that may stay."""
+    def cleaned_html(self) -> str:
+        """Return the HTML without forbidden elements, attributes, styles and comments."""
 
-        def keep(_tag: str, name: str, value: str) -> str | None:
-            word = self.words.search(value)
+        def filter_attribute(_tag: str, name: str, value: str) -> str | None:
+            word = self.placeholders.search(value)
             if word and name == "style":
                 return None
-            if word and name in ADDRESSES and word.start() and not SETTLED.match(value[: word.start()]):
+            if word and name in URL_ATTRIBUTES and word.start() and not FIXED_SCHEME.match(value[: word.start()]):
                 return None
             return value
 
-        cleaned = nh3.clean(self.html, attribute_filter=keep, strip_comments=False, **RULES)
-        refuse_too_deep(cleaned)
-        return COMMENT.sub(lambda m: m[0] if self.words.fullmatch(m[0]) else "", cleaned)
+        cleaned = nh3.clean(self.html, attribute_filter=filter_attribute, strip_comments=False, **RULES)
+        check_nesting(cleaned)
+        return COMMENT.sub(lambda m: m[0] if self.placeholders.fullmatch(m[0]) else "", cleaned)
 
     def with_safe_links(self, cleaned: str) -> str:
-        """The HTML in which an address that begins with a variable can only become a link to a page, mail or phone."""
+        """Return the HTML with the filter `safe_link` on each address that begins with a variable."""
 
         def safe(_tag: str, name: str, value: str) -> str:
-            word = self.words.match(value)
-            output = word and re.fullmatch(r"(\{\{-?)(.*?)(-?\}\})", self.piece(word), re.DOTALL)
-            if name not in ADDRESSES or not word or not output:
+            word = self.placeholders.match(value)
+            output = word and re.fullmatch(r"(\{\{-?)(.*?)(-?\}\})", self.piece_of(word), re.DOTALL)
+            if name not in URL_ATTRIBUTES or not word or not output:
                 return value
-            return self.word(f"{output[1]}{output[2]} | safe_link {output[3]}") + value[word.end() :]
+            return self.add_placeholder(f"{output[1]}{output[2]} | safe_link {output[3]}") + value[word.end() :]
 
-        return each_attribute(cleaned, safe)
+        return map_attributes(cleaned, safe)
 
 
 def sanitise(source: str) -> str:
-    """The rich text without anything that could run, track or break out of the message; its Liquid stays.
+    """Remove all HTML that could run code, track or break out of the message. Liquid is unchanged.
 
-    ContentError where there is too much of it to read.
+    Raise ContentError if the text is too long or too deeply nested.
     """
-    protected = Protected.of(source)
-    cleaned = protected.cleaned()
-    in_tags = TAG.sub(lambda tag: protected.restored(tag[0], lambda piece: html.escape(piece)), cleaned)
-    return protected.restored(in_tags, lambda piece: html.escape(piece, quote=False))
+    protected = ProtectedHtml.from_source(source)
+    cleaned = protected.cleaned_html()
+    in_tags = TAG.sub(lambda tag: protected.restore_liquid(tag[0], lambda piece: html.escape(piece)), cleaned)
+    return protected.restore_liquid(in_tags, lambda piece: html.escape(piece, quote=False))
 
 
-def clean_rendered(rendered: str) -> str:
-    """Finished HTML, made safe again: what values and Liquid wrote counts as little trusted as what staff wrote."""
-    refuse_too_much(rendered, longest=LONGEST_OUTPUT)
+def sanitise_rendered(rendered: str) -> str:
+    """Sanitise rendered HTML again, because values and Liquid output are not trusted either."""
+    check_size(rendered, max_length=MAX_OUTPUT_LENGTH)
     return CLEANER.clean(rendered)
 
 
-def refuse_too_much(source: str, longest: int = LONGEST_TEXT) -> None:
-    """A ContentError for HTML that would take too long to read."""
-    if len(source) > longest:
-        raise ContentError(f"It is longer than {longest:,} characters.")
-    if source.count("<") > MOST_TAGS:
-        raise ContentError(f"It holds more than {MOST_TAGS:,} HTML tags.")
+def check_size(source: str, max_length: int = MAX_SOURCE_LENGTH) -> None:
+    """Raise ContentError for HTML that would take too long to process."""
+    if len(source) > max_length:
+        raise ContentError(f"The text is longer than {max_length:,} characters.")
+    if source.count("<") > MAX_TAGS:
+        raise ContentError(f"The text has more than {MAX_TAGS:,} HTML tags.")
 
 
-def refuse_too_deep(cleaned: str) -> None:
-    """A ContentError for elements inside elements without end: what inlines the style would crash over them."""
+def check_nesting(cleaned: str) -> None:
+    """Raise ContentError for deeply nested elements, on which the CSS inliner would crash."""
     depth = 0
     for tag in TAG.finditer(cleaned):
         depth += -1 if tag[0].startswith("</") else VOID.match(tag[0]) is None
-        if depth > DEEPEST:
-            raise ContentError(f"Its HTML elements are nested more than {DEEPEST} deep.")
+        if depth > MAX_NESTING:
+            raise ContentError(f"The HTML elements are nested more than {MAX_NESTING} deep.")
 
 
-def each_attribute(source: str, change: Callable[[str, str, str], str]) -> str:
-    """The HTML with each attribute's value (still escaped) as `change(tag, name, value)` gives it."""
+def map_attributes(source: str, change: Callable[[str, str, str], str]) -> str:
+    """Return the HTML with each attribute's value, still escaped, replaced by `change(tag, name, value)`."""
 
     def changed(tag: re.Match[str]) -> str:
         name = re.match(r"</?([\w-]+)", tag[0])[1]  # type: ignore[index]
@@ -177,13 +177,13 @@ def each_attribute(source: str, change: Callable[[str, str, str], str]) -> str:
     return TAG.sub(changed, source)
 
 
-def paragraphs(text: str) -> str:
-    """Plain text as rich text: an empty line begins a paragraph, a line break stays one."""
+def paragraphs_html(text: str) -> str:
+    """Convert plain text to rich text: empty lines separate paragraphs, line breaks become <br>."""
     parts = re.split(r"\n\s*\n", text.strip().replace("\r\n", "\n"))
     return "".join(f"<p>{html.escape(part, quote=False).replace(chr(10), '<br>')}</p>" for part in parts if part)
 
 
-def _outside_tags(source: str, change: Callable[[str], str]) -> str:
+def _map_outside_tags(source: str, change: Callable[[str], str]) -> str:
     parts, position = [], 0
     for tag in TAG.finditer(source):
         parts += [change(source[position : tag.start()]), tag[0]]

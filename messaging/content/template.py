@@ -1,7 +1,7 @@
-"""What is the same for everybody is done once per version; what is left is filled in per person.
+"""Compiled templates: a version is compiled once and rendered for each customer.
 
-A text of nothing but `{{ variable }}` and `{{ variable | default: "text" }}`, which is nearly every text, becomes its
-literal pieces with places between them. Any other is left to Liquid, and its HTML is made safe again once filled in.
+Most texts contain only `{{ variable }}` and `{{ variable | default: "text" }}`. They become a SlotTemplate, literal
+parts with slots between them. Other texts are rendered by Liquid, and the resulting HTML is sanitised again.
 """
 
 import html
@@ -19,26 +19,28 @@ from liquid.builtin.output import OutputNode
 from liquid.stringify import to_liquid_string
 from markupsafe import escape
 
-from messaging.content.liquid import HTML, LONGEST_OUTPUT, TEXT, Language, safe_link
-from messaging.content.parser import ContentError, as_written, parse, render
-from messaging.content.plain_text import as_text
-from messaging.content.sanitize import Protected, clean_rendered, each_attribute
-from messaging.content.variables import UNSUBSCRIBE_URL, nested, path_of
+from messaging.content.liquid import HTML_LIQUID, MAX_OUTPUT_LENGTH, TEXT_LIQUID, LiquidEnvironment, safe_link
+from messaging.content.parser import ContentError, parse_template, render_template, unescape_liquid
+from messaging.content.plain_text import html_to_text
+from messaging.content.sanitize import ProtectedHtml, map_attributes, sanitise_rendered
+from messaging.content.variables import UNSUBSCRIBE_URL, nest_values, variable_path
 
-Fill = Callable[[Mapping[str, object]], str]
+TextRenderer = Callable[[Mapping[str, object]], str]
 
 TRACKING_CLICK = "tracking.click"
 TRACKING_OPEN = "tracking.open"
-DEFAULTS = {"default", "fallback"}
-A_WEBSITE = re.compile(r"https?://[^\s/?#\\{@]+(?:[/?#]|$)", re.IGNORECASE)
-# An address of a website or of an app, of which no variable says where it leads.
-A_LINK = re.compile(r"(?:https?://[^\s/?#\\{@]+(?:[/?#]|$)|(?!https?:)[a-z][a-z0-9+.-]*://[^\s{]*)", re.IGNORECASE)
-HARMFUL = {"javascript", "data", "vbscript", "file", "content", "intent"}
-NO_LINK = "Write the whole address, like https://shop.example/orders or myapp://orders; variables may follow the host."
-A_VARIABLE = re.compile(r"\{\{.*?\}\}|\{%.*?%\}", re.DOTALL)
-NOT_IN_A_LINK = re.compile(r"[\s\x00-\x1f\x7f]+")
-NOT_IN_A_SUBJECT = re.compile(r"[\s\x00-\x1f\x7f]+")
-MANY_EMPTY_LINES = re.compile(r"\n(?:[ \t]*\n){2,}")
+DEFAULT_FILTERS = {"default", "fallback"}
+WEB_ADDRESS = re.compile(r"https?://[^\s/?#\\{@]+(?:[/?#]|$)", re.IGNORECASE)
+# A web address or a deep link of an app, with no variable in its scheme or host.
+PUSH_LINK = re.compile(r"(?:https?://[^\s/?#\\{@]+(?:[/?#]|$)|(?!https?:)[a-z][a-z0-9+.-]*://[^\s{]*)", re.IGNORECASE)
+BLOCKED_SCHEMES = {"javascript", "data", "vbscript", "file", "content", "intent"}
+INVALID_PUSH_LINK = (
+    "Enter a full address such as https://shop.example/orders or myapp://orders. Variables may follow the host."
+)
+LIQUID_PIECE = re.compile(r"\{\{.*?\}\}|\{%.*?%\}", re.DOTALL)
+LINK_WHITESPACE = re.compile(r"[\s\x00-\x1f\x7f]+")
+SUBJECT_WHITESPACE = re.compile(r"[\s\x00-\x1f\x7f]+")
+EXTRA_EMPTY_LINES = re.compile(r"\n(?:[ \t]*\n){2,}")
 LINK_COLOUR = "#0b5cad"
 STYLE = """
 p { margin: 0 0 16px } h1, h2, h3 { margin: 24px 0 12px; line-height: 1.3 }
@@ -47,14 +49,14 @@ hr { border: 0; border-top: 1px solid #d9dee3; margin: 24px 0 }
 blockquote { margin: 0 0 16px; padding-left: 12px; border-left: 3px solid #d9dee3 }
 pre { margin: 0 0 16px; padding: 12px; background-color: #f3f5f7; white-space: pre-wrap }
 """
-BEFORE = (
+DOCUMENT_START = (
     '<!doctype html>\n<html><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
     '</head><body style="margin:0;padding:24px;color:#1f2933;'
     "font-family:-apple-system,'Segoe UI',Roboto,Helvetica,Arial,sans-serif;font-size:16px;line-height:1.5\">"
     '<div style="max-width:600px;margin:0 auto">\n'
 )
-AFTER = "\n</div></body></html>\n"
-BRANDED = (
+DOCUMENT_END = "\n</div></body></html>\n"
+BRANDED_DOCUMENT_START = (
     '<!doctype html>\n<html><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
     '</head><body style="margin:0;padding:24px 12px;background-color:#f3f5f7;color:#1f2933;'
     "font-family:-apple-system,'Segoe UI',Roboto,Helvetica,Arial,sans-serif;font-size:16px;line-height:1.5\">"
@@ -63,52 +65,52 @@ BRANDED = (
 )
 
 
-class Layout(StrEnum):
-    """How a version is dressed."""
+class RenderTarget(StrEnum):
+    """Output of a compiled version."""
 
-    EMAIL = "email"  # a whole HTML document with its style inlined, and a text part
-    FRAGMENT = "fragment"  # HTML to be shown inside a page, and its text
-    TEXT = "text"  # text only
+    EMAIL = "email"  # An HTML document with inlined styles, and plain text.
+    FRAGMENT = "fragment"  # HTML to show inside a page, and plain text.
+    TEXT = "text"  # Plain text only.
 
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """One person's copy. `html` is empty where the layout has none."""
+    """One customer's copy. `html` is empty for RenderTarget.TEXT."""
 
     subject: str
     html: str
     text: str
-    # Where a push leads.
+    # Target of a push.
     link: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """A version ready to be filled in. It depends on no data of today: the same values read the same for ever."""
+    """A version ready to render. The output depends only on the values: no current data is read."""
 
-    subject: Fill
-    html: Fill
-    text: Fill
-    # Where its links to websites lead, by number, their variables still in them: those of a tracked email, and
-    # those of what is shown inside a page, which itself tells us which of them was followed.
+    subject: TextRenderer
+    html: TextRenderer
+    text: TextRenderer
+    # Destinations of its web links by number, with their variables: the links of a tracked email, and those of a
+    # fragment, for which the page reports the clicks.
     links: tuple[str, ...] = ()
-    # Where a push leads; None where nothing is written.
-    link: Fill | None = None
+    # Target of a push; None if the version has none.
+    link: TextRenderer | None = None
 
-    def render(self, filled: Mapping[str, object]) -> Rendered:
-        """The copy for the person of whom these values (from `fill`, by dotted names) are known; or ContentError."""
-        text = self.text(filled)
+    def render(self, values: Mapping[str, object]) -> Rendered:
+        """Render the copy with the values from `variable_values`, by dotted name. Raise ContentError if it fails."""
+        text = self.text(values)
         return Rendered(
-            subject=NOT_IN_A_SUBJECT.sub(" ", self.subject(filled)).strip(),
-            html=self.html(filled),
-            text=MANY_EMPTY_LINES.sub("\n\n", text).strip() if "\n\n\n" in text or " \n" in text else text,
-            link=NOT_IN_A_LINK.sub("", self.link(filled)) if self.link else "",
+            subject=SUBJECT_WHITESPACE.sub(" ", self.subject(values)).strip(),
+            html=self.html(values),
+            text=EXTRA_EMPTY_LINES.sub("\n\n", text).strip() if "\n\n\n" in text or " \n" in text else text,
+            link=LINK_WHITESPACE.sub("", self.link(values)) if self.link else "",
         )
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where one value goes: into which part, which variable, what where it is unknown, empty or false."""
+class Slot:
+    """A variable in a SlotTemplate: index of its part, name, and default for an unknown, empty or false value."""
 
     part: int
     name: str
@@ -117,34 +119,34 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
-    """Literal pieces with places between them."""
+class SlotTemplate:
+    """Literal parts with slots between them. Renders exactly as Liquid would."""
 
     parts: tuple[str, ...]
-    places: tuple[Place, ...]
+    slots: tuple[Slot, ...]
     escaped: bool
 
-    def __call__(self, filled: Mapping[str, object]) -> str:
+    def __call__(self, values: Mapping[str, object]) -> str:
         parts = list(self.parts)
-        for place in self.places:
-            value = filled.get(place.name)
-            if place.default is not None and (value is None or value is False or value == ""):
-                value = place.default
+        for slot in self.slots:
+            value = values.get(slot.name)
+            if slot.default is not None and (value is None or value is False or value == ""):
+                value = slot.default
             text = value if isinstance(value, str) else to_liquid_string(value, autoescape=False)
-            if place.is_link:
+            if slot.is_link:
                 text = safe_link(text)
-            parts[place.part] = escape(text) if self.escaped else text
-        filled_in = "".join(parts)
-        if len(filled_in) > LONGEST_OUTPUT // 4 and len(filled_in.encode()) > LONGEST_OUTPUT:
-            raise ContentError("It grows too long.")
-        return filled_in
+            parts[slot.part] = escape(text) if self.escaped else text
+        rendered = "".join(parts)
+        if len(rendered) > MAX_OUTPUT_LENGTH // 4 and len(rendered.encode()) > MAX_OUTPUT_LENGTH:
+            raise ContentError("The output is too long.")
+        return rendered
 
 
 def compile_version(
     subject: str,
     body: str,
     *,
-    layout: Layout,
+    target: RenderTarget,
     footer: str = "",
     tracked: bool = False,
     known_links: Sequence[str] = (),
@@ -152,140 +154,151 @@ def compile_version(
     colour: str = "",
     link: str = "",
 ) -> Compiled:
-    """Do once all that is the same for everybody; ContentError where the content cannot be read.
+    """Compile a version. Raise ContentError if its content is invalid.
 
-    `subject` is plain text, `body` and `footer` are rich text, and so is `header`, which holds no variables. A tracked
-    email reads two values more, which the delivery gives beside the others: `tracking.click` goes before the number of
-    each link, `tracking.open` is the address of the picture that tells of an opening. `unsubscribe_url` is given the
-    same way. A link keeps the number it has among `known_links`; the numbers of new ones go on from there.
+    `subject` is plain text; `body`, `footer` and `header` are rich text, `header` without variables. The caller of
+    `render` supplies three more values: `unsubscribe_url` and, for a tracked email, `tracking.click` (prefix of each
+    link, before its number) and `tracking.open` (address of the open pixel). Links in `known_links` keep their numbers;
+    new links get the next ones.
     """
-    protected = Protected.of(body + footer)
-    cleaned = protected.with_safe_links(protected.cleaned())
+    protected = ProtectedHtml.from_source(body + footer)
+    cleaned = protected.with_safe_links(protected.cleaned_html())
     links = list(known_links)
-    shown = _tracked(protected, cleaned, links) if tracked else cleaned
-    if layout is Layout.FRAGMENT:
-        _each_website(protected, cleaned, links, lambda number: None)
-    dressed = LAYOUTS[layout](protected, clean_rendered(header) + shown if header else shown, colour)
+    body_html = _add_tracking(protected, cleaned, links) if tracked else cleaned
+    if target is RenderTarget.FRAGMENT:
+        _replace_web_links(protected, cleaned, links, lambda number: None)
+    compiled_html = HTML_COMPILERS[target](
+        protected, sanitise_rendered(header) + body_html if header else body_html, colour
+    )
     return Compiled(
-        subject=_filler(as_written(subject), TEXT),
-        html=dressed,
-        text=_filler(protected.restored(as_text(cleaned)), TEXT),
+        subject=_compile_text(unescape_liquid(subject), TEXT_LIQUID),
+        html=compiled_html,
+        text=_compile_text(protected.restore_liquid(html_to_text(cleaned)), TEXT_LIQUID),
         links=tuple(links),
-        link=_filler(link, TEXT) if link else None,
+        link=_compile_text(link, TEXT_LIQUID) if link else None,
     )
 
 
-def without_default(text: str) -> frozenset[str]:
-    """The variables that leave a gap where they are unknown; none where the text is more than variables."""
-    places = as_places(parse(as_written(text), TEXT))
-    return frozenset(place.name for place in places.places if place.default is None) if places else frozenset()
+def variables_without_default(text: str) -> frozenset[str]:
+    """Return the variables without a default. Empty if the text contains other Liquid than plain variables."""
+    slots = compile_to_slots(parse_template(unescape_liquid(text), TEXT_LIQUID))
+    return frozenset(slot.name for slot in slots.slots if slot.default is None) if slots else frozenset()
 
 
-def is_link(text: str) -> bool:
-    """Whether a push may lead there."""
-    bare = A_VARIABLE.sub("", text)
-    return bool(A_LINK.match(text)) and not re.search(r"\s", bare) and text.partition(":")[0].lower() not in HARMFUL
-
-
-def _tracked(protected: Protected, cleaned: str, links: list[str]) -> str:
-    """The HTML whose links lead over us first, with the picture that tells of an opening; `links` takes where to."""
-    led = _each_website(
-        protected, cleaned, links, lambda number: protected.word("{{ " + TRACKING_CLICK + " }}") + str(number)
+def is_push_link(text: str) -> bool:
+    """Return whether the text is a valid target of a push."""
+    bare = LIQUID_PIECE.sub("", text)
+    return (
+        bool(PUSH_LINK.match(text))
+        and not re.search(r"\s", bare)
+        and text.partition(":")[0].lower() not in BLOCKED_SCHEMES
     )
-    picture = protected.word("{{ " + TRACKING_OPEN + " }}")
-    return led + f'<img src="{picture}" width="1" height="1" alt="">'
 
 
-def _each_website(protected: Protected, cleaned: str, links: list[str], instead: Callable[[int], str | None]) -> str:
-    """The HTML with what stands instead of each link to a website, by its number; `links` takes where they lead."""
+def _add_tracking(protected: ProtectedHtml, cleaned: str, links: list[str]) -> str:
+    """Return the HTML with tracked links and an open pixel. Append new destinations to `links`."""
+    tracked = _replace_web_links(
+        protected,
+        cleaned,
+        links,
+        lambda number: protected.add_placeholder("{{ " + TRACKING_CLICK + " }}") + str(number),
+    )
+    picture = protected.add_placeholder("{{ " + TRACKING_OPEN + " }}")
+    return tracked + f'<img src="{picture}" width="1" height="1" alt="">'
 
-    def numbered(tag: str, name: str, value: str) -> str:
-        address = protected.restored(html.unescape(value))
-        # Where a variable says which website it is, it leads there by itself: whoever sets a variable must not choose
-        # where our own address leads to.
-        if (tag, name) != ("a", "href") or not A_WEBSITE.match(address) or UNSUBSCRIBE_URL in address:
+
+def _replace_web_links(
+    protected: ProtectedHtml, cleaned: str, links: list[str], replacement: Callable[[int], str | None]
+) -> str:
+    """Replace each web link by `replacement(number)`, unless that is None. Append new destinations to `links`."""
+
+    def replace_link(tag: str, name: str, value: str) -> str:
+        address = protected.restore_liquid(html.unescape(value))
+        # A link whose host comes from a variable is not tracked: a customer's data must not decide where a redirect
+        # of our own domain leads (open redirect).
+        if (tag, name) != ("a", "href") or not WEB_ADDRESS.match(address) or UNSUBSCRIBE_URL in address:
             return value
         if address not in links:
             links.append(address)
-        led = instead(links.index(address))
-        return value if led is None else led
+        new_value = replacement(links.index(address))
+        return value if new_value is None else new_value
 
-    return each_attribute(cleaned, numbered)
+    return map_attributes(cleaned, replace_link)
 
 
-def destination(address: str, filled: Mapping[str, object]) -> str:
-    """Where a tracked link leads this person, always on the website it was written for; or ContentError."""
-    if not A_WEBSITE.match(address):
-        raise ContentError("This link leads nowhere.")
-    return _link(address)(filled)
+def link_destination(address: str, values: Mapping[str, object]) -> str:
+    """Return one customer's destination of a tracked link, always on the host written by staff. Raise ContentError."""
+    if not WEB_ADDRESS.match(address):
+        raise ContentError("This is not a web link.")
+    return _link_renderer(address)(values)
 
 
 @lru_cache(maxsize=2000)
-def _link(address: str) -> Fill:
-    return _filler(address, TEXT)
+def _link_renderer(address: str) -> TextRenderer:
+    return _compile_text(address, TEXT_LIQUID)
 
 
-def _email(protected: Protected, cleaned: str, colour: str) -> Fill:
+def _compile_email(protected: ProtectedHtml, cleaned: str, colour: str) -> TextRenderer:
     style = STYLE.replace(LINK_COLOUR, colour) if colour else STYLE
     inlined = css_inline.inline_fragment(cleaned, style, load_remote_stylesheets=False)
-    before = BRANDED.replace("{colour}", colour) if colour else BEFORE
-    return _filler(protected.restored(inlined), HTML, before=before, after=AFTER)
+    before = BRANDED_DOCUMENT_START.replace("{colour}", colour) if colour else DOCUMENT_START
+    return _compile_text(protected.restore_liquid(inlined), HTML_LIQUID, before=before, after=DOCUMENT_END)
 
 
-def _fragment(protected: Protected, cleaned: str, _colour: str) -> Fill:
-    return _filler(protected.restored(cleaned), HTML)
+def _compile_fragment(protected: ProtectedHtml, cleaned: str, _colour: str) -> TextRenderer:
+    return _compile_text(protected.restore_liquid(cleaned), HTML_LIQUID)
 
 
-def _no_html(_protected: Protected, _cleaned: str, _colour: str) -> Fill:
-    return _filler("", TEXT)
+def _compile_no_html(_protected: ProtectedHtml, _cleaned: str, _colour: str) -> TextRenderer:
+    return _compile_text("", TEXT_LIQUID)
 
 
-LAYOUTS: dict[Layout, Callable[[Protected, str, str], Fill]] = {
-    Layout.EMAIL: _email,
-    Layout.FRAGMENT: _fragment,
-    Layout.TEXT: _no_html,
+HTML_COMPILERS: dict[RenderTarget, Callable[[ProtectedHtml, str, str], TextRenderer]] = {
+    RenderTarget.EMAIL: _compile_email,
+    RenderTarget.FRAGMENT: _compile_fragment,
+    RenderTarget.TEXT: _compile_no_html,
 }
 
 
-def _filler(source: str, language: Language, *, before: str = "", after: str = "") -> Fill:
-    # Longer than what staff wrote: the style stands in each element.
-    template = parse(source, language, longest=LONGEST_OUTPUT)
-    places = as_places(template, before=before, after=after)
-    return places or partial(_by_liquid, template, before, after)
+def _compile_text(source: str, language: LiquidEnvironment, *, before: str = "", after: str = "") -> TextRenderer:
+    # Allow more than MAX_SOURCE_LENGTH: inlined styles make the HTML longer than the source.
+    template = parse_template(source, language, max_length=MAX_OUTPUT_LENGTH)
+    slots = compile_to_slots(template, before=before, after=after)
+    return slots or partial(_render_with_liquid, template, before, after)
 
 
-def _by_liquid(template: BoundTemplate, before: str, after: str, filled: Mapping[str, object]) -> str:
-    rendered = render(template, nested(filled))
-    return f"{before}{clean_rendered(rendered)}{after}" if template.env.autoescape else rendered
+def _render_with_liquid(template: BoundTemplate, before: str, after: str, values: Mapping[str, object]) -> str:
+    rendered = render_template(template, nest_values(values))
+    return f"{before}{sanitise_rendered(rendered)}{after}" if template.env.autoescape else rendered
 
 
-def as_places(template: BoundTemplate, *, before: str = "", after: str = "") -> Places | None:
-    """The template as pieces and places, which read exactly as Liquid would have it; None where it is more."""
-    parts, places = [before], []
+def compile_to_slots(template: BoundTemplate, *, before: str = "", after: str = "") -> SlotTemplate | None:
+    """Compile to a SlotTemplate; return None if the template contains other Liquid than plain variables."""
+    parts, slots = [before], []
     for node in template.nodes:
         if isinstance(node, ContentNode):
             parts.append(node.text)
-        elif isinstance(node, OutputNode) and (place := _place(node.expression, len(parts), template.env)):
-            places.append(place)
+        elif isinstance(node, OutputNode) and (slot := _slot_of(node.expression, len(parts), template.env)):
+            slots.append(slot)
             parts.append("")
         else:
             return None
-    return Places((*parts, after), tuple(places), escaped=template.env.autoescape)
+    return SlotTemplate((*parts, after), tuple(slots), escaped=template.env.autoescape)
 
 
-def _place(expression: object, part: int, language: Environment) -> Place | None:
+def _slot_of(expression: object, part: int, language: Environment) -> Slot | None:
     if not isinstance(expression, FilteredExpression) or not isinstance(expression.left, Path):
         return None
     path, filters, default = expression.left.path, list(expression.filters or ()), None
     name = ".".join(map(str, path))
-    if path_of(name) != path:
+    if variable_path(name) != path:
         return None
-    if filters and filters[0].name in DEFAULTS:
+    if filters and filters[0].name in DEFAULT_FILTERS:
         given = filters.pop(0).args
         text = given[0].value if len(given) == 1 and isinstance(given[0], PositionalArgument) else None
-        # In HTML Liquid takes a literal for HTML, which has to be made safe where it stands.
+        # In HTML, Liquid does not escape literals, so a default that needs escaping is left to Liquid.
         if not isinstance(text, StringLiteral) or (language.autoescape and escape(text.value) != text.value):
             return None
         default = text.value
     is_link = bool(filters) and filters[0].name == "safe_link" and not filters.pop(0).args
-    return None if filters else Place(part, name, default, is_link)
+    return None if filters else Slot(part, name, default, is_link)

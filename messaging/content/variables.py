@@ -1,4 +1,4 @@
-"""The variables of a message: which there are, which a text uses, whether it may be saved, what they stood for."""
+"""Variables of a message: the available ones, those that a text uses, validation of a text, and their values."""
 
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from liquid import BoundTemplate
 
 from messaging.content.liquid import FILTERS
-from messaging.content.parser import ContentError, as_written, line_of, parse, render, walk
+from messaging.content.parser import ContentError, line_of, parse_template, render_template, unescape_liquid, walk_nodes
 
 VARIABLES: dict[str, str] = {
     "first_name": "First name",
@@ -42,17 +42,17 @@ VARIABLES: dict[str, str] = {
     "company.last_seen_at": "Company last seen",
 }
 UNSUBSCRIBE_URL = "unsubscribe_url"
-# Known to the record of the delivery alone: whoever delivers gives them beside what `variable_values` picked.
-OF_THE_DELIVERY = {UNSUBSCRIBE_URL}
-CUSTOM = "custom_attributes."
-COMPANY = "company."
-COMPANY_CUSTOM = "company.custom_attributes."
-TAKEN = {name.partition(".")[0] for name in VARIABLES} | OF_THE_DELIVERY | {"custom_attributes", "tracking"}
+# Supplied by the delivery when it renders a copy; `variable_values` does not return them.
+DELIVERY_VARIABLES = {UNSUBSCRIBE_URL}
+CUSTOM_PREFIX = "custom_attributes."
+COMPANY_PREFIX = "company."
+COMPANY_CUSTOM_PREFIX = "company.custom_attributes."
+RESERVED_NAMES = {name.partition(".")[0] for name in VARIABLES} | DELIVERY_VARIABLES | {"custom_attributes", "tracking"}
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Problem:
-    """Why a text may not be saved as it is, and in which line."""
+    """A reason why a text cannot be saved, with its line."""
 
     line: int
     reason: str
@@ -61,56 +61,62 @@ class Problem:
         return f"Line {self.line}: {self.reason}"
 
 
-def check(text: str, *, custom_attributes: Collection[str], company_attributes: Collection[str]) -> list[Problem]:
-    """All that is wrong with a text, in the order of its lines; nothing when it may be saved.
+def check_text(text: str, *, custom_attributes: Collection[str], company_attributes: Collection[str]) -> list[Problem]:
+    """Return the problems of a text, sorted by line; empty if it can be saved.
 
-    Rich text is made safe (`sanitise`) before it is checked, since that may take away what the text needs. A text
-    must also read for a customer of whom nothing is known.
+    Call `sanitise` on rich text first, because it may remove parts of the Liquid. The text must also render for a
+    customer without any values.
     """
-    source = as_written(text)
+    source = unescape_liquid(text)
     try:
-        template = parse(source)
+        template = parse_template(source)
         known = {
             *VARIABLES,
-            *OF_THE_DELIVERY,
-            *(CUSTOM + name for name in custom_attributes),
-            *(COMPANY_CUSTOM + name for name in company_attributes),
+            *DELIVERY_VARIABLES,
+            *(CUSTOM_PREFIX + name for name in custom_attributes),
+            *(COMPANY_CUSTOM_PREFIX + name for name in company_attributes),
         }
         problems = sorted(
-            {*_unknown(template, source, known), *_unknown_filters(template, source), *_taken(template, source)}
+            {
+                *_unknown_variables(template, source, known),
+                *_unknown_filters(template, source),
+                *_reserved_names(template, source),
+            }
         )
         if not problems:
-            render(template, {})
+            render_template(template, {})
     except ContentError as error:
         return [Problem(error.line, str(error))]
     return problems
 
 
-def variables(text: str) -> frozenset[str]:
-    """The variables a text uses, by their dotted names; ContentError when it cannot be read."""
-    return frozenset(name for name, _ in _used(parse(as_written(text))))
+def variables_in(text: str) -> frozenset[str]:
+    """Return the dotted names of the variables that a text uses. Raise ContentError if it is invalid."""
+    return frozenset(name for name, _ in _variable_uses(parse_template(unescape_liquid(text))))
 
 
 def uses_company(*texts: str) -> bool:
-    """Whether any of the texts names a company, so that the message goes once for each company."""
-    return any(f"{name}.".startswith(COMPANY) for text in texts for name in variables(text))
+    """Return whether any text uses a company variable, so that the message is sent once for each company."""
+    return any(f"{name}.".startswith(COMPANY_PREFIX) for text in texts for name in variables_in(text))
 
 
 def variable_values(names: Iterable[str], facts: Mapping[str, object]) -> dict[str, object]:
-    """What the used variables stand for now, as JSON can hold it; what is not known stays out.
+    """Return the current values of the named variables, as JSON; unknown values are left out.
 
-    `facts` is the customer, with the mappings `custom_attributes` and `company` (None: no company) inside. A first or
-    last name that is not given is taken from the name.
+    `facts` are the customer's fields, with the mappings `custom_attributes` and `company` (None: no company). A missing
+    first or last name is derived from the name.
     """
-    picked = ((name, _as_json(_fact(name, facts))) for name in sorted(names) if name not in OF_THE_DELIVERY)
+    picked = (
+        (name, _json_value(_lookup_fact(name, facts))) for name in sorted(names) if name not in DELIVERY_VARIABLES
+    )
     return {name: value for name, value in picked if value is not None}
 
 
-def nested(filled: Mapping[str, object]) -> dict[str, object]:
-    """The values under dotted names as Liquid reads them: mappings inside mappings."""
+def nest_values(by_name: Mapping[str, object]) -> dict[str, object]:
+    """Convert values by dotted name to the nested mappings that Liquid reads."""
     values: dict[str, object] = {}
-    for name, value in filled.items():
-        *path, key = path_of(name)
+    for name, value in by_name.items():
+        *path, key = variable_path(name)
         inside = values
         for step in path:
             inside = inside.setdefault(step, {})  # type: ignore[assignment]
@@ -118,22 +124,24 @@ def nested(filled: Mapping[str, object]) -> dict[str, object]:
     return values
 
 
-def path_of(name: str) -> list[str]:
-    """The steps a dotted name stands for."""
-    # The key of an attribute is all that follows.
-    return name.split(".", COMPANY_CUSTOM.count(".") if name.startswith(COMPANY_CUSTOM) else 1)
+def variable_path(name: str) -> list[str]:
+    """Split a dotted name into its keys."""
+    # The name of a custom attribute may contain dots itself.
+    return name.split(".", COMPANY_CUSTOM_PREFIX.count(".") if name.startswith(COMPANY_CUSTOM_PREFIX) else 1)
 
 
-def _used(template: BoundTemplate) -> Iterator[tuple[str, int]]:
+def _variable_uses(template: BoundTemplate) -> Iterator[tuple[str, int]]:
     for uses in template.analyze(include_partials=False).globals.values():
         for use in uses:
             yield ".".join(map(str, use.segments)), use.span.index
 
 
-def _unknown(template: BoundTemplate, source: str, known: Collection[str]) -> Iterator[Problem]:
-    for name, index in _used(template):
+def _unknown_variables(template: BoundTemplate, source: str, known: Collection[str]) -> Iterator[Problem]:
+    for name, index in _variable_uses(template):
         if name not in known:
-            likely = [n for n in (CUSTOM + name, f"{name}.name") if n in known] or get_close_matches(name, known, n=1)
+            likely = [n for n in (CUSTOM_PREFIX + name, f"{name}.name") if n in known] or get_close_matches(
+                name, known, n=1
+            )
             hint = f' Did you mean "{likely[0]}"?' if likely else ""
             yield Problem(line_of(source, index), f'There is no variable "{name}".{hint}')
 
@@ -144,31 +152,31 @@ def _unknown_filters(template: BoundTemplate, source: str) -> Iterator[Problem]:
             yield from (Problem(line_of(source, use.index), f'There is no filter "{name}".') for use in uses)
 
 
-def _taken(template: BoundTemplate, source: str) -> Iterator[Problem]:
-    # Otherwise a text could hide that it uses, say, a company: `{% if false %}{% assign company = 1 %}{% endif %}`.
-    for node, expression in walk(template):
+def _reserved_names(template: BoundTemplate, source: str) -> Iterator[Problem]:
+    # Otherwise a text could hide that it uses a company: `{% if false %}{% assign company = 1 %}{% endif %}`.
+    for node, expression in walk_nodes(template):
         if expression is None:
-            for name in {*node.template_scope(), *node.block_scope()} & TAKEN:
+            for name in {*node.template_scope(), *node.block_scope()} & RESERVED_NAMES:
                 line = line_of(source, node.token.start_index)
-                yield Problem(line, f'"{name}" is already a variable of every message. Choose another name for yours.')
+                yield Problem(line, f'"{name}" is already a variable of every message. Choose another name.')
 
 
-def _fact(name: str, facts: Mapping[str, object]) -> object:
+def _lookup_fact(name: str, facts: Mapping[str, object]) -> object:
     value: object = facts
-    for step in path_of(name):
+    for step in variable_path(name):
         value = value.get(step) if isinstance(value, Mapping) else None
-    if value in (None, "") and name in FROM_THE_NAME and facts.get("name"):
-        return FROM_THE_NAME[name](str(facts["name"]).split()) or None
+    if value in (None, "") and name in NAME_PARTS and facts.get("name"):
+        return NAME_PARTS[name](str(facts["name"]).split()) or None
     return value
 
 
-FROM_THE_NAME: dict[str, Callable[[list[str]], str]] = {
+NAME_PARTS: dict[str, Callable[[list[str]], str]] = {
     "first_name": lambda words: " ".join(words[:1]),
     "last_name": lambda words: " ".join(words[1:]),
 }
 
 
-def _as_json(value: object) -> object:
+def _json_value(value: object) -> object:
     if isinstance(value, date):
         return value.isoformat()
     if isinstance(value, Decimal | float) and not isinstance(value, bool):
@@ -180,5 +188,5 @@ def _as_json(value: object) -> object:
     if value is None or isinstance(value, str | int):
         return value
     if isinstance(value, list | tuple):
-        return ", ".join(str(_as_json(item)) for item in value)
+        return ", ".join(str(_json_value(item)) for item in value)
     return str(value)

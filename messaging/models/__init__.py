@@ -1,13 +1,13 @@
-"""What is sent: messages, their versions and their senders."""
+"""Messages, their versions and their senders."""
 
 from messaging.models.choices import Channel, Format, SendType, Style, WindowZone
 from messaging.models.message import Message
 from messaging.models.sender import Sender
-from messaging.models.states import NEXT, NOT_YET_LIVE, RUNNING, Locked, NotReady, State, WrongState
+from messaging.models.states import NEXT_STATES, NOT_YET_LIVE, RUNNING, Locked, NotReady, State, WrongState
 from messaging.models.version import MessageVersion
 
 __all__ = [
-    "NEXT",
+    "NEXT_STATES",
     "NOT_YET_LIVE",
     "RUNNING",
     "Channel",

@@ -1,4 +1,4 @@
-"""What can be chosen about a message: how it reaches a customer, what it looks like, how and when it sends."""
+"""Choices of a message: channel, format, style, send type and the time zone of its delivery window."""
 
 from django.db import models
 
@@ -12,28 +12,28 @@ class Channel(models.TextChoices):
 
 
 class Format(models.TextChoices):
-    """What an in-app message looks like."""
+    """Appearance of an in-app message."""
 
     CHAT = "chat", "Chat"
     ANNOUNCEMENT = "announcement", "Announcement"
 
 
 class Style(models.TextChoices):
-    """What an email looks like."""
+    """Appearance of an email."""
 
     PLAIN = "plain", "Plain"
     BRANDED = "branded", "Branded"
 
 
 class SendType(models.TextChoices):
-    """The two ways to send of the seed article."""
+    """Ongoing: sent to each customer who starts to match. One-off: sent once, to the customers who match at launch."""
 
     ONGOING = "ongoing", "Ongoing"
     ONE_OFF = "one_off", "One-off"
 
 
 class WindowZone(models.TextChoices):
-    """Whose clock the delivery window goes by."""
+    """Time zone in which the delivery window is read."""
 
     WORKSPACE = "workspace", "The workspace's time zone"
     CUSTOMER = "customer", "Each customer's time zone"

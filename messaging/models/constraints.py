@@ -4,12 +4,12 @@ import pgtrigger
 from django.db import models
 
 from messaging.models.choices import Channel, Format, SendType
-from messaging.models.states import NEXT, NOT_YET_LIVE, State
+from messaging.models.states import NEXT_STATES, NOT_YET_LIVE, State
 
 
 def transitions_sql() -> str:
-    """The table of states as the trigger reads it."""
-    allowed = [f"('{before}', '{after}')" for before, afters in NEXT.items() for after in afters]
+    """Return the allowed transitions as the VALUES list of a trigger."""
+    allowed = [f"('{before}', '{after}')" for before, afters in NEXT_STATES.items() for after in afters]
     return ", ".join(allowed)
 
 
@@ -23,7 +23,7 @@ CONSTRAINTS: list[models.BaseConstraint] = [
         name="format_is_for_in_app",
         condition=(models.Q(channel=Channel.IN_APP) & models.Q(format__in=Format.values))
         | (~models.Q(channel=Channel.IN_APP) & models.Q(format="")),
-        violation_error_message="An in-app message is a chat or an announcement; no other has a format.",
+        violation_error_message="An in-app message is a chat or an announcement. Other channels have no format.",
     ),
     models.CheckConstraint(
         name="one_person_or_an_audience",

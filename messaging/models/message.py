@@ -1,4 +1,4 @@
-"""Message: columns, queries and questions (behaviour 3). `lifecycle` and `authoring` change it."""
+"""Message: columns, querysets and properties (behaviour 3). `lifecycle` and `authoring` change it."""
 
 from typing import Self
 
@@ -14,31 +14,27 @@ from messaging.models.sender import Sender
 from messaging.models.states import RUNNING, State
 from messaging.models.version import MessageVersion
 
-# What others may have changed since the row was read; the relations are read anew with it.
+# Fields that a concurrent request may have changed since the row was loaded. Cached relations are loaded again too.
 CHANGED_BY_OTHERS = ("state", "went_live_at", "per_company", "audience", "version")
 
 
 class MessageQuerySet(models.QuerySet["Message"]):
-    """Questions about messages."""
-
     def live(self) -> Self:
-        """Those that match or hand over right now."""
+        """Return the messages that match and send now: live or sampled."""
         return self.filter(state__in=RUNNING)
 
     def ongoing(self) -> Self:
-        """Those that go to whoever comes to match."""
         return self.filter(send_type=SendType.ONGOING)
 
     def one_off(self) -> Self:
-        """Those that go only to who matches when they go live."""
         return self.filter(send_type=SendType.ONE_OFF)
 
     def to_audiences(self) -> Self:
-        """Those of the Outbound tabs: not to one person (behaviour 4.12)."""
+        """Return the messages of the Outbound tabs: all except direct messages (behaviour 4.12)."""
         return self.filter(to_customer=None)
 
     def to_one_person(self) -> Self:
-        """Those written to one customer."""
+        """Return the direct messages."""
         return self.exclude(to_customer=None)
 
 
@@ -53,7 +49,7 @@ class Message(models.Model):
     style = models.CharField(max_length=16, choices=Style, default=Style.PLAIN, db_default=Style.PLAIN)
     send_type = models.CharField(max_length=8, choices=SendType, default=SendType.ONGOING)
     sender = models.ForeignKey(Sender, null=True, blank=True, on_delete=models.PROTECT)
-    # Null for a message to one person, which has no audience.
+    # Null for a direct message.
     audience = models.OneToOneField(Audience, null=True, blank=True, on_delete=models.PROTECT)
     to_customer = models.ForeignKey(
         "audiences.Customer", null=True, blank=True, on_delete=models.PROTECT, related_name="messages_to_them"
@@ -73,21 +69,22 @@ class Message(models.Model):
     state = models.CharField(max_length=16, choices=State, default=State.DRAFT)
     went_live_at = models.DateTimeField(null=True, blank=True, editable=False)
     scheduled_for = models.DateTimeField(null=True, blank=True)
-    # How many the author saw at the review, for the drift check of what goes live later; null before any review.
+    # Recipients shown to the author at review. A scheduled launch compares it with the recipients at launch.
+    # Null before the first review.
     reviewed_count = models.PositiveIntegerField(null=True, blank=True, editable=False)
-    # How many a one-off was frozen for, counted as they were written down; null where it has no frozen audience.
+    # Recipients inserted when a one-off was frozen. Null if the message has no frozen audience.
     audience_count = models.PositiveIntegerField(null=True, blank=True, editable=False)
-    # While set, a worker is setting it live or sending it to the rest; until that is done it is what it was.
+    # Set while a worker launches the message or sends it to the rest. The state changes only at the end.
     launching_at = models.DateTimeField(null=True, blank=True, editable=False)
     launching_sample = models.PositiveIntegerField(null=True, blank=True, editable=False)
-    # Customers drawn for the first launch, "Try it on a few first"; null where everybody was meant.
+    # Customers drawn for the first launch ("Try it on a few first"). Null if it was launched to all recipients.
     sample_size = models.PositiveIntegerField(null=True, blank=True, editable=False)
     rest_sent_at = models.DateTimeField(null=True, blank=True, editable=False)
-    # While set, what was matched before this moment is held until it has been judged again (resumed, behaviour 4.9).
+    # Set on resume: records matched before this moment wait until they are rechecked (behaviour 4.9).
     rejudge_before = models.DateTimeField(null=True, blank=True, editable=False)
     last_matched_at = models.DateTimeField(null=True, blank=True, editable=False)
-    # Why a round or a scheduled launch could not run, for the alarm; empty when all is well.
-    trouble = models.TextField(blank=True, default="", editable=False)
+    # Why the last matching round, launch or batch failed; the console and an alarm show it. Empty if it succeeded.
+    problem = models.TextField(blank=True, default="", editable=False)
     tags = models.ManyToManyField("audiences.Tag", blank=True)
     created_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, null=True, blank=True, editable=False, on_delete=models.SET_NULL
@@ -98,7 +95,7 @@ class Message(models.Model):
     objects = MessageQuerySet.as_manager()
 
     class Meta:
-        # Roles (outbound.roles) use these beside Django's own permissions to add and change.
+        # Used by outbound.roles, besides Django's own permissions to add and change.
         permissions = [
             ("set_live", "Can set live, pause, resume and stop messages"),
             ("write_to_one", "Can send a message to one person"),
@@ -116,22 +113,21 @@ class Message(models.Model):
 
     @property
     def is_locked(self) -> bool:
-        """Whether it has ever been live."""
+        """Whether the message has ever been live."""
         return self.went_live_at is not None
 
     @property
     def parsed_window(self) -> delivery_window.Window:
-        """When it may be delivered."""
-        return delivery_window.parse(self.window)
+        return delivery_window.parse_window(self.window)
 
     def lock_row(self) -> None:
-        """Lock the row until the transaction ends, and have it as it is by now: somebody may have been first."""
-        # No key of it changes, so records can be written down meanwhile.
+        """Lock the row until the transaction ends, and reload CHANGED_BY_OTHERS."""
+        # no_key: other transactions can still insert delivery records that refer to this row.
         now = type(self).objects.select_for_update(no_key=True)
         self.refresh_from_db(fields=CHANGED_BY_OTHERS, from_queryset=now)
 
     def clean(self) -> None:
-        """Refuse a window that makes no sense."""
+        """Validate the delivery window and set the format that fits the channel."""
         try:
             self.window = self.parsed_window.as_json()
         except delivery_window.WindowError as wrong:
@@ -142,19 +138,27 @@ class Message(models.Model):
             self.format = Format.CHAT
 
     @property
-    def dress(self) -> dict[str, str]:
-        """What a version written now wears: the workspace's name, logo, colour and address where it is branded."""
+    def layout(self) -> dict[str, str]:
+        """Email layout for a version written now: the style, and the workspace's name, logo, colour and address.
+
+        Empty for other channels and for direct messages.
+        """
         if self.channel != Channel.EMAIL or self.to_customer_id:
             return {}
         if self.style == Style.PLAIN:
             return {"style": Style.PLAIN.value}
-        ours = Workspace.current()
-        worn = {"name": ours.name, "logo": ours.logo, "colour": ours.colour, "address": ours.postal_address}
-        return {"style": Style.BRANDED.value, **worn}
+        workspace = Workspace.current()
+        return {
+            "style": Style.BRANDED.value,
+            "name": workspace.name,
+            "logo": workspace.logo,
+            "colour": workspace.colour,
+            "address": workspace.postal_address,
+        }
 
     @property
     def goes_per_company(self) -> bool:
-        """Whether it goes once for each company: while a draft, as its content says now."""
+        """Whether the message is sent once for each company. For a draft, decided by its current content."""
         if self.is_locked or self.version is None or self.to_customer_id:
             return self.per_company
         return content.uses_company(self.version.subject, self.version.body, self.version.link)

@@ -5,18 +5,18 @@ from django.db import models
 
 
 class State(models.TextChoices):
-    """Where a message is in its life."""
+    """States of a message."""
 
     DRAFT = "draft", "Draft"
     SCHEDULED = "scheduled", "Scheduled"
     LIVE = "live", "Live"
     PAUSED = "paused", "Paused"
-    SAMPLED = "sampled", "Sampled"  # A few have it; "Send to the rest" is still to come.
+    SAMPLED = "sampled", "Sampled"  # Sent to a few; "Send to the rest" is still possible.
     STOPPED = "stopped", "Stopped"
     SENT = "sent", "Sent"
 
 
-NEXT: dict[State, tuple[State, ...]] = {
+NEXT_STATES: dict[State, tuple[State, ...]] = {
     State.DRAFT: (State.SCHEDULED, State.LIVE, State.SAMPLED),
     State.SCHEDULED: (State.DRAFT, State.LIVE),
     State.LIVE: (State.PAUSED, State.STOPPED, State.SENT),
@@ -30,12 +30,12 @@ RUNNING = (State.LIVE, State.SAMPLED)
 
 
 class Locked(ValidationError):
-    """Once live, this can no longer be changed."""
+    """The change is not allowed because the message has been live."""
 
 
 class WrongState(ValidationError):
-    """A message in this state cannot do that."""
+    """The transition is not allowed from the message's current state."""
 
 
 class NotReady(ValidationError):
-    """Something is missing before the message can go live; `messages` says what, a sentence each."""
+    """The message cannot go live yet. `messages` lists the reasons, one sentence each."""

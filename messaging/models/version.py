@@ -1,4 +1,4 @@
-"""Versions of a message: what it said, whom it asked for, who wrote it and when."""
+"""Versions of a message: content, audience rules, author and time."""
 
 import pgtrigger
 from django.conf import settings
@@ -6,18 +6,18 @@ from django.db import models
 
 
 class MessageVersion(models.Model):
-    """One version of a message. A record points at the one it was sent from, so it never changes once live."""
+    """One version of a message. Delivery records refer to it, so it never changes once the message has been live."""
 
     message = models.ForeignKey("messaging.Message", on_delete=models.CASCADE, related_name="versions")
     number = models.PositiveIntegerField()
     subject = models.CharField(max_length=255, blank=True, default="")
     body = models.TextField(blank=True, default="")
-    # Where a push leads: a web address or one of the app's own; "" opens the app.
+    # Target of a push: a web address or a deep link of the app. Empty opens the app.
     link = models.CharField(max_length=1000, blank=True, default="", db_default="")
-    # The audience's rules when the version was made: the log of what an ongoing message asked for.
+    # The audience's rules when the version was created, as a log for ongoing messages.
     rules = models.JSONField(default=dict, blank=True)
-    # What an email wears, as it was when the version was written: copies read the same for ever.
-    dress = models.JSONField(default=dict, db_default={}, blank=True)
+    # The email layout when the version was written, so that sent copies always render the same.
+    layout = models.JSONField(default=dict, db_default={}, blank=True)
     author = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL)
     created_at = models.DateTimeField()
 
@@ -29,8 +29,8 @@ class MessageVersion(models.Model):
                 when=pgtrigger.Before,
                 operation=pgtrigger.Update,
                 condition=pgtrigger.Condition(
-                    "((OLD.subject, OLD.body, OLD.link, OLD.dress, OLD.message_id, OLD.number) IS DISTINCT FROM"
-                    " (NEW.subject, NEW.body, NEW.link, NEW.dress, NEW.message_id, NEW.number))"
+                    "((OLD.subject, OLD.body, OLD.link, OLD.layout, OLD.message_id, OLD.number) IS DISTINCT FROM"
+                    " (NEW.subject, NEW.body, NEW.link, NEW.layout, NEW.message_id, NEW.number))"
                 ),
                 func="""
                 IF coalesce(current_setting('outbound.erasing', true), '') <> 'on'

@@ -1,1 +1,1 @@
-"""The Outbound list over HTTP."""
+"""REST API of the Outbound list."""

@@ -1,4 +1,4 @@
-"""The Outbound list over HTTP: messages with what they did; renamed, paused, resumed and stopped as in the console."""
+"""Endpoints of the Outbound list: list messages with their counts; rename, pause, resume and stop them."""
 
 from datetime import datetime
 from typing import Any
@@ -15,8 +15,8 @@ from audiences.api import users
 from audiences.api.base import lookups, openapi
 from audiences.api.base.endpoint import Endpoint, body
 from audiences.api.base.openapi import PAGE, asked
-from audiences.api.base.paging import paged
-from audiences.api.payloads import Json, listed, tag, unix
+from audiences.api.base.paging import page_rows
+from audiences.api.payloads import Json, list_payload, tag, unix
 from audiences.intake import Conflict, Refused
 from audiences.intake.attributes.fields import read_text
 from audiences.models import Tag
@@ -25,19 +25,19 @@ from messaging.models import Channel, Message, SendType, State
 from messaging.models.message import MessageQuerySet
 from outbound.actions import ACTS, Act
 
-# What a PATCH may ask a message to become.
-BECOMES: dict[str, Act] = {
+# States that a PATCH may set, and their actions.
+ACTION_FOR_STATE: dict[str, Act] = {
     State.PAUSED: ACTS["pause"],
     State.LIVE: ACTS["resume"],
     State.STOPPED: ACTS["stop"],
 }
-LONGEST_TITLE = 200
-# What a message shows and a PATCH does not change.
-OF_THE_CONSOLE = ("subject", "body", "format", "scheduled_for", "to_customer", "to_company")
+MAX_TITLE_LENGTH = 200
+# Fields that can be changed only in the console.
+CONSOLE_FIELDS = ("subject", "body", "format", "scheduled_for", "to_customer", "to_company")
 
 
 class MessageFilter(FilterSet):
-    """What the list can be narrowed by."""
+    """Filters of the list."""
 
     send_type = ChoiceFilter(choices=SendType.choices)
     state = ChoiceFilter(choices=State.choices)
@@ -54,107 +54,105 @@ class Outbound(Endpoint):
 
     parameters = {
         "get": (
-            asked("send_type", "Ongoing or one-off.", openapi.one_of(*SendType.values)),
-            asked("state", "Where it is in its life.", openapi.one_of(*State.values)),
-            asked("channel", "How it reaches people.", openapi.one_of(*Channel.values)),
-            asked("tag_id", "Those with a tag."),
+            asked("send_type", "Only messages of this send type.", openapi.one_of(*SendType.values)),
+            asked("state", "Only messages in this state.", openapi.one_of(*State.values)),
+            asked("channel", "Only messages of this channel.", openapi.one_of(*Channel.values)),
+            asked("tag_id", "Only messages with this tag."),
             *PAGE,
         )
     }
 
     def get(self, request: Request) -> Response:
-        """List the messages to audiences, the newest first, with their counts."""
-        wanted = MessageFilter(request.query_params, queryset=messages().to_audiences().order_by("-pk"))
-        users.check(wanted, request)
-        found, pages, total = paged(request, wanted.qs)
-        return Response({"type": "message.list", "pages": pages, "total_count": total, "messages": shapes(found)})
+        """List messages with their counts, newest first. Direct messages are not listed."""
+        wanted = MessageFilter(request.query_params, queryset=messages_with_relations().to_audiences().order_by("-pk"))
+        users.check_filter(wanted, request)
+        found, pages, total = page_rows(request, wanted.qs)
+        return Response(
+            {"type": "message.list", "pages": pages, "total_count": total, "messages": message_payloads(found)}
+        )
 
 
 class OneMessage(Endpoint):
     """/outbound/{id}."""
 
     def get(self, request: Request, pk: str) -> Response:
-        """One message with its counts; one to a single person too."""
-        return Response(shapes([lookups.one_of(messages(), pk)])[0])
+        """Find a message with its counts, also a direct message."""
+        return Response(message_payloads([lookups.get_row(messages_with_relations(), pk)])[0])
 
     def patch(self, request: Request, pk: str) -> Response:
-        """Change the title; pause (`state` paused), resume (live) or stop it (stopped)."""
+        """Change the title, or the state: `paused` pauses, `live` resumes and `stopped` stops the message."""
         sent, at = body(request), timezone.now()
         with transaction.atomic():
-            message = lookups.one_of(messages(), pk)
-            check_lock(message, sent)
+            message = lookups.get_row(messages_with_relations(), pk)
+            refuse_locked_fields(message, sent)
             if "title" in sent:
-                rename(message, sent["title"], request=request)
+                rename_message(message, sent["title"], request=request)
             if "state" in sent:
-                become(message, read_text(sent["state"], "state"), request=request, at=at)
-        return Response(shapes([lookups.one_of(messages(), pk)])[0])
+                change_state(message, read_text(sent["state"], "state"), request=request, at=at)
+        return Response(message_payloads([lookups.get_row(messages_with_relations(), pk)])[0])
 
 
-def messages() -> MessageQuerySet:
-    """All messages, with what their shapes show."""
+def messages_with_relations() -> MessageQuerySet:
     return Message.objects.select_related("sender", "version").prefetch_related("tags")
 
 
-def check_lock(message: Message, sent: dict[str, Any]) -> None:
-    """Refuse what is locked once live by name, and leave all else that is not changed here to the console."""
+def refuse_locked_fields(message: Message, sent: dict[str, Any]) -> None:
+    """Refuse changes to fields that are locked once live, or that can be changed only in the console."""
     for field in Message.LOCKED_ONCE_LIVE:
-        if field in sent and text_or_none(sent[field]) != text_or_none(shape_of(message)[field]):
+        if field in sent and text_or_none(sent[field]) != text_or_none(message_payload(message)[field]):
             if message.is_locked:
                 raise Conflict(f"This message has been live. Its {field} can no longer be changed.", field=field)
-            raise Refused(f"The {field} is chosen in the console.", field=field)
-    shape = shape_of(message)
-    for field in OF_THE_CONSOLE:
-        if field in sent and text_or_none(sent[field]) != text_or_none(shape[field]):
-            raise Refused(f"The {field} is changed in the console.", field=field)
+            raise Refused(f"The {field} can be chosen only in the console.", field=field)
+    current = message_payload(message)
+    for field in CONSOLE_FIELDS:
+        if field in sent and text_or_none(sent[field]) != text_or_none(current[field]):
+            raise Refused(f"The {field} can be changed only in the console.", field=field)
 
 
 def text_or_none(value: Any) -> str | None:
-    """A value as it is compared."""
     return None if value is None else str(value)
 
 
-def rename(message: Message, title: Any, *, request: Request) -> None:
-    """Give it another title."""
-    read = read_text(title, "title", most=LONGEST_TITLE)
-    if not read:
+def rename_message(message: Message, title: Any, *, request: Request) -> None:
+    """Change the title and log the change."""
+    new_title = read_text(title, "title", most=MAX_TITLE_LENGTH)
+    if not new_title:
         raise Refused("A message needs a title.", field="title")
-    if read != message.title:
-        Message.objects.filter(pk=message.pk).update(title=read)
-        log(message, f"Renamed, was “{message.title}”", request=request)
+    if new_title != message.title:
+        Message.objects.filter(pk=message.pk).update(title=new_title)
+        log_change(message, f"Renamed, was “{message.title}”", request=request)
 
 
-def become(message: Message, state: str, *, request: Request, at: datetime) -> None:
-    """Pause, resume or stop it, and log who did; what it is already needs nothing."""
-    if state not in BECOMES:
-        raise Refused(f"state is one of {', '.join(BECOMES)}.", field="state")
+def change_state(message: Message, state: str, *, request: Request, at: datetime) -> None:
+    """Pause, resume or stop the message and log the change. Do nothing if it has the state already."""
+    if state not in ACTION_FOR_STATE:
+        raise Refused(f"state must be one of {', '.join(ACTION_FOR_STATE)}.", field="state")
     if state == message.state:
         return
     try:
-        BECOMES[state].do(message, at=at)
-    except ValidationError as no:
-        raise Conflict(" ".join(no.messages), field="state") from no
-    log(message, BECOMES[state].logged, request=request)
+        ACTION_FOR_STATE[state].do(message, at=at)
+    except ValidationError as refusal:
+        raise Conflict(" ".join(refusal.messages), field="state") from refusal
+    log_change(message, ACTION_FOR_STATE[state].logged, request=request)
 
 
-def log(message: Message, words: str, *, request: Request) -> None:
-    """Write into the console's log that the integration did it."""
+def log_change(message: Message, words: str, *, request: Request) -> None:
+    """Add an entry to the audit log in the name of the integration."""
     done_by = int(request.user.pk or 0)
     LogEntry.objects.log_actions(done_by, [message], CHANGE, words, single_object=True)
 
 
-def shapes(found: list[Message]) -> list[Json]:
-    """Messages with what they did, read for all of them at once."""
+def message_payloads(found: list[Message]) -> list[Json]:
+    """Return the payloads of messages, with the counts of all loaded at once."""
     numbers = counters.counts_of([message.pk for message in found])
-    return [{**shape_of(message), "counts": counted(numbers[message.pk])} for message in found]
+    return [{**message_payload(message), "counts": counts_payload(numbers[message.pk])} for message in found]
 
 
-def counted(of: counters.Counts) -> dict[str, int]:
-    """What a message did, by name."""
-    return {name: of.of(name) for name in counters.COUNTED}
+def counts_payload(counts: counters.Counts) -> dict[str, int]:
+    return {name: counts.of(name) for name in counters.COUNTED}
 
 
-def shape_of(message: Message) -> Json:
-    """A message as it stands."""
+def message_payload(message: Message) -> Json:
     sender = message.sender
     return {
         "type": "message",
@@ -171,8 +169,8 @@ def shape_of(message: Message) -> Json:
         "per_company": message.goes_per_company,
         "to_customer": str(message.to_customer_id) if message.to_customer_id else None,
         "to_company": str(message.to_company_id) if message.to_company_id else None,
-        "tags": listed("tag", map(tag, message.tags.all())),
-        "trouble": message.trouble or None,
+        "tags": list_payload("tag", map(tag, message.tags.all())),
+        "trouble": message.problem or None,  # The API keeps this key for its clients.
         "scheduled_for": unix(message.scheduled_for),
         "went_live_at": unix(message.went_live_at),
         "created_at": unix(message.created_at),

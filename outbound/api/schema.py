@@ -1,4 +1,4 @@
-"""What each call of the Outbound list takes and answers, for the OpenAPI document, and where it stands."""
+"""OpenAPI schemas, calls and addresses of the Outbound list."""
 
 from audiences.api.base.endpoint import Endpoint
 from audiences.api.base.openapi import (
@@ -18,7 +18,7 @@ from audiences.api.base.openapi import (
 )
 from delivery.reporting import counters
 from messaging.models import Channel, SendType, State
-from outbound.api.messages import BECOMES, OneMessage, Outbound
+from outbound.api.messages import ACTION_FOR_STATE, OneMessage, Outbound
 
 ADDRESSES: dict[str, type[Endpoint]] = {
     "api/outbound": Outbound,
@@ -46,7 +46,7 @@ SCHEMAS: dict[str, Schema] = {
         went_live_at=or_null(MOMENT),
         created_at=MOMENT,
         updated_at=MOMENT,
-        counts=shape("", **{str(what): WHOLE for what in counters.COUNTED}),
+        counts=shape("", **{str(name): WHOLE for name in counters.COUNTED}),
     )
 }
 CALLS: dict[type[Endpoint], dict[str, Call]] = {
@@ -60,9 +60,9 @@ CALLS: dict[type[Endpoint], dict[str, Call]] = {
         "get": Call(tag="Outbound", answers=ref("Message")),
         "patch": Call(
             tag="Outbound",
-            sends=sent(title=TEXT, state=one_of(*BECOMES)),
+            sends=sent(title=TEXT, state=one_of(*ACTION_FOR_STATE)),
             answers=ref("Message"),
-            more="What is locked once a message is live answers 409 `conflict` and is named in `field`.",
+            more="A change to a field that is locked once live is a 409 `conflict`; `field` names it.",
         ),
     },
 }

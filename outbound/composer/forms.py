@@ -15,7 +15,7 @@ from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget, U
 
 from audiences.models import Audience
 from messaging import authoring, content
-from messaging.content.plain_text import as_text
+from messaging.content.plain_text import html_to_text
 from messaging.models import Channel, Format, Message, MessageVersion, Sender, SendType, Style, WindowZone
 from outbound.console.rich_text import RichTextWidget
 
@@ -92,7 +92,7 @@ class ContentForm(forms.Form):
         if channel == Channel.IN_APP and how != Format.ANNOUNCEMENT:
             # A chat has no subject; the hidden field may still hold an earlier one.
             data["subject"] = ""
-        source = content.paragraphs(data.get("text", "")) if is_push else data.get("body", "")
+        source = content.paragraphs_html(data.get("text", "")) if is_push else data.get("body", "")
         field = "text" if is_push else "body"
         data["source"] = source
         try:
@@ -114,7 +114,7 @@ class ContentForm(forms.Form):
     def title_or_first_words(self) -> str:
         """Return the name, or the subject or the first words if no name was entered."""
         given = self.cleaned_data["title"].strip() or self.cleaned_data.get("subject", "").strip()
-        words = given or " ".join(as_text(self.cleaned_data["source"]).split())[:80]
+        words = given or " ".join(html_to_text(self.cleaned_data["source"]).split())[:80]
         return words[:200] or UNTITLED
 
 
@@ -302,7 +302,7 @@ def content_of(message: Message) -> dict[str, Any]:
         "sender": message.sender_id,
         "subject": version.subject if version else "",
         "body": "" if is_push else body,
-        "text": as_text(body) if is_push else "",
+        "text": html_to_text(body) if is_push else "",
         "link": version.link if version else "",
     }
 

@@ -68,7 +68,7 @@ def preview(message: Message, *, customer: Customer | None, company: int | None)
         return found
     facts = known_variables(names, customer=customer, company=found.company)
     version = message.version
-    bare = frozenset().union(*map(content.without_default, (version.subject, version.body, version.link)))  # type: ignore[union-attr]
+    bare = frozenset().union(*map(content.variables_without_default, (version.subject, version.body, version.link)))  # type: ignore[union-attr]
     found.missing = sorted((names & bare) - facts.keys())
     found.subject = rendered.subject
     found.page = frame_page(message, rendered)
@@ -80,7 +80,7 @@ def render_copy(
 ) -> tuple[frozenset[str], content.Rendered]:
     """Return the used variables and the rendered copy; raise ContentError if the content is invalid."""
     assert message.version is not None  # noqa: S101 - a previewed message has one
-    copy = rendering.compiled(message.version, channel=message.channel, dress=message.dress)
+    copy = rendering.compiled(message.version, channel=message.channel, layout=message.layout)
     known = known_variables(copy.names, customer=customer, company=company)
     unknown = {name: Missing(name) for name in copy.names - known.keys()} if mark else {}
     values = {**known, **unknown, content.UNSUBSCRIBE_URL: f"{settings.PUBLIC_URL}/"}

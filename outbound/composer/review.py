@@ -142,7 +142,7 @@ def warn_large(_message: Message, _tree: Group, found: Review, _at: datetime) ->
 
 def warn_no_address(message: Message, _tree: Group, _found: Review, _at: datetime) -> str:
     """Warn if a branded email lacks the postal address that bulk email is expected to show."""
-    lacking = message.dress.get("style") == Style.BRANDED and not message.dress["address"].strip()
+    lacking = message.layout.get("style") == Style.BRANDED and not message.layout["address"].strip()
     return "The workspace has no postal address, so the footer shows none." if lacking else ""
 
 
@@ -151,7 +151,7 @@ def warn_gaps(message: Message, _tree: Group, _found: Review, _at: datetime) -> 
     version = message.version
     try:
         texts = (version.subject, version.body, version.link) if version else ()
-        bare = frozenset().union(*map(content.without_default, texts))
+        bare = frozenset().union(*map(content.variables_without_default, texts))
     except content.ContentError:
         return ""
     names = sorted(name for name in bare if name != content.UNSUBSCRIBE_URL)
@@ -202,10 +202,11 @@ def delivery_times(message: Message, *, at: datetime) -> str:
         return "It can be delivered at any time."
     workspace = Workspace.current()
     if message.window_zone == WindowZone.CUSTOMER:
-        return f"Delivered {within_sentence(delivery_window.describe(window, ''))}, in each customer’s own time zone."
+        hours = within_sentence(delivery_window.describe_window(window, ""))
+        return f"Delivered {hours}, in each customer’s own time zone."
     opening = delivery_window.next_opening(window, at, workspace.tz)
     following = "It is open now" if opening <= at else f"It next opens {timezone.localtime(opening):%A %H:%M}"
-    return f"Delivered {within_sentence(delivery_window.describe(window, workspace.zone))}. {following}."
+    return f"Delivered {within_sentence(delivery_window.describe_window(window, workspace.zone))}. {following}."
 
 
 def within_sentence(described: str) -> str:

@@ -52,7 +52,7 @@ def compose(admin: ConsoleAdmin, request: HttpRequest, message: Message | None) 
         return save_posted(admin, request, message, at=at)
     draft = message or Message(**{name: value for name, value in request.GET.items() if name in PREFILLED_FIELDS})
     if message is None:
-        draft.sender = Sender.objects.usual_of(teammate(request))
+        draft.sender = Sender.objects.default_sender_of(teammate(request))
     form = DraftForm(initial=draft_of(draft), user=teammate(request), message=draft)
     return render_composer(admin, request, form, ticket="" if message else idempotency.issue_ticket(request.user))
 
@@ -103,7 +103,7 @@ def launch_plan(form: DraftForm, request: HttpRequest, *, at: datetime) -> actio
     draft = form.preview()
     sample = form.cleaned_data["sample"] if request.POST["act"] == "sample" else None
     asked = confirm_page.PostedCounts.from_post(request.POST, sample=sample)
-    found = None if authoring.problems(draft) else confirm_page.count_recipients(draft, asked, at=at)
+    found = None if authoring.launch_problems(draft) else confirm_page.count_recipients(draft, asked, at=at)
     if found is None:
         return actions.UNCOUNTED
     if refusal := confirm_page.refusal_reason(found, asked):
@@ -141,7 +141,7 @@ def forecast(admin: ConsoleAdmin, request: HttpRequest) -> HttpResponse:
     """Render the summary and the review of the posted form without saving it."""
     form, draft = posted_draft(admin, request)
     wrong = [str(sentence) for name, found in form.errors.items() if name in REVIEWED_FIELDS for sentence in found]
-    problems = [*wrong, *(authoring.problems(draft) if not wrong else [])]
+    problems = [*wrong, *(authoring.launch_problems(draft) if not wrong else [])]
     within = None if "exact" in request.GET else COUNT_WITHIN
     found = review(draft, at=timezone.now(), problems=list(dict.fromkeys(problems)), within=within)
     return render(request, "outbound/composer/review.html", {"review": found, "draft": draft})

@@ -10,7 +10,7 @@ from django.http import HttpRequest
 
 from audiences.models import Audience, Workspace
 from messaging import delivery_window
-from messaging.content.plain_text import as_text
+from messaging.content.plain_text import html_to_text
 from messaging.models import Channel, Message, WindowZone
 from outbound.console.admin import ConsoleAdmin
 from outbound.console.wording import rules_in_one_line
@@ -85,7 +85,7 @@ def message_fields(message: Message) -> dict[str, str]:
         "Style": message.get_style_display() if message.channel == Channel.EMAIL else "",
         "From": str(message.sender) if message.sender else "",
         "Subject": version.subject if version else "",
-        "Text": as_text(version.body) if version else "",
+        "Text": html_to_text(version.body) if version else "",
         "Link": version.link if version else "",
         "Sends": message.get_send_type_display(),
         "Filters": rules_in_one_line(message.audience.rules) if message.audience else "",
@@ -106,8 +106,8 @@ def delivery_times(message: Message) -> str:
     except delivery_window.WindowError as wrong:
         return str(wrong)
     if message.window_zone == WindowZone.CUSTOMER and window.spans:
-        return f"{delivery_window.describe(window, '')}, in each customer’s own time zone"
-    return delivery_window.describe(window, Workspace.current().zone)
+        return f"{delivery_window.describe_window(window, '')}, in each customer’s own time zone"
+    return delivery_window.describe_window(window, Workspace.current().zone)
 
 
 class ChangeLogAdmin(ConsoleAdmin):

@@ -15,7 +15,7 @@ from django.db.backends.signals import connection_created
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 
-from audiences.api.base.errors import TOOK_TOO_LONG, is_canceled
+from audiences.api.base.errors import STATEMENT_CANCELED, is_canceled
 
 log = logging.getLogger(__name__)
 
@@ -77,5 +77,5 @@ class StatementTimeout:
             return None
         log.warning("a statement was canceled after its time: %s", request.path)
         if request.accepts("text/html") and "text/html" in request.headers.get("Accept", ""):
-            return render(request, "503.html", {"reason": TOOK_TOO_LONG}, status=503)
-        return JsonResponse({"wrong": TOOK_TOO_LONG}, status=503)
+            return render(request, "503.html", {"reason": STATEMENT_CANCELED}, status=503)
+        return JsonResponse({"wrong": STATEMENT_CANCELED}, status=503)

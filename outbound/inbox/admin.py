@@ -23,7 +23,7 @@ from delivery.conversations import attachments
 from delivery.conversations import threads as conversation_threads
 from delivery.models import Conversation
 from messaging.content import ContentError
-from messaging.content.plain_text import as_text
+from messaging.content.plain_text import html_to_text
 from outbound.console.admin import ConsoleAdmin, answer_without_button, teammate
 from outbound.console.lookups import teammate_name
 from outbound.console.rich_text import RichTextWidget
@@ -49,7 +49,7 @@ def read_answer(request: HttpRequest, *, attachments: object = None) -> dict[str
     form = AnswerForm(request.POST)
     if not form.is_valid():
         raise ValidationError([sentence for sentences in form.errors.values() for sentence in sentences])
-    if not as_text(form.cleaned_data["body"]) and not attachments:
+    if not html_to_text(form.cleaned_data["body"]) and not attachments:
         raise ValidationError("Write a message first.")
     return {"body": form.cleaned_data["body"], "ticket": form.cleaned_data["ticket"]}
 

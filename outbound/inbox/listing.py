@@ -16,7 +16,7 @@ from django.utils import timezone
 
 from delivery.models import Conversation, ConversationPart, PartType
 from delivery.models.conversation import WORDS
-from messaging.content.plain_text import as_text
+from messaging.content.plain_text import html_to_text
 from outbound.console.lookups import teammate_name
 from outbound.console.search import MAX_CHARACTERS, MAX_WORDS, TOO_LONG, is_too_long
 
@@ -183,7 +183,7 @@ def as_rows(found: Iterable[Conversation], *, at: datetime) -> list[dict[str, An
 def as_row(row: Conversation, last: ConversationPart | None, *, at: datetime) -> dict[str, Any]:
     """Return the template context of a conversation, with the beginning of its latest comment."""
     body, files = (last.body, last.attachments) if last else (row.body, row.attachments)
-    words = " ".join(as_text(body).split())
+    words = " ".join(html_to_text(body).split())
     by_us = last is not None and not last.by_customer
     return {
         "conversation": row,

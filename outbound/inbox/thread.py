@@ -12,7 +12,7 @@ from django.utils.safestring import SafeString, mark_safe
 
 from delivery import rendering
 from delivery.models import AnswerMail, Conversation, ConversationPart, DeliveryRecord, PartType, Status
-from messaging.content import ContentError, paragraphs, sanitise
+from messaging.content import ContentError, paragraphs_html, sanitise
 from messaging.models import Channel
 from outbound.console.lookups import teammate_name
 
@@ -105,7 +105,7 @@ def render_for_staff(record: DeliveryRecord) -> tuple[str, SafeString]:
     if rendered is None:
         return "", safe_html("")
     # The record page shows the whole email; here its text is enough.
-    body = rendered.html if record.message.channel == Channel.IN_APP else paragraphs(rendered.text)
+    body = rendered.html if record.message.channel == Channel.IN_APP else paragraphs_html(rendered.text)
     return rendered.subject, safe_html(body)
 
 

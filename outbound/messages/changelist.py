@@ -137,7 +137,7 @@ class OutboundList(ConsoleAdmin):
     @display(description="State", ordering="state")
     def how_far(self, message: Message) -> SafeString:
         """Return the state."""
-        if message.trouble:
+        if message.problem:
             return format_html(
                 "{} {}", formatting.chip(message.get_state_display(), "warning"), formatting.chip("Problem", "bad")
             )

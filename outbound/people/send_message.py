@@ -70,7 +70,7 @@ class DirectMessageForm(forms.Form):
     def __init__(self, *args: Any, user: User, customer: Customer, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fields["sender"].queryset = Sender.objects.usable_by(user).order_by("name")  # type: ignore[attr-defined]
-        self.fields["sender"].initial = Sender.objects.usual_of(user)
+        self.fields["sender"].initial = Sender.objects.default_sender_of(user)
         queryset = Company.objects.present().filter(memberships__customer=customer).order_by("name")
         self.fields["company"].queryset = queryset  # type: ignore[attr-defined]
 
@@ -90,7 +90,7 @@ class DirectMessageForm(forms.Form):
                 format=format_,
                 sender=data["sender"],
                 subject="" if data["way"] == CHAT else data["subject"].strip(),
-                body=content.paragraphs(data["text"]) if is_push else data["body"],
+                body=content.paragraphs_html(data["text"]) if is_push else data["body"],
                 by=by,
                 at=at,
                 company=data["company"],

@@ -296,7 +296,7 @@ def other_conditions(explained: Explanation) -> list[dict[str, Any]]:
 def window_condition(explained: Explanation) -> dict[str, Any]:
     if not explained.window.spans:
         return {"label": "Delivery times", "holds": True, "text": "At any time"}
-    words = delivery_window.describe(explained.window, explained.zone.key)
+    words = delivery_window.describe_window(explained.window, explained.zone.key)
     is_open = explained.opening <= explained.at
     tail = "Open now." if is_open else f"Opens {format_opening(explained)}."
     return {"label": "Delivery times", "holds": is_open, "text": f"{words}. {tail}"}

@@ -128,7 +128,7 @@ def parse_hours(weekday: int, typed: str) -> list[dict[str, Any]]:
         if not dash:
             raise delivery_window.WindowError(f"Type the hours like 09:00-17:00, not “{part}”.")
         span = {"weekday": weekday, "from": normalise_time(opens), "to": normalise_time(closes)}
-        delivery_window.parse([span])
+        delivery_window.parse_window([span])
         found.append(span)
     return found
 

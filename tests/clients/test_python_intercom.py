@@ -1,4 +1,4 @@
-"""The official Python client 3.1.0, unchanged but for its base URL, over a real socket (docs/wire.md)."""
+"""The official Python client 3.1.0, unmodified except for its base URL, over a real socket (docs/wire.md)."""
 
 import calendar
 from collections.abc import Iterator
@@ -44,8 +44,8 @@ def ada(django_user_model):
     )
 
 
-def work_off() -> None:
-    """What the worker does with bulk jobs."""
+def process_bulk_jobs() -> None:
+    """Process bulk jobs as the worker does."""
     tasks.work_off_jobs()
 
 
@@ -74,7 +74,7 @@ class TestUsers:
         with pytest.raises(errors.ResourceNotFound, match=r"No such user_id\[25\]"):
             intercom.users.find(user_id="25")
 
-    def test_a_user_with_an_attribute_that_cannot_be_stored_is_read_and_saved_again(self, intercom):
+    def test_user_with_an_attribute_that_cannot_be_stored_can_be_loaded_and_saved(self, intercom):
         intercom.users.create(user_id="25", custom_attributes={"seats": 5})
         made = intercom.users.create(user_id="26", name="Bob", custom_attributes={"seats": "many", "plan": "pro"})
         assert (made.name, made.custom_attributes) == ("Bob", {"plan": "pro"})
@@ -82,14 +82,14 @@ class TestUsers:
         made.name = "Bobby"
         assert intercom.users.save(made).name == "Bobby"
 
-    def test_all_of_them_over_many_pages_and_by_scroll(self, intercom):
+    def test_all_users_are_listed_over_pages_and_by_scroll(self, intercom):
         for number in range(130):
             CustomerFactory(user_id=f"u{number}")
 
         assert len({user.user_id for user in intercom.users.all()}) == 130
         assert len({user.user_id for user in intercom.users.scroll()}) == 130
 
-    def test_by_tag_and_by_segment(self, intercom):
+    def test_users_are_listed_by_tag_and_segment(self, intercom):
         for name in ("ann", "bob"):
             CustomerFactory(user_id=name, name=name)
         tag = intercom.tags.tag(name="blue", users=[{"user_id": "ann"}])
@@ -100,7 +100,7 @@ class TestUsers:
 
 
 class TestCompanies:
-    def test_created_found_saved_listed_with_its_users_and_by_tag(self, intercom):
+    def test_company_is_created_found_saved_and_listed_with_its_users_and_by_tag(self, intercom):
         made = intercom.companies.create(
             company_id="6", name="Acme", plan="Paid", monthly_spend=49.9, remote_created_at=1392731331
         )
@@ -120,7 +120,7 @@ class TestCompanies:
 
 
 class TestEvents:
-    def test_recorded_and_walked(self, intercom):
+    def test_events_are_recorded_and_traversed(self, intercom):
         CustomerFactory(user_id="ann", email="ann@x.example")
         now = calendar.timegm(timezone.now().utctimetuple())
         for ago in range(60):
@@ -139,13 +139,13 @@ class TestEvents:
         assert found[0].event_name == "ordered-item"
         assert found[0].created_at > found[59].created_at
 
-    def test_of_nobody_is_not_found(self, intercom):
+    def test_event_of_an_unknown_user_is_not_found(self, intercom):
         with pytest.raises(errors.ResourceNotFound):
             intercom.events.create(event_name="x", user_id="nobody")
 
 
 class TestBulk:
-    def test_users_are_made_and_deleted_and_what_fails_is_in_the_error_feed(self, intercom):
+    def test_users_are_created_and_deleted_and_failures_are_in_the_error_feed(self, intercom):
         CustomerFactory(user_id="old")
         job = intercom.users.submit_bulk_job(
             create_items=[{"user_id": 25, "email": "a@x.example"}, {"user_id": "26", "email": "nonsense"}],
@@ -154,7 +154,7 @@ class TestBulk:
         assert (job.state, job.tasks[0]["item_count"], job.closing_at > job.created_at) == ("running", 4, True)
         intercom.users.submit_bulk_job(create_items=[{"user_id": "27"}], job_id=job.id)
 
-        work_off()
+        process_bulk_jobs()
 
         done = intercom.jobs.find(id=job.id)
         assert (done.state, len(done.tasks), done.completed_at is not None) == ("completed", 2, True)
@@ -171,11 +171,11 @@ class TestBulk:
         items = [{"event_name": f"step-{n}", "created_at": 1438944980, "user_id": "ann"} for n in range(100)]
 
         intercom.events.submit_bulk_job(create_items=items)
-        work_off()
+        process_bulk_jobs()
 
         assert Event.objects.count() == 100
 
-    def test_job_that_is_not_there_is_not_found(self, intercom):
+    def test_unknown_job_is_not_found(self, intercom):
         with pytest.raises(errors.ResourceNotFound):
             intercom.jobs.find(id="job_nope")
         with pytest.raises(errors.ResourceNotFound):
@@ -183,7 +183,7 @@ class TestBulk:
 
 
 class TestTagsAndSegments:
-    def test_tags_made_renamed_put_on_taken_off_and_listed(self, intercom):
+    def test_tags_are_created_renamed_added_removed_and_listed(self, intercom):
         for name in ("ann", "bob"):
             CustomerFactory(user_id=name)
         tag = intercom.tags.tag(name="blue", users=[{"user_id": "ann"}, {"user_id": "bob"}])
@@ -202,7 +202,7 @@ class TestTagsAndSegments:
 
 
 class TestLeadsAndNotes:
-    def test_leads_made_found_saved_converted_and_deleted(self, intercom):
+    def test_leads_are_created_found_saved_converted_and_deleted(self, intercom):
         lead = intercom.leads.create(email="lead@x.example", name="Lee")
         lead.custom_attributes["foo"] = "bar"
         assert intercom.leads.save(lead).custom_attributes == {"foo": "bar"}
@@ -269,7 +269,7 @@ class TestConversations:
         assert [found.id for found in find_all(type="admin", admin_id=ada.pk, open=False)] == []
         assert intercom.users.load(begun.user).email == "ann@x.example"
 
-    def test_walked_over_many_pages_the_newest_first(self, intercom, begun):
+    def test_conversations_are_traversed_over_pages_newest_first(self, intercom, begun):
         for number in range(45):
             intercom.messages.create(**{"from": {"type": "user", "user_id": "ann"}, "body": str(number)})
 
@@ -278,7 +278,7 @@ class TestConversations:
         assert len({conversation.id for conversation in found}) == 46
         assert found[-1].id == begun.id
 
-    def test_get_for_one_user_has_matching_run(self, intercom):
+    def test_listing_for_one_user_runs_matching(self, intercom):
         CustomerFactory(user_id="ann", email="ann@x.example")
         message = MessageFactory(live=True)
 
@@ -288,7 +288,7 @@ class TestConversations:
 
 
 class TestMessages:
-    def test_teammate_writes_in_app_and_by_email_to_a_user_and_a_lead(self, intercom, ada):
+    def test_teammate_sends_in_app_and_email_messages_to_a_user_and_a_lead(self, intercom, ada):
         customer = CustomerFactory(user_id="ann", email="ann@x.example")
         lead = intercom.leads.create(email="lee@x.example")
         by = {"body": "What's up :)", "from": {"type": "admin", "id": str(ada.pk)}}
@@ -319,7 +319,7 @@ class TestMessages:
             )  # fmt: skip
 
 
-class TestTheRest:
+class TestOtherEndpoints:
     def test_admins(self, intercom, ada):
         [admin] = intercom.admins.all()
 
@@ -338,7 +338,7 @@ class TestTheRest:
         [by_admin] = intercom.counts.for_type(type="conversation", count="admin").conversation["admin"]
         assert by_admin == {"id": str(ada.pk), "name": "Ada Byron", "open": 1, "closed": 0}
 
-    def test_subscriptions_made_found_saved_listed_and_deleted(self, intercom):
+    def test_subscriptions_are_created_found_saved_listed_and_deleted(self, intercom):
         made = intercom.subscriptions.create(url="https://hooks.example/", topics=["user.created"])
         assert made.id.startswith("nsub_")
         assert Subscription.objects.get().secret == made.hub_secret
@@ -351,7 +351,7 @@ class TestTheRest:
 
         assert list(intercom.subscriptions.all()) == []
 
-    def test_rate_limit_is_told_and_over_it_is_an_error_of_its_own(self, intercom, settings, time_machine, at):
+    def test_rate_limit_is_in_headers_and_has_its_own_exception(self, intercom, settings, time_machine, at):
         settings.API_RATE_LIMIT = 18
         cache.clear()
         time_machine.move_to(at, tick=False)
@@ -366,7 +366,7 @@ class TestTheRest:
         with pytest.raises(errors.AuthenticationError):
             list(client(live_server, token="nonsense-nonsense").admins.all())
 
-    def test_what_could_mean_two_is_a_conflict_of_its_own(self, intercom):
+    def test_ambiguous_request_has_its_own_conflict_exception(self, intercom):
         one = CustomerFactory(user_id="1")
         CustomerFactory(user_id="2")
 

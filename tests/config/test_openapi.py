@@ -1,4 +1,4 @@
-"""The OpenAPI document says what is true: schemathesis holds the whole API against it."""
+"""OpenAPI document: schemathesis checks the whole API against it."""
 
 import inspect
 import os
@@ -21,7 +21,7 @@ from schemathesis.specs.openapi.checks import (
 
 from audiences.models import Integration, Job, JobTask, Notification, NotificationState, Subscription, Topic, Workspace
 from config import openapi
-from config.openapi import CALLS, PLACES
+from config.openapi import ADDRESS_OF, CALLS
 from delivery.conversations import threads
 from delivery.visits import visit
 from tests.factories import (
@@ -40,7 +40,7 @@ from tests.factories import (
 
 pytestmark = pytest.mark.django_db
 
-# A longer run once: OPENAPI_EXAMPLES=200.
+# For a longer run, set OPENAPI_EXAMPLES=200.
 EXAMPLES = int(os.environ.get("OPENAPI_EXAMPLES", "6"))
 CHECKS = [
     not_a_server_error,
@@ -49,7 +49,7 @@ CHECKS = [
     response_headers_conformance,
     response_schema_conformance,
 ]
-# Where everything there is in the world of these tests can be found.
+# Identifiers of the objects that exist in these tests.
 KEY = 7_000_001
 KNOWN: dict[str, Any] = {
     "id": str(KEY),
@@ -66,32 +66,33 @@ KNOWN: dict[str, Any] = {
 METHODS = ("get", "post", "put", "patch", "delete")
 
 api = schemathesis.openapi.from_wsgi("/api/schema?format=json", get_wsgi_application())
-# Every boundary of every field is for the longer run.
+# Test every boundary of every field only in the longer run.
 api.config.phases.coverage.enabled = EXAMPLES >= 50
 
 
-def known(values: Any) -> Any:
-    """The same with names of what is there in every other place that can have them."""
+def with_existing_ids(values: Any) -> Any:
+    """Replace about half of the identifiers by those of existing objects."""
     if isinstance(values, dict):
         return {
-            key: KNOWN[key] if key in KNOWN and len(str(value)) % 2 else known(value) for key, value in values.items()
+            key: KNOWN[key] if key in KNOWN and len(str(value)) % 2 else with_existing_ids(value)
+            for key, value in values.items()
         }
-    return [known(value) for value in values] if isinstance(values, list) else values
+    return [with_existing_ids(value) for value in values] if isinstance(values, list) else values
 
 
 @api.hook
 def map_body(context, body):
-    return known(body)
+    return with_existing_ids(body)
 
 
 @api.hook
 def map_query(context, query):
-    return known(query)
+    return with_existing_ids(query)
 
 
 @api.hook
 def map_path_parameters(context, path_parameters):
-    return known(path_parameters)
+    return with_existing_ids(path_parameters)
 
 
 @pytest.fixture(autouse=True)
@@ -140,7 +141,7 @@ def token(settings, django_user_model) -> str:
 
 
 def move(begun):
-    """The conversation under the key of this world."""
+    """Change the conversation's key to KEY."""
     old, begun.pk = begun.pk, KEY
     begun.save(force_insert=True)
     begun.parts.model.objects.filter(conversation=old).update(conversation=KEY)
@@ -155,23 +156,23 @@ def move(begun):
     derandomize=EXAMPLES < 50,
     suppress_health_check=list(HealthCheck),
 )
-def test_every_answer_is_as_the_document_says_and_none_is_a_500(case, token):
+def test_every_response_matches_the_document_and_none_is_a_500(case, token):
     case.call_and_validate(headers={"Authorization": f"Bearer {token}"}, checks=CHECKS)
 
 
-def test_every_call_there_is_is_described_and_nothing_else_is():
-    routed = {(view, method) for view in PLACES for method in METHODS if hasattr(view, method)}
+def test_document_describes_exactly_the_existing_calls():
+    routed = {(view, method) for view in ADDRESS_OF for method in METHODS if hasattr(view, method)}
 
     assert routed == {(view, method) for view, calls in CALLS.items() for method in calls}
 
 
-def test_every_call_says_in_a_sentence_what_it_does():
+def test_every_call_has_a_summary_sentence():
     for view, calls in CALLS.items():
         for method in calls:
             assert inspect.getdoc(getattr(view, method)), (view, method)
 
 
-def test_document_names_no_schema_that_is_not_in_it(client):
+def test_document_refers_only_to_schemas_that_it_contains(client):
     document = client.get("/api/schema?format=json").json()
 
     named = set(find_refs(document))
@@ -179,7 +180,7 @@ def test_document_names_no_schema_that_is_not_in_it(client):
 
 
 def find_refs(value: Any):
-    """Every schema that is named anywhere."""
+    """Return every schema reference in the document."""
     if isinstance(value, dict):
         yield from ([value["$ref"]] if "$ref" in value else [])
         for inner in value.values():
@@ -189,7 +190,7 @@ def find_refs(value: Any):
             yield from find_refs(inner)
 
 
-def test_docs_are_readable_without_a_token_and_take_nothing_from_elsewhere(client):
+def test_docs_need_no_token_and_load_nothing_from_other_hosts(client):
     for address in ("/api/docs", "/api/docs/"):
         page = client.get(address).content.decode()
 

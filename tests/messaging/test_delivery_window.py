@@ -11,19 +11,19 @@ from messaging.delivery_window import Span, Window, WindowError
 DUBLIN = ZoneInfo("Europe/Dublin")
 NEW_YORK = ZoneInfo("America/New_York")
 OFFICE = [{"weekday": day, "from": "09:00", "to": "17:30"} for day in range(5)]
-# Each: a zone and the UTC moment its clock changes there.
+# Zones, and the UTC moments at which their clocks change.
 CHANGES = [
     ("Europe/Dublin", datetime(2024, 3, 31, 1, tzinfo=UTC)),
     ("Europe/Dublin", datetime(2024, 10, 27, 1, tzinfo=UTC)),
     ("America/New_York", datetime(2024, 3, 10, 7, tzinfo=UTC)),
     ("America/New_York", datetime(2024, 11, 3, 6, tzinfo=UTC)),
     ("Australia/Lord_Howe", datetime(2024, 4, 6, 15, tzinfo=UTC)),  # half an hour back
-    ("Australia/Lord_Howe", datetime(2024, 10, 5, 15, 30, tzinfo=UTC)),  # half an hour on
+    ("Australia/Lord_Howe", datetime(2024, 10, 5, 15, 30, tzinfo=UTC)),  # half an hour forward
     ("America/Sao_Paulo", datetime(2018, 11, 4, 3, tzinfo=UTC)),  # midnight does not exist
-    ("America/Sao_Paulo", datetime(2018, 2, 18, 2, tzinfo=UTC)),  # the hour before midnight comes twice
+    ("America/Sao_Paulo", datetime(2018, 2, 18, 2, tzinfo=UTC)),  # the hour before midnight occurs twice
     ("Asia/Beirut", datetime(2024, 3, 30, 22, tzinfo=UTC)),
-    ("Pacific/Apia", datetime(2011, 12, 30, 10, tzinfo=UTC)),  # the whole of Friday skipped
-    ("America/Caracas", datetime(2016, 5, 1, 7, tzinfo=UTC)),  # half an hour, for good
+    ("Pacific/Apia", datetime(2011, 12, 30, 10, tzinfo=UTC)),  # all of Friday is skipped
+    ("America/Caracas", datetime(2016, 5, 1, 7, tzinfo=UTC)),  # half an hour, permanently
     ("Asia/Gaza", datetime(2040, 10, 20, tzinfo=UTC)),  # two changes within seven days
     ("Africa/Casablanca", datetime(2024, 3, 10, 2, tzinfo=UTC)),
     ("Antarctica/Troll", datetime(2024, 3, 31, 1, tzinfo=UTC)),  # two hours at once
@@ -31,14 +31,16 @@ CHANGES = [
 
 
 def parse(*entries: tuple[int, str, str]) -> Window:
-    return delivery_window.parse([{"weekday": day, "from": opens, "to": closes} for day, opens, closes in entries])
+    return delivery_window.parse_window(
+        [{"weekday": day, "from": opens, "to": closes} for day, opens, closes in entries]
+    )
 
 
 def local(zone: ZoneInfo, *moment: int, fold: int = 0) -> datetime:
     return datetime(*moment, tzinfo=zone, fold=fold).astimezone(UTC)
 
 
-def open_by_the_wall_clock(window: Window, at: datetime, zone: ZoneInfo) -> bool:
+def open_by_local_time(window: Window, at: datetime, zone: ZoneInfo) -> bool:
     wall = at.astimezone(zone)
     minutes = wall.hour * 60 + wall.minute
     inside = [s for s in window.spans if s.weekday == wall.weekday() and s.opens <= minute_before(s.closes, minutes)]
@@ -49,31 +51,31 @@ def minute_before(closes: int, minutes: int) -> int:
     return minutes if minutes < closes else -1
 
 
-# reading
+# parsing
 
 
 def test_an_empty_window_is_always_open():
     at = datetime(2024, 5, 4, 3, 7, tzinfo=UTC)
 
     for nothing in ([], None, ()):
-        assert delivery_window.parse(nothing) == Window()
+        assert delivery_window.parse_window(nothing) == Window()
     assert delivery_window.is_open(Window(), at, DUBLIN)
     assert delivery_window.next_opening(Window(), at, DUBLIN) == at
 
 
-def test_what_is_stored_is_read_back_as_the_same_window():
-    window = delivery_window.parse(OFFICE)
+def test_stored_window_is_parsed_as_the_same_window():
+    window = delivery_window.parse_window(OFFICE)
 
     assert window.as_json() == OFFICE
-    assert delivery_window.parse(window.as_json()) == window
+    assert delivery_window.parse_window(window.as_json()) == window
 
 
-def test_a_span_over_midnight_is_split_there():
+def test_span_over_midnight_is_split_at_midnight():
     assert parse((6, "22:00", "06:00")).spans == (Span(0, 0, 360), Span(6, 1320, 1440))
 
 
 @pytest.mark.parametrize("midnight", ["00:00", "24:00"])
-def test_a_span_to_midnight_stays_in_its_day(midnight):
+def test_span_until_midnight_stays_in_its_day(midnight):
     assert parse((2, "22:00", midnight)).spans == (Span(2, 1320, 1440),)
 
 
@@ -103,18 +105,18 @@ def test_spans_that_overlap_or_touch_are_joined():
         ([{**OFFICE[0], "from": "24:00"}], "cannot begin at 24:00"),
     ],
 )
-def test_what_cannot_be_read_is_refused_in_words_that_name_the_entry(value, words):
+def test_invalid_window_is_refused_with_a_text_that_names_the_entry(value, words):
     with pytest.raises(WindowError) as refused:
-        delivery_window.parse(value)
+        delivery_window.parse_window(value)
 
     assert words in str(refused.value)
 
 
-# open or not
+# is_open and next_opening
 
 
-def test_the_opening_minute_is_in_and_the_closing_minute_out():
-    window = delivery_window.parse(OFFICE)
+def test_opening_minute_is_included_and_closing_minute_is_not():
+    window = delivery_window.parse_window(OFFICE)
     monday = datetime(2024, 5, 6, tzinfo=DUBLIN)
 
     assert not delivery_window.is_open(window, monday.replace(hour=8, minute=59, second=59, microsecond=999999), DUBLIN)
@@ -123,8 +125,8 @@ def test_the_opening_minute_is_in_and_the_closing_minute_out():
     assert not delivery_window.is_open(window, monday.replace(hour=17, minute=30), DUBLIN)
 
 
-def test_the_same_moment_is_open_in_one_zone_and_not_in_another():
-    window, at = delivery_window.parse(OFFICE), datetime(2024, 5, 6, 9, tzinfo=UTC)
+def test_window_is_open_in_one_zone_and_closed_in_another_at_the_same_moment():
+    window, at = delivery_window.parse_window(OFFICE), datetime(2024, 5, 6, 9, tzinfo=UTC)
 
     assert delivery_window.is_open(window, at, DUBLIN)
     assert not delivery_window.is_open(window, at, NEW_YORK)
@@ -133,12 +135,14 @@ def test_the_same_moment_is_open_in_one_zone_and_not_in_another():
 def test_a_match_on_saturday_waits_for_monday_morning():
     at = local(DUBLIN, 2024, 5, 4, 12, 13)
 
-    assert delivery_window.next_opening(delivery_window.parse(OFFICE), at, DUBLIN) == local(DUBLIN, 2024, 5, 6, 9)
+    assert delivery_window.next_opening(delivery_window.parse_window(OFFICE), at, DUBLIN) == local(
+        DUBLIN, 2024, 5, 6, 9
+    )
 
 
-def test_an_opening_is_told_in_utc_even_where_it_is_now():
+def test_opening_is_in_utc_also_if_it_is_now():
     at = datetime(2024, 5, 6, 10, 1, 2, 345, tzinfo=NEW_YORK)
-    opening = delivery_window.next_opening(delivery_window.parse(OFFICE), at, NEW_YORK)
+    opening = delivery_window.next_opening(delivery_window.parse_window(OFFICE), at, NEW_YORK)
 
     assert opening == at
     assert opening.tzinfo is UTC
@@ -152,20 +156,20 @@ def test_just_after_closing_the_next_opening_is_a_week_away():
 
 def test_a_moment_without_a_zone_is_refused():
     with pytest.raises(ValueError, match="needs a time zone"):
-        delivery_window.is_open(delivery_window.parse(OFFICE), datetime(2024, 5, 6, 9), DUBLIN)  # noqa: DTZ001
+        delivery_window.is_open(delivery_window.parse_window(OFFICE), datetime(2024, 5, 6, 9), DUBLIN)  # noqa: DTZ001
 
 
-# the nights of a clock change
+# clock changes
 
 
-def test_an_opening_in_the_skipped_hour_opens_when_the_clock_is_next_right():
+def test_opening_in_the_skipped_hour_is_at_the_end_of_that_hour():
     window = parse((6, "02:30", "05:00"))
     at = local(NEW_YORK, 2024, 3, 10, 1, 59)
 
     assert delivery_window.next_opening(window, at, NEW_YORK) == local(NEW_YORK, 2024, 3, 10, 3)
 
 
-def test_an_hour_that_comes_twice_is_open_both_times():
+def test_hour_that_occurs_twice_is_open_both_times():
     window = parse((6, "01:00", "01:30"))
     first = local(NEW_YORK, 2024, 11, 3, 1)
     second = local(NEW_YORK, 2024, 11, 3, 1, fold=1)
@@ -184,14 +188,14 @@ def test_when_the_clock_goes_back_into_an_open_span_it_opens_at_the_change():
     assert delivery_window.next_opening(window, closed, NEW_YORK) == local(NEW_YORK, 2024, 11, 3, 1, fold=1)
 
 
-def test_a_span_that_is_skipped_whole_does_not_open_that_night():
+def test_span_inside_the_skipped_hour_does_not_open_that_night():
     window = parse((6, "02:00", "02:30"))
     at = local(NEW_YORK, 2024, 3, 10, 0)
 
     assert delivery_window.next_opening(window, at, NEW_YORK) == local(NEW_YORK, 2024, 3, 17, 2)
 
 
-def test_lord_howe_moves_by_half_an_hour():
+def test_lord_howe_changes_by_half_an_hour():
     zone = ZoneInfo("Australia/Lord_Howe")
     window = parse((6, "02:00", "03:00"))
 
@@ -199,14 +203,14 @@ def test_lord_howe_moves_by_half_an_hour():
 
 
 @pytest.mark.parametrize(("name", "day"), [("America/Sao_Paulo", (2018, 11, 4)), ("Asia/Beirut", (2024, 3, 31))])
-def test_a_day_that_begins_at_one_opens_at_one(name, day):
+def test_window_of_a_day_without_midnight_opens_at_one(name, day):
     zone = ZoneInfo(name)
     evening = local(zone, *day, 12) - timedelta(hours=20)
 
     assert delivery_window.next_opening(parse((6, "00:00", "08:00")), evening, zone) == local(zone, *day, 1)
 
 
-def test_a_day_that_was_skipped_whole_waits_for_that_day_of_the_next_week():
+def test_window_on_a_skipped_day_opens_a_week_later():
     zone = ZoneInfo("Pacific/Apia")
     thursday = local(zone, 2011, 12, 29, 12)
 
@@ -230,7 +234,7 @@ anywhere = st.tuples(
 
 
 @pytest.mark.parametrize(("name", "at"), CHANGES)
-def test_the_moments_these_tests_call_changes_are_changes(name, at):
+def test_moments_in_the_table_are_clock_changes(name, at):
     zone = ZoneInfo(name)
 
     assert at.astimezone(zone).utcoffset() != (at - timedelta(seconds=1)).astimezone(zone).utcoffset()
@@ -238,36 +242,36 @@ def test_the_moments_these_tests_call_changes_are_changes(name, at):
 
 @settings(deadline=None, max_examples=200)
 @given(window=all_windows, where=near_a_change | anywhere)
-def test_open_is_what_the_wall_clock_says(window, where):
+def test_window_is_open_according_to_local_time(window, where):
     zone, at = where
 
-    assert delivery_window.is_open(window, at, zone) == open_by_the_wall_clock(window, at, zone)
+    assert delivery_window.is_open(window, at, zone) == open_by_local_time(window, at, zone)
 
 
 @settings(deadline=None, max_examples=150)
 @given(window=all_windows, where=near_a_change | anywhere)
 @example(parse((6, "02:00", "02:30")), (NEW_YORK, datetime(2024, 3, 10, tzinfo=UTC)))
 @example(parse((4, "00:00", "24:00")), (ZoneInfo("Pacific/Apia"), datetime(2011, 12, 30, tzinfo=UTC)))
-def test_the_next_opening_is_open_and_nothing_before_it_is(window, where):
+def test_next_opening_is_the_first_open_moment(window, where):
     zone, at = where
     opening = delivery_window.next_opening(window, at, zone)
 
     assert opening >= at
-    assert open_by_the_wall_clock(window, opening, zone)
+    assert open_by_local_time(window, opening, zone)
     if opening > at:
-        assert not open_by_the_wall_clock(window, opening - timedelta(microseconds=1), zone)
+        assert not open_by_local_time(window, opening - timedelta(microseconds=1), zone)
         minute = at
         while minute < opening:
-            assert not open_by_the_wall_clock(window, minute, zone)
+            assert not open_by_local_time(window, minute, zone)
             minute += timedelta(minutes=1)
 
 
 @given(all_windows)
-def test_every_window_is_stored_and_read_back_unchanged(window):
-    assert delivery_window.parse(window.as_json()) == window
+def test_every_window_survives_storing_and_parsing(window):
+    assert delivery_window.parse_window(window.as_json()) == window
 
 
-# words and zones
+# descriptions and zones
 
 
 @pytest.mark.parametrize(
@@ -283,21 +287,21 @@ def test_every_window_is_stored_and_read_back_unchanged(window):
         ),
     ],
 )
-def test_a_window_is_told_in_words(entries, words):
-    assert delivery_window.describe(parse(*entries), "Europe/Dublin") == words
+def test_window_is_described_in_words(entries, words):
+    assert delivery_window.describe_window(parse(*entries), "Europe/Dublin") == words
 
 
-def test_words_without_a_zone_name_no_zone():
-    assert delivery_window.describe(parse((0, "09:00", "17:00")), "") == "Monday 09:00 to 17:00"
+def test_description_without_a_zone_name_has_no_zone():
+    assert delivery_window.describe_window(parse((0, "09:00", "17:00")), "") == "Monday 09:00 to 17:00"
 
 
 def test_a_known_zone_is_used():
-    assert delivery_window.zone("America/New_York", DUBLIN) == NEW_YORK
+    assert delivery_window.zone_or_fallback("America/New_York", DUBLIN) == NEW_YORK
 
 
 @pytest.mark.parametrize(
     "name",
     ["", None, "Mars/Base", "../etc", "/etc/passwd", "a\0b", "Europe", "europe/dublin", "\udcff", "x" * 5000, "."],
 )
-def test_a_name_that_is_no_zone_gives_the_fallback(name):
-    assert delivery_window.zone(name, DUBLIN) is DUBLIN
+def test_unknown_zone_name_gives_the_fallback(name):
+    assert delivery_window.zone_or_fallback(name, DUBLIN) is DUBLIN

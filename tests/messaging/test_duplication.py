@@ -1,4 +1,4 @@
-"""Duplicating a message, and deleting a draft."""
+"""Duplication of messages, and deletion of drafts."""
 
 import pytest
 
@@ -10,7 +10,7 @@ from tests.factories import AT, CustomerFactory, MessageFactory, rule
 pytestmark = pytest.mark.django_db
 
 
-def test_a_copy_is_a_draft_with_the_same_content_filters_and_window():
+def test_duplicate_is_a_draft_with_the_same_content_filters_and_window():
     window = [{"weekday": 0, "from": "09:00", "to": "17:00"}]
     message = MessageFactory(live=True, rules=[rule("name", "is", "Ada")], window=window)
 
@@ -22,16 +22,16 @@ def test_a_copy_is_a_draft_with_the_same_content_filters_and_window():
     assert copy.audience.rules == message.audience.rules
 
 
-def test_a_long_title_still_fits():
+def test_title_of_a_duplicate_is_shortened_to_fit():
     assert len(duplication.duplicate(MessageFactory(title="x" * 200), by=None, at=AT).title) <= 200
 
 
-def test_a_message_to_one_person_has_no_copy():
+def test_direct_message_cannot_be_duplicated():
     with pytest.raises(WrongState):
         duplication.duplicate(MessageFactory(to_customer=CustomerFactory(), in_app=True), by=None, at=AT)
 
 
-def test_a_discarded_draft_leaves_nothing_behind():
+def test_discarded_draft_leaves_no_rows():
     duplication.discard(MessageFactory())
 
     assert not Message.objects.exists()
@@ -39,7 +39,7 @@ def test_a_discarded_draft_leaves_nothing_behind():
     assert not Audience.objects.exists()
 
 
-def test_what_has_been_live_is_not_discarded():
+def test_message_that_has_been_live_cannot_be_discarded():
     message = MessageFactory(live=True)
 
     with pytest.raises(WrongState):

@@ -100,7 +100,7 @@ def test_home_says_that_no_message_is_stuck(console):
 
 def test_trouble_is_stuck(console):
     message = MessageFactory(title="Welcome", live=True)
-    Message.objects.filter(pk=message.pk).update(trouble="A rule names a tag that is gone.")
+    Message.objects.filter(pk=message.pk).update(problem="A rule names a tag that is gone.")
 
     assert stuck(console.get(HOME)) == {"Welcome": "A rule names a tag that is gone."}
 
@@ -165,7 +165,7 @@ def test_queries_do_not_grow_with_the_messages(console, django_assert_max_num_qu
     def make(many: int) -> None:
         CustomerFactory(email=f"ada{many}@acme.example")
         for _ in range(many):
-            Message.objects.filter(pk=MessageFactory(one_off=True, live=True).pk).update(trouble="Something.")
+            Message.objects.filter(pk=MessageFactory(one_off=True, live=True).pk).update(problem="Something.")
 
     make(2)
     console.get(HOME)

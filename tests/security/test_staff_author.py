@@ -86,8 +86,8 @@ def test_nothing_they_write_runs_wherever_it_is_shown(mallory, script):
     bodies = list(Message.objects.values_list("version__body", flat=True))
     assert len(bodies) == (answer.status_code == 302), "neither saved nor refused"
     for body in bodies:
-        for layout in content.Layout:
-            compiled = content.compile_version("", body, layout=layout, tracked=layout == content.Layout.EMAIL)
+        for target in content.RenderTarget:
+            compiled = content.compile_version("", body, target=target, tracked=target == content.RenderTarget.EMAIL)
             values = {"name": "javascript", content.TRACKING_CLICK: "/c/", content.TRACKING_OPEN: "/o"}
             written = compiled.render(values).html
             inside = written.partition("<body")[2] or written
@@ -121,7 +121,7 @@ def test_a_subject_is_one_line(mallory, ends):
     subjects = list(Message.objects.values_list("version__subject", flat=True))
     assert len(subjects) == (answer.status_code == 302), "neither saved nor refused"
     for subject in subjects:
-        rendered = content.compile_version(subject, "<p>x</p>", layout=content.Layout.EMAIL).render({}).subject
+        rendered = content.compile_version(subject, "<p>x</p>", target=content.RenderTarget.EMAIL).render({}).subject
         assert not re.search(r"[\r\n\u2028\x0b\x85\x00]", rendered)
 
 
@@ -207,7 +207,7 @@ def test_a_text_reaches_nothing_but_the_variables_of_a_message(mallory, reaches)
 def test_what_burns_for_one_customer_fails_for_that_one_within_seconds():
     long = "x" * 19_000
     version = content.compile_version(
-        "", "{% for i in (1..900) %}{{ custom_attributes.a }}{% endfor %}", layout=content.Layout.TEXT
+        "", "{% for i in (1..900) %}{{ custom_attributes.a }}{% endfor %}", target=content.RenderTarget.TEXT
     )
 
     began = perf_counter()

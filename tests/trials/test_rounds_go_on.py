@@ -71,7 +71,7 @@ def test_message_whose_rules_broke_while_it_waited_does_not_silence_its_channel(
 
     assert channel.subjects == ["whole"] * 12
     broken.refresh_from_db()
-    assert "plan" in broken.trouble
+    assert "plan" in broken.problem
 
 
 def test_message_that_cannot_be_finished_holds_up_no_other(at, channel, monkeypatch):

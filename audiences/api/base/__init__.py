@@ -1,1 +1,1 @@
-"""What every endpoint of the REST API shares: parsing, errors, paging, lookups, authentication and OpenAPI helpers."""
+"""Base of the REST API: parsing, errors, paging, lookups, authentication and OpenAPI helpers."""

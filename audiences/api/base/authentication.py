@@ -1,4 +1,4 @@
-"""Who may call the API: integrations, by their token (behaviour 2, wire 5.1)."""
+"""Token authentication of integrations (behaviour 2, wire 5.1)."""
 
 import base64
 import binascii
@@ -15,20 +15,20 @@ from rest_framework.request import Request
 
 from audiences.models import Integration
 
-READ = ("name", "token_key", "last_used_at", "user__username", "user__first_name", "user__is_active")
+LOADED_FIELDS = ("name", "token_key", "last_used_at", "user__username", "user__first_name", "user__is_active")
 TOKEN = re.compile(r"[\x21-\x7e]{8,255}")
 
 
 class TokenAuthentication(KnoxAuthentication):
-    """Bearer, or HTTP Basic with the token as user name and an empty password, as the official clients send it."""
+    """Bearer token, or HTTP Basic with the token as user name and an empty password, as official clients send."""
 
     def authenticate(self, request: Request) -> tuple[AbstractBaseUser, Integration] | None:
-        """Return the integration's user and the integration, noting that it was used; None without any credentials."""
+        """Return the integration and its user, and record the use. Return None if there are no credentials."""
         scheme, _, credentials = get_authorization_header(request).decode("latin-1").strip().partition(" ")
         if not scheme:
             return None
-        read = SCHEMES.get(scheme.lower())
-        token = read(credentials.strip()) if read else ""
+        read_token = TOKEN_READERS.get(scheme.lower())
+        token = read_token(credentials.strip()) if read_token else ""
         if not TOKEN.fullmatch(token):
             raise AuthenticationFailed
         user, integration = self.authenticate_credentials(token.encode())
@@ -36,21 +36,21 @@ class TokenAuthentication(KnoxAuthentication):
         return user, integration
 
     def authenticate_credentials(self, token: bytes) -> tuple[AbstractBaseUser, Integration]:
-        """Find the integration by the digest of its token: one row, of which little is read, as none ever ends."""
+        """Find the integration by the digest of its token. Knox's expiry check is skipped: tokens never expire."""
         try:
             digest = hash_token(token.decode())
-            found = Integration.objects.select_related("user").only(*READ).get(pk=digest, user__is_active=True)
+            found = Integration.objects.select_related("user").only(*LOADED_FIELDS).get(pk=digest, user__is_active=True)
         except (binascii.Error, TypeError, Integration.DoesNotExist) as wrong:
             raise AuthenticationFailed from wrong
         return found.user, found
 
     def authenticate_header(self, request: Request) -> str:
-        """Return the scheme a 401 asks for."""
+        """Return the scheme for the WWW-Authenticate header of a 401."""
         return "Bearer"
 
 
-def user_name(credentials: str) -> str:
-    """Return the user name of HTTP Basic, "" unless the password is empty."""
+def basic_user_name(credentials: str) -> str:
+    """Return the user name of HTTP Basic credentials; "" if they are invalid or have a password."""
     try:
         name, _, password = base64.b64decode(credentials, validate=True).decode("latin-1").partition(":")
     except (binascii.Error, ValueError):
@@ -58,4 +58,4 @@ def user_name(credentials: str) -> str:
     return "" if password else name
 
 
-SCHEMES: dict[str, Callable[[str], str]] = {"bearer": str, "basic": user_name}
+TOKEN_READERS: dict[str, Callable[[str], str]] = {"bearer": str, "basic": basic_user_name}

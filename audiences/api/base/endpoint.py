@@ -1,4 +1,4 @@
-"""What all endpoints of the API share: JSON in and out, the rate limit, and a 404 in JSON for the rest of /api/."""
+"""Base class of the API's endpoints: JSON parser, rate limit, and a JSON 404 for unknown addresses under /api/."""
 
 import json
 from io import BytesIO
@@ -21,51 +21,50 @@ from rest_framework.views import APIView
 from audiences.api.base.errors import TooLarge
 from audiences.api.base.openapi import Parameter
 from audiences.api.base.query import check_query
-from audiences.api.base.versions import HEADER, check_version, refuse_foreign_keys
+from audiences.api.base.versions import VERSION_HEADER, check_version, refuse_foreign_keys
 from audiences.intake import Refused
 
-# The official clients put the path of a `next` link behind their base URL, which ends in /api itself, and so ask for
-# the rest of a list at /api/api/users. Every address of the API begins with this.
-AGAIN = "(?:api/)?"
-# The limit is a minute's, counted in windows of this many seconds (wire 5.3).
-WINDOW = 10
+# The official clients append the path of a `next` link to their base URL, which already ends in /api, and so request
+# /api/api/users. The pattern of every address begins with this optional prefix.
+REPEATED_API_PREFIX = "(?:api/)?"
+# API_RATE_LIMIT is per minute; requests are counted in windows of this many seconds (wire 5.3).
+RATE_WINDOW_SECONDS = 10
 
 
 class JsonObject(BaseParser):
-    """One JSON object in UTF-8, or a 400 that says what it is instead."""
+    """Parser of one JSON object in UTF-8. Anything else is a 400."""
 
     media_type = "application/json"
 
     def parse(self, stream: Any, media_type: str | None = None, parser_context: Any = None) -> dict[str, Any]:
-        """Read the body."""
-        most = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
-        raw = stream.read(most + 1)
-        if len(raw) > most:
+        """Return the parsed body."""
+        max_size = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
+        raw = stream.read(max_size + 1)
+        if len(raw) > max_size:
             raise TooLarge
         try:
-            read = json.loads(raw.decode("utf-8-sig"))
+            parsed = json.loads(raw.decode("utf-8-sig"))
         except (ValueError, RecursionError) as wrong:
             raise ParseError("The body is not JSON in UTF-8.") from wrong
-        if read == []:
-            read = {}  # An object without keys, as PHP writes it.
-        if not isinstance(read, dict):
+        if parsed == []:
+            parsed = {}  # PHP encodes an object without keys as [].
+        if not isinstance(parsed, dict):
             raise ParseError("The body must be a JSON object.")
-        return read
+        return parsed
 
 
-class Broken(BytesIO):
-    """A body of which no more came than that it makes no sense; whoever reads it is told."""
+class BrokenBody(BytesIO):
+    """Body that could not be read. Reading it raises ParseError."""
 
     def read(self, _size: int | None = -1, /) -> bytes:
-        """Refuse."""
-        raise ParseError("The body cannot be read: its chunks are broken, or it ended too soon.")
+        raise ParseError("The body cannot be read: its chunks are invalid, or it ended too soon.")
 
 
-class AlwaysJson(BaseContentNegotiation):
-    """Answer in JSON whatever is said to be acceptable: there is nothing else, and errors must be readable."""
+class JsonNegotiation(BaseContentNegotiation):
+    """Content negotiation that ignores the Accept header: every response is JSON, also an error."""
 
     def select_parser(self, request: Request, parsers: Any) -> BaseParser | None:
-        """Return the parser for the body's type, None (a 415) where it is not JSON."""
+        """Return the parser for the body's media type; None (a 415) if it is not JSON."""
         media_type = (request.content_type or "").partition(";")[0].strip().lower()
         return next((parser for parser in parsers if parser.media_type == media_type), None)
 
@@ -77,26 +76,26 @@ class AlwaysJson(BaseContentNegotiation):
 
 
 class RateLimit(BaseThrottle):
-    """So many requests per token in each window; kept in Django's cache, so exact where that is shared."""
+    """Rate limit per token and window. Counted in Django's cache, so it is exact only with a shared cache."""
 
     def allow_request(self, request: Request, view: APIView) -> bool:
-        """Count this one; the view puts the count in the answer's headers."""
+        """Count this request. The view writes the numbers into the response headers."""
         if not settings.API_RATE_LIMIT or request.auth is None:
             return True
         now = int(timezone.now().timestamp())
-        limit = -(-settings.API_RATE_LIMIT * WINDOW // 60)
-        window = now // WINDOW
+        limit = -(-settings.API_RATE_LIMIT * RATE_WINDOW_SECONDS // 60)
+        window = now // RATE_WINDOW_SECONDS
         key = f"api-rate-{request.auth.pk[:40]}-{window}"
-        cache.add(key, 0, timeout=2 * WINDOW)
+        cache.add(key, 0, timeout=2 * RATE_WINDOW_SECONDS)
         try:
             used = cache.incr(key)
-        except ValueError:  # Dropped by the cache in between.
+        except ValueError:  # The cache evicted the key in the meantime.
             used = 1
-        self.seconds_left = (window + 1) * WINDOW - now
+        self.seconds_left = (window + 1) * RATE_WINDOW_SECONDS - now
         request.rate_limit = {  # type: ignore[attr-defined]
             "X-RateLimit-Limit": limit,
             "X-RateLimit-Remaining": max(limit - used, 0),
-            "X-RateLimit-Reset": (window + 1) * WINDOW,
+            "X-RateLimit-Reset": (window + 1) * RATE_WINDOW_SECONDS,
         }
         return used <= limit
 
@@ -106,22 +105,22 @@ class RateLimit(BaseThrottle):
 
 
 class Endpoint(APIView):
-    """An address of the API."""
+    """Base class of the API's views."""
 
     parser_classes = [JsonObject]
     throttle_classes = [RateLimit]
-    content_negotiation_class = AlwaysJson
+    content_negotiation_class = JsonNegotiation
     # The query parameters of each method, by its name in lower case. The OpenAPI document shows the same ones.
     parameters: dict[str, tuple[Parameter, ...]] = {}
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
-        """Let in who may call, then refuse whatever the call would silently ignore."""
+        """Authenticate and throttle, then refuse input that the call would silently ignore."""
         super().initial(request, *args, **kwargs)
         self.check_request(request)
 
     def check_request(self, request: Request) -> None:
-        """Refuse other versions of the API, undeclared query parameters, and identity keys that nobody reads."""
-        check_version(request.headers.get(HEADER, ""))
+        """Refuse other API versions, undeclared query parameters, and identity keys that the API does not read."""
+        check_version(request.headers.get(VERSION_HEADER, ""))
         method = "get" if request.method == "HEAD" else str(request.method).lower()
         if method in ("options", "trace") or not hasattr(self, method):
             return
@@ -130,41 +129,41 @@ class Endpoint(APIView):
             refuse_foreign_keys(request.data)  # type: ignore[arg-type]  # JsonObject reads nothing else.
 
     def initialize_request(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Request:
-        """Take a body that came in chunks, as .NET sends all JSON, for one that said how long it is."""
-        came = request.META
-        if came.get("HTTP_TRANSFER_ENCODING", "").lower() == "chunked" and came.get("wsgi.input_terminated"):
+        """Give a chunked body, as .NET clients send, a content length, because Django reads no body without one."""
+        meta = request.META
+        if meta.get("HTTP_TRANSFER_ENCODING", "").lower() == "chunked" and meta.get("wsgi.input_terminated"):
             try:
-                raw = came["wsgi.input"].read(settings.DATA_UPLOAD_MAX_MEMORY_SIZE + 1)
+                raw = meta["wsgi.input"].read(settings.DATA_UPLOAD_MAX_MEMORY_SIZE + 1)
                 length, stream = len(raw), BytesIO(raw)
             except (ParseException, OSError):
-                # Only what is raised while the request is handled is answered in JSON, so it is when it is read.
-                length, stream = 1, Broken()
-            came["CONTENT_LENGTH"], request._stream = str(length), stream  # noqa: SLF001
+                # An exception here would not become a JSON error, so raise it later, when the body is read.
+                length, stream = 1, BrokenBody()
+            meta["CONTENT_LENGTH"], request._stream = str(length), stream  # noqa: SLF001
         return super().initialize_request(request, *args, **kwargs)
 
     def finalize_response(self, request: Request, response: Response, *args: Any, **kwargs: Any) -> Response:
-        """Say how much of the limit is left."""
+        """Add the rate limit headers."""
         for header, value in getattr(request, "rate_limit", {}).items():
             response[header] = value
         return super().finalize_response(request, response, *args, **kwargs)
 
 
-class Nowhere(Endpoint):
-    """Any address under /api/ that is none."""
+class UnknownAddress(Endpoint):
+    """Fallback for unknown addresses under /api/."""
 
     def check_request(self, request: Request) -> None:
-        """Tell clients of other versions so: most of what they miss here are their addresses."""
-        check_version(request.headers.get(HEADER, ""))
+        """Check the version only: clients of other API versions mostly arrive here."""
+        check_version(request.headers.get(VERSION_HEADER, ""))
 
     def http_method_not_allowed(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Response:
-        """There is nothing here."""
+        """Answer 404 to every method."""
         raise NotFound("There is nothing at this address.")
 
     options = http_method_not_allowed
 
 
 def body(request: Request) -> dict[str, Any]:
-    """Return the body, which must hold something (wire 5.2)."""
+    """Return the body, or refuse an empty one (wire 5.2)."""
     if not request.data:
         raise Refused("Body is required")
     sent: dict[str, Any] = request.data  # type: ignore[assignment]  # JsonObject reads nothing else.

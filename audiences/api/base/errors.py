@@ -1,4 +1,4 @@
-"""Every error as the clients read it: `{"type": "error.list", "request_id", "errors": [...]}` (wire 5.2)."""
+"""Errors of the API as `{"type": "error.list", "request_id", "errors": [...]}` (wire 5.2)."""
 
 import logging
 from typing import Any
@@ -16,7 +16,7 @@ from audiences.intake.attributes.fields import replace_unstorable
 
 log = logging.getLogger(__name__)
 
-# What intake refuses: the most particular first.
+# Exceptions of intake, subclasses first.
 REFUSALS: tuple[tuple[type[Refused], int, str], ...] = (
     (Conflict, status.HTTP_409_CONFLICT, "conflict"),
     (Unknown, status.HTTP_404_NOT_FOUND, "not_found"),
@@ -33,13 +33,13 @@ CODES: dict[int, str] = {
 }
 
 
-# A database that could not do it now; visits speak to it through the driver itself, without Django's errors.
-PASSING = (OperationalError, psycopg.OperationalError)
-TOOK_TOO_LONG = "The database did not finish this in time, and nothing was changed. Ask for less, or try again later."
+# Temporary database errors. Visits use psycopg directly and raise its own errors.
+TEMPORARY_ERRORS = (OperationalError, psycopg.OperationalError)
+STATEMENT_CANCELED = "The request took too long, and nothing was changed. Request less data, or try again later."
 
 
 def is_canceled(exc: Exception) -> bool:
-    """Return whether the database canceled a statement, as one that runs longer than its process allows."""
+    """Return whether the database canceled a statement because of its time limit."""
     return isinstance(exc.__cause__ or exc, psycopg.errors.QueryCanceled)
 
 
@@ -50,20 +50,20 @@ class TooLarge(APIException):
     default_detail = "The body is too large."
 
 
-class TooLong(APIException):
-    """It would keep a process busy for longer than anybody waits; the text says what to ask for instead."""
+class CountTimeout(APIException):
+    """Counting took too long. The text says what to request instead."""
 
     status_code = status.HTTP_503_SERVICE_UNAVAILABLE
 
 
 class Forbidden(APIException):
-    """What was asked for is not done for this customer (wire 5.9); the text says why."""
+    """The action is not allowed for this customer (wire 5.9). The text gives the reason."""
 
     status_code = status.HTTP_403_FORBIDDEN
 
 
-class Missing(APIException):
-    """A field without which this cannot be done was left out (wire 5.2: 422)."""
+class MissingField(APIException):
+    """A required field is missing (wire 5.2: 422)."""
 
     status_code = status.HTTP_422_UNPROCESSABLE_ENTITY
 
@@ -73,45 +73,45 @@ class Missing(APIException):
 
 
 def error_list(code: str, message: str, *, status_code: int, field: str = "") -> Response:
-    """Answer with one error."""
+    """Return a response with one error."""
     error = {"code": code, "message": replace_unstorable(message)}
     if field:
         error["field"] = field
     return Response({"type": "error.list", "request_id": str(uuid4()), "errors": [error]}, status=status_code)
 
 
-def answer(exc: Exception, context: dict[str, Any]) -> Response | None:
-    """Answer any error that is the caller's or will pass; None lets one of ours be what it is, and be reported."""
+def error_response(exc: Exception, context: dict[str, Any]) -> Response | None:
+    """Return the response for a caller's error or a temporary one. Return None for a bug, so that it is reported."""
     for kind, status_code, code in REFUSALS:
         if isinstance(exc, kind):
             set_rollback()
             return error_list(code, str(exc), status_code=status_code, field=exc.field)
     if is_canceled(exc):
-        log.warning("a statement was canceled after its time")
+        log.warning("a statement was canceled: it reached its time limit")
         set_rollback()
-        return error_list("service_unavailable", TOOK_TOO_LONG, status_code=status.HTTP_503_SERVICE_UNAVAILABLE)
-    if isinstance(exc, PASSING):
-        log.error("the database could not do it now", exc_info=exc)
+        return error_list("service_unavailable", STATEMENT_CANCELED, status_code=status.HTTP_503_SERVICE_UNAVAILABLE)
+    if isinstance(exc, TEMPORARY_ERRORS):
+        log.error("temporary database error", exc_info=exc)
         set_rollback()
-        message = "This could not be done now. Try again in a moment."
+        message = "The service is temporarily unavailable. Try again in a moment."
         return error_list("service_unavailable", message, status_code=status.HTTP_503_SERVICE_UNAVAILABLE)
     response = exception_handler(exc, context)
     if response is None:
         return None
-    message = in_words(response.data)
+    message = first_error_text(response.data)
     if isinstance(exc, AuthenticationFailed | NotAuthenticated):
         message = "Access Token Invalid"
     code = CODES.get(response.status_code, "bad_request")
-    answered = error_list(code, message, status_code=response.status_code, field=getattr(exc, "field", ""))
+    error = error_list(code, message, status_code=response.status_code, field=getattr(exc, "field", ""))
     for header, value in response.headers.items():
-        answered[header] = value
-    return answered
+        error[header] = value
+    return error
 
 
-def in_words(detail: Any) -> str:
-    """Return the first sentence of what DRF has to say, however it is wrapped."""
+def first_error_text(detail: Any) -> str:
+    """Return the first text in DRF's nested error detail."""
     while isinstance(detail, dict | list):
         if not detail:
-            return "This request cannot be understood."
+            return "The request is invalid."
         detail = next(iter(detail.values())) if isinstance(detail, dict) else detail[0]
     return str(detail)

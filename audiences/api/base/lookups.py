@@ -1,4 +1,4 @@
-"""Rows that a request names, found or answered with 404."""
+"""Lookups of rows that a request refers to; a missing row is a 404."""
 
 import re
 from collections.abc import Mapping
@@ -14,47 +14,47 @@ from audiences.models import Customer
 from audiences.models.customers import Role
 
 Row = TypeVar("Row", bound=Model)
-# The user_id leads are shown with, so that clients which name them by it can: they have none of their own.
+# Leads have no user_id. Responses show this one instead, and clients may use it in later requests.
 LEAD_USER_ID = re.compile(r"lead-([1-9]\d{0,17})")
 
 
-def one_of(rows: QuerySet[Row], named: Any, *, what: str = "id") -> Row:
-    """Return the row of this id, or answer 404."""
-    given = read_text(named, what)
+def get_row(rows: QuerySet[Row], value: Any, *, what: str = "id") -> Row:
+    """Return the row with this id. Raise Unknown (404) if there is none."""
+    given = read_text(value, what)
     found = rows.filter(pk=int(given)).first() if ID.fullmatch(given) else None
     if found is None:
         raise Unknown(f"No such {what}[{given}]", field=what)
     return found
 
 
-def lead_of(reference: Mapping[str, Any]) -> Customer:
-    """Return the lead a reference names by id, by the user_id we show it with, or by email; or answer 404.
+def find_lead(reference: Mapping[str, Any]) -> Customer:
+    """Return the lead with this id, shown user_id or email. Raise Unknown (404) if there is none.
 
-    A lead who only left the address in the messenger is not named by it: anybody can leave anybody's.
+    An email address that was only entered in the messenger does not identify a lead, because it is not verified.
     """
     leads = Customer.objects.present().filter(role=Role.LEAD)
     if (our_id := first_given(reference, "id", "intercom_user_id")) is not None:
-        return one_of(leads, our_id)
+        return get_row(leads, our_id)
     if first_given(reference, "user_id") is not None:
-        named = read_text(reference["user_id"], "user_id")
-        is_ours = LEAD_USER_ID.fullmatch(named)
-        found = leads.filter(pk=int(is_ours[1])).first() if is_ours else None
+        given = read_text(reference["user_id"], "user_id")
+        match = LEAD_USER_ID.fullmatch(given)
+        found = leads.filter(pk=int(match[1])).first() if match else None
         what = "user_id"
     else:
-        named, what = lower_case(read_text(reference.get("email"), "email")), "email"
-        if not named:
-            raise Refused("Name the lead by id, user_id or email.", field="user_id")
-        found = leads.filter(email=named, email_is_said=False).first()
+        given, what = lower_case(read_text(reference.get("email"), "email")), "email"
+        if not given:
+            raise Refused("Identify the lead by id, user_id or email.", field="user_id")
+        found = leads.filter(email=given, email_is_said=False).first()
     if found is None:
-        raise Unknown(f"No such {what}[{named}]", field=what)
+        raise Unknown(f"No such {what}[{given}]", field=what)
     return found
 
 
 def admins() -> QuerySet[User]:
-    """Return the teammates: staff who may log in."""
+    """Return the teammates: staff users who may log in."""
     return User.objects.filter(is_staff=True, is_active=True).order_by("pk")
 
 
-def admin_of(named: Any, *, what: str = "admin_id") -> User:
-    """Return the teammate of this id, or answer 404."""
-    return one_of(admins(), named, what=what)
+def find_admin(value: Any, *, what: str = "admin_id") -> User:
+    """Return the teammate with this id. Raise Unknown (404) if there is none."""
+    return get_row(admins(), value, what=what)

@@ -1,4 +1,4 @@
-"""Lists by the page (wire 5.4)."""
+"""Page-based pagination (wire 5.4)."""
 
 from typing import Any
 
@@ -9,41 +9,41 @@ from rest_framework.utils.urls import replace_query_param
 from audiences.intake import Refused
 from audiences.intake.attributes.fields import read_integer
 
-MOST_PAGES = 1_000_000
+MAX_PAGE = 1_000_000
 
 
-def count_of(request: Request, name: str, *, default: int, most: int) -> int:
-    """Read a number from 1 from the query; more than `most` is `most`."""
+def positive_number(request: Request, name: str, *, default: int, maximum: int) -> int:
+    """Return a query parameter as a number from 1 to `maximum`; a larger one becomes `maximum`."""
     number = read_integer(request.query_params.get(name), name)
     if number is None:
         return default
     if number < 1:
-        raise Refused(f"{name} starts at 1.", field=name)
-    return min(number, most)
+        raise Refused(f"{name} must be at least 1.", field=name)
+    return min(number, maximum)
 
 
-def paged(
-    request: Request, rows: QuerySet[Any], *, per_page: int = 50, most: int = 60
+def page_rows(
+    request: Request, rows: QuerySet[Any], *, per_page: int = 50, maximum: int = 60
 ) -> tuple[list[Any], dict[str, Any], int]:
-    """Return the page of rows that was asked for, the `pages` of the answer, and how many rows there are in all."""
-    page = count_of(request, "page", default=1, most=MOST_PAGES)
-    per_page = count_of(request, "per_page", default=per_page, most=most)
+    """Return the requested page of rows, the `pages` object of the response, and the total count."""
+    page = positive_number(request, "page", default=1, maximum=MAX_PAGE)
+    per_page = positive_number(request, "per_page", default=per_page, maximum=maximum)
     first = (page - 1) * per_page
     found = list(rows[first : first + per_page])
-    # A page that is not full is the last one, and tells how many there are.
+    # A page that is not full is the last one, so the total is known without another query.
     total = first + len(found) if found and len(found) < per_page else rows.count() if found or first else 0
-    return found, pages(request, page=page, per_page=per_page, total=total), total
+    return found, pages_payload(request, page=page, per_page=per_page, total=total), total
 
 
-def address_of(request: Request) -> str:
-    """Return the address that was asked for, as it is written: with /api once, however the client came to it."""
+def request_address(request: Request) -> str:
+    """Return the absolute address of the request, with the prefix /api only once."""
     return request.build_absolute_uri().replace("/api/api/", "/api/", 1)
 
 
-def pages(request: Request, *, page: int, per_page: int, total: int) -> dict[str, Any]:
-    """Return the envelope; `next` is always there, null at the end, for clients look for it."""
+def pages_payload(request: Request, *, page: int, per_page: int, total: int) -> dict[str, Any]:
+    """Return the `pages` object. `next` is always present, null on the last page, because clients expect the key."""
     total_pages = -(-total // per_page)
-    following = replace_query_param(address_of(request), "page", page + 1) if page < total_pages else None
+    following = replace_query_param(request_address(request), "page", page + 1) if page < total_pages else None
     if following:
         following = replace_query_param(following, "per_page", per_page)
     return {"type": "pages", "next": following, "page": page, "per_page": per_page, "total_pages": total_pages}

@@ -16,8 +16,8 @@ from rest_framework.response import Response
 
 from audiences import intake
 from audiences.api.base.endpoint import JsonObject, body
-from audiences.api.base.errors import Missing
-from audiences.api.base.lookups import one_of
+from audiences.api.base.errors import MissingField
+from audiences.api.base.lookups import get_row
 from audiences.api.payloads import Json
 from audiences.intake import Refused, Source
 from audiences.intake.attributes.fields import read_text
@@ -135,7 +135,7 @@ class Read(MessengerEndpoint):
 
 def one(customer: Customer, pk: Any) -> Conversation:
     """One conversation of this customer; whoever else's it is, there is none."""
-    return one_of(Conversation.objects.of(customer).select_related(*RELATED), str(pk))
+    return get_row(Conversation.objects.of(customer).select_related(*RELATED), str(pk))
 
 
 class Address(MessengerEndpoint):
@@ -146,7 +146,7 @@ class Address(MessengerEndpoint):
         customer = customer_of(request)
         email = read_email(body(request).get("email"))
         if not email:
-            raise Missing("email is required", field="email")
+            raise MissingField("email is required", field="email")
         if has_no_email(customer):
             # Whoever is known by it is somebody else, and the answer must not tell whether there is anybody.
             intake.save_lead({"email": email}, lead=customer, at=timezone.now(), source=Source.BROWSER)
@@ -220,7 +220,7 @@ def words(request: Request) -> tuple[str, Sequence[Any]]:
         raise Refused(f"At most {conversation_attachments.MOST} images go with one message.", field="images")
     written = read_text(sent.get("body"), "body", most=LONGEST_BODY)
     if not written and not images:
-        raise Missing("body is required", field="body")
+        raise MissingField("body is required", field="body")
     return written, images
 
 

@@ -10,7 +10,7 @@ from rest_framework.response import Response
 
 from audiences import intake
 from audiences.api.base.endpoint import body
-from audiences.api.base.lookups import one_of
+from audiences.api.base.lookups import get_row
 from audiences.intake import NotInCatalogue
 from audiences.intake.attributes.fields import read_text
 from delivery.api.messenger.access import MessengerEndpoint, customer_of, speaker
@@ -40,7 +40,7 @@ class Mark(MessengerEndpoint):
         at: datetime = timezone.now()
         said: dict[str, Any] = request.data  # type: ignore[assignment]  # JsonObject reads nothing else.
         more = {"led_to": read_text(said.get("link"), "link", most=LONGEST_LINK)} if mark == "clicked" else {}
-        MARKS[mark](one_of(mine.select_related("message", "version"), pk), at=at, **more)
+        MARKS[mark](get_row(mine.select_related("message", "version"), pk), at=at, **more)
         return Response({"type": "in_app_message", "id": pk, "marked": mark})
 
 

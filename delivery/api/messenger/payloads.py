@@ -10,8 +10,8 @@ from audiences.intake import Refused
 from audiences.intake.attributes.fields import MAX_WARNINGS
 from delivery import rendering
 from delivery.models import Conversation, ConversationPart, DeliveryRecord
-from messaging.content import ContentError, paragraphs
-from messaging.content.plain_text import as_text
+from messaging.content import ContentError, paragraphs_html
+from messaging.content.plain_text import html_to_text
 from messaging.models import Channel
 
 LONGEST_PREVIEW = 160
@@ -89,7 +89,7 @@ def as_read(record: DeliveryRecord) -> tuple[str, str]:
         return "", ""
     if rendered is None:
         return "", ""
-    body = rendered.html if record.message.channel == Channel.IN_APP else paragraphs(rendered.text)
+    body = rendered.html if record.message.channel == Channel.IN_APP else paragraphs_html(rendered.text)
     return rendered.subject, body
 
 
@@ -118,7 +118,7 @@ def teammate(user: User | None) -> Json:
 
 def preview(html: str) -> str:
     """The first words."""
-    words = " ".join(as_text(html).split())
+    words = " ".join(html_to_text(html).split())
     return words if len(words) <= LONGEST_PREVIEW else f"{words[: LONGEST_PREVIEW - 1].rstrip()}…"
 
 

@@ -36,9 +36,9 @@ class Command(BaseCommand):
         with tqdm(unit=" records", desc="Matching") as bar:
             for message in messages:
                 total += ongoing.match(message, at=timezone.now(), progress=partial(show, bar, bar.n))
-        troubled = Message.objects.live().exclude(trouble="").values_list("title", "trouble")
-        for title, trouble in troubled:
-            self.stderr.write(f"“{title}” was left out: {trouble}")
+        troubled = Message.objects.live().exclude(problem="").values_list("title", "problem")
+        for title, problem in troubled:
+            self.stderr.write(f"“{title}” was left out: {problem}")
         self.stdout.write(f"{total:,} new or taken up again, of {len(messages)} messages")
 
     def check_message(self, message: Message | None, number: int) -> None:

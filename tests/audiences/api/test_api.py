@@ -1,4 +1,4 @@
-"""The API of who there is, over HTTP: as docs/wire.md has it, and never a 500."""
+"""REST API of audiences over HTTP, as in docs/wire.md, and never a 500."""
 
 import base64
 import json
@@ -69,7 +69,7 @@ def post(api: APIClient, address: str, body: object):
 
 
 def errors(response) -> dict:
-    """The one error of an answer that has the shape of all errors."""
+    """Return the only error of an error list."""
     answer = response.json()
     assert answer.keys() == {"type", "request_id", "errors"}
     assert answer["type"] == "error.list"
@@ -79,11 +79,11 @@ def errors(response) -> dict:
     return error
 
 
-class TestWhoMayCall:
-    def test_the_token_as_bearer(self, api):
+class TestAuthentication:
+    def test_bearer_token_is_accepted(self, api):
         assert api.get("/api/admins").status_code == 200
 
-    def test_the_token_as_the_user_name_of_basic_and_a_slash_at_the_end_as_the_official_clients_call(self, integration):
+    def test_token_as_basic_user_name_and_a_trailing_slash_are_accepted(self, integration):
         basic = base64.b64encode(f"{integration[1]}:".encode()).decode()
         official = APIClient()
         official.credentials(HTTP_AUTHORIZATION=f"Basic {basic}", HTTP_ACCEPT="application/json")
@@ -111,7 +111,7 @@ class TestWhoMayCall:
             f"Bearer {'x' * 5000}",
         ],
     )
-    def test_anything_else_is_a_401_in_the_shape_of_all_errors(self, header):
+    def test_other_credentials_are_a_401_error_list(self, header):
         stranger = APIClient()
         if header is not None:
             stranger.credentials(HTTP_AUTHORIZATION=header)
@@ -125,7 +125,7 @@ class TestWhoMayCall:
 
         assert APIClient(HTTP_AUTHORIZATION=f"Basic {basic}").get("/api/admins").status_code == 401
 
-    def test_use_is_written_at_most_once_a_minute(self, api, integration, time_machine, at):
+    def test_last_use_is_saved_at_most_once_a_minute(self, api, integration, time_machine, at):
         used = []
         for later in (0, 59, 60):
             time_machine.move_to(at + timedelta(seconds=later), tick=False)
@@ -135,7 +135,7 @@ class TestWhoMayCall:
 
         assert used == [at, at, at + timedelta(seconds=60)]
 
-    def test_create_token_prints_a_token_that_works_alone_on_standard_output(self):
+    def test_create_token_prints_only_a_working_token_to_standard_output(self):
         out = StringIO()
 
         call_command("create_token", "The shop", stdout=out, stderr=StringIO())
@@ -146,7 +146,7 @@ class TestWhoMayCall:
         assert not user.has_usable_password()
         assert not user.is_staff
 
-    def test_the_rate_limit_is_told_and_kept(self, api, settings, time_machine, at):
+    def test_rate_limit_is_enforced_and_sent_in_headers(self, api, settings, time_machine, at):
         settings.API_RATE_LIMIT = 18
         cache.clear()
         time_machine.move_to(at, tick=False)
@@ -182,19 +182,19 @@ class TestErrors:
             (b'{"user_id": "25"}', "", 415),
         ],
     )
-    def test_a_body_that_is_none_is_answered_in_the_shape_of_all_errors(self, api, body, content_type, status):
+    def test_invalid_body_is_an_error_list(self, api, body, content_type, status):
         for address in ("users", "companies/", "events", "tags"):
             answer = api.generic("POST", f"/api/{address}", body, content_type=content_type)
 
             assert answer.status_code == status, (address, answer.content)
             errors(answer)
 
-    def test_a_charset_nobody_knows_does_no_harm(self, api):
+    def test_unknown_charset_is_ignored(self, api):
         answer = api.generic("POST", "/api/users", b'{"user_id": 1}', content_type="application/json; charset=rot13")
 
         assert answer.status_code == 200
 
-    def test_a_body_that_comes_in_chunks_is_read_like_any_other(self, api, settings):
+    def test_chunked_body_is_accepted(self, api, settings):
         settings.DATA_UPLOAD_MAX_MEMORY_SIZE = 100
         in_chunks = {"HTTP_TRANSFER_ENCODING": "chunked", "CONTENT_LENGTH": "", "wsgi.input_terminated": True}
 
@@ -210,7 +210,7 @@ class TestErrors:
         "broken", [InvalidChunkSize(b"zz"), ChunkMissingTerminator(b"xx"), NoMoreData(b""), ConnectionResetError()]
     )
     @pytest.mark.parametrize("address", ["/api/users", "/messenger/ping"])
-    def test_a_body_in_broken_chunks_is_a_400_in_words(self, api, address, broken):
+    def test_body_in_invalid_chunks_is_a_400_with_a_reason(self, api, address, broken):
         stream = Mock(read=Mock(side_effect=broken))
         in_chunks = {"HTTP_TRANSFER_ENCODING": "chunked", "CONTENT_LENGTH": "", "wsgi.input_terminated": True}
 
@@ -218,7 +218,7 @@ class TestErrors:
         answer = api.generic("POST", address, b"", content_type="application/json", **given)
 
         assert answer.status_code == 400
-        assert "chunks are broken" in errors(answer)["message"]
+        assert "chunks are invalid" in errors(answer)["message"]
 
     def test_a_body_too_large_is_a_413(self, api, settings):
         settings.DATA_UPLOAD_MAX_MEMORY_SIZE = 100
@@ -244,7 +244,7 @@ class TestErrors:
                 assert errors(answer)["code"] == "not_found"
 
     @pytest.mark.parametrize("pk", ["0", "-1", "abc", "1.5", "9" * 30, "%00", "%ff", "٣"])
-    def test_an_id_that_is_none_is_a_404(self, api, pk):
+    def test_invalid_id_is_a_404(self, api, pk):
         for address in ("users", "companies", "segments"):
             answer = api.get(f"/api/{address}/{pk}")
 
@@ -272,12 +272,12 @@ class TestErrors:
             "user_id=%00",
         ],
     )
-    def test_a_list_that_makes_no_sense_is_refused(self, api, query):
+    def test_list_with_invalid_parameters_is_refused(self, api, query):
         assert errors(api.get(f"/api/users?{query}"))["field"] in query or "sort" in query or "order" in query
 
     @pytest.mark.parametrize("query", ["tag_id=99", "segment_id=x"])
     @pytest.mark.parametrize("address", ["users", "companies", "contacts"])
-    def test_a_tag_or_segment_that_is_not_there_is_a_404_that_says_which(self, api, address, query):
+    def test_unknown_tag_or_segment_is_a_404_that_names_it(self, api, address, query):
         answer = api.get(f"/api/{address}?{query}")
 
         field, _, value = query.partition("=")
@@ -296,7 +296,7 @@ class TestErrors:
             "field": "user_id",
         }
 
-    def test_a_custom_attribute_of_another_kind_is_named_in_a_warning_and_the_rest_is_stored(self, api):
+    def test_attribute_of_the_wrong_kind_is_in_a_warning_and_the_rest_is_stored(self, api):
         post(api, "users", {"user_id": "25", "custom_attributes": {"age": 7}})
 
         answer = post(api, "users", {"user_id": "25", "name": "Joe", "custom_attributes": {"age": "old", "new": 1}})
@@ -319,7 +319,7 @@ class TestErrors:
     @pytest.mark.parametrize(
         ("name", "value"), [("seats", "many"), ("list", [1]), ("a.b", 1), ("n" * 200, 1), ("long", "x" * 300)]
     )
-    def test_whatever_is_wrong_with_one_attribute_the_rest_is_stored(self, api, path, who, name, value):
+    def test_invalid_attribute_does_not_prevent_storing_the_rest(self, api, path, who, name, value):
         for scope in ("customer", "company"):
             CustomAttributeFactory(name="seats", kind="number", scope=scope)
 
@@ -329,7 +329,7 @@ class TestErrors:
         assert (answer.json()["name"], answer.json()["custom_attributes"]) == ("Joe", {"plan": "pro"})
         assert [warning["field"] for warning in answer.json()["warnings"]] == [name[:190]]
 
-    def test_a_full_catalogue_costs_no_user_and_the_warning_says_what_to_do(self, api):
+    def test_full_attribute_catalogue_does_not_lose_the_user_and_the_warning_gives_advice(self, api):
         post(api, "users", {"user_id": "25", "custom_attributes": {f"a{n}": 1 for n in range(250)}})
 
         answer = post(api, "users", {"user_id": "26", "custom_attributes": {"a1": 2, "more": 1}})
@@ -337,7 +337,7 @@ class TestErrors:
         assert answer.json()["custom_attributes"] == {"a1": 2}
         assert "Retire" in answer.json()["warnings"][0]["message"]
 
-    def test_an_attribute_of_a_users_company_that_cannot_be_stored_costs_neither(self, api):
+    def test_invalid_attribute_of_a_users_company_loses_neither_user_nor_company(self, api):
         CustomAttributeFactory(name="seats", kind="number", scope="company")
 
         company = {"company_id": "6", "name": "Acme", "custom_attributes": {"seats": "many"}}
@@ -346,27 +346,27 @@ class TestErrors:
         assert [warning["field"] for warning in answer.json()["warnings"]] == ["seats"]
         assert Company.objects.get().name == "Acme"
 
-    def test_what_was_stored_whole_has_no_warnings(self, api):
+    def test_fully_stored_request_has_no_warnings(self, api):
         assert "warnings" not in post(api, "users", {"user_id": "25", "custom_attributes": {"plan": "pro"}}).json()
 
     @pytest.mark.parametrize("broken", [[1], "plan", 5])
     @pytest.mark.parametrize(
         ("path", "who"), [("users", {"user_id": "25"}), ("contacts", {}), ("companies", {"company_id": "6"})]
     )
-    def test_attributes_that_are_no_object_are_refused(self, api, path, who, broken):
+    def test_attributes_that_are_not_an_object_are_refused(self, api, path, who, broken):
         answer = post(api, path, {**who, "custom_attributes": broken})
 
         assert answer.status_code == 400
         assert errors(answer)["field"] == "custom_attributes"
 
-    def test_very_many_attributes_that_cannot_be_stored_are_not_all_named(self, api):
+    def test_warnings_are_limited_in_number(self, api):
         answer = post(api, "users", {"user_id": "25", "custom_attributes": {f"a{n}": [] for n in range(3000)}})
 
         assert len(answer.json()["warnings"]) == 100
 
 
 class TestUsers:
-    def test_post_answers_with_the_user_in_full(self, api, time_machine, at):
+    def test_post_returns_the_full_user(self, api, time_machine, at):
         time_machine.move_to(at, tick=False)
         SegmentFactory(name="Everybody")
         sent = {
@@ -410,7 +410,7 @@ class TestUsers:
         assert answer.keys() >= {"app_id", "pseudonym", "updated_at", "social_profiles", "marked_email_as_spam"}
         assert answer.keys() >= {"has_hard_bounced", "user_agent_data", "referrer", "utm_campaign", "owner_id"}
 
-    def test_every_time_in_every_answer_is_a_whole_number(self, api):
+    def test_every_time_in_every_response_is_an_integer(self, api):
         identify(
             {"user_id": "25", "update_last_request_at": True, "companies": [{"company_id": "6"}]}, at=timezone.now()
         )
@@ -430,7 +430,7 @@ class TestUsers:
             assert found
             assert all(type(value) is int for value in found)
 
-    def test_what_was_answered_can_be_sent_back(self, api):
+    def test_response_can_be_sent_back_as_a_request(self, api):
         first = post(api, "users", {"user_id": "25", "name": "Joe", "companies": [{"company_id": "6", "plan": "a"}]})
 
         again = post(api, "users", first.json())
@@ -444,13 +444,13 @@ class TestUsers:
         for address in (f"users/{customer.pk}", "users?user_id=25", "users?email=A@example.com"):
             assert api.get(f"/api/{address}").json()["id"] == str(customer.pk)
 
-    def test_nobody_is_a_404(self, api):
+    def test_unknown_user_is_a_404(self, api):
         answer = api.get("/api/users", {"user_id": "314"})
 
         assert answer.status_code == 404
         assert errors(answer) == {"code": "not_found", "message": "No such user_id[314]", "field": "user_id"}
 
-    def test_deleting_archives_and_posting_brings_back(self, api):
+    def test_delete_archives_and_post_restores(self, api):
         customer = CustomerFactory(user_id="25")
 
         assert api.delete(f"/api/users/{customer.pk}").json()["user_id"] == "25"
@@ -459,7 +459,7 @@ class TestUsers:
 
         assert post(api, "users", {"user_id": "25"}).json()["id"] == str(customer.pk)
 
-    def test_a_list_is_walked_by_its_next_links(self, api):
+    def test_list_is_traversed_by_its_next_links(self, api):
         for n in range(5):
             CustomerFactory(user_id=str(n), created_at=timezone.now() + timedelta(minutes=n))
         CustomerFactory(lead=True)
@@ -475,7 +475,7 @@ class TestUsers:
         assert first["pages"].items() >= {"type": "pages", "page": 1, "per_page": 2, "total_pages": 3}.items()
         assert third["pages"]["next"] is None
 
-    def test_a_list_is_sorted_as_asked(self, api):
+    def test_list_is_sorted_as_requested(self, api):
         now = timezone.now()
         for days in (2, 1, 3):
             CustomerFactory(user_id=str(days), last_seen_at=now - timedelta(days))
@@ -485,7 +485,7 @@ class TestUsers:
 
         assert [user["user_id"] for user in found] == ["3", "2", "1", "never"]
 
-    def test_a_list_is_narrowed_by_tag_segment_and_days(self, api):
+    def test_list_is_filtered_by_tag_segment_and_days(self, api):
         CustomAttribute.objects.create(scope=Scope.CUSTOMER, name="plan", kind="text", created_at=timezone.now())
         tagged = CustomerTagFactory(customer__user_id="tagged")
         CustomerFactory(user_id="pro", attributes={"plan": "pro"})
@@ -500,7 +500,7 @@ class TestUsers:
         assert found(f"segment_id={segment.pk}") == {"pro"}
         assert found("created_since=1") == {"new"}
 
-    def test_a_page_of_users_costs_as_many_queries_as_one_user(self, api, django_assert_max_num_queries):
+    def test_page_of_users_needs_as_many_queries_as_one_user(self, api, django_assert_max_num_queries):
         for _ in range(20):
             MembershipFactory()
         SegmentFactory()
@@ -510,7 +510,7 @@ class TestUsers:
 
 
 class TestCompanies:
-    def test_post_upserts_and_answers_in_full(self, api):
+    def test_post_upserts_and_returns_the_full_company(self, api):
         sent = {
             "company_id": 6,
             "name": "Acme",
@@ -571,7 +571,7 @@ class TestCompanies:
         assert found(f"segment_id={segment.pk}") == {"joined"}
         assert api.get("/api/companies?tag_id=99").status_code == 404
 
-    def test_its_users(self, api):
+    def test_users_of_a_company_are_listed(self, api):
         membership = MembershipFactory(company__company_id="6")
         CustomerFactory()
 
@@ -581,7 +581,7 @@ class TestCompanies:
 
 
 class TestEvents:
-    def test_recorded_with_an_empty_202_and_a_duplicate_too(self, api):
+    def test_event_and_its_duplicate_are_an_empty_202(self, api):
         CustomerFactory(user_id="25")
         event = {"event_name": "Invited.Friend", "created_at": 1389913941, "user_id": 25, "metadata": {"who": "Ann"}}
 
@@ -592,13 +592,13 @@ class TestEvents:
         assert Event.objects.get().name == "invited-friend"
         assert EventSummary.objects.get().count == 1
 
-    def test_of_an_unknown_user_is_a_404(self, api):
+    def test_event_of_an_unknown_user_is_a_404(self, api):
         answer = post(api, "events", {"event_name": "x", "created_at": 1389913941, "email": "nobody@example.com"})
 
         assert answer.status_code == 404
         assert errors(answer)["message"] == "No such email[nobody@example.com]"
 
-    def test_listed_the_newest_first_and_walked_by_next(self, api):
+    def test_events_are_listed_newest_first_and_traversed_by_next(self, api):
         customer, now = CustomerFactory(user_id="25"), timezone.now()
         for days in (1, 2, 3, 100):
             record_event(customer, f"day-{days}", now - timedelta(days), {"n": days}, at=now)
@@ -610,7 +610,7 @@ class TestEvents:
         assert second["pages"]["next"] is None
         assert first["events"][0].items() >= {"type": "event", "user_id": "25", "metadata": {"n": 1}}.items()
 
-    def test_summed_up(self, api, at):
+    def test_events_are_summarised(self, api, at):
         customer = CustomerFactory(user_id="25")
         record_event(customer, "ordered", at - timedelta(days=1), None, at=at)
         record_event(customer, "ordered", at, None, at=at)
@@ -631,7 +631,7 @@ class TestEvents:
 
 
 class TestTags:
-    def test_made_renamed_listed_and_removed(self, api):
+    def test_tag_is_created_renamed_listed_and_deleted(self, api):
         made = post(api, "tags/", {"name": "VIP"}).json()
         assert made == {"type": "tag", "id": str(Tag.objects.get().pk), "name": "VIP"}
         assert post(api, "tags", {"name": "vip"}).json()["id"] == made["id"]
@@ -642,7 +642,7 @@ class TestTags:
         assert api.delete(f"/api/tags/{made['id']}").status_code == 200
         assert api.get("/api/tags").json()["tags"] == []
 
-    def test_put_on_users_and_taken_off(self, api):
+    def test_tag_is_added_to_and_removed_from_users(self, api):
         one, two = CustomerFactory(user_id="1"), CustomerFactory(user_id="2", email="two@example.com")
         post(api, "tags", {"name": "vip", "users": [{"user_id": "1"}, {"email": "two@example.com"}]})
 
@@ -650,7 +650,7 @@ class TestTags:
 
         assert list(Tag.objects.get().customers.all()) == [two]
 
-    def test_put_on_companies(self, api):
+    def test_tag_is_added_to_companies(self, api):
         company = CompanyFactory(company_id="6")
 
         post(api, "tags", {"name": "vip", "companies": [{"company_id": 6}]})
@@ -675,18 +675,18 @@ class TestTags:
             {"name": "vip", "users": [{}]},
         ],
     )
-    def test_what_makes_no_sense_is_refused(self, api, body):
+    def test_invalid_body_is_refused(self, api, body):
         answer = post(api, "tags", body)
 
         assert answer.status_code == 400
         errors(answer)
 
-    def test_a_name_another_tag_has_is_a_409(self, api):
+    def test_name_of_another_tag_is_a_409(self, api):
         TagFactory(name="one")
 
         assert post(api, "tags", {"id": TagFactory().pk, "name": "ONE"}).status_code == 409
 
-    def test_one_that_rules_ask_about_stays(self, api):
+    def test_tag_used_in_rules_cannot_be_deleted(self, api):
         label = TagFactory()
         nested = {"match": "any", "rules": [{"match": "all", "rules": [rule("tag", "is_not", label.pk)]}]}
         SegmentFactory(rules=nested)
@@ -709,7 +709,7 @@ class TestSegmentsAndCounts:
         assert counted.items() >= expected.items()
         assert api.get("/api/segments?type=company").json() == {"type": "segment.list", "segments": []}
 
-    def test_counts_of_all_there_is(self, api):
+    def test_counts_of_all_types(self, api):
         CustomerFactory(archived=True)
         CustomerFactory(lead=True)
         MembershipFactory()
@@ -736,7 +736,7 @@ class TestSegmentsAndCounts:
             ("type=company&count=user", {"company": {"user": [{"Acme": 1}]}}),
         ],
     )
-    def test_counts_by_what_they_are_counted_by(self, api, query, counted):
+    def test_counts_by_group(self, api, query, counted):
         CustomerTagFactory(tag__name="vip")
         MembershipFactory(company__name="Acme")
         SegmentFactory(name="All")
@@ -770,7 +770,7 @@ class TestSegmentsAndCounts:
         assert [next(iter(pair.values())) for pair in counted] == [1, *(1, 0, 1, 1) * 3]
         assert [segment["count"] for segment in api.get(addresses[1]).json()["segments"]] == [1, *(1, 0, 1, 1) * 3]
 
-    def test_what_cannot_be_counted_in_time_is_null_and_the_rest_is_counted(self, api, monkeypatch):
+    def test_segment_that_takes_too_long_is_null_and_the_rest_is_counted(self, api, monkeypatch):
         CustomAttribute.objects.create(scope=Scope.CUSTOMER, name="plan", kind="text", created_at=timezone.now())
         CustomerFactory(attributes={"plan": "pro"})
         quick, slow = SegmentFactory(name="quick", rules=PRO), SegmentFactory(name="slow", rules=PRO)
@@ -782,7 +782,7 @@ class TestSegmentsAndCounts:
             return kept, params
 
         monkeypatch.setattr(segments, "members_of", slowly)
-        monkeypatch.setattr(segments, "COUNTED_WITHIN", timedelta(seconds=1.5))
+        monkeypatch.setattr(segments, "COUNT_TIMEOUT", timedelta(seconds=1.5))
 
         listed = api.get("/api/segments?include_count=true").json()["segments"]
         by_id = [api.get(f"/api/segments/{row.pk}").json()["count"] for row in (quick, slow)]
@@ -793,22 +793,22 @@ class TestSegmentsAndCounts:
         assert "slow" in errors(in_all)["message"]
 
     @pytest.mark.parametrize("address", ["/api/segments?include_count=true", "/api/segments/{pk}?include_count=true"])
-    def test_one_segment_has_all_the_time_in_one_try(self, api, monkeypatch, address):
+    def test_single_segment_gets_the_whole_time(self, api, monkeypatch, address):
         row = SegmentFactory()
         given: list[float] = []
-        monkeypatch.setattr(segments, "counted", lambda _rows, *, at, seconds: given.append(seconds))
+        monkeypatch.setattr(segments, "counts_within", lambda _rows, *, at, seconds: given.append(seconds))
 
         answer = api.get(address.format(pk=row.pk)).json()
 
         assert answer.get("segments", [answer])[0]["count"] is None
         assert given == [12]
 
-    def test_of_many_companies_the_largest_are_counted_in_one_statement(self, api, monkeypatch):
+    def test_largest_companies_are_counted_in_one_statement(self, api, monkeypatch):
         for number in range(4):
             company = CompanyFactory(company_id=str(number), name=f"c{number}")
             MembershipFactory.create_batch(number, company=company)
         MembershipFactory(customer__archived=True, company=CompanyFactory(company_id="5"))
-        monkeypatch.setattr(counts, "MOST", 2)
+        monkeypatch.setattr(counts, "MAX_LISTED", 2)
 
         with CaptureQueriesContext(connection) as done:
             answer = api.get("/api/counts?type=company&count=user").json()
@@ -816,17 +816,17 @@ class TestSegmentsAndCounts:
         assert answer["company"]["user"] == [{"c3": 3}, {"c2": 2}]
         assert sum("audiences_membership" in query["sql"] for query in done) == 1
 
-    def test_of_many_tags_those_most_have_are_counted(self, api, monkeypatch):
+    def test_most_used_tags_are_counted(self, api, monkeypatch):
         for name, number in (("rare", 1), ("common", 3), ("some", 2)):
             CustomerTagFactory.create_batch(number, tag=TagFactory(name=name))
-        monkeypatch.setattr(counts, "MOST", 2)
+        monkeypatch.setattr(counts, "MAX_LISTED", 2)
 
         assert api.get("/api/counts?type=user&count=tag").json()["user"]["tag"] == [{"common": 3}, {"some": 2}]
 
-    def test_a_count_of_something_else_is_refused(self, api):
+    def test_unknown_count_is_refused(self, api):
         assert api.get("/api/counts?type=user&count=shoe").status_code == 400
 
-    def test_admins_are_the_staff_and_no_integration(self, api, django_user_model):
+    def test_admins_are_staff_and_not_integrations(self, api, django_user_model):
         django_user_model.objects.create(
             username="ada", first_name="Ada", last_name="L", email="a@x.example", is_staff=True
         )
@@ -866,7 +866,7 @@ PARAMETERS = """user_id email id type summary before page per_page sort order ta
 
 @st.composite
 def requests(draw):
-    """An address, and a body of the fields it knows with anything at all in them."""
+    """Draw an address, and a body with arbitrary values in the fields that it accepts."""
     address = draw(st.sampled_from(sorted(FIELDS)))
     fields = FIELDS[address].split()
     body = draw(st.dictionaries(st.sampled_from(fields) | st.text(max_size=5), anything, max_size=6))
@@ -886,7 +886,7 @@ def requests(draw):
     max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 @given(requests())
-def test_whatever_is_posted_is_taken_or_refused_in_words(api, request):
+def test_any_post_is_accepted_or_refused_with_a_reason(api, request):
     Customer.objects.get_or_create(user_id="25", defaults={"created_at": timezone.now(), "updated_at": timezone.now()})
     address, body = request
 
@@ -908,7 +908,7 @@ def test_whatever_is_posted_is_taken_or_refused_in_words(api, request):
         max_size=4,
     ),
 )
-def test_whatever_is_asked_is_answered_or_refused_in_words(api, address, query):
+def test_any_query_is_answered_or_refused_with_a_reason(api, address, query):
     answer = api.get(f"/api/{address}", query)
 
     assert answer.status_code in (200, 400, 404)
@@ -917,7 +917,7 @@ def test_whatever_is_asked_is_answered_or_refused_in_words(api, address, query):
 
 
 @pytest.mark.parametrize("failing", [OperationalError("gone"), psycopg.errors.DeadlockDetected("each for the other")])
-def test_database_that_could_not_do_it_now_is_a_503_that_says_to_try_again(api, monkeypatch, failing):
+def test_temporary_database_error_is_a_503_that_says_to_try_again(api, monkeypatch, failing):
     def fails(*_args: object, **_how: object) -> None:
         raise failing
 

@@ -9,7 +9,7 @@ from audiences.models import Customer
 from config.demo import mail as kept
 from delivery import rendering, reply_addresses
 from delivery.models import ConversationPart, DeliveryRecord
-from messaging.content.plain_text import as_text
+from messaging.content.plain_text import html_to_text
 from tests.factories import CustomerFactory, MessageFactory
 
 pytestmark = pytest.mark.django_db
@@ -54,7 +54,7 @@ def test_a_reply_typed_in_the_demo_is_in_the_inbox(record, address):
 
     assert "is in the <a" in answered.content.decode()
     part = ConversationPart.objects.get()
-    assert (as_text(part.body), part.conversation.record, part.by_customer) == ("Yes, please!\nAnn", record, True)
+    assert (html_to_text(part.body), part.conversation.record, part.by_customer) == ("Yes, please!\nAnn", record, True)
     record.refresh_from_db()
     assert record.replied_at is not None
 
@@ -63,7 +63,7 @@ def test_two_replies_are_two(address):
     for words in ("One", "Two"):
         Client().post(address, {"words": words})
 
-    assert {as_text(part.body) for part in ConversationPart.objects.all()} == {"One", "Two"}
+    assert {html_to_text(part.body) for part in ConversationPart.objects.all()} == {"One", "Two"}
 
 
 def test_nothing_typed_is_no_reply(address):

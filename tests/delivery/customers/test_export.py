@@ -53,9 +53,9 @@ SAYS_NOTHING = {
     (Event, "name"),
     (EventSummary, "name"),
     (Message, "window"),
-    (Message, "trouble"),
+    (Message, "problem"),
     (MessageVersion, "rules"),
-    (MessageVersion, "dress"),
+    (MessageVersion, "layout"),
 }
 
 

@@ -20,7 +20,7 @@ from delivery.inbound import esp_webhooks, feedback
 from delivery.inbound.feedback import FeedbackType
 from delivery.models import ConversationPart, DeliveryRecord, Reason, Status
 from delivery.sending import batch, dispatcher
-from messaging.content.plain_text import as_text
+from messaging.content.plain_text import html_to_text
 from tests.factories import CustomerFactory, MessageFactory
 from tests.support.http_provider import PROVIDER_ID, Act, Provider
 from tests.support.inbound_emails import about
@@ -281,7 +281,7 @@ def test_a_reply_that_came_to_a_provider_is_in_its_conversation_once(inbound, po
     assert [post(INBOUND, came).status_code for _ in range(2)] == [200, 200]
 
     part = ConversationPart.objects.get()
-    assert (as_text(part.body), [file["name"] for file in part.attachments]) == ("Thanks!", ["seen.png"])
+    assert (html_to_text(part.body), [file["name"] for file in part.attachments]) == ("Thanks!", ["seen.png"])
     record.refresh_from_db()
     assert (record.status, record.replied_at is not None) == (Status.SENT, True)
 
@@ -291,7 +291,7 @@ def test_a_whole_mail_that_came_to_a_provider_is_read_as_one_from_a_pipe(inbound
 
     assert post(INBOUND, {"FromFull": {}, "RawEmail": mail, "MessageID": "a2"}).status_code == 200
 
-    assert as_text(ConversationPart.objects.get().body).startswith("Hello Ada,\n\ncan I invite")
+    assert html_to_text(ConversationPart.objects.get().body).startswith("Hello Ada,\n\ncan I invite")
 
 
 LARGE = 4 * 2**20
@@ -323,7 +323,7 @@ def test_a_whole_mail_in_a_form_is_taken_however_large_its_files(inbound, form, 
     assert form("mailgun", **{"body-mime": with_a_large_file(record)}).status_code == 200
 
     part = ConversationPart.objects.get()
-    assert (as_text(part.body), part.attachments[0]["filesize"]) == ("Grüße, see the film!", LARGE)
+    assert (html_to_text(part.body), part.attachments[0]["filesize"]) == ("Grüße, see the film!", LARGE)
 
 
 def test_a_mail_taken_to_pieces_is_taken_however_large_and_many_they_are(inbound, form, record):
@@ -335,7 +335,7 @@ def test_a_mail_taken_to_pieces_is_taken_however_large_and_many_they_are(inbound
 
     part = ConversationPart.objects.get()
     names = [file["name"] for file in part.attachments]
-    assert (as_text(part.body), names) == ("Hi", ["1.txt", "2.txt", "3.txt", "4.txt", "5.txt"])
+    assert (html_to_text(part.body), names) == ("Hi", ["1.txt", "2.txt", "3.txt", "4.txt", "5.txt"])
 
 
 def test_a_form_of_a_stranger_has_no_more_room_than_any_other(inbound, form, record, monkeypatch):

@@ -14,7 +14,7 @@ from delivery.customers import erase
 from delivery.inbound import router
 from delivery.inbound.router import Outcome
 from delivery.models import Conversation, ConversationPart, DeliveryRecord, PartType, Reason, Status
-from messaging.content.plain_text import as_text
+from messaging.content.plain_text import html_to_text
 from tests.factories import CustomerFactory, MessageFactory
 from tests.support.inbound_emails import about, changed, letter
 
@@ -54,11 +54,11 @@ def thanks(record) -> bytes:
 
 
 def said() -> list[str]:
-    return [as_text(part.body) for part in ConversationPart.objects.filter(part_type=PartType.COMMENT)]
+    return [html_to_text(part.body) for part in ConversationPart.objects.filter(part_type=PartType.COMMENT)]
 
 
 def noted() -> list[str]:
-    return [as_text(part.body) for part in ConversationPart.objects.filter(part_type=PartType.NOTE)]
+    return [html_to_text(part.body) for part in ConversationPart.objects.filter(part_type=PartType.NOTE)]
 
 
 # Whichever program it was written with

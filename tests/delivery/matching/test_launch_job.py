@@ -59,7 +59,7 @@ def test_one_that_somebody_set_live_meanwhile_has_no_trouble(at):
     launch_job.launch(message.pk, at=at)
 
     message.refresh_from_db()
-    assert (message.state, message.launching_at, message.trouble) == (State.LIVE, None, "")
+    assert (message.state, message.launching_at, message.problem) == (State.LIVE, None, "")
 
 
 @pytest.mark.django_db(transaction=True)
@@ -149,7 +149,7 @@ def test_a_launch_that_a_worker_has_begun_is_called_off_and_nobody_is_written_to
     waiter.join()
 
     asked_for.refresh_from_db()
-    assert (asked_for.state, asked_for.launching_at, asked_for.trouble) == (State.DRAFT, None, "")
+    assert (asked_for.state, asked_for.launching_at, asked_for.problem) == (State.DRAFT, None, "")
     assert not DeliveryRecord.objects.exists()
     assert asked_for.audience_count is None
 

@@ -241,7 +241,7 @@ def test_round_whose_rules_no_longer_make_sense_says_so_on_the_message(at):
     assert ongoing.match(Message.objects.get(pk=message.pk), at=at) == 0
 
     message.refresh_from_db()
-    assert "custom_attributes.gone" in message.trouble
+    assert "custom_attributes.gone" in message.problem
 
 
 def test_round_that_outlasts_an_edit_of_the_rules_writes_nobody_by_the_old_ones(at, monkeypatch):

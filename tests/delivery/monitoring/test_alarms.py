@@ -81,7 +81,7 @@ def channel_rests(at) -> None:
 
 
 def message_in_trouble(at) -> None:
-    type(MessageFactory(live=True, at=at)).objects.update(trouble="The tag is gone.")
+    type(MessageFactory(live=True, at=at)).objects.update(problem="The tag is gone.")
 
 
 def copy_uncertain(at) -> None:

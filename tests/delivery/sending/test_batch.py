@@ -236,7 +236,7 @@ def test_copies_of_which_none_can_be_finished_wait_with_all_their_tries_and_the_
         broken.setattr(rendering, "envelope", lambda *_, **__: 1 / 0)
         hand_over(at)
         message.refresh_from_db()
-        assert "none of them can be finished" in message.trouble
+        assert "none of them can be finished" in message.problem
         assert set(message.records.values_list("status", "attempts")) == {(Status.WAITING, 0)}
         pace = Pace.objects.get()
         assert pace.taken_today == 2
@@ -244,7 +244,7 @@ def test_copies_of_which_none_can_be_finished_wait_with_all_their_tries_and_the_
     hand_over(at + timedelta(minutes=2))
 
     message.refresh_from_db()
-    assert message.trouble == ""
+    assert message.problem == ""
     assert set(message.records.values_list("status", flat=True)) == {Status.SENT}
 
 
@@ -298,14 +298,14 @@ def test_refused_sender_holds_its_message_and_loses_none_of_it(at, channel):
     assert [envelope.subject for envelope in channel.given].count("refused") == 1
     assert set(message.records.values_list("status", "attempts")) == {(Status.WAITING, 0)}
     message.refresh_from_db()
-    assert message.trouble == "Its copies wait until their sender is taken. 553 not yours"
+    assert message.problem == "Its copies wait until their sender is taken. 553 not yours"
 
     channel.answer = lambda _: "id"
     hand_over(at + timedelta(minutes=1))
 
     assert message.records.counts()["sent"] == 15
     message.refresh_from_db()
-    assert message.trouble == ""
+    assert message.problem == ""
 
 
 def test_channel_that_is_down_rests_for_all_workers_and_nudges_and_longer_the_longer_it_is_down(at, channel):

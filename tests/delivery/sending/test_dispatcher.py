@@ -42,7 +42,7 @@ def test_message_that_cannot_be_matched_says_so_and_the_others_are(at, broken):
 
     first.refresh_from_db()
     assert (first.records.count(), second.records.count()) == (0, 1)
-    assert first.trouble == "Matching it failed. The server's log says why."
+    assert first.problem == "Matching it failed. The server's log says why."
 
 
 def test_sweep_goes_on_past_a_message_that_cannot_be_matched(at, broken):
@@ -103,9 +103,9 @@ def test_rules_that_make_no_sense_any_more_are_told_in_every_channel_and_the_tro
 
     ongoing.match_ongoing(at=at)
     message.refresh_from_db()
-    assert "plan" in message.trouble
+    assert "plan" in message.problem
 
     CustomAttributeFactory(name="plan")
     ongoing.match_ongoing(at=at)
     message.refresh_from_db()
-    assert message.trouble == ""
+    assert message.problem == ""

@@ -1,4 +1,4 @@
-"""The lock: how a message sends cannot change once it has been live, on no path."""
+"""Database constraints of messages: after a message has been live, its send settings cannot be changed."""
 
 import pytest
 from django.db import IntegrityError, connection, transaction
@@ -44,7 +44,7 @@ def test_audience_of_a_live_message_cannot_be_exchanged():
 
 
 @pytest.mark.parametrize("send_type", ["ongoing", "one_off"])
-def test_raw_sql_cannot_change_whom_a_live_message_asks_for(send_type):
+def test_raw_sql_cannot_change_the_rules_of_a_live_message(send_type):
     CustomerFactory(email="a@x.example")
     message = MessageFactory(live=True, send_type=send_type)
 
@@ -69,7 +69,7 @@ def test_message_that_was_live_cannot_be_deleted():
         c.execute("DELETE FROM messaging_message WHERE id = %s", [message.pk])
 
 
-def test_draft_changes_everything_freely():
+def test_draft_can_change_every_field():
     message = MessageFactory(rules=[rule("name", "is", "Pro")])
     message.channel, message.send_type = "push", "one_off"
 

@@ -1,4 +1,4 @@
-"""A message's life: what it says, how it goes live, and where it may go from there."""
+"""Messages: authoring, launch and transitions between states."""
 
 from datetime import timedelta
 
@@ -7,7 +7,7 @@ from django.core.exceptions import ValidationError
 from django.db import IntegrityError, connection, transaction
 
 from messaging import authoring, lifecycle
-from messaging.models import NEXT, Message, NotReady, State, WrongState
+from messaging.models import NEXT_STATES, Message, NotReady, State, WrongState
 from tests.factories import MessageFactory, rule
 
 pytestmark = pytest.mark.django_db
@@ -43,7 +43,7 @@ def test_syntax_error_is_refused_even_once_live(at):
     assert "body" in refused.value.message_dict
 
 
-def test_message_without_text_subject_or_sender_is_not_ready_and_says_each(at):
+def test_message_without_text_subject_or_sender_is_not_ready_and_lists_each(at):
     message = MessageFactory(sender=None, subject="", body="")
 
     with pytest.raises(NotReady) as missing:
@@ -95,11 +95,11 @@ def test_rules_of_a_one_off_are_never_edited_once_live(at):
 
 @pytest.mark.parametrize("before", State)
 @pytest.mark.parametrize("after", State)
-def test_database_lets_states_follow_each_other_only_as_the_table_says(at, before, after):
+def test_database_allows_only_the_transitions_of_the_table(at, before, after):
     message = MessageFactory(send_type="one_off")
     went_live_at = None if before in ("draft", "scheduled") else at
     with connection.cursor() as cursor:
-        cursor.execute("SET LOCAL session_replication_role = replica")  # To begin anywhere.
+        cursor.execute("SET LOCAL session_replication_role = replica")  # Allows any initial state.
         cursor.execute(
             "UPDATE messaging_message SET state = %s, went_live_at = %s, scheduled_for = %s WHERE id = %s",
             [before, went_live_at, at, message.pk],
@@ -113,19 +113,19 @@ def test_database_lets_states_follow_each_other_only_as_the_table_says(at, befor
         with transaction.atomic():
             Message.objects.filter(pk=message.pk).update(**facts)
 
-    if after in NEXT[before] or after == before:
+    if after in NEXT_STATES[before] or after == before:
         move()
     else:
         with pytest.raises(IntegrityError):
             move()
 
 
-def test_pausing_what_is_not_live_says_why_not(at):
+def test_pausing_a_message_that_is_not_live_gives_the_reason(at):
     with pytest.raises(WrongState, match="Only a live message can be paused"):
         lifecycle.pause(MessageFactory())
 
 
-def test_of_two_who_set_it_live_one_is_told(at):
+def test_second_of_two_concurrent_launches_is_refused(at):
     message = MessageFactory()
     other = Message.objects.get(pk=message.pk)
     lifecycle.set_live(message, at=at)
@@ -134,7 +134,7 @@ def test_of_two_who_set_it_live_one_is_told(at):
         lifecycle.set_live(other, at=at)
 
 
-def test_only_a_one_off_is_scheduled_and_only_for_a_time_to_come(at):
+def test_only_a_one_off_is_scheduled_and_only_for_the_future(at):
     with pytest.raises(NotReady, match="Only a one-off"):
         lifecycle.schedule(MessageFactory(), for_=at + timedelta(days=1), at=at)
     message = MessageFactory(send_type="one_off")

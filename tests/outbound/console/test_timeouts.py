@@ -170,7 +170,7 @@ def test_a_request_that_waits_too_long_is_a_503_in_words_for_pages_scripts_and_t
 
     for answer in (api, page, script):
         assert answer.startswith("HTTP/1.1 503 "), answer
-        assert "The database did not finish this in time, and nothing was changed." in answer
+        assert "The request took too long, and nothing was changed." in answer
     assert '"code":"service_unavailable"' in api
     assert "<h1>This took too long</h1>" in page
     assert '{"wrong": "' in script

@@ -111,7 +111,7 @@ def test_queries_do_not_grow_with_the_rows(console, django_assert_max_num_querie
 
 def test_message_with_a_problem_shows_it(console):
     message = MessageFactory(live=True)
-    Message.objects.filter(pk=message.pk).update(trouble="A rule names a tag that is gone.")
+    Message.objects.filter(pk=message.pk).update(problem="A rule names a tag that is gone.")
 
     assert "Problem" in console.get(LIST).content.decode()
     assert "A rule names a tag that is gone." in console.get(f"{LIST}{message.pk}/change/").content.decode()

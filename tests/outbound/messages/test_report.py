@@ -153,7 +153,7 @@ def test_waiting_copies_show_their_reason_and_time(console, news):
 
 
 def test_trouble_is_an_alarm(console, news):
-    Message.objects.update(trouble="A rule names a tag that is gone.")
+    Message.objects.update(problem="A rule names a tag that is gone.")
 
     page = console.get(address(news)).content.decode()
 

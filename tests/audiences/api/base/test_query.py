@@ -1,13 +1,13 @@
-"""A list is never wider than it was asked to be: a query parameter that would have no effect is refused by name."""
+"""Query parameters: one that would have no effect is refused by name, so a list is never wider than requested."""
 
 import re
 
 import pytest
 from rest_framework.test import APIClient
 
-from audiences.api.base.query import HARMLESS
+from audiences.api.base.query import ALWAYS_ALLOWED
 from audiences.models import Integration
-from config.openapi import CALLS, PLACES
+from config.openapi import ADDRESS_OF, CALLS
 from delivery.conversations import threads
 from delivery.models import Conversation
 from tests.factories import AT, CompanyFactory, CustomerFactory, MembershipFactory, TagFactory
@@ -15,7 +15,9 @@ from tests.factories import AT, CompanyFactory, CustomerFactory, MembershipFacto
 pytestmark = pytest.mark.django_db
 
 CALLED = [
-    (method, "/" + re.sub(r"\(\?P<pk>[^)]*\)", "7", place)) for view, place in PLACES.items() for method in CALLS[view]
+    (method, "/" + re.sub(r"\(\?P<pk>[^)]*\)", "7", place))
+    for view, place in ADDRESS_OF.items()
+    for method in CALLS[view]
 ]
 
 
@@ -47,19 +49,19 @@ def test_every_call_refuses_a_parameter_that_it_does_not_declare(api, method, ad
     assert f"“{name}” is not a parameter of this call." in wrong["message"]
 
 
-def test_the_refusal_names_the_parameters_there_are(api):
+def test_refusal_lists_the_accepted_parameters(api):
     assert refusal(api.get("/api/notes?customer=25"))["message"].endswith(
-        "It takes user_id, email, intercom_user_id, id, page, per_page."
+        "It accepts user_id, email, intercom_user_id, id, page, per_page."
     )
-    assert refusal(api.get("/api/tags?customer=25"))["message"].endswith("It takes none.")
+    assert refusal(api.get("/api/tags?customer=25"))["message"].endswith("It accepts none.")
 
 
 @pytest.mark.parametrize(
     "address",
     ["users", "contacts", "companies", "conversations", "segments", "tags", "admins", "jobs", "subscriptions"],
 )
-def test_every_list_takes_parameters_that_only_choose_a_page_or_an_order(api, address):
-    assert {"page", "per_page", "order", "sort"} <= HARMLESS
+def test_every_list_accepts_paging_and_sorting_parameters(api, address):
+    assert {"page", "per_page", "order", "sort"} <= ALWAYS_ALLOWED
     assert api.get(f"/api/{address}?page=1&per_page=50&order=desc&sort=created_at").status_code == 200
 
 
@@ -82,7 +84,7 @@ def test_every_list_takes_parameters_that_only_choose_a_page_or_an_order(api, ad
         ("type=&user_id={user}", "type"),
     ],
 )
-def test_conversations_are_never_everybodys_where_somebody_was_asked_for(api, query, field):
+def test_conversations_of_one_person_never_return_those_of_all(api, query, field):
     ann = CustomerFactory(user_id="ann", email="ann@x.example")
     threads.open_by_customer(CustomerFactory(user_id="bob"), body="Hi", at=AT)
 
@@ -117,7 +119,7 @@ def test_conversations_are_never_everybodys_where_somebody_was_asked_for(api, qu
         ("outbound?state=", "state"),
     ],
 )
-def test_a_filter_without_effect_is_refused_by_name(api, address, field):
+def test_filter_without_effect_is_refused_by_name(api, address, field):
     tag, company = TagFactory(), CompanyFactory(company_id="6", name="Acme")
     CustomerFactory(user_id="ann", email="ann@x.example")
 
@@ -125,7 +127,7 @@ def test_a_filter_without_effect_is_refused_by_name(api, address, field):
 
 
 @pytest.mark.parametrize("name", ["user_id", "email", "intercom_user_id", "id"])
-def test_one_user_is_found_by_any_name_they_are_documented_to_have(api, name):
+def test_user_is_found_by_every_documented_identifier(api, name):
     ann = CustomerFactory(user_id="ann", email="ann@x.example")
     CustomerFactory(user_id="bob")
     value = {"user_id": "ann", "email": "ann@x.example"}.get(name, str(ann.pk))
@@ -135,14 +137,14 @@ def test_one_user_is_found_by_any_name_they_are_documented_to_have(api, name):
 
 
 @pytest.mark.parametrize("name", ["user_id", "intercom_user_id", "id"])
-def test_one_lead_is_found_by_any_name_they_are_documented_to_have(api, name):
+def test_lead_is_found_by_every_documented_identifier(api, name):
     lead, _ = CustomerFactory(lead=True), CustomerFactory(lead=True)
     value = f"lead-{lead.pk}" if name == "user_id" else str(lead.pk)
 
     assert api.get("/api/contacts", {name: value}).json()["id"] == str(lead.pk)
 
 
-def test_one_companys_users_are_still_listed_sorted(api):
+def test_users_of_a_company_can_be_sorted(api):
     MembershipFactory(company__company_id="6", customer__user_id="ann")
 
     answer = api.get("/api/companies?company_id=6&type=user&sort=created_at&order=asc&page=1")
@@ -150,16 +152,16 @@ def test_one_companys_users_are_still_listed_sorted(api):
     assert [user["user_id"] for user in answer.json()["users"]] == ["ann"]
 
 
-def test_the_document_shows_the_parameters_that_are_taken(api):
+def test_openapi_document_lists_the_accepted_parameters(api):
     paths = APIClient().get("/api/schema?format=json").json()["paths"]
 
-    for view, place in PLACES.items():
+    for view, place in ADDRESS_OF.items():
         address = "/" + re.sub(r"\(\?P<pk>[^)]*\)", "{id}", place)
         for method in CALLS[view]:
             shown = [one["name"] for one in paths[address][method]["parameters"] if one["in"] == "query"]
             assert shown == [one.name for one in view.parameters.get(method, ())], (method, address)
 
 
-def test_no_method_declares_parameters_that_does_not_exist():
+def test_parameters_are_declared_only_for_existing_methods():
     for view in CALLS:
         assert set(view.parameters) <= set(CALLS[view]), view
