@@ -62,12 +62,12 @@ class Conversations(Endpoint):
         if kind != "admin":
             refuse_beside(query, OF_TEAMMATE, because="it needs type=admin.")
         if kind == "user":
-            rows, headers = of_user(request, at=at)
+            rows, headers = conversations_of_user(request, at=at)
         elif kind == "admin":
-            rows = of_teammate(request)
+            rows = conversations_of_teammate(request)
         elif kind:
             raise Refused("type is user or admin.", field="type")
-        keys, pages, _ = paged(request, rows.order_by(*order(request)).values_list("pk", flat=True), per_page=20)
+        keys, pages, _ = paged(request, rows.order_by(*sort_order(request)).values_list("pk", flat=True), per_page=20)
         plain = displayed_as(request) == "plaintext"
         # Most of those for whom matching is asked have no conversation, and nothing more is looked up.
         found = Conversation.objects.select_related(*RELATED).in_bulk(keys) if keys else {}
@@ -99,7 +99,7 @@ def conversation_response(request: Request, found: Conversation) -> Response:
     return Response(payloads.whole_conversation(now, plain=displayed_as(request) == "plaintext"))
 
 
-def of_user(request: Request, *, at: datetime) -> tuple[QuerySet[Conversation], dict[str, str]]:
+def conversations_of_user(request: Request, *, at: datetime) -> tuple[QuerySet[Conversation], dict[str, str]]:
     """The conversations of one customer, having matching run for them; the headers say whether it did."""
     query = request.query_params
     user_id = "" if query.get("id") or query.get("intercom_user_id") else text(query.get("user_id"), "user_id")
@@ -111,14 +111,14 @@ def of_user(request: Request, *, at: datetime) -> tuple[QuerySet[Conversation], 
     rows = Conversation.objects.of(customer)
     if flag(query.get("unread"), "unread"):
         rows = rows.filter(read=False)
-    again = at + visit.CHECK_EVERY if next_at is None else next_at
+    again = at + visit.CHECK_INTERVAL if next_at is None else next_at
     return rows, {
         "X-Outbound-Matching": "ran" if next_at is None else "limited",
         "X-Outbound-Matching-Next": str(int(again.timestamp())),
     }
 
 
-def of_teammate(request: Request) -> QuerySet[Conversation]:
+def conversations_of_teammate(request: Request) -> QuerySet[Conversation]:
     """The conversations in the inbox, of one teammate or of nobody, open or not."""
     query = request.query_params
     rows = Conversation.objects.in_inbox()
@@ -131,8 +131,8 @@ def of_teammate(request: Request) -> QuerySet[Conversation]:
     return rows if is_open is None else rows.filter(state="open") if is_open else rows.exclude(state="open")
 
 
-def order(request: Request) -> tuple[str, str]:
-    """How to sort; for one user or teammate `order` is the field and `sort` the direction, else the reverse."""
+def sort_order(request: Request) -> tuple[str, str]:
+    """How to sort; for one user or teammate `sort_order` is the field and `sort` the direction, else the reverse."""
     query = request.query_params
     given = {text(query.get("order"), "order"), text(query.get("sort"), "sort")} - {""}
     if (unknown := given - {*FIELDS, *DIRECTIONS}) or given in ({*FIELDS}, {*DIRECTIONS}):

@@ -23,10 +23,10 @@ class AllCounts(Counts):
         by = request.query_params.get("count", "")
         if by not in ("", "admin"):
             raise Refused("Conversations are counted in all or by admin.", field="count")
-        return Response({"type": "count", "conversation": {"admin": by_admin()} if by else in_all()})
+        return Response({"type": "count", "conversation": {"admin": counts_by_admin()} if by else inbox_counts()})
 
 
-def in_all() -> dict[str, int]:
+def inbox_counts() -> dict[str, int]:
     """How many conversations of the inbox there are of each kind."""
     return Conversation.objects.in_inbox().aggregate(
         assigned=Count("pk", filter=OPEN & ~Q(assignee=None)),
@@ -36,7 +36,7 @@ def in_all() -> dict[str, int]:
     )
 
 
-def by_admin() -> list[Json]:
+def counts_by_admin() -> list[Json]:
     """How many of them each teammate has, open and closed."""
     rows = Conversation.objects.in_inbox().exclude(assignee=None).values("assignee")
     counted = rows.annotate(open=Count("pk", filter=OPEN), closed=Count("pk", filter=CLOSED))

@@ -34,7 +34,7 @@ class Bulk(Endpoint):
         with transaction.atomic():
             job = intake.submit(items, data_type=self.data_type, to=to, at=timezone.now())
             transaction.on_commit(tasks.nudge_jobs)
-        return Response(shape(job))
+        return Response(job_payload(job))
 
     def check_items(self, items: list[dict[str, Any]]) -> None:
         """Refuse all of them for one that could not be done as it was meant."""
@@ -66,7 +66,9 @@ class Jobs(Endpoint):
     def get(self, request: Request) -> Response:
         """List them, the newest first."""
         found, pages, total = paged(request, Job.objects.prefetch_related("tasks").order_by("-pk"))
-        return Response({"type": "job.list", "pages": pages, "total_count": total, "jobs": list(map(shape, found))})
+        return Response(
+            {"type": "job.list", "pages": pages, "total_count": total, "jobs": list(map(job_payload, found))}
+        )
 
 
 class OneJob(Endpoint):
@@ -74,7 +76,7 @@ class OneJob(Endpoint):
 
     def get(self, request: Request, pk: str) -> Response:
         """How far it is."""
-        return Response(shape(job_of(pk)))
+        return Response(job_payload(job_of(pk)))
 
 
 class JobErrors(Endpoint):
@@ -86,7 +88,7 @@ class JobErrors(Endpoint):
         """List what of it could not be done, with the reasons."""
         rows = JobItem.objects.filter(Q(task__job=job_of(pk)), ~Q(error_code="")).order_by("pk")
         found, pages, total = paged(request, rows)
-        items = list(map(item, found))
+        items = list(map(item_payload, found))
         return Response({"type": "job_item.list", "pages": pages, "total_count": total, "items": items})
 
 
@@ -99,7 +101,7 @@ def job_of(named: Any) -> Job:
     return found
 
 
-def shape(job: Job) -> Json:
+def job_payload(job: Job) -> Json:
     """A job with its tasks."""
     parts = sorted(job.tasks.all(), key=lambda task: task.pk)
     ended = [task.completed_at for task in parts if task.completed_at]
@@ -115,11 +117,11 @@ def shape(job: Job) -> Json:
         "completed_at": unix(max(ended)) if is_done and ended else None,
         "closing_at": unix(job.closing_at),
         "links": {"self": f"../jobs/{job.key}", "error": f"../jobs/{job.key}/error"},
-        "tasks": list(map(part, parts)),
+        "tasks": list(map(task_payload, parts)),
     }
 
 
-def part(task: JobTask) -> Json:
+def task_payload(task: JobTask) -> Json:
     """What one call added."""
     state = "completed" if task.completed_at else "running" if task.started_at else "pending"
     return {
@@ -132,7 +134,7 @@ def part(task: JobTask) -> Json:
     }
 
 
-def item(failed: JobItem) -> Json:
+def item_payload(failed: JobItem) -> Json:
     """Something that could not be done."""
     return {
         "type": "job_item",

@@ -26,9 +26,9 @@ from messaging.content import paragraphs
 from messaging.models import Channel, Format, Sender
 
 CHANNELS = {"inapp": Channel.IN_APP, "email": Channel.EMAIL}
-PEOPLE = ("user", "contact", "lead")
+CUSTOMER_TYPES = ("user", "contact", "lead")
 TEMPLATES = ("plain", "personal")
-LONGEST_BODY = 100_000
+MAX_BODY_LENGTH = 100_000
 
 
 class Messages(Endpoint):
@@ -41,7 +41,7 @@ class Messages(Endpoint):
         kind = text(writer.get("type"), "from.type")
         if kind == "admin":
             return Response(from_teammate(sent, writer))
-        if kind in PEOPLE:
+        if kind in CUSTOMER_TYPES:
             return Response(from_customer(sent, writer))
         raise Refused("Say who writes: from, with the type admin or user, and an id.", field="from")
 
@@ -55,7 +55,7 @@ def from_teammate(sent: dict[str, Any], writer: dict[str, Any]) -> Json:
     if kind not in CHANNELS:
         raise Refused("message_type is inapp or email.", field="message_type")
     channel = CHANNELS[kind]
-    written, subject = text(sent.get("body"), "body", most=LONGEST_BODY), text(sent.get("subject"), "subject")
+    written, subject = text(sent.get("body"), "body", most=MAX_BODY_LENGTH), text(sent.get("subject"), "subject")
     if not written:
         raise Missing("body is required", field="body")
     if channel == Channel.EMAIL and not subject:
@@ -85,14 +85,14 @@ def from_teammate(sent: dict[str, Any], writer: dict[str, Any]) -> Json:
     try:
         record = send()
     except ValidationError as wrong:
-        raise refused(wrong) from wrong
+        raise refusal_from(wrong) from wrong
     return admin_message(record, teammate=teammate, kind=kind, subject=subject, template=template)
 
 
 def person_of(reference: dict[str, Any]) -> Customer:
     """The user, or where the type says so the lead, a reference names."""
     kind = text(reference.get("type"), "type") or "user"
-    if kind not in PEOPLE:
+    if kind not in CUSTOMER_TYPES:
         raise Refused("type is user or contact.", field="type")
     is_lead = kind in ("contact", "lead")
     return lead_of(reference) if is_lead else intake.find(reference)
@@ -106,7 +106,7 @@ def check_may_be_written_to(customer: Customer, *, channel: Channel) -> None:
         raise Forbidden(str(Reason(reason).label))
 
 
-def refused(wrong: ValidationError) -> Refused:
+def refusal_from(wrong: ValidationError) -> Refused:
     """The first thing that is wrong, as the API says it."""
     if not hasattr(wrong, "error_dict"):
         return Refused(wrong.messages[0])
@@ -147,7 +147,7 @@ def admin_message(record: DeliveryRecord, *, teammate: User, kind: str, subject:
 def from_customer(sent: dict[str, Any], writer: dict[str, Any]) -> Json:
     """Begin a conversation a customer writes."""
     customer = person_of(writer)
-    written = text(sent.get("body"), "body", most=LONGEST_BODY)
+    written = text(sent.get("body"), "body", most=MAX_BODY_LENGTH)
     if not written:
         raise Missing("body is required", field="body")
     conversation = threads.open_by_customer(customer, body=written, at=timezone.now())

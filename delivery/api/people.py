@@ -34,8 +34,8 @@ class ConvertLead(Endpoint):
         contact = mapping(sent.get("contact"), "contact")
         by_address = Customer.objects.present().filter(user_id=None)
         if first_given(contact, "id") is not None:
-            return converted(one_of(by_address, contact["id"]), sent)
-        return converted(lead_of(contact), sent)
+            return convert_lead(one_of(by_address, contact["id"]), sent)
+        return convert_lead(lead_of(contact), sent)
 
 
 class Visitors(Endpoint):
@@ -83,7 +83,7 @@ class ConvertVisitor(Endpoint):
         visitor = visitor_of(mapping(sent.get("visitor"), "visitor"))
         if text(sent.get("type"), "type") in ("lead", "contact"):
             return answer_with(visitor)
-        return converted(visitor, sent)
+        return convert_lead(visitor, sent)
 
 
 class UserDeleteRequests(Endpoint):
@@ -103,7 +103,7 @@ class UserDeleteRequests(Endpoint):
         return Response({"id": str(customer.pk)})
 
 
-def converted(lead: Customer, sent: dict[str, Any]) -> Response:
+def convert_lead(lead: Customer, sent: dict[str, Any]) -> Response:
     """Answer with the user a lead became."""
     facts = mapping(sent.get("user"), "user")
     refuse_our_id(facts, path="user.")

@@ -24,8 +24,8 @@ from delivery.conversations import threads
 from delivery.models import Conversation
 from messaging.content import ContentError
 
-MOST_ATTACHMENTS = 5
-LONGEST_REPLY = 100_000
+MAX_ATTACHMENTS = 5
+MAX_REPLY_LENGTH = 100_000
 LAST = "last"
 
 
@@ -38,12 +38,12 @@ class Reply(Endpoint):
         """Say or do something in a conversation, as its user or as a teammate; answers with the whole of it."""
         # An `id` here is the conversation's: some clients send it beside the address.
         sent, at = {key: value for key, value in body(request).items() if key != "id"}, timezone.now()
-        found = last_of(sent) if pk == LAST else one_of(Conversation.objects.all(), pk)
+        found = newest_conversation_of(sent) if pk == LAST else one_of(Conversation.objects.all(), pk)
         try:
-            if by_teammate(sent):
-                as_teammate(found, sent, at=at, is_last=pk == LAST)
+            if is_by_teammate(sent):
+                act_as_teammate(found, sent, at=at, is_last=pk == LAST)
             else:
-                as_customer(found, sent, at=at)
+                reply_as_customer(found, sent, at=at)
         except ContentError as wrong:
             raise Refused(str(wrong), field="body") from wrong
         return conversation_response(request, found)
@@ -56,16 +56,16 @@ class Reply(Endpoint):
         return conversation_response(request, found)
 
 
-def last_of(sent: dict[str, Any]) -> Conversation:
+def newest_conversation_of(sent: dict[str, Any]) -> Conversation:
     """The newest conversation of the user the body names."""
-    customer = person_of({**sent, "type": ""} if by_teammate(sent) else sent)
+    customer = person_of({**sent, "type": ""} if is_by_teammate(sent) else sent)
     found = Conversation.objects.of(customer).order_by("-updated_at", "-pk").first()
     if found is None:
         raise Unknown("This user has no conversation.", field="id")
     return found
 
 
-def by_teammate(sent: dict[str, Any]) -> bool:
+def is_by_teammate(sent: dict[str, Any]) -> bool:
     """Whether a teammate speaks: `type` says so, or an admin_id where it is left out."""
     kind = text(sent.get("type"), "type") or ("user" if first_given(sent, "admin_id") is None else "admin")
     if kind not in ("admin", "user", "contact", "lead"):
@@ -74,23 +74,23 @@ def by_teammate(sent: dict[str, Any]) -> bool:
 
 
 @retried
-def as_customer(found: Conversation, sent: dict[str, Any], *, at: datetime) -> None:
+def reply_as_customer(found: Conversation, sent: dict[str, Any], *, at: datetime) -> None:
     """Add what the user wrote."""
     if (text(sent.get("message_type"), "message_type") or "comment") != "comment":
         raise Refused("A user's message_type is comment.", field="message_type")
     if person_of(sent).pk != found.customer_id:
         raise Forbidden("This conversation is with another user.")
-    attachments = attached(sent)
-    threads.reply_by_customer(found, body=written(sent, or_any=attachments), at=at, attachments=attachments)
+    attachments = attachments_of(sent)
+    threads.reply_by_customer(found, body=required_body(sent, or_any=attachments), at=at, attachments=attachments)
 
 
 @retried
-def as_teammate(found: Conversation, sent: dict[str, Any], *, at: datetime, is_last: bool) -> None:
+def act_as_teammate(found: Conversation, sent: dict[str, Any], *, at: datetime, is_last: bool) -> None:
     """Do what the message_type says."""
     kind = text(sent.get("message_type"), "message_type") or "comment"
-    if kind not in ACTS:
-        raise Refused(f"message_type is one of {', '.join(ACTS)}.", field="message_type")
-    ACTS[kind](found, teammate_of(sent, is_last=is_last), sent, at)
+    if kind not in ACTIONS:
+        raise Refused(f"message_type is one of {', '.join(ACTIONS)}.", field="message_type")
+    ACTIONS[kind](found, teammate_of(sent, is_last=is_last), sent, at)
 
 
 def teammate_of(sent: dict[str, Any], *, is_last: bool) -> User:
@@ -109,14 +109,14 @@ def teammate_of(sent: dict[str, Any], *, is_last: bool) -> User:
 
 def comment(found: Conversation, teammate: User, sent: dict[str, Any], at: datetime) -> None:
     """Answer the customer."""
-    attachments = attached(sent)
-    words = written(sent, or_any=attachments)
+    attachments = attachments_of(sent)
+    words = required_body(sent, or_any=attachments)
     threads.reply_by_teammate(found, teammate=teammate, body=words, at=at, attachments=attachments)
 
 
 def note(found: Conversation, teammate: User, sent: dict[str, Any], at: datetime) -> None:
     """Add what only the team sees."""
-    threads.note(found, teammate=teammate, body=written(sent), at=at)
+    threads.note(found, teammate=teammate, body=required_body(sent), at=at)
 
 
 def assign(found: Conversation, teammate: User, sent: dict[str, Any], at: datetime) -> None:
@@ -125,7 +125,7 @@ def assign(found: Conversation, teammate: User, sent: dict[str, Any], at: dateti
     if not named:
         raise Missing("assignee_id is required", field="assignee_id")
     to = None if named in ("0", "nobody") else admin_of(named, what="assignee_id")
-    threads.assign(found, to=to, teammate=teammate, at=at, body=long_text_of(sent))
+    threads.assign(found, to=to, teammate=teammate, at=at, body=optional_body(sent))
 
 
 def reopen(found: Conversation, teammate: User, sent: dict[str, Any], at: datetime) -> None:
@@ -152,7 +152,7 @@ def snooze(found: Conversation, teammate: User, sent: dict[str, Any], at: dateti
     threads.snooze(found, until=until, teammate=teammate, at=at)
 
 
-ACTS: dict[str, Callable[[Conversation, User, dict[str, Any], datetime], None]] = {
+ACTIONS: dict[str, Callable[[Conversation, User, dict[str, Any], datetime], None]] = {
     "comment": comment,
     "note": note,
     "assignment": assign,
@@ -162,29 +162,29 @@ ACTS: dict[str, Callable[[Conversation, User, dict[str, Any], datetime], None]] 
 }
 
 
-def written(sent: dict[str, Any], *, or_any: object = None) -> str:
+def required_body(sent: dict[str, Any], *, or_any: object = None) -> str:
     """The body, which must be there where nothing comes with it."""
-    words = long_text_of(sent)
+    words = optional_body(sent)
     if not words and not or_any:
         raise Missing("body is required", field="body")
     return words
 
 
-def long_text_of(sent: dict[str, Any]) -> str:
+def optional_body(sent: dict[str, Any]) -> str:
     """The body, "" where there is none."""
-    return text(sent.get("body"), "body", most=LONGEST_REPLY)
+    return text(sent.get("body"), "body", most=MAX_REPLY_LENGTH)
 
 
-def attached(sent: dict[str, Any]) -> list[dict[str, Any]]:
+def attachments_of(sent: dict[str, Any]) -> list[dict[str, Any]]:
     """The files at `attachment_urls`, as links: nothing is fetched."""
     urls = first_given(sent, "attachment_urls")
     urls = [] if urls is None else urls
-    if not isinstance(urls, list) or len(urls) > MOST_ATTACHMENTS:
-        raise Refused(f"attachment_urls is a list of at most {MOST_ATTACHMENTS} addresses.", field="attachment_urls")
-    return [file_at(long_text(url, "attachment_urls")) for url in urls]
+    if not isinstance(urls, list) or len(urls) > MAX_ATTACHMENTS:
+        raise Refused(f"attachment_urls is a list of at most {MAX_ATTACHMENTS} addresses.", field="attachment_urls")
+    return [linked_file(long_text(url, "attachment_urls")) for url in urls]
 
 
-def file_at(url: str) -> dict[str, Any]:
+def linked_file(url: str) -> dict[str, Any]:
     """What an address says of the file at it."""
     try:
         parts = urlsplit(url)

@@ -76,7 +76,7 @@ SUBSCRIPTION_SENT = {
     "hub_secret": TEXTUAL,
     "active": SENT_BOOLEAN,
 }
-NOBODY: Schema = {"type": "null"}
+NULL: Schema = {"type": "null"}
 SCHEMAS: dict[str, Schema] = {
     "Attachment": shape(
         "upload",
@@ -106,11 +106,11 @@ SCHEMAS: dict[str, Schema] = {
         **CONVERSATION,
         conversation_parts=listed("conversation_part", ref("ConversationPart"), total_count=WHOLE),
         conversation_rating=shape(
-            rating=NOBODY,
-            remark=NOBODY,
-            created_at=NOBODY,
-            customer=shape(type=NOBODY, id=NOBODY),
-            teammate=shape(type=NOBODY, id=NOBODY),
+            rating=NULL,
+            remark=NULL,
+            created_at=NULL,
+            customer=shape(type=NULL, id=NULL),
+            teammate=shape(type=NULL, id=NULL),
         ),
     ),
     "Job": shape(
@@ -153,7 +153,7 @@ SCHEMAS: dict[str, Schema] = {
     ),
     "Reply": sent(
         type=one_of("user", "admin", "contact", "lead"),
-        message_type=one_of(*replies.ACTS),
+        message_type=one_of(*replies.ACTIONS),
         body=TEXTUAL,
         admin_id=TEXTUAL,
         assignee_id=TEXTUAL,
@@ -161,12 +161,12 @@ SCHEMAS: dict[str, Schema] = {
         user_id=TEXTUAL,
         email=TEXTUAL,
         intercom_user_id=TEXTUAL,
-        attachment_urls={**many({**TEXT, "format": "uri"}), "maxItems": replies.MOST_ATTACHMENTS},
+        attachment_urls={**many({**TEXT, "format": "uri"}), "maxItems": replies.MAX_ATTACHMENTS},
     ),
     "Read": sent("read", read=SENT_BOOLEAN),
 }
-WHOLE_ONE = ref("Conversation")
-READ = Call(tag="Conversations", sends=ref("Read"), answers=WHOLE_ONE)
+CONVERSATION_WITH_PARTS = ref("Conversation")
+MARK_READ = Call(tag="Conversations", sends=ref("Read"), answers=CONVERSATION_WITH_PARTS)
 LOG = Call(
     tag="Subscriptions",
     answers=page_of("notification_event", ref("Notification"), key="items"),
@@ -201,18 +201,18 @@ CALLS: dict[type[Endpoint], dict[str, Call]] = {
         )
     },
     conversations.OneConversation: {
-        "get": Call(tag="Conversations", answers=WHOLE_ONE),
-        "put": READ,
+        "get": Call(tag="Conversations", answers=CONVERSATION_WITH_PARTS),
+        "put": MARK_READ,
     },
     replies.Reply: {
         "post": Call(
             tag="Conversations",
             sends=ref("Reply"),
-            answers=WHOLE_ONE,
+            answers=CONVERSATION_WITH_PARTS,
             refuses=(403,),
             more="The id `last` is the newest conversation of the user the body names.",
         ),
-        "put": READ,
+        "put": MARK_READ,
     },
     messages.Messages: {
         "post": Call(

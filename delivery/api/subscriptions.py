@@ -37,12 +37,12 @@ class Subscriptions(Endpoint):
                 raise Missing(f"{field} is required", field=field)
         update_from_request(sent, made)
         made.save()
-        return Response({**shape(made), "hub_secret": made.secret})
+        return Response({**subscription_payload(made), "hub_secret": made.secret})
 
     def get(self, request: Request) -> Response:
         """List them."""
         found, pages, total = paged(request, Subscription.objects.order_by("pk"))
-        shapes = list(map(shape, found))
+        shapes = list(map(subscription_payload, found))
         # Two names for the same: the wire's, and the one clients of this family look under.
         lists = {"items": shapes, "subscriptions": shapes}
         return Response({"type": "notification_subscription.list", "pages": pages, "total_count": total, **lists})
@@ -53,7 +53,7 @@ class OneSubscription(Endpoint):
 
     def get(self, request: Request, pk: str) -> Response:
         """Find one."""
-        return Response(shape(subscription_of(pk)))
+        return Response(subscription_payload(subscription_of(pk)))
 
     def put(self, request: Request, pk: str) -> Response:
         """Change its address, topics, secret, or whether it is active."""
@@ -63,7 +63,7 @@ class OneSubscription(Endpoint):
             update_from_request(sent, found)
             found.updated_at = at
             found.save()
-        return Response(shape(found))
+        return Response(subscription_payload(found))
 
     # Some clients change things by POST.
     def post(self, request: Request, pk: str) -> Response:
@@ -73,7 +73,7 @@ class OneSubscription(Endpoint):
     def delete(self, request: Request, pk: str) -> Response:
         """Remove it, with its log."""
         found = subscription_of(pk)
-        response = Response(shape(found))
+        response = Response(subscription_payload(found))
         found.delete()
         return response
 
@@ -86,7 +86,7 @@ class Ping(Endpoint):
         found = subscription_of(pk)
         with transaction.atomic():
             webhook_outbox.ping(found, at=timezone.now())
-        return Response(shape(found))
+        return Response(subscription_payload(found))
 
 
 class Sent(Endpoint):
@@ -96,7 +96,7 @@ class Sent(Endpoint):
 
     def get(self, request: Request, pk: str) -> Response:
         """List what it was told, the newest first."""
-        return log(request, pk, state=NotificationState.DELIVERED)
+        return notification_log(request, pk, state=NotificationState.DELIVERED)
 
 
 class Failures(Endpoint):
@@ -106,10 +106,10 @@ class Failures(Endpoint):
 
     def get(self, request: Request, pk: str) -> Response:
         """List what did not get through, the newest first: given up, or to be tried again."""
-        return log(request, pk, detail__gt="")
+        return notification_log(request, pk, detail__gt="")
 
 
-def log(request: Request, pk: str, **which: Any) -> Response:
+def notification_log(request: Request, pk: str, **which: Any) -> Response:
     """Answer with a page of a subscription's log."""
     rows = Notification.objects.filter(subscription=subscription_of(pk), **which).order_by("-pk")
     found, pages, total = paged(request, rows)
@@ -131,7 +131,7 @@ def update_from_request(sent: dict[str, Any], found: Subscription) -> None:
         except safe_http.NotAllowed as wrong:
             raise Refused(str(wrong), field="url") from wrong
     if "topics" in sent:
-        found.topics = topics(sent["topics"])
+        found.topics = topics_from(sent["topics"])
     if first_given(sent, "hub_secret") is not None:
         found.secret = text(sent["hub_secret"], "hub_secret", most=200)
     is_active = flag(sent.get("active"), "active")
@@ -139,7 +139,7 @@ def update_from_request(sent: dict[str, Any], found: Subscription) -> None:
         found.active = is_active
 
 
-def topics(given: Any) -> list[str]:
+def topics_from(given: Any) -> list[str]:
     """Read which topics are wanted."""
     if not isinstance(given, list) or not given:
         raise Refused("topics is a list that holds something.", field="topics")
@@ -149,7 +149,7 @@ def topics(given: Any) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def shape(found: Subscription) -> Json:
+def subscription_payload(found: Subscription) -> Json:
     """A subscription, without its secret."""
     here = f"../subscriptions/nsub_{found.pk}"
     return {

@@ -21,17 +21,17 @@ from audiences.rules import Kind, RuleError, parse
 from messaging.models import Message, State
 
 # From so many values on a worker converts them; fewer, the request does.
-MOST_AT_ONCE = 20_000
+MAX_VALUES_PER_REQUEST = 20_000
 PREFIX: dict[Scope, str] = {Scope.CUSTOMER: CUSTOM, Scope.COMPANY: COMPANY_CUSTOM}
 # A message in one of these states goes by its rules, now or soon.
-GOES_BY_ITS_RULES = (State.SCHEDULED, State.LIVE, State.SAMPLED, State.PAUSED)
+STATES_USING_RULES = (State.SCHEDULED, State.LIVE, State.SAMPLED, State.PAUSED)
 
 
-class UnderWay(Exception):
+class ChangeInProgress(Exception):
     """This attribute is being changed already."""
 
 
-def ask_for(attribute: CustomAttribute, *, to: Kind, values: int, lose_at_most: int, at: datetime) -> KindChange:
+def request_change(attribute: CustomAttribute, *, to: Kind, values: int, lose_at_most: int, at: datetime) -> KindChange:
     """Have a worker change the kind; UnderWay where one does."""
     try:
         with transaction.atomic():
@@ -39,15 +39,15 @@ def ask_for(attribute: CustomAttribute, *, to: Kind, values: int, lose_at_most: 
                 attribute=attribute, to=to, values=values, lose_at_most=lose_at_most, asked_at=at
             )
     except IntegrityError as taken:
-        raise UnderWay from taken
+        raise ChangeInProgress from taken
 
 
-def under_way() -> list[int]:
+def pending_changes() -> list[int]:
     """The changes a worker is to carry out."""
     return list(KindChange.objects.filter(ended_at=None).order_by("pk").values_list("pk", flat=True))
 
 
-def carry_out(key: int, *, at: datetime) -> bool:
+def apply_change(key: int, *, at: datetime) -> bool:
     """Do what was asked for, or write down why not; False where another worker does, or did."""
     with transaction.atomic():
         change = lock_kind_change(key)
@@ -55,8 +55,8 @@ def carry_out(key: int, *, at: datetime) -> bool:
             return False
         attribute, was = change.attribute, Kind(change.attribute.kind)
         change.ended_at = at
-        hold_rules_still()
-        if blocked(attribute, to=Kind(change.to)):
+        lock_rules()
+        if is_blocked(attribute, to=Kind(change.to)):
             change.trouble = (
                 "A message that goes by its rules, or a segment, asks about it in a way that would not fit."
             )
@@ -85,13 +85,13 @@ def lock_kind_change(key: int) -> KindChange | None:
     return KindChange.objects.select_related("attribute").filter(pk=key, ended_at=None).first()
 
 
-def hold_rules_still() -> None:
+def lock_rules() -> None:
     """Have no rules saved until the transaction ends."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", [Lock.SEGMENTS])
 
 
-def asking_about(attribute: CustomAttribute) -> QuerySet[Audience]:
+def audiences_using(attribute: CustomAttribute) -> QuerySet[Audience]:
     """The audiences and segments with a rule about it."""
     named = Func(
         "rules",
@@ -104,24 +104,24 @@ def asking_about(attribute: CustomAttribute) -> QuerySet[Audience]:
     return Audience.objects.filter(named)
 
 
-def blocked(attribute: CustomAttribute, *, to: Kind) -> bool:
+def is_blocked(attribute: CustomAttribute, *, to: Kind) -> bool:
     """Whether a message that goes by its rules, or a segment, would break."""
-    kinds = with_kind(CustomAttribute.objects.catalogue(), attribute, to=to)
-    found = asking_about(attribute)
-    live = Message.objects.filter(audience__in=found, state__in=GOES_BY_ITS_RULES).values("audience")
-    return any(broken(one, kinds) for one in found if one.name) or any(
-        broken(one, kinds) for one in Audience.objects.filter(pk__in=live)
+    kinds = catalogue_with_kind(CustomAttribute.objects.catalogue(), attribute, to=to)
+    found = audiences_using(attribute)
+    live = Message.objects.filter(audience__in=found, state__in=STATES_USING_RULES).values("audience")
+    return any(rule_error(one, kinds) for one in found if one.name) or any(
+        rule_error(one, kinds) for one in Audience.objects.filter(pk__in=live)
     )
 
 
-def with_kind(catalogue: Catalogue, attribute: CustomAttribute, *, to: Kind) -> Catalogue:
+def catalogue_with_kind(catalogue: Catalogue, attribute: CustomAttribute, *, to: Kind) -> Catalogue:
     """The catalogue as it would be."""
     customer, company = dict(catalogue.customer), dict(catalogue.company)
     (customer if attribute.scope == Scope.CUSTOMER else company)[attribute.name] = to
     return Catalogue(customer=customer, company=company)
 
 
-def broken(audience: Audience, catalogue: Catalogue) -> str:
+def rule_error(audience: Audience, catalogue: Catalogue) -> str:
     """Which rule would make no sense, in a sentence; empty where all would."""
 
     def kind_of(name: str) -> tuple[Kind, str]:

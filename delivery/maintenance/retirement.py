@@ -23,7 +23,7 @@ from messaging import content
 from messaging.models import Message, MessageVersion, State
 
 # A text that is not sent any more uses nothing.
-TO_BE_SENT = (State.DRAFT, *attribute_kinds.GOES_BY_ITS_RULES)
+UNSENT_STATES = (State.DRAFT, *attribute_kinds.STATES_USING_RULES)
 
 
 class InUse(Exception):
@@ -40,23 +40,23 @@ class Uses:
     @property
     def blocking(self) -> list[Message | Audience]:
         """Those that would go by a name that is retired."""
-        going = [message for message in self.messages if message.state in attribute_kinds.GOES_BY_ITS_RULES]
+        going = [message for message in self.messages if message.state in attribute_kinds.STATES_USING_RULES]
         return [*going, *self.segments]
 
 
 def uses_of(row: CustomAttribute | EventName) -> Uses:
     """Return everything that uses an attribute or an event."""
     if isinstance(row, EventName):
-        audiences, texts = asking_about_event(row), []
+        audiences, texts = audiences_using_event(row), []
     else:
-        audiences, texts = list(attribute_kinds.asking_about(row)), list(saying(row))
+        audiences, texts = list(attribute_kinds.audiences_using(row)), list(messages_using_variable(row))
     return Uses(
         messages=list(Message.objects.filter(Q(audience__in=audiences) | Q(pk__in=texts)).order_by("title", "pk")),
         segments=sorted((one for one in audiences if one.name), key=lambda one: one.name),
     )
 
 
-def asking_about_event(event: EventName) -> list[Audience]:
+def audiences_using_event(event: EventName) -> list[Audience]:
     """The audiences and segments with a rule about it, however the rule spells its name."""
     asking = Audience.objects.extra(where=["""jsonb_path_exists(rules, '$.**.attribute ? (@ starts with "event")')"""])
     return [audience for audience in asking if event.name in set(events_in(audience.rules))]
@@ -75,13 +75,13 @@ def events_in(rules: Any) -> Iterator[str]:
             yield from events_in(one)
 
 
-def saying(attribute: CustomAttribute) -> Iterator[int]:
+def messages_using_variable(attribute: CustomAttribute) -> Iterator[int]:
     """The messages still to be sent whose text has the attribute as a variable."""
     name = f"{attribute_kinds.PREFIX[Scope(attribute.scope)]}{attribute.name}"
     custom = "custom_attributes"
     versions = MessageVersion.objects.filter(
         Q(subject__contains=custom) | Q(body__contains=custom) | Q(link__contains=custom),
-        pk__in=Message.objects.filter(state__in=TO_BE_SENT).values("version"),
+        pk__in=Message.objects.filter(state__in=UNSENT_STATES).values("version"),
     )
     for version in versions.iterator():
         try:
@@ -95,14 +95,14 @@ def saying(attribute: CustomAttribute) -> Iterator[int]:
 def retire(row: CustomAttribute | EventName, *, at: datetime) -> None:
     """Take it out of use; InUse while something goes by it. What is stored stays."""
     with transaction.atomic():
-        attribute_kinds.hold_rules_still()
+        attribute_kinds.lock_rules()
         if uses_of(row).blocking:
             raise InUse
         row.retired_at = row.retired_at or at
         row.save(update_fields=["retired_at"])
 
 
-def bring_back(row: CustomAttribute | EventName) -> None:
+def restore(row: CustomAttribute | EventName) -> None:
     """Take it into use again; Refused if the catalogue is full."""
     if row.retired_at is None:
         return

@@ -10,9 +10,9 @@ from django.core.cache import cache
 from audiences.models import Workspace
 
 # Asked with every request of every browser; a change by staff is felt this many seconds later.
-KEPT_FOR = 10
-KEY = "messenger-origins"
-LONGEST = 260
+CACHE_TIMEOUT = 10
+CACHE_KEY = "messenger-origins"
+MAX_HOST_LENGTH = 260
 PORTS = {"https": 443, "http": 80}
 HOST = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)(\.(?!-)[a-z0-9-]{1,63}(?<!-))*")
 
@@ -53,26 +53,26 @@ def host_of(name: str) -> str:
         found = name.encode("idna").decode().lower()
     except UnicodeError:
         found = ""
-    if len(found) > LONGEST or not HOST.fullmatch(found):
+    if len(found) > MAX_HOST_LENGTH or not HOST.fullmatch(found):
         raise NotAnOrigin(f"“{name}” is no host’s name." if name else "Name a host, like https://www.example.com.")
     return found
 
 
-def forget_origins() -> None:
+def clear_origins_cache() -> None:
     """Have this process ask again which websites are registered; the others do within seconds."""
-    cache.delete(KEY)
+    cache.delete(CACHE_KEY)
 
 
 def is_registered(origin: str) -> bool:
     """Whether staff have let the messenger run on this website."""
-    allowed = cache.get(KEY)
+    allowed = cache.get(CACHE_KEY)
     if allowed is None:
         allowed = {str(entry).strip().rstrip("/").lower() for entry in Workspace.current().allowed_origins}
-        cache.set(KEY, allowed, timeout=KEPT_FOR)
+        cache.set(CACHE_KEY, allowed, timeout=CACHE_TIMEOUT)
     return origin.lower() in allowed
 
 
-def may_ask(origin: str | None, *, host: str) -> bool:
+def is_allowed(origin: str | None, *, host: str) -> bool:
     """Whether what asks is no browser, a page of this server (at `host`), or a page of a registered website."""
     return origin is None or origin.partition("://")[2] == host or is_registered(origin)
 

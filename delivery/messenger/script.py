@@ -24,11 +24,11 @@ from delivery.conversations import attachments
 FILES = ("keep.js", "ask.js", "rich.js", "parts.js", "panel.js", "announcement.js", "messenger.js")
 STYLE = "messenger.css"
 # A second copy of it on one page has nothing to do.
-BEFORE = '(function () {\n"use strict";\nif (window.Outbound && window.Outbound.loaded) return;\ntry {'
+PROLOGUE = '(function () {\n"use strict";\nif (window.Outbound && window.Outbound.loaded) return;\ntry {'
 # Where a page has broken what all pages stand on, it has no messenger, and no error of ours.
-AFTER = '} catch (problem) {\nwindow.console && console.warn("Outbound:", problem);\n}\n})();\n'
+EPILOGUE = '} catch (problem) {\nwindow.console && console.warn("Outbound:", problem);\n}\n})();\n'
 # Long enough to spare most page views a request, short enough that a new version is everywhere soon.
-CACHED = "public, max-age=300, stale-while-revalidate=86400"
+CACHE_CONTROL = "public, max-age=300, stale-while-revalidate=86400"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +43,13 @@ class Script:
 @cache
 def script_of(changed: tuple[int, ...]) -> Script:
     """Put messenger.js together, once for each state of its files."""
-    style = json.dumps(read_script(STYLE))
-    source = "\n".join([BEFORE, f"const STYLE = {style};", *map(read_script, FILES), AFTER])
+    style = json.dumps(read_asset(STYLE))
+    source = "\n".join([PROLOGUE, f"const STYLE = {style};", *map(read_asset, FILES), EPILOGUE])
     plain = source.encode()
     return Script(plain, gzip.compress(plain, 9, mtime=0), f'"{hashlib.sha256(plain).hexdigest()[:20]}"')
 
 
-def found(name: str) -> Path:
+def asset_path(name: str) -> Path:
     """Where a file of the messenger is."""
     where = finders.find(f"messenger/{name}")
     if not where:
@@ -57,21 +57,21 @@ def found(name: str) -> Path:
     return Path(str(where))
 
 
-def read_script(name: str) -> str:
+def read_asset(name: str) -> str:
     """A file of the messenger."""
-    return found(name).read_text("utf-8")
+    return asset_path(name).read_text("utf-8")
 
 
-def state() -> tuple[int, ...]:
+def asset_versions() -> tuple[int, ...]:
     """What changes when a file does; looked at each time only where they are being worked on."""
-    return tuple(found(name).stat().st_mtime_ns for name in (STYLE, *FILES)) if settings.DEBUG else ()
+    return tuple(asset_path(name).stat().st_mtime_ns for name in (STYLE, *FILES)) if settings.DEBUG else ()
 
 
 @require_safe
 def script(request: HttpRequest) -> HttpResponse:
     """Serve messenger.js, at one address for ever."""
-    current = script_of(state())
-    headers = {"ETag": current.etag, "Cache-Control": CACHED, "Cross-Origin-Resource-Policy": "cross-origin"}
+    current = script_of(asset_versions())
+    headers = {"ETag": current.etag, "Cache-Control": CACHE_CONTROL, "Cross-Origin-Resource-Policy": "cross-origin"}
     if current.etag in parse_etags(request.headers.get("If-None-Match", "").replace("W/", "")):
         response = HttpResponse(status=304, headers=headers)
     else:

@@ -18,12 +18,12 @@ from audiences.models.customers import Role
 from delivery.models import Visitor
 
 # The messenger's visits, every five minutes while it is visible, bring a new one.
-SESSION_LASTS = timedelta(hours=12)
+SESSION_LIFETIME = timedelta(hours=12)
 VISITOR, SESSION = "visitor", "session"
 PROVED = "proved"
 
 
-class NotWritten(Exception):
+class VisitorHasNotWritten(Exception):
     """This visitor has not written yet, so nothing is known of them."""
 
 
@@ -59,21 +59,21 @@ def read_visitor(token: object) -> UUID | None:
 def session_token(customer: Customer, *, secret: str, at: datetime, source: Source = Source.BROWSER) -> str:
     """What the browser of a user holds, and whether it has proved who it speaks for."""
     proved = [PROVED] if source is Source.PROVED_BROWSER else []
-    return Signer(salt=salt(secret)).sign(":".join([str(customer.pk), str(int(at.timestamp())), *proved]))
+    return Signer(salt=session_salt(secret)).sign(":".join([str(customer.pk), str(int(at.timestamp())), *proved]))
 
 
 def read_session(token: str, *, secret: str, at: datetime) -> tuple[int, Source] | None:
     """The customer a session is of, and how far its browser is believed; None for one that is over or not ours."""
     try:
-        pk, since, *proved = Signer(salt=salt(secret)).unsign(token).split(":")
+        pk, since, *proved = Signer(salt=session_salt(secret)).unsign(token).split(":")
     except BadSignature:
         return None
-    if at.timestamp() - int(since) > SESSION_LASTS.total_seconds():
+    if at.timestamp() - int(since) > SESSION_LIFETIME.total_seconds():
         return None
     return int(pk), Source.PROVED_BROWSER if proved == [PROVED] else Source.BROWSER
 
 
-def salt(secret: str) -> str:
+def session_salt(secret: str) -> str:
     """A salt that ends all sessions when staff change the identity secret."""
     return SESSION + hashlib.sha256(secret.encode()).hexdigest()
 

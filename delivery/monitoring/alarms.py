@@ -32,81 +32,85 @@ from messaging.models import Channel, Message, State
 log = logging.getLogger(__name__)
 
 # Who tells has so long; then another tries.
-LEASE = timedelta(minutes=5)
+NOTIFICATION_LEASE = timedelta(minutes=5)
 # Webhooks are tried again after 1, 5 and 30 minutes: an address that was away for that long is no passing fault.
-FAILING = timedelta(minutes=15)
-NAMED = 3
+WEBHOOK_FAILING_AFTER = timedelta(minutes=15)
+MAX_LISTED = 3
 
 
-def beat(at: datetime) -> str:
+def check_beat(at: datetime) -> str:
     """Whether anything is asked for."""
     late = health.beat_is_late(at=at)
-    return f"Beat asked for nothing since {moment(health.last_beat())}. Is its process running?" if late else ""
+    return f"Beat asked for nothing since {format_moment(health.last_beat())}. Is its process running?" if late else ""
 
 
-def sweep(at: datetime) -> str:
+def check_sweep(at: datetime) -> str:
     """Whether the minute's sweep runs."""
     late = health.sweep_is_late(at=at)
-    since = moment(health.last_sweep()) if late else ""
+    since = format_moment(health.last_sweep()) if late else ""
     return f"No sweep has ended since {since}. Are beat, a worker and the broker running?" if late else ""
 
 
-def channel(at: datetime) -> str:
+def check_channels(at: datetime) -> str:
     """The channels that take nothing, and did so more than once."""
     resting = ChannelOutage.objects.filter(last_at__gte=at - RESTED, since__lte=at - RESTED).order_by("channel")
     return " ".join(
-        f"{Channel(rest.channel).label} takes nothing since {moment(rest.since)}: {rest.why}" for rest in resting
+        f"{Channel(rest.channel).label} takes nothing since {format_moment(rest.since)}: {rest.why}" for rest in resting
     )
 
 
-def due(at: datetime) -> str:
+def check_due_messages(at: datetime) -> str:
     """The messages whose copies are due while none was handed over for as long; a pace or a pause is no fault."""
-    stuck = health.stuck(at=at)
-    return summarise([f"“{one}” is due since {moment(since)} and not handed over." for one, since in by_time(stuck)])
+    stuck = health.stuck_messages(at=at)
+    return summarise(
+        [f"“{one}” is due since {format_moment(since)} and not handed over." for one, since in oldest_first(stuck)]
+    )
 
 
-def by_time(found: dict[Message, datetime]) -> list[tuple[Message, datetime]]:
+def oldest_first(found: dict[Message, datetime]) -> list[tuple[Message, datetime]]:
     """The oldest first."""
     return sorted(found.items(), key=lambda one: one[1])
 
 
-def messages_in_trouble(at: datetime) -> str:
+def check_messages(at: datetime) -> str:
     """Messages that cannot match or go live, and scheduled ones whose time has passed."""
     overdue = Q(state=State.SCHEDULED, scheduled_for__lt=at - settings.DUE_LATE)
     rows = Message.objects.exclude(state__in=(State.STOPPED, State.SENT)).filter(~Q(trouble="") | overdue)
     return summarise([f"“{one}”: {one.trouble or 'it was to go live, and is not.'}" for one in rows.order_by("pk")])
 
 
-def uncertain(_at: datetime) -> str:
+def check_uncertain(_at: datetime) -> str:
     """How many copies nobody can know of."""
     many = DeliveryRecord.objects.filter(status=Status.UNCERTAIN).count()
     return f"{many:,} {'copy is' if many == 1 else 'copies are'} uncertain: handed over or not." if many else ""
 
 
-def answers(at: datetime) -> str:
+def check_answer_emails(at: datetime) -> str:
     """How many answers of teammates should have been mailed."""
     many = AnswerMail.objects.due(at - settings.DUE_LATE).count()
     return f"{many:,} {'answer is' if many == 1 else 'answers are'} due and not mailed." if many else ""
 
 
-def webhooks(at: datetime) -> str:
+def check_webhooks(at: datetime) -> str:
     """The addresses that have not been reached for a while."""
-    failing = Subscription.objects.filter(active=True, failing_since__lt=at - FAILING).order_by("failing_since")
-    return summarise([f"{one.url} was not reached since {moment(one.failing_since)}." for one in failing])
+    failing = Subscription.objects.filter(active=True, failing_since__lt=at - WEBHOOK_FAILING_AFTER).order_by(
+        "failing_since"
+    )
+    return summarise([f"{one.url} was not reached since {format_moment(one.failing_since)}." for one in failing])
 
 
-def refused(at: datetime) -> str:
+def check_refused_visitors(at: datetime) -> str:
     """Whether many visitors could not prove who they are, today or yesterday, and what is the likely cause."""
     today = timezone.localtime(at, Workspace.current().tz).date()
     for day in (today, today - timedelta(days=1)):
         counts = dict(RefusedVisitors.objects.filter(day=day).values_list("reason", "count"))
         if (many := sum(counts.values())) >= max(1, settings.REFUSED_VISITORS_ALARM):
-            causes = [f"{counts[reason]:,} {cause}" for reason, cause in CAUSES.items() if reason in counts]
+            causes = [f"{counts[reason]:,} {cause}" for reason, cause in REFUSAL_CAUSES.items() if reason in counts]
             return f"{many:,} visitors were refused on {day:%-d %b %Y}, and see no messenger: {'; '.join(causes)}."
     return ""
 
 
-CAUSES: dict[Refusal, str] = {
+REFUSAL_CAUSES: dict[Refusal, str] = {
     Refusal.ADDRESS_FORM: "with an address that is not in lower case (your website must send and sign it so)",
     Refusal.USER_ID_FORM: "with a user_id that has spaces around it or is no whole number or text",
     Refusal.NOT_SIGNED: (
@@ -118,25 +122,25 @@ CAUSES: dict[Refusal, str] = {
 
 def summarise(sentences: list[str]) -> str:
     """A few of them, and how many more there are."""
-    more = len(sentences) - NAMED
-    return " ".join([*sentences[:NAMED], *([f"And {more:,} more."] if more > 0 else [])])
+    more = len(sentences) - MAX_LISTED
+    return " ".join([*sentences[:MAX_LISTED], *([f"And {more:,} more."] if more > 0 else [])])
 
 
-def moment(at: datetime | None) -> str:
+def format_moment(at: datetime | None) -> str:
     """A moment as the workspace reads it."""
     return f"{timezone.localtime(at, Workspace.current().tz):%-d %b %Y, %H:%M}" if at else "the beginning"
 
 
-WATCHED: dict[AlarmKind, Callable[[datetime], str]] = {
-    AlarmKind.BEAT: beat,
-    AlarmKind.SWEEP: sweep,
-    AlarmKind.CHANNEL: channel,
-    AlarmKind.DUE: due,
-    AlarmKind.TROUBLE: messages_in_trouble,
-    AlarmKind.UNCERTAIN: uncertain,
-    AlarmKind.ANSWERS: answers,
-    AlarmKind.WEBHOOKS: webhooks,
-    AlarmKind.REFUSED: refused,
+CHECKS: dict[AlarmKind, Callable[[datetime], str]] = {
+    AlarmKind.BEAT: check_beat,
+    AlarmKind.SWEEP: check_sweep,
+    AlarmKind.CHANNEL: check_channels,
+    AlarmKind.DUE: check_due_messages,
+    AlarmKind.TROUBLE: check_messages,
+    AlarmKind.UNCERTAIN: check_uncertain,
+    AlarmKind.ANSWERS: check_answer_emails,
+    AlarmKind.WEBHOOKS: check_webhooks,
+    AlarmKind.REFUSED: check_refused_visitors,
 }
 # Where each is looked after, in the console.
 PAGES: dict[AlarmKind, str] = {
@@ -152,20 +156,20 @@ PAGES: dict[AlarmKind, str] = {
 }
 
 
-def watch(*, at: datetime) -> None:
+def check_alarms(*, at: datetime) -> None:
     """Look once: note what is stuck and what is over, and tell whom it concerns."""
-    for kind, found in WATCHED.items():
+    for kind, found in CHECKS.items():
         if words := found(at):
-            ring(kind, words, at=at)
+            raise_alarm(kind, words, at=at)
         # What comes and goes is one alarm, not a mail each minute.
         elif Alarm.objects.filter(kind=kind, over_at=None, seen_at__lt=at - settings.ALARM_OVER_AFTER).update(
             over_at=at
         ):
             log.info("alarm over: %s", kind)
-    tell(at=at)
+    send_notifications(at=at)
 
 
-def ring(kind: AlarmKind, words: str, *, at: datetime) -> None:
+def raise_alarm(kind: AlarmKind, words: str, *, at: datetime) -> None:
     """Note that it is stuck, or still is: whoever is first makes the row, and all others find it."""
     if Alarm.objects.filter(kind=kind, over_at=None).update(seen_at=at, words=words):
         return
@@ -173,16 +177,16 @@ def ring(kind: AlarmKind, words: str, *, at: datetime) -> None:
     log.warning("alarm: %s", kind)
 
 
-def tell(*, at: datetime) -> None:
+def send_notifications(*, at: datetime) -> None:
     """Mail what is not told yet. What cannot leave is tried again later; if it ended before, one mail says all."""
     untold = Alarm.objects.filter(Q(told_at=None) | Q(over_at__isnull=False, told_over_at=None))
     for alarm in untold.order_by("pk"):
         free = Alarm.objects.filter(Q(telling_until=None) | Q(telling_until__lt=at), pk=alarm.pk)
         still = free.filter(told_at=alarm.told_at, told_over_at=alarm.told_over_at, over_at=alarm.over_at)
-        if not still.update(telling_until=at + LEASE):
+        if not still.update(telling_until=at + NOTIFICATION_LEASE):
             continue  # Somebody else tells it.
         try:
-            mail(alarm)
+            send_email(alarm)
         except Exception:
             # Mail itself may be what is stuck. The console shows it meanwhile.
             log.exception("alarm %s cannot be mailed", alarm.pk)
@@ -191,17 +195,18 @@ def tell(*, at: datetime) -> None:
         Alarm.objects.filter(pk=alarm.pk).update(**told, **({"told_over_at": at} if alarm.over_at else {}))
 
 
-def mail(alarm: Alarm) -> None:
+def send_email(alarm: Alarm) -> None:
     """Tell the workspace's addresses that it began, or that it is over."""
     workspace = Workspace.current()
-    to = addresses(workspace)
+    to = recipients(workspace)
     if not to:
         log.warning("alarm %s: nobody has an address to tell it to", alarm.pk)
         return
     what = alarm.get_kind_display()
     if alarm.over_at:
         subject = f"Over: {what.lower()}"
-        text = f"It is over since {moment(alarm.over_at)}.\n\nIt began {moment(alarm.began_at)}:\n{alarm.words}\n"
+        ended, began = format_moment(alarm.over_at), format_moment(alarm.began_at)
+        text = f"The problem ended on {ended}.\n\nIt began on {began}:\n{alarm.words}\n"
     else:
         subject = f"Alarm: {what.lower()}"
         text = (
@@ -214,7 +219,7 @@ def mail(alarm: Alarm) -> None:
     EmailMessage(subject, text, settings.DEFAULT_FROM_EMAIL, to, headers=headers).send()
 
 
-def addresses(workspace: Workspace) -> list[str]:
+def recipients(workspace: Workspace) -> list[str]:
     """Whom to tell: the addresses the workspace names, or else whoever may change it."""
     if workspace.alarm_to:
         return workspace.alarm_to.replace(",", " ").split()
@@ -224,9 +229,9 @@ def addresses(workspace: Workspace) -> list[str]:
     return list(dict.fromkeys(found.values_list("email", flat=True)))
 
 
-def ringing(*, at: datetime) -> list[Alarm]:
+def active_alarms(*, at: datetime) -> list[Alarm]:
     """What is stuck, the most pressing first; with no sweep for long, that too, whoever should have noted it."""
     found = {alarm.kind: alarm for alarm in Alarm.objects.filter(over_at=None)}
-    if AlarmKind.SWEEP not in found and health.last_sweep() and (words := sweep(at)):
+    if AlarmKind.SWEEP not in found and health.last_sweep() and (words := check_sweep(at)):
         found[AlarmKind.SWEEP] = Alarm(kind=AlarmKind.SWEEP, words=words, began_at=at, seen_at=at)
     return [found[kind] for kind in AlarmKind if kind in found]

@@ -17,15 +17,15 @@ from delivery.sending import throttle
 from messaging.models import Channel, Message
 
 SWEEP = "sweep"
-NUMBERS = ", ".join(f"sum({name})::bigint" for name in COUNTED)
+COUNT_SUMS = ", ".join(f"sum({name})::bigint" for name in COUNTED)
 BY_CHANNEL = (
-    f"SELECT m.channel, {NUMBERS} FROM (SELECT message_id, {counters.NAMES} FROM delivery_count"
+    f"SELECT m.channel, {COUNT_SUMS} FROM (SELECT message_id, {counters.NAMES} FROM delivery_count"
     f" UNION ALL SELECT message_id, {counters.CHANGED} FROM delivery_countchange GROUP BY message_id) AS both_kinds"
     " JOIN messaging_message m ON m.id = message_id GROUP BY m.channel ORDER BY m.channel"
 )
 
 
-def swept(*, at: datetime) -> None:
+def record_sweep(*, at: datetime) -> None:
     """Note that a sweep ran to its end."""
     Heartbeat.beats(SWEEP, at=at)
 
@@ -63,7 +63,7 @@ def oldest_due(*, at: datetime) -> datetime | None:
     return min((due for due in counters.next_due(list(running)).values() if due <= at), default=None)
 
 
-def stuck(*, at: datetime) -> dict[Message, datetime]:
+def stuck_messages(*, at: datetime) -> dict[Message, datetime]:
     """Since when the copies of a message are due while none was handed over for as long; a pace is no fault."""
     late = at - settings.DUE_LATE
     running = {m.pk: m for m in Message.objects.live().exclude(channel=Channel.IN_APP)}
@@ -79,7 +79,7 @@ def stuck(*, at: datetime) -> dict[Message, datetime]:
     }
 
 
-def records() -> Iterator[tuple[str, dict[str, int]]]:
+def record_counts() -> Iterator[tuple[str, dict[str, int]]]:
     """For each channel how many were matched, are in each status, and what came of them, from kept counts."""
     with connection.cursor() as cursor:
         cursor.execute(BY_CHANNEL)
@@ -88,7 +88,7 @@ def records() -> Iterator[tuple[str, dict[str, int]]]:
             yield channel, {"matched": sum(found[status] for status in STATUSES), **found}
 
 
-def checked(*, at: datetime) -> dict[str, dict[str, Any]]:
+def health_report(*, at: datetime) -> dict[str, dict[str, Any]]:
     """What must run, each with whether it does, when it last did, and how many seconds ago that was.
 
     A schedule that is new has not run yet, which is no fault until it is late.
@@ -97,7 +97,7 @@ def checked(*, at: datetime) -> dict[str, dict[str, Any]]:
         "beat": (last_beat(), not beat_is_late(at=at)),
         "sweep": (last_sweep(), not sweep_is_late(at=at)),
         # A long send, or one at a pace, is due for long and well.
-        "oldest_due": (oldest_due(at=at), not stuck(at=at)),
+        "oldest_due": (oldest_due(at=at), not stuck_messages(at=at)),
     }
     return {
         name: {

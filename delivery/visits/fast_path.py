@@ -27,8 +27,8 @@ from delivery.eligibility.frequency_cap import Limit
 from delivery.eligibility.live_messages import LiveMessages
 from delivery.visits import statement as visit_statement
 
-SESSION = timedelta(minutes=30)
-LONGEST_SESSION = timedelta(hours=24)
+SESSION_IDLE_TIMEOUT = timedelta(minutes=30)
+MAX_SESSION_DURATION = timedelta(hours=24)
 
 
 class NeedsFullVisit(Exception):
@@ -58,7 +58,7 @@ class Arrival:
     had: frozenset[int] = frozenset()
 
 
-def expect(
+def read_claimed_identity(
     facts: Mapping[str, Any],
     *,
     at: datetime,
@@ -87,15 +87,15 @@ def expect(
     return ClaimedIdentity(facts=read, by=by, key=key, visitor=visitor, company=named, live=live)
 
 
-def meet(expected: ClaimedIdentity, *, at: datetime, lock_timeout: str) -> Arrival:
+def update_known_customer(expected: ClaimedIdentity, *, at: datetime, lock_timeout: str) -> Arrival:
     """Lock and bring up to date who is here; LongWay where that is more than to write their row."""
     sent, live = expected.facts, expected.live
-    sql, width = statement(expected.by)
+    sql, width = lookup_statement(expected.by)
     values = [
         *(expected.key, expected.visitor, [one.company_id for one in sent.companies], Lock.VISITS, lock_timeout),
         live.keys,
     ]
-    with visit_statement.prepared() as cursor:
+    with visit_statement.raw_cursor() as cursor:
         cursor.execute(sql, values, prepare=True)
         rows = cursor.fetchall()
     if not rows or rows[0][0] != live.generation:
@@ -115,19 +115,19 @@ def meet(expected: ClaimedIdentity, *, at: datetime, lock_timeout: str) -> Arriv
         for one in sent.companies
     ):
         raise NeedsFullVisit
-    changes = small_changes_to(customer, sent, found_by=FOUND_BY[expected.by], source=Source.BROWSER, at=at)
+    changes = small_changes_to(customer, sent, found_by=INTAKE_KEYS[expected.by], source=Source.BROWSER, at=at)
     if changes is None:
         raise NeedsFullVisit
-    write(customer, changes, at=at)
+    write_customer_changes(customer, changes, at=at)
     cap = Limit.of(most, days)
     return Arrival(customer, companies.get(expected.company or ""), live, cap, frozenset(had or ()))
 
 
 # What `intake` calls the ways to find somebody.
-FOUND_BY = {"user_id": "user_id", "email": "email", "visitor": "id"}
+INTAKE_KEYS = {"user_id": "user_id", "email": "email", "visitor": "id"}
 
 
-def write(customer: Customer, changes: dict[str, Any], *, at: datetime) -> None:
+def write_customer_changes(customer: Customer, changes: dict[str, Any], *, at: datetime) -> None:
     """Write what changed and, where one begins, the session, in one statement; nothing where nothing did."""
     wanted = changes | ({"updated_at": at} if changes else {})
     for column, value in wanted.items():
@@ -142,8 +142,8 @@ def begin_session(customer: Customer, *, at: datetime) -> dict[str, Any]:
 
     Returns what that changes.
     """
-    away = customer.last_seen_at is None or at - customer.last_seen_at > SESSION
-    too_long = customer.session_started_at is not None and at - customer.session_started_at >= LONGEST_SESSION
+    away = customer.last_seen_at is None or at - customer.last_seen_at > SESSION_IDLE_TIMEOUT
+    too_long = customer.session_started_at is not None and at - customer.session_started_at >= MAX_SESSION_DURATION
     if not (away or too_long or customer.session_started_at is None):
         return {}
     customer.session_count += 1
@@ -153,7 +153,7 @@ def begin_session(customer: Customer, *, at: datetime) -> dict[str, Any]:
 
 
 # By email only a customer without a user_id who is known by it, as `identify.ways_to` has it: at most one.
-WHO: dict[str, str] = {
+CUSTOMER_CONDITIONS: dict[str, str] = {
     "user_id": "c.user_id = $1::text",
     "email": "c.email = $1::text AND c.user_id IS NULL AND NOT c.email_is_said",
     "visitor": (
@@ -164,27 +164,28 @@ WHO: dict[str, str] = {
 
 
 @cache
-def statement(by: str) -> tuple[bytes, int]:
+def lookup_statement(by: str) -> tuple[bytes, int]:
     """The statement that finds somebody this way, and how many columns of it are the customer's.
 
     Whoever pauses a message knows by the shared lock which visits are under way. It is taken once the row is ours: a
     visit that waits its turn is none yet. The timeout is for what is asked after that.
     """
-    of_customer, of_company = columns(Customer, "c"), columns(Company, "k")
+    of_customer, of_company = aliased_columns(Customer, "c"), aliased_columns(Company, "k")
     return (
         "SELECT ours.*, pg_advisory_xact_lock_shared($4::bigint), set_config('lock_timeout', $5::text, true) FROM ("
         "SELECT w.generation, w.cap_messages, w.cap_days, (SELECT l.id FROM delivery_visitor v JOIN audiences_customer"
         " l ON l.id = v.customer_id WHERE v.key = $2::uuid AND l.role = 'lead'"
         " AND l.archived_at IS NULL) AS lead,"
-        f" {visit_statement.HAD.format(customer='c.id', live='$6')} AS had, m.id AS member,"
+        f" {visit_statement.RECEIVED_MESSAGES.format(customer='c.id', live='$6')} AS had, m.id AS member,"
         f" {', '.join(of_customer + of_company)} FROM audiences_customer c CROSS JOIN audiences_workspace w"
         " LEFT JOIN audiences_membership m ON m.customer_id = c.id AND m.company_id IN"
         " (SELECT s.id FROM audiences_company s WHERE s.company_id = ANY($3::text[]))"
-        f" LEFT JOIN audiences_company k ON k.id = m.company_id WHERE {WHO[by]} FOR NO KEY UPDATE OF c) AS ours"
+        f" LEFT JOIN audiences_company k ON k.id = m.company_id WHERE {CUSTOMER_CONDITIONS[by]}"
+        " FOR NO KEY UPDATE OF c) AS ours"
     ).encode(), len(of_customer)
 
 
-def columns(model: type[Model], alias: str) -> list[str]:
+def aliased_columns(model: type[Model], alias: str) -> list[str]:
     """The columns of a table, each under a name of its own."""
     return [f"{alias}.{field.column} AS {alias}_{field.column}" for field in model._meta.concrete_fields]
 

@@ -34,9 +34,9 @@ from messaging.models import Channel, Format, MessageVersion
 
 log = logging.getLogger(__name__)
 
-CHECK_EVERY = timedelta(minutes=15)
+CHECK_INTERVAL = timedelta(minutes=15)
 # A round holds a customer's key for as long as a slice takes; who is locked out is being matched anyway (behaviour 5).
-LOCK_TIMEOUT, NONE = "150ms", "0"
+LOCK_TIMEOUT, NO_LOCK_TIMEOUT = "150ms", "0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +54,10 @@ def visit(customer: Customer, *, at: datetime, company: Company | None = None) -
     `customer` is as intake left it a moment ago, in the same transaction; `company` is the one the visit names.
     Last-seens move only after the matching, so that a "last seen" rule is about the time before this visit.
     """
-    return visit_of(lambda: (customer, company), at=at)
+    return visit_identified(lambda: (customer, company), at=at)
 
 
-def visit_of(
+def visit_identified(
     identified: Callable[[], tuple[Customer, Company | None]], *, at: datetime, expected: ClaimedIdentity | None = None
 ) -> Visit:
     """Do the same for whom `identified` finds: who it is and the visit are one transaction, begun again if need be.
@@ -66,25 +66,27 @@ def visit_of(
     """
     if expected is not None:
         with suppress_locked_out(), suppress(NeedsFullVisit):
-            return short_visit(expected, at=at, among=Channel, lock_timeout=LOCK_TIMEOUT)
+            return fast_visit(expected, at=at, among=Channel, lock_timeout=LOCK_TIMEOUT)
     with suppress_locked_out():
-        return long_visit(identified, at=at, among=Channel, lock_timeout=LOCK_TIMEOUT)
+        return full_visit(identified, at=at, among=Channel, lock_timeout=LOCK_TIMEOUT)
     # A round is writing down this very customer, so what it brings is not lost by answering without it. Rounds leave
     # in-app messages to visits: for those nobody is waited for.
-    return long_visit(identified, at=at, among=[Channel.IN_APP], lock_timeout=NONE)
+    return full_visit(identified, at=at, among=[Channel.IN_APP], lock_timeout=NO_LOCK_TIMEOUT)
 
 
 @retried
-def short_visit(expected: ClaimedIdentity, *, at: datetime, among: Iterable[Channel], lock_timeout: str) -> Visit:
+def fast_visit(expected: ClaimedIdentity, *, at: datetime, among: Iterable[Channel], lock_timeout: str) -> Visit:
     """The visit of somebody known; LongWay where it cannot be short."""
-    visit = arrive(fast_path.meet(expected, at=at, lock_timeout=lock_timeout), at=at, among=among)
+    visit = finish_visit(
+        fast_path.update_known_customer(expected, at=at, lock_timeout=lock_timeout), at=at, among=among
+    )
     if visit is None:
         raise NeedsFullVisit
     return visit
 
 
 @retried
-def long_visit(
+def full_visit(
     identified: Callable[[], tuple[Customer, Company | None]],
     *,
     at: datetime,
@@ -93,10 +95,10 @@ def long_visit(
 ) -> Visit:
     """The visit of anybody, asking for one thing after the other."""
     customer, company = identified()
-    live, cap = lock(customer, lock_timeout=lock_timeout)
-    fast_path.write(customer, {}, at=at)
-    while (visit := arrive(Arrival(customer, company, live, cap), at=at, among=among)) is None:
-        live = newest()
+    live, cap = lock_customer(customer, lock_timeout=lock_timeout)
+    fast_path.write_customer_changes(customer, {}, at=at)
+    while (visit := finish_visit(Arrival(customer, company, live, cap), at=at, among=among)) is None:
+        live = newest_live_messages()
     return visit
 
 
@@ -110,13 +112,13 @@ def suppress_locked_out() -> Iterator[None]:
             raise
 
 
-def arrive(met: Arrival, *, at: datetime, among: Iterable[Channel]) -> Visit | None:
-    """Do the rest of a visit in the order of behaviour 4.6; None as `judge_live_messages`."""
-    rows = judge_live_messages(met, at=at, among=among, visiting=True)
+def finish_visit(met: Arrival, *, at: datetime, among: Iterable[Channel]) -> Visit | None:
+    """Do the rest of a visit in the order of behaviour 4.6; None as `match_live_messages`."""
+    rows = match_live_messages(met, at=at, among=among, visiting=True)
     if rows is None:
         return None
     met.customer.last_seen_at = at
-    return Visit(met.customer, show(met.customer, rows, live=met.live, at=at), sum(row.is_new for row in rows))
+    return Visit(met.customer, render_shown(met.customer, rows, live=met.live, at=at), sum(row.is_new for row in rows))
 
 
 def check(customer: Customer, *, at: datetime, then: Callable[[], object] | None = None) -> datetime | None:
@@ -128,7 +130,7 @@ def check(customer: Customer, *, at: datetime, then: Callable[[], object] | None
     with suppress_locked_out():
         if check_one("id", customer.pk, at=at, then=then) is None:
             checked_at = Customer.objects.values_list("checked_at", flat=True).get(pk=customer.pk)
-            return (checked_at or at) + CHECK_EVERY
+            return (checked_at or at) + CHECK_INTERVAL
         return None
     return at
 
@@ -146,33 +148,37 @@ def check_user(user_id: str, *, at: datetime, then: Callable[[], object] | None 
 @retried
 def check_one(by: str, key: object, *, at: datetime, then: Callable[[], object] | None) -> Customer | None:
     """Match for whom this names, if it is their turn."""
-    with statement.prepared() as cursor:
+    with statement.raw_cursor() as cursor:
         known = live_messages.kept(database=connection.settings_dict["NAME"])
-        values = [at, key, at - CHECK_EVERY, Lock.VISITS, LOCK_TIMEOUT, known.keys if known else []]
-        cursor.execute(CHECK[by], values, prepare=True)
+        values = [at, key, at - CHECK_INTERVAL, Lock.VISITS, LOCK_TIMEOUT, known.keys if known else []]
+        cursor.execute(CHECK_STATEMENTS[by], values, prepare=True)
         row = cursor.fetchone()
     if row is None:
         return None
     generation, had, pk, timezone, last_seen_at, *_ = row
     customer = Customer(pk=pk, timezone=timezone, last_seen_at=last_seen_at)
     database = connection.settings_dict["NAME"]
-    live = newest() if generation is None else live_messages.live_messages(generation=generation, database=database)
+    live = (
+        newest_live_messages()
+        if generation is None
+        else live_messages.live_messages(generation=generation, database=database)
+    )
     # Emails and pushes meet the cap when they are claimed.
     met = Arrival(customer, None, live, None, frozenset(had or ()))
-    while (rows := judge_live_messages(met, at=at, among=Channel, visiting=False)) is None:
-        met = replace(met, live=newest())
+    while (rows := match_live_messages(met, at=at, among=Channel, visiting=False)) is None:
+        met = replace(met, live=newest_live_messages())
     if rows and then is not None:
         transaction.on_commit(then)
     return customer
 
 
-# Takes the turn and the lock visits share, in this order, as `lock` does.
-CHECK: dict[str, bytes] = {
+# Takes the turn and the lock visits share, in this order, as `lock_customer` does.
+CHECK_STATEMENTS: dict[str, bytes] = {
     by: (
         "WITH turn AS (UPDATE audiences_customer SET checked_at = $1::timestamptz"
         f" WHERE {who} AND (checked_at IS NULL OR checked_at <= $3::timestamptz) RETURNING id, timezone, last_seen_at)"
         " SELECT ours.*, pg_advisory_xact_lock_shared($4::bigint), set_config('lock_timeout', $5::text, true)"
-        f" FROM (SELECT w.generation, {statement.HAD.format(customer='turn.id', live='$6')},"
+        f" FROM (SELECT w.generation, {statement.RECEIVED_MESSAGES.format(customer='turn.id', live='$6')},"
         " turn.* FROM turn"
         " LEFT JOIN audiences_workspace w ON TRUE OFFSET 0) AS ours"
     ).encode()
@@ -180,7 +186,7 @@ CHECK: dict[str, bytes] = {
 }
 
 
-def lock(customer: Customer, *, lock_timeout: str) -> tuple[LiveMessages, Limit | None]:
+def lock_customer(customer: Customer, *, lock_timeout: str) -> tuple[LiveMessages, Limit | None]:
     """Lock the customer's row, read it as it is now, and return the live messages as of this moment, and any cap.
 
     By the shared lock, whoever pauses a message knows which visits are under way. It is taken once the row is ours:
@@ -198,7 +204,7 @@ def lock(customer: Customer, *, lock_timeout: str) -> tuple[LiveMessages, Limit 
         row = cursor.fetchone()
     if row is None:
         Workspace.current()
-        return lock(customer, lock_timeout=lock_timeout)
+        return lock_customer(customer, lock_timeout=lock_timeout)
     last_seen_at, started_at, sessions, first_seen_at, generation, most, days, *_ = row
     customer.last_seen_at, customer.session_started_at = last_seen_at, started_at
     customer.session_count, customer.first_seen_at = sessions, first_seen_at
@@ -206,13 +212,13 @@ def lock(customer: Customer, *, lock_timeout: str) -> tuple[LiveMessages, Limit 
     return live, Limit.of(most, days)
 
 
-def newest() -> LiveMessages:
+def newest_live_messages() -> LiveMessages:
     """The live messages as of this moment."""
     generation = Workspace.current().generation
     return live_messages.live_messages(generation=generation, database=connection.settings_dict["NAME"])
 
 
-def judge_live_messages(met: Arrival, *, at: datetime, among: Iterable[Channel], visiting: bool) -> list[Row] | None:
+def match_live_messages(met: Arrival, *, at: datetime, among: Iterable[Channel], visiting: bool) -> list[Row] | None:
     """Judge all live messages for one customer in one statement; returns the records made and the in-app to show.
 
     Of a visit it moves the last-seens, too. None, and nothing done, where what was met is no longer what is live.
@@ -248,7 +254,7 @@ def judge_live_messages(met: Arrival, *, at: datetime, among: Iterable[Channel],
         "generation": live.generation,
         "values": Jsonb(rendering.variable_values(live.names, customer=customer, company=None) if visiting else {}),
     }
-    with statement.prepared() as cursor:
+    with statement.raw_cursor() as cursor:
         cursor.execute(sql, [values[place] for place in places], prepare=True)
         rows = cursor.fetchall()
     if not rows or not rows[0][0]:
@@ -256,7 +262,7 @@ def judge_live_messages(met: Arrival, *, at: datetime, among: Iterable[Channel],
     return [Row.read(row[1:]) for row in rows if row[1] is not None]
 
 
-def show(customer: Customer, rows: list[Row], *, live: LiveMessages, at: datetime) -> list[Shown]:
+def render_shown(customer: Customer, rows: list[Row], *, live: LiveMessages, at: datetime) -> list[Shown]:
     """Finish what is shown for the first time, and return all in-app messages as they read to the customer."""
     in_app = [row for row in rows if row.sent_at is not None]
     texts: list[tuple[Row, Copy]] = []
@@ -275,7 +281,7 @@ def show(customer: Customer, rows: list[Row], *, live: LiveMessages, at: datetim
         if row.is_new and row.is_to_one:
             topic = Topic.CONVERSATION_ADMIN_SINGLE_CREATED
             announce(topic, customer=customer, at=at, conversation=row.conversation)
-        if message := rendered(row, copy, filled):
+        if message := render_row(row, copy, filled):
             shown.append(message)
     return shown
 
@@ -298,7 +304,7 @@ def copy_of(row: Row) -> Copy:
     return kept or rendering.copy_of(MessageVersion.objects.get(pk=row.version), channel=Channel.IN_APP)
 
 
-def rendered(row: Row, copy: Copy, filled: Mapping[str, object]) -> Shown | None:
+def render_row(row: Row, copy: Copy, filled: Mapping[str, object]) -> Shown | None:
     """One in-app message as it read to the customer when it was first shown; None where its text cannot be made."""
     assert row.sent_at is not None  # noqa: S101 - it was sent
     try:

@@ -127,7 +127,7 @@ class RetirementPages(ConsoleAdmin):
             return not_done(request, self.page_of(row))
         try:
             with transaction.atomic():
-                retirement.bring_back(row)
+                retirement.restore(row)
                 self.note(request, row, "Brought back into use")
         except Refused as wrong:
             messages.error(request, str(wrong))

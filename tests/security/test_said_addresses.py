@@ -390,4 +390,4 @@ def test_who_is_known_by_an_address_is_shown_without_such_words(admin_client):
 def test_a_lead_that_leaves_an_address_is_in_order_beside_who_is_known_by_it(lead):
     intake.identify({"email": ANN}, at=timezone.now(), source=Source.REST)
 
-    assert list(invariants.findings(at=None)) == []
+    assert list(invariants.find_violations(at=None)) == []

@@ -26,16 +26,16 @@ from delivery.messenger import origins, sessions
 from delivery.messenger.sessions import Speaker
 from delivery.models import Refusal, RefusedVisitors
 
-WINDOW = 10
+RATE_LIMIT_WINDOW = 10
 # An office may hold many visitors behind one address.
-VISITORS_PER_ADDRESS = 10
-LARGEST_FORM = attachments.MOST * attachments.LARGEST + 2**20
+VISITORS_PER_IP_ADDRESS = 10
+MAX_FORM_SIZE = attachments.MOST * attachments.LARGEST + 2**20
 # Refused visitors are told apart by one of so many keys in the cache, which bounds what anybody can fill it with.
-REFUSED_PLACES = 2**14
-REFUSED_KEPT = 86_400
+REFUSED_VISITOR_SLOTS = 2**14
+REFUSED_VISITOR_TIMEOUT = 86_400
 
 
-class SessionOver(APIException):
+class SessionExpired(APIException):
     """The token speaks for nobody, or no longer; the messenger then pings again."""
 
     status_code = status.HTTP_401_UNAUTHORIZED
@@ -50,17 +50,17 @@ class VisitorRateLimit(BaseThrottle):
         if not settings.MESSENGER_RATE_LIMIT:
             return True
         self.now = int(timezone.now().timestamp())
-        limit = -(-settings.MESSENGER_RATE_LIMIT * WINDOW // 60)
+        limit = -(-settings.MESSENGER_RATE_LIMIT * RATE_LIMIT_WINDOW // 60)
         address = self.get_ident(request)
-        token = bearer(request)
-        return self.is_within(address, VISITORS_PER_ADDRESS * limit) and (
+        token = bearer_token(request)
+        return self.is_within(address, VISITORS_PER_IP_ADDRESS * limit) and (
             not token or self.is_within(f"{address} {hashlib.sha256(token.encode()).hexdigest()}", limit)
         )
 
     def is_within(self, who: str, limit: int) -> bool:
         """Whether there are no more than this many in the window."""
-        key = f"messenger-rate-{self.now // WINDOW}-{who}".replace(" ", "-")
-        cache.add(key, 0, timeout=2 * WINDOW)
+        key = f"messenger-rate-{self.now // RATE_LIMIT_WINDOW}-{who}".replace(" ", "-")
+        cache.add(key, 0, timeout=2 * RATE_LIMIT_WINDOW)
         try:
             return cache.incr(key) <= limit
         except ValueError:  # Dropped by the cache in between.
@@ -68,16 +68,16 @@ class VisitorRateLimit(BaseThrottle):
 
     def wait(self) -> float | None:
         """Return the seconds until the next window."""
-        return WINDOW - self.now % WINDOW
+        return RATE_LIMIT_WINDOW - self.now % RATE_LIMIT_WINDOW
 
 
-class Form(MultiPartParser):
+class MessengerForm(MultiPartParser):
     """What was written together with images, or a 400 that says what it is instead."""
 
     def parse(self, stream: Any, media_type: str | None = None, parser_context: Any = None) -> Any:
         """Read the form, unless it is larger than any there is."""
         length = (parser_context or {})["request"].META.get("CONTENT_LENGTH") or "0"
-        if not length.isdecimal() or int(length) > LARGEST_FORM:
+        if not length.isdecimal() or int(length) > MAX_FORM_SIZE:
             raise TooLarge
         try:
             return super().parse(stream, media_type, parser_context)
@@ -98,11 +98,11 @@ class MessengerEndpoint(Endpoint):
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         """Turn away websites that are not registered: their pages could not read the answer, but would have asked."""
         super().initial(request, *args, **kwargs)
-        if not origins.may_ask(request.headers.get("Origin"), host=request.get_host()):
+        if not origins.is_allowed(request.headers.get("Origin"), host=request.get_host()):
             raise Forbidden("The messenger may not run on this website. Register its origin in Outbound's settings.")
 
 
-def bearer(request: Request) -> str:
+def bearer_token(request: Request) -> str:
     """The token sent along, or nothing."""
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     return token.strip() if scheme.lower() == "bearer" else ""
@@ -111,9 +111,9 @@ def bearer(request: Request) -> str:
 def speaker(request: Request) -> Speaker:
     """Whom the browser speaks for by the token its ping was given; a 401 where that is over."""
     secret, _ = Workspace.identity()
-    found = sessions.speaker_of(bearer(request), secret=secret, at=timezone.now())
+    found = sessions.speaker_of(bearer_token(request), secret=secret, at=timezone.now())
     if found is None:
-        raise SessionOver
+        raise SessionExpired
     return found
 
 
@@ -121,7 +121,7 @@ def customer_of(request: Request) -> Customer:
     """The customer the browser speaks for; a 401 where it is a visitor who has not written."""
     found = speaker(request).customer
     if found is None:
-        raise SessionOver
+        raise SessionExpired
     return found
 
 
@@ -194,6 +194,6 @@ class Proof:
         """Count a visitor who was refused, once a day each, however often their browser asks again."""
         day = timezone.localtime(at, Workspace.current().tz).date()
         visitor = hashlib.sha256(f"{address} {reason} {self.written}".encode(errors="replace")).digest()
-        place = int.from_bytes(visitor[:4]) % REFUSED_PLACES
-        if cache.add(f"messenger-refused-{day}-{place}", 1, timeout=REFUSED_KEPT):
+        place = int.from_bytes(visitor[:4]) % REFUSED_VISITOR_SLOTS
+        if cache.add(f"messenger-refused-{day}-{place}", 1, timeout=REFUSED_VISITOR_TIMEOUT):
             RefusedVisitors.add(day, reason)

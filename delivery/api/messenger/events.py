@@ -14,12 +14,12 @@ from audiences.api.base.lookups import one_of
 from audiences.intake import NotInCatalogue
 from audiences.intake.attributes.fields import text
 from delivery.api.messenger.access import MessengerEndpoint, customer_of, speaker
-from delivery.api.messenger.payloads import errors
+from delivery.api.messenger.payloads import error_payloads
 from delivery.models import DeliveryRecord, Status
 from delivery.tracking import in_app
 from messaging.models import Channel
 
-LONGEST_LINK = 20_000
+MAX_LINK_LENGTH = 20_000
 MARKS: dict[str, Callable[..., Any]] = {
     "opened": in_app.opened,
     "dismissed": in_app.dismissed,
@@ -39,12 +39,12 @@ class Mark(MessengerEndpoint):
         mine = DeliveryRecord.objects.filter(customer=customer, message__channel=Channel.IN_APP, status=Status.SENT)
         at: datetime = timezone.now()
         said: dict[str, Any] = request.data  # type: ignore[assignment]  # JsonObject reads nothing else.
-        more = {"led_to": text(said.get("link"), "link", most=LONGEST_LINK)} if mark == "clicked" else {}
+        more = {"led_to": text(said.get("link"), "link", most=MAX_LINK_LENGTH)} if mark == "clicked" else {}
         MARKS[mark](one_of(mine.select_related("message", "version"), pk), at=at, **more)
         return Response({"type": "in_app_message", "id": pk, "marked": mark})
 
 
-class Happened(MessengerEndpoint):
+class TrackEvent(MessengerEndpoint):
     """/messenger/events."""
 
     def post(self, request: Request) -> Response:
@@ -59,5 +59,5 @@ class Happened(MessengerEndpoint):
             recorded = intake.record_event(who.customer, name, None, metadata, at=at, source=who.source)
         except NotInCatalogue as wrong:
             intake.note_refused([wrong], at=at)
-            return Response({"type": "event", "recorded": False, "errors": errors([wrong])})
+            return Response({"type": "event", "recorded": False, "errors": error_payloads([wrong])})
         return Response({"type": "event", "recorded": bool(recorded), "errors": []})

@@ -14,23 +14,23 @@ from messaging.content import ContentError, paragraphs
 from messaging.content.plain_text import as_text
 from messaging.models import Channel
 
-LONGEST_PREVIEW = 160
-SHOWN_OF_FILES = ("name", "url", "content_type", "filesize", "width", "height")
+MAX_PREVIEW_LENGTH = 160
+ATTACHMENT_FIELDS = ("name", "url", "content_type", "filesize", "width", "height")
 
 
-def errors(refused: Sequence[Refused]) -> list[Json]:
+def error_payloads(refused: Sequence[Refused]) -> list[Json]:
     """What was not taken of what a page said; of very much, the first."""
     return [
         {"code": "parameter_invalid", "message": str(wrong), "field": wrong.field} for wrong in refused[:MOST_WARNINGS]
     ]
 
 
-def listed(conversation: Conversation, last: ConversationPart | None) -> Json:
+def list_entry(conversation: Conversation, last: ConversationPart | None) -> Json:
     """A conversation as the list has it; `last` is the newest thing said after it was opened."""
-    opening = opened_with(conversation)
+    opening = opening_part(conversation)
     newest = part_payload(last) if last else opening
     return {
-        **facts(conversation),
+        **common_fields(conversation),
         "subject": opening["subject"],
         "from": opening["from"] if not last or last.by_customer else newest["from"],
         "answered": last is not None,
@@ -42,10 +42,10 @@ def listed(conversation: Conversation, last: ConversationPart | None) -> Json:
 
 def conversation_payload(conversation: Conversation, parts: Iterable[ConversationPart], *, asks_email: bool) -> Json:
     """A conversation with all that was said in it, and whether whoever wrote can be reached only here."""
-    opening = opened_with(conversation)
+    opening = opening_part(conversation)
     told = [opening, *map(part_payload, parts)]
     return {
-        **facts(conversation),
+        **common_fields(conversation),
         "subject": opening["subject"],
         "from": opening["from"],
         "parts": told,
@@ -53,7 +53,7 @@ def conversation_payload(conversation: Conversation, parts: Iterable[Conversatio
     }
 
 
-def facts(conversation: Conversation) -> Json:
+def common_fields(conversation: Conversation) -> Json:
     """What lists and threads both tell."""
     record = conversation.record
     return {
@@ -69,19 +69,22 @@ def facts(conversation: Conversation) -> Json:
     }
 
 
-def opened_with(conversation: Conversation) -> Json:
+def opening_part(conversation: Conversation) -> Json:
     """What the conversation began with, and its subject: the title of an announcement, for example."""
     record = conversation.record
     if record is None:
-        theirs = part("opening", conversation.body, conversation.attachments, None, at=conversation.created_at)
+        theirs = part_fields("opening", conversation.body, conversation.attachments, None, at=conversation.created_at)
         return {**theirs, "subject": ""}
     sender = record.message.sender
     author = {"type": "admin", "name": sender.name if sender else ""}
-    subject, body = as_read(record)
-    return {**part("opening", body, (), author, at=record.sent_at or conversation.created_at), "subject": subject}
+    subject, body = rendered_content(record)
+    return {
+        **part_fields("opening", body, (), author, at=record.sent_at or conversation.created_at),
+        "subject": subject,
+    }
 
 
-def as_read(record: DeliveryRecord) -> tuple[str, str]:
+def rendered_content(record: DeliveryRecord) -> tuple[str, str]:
     """Subject and body as they read to the customer, the body as HTML to show inside a page; empty if not possible."""
     try:
         rendered = rendering.as_read(record)
@@ -96,17 +99,17 @@ def as_read(record: DeliveryRecord) -> tuple[str, str]:
 def part_payload(entry: ConversationPart) -> Json:
     """One thing that was said."""
     author = None if entry.by_customer else teammate(entry.teammate)
-    return part(str(entry.pk), entry.body, entry.attachments, author, at=entry.created_at)
+    return part_fields(str(entry.pk), entry.body, entry.attachments, author, at=entry.created_at)
 
 
-def part(pk: str, body: str, attachments: Iterable[Mapping[str, Any]], author: Json | None, *, at: Any) -> Json:
+def part_fields(pk: str, body: str, attachments: Iterable[Mapping[str, Any]], author: Json | None, *, at: Any) -> Json:
     """One thing that was said, by the customer where there is no other author."""
     return {
         "id": pk,
         "body": body,
         "by_customer": author is None,
         "from": author,
-        "attachments": [{key: entry.get(key) for key in SHOWN_OF_FILES} for entry in attachments],
+        "attachments": [{key: entry.get(key) for key in ATTACHMENT_FIELDS} for entry in attachments],
         "created_at": unix(at),
     }
 
@@ -119,7 +122,7 @@ def teammate(user: User | None) -> Json:
 def preview(html: str) -> str:
     """The first words."""
     words = " ".join(as_text(html).split())
-    return words if len(words) <= LONGEST_PREVIEW else f"{words[: LONGEST_PREVIEW - 1].rstrip()}…"
+    return words if len(words) <= MAX_PREVIEW_LENGTH else f"{words[: MAX_PREVIEW_LENGTH - 1].rstrip()}…"
 
 
 def preview_of_files(files: Iterable[Mapping[str, Any]]) -> str:

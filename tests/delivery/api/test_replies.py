@@ -7,7 +7,7 @@ from django.utils import timezone
 from rest_framework.test import APIClient
 
 from audiences.models import Integration
-from delivery.api.replies import ACTS
+from delivery.api.replies import ACTIONS
 from delivery.conversations import threads
 from delivery.models import Conversation, PartType
 from tests.factories import CustomerFactory
@@ -43,7 +43,7 @@ def reply(api, begun):
 
 
 def test_every_kind_of_part_can_be_added_by_a_teammate():
-    assert set(ACTS) == set(PartType)
+    assert set(ACTIONS) == set(PartType)
 
 
 @pytest.mark.parametrize("named", [{"user_id": "u1"}, {"email": "Ann@x.example"}, {"intercom_user_id": None}])

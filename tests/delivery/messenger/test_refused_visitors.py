@@ -74,7 +74,7 @@ def test_who_is_let_in_is_not_counted(at):
 
 
 def test_nobody_fills_the_database_or_the_cache_with_names_they_make_up(at, monkeypatch):
-    monkeypatch.setattr("delivery.api.messenger.access.REFUSED_PLACES", 4)
+    monkeypatch.setattr("delivery.api.messenger.access.REFUSED_VISITOR_SLOTS", 4)
     with time_machine.travel(at, tick=False):
         for n in range(30):
             refused(f"Kim{n}@x.example")
@@ -100,11 +100,11 @@ def test_fewer_than_the_setting_says_are_no_alarm(at, settings):
     settings.REFUSED_VISITORS_ALARM = 3
     for reason in (Refusal.NOT_SIGNED, Refusal.ADDRESS_FORM):
         RefusedVisitors.add(at.date(), reason)
-    assert alarms.refused(at) == ""
+    assert alarms.check_refused_visitors(at) == ""
 
     RefusedVisitors.add(at.date(), Refusal.NOT_SIGNED)
 
-    words = alarms.refused(at)
+    words = alarms.check_refused_visitors(at)
     assert words.startswith("3 visitors were refused on 4 May 2026")
     assert "1 with an address that is not in lower case" in words
     assert "2 whose user_hash is missing or wrong (perhaps your website signs with an old identity secret" in words
@@ -114,7 +114,7 @@ def test_the_alarm_ends_by_itself_after_a_day_without_them(at, settings):
     settings.REFUSED_VISITORS_ALARM = 1
     RefusedVisitors.add(at.date(), Refusal.NOT_SIGNED)
     for hours in range(48):
-        alarms.watch(at=at + timedelta(hours=hours))
+        alarms.check_alarms(at=at + timedelta(hours=hours))
 
     alarm = Alarm.objects.get(kind="refused")
     assert alarm.over_at is not None

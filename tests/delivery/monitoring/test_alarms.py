@@ -59,7 +59,7 @@ def subjects() -> list[str]:
 
 
 def late_sweep(at) -> None:
-    health.swept(at=at - 4 * MINUTE)
+    health.record_sweep(at=at - 4 * MINUTE)
 
 
 def late_beat(at) -> None:
@@ -126,7 +126,7 @@ HAPPENS = {
 
 
 def test_every_kind_is_watched_leads_somewhere_and_is_tried_here():
-    assert set(AlarmKind) == set(alarms.WATCHED) == set(alarms.PAGES) == set(HAPPENS) == set(LOOKS_AFTER)
+    assert set(AlarmKind) == set(alarms.CHECKS) == set(alarms.PAGES) == set(HAPPENS) == set(LOOKS_AFTER)
 
 
 @pytest.mark.parametrize("kind", AlarmKind)
@@ -134,7 +134,7 @@ def test_what_is_stuck_is_mailed_with_what_where_and_since_when(at, ops, kind):
     happens, words = HAPPENS[kind]
     happens(at)
 
-    alarms.watch(at=at)
+    alarms.check_alarms(at=at)
 
     assert [alarm.kind for alarm in Alarm.objects.all()] == [kind]
     (sent,) = mail.outbox
@@ -150,9 +150,9 @@ def test_each_page_an_alarm_leads_to_opens(admin_client, kind):
 
 
 def test_where_all_is_well_nobody_hears_anything(at, ops):
-    health.swept(at=at)
+    health.record_sweep(at=at)
 
-    alarms.watch(at=at)
+    alarms.check_alarms(at=at)
 
     assert (mail.outbox, Alarm.objects.count()) == ([], 0)
 
@@ -161,9 +161,9 @@ def test_what_never_ran_is_late_once_the_schedule_is_old_enough(at, ops):
     schedule.install()
     PeriodicTask.objects.update(date_changed=at, last_run_at=None)
 
-    alarms.watch(at=at + 2 * MINUTE)
+    alarms.check_alarms(at=at + 2 * MINUTE)
     assert not mail.outbox
-    alarms.watch(at=at + 6 * MINUTE)
+    alarms.check_alarms(at=at + 6 * MINUTE)
 
     assert [one.body.partition(".")[0] for one in mail.outbox] == [
         "Beat asked for nothing since the beginning",
@@ -172,14 +172,14 @@ def test_what_never_ran_is_late_once_the_schedule_is_old_enough(at, ops):
 
 
 def test_one_mail_when_it_begins_and_one_when_it_is_over_however_often_is_looked(at, ops):
-    health.swept(at=at - 4 * MINUTE)
+    health.record_sweep(at=at - 4 * MINUTE)
     for minute in range(5):
-        alarms.watch(at=at + minute * MINUTE)
+        alarms.check_alarms(at=at + minute * MINUTE)
     assert subjects() == ["Alarm: the sweep is silent (Acme)"]
 
     for minute in range(5, 20):
-        health.swept(at=at + minute * MINUTE)
-        alarms.watch(at=at + minute * MINUTE)
+        health.record_sweep(at=at + minute * MINUTE)
+        alarms.check_alarms(at=at + minute * MINUTE)
 
     assert subjects() == ["Alarm: the sweep is silent (Acme)", "Over: the sweep is silent (Acme)"]
     assert Alarm.objects.get().over_at == at + 10 * MINUTE
@@ -188,7 +188,7 @@ def test_one_mail_when_it_begins_and_one_when_it_is_over_however_often_is_looked
 def test_what_comes_and_goes_is_one_alarm(at, ops):
     for minute in range(0, 20, 2):
         Heartbeat.beats(health.SWEEP, at=at + minute * MINUTE - (4 * MINUTE if minute % 4 == 0 else 0 * MINUTE))
-        alarms.watch(at=at + minute * MINUTE)
+        alarms.check_alarms(at=at + minute * MINUTE)
 
     assert len(mail.outbox) == 1
 
@@ -196,10 +196,10 @@ def test_what_comes_and_goes_is_one_alarm(at, ops):
 def test_what_happens_again_after_it_was_over_is_told_again(at, ops):
     for hour in (0, 1):
         then = at + timedelta(hours=hour)
-        health.swept(at=then - 4 * MINUTE)
-        alarms.watch(at=then)
-        health.swept(at=then + 10 * MINUTE)
-        alarms.watch(at=then + 10 * MINUTE)
+        health.record_sweep(at=then - 4 * MINUTE)
+        alarms.check_alarms(at=then)
+        health.record_sweep(at=then + 10 * MINUTE)
+        alarms.check_alarms(at=then + 10 * MINUTE)
 
     assert [subject.partition(":")[0] for subject in subjects()] == ["Alarm", "Over"] * 2
 
@@ -214,14 +214,14 @@ class Refuses(EmailBackend):
 def test_a_mail_that_cannot_leave_is_tried_again(at, ops, settings):
     kept, settings.EMAIL_BACKEND = settings.EMAIL_BACKEND, f"{__name__}.Refuses"
     late_sweep(at)
-    alarms.watch(at=at)
+    alarms.check_alarms(at=at)
     assert Alarm.objects.get().told_at is None
     settings.EMAIL_BACKEND = kept
 
-    alarms.tell(at=at + MINUTE)
+    alarms.send_notifications(at=at + MINUTE)
     assert mail.outbox == []
-    alarms.tell(at=at + 6 * MINUTE)
-    alarms.tell(at=at + 12 * MINUTE)
+    alarms.send_notifications(at=at + 6 * MINUTE)
+    alarms.send_notifications(at=at + 12 * MINUTE)
 
     assert (len(mail.outbox), Alarm.objects.get().told_at) == (1, at + 6 * MINUTE)
 
@@ -229,8 +229,8 @@ def test_a_mail_that_cannot_leave_is_tried_again(at, ops, settings):
 def test_an_alarm_nobody_could_be_told_of_is_told_once_when_it_is_over(at, ops):
     Alarm.objects.create(kind=AlarmKind.SWEEP, words="It stood.", began_at=at, seen_at=at, over_at=at + MINUTE)
 
-    alarms.tell(at=at + 2 * MINUTE)
-    alarms.tell(at=at + 3 * MINUTE)
+    alarms.send_notifications(at=at + 2 * MINUTE)
+    alarms.send_notifications(at=at + 3 * MINUTE)
 
     assert subjects() == ["Over: the sweep is silent (Acme)"]
     assert "It stood." in mail.outbox[0].body
@@ -242,7 +242,7 @@ def test_with_no_address_in_the_settings_every_admin_hears_of_it(at):
     User.objects.create_superuser("gone", "gone@acme.example", "pass", is_active=False)
     late_sweep(at)
 
-    alarms.watch(at=at)
+    alarms.check_alarms(at=at)
 
     assert mail.outbox[0].to == ["root@acme.example"]
 
@@ -255,21 +255,21 @@ def test_nobody_is_alarmed_by_a_queue_that_moves_or_may_not(at, ops):
     DeliveryRecord.objects.filter(pk=first.pk).mark_sending(claim=uuid.uuid4(), until=at)
     DeliveryRecord.objects.filter(pk=first.pk).mark_sent(at=at - MINUTE)
     DeliveryRecord.objects.filter(pk=second.pk).update(due_at=at - 30 * MINUTE)
-    assert alarms.due(at) == ""
+    assert alarms.check_due_messages(at) == ""
 
     DeliveryRecord.objects.filter(pk=first.pk).update(sent_at=at - 12 * MINUTE)
-    assert "Welcome" in alarms.due(at)
+    assert "Welcome" in alarms.check_due_messages(at)
     Pace.objects.create(channel="email", warm_up=[1, 2], warm_up_from=at.date(), day=at.date(), taken_today=1)
-    assert alarms.due(at) == ""
+    assert alarms.check_due_messages(at) == ""
 
 
 def test_a_channel_that_refused_once_does_not_rest_yet_and_one_that_works_again_no_more(at):
     ChannelOutage.begins("email", why="Refused", at=at)
-    assert alarms.channel(at) == ""
+    assert alarms.check_channels(at) == ""
     ChannelOutage.begins("email", why="Refused", at=at + 2 * MINUTE)
     ChannelOutage.begins("email", why="Refused", at=at + 4 * MINUTE)
-    assert "Refused" in alarms.channel(at + 4 * MINUTE)
-    assert alarms.channel(at + 8 * MINUTE) == ""
+    assert "Refused" in alarms.check_channels(at + 4 * MINUTE)
+    assert alarms.check_channels(at + 8 * MINUTE) == ""
 
     ChannelOutage.begins("email", why="Refused", at=at + 20 * MINUTE)
 
@@ -306,7 +306,7 @@ def test_watchers_at_once_send_one_mail(at):
     def look():
         together.wait()
         try:
-            alarms.watch(at=at)
+            alarms.check_alarms(at=at)
         finally:
             connection.close()
 
@@ -329,7 +329,7 @@ def test_a_process_goes_on_watching_whatever_goes_wrong_and_ends_when_told(at, m
             raise RuntimeError("The database is away.")
         ended.set()
 
-    monkeypatch.setattr(alarms, "watch", look)
+    monkeypatch.setattr(alarms, "check_alarms", look)
     thread = threading.Thread(target=alarm_thread.watch, kwargs={"every": 0.01, "until": ended})
     thread.start()
     thread.join(timeout=20)
@@ -364,7 +364,7 @@ def test_an_alarm_leads_nobody_to_a_page_they_may_not_see(at, client, role):
 
 
 def test_console_shows_a_silent_sweep_though_nobody_watches(at, admin_client):
-    health.swept(at=at)
+    health.record_sweep(at=at)
 
     assert "No sweep has ended since" in admin_client.get("/admin/").content.decode()
     assert Alarm.objects.count() == 0

@@ -285,7 +285,7 @@ def test_check_that_fails_uses_nothing_up(at, monkeypatch):
     customer = CustomerFactory(email="a@x.example")
     MessageFactory(live=True, at=at)
     with monkeypatch.context() as broken:
-        broken.setattr(customer_visit, "judge_live_messages", lambda *_, **__: 1 / 0)
+        broken.setattr(customer_visit, "match_live_messages", lambda *_, **__: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             customer_visit.check(customer, at=at)
 

@@ -183,7 +183,7 @@ def test_what_an_intake_of_the_old_kind_wrote_meanwhile_is_caught_up_with():
 @pytest.fixture
 def many(monkeypatch) -> None:
     """Two values are more than a request changes."""
-    monkeypatch.setattr(attribute_kinds, "MOST_AT_ONCE", 1)
+    monkeypatch.setattr(attribute_kinds, "MAX_VALUES_PER_REQUEST", 1)
 
 
 def ask(console, one: CustomAttribute, *, to: str = "number", lost: int = 0) -> KindChange:
@@ -192,7 +192,7 @@ def ask(console, one: CustomAttribute, *, to: str = "number", lost: int = 0) -> 
 
 
 def test_few_values_are_changed_by_the_request_itself(console, monkeypatch):
-    monkeypatch.setattr(attribute_kinds, "MOST_AT_ONCE", 2)
+    monkeypatch.setattr(attribute_kinds, "MAX_VALUES_PER_REQUEST", 2)
     seats = attribute("text", "5", "7")
 
     console.post(page(seats), {"kind": "number", "lost": 0})
@@ -219,7 +219,7 @@ def test_many_values_are_left_to_a_worker_and_the_page_says_so(
     assert "Dry run" not in shown
     assert LogEntry.objects.get().change_message == "Kind: from a text to a number, by a worker"
 
-    assert attribute_kinds.carry_out(change.pk, at=AT) is True
+    assert attribute_kinds.apply_change(change.pk, at=AT) is True
 
     seats.refresh_from_db()
     change.refresh_from_db()
@@ -232,11 +232,11 @@ def test_many_values_are_left_to_a_worker_and_the_page_says_so(
 def test_a_change_is_carried_out_once_however_often_a_worker_is_told(console):
     seats = attribute("text", "5", "7")
     change = ask(console, seats)
-    attribute_kinds.carry_out(change.pk, at=AT)
+    attribute_kinds.apply_change(change.pk, at=AT)
     Customer.objects.filter(user_id="u0").update(attributes={"seats": 9})
 
-    assert attribute_kinds.carry_out(change.pk, at=AT) is False
-    assert attribute_kinds.under_way() == []
+    assert attribute_kinds.apply_change(change.pk, at=AT) is False
+    assert attribute_kinds.pending_changes() == []
     assert stored() == [9, 7]
 
 
@@ -251,7 +251,7 @@ def test_a_worker_that_dies_leaves_all_as_it_was_and_the_sweep_tells_another(con
     with monkeypatch.context() as patched:
         patched.setattr(kind_conversion, "write", dies)
         with pytest.raises(ConnectionError):
-            attribute_kinds.carry_out(change.pk, at=AT)
+            attribute_kinds.apply_change(change.pk, at=AT)
     assert stored() == ["5", "7"]
 
     told = []
@@ -267,8 +267,8 @@ def test_a_second_change_is_refused_while_one_is_under_way(console):
     seats = attribute("text", "5", "7")
     ask(console, seats)
 
-    with pytest.raises(attribute_kinds.UnderWay):
-        attribute_kinds.ask_for(seats, to=Kind.DATE, values=2, lose_at_most=0, at=AT)
+    with pytest.raises(attribute_kinds.ChangeInProgress):
+        attribute_kinds.request_change(seats, to=Kind.DATE, values=2, lose_at_most=0, at=AT)
     console.post(page(seats), {"kind": "date", "lost": 0})
 
     assert KindChange.objects.get().to == "number"
@@ -279,7 +279,7 @@ def test_a_worker_loses_no_more_than_the_page_said(console):
     seats = attribute("text", "5", "many")
     change = ask(console, seats, lost=0)
 
-    attribute_kinds.carry_out(change.pk, at=AT)
+    attribute_kinds.apply_change(change.pk, at=AT)
 
     seats.refresh_from_db()
     assert (seats.kind, stored()) == ("text", ["5", "many"])
@@ -296,7 +296,7 @@ def test_what_went_live_meanwhile_is_not_broken_and_a_draft_is_no_reason(console
     rules = {"match": "all", "rules": [rule("custom_attributes.seats", "contains", "5")]}
     MessageFactory(live=is_live, rules=rules)
 
-    attribute_kinds.carry_out(change.pk, at=AT)
+    attribute_kinds.apply_change(change.pk, at=AT)
 
     change.refresh_from_db()
     assert (stored() == ["5", "7"]) is is_live

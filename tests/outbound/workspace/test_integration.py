@@ -23,7 +23,7 @@ PAGE = "/admin/audiences/integration/"
 
 @pytest.fixture(autouse=True)
 def _asked_anew():
-    cache.delete(origins.KEY)
+    cache.delete(origins.CACHE_KEY)
 
 
 @pytest.fixture

@@ -205,7 +205,7 @@ def test_session_ends_by_itself_and_with_the_identity_secret(ann, at):
     with time_machine.travel(at, tick=False):
         ann.ping(user_id="ann")
         assert ann.ask("conversations").status_code == 200
-    with time_machine.travel(at + sessions.SESSION_LASTS + timedelta(seconds=2), tick=False):
+    with time_machine.travel(at + sessions.SESSION_LIFETIME + timedelta(seconds=2), tick=False):
         assert ann.ask("conversations").status_code == 401
         ann.ping(user_id="ann")
         assert ann.ask("conversations").status_code == 200
@@ -327,7 +327,7 @@ def test_conversation_that_a_customer_began_has_no_title(ann):
 
 
 def test_list_goes_back_as_far_as_it_is_asked_to(ann, monkeypatch):
-    monkeypatch.setattr(messenger_conversations, "MOST", 2)
+    monkeypatch.setattr(messenger_conversations, "DEFAULT_LIMIT", 2)
     for number in range(4):
         ann.say("conversations", body=f"No. {number}")
 
@@ -615,7 +615,7 @@ def test_script_is_under_20_kb_gzipped_and_revalidated_by_its_etag(client):
 def test_all_a_page_can_say_and_call_is_written_down():
     written = (Path(script.__file__).parents[2] / "docs" / "messenger.md").read_text()
     commands = re.findall(
-        r"^  (\w+)[(:]", script.read_script("messenger.js").partition("const COMMANDS = {")[2], re.MULTILINE
+        r"^  (\w+)[(:]", script.read_asset("messenger.js").partition("const COMMANDS = {")[2], re.MULTILINE
     )
     # Not a page's to say, or said another way.
     others = {"id", "role", "custom_attributes", "user", "visitor", "signed_up_at", "remote_created_at", "new_session"}
