@@ -1,4 +1,4 @@
-"""Bulk jobs: taken at once, worked off by a worker (wire 5.11)."""
+"""Bulk jobs: accepted at once, processed by a worker (wire 5.11)."""
 
 from typing import Any
 
@@ -26,7 +26,7 @@ class Bulk(Endpoint):
     data_type = ""
 
     def post(self, request: Request) -> Response:
-        """Take items into a new job, or into the open one that `job` names."""
+        """Add the items to a new job, or to the open job that `job` names."""
         sent = body(request)
         to = mapping(sent.get("job"), "job").get("id")
         items = entries(sent.get("items"), "items")
@@ -37,7 +37,7 @@ class Bulk(Endpoint):
         return Response(job_payload(job))
 
     def check_items(self, items: list[dict[str, Any]]) -> None:
-        """Refuse all of them for one that could not be done as it was meant."""
+        """Raise Refused for the whole request if one item would be misunderstood."""
 
 
 class BulkUsers(Bulk):
@@ -46,7 +46,7 @@ class BulkUsers(Bulk):
     data_type = "user"
 
     def check_items(self, items: list[dict[str, Any]]) -> None:
-        """Refuse an identity key that is read when a user is deleted, and not when one is written."""
+        """Refuse `id` as an identity key: it is read only when a user is deleted."""
         for number, sent in enumerate(items):
             if sent.get("method") != "delete" and isinstance(sent.get("data"), dict):
                 refuse_our_id(sent["data"], path=f"items[{number}].data.")
@@ -64,7 +64,7 @@ class Jobs(Endpoint):
     parameters = {"get": PAGE}
 
     def get(self, request: Request) -> Response:
-        """List them, the newest first."""
+        """List jobs, newest first."""
         found, pages, total = paged(request, Job.objects.prefetch_related("tasks").order_by("-pk"))
         return Response(
             {"type": "job.list", "pages": pages, "total_count": total, "jobs": list(map(job_payload, found))}
@@ -75,7 +75,7 @@ class OneJob(Endpoint):
     """/jobs/{id}."""
 
     def get(self, request: Request, pk: str) -> Response:
-        """How far it is."""
+        """Return a job with its progress."""
         return Response(job_payload(job_of(pk)))
 
 
@@ -85,7 +85,7 @@ class JobErrors(Endpoint):
     parameters = {"get": PAGE}
 
     def get(self, request: Request, pk: str) -> Response:
-        """List what of it could not be done, with the reasons."""
+        """List the items of a job that failed, with their errors."""
         rows = JobItem.objects.filter(Q(task__job=job_of(pk)), ~Q(error_code="")).order_by("pk")
         found, pages, total = paged(request, rows)
         items = list(map(item_payload, found))
@@ -93,7 +93,7 @@ class JobErrors(Endpoint):
 
 
 def job_of(named: Any) -> Job:
-    """The job of this name, or 404."""
+    """Return the job with this id, or raise Unknown (404)."""
     key = text(named, "id")
     found = Job.objects.prefetch_related("tasks").filter(key=key).first()
     if found is None:
@@ -102,7 +102,6 @@ def job_of(named: Any) -> Job:
 
 
 def job_payload(job: Job) -> Json:
-    """A job with its tasks."""
     parts = sorted(job.tasks.all(), key=lambda task: task.pk)
     ended = [task.completed_at for task in parts if task.completed_at]
     is_done = len(ended) == len(parts)
@@ -122,7 +121,6 @@ def job_payload(job: Job) -> Json:
 
 
 def task_payload(task: JobTask) -> Json:
-    """What one call added."""
     state = "completed" if task.completed_at else "running" if task.started_at else "pending"
     return {
         "id": str(task.pk),
@@ -135,7 +133,6 @@ def task_payload(task: JobTask) -> Json:
 
 
 def item_payload(failed: JobItem) -> Json:
-    """Something that could not be done."""
     return {
         "type": "job_item",
         "id": str(failed.pk),

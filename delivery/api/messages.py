@@ -1,4 +1,4 @@
-"""Messages from one teammate to one customer, and from a customer to us (wire 5.9)."""
+"""Messages from one teammate to one customer, and from a customer to the team (wire 5.9)."""
 
 from typing import Any
 
@@ -35,7 +35,7 @@ class Messages(Endpoint):
     """/messages."""
 
     def post(self, request: Request) -> Response:
-        """Write to one customer as a teammate, or to us as a customer; who is said by `from`."""
+        """Send a message from a teammate to a customer, or from a customer to the team; `from` names the author."""
         sent = body(request)
         writer = mapping(sent.get("from"), "from")
         kind = text(writer.get("type"), "from.type")
@@ -43,17 +43,17 @@ class Messages(Endpoint):
             return Response(from_teammate(sent, writer))
         if kind in CUSTOMER_TYPES:
             return Response(from_customer(sent, writer))
-        raise Refused("Say who writes: from, with the type admin or user, and an id.", field="from")
+        raise Refused("from must name the author: a type of admin or user, and an id.", field="from")
 
 
 def from_teammate(sent: dict[str, Any], writer: dict[str, Any]) -> Json:
-    """Send one message to one customer."""
+    """Send a direct message to one customer."""
     if first_given(writer, "id") is None:
         raise Missing("from.id is required", field="from")
     teammate = admin_of(writer["id"], what="from")
     kind = text(sent.get("message_type"), "message_type")
     if kind not in CHANNELS:
-        raise Refused("message_type is inapp or email.", field="message_type")
+        raise Refused("message_type must be inapp or email.", field="message_type")
     channel = CHANNELS[kind]
     written, subject = text(sent.get("body"), "body", most=MAX_BODY_LENGTH), text(sent.get("subject"), "subject")
     if not written:
@@ -62,7 +62,7 @@ def from_teammate(sent: dict[str, Any], writer: dict[str, Any]) -> Json:
         raise Missing("subject is required for an email", field="subject")
     template = text(sent.get("template"), "template") or "plain"
     if template not in TEMPLATES:
-        raise Refused("template is plain or personal.", field="template")
+        raise Refused("template must be plain or personal.", field="template")
     customer = person_of(mapping(sent.get("to"), "to"))
     check_may_be_written_to(customer, channel=channel)
     at = timezone.now()
@@ -90,16 +90,16 @@ def from_teammate(sent: dict[str, Any], writer: dict[str, Any]) -> Json:
 
 
 def person_of(reference: dict[str, Any]) -> Customer:
-    """The user, or where the type says so the lead, a reference names."""
+    """Return the user that a reference names, or the lead if its type is contact or lead."""
     kind = text(reference.get("type"), "type") or "user"
     if kind not in CUSTOMER_TYPES:
-        raise Refused("type is user or contact.", field="type")
+        raise Refused("type must be user or contact.", field="type")
     is_lead = kind in ("contact", "lead")
     return lead_of(reference) if is_lead else intake.find(reference)
 
 
 def check_may_be_written_to(customer: Customer, *, channel: Channel) -> None:
-    """Forbid what only the console may, or nobody (behaviour 4.12)."""
+    """Raise Forbidden if the customer cannot be reached by this channel (behaviour 4.12)."""
     if channel == Channel.EMAIL and customer.unsubscribed_from_emails:
         raise Forbidden("This user is unsubscribed from emails")
     if reason := direct.unreachable(customer, channel=channel):
@@ -107,7 +107,7 @@ def check_may_be_written_to(customer: Customer, *, channel: Channel) -> None:
 
 
 def refusal_from(wrong: ValidationError) -> Refused:
-    """The first thing that is wrong, as the API says it."""
+    """Convert a ValidationError to the API's error, with its first message."""
     if not hasattr(wrong, "error_dict"):
         return Refused(wrong.messages[0])
     field, lines = next(iter(wrong.message_dict.items()))
@@ -115,7 +115,7 @@ def refusal_from(wrong: ValidationError) -> Refused:
 
 
 def sender_of(teammate: User) -> Sender:
-    """The teammate as a sender; made at the first use."""
+    """Return the teammate's sender; create it at its first use."""
     own = Sender.objects.filter(teammate=teammate).order_by("pk").first()
     if own is None:
         if not teammate.email:
@@ -126,12 +126,12 @@ def sender_of(teammate: User) -> Sender:
 
 
 def as_html(written: str) -> str:
-    """A body as HTML: as it is where it holds a tag, else in paragraphs."""
+    """Return a body as HTML: unchanged if it contains a tag, else as paragraphs."""
     return written if "<" in written and ">" in written else paragraphs(written)
 
 
 def admin_message(record: DeliveryRecord, *, teammate: User, kind: str, subject: str, template: str) -> Json:
-    """The message as it was taken; its id is found again as `conversation_message.id`."""
+    """Return the payload of a direct message; its id is `conversation_message.id` of the conversation."""
     message = record.message
     shape = {
         "type": "admin_message",
@@ -145,7 +145,7 @@ def admin_message(record: DeliveryRecord, *, teammate: User, kind: str, subject:
 
 
 def from_customer(sent: dict[str, Any], writer: dict[str, Any]) -> Json:
-    """Begin a conversation a customer writes."""
+    """Open a conversation by a customer."""
     customer = person_of(writer)
     written = text(sent.get("body"), "body", most=MAX_BODY_LENGTH)
     if not written:

@@ -1,4 +1,4 @@
-"""Replies, and what else is done to a conversation by replying: a note, an assignment, open, close, snooze."""
+"""Replies and other actions on a conversation: note, assignment, open, close, snooze."""
 
 import mimetypes
 from collections.abc import Callable
@@ -30,13 +30,13 @@ LAST = "last"
 
 
 class Reply(Endpoint):
-    """/conversations/{id}/reply, and /conversations/last/reply for the newest of one user."""
+    """/conversations/{id}/reply, and /conversations/last/reply for the newest conversation of one user."""
 
     parameters = {"post": (PLAIN,), "put": (PLAIN,)}
 
     def post(self, request: Request, pk: str) -> Response:
-        """Say or do something in a conversation, as its user or as a teammate; answers with the whole of it."""
-        # An `id` here is the conversation's: some clients send it beside the address.
+        """Reply to or change a conversation, as its user or as a teammate; return the conversation with its parts."""
+        # Some clients repeat the conversation's id in the body.
         sent, at = {key: value for key, value in body(request).items() if key != "id"}, timezone.now()
         found = newest_conversation_of(sent) if pk == LAST else one_of(Conversation.objects.all(), pk)
         try:
@@ -49,7 +49,7 @@ class Reply(Endpoint):
         return conversation_response(request, found)
 
     def put(self, request: Request, pk: str) -> Response:
-        """Note that the customer has read it, which the Python client asks for here: `{"read": true}`."""
+        """Mark the conversation as read by the customer: `{"read": true}`. The Python client uses this URL."""
         found = one_of(Conversation.objects.all(), pk)
         if flag(body(request).get("read"), "read"):
             threads.mark_read(found)
@@ -57,44 +57,43 @@ class Reply(Endpoint):
 
 
 def newest_conversation_of(sent: dict[str, Any]) -> Conversation:
-    """The newest conversation of the user the body names."""
+    """Return the newest conversation of the user that the body names."""
     customer = person_of({**sent, "type": ""} if is_by_teammate(sent) else sent)
     found = Conversation.objects.of(customer).order_by("-updated_at", "-pk").first()
     if found is None:
-        raise Unknown("This user has no conversation.", field="id")
+        raise Unknown("This user has no conversations.", field="id")
     return found
 
 
 def is_by_teammate(sent: dict[str, Any]) -> bool:
-    """Whether a teammate speaks: `type` says so, or an admin_id where it is left out."""
+    """Return whether a teammate is the author: by `type`, or without it by an admin_id."""
     kind = text(sent.get("type"), "type") or ("user" if first_given(sent, "admin_id") is None else "admin")
     if kind not in ("admin", "user", "contact", "lead"):
-        raise Refused("type is user or admin.", field="type")
+        raise Refused("type must be user or admin.", field="type")
     return kind == "admin"
 
 
 @retried
 def reply_as_customer(found: Conversation, sent: dict[str, Any], *, at: datetime) -> None:
-    """Add what the user wrote."""
     if (text(sent.get("message_type"), "message_type") or "comment") != "comment":
-        raise Refused("A user's message_type is comment.", field="message_type")
+        raise Refused("The message_type of a user's reply must be comment.", field="message_type")
     if person_of(sent).pk != found.customer_id:
-        raise Forbidden("This conversation is with another user.")
+        raise Forbidden("This conversation belongs to another user.")
     attachments = attachments_of(sent)
     threads.reply_by_customer(found, body=required_body(sent, or_any=attachments), at=at, attachments=attachments)
 
 
 @retried
 def act_as_teammate(found: Conversation, sent: dict[str, Any], *, at: datetime, is_last: bool) -> None:
-    """Do what the message_type says."""
+    """Carry out the action that message_type names."""
     kind = text(sent.get("message_type"), "message_type") or "comment"
     if kind not in ACTIONS:
-        raise Refused(f"message_type is one of {', '.join(ACTIONS)}.", field="message_type")
+        raise Refused(f"message_type must be one of {', '.join(ACTIONS)}.", field="message_type")
     ACTIONS[kind](found, teammate_of(sent, is_last=is_last), sent, at)
 
 
 def teammate_of(sent: dict[str, Any], *, is_last: bool) -> User:
-    """The teammate who speaks, by admin_id; by email too, where that is not the user's."""
+    """Return the teammate by admin_id, or by email unless the email is the user's."""
     named = first_given(sent, "admin_id")
     if named is None and first_given(sent, "email") is not None and not is_last:
         email = text(sent["email"], "email")
@@ -108,19 +107,19 @@ def teammate_of(sent: dict[str, Any], *, is_last: bool) -> User:
 
 
 def comment(found: Conversation, teammate: User, sent: dict[str, Any], at: datetime) -> None:
-    """Answer the customer."""
+    """Reply to the customer."""
     attachments = attachments_of(sent)
     words = required_body(sent, or_any=attachments)
     threads.reply_by_teammate(found, teammate=teammate, body=words, at=at, attachments=attachments)
 
 
 def note(found: Conversation, teammate: User, sent: dict[str, Any], at: datetime) -> None:
-    """Add what only the team sees."""
+    """Add a note for the team."""
     threads.note(found, teammate=teammate, body=required_body(sent), at=at)
 
 
 def assign(found: Conversation, teammate: User, sent: dict[str, Any], at: datetime) -> None:
-    """Hand it to a teammate; "0" or nobody takes it back."""
+    """Assign the conversation to a teammate; "0" or "nobody" removes the assignment."""
     named = text(sent.get("assignee_id"), "assignee_id")
     if not named:
         raise Missing("assignee_id is required", field="assignee_id")
@@ -129,26 +128,26 @@ def assign(found: Conversation, teammate: User, sent: dict[str, Any], at: dateti
 
 
 def reopen(found: Conversation, teammate: User, sent: dict[str, Any], at: datetime) -> None:
-    """Open it, with an answer where there is a body."""
+    """Open the conversation; reply first if there is a body."""
     if sent.get("body"):
         comment(found, teammate, sent, at)
     threads.reopen(found, teammate=teammate, at=at)
 
 
 def close(found: Conversation, teammate: User, sent: dict[str, Any], at: datetime) -> None:
-    """Close it, with an answer where there is a body."""
+    """Close the conversation; reply first if there is a body."""
     if sent.get("body"):
         comment(found, teammate, sent, at)
     threads.close(found, teammate=teammate, at=at)
 
 
 def snooze(found: Conversation, teammate: User, sent: dict[str, Any], at: datetime) -> None:
-    """Put it away until a time to come."""
+    """Snooze the conversation until a time in the future."""
     until = moment(sent.get("snoozed_until"), "snoozed_until")
     if until is None:
         raise Missing("snoozed_until is required", field="snoozed_until")
     if until <= at:
-        raise Refused("snoozed_until must lie in the future.", field="snoozed_until")
+        raise Refused("snoozed_until must be in the future.", field="snoozed_until")
     threads.snooze(found, until=until, teammate=teammate, at=at)
 
 
@@ -163,7 +162,7 @@ ACTIONS: dict[str, Callable[[Conversation, User, dict[str, Any], datetime], None
 
 
 def required_body(sent: dict[str, Any], *, or_any: object = None) -> str:
-    """The body, which must be there where nothing comes with it."""
+    """Return the body; raise Missing if there is neither a body nor an attachment."""
     words = optional_body(sent)
     if not words and not or_any:
         raise Missing("body is required", field="body")
@@ -171,26 +170,29 @@ def required_body(sent: dict[str, Any], *, or_any: object = None) -> str:
 
 
 def optional_body(sent: dict[str, Any]) -> str:
-    """The body, "" where there is none."""
+    """Return the body, or "" if there is none."""
     return text(sent.get("body"), "body", most=MAX_REPLY_LENGTH)
 
 
 def attachments_of(sent: dict[str, Any]) -> list[dict[str, Any]]:
-    """The files at `attachment_urls`, as links: nothing is fetched."""
+    """Return the files at `attachment_urls` as links. Nothing is downloaded."""
     urls = first_given(sent, "attachment_urls")
     urls = [] if urls is None else urls
     if not isinstance(urls, list) or len(urls) > MAX_ATTACHMENTS:
-        raise Refused(f"attachment_urls is a list of at most {MAX_ATTACHMENTS} addresses.", field="attachment_urls")
+        raise Refused(f"attachment_urls must be a list of at most {MAX_ATTACHMENTS} URLs.", field="attachment_urls")
     return [linked_file(long_text(url, "attachment_urls")) for url in urls]
 
 
 def linked_file(url: str) -> dict[str, Any]:
-    """What an address says of the file at it."""
+    """Return what the URL of a file shows about it."""
     try:
         parts = urlsplit(url)
     except ValueError:
         parts = urlsplit("")
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise Refused("attachment_urls holds what is no web address.", field="attachment_urls")
+        raise Refused(
+            "attachment_urls contains an invalid URL. Each must begin with http:// or https://.",
+            field="attachment_urls",
+        )
     name = PurePosixPath(parts.path).name or parts.hostname
     return {"name": name, "url": url, "content_type": mimetypes.guess_type(name)[0]}

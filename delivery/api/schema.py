@@ -1,4 +1,4 @@
-"""What each call about messages and conversations takes and answers (wire 5.5 to 5.13), for the OpenAPI document."""
+"""OpenAPI schemas of the calls about messages and conversations (wire 5.5 to 5.13)."""
 
 from audiences.api.base.endpoint import Endpoint
 from audiences.api.base.openapi import (
@@ -179,7 +179,6 @@ OWNER = shape("admin", id=TEXT, name=TEXT, email=MAYBE_TEXT)
 
 
 def bulk(*methods: str, data_type: str) -> Call:
-    """One of the two bulk calls."""
     item = sent(method=one_of(*methods), data_type=const(data_type), data=FREE)
     items = {**many(item), "minItems": 1, "maxItems": 1000}
     return Call(tag="Bulk", sends=sent("items", items=items, job=sent(id=TEXTUAL)), answers=ref("Job"))
@@ -191,8 +190,8 @@ CALLS: dict[type[Endpoint], dict[str, Call]] = {
             tag="Conversations",
             answers=listed("conversation", ref("ListedConversation"), pages=ref("Pages")),
             more=(
-                "For one user (`type=user`) this also has email and push messages matched for that user now, at most"
-                " once in 15 minutes; two headers say whether it did and when it next may."
+                "For one user (`type=user`) this also matches email and push messages for that user, at most once per"
+                " 15 minutes. Two headers report whether matching ran and when it may run again."
             ),
             headers=(
                 ("X-Outbound-Matching", "`ran` or `limited`, for one user."),
@@ -210,7 +209,7 @@ CALLS: dict[type[Endpoint], dict[str, Call]] = {
             sends=ref("Reply"),
             answers=CONVERSATION_WITH_PARTS,
             refuses=(403,),
-            more="The id `last` is the newest conversation of the user the body names.",
+            more="The id `last` stands for the newest conversation of the user that the body names.",
         ),
         "put": MARK_READ,
     },

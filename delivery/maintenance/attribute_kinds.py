@@ -1,7 +1,7 @@
-"""The kind of a custom attribute changed where very many have a value: asked for by a click, done by a worker.
+"""Change of a custom attribute's kind: requested by an Admin, carried out by a worker if there are many values.
 
-It is one transaction, so no rule ever sees half of it. A worker that dies leaves the change as it was asked for, and
-the minute sweep begins it again; one that comes second finds it taken, or done.
+It is one transaction, so rules never see a part of it. If the worker dies, the request stays and the minute sweep
+starts it again; a second worker finds it claimed or done.
 """
 
 from datetime import datetime
@@ -20,10 +20,10 @@ from audiences.models.catalogue import Scope
 from audiences.rules import Kind, RuleError, parse
 from messaging.models import Message, State
 
-# From so many values on a worker converts them; fewer, the request does.
+# With more values than this, a worker converts them instead of the request.
 MAX_VALUES_PER_REQUEST = 20_000
 PREFIX: dict[Scope, str] = {Scope.CUSTOMER: CUSTOM, Scope.COMPANY: COMPANY_CUSTOM}
-# A message in one of these states goes by its rules, now or soon.
+# A message in one of these states uses its rules, now or soon.
 STATES_USING_RULES = (State.SCHEDULED, State.LIVE, State.SAMPLED, State.PAUSED)
 
 
@@ -32,7 +32,7 @@ class ChangeInProgress(Exception):
 
 
 def request_change(attribute: CustomAttribute, *, to: Kind, values: int, lose_at_most: int, at: datetime) -> KindChange:
-    """Have a worker change the kind; UnderWay where one does."""
+    """Request the change; raise ChangeInProgress if another one is in progress."""
     try:
         with transaction.atomic():
             return KindChange.objects.create(
@@ -43,12 +43,12 @@ def request_change(attribute: CustomAttribute, *, to: Kind, values: int, lose_at
 
 
 def pending_changes() -> list[int]:
-    """The changes a worker is to carry out."""
+    """Return the keys of the changes that a worker must carry out."""
     return list(KindChange.objects.filter(ended_at=None).order_by("pk").values_list("pk", flat=True))
 
 
 def apply_change(key: int, *, at: datetime) -> bool:
-    """Do what was asked for, or write down why not; False where another worker does, or did."""
+    """Carry out a change or store why it is impossible; return False if another worker does or did it."""
     with transaction.atomic():
         change = lock_kind_change(key)
         if change is None:
@@ -57,16 +57,14 @@ def apply_change(key: int, *, at: datetime) -> bool:
         change.ended_at = at
         lock_rules()
         if is_blocked(attribute, to=Kind(change.to)):
-            change.trouble = (
-                "A message that goes by its rules, or a segment, asks about it in a way that would not fit."
-            )
+            change.trouble = "A rule of a segment, or of a scheduled, live or paused message, is not valid with the new kind."
         else:
             try:
                 done = kind_conversion.convert(attribute, to=Kind(change.to), lose_at_most=change.lose_at_most)
             except kind_conversion.TooMuchLost as too_much:
                 change.trouble = (
-                    f"{too_much.lost:,} values would have become unknown by then, and the page said"
-                    f" {change.lose_at_most:,}."
+                    f"Values that would be lost: {too_much.lost:,}, more than the {change.lose_at_most:,} that were"
+                    " confirmed."
                 )
             else:
                 change.kept, change.lost = done.kept, done.lost
@@ -77,7 +75,7 @@ def apply_change(key: int, *, at: datetime) -> bool:
 
 
 def lock_kind_change(key: int) -> KindChange | None:
-    """Take a change in hand until the transaction ends; None where it is done, or in other hands."""
+    """Lock a change until the transaction ends; return None if it is done or another worker holds it."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_try_advisory_xact_lock(%s, %s)", [Lock.KIND_CHANGE, key % 2**31])
         if not cursor.fetchone()[0]:
@@ -86,13 +84,13 @@ def lock_kind_change(key: int) -> KindChange | None:
 
 
 def lock_rules() -> None:
-    """Have no rules saved until the transaction ends."""
+    """Block saving of rules until the transaction ends."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", [Lock.SEGMENTS])
 
 
 def audiences_using(attribute: CustomAttribute) -> QuerySet[Audience]:
-    """The audiences and segments with a rule about it."""
+    """Return the audiences and segments with a rule on this attribute."""
     named = Func(
         "rules",
         Value("$.** ? (@.attribute == $name)"),
@@ -105,7 +103,7 @@ def audiences_using(attribute: CustomAttribute) -> QuerySet[Audience]:
 
 
 def is_blocked(attribute: CustomAttribute, *, to: Kind) -> bool:
-    """Whether a message that goes by its rules, or a segment, would break."""
+    """Return whether the new kind would break a segment, or a message that uses its rules."""
     kinds = catalogue_with_kind(CustomAttribute.objects.catalogue(), attribute, to=to)
     found = audiences_using(attribute)
     live = Message.objects.filter(audience__in=found, state__in=STATES_USING_RULES).values("audience")
@@ -115,14 +113,14 @@ def is_blocked(attribute: CustomAttribute, *, to: Kind) -> bool:
 
 
 def catalogue_with_kind(catalogue: Catalogue, attribute: CustomAttribute, *, to: Kind) -> Catalogue:
-    """The catalogue as it would be."""
+    """Return a copy of the catalogue with the new kind."""
     customer, company = dict(catalogue.customer), dict(catalogue.company)
     (customer if attribute.scope == Scope.CUSTOMER else company)[attribute.name] = to
     return Catalogue(customer=customer, company=company)
 
 
 def rule_error(audience: Audience, catalogue: Catalogue) -> str:
-    """Which rule would make no sense, in a sentence; empty where all would."""
+    """Return the error of the first rule that this catalogue makes invalid; "" if all are valid."""
 
     def kind_of(name: str) -> tuple[Kind, str]:
         found = attributes.find(name, catalogue=catalogue)

@@ -1,7 +1,7 @@
-"""Deleting what was kept long enough, as the workspace says: once a day, a slice of a table at a time.
+"""Retention: deletes data that is older than the workspace's limits, once a day and one slice of a table at a time.
 
-What rules ask stays (event summaries, what was sent, opened and clicked), and delivery records always do: only what was
-filled in for somebody goes. In-app messages are part of a conversation, which is kept until the person is erased.
+Data that rules need stays (event summaries; sent, opened and clicked), and so do delivery records: only their variables
+are deleted. In-app messages belong to a conversation, which stays until the person is erased.
 """
 
 import logging
@@ -18,7 +18,7 @@ from messaging.models import Channel, Message, MessageVersion
 
 log = logging.getLogger(__name__)
 
-# So many rows of a table are looked through between two commits.
+# The rows of a table that are scanned between two commits.
 SLICE_SIZE = 5000
 REFUSED_VISITORS_RETENTION = timedelta(days=90)
 EXTERNAL_CHANNELS = (Channel.EMAIL, Channel.PUSH)
@@ -27,7 +27,7 @@ ShouldContinue = Callable[[], bool]
 
 
 def delete_expired(*, at: datetime, go_on: ShouldContinue, size: int = SLICE_SIZE) -> dict[str, int]:
-    """Delete what is older than the workspace keeps it; how many of each. What is left over is for the next day."""
+    """Delete expired data; return the number of deleted rows by table. The next day continues where this stops."""
     workspace = Workspace.current()
     RefusedVisitors.objects.filter(day__lt=(at - REFUSED_VISITORS_RETENTION).date()).delete()
     found: dict[str, int] = {}
@@ -41,12 +41,12 @@ def delete_expired(*, at: datetime, go_on: ShouldContinue, size: int = SLICE_SIZ
         for name, part in parts.items():
             found[name] = sum(part(before, at, size, go_on))
     if found:
-        log.info("kept long enough: %s", ", ".join(f"{many} {name}" for name, many in found.items()))
+        log.info("retention deleted: %s", ", ".join(f"{many} {name}" for name, many in found.items()))
     return found
 
 
 def key_slices(rows: QuerySet[Any], *, size: int, go_on: ShouldContinue) -> Iterator[Q]:
-    """A table by its keys, a slice at a time, each read once."""
+    """Yield the ranges of a table's keys."""
     ends = rows.aggregate(first=Min("pk"), last=Max("pk"))
     first = ends["first"]
     while first is not None and first <= ends["last"] and go_on():
@@ -55,12 +55,12 @@ def key_slices(rows: QuerySet[Any], *, size: int, go_on: ShouldContinue) -> Iter
 
 
 def unlocked_keys(rows: QuerySet[Any]) -> QuerySet[Any]:
-    """The keys of those that no other transaction holds: nobody is waited for, the next day comes back to the rest."""
+    """Return the keys of the rows that no other transaction locks. The next day handles the others."""
     return rows.select_for_update(skip_locked=True, of=("self",)).values("pk")
 
 
 def delete_events(before: datetime, _at: datetime, size: int, go_on: ShouldContinue) -> Iterator[int]:
-    """Events; their summaries stay."""
+    """Delete events; their summaries stay."""
     for part in key_slices(Event.objects.all(), size=size, go_on=go_on):
         with transaction.atomic():
             old = Event.objects.filter(part, happened_at__lt=before)
@@ -69,7 +69,7 @@ def delete_events(before: datetime, _at: datetime, size: int, go_on: ShouldConti
 
 
 def delete_job_items(before: datetime, _at: datetime, size: int, go_on: ShouldContinue) -> Iterator[int]:
-    """What integrations sent in bulk and could not be written down."""
+    """Delete the failed items of bulk jobs."""
     for part in key_slices(JobItem.objects.all(), size=size, go_on=go_on):
         with transaction.atomic():
             old = JobItem.objects.filter(part, task__completed_at__lt=before).exclude(error="")
@@ -78,7 +78,7 @@ def delete_job_items(before: datetime, _at: datetime, size: int, go_on: ShouldCo
 
 
 def blank_copies(before: datetime, at: datetime, size: int, go_on: ShouldContinue) -> Iterator[int]:
-    """What was filled in for each customer."""
+    """Delete the variables of copies."""
     settled = Q(status=Status.SENT, sent_at__lt=before) | Q(status=Status.FAILED, taken_at__lt=before)
     for part in key_slices(DeliveryRecord.objects.all(), size=size, go_on=go_on):
         with transaction.atomic():
@@ -90,7 +90,7 @@ def blank_copies(before: datetime, at: datetime, size: int, go_on: ShouldContinu
 
 
 def blank_direct_messages(before: datetime, at: datetime, size: int, go_on: ShouldContinue) -> Iterator[int]:
-    """What was written to one person."""
+    """Delete the content of direct messages."""
     ended = DeliveryRecord.objects.filter(
         Q(sent_at__lt=before) | Q(status=Status.FAILED, taken_at__lt=before), forgotten_at=None
     )
@@ -98,7 +98,7 @@ def blank_direct_messages(before: datetime, at: datetime, size: int, go_on: Shou
     written = to_one.exclude(version__subject="", version__body="", version__link="")
     while go_on() and (keys := list(written.values_list("pk", flat=True)[:size])):
         with transaction.atomic(), connection.cursor() as cursor:
-            # Versions that were live are guarded by the database; this is the one way in.
+            # A trigger protects versions that were live; this setting allows the change.
             cursor.execute("SET LOCAL outbound.erasing = 'on'")
             MessageVersion.objects.filter(message__in=keys).update(subject="", body="", link="")
             cursor.execute("SET LOCAL outbound.erasing = 'off'")
@@ -110,5 +110,5 @@ def blank_direct_messages(before: datetime, at: datetime, size: int, go_on: Shou
 
 RetentionStep = Callable[[datetime, datetime, int, ShouldContinue], Iterator[int]]
 EVENT_STEPS: dict[str, RetentionStep] = {"events": delete_events, "job items": delete_job_items}
-# Letters first: a copy that is forgotten already is not looked at for its letter.
-COPY_STEPS: dict[str, RetentionStep] = {"letters": blank_direct_messages, "copies": blank_copies}
+# Direct messages first: they are found by copies that are not blanked yet.
+COPY_STEPS: dict[str, RetentionStep] = {"direct messages": blank_direct_messages, "copies": blank_copies}

@@ -1,7 +1,7 @@
-"""Whoever is known comes back: one statement finds them, locks their row, and reads all else that a visit needs.
+"""Fast path of a visit: one statement finds a known customer, locks the row and reads everything else a visit needs.
 
-It is the short way of a visit, for those of whom nothing changes but what stands in their row. Everything else (who
-is new, logs in, joins a company, or of whom subscribers are told) goes the long way, through `audiences.intake`.
+It covers visits that change only the customer's own row. Any other visit (a new customer, a login, a new company, or a
+change that webhook subscribers receive) raises NeedsFullVisit and takes the full path through `audiences.intake`.
 """
 
 import json
@@ -32,12 +32,12 @@ MAX_SESSION_DURATION = timedelta(hours=24)
 
 
 class NeedsFullVisit(Exception):
-    """More is to do than a short visit does; nothing was written yet."""
+    """The visit does more than the fast path can do; nothing was written yet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimedIdentity:
-    """Who is said to be here, read and proved as far as this process can tell by itself."""
+    """The identity a page claims, parsed and verified with what this process knows."""
 
     facts: Facts
     by: str
@@ -49,7 +49,7 @@ class ClaimedIdentity:
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """Who is here, for which company, what is live, and which of it they have had, but for what was withdrawn."""
+    """The visiting customer, the company of the visit, the live messages, and the messages already received."""
 
     customer: Customer
     company: Company | None
@@ -68,9 +68,9 @@ def read_claimed_identity(
     on_bad_value: OnBadValue,
     is_proved: Callable[[tuple[str, bool]], bool],
 ) -> ClaimedIdentity | None:
-    """Read what a page says of its user; None where this process cannot tell yet whether it is so.
+    """Parse and verify the identity a page claims; return None if this process cannot decide without the database.
 
-    `company` is the company_id the page names for this visit.
+    `company` is the company_id that the page names for this visit.
     """
     live = live_messages.kept(database=connection.settings_dict["NAME"])
     if live is None or not is_proved(live.identity):
@@ -88,7 +88,7 @@ def read_claimed_identity(
 
 
 def update_known_customer(expected: ClaimedIdentity, *, at: datetime, lock_timeout: str) -> Arrival:
-    """Lock and bring up to date who is here; LongWay where that is more than to write their row."""
+    """Lock the customer's row and write the changes of this visit; raise NeedsFullVisit if more is to be written."""
     sent, live = expected.facts, expected.live
     sql, width = lookup_statement(expected.by)
     values = [
@@ -109,7 +109,7 @@ def update_known_customer(expected: ClaimedIdentity, *, at: datetime, lock_timeo
         if row[5] is not None:
             company = instance_from_row(Company, row[6 + width : -2])
             companies[company.company_id] = company
-    # Who is in a company already, of which nothing is new.
+    # The customer must already be a member of each company, and no company may change.
     if any(
         one.remove or one.company_id not in companies or one.changes_to(companies[one.company_id])
         for one in sent.companies
@@ -123,12 +123,12 @@ def update_known_customer(expected: ClaimedIdentity, *, at: datetime, lock_timeo
     return Arrival(customer, companies.get(expected.company or ""), live, cap, frozenset(had or ()))
 
 
-# What `intake` calls the ways to find somebody.
+# The names that `intake` uses for the same keys.
 INTAKE_KEYS = {"user_id": "user_id", "email": "email", "visitor": "id"}
 
 
 def write_customer_changes(customer: Customer, changes: dict[str, Any], *, at: datetime) -> None:
-    """Write what changed and, where one begins, the session, in one statement; nothing where nothing did."""
+    """Write the changed columns and any new session in one statement; write nothing if nothing changed."""
     wanted = changes | ({"updated_at": at} if changes else {})
     for column, value in wanted.items():
         setattr(customer, column, value)
@@ -138,9 +138,9 @@ def write_customer_changes(customer: Customer, changes: dict[str, Any], *, at: d
 
 
 def begin_session(customer: Customer, *, at: datetime) -> dict[str, Any]:
-    """Count a web session where the last is over: 30 minutes of absence, 24 hours of presence (behaviour 6.3).
+    """Begin a web session if the last one is over; return the changed columns.
 
-    Returns what that changes.
+    A session ends after 30 minutes of absence or 24 hours (behaviour 6.3).
     """
     away = customer.last_seen_at is None or at - customer.last_seen_at > SESSION_IDLE_TIMEOUT
     too_long = customer.session_started_at is not None and at - customer.session_started_at >= MAX_SESSION_DURATION
@@ -152,7 +152,7 @@ def begin_session(customer: Customer, *, at: datetime) -> dict[str, Any]:
     return {name: getattr(customer, name) for name in ("session_count", "session_started_at", "first_seen_at")}
 
 
-# By email only a customer without a user_id who is known by it, as `identify.ways_to` has it: at most one.
+# An email identifies only a customer without a user_id and with a verified email, as in `audiences.intake`.
 CUSTOMER_CONDITIONS: dict[str, str] = {
     "user_id": "c.user_id = $1::text",
     "email": "c.email = $1::text AND c.user_id IS NULL AND NOT c.email_is_said",
@@ -165,10 +165,11 @@ CUSTOMER_CONDITIONS: dict[str, str] = {
 
 @cache
 def lookup_statement(by: str) -> tuple[bytes, int]:
-    """The statement that finds somebody this way, and how many columns of it are the customer's.
+    """Return the statement that finds a customer by this key, and the number of its customer columns.
 
-    Whoever pauses a message knows by the shared lock which visits are under way. It is taken once the row is ours: a
-    visit that waits its turn is none yet. The timeout is for what is asked after that.
+    The shared advisory lock shows which visits are in progress, so that pausing a message can wait for them. It is
+    taken after the row lock, so a visit that waits for its row does not count. The timeout applies to all later
+    statements.
     """
     of_customer, of_company = aliased_columns(Customer, "c"), aliased_columns(Company, "k")
     return (
@@ -186,12 +187,12 @@ def lookup_statement(by: str) -> tuple[bytes, int]:
 
 
 def aliased_columns(model: type[Model], alias: str) -> list[str]:
-    """The columns of a table, each under a name of its own."""
+    """Return the columns of a table, each with a unique alias."""
     return [f"{alias}.{field.column} AS {alias}_{field.column}" for field in model._meta.concrete_fields]
 
 
 def instance_from_row(model: type[Any], values: list[Any]) -> Any:
-    """An instance of a row; JSON comes as text."""
+    """Build a model instance from a row; JSON columns arrive as text."""
     fields = model._meta.concrete_fields
     read = [
         json.loads(value) if isinstance(field, JSONField) and isinstance(value, str) else value

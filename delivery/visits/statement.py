@@ -1,6 +1,6 @@
-"""The one statement that judges all live messages for one customer, writes down what matches, and says what to show.
+"""The SQL statement of a visit: match all live messages for one customer, insert records, return what to show.
 
-A visit moves the last-seens in it too: its parts all see the rows as they were before it (behaviour 4.6).
+It also moves the last-seen values. All its parts see the rows as they were before the visit (behaviour 4.6).
 """
 
 import json
@@ -24,7 +24,7 @@ from messaging.models import Channel
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A record the statement made or found: in-app ones, which have a `sent_at`, are to be shown."""
+    """A record that the statement inserted or found. Records with a `sent_at` are in-app messages to show."""
 
     pk: int
     sent_at: datetime | None
@@ -39,38 +39,36 @@ class Row:
     conversation: int | None
 
     @classmethod
-    def read(cls, values: tuple[Any, ...]) -> "Row":
-        """A row as the database has it: JSON comes as text."""
+    def from_database(cls, values: tuple[Any, ...]) -> "Row":
+        """Build a row from database values; JSON arrives as text."""
         pk, sent_at, is_new, message, version, company, filled, *rest = values
         return cls(pk, sent_at, is_new, message, version, company, json.loads(filled), *rest)
 
 
 def raw_cursor() -> psycopg.RawCursor[Any]:
-    """A cursor of the driver itself, which can prepare; it works in the transaction Django has open."""
+    """Return a cursor of psycopg, which can prepare statements, in Django's open transaction."""
     connection.ensure_connection()
     return psycopg.RawCursor(connection.connection)
 
 
-# What a record tells of itself.
 RECORD_COLUMNS = "r.id, r.sent_at, r.message_id, r.version_id, r.company_id, r.filled"
-# The values of those variables that a message uses, of all that any message uses.
+# From the values of all variables, those that one message uses.
 MESSAGE_VARIABLES = (
     "coalesce((SELECT jsonb_object_agg(v.key, v.value) FROM jsonb_each(%(values)s::jsonb) v"
     " WHERE %(names)s::jsonb -> {message}::text ? v.key), '{{}}'::jsonb)"
 )
-# Whether what this process has compiled is of now; where it is not, nothing is judged and nothing written.
+# If the messages that this process has compiled are outdated, nothing is matched and nothing written.
 GENERATION_CHECK = (
     "asked AS MATERIALIZED (SELECT generation = %(generation)s::bigint AS fresh FROM audiences_workspace)"
 )
-# Which of the live messages a customer has had already: of these nothing more need be asked.
+# The live messages that a customer has received already: these need no matching.
 RECEIVED_MESSAGES = (
     "(SELECT array_agg(h.message_id) FROM delivery_deliveryrecord h WHERE h.customer_id = {customer}"
     f" AND h.message_id = ANY({{live}}::bigint[]) AND h.status <> '{Status.WITHDRAWN}')"
 )
-# How many in-app messages the customer, whose row is locked, may be shown for the first time: as many as there is room
-# for under the cap. Of those that wait the oldest come first, each with all its copies, and what goes to this one
-# customer comes anyway; the others wait for a visit when there is room, and a while after the first time they had to,
-# they are given up.
+# The frequency cap for in-app messages that are shown for the first time. The oldest waiting messages come first, each
+# with all its copies. Direct messages ignore the cap. The other messages wait for a later visit; if they have waited
+# for GIVE_UP_AFTER since the cap first held them back, they are skipped.
 FREQUENCY_CAP = (
     "room AS MATERIALIZED (SELECT greatest(0, %(cap)s::int - count(*))::int AS n FROM delivery_deliveryrecord h"
     " JOIN messaging_message m ON m.id = h.message_id WHERE h.customer_id = %(customer)s::bigint"
@@ -81,7 +79,7 @@ FREQUENCY_CAP = (
     " WHERE w.customer_id = %(customer)s::bigint AND w.message_id = ANY(%(came)s::bigint[])"
     f" AND w.status = '{Status.WAITING}' AND w.reason = '{Reason.VISIT}' AND NOT {has_left('w')}"
     " GROUP BY w.message_id),"
-    # One after the other, as one that has too many copies leaves its room to those after it.
+    # Recursive: a message with too many copies leaves the room to the messages after it.
     " tried AS (SELECT 0::bigint AS place, 0 AS taken, NULL::bigint AS message_id, 0 AS copies"
     " UNION ALL SELECT c.place, t.taken + fit.copies, CASE WHEN fit.copies > 0 THEN c.message_id END, fit.copies"
     " FROM tried t JOIN coming c ON c.place = t.place + 1 CROSS JOIN LATERAL (SELECT"
@@ -96,13 +94,13 @@ FREQUENCY_CAP = (
     f" AND r.message_id NOT IN (SELECT message_id FROM fits) AND NOT {has_left()}"
     " AND (r.capped_since IS NULL OR r.capped_since <= %(give_up_before)s::timestamptz))"
 )
-# How many of what is judged now there is room for, and which of what waited comes: with a cap, and without one.
+# With a cap and without one: the room left for new matches, and the waiting messages that are shown now.
 ROOM_LEFT = {
     True: "(SELECT n - coalesce((SELECT sum(copies) FROM fits), 0) FROM room)",
     False: "NULL::int",
 }
 IS_SHOWN_NOW = {True: "IN (SELECT message_id FROM fits)", False: "= ANY(%(came)s::bigint[])"}
-# What is live is asked anew in the statement itself: a pause may have been committed since the compiled was kept.
+# The statement checks the state again: a pause may have been committed after the messages were compiled.
 INSERT_NEW_RECORDS = (
     "made AS (INSERT INTO delivery_deliveryrecord AS r (message_id, version_id, customer_id, company_id, status,"
     " reason, due_at, sent_at, matched_at, judged_last_seen_at, judged_company_last_seen_at, detail, attempts,"
@@ -136,7 +134,7 @@ SHOW_WAITING = (
     " FROM messaging_message m"
     " WHERE %(visiting)s::boolean AND (SELECT fresh FROM asked)"
     " AND m.id = r.message_id AND m.state IN ('live', 'sampled')"
-    # Whatever is locked is being withdrawn.
+    # A locked record is being withdrawn by another transaction.
     " AND r.id IN (SELECT w.id FROM delivery_deliveryrecord w WHERE w.customer_id = %(customer)s::bigint"
     f" AND w.status = '{Status.WAITING}' AND w.reason = '{Reason.VISIT}' FOR NO KEY UPDATE SKIP LOCKED)"
     f" AND (m.to_customer_id = r.customer_id OR m.id {{comes}}) AND NOT {has_left()}"
@@ -153,7 +151,7 @@ SKIP_OTHER_COMPANIES = (
     " FOR NO KEY UPDATE SKIP LOCKED)"
     f" AND (m.to_customer_id = r.customer_id OR m.id = ANY(%(came)s::bigint[])) AND {has_left()})"
 )
-# A message that is shown for the first time begins a conversation.
+# Each message that is shown for the first time opens a conversation.
 FIRST_SHOWN = "SELECT * FROM made WHERE sent_at IS NOT NULL UNION ALL SELECT * FROM came"
 MOVE_LAST_SEEN = (
     "saw AS (UPDATE audiences_customer SET last_seen_at = %(now)s::timestamptz, last_contacted_at ="
@@ -185,10 +183,10 @@ NO_MATCHES = (
 
 @lru_cache(maxsize=8)
 def statement(live: LiveMessages, *, is_capped: bool) -> tuple[bytes, list[str]]:
-    """The one statement that judges all live messages, and what is put in its places $1, $2 …
+    """Return the statement that matches all live messages, and the names of its parameters $1, $2, …
 
-    The values of rules stand in it as literals: they are the same for every visit, the planner knows what to expect,
-    and each visit binds a handful of values instead of hundreds.
+    The values of rules are literals: they are the same for each visit, the planner can estimate with them, and each
+    visit binds only a few values.
     """
     params: dict[str, Any] = {}
     for message in live.ongoing:
@@ -223,7 +221,7 @@ def statement(live: LiveMessages, *, is_capped: bool) -> tuple[bytes, list[str]]
 
 
 def insert_conversations() -> str:
-    """SQL that opens the conversations, with what Django would fill in for whatever is not said here."""
+    """Return SQL that opens the conversations, with Django's default for each column that is not given here."""
     said = {
         "customer_id": "%(customer)s::bigint",
         "record_id": "first.id",
@@ -242,20 +240,19 @@ def insert_conversations() -> str:
 
 
 def sees_company(message: Live) -> bool:
-    """Whether it is judged for each company of the customer."""
     return message.per_company or bool(message.condition and message.condition.sees_company)
 
 
 def match_branch(asked: Sequence[Live], *, company: str) -> str:
-    """SQL for what some ongoing messages ask of the customer: their pairs that match, and their withdrawn records.
+    """Return SQL that yields the pairs of some ongoing messages that match, and their withdrawn records.
 
-    The customer is read once for all of them, and so are their companies where `company` joins these: with a part of
-    the statement for each message it took more to begin these parts than to do them.
+    The customer is read once for all messages, and the companies once if `company` joins them: one branch for each
+    message spent more time on starting the branches than on matching.
     """
     rows = ", ".join(f"({message.pk}::bigint, {message_expression(message)})" for message in asked)
     pair = company_of_copy(asked) if company else "NULL::bigint"
     return (
-        # A customer matches if any pair does, so without a copy per company one row is enough.
+        # A customer matches if any of their companies does; without a copy per company, one row is enough.
         f"SELECT {'DISTINCT ' if company else ''}v.message_id, c.id AS customer_id, {pair} AS company_id,"
         " c.last_seen_at AS last_seen, v.message_id = ANY(%(in_app)s::bigint[]) AS in_app,"
         " (%(openings)s::jsonb ->> v.message_id::text)::timestamptz AS opening, r.id AS record_id"
@@ -268,7 +265,7 @@ def match_branch(asked: Sequence[Live], *, company: str) -> str:
 
 
 def message_expression(message: Live) -> str:
-    """SQL for whether the pair in sight matches one message; what is not judged is not even looked at."""
+    """Return SQL for whether the current pair matches a message; NULL for messages that are not to be matched."""
     assert message.condition is not None  # noqa: S101 - ongoing ones are compiled
     member = " AND k.id IS NOT NULL" if message.per_company else ""
     return (
@@ -278,6 +275,6 @@ def message_expression(message: Live) -> str:
 
 
 def company_of_copy(asked: Sequence[Live]) -> str:
-    """SQL for the company a copy is for: none where the message goes once to each customer."""
+    """Return SQL for the company of a copy: NULL for a message that each customer receives once."""
     each = ", ".join(str(message.pk) for message in asked if message.per_company)
     return f"CASE WHEN v.message_id IN ({each}) THEN k.id END" if each else "NULL::bigint"

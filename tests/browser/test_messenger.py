@@ -282,7 +282,7 @@ def test_a_visitor_who_wrote_leaves_the_address_to_answer_to(visit, page):
     visit()
     page.locator(LAUNCHER).click()
     write(page, "Do you ship to Norway?")
-    field = page.get_by_label("Where can we answer you when you have left?")
+    field = page.get_by_label("Where can we reach you after you leave this page?")
     expect(field).to_be_visible()
     assert violations(page) == []
 
@@ -290,7 +290,7 @@ def test_a_visitor_who_wrote_leaves_the_address_to_answer_to(visit, page):
     page.keyboard.press("Enter")
     expect(page.locator(".ask .trouble")).to_contain_text("is not an email address")
     field.fill("bea@x.example")
-    page.get_by_role("button", name="Leave my email").click()
+    page.get_by_role("button", name="Save email address").click()
 
     expect(page.get_by_text("to bea@x.example")).to_be_visible()
     assert Customer.objects.get(role="lead").email == "bea@x.example"

@@ -322,7 +322,7 @@ def test_file_that_is_no_image_is_refused_when_it_is_chosen(visit, page, tmp_pat
     files = page.locator("outbound-messenger input[type=file]")
 
     files.set_input_files(letter)
-    expect(page.locator(".composer .trouble")).to_have_text("letter.pdf is no PNG, JPEG, GIF or WebP image.")
+    expect(page.locator(".composer .trouble")).to_have_text("letter.pdf is not a PNG, JPEG, GIF or WebP image.")
     files.set_input_files(big)
     expect(page.locator(".composer .trouble")).to_have_text("big.png is larger than 5 MB.")
     assert page.locator(".chip").count() == 0

@@ -165,7 +165,7 @@ def test_why_something_was_not_taken_stays_when_an_answer_arrives(visit, ada, pa
     expect(page.locator(".part")).to_have_count(2)
     eventually(lambda: Conversation.objects.get().read, page)
 
-    expect(page.locator(".composer .trouble")).to_contain_text("letter.pdf is no PNG", timeout=1_000)
+    expect(page.locator(".composer .trouble")).to_contain_text("letter.pdf is not a PNG", timeout=1_000)
 
 
 def test_words_on_their_way_at_a_log_out_are_not_told_to_the_next_one(visit, page):  # noqa: F811
@@ -210,7 +210,7 @@ def test_focus_goes_on_where_older_conversations_begin(visit, page):  # noqa: F8
     older = page.get_by_role("button", name="Show older (10)")
 
     older.press("Enter")
-    expect(page.locator(".list .trouble")).to_have_text("This could not be loaded. Try again.")
+    expect(page.locator(".list .trouble")).to_have_text("Older conversations could not be loaded. Try again.")
     expect(older).to_be_focused()
     older.press("Enter")
 

@@ -1,4 +1,4 @@
-"""The messenger's conversations: what there is (asked for again and again, answered with 304), replies, read."""
+"""The messenger's conversations: list and thread (polled, so answered with 304), replies, read marks."""
 
 import hashlib
 import re
@@ -34,7 +34,7 @@ from delivery.models import Conversation, ConversationPart, DeliveryRecord, Part
 from delivery.tracking import in_app
 from messaging.models import RUNNING
 
-# How many conversations are listed, and at most where older ones are asked for too.
+# The default and the maximum length of the list.
 DEFAULT_LIMIT, MAX_LIMIT = 50, 1000
 MAX_PARTS = 500
 MAX_BODY_LENGTH = 10_000
@@ -47,7 +47,7 @@ class Threads(MessengerEndpoint):
     parser_classes = [JsonObject, MessengerForm]
 
     def get(self, request: Request) -> Response:
-        """List the newest, `most` of them; 304 while nothing changed. A poll, and no visit."""
+        """List the newest conversations, `most` of them; 304 if nothing changed. Polling is not a visit."""
         customer = speaker(request).customer
         rows = Conversation.objects.of(customer) if customer else Conversation.objects.none()
         found = rows.aggregate(n=Count("pk"), newest=Max("updated_at"), unread=Count("pk", filter=Q(read=False)))
@@ -62,13 +62,13 @@ class Threads(MessengerEndpoint):
             "conversations": listed,
             "unread_count": found["unread"],
             "older": max(0, found["n"] - most),
-            # There is something for them that only a visit brings.
+            # A direct message is waiting, which only a visit delivers.
             "expected": expected,
         }
         return Response(answer, headers=cache_headers(tag))
 
     def post(self, request: Request) -> Response:
-        """Begin a conversation; with their first words a visitor becomes a lead."""
+        """Open a conversation. A visitor's first message makes them a lead."""
         written, images = read_message(request)
         key, at = idempotency_key_of(request), timezone.now()
         who, attachments = speaker(request), cache(lambda: store_images(images))
@@ -77,7 +77,7 @@ class Threads(MessengerEndpoint):
         def begin() -> tuple[Customer, Conversation]:
             customer = who.customer
             if customer is None:
-                assert who.visitor is not None  # noqa: S101 - whoever speaks is one of the two
+                assert who.visitor is not None  # noqa: S101 - a speaker is a customer or a visitor
                 customer = sessions.lead_for(who.visitor, at=at)
             ticket = ticket_of("conversation", customer.pk, key)
             begun = Conversation.objects.filter(ticket=ticket).first() if ticket else None
@@ -94,7 +94,7 @@ class Thread(MessengerEndpoint):
     """/messenger/conversations/{id}."""
 
     def get(self, request: Request, pk: str) -> Response:
-        """Read one; 304 while nothing changed."""
+        """Return one conversation; 304 if nothing changed."""
         customer = customer_of(request)
         found = conversation_of(customer, pk)
         tag = etag(found.pk, found.updated_at, found.read, has_no_email(customer))
@@ -109,7 +109,7 @@ class Reply(MessengerEndpoint):
     parser_classes = [JsonObject, MessengerForm]
 
     def post(self, request: Request, pk: str) -> Response:
-        """Add what the customer wrote, with images where there are any."""
+        """Add the customer's message, with any images."""
         customer = customer_of(request)
         written, images = read_message(request)
         found = conversation_of(customer, pk)
@@ -125,7 +125,7 @@ class Read(MessengerEndpoint):
     """/messenger/conversations/{id}/read."""
 
     def post(self, request: Request, pk: str) -> Response:
-        """Note that the customer has read it, as it was in the version named; what it began with was opened then."""
+        """Mark the conversation as read in the named version, and its in-app message as opened."""
         found = conversation_of(customer_of(request), pk)
         sent: Any = request.data
         version = text(sent.get("version"), "version", most=40)
@@ -136,7 +136,7 @@ class Read(MessengerEndpoint):
 
 
 def conversation_of(customer: Customer, pk: Any) -> Conversation:
-    """One conversation of this customer; whoever else's it is, there is none."""
+    """Return one of the customer's conversations, or raise Unknown (404)."""
     return one_of(Conversation.objects.of(customer).select_related(*RELATED), str(pk))
 
 
@@ -144,24 +144,24 @@ class Address(MessengerEndpoint):
     """/messenger/email."""
 
     def post(self, request: Request) -> Response:
-        """Take the address at which a lead wants to be answered; of users their own product knows it."""
+        """Store the email address of a lead. Users have theirs from the website."""
         customer = customer_of(request)
         email = read_email(body(request).get("email"))
         if not email:
             raise Missing("email is required", field="email")
         if has_no_email(customer):
-            # Whoever is known by it is somebody else, and the answer must not tell whether there is anybody.
+            # Another customer may have this address. The answer must not reveal that.
             intake.save_lead({"email": email}, lead=customer, at=timezone.now(), source=Source.BROWSER)
         return Response({"type": "lead", "email": email})
 
 
 def has_no_email(customer: Customer) -> bool:
-    """Whether this is a lead who can be answered only in the messenger."""
+    """Return whether the customer is a lead who can be answered only in the messenger."""
     return customer.role == Role.LEAD and not customer.email
 
 
 def idempotency_key_of(request: Request) -> UUID | None:
-    """The key a browser made for what it sends, so that it can send it again when no answer came."""
+    """Return the browser's idempotency key: it sends the message again if no answer came."""
     sent: Any = request.data
     given = sent.get("key")
     if given in (None, ""):
@@ -169,28 +169,27 @@ def idempotency_key_of(request: Request) -> UUID | None:
     try:
         return UUID(str(given))
     except ValueError:
-        raise Refused("key is a UUID that was made for this message.", field="key") from None
+        raise Refused("key must be a UUID.", field="key") from None
 
 
 def ticket_of(kind: str, pk: int, key: UUID | None) -> UUID | None:
-    """The ticket of what a key was made for: another browser's same key is another ticket."""
+    """Return the stored form of an idempotency key, which is unique for each customer or conversation."""
     return uuid5(key, f"{kind} {pk}") if key else None
 
 
 def full_conversation(found: Conversation, customer: Customer) -> Json:
-    """A conversation with what was said; what the team said among themselves is not for customers."""
+    """Return a conversation with its comments. Notes and assignments are not for customers."""
     newest = comments().filter(conversation=found).order_by("-created_at", "-pk")[:MAX_PARTS]
     return messenger_payloads.conversation_payload(found, reversed(newest), asks_email=has_no_email(customer))
 
 
 def requested_limit(request: Request) -> int:
-    """How many conversations the list is to have."""
     most = request.query_params.get("most", "")
     return min(max(int(most), DEFAULT_LIMIT), MAX_LIMIT) if re.fullmatch("[0-9]{1,6}", most) else DEFAULT_LIMIT
 
 
 def newest_conversations(rows: QuerySet[Conversation], *, most: int) -> list[Json]:
-    """The list, ordered by what was last said."""
+    """Return the newest conversations, ordered by their latest comment."""
     found = list(rows.select_related(*RELATED).order_by("-updated_at", "-pk")[:most])
     newest = comments().filter(conversation__in=found).order_by("conversation_id", "-created_at", "-pk")
     last = {part.conversation_id: part for part in newest.distinct("conversation_id")}
@@ -199,12 +198,12 @@ def newest_conversations(rows: QuerySet[Conversation], *, most: int) -> list[Jso
 
 
 def comments() -> QuerySet[ConversationPart]:
-    """What customers and the team said to each other."""
+    """Return the comments of customers and teammates."""
     return ConversationPart.objects.filter(part_type=PartType.COMMENT).select_related("teammate")
 
 
 def is_expected(customer: Customer) -> bool:
-    """Whether a teammate wrote to this very customer since their last visit: the messenger visits at once then."""
+    """Return whether a direct message waits for the customer's next visit; the messenger then visits at once."""
     return DeliveryRecord.objects.filter(
         customer=customer,
         status=Status.WAITING,
@@ -215,11 +214,11 @@ def is_expected(customer: Customer) -> bool:
 
 
 def read_message(request: Request) -> tuple[str, Sequence[Any]]:
-    """What was written, and the images with it; there must be something."""
+    """Return the text and the images of the request; raise Missing if there are neither."""
     sent: Any = request.data
     images = request.FILES.getlist("images") if request.FILES else []
     if len(images) > conversation_attachments.MOST:
-        raise Refused(f"At most {conversation_attachments.MOST} images go with one message.", field="images")
+        raise Refused(f"A message can have at most {conversation_attachments.MOST} images.", field="images")
     written = text(sent.get("body"), "body", most=MAX_BODY_LENGTH)
     if not written and not images:
         raise Missing("body is required", field="body")
@@ -227,22 +226,20 @@ def read_message(request: Request) -> tuple[str, Sequence[Any]]:
 
 
 def store_images(images: Sequence[Any]) -> list[dict[str, Any]]:
-    """The images stored, all or none."""
+    """Store all images, or none if one is refused."""
     checked = [conversation_attachments.check(image) for image in images]
     return [conversation_attachments.store_image(image, kind) for image, kind in zip(images, checked, strict=True)]
 
 
 def etag(*facts: object) -> str:
-    """A tag for an answer that is the same while these facts are."""
+    """Return an ETag for an answer that depends on these facts only."""
     told = "|".join(fact.isoformat() if isinstance(fact, datetime) else str(fact) for fact in facts)
     return f'"{hashlib.sha256(told.encode()).hexdigest()[:20]}"'
 
 
 def cache_headers(tag: str) -> dict[str, str]:
-    """The headers of an answer that is asked for again."""
     return {"ETag": tag, "Cache-Control": "private, no-cache"}
 
 
 def not_modified(tag: str) -> Response:
-    """Nothing new."""
     return Response(status=status.HTTP_304_NOT_MODIFIED, headers=cache_headers(tag))

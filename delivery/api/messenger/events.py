@@ -1,4 +1,4 @@
-"""What customers do with the in-app messages they are shown, and elsewhere on the page."""
+"""Events of customers: on the in-app messages they see, and on the page."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -30,11 +30,11 @@ MARKS: dict[str, Callable[..., Any]] = {
 class Mark(MessengerEndpoint):
     """/messenger/messages/{id}/opened, dismissed, clicked; the id is that of the customer's own copy.
 
-    With `clicked` comes the `link`, as it stands in the message.
+    `clicked` has a `link`, as it is written in the message.
     """
 
     def post(self, request: Request, pk: str, mark: str) -> Response:
-        """Note it; again is no harm, the first time counts."""
+        """Record the mark. Idempotent: the first time counts."""
         customer = customer_of(request)
         mine = DeliveryRecord.objects.filter(customer=customer, message__channel=Channel.IN_APP, status=Status.SENT)
         at: datetime = timezone.now()
@@ -48,12 +48,12 @@ class TrackEvent(MessengerEndpoint):
     """/messenger/events."""
 
     def post(self, request: Request) -> Response:
-        """Record what the customer did, as of now; what visitors do before they write is not written down."""
+        """Record an event of the customer, at the current time; events of visitors who have not written are dropped."""
         sent = body(request)
         who, at = speaker(request), timezone.now()
         if who.customer is None:
             return Response({"type": "event", "recorded": False, "errors": []})
-        # A page may say that something happened, not when: its clock is not ours.
+        # A browser's clock is not reliable, so the page cannot give a time.
         name, metadata = sent.get("event_name"), sent.get("metadata")
         try:
             recorded = intake.record_event(who.customer, name, None, metadata, at=at, source=who.source)

@@ -1,4 +1,4 @@
-"""What the messenger is told about conversations: what the customer may see, and no more."""
+"""Payloads of the messenger's conversations: only what the customer may see."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -19,14 +19,14 @@ ATTACHMENT_FIELDS = ("name", "url", "content_type", "filesize", "width", "height
 
 
 def error_payloads(refused: Sequence[Refused]) -> list[Json]:
-    """What was not taken of what a page said; of very much, the first."""
+    """Return the refused parts of a page's data, up to a maximum."""
     return [
         {"code": "parameter_invalid", "message": str(wrong), "field": wrong.field} for wrong in refused[:MOST_WARNINGS]
     ]
 
 
 def list_entry(conversation: Conversation, last: ConversationPart | None) -> Json:
-    """A conversation as the list has it; `last` is the newest thing said after it was opened."""
+    """Return a conversation as a list entry; `last` is its newest comment, if any."""
     opening = opening_part(conversation)
     newest = part_payload(last) if last else opening
     return {
@@ -41,7 +41,7 @@ def list_entry(conversation: Conversation, last: ConversationPart | None) -> Jso
 
 
 def conversation_payload(conversation: Conversation, parts: Iterable[ConversationPart], *, asks_email: bool) -> Json:
-    """A conversation with all that was said in it, and whether whoever wrote can be reached only here."""
+    """Return a conversation with its parts; `asks_email` is whether the lead should be asked for an address."""
     opening = opening_part(conversation)
     told = [opening, *map(part_payload, parts)]
     return {
@@ -54,7 +54,7 @@ def conversation_payload(conversation: Conversation, parts: Iterable[Conversatio
 
 
 def common_fields(conversation: Conversation) -> Json:
-    """What lists and threads both tell."""
+    """Return the fields that list entries and threads share."""
     record = conversation.record
     return {
         "type": "conversation",
@@ -64,13 +64,13 @@ def common_fields(conversation: Conversation) -> Json:
         "read": conversation.read,
         "dismissed": bool(record and record.dismissed_at),
         "updated_at": unix(conversation.updated_at),
-        # To the microsecond: an answer may come within the second in which one was read.
+        # With microseconds: a reply may come within the second of the last read.
         "version": conversation.updated_at.isoformat(),
     }
 
 
 def opening_part(conversation: Conversation) -> Json:
-    """What the conversation began with, and its subject: the title of an announcement, for example."""
+    """Return the first part of the conversation and its subject (the title of an announcement, for example)."""
     record = conversation.record
     if record is None:
         theirs = part_fields("opening", conversation.body, conversation.attachments, None, at=conversation.created_at)
@@ -85,7 +85,7 @@ def opening_part(conversation: Conversation) -> Json:
 
 
 def rendered_content(record: DeliveryRecord) -> tuple[str, str]:
-    """Subject and body as they read to the customer, the body as HTML to show inside a page; empty if not possible."""
+    """Return the subject and the body that the customer received, as HTML; "" if they cannot be rendered."""
     try:
         rendered = rendering.as_read(record)
     except ContentError:
@@ -97,13 +97,12 @@ def rendered_content(record: DeliveryRecord) -> tuple[str, str]:
 
 
 def part_payload(entry: ConversationPart) -> Json:
-    """One thing that was said."""
     author = None if entry.by_customer else teammate(entry.teammate)
     return part_fields(str(entry.pk), entry.body, entry.attachments, author, at=entry.created_at)
 
 
 def part_fields(pk: str, body: str, attachments: Iterable[Mapping[str, Any]], author: Json | None, *, at: Any) -> Json:
-    """One thing that was said, by the customer where there is no other author."""
+    """Return one part; without an author it is the customer's."""
     return {
         "id": pk,
         "body": body,
@@ -115,17 +114,17 @@ def part_fields(pk: str, body: str, attachments: Iterable[Mapping[str, Any]], au
 
 
 def teammate(user: User | None) -> Json:
-    """Whom an answer is from, as customers see it; an account that is gone has no name."""
+    """Return the author of an answer as customers see it. A deleted account has no name."""
     return {"type": "admin", "name": (user.get_full_name() or user.get_username()) if user else ""}
 
 
 def preview(html: str) -> str:
-    """The first words."""
+    """Return the first words."""
     words = " ".join(as_text(html).split())
     return words if len(words) <= MAX_PREVIEW_LENGTH else f"{words[: MAX_PREVIEW_LENGTH - 1].rstrip()}…"
 
 
 def preview_of_files(files: Iterable[Mapping[str, Any]]) -> str:
-    """What came without a word; empty where nothing did."""
+    """Describe files that came without a text; "" if there are none."""
     kinds = [str(file["content_type"] or "").startswith("image/") for file in files]
     return "" if not kinds else "Image" if all(kinds) else "File"

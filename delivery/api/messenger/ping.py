@@ -1,4 +1,4 @@
-"""The messenger's ping: a customer is here (behaviour 4.6, behaviour 7.4)."""
+"""The messenger's ping: a visit (behaviour 4.6, behaviour 7.4)."""
 
 from contextlib import suppress
 from datetime import datetime
@@ -30,16 +30,16 @@ IDENTITY_FIELDS = ("user_id", "email")
 
 
 class Ping(MessengerEndpoint):
-    """/messenger/ping: a visit. Answers with every in-app message not yet opened or dismissed, and with a token."""
+    """/messenger/ping: a visit. The answer has a token and all in-app messages neither opened nor dismissed."""
 
     def post(self, request: Request) -> Response:
-        """Take what the page says of its user as true where its user_hash proves it; else this is a visitor."""
+        """Record the visit of the user that the page names, if the user_hash proves it, else of a visitor."""
         sent = body(request)
         settings = mapping(sent.get("user"), "user") or sent
         key = sessions.read_visitor(sent.get("visitor"))
         given = {name: settings.get(name) for name in IDENTITY_FIELDS}
         at = timezone.now()
-        # A number is a user_id too, 0 as well.
+        # A number is a user_id too, also 0.
         if any(value not in (None, "") for value in given.values()):
             proof = Proof(sent, settings, given)
             try:
@@ -51,7 +51,7 @@ class Ping(MessengerEndpoint):
 
 
 def visit_of_user(request: Request, settings: dict[str, Any], *, key: UUID | None, proof: Proof, at: datetime) -> Json:
-    """The visit of a user; what they wrote in this browser before they logged in is theirs from now on."""
+    """Record the visit of a user. A lead of the same browser becomes this user."""
     refused: list[Refused] = []
     facts = facts_of(request, settings)
 
@@ -72,7 +72,7 @@ def visit_of_user(request: Request, settings: dict[str, Any], *, key: UUID | Non
         visitor=key,
         source=proof.source,
         on_bad_value=refused.append,
-        is_proved=proof.holds,
+        is_proved=proof.is_valid,
     )
     visit = enqueue_matched(customer_visit.visit_identified(identified, at=at, expected=expected))
     intake.note_refused(refused, at=at)
@@ -81,9 +81,9 @@ def visit_of_user(request: Request, settings: dict[str, Any], *, key: UUID | Non
 
 
 def visit_of_visitor(request: Request, settings: dict[str, Any], *, key: UUID | None, at: datetime) -> Json:
-    """The visit of a lead, or of somebody who has not written yet, of whom nothing is written down."""
+    """Record the visit of a lead. Nothing is stored about a visitor who has not written."""
     refused: list[Refused] = []
-    # Nobody proved anything: who they say to be they are not, and what they say of a company is not true of it.
+    # Nothing is proved here, so an identity and facts about a company are dropped.
     settings = {name: said for name, said in settings.items() if name not in ("company", "companies", *IDENTITY_FIELDS)}
     facts = facts_of(request, settings)
 
@@ -115,14 +115,14 @@ def visit_of_visitor(request: Request, settings: dict[str, Any], *, key: UUID | 
 
 
 def enqueue_matched(visit: Visit) -> Visit:
-    """Have a worker hand over what the visit matched."""
+    """Wake a worker if the visit matched anything."""
     if visit.matched:
         transaction.on_commit(tasks.nudge)
     return visit
 
 
 def facts_of(request: Request, settings: dict[str, Any]) -> dict[str, Any]:
-    """What the page says, and what the request itself tells."""
+    """Return the page's facts, and those of the request itself."""
     facts = intake.from_browser(settings)
     facts["last_seen_user_agent"] = request.headers.get("User-Agent", "")[:MAX_USER_AGENT_LENGTH]
     if address := VisitorRateLimit().get_ident(request):
@@ -131,7 +131,7 @@ def facts_of(request: Request, settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def company_of(settings: dict[str, Any]) -> Company | None:
-    """The company the page names, which intake has just written down; None where it names none that can be."""
+    """Return the company that the page names, which intake has just saved; None if there is none."""
     company_id = company_id_of(settings)
     try:
         return intake.find_company({"company_id": company_id}) if company_id else None
@@ -140,13 +140,12 @@ def company_of(settings: dict[str, Any]) -> Company | None:
 
 
 def company_id_of(settings: dict[str, Any]) -> Any:
-    """What the page calls the company its user is working for."""
     company = settings.get("company")
     return company.get("company_id", company.get("id")) if isinstance(company, dict) else None
 
 
 def ping_payload(visit: Visit | None, *, token: str, refused: list[Refused]) -> Json:
-    """What the messenger is told. `visitor` is what its browser keeps: nothing, for a user."""
+    """Return the answer to the messenger. `visitor` is the token for its browser's storage; None for a user."""
     messages = [message.as_json() for message in visit.shown] if visit else []
     return {
         "type": "ping",

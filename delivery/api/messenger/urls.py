@@ -1,4 +1,4 @@
-"""Where the messenger asks."""
+"""URLs of the messenger."""
 
 from delivery.api.messenger.access import MessengerEndpoint
 from delivery.api.messenger.conversations import Address, Read, Reply, Thread, Threads

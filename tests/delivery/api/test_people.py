@@ -8,6 +8,7 @@ from django.apps import apps
 from rest_framework.test import APIClient
 
 from audiences import intake
+from audiences.intake import bulk_jobs
 from audiences.models import Customer, Event, EventSummary, Integration, Job, JobItem, Notification, Subscription, Topic
 from delivery import rendering, tasks
 from delivery.conversations import threads
@@ -177,7 +178,7 @@ def test_item_nobody_foresaw_holds_up_no_other(api, monkeypatch):
     def breaks(_data, *, at):
         raise ZeroDivisionError
 
-    monkeypatch.setitem(intake.bulk.DO, ("delete", "user"), breaks)
+    monkeypatch.setitem(bulk_jobs.DO, ("delete", "user"), breaks)
     items = [{"method": "delete", "data": {"user_id": "1"}}, {"method": "post", "data": {"user_id": "2"}}]
     post(api, "bulk/users", items=items)
 

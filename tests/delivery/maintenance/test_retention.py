@@ -147,13 +147,13 @@ def test_what_was_written_to_one_person_goes(at):
     message = to_one(at - 31 * DAY)
     assert message.records.get().status == Status.SENT
 
-    assert forget(at) == {"letters": 1, "copies": 0}
+    assert forget(at) == {"direct messages": 1, "copies": 0}
 
     message.refresh_from_db()
     assert (message.version.subject, message.version.body) == ("", "")
     with pytest.raises(content.ContentError, match="no longer kept"):
         rendering.as_read(message.records.get())
-    assert forget(at + DAY) == {"letters": 0, "copies": 0}
+    assert forget(at + DAY) == {"direct messages": 0, "copies": 0}
 
 
 def test_in_app_messages_are_kept_as_they_stand_in_conversations(at):
@@ -213,7 +213,7 @@ def test_the_log_tells_how_many_of_each_went(at, caplog):
     with caplog.at_level(logging.INFO, logger="delivery.maintenance.retention"):
         forget(at)
 
-    assert caplog.messages == ["kept long enough: 1 events, 0 job items, 0 letters, 1 copies"]
+    assert caplog.messages == ["retention deleted: 1 events, 0 job items, 0 direct messages, 1 copies"]
 
 
 def test_the_schedule_asks_for_it_once_a_day_and_the_task_does_it():

@@ -107,7 +107,7 @@ def test_fewer_than_the_setting_says_are_no_alarm(at, settings):
     words = alarms.check_refused_visitors(at)
     assert words.startswith("3 visitors were refused on 4 May 2026")
     assert "1 with an address that is not in lower case" in words
-    assert "2 whose user_hash is missing or wrong (perhaps your website signs with an old identity secret" in words
+    assert "2 with a missing or wrong user_hash (your website may sign with an old identity secret" in words
 
 
 def test_the_alarm_ends_by_itself_after_a_day_without_them(at, settings):

@@ -110,17 +110,17 @@ def visitors_refused(at) -> None:
 
 
 HAPPENS = {
-    AlarmKind.BEAT: (late_beat, "Beat asked for nothing since"),
-    AlarmKind.SWEEP: (late_sweep, "No sweep has ended since 4 May 2026, 09:56."),
-    AlarmKind.CHANNEL: (channel_rests, "Email takes nothing since 4 May 2026, 09:56: Connection refused"),
-    AlarmKind.DUE: (copy_due, "“Welcome” is due since 4 May 2026, 09:49 and not handed over."),
+    AlarmKind.BEAT: (late_beat, "The scheduler (celery beat) has not run since"),
+    AlarmKind.SWEEP: (late_sweep, "The minute sweep has not finished since 4 May 2026, 09:56."),
+    AlarmKind.CHANNEL: (channel_rests, "Email has been unavailable since 4 May 2026, 09:56: Connection refused"),
+    AlarmKind.DUE: (copy_due, "“Welcome” has been due since 4 May 2026, 09:49 but is not being sent."),
     AlarmKind.TROUBLE: (message_in_trouble, "The tag is gone."),
-    AlarmKind.UNCERTAIN: (copy_uncertain, "1 copy is uncertain"),
-    AlarmKind.ANSWERS: (answer_not_mailed, "1 answer is due and not mailed."),
-    AlarmKind.WEBHOOKS: (webhook_fails, "https://x.example/hook was not reached since"),
+    AlarmKind.UNCERTAIN: (copy_uncertain, "1 copy may or may not have been sent"),
+    AlarmKind.ANSWERS: (answer_not_mailed, "1 answer has not been emailed on time."),
+    AlarmKind.WEBHOOKS: (webhook_fails, "https://x.example/hook has been failing since"),
     AlarmKind.REFUSED: (
         visitors_refused,
-        "20 visitors were refused on 4 May 2026, and see no messenger: 20 with an address that is not in lower case",
+        "20 visitors were refused on 4 May 2026, and do not see the messenger: 20 with an email address that is not in lower case",
     ),
 }
 
@@ -166,8 +166,8 @@ def test_what_never_ran_is_late_once_the_schedule_is_old_enough(at, ops):
     alarms.check_alarms(at=at + 6 * MINUTE)
 
     assert [one.body.partition(".")[0] for one in mail.outbox] == [
-        "Beat asked for nothing since the beginning",
-        "No sweep has ended since the beginning",
+        "The scheduler (celery beat) has not run since the installation",
+        "The minute sweep has not finished since the installation",
     ]
 
 
@@ -181,7 +181,7 @@ def test_one_mail_when_it_begins_and_one_when_it_is_over_however_often_is_looked
         health.record_sweep(at=at + minute * MINUTE)
         alarms.check_alarms(at=at + minute * MINUTE)
 
-    assert subjects() == ["Alarm: the sweep is silent (Acme)", "Over: the sweep is silent (Acme)"]
+    assert subjects() == ["Alarm: the sweep is silent (Acme)", "Resolved: the sweep is silent (Acme)"]
     assert Alarm.objects.get().over_at == at + 10 * MINUTE
 
 
@@ -201,7 +201,7 @@ def test_what_happens_again_after_it_was_over_is_told_again(at, ops):
         health.record_sweep(at=then + 10 * MINUTE)
         alarms.check_alarms(at=then + 10 * MINUTE)
 
-    assert [subject.partition(":")[0] for subject in subjects()] == ["Alarm", "Over"] * 2
+    assert [subject.partition(":")[0] for subject in subjects()] == ["Alarm", "Resolved"] * 2
 
 
 class Refuses(EmailBackend):
@@ -232,7 +232,7 @@ def test_an_alarm_nobody_could_be_told_of_is_told_once_when_it_is_over(at, ops):
     alarms.send_notifications(at=at + 2 * MINUTE)
     alarms.send_notifications(at=at + 3 * MINUTE)
 
-    assert subjects() == ["Over: the sweep is silent (Acme)"]
+    assert subjects() == ["Resolved: the sweep is silent (Acme)"]
     assert "It stood." in mail.outbox[0].body
 
 
@@ -366,5 +366,5 @@ def test_an_alarm_leads_nobody_to_a_page_they_may_not_see(at, client, role):
 def test_console_shows_a_silent_sweep_though_nobody_watches(at, admin_client):
     health.record_sweep(at=at)
 
-    assert "No sweep has ended since" in admin_client.get("/admin/").content.decode()
+    assert "The minute sweep has not finished since" in admin_client.get("/admin/").content.decode()
     assert Alarm.objects.count() == 0

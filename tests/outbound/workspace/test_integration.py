@@ -181,15 +181,15 @@ def test_a_website_is_kept_as_browsers_send_it_and_may_ask_at_once(console, type
     ("typed", "why"),
     [
         ("", "This field is required"),
-        ("www.acme.example", "begins with https://"),
-        ("javascript:alert(1)", "begins with https://"),
-        ("https://", "Name a host"),
-        ("https://acme.example/shop", "Leave out what follows the host: https://acme.example"),
-        ("https://*.acme.example", "no wildcards"),
+        ("www.acme.example", "must begin with https://"),
+        ("javascript:alert(1)", "must begin with https://"),
+        ("https://", "Enter a host"),
+        ("https://acme.example/shop", "Remove the path: enter https://acme.example."),
+        ("https://*.acme.example", "Wildcards are not supported"),
         ("https://me:secret@acme.example", "user name and password"),
-        ("https://acme.example:99999", "no web address"),
-        ("https://acme example", "is no host’s name"),
-        ("null", "begins with https://"),
+        ("https://acme.example:99999", "Enter a valid URL"),
+        ("https://acme example", "is not a valid host name"),
+        ("null", "must begin with https://"),
     ],
 )
 def test_what_is_no_website_is_refused_at_its_field_with_the_reason(console, typed, why):

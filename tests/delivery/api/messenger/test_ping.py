@@ -198,7 +198,7 @@ def test_token_that_is_not_ours_speaks_for_nobody(token, ann):
     for path in ("conversations", "conversations/1"):
         assert ann.ask(path).status_code == 401
     assert ann.say("events", event_name="ordered").status_code == 401
-    assert refusal(ann.say("conversations", body="Hi")) == "This session is over. Ping again."
+    assert refusal(ann.say("conversations", body="Hi")) == "The session has expired. Send a ping to begin a new one."
 
 
 def test_session_ends_by_itself_and_with_the_identity_secret(ann, at):
@@ -615,7 +615,7 @@ def test_script_is_under_20_kb_gzipped_and_revalidated_by_its_etag(client):
 def test_all_a_page_can_say_and_call_is_written_down():
     written = (Path(script.__file__).parents[2] / "docs" / "messenger.md").read_text()
     commands = re.findall(
-        r"^  (\w+)[(:]", script.read_asset("messenger.js").partition("const COMMANDS = {")[2], re.MULTILINE
+        r"^    (\w+)[(:]", script.read_asset("commands.js").partition("const COMMANDS = {")[2], re.MULTILINE
     )
     # Not a page's to say, or said another way.
     others = {"id", "role", "custom_attributes", "user", "visitor", "signed_up_at", "remote_created_at", "new_session"}
