@@ -57,7 +57,9 @@ def apply_change(key: int, *, at: datetime) -> bool:
         change.ended_at = at
         lock_rules()
         if is_blocked(attribute, to=Kind(change.to)):
-            change.trouble = "A rule of a segment, or of a scheduled, live or paused message, is not valid with the new kind."
+            change.trouble = (
+                "A rule of a segment, or of a scheduled, live or paused message, is invalid for the new kind."
+            )
         else:
             try:
                 done = kind_conversion.convert(attribute, to=Kind(change.to), lose_at_most=change.lose_at_most)

@@ -120,7 +120,8 @@ HAPPENS = {
     AlarmKind.WEBHOOKS: (webhook_fails, "https://x.example/hook has been failing since"),
     AlarmKind.REFUSED: (
         visitors_refused,
-        "20 visitors were refused on 4 May 2026, and do not see the messenger: 20 with an email address that is not in lower case",
+        "20 visitors were refused on 4 May 2026 and do not see the messenger: 20 with an email address that is not in"
+        " lower case",
     ),
 }
 
