@@ -29,7 +29,7 @@ def log_in(page: Page, user_id: str) -> None:
     page.get_by_role("button", name="Log in").click()
 
 
-def test_visitor_asks_logs_in_does_something_and_logs_out(live_server, page, settings):
+def test_visitor_asks_logs_in_acts_and_logs_out(live_server, page, settings):
     settings.PUBLIC_URL = live_server.url
     ann = CustomerFactory(user_id="ann", name="Ann Lee", signed_up_at=timezone.now())
     MessageFactory(in_app=True, body="<p>Hi {{ first_name }}</p>", live=True, at=timezone.now())
@@ -69,7 +69,7 @@ def test_login_page_offers_customers_of_each_kind(client):
 
 
 @pytest.mark.parametrize("user_id", ["nobody", "", "a\0b"])
-def test_nobody_logs_in_as_somebody_who_is_not_there(client, user_id):
+def test_login_as_a_missing_customer_is_refused(client, user_id):
     answered = client.post("/demo/site/log-in/as/", {"user_id": user_id})
 
     assert answered["Location"] == "/demo/site/log-in/"

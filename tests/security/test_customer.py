@@ -51,28 +51,28 @@ def victim() -> Customer:
         {"user_id": ["ann"], "user_hash": "0" * 64},
     ],
 )
-def test_to_name_somebody_is_not_to_be_them(victim, claim):
+def test_naming_a_user_without_a_proof_is_refused(victim, claim):
     answer = Browser().ping(**claim)
 
     assert answer.status_code in (400, 403, 422)
     assert "token" not in answer.json()
 
 
-def test_ones_own_proof_is_good_for_nobody_else(victim):
+def test_proof_of_one_user_is_invalid_for_another(victim):
     own = identity_verification.user_hash(Workspace.current().identity_secret, "mallory")
 
     assert Browser().ping(user_id="ann", user_hash=own).status_code == 403
 
 
 @pytest.mark.parametrize("named", ["ann ", " ann", "ann\n", "\u00a0ann"])
-def test_a_proof_of_a_name_that_reads_like_anothers_is_none(victim, named):
+def test_proof_of_a_similar_user_id_is_invalid(victim, named):
     """A shop that lets somebody register as “ann ” signs that; we would read “ann”."""
     proof = identity_verification.user_hash(Workspace.current().identity_secret, named)
 
     assert Browser().ping(user_id=named, user_hash=proof).status_code == 403
 
 
-def test_ones_own_proof_does_not_carry_to_somebody_elses_address(victim):
+def test_proof_of_a_user_id_does_not_cover_an_email_address(victim):
     """Who proves a user_id and names the address of another is that user_id, or refused; never the other."""
     own = identity_verification.user_hash(Workspace.current().identity_secret, "mallory")
 
@@ -84,7 +84,7 @@ def test_ones_own_proof_does_not_carry_to_somebody_elses_address(victim):
 
 @pytest.mark.parametrize("wrote_before", [False, True])
 @pytest.mark.parametrize("role", Role)
-def test_ones_own_proof_opens_nothing_of_who_has_an_address_alone(at, role, wrote_before):
+def test_proof_of_a_user_id_opens_no_customer_known_by_email(at, role, wrote_before):
     """A proof is of the user_id: the address beside it is only said, and may be anybody's."""
     victim = CustomerFactory(user_id=None, email="ann@x.example", name="Ann", role=role, last_seen_at=at)
     threads.open_by_customer(victim, body="My secret", at=at)
@@ -101,7 +101,7 @@ def test_ones_own_proof_opens_nothing_of_who_has_an_address_alone(at, role, wrot
     assert Customer.objects.get(user_id="mallory").email == "ann@x.example"
 
 
-def test_who_was_imported_by_address_and_was_never_here_is_who_comes_with_it():
+def test_proved_email_identifies_an_imported_customer():
     imported = CustomerFactory(user_id=None, email="ann@x.example", name="Ann")
 
     Browser().ping(user_id="ann", email="ann@x.example")
@@ -109,7 +109,7 @@ def test_who_was_imported_by_address_and_was_never_here_is_who_comes_with_it():
     assert Customer.objects.get() == imported
 
 
-def test_a_visitor_says_nothing_of_a_company():
+def test_visitor_sets_no_facts_of_a_company():
     company = CompanyFactory(company_id="acme", name="Acme", plan="pro")
     visitor = Browser()
     visitor.ping()
@@ -126,7 +126,7 @@ def test_a_visitor_says_nothing_of_a_company():
 @pytest.mark.parametrize(
     "field", ["id", "role", "archived_at", "identity_secret", "unsubscribed_by_customer_at", "checked_at"]
 )
-def test_what_is_ours_to_say_of_a_customer_they_cannot(mallory, field):
+def test_customer_cannot_set_fields_of_the_server(mallory, field):
     ours = ("pk", "role", "archived_at", "unsubscribed_by_customer_at", "checked_at")
     before = Customer.objects.values(*ours).get()
 
@@ -145,7 +145,7 @@ def theirs(victim) -> Conversation:
     return Conversation.objects.get()
 
 
-def test_what_is_another_customers_is_not_found(mallory, theirs):
+def test_data_of_another_customer_is_not_found(mallory, theirs):
     record = theirs.record_id
     attempts = [
         mallory.ask(f"conversations/{theirs.pk}"),
@@ -162,17 +162,17 @@ def test_what_is_another_customers_is_not_found(mallory, theirs):
 
 
 @pytest.mark.parametrize("pk", ["0", "-1", "1 OR 1=1", "99999999999999999999", "%00", "../1", "1;DROP TABLE x", "é"])
-def test_a_number_that_is_none_is_not_found_and_breaks_nothing(mallory, pk):
+def test_invalid_number_is_not_found(mallory, pk):
     assert mallory.ask(f"conversations/{pk}").status_code in (400, 404)
 
 
-def test_a_customers_token_opens_no_door_of_the_teams(mallory):
+def test_customer_token_is_not_valid_for_the_api_or_the_console(mallory):
     for path in ("/api/users", "/api/conversations", "/api/messages", "/api/counts", "/api/outbound"):
         assert mallory.get(path).status_code == 401, path
     assert mallory.get("/admin/").status_code == 302
 
 
-def test_a_link_from_ones_own_mail_is_about_oneself(mallory, victim):
+def test_tokens_of_one_email_give_no_token_for_another_record(mallory, victim):
     """They have two tokens of their own, and want one for the record after theirs."""
     own = tokens.make(5, purpose="unsubscribe")
 
@@ -186,7 +186,7 @@ def test_a_link_from_ones_own_mail_is_about_oneself(mallory, victim):
 
 
 @pytest.mark.parametrize("said", [XSS, LIQUID])
-def test_what_they_say_of_themselves_does_not_run_at_the_teams(mallory, said, admin_client):
+def test_customer_data_does_not_run_as_script_in_the_console(mallory, said, admin_client):
     CustomAttributeFactory(name="plan")
     mallory.defaults["HTTP_USER_AGENT"] = said
     theirs = {"id": "c1", "name": said, "industry": said, "website": "javascript:alert(1)"}
@@ -229,7 +229,7 @@ class Caught:
 @pytest.mark.parametrize(
     "name", [XSS, LIQUID, "Ann\r\nBcc: everyone@evil.example", "{{ unsubscribe_url }}", "\u202egnihsihp", "x" * 5000]
 )
-def test_a_name_in_a_mail_is_a_name(monkeypatch, at, name):
+def test_customer_name_in_an_email_adds_no_header(monkeypatch, at, name):
     monkeypatch.setattr(Caught, "given", [])
     monkeypatch.setitem(batch.CHANNELS, Channel.EMAIL, Caught)
     CustomAttributeFactory(name="site")
@@ -254,7 +254,7 @@ def test_a_name_in_a_mail_is_a_name(monkeypatch, at, name):
 # To choose where our links lead
 
 
-def test_a_link_of_ours_never_leads_where_a_customer_says(monkeypatch, at):
+def test_tracking_link_never_redirects_to_a_customers_url(monkeypatch, at):
     monkeypatch.setattr(Caught, "given", [])
     monkeypatch.setitem(batch.CHANNELS, Channel.EMAIL, Caught)
     CustomAttributeFactory(name="site")
@@ -277,12 +277,12 @@ def test_a_link_of_ours_never_leads_where_a_customer_says(monkeypatch, at):
 
 
 @pytest.mark.parametrize("sent", [{"body": "x" * 3_000_000}, {"body": "[" * 100_000}, {"body": ["x"] * 50_000}])
-def test_a_heavy_body_is_refused_and_is_no_error_of_ours(mallory, sent):
+def test_heavy_body_is_refused_without_a_server_error(mallory, sent):
     assert 400 <= mallory.say("conversations", **sent).status_code < 500
     assert not Conversation.objects.exists()
 
 
-def test_attributes_without_end_are_not_kept(mallory):
+def test_number_of_attributes_is_limited(mallory):
     mallory.ping(user_id="mallory", custom_attributes={f"a{n}": "x" * 1000 for n in range(2000)})
 
     assert len(str(Customer.objects.get().attributes)) < 1_000_000
@@ -291,7 +291,7 @@ def test_attributes_without_end_are_not_kept(mallory):
 # To undo what another asked for
 
 
-def test_nobody_subscribes_somebody_again_but_by_their_own_link(mallory, victim):
+def test_only_the_own_link_subscribes_a_customer_again(mallory, victim):
     Customer.objects.filter(pk=victim.pk).update(unsubscribed_from_emails=True)
 
     for claim in ({"user_id": "mallory", "email": "ann@x.example", "unsubscribed_from_emails": False},):

@@ -38,7 +38,7 @@ def keep(name: str, content: bytes, kind: str) -> dict:
 
 
 @pytest.mark.parametrize(("name", "content", "kind"), HOSTILE)
-def test_a_file_is_never_served_as_what_runs(name, content, kind, settings):
+def test_attachment_is_never_served_as_active_content(name, content, kind, settings):
     kept = keep(name, content, kind)
 
     answer = Client().get(kept["url"].removeprefix(settings.PUBLIC_URL))
@@ -54,14 +54,14 @@ def test_a_file_is_never_served_as_what_runs(name, content, kind, settings):
     assert b"".join(answer.streaming_content) == content
 
 
-def test_nobody_hands_on_a_file_under_another_name(settings):
+def test_attachment_is_served_only_under_its_name(settings):
     address = keep("notes.txt", HTML, "text/plain")["url"].removeprefix(settings.PUBLIC_URL)
 
     for name in ("notes.html", "setup.exe", "notes.txt%20", "notes.txt%E2%80%AE", ""):
         assert Client().get(f"{address.rpartition('/')[0]}/{name}").status_code == 404
 
 
-def test_a_file_is_not_to_be_had_as_an_image(settings):
+def test_attachment_is_not_served_as_an_image(settings):
     address = keep("page.png", HTML, "image/png")["url"].removeprefix(settings.PUBLIC_URL)
     key = address.split("/")[-2]
 
@@ -72,5 +72,5 @@ def test_a_file_is_not_to_be_had_as_an_image(settings):
 @pytest.mark.parametrize(
     "path", ["../secret_key", "%2e%2e/secret_key", "..%2f..%2fsecret_key", f"{NOBODYS}/..%2fx", f"{NOBODYS}/x"]
 )
-def test_there_is_no_other_file_there(path):
+def test_no_other_file_is_served(path):
     assert Client().get(f"/messenger/files/{path}").status_code == 404

@@ -119,7 +119,7 @@ MADE: dict[str, tuple[Callable[[World], Any], Callable[[Any, World], bool]]] = {
 
 
 @pytest.mark.parametrize("what", MADE)
-def test_what_an_older_key_made_holds_as_long_as_the_key_is_kept(world, settings, what):
+def test_tokens_of_an_old_key_are_valid_while_it_is_a_fallback(world, settings, what):
     make, holds = MADE[what]
     settings.SECRET_KEY, settings.SECRET_KEY_FALLBACKS = "the first key", []
     Workspace.objects.all().delete()

@@ -30,7 +30,7 @@ def refused(email: str, *, address: str = "192.0.2.1") -> None:
     assert answered.status_code == 403
 
 
-def test_each_visitor_is_counted_once_a_day_however_often_their_browser_asks(at):
+def test_refused_visitor_is_counted_once_a_day(at):
     with time_machine.travel(at, tick=False):
         for _ in range(3):
             refused("Kim@x.example")
@@ -57,7 +57,7 @@ def test_refusals_are_counted_by_their_reason(at):
     }
 
 
-def test_a_day_is_one_of_the_workspace(at):
+def test_refusals_are_counted_by_days_of_the_workspace(at):
     Workspace.current()
     Workspace.objects.update(zone="Pacific/Auckland")
     with time_machine.travel(at.replace(hour=23), tick=False):
@@ -66,14 +66,14 @@ def test_a_day_is_one_of_the_workspace(at):
     assert {day for day, _ in counts()} == {at.date() + DAY}
 
 
-def test_who_is_let_in_is_not_counted(at):
+def test_accepted_visitor_is_not_counted(at):
     Browser().ping(email="kim@x.example")
     Browser().ping()
 
     assert counts() == {}
 
 
-def test_nobody_fills_the_database_or_the_cache_with_names_they_make_up(at, monkeypatch):
+def test_invented_names_do_not_fill_the_database_or_the_cache(at, monkeypatch):
     monkeypatch.setattr("delivery.api.messenger.access.REFUSED_VISITOR_SLOTS", 4)
     with time_machine.travel(at, tick=False):
         for n in range(30):
@@ -83,7 +83,7 @@ def test_nobody_fills_the_database_or_the_cache_with_names_they_make_up(at, monk
 
 
 @pytest.mark.django_db(transaction=True)
-def test_no_visitor_is_lost_where_many_are_refused_at_once():
+def test_concurrent_refusals_are_all_counted():
     def add(_n: int) -> None:
         try:
             RefusedVisitors.add(date(2026, 5, 4), Refusal.NOT_SIGNED)
@@ -96,7 +96,7 @@ def test_no_visitor_is_lost_where_many_are_refused_at_once():
     assert RefusedVisitors.objects.get().count == 40
 
 
-def test_fewer_than_the_setting_says_are_no_alarm(at, settings):
+def test_fewer_refusals_than_the_setting_raise_no_alarm(at, settings):
     settings.REFUSED_VISITORS_ALARM = 3
     for reason in (Refusal.NOT_SIGNED, Refusal.ADDRESS_FORM):
         RefusedVisitors.add(at.date(), reason)
@@ -110,7 +110,7 @@ def test_fewer_than_the_setting_says_are_no_alarm(at, settings):
     assert "2 with a missing or wrong user_hash (your website may sign with an old identity secret" in words
 
 
-def test_the_alarm_ends_by_itself_after_a_day_without_them(at, settings):
+def test_alarm_ends_after_a_day_without_refusals(at, settings):
     settings.REFUSED_VISITORS_ALARM = 1
     RefusedVisitors.add(at.date(), Refusal.NOT_SIGNED)
     for hours in range(48):

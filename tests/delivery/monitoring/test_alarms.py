@@ -126,12 +126,12 @@ HAPPENS = {
 }
 
 
-def test_every_kind_is_watched_leads_somewhere_and_is_tried_here():
+def test_every_kind_of_alarm_has_a_check_a_page_and_a_test():
     assert set(AlarmKind) == set(alarms.CHECKS) == set(alarms.PAGES) == set(HAPPENS) == set(LOOKS_AFTER)
 
 
 @pytest.mark.parametrize("kind", AlarmKind)
-def test_what_is_stuck_is_mailed_with_what_where_and_since_when(at, ops, kind):
+def test_alarm_email_has_the_problem_its_time_and_a_link(at, ops, kind):
     happens, words = HAPPENS[kind]
     happens(at)
 
@@ -146,11 +146,11 @@ def test_what_is_stuck_is_mailed_with_what_where_and_since_when(at, ops, kind):
 
 
 @pytest.mark.parametrize("kind", AlarmKind)
-def test_each_page_an_alarm_leads_to_opens(admin_client, kind):
+def test_page_of_every_alarm_opens(admin_client, kind):
     assert admin_client.get(alarms.PAGES[kind], follow=True).status_code == 200
 
 
-def test_where_all_is_well_nobody_hears_anything(at, ops):
+def test_no_problem_sends_no_email(at, ops):
     health.record_sweep(at=at)
 
     alarms.check_alarms(at=at)
@@ -158,7 +158,7 @@ def test_where_all_is_well_nobody_hears_anything(at, ops):
     assert (mail.outbox, Alarm.objects.count()) == ([], 0)
 
 
-def test_what_never_ran_is_late_once_the_schedule_is_old_enough(at, ops):
+def test_first_run_is_late_once_the_schedule_is_old_enough(at, ops):
     schedule.install()
     PeriodicTask.objects.update(date_changed=at, last_run_at=None)
 
@@ -172,7 +172,7 @@ def test_what_never_ran_is_late_once_the_schedule_is_old_enough(at, ops):
     ]
 
 
-def test_one_mail_when_it_begins_and_one_when_it_is_over_however_often_is_looked(at, ops):
+def test_alarm_sends_one_email_when_it_begins_and_one_when_it_ends(at, ops):
     health.record_sweep(at=at - 4 * MINUTE)
     for minute in range(5):
         alarms.check_alarms(at=at + minute * MINUTE)
@@ -186,7 +186,7 @@ def test_one_mail_when_it_begins_and_one_when_it_is_over_however_often_is_looked
     assert Alarm.objects.get().over_at == at + 10 * MINUTE
 
 
-def test_what_comes_and_goes_is_one_alarm(at, ops):
+def test_problem_that_comes_and_goes_is_one_alarm(at, ops):
     for minute in range(0, 20, 2):
         Heartbeat.beats(health.SWEEP, at=at + minute * MINUTE - (4 * MINUTE if minute % 4 == 0 else 0 * MINUTE))
         alarms.check_alarms(at=at + minute * MINUTE)
@@ -194,7 +194,7 @@ def test_what_comes_and_goes_is_one_alarm(at, ops):
     assert len(mail.outbox) == 1
 
 
-def test_what_happens_again_after_it_was_over_is_told_again(at, ops):
+def test_problem_that_returns_after_the_alarm_ended_is_a_new_alarm(at, ops):
     for hour in (0, 1):
         then = at + timedelta(hours=hour)
         health.record_sweep(at=then - 4 * MINUTE)
@@ -212,7 +212,7 @@ class Refuses(EmailBackend):
         raise smtplib.SMTPServerDisconnected("Connection refused")
 
 
-def test_a_mail_that_cannot_leave_is_tried_again(at, ops, settings):
+def test_failed_alarm_email_is_retried(at, ops, settings):
     kept, settings.EMAIL_BACKEND = settings.EMAIL_BACKEND, f"{__name__}.Refuses"
     late_sweep(at)
     alarms.check_alarms(at=at)
@@ -227,7 +227,7 @@ def test_a_mail_that_cannot_leave_is_tried_again(at, ops, settings):
     assert (len(mail.outbox), Alarm.objects.get().told_at) == (1, at + 6 * MINUTE)
 
 
-def test_an_alarm_nobody_could_be_told_of_is_told_once_when_it_is_over(at, ops):
+def test_unsent_alarm_sends_one_email_after_it_ended(at, ops):
     Alarm.objects.create(kind=AlarmKind.SWEEP, words="It stood.", began_at=at, seen_at=at, over_at=at + MINUTE)
 
     alarms.send_notifications(at=at + 2 * MINUTE)
@@ -237,7 +237,7 @@ def test_an_alarm_nobody_could_be_told_of_is_told_once_when_it_is_over(at, ops):
     assert "It stood." in mail.outbox[0].body
 
 
-def test_with_no_address_in_the_settings_every_admin_hears_of_it(at):
+def test_without_addresses_in_the_settings_all_admins_get_the_email(at):
     User.objects.create_superuser("root", "root@acme.example", "pass")
     User.objects.create_user("viewer", "viewer@acme.example", is_staff=True)
     User.objects.create_superuser("gone", "gone@acme.example", "pass", is_active=False)
@@ -248,7 +248,7 @@ def test_with_no_address_in_the_settings_every_admin_hears_of_it(at):
     assert mail.outbox[0].to == ["root@acme.example"]
 
 
-def test_nobody_is_alarmed_by_a_queue_that_moves_or_may_not(at, ops):
+def test_moving_or_throttled_queue_raises_no_alarm(at, ops):
     message = copy_due(at)
     CustomerFactory(email="bob@x.example")
     ongoing.match(message, at=at)
@@ -264,7 +264,7 @@ def test_nobody_is_alarmed_by_a_queue_that_moves_or_may_not(at, ops):
     assert alarms.check_due_messages(at) == ""
 
 
-def test_a_channel_that_refused_once_does_not_rest_yet_and_one_that_works_again_no_more(at):
+def test_channel_alarm_needs_repeated_refusals_and_ends_with_success(at):
     ChannelOutage.begins("email", why="Refused", at=at)
     assert alarms.check_channels(at) == ""
     ChannelOutage.begins("email", why="Refused", at=at + 2 * MINUTE)
@@ -277,7 +277,7 @@ def test_a_channel_that_refused_once_does_not_rest_yet_and_one_that_works_again_
     assert ChannelOutage.objects.get().since == at + 20 * MINUTE
 
 
-def test_a_batch_that_finds_the_channel_down_notes_it(at, monkeypatch, settings, tmp_path):
+def test_batch_records_the_outage_of_its_channel(at, monkeypatch, settings, tmp_path):
     settings.FLIGHTS_DIR = str(tmp_path)
 
     class Down:
@@ -298,7 +298,7 @@ def test_a_batch_that_finds_the_channel_down_notes_it(at, monkeypatch, settings,
 
 
 @pytest.mark.django_db(transaction=True)
-def test_watchers_at_once_send_one_mail(at):
+def test_concurrent_checks_send_one_email(at):
     Workspace.current()
     Workspace.objects.update(alarm_to="ops@acme.example")
     late_sweep(at)
@@ -321,7 +321,7 @@ def test_watchers_at_once_send_one_mail(at):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_process_goes_on_watching_whatever_goes_wrong_and_ends_when_told(at, monkeypatch):
+def test_alarm_thread_survives_errors_and_stops_on_request(at, monkeypatch):
     ended, looked = threading.Event(), []
 
     def look(*, at):
@@ -338,7 +338,7 @@ def test_a_process_goes_on_watching_whatever_goes_wrong_and_ends_when_told(at, m
     assert (thread.is_alive(), len(looked)) == (False, 2)
 
 
-def test_console_shows_what_is_stuck_on_every_page(at, admin_client):
+def test_every_page_of_the_console_shows_active_alarms(at, admin_client):
     assert "ob-alarms" not in admin_client.get("/admin/").content.decode()
     Alarm.objects.create(kind=AlarmKind.UNCERTAIN, words="3 copies are uncertain.", began_at=at, seen_at=at)
 
@@ -347,7 +347,7 @@ def test_console_shows_what_is_stuck_on_every_page(at, admin_client):
 
 
 @pytest.mark.parametrize("role", roles.Role)
-def test_an_alarm_leads_nobody_to_a_page_they_may_not_see(at, client, role):
+def test_alarm_has_no_link_to_a_page_without_permission(at, client, role):
     roles.install()
     teammate = User.objects.create_user("eve", is_staff=True)
     roles.give(teammate, role)
@@ -364,7 +364,7 @@ def test_an_alarm_leads_nobody_to_a_page_they_may_not_see(at, client, role):
     assert [client.get(link, follow=True).status_code for link in links] == [200] * len(links)
 
 
-def test_console_shows_a_silent_sweep_though_nobody_watches(at, admin_client):
+def test_console_shows_a_late_sweep_although_no_check_runs(at, admin_client):
     health.record_sweep(at=at)
 
     assert "The minute sweep has not finished since" in admin_client.get("/admin/").content.decode()
