@@ -1,4 +1,4 @@
-"""The demo's customer website: its server signs who is logged in, and its strict policy lets the messenger work."""
+"""The demo's website: its server signs the logged-in user, and its strict CSP allows the messenger."""
 
 import pytest
 from django.urls import include, path

@@ -29,7 +29,7 @@ PNG = bytes.fromhex(
 
 @pytest.fixture(autouse=True)
 def ours(settings, tmp_path, live_server, site) -> None:
-    """A server that knows its own address and the customer's website."""
+    """A server with its own URL and the website's origin."""
     settings.PUBLIC_URL = address(live_server)
     settings.MEDIA_ROOT = tmp_path
     Workspace.current()
@@ -38,7 +38,7 @@ def ours(settings, tmp_path, live_server, site) -> None:
 
 
 def address(live_server) -> str:
-    """Our server under another name than the website's, so that it is another origin."""
+    """Return our server's URL with another host name than the website, so that the origins differ."""
     return live_server.url.replace("127.0.0.1", "localhost")
 
 
@@ -70,7 +70,7 @@ def html(server: str, boot: dict[str, object] | None, *, head: str = "", body: s
 
 @pytest.fixture
 def visit(live_server, site: Site, page: Page) -> Callable[..., Page]:
-    """Open the website as somebody: `visit(user_id="ann")`, or as a visitor."""
+    """Open the website as a user (`visit(user_id="ann")`) or as a visitor."""
 
     def go(*, at: str = "/", on: Page | None = None, look: dict | None = None, **who: object) -> Page:
         boot = {
@@ -98,7 +98,7 @@ def write(page: Page, text: str) -> None:
 
 
 def eventually(fact: Callable[[], object], page: Page) -> None:
-    """Wait until it holds on the server."""
+    """Wait until the condition holds on the server."""
     for _ in range(200):
         if fact():
             return
@@ -107,7 +107,7 @@ def eventually(fact: Callable[[], object], page: Page) -> None:
 
 
 def said_nothing_wrong(page: Page) -> None:
-    """The page that hosts the messenger met no error."""
+    """Check that no error reached the page."""
     assert page.evaluate("window.problems") == []
 
 
@@ -310,7 +310,7 @@ def test_html_of_a_message_is_shown_and_no_script_runs(visit, ada, page):
     bad = "<p>ok <img src=x onerror='window.ran=1'><a href='javascript:window.ran=2'>link</a> &lt;i&gt; 1 &amp; 2</p>"
     conversation = Conversation.objects.get()
     answer(ada, "<p>placeholder</p>")
-    # As if the server had let it through: what shows it is safe by itself.
+    # As if the server had not sanitized it: the messenger must be safe by itself.
     conversation.parts.update(body=bad + "<script>window.ran=3</script><svg onload='window.ran=4'></svg>")
 
     expect(page.locator(".part").nth(1)).to_contain_text("ok link <i> 1 & 2")
@@ -400,7 +400,7 @@ def test_click_on_a_link_is_recorded(visit, context):
     )
 
 
-# Who is who
+# Identity
 
 
 @pytest.mark.parametrize("hash_given", ["0" * 64, ""])

@@ -1,4 +1,4 @@
-"""The messenger where pages, networks and people make it hard: late answers, moved bodies, old libraries."""
+"""The messenger under difficult conditions: late answers, moved elements, old libraries, hidden tabs."""
 
 import json
 from collections.abc import Callable
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 def held(page: Page, path: str) -> Callable[[], None]:
-    """Hold back the next answer from this path; what is returned lets it go."""
+    """Hold back the next answer from this path; the returned function releases it."""
     held_back: list[Route] = []
     waiting: list[tuple[Route, object]] = []
 
@@ -54,7 +54,7 @@ def held(page: Page, path: str) -> Callable[[], None]:
     return let_go
 
 
-# Who is who, when answers are late
+# Identity, with late answers
 
 
 def test_late_answer_to_a_visit_before_the_login_is_ignored(live_server, site, page):
@@ -217,7 +217,7 @@ def test_custom_launcher_may_be_set_by_the_old_setting(visit, page):  # noqa: F8
     assert page.evaluate("document.activeElement.id") == "help"
 
 
-# People who look elsewhere
+# Hidden and idle pages
 
 
 AWAY = "Object.defineProperty(document, 'hidden', { get: () => window.away !== false })"

@@ -1,4 +1,4 @@
-"""What the messenger keeps, whatever the page, the network and people's patience do: itself, words, focus, secrets."""
+"""The messenger keeps its element, drafts, focus and secrets, whatever the page and the network do."""
 
 import json
 from datetime import timedelta

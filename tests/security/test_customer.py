@@ -1,4 +1,4 @@
-"""A customer, logged in on a website with the messenger, who means harm: what they try, and what becomes of it."""
+"""A malicious customer, logged in on a website with the messenger: attacks, and their results."""
 
 import re
 
@@ -35,7 +35,7 @@ def victim() -> Customer:
     return CustomerFactory(user_id="ann", email="ann@x.example", name="Ann")
 
 
-# To be somebody else
+# Attacks: impersonation
 
 
 @pytest.mark.parametrize(
@@ -66,14 +66,14 @@ def test_proof_of_one_user_is_invalid_for_another(victim):
 
 @pytest.mark.parametrize("named", ["ann ", " ann", "ann\n", "\u00a0ann"])
 def test_proof_of_a_similar_user_id_is_invalid(victim, named):
-    """A shop that lets somebody register as “ann ” signs that; we would read “ann”."""
+    """A shop may sign the user_id “ann ” for another account; parsing must not turn it into “ann”."""
     proof = identity_verification.user_hash(Workspace.current().identity_secret, named)
 
     assert Browser().ping(user_id=named, user_hash=proof).status_code == 403
 
 
 def test_proof_of_a_user_id_does_not_cover_an_email_address(victim):
-    """Who proves a user_id and names the address of another is that user_id, or refused; never the other."""
+    """A proved user_id with another customer's address is that user_id, or refused."""
     own = identity_verification.user_hash(Workspace.current().identity_secret, "mallory")
 
     Browser().ping(user_id="mallory", user_hash=own, email="ann@x.example")
@@ -85,7 +85,7 @@ def test_proof_of_a_user_id_does_not_cover_an_email_address(victim):
 @pytest.mark.parametrize("wrote_before", [False, True])
 @pytest.mark.parametrize("role", Role)
 def test_proof_of_a_user_id_opens_no_customer_known_by_email(at, role, wrote_before):
-    """A proof is of the user_id: the address beside it is only said, and may be anybody's."""
+    """The proof covers the user_id; the address beside it is unverified."""
     victim = CustomerFactory(user_id=None, email="ann@x.example", name="Ann", role=role, last_seen_at=at)
     threads.open_by_customer(victim, body="My secret", at=at)
     mallory = Browser()
@@ -135,7 +135,7 @@ def test_customer_cannot_set_fields_of_the_server(mallory, field):
     assert Customer.objects.values(*ours).get() == before
 
 
-# To read or do what is another's
+# Attacks: data and actions of other customers
 
 
 @pytest.fixture
@@ -173,7 +173,7 @@ def test_customer_token_is_not_valid_for_the_api_or_the_console(mallory):
 
 
 def test_tokens_of_one_email_give_no_token_for_another_record(mallory, victim):
-    """They have two tokens of their own, and want one for the record after theirs."""
+    """The customer has two valid tokens and needs one for the next record."""
     own = tokens.make(5, purpose="unsubscribe")
 
     for changed in (own[:-1] + "A", own[::-1], tokens.make(6, purpose="unsubscribe")[:16] + own[16:]):
@@ -182,7 +182,7 @@ def test_tokens_of_one_email_give_no_token_for_another_record(mallory, victim):
     assert not victim.unsubscribed_from_emails
 
 
-# To have something run at the team's, by what they say of themselves
+# Attacks: running script in the console by customer data
 
 
 @pytest.mark.parametrize("said", [XSS, LIQUID])
@@ -214,7 +214,7 @@ def test_customer_data_does_not_run_as_script_in_the_console(mallory, said, admi
 
 
 class Caught:
-    """A channel that keeps what it was given."""
+    """A channel that stores the envelopes it receives."""
 
     given: list = []
 
@@ -251,7 +251,7 @@ def test_customer_name_in_an_email_adds_no_header(monkeypatch, at, name):
     )
 
 
-# To choose where our links lead
+# Attacks: redirects to a URL of the customer's choice
 
 
 def test_tracking_link_never_redirects_to_a_customers_url(monkeypatch, at):
@@ -288,7 +288,7 @@ def test_number_of_attributes_is_limited(mallory):
     assert len(str(Customer.objects.get().attributes)) < 1_000_000
 
 
-# To undo what another asked for
+# Attacks: undoing another customer's unsubscribe
 
 
 def test_only_the_own_link_subscribes_a_customer_again(mallory, victim):

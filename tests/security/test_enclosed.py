@@ -1,4 +1,4 @@
-"""Files a stranger sends by mail: what they say they are counts for nothing, and nothing of them runs here."""
+"""Attachments of emails from strangers: their declared type is not trusted, and nothing in them runs."""
 
 import re
 from email.message import Message
@@ -32,7 +32,7 @@ def files(settings, tmp_path) -> None:
 
 def keep(name: str, content: bytes, kind: str) -> dict:
     upload = SimpleUploadedFile("x", content, kind)
-    # As it would be where nothing before us had looked at it.
+    # As if no earlier check had seen the file.
     upload._name = name
     return attachments.keep_file(upload)
 

@@ -1,4 +1,4 @@
-"""The door: how often one may knock, from where, and where it leads."""
+"""Login: lockout, addresses and redirects."""
 
 from datetime import timedelta
 

@@ -1,4 +1,4 @@
-"""What a server that customers reach is set to: nothing that Django's own check would warn of."""
+"""Settings of a production server: Django's deployment check reports no issues."""
 
 import os
 import subprocess
@@ -19,7 +19,7 @@ PRODUCTION = {
 
 
 def django(*said: str, **changes: str) -> subprocess.CompletedProcess[str]:
-    """Run Django in a process of its own with the settings of a server, and with none of this one's."""
+    """Run Django in its own process with the settings of a production server only."""
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
     return subprocess.run(  # noqa: S603
         [sys.executable, *said],
@@ -76,7 +76,7 @@ def test_https_public_url_turns_on_secure_settings(name, by_https, by_http, both
 
 @pytest.fixture(scope="module")
 def both(request) -> dict[str, tuple[str, str]]:
-    """Every setting of the table above, in two processes and not in twenty."""
+    """Read all settings of the table in two processes."""
     (mark,) = test_https_public_url_turns_on_secure_settings.pytestmark
     names = [row[0] for row in mark.args[1]]
     https, http = setting(*names), setting(*names, PUBLIC_URL="http://outbound.example.com")

@@ -1,4 +1,4 @@
-"""A user_hash proves exactly the identity that was signed: nothing that reading it changes, and nobody else's."""
+"""A user_hash proves exactly the signed identity: no identity that parsing changes, and no other user."""
 
 import pytest
 from rest_framework.test import APIClient
@@ -17,13 +17,13 @@ KELVIN = "\u212a"
 
 @pytest.fixture(params=["the first visit to a process", "a later one"], autouse=True)
 def _visits(request, db):
-    """The long way of a visit, and the short one."""
+    """The full path of a visit, and the fast path."""
     for _ in range(2 if request.param == "a later one" else 0):
         Browser().ping(user_id="warm")
 
 
 def ping(written: str, *, name: str = "email", signed: str | None = None, **more: object):
-    """Ping with this identity as it stands, and the hash of it as it stands."""
+    """Ping with this identity and its hash, both as written."""
     secret = Workspace.current().identity_secret
     user = {name: written, "user_hash": identity_verification.user_hash(secret, signed or str(written)), **more}
     return APIClient().post("/messenger/ping", {"user": user}, format="json")

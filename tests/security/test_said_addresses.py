@@ -1,4 +1,4 @@
-"""An address that a stranger left makes nothing of theirs somebody else's: by hash, by REST, in bulk, or by import."""
+"""Unverified addresses: a lead's address never connects the lead to another customer (hash, REST, bulk, import)."""
 
 import io
 from datetime import UTC, datetime, timedelta
@@ -43,14 +43,14 @@ def ada(django_user_model) -> User:
 
 @pytest.fixture(params=["the first visit to a process", "a later one"])
 def _visits(request):
-    """The long way of a visit, and the short one."""
+    """The full path of a visit, and the fast path."""
     for _ in range(2 if request.param == "a later one" else 0):
         Browser().ping(user_id="warm")
 
 
 @pytest.fixture
 def stranger() -> Browser:
-    """A visitor who wrote, and left Ann's address."""
+    """A visitor who wrote and gave Ann's address."""
     browser = Browser()
     browser.ping()
     browser.say("conversations", body="I am Ann, what is my password?")
@@ -64,7 +64,7 @@ def lead(stranger) -> Customer:
 
 
 def assert_apart(lead: Customer, browser: Browser | None = None) -> Customer:
-    """The lead is as it was, and Ann is somebody else without its conversation; returns Ann."""
+    """Check that the lead is unchanged and that Ann is another customer without its conversation; return Ann."""
     lead.refresh_from_db()
     assert (lead.role, lead.user_id, lead.email, lead.email_is_said) == (Role.LEAD, None, ANN, True)
     assert (lead.name, lead.archived_at, lead.attributes) == ("", None, {})
@@ -145,7 +145,7 @@ def test_by_bulk_job(api, stranger, lead):
 
 
 def load(text: str, *, made: int = 1) -> None:
-    """Check a file of one line and write it."""
+    """Check and import a file with one row."""
     at = timezone.now()
     by = User.objects.create_user("importer")
     job = importing.take(io.BytesIO(text.encode()), name="people.csv", kind=ImportKind.CUSTOMERS, by=by, at=at)
@@ -324,7 +324,7 @@ def test_one_address_is_verified_for_one_customer_only():
 
 
 class TestAPageThatSaysAnAddressBesideAUserId:
-    """Who proves a user_id may say any address: it stays said until something names them by more than it."""
+    """A proved user may claim any address; it stays unverified until another source confirms it."""
 
     @pytest.fixture
     def mallory(self) -> Customer:

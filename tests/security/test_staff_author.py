@@ -1,4 +1,4 @@
-"""A teammate who may write and not send (an Author), and means harm: what they try, and what becomes of it."""
+"""A malicious Author (a teammate who may write but not send): attacks, and their results."""
 
 import re
 from time import perf_counter
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture
 def mallory(db) -> Client:
-    """An Author, at the console."""
+    """An Author, logged in to the console."""
     roles.install()
     user = User.objects.create_user("mallory", "mallory@acme.example", "pass", is_staff=True)
     roles.give(user, Role.AUTHOR)
@@ -38,7 +38,7 @@ def writes(mallory: Client, **typed_in: object):
     return mallory.post(ADD, typed(SenderFactory(), ticket=ticket(mallory), **typed_in))
 
 
-# To have something run, where customers read or colleagues look
+# Attacks: running script for customers or colleagues
 
 SCRIPTS = [
     "<script>alert(1)</script>",
@@ -216,7 +216,7 @@ def test_expensive_rendering_fails_for_one_customer_within_seconds():
     assert perf_counter() - began < 5
 
 
-# To do what an Author may not
+# Attacks: actions beyond an Author's permissions
 
 
 def boss() -> User:

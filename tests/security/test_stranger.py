@@ -1,4 +1,4 @@
-"""Somebody without an account: every door, every address, and what they try at them."""
+"""A visitor without an account: every URL, and attacks on them."""
 
 import re
 from datetime import timedelta
@@ -22,7 +22,7 @@ from tests.factories import CustomerFactory, MessageFactory
 
 pytestmark = pytest.mark.django_db
 
-# What is there for everybody: where it begins, and why.
+# The public URLs: their prefix, and the reason.
 OPEN = {
     "": "leads to the console, which asks who it is",
     "admin": "the same, without the slash",
@@ -43,7 +43,7 @@ OPEN = {
 
 
 def addresses(patterns: list, prefix: str = "") -> list[str]:
-    """Every address there is, with something in each place."""
+    """Return every URL pattern, with a value for each parameter."""
     found: list[str] = []
     for pattern in patterns:
         path = prefix + str(pattern.pattern)
@@ -55,7 +55,7 @@ def addresses(patterns: list, prefix: str = "") -> list[str]:
 
 
 def plain(pattern: str) -> str:
-    """A pattern as an address."""
+    """Return a URL pattern as a URL."""
     path = re.sub(r"\(\?P<(\w+)>(?:[^()]|\([^()]*\))*\)", "1", pattern)
     path = re.sub(r"<[^>]+>", "1", path)
     path = re.sub(r"\(\?:[^()]*\)\??|\(/\|\$\)", "", path)
@@ -171,7 +171,7 @@ def test_invalid_token_is_refused_by_the_api(token):
 
 @pytest.mark.parametrize("name", ["token", "access_token", "api_key", "authorization", "Authorization"])
 def test_valid_token_is_refused_in_url_cookie_and_body(name):
-    """There it would be in logs, in other websites' referrers, and in what another website has a browser send."""
+    """There it would end up in logs and referrers, or other websites could make a browser send it."""
     token = Integration.objects.create(user=User.objects.create(username="shop"), name="shop")[1]
     client = Client()
     client.cookies[name] = token
@@ -188,7 +188,7 @@ def grace() -> User:
 
 
 def new_password(link: str, *, client: Client, word: str = "correct-horse-7") -> bool:
-    """Whether a link led to where a new password is chosen, which is then chosen."""
+    """Set a new password by a reset link; return whether that was possible."""
     answer = client.get(link, follow=True)
     if not answer.redirect_chain:
         return False

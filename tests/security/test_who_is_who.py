@@ -1,4 +1,4 @@
-"""Nobody becomes, reads or is written to as somebody else: keys browsers keep, and addresses that are only said."""
+"""No customer becomes another, reads their data or gets their messages, by visitor keys or unverified addresses."""
 
 import pytest
 from django.utils import timezone
@@ -29,13 +29,13 @@ def ada(django_user_model):
 
 @pytest.fixture(params=["the first visit to a process", "a later one"])
 def _visits(request):
-    """The long way of a visit, and the short one."""
+    """The full path of a visit, and the fast path."""
     for _ in range(2 if request.param == "a later one" else 0):
         Browser().ping(user_id="warm")
 
 
 def stranger(*, leaves: str) -> Browser:
-    """A browser whose visitor wrote, and left somebody's address."""
+    """The browser of a visitor who wrote and gave another customer's address."""
     browser = Browser()
     browser.ping()
     browser.say("conversations", body="Hello")
@@ -154,7 +154,7 @@ def test_user_id_zero_must_be_proved(zero):
 
 
 def test_api_converts_a_customer_known_by_address_into_a_user(api):
-    """For a website that names user_ids from today on: nothing of anybody is lost."""
+    """For a website that begins to send user_ids: customers keep all their data."""
     MessageFactory(in_app=True, live=True)
     browser = Browser()
     assert len(browser.ping(email="ann@x.example").json()["messages"]) == 1

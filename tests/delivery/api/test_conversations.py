@@ -1,4 +1,4 @@
-"""The API about messages and conversations, and the messenger's ping."""
+"""Messages and conversations of the API, and the messenger's ping."""
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta

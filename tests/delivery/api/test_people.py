@@ -1,4 +1,4 @@
-"""Leads and visitors made users, people erased, bulk jobs, subscriptions and counts over the API."""
+"""Conversion of leads and visitors, erasure, bulk jobs, subscriptions and counts of the API."""
 
 from datetime import timedelta
 from uuid import uuid4

@@ -1,4 +1,4 @@
-"""What was kept long enough goes; what rules ask, and every delivery record, stays."""
+"""Retention deletes old data; data that rules need and delivery records stay."""
 
 import logging
 import uuid

@@ -1,4 +1,4 @@
-"""Visitors who could not prove who they are are counted by the day; many of them are an alarm."""
+"""Refused visitors are counted per day; many of them raise an alarm."""
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date, timedelta
@@ -24,7 +24,7 @@ def counts() -> dict[tuple[date, str], int]:
 
 
 def refused(email: str, *, address: str = "192.0.2.1") -> None:
-    """A visitor whose site signs the address as it stands."""
+    """A visitor whose website signs the address as it is written."""
     user = {"email": email, "user_hash": identity_verification.user_hash(Workspace.current().identity_secret, email)}
     answered = APIClient(REMOTE_ADDR=address).post("/messenger/ping", {"user": user}, format="json")
     assert answered.status_code == 403

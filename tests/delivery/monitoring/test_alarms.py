@@ -1,4 +1,4 @@
-"""Alarms: told once when it begins and once when it is over, whoever looks, however often."""
+"""Alarms: one email when a problem begins and one when it ends, with any number of processes and checks."""
 
 import re
 import smtplib
@@ -50,7 +50,7 @@ def ops(db) -> None:
 
 @pytest.fixture(autouse=True)
 def nothing_was_to_run(db) -> None:
-    """A test that is about the schedule makes it."""
+    """Tests about the schedule create it."""
     PeriodicTask.objects.all().delete()
 
 
@@ -206,7 +206,7 @@ def test_problem_that_returns_after_the_alarm_ended_is_a_new_alarm(at, ops):
 
 
 class Refuses(EmailBackend):
-    """A mail server that is not there."""
+    """A mail server that is unreachable."""
 
     def send_messages(self, messages):
         raise smtplib.SMTPServerDisconnected("Connection refused")

@@ -1,4 +1,4 @@
-"""A visit takes three statements at most, beside BEGIN and COMMIT, however many messages are live (behaviour 4.6)."""
+"""The number of statements of a visit: at most three, besides BEGIN and COMMIT (behaviour 4.6)."""
 
 from datetime import timedelta
 

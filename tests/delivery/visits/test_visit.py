@@ -1,4 +1,4 @@
-"""Visits: in-app messages on arrival, judged by the last-seen of before the visit."""
+"""Visits: matching with the last-seen value from before the visit, and the in-app messages to show."""
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta

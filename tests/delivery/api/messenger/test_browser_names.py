@@ -1,4 +1,4 @@
-"""Browsers that prove nothing add no attribute, no kind and no event name; staff see what was refused."""
+"""Unproven browsers add no attribute, kind or event name; staff see the refused names."""
 
 from datetime import timedelta
 
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture
 def lead() -> Browser:
-    """The browser of a visitor who has written, so that what its page says is stored."""
+    """The browser of a visitor who has written, so that its facts are stored."""
     browser = Browser()
     browser.ping()
     browser.say("conversations", body="Hello")
@@ -37,7 +37,7 @@ def lead() -> Browser:
 
 @pytest.fixture
 def unproven() -> Browser:
-    """The browser of somebody who is named, where no proof is asked for."""
+    """The browser of a named user in a workspace that requires no proof."""
     Workspace.current()
     Workspace.objects.update(require_user_hash=False)
     return Browser()
@@ -45,7 +45,7 @@ def unproven() -> Browser:
 
 @pytest.fixture
 def server() -> Browser:
-    """The customer's own server."""
+    """The website's own server."""
     _, token = Integration.issue(name="Shop")
     api = Browser()
     api.credentials(HTTP_AUTHORIZATION=f"Bearer {token}")
@@ -57,7 +57,7 @@ def names() -> list[str]:
 
 
 def named(browser: Browser, **settings: object):
-    """A ping that names a user and proves nothing."""
+    """Ping with a user and without a proof."""
     answered = browser.post("/messenger/ping", {"user": {"user_id": "ann", **settings}}, format="json")
     browser.credentials(HTTP_AUTHORIZATION=f"Bearer {answered.json()['token']}")
     return answered
@@ -215,7 +215,7 @@ def test_proved_browser_adds_event_names_up_to_a_limit():
 
 
 def test_proof_is_valid_only_for_its_session(unproven):
-    """A wrong name for the same user: who pings without a hash gets no session that may add names."""
+    """A ping without a user_hash gets a session that may not add names, also for the same user."""
     proved = Browser()
     proved.ping(user_id="ann")
     named(unproven)
@@ -231,7 +231,7 @@ def test_events_with_existing_names_are_recorded_for_all_browsers(lead):
 
 
 def test_later_visits_refuse_the_same_names(unproven):
-    """The first visit of a process reads the catalogue; later ones go by what the process keeps."""
+    """The first visit of a process reads the catalogue; later visits use the process cache."""
     Browser().ping(user_id="warm")
     named(unproven)
     for _ in range(2):

@@ -1,4 +1,4 @@
-"""Devices: registered by an app or by the customer's own server, and what an app tells of the pushes it got."""
+"""Push devices: registration by an app or by the customer's server, and reports of opened pushes."""
 
 from datetime import timedelta
 
@@ -27,7 +27,7 @@ def api(django_user_model) -> APIClient:
 
 
 def app_of(user_id: str) -> APIClient:
-    """The app of a customer who logged in: it sends no origin, and has said who it is."""
+    """The app of a logged-in customer: it sends no Origin header and has a session."""
     secret = Workspace.current().identity_secret
     user = {"user_id": user_id, "user_hash": identity_verification.user_hash(secret, user_id)}
     client = APIClient()

@@ -1,4 +1,4 @@
-"""The messenger's addresses: who a browser speaks for, conversations, and what is noted of messages."""
+"""The messenger's endpoints: sessions, conversations and marks of messages."""
 
 import json
 import re
@@ -44,7 +44,7 @@ def ada(django_user_model):
 
 
 class Browser(APIClient):
-    """One browser on a registered website: keeps its visitor's cookie and the token of its last ping."""
+    """A browser on a registered website, with the visitor's cookie and the token of its last ping."""
 
     visitor = None
     token = ""
@@ -71,7 +71,7 @@ class Browser(APIClient):
 
 @pytest.fixture
 def ann() -> Browser:
-    """The browser of Ann, who has been shown a chat."""
+    """The browser of Ann, after a chat was shown to her."""
     MessageFactory(in_app=True, body="<p>Hi {{ first_name }}</p>", live=True)
     browser = Browser()
     browser.ping(user_id="ann", name="Ann Lee")
@@ -307,7 +307,7 @@ def test_title_of_an_announcement_reaches_the_customer_filled_in():
     (entry,) = browser.list()
     thread = browser.ask(f"conversations/{entry['id']}").json()
 
-    # As plain text, which is escaped where it is shown.
+    # As plain text, which the messenger escapes.
     titles = [shown["subject"], entry["subject"], thread["subject"], thread["parts"][0]["subject"]]
     assert titles == ["<b>New</b> for Ann"] * 4
 
@@ -617,7 +617,7 @@ def test_every_setting_and_command_is_documented():
     commands = re.findall(
         r"^    (\w+)[(:]", script.read_asset("commands.js").partition("const COMMANDS = {")[2], re.MULTILINE
     )
-    # Not a page's to say, or said another way.
+    # Not settings of a page, or documented under another name.
     others = {"id", "role", "custom_attributes", "user", "visitor", "signed_up_at", "remote_created_at", "new_session"}
     said = {
         name
