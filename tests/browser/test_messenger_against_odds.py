@@ -31,7 +31,7 @@ from tests.factories import CustomerFactory
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def held(page: Page, path: str) -> Callable[[], None]:
+def hold_answer(page: Page, path: str) -> Callable[[], None]:
     """Hold back the next answer from this path; the returned function releases it."""
     held_back: list[Route] = []
     waiting: list[tuple[Route, object]] = []
@@ -58,7 +58,7 @@ def held(page: Page, path: str) -> Callable[[], None]:
 
 
 def test_late_answer_to_a_visit_before_the_login_is_ignored(live_server, site, page):
-    let_go = held(page, "ping")
+    let_go = hold_answer(page, "ping")
     page.goto(site.put("/", html(address(live_server), {})))
     page.wait_for_function("window.Outbound.loaded")
     page.evaluate(f"Outbound('update', {json.dumps(signed(user_id='ann'))})")

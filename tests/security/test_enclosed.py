@@ -30,7 +30,7 @@ def files(settings, tmp_path) -> None:
     settings.MEDIA_ROOT = tmp_path
 
 
-def keep(name: str, content: bytes, kind: str) -> dict:
+def store_file(name: str, content: bytes, kind: str) -> dict:
     upload = SimpleUploadedFile("x", content, kind)
     # As if no earlier check had seen the file.
     upload._name = name
@@ -39,7 +39,7 @@ def keep(name: str, content: bytes, kind: str) -> dict:
 
 @pytest.mark.parametrize(("name", "content", "kind"), HOSTILE)
 def test_attachment_is_never_served_as_active_content(name, content, kind, settings):
-    kept = keep(name, content, kind)
+    kept = store_file(name, content, kind)
 
     answer = Client().get(kept["url"].removeprefix(settings.PUBLIC_URL))
 
@@ -55,14 +55,14 @@ def test_attachment_is_never_served_as_active_content(name, content, kind, setti
 
 
 def test_attachment_is_served_only_under_its_name(settings):
-    address = keep("notes.txt", HTML, "text/plain")["url"].removeprefix(settings.PUBLIC_URL)
+    address = store_file("notes.txt", HTML, "text/plain")["url"].removeprefix(settings.PUBLIC_URL)
 
     for name in ("notes.html", "setup.exe", "notes.txt%20", "notes.txt%E2%80%AE", ""):
         assert Client().get(f"{address.rpartition('/')[0]}/{name}").status_code == 404
 
 
 def test_attachment_is_not_served_as_an_image(settings):
-    address = keep("page.png", HTML, "image/png")["url"].removeprefix(settings.PUBLIC_URL)
+    address = store_file("page.png", HTML, "image/png")["url"].removeprefix(settings.PUBLIC_URL)
     key = address.split("/")[-2]
 
     for name in (key, f"{key}.png", f"{key}.bin", f"{key}/page.png"):

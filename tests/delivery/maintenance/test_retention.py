@@ -29,7 +29,7 @@ def kept(**days: int) -> None:
     Workspace.objects.update(**days)
 
 
-def forget(at, **more) -> dict[str, int]:
+def run_retention(at, **more) -> dict[str, int]:
     return retention.delete_expired(at=at, go_on=lambda: True, **more)
 
 
@@ -48,7 +48,7 @@ def test_without_limits_nothing_is_deleted(at):
     EventFactory(happened_at=at - 5000 * DAY)
     record = sent(at - 5000 * DAY)
 
-    assert forget(at) == {}
+    assert run_retention(at) == {}
 
     record.refresh_from_db()
     assert (Event.objects.count(), record.filled) == (1, {"first_name": "Ann"})
@@ -60,7 +60,7 @@ def test_old_events_are_deleted_and_their_summaries_stay(at, age, left):
     event = EventFactory(happened_at=at - age * DAY)
     EventSummaryFactory(customer=event.customer, name=event.name)
 
-    found = forget(at)
+    found = run_retention(at)
 
     assert (Event.objects.count(), EventSummary.objects.count(), found["events"]) == (left, 1, 1 - left)
 
@@ -71,7 +71,7 @@ def test_event_rule_matches_after_its_events_were_deleted(at):
     EventFactory(customer=customer, name="exported", happened_at=at - 100 * DAY)
     EventSummaryFactory(customer=customer, name="exported", count=1, first_at=at - 100 * DAY, last_at=at - 100 * DAY)
     asks = {"match": "all", "rules": [{"attribute": "event_count.exported", "operator": "is", "value": 1}]}
-    forget(at)
+    run_retention(at)
 
     message = MessageFactory(live=True, at=at, rules=asks)
     ongoing.match(message, at=at)
@@ -85,7 +85,7 @@ def test_variables_are_deleted_and_the_record_stays(at, age, is_kept):
     record = sent(at - age * DAY)
     DeliveryRecord.objects.filter(pk=record.pk).update(opened_at=at - age * DAY)
 
-    forget(at)
+    run_retention(at)
 
     record.refresh_from_db()
     assert bool(record.filled) is is_kept
@@ -103,7 +103,7 @@ def test_counts_of_a_message_stay_correct(at):
     counters.fold()
     before = counters.counts_of([record.message_id])[record.message_id]
 
-    forget(at)
+    run_retention(at)
 
     counters.fold()
     assert counters.counts_of([record.message_id])[record.message_id] == before
@@ -113,7 +113,7 @@ def test_counts_of_a_message_stay_correct(at):
 def test_page_of_the_record_says_that_its_content_was_deleted(at, admin_client):
     kept(keep_copies_days=30)
     record = sent(at - 31 * DAY)
-    forget(at)
+    run_retention(at)
 
     page = admin_client.get(f"/admin/delivery/deliveryrecord/{record.pk}/change/").content.decode()
 
@@ -125,7 +125,7 @@ def test_copies_without_variables_stay_readable(at):
     record = sent(at - 31 * DAY, body="<p>Hello everyone</p>")
     DeliveryRecord.objects.update(filled={})
 
-    forget(at)
+    run_retention(at)
 
     record.refresh_from_db()
     assert "Hello everyone" in rendering.as_read(record).text
@@ -147,13 +147,13 @@ def test_content_of_direct_messages_is_deleted(at):
     message = to_one(at - 31 * DAY)
     assert message.records.get().status == Status.SENT
 
-    assert forget(at) == {"direct messages": 1, "copies": 0}
+    assert run_retention(at) == {"direct messages": 1, "copies": 0}
 
     message.refresh_from_db()
     assert (message.version.subject, message.version.body) == ("", "")
     with pytest.raises(content.ContentError, match="no longer kept"):
         rendering.as_read(message.records.get())
-    assert forget(at + DAY) == {"direct messages": 0, "copies": 0}
+    assert run_retention(at + DAY) == {"direct messages": 0, "copies": 0}
 
 
 def test_in_app_messages_in_conversations_are_kept(at):
@@ -162,7 +162,7 @@ def test_in_app_messages_in_conversations_are_kept(at):
     message = MessageFactory(in_app=True, one_off=True, live=True, at=at - 31 * DAY)
     message.records.update(status=Status.SENT, sent_at=at - 31 * DAY, filled={"first_name": "Ann"}, due_at=None)
 
-    forget(at)
+    run_retention(at)
 
     assert message.records.get().filled == {"first_name": "Ann"}
 
@@ -176,7 +176,7 @@ def test_uncertain_records_are_kept_because_they_may_be_sent_again(at):
     rows.update(filled={"first_name": "Ann"}, taken_at=at - 31 * DAY)
     rows.mark_uncertain(reason=Reason.LOST_TOUCH, detail="")
 
-    forget(at)
+    run_retention(at)
 
     assert rows.get().filled == {"first_name": "Ann"}
 
@@ -189,7 +189,7 @@ def test_failed_bulk_items_are_deleted_with_the_events(at):
         done.items.create(method="post", data_type="user", data={"email": "x"}, error="No.", error_code="x")
     job.tasks.create(item_count=1, created_at=at - 60 * DAY).items.create(method="post", data_type="user")
 
-    assert forget(at)["job items"] == 1
+    assert run_retention(at)["job items"] == 1
     assert JobItem.objects.count() == 2
 
 
@@ -201,7 +201,7 @@ def test_retention_works_in_slices_and_continues_the_next_day(at):
     found = retention.delete_expired(at=at, go_on=lambda: next(turns), size=3)
 
     assert found["events"] == 6
-    assert forget(at, size=3)["events"] == 4
+    assert run_retention(at, size=3)["events"] == 4
     assert Event.objects.count() == 0
 
 
@@ -211,7 +211,7 @@ def test_log_has_the_number_of_deleted_rows(at, caplog):
     sent(at - 31 * DAY)
 
     with caplog.at_level(logging.INFO, logger="delivery.maintenance.retention"):
-        forget(at)
+        run_retention(at)
 
     assert caplog.messages == ["retention deleted: 1 events, 0 job items, 0 direct messages, 1 copies"]
 

@@ -56,7 +56,7 @@ def names() -> list[str]:
     return sorted(CustomAttribute.objects.values_list("name", flat=True))
 
 
-def named(browser: Browser, **settings: object):
+def ping_unproven(browser: Browser, **settings: object):
     """Ping with a user and without a proof."""
     answered = browser.post("/messenger/ping", {"user": {"user_id": "ann", **settings}}, format="json")
     browser.credentials(HTTP_AUTHORIZATION=f"Bearer {answered.json()['token']}")
@@ -82,7 +82,7 @@ def test_visitor_does_not_set_the_kind_of_an_attribute(lead, server):
 
 
 def test_unproven_user_adds_no_customer_or_company_attribute(unproven):
-    answered = named(unproven, plan="pro", company={"id": "c1", "name": "Acme", "seats": 5})
+    answered = ping_unproven(unproven, plan="pro", company={"id": "c1", "name": "Acme", "seats": 5})
 
     assert {wrong["field"] for wrong in answered.json()["errors"]} == {"seats", "plan"}
     assert names() == []
@@ -93,7 +93,7 @@ def test_values_of_existing_attributes_are_stored(lead, unproven):
     CustomAttributeFactory(name="plan")
 
     lead.ping(plan="free", new="x")
-    named(unproven, plan="pro", new="x")
+    ping_unproven(unproven, plan="pro", new="x")
 
     assert sorted(customer.attributes["plan"] for customer in Customer.objects.all()) == ["free", "pro"]
     assert names() == ["plan"]
@@ -108,7 +108,7 @@ def test_proved_browser_adds_attributes():
 
 
 def test_unproven_browsers_record_no_event_under_a_new_name(lead, unproven):
-    named(unproven)
+    ping_unproven(unproven)
 
     answers = [browser.say("events", event_name="made-up") for browser in (lead, unproven)]
 
@@ -146,7 +146,7 @@ def test_every_source_has_a_limit_of_attributes():
 @pytest.mark.usefixtures("unproven")
 def test_refused_name_is_listed_with_its_kind_and_count(unproven):
     for _ in range(3):
-        named(unproven, seats=5, signed_at=1_777_888_800, company={"id": "c1", "vip": True})
+        ping_unproven(unproven, seats=5, signed_at=1_777_888_800, company={"id": "c1", "vip": True})
     unproven.say("events", event_name="Ordered")
 
     assert listed() == {
@@ -218,7 +218,7 @@ def test_proof_is_valid_only_for_its_session(unproven):
     """A ping without a user_hash gets a session that may not add names, also for the same user."""
     proved = Browser()
     proved.ping(user_id="ann")
-    named(unproven)
+    ping_unproven(unproven)
 
     assert not unproven.say("events", event_name="made-up").json()["recorded"]
     assert proved.say("events", event_name="made-up").json()["recorded"]
@@ -233,13 +233,13 @@ def test_events_with_existing_names_are_recorded_for_all_browsers(lead):
 def test_later_visits_refuse_the_same_names(unproven):
     """The first visit of a process reads the catalogue; later visits use the process cache."""
     Browser().ping(user_id="warm")
-    named(unproven)
+    ping_unproven(unproven)
     for _ in range(2):
-        answer = named(unproven, plan="pro").json()
+        answer = ping_unproven(unproven, plan="pro").json()
         assert [wrong["field"] for wrong in answer["errors"]] == ["plan"]
 
     CustomAttributeFactory(name="plan")
-    assert named(unproven, plan="pro").json()["errors"] == []
+    assert ping_unproven(unproven, plan="pro").json()["errors"] == []
     assert Customer.objects.get(user_id="ann").attributes == {"plan": "pro"}
 
 
