@@ -208,8 +208,8 @@ def send_notifications(*, at: datetime) -> None:
             # Email itself may be the problem. The console shows the alarm.
             log.exception("alarm %s cannot be emailed", alarm.pk)
             continue
-        told: dict[str, Any] = {"told_at": alarm.told_at or at, "telling_until": None}
-        Alarm.objects.filter(pk=alarm.pk).update(**told, **({"told_over_at": at} if alarm.over_at else {}))
+        changes: dict[str, Any] = {"told_at": alarm.told_at or at, "telling_until": None}
+        Alarm.objects.filter(pk=alarm.pk).update(**changes, **({"told_over_at": at} if alarm.over_at else {}))
 
 
 def send_email(alarm: Alarm) -> None:

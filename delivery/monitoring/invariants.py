@@ -41,7 +41,7 @@ INVARIANTS: dict[str, Invariant] = {
         ),
         sentence="One-off message {} was launched for an audience of {} and has {} records.",
     ),
-    "one person": Invariant(
+    "direct message": Invariant(
         sql=(
             "SELECT m.id, count(r.id) FROM messaging_message m LEFT JOIN delivery_deliveryrecord r"
             " ON r.message_id = m.id AND r.customer_id = m.to_customer_id"
@@ -49,14 +49,14 @@ INVARIANTS: dict[str, Invariant] = {
         ),
         sentence="Direct message {} has {} records instead of 1.",
     ),
-    "its message": Invariant(
+    "message": Invariant(
         sql=(
             "SELECT r.id, r.message_id FROM delivery_deliveryrecord r LEFT JOIN messaging_message m"
             " ON m.id = r.message_id WHERE m.id IS NULL OR m.went_live_at IS NULL"
         ),
         sentence="Record {} belongs to message {}, which does not exist or was never live.",
     ),
-    "its version": Invariant(
+    "version": Invariant(
         sql=(
             "SELECT r.id, r.status FROM delivery_deliveryrecord r LEFT JOIN messaging_messageversion v"
             " ON v.id = r.version_id WHERE r.status IN ('sending', 'uncertain', 'sent')"
@@ -64,7 +64,7 @@ INVARIANTS: dict[str, Invariant] = {
         ),
         sentence="Record {} has the status {} but refers to no version of its message.",
     ),
-    "its company": Invariant(
+    "company": Invariant(
         sql=(
             "SELECT r.id FROM delivery_deliveryrecord r JOIN messaging_message m ON m.id = r.message_id"
             " WHERE m.to_customer_id IS NULL AND (m.per_company AND r.company_id IS NULL AND r.status <> 'skipped'"
@@ -72,14 +72,14 @@ INVARIANTS: dict[str, Invariant] = {
         ),
         sentence="Record {} has a company although its message is not sent per company, or lacks the company it needs.",
     ),
-    "in one hand": Invariant(
+    "lease": Invariant(
         sql=(
             "SELECT r.id, r.leased_until FROM delivery_deliveryrecord r"
             " WHERE r.status = 'sending' AND r.leased_until < %(now)s::timestamptz - %(sweep)s"
         ),
         sentence="Record {} is still claimed by a worker although its lease expired at {}.",
     ),
-    "due": Invariant(
+    "overdue": Invariant(
         # A message behind a throttle or a long queue is not stuck while the channel sends anything.
         sql=(
             "SELECT r.message_id, count(*), min(r.due_at) FROM delivery_deliveryrecord r"
@@ -110,7 +110,7 @@ INVARIANTS: dict[str, Invariant] = {
         ),
         sentence="One-off message {} has the state sent, but {} of its records are not finished.",
     ),
-    "one inbox": Invariant(
+    "duplicate address": Invariant(
         sql=(
             "SELECT r.message_id, r.inbox, count(*) FROM delivery_deliveryrecord r"
             " WHERE r.inbox IS NOT NULL AND r.status IN ('sending', 'uncertain', 'sent')"

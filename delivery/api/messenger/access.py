@@ -164,11 +164,11 @@ class Proof:
 
     @property
     def source(self) -> Source:
-        """The source of the page's facts, once the proof is valid: only a given user_hash proves them."""
+        """Return the source of the page's facts, once the proof is valid: only a given user_hash proves them."""
         return Source.PROVED_BROWSER if self.is_offered else Source.BROWSER
 
     def is_valid(self, verification: tuple[str, bool]) -> bool:
-        """Whether it does with this secret, if it has to."""
+        """Return whether the proof is valid with this secret. A missing user_hash is valid if none is required."""
         self.secret, is_required = verification
         if not (is_required or self.is_offered):
             return True
@@ -183,7 +183,7 @@ class Proof:
 
     @property
     def is_as_read(self) -> bool:
-        """Whether parsing leaves the identity unchanged."""
+        """Return whether parsing leaves the identity unchanged."""
         try:
             read = text(self.written, self.name)
         except Refused:

@@ -233,8 +233,8 @@ def store_images(images: Sequence[Any]) -> list[dict[str, Any]]:
 
 def etag(*facts: object) -> str:
     """Return an ETag for an answer that depends on these facts only."""
-    told = "|".join(fact.isoformat() if isinstance(fact, datetime) else str(fact) for fact in facts)
-    return f'"{hashlib.sha256(told.encode()).hexdigest()[:20]}"'
+    joined = "|".join(fact.isoformat() if isinstance(fact, datetime) else str(fact) for fact in facts)
+    return f'"{hashlib.sha256(joined.encode()).hexdigest()[:20]}"'
 
 
 def cache_headers(tag: str) -> dict[str, str]:

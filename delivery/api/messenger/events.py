@@ -38,8 +38,8 @@ class Mark(MessengerEndpoint):
         customer = customer_of(request)
         mine = DeliveryRecord.objects.filter(customer=customer, message__channel=Channel.IN_APP, status=Status.SENT)
         at: datetime = timezone.now()
-        said: dict[str, Any] = request.data  # type: ignore[assignment]  # JsonObject reads nothing else.
-        more = {"led_to": text(said.get("link"), "link", most=MAX_LINK_LENGTH)} if mark == "clicked" else {}
+        sent: dict[str, Any] = request.data  # type: ignore[assignment]  # JsonObject reads nothing else.
+        more = {"led_to": text(sent.get("link"), "link", most=MAX_LINK_LENGTH)} if mark == "clicked" else {}
         MARKS[mark](one_of(mine.select_related("message", "version"), pk), at=at, **more)
         return Response({"type": "in_app_message", "id": pk, "marked": mark})
 

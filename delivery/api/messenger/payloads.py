@@ -43,12 +43,12 @@ def list_entry(conversation: Conversation, last: ConversationPart | None) -> Jso
 def conversation_payload(conversation: Conversation, parts: Iterable[ConversationPart], *, asks_email: bool) -> Json:
     """Return a conversation with its parts; `asks_email` is whether the lead should be asked for an address."""
     opening = opening_part(conversation)
-    told = [opening, *map(part_payload, parts)]
+    all_parts = [opening, *map(part_payload, parts)]
     return {
         **common_fields(conversation),
         "subject": opening["subject"],
         "from": opening["from"],
-        "parts": told,
+        "parts": all_parts,
         "asks_email": asks_email,
     }
 

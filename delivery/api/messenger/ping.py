@@ -84,7 +84,9 @@ def visit_of_visitor(request: Request, settings: dict[str, Any], *, key: UUID | 
     """Record the visit of a lead. Nothing is stored about a visitor who has not written."""
     refused: list[Refused] = []
     # Nothing is proved here, so an identity and facts about a company are dropped.
-    settings = {name: said for name, said in settings.items() if name not in ("company", "companies", *IDENTITY_FIELDS)}
+    settings = {
+        name: value for name, value in settings.items() if name not in ("company", "companies", *IDENTITY_FIELDS)
+    }
     facts = facts_of(request, settings)
 
     def identified() -> tuple[Customer, Company | None]:

@@ -63,21 +63,21 @@ VIOLATIONS = {
         "UPDATE messaging_message SET audience_count = 2",
         "was launched for an audience of 2 and has 1 records",
     ),
-    "its message": ("UPDATE messaging_message SET state = 'draft', went_live_at = NULL", "was never live"),
-    "its version": (
+    "message": ("UPDATE messaging_message SET state = 'draft', went_live_at = NULL", "was never live"),
+    "version": (
         "UPDATE delivery_deliveryrecord SET status = 'sent', sent_at = now(), version_id = NULL",
         "refers to no version of its message",
     ),
-    "its company": (
+    "company": (
         "UPDATE delivery_deliveryrecord SET company_id = %s",
         "has a company although its message is not sent per company",
     ),
-    "in one hand": (
+    "lease": (
         "UPDATE delivery_deliveryrecord SET status = 'sending', claim = gen_random_uuid(),"
         " leased_until = '2026-05-01', version_id = (SELECT version_id FROM messaging_message)",
         "still claimed by a worker although its lease expired",
     ),
-    "due": ("UPDATE delivery_deliveryrecord SET due_at = '2026-05-01'", "has 1 records that have been due since"),
+    "overdue": ("UPDATE delivery_deliveryrecord SET due_at = '2026-05-01'", "has 1 records that have been due since"),
     "stopped": (
         "UPDATE messaging_message SET state = 'stopped' WHERE %s > 0;"
         " UPDATE delivery_deliveryrecord SET matched_at = '2026-05-01'",
@@ -150,7 +150,7 @@ def test_two_sent_records_to_one_address_are_reported(at):
 
 
 def test_every_invariant_is_violated_by_a_test():
-    elsewhere = {"one person", "one inbox", "conversation"}
+    elsewhere = {"direct message", "duplicate address", "conversation"}
 
     assert set(VIOLATIONS) | elsewhere == set(invariants.INVARIANTS)
 
