@@ -106,7 +106,7 @@ def test_fewer_refusals_than_the_setting_raise_no_alarm(at, settings):
 
     words = alarms.check_refused_visitors(at)
     assert words.startswith("3 visitors were refused on 4 May 2026")
-    assert "1 with an address that is not in lower case" in words
+    assert "1 with an email address that is not in lower case" in words
     assert "2 with a missing or wrong user_hash (your website may sign with an old identity secret" in words
 
 
