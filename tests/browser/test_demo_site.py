@@ -8,6 +8,7 @@ from playwright.sync_api import Page, expect
 from audiences.models import Customer, Event
 from config.urls import urlpatterns as ours
 from delivery.models import Conversation
+from tests.browser.test_messenger import eventually
 from tests.factories import CustomerFactory, MessageFactory
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.urls(__name__)]
@@ -47,7 +48,7 @@ def test_visitor_asks_logs_in_acts_and_logs_out(live_server, page, settings):
     page.get_by_role("link", name="Projects", exact=True).click()
     page.get_by_role("button", name="Create a project").click()
     expect(page.locator("#done")).to_contain_text("created-project")
-    page.wait_for_timeout(300)
+    eventually(Event.objects.exists, page)
     assert Event.objects.get().customer == ann
     page.get_by_role("button", name="Log out").click()
 
