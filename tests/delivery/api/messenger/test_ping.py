@@ -515,7 +515,7 @@ def test_image_alone_is_a_message(ann):
         ([image(b"<html>", "x.png")], "PNG"),
         ([image(b"", "x.png")], "something"),
         ([image(PNG + b"\0" * 5 * 2**20)], "5 MB"),
-        ([image() for _ in range(6)], "At most 5"),
+        ([image() for _ in range(6)], "at most 5 images"),
         ([image(), image(b"MZ")], "PNG"),
     ],
 )
