@@ -264,7 +264,7 @@ def verdict(trial: Trial) -> dict[str, int]:
         found["not done"] += status in {"waiting", "sending"}
         # Whoever counts as refused must not have it either.
         found["lost"] += status == "failed" and times > 0
-    found["does not add up"] = len(list(invariants.findings(at=timezone.now())))
+    found["does not add up"] = len(list(invariants.find_violations(at=timezone.now())))
     return found
 
 

@@ -18,7 +18,7 @@ def watch(*, every: float, until: threading.Event = ended) -> None:
 
     while not until.wait(every):
         try:
-            alarms.watch(at=timezone.now())
+            alarms.check_alarms(at=timezone.now())
         except Exception:
             log.exception("what is stuck cannot be looked for")
         finally:

@@ -36,7 +36,7 @@ def healthz(_request: HttpRequest) -> JsonResponse:
     at = timezone.now()
     found = {"database": {"ok": True}, "broker": {"ok": broker_answers()}}
     try:
-        found |= health.checked(at=at)
+        found |= health.health_report(at=at)
     except Error:
         log.warning("the database cannot be asked", exc_info=True)
         found["database"] = {"ok": False}
@@ -62,10 +62,10 @@ def counted() -> Iterator[str]:
     """What is read from the database: the same for whichever process is asked."""
     yield "# HELP outbound_records Delivery records: all that were matched, by status, and what came of those sent"
     yield "# TYPE outbound_records gauge"
-    for channel, numbers in health.records():
+    for channel, numbers in health.record_counts():
         for what, number in numbers.items():
             yield f'outbound_records{{channel="{channel}",what="{what}"}} {number}'
-    for name, found in health.checked(at=timezone.now()).items():
+    for name, found in health.health_report(at=timezone.now()).items():
         yield f"# HELP outbound_{name}_age_seconds {AGES[name]}"
         yield f"# TYPE outbound_{name}_age_seconds gauge"
         yield f"outbound_{name}_age_seconds {found['seconds'] or 0}"

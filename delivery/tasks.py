@@ -65,7 +65,7 @@ def go_on_importing(import_id: int, **_later: object) -> None:
 @shared_task
 def change_kind(change_id: int, **_later: object) -> None:
     """Change the kind of an attribute that very many have."""
-    attribute_kinds.carry_out(change_id, at=timezone.now())
+    attribute_kinds.apply_change(change_id, at=timezone.now())
 
 
 @shared_task
@@ -86,11 +86,11 @@ def sweep(**_later: object) -> None:
     nudge_to_tell()
     for import_id in csv_import.active_imports():
         nudge_import(import_id)
-    for change_id in attribute_kinds.under_way():
+    for change_id in attribute_kinds.pending_changes():
         nudge_kind(change_id)
     nudge_jobs()
     metrics.forget_dead(now=time.time())
-    health.swept(at=timezone.now())
+    health.record_sweep(at=timezone.now())
 
 
 @shared_task

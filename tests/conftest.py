@@ -56,7 +56,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     among = {"db", "transactional_db"} & set(getattr(item, "fixturenames", ()))
     marked = item.get_closest_marker("django_db") is not None
     if {"journeys", "trials"} & set(item.path.parts) and (among or marked):
-        assert list(invariants.findings(at=None)) == []
+        assert list(invariants.find_violations(at=None)) == []
     return done
 
 

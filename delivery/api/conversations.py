@@ -1,4 +1,4 @@
-"""Conversations; and the GET that has matching run for one customer (the article's Pro Tip, behaviour 4.7)."""
+"""Conversations of the API; a GET for one customer also runs matching for them (behaviour 4.7)."""
 
 from datetime import datetime
 
@@ -26,13 +26,13 @@ DIRECTIONS = ("asc", "desc")
 RELATED = ("customer", "record__message__sender", "record__version", "record__customer", "record__company")
 
 TRUE_OR_FALSE = openapi.one_of("true", "false")
-# What narrows the conversations of one user, and those of teammates; `type` says which of them are listed.
-OF_USER = (*WHO, asked("unread", "Of a user: only unread ones.", TRUE_OR_FALSE))
+# Filters for the conversations of one user, and for those of teammates; `type` selects which of them apply.
+OF_USER = (*WHO, asked("unread", "With `type=user`: only unread conversations.", TRUE_OR_FALSE))
 OF_TEAMMATE = (
-    asked("admin_id", "Of teammates: whose; `nobody` for unassigned ones."),
-    asked("open", "Of teammates: only open ones, or only others.", TRUE_OR_FALSE),
+    asked("admin_id", "With `type=admin`: the teammate's id, or `nobody` for unassigned conversations."),
+    asked("open", "With `type=admin`: only open, or only closed and snoozed conversations.", TRUE_OR_FALSE),
 )
-PLAIN = asked("display_as", "plaintext: bodies without HTML.", openapi.one_of("html", "plaintext"))
+PLAIN = asked("display_as", "`plaintext` for bodies without HTML.", openapi.one_of("html", "plaintext"))
 
 
 class Conversations(Endpoint):
@@ -40,18 +40,22 @@ class Conversations(Endpoint):
 
     parameters = {
         "get": (
-            asked("type", "Of a user, or of teammates; without it all.", openapi.one_of("user", "admin")),
+            asked(
+                "type",
+                "Conversations of one user, or those in the team's inbox. Without it, all.",
+                openapi.one_of("user", "admin"),
+            ),
             *OF_USER,
             *OF_TEAMMATE,
-            asked("order", "The field, where type is given; else asc or desc."),
-            asked("sort", "asc or desc, where type is given; else the field."),
+            asked("order", "With `type`, the field to sort by; without it, asc or desc."),
+            asked("sort", "With `type`, asc or desc; without it, the field to sort by."),
             PLAIN,
             *PAGE,
         )
     }
 
     def get(self, request: Request) -> Response:
-        """List them: all, those of one user (which runs matching for that user), or by teammate."""
+        """List conversations: all, those of one user (which runs matching for that user), or the team's."""
         at = timezone.now()
         query = request.query_params
         rows: QuerySet[Conversation] = Conversation.objects.all()
@@ -62,14 +66,16 @@ class Conversations(Endpoint):
         if kind != "admin":
             refuse_without_effect(query, OF_TEAMMATE, because="it needs type=admin.")
         if kind == "user":
-            rows, headers = of_user(request, at=at)
+            rows, headers = conversations_of_user(request, at=at)
         elif kind == "admin":
-            rows = of_teammate(request)
+            rows = conversations_of_teammate(request)
         elif kind:
-            raise Refused("type is user or admin.", field="type")
-        keys, pages, _ = page_rows(request, rows.order_by(*order(request)).values_list("pk", flat=True), per_page=20)
+            raise Refused("type must be user or admin.", field="type")
+        keys, pages, _ = page_rows(
+            request, rows.order_by(*sort_order(request)).values_list("pk", flat=True), per_page=20
+        )
         plain = displayed_as(request) == "plaintext"
-        # Most of those for whom matching is asked have no conversation, and nothing more is looked up.
+        # Most customers whose matching is requested have no conversation; then no more queries are needed.
         found = Conversation.objects.select_related(*RELATED).in_bulk(keys) if keys else {}
         listed = [payloads.conversation(found[key], plain=plain) for key in keys if key in found]
         answer = {"type": "conversation.list", "pages": pages, "conversations": listed}
@@ -82,11 +88,11 @@ class OneConversation(Endpoint):
     parameters = {"get": (PLAIN,), "put": (PLAIN,)}
 
     def get(self, request: Request, pk: str) -> Response:
-        """Read one, with its parts."""
+        """Return one conversation with its parts."""
         return conversation_response(request, get_row(Conversation.objects.all(), pk))
 
     def put(self, request: Request, pk: str) -> Response:
-        """Note that the customer has read it: `{"read": true}`."""
+        """Mark the conversation as read by the customer: `{"read": true}`."""
         found = get_row(Conversation.objects.all(), pk)
         if read_flag(body(request).get("read"), "read"):
             threads.mark_read(found)
@@ -94,13 +100,13 @@ class OneConversation(Endpoint):
 
 
 def conversation_response(request: Request, found: Conversation) -> Response:
-    """Answer with a conversation and its parts, as it is now."""
+    """Return the current conversation with its parts."""
     now = Conversation.objects.select_related(*RELATED).get(pk=found.pk)
     return Response(payloads.whole_conversation(now, plain=displayed_as(request) == "plaintext"))
 
 
-def of_user(request: Request, *, at: datetime) -> tuple[QuerySet[Conversation], dict[str, str]]:
-    """The conversations of one customer, having matching run for them; the headers say whether it did."""
+def conversations_of_user(request: Request, *, at: datetime) -> tuple[QuerySet[Conversation], dict[str, str]]:
+    """Return the conversations of one customer, after running matching for them, and headers that report the run."""
     query = request.query_params
     user_id = "" if query.get("id") or query.get("intercom_user_id") else read_text(query.get("user_id"), "user_id")
     customer = visit.check_user(user_id, at=at, then=tasks.nudge) if user_id else None
@@ -111,15 +117,15 @@ def of_user(request: Request, *, at: datetime) -> tuple[QuerySet[Conversation], 
     rows = Conversation.objects.of(customer)
     if read_flag(query.get("unread"), "unread"):
         rows = rows.filter(read=False)
-    again = at + visit.CHECK_EVERY if next_at is None else next_at
+    again = at + visit.CHECK_INTERVAL if next_at is None else next_at
     return rows, {
         "X-Outbound-Matching": "ran" if next_at is None else "limited",
         "X-Outbound-Matching-Next": str(int(again.timestamp())),
     }
 
 
-def of_teammate(request: Request) -> QuerySet[Conversation]:
-    """The conversations in the inbox, of one teammate or of nobody, open or not."""
+def conversations_of_teammate(request: Request) -> QuerySet[Conversation]:
+    """Return the conversations in the inbox, filtered by assignee and state."""
     query = request.query_params
     rows = Conversation.objects.in_inbox()
     who = read_text(query.get("admin_id"), "admin_id")
@@ -131,14 +137,14 @@ def of_teammate(request: Request) -> QuerySet[Conversation]:
     return rows if is_open is None else rows.filter(state="open") if is_open else rows.exclude(state="open")
 
 
-def order(request: Request) -> tuple[str, str]:
-    """How to sort; for one user or teammate `order` is the field and `sort` the direction, else the reverse."""
+def sort_order(request: Request) -> tuple[str, str]:
+    """Return the sort order. With `type`, `order` is the field and `sort` the direction; without it, the reverse."""
     query = request.query_params
     given = {read_text(query.get("order"), "order"), read_text(query.get("sort"), "sort")} - {""}
     if (unknown := given - {*FIELDS, *DIRECTIONS}) or given in ({*FIELDS}, {*DIRECTIONS}):
         wrong = min(unknown) if unknown else " and ".join(sorted(given))
         raise Refused(
-            f"Conversations are sorted by created_at or updated_at, asc or desc, not by {wrong}.", field="order"
+            f"Conversations can be sorted by created_at or updated_at, asc or desc, not by {wrong}.", field="order"
         )
     field = next((name for name in FIELDS if name in given), "updated_at")
     descending = "asc" not in given
@@ -146,8 +152,7 @@ def order(request: Request) -> tuple[str, str]:
 
 
 def displayed_as(request: Request) -> str:
-    """Whether bodies are wanted as HTML or as plain text."""
     wanted = read_text(request.query_params.get("display_as"), "display_as") or "html"
     if wanted not in ("html", "plaintext"):
-        raise Refused("display_as is plaintext or html.", field="display_as")
+        raise Refused("display_as must be plaintext or html.", field="display_as")
     return wanted

@@ -1,4 +1,4 @@
-"""Counts of conversations, beside those of who there is (wire 5.13)."""
+"""Counts of conversations, in addition to the counts of customers and companies (wire 5.13)."""
 
 from django.db.models import Count, Q
 from rest_framework.request import Request
@@ -17,17 +17,17 @@ class AllCounts(Counts):
     """/counts."""
 
     def get(self, request: Request) -> Response:
-        """Count all there is, or of one type by what it is counted by."""
+        """Count everything, or one type by the given criterion."""
         if request.query_params.get("type") != "conversation":
             return super().get(request)
         by = request.query_params.get("count", "")
         if by not in ("", "admin"):
-            raise Refused("Conversations are counted in all or by admin.", field="count")
-        return Response({"type": "count", "conversation": {"admin": by_admin()} if by else in_all()})
+            raise Refused("count must be admin, or left out, for conversations.", field="count")
+        return Response({"type": "count", "conversation": {"admin": counts_by_admin()} if by else inbox_counts()})
 
 
-def in_all() -> dict[str, int]:
-    """How many conversations of the inbox there are of each kind."""
+def inbox_counts() -> dict[str, int]:
+    """Count the conversations in the inbox by assignment and state."""
     return Conversation.objects.in_inbox().aggregate(
         assigned=Count("pk", filter=OPEN & ~Q(assignee=None)),
         unassigned=Count("pk", filter=OPEN & Q(assignee=None)),
@@ -36,8 +36,8 @@ def in_all() -> dict[str, int]:
     )
 
 
-def by_admin() -> list[Json]:
-    """How many of them each teammate has, open and closed."""
+def counts_by_admin() -> list[Json]:
+    """Count the open and closed conversations of each teammate."""
     rows = Conversation.objects.in_inbox().exclude(assignee=None).values("assignee")
     counted = rows.annotate(open=Count("pk", filter=OPEN), closed=Count("pk", filter=CLOSED))
     found = {row["assignee"]: {"open": row["open"], "closed": row["closed"]} for row in counted}

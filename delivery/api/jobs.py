@@ -1,4 +1,4 @@
-"""Bulk jobs: taken at once, worked off by a worker (wire 5.11)."""
+"""Bulk jobs: accepted at once, processed by a worker (wire 5.11)."""
 
 from typing import Any
 
@@ -26,7 +26,7 @@ class Bulk(Endpoint):
     data_type = ""
 
     def post(self, request: Request) -> Response:
-        """Take items into a new job, or into the open one that `job` names."""
+        """Add the items to a new job, or to the open job that `job` names."""
         sent = body(request)
         to = read_mapping(sent.get("job"), "job").get("id")
         items = read_entries(sent.get("items"), "items")
@@ -34,10 +34,10 @@ class Bulk(Endpoint):
         with transaction.atomic():
             job = intake.submit_job(items, data_type=self.data_type, to=to, at=timezone.now())
             transaction.on_commit(tasks.nudge_jobs)
-        return Response(shape(job))
+        return Response(job_payload(job))
 
     def check_items(self, items: list[dict[str, Any]]) -> None:
-        """Refuse all of them for one that could not be done as it was meant."""
+        """Raise Refused for the whole request if one item would be misunderstood."""
 
 
 class BulkUsers(Bulk):
@@ -46,7 +46,7 @@ class BulkUsers(Bulk):
     data_type = "user"
 
     def check_items(self, items: list[dict[str, Any]]) -> None:
-        """Refuse an identity key that is read when a user is deleted, and not when one is written."""
+        """Refuse `id` as an identity key: it is read only when a user is deleted."""
         for number, sent in enumerate(items):
             if sent.get("method") != "delete" and isinstance(sent.get("data"), dict):
                 refuse_our_id(sent["data"], path=f"items[{number}].data.")
@@ -64,17 +64,19 @@ class Jobs(Endpoint):
     parameters = {"get": PAGE}
 
     def get(self, request: Request) -> Response:
-        """List them, the newest first."""
+        """List jobs, newest first."""
         found, pages, total = page_rows(request, Job.objects.prefetch_related("tasks").order_by("-pk"))
-        return Response({"type": "job.list", "pages": pages, "total_count": total, "jobs": list(map(shape, found))})
+        return Response(
+            {"type": "job.list", "pages": pages, "total_count": total, "jobs": list(map(job_payload, found))}
+        )
 
 
 class OneJob(Endpoint):
     """/jobs/{id}."""
 
     def get(self, request: Request, pk: str) -> Response:
-        """How far it is."""
-        return Response(shape(job_of(pk)))
+        """Return a job with its progress."""
+        return Response(job_payload(job_of(pk)))
 
 
 class JobErrors(Endpoint):
@@ -83,15 +85,15 @@ class JobErrors(Endpoint):
     parameters = {"get": PAGE}
 
     def get(self, request: Request, pk: str) -> Response:
-        """List what of it could not be done, with the reasons."""
+        """List the items of a job that failed, with their errors."""
         rows = JobItem.objects.filter(Q(task__job=job_of(pk)), ~Q(error_code="")).order_by("pk")
         found, pages, total = page_rows(request, rows)
-        items = list(map(item, found))
+        items = list(map(item_payload, found))
         return Response({"type": "job_item.list", "pages": pages, "total_count": total, "items": items})
 
 
 def job_of(named: Any) -> Job:
-    """The job of this name, or 404."""
+    """Return the job with this id, or raise Unknown (404)."""
     key = read_text(named, "id")
     found = Job.objects.prefetch_related("tasks").filter(key=key).first()
     if found is None:
@@ -99,8 +101,7 @@ def job_of(named: Any) -> Job:
     return found
 
 
-def shape(job: Job) -> Json:
-    """A job with its tasks."""
+def job_payload(job: Job) -> Json:
     parts = sorted(job.tasks.all(), key=lambda task: task.pk)
     ended = [task.completed_at for task in parts if task.completed_at]
     is_done = len(ended) == len(parts)
@@ -115,12 +116,11 @@ def shape(job: Job) -> Json:
         "completed_at": unix(max(ended)) if is_done and ended else None,
         "closing_at": unix(job.closing_at),
         "links": {"self": f"../jobs/{job.key}", "error": f"../jobs/{job.key}/error"},
-        "tasks": list(map(part, parts)),
+        "tasks": list(map(task_payload, parts)),
     }
 
 
-def part(task: JobTask) -> Json:
-    """What one call added."""
+def task_payload(task: JobTask) -> Json:
     state = "completed" if task.completed_at else "running" if task.started_at else "pending"
     return {
         "id": str(task.pk),
@@ -132,8 +132,7 @@ def part(task: JobTask) -> Json:
     }
 
 
-def item(failed: JobItem) -> Json:
-    """Something that could not be done."""
+def item_payload(failed: JobItem) -> Json:
     return {
         "type": "job_item",
         "id": str(failed.pk),

@@ -1,4 +1,4 @@
-"""Messages from one teammate to one customer, and from a customer to us (wire 5.9)."""
+"""Messages from one teammate to one customer, and from a customer to the team (wire 5.9)."""
 
 from typing import Any
 
@@ -26,43 +26,46 @@ from messaging.content import paragraphs_html
 from messaging.models import Channel, Format, Sender
 
 CHANNELS = {"inapp": Channel.IN_APP, "email": Channel.EMAIL}
-PEOPLE = ("user", "contact", "lead")
+CUSTOMER_TYPES = ("user", "contact", "lead")
 TEMPLATES = ("plain", "personal")
-LONGEST_BODY = 100_000
+MAX_BODY_LENGTH = 100_000
 
 
 class Messages(Endpoint):
     """/messages."""
 
     def post(self, request: Request) -> Response:
-        """Write to one customer as a teammate, or to us as a customer; who is said by `from`."""
+        """Send a message from a teammate to a customer, or from a customer to the team; `from` names the author."""
         sent = body(request)
         writer = read_mapping(sent.get("from"), "from")
         kind = read_text(writer.get("type"), "from.type")
         if kind == "admin":
             return Response(from_teammate(sent, writer))
-        if kind in PEOPLE:
+        if kind in CUSTOMER_TYPES:
             return Response(from_customer(sent, writer))
-        raise Refused("Say who writes: from, with the type admin or user, and an id.", field="from")
+        raise Refused("from must name the author: a type of admin or user, and an id.", field="from")
 
 
 def from_teammate(sent: dict[str, Any], writer: dict[str, Any]) -> Json:
-    """Send one message to one customer."""
+    """Send a direct message to one customer."""
     if first_given(writer, "id") is None:
         raise MissingField("from.id is required", field="from")
     teammate = find_admin(writer["id"], what="from")
     kind = read_text(sent.get("message_type"), "message_type")
     if kind not in CHANNELS:
-        raise Refused("message_type is inapp or email.", field="message_type")
+        raise Refused("message_type must be inapp or email.", field="message_type")
     channel = CHANNELS[kind]
-    written, subject = read_text(sent.get("body"), "body", most=LONGEST_BODY), read_text(sent.get("subject"), "subject")
+    written, subject = (
+        read_text(sent.get("body"), "body", most=MAX_BODY_LENGTH),
+        read_text(sent.get("subject"), "subject"),
+    )
     if not written:
         raise MissingField("body is required", field="body")
     if channel == Channel.EMAIL and not subject:
         raise MissingField("subject is required for an email", field="subject")
     template = read_text(sent.get("template"), "template") or "plain"
     if template not in TEMPLATES:
-        raise Refused("template is plain or personal.", field="template")
+        raise Refused("template must be plain or personal.", field="template")
     customer = person_of(read_mapping(sent.get("to"), "to"))
     check_may_be_written_to(customer, channel=channel)
     at = timezone.now()
@@ -85,29 +88,29 @@ def from_teammate(sent: dict[str, Any], writer: dict[str, Any]) -> Json:
     try:
         record = send()
     except ValidationError as wrong:
-        raise refused(wrong) from wrong
+        raise refusal_from(wrong) from wrong
     return admin_message(record, teammate=teammate, kind=kind, subject=subject, template=template)
 
 
 def person_of(reference: dict[str, Any]) -> Customer:
-    """The user, or where the type says so the lead, a reference names."""
+    """Return the user that a reference names, or the lead if its type is contact or lead."""
     kind = read_text(reference.get("type"), "type") or "user"
-    if kind not in PEOPLE:
-        raise Refused("type is user or contact.", field="type")
+    if kind not in CUSTOMER_TYPES:
+        raise Refused("type must be user or contact.", field="type")
     is_lead = kind in ("contact", "lead")
     return find_lead(reference) if is_lead else intake.find_customer(reference)
 
 
 def check_may_be_written_to(customer: Customer, *, channel: Channel) -> None:
-    """Forbid what only the console may, or nobody (behaviour 4.12)."""
+    """Raise Forbidden if the customer cannot be reached by this channel (behaviour 4.12)."""
     if channel == Channel.EMAIL and customer.unsubscribed_from_emails:
         raise Forbidden("This user is unsubscribed from emails")
     if reason := direct.unreachable(customer, channel=channel):
         raise Forbidden(str(Reason(reason).label))
 
 
-def refused(wrong: ValidationError) -> Refused:
-    """The first thing that is wrong, as the API says it."""
+def refusal_from(wrong: ValidationError) -> Refused:
+    """Convert a ValidationError to the API's error, with its first message."""
     if not hasattr(wrong, "error_dict"):
         return Refused(wrong.messages[0])
     field, lines = next(iter(wrong.message_dict.items()))
@@ -115,7 +118,7 @@ def refused(wrong: ValidationError) -> Refused:
 
 
 def sender_of(teammate: User) -> Sender:
-    """The teammate as a sender; made at the first use."""
+    """Return the teammate's sender; create it at its first use."""
     own = Sender.objects.filter(teammate=teammate).order_by("pk").first()
     if own is None:
         if not teammate.email:
@@ -126,12 +129,12 @@ def sender_of(teammate: User) -> Sender:
 
 
 def as_html(written: str) -> str:
-    """A body as HTML: as it is where it holds a tag, else in paragraphs."""
+    """Return a body as HTML: unchanged if it contains a tag, else as paragraphs."""
     return written if "<" in written and ">" in written else paragraphs_html(written)
 
 
 def admin_message(record: DeliveryRecord, *, teammate: User, kind: str, subject: str, template: str) -> Json:
-    """The message as it was taken; its id is found again as `conversation_message.id`."""
+    """Return the payload of a direct message; its id is `conversation_message.id` of the conversation."""
     message = record.message
     shape = {
         "type": "admin_message",
@@ -145,9 +148,9 @@ def admin_message(record: DeliveryRecord, *, teammate: User, kind: str, subject:
 
 
 def from_customer(sent: dict[str, Any], writer: dict[str, Any]) -> Json:
-    """Begin a conversation a customer writes."""
+    """Open a conversation by a customer."""
     customer = person_of(writer)
-    written = read_text(sent.get("body"), "body", most=LONGEST_BODY)
+    written = read_text(sent.get("body"), "body", most=MAX_BODY_LENGTH)
     if not written:
         raise MissingField("body is required", field="body")
     conversation = threads.open_by_customer(customer, body=written, at=timezone.now())

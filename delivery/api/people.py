@@ -1,4 +1,4 @@
-"""What is done to people that delivery has a part in: leads and visitors made users, and people erased for good."""
+"""Endpoints for people that involve delivery: leads and visitors become users, and erasure."""
 
 from typing import Any
 from uuid import UUID
@@ -26,35 +26,35 @@ class ConvertLead(Endpoint):
     """/contacts/convert."""
 
     def post(self, request: Request) -> Response:
-        """Make a lead the user it turned out to be: one person from now on, nothing lost.
+        """Convert a lead to the user they turned out to be, and merge their data.
 
-        So may be whoever was known by an address alone, by their id.
+        Also a user without a user_id can be converted, by their id.
         """
         sent = body(request)
         contact = read_mapping(sent.get("contact"), "contact")
         by_address = Customer.objects.present().filter(user_id=None)
         if first_given(contact, "id") is not None:
-            return converted(get_row(by_address, contact["id"]), sent)
-        return converted(find_lead(contact), sent)
+            return convert_lead(get_row(by_address, contact["id"]), sent)
+        return convert_lead(find_lead(contact), sent)
 
 
 class Visitors(Endpoint):
-    """/visitors: whoever wrote in the messenger without being known, by the id getVisitorId gives as user_id."""
+    """/visitors: leads who wrote in the messenger, by their visitor id (from getVisitorId) as user_id."""
 
     parameters = {"get": (asked("user_id", "The visitor's id."), asked("id", "The lead's id."))}
 
     def get(self, request: Request) -> Response:
-        """Find one by user_id."""
+        """Return the lead with this user_id or id."""
         return answer_with_user(visitor_of(request.query_params))
 
     def put(self, request: Request) -> Response:
-        """Bring one up to date, named by user_id or id."""
+        """Update a visitor, named by user_id or id."""
         sent = body(request)
         return save_and_answer(sent, lead=visitor_of(sent))
 
-    # Some clients change things by POST.
+    # Some clients update by POST.
     def post(self, request: Request) -> Response:
-        """Bring one up to date, as PUT does."""
+        """Update a visitor, as PUT does."""
         return self.put(request)
 
 
@@ -62,15 +62,13 @@ class Visitor(Endpoint):
     """/visitors/{id}."""
 
     def get(self, request: Request, pk: str) -> Response:
-        """Find one."""
         return answer_with_user(visitor_of({"id": pk}))
 
     def put(self, request: Request, pk: str) -> Response:
-        """Bring one up to date."""
         return save_and_answer(body(request), lead=visitor_of({"id": pk}))
 
     def delete(self, request: Request, pk: str) -> Response:
-        """Archive one."""
+        """Archive the visitor."""
         return archive_and_answer(visitor_of({"id": pk}))
 
 
@@ -78,40 +76,40 @@ class ConvertVisitor(Endpoint):
     """/visitors/convert."""
 
     def post(self, request: Request) -> Response:
-        """Make a visitor the user it turned out to be, or the lead it is already."""
+        """Convert a visitor to a user; with type=lead, return the lead that the visitor already is."""
         sent = body(request)
         visitor = visitor_of(read_mapping(sent.get("visitor"), "visitor"))
         if read_text(sent.get("type"), "type") in ("lead", "contact"):
             return answer_with_user(visitor)
-        return converted(visitor, sent)
+        return convert_lead(visitor, sent)
 
 
 class UserDeleteRequests(Endpoint):
     """/user_delete_requests."""
 
     def post(self, request: Request) -> Response:
-        """Erase a user or lead for good: all that is personal is blanked, bare rows stay for the counts."""
+        """Erase a user or lead for good: personal data is blanked, bare rows remain for the counts."""
         sent = body(request)
         named = first_given(sent, "intercom_user_id", "id")
         if named is not None:
-            refuse_unread_keys(sent, "user_id", "email", instead="Name whom to erase by intercom_user_id alone")
+            refuse_unread_keys(sent, "user_id", "email", instead="Name the user to erase by intercom_user_id only")
         if named is None:
             raise MissingField("intercom_user_id is required", field="intercom_user_id")
-        # An archived one too can be erased.
+        # Archived customers can be erased, too.
         customer = get_row(Customer.objects.all(), named, what="intercom_user_id")
         erase.erase(customer, at=timezone.now())
         return Response({"id": str(customer.pk)})
 
 
-def converted(lead: Customer, sent: dict[str, Any]) -> Response:
-    """Answer with the user a lead became."""
+def convert_lead(lead: Customer, sent: dict[str, Any]) -> Response:
+    """Convert a lead to the user that the body names; return the user."""
     facts = read_mapping(sent.get("user"), "user")
     refuse_our_id(facts, path="user.")
     if first_given(facts, "user_id", "email") is None and first_given(facts, "id") is not None:
         user = intake.find_customer({"id": facts["id"]})
         facts = {**facts, "user_id": user.user_id, "email": user.email}
     if first_given(facts, "user_id", "email") is None:
-        raise Refused("Name the user by user_id or email.", field="user")
+        raise Refused("user must have a user_id or an email.", field="user")
     at, warnings = timezone.now(), Warnings()
     facts = {key: value for key, value in facts.items() if key != "id"}
     user = merge.log_in(lead, facts, at=at, source=Source.REST, on_bad_value=warnings.note)
@@ -119,7 +117,7 @@ def converted(lead: Customer, sent: dict[str, Any]) -> Response:
 
 
 def visitor_of(reference: Any) -> Customer:
-    """The lead a visitor has become, by the visitor's own id or by the lead's."""
+    """Return the lead that a visitor became, by the visitor's id or by the lead's id."""
     key = read_text(reference.get("user_id"), "user_id")
     try:
         found = sessions.lead_of(UUID(key)) if key else None

@@ -1,4 +1,4 @@
-"""Replies, and what else is done to a conversation by replying: a note, an assignment, open, close, snooze."""
+"""Replies and other actions on a conversation: note, assignment, open, close, snooze."""
 
 import mimetypes
 from collections.abc import Callable
@@ -24,77 +24,76 @@ from delivery.conversations import threads
 from delivery.models import Conversation
 from messaging.content import ContentError
 
-MOST_ATTACHMENTS = 5
-LONGEST_REPLY = 100_000
+MAX_ATTACHMENTS = 5
+MAX_REPLY_LENGTH = 100_000
 LAST = "last"
 
 
 class Reply(Endpoint):
-    """/conversations/{id}/reply, and /conversations/last/reply for the newest of one user."""
+    """/conversations/{id}/reply, and /conversations/last/reply for the newest conversation of one user."""
 
     parameters = {"post": (PLAIN,), "put": (PLAIN,)}
 
     def post(self, request: Request, pk: str) -> Response:
-        """Say or do something in a conversation, as its user or as a teammate; answers with the whole of it."""
-        # An `id` here is the conversation's: some clients send it beside the address.
+        """Reply to or change a conversation, as its user or as a teammate; return the conversation with its parts."""
+        # Some clients repeat the conversation's id in the body.
         sent, at = {key: value for key, value in body(request).items() if key != "id"}, timezone.now()
-        found = last_of(sent) if pk == LAST else get_row(Conversation.objects.all(), pk)
+        found = newest_conversation_of(sent) if pk == LAST else get_row(Conversation.objects.all(), pk)
         try:
-            if by_teammate(sent):
-                as_teammate(found, sent, at=at, is_last=pk == LAST)
+            if is_by_teammate(sent):
+                act_as_teammate(found, sent, at=at, is_last=pk == LAST)
             else:
-                as_customer(found, sent, at=at)
+                reply_as_customer(found, sent, at=at)
         except ContentError as wrong:
             raise Refused(str(wrong), field="body") from wrong
         return conversation_response(request, found)
 
     def put(self, request: Request, pk: str) -> Response:
-        """Note that the customer has read it, which the Python client asks for here: `{"read": true}`."""
+        """Mark the conversation as read by the customer: `{"read": true}`. The Python client uses this URL."""
         found = get_row(Conversation.objects.all(), pk)
         if read_flag(body(request).get("read"), "read"):
             threads.mark_read(found)
         return conversation_response(request, found)
 
 
-def last_of(sent: dict[str, Any]) -> Conversation:
-    """The newest conversation of the user the body names."""
-    customer = person_of({**sent, "type": ""} if by_teammate(sent) else sent)
+def newest_conversation_of(sent: dict[str, Any]) -> Conversation:
+    """Return the newest conversation of the user that the body names."""
+    customer = person_of({**sent, "type": ""} if is_by_teammate(sent) else sent)
     found = Conversation.objects.of(customer).order_by("-updated_at", "-pk").first()
     if found is None:
-        raise Unknown("This user has no conversation.", field="id")
+        raise Unknown("This user has no conversations.", field="id")
     return found
 
 
-def by_teammate(sent: dict[str, Any]) -> bool:
-    """Whether a teammate speaks: `type` says so, or an admin_id where it is left out."""
+def is_by_teammate(sent: dict[str, Any]) -> bool:
+    """Return whether a teammate is the author: by `type`, or without it by an admin_id."""
     kind = read_text(sent.get("type"), "type") or ("user" if first_given(sent, "admin_id") is None else "admin")
     if kind not in ("admin", "user", "contact", "lead"):
-        raise Refused("type is user or admin.", field="type")
+        raise Refused("type must be user or admin.", field="type")
     return kind == "admin"
 
 
 @retried
-def as_customer(found: Conversation, sent: dict[str, Any], *, at: datetime) -> None:
-    """Add what the user wrote."""
+def reply_as_customer(found: Conversation, sent: dict[str, Any], *, at: datetime) -> None:
     if (read_text(sent.get("message_type"), "message_type") or "comment") != "comment":
-        raise Refused("A user's message_type is comment.", field="message_type")
+        raise Refused("The message_type of a user's reply must be comment.", field="message_type")
     if person_of(sent).pk != found.customer_id:
-        raise Forbidden("This conversation is with another user.")
-    attachments = attached(sent)
-    threads.reply_by_customer(found, body=written(sent, or_any=attachments), at=at, attachments=attachments)
+        raise Forbidden("This conversation belongs to another user.")
+    attachments = attachments_of(sent)
+    threads.reply_by_customer(found, body=required_body(sent, or_any=attachments), at=at, attachments=attachments)
 
 
 @retried
-def as_teammate(found: Conversation, sent: dict[str, Any], *, at: datetime, is_last: bool) -> None:
-    """Do what the message_type says."""
+def act_as_teammate(found: Conversation, sent: dict[str, Any], *, at: datetime, is_last: bool) -> None:
+    """Carry out the action that message_type names."""
     kind = read_text(sent.get("message_type"), "message_type") or "comment"
-    if kind not in ACTS:
-        raise Refused(f"message_type is one of {', '.join(ACTS)}.", field="message_type")
-    ACTS[kind](found, teammate_of(sent, is_last=is_last), sent, at)
+    if kind not in ACTIONS:
+        raise Refused(f"message_type must be one of {', '.join(ACTIONS)}.", field="message_type")
+    ACTIONS[kind](found, teammate_of(sent, is_last=is_last), sent, at)
 
 
 def teammate_of(sent: dict[str, Any], *, is_last: bool) -> User:
-    """The teammate who speaks, by admin_id; by email too, where that is not the user's."""
+    """Return the teammate by admin_id, or by email unless the email is the user's."""
     named = first_given(sent, "admin_id")
     if named is None and first_given(sent, "email") is not None and not is_last:
         email = read_text(sent["email"], "email")
@@ -108,51 +107,51 @@ def teammate_of(sent: dict[str, Any], *, is_last: bool) -> User:
 
 
 def comment(found: Conversation, teammate: User, sent: dict[str, Any], at: datetime) -> None:
-    """Answer the customer."""
-    attachments = attached(sent)
-    words = written(sent, or_any=attachments)
+    """Reply to the customer."""
+    attachments = attachments_of(sent)
+    words = required_body(sent, or_any=attachments)
     threads.reply_by_teammate(found, teammate=teammate, body=words, at=at, attachments=attachments)
 
 
 def note(found: Conversation, teammate: User, sent: dict[str, Any], at: datetime) -> None:
-    """Add what only the team sees."""
-    threads.note(found, teammate=teammate, body=written(sent), at=at)
+    """Add a note for the team."""
+    threads.note(found, teammate=teammate, body=required_body(sent), at=at)
 
 
 def assign(found: Conversation, teammate: User, sent: dict[str, Any], at: datetime) -> None:
-    """Hand it to a teammate; "0" or nobody takes it back."""
+    """Assign the conversation to a teammate; "0" or "nobody" removes the assignment."""
     named = read_text(sent.get("assignee_id"), "assignee_id")
     if not named:
         raise MissingField("assignee_id is required", field="assignee_id")
     to = None if named in ("0", "nobody") else find_admin(named, what="assignee_id")
-    threads.assign(found, to=to, teammate=teammate, at=at, body=long_text_of(sent))
+    threads.assign(found, to=to, teammate=teammate, at=at, body=optional_body(sent))
 
 
 def reopen(found: Conversation, teammate: User, sent: dict[str, Any], at: datetime) -> None:
-    """Open it, with an answer where there is a body."""
+    """Open the conversation; reply first if there is a body."""
     if sent.get("body"):
         comment(found, teammate, sent, at)
     threads.reopen(found, teammate=teammate, at=at)
 
 
 def close(found: Conversation, teammate: User, sent: dict[str, Any], at: datetime) -> None:
-    """Close it, with an answer where there is a body."""
+    """Close the conversation; reply first if there is a body."""
     if sent.get("body"):
         comment(found, teammate, sent, at)
     threads.close(found, teammate=teammate, at=at)
 
 
 def snooze(found: Conversation, teammate: User, sent: dict[str, Any], at: datetime) -> None:
-    """Put it away until a time to come."""
+    """Snooze the conversation until a time in the future."""
     until = read_moment(sent.get("snoozed_until"), "snoozed_until")
     if until is None:
         raise MissingField("snoozed_until is required", field="snoozed_until")
     if until <= at:
-        raise Refused("snoozed_until must lie in the future.", field="snoozed_until")
+        raise Refused("snoozed_until must be in the future.", field="snoozed_until")
     threads.snooze(found, until=until, teammate=teammate, at=at)
 
 
-ACTS: dict[str, Callable[[Conversation, User, dict[str, Any], datetime], None]] = {
+ACTIONS: dict[str, Callable[[Conversation, User, dict[str, Any], datetime], None]] = {
     "comment": comment,
     "note": note,
     "assignment": assign,
@@ -162,35 +161,38 @@ ACTS: dict[str, Callable[[Conversation, User, dict[str, Any], datetime], None]] 
 }
 
 
-def written(sent: dict[str, Any], *, or_any: object = None) -> str:
-    """The body, which must be there where nothing comes with it."""
-    words = long_text_of(sent)
+def required_body(sent: dict[str, Any], *, or_any: object = None) -> str:
+    """Return the body; raise Missing if there is neither a body nor an attachment."""
+    words = optional_body(sent)
     if not words and not or_any:
         raise MissingField("body is required", field="body")
     return words
 
 
-def long_text_of(sent: dict[str, Any]) -> str:
-    """The body, "" where there is none."""
-    return read_text(sent.get("body"), "body", most=LONGEST_REPLY)
+def optional_body(sent: dict[str, Any]) -> str:
+    """Return the body, or "" if there is none."""
+    return read_text(sent.get("body"), "body", most=MAX_REPLY_LENGTH)
 
 
-def attached(sent: dict[str, Any]) -> list[dict[str, Any]]:
-    """The files at `attachment_urls`, as links: nothing is fetched."""
+def attachments_of(sent: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the files at `attachment_urls` as links. Nothing is downloaded."""
     urls = first_given(sent, "attachment_urls")
     urls = [] if urls is None else urls
-    if not isinstance(urls, list) or len(urls) > MOST_ATTACHMENTS:
-        raise Refused(f"attachment_urls is a list of at most {MOST_ATTACHMENTS} addresses.", field="attachment_urls")
-    return [file_at(read_long_text(url, "attachment_urls")) for url in urls]
+    if not isinstance(urls, list) or len(urls) > MAX_ATTACHMENTS:
+        raise Refused(f"attachment_urls must be a list of at most {MAX_ATTACHMENTS} URLs.", field="attachment_urls")
+    return [linked_file(read_long_text(url, "attachment_urls")) for url in urls]
 
 
-def file_at(url: str) -> dict[str, Any]:
-    """What an address says of the file at it."""
+def linked_file(url: str) -> dict[str, Any]:
+    """Return what the URL of a file shows about it."""
     try:
         parts = urlsplit(url)
     except ValueError:
         parts = urlsplit("")
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise Refused("attachment_urls holds what is no web address.", field="attachment_urls")
+        raise Refused(
+            "attachment_urls contains an invalid URL. Each must begin with http:// or https://.",
+            field="attachment_urls",
+        )
     name = PurePosixPath(parts.path).name or parts.hostname
     return {"name": name, "url": url, "content_type": mimetypes.guess_type(name)[0]}

@@ -1,4 +1,4 @@
-"""What each call about messages and conversations takes and answers (wire 5.5 to 5.13), for the OpenAPI document."""
+"""OpenAPI schemas of the calls about messages and conversations (wire 5.5 to 5.13)."""
 
 from audiences.api.base.endpoint import Endpoint
 from audiences.api.base.openapi import (
@@ -76,7 +76,7 @@ SUBSCRIPTION_SENT = {
     "hub_secret": TEXTUAL,
     "active": SENT_BOOLEAN,
 }
-NOBODY: Schema = {"type": "null"}
+NULL: Schema = {"type": "null"}
 SCHEMAS: dict[str, Schema] = {
     "Attachment": shape(
         "upload",
@@ -106,11 +106,11 @@ SCHEMAS: dict[str, Schema] = {
         **CONVERSATION,
         conversation_parts=listed("conversation_part", ref("ConversationPart"), total_count=WHOLE),
         conversation_rating=shape(
-            rating=NOBODY,
-            remark=NOBODY,
-            created_at=NOBODY,
-            customer=shape(type=NOBODY, id=NOBODY),
-            teammate=shape(type=NOBODY, id=NOBODY),
+            rating=NULL,
+            remark=NULL,
+            created_at=NULL,
+            customer=shape(type=NULL, id=NULL),
+            teammate=shape(type=NULL, id=NULL),
         ),
     ),
     "Job": shape(
@@ -153,7 +153,7 @@ SCHEMAS: dict[str, Schema] = {
     ),
     "Reply": sent(
         type=one_of("user", "admin", "contact", "lead"),
-        message_type=one_of(*replies.ACTS),
+        message_type=one_of(*replies.ACTIONS),
         body=TEXTUAL,
         admin_id=TEXTUAL,
         assignee_id=TEXTUAL,
@@ -161,12 +161,12 @@ SCHEMAS: dict[str, Schema] = {
         user_id=TEXTUAL,
         email=TEXTUAL,
         intercom_user_id=TEXTUAL,
-        attachment_urls={**many({**TEXT, "format": "uri"}), "maxItems": replies.MOST_ATTACHMENTS},
+        attachment_urls={**many({**TEXT, "format": "uri"}), "maxItems": replies.MAX_ATTACHMENTS},
     ),
     "Read": sent("read", read=SENT_BOOLEAN),
 }
-WHOLE_ONE = ref("Conversation")
-READ = Call(tag="Conversations", sends=ref("Read"), answers=WHOLE_ONE)
+CONVERSATION_WITH_PARTS = ref("Conversation")
+MARK_READ = Call(tag="Conversations", sends=ref("Read"), answers=CONVERSATION_WITH_PARTS)
 LOG = Call(
     tag="Subscriptions",
     answers=page_of("notification_event", ref("Notification"), key="items"),
@@ -179,7 +179,6 @@ OWNER = shape("admin", id=TEXT, name=TEXT, email=MAYBE_TEXT)
 
 
 def bulk(*methods: str, data_type: str) -> Call:
-    """One of the two bulk calls."""
     item = sent(method=one_of(*methods), data_type=const(data_type), data=FREE)
     items = {**many(item), "minItems": 1, "maxItems": 1000}
     return Call(tag="Bulk", sends=sent("items", items=items, job=sent(id=TEXTUAL)), answers=ref("Job"))
@@ -191,8 +190,8 @@ CALLS: dict[type[Endpoint], dict[str, Call]] = {
             tag="Conversations",
             answers=listed("conversation", ref("ListedConversation"), pages=ref("Pages")),
             more=(
-                "For one user (`type=user`) this also has email and push messages matched for that user now, at most"
-                " once in 15 minutes; two headers say whether it did and when it next may."
+                "For one user (`type=user`) this also matches email and push messages for that user, at most once per"
+                " 15 minutes. Two headers report whether matching ran and when it may run again."
             ),
             headers=(
                 ("X-Outbound-Matching", "`ran` or `limited`, for one user."),
@@ -201,18 +200,18 @@ CALLS: dict[type[Endpoint], dict[str, Call]] = {
         )
     },
     conversations.OneConversation: {
-        "get": Call(tag="Conversations", answers=WHOLE_ONE),
-        "put": READ,
+        "get": Call(tag="Conversations", answers=CONVERSATION_WITH_PARTS),
+        "put": MARK_READ,
     },
     replies.Reply: {
         "post": Call(
             tag="Conversations",
             sends=ref("Reply"),
-            answers=WHOLE_ONE,
+            answers=CONVERSATION_WITH_PARTS,
             refuses=(403,),
-            more="The id `last` is the newest conversation of the user the body names.",
+            more="The id `last` stands for the newest conversation of the user that the body names.",
         ),
-        "put": READ,
+        "put": MARK_READ,
     },
     messages.Messages: {
         "post": Call(

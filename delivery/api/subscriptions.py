@@ -1,4 +1,4 @@
-"""Subscriptions to what happens, and the log of what each was told (wire 5.13)."""
+"""Webhook subscriptions, and the log of each (wire 5.13)."""
 
 import re
 from typing import Any
@@ -29,7 +29,7 @@ class Subscriptions(Endpoint):
     parameters = {"get": PAGE}
 
     def post(self, request: Request) -> Response:
-        """Have an address told of topics; the answer alone shows the secret it is signed with."""
+        """Create a subscription. Only this answer contains the secret that signs its notifications."""
         sent, at = body(request), timezone.now()
         made = Subscription(created_at=at, updated_at=at)
         for field in ("url", "topics"):
@@ -37,13 +37,13 @@ class Subscriptions(Endpoint):
                 raise MissingField(f"{field} is required", field=field)
         update_from_request(sent, made)
         made.save()
-        return Response({**shape(made), "hub_secret": made.secret})
+        return Response({**subscription_payload(made), "hub_secret": made.secret})
 
     def get(self, request: Request) -> Response:
-        """List them."""
+        """List the subscriptions."""
         found, pages, total = page_rows(request, Subscription.objects.order_by("pk"))
-        shapes = list(map(shape, found))
-        # Two names for the same: the wire's, and the one clients of this family look under.
+        shapes = list(map(subscription_payload, found))
+        # The same list under two keys: the documented one, and the one that existing clients read.
         lists = {"items": shapes, "subscriptions": shapes}
         return Response({"type": "notification_subscription.list", "pages": pages, "total_count": total, **lists})
 
@@ -52,28 +52,27 @@ class OneSubscription(Endpoint):
     """/subscriptions/{id}."""
 
     def get(self, request: Request, pk: str) -> Response:
-        """Find one."""
-        return Response(shape(subscription_of(pk)))
+        return Response(subscription_payload(subscription_of(pk)))
 
     def put(self, request: Request, pk: str) -> Response:
-        """Change its address, topics, secret, or whether it is active."""
+        """Change the URL, the topics, the secret or the active flag."""
         sent, at = body(request), timezone.now()
         with transaction.atomic():
             found = subscription_of(pk)
             update_from_request(sent, found)
             found.updated_at = at
             found.save()
-        return Response(shape(found))
+        return Response(subscription_payload(found))
 
-    # Some clients change things by POST.
+    # Some clients update by POST.
     def post(self, request: Request, pk: str) -> Response:
-        """Change its address, topics, secret, or whether it is active, as PUT does."""
+        """Change the subscription, as PUT does."""
         return self.put(request, pk)
 
     def delete(self, request: Request, pk: str) -> Response:
-        """Remove it, with its log."""
+        """Delete the subscription and its log."""
         found = subscription_of(pk)
-        response = Response(shape(found))
+        response = Response(subscription_payload(found))
         found.delete()
         return response
 
@@ -82,11 +81,11 @@ class Ping(Endpoint):
     """/subscriptions/{id}/ping."""
 
     def post(self, request: Request, pk: str) -> Response:
-        """Have a `ping` sent to it now."""
+        """Send a `ping` notification to the subscription now."""
         found = subscription_of(pk)
         with transaction.atomic():
             webhook_outbox.announce_ping(found, at=timezone.now())
-        return Response(shape(found))
+        return Response(subscription_payload(found))
 
 
 class Sent(Endpoint):
@@ -95,8 +94,8 @@ class Sent(Endpoint):
     parameters = {"get": PAGE}
 
     def get(self, request: Request, pk: str) -> Response:
-        """List what it was told, the newest first."""
-        return log(request, pk, state=NotificationState.DELIVERED)
+        """List the delivered notifications, newest first."""
+        return notification_log(request, pk, state=NotificationState.DELIVERED)
 
 
 class Failures(Endpoint):
@@ -105,12 +104,12 @@ class Failures(Endpoint):
     parameters = {"get": PAGE}
 
     def get(self, request: Request, pk: str) -> Response:
-        """List what did not get through, the newest first: given up, or to be tried again."""
-        return log(request, pk, detail__gt="")
+        """List the notifications that failed, newest first, including those that will be tried again."""
+        return notification_log(request, pk, detail__gt="")
 
 
-def log(request: Request, pk: str, **which: Any) -> Response:
-    """Answer with a page of a subscription's log."""
+def notification_log(request: Request, pk: str, **which: Any) -> Response:
+    """Return a page of a subscription's notifications."""
     rows = Notification.objects.filter(subscription=subscription_of(pk), **which).order_by("-pk")
     found, pages, total = page_rows(request, rows)
     events = list(map(notification_payload, found))
@@ -118,12 +117,11 @@ def log(request: Request, pk: str, **which: Any) -> Response:
 
 
 def subscription_of(named: Any) -> Subscription:
-    """The subscription of this id, with or without its prefix, or 404."""
+    """Return the subscription with this id, with or without the prefix, or raise Unknown (404)."""
     return get_row(Subscription.objects.all(), PREFIX.sub("", read_text(named, "id")))
 
 
 def update_from_request(sent: dict[str, Any], found: Subscription) -> None:
-    """Read what was sent into the row."""
     if "url" in sent:
         found.url = read_text(sent["url"], "url", most=safe_http.LONGEST_URL)
         try:
@@ -131,7 +129,7 @@ def update_from_request(sent: dict[str, Any], found: Subscription) -> None:
         except safe_http.NotAllowed as wrong:
             raise Refused(str(wrong), field="url") from wrong
     if "topics" in sent:
-        found.topics = topics(sent["topics"])
+        found.topics = topics_from(sent["topics"])
     if first_given(sent, "hub_secret") is not None:
         found.secret = read_text(sent["hub_secret"], "hub_secret", most=200)
     is_active = read_flag(sent.get("active"), "active")
@@ -139,18 +137,17 @@ def update_from_request(sent: dict[str, Any], found: Subscription) -> None:
         found.active = is_active
 
 
-def topics(given: Any) -> list[str]:
-    """Read which topics are wanted."""
+def topics_from(given: Any) -> list[str]:
     if not isinstance(given, list) or not given:
-        raise Refused("topics is a list that holds something.", field="topics")
+        raise Refused("topics must be a non-empty list.", field="topics")
     names = [read_text(topic, "topics") for topic in given]
     if unknown := [name for name in names if name not in Topic.values]:
-        raise Refused(f"There is no topic {unknown[0]}. There are: {', '.join(Topic.values)}.", field="topics")
+        raise Refused(f"Unknown topic {unknown[0]}. Topics: {', '.join(Topic.values)}.", field="topics")
     return list(dict.fromkeys(names))
 
 
-def shape(found: Subscription) -> Json:
-    """A subscription, without its secret."""
+def subscription_payload(found: Subscription) -> Json:
+    """Return a subscription without its secret."""
     here = f"../subscriptions/nsub_{found.pk}"
     return {
         "type": "notification_subscription",
@@ -167,7 +164,7 @@ def shape(found: Subscription) -> Json:
 
 
 def notification_payload(row: Notification) -> Json:
-    """What a subscription was told, or is to be, and how that went."""
+    """Return a notification with the result of its delivery."""
     return {
         **dispatcher.envelope(row),
         "delivery_status": row.state,

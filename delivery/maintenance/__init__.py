@@ -1,1 +1,1 @@
-"""Maintenance: the minute sweep, retention and changes of an attribute kind."""
+"""Maintenance: the minute sweep, retention, and attributes that change kind or are retired."""

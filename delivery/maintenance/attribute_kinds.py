@@ -1,7 +1,7 @@
-"""The kind of a custom attribute changed where very many have a value: asked for by a click, done by a worker.
+"""Change of a custom attribute's kind: requested by an Admin, carried out by a worker if there are many values.
 
-It is one transaction, so no rule ever sees half of it. A worker that dies leaves the change as it was asked for, and
-the minute sweep begins it again; one that comes second finds it taken, or done.
+It is one transaction, so rules never see a part of it. If the worker dies, the request stays and the minute sweep
+starts it again; a second worker finds it claimed or done.
 """
 
 from datetime import datetime
@@ -20,45 +20,45 @@ from audiences.models.catalogue import Scope
 from audiences.rules import Kind, RuleError, parse
 from messaging.models import Message, State
 
-# From so many values on a worker converts them; fewer, the request does.
-MOST_AT_ONCE = 20_000
+# With more values than this, a worker converts them instead of the request.
+MAX_VALUES_PER_REQUEST = 20_000
 PREFIX: dict[Scope, str] = {Scope.CUSTOMER: CUSTOM, Scope.COMPANY: COMPANY_CUSTOM}
-# A message in one of these states goes by its rules, now or soon.
-GOES_BY_ITS_RULES = (State.SCHEDULED, State.LIVE, State.SAMPLED, State.PAUSED)
+# A message in one of these states uses its rules, now or soon.
+STATES_USING_RULES = (State.SCHEDULED, State.LIVE, State.SAMPLED, State.PAUSED)
 
 
-class UnderWay(Exception):
+class ChangeInProgress(Exception):
     """This attribute is being changed already."""
 
 
-def ask_for(attribute: CustomAttribute, *, to: Kind, values: int, lose_at_most: int, at: datetime) -> KindChange:
-    """Have a worker change the kind; UnderWay where one does."""
+def request_change(attribute: CustomAttribute, *, to: Kind, values: int, lose_at_most: int, at: datetime) -> KindChange:
+    """Request the change; raise ChangeInProgress if another one is in progress."""
     try:
         with transaction.atomic():
             return KindChange.objects.create(
                 attribute=attribute, to=to, values=values, lose_at_most=lose_at_most, asked_at=at
             )
     except IntegrityError as taken:
-        raise UnderWay from taken
+        raise ChangeInProgress from taken
 
 
-def under_way() -> list[int]:
-    """The changes a worker is to carry out."""
+def pending_changes() -> list[int]:
+    """Return the keys of the changes that a worker must carry out."""
     return list(KindChange.objects.filter(ended_at=None).order_by("pk").values_list("pk", flat=True))
 
 
-def carry_out(key: int, *, at: datetime) -> bool:
-    """Do what was asked for, or write down why not; False where another worker does, or did."""
+def apply_change(key: int, *, at: datetime) -> bool:
+    """Carry out a change or store why it is impossible; return False if another worker does or did it."""
     with transaction.atomic():
         change = lock_kind_change(key)
         if change is None:
             return False
         attribute, was = change.attribute, Kind(change.attribute.kind)
         change.ended_at = at
-        hold_rules_still()
-        if blocked(attribute, to=Kind(change.to)):
+        lock_rules()
+        if is_blocked(attribute, to=Kind(change.to)):
             change.trouble = (
-                "A message that goes by its rules, or a segment, asks about it in a way that would not fit."
+                "A rule of a segment, or of a scheduled, live or paused message, is invalid for the new kind."
             )
         else:
             try:
@@ -67,8 +67,8 @@ def carry_out(key: int, *, at: datetime) -> bool:
                 )
             except kind_conversion.TooMuchLost as too_much:
                 change.trouble = (
-                    f"{too_much.lost:,} values would have become unknown by then, and the page said"
-                    f" {change.lose_at_most:,}."
+                    f"Values that would be lost: {too_much.lost:,}, more than the {change.lose_at_most:,} that were"
+                    " confirmed."
                 )
             else:
                 change.kept, change.lost = done.kept, done.lost
@@ -79,7 +79,7 @@ def carry_out(key: int, *, at: datetime) -> bool:
 
 
 def lock_kind_change(key: int) -> KindChange | None:
-    """Take a change in hand until the transaction ends; None where it is done, or in other hands."""
+    """Lock a change until the transaction ends; return None if it is done or another worker holds it."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_try_advisory_xact_lock(%s, %s)", [Lock.KIND_CHANGE, key % 2**31])
         if not cursor.fetchone()[0]:
@@ -87,14 +87,14 @@ def lock_kind_change(key: int) -> KindChange | None:
     return KindChange.objects.select_related("attribute").filter(pk=key, ended_at=None).first()
 
 
-def hold_rules_still() -> None:
-    """Have no rules saved until the transaction ends."""
+def lock_rules() -> None:
+    """Block saving of rules until the transaction ends."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", [Lock.SEGMENTS])
 
 
-def asking_about(attribute: CustomAttribute) -> QuerySet[Audience]:
-    """The audiences and segments with a rule about it."""
+def audiences_using(attribute: CustomAttribute) -> QuerySet[Audience]:
+    """Return the audiences and segments with a rule on this attribute."""
     named = Func(
         "rules",
         Value("$.** ? (@.attribute == $name)"),
@@ -106,25 +106,25 @@ def asking_about(attribute: CustomAttribute) -> QuerySet[Audience]:
     return Audience.objects.filter(named)
 
 
-def blocked(attribute: CustomAttribute, *, to: Kind) -> bool:
-    """Whether a message that goes by its rules, or a segment, would break."""
-    kinds = with_kind(CustomAttribute.objects.catalogue(), attribute, to=to)
-    found = asking_about(attribute)
-    live = Message.objects.filter(audience__in=found, state__in=GOES_BY_ITS_RULES).values("audience")
-    return any(broken(one, kinds) for one in found if one.name) or any(
-        broken(one, kinds) for one in Audience.objects.filter(pk__in=live)
+def is_blocked(attribute: CustomAttribute, *, to: Kind) -> bool:
+    """Return whether the new kind would break a segment, or a message that uses its rules."""
+    kinds = catalogue_with_kind(CustomAttribute.objects.catalogue(), attribute, to=to)
+    found = audiences_using(attribute)
+    live = Message.objects.filter(audience__in=found, state__in=STATES_USING_RULES).values("audience")
+    return any(rule_error(one, kinds) for one in found if one.name) or any(
+        rule_error(one, kinds) for one in Audience.objects.filter(pk__in=live)
     )
 
 
-def with_kind(catalogue: Catalogue, attribute: CustomAttribute, *, to: Kind) -> Catalogue:
-    """The catalogue as it would be."""
+def catalogue_with_kind(catalogue: Catalogue, attribute: CustomAttribute, *, to: Kind) -> Catalogue:
+    """Return a copy of the catalogue with the new kind."""
     customer, company = dict(catalogue.customer), dict(catalogue.company)
     (customer if attribute.scope == Scope.CUSTOMER else company)[attribute.name] = to
     return Catalogue(customer=customer, company=company)
 
 
-def broken(audience: Audience, catalogue: Catalogue) -> str:
-    """Which rule would make no sense, in a sentence; empty where all would."""
+def rule_error(audience: Audience, catalogue: Catalogue) -> str:
+    """Return the error of the first rule that this catalogue makes invalid; "" if all are valid."""
 
     def kind_of(name: str) -> tuple[Kind, str]:
         found = attributes.find_attribute(name, catalogue=catalogue)

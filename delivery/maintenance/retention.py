@@ -1,7 +1,7 @@
-"""Deleting what was kept long enough, as the workspace says: once a day, a slice of a table at a time.
+"""Retention: deletes data that is older than the workspace's limits, once a day and one slice of a table at a time.
 
-What rules ask stays (event summaries, what was sent, opened and clicked), and delivery records always do: only what was
-filled in for somebody goes. In-app messages are part of a conversation, which is kept until the person is erased.
+Data that rules need stays (event summaries; sent, opened and clicked), and so do delivery records: only their variables
+are deleted. In-app messages belong to a conversation, which stays until the person is erased.
 """
 
 import logging
@@ -18,22 +18,22 @@ from messaging.models import Channel, Message, MessageVersion
 
 log = logging.getLogger(__name__)
 
-# So many rows of a table are looked through between two commits.
-SLICE = 5000
-REFUSED_KEPT = timedelta(days=90)
-LEAVES_US = (Channel.EMAIL, Channel.PUSH)
+# The rows of a table that are scanned between two commits.
+SLICE_SIZE = 5000
+REFUSED_VISITORS_RETENTION = timedelta(days=90)
+EXTERNAL_CHANNELS = (Channel.EMAIL, Channel.PUSH)
 
-Wanted = Callable[[], bool]
+ShouldContinue = Callable[[], bool]
 
 
-def delete_expired(*, at: datetime, go_on: Wanted, size: int = SLICE) -> dict[str, int]:
-    """Delete what is older than the workspace keeps it; how many of each. What is left over is for the next day."""
+def delete_expired(*, at: datetime, go_on: ShouldContinue, size: int = SLICE_SIZE) -> dict[str, int]:
+    """Delete expired data; return the number of deleted rows by table. The next day continues where this stops."""
     workspace = Workspace.current()
-    RefusedVisitors.objects.filter(day__lt=(at - REFUSED_KEPT).date()).delete()
+    RefusedVisitors.objects.filter(day__lt=(at - REFUSED_VISITORS_RETENTION).date()).delete()
     found: dict[str, int] = {}
     for kept_days, parts in (
-        (workspace.keep_events_days, EVENTS),
-        (workspace.keep_copies_days, COPIES),
+        (workspace.keep_events_days, EVENT_STEPS),
+        (workspace.keep_copies_days, COPY_STEPS),
     ):
         if kept_days is None:
             continue
@@ -41,12 +41,12 @@ def delete_expired(*, at: datetime, go_on: Wanted, size: int = SLICE) -> dict[st
         for name, part in parts.items():
             found[name] = sum(part(before, at, size, go_on))
     if found:
-        log.info("kept long enough: %s", ", ".join(f"{many} {name}" for name, many in found.items()))
+        log.info("retention deleted: %s", ", ".join(f"{many} {name}" for name, many in found.items()))
     return found
 
 
-def slices(rows: QuerySet[Any], *, size: int, go_on: Wanted) -> Iterator[Q]:
-    """A table by its keys, a slice at a time, each read once."""
+def key_slices(rows: QuerySet[Any], *, size: int, go_on: ShouldContinue) -> Iterator[Q]:
+    """Yield the ranges of a table's keys."""
     ends = rows.aggregate(first=Min("pk"), last=Max("pk"))
     first = ends["first"]
     while first is not None and first <= ends["last"] and go_on():
@@ -54,49 +54,51 @@ def slices(rows: QuerySet[Any], *, size: int, go_on: Wanted) -> Iterator[Q]:
         first += size
 
 
-def unlocked(rows: QuerySet[Any]) -> QuerySet[Any]:
-    """The keys of those that no other transaction holds: nobody is waited for, the next day comes back to the rest."""
+def unlocked_keys(rows: QuerySet[Any]) -> QuerySet[Any]:
+    """Return the keys of the rows that no other transaction locks. The next day handles the others."""
     return rows.select_for_update(skip_locked=True, of=("self",)).values("pk")
 
 
-def events(before: datetime, _at: datetime, size: int, go_on: Wanted) -> Iterator[int]:
-    """Events; their summaries stay."""
-    for part in slices(Event.objects.all(), size=size, go_on=go_on):
+def delete_events(before: datetime, _at: datetime, size: int, go_on: ShouldContinue) -> Iterator[int]:
+    """Delete events; their summaries stay."""
+    for part in key_slices(Event.objects.all(), size=size, go_on=go_on):
         with transaction.atomic():
             old = Event.objects.filter(part, happened_at__lt=before)
-            gone = Event.objects.filter(pk__in=unlocked(old)).delete()[0]
+            gone = Event.objects.filter(pk__in=unlocked_keys(old)).delete()[0]
         yield gone
 
 
-def job_items(before: datetime, _at: datetime, size: int, go_on: Wanted) -> Iterator[int]:
-    """What integrations sent in bulk and could not be written down."""
-    for part in slices(JobItem.objects.all(), size=size, go_on=go_on):
+def delete_job_items(before: datetime, _at: datetime, size: int, go_on: ShouldContinue) -> Iterator[int]:
+    """Delete the failed items of bulk jobs."""
+    for part in key_slices(JobItem.objects.all(), size=size, go_on=go_on):
         with transaction.atomic():
             old = JobItem.objects.filter(part, task__completed_at__lt=before).exclude(error="")
-            gone = JobItem.objects.filter(pk__in=unlocked(old)).delete()[0]
+            gone = JobItem.objects.filter(pk__in=unlocked_keys(old)).delete()[0]
         yield gone
 
 
-def copies(before: datetime, at: datetime, size: int, go_on: Wanted) -> Iterator[int]:
-    """What was filled in for each customer."""
+def blank_copies(before: datetime, at: datetime, size: int, go_on: ShouldContinue) -> Iterator[int]:
+    """Delete the variables of copies."""
     settled = Q(status=Status.SENT, sent_at__lt=before) | Q(status=Status.FAILED, taken_at__lt=before)
-    for part in slices(DeliveryRecord.objects.all(), size=size, go_on=go_on):
+    for part in key_slices(DeliveryRecord.objects.all(), size=size, go_on=go_on):
         with transaction.atomic():
-            old = DeliveryRecord.objects.filter(part, settled, message__channel__in=LEAVES_US).exclude(filled={})
-            blanked = DeliveryRecord.objects.filter(pk__in=unlocked(old)).update(filled={}, forgotten_at=at)
+            old = DeliveryRecord.objects.filter(part, settled, message__channel__in=EXTERNAL_CHANNELS).exclude(
+                filled={}
+            )
+            blanked = DeliveryRecord.objects.filter(pk__in=unlocked_keys(old)).update(filled={}, forgotten_at=at)
         yield blanked
 
 
-def letters(before: datetime, at: datetime, size: int, go_on: Wanted) -> Iterator[int]:
-    """What was written to one person."""
+def blank_direct_messages(before: datetime, at: datetime, size: int, go_on: ShouldContinue) -> Iterator[int]:
+    """Delete the content of direct messages."""
     ended = DeliveryRecord.objects.filter(
         Q(sent_at__lt=before) | Q(status=Status.FAILED, taken_at__lt=before), forgotten_at=None
     )
-    to_one = Message.objects.to_one_person().filter(channel__in=LEAVES_US, records__in=ended).order_by("pk")
+    to_one = Message.objects.to_one_person().filter(channel__in=EXTERNAL_CHANNELS, records__in=ended).order_by("pk")
     written = to_one.exclude(version__subject="", version__body="", version__link="")
     while go_on() and (keys := list(written.values_list("pk", flat=True)[:size])):
         with transaction.atomic(), connection.cursor() as cursor:
-            # Versions that were live are guarded by the database; this is the one way in.
+            # A trigger protects versions that were live; this setting allows the change.
             cursor.execute("SET LOCAL outbound.erasing = 'on'")
             MessageVersion.objects.filter(message__in=keys).update(subject="", body="", link="")
             cursor.execute("SET LOCAL outbound.erasing = 'off'")
@@ -106,7 +108,7 @@ def letters(before: datetime, at: datetime, size: int, go_on: Wanted) -> Iterato
         yield len(keys)
 
 
-Part = Callable[[datetime, datetime, int, Wanted], Iterator[int]]
-EVENTS: dict[str, Part] = {"events": events, "job items": job_items}
-# Letters first: a copy that is forgotten already is not looked at for its letter.
-COPIES: dict[str, Part] = {"letters": letters, "copies": copies}
+RetentionStep = Callable[[datetime, datetime, int, ShouldContinue], Iterator[int]]
+EVENT_STEPS: dict[str, RetentionStep] = {"events": delete_events, "job items": delete_job_items}
+# Direct messages first: they are found by copies that are not blanked yet.
+COPY_STEPS: dict[str, RetentionStep] = {"direct messages": blank_direct_messages, "copies": blank_copies}

@@ -1,4 +1,4 @@
-"""The minute sweep: repairs everything that a lost nudge may have left undone."""
+"""Minute sweep: repairs everything that a lost nudge may have left undone."""
 
 import logging
 from collections.abc import Callable
@@ -16,29 +16,29 @@ log = logging.getLogger(__name__)
 
 
 def sweep(*, at: datetime) -> None:
-    """Make sure of everything a nudge may have missed; run every minute. A step that goes wrong holds up no other."""
+    """Run all steps of the sweep. A step that fails does not stop the others."""
     for step in STEPS:
         try:
             step(at)
         except Exception:
-            log.exception("a step of the sweep went wrong")
+            log.exception("a step of the sweep failed")
 
 
 def withdraw_rest_of_stopped(_at: datetime) -> None:
-    """Go on withdrawing what still waits for messages that were stopped."""
+    """Withdraw the records of stopped messages that still wait."""
     for message in Message.objects.filter(state=State.STOPPED, records__status=Status.WAITING).distinct():
         lifecycle.withdraw_stopped(message)
 
 
 def match_unmatched(*, at: datetime) -> None:
-    """Match the live ongoing messages whose first round, or the one after a resume, has not run."""
+    """Match the live ongoing messages whose first round, or first round after a resume, has not run."""
     waiting = Message.objects.live().ongoing().exclude(channel=Channel.IN_APP)
     for message in waiting.filter(Q(last_matched_at=None) | Q(rejudge_before__isnull=False)):
         ongoing.match_whatever_happens(message, at=at)
 
 
 def launch_scheduled(*, at: datetime) -> None:
-    """Set live the scheduled one-offs whose time has come; one drifted stays, and alarms (behaviour 4.9)."""
+    """Launch the scheduled one-offs that are due. One that cannot launch stays, with an alarm (behaviour 4.9)."""
     for message in Message.objects.filter(state=State.SCHEDULED, scheduled_for__lte=at, launching_at=None):
         try:
             launch_job.ask_for(message, at=at)
@@ -46,7 +46,7 @@ def launch_scheduled(*, at: datetime) -> None:
         except NotReady as reason:
             Message.objects.filter(pk=message.pk).update(problem=" ".join(reason.messages))
         except WrongState:
-            continue  # Somebody else was first.
+            continue  # Another process launched it first.
         except Exception:
             log.exception("message %s cannot be launched", message.pk)
 

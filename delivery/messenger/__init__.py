@@ -1,1 +1,1 @@
-"""What a website loads: the messenger script, its sessions and the allowed origins."""
+"""The messenger on websites: its script, browser sessions and allowed origins."""

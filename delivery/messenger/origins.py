@@ -1,4 +1,4 @@
-"""The websites the messenger may run on: those staff registered, and this server itself (behaviour 4.14)."""
+"""Allowed origins: the messenger runs on the websites that staff registered and on this server (behaviour 4.14)."""
 
 import re
 from ipaddress import ip_address
@@ -9,42 +9,42 @@ from django.core.cache import cache
 
 from audiences.models import Workspace
 
-# Asked with every request of every browser; a change by staff is felt this many seconds later.
-KEPT_FOR = 10
-KEY = "messenger-origins"
-LONGEST = 260
+# Each request of a browser needs the origins. A change by staff takes effect after this many seconds.
+CACHE_TIMEOUT = 10
+CACHE_KEY = "messenger-origins"
+MAX_HOST_LENGTH = 260
 PORTS = {"https": 443, "http": 80}
 HOST = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)(\.(?!-)[a-z0-9-]{1,63}(?<!-))*")
 
 
 class NotAnOrigin(ValueError):
-    """What was typed is no website's origin; the text says why, and what to type."""
+    """The text is not a valid origin. The message says why, and what to enter."""
 
 
 def parse_origin(typed: str) -> str:
-    """Return an origin as browsers send it: scheme, host, and the port where it is not the usual one."""
+    """Return the origin in the form that browsers send: scheme, host, and the port unless it is the default."""
     typed = typed.strip()
     if not typed:
-        raise NotAnOrigin("Type the address of the website, like https://www.example.com.")
+        raise NotAnOrigin("Enter the website's address, for example https://www.example.com.")
     if "*" in typed:
-        raise NotAnOrigin("There are no wildcards: add each website by itself.")
+        raise NotAnOrigin("Wildcards are not supported. Add each website separately.")
     try:
         parts = urlsplit(typed)
         port = parts.port
     except ValueError as wrong:
-        raise NotAnOrigin("This is no web address. Type it like https://www.example.com.") from wrong
+        raise NotAnOrigin("Enter a valid URL, for example https://www.example.com.") from wrong
     if parts.scheme not in PORTS or not typed.lower().startswith(f"{parts.scheme}://"):
-        raise NotAnOrigin("The address begins with https:// (or, for a test, http://).")
+        raise NotAnOrigin("The address must begin with https:// (or http:// for a test).")
     if parts.username is not None or parts.password is not None:
-        raise NotAnOrigin("Leave out the user name and password.")
+        raise NotAnOrigin("Remove the user name and password from the address.")
     host = host_of(parts.hostname or "")
     if parts.path.strip("/") or parts.query or parts.fragment:
-        raise NotAnOrigin(f"Leave out what follows the host: {parts.scheme}://{host} is all of the website.")
+        raise NotAnOrigin(f"Remove the path: enter {parts.scheme}://{host}.")
     return f"{parts.scheme}://{host}" + ("" if port in (None, PORTS[parts.scheme]) else f":{port}")
 
 
 def host_of(name: str) -> str:
-    """A host's name as browsers send it: in lower case, and its letters beyond English in Punycode."""
+    """Return a host name in the form that browsers send: lower case, non-ASCII letters in Punycode."""
     try:
         return f"[{ip_address(name)}]" if ":" in name else str(ip_address(name))
     except ValueError:
@@ -53,33 +53,34 @@ def host_of(name: str) -> str:
         found = name.encode("idna").decode().lower()
     except UnicodeError:
         found = ""
-    if len(found) > LONGEST or not HOST.fullmatch(found):
-        raise NotAnOrigin(f"“{name}” is no host’s name." if name else "Name a host, like https://www.example.com.")
+    if len(found) > MAX_HOST_LENGTH or not HOST.fullmatch(found):
+        raise NotAnOrigin(
+            f"“{name}” is not a valid host name." if name else "Enter a host, for example https://www.example.com."
+        )
     return found
 
 
-def forget_origins() -> None:
-    """Have this process ask again which websites are registered; the others do within seconds."""
-    cache.delete(KEY)
+def clear_origins_cache() -> None:
+    """Make this process load the origins again. The other processes do so within CACHE_TIMEOUT."""
+    cache.delete(CACHE_KEY)
 
 
 def is_registered(origin: str) -> bool:
-    """Whether staff have let the messenger run on this website."""
-    allowed = cache.get(KEY)
+    allowed = cache.get(CACHE_KEY)
     if allowed is None:
         allowed = {str(entry).strip().rstrip("/").lower() for entry in Workspace.current().allowed_origins}
-        cache.set(KEY, allowed, timeout=KEPT_FOR)
+        cache.set(CACHE_KEY, allowed, timeout=CACHE_TIMEOUT)
     return origin.lower() in allowed
 
 
-def may_ask(origin: str | None, *, host: str) -> bool:
-    """Whether what asks is no browser, a page of this server (at `host`), or a page of a registered website."""
+def is_allowed(origin: str | None, *, host: str) -> bool:
+    """Return whether the request is from a page of this server (at `host`), a registered website, or not a browser."""
     return origin is None or origin.partition("://")[2] == host or is_registered(origin)
 
 
 class MessengerCors(CorsMiddleware):
-    """Cross-origin answers for the messenger alone, to the websites the database names."""
+    """CORS headers for the messenger only, for the origins in the database."""
 
     def origin_found_in_white_lists(self, origin: str, url: SplitResult) -> bool:
-        """Whether this website may read the answer."""
+        """Return whether this website may read the answer."""
         return is_registered(origin)

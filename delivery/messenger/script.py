@@ -1,6 +1,7 @@
-"""What a customer's website loads: messenger.js, the snippet that loads it, images and files in conversations.
+"""The resources that a website loads: messenger.js, its snippet, images and files of conversations.
 
-messenger.js is a few plain files of `static/messenger`, put together as they are: there is no build.
+messenger.js is the concatenation of the scripts in `static/messenger`; there is no build step. Each script is a
+function that receives the namespace object `messenger` and adds its public names to it.
 """
 
 import gzip
@@ -20,15 +21,19 @@ from django.views.decorators.http import require_safe
 
 from delivery.conversations import attachments
 
-# In the order they need each other.
-FILES = ("keep.js", "ask.js", "rich.js", "parts.js", "panel.js", "announcement.js", "messenger.js")
+# In this order: each script uses names of the scripts before it while it loads, and of all scripts once it runs.
+FILES = (
+    *("storage.js", "api.js", "sanitize.js", "dom.js", "state.js"),
+    *("launcher.js", "list.js", "thread.js", "composer.js", "panel.js", "announcement.js"),
+    *("conversations.js", "visits.js", "commands.js"),
+)
 STYLE = "messenger.css"
-# A second copy of it on one page has nothing to do.
-BEFORE = '(function () {\n"use strict";\nif (window.Outbound && window.Outbound.loaded) return;\ntry {'
-# Where a page has broken what all pages stand on, it has no messenger, and no error of ours.
-AFTER = '} catch (problem) {\nwindow.console && console.warn("Outbound:", problem);\n}\n})();\n'
-# Long enough to spare most page views a request, short enough that a new version is everywhere soon.
-CACHED = "public, max-age=300, stale-while-revalidate=86400"
+# A second copy on the same page does nothing.
+PROLOGUE = '(function () {\n"use strict";\nif (window.Outbound && window.Outbound.loaded) return;\ntry {'
+# On a page with broken built-ins there is no messenger, but no error of ours either.
+EPILOGUE = '} catch (problem) {\nwindow.console && console.warn("Outbound:", problem);\n}\n})();\n'
+# Most page views need no request, and a new version reaches all browsers within minutes.
+CACHE_CONTROL = "public, max-age=300, stale-while-revalidate=86400"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,38 +45,44 @@ class Script:
     etag: str
 
 
+def compact(script: str) -> str:
+    """Return a script without indentation and comment lines. No string in these scripts spans two lines."""
+    lines = (line.strip() for line in script.splitlines())
+    return "\n".join(line for line in lines if line and not line.startswith("//"))
+
+
 @cache
 def script_of(changed: tuple[int, ...]) -> Script:
-    """Put messenger.js together, once for each state of its files."""
-    style = json.dumps(read_script(STYLE))
-    source = "\n".join([BEFORE, f"const STYLE = {style};", *map(read_script, FILES), AFTER])
+    """Build messenger.js, once for each state of its files."""
+    style = json.dumps(read_asset(STYLE))
+    source = "\n".join(
+        [PROLOGUE, f"const messenger = {{ STYLE: {style} }};", *(compact(read_asset(name)) for name in FILES), EPILOGUE]
+    )
     plain = source.encode()
     return Script(plain, gzip.compress(plain, 9, mtime=0), f'"{hashlib.sha256(plain).hexdigest()[:20]}"')
 
 
-def found(name: str) -> Path:
-    """Where a file of the messenger is."""
+def asset_path(name: str) -> Path:
     where = finders.find(f"messenger/{name}")
     if not where:
         raise Http404("A file of the messenger is missing.")
     return Path(str(where))
 
 
-def read_script(name: str) -> str:
-    """A file of the messenger."""
-    return found(name).read_text("utf-8")
+def read_asset(name: str) -> str:
+    return asset_path(name).read_text("utf-8")
 
 
-def state() -> tuple[int, ...]:
-    """What changes when a file does; looked at each time only where they are being worked on."""
-    return tuple(found(name).stat().st_mtime_ns for name in (STYLE, *FILES)) if settings.DEBUG else ()
+def asset_versions() -> tuple[int, ...]:
+    """Return a key that changes with the files. In production they never change, so nothing is read."""
+    return tuple(asset_path(name).stat().st_mtime_ns for name in (STYLE, *FILES)) if settings.DEBUG else ()
 
 
 @require_safe
 def script(request: HttpRequest) -> HttpResponse:
-    """Serve messenger.js, at one address for ever."""
-    current = script_of(state())
-    headers = {"ETag": current.etag, "Cache-Control": CACHED, "Cross-Origin-Resource-Policy": "cross-origin"}
+    """Serve messenger.js at its permanent URL."""
+    current = script_of(asset_versions())
+    headers = {"ETag": current.etag, "Cache-Control": CACHE_CONTROL, "Cross-Origin-Resource-Policy": "cross-origin"}
     if current.etag in parse_etags(request.headers.get("If-None-Match", "").replace("W/", "")):
         response = HttpResponse(status=304, headers=headers)
     else:
@@ -85,16 +96,16 @@ def script(request: HttpRequest) -> HttpResponse:
 
 
 def snippet(*, address: str, settings_of: str = "") -> str:
-    """What staff put into their pages: loads messenger.js from this address, and keeps what is called until then."""
+    """Return the snippet for a website's pages: it loads messenger.js from `address` and queues calls until then."""
     return render_to_string("messenger/snippet.html", {"address": address.rstrip("/"), "settings": settings_of}).strip()
 
 
 @require_safe
 def image(request: HttpRequest, name: str) -> FileResponse:
-    """Serve an image of a conversation to whoever knows its name, as an image and nothing else."""
+    """Serve an image of a conversation, with headers that allow nothing but showing it. Its name is unguessable."""
     kept = attachments.kept_image(name)
     if kept is None:
-        raise Http404("There is no such image.")
+        raise Http404("Image not found.")
     file, content_type = kept
     return FileResponse(
         file,
@@ -109,10 +120,10 @@ def image(request: HttpRequest, name: str) -> FileResponse:
 
 @require_safe
 def file(request: HttpRequest, key: str, name: str) -> FileResponse:
-    """Hand a file of a conversation to whoever knows its address, to be saved: no browser shows or runs it here."""
+    """Serve a file of a conversation as a download, which browsers neither show nor run. Its URL is unguessable."""
     kept = attachments.kept_file(key, name)
     if kept is None:
-        raise Http404("There is no such file.")
+        raise Http404("File not found.")
     return FileResponse(
         kept,
         as_attachment=True,

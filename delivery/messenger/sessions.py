@@ -1,7 +1,7 @@
-"""Who a browser speaks for: a visitor we do not know, the lead its first words made, or a user (behaviour 4.14).
+"""Tokens of browsers: for a visitor, the lead their first message makes them, or a user (behaviour 4.14).
 
-A visitor holds a signed key, kept in a cookie of the customer's own site; nothing is written down before it writes. A
-user whose hash was right holds a session, which ends by itself and with the identity secret.
+A visitor has a signed key in a cookie of the website; the database stores nothing before the visitor writes. A user
+with a valid user_hash has a session token, which expires, and which a change of the identity secret invalidates.
 """
 
 import hashlib
@@ -17,19 +17,19 @@ from audiences.models import Customer
 from audiences.models.customers import Role
 from delivery.models import Visitor
 
-# The messenger's visits, every five minutes while it is visible, bring a new one.
-SESSION_LASTS = timedelta(hours=12)
+# The messenger gets a new token with each visit, every five minutes on a visible page.
+SESSION_LIFETIME = timedelta(hours=12)
 VISITOR, SESSION = "visitor", "session"
 PROVED = "proved"
 
 
-class NotWritten(Exception):
-    """This visitor has not written yet, so nothing is known of them."""
+class VisitorHasNotWritten(Exception):
+    """The visitor has not written yet, so there is no lead."""
 
 
 @dataclass(frozen=True, slots=True)
 class Speaker:
-    """Whom a token speaks for: a customer, or a visitor who has not written yet."""
+    """The customer a token speaks for, or a visitor who has not written yet."""
 
     customer: Customer | None = None
     visitor: UUID | None = None
@@ -37,17 +37,15 @@ class Speaker:
 
 
 def new_key() -> UUID:
-    """A key for a browser seen for the first time."""
     return uuid4()
 
 
 def visitor_token(key: UUID) -> str:
-    """What a visitor's browser keeps."""
     return Signer(salt=VISITOR).sign(str(key))
 
 
 def read_visitor(token: object) -> UUID | None:
-    """The key in a visitor's token; None for one that is not ours."""
+    """Return the key in a visitor's token; None if the token is invalid."""
     if not isinstance(token, str):
         return None
     try:
@@ -57,29 +55,29 @@ def read_visitor(token: object) -> UUID | None:
 
 
 def session_token(customer: Customer, *, secret: str, at: datetime, source: Source = Source.BROWSER) -> str:
-    """What the browser of a user holds, and whether it has proved who it speaks for."""
+    """Return a session token for a user; it also stores whether the browser proved the identity."""
     proved = [PROVED] if source is Source.PROVED_BROWSER else []
-    return Signer(salt=salt(secret)).sign(":".join([str(customer.pk), str(int(at.timestamp())), *proved]))
+    return Signer(salt=session_salt(secret)).sign(":".join([str(customer.pk), str(int(at.timestamp())), *proved]))
 
 
 def read_session(token: str, *, secret: str, at: datetime) -> tuple[int, Source] | None:
-    """The customer a session is of, and how far its browser is believed; None for one that is over or not ours."""
+    """Return the customer's key and the source that a session token proves; None if it is invalid or expired."""
     try:
-        pk, since, *proved = Signer(salt=salt(secret)).unsign(token).split(":")
+        pk, since, *proved = Signer(salt=session_salt(secret)).unsign(token).split(":")
     except BadSignature:
         return None
-    if at.timestamp() - int(since) > SESSION_LASTS.total_seconds():
+    if at.timestamp() - int(since) > SESSION_LIFETIME.total_seconds():
         return None
     return int(pk), Source.PROVED_BROWSER if proved == [PROVED] else Source.BROWSER
 
 
-def salt(secret: str) -> str:
-    """A salt that ends all sessions when staff change the identity secret."""
+def session_salt(secret: str) -> str:
+    """Return a salt that invalidates all sessions when staff change the identity secret."""
     return SESSION + hashlib.sha256(secret.encode()).hexdigest()
 
 
 def speaker_of(token: str, *, secret: str, at: datetime) -> Speaker | None:
-    """Whom a token speaks for; None where it speaks for nobody, or no longer."""
+    """Return the speaker of a token; None if it is invalid or expired."""
     session = read_session(token, secret=secret, at=at)
     if session is not None:
         pk, source = session
@@ -90,15 +88,15 @@ def speaker_of(token: str, *, secret: str, at: datetime) -> Speaker | None:
 
 
 def lead_of(key: UUID) -> Customer | None:
-    """The lead a visitor has become; None before their first words, and once they are known as a user."""
+    """Return the lead of a visitor; None before the first message, and after the lead has become a user."""
     return Customer.objects.filter(visitors=key, role=Role.LEAD, archived_at=None).first()
 
 
 def lead_for(key: UUID, *, at: datetime) -> Customer:
-    """The lead a visitor is from their first words on; two tabs that write at once are one lead."""
+    """Return the lead of a visitor, or create it. Two tabs that write at once get the same lead."""
     if found := lead_of(key):
         return found
-    # Whoever has become a user since is known by what they prove, not by what their browser keeps.
+    # A lead that has become a user is identified by user_hash, not by the visitor key.
     Visitor.objects.filter(key=key).exclude(customer__role=Role.LEAD).delete()
     try:
         with transaction.atomic():
@@ -107,7 +105,7 @@ def lead_for(key: UUID, *, at: datetime) -> Customer:
             )
             Visitor.objects.create(key=key, customer=lead, created_at=at)
     except IntegrityError:
-        # The other tab was first; or staff archived the lead, who is here again.
+        # Another tab created the lead first, or staff archived the lead, who is back now.
         Customer.objects.filter(visitors=key).update(archived_at=None)
         return Customer.objects.get(visitors=key)
     return lead

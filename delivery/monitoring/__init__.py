@@ -1,1 +1,1 @@
-"""Monitoring: alarms, health checks and checks of invariants."""
+"""Monitoring: alarms, health checks and invariants."""

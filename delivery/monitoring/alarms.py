@@ -1,6 +1,6 @@
-"""Alarms: what is stuck, noted in the database, and told by email once when it begins and once when it is over.
+"""Alarms: problems that staff must act on, stored in the database and reported by email when they begin and end.
 
-Whoever runs a round of this, and as many as do, the row says who tells: it is claimed before a mail leaves.
+Several processes may check at the same time: each claims an alarm's row before it sends the email.
 """
 
 import logging
@@ -31,114 +31,135 @@ from messaging.models import Channel, Message, State
 
 log = logging.getLogger(__name__)
 
-# Who tells has so long; then another tries.
-LEASE = timedelta(minutes=5)
-# Webhooks are tried again after 1, 5 and 30 minutes: an address that was away for that long is no passing fault.
-FAILING = timedelta(minutes=15)
-NAMED = 3
+# A process has this long to send an alarm's email; then another one tries.
+NOTIFICATION_LEASE = timedelta(minutes=5)
+# Webhooks are retried after 1, 5 and 30 minutes, so a URL that fails for this long has failed at least 3 times.
+WEBHOOK_FAILING_AFTER = timedelta(minutes=15)
+MAX_LISTED = 3
 
 
-def beat(at: datetime) -> str:
-    """Whether anything is asked for."""
+def check_beat(at: datetime) -> str:
+    """Report a scheduler that does not run."""
     late = health.beat_is_late(at=at)
-    return f"Beat asked for nothing since {moment(health.last_beat())}. Is its process running?" if late else ""
-
-
-def sweep(at: datetime) -> str:
-    """Whether the minute's sweep runs."""
-    late = health.sweep_is_late(at=at)
-    since = moment(health.last_sweep()) if late else ""
-    return f"No sweep has ended since {since}. Are beat, a worker and the broker running?" if late else ""
-
-
-def channel(at: datetime) -> str:
-    """The channels that take nothing, and did so more than once."""
-    resting = ChannelOutage.objects.filter(last_at__gte=at - RESTED, since__lte=at - RESTED).order_by("channel")
-    return " ".join(
-        f"{Channel(rest.channel).label} takes nothing since {moment(rest.since)}: {rest.why}" for rest in resting
+    return (
+        f"The scheduler (celery beat) has not run since {format_moment(health.last_beat())}. Is it running?"
+        if late
+        else ""
     )
 
 
-def due(at: datetime) -> str:
-    """The messages whose copies are due while none was handed over for as long; a pace or a pause is no fault."""
-    stuck = health.stuck(at=at)
-    return summarise([f"“{one}” is due since {moment(since)} and not handed over." for one, since in by_time(stuck)])
+def check_sweep(at: datetime) -> str:
+    """Report a minute sweep that does not run."""
+    late = health.sweep_is_late(at=at)
+    since = format_moment(health.last_sweep()) if late else ""
+    return (
+        f"The minute sweep has not finished since {since}. Are the scheduler, a worker and the broker running?"
+        if late
+        else ""
+    )
 
 
-def by_time(found: dict[Message, datetime]) -> list[tuple[Message, datetime]]:
-    """The oldest first."""
+def check_channels(at: datetime) -> str:
+    """Report the channels that have been unavailable more than once in a row."""
+    resting = ChannelOutage.objects.filter(last_at__gte=at - RESTED, since__lte=at - RESTED).order_by("channel")
+    return " ".join(
+        f"{Channel(rest.channel).label} has been unavailable since {format_moment(rest.since)}: {rest.why}"
+        for rest in resting
+    )
+
+
+def check_due_messages(at: datetime) -> str:
+    """Report messages with overdue records of which none was sent; throttled and paused messages are not reported."""
+    stuck = health.stuck_messages(at=at)
+    return summarise(
+        [
+            f"“{one}” has been due since {format_moment(since)} but is not being sent."
+            for one, since in oldest_first(stuck)
+        ]
+    )
+
+
+def oldest_first(found: dict[Message, datetime]) -> list[tuple[Message, datetime]]:
     return sorted(found.items(), key=lambda one: one[1])
 
 
-def messages_in_trouble(at: datetime) -> str:
-    """Messages that cannot match or go live, and scheduled ones whose time has passed."""
+def check_messages(at: datetime) -> str:
+    """Report messages that cannot match or go live, and scheduled messages that are overdue."""
     overdue = Q(state=State.SCHEDULED, scheduled_for__lt=at - settings.DUE_LATE)
     rows = Message.objects.exclude(state__in=(State.STOPPED, State.SENT)).filter(~Q(problem="") | overdue)
-    return summarise([f"“{one}”: {one.problem or 'it was to go live, and is not.'}" for one in rows.order_by("pk")])
+    return summarise(
+        [f"“{one}”: {one.problem or 'it was scheduled to go live but has not.'}" for one in rows.order_by("pk")]
+    )
 
 
-def uncertain(_at: datetime) -> str:
-    """How many copies nobody can know of."""
+def check_uncertain(_at: datetime) -> str:
+    """Report how many records may or may not have been sent."""
     many = DeliveryRecord.objects.filter(status=Status.UNCERTAIN).count()
-    return f"{many:,} {'copy is' if many == 1 else 'copies are'} uncertain: handed over or not." if many else ""
+    return f"{many:,} {'copy' if many == 1 else 'copies'} may or may not have been sent." if many else ""
 
 
-def answers(at: datetime) -> str:
-    """How many answers of teammates should have been mailed."""
+def check_answer_emails(at: datetime) -> str:
+    """Report teammates' answers whose email is overdue."""
     many = AnswerMail.objects.due(at - settings.DUE_LATE).count()
-    return f"{many:,} {'answer is' if many == 1 else 'answers are'} due and not mailed." if many else ""
+    return f"{many:,} {'answer has' if many == 1 else 'answers have'} not been emailed on time." if many else ""
 
 
-def webhooks(at: datetime) -> str:
-    """The addresses that have not been reached for a while."""
-    failing = Subscription.objects.filter(active=True, failing_since__lt=at - FAILING).order_by("failing_since")
-    return summarise([f"{one.url} was not reached since {moment(one.failing_since)}." for one in failing])
+def check_webhooks(at: datetime) -> str:
+    """Report webhook URLs that have failed for a while."""
+    failing = Subscription.objects.filter(active=True, failing_since__lt=at - WEBHOOK_FAILING_AFTER).order_by(
+        "failing_since"
+    )
+    return summarise([f"{one.url} has been failing since {format_moment(one.failing_since)}." for one in failing])
 
 
-def refused(at: datetime) -> str:
-    """Whether many visitors could not prove who they are, today or yesterday, and what is the likely cause."""
+def check_refused_visitors(at: datetime) -> str:
+    """Report many visitors without a valid user_hash today or yesterday, with the likely causes."""
     today = timezone.localtime(at, Workspace.current().tz).date()
     for day in (today, today - timedelta(days=1)):
         counts = dict(RefusedVisitors.objects.filter(day=day).values_list("reason", "count"))
         if (many := sum(counts.values())) >= max(1, settings.REFUSED_VISITORS_ALARM):
-            causes = [f"{counts[reason]:,} {cause}" for reason, cause in CAUSES.items() if reason in counts]
-            return f"{many:,} visitors were refused on {day:%-d %b %Y}, and see no messenger: {'; '.join(causes)}."
+            causes = [f"{counts[reason]:,} {cause}" for reason, cause in REFUSAL_CAUSES.items() if reason in counts]
+            return (
+                f"{many:,} visitors were refused on {day:%-d %b %Y} and do not see the messenger: {'; '.join(causes)}."
+            )
     return ""
 
 
-CAUSES: dict[Refusal, str] = {
-    Refusal.ADDRESS_FORM: "with an address that is not in lower case (your website must send and sign it so)",
-    Refusal.USER_ID_FORM: "with a user_id that has spaces around it or is no whole number or text",
+REFUSAL_CAUSES: dict[Refusal, str] = {
+    Refusal.ADDRESS_FORM: (
+        "with an email address that is not in lower case (your website must send and sign it in lower case)"
+    ),
+    Refusal.USER_ID_FORM: "with a user_id that has surrounding spaces or is neither a string nor an integer",
     Refusal.NOT_SIGNED: (
-        "whose user_hash is missing or wrong (perhaps your website signs with an old identity secret, or signs the"
-        " address where it names a user_id)"
+        "with a missing or wrong user_hash (your website may sign with an old identity secret, or sign the email"
+        " address of users for whom it sends a user_id)"
     ),
 }
 
 
 def summarise(sentences: list[str]) -> str:
-    """A few of them, and how many more there are."""
-    more = len(sentences) - NAMED
-    return " ".join([*sentences[:NAMED], *([f"And {more:,} more."] if more > 0 else [])])
+    """Join the first sentences, and count the others."""
+    more = len(sentences) - MAX_LISTED
+    return " ".join([*sentences[:MAX_LISTED], *([f"And {more:,} more."] if more > 0 else [])])
 
 
-def moment(at: datetime | None) -> str:
-    """A moment as the workspace reads it."""
-    return f"{timezone.localtime(at, Workspace.current().tz):%-d %b %Y, %H:%M}" if at else "the beginning"
+def format_moment(at: datetime | None) -> str:
+    """Format a moment in the workspace's time zone."""
+    return f"{timezone.localtime(at, Workspace.current().tz):%-d %b %Y, %H:%M}" if at else "the installation"
 
 
-WATCHED: dict[AlarmKind, Callable[[datetime], str]] = {
-    AlarmKind.BEAT: beat,
-    AlarmKind.SWEEP: sweep,
-    AlarmKind.CHANNEL: channel,
-    AlarmKind.DUE: due,
-    AlarmKind.TROUBLE: messages_in_trouble,
-    AlarmKind.UNCERTAIN: uncertain,
-    AlarmKind.ANSWERS: answers,
-    AlarmKind.WEBHOOKS: webhooks,
-    AlarmKind.REFUSED: refused,
+CHECKS: dict[AlarmKind, Callable[[datetime], str]] = {
+    AlarmKind.BEAT: check_beat,
+    AlarmKind.SWEEP: check_sweep,
+    AlarmKind.CHANNEL: check_channels,
+    AlarmKind.DUE: check_due_messages,
+    AlarmKind.TROUBLE: check_messages,
+    AlarmKind.UNCERTAIN: check_uncertain,
+    AlarmKind.ANSWERS: check_answer_emails,
+    AlarmKind.WEBHOOKS: check_webhooks,
+    AlarmKind.REFUSED: check_refused_visitors,
 }
-# Where each is looked after, in the console.
+# The console page on which staff can solve the problem.
 PAGES: dict[AlarmKind, str] = {
     AlarmKind.BEAT: "/admin/django_celery_beat/periodictask/",
     AlarmKind.SWEEP: "/admin/django_celery_beat/periodictask/",
@@ -152,70 +173,71 @@ PAGES: dict[AlarmKind, str] = {
 }
 
 
-def watch(*, at: datetime) -> None:
-    """Look once: note what is stuck and what is over, and tell whom it concerns."""
-    for kind, found in WATCHED.items():
+def check_alarms(*, at: datetime) -> None:
+    """Run all checks once: store new and ended problems, and send the emails."""
+    for kind, found in CHECKS.items():
         if words := found(at):
-            ring(kind, words, at=at)
-        # What comes and goes is one alarm, not a mail each minute.
+            raise_alarm(kind, words, at=at)
+        # A problem that comes and goes is one alarm, not an email each minute.
         elif Alarm.objects.filter(kind=kind, over_at=None, seen_at__lt=at - settings.ALARM_OVER_AFTER).update(
             over_at=at
         ):
             log.info("alarm over: %s", kind)
-    tell(at=at)
+    send_notifications(at=at)
 
 
-def ring(kind: AlarmKind, words: str, *, at: datetime) -> None:
-    """Note that it is stuck, or still is: whoever is first makes the row, and all others find it."""
+def raise_alarm(kind: AlarmKind, words: str, *, at: datetime) -> None:
+    """Store or update an alarm. With several processes, the first one creates the row."""
     if Alarm.objects.filter(kind=kind, over_at=None).update(seen_at=at, words=words):
         return
     Alarm.objects.bulk_create([Alarm(kind=kind, words=words, began_at=at, seen_at=at)], ignore_conflicts=True)
     log.warning("alarm: %s", kind)
 
 
-def tell(*, at: datetime) -> None:
-    """Mail what is not told yet. What cannot leave is tried again later; if it ended before, one mail says all."""
+def send_notifications(*, at: datetime) -> None:
+    """Send the emails that are due. A failed email is retried; an alarm that has ended by then gets one email."""
     untold = Alarm.objects.filter(Q(told_at=None) | Q(over_at__isnull=False, told_over_at=None))
     for alarm in untold.order_by("pk"):
         free = Alarm.objects.filter(Q(telling_until=None) | Q(telling_until__lt=at), pk=alarm.pk)
         still = free.filter(told_at=alarm.told_at, told_over_at=alarm.told_over_at, over_at=alarm.over_at)
-        if not still.update(telling_until=at + LEASE):
-            continue  # Somebody else tells it.
+        if not still.update(telling_until=at + NOTIFICATION_LEASE):
+            continue  # Another process sends it.
         try:
-            mail(alarm)
+            send_email(alarm)
         except Exception:
-            # Mail itself may be what is stuck. The console shows it meanwhile.
-            log.exception("alarm %s cannot be mailed", alarm.pk)
+            # Email itself may be the problem. The console shows the alarm.
+            log.exception("alarm %s cannot be emailed", alarm.pk)
             continue
-        told: dict[str, Any] = {"told_at": alarm.told_at or at, "telling_until": None}
-        Alarm.objects.filter(pk=alarm.pk).update(**told, **({"told_over_at": at} if alarm.over_at else {}))
+        changes: dict[str, Any] = {"told_at": alarm.told_at or at, "telling_until": None}
+        Alarm.objects.filter(pk=alarm.pk).update(**changes, **({"told_over_at": at} if alarm.over_at else {}))
 
 
-def mail(alarm: Alarm) -> None:
-    """Tell the workspace's addresses that it began, or that it is over."""
+def send_email(alarm: Alarm) -> None:
+    """Send the email that an alarm began or ended."""
     workspace = Workspace.current()
-    to = addresses(workspace)
+    to = recipients(workspace)
     if not to:
-        log.warning("alarm %s: nobody has an address to tell it to", alarm.pk)
+        log.warning("alarm %s: no recipient has an email address", alarm.pk)
         return
-    what = alarm.get_kind_display()
+    kind = alarm.get_kind_display()
     if alarm.over_at:
-        subject = f"Over: {what.lower()}"
-        text = f"It is over since {moment(alarm.over_at)}.\n\nIt began {moment(alarm.began_at)}:\n{alarm.words}\n"
+        subject = f"Resolved: {kind.lower()}"
+        ended, began = format_moment(alarm.over_at), format_moment(alarm.began_at)
+        text = f"The problem ended on {ended}.\n\nIt began on {began}:\n{alarm.words}\n"
     else:
-        subject = f"Alarm: {what.lower()}"
+        subject = f"Alarm: {kind.lower()}"
         text = (
-            f"{alarm.words}\n\nLook after it: {settings.PUBLIC_URL}{PAGES[AlarmKind(alarm.kind)]}\n\n"
-            "You hear of this once more, when it is over.\n"
+            f"{alarm.words}\n\nOpen in Outbound: {settings.PUBLIC_URL}{PAGES[AlarmKind(alarm.kind)]}\n\n"
+            "You will receive one more email when the problem is resolved.\n"
         )
-    # A program wrote it: no absence notice is to answer.
+    # RFC 3834: no auto-reply must answer this email.
     headers = {"Auto-Submitted": "auto-generated"}
     subject = f"{subject} ({workspace.name})"
     EmailMessage(subject, text, settings.DEFAULT_FROM_EMAIL, to, headers=headers).send()
 
 
-def addresses(workspace: Workspace) -> list[str]:
-    """Whom to tell: the addresses the workspace names, or else whoever may change it."""
+def recipients(workspace: Workspace) -> list[str]:
+    """Return the workspace's alarm addresses, or else those of the staff who may change the workspace."""
     if workspace.alarm_to:
         return workspace.alarm_to.replace(",", " ").split()
     backend = "django.contrib.auth.backends.ModelBackend"
@@ -224,9 +246,12 @@ def addresses(workspace: Workspace) -> list[str]:
     return list(dict.fromkeys(found.values_list("email", flat=True)))
 
 
-def ringing(*, at: datetime) -> list[Alarm]:
-    """What is stuck, the most pressing first; with no sweep for long, that too, whoever should have noted it."""
+def active_alarms(*, at: datetime) -> list[Alarm]:
+    """Return the active alarms, most important first.
+
+    If the sweep, which runs the checks, is late, that is an alarm too.
+    """
     found = {alarm.kind: alarm for alarm in Alarm.objects.filter(over_at=None)}
-    if AlarmKind.SWEEP not in found and health.last_sweep() and (words := sweep(at)):
+    if AlarmKind.SWEEP not in found and health.last_sweep() and (words := check_sweep(at)):
         found[AlarmKind.SWEEP] = Alarm(kind=AlarmKind.SWEEP, words=words, began_at=at, seen_at=at)
     return [found[kind] for kind in AlarmKind if kind in found]

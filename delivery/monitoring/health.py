@@ -1,4 +1,4 @@
-"""Whether all that must run does: when the schedule and the sweep last ran, and how long the oldest copy is due."""
+"""Health: when the scheduler and the sweep last ran, and since when the oldest record is due."""
 
 from collections.abc import Iterator
 from datetime import datetime
@@ -17,54 +17,57 @@ from delivery.sending import throttle
 from messaging.models import Channel, Message
 
 SWEEP = "sweep"
-NUMBERS = ", ".join(f"sum({name})::bigint" for name in COUNTED)
+COUNT_SUMS = ", ".join(f"sum({name})::bigint" for name in COUNTED)
 BY_CHANNEL = (
-    f"SELECT m.channel, {NUMBERS} FROM (SELECT message_id, {counters.NAMES} FROM delivery_count"
+    f"SELECT m.channel, {COUNT_SUMS} FROM (SELECT message_id, {counters.NAMES} FROM delivery_count"
     f" UNION ALL SELECT message_id, {counters.CHANGED} FROM delivery_countchange GROUP BY message_id) AS both_kinds"
     " JOIN messaging_message m ON m.id = message_id GROUP BY m.channel ORDER BY m.channel"
 )
 
 
-def swept(*, at: datetime) -> None:
-    """Note that a sweep ran to its end."""
+def record_sweep(*, at: datetime) -> None:
+    """Record that a sweep has finished."""
     Heartbeat.beats(SWEEP, at=at)
 
 
 def last_sweep() -> datetime | None:
-    """When a sweep last ran to its end."""
+    """Return when a sweep last finished."""
     return Heartbeat.objects.filter(name=SWEEP).values_list("at", flat=True).first()
 
 
 def last_beat() -> datetime | None:
-    """When beat last asked for anything on the schedule."""
+    """Return when the scheduler (celery beat) last started a task."""
     return PeriodicTask.objects.filter(name__in=schedule.TASKS).aggregate(last=Max("last_run_at"))["last"]
 
 
 def schedule_created_at() -> datetime | None:
-    """Since when there is a schedule, which is all that is known of one that never ran."""
+    """Return when the schedule was created; the deadlines of a new installation count from there."""
     return PeriodicTask.objects.filter(name__in=schedule.TASKS).aggregate(made=Min("date_changed"))["made"]
 
 
 def beat_is_late(*, at: datetime) -> bool:
-    """Whether beat has asked for nothing for too long, or never began to."""
+    """Return whether the scheduler has started no task for longer than BEAT_LATE."""
     since = last_beat() or schedule_created_at()
     return since is not None and at - since > settings.BEAT_LATE
 
 
 def sweep_is_late(*, at: datetime) -> bool:
-    """Whether no sweep has ended for too long, or none ever did."""
+    """Return whether no sweep has finished for longer than SWEEP_LATE."""
     since = last_sweep() or schedule_created_at()
     return since is not None and at - since > settings.SWEEP_LATE
 
 
 def oldest_due(*, at: datetime) -> datetime | None:
-    """Since when the copy that waits longest is due; None where none is."""
+    """Return the due time of the record that has waited longest; None if no record is due."""
     running = Message.objects.live().exclude(channel=Channel.IN_APP).values_list("pk", flat=True)
     return min((due for due in counters.next_due(list(running)).values() if due <= at), default=None)
 
 
-def stuck(*, at: datetime) -> dict[Message, datetime]:
-    """Since when the copies of a message are due while none was handed over for as long; a pace is no fault."""
+def stuck_messages(*, at: datetime) -> dict[Message, datetime]:
+    """Return the messages with overdue records of which none was sent for DUE_LATE, with the oldest due time.
+
+    Messages of a throttled channel that has used up its rate are not stuck.
+    """
     late = at - settings.DUE_LATE
     running = {m.pk: m for m in Message.objects.live().exclude(channel=Channel.IN_APP)}
     waiting = {pk: since for pk, since in counters.next_due(list(running)).items() if since < late}
@@ -79,8 +82,8 @@ def stuck(*, at: datetime) -> dict[Message, datetime]:
     }
 
 
-def records() -> Iterator[tuple[str, dict[str, int]]]:
-    """For each channel how many were matched, are in each status, and what came of them, from kept counts."""
+def record_counts() -> Iterator[tuple[str, dict[str, int]]]:
+    """Yield the counts of each channel, from the counters: matched records, records by status, and results."""
     with connection.cursor() as cursor:
         cursor.execute(BY_CHANNEL)
         for channel, *numbers in cursor.fetchall():
@@ -88,16 +91,16 @@ def records() -> Iterator[tuple[str, dict[str, int]]]:
             yield channel, {"matched": sum(found[status] for status in STATUSES), **found}
 
 
-def checked(*, at: datetime) -> dict[str, dict[str, Any]]:
-    """What must run, each with whether it does, when it last did, and how many seconds ago that was.
+def health_report(*, at: datetime) -> dict[str, dict[str, Any]]:
+    """Return for each check whether it passes, when its event last happened, and how many seconds ago.
 
-    A schedule that is new has not run yet, which is no fault until it is late.
+    A new schedule has not run yet; its checks pass until it is late.
     """
     found = {
         "beat": (last_beat(), not beat_is_late(at=at)),
         "sweep": (last_sweep(), not sweep_is_late(at=at)),
-        # A long send, or one at a pace, is due for long and well.
-        "oldest_due": (oldest_due(at=at), not stuck(at=at)),
+        # A large or throttled send may be due for long without being stuck.
+        "oldest_due": (oldest_due(at=at), not stuck_messages(at=at)),
     }
     return {
         name: {

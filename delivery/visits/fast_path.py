@@ -1,7 +1,7 @@
-"""Whoever is known comes back: one statement finds them, locks their row, and reads all else that a visit needs.
+"""Fast path of a visit: one statement finds a known customer, locks the row and reads everything else a visit needs.
 
-It is the short way of a visit, for those of whom nothing changes but what stands in their row. Everything else (who
-is new, logs in, joins a company, or of whom subscribers are told) goes the long way, through `audiences.intake`.
+It covers visits that change only the customer's own row. Any other visit (a new customer, a login, a new company, or a
+change that webhook subscribers receive) raises NeedsFullVisit and takes the full path through `audiences.intake`.
 """
 
 import json
@@ -27,17 +27,17 @@ from delivery.eligibility.frequency_cap import Limit
 from delivery.eligibility.live_messages import LiveMessages
 from delivery.visits import statement as visit_statement
 
-SESSION = timedelta(minutes=30)
-LONGEST_SESSION = timedelta(hours=24)
+SESSION_IDLE_TIMEOUT = timedelta(minutes=30)
+MAX_SESSION_DURATION = timedelta(hours=24)
 
 
 class NeedsFullVisit(Exception):
-    """More is to do than a short visit does; nothing was written yet."""
+    """The visit does more than the fast path can do; nothing was written yet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimedIdentity:
-    """Who is said to be here, read and proved as far as this process can tell by itself."""
+    """The identity a page claims, parsed and verified with what this process knows."""
 
     facts: CustomerFacts
     by: str
@@ -49,7 +49,7 @@ class ClaimedIdentity:
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """Who is here, for which company, what is live, and which of it they have had, but for what was withdrawn."""
+    """The visiting customer, the company of the visit, the live messages, and the messages already received."""
 
     customer: Customer
     company: Company | None
@@ -58,7 +58,7 @@ class Arrival:
     had: frozenset[int] = frozenset()
 
 
-def expect(
+def read_claimed_identity(
     facts: Mapping[str, Any],
     *,
     at: datetime,
@@ -68,9 +68,9 @@ def expect(
     on_bad_value: OnBadValue,
     is_proved: Callable[[tuple[str, bool]], bool],
 ) -> ClaimedIdentity | None:
-    """Read what a page says of its user; None where this process cannot tell yet whether it is so.
+    """Parse and verify the identity a page claims; return None if this process cannot decide without the database.
 
-    `company` is the company_id the page names for this visit.
+    `company` is the company_id that the page names for this visit.
     """
     live = live_messages.kept(database=connection.settings_dict["NAME"])
     if live is None or not is_proved(live.identity):
@@ -87,15 +87,15 @@ def expect(
     return ClaimedIdentity(facts=read, by=by, key=key, visitor=visitor, company=named, live=live)
 
 
-def meet(expected: ClaimedIdentity, *, at: datetime, lock_timeout: str) -> Arrival:
-    """Lock and bring up to date who is here; LongWay where that is more than to write their row."""
+def update_known_customer(expected: ClaimedIdentity, *, at: datetime, lock_timeout: str) -> Arrival:
+    """Lock the customer's row and write the changes of this visit; raise NeedsFullVisit if more is to be written."""
     sent, live = expected.facts, expected.live
-    sql, width = statement(expected.by)
+    sql, width = lookup_statement(expected.by)
     values = [
         *(expected.key, expected.visitor, [one.company_id for one in sent.companies], Lock.VISITS, lock_timeout),
         live.keys,
     ]
-    with visit_statement.prepared() as cursor:
+    with visit_statement.raw_cursor() as cursor:
         cursor.execute(sql, values, prepare=True)
         rows = cursor.fetchall()
     if not rows or rows[0][0] != live.generation:
@@ -109,26 +109,26 @@ def meet(expected: ClaimedIdentity, *, at: datetime, lock_timeout: str) -> Arriv
         if row[5] is not None:
             company = instance_from_row(Company, row[6 + width : -2])
             companies[company.company_id] = company
-    # Who is in a company already, of which nothing is new.
+    # The customer must already be a member of each company, and no company may change.
     if any(
         one.remove or one.company_id not in companies or one.changes_to(companies[one.company_id])
         for one in sent.companies
     ):
         raise NeedsFullVisit
-    changes = small_changes_to(customer, sent, found_by=FOUND_BY[expected.by], source=Source.BROWSER, at=at)
+    changes = small_changes_to(customer, sent, found_by=INTAKE_KEYS[expected.by], source=Source.BROWSER, at=at)
     if changes is None:
         raise NeedsFullVisit
-    write(customer, changes, at=at)
+    write_customer_changes(customer, changes, at=at)
     cap = Limit.of(most, days)
     return Arrival(customer, companies.get(expected.company or ""), live, cap, frozenset(had or ()))
 
 
-# What `intake` calls the ways to find somebody.
-FOUND_BY = {"user_id": "user_id", "email": "email", "visitor": "id"}
+# The names that `intake` uses for the same keys.
+INTAKE_KEYS = {"user_id": "user_id", "email": "email", "visitor": "id"}
 
 
-def write(customer: Customer, changes: dict[str, Any], *, at: datetime) -> None:
-    """Write what changed and, where one begins, the session, in one statement; nothing where nothing did."""
+def write_customer_changes(customer: Customer, changes: dict[str, Any], *, at: datetime) -> None:
+    """Write the changed columns and any new session in one statement; write nothing if nothing changed."""
     wanted = changes | ({"updated_at": at} if changes else {})
     for column, value in wanted.items():
         setattr(customer, column, value)
@@ -138,12 +138,12 @@ def write(customer: Customer, changes: dict[str, Any], *, at: datetime) -> None:
 
 
 def begin_session(customer: Customer, *, at: datetime) -> dict[str, Any]:
-    """Count a web session where the last is over: 30 minutes of absence, 24 hours of presence (behaviour 6.3).
+    """Begin a web session if the last one is over; return the changed columns.
 
-    Returns what that changes.
+    A session ends after 30 minutes of absence or 24 hours (behaviour 6.3).
     """
-    away = customer.last_seen_at is None or at - customer.last_seen_at > SESSION
-    too_long = customer.session_started_at is not None and at - customer.session_started_at >= LONGEST_SESSION
+    away = customer.last_seen_at is None or at - customer.last_seen_at > SESSION_IDLE_TIMEOUT
+    too_long = customer.session_started_at is not None and at - customer.session_started_at >= MAX_SESSION_DURATION
     if not (away or too_long or customer.session_started_at is None):
         return {}
     customer.session_count += 1
@@ -152,8 +152,8 @@ def begin_session(customer: Customer, *, at: datetime) -> dict[str, Any]:
     return {name: getattr(customer, name) for name in ("session_count", "session_started_at", "first_seen_at")}
 
 
-# By email only a customer without a user_id who is known by it, as `intake.upsert.lookups` has it: at most one.
-WHO: dict[str, str] = {
+# An email identifies only a customer without a user_id and with a verified email, as in `audiences.intake`.
+CUSTOMER_CONDITIONS: dict[str, str] = {
     "user_id": "c.user_id = $1::text",
     "email": "c.email = $1::text AND c.user_id IS NULL AND NOT c.email_is_said",
     "visitor": (
@@ -164,33 +164,35 @@ WHO: dict[str, str] = {
 
 
 @cache
-def statement(by: str) -> tuple[bytes, int]:
-    """The statement that finds somebody this way, and how many columns of it are the customer's.
+def lookup_statement(by: str) -> tuple[bytes, int]:
+    """Return the statement that finds a customer by this key, and the number of its customer columns.
 
-    Whoever pauses a message knows by the shared lock which visits are under way. It is taken once the row is ours: a
-    visit that waits its turn is none yet. The timeout is for what is asked after that.
+    The shared advisory lock shows which visits are in progress, so that pausing a message can wait for them. It is
+    taken after the row lock, so a visit that waits for its row does not count. The timeout applies to all later
+    statements.
     """
-    of_customer, of_company = columns(Customer, "c"), columns(Company, "k")
+    of_customer, of_company = aliased_columns(Customer, "c"), aliased_columns(Company, "k")
     return (
         "SELECT ours.*, pg_advisory_xact_lock_shared($4::bigint), set_config('lock_timeout', $5::text, true) FROM ("
         "SELECT w.generation, w.cap_messages, w.cap_days, (SELECT l.id FROM delivery_visitor v JOIN audiences_customer"
         " l ON l.id = v.customer_id WHERE v.key = $2::uuid AND l.role = 'lead'"
         " AND l.archived_at IS NULL) AS lead,"
-        f" {visit_statement.HAD.format(customer='c.id', live='$6')} AS had, m.id AS member,"
+        f" {visit_statement.RECEIVED_MESSAGES.format(customer='c.id', live='$6')} AS had, m.id AS member,"
         f" {', '.join(of_customer + of_company)} FROM audiences_customer c CROSS JOIN audiences_workspace w"
         " LEFT JOIN audiences_membership m ON m.customer_id = c.id AND m.company_id IN"
         " (SELECT s.id FROM audiences_company s WHERE s.company_id = ANY($3::text[]))"
-        f" LEFT JOIN audiences_company k ON k.id = m.company_id WHERE {WHO[by]} FOR NO KEY UPDATE OF c) AS ours"
+        f" LEFT JOIN audiences_company k ON k.id = m.company_id WHERE {CUSTOMER_CONDITIONS[by]}"
+        " FOR NO KEY UPDATE OF c) AS ours"
     ).encode(), len(of_customer)
 
 
-def columns(model: type[Model], alias: str) -> list[str]:
-    """The columns of a table, each under a name of its own."""
+def aliased_columns(model: type[Model], alias: str) -> list[str]:
+    """Return the columns of a table, each with a unique alias."""
     return [f"{alias}.{field.column} AS {alias}_{field.column}" for field in model._meta.concrete_fields]
 
 
 def instance_from_row(model: type[Any], values: list[Any]) -> Any:
-    """An instance of a row; JSON comes as text."""
+    """Build a model instance from a row; JSON columns arrive as text."""
     fields = model._meta.concrete_fields
     read = [
         json.loads(value) if isinstance(field, JSONField) and isinstance(value, str) else value

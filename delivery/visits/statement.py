@@ -1,6 +1,6 @@
-"""The one statement that judges all live messages for one customer, writes down what matches, and says what to show.
+"""The SQL statement of a visit: match all live messages for one customer, insert records, return what to show.
 
-A visit moves the last-seens in it too: its parts all see the rows as they were before it (behaviour 4.6).
+It also moves the last-seen values. All its parts see the rows as they were before the visit (behaviour 4.6).
 """
 
 import json
@@ -24,7 +24,7 @@ from messaging.models import Channel
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A record the statement made or found: in-app ones, which have a `sent_at`, are to be shown."""
+    """A record that the statement inserted or found. Records with a `sent_at` are in-app messages to show."""
 
     pk: int
     sent_at: datetime | None
@@ -39,37 +39,37 @@ class Row:
     conversation: int | None
 
     @classmethod
-    def read(cls, values: tuple[Any, ...]) -> "Row":
-        """A row as the database has it: JSON comes as text."""
+    def from_database(cls, values: tuple[Any, ...]) -> "Row":
+        """Build a row from database values; JSON arrives as text."""
         pk, sent_at, is_new, message, version, company, filled, *rest = values
         return cls(pk, sent_at, is_new, message, version, company, json.loads(filled), *rest)
 
 
-def prepared() -> psycopg.RawCursor[Any]:
-    """A cursor of the driver itself, which can prepare; it works in the transaction Django has open."""
+def raw_cursor() -> psycopg.RawCursor[Any]:
+    """Return a cursor of psycopg, which can prepare statements, in Django's open transaction."""
     connection.ensure_connection()
     return psycopg.RawCursor(connection.connection)
 
 
-# What a record tells of itself.
-RETURNED = "r.id, r.sent_at, r.message_id, r.version_id, r.company_id, r.filled"
-# The values of those variables that a message uses, of all that any message uses.
-FILLED = (
+RECORD_COLUMNS = "r.id, r.sent_at, r.message_id, r.version_id, r.company_id, r.filled"
+# From the values of all variables, those that one message uses.
+MESSAGE_VARIABLES = (
     "coalesce((SELECT jsonb_object_agg(v.key, v.value) FROM jsonb_each(%(values)s::jsonb) v"
     " WHERE %(names)s::jsonb -> {message}::text ? v.key), '{{}}'::jsonb)"
 )
-# Whether what this process has compiled is of now; where it is not, nothing is judged and nothing written.
-ASKED = "asked AS MATERIALIZED (SELECT generation = %(generation)s::bigint AS fresh FROM audiences_workspace)"
-# Which of the live messages a customer has had already: of these nothing more need be asked.
-HAD = (
+# If the messages that this process has compiled are outdated, nothing is matched and nothing written.
+GENERATION_CHECK = (
+    "asked AS MATERIALIZED (SELECT generation = %(generation)s::bigint AS fresh FROM audiences_workspace)"
+)
+# The live messages that a customer has received already: these need no matching.
+RECEIVED_MESSAGES = (
     "(SELECT array_agg(h.message_id) FROM delivery_deliveryrecord h WHERE h.customer_id = {customer}"
     f" AND h.message_id = ANY({{live}}::bigint[]) AND h.status <> '{Status.WITHDRAWN}')"
 )
-# How many in-app messages the customer, whose row is locked, may be shown for the first time: as many as there is room
-# for under the cap. Of those that wait the oldest come first, each with all its copies, and what goes to this one
-# customer comes anyway; the others wait for a visit when there is room, and a while after the first time they had to,
-# they are given up.
-ROOM = (
+# The frequency cap for in-app messages that are shown for the first time. The oldest waiting messages come first, each
+# with all its copies. Direct messages ignore the cap. The other messages wait for a later visit; if they have waited
+# for GIVE_UP_AFTER since the cap first held them back, they are skipped.
+FREQUENCY_CAP = (
     "room AS MATERIALIZED (SELECT greatest(0, %(cap)s::int - count(*))::int AS n FROM delivery_deliveryrecord h"
     " JOIN messaging_message m ON m.id = h.message_id WHERE h.customer_id = %(customer)s::bigint"
     f" AND h.status IN {tuple(map(str, IN_AN_INBOX))} AND m.to_customer_id IS NULL"
@@ -79,7 +79,7 @@ ROOM = (
     " WHERE w.customer_id = %(customer)s::bigint AND w.message_id = ANY(%(came)s::bigint[])"
     f" AND w.status = '{Status.WAITING}' AND w.reason = '{Reason.VISIT}' AND NOT {has_left('w')}"
     " GROUP BY w.message_id),"
-    # One after the other, as one that has too many copies leaves its room to those after it.
+    # Recursive: a message with too many copies leaves the room to the messages after it.
     " tried AS (SELECT 0::bigint AS place, 0 AS taken, NULL::bigint AS message_id, 0 AS copies"
     " UNION ALL SELECT c.place, t.taken + fit.copies, CASE WHEN fit.copies > 0 THEN c.message_id END, fit.copies"
     " FROM tried t JOIN coming c ON c.place = t.place + 1 CROSS JOIN LATERAL (SELECT"
@@ -94,14 +94,14 @@ ROOM = (
     f" AND r.message_id NOT IN (SELECT message_id FROM fits) AND NOT {has_left()}"
     " AND (r.capped_since IS NULL OR r.capped_since <= %(give_up_before)s::timestamptz))"
 )
-# How many of what is judged now there is room for, and which of what waited comes: with a cap, and without one.
-LEFT = {
+# With a cap and without one: the room left for new matches, and the waiting messages that are shown now.
+ROOM_LEFT = {
     True: "(SELECT n - coalesce((SELECT sum(copies) FROM fits), 0) FROM room)",
     False: "NULL::int",
 }
-COMES = {True: "IN (SELECT message_id FROM fits)", False: "= ANY(%(came)s::bigint[])"}
-# What is live is asked anew in the statement itself: a pause may have been committed since the compiled was kept.
-MAKE = (
+IS_SHOWN_NOW = {True: "IN (SELECT message_id FROM fits)", False: "= ANY(%(came)s::bigint[])"}
+# The statement checks the state again: a pause may have been committed after the messages were compiled.
+INSERT_NEW_RECORDS = (
     "made AS (INSERT INTO delivery_deliveryrecord AS r (message_id, version_id, customer_id, company_id, status,"
     " reason, due_at, sent_at, matched_at, judged_last_seen_at, judged_company_last_seen_at, detail, attempts,"
     " provider_id, filled)"
@@ -111,36 +111,37 @@ MAKE = (
     " CASE WHEN NOT in_app THEN coalesce(opening, %(now)s::timestamptz) END,"
     " CASE WHEN in_app THEN %(now)s::timestamptz END,"
     " %(now)s::timestamptz, last_seen, %(company_last_seen)s::timestamptz, '', 0, '',"
-    f" CASE WHEN in_app THEN {FILLED.format(message='message_id')} ELSE '{{}}'::jsonb END"
+    f" CASE WHEN in_app THEN {MESSAGE_VARIABLES.format(message='message_id')} ELSE '{{}}'::jsonb END"
     " FROM (SELECT *, row_number() OVER (PARTITION BY in_app ORDER BY message_id, company_id) AS place"
     " FROM matched WHERE record_id IS NULL) AS matched"
     " JOIN messaging_message m ON m.id = message_id AND m.state IN ('live', 'sampled')"
     " WHERE NOT in_app OR {left} IS NULL OR place <= {left}"
     " ORDER BY message_id, company_id ON CONFLICT DO NOTHING"
-    f" RETURNING {RETURNED})"
+    f" RETURNING {RECORD_COLUMNS})"
 )
-AGAIN = (
+REQUEUE_WITHDRAWN = (
     f"again AS (UPDATE delivery_deliveryrecord r SET status = '{Status.WAITING}',"
     f" reason = CASE WHEN opening IS NULL THEN '{Reason.QUEUED}' ELSE '{Reason.WINDOW}' END,"
     " due_at = coalesce(opening, %(now)s::timestamptz), matched_at = %(now)s::timestamptz, attempts = 0,"
     " judged_last_seen_at = last_seen, judged_company_last_seen_at = %(company_last_seen)s::timestamptz"
     " FROM matched JOIN messaging_message m ON m.id = matched.message_id AND m.state IN ('live', 'sampled')"
     " WHERE r.id = matched.record_id AND NOT in_app"
-    f" RETURNING {RETURNED})"
+    f" RETURNING {RECORD_COLUMNS})"
 )
-CAME = (
+SHOW_WAITING = (
     f"came AS (UPDATE delivery_deliveryrecord r SET status = '{Status.SENT}', sent_at = %(now)s::timestamptz,"
-    f" reason = '', version_id = m.version_id, filled = {FILLED.format(message='m.id')} FROM messaging_message m"
+    f" reason = '', version_id = m.version_id, filled = {MESSAGE_VARIABLES.format(message='m.id')}"
+    " FROM messaging_message m"
     " WHERE %(visiting)s::boolean AND (SELECT fresh FROM asked)"
     " AND m.id = r.message_id AND m.state IN ('live', 'sampled')"
-    # Whatever is locked is being withdrawn.
+    # A locked record is being withdrawn by another transaction.
     " AND r.id IN (SELECT w.id FROM delivery_deliveryrecord w WHERE w.customer_id = %(customer)s::bigint"
     f" AND w.status = '{Status.WAITING}' AND w.reason = '{Reason.VISIT}' FOR NO KEY UPDATE SKIP LOCKED)"
     f" AND (m.to_customer_id = r.customer_id OR m.id {{comes}}) AND NOT {has_left()}"
-    f" RETURNING {RETURNED})"
+    f" RETURNING {RECORD_COLUMNS})"
 )
 # A record that would be shown now is skipped if the customer is no longer in the company it is about (behaviour 4.15).
-LEFT_OUT = (
+SKIP_OTHER_COMPANIES = (
     f"left_out AS (UPDATE delivery_deliveryrecord r SET status = '{Status.SKIPPED}',"
     f" reason = '{Reason.LEFT_COMPANY}', due_at = NULL FROM messaging_message m"
     " WHERE %(visiting)s::boolean AND (SELECT fresh FROM asked)"
@@ -150,22 +151,22 @@ LEFT_OUT = (
     " FOR NO KEY UPDATE SKIP LOCKED)"
     f" AND (m.to_customer_id = r.customer_id OR m.id = ANY(%(came)s::bigint[])) AND {has_left()})"
 )
-# A message that is shown for the first time begins a conversation.
-FIRST = "SELECT * FROM made WHERE sent_at IS NOT NULL UNION ALL SELECT * FROM came"
-SAW = (
+# Each message that is shown for the first time opens a conversation.
+FIRST_SHOWN = "SELECT * FROM made WHERE sent_at IS NOT NULL UNION ALL SELECT * FROM came"
+MOVE_LAST_SEEN = (
     "saw AS (UPDATE audiences_customer SET last_seen_at = %(now)s::timestamptz, last_contacted_at ="
-    f" CASE WHEN EXISTS ({FIRST}) THEN %(now)s::timestamptz ELSE last_contacted_at END"
+    f" CASE WHEN EXISTS ({FIRST_SHOWN}) THEN %(now)s::timestamptz ELSE last_contacted_at END"
     " WHERE id = %(customer)s::bigint AND %(visiting)s::boolean AND (SELECT fresh FROM asked)),"
     " saw_company AS (UPDATE audiences_company SET last_seen_at = %(now)s::timestamptz"
     " WHERE id = %(company)s::bigint AND %(visiting)s::boolean AND (SELECT fresh FROM asked))"
 )
-ANSWER = (
+RESULT = (
     "SELECT asked.fresh, found.id, found.sent_at, found.is_new, found.message_id, found.version_id, found.company_id,"
     " found.filled, m.format, s.name, m.to_customer_id IS NOT NULL, begun.id FROM asked LEFT JOIN ("
     "SELECT *, TRUE AS is_new FROM made"
     " UNION ALL SELECT *, TRUE FROM again"
     " UNION ALL SELECT *, TRUE FROM came"
-    f" UNION ALL SELECT {RETURNED}, FALSE"
+    f" UNION ALL SELECT {RECORD_COLUMNS}, FALSE"
     " FROM delivery_deliveryrecord r JOIN messaging_message m ON m.id = r.message_id"
     " WHERE %(visiting)s::boolean AND r.customer_id = %(customer)s::bigint"
     f" AND m.channel = '{Channel.IN_APP}' AND r.status = '{Status.SENT}'"
@@ -173,7 +174,7 @@ ANSWER = (
     " LEFT JOIN messaging_message m ON m.id = found.message_id LEFT JOIN messaging_sender s ON s.id = m.sender_id"
     " LEFT JOIN begun ON begun.record_id = found.id"
 )
-NOBODY = (
+NO_MATCHES = (
     "SELECT NULL::bigint AS message_id, NULL::bigint AS customer_id,"
     " NULL::bigint AS company_id, NULL::timestamptz AS last_seen, NULL::boolean AS in_app,"
     " NULL::timestamptz AS opening, NULL::bigint AS record_id WHERE FALSE"
@@ -182,24 +183,29 @@ NOBODY = (
 
 @lru_cache(maxsize=8)
 def statement(live: LiveMessages, *, is_capped: bool) -> tuple[bytes, list[str]]:
-    """The one statement that judges all live messages, and what is put in its places $1, $2 …
+    """Return the statement that matches all live messages, and the names of its parameters $1, $2, …
 
-    The values of rules stand in it as literals: they are the same for every visit, the planner knows what to expect,
-    and each visit binds a handful of values instead of hundreds.
+    The values of rules are literals: they are the same for each visit, the planner can estimate with them, and each
+    visit binds only a few values.
     """
     params: dict[str, Any] = {}
     for message in live.ongoing:
         assert message.condition is not None  # noqa: S101 - ongoing ones are compiled
         params |= message.condition.params
     by_company = {sees: [m for m in live.ongoing if sees_company(m) is sees] for sees in (False, True)}
-    branches = [branch(asked, company=COMPANY_OF_PAIR if sees else "") for sees, asked in by_company.items() if asked]
-    matched = " UNION ALL ".join(branches) or NOBODY
+    branches = [
+        match_branch(asked, company=COMPANY_OF_PAIR if sees else "") for sees, asked in by_company.items() if asked
+    ]
+    matched = " UNION ALL ".join(branches) or NO_MATCHES
     matched = f"SELECT * FROM ({matched}) AS matches WHERE (SELECT fresh FROM asked)"
-    room = f", {ROOM}" if is_capped else ""
-    make, came = MAKE.replace("{left}", LEFT[is_capped]), CAME.replace("{comes}", COMES[is_capped])
-    shown = f"{came}, {LEFT_OUT}, {begun()}"
-    parts = f"{ASKED}{room}, matched AS MATERIALIZED ({matched}), {make}, {AGAIN}, {shown}, {SAW}"
-    sql = f"WITH RECURSIVE {parts} {ANSWER}"
+    room = [FREQUENCY_CAP] if is_capped else []
+    parts = [
+        *(GENERATION_CHECK, *room, f"matched AS MATERIALIZED ({matched})"),
+        *(INSERT_NEW_RECORDS.replace("{left}", ROOM_LEFT[is_capped]), REQUEUE_WITHDRAWN),
+        *(SHOW_WAITING.replace("{comes}", IS_SHOWN_NOW[is_capped]), SKIP_OTHER_COMPANIES),
+        *(insert_conversations(), MOVE_LAST_SEEN),
+    ]
+    sql = f"WITH RECURSIVE {', '.join(parts)} {RESULT}"
     params["names"] = json.dumps({message.pk: message.names for message in live.all() if message.names})
     places: list[str] = []
 
@@ -214,8 +220,8 @@ def statement(live: LiveMessages, *, is_capped: bool) -> tuple[bytes, list[str]]
     return PLACEHOLDER.sub(written, sql).encode(), places
 
 
-def begun() -> str:
-    """SQL that opens the conversations, with what Django would fill in for whatever is not said here."""
+def insert_conversations() -> str:
+    """Return SQL that opens the conversations, with Django's default for each column that is not given here."""
     said = {
         "customer_id": "%(customer)s::bigint",
         "record_id": "first.id",
@@ -228,26 +234,25 @@ def begun() -> str:
             said[field.column] = "NULL" if value is None else Literal(value).as_string(connection.connection)
     columns, values = ", ".join(said), ", ".join(said.values())
     return (
-        f"begun AS (INSERT INTO delivery_conversation ({columns}) SELECT {values} FROM ({FIRST}) AS first"
+        f"begun AS (INSERT INTO delivery_conversation ({columns}) SELECT {values} FROM ({FIRST_SHOWN}) AS first"
         " RETURNING id, record_id)"
     )
 
 
 def sees_company(message: Live) -> bool:
-    """Whether it is judged for each company of the customer."""
     return message.per_company or bool(message.condition and message.condition.sees_company)
 
 
-def branch(asked: Sequence[Live], *, company: str) -> str:
-    """SQL for what some ongoing messages ask of the customer: their pairs that match, and their withdrawn records.
+def match_branch(asked: Sequence[Live], *, company: str) -> str:
+    """Return SQL that yields the pairs of some ongoing messages that match, and their withdrawn records.
 
-    The customer is read once for all of them, and so are their companies where `company` joins these: with a part of
-    the statement for each message it took more to begin these parts than to do them.
+    The customer is read once for all messages, and the companies once if `company` joins them: one branch for each
+    message spent more time on starting the branches than on matching.
     """
     rows = ", ".join(f"({message.pk}::bigint, {message_expression(message)})" for message in asked)
-    pair = per_company(asked) if company else "NULL::bigint"
+    pair = company_of_copy(asked) if company else "NULL::bigint"
     return (
-        # A customer matches if any pair does, so without a copy per company one row is enough.
+        # A customer matches if any of their companies does; without a copy per company, one row is enough.
         f"SELECT {'DISTINCT ' if company else ''}v.message_id, c.id AS customer_id, {pair} AS company_id,"
         " c.last_seen_at AS last_seen, v.message_id = ANY(%(in_app)s::bigint[]) AS in_app,"
         " (%(openings)s::jsonb ->> v.message_id::text)::timestamptz AS opening, r.id AS record_id"
@@ -260,7 +265,7 @@ def branch(asked: Sequence[Live], *, company: str) -> str:
 
 
 def message_expression(message: Live) -> str:
-    """SQL for whether the pair in sight matches one message; what is not judged is not even looked at."""
+    """Return SQL for whether the current pair matches a message; NULL for messages that are not to be matched."""
     assert message.condition is not None  # noqa: S101 - ongoing ones are compiled
     member = " AND k.id IS NOT NULL" if message.per_company else ""
     return (
@@ -269,7 +274,7 @@ def message_expression(message: Live) -> str:
     )
 
 
-def per_company(asked: Sequence[Live]) -> str:
-    """SQL for the company a copy is for: none where the message goes once to each customer."""
+def company_of_copy(asked: Sequence[Live]) -> str:
+    """Return SQL for the company of a copy: NULL for a message that each customer receives once."""
     each = ", ".join(str(message.pk) for message in asked if message.per_company)
     return f"CASE WHEN v.message_id IN ({each}) THEN k.id END" if each else "NULL::bigint"

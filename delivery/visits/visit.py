@@ -1,7 +1,7 @@
-"""Visits: a customer is here, so what they match now is matched, and their in-app messages are shown.
+"""Visits: match messages for the customer who is present, and return their in-app messages.
 
-Everything happens in one transaction with the customer's row locked, and is judged by the last-seen of before the
-visit (behaviour 4.5, 4.6). All live messages are judged in one prepared statement (behaviour 5).
+One transaction with a locked customer row does all of it, with the last-seen value from before the visit (behaviour
+4.5, 4.6). One prepared statement matches all live messages (behaviour 5).
 """
 
 import logging
@@ -34,14 +34,14 @@ from messaging.models import Channel, Format, MessageVersion
 
 log = logging.getLogger(__name__)
 
-CHECK_EVERY = timedelta(minutes=15)
-# A round holds a customer's key for as long as a slice takes; who is locked out is being matched anyway (behaviour 5).
-LOCK_TIMEOUT, NONE = "150ms", "0"
+CHECK_INTERVAL = timedelta(minutes=15)
+# A matching round locks a customer's key while it inserts a slice, and matches that customer itself (behaviour 5).
+LOCK_TIMEOUT, NO_LOCK_TIMEOUT = "150ms", "0"
 
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """What a visit brought: the in-app messages to show, and how many records were made."""
+    """The result of a visit: the in-app messages to show, and the number of new records."""
 
     customer: Customer
     shown: Sequence[Shown]
@@ -49,60 +49,62 @@ class Visit:
 
 
 def visit(customer: Customer, *, at: datetime, company: Company | None = None) -> Visit:
-    """Record that the customer is here, and return every in-app message not yet opened or dismissed.
+    """Record a visit and return all in-app messages that are neither opened nor dismissed.
 
-    `customer` is as intake left it a moment ago, in the same transaction; `company` is the one the visit names.
-    Last-seens move only after the matching, so that a "last seen" rule is about the time before this visit.
+    `customer` was saved by intake in the same transaction; `company` is the company that the visit names. The last-seen
+    values move after the matching, so that a "last seen" rule sees the time before this visit.
     """
-    return visit_of(lambda: (customer, company), at=at)
+    return visit_identified(lambda: (customer, company), at=at)
 
 
-def visit_of(
+def visit_identified(
     identified: Callable[[], tuple[Customer, Company | None]], *, at: datetime, expected: ClaimedIdentity | None = None
 ) -> Visit:
-    """Do the same for whom `identified` finds: who it is and the visit are one transaction, begun again if need be.
+    """Identify the customer and record the visit, in one transaction, which is repeated after a deadlock.
 
-    Somebody `expected` of whom little is new takes three statements at most: who they are, what changed, and all else.
+    With an `expected` identity the fast path is tried first; it takes at most three statements.
     """
     if expected is not None:
         with suppress_locked_out(), suppress(NeedsFullVisit):
-            return short_visit(expected, at=at, among=Channel, lock_timeout=LOCK_TIMEOUT)
+            return fast_visit(expected, at=at, among=Channel, lock_timeout=LOCK_TIMEOUT)
     with suppress_locked_out():
-        return long_visit(identified, at=at, among=Channel, lock_timeout=LOCK_TIMEOUT)
-    # A round is writing down this very customer, so what it brings is not lost by answering without it. Rounds leave
-    # in-app messages to visits: for those nobody is waited for.
-    return long_visit(identified, at=at, among=[Channel.IN_APP], lock_timeout=NONE)
+        return full_visit(identified, at=at, among=Channel, lock_timeout=LOCK_TIMEOUT)
+    # A matching round is inserting records for this customer, so emails and pushes are not lost. Rounds insert no
+    # in-app messages, so matching only these needs no lock timeout.
+    return full_visit(identified, at=at, among=[Channel.IN_APP], lock_timeout=NO_LOCK_TIMEOUT)
 
 
 @retried
-def short_visit(expected: ClaimedIdentity, *, at: datetime, among: Iterable[Channel], lock_timeout: str) -> Visit:
-    """The visit of somebody known; LongWay where it cannot be short."""
-    visit = arrive(fast_path.meet(expected, at=at, lock_timeout=lock_timeout), at=at, among=among)
+def fast_visit(expected: ClaimedIdentity, *, at: datetime, among: Iterable[Channel], lock_timeout: str) -> Visit:
+    """Record a visit by the fast path; raise NeedsFullVisit if it does not apply."""
+    visit = finish_visit(
+        fast_path.update_known_customer(expected, at=at, lock_timeout=lock_timeout), at=at, among=among
+    )
     if visit is None:
         raise NeedsFullVisit
     return visit
 
 
 @retried
-def long_visit(
+def full_visit(
     identified: Callable[[], tuple[Customer, Company | None]],
     *,
     at: datetime,
     among: Iterable[Channel],
     lock_timeout: str,
 ) -> Visit:
-    """The visit of anybody, asking for one thing after the other."""
+    """Record any visit, with one query after another."""
     customer, company = identified()
-    live, cap = lock(customer, lock_timeout=lock_timeout)
-    fast_path.write(customer, {}, at=at)
-    while (visit := arrive(Arrival(customer, company, live, cap), at=at, among=among)) is None:
-        live = newest()
+    live, cap = lock_customer(customer, lock_timeout=lock_timeout)
+    fast_path.write_customer_changes(customer, {}, at=at)
+    while (visit := finish_visit(Arrival(customer, company, live, cap), at=at, among=among)) is None:
+        live = newest_live_messages()
     return visit
 
 
 @contextmanager
 def suppress_locked_out() -> Iterator[None]:
-    """Go on after the block where another transaction held a key of this customer for longer than LOCK_TIMEOUT."""
+    """Leave the block if another transaction holds a key of this customer for longer than LOCK_TIMEOUT."""
     try:
         yield
     except (OperationalError, psycopg.errors.LockNotAvailable) as locked:
@@ -110,33 +112,37 @@ def suppress_locked_out() -> Iterator[None]:
             raise
 
 
-def arrive(met: Arrival, *, at: datetime, among: Iterable[Channel]) -> Visit | None:
-    """Do the rest of a visit in the order of behaviour 4.6; None as `judge_live_messages`."""
-    rows = judge_live_messages(met, at=at, among=among, visiting=True)
+def finish_visit(arrival: Arrival, *, at: datetime, among: Iterable[Channel]) -> Visit | None:
+    """Do the rest of a visit in the order of behaviour 4.6; return None as `match_live_messages` does."""
+    rows = match_live_messages(arrival, at=at, among=among, visiting=True)
     if rows is None:
         return None
-    met.customer.last_seen_at = at
-    return Visit(met.customer, show(met.customer, rows, live=met.live, at=at), sum(row.is_new for row in rows))
+    arrival.customer.last_seen_at = at
+    return Visit(
+        arrival.customer,
+        render_shown(arrival.customer, rows, live=arrival.live, at=at),
+        sum(row.is_new for row in rows),
+    )
 
 
 def check(customer: Customer, *, at: datetime, then: Callable[[], object] | None = None) -> datetime | None:
-    """Run matching of emails and pushes for one customer, at most once per 15 minutes however many ask at once.
+    """Match emails and pushes for one customer, at most once per 15 minutes, also with concurrent callers.
 
-    Returns None if it ran, else when it next may. A match that fails uses nothing up (behaviour 4.7). `then` is called
-    once what was matched is committed.
+    Return None if matching ran, else the next time it may run. A matching that fails does not count (behaviour 4.7).
+    `then` is called after the commit if there were new records.
     """
     with suppress_locked_out():
         if check_one("id", customer.pk, at=at, then=then) is None:
             checked_at = Customer.objects.values_list("checked_at", flat=True).get(pk=customer.pk)
-            return (checked_at or at) + CHECK_EVERY
+            return (checked_at or at) + CHECK_INTERVAL
         return None
     return at
 
 
 def check_user(user_id: str, *, at: datetime, then: Callable[[], object] | None = None) -> Customer | None:
-    """Do the same for a user_id without looking who that is before; None where it did not run, for whatever reason.
+    """Like `check`, by user_id and without a lookup before. Return None if matching did not run.
 
-    Of the customer that is returned only the key is known.
+    Only the key, the time zone and the last-seen value of the returned customer are loaded.
     """
     with suppress_locked_out():
         return check_one("user_id", user_id, at=at, then=then)
@@ -145,34 +151,37 @@ def check_user(user_id: str, *, at: datetime, then: Callable[[], object] | None 
 
 @retried
 def check_one(by: str, key: object, *, at: datetime, then: Callable[[], object] | None) -> Customer | None:
-    """Match for whom this names, if it is their turn."""
-    with statement.prepared() as cursor:
+    with statement.raw_cursor() as cursor:
         known = live_messages.kept(database=connection.settings_dict["NAME"])
-        values = [at, key, at - CHECK_EVERY, Lock.VISITS, LOCK_TIMEOUT, known.keys if known else []]
-        cursor.execute(CHECK[by], values, prepare=True)
+        values = [at, key, at - CHECK_INTERVAL, Lock.VISITS, LOCK_TIMEOUT, known.keys if known else []]
+        cursor.execute(CHECK_STATEMENTS[by], values, prepare=True)
         row = cursor.fetchone()
     if row is None:
         return None
     generation, had, pk, timezone, last_seen_at, *_ = row
     customer = Customer(pk=pk, timezone=timezone, last_seen_at=last_seen_at)
     database = connection.settings_dict["NAME"]
-    live = newest() if generation is None else live_messages.live_messages(generation=generation, database=database)
-    # Emails and pushes meet the cap when they are claimed.
-    met = Arrival(customer, None, live, None, frozenset(had or ()))
-    while (rows := judge_live_messages(met, at=at, among=Channel, visiting=False)) is None:
-        met = replace(met, live=newest())
+    live = (
+        newest_live_messages()
+        if generation is None
+        else live_messages.live_messages(generation=generation, database=database)
+    )
+    # The frequency cap for emails and pushes applies when they are claimed.
+    arrival = Arrival(customer, None, live, None, frozenset(had or ()))
+    while (rows := match_live_messages(arrival, at=at, among=Channel, visiting=False)) is None:
+        arrival = replace(arrival, live=newest_live_messages())
     if rows and then is not None:
         transaction.on_commit(then)
     return customer
 
 
-# Takes the turn and the lock visits share, in this order, as `lock` does.
-CHECK: dict[str, bytes] = {
+# Takes the row lock first and the shared advisory lock second, as `lock_customer` does.
+CHECK_STATEMENTS: dict[str, bytes] = {
     by: (
         "WITH turn AS (UPDATE audiences_customer SET checked_at = $1::timestamptz"
         f" WHERE {who} AND (checked_at IS NULL OR checked_at <= $3::timestamptz) RETURNING id, timezone, last_seen_at)"
         " SELECT ours.*, pg_advisory_xact_lock_shared($4::bigint), set_config('lock_timeout', $5::text, true)"
-        f" FROM (SELECT w.generation, {statement.HAD.format(customer='turn.id', live='$6')},"
+        f" FROM (SELECT w.generation, {statement.RECEIVED_MESSAGES.format(customer='turn.id', live='$6')},"
         " turn.* FROM turn"
         " LEFT JOIN audiences_workspace w ON TRUE OFFSET 0) AS ours"
     ).encode()
@@ -180,11 +189,12 @@ CHECK: dict[str, bytes] = {
 }
 
 
-def lock(customer: Customer, *, lock_timeout: str) -> tuple[LiveMessages, Limit | None]:
-    """Lock the customer's row, read it as it is now, and return the live messages as of this moment, and any cap.
+def lock_customer(customer: Customer, *, lock_timeout: str) -> tuple[LiveMessages, Limit | None]:
+    """Lock and refresh the customer's row; return the current live messages and the frequency cap.
 
-    By the shared lock, whoever pauses a message knows which visits are under way. It is taken once the row is ours:
-    a visit that waits its turn is none yet. The timeout is for what is asked after that.
+    The shared advisory lock shows which visits are in progress, so that pausing a message can wait for them. It is
+    taken after the row lock, so a visit that waits for its row does not count. The timeout applies to all later
+    statements.
     """
     with connection.cursor() as cursor:
         cursor.execute(
@@ -198,7 +208,7 @@ def lock(customer: Customer, *, lock_timeout: str) -> tuple[LiveMessages, Limit 
         row = cursor.fetchone()
     if row is None:
         Workspace.current()
-        return lock(customer, lock_timeout=lock_timeout)
+        return lock_customer(customer, lock_timeout=lock_timeout)
     last_seen_at, started_at, sessions, first_seen_at, generation, most, days, *_ = row
     customer.last_seen_at, customer.session_started_at = last_seen_at, started_at
     customer.session_count, customer.first_seen_at = sessions, first_seen_at
@@ -206,26 +216,28 @@ def lock(customer: Customer, *, lock_timeout: str) -> tuple[LiveMessages, Limit 
     return live, Limit.of(most, days)
 
 
-def newest() -> LiveMessages:
-    """The live messages as of this moment."""
+def newest_live_messages() -> LiveMessages:
     generation = Workspace.current().generation
     return live_messages.live_messages(generation=generation, database=connection.settings_dict["NAME"])
 
 
-def judge_live_messages(met: Arrival, *, at: datetime, among: Iterable[Channel], visiting: bool) -> list[Row] | None:
-    """Judge all live messages for one customer in one statement; returns the records made and the in-app to show.
+def match_live_messages(
+    arrival: Arrival, *, at: datetime, among: Iterable[Channel], visiting: bool
+) -> list[Row] | None:
+    """Match all live messages for one customer in one statement; return new records and the in-app messages to show.
 
-    Of a visit it moves the last-seens, too. None, and nothing done, where what was met is no longer what is live.
+    For a visit it also moves the last-seen values. Return None, and write nothing, if the arrival's live messages are
+    outdated.
     """
-    customer, company, live, cap = met.customer, met.company, met.live, met.cap
+    customer, company, live, cap = arrival.customer, arrival.company, arrival.live, arrival.cap
     channels = set(among)
     opening = {m.pk: m.opening(customer.timezone, workspace=live.zone, at=at) for m in live.ongoing if m.window.spans}
     judged = [
         m.pk
         for m in live.ongoing
         if m.channel in channels
-        and m.pk not in met.had
-        # Outside the window nothing in-app is shown; a mail waits for it.
+        and m.pk not in arrival.had
+        # Outside its delivery window, an in-app message is not shown; an email waits for the window.
         and ((m.channel != Channel.IN_APP) or (visiting and opening.get(m.pk, at) <= at))
     ]
     if not judged and not visiting:
@@ -248,16 +260,16 @@ def judge_live_messages(met: Arrival, *, at: datetime, among: Iterable[Channel],
         "generation": live.generation,
         "values": Jsonb(rendering.variable_values(live.names, customer=customer, company=None) if visiting else {}),
     }
-    with statement.prepared() as cursor:
+    with statement.raw_cursor() as cursor:
         cursor.execute(sql, [values[place] for place in places], prepare=True)
         rows = cursor.fetchall()
     if not rows or not rows[0][0]:
         return None
-    return [Row.read(row[1:]) for row in rows if row[1] is not None]
+    return [Row.from_database(row[1:]) for row in rows if row[1] is not None]
 
 
-def show(customer: Customer, rows: list[Row], *, live: LiveMessages, at: datetime) -> list[Shown]:
-    """Finish what is shown for the first time, and return all in-app messages as they read to the customer."""
+def render_shown(customer: Customer, rows: list[Row], *, live: LiveMessages, at: datetime) -> list[Shown]:
+    """Render the in-app messages to show, and store the variables of those that are shown for the first time."""
     in_app = [row for row in rows if row.sent_at is not None]
     texts: list[tuple[Row, Copy]] = []
     for row in sorted(in_app, key=lambda row: (row.sent_at, row.pk)):
@@ -265,7 +277,7 @@ def show(customer: Customer, rows: list[Row], *, live: LiveMessages, at: datetim
             texts.append((row, copy_of(row)))
         except ContentError:
             log.warning("record %s cannot be shown", row.pk, exc_info=True)
-    # What a company's variables stand for is not the same for all its messages.
+    # The statement stored the variables of these messages; company variables differ from record to record.
     known = {message.pk for message in live.all() if message.names}
     unfilled = [(row, copy) for row, copy in texts if row.is_new and copy.names and row.message not in known]
     now_filled = fill_variables(unfilled, customer=customer)
@@ -275,13 +287,13 @@ def show(customer: Customer, rows: list[Row], *, live: LiveMessages, at: datetim
         if row.is_new and row.is_to_one:
             topic = Topic.CONVERSATION_ADMIN_SINGLE_CREATED
             announce(topic, customer=customer, at=at, conversation=row.conversation)
-        if message := rendered(row, copy, filled):
+        if message := render_row(row, copy, filled):
             shown.append(message)
     return shown
 
 
 def fill_variables(unfilled: Sequence[tuple[Row, Copy]], *, customer: Customer) -> dict[int, dict[str, object]]:
-    """Fill in what these records' own variables stand for; two statements, however many companies they are about."""
+    """Store the values of the records' own variables, in two statements for any number of companies."""
     companies = Company.objects.in_bulk({row.company for row, _ in unfilled if row.company})
     filled = {
         row.pk: rendering.variable_values(copy.names, customer=customer, company=companies.get(row.company or 0))
@@ -292,14 +304,14 @@ def fill_variables(unfilled: Sequence[tuple[Row, Copy]], *, customer: Customer) 
 
 
 def copy_of(row: Row) -> Copy:
-    """The text of a record's message, read once in a process."""
+    """Return the content of a record's message, cached in the process."""
     assert row.version is not None  # noqa: S101 - what was sent has one
     kept = rendering.KEPT.get((row.version, False))
     return kept or rendering.copy_of(MessageVersion.objects.get(pk=row.version), channel=Channel.IN_APP)
 
 
-def rendered(row: Row, copy: Copy, filled: Mapping[str, object]) -> Shown | None:
-    """One in-app message as it read to the customer when it was first shown; None where its text cannot be made."""
+def render_row(row: Row, copy: Copy, filled: Mapping[str, object]) -> Shown | None:
+    """Render an in-app message with the values of its first showing; return None if its content cannot be rendered."""
     assert row.sent_at is not None  # noqa: S101 - it was sent
     try:
         read = copy.render(filled, record_id=row.pk)

@@ -104,7 +104,7 @@ class CustomAttributeAdmin(refused_names.RefusedNamesPages):
         shown = request.POST.get("values", "")
         try:
             with transaction.atomic():
-                change = attribute_kinds.ask_for(
+                change = attribute_kinds.request_change(
                     attribute,
                     to=to,
                     values=int(shown) if shown.isdecimal() and len(shown) < 19 else 0,
@@ -114,7 +114,7 @@ class CustomAttributeAdmin(refused_names.RefusedNamesPages):
                 words = change_text("Kind", KIND_NAMES[Kind(attribute.kind)], KIND_NAMES[to])
                 self.note(request, attribute, f"{words}, by a worker")
                 transaction.on_commit(lambda: tasks.nudge_kind(change.pk))
-        except attribute_kinds.UnderWay:
+        except attribute_kinds.ChangeInProgress:
             messages.error(request, f"“{attribute.name}” is already being changed.")
             return False
         return True
@@ -123,11 +123,11 @@ class CustomAttributeAdmin(refused_names.RefusedNamesPages):
         """Change the kind, unless a use would break or more values would be lost than the page showed."""
         shown, was = request.POST.get("lost", ""), Kind(attribute.kind)
         lose_at_most = int(shown) if shown.isdecimal() and len(shown) < 19 else 0
-        if kind_conversion.has_more_than(attribute_kinds.MOST_AT_ONCE, attribute):
+        if kind_conversion.has_more_than(attribute_kinds.MAX_VALUES_PER_REQUEST, attribute):
             return self.start_kind_change(request, attribute, to=to, lose_at_most=lose_at_most)
         try:
             with transaction.atomic():
-                attribute_kinds.hold_rules_still()
+                attribute_kinds.lock_rules()
                 if any(use.blocks and use.broken for use in rule_uses(attribute, to=to)):
                     messages.error(
                         request, "Nothing was changed: the messages and segments use_rows below would break."
@@ -150,16 +150,18 @@ class CustomAttributeAdmin(refused_names.RefusedNamesPages):
 
 def rule_uses(attribute: CustomAttribute, *, to: Kind | None) -> list[Use]:
     """Return the messages and segments with a rule about the attribute, and what the new kind would break in each."""
-    kinds = attribute_kinds.with_kind(CustomAttribute.objects.catalogue(), attribute, to=to or Kind(attribute.kind))
-    found = {audience.pk: audience for audience in attribute_kinds.asking_about(attribute)}
+    kinds = attribute_kinds.catalogue_with_kind(
+        CustomAttribute.objects.catalogue(), attribute, to=to or Kind(attribute.kind)
+    )
+    found = {audience.pk: audience for audience in attribute_kinds.audiences_using(attribute)}
     uses = [
         Use(
             f"the {message.get_state_display().lower()} message “{message}”",
             reverse("admin:messaging_message_change", args=[message.pk]),
-            blocks=message.state in attribute_kinds.GOES_BY_ITS_RULES,
+            blocks=message.state in attribute_kinds.STATES_USING_RULES,
             broken=""
             if message.state in FINISHED_STATES
-            else attribute_kinds.broken(found[message.audience_id or 0], kinds),
+            else attribute_kinds.rule_error(found[message.audience_id or 0], kinds),
         )
         for message in Message.objects.filter(audience__in=found).order_by("title")
     ]
@@ -168,7 +170,7 @@ def rule_uses(attribute: CustomAttribute, *, to: Kind | None) -> list[Use]:
             f"the segment “{segment}”",
             reverse("admin:audiences_audience_change", args=[segment.pk]),
             blocks=True,
-            broken=attribute_kinds.broken(segment, kinds),
+            broken=attribute_kinds.rule_error(segment, kinds),
         )
         for segment in sorted(found.values(), key=lambda one: one.name)
         if segment.name

@@ -115,7 +115,7 @@ class RetirementPages(ConsoleAdmin):
             return answer_without_button(request, self.page_of(row))
         try:
             with transaction.atomic():
-                retirement.bring_back(row)
+                retirement.restore(row)
                 self.note(request, row, "Brought back into use")
         except Refused as wrong:
             messages.error(request, str(wrong))

@@ -74,6 +74,6 @@ def alarms(context: Context) -> dict[str, Any]:
     user = getattr(context.get("request"), "user", None)
     if user is None or not user.has_perm("messaging.view_message"):
         return {"found": []}
-    ringing = watched.ringing(at=timezone.now())
+    ringing = watched.active_alarms(at=timezone.now())
     pages = {kind: page for kind, page in watched.PAGES.items() if user.has_perm(PAGE_PERMISSIONS[kind])}
     return {"found": [(alarm, pages.get(AlarmKind(alarm.kind), "")) for alarm in ringing]}

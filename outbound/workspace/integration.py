@@ -72,7 +72,7 @@ class OriginForm(forms.Form):
 
     origin = forms.CharField(
         label="Website",
-        max_length=origins.LONGEST,
+        max_length=origins.MAX_HOST_LENGTH,
         widget=forms.TextInput(
             {"class": "ob-input", "placeholder": "https://www.example.com", "inputmode": "url", "spellcheck": "false"}
         ),
@@ -216,7 +216,7 @@ def locked_workspace() -> Iterator[Workspace]:
         workspace = Workspace.objects.select_for_update(no_key=True).get()
         yield workspace
         workspace.save(update_fields=["identity_secret", "require_user_hash", "allowed_origins"])
-    origins.forget_origins()
+    origins.clear_origins_cache()
 
 
 def provider_webhook_urls(address: str) -> list[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""The demo's customer website: its server signs who is logged in, and its strict policy lets the messenger work."""
+"""The demo's website: its server signs the logged-in user, and its strict CSP allows the messenger."""
 
 import pytest
 from django.urls import include, path
@@ -8,6 +8,7 @@ from playwright.sync_api import Page, expect
 from audiences.models import Customer, Event
 from config.urls import urlpatterns as ours
 from delivery.models import Conversation
+from tests.browser.test_messenger import eventually
 from tests.factories import CustomerFactory, MessageFactory
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.urls(__name__)]
@@ -29,7 +30,7 @@ def log_in(page: Page, user_id: str) -> None:
     page.get_by_role("button", name="Log in").click()
 
 
-def test_visitor_asks_logs_in_does_something_and_logs_out(live_server, page, settings):
+def test_visitor_asks_logs_in_acts_and_logs_out(live_server, page, settings):
     settings.PUBLIC_URL = live_server.url
     ann = CustomerFactory(user_id="ann", name="Ann Lee", signed_up_at=timezone.now())
     MessageFactory(in_app=True, body="<p>Hi {{ first_name }}</p>", live=True, at=timezone.now())
@@ -47,7 +48,7 @@ def test_visitor_asks_logs_in_does_something_and_logs_out(live_server, page, set
     page.get_by_role("link", name="Projects", exact=True).click()
     page.get_by_role("button", name="Create a project").click()
     expect(page.locator("#done")).to_contain_text("created-project")
-    page.wait_for_timeout(300)
+    eventually(Event.objects.exists, page)
     assert Event.objects.get().customer == ann
     page.get_by_role("button", name="Log out").click()
 
@@ -69,7 +70,7 @@ def test_login_page_offers_customers_of_each_kind(client):
 
 
 @pytest.mark.parametrize("user_id", ["nobody", "", "a\0b"])
-def test_nobody_logs_in_as_somebody_who_is_not_there(client, user_id):
+def test_login_as_a_missing_customer_is_refused(client, user_id):
     answered = client.post("/demo/site/log-in/as/", {"user_id": user_id})
 
     assert answered["Location"] == "/demo/site/log-in/"

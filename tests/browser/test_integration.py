@@ -43,7 +43,7 @@ def test_created_token_is_copied_and_works(console):
 def test_snippet_opens_the_messenger_on_a_registered_website(console, context, site):
     console.get_by_label("Website", exact=True).fill(f"{site.origin}/shop")
     console.get_by_role("button", name="Add", exact=True).click()
-    expect(console.get_by_text("Leave out what follows the host")).to_be_visible()
+    expect(console.get_by_text("Remove the path")).to_be_visible()
     console.get_by_label("Website", exact=True).fill(site.origin)
     console.get_by_role("button", name="Add", exact=True).click()
     expect(console.locator(".ob-origins")).to_contain_text(site.origin)

@@ -29,7 +29,7 @@ PNG = bytes.fromhex(
 
 @pytest.fixture(autouse=True)
 def ours(settings, tmp_path, live_server, site) -> None:
-    """A server that knows its own address and the customer's website."""
+    """A server with its own URL and the website's origin."""
     settings.PUBLIC_URL = address(live_server)
     settings.MEDIA_ROOT = tmp_path
     Workspace.current()
@@ -38,7 +38,7 @@ def ours(settings, tmp_path, live_server, site) -> None:
 
 
 def address(live_server) -> str:
-    """Our server under another name than the website's, so that it is another origin."""
+    """Return our server's URL with another host name than the website, so that the origins differ."""
     return live_server.url.replace("127.0.0.1", "localhost")
 
 
@@ -70,7 +70,7 @@ def html(server: str, boot: dict[str, object] | None, *, head: str = "", body: s
 
 @pytest.fixture
 def visit(live_server, site: Site, page: Page) -> Callable[..., Page]:
-    """Open the website as somebody: `visit(user_id="ann")`, or as a visitor."""
+    """Open the website as a user (`visit(user_id="ann")`) or as a visitor."""
 
     def go(*, at: str = "/", on: Page | None = None, look: dict | None = None, **who: object) -> Page:
         boot = {
@@ -98,7 +98,7 @@ def write(page: Page, text: str) -> None:
 
 
 def eventually(fact: Callable[[], object], page: Page) -> None:
-    """Wait until it holds on the server."""
+    """Wait until the condition holds on the server."""
     for _ in range(200):
         if fact():
             return
@@ -107,14 +107,14 @@ def eventually(fact: Callable[[], object], page: Page) -> None:
 
 
 def said_nothing_wrong(page: Page) -> None:
-    """The page that hosts the messenger met no error."""
+    """Check that no error reached the page."""
     assert page.evaluate("window.problems") == []
 
 
 # Chat
 
 
-def test_chat_arrives_on_the_visit_and_the_answer_comes_back(visit, ada):
+def test_chat_arrives_with_the_visit_and_the_answer_comes_back(visit, ada):
     chat()
     page = visit(user_id="ann", name="Ann Lee")
 
@@ -139,7 +139,7 @@ def test_chat_arrives_on_the_visit_and_the_answer_comes_back(visit, ada):
     said_nothing_wrong(page)
 
 
-def test_unread_badge_counts_and_the_page_is_told(visit, ada, page):
+def test_unread_badge_counts_and_the_callback_runs(visit, ada, page):
     chat()
     chat("<p>And this</p>")
     visit(user_id="ann")
@@ -156,7 +156,7 @@ def test_unread_badge_counts_and_the_page_is_told(visit, ada, page):
     assert DeliveryRecord.objects.filter(opened_at=None).count() == 1
 
 
-def test_snippet_that_was_closed_stays_closed_and_in_the_list(visit):
+def test_dismissed_snippet_stays_dismissed_and_in_the_list(visit):
     chat()
     page = visit(user_id="ann", name="Ann")
     page.get_by_role("button", name="Dismiss").click()
@@ -169,7 +169,7 @@ def test_snippet_that_was_closed_stays_closed_and_in_the_list(visit):
     expect(page.locator(".snippet")).to_have_count(0)
 
 
-def test_message_to_one_person_who_is_here_comes_without_a_reload(visit, page):
+def test_direct_message_arrives_without_a_reload(visit, page):
     page.clock.install()
     visit(user_id="ann")
     expect(page.locator(LAUNCHER)).to_be_visible()
@@ -188,7 +188,7 @@ def test_message_to_one_person_who_is_here_comes_without_a_reload(visit, page):
     assert DeliveryRecord.objects.get().sent_at is not None
 
 
-def test_page_that_stays_open_visits_every_five_minutes_and_polls_in_between(visit, page):
+def test_open_page_visits_every_five_minutes_and_polls_in_between(visit, page):
     page.clock.install()
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.method + request.url.partition("/messenger/")[2]))
@@ -206,7 +206,7 @@ def test_page_that_stays_open_visits_every_five_minutes_and_polls_in_between(vis
     eventually(lambda: asked.count("POSTping") == 2, page)
 
 
-def test_two_tabs_agree_on_what_was_read(visit, context, page):
+def test_two_tabs_agree_on_read_messages(visit, context, page):
     chat()
     visit(user_id="ann", name="Ann")
     other = visit(user_id="ann", name="Ann", on=context.new_page())
@@ -221,7 +221,7 @@ def test_two_tabs_agree_on_what_was_read(visit, context, page):
     assert Conversation.objects.count() == 1
 
 
-def test_image_is_sent_and_shown_and_another_file_is_refused_with_the_reason(visit, tmp_path):
+def test_image_is_sent_and_another_file_is_refused_with_the_reason(visit, tmp_path):
     chat()
     page = visit(user_id="ann")
     page.locator(LAUNCHER).click()
@@ -242,7 +242,7 @@ def test_image_is_sent_and_shown_and_another_file_is_refused_with_the_reason(vis
     expect(page.locator(".composer .trouble")).to_contain_text("Not sent. An image is a PNG")
 
 
-def test_what_could_not_be_sent_can_be_tried_again(visit, context):
+def test_failed_message_can_be_sent_again(visit, context):
     chat()
     page = visit(user_id="ann")
     page.locator(LAUNCHER).click()
@@ -258,7 +258,7 @@ def test_what_could_not_be_sent_can_be_tried_again(visit, context):
     assert Conversation.objects.get().parts.count() == 1
 
 
-def test_what_arrived_though_its_answer_was_lost_is_said_once(visit, page):
+def test_message_whose_answer_was_lost_is_stored_once(visit, page):
     chat()
     visit(user_id="ann")
     page.locator(LAUNCHER).click()
@@ -278,11 +278,11 @@ def test_what_arrived_though_its_answer_was_lost_is_said_once(visit, page):
     assert Conversation.objects.get().parts.count() == 1
 
 
-def test_a_visitor_who_wrote_leaves_the_address_to_answer_to(visit, page):
+def test_visitor_who_wrote_saves_an_email_address(visit, page):
     visit()
     page.locator(LAUNCHER).click()
     write(page, "Do you ship to Norway?")
-    field = page.get_by_label("Where can we answer you when you have left?")
+    field = page.get_by_label("Where can we reach you after you leave this page?")
     expect(field).to_be_visible()
     assert violations(page) == []
 
@@ -290,7 +290,7 @@ def test_a_visitor_who_wrote_leaves_the_address_to_answer_to(visit, page):
     page.keyboard.press("Enter")
     expect(page.locator(".ask .trouble")).to_contain_text("is not a valid email address")
     field.fill("bea@x.example")
-    page.get_by_role("button", name="Leave my email").click()
+    page.get_by_role("button", name="Save email address").click()
 
     expect(page.get_by_text("to bea@x.example")).to_be_visible()
     assert Customer.objects.get(role="lead").email == "bea@x.example"
@@ -302,7 +302,7 @@ def test_a_visitor_who_wrote_leaves_the_address_to_answer_to(visit, page):
     said_nothing_wrong(page)
 
 
-def test_html_in_a_message_is_shown_and_nothing_in_it_runs(visit, ada, page):
+def test_html_of_a_message_is_shown_and_no_script_runs(visit, ada, page):
     chat()
     visit(user_id="ann")
     page.locator(LAUNCHER).click()
@@ -310,7 +310,7 @@ def test_html_in_a_message_is_shown_and_nothing_in_it_runs(visit, ada, page):
     bad = "<p>ok <img src=x onerror='window.ran=1'><a href='javascript:window.ran=2'>link</a> &lt;i&gt; 1 &amp; 2</p>"
     conversation = Conversation.objects.get()
     answer(ada, "<p>placeholder</p>")
-    # As if the server had let it through: what shows it is safe by itself.
+    # As if the server had not sanitized it: the messenger must be safe by itself.
     conversation.parts.update(body=bad + "<script>window.ran=3</script><svg onload='window.ran=4'></svg>")
 
     expect(page.locator(".part").nth(1)).to_contain_text("ok link <i> 1 & 2")
@@ -329,7 +329,7 @@ def announcement(body: str = "<h2>New</h2><p>Read <a href='#there'>all of it</a>
     return MessageFactory(**how, subject=subject, body=body)
 
 
-def test_announcement_is_a_dialog_that_keeps_the_focus_until_it_is_closed(visit):
+def test_announcement_is_a_dialog_that_traps_the_focus(visit):
     announcement()
     page = visit(user_id="ann")
 
@@ -349,7 +349,7 @@ def test_announcement_is_a_dialog_that_keeps_the_focus_until_it_is_closed(visit)
     said_nothing_wrong(page)
 
 
-def test_title_of_an_announcement_heads_its_dialog_its_entry_in_the_list_and_its_thread(visit):
+def test_title_of_an_announcement_is_in_dialog_list_and_thread(visit):
     announcement(subject='<img src=x> & news for {{ first_name | default: "you" }}')
     title = "<img src=x> & news for Ann"
     page = visit(user_id="ann", name="Ann Lee")
@@ -369,7 +369,7 @@ def test_title_of_an_announcement_heads_its_dialog_its_entry_in_the_list_and_its
     said_nothing_wrong(page)
 
 
-def test_announcement_without_a_title_is_called_after_its_sender(visit):
+def test_announcement_without_a_title_is_labelled_with_its_sender(visit):
     announcement(subject="")
     page = visit(user_id="ann")
 
@@ -388,7 +388,7 @@ def test_announcement_can_be_answered(visit):
     assert Conversation.objects.in_inbox().get().record.message.format == "announcement"
 
 
-def test_click_on_a_link_is_noted(visit, context):
+def test_click_on_a_link_is_recorded(visit, context):
     announcement("<p><a href='http://127.0.0.1:9/there'>There</a></p>")
     page = visit(user_id="ann")
 
@@ -400,11 +400,11 @@ def test_click_on_a_link_is_noted(visit, context):
     )
 
 
-# Who is who
+# Identity
 
 
 @pytest.mark.parametrize("hash_given", ["0" * 64, ""])
-def test_wrong_hash_shows_nothing_and_the_page_goes_on(visit, page, hash_given):
+def test_wrong_hash_shows_nothing_and_the_page_works(visit, page, hash_given):
     warnings: list[str] = []
     page.on("console", lambda said: warnings.append(said.text))
     CustomerFactory(user_id="ann")
@@ -431,7 +431,7 @@ def test_website_that_is_not_registered_shows_nothing(visit):
     said_nothing_wrong(page)
 
 
-def test_visitor_writes_and_logs_in_and_the_thread_is_still_there(visit, page):
+def test_thread_of_a_visitor_stays_after_the_login(visit, page):
     visit()
     page.locator(LAUNCHER).click()
     write(page, "Do you ship?")
@@ -451,7 +451,7 @@ def test_visitor_writes_and_logs_in_and_the_thread_is_still_there(visit, page):
     assert page.evaluate("document.cookie + JSON.stringify(localStorage)") == "{}"
 
 
-def test_log_out_and_in_as_another_shows_nothing_of_the_one_before(visit, page):
+def test_login_as_another_user_shows_nothing_of_the_first(visit, page):
     chat("<p>Hi {{ first_name }}</p>")
     visit(user_id="ann", name="Ann")
     page.locator(LAUNCHER).click()
@@ -471,7 +471,7 @@ def test_log_out_and_in_as_another_shows_nothing_of_the_one_before(visit, page):
 # What the page may ask
 
 
-def test_commands_called_before_it_loads_are_kept(live_server, site, page):
+def test_commands_before_loading_are_queued(live_server, site, page):
     page.add_init_script("window.seen = []")
     calls = """Outbound("boot", BOOT); Outbound("onShow", () => seen.push("shown"));
       Outbound("onHide", () => seen.push("hidden")); Outbound("trackEvent", "ordered", {total: 5});
@@ -487,7 +487,7 @@ def test_commands_called_before_it_loads_are_kept(live_server, site, page):
     said_nothing_wrong(page)
 
 
-def test_settings_say_how_it_looks(visit, page):
+def test_settings_change_the_appearance(visit, page):
     look = {
         "hide_default_launcher": True, "custom_launcher_selector": "#help", "alignment": "left",
         "horizontal_padding": 44, "vertical_padding": 10, "action_color": "#ffdd00", "hide_notifications": True,
@@ -520,7 +520,7 @@ HOSTILE = """<style>
 </style>"""
 
 
-def test_hostile_styles_of_the_page_do_not_reach_it_nor_its_styles_the_page(live_server, site, page, context):
+def test_styles_of_page_and_messenger_do_not_affect_each_other(live_server, site, page, context):
     chat("<p>Hi</p>")
     plain = context.new_page()
     plain.goto(site.put("/plain", html(address(live_server), signed(user_id="ann"))))
@@ -541,7 +541,7 @@ STYLE = """e => ["color", "backgroundColor", "font", "letterSpacing", "visibilit
   .map((name) => getComputedStyle(e)[name])"""
 
 
-def test_strict_content_security_policy_is_kept(live_server, site, page):
+def test_messenger_works_under_a_strict_content_security_policy(live_server, site, page):
     server = address(live_server)
     chat("<p style='color: green'>Styled <a href='https://x.example'>link</a></p>")
     policy = (
@@ -574,7 +574,7 @@ def test_strict_content_security_policy_is_kept(live_server, site, page):
     said_nothing_wrong(page)
 
 
-def test_works_where_storage_is_blocked(playwright, tmp_path, live_server, site):
+def test_messenger_works_with_blocked_storage(playwright, tmp_path, live_server, site):
     profile = tmp_path / "profile"
     (profile / "Default").mkdir(parents=True)
     preferences = {"profile": {"default_content_setting_values": {"cookies": 2}}}
@@ -599,7 +599,7 @@ def test_works_where_storage_is_blocked(playwright, tmp_path, live_server, site)
         context.close()
 
 
-def test_page_that_breaks_what_it_stands_on_goes_on_itself(live_server, site, page):
+def test_page_with_broken_built_ins_works(live_server, site, page):
     broken = "<script>window.fetch = () => { throw new Error('no') }; window.CSSStyleSheet = null</script>"
     page.goto(site.put("/", html(address(live_server), signed(user_id="ann"), head=broken)))
 
@@ -609,7 +609,7 @@ def test_page_that_breaks_what_it_stands_on_goes_on_itself(live_server, site, pa
     said_nothing_wrong(page)
 
 
-def test_what_is_typed_is_no_shortcut_of_the_page(visit, page):
+def test_typing_does_not_trigger_shortcuts_of_the_page(visit, page):
     chat()
     page.add_init_script("window.keys = []; document.addEventListener('keydown', (event) => keys.push(event.key))")
     visit(user_id="ann")
@@ -625,7 +625,7 @@ def test_what_is_typed_is_no_shortcut_of_the_page(visit, page):
 # For everybody
 
 
-def test_all_of_it_can_be_done_with_the_keyboard(visit, page):
+def test_messenger_is_usable_with_the_keyboard(visit, page):
     chat()
     visit(user_id="ann", name="Ann")
     expect(page.locator(".snippet")).to_be_visible()
@@ -643,7 +643,7 @@ def test_all_of_it_can_be_done_with_the_keyboard(visit, page):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing_wrong(visit, ada, page, scheme):
+def test_axe_finds_no_violations(visit, ada, page, scheme):
     page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
     chat()
     chat("<p>And this</p>")
@@ -664,7 +664,7 @@ def test_axe_finds_nothing_wrong(visit, ada, page, scheme):
     assert violations(page) == []
 
 
-def test_on_a_phone_the_panel_is_the_screen(visit, page):
+def test_panel_covers_the_screen_on_a_phone(visit, page):
     page.set_viewport_size({"width": 390, "height": 844})
     wide = "<img src='https://x.example/i.png' width='2000' height='9'>"
     chat(f"<p>{'Averylongwordwithoutanyspace' * 20}</p><p>{wide}</p>")

@@ -1,4 +1,4 @@
-"""The messenger where pages, networks and people make it hard: late answers, moved bodies, old libraries."""
+"""The messenger under difficult conditions: late answers, moved elements, old libraries, hidden tabs."""
 
 import json
 from collections.abc import Callable
@@ -31,8 +31,8 @@ from tests.factories import CustomerFactory
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def held(page: Page, path: str) -> Callable[[], None]:
-    """Hold back the next answer from this path; what is returned lets it go."""
+def hold_answer(page: Page, path: str) -> Callable[[], None]:
+    """Hold back the next answer from this path; the returned function releases it."""
     held_back: list[Route] = []
     waiting: list[tuple[Route, object]] = []
 
@@ -54,11 +54,11 @@ def held(page: Page, path: str) -> Callable[[], None]:
     return let_go
 
 
-# Who is who, when answers are late
+# Identity, with late answers
 
 
-def test_answer_to_a_visit_before_the_log_in_comes_too_late_to_count(live_server, site, page):
-    let_go = held(page, "ping")
+def test_late_answer_to_a_visit_before_the_login_is_ignored(live_server, site, page):
+    let_go = hold_answer(page, "ping")
     page.goto(site.put("/", html(address(live_server), {})))
     page.wait_for_function("window.Outbound.loaded")
     page.evaluate(f"Outbound('update', {json.dumps(signed(user_id='ann'))})")
@@ -75,7 +75,7 @@ def test_answer_to_a_visit_before_the_log_in_comes_too_late_to_count(live_server
     assert Customer.objects.count() == 1
 
 
-def test_update_that_names_another_shows_and_sends_nothing_of_the_one_before(visit, page):  # noqa: F811
+def test_update_to_another_user_shows_and_sends_nothing_of_the_first(visit, page):  # noqa: F811
     chat("<p>Hi {{ first_name }}</p>")
     visit(user_id="ann", email="ann@x.example", name="Ann", look={"alignment": "left"})
     page.locator(LAUNCHER).click()
@@ -93,7 +93,7 @@ def test_update_that_names_another_shows_and_sends_nothing_of_the_one_before(vis
     assert page.locator(LAUNCHER).bounding_box()["x"] == 20
 
 
-def test_who_writes_on_www_and_logs_in_on_app_is_one_person(playwright, live_server, site):
+def test_visitor_keeps_the_identity_across_subdomains(playwright, live_server, site):
     arguments = [*ARGUMENTS, "--host-resolver-rules=MAP *.shop.test 127.0.0.1"]
     browser = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
     try:
@@ -119,7 +119,7 @@ def test_who_writes_on_www_and_logs_in_on_app_is_one_person(playwright, live_ser
         browser.close()
 
 
-def test_what_is_called_between_two_people_is_neithers(visit, page):  # noqa: F811
+def test_commands_between_logout_and_login_are_dropped(visit, page):  # noqa: F811
     visit(user_id="ann")
     expect(page.locator(LAUNCHER)).to_be_visible()
 
@@ -137,7 +137,7 @@ def test_what_is_called_between_two_people_is_neithers(visit, page):  # noqa: F8
 
 
 @pytest.mark.parametrize("side", ["right", "left"])
-def test_stands_where_it_should_whatever_the_page_does_with_its_body(live_server, site: Site, page, side):
+def test_position_is_right_although_the_page_moves_its_body(live_server, site: Site, page, side):
     chat("<p>Hi</p>")
     styles = (
         "<style>* { all: unset } html { font-size: 62.5%; direction: rtl } style { display: none }"
@@ -162,7 +162,7 @@ def test_stands_where_it_should_whatever_the_page_does_with_its_body(live_server
     assert page.locator(".part .avatar").bounding_box()["x"] < page.locator(".part .bubble").bounding_box()["x"]
 
 
-def test_a_page_that_threw_away_what_it_held_has_it_back_when_it_asks(visit, page):  # noqa: F811
+def test_removed_messenger_returns_with_the_next_command(visit, page):  # noqa: F811
     announcement()
     visit(user_id="ann")
     expect(page.locator("dialog")).to_be_visible()
@@ -181,7 +181,7 @@ OLD_LIBRARIES = """<script>
 </script>"""
 
 
-def test_old_libraries_of_the_page_change_nothing_that_is_told(live_server, site, page):
+def test_old_libraries_with_to_json_do_not_change_the_facts(live_server, site, page):
     company = {"id": "6", "name": "Acme", "created_at": 1500000000}
     boot = {**signed(user_id="ann"), "companies": [company]}
     page.goto(site.put("/", html(address(live_server), boot, head=OLD_LIBRARIES)))
@@ -195,7 +195,7 @@ def test_old_libraries_of_the_page_change_nothing_that_is_told(live_server, site
 
 
 @pytest.mark.parametrize("name", ["URL", "Set", "JSON", "Element.prototype.append", "Array.prototype.filter"])
-def test_page_that_broke_what_all_pages_stand_on_meets_no_error_of_ours(live_server, site, page, name):
+def test_page_with_broken_built_ins_gets_no_error(live_server, site, page, name):
     page.goto(site.put("/", html(address(live_server), signed(user_id="ann"), head=f"<script>{name} = null</script>")))
 
     page.wait_for_load_state("networkidle")
@@ -203,7 +203,7 @@ def test_page_that_broke_what_all_pages_stand_on_meets_no_error_of_ours(live_ser
     said_nothing_wrong(page)
 
 
-def test_launcher_of_the_page_may_be_named_the_old_way(visit, page):  # noqa: F811
+def test_custom_launcher_may_be_set_by_the_old_setting(visit, page):  # noqa: F811
     visit(user_id="ann", look={"widget": {"activator": "#help"}})
     page.evaluate("document.body.insertAdjacentHTML('beforeend', '<a id=help href=/elsewhere>Help</a>')")
     page.evaluate("Outbound('reattach_activator')")
@@ -217,13 +217,13 @@ def test_launcher_of_the_page_may_be_named_the_old_way(visit, page):  # noqa: F8
     assert page.evaluate("document.activeElement.id") == "help"
 
 
-# People who look elsewhere
+# Hidden and idle pages
 
 
 AWAY = "Object.defineProperty(document, 'hidden', { get: () => window.away !== false })"
 
 
-def test_announcement_nobody_looks_at_is_not_opened_until_somebody_does(visit, page):  # noqa: F811
+def test_announcement_in_a_hidden_tab_is_opened_when_it_is_shown(visit, page):  # noqa: F811
     page.add_init_script(AWAY)
     announcement()
     visit(user_id="ann")
@@ -236,7 +236,7 @@ def test_announcement_nobody_looks_at_is_not_opened_until_somebody_does(visit, p
     eventually(lambda: DeliveryRecord.objects.get().opened_at is not None, page)
 
 
-def test_looks_seldom_where_nobody_looks_and_more_seldom_still_where_nothing_answers(visit, page):  # noqa: F811
+def test_polling_slows_down_in_a_hidden_tab_and_after_failures(visit, page):  # noqa: F811
     page.clock.install()
     page.add_init_script(AWAY + "; window.away = false")
     chat()
@@ -269,7 +269,7 @@ def test_looks_seldom_where_nobody_looks_and_more_seldom_still_where_nothing_ans
     assert asked_in(20) <= 5
 
 
-def test_how_long_ago_it_was_grows_older_while_one_looks(visit, page):  # noqa: F811
+def test_relative_times_are_updated(visit, page):  # noqa: F811
     page.clock.install()
     chat()
     visit(user_id="ann")
@@ -281,7 +281,7 @@ def test_how_long_ago_it_was_grows_older_while_one_looks(visit, page):  # noqa: 
     expect(page.locator(".part time")).to_contain_text("min")
 
 
-def test_snippet_closed_in_one_tab_is_closed_in_the_other(visit, context, page):  # noqa: F811
+def test_snippet_dismissed_in_one_tab_is_dismissed_in_the_other(visit, context, page):  # noqa: F811
     chat()
     visit(user_id="ann")
     other = visit(user_id="ann", on=context.new_page())
@@ -293,7 +293,7 @@ def test_snippet_closed_in_one_tab_is_closed_in_the_other(visit, context, page):
     expect(other.locator(".badge")).to_have_text("1")
 
 
-def test_what_was_said_long_ago_can_be_found_again(visit, page):  # noqa: F811
+def test_older_conversations_can_be_loaded(visit, page):  # noqa: F811
     ann = CustomerFactory(user_id="ann")
     for number in range(60):
         at = timezone.now() - timedelta(days=number)
@@ -313,7 +313,7 @@ def test_what_was_said_long_ago_can_be_found_again(visit, page):  # noqa: F811
 # What cannot be sent
 
 
-def test_file_that_is_no_image_is_refused_when_it_is_chosen(visit, page, tmp_path):  # noqa: F811
+def test_file_that_is_not_an_image_is_refused_when_it_is_chosen(visit, page, tmp_path):  # noqa: F811
     visit(user_id="ann")
     page.locator(LAUNCHER).click()
     letter, big = tmp_path / "letter.pdf", tmp_path / "big.png"
@@ -322,13 +322,13 @@ def test_file_that_is_no_image_is_refused_when_it_is_chosen(visit, page, tmp_pat
     files = page.locator("outbound-messenger input[type=file]")
 
     files.set_input_files(letter)
-    expect(page.locator(".composer .trouble")).to_have_text("letter.pdf is no PNG, JPEG, GIF or WebP image.")
+    expect(page.locator(".composer .trouble")).to_have_text("letter.pdf is not a PNG, JPEG, GIF or WebP image.")
     files.set_input_files(big)
     expect(page.locator(".composer .trouble")).to_have_text("big.png is larger than 5 MB.")
     assert page.locator(".chip").count() == 0
 
 
-def test_what_the_server_refuses_goes_back_to_where_it_was_typed(visit, page, tmp_path):  # noqa: F811
+def test_refused_message_returns_to_the_composer(visit, page, tmp_path):  # noqa: F811
     visit(user_id="ann")
     page.locator(LAUNCHER).click()
     (tmp_path / "fake.png").write_bytes(b"MZ")

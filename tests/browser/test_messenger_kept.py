@@ -1,4 +1,4 @@
-"""What the messenger keeps, whatever the page, the network and people's patience do: itself, words, focus, secrets."""
+"""The messenger keeps its element, drafts, focus and secrets, whatever the page and the network do."""
 
 import json
 from datetime import timedelta
@@ -37,7 +37,7 @@ MOVE = """() => { const moved = document.createElement("div");
 # Itself
 
 
-def test_stays_when_the_page_moves_what_it_holds(visit, page):  # noqa: F811
+def test_messenger_stays_when_the_page_moves_it(visit, page):  # noqa: F811
     visit(user_id="ann")
     page.locator(LAUNCHER).click()
     page.locator(FIELD).fill("Do you")
@@ -52,7 +52,7 @@ def test_stays_when_the_page_moves_what_it_holds(visit, page):  # noqa: F811
     said_nothing_wrong(page)
 
 
-def test_announcement_stays_when_the_page_moves_what_it_holds(visit, page):  # noqa: F811
+def test_announcement_stays_when_the_page_moves_it(visit, page):  # noqa: F811
     announcement()
     visit(user_id="ann", look={"hide_default_launcher": True})
     expect(page.locator("dialog")).to_be_visible()
@@ -68,7 +68,7 @@ def test_announcement_stays_when_the_page_moves_what_it_holds(visit, page):  # n
 
 
 @pytest.mark.parametrize("command", ["update", "boot"])
-def test_facts_the_page_holds_of_one_are_not_told_of_another(live_server, site, page, command):
+def test_facts_of_one_user_are_not_sent_for_another(live_server, site, page, command):
     told: list[dict] = []
     page.on("request", lambda request: request.url.endswith("/ping") and told.append(request.post_data_json["user"]))
     one = signed(user_id="one", email="one@x.example", name="Ada One")
@@ -86,7 +86,7 @@ def test_facts_the_page_holds_of_one_are_not_told_of_another(live_server, site, 
 # Words
 
 
-def test_words_that_could_not_be_sent_are_there_when_the_panel_is_opened_again(visit, context, page):  # noqa: F811
+def test_unsent_message_stays_when_the_panel_is_closed_and_opened(visit, context, page):  # noqa: F811
     visit(user_id="ann")
     page.locator(LAUNCHER).click()
     context.set_offline(True)
@@ -103,7 +103,7 @@ def test_words_that_could_not_be_sent_are_there_when_the_panel_is_opened_again(v
     assert Conversation.objects.count() == 1
 
 
-def test_words_whose_sending_fails_elsewhere_are_kept_with_their_images(visit, page, tmp_path):  # noqa: F811
+def test_unsent_message_of_another_thread_keeps_its_images(visit, page, tmp_path):  # noqa: F811
     chat("<p>One</p>")
     chat("<p>Two</p>")
     visit(user_id="ann")
@@ -130,7 +130,7 @@ def test_words_whose_sending_fails_elsewhere_are_kept_with_their_images(visit, p
     expect(page.locator(".pending")).to_have_count(0)
 
 
-def test_words_refused_after_the_panel_was_closed_are_told_of_and_can_be_changed(visit, page):  # noqa: F811
+def test_message_refused_after_the_panel_was_closed_can_be_edited(visit, page):  # noqa: F811
     visit(user_id="ann")
     page.locator(LAUNCHER).click()
     held: list = []
@@ -153,7 +153,7 @@ def test_words_refused_after_the_panel_was_closed_are_told_of_and_can_be_changed
     expect(page.locator(".pending")).to_have_count(0)
 
 
-def test_why_something_was_not_taken_stays_when_an_answer_arrives(visit, ada, page, tmp_path):  # noqa: F811
+def test_error_stays_when_an_answer_arrives(visit, ada, page, tmp_path):  # noqa: F811
     chat()
     visit(user_id="ann")
     page.locator(LAUNCHER).click()
@@ -165,10 +165,10 @@ def test_why_something_was_not_taken_stays_when_an_answer_arrives(visit, ada, pa
     expect(page.locator(".part")).to_have_count(2)
     eventually(lambda: Conversation.objects.get().read, page)
 
-    expect(page.locator(".composer .trouble")).to_contain_text("letter.pdf is no PNG", timeout=1_000)
+    expect(page.locator(".composer .trouble")).to_contain_text("letter.pdf is not a PNG", timeout=1_000)
 
 
-def test_words_on_their_way_at_a_log_out_are_not_told_to_the_next_one(visit, page):  # noqa: F811
+def test_message_being_sent_at_a_logout_is_not_shown_to_the_next_user(visit, page):  # noqa: F811
     visit(user_id="ann")
     page.locator(LAUNCHER).click()
     held: list = []
@@ -190,7 +190,7 @@ def test_words_on_their_way_at_a_log_out_are_not_told_to_the_next_one(visit, pag
 # The way back, and the focus
 
 
-def test_first_words_of_a_visitor_leave_a_way_to_the_list(visit, page):  # noqa: F811
+def test_first_message_of_a_visitor_shows_the_way_to_the_list(visit, page):  # noqa: F811
     visit()
     page.locator(LAUNCHER).click()
     write(page, "Do you ship?")
@@ -200,7 +200,7 @@ def test_first_words_of_a_visitor_leave_a_way_to_the_list(visit, page):  # noqa:
     expect(page.locator(".entry")).to_contain_text("Do you ship?")
 
 
-def test_focus_goes_on_where_older_conversations_begin(visit, page):  # noqa: F811
+def test_focus_moves_to_the_first_older_conversation(visit, page):  # noqa: F811
     ann = CustomerFactory(user_id="ann")
     for number in range(60):
         threads.open_by_customer(ann, body=f"Question {number}", at=timezone.now() - timedelta(days=number))
@@ -210,7 +210,7 @@ def test_focus_goes_on_where_older_conversations_begin(visit, page):  # noqa: F8
     older = page.get_by_role("button", name="Show older (10)")
 
     older.press("Enter")
-    expect(page.locator(".list .trouble")).to_have_text("This could not be loaded. Try again.")
+    expect(page.locator(".list .trouble")).to_have_text("Older conversations could not be loaded. Try again.")
     expect(older).to_be_focused()
     older.press("Enter")
 
@@ -220,7 +220,7 @@ def test_focus_goes_on_where_older_conversations_begin(visit, page):  # noqa: F8
 
 
 @pytest.mark.parametrize("gone", ["help.remove()", "help.hidden = true"])
-def test_focus_goes_to_the_launcher_where_what_opened_it_is_gone(visit, page, gone):  # noqa: F811
+def test_focus_moves_to_the_launcher_if_the_opener_is_gone(visit, page, gone):  # noqa: F811
     visit(user_id="ann", look={"custom_launcher_selector": "#help"})
     page.evaluate("document.body.insertAdjacentHTML('beforeend', '<button id=help>Help</button>')")
     expect(page.locator(LAUNCHER)).to_be_visible()
@@ -233,7 +233,7 @@ def test_focus_goes_to_the_launcher_where_what_opened_it_is_gone(visit, page, go
     expect(page.locator(LAUNCHER)).to_be_focused()
 
 
-def test_panel_is_modal_where_it_is_the_whole_screen(visit, page):  # noqa: F811
+def test_panel_is_modal_on_a_small_screen(visit, page):  # noqa: F811
     page.set_viewport_size({"width": 390, "height": 844})
     visit(user_id="ann")
     page.locator(LAUNCHER).click()
@@ -244,7 +244,7 @@ def test_panel_is_modal_where_it_is_the_whole_screen(visit, page):  # noqa: F811
     expect(page.locator(".panel")).not_to_have_attribute("aria-modal", "true")
 
 
-def test_who_comes_after_a_log_out_finds_the_messenger_closed(visit, page):  # noqa: F811
+def test_messenger_is_closed_for_the_next_user(visit, page):  # noqa: F811
     visit(user_id="ann")
     page.locator(LAUNCHER).click()
     expect(page.locator(".panel")).to_be_visible()

@@ -44,7 +44,7 @@ def asked(client) -> tuple[int, dict]:
 def test_all_is_well_where_all_ran_lately(client, now):
     schedule.install()
     PeriodicTask.objects.update(last_run_at=now - timedelta(minutes=1))
-    health.swept(at=now - timedelta(seconds=20))
+    health.record_sweep(at=now - timedelta(seconds=20))
 
     code, found = asked(client)
 
@@ -69,7 +69,7 @@ def test_what_never_ran_is_a_fault_once_the_schedule_is_old_enough(client, now):
 
 
 def late_sweep(now) -> None:
-    health.swept(at=now - timedelta(minutes=4))
+    health.record_sweep(at=now - timedelta(minutes=4))
 
 
 def late_beat(now) -> None:
@@ -122,7 +122,7 @@ def test_a_database_that_is_not_there_is_said(client, monkeypatch):
     def gone(**_: object) -> None:
         raise OperationalError("gone")
 
-    monkeypatch.setattr(health, "checked", gone)
+    monkeypatch.setattr(health, "health_report", gone)
 
     code, found = asked(client)
 

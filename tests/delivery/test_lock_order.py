@@ -174,7 +174,7 @@ def visit(world: World) -> None:
         facts = {"user_id": world.user.user_id, "name": "Ann"}
         return identify_in_transaction(facts, at=LATER, source=Source.BROWSER, on_bad_value=raise_refusal), None
 
-    customer_visit.visit_of(identified, at=LATER)
+    customer_visit.visit_identified(identified, at=LATER)
 
 
 def change_kind(world: World) -> None:

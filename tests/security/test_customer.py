@@ -1,4 +1,4 @@
-"""A customer, logged in on a website with the messenger, who means harm: what they try, and what becomes of it."""
+"""A malicious customer, logged in on a website with the messenger: attacks, and their results."""
 
 import re
 
@@ -35,7 +35,7 @@ def victim() -> Customer:
     return CustomerFactory(user_id="ann", email="ann@x.example", name="Ann")
 
 
-# To be somebody else
+# Attacks: impersonation
 
 
 @pytest.mark.parametrize(
@@ -51,29 +51,29 @@ def victim() -> Customer:
         {"user_id": ["ann"], "user_hash": "0" * 64},
     ],
 )
-def test_to_name_somebody_is_not_to_be_them(victim, claim):
+def test_naming_a_user_without_a_proof_is_refused(victim, claim):
     answer = Browser().ping(**claim)
 
     assert answer.status_code in (400, 403, 422)
     assert "token" not in answer.json()
 
 
-def test_ones_own_proof_is_good_for_nobody_else(victim):
+def test_proof_of_one_user_is_invalid_for_another(victim):
     own = identity_verification.user_hash(Workspace.current().identity_secret, "mallory")
 
     assert Browser().ping(user_id="ann", user_hash=own).status_code == 403
 
 
 @pytest.mark.parametrize("named", ["ann ", " ann", "ann\n", "\u00a0ann"])
-def test_a_proof_of_a_name_that_reads_like_anothers_is_none(victim, named):
-    """A shop that lets somebody register as “ann ” signs that; we would read “ann”."""
+def test_proof_of_a_similar_user_id_is_invalid(victim, named):
+    """A shop may sign the user_id “ann ” for another account; parsing must not turn it into “ann”."""
     proof = identity_verification.user_hash(Workspace.current().identity_secret, named)
 
     assert Browser().ping(user_id=named, user_hash=proof).status_code == 403
 
 
-def test_ones_own_proof_does_not_carry_to_somebody_elses_address(victim):
-    """Who proves a user_id and names the address of another is that user_id, or refused; never the other."""
+def test_proof_of_a_user_id_does_not_cover_an_email_address(victim):
+    """A proved user_id with another customer's address is that user_id, or refused."""
     own = identity_verification.user_hash(Workspace.current().identity_secret, "mallory")
 
     Browser().ping(user_id="mallory", user_hash=own, email="ann@x.example")
@@ -84,8 +84,8 @@ def test_ones_own_proof_does_not_carry_to_somebody_elses_address(victim):
 
 @pytest.mark.parametrize("wrote_before", [False, True])
 @pytest.mark.parametrize("role", Role)
-def test_ones_own_proof_opens_nothing_of_who_has_an_address_alone(at, role, wrote_before):
-    """A proof is of the user_id: the address beside it is only said, and may be anybody's."""
+def test_proof_of_a_user_id_opens_no_customer_known_by_email(at, role, wrote_before):
+    """The proof covers the user_id; the address beside it is unverified."""
     victim = CustomerFactory(user_id=None, email="ann@x.example", name="Ann", role=role, last_seen_at=at)
     threads.open_by_customer(victim, body="My secret", at=at)
     mallory = Browser()
@@ -101,7 +101,7 @@ def test_ones_own_proof_opens_nothing_of_who_has_an_address_alone(at, role, wrot
     assert Customer.objects.get(user_id="mallory").email == "ann@x.example"
 
 
-def test_who_was_imported_by_address_and_was_never_here_is_who_comes_with_it():
+def test_proved_email_identifies_an_imported_customer():
     imported = CustomerFactory(user_id=None, email="ann@x.example", name="Ann")
 
     Browser().ping(user_id="ann", email="ann@x.example")
@@ -109,7 +109,7 @@ def test_who_was_imported_by_address_and_was_never_here_is_who_comes_with_it():
     assert Customer.objects.get() == imported
 
 
-def test_a_visitor_says_nothing_of_a_company():
+def test_visitor_sets_no_facts_of_a_company():
     company = CompanyFactory(company_id="acme", name="Acme", plan="pro")
     visitor = Browser()
     visitor.ping()
@@ -126,7 +126,7 @@ def test_a_visitor_says_nothing_of_a_company():
 @pytest.mark.parametrize(
     "field", ["id", "role", "archived_at", "identity_secret", "unsubscribed_by_customer_at", "checked_at"]
 )
-def test_what_is_ours_to_say_of_a_customer_they_cannot(mallory, field):
+def test_customer_cannot_set_fields_of_the_server(mallory, field):
     ours = ("pk", "role", "archived_at", "unsubscribed_by_customer_at", "checked_at")
     before = Customer.objects.values(*ours).get()
 
@@ -135,7 +135,7 @@ def test_what_is_ours_to_say_of_a_customer_they_cannot(mallory, field):
     assert Customer.objects.values(*ours).get() == before
 
 
-# To read or do what is another's
+# Attacks: data and actions of other customers
 
 
 @pytest.fixture
@@ -145,7 +145,7 @@ def theirs(victim) -> Conversation:
     return Conversation.objects.get()
 
 
-def test_what_is_another_customers_is_not_found(mallory, theirs):
+def test_data_of_another_customer_is_not_found(mallory, theirs):
     record = theirs.record_id
     attempts = [
         mallory.ask(f"conversations/{theirs.pk}"),
@@ -162,18 +162,18 @@ def test_what_is_another_customers_is_not_found(mallory, theirs):
 
 
 @pytest.mark.parametrize("pk", ["0", "-1", "1 OR 1=1", "99999999999999999999", "%00", "../1", "1;DROP TABLE x", "é"])
-def test_a_number_that_is_none_is_not_found_and_breaks_nothing(mallory, pk):
+def test_invalid_number_is_not_found(mallory, pk):
     assert mallory.ask(f"conversations/{pk}").status_code in (400, 404)
 
 
-def test_a_customers_token_opens_no_door_of_the_teams(mallory):
+def test_customer_token_is_not_valid_for_the_api_or_the_console(mallory):
     for path in ("/api/users", "/api/conversations", "/api/messages", "/api/counts", "/api/outbound"):
         assert mallory.get(path).status_code == 401, path
     assert mallory.get("/admin/").status_code == 302
 
 
-def test_a_link_from_ones_own_mail_is_about_oneself(mallory, victim):
-    """They have two tokens of their own, and want one for the record after theirs."""
+def test_tokens_of_one_email_give_no_token_for_another_record(mallory, victim):
+    """The customer has two valid tokens and needs one for the next record."""
     own = tokens.make(5, purpose="unsubscribe")
 
     for changed in (own[:-1] + "A", own[::-1], tokens.make(6, purpose="unsubscribe")[:16] + own[16:]):
@@ -182,11 +182,11 @@ def test_a_link_from_ones_own_mail_is_about_oneself(mallory, victim):
     assert not victim.unsubscribed_from_emails
 
 
-# To have something run at the team's, by what they say of themselves
+# Attacks: running script in the console by customer data
 
 
 @pytest.mark.parametrize("said", [XSS, LIQUID])
-def test_what_they_say_of_themselves_does_not_run_at_the_teams(mallory, said, admin_client):
+def test_customer_data_does_not_run_as_script_in_the_console(mallory, said, admin_client):
     CustomAttributeFactory(name="plan")
     mallory.defaults["HTTP_USER_AGENT"] = said
     theirs = {"id": "c1", "name": said, "industry": said, "website": "javascript:alert(1)"}
@@ -214,7 +214,7 @@ def test_what_they_say_of_themselves_does_not_run_at_the_teams(mallory, said, ad
 
 
 class Caught:
-    """A channel that keeps what it was given."""
+    """A channel that stores the envelopes it receives."""
 
     given: list = []
 
@@ -229,7 +229,7 @@ class Caught:
 @pytest.mark.parametrize(
     "name", [XSS, LIQUID, "Ann\r\nBcc: everyone@evil.example", "{{ unsubscribe_url }}", "\u202egnihsihp", "x" * 5000]
 )
-def test_a_name_in_a_mail_is_a_name(monkeypatch, at, name):
+def test_customer_name_in_an_email_adds_no_header(monkeypatch, at, name):
     monkeypatch.setattr(Caught, "given", [])
     monkeypatch.setitem(batch.CHANNELS, Channel.EMAIL, Caught)
     CustomAttributeFactory(name="site")
@@ -251,10 +251,10 @@ def test_a_name_in_a_mail_is_a_name(monkeypatch, at, name):
     )
 
 
-# To choose where our links lead
+# Attacks: redirects to a URL of the customer's choice
 
 
-def test_a_link_of_ours_never_leads_where_a_customer_says(monkeypatch, at):
+def test_tracking_link_never_redirects_to_a_customers_url(monkeypatch, at):
     monkeypatch.setattr(Caught, "given", [])
     monkeypatch.setitem(batch.CHANNELS, Channel.EMAIL, Caught)
     CustomAttributeFactory(name="site")
@@ -277,21 +277,21 @@ def test_a_link_of_ours_never_leads_where_a_customer_says(monkeypatch, at):
 
 
 @pytest.mark.parametrize("sent", [{"body": "x" * 3_000_000}, {"body": "[" * 100_000}, {"body": ["x"] * 50_000}])
-def test_a_heavy_body_is_refused_and_is_no_error_of_ours(mallory, sent):
+def test_heavy_body_is_refused_without_a_server_error(mallory, sent):
     assert 400 <= mallory.say("conversations", **sent).status_code < 500
     assert not Conversation.objects.exists()
 
 
-def test_attributes_without_end_are_not_kept(mallory):
+def test_number_of_attributes_is_limited(mallory):
     mallory.ping(user_id="mallory", custom_attributes={f"a{n}": "x" * 1000 for n in range(2000)})
 
     assert len(str(Customer.objects.get().attributes)) < 1_000_000
 
 
-# To undo what another asked for
+# Attacks: undoing another customer's unsubscribe
 
 
-def test_nobody_subscribes_somebody_again_but_by_their_own_link(mallory, victim):
+def test_only_the_own_link_subscribes_a_customer_again(mallory, victim):
     Customer.objects.filter(pk=victim.pk).update(unsubscribed_from_emails=True)
 
     for claim in ({"user_id": "mallory", "email": "ann@x.example", "unsubscribed_from_emails": False},):

@@ -1,4 +1,4 @@
-"""Files a stranger sends by mail: what they say they are counts for nothing, and nothing of them runs here."""
+"""Attachments of emails from strangers: their declared type is not trusted, and nothing in them runs."""
 
 import re
 from email.message import Message
@@ -30,16 +30,16 @@ def files(settings, tmp_path) -> None:
     settings.MEDIA_ROOT = tmp_path
 
 
-def keep(name: str, content: bytes, kind: str) -> dict:
+def store_file(name: str, content: bytes, kind: str) -> dict:
     upload = SimpleUploadedFile("x", content, kind)
-    # As it would be where nothing before us had looked at it.
+    # As if no earlier check had seen the file.
     upload._name = name
     return attachments.keep_file(upload)
 
 
 @pytest.mark.parametrize(("name", "content", "kind"), HOSTILE)
-def test_a_file_is_never_served_as_what_runs(name, content, kind, settings):
-    kept = keep(name, content, kind)
+def test_attachment_is_never_served_as_active_content(name, content, kind, settings):
+    kept = store_file(name, content, kind)
 
     answer = Client().get(kept["url"].removeprefix(settings.PUBLIC_URL))
 
@@ -54,15 +54,15 @@ def test_a_file_is_never_served_as_what_runs(name, content, kind, settings):
     assert b"".join(answer.streaming_content) == content
 
 
-def test_nobody_hands_on_a_file_under_another_name(settings):
-    address = keep("notes.txt", HTML, "text/plain")["url"].removeprefix(settings.PUBLIC_URL)
+def test_attachment_is_served_only_under_its_name(settings):
+    address = store_file("notes.txt", HTML, "text/plain")["url"].removeprefix(settings.PUBLIC_URL)
 
     for name in ("notes.html", "setup.exe", "notes.txt%20", "notes.txt%E2%80%AE", ""):
         assert Client().get(f"{address.rpartition('/')[0]}/{name}").status_code == 404
 
 
-def test_a_file_is_not_to_be_had_as_an_image(settings):
-    address = keep("page.png", HTML, "image/png")["url"].removeprefix(settings.PUBLIC_URL)
+def test_attachment_is_not_served_as_an_image(settings):
+    address = store_file("page.png", HTML, "image/png")["url"].removeprefix(settings.PUBLIC_URL)
     key = address.split("/")[-2]
 
     for name in (key, f"{key}.png", f"{key}.bin", f"{key}/page.png"):
@@ -72,5 +72,5 @@ def test_a_file_is_not_to_be_had_as_an_image(settings):
 @pytest.mark.parametrize(
     "path", ["../secret_key", "%2e%2e/secret_key", "..%2f..%2fsecret_key", f"{NOBODYS}/..%2fx", f"{NOBODYS}/x"]
 )
-def test_there_is_no_other_file_there(path):
+def test_no_other_file_is_served(path):
     assert Client().get(f"/messenger/files/{path}").status_code == 404

@@ -1,4 +1,4 @@
-"""A new SECRET_KEY: what was made with the one before holds while that one is among the fallbacks, and not after."""
+"""Rotation of SECRET_KEY: old tokens are valid while the old key is a fallback, and no longer."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.django_db
 
 @dataclass(frozen=True)
 class World:
-    """Whom and what the tokens are about."""
+    """The customers, records and accounts that the tokens refer to."""
 
     at: datetime
     grace: User
@@ -60,7 +60,7 @@ def refuses(read: Callable[[], object]) -> bool:
     return False
 
 
-# How each is made, and whether it holds.
+# For each token: how to create it, and how to check it.
 MADE: dict[str, tuple[Callable[[World], Any], Callable[[Any, World], bool]]] = {
     **{
         f"link of a mail: {purpose}": (
@@ -119,7 +119,7 @@ MADE: dict[str, tuple[Callable[[World], Any], Callable[[Any, World], bool]]] = {
 
 
 @pytest.mark.parametrize("what", MADE)
-def test_what_an_older_key_made_holds_as_long_as_the_key_is_kept(world, settings, what):
+def test_tokens_of_an_old_key_are_valid_while_it_is_a_fallback(world, settings, what):
     make, holds = MADE[what]
     settings.SECRET_KEY, settings.SECRET_KEY_FALLBACKS = "the first key", []
     Workspace.objects.all().delete()

@@ -1,4 +1,4 @@
-"""The door: how often one may knock, from where, and where it leads."""
+"""Login: lockout, addresses and redirects."""
 
 from datetime import timedelta
 
@@ -32,7 +32,7 @@ def guess(times: int, **who: str) -> list[int]:
     return [knock("guess", **who).status_code for _ in range(times)]
 
 
-def test_after_so_many_guesses_even_the_password_does_not_open():
+def test_lockout_refuses_even_the_right_password():
     assert guess(5) == [200, 200, 200, 429, 429]
 
     answer = knock(PASSWORD)
@@ -44,7 +44,7 @@ def test_after_so_many_guesses_even_the_password_does_not_open():
     assert "grace" not in answer.content.decode()
 
 
-def test_it_opens_again_after_a_quarter_of_an_hour_however_often_was_knocked_meanwhile():
+def test_lockout_ends_after_15_minutes_despite_more_attempts():
     guess(6)
 
     with time_machine.travel(timezone.now() + timedelta(minutes=10)):
@@ -53,20 +53,20 @@ def test_it_opens_again_after_a_quarter_of_an_hour_however_often_was_knocked_mea
         assert knock(PASSWORD).status_code == 302
 
 
-def test_a_stranger_shuts_out_themselves_and_nobody_else():
+def test_lockout_applies_only_to_the_attackers_address():
     guess(6, address="203.0.113.9")
 
     assert knock(PASSWORD).status_code == 302
 
 
-def test_not_even_by_knocking_on_when_it_is_shut():
+def test_attempts_during_a_lockout_lock_out_no_other_address():
     assert guess(60, address="203.0.113.9")[-1] == 429
 
     assert knock(PASSWORD).status_code == 302
 
 
 @pytest.mark.parametrize("limit", [1, 2])
-def test_the_guess_that_shuts_the_door_counts_like_any_other(settings, limit):
+def test_last_attempt_before_the_lockout_counts_like_others(settings, limit):
     settings.AXES_FAILURE_LIMIT = limit
 
     for number in range(5):
@@ -75,11 +75,11 @@ def test_the_guess_that_shuts_the_door_counts_like_any_other(settings, limit):
     assert throttle.attempts("login-name", "grace", at=timezone.now()) == 5 * limit
 
 
-def test_a_name_that_is_no_teammates_is_treated_the_same():
+def test_unknown_user_name_is_treated_the_same():
     assert guess(5, name="nobody") == guess(5)
 
 
-def test_who_asks_as_very_many_visitors_has_nobodys_guesses_forgotten():
+def test_many_visitors_do_not_reset_failed_logins():
     for _ in range(3):
         throttle.count_attempt("login-name", "grace", at=timezone.now())
     for number in range(1000):
@@ -88,14 +88,14 @@ def test_who_asks_as_very_many_visitors_has_nobodys_guesses_forgotten():
     assert throttle.attempts("login-name", "grace", at=timezone.now()) == 3
 
 
-def test_who_gets_in_begins_anew():
+def test_successful_login_resets_the_count():
     guess(3)
     assert knock(PASSWORD).status_code == 302
 
     assert guess(3) == [200, 200, 200]
 
 
-def test_a_made_up_address_is_not_believed():
+def test_forged_forwarded_address_is_ignored():
     for number in range(6):
         guess(1, **{"x-forwarded-for": f"198.51.100.{number}"})
 
@@ -112,7 +112,7 @@ def test_a_made_up_address_is_not_believed():
         ("", "192.0.2.7"),
     ],
 )
-def test_behind_a_proxy_the_address_is_the_one_the_proxy_names(settings, forwarded, address):
+def test_address_from_the_proxy_is_used_behind_a_proxy(settings, forwarded, address):
     settings.BEHIND_PROXY = True
     request = RequestFactory(REMOTE_ADDR="192.0.2.7").get("/", headers={"x-forwarded-for": forwarded})
 
@@ -133,13 +133,13 @@ def test_behind_a_proxy_the_address_is_the_one_the_proxy_names(settings, forward
         ("\thttps://evil.example/", "/admin/"),
     ],
 )
-def test_the_way_on_is_to_no_stranger(to, leads):
+def test_login_does_not_redirect_to_another_site(to, leads):
     answer = Client().post(LOGIN, {"username": "grace", "password": PASSWORD, "next": to})
 
     assert (answer.status_code, answer.url) == (302, leads)
 
 
-def test_the_session_changes_when_somebody_logs_in():
+def test_session_key_changes_at_login():
     client = Client()
     client.get(LOGIN)
     client.session["planted"] = True
@@ -150,7 +150,7 @@ def test_the_session_changes_when_somebody_logs_in():
     assert client.session.session_key != before
 
 
-def test_no_script_reads_a_cookie_and_no_other_site_has_one_sent():
+def test_cookies_are_http_only_and_same_site():
     client = Client()
     client.get(LOGIN)
     client.post(LOGIN, {"username": "grace", "password": PASSWORD})
@@ -161,7 +161,7 @@ def test_no_script_reads_a_cookie_and_no_other_site_has_one_sent():
         assert (bool(cookie["httponly"]), cookie["samesite"]) == (True, "Lax"), name
 
 
-def test_a_login_that_another_site_posts_is_refused():
+def test_login_posted_by_another_site_is_refused():
     answer = Client(enforce_csrf_checks=True).post(LOGIN, {"username": "grace", "password": PASSWORD})
 
     assert answer.status_code == 403

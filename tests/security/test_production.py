@@ -1,4 +1,4 @@
-"""What a server that customers reach is set to: nothing that Django's own check would warn of."""
+"""Settings of a production server: Django's deployment check reports no issues."""
 
 import os
 import subprocess
@@ -19,7 +19,7 @@ PRODUCTION = {
 
 
 def django(*said: str, **changes: str) -> subprocess.CompletedProcess[str]:
-    """Run Django in a process of its own with the settings of a server, and with none of this one's."""
+    """Run Django in its own process with the settings of a production server only."""
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
     return subprocess.run(  # noqa: S603
         [sys.executable, *said],
@@ -38,14 +38,14 @@ def setting(*names: str, **changes: str) -> list[str]:
     return done.stdout.split("\n")[:-1]
 
 
-def test_djangos_check_for_production_finds_nothing():
+def test_deployment_check_reports_no_issues():
     checked = django("manage.py", "check", "--deploy", "--fail-level", "DEBUG")
 
     assert checked.returncode == 0, checked.stderr
     assert "no issues" in checked.stdout + checked.stderr
 
 
-def test_the_check_would_find_something():
+def test_deployment_check_reports_insecure_settings():
     checked = django(
         "manage.py", "check", "--deploy", "--fail-level", "WARNING", PUBLIC_URL="http://outbound.example.com"
     )
@@ -70,27 +70,27 @@ def test_the_check_would_find_something():
         ("WEBHOOKS_TO_PRIVATE_ADDRESSES", "False", "False"),
     ],
 )
-def test_a_public_address_by_https_settles_the_rest(name, by_https, by_http, both):
+def test_https_public_url_turns_on_secure_settings(name, by_https, by_http, both):
     assert both[name] == (by_https, by_http)
 
 
 @pytest.fixture(scope="module")
 def both(request) -> dict[str, tuple[str, str]]:
-    """Every setting of the table above, in two processes and not in twenty."""
-    (mark,) = test_a_public_address_by_https_settles_the_rest.pytestmark
+    """Read all settings of the table in two processes."""
+    (mark,) = test_https_public_url_turns_on_secure_settings.pytestmark
     names = [row[0] for row in mark.args[1]]
     https, http = setting(*names), setting(*names, PUBLIC_URL="http://outbound.example.com")
     return dict(zip(names, zip(https, http, strict=True), strict=True))
 
 
-def test_without_a_key_of_its_own_a_server_does_not_start():
+def test_server_does_not_start_without_a_secret_key():
     started = django("manage.py", "check", SECRET_KEY="")
 
     assert started.returncode != 0
     assert "SECRET_KEY must be set" in started.stderr
 
 
-def test_each_can_be_set_by_itself():
+def test_each_secure_setting_can_be_set_separately():
     assert setting(
         "SECURE_SSL_REDIRECT", "SECURE_HSTS_SECONDS", SECURE_SSL_REDIRECT="false", SECURE_HSTS_SECONDS="60"
     ) == [

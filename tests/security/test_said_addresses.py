@@ -1,4 +1,4 @@
-"""An address that a stranger left makes nothing of theirs somebody else's: by hash, by REST, in bulk, or by import."""
+"""Unverified addresses: a lead's address never connects the lead to another customer (hash, REST, bulk, import)."""
 
 import io
 from datetime import UTC, datetime, timedelta
@@ -43,14 +43,14 @@ def ada(django_user_model) -> User:
 
 @pytest.fixture(params=["the first visit to a process", "a later one"])
 def _visits(request):
-    """The long way of a visit, and the short one."""
+    """The full path of a visit, and the fast path."""
     for _ in range(2 if request.param == "a later one" else 0):
         Browser().ping(user_id="warm")
 
 
 @pytest.fixture
 def stranger() -> Browser:
-    """A visitor who wrote, and left Ann's address."""
+    """A visitor who wrote and gave Ann's address."""
     browser = Browser()
     browser.ping()
     browser.say("conversations", body="I am Ann, what is my password?")
@@ -64,7 +64,7 @@ def lead(stranger) -> Customer:
 
 
 def assert_apart(lead: Customer, browser: Browser | None = None) -> Customer:
-    """The lead is as it was, and Ann is somebody else without its conversation; returns Ann."""
+    """Check that the lead is unchanged and that Ann is another customer without its conversation; return Ann."""
     lead.refresh_from_db()
     assert (lead.role, lead.user_id, lead.email, lead.email_is_said) == (Role.LEAD, None, ANN, True)
     assert (lead.name, lead.archived_at, lead.attributes) == ("", None, {})
@@ -145,7 +145,7 @@ def test_by_bulk_job(api, stranger, lead):
 
 
 def load(text: str, *, made: int = 1) -> None:
-    """Check a file of one line and write it."""
+    """Check and import a file with one row."""
     at = timezone.now()
     by = User.objects.create_user("importer")
     job = csv_import.store_upload(io.BytesIO(text.encode()), name="people.csv", kind=ImportKind.CUSTOMERS, by=by, at=at)
@@ -209,7 +209,7 @@ def written_to(api: APIClient, ada: User, kind: str):
 
 
 @pytest.mark.parametrize("what", NAMED_BY_ADDRESS)
-def test_naming_an_address_that_was_only_left_names_nobody(api, ada, lead, what):
+def test_unverified_address_identifies_no_customer(api, ada, lead, what):
     answered = NAMED_BY_ADDRESS[what](api, ada)
 
     assert answered.status_code == 404
@@ -222,7 +222,7 @@ def test_naming_an_address_that_was_only_left_names_nobody(api, ada, lead, what)
 
 
 @pytest.mark.parametrize("what", sorted(NAMED_BY_ADDRESS.keys() - {"converting a contact", "a reply of a contact"}))
-def test_naming_an_address_names_who_is_known_by_it(api, ada, lead, what):
+def test_verified_address_identifies_its_customer(api, ada, lead, what):
     role = Role.LEAD if "contact" in what else Role.USER
     CustomerFactory(user_id=None, email=ANN, role=role, last_seen_at=timezone.now() - timedelta(days=9))
 
@@ -235,7 +235,7 @@ def test_naming_an_address_names_who_is_known_by_it(api, ada, lead, what):
     assert (lead.conversations.count(), lead.records.count()) == (1, 0)
 
 
-def test_events_of_a_bulk_job_named_by_the_address_are_not_the_strangers(api, lead):
+def test_bulk_events_by_address_are_not_recorded_for_the_lead(api, lead):
     item = {"method": "post", "data_type": "event", "data": {"email": ANN, "event_name": "paid", "created_at": 1}}
 
     job = api.post("/api/bulk/events", {"items": [item]}, format="json").json()
@@ -245,13 +245,13 @@ def test_events_of_a_bulk_job_named_by_the_address_are_not_the_strangers(api, le
     assert "email" in str(api.get(f"/api/jobs/{job['id']}/error").json())
 
 
-def test_a_list_of_contacts_by_the_address_still_shows_the_lead(api, lead):
+def test_contacts_listed_by_address_include_the_lead(api, lead):
     assert [one["id"] for one in api.get("/api/contacts", {"email": ANN}).json()["contacts"]] == [str(lead.pk)]
 
 
 @pytest.mark.parametrize("named", [lambda lead: {"id": str(lead.pk)}, lambda lead: {"user_id": f"lead-{lead.pk}"}])
 @pytest.mark.parametrize("is_known", [True, False])
-def test_converting_that_very_lead_makes_it_the_person_it_turned_out_to_be(api, lead, named, is_known):
+def test_converting_the_lead_merges_it_into_the_user(api, lead, named, is_known):
     if is_known:
         CustomerFactory(user_id="ann", email=ANN)
 
@@ -267,7 +267,7 @@ def test_converting_that_very_lead_makes_it_the_person_it_turned_out_to_be(api, 
     assert ann.conversations.count() == 1
 
 
-def test_converting_one_lead_takes_no_other_that_left_the_same_address(api, stranger, lead):
+def test_converting_one_lead_leaves_others_with_the_same_address(api, stranger, lead):
     other = Browser()
     other.ping()
     other.say("conversations", body="It is really me")
@@ -282,7 +282,7 @@ def test_converting_one_lead_takes_no_other_that_left_the_same_address(api, stra
     assert Conversation.objects.get(body__contains="password").customer == lead
 
 
-def test_a_sync_that_names_the_lead_by_id_may_say_that_the_address_is_theirs(api, lead):
+def test_sync_by_id_may_verify_the_address(api, lead):
     assert api.post("/api/users", {"id": str(lead.pk), "email": ANN}, format="json").status_code == 200
 
     lead.refresh_from_db()
@@ -290,7 +290,7 @@ def test_a_sync_that_names_the_lead_by_id_may_say_that_the_address_is_theirs(api
 
 
 @pytest.mark.parametrize("path", ["users", "contacts"])
-def test_a_sync_that_says_so_of_a_lead_while_somebody_else_is_known_by_it_is_a_conflict(api, lead, path):
+def test_sync_that_verifies_a_taken_address_is_a_conflict(api, lead, path):
     CustomerFactory(user_id=None, email=ANN)
 
     call = api.post if path == "users" else api.put
@@ -301,7 +301,7 @@ def test_a_sync_that_says_so_of_a_lead_while_somebody_else_is_known_by_it_is_a_c
     assert answered.json()["errors"][0]["field"] == "email"
 
 
-def test_leaving_an_address_does_not_tell_a_stranger_whether_somebody_has_it():
+def test_saving_an_address_does_not_reveal_its_owner():
     CustomerFactory(user_id=None, email=ANN)
     answers = []
     for address in (ANN, "nobody@x.example"):
@@ -314,7 +314,7 @@ def test_leaving_an_address_does_not_tell_a_stranger_whether_somebody_has_it():
     assert answers == [(200, "lead")] * 2
 
 
-def test_two_people_are_not_known_by_one_address_however_many_said_it():
+def test_one_address_is_verified_for_one_customer_only():
     CustomerFactory(user_id=None, email=ANN)
     for _ in range(2):
         CustomerFactory(lead=True, email=ANN, email_is_said=True)
@@ -324,26 +324,26 @@ def test_two_people_are_not_known_by_one_address_however_many_said_it():
 
 
 class TestAPageThatSaysAnAddressBesideAUserId:
-    """Who proves a user_id may say any address: it stays said until something names them by more than it."""
+    """A proved user may claim any address; it stays unverified until another source confirms it."""
 
     @pytest.fixture
     def mallory(self) -> Customer:
         Browser().ping(user_id="mallory", email=ANN)
         return Customer.objects.get(user_id="mallory")
 
-    def test_a_sync_that_names_the_address_alone_does_not_make_it_known(self, mallory):
+    def test_sync_by_address_does_not_verify_it(self, mallory):
         intake.identify({"email": ANN, "name": "Ann"}, at=timezone.now())
 
         mallory.refresh_from_db()
         assert mallory.email_is_said
 
-    def test_an_import_that_names_the_address_alone_does_not_make_it_known(self, mallory):
+    def test_import_by_address_does_not_verify_it(self, mallory):
         load(f"email,name\n{ANN},Ann\n", made=0)
 
         mallory.refresh_from_db()
         assert mallory.email_is_said
 
-    def test_an_import_prefers_who_is_known_by_it(self, mallory):
+    def test_import_prefers_the_customer_with_the_verified_address(self, mallory):
         ann = CustomerFactory(user_id="ann", email=ANN, last_seen_at=datetime(2020, 1, 1, tzinfo=UTC))
         load(f"email,name\n{ANN},Ann\n", made=0)
 
@@ -351,14 +351,14 @@ class TestAPageThatSaysAnAddressBesideAUserId:
         mallory.refresh_from_db()
         assert (ann.name, mallory.name) == ("Ann", "")
 
-    def test_an_import_that_names_the_user_id_makes_it_known(self, mallory):
+    def test_import_by_user_id_verifies_the_address(self, mallory):
         load(f"user_id,email\nmallory,{ANN}\n", made=0)
 
         mallory.refresh_from_db()
         assert not mallory.email_is_said
 
 
-def test_a_mail_from_the_address_in_the_strangers_thread_leaves_it_the_strangers(settings, ada, stranger, lead):
+def test_email_from_the_address_leaves_the_thread_with_the_lead(settings, ada, stranger, lead):
     settings.INBOUND_DOMAIN = "reply.acme.example"
     thread, at = Conversation.objects.get(), timezone.now()
     part = threads.reply_by_teammate(thread, teammate=ada, body="<p>Who are you?</p>", at=at)
@@ -371,7 +371,7 @@ def test_a_mail_from_the_address_in_the_strangers_thread_leaves_it_the_strangers
     assert_apart(lead)
 
 
-def test_the_inbox_and_the_profile_show_that_an_address_was_only_said(admin_client, lead):
+def test_inbox_and_profile_mark_an_unverified_address(admin_client, lead):
     thread = Conversation.objects.get()
 
     in_the_inbox = admin_client.get(f"/admin/delivery/conversation/{thread.pk}/change/", follow=True).content.decode()
@@ -381,13 +381,13 @@ def test_the_inbox_and_the_profile_show_that_an_address_was_only_said(admin_clie
     assert "not confirmed" in on_the_profile
 
 
-def test_who_is_known_by_an_address_is_shown_without_such_words(admin_client):
+def test_verified_address_is_shown_without_a_mark(admin_client):
     known = CustomerFactory(user_id=None, email=ANN)
 
     assert "not confirmed" not in admin_client.get(f"/admin/audiences/customer/{known.pk}/change/").content.decode()
 
 
-def test_a_lead_that_leaves_an_address_is_in_order_beside_who_is_known_by_it(lead):
+def test_unverified_address_violates_no_constraint(lead):
     intake.identify({"email": ANN}, at=timezone.now(), source=Source.REST)
 
-    assert list(invariants.findings(at=None)) == []
+    assert list(invariants.find_violations(at=None)) == []

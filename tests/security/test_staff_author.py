@@ -1,4 +1,4 @@
-"""A teammate who may write and not send (an Author), and means harm: what they try, and what becomes of it."""
+"""A malicious Author (a teammate who may write but not send): attacks, and their results."""
 
 import re
 from time import perf_counter
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture
 def mallory(db) -> Client:
-    """An Author, at the console."""
+    """An Author, logged in to the console."""
     roles.install()
     user = User.objects.create_user("mallory", "mallory@acme.example", "pass", is_staff=True)
     roles.give_role(user, Role.AUTHOR)
@@ -38,7 +38,7 @@ def writes(mallory: Client, **typed_in: object):
     return mallory.post(ADD, typed(SenderFactory(), ticket=ticket(mallory), **typed_in))
 
 
-# To have something run, where customers read or colleagues look
+# Attacks: running script for customers or colleagues
 
 SCRIPTS = [
     "<script>alert(1)</script>",
@@ -80,7 +80,7 @@ RUNS = re.compile(
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_nothing_they_write_runs_wherever_it_is_shown(mallory, script):
+def test_author_content_never_runs_as_script(mallory, script):
     answer = writes(mallory, body=f"<p>Hi</p>{script}")
 
     bodies = list(Message.objects.values_list("version__body", flat=True))
@@ -95,14 +95,14 @@ def test_nothing_they_write_runs_wherever_it_is_shown(mallory, script):
             assert not RUNS.search(tags), tags
 
 
-def test_what_runs_would_be_found_by_this_test():
+def test_running_script_would_be_detected():
     plain = [script for script in SCRIPTS if "{{" not in script and "&" not in script and "\t" not in script]
 
     assert [script for script in plain if not RUNS.search(script)] == []
 
 
 @pytest.mark.parametrize("field", ["title", "subject"])
-def test_a_name_is_no_html(mallory, field):
+def test_name_is_escaped(mallory, field):
     writes(mallory, **{field: "<img src=x onerror=alert(1)>"})
 
     page = mallory.get(reverse("admin:messaging_message_changelist")).content.decode()
@@ -115,7 +115,7 @@ def test_a_name_is_no_html(mallory, field):
 
 
 @pytest.mark.parametrize("ends", ["\n", "\r", "\r\n", "\u2028", "\x0b", "\x85", "\x00"])
-def test_a_subject_is_one_line(mallory, ends):
+def test_subject_is_one_line(mallory, ends):
     answer = writes(mallory, subject=f"Hello{ends}Bcc: everyone@evil.example")
 
     subjects = list(Message.objects.values_list("version__subject", flat=True))
@@ -148,12 +148,12 @@ def envelope(**changes: object) -> Envelope:
         lambda bad: {"headers": {f"X{bad}": "1"}},
     ],
 )
-def test_no_mail_is_made_of_a_header_with_a_line_break(where, ends):
+def test_header_with_a_line_break_is_refused(where, ends):
     with pytest.raises(Rejected):
         mail_of(envelope(**where(f"x{ends}Bcc: everyone@evil.example")))
 
 
-def test_the_same_mail_without_one_is_made():
+def test_same_email_without_the_line_break_is_built():
     assert b"Bcc" not in mail_of(envelope()).content
 
 
@@ -186,7 +186,7 @@ REACHES = [
 
 
 @pytest.mark.parametrize("burns", BURN, ids=lambda text: text[:40])
-def test_a_text_that_would_burn_the_machine_is_refused_in_words_within_seconds(mallory, burns):
+def test_expensive_template_is_refused_with_a_reason_within_seconds(mallory, burns):
     began = perf_counter()
     answer = writes(mallory, body=f"<p>{burns}</p>")
 
@@ -197,14 +197,14 @@ def test_a_text_that_would_burn_the_machine_is_refused_in_words_within_seconds(m
 
 
 @pytest.mark.parametrize("reaches", REACHES)
-def test_a_text_reaches_nothing_but_the_variables_of_a_message(mallory, reaches):
+def test_template_reaches_only_the_variables_of_a_message(mallory, reaches):
     answer = writes(mallory, body=f"<p>{reaches}</p>")
 
     assert answer.status_code == 200
     assert answer.context["form"].errors["body"]
 
 
-def test_what_burns_for_one_customer_fails_for_that_one_within_seconds():
+def test_expensive_rendering_fails_for_one_customer_within_seconds():
     long = "x" * 19_000
     version = content.compile_version(
         "", "{% for i in (1..900) %}{{ custom_attributes.a }}{% endfor %}", target=content.RenderTarget.TEXT
@@ -216,7 +216,7 @@ def test_what_burns_for_one_customer_fails_for_that_one_within_seconds():
     assert perf_counter() - began < 5
 
 
-# To do what an Author may not
+# Attacks: actions beyond an Author's permissions
 
 
 def boss() -> User:
@@ -248,7 +248,7 @@ ABOVE_THEM = [
 
 
 @pytest.mark.parametrize("attempt", ABOVE_THEM)
-def test_what_is_above_an_author_is_refused_by_the_server(mallory, attempt):
+def test_actions_beyond_an_author_are_refused(mallory, attempt):
     address, posted = attempt(MessageFactory(live=True), CustomerFactory(email="ann@x.example", has_hard_bounced=True))
     before = Sender.objects.count(), Message.objects.count(), User.objects.count()
 
@@ -259,7 +259,7 @@ def test_what_is_above_an_author_is_refused_by_the_server(mallory, attempt):
     assert roles.role_of(User.objects.get(username="mallory")) is Role.AUTHOR
 
 
-def test_the_composers_button_to_set_live_is_not_theirs_to_press(mallory):
+def test_author_cannot_set_a_message_live(mallory):
     CustomerFactory(email="ann@x.example")
 
     answer = writes(mallory, act="live", send_type="one_off", title="Weeks of work")
@@ -275,7 +275,7 @@ def test_the_composers_button_to_set_live_is_not_theirs_to_press(mallory):
 
 
 @pytest.mark.parametrize("act", ["live", "sample", "schedule"])
-def test_of_a_draft_whose_button_is_not_theirs_to_press_nothing_is_saved(mallory, act):
+def test_refused_action_saves_nothing_of_the_draft(mallory, act):
     draft = MessageFactory(title="As it was", one_off=True)
 
     answer = mallory.post(to_admin("messaging_message_change", draft.pk), typed(draft.sender, act=act, sample="2"))
@@ -284,7 +284,7 @@ def test_of_a_draft_whose_button_is_not_theirs_to_press_nothing_is_saved(mallory
     assert Message.objects.get().title == "As it was"
 
 
-def test_writing_as_a_colleague_is_refused(mallory):
+def test_author_cannot_write_as_a_colleague(mallory):
     ceo = SenderFactory(name="CEO", teammate=boss())
 
     answer = mallory.post(ADD, typed(ceo, ticket=ticket(mallory)))
@@ -298,7 +298,7 @@ def test_writing_as_a_colleague_is_refused(mallory):
     ["audiences/customer/?name", "audiences/tag/?name", "messaging/message/?title", "delivery/deliveryrecord/?status"],
 )
 @pytest.mark.parametrize("said", ["%00", "x%00y"])
-def test_a_list_that_is_asked_for_what_no_text_can_hold_is_no_error_of_ours(admin_client, page, said):
+def test_list_filter_with_invalid_text_causes_no_server_error(admin_client, page, said):
     admin_client.raise_request_exception = False
 
     assert admin_client.get(f"/admin/{page}={said}").status_code in (302, 400)
@@ -318,7 +318,7 @@ FILES = [
 
 
 @pytest.mark.parametrize(("name", "taken", "kind"), FILES, ids=[name for name, *_ in FILES])
-def test_only_a_picture_is_kept_as_one(mallory, settings, tmp_path, name, taken, kind):
+def test_only_an_image_is_stored_as_an_image(mallory, settings, tmp_path, name, taken, kind):
     settings.MEDIA_ROOT = str(tmp_path)
 
     answer = mallory.post(to_admin("message_upload_image"), {"file": SimpleUploadedFile(name, taken, kind)})
@@ -327,7 +327,7 @@ def test_only_a_picture_is_kept_as_one(mallory, settings, tmp_path, name, taken,
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
-def test_a_picture_with_a_page_in_it_is_served_as_a_picture_and_nothing_else(mallory, settings, tmp_path):
+def test_image_that_contains_html_is_served_as_an_image(mallory, settings, tmp_path):
     settings.MEDIA_ROOT = str(tmp_path)
     both = SimpleUploadedFile("../../evil.html", b"GIF89a/*<script>alert(1)</script>*/", "text/html")
 
@@ -342,11 +342,11 @@ def test_a_picture_with_a_page_in_it_is_served_as_a_picture_and_nothing_else(mal
 @pytest.mark.parametrize(
     "name", ["../settings.py", "..%2fsettings.py", "%2e%2e/secret_key", "a.png", "x" * 22 + ".svg"]
 )
-def test_no_name_of_a_picture_leads_out_of_the_folder(name):
+def test_image_name_cannot_leave_the_folder(name):
     assert Client().get(f"/pictures/{name}").status_code == 404
 
 
-def test_a_customers_secrets_are_not_theirs_to_ask_for_by_a_rule_that_is_none(mallory):
+def test_invalid_rule_does_not_read_customer_secrets(mallory):
     CustomAttributeFactory(name="plan")
     CustomerFactory(attributes={"plan": "pro"})
 

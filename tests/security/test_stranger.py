@@ -1,4 +1,4 @@
-"""Somebody without an account: every door, every address, and what they try at them."""
+"""A visitor without an account: every URL, and attacks on them."""
 
 import re
 from datetime import timedelta
@@ -22,7 +22,7 @@ from tests.factories import CustomerFactory, MessageFactory
 
 pytestmark = pytest.mark.django_db
 
-# What is there for everybody: where it begins, and why.
+# The public URLs: their prefix, and the reason.
 OPEN = {
     "": "leads to the console, which asks who it is",
     "admin": "the same, without the slash",
@@ -43,7 +43,7 @@ OPEN = {
 
 
 def addresses(patterns: list, prefix: str = "") -> list[str]:
-    """Every address there is, with something in each place."""
+    """Return every URL pattern, with a value for each parameter."""
     found: list[str] = []
     for pattern in patterns:
         path = prefix + str(pattern.pattern)
@@ -55,7 +55,7 @@ def addresses(patterns: list, prefix: str = "") -> list[str]:
 
 
 def plain(pattern: str) -> str:
-    """A pattern as an address."""
+    """Return a URL pattern as a URL."""
     path = re.sub(r"\(\?P<(\w+)>(?:[^()]|\([^()]*\))*\)", "1", pattern)
     path = re.sub(r"<[^>]+>", "1", path)
     path = re.sub(r"\(\?:[^()]*\)\??|\(/\|\$\)", "", path)
@@ -72,14 +72,14 @@ def is_open(path: str) -> bool:
 CLOSED = sorted({path for path in addresses(get_resolver().url_patterns) if not is_open(path)})
 
 
-def test_there_are_addresses_to_try():
+def test_urls_are_collected():
     assert len(CLOSED) > 80
     assert "admin/messaging/message/" in CLOSED
     assert "api/users/" in CLOSED
 
 
 @pytest.mark.parametrize("method", ["get", "post"])
-def test_every_other_address_is_shut(method):
+def test_every_other_url_needs_a_login(method):
     CustomerFactory(pk=1, name="Ann Secret", email="secret@x.example")
     MessageFactory(pk=1, title="Secret plan")
     before = [list(model.objects.values()) for model in (Customer, Message, DeliveryRecord, User)]
@@ -114,13 +114,13 @@ def test_every_other_address_is_shut(method):
         "/m/c/1/0",
     ],
 )
-def test_there_is_nothing_there(path):
+def test_common_paths_are_not_found(path):
     answer = Client().get(path)
 
     assert answer.status_code == 404 or (answer.status_code == 302 and answer.url.startswith("/admin/login/"))
 
 
-def test_an_error_says_nothing_of_how_it_is_made():
+def test_error_page_reveals_no_internals():
     page = Client().get("/m/unsubscribe/x").content.decode()
 
     for word in ("Traceback", "urlpatterns", "settings", "/work", "django", "DEBUG"):
@@ -130,11 +130,11 @@ def test_an_error_says_nothing_of_how_it_is_made():
 @pytest.mark.parametrize(
     "host", ["evil.example", "testserver.evil.example", "testserver@evil.example", "evil.example:80"]
 )
-def test_a_host_that_is_not_ours_is_refused(host):
+def test_unknown_host_is_refused(host):
     assert Client().get("/admin/login/", headers={"host": host}).status_code == 400
 
 
-def test_a_link_to_a_new_password_leads_to_our_own_address_whatever_the_request_says(settings):
+def test_password_reset_link_ignores_the_host_of_the_request(settings):
     settings.ALLOWED_HOSTS = ["*"]
     User.objects.create_user("grace", "grace@acme.example", "forgotten-1", is_staff=True)
 
@@ -153,7 +153,7 @@ def test_a_link_to_a_new_password_leads_to_our_own_address_whatever_the_request_
 
 
 @pytest.mark.parametrize("path", ["/admin/login/", "/m/unsubscribe/x", "/admin/password/forgotten/", "/api/users"])
-def test_every_answer_has_a_policy_and_is_framed_by_nobody(path):
+def test_every_response_has_a_csp_and_cannot_be_framed(path):
     answer = Client().get(path)
 
     assert "frame-ancestors 'none'" in answer["Content-Security-Policy"]
@@ -165,13 +165,13 @@ def test_every_answer_has_a_policy_and_is_framed_by_nobody(path):
 @pytest.mark.parametrize(
     "token", ["", "Bearer ", "Bearer x", "Bearer " + "a" * 10_000, "Basic Og==", "Basic !!", "Token x", "é"]
 )
-def test_a_token_that_is_none_opens_nothing(token):
+def test_invalid_token_is_refused_by_the_api(token):
     assert Client(raise_request_exception=False).get("/api/users", headers={"authorization": token}).status_code == 401
 
 
 @pytest.mark.parametrize("name", ["token", "access_token", "api_key", "authorization", "Authorization"])
-def test_a_token_that_is_good_opens_nothing_from_an_address_a_cookie_or_a_body(name):
-    """There it would be in logs, in other websites' referrers, and in what another website has a browser send."""
+def test_valid_token_is_refused_in_url_cookie_and_body(name):
+    """There it would end up in logs and referrers, or other websites could make a browser send it."""
     token = Integration.objects.create(user=User.objects.create(username="shop"), name="shop")[1]
     client = Client()
     client.cookies[name] = token
@@ -188,7 +188,7 @@ def grace() -> User:
 
 
 def new_password(link: str, *, client: Client, word: str = "correct-horse-7") -> bool:
-    """Whether a link led to where a new password is chosen, which is then chosen."""
+    """Set a new password by a reset link; return whether that was possible."""
     answer = client.get(link, follow=True)
     if not answer.redirect_chain:
         return False
@@ -201,7 +201,7 @@ def link_for(user: User) -> str:
     return reverse("admin:choose_password", args=[urlsafe_base64_encode(force_bytes(user.pk)), token])
 
 
-def test_a_link_to_a_new_password_works_once_and_ends_every_login_of_before(grace):
+def test_password_reset_link_works_once_and_ends_all_sessions(grace):
     thief = Client()
     thief.force_login(grace)
     assert thief.get("/admin/").status_code == 200
@@ -224,7 +224,7 @@ def test_a_link_to_a_new_password_works_once_and_ends_every_login_of_before(grac
     ],
     ids=["another address", "a login meanwhile", "deactivated"],
 )
-def test_a_link_to_a_new_password_ends_with_what_it_was_for(grace, happens):
+def test_password_reset_link_ends_with_a_change_of_the_account(grace, happens):
     link = link_for(grace)
 
     happens(grace)
@@ -234,7 +234,7 @@ def test_a_link_to_a_new_password_ends_with_what_it_was_for(grace, happens):
     assert grace.check_password("forgotten-1") or not client.login(username="grace", password="correct-horse-7")
 
 
-def test_a_link_to_a_new_password_ends_after_three_days_and_is_nobody_elses(grace):
+def test_password_reset_link_expires_and_is_valid_for_one_account(grace):
     other = User.objects.create_user("hedy", "hedy@acme.example", "forgotten-2", is_staff=True)
     link, of_other = link_for(grace), link_for(other)
     stolen = link.replace(link.split("/")[3], of_other.split("/")[3])
@@ -244,7 +244,7 @@ def test_a_link_to_a_new_password_ends_after_three_days_and_is_nobody_elses(grac
         assert not new_password(link, client=Client())
 
 
-def test_who_is_told_no_is_not_told_whether_there_is_an_account():
+def test_refused_login_does_not_reveal_whether_the_account_exists():
     User.objects.create_user("grace", "grace@acme.example", "correct-horse-7", is_staff=True)
     User.objects.create_user("shop", "shop@acme.example", "correct-horse-7", is_staff=False)
 
@@ -260,7 +260,7 @@ def test_who_is_told_no_is_not_told_whether_there_is_an_account():
     assert len(pages) == 1
 
 
-def test_a_customer_is_no_teammate():
+def test_customer_cannot_use_the_console():
     User.objects.create_user("shop", "shop@acme.example", "correct-horse-7", is_staff=False)
 
     answer = Client().post("/admin/login/", {"username": "shop", "password": "correct-horse-7"})

@@ -1,4 +1,4 @@
-"""Nobody becomes, reads or is written to as somebody else: keys browsers keep, and addresses that are only said."""
+"""No customer becomes another, reads their data or gets their messages, by visitor keys or unverified addresses."""
 
 import pytest
 from django.utils import timezone
@@ -29,13 +29,13 @@ def ada(django_user_model):
 
 @pytest.fixture(params=["the first visit to a process", "a later one"])
 def _visits(request):
-    """The long way of a visit, and the short one."""
+    """The full path of a visit, and the fast path."""
     for _ in range(2 if request.param == "a later one" else 0):
         Browser().ping(user_id="warm")
 
 
 def stranger(*, leaves: str) -> Browser:
-    """A browser whose visitor wrote, and left somebody's address."""
+    """The browser of a visitor who wrote and gave another customer's address."""
     browser = Browser()
     browser.ping()
     browser.say("conversations", body="Hello")
@@ -48,7 +48,7 @@ def previews(browser: Browser) -> list[str]:
 
 
 @pytest.mark.usefixtures("_visits")
-def test_the_key_of_a_lead_whom_a_sync_made_a_user_speaks_for_nobody():
+def test_visitor_key_ends_when_a_sync_makes_the_lead_a_user():
     browser = stranger(leaves="ann@x.example")
     lead = Customer.objects.get(role=Role.LEAD)
     intake.identify({"id": str(lead.pk), "user_id": "ann", "email": "ann@x.example"}, at=timezone.now())
@@ -63,7 +63,7 @@ def test_the_key_of_a_lead_whom_a_sync_made_a_user_speaks_for_nobody():
 
 
 @pytest.mark.usefixtures("_visits")
-def test_the_key_of_who_logged_in_lets_nobody_in_after_they_logged_out():
+def test_visitor_key_of_a_user_is_invalid_after_logout():
     browser = stranger(leaves="ann@x.example")
     key = browser.visitor
     intake.identify({"user_id": "ann", "email": "ann@x.example"}, at=timezone.now())
@@ -74,7 +74,7 @@ def test_the_key_of_who_logged_in_lets_nobody_in_after_they_logged_out():
     assert previews(browser) == []
 
 
-def test_what_is_said_to_an_address_reaches_its_user_and_no_lead_who_typed_it(api, ada):
+def test_message_to_an_address_reaches_the_user_and_not_the_lead(api, ada):
     ann = CustomerFactory(user_id="ann", email="ann@x.example", last_seen_at=timezone.now())
     browser = stranger(leaves="ann@x.example")
     told = {"message_type": "inapp", "body": "Your code is 1234", "from": {"type": "admin", "id": str(ada.pk)}}
@@ -90,7 +90,7 @@ def test_what_is_said_to_an_address_reaches_its_user_and_no_lead_who_typed_it(ap
 
 
 @pytest.mark.usefixtures("_visits")
-def test_who_proves_their_address_is_not_a_user_who_only_said_it():
+def test_proved_address_does_not_identify_a_user_with_it_unverified():
     intruder = Browser()
     intruder.ping(user_id="mallory", email="ann@x.example")
     ann = Browser()
@@ -103,14 +103,14 @@ def test_who_proves_their_address_is_not_a_user_who_only_said_it():
     assert previews(intruder) == []
 
 
-def test_whom_a_sync_knows_by_an_address_is_found_by_it_and_not_who_only_said_it(api):
+def test_sync_by_address_finds_the_verified_customer(api):
     intake.identify({"user_id": "ann", "email": "ann@x.example"}, at=timezone.now())
     Browser().ping(user_id="mallory", email="ann@x.example")
 
     assert api.get("/api/users", {"email": "ann@x.example"}).json()["user_id"] == "ann"
 
 
-def test_an_address_that_was_said_is_known_once_a_sync_says_so_too():
+def test_sync_verifies_an_address():
     Browser().ping(user_id="ann", email="ann@x.example")
     ann = Customer.objects.get(user_id="ann")
     assert ann.email_is_said
@@ -121,7 +121,7 @@ def test_an_address_that_was_said_is_known_once_a_sync_says_so_too():
     assert not ann.email_is_said
 
 
-def test_what_a_page_says_again_of_an_address_that_is_known_changes_nothing():
+def test_page_that_repeats_a_verified_address_changes_nothing():
     intake.identify({"user_id": "ann", "email": "ann@x.example"}, at=timezone.now())
 
     Browser().ping(user_id="ann", email="ann@x.example")
@@ -129,7 +129,7 @@ def test_what_a_page_says_again_of_an_address_that_is_known_changes_nothing():
     assert not Customer.objects.get(user_id="ann").email_is_said
 
 
-def test_a_message_that_waits_for_one_address_is_not_for_whoever_says_it(api, ada):
+def test_waiting_message_for_an_address_is_not_shown_to_a_claimant(api, ada):
     CustomerFactory(user_id=None, email="ann@x.example")
     told = {"message_type": "inapp", "body": "Your code is 1234", "from": {"type": "admin", "id": str(ada.pk)}}
     api.post("/api/messages", {**told, "to": {"type": "user", "email": "ann@x.example"}}, format="json")
@@ -139,7 +139,7 @@ def test_a_message_that_waits_for_one_address_is_not_for_whoever_says_it(api, ad
 
 @pytest.mark.usefixtures("_visits")
 @pytest.mark.parametrize("zero", [0, 0.0, "0", False])
-def test_a_user_id_of_nought_has_to_be_proved(zero):
+def test_user_id_zero_must_be_proved(zero):
     MessageFactory(in_app=True, live=True, rules=[rule("user_id", "is", "0")])
     nought = CustomerFactory(user_id="0", phone="1")
     browser = Browser()
@@ -153,8 +153,8 @@ def test_a_user_id_of_nought_has_to_be_proved(zero):
     assert nought.phone == "1"
 
 
-def test_who_was_known_by_an_address_alone_is_made_the_user_they_are_by_the_api(api):
-    """For a website that names user_ids from today on: nothing of anybody is lost."""
+def test_api_converts_a_customer_known_by_address_into_a_user(api):
+    """For a website that begins to send user_ids: customers keep all their data."""
     MessageFactory(in_app=True, live=True)
     browser = Browser()
     assert len(browser.ping(email="ann@x.example").json()["messages"]) == 1
@@ -174,7 +174,7 @@ def test_who_was_known_by_an_address_alone_is_made_the_user_they_are_by_the_api(
     assert Customer.objects.present().get().user_id == "ann"
 
 
-def test_a_lead_who_is_a_user_by_now_is_not_asked_for_again():
+def test_lead_who_became_a_user_has_no_visitor_key():
     browser = stranger(leaves="ann@x.example")
     browser.ping(email="ann@x.example")
 

@@ -184,7 +184,7 @@ def test_nobody_gets_it_twice_and_everything_adds_up_whatever_happens_meanwhile(
         dispatcher.dispatch(clock=timezone.now, until=timezone.now() + timedelta(seconds=5))
         time.sleep(A_MOMENT.total_seconds())
     assert [message_id for message_id, times in channel.taken.items() if times > 1] == []
-    assert list(invariants.findings(at=timezone.now() + timedelta(minutes=3))) == []
+    assert list(invariants.find_violations(at=timezone.now() + timedelta(minutes=3))) == []
     left = DeliveryRecord.objects.filter(status__in=(Status.WAITING, Status.SENDING))
     assert left.count() == left.filter(reason="cap").count()
     assert [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR] == []

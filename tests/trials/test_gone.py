@@ -66,7 +66,9 @@ def test_what_is_killed_is_noticed_within_seconds_and_told_of_once(
 
     running[killed] = celery(*COMMANDS[killed])
 
-    eventually(lambda: f"Over: {told} (Acme)" in subjects(catcher), within=60, while_running=tuple(running.values()))
+    eventually(
+        lambda: f"Resolved: {told} (Acme)" in subjects(catcher), within=60, while_running=tuple(running.values())
+    )
     assert set(subjects(catcher).values()) == {1}
     assert unwell() == []
 

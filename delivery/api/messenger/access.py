@@ -1,4 +1,4 @@
-"""What all addresses of the messenger share: registered websites only, a limit, and whom the browser speaks for."""
+"""Access to the messenger's endpoints: registered websites, rate limit, and the customer a browser speaks for."""
 
 import hashlib
 from datetime import datetime
@@ -26,107 +26,108 @@ from delivery.messenger import origins, sessions
 from delivery.messenger.sessions import Speaker
 from delivery.models import Refusal, RefusedVisitors
 
-WINDOW = 10
-# An office may hold many visitors behind one address.
-VISITORS_PER_ADDRESS = 10
-LARGEST_FORM = attachments.MOST * attachments.LARGEST + 2**20
-# Refused visitors are told apart by one of so many keys in the cache, which bounds what anybody can fill it with.
-REFUSED_PLACES = 2**14
-REFUSED_KEPT = 86_400
+RATE_LIMIT_WINDOW = 10
+# Many visitors of one office may share an IP address.
+VISITORS_PER_IP_ADDRESS = 10
+MAX_FORM_SIZE = attachments.MOST * attachments.LARGEST + 2**20
+# Refused visitors are counted by this many cache keys at most, so that no one can fill the cache.
+REFUSED_VISITOR_SLOTS = 2**14
+REFUSED_VISITOR_TIMEOUT = 86_400
 
 
-class SessionOver(APIException):
-    """The token speaks for nobody, or no longer; the messenger then pings again."""
+class SessionExpired(APIException):
+    """The token is invalid or has expired; the messenger then pings again."""
 
     status_code = status.HTTP_401_UNAUTHORIZED
-    default_detail = "This session is over. Ping again."
+    default_detail = "The session has expired. Send a ping to begin a new one."
 
 
 class VisitorRateLimit(BaseThrottle):
-    """So many requests per visitor in each window, and ten times as many per address."""
+    """A limit of requests per visitor and window, and ten times as many per IP address."""
 
     def allow_request(self, request: Request, view: APIView) -> bool:
-        """Count this one by its address, and by its token there: nobody uses up what is another's."""
+        """Count the request by IP address, and by token at that address, so that no visitor uses up another's limit."""
         if not settings.MESSENGER_RATE_LIMIT:
             return True
         self.now = int(timezone.now().timestamp())
-        limit = -(-settings.MESSENGER_RATE_LIMIT * WINDOW // 60)
+        limit = -(-settings.MESSENGER_RATE_LIMIT * RATE_LIMIT_WINDOW // 60)
         address = self.get_ident(request)
-        token = bearer(request)
-        return self.is_within(address, VISITORS_PER_ADDRESS * limit) and (
+        token = bearer_token(request)
+        return self.is_within(address, VISITORS_PER_IP_ADDRESS * limit) and (
             not token or self.is_within(f"{address} {hashlib.sha256(token.encode()).hexdigest()}", limit)
         )
 
     def is_within(self, who: str, limit: int) -> bool:
-        """Whether there are no more than this many in the window."""
-        key = f"messenger-rate-{self.now // WINDOW}-{who}".replace(" ", "-")
-        cache.add(key, 0, timeout=2 * WINDOW)
+        key = f"messenger-rate-{self.now // RATE_LIMIT_WINDOW}-{who}".replace(" ", "-")
+        cache.add(key, 0, timeout=2 * RATE_LIMIT_WINDOW)
         try:
             return cache.incr(key) <= limit
-        except ValueError:  # Dropped by the cache in between.
+        except ValueError:  # The key expired in between.
             return True
 
     def wait(self) -> float | None:
         """Return the seconds until the next window."""
-        return WINDOW - self.now % WINDOW
+        return RATE_LIMIT_WINDOW - self.now % RATE_LIMIT_WINDOW
 
 
-class Form(MultiPartParser):
-    """What was written together with images, or a 400 that says what it is instead."""
+class MessengerForm(MultiPartParser):
+    """A multipart form with a message and images. An invalid form is a 400."""
 
     def parse(self, stream: Any, media_type: str | None = None, parser_context: Any = None) -> Any:
-        """Read the form, unless it is larger than any there is."""
+        """Parse the form; raise TooLarge if it is larger than a message with its images can be."""
         length = (parser_context or {})["request"].META.get("CONTENT_LENGTH") or "0"
-        if not length.isdecimal() or int(length) > LARGEST_FORM:
+        if not length.isdecimal() or int(length) > MAX_FORM_SIZE:
             raise TooLarge
         try:
             return super().parse(stream, media_type, parser_context)
         except SuspiciousOperation as wrong:
-            raise ParseError("The form holds too much.") from wrong
+            raise ParseError("The form has too many fields or too much data.") from wrong
 
 
 class MessengerEndpoint(Endpoint):
-    """An address of the messenger: open to browsers on registered websites, which say whom they speak for."""
+    """Base class of the messenger's endpoints: open to browsers on registered websites, without an API token."""
 
     authentication_classes: list[Any] = []
     permission_classes: list[Any] = []
     throttle_classes = [VisitorRateLimit]
 
     def check_request(self, request: Request) -> None:
-        """Take what pages say: their settings may have any keys, and no version is asked for."""
+        """Accept any keys, as the settings of pages may have any, and no version."""
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
-        """Turn away websites that are not registered: their pages could not read the answer, but would have asked."""
+        """Refuse websites that are not registered: browsers hide the answer from them, but the request would count."""
         super().initial(request, *args, **kwargs)
-        if not origins.may_ask(request.headers.get("Origin"), host=request.get_host()):
-            raise Forbidden("The messenger may not run on this website. Register its origin in Outbound's settings.")
+        if not origins.is_allowed(request.headers.get("Origin"), host=request.get_host()):
+            raise Forbidden(
+                "The messenger is not allowed on this website. Add its origin on the page Integration of Outbound."
+            )
 
 
-def bearer(request: Request) -> str:
-    """The token sent along, or nothing."""
+def bearer_token(request: Request) -> str:
+    """Return the bearer token of the request, or ""."""
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     return token.strip() if scheme.lower() == "bearer" else ""
 
 
 def speaker(request: Request) -> Speaker:
-    """Whom the browser speaks for by the token its ping was given; a 401 where that is over."""
+    """Return the speaker of the request's token; raise SessionExpired (401) if the token is invalid."""
     secret, _ = Workspace.identity_settings()
-    found = sessions.speaker_of(bearer(request), secret=secret, at=timezone.now())
+    found = sessions.speaker_of(bearer_token(request), secret=secret, at=timezone.now())
     if found is None:
-        raise SessionOver
+        raise SessionExpired
     return found
 
 
 def customer_of(request: Request) -> Customer:
-    """The customer the browser speaks for; a 401 where it is a visitor who has not written."""
+    """Return the customer of the request's token; raise SessionExpired (401) for a visitor who has not written."""
     found = speaker(request).customer
     if found is None:
-        raise SessionOver
+        raise SessionExpired
     return found
 
 
 class NotProved(Forbidden):
-    """The browser does not prove whom it speaks for."""
+    """The browser does not prove the identity it claims."""
 
     def __init__(self, reason: Refusal) -> None:
         super().__init__(REFUSALS[reason])
@@ -134,23 +135,23 @@ class NotProved(Forbidden):
 
 
 REFUSALS: dict[Refusal, str] = {
-    Refusal.NOT_SIGNED: "The user_hash is missing or is not that of this user.",
+    Refusal.NOT_SIGNED: "The user_hash is missing or does not match this user.",
     Refusal.ADDRESS_FORM: (
-        "A user_hash proves an email address only if it is written in lower case, without spaces around it."
-        " Send and sign it so."
+        "A user_hash is valid only for an email address in lower case, without surrounding spaces."
+        " Send the address in this form, and sign the same text."
     ),
     Refusal.USER_ID_FORM: (
-        "A user_hash proves a user_id only as a text without spaces around it, or as a whole number."
-        " Send and sign it so."
+        "A user_hash is valid only for a user_id that is a string without surrounding spaces, or an integer."
+        " Send the user_id in this form, and sign the same text."
     ),
 }
 
 
 class Proof:
-    """That a browser speaks for whom it names: the hash that only the customer's own server can make.
+    """The proof that a browser speaks for a user: the user_hash, which only the website's server can make.
 
-    It counts only for the user_id, or else the email, as it is written. If reading it makes another one of it (as lower
-    case makes of a Kelvin sign a k), it is refused.
+    It counts for the user_id, or else for the email, exactly as written. An identity that parsing changes (lower case
+    turns a Kelvin sign into k) is refused.
     """
 
     def __init__(self, sent: dict[str, Any], settings: dict[str, Any], given: dict[str, Any]) -> None:
@@ -158,42 +159,42 @@ class Proof:
         self.written = given[self.name]
         self.is_offered = "user_hash" in {**sent, **settings}
         self.user_hash = settings.get("user_hash", sent.get("user_hash"))
-        # What it was made with.
+        # The identity secret that verified it.
         self.secret = ""
 
     @property
     def source(self) -> Source:
-        """Who says what this page says, if the proof holds: only a hash that was given proves anything."""
+        """Return the source of the page's facts, once the proof is valid: only a given user_hash proves them."""
         return Source.PROVED_BROWSER if self.is_offered else Source.BROWSER
 
-    def holds(self, verification: tuple[str, bool]) -> bool:
-        """Whether it does with this secret, if it has to."""
+    def is_valid(self, verification: tuple[str, bool]) -> bool:
+        """Return whether the proof is valid with this secret. A missing user_hash is valid if none is required."""
         self.secret, is_required = verification
         if not (is_required or self.is_offered):
             return True
         return self.is_as_read and identity_verification.is_signed(self.secret, str(self.written), given=self.user_hash)
 
     def check(self) -> None:
-        """Forbid claiming to be somebody without it, by the secret as it is now."""
-        if self.holds(Workspace.identity_settings()):
+        """Raise NotProved if the proof is invalid with the current secret."""
+        if self.is_valid(Workspace.identity_settings()):
             return
         form = Refusal.USER_ID_FORM if self.name == "user_id" else Refusal.ADDRESS_FORM
         raise NotProved(Refusal.NOT_SIGNED if self.is_as_read else form)
 
     @property
     def is_as_read(self) -> bool:
-        """Whether the identity is written as it is when it is looked for."""
+        """Return whether parsing leaves the identity unchanged."""
         try:
             read = read_text(self.written, self.name)
         except Refused:
-            return True  # For intake to refuse, in its own words.
-        # All that lower case changes, even where `read_email` would not take it.
+            return True  # Intake refuses it with a better message.
+        # Any text that lower case changes, even if `read_email` would refuse it.
         return str(self.written) == (read.lower() if self.name == "email" else read)
 
     def count_refusal(self, reason: Refusal, *, address: str, at: datetime) -> None:
-        """Count a visitor who was refused, once a day each, however often their browser asks again."""
+        """Count a refused visitor, once per day and visitor."""
         day = timezone.localtime(at, Workspace.current().tz).date()
         visitor = hashlib.sha256(f"{address} {reason} {self.written}".encode(errors="replace")).digest()
-        place = int.from_bytes(visitor[:4]) % REFUSED_PLACES
-        if cache.add(f"messenger-refused-{day}-{place}", 1, timeout=REFUSED_KEPT):
+        place = int.from_bytes(visitor[:4]) % REFUSED_VISITOR_SLOTS
+        if cache.add(f"messenger-refused-{day}-{place}", 1, timeout=REFUSED_VISITOR_TIMEOUT):
             RefusedVisitors.add(day, reason)

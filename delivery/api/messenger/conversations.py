@@ -1,4 +1,4 @@
-"""The messenger's conversations: what there is (asked for again and again, answered with 304), replies, read."""
+"""The messenger's conversations: list and thread (polled, so answered with 304), replies, read marks."""
 
 import hashlib
 import re
@@ -26,7 +26,7 @@ from audiences.models import Customer
 from audiences.models.customers import Role
 from audiences.transactions import retried
 from delivery.api.messenger import payloads as messenger_payloads
-from delivery.api.messenger.access import Form, MessengerEndpoint, customer_of, speaker
+from delivery.api.messenger.access import MessengerEndpoint, MessengerForm, customer_of, speaker
 from delivery.conversations import attachments as conversation_attachments
 from delivery.conversations import threads
 from delivery.messenger import sessions
@@ -34,50 +34,50 @@ from delivery.models import Conversation, ConversationPart, DeliveryRecord, Part
 from delivery.tracking import in_app
 from messaging.models import RUNNING
 
-# How many conversations are listed, and at most where older ones are asked for too.
-MOST, MOST_EVER = 50, 1000
-MOST_PARTS = 500
-LONGEST_BODY = 10_000
+# The default and the maximum length of the list.
+DEFAULT_LIMIT, MAX_LIMIT = 50, 1000
+MAX_PARTS = 500
+MAX_BODY_LENGTH = 10_000
 RELATED = ("record__message__sender", "record__version", "record__customer", "record__company")
 
 
 class Threads(MessengerEndpoint):
     """/messenger/conversations."""
 
-    parser_classes = [JsonObject, Form]
+    parser_classes = [JsonObject, MessengerForm]
 
     def get(self, request: Request) -> Response:
-        """List the newest, `most` of them; 304 while nothing changed. A poll, and no visit."""
+        """List the newest conversations, `most` of them; 304 if nothing changed. Polling is not a visit."""
         customer = speaker(request).customer
         rows = Conversation.objects.of(customer) if customer else Conversation.objects.none()
         found = rows.aggregate(n=Count("pk"), newest=Max("updated_at"), unread=Count("pk", filter=Q(read=False)))
         expected = customer is not None and is_expected(customer)
-        most = asked_for(request)
+        most = requested_limit(request)
         tag = etag(customer and customer.pk, *found.values(), expected, most)
         if tag in request.headers.get("If-None-Match", ""):
-            return unchanged(tag)
-        listed = newest_first(rows, most=most)
+            return not_modified(tag)
+        listed = newest_conversations(rows, most=most)
         answer = {
             "type": "conversation.list",
             "conversations": listed,
             "unread_count": found["unread"],
             "older": max(0, found["n"] - most),
-            # There is something for them that only a visit brings.
+            # A direct message is waiting, which only a visit delivers.
             "expected": expected,
         }
-        return Response(answer, headers=fresh(tag))
+        return Response(answer, headers=cache_headers(tag))
 
     def post(self, request: Request) -> Response:
-        """Begin a conversation; with their first words a visitor becomes a lead."""
-        written, images = words(request)
-        key, at = key_of(request), timezone.now()
-        who, attachments = speaker(request), cache(lambda: kept(images))
+        """Open a conversation. A visitor's first message makes them a lead."""
+        written, images = read_message(request)
+        key, at = idempotency_key_of(request), timezone.now()
+        who, attachments = speaker(request), cache(lambda: store_images(images))
 
         @retried
         def begin() -> tuple[Customer, Conversation]:
             customer = who.customer
             if customer is None:
-                assert who.visitor is not None  # noqa: S101 - whoever speaks is one of the two
+                assert who.visitor is not None  # noqa: S101 - a speaker is a customer or a visitor
                 customer = sessions.lead_for(who.visitor, at=at)
             ticket = ticket_of("conversation", customer.pk, key)
             begun = Conversation.objects.filter(ticket=ticket).first() if ticket else None
@@ -87,44 +87,46 @@ class Threads(MessengerEndpoint):
             return customer, begun
 
         customer, begun = begin()
-        return Response(full_conversation(one(customer, begun.pk), customer))
+        return Response(full_conversation(conversation_of(customer, begun.pk), customer))
 
 
 class Thread(MessengerEndpoint):
     """/messenger/conversations/{id}."""
 
     def get(self, request: Request, pk: str) -> Response:
-        """Read one; 304 while nothing changed."""
+        """Return one conversation; 304 if nothing changed."""
         customer = customer_of(request)
-        found = one(customer, pk)
+        found = conversation_of(customer, pk)
         tag = etag(found.pk, found.updated_at, found.read, has_no_email(customer))
         if tag in request.headers.get("If-None-Match", ""):
-            return unchanged(tag)
-        return Response(full_conversation(found, customer), headers=fresh(tag))
+            return not_modified(tag)
+        return Response(full_conversation(found, customer), headers=cache_headers(tag))
 
 
 class Reply(MessengerEndpoint):
     """/messenger/conversations/{id}/reply."""
 
-    parser_classes = [JsonObject, Form]
+    parser_classes = [JsonObject, MessengerForm]
 
     def post(self, request: Request, pk: str) -> Response:
-        """Add what the customer wrote, with images where there are any."""
+        """Add the customer's message, with any images."""
         customer = customer_of(request)
-        written, images = words(request)
-        found = one(customer, pk)
-        ticket = ticket_of("part", found.pk, key_of(request))
+        written, images = read_message(request)
+        found = conversation_of(customer, pk)
+        ticket = ticket_of("part", found.pk, idempotency_key_of(request))
         if not (ticket and ConversationPart.objects.filter(ticket=ticket).exists()):
-            threads.reply_by_customer(found, body=written, at=timezone.now(), attachments=kept(images), ticket=ticket)
-        return Response(full_conversation(one(customer, pk), customer))
+            threads.reply_by_customer(
+                found, body=written, at=timezone.now(), attachments=store_images(images), ticket=ticket
+            )
+        return Response(full_conversation(conversation_of(customer, pk), customer))
 
 
 class Read(MessengerEndpoint):
     """/messenger/conversations/{id}/read."""
 
     def post(self, request: Request, pk: str) -> Response:
-        """Note that the customer has read it, as it was in the version named; what it began with was opened then."""
-        found = one(customer_of(request), pk)
+        """Mark the conversation as read in the named version, and its in-app message as opened."""
+        found = conversation_of(customer_of(request), pk)
         sent: Any = request.data
         version = read_text(sent.get("version"), "version", most=40)
         is_read = threads.mark_read(found, version=version)
@@ -133,8 +135,8 @@ class Read(MessengerEndpoint):
         return Response({"type": "conversation", "id": str(found.pk), "read": is_read})
 
 
-def one(customer: Customer, pk: Any) -> Conversation:
-    """One conversation of this customer; whoever else's it is, there is none."""
+def conversation_of(customer: Customer, pk: Any) -> Conversation:
+    """Return one of the customer's conversations, or raise Unknown (404)."""
     return get_row(Conversation.objects.of(customer).select_related(*RELATED), str(pk))
 
 
@@ -142,24 +144,24 @@ class Address(MessengerEndpoint):
     """/messenger/email."""
 
     def post(self, request: Request) -> Response:
-        """Take the address at which a lead wants to be answered; of users their own product knows it."""
+        """Store the email address of a lead. Users have theirs from the website."""
         customer = customer_of(request)
         email = read_email(body(request).get("email"))
         if not email:
             raise MissingField("email is required", field="email")
         if has_no_email(customer):
-            # Whoever is known by it is somebody else, and the answer must not tell whether there is anybody.
+            # Another customer may have this address. The answer must not reveal that.
             intake.save_lead({"email": email}, lead=customer, at=timezone.now(), source=Source.BROWSER)
         return Response({"type": "lead", "email": email})
 
 
 def has_no_email(customer: Customer) -> bool:
-    """Whether this is a lead who can be answered only in the messenger."""
+    """Return whether the customer is a lead who can be answered only in the messenger."""
     return customer.role == Role.LEAD and not customer.email
 
 
-def key_of(request: Request) -> UUID | None:
-    """The key a browser made for what it sends, so that it can send it again when no answer came."""
+def idempotency_key_of(request: Request) -> UUID | None:
+    """Return the browser's idempotency key: it sends the message again if no answer came."""
     sent: Any = request.data
     given = sent.get("key")
     if given in (None, ""):
@@ -167,42 +169,41 @@ def key_of(request: Request) -> UUID | None:
     try:
         return UUID(str(given))
     except ValueError:
-        raise Refused("key is a UUID that was made for this message.", field="key") from None
+        raise Refused("key must be a UUID.", field="key") from None
 
 
 def ticket_of(kind: str, pk: int, key: UUID | None) -> UUID | None:
-    """The ticket of what a key was made for: another browser's same key is another ticket."""
+    """Return the stored form of an idempotency key, which is unique for each customer or conversation."""
     return uuid5(key, f"{kind} {pk}") if key else None
 
 
 def full_conversation(found: Conversation, customer: Customer) -> Json:
-    """A conversation with what was said; what the team said among themselves is not for customers."""
-    newest = spoken().filter(conversation=found).order_by("-created_at", "-pk")[:MOST_PARTS]
+    """Return a conversation with its comments. Notes and assignments are not for customers."""
+    newest = comments().filter(conversation=found).order_by("-created_at", "-pk")[:MAX_PARTS]
     return messenger_payloads.conversation_payload(found, reversed(newest), asks_email=has_no_email(customer))
 
 
-def asked_for(request: Request) -> int:
-    """How many conversations the list is to have."""
+def requested_limit(request: Request) -> int:
     most = request.query_params.get("most", "")
-    return min(max(int(most), MOST), MOST_EVER) if re.fullmatch("[0-9]{1,6}", most) else MOST
+    return min(max(int(most), DEFAULT_LIMIT), MAX_LIMIT) if re.fullmatch("[0-9]{1,6}", most) else DEFAULT_LIMIT
 
 
-def newest_first(rows: QuerySet[Conversation], *, most: int) -> list[Json]:
-    """The list, ordered by what was last said."""
+def newest_conversations(rows: QuerySet[Conversation], *, most: int) -> list[Json]:
+    """Return the newest conversations, ordered by their latest comment."""
     found = list(rows.select_related(*RELATED).order_by("-updated_at", "-pk")[:most])
-    newest = spoken().filter(conversation__in=found).order_by("conversation_id", "-created_at", "-pk")
+    newest = comments().filter(conversation__in=found).order_by("conversation_id", "-created_at", "-pk")
     last = {part.conversation_id: part for part in newest.distinct("conversation_id")}
-    listed = [messenger_payloads.listed(row, last.get(row.pk)) for row in found]
+    listed = [messenger_payloads.list_entry(row, last.get(row.pk)) for row in found]
     return sorted(listed, key=lambda entry: (entry["last_at"], int(entry["id"])), reverse=True)
 
 
-def spoken() -> QuerySet[ConversationPart]:
-    """What customers and the team said to each other."""
+def comments() -> QuerySet[ConversationPart]:
+    """Return the comments of customers and teammates."""
     return ConversationPart.objects.filter(part_type=PartType.COMMENT).select_related("teammate")
 
 
 def is_expected(customer: Customer) -> bool:
-    """Whether a teammate wrote to this very customer since their last visit: the messenger visits at once then."""
+    """Return whether a direct message waits for the customer's next visit; the messenger then visits at once."""
     return DeliveryRecord.objects.filter(
         customer=customer,
         status=Status.WAITING,
@@ -212,35 +213,33 @@ def is_expected(customer: Customer) -> bool:
     ).exists()
 
 
-def words(request: Request) -> tuple[str, Sequence[Any]]:
-    """What was written, and the images with it; there must be something."""
+def read_message(request: Request) -> tuple[str, Sequence[Any]]:
+    """Return the text and the images of the request; raise Missing if there are neither."""
     sent: Any = request.data
     images = request.FILES.getlist("images") if request.FILES else []
     if len(images) > conversation_attachments.MOST:
-        raise Refused(f"At most {conversation_attachments.MOST} images go with one message.", field="images")
-    written = read_text(sent.get("body"), "body", most=LONGEST_BODY)
+        raise Refused(f"A message can have at most {conversation_attachments.MOST} images.", field="images")
+    written = read_text(sent.get("body"), "body", most=MAX_BODY_LENGTH)
     if not written and not images:
         raise MissingField("body is required", field="body")
     return written, images
 
 
-def kept(images: Sequence[Any]) -> list[dict[str, Any]]:
-    """The images stored, all or none."""
+def store_images(images: Sequence[Any]) -> list[dict[str, Any]]:
+    """Store all images, or none if one is refused."""
     checked = [conversation_attachments.check(image) for image in images]
     return [conversation_attachments.store_image(image, kind) for image, kind in zip(images, checked, strict=True)]
 
 
 def etag(*facts: object) -> str:
-    """A tag for an answer that is the same while these facts are."""
-    told = "|".join(fact.isoformat() if isinstance(fact, datetime) else str(fact) for fact in facts)
-    return f'"{hashlib.sha256(told.encode()).hexdigest()[:20]}"'
+    """Return an ETag for an answer that depends on these facts only."""
+    joined = "|".join(fact.isoformat() if isinstance(fact, datetime) else str(fact) for fact in facts)
+    return f'"{hashlib.sha256(joined.encode()).hexdigest()[:20]}"'
 
 
-def fresh(tag: str) -> dict[str, str]:
-    """The headers of an answer that is asked for again."""
+def cache_headers(tag: str) -> dict[str, str]:
     return {"ETag": tag, "Cache-Control": "private, no-cache"}
 
 
-def unchanged(tag: str) -> Response:
-    """Nothing new."""
-    return Response(status=status.HTTP_304_NOT_MODIFIED, headers=fresh(tag))
+def not_modified(tag: str) -> Response:
+    return Response(status=status.HTTP_304_NOT_MODIFIED, headers=cache_headers(tag))

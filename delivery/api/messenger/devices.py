@@ -1,4 +1,4 @@
-"""What an app tells of pushes: the device it runs on, and that one was opened."""
+"""Push devices of apps: registration, removal, and the report that a push was opened."""
 
 from django.utils import timezone
 from rest_framework.request import Request
@@ -19,7 +19,7 @@ class Register(MessengerEndpoint):
     """/messenger/devices."""
 
     def post(self, request: Request) -> Response:
-        """Have the customer the app speaks for get pushes on this device, and nobody else."""
+        """Register a device for pushes to the app's customer, and to no one else."""
         sent, customer = body(request), customer_of(request)
         found: Device = intake.register_device(
             customer, token=sent.get("token"), platform=sent.get("platform"), at=timezone.now()
@@ -31,7 +31,7 @@ class Forget(MessengerEndpoint):
     """/messenger/devices/forget."""
 
     def post(self, request: Request) -> Response:
-        """Have the customer get no more pushes on this device; it must be theirs."""
+        """Remove the customer's device."""
         sent, customer = body(request), customer_of(request)
         intake.retire_device(customer, token=sent.get("token"), at=timezone.now())
         return Response({"type": "device", "registered": False})
@@ -41,12 +41,12 @@ class Opened(MessengerEndpoint):
     """/messenger/pushes/opened."""
 
     def post(self, request: Request) -> Response:
-        """Note that a push was opened, named by the `outbound_token` it came with; again is no harm."""
+        """Record that a push was opened, named by its `outbound_token`. Idempotent."""
         record = push_fanout.record_of(read_text(body(request).get("token"), "token"))
         if record is None:
-            raise Unknown("This is the token of no push.", field="token")
+            raise Unknown("Unknown push token.", field="token")
         at = timezone.now()
-        # Whoever opens it has it, whatever was known before.
+        # An opened push has arrived, even if its record is uncertain.
         uncertain.settle_by_proof(record, proof=Proof.TAKEN, at=at)
         in_app.opened(record, at=at)
         return Response({"type": "push", "opened": True})

@@ -1,4 +1,4 @@
-"""What customers do with the in-app messages they are shown, and elsewhere on the page."""
+"""Events of customers: on the in-app messages they see, and on the page."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -14,12 +14,12 @@ from audiences.api.base.lookups import get_row
 from audiences.intake import NotInCatalogue
 from audiences.intake.attributes.fields import read_text
 from delivery.api.messenger.access import MessengerEndpoint, customer_of, speaker
-from delivery.api.messenger.payloads import errors
+from delivery.api.messenger.payloads import error_payloads
 from delivery.models import DeliveryRecord, Status
 from delivery.tracking import in_app
 from messaging.models import Channel
 
-LONGEST_LINK = 20_000
+MAX_LINK_LENGTH = 20_000
 MARKS: dict[str, Callable[..., Any]] = {
     "opened": in_app.opened,
     "dismissed": in_app.dismissed,
@@ -30,34 +30,34 @@ MARKS: dict[str, Callable[..., Any]] = {
 class Mark(MessengerEndpoint):
     """/messenger/messages/{id}/opened, dismissed, clicked; the id is that of the customer's own copy.
 
-    With `clicked` comes the `link`, as it stands in the message.
+    `clicked` has a `link`, as it is written in the message.
     """
 
     def post(self, request: Request, pk: str, mark: str) -> Response:
-        """Note it; again is no harm, the first time counts."""
+        """Record the mark. Idempotent: the first time counts."""
         customer = customer_of(request)
         mine = DeliveryRecord.objects.filter(customer=customer, message__channel=Channel.IN_APP, status=Status.SENT)
         at: datetime = timezone.now()
-        said: dict[str, Any] = request.data  # type: ignore[assignment]  # JsonObject reads nothing else.
-        more = {"led_to": read_text(said.get("link"), "link", most=LONGEST_LINK)} if mark == "clicked" else {}
+        sent: dict[str, Any] = request.data  # type: ignore[assignment]  # JsonObject reads nothing else.
+        more = {"led_to": read_text(sent.get("link"), "link", most=MAX_LINK_LENGTH)} if mark == "clicked" else {}
         MARKS[mark](get_row(mine.select_related("message", "version"), pk), at=at, **more)
         return Response({"type": "in_app_message", "id": pk, "marked": mark})
 
 
-class Happened(MessengerEndpoint):
+class TrackEvent(MessengerEndpoint):
     """/messenger/events."""
 
     def post(self, request: Request) -> Response:
-        """Record what the customer did, as of now; what visitors do before they write is not written down."""
+        """Record an event of the customer, at the current time; events of visitors who have not written are dropped."""
         sent = body(request)
         who, at = speaker(request), timezone.now()
         if who.customer is None:
             return Response({"type": "event", "recorded": False, "errors": []})
-        # A page may say that something happened, not when: its clock is not ours.
+        # A browser's clock is not reliable, so the page cannot give a time.
         name, metadata = sent.get("event_name"), sent.get("metadata")
         try:
             recorded = intake.record_event(who.customer, name, None, metadata, at=at, source=who.source)
         except NotInCatalogue as wrong:
             intake.note_refused_names([wrong], at=at)
-            return Response({"type": "event", "recorded": False, "errors": errors([wrong])})
+            return Response({"type": "event", "recorded": False, "errors": error_payloads([wrong])})
         return Response({"type": "event", "recorded": bool(recorded), "errors": []})

@@ -1,4 +1,4 @@
-"""What the messenger is told about conversations: what the customer may see, and no more."""
+"""Payloads of the messenger's conversations: only what the customer may see."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -14,23 +14,23 @@ from messaging.content import ContentError, paragraphs_html
 from messaging.content.plain_text import html_to_text
 from messaging.models import Channel
 
-LONGEST_PREVIEW = 160
-SHOWN_OF_FILES = ("name", "url", "content_type", "filesize", "width", "height")
+MAX_PREVIEW_LENGTH = 160
+ATTACHMENT_FIELDS = ("name", "url", "content_type", "filesize", "width", "height")
 
 
-def errors(refused: Sequence[Refused]) -> list[Json]:
-    """What was not taken of what a page said; of very much, the first."""
+def error_payloads(refused: Sequence[Refused]) -> list[Json]:
+    """Return the refused parts of a page's data, up to a maximum."""
     return [
         {"code": "parameter_invalid", "message": str(wrong), "field": wrong.field} for wrong in refused[:MAX_WARNINGS]
     ]
 
 
-def listed(conversation: Conversation, last: ConversationPart | None) -> Json:
-    """A conversation as the list has it; `last` is the newest thing said after it was opened."""
-    opening = opened_with(conversation)
+def list_entry(conversation: Conversation, last: ConversationPart | None) -> Json:
+    """Return a conversation as a list entry; `last` is its newest comment, if any."""
+    opening = opening_part(conversation)
     newest = part_payload(last) if last else opening
     return {
-        **facts(conversation),
+        **common_fields(conversation),
         "subject": opening["subject"],
         "from": opening["from"] if not last or last.by_customer else newest["from"],
         "answered": last is not None,
@@ -41,20 +41,20 @@ def listed(conversation: Conversation, last: ConversationPart | None) -> Json:
 
 
 def conversation_payload(conversation: Conversation, parts: Iterable[ConversationPart], *, asks_email: bool) -> Json:
-    """A conversation with all that was said in it, and whether whoever wrote can be reached only here."""
-    opening = opened_with(conversation)
-    told = [opening, *map(part_payload, parts)]
+    """Return a conversation with its parts; `asks_email` is whether the lead should be asked for an address."""
+    opening = opening_part(conversation)
+    all_parts = [opening, *map(part_payload, parts)]
     return {
-        **facts(conversation),
+        **common_fields(conversation),
         "subject": opening["subject"],
         "from": opening["from"],
-        "parts": told,
+        "parts": all_parts,
         "asks_email": asks_email,
     }
 
 
-def facts(conversation: Conversation) -> Json:
-    """What lists and threads both tell."""
+def common_fields(conversation: Conversation) -> Json:
+    """Return the fields that list entries and threads share."""
     record = conversation.record
     return {
         "type": "conversation",
@@ -64,25 +64,28 @@ def facts(conversation: Conversation) -> Json:
         "read": conversation.read,
         "dismissed": bool(record and record.dismissed_at),
         "updated_at": unix(conversation.updated_at),
-        # To the microsecond: an answer may come within the second in which one was read.
+        # With microseconds: a reply may come within the second of the last read.
         "version": conversation.updated_at.isoformat(),
     }
 
 
-def opened_with(conversation: Conversation) -> Json:
-    """What the conversation began with, and its subject: the title of an announcement, for example."""
+def opening_part(conversation: Conversation) -> Json:
+    """Return the first part of the conversation and its subject (the title of an announcement, for example)."""
     record = conversation.record
     if record is None:
-        theirs = part("opening", conversation.body, conversation.attachments, None, at=conversation.created_at)
+        theirs = part_fields("opening", conversation.body, conversation.attachments, None, at=conversation.created_at)
         return {**theirs, "subject": ""}
     sender = record.message.sender
     author = {"type": "admin", "name": sender.name if sender else ""}
-    subject, body = as_read(record)
-    return {**part("opening", body, (), author, at=record.sent_at or conversation.created_at), "subject": subject}
+    subject, body = rendered_content(record)
+    return {
+        **part_fields("opening", body, (), author, at=record.sent_at or conversation.created_at),
+        "subject": subject,
+    }
 
 
-def as_read(record: DeliveryRecord) -> tuple[str, str]:
-    """Subject and body as they read to the customer, the body as HTML to show inside a page; empty if not possible."""
+def rendered_content(record: DeliveryRecord) -> tuple[str, str]:
+    """Return the subject and the body that the customer received, as HTML; "" if they cannot be rendered."""
     try:
         rendered = rendering.as_read(record)
     except ContentError:
@@ -94,35 +97,34 @@ def as_read(record: DeliveryRecord) -> tuple[str, str]:
 
 
 def part_payload(entry: ConversationPart) -> Json:
-    """One thing that was said."""
     author = None if entry.by_customer else teammate(entry.teammate)
-    return part(str(entry.pk), entry.body, entry.attachments, author, at=entry.created_at)
+    return part_fields(str(entry.pk), entry.body, entry.attachments, author, at=entry.created_at)
 
 
-def part(pk: str, body: str, attachments: Iterable[Mapping[str, Any]], author: Json | None, *, at: Any) -> Json:
-    """One thing that was said, by the customer where there is no other author."""
+def part_fields(pk: str, body: str, attachments: Iterable[Mapping[str, Any]], author: Json | None, *, at: Any) -> Json:
+    """Return one part; without an author it is the customer's."""
     return {
         "id": pk,
         "body": body,
         "by_customer": author is None,
         "from": author,
-        "attachments": [{key: entry.get(key) for key in SHOWN_OF_FILES} for entry in attachments],
+        "attachments": [{key: entry.get(key) for key in ATTACHMENT_FIELDS} for entry in attachments],
         "created_at": unix(at),
     }
 
 
 def teammate(user: User | None) -> Json:
-    """Whom an answer is from, as customers see it; an account that is gone has no name."""
+    """Return the author of an answer as customers see it. A deleted account has no name."""
     return {"type": "admin", "name": (user.get_full_name() or user.get_username()) if user else ""}
 
 
 def preview(html: str) -> str:
-    """The first words."""
+    """Return the first words."""
     words = " ".join(html_to_text(html).split())
-    return words if len(words) <= LONGEST_PREVIEW else f"{words[: LONGEST_PREVIEW - 1].rstrip()}…"
+    return words if len(words) <= MAX_PREVIEW_LENGTH else f"{words[: MAX_PREVIEW_LENGTH - 1].rstrip()}…"
 
 
 def preview_of_files(files: Iterable[Mapping[str, Any]]) -> str:
-    """What came without a word; empty where nothing did."""
+    """Describe files that came without a text; "" if there are none."""
     kinds = [str(file["content_type"] or "").startswith("image/") for file in files]
     return "" if not kinds else "Image" if all(kinds) else "File"

@@ -1,4 +1,4 @@
-"""The messenger's ping: a customer is here (behaviour 4.6, behaviour 7.4)."""
+"""The messenger's ping: a visit (behaviour 4.6, behaviour 7.4)."""
 
 from contextlib import suppress
 from datetime import datetime
@@ -18,40 +18,40 @@ from audiences.intake.attributes.fields import read_mapping
 from audiences.models import Company, Customer
 from delivery import tasks
 from delivery.api.messenger.access import MessengerEndpoint, NotProved, Proof, VisitorRateLimit
-from delivery.api.messenger.payloads import errors
+from delivery.api.messenger.payloads import error_payloads
 from delivery.customers import merge
 from delivery.messenger import sessions
 from delivery.visits import fast_path
 from delivery.visits import visit as customer_visit
 from delivery.visits.visit import Visit
 
-LONGEST_AGENT = 500
-WHO = ("user_id", "email")
+MAX_USER_AGENT_LENGTH = 500
+IDENTITY_FIELDS = ("user_id", "email")
 
 
 class Ping(MessengerEndpoint):
-    """/messenger/ping: a visit. Answers with every in-app message not yet opened or dismissed, and with a token."""
+    """/messenger/ping: a visit. The answer has a token and all in-app messages neither opened nor dismissed."""
 
     def post(self, request: Request) -> Response:
-        """Take what the page says of its user as true where its user_hash proves it; else this is a visitor."""
+        """Record the visit of the user that the page names, if the user_hash proves it, else of a visitor."""
         sent = body(request)
         settings = read_mapping(sent.get("user"), "user") or sent
         key = sessions.read_visitor(sent.get("visitor"))
-        given = {name: settings.get(name) for name in WHO}
+        given = {name: settings.get(name) for name in IDENTITY_FIELDS}
         at = timezone.now()
-        # A number is a user_id too, 0 as well.
+        # A number is a user_id too, also 0.
         if any(value not in (None, "") for value in given.values()):
             proof = Proof(sent, settings, given)
             try:
-                return Response(of_user(request, settings, key=key, proof=proof, at=at))
+                return Response(visit_of_user(request, settings, key=key, proof=proof, at=at))
             except NotProved as refused:
                 proof.count_refusal(refused.reason, address=VisitorRateLimit().get_ident(request) or "", at=at)
                 raise
-        return Response(of_visitor(request, settings, key=key, at=at))
+        return Response(visit_of_visitor(request, settings, key=key, at=at))
 
 
-def of_user(request: Request, settings: dict[str, Any], *, key: UUID | None, proof: Proof, at: datetime) -> Json:
-    """The visit of a user; what they wrote in this browser before they logged in is theirs from now on."""
+def visit_of_user(request: Request, settings: dict[str, Any], *, key: UUID | None, proof: Proof, at: datetime) -> Json:
+    """Record the visit of a user. A lead of the same browser becomes this user."""
     refused: list[Refused] = []
     facts = facts_of(request, settings)
 
@@ -65,40 +65,42 @@ def of_user(request: Request, settings: dict[str, Any], *, key: UUID | None, pro
             customer = merge.log_in(lead, facts, at=at, source=proof.source, on_bad_value=refused.append)
         return customer, company_of(settings)
 
-    expected = fast_path.expect(
+    expected = fast_path.read_claimed_identity(
         facts,
         at=at,
         company=company_id_of(settings),
         visitor=key,
         source=proof.source,
         on_bad_value=refused.append,
-        is_proved=proof.holds,
+        is_proved=proof.is_valid,
     )
-    visit = nudged(customer_visit.visit_of(identified, at=at, expected=expected))
+    visit = enqueue_matched(customer_visit.visit_identified(identified, at=at, expected=expected))
     intake.note_refused_names(refused, at=at)
     token = sessions.session_token(visit.customer, secret=proof.secret, source=proof.source, at=at)
-    return answer(visit, token=token, refused=refused)
+    return ping_payload(visit, token=token, refused=refused)
 
 
-def of_visitor(request: Request, settings: dict[str, Any], *, key: UUID | None, at: datetime) -> Json:
-    """The visit of a lead, or of somebody who has not written yet, of whom nothing is written down."""
+def visit_of_visitor(request: Request, settings: dict[str, Any], *, key: UUID | None, at: datetime) -> Json:
+    """Record the visit of a lead. Nothing is stored about a visitor who has not written."""
     refused: list[Refused] = []
-    # Nobody proved anything: who they say to be they are not, and what they say of a company is not true of it.
-    settings = {name: said for name, said in settings.items() if name not in ("company", "companies", *WHO)}
+    # Nothing is proved here, so an identity and facts about a company are dropped.
+    settings = {
+        name: value for name, value in settings.items() if name not in ("company", "companies", *IDENTITY_FIELDS)
+    }
     facts = facts_of(request, settings)
 
     def identified() -> tuple[Customer, Company | None]:
         refused.clear()
         lead = sessions.lead_of(key) if key else None
         if lead is None:
-            raise sessions.NotWritten
+            raise sessions.VisitorHasNotWritten
         named = {**facts, "id": str(lead.pk)}
         here = intake.identify_in_transaction(named, at=at, source=Source.BROWSER, on_bad_value=refused.append)
         return here, company_of(settings)
 
     visit = None
     if key is not None:
-        expected = fast_path.expect(
+        expected = fast_path.read_claimed_identity(
             facts,
             at=at,
             company=company_id_of(settings),
@@ -107,31 +109,31 @@ def of_visitor(request: Request, settings: dict[str, Any], *, key: UUID | None, 
             on_bad_value=refused.append,
             is_proved=lambda _verification: True,
         )
-        with suppress(sessions.NotWritten):
-            visit = nudged(customer_visit.visit_of(identified, at=at, expected=expected))
+        with suppress(sessions.VisitorHasNotWritten):
+            visit = enqueue_matched(customer_visit.visit_identified(identified, at=at, expected=expected))
     intake.note_refused_names(refused, at=at)
     token = sessions.visitor_token(key or sessions.new_key())
-    return {**answer(visit, token=token, refused=refused), "visitor": token}
+    return {**ping_payload(visit, token=token, refused=refused), "visitor": token}
 
 
-def nudged(visit: Visit) -> Visit:
-    """Have a worker hand over what the visit matched."""
+def enqueue_matched(visit: Visit) -> Visit:
+    """Wake a worker if the visit matched anything."""
     if visit.matched:
         transaction.on_commit(tasks.nudge)
     return visit
 
 
 def facts_of(request: Request, settings: dict[str, Any]) -> dict[str, Any]:
-    """What the page says, and what the request itself tells."""
+    """Return the page's facts, and those of the request itself."""
     facts = intake.facts_from_settings(settings)
-    facts["last_seen_user_agent"] = request.headers.get("User-Agent", "")[:LONGEST_AGENT]
+    facts["last_seen_user_agent"] = request.headers.get("User-Agent", "")[:MAX_USER_AGENT_LENGTH]
     if address := VisitorRateLimit().get_ident(request):
         facts["last_seen_ip"] = address
     return facts
 
 
 def company_of(settings: dict[str, Any]) -> Company | None:
-    """The company the page names, which intake has just written down; None where it names none that can be."""
+    """Return the company that the page names, which intake has just saved; None if there is none."""
     company_id = company_id_of(settings)
     try:
         return intake.find_company({"company_id": company_id}) if company_id else None
@@ -140,13 +142,12 @@ def company_of(settings: dict[str, Any]) -> Company | None:
 
 
 def company_id_of(settings: dict[str, Any]) -> Any:
-    """What the page calls the company its user is working for."""
     company = settings.get("company")
     return company.get("company_id", company.get("id")) if isinstance(company, dict) else None
 
 
-def answer(visit: Visit | None, *, token: str, refused: list[Refused]) -> Json:
-    """What the messenger is told. `visitor` is what its browser keeps: nothing, for a user."""
+def ping_payload(visit: Visit | None, *, token: str, refused: list[Refused]) -> Json:
+    """Return the answer to the messenger. `visitor` is the token for its browser's storage; None for a user."""
     messages = [message.as_json() for message in visit.shown] if visit else []
     return {
         "type": "ping",
@@ -155,5 +156,5 @@ def answer(visit: Visit | None, *, token: str, refused: list[Refused]) -> Json:
         "token": token,
         "messages": messages,
         "unread_count": len(messages),
-        "errors": errors(refused),
+        "errors": error_payloads(refused),
     }

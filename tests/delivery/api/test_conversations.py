@@ -1,4 +1,4 @@
-"""The API about messages and conversations, and the messenger's ping."""
+"""Messages and conversations of the API, and the messenger's ping."""
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -53,7 +53,7 @@ def test_user_hash_is_the_hmac_that_official_libraries_make():
     assert identity_verification.user_hash("abc123", "1") == expected
 
 
-def test_ping_makes_the_customer_and_answers_with_their_in_app_messages():
+def test_ping_creates_the_customer_and_returns_in_app_messages():
     MessageFactory(in_app=True, body="<p>Hi {{ first_name }}</p>", live=True)
 
     answered = ping(user_id="u1", name="Ann Lee")
@@ -65,7 +65,7 @@ def test_ping_makes_the_customer_and_answers_with_their_in_app_messages():
     assert Customer.objects.get(user_id="u1").session_count == 1
 
 
-def test_id_that_no_text_can_be_is_nobodys_and_no_fault_of_ours(client):
+def test_id_with_invalid_characters_is_not_found(client):
     answered = client.post(
         "/messenger/ping", {"user_id": "\ud800", "user_hash": "0" * 64}, content_type="application/json"
     )
@@ -94,7 +94,7 @@ def test_hash_of_the_email_counts_only_without_a_user_id():
     assert APIClient().post("/messenger/ping", body, format="json").status_code == 403
 
 
-def test_hash_may_be_left_out_where_the_workspace_says_so_but_a_wrong_one_never_passes():
+def test_optional_hash_may_be_missing_but_not_wrong():
     Workspace.current()
     Workspace.objects.update(require_user_hash=False)
 
@@ -103,7 +103,7 @@ def test_hash_may_be_left_out_where_the_workspace_says_so_but_a_wrong_one_never_
     assert APIClient().post("/messenger/ping", wrong, format="json").status_code == 403
 
 
-def test_ping_of_nobody_answers_with_nothing():
+def test_ping_without_a_user_returns_no_messages():
     assert APIClient().post("/messenger/ping", {"user": {}, "app_id": "x"}, format="json").json()["messages"] == []
 
 
@@ -149,7 +149,7 @@ def test_get_of_conversations_matches_emails_for_that_user_once_in_fifteen_minut
 
 
 @pytest.mark.parametrize("reference", ["user_id", "email", "intercom_user_id", "id"])
-def test_get_of_conversations_finds_the_user_by_any_name(api, reference):
+def test_get_of_conversations_finds_the_user_by_any_identifier(api, reference):
     customer = CustomerFactory(user_id="u1", email="a@x.example")
     message = MessageFactory(live=True)
     named = {"user_id": "u1", "email": "A@x.example"}.get(reference, str(customer.pk))
@@ -161,7 +161,7 @@ def test_get_of_conversations_finds_the_user_by_any_name(api, reference):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_of_twenty_gets_at_once_exactly_one_matches_and_all_are_answered(api):
+def test_only_one_of_twenty_concurrent_gets_matches(api):
     CustomerFactory(user_id="u1", email="a@x.example")
     Workspace.current()
     MessageFactory(live=True)
@@ -249,7 +249,7 @@ def message_to(customer: Customer, teammate, **facts: object) -> dict[str, objec
     }
 
 
-def test_email_to_one_customer_is_taken_and_due_at_once(api, teammate):
+def test_email_to_one_customer_is_due_at_once(api, teammate):
     customer = CustomerFactory(user_id="u1", email="ann@x.example")
 
     answered = api.post("/api/messages/", message_to(customer, teammate), format="json")
@@ -264,7 +264,7 @@ def test_email_to_one_customer_is_taken_and_due_at_once(api, teammate):
 
 
 @pytest.mark.parametrize("kind", ["email", "inapp"])
-def test_a_body_as_long_as_a_mail_in_html_is_taken_whole(api, teammate, kind):
+def test_body_as_long_as_an_html_email_is_stored_completely(api, teammate, kind):
     customer = CustomerFactory(user_id="u1", email="ann@x.example")
     row = '<p style="color: #123456">A row of a table.</p>'
     body = row * (100_000 // len(row))
@@ -275,7 +275,7 @@ def test_a_body_as_long_as_a_mail_in_html_is_taken_whole(api, teammate, kind):
     assert Message.objects.get().version.body.count("A row of a table.") == 100_000 // len(row)
 
 
-def test_what_a_customer_writes_may_be_as_long_as_a_reply(api):
+def test_customer_message_may_be_as_long_as_a_reply(api):
     CustomerFactory(user_id="u1")
     sent = {"from": {"type": "user", "user_id": "u1"}, "body": "word " * 15_000}
 
@@ -352,7 +352,7 @@ def test_customer_writes_to_us(api):
     assert conversation["conversation_message"]["author"]["type"] == "user"
 
 
-def test_without_a_token_everything_but_the_ping_is_closed():
+def test_every_endpoint_but_the_ping_needs_a_token():
     for address in ("/api/conversations", "/api/conversations/1", "/api/messages"):
         assert APIClient().get(address).status_code == 401
 
@@ -360,7 +360,7 @@ def test_without_a_token_everything_but_the_ping_is_closed():
 # Unsubscribe
 
 
-def test_link_in_an_email_asks_on_get_and_unsubscribes_on_post(client, at):
+def test_unsubscribe_link_confirms_on_get_and_unsubscribes_on_post(client, at):
     from delivery import rendering
 
     customer = CustomerFactory(email="ann@x.example")
@@ -380,5 +380,5 @@ def test_link_in_an_email_asks_on_get_and_unsubscribes_on_post(client, at):
     assert message.records.get().unsubscribed_at is not None
 
 
-def test_unsubscribe_link_that_is_not_ours_is_not_found(client):
+def test_invalid_unsubscribe_link_is_not_found(client):
     assert client.get("/m/unsubscribe/12:forged").status_code == 404

@@ -1,4 +1,4 @@
-"""Leads and visitors made users, people erased, bulk jobs, subscriptions and counts over the API."""
+"""Conversion of leads and visitors, erasure, bulk jobs, subscriptions and counts of the API."""
 
 from datetime import timedelta
 from uuid import uuid4
@@ -37,7 +37,7 @@ def post(api: APIClient, address: str, **sent: object):
 # Leads and visitors
 
 
-def test_lead_is_one_of_the_contacts_and_no_user(api):
+def test_lead_is_listed_with_contacts_and_not_with_users(api):
     lead = post(api, "contacts", email="Lee@x.example", name="Lee", user_id=None).json()
 
     assert (lead["type"], lead["user_id"], lead["email"]) == ("contact", f"lead-{lead['id']}", "lee@x.example")
@@ -54,7 +54,7 @@ def test_lead_cannot_take_the_email_of_a_user_without_user_id(api):
 
 
 @pytest.mark.parametrize("named", [{"user_id": "u1"}, {"email": "ann@x.example"}, {"id": None}])
-def test_lead_converted_into_a_user_that_is_there_takes_its_thread_along(api, at, named):
+def test_lead_converted_into_an_existing_user_keeps_its_thread(api, at, named):
     user = CustomerFactory(user_id="u1", email="ann@x.example")
     lead = CustomerFactory(lead=True)
     threads.open_by_customer(lead, body="Hello?", at=at)
@@ -80,7 +80,7 @@ def test_visitor_who_wrote_is_found_by_their_own_id_and_becomes_a_user(api, at):
 
 
 @pytest.mark.parametrize("nothing", ["", "{}", "[]"])
-def test_lead_of_whom_nothing_is_known_is_made_of_nothing(api, nothing):
+def test_lead_can_be_created_without_facts(api, nothing):
     made = api.generic("POST", "/api/contacts", nothing, content_type="application/json")
 
     assert (made.status_code, made.json()["type"], made.json()["email"]) == (200, "contact", None)
@@ -88,14 +88,14 @@ def test_lead_of_whom_nothing_is_known_is_made_of_nothing(api, nothing):
 
 @pytest.mark.parametrize("field", ["id", "user_id"])
 @pytest.mark.parametrize("value", [[], {}, False])
-def test_lead_named_by_what_is_no_text_is_refused_and_none_is_made(api, field, value):
+def test_lead_with_an_identifier_that_is_not_text_is_refused(api, field, value):
     answered = post(api, "contacts", name="Lee", **{field: value})
 
     assert (answered.status_code, answered.json()["errors"][0]["field"]) == (400, field)
     assert not Customer.objects.exists()
 
 
-def test_visitor_is_brought_up_to_date_as_each_client_does_it(api, at):
+def test_visitor_is_updated_by_put_and_by_post(api, at):
     lead = sessions.lead_for(uuid4(), at=at)
 
     for_ruby = api.put(f"/api/visitors/{lead.pk}", {"name": "Vi"}, format="json")
@@ -146,7 +146,7 @@ def test_erased_person_leaves_bare_rows_and_true_counts(api, at):
     assert post(api, "user_delete_requests", intercom_user_id=str(ann.pk)).status_code == 200
 
 
-def test_versions_stay_as_they_were_for_everybody_else(at):
+def test_erasure_leaves_message_versions_unchanged(at):
     message = MessageFactory(live=True)
 
     with pytest.raises(Exception, match="This version has been live"):
@@ -156,7 +156,7 @@ def test_versions_stay_as_they_were_for_everybody_else(at):
 # Bulk
 
 
-def test_bulk_job_that_makes_no_sense_is_refused_as_a_whole(api):
+def test_invalid_bulk_job_is_refused_completely(api):
     wrong = [{"method": "put"}], [{"data_type": "event", "data": {}}], [{"method": "delete", "data": 5}]
     for items in ([], "x", *wrong):
         assert post(api, "bulk/users", items=items).status_code == 400
@@ -164,7 +164,7 @@ def test_bulk_job_that_makes_no_sense_is_refused_as_a_whole(api):
     assert not Job.objects.exists()
 
 
-def test_job_takes_no_more_once_it_has_closed(api, time_machine, at):
+def test_closed_job_accepts_no_more_items(api, time_machine, at):
     time_machine.move_to(at, tick=False)
     job = post(api, "bulk/users", items=[{"method": "post", "data": {"user_id": "1"}}]).json()
     time_machine.move_to(at + timedelta(seconds=900), tick=False)
@@ -174,7 +174,7 @@ def test_job_takes_no_more_once_it_has_closed(api, time_machine, at):
     assert (again.status_code, again.json()["errors"][0]["field"]) == (400, "job")
 
 
-def test_item_nobody_foresaw_holds_up_no_other(api, monkeypatch):
+def test_unexpected_error_in_one_item_does_not_stop_the_others(api, monkeypatch):
     def breaks(_data, *, at):
         raise ZeroDivisionError
 
@@ -220,7 +220,7 @@ def test_subscription_shows_its_secret_once_and_its_log(api, at):
         ({"url": "http://169.254.169.254/latest", "topics": ["ping"]}, 400, "url"),
     ],
 )
-def test_subscription_that_makes_no_sense_is_refused(api, sent, status, field):
+def test_invalid_subscription_is_refused(api, sent, status, field):
     answered = post(api, "subscriptions", **sent)
 
     assert answered.status_code == status
@@ -247,7 +247,7 @@ def test_outbound_lists_messages_to_audiences_with_their_counts(api, at):
     assert api.get("/api/outbound", {"state": "asleep"}).json()["errors"][0]["field"] == "state"
 
 
-def test_outbound_message_is_renamed_paused_resumed_and_stopped_and_the_log_says_by_whom(api):
+def test_outbound_message_changes_are_in_the_audit_log(api):
     message = MessageFactory(live=True, title="Old")
 
     def patch(**sent: object):
@@ -276,7 +276,7 @@ def test_locked_field_is_a_conflict_that_names_it_and_nothing_else_is_changed(ap
     assert message.title != "New"
 
 
-def test_locked_field_as_it_stands_does_no_harm(api):
+def test_locked_field_with_its_current_value_is_accepted(api):
     message = MessageFactory(live=True)
     row = api.get(f"/api/outbound/{message.pk}").json()
 
@@ -284,7 +284,7 @@ def test_locked_field_as_it_stands_does_no_harm(api):
 
 
 @pytest.mark.parametrize("field", ["subject", "body", "scheduled_for"])
-def test_field_of_the_console_is_refused_by_name_and_not_passed_over(api, field):
+def test_field_that_only_the_console_changes_is_refused_by_name(api, field):
     message = MessageFactory(live=True)
     as_it_stands = api.get(f"/api/outbound/{message.pk}").json()
 
@@ -299,7 +299,7 @@ def test_me_is_the_integration(api):
     assert api.get("/api/me").json()["name"] == "tests"
 
 
-def test_erased_person_is_not_filled_again_by_a_sync_that_knows_their_id(api):
+def test_sync_by_id_does_not_refill_an_erased_person(api):
     user = CustomerFactory(user_id="u1", email="ann@x.example")
     post(api, "user_delete_requests", intercom_user_id=str(user.pk))
 
@@ -310,7 +310,7 @@ def test_erased_person_is_not_filled_again_by_a_sync_that_knows_their_id(api):
     assert (user.name, user.archived_at is None) == ("", False)
 
 
-def test_email_record_of_an_erased_person_reads_as_nothing(api, at):
+def test_email_record_of_an_erased_person_has_no_content(api, at):
     ann = CustomerFactory(user_id="u1", name="Ann")
     MessageFactory(in_app=True, body="<p>Hi {{ name }}</p>", live=True)
     visit.visit(ann, at=at)

@@ -7,7 +7,7 @@ from django.utils import timezone
 from rest_framework.test import APIClient
 
 from audiences.models import Integration
-from delivery.api.replies import ACTS
+from delivery.api.replies import ACTIONS
 from delivery.conversations import threads
 from delivery.models import Conversation, PartType
 from tests.factories import CustomerFactory
@@ -43,11 +43,11 @@ def reply(api, begun):
 
 
 def test_every_kind_of_part_can_be_added_by_a_teammate():
-    assert set(ACTS) == set(PartType)
+    assert set(ACTIONS) == set(PartType)
 
 
 @pytest.mark.parametrize("named", [{"user_id": "u1"}, {"email": "Ann@x.example"}, {"intercom_user_id": None}])
-def test_user_replies_however_named(reply, begun, named):
+def test_user_replies_by_each_identifier(reply, begun, named):
     named = {key: value or str(begun.customer_id) for key, value in named.items()}
 
     answered = reply(type="user", message_type="comment", body="Anybody?", conversation_id="ignored", **named)
@@ -58,7 +58,7 @@ def test_user_replies_however_named(reply, begun, named):
     assert part["author"] == {"type": "user", "id": str(begun.customer_id)}
 
 
-def test_the_id_of_the_conversation_may_stand_in_the_body_too_as_node_and_its_readme_have_it(reply, begun, ada):
+def test_body_may_repeat_the_conversation_id_as_the_node_client_sends_it(reply, begun, ada):
     CustomerFactory(pk=begun.pk + 1000)  # Nobody of the conversation's id.
 
     by_user = reply(id=str(begun.pk), intercom_user_id=str(begun.customer_id), type="user", body="Mighty fine")
@@ -68,7 +68,7 @@ def test_the_id_of_the_conversation_may_stand_in_the_body_too_as_node_and_its_re
     assert [answer.status_code for answer in (by_user, by_ada, to_last)] == [200, 200, 200], by_user.json()
 
 
-def test_user_replies_with_files_and_no_words(reply):
+def test_user_replies_with_files_only(reply):
     files = ["https://files.example/a/cat.png", "https://files.example/"]
 
     answered = reply(type="user", user_id="u1", attachment_urls=files)
@@ -108,7 +108,7 @@ def test_note_assignment_close_open_and_snooze(reply, ada):
 
 
 @pytest.mark.parametrize("address", ["/api/conversations/{}", "/api/conversations/{}/reply"])
-def test_read_is_taken_at_both_addresses(api, begun, ada, at, address):
+def test_read_is_accepted_at_both_urls(api, begun, ada, at, address):
     threads.reply_by_teammate(begun, teammate=ada, body="Hi", at=at)
 
     answered = api.put(address.format(begun.pk), {"read": True}, format="json")
@@ -140,7 +140,7 @@ def test_read_is_taken_at_both_addresses(api, begun, ada, at, address):
         ({"type": "admin", "admin_id": "ADA", "message_type": "snoozed", "snoozed_until": 1}, 400, "future"),
     ],
 )
-def test_what_cannot_be_said_is_refused_with_the_reason_and_adds_nothing(reply, begun, ada, sent, status, said):
+def test_invalid_reply_is_refused_and_adds_nothing(reply, begun, ada, sent, status, said):
     CustomerFactory(user_id="u2")
     sent = {key: str(ada.pk) if value == "ADA" else value for key, value in sent.items()}
 
@@ -153,7 +153,7 @@ def test_what_cannot_be_said_is_refused_with_the_reason_and_adds_nothing(reply, 
     assert not begun.parts.exists()
 
 
-def test_conversation_that_is_not_there_is_not_found(reply):
+def test_missing_conversation_is_not_found(reply):
     assert reply(999, type="user", user_id="u1", body="x").status_code == 404
     CustomerFactory(user_id="quiet")
     assert reply("last", type="user", user_id="quiet", body="x").status_code == 404

@@ -117,7 +117,7 @@ def state(message: Message) -> tuple[str, str] | None:
 
 
 def check_that_counts_add_up(message: Message) -> None:
-    assert list(invariants.findings(at=None)) == []
+    assert list(invariants.find_violations(at=None)) == []
     if message.send_type == "one_off" and message.to_customer_id is None:
         message.refresh_from_db()
         assert sum(message.records.counts().values()) == message.audience_count
@@ -455,7 +455,7 @@ def test_neither_way_of_a_visit_shows_a_company_message_to_former_members(ann, m
     def other_way(*_args: object, **_facts: object) -> None:
         raise NeedsFullVisit if not is_short else AssertionError("The visit was not short.")
 
-    monkeypatch.setattr(customer_visit, "long_visit" if is_short else "short_visit", other_way)
+    monkeypatch.setattr(customer_visit, "full_visit" if is_short else "short_visit", other_way)
     answer = APIClient().post("/messenger/ping", ping, format="json")
 
     assert answer.status_code == 200, answer.content
@@ -467,7 +467,7 @@ def test_a_visit_that_says_the_customer_left_shows_nothing_about_that_company(at
     message = company_message(at, channel=Channel.IN_APP, send_type="one_off")
     facts = {"user_id": "ann", "companies": [{"company_id": "acme", "remove": True}]}
 
-    visit = customer_visit.visit_of(lambda: (intake.identify(facts, at=at), None), at=at)
+    visit = customer_visit.visit_identified(lambda: (intake.identify(facts, at=at), None), at=at)
 
     assert (visit.shown, state(message)) == ([], SETTLED["one_off"])
 

@@ -1,4 +1,4 @@
-"""What was kept long enough goes; what rules ask, and every delivery record, stays."""
+"""Retention deletes old data; data that rules need and delivery records stay."""
 
 import logging
 import uuid
@@ -29,7 +29,7 @@ def kept(**days: int) -> None:
     Workspace.objects.update(**days)
 
 
-def forget(at, **more) -> dict[str, int]:
+def run_retention(at, **more) -> dict[str, int]:
     return retention.delete_expired(at=at, go_on=lambda: True, **more)
 
 
@@ -44,34 +44,34 @@ def sent(at, *, channel: str = "email", body: str = "<p>Hi {{ first_name }}</p>"
     return mine
 
 
-def test_with_nothing_set_everything_is_kept_for_ever(at):
+def test_without_limits_nothing_is_deleted(at):
     EventFactory(happened_at=at - 5000 * DAY)
     record = sent(at - 5000 * DAY)
 
-    assert forget(at) == {}
+    assert run_retention(at) == {}
 
     record.refresh_from_db()
     assert (Event.objects.count(), record.filled) == (1, {"first_name": "Ann"})
 
 
 @pytest.mark.parametrize(("age", "left"), [(29, 1), (31, 0)])
-def test_events_older_than_the_days_go_and_their_summaries_stay(at, age, left):
+def test_old_events_are_deleted_and_their_summaries_stay(at, age, left):
     kept(keep_events_days=30)
     event = EventFactory(happened_at=at - age * DAY)
     EventSummaryFactory(customer=event.customer, name=event.name)
 
-    found = forget(at)
+    found = run_retention(at)
 
     assert (Event.objects.count(), EventSummary.objects.count(), found["events"]) == (left, 1, 1 - left)
 
 
-def test_a_rule_on_what_they_did_matches_as_before(at):
+def test_event_rule_matches_after_its_events_were_deleted(at):
     kept(keep_events_days=30)
     customer = CustomerFactory(email="ann@x.example")
     EventFactory(customer=customer, name="exported", happened_at=at - 100 * DAY)
     EventSummaryFactory(customer=customer, name="exported", count=1, first_at=at - 100 * DAY, last_at=at - 100 * DAY)
     asks = {"match": "all", "rules": [{"attribute": "event_count.exported", "operator": "is", "value": 1}]}
-    forget(at)
+    run_retention(at)
 
     message = MessageFactory(live=True, at=at, rules=asks)
     ongoing.match(message, at=at)
@@ -80,12 +80,12 @@ def test_a_rule_on_what_they_did_matches_as_before(at):
 
 
 @pytest.mark.parametrize(("age", "is_kept"), [(29, True), (31, False)])
-def test_what_was_filled_in_goes_and_the_record_with_its_times_stays(at, age, is_kept):
+def test_variables_are_deleted_and_the_record_stays(at, age, is_kept):
     kept(keep_copies_days=30)
     record = sent(at - age * DAY)
     DeliveryRecord.objects.filter(pk=record.pk).update(opened_at=at - age * DAY)
 
-    forget(at)
+    run_retention(at)
 
     record.refresh_from_db()
     assert bool(record.filled) is is_kept
@@ -97,35 +97,35 @@ def test_what_was_filled_in_goes_and_the_record_with_its_times_stays(at, age, is
             rendering.as_read(record)
 
 
-def test_counts_of_a_message_stay_true(at):
+def test_counts_of_a_message_stay_correct(at):
     kept(keep_copies_days=30)
     record = sent(at - 31 * DAY)
     counters.fold()
     before = counters.counts_of([record.message_id])[record.message_id]
 
-    forget(at)
+    run_retention(at)
 
     counters.fold()
     assert counters.counts_of([record.message_id])[record.message_id] == before
     assert before.sent == 1
 
 
-def test_page_of_the_record_says_that_it_is_no_longer_kept(at, admin_client):
+def test_page_of_the_record_says_that_its_content_was_deleted(at, admin_client):
     kept(keep_copies_days=30)
     record = sent(at - 31 * DAY)
-    forget(at)
+    run_retention(at)
 
     page = admin_client.get(f"/admin/delivery/deliveryrecord/{record.pk}/change/").content.decode()
 
     assert "It is no longer kept how this one read." in page
 
 
-def test_copies_without_variables_still_read_as_they_did(at):
+def test_copies_without_variables_stay_readable(at):
     kept(keep_copies_days=30)
     record = sent(at - 31 * DAY, body="<p>Hello everyone</p>")
     DeliveryRecord.objects.update(filled={})
 
-    forget(at)
+    run_retention(at)
 
     record.refresh_from_db()
     assert "Hello everyone" in rendering.as_read(record).text
@@ -142,32 +142,32 @@ def to_one(at) -> Message:
     return Message.objects.to_one_person().get()
 
 
-def test_what_was_written_to_one_person_goes(at):
+def test_content_of_direct_messages_is_deleted(at):
     kept(keep_copies_days=30)
     message = to_one(at - 31 * DAY)
     assert message.records.get().status == Status.SENT
 
-    assert forget(at) == {"letters": 1, "copies": 0}
+    assert run_retention(at) == {"direct messages": 1, "copies": 0}
 
     message.refresh_from_db()
     assert (message.version.subject, message.version.body) == ("", "")
     with pytest.raises(content.ContentError, match="no longer kept"):
         rendering.as_read(message.records.get())
-    assert forget(at + DAY) == {"letters": 0, "copies": 0}
+    assert run_retention(at + DAY) == {"direct messages": 0, "copies": 0}
 
 
-def test_in_app_messages_are_kept_as_they_stand_in_conversations(at):
+def test_in_app_messages_in_conversations_are_kept(at):
     kept(keep_copies_days=30)
     CustomerFactory(name="Ann")
     message = MessageFactory(in_app=True, one_off=True, live=True, at=at - 31 * DAY)
     message.records.update(status=Status.SENT, sent_at=at - 31 * DAY, filled={"first_name": "Ann"}, due_at=None)
 
-    forget(at)
+    run_retention(at)
 
     assert message.records.get().filled == {"first_name": "Ann"}
 
 
-def test_what_is_uncertain_is_left_alone_as_it_may_be_sent_again(at):
+def test_uncertain_records_are_kept_because_they_may_be_sent_again(at):
     kept(keep_copies_days=30)
     CustomerFactory(email="ann@x.example")
     record = MessageFactory(one_off=True, live=True, at=at - 31 * DAY).records.get()
@@ -176,12 +176,12 @@ def test_what_is_uncertain_is_left_alone_as_it_may_be_sent_again(at):
     rows.update(filled={"first_name": "Ann"}, taken_at=at - 31 * DAY)
     rows.mark_uncertain(reason=Reason.LOST_TOUCH, detail="")
 
-    forget(at)
+    run_retention(at)
 
     assert rows.get().filled == {"first_name": "Ann"}
 
 
-def test_what_integrations_sent_and_could_not_be_written_goes_with_the_events(at):
+def test_failed_bulk_items_are_deleted_with_the_events(at):
     kept(keep_events_days=30)
     job = Job.objects.create(created_at=at, updated_at=at)
     for age in (29, 31):
@@ -189,11 +189,11 @@ def test_what_integrations_sent_and_could_not_be_written_goes_with_the_events(at
         done.items.create(method="post", data_type="user", data={"email": "x"}, error="No.", error_code="x")
     job.tasks.create(item_count=1, created_at=at - 60 * DAY).items.create(method="post", data_type="user")
 
-    assert forget(at)["job items"] == 1
+    assert run_retention(at)["job items"] == 1
     assert JobItem.objects.count() == 2
 
 
-def test_it_goes_in_slices_stops_when_asked_and_goes_on_the_next_day(at):
+def test_retention_works_in_slices_and_continues_the_next_day(at):
     kept(keep_events_days=30)
     EventFactory.create_batch(10, happened_at=at - 40 * DAY)
     turns = iter([True, True, False, False])
@@ -201,22 +201,22 @@ def test_it_goes_in_slices_stops_when_asked_and_goes_on_the_next_day(at):
     found = retention.delete_expired(at=at, go_on=lambda: next(turns), size=3)
 
     assert found["events"] == 6
-    assert forget(at, size=3)["events"] == 4
+    assert run_retention(at, size=3)["events"] == 4
     assert Event.objects.count() == 0
 
 
-def test_the_log_tells_how_many_of_each_went(at, caplog):
+def test_log_has_the_number_of_deleted_rows(at, caplog):
     kept(keep_events_days=30, keep_copies_days=30)
     EventFactory(happened_at=at - 40 * DAY)
     sent(at - 31 * DAY)
 
     with caplog.at_level(logging.INFO, logger="delivery.maintenance.retention"):
-        forget(at)
+        run_retention(at)
 
-    assert caplog.messages == ["kept long enough: 1 events, 0 job items, 0 letters, 1 copies"]
+    assert caplog.messages == ["retention deleted: 1 events, 0 job items, 0 direct messages, 1 copies"]
 
 
-def test_the_schedule_asks_for_it_once_a_day_and_the_task_does_it():
+def test_schedule_runs_retention_daily():
     schedule.install()
     task = PeriodicTask.objects.get(task="delivery.tasks.forget_old")
     assert (task.interval.schedule.run_every, task.enabled) == (DAY, True)
@@ -229,7 +229,7 @@ def test_the_schedule_asks_for_it_once_a_day_and_the_task_does_it():
 
 
 @pytest.mark.parametrize("days", [0, 6])
-def test_a_few_days_are_refused_as_what_is_under_way_needs_them(admin_client, days):
+def test_too_short_retention_is_refused(admin_client, days):
     workspace = Workspace.current()
     page = f"/admin/audiences/workspace/{workspace.pk}/change/"
     form = admin_client.get(page).context["adminform"].form
@@ -244,7 +244,7 @@ def test_a_few_days_are_refused_as_what_is_under_way_needs_them(admin_client, da
     assert workspace.keep_events_days == 90
 
 
-def test_alarm_addresses_are_addresses(admin_client):
+def test_invalid_alarm_address_is_refused(admin_client):
     workspace = Workspace.current()
     workspace.alarm_to = "ops@acme.example, nobody"
 

@@ -1,4 +1,4 @@
-"""Visitors who could not prove who they are are counted by the day; many of them are an alarm."""
+"""Refused visitors are counted per day; many of them raise an alarm."""
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date, timedelta
@@ -24,13 +24,13 @@ def counts() -> dict[tuple[date, str], int]:
 
 
 def refused(email: str, *, address: str = "192.0.2.1") -> None:
-    """A visitor whose site signs the address as it stands."""
+    """A visitor whose website signs the address as it is written."""
     user = {"email": email, "user_hash": identity_verification.user_hash(Workspace.current().identity_secret, email)}
     answered = APIClient(REMOTE_ADDR=address).post("/messenger/ping", {"user": user}, format="json")
     assert answered.status_code == 403
 
 
-def test_each_visitor_is_counted_once_a_day_however_often_their_browser_asks(at):
+def test_refused_visitor_is_counted_once_a_day(at):
     with time_machine.travel(at, tick=False):
         for _ in range(3):
             refused("Kim@x.example")
@@ -57,7 +57,7 @@ def test_refusals_are_counted_by_their_reason(at):
     }
 
 
-def test_a_day_is_one_of_the_workspace(at):
+def test_refusals_are_counted_by_days_of_the_workspace(at):
     Workspace.current()
     Workspace.objects.update(zone="Pacific/Auckland")
     with time_machine.travel(at.replace(hour=23), tick=False):
@@ -66,15 +66,15 @@ def test_a_day_is_one_of_the_workspace(at):
     assert {day for day, _ in counts()} == {at.date() + DAY}
 
 
-def test_who_is_let_in_is_not_counted(at):
+def test_accepted_visitor_is_not_counted(at):
     Browser().ping(email="kim@x.example")
     Browser().ping()
 
     assert counts() == {}
 
 
-def test_nobody_fills_the_database_or_the_cache_with_names_they_make_up(at, monkeypatch):
-    monkeypatch.setattr("delivery.api.messenger.access.REFUSED_PLACES", 4)
+def test_invented_names_do_not_fill_the_database_or_the_cache(at, monkeypatch):
+    monkeypatch.setattr("delivery.api.messenger.access.REFUSED_VISITOR_SLOTS", 4)
     with time_machine.travel(at, tick=False):
         for n in range(30):
             refused(f"Kim{n}@x.example")
@@ -83,7 +83,7 @@ def test_nobody_fills_the_database_or_the_cache_with_names_they_make_up(at, monk
 
 
 @pytest.mark.django_db(transaction=True)
-def test_no_visitor_is_lost_where_many_are_refused_at_once():
+def test_concurrent_refusals_are_all_counted():
     def add(_n: int) -> None:
         try:
             RefusedVisitors.add(date(2026, 5, 4), Refusal.NOT_SIGNED)
@@ -96,25 +96,25 @@ def test_no_visitor_is_lost_where_many_are_refused_at_once():
     assert RefusedVisitors.objects.get().count == 40
 
 
-def test_fewer_than_the_setting_says_are_no_alarm(at, settings):
+def test_fewer_refusals_than_the_setting_raise_no_alarm(at, settings):
     settings.REFUSED_VISITORS_ALARM = 3
     for reason in (Refusal.NOT_SIGNED, Refusal.ADDRESS_FORM):
         RefusedVisitors.add(at.date(), reason)
-    assert alarms.refused(at) == ""
+    assert alarms.check_refused_visitors(at) == ""
 
     RefusedVisitors.add(at.date(), Refusal.NOT_SIGNED)
 
-    words = alarms.refused(at)
+    words = alarms.check_refused_visitors(at)
     assert words.startswith("3 visitors were refused on 4 May 2026")
-    assert "1 with an address that is not in lower case" in words
-    assert "2 whose user_hash is missing or wrong (perhaps your website signs with an old identity secret" in words
+    assert "1 with an email address that is not in lower case" in words
+    assert "2 with a missing or wrong user_hash (your website may sign with an old identity secret" in words
 
 
-def test_the_alarm_ends_by_itself_after_a_day_without_them(at, settings):
+def test_alarm_ends_after_a_day_without_refusals(at, settings):
     settings.REFUSED_VISITORS_ALARM = 1
     RefusedVisitors.add(at.date(), Refusal.NOT_SIGNED)
     for hours in range(48):
-        alarms.watch(at=at + timedelta(hours=hours))
+        alarms.check_alarms(at=at + timedelta(hours=hours))
 
     alarm = Alarm.objects.get(kind="refused")
     assert alarm.over_at is not None

@@ -1,4 +1,4 @@
-"""Alarms: told once when it begins and once when it is over, whoever looks, however often."""
+"""Alarms: one email when a problem begins and one when it ends, with any number of processes and checks."""
 
 import re
 import smtplib
@@ -50,7 +50,7 @@ def ops(db) -> None:
 
 @pytest.fixture(autouse=True)
 def nothing_was_to_run(db) -> None:
-    """A test that is about the schedule makes it."""
+    """Tests about the schedule create it."""
     PeriodicTask.objects.all().delete()
 
 
@@ -59,7 +59,7 @@ def subjects() -> list[str]:
 
 
 def late_sweep(at) -> None:
-    health.swept(at=at - 4 * MINUTE)
+    health.record_sweep(at=at - 4 * MINUTE)
 
 
 def late_beat(at) -> None:
@@ -110,31 +110,32 @@ def visitors_refused(at) -> None:
 
 
 HAPPENS = {
-    AlarmKind.BEAT: (late_beat, "Beat asked for nothing since"),
-    AlarmKind.SWEEP: (late_sweep, "No sweep has ended since 4 May 2026, 09:56."),
-    AlarmKind.CHANNEL: (channel_rests, "Email takes nothing since 4 May 2026, 09:56: Connection refused"),
-    AlarmKind.DUE: (copy_due, "“Welcome” is due since 4 May 2026, 09:49 and not handed over."),
+    AlarmKind.BEAT: (late_beat, "The scheduler (celery beat) has not run since"),
+    AlarmKind.SWEEP: (late_sweep, "The minute sweep has not finished since 4 May 2026, 09:56."),
+    AlarmKind.CHANNEL: (channel_rests, "Email has been unavailable since 4 May 2026, 09:56: Connection refused"),
+    AlarmKind.DUE: (copy_due, "“Welcome” has been due since 4 May 2026, 09:49 but is not being sent."),
     AlarmKind.TROUBLE: (message_in_trouble, "The tag is gone."),
-    AlarmKind.UNCERTAIN: (copy_uncertain, "1 copy is uncertain"),
-    AlarmKind.ANSWERS: (answer_not_mailed, "1 answer is due and not mailed."),
-    AlarmKind.WEBHOOKS: (webhook_fails, "https://x.example/hook was not reached since"),
+    AlarmKind.UNCERTAIN: (copy_uncertain, "1 copy may or may not have been sent"),
+    AlarmKind.ANSWERS: (answer_not_mailed, "1 answer has not been emailed on time."),
+    AlarmKind.WEBHOOKS: (webhook_fails, "https://x.example/hook has been failing since"),
     AlarmKind.REFUSED: (
         visitors_refused,
-        "20 visitors were refused on 4 May 2026, and see no messenger: 20 with an address that is not in lower case",
+        "20 visitors were refused on 4 May 2026 and do not see the messenger: 20 with an email address that is not in"
+        " lower case",
     ),
 }
 
 
-def test_every_kind_is_watched_leads_somewhere_and_is_tried_here():
-    assert set(AlarmKind) == set(alarms.WATCHED) == set(alarms.PAGES) == set(HAPPENS) == set(PAGE_PERMISSIONS)
+def test_every_kind_of_alarm_has_a_check_a_page_and_a_test():
+    assert set(AlarmKind) == set(alarms.CHECKS) == set(alarms.PAGES) == set(HAPPENS) == set(PAGE_PERMISSIONS)
 
 
 @pytest.mark.parametrize("kind", AlarmKind)
-def test_what_is_stuck_is_mailed_with_what_where_and_since_when(at, ops, kind):
+def test_alarm_email_has_the_problem_its_time_and_a_link(at, ops, kind):
     happens, words = HAPPENS[kind]
     happens(at)
 
-    alarms.watch(at=at)
+    alarms.check_alarms(at=at)
 
     assert [alarm.kind for alarm in Alarm.objects.all()] == [kind]
     (sent,) = mail.outbox
@@ -145,109 +146,109 @@ def test_what_is_stuck_is_mailed_with_what_where_and_since_when(at, ops, kind):
 
 
 @pytest.mark.parametrize("kind", AlarmKind)
-def test_each_page_an_alarm_leads_to_opens(admin_client, kind):
+def test_page_of_every_alarm_opens(admin_client, kind):
     assert admin_client.get(alarms.PAGES[kind], follow=True).status_code == 200
 
 
-def test_where_all_is_well_nobody_hears_anything(at, ops):
-    health.swept(at=at)
+def test_no_problem_sends_no_email(at, ops):
+    health.record_sweep(at=at)
 
-    alarms.watch(at=at)
+    alarms.check_alarms(at=at)
 
     assert (mail.outbox, Alarm.objects.count()) == ([], 0)
 
 
-def test_what_never_ran_is_late_once_the_schedule_is_old_enough(at, ops):
+def test_first_run_is_late_once_the_schedule_is_old_enough(at, ops):
     schedule.install()
     PeriodicTask.objects.update(date_changed=at, last_run_at=None)
 
-    alarms.watch(at=at + 2 * MINUTE)
+    alarms.check_alarms(at=at + 2 * MINUTE)
     assert not mail.outbox
-    alarms.watch(at=at + 6 * MINUTE)
+    alarms.check_alarms(at=at + 6 * MINUTE)
 
     assert [one.body.partition(".")[0] for one in mail.outbox] == [
-        "Beat asked for nothing since the beginning",
-        "No sweep has ended since the beginning",
+        "The scheduler (celery beat) has not run since the installation",
+        "The minute sweep has not finished since the installation",
     ]
 
 
-def test_one_mail_when_it_begins_and_one_when_it_is_over_however_often_is_looked(at, ops):
-    health.swept(at=at - 4 * MINUTE)
+def test_alarm_sends_one_email_when_it_begins_and_one_when_it_ends(at, ops):
+    health.record_sweep(at=at - 4 * MINUTE)
     for minute in range(5):
-        alarms.watch(at=at + minute * MINUTE)
+        alarms.check_alarms(at=at + minute * MINUTE)
     assert subjects() == ["Alarm: the sweep is silent (Acme)"]
 
     for minute in range(5, 20):
-        health.swept(at=at + minute * MINUTE)
-        alarms.watch(at=at + minute * MINUTE)
+        health.record_sweep(at=at + minute * MINUTE)
+        alarms.check_alarms(at=at + minute * MINUTE)
 
-    assert subjects() == ["Alarm: the sweep is silent (Acme)", "Over: the sweep is silent (Acme)"]
+    assert subjects() == ["Alarm: the sweep is silent (Acme)", "Resolved: the sweep is silent (Acme)"]
     assert Alarm.objects.get().over_at == at + 10 * MINUTE
 
 
-def test_what_comes_and_goes_is_one_alarm(at, ops):
+def test_problem_that_comes_and_goes_is_one_alarm(at, ops):
     for minute in range(0, 20, 2):
         Heartbeat.beats(health.SWEEP, at=at + minute * MINUTE - (4 * MINUTE if minute % 4 == 0 else 0 * MINUTE))
-        alarms.watch(at=at + minute * MINUTE)
+        alarms.check_alarms(at=at + minute * MINUTE)
 
     assert len(mail.outbox) == 1
 
 
-def test_what_happens_again_after_it_was_over_is_told_again(at, ops):
+def test_problem_that_returns_after_the_alarm_ended_is_a_new_alarm(at, ops):
     for hour in (0, 1):
         then = at + timedelta(hours=hour)
-        health.swept(at=then - 4 * MINUTE)
-        alarms.watch(at=then)
-        health.swept(at=then + 10 * MINUTE)
-        alarms.watch(at=then + 10 * MINUTE)
+        health.record_sweep(at=then - 4 * MINUTE)
+        alarms.check_alarms(at=then)
+        health.record_sweep(at=then + 10 * MINUTE)
+        alarms.check_alarms(at=then + 10 * MINUTE)
 
-    assert [subject.partition(":")[0] for subject in subjects()] == ["Alarm", "Over"] * 2
+    assert [subject.partition(":")[0] for subject in subjects()] == ["Alarm", "Resolved"] * 2
 
 
 class Refuses(EmailBackend):
-    """A mail server that is not there."""
+    """A mail server that is unreachable."""
 
     def send_messages(self, messages):
         raise smtplib.SMTPServerDisconnected("Connection refused")
 
 
-def test_a_mail_that_cannot_leave_is_tried_again(at, ops, settings):
+def test_failed_alarm_email_is_retried(at, ops, settings):
     kept, settings.EMAIL_BACKEND = settings.EMAIL_BACKEND, f"{__name__}.Refuses"
     late_sweep(at)
-    alarms.watch(at=at)
+    alarms.check_alarms(at=at)
     assert Alarm.objects.get().told_at is None
     settings.EMAIL_BACKEND = kept
 
-    alarms.tell(at=at + MINUTE)
+    alarms.send_notifications(at=at + MINUTE)
     assert mail.outbox == []
-    alarms.tell(at=at + 6 * MINUTE)
-    alarms.tell(at=at + 12 * MINUTE)
+    alarms.send_notifications(at=at + 6 * MINUTE)
+    alarms.send_notifications(at=at + 12 * MINUTE)
 
     assert (len(mail.outbox), Alarm.objects.get().told_at) == (1, at + 6 * MINUTE)
 
 
-def test_an_alarm_nobody_could_be_told_of_is_told_once_when_it_is_over(at, ops):
+def test_unsent_alarm_sends_one_email_after_it_ended(at, ops):
     Alarm.objects.create(kind=AlarmKind.SWEEP, words="It stood.", began_at=at, seen_at=at, over_at=at + MINUTE)
 
-    alarms.tell(at=at + 2 * MINUTE)
-    alarms.tell(at=at + 3 * MINUTE)
+    alarms.send_notifications(at=at + 2 * MINUTE)
+    alarms.send_notifications(at=at + 3 * MINUTE)
 
-    assert subjects() == ["Over: the sweep is silent (Acme)"]
+    assert subjects() == ["Resolved: the sweep is silent (Acme)"]
     assert "It stood." in mail.outbox[0].body
 
 
-def test_with_no_address_in_the_settings_every_admin_hears_of_it(at):
+def test_without_addresses_in_the_settings_all_admins_get_the_email(at):
     User.objects.create_superuser("root", "root@acme.example", "pass")
     User.objects.create_user("viewer", "viewer@acme.example", is_staff=True)
     User.objects.create_superuser("gone", "gone@acme.example", "pass", is_active=False)
     late_sweep(at)
 
-    alarms.watch(at=at)
+    alarms.check_alarms(at=at)
 
     assert mail.outbox[0].to == ["root@acme.example"]
 
 
-def test_nobody_is_alarmed_by_a_queue_that_moves_or_may_not(at, ops):
+def test_moving_or_throttled_queue_raises_no_alarm(at, ops):
     message = copy_due(at)
     CustomerFactory(email="bob@x.example")
     ongoing.match(message, at=at)
@@ -255,28 +256,28 @@ def test_nobody_is_alarmed_by_a_queue_that_moves_or_may_not(at, ops):
     DeliveryRecord.objects.filter(pk=first.pk).mark_sending(claim=uuid.uuid4(), until=at)
     DeliveryRecord.objects.filter(pk=first.pk).mark_sent(at=at - MINUTE)
     DeliveryRecord.objects.filter(pk=second.pk).update(due_at=at - 30 * MINUTE)
-    assert alarms.due(at) == ""
+    assert alarms.check_due_messages(at) == ""
 
     DeliveryRecord.objects.filter(pk=first.pk).update(sent_at=at - 12 * MINUTE)
-    assert "Welcome" in alarms.due(at)
+    assert "Welcome" in alarms.check_due_messages(at)
     Pace.objects.create(channel="email", warm_up=[1, 2], warm_up_from=at.date(), day=at.date(), taken_today=1)
-    assert alarms.due(at) == ""
+    assert alarms.check_due_messages(at) == ""
 
 
-def test_a_channel_that_refused_once_does_not_rest_yet_and_one_that_works_again_no_more(at):
+def test_channel_alarm_needs_repeated_refusals_and_ends_with_success(at):
     ChannelOutage.begins("email", why="Refused", at=at)
-    assert alarms.channel(at) == ""
+    assert alarms.check_channels(at) == ""
     ChannelOutage.begins("email", why="Refused", at=at + 2 * MINUTE)
     ChannelOutage.begins("email", why="Refused", at=at + 4 * MINUTE)
-    assert "Refused" in alarms.channel(at + 4 * MINUTE)
-    assert alarms.channel(at + 8 * MINUTE) == ""
+    assert "Refused" in alarms.check_channels(at + 4 * MINUTE)
+    assert alarms.check_channels(at + 8 * MINUTE) == ""
 
     ChannelOutage.begins("email", why="Refused", at=at + 20 * MINUTE)
 
     assert ChannelOutage.objects.get().since == at + 20 * MINUTE
 
 
-def test_a_batch_that_finds_the_channel_down_notes_it(at, monkeypatch, settings, tmp_path):
+def test_batch_records_the_outage_of_its_channel(at, monkeypatch, settings, tmp_path):
     settings.FLIGHTS_DIR = str(tmp_path)
 
     class Down:
@@ -297,7 +298,7 @@ def test_a_batch_that_finds_the_channel_down_notes_it(at, monkeypatch, settings,
 
 
 @pytest.mark.django_db(transaction=True)
-def test_watchers_at_once_send_one_mail(at):
+def test_concurrent_checks_send_one_email(at):
     Workspace.current()
     Workspace.objects.update(alarm_to="ops@acme.example")
     late_sweep(at)
@@ -306,7 +307,7 @@ def test_watchers_at_once_send_one_mail(at):
     def look():
         together.wait()
         try:
-            alarms.watch(at=at)
+            alarms.check_alarms(at=at)
         finally:
             connection.close()
 
@@ -320,7 +321,7 @@ def test_watchers_at_once_send_one_mail(at):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_process_goes_on_watching_whatever_goes_wrong_and_ends_when_told(at, monkeypatch):
+def test_alarm_thread_survives_errors_and_stops_on_request(at, monkeypatch):
     ended, looked = threading.Event(), []
 
     def look(*, at):
@@ -329,7 +330,7 @@ def test_a_process_goes_on_watching_whatever_goes_wrong_and_ends_when_told(at, m
             raise RuntimeError("The database is away.")
         ended.set()
 
-    monkeypatch.setattr(alarms, "watch", look)
+    monkeypatch.setattr(alarms, "check_alarms", look)
     thread = threading.Thread(target=alarm_thread.watch, kwargs={"every": 0.01, "until": ended})
     thread.start()
     thread.join(timeout=20)
@@ -337,7 +338,7 @@ def test_a_process_goes_on_watching_whatever_goes_wrong_and_ends_when_told(at, m
     assert (thread.is_alive(), len(looked)) == (False, 2)
 
 
-def test_console_shows_what_is_stuck_on_every_page(at, admin_client):
+def test_every_page_of_the_console_shows_active_alarms(at, admin_client):
     assert "ob-alarms" not in admin_client.get("/admin/").content.decode()
     Alarm.objects.create(kind=AlarmKind.UNCERTAIN, words="3 copies are uncertain.", began_at=at, seen_at=at)
 
@@ -346,7 +347,7 @@ def test_console_shows_what_is_stuck_on_every_page(at, admin_client):
 
 
 @pytest.mark.parametrize("role", roles.Role)
-def test_an_alarm_leads_nobody_to_a_page_they_may_not_see(at, client, role):
+def test_alarm_has_no_link_to_a_page_without_permission(at, client, role):
     roles.install()
     teammate = User.objects.create_user("eve", is_staff=True)
     roles.give_role(teammate, role)
@@ -363,8 +364,8 @@ def test_an_alarm_leads_nobody_to_a_page_they_may_not_see(at, client, role):
     assert [client.get(link, follow=True).status_code for link in links] == [200] * len(links)
 
 
-def test_console_shows_a_silent_sweep_though_nobody_watches(at, admin_client):
-    health.swept(at=at)
+def test_console_shows_a_late_sweep_although_no_check_runs(at, admin_client):
+    health.record_sweep(at=at)
 
-    assert "No sweep has ended since" in admin_client.get("/admin/").content.decode()
+    assert "The minute sweep has not finished since" in admin_client.get("/admin/").content.decode()
     assert Alarm.objects.count() == 0

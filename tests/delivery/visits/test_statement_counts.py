@@ -1,4 +1,4 @@
-"""A visit takes three statements at most, beside BEGIN and COMMIT, however many messages are live (behaviour 4.6)."""
+"""The number of statements of a visit: at most three, besides BEGIN and COMMIT (behaviour 4.6)."""
 
 from datetime import timedelta
 
@@ -85,14 +85,14 @@ def statements(monkeypatch):
     return count
 
 
-def test_a_plain_visit_of_a_user(ann, statements):
+def test_plain_visit_of_a_user(ann, statements):
     count, answer = statements(user_id="ann")
 
     assert count <= 2, statements.asked
     assert answer["user"]["id"] == str(ann.pk)
 
 
-def test_by_email_alone(ann, statements):
+def test_visit_by_email_only(ann, statements):
     Customer.objects.update(user_id=None)
 
     count, answer = statements(email="ann@x.example")
@@ -101,7 +101,7 @@ def test_by_email_alone(ann, statements):
     assert answer["user"]["id"] == str(ann.pk)
 
 
-def test_a_new_session(ann, statements):
+def test_visit_that_begins_a_session(ann, statements):
     Customer.objects.update(last_seen_at=timezone.now() - timedelta(days=1))
 
     count, _ = statements(user_id="ann")
@@ -112,7 +112,7 @@ def test_a_new_session(ann, statements):
     assert timezone.now() - ann.last_seen_at < timedelta(minutes=1)
 
 
-def test_new_attributes_of_kinds_that_are_known(ann, statements):
+def test_new_values_of_attributes_in_the_catalogue(ann, statements):
     CustomAttributeFactory(name="plan", kind="text", scope="customer")
     ping(user_id="ann", plan="free")
 
@@ -123,7 +123,7 @@ def test_new_attributes_of_kinds_that_are_known(ann, statements):
     assert (ann.attributes, ann.name) == ({"plan": "pro"}, "Ann Lee")
 
 
-def test_with_the_key_of_a_visitor_who_never_wrote(ann, statements):
+def test_user_with_the_key_of_a_visitor_who_never_wrote(ann, statements):
     token = sessions.visitor_token(sessions.new_key())
 
     count, answer = statements(user_id="ann", visitor=token)
@@ -132,7 +132,7 @@ def test_with_the_key_of_a_visitor_who_never_wrote(ann, statements):
     assert answer["visitor"] is None
 
 
-def test_a_lead_by_the_key_of_their_browser(ann, statements):
+def test_lead_by_the_key_of_their_browser(ann, statements):
     key = sessions.new_key()
     lead = sessions.lead_for(key, at=timezone.now())
     ping(visitor=sessions.visitor_token(key))
@@ -143,14 +143,14 @@ def test_a_lead_by_the_key_of_their_browser(ann, statements):
     assert answer["user"]["id"] == str(lead.pk)
 
 
-def test_a_visitor_of_whom_nothing_is_known(ann, statements):
+def test_unknown_visitor(ann, statements):
     count, answer = statements(visitor=sessions.visitor_token(sessions.new_key()))
 
     assert count <= 2, statements.asked
     assert answer["user"] is None
 
 
-def test_a_visitor_leaves_nothing_behind_and_no_token_becomes_an_attribute(ann):
+def test_visitor_adds_no_attribute_and_a_lead_fills_an_existing_one(ann):
     key = sessions.new_key()
     sent = {"visitor": sessions.visitor_token(key), "favourite_colour": "blue"}
 
@@ -160,10 +160,15 @@ def test_a_visitor_leaves_nothing_behind_and_no_token_becomes_an_attribute(ann):
     lead = sessions.lead_for(key, at=timezone.now())
     APIClient().post("/messenger/ping", sent, format="json")
     lead.refresh_from_db()
+    assert (lead.attributes, CustomAttribute.objects.exists()) == ({}, False)
+
+    CustomAttributeFactory(name="favourite_colour", kind="text", scope="customer")
+    APIClient().post("/messenger/ping", sent, format="json")
+    lead.refresh_from_db()
     assert lead.attributes == {"favourite_colour": "blue"}
 
 
-def test_with_the_company_they_work_for(ann, statements):
+def test_visit_that_names_a_company(ann, statements):
     company = CompanyFactory(company_id="acme", name="Acme")
     MembershipFactory(customer=ann, company=company)
 
@@ -174,7 +179,7 @@ def test_with_the_company_they_work_for(ann, statements):
     assert timezone.now() - company.last_seen_at < timedelta(minutes=1)
 
 
-def test_messages_that_match_are_shown_in_as_many(ann, statements):
+def test_matching_messages_take_no_more_statements(ann, statements):
     MessageFactory(in_app=True, body="<p>Hello {{ first_name }}</p>", rules={"match": "all", "rules": []}, live=True)
     MessageFactory(in_app=True, one_off=True, body="<p>Dear {{ name }}</p>", live=True)
     Customer.objects.update(name="Ann Lee")
@@ -193,7 +198,7 @@ def test_messages_that_match_are_shown_in_as_many(ann, statements):
     assert statements(user_id="ann")[0] <= 2
 
 
-def test_a_message_for_each_of_many_companies_takes_two_more_where_it_is_shown_first(ann, statements):
+def test_first_showing_for_each_of_many_companies_takes_two_more_statements(ann, statements):
     for number in range(4):
         MembershipFactory(customer=ann, company=CompanyFactory(name=f"No. {number}"))
     MembershipFactory(customer=CustomerFactory(user_id="bea"), company=CompanyFactory(name="Other"))
@@ -207,7 +212,7 @@ def test_a_message_for_each_of_many_companies_takes_two_more_where_it_is_shown_f
     assert statements(user_id="ann")[0] <= 2
 
 
-def test_with_a_cap_and_messages_that_wait_for_room(ann, statements):
+def test_frequency_cap_takes_no_more_statements(ann, statements):
     Workspace.objects.update(cap_messages=1, cap_days=7)
     for _ in range(3):
         MessageFactory(in_app=True, one_off=True, body="<p>Hello</p>", live=True)
@@ -225,32 +230,32 @@ def test_with_a_cap_and_messages_that_wait_for_room(ann, statements):
     assert statements(user_id="ann")[0] <= 3, statements.asked
 
 
-def test_a_message_set_live_meanwhile_is_shown_at_the_next_visit_whatever_this_process_keeps(ann):
+def test_message_set_live_later_is_shown_despite_the_process_cache(ann):
     MessageFactory(in_app=True, body="<p>New</p>", live=True)
 
     assert len(ping(user_id="ann")["messages"]) == 1
 
 
-def test_who_is_new_is_made_and_shown_what_matches(ann):
+def test_new_customer_is_created_and_shown_matching_messages(ann):
     MessageFactory(in_app=True, body="<p>New</p>", live=True)
 
     assert len(ping(user_id="bea")["messages"]) == 1
     assert Customer.objects.get(user_id="bea").session_count == 1
 
 
-def test_a_company_that_is_new_is_made_and_joined(ann):
+def test_new_company_is_created_and_joined(ann):
     ping(user_id="ann", company={"id": "new", "name": "New"})
 
     assert Company.objects.get(company_id="new").memberships.get().customer == ann
 
 
-def test_a_hash_made_with_the_secret_that_was_changed_a_moment_ago_holds(ann):
+def test_hash_with_the_new_identity_secret_is_accepted_at_once(ann):
     Workspace.objects.update(identity_secret="another")
 
     assert ping(user_id="ann")["user"]["id"] == str(ann.pk)
 
 
-def test_a_hash_made_with_the_old_secret_no_longer_holds(ann):
+def test_hash_with_the_old_identity_secret_is_refused(ann):
     old = identity_verification.user_hash(Workspace.current().identity_secret, "ann")
     Workspace.objects.update(identity_secret="another")
 

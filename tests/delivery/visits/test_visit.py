@@ -1,4 +1,4 @@
-"""Visits: in-app messages on arrival, judged by the last-seen of before the visit."""
+"""Visits: matching with the last-seen value from before the visit, and the in-app messages to show."""
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -39,7 +39,7 @@ def test_in_app_ongoing_message_is_shown_when_the_customer_visits(at):
     assert Conversation.objects.get().customer == customer
 
 
-def test_messages_for_each_company_and_for_any_and_without_are_judged_together(at):
+def test_per_company_and_other_messages_match_in_one_visit(at):
     customer = CustomerFactory(name="Ann")
     for size in (5, 50, 500):
         MembershipFactory(customer=customer, company__name=f"Of {size}", company__size=size)
@@ -60,7 +60,7 @@ def test_messages_for_each_company_and_for_any_and_without_are_judged_together(a
     assert DeliveryRecord.objects.count() == shown.matched == 4
 
 
-def test_who_does_not_match_is_shown_nothing(at):
+def test_customer_who_does_not_match_sees_nothing(at):
     MessageFactory(in_app=True, rules=[rule("name", "is", "Pro")], live=True, at=at)
 
     assert customer_visit.visit(CustomerFactory(name="Free"), at=at).shown == []
@@ -79,7 +79,7 @@ def test_message_is_shown_again_until_it_is_opened_and_recorded_once(at):
     assert DeliveryRecord.objects.count() == 1
 
 
-def test_how_it_read_stays_when_the_customer_changes(at):
+def test_shown_message_keeps_its_text_when_the_customer_changes(at):
     customer = CustomerFactory(name="Ann")
     MessageFactory(in_app=True, body="<p>Hi {{ first_name }}</p>", live=True, at=at)
     customer_visit.visit(customer, at=at)
@@ -98,7 +98,7 @@ def test_last_seen_rule_is_about_the_time_before_this_visit(at):
     assert customer.last_seen_at == at
 
 
-def test_companys_last_seen_is_also_of_before_the_visit(at):
+def test_company_last_seen_rule_uses_the_time_before_the_visit(at):
     customer = CustomerFactory()
     company = CompanyFactory(last_seen_at=at - timedelta(days=40))
     MembershipFactory(customer=customer, company=company)
@@ -130,7 +130,7 @@ def test_in_app_one_off_waits_for_the_next_visit_inside_the_window(at):
     assert customer_visit.visit(later, at=at.replace(hour=21)).shown == []
 
 
-def test_in_app_one_off_is_sent_once_all_have_come(at):
+def test_in_app_one_off_is_sent_once_all_customers_have_visited(at):
     first, second = CustomerFactory(), CustomerFactory()
     message = MessageFactory(in_app=True, one_off=True, live=True, at=at)
     customer_visit.visit(first, at=at)
@@ -154,7 +154,7 @@ def test_visit_matches_emails_too(at):
     assert message.records.get().judged_last_seen_at == at - timedelta(days=9)
 
 
-def test_what_the_visit_moved_does_not_count_against_the_mail_it_brought(at):
+def test_visit_does_not_withdraw_the_email_it_matched(at):
     customer = CustomerFactory(email="a@x.example", last_seen_at=at - timedelta(days=9))
     tomorrow = [{"weekday": 1, "from": "09:00", "to": "17:00"}]
     message = MessageFactory(rules=[rule("last_seen_at", "more_than_days_ago", 7)], window=tomorrow, live=True, at=at)
@@ -164,7 +164,7 @@ def test_what_the_visit_moved_does_not_count_against_the_mail_it_brought(at):
     assert message.records.get().status == Status.WAITING
 
 
-def test_a_later_visit_does_count_against_it(at):
+def test_later_visit_withdraws_the_email(at):
     customer = CustomerFactory(email="a@x.example", last_seen_at=at - timedelta(days=9))
     tomorrow = [{"weekday": 1, "from": "09:00", "to": "17:00"}]
     message = MessageFactory(rules=[rule("last_seen_at", "more_than_days_ago", 7)], window=tomorrow, live=True, at=at)
@@ -174,7 +174,7 @@ def test_a_later_visit_does_count_against_it(at):
     assert recheck.recheck_due(message, at=at.replace(day=5, hour=9)) == 1
 
 
-def test_paused_message_is_not_shown_for_the_first_time_but_goes_on_being_shown(at):
+def test_paused_message_is_shown_only_to_customers_who_have_it(at):
     seen, new = CustomerFactory(), CustomerFactory()
     message = MessageFactory(in_app=True, live=True, at=at)
     customer_visit.visit(seen, at=at)
@@ -184,7 +184,7 @@ def test_paused_message_is_not_shown_for_the_first_time_but_goes_on_being_shown(
     assert len(customer_visit.visit(seen, at=at + timedelta(minutes=5)).shown) == 1
 
 
-def test_message_set_live_after_others_are_kept_compiled_is_judged_too(at):
+def test_message_set_live_after_others_were_compiled_matches(at):
     customer = CustomerFactory()
     MessageFactory(in_app=True, live=True, at=at)
     customer_visit.visit(customer, at=at)
@@ -232,7 +232,7 @@ def test_check_matches_emails_at_most_once_in_fifteen_minutes(at):
     assert message.records.get().status == Status.WAITING
 
 
-def test_check_of_who_has_had_all_there_is_counts_and_finds_what_is_new_the_next_time(at):
+def test_check_finds_new_messages_for_a_customer_who_had_all_others(at):
     customer = CustomerFactory(email="a@x.example")
     MessageFactory(live=True, at=at)
     assert customer_visit.check(customer, at=at) is None
@@ -262,7 +262,7 @@ def test_visits_do_not_count_towards_the_fifteen_minutes(at):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_of_twenty_checks_at_once_exactly_one_matches(at):
+def test_only_one_of_twenty_concurrent_checks_matches(at):
     customer = CustomerFactory(email="a@x.example")
     Workspace.current()
     MessageFactory(live=True, at=at)
@@ -281,11 +281,11 @@ def test_of_twenty_checks_at_once_exactly_one_matches(at):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_check_that_fails_uses_nothing_up(at, monkeypatch):
+def test_failed_check_does_not_count(at, monkeypatch):
     customer = CustomerFactory(email="a@x.example")
     MessageFactory(live=True, at=at)
     with monkeypatch.context() as broken:
-        broken.setattr(customer_visit, "judge_live_messages", lambda *_, **__: 1 / 0)
+        broken.setattr(customer_visit, "match_live_messages", lambda *_, **__: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             customer_visit.check(customer, at=at)
 

@@ -183,7 +183,7 @@ def test_values_written_during_the_change_are_converted():
 @pytest.fixture
 def many(monkeypatch) -> None:
     """Limit the values that one request converts, so that two are too many."""
-    monkeypatch.setattr(attribute_kinds, "MOST_AT_ONCE", 1)
+    monkeypatch.setattr(attribute_kinds, "MAX_VALUES_PER_REQUEST", 1)
 
 
 def ask(console, one: CustomAttribute, *, to: str = "number", lost: int = 0) -> KindChange:
@@ -192,7 +192,7 @@ def ask(console, one: CustomAttribute, *, to: str = "number", lost: int = 0) -> 
 
 
 def test_few_values_are_converted_in_the_request(console, monkeypatch):
-    monkeypatch.setattr(attribute_kinds, "MOST_AT_ONCE", 2)
+    monkeypatch.setattr(attribute_kinds, "MAX_VALUES_PER_REQUEST", 2)
     seats = attribute("text", "5", "7")
 
     console.post(page(seats), {"kind": "number", "lost": 0})
@@ -217,7 +217,7 @@ def test_many_values_are_converted_by_a_worker(console, monkeypatch, django_capt
     assert "Dry run" not in shown
     assert LogEntry.objects.get().change_message == "Kind: from text to a number, by a worker"
 
-    assert attribute_kinds.carry_out(change.pk, at=AT) is True
+    assert attribute_kinds.apply_change(change.pk, at=AT) is True
 
     seats.refresh_from_db()
     change.refresh_from_db()
@@ -230,11 +230,11 @@ def test_many_values_are_converted_by_a_worker(console, monkeypatch, django_capt
 def test_repeated_task_converts_once(console):
     seats = attribute("text", "5", "7")
     change = ask(console, seats)
-    attribute_kinds.carry_out(change.pk, at=AT)
+    attribute_kinds.apply_change(change.pk, at=AT)
     Customer.objects.filter(user_id="u0").update(attributes={"seats": 9})
 
-    assert attribute_kinds.carry_out(change.pk, at=AT) is False
-    assert attribute_kinds.under_way() == []
+    assert attribute_kinds.apply_change(change.pk, at=AT) is False
+    assert attribute_kinds.pending_changes() == []
     assert stored() == [9, 7]
 
 
@@ -249,7 +249,7 @@ def test_killed_worker_changes_nothing_and_the_sweep_starts_another(console, mon
     with monkeypatch.context() as patched:
         patched.setattr(kind_conversion, "write_slice", dies)
         with pytest.raises(ConnectionError):
-            attribute_kinds.carry_out(change.pk, at=AT)
+            attribute_kinds.apply_change(change.pk, at=AT)
     assert stored() == ["5", "7"]
 
     told = []
@@ -265,8 +265,8 @@ def test_second_change_is_refused_during_the_first(console):
     seats = attribute("text", "5", "7")
     ask(console, seats)
 
-    with pytest.raises(attribute_kinds.UnderWay):
-        attribute_kinds.ask_for(seats, to=Kind.DATE, values=2, lose_at_most=0, at=AT)
+    with pytest.raises(attribute_kinds.ChangeInProgress):
+        attribute_kinds.request_change(seats, to=Kind.DATE, values=2, lose_at_most=0, at=AT)
     console.post(page(seats), {"kind": "date", "lost": 0})
 
     assert KindChange.objects.get().to == "number"
@@ -277,7 +277,7 @@ def test_worker_refuses_to_lose_more_than_shown(console):
     seats = attribute("text", "5", "many")
     change = ask(console, seats, lost=0)
 
-    attribute_kinds.carry_out(change.pk, at=AT)
+    attribute_kinds.apply_change(change.pk, at=AT)
 
     seats.refresh_from_db()
     assert (seats.kind, stored()) == ("text", ["5", "many"])
@@ -294,7 +294,7 @@ def test_message_that_went_live_meanwhile_blocks_and_a_draft_does_not(console, i
     rules = {"match": "all", "rules": [rule("custom_attributes.seats", "contains", "5")]}
     MessageFactory(live=is_live, rules=rules)
 
-    attribute_kinds.carry_out(change.pk, at=AT)
+    attribute_kinds.apply_change(change.pk, at=AT)
 
     change.refresh_from_db()
     assert (stored() == ["5", "7"]) is is_live

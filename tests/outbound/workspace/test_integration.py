@@ -23,7 +23,7 @@ PAGE = "/admin/audiences/integration/"
 
 @pytest.fixture(autouse=True)
 def _asked_anew():
-    cache.delete(origins.KEY)
+    cache.delete(origins.CACHE_KEY)
 
 
 @pytest.fixture
@@ -181,15 +181,15 @@ def test_website_is_normalised_and_allowed_immediately(console, typed, kept):
     ("typed", "why"),
     [
         ("", "This field is required"),
-        ("www.acme.example", "begins with https://"),
-        ("javascript:alert(1)", "begins with https://"),
-        ("https://", "Name a host"),
-        ("https://acme.example/shop", "Leave out what follows the host: https://acme.example"),
-        ("https://*.acme.example", "no wildcards"),
+        ("www.acme.example", "must begin with https://"),
+        ("javascript:alert(1)", "must begin with https://"),
+        ("https://", "Enter a host"),
+        ("https://acme.example/shop", "Remove the path: enter https://acme.example."),
+        ("https://*.acme.example", "Wildcards are not supported"),
         ("https://me:secret@acme.example", "user name and password"),
-        ("https://acme.example:99999", "no web address"),
-        ("https://acme example", "is no host’s name"),
-        ("null", "begins with https://"),
+        ("https://acme.example:99999", "Enter a valid URL"),
+        ("https://acme example", "is not a valid host name"),
+        ("null", "must begin with https://"),
     ],
 )
 def test_invalid_website_shows_field_error(console, typed, why):

@@ -1,4 +1,4 @@
-"""Browsers that prove nothing add no attribute, no kind and no event name; staff see what was refused."""
+"""Unproven browsers add no attribute, kind or event name; staff see the refused names."""
 
 from datetime import timedelta
 
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture
 def lead() -> Browser:
-    """The browser of a visitor who has written, so that what its page says is stored."""
+    """The browser of a visitor who has written, so that its facts are stored."""
     browser = Browser()
     browser.ping()
     browser.say("conversations", body="Hello")
@@ -37,7 +37,7 @@ def lead() -> Browser:
 
 @pytest.fixture
 def unproven() -> Browser:
-    """The browser of somebody who is named, where no proof is asked for."""
+    """The browser of a named user in a workspace that requires no proof."""
     Workspace.current()
     Workspace.objects.update(require_user_hash=False)
     return Browser()
@@ -45,7 +45,7 @@ def unproven() -> Browser:
 
 @pytest.fixture
 def server() -> Browser:
-    """The customer's own server."""
+    """The website's own server."""
     _, token = Integration.issue(name="Shop")
     api = Browser()
     api.credentials(HTTP_AUTHORIZATION=f"Bearer {token}")
@@ -56,14 +56,14 @@ def names() -> list[str]:
     return sorted(CustomAttribute.objects.values_list("name", flat=True))
 
 
-def named(browser: Browser, **settings: object):
-    """A ping that names a user and proves nothing."""
+def ping_unproven(browser: Browser, **settings: object):
+    """Ping with a user and without a proof."""
     answered = browser.post("/messenger/ping", {"user": {"user_id": "ann", **settings}}, format="json")
     browser.credentials(HTTP_AUTHORIZATION=f"Bearer {answered.json()['token']}")
     return answered
 
 
-def test_a_visitor_fills_no_catalogue_and_the_server_goes_on_adding_attributes(lead, server):
+def test_visitor_adds_no_attributes_but_the_server_does(lead, server):
     lead.ping(**{f"junk{n}": "x" for n in range(400)})
 
     server.post("/api/users", {"user_id": "1", "custom_attributes": {"plan": "pro"}}, format="json")
@@ -72,7 +72,7 @@ def test_a_visitor_fills_no_catalogue_and_the_server_goes_on_adding_attributes(l
     assert Customer.objects.get(user_id="1").attributes == {"plan": "pro"}
 
 
-def test_a_visitor_decides_no_kind(lead, server):
+def test_visitor_does_not_set_the_kind_of_an_attribute(lead, server):
     lead.ping(seats=True)
 
     server.post("/api/users", {"user_id": "1", "custom_attributes": {"seats": 5}}, format="json")
@@ -81,25 +81,25 @@ def test_a_visitor_decides_no_kind(lead, server):
     assert CustomAttribute.objects.get().kind == "number"
 
 
-def test_somebody_named_without_a_proof_adds_no_name_of_theirs_or_of_their_company(unproven):
-    answered = named(unproven, plan="pro", company={"id": "c1", "name": "Acme", "seats": 5})
+def test_unproven_user_adds_no_customer_or_company_attribute(unproven):
+    answered = ping_unproven(unproven, plan="pro", company={"id": "c1", "name": "Acme", "seats": 5})
 
     assert {wrong["field"] for wrong in answered.json()["errors"]} == {"seats", "plan"}
     assert names() == []
     assert Customer.objects.get(user_id="ann").attributes == {}
 
 
-def test_what_is_in_the_catalogue_already_is_stored_as_before(lead, unproven):
+def test_values_of_existing_attributes_are_stored(lead, unproven):
     CustomAttributeFactory(name="plan")
 
     lead.ping(plan="free", new="x")
-    named(unproven, plan="pro", new="x")
+    ping_unproven(unproven, plan="pro", new="x")
 
     assert sorted(customer.attributes["plan"] for customer in Customer.objects.all()) == ["free", "pro"]
     assert names() == ["plan"]
 
 
-def test_a_browser_with_a_valid_proof_adds_attributes():
+def test_proved_browser_adds_attributes():
     browser = Browser()
 
     browser.ping(user_id="ann", plan="pro", company={"id": "c1", "seats": 5})
@@ -107,8 +107,8 @@ def test_a_browser_with_a_valid_proof_adds_attributes():
     assert names() == ["plan", "seats"]
 
 
-def test_visitors_and_unproven_users_record_no_event_under_a_new_name(lead, unproven):
-    named(unproven)
+def test_unproven_browsers_record_no_event_under_a_new_name(lead, unproven):
+    ping_unproven(unproven)
 
     answers = [browser.say("events", event_name="made-up") for browser in (lead, unproven)]
 
@@ -116,7 +116,7 @@ def test_visitors_and_unproven_users_record_no_event_under_a_new_name(lead, unpr
     assert not Event.objects.exists()
 
 
-def test_one_attribute_that_cannot_be_stored_costs_no_user(server):
+def test_attribute_that_cannot_be_stored_does_not_refuse_the_user(server):
     CustomAttributeFactory(name="seats", kind="number")
 
     answer = server.post(
@@ -139,14 +139,14 @@ def refused(name: str, kind: str = "text") -> NotInCatalogue:
     return NotInCatalogue("It is new.", field=name, of="customer", name=name, kind=kind)
 
 
-def test_it_is_known_what_every_source_may_add():
+def test_every_source_has_a_limit_of_attributes():
     assert set(CATALOGUE_LIMITS) == set(Source)
 
 
 @pytest.mark.usefixtures("unproven")
-def test_a_refused_name_is_listed_with_its_kind_and_how_often_it_was_sent(unproven):
+def test_refused_name_is_listed_with_its_kind_and_count(unproven):
     for _ in range(3):
-        named(unproven, seats=5, signed_at=1_777_888_800, company={"id": "c1", "vip": True})
+        ping_unproven(unproven, seats=5, signed_at=1_777_888_800, company={"id": "c1", "vip": True})
     unproven.say("events", event_name="Ordered")
 
     assert listed() == {
@@ -157,7 +157,7 @@ def test_a_refused_name_is_listed_with_its_kind_and_how_often_it_was_sent(unprov
     }
 
 
-def test_what_a_lead_is_refused_is_listed_and_what_is_known_is_not(lead):
+def test_only_refused_names_of_a_lead_are_listed(lead):
     CustomAttributeFactory(name="plan", kind="number")
 
     lead.ping(plan="many", seats=5)
@@ -166,20 +166,20 @@ def test_what_a_lead_is_refused_is_listed_and_what_is_known_is_not(lead):
     assert set(listed()) == {"seats", "made-up"}
 
 
-def test_the_page_of_an_event_that_was_not_recorded_is_told_why(lead):
+def test_ping_answers_why_an_event_was_not_recorded(lead):
     answer = lead.say("events", event_name="made-up").json()
 
     assert "made-up" in answer["errors"][0]["message"]
 
 
-def test_a_name_sent_as_two_kinds_is_listed_as_a_text():
+def test_refused_name_of_two_kinds_is_listed_as_text():
     intake.note_refused_names([refused("seats", "number")], at=AT)
     intake.note_refused_names([refused("seats", "boolean")], at=AT)
 
     assert listed()["seats"][1] == "text"
 
 
-def test_few_names_of_one_request_are_noted_and_the_newest_are_kept_of_all():
+def test_refused_names_are_limited_per_request_and_in_total():
     intake.note_refused_names([refused("ours")], at=AT)
     for n in range(20):
         at = AT + timedelta(minutes=n + 1)
@@ -193,7 +193,7 @@ def test_few_names_of_one_request_are_noted_and_the_newest_are_kept_of_all():
     assert RefusedName.objects.count() == refused_names.MAX_REFUSED_NAMES
 
 
-def test_proved_browsers_leave_the_last_places_to_the_server(server):
+def test_last_places_of_the_catalogue_are_reserved_for_the_server(server):
     browser = Browser()
     browser.ping(user_id="ann", **{f"a{n}": 1 for n in range(400)})
     assert len(names()) == MAX_FROM_BROWSERS
@@ -204,7 +204,7 @@ def test_proved_browsers_leave_the_last_places_to_the_server(server):
     assert MAX_FROM_BROWSERS < MAX_ATTRIBUTES
 
 
-def test_a_proved_browser_records_events_under_new_names_until_there_are_many():
+def test_proved_browser_adds_event_names_up_to_a_limit():
     browser = Browser()
     browser.ping(user_id="ann")
     assert browser.say("events", event_name="ordered").json()["recorded"]
@@ -214,36 +214,36 @@ def test_a_proved_browser_records_events_under_new_names_until_there_are_many():
     assert set(listed()) == {"one-more"}
 
 
-def test_a_proof_is_of_the_session_it_was_given_in(unproven):
-    """A wrong name for the same user: who pings without a hash gets no session that may add names."""
+def test_proof_is_valid_only_for_its_session(unproven):
+    """A ping without a user_hash gets a session that may not add names, also for the same user."""
     proved = Browser()
     proved.ping(user_id="ann")
-    named(unproven)
+    ping_unproven(unproven)
 
     assert not unproven.say("events", event_name="made-up").json()["recorded"]
     assert proved.say("events", event_name="made-up").json()["recorded"]
 
 
-def test_events_there_are_already_are_recorded_for_everybody(lead):
+def test_events_with_existing_names_are_recorded_for_all_browsers(lead):
     EventSummaryFactory(name="ordered")
 
     assert lead.say("events", event_name="Ordered").json()["recorded"]
 
 
-def test_every_later_visit_refuses_as_the_first_did(unproven):
-    """The first visit of a process reads the catalogue; later ones go by what the process keeps."""
+def test_later_visits_refuse_the_same_names(unproven):
+    """The first visit of a process reads the catalogue; later visits use the process cache."""
     Browser().ping(user_id="warm")
-    named(unproven)
+    ping_unproven(unproven)
     for _ in range(2):
-        answer = named(unproven, plan="pro").json()
+        answer = ping_unproven(unproven, plan="pro").json()
         assert [wrong["field"] for wrong in answer["errors"]] == ["plan"]
 
     CustomAttributeFactory(name="plan")
-    assert named(unproven, plan="pro").json()["errors"] == []
+    assert ping_unproven(unproven, plan="pro").json()["errors"] == []
     assert Customer.objects.get(user_id="ann").attributes == {"plan": "pro"}
 
 
-def test_the_server_adds_names_one_by_one_in_bulk_and_with_events(server):
+def test_server_adds_names_by_each_endpoint(server):
     items = [{"method": "post", "data_type": "user", "data": {"user_id": "1", "custom_attributes": {"plan": "pro"}}}]
     server.post("/api/bulk/users", {"items": items}, format="json")
     tasks.work_off_jobs()
@@ -253,7 +253,7 @@ def test_the_server_adds_names_one_by_one_in_bulk_and_with_events(server):
     assert EventName.objects.get().name == "ordered"
 
 
-def test_an_attribute_that_a_bulk_job_cannot_store_costs_no_user_and_the_job_names_it(server):
+def test_bulk_job_stores_the_user_and_reports_the_refused_attribute(server):
     CustomAttributeFactory(name="seats", kind="number")
     data = {"user_id": "1", "name": "Joe", "custom_attributes": {"seats": "many", "plan": "pro"}}
     server.post("/api/bulk/users", {"items": [{"method": "post", "data_type": "user", "data": data}]}, format="json")
@@ -269,7 +269,7 @@ def test_an_attribute_that_a_bulk_job_cannot_store_costs_no_user_and_the_job_nam
     assert JobItem.objects.count() == 1
 
 
-def test_a_lead_that_becomes_a_user_loses_nothing_but_the_attribute(server):
+def test_lead_that_becomes_a_user_loses_only_the_refused_attribute(server):
     CustomAttributeFactory(name="seats", kind="number")
     lead = CustomerFactory(lead=True, email="lee@x.example")
 
@@ -281,7 +281,7 @@ def test_a_lead_that_becomes_a_user_loses_nothing_but_the_attribute(server):
 
 
 @pytest.mark.parametrize("retired", [False, True])
-def test_what_is_sent_under_a_retired_name_is_stored_and_the_name_stays_retired(server, lead, retired):
+def test_value_of_a_retired_attribute_is_stored(server, lead, retired):
     at = AT if retired else None
     CustomAttributeFactory(name="plan", retired_at=at)
     EventName.objects.create(name="ordered", created_at=AT, retired_at=at)
@@ -296,7 +296,7 @@ def test_what_is_sent_under_a_retired_name_is_stored_and_the_name_stays_retired(
     assert EventName.objects.get().retired_at == at
 
 
-def test_a_retired_attribute_takes_no_place(server):
+def test_retired_attribute_takes_no_place_in_the_catalogue(server):
     for n in range(MAX_ATTRIBUTES):
         CustomAttributeFactory(name=f"a{n}", retired_at=AT if n == 0 else None)
 

@@ -1,4 +1,4 @@
-"""Devices: registered by an app or by the customer's own server, and what an app tells of the pushes it got."""
+"""Push devices: registration by an app or by the customer's server, and reports of opened pushes."""
 
 from datetime import timedelta
 
@@ -27,7 +27,7 @@ def api(django_user_model) -> APIClient:
 
 
 def app_of(user_id: str) -> APIClient:
-    """The app of a customer who logged in: it sends no origin, and has said who it is."""
+    """The app of a logged-in customer: it sends no Origin header and has a session."""
     secret = Workspace.current().identity_secret
     user = {"user_id": user_id, "user_hash": identity_verification.user_hash(secret, user_id)}
     client = APIClient()
@@ -75,7 +75,7 @@ def test_server_registers_a_device_of_a_user(api):
     }
 
 
-def test_registering_again_is_no_harm_and_takes_a_retired_device_back(api):
+def test_registering_again_restores_a_retired_device(api):
     customer = CustomerFactory(user_id="ann")
     Device.objects.create(customer=customer, token="abc", created_at=AT, retired_at=AT)
 
@@ -85,7 +85,7 @@ def test_registering_again_is_no_harm_and_takes_a_retired_device_back(api):
     assert [(device.token, device.retired_at) for device in customer.devices.all()] == [("abc", None)]
 
 
-def test_phone_of_whoever_logs_in_next_is_no_longer_of_whoever_had_it(api):
+def test_device_moves_to_the_customer_who_logs_in_next(api):
     ann, bob = CustomerFactory(user_id="ann"), CustomerFactory(user_id="bob")
     for name in ("ann", "bob"):
         api.post("/api/devices", {"user_id": name, "token": "one-phone"}, format="json")
@@ -119,7 +119,7 @@ def test_devices_are_listed_and_retired(api):
     ],
     ids=["no token", "nobody", "who", "watch", "blank", "long", "list"],
 )
-def test_what_makes_no_sense_is_refused_in_words(api, sent, status, words):
+def test_invalid_device_is_refused_with_a_reason(api, sent, status, words):
     CustomerFactory(user_id="ann")
 
     answered = api.post("/api/devices", sent, format="json")
@@ -129,7 +129,7 @@ def test_what_makes_no_sense_is_refused_in_words(api, sent, status, words):
     assert not Device.objects.exists()
 
 
-def test_customer_has_no_more_devices_than_anybody_carries(api):
+def test_customer_has_a_maximum_of_devices(api):
     customer = CustomerFactory(user_id="ann")
     for number in range(MAX_DEVICES):
         Device.objects.create(customer=customer, token=f"old-{number}", created_at=AT + timedelta(minutes=number))
@@ -150,12 +150,12 @@ def test_app_registers_the_device_it_runs_on():
     assert Device.objects.get().customer == Customer.objects.get(user_id="ann")
 
 
-def test_app_that_says_nobody_registers_nothing():
+def test_app_without_a_session_registers_nothing():
     assert APIClient().post("/messenger/devices", {"token": "abc"}, format="json").status_code == 401
     assert not Device.objects.exists()
 
 
-def test_logging_out_retires_the_device_and_nobody_elses():
+def test_logging_out_retires_only_the_own_device():
     ann, bob = app_of("ann"), app_of("bob")
     ann.post("/messenger/devices", {"token": "of-ann"}, format="json")
     bob.post("/messenger/devices", {"token": "of-bob"}, format="json")
@@ -169,7 +169,7 @@ def test_logging_out_retires_the_device_and_nobody_elses():
 # Opened
 
 
-def test_opening_is_noted_once(at):
+def test_opening_is_recorded_once(at):
     record = record_sent(at)
     token = tokens.make(record.pk, purpose="push")
 
@@ -192,14 +192,14 @@ def test_opening_proves_that_an_uncertain_push_was_sent(at):
 
 
 @pytest.mark.parametrize("token", ["", "x", "é", "A" * 32, tokens.make(1, purpose="unsubscribe")])
-def test_token_that_is_no_pushs_opens_nothing(at, token):
+def test_unknown_push_token_is_refused(at, token):
     record_sent(at)
 
     assert opened(token).status_code in (400, 404)
     assert not DeliveryRecord.objects.exclude(opened_at=None).exists()
 
 
-def test_who_registers_a_device_comes_to_match_an_ongoing_push(at, api):
+def test_registering_a_device_makes_an_ongoing_push_match(at, api):
     customer = CustomerFactory(user_id="ann")
     message = MessageFactory(channel="push", live=True, at=at)
     ongoing.match(message, at=at)

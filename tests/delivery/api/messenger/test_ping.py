@@ -1,4 +1,4 @@
-"""The messenger's addresses: who a browser speaks for, conversations, and what is noted of messages."""
+"""The messenger's endpoints: sessions, conversations and marks of messages."""
 
 import json
 import re
@@ -44,7 +44,7 @@ def ada(django_user_model):
 
 
 class Browser(APIClient):
-    """One browser on a registered website: keeps its visitor's cookie and the token of its last ping."""
+    """A browser on a registered website, with the visitor's cookie and the token of its last ping."""
 
     visitor = None
     token = ""
@@ -71,7 +71,7 @@ class Browser(APIClient):
 
 @pytest.fixture
 def ann() -> Browser:
-    """The browser of Ann, who has been shown a chat."""
+    """The browser of Ann, after a chat was shown to her."""
     MessageFactory(in_app=True, body="<p>Hi {{ first_name }}</p>", live=True)
     browser = Browser()
     browser.ping(user_id="ann", name="Ann Lee")
@@ -86,7 +86,7 @@ def refusal(answered) -> str:
 # Who a browser speaks for
 
 
-def test_visitor_is_given_a_key_and_nothing_is_written_down():
+def test_visitor_gets_a_key_and_nothing_is_stored():
     browser = Browser()
 
     answered = browser.ping(page="/pricing").json()
@@ -119,7 +119,7 @@ def test_visitor_who_writes_becomes_a_lead_and_finds_the_conversation_again():
 
 
 @pytest.mark.django_db(transaction=True)
-def test_two_tabs_that_write_at_once_are_one_lead():
+def test_concurrent_first_messages_of_two_tabs_make_one_lead():
     browser = Browser()
     browser.ping()
 
@@ -138,7 +138,7 @@ def test_two_tabs_that_write_at_once_are_one_lead():
     assert Conversation.objects.count() == 4
 
 
-def test_lead_gets_what_is_for_leads_on_their_visits():
+def test_lead_gets_messages_for_leads():
     MessageFactory(in_app=True, rules=[rule("role", "is", "lead")], live=True)
     MessageFactory(in_app=True, live=True)
     browser = Browser()
@@ -148,7 +148,7 @@ def test_lead_gets_what_is_for_leads_on_their_visits():
     assert len(browser.ping().json()["messages"]) == 1
 
 
-def test_lead_who_logs_in_is_that_user_and_the_thread_stays():
+def test_lead_who_logs_in_becomes_the_user_with_the_thread():
     browser = Browser()
     browser.ping()
     browser.say("conversations", body="Hello")
@@ -166,7 +166,7 @@ def test_lead_who_logs_in_is_that_user_and_the_thread_stays():
     assert browser.list() == []
 
 
-def test_lead_who_logs_in_as_a_user_there_already_is_merged_into_them():
+def test_lead_who_logs_in_is_merged_into_the_existing_user():
     user = CustomerFactory(user_id="ann")
     browser = Browser()
     browser.ping()
@@ -181,7 +181,7 @@ def test_lead_who_logs_in_as_a_user_there_already_is_merged_into_them():
     assert not Visitor.objects.exists()
 
 
-def test_wrong_hash_neither_merges_nor_says_anything():
+def test_wrong_hash_merges_nothing_and_reveals_nothing():
     CustomerFactory(user_id="ann")
     browser = Browser()
     browser.ping()
@@ -192,20 +192,20 @@ def test_wrong_hash_neither_merges_nor_says_anything():
 
 
 @pytest.mark.parametrize("token", ["", "x", "1:2:3", "é", "Bearer", "a" * 5000])
-def test_token_that_is_not_ours_speaks_for_nobody(token, ann):
+def test_invalid_token_is_refused(token, ann):
     ann.credentials(HTTP_AUTHORIZATION=f"Bearer {token}")
 
     for path in ("conversations", "conversations/1"):
         assert ann.ask(path).status_code == 401
     assert ann.say("events", event_name="ordered").status_code == 401
-    assert refusal(ann.say("conversations", body="Hi")) == "This session is over. Ping again."
+    assert refusal(ann.say("conversations", body="Hi")) == "The session has expired. Send a ping to begin a new one."
 
 
-def test_session_ends_by_itself_and_with_the_identity_secret(ann, at):
+def test_session_expires_and_ends_with_the_identity_secret(ann, at):
     with time_machine.travel(at, tick=False):
         ann.ping(user_id="ann")
         assert ann.ask("conversations").status_code == 200
-    with time_machine.travel(at + sessions.SESSION_LASTS + timedelta(seconds=2), tick=False):
+    with time_machine.travel(at + sessions.SESSION_LIFETIME + timedelta(seconds=2), tick=False):
         assert ann.ask("conversations").status_code == 401
         ann.ping(user_id="ann")
         assert ann.ask("conversations").status_code == 200
@@ -222,7 +222,7 @@ def test_archived_customer_has_no_session(ann):
 # Websites
 
 
-def test_registered_website_may_ask_and_read_and_no_other(ann):
+def test_only_registered_websites_may_use_the_messenger(ann):
     Workspace.objects.update(allowed_origins=[f"{SITE}/"])
 
     asked = ann.ask("conversations", origin=SITE)
@@ -237,7 +237,7 @@ def test_registered_website_may_ask_and_read_and_no_other(ann):
 
 
 @pytest.mark.parametrize("origin", ["null", "https://shop.example.evil.example", "http://shop.example", "//", "é"])
-def test_website_that_only_looks_registered_is_refused(ann, origin):
+def test_similar_origin_is_refused(ann, origin):
     Workspace.objects.update(allowed_origins=[SITE])
 
     assert ann.ask("conversations", origin=origin).status_code == 403
@@ -256,13 +256,13 @@ def test_preflight_is_answered_for_registered_websites_only():
     assert "access-control-allow-origin" not in other
 
 
-def test_pages_of_this_server_may_ask_and_the_api_is_for_no_website(ann):
+def test_cors_allows_own_pages_and_no_website_for_the_api(ann):
     assert ann.ask("conversations", origin="http://testserver").status_code == 200
     Workspace.objects.update(allowed_origins=[SITE])
     assert "access-control-allow-origin" not in Client().get("/api/users", headers={"origin": SITE})
 
 
-def test_visitor_who_asks_too_often_is_told_to_wait_and_others_are_not(settings, ann, at):
+def test_rate_limit_applies_to_one_visitor(settings, ann, at):
     settings.MESSENGER_RATE_LIMIT = 60
     other = Browser()
     with time_machine.travel(at, tick=False):
@@ -276,7 +276,7 @@ def test_visitor_who_asks_too_often_is_told_to_wait_and_others_are_not(settings,
         assert ann.ask("conversations").status_code == 200
 
 
-def test_address_that_asks_too_often_is_told_to_wait_whatever_token_it_makes_up(settings):
+def test_rate_limit_applies_to_an_ip_address_with_any_token(settings):
     settings.MESSENGER_RATE_LIMIT = 6
     answers = []
     for number in range(25):
@@ -307,12 +307,12 @@ def test_title_of_an_announcement_reaches_the_customer_filled_in():
     (entry,) = browser.list()
     thread = browser.ask(f"conversations/{entry['id']}").json()
 
-    # As plain text, which is escaped where it is shown.
+    # As plain text, which the messenger escapes.
     titles = [shown["subject"], entry["subject"], thread["subject"], thread["parts"][0]["subject"]]
     assert titles == ["<b>New</b> for Ann"] * 4
 
 
-def test_chat_has_no_title_whatever_is_stored_with_it(ann):
+def test_chat_has_no_title(ann):
     assert DeliveryRecord.objects.get().version.subject
     (shown,) = ann.ping(user_id="ann").json()["messages"]
     (entry,) = ann.list()
@@ -320,14 +320,14 @@ def test_chat_has_no_title_whatever_is_stored_with_it(ann):
     assert (shown["subject"], entry["subject"]) == ("", "")
 
 
-def test_conversation_that_a_customer_began_has_no_title(ann):
+def test_conversation_opened_by_a_customer_has_no_title(ann):
     ann.say("conversations", body="Hello")
 
     assert [entry["subject"] for entry in ann.list()] == ["", ""]
 
 
-def test_list_goes_back_as_far_as_it_is_asked_to(ann, monkeypatch):
-    monkeypatch.setattr(messenger_conversations, "MOST", 2)
+def test_list_is_as_long_as_requested(ann, monkeypatch):
+    monkeypatch.setattr(messenger_conversations, "DEFAULT_LIMIT", 2)
     for number in range(4):
         ann.say("conversations", body=f"No. {number}")
 
@@ -354,7 +354,7 @@ def test_list_is_answered_with_304_until_something_changes(ann, ada, at):
     assert ann.ask("conversations", if_none_match=tag).json()["unread_count"] == 0
 
 
-def test_poll_is_no_visit(ann):
+def test_poll_is_not_a_visit(ann):
     before = Customer.objects.get().last_seen_at
     MessageFactory(in_app=True, live=True)
 
@@ -364,7 +364,7 @@ def test_poll_is_no_visit(ann):
     assert DeliveryRecord.objects.count() == 1
 
 
-def test_poll_tells_of_a_message_that_a_visit_would_bring(ann, at):
+def test_poll_reports_a_message_that_waits_for_a_visit(ann, at):
     assert ann.ask("conversations").json()["expected"] is False
     direct.send_to_one(
         Customer.objects.get(), channel="in_app", format="chat", sender=SenderFactory(), subject="", body="<p>You</p>",
@@ -389,7 +389,7 @@ def test_reply_reaches_the_conversation_and_the_record(ann):
     assert Conversation.objects.in_inbox().get().waiting_since is not None
 
 
-def test_answer_of_the_team_is_read_by_the_customer_and_their_notes_are_not(ann, ada, at):
+def test_customer_sees_answers_but_no_notes(ann, ada, at):
     conversation = Conversation.objects.get()
     threads.reply_by_teammate(conversation, teammate=ada, body="<p>Sure<script>x</script></p>", at=at)
     threads.note(conversation, teammate=ada, body="Careful with this one", at=at)
@@ -404,7 +404,7 @@ def test_answer_of_the_team_is_read_by_the_customer_and_their_notes_are_not(ann,
     assert ann.list()[0]["preview"] == "Sure"
 
 
-def test_nobody_reads_or_answers_what_is_another_customers(ann):
+def test_conversation_of_another_customer_is_not_found(ann):
     pk = Conversation.objects.get().pk
     record = DeliveryRecord.objects.get().pk
     bob = Browser()
@@ -431,7 +431,7 @@ def test_reading_a_chat_opens_its_message_once(ann):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_reading_and_replying_at_once_get_in_each_others_way_nowhere(ann):
+def test_concurrent_reads_and_replies_succeed(ann):
     (entry,) = ann.list()
 
     def ask(number: int) -> int:
@@ -453,7 +453,7 @@ def test_reading_and_replying_at_once_get_in_each_others_way_nowhere(ann):
     ("mark", "noted", "unread"),
     [("opened", {"opened_at"}, 0), ("dismissed", {"dismissed_at"}, 1), ("clicked", {"clicked_at", "opened_at"}, 0)],
 )
-def test_what_the_customer_does_with_a_message_is_noted_once(ann, mark, noted, unread):
+def test_marks_of_a_message_are_recorded_once(ann, mark, noted, unread):
     record = DeliveryRecord.objects.get()
     assert ann.say(f"messages/{record.pk}/{mark}").status_code == 200
     first = DeliveryRecord.objects.values().get()
@@ -464,7 +464,7 @@ def test_what_the_customer_does_with_a_message_is_noted_once(ann, mark, noted, u
     assert ann.ask("conversations").json()["unread_count"] == unread
 
 
-def test_event_is_recorded_as_of_now_and_a_visitors_is_not():
+def test_event_is_recorded_now_for_customers_but_not_for_visitors():
     browser = Browser()
     browser.ping()
     assert browser.say("events", event_name="ordered").json()["recorded"] is False
@@ -484,7 +484,7 @@ def image(content: bytes = PNG, name: str = "photo.png") -> SimpleUploadedFile:
     return SimpleUploadedFile(name, content, content_type="image/png")
 
 
-def test_reply_with_an_image_keeps_it_and_shows_it_to_whoever_knows_its_name(ann, client, settings):
+def test_image_of_a_reply_is_stored_and_served(ann, client, settings):
     (entry,) = ann.list()
     sent = {"body": "Like this", "images": [image(name="../../etc/Photo été.png")]}
 
@@ -515,11 +515,11 @@ def test_image_alone_is_a_message(ann):
         ([image(b"<html>", "x.png")], "PNG"),
         ([image(b"", "x.png")], "something"),
         ([image(PNG + b"\0" * 5 * 2**20)], "5 MB"),
-        ([image() for _ in range(6)], "At most 5"),
+        ([image() for _ in range(6)], "at most 5 images"),
         ([image(), image(b"MZ")], "PNG"),
     ],
 )
-def test_what_is_no_image_is_refused_and_nothing_is_kept(ann, images, word, tmp_path):
+def test_invalid_image_is_refused_and_not_stored(ann, images, word, tmp_path):
     (entry,) = ann.list()
 
     for upload in images:
@@ -532,7 +532,7 @@ def test_what_is_no_image_is_refused_and_nothing_is_kept(ann, images, word, tmp_
 
 
 @pytest.mark.parametrize("name", ["..%2f..%2fsettings.py", "x.png", "0" * 32 + ".svg", "0" * 32 + ".png"])
-def test_image_that_is_not_there_is_not_found(client, name):
+def test_missing_image_is_not_found(client, name):
     assert client.get(f"/messenger/images/{name}").status_code == 404
 
 
@@ -553,7 +553,7 @@ values = st.recursive(
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(path=st.sampled_from(PATHS), sent=st.dictionaries(st.sampled_from(KEYS), values, max_size=5))
-def test_no_body_whatever_is_an_error_of_ours(ann, path, sent):
+def test_no_request_body_causes_a_server_error(ann, path, sent):
     Workspace.objects.update(require_user_hash=False)
 
     answered = ann.post(f"/messenger/{path}", json.dumps(sent), content_type="application/json")
@@ -574,14 +574,14 @@ def test_no_body_whatever_is_an_error_of_ours(ann, path, sent):
         ) + b"--x--\r\n"),
     ],
 )  # fmt: skip
-def test_body_of_another_form_gets_the_error_list(ann, content_type, sent):
+def test_body_of_another_content_type_gets_the_error_list(ann, content_type, sent):
     answered = ann.post("/messenger/conversations", sent, content_type=content_type)
 
     assert 400 <= answered.status_code < 500
     assert refusal(answered)
 
 
-def test_form_larger_than_any_is_refused_unread(ann):
+def test_too_large_form_is_refused_unread(ann):
     answered = ann.post("/messenger/conversations", b"x", content_type="multipart/form-data; boundary=x",
                         CONTENT_LENGTH="99999999")  # fmt: skip
 
@@ -589,7 +589,7 @@ def test_form_larger_than_any_is_refused_unread(ann):
 
 
 @pytest.mark.parametrize("sent", [{"companies": "acme"}, {"companies": {"id": "6"}}, {"company": "acme"}])
-def test_companies_that_are_none_are_refused_by_name_and_the_visit_goes_on(ann, sent):
+def test_invalid_companies_are_reported_and_the_visit_succeeds(ann, sent):
     answered = ann.ping(user_id="ann", name="Ann Byron", **sent).json()
 
     assert [wrong["field"] for wrong in answered["errors"]] == ["companies"]
@@ -612,12 +612,12 @@ def test_script_is_under_20_kb_gzipped_and_revalidated_by_its_etag(client):
         assert forbidden not in plain.content
 
 
-def test_all_a_page_can_say_and_call_is_written_down():
+def test_every_setting_and_command_is_documented():
     written = (Path(script.__file__).parents[2] / "docs" / "messenger.md").read_text()
     commands = re.findall(
-        r"^  (\w+)[(:]", script.read_script("messenger.js").partition("const COMMANDS = {")[2], re.MULTILINE
+        r"^    (\w+)[(:]", script.read_asset("commands.js").partition("const COMMANDS = {")[2], re.MULTILINE
     )
-    # Not a page's to say, or said another way.
+    # Not settings of a page, or documented under another name.
     others = {"id", "role", "custom_attributes", "user", "visitor", "signed_up_at", "remote_created_at", "new_session"}
     said = {
         name
@@ -640,7 +640,7 @@ def key() -> str:
     return uuid4().hex
 
 
-def test_what_is_sent_twice_for_want_of_an_answer_is_said_once(ann):
+def test_message_sent_twice_with_one_key_is_stored_once(ann):
     (thread,) = ann.list()
     same = key()
 
@@ -653,7 +653,7 @@ def test_what_is_sent_twice_for_want_of_an_answer_is_said_once(ann):
     assert Conversation.objects.get().parts.count() == 2
 
 
-def test_a_key_says_nothing_in_another_conversation(ann):
+def test_key_is_valid_for_one_conversation(ann):
     (thread,) = ann.list()
     same = key()
     other = ann.say("conversations", body="A question", key=same).json()
@@ -664,7 +664,7 @@ def test_a_key_says_nothing_in_another_conversation(ann):
     assert [conversation.parts.count() for conversation in Conversation.objects.all()] == [1, 1]
 
 
-def test_a_conversation_begun_twice_by_one_key_is_one(db):
+def test_conversation_opened_twice_with_one_key_is_one(db):
     browser = Browser()
     browser.ping()
     same = key()
@@ -677,7 +677,7 @@ def test_a_conversation_begun_twice_by_one_key_is_one(db):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_replies_that_come_twice_at_once_are_said_once(ann):
+def test_concurrent_replies_with_one_key_are_stored_once(ann):
     (thread,) = ann.list()
     same = key()
 
@@ -693,7 +693,7 @@ def test_replies_that_come_twice_at_once_are_said_once(ann):
     assert Conversation.objects.get().parts.count() == 1
 
 
-def test_a_key_that_is_none_is_refused(ann):
+def test_invalid_key_is_refused(ann):
     (thread,) = ann.list()
 
     answered = ann.say(f"conversations/{thread['id']}/reply", body="Yes", key="one")
@@ -702,7 +702,7 @@ def test_a_key_that_is_none_is_refused(ann):
     assert answered.json()["errors"][0]["field"] == "key"
 
 
-def test_a_lead_leaves_the_address_to_answer_to(db):
+def test_lead_saves_an_email_address(db):
     browser = Browser()
     browser.ping()
     begun = browser.say("conversations", body="Hello").json()
@@ -716,7 +716,7 @@ def test_a_lead_leaves_the_address_to_answer_to(db):
 
 
 @pytest.mark.parametrize(("given", "status"), [("", 422), ("bea", 400)])
-def test_what_is_not_an_address_is_not_taken(db, given, status):
+def test_invalid_email_address_is_refused(db, given, status):
     browser = Browser()
     browser.ping()
     browser.say("conversations", body="Hello")
@@ -728,7 +728,7 @@ def test_what_is_not_an_address_is_not_taken(db, given, status):
     assert Customer.objects.get(role=Role.LEAD).email is None
 
 
-def test_a_user_is_not_asked_and_keeps_the_address_their_product_knows(ann):
+def test_email_address_of_a_user_is_not_changed(ann):
     (thread,) = ann.list()
     assert not ann.say(f"conversations/{thread['id']}/reply", body="Yes").json()["asks_email"]
 
@@ -737,7 +737,7 @@ def test_a_user_is_not_asked_and_keeps_the_address_their_product_knows(ann):
     assert Customer.objects.get(user_id="ann").email is None
 
 
-def test_a_visitor_who_has_not_written_leaves_no_address(db):
+def test_visitor_who_has_not_written_cannot_save_an_address(db):
     browser = Browser()
     browser.ping()
 
