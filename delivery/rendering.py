@@ -137,7 +137,7 @@ def as_read(record: DeliveryRecord) -> content.Rendered | None:
         return None
     if record.forgotten_at is not None:
         raise content.ContentError("It is no longer kept how this one read.")
-    rendered = copy_of(record.version, channel=record.message.channel).render(record.filled, record_id=record.pk)
+    rendered = copy_of(record.version, channel=record.message.channel).render(record.variables, record_id=record.pk)
     # A chat is shown without a subject, also if one is stored with it.
     return replace(rendered, subject="") if record.message.format == Format.CHAT else rendered
 

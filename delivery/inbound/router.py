@@ -157,7 +157,7 @@ def add(conversation: Conversation, letter: InboundEmail, *, at: datetime) -> No
 def from_elsewhere(letter: InboundEmail, conversation: Conversation) -> str:
     """What to know where a reply came from another address than the message went to; empty where it did not."""
     customer, record = conversation.customer, conversation.record
-    known = {customer.email, record.inbox if record is not None else None} - {None, ""}
+    known = {customer.email, record.address if record is not None else None} - {None, ""}
     if letter.sender in known:
         return ""
     came = f"This reply came from {letter.sender}" if letter.sender else "This reply does not say who it is from"

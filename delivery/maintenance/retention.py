@@ -82,8 +82,8 @@ def copies(before: datetime, at: datetime, size: int, go_on: Wanted) -> Iterator
     settled = Q(status=Status.SENT, sent_at__lt=before) | Q(status=Status.FAILED, taken_at__lt=before)
     for part in slices(DeliveryRecord.objects.all(), size=size, go_on=go_on):
         with transaction.atomic():
-            old = DeliveryRecord.objects.filter(part, settled, message__channel__in=LEAVES_US).exclude(filled={})
-            blanked = DeliveryRecord.objects.filter(pk__in=unlocked(old)).update(filled={}, forgotten_at=at)
+            old = DeliveryRecord.objects.filter(part, settled, message__channel__in=LEAVES_US).exclude(variables={})
+            blanked = DeliveryRecord.objects.filter(pk__in=unlocked(old)).update(variables={}, forgotten_at=at)
         yield blanked
 
 
@@ -102,7 +102,7 @@ def letters(before: datetime, at: datetime, size: int, go_on: Wanted) -> Iterato
             cursor.execute("SET LOCAL outbound.erasing = 'off'")
             Link.objects.filter(version__message__in=keys).update(address="")
             records = DeliveryRecord.objects.filter(message__in=keys).select_for_update(no_key=True).order_by("pk")
-            DeliveryRecord.objects.filter(pk__in=records.values("pk")).update(filled={}, forgotten_at=at)
+            DeliveryRecord.objects.filter(pk__in=records.values("pk")).update(variables={}, forgotten_at=at)
         yield len(keys)
 
 

@@ -98,7 +98,7 @@ def one_to_each_inbox(pairs: str, *, some_have_it: bool) -> str:
     statuses = ", ".join(f"'{status}'" for status in IN_AN_INBOX)
     has_it = (
         f"{some_have_it} AND EXISTS (SELECT FROM delivery_deliveryrecord r WHERE r.message_id = %(message)s::bigint"
-        f" AND r.inbox = o.inbox AND r.company_id IS NOT DISTINCT FROM o.company_id AND r.status IN ({statuses}))"
+        f" AND r.address = o.inbox AND r.company_id IS NOT DISTINCT FROM o.company_id AND r.status IN ({statuses}))"
     )
     return (
         "SELECT customer_id, company_id,"

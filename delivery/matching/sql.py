@@ -29,7 +29,7 @@ DUE = "coalesce((%(openings)s::jsonb ->> c.timezone)::timestamptz, %(opening)s::
 
 INSERT = (
     "INSERT INTO delivery_deliveryrecord (message_id, customer_id, company_id, status, reason, due_at, matched_at,"
-    " judged_last_seen_at, judged_company_last_seen_at, detail, attempts, provider_id, filled)"
+    " judged_last_seen_at, judged_company_last_seen_at, detail, attempts, provider_id, variables)"
 )
 
 

@@ -28,7 +28,7 @@ class Alarm(models.Model):
     """One time that something was stuck, from when it was found until it was found no more."""
 
     kind = models.CharField(max_length=12, choices=Kind)
-    words = models.TextField()
+    description = models.TextField()
     began_at = models.DateTimeField()
     # When it was last found; some while after that it is over.
     seen_at = models.DateTimeField()

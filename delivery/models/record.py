@@ -141,7 +141,7 @@ class DeliveryRecordQuerySet(models.QuerySet["DeliveryRecord"]):
             detail=detail,
             claim=None,
             leased_until=None,
-            inbox=None,
+            address=None,
             attempts=F("attempts") - 1,
             **later,
         )
@@ -202,12 +202,12 @@ class DeliveryRecord(models.Model):
     # When it was last taken in hand: as close to when it left as anybody knows of an uncertain one.
     taken_at = models.DateTimeField(null=True, blank=True)
     # The address it goes to, where one inbox gets a message once; null where that is not asked.
-    inbox = models.TextField(null=True, blank=True)  # noqa: DJ001
+    address = models.TextField(null=True, blank=True)  # noqa: DJ001
     # Since when the customer has had enough messages for this one to go; null where they never had.
     capped_since = models.DateTimeField(null=True, blank=True)
     provider_id = models.TextField(blank=True, default="")
-    # The variables' values as sent: how it read to them is version + filled, never today's data.
-    filled = models.JSONField(default=dict, blank=True)
+    # The variables' values as sent: how it read to them is version + variables, never today's data.
+    variables = models.JSONField(default=dict, blank=True)
     # When what was filled in was deleted, having been kept long enough; null while it is there, or was never.
     forgotten_at = models.DateTimeField(null=True, blank=True)
 
@@ -220,8 +220,8 @@ class DeliveryRecord(models.Model):
             ),
             models.UniqueConstraint(
                 name="same_inbox_once",
-                fields=("message", "inbox", "company"),
-                condition=Q(status__in=IN_AN_INBOX, inbox__isnull=False),
+                fields=("message", "address", "company"),
+                condition=Q(status__in=IN_AN_INBOX, address__isnull=False),
                 nulls_distinct=False,
             ),
             models.CheckConstraint(name="status_is_known", condition=Q(status__in=Status.values)),

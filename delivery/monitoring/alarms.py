@@ -167,9 +167,9 @@ def watch(*, at: datetime) -> None:
 
 def ring(kind: AlarmKind, words: str, *, at: datetime) -> None:
     """Note that it is stuck, or still is: whoever is first makes the row, and all others find it."""
-    if Alarm.objects.filter(kind=kind, over_at=None).update(seen_at=at, words=words):
+    if Alarm.objects.filter(kind=kind, over_at=None).update(seen_at=at, description=words):
         return
-    Alarm.objects.bulk_create([Alarm(kind=kind, words=words, began_at=at, seen_at=at)], ignore_conflicts=True)
+    Alarm.objects.bulk_create([Alarm(kind=kind, description=words, began_at=at, seen_at=at)], ignore_conflicts=True)
     log.warning("alarm: %s", kind)
 
 
@@ -201,11 +201,11 @@ def mail(alarm: Alarm) -> None:
     what = alarm.get_kind_display()
     if alarm.over_at:
         subject = f"Over: {what.lower()}"
-        text = f"It is over since {moment(alarm.over_at)}.\n\nIt began {moment(alarm.began_at)}:\n{alarm.words}\n"
+        text = f"It is over since {moment(alarm.over_at)}.\n\nIt began {moment(alarm.began_at)}:\n{alarm.description}\n"
     else:
         subject = f"Alarm: {what.lower()}"
         text = (
-            f"{alarm.words}\n\nLook after it: {settings.PUBLIC_URL}{PAGES[AlarmKind(alarm.kind)]}\n\n"
+            f"{alarm.description}\n\nLook after it: {settings.PUBLIC_URL}{PAGES[AlarmKind(alarm.kind)]}\n\n"
             "You hear of this once more, when it is over.\n"
         )
     # A program wrote it: no absence notice is to answer.
@@ -228,5 +228,5 @@ def ringing(*, at: datetime) -> list[Alarm]:
     """What is stuck, the most pressing first; with no sweep for long, that too, whoever should have noted it."""
     found = {alarm.kind: alarm for alarm in Alarm.objects.filter(over_at=None)}
     if AlarmKind.SWEEP not in found and health.last_sweep() and (words := sweep(at)):
-        found[AlarmKind.SWEEP] = Alarm(kind=AlarmKind.SWEEP, words=words, began_at=at, seen_at=at)
+        found[AlarmKind.SWEEP] = Alarm(kind=AlarmKind.SWEEP, description=words, began_at=at, seen_at=at)
     return [found[kind] for kind in AlarmKind if kind in found]

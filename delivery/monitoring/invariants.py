@@ -111,9 +111,9 @@ QUESTIONS: dict[str, Question] = {
     ),
     "one inbox": Question(
         sql=(
-            "SELECT r.message_id, r.inbox, count(*) FROM delivery_deliveryrecord r"
-            " WHERE r.inbox IS NOT NULL AND r.status IN ('sending', 'uncertain', 'sent')"
-            " GROUP BY r.message_id, r.inbox, r.company_id HAVING count(*) > 1"
+            "SELECT r.message_id, r.address, count(*) FROM delivery_deliveryrecord r"
+            " WHERE r.address IS NOT NULL AND r.status IN ('sending', 'uncertain', 'sent')"
+            " GROUP BY r.message_id, r.address, r.company_id HAVING count(*) > 1"
         ),
         sentence="Message {} went to {} {} times.",
     ),

@@ -293,7 +293,7 @@ def build_envelopes(batch: Batch, outcome: Outcome, *, clock: sending_outcome.Cl
     assert batch.copy is not None and sender is not None  # noqa: S101, PT018 - going live has asked for both
     for record in batch.records:
         try:
-            rendered = batch.copy.render(record.filled, record_id=record.pk)
+            rendered = batch.copy.render(record.variables, record_id=record.pk)
             envelope = rendering.envelope(batch.message, sender, rendered, record_id=record.pk, to=record.to)
         except content.ContentError as reason:
             outcome.failed.append((record.pk, Reason.CONTENT, storable(str(reason))))

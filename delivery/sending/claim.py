@@ -61,8 +61,8 @@ JUDGED_AGAIN = f"r.reason IN ('{Reason.WINDOW}', '{Reason.CAP}')"
 MARK_SENDING = (
     "UPDATE delivery_deliveryrecord r SET status = 'sending', reason = '', detail = '', attempts = r.attempts + 1,"
     " claim = %(claim)s, leased_until = %(until)s, taken_at = %(now)s, version_id = %(version)s,"
-    " filled = given.filled, inbox = given.inbox"
-    " FROM unnest(%(ids)s::bigint[], %(filled)s::jsonb[], %(inboxes)s::text[]) AS given(id, filled, inbox)"
+    " variables = given.variables, address = given.address"
+    " FROM unnest(%(ids)s::bigint[], %(variables)s::jsonb[], %(addresses)s::text[]) AS given(id, variables, address)"
     " WHERE r.id = given.id"
 )
 
@@ -74,8 +74,8 @@ class Claimed:
     pk: int
     attempts: int
     to: tuple[str, ...]
-    filled: dict[str, object]
-    inbox: str | None = None
+    variables: dict[str, object]
+    address: str | None = None
     company: int | None = None
 
 
@@ -115,14 +115,14 @@ class Row:
     company: int | None
     capped_since: datetime | None
     blocked: str | None
-    inbox: str | None
+    address: str | None
     to: list[str] | None  # None: every device of theirs has it, or no further one may get it.
     facts: list[Any]
 
     @property
-    def address(self) -> tuple[str | None, int | None]:
+    def copy_key(self) -> tuple[str | None, int | None]:
         """What one copy goes to: an inbox, for each company where it goes per company."""
-        return self.inbox, self.company
+        return self.address, self.company
 
 
 @dataclass(slots=True)
@@ -151,9 +151,9 @@ class Claim:
             self.give_up_on(row, reason=Reason(row.blocked))
         elif (opening := self.opening(person["timezone"], at=self.at)) > self.at:
             self.wait(row, reason=Reason.WINDOW, due_at=opening)
-        elif row.inbox is not None and (twin := self.twins.get(row.address)) is not None:
+        elif row.address is not None and (twin := self.twins.get(row.copy_key)) is not None:
             self.leave_to(twin, row)
-        elif row.inbox is not None and row.address in self.inboxes:
+        elif row.address is not None and row.copy_key in self.inboxes:
             return  # Whether they get it is seen once the other of this batch did.
         elif self.ours is not None and row.customer not in self.ours:
             return  # Somebody has the customer's row: a visit, or another message's worker. It is due all the same.
@@ -169,10 +169,10 @@ class Claim:
     def take(self, row: Row, person: dict[str, Any]) -> None:
         """Take it in hand."""
         company = dict(zip(COMPANIES, row.facts[len(PEOPLE) :], strict=True)) if row.company else None
-        filled = rendering.variable_values(self.copy.names, customer=person, company=company)
-        self.taken.append(Claimed(row.pk, row.attempts + 1, tuple(row.to or ()), filled, row.inbox, row.company))
-        if row.inbox is not None:
-            self.inboxes.add(row.address)
+        variables = rendering.variable_values(self.copy.names, customer=person, company=company)
+        self.taken.append(Claimed(row.pk, row.attempts + 1, tuple(row.to or ()), variables, row.address, row.company))
+        if row.address is not None:
+            self.inboxes.add(row.copy_key)
         if self.cap is not None:
             self.cap.take(row.customer)
 
@@ -282,8 +282,8 @@ def take_in_hand(message: Message, *, at: datetime, token: uuid.UUID, limit: int
                     "until": until,
                     "version": version_id,
                     "ids": [record.pk for record in made.taken],
-                    "filled": [Jsonb(record.filled) for record in made.taken],
-                    "inboxes": [record.inbox for record in made.taken],
+                    "variables": [Jsonb(record.variables) for record in made.taken],
+                    "addresses": [record.address for record in made.taken],
                 },
                 prepare=True,
             )
@@ -343,9 +343,9 @@ def left_since(records: Collection[int]) -> set[int]:
 
 def twins_of(message: Message, rows: list[Row]) -> dict[tuple[str | None, int | None], DeliveryRecord]:
     """Who has it already at these addresses, or may have."""
-    asked = {row.inbox for row in rows} - {None}
-    found = message.records.filter(inbox__in=asked, status__in=IN_AN_INBOX).select_related("customer")
-    return {(record.inbox, record.company_id): record for record in found}
+    asked = {row.address for row in rows} - {None}
+    found = message.records.filter(address__in=asked, status__in=IN_AN_INBOX).select_related("customer")
+    return {(record.address, record.company_id): record for record in found}
 
 
 @contextmanager

@@ -24,7 +24,7 @@ def hard(record: DeliveryRecord, *, address: str, at: datetime) -> bool:
     if not rows.filter(is_news).update(bounced_at=at):
         return False
     record = rows.get()
-    flag(record.customer_id, address=record.inbox or address, at=at)
+    flag(record.customer_id, address=record.address or address, at=at)
     return True
 
 

@@ -45,7 +45,7 @@ def evidence(record: DeliveryRecord) -> Evidence:
     """What is known of a record nobody can know of."""
     is_email = record.message.channel == Channel.EMAIL
     return Evidence(
-        to=record.inbox or (record.customer.email or "" if is_email else ""),
+        to=record.address or (record.customer.email or "" if is_email else ""),
         message_id=rendering.message_id(record.pk) if is_email else "",
         provider_id=record.provider_id,
         taken_at=record.taken_at,
@@ -66,7 +66,7 @@ def send_again(records: QuerySet[DeliveryRecord], *, at: datetime) -> list[int]:
     pks = list(found.select_for_update(no_key=True, of=("self",)).order_by("pk").values_list("pk", flat=True))
     DeviceCopy.objects.filter(record__in=pks, taken=False).delete()
     DeliveryRecord.objects.filter(pk__in=pks).update(
-        status=Status.WAITING, reason=Reason.QUEUED, detail="", due_at=at, claim=None, inbox=None, attempts=0
+        status=Status.WAITING, reason=Reason.QUEUED, detail="", due_at=at, claim=None, address=None, attempts=0
     )
     return pks
 

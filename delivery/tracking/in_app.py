@@ -40,7 +40,7 @@ def link_of(record: DeliveryRecord, *, led_to: str) -> Link | None:
     rendering.keep_links(rendering.copy_of(record.version, channel=record.message.channel))
     for link in Link.objects.filter(version=record.version).order_by("number"):
         try:
-            if content.destination(link.address, record.filled) == led_to:
+            if content.destination(link.address, record.variables) == led_to:
                 return link
         except content.ContentError:
             continue

@@ -52,7 +52,7 @@ def prepared() -> psycopg.RawCursor[Any]:
 
 
 # What a record tells of itself.
-RETURNED = "r.id, r.sent_at, r.message_id, r.version_id, r.company_id, r.filled"
+RETURNED = "r.id, r.sent_at, r.message_id, r.version_id, r.company_id, r.variables"
 # The values of those variables that a message uses, of all that any message uses.
 FILLED = (
     "coalesce((SELECT jsonb_object_agg(v.key, v.value) FROM jsonb_each(%(values)s::jsonb) v"
@@ -104,7 +104,7 @@ COMES = {True: "IN (SELECT message_id FROM fits)", False: "= ANY(%(came)s::bigin
 MAKE = (
     "made AS (INSERT INTO delivery_deliveryrecord AS r (message_id, version_id, customer_id, company_id, status,"
     " reason, due_at, sent_at, matched_at, judged_last_seen_at, judged_company_last_seen_at, detail, attempts,"
-    " provider_id, filled)"
+    " provider_id, variables)"
     " SELECT message_id, CASE WHEN in_app THEN m.version_id END, customer_id, company_id,"
     f" CASE WHEN in_app THEN '{Status.SENT}' ELSE '{Status.WAITING}' END,"
     f" CASE WHEN in_app THEN '' WHEN opening IS NULL THEN '{Reason.QUEUED}' ELSE '{Reason.WINDOW}' END,"
@@ -130,7 +130,7 @@ AGAIN = (
 )
 CAME = (
     f"came AS (UPDATE delivery_deliveryrecord r SET status = '{Status.SENT}', sent_at = %(now)s::timestamptz,"
-    f" reason = '', version_id = m.version_id, filled = {FILLED.format(message='m.id')} FROM messaging_message m"
+    f" reason = '', version_id = m.version_id, variables = {FILLED.format(message='m.id')} FROM messaging_message m"
     " WHERE %(visiting)s::boolean AND (SELECT fresh FROM asked)"
     " AND m.id = r.message_id AND m.state IN ('live', 'sampled')"
     # Whatever is locked is being withdrawn.
@@ -161,7 +161,7 @@ SAW = (
 )
 ANSWER = (
     "SELECT asked.fresh, found.id, found.sent_at, found.is_new, found.message_id, found.version_id, found.company_id,"
-    " found.filled, m.format, s.name, m.to_customer_id IS NOT NULL, begun.id FROM asked LEFT JOIN ("
+    " found.variables, m.format, s.name, m.to_customer_id IS NOT NULL, begun.id FROM asked LEFT JOIN ("
     "SELECT *, TRUE AS is_new FROM made"
     " UNION ALL SELECT *, TRUE FROM again"
     " UNION ALL SELECT *, TRUE FROM came"

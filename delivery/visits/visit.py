@@ -287,7 +287,9 @@ def fill_variables(unfilled: Sequence[tuple[Row, Copy]], *, customer: Customer) 
         row.pk: rendering.variable_values(copy.names, customer=customer, company=companies.get(row.company or 0))
         for row, copy in unfilled
     }
-    DeliveryRecord.objects.bulk_update([DeliveryRecord(pk=pk, filled=it) for pk, it in filled.items()], ["filled"])
+    DeliveryRecord.objects.bulk_update(
+        [DeliveryRecord(pk=pk, variables=it) for pk, it in filled.items()], ["variables"]
+    )
     return filled
 
 

@@ -106,7 +106,7 @@ def make_world(scene: Scene) -> World:
     world = World(scene, people["lead"], people["user"], {"sending": uuid4(), "refused": uuid4()})
     in_hand = {"status": Status.SENDING, "leased_until": LATER, "taken_at": AT}
     facts = {
-        "sent": {"status": Status.SENT, "sent_at": AT, "filled": {"name": "Ann"}},
+        "sent": {"status": Status.SENT, "sent_at": AT, "variables": {"name": "Ann"}},
         "sending": {**in_hand, "claim": world.claims["sending"]},
         "refused": {**in_hand, "claim": world.claims["refused"]},
         "uncertain": {"status": Status.UNCERTAIN, "taken_at": AT},

@@ -35,7 +35,7 @@ def record(at) -> DeliveryRecord:
     CustomerFactory(user_id="ann", name="Ann", email="ann@x.example")
     record = MessageFactory(one_off=True, live=True, at=at).records.get()
     one = DeliveryRecord.objects.filter(pk=record.pk)
-    one.update(status=Status.SENDING, claim="00000000-0000-0000-0000-000000000001", leased_until=at, inbox=None)
+    one.update(status=Status.SENDING, claim="00000000-0000-0000-0000-000000000001", leased_until=at, address=None)
     one.mark_sent(at=at)
     record.refresh_from_db()
     return record
@@ -269,7 +269,7 @@ def test_a_reply_from_another_address_is_taken_with_a_note_that_names_it(record,
 
 
 def test_a_reply_from_the_address_the_message_went_to_needs_no_note(record, receive):
-    DeliveryRecord.objects.filter(pk=record.pk).update(inbox="ann@x.example")
+    DeliveryRecord.objects.filter(pk=record.pk).update(address="ann@x.example")
     record.customer.email = "ann@new.example"
     record.customer.save()
 

@@ -38,7 +38,9 @@ def sent(at, *, channel: str = "email", body: str = "<p>Hi {{ first_name }}</p>"
     message = MessageFactory(one_off=True, live=True, at=at, channel=channel, body=body)
     DeliveryRecord.objects.filter(message=message, customer=customer).mark_sending(claim=uuid.uuid4(), until=at)
     mine = DeliveryRecord.objects.get(message=message, customer=customer)
-    DeliveryRecord.objects.filter(pk=mine.pk).update(filled={"first_name": "Ann"}, version=message.version, taken_at=at)
+    DeliveryRecord.objects.filter(pk=mine.pk).update(
+        variables={"first_name": "Ann"}, version=message.version, taken_at=at
+    )
     DeliveryRecord.objects.filter(pk=mine.pk).mark_sent(at=at)
     mine.refresh_from_db()
     return mine
@@ -51,7 +53,7 @@ def test_with_nothing_set_everything_is_kept_for_ever(at):
     assert forget(at) == {}
 
     record.refresh_from_db()
-    assert (Event.objects.count(), record.filled) == (1, {"first_name": "Ann"})
+    assert (Event.objects.count(), record.variables) == (1, {"first_name": "Ann"})
 
 
 @pytest.mark.parametrize(("age", "left"), [(29, 1), (31, 0)])
@@ -88,7 +90,7 @@ def test_what_was_filled_in_goes_and_the_record_with_its_times_stays(at, age, is
     forget(at)
 
     record.refresh_from_db()
-    assert bool(record.filled) is is_kept
+    assert bool(record.variables) is is_kept
     assert (record.status, record.sent_at, record.opened_at) == (Status.SENT, at - age * DAY, at - age * DAY)
     if is_kept:
         assert "Hi Ann" in rendering.as_read(record).text
@@ -123,7 +125,7 @@ def test_page_of_the_record_says_that_it_is_no_longer_kept(at, admin_client):
 def test_copies_without_variables_still_read_as_they_did(at):
     kept(keep_copies_days=30)
     record = sent(at - 31 * DAY, body="<p>Hello everyone</p>")
-    DeliveryRecord.objects.update(filled={})
+    DeliveryRecord.objects.update(variables={})
 
     forget(at)
 
@@ -160,11 +162,11 @@ def test_in_app_messages_are_kept_as_they_stand_in_conversations(at):
     kept(keep_copies_days=30)
     CustomerFactory(name="Ann")
     message = MessageFactory(in_app=True, one_off=True, live=True, at=at - 31 * DAY)
-    message.records.update(status=Status.SENT, sent_at=at - 31 * DAY, filled={"first_name": "Ann"}, due_at=None)
+    message.records.update(status=Status.SENT, sent_at=at - 31 * DAY, variables={"first_name": "Ann"}, due_at=None)
 
     forget(at)
 
-    assert message.records.get().filled == {"first_name": "Ann"}
+    assert message.records.get().variables == {"first_name": "Ann"}
 
 
 def test_what_is_uncertain_is_left_alone_as_it_may_be_sent_again(at):
@@ -173,12 +175,12 @@ def test_what_is_uncertain_is_left_alone_as_it_may_be_sent_again(at):
     record = MessageFactory(one_off=True, live=True, at=at - 31 * DAY).records.get()
     rows = DeliveryRecord.objects.filter(pk=record.pk)
     rows.mark_sending(claim=uuid.uuid4(), until=at)
-    rows.update(filled={"first_name": "Ann"}, taken_at=at - 31 * DAY)
+    rows.update(variables={"first_name": "Ann"}, taken_at=at - 31 * DAY)
     rows.mark_uncertain(reason=Reason.LOST_TOUCH, detail="")
 
     forget(at)
 
-    assert rows.get().filled == {"first_name": "Ann"}
+    assert rows.get().variables == {"first_name": "Ann"}
 
 
 def test_what_integrations_sent_and_could_not_be_written_goes_with_the_events(at):

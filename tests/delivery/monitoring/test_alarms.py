@@ -227,7 +227,7 @@ def test_a_mail_that_cannot_leave_is_tried_again(at, ops, settings):
 
 
 def test_an_alarm_nobody_could_be_told_of_is_told_once_when_it_is_over(at, ops):
-    Alarm.objects.create(kind=AlarmKind.SWEEP, words="It stood.", began_at=at, seen_at=at, over_at=at + MINUTE)
+    Alarm.objects.create(kind=AlarmKind.SWEEP, description="It stood.", began_at=at, seen_at=at, over_at=at + MINUTE)
 
     alarms.tell(at=at + 2 * MINUTE)
     alarms.tell(at=at + 3 * MINUTE)
@@ -339,7 +339,7 @@ def test_a_process_goes_on_watching_whatever_goes_wrong_and_ends_when_told(at, m
 
 def test_console_shows_what_is_stuck_on_every_page(at, admin_client):
     assert "ob-alarms" not in admin_client.get("/admin/").content.decode()
-    Alarm.objects.create(kind=AlarmKind.UNCERTAIN, words="3 copies are uncertain.", began_at=at, seen_at=at)
+    Alarm.objects.create(kind=AlarmKind.UNCERTAIN, description="3 copies are uncertain.", began_at=at, seen_at=at)
 
     for page in ("/admin/", "/admin/audiences/customer/"):
         assert "3 copies are uncertain." in admin_client.get(page).content.decode()
@@ -352,7 +352,7 @@ def test_an_alarm_leads_nobody_to_a_page_they_may_not_see(at, client, role):
     roles.give(teammate, role)
     client.force_login(teammate)
     for kind in AlarmKind:
-        Alarm.objects.create(kind=kind, words="It stands.", began_at=at, seen_at=at)
+        Alarm.objects.create(kind=kind, description="It stands.", began_at=at, seen_at=at)
 
     page = client.get("/admin/").content.decode()
     banner = page[page.index("ob-alarms") : page.index("</section>", page.index("ob-alarms"))]

@@ -132,8 +132,8 @@ def test_one_inbox_question_finds_what_the_index_would_not_let_in(at):
     message = one_off(at)
     CustomerFactory(email="ann@x.example")
     by_force("DROP INDEX same_inbox_once")
-    facts = {"message": message, "status": "sent", "sent_at": at, "matched_at": at, "inbox": "a"}
-    by_force("UPDATE delivery_deliveryrecord SET status = 'sent', sent_at = now(), inbox = 'a'")
+    facts = {"message": message, "status": "sent", "sent_at": at, "matched_at": at, "address": "a"}
+    by_force("UPDATE delivery_deliveryrecord SET status = 'sent', sent_at = now(), address = 'a'")
     DeliveryRecord.objects.create(customer=CustomerFactory(), version=message.version, **facts)
 
     assert any(f"Message {message.pk} went to a 2 times" in sentence for sentence in invariants.findings(at=at))

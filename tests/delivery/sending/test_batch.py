@@ -83,7 +83,7 @@ def test_custom_attributes_of_customer_and_company_are_in_the_copy(at, channel):
     hand_over(at)
 
     assert channel.given[0].text.startswith("pro: 7\n")
-    assert DeliveryRecord.objects.get(customer=member.customer).filled == {
+    assert DeliveryRecord.objects.get(customer=member.customer).variables == {
         "custom_attributes.plan": "pro",
         "company.custom_attributes.seats": 7,
     }
@@ -97,7 +97,7 @@ def test_due_record_is_handed_over_and_settled_as_sent(at, channel):
 
     record = message.records.get()
     assert (record.status, record.sent_at, record.attempts) == (Status.SENT, at, 1)
-    assert record.filled == {"first_name": "Ann", "name": "Ann Lee"}
+    assert record.variables == {"first_name": "Ann", "name": "Ann Lee"}
     assert record.provider_id == "id of ann@x.example"
     assert record.version == message.version
     (envelope,) = channel.given

@@ -387,7 +387,7 @@ def test_nothing_leads_where_no_link_of_the_message_leads(mail):
 
 
 def test_what_a_customer_says_of_themselves_cannot_turn_a_link(mail):
-    DeliveryRecord.objects.update(filled={"user_id": "\r\nSet-Cookie: a=b\r\n\r\n//evil.example/@evil.example"})
+    DeliveryRecord.objects.update(variables={"user_id": "\r\nSet-Cookie: a=b\r\n\r\n//evil.example/@evil.example"})
 
     answer = mail.get(mail.links[0])
 

@@ -188,7 +188,7 @@ def test_messages_that_match_are_shown_in_as_many(ann, statements):
     assert Conversation.objects.filter(customer=ann).count() == 2
     ann.refresh_from_db()
     assert ann.last_contacted_at is not None
-    filled = {record.message_id: record.filled for record in DeliveryRecord.objects.filter(customer=ann)}
+    filled = {record.message_id: record.variables for record in DeliveryRecord.objects.filter(customer=ann)}
     assert sorted(map(str, filled.values())) == ["{'first_name': 'Ann'}", "{'name': 'Ann Lee'}"]
     assert statements(user_id="ann")[0] <= 2
 
