@@ -27,4 +27,4 @@ def put_down(**_facts: object) -> None:
     """Have the pool finish the copies in hand and put the rest back, as a worker's warm end waits for its tasks."""
     from delivery import shutdown
 
-    shutdown.ask_all()
+    shutdown.request_for_all()

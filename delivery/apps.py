@@ -13,5 +13,5 @@ class DeliveryConfig(AppConfig):
         from delivery import tasks
         from delivery.inbound import esp_webhooks
 
-        webhook_outbox.ring = tasks.nudge_to_tell
+        webhook_outbox.ring = tasks.enqueue_webhooks
         esp_webhooks.listen()

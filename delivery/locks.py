@@ -26,8 +26,8 @@ from messaging.models import RUNNING, Message
 log = logging.getLogger(__name__)
 
 # In seconds. A mail server may take minutes to answer; a click does not wait for that.
-LONGEST_WAIT = 10
-A_MOMENT = 0.005
+LOCK_TIMEOUT = 10
+LOCK_POLL_INTERVAL = 0.005
 
 
 @contextmanager
@@ -51,20 +51,20 @@ def message_lock(message: Message, kind: Lock, *, lock: str) -> Iterator[bool]:
 
 
 @contextmanager
-def one_round_at_a_time(message: Message) -> Iterator[bool]:
+def round_lock(message: Message) -> Iterator[bool]:
     """Have a round of the message to oneself; a second matcher finds it taken and skips the message."""
     with message_lock(message, Lock.ROUND, lock="advisory_lock") as mine:
         yield mine
 
 
 @contextmanager
-def batch_in_hand(message: Message) -> Iterator[bool]:
+def batch_lock(message: Message) -> Iterator[bool]:
     """Have a batch in hand, beside others; False where somebody is pausing the message."""
     with message_lock(message, Lock.BATCH, lock="advisory_lock_shared") as mine:
         yield mine
 
 
-def may_go_on(message: Message) -> bool:
+def batch_may_continue(message: Message) -> bool:
     """Whether a batch in hand may go on: the message is live, and nobody is pausing it."""
     with connection.cursor() as cursor:
         cursor.execute(
@@ -75,30 +75,30 @@ def may_go_on(message: Message) -> bool:
     return row is not None and bool(row[0])
 
 
-def hold_back_batches_and_rounds(message: Message) -> None:
+def block_batches_and_rounds(message: Message) -> None:
     """Wait for the batches in hand and the slice of a round; none begins until this transaction ends."""
     try:
         with transaction.atomic(), connection.cursor() as cursor:
-            cursor.execute("SELECT set_config('lock_timeout', %s, true)", [f"{LONGEST_WAIT}s"])
+            cursor.execute("SELECT set_config('lock_timeout', %s, true)", [f"{LOCK_TIMEOUT}s"])
             cursor.execute("SELECT pg_advisory_xact_lock(%s, %s)", [Lock.PAUSING, message.pk % 2**31])
             cursor.execute("SELECT pg_advisory_xact_lock(%s, %s)", [Lock.BATCH, message.pk % 2**31])
             cursor.execute("SET LOCAL lock_timeout TO DEFAULT")
     except OperationalError as wrong:
         if not isinstance(wrong.__cause__, psycopg.errors.LockNotAvailable):
             raise
-        log.warning("message %s: a batch takes more than %s seconds; it may still go out", message.pk, LONGEST_WAIT)
+        log.warning("message %s: a batch takes more than %s seconds; it may still go out", message.pk, LOCK_TIMEOUT)
     Message.objects.select_for_update(no_key=True).filter(pk=message.pk).first()
 
 
 def wait_for_visits() -> None:
     """Wait for the visits under way at this moment; those that begin meanwhile know already what is committed."""
     under_way = visits_under_way()
-    deadline = time.monotonic() + LONGEST_WAIT
+    deadline = time.monotonic() + LOCK_TIMEOUT
     while under_way and time.monotonic() < deadline:
-        time.sleep(A_MOMENT)
+        time.sleep(LOCK_POLL_INTERVAL)
         under_way &= visits_under_way()
     if under_way:
-        log.warning("%s visits take more than %s seconds; they may still show something", len(under_way), LONGEST_WAIT)
+        log.warning("%s visits take more than %s seconds; they may still show something", len(under_way), LOCK_TIMEOUT)
 
 
 def visits_under_way() -> set[str]:
@@ -132,7 +132,7 @@ def lock_customers_of(rows: QuerySet[DeliveryRecord] | QuerySet[Conversation]) -
         transaction.savepoint_rollback(mark)
 
 
-def lock_all_of(customers: Iterable[int]) -> None:
+def lock_customers_with_rows(customers: Iterable[int]) -> None:
     """Lock customers, their conversations, the messages to them alone and their records, until the transaction ends."""
     found = Customer.objects.filter(pk__in=customers).lock()
     for rows in (

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from prometheus_client import Histogram
 
 FILE = re.compile(r"\w+_(\d+)\.db")
-KEPT_FOR = 24 * 3600
-SECONDS = (0.005, 0.02, 0.1, 0.5, 2, 10, 60)
+FILE_RETENTION = 24 * 3600
+BUCKETS = (0.005, 0.02, 0.1, 0.5, 2, 10, 60)
 
 
 @cache
@@ -31,21 +31,21 @@ def histograms() -> "dict[str, Histogram]":
 
     return {
         "hand_over": Histogram(
-            "outbound_hand_over_seconds", "Handing one copy to a mail server or provider", ["channel"], buckets=SECONDS
+            "outbound_hand_over_seconds", "Handing one copy to a mail server or provider", ["channel"], buckets=BUCKETS
         ),
         "match": Histogram(
-            "outbound_match_seconds", "One round of matching of an ongoing message", ["message"], buckets=SECONDS
+            "outbound_match_seconds", "One round of matching of an ongoing message", ["message"], buckets=BUCKETS
         ),
     }
 
 
-def took(what: str, began: float, of: object) -> None:
+def observe_duration(what: str, began: float, of: object) -> None:
     """Note how long something took that began then (by `time.perf_counter`)."""
     if settings.METRICS_TOKEN:
         histograms()[what].labels(str(of)).observe(time.perf_counter() - began)
 
 
-def exposed() -> bytes:
+def render_metrics() -> bytes:
     """All that was measured on this machine, as Prometheus reads it."""
     histograms()
     from prometheus_client import CollectorRegistry, generate_latest
@@ -56,10 +56,10 @@ def exposed() -> bytes:
     return generate_latest(registry)
 
 
-def forget_dead(*, now: float) -> None:
+def delete_dead_process_files(*, now: float) -> None:
     """Delete what processes measured that ended a day ago or longer; to Prometheus that is a restart."""
     folder = Path(settings.METRICS_DIR)
     for path in folder.glob("*.db") if settings.METRICS_TOKEN else ():
         named = FILE.fullmatch(path.name)
-        if named and now - path.stat().st_mtime > KEPT_FOR and not psutil.pid_exists(int(named[1])):
+        if named and now - path.stat().st_mtime > FILE_RETENTION and not psutil.pid_exists(int(named[1])):
             path.unlink(missing_ok=True)

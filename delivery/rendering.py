@@ -24,7 +24,7 @@ LAYOUTS = {
     Channel.IN_APP: content.Layout.FRAGMENT,
     Channel.PUSH: content.Layout.TEXT,
 }
-KEPT_VERSIONS = 200
+RENDERING_CACHE_SIZE = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +55,9 @@ def copy_of(version: MessageVersion, *, channel: str, tracked: bool = False) -> 
         kept = KEPT.get((version.pk, tracked))
         if kept is None:
             known = links_of(version) if tracked else None
-            kept = compiled(version, channel=channel, dress=version.dress, known_links=known)
+            kept = compile_copy(version, channel=channel, dress=version.dress, known_links=known)
             KEPT[version.pk, tracked] = kept
-            if len(KEPT) > KEPT_VERSIONS:
+            if len(KEPT) > RENDERING_CACHE_SIZE:
                 KEPT.popitem(last=False)
     return kept
 
@@ -67,7 +67,7 @@ def links_of(version: MessageVersion) -> list[str]:
     return list(Link.objects.filter(version=version).order_by("number").values_list("address", flat=True))
 
 
-def keep_links(copy: Copy) -> None:
+def store_links(copy: Copy) -> None:
     """Write down where the links of a version lead: to be done before any copy leaves, and done once in a process."""
     if copy.version in LINKS_KEPT or not copy.compiled.links:
         return
@@ -76,7 +76,7 @@ def keep_links(copy: Copy) -> None:
     LINKS_KEPT.add(copy.version)
 
 
-def compiled(
+def compile_copy(
     version: MessageVersion, *, channel: str, dress: Mapping[str, str], known_links: list[str] | None = None
 ) -> Copy:
     """Compile a version in a dress; what it links and shows of ours becomes an address that a mail can follow.
@@ -87,9 +87,9 @@ def compiled(
     worn = content.dress_of(dress, unsubscribes=content.UNSUBSCRIBE_URL in names)
     made = content.compile_version(
         version.subject,
-        absolute(version.body),
+        absolute_image_urls(version.body),
         layout=LAYOUTS[Channel(channel)],
-        header=absolute(worn.header),
+        header=absolute_image_urls(worn.header),
         footer=worn.footer,
         colour=worn.colour,
         tracked=known_links is not None,
@@ -103,14 +103,14 @@ def compiled(
     return Copy(made, names - {content.UNSUBSCRIBE_URL}, frozenset(addresses), version.pk)
 
 
-def absolute(body: str) -> str:
+def absolute_image_urls(body: str) -> str:
     """Rich text whose pictures of ours are found from anywhere."""
     return body.replace('src="/', f'src="{settings.PUBLIC_URL}/')
 
 
 def facts_of(customer: Customer | Mapping[str, Any], company: Company | Mapping[str, Any] | None) -> dict[str, Any]:
     """What a text may say of a customer and a company; rows come as models or as dictionaries of their columns."""
-    return {**columns(customer), "company": columns(company) if company is not None else None}
+    return {**row_columns(customer), "company": row_columns(company) if company is not None else None}
 
 
 def model_to_columns(row: Customer | Company) -> dict[str, Any]:
@@ -118,7 +118,7 @@ def model_to_columns(row: Customer | Company) -> dict[str, Any]:
     return {name: value for name, value in vars(row).items() if not name.startswith("_")}
 
 
-def columns(row: Customer | Company | Mapping[str, Any]) -> dict[str, Any]:
+def row_columns(row: Customer | Company | Mapping[str, Any]) -> dict[str, Any]:
     """A row's columns by name, its custom attributes under the name that texts use."""
     values = dict(row) if isinstance(row, Mapping) else model_to_columns(row)
     if "remote_created_at" in values:
@@ -131,7 +131,7 @@ def variable_values(names: Collection[str], *, customer: Any, company: Any) -> d
     return content.variable_values(names, facts_of(customer, company)) if names else {}
 
 
-def as_read(record: DeliveryRecord) -> content.Rendered | None:
+def render_sent_copy(record: DeliveryRecord) -> content.Rendered | None:
     """The copy as it read to the customer; None where nothing was sent yet."""
     if record.version is None:
         return None
@@ -157,14 +157,14 @@ def unsubscribe_url(record_id: int, _version: int = 0) -> str:
 @lru_cache(maxsize=16)
 def unsubscribe_token(record_id: int) -> str:
     """What tells of whom an unsubscribe link is."""
-    return tokens.make(record_id, purpose="unsubscribe")
+    return tokens.make_token(record_id, purpose="unsubscribe")
 
 
 # Asked for twice as well: for the links, and for the picture.
 @lru_cache(maxsize=16)
 def tracking_token(record_id: int, version_id: int) -> str:
     """What tells which copy was opened, or a link of it followed."""
-    return tokens.make(record_id, version_id, purpose="tracking")
+    return tokens.make_token(record_id, version_id, purpose="tracking")
 
 
 def click_url(record_id: int, version_id: int) -> str:
@@ -193,7 +193,7 @@ def envelope(
     headers = {}
     reply_to, return_path = "", ""
     if message.channel == Channel.EMAIL:
-        reply_to = reply_addresses.address_of(ReferentKind.RECORD, record_id)
+        reply_to = reply_addresses.reply_address_of(ReferentKind.RECORD, record_id)
         return_path = reply_addresses.return_path(ReferentKind.RECORD, record_id)
     if message.channel == Channel.EMAIL and not message.to_customer_id:
         headers = {
@@ -211,5 +211,5 @@ def envelope(
         message_id=message_id(record_id),
         headers=headers,
         link=rendered.link,
-        token=tokens.make(record_id, purpose="push") if message.channel == Channel.PUSH else "",
+        token=tokens.make_token(record_id, purpose="push") if message.channel == Channel.PUSH else "",
     )

@@ -9,16 +9,16 @@ from types import FrameType
 
 # One byte that a process shares with those it forks: Celery's worker tells its pool so.
 ALL = mmap.mmap(-1, 1)
-GENTLY = (signal.SIGTERM, signal.SIGINT)
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 here: list[int] = []
 
 
-def ask_all() -> None:
+def request_for_all() -> None:
     """Ask this process, and all that were forked from it, to take no more in hand."""
     ALL[0] = 1
 
 
-def asked() -> bool:
+def is_requested() -> bool:
     """Whether nothing more should be begun."""
     return bool(here) or ALL[0] == 1
 
@@ -30,7 +30,7 @@ def reset() -> None:
 
 
 @contextmanager
-def gracefully() -> Iterator[None]:
+def graceful_shutdown() -> Iterator[None]:
     """Have SIGTERM and Ctrl-C wait until the block has put down what it had in hand; the second one waits no more."""
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -45,7 +45,7 @@ def gracefully() -> Iterator[None]:
         while before:
             signal.signal(*before.popitem())
 
-    for number in GENTLY:
+    for number in STOP_SIGNALS:
         handler = signal.getsignal(number)
         if handler not in (signal.SIG_IGN, None):
             before[number] = handler

@@ -23,11 +23,11 @@ log = logging.getLogger(__name__)
 
 # How long one task hands over before it makes room for others; the next nudge or sweep goes on. Longer than a minute,
 # so that the next sweep comes before it ends.
-A_WHILE = timedelta(seconds=65)
+TASK_TIME_LIMIT = timedelta(seconds=65)
 # And how long the round of a day may take; the next day's goes on.
-AN_HOUR = timedelta(hours=1)
+RETENTION_TIME_LIMIT = timedelta(hours=1)
 # A broker that could not be reached is left alone for so many seconds, so that not every request waits for it.
-LEFT_ALONE_FOR = 10.0
+BROKER_RETRY_INTERVAL = 10.0
 left_alone_until = 0.0
 
 
@@ -35,7 +35,7 @@ left_alone_until = 0.0
 def match_ongoing_messages(**_later: object) -> None:
     """Match every live ongoing email and push, and hand over what that brings. Every hour."""
     ongoing.match_ongoing(at=timezone.now())
-    nudge()
+    enqueue_dispatch()
 
 
 @shared_task
@@ -44,7 +44,7 @@ def match_message(message_id: int, **_later: object) -> None:
     message = Message.objects.live().filter(pk=message_id).first()
     if message is not None:
         ongoing.match(message, at=timezone.now())
-        nudge()
+        enqueue_dispatch()
 
 
 @shared_task
@@ -52,14 +52,14 @@ def launch_message(message_id: int, **_later: object) -> None:
     """Set a message with a large audience live, or send it to the rest."""
     launch_job.launch(message_id, at=timezone.now())
     match_message(message_id)
-    nudge()
+    enqueue_dispatch()
 
 
 @shared_task
 def go_on_importing(import_id: int, **_later: object) -> None:
     """Go on with an import for a while, and make room for others before going on."""
-    if csv_import.go_on(import_id, clock=timezone.now, until=timezone.now() + A_WHILE):
-        nudge_import(import_id)
+    if csv_import.go_on(import_id, clock=timezone.now, until=timezone.now() + TASK_TIME_LIMIT):
+        enqueue_import(import_id)
 
 
 @shared_task
@@ -71,7 +71,7 @@ def change_kind(change_id: int, **_later: object) -> None:
 @shared_task
 def hand_over_due(**_later: object) -> None:
     """Hand over what is due."""
-    sending_dispatcher.dispatch(clock=timezone.now, until=timezone.now() + A_WHILE)
+    sending_dispatcher.dispatch(clock=timezone.now, until=timezone.now() + TASK_TIME_LIMIT)
 
 
 @shared_task
@@ -79,17 +79,17 @@ def sweep(**_later: object) -> None:
     """Make sure of what a nudge may have missed. Every minute."""
     at = timezone.now()
     maintenance_sweep.sweep(at=at)
-    nudge()
+    enqueue_dispatch()
     threads.wake_snoozed(at=at)
-    nudge_answers()
+    enqueue_answer_emails()
     dispatcher.forget_old(at=at)
-    nudge_to_tell()
+    enqueue_webhooks()
     for import_id in csv_import.under_way():
-        nudge_import(import_id)
+        enqueue_import(import_id)
     for change_id in attribute_kinds.under_way():
-        nudge_kind(change_id)
-    nudge_jobs()
-    metrics.forget_dead(now=time.time())
+        enqueue_kind_change(change_id)
+    enqueue_bulk_jobs()
+    metrics.delete_dead_process_files(now=time.time())
     health.swept(at=timezone.now())
 
 
@@ -97,66 +97,66 @@ def sweep(**_later: object) -> None:
 def forget_old(**_later: object) -> None:
     """Delete what was kept long enough. Once a day."""
     at = timezone.now()
-    until = at + AN_HOUR
+    until = at + RETENTION_TIME_LIMIT
     csv_import.forget_old(at=at)
-    retention.delete_expired(at=at, go_on=lambda: timezone.now() < until and not shutdown.asked())
+    retention.delete_expired(at=at, go_on=lambda: timezone.now() < until and not shutdown.is_requested())
 
 
 @shared_task
 def tell_subscribers(**_later: object) -> None:
     """Tell subscribers what happened."""
-    dispatcher.tell(clock=timezone.now, until=timezone.now() + A_WHILE)
+    dispatcher.tell(clock=timezone.now, until=timezone.now() + TASK_TIME_LIMIT)
 
 
 @shared_task
 def forward_answers(**_later: object) -> None:
     """Mail teammates' answers to customers who have not been back."""
-    answer_emails.forward(clock=timezone.now, until=timezone.now() + A_WHILE)
+    answer_emails.forward(clock=timezone.now, until=timezone.now() + TASK_TIME_LIMIT)
 
 
 @shared_task
 def work_off_jobs(**_later: object) -> None:
     """Write down what bulk jobs brought."""
-    until = timezone.now() + A_WHILE
-    intake.work_off(clock=timezone.now, go_on=lambda: timezone.now() < until and not shutdown.asked())
+    until = timezone.now() + TASK_TIME_LIMIT
+    intake.work_off(clock=timezone.now, go_on=lambda: timezone.now() < until and not shutdown.is_requested())
 
 
-def nudge() -> None:
+def enqueue_dispatch() -> None:
     """Have a worker hand over what is due; with the broker down, the minute sweep will."""
     enqueue_task(hand_over_due)
 
 
-def nudge_match(message: Message) -> None:
+def enqueue_match(message: Message) -> None:
     """Have a worker match a message now."""
     enqueue_task(match_message, message.pk)
 
 
-def nudge_to_tell() -> None:
+def enqueue_webhooks() -> None:
     """Have a worker tell subscribers what happened."""
     enqueue_task(tell_subscribers)
 
 
-def nudge_answers() -> None:
+def enqueue_answer_emails() -> None:
     """Have a worker mail the answers that are due."""
     enqueue_task(forward_answers)
 
 
-def nudge_jobs() -> None:
+def enqueue_bulk_jobs() -> None:
     """Have a worker write down what bulk jobs brought."""
     enqueue_task(work_off_jobs)
 
 
-def nudge_launch(message: Message) -> None:
+def enqueue_launch(message: Message) -> None:
     """Have a worker set a message live now; with the broker down, the minute sweep will."""
     enqueue_task(launch_message, message.pk)
 
 
-def nudge_import(import_id: int) -> None:
+def enqueue_import(import_id: int) -> None:
     """Have a worker go on with an import."""
     enqueue_task(go_on_importing, import_id)
 
 
-def nudge_kind(change_id: int) -> None:
+def enqueue_kind_change(change_id: int) -> None:
     """Have a worker change the kind of an attribute."""
     enqueue_task(change_kind, change_id)
 
@@ -169,5 +169,5 @@ def enqueue_task(task: object, *args: object) -> None:
     try:
         task.apply_async(args, retry=False, expires=3600)  # type: ignore[attr-defined]
     except Exception:
-        left_alone_until = time.monotonic() + LEFT_ALONE_FOR
+        left_alone_until = time.monotonic() + BROKER_RETRY_INTERVAL
         log.warning("the broker cannot be reached; the sweep will do it", exc_info=True)

@@ -13,29 +13,29 @@ from functools import lru_cache
 
 from django.conf import settings
 
-SEAL = 16
-WIDTH = struct.calcsize(">Q")
+SEAL_LENGTH = 16
+NUMBER_LENGTH = struct.calcsize(">Q")
 
 
 @lru_cache(maxsize=32)
-def keys(secret: str, purpose: str) -> tuple[bytes, bytes]:
+def token_keys(secret: str, purpose: str) -> tuple[bytes, bytes]:
     """The key that seals and the one that hides, for one purpose."""
     root = hashlib.sha512(f"outbound.tokens:{purpose}:{secret}".encode()).digest()
     return root[:32], root[32:]
 
 
-def hidden(body: bytes, seal: bytes, key: bytes) -> bytes:
+def mask_body(body: bytes, seal: bytes, key: bytes) -> bytes:
     """The body under what only the key and the seal make; once more, and it is there again."""
     mask = hmac.digest(key, seal, "sha256")
     return bytes(one ^ other for one, other in zip(body, mask, strict=False))
 
 
-def make(*numbers: int, purpose: str) -> str:
+def make_token(*numbers: int, purpose: str) -> str:
     """A token for up to four numbers, each the key of a row."""
     body = struct.pack(f">{len(numbers)}Q", *numbers)
-    sealing, hiding = keys(settings.SECRET_KEY, purpose)
-    seal = hmac.digest(sealing, body, "sha256")[:SEAL]
-    return base64.urlsafe_b64encode(seal + hidden(body, seal, hiding)).rstrip(b"=").decode()
+    sealing, hiding = token_keys(settings.SECRET_KEY, purpose)
+    seal = hmac.digest(sealing, body, "sha256")[:SEAL_LENGTH]
+    return base64.urlsafe_b64encode(seal + mask_body(body, seal, hiding)).rstrip(b"=").decode()
 
 
 def read_token(token: str, *, purpose: str, numbers: int) -> tuple[int, ...] | None:
@@ -44,11 +44,11 @@ def read_token(token: str, *, purpose: str, numbers: int) -> tuple[int, ...] | N
         given = base64.urlsafe_b64decode(token.encode("ascii") + b"=" * (-len(token) % 4))
     except (UnicodeEncodeError, binascii.Error):
         return None
-    if len(given) != SEAL + numbers * WIDTH:
+    if len(given) != SEAL_LENGTH + numbers * NUMBER_LENGTH:
         return None
     for secret in (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS):
-        sealing, hiding = keys(secret, purpose)
-        body = hidden(given[SEAL:], given[:SEAL], hiding)
-        if hmac.compare_digest(hmac.digest(sealing, body, "sha256")[:SEAL], given[:SEAL]):
+        sealing, hiding = token_keys(secret, purpose)
+        body = mask_body(given[SEAL_LENGTH:], given[:SEAL_LENGTH], hiding)
+        if hmac.compare_digest(hmac.digest(sealing, body, "sha256")[:SEAL_LENGTH], given[:SEAL_LENGTH]):
             return struct.unpack(f">{numbers}Q", body)
     return None

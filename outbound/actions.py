@@ -60,7 +60,7 @@ class LaunchPlan:
     @property
     def by_worker(self) -> bool:
         """Whether it takes longer than a request may."""
-        return not self.is_exact or self.people > launch_job.MOST_AT_ONCE
+        return not self.is_exact or self.people > launch_job.LAUNCH_IN_REQUEST_LIMIT
 
     @property
     def seen(self) -> int:
@@ -77,22 +77,22 @@ def set_live(message: Message, *, at: datetime, going: LaunchPlan = NOBODY_COUNT
         return ask_for(message, at=at, reviewed=going.seen)
     made = launch.launch(message, at=at)
     if message.send_type == SendType.ONGOING:
-        transaction.on_commit(lambda: tasks.nudge_match(message))
+        transaction.on_commit(lambda: tasks.enqueue_match(message))
         return f"“{message}” is live."
-    transaction.on_commit(tasks.nudge)
+    transaction.on_commit(tasks.enqueue_dispatch)
     return f"“{message}” is live, for {record_noun(message, made)} who matched."
 
 
 def ask_for(message: Message, *, at: datetime, sample: int | None = None, reviewed: int | None = None) -> str:
     """Have a worker launch it."""
-    launch_job.ask_for(message, at=at, sample=sample, reviewed=reviewed)
-    transaction.on_commit(lambda: tasks.nudge_launch(message))
+    launch_job.request_launch(message, at=at, sample=sample, reviewed=reviewed)
+    transaction.on_commit(lambda: tasks.enqueue_launch(message))
     return f"“{message}” is going live."
 
 
 def call_off(message: Message, *, at: datetime, **_asked: Any) -> str:
     """Take back a launch that is not done yet."""
-    launch_job.call_off(message, at=at)
+    launch_job.cancel_launch(message, at=at)
     return f"“{message}” is not going live."
 
 
@@ -109,7 +109,7 @@ def try_on_a_few(
     if going.by_worker:
         return ask_for(message, at=at, sample=sample)
     made = launch.launch(message, at=at, sample=sample)
-    transaction.on_commit(tasks.nudge)
+    transaction.on_commit(tasks.enqueue_dispatch)
     return (
         f"“{message}” goes to {record_noun(message, made)} first. Send it to the rest once you have seen how it does."
     )
@@ -138,8 +138,8 @@ def pause(message: Message, *, at: datetime, **_asked: Any) -> str:
 def resume(message: Message, *, at: datetime, **_asked: Any) -> str:
     """Go on; what an ongoing one held is judged again."""
     message_lifecycle.resume(message, at=at)
-    transaction.on_commit(lambda: tasks.nudge_match(message))
-    transaction.on_commit(tasks.nudge)
+    transaction.on_commit(lambda: tasks.enqueue_match(message))
+    transaction.on_commit(tasks.enqueue_dispatch)
     return f"“{message}” is {message.get_state_display().lower()} again."
 
 
@@ -154,7 +154,7 @@ def send_to_rest(message: Message, *, at: datetime, going: LaunchPlan = NOBODY_C
     if going.by_worker:
         return ask_for(message, at=at, reviewed=going.seen)
     made = launch.send_to_rest(message, at=at)
-    transaction.on_commit(tasks.nudge)
+    transaction.on_commit(tasks.enqueue_dispatch)
     return f"“{message}” goes to the rest: {record_noun(message, made)} more."
 
 

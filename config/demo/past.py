@@ -119,7 +119,7 @@ def sent(message: Message, chance: random.Random, *, at: datetime) -> Iterator[D
 
 def opening(message: Message, zone: str, *, at: datetime) -> datetime:
     """When a match of that moment was delivered."""
-    found, by_zone = conditions.openings(message.parsed_window, message.window_zone, at=at)
+    found, by_zone = conditions.next_openings(message.parsed_window, message.window_zone, at=at)
     return datetime.fromisoformat(by_zone[zone]) if zone in by_zone else found
 
 
@@ -198,7 +198,7 @@ def link_of(message: Message) -> Link | None:
     """The link of an email, written down as its first copy would have done; None where it has none."""
     if message.channel != Channel.EMAIL or message.version is None:
         return None
-    rendering.keep_links(rendering.copy_of(message.version, channel=message.channel, tracked=True))
+    rendering.store_links(rendering.copy_of(message.version, channel=message.channel, tracked=True))
     return Link.objects.filter(version=message.version).exclude(address="").order_by("number").first()
 
 

@@ -103,12 +103,12 @@ def of_user(request: Request, *, at: datetime) -> tuple[QuerySet[Conversation], 
     """The conversations of one customer, having matching run for them; the headers say whether it did."""
     query = request.query_params
     user_id = "" if query.get("id") or query.get("intercom_user_id") else text(query.get("user_id"), "user_id")
-    customer = visit.check_user(user_id, at=at, then=tasks.nudge) if user_id else None
+    customer = visit.check_user(user_id, at=at, then=tasks.enqueue_dispatch) if user_id else None
     next_at = None
     if customer is None:
         customer = intake.find(query)
-        next_at = visit.check(customer, at=at, then=tasks.nudge)
-    rows = Conversation.objects.of(customer)
+        next_at = visit.check(customer, at=at, then=tasks.enqueue_dispatch)
+    rows = Conversation.objects.of_customer(customer)
     if flag(query.get("unread"), "unread"):
         rows = rows.filter(read=False)
     again = at + visit.CHECK_EVERY if next_at is None else next_at

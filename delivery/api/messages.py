@@ -79,7 +79,7 @@ def from_teammate(sent: dict[str, Any], writer: dict[str, Any]) -> Json:
             by=teammate,
             at=at,
         )
-        transaction.on_commit(tasks.nudge)
+        transaction.on_commit(tasks.enqueue_dispatch)
         return record
 
     try:
@@ -102,7 +102,7 @@ def check_may_be_written_to(customer: Customer, *, channel: Channel) -> None:
     """Forbid what only the console may, or nobody (behaviour 4.12)."""
     if channel == Channel.EMAIL and customer.unsubscribed_from_emails:
         raise Forbidden("This user is unsubscribed from emails")
-    if reason := direct.unreachable(customer, channel=channel):
+    if reason := direct.unreachable_reason(customer, channel=channel):
         raise Forbidden(str(Reason(reason).label))
 
 

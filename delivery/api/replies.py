@@ -59,7 +59,7 @@ class Reply(Endpoint):
 def last_of(sent: dict[str, Any]) -> Conversation:
     """The newest conversation of the user the body names."""
     customer = person_of({**sent, "type": ""} if by_teammate(sent) else sent)
-    found = Conversation.objects.of(customer).order_by("-updated_at", "-pk").first()
+    found = Conversation.objects.of_customer(customer).order_by("-updated_at", "-pk").first()
     if found is None:
         raise Unknown("This user has no conversation.", field="id")
     return found

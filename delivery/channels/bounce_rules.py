@@ -15,7 +15,7 @@ NO_SUCH_ADDRESS = {0, 1, 2, 3, 4, 6, 9, 10}
 # "Mailbox disabled, not accepting messages": 5.2.1. Full (5.2.2) and too long (5.2.3) pass.
 NO_SUCH_MAILBOX = {1}
 REFUSING = {"550", "551", "553", "554"}
-NOBODY = re.compile(
+NO_SUCH_MAILBOX_TEXT = re.compile(
     r"(?:no such|unknown|invalid|non-?existent|inactive|disabled|unrouteable|bad)"
     r"[\w\s'\"<>()@.,:-]{0,40}(?:user|recipient|mailbox|address|account|person|destination|domain)"
     r"|(?:user|recipient|mailbox|address|account|addressee)[\w\s'\"<>()@.,:+-]{0,80}"
@@ -24,7 +24,7 @@ NOBODY = re.compile(
     r"|no mailbox here|not our customer|user doesn't have|recipient address rejected: (?:undeliverable|user|unknown)",
     re.IGNORECASE,
 )
-POLICY = re.compile(
+POLICY_TEXT = re.compile(
     r"spam|block|black\s?list|deny|denied|polic|reputation|spf\b|dkim|dmarc|rbl\b|dnsbl|listed|relay|authentic"
     r"|rate|too many|greylist|content|virus|quota|full|sender|temporar",
     re.IGNORECASE,
@@ -43,7 +43,7 @@ OF_THE_MAIL = {552, 555}
 TOO_LARGE = re.compile(r"\b5\.(?:2\.3|3\.4)\b")
 
 
-def is_of_the_sender(code: int, words: str) -> bool:
+def refuses_the_sender(code: int, words: str) -> bool:
     """Whether the refusal of a sender is of the sender, and not of the one mail."""
     return code >= 500 and code not in OF_THE_MAIL and not TOO_LARGE.search(words)
 
@@ -67,13 +67,13 @@ def says_no_such_mailbox(words: str, *, status: str = "") -> bool:
         if subject == 1:
             return detail in NO_SUCH_ADDRESS
         if subject == 2:
-            return detail in NO_SUCH_MAILBOX or (detail == 0 and by_words(words))
-    return by_words(words)
+            return detail in NO_SUCH_MAILBOX or (detail == 0 and text_says_no_such_mailbox(words))
+    return text_says_no_such_mailbox(words)
 
 
-def by_words(words: str) -> bool:
+def text_says_no_such_mailbox(words: str) -> bool:
     """The same, where a server only says it in words: those it uses for a nuisance sender count for more."""
     code = REPLY_CODE.match(words)
     if code is not None and code[1] not in REFUSING:
         return False
-    return bool(NOBODY.search(words)) and not POLICY.search(words)
+    return bool(NO_SUCH_MAILBOX_TEXT.search(words)) and not POLICY_TEXT.search(words)

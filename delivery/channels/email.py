@@ -14,14 +14,14 @@ from django.core.mail.backends.base import BaseEmailBackend
 
 from delivery.channels import esp
 from delivery.channels.base import ChannelDown, Envelope, NoSuchMailbox, Rejected, SenderRefused, Unavailable
-from delivery.channels.bounce_rules import is_of_the_sender, names_the_sender, says_no_such_mailbox
+from delivery.channels.bounce_rules import names_the_sender, refuses_the_sender, says_no_such_mailbox
 from delivery.channels.mime import Mail, mailbox
 from delivery.channels.smtp import Closing, NotBegun
 
 # Answers by which a server speaks of itself or of who we are, not of the copy: closing, out of step, no login.
-ABOUT_ITSELF = {421, 432, 454, 503, 530, 534, 535, 538}
+ABOUT_THE_SERVER = {421, 432, 454, 503, 530, 534, 535, 538}
 # After so many copies in a row that got no answer, the next is not begun: the server is ill, and each costs a wait.
-LOST_IN_A_ROW = 2
+MAX_LOST_IN_A_ROW = 2
 # Line breaks of every kind (the email package folds at more than CR and LF) and all else that no header may hold.
 CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 HEADER_NAME = re.compile(r"[!-9;-~]+")
@@ -38,7 +38,7 @@ class Email:
     def send(self, envelope: Envelope) -> str:
         """Hand one mail over; returns the provider's id for it, by SMTP the Message-ID."""
         message = mail_of(envelope)
-        if len(self.lost) >= LOST_IN_A_ROW:
+        if len(self.lost) >= MAX_LOST_IN_A_ROW:
             words, self.lost = self.lost[-1], []
             raise ChannelDown(f"The mail server does not answer: {words}")
         if self.connection is not None:
@@ -59,7 +59,7 @@ class Email:
     def hand_over(self, message: Mail) -> str:
         """Hand a mail over on the open connection, and say in the channel's terms how it went."""
         connection, sender = self.opened(), envelope_sender(message)
-        esp.prepare(message, connection)
+        esp.add_provider_ids(message, connection)
         try:
             connection.send_messages([message])
         except NotBegun:
@@ -92,12 +92,12 @@ class Email:
     def meaning(self, code: int, words: bytes | str, *, of_recipient: bool, sender: str) -> Rejected | Unavailable:
         """What a server's refusal means for the copy, in the server's words; of its sender it says nothing lasting."""
         said = f"{code} {printable(words.decode(errors='replace') if isinstance(words, bytes) else words)}".strip()
-        if code in ABOUT_ITSELF:
+        if code in ABOUT_THE_SERVER:
             self.close()
             return ChannelDown(f"The mail server takes no mail from us: {said}")
         if code < 500:
             return Unavailable(said)
-        if names_the_sender(said, sender) or (not of_recipient and is_of_the_sender(code, said)):
+        if names_the_sender(said, sender) or (not of_recipient and refuses_the_sender(code, said)):
             return SenderRefused(f"The mail server takes no mail from {sender}: {said}")
         return NoSuchMailbox(said) if of_recipient and says_no_such_mailbox(said) else Rejected(said)
 

@@ -35,10 +35,10 @@ COPY = "outbound_copy"
 KEEP_NOTHING = {"MailerSend", "Postal"}
 NOT_LEFT = (ConnectTimeout, ProxyError, InvalidURL, MissingSchema)
 NOT_CONNECTED = (NewConnectionError, ConnectTimeoutError)
-LONGEST_WORDS = 500
+ERROR_MAX_LENGTH = 500
 
 
-def prepare(message: Mail, connection: BaseEmailBackend) -> None:
+def add_provider_ids(message: Mail, connection: BaseEmailBackend) -> None:
     """Have a mail go with what names it: to the provider's webhooks, and so that it is not taken twice."""
     name = getattr(connection, "esp_name", "")
     if not name:
@@ -55,29 +55,29 @@ def prepare(message: Mail, connection: BaseEmailBackend) -> None:
 def meaning_of(error: AnymailError) -> Rejected | Unavailable | None:
     """What an error means for the mail; None where nobody can know whether it was taken."""
     if isinstance(error, AnymailRecipientsRefused):
-        return refused(error)
+        return refusal_of(error)
     if isinstance(error, AnymailInvalidAddress | AnymailSerializationError | AnymailUnsupportedFeature):
-        return Rejected(f"The provider cannot send this mail: {words_of(error)}")
+        return Rejected(f"The provider cannot send this mail: {error_text(error)}")
     if not isinstance(error, AnymailAPIError):
         return None
     if error.status_code is None:
-        down = ChannelDown(f"The provider cannot be reached: {words_of(error)}")
+        down = ChannelDown(f"The provider cannot be reached: {error_text(error)}")
         return down if has_not_left(error.__cause__) else None
-    if error.status_code in OF_THE_SENDER and says_not_this_sender(words_of(error)):
-        return SenderRefused(f"The provider takes no mail from this sender: {words_of(error)}")
+    if error.status_code in OF_THE_SENDER and says_not_this_sender(error_text(error)):
+        return SenderRefused(f"The provider takes no mail from this sender: {error_text(error)}")
     if error.status_code in NOT_NOW:
-        return ChannelDown(f"The provider takes no mail from us: {words_of(error)}")
+        return ChannelDown(f"The provider takes no mail from us: {error_text(error)}")
     if error.status_code in TRY_LATER:
-        return Unavailable(words_of(error))
+        return Unavailable(error_text(error))
     if 400 <= error.status_code < 500 and error.status_code != HAD_BEFORE:
-        return Rejected(words_of(error))
+        return Rejected(error_text(error))
     return None
 
 
-def refused(error: AnymailRecipientsRefused) -> Rejected:
+def refusal_of(error: AnymailRecipientsRefused) -> Rejected:
     """What it means that the provider will not write to this address."""
     status = getattr(error.email_message, "anymail_status", None)
-    words = words_of(error)
+    words = error_text(error)
     if getattr(status, "status", None) == {"invalid"} or says_no_such_mailbox(words):
         return NoSuchMailbox(words)
     return Rejected(words)
@@ -94,8 +94,8 @@ def has_not_left(cause: BaseException | None) -> bool:
     return isinstance(inner, NOT_CONNECTED) or (isinstance(cause, SSLError) and "CERTIFICATE" in str(cause).upper())
 
 
-def words_of(error: AnymailError) -> str:
+def error_text(error: AnymailError) -> str:
     """The provider's own words, on a line or two."""
     if error.response is None:
-        return " ".join(str(error).split())[:LONGEST_WORDS]
-    return f"{error.response.status_code} {' '.join(str(error.response.text).split())}"[:LONGEST_WORDS].strip()
+        return " ".join(str(error).split())[:ERROR_MAX_LENGTH]
+    return f"{error.response.status_code} {' '.join(str(error.response.text).split())}"[:ERROR_MAX_LENGTH].strip()

@@ -23,15 +23,15 @@ from requests import Response
 from requests.adapters import HTTPAdapter
 
 from delivery.channels.base import Answers, ChannelDown, Envelope, NoSuchDevice, Rejected, Unavailable
-from delivery.channels.esp import LONGEST_WORDS, has_not_left
+from delivery.channels.esp import ERROR_MAX_LENGTH, has_not_left
 
-AT_ONCE = 20
+PARALLEL_REQUESTS = 20
 # Firebase takes 4,096 bytes in all; a phone shows the first few hundred letters.
-LONGEST_TITLE, LONGEST_BODY = 300, 2000
+TITLE_MAX_BYTES, BODY_MAX_BYTES = 300, 2000
 # Answers that speak of us, so the next push would hear the same: no login, no permission, no such project.
 ABOUT_US = {401, 403, 404}
 TRY_LATER = {429, 500, 503}
-LONGEST_WAIT = timedelta(days=1)
+MAX_RETRY_AFTER = timedelta(days=1)
 
 
 class Firebase:
@@ -56,7 +56,7 @@ class Firebase:
         except ChannelDown as down:
             return [dict.fromkeys(envelope.to, down) for envelope in envelopes]
         pushes = [(envelope, token) for envelope in envelopes for token in envelope.to]
-        with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
+        with ThreadPoolExecutor(max_workers=PARALLEL_REQUESTS) as pool:
             said = list(pool.map(lambda push: send(app, *push), pushes))
         answers: list[dict[str, str | BaseException]] = [{} for _ in envelopes]
         places = (place for place, envelope in enumerate(envelopes) for _ in envelope.to)
@@ -73,9 +73,9 @@ class Firebase:
             if not login.valid:
                 login.refresh(partial(Request(), timeout=settings.PUSH_TIMEOUT))
         except GoogleAuthError as wrong:
-            raise no_login(wrong) from wrong
+            raise login_refused(wrong) from wrong
         except Exception as wrong:  # Whatever it was, nothing has left.
-            raise ChannelDown(f"FCM_CREDENTIALS cannot be used: {in_short(wrong)}") from wrong
+            raise ChannelDown(f"FCM_CREDENTIALS cannot be used: {one_line(wrong)}") from wrong
         return self.app
 
     def close(self) -> None:
@@ -95,7 +95,7 @@ def app_of(given: str) -> firebase_admin.App:
     # the library has no setting for it.
     service = messaging._get_messaging_service(app)  # noqa: SLF001
     for scheme in ("https://", "http://", "https://fcm.googleapis.com"):
-        service._client.session.mount(scheme, HTTPAdapter(pool_maxsize=AT_ONCE, max_retries=0))  # noqa: SLF001
+        service._client.session.mount(scheme, HTTPAdapter(pool_maxsize=PARALLEL_REQUESTS, max_retries=0))  # noqa: SLF001
     service._fcm_url = f"{settings.FCM_URL}/v1/projects/{app.project_id}/messages:send"  # noqa: SLF001
     return app
 
@@ -110,7 +110,7 @@ def send(app: firebase_admin.App, envelope: Envelope, token: str) -> str | BaseE
 
 def push_of(envelope: Envelope, token: str) -> messaging.Message:
     """A push as Firebase takes it. One that comes twice after all takes the first one's place on the phone."""
-    title, body = cut(envelope.subject, LONGEST_TITLE), cut(envelope.text.strip(), LONGEST_BODY)
+    title, body = truncate_text(envelope.subject, TITLE_MAX_BYTES), truncate_text(envelope.text.strip(), BODY_MAX_BYTES)
     web_link = envelope.link if envelope.link.lower().startswith("https://") else None
     data = {"outbound_token": envelope.token, "link": envelope.link}
     return messaging.Message(
@@ -129,7 +129,7 @@ def push_of(envelope: Envelope, token: str) -> messaging.Message:
     )
 
 
-def cut(text: str, most: int) -> str:
+def truncate_text(text: str, most: int) -> str:
     """The text in at most so many bytes."""
     if len(text.encode()) <= most:
         return text
@@ -139,10 +139,10 @@ def cut(text: str, most: int) -> str:
 def meaning_of(wrong: Exception) -> BaseException:
     """What an error means for the push; the error itself where nobody can know whether it was taken."""
     if isinstance(wrong, GoogleAuthError):
-        return no_login(wrong)
+        return login_refused(wrong)
     if not isinstance(wrong, exceptions.FirebaseError):
         return wrong
-    response, words = wrong.http_response, in_short(wrong)
+    response, words = wrong.http_response, one_line(wrong)
     if response is None:
         return ChannelDown(f"Firebase cannot be reached: {words}") if has_not_left(wrong.cause) else wrong
     if isinstance(wrong, messaging.UnregisteredError) or is_about_the_token(response):
@@ -155,13 +155,13 @@ def meaning_of(wrong: Exception) -> BaseException:
     if response.status_code in ABOUT_US:
         return ChannelDown(f"Firebase takes no push from us: {response.status_code} {words}")
     if response.status_code in TRY_LATER:
-        return Unavailable(f"{response.status_code} {words}", after=wait_of(response))
+        return Unavailable(f"{response.status_code} {words}", after=retry_after(response))
     return Rejected(words) if 400 <= response.status_code < 500 and response.status_code != 408 else wrong
 
 
-def no_login(wrong: GoogleAuthError) -> ChannelDown:
+def login_refused(wrong: GoogleAuthError) -> ChannelDown:
     """That Google does not log us in."""
-    return ChannelDown(f"Google does not log us in by FCM_CREDENTIALS: {in_short(wrong)}")
+    return ChannelDown(f"Google does not log us in by FCM_CREDENTIALS: {one_line(wrong)}")
 
 
 def is_about_the_token(response: Response) -> bool:
@@ -177,18 +177,18 @@ def is_about_the_token(response: Response) -> bool:
     return "message.token" in fields or "registration token" in str(error.get("message", ""))
 
 
-def wait_of(response: Response) -> timedelta:
+def retry_after(response: Response) -> timedelta:
     """How long Firebase asks to be left alone."""
     asked = response.headers.get("Retry-After", "").strip()
     if asked.isascii() and asked.isdecimal():
-        return min(timedelta(seconds=int(asked[:6])), LONGEST_WAIT)
+        return min(timedelta(seconds=int(asked[:6])), MAX_RETRY_AFTER)
     try:
         until = parsedate_to_datetime(asked) - parsedate_to_datetime(response.headers.get("Date", ""))
     except (ValueError, TypeError):
         return timedelta(0)
-    return max(timedelta(0), min(until, LONGEST_WAIT))
+    return max(timedelta(0), min(until, MAX_RETRY_AFTER))
 
 
-def in_short(wrong: Exception) -> str:
+def one_line(wrong: Exception) -> str:
     """Its words on one line."""
-    return " ".join(f"{wrong}".split())[:LONGEST_WORDS]
+    return " ".join(f"{wrong}".split())[:ERROR_MAX_LENGTH]

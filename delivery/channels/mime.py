@@ -24,10 +24,10 @@ from django.core.mail.message import (
 from django.core.validators import validate_email
 
 UTF_8 = "utf-8"
-FOLD = policy.compat32.clone(linesep="\r\n")
+FOLDING_POLICY = policy.compat32.clone(linesep="\r\n")
 # A header line of at most so many characters is never folded, by Django (a subject) or by the email package.
-SHORT = 76
-FULL = 78
+UNFOLDED_MAX_LENGTH = 76
+LINE_MAX_LENGTH = 78
 PRINTABLE = re.compile(r"[!-~](?:[ -~]*[!-~])?")
 # Without a place to fold it; where it is too long for its line, the email package begins a new line for it.
 ONE_WORD = re.compile(r"[!-+\--:<-~]+")
@@ -51,7 +51,10 @@ class Mail(EmailMultiAlternatives):
         """What `message().as_bytes(linesep="\\r\\n")` would be; ValueError where no mail can be made of it."""
         if self.is_out_of_the_ordinary():
             return self.message().as_bytes(linesep="\r\n")  # type: ignore[call-arg]
-        parts = [part(str(self.body), "plain"), *(part(str(text), "html") for text, _html in self.alternatives)]
+        parts = [
+            mime_part(str(self.body), "plain"),
+            *(mime_part(str(text), "html") for text, _html in self.alternatives),
+        ]
         if len(parts) == 1:
             head, body = parts[0].split(b"\r\n\r\n", 1)
             return b"%b\r\n%b\r\n%b" % (head, self.headers(), body)
@@ -79,34 +82,34 @@ class Mail(EmailMultiAlternatives):
     def headers(self) -> bytes:
         """Return the headers that do not depend on the parts, in Django's order."""
         lines = [
-            header("Subject", str(self.subject)),
-            header("From", self.from_email),
-            header("To", ", ".join(self.to)),
+            header_lines("Subject", str(self.subject)),
+            header_lines("From", self.from_email),
+            header_lines("To", ", ".join(self.to)),
         ]
         if self.reply_to:
-            lines.append(header("Reply-To", ", ".join(self.reply_to)))
-        lines.append(header("Date", formatdate(localtime=settings.EMAIL_USE_LOCALTIME)))
-        lines += [header(name, value) for name, value in self.extra_headers.items()]
+            lines.append(header_lines("Reply-To", ", ".join(self.reply_to)))
+        lines.append(header_lines("Date", formatdate(localtime=settings.EMAIL_USE_LOCALTIME)))
+        lines += [header_lines(name, value) for name, value in self.extra_headers.items()]
         return b"".join(lines)
 
 
-def header(name: str, value: str) -> bytes:
+def header_lines(name: str, value: str) -> bytes:
     """Return a header's line or lines; ValueError where it would break out of them."""
     length = len(name) + 2 + len(value)
-    if length <= SHORT and PRINTABLE.fullmatch(value):
+    if length <= UNFOLDED_MAX_LENGTH and PRINTABLE.fullmatch(value):
         return f"{name}: {value}\r\n".encode()
-    if length > FULL and ONE_WORD.fullmatch(value):
+    if length > LINE_MAX_LENGTH and ONE_WORD.fullmatch(value):
         return f"{name}: \r\n {value}\r\n".encode()
-    return folded(name, value)
+    return fold_header(name, value)
 
 
 @lru_cache(maxsize=256)
-def folded(name: str, value: str) -> bytes:
+def fold_header(name: str, value: str) -> bytes:
     """Return a header as Django and the email package encode and fold it."""
-    return FOLD.fold_binary(*forbid_multi_line_headers(name, value, UTF_8))
+    return FOLDING_POLICY.fold_binary(*forbid_multi_line_headers(name, value, UTF_8))
 
 
-def part(text: str, subtype: str) -> bytes:
+def mime_part(text: str, subtype: str) -> bytes:
     """Return one text with its headers."""
     content = text.encode()
     if max(map(len, content.split(b"\n"))) > RFC5322_EMAIL_LINE_LENGTH_LIMIT:

@@ -69,7 +69,7 @@ class Connection(smtplib.SMTP):
             raise
         except smtplib.SMTPServerDisconnected as lost:
             raise NotBegun(*lost.args) from lost
-        self.send(dotted(content))
+        self.send(dot_stuff(content))
         code, words = self.getreply()
         if code in ACCEPTED:
             return refused
@@ -96,18 +96,18 @@ class Connection(smtplib.SMTP):
         try:
             for line in commands:
                 if not at_once:
-                    if refusal_in(answers, sender, recipients):
+                    if refusal_of(answers, sender, recipients):
                         break
                     self.send(line)
                 answers.append(self.answer(hoped_for=SEND_THE_TEXT if line is commands[-1] else ACCEPTED))
         except smtplib.SMTPServerDisconnected as lost:
-            if refusal := refusal_in(answers, sender, recipients):
+            if refusal := refusal_of(answers, sender, recipients):
                 raise refusal from lost
             raise
-        if refusal := refusal_in(answers, sender, recipients):
+        if refusal := refusal_of(answers, sender, recipients):
             self.call_off(text_is_awaited=answers[-1][0] in SEND_THE_TEXT)
             raise refusal
-        return refused_in(answers, recipients)
+        return refused_recipients(answers, recipients)
 
     def answer(self, *, hoped_for: range) -> Answer:
         """Read one answer; what is neither hoped for nor a refusal ends the connection."""
@@ -168,14 +168,14 @@ class EmailBackend(smtp.EmailBackend):
         return True
 
 
-def refusal_in(answers: list[Answer], sender: str, recipients: list[str]) -> smtplib.SMTPException | None:
+def refusal_of(answers: list[Answer], sender: str, recipients: list[str]) -> smtplib.SMTPException | None:
     """What the answers so far to MAIL, each RCPT and DATA come to; None as long as the mail may go on."""
     if not answers:
         return None
     code, words = answers[0]
     if code not in ACCEPTED:
         return smtplib.SMTPSenderRefused(code, words, sender)
-    refused = refused_in(answers, recipients)
+    refused = refused_recipients(answers, recipients)
     if len(refused) == len(set(recipients)):
         return smtplib.SMTPRecipientsRefused(refused)
     if len(answers) == len(recipients) + 2 and answers[-1][0] not in SEND_THE_TEXT:
@@ -183,7 +183,7 @@ def refusal_in(answers: list[Answer], sender: str, recipients: list[str]) -> smt
     return None
 
 
-def refused_in(answers: list[Answer], recipients: list[str]) -> dict[str, Answer]:
+def refused_recipients(answers: list[Answer], recipients: list[str]) -> dict[str, Answer]:
     """The recipients that the answers to MAIL, each RCPT and DATA refuse."""
     return {each: answer for each, answer in zip(recipients, answers[1:], strict=False) if answer[0] not in ACCEPTED}
 
@@ -197,7 +197,7 @@ def command(verb: str, address: str, options: Sequence[str]) -> bytes:
     return f"{line}\r\n".encode("ascii")
 
 
-def dotted(content: bytes) -> bytes:
+def dot_stuff(content: bytes) -> bytes:
     """Return a mail as it is sent: its lines never mistaken for the end, then the end."""
     if b"\n." in content or content.startswith(b"."):
         content = DOT_AT_A_START.sub(b"..", content)

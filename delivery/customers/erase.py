@@ -36,7 +36,7 @@ KEPT |= {"unsubscribed_from_emails", "has_hard_bounced", "marked_email_as_spam",
 def erase(customer: Customer, *, at: datetime) -> None:
     """Blank everything that says who a customer is, and archive what is left; again is no harm."""
     named_there = in_their_place(customer).values_list("customer_id", flat=True)
-    locks.lock_all_of({customer.pk, *named_there})
+    locks.lock_customers_with_rows({customer.pk, *named_there})
     locked = Customer.objects.get(pk=customer.pk)
     names = names_of(locked)
     blank_addresses(locked)

@@ -41,14 +41,14 @@ AS_MATCHED = View(
 )
 
 
-def blocked(message: Message) -> str:
+def unreachable_reason_sql(message: Message) -> str:
     """SQL for the reason the customer `c` cannot be reached, NULL where nothing stands in the way."""
     rows = (UNREACHABLE_ALONE if message.to_customer_id else UNREACHABLE)[Channel(message.channel)]
     archived = f"WHEN c.archived_at IS NOT NULL THEN '{Reason.ARCHIVED}'"
     return f"(CASE {archived}" + "".join(f" WHEN {sql} THEN '{reason}'" for reason, sql in rows) + " END)"
 
 
-def has_left(record: str = "r") -> str:
+def has_left_sql(record: str = "r") -> str:
     """SQL for whether a record is about a company that its customer is not a member of, or that is archived.
 
     A subquery with a value, as PostgreSQL may answer an EXISTS by reading all memberships into memory.
@@ -65,13 +65,13 @@ INBOX = "lower(btrim(c.email))"
 NO_INBOX = "NULL::text"
 
 
-def inbox(message: Message) -> str:
+def inbox_sql(message: Message) -> str:
     """SQL for the inbox a copy to the customer `c` goes to; NULL where one inbox may get the message twice."""
     once = message.channel == Channel.EMAIL and message.same_inbox_once and not message.to_customer_id
     return INBOX if once else NO_INBOX
 
 
-def reachable(channel: str) -> str:
+def reachable_sql(channel: str) -> str:
     """SQL that holds where the customer `c` can be reached by a channel."""
     return "(" + " AND ".join(["TRUE", *(f"NOT ({sql})" for _, sql in UNREACHABLE[Channel(channel)])]) + ")"
 
@@ -83,7 +83,7 @@ def condition_of(message: Message, *, view: View = TODAY, prefix: str = "p") -> 
     return compile_tree(message.audience.tree, view=view, prefix=prefix)
 
 
-def openings(window: delivery_window.Window, zone_of: str, *, at: datetime) -> tuple[datetime, dict[str, str]]:
+def next_openings(window: delivery_window.Window, zone_of: str, *, at: datetime) -> tuple[datetime, dict[str, str]]:
     """When the window opens next: by the workspace's clock, and for customers' zones by name where theirs decide."""
     workspace = Workspace.current().tz
     own = delivery_window.next_opening(window, at, workspace)
@@ -93,7 +93,7 @@ def openings(window: delivery_window.Window, zone_of: str, *, at: datetime) -> t
     return own, {name: opening.isoformat() for name, opening in by_zone.items() if opening != own}
 
 
-def opening(
+def next_opening(
     window: delivery_window.Window, zone_of: str, zone_name: str, *, workspace: ZoneInfo, at: datetime
 ) -> datetime:
     """When a window is next open for a customer in that zone; `at` itself while it is."""

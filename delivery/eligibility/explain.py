@@ -66,15 +66,15 @@ BY_STATUS: dict[Status, Verdict | None] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Judged:
+class EvaluatedNode:
     """A rule or a group as the judge saw it; `value` is what the rule saw, None where that is unknown."""
 
     node: Rule | Group
     holds: bool
     value: Any = None
-    inner: tuple["Judged", ...] = ()
+    inner: tuple["EvaluatedNode", ...] = ()
 
-    def leaves(self) -> Iterator["Judged"]:
+    def leaves(self) -> Iterator["EvaluatedNode"]:
         """Every rule in it, in reading order."""
         if isinstance(self.node, Rule):
             yield self
@@ -88,7 +88,7 @@ class Pair:
 
     company: Company | None
     matches: bool
-    tree: Judged
+    tree: EvaluatedNode
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,13 +135,13 @@ def explain(message: Message, customer: Customer, *, at: datetime) -> Explanatio
             pairs, asks_role = evaluate_rules(message, customer, at=at)
         except RuleError as wrong:
             trouble = str(wrong)
-    unreachable = reasons(message, customer)
+    unreachable = unreachable_reasons(message, customer)
     capped_until = free_at(message, customer, at=at)
     records = {
         record.company_id: record
         for record in message.records.filter(customer=customer).select_related("company", "version", "message")
     }
-    asked = Asked(message, customer, trouble, unreachable, capped_until, companies_of(customer))
+    asked = SharedFacts(message, customer, trouble, unreachable, capped_until, companies_of(customer))
     window, zone = message.parsed_window, zone_of(message, customer)
     return Explanation(
         message=message,
@@ -149,7 +149,7 @@ def explain(message: Message, customer: Customer, *, at: datetime) -> Explanatio
         at=at,
         cases=tuple(
             asked.case(company, of, records.get(company.pk if company else None))
-            for company, of in split(message, pairs, records)
+            for company, of in possible_copies(message, pairs, records)
         ),
         trouble=trouble,
         is_user=customer.role == "user",
@@ -168,7 +168,7 @@ def companies_of(customer: Customer) -> frozenset[int]:
     return frozenset(Company.objects.present().filter(memberships__customer=customer).values_list("pk", flat=True))
 
 
-def split(
+def possible_copies(
     message: Message, pairs: tuple[Pair, ...], records: dict[int | None, DeliveryRecord]
 ) -> list[tuple[Company | None, tuple[Pair, ...]]]:
     """The copies there can be: one, or one for each company the customer is in or had a copy about."""
@@ -183,7 +183,7 @@ def split(
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class SharedFacts:
     """What is the same for every copy."""
 
     message: Message
@@ -229,7 +229,9 @@ def evaluate_rules(message: Message, customer: Customer, *, at: datetime) -> tup
     compiler = Compiler(catalogue=CustomAttribute.objects.catalogue(), zone=Workspace.current().tz)
     whole = compiler.compile(tree)
     columns = [
-        sql for node in walk(tree) for sql in (f"({node_expression(compiler, node)}) IS TRUE", value(compiler, node))
+        sql
+        for node in walk_tree(tree)
+        for sql in (f"({node_expression(compiler, node)}) IS TRUE", value_expression(compiler, node))
     ]
     company = COMPANY_OF_PAIR if whole.sees_company or message.goes_per_company else ""
     pair = "k.id" if company else "NULL::bigint"
@@ -244,23 +246,25 @@ def evaluate_rules(message: Message, customer: Customer, *, at: datetime) -> tup
     if len(rows) > 1:
         rows = [row for row in rows if row[0] is not None] or rows[:1]
     companies = Company.objects.in_bulk({row[0] for row in rows if row[0]})
-    pairs = [Pair(company=companies.get(row[0]), matches=row[1], tree=rebuilt(tree, iter(row[2:]))) for row in rows]
+    pairs = [
+        Pair(company=companies.get(row[0]), matches=row[1], tree=rebuild_tree(tree, iter(row[2:]))) for row in rows
+    ]
     return tuple(sorted(pairs, key=lambda p: (not p.matches, str(p.company)))), compiler.asks_role
 
 
-def walk(node: Rule | Group) -> Iterator[Rule | Group]:
+def walk_tree(node: Rule | Group) -> Iterator[Rule | Group]:
     """A tree in reading order, each group before what is in it."""
     yield node
     if isinstance(node, Group):
         for inner in node.rules:
-            yield from walk(inner)
+            yield from walk_tree(inner)
 
 
-def rebuilt(node: Rule | Group, answers: Iterator[Any]) -> Judged:
+def rebuild_tree(node: Rule | Group, answers: Iterator[Any]) -> EvaluatedNode:
     """The tree again, with what the judge answered in the same order."""
     held, seen = next(answers), next(answers)
-    inner = tuple(rebuilt(rule, answers) for rule in node.rules) if isinstance(node, Group) else ()
-    return Judged(node=node, holds=held, value=seen, inner=inner)
+    inner = tuple(rebuild_tree(rule, answers) for rule in node.rules) if isinstance(node, Group) else ()
+    return EvaluatedNode(node=node, holds=held, value=seen, inner=inner)
 
 
 def node_expression(compiler: Compiler, node: Rule | Group) -> str:
@@ -268,7 +272,7 @@ def node_expression(compiler: Compiler, node: Rule | Group) -> str:
     return compiler.group(node) if isinstance(node, Group) else compiler.rule(node)
 
 
-def value(compiler: Compiler, node: Rule | Group) -> str:
+def value_expression(compiler: Compiler, node: Rule | Group) -> str:
     """SQL for what a rule looks at."""
     if isinstance(node, Group):
         return "NULL"
@@ -280,7 +284,7 @@ def value(compiler: Compiler, node: Rule | Group) -> str:
     return compiler.column(attribute)
 
 
-def reasons(message: Message, customer: Customer) -> tuple[Reason, ...]:
+def unreachable_reasons(message: Message, customer: Customer) -> tuple[Reason, ...]:
     """Everything that keeps this customer from being reached by this message's channel."""
     table = conditions.UNREACHABLE_ALONE if message.to_customer_id else conditions.UNREACHABLE
     rows = ((Reason.ARCHIVED, "c.archived_at IS NOT NULL"), *table[Channel(message.channel)])

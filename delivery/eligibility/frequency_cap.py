@@ -16,8 +16,8 @@ from delivery.models import IN_AN_INBOX, DeliveryRecord, Reason, Status
 GIVE_UP_AFTER = timedelta(days=7)
 SLICE = 5_000
 
-MINE = "SELECT id FROM audiences_customer WHERE id = ANY(%s) FOR NO KEY UPDATE SKIP LOCKED"
-HAD = (
+LOCK_CUSTOMERS = "SELECT id FROM audiences_customer WHERE id = ANY(%s) FOR NO KEY UPDATE SKIP LOCKED"
+RECENT_MESSAGES = (
     "SELECT r.customer_id, coalesce(r.sent_at, r.taken_at), r.status FROM delivery_deliveryrecord r"
     " JOIN messaging_message m ON m.id = r.message_id WHERE r.customer_id = ANY(%s) AND r.status = ANY(%s)"
     " AND m.to_customer_id IS NULL AND coalesce(r.sent_at, r.taken_at) > %s ORDER BY 2"
@@ -32,7 +32,7 @@ class Limit:
     within: timedelta
 
     @classmethod
-    def of(cls, most: int | None, days: int) -> "Limit | None":
+    def from_settings(cls, most: int | None, days: int) -> "Limit | None":
         """The cap of these settings; None where there is none."""
         return None if most is None else cls(most, timedelta(days=days))
 
@@ -53,16 +53,16 @@ class Cap:
         had = self.had[customer]
         return self.at if len(had) < self.most else had[len(had) - self.most] + self.within
 
-    def take(self, customer: int) -> None:
+    def count_message(self, customer: int) -> None:
         """Count one more."""
         self.had[customer].append(self.at)
         self.expecting.add(customer)
 
 
-def lock(customers: Collection[int]) -> set[int]:
+def lock_customers(customers: Collection[int]) -> set[int]:
     """Lock the rows of these customers; returns those nobody else has, as nobody is waited for."""
     with connection.cursor() as cursor:
-        cursor.execute(MINE, [list(customers)])
+        cursor.execute(LOCK_CUSTOMERS, [list(customers)])
         return {pk for (pk,) in cursor.fetchall()}
 
 
@@ -70,7 +70,7 @@ def cap_of(customers: Collection[int], *, most: int, days: int, at: datetime) ->
     """Count what these customers had. Their rows are locked before, or the count is old news when it is used."""
     cap = Cap(most, timedelta(days=days), at)
     with connection.cursor() as cursor:
-        cursor.execute(HAD, [list(customers), list(IN_AN_INBOX), at - cap.within])
+        cursor.execute(RECENT_MESSAGES, [list(customers), list(IN_AN_INBOX), at - cap.within])
         for customer, moment, status in cursor.fetchall():
             cap.had[customer].append(moment)
             if status == Status.SENDING:
@@ -78,7 +78,7 @@ def cap_of(customers: Collection[int], *, most: int, days: int, at: datetime) ->
     return cap
 
 
-def ask_again(*, at: datetime) -> int:
+def recheck_capped_records(*, at: datetime) -> int:
     """Have all that wait for the cap asked about again, as it is another one now; returns how many do.
 
     Committed in slices, so that nobody is kept waiting: not to be called within a transaction.

@@ -33,7 +33,7 @@ class Live:
 
     def opening(self, zone_name: str, *, workspace: ZoneInfo, at: datetime) -> datetime:
         """When it may next be delivered to a customer in that zone; `at` itself while the window is open."""
-        return conditions.opening(self.window, self.window_zone, zone_name, workspace=workspace, at=at)
+        return conditions.next_opening(self.window, self.window_zone, zone_name, workspace=workspace, at=at)
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +72,7 @@ class LiveMessages:
 KEPT: dict[str, LiveMessages] = {}
 
 
-KEEPING = Lock()
+CACHE_LOCK = Lock()
 
 
 def forget_live_messages() -> None:
@@ -80,7 +80,7 @@ def forget_live_messages() -> None:
     KEPT.clear()
 
 
-def kept(*, database: str) -> LiveMessages | None:
+def cached_live_messages(*, database: str) -> LiveMessages | None:
     """What this process has compiled, of whichever generation; None before the first visit."""
     return KEPT.get(database)
 
@@ -89,16 +89,16 @@ def live_messages(*, generation: int, database: str) -> LiveMessages:
     """Return all live messages compiled, from what this process keeps unless something changed since."""
     here = KEPT.get(database)
     if here is None or here.generation != generation:
-        with KEEPING:
+        with CACHE_LOCK:
             found = KEPT.get(database)
             # Whoever waited here uses what the one before them has compiled, unless it is old news by now.
             if found is None or found is here or found.generation < generation:
-                found = KEPT[database] = read_live_messages()
+                found = KEPT[database] = load_live_messages()
         return found
     return here
 
 
-def names_in(message: Message) -> tuple[str, ...]:
+def in_app_variables(message: Message) -> tuple[str, ...]:
     """The variables an in-app message uses; none where a company's are among them, or the text cannot be read."""
     if message.channel != Channel.IN_APP or message.per_company or message.version is None:
         return ()
@@ -108,7 +108,7 @@ def names_in(message: Message) -> tuple[str, ...]:
         return ()
 
 
-def read_live_messages() -> LiveMessages:
+def load_live_messages() -> LiveMessages:
     """Read and compile every live message to an audience; one whose rules no longer make sense is left out."""
     workspace = Workspace.current()
     catalogue = CustomAttribute.objects.catalogue()
@@ -137,8 +137,8 @@ def read_live_messages() -> LiveMessages:
             window=message.parsed_window,
             window_zone=message.window_zone,
             condition=condition,
-            reachable=conditions.reachable(message.channel),
-            names=names_in(message),
+            reachable=conditions.reachable_sql(message.channel),
+            names=in_app_variables(message),
         )
         (ongoing if is_ongoing else one_off).append(live)
     kinds = {(Scope.CUSTOMER, name): kind for name, kind in catalogue.customer.items()}

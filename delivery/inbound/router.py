@@ -111,9 +111,9 @@ def whom_it_answers(letter: InboundEmail) -> Referent | None:
     """What a mail is an answer to: by the address it went to, else by the Message-ID of ours it names."""
     forged = []
     for address in letter.recipients:
-        if (named := reply_addresses.answered_at(address)) is not None:
+        if (named := reply_addresses.referent_of_reply(address)) is not None:
             return named
-        if reply_addresses.holds_a_token(address):
+        if reply_addresses.has_token(address):
             forged.append(address)
     named = feedback.find(message_ids=tuple(letter.answers))
     if named is None and forged:

@@ -14,8 +14,8 @@ from messaging import authoring, content
 from messaging.content.plain_text import as_text
 from messaging.models import Channel, Message, Sender, SendType
 
-LONGEST_TITLE = 80
-WHY_NOT: dict[Reason, str] = {
+TITLE_MAX_LENGTH = 80
+UNREACHABLE_ERRORS: dict[Reason, str] = {
     Reason.NO_EMAIL: "{customer} has no email address.",
     Reason.BOUNCED: "An email to {customer} bounced. Clear that on their profile once the address is right.",
     Reason.COMPLAINED: "{customer} marked an email as spam. Clear that on their profile if they want to hear from you.",
@@ -24,12 +24,12 @@ WHY_NOT: dict[Reason, str] = {
 }
 
 
-def unreachable(customer: Customer, *, channel: str) -> Reason | None:
+def unreachable_reason(customer: Customer, *, channel: str) -> Reason | None:
     """Why this customer cannot be written to alone by this channel; None where nothing stands in the way.
 
     The unsubscribed can: whoever lets them be written to warns first (the console) or refuses (the API).
     """
-    blocked = conditions.blocked(Message(channel=channel, to_customer=customer))
+    blocked = conditions.unreachable_reason_sql(Message(channel=channel, to_customer=customer))
     with connection.cursor() as cursor:
         cursor.execute(f"SELECT {blocked} FROM audiences_customer c WHERE c.id = %s", [customer.pk])
         row = cursor.fetchone()
@@ -54,11 +54,11 @@ def send_to_one(
 
     `reserved` is a key kept for this one message, so that whoever asks twice can find the first. The caller nudges.
     """
-    if reason := unreachable(customer, channel=channel):
-        raise ValidationError({"channel": WHY_NOT[reason].format(customer=customer)})
-    if lacking := missing(channel=channel, sender=sender, subject=subject, body=body):
+    if reason := unreachable_reason(customer, channel=channel):
+        raise ValidationError({"channel": UNREACHABLE_ERRORS[reason].format(customer=customer)})
+    if lacking := missing_fields(channel=channel, sender=sender, subject=subject, body=body):
         raise ValidationError(lacking)
-    company = about(customer, company=company, texts=(subject, body, link))
+    company = company_of_text(customer, company=company, texts=(subject, body, link))
     with transaction.atomic():
         message = Message(
             pk=reserved,
@@ -75,10 +75,10 @@ def send_to_one(
         message.save(force_insert=True)
         authoring.revise(message, subject=subject, body=body, link=link, by=by, at=at)
         launch.launch(message, at=at)
-        return direct.write_to(customer, message, at=at, company=company)
+        return direct.insert_direct_record(customer, message, at=at, company=company)
 
 
-def missing(*, channel: str, sender: Sender | None, subject: str, body: str) -> dict[str, str]:
+def missing_fields(*, channel: str, sender: Sender | None, subject: str, body: str) -> dict[str, str]:
     """What it cannot be sent without, by field."""
     needed = {
         "sender": (sender is not None, "Choose who the message is from."),
@@ -88,7 +88,7 @@ def missing(*, channel: str, sender: Sender | None, subject: str, body: str) -> 
     return {field: sentence for field, (there, sentence) in needed.items() if not there}
 
 
-def about(customer: Customer, *, company: Company | None, texts: tuple[str, ...]) -> Company | None:
+def company_of_text(customer: Customer, *, company: Company | None, texts: tuple[str, ...]) -> Company | None:
     """The company the text is about, None where it names none; ValidationError where one must be chosen."""
     try:
         if not content.uses_company(*texts):
@@ -107,12 +107,14 @@ def about(customer: Customer, *, company: Company | None, texts: tuple[str, ...]
 def title_of(subject: str, body: str) -> str:
     """What the team sees it listed as: its subject, or its first words."""
     words = " ".join((subject or as_text(body)).split())
-    if len(words) > LONGEST_TITLE:
-        return f"{words[: LONGEST_TITLE - 1].rstrip()}…"
+    if len(words) > TITLE_MAX_LENGTH:
+        return f"{words[: TITLE_MAX_LENGTH - 1].rstrip()}…"
     return words or "Message"
 
 
-def write_to(customer: Customer, message: Message, *, at: datetime, company: Company | None = None) -> DeliveryRecord:
+def insert_direct_record(
+    customer: Customer, message: Message, *, at: datetime, company: Company | None = None
+) -> DeliveryRecord:
     """Write down the one record of a message to one person, that it may be handed over at once (behaviour 4.12)."""
     in_app = message.channel == Channel.IN_APP
     return DeliveryRecord.objects.create(

@@ -14,7 +14,7 @@ from delivery.models import IN_AN_INBOX, Reason
 from messaging.models import Message, State
 
 # How many customers an estimate asks.
-SAMPLED = 20_000
+SAMPLE_SIZE = 20_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +28,7 @@ class Forecast:
     exact: bool = True
 
 
-def forecast_soon(message: Message, *, at: datetime, within: timedelta) -> Forecast:
+def forecast_within(message: Message, *, at: datetime, within: timedelta) -> Forecast:
     """Count who matches now; where that takes longer than `within`, estimate it from about 20,000 customers."""
     try:
         with transaction.atomic(), connection.cursor() as cursor:
@@ -40,11 +40,11 @@ def forecast_soon(message: Message, *, at: datetime, within: timedelta) -> Forec
     except OperationalError as wrong:
         if not isinstance(wrong.__cause__, psycopg.errors.QueryCanceled):
             raise
-        return forecast(message, at=at, of_every=max(1, customers_about() // SAMPLED))
+        return forecast(message, at=at, of_every=max(1, estimate_customer_count() // SAMPLE_SIZE))
     return found
 
 
-def customers_about() -> int:
+def estimate_customer_count() -> int:
     """How many customers there are, as the planner believes."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT reltuples::bigint FROM pg_class WHERE oid = 'audiences_customer'::regclass")
@@ -63,13 +63,13 @@ def forecast(message: Message, *, at: datetime, of_every: int = 1) -> Forecast:
     pairs = condition.pairs(
         per_company=per_company,
         columns=(
-            f", coalesce({conditions.blocked(message)}, CASE {no_company} END) AS blocked,"
-            f" {conditions.inbox(message)} AS inbox"
+            f", coalesce({conditions.unreachable_reason_sql(message)}, CASE {no_company} END) AS blocked,"
+            f" {conditions.inbox_sql(message)} AS inbox"
         ),
         where=sql.no_record(per_company) if message.state == State.SAMPLED else "TRUE",
         sample=f" TABLESAMPLE SYSTEM ({100 / of_every:f})" if of_every > 1 else "",
     )
-    if conditions.inbox(message) != conditions.NO_INBOX:
+    if conditions.inbox_sql(message) != conditions.NO_INBOX:
         pairs = one_to_each_inbox(pairs, some_have_it=message.state == State.SAMPLED)
     people = "count(DISTINCT customer_id)" if per_company else "count(*)"
     statement = (
@@ -77,7 +77,11 @@ def forecast(message: Message, *, at: datetime, of_every: int = 1) -> Forecast:
         " GROUP BY GROUPING SETS ((blocked), ())"
     )
     # A few are looked up one by one; all of them are read through.
-    with transaction.atomic(), nullcontext() if of_every > 1 else sql.hashed(), connection.cursor() as cursor:
+    with (
+        transaction.atomic(),
+        nullcontext() if of_every > 1 else sql.without_nested_loops(),
+        connection.cursor() as cursor,
+    ):
         # What it saves in the rows it costs many times over in compiling.
         cursor.execute("SET LOCAL jit = off")
         cursor.execute(statement, {**condition.params, "now": at, "message": message.pk})

@@ -27,32 +27,32 @@ from messaging.models import Message, NotReady, State, WrongState
 log = logging.getLogger(__name__)
 
 # From so many people on a worker freezes them; below, the request does.
-MOST_AT_ONCE = 10_000
-MAY_LAUNCH = (State.DRAFT, State.SCHEDULED, State.SAMPLED)
+LAUNCH_IN_REQUEST_LIMIT = 10_000
+LAUNCHABLE_STATES = (State.DRAFT, State.SCHEDULED, State.SAMPLED)
 # What a worker calls its session while it writes down: others can read that, and nothing else before the commit.
 NAME = "launching {message}: {made} of {all}"
 
 
-class CalledOff(Exception):
+class LaunchCancelled(Exception):
     """Somebody calls off the launch in hand."""
 
 
 @dataclass(frozen=True, slots=True)
-class HowFar:
+class LaunchProgress:
     """How many a launch has written down, of how many."""
 
     made: int
     of: int
 
 
-def ask_for(message: Message, *, at: datetime, sample: int | None = None, reviewed: int | None = None) -> None:
+def request_launch(message: Message, *, at: datetime, sample: int | None = None, reviewed: int | None = None) -> None:
     """Have a worker set it live, or send it to the rest; NotReady and WrongState where it cannot go.
 
     The worker counts, and goes no further where those who match are no longer about the `reviewed`.
     """
     if problems := authoring.problems(message):
         raise NotReady(problems)
-    among = Message.objects.filter(pk=message.pk, state__in=MAY_LAUNCH, launching_at=None)
+    among = Message.objects.filter(pk=message.pk, state__in=LAUNCHABLE_STATES, launching_at=None)
     changed: dict[str, object] = {"launching_at": at, "launching_sample": sample}
     # A scheduled one keeps what was seen when it was scheduled, and its trouble until it is over.
     if reviewed is not None:
@@ -64,7 +64,7 @@ def ask_for(message: Message, *, at: datetime, sample: int | None = None, review
     message.launching_at, message.launching_sample = at, sample
 
 
-def call_off(message: Message, *, at: datetime) -> None:
+def cancel_launch(message: Message, *, at: datetime) -> None:
     """Take it back, even from a worker that has begun; WrongState where it went already.
 
     Nobody begins it again before the caller's transaction ends. One whose time has come is a draft again.
@@ -72,7 +72,7 @@ def call_off(message: Message, *, at: datetime) -> None:
     key = message.pk % 2**31
     try:
         with transaction.atomic(), connection.cursor() as cursor:
-            cursor.execute("SELECT set_config('lock_timeout', %s, true)", [f"{locks.LONGEST_WAIT}s"])
+            cursor.execute("SELECT set_config('lock_timeout', %s, true)", [f"{locks.LOCK_TIMEOUT}s"])
             cursor.execute("SELECT pg_advisory_xact_lock(%s, %s)", [Lock.CALLING_OFF, key])
             cursor.execute("SELECT pg_advisory_xact_lock(%s, %s)", [Lock.LAUNCH, key])
             cursor.execute("SET LOCAL lock_timeout TO DEFAULT")
@@ -88,7 +88,7 @@ def call_off(message: Message, *, at: datetime) -> None:
         message_lifecycle.unschedule(message)
 
 
-def how_far(message: Message) -> HowFar | None:
+def launch_progress(message: Message) -> LaunchProgress | None:
     """How many the worker has written down by now; None where it does not say, as before it begins to."""
     like, _, _ = NAME.partition("{made}")
     with connection.cursor() as cursor:
@@ -98,10 +98,10 @@ def how_far(message: Message) -> HowFar | None:
             [like.format(message=message.pk)],
         )
         row = cursor.fetchone()
-    return HowFar(int(row[0]), int(row[1])) if row else None
+    return LaunchProgress(int(row[0]), int(row[1])) if row else None
 
 
-def going_on(message: Message) -> Callable[[int, int], None]:
+def progress_reporter(message: Message) -> Callable[[int, int], None]:
     """Between two slices: give up a launch that somebody calls off, and say how far it is."""
 
     def go_on(made: int, found: int) -> None:
@@ -113,7 +113,7 @@ def going_on(message: Message) -> Callable[[int, int], None]:
                 key * 2,
             )
             if not cursor.fetchone()[0]:
-                raise CalledOff
+                raise LaunchCancelled
             name = NAME.format(message=message.pk, made=made, all=found)
             cursor.execute("SELECT set_config('application_name', %s, true)", [name])
 
@@ -149,7 +149,7 @@ def launch(message_id: int, *, at: datetime) -> bool:
             return False
         try:
             with transaction.atomic():
-                go_on = going_on(there)
+                go_on = progress_reporter(there)
                 if there.launching_sample is None:
                     check_drift(there, at=at)
                 if there.state == State.SAMPLED:
@@ -157,7 +157,7 @@ def launch(message_id: int, *, at: datetime) -> bool:
                 else:
                     matching_launch.launch(there, at=at, sample=there.launching_sample, progress=go_on)
                 Message.objects.filter(pk=message_id).update(launching_at=None, launching_sample=None)
-        except CalledOff:
+        except LaunchCancelled:
             log.info("message %s was called off", message_id)
         except WrongState as late:
             # Somebody set it live meanwhile, which is no trouble of the message's.
@@ -169,7 +169,7 @@ def launch(message_id: int, *, at: datetime) -> bool:
     return True
 
 
-def launch_asked_for(*, at: datetime) -> None:
+def run_requested_launches(*, at: datetime) -> None:
     """Carry out every launch that was asked for and is in nobody's hands; one that goes wrong holds up no other."""
     for pk in Message.objects.filter(launching_at__isnull=False).values_list("pk", flat=True):
         try:

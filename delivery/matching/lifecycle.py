@@ -14,7 +14,7 @@ from messaging.models import Message, State
 @retried
 def pause(message: Message) -> None:
     """Pause a message: once this is committed and returns, nothing new is matched, handed over or shown."""
-    locks.hold_back_batches_and_rounds(message)
+    locks.block_batches_and_rounds(message)
     message_lifecycle.pause(message)
     transaction.on_commit(locks.wait_for_visits)
 
@@ -22,7 +22,7 @@ def pause(message: Message) -> None:
 @retried
 def stop(message: Message) -> None:
     """Stop a message for good and withdraw what waits; the sweep goes on where there is more than a slice."""
-    locks.hold_back_batches_and_rounds(message)
+    locks.block_batches_and_rounds(message)
     message_lifecycle.stop(message)
     withdraw_stopped(message)
     transaction.on_commit(locks.wait_for_visits)

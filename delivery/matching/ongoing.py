@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 # Rounds of ongoing messages
 
 
-def match_ongoing(*, at: datetime, progress: sql.Progress = sql.quiet) -> int:
+def match_ongoing(*, at: datetime, progress: sql.Progress = sql.no_progress) -> int:
     """Run a round of every live ongoing email and push; returns how many records it made or took up again.
 
     In-app messages are matched by visits, which leave out what cannot be read: here somebody is told.
@@ -43,7 +43,7 @@ def match_ongoing(*, at: datetime, progress: sql.Progress = sql.quiet) -> int:
         if message.channel == Channel.IN_APP:
             check_rules(message)
             continue
-        total += match_whatever_happens(message, at=at, progress=progress)
+        total += match_safely(message, at=at, progress=progress)
     return total
 
 
@@ -57,7 +57,7 @@ def check_rules(message: Message) -> None:
     Message.objects.filter(pk=message.pk).exclude(trouble=trouble).update(trouble=trouble)
 
 
-def match_whatever_happens(message: Message, *, at: datetime, progress: sql.Progress = sql.quiet) -> int:
+def match_safely(message: Message, *, at: datetime, progress: sql.Progress = sql.no_progress) -> int:
     """Run one round of a message; where that goes wrong, its trouble says so, and no other message waits for it."""
     try:
         return match(message, at=at, progress=progress)
@@ -67,7 +67,7 @@ def match_whatever_happens(message: Message, *, at: datetime, progress: sql.Prog
         return 0
 
 
-def match(message: Message, *, at: datetime, progress: sql.Progress = sql.quiet) -> int:
+def match(message: Message, *, at: datetime, progress: sql.Progress = sql.no_progress) -> int:
     """Run one round of an ongoing message, committed in slices; in-app ones are matched by visits alone.
 
     Rules that no longer make sense are written on the message as its trouble, and the round goes on to the others.
@@ -75,7 +75,7 @@ def match(message: Message, *, at: datetime, progress: sql.Progress = sql.quiet)
     if message.channel == Channel.IN_APP or message.send_type != SendType.ONGOING:
         return 0
     began = time.perf_counter()
-    with locks.one_round_at_a_time(message) as mine:
+    with locks.round_lock(message) as mine:
         if not mine:
             return 0
         try:
@@ -86,11 +86,11 @@ def match(message: Message, *, at: datetime, progress: sql.Progress = sql.quiet)
             return 0
         Message.objects.filter(pk=message.pk).update(last_matched_at=at, trouble="")
     sql.analyze_after(made)
-    metrics.took("match", began, message.pk)
+    metrics.observe_duration("match", began, message.pk)
     return made
 
 
-def still_live(message: Message) -> bool:
+def is_still_live(message: Message) -> bool:
     """Whether the message is live by the rules it was read with; until the transaction ends, whoever pauses it waits.
 
     A round may outlast a pause, an edit of the rules and the resume: what it found by the old ones is let go.
@@ -121,7 +121,7 @@ def requeue_withdrawn(message: Message, *, at: datetime) -> int:
     pairs = condition.pairs(
         per_company=message.per_company,
         joins=withdrawn,
-        where=f"{conditions.reachable(message.channel)} AND {same_company}",
+        where=f"{conditions.reachable_sql(message.channel)} AND {same_company}",
         columns=f", r.id AS record_id, {sql.DUE} AS due_at, c.last_seen_at AS last_seen",
     )
     statement = (
@@ -133,12 +133,12 @@ def requeue_withdrawn(message: Message, *, at: datetime) -> int:
         " judged_company_last_seen_at = NULL FROM pairs JOIN locked ON locked.id = pairs.record_id"
         " WHERE r.id = locked.id"
     ).replace("CASE WHEN due_at", "CASE WHEN pairs.due_at")
-    if not still_live(message):
+    if not is_still_live(message):
         return 0
-    return sql.execute(statement, {**condition.params, **sql.facts(message, at=at)})
+    return sql.execute(statement, {**condition.params, **sql.round_params(message, at=at)})
 
 
-def insert_new_records(message: Message, *, at: datetime, progress: sql.Progress = sql.quiet) -> int:
+def insert_new_records(message: Message, *, at: datetime, progress: sql.Progress = sql.no_progress) -> int:
     """Insert a record for everyone who matches and has none, in slices of at most SLICE, in customer order.
 
     The rules are asked once; the slices are written from what they answered, so that no transaction is long.
@@ -147,17 +147,17 @@ def insert_new_records(message: Message, *, at: datetime, progress: sql.Progress
     pairs = condition.pairs(
         per_company=message.per_company,
         where=(
-            f"{conditions.reachable(message.channel)}{sql.exclude_without_company(message.per_company)}"
+            f"{conditions.reachable_sql(message.channel)}{sql.exclude_without_company(message.per_company)}"
             f" AND {sql.no_record(message.per_company)}"
         ),
         columns=f", {sql.DUE} AS due_at, c.last_seen_at AS last_seen",
     )
-    params = {**condition.params, **sql.facts(message, at=at)}
-    found = sql.find(pairs, params)
+    params = {**condition.params, **sql.round_params(message, at=at)}
+    found = sql.store_matches(pairs, params)
     try:
         made = 0
         for start in range(0, found, sql.SLICE):
-            new = write_slice(message, {**params, "start": start, "end": start + sql.SLICE})
+            new = insert_slice(message, {**params, "start": start, "end": start + sql.SLICE})
             if new is None:
                 break
             made += new
@@ -168,14 +168,14 @@ def insert_new_records(message: Message, *, at: datetime, progress: sql.Progress
 
 
 @retried
-def write_slice(message: Message, params: dict[str, Any]) -> int | None:
+def insert_slice(message: Message, params: dict[str, Any]) -> int | None:
     """Insert a slice of the records of a round; None, and nothing inserted, if the message is no longer live."""
-    if not still_live(message):
+    if not is_still_live(message):
         return None
     statement = (
         f"{sql.INSERT} SELECT %(message)s, customer_id, company_id, '{Status.WAITING}',"
         f" {sql.waiting_reason()},"
-        f" due_at, %(now)s, last_seen, NULL, {sql.REST} FROM matched {sql.A_SLICE}"
+        f" due_at, %(now)s, last_seen, NULL, {sql.COLUMN_DEFAULTS} FROM matched {sql.WHERE_IN_SLICE}"
     )
     return sql.execute(statement, params)
 

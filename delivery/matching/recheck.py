@@ -49,7 +49,7 @@ def recheck_records(message: Message, *, at: datetime, view: View, among: str, m
     pairs = condition.pairs(
         per_company=message.per_company,
         joins=" JOIN slice r ON r.customer_id = c.id",
-        where=f"{conditions.reachable(message.channel)} AND {same_company}",
+        where=f"{conditions.reachable_sql(message.channel)} AND {same_company}",
         columns=f", r.id AS record_id, {due} AS due_at",
     )
     statement = (
@@ -60,7 +60,7 @@ def recheck_records(message: Message, *, at: datetime, view: View, among: str, m
         " LEFT JOIN pairs p ON p.record_id = r.id)"
         " UPDATE delivery_deliveryrecord r SET"
         f" status = CASE WHEN holds THEN '{Status.WAITING}' ELSE '{Status.WITHDRAWN}' END,"
-        f" reason = CASE WHEN NOT holds AND {conditions.has_left()} THEN '{Reason.LEFT_COMPANY}'"
+        f" reason = CASE WHEN NOT holds AND {conditions.has_left_sql()} THEN '{Reason.LEFT_COMPANY}'"
         f" WHEN NOT holds THEN '{Reason.NO_LONGER_MATCHES}'"
         f" WHEN judged.due_at > %(now)s THEN '{Reason.WINDOW}' ELSE '{Reason.QUEUED}' END,"
         f" due_at = judged.due_at, matched_at = {matched_at} FROM judged WHERE judged.id = r.id"
@@ -68,7 +68,7 @@ def recheck_records(message: Message, *, at: datetime, view: View, among: str, m
     )
     params = {
         **condition.params,
-        **sql.facts(message, at=at),
+        **sql.round_params(message, at=at),
         "slice": sql.SLICE,
         "held": message.rejudge_before,
     }

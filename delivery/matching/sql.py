@@ -15,7 +15,7 @@ from messaging.models import Message
 SLICE = 20_000
 
 
-LARGE = 50_000
+ANALYZE_THRESHOLD = 50_000
 
 
 NO_RECORD = (
@@ -33,10 +33,10 @@ INSERT = (
 )
 
 
-REST = "'', 0, '', '{}'::jsonb"
+COLUMN_DEFAULTS = "'', 0, '', '{}'::jsonb"
 
 
-A_SLICE = "WHERE place > %(start)s AND place <= %(end)s ORDER BY place ON CONFLICT DO NOTHING"
+WHERE_IN_SLICE = "WHERE place > %(start)s AND place <= %(end)s ORDER BY place ON CONFLICT DO NOTHING"
 
 
 Progress = Callable[[int], object]
@@ -46,7 +46,7 @@ Progress = Callable[[int], object]
 SliceProgress = Callable[[int, int], object]
 
 
-def quiet(*_counts: int) -> None:
+def no_progress(*_counts: int) -> None:
     """Show no progress."""
 
 
@@ -57,9 +57,9 @@ def execute(sql: str, params: dict[str, Any]) -> int:
         return cursor.rowcount
 
 
-def find(pairs: str, params: dict[str, Any]) -> int:
+def store_matches(pairs: str, params: dict[str, Any]) -> int:
     """Keep the pairs in a table `matched` of this session, with their places in customer order; returns how many."""
-    with transaction.atomic(), hashed():
+    with transaction.atomic(), without_nested_loops():
         found = execute(
             "CREATE TEMPORARY TABLE matched AS"
             " SELECT row_number() OVER (ORDER BY customer_id, company_id) AS place, * FROM"
@@ -87,7 +87,7 @@ def exclude_without_company(per_company: bool) -> str:  # noqa: FBT001 - a fact 
 
 
 @contextmanager
-def hashed() -> Iterator[None]:
+def without_nested_loops() -> Iterator[None]:
     """Keep the planner from looping over records while statistics lag (measured: minutes; behaviour 5).
 
     A round reads most of the table, so it is not led down an index either, as a server set up for SSDs would be.
@@ -102,11 +102,11 @@ def hashed() -> Iterator[None]:
 
 def analyze_after(made: int) -> None:
     """Have the planner know of a large launch, once it is committed."""
-    if made >= LARGE:
+    if made >= ANALYZE_THRESHOLD:
         transaction.on_commit(lambda: execute("ANALYZE delivery_deliveryrecord", {}))
 
 
-def facts(message: Message, *, at: datetime) -> dict[str, Any]:
+def round_params(message: Message, *, at: datetime) -> dict[str, Any]:
     """The parameters every statement of a round takes beside the rules' own."""
-    opening, by_zone = conditions.openings(message.parsed_window, message.window_zone, at=at)
+    opening, by_zone = conditions.next_openings(message.parsed_window, message.window_zone, at=at)
     return {"now": at, "message": message.pk, "opening": opening, "openings": Jsonb(by_zone)}

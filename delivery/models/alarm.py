@@ -6,8 +6,8 @@ from django.db import models
 from django.db.models import Case, F, Value, When
 
 # A channel that has refused nothing for so long is not resting any more: it is tried each minute while it does.
-RESTED = timedelta(minutes=3)
-SHORTEST_REST, LONGEST_REST = timedelta(seconds=5), timedelta(minutes=1)
+OUTAGE_OVER_AFTER = timedelta(minutes=3)
+MIN_RETRY_INTERVAL, MAX_RETRY_INTERVAL = timedelta(seconds=5), timedelta(minutes=1)
 
 
 class Kind(models.TextChoices):
@@ -66,22 +66,22 @@ class ChannelOutage(models.Model):
         return f"{self.channel} since {self.since:%Y-%m-%d %H:%M}"
 
     @property
-    def until(self) -> datetime:
+    def retry_at(self) -> datetime:
         """When anybody tries it again: it is left alone the longer, the longer it has been resting."""
-        return self.last_at + min(max(self.last_at - self.since, SHORTEST_REST), LONGEST_REST)
+        return self.last_at + min(max(self.last_at - self.since, MIN_RETRY_INTERVAL), MAX_RETRY_INTERVAL)
 
     @classmethod
-    def resting(cls, *, at: datetime) -> set[str]:
+    def unavailable_channels(cls, *, at: datetime) -> set[str]:
         """The channels that are left alone right now, by all workers."""
-        recent = cls.objects.filter(last_at__gt=at - LONGEST_REST, last_at__lte=at + LONGEST_REST)
-        return {rest.channel for rest in recent if at < rest.until}
+        recent = cls.objects.filter(last_at__gt=at - MAX_RETRY_INTERVAL, last_at__lte=at + MAX_RETRY_INTERVAL)
+        return {rest.channel for rest in recent if at < rest.retry_at}
 
     @classmethod
-    def begins(cls, channel: str, *, why: str, at: datetime) -> None:
+    def record_refusal(cls, channel: str, *, why: str, at: datetime) -> None:
         """Note that a channel took nothing just now: it rests since then, or since the first time without a break."""
         fresh = {"since": at, "last_at": at, "why": why}
         rows = cls.objects.filter(pk=channel)
         # The last refusal is read as it was before this statement.
-        since = Case(When(last_at__lt=at - RESTED, then=Value(at)), default=F("since"))
+        since = Case(When(last_at__lt=at - OUTAGE_OVER_AFTER, then=Value(at)), default=F("since"))
         if not rows.update(since=since, last_at=at, why=why):
             ChannelOutage.objects.bulk_create([ChannelOutage(channel=channel, **fresh)], ignore_conflicts=True)

@@ -11,7 +11,7 @@ from django.db import models
 from delivery.models.record import DeliveryRecord
 
 # How what was said is looked through: word by word, in any language; as its indexes have it.
-WORDS = SearchVector("body", config="simple")
+SEARCH_VECTOR = SearchVector("body", config="simple")
 
 
 class PartType(models.TextChoices):
@@ -28,7 +28,7 @@ class PartType(models.TextChoices):
 class ConversationQuerySet(models.QuerySet["Conversation"]):
     """Questions about conversations."""
 
-    def of(self, customer: object) -> Self:
+    def of_customer(self, customer: object) -> Self:
         """Those with one customer."""
         return self.filter(customer=customer)
 
@@ -101,7 +101,7 @@ class Conversation(models.Model):
             models.Index(name="inbox_in_order", fields=("-inbox_at", "-id"), condition=IN_INBOX),
             models.Index(name="inbox_changed", fields=("-updated_at",), condition=IN_INBOX),
             models.Index(name="inbox_unseen", fields=("id",), condition=models.Q(unseen=True, state="open")),
-            GinIndex(WORDS, name="opening_words", condition=~models.Q(body="")),
+            GinIndex(SEARCH_VECTOR, name="opening_words", condition=~models.Q(body="")),
         ]
         constraints = [
             models.CheckConstraint(
@@ -144,7 +144,7 @@ class ConversationPart(models.Model):
         ]
         indexes = [
             models.Index(name="part_in_order", fields=("conversation", "created_at", "id")),
-            GinIndex(WORDS, name="part_words", condition=~models.Q(body="")),
+            GinIndex(SEARCH_VECTOR, name="part_words", condition=~models.Q(body="")),
         ]
 
     def __str__(self) -> str:

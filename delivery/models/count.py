@@ -11,32 +11,32 @@ from django.db import models
 from messaging.models import Message
 
 # Moments of a record that are counted: the first three where it was sent, the rest whatever became of it.
-OF_SENT = ("opened", "clicked", "replied")
-WHATEVER = ("bounced", "complained", "unsubscribed")
+MOMENTS_OF_SENT = ("opened", "clicked", "replied")
+OTHER_MOMENTS = ("bounced", "complained", "unsubscribed")
 STATUSES = ("waiting", "sending", "uncertain", "sent", "failed", "skipped", "withdrawn")
-COUNTED = (*STATUSES, *OF_SENT, *WHATEVER)
-TALLIED = ("sent", *OF_SENT, *WHATEVER)
+COUNTED = (*STATUSES, *MOMENTS_OF_SENT, *OTHER_MOMENTS)
+TALLIED = ("sent", *MOMENTS_OF_SENT, *OTHER_MOMENTS)
 
 
-def quarter(moment: str) -> str:
+def quarter_sql(moment: str) -> str:
     """SQL for the quarter of an hour a moment is in: every zone's days begin on one."""
     return f"date_bin('15 minutes', {moment}, TIMESTAMPTZ '2000-01-01 00:00:00+00')"
 
 
-def counted_in(rows: str, *, number: int) -> str:
+def count_rows_sql(rows: str, *, number: int) -> str:
     """SQL for what each row counts as: its status, and what has happened to it since."""
-    moments = [f"('{name}', CASE WHEN status = 'sent' THEN {name}_at END)" for name in OF_SENT]
-    moments += [f"('{name}', {name}_at)" for name in WHATEVER]
-    happened = ", ".join(f"{name}_at" for name in (*OF_SENT, *WHATEVER))
+    moments = [f"('{name}', CASE WHEN status = 'sent' THEN {name}_at END)" for name in MOMENTS_OF_SENT]
+    moments += [f"('{name}', {name}_at)" for name in OTHER_MOMENTS]
+    happened = ", ".join(f"{name}_at" for name in (*MOMENTS_OF_SENT, *OTHER_MOMENTS))
     return (
-        f"SELECT message_id, status AS what, {quarter('sent_at')} AS quarter, {number} AS number FROM {rows}"
-        f" UNION ALL SELECT message_id, moments.what, {quarter('moments.at')}, {number} FROM {rows}"
+        f"SELECT message_id, status AS what, {quarter_sql('sent_at')} AS quarter, {number} AS number FROM {rows}"
+        f" UNION ALL SELECT message_id, moments.what, {quarter_sql('moments.at')}, {number} FROM {rows}"
         f" CROSS JOIN LATERAL (VALUES {', '.join(moments)}) AS moments(what, at)"
         f" WHERE coalesce({happened}) IS NOT NULL AND moments.at IS NOT NULL"
     )
 
 
-def write_down(changes: str) -> str:
+def insert_changes_sql(changes: str) -> str:
     """SQL that adds up changes and notes those that come to something."""
     return f"""
     INSERT INTO delivery_countchange (message_id, what, quarter, number)
@@ -53,7 +53,7 @@ TRIGGERS = [
         when=pgtrigger.After,
         operation=pgtrigger.Insert,
         referencing=pgtrigger.Referencing(new="new_rows"),
-        func=write_down(counted_in("new_rows", number=1)),
+        func=insert_changes_sql(count_rows_sql("new_rows", number=1)),
     ),
     pgtrigger.Trigger(
         name="counts_what_changes",
@@ -61,7 +61,9 @@ TRIGGERS = [
         when=pgtrigger.After,
         operation=pgtrigger.Update,
         referencing=pgtrigger.Referencing(old="old_rows", new="new_rows"),
-        func=write_down(f"{counted_in('new_rows', number=1)} UNION ALL {counted_in('old_rows', number=-1)}"),
+        func=insert_changes_sql(
+            f"{count_rows_sql('new_rows', number=1)} UNION ALL {count_rows_sql('old_rows', number=-1)}"
+        ),
     ),
 ]
 

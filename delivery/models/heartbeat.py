@@ -15,7 +15,7 @@ class Heartbeat(models.Model):
         return f"{self.name} at {self.at:%Y-%m-%d %H:%M:%S}"
 
     @classmethod
-    def beats(cls, name: str, *, at: datetime) -> None:
+    def record_run(cls, name: str, *, at: datetime) -> None:
         """Note that it ran to its end."""
         Heartbeat.objects.bulk_create(
             [Heartbeat(name=name, at=at)], update_conflicts=True, unique_fields=["name"], update_fields=["at"]

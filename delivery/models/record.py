@@ -132,7 +132,7 @@ class DeliveryRecordQuerySet(models.QuerySet["DeliveryRecord"]):
             status=Status.WAITING, reason=reason, detail=detail, due_at=due_at, claim=None, leased_until=None
         )
 
-    def not_begun(self, *, due_at: datetime | None, detail: str) -> int:
+    def put_back_unsent(self, *, due_at: datetime | None, detail: str) -> int:
         """Have them wait again without a try used up: nothing has left; None has them due as they were."""
         later = {} if due_at is None else {"due_at": due_at}
         return self.filter(status=Status.SENDING).update(

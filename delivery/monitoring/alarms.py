@@ -25,7 +25,7 @@ from delivery.models import (
     RefusedVisitors,
     Status,
 )
-from delivery.models.alarm import RESTED
+from delivery.models.alarm import OUTAGE_OVER_AFTER
 from delivery.monitoring import health
 from messaging.models import Channel, Message, State
 
@@ -53,7 +53,9 @@ def sweep(at: datetime) -> str:
 
 def channel(at: datetime) -> str:
     """The channels that take nothing, and did so more than once."""
-    resting = ChannelOutage.objects.filter(last_at__gte=at - RESTED, since__lte=at - RESTED).order_by("channel")
+    resting = ChannelOutage.objects.filter(
+        last_at__gte=at - OUTAGE_OVER_AFTER, since__lte=at - OUTAGE_OVER_AFTER
+    ).order_by("channel")
     return " ".join(
         f"{Channel(rest.channel).label} takes nothing since {moment(rest.since)}: {rest.why}" for rest in resting
     )

@@ -130,7 +130,7 @@ QUESTIONS: dict[str, Question] = {
 
 def findings(*, at: datetime | None) -> Iterator[str]:
     """Ask everything, a sentence for each thing that is not as it must be; `at` None asks nothing about time."""
-    used_up = list(throttle.used_up(at=at)) if at is not None else []
+    used_up = list(throttle.exhausted_channels(at=at)) if at is not None else []
     for question in QUESTIONS.values():
         if at is None and "%(now)s" in question.sql:
             continue

@@ -34,7 +34,7 @@ from delivery.channels import (
 from delivery.models import ChannelOutage, DeliveryRecord, Pace, Reason
 from delivery.sending import journal, push_fanout, settle, throttle
 from delivery.sending import outcome as sending_outcome
-from delivery.sending.claim import Batch, Claimed, claim, left_since
+from delivery.sending.claim import Batch, Claimed, claim, records_of_left_companies
 from delivery.sending.journal import Journal, NoJournal
 from delivery.sending.outcome import Outcome
 from delivery.sending.throttle import Slots
@@ -45,9 +45,9 @@ from messaging.models import Message
 log = logging.getLogger(__name__)
 
 # A batch that takes this long is asked about again before its next copy: somebody may be pausing the message.
-ASK_AGAIN = timedelta(milliseconds=100)
+PAUSE_CHECK_INTERVAL = timedelta(milliseconds=100)
 # What somebody else's software says of a failure may be a whole page.
-LONGEST_WORDS = 1000
+DETAIL_MAX_LENGTH = 1000
 
 
 class Own(threading.local):
@@ -96,19 +96,19 @@ def send_batch(message: Message, *, clock: sending_outcome.Clock, pace: Pace | N
             log.info("channel %s has handed over what it may today", message.channel)
             return None
         places = taken
-        places.wait(0, unless=shutdown.asked)
+        places.wait(0, unless=shutdown.is_requested)
     outcome = Outcome()
     try:
-        if not places.count or shutdown.asked():
+        if not places.count or shutdown.is_requested():
             return nothing
-        with locks.batch_in_hand(message) as may_begin:
-            return carry_out(message, outcome, token=token, places=places, clock=clock) if may_begin else nothing
+        with locks.batch_lock(message) as may_begin:
+            return run_batch(message, outcome, token=token, places=places, clock=clock) if may_begin else nothing
     finally:
         if pace is not None:
             throttle.release(message.channel, places=places, unused=places.count - outcome.handed_over)
 
 
-def carry_out(
+def run_batch(
     message: Message, outcome: Outcome, *, token: uuid.UUID, places: Slots, clock: sending_outcome.Clock
 ) -> Batch | None:
     """Do a batch, from claim to settle, and note how it went."""
@@ -118,7 +118,7 @@ def carry_out(
             return batch
         try:
             if batch.copy is not None:
-                rendering.keep_links(batch.copy)
+                rendering.store_links(batch.copy)
             envelopes = build_envelopes(batch, outcome, clock=clock)
         except Exception:
             # Nothing has left yet: none of them may be taken for uncertain.
@@ -131,16 +131,16 @@ def carry_out(
             settle.settle_with_retry(batch, outcome, clock=clock)
     if outcome.down:
         log.warning("channel %s is down: %s", message.channel, outcome.down)
-        ChannelOutage.begins(message.channel, why=outcome.down, at=clock())
+        ChannelOutage.record_refusal(message.channel, why=outcome.down, at=clock())
         return None
-    note_trouble(batch, outcome)
+    record_trouble(batch, outcome)
     return batch
 
 
-def note_trouble(batch: Batch, outcome: Outcome) -> None:
+def record_trouble(batch: Batch, outcome: Outcome) -> None:
     """Write on the message why none of its copies goes, and take that back once one does."""
     message = batch.message
-    if trouble := outcome.trouble:
+    if trouble := outcome.message_trouble:
         log.warning("message %s rests: %s", message.pk, trouble)
         batch.rests = True
         Message.objects.filter(pk=message.pk).exclude(trouble=trouble).update(trouble=trouble)
@@ -179,39 +179,39 @@ def send_copies(
             # Copies that were put back take no place.
             place = len(envelopes) - len(rest) - (len(outcome.not_begun) - kept_back)
             if place:
-                places.wait(place, unless=shutdown.asked)
+                places.wait(place, unless=shutdown.is_requested)
             now = clock()
-            if shutdown.asked() or not batch.is_ours(at=now):
+            if shutdown.is_requested() or not batch.is_ours(at=now):
                 break
-            if now - asked_at >= ASK_AGAIN:
-                if not locks.may_go_on(batch.message):
+            if now - asked_at >= PAUSE_CHECK_INTERVAL:
+                if not locks.batch_may_continue(batch.message):
                     break
                 asked_at = now
-                rest = without_those_who_left(rest, outcome)
+                rest = drop_left_companies(rest, outcome)
                 if not rest:
                     break
             if isinstance(channel, BatchChannel):
                 # All at once, but where a pace says when each may go.
                 some = [rest.popleft() for _ in range(1 if places.every else len(rest))]
-                hand_over_together(channel, some, outcome, clock=clock, flight=flight)
+                send_batched(channel, some, outcome, clock=clock, flight=flight)
                 continue
             record, envelope = rest.popleft()
             flight.sending(record.pk)
-            hand_over_one(channel, record, envelope, outcome, clock=clock, flight=flight)
+            send_one(channel, record, envelope, outcome, clock=clock, flight=flight)
     finally:
         outcome.not_begun += [record.pk for record, _ in rest]
         outcome.handed_over = len(envelopes) - (len(outcome.not_begun) - kept_back)
 
 
-def without_those_who_left(rest: deque[tuple[Claimed, Envelope]], outcome: Outcome) -> deque[tuple[Claimed, Envelope]]:
+def drop_left_companies(rest: deque[tuple[Claimed, Envelope]], outcome: Outcome) -> deque[tuple[Claimed, Envelope]]:
     """Put back copies whose customer left the company since the claim; the next claim settles why they do not go."""
     about_companies = [record.pk for record, _ in rest if record.company is not None]
-    left = left_since(about_companies) if about_companies else set()
+    left = records_of_left_companies(about_companies) if about_companies else set()
     outcome.not_begun += [record.pk for record, _ in rest if record.pk in left]
     return deque(copy for copy in rest if copy[0].pk not in left)
 
 
-def hand_over_together(
+def send_batched(
     channel: BatchChannel,
     some: list[tuple[Claimed, Envelope]],
     outcome: Outcome,
@@ -220,7 +220,7 @@ def hand_over_together(
     flight: Journal | NoJournal,
 ) -> None:
     """Hand some copies over at once, each to several devices, and note what is known of each."""
-    earlier = push_fanout.given_earlier(record.pk for record, _ in some)
+    earlier = push_fanout.earlier_device_copies(record.pk for record, _ in some)
     for record, _ in some:
         flight.sending(record.pk)
     try:
@@ -235,11 +235,11 @@ def hand_over_together(
         outcome.given += told.given
         outcome.dead += told.dead
         noted = NoJournal() if told.is_half_done else flight
-        hand_over_one(told, record, envelope, outcome, clock=clock, flight=noted)
-    outcome.down = outcome.down or storable(push_fanout.down(answers))
+        send_one(told, record, envelope, outcome, clock=clock, flight=noted)
+    outcome.down = outcome.down or storable(push_fanout.channel_down_reason(answers))
 
 
-def hand_over_one(
+def send_one(
     channel: Channel,
     record: Claimed,
     envelope: Envelope,
@@ -270,14 +270,14 @@ def hand_over_one(
     except BaseException as reason:
         # Whatever it was, the channel may have got it; and who is told to end at once ends here.
         log.warning("record %s is uncertain", record.pk, exc_info=True, extra={"record": record.pk})
-        outcome.uncertain.append((record.pk, storable(f"{type(reason).__name__}: {reason}")[:LONGEST_WORDS]))
+        outcome.uncertain.append((record.pk, storable(f"{type(reason).__name__}: {reason}")[:DETAIL_MAX_LENGTH]))
         if not isinstance(reason, Exception):
             raise
         return
     else:
         flight.accepted(record.pk, provider_id)
         outcome.sent[record.pk] = provider_id
-        metrics.took("hand_over", began, type(channel).__name__.lower())
+        metrics.observe_duration("hand_over", began, type(channel).__name__.lower())
         return
     flight.rejected(record.pk)
 
@@ -315,14 +315,14 @@ def build_envelopes(batch: Batch, outcome: Outcome, *, clock: sending_outcome.Cl
 # Settle
 
 # How often it is run at most: again only for records that a merge moved, or that are no longer this claim's.
-MOST_RUNS = 3
+SETTLE_MAX_RUNS = 3
 
 
 def settle_sent(cursor: psycopg.Cursor[Any], sent: Mapping[int, str], *, claim: uuid.UUID, at: datetime) -> None:
     """Settle what was sent: records and the provider's names for them."""
     params: dict[str, Any] = {"now": at, "claim": claim, "ids": list(sent), "providers": list(sent.values())}
     left = len(sent)
-    for _ in range(MOST_RUNS):
+    for _ in range(SETTLE_MAX_RUNS):
         cursor.execute(settle.SETTLE_SENT, params, prepare=True)
         left -= sum(count for (count,) in cursor)
         if not left:

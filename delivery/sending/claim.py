@@ -33,7 +33,7 @@ LEASE = timedelta(minutes=5)
 RENEWED_AFTER = timedelta(minutes=1)
 # How soon to ask again after a copy to the same address that is in other hands, or a customer whose row is.
 SOON = timedelta(seconds=5)
-TRIES = 5
+CLAIM_TRIES = 5
 # What staff may have edited of a live message since it was read.
 EDITED = ("window", "window_zone", "same_inbox_once", "sender", "updated_at")
 PEOPLE = (
@@ -55,9 +55,9 @@ DEVICES = (
 )
 IS_ON_A_DEVICE = "EXISTS (SELECT FROM delivery_devicecopy d WHERE d.record_id = r.id)"
 # How many columns come before the facts.
-HEAD = 13
+HEAD_COLUMNS = 13
 # What waited for one of these is judged again before it may go, where the message is ongoing.
-JUDGED_AGAIN = f"r.reason IN ('{Reason.WINDOW}', '{Reason.CAP}')"
+NEEDS_RECHECK = f"r.reason IN ('{Reason.WINDOW}', '{Reason.CAP}')"
 MARK_SENDING = (
     "UPDATE delivery_deliveryrecord r SET status = 'sending', reason = '', detail = '', attempts = r.attempts + 1,"
     " claim = %(claim)s, leased_until = %(until)s, taken_at = %(now)s, version_id = %(version)s,"
@@ -144,7 +144,7 @@ class Claim:
     inboxes: set[tuple[str | None, int | None]] = field(default_factory=set)
     passed_over: int = 0
 
-    def judge(self, row: Row) -> None:
+    def decide_row(self, row: Row) -> None:
         """Take a row, or settle why it cannot go."""
         person = dict(zip(PEOPLE, row.facts[: len(PEOPLE)], strict=True))
         if row.blocked:
@@ -160,13 +160,13 @@ class Claim:
         elif self.cap is not None and (free_at := self.cap.free_at(row.customer)) > self.at:
             self.hold(row, person["timezone"], free_at=free_at)
         else:
-            self.take(row, person)
+            self.take_row(row, person)
 
     def opening(self, zone_name: str, *, at: datetime) -> datetime:
         """When it may go to a customer of that zone; `at` where it may now."""
-        return conditions.opening(self.window, self.message.window_zone, zone_name, workspace=self.zone, at=at)
+        return conditions.next_opening(self.window, self.message.window_zone, zone_name, workspace=self.zone, at=at)
 
-    def take(self, row: Row, person: dict[str, Any]) -> None:
+    def take_row(self, row: Row, person: dict[str, Any]) -> None:
         """Take it in hand."""
         company = dict(zip(COMPANIES, row.facts[len(PEOPLE) :], strict=True)) if row.company else None
         variables = rendering.variable_values(self.copy.names, customer=person, company=company)
@@ -174,7 +174,7 @@ class Claim:
         if row.address is not None:
             self.inboxes.add(row.copy_key)
         if self.cap is not None:
-            self.cap.take(row.customer)
+            self.cap.count_message(row.customer)
 
     def give_up_on(self, row: Row, *, reason: Reason) -> None:
         """Settle whoever cannot be reached: for good, unless the message goes on matching them."""
@@ -220,12 +220,12 @@ def claim(message: Message, *, at: datetime, token: uuid.UUID, most: int | None 
     at one address gets two is the database's promise; only once it had to keep it, it is asked who has it already.
     """
     limit = settings.IN_FLIGHT if most is None else min(most, settings.IN_FLIGHT)
-    for attempt in range(TRIES):
+    for attempt in range(CLAIM_TRIES):
         try:
-            return take_in_hand(message, at=at, token=token, limit=limit, asks_for_twins=attempt > 0)
+            return claim_once(message, at=at, token=token, limit=limit, asks_for_twins=attempt > 0)
         except (IntegrityError, OperationalError) as wrong:
             # Another worker may have taken one of them since they were asked for.
-            if attempt == TRIES - 1 or not is_about_an_inbox(wrong):
+            if attempt == CLAIM_TRIES - 1 or not is_about_an_inbox(wrong):
                 raise
     raise AssertionError("A claim is made, or fails.")
 
@@ -238,12 +238,12 @@ def is_about_an_inbox(wrong: Exception) -> bool:
     return isinstance(cause, psycopg.errors.DeadlockDetected)
 
 
-def take_in_hand(message: Message, *, at: datetime, token: uuid.UUID, limit: int, asks_for_twins: bool) -> Batch:
+def claim_once(message: Message, *, at: datetime, token: uuid.UUID, limit: int, asks_for_twins: bool) -> Batch:
     """Do a claim in one transaction."""
     params = {"message": message.pk, "now": at, "running": list(RUNNING), "limit": limit}
     until = at + LEASE
     with transaction.atomic(), prepared() as cursor:
-        asked = statement(message)
+        asked = claim_sql(message)
         cursor.execute(asked, params, prepare=True)
         found = cursor.fetchall()
         if not found:
@@ -251,16 +251,16 @@ def take_in_hand(message: Message, *, at: datetime, token: uuid.UUID, limit: int
         if message.updated_at != found[0][4]:
             message.refresh_from_db(fields=EDITED)
             # What is one inbox, and when a copy may go, is in the statement: of the same rows, which are ours, anew.
-            if statement(message) != asked:
-                cursor.execute(statement(message), params, prepare=True)
+            if claim_sql(message) != asked:
+                cursor.execute(claim_sql(message), params, prepare=True)
                 found = cursor.fetchall()
         version_id, most, days, tracked, _ = found[0][:5]
-        rows = [Row(*(*row[5:HEAD], list(row[HEAD:]))) for row in found]
+        rows = [Row(*(*row[5:HEAD_COLUMNS], list(row[HEAD_COLUMNS:]))) for row in found]
         if message.version is None or message.version_id != version_id:
             message.version = message.versions.get(pk=version_id)
         customers = {row.customer for row in rows}
         counts = most is not None and message.to_customer_id is None
-        ours = frequency_cap.lock(customers) if counts else None
+        ours = frequency_cap.lock_customers(customers) if counts else None
         made = Claim(
             message=message,
             at=at,
@@ -272,7 +272,7 @@ def take_in_hand(message: Message, *, at: datetime, token: uuid.UUID, limit: int
             twins=twins_of(message, rows) if asks_for_twins else {},
         )
         for row in rows:
-            made.judge(row)
+            made.decide_row(row)
         if made.taken:
             cursor.execute(
                 MARK_SENDING,
@@ -290,18 +290,18 @@ def take_in_hand(message: Message, *, at: datetime, token: uuid.UUID, limit: int
     return Batch(message, made.copy, token, made.taken, until, made.passed_over)
 
 
-def statement(message: Message) -> str:
+def claim_sql(message: Message) -> str:
     """SQL for the due records of a message, locked, with all that is asked of each."""
     held = ""
     if message.send_type == SendType.ONGOING:
         # What waited for the window or the cap, or was held by a pause, is judged again before it may go.
-        held = f" AND NOT {JUDGED_AGAIN} AND (m.rejudge_before IS NULL OR r.matched_at >= m.rejudge_before)"
+        held = f" AND NOT {NEEDS_RECHECK} AND (m.rejudge_before IS NULL OR r.matched_at >= m.rejudge_before)"
     return (
         "SELECT m.version_id, w.cap_messages, w.cap_days,"
         f" m.channel = '{Channel.EMAIL}' AND coalesce(w.track_emails, TRUE), m.updated_at,"
         " r.id, r.attempts, r.customer_id, r.company_id,"
-        f" r.capped_since, {blocked(message)}, {conditions.inbox(message)},"
-        f" {address(message)}, {FACTS}"
+        f" r.capped_since, {give_up_reason_sql(message)}, {conditions.inbox_sql(message)},"
+        f" {recipients_sql(message)}, {FACTS}"
         " FROM delivery_deliveryrecord r JOIN messaging_message m ON m.id = r.message_id"
         " JOIN audiences_customer c ON c.id = r.customer_id LEFT JOIN audiences_company k ON k.id = r.company_id"
         " LEFT JOIN audiences_workspace w ON TRUE"
@@ -311,31 +311,31 @@ def statement(message: Message) -> str:
     )
 
 
-def why_not(message: Message) -> str:
+def blocked_reason_sql(message: Message) -> str:
     """SQL for the reason nothing may go to a customer: unreachable, or no longer in the company the record is about."""
-    left = f"CASE WHEN {conditions.has_left()} THEN '{Reason.LEFT_COMPANY}' END"
-    return f"coalesce({conditions.blocked(message)}, {left})"
+    left = f"CASE WHEN {conditions.has_left_sql()} THEN '{Reason.LEFT_COMPANY}' END"
+    return f"coalesce({conditions.unreachable_reason_sql(message)}, {left})"
 
 
-def blocked(message: Message) -> str:
+def give_up_reason_sql(message: Message) -> str:
     """SQL for the reason a record is given up; never one of a push that a device has already, which counts as sent."""
     if message.channel == Channel.PUSH:
-        return f"(CASE WHEN NOT {IS_ON_A_DEVICE} THEN {why_not(message)} END)"
-    return why_not(message)
+        return f"(CASE WHEN NOT {IS_ON_A_DEVICE} THEN {blocked_reason_sql(message)} END)"
+    return blocked_reason_sql(message)
 
 
-def address(message: Message) -> str:
+def recipients_sql(message: Message) -> str:
     """SQL for the addresses of a copy; a push goes to no further device once nothing more may go to the customer."""
     if message.channel == Channel.PUSH:
-        return f"(CASE WHEN {why_not(message)} IS NULL THEN {DEVICES} END)"
+        return f"(CASE WHEN {blocked_reason_sql(message)} IS NULL THEN {DEVICES} END)"
     return "array[c.email]"
 
 
-def left_since(records: Collection[int]) -> set[int]:
+def records_of_left_companies(records: Collection[int]) -> set[int]:
     """Return the records among these whose customer is no longer in the company they are about."""
     with connection.cursor() as cursor:
         cursor.execute(
-            f"SELECT r.id FROM delivery_deliveryrecord r WHERE r.id = ANY(%s) AND {conditions.has_left()}",
+            f"SELECT r.id FROM delivery_deliveryrecord r WHERE r.id = ANY(%s) AND {conditions.has_left_sql()}",
             [list(records)],
         )
         return {pk for (pk,) in cursor.fetchall()}

@@ -10,7 +10,7 @@ from django.db import connection
 from audiences.rules import RuleError
 from delivery import shutdown
 from delivery.matching import recheck
-from delivery.matching.sql import Progress, quiet
+from delivery.matching.sql import Progress, no_progress
 from delivery.models import ChannelOutage, Pace
 from delivery.sending import batch as sending_batch
 from delivery.sending import outcome, settle, throttle
@@ -20,14 +20,14 @@ log = logging.getLogger(__name__)
 
 Clock = Callable[[], datetime]
 # How long to wait, in seconds, where all that is due is in other hands right now.
-A_MOMENT = 0.05
+CONTENTION_PAUSE = 0.05
 # And where the database is lost.
-A_WHILE = 0.5
+DATABASE_RETRY_PAUSE = 0.5
 # How long one message goes on before it is looked whether a pace, a rest or another message is new.
-A_TURN = timedelta(seconds=2)
+TURN_LENGTH = timedelta(seconds=2)
 
 
-def dispatch(*, clock: Clock, until: datetime, progress: Progress = quiet) -> int:
+def dispatch(*, clock: Clock, until: datetime, progress: Progress = no_progress) -> int:
     """Hand over what is due, a batch of each message in turn, until nothing is left or the time is up.
 
     Taking turns, a small message never waits behind a large one; and one that goes wrong holds up no other. Whoever
@@ -35,27 +35,27 @@ def dispatch(*, clock: Clock, until: datetime, progress: Progress = quiet) -> in
     """
     total = 0
     resting: set[str | int] = set()
-    with shutdown.gracefully():
+    with shutdown.graceful_shutdown():
         # First, as a sweep may wait behind this: what the dead had not begun goes with the rest.
-        settle_what_the_dead_left(at=clock())
-        while clock() < until and not shutdown.asked():
+        settle_abandoned_batches(at=clock())
+        while clock() < until and not shutdown.is_requested():
             try:
-                resting |= ChannelOutage.resting(at=clock())
+                resting |= ChannelOutage.unavailable_channels(at=clock())
                 due = [m for m in sending_batch.messages_due(at=clock()) if not {m.channel, m.pk} & resting]
-                limits = throttle.limits()
-            except outcome.LOST:
+                limits = throttle.load_limits()
+            except outcome.DATABASE_LOST:
                 if connection.in_atomic_block:
                     raise
                 log.warning("the database is lost; trying again", exc_info=True)
                 connection.close()
-                time.sleep(A_WHILE)
+                time.sleep(DATABASE_RETRY_PAUSE)
                 continue
             if not due:
                 break
             before = total
             for message in due:
                 try:
-                    total += hand_over_some(
+                    total += send_turn(
                         message, clock=clock, until=until, alone=len(due) == 1, resting=resting, limits=limits
                     )
                 except Exception:
@@ -64,14 +64,14 @@ def dispatch(*, clock: Clock, until: datetime, progress: Progress = quiet) -> in
                         break
                     resting.add(message.pk)
                 progress(total)
-                if clock() >= until or shutdown.asked():
+                if clock() >= until or shutdown.is_requested():
                     break
             if total == before:
-                time.sleep(A_MOMENT)
+                time.sleep(CONTENTION_PAUSE)
     return total
 
 
-def settle_what_the_dead_left(*, at: datetime) -> None:
+def settle_abandoned_batches(*, at: datetime) -> None:
     """Settle the batches of dead workers; where that goes wrong it is tried again, and what goes on goes on."""
     try:
         settle.recover_from_journals(at=at)
@@ -79,7 +79,7 @@ def settle_what_the_dead_left(*, at: datetime) -> None:
         log.exception("what the dead left cannot be settled")
 
 
-def hand_over_some(
+def send_turn(
     message: Message,
     *,
     clock: Clock,
@@ -93,11 +93,11 @@ def hand_over_some(
     What is to be left alone from now on is noted as `resting`: the message, or its whole channel where that is down.
     """
     total, turns = 0, 0
-    if message.send_type == SendType.ONGOING and not judged_again(message, at=clock()):
+    if message.send_type == SendType.ONGOING and not recheck_message(message, at=clock()):
         resting.add(message.pk)
         return 0
-    until = min(until, clock() + A_TURN)
-    while clock() < until and not shutdown.asked() and (turns < 10 or (alone and turns < 100)):
+    until = min(until, clock() + TURN_LENGTH)
+    while clock() < until and not shutdown.is_requested() and (turns < 10 or (alone and turns < 100)):
         batch = sending_batch.send_batch(message, clock=clock, pace=limits.get(message.channel))
         if batch is None:
             resting.add(message.channel)
@@ -112,7 +112,7 @@ def hand_over_some(
     return total
 
 
-def judged_again(message: Message, *, at: datetime) -> bool:
+def recheck_message(message: Message, *, at: datetime) -> bool:
     """Judge again what the window or a pause held; False where the rules no longer make sense."""
     try:
         recheck.recheck_held(message, at=at)

@@ -45,7 +45,7 @@ class AbandonedBatch:
 
 
 @cache
-def boot() -> str:
+def boot_id() -> str:
     """Tell this run of the machine from the last, of which the disk may have kept less than was written; "" unknown."""
     try:
         return BOOT_ID.read_text().strip()
@@ -53,7 +53,7 @@ def boot() -> str:
         return ""
 
 
-def database() -> str:
+def database_name() -> str:
     """Tell the database of these records from others that processes of this machine may work on."""
     known = connection.get_connection_params()
     return f"{known.get('host', '')}:{known.get('port', '')}/{known.get('dbname', '')}"
@@ -85,7 +85,7 @@ class Journal:
     def start_batch(self, claim: UUID) -> None:
         """Begin the notes of a batch, before it is committed as sending."""
         os.ftruncate(self.file, 0)
-        self.note(f"{boot() or '-'} {claim} {database()}")
+        self.note(f"{boot_id() or '-'} {claim} {database_name()}")
 
     def sending(self, pk: int) -> None:
         """Note that a copy is at the door."""
@@ -180,9 +180,9 @@ def abandoned_batches() -> Iterator[AbandonedBatch]:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 head, *notes = os.pread(file, 1 << 20, 0).decode(errors="replace").split("\n")
                 written_on, claim, of = [*head.split(" ", 2), "", "", ""][:3]
-                if of == database():
+                if of == database_name():
                     # A last line without its end was cut off; what else is missing nobody can say.
-                    is_whole = written_on == boot() and notes and notes[-1] == ""
+                    is_whole = written_on == boot_id() and notes and notes[-1] == ""
                     if is_whole and (found := parse_journal(claim, notes[:-1])) is not None:
                         yield found
                     path.unlink()
@@ -199,18 +199,18 @@ def parse_journal(claim: str, notes: list[str]) -> AbandonedBatch | None:
         for words in notes:
             what, pk, provider_id = [*words.split(" ", 2), ""][:3]
             if what == BEGUN:
-                found.begun.add(number(pk))
+                found.begun.add(parse_record_id(pk))
             elif what == TAKEN:
-                found.taken[number(pk)] = storable(provider_id)
+                found.taken[parse_record_id(pk)] = storable(provider_id)
             else:
-                found.begun.discard(number(pk))
+                found.begun.discard(parse_record_id(pk))
     except ValueError:
         log.warning("the notes of claim %s make no sense", claim)
         return None
     return found
 
 
-def number(text: str) -> int:
+def parse_record_id(text: str) -> int:
     """A key of a record; ValueError for what can be none."""
     found = int(text)
     if not 0 < found < 2**63:

@@ -16,14 +16,14 @@ from delivery.sending.claim import Claimed
 BACK_OFF = [timedelta(minutes=m) for m in (1, 5, 15, 60, 180, 360, 720)]
 
 
-DOWN_FOR = timedelta(minutes=1)
+OUTAGE_RETRY_AFTER = timedelta(minutes=1)
 
 
 # How long to wait, in seconds, before a database that was lost is tried again.
-A_MOMENT = 0.2
+DATABASE_RETRY_PAUSE = 0.2
 
 
-LOST = (OperationalError, InterfaceError)
+DATABASE_LOST = (OperationalError, InterfaceError)
 
 
 SENDER_IS_REFUSED = "Its copies wait until their sender is taken."
@@ -61,7 +61,7 @@ class Outcome:
     handed_over: int = 0
 
     @property
-    def trouble(self) -> str:
+    def message_trouble(self) -> str:
         """Why no copy of this message goes at all; empty where some may."""
         if self.sender_refused:
             return f"{SENDER_IS_REFUSED} {self.sender_refused}"

@@ -24,7 +24,7 @@ from delivery.channels.base import (
 )
 from delivery.models import DeliveryRecord, DeviceCopy
 
-KEEP = (
+STORE_RESULTS = (
     "INSERT INTO delivery_devicecopy (record_id, device_id, taken, provider_id, handed_over_at)"
     " SELECT given.record, v.id, given.taken, given.provider_id, %(at)s"
     " FROM unnest(%(records)s::bigint[], %(tokens)s::text[], %(taken)s::boolean[], %(providers)s::text[])"
@@ -72,13 +72,13 @@ class FanOutResult:
         return bool(self.given) and isinstance(self.answer, Unavailable)
 
 
-def record_of(token: str) -> DeliveryRecord | None:
+def record_of_token(token: str) -> DeliveryRecord | None:
     """The record whose push came with this token; None for a token that is not ours."""
     read = tokens.read_token(token, purpose="push", numbers=1)
     return DeliveryRecord.objects.filter(pk=read[0]).first() if read else None
 
 
-def given_earlier(records: Iterable[int]) -> dict[int, list[DeviceCopy]]:
+def earlier_device_copies(records: Iterable[int]) -> dict[int, list[DeviceCopy]]:
     """What devices were given at earlier tries, by record."""
     found: dict[int, list[DeviceCopy]] = {record: [] for record in records}
     for copy in DeviceCopy.objects.filter(record__in=found).order_by("pk"):
@@ -101,7 +101,7 @@ def fan_out_result(record: int, answers: Answers, *, earlier: Sequence[DeviceCop
     final = [said for said in refused.values() if not isinstance(said, NoSuchDevice)]
     answer: str | BaseException
     if later and not (is_last and (ids or perhaps)):
-        answer = again(later, has_it=len(ids), of=len(answers) + len(earlier), is_begun=bool(taken or lost))
+        answer = retry_answer(later, has_it=len(ids), of=len(answers) + len(earlier), is_begun=bool(taken or lost))
     elif ids:
         answer = ids[0]
     else:
@@ -114,7 +114,7 @@ def fan_out_result(record: int, answers: Answers, *, earlier: Sequence[DeviceCop
     return FanOutResult(answer, given, dead)
 
 
-def again(later: list[Unavailable], *, has_it: int, of: int, is_begun: bool) -> Unavailable:
+def retry_answer(later: list[Unavailable], *, has_it: int, of: int, is_begun: bool) -> Unavailable:
     """What to say where some device is to be tried again; that the channel is down only where nothing has left."""
     if not is_begun and all(isinstance(said, ChannelDown) for said in later):
         return later[0]
@@ -122,7 +122,7 @@ def again(later: list[Unavailable], *, has_it: int, of: int, is_begun: bool) -> 
     return Unavailable(f"{so_far}{later[0]}", after=max(said.after for said in later))
 
 
-def down(answers: Iterable[Answers]) -> str:
+def channel_down_reason(answers: Iterable[Answers]) -> str:
     """Why nothing more should be handed over for now: the channel is down, or asks everybody to wait; else empty."""
     said = [one for answered in answers for one in answered.values()]
     for one in said:
@@ -141,4 +141,4 @@ def store_device_results(given: Sequence[DeviceResult], *, at: datetime) -> None
         "providers": [storable(one.provider_id) for one in given],
     }
     with connection.cursor() as cursor:
-        cursor.execute(KEEP, params)
+        cursor.execute(STORE_RESULTS, params)

@@ -44,7 +44,7 @@ def settle_with_retry(batch: Batch, outcome: Outcome, *, clock: sending_outcome.
     while True:
         try:
             settle_batch(batch, outcome, at=clock())
-        except sending_outcome.LOST:
+        except sending_outcome.DATABASE_LOST:
             if connection.in_atomic_block or clock() >= batch.until:
                 raise
             # Lost, or this transaction was cancelled to resolve a deadlock.
@@ -52,7 +52,7 @@ def settle_with_retry(batch: Batch, outcome: Outcome, *, clock: sending_outcome.
             # One that works holds the lock of the batch, which a pool would hand on with it.
             if not connection.is_usable():
                 connection.close()
-            time.sleep(sending_outcome.A_MOMENT)
+            time.sleep(sending_outcome.DATABASE_RETRY_PAUSE)
         else:
             return
 
@@ -78,13 +78,13 @@ def settle_batch(batch: Batch, outcome: Outcome, *, at: datetime) -> None:
         for pk, words in outcome.uncertain:
             mine.filter(pk=pk).mark_uncertain(reason=Reason.LOST_TOUCH, detail=words)
         if outcome.not_begun:
-            why = outcome.down or outcome.trouble
-            mine.filter(pk__in=outcome.not_begun).not_begun(
-                due_at=at + sending_outcome.DOWN_FOR if why else None, detail=why
+            why = outcome.down or outcome.message_trouble
+            mine.filter(pk__in=outcome.not_begun).put_back_unsent(
+                due_at=at + sending_outcome.OUTAGE_RETRY_AFTER if why else None, detail=why
             )
         wrote_to = {record.pk: next(iter(record.to), "") for record in batch.records}
         for bounced in DeliveryRecord.objects.filter(pk__in=no_mailbox, reason=Reason.BOUNCED).order_by("customer_id"):
-            suppression.hard(bounced, address=wrote_to[bounced.pk], at=at)
+            suppression.record_hard_bounce(bounced, address=wrote_to[bounced.pk], at=at)
     if outcome.dead:
         Device.objects.retire(outcome.dead, at=at)
 
@@ -94,8 +94,8 @@ def recover_from_journals(*, at: datetime) -> int:
     in_doubt = 0
     for landed in journal.abandoned_batches():
         try:
-            in_doubt += settle_landed(landed, at=at)
-        except sending_outcome.LOST:
+            in_doubt += settle_abandoned_batch(landed, at=at)
+        except sending_outcome.DATABASE_LOST:
             raise
         except Exception:
             # It is let go of, and its copies become uncertain with their lease; others' notes are not kept from us.
@@ -104,7 +104,7 @@ def recover_from_journals(*, at: datetime) -> int:
 
 
 @retried
-def settle_landed(landed: AbandonedBatch, *, at: datetime) -> int:
+def settle_abandoned_batch(landed: AbandonedBatch, *, at: datetime) -> int:
     """Settle one batch by the notes of its dead worker; returns how many copies are in doubt."""
     mine = DeliveryRecord.objects.filter(claim=landed.claim)
     # All of a batch were taken in hand at one moment; what went out, went out then.
@@ -114,7 +114,7 @@ def settle_landed(landed: AbandonedBatch, *, at: datetime) -> int:
         in_doubt = mine.filter(pk__in=landed.in_doubt).mark_uncertain(
             reason=Reason.WORKER_DIED, detail="It ended while it handed this copy over."
         )
-        mine.not_begun(due_at=None, detail="")
+        mine.put_back_unsent(due_at=None, detail="")
     return in_doubt
 
 

@@ -12,7 +12,7 @@ from delivery.models import DeliveryRecord
 
 
 @retried
-def hard(record: DeliveryRecord, *, address: str, at: datetime) -> bool:
+def record_hard_bounce(record: DeliveryRecord, *, address: str, at: datetime) -> bool:
     """Note that nobody gets mail where a record went; False where that is no news.
 
     It is about an address: who has another one by now is not bounced. A report that comes again says the same moment,
@@ -24,11 +24,11 @@ def hard(record: DeliveryRecord, *, address: str, at: datetime) -> bool:
     if not rows.filter(is_news).update(bounced_at=at):
         return False
     record = rows.get()
-    flag(record.customer_id, address=record.address or address, at=at)
+    flag_hard_bounce(record.customer_id, address=record.address or address, at=at)
     return True
 
 
-def flag(customer_id: int, *, address: str, at: datetime) -> None:
+def flag_hard_bounce(customer_id: int, *, address: str, at: datetime) -> None:
     """Send no more mail to a customer, as long as this is their address; "" where nobody knows what it was."""
     found = Customer.objects.filter(pk=customer_id, has_hard_bounced=False)
     if address:

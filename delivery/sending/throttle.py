@@ -16,7 +16,7 @@ from delivery.models import Pace
 
 # In seconds. How much of a worker's time one taking is for; how far ahead the line may be; what may be made up for.
 SHARE, AHEAD, CATCH_UP = 0.25, 1.0, 0.1
-A_MOMENT, A_WHILE = 0.05, 0.5
+SLOT_POLL_INTERVAL, MAX_WAIT_PER_CALL = 0.05, 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,15 +33,15 @@ class Slots:
         """Wait until a place is due, or there is no more reason to."""
         due = self.first + place * self.every
         while (left := due - time.monotonic()) > 0 and not unless():
-            time.sleep(min(left, A_MOMENT))
+            time.sleep(min(left, SLOT_POLL_INTERVAL))
 
 
-def limits() -> dict[str, Pace]:
+def load_limits() -> dict[str, Pace]:
     """The channels that anything holds back."""
     return {pace.channel: pace for pace in Pace.objects.all() if pace.is_limited}
 
 
-def used_up(*, at: datetime) -> set[str]:
+def exhausted_channels(*, at: datetime) -> set[str]:
     """The channels whose warm-up lets nothing more go on this day."""
     day = day_of(at)
     return {pace.channel for pace in Pace.objects.all() if pace.left_on(day) == 0}
@@ -74,7 +74,7 @@ def acquire(channel: str, *, wanted: int, at: datetime) -> Slots | None:
             first = min(longest, max(pace.next_at or now, now - timedelta(seconds=CATCH_UP)))
             if (too_long := (first - now).total_seconds() - AHEAD) > 0:
                 Pace.objects.filter(pk=channel, next_at__gt=first).update(next_at=first)
-                return Slots(0, time.monotonic() + min(too_long, A_WHILE))
+                return Slots(0, time.monotonic() + min(too_long, MAX_WAIT_PER_CALL))
             count = min(count, max(1, int(rate * SHARE)))
         taken = pace.taken_today if pace.day == day else 0
         Pace.objects.filter(pk=channel).update(next_at=first + count * every, day=day, taken_today=taken + count)

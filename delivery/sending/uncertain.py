@@ -41,7 +41,7 @@ class Proof(StrEnum):
     REFUSED = "refused"
 
 
-def evidence(record: DeliveryRecord) -> Evidence:
+def evidence_of(record: DeliveryRecord) -> Evidence:
     """What is known of a record nobody can know of."""
     is_email = record.message.channel == Channel.EMAIL
     return Evidence(

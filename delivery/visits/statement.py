@@ -16,7 +16,7 @@ from django.db import connection
 from psycopg.sql import Literal
 
 from audiences.compiler import COMPANY_OF_PAIR, PLACE
-from delivery.eligibility.conditions import has_left
+from delivery.eligibility.conditions import has_left_sql
 from delivery.eligibility.live_messages import Live, LiveMessages
 from delivery.models import IN_AN_INBOX, Conversation, Reason, Status
 from messaging.models import Channel
@@ -77,7 +77,7 @@ ROOM = (
     " coming AS MATERIALIZED (SELECT w.message_id, count(*)::int AS copies,"
     " row_number() OVER (ORDER BY min(w.id)) AS place FROM delivery_deliveryrecord w"
     " WHERE w.customer_id = %(customer)s::bigint AND w.message_id = ANY(%(came)s::bigint[])"
-    f" AND w.status = '{Status.WAITING}' AND w.reason = '{Reason.VISIT}' AND NOT {has_left('w')}"
+    f" AND w.status = '{Status.WAITING}' AND w.reason = '{Reason.VISIT}' AND NOT {has_left_sql('w')}"
     " GROUP BY w.message_id),"
     # One after the other, as one that has too many copies leaves its room to those after it.
     " tried AS (SELECT 0::bigint AS place, 0 AS taken, NULL::bigint AS message_id, 0 AS copies"
@@ -91,7 +91,7 @@ ROOM = (
     " due_at = CASE WHEN r.capped_since IS NULL THEN r.due_at END"
     " WHERE (SELECT fresh FROM asked) AND r.customer_id = %(customer)s::bigint"
     f" AND r.message_id = ANY(%(came)s::bigint[]) AND r.status = '{Status.WAITING}' AND r.reason = '{Reason.VISIT}'"
-    f" AND r.message_id NOT IN (SELECT message_id FROM fits) AND NOT {has_left()}"
+    f" AND r.message_id NOT IN (SELECT message_id FROM fits) AND NOT {has_left_sql()}"
     " AND (r.capped_since IS NULL OR r.capped_since <= %(give_up_before)s::timestamptz))"
 )
 # How many of what is judged now there is room for, and which of what waited comes: with a cap, and without one.
@@ -136,7 +136,7 @@ CAME = (
     # Whatever is locked is being withdrawn.
     " AND r.id IN (SELECT w.id FROM delivery_deliveryrecord w WHERE w.customer_id = %(customer)s::bigint"
     f" AND w.status = '{Status.WAITING}' AND w.reason = '{Reason.VISIT}' FOR NO KEY UPDATE SKIP LOCKED)"
-    f" AND (m.to_customer_id = r.customer_id OR m.id {{comes}}) AND NOT {has_left()}"
+    f" AND (m.to_customer_id = r.customer_id OR m.id {{comes}}) AND NOT {has_left_sql()}"
     f" RETURNING {RETURNED})"
 )
 # A record that would be shown now is skipped if the customer is no longer in the company it is about (behaviour 4.15).
@@ -148,7 +148,7 @@ LEFT_OUT = (
     " AND r.id IN (SELECT w.id FROM delivery_deliveryrecord w WHERE w.customer_id = %(customer)s::bigint"
     f" AND w.status = '{Status.WAITING}' AND w.reason = '{Reason.VISIT}' AND w.company_id IS NOT NULL"
     " FOR NO KEY UPDATE SKIP LOCKED)"
-    f" AND (m.to_customer_id = r.customer_id OR m.id = ANY(%(came)s::bigint[])) AND {has_left()})"
+    f" AND (m.to_customer_id = r.customer_id OR m.id = ANY(%(came)s::bigint[])) AND {has_left_sql()})"
 )
 # A message that is shown for the first time begins a conversation.
 FIRST = "SELECT * FROM made WHERE sent_at IS NOT NULL UNION ALL SELECT * FROM came"

@@ -147,7 +147,7 @@ def check_user(user_id: str, *, at: datetime, then: Callable[[], object] | None 
 def check_one(by: str, key: object, *, at: datetime, then: Callable[[], object] | None) -> Customer | None:
     """Match for whom this names, if it is their turn."""
     with statement.prepared() as cursor:
-        known = live_messages.kept(database=connection.settings_dict["NAME"])
+        known = live_messages.cached_live_messages(database=connection.settings_dict["NAME"])
         values = [at, key, at - CHECK_EVERY, Lock.VISITS, LOCK_TIMEOUT, known.keys if known else []]
         cursor.execute(CHECK[by], values, prepare=True)
         row = cursor.fetchone()
@@ -203,7 +203,7 @@ def lock(customer: Customer, *, lock_timeout: str) -> tuple[LiveMessages, Limit 
     customer.last_seen_at, customer.session_started_at = last_seen_at, started_at
     customer.session_count, customer.first_seen_at = sessions, first_seen_at
     live = live_messages.live_messages(generation=generation, database=connection.settings_dict["NAME"])
-    return live, Limit.of(most, days)
+    return live, Limit.from_settings(most, days)
 
 
 def newest() -> LiveMessages:

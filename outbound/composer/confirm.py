@@ -49,7 +49,7 @@ def count(message: Message, asked: Asked, *, at: datetime) -> Forecast | None:
     An estimate where counting takes long and what the page had counted is about so: then whoever launches it counts.
     """
     try:
-        found = forecast.forecast_soon(message, at=at, within=COUNT_WITHIN)
+        found = forecast.forecast_within(message, at=at, within=COUNT_WITHIN)
         return found if found.exact or is_about(found, asked) else forecast.forecast(message, at=at)
     except RuleError:
         return None

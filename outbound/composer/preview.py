@@ -81,7 +81,7 @@ def filled_in(
 ) -> tuple[frozenset[str], content.Rendered]:
     """The copy, by the code that sends, and the variables it uses; ContentError where it cannot be read."""
     assert message.version is not None  # noqa: S101 - a previewed message has one
-    copy = rendering.compiled(message.version, channel=message.channel, dress=message.dress)
+    copy = rendering.compile_copy(message.version, channel=message.channel, dress=message.dress)
     known = facts_of(copy.names, customer=customer, company=company)
     unknown = {name: Missing(name) for name in copy.names - known.keys()} if mark else {}
     values = {**known, **unknown, content.UNSUBSCRIBE_URL: f"{settings.PUBLIC_URL}/"}

@@ -301,7 +301,7 @@ def confirm(
 
 def going_live(request: HttpRequest, message: Message) -> HttpResponse:
     """Say that a worker is setting it live; once it is done, have the page loaded anew."""
-    context = {"original": message, "at": timezone.now(), "how_far": launch_job.how_far(message)}
+    context = {"original": message, "at": timezone.now(), "how_far": launch_job.launch_progress(message)}
     answer = render(request, "outbound/composer_launching.html", context)
     if message.launching_at is None:
         answer["HX-Redirect"] = address(message)

@@ -15,7 +15,7 @@ from django.http import QueryDict
 from django.utils import timezone
 
 from delivery.models import Conversation, ConversationPart, PartType
-from delivery.models.conversation import WORDS
+from delivery.models.conversation import SEARCH_VECTOR
 from messaging.content.plain_text import as_text
 from outbound.console.lookups import name_of
 from outbound.console.search import LONGEST, MOST_WORDS, TOO_LONG, is_too_long
@@ -207,8 +207,8 @@ def matching(rows: Rows, search: str) -> Rows:
     words = re.findall(r"[^\W_]+", search)[:MOST_PARTS]
     if words:
         query = SearchQuery(" & ".join(f"'{word}':*" for word in words), config="simple", search_type="raw")
-        said = ConversationPart.objects.exclude(body="").annotate(words=WORDS).filter(words=query)
-        opened = Conversation.objects.exclude(body="").annotate(words=WORDS).filter(words=query)
+        said = ConversationPart.objects.exclude(body="").annotate(words=SEARCH_VECTOR).filter(words=query)
+        opened = Conversation.objects.exclude(body="").annotate(words=SEARCH_VECTOR).filter(words=query)
         # Each by its own index; asked for together, none of them could be used.
         found = found.union(said.values("conversation"), opened.values("pk"))
     return rows.filter(pk__in=found)

@@ -98,7 +98,7 @@ def opening(conversation: Conversation) -> dict[str, Any]:
 def as_read(record: DeliveryRecord) -> tuple[str, SafeString]:
     """A message's subject and text as they read to the customer, to be shown inside a page."""
     try:
-        rendered = rendering.as_read(record)
+        rendered = rendering.render_sent_copy(record)
     except ContentError:
         rendered = None
     if rendered is None:

@@ -208,7 +208,7 @@ def cancel(admin: ConsoleAdmin, request: HttpRequest, job: Import) -> None:
 def go_on(job: Import) -> None:
     """Begin at once; a worker goes on."""
     if csv_import.go_on(job.pk, clock=timezone.now, until=timezone.now() + AT_ONCE):
-        tasks.nudge_import(job.pk)
+        tasks.enqueue_import(job.pk)
 
 
 ACTS = {"check": check, "write": write, "cancel": cancel}

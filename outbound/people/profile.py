@@ -338,7 +338,7 @@ def display_value(value: Any, kind: Kind | None) -> Any:
 def as_row(record: DeliveryRecord) -> dict[str, Any]:
     """A record as the profile shows it, with its first words as they read to the customer."""
     try:
-        copy = rendering.as_read(record)
+        copy = rendering.render_sent_copy(record)
     except content.ContentError:
         copy = None
     text = " ".join(copy.text.split()) if copy else ""
@@ -372,5 +372,6 @@ def display_metadata(value: Any) -> str:
 
 def conversations(customer: Customer) -> list[Conversation]:
     """The latest conversations with what was said in them."""
-    rows = Conversation.objects.of(customer).select_related("record__message").prefetch_related("parts__teammate")
+    rows = Conversation.objects.of_customer(customer).select_related("record__message")
+    rows = rows.prefetch_related("parts__teammate")
     return list(rows.order_by("-updated_at")[:MOST_CONVERSATIONS])

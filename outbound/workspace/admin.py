@@ -26,8 +26,8 @@ from outbound.console.change_message import ToldAdmin
 
 def hold_by_the_new_cap() -> None:
     """Have who waits by the old cap wait by the new one, or not at all."""
-    if frequency_cap.ask_again(at=timezone.now()):
-        tasks.nudge()
+    if frequency_cap.recheck_capped_records(at=timezone.now()):
+        tasks.enqueue_dispatch()
 
 
 class WorkspaceForm(forms.ModelForm):

@@ -332,7 +332,7 @@ def test_frames_show_the_message_in_its_own_look(console, live_server, size):
 def test_a_large_launch_is_followed_to_its_end_though_a_look_fails(console, live_server):
     CustomerFactory(email="ada@acme.example")
     message = MessageFactory(one_off=True)
-    launch_job.ask_for(message, at=timezone.now())
+    launch_job.request_launch(message, at=timezone.now())
     page = console
     looks = []
 

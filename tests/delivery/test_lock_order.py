@@ -192,7 +192,7 @@ def claim(world: World) -> None:
 
 def withdraw(world: World) -> None:
     with transaction.atomic():
-        locks.hold_back_batches_and_rounds(world.scene.due)
+        locks.block_batches_and_rounds(world.scene.due)
         lifecycle.withdraw_stopped(world.scene.due)
 
 

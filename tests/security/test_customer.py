@@ -174,9 +174,9 @@ def test_a_customers_token_opens_no_door_of_the_teams(mallory):
 
 def test_a_link_from_ones_own_mail_is_about_oneself(mallory, victim):
     """They have two tokens of their own, and want one for the record after theirs."""
-    own = tokens.make(5, purpose="unsubscribe")
+    own = tokens.make_token(5, purpose="unsubscribe")
 
-    for changed in (own[:-1] + "A", own[::-1], tokens.make(6, purpose="unsubscribe")[:16] + own[16:]):
+    for changed in (own[:-1] + "A", own[::-1], tokens.make_token(6, purpose="unsubscribe")[:16] + own[16:]):
         assert Client().post(f"/m/unsubscribe/{changed}").status_code == 404
     victim.refresh_from_db()
     assert not victim.unsubscribed_from_emails
@@ -247,7 +247,8 @@ def test_a_name_in_a_mail_is_a_name(monkeypatch, at, name):
     assert "javascript:" not in envelope.html
     assert "999999999) %}" not in envelope.html or "{%" in envelope.html, "their Liquid was read"
     assert (
-        rendering.as_read(DeliveryRecord.objects.select_related("version", "message").get()).subject == envelope.subject
+        rendering.render_sent_copy(DeliveryRecord.objects.select_related("version", "message").get()).subject
+        == envelope.subject
     )
 
 

@@ -40,7 +40,7 @@ def broker_down(request, monkeypatch, tmp_path) -> Iterator[None]:
 def took(nudges: int) -> float:
     began = time.monotonic()
     for _ in range(nudges):
-        tasks.nudge()
+        tasks.enqueue_dispatch()
     return time.monotonic() - began
 
 
@@ -55,13 +55,13 @@ def test_many_nudges_wait_for_it_once(broker_down, caplog):
 
 
 def test_broker_that_is_back_is_nudged_again(broker_down, monkeypatch, caplog):
-    tasks.nudge()
+    tasks.enqueue_dispatch()
     queued = []
     monkeypatch.setattr(tasks.hand_over_due, "apply_async", lambda *_, **__: queued.append(1))
-    monkeypatch.setattr(tasks, "LEFT_ALONE_FOR", 0.0)
+    monkeypatch.setattr(tasks, "BROKER_RETRY_INTERVAL", 0.0)
     monkeypatch.setattr(tasks, "left_alone_until", time.monotonic())
 
-    tasks.nudge()
+    tasks.enqueue_dispatch()
 
     assert queued == [1]
 
@@ -74,8 +74,8 @@ def test_launch_fails_for_no_broker_and_the_sweep_sends(broker_down, migrated, c
     ongoing, one_off = MessageFactory(subject="Ongoing"), MessageFactory(subject="One-off", one_off=True)
     for message in (ongoing, one_off):
         launch.launch(message, at=at)
-        tasks.nudge_match(message)
-        tasks.nudge()
+        tasks.enqueue_match(message)
+        tasks.enqueue_dispatch()
     assert catcher.caught == []
 
     tasks.sweep()

@@ -97,7 +97,7 @@ def test_message_to_one_person_goes_before_those_to_audiences(at, channel):
     customer = CustomerFactory(email="ann@x.example")
     matched(at, subject="to all")
     alone = MessageFactory(subject="to Ann", to_customer=customer, live=True, at=at)
-    direct.write_to(customer, alone, at=at)
+    direct.insert_direct_record(customer, alone, at=at)
 
     hand_over(at)
 
@@ -179,7 +179,7 @@ def test_what_another_worker_is_judging_stays_held_until_it_is_judged(at):
 
 
 def test_pause_does_not_wait_for_ever_for_a_mail_server_that_does_not_answer(at, monkeypatch, caplog):
-    monkeypatch.setattr(locks, "LONGEST_WAIT", 0.3)
+    monkeypatch.setattr(locks, "LOCK_TIMEOUT", 0.3)
     CustomerFactory(email="ann@x.example")
     message = matched(at)
     handing, over = threading.Event(), threading.Event()

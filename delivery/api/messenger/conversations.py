@@ -49,7 +49,7 @@ class Threads(MessengerEndpoint):
     def get(self, request: Request) -> Response:
         """List the newest, `most` of them; 304 while nothing changed. A poll, and no visit."""
         customer = speaker(request).customer
-        rows = Conversation.objects.of(customer) if customer else Conversation.objects.none()
+        rows = Conversation.objects.of_customer(customer) if customer else Conversation.objects.none()
         found = rows.aggregate(n=Count("pk"), newest=Max("updated_at"), unread=Count("pk", filter=Q(read=False)))
         expected = customer is not None and is_expected(customer)
         most = asked_for(request)
@@ -135,7 +135,7 @@ class Read(MessengerEndpoint):
 
 def one(customer: Customer, pk: Any) -> Conversation:
     """One conversation of this customer; whoever else's it is, there is none."""
-    return one_of(Conversation.objects.of(customer).select_related(*RELATED), str(pk))
+    return one_of(Conversation.objects.of_customer(customer).select_related(*RELATED), str(pk))
 
 
 class Address(MessengerEndpoint):

@@ -42,7 +42,7 @@ class Opened(MessengerEndpoint):
 
     def post(self, request: Request) -> Response:
         """Note that a push was opened, named by the `outbound_token` it came with; again is no harm."""
-        record = push_fanout.record_of(text(body(request).get("token"), "token"))
+        record = push_fanout.record_of_token(text(body(request).get("token"), "token"))
         if record is None:
             raise Unknown("This is the token of no push.", field="token")
         at = timezone.now()

@@ -84,7 +84,7 @@ def opened_with(conversation: Conversation) -> Json:
 def as_read(record: DeliveryRecord) -> tuple[str, str]:
     """Subject and body as they read to the customer, the body as HTML to show inside a page; empty if not possible."""
     try:
-        rendered = rendering.as_read(record)
+        rendered = rendering.render_sent_copy(record)
     except ContentError:
         return "", ""
     if rendered is None:

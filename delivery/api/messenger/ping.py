@@ -117,7 +117,7 @@ def of_visitor(request: Request, settings: dict[str, Any], *, key: UUID | None, 
 def nudged(visit: Visit) -> Visit:
     """Have a worker hand over what the visit matched."""
     if visit.matched:
-        transaction.on_commit(tasks.nudge)
+        transaction.on_commit(tasks.enqueue_dispatch)
     return visit
 
 

@@ -11,7 +11,7 @@ from delivery.matching import ongoing
 from messaging.models import Channel, Message, SendType
 
 
-def show(bar: tqdm, before: int, made: int) -> None:
+def advance_bar(bar: tqdm, before: int, made: int) -> None:
     """Move the bar to how many records there are now."""
     bar.update(before + made - bar.n)
 
@@ -35,7 +35,7 @@ class Command(BaseCommand):
         total = 0
         with tqdm(unit=" records", desc="Matching") as bar:
             for message in messages:
-                total += ongoing.match(message, at=timezone.now(), progress=partial(show, bar, bar.n))
+                total += ongoing.match(message, at=timezone.now(), progress=partial(advance_bar, bar, bar.n))
         troubled = Message.objects.live().exclude(trouble="").values_list("title", "trouble")
         for title, trouble in troubled:
             self.stderr.write(f"“{title}” was left out: {trouble}")

@@ -15,11 +15,11 @@ from delivery.inbound.router import Outcome
 
 log = logging.getLogger(__name__)
 
-LARGEST = 50 * 2**20
+EMAIL_MAX_BYTES = 50 * 2**20
 # As sysexits.h has them, and mail servers read them: at 75 a mail stays in the queue, at any other it bounces.
 NO_MAIL, NO_SUCH_RECIPIENT, TRY_LATER = os.EX_DATAERR, os.EX_NOUSER, os.EX_TEMPFAIL
 EXIT = {Outcome.NOBODYS: NO_SUCH_RECIPIENT}
-SAID = {
+OUTCOME_TEXTS = {
     Outcome.REPLY: "A reply, added to its conversation.",
     Outcome.AGAIN: "It came before: nothing to do.",
     Outcome.NOTICE: "Written down what became of a mail.",
@@ -44,10 +44,10 @@ class Command(BaseCommand):
 
     def handle(self, *_args: Any, **options: Any) -> None:
         """Take it in, and end with what the mail server is to do with it."""
-        content = sys.stdin.buffer.read(LARGEST + 1)
+        content = sys.stdin.buffer.read(EMAIL_MAX_BYTES + 1)
         try:
-            if len(content) > LARGEST:
-                raise NotAMail(f"A mail holds at most {LARGEST // 2**20} MB.")  # noqa: TRY301 - as what is read
+            if len(content) > EMAIL_MAX_BYTES:
+                raise NotAMail(f"A mail holds at most {EMAIL_MAX_BYTES // 2**20} MB.")  # noqa: TRY301 - as what is read
             letter = InboundEmail.read(
                 content, recipient=options["recipient"].lower(), envelope_sender=options["sender"]
             )
@@ -61,5 +61,5 @@ class Command(BaseCommand):
         except Exception:
             log.exception("a mail could not be taken in; it is for a later try")
             sys.exit(TRY_LATER)
-        self.stdout.write(SAID[outcome])
+        self.stdout.write(OUTCOME_TEXTS[outcome])
         sys.exit(EXIT.get(outcome, os.EX_OK))

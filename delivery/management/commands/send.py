@@ -13,7 +13,7 @@ from delivery.models import DeliveryRecord
 from delivery.sending import dispatcher
 
 
-def some_minutes(text: str) -> timedelta:
+def parse_minutes(text: str) -> timedelta:
     """Read how long to go on, at most a day."""
     try:
         minutes = float(text)
@@ -32,7 +32,7 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         """Take how long to go on."""
         parser.add_argument(
-            "--minutes", type=some_minutes, default="60", help="go on for at most this long (default 60)"
+            "--minutes", type=parse_minutes, default="60", help="go on for at most this long (default 60)"
         )
 
     def handle(self, *_args: Any, **options: Any) -> None:

@@ -163,7 +163,7 @@ def test_a_provider_that_keeps_nothing_is_told_nothing(channel, settings):
     from delivery.channels.email import mail_of
 
     mail = mail_of(WELCOME)
-    esp_channel.prepare(mail, EmailBackend(api_url="http://127.0.0.1/", api_key="k"))
+    esp_channel.add_provider_ids(mail, EmailBackend(api_url="http://127.0.0.1/", api_key="k"))
 
     assert not hasattr(mail, "metadata")
 

@@ -400,7 +400,7 @@ def test_nobody_there_to_connect_to_leaves_the_channel_resting_and_burns_no_try(
 
     for record in message.records.all():
         assert (record.status, record.attempts) == (Status.WAITING, 0)
-        assert record.due_at == at + outcome.DOWN_FOR
+        assert record.due_at == at + outcome.OUTAGE_RETRY_AFTER
         assert "Firebase cannot be reached" in record.detail
 
 

@@ -178,7 +178,7 @@ def test_message_to_one_person_goes_whoever_else_has_the_address(at, channel):
     live(at)
     hand_over(at)
     alone = MessageFactory(to_customer=second, live=True, at=at)
-    direct.write_to(second, alone, at=at)
+    direct.insert_direct_record(second, alone, at=at)
 
     assert hand_over(at) == 1
 

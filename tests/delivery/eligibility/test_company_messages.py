@@ -342,7 +342,7 @@ def test_customers_who_leave_while_their_batch_is_in_hand_get_nothing(at, ann, m
         return "id"
 
     mailbox.answer = everybody_leaves
-    dispatcher.dispatch(clock=lambda: at + next(ticks) * batch.ASK_AGAIN, until=at + timedelta(minutes=1))
+    dispatcher.dispatch(clock=lambda: at + next(ticks) * batch.PAUSE_CHECK_INTERVAL, until=at + timedelta(minutes=1))
 
     assert len(mailbox.given) == 1
     settled = message.records.exclude(status=Status.SENT).values_list("status", "reason", "attempts")
@@ -354,7 +354,7 @@ def test_a_batch_in_hand_asks_for_all_memberships_in_one_statement(at, ann, mail
     for number in range(5):
         MembershipFactory(customer__email=f"{number}@x.example", company=Company.objects.get())
     company_message(at)
-    moments = iter([at] * 10 + [at + batch.ASK_AGAIN] * 1000)
+    moments = iter([at] * 10 + [at + batch.PAUSE_CHECK_INTERVAL] * 1000)
 
     with CaptureQueriesContext(connection) as asked:
         dispatcher.dispatch(clock=lambda: next(moments), until=at + timedelta(seconds=1))

@@ -242,7 +242,7 @@ def test_rules_that_no_longer_make_sense_are_said():
 def test_a_message_to_one_person_is_nobody_elses():
     ada, eve = CustomerFactory(), CustomerFactory()
     message = MessageFactory(to_customer=ada, in_app=True, live=True)
-    direct.write_to(ada, message, at=AT)
+    direct.insert_direct_record(ada, message, at=AT)
 
     assert verdict(message, ada) is Verdict.WAITING
     assert verdict(message, eve) is Verdict.SOMEBODY_ELSE

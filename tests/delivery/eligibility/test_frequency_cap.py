@@ -112,7 +112,7 @@ def test_cap_that_is_lifted_holds_nobody_back_any_more(at, cap, most):
     assert state(second) == (Status.WAITING, Reason.CAP)
 
     cap(most)
-    assert frequency_cap.ask_again(at=at + DAY) == 1
+    assert frequency_cap.recheck_capped_records(at=at + DAY) == 1
     hand_over(at + DAY)
 
     assert state(second) == (Status.SENT, "")
@@ -174,7 +174,7 @@ def test_message_to_one_person_neither_counts_nor_waits(at):
     customer = CustomerFactory(email="ann@x.example")
     for number in range(2):
         alone = MessageFactory(to_customer=customer, live=True, at=at)
-        direct.write_to(customer, alone, at=at + number * DAY)
+        direct.insert_direct_record(customer, alone, at=at + number * DAY)
         hand_over(at + number * DAY)
         assert state(alone)[0] == Status.SENT
 
@@ -208,7 +208,7 @@ def test_in_app_one_off_waits_for_room_and_gives_up_after_a_week(at, cap):
     sends(at)
     first, second = (MessageFactory(in_app=True, one_off=True, live=True, at=at) for _ in range(2))
     alone = MessageFactory(in_app=True, to_customer=customer, live=True, at=at)
-    direct.write_to(customer, alone, at=at)
+    direct.insert_direct_record(customer, alone, at=at)
 
     assert shown(customer, at + DAY) == 1
     assert state(alone)[0] == Status.SENT

@@ -282,16 +282,16 @@ def test_a_message_id_names_its_copy_after_the_key_was_changed(record, settings)
     message_id = rendering.message_id(record.pk)
     settings.SECRET_KEY, settings.SECRET_KEY_FALLBACKS = "new", [settings.SECRET_KEY]
 
-    assert reply_addresses.named_by(message_id) == (ReferentKind.RECORD, record.pk)
+    assert reply_addresses.referent_of_message_id(message_id) == (ReferentKind.RECORD, record.pk)
     settings.SECRET_KEY_FALLBACKS = []
-    assert reply_addresses.named_by(message_id) is None
+    assert reply_addresses.referent_of_message_id(message_id) is None
 
 
 @pytest.mark.parametrize(
     "forged", ["<1.aaaaaaaaaaaaaaaa@acme.example>", "<1@acme.example>", "", "<>", "<note.1.abc@x>"]
 )
 def test_a_message_id_of_somebody_else_names_nothing(forged):
-    assert reply_addresses.named_by(forged) is None
+    assert reply_addresses.referent_of_message_id(forged) is None
 
 
 # The mail of a teammate's answer

@@ -125,7 +125,7 @@ def test_whatever_else_goes_wrong_the_mail_comes_again(pipe, monkeypatch, caplog
 )
 def test_as_a_process_of_its_own_without_a_database(settings, mail, code):
     settings.SECRET_KEY = "theirs"
-    address = reply_addresses.address_of(reply_addresses.ReferentKind.RECORD, 1).encode()
+    address = reply_addresses.reply_address_of(reply_addresses.ReferentKind.RECORD, 1).encode()
     nowhere = {**os.environ, "DATABASE_URL": "postgres://nobody@127.0.0.1:1/nothing", "SECRET_KEY": "theirs"}
 
     ended = subprocess.run(

@@ -219,7 +219,7 @@ def test_a_forged_token_is_nobodys_and_logged(record, receive, caplog):
 
 
 def test_a_token_of_what_is_not_there_is_nobodys(record, receive):
-    nowhere = reply_addresses.address_of(reply_addresses.ReferentKind.CONVERSATION, 4_000_000)
+    nowhere = reply_addresses.reply_address_of(reply_addresses.ReferentKind.CONVERSATION, 4_000_000)
 
     assert receive(changed(thanks(record), To=nowhere)) is Outcome.NOBODYS
 
@@ -231,10 +231,10 @@ def test_a_mail_to_no_address_of_ours_is_nobodys(record, receive):
 @pytest.mark.parametrize("pk", [0, 1, 12_345, 2**63 - 1])
 @pytest.mark.parametrize("kind", reply_addresses.ReferentKind)
 def test_an_address_fits_before_the_at_and_names_what_it_was_made_of(kind, pk):
-    local, _, domain = reply_addresses.address_of(kind, pk).partition("@")
+    local, _, domain = reply_addresses.reply_address_of(kind, pk).partition("@")
 
     assert (len(local) <= 64, domain, local == local.lower()) == (True, "reply.acme.example", True)
-    assert reply_addresses.answered_at(f"{local.upper()}@{domain}") == (kind, pk)
+    assert reply_addresses.referent_of_reply(f"{local.upper()}@{domain}") == (kind, pk)
 
 
 def test_an_address_says_nothing_to_who_reads_it():

@@ -93,10 +93,10 @@ def test_what_was_filled_in_goes_and_the_record_with_its_times_stays(at, age, is
     assert bool(record.variables) is is_kept
     assert (record.status, record.sent_at, record.opened_at) == (Status.SENT, at - age * DAY, at - age * DAY)
     if is_kept:
-        assert "Hi Ann" in rendering.as_read(record).text
+        assert "Hi Ann" in rendering.render_sent_copy(record).text
     else:
         with pytest.raises(content.ContentError, match="no longer kept"):
-            rendering.as_read(record)
+            rendering.render_sent_copy(record)
 
 
 def test_counts_of_a_message_stay_true(at):
@@ -130,7 +130,7 @@ def test_copies_without_variables_still_read_as_they_did(at):
     forget(at)
 
     record.refresh_from_db()
-    assert "Hello everyone" in rendering.as_read(record).text
+    assert "Hello everyone" in rendering.render_sent_copy(record).text
 
 
 def to_one(at) -> Message:
@@ -154,7 +154,7 @@ def test_what_was_written_to_one_person_goes(at):
     message.refresh_from_db()
     assert (message.version.subject, message.version.body) == ("", "")
     with pytest.raises(content.ContentError, match="no longer kept"):
-        rendering.as_read(message.records.get())
+        rendering.render_sent_copy(message.records.get())
     assert forget(at + DAY) == {"letters": 0, "copies": 0}
 
 

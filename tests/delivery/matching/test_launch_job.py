@@ -53,7 +53,7 @@ class Worker:
 def test_one_that_somebody_set_live_meanwhile_has_no_trouble(at):
     CustomerFactory()
     message = MessageFactory(one_off=True)
-    launch_job.ask_for(message, at=at)
+    launch_job.request_launch(message, at=at)
     launch.launch(Message.objects.get(pk=message.pk), at=at)
 
     launch_job.launch(message.pk, at=at)
@@ -117,7 +117,7 @@ def asked_for(transactional_db) -> Message:
     """A one-off to five people, asked to go live."""
     CustomerFactory.create_batch(5)
     message = MessageFactory(one_off=True)
-    launch_job.ask_for(message, at=timezone.now())
+    launch_job.request_launch(message, at=timezone.now())
     return message
 
 
@@ -144,7 +144,7 @@ def test_a_launch_that_a_worker_has_begun_is_called_off_and_nobody_is_written_to
     worker = Worker(asked_for, monkeypatch)
     waiter = when_waiting_for_a_lock(worker.may_go_on.set)
 
-    launch_job.call_off(asked_for, at=timezone.now())
+    launch_job.cancel_launch(asked_for, at=timezone.now())
     worker.end()
     waiter.join()
 
@@ -175,14 +175,14 @@ def test_a_change_of_the_attribute_with_the_same_number_does_not_call_off_a_laun
 
 
 def test_while_a_worker_writes_down_others_read_how_far_it_is(asked_for, monkeypatch):
-    assert launch_job.how_far(asked_for) is None
+    assert launch_job.launch_progress(asked_for) is None
     worker = Worker(asked_for, monkeypatch)
     try:
-        assert launch_job.how_far(asked_for) == launch_job.HowFar(made=0, of=5)
+        assert launch_job.launch_progress(asked_for) == launch_job.LaunchProgress(made=0, of=5)
     finally:
         worker.end()
 
-    assert launch_job.how_far(asked_for) is None
+    assert launch_job.launch_progress(asked_for) is None
     assert DeliveryRecord.objects.count() == 5
 
 
@@ -201,15 +201,15 @@ def test_who_is_too_late_to_call_off_is_told_to_stop_it(asked_for):
     launch_job.launch(asked_for.pk, at=timezone.now())
 
     with pytest.raises(WrongState, match="Stop it once it is live"):
-        launch_job.call_off(asked_for, at=timezone.now())
+        launch_job.cancel_launch(asked_for, at=timezone.now())
 
 
 def test_calling_off_waits_no_longer_than_a_click_does(asked_for, monkeypatch):
     worker = Worker(asked_for, monkeypatch)
-    monkeypatch.setattr(locks, "LONGEST_WAIT", 0.2)
+    monkeypatch.setattr(locks, "LOCK_TIMEOUT", 0.2)
     try:
         with pytest.raises(WrongState, match="could not be called off at once"):
-            launch_job.call_off(asked_for, at=timezone.now())
+            launch_job.cancel_launch(asked_for, at=timezone.now())
     finally:
         worker.end()
 
@@ -221,9 +221,9 @@ def test_a_scheduled_launch_under_way_is_called_off_for_good(transactional_db, m
     message, at = MessageFactory(one_off=True), timezone.now()
     lifecycle.schedule(message, for_=at + timedelta(hours=1), at=at, reviewed_count=5)
     due = at + timedelta(hours=2)
-    launch_job.ask_for(message, at=due)
+    launch_job.request_launch(message, at=due)
 
-    launch_job.call_off(message, at=due)
+    launch_job.cancel_launch(message, at=due)
     sweep.sweep(at=due)
 
     message.refresh_from_db()
@@ -235,8 +235,8 @@ def test_what_is_called_off_before_its_time_still_goes_live_at_its_time(transact
     CustomerFactory.create_batch(5)
     message, at = MessageFactory(one_off=True, in_app=True), timezone.now()
     lifecycle.schedule(message, for_=at + timedelta(hours=1), at=at, reviewed_count=5)
-    launch_job.ask_for(message, at=at)
-    launch_job.call_off(message, at=at)
+    launch_job.request_launch(message, at=at)
+    launch_job.cancel_launch(message, at=at)
     assert Message.objects.get().state == State.SCHEDULED
 
     sweep.sweep(at=at + timedelta(hours=2))

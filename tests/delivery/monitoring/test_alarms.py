@@ -76,8 +76,8 @@ def copy_due(at):
 
 
 def channel_rests(at) -> None:
-    ChannelOutage.begins("email", why="Connection refused", at=at - 4 * MINUTE)
-    ChannelOutage.begins("email", why="Connection refused", at=at - 2 * MINUTE)
+    ChannelOutage.record_refusal("email", why="Connection refused", at=at - 4 * MINUTE)
+    ChannelOutage.record_refusal("email", why="Connection refused", at=at - 2 * MINUTE)
 
 
 def message_in_trouble(at) -> None:
@@ -187,7 +187,7 @@ def test_one_mail_when_it_begins_and_one_when_it_is_over_however_often_is_looked
 
 def test_what_comes_and_goes_is_one_alarm(at, ops):
     for minute in range(0, 20, 2):
-        Heartbeat.beats(health.SWEEP, at=at + minute * MINUTE - (4 * MINUTE if minute % 4 == 0 else 0 * MINUTE))
+        Heartbeat.record_run(health.SWEEP, at=at + minute * MINUTE - (4 * MINUTE if minute % 4 == 0 else 0 * MINUTE))
         alarms.watch(at=at + minute * MINUTE)
 
     assert len(mail.outbox) == 1
@@ -264,14 +264,14 @@ def test_nobody_is_alarmed_by_a_queue_that_moves_or_may_not(at, ops):
 
 
 def test_a_channel_that_refused_once_does_not_rest_yet_and_one_that_works_again_no_more(at):
-    ChannelOutage.begins("email", why="Refused", at=at)
+    ChannelOutage.record_refusal("email", why="Refused", at=at)
     assert alarms.channel(at) == ""
-    ChannelOutage.begins("email", why="Refused", at=at + 2 * MINUTE)
-    ChannelOutage.begins("email", why="Refused", at=at + 4 * MINUTE)
+    ChannelOutage.record_refusal("email", why="Refused", at=at + 2 * MINUTE)
+    ChannelOutage.record_refusal("email", why="Refused", at=at + 4 * MINUTE)
     assert "Refused" in alarms.channel(at + 4 * MINUTE)
     assert alarms.channel(at + 8 * MINUTE) == ""
 
-    ChannelOutage.begins("email", why="Refused", at=at + 20 * MINUTE)
+    ChannelOutage.record_refusal("email", why="Refused", at=at + 20 * MINUTE)
 
     assert ChannelOutage.objects.get().since == at + 20 * MINUTE
 

@@ -109,7 +109,7 @@ def test_message_to_one_person_has_one_record(at):
     alone = MessageFactory(to_customer=customer, live=True, at=at)
 
     assert list(invariants.findings(at=at)) == [f"Message {alone.pk} to one person has 0 records."]
-    direct.write_to(customer, alone, at=at)
+    direct.insert_direct_record(customer, alone, at=at)
     assert list(invariants.findings(at=at)) == []
 
 

@@ -346,9 +346,9 @@ def test_abandoned_records_become_uncertain_once_the_lease_is_over(at, channel):
     message = matched(at)
     sending_batch.claim(message, at=at, token=uuid4())
 
-    sweep.sweep(at=at + sending_batch.LEASE)
+    sweep.sweep(at=at + claim.LEASE)
     assert message.records.get().status == Status.SENDING
-    sweep.sweep(at=at + sending_batch.LEASE + timedelta(seconds=1))
+    sweep.sweep(at=at + claim.LEASE + timedelta(seconds=1))
     assert (message.records.get().status, message.records.get().reason) == (Status.UNCERTAIN, Reason.WORKER_DIED)
 
 
@@ -356,9 +356,9 @@ def test_worker_thought_dead_settles_nothing_when_it_wakes(at, channel):
     CustomerFactory(email="ann@x.example")
     message = matched(at)
     batch = sending_batch.claim(message, at=at, token=uuid4())
-    settle.expire_leases(at=at + sending_batch.LEASE * 2)
+    settle.expire_leases(at=at + claim.LEASE * 2)
 
-    settle.settle_batch(batch, outcome.Outcome(sent={batch.records[0].pk: ""}), at=at + sending_batch.LEASE * 2)
+    settle.settle_batch(batch, outcome.Outcome(sent={batch.records[0].pk: ""}), at=at + claim.LEASE * 2)
 
     assert message.records.get().status == Status.UNCERTAIN
 

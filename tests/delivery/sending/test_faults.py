@@ -131,14 +131,14 @@ def test_notes_with_what_the_database_cannot_hold_keep_no_other_notes_from_being
 def test_one_batch_of_the_dead_that_cannot_be_settled_keeps_no_other_from_it(at, monkeypatch):
     message = to_people(20, at)
     batches = [dies(message, at=at, begun=1, taken=1) for _ in range(2)]
-    settle = sending_settle.settle_landed
+    settle = sending_settle.settle_abandoned_batch
 
     def settle_all_but_one(landed, **moment) -> int:
         if batches[0][0] in landed.taken:
             raise ValueError("wrong")
         return settle(landed, **moment)
 
-    monkeypatch.setattr(sending_settle, "settle_landed", settle_all_but_one)
+    monkeypatch.setattr(sending_settle, "settle_abandoned_batch", settle_all_but_one)
 
     sweep.sweep(at=at)
 
@@ -182,10 +182,10 @@ def test_where_its_notes_cannot_be_trusted_all_of_a_dead_workers_batch_is_uncert
     if spoilt == "gone":
         notes.unlink()
 
-    sweep.sweep(at=at + sending_batch.LEASE)
+    sweep.sweep(at=at + claim.LEASE)
     assert list(Path(configured.FLIGHTS_DIR).iterdir()) == []
     assert statuses(pks) == [Status.SENDING] * 3
-    sweep.sweep(at=at + sending_batch.LEASE + timedelta(seconds=1))
+    sweep.sweep(at=at + claim.LEASE + timedelta(seconds=1))
 
     assert statuses(pks) == [Status.UNCERTAIN] * 3
 
@@ -203,7 +203,7 @@ def test_notes_that_cannot_be_settled_keep_nobody_from_handing_over(at, channel,
 def test_notes_of_another_database_are_left_to_it(at, monkeypatch):
     message = to_people(1, at)
     with monkeypatch.context() as elsewhere:
-        elsewhere.setattr(journal, "database", lambda: "another")
+        elsewhere.setattr(journal, "database_name", lambda: "another")
         pks = dies(message, at=at, begun=0, taken=0)
 
     sweep.sweep(at=at)
@@ -226,7 +226,7 @@ def test_batch_whose_lease_is_over_is_not_gone_on_with(at, channel):
 
     def sleeps(number: int) -> None:
         if number == 2:
-            now[0] = at + sending_batch.LEASE
+            now[0] = at + claim.LEASE
             sending_settle.expire_leases(at=now[0] + timedelta(seconds=1))
 
     channel.does = sleeps
@@ -247,7 +247,7 @@ def test_slow_mail_server_makes_nothing_uncertain_as_long_as_its_worker_lives(at
     channel.does = takes_its_time
     dispatcher.dispatch(clock=lambda: now[0], until=at + timedelta(seconds=1))
 
-    assert now[0] - at > sending_batch.LEASE
+    assert now[0] - at > claim.LEASE
     assert message.records.counts()["sent"] == 10
 
 
@@ -262,7 +262,7 @@ def test_threads_of_a_worker_share_no_connection(channel, monkeypatch):
 
 def test_told_to_end_it_finishes_the_copy_in_hand_and_puts_the_rest_back(at, channel):
     message = to_people(15, at)
-    channel.does = lambda number: shutdown.ask_all() if number == 3 else None
+    channel.does = lambda number: shutdown.request_for_all() if number == 3 else None
 
     hand_over(at)
 
@@ -311,10 +311,10 @@ def test_database_lost_before_a_batch_is_settled_is_waited_for(at, channel, monk
         settle(batch, outcome, at=at)
 
     monkeypatch.setattr(sending_settle, "settle_batch", fails_twice)
-    monkeypatch.setattr(sending_outcome, "A_MOMENT", 0)
+    monkeypatch.setattr(sending_outcome, "DATABASE_RETRY_PAUSE", 0)
     monkeypatch.setattr(type(connection), "in_atomic_block", False, raising=False)
     monkeypatch.setattr(connection, "close", lambda: None)
-    batch = claim.Batch(message, None, uuid4(), [], at + sending_batch.LEASE)
+    batch = claim.Batch(message, None, uuid4(), [], at + claim.LEASE)
     sending_settle.settle_with_retry(batch, sending_outcome.Outcome(), clock=lambda: at)
 
     assert len(tries) == 3
@@ -365,11 +365,11 @@ import os, signal, sys, django
 django.setup()
 from uuid import uuid4
 from django.utils import timezone
-from delivery import claiming, flights
+from delivery.sending import claim, journal
 from messaging.models import Message
-with flights.noted(token := uuid4()) as flight:
-    batch = claiming.claim(Message.objects.get(), at=timezone.now(), token=token)
-    flight.sending(batch.records[0].pk)
+with journal.journal_of(token := uuid4()) as notes:
+    batch = claim.claim(Message.objects.get(), at=timezone.now(), token=token)
+    notes.sending(batch.records[0].pk)
     os.kill(os.getpid(), signal.SIGKILL)
 """
 

@@ -200,7 +200,7 @@ def test_waiting_for_its_turn_it_ends_when_told(at, channel):
     Pace.objects.create(channel="email", per_second="0.01")
     to_people(5, at)
     hand_over_began = time.monotonic()
-    channel.send = lambda _: shutdown.ask_all() or ""
+    channel.send = lambda _: shutdown.request_for_all() or ""
     try:
         hand_over(at)
     finally:

@@ -60,7 +60,7 @@ def all_of(record: DeliveryRecord):
 
 
 def test_evidence_is_what_a_providers_log_can_be_searched_for(at, uncertain):
-    found = uncertain_records.evidence(uncertain)
+    found = uncertain_records.evidence_of(uncertain)
 
     assert (found.to, found.taken_at, found.tries) == ("ann@x.example", at, 1)
     assert found.message_id == rendering.message_id(uncertain.pk)

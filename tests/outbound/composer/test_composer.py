@@ -757,7 +757,7 @@ def test_above_the_limit_sending_to_the_rest_asks_for_the_number(console):
 
 
 def test_a_large_launch_is_marked_and_done_whole_by_a_worker_or_the_sweep(console, monkeypatch):
-    monkeypatch.setattr(launch_job, "MOST_AT_ONCE", 1)
+    monkeypatch.setattr(launch_job, "LAUNCH_IN_REQUEST_LIMIT", 1)
     for n in range(3):
         CustomerFactory(email=f"{n}@acme.example")
     console.post(ADD, typed(SenderFactory(), ticket=ticket(console), act="live", send_type="one_off"))
@@ -779,7 +779,7 @@ def test_a_large_launch_is_marked_and_done_whole_by_a_worker_or_the_sweep(consol
 
 def test_a_look_at_a_large_launch_goes_on_after_one_that_failed_and_reads_its_heading_out_once(console):
     message = MessageFactory(one_off=True)
-    launch_job.ask_for(message, at=timezone.now())
+    launch_job.request_launch(message, at=timezone.now())
 
     shown = console.get(f"/admin/messaging/message/{message.pk}/launching/").content.decode()
     looks = shown[shown.index('<div id="launching"') :]
@@ -797,7 +797,7 @@ def dies(*_args, **_kwargs) -> None:
 def test_a_large_launch_that_cannot_go_stays_a_draft_that_says_why(console):
     CustomerFactory(email="ada@acme.example")
     message = MessageFactory(one_off=True, rules=[rule("email", "contains", "@acme")])
-    launch_job.ask_for(message, at=timezone.now())
+    launch_job.request_launch(message, at=timezone.now())
     Customer.objects.update(archived_at=timezone.now())
 
     launch_job.launch(message.pk, at=timezone.now())
@@ -810,7 +810,7 @@ def test_a_large_launch_that_cannot_go_stays_a_draft_that_says_why(console):
 def test_a_large_launch_nobody_has_begun_can_be_called_off_from_its_page(console):
     CustomerFactory(email="ada@acme.example")
     message = MessageFactory(one_off=True)
-    launch_job.ask_for(message, at=timezone.now())
+    launch_job.request_launch(message, at=timezone.now())
     assert "call-off" in console.get(page(message)).content.decode()
 
     console.post(f"/admin/messaging/message/{message.pk}/act/call-off/")
@@ -825,7 +825,7 @@ def test_a_large_launch_nobody_has_begun_can_be_called_off_from_its_page(console
 def test_a_launch_called_off_twice_or_after_it_went_changes_nothing_and_says_so(console):
     CustomerFactory(email="ada@acme.example")
     message = MessageFactory(one_off=True)
-    launch_job.ask_for(message, at=timezone.now())
+    launch_job.request_launch(message, at=timezone.now())
     launch_job.launch(message.pk, at=timezone.now())
 
     answer = console.post(f"/admin/messaging/message/{message.pk}/act/call-off/", follow=True)
@@ -841,7 +841,7 @@ def test_of_a_sample_whose_rest_is_on_its_way_the_rest_alone_is_called_off(conso
         CustomerFactory(email=f"{n}@acme.example")
     message = MessageFactory(one_off=True)
     launch.launch(message, at=timezone.now(), sample=1)
-    launch_job.ask_for(message, at=timezone.now())
+    launch_job.request_launch(message, at=timezone.now())
     shown = console.get(page(message)).content.decode()
     assert "act/call-off/" in shown
     assert "act/pause/" in shown
@@ -855,7 +855,7 @@ def test_of_a_sample_whose_rest_is_on_its_way_the_rest_alone_is_called_off(conso
 
 def test_who_may_not_set_live_may_not_call_it_off(log_in_with):
     message = MessageFactory(one_off=True)
-    launch_job.ask_for(message, at=timezone.now())
+    launch_job.request_launch(message, at=timezone.now())
     author = log_in_with("messaging.view_message", "messaging.change_message")
 
     assert "act/call-off/" not in author.get(page(message)).content.decode()

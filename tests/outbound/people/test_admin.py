@@ -289,7 +289,7 @@ def test_a_large_import_is_gone_on_with_by_a_worker(console, monkeypatch, nudged
     from outbound.people import csv_import
 
     asked: list[int] = []
-    monkeypatch.setattr(tasks, "nudge_import", asked.append)
+    monkeypatch.setattr(tasks, "enqueue_import", asked.append)
     monkeypatch.setattr(csv_import, "AT_ONCE", timedelta(0))
     upload = SimpleUploadedFile("people.csv", b"user_id\n1\n2\n")
     at = console.post(reverse("admin:customer_import_file"), {"kind": "customers", "file": upload}).url

@@ -205,7 +205,7 @@ def test_many_values_are_left_to_a_worker_and_the_page_says_so(
     console, monkeypatch, django_capture_on_commit_callbacks
 ):
     asked = []
-    monkeypatch.setattr(tasks, "nudge_kind", asked.append)
+    monkeypatch.setattr(tasks, "enqueue_kind_change", asked.append)
     seats = attribute("text", "5", "7", "many")
 
     with django_capture_on_commit_callbacks(execute=True):
