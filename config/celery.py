@@ -28,3 +28,12 @@ def put_down(**_facts: object) -> None:
     from delivery import shutdown
 
     shutdown.request_for_all()
+
+
+@signals.worker_process_shutdown.connect
+@signals.worker_shutdown.connect
+def close_channels(**_facts: object) -> None:
+    """Close the connections to mail servers and providers, and remove the journal, when a worker process stops."""
+    from delivery import process
+
+    process.close_channels()

@@ -67,8 +67,10 @@ class Channel(Protocol):
         """Let go of what was kept open between copies."""
 
 
-# What became of a copy at each of its addresses: the provider's id, or what was raised.
-Answers = Mapping[str, str | BaseException]
+# The answer for one copy: the provider's id, or the exception.
+Answer = str | BaseException
+# The answers for one copy, by address.
+Answers = Mapping[str, Answer]
 
 
 @runtime_checkable

@@ -1,4 +1,4 @@
-"""To one person: one message, one copy, on its way at once (behaviour 4.12)."""
+"""Direct messages: one message with one copy to one customer, sent at once (behaviour 4.12)."""
 
 from datetime import datetime
 
@@ -25,9 +25,9 @@ UNREACHABLE_ERRORS: dict[Reason, str] = {
 
 
 def unreachable_reason(customer: Customer, *, channel: str) -> Reason | None:
-    """Why this customer cannot be written to alone by this channel; None where nothing stands in the way.
+    """Return why a direct message cannot reach this customer by this channel; None if it can.
 
-    The unsubscribed can: whoever lets them be written to warns first (the console) or refuses (the API).
+    Unsubscribed customers can be reached: the console warns first, and the API refuses.
     """
     blocked = conditions.unreachable_reason_sql(Message(channel=channel, to_customer=customer))
     with connection.cursor() as cursor:
@@ -50,9 +50,10 @@ def send_to_one(
     reserved: int | None = None,
     link: str = "",
 ) -> DeliveryRecord:
-    """Write to one customer; ValidationError by field, and nothing written down, where that cannot be.
+    """Send a message to one customer. Raises ValidationError by field, and stores nothing, if that is not possible.
 
-    `reserved` is a key kept for this one message, so that whoever asks twice can find the first. The caller nudges.
+    `reserved` is a primary key reserved for this message, so that a repeated request finds the first one. The caller
+    nudges.
     """
     if reason := unreachable_reason(customer, channel=channel):
         raise ValidationError({"channel": UNREACHABLE_ERRORS[reason].format(customer=customer)})
@@ -79,7 +80,7 @@ def send_to_one(
 
 
 def missing_fields(*, channel: str, sender: Sender | None, subject: str, body: str) -> dict[str, str]:
-    """What it cannot be sent without, by field."""
+    """Return the errors for missing parts, by field."""
     needed = {
         "sender": (sender is not None, "Choose who the message is from."),
         "subject": (channel != Channel.EMAIL or subject.strip(), "An email needs a subject."),
@@ -89,12 +90,12 @@ def missing_fields(*, channel: str, sender: Sender | None, subject: str, body: s
 
 
 def company_of_text(customer: Customer, *, company: Company | None, texts: tuple[str, ...]) -> Company | None:
-    """The company the text is about, None where it names none; ValidationError where one must be chosen."""
+    """Return the company the text is about, None if it uses none; ValidationError if one must be chosen."""
     try:
         if not content.uses_company(*texts):
             return None
     except content.ContentError:
-        return None  # `revise` says what is wrong, and where.
+        return None  # `revise` reports the error and its line.
     if company is None:
         raise ValidationError({"company": "The text uses a company variable: choose which company it is about."})
     if not customer.memberships.filter(company=company).exists():
@@ -105,7 +106,7 @@ def company_of_text(customer: Customer, *, company: Company | None, texts: tuple
 
 
 def title_of(subject: str, body: str) -> str:
-    """What the team sees it listed as: its subject, or its first words."""
+    """Return the title for lists of messages: the subject, or the first words."""
     words = " ".join((subject or as_text(body)).split())
     if len(words) > TITLE_MAX_LENGTH:
         return f"{words[: TITLE_MAX_LENGTH - 1].rstrip()}…"
@@ -115,7 +116,7 @@ def title_of(subject: str, body: str) -> str:
 def insert_direct_record(
     customer: Customer, message: Message, *, at: datetime, company: Company | None = None
 ) -> DeliveryRecord:
-    """Write down the one record of a message to one person, that it may be handed over at once (behaviour 4.12)."""
+    """Insert the one record of a direct message, due at once (behaviour 4.12)."""
     in_app = message.channel == Channel.IN_APP
     return DeliveryRecord.objects.create(
         message=message,

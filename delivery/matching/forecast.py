@@ -1,4 +1,4 @@
-"""Forecast: how many people a message would reach, and why the others would not get it."""
+"""Forecast: how many customers a message would reach, and why it would not reach the others."""
 
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -13,13 +13,13 @@ from delivery.matching import sql
 from delivery.models import IN_AN_INBOX, Reason
 from messaging.models import Message, State
 
-# How many customers an estimate asks.
+# How many customers an estimate evaluates.
 SAMPLE_SIZE = 20_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forecast:
-    """What setting a message live would do right now: people and copies, and who gets none by reason."""
+    """The result of setting a message live now: customers, copies, and how many are left out for each reason."""
 
     people: int
     copies: int
@@ -29,7 +29,7 @@ class Forecast:
 
 
 def forecast_within(message: Message, *, at: datetime, within: timedelta) -> Forecast:
-    """Count who matches now; where that takes longer than `within`, estimate it from about 20,000 customers."""
+    """Count the customers who match now. If that takes longer than `within`, estimate from about 20,000 customers."""
     try:
         with transaction.atomic(), connection.cursor() as cursor:
             cursor.execute(
@@ -45,17 +45,17 @@ def forecast_within(message: Message, *, at: datetime, within: timedelta) -> For
 
 
 def estimate_customer_count() -> int:
-    """How many customers there are, as the planner believes."""
+    """Return the planner's estimate of the number of customers."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT reltuples::bigint FROM pg_class WHERE oid = 'audiences_customer'::regclass")
         return int(cursor.fetchone()[0])
 
 
 def forecast(message: Message, *, at: datetime, of_every: int = 1) -> Forecast:
-    """Count who matches now, and how many copies that makes; RuleError where a rule makes no sense.
+    """Count the customers who match now, and their copies; RuleError if a rule is no longer valid.
 
-    Of a sampled message those count who have no record: the rest. With `of_every` above 1, one in so many customers
-    is asked, and the numbers stand for all.
+    For a sampled message only customers without a record count. If `of_every` is above 1, one in so many customers is
+    evaluated and the numbers are scaled up.
     """
     condition = conditions.condition_of(message)
     per_company = message.goes_per_company
@@ -76,13 +76,13 @@ def forecast(message: Message, *, at: datetime, of_every: int = 1) -> Forecast:
         f"SELECT blocked, {people}, count(*), GROUPING(blocked) FROM ({pairs}) AS pairs"
         " GROUP BY GROUPING SETS ((blocked), ())"
     )
-    # A few are looked up one by one; all of them are read through.
+    # A sample is looked up row by row; all customers are scanned.
     with (
         transaction.atomic(),
         nullcontext() if of_every > 1 else sql.without_nested_loops(),
         connection.cursor() as cursor,
     ):
-        # What it saves in the rows it costs many times over in compiling.
+        # Compiling costs many times more than it saves.
         cursor.execute("SET LOCAL jit = off")
         cursor.execute(statement, {**condition.params, "now": at, "message": message.pk})
         rows = cursor.fetchall()
@@ -97,7 +97,7 @@ def forecast(message: Message, *, at: datetime, of_every: int = 1) -> Forecast:
 
 
 def one_to_each_inbox(pairs: str, *, some_have_it: bool) -> str:
-    """SQL that has all but the first of those who share an inbox blocked, as they are when their turn comes."""
+    """Return SQL that blocks all but the first of the customers who share an inbox, as sending does."""
     another = "row_number() OVER (PARTITION BY blocked IS NULL, inbox, company_id ORDER BY customer_id) > 1"
     statuses = ", ".join(f"'{status}'" for status in IN_AN_INBOX)
     has_it = (

@@ -1,4 +1,4 @@
-"""Launch: set a message live and freeze the people of a one-off."""
+"""Launch: set a message live and insert the records of a one-off."""
 
 from datetime import datetime
 
@@ -16,9 +16,9 @@ from messaging.models import Channel, Message, NotReady, SendType
 def launch(
     message: Message, *, at: datetime, sample: int | None = None, progress: sql.SliceProgress = sql.no_progress
 ) -> int:
-    """Set a message live. A one-off's people are frozen in the same transaction; returns how many records it made.
+    """Set a message live. Return how many records a one-off got, inserted in the same transaction.
 
-    An ongoing one only goes live: its first round is `match`. NotReady where nobody matches a one-off.
+    An ongoing message only goes live: `match` is its first round. NotReady if no customer matches a one-off.
     """
     if message.send_type != SendType.ONE_OFF or message.to_customer_id:
         message_lifecycle.set_live(message, at=at, sample=sample)
@@ -27,16 +27,16 @@ def launch(
         message_lifecycle.prepare_launch(message, at=at, sample=sample)
         made = insert_one_off_records(message, at=at, sample=sample, progress=progress)
         if not made:
-            raise NotReady("Nobody matches right now, so this one-off would reach nobody.")
+            raise NotReady("No customer matches right now, so this one-off would reach no one.")
         message_lifecycle.mark_live(message, at=at, sample=sample)
     sql.analyze_after(made)
     return made
 
 
 def send_to_rest(message: Message, *, at: datetime, progress: sql.SliceProgress = sql.no_progress) -> int:
-    """Launch a sampled one-off for the second and last time: who matches now and has no record (behaviour 4.10)."""
+    """Launch a sampled one-off for the second time, to customers who match and have no record (behaviour 4.10)."""
     with transaction.atomic():
-        # Who opens or follows a copy of the sample refers to the message meanwhile, and is not kept waiting.
+        # No key update: opens and clicks of the sample, which refer to the message, must not wait.
         Message.objects.select_for_update(no_key=True).get(pk=message.pk)
         made = insert_one_off_records(message, at=at, progress=progress)
         message_lifecycle.send_to_rest(message, at=at)
@@ -47,9 +47,9 @@ def send_to_rest(message: Message, *, at: datetime, progress: sql.SliceProgress 
 def insert_one_off_records(
     message: Message, *, at: datetime, sample: int | None = None, progress: sql.SliceProgress = sql.no_progress
 ) -> int:
-    """Insert a record for everyone who matches a one-off and has none: waiting, or skipped with the reason.
+    """Insert a record for every customer who matches a one-off and has none: waiting, or skipped with the reason.
 
-    The rules are asked once and all is one transaction; the slices are there to be told of, and to be given up between.
+    The rules are evaluated once, in one transaction. Between slices `progress` is called and may cancel the launch.
     """
     condition = conditions.condition_of(message)
     per_company = message.goes_per_company
@@ -90,7 +90,7 @@ def insert_one_off_records(
     made = 0
     with transaction.atomic():
         found = sql.store_matches(pairs, params)
-        # Whom a record is of is looked up at each slice, and not for all of them at the commit, which nobody can stop.
+        # Foreign keys are checked at each slice: a check of all of them at the commit could not be cancelled.
         sql.execute("SET CONSTRAINTS ALL IMMEDIATE", {})
         progress(made, found)
         for start in range(0, found, sql.SLICE):

@@ -1,8 +1,8 @@
-"""Large launches: asked for by a click, carried out by a worker, done whole or not at all.
+"""Large launches: requested in the console, carried out by a worker, done completely or not at all.
 
-Counting and freezing a million people takes longer than a request may. The message stays what it was, marked as going
-live, until the worker's one transaction is committed; a worker that dies leaves the mark, and the minute sweep begins
-again. Until then it can be called off: the worker looks between two slices whether somebody does.
+Counting and inserting a million customers takes longer than a request may. The message keeps its state, marked as
+launching, until the worker's one transaction is committed. If the worker dies the mark stays, and the minute sweep
+starts again. Until the commit the launch can be cancelled: the worker checks between two slices.
 """
 
 import logging
@@ -26,48 +26,48 @@ from messaging.models import Message, NotReady, State, WrongState
 
 log = logging.getLogger(__name__)
 
-# From so many people on a worker freezes them; below, the request does.
+# Above so many customers a worker launches; below, the request does.
 LAUNCH_IN_REQUEST_LIMIT = 10_000
 LAUNCHABLE_STATES = (State.DRAFT, State.SCHEDULED, State.SAMPLED)
-# What a worker calls its session while it writes down: others can read that, and nothing else before the commit.
+# The name of the worker's session: the only thing that others can read before the commit.
 NAME = "launching {message}: {made} of {all}"
 
 
 class LaunchCancelled(Exception):
-    """Somebody calls off the launch in hand."""
+    """The launch in progress is being cancelled."""
 
 
 @dataclass(frozen=True, slots=True)
 class LaunchProgress:
-    """How many a launch has written down, of how many."""
+    """How many records a launch has inserted, of how many."""
 
     made: int
     of: int
 
 
 def request_launch(message: Message, *, at: datetime, sample: int | None = None, reviewed: int | None = None) -> None:
-    """Have a worker set it live, or send it to the rest; NotReady and WrongState where it cannot go.
+    """Have a worker set a message live, or send it to the rest; NotReady or WrongState if that is not possible.
 
-    The worker counts, and goes no further where those who match are no longer about the `reviewed`.
+    The worker counts, and stops if the number of customers has drifted from `reviewed`.
     """
     if problems := authoring.problems(message):
         raise NotReady(problems)
     among = Message.objects.filter(pk=message.pk, state__in=LAUNCHABLE_STATES, launching_at=None)
     changed: dict[str, object] = {"launching_at": at, "launching_sample": sample}
-    # A scheduled one keeps what was seen when it was scheduled, and its trouble until it is over.
+    # A scheduled message keeps the count of its review, and its trouble until it is solved.
     if reviewed is not None:
         changed["reviewed_count"] = reviewed
     if message.state != State.SCHEDULED:
         changed["trouble"] = ""
     if not among.update(**changed):
-        raise WrongState(f"“{message}” is on its way already.")
+        raise WrongState(f"“{message}” is already being launched, or is live.")
     message.launching_at, message.launching_sample = at, sample
 
 
 def cancel_launch(message: Message, *, at: datetime) -> None:
-    """Take it back, even from a worker that has begun; WrongState where it went already.
+    """Cancel a launch, even one in progress; WrongState if it is done already.
 
-    Nobody begins it again before the caller's transaction ends. One whose time has come is a draft again.
+    No worker starts it again before the caller's transaction ends. An overdue scheduled message becomes a draft.
     """
     key = message.pk % 2**31
     try:
@@ -79,17 +79,17 @@ def cancel_launch(message: Message, *, at: datetime) -> None:
     except OperationalError as wrong:
         if not isinstance(wrong.__cause__, psycopg.errors.LockNotAvailable):
             raise
-        raise WrongState(f"“{message}” could not be called off at once. Try again in a moment.") from wrong
+        raise WrongState(f"“{message}” could not be cancelled right now. Try again in a moment.") from wrong
     found = Message.objects.filter(pk=message.pk, launching_at__isnull=False)
     if not found.update(launching_at=None, launching_sample=None):
-        raise WrongState(f"“{message}” can no longer be called off. Stop it once it is live.")
+        raise WrongState(f"“{message}” can no longer be cancelled. Stop it once it is live.")
     message.launching_at = None
     if message.state == State.SCHEDULED and message.scheduled_for and message.scheduled_for <= at:
         message_lifecycle.unschedule(message)
 
 
 def launch_progress(message: Message) -> LaunchProgress | None:
-    """How many the worker has written down by now; None where it does not say, as before it begins to."""
+    """Return how many records the worker has inserted; None if it has not begun."""
     like, _, _ = NAME.partition("{made}")
     with connection.cursor() as cursor:
         cursor.execute(
@@ -102,12 +102,12 @@ def launch_progress(message: Message) -> LaunchProgress | None:
 
 
 def progress_reporter(message: Message) -> Callable[[int, int], None]:
-    """Between two slices: give up a launch that somebody calls off, and say how far it is."""
+    """Return a function to call between slices: it stops a cancelled launch and publishes the progress."""
 
     def go_on(made: int, found: int) -> None:
         with connection.cursor() as cursor:
             key = [Lock.CALLING_OFF, message.pk % 2**31]
-            # Taken for no longer than it takes to see that it can be.
+            # Released at once: it only shows whether a cancellation holds the lock.
             cursor.execute(
                 "SELECT CASE WHEN pg_try_advisory_lock_shared(%s, %s) THEN pg_advisory_unlock_shared(%s, %s) END",
                 key * 2,
@@ -121,12 +121,12 @@ def progress_reporter(message: Message) -> Callable[[int, int], None]:
 
 
 def has_drifted(now: int, *, since: int) -> bool:
-    """Whether so many who match are no longer about as many as there were, as the workspace has it."""
+    """Return whether the number of matching customers changed by more than the workspace's limit."""
     return abs(now - since) * 100 > Workspace.current().drift_percent * since
 
 
 def check_drift(message: Message, *, at: datetime) -> None:
-    """NotReady with both numbers, where the audience changed since the review by more than the workspace allows."""
+    """Raise NotReady if the audience has drifted since the review."""
     if message.reviewed_count is None:
         return
     now = forecast.forecast(message, at=at).people
@@ -137,9 +137,9 @@ def check_drift(message: Message, *, at: datetime) -> None:
 
 
 def launch(message_id: int, *, at: datetime) -> bool:
-    """Do what was asked for; False where another worker has it in hand, or nothing is left to do.
+    """Carry out a requested launch. Return False if another worker does, or none is requested.
 
-    Where it cannot go after all, it stays what it was, and its trouble says why.
+    If the message cannot go live, its state stays and its `trouble` says why.
     """
     message = Message.objects.filter(pk=message_id, launching_at__isnull=False).first()
     if message is None:
@@ -158,9 +158,9 @@ def launch(message_id: int, *, at: datetime) -> bool:
                     matching_launch.launch(there, at=at, sample=there.launching_sample, progress=go_on)
                 Message.objects.filter(pk=message_id).update(launching_at=None, launching_sample=None)
         except LaunchCancelled:
-            log.info("message %s was called off", message_id)
+            log.info("the launch of message %s was cancelled", message_id)
         except WrongState as late:
-            # Somebody set it live meanwhile, which is no trouble of the message's.
+            # A teammate set it live meanwhile, which is not an error.
             log.info("message %s is not launched: %s", message_id, late)
             Message.objects.filter(pk=message_id).update(launching_at=None, launching_sample=None)
         except (NotReady, RuleError) as no:
@@ -170,7 +170,7 @@ def launch(message_id: int, *, at: datetime) -> bool:
 
 
 def run_requested_launches(*, at: datetime) -> None:
-    """Carry out every launch that was asked for and is in nobody's hands; one that goes wrong holds up no other."""
+    """Carry out every requested launch that no worker is carrying out. A failure does not hold up the others."""
     for pk in Message.objects.filter(launching_at__isnull=False).values_list("pk", flat=True):
         try:
             launch(pk, at=at)

@@ -1,8 +1,7 @@
-"""Match: who a message goes to, written down as delivery records.
+"""Hourly rounds: insert records for customers who match an ongoing message.
 
-Ongoing: a round adds whoever matches and has no record, and takes up again whom it had withdrawn. One-off: the
-people who match at go-live, frozen in one transaction (behaviour 4.1, 5). Over 120 lines because launch, round and
-judging again are the same SELECT put to three uses, and are best read side by side.
+A round adds each customer who matches and has no record, and requeues withdrawn records of customers who match again
+(behaviour 4.1, 5).
 """
 
 import logging
@@ -24,19 +23,10 @@ from messaging.models import RUNNING, Channel, Message, SendType
 log = logging.getLogger(__name__)
 
 
-# Before it goes live
-
-
-# Going live
-
-
-# Rounds of ongoing messages
-
-
 def match_ongoing(*, at: datetime, progress: sql.Progress = sql.no_progress) -> int:
-    """Run a round of every live ongoing email and push; returns how many records it made or took up again.
+    """Match every live ongoing email and push. Return how many records were inserted or requeued.
 
-    In-app messages are matched by visits, which leave out what cannot be read: here somebody is told.
+    In-app messages are matched by visits, which skip invalid rules; here the error is written on the message.
     """
     total = 0
     for message in Message.objects.live().ongoing().order_by("pk"):
@@ -48,7 +38,7 @@ def match_ongoing(*, at: datetime, progress: sql.Progress = sql.no_progress) -> 
 
 
 def check_rules(message: Message) -> None:
-    """Write on the message whether its rules make no sense any more, or do again."""
+    """Write on the message whether its rules are valid."""
     try:
         conditions.condition_of(message)
         trouble = ""
@@ -58,19 +48,19 @@ def check_rules(message: Message) -> None:
 
 
 def match_safely(message: Message, *, at: datetime, progress: sql.Progress = sql.no_progress) -> int:
-    """Run one round of a message; where that goes wrong, its trouble says so, and no other message waits for it."""
+    """Match a message. If that fails, write it on the message and return 0, so that other messages go on."""
     try:
         return match(message, at=at, progress=progress)
     except Exception:
         log.exception("message %s cannot be matched", message.pk)
-        Message.objects.filter(pk=message.pk).update(trouble="Matching it failed. The server's log says why.")
+        Message.objects.filter(pk=message.pk).update(trouble="Matching failed. See the server’s log.")
         return 0
 
 
 def match(message: Message, *, at: datetime, progress: sql.Progress = sql.no_progress) -> int:
-    """Run one round of an ongoing message, committed in slices; in-app ones are matched by visits alone.
+    """Run one round of an ongoing message, committed in slices. In-app messages are matched by visits only.
 
-    Rules that no longer make sense are written on the message as its trouble, and the round goes on to the others.
+    If the rules are no longer valid, the message's `trouble` says so and nothing is matched.
     """
     if message.channel == Channel.IN_APP or message.send_type != SendType.ONGOING:
         return 0
@@ -91,9 +81,9 @@ def match(message: Message, *, at: datetime, progress: sql.Progress = sql.no_pro
 
 
 def is_still_live(message: Message) -> bool:
-    """Whether the message is live by the rules it was read with; until the transaction ends, whoever pauses it waits.
+    """Return whether the message is live with unchanged rules; a pause waits until the transaction ends.
 
-    A round may outlast a pause, an edit of the rules and the resume: what it found by the old ones is let go.
+    A round may outlast a pause, an edit of the rules and the resume: results of the old rules are dropped.
     """
     rules = message.audience.rules if message.audience else None
     values: list[Any] = [Jsonb(rules), message.pk, list(RUNNING)]
@@ -109,7 +99,7 @@ def is_still_live(message: Message) -> bool:
 
 @retried
 def requeue_withdrawn(message: Message, *, at: datetime) -> int:
-    """Have the withdrawn records of those who match again wait again."""
+    """Requeue the withdrawn records of customers who match again."""
     if not message.records.filter(status=Status.WITHDRAWN).exclude(reason=Reason.STOPPED).exists():
         return 0
     condition = conditions.condition_of(message)
@@ -139,9 +129,9 @@ def requeue_withdrawn(message: Message, *, at: datetime) -> int:
 
 
 def insert_new_records(message: Message, *, at: datetime, progress: sql.Progress = sql.no_progress) -> int:
-    """Insert a record for everyone who matches and has none, in slices of at most SLICE, in customer order.
+    """Insert a record for every customer who matches and has none, in slices of at most SLICE, in customer order.
 
-    The rules are asked once; the slices are written from what they answered, so that no transaction is long.
+    The rules are evaluated once and the slices are read from the result, so that no transaction is long.
     """
     condition = conditions.condition_of(message)
     pairs = condition.pairs(
@@ -169,7 +159,7 @@ def insert_new_records(message: Message, *, at: datetime, progress: sql.Progress
 
 @retried
 def insert_slice(message: Message, params: dict[str, Any]) -> int | None:
-    """Insert a slice of the records of a round; None, and nothing inserted, if the message is no longer live."""
+    """Insert one slice of records. Return None, and insert nothing, if the message is no longer live."""
     if not is_still_live(message):
         return None
     statement = (
@@ -178,12 +168,3 @@ def insert_slice(message: Message, params: dict[str, Any]) -> int | None:
         f" due_at, %(now)s, last_seen, NULL, {sql.COLUMN_DEFAULTS} FROM matched {sql.WHERE_IN_SLICE}"
     )
     return sql.execute(statement, params)
-
-
-# Judging again
-
-
-# To one person
-
-
-# Ending

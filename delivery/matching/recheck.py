@@ -1,4 +1,4 @@
-"""Recheck: judge waiting records again when the delivery window opens or a message resumes."""
+"""Recheck: evaluate waiting records again when the delivery window opens or a message is resumed."""
 
 from datetime import datetime
 
@@ -13,7 +13,7 @@ from messaging.models import Message
 
 
 def recheck_due(message: Message, *, at: datetime) -> int:
-    """Judge again what waited for the window or the cap, where it is ongoing; returns how many were withdrawn (4.8)."""
+    """Recheck due records that waited for the window or the cap. Return how many were withdrawn (behaviour 4.8)."""
     waited = f"r.reason IN ('{Reason.WINDOW}', '{Reason.CAP}') AND r.due_at <= %(now)s"
     return recheck_records(
         message, at=at, view=conditions.AS_MATCHED, among=waited, matched_at="r.matched_at", due="%(now)s"
@@ -21,10 +21,10 @@ def recheck_due(message: Message, *, at: datetime) -> int:
 
 
 def recheck_held(message: Message, *, at: datetime) -> int:
-    """Judge what a pause held as of now, after the message was resumed; returns how many were withdrawn."""
+    """Recheck the records that a pause held, after the message was resumed. Return how many were withdrawn."""
     if message.rejudge_before is None:
         return 0
-    # Whoever resumed it may have a clock ahead of ours.
+    # The machine that resumed it may have a clock ahead of ours.
     matched_at = "greatest(%(now)s::timestamptz, %(held)s)"
     withdrawn = recheck_records(
         message,
@@ -34,7 +34,7 @@ def recheck_held(message: Message, *, at: datetime) -> int:
         matched_at=matched_at,
         due=sql.DUE,
     )
-    # What another worker is judging at this moment still stands as it was; that worker, or a later one, sees the end.
+    # Records that another worker is rechecking count as held; that worker, or a later one, clears the mark.
     still_held = message.records.filter(status=Status.WAITING, matched_at__lt=message.rejudge_before)
     done = Message.objects.filter(pk=message.pk, rejudge_before=message.rejudge_before).exclude(Exists(still_held))
     done.update(rejudge_before=None)
@@ -42,7 +42,7 @@ def recheck_held(message: Message, *, at: datetime) -> int:
 
 
 def recheck_records(message: Message, *, at: datetime, view: View, among: str, matched_at: str, due: str) -> int:
-    """Put waiting records back in the queue where they still match, and withdraw the rest, in slices."""
+    """Requeue waiting records that still match and withdraw the others, in slices."""
     condition = conditions.condition_of(message, view=view)
     waiting = f"r.message_id = %(message)s::bigint AND r.status = '{Status.WAITING}' AND {among}"
     same_company = "r.company_id = k.id" if message.per_company else "TRUE"

@@ -1,4 +1,4 @@
-"""Rounds: what is done over and over, each time for whatever is due. Nudges make things fast; rounds make them sure."""
+"""Dispatcher: the loop that drains the outbox. A nudge starts it early; the minute sweep makes sure that it runs."""
 
 import logging
 import time
@@ -19,24 +19,24 @@ from messaging.models import Message, SendType
 log = logging.getLogger(__name__)
 
 Clock = Callable[[], datetime]
-# How long to wait, in seconds, where all that is due is in other hands right now.
+# In seconds, if other workers hold every due record.
 CONTENTION_PAUSE = 0.05
-# And where the database is lost.
+# In seconds, if the database is lost.
 DATABASE_RETRY_PAUSE = 0.5
-# How long one message goes on before it is looked whether a pace, a rest or another message is new.
+# How long one message goes on before limits, outages and other due messages are read again.
 TURN_LENGTH = timedelta(seconds=2)
 
 
 def dispatch(*, clock: Clock, until: datetime, progress: Progress = no_progress) -> int:
-    """Hand over what is due, a batch of each message in turn, until nothing is left or the time is up.
+    """Send due records, a batch of each message in turn, until none is left or `until` has passed.
 
-    Taking turns, a small message never waits behind a large one; and one that goes wrong holds up no other. Whoever
-    ends this process has it finish the copy in hand and put the rest back.
+    Because messages take turns, a small one never waits behind a large one, and one that fails does not hold up the
+    others. On SIGTERM the copy being sent is finished and the rest is put back.
     """
     total = 0
     resting: set[str | int] = set()
     with shutdown.graceful_shutdown():
-        # First, as a sweep may wait behind this: what the dead had not begun goes with the rest.
+        # First, as a sweep may wait behind this task: records that dead workers had not begun are sent too.
         settle_abandoned_batches(at=clock())
         while clock() < until and not shutdown.is_requested():
             try:
@@ -46,7 +46,7 @@ def dispatch(*, clock: Clock, until: datetime, progress: Progress = no_progress)
             except outcome.DATABASE_LOST:
                 if connection.in_atomic_block:
                     raise
-                log.warning("the database is lost; trying again", exc_info=True)
+                log.warning("the database connection is lost; trying again", exc_info=True)
                 connection.close()
                 time.sleep(DATABASE_RETRY_PAUSE)
                 continue
@@ -59,7 +59,7 @@ def dispatch(*, clock: Clock, until: datetime, progress: Progress = no_progress)
                         message, clock=clock, until=until, alone=len(due) == 1, resting=resting, limits=limits
                     )
                 except Exception:
-                    log.exception("message %s cannot be handed over", message.pk)
+                    log.exception("message %s cannot be sent", message.pk)
                     if not connection.in_atomic_block and not connection.is_usable():
                         break
                     resting.add(message.pk)
@@ -72,11 +72,11 @@ def dispatch(*, clock: Clock, until: datetime, progress: Progress = no_progress)
 
 
 def settle_abandoned_batches(*, at: datetime) -> None:
-    """Settle the batches of dead workers; where that goes wrong it is tried again, and what goes on goes on."""
+    """Settle the batches of dead workers. If that fails, log it and go on; the next run tries again."""
     try:
         settle.recover_from_journals(at=at)
     except Exception:
-        log.exception("what the dead left cannot be settled")
+        log.exception("the batches of dead workers cannot be settled")
 
 
 def send_turn(
@@ -88,9 +88,9 @@ def send_turn(
     resting: set[str | int],
     limits: Mapping[str, Pace],
 ) -> int:
-    """Hand over a few batches of one message before the next has its turn; all of them where it is alone.
+    """Send a few batches of one message before the next message has its turn; more if it is alone.
 
-    What is to be left alone from now on is noted as `resting`: the message, or its whole channel where that is down.
+    Adds to `resting` what is to be skipped from now on: the message, or its channel if that is unavailable.
     """
     total, turns = 0, 0
     if message.send_type == SendType.ONGOING and not recheck_message(message, at=clock()):
@@ -113,7 +113,7 @@ def send_turn(
 
 
 def recheck_message(message: Message, *, at: datetime) -> bool:
-    """Judge again what the window or a pause held; False where the rules no longer make sense."""
+    """Recheck records held by the window, the cap or a pause. Return False if the rules are no longer valid."""
     try:
         recheck.recheck_held(message, at=at)
         recheck.recheck_due(message, at=at)

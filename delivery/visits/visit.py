@@ -19,7 +19,7 @@ from audiences.locks import Lock
 from audiences.models import Company, Customer, Topic, Workspace
 from audiences.transactions import retried
 from audiences.webhook_outbox import announce
-from delivery import rendering
+from delivery import process, rendering
 from delivery.channels.in_app import Shown
 from delivery.eligibility import live_messages
 from delivery.eligibility.frequency_cap import GIVE_UP_AFTER, Limit
@@ -296,7 +296,7 @@ def fill_variables(unfilled: Sequence[tuple[Row, Copy]], *, customer: Customer) 
 def copy_of(row: Row) -> Copy:
     """The text of a record's message, read once in a process."""
     assert row.version is not None  # noqa: S101 - what was sent has one
-    kept = rendering.KEPT.get((row.version, False))
+    kept = process.renderings.get((row.version, False))
     return kept or rendering.copy_of(MessageVersion.objects.get(pk=row.version), channel=Channel.IN_APP)
 
 

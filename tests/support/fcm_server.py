@@ -13,7 +13,7 @@ from typing import Any
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from delivery.sending import batch
+from delivery import process
 
 
 class Act(Enum):
@@ -63,7 +63,7 @@ def serving(settings: Any, monkeypatch: Any) -> Iterator["Firebase"]:
     server = Firebase()
     settings.FCM_CREDENTIALS, settings.FCM_URL, settings.PUSH_TIMEOUT = server.credentials, server.url, 1
     yield server
-    batch.close_channels()
+    process.close_channels()
     server.close()
 
 

@@ -15,8 +15,7 @@ from kombu import Connection
 from audiences.models import Workspace
 from config import supervisor
 from config.supervisor import Program, Running
-from delivery import schedule, tasks
-from delivery.sending import batch
+from delivery import process, schedule, tasks
 from tests.support.mail_catcher import Catcher
 
 
@@ -24,7 +23,7 @@ from tests.support.mail_catcher import Catcher
 def catcher() -> Iterator[Catcher]:
     catcher = Catcher()
     yield catcher
-    batch.close_channels()
+    process.close_channels()
     catcher.close()
 
 

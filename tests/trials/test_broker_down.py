@@ -8,7 +8,7 @@ import pytest
 from celery import current_app
 
 from config.celery import app
-from delivery import tasks
+from delivery import process, tasks
 from delivery.matching import launch
 from tests.factories import CustomerFactory, MessageFactory
 from tests.support.mail_catcher import Catcher
@@ -32,7 +32,7 @@ def broker_down(request, monkeypatch, tmp_path) -> Iterator[None]:
             monkeypatch.setitem(app.conf.changes, setting, url)
         monkeypatch.setattr(app, "_pool", None)
         monkeypatch.setattr(app.amqp, "_producer_pool", None)
-        monkeypatch.setattr(tasks, "left_alone_until", 0.0)
+        monkeypatch.setattr(process, "broker_retry_at", 0.0)
         assert current_app.connection_for_write().as_uri().count(place) == 1
         yield
 
@@ -59,7 +59,7 @@ def test_broker_that_is_back_is_nudged_again(broker_down, monkeypatch, caplog):
     queued = []
     monkeypatch.setattr(tasks.hand_over_due, "apply_async", lambda *_, **__: queued.append(1))
     monkeypatch.setattr(tasks, "BROKER_RETRY_INTERVAL", 0.0)
-    monkeypatch.setattr(tasks, "left_alone_until", time.monotonic())
+    monkeypatch.setattr(process, "broker_retry_at", time.monotonic())
 
     tasks.enqueue_dispatch()
 

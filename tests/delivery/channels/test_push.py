@@ -7,11 +7,11 @@ from datetime import timedelta
 import pytest
 
 from audiences.models import Customer, Device
-from delivery import tokens
+from delivery import process, tokens
 from delivery.maintenance import sweep
 from delivery.matching import launch, lifecycle, ongoing
 from delivery.models import DeliveryRecord, DeviceCopy, Pace, Reason, Status
-from delivery.sending import dispatcher, journal, outcome, settle, uncertain
+from delivery.sending import dispatcher, outcome, settle, uncertain
 from messaging import authoring
 from messaging.models import Message
 from tests.factories import AT, CustomerFactory, MessageFactory
@@ -473,7 +473,7 @@ def test_a_worker_that_dies_after_one_device_has_it_leaves_the_record_uncertain(
     with pytest.raises(SystemExit):
         hand_over(at)
     monkeypatch.undo()
-    journal.close()
+    process.close_channels()
 
     assert settle.recover_from_journals(at=at) == 1
     assert (only().status, only().reason) == (Status.UNCERTAIN, Reason.WORKER_DIED)

@@ -208,7 +208,7 @@ def test_calling_off_waits_no_longer_than_a_click_does(asked_for, monkeypatch):
     worker = Worker(asked_for, monkeypatch)
     monkeypatch.setattr(locks, "LOCK_TIMEOUT", 0.2)
     try:
-        with pytest.raises(WrongState, match="could not be called off at once"):
+        with pytest.raises(WrongState, match="could not be cancelled right now"):
             launch_job.cancel_launch(asked_for, at=timezone.now())
     finally:
         worker.end()

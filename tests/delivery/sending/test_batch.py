@@ -236,7 +236,7 @@ def test_copies_of_which_none_can_be_finished_wait_with_all_their_tries_and_the_
         broken.setattr(rendering, "envelope", lambda *_, **__: 1 / 0)
         hand_over(at)
         message.refresh_from_db()
-        assert "none of them can be finished" in message.trouble
+        assert "no copy of this message can be rendered" in message.trouble
         assert set(message.records.values_list("status", "attempts")) == {(Status.WAITING, 0)}
         pace = Pace.objects.get()
         assert pace.taken_today == 2
@@ -298,7 +298,10 @@ def test_refused_sender_holds_its_message_and_loses_none_of_it(at, channel):
     assert [envelope.subject for envelope in channel.given].count("refused") == 1
     assert set(message.records.values_list("status", "attempts")) == {(Status.WAITING, 0)}
     message.refresh_from_db()
-    assert message.trouble == "Its copies wait until their sender is taken. 553 not yours"
+    assert (
+        message.trouble
+        == "Paused: the mail server refuses this sender. Sending resumes once it is accepted. 553 not yours"
+    )
 
     channel.answer = lambda _: "id"
     hand_over(at + timedelta(minutes=1))

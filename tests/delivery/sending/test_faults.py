@@ -18,7 +18,7 @@ from django.db import connection
 from django.db.utils import OperationalError
 from django.utils import timezone
 
-from delivery import shutdown
+from delivery import process, shutdown
 from delivery.channels import Rejected, Unavailable
 from delivery.maintenance import sweep
 from delivery.matching import lifecycle, ongoing
@@ -60,8 +60,7 @@ def channel(monkeypatch) -> Telling:
 def in_hand(settings, tmp_path):
     settings.FLIGHTS_DIR = str(tmp_path / "in-hand")
     yield
-    journal.close()
-    shutdown.reset()
+    process.reset()
 
 
 def to_people(number: int, at, **facts) -> Message:
@@ -79,15 +78,15 @@ def hand_over(at) -> int:
 def dies(message: Message, *, at, begun: int, taken: int) -> list[int]:
     """A worker takes a batch in hand, begins so many copies, hears of so many, and is gone; returns its records."""
     token = uuid4()
-    flight = journal.start_journal(token)
+    notes = journal.start_journal(token)
     batch = claim.claim(message, at=at, token=token)
     pks = [record.pk for record in batch.records]
     for number, pk in enumerate(pks[:begun]):
-        flight.sending(pk)
+        notes.sending(pk)
         if number < taken:
-            flight.accepted(pk, f"id of {pk}")
-    journal.OWN.flight.leave()
-    journal.OWN.flight = None
+            notes.accepted(pk, f"id of {pk}")
+    process.thread.journal.abandon()
+    process.thread.journal = None
     return pks
 
 
@@ -112,13 +111,13 @@ def test_of_a_dead_worker_only_the_copy_at_the_door_is_uncertain_and_the_rest_go
 def test_notes_with_what_the_database_cannot_hold_keep_no_other_notes_from_being_read(at, spoilt):
     message = to_people(2, at)
     token = uuid4()
-    flight = journal.start_journal(token)
+    notes = journal.start_journal(token)
     (first, second) = claim.claim(message, at=at, token=token).records
-    flight.sending(first.pk)
-    flight.accepted(first.pk, "id")
-    flight.sending(second.pk)
-    journal.OWN.flight.leave()
-    journal.OWN.flight = None
+    notes.sending(first.pk)
+    notes.accepted(first.pk, "id")
+    notes.sending(second.pk)
+    process.thread.journal.abandon()
+    process.thread.journal = None
     (notes,) = Path(configured.FLIGHTS_DIR).iterdir()
     notes.write_bytes(notes.read_bytes().replace(b" id\n", f" {spoilt}\n".encode("utf-8", "surrogatepass")))
 
@@ -148,12 +147,12 @@ def test_one_batch_of_the_dead_that_cannot_be_settled_keeps_no_other_from_it(at,
 
 def test_what_a_dead_worker_knew_was_refused_is_tried_again(at):
     message = to_people(1, at)
-    flight = journal.start_journal(token := uuid4())
+    notes = journal.start_journal(token := uuid4())
     (record,) = claim.claim(message, at=at, token=token).records
-    flight.sending(record.pk)
-    flight.rejected(record.pk)
-    journal.OWN.flight.leave()
-    journal.OWN.flight = None
+    notes.sending(record.pk)
+    notes.rejected(record.pk)
+    process.thread.journal.abandon()
+    process.thread.journal = None
 
     sweep.sweep(at=at)
 

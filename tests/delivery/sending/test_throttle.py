@@ -10,7 +10,7 @@ from django.db import connection
 from django.utils import timezone
 
 from audiences.models import Customer
-from delivery import shutdown
+from delivery import process, shutdown
 from delivery.channels import ChannelDown, SenderRefused
 from delivery.matching import ongoing
 from delivery.models import Pace
@@ -204,7 +204,7 @@ def test_waiting_for_its_turn_it_ends_when_told(at, channel):
     try:
         hand_over(at)
     finally:
-        shutdown.reset()
+        process.reset()
 
     assert time.monotonic() - hand_over_began < 5
 

@@ -8,7 +8,7 @@ from rest_framework.test import APIClient
 
 from audiences import identity_verification
 from audiences.models import Company, CustomAttribute, Customer, Workspace
-from delivery.eligibility import live_messages
+from delivery import process
 from delivery.messenger import sessions
 from delivery.models import Conversation, DeliveryRecord
 from tests.factories import (
@@ -32,7 +32,7 @@ def fifty_live_messages() -> None:
 
 @pytest.fixture
 def _live():
-    live_messages.forget_live_messages()
+    process.reset()
     fifty_live_messages()
 
 

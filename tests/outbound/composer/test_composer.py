@@ -832,7 +832,7 @@ def test_a_launch_called_off_twice_or_after_it_went_changes_nothing_and_says_so(
 
     message.refresh_from_db()
     assert message.state == State.LIVE
-    assert "can no longer be called off" in answer.content.decode()
+    assert "can no longer be cancelled" in answer.content.decode()
     assert "Called off going live" not in log()
 
 
