@@ -1,7 +1,7 @@
-"""A mail in bytes: the very ones Django makes of the same message, in a fraction of the time.
+"""Serialization of emails: the same bytes as Django's for the same message, in a fraction of the time.
 
-Only what each copy has of its own is worked out for each copy. What is out of the ordinary (a header to be folded or
-encoded, a line too long to be sent as it is) is left to Django, so there is one way to be right about it.
+Anything unusual (a header to be folded or encoded, a line that is too long) is left to Django, so only one
+implementation has to be right about it.
 """
 
 import random
@@ -29,7 +29,7 @@ FOLDING_POLICY = policy.compat32.clone(linesep="\r\n")
 UNFOLDED_MAX_LENGTH = 76
 LINE_MAX_LENGTH = 78
 PRINTABLE = re.compile(r"[!-~](?:[ -~]*[!-~])?")
-# Without a place to fold it; where it is too long for its line, the email package begins a new line for it.
+# A value that cannot be folded; if it is too long, the email package starts a new line for it.
 ONE_WORD = re.compile(r"[!-+\--:<-~]+")
 ATOM = r"[a-z0-9!#$%&'*+/=?^_`{|}~-]+"
 LABEL = r"[a-z0-9-]{1,63}"
@@ -39,16 +39,16 @@ PLACED_BY_DJANGO = {"subject", "from", "to", "cc", "reply-to", "date"}
 
 
 class Mail(EmailMultiAlternatives):
-    """A mail of a text and an HTML part, or of a text alone. Any back-end of Django's takes it."""
+    """An email with a text and an HTML part, or text alone. Any of Django's back-ends takes it."""
 
-    # Whom a mail server is told as the sender, where that is not who it is from.
+    # The envelope sender, if it is not the From address.
     return_path = ""
-    # What a provider hands back with what it tells of the mail.
+    # Metadata that a provider returns in its webhooks.
     metadata: dict[str, str]
 
     @cached_property
     def content(self) -> bytes:
-        """What `message().as_bytes(linesep="\\r\\n")` would be; ValueError where no mail can be made of it."""
+        r"""The bytes of `message().as_bytes(linesep="\r\n")`; ValueError if it cannot be built."""
         if self.is_out_of_the_ordinary():
             return self.message().as_bytes(linesep="\r\n")  # type: ignore[call-arg]
         parts = [
@@ -66,7 +66,7 @@ class Mail(EmailMultiAlternatives):
         )
 
     def is_out_of_the_ordinary(self) -> bool:
-        """Say whether only Django knows how to write it."""
+        """Return whether it must be left to Django."""
         return bool(
             settings.DEFAULT_CHARSET != UTF_8
             or self.encoding
@@ -94,7 +94,7 @@ class Mail(EmailMultiAlternatives):
 
 
 def header_lines(name: str, value: str) -> bytes:
-    """Return a header's line or lines; ValueError where it would break out of them."""
+    """Return the lines of a header; ValueError if the value contains a line break."""
     length = len(name) + 2 + len(value)
     if length <= UNFOLDED_MAX_LENGTH and PRINTABLE.fullmatch(value):
         return f"{name}: {value}\r\n".encode()
@@ -110,7 +110,7 @@ def fold_header(name: str, value: str) -> bytes:
 
 
 def mime_part(text: str, subtype: str) -> bytes:
-    """Return one text with its headers."""
+    """Return one part with its headers."""
     content = text.encode()
     if max(map(len, content.split(b"\n"))) > RFC5322_EMAIL_LINE_LENGTH_LIMIT:
         return SafeMIMEText(text, subtype, UTF_8).as_bytes(linesep="\r\n")
@@ -123,7 +123,7 @@ def mime_part(text: str, subtype: str) -> bytes:
 
 
 def boundary_for(parts: list[bytes]) -> bytes:
-    """Return a boundary that stands in none of the parts."""
+    """Return a boundary that occurs in none of the parts."""
     while True:
         boundary = b"===============%019d==" % random.randrange(sys.maxsize)  # noqa: S311 - no secret
         if not any(boundary in each for each in parts):
@@ -131,13 +131,13 @@ def boundary_for(parts: list[bytes]) -> bytes:
 
 
 def mailbox(address: str) -> str:
-    """Return the bare address as a server is told it; ValueError where it is none."""
+    """Return the bare address for the envelope; ValueError if it is not valid."""
     return address if PLAIN_ADDRESS.fullmatch(address) else mailbox_read(address)
 
 
 @lru_cache(maxsize=256)
 def mailbox_read(address: str) -> str:
-    """Return the bare address of `Name <address>`, its domain in ASCII, as Django reads it."""
+    """Return the bare address of `Name <address>` with an ASCII domain, as Django parses it."""
     try:
         bare = parseaddr(sanitize_address(address, UTF_8))[1]
         validate_email(bare)
@@ -146,6 +146,6 @@ def mailbox_read(address: str) -> str:
     if "<" in address and ">" not in address:
         raise ValueError(f"Not an email address: {address!r}")
     if bare.startswith("=?"):
-        # Django would write to a mailbox of that encoded name, which nobody has.
-        raise ValueError(f"Letters before the @ that mail servers do not take: {address!r}")
+        # Django would send to a mailbox with that encoded name, which does not exist.
+        raise ValueError(f"Characters before the @ that mail servers do not accept: {address!r}")
     return bare

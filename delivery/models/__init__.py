@@ -1,4 +1,4 @@
-"""How it goes: delivery records, and the conversations that come of them."""
+"""Models of delivery: records, conversations, counts, alarms and tracking."""
 
 from delivery.models.alarm import Alarm, ChannelOutage
 from delivery.models.alarm import Kind as AlarmKind

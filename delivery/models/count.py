@@ -1,8 +1,8 @@
-"""Counts, kept and not counted: what each message did is read from a row, however many records it has.
+"""Counters of messages, maintained by triggers: a report reads one row, however many records there are.
 
-A trigger on the records adds a `CountChange` for each statement, in the same transaction, so counts are exact; rows
-are only ever added, so nobody waits for anybody. The sweep folds them into `Count` and `Tally`. What a reader sees is
-the kept number and the changes not folded yet.
+A trigger on the records adds a `CountChange` for each statement, in the same transaction, so counts are exact. Rows
+are only added, so no transaction waits for another. The sweep folds them into `Count` and `Tally`; a reader adds the
+changes that are not folded yet.
 """
 
 import pgtrigger
@@ -10,7 +10,7 @@ from django.db import models
 
 from messaging.models import Message
 
-# Moments of a record that are counted: the first three where it was sent, the rest whatever became of it.
+# Counted moments of a record: the first three only if it was sent, the others in any status.
 MOMENTS_OF_SENT = ("opened", "clicked", "replied")
 OTHER_MOMENTS = ("bounced", "complained", "unsubscribed")
 STATUSES = ("waiting", "sending", "uncertain", "sent", "failed", "skipped", "withdrawn")
@@ -19,12 +19,12 @@ TALLIED = ("sent", *MOMENTS_OF_SENT, *OTHER_MOMENTS)
 
 
 def quarter_sql(moment: str) -> str:
-    """SQL for the quarter of an hour a moment is in: every zone's days begin on one."""
+    """Return SQL for the quarter of an hour of a moment: days begin on one in every time zone."""
     return f"date_bin('15 minutes', {moment}, TIMESTAMPTZ '2000-01-01 00:00:00+00')"
 
 
 def count_rows_sql(rows: str, *, number: int) -> str:
-    """SQL for what each row counts as: its status, and what has happened to it since."""
+    """Return SQL for the counts of each row: its status, and the events since."""
     moments = [f"('{name}', CASE WHEN status = 'sent' THEN {name}_at END)" for name in MOMENTS_OF_SENT]
     moments += [f"('{name}', {name}_at)" for name in OTHER_MOMENTS]
     happened = ", ".join(f"{name}_at" for name in (*MOMENTS_OF_SENT, *OTHER_MOMENTS))
@@ -37,7 +37,7 @@ def count_rows_sql(rows: str, *, number: int) -> str:
 
 
 def insert_changes_sql(changes: str) -> str:
-    """SQL that adds up changes and notes those that come to something."""
+    """Return SQL that adds up changes and inserts those that are not zero."""
     return f"""
     INSERT INTO delivery_countchange (message_id, what, quarter, number)
         SELECT message_id, what, quarter, sum(number) FROM ({changes}) AS changes
@@ -69,7 +69,7 @@ TRIGGERS = [
 
 
 class Count(models.Model):
-    """What one message did, as of the last sweep."""
+    """The counts of one message, as of the last sweep."""
 
     message = models.OneToOneField(Message, primary_key=True, on_delete=models.CASCADE, related_name="count")
     waiting = models.BigIntegerField(default=0)
@@ -91,7 +91,7 @@ class Count(models.Model):
 
 
 class Tally(models.Model):
-    """What one message did in a quarter of an hour, as of the last sweep."""
+    """The counts of one message in a quarter of an hour, as of the last sweep."""
 
     message = models.ForeignKey(Message, on_delete=models.CASCADE, related_name="tallies", db_index=False)
     quarter = models.DateTimeField()
@@ -112,9 +112,9 @@ class Tally(models.Model):
 
 
 class CountChange(models.Model):
-    """What one statement changed: so many more, or fewer, of one thing; in a quarter of an hour where it has one."""
+    """The change of one count by one statement, in a quarter of an hour if it has a moment."""
 
-    # A message with records is never deleted, so the database need not look at it for each change.
+    # A message with records is never deleted, so no foreign key is checked for each change.
     message = models.ForeignKey(Message, on_delete=models.DO_NOTHING, related_name="+", db_constraint=False)
     what = models.CharField(max_length=16)
     quarter = models.DateTimeField(null=True)

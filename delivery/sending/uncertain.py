@@ -75,10 +75,10 @@ def send_again(records: QuerySet[DeliveryRecord], *, at: datetime) -> list[int]:
 def settle_by_proof(
     record: DeliveryRecord, *, proof: Proof, at: datetime, provider_id: str = "", words: str = ""
 ) -> bool:
-    """Settle a record that is uncertain, or claimed by a worker that may be dead. False if it was settled already.
+    """Settle a record that is uncertain, or claimed by a worker that may be dead. False if it is settled already.
 
-    A bounce proves that the copy was accepted, so the record is sent and bounced. A settled record keeps its status, and
-    only the bounce is recorded: proofs come in any order.
+    A bounce proves that the copy was accepted, so the record is sent and bounced. A settled record keeps its status and
+    only records the bounce: proofs come in any order.
     """
     one = DeliveryRecord.objects.filter(pk=record.pk)
     locks.lock_customers_of(one)

@@ -38,12 +38,12 @@ def test_round_by_hand_reaches_who_matches_with_progress(at, manage: Manage, cat
     MessageFactory(in_app=True, live=True, at=at)
 
     match = manage("match")
-    assert (match.returncode, match.stdout.strip()) == (0, "30 new or taken up again, of 1 messages")
+    assert (match.returncode, match.stdout.strip()) == (0, "30 records added or requeued, 1 messages")
     assert "Matching" in match.stderr
     assert "30 records" in match.stderr
     send = manage("send")
 
-    assert (send.returncode, send.stdout.strip()) == (0, "30 handed over or settled, 0 still due")
+    assert (send.returncode, send.stdout.strip()) == (0, "30 sent or settled, 0 still due")
     assert "Handing over: 100%" in send.stderr
     assert len({mail.recipient for mail in catcher.caught}) == len(catcher.caught) == 30
     assert message.records.counts()["sent"] == 30

@@ -33,7 +33,7 @@ def unwell() -> list[str]:
 
 @pytest.mark.parametrize(
     ("killed", "what", "told"),
-    [("beat", "beat", "beat is silent"), ("worker", "sweep", "the sweep is silent")],
+    [("beat", "beat", "scheduler (beat) not running"), ("worker", "sweep", "minute sweep not running")],
 )
 def test_what_is_killed_is_noticed_within_seconds_and_told_of_once(
     environment, settings, catcher: Catcher, celery: Callable[..., Running], killed, what, told

@@ -1,4 +1,4 @@
-"""Whether everything that must be true of the records is."""
+"""Check the invariants of a live database."""
 
 from typing import Any
 
@@ -9,16 +9,15 @@ from delivery.monitoring import invariants
 
 
 class Command(BaseCommand):
-    """Ask a live database whether its counts add up; each finding a sentence, and an exit code of 1."""
+    """Check the invariants; print each violation as a sentence and exit with 1."""
 
-    help = "Check that the counts of a live database add up; changes nothing."
+    help = "Check the invariants of a live database. Changes nothing."
 
     def handle(self, *_args: Any, **_options: Any) -> None:
-        """Ask everything, and say what was found."""
         found = 0
         for sentence in invariants.findings(at=timezone.now()):
             self.stdout.write(sentence)
             found += 1
         if found:
-            raise CommandError(f"{found:,} things do not add up.")
-        self.stdout.write(f"Everything adds up: {len(invariants.QUESTIONS) + 1} questions asked.")
+            raise CommandError(f"{found:,} violations found.")
+        self.stdout.write(f"No violations found: {len(invariants.QUESTIONS) + 1} checks.")

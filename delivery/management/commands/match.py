@@ -1,4 +1,4 @@
-"""One round of matching by hand."""
+"""Run one matching round from the command line."""
 
 from functools import partial
 from typing import Any
@@ -12,21 +12,18 @@ from messaging.models import Channel, Message, SendType
 
 
 def advance_bar(bar: tqdm, before: int, made: int) -> None:
-    """Move the bar to how many records there are now."""
     bar.update(before + made - bar.n)
 
 
 class Command(BaseCommand):
-    """Match every live ongoing email and push once, or the one message named."""
+    """Match every live ongoing email and push once, or the one message given."""
 
     help = "Match every live ongoing email and push once, or one message by its id."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Take a message's id."""
         parser.add_argument("message", nargs="?", type=int, help="the id of one message")
 
     def handle(self, *_args: Any, **options: Any) -> None:
-        """Run the round, with progress."""
         messages = Message.objects.live().ongoing().exclude(channel=Channel.IN_APP).order_by("pk")
         if options["message"] is not None:
             chosen = Message.objects.filter(pk=options["message"]).first()
@@ -38,11 +35,11 @@ class Command(BaseCommand):
                 total += ongoing.match(message, at=timezone.now(), progress=partial(advance_bar, bar, bar.n))
         troubled = Message.objects.live().exclude(trouble="").values_list("title", "trouble")
         for title, trouble in troubled:
-            self.stderr.write(f"“{title}” was left out: {trouble}")
-        self.stdout.write(f"{total:,} new or taken up again, of {len(messages)} messages")
+            self.stderr.write(f"“{title}” was not matched: {trouble}")
+        self.stdout.write(f"{total:,} records added or requeued, {len(messages)} messages")
 
     def check_message(self, message: Message | None, number: int) -> None:
-        """Say why a message cannot be matched by hand."""
+        """Raise CommandError if a message cannot be matched by hand."""
         if message is None:
             raise CommandError(f"There is no message {number}.")
         if message.send_type != SendType.ONGOING or message.channel == Channel.IN_APP:

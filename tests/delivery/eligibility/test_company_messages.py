@@ -21,6 +21,7 @@ from delivery.models import DeliveryRecord, Reason, Status
 from delivery.monitoring import invariants
 from delivery.sending import batch, dispatcher, uncertain
 from delivery.visits import visit as customer_visit
+from delivery.visits.fast_path import NeedsFullVisit
 from messaging import lifecycle as message_lifecycle
 from messaging.models import Channel, Message
 from tests.factories import CustomerFactory, MembershipFactory, MessageFactory, SenderFactory
@@ -452,7 +453,7 @@ def test_neither_way_of_a_visit_shows_a_company_message_to_former_members(ann, m
     leave(timezone.now())
 
     def other_way(*_args: object, **_facts: object) -> None:
-        raise customer_visit.LongWay if not is_short else AssertionError("The visit was not short.")
+        raise NeedsFullVisit if not is_short else AssertionError("The visit did not take the fast path.")
 
     monkeypatch.setattr(customer_visit, "long_visit" if is_short else "short_visit", other_way)
     answer = APIClient().post("/messenger/ping", ping, format="json")

@@ -47,7 +47,7 @@ def pipe(monkeypatch, capsys):
 
 
 def test_a_reply_is_taken(pipe, record):
-    assert pipe(about(record, "apple_mail")) == (os.EX_OK, "A reply, added to its conversation.\n")
+    assert pipe(about(record, "apple_mail")) == (os.EX_OK, "Reply added to its conversation.\n")
 
     assert ConversationPart.objects.count() == 1
 
@@ -76,7 +76,7 @@ def test_the_envelope_is_believed(pipe, record):
 
 
 def test_what_has_an_empty_sender_is_no_reply(pipe, record):
-    assert pipe(about(record, "apple_mail"), "--sender", "") == (os.EX_OK, "Written by a program: nothing to do.\n")
+    assert pipe(about(record, "apple_mail"), "--sender", "") == (os.EX_OK, "Automatic reply: nothing to do.\n")
 
     assert ConversationPart.objects.count() == 0
 

@@ -175,13 +175,13 @@ def test_one_mail_when_it_begins_and_one_when_it_is_over_however_often_is_looked
     health.swept(at=at - 4 * MINUTE)
     for minute in range(5):
         alarms.watch(at=at + minute * MINUTE)
-    assert subjects() == ["Alarm: the sweep is silent (Acme)"]
+    assert subjects() == ["Alarm: minute sweep not running (Acme)"]
 
     for minute in range(5, 20):
         health.swept(at=at + minute * MINUTE)
         alarms.watch(at=at + minute * MINUTE)
 
-    assert subjects() == ["Alarm: the sweep is silent (Acme)", "Over: the sweep is silent (Acme)"]
+    assert subjects() == ["Alarm: minute sweep not running (Acme)", "Over: minute sweep not running (Acme)"]
     assert Alarm.objects.get().over_at == at + 10 * MINUTE
 
 
@@ -232,7 +232,7 @@ def test_an_alarm_nobody_could_be_told_of_is_told_once_when_it_is_over(at, ops):
     alarms.tell(at=at + 2 * MINUTE)
     alarms.tell(at=at + 3 * MINUTE)
 
-    assert subjects() == ["Over: the sweep is silent (Acme)"]
+    assert subjects() == ["Over: minute sweep not running (Acme)"]
     assert "It stood." in mail.outbox[0].body
 
 

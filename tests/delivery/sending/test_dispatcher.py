@@ -8,7 +8,7 @@ from delivery.maintenance import sweep
 from delivery.matching import launch as matching_launch
 from delivery.matching import launch_job, ongoing
 from delivery.reporting import counters
-from delivery.sending import batch
+from delivery.sending import settle
 from messaging import lifecycle
 from messaging.models import Message, State
 from tests.factories import CustomAttributeFactory, CustomerFactory, MessageFactory, rule
@@ -79,7 +79,7 @@ def test_scheduled_message_that_cannot_be_launched_holds_up_no_other(at, monkeyp
 
 @pytest.mark.parametrize(
     ("module", "name"),
-    [(batch, "take_over_from_dead"), (launch_job, "run_requested_launches"), (counters, "fold")],
+    [(settle, "recover_from_journals"), (launch_job, "run_requested_launches"), (counters, "fold")],
 )
 def test_step_of_the_sweep_that_goes_wrong_stops_none_after_it(at, module, name, monkeypatch):
     CustomerFactory(email="a@x.example")
