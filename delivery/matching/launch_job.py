@@ -6,13 +6,13 @@ starts again. Until the commit the launch can be cancelled: the worker checks be
 """
 
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 
 import psycopg
 from django.db import connection, transaction
-from django.db.utils import OperationalError
+from django.db.utils import InterfaceError, OperationalError
 
 from audiences.locks import Lock
 from audiences.models import Workspace
@@ -20,6 +20,7 @@ from audiences.rules import RuleError
 from delivery import locks
 from delivery.matching import forecast
 from delivery.matching import launch as matching_launch
+from delivery.models import LaunchProgress
 from messaging import authoring
 from messaging import lifecycle as message_lifecycle
 from messaging.models import Message, NotReady, State, WrongState
@@ -29,20 +30,14 @@ log = logging.getLogger(__name__)
 # Above so many customers a worker launches; below, the request does.
 LAUNCH_IN_REQUEST_LIMIT = 10_000
 LAUNCHABLE_STATES = (State.DRAFT, State.SCHEDULED, State.SAMPLED)
-# The name of the worker's session: the only thing that others can read before the commit.
-NAME = "launching {message}: {made} of {all}"
+STORE_PROGRESS = (
+    "INSERT INTO delivery_launchprogress (message_id, made, total) VALUES (%s, %s, %s)"
+    " ON CONFLICT (message_id) DO UPDATE SET made = excluded.made, total = excluded.total"
+)
 
 
 class LaunchCancelled(Exception):
     """The launch in progress is being cancelled."""
-
-
-@dataclass(frozen=True, slots=True)
-class LaunchProgress:
-    """How many records a launch has inserted, of how many."""
-
-    made: int
-    of: int
 
 
 def request_launch(message: Message, *, at: datetime, sample: int | None = None, reviewed: int | None = None) -> None:
@@ -89,22 +84,19 @@ def cancel_launch(message: Message, *, at: datetime) -> None:
 
 
 def launch_progress(message: Message) -> LaunchProgress | None:
-    """Return how many records the worker has inserted; None if it has not begun."""
-    like, _, _ = NAME.partition("{made}")
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT substring(application_name FROM '(\\d+) of'), substring(application_name FROM 'of (\\d+)')"
-            " FROM pg_stat_activity WHERE datname = current_database() AND starts_with(application_name, %s) LIMIT 1",
-            [like.format(message=message.pk)],
-        )
-        row = cursor.fetchone()
-    return LaunchProgress(int(row[0]), int(row[1])) if row else None
+    """Return the progress of a launch; None if no worker has begun it."""
+    return LaunchProgress.objects.filter(message=message).first()
 
 
-def progress_reporter(message: Message) -> Callable[[int, int], None]:
-    """Return a function to call between slices: it stops a cancelled launch and publishes the progress."""
+@contextmanager
+def progress_reporter(message: Message) -> Iterator[Callable[[int, int], None]]:
+    """Yield a function to call between slices: it stops a cancelled launch and stores the progress.
 
-    def go_on(made: int, found: int) -> None:
+    The progress goes over a second connection, as others see nothing of the launch before its commit.
+    """
+    second = connection.copy()
+
+    def report(made: int, found: int) -> None:
         with connection.cursor() as cursor:
             key = [Lock.CALLING_OFF, message.pk % 2**31]
             # Released at once: it only shows whether a cancellation holds the lock.
@@ -114,10 +106,20 @@ def progress_reporter(message: Message) -> Callable[[int, int], None]:
             )
             if not cursor.fetchone()[0]:
                 raise LaunchCancelled
-            name = NAME.format(message=message.pk, made=made, all=found)
-            cursor.execute("SELECT set_config('application_name', %s, true)", [name])
+        with second.cursor() as cursor:
+            cursor.execute(STORE_PROGRESS, [message.pk, made, found])
 
-    return go_on
+    try:
+        yield report
+    finally:
+        try:
+            if second.connection is not None:
+                with second.cursor() as cursor:
+                    cursor.execute("DELETE FROM delivery_launchprogress WHERE message_id = %s", [message.pk])
+        except (OperationalError, InterfaceError):
+            log.warning("the progress of message %s cannot be deleted", message.pk, exc_info=True)
+        finally:
+            second.close()
 
 
 def has_drifted(now: int, *, since: int) -> bool:
@@ -148,14 +150,13 @@ def launch(message_id: int, *, at: datetime) -> bool:
         if not mine or not (there := Message.objects.filter(pk=message_id, launching_at__isnull=False).first()):
             return False
         try:
-            with transaction.atomic():
-                go_on = progress_reporter(there)
+            with progress_reporter(there) as report, transaction.atomic():
                 if there.launching_sample is None:
                     check_drift(there, at=at)
                 if there.state == State.SAMPLED:
-                    matching_launch.send_to_rest(there, at=at, progress=go_on)
+                    matching_launch.send_to_rest(there, at=at, progress=report)
                 else:
-                    matching_launch.launch(there, at=at, sample=there.launching_sample, progress=go_on)
+                    matching_launch.launch(there, at=at, sample=there.launching_sample, progress=report)
                 Message.objects.filter(pk=message_id).update(launching_at=None, launching_sample=None)
         except LaunchCancelled:
             log.info("the launch of message %s was cancelled", message_id)

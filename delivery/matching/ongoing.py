@@ -12,6 +12,7 @@ from typing import Any
 from django.db import connection
 from psycopg.types.json import Jsonb
 
+from audiences.compiler import Condition
 from audiences.rules import RuleError
 from audiences.transactions import retried
 from delivery import locks, metrics
@@ -69,8 +70,10 @@ def match(message: Message, *, at: datetime, progress: sql.Progress = sql.no_pro
         if not mine:
             return 0
         try:
-            recheck.recheck_held(message, at=at)
-            made = requeue_withdrawn(message, at=at) + insert_new_records(message, at=at, progress=progress)
+            condition = conditions.condition_of(message)
+            recheck.recheck_held(message, at=at, condition=condition)
+            made = requeue_withdrawn(message, condition, at=at)
+            made += insert_new_records(message, condition, at=at, progress=progress)
         except RuleError as wrong:
             Message.objects.filter(pk=message.pk).update(trouble=str(wrong))
             return 0
@@ -98,11 +101,10 @@ def is_still_live(message: Message) -> bool:
 
 
 @retried
-def requeue_withdrawn(message: Message, *, at: datetime) -> int:
+def requeue_withdrawn(message: Message, condition: Condition, *, at: datetime) -> int:
     """Requeue the withdrawn records of customers who match again."""
     if not message.records.filter(status=Status.WITHDRAWN).exclude(reason=Reason.STOPPED).exists():
         return 0
-    condition = conditions.condition_of(message)
     withdrawn = (
         " JOIN delivery_deliveryrecord r ON r.customer_id = c.id AND r.message_id = %(message)s::bigint"
         f" AND r.status = '{Status.WITHDRAWN}' AND r.reason <> '{Reason.STOPPED}'"
@@ -118,22 +120,24 @@ def requeue_withdrawn(message: Message, *, at: datetime) -> int:
         f"WITH pairs AS MATERIALIZED ({pairs}), locked AS MATERIALIZED (SELECT r.id FROM delivery_deliveryrecord r"
         f" WHERE r.id IN (SELECT record_id FROM pairs) AND r.status = '{Status.WITHDRAWN}'"
         " ORDER BY r.id FOR NO KEY UPDATE)"
-        f" UPDATE delivery_deliveryrecord r SET status = '{Status.WAITING}', reason = {sql.waiting_reason()},"
+        f" UPDATE delivery_deliveryrecord r SET status = '{Status.WAITING}',"
+        f" reason = {sql.waiting_reason('pairs.due_at')},"
         " due_at = pairs.due_at, matched_at = %(now)s, judged_last_seen_at = last_seen, attempts = 0,"
         " judged_company_last_seen_at = NULL FROM pairs JOIN locked ON locked.id = pairs.record_id"
         " WHERE r.id = locked.id"
-    ).replace("CASE WHEN due_at", "CASE WHEN pairs.due_at")
+    )
     if not is_still_live(message):
         return 0
     return sql.execute(statement, {**condition.params, **sql.round_params(message, at=at)})
 
 
-def insert_new_records(message: Message, *, at: datetime, progress: sql.Progress = sql.no_progress) -> int:
+def insert_new_records(
+    message: Message, condition: Condition, *, at: datetime, progress: sql.Progress = sql.no_progress
+) -> int:
     """Insert a record for every customer who matches and has none, in slices of at most SLICE, in customer order.
 
     The rules are evaluated once and the slices are read from the result, so that no transaction is long.
     """
-    condition = conditions.condition_of(message)
     pairs = condition.pairs(
         per_company=message.per_company,
         where=(

@@ -5,7 +5,7 @@ from datetime import datetime
 from django.db import connection, transaction
 from django.db.models import Exists
 
-from audiences.compiler import View
+from audiences.compiler import Condition
 from delivery.eligibility import conditions
 from delivery.matching import sql
 from delivery.models import Reason, Status
@@ -16,11 +16,16 @@ def recheck_due(message: Message, *, at: datetime) -> int:
     """Recheck due records that waited for the window or the cap. Return how many were withdrawn (behaviour 4.8)."""
     waited = f"r.reason IN ('{Reason.WINDOW}', '{Reason.CAP}') AND r.due_at <= %(now)s"
     return recheck_records(
-        message, at=at, view=conditions.AS_MATCHED, among=waited, matched_at="r.matched_at", due="%(now)s"
+        message,
+        at=at,
+        condition=conditions.condition_of(message, view=conditions.AS_MATCHED),
+        among=waited,
+        matched_at="r.matched_at",
+        due="%(now)s",
     )
 
 
-def recheck_held(message: Message, *, at: datetime) -> int:
+def recheck_held(message: Message, *, at: datetime, condition: Condition | None = None) -> int:
     """Recheck the records that a pause held, after the message was resumed. Return how many were withdrawn."""
     if message.rejudge_before is None:
         return 0
@@ -29,7 +34,7 @@ def recheck_held(message: Message, *, at: datetime) -> int:
     withdrawn = recheck_records(
         message,
         at=at,
-        view=conditions.TODAY,
+        condition=condition or conditions.condition_of(message),
         among="r.matched_at < %(held)s",
         matched_at=matched_at,
         due=sql.DUE,
@@ -41,9 +46,10 @@ def recheck_held(message: Message, *, at: datetime) -> int:
     return withdrawn
 
 
-def recheck_records(message: Message, *, at: datetime, view: View, among: str, matched_at: str, due: str) -> int:
+def recheck_records(
+    message: Message, *, at: datetime, condition: Condition, among: str, matched_at: str, due: str
+) -> int:
     """Requeue waiting records that still match and withdraw the others, in slices."""
-    condition = conditions.condition_of(message, view=view)
     waiting = f"r.message_id = %(message)s::bigint AND r.status = '{Status.WAITING}' AND {among}"
     same_company = "r.company_id = k.id" if message.per_company else "TRUE"
     pairs = condition.pairs(

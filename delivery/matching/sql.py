@@ -71,9 +71,9 @@ def store_matches(pairs: str, params: dict[str, Any]) -> int:
     return found
 
 
-def waiting_reason() -> str:
+def waiting_reason(due: str = "due_at") -> str:
     """Return SQL for why a matched record waits: queued, or the window."""
-    return f"CASE WHEN due_at > %(now)s THEN '{Reason.WINDOW}' ELSE '{Reason.QUEUED}' END"
+    return f"CASE WHEN {due} > %(now)s THEN '{Reason.WINDOW}' ELSE '{Reason.QUEUED}' END"
 
 
 def no_record(per_company: bool) -> str:  # noqa: FBT001 - a fact of the message, not a mode

@@ -1,4 +1,4 @@
-"""Tokens in links: sealed, mute, endless, and good after the key was changed."""
+"""Tokens in links: opaque, without expiry, and valid after a change of the key."""
 
 import pytest
 
@@ -13,7 +13,7 @@ def test_a_token_reads_as_it_was_made(numbers):
     assert token == tokens.make_token(*numbers, purpose="unsubscribe")
 
 
-def test_a_token_says_nothing():
+def test_token_is_opaque():
     made = [tokens.make_token(number, purpose="unsubscribe") for number in range(50)]
 
     # Neither the number nor that two of them are neighbours: no place has the same letter in even half of them.

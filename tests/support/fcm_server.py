@@ -17,7 +17,7 @@ from delivery import process
 
 
 class Act(Enum):
-    """What Firebase may do instead of answering."""
+    """Things Firebase may do instead of answering."""
 
     HANG = "hang"
     DROP = "drop"
@@ -56,7 +56,7 @@ TOO_MANY = refusal(429, "RESOURCE_EXHAUSTED", "Quota exceeded", code="QUOTA_EXCE
 
 @contextmanager
 def serving(settings: Any, monkeypatch: Any) -> Iterator["Firebase"]:
-    """Have Firebase, as the settings name it."""
+    """Start Firebase and set it in the settings."""
     # Google's library asks Google, beside the push, which regions the account may be used in.
     boundary = "google.auth.credentials.CredentialsWithRegionalAccessBoundary"
     monkeypatch.setattr(f"{boundary}._is_regional_access_boundary_lookup_required", lambda _self: False)
@@ -82,7 +82,7 @@ class Listening(ThreadingHTTPServer):
 
 
 class Firebase:
-    """Takes pushes, notes them, and answers each device as told: one answer a push, the last from then on."""
+    """Records pushes and gives each device scripted answers: one per push, the last one from then on."""
 
     def __init__(self) -> None:
         self.answers: dict[str, list[Answer]] = {}

@@ -1,4 +1,4 @@
-"""With the broker down nothing fails and nobody waits for it: the nudge says so in the log, the sweep sends later."""
+"""Without a broker nothing fails and no caller waits: the nudge logs a warning and the sweep sends later."""
 
 import socket
 import time
@@ -18,7 +18,7 @@ LONGEST = 3.0
 
 @pytest.fixture(params=["redis", "amqp", "files"])
 def broker_down(request, monkeypatch, tmp_path) -> Iterator[None]:
-    """Have the tasks' broker be one that cannot be reached."""
+    """Make the broker unreachable."""
     with socket.socket() as deaf:
         deaf.bind(("127.0.0.1", 0))  # Nobody listens there, and nobody else can.
         place = f"127.0.0.1:{deaf.getsockname()[1]}"
@@ -44,7 +44,7 @@ def took(nudges: int) -> float:
     return time.monotonic() - began
 
 
-def test_nudge_without_a_broker_is_short_and_says_so(broker_down, caplog):
+def test_nudge_without_a_broker_returns_soon_and_logs_a_warning(broker_down, caplog):
     assert took(1) < LONGEST
     assert "the broker cannot be reached" in caplog.text
 
@@ -54,7 +54,7 @@ def test_many_nudges_wait_for_it_once(broker_down, caplog):
     assert caplog.text.count("the broker cannot be reached") == 1
 
 
-def test_broker_that_is_back_is_nudged_again(broker_down, monkeypatch, caplog):
+def test_broker_that_is_back_is_used_again(broker_down, monkeypatch, caplog):
     tasks.enqueue_dispatch()
     queued = []
     monkeypatch.setattr(tasks.hand_over_due, "apply_async", lambda *_, **__: queued.append(1))

@@ -20,7 +20,7 @@ Manage = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture
 def manage(environment) -> Manage:
-    """Run `manage.py` with these arguments, and return what it said."""
+    """Run `manage.py` with these arguments, and return its output."""
 
     def manage(*arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "manage.py", *arguments]
@@ -31,7 +31,7 @@ def manage(environment) -> Manage:
     return manage
 
 
-def test_round_by_hand_reaches_who_matches_with_progress(at, manage: Manage, catcher: Catcher):
+def test_round_by_hand_matches_and_shows_progress(at, manage: Manage, catcher: Catcher):
     for number in range(30):
         CustomerFactory(email=f"{number}@x.example")
     message = MessageFactory(live=True, at=at)

@@ -1,4 +1,4 @@
-"""To one person: what is written down, who cannot be reached, and that a refusal writes nothing (behaviour 4.12)."""
+"""Direct messages: the record, unreachable customers, and refusals that store nothing (behaviour 4.12)."""
 
 import pytest
 from django.core.exceptions import ValidationError
@@ -46,7 +46,7 @@ def test_is_live_at_once_with_its_one_record():
         ({}, "push", Reason.NO_DEVICE),
     ],
 )
-def test_who_cannot_be_reached(facts, channel, reason):
+def test_unreachable_customer(facts, channel, reason):
     customer = CustomerFactory(**{**REACHABLE, **facts})
 
     assert direct.unreachable_reason(customer, channel=channel) == reason
