@@ -67,4 +67,4 @@ def test_an_alarm_about_a_message_to_them_names_them_no_more(at):
 
     theirs.refresh_from_db()
     others.refresh_from_db()
-    assert (theirs.words, others.words) == ("Erased", "“Message to all” is due since 4 May.")
+    assert (theirs.description, others.description) == ("Erased", "“Message to all” is due since 4 May.")
