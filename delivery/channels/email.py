@@ -43,22 +43,22 @@ class Email:
             raise ChannelDown(f"The mail server does not answer: {words}")
         if self.connection is not None:
             try:
-                return self.hand_over(message)
+                return self.send_once(message)
             except NotBegun:
                 # The server may hang up between two copies; a new connection decides.
                 self.close()
         try:
-            return self.hand_over(message)
+            return self.send_once(message)
         except Closing as closing:
             self.close()
             raise ChannelDown(f"The mail server is closing: {printable(str(closing))}") from closing
         except NotBegun as lost:
-            self.lose(lost)
+            self.drop_connection(lost)
             raise Unavailable(f"The mail server was lost: {printable(str(lost))}") from lost
 
-    def hand_over(self, message: Mail) -> str:
+    def send_once(self, message: Mail) -> str:
         """Send on the open connection; translate failures into the channel's exceptions."""
-        connection, sender = self.opened(), envelope_sender(message)
+        connection, sender = self.open_connection(), envelope_sender(message)
         esp.add_provider_ids(message, connection)
         try:
             connection.send_messages([message])
@@ -67,29 +67,29 @@ class Email:
         except smtplib.SMTPRecipientsRefused as refused:
             self.lost = []
             first = next(iter(refused.recipients.values()))
-            raise self.meaning(*first, of_recipient=True, sender=sender) from refused
+            raise self.refusal(*first, of_recipient=True, sender=sender) from refused
         except smtplib.SMTPSenderRefused as refused:
             self.lost = []
-            raise self.meaning(refused.smtp_code, refused.smtp_error, of_recipient=False, sender=sender) from refused
+            raise self.refusal(refused.smtp_code, refused.smtp_error, of_recipient=False, sender=sender) from refused
         except smtplib.SMTPDataError as refused:
             self.lost = []
-            raise self.meaning(refused.smtp_code, refused.smtp_error, of_recipient=True, sender=sender) from refused
+            raise self.refusal(refused.smtp_code, refused.smtp_error, of_recipient=True, sender=sender) from refused
         except smtplib.SMTPNotSupportedError as refused:
             raise Rejected(f"The mail server does not support a feature that this email needs: {refused}") from refused
         except AnymailError as wrong:
             meaning = esp.meaning_of(wrong)
             if meaning is None:
-                self.lose(wrong)
+                self.drop_connection(wrong)
                 raise
             self.lost = []
             raise type(meaning)(printable(str(meaning))) from wrong
         except Exception as lost:
-            self.lose(lost)
+            self.drop_connection(lost)
             raise
         self.lost = []
         return id_of(message)
 
-    def meaning(self, code: int, words: bytes | str, *, of_recipient: bool, sender: str) -> Rejected | Unavailable:
+    def refusal(self, code: int, words: bytes | str, *, of_recipient: bool, sender: str) -> Rejected | Unavailable:
         """Return the exception for a server's refusal, with the server's words."""
         said = f"{code} {printable(words.decode(errors='replace') if isinstance(words, bytes) else words)}".strip()
         if code in ABOUT_THE_SERVER:
@@ -101,12 +101,12 @@ class Email:
             return SenderRefused(f"The mail server refuses the sender {sender}: {said}")
         return NoSuchMailbox(said) if of_recipient and says_no_such_mailbox(said) else Rejected(said)
 
-    def lose(self, reason: Exception) -> None:
+    def drop_connection(self, reason: Exception) -> None:
         """Close the connection, as its state is unknown."""
         self.lost.append(printable(f"{type(reason).__name__}: {reason}"))
         self.close()
 
-    def opened(self) -> BaseEmailBackend:
+    def open_connection(self) -> BaseEmailBackend:
         """Return the open connection; open it first if needed."""
         if self.connection is None:
             try:

@@ -52,7 +52,7 @@ class Firebase:
     def send_all(self, envelopes: Sequence[Envelope]) -> list[Answers]:
         """Push each copy to each of its devices, several at a time."""
         try:
-            app = self.opened()
+            app = self.open_app()
         except ChannelDown as down:
             return [dict.fromkeys(envelope.to, down) for envelope in envelopes]
         pushes = [(envelope, token) for envelope in envelopes for token in envelope.to]
@@ -64,7 +64,7 @@ class Firebase:
             answers[place][token] = answer
         return list(answers)
 
-    def opened(self) -> firebase_admin.App:
+    def open_app(self) -> firebase_admin.App:
         """Return the app, logged in; ChannelDown if that fails, as nothing has left then."""
         try:
             if self.app is None:

@@ -62,9 +62,9 @@ class Connection(smtplib.SMTP):
         content = msg.encode("ascii") if isinstance(msg, str) else msg
         try:
             self.ehlo_or_helo_if_needed()
-            commands = [command("MAIL FROM", from_addr, [*mail_options, *self.said_of(content)])]
+            commands = [command("MAIL FROM", from_addr, [*mail_options, *self.mail_options_for(content)])]
             commands += [command("RCPT TO", each, rcpt_options) for each in recipients]
-            refused = self.announce([*commands, b"DATA\r\n"], from_addr, recipients)
+            refused = self.send_commands([*commands, b"DATA\r\n"], from_addr, recipients)
         except NotBegun:
             raise
         except smtplib.SMTPServerDisconnected as lost:
@@ -80,14 +80,14 @@ class Connection(smtplib.SMTP):
             self.close()
         raise smtplib.SMTPDataError(code, words)
 
-    def said_of(self, content: bytes) -> list[str]:
+    def mail_options_for(self, content: bytes) -> list[str]:
         """Return the options of MAIL that the server supports."""
         options = [f"SIZE={len(content)}"] if self.has_extn("size") else []
         if self.has_extn("8bitmime") and not content.isascii():
             options.append("BODY=8BITMIME")
         return options
 
-    def announce(self, commands: list[bytes], sender: str, recipients: list[str]) -> dict[str, Answer]:
+    def send_commands(self, commands: list[bytes], sender: str, recipients: list[str]) -> dict[str, Answer]:
         """Send the commands before the text. Return the recipients refused; raise if the server refuses the email."""
         at_once = self.has_extn("pipelining")
         answers: list[Answer] = []
@@ -99,17 +99,17 @@ class Connection(smtplib.SMTP):
                     if refusal_of(answers, sender, recipients):
                         break
                     self.send(line)
-                answers.append(self.answer(hoped_for=SEND_THE_TEXT if line is commands[-1] else ACCEPTED))
+                answers.append(self.read_reply(hoped_for=SEND_THE_TEXT if line is commands[-1] else ACCEPTED))
         except smtplib.SMTPServerDisconnected as lost:
             if refusal := refusal_of(answers, sender, recipients):
                 raise refusal from lost
             raise
         if refusal := refusal_of(answers, sender, recipients):
-            self.call_off(text_is_awaited=answers[-1][0] in SEND_THE_TEXT)
+            self.reset_transaction(text_is_awaited=answers[-1][0] in SEND_THE_TEXT)
             raise refusal
         return refused_recipients(answers, recipients)
 
-    def answer(self, *, hoped_for: range) -> Answer:
+    def read_reply(self, *, hoped_for: range) -> Answer:
         """Read one reply; one that is neither expected nor a refusal ends the connection."""
         try:
             code, words = self.getreply()
@@ -123,7 +123,7 @@ class Connection(smtplib.SMTP):
             raise NotBegun(f"Invalid reply of the server: {code} {words!r}")
         return code, words
 
-    def call_off(self, *, text_is_awaited: bool) -> None:
+    def reset_transaction(self, *, text_is_awaited: bool) -> None:
         """Reset the transaction after a refusal; the refusal stands whatever happens here."""
         try:
             if text_is_awaited:
