@@ -111,9 +111,9 @@ def test_email_without_html_is_plain_text(server, channel):
         ({"RCPT": Act.HANG}, Unavailable, "timed out"),
         ({"DATA": Act.DROP}, Unavailable, "lost"),
         ({"DATA": Act.HANG}, Unavailable, "timed out"),
-        ({"MAIL": "what?"}, Unavailable, "makes no sense"),
-        ({"MAIL": "354 go on"}, Unavailable, "makes no sense"),
-        ({"DATA": "250 fine"}, Unavailable, "makes no sense"),
+        ({"MAIL": "what?"}, Unavailable, "Invalid reply of the server"),
+        ({"MAIL": "354 go on"}, Unavailable, "Invalid reply of the server"),
+        ({"DATA": "250 fine"}, Unavailable, "Invalid reply of the server"),
         ({"MAIL": "2" * 10_000}, Unavailable, "Line too long"),
         # Nothing can go at all.
         ({"greeting": "421 too busy"}, ChannelDown, "too busy"),
@@ -133,7 +133,7 @@ def test_email_without_html_is_plain_text(server, channel):
         # Nothing of this sender can go.
         ({"MAIL": "550 sender unknown"}, SenderRefused, "550 sender unknown"),
         ({"MAIL": "550 5.1.1 no such user"}, SenderRefused, "550 5.1.1 no such user"),
-        ({"MAIL": "554 go away"}, SenderRefused, "no mail from support@acme.example: 554 go away"),
+        ({"MAIL": "554 go away"}, SenderRefused, "refuses the sender support@acme.example: 554 go away"),
         ({"RCPT": "553 5.7.1 <support@ACME.example>: Sender address rejected: not owned"}, SenderRefused, "not owned"),
         ({"TEXT": "550 5.7.1 <support@acme.example>: Sender address rejected: no"}, SenderRefused, "rejected: no"),
         # Nobody can know.

@@ -216,7 +216,7 @@ def test_plan_that_makes_no_sense_is_refused(plan):
 
 
 def test_plan_needs_a_first_day():
-    with pytest.raises(ValidationError, match="on which day the warm-up begins"):
+    with pytest.raises(ValidationError, match="Choose the first day of the warm-up"):
         Pace(channel="email", warm_up=[5]).full_clean()
 
 
