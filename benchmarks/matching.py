@@ -17,7 +17,7 @@ CUSTOMERS, COMPANIES = 1_000_000, 50_000
 
 BY_HAND = """
 INSERT INTO delivery_deliveryrecord (message_id, customer_id, status, reason, due_at, matched_at, judged_last_seen_at,
-    detail, attempts, provider_id, filled)
+    detail, attempts, provider_id, variables)
 SELECT %(message)s, c.id, 'waiting', 'queued', %(now)s, %(now)s, c.last_seen_at, '', 0, '', '{}'
 FROM audiences_customer c
 WHERE c.archived_at IS NULL AND c.role = 'user' AND c.email IS NOT NULL AND NOT c.unsubscribed_from_emails

@@ -23,7 +23,7 @@ VIEWS = 5
 RECORDS_OF_EACH = """
 SET LOCAL session_replication_role = replica;
 INSERT INTO delivery_deliveryrecord (message_id, customer_id, status, reason, due_at, matched_at, sent_at, opened_at,
-    clicked_at, detail, attempts, provider_id, filled)
+    clicked_at, detail, attempts, provider_id, variables)
 SELECT m.id, 1 + (m.id * 7 + n) %% %(customers)s, CASE WHEN n %% 10 = 0 THEN 'waiting' ELSE 'sent' END,
     CASE WHEN n %% 10 = 0 THEN 'queued' ELSE '' END, CASE WHEN n %% 10 = 0 THEN now() END, now(),
     CASE WHEN n %% 10 <> 0 THEN now() - make_interval(hours => n %% 14 * 12) END,

@@ -132,7 +132,7 @@ def already_shown() -> None:
             matching = condition.pairs(per_company=False, where=f"mod(c.id, {EVERY}) = 0")
             cursor.execute(
                 "INSERT INTO delivery_deliveryrecord (message_id, customer_id, status, reason, matched_at, sent_at,"
-                " opened_at, detail, attempts, provider_id, filled)"
+                " opened_at, detail, attempts, provider_id, variables)"
                 f" SELECT {message.pk}, matching.customer_id, 'sent', '', now(), now(), now(), '', 0, '', '{{}}'"
                 f" FROM ({matching}) AS matching",
                 condition.params,

@@ -27,4 +27,13 @@ def put_down(**_facts: object) -> None:
     """Have the pool finish the copies in hand and put the rest back, as a worker's warm end waits for its tasks."""
     from delivery import shutdown
 
-    shutdown.ask_all()
+    shutdown.request_for_all()
+
+
+@signals.worker_process_shutdown.connect
+@signals.worker_shutdown.connect
+def close_channels(**_facts: object) -> None:
+    """Close the connections to mail servers and providers, and remove the journal, when a worker process stops."""
+    from delivery import process
+
+    process.close_channels()

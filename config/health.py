@@ -54,7 +54,7 @@ def metrics(request: HttpRequest) -> HttpResponse:
     given = request.headers.get("Authorization", "")
     if not constant_time_compare(given, f"Bearer {settings.METRICS_TOKEN}"):
         return HttpResponse("METRICS_TOKEN is asked for.", status=401, headers={"WWW-Authenticate": "Bearer"})
-    body = "\n".join([*counted(), ""]).encode() + delivery_metrics.exposed()
+    body = "\n".join([*counted(), ""]).encode() + delivery_metrics.render_metrics()
     return HttpResponse(body, content_type="text/plain; version=0.0.4; charset=utf-8")
 
 

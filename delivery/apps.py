@@ -1,4 +1,4 @@
-"""What delivery does when the process starts."""
+"""Configuration of the delivery app."""
 
 from django.apps import AppConfig
 
@@ -8,10 +8,10 @@ class DeliveryConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Be the one that audiences ring for when there is something to tell, and that providers of mail tell."""
+        """Connect the webhook outbox to its task, and the receivers of provider webhooks."""
         from audiences import webhook_outbox
         from delivery import tasks
         from delivery.inbound import esp_webhooks
 
-        webhook_outbox.nudge_dispatcher = tasks.nudge_to_tell
+        webhook_outbox.nudge_dispatcher = tasks.enqueue_webhooks
         esp_webhooks.listen()

@@ -1,11 +1,11 @@
-"""Who waits for whom: by advisory locks (rounds, visits, batches, and whoever ends them; behaviour 4.9) and by rows.
+"""Locks: advisory locks of rounds, visits, batches and their ends (behaviour 4.9), and the order of row locks.
 
-The order of row locks (behaviour 4.19): customers, conversations, messages, records; each in primary-key order. A
-transaction that waits for one takes it before those further down, or takes those with SKIP LOCKED.
+Row locks (behaviour 4.19): customers, conversations, messages, records; each in primary-key order. A transaction that
+waits for a lock takes it before those further down, or takes those with SKIP LOCKED.
 
-Visits and batches share theirs. Whoever pauses a message waits for those under way: of the batches of this message
-none begins meanwhile; visits, which are many and of all messages, are never made to wait. Locks of a session end with
-its connection, so a worker that is killed holds up nobody.
+Visits and batches share their locks. Pausing a message waits for those in progress: no batch of the message begins
+meanwhile, but visits, which are many and concern all messages, are never made to wait. A session lock ends with its
+connection, so a killed worker holds up nothing.
 """
 
 import logging
@@ -25,14 +25,14 @@ from messaging.models import RUNNING, Message
 
 log = logging.getLogger(__name__)
 
-# In seconds. A mail server may take minutes to answer; a click does not wait for that.
-LONGEST_WAIT = 10
-A_MOMENT = 0.005
+# In seconds. A mail server may take minutes to answer; a click does not wait that long.
+LOCK_TIMEOUT = 10
+LOCK_POLL_INTERVAL = 0.005
 
 
 @contextmanager
 def message_lock(message: Message, kind: Lock, *, lock: str) -> Iterator[bool]:
-    """Hold a lock of the session on a message for the length of the block; False where it is not to be had now."""
+    """Hold a session lock on a message during the block. Yield False if it is taken."""
     key = [kind, message.pk % 2**31]
     with connection.cursor() as cursor:
         cursor.execute(f"SELECT pg_try_{lock}(%s, %s)", key)
@@ -41,7 +41,7 @@ def message_lock(message: Message, kind: Lock, *, lock: str) -> Iterator[bool]:
     try:
         yield mine
     finally:
-        # A session that was lost meanwhile has let go already.
+        # A lost session has released its locks already.
         if mine and connection.connection is session:
             try:
                 with connection.cursor() as cursor:
@@ -51,21 +51,21 @@ def message_lock(message: Message, kind: Lock, *, lock: str) -> Iterator[bool]:
 
 
 @contextmanager
-def one_round_at_a_time(message: Message) -> Iterator[bool]:
-    """Have a round of the message to oneself; a second matcher finds it taken and skips the message."""
+def round_lock(message: Message) -> Iterator[bool]:
+    """Hold the lock of a matching round. Yield False if another worker matches this message."""
     with message_lock(message, Lock.ROUND, lock="advisory_lock") as mine:
         yield mine
 
 
 @contextmanager
-def batch_in_hand(message: Message) -> Iterator[bool]:
-    """Have a batch in hand, beside others; False where somebody is pausing the message."""
+def batch_lock(message: Message) -> Iterator[bool]:
+    """Hold the shared lock of a batch. Yield False if the message is being paused."""
     with message_lock(message, Lock.BATCH, lock="advisory_lock_shared") as mine:
         yield mine
 
 
-def may_go_on(message: Message) -> bool:
-    """Whether a batch in hand may go on: the message is live, and nobody is pausing it."""
+def batch_may_continue(message: Message) -> bool:
+    """Return whether a batch may go on: the message is live and not being paused."""
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT pg_try_advisory_xact_lock_shared(%s, %s) FROM messaging_message WHERE id = %s AND state = ANY(%s)",
@@ -75,34 +75,34 @@ def may_go_on(message: Message) -> bool:
     return row is not None and bool(row[0])
 
 
-def hold_back_batches_and_rounds(message: Message) -> None:
-    """Wait for the batches in hand and the slice of a round; none begins until this transaction ends."""
+def block_batches_and_rounds(message: Message) -> None:
+    """Wait for batches and the slice of a round in progress. None begins until this transaction ends."""
     try:
         with transaction.atomic(), connection.cursor() as cursor:
-            cursor.execute("SELECT set_config('lock_timeout', %s, true)", [f"{LONGEST_WAIT}s"])
+            cursor.execute("SELECT set_config('lock_timeout', %s, true)", [f"{LOCK_TIMEOUT}s"])
             cursor.execute("SELECT pg_advisory_xact_lock(%s, %s)", [Lock.PAUSING, message.pk % 2**31])
             cursor.execute("SELECT pg_advisory_xact_lock(%s, %s)", [Lock.BATCH, message.pk % 2**31])
             cursor.execute("SET LOCAL lock_timeout TO DEFAULT")
     except OperationalError as wrong:
         if not isinstance(wrong.__cause__, psycopg.errors.LockNotAvailable):
             raise
-        log.warning("message %s: a batch takes more than %s seconds; it may still go out", message.pk, LONGEST_WAIT)
+        log.warning("message %s: a batch takes more than %s seconds; it may still go out", message.pk, LOCK_TIMEOUT)
     Message.objects.select_for_update(no_key=True).filter(pk=message.pk).first()
 
 
 def wait_for_visits() -> None:
-    """Wait for the visits under way at this moment; those that begin meanwhile know already what is committed."""
+    """Wait for the visits in progress. Those that begin meanwhile see the committed state."""
     under_way = visits_under_way()
-    deadline = time.monotonic() + LONGEST_WAIT
+    deadline = time.monotonic() + LOCK_TIMEOUT
     while under_way and time.monotonic() < deadline:
-        time.sleep(A_MOMENT)
+        time.sleep(LOCK_POLL_INTERVAL)
         under_way &= visits_under_way()
     if under_way:
-        log.warning("%s visits take more than %s seconds; they may still show something", len(under_way), LONGEST_WAIT)
+        log.warning("%s visits take more than %s seconds; they may still show something", len(under_way), LOCK_TIMEOUT)
 
 
 def visits_under_way() -> set[str]:
-    """Tell the transactions of visits apart, by their holding the lock that visits share."""
+    """Return the virtual transaction ids of visits, recognised by the lock that they share."""
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT virtualtransaction FROM pg_locks WHERE locktype = 'advisory' AND granted"
@@ -117,10 +117,10 @@ def visits_under_way() -> set[str]:
 
 
 def lock_customers_of(rows: QuerySet[DeliveryRecord] | QuerySet[Conversation]) -> None:
-    """Lock the customers these rows belong to, until the transaction ends; call it before the rows are locked.
+    """Lock the customers of these rows until the transaction ends. Call it before the rows are locked.
 
-    While this waits, a merge may give the rows to another customer. It then releases its locks and begins again, so
-    that customers are locked in order. Read the rows after this, not before.
+    While this waits, a merge may move the rows to another customer. It then releases its locks and starts over, so that
+    customers are locked in order. Read the rows after this, not before.
     """
     while True:
         mark = transaction.savepoint()
@@ -132,8 +132,8 @@ def lock_customers_of(rows: QuerySet[DeliveryRecord] | QuerySet[Conversation]) -
         transaction.savepoint_rollback(mark)
 
 
-def lock_all_of(customers: Iterable[int]) -> None:
-    """Lock customers, their conversations, the messages to them alone and their records, until the transaction ends."""
+def lock_customers_with_rows(customers: Iterable[int]) -> None:
+    """Lock customers, their conversations, their direct messages and their records until the transaction ends."""
     found = Customer.objects.filter(pk__in=customers).lock()
     for rows in (
         Conversation.objects.filter(customer__in=found),

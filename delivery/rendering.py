@@ -1,6 +1,5 @@
-"""One person's copy: the variables' values as of now, and the text they make with a version (behaviour 3, `filled`)."""
+"""Rendering: one customer's copy, the values of its variables put into a version (behaviour 3, `variables`)."""
 
-from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from email.utils import formataddr
@@ -12,7 +11,7 @@ from django.conf import settings
 from django.core.signing import Signer
 
 from audiences.models import Company, Customer
-from delivery import reply_addresses, tokens
+from delivery import process, reply_addresses, tokens
 from delivery.channels.base import Envelope
 from delivery.models import DeliveryRecord, Link
 from delivery.reply_addresses import ReferentKind
@@ -24,12 +23,12 @@ TARGETS = {
     Channel.IN_APP: content.RenderTarget.FRAGMENT,
     Channel.PUSH: content.RenderTarget.TEXT,
 }
-KEPT_VERSIONS = 200
+RENDERING_CACHE_SIZE = 200
 
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """A version compiled, the variables it uses, and the addresses of ours that each copy has of its own."""
+    """A compiled version, the variables it uses, and the addresses that each copy has of its own."""
 
     compiled: content.Compiled
     names: frozenset[str]
@@ -37,51 +36,48 @@ class Copy:
     version: int
 
     def render(self, filled: Mapping[str, object], *, record_id: int) -> content.Rendered:
-        """The copy as it reads to the person of whom `filled` was true; ContentError where it cannot be filled in."""
+        """Render the copy with stored values; ContentError if that is not possible."""
         if self.addresses:
             filled = {**filled, **{name: ADDRESSES[name](record_id, self.version) for name in self.addresses}}
         return self.compiled.render(filled)
 
 
-KEPT: OrderedDict[tuple[int, bool], Copy] = OrderedDict()
-# The versions whose links this process knows to be written down.
-LINKS_KEPT: set[int] = set()
-KEEPING = Lock()
+CACHE_LOCK = Lock()
 
 
 def copy_of(version: MessageVersion, *, channel: str, tracked: bool = False) -> Copy:
-    """Compile a version, once in a process: one that went out never changes. Only what customers get is tracked."""
-    with KEEPING:
-        kept = KEPT.get((version.pk, tracked))
+    """Compile a version, once per process: a version that went out never changes. Previews are not tracked."""
+    with CACHE_LOCK:
+        kept: Copy | None = process.renderings.get((version.pk, tracked))
         if kept is None:
             known = links_of(version) if tracked else None
-            kept = compiled(version, channel=channel, layout=version.layout, known_links=known)
-            KEPT[version.pk, tracked] = kept
-            if len(KEPT) > KEPT_VERSIONS:
-                KEPT.popitem(last=False)
+            kept = compile_copy(version, channel=channel, layout=version.layout, known_links=known)
+            process.renderings[version.pk, tracked] = kept
+            if len(process.renderings) > RENDERING_CACHE_SIZE:
+                process.renderings.popitem(last=False)
     return kept
 
 
 def links_of(version: MessageVersion) -> list[str]:
-    """Where the links of a version lead, by number, as far as they are written down."""
+    """Return the stored link targets of a version, by number."""
     return list(Link.objects.filter(version=version).order_by("number").values_list("address", flat=True))
 
 
-def keep_links(copy: Copy) -> None:
-    """Write down where the links of a version lead: to be done before any copy leaves, and done once in a process."""
-    if copy.version in LINKS_KEPT or not copy.compiled.links:
+def store_links(copy: Copy) -> None:
+    """Store the link targets of a version, once per process, before any copy leaves."""
+    if copy.version in process.versions_with_stored_links or not copy.compiled.links:
         return
     links = (Link(version_id=copy.version, number=n, address=to) for n, to in enumerate(copy.compiled.links))
     Link.objects.bulk_create(links, ignore_conflicts=True)
-    LINKS_KEPT.add(copy.version)
+    process.versions_with_stored_links.add(copy.version)
 
 
-def compiled(
+def compile_copy(
     version: MessageVersion, *, channel: str, layout: Mapping[str, str], known_links: list[str] | None = None
 ) -> Copy:
-    """Compile a version with its email layout; our own links and images get absolute addresses.
+    """Compile a version with an email layout; our own links and images become absolute URLs.
 
-    Its links lead over us where `known_links` are given: those written down already, which keep their numbers.
+    If `known_links` are given (those stored already, which keep their numbers), links lead through click tracking.
     """
     names = (
         content.variables_in(version.subject) | content.variables_in(version.body) | content.variables_in(version.link)
@@ -89,9 +85,9 @@ def compiled(
     email_layout = content.build_email_layout(layout, unsubscribes=content.UNSUBSCRIBE_URL in names)
     made = content.compile_version(
         version.subject,
-        absolute(version.body),
+        absolute_image_urls(version.body),
         target=TARGETS[Channel(channel)],
-        header=absolute(email_layout.header),
+        header=absolute_image_urls(email_layout.header),
         footer=email_layout.footer,
         colour=email_layout.colour,
         tracked=known_links is not None,
@@ -105,23 +101,22 @@ def compiled(
     return Copy(made, names - {content.UNSUBSCRIBE_URL}, frozenset(addresses), version.pk)
 
 
-def absolute(body: str) -> str:
-    """Rich text whose pictures of ours are found from anywhere."""
+def absolute_image_urls(body: str) -> str:
+    """Make the URLs of our images absolute."""
     return body.replace('src="/', f'src="{settings.PUBLIC_URL}/')
 
 
 def facts_of(customer: Customer | Mapping[str, Any], company: Company | Mapping[str, Any] | None) -> dict[str, Any]:
-    """What a text may say of a customer and a company; rows come as models or as dictionaries of their columns."""
-    return {**columns(customer), "company": columns(company) if company is not None else None}
+    """Return the facts that variables may use. Rows are models, or dictionaries of their columns."""
+    return {**row_columns(customer), "company": row_columns(company) if company is not None else None}
 
 
 def model_to_columns(row: Customer | Company) -> dict[str, Any]:
-    """The loaded columns of a model's instance."""
     return {name: value for name, value in vars(row).items() if not name.startswith("_")}
 
 
-def columns(row: Customer | Company | Mapping[str, Any]) -> dict[str, Any]:
-    """A row's columns by name, its custom attributes under the name that texts use."""
+def row_columns(row: Customer | Company | Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row's columns by name, with custom attributes under the name that texts use."""
     values = dict(row) if isinstance(row, Mapping) else model_to_columns(row)
     if "remote_created_at" in values:
         values["created_at"] = values["remote_created_at"]
@@ -129,57 +124,54 @@ def columns(row: Customer | Company | Mapping[str, Any]) -> dict[str, Any]:
 
 
 def variable_values(names: Collection[str], *, customer: Any, company: Any) -> dict[str, object]:
-    """The values of these variables as of now."""
+    """Return the current values of these variables."""
     return content.variable_values(names, facts_of(customer, company)) if names else {}
 
 
-def as_read(record: DeliveryRecord) -> content.Rendered | None:
-    """The copy as it read to the customer; None where nothing was sent yet."""
+def render_sent_copy(record: DeliveryRecord) -> content.Rendered | None:
+    """Return the copy as the customer saw it; None if nothing was sent yet."""
     if record.version is None:
         return None
     if record.forgotten_at is not None:
-        raise content.ContentError("It is no longer kept how this one read.")
-    rendered = copy_of(record.version, channel=record.message.channel).render(record.filled, record_id=record.pk)
+        raise content.ContentError("This copy's content has been deleted under the retention policy.")
+    rendered = copy_of(record.version, channel=record.message.channel).render(record.variables, record_id=record.pk)
     # A chat is shown without a subject, also if one is stored with it.
     return replace(rendered, subject="") if record.message.format == Format.CHAT else rendered
 
 
 def message_id(record_id: int) -> str:
-    """The Message-ID of a record's mail: the same at every try, and not to be guessed."""
+    """Return the Message-ID of a record's email: the same at every attempt, and not guessable."""
     signature = Signer(salt="message-id").signature(str(record_id))[:16]
     return f"<{record_id}.{signature.replace('_', '-')}@{settings.MESSAGE_ID_DOMAIN}>"
 
 
 def unsubscribe_url(record_id: int, _version: int = 0) -> str:
-    """Where the customer of a record unsubscribes: says nothing of them, and has no end (behaviour 7.5)."""
+    """Return the unsubscribe URL of a record: opaque and without expiry (behaviour 7.5)."""
     return f"{settings.PUBLIC_URL}/{PATHS['unsubscribe']}{unsubscribe_token(record_id)}"
 
 
-# Asked for twice for each copy: for the link in its text and for the one in its headers.
+# Used twice for each copy: in its text and in its headers.
 @lru_cache(maxsize=16)
 def unsubscribe_token(record_id: int) -> str:
-    """What tells of whom an unsubscribe link is."""
-    return tokens.make(record_id, purpose="unsubscribe")
+    return tokens.make_token(record_id, purpose="unsubscribe")
 
 
-# Asked for twice as well: for the links, and for the picture.
+# Used twice as well: for links and for the pixel.
 @lru_cache(maxsize=16)
 def tracking_token(record_id: int, version_id: int) -> str:
-    """What tells which copy was opened, or a link of it followed."""
-    return tokens.make(record_id, version_id, purpose="tracking")
+    return tokens.make_token(record_id, version_id, purpose="tracking")
 
 
 def click_url(record_id: int, version_id: int) -> str:
-    """What comes before the number of a link in a copy."""
+    """Return the URL of click tracking; the number of the link follows it."""
     return f"{settings.PUBLIC_URL}/{PATHS['click']}{tracking_token(record_id, version_id)}/"
 
 
 def open_url(record_id: int, version_id: int) -> str:
-    """The picture that tells of an opening."""
     return f"{settings.PUBLIC_URL}/{PATHS['open']}{tracking_token(record_id, version_id)}.gif"
 
 
-# Where these are (delivery.urls); asking Django for each copy took longer than writing the mail.
+# The paths in delivery.urls; reversing them for each copy took longer than building the email.
 PATHS = {"unsubscribe": "m/unsubscribe/", "click": "m/c/", "open": "m/o/"}
 ADDRESSES: dict[str, Callable[[int, int], str]] = {
     content.UNSUBSCRIBE_URL: unsubscribe_url,
@@ -191,11 +183,11 @@ ADDRESSES: dict[str, Callable[[int, int], str]] = {
 def envelope(
     message: Message, sender: Sender, rendered: content.Rendered, *, record_id: int, to: tuple[str, ...]
 ) -> Envelope:
-    """Put a finished copy into its envelope."""
+    """Put a rendered copy into its envelope."""
     headers = {}
     reply_to, return_path = "", ""
     if message.channel == Channel.EMAIL:
-        reply_to = reply_addresses.address_of(ReferentKind.RECORD, record_id)
+        reply_to = reply_addresses.reply_address_of(ReferentKind.RECORD, record_id)
         return_path = reply_addresses.return_path(ReferentKind.RECORD, record_id)
     if message.channel == Channel.EMAIL and not message.to_customer_id:
         headers = {
@@ -213,5 +205,5 @@ def envelope(
         message_id=message_id(record_id),
         headers=headers,
         link=rendered.link,
-        token=tokens.make(record_id, purpose="push") if message.channel == Channel.PUSH else "",
+        token=tokens.make_token(record_id, purpose="push") if message.channel == Channel.PUSH else "",
     )

@@ -1,7 +1,7 @@
-"""Where replies and bounces go: addresses that name a record or a conversation, signed; and what a Message-ID names.
+"""Reply and bounce addresses (VERP): signed tokens that name a record or a conversation; and our Message-IDs.
 
-The token is base32 in lower case, as mail programs do not keep the case of what stands before the @. It tells nothing
-to who reads it, outlives a new SECRET_KEY (SECRET_KEY_FALLBACKS), and never expires: people answer old mail.
+The token is lower-case base32, because mail programs do not preserve the case before the @. It is opaque, stays valid
+after SECRET_KEY changes (SECRET_KEY_FALLBACKS), and never expires: people answer old emails.
 """
 
 import binascii
@@ -18,21 +18,21 @@ from django.utils.crypto import constant_time_compare
 
 from delivery.models import AnswerMail, Conversation, DeliveryRecord, Upgrade
 
-# For so long after the upgrade bounces come in for emails whose bounce address held the token of a reply address.
-OLD_TOKENS_BOUNCE_FOR = timedelta(days=14)
-# So many bytes of a signature: nobody guesses 80 bits by sending mail.
-SIGNED = 10
+# How long after the upgrade bounces arrive at addresses that hold the token of a reply address.
+OLD_TOKEN_GRACE_PERIOD = timedelta(days=14)
+# In bytes: 80 bits cannot be guessed by sending email.
+SIGNATURE_LENGTH = 10
 # A kind and a number of at most 8 bytes; 6 + 31 characters fit the 64 that may stand before an @.
-LONGEST = SIGNED + 1 + 8
-TOKEN = re.compile(rf"[a-z2-7]{{{(SIGNED + 2) * 8 // 5},{-(-LONGEST * 8 // 5)}}}")
+TOKEN_MAX_LENGTH = SIGNATURE_LENGTH + 1 + 8
+TOKEN = re.compile(rf"[a-z2-7]{{{(SIGNATURE_LENGTH + 2) * 8 // 5},{-(-TOKEN_MAX_LENGTH * 8 // 5)}}}")
 
 
-# <123.signature@…> of a record, <answer.123.signature@…> and so on of what else is mailed.
+# <123.signature@…> for a record, <answer.123.signature@…> and so on for other emails.
 MESSAGE_ID = re.compile(r"<?((?:([a-z]+)\.)?(\d{1,19}))\.([0-9A-Za-z-]{16})@[^\s@]+")
 
 
 class Purpose(StrEnum):
-    """What an address of ours is for: its prefix, and part of what its token is signed with.
+    """The purpose of an address: its prefix, and part of the signature of its token.
 
     So a reply address, which its customer may pass on, cannot be rewritten into a bounce address.
     """
@@ -42,35 +42,37 @@ class Purpose(StrEnum):
 
 
 class ReferentKind(IntEnum):
-    """What an address or a Message-ID may name."""
+    """The kinds of things that an address or a Message-ID may name."""
 
     RECORD = 1
     CONVERSATION = 2
     ANSWER = 3
 
 
-KINDS = {None: ReferentKind.RECORD, "conversation": ReferentKind.CONVERSATION, "answer": ReferentKind.ANSWER}
+KIND_BY_NAME = {None: ReferentKind.RECORD, "conversation": ReferentKind.CONVERSATION, "answer": ReferentKind.ANSWER}
 
 
 class Referent(NamedTuple):
-    """What an address names: it was ours once, whether or not the row is still there."""
+    """The thing that an address names. It existed once; its row may be gone."""
 
     kind: ReferentKind
     pk: int
 
 
 def reply_address(about: DeliveryRecord | Conversation) -> str:
-    """The address at which an answer to this mail comes back; "" where there is no inbound domain."""
-    return address_of(ReferentKind.RECORD if isinstance(about, DeliveryRecord) else ReferentKind.CONVERSATION, about.pk)
+    """Return the address for replies to an email; "" if there is no inbound domain."""
+    return reply_address_of(
+        ReferentKind.RECORD if isinstance(about, DeliveryRecord) else ReferentKind.CONVERSATION, about.pk
+    )
 
 
-def address_of(kind: ReferentKind, pk: int) -> str:
-    """The same, by kind and key."""
+def reply_address_of(kind: ReferentKind, pk: int) -> str:
+    """Return the address for replies, by kind and key."""
     return address_for(Purpose.REPLY, kind, pk, domain=settings.INBOUND_DOMAIN)
 
 
 def return_path(kind: ReferentKind, pk: int) -> str:
-    """The address at which a mail bounces; "" where there is no domain for that."""
+    """Return the bounce address of an email; "" if there is no bounce domain."""
     return address_for(Purpose.BOUNCE, kind, pk, domain=settings.BOUNCE_DOMAIN)
 
 
@@ -80,41 +82,43 @@ def address_for(purpose: Purpose, kind: ReferentKind, pk: int, *, domain: str) -
 
 
 def token_of(kind: ReferentKind, pk: int, *, purpose: Purpose) -> str:
-    """Name something so that only we can have named it, and nobody else can read what."""
+    """Return a token that names a row: opaque, and only made with our key."""
     named = bytes([kind]) + pk.to_bytes((pk.bit_length() + 7) // 8 or 1, "big")
-    signature = signed(named, purpose=purpose, key=settings.SECRET_KEY)
-    hidden = covered(named, signature, purpose=purpose, key=settings.SECRET_KEY)
+    signature = sign_content(named, purpose=purpose, key=settings.SECRET_KEY)
+    hidden = mask_content(named, signature, purpose=purpose, key=settings.SECRET_KEY)
     return b32encode(signature + hidden).decode().rstrip("=").lower()
 
 
 def parse_token(token: str, *, purpose: Purpose) -> Referent | None:
-    """What a token names; None for one that is not ours, or was made for another purpose."""
+    """Return what a token names; None if it is not ours or has another purpose."""
     if not TOKEN.fullmatch(token.lower()):
         return None
     try:
         content = b32decode(token.upper() + "=" * (-len(token) % 8))
     except binascii.Error:
         return None
-    signature, hidden = content[:SIGNED], content[SIGNED:]
+    signature, hidden = content[:SIGNATURE_LENGTH], content[SIGNATURE_LENGTH:]
     for key in (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS):
-        named = covered(hidden, signature, purpose=purpose, key=key)
-        if constant_time_compare(signed(named, purpose=purpose, key=key), signature) and named[0] in list(ReferentKind):
+        named = mask_content(hidden, signature, purpose=purpose, key=key)
+        if constant_time_compare(sign_content(named, purpose=purpose, key=key), signature) and named[0] in list(
+            ReferentKind
+        ):
             return Referent(ReferentKind(named[0]), int.from_bytes(named[1:], "big"))
     return None
 
 
 def token_in(address: str, *, purpose: Purpose) -> str:
-    """Return the token of an address for this purpose, whatever its domain is called by now; "" if it has none."""
+    """Return the token of an address for this purpose, whatever its domain; "" if it has none."""
     prefix, plus, token = address.rpartition("@")[0].partition("+")
     return token if plus and prefix.lower().strip('"') == purpose else ""
 
 
-def holds_a_token(address: str) -> bool:
-    """Whether an address looks like one of ours; its token may be forged."""
+def has_token(address: str) -> bool:
+    """Return whether an address looks like one of ours; its token may be forged."""
     return any(token_in(address, purpose=purpose) for purpose in Purpose)
 
 
-def answered_at(address: str) -> Referent | None:
+def referent_of_reply(address: str) -> Referent | None:
     """Return what a reply to this address answers; None if it has no valid token.
 
     Some programs write to the bounce address, and that of an email sent before the upgrade has a reply token.
@@ -124,8 +128,8 @@ def answered_at(address: str) -> Referent | None:
     return named or parse_token(at_bounce or token_in(address, purpose=Purpose.REPLY), purpose=Purpose.REPLY)
 
 
-def bounced_at(address: str, *, at: datetime) -> Referent | None:
-    """Return what bounces at this address; None if it is no bounce address of ours."""
+def referent_of_bounce(address: str, *, at: datetime) -> Referent | None:
+    """Return what an email to this address is a bounce of; None if it is not one of our bounce addresses."""
     token = token_in(address, purpose=Purpose.BOUNCE)
     if (named := parse_token(token, purpose=Purpose.BOUNCE)) is not None:
         return named
@@ -134,42 +138,41 @@ def bounced_at(address: str, *, at: datetime) -> Referent | None:
 
 
 def old_token_counts(named: Referent, *, at: datetime) -> bool:
-    """Whether an email was sent before bounce addresses had tokens of their own, and may still bounce."""
+    """Return whether an email was sent before bounce addresses had tokens of their own, and may still bounce."""
     upgraded_at = Upgrade.moment_of(Upgrade.BOUNCE_TOKENS)
-    if upgraded_at is None or at >= upgraded_at + OLD_TOKENS_BOUNCE_FOR:
+    if upgraded_at is None or at >= upgraded_at + OLD_TOKEN_GRACE_PERIOD:
         return False
-    # An uncertain one has no sent_at: it left, if it did, when it was taken in hand.
+    # An uncertain record has no sent_at: if it left, it left when it was claimed.
     sent_before = Q(sent_at__lt=upgraded_at) | Q(sent_at=None, taken_at__lt=upgraded_at)
     if named.kind is ReferentKind.RECORD:
         return DeliveryRecord.objects.filter(sent_before, pk=named.pk).exists()
     return named.kind is ReferentKind.ANSWER and AnswerMail.objects.filter(sent_before, part=named.pk).exists()
 
 
-def named_by(message_id: str) -> Referent | None:
-    """What a mail of ours was about, by its Message-ID; None for one that is not ours."""
+def referent_of_message_id(message_id: str) -> Referent | None:
+    """Return what our email with this Message-ID was about; None if it is not ours."""
     found = MESSAGE_ID.match(message_id.strip())
-    if found is None or found[2] not in KINDS:
+    if found is None or found[2] not in KIND_BY_NAME:
         return None
     signer = Signer(salt="message-id")
     for key in (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS):
         signature = signer.signature(found[1], key=key)[:16].replace("_", "-")
         if constant_time_compare(signature, found[4]):
-            return Referent(KINDS[found[2]], int(found[3]))
+            return Referent(KIND_BY_NAME[found[2]], int(found[3]))
     return None
 
 
-def signed(content: bytes, *, purpose: Purpose, key: str) -> bytes:
-    """The signature of some bytes."""
-    return hmac_of(f"{purpose}-name", content, key=key)[:SIGNED]
+def sign_content(content: bytes, *, purpose: Purpose, key: str) -> bytes:
+    return hmac_of(f"{purpose}-name", content, key=key)[:SIGNATURE_LENGTH]
 
 
-def covered(content: bytes, signature: bytes, *, purpose: Purpose, key: str) -> bytes:
-    """Some bytes made unreadable, or readable again."""
+def mask_content(content: bytes, signature: bytes, *, purpose: Purpose, key: str) -> bytes:
+    """Mask bytes; applied again, unmask them."""
     cover = hmac_of(f"{purpose}-cover", signature, key=key)
     return bytes(one ^ other for one, other in zip(content, cover, strict=False))
 
 
 def hmac_of(salt: str, content: bytes, *, key: str) -> bytes:
-    """Django's own signature, as bytes."""
+    """Return Django's own signature, as bytes."""
     made = Signer(salt=salt).signature(content.hex(), key=key)
     return urlsafe_b64decode(made + "=" * (-len(made) % 4))

@@ -1,4 +1,4 @@
-"""The schedule beat keeps: made once, and staff's from then on (they edit it in the admin; no restart undoes that)."""
+"""Schedule for celery beat: created once. After that staff edit it in the admin; no restart undoes that."""
 
 from typing import Any
 
@@ -12,13 +12,13 @@ TASKS: dict[str, tuple[str, str, int]] = {
 
 
 def install(apps: Any = installed) -> None:
-    """Make the tasks of the schedule that are not there yet; those that are stay as staff left them."""
+    """Create the missing periodic tasks. Existing ones keep the settings of staff."""
     interval = apps.get_model("django_celery_beat", "IntervalSchedule")
     task = apps.get_model("django_celery_beat", "PeriodicTask")
     for name, (path, period, every) in TASKS.items():
         schedule = interval.objects.filter(every=every, period=period).first()
         schedule = schedule or interval.objects.create(every=every, period=period)
-        # A run that could not start before the next is due is not made up for.
+        # A run that cannot start before the next is due is dropped.
         seconds = every * {"days": 86400, "hours": 3600, "minutes": 60}[period]
         task.objects.get_or_create(
             name=name, defaults={"task": path, "interval": schedule, "expire_seconds": seconds, "enabled": True}

@@ -1,51 +1,43 @@
-"""Asked to end: whoever hands over finishes the copy in hand, settles, puts the rest back, and takes no more."""
+"""Graceful shutdown: a worker finishes the copy it is sending, settles, puts the rest back and claims no more."""
 
-import mmap
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-# One byte that a process shares with those it forks: Celery's worker tells its pool so.
-ALL = mmap.mmap(-1, 1)
-GENTLY = (signal.SIGTERM, signal.SIGINT)
-here: list[int] = []
+from delivery import process
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
-def ask_all() -> None:
-    """Ask this process, and all that were forked from it, to take no more in hand."""
-    ALL[0] = 1
+def request_for_all() -> None:
+    """Ask this process and its forks to claim no more."""
+    process.shared_stop_flag[0] = 1
 
 
-def asked() -> bool:
-    """Whether nothing more should be begun."""
-    return bool(here) or ALL[0] == 1
-
-
-def reset() -> None:
-    """Begin again."""
-    here.clear()
-    ALL[0] = 0
+def is_requested() -> bool:
+    """Return whether no new work should begin."""
+    return bool(process.stop_signals) or process.shared_stop_flag[0] == 1
 
 
 @contextmanager
-def gracefully() -> Iterator[None]:
-    """Have SIGTERM and Ctrl-C wait until the block has put down what it had in hand; the second one waits no more."""
+def graceful_shutdown() -> Iterator[None]:
+    """Delay SIGTERM and Ctrl-C until the block has put down its work; a second signal takes effect at once."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     before: dict[int, Callable[[int, FrameType | None], object] | int | None] = {}
 
     def wait(number: int, _frame: FrameType | None) -> None:
-        here.append(number)
+        process.stop_signals.append(number)
         restore()
 
     def restore() -> None:
         while before:
             signal.signal(*before.popitem())
 
-    for number in GENTLY:
+    for number in STOP_SIGNALS:
         handler = signal.getsignal(number)
         if handler not in (signal.SIG_IGN, None):
             before[number] = handler
@@ -54,7 +46,7 @@ def gracefully() -> Iterator[None]:
         yield
     finally:
         restore()
-        heard = here.copy()
-        here.clear()
+        heard = process.stop_signals.copy()
+        process.stop_signals.clear()
         if heard:
             signal.raise_signal(heard[0])

@@ -1,4 +1,4 @@
-"""What Celery runs. Tasks read the clock and call one function; losing one loses nothing (behaviour 5, nudges)."""
+"""Celery tasks. Each reads the clock and calls one function; a lost task loses no work (behaviour 5, nudges)."""
 
 import logging
 import time
@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from audiences import intake
 from audiences.intake import csv_import
-from delivery import metrics, shutdown
+from delivery import metrics, process, shutdown
 from delivery.conversations import answer_emails, threads
 from delivery.maintenance import attribute_kinds, retention
 from delivery.maintenance import sweep as maintenance_sweep
@@ -21,21 +21,20 @@ from messaging.models import Message
 
 log = logging.getLogger(__name__)
 
-# How long one task hands over before it makes room for others; the next nudge or sweep goes on. Longer than a minute,
-# so that the next sweep comes before it ends.
-A_WHILE = timedelta(seconds=65)
-# And how long the round of a day may take; the next day's goes on.
-AN_HOUR = timedelta(hours=1)
-# A broker that could not be reached is left alone for so many seconds, so that not every request waits for it.
-LEFT_ALONE_FOR = 10.0
-left_alone_until = 0.0
+# How long one task runs before it makes room for others; the next nudge or sweep continues. Longer than a minute, so
+# that the next sweep comes before it ends.
+TASK_TIME_LIMIT = timedelta(seconds=65)
+# How long the daily task runs; the next day continues.
+RETENTION_TIME_LIMIT = timedelta(hours=1)
+# In seconds. An unreachable broker is not tried again sooner, so that not every request waits for it.
+BROKER_RETRY_INTERVAL = 10.0
 
 
 @shared_task
 def match_ongoing_messages(**_later: object) -> None:
-    """Match every live ongoing email and push, and hand over what that brings. Every hour."""
+    """Match every live ongoing email and push, then send. Every hour."""
     ongoing.match_ongoing(at=timezone.now())
-    nudge()
+    enqueue_dispatch()
 
 
 @shared_task
@@ -44,7 +43,7 @@ def match_message(message_id: int, **_later: object) -> None:
     message = Message.objects.live().filter(pk=message_id).first()
     if message is not None:
         ongoing.match(message, at=timezone.now())
-        nudge()
+        enqueue_dispatch()
 
 
 @shared_task
@@ -52,122 +51,115 @@ def launch_message(message_id: int, **_later: object) -> None:
     """Set a message with a large audience live, or send it to the rest."""
     launch_job.launch(message_id, at=timezone.now())
     match_message(message_id)
-    nudge()
+    enqueue_dispatch()
 
 
 @shared_task
 def go_on_importing(import_id: int, **_later: object) -> None:
-    """Go on with an import for a while, and make room for others before going on."""
-    if csv_import.continue_import(import_id, clock=timezone.now, until=timezone.now() + A_WHILE):
-        nudge_import(import_id)
+    """Continue a CSV import for a while, then make room for other tasks."""
+    if csv_import.continue_import(import_id, clock=timezone.now, until=timezone.now() + TASK_TIME_LIMIT):
+        enqueue_import(import_id)
 
 
 @shared_task
 def change_kind(change_id: int, **_later: object) -> None:
-    """Change the kind of an attribute that very many have."""
+    """Change the kind of an attribute that many customers have."""
     attribute_kinds.apply_change(change_id, at=timezone.now())
 
 
 @shared_task
 def hand_over_due(**_later: object) -> None:
-    """Hand over what is due."""
-    sending_dispatcher.dispatch(clock=timezone.now, until=timezone.now() + A_WHILE)
+    """Send due records."""
+    sending_dispatcher.dispatch(clock=timezone.now, until=timezone.now() + TASK_TIME_LIMIT)
 
 
 @shared_task
 def sweep(**_later: object) -> None:
-    """Make sure of what a nudge may have missed. Every minute."""
+    """Do what a lost nudge may have left undone. Every minute."""
     at = timezone.now()
     maintenance_sweep.sweep(at=at)
-    nudge()
+    enqueue_dispatch()
     threads.wake_snoozed(at=at)
-    nudge_answers()
+    enqueue_answer_emails()
     dispatcher.forget_old(at=at)
-    nudge_to_tell()
+    enqueue_webhooks()
     for import_id in csv_import.active_imports():
-        nudge_import(import_id)
+        enqueue_import(import_id)
     for change_id in attribute_kinds.pending_changes():
-        nudge_kind(change_id)
-    nudge_jobs()
-    metrics.forget_dead(now=time.time())
+        enqueue_kind_change(change_id)
+    enqueue_bulk_jobs()
+    metrics.delete_dead_process_files(now=time.time())
     health.record_sweep(at=timezone.now())
 
 
 @shared_task
 def forget_old(**_later: object) -> None:
-    """Delete what was kept long enough. Once a day."""
+    """Delete data whose retention has ended. Once a day."""
     at = timezone.now()
-    until = at + AN_HOUR
+    until = at + RETENTION_TIME_LIMIT
     csv_import.delete_old_files(at=at)
-    retention.delete_expired(at=at, go_on=lambda: timezone.now() < until and not shutdown.asked())
+    retention.delete_expired(at=at, go_on=lambda: timezone.now() < until and not shutdown.is_requested())
 
 
 @shared_task
 def tell_subscribers(**_later: object) -> None:
-    """Tell subscribers what happened."""
-    dispatcher.tell(clock=timezone.now, until=timezone.now() + A_WHILE)
+    """Deliver outgoing webhooks."""
+    dispatcher.tell(clock=timezone.now, until=timezone.now() + TASK_TIME_LIMIT)
 
 
 @shared_task
 def forward_answers(**_later: object) -> None:
-    """Mail teammates' answers to customers who have not been back."""
-    answer_emails.forward(clock=timezone.now, until=timezone.now() + A_WHILE)
+    """Email teammates' answers to customers who have not been back."""
+    answer_emails.forward(clock=timezone.now, until=timezone.now() + TASK_TIME_LIMIT)
 
 
 @shared_task
 def work_off_jobs(**_later: object) -> None:
-    """Write down what bulk jobs brought."""
-    until = timezone.now() + A_WHILE
-    intake.process_jobs(clock=timezone.now, go_on=lambda: timezone.now() < until and not shutdown.asked())
+    """Process bulk jobs."""
+    until = timezone.now() + TASK_TIME_LIMIT
+    intake.process_jobs(clock=timezone.now, go_on=lambda: timezone.now() < until and not shutdown.is_requested())
 
 
-def nudge() -> None:
-    """Have a worker hand over what is due; with the broker down, the minute sweep will."""
+def enqueue_dispatch() -> None:
+    """Queue the sending of due records. If the broker is down, the minute sweep does it."""
     enqueue_task(hand_over_due)
 
 
-def nudge_match(message: Message) -> None:
-    """Have a worker match a message now."""
+def enqueue_match(message: Message) -> None:
     enqueue_task(match_message, message.pk)
 
 
-def nudge_to_tell() -> None:
-    """Have a worker tell subscribers what happened."""
+def enqueue_webhooks() -> None:
     enqueue_task(tell_subscribers)
 
 
-def nudge_answers() -> None:
-    """Have a worker mail the answers that are due."""
+def enqueue_answer_emails() -> None:
     enqueue_task(forward_answers)
 
 
-def nudge_jobs() -> None:
-    """Have a worker write down what bulk jobs brought."""
+def enqueue_bulk_jobs() -> None:
     enqueue_task(work_off_jobs)
 
 
-def nudge_launch(message: Message) -> None:
-    """Have a worker set a message live now; with the broker down, the minute sweep will."""
+def enqueue_launch(message: Message) -> None:
+    """Queue a launch. If the broker is down, the minute sweep does it."""
     enqueue_task(launch_message, message.pk)
 
 
-def nudge_import(import_id: int) -> None:
-    """Have a worker go on with an import."""
+def enqueue_import(import_id: int) -> None:
     enqueue_task(go_on_importing, import_id)
 
 
-def nudge_kind(change_id: int) -> None:
-    """Have a worker change the kind of an attribute."""
+def enqueue_kind_change(change_id: int) -> None:
     enqueue_task(change_kind, change_id)
 
 
 def enqueue_task(task: object, *args: object) -> None:
-    """Queue a task. What it is for is committed already, so for want of a broker nothing fails, nor waits for long."""
-    global left_alone_until
-    if time.monotonic() < left_alone_until:
+    """Queue a task. Its work is committed already, so an unreachable broker neither raises nor delays the caller."""
+    if time.monotonic() < process.broker_retry_at:
         return
     try:
         task.apply_async(args, retry=False, expires=3600)  # type: ignore[attr-defined]
     except Exception:
-        left_alone_until = time.monotonic() + LEFT_ALONE_FOR
-        log.warning("the broker cannot be reached; the sweep will do it", exc_info=True)
+        process.broker_retry_at = time.monotonic() + BROKER_RETRY_INTERVAL
+        log.warning("the broker cannot be reached; the minute sweep takes over", exc_info=True)

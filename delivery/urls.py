@@ -1,4 +1,4 @@
-"""Addresses inside messages, of the messenger, and of the API about messages and conversations."""
+"""URLs in messages, of the messenger, and of the API about messages and conversations."""
 
 from django.urls import URLPattern, path, re_path
 
@@ -15,7 +15,7 @@ from delivery.messenger import script
 from delivery.tracking import views
 
 app_name = "delivery"
-# Each with and without a slash at its end (wire 5.1).
+# Each with and without a trailing slash (wire 5.1).
 ENDPOINTS: dict[str, type[Endpoint]] = {
     "api/conversations": Conversations,
     "api/conversations/(?P<pk>[^/]+)": OneConversation,

@@ -60,7 +60,7 @@ class LaunchPlan:
     @property
     def by_worker(self) -> bool:
         """Whether the launch would take longer than a request may."""
-        return not self.is_exact or self.people > launch_job.MOST_AT_ONCE
+        return not self.is_exact or self.people > launch_job.LAUNCH_IN_REQUEST_LIMIT
 
     @property
     def reviewed_people(self) -> int:
@@ -77,22 +77,22 @@ def set_live(message: Message, *, at: datetime, plan: LaunchPlan = UNCOUNTED, **
         return request_launch(message, at=at, reviewed=plan.reviewed_people)
     count = launch.launch(message, at=at)
     if message.send_type == SendType.ONGOING:
-        transaction.on_commit(lambda: tasks.nudge_match(message))
+        transaction.on_commit(lambda: tasks.enqueue_match(message))
         return f"“{message}” is live."
-    transaction.on_commit(tasks.nudge)
+    transaction.on_commit(tasks.enqueue_dispatch)
     return f"“{message}” is live: {record_noun(message, count)} matched."
 
 
 def request_launch(message: Message, *, at: datetime, sample: int | None = None, reviewed: int | None = None) -> str:
     """Ask a worker to launch the message."""
-    launch_job.ask_for(message, at=at, sample=sample, reviewed=reviewed)
-    transaction.on_commit(lambda: tasks.nudge_launch(message))
+    launch_job.request_launch(message, at=at, sample=sample, reviewed=reviewed)
+    transaction.on_commit(lambda: tasks.enqueue_launch(message))
     return f"“{message}” is going live."
 
 
 def call_off(message: Message, *, at: datetime, **_asked: Any) -> str:
     """Cancel a launch that has not finished."""
-    launch_job.call_off(message, at=at)
+    launch_job.cancel_launch(message, at=at)
     return f"The launch of “{message}” was cancelled."
 
 
@@ -107,7 +107,7 @@ def try_on_a_few(message: Message, *, at: datetime, sample: int, plan: LaunchPla
     if plan.by_worker:
         return request_launch(message, at=at, sample=sample)
     count = launch.launch(message, at=at, sample=sample)
-    transaction.on_commit(tasks.nudge)
+    transaction.on_commit(tasks.enqueue_dispatch)
     return (
         f"“{message}” goes to {record_noun(message, count)} first. Send it to the rest when you have seen the results."
     )
@@ -136,8 +136,8 @@ def pause(message: Message, *, at: datetime, **_asked: Any) -> str:
 def resume(message: Message, *, at: datetime, **_asked: Any) -> str:
     """Resume a message and recheck the waiting records of an ongoing one."""
     message_lifecycle.resume(message, at=at)
-    transaction.on_commit(lambda: tasks.nudge_match(message))
-    transaction.on_commit(tasks.nudge)
+    transaction.on_commit(lambda: tasks.enqueue_match(message))
+    transaction.on_commit(tasks.enqueue_dispatch)
     return f"“{message}” is {message.get_state_display().lower()} again."
 
 
@@ -152,7 +152,7 @@ def send_to_rest(message: Message, *, at: datetime, plan: LaunchPlan = UNCOUNTED
     if plan.by_worker:
         return request_launch(message, at=at, reviewed=plan.reviewed_people)
     count = launch.send_to_rest(message, at=at)
-    transaction.on_commit(tasks.nudge)
+    transaction.on_commit(tasks.enqueue_dispatch)
     return f"“{message}” goes to the rest: {record_noun(message, count)}."
 
 

@@ -8,10 +8,8 @@ import pytest
 from django.core.cache import cache
 from django.db import connection
 
-from delivery import rendering
-from delivery.eligibility import live_messages
+from delivery import process
 from delivery.monitoring import invariants
-from delivery.sending import batch
 
 
 @pytest.fixture(scope="session")
@@ -39,14 +37,12 @@ def logins_without_a_throttle(settings) -> None:
 
 
 @pytest.fixture(autouse=True)
-def nothing_kept() -> Iterator[None]:
-    """A test starts with nothing compiled and no channel open, as a new process does."""
-    live_messages.forget_live_messages()
-    rendering.KEPT.clear()
-    rendering.LINKS_KEPT.clear()
+def fresh_process() -> Iterator[None]:
+    """Each test starts as a new process does: caches empty, no channel open."""
+    process.reset()
     cache.clear()
     yield
-    batch.close_channels()
+    process.reset()
 
 
 @pytest.hookimpl(wrapper=True)

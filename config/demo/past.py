@@ -112,14 +112,14 @@ def sent(message: Message, chance: random.Random, *, at: datetime) -> Iterator[D
             matched_at=matched_at,
             sent_at=opens + timedelta(seconds=chance.uniform(1, 40)),
             attempts=1,
-            filled=filled(message, customer),
-            inbox=customer.email,
+            variables=variable_values(message, customer),
+            address=customer.email,
         )
 
 
 def opening(message: Message, zone: str, *, at: datetime) -> datetime:
     """When a match of that moment was delivered."""
-    found, by_zone = conditions.openings(message.parsed_window, message.window_zone, at=at)
+    found, by_zone = conditions.next_openings(message.parsed_window, message.window_zone, at=at)
     return datetime.fromisoformat(by_zone[zone]) if zone in by_zone else found
 
 
@@ -136,8 +136,8 @@ def settle_one_off(message: Message, chance: random.Random) -> None:
     records = list(gone.select_related("customer"))
     for record in records:
         record.sent_at = began + timedelta(minutes=chance.uniform(0, 35))
-        record.filled, record.inbox = filled(message, record.customer), record.customer.email
-    DeliveryRecord.objects.bulk_update(records, ["sent_at", "filled", "inbox"], batch_size=250)
+        record.variables, record.address = variable_values(message, record.customer), record.customer.email
+    DeliveryRecord.objects.bulk_update(records, ["sent_at", "variables", "address"], batch_size=250)
 
 
 def visitors(*, at: datetime) -> Iterator[tuple[Customer, datetime]]:
@@ -151,7 +151,7 @@ def visitors(*, at: datetime) -> Iterator[tuple[Customer, datetime]]:
             yield customer, customer.last_seen_at
 
 
-def filled(message: Message, customer: Customer) -> dict[str, object]:
+def variable_values(message: Message, customer: Customer) -> dict[str, object]:
     """What was filled in."""
     assert message.version is not None  # noqa: S101 - it is live
     return rendering.variable_values(
@@ -198,7 +198,7 @@ def link_of(message: Message) -> Link | None:
     """The link of an email, written down as its first copy would have done; None where it has none."""
     if message.channel != Channel.EMAIL or message.version is None:
         return None
-    rendering.keep_links(rendering.copy_of(message.version, channel=message.channel, tracked=True))
+    rendering.store_links(rendering.copy_of(message.version, channel=message.channel, tracked=True))
     return Link.objects.filter(version=message.version).exclude(address="").order_by("number").first()
 
 

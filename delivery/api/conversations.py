@@ -109,12 +109,12 @@ def conversations_of_user(request: Request, *, at: datetime) -> tuple[QuerySet[C
     """Return the conversations of one customer, after running matching for them, and headers that report the run."""
     query = request.query_params
     user_id = "" if query.get("id") or query.get("intercom_user_id") else read_text(query.get("user_id"), "user_id")
-    customer = visit.check_user(user_id, at=at, then=tasks.nudge) if user_id else None
+    customer = visit.check_user(user_id, at=at, then=tasks.enqueue_dispatch) if user_id else None
     next_at = None
     if customer is None:
         customer = intake.find_customer(query)
-        next_at = visit.check(customer, at=at, then=tasks.nudge)
-    rows = Conversation.objects.of(customer)
+        next_at = visit.check(customer, at=at, then=tasks.enqueue_dispatch)
+    rows = Conversation.objects.of_customer(customer)
     if read_flag(query.get("unread"), "unread"):
         rows = rows.filter(read=False)
     again = at + visit.CHECK_INTERVAL if next_at is None else next_at

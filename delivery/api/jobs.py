@@ -33,7 +33,7 @@ class Bulk(Endpoint):
         self.check_items(items)
         with transaction.atomic():
             job = intake.submit_job(items, data_type=self.data_type, to=to, at=timezone.now())
-            transaction.on_commit(tasks.nudge_jobs)
+            transaction.on_commit(tasks.enqueue_bulk_jobs)
         return Response(job_payload(job))
 
     def check_items(self, items: list[dict[str, Any]]) -> None:

@@ -82,7 +82,7 @@ def from_teammate(sent: dict[str, Any], writer: dict[str, Any]) -> Json:
             by=teammate,
             at=at,
         )
-        transaction.on_commit(tasks.nudge)
+        transaction.on_commit(tasks.enqueue_dispatch)
         return record
 
     try:
@@ -105,7 +105,7 @@ def check_may_be_written_to(customer: Customer, *, channel: Channel) -> None:
     """Raise Forbidden if the customer cannot be reached by this channel (behaviour 4.12)."""
     if channel == Channel.EMAIL and customer.unsubscribed_from_emails:
         raise Forbidden("This user is unsubscribed from emails")
-    if reason := direct.unreachable(customer, channel=channel):
+    if reason := direct.unreachable_reason(customer, channel=channel):
         raise Forbidden(str(Reason(reason).label))
 
 

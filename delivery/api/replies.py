@@ -59,7 +59,7 @@ class Reply(Endpoint):
 def newest_conversation_of(sent: dict[str, Any]) -> Conversation:
     """Return the newest conversation of the user that the body names."""
     customer = person_of({**sent, "type": ""} if is_by_teammate(sent) else sent)
-    found = Conversation.objects.of(customer).order_by("-updated_at", "-pk").first()
+    found = Conversation.objects.of_customer(customer).order_by("-updated_at", "-pk").first()
     if found is None:
         raise Unknown("This user has no conversations.", field="id")
     return found

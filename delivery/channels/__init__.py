@@ -1,4 +1,4 @@
-"""The channels there are: a new one is an enum line, a module here and a line below."""
+"""Channels. A new one needs an enum line, a module here and a line below."""
 
 from collections.abc import Callable
 
@@ -17,7 +17,7 @@ from delivery.channels.email import Email
 from delivery.channels.push import push
 from messaging.models import Channel as Name
 
-# In-app is missing on purpose: a visit shows the message in the transaction that marks it sent (channels/in_app).
+# In-app is missing on purpose: a visit shows the message and marks it sent in one transaction (channels/in_app).
 CHANNELS: dict[Name, Callable[[], Channel]] = {
     Name.EMAIL: Email,
     Name.PUSH: push,

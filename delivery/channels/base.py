@@ -1,4 +1,4 @@
-"""What a channel is given and how it answers (behaviour 5, "A channel")."""
+"""The interface of channels: the envelope, and the exceptions for its answers (behaviour 5, "A channel")."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Envelope:
-    """One copy, finished: a channel never sees a record, a queryset or a template."""
+    """One rendered copy: a channel never sees a record, a queryset or a template."""
 
     to: tuple[str, ...]
     subject: str
@@ -18,27 +18,27 @@ class Envelope:
     reply_to: str
     message_id: str
     headers: Mapping[str, str] = field(default_factory=dict)
-    # Where a mail server sends what bounces; "": to the sender's own address.
+    # The bounce address; "": the sender's own address.
     return_path: str = ""
-    # Where a push leads, "": to the app; and what the app reports it as opened by.
+    # The link of a push, "": the app; and the token that the app reports when it is opened.
     link: str = ""
     token: str = ""
 
 
 class Rejected(Exception):
-    """It will not be taken, now or later; the text says why in the provider's words."""
+    """The copy will not be accepted, now or later; the text is the provider's reason."""
 
 
 class NoSuchMailbox(Rejected):
-    """It was refused because nobody gets mail there: a hard bounce."""
+    """The mailbox does not exist: a hard bounce."""
 
 
 class NoSuchDevice(Rejected):
-    """Nothing reaches this device any more."""
+    """The device can no longer be reached."""
 
 
 class Unavailable(Exception):
-    """It was surely not taken, and may be later; the text says why, `after` how long to wait at least."""
+    """The copy was surely not accepted, and may be later; the text says why, `after` is the minimum wait."""
 
     def __init__(self, words: str = "", *, after: timedelta = timedelta(0)) -> None:
         super().__init__(words)
@@ -46,29 +46,31 @@ class Unavailable(Exception):
 
 
 class NoReachableDevice(Unavailable):
-    """Nothing reaches any of its addresses any more, so whom it is for has to be judged again."""
+    """None of its devices can be reached, so the record is evaluated again."""
 
 
 class ChannelDown(Unavailable):
-    """Nothing can be handed over at all right now: the fault is not this copy's."""
+    """The channel takes nothing right now; the copy is not at fault."""
 
 
 class SenderRefused(Unavailable):
-    """Nothing from this sender is taken right now, so every copy of its message would hear the same."""
+    """The sender is refused right now, so every copy of the message would get the same answer."""
 
 
 class Channel(Protocol):
-    """Hands copies over. Returning means handed over; any other exception means that nobody can know."""
+    """Sends copies. Returning means sent; any exception other than those above means uncertain."""
 
     def send(self, envelope: Envelope) -> str:
-        """Hand one copy over and return the provider's id for it, "" where there is none."""
+        """Send one copy and return the provider's id for it, "" if there is none."""
 
     def close(self) -> None:
-        """Let go of what was kept open between copies."""
+        """Close the connections kept open between copies."""
 
 
-# What became of a copy at each of its addresses: the provider's id, or what was raised.
-Answers = Mapping[str, str | BaseException]
+# The answer for one copy: the provider's id, or the exception.
+Answer = str | BaseException
+# The answers for one copy, by address.
+Answers = Mapping[str, Answer]
 
 
 @runtime_checkable
@@ -76,4 +78,4 @@ class BatchChannel(Channel, Protocol):
     """A channel that takes several copies at once, each for several addresses."""
 
     def send_all(self, envelopes: Sequence[Envelope]) -> list[Answers]:
-        """Hand them over; whatever happens is in the answers, by address, a list as long as what was given."""
+        """Send the copies. Return the answers by address, one mapping for each envelope; never raise."""

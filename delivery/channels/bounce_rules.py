@@ -1,8 +1,7 @@
-"""What a refusal says of the mailbox: that there is none (a hard bounce), or no more than that this mail was not taken;
-and whether it is of the sender, so that all others would hear it as well.
+"""Bounce rules: whether a refusal means that the mailbox does not exist (a hard bounce), or concerns the sender.
 
-Servers say it in three ways: an enhanced status (RFC 3463), a reply code of SMTP, and words. The first is meant for
-machines, so where there is one of the mailbox or of its domain it settles the matter.
+Servers say it in three ways: an enhanced status (RFC 3463), an SMTP reply code, and text. The first is meant for
+machines, so a status about the mailbox or its domain decides.
 """
 
 import re
@@ -15,7 +14,7 @@ NO_SUCH_ADDRESS = {0, 1, 2, 3, 4, 6, 9, 10}
 # "Mailbox disabled, not accepting messages": 5.2.1. Full (5.2.2) and too long (5.2.3) pass.
 NO_SUCH_MAILBOX = {1}
 REFUSING = {"550", "551", "553", "554"}
-NOBODY = re.compile(
+NO_SUCH_MAILBOX_TEXT = re.compile(
     r"(?:no such|unknown|invalid|non-?existent|inactive|disabled|unrouteable|bad)"
     r"[\w\s'\"<>()@.,:-]{0,40}(?:user|recipient|mailbox|address|account|person|destination|domain)"
     r"|(?:user|recipient|mailbox|address|account|addressee)[\w\s'\"<>()@.,:+-]{0,80}"
@@ -24,42 +23,42 @@ NOBODY = re.compile(
     r"|no mailbox here|not our customer|user doesn't have|recipient address rejected: (?:undeliverable|user|unknown)",
     re.IGNORECASE,
 )
-POLICY = re.compile(
+POLICY_TEXT = re.compile(
     r"spam|block|black\s?list|deny|denied|polic|reputation|spf\b|dkim|dmarc|rbl\b|dnsbl|listed|relay|authentic"
     r"|rate|too many|greylist|content|virus|quota|full|sender|temporar",
     re.IGNORECASE,
 )
 
 
-# In these words providers say that they do not know the sender, and Postfix, which says it of the recipient's command.
+# How providers say that they do not know the sender; and Postfix, which says so at the recipient.
 NOT_THIS_SENDER = re.compile(
     r"sender (?:signature|identity)|verified sender"
     r"|(?:'?from'?|sender)\b[^.]{0,60}\b(?:not (?:a )?(?:verified|confirmed|authori[sz]ed|allowed)|unverified)"
     r"|domain\b[^.]{0,40}\bnot verified",
     re.IGNORECASE,
 )
-# Too large, or told in a way the server does not know: the mail's fault, whoever it is from.
+# Too large, or an unknown parameter: about this email, not about the sender.
 OF_THE_MAIL = {552, 555}
 TOO_LARGE = re.compile(r"\b5\.(?:2\.3|3\.4)\b")
 
 
-def is_of_the_sender(code: int, words: str) -> bool:
-    """Whether the refusal of a sender is of the sender, and not of the one mail."""
+def refuses_the_sender(code: int, words: str) -> bool:
+    """Return whether the refusal concerns the sender, and not this one email."""
     return code >= 500 and code not in OF_THE_MAIL and not TOO_LARGE.search(words)
 
 
 def names_the_sender(words: str, sender: str) -> bool:
-    """Whether a server says at a later step that it refuses the sender, as Postfix does by itself."""
+    """Return whether a server refuses the sender at a later step, as Postfix does by default."""
     return f"<{sender}>: sender address rejected" in words.lower()
 
 
 def says_not_this_sender(words: str) -> bool:
-    """Whether a provider says that it does not know the sender."""
+    """Return whether a provider says that it does not know the sender."""
     return bool(NOT_THIS_SENDER.search(words))
 
 
 def says_no_such_mailbox(words: str, *, status: str = "") -> bool:
-    """Whether a server's words, and the status that came apart from them, say that nobody ever gets mail there."""
+    """Return whether the text, or a separate status, says that the mailbox does not exist."""
     for said in (*ENHANCED.findall(words), *ENHANCED.findall(status)):
         family, subject, detail = (int(part) for part in said)
         if family != 5 or subject not in (0, 1, 2):
@@ -67,13 +66,13 @@ def says_no_such_mailbox(words: str, *, status: str = "") -> bool:
         if subject == 1:
             return detail in NO_SUCH_ADDRESS
         if subject == 2:
-            return detail in NO_SUCH_MAILBOX or (detail == 0 and by_words(words))
-    return by_words(words)
+            return detail in NO_SUCH_MAILBOX or (detail == 0 and text_says_no_such_mailbox(words))
+    return text_says_no_such_mailbox(words)
 
 
-def by_words(words: str) -> bool:
-    """The same, where a server only says it in words: those it uses for a nuisance sender count for more."""
+def text_says_no_such_mailbox(words: str) -> bool:
+    """Decide by text alone: words about a policy outweigh those about a missing mailbox."""
     code = REPLY_CODE.match(words)
     if code is not None and code[1] not in REFUSING:
         return False
-    return bool(NOBODY.search(words)) and not POLICY.search(words)
+    return bool(NO_SUCH_MAILBOX_TEXT.search(words)) and not POLICY_TEXT.search(words)

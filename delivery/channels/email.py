@@ -1,7 +1,7 @@
-"""Email, through Django's mail API: SMTP by default, any provider by its back-end.
+"""Email channel, through Django's mail API: SMTP by default, or an ESP's back-end.
 
-One connection is kept open across copies. What a refusal means is decided by what is known to have been sent: before
-the text leaves, nothing was taken; after it, only an answer tells (behaviour 4.13).
+One connection stays open across copies. A refusal is interpreted by how far the email got: before the text was sent,
+nothing was accepted; after it, only an answer tells (behaviour 4.13).
 """
 
 import re
@@ -14,52 +14,52 @@ from django.core.mail.backends.base import BaseEmailBackend
 
 from delivery.channels import esp
 from delivery.channels.base import ChannelDown, Envelope, NoSuchMailbox, Rejected, SenderRefused, Unavailable
-from delivery.channels.bounce_rules import is_of_the_sender, names_the_sender, says_no_such_mailbox
+from delivery.channels.bounce_rules import names_the_sender, refuses_the_sender, says_no_such_mailbox
 from delivery.channels.mime import Mail, mailbox
 from delivery.channels.smtp import Closing, NotBegun
 
-# Answers by which a server speaks of itself or of who we are, not of the copy: closing, out of step, no login.
-ABOUT_ITSELF = {421, 432, 454, 503, 530, 534, 535, 538}
-# After so many copies in a row that got no answer, the next is not begun: the server is ill, and each costs a wait.
-LOST_IN_A_ROW = 2
-# Line breaks of every kind (the email package folds at more than CR and LF) and all else that no header may hold.
+# Replies about the server or our login, not about the copy: closing, out of sequence, login refused.
+ABOUT_THE_SERVER = {421, 432, 454, 503, 530, 534, 535, 538}
+# After so many unanswered copies in a row the next is not begun: each costs a timeout.
+MAX_LOST_IN_A_ROW = 2
+# Line breaks of every kind (the email package folds at more than CR and LF) and other characters illegal in headers.
 CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 HEADER_NAME = re.compile(r"[!-9;-~]+")
 
 
 class Email:
-    """Keeps one connection of the configured back-end open."""
+    """Sends emails over one open connection of the configured back-end."""
 
     def __init__(self) -> None:
         self.connection: BaseEmailBackend | None = None
-        # Why the last copies got no answer, as many as there were in a row.
+        # The errors of the last copies in a row that got no answer.
         self.lost: list[str] = []
 
     def send(self, envelope: Envelope) -> str:
-        """Hand one mail over; returns the provider's id for it, by SMTP the Message-ID."""
+        """Send one email. Return the provider's id for it, by SMTP the Message-ID."""
         message = mail_of(envelope)
-        if len(self.lost) >= LOST_IN_A_ROW:
+        if len(self.lost) >= MAX_LOST_IN_A_ROW:
             words, self.lost = self.lost[-1], []
             raise ChannelDown(f"The mail server does not answer: {words}")
         if self.connection is not None:
             try:
-                return self.hand_over(message)
+                return self.send_once(message)
             except NotBegun:
-                # It hung up between two copies, which is its right, so a new connection tells.
+                # The server may hang up between two copies; a new connection decides.
                 self.close()
         try:
-            return self.hand_over(message)
+            return self.send_once(message)
         except Closing as closing:
             self.close()
             raise ChannelDown(f"The mail server is closing: {printable(str(closing))}") from closing
         except NotBegun as lost:
-            self.lose(lost)
+            self.drop_connection(lost)
             raise Unavailable(f"The mail server was lost: {printable(str(lost))}") from lost
 
-    def hand_over(self, message: Mail) -> str:
-        """Hand a mail over on the open connection, and say in the channel's terms how it went."""
-        connection, sender = self.opened(), envelope_sender(message)
-        esp.prepare(message, connection)
+    def send_once(self, message: Mail) -> str:
+        """Send on the open connection; translate failures into the channel's exceptions."""
+        connection, sender = self.open_connection(), envelope_sender(message)
+        esp.add_provider_ids(message, connection)
         try:
             connection.send_messages([message])
         except NotBegun:
@@ -67,58 +67,58 @@ class Email:
         except smtplib.SMTPRecipientsRefused as refused:
             self.lost = []
             first = next(iter(refused.recipients.values()))
-            raise self.meaning(*first, of_recipient=True, sender=sender) from refused
+            raise self.refusal(*first, of_recipient=True, sender=sender) from refused
         except smtplib.SMTPSenderRefused as refused:
             self.lost = []
-            raise self.meaning(refused.smtp_code, refused.smtp_error, of_recipient=False, sender=sender) from refused
+            raise self.refusal(refused.smtp_code, refused.smtp_error, of_recipient=False, sender=sender) from refused
         except smtplib.SMTPDataError as refused:
             self.lost = []
-            raise self.meaning(refused.smtp_code, refused.smtp_error, of_recipient=True, sender=sender) from refused
+            raise self.refusal(refused.smtp_code, refused.smtp_error, of_recipient=True, sender=sender) from refused
         except smtplib.SMTPNotSupportedError as refused:
-            raise Rejected(f"The mail server does not support what this mail needs: {refused}") from refused
+            raise Rejected(f"The mail server does not support a feature that this email needs: {refused}") from refused
         except AnymailError as wrong:
             meaning = esp.meaning_of(wrong)
             if meaning is None:
-                self.lose(wrong)
+                self.drop_connection(wrong)
                 raise
             self.lost = []
             raise type(meaning)(printable(str(meaning))) from wrong
         except Exception as lost:
-            self.lose(lost)
+            self.drop_connection(lost)
             raise
         self.lost = []
         return id_of(message)
 
-    def meaning(self, code: int, words: bytes | str, *, of_recipient: bool, sender: str) -> Rejected | Unavailable:
-        """What a server's refusal means for the copy, in the server's words; of its sender it says nothing lasting."""
+    def refusal(self, code: int, words: bytes | str, *, of_recipient: bool, sender: str) -> Rejected | Unavailable:
+        """Return the exception for a server's refusal, with the server's words."""
         said = f"{code} {printable(words.decode(errors='replace') if isinstance(words, bytes) else words)}".strip()
-        if code in ABOUT_ITSELF:
+        if code in ABOUT_THE_SERVER:
             self.close()
-            return ChannelDown(f"The mail server takes no mail from us: {said}")
+            return ChannelDown(f"The mail server refuses us: {said}")
         if code < 500:
             return Unavailable(said)
-        if names_the_sender(said, sender) or (not of_recipient and is_of_the_sender(code, said)):
-            return SenderRefused(f"The mail server takes no mail from {sender}: {said}")
+        if names_the_sender(said, sender) or (not of_recipient and refuses_the_sender(code, said)):
+            return SenderRefused(f"The mail server refuses the sender {sender}: {said}")
         return NoSuchMailbox(said) if of_recipient and says_no_such_mailbox(said) else Rejected(said)
 
-    def lose(self, reason: Exception) -> None:
-        """Let the connection go, as nothing is known of it any more."""
+    def drop_connection(self, reason: Exception) -> None:
+        """Close the connection, as its state is unknown."""
         self.lost.append(printable(f"{type(reason).__name__}: {reason}"))
         self.close()
 
-    def opened(self) -> BaseEmailBackend:
-        """Return the open connection, opening it first where there is none."""
+    def open_connection(self) -> BaseEmailBackend:
+        """Return the open connection; open it first if needed."""
         if self.connection is None:
             try:
                 self.connection = mail.get_connection()
                 self.connection.open()
-            except Exception as down:  # Whatever it was (no server, no login, no such back-end), nothing has left.
+            except Exception as down:  # No server, login refused, no such back-end: nothing has left.
                 self.close()
                 raise ChannelDown(f"The mail server cannot be reached: {printable(str(down))}") from down
         return self.connection
 
     def close(self) -> None:
-        """Close the connection, whatever state it is in."""
+        """Close the connection, whatever its state."""
         connection, self.connection = self.connection, None
         if connection is not None:
             try:
@@ -128,7 +128,7 @@ class Email:
 
 
 def mail_of(envelope: Envelope) -> Mail:
-    """Return an envelope as a mail; Rejected where none can be made of it."""
+    """Convert an envelope to an email; Rejected if that is not possible."""
     headers = {"Message-ID": envelope.message_id, **envelope.headers}
     addresses = {
         "sender": envelope.sender,
@@ -138,16 +138,16 @@ def mail_of(envelope: Envelope) -> Mail:
     written = {"subject": envelope.subject, "recipient": ", ".join(envelope.to), **addresses, **headers}
     for what, value in written.items():
         if CONTROL.search(value):
-            raise Rejected(f"The {what} holds a line break or another control character.")
+            raise Rejected(f"The {what} contains a line break or another control character.")
     if misnamed := [name for name in headers if not HEADER_NAME.fullmatch(name)]:
-        raise Rejected(f"“{printable(misnamed[0])}” is no name of a header.")
+        raise Rejected(f"“{printable(misnamed[0])}” is not a valid header name.")
     if not envelope.to:
-        raise Rejected("There is no address to send it to.")
+        raise Rejected("The message has no recipient.")
     for address in (*envelope.to, *filter(None, addresses.values())):
         try:
             mailbox(address)
         except ValueError as wrong:
-            raise Rejected(f"“{printable(address)}” is no email address that mail can be sent to.") from wrong
+            raise Rejected(f"“{printable(address)}” is not a valid email address.") from wrong
     message = Mail(
         envelope.subject,
         envelope.text,
@@ -159,23 +159,23 @@ def mail_of(envelope: Envelope) -> Mail:
     )
     message.return_path = envelope.return_path
     try:
-        message.content  # noqa: B018 - what cannot be written is found out here, before any server hears of it
+        message.content  # noqa: B018 - fails here, before a server is contacted
     except (ValueError, MessageError) as wrong:
-        raise Rejected(f"No mail can be made of it: {printable(str(wrong))}") from wrong
+        raise Rejected(f"The email cannot be built: {printable(str(wrong))}") from wrong
     return message
 
 
 def envelope_sender(message: Mail) -> str:
-    """Return the address a server is told that a mail is from, in lower case."""
+    """Return the envelope sender of an email, in lower case."""
     return mailbox(message.return_path or message.from_email).lower()
 
 
 def id_of(message: Mail) -> str:
-    """Return the provider's own id where its back-end (anymail's) tells one, else the Message-ID."""
+    """Return the provider's id if its back-end (anymail's) reports one, else the Message-ID."""
     status = getattr(message, "anymail_status", None)
     return str(getattr(status, "message_id", None) or message.extra_headers["Message-ID"])
 
 
 def printable(words: str) -> str:
-    """Return words on one line, without what neither a page nor the database can show."""
+    """Return the text on one line, without characters that a page or the database cannot hold."""
     return " ".join(CONTROL.sub(" ", words).split())

@@ -1,7 +1,7 @@
-"""What a provider's API says of one mail, told apart in the channel's terms. Its back-ends are django-anymail's.
+"""Email service providers (ESPs): what an answer of their API means for one email. The back-ends are django-anymail's.
 
-As with SMTP, what matters is what is known to have happened: before the request left nothing was taken; after it, only
-an answer tells. An answer of a gateway (502, 504) says that it lost the provider, not that the provider took nothing.
+As with SMTP, it matters how far the request got: before it left, nothing was accepted; after it, only an answer tells.
+A gateway's answer (502, 504) says that it lost the provider, not that the provider accepted nothing.
 """
 
 from anymail.exceptions import (
@@ -22,24 +22,24 @@ from delivery.channels.base import ChannelDown, NoSuchMailbox, Rejected, SenderR
 from delivery.channels.bounce_rules import says_no_such_mailbox, says_not_this_sender
 from delivery.channels.mime import Mail
 
-# Answers by which a provider speaks of us or of itself, not of the mail: no key, no credit, no such sender's domain;
-# too many at once, out of service. The next mail would hear the same, so none is tried for a moment.
+# Answers about our account or the provider, not about the email: no key, no credit, unknown domain of the sender; too
+# many requests, out of service. The next email would get the same answer, so none is tried for a moment.
 NOT_NOW = {401, 402, 403, 404, 407, 429, 503, 509}
-# By these it may also speak of the sender of this message, where others are known to it.
+# These may also concern the sender of this message only.
 OF_THE_SENDER = {400, 401, 403, 422}
 TRY_LATER = {408, 423, 425, 500, 507}
-# It knows our key from another try, so it may have the mail from then.
+# The idempotency key is known from another attempt, so the email may have been accepted then.
 HAD_BEFORE = 409
-# A webhook names the copy by this, where the provider hands back what it was told; these two do not.
+# The metadata by which webhooks name the copy; two providers do not return it.
 COPY = "outbound_copy"
 KEEP_NOTHING = {"MailerSend", "Postal"}
 NOT_LEFT = (ConnectTimeout, ProxyError, InvalidURL, MissingSchema)
 NOT_CONNECTED = (NewConnectionError, ConnectTimeoutError)
-LONGEST_WORDS = 500
+ERROR_MAX_LENGTH = 500
 
 
-def prepare(message: Mail, connection: BaseEmailBackend) -> None:
-    """Have a mail go with what names it: to the provider's webhooks, and so that it is not taken twice."""
+def add_provider_ids(message: Mail, connection: BaseEmailBackend) -> None:
+    """Add the id for the provider's webhooks, and the idempotency key."""
     name = getattr(connection, "esp_name", "")
     if not name:
         return
@@ -48,54 +48,54 @@ def prepare(message: Mail, connection: BaseEmailBackend) -> None:
         message.metadata = {COPY: message_id}
     session = getattr(connection, "session", None)
     if isinstance(session, Session):
-        # Those who know it take a request of one key once; the others ignore it.
+        # Providers that know this header accept one request per key; the others ignore it.
         session.headers["Idempotency-Key"] = message_id.strip("<>")
 
 
 def meaning_of(error: AnymailError) -> Rejected | Unavailable | None:
-    """What an error means for the mail; None where nobody can know whether it was taken."""
+    """Return the exception that an error means for the email; None if it is uncertain."""
     if isinstance(error, AnymailRecipientsRefused):
-        return refused(error)
+        return refusal_of(error)
     if isinstance(error, AnymailInvalidAddress | AnymailSerializationError | AnymailUnsupportedFeature):
-        return Rejected(f"The provider cannot send this mail: {words_of(error)}")
+        return Rejected(f"The provider cannot send this mail: {error_text(error)}")
     if not isinstance(error, AnymailAPIError):
         return None
     if error.status_code is None:
-        down = ChannelDown(f"The provider cannot be reached: {words_of(error)}")
+        down = ChannelDown(f"The provider cannot be reached: {error_text(error)}")
         return down if has_not_left(error.__cause__) else None
-    if error.status_code in OF_THE_SENDER and says_not_this_sender(words_of(error)):
-        return SenderRefused(f"The provider takes no mail from this sender: {words_of(error)}")
+    if error.status_code in OF_THE_SENDER and says_not_this_sender(error_text(error)):
+        return SenderRefused(f"The provider refuses this sender: {error_text(error)}")
     if error.status_code in NOT_NOW:
-        return ChannelDown(f"The provider takes no mail from us: {words_of(error)}")
+        return ChannelDown(f"The provider refuses us: {error_text(error)}")
     if error.status_code in TRY_LATER:
-        return Unavailable(words_of(error))
+        return Unavailable(error_text(error))
     if 400 <= error.status_code < 500 and error.status_code != HAD_BEFORE:
-        return Rejected(words_of(error))
+        return Rejected(error_text(error))
     return None
 
 
-def refused(error: AnymailRecipientsRefused) -> Rejected:
-    """What it means that the provider will not write to this address."""
+def refusal_of(error: AnymailRecipientsRefused) -> Rejected:
+    """Return the rejection for a recipient that the provider refuses."""
     status = getattr(error.email_message, "anymail_status", None)
-    words = words_of(error)
+    words = error_text(error)
     if getattr(status, "status", None) == {"invalid"} or says_no_such_mailbox(words):
         return NoSuchMailbox(words)
     return Rejected(words)
 
 
 def has_not_left(cause: BaseException | None) -> bool:
-    """Whether a request that failed by this surely never left."""
+    """Return whether a request that failed with this error surely never left."""
     if isinstance(cause, NOT_LEFT):
         return True
     inner = cause.args[0] if isinstance(cause, NoConnection) and cause.args else None
     if isinstance(inner, MaxRetryError):
         inner = inner.reason
-    # A certificate is looked at before anything is said.
+    # A certificate is checked before anything is sent.
     return isinstance(inner, NOT_CONNECTED) or (isinstance(cause, SSLError) and "CERTIFICATE" in str(cause).upper())
 
 
-def words_of(error: AnymailError) -> str:
-    """The provider's own words, on a line or two."""
+def error_text(error: AnymailError) -> str:
+    """Return the provider's own words, shortened."""
     if error.response is None:
-        return " ".join(str(error).split())[:LONGEST_WORDS]
-    return f"{error.response.status_code} {' '.join(str(error.response.text).split())}"[:LONGEST_WORDS].strip()
+        return " ".join(str(error).split())[:ERROR_MAX_LENGTH]
+    return f"{error.response.status_code} {' '.join(str(error.response.text).split())}"[:ERROR_MAX_LENGTH].strip()

@@ -1,7 +1,7 @@
-"""Pushes through Firebase Cloud Messaging: Android, iOS and the web, by one API (HTTP v1).
+"""Push channel: Firebase Cloud Messaging for Android, iOS and the web, by one API (HTTP v1).
 
-It takes one push a request, so a batch is as many requests side by side. As with mail, what matters is what is known to
-have happened: before a request left nothing was taken; after it, only an answer tells.
+The API takes one push per request, so a batch is as many parallel requests. As with email, it matters how far a
+request got: before it left nothing was accepted; after it, only an answer tells.
 """
 
 import json
@@ -23,15 +23,15 @@ from requests import Response
 from requests.adapters import HTTPAdapter
 
 from delivery.channels.base import Answers, ChannelDown, Envelope, NoSuchDevice, Rejected, Unavailable
-from delivery.channels.esp import LONGEST_WORDS, has_not_left
+from delivery.channels.esp import ERROR_MAX_LENGTH, has_not_left
 
-AT_ONCE = 20
-# Firebase takes 4,096 bytes in all; a phone shows the first few hundred letters.
-LONGEST_TITLE, LONGEST_BODY = 300, 2000
-# Answers that speak of us, so the next push would hear the same: no login, no permission, no such project.
+PARALLEL_REQUESTS = 20
+# Firebase accepts 4,096 bytes in all; a phone shows the first few hundred characters.
+TITLE_MAX_BYTES, BODY_MAX_BYTES = 300, 2000
+# Answers about our account, so the next push would get the same: no login, no permission, no such project.
 ABOUT_US = {401, 403, 404}
 TRY_LATER = {429, 500, 503}
-LONGEST_WAIT = timedelta(days=1)
+MAX_RETRY_AFTER = timedelta(days=1)
 
 
 class Firebase:
@@ -42,7 +42,7 @@ class Firebase:
         self.app: firebase_admin.App | None = None
 
     def send(self, envelope: Envelope) -> str:
-        """Push one copy; returns the name of the first that was taken."""
+        """Push one copy. Return the id of the first push that was accepted."""
         said = list(self.send_all([envelope])[0].values())
         taken = next((one for one in said if isinstance(one, str)), None)
         if taken is None:
@@ -52,11 +52,11 @@ class Firebase:
     def send_all(self, envelopes: Sequence[Envelope]) -> list[Answers]:
         """Push each copy to each of its devices, several at a time."""
         try:
-            app = self.opened()
+            app = self.open_app()
         except ChannelDown as down:
             return [dict.fromkeys(envelope.to, down) for envelope in envelopes]
         pushes = [(envelope, token) for envelope in envelopes for token in envelope.to]
-        with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
+        with ThreadPoolExecutor(max_workers=PARALLEL_REQUESTS) as pool:
             said = list(pool.map(lambda push: send(app, *push), pushes))
         answers: list[dict[str, str | BaseException]] = [{} for _ in envelopes]
         places = (place for place, envelope in enumerate(envelopes) for _ in envelope.to)
@@ -64,8 +64,8 @@ class Firebase:
             answers[place][token] = answer
         return list(answers)
 
-    def opened(self) -> firebase_admin.App:
-        """Return what pushes are sent by, logged in; ChannelDown where that cannot be, as nothing has left then."""
+    def open_app(self) -> firebase_admin.App:
+        """Return the app, logged in; ChannelDown if that fails, as nothing has left then."""
         try:
             if self.app is None:
                 self.app = app_of(self.given)
@@ -73,44 +73,44 @@ class Firebase:
             if not login.valid:
                 login.refresh(partial(Request(), timeout=settings.PUSH_TIMEOUT))
         except GoogleAuthError as wrong:
-            raise no_login(wrong) from wrong
-        except Exception as wrong:  # Whatever it was, nothing has left.
-            raise ChannelDown(f"FCM_CREDENTIALS cannot be used: {in_short(wrong)}") from wrong
+            raise login_refused(wrong) from wrong
+        except Exception as wrong:  # Nothing has left.
+            raise ChannelDown(f"FCM_CREDENTIALS cannot be used: {one_line(wrong)}") from wrong
         return self.app
 
     def close(self) -> None:
-        """Let go of the login."""
+        """Close the app."""
         app, self.app = self.app, None
         if app is not None:
             firebase_admin.delete_app(app)
 
 
 def app_of(given: str) -> firebase_admin.App:
-    """An app of the service account whose key is given, as JSON or as the path of a file of it."""
+    """Return an app of the service account whose key is given, as JSON or as the path of a file."""
     read = json.loads(given if given.lstrip().startswith("{") else Path(given).read_text())
     options = {"httpTimeout": settings.PUSH_TIMEOUT}
     app = firebase_admin.initialize_app(credentials.Certificate(read), options, name=f"outbound-{uuid.uuid4()}")
-    # By itself the library asks again where a connection is lost or Firebase falters. Whoever has the push already
-    # would get it twice, and a batch would wait as long as Firebase says. When to try again is ours to decide, and
-    # the library has no setting for it.
+    # By default the library retries when a connection is lost or Firebase fails. A device that has the push would get
+    # it twice, and a batch would wait as long as Firebase says. We decide when to retry, and the library has no
+    # setting for that.
     service = messaging._get_messaging_service(app)  # noqa: SLF001
     for scheme in ("https://", "http://", "https://fcm.googleapis.com"):
-        service._client.session.mount(scheme, HTTPAdapter(pool_maxsize=AT_ONCE, max_retries=0))  # noqa: SLF001
+        service._client.session.mount(scheme, HTTPAdapter(pool_maxsize=PARALLEL_REQUESTS, max_retries=0))  # noqa: SLF001
     service._fcm_url = f"{settings.FCM_URL}/v1/projects/{app.project_id}/messages:send"  # noqa: SLF001
     return app
 
 
 def send(app: firebase_admin.App, envelope: Envelope, token: str) -> str | BaseException:
-    """Push to one device; returns Firebase's name for it, or what became of it instead."""
+    """Push to one device. Return Firebase's id for it, or the exception."""
     try:
         return str(messaging.send(push_of(envelope, token), app=app))
-    except Exception as wrong:  # noqa: BLE001 - what it means is the answer
+    except Exception as wrong:  # noqa: BLE001 - its meaning is the answer
         return meaning_of(wrong)
 
 
 def push_of(envelope: Envelope, token: str) -> messaging.Message:
-    """A push as Firebase takes it. One that comes twice after all takes the first one's place on the phone."""
-    title, body = cut(envelope.subject, LONGEST_TITLE), cut(envelope.text.strip(), LONGEST_BODY)
+    """Build a push. If it arrives twice after all, the second replaces the first on the phone."""
+    title, body = truncate_text(envelope.subject, TITLE_MAX_BYTES), truncate_text(envelope.text.strip(), BODY_MAX_BYTES)
     web_link = envelope.link if envelope.link.lower().startswith("https://") else None
     data = {"outbound_token": envelope.token, "link": envelope.link}
     return messaging.Message(
@@ -129,20 +129,20 @@ def push_of(envelope: Envelope, token: str) -> messaging.Message:
     )
 
 
-def cut(text: str, most: int) -> str:
-    """The text in at most so many bytes."""
+def truncate_text(text: str, most: int) -> str:
+    """Shorten the text to at most so many bytes."""
     if len(text.encode()) <= most:
         return text
     return text.encode()[: most - 3].decode(errors="ignore").rstrip() + "…"
 
 
 def meaning_of(wrong: Exception) -> BaseException:
-    """What an error means for the push; the error itself where nobody can know whether it was taken."""
+    """Return the exception that an error means for the push; the error itself if it is uncertain."""
     if isinstance(wrong, GoogleAuthError):
-        return no_login(wrong)
+        return login_refused(wrong)
     if not isinstance(wrong, exceptions.FirebaseError):
         return wrong
-    response, words = wrong.http_response, in_short(wrong)
+    response, words = wrong.http_response, one_line(wrong)
     if response is None:
         return ChannelDown(f"Firebase cannot be reached: {words}") if has_not_left(wrong.cause) else wrong
     if isinstance(wrong, messaging.UnregisteredError) or is_about_the_token(response):
@@ -150,22 +150,21 @@ def meaning_of(wrong: Exception) -> BaseException:
     if isinstance(wrong, messaging.SenderIdMismatchError):
         return Rejected(f"The device belongs to another Firebase project: {words}")
     if isinstance(wrong, messaging.ThirdPartyAuthError):
-        # Of phones of one make, so the others get theirs.
+        # This concerns phones of one make; the others get theirs.
         return Unavailable(f"Firebase may not push to devices like this one: {words}")
     if response.status_code in ABOUT_US:
-        return ChannelDown(f"Firebase takes no push from us: {response.status_code} {words}")
+        return ChannelDown(f"Firebase refuses us: {response.status_code} {words}")
     if response.status_code in TRY_LATER:
-        return Unavailable(f"{response.status_code} {words}", after=wait_of(response))
+        return Unavailable(f"{response.status_code} {words}", after=retry_after(response))
     return Rejected(words) if 400 <= response.status_code < 500 and response.status_code != 408 else wrong
 
 
-def no_login(wrong: GoogleAuthError) -> ChannelDown:
-    """That Google does not log us in."""
-    return ChannelDown(f"Google does not log us in by FCM_CREDENTIALS: {in_short(wrong)}")
+def login_refused(wrong: GoogleAuthError) -> ChannelDown:
+    return ChannelDown(f"Google refuses the login with FCM_CREDENTIALS: {one_line(wrong)}")
 
 
 def is_about_the_token(response: Response) -> bool:
-    """Whether the push was refused for its token, and not for what it holds."""
+    """Return whether the push was refused for its token, and not for its content."""
     if response.status_code != 400:
         return False
     try:
@@ -177,18 +176,17 @@ def is_about_the_token(response: Response) -> bool:
     return "message.token" in fields or "registration token" in str(error.get("message", ""))
 
 
-def wait_of(response: Response) -> timedelta:
-    """How long Firebase asks to be left alone."""
+def retry_after(response: Response) -> timedelta:
+    """Return how long Firebase asks us to wait."""
     asked = response.headers.get("Retry-After", "").strip()
     if asked.isascii() and asked.isdecimal():
-        return min(timedelta(seconds=int(asked[:6])), LONGEST_WAIT)
+        return min(timedelta(seconds=int(asked[:6])), MAX_RETRY_AFTER)
     try:
         until = parsedate_to_datetime(asked) - parsedate_to_datetime(response.headers.get("Date", ""))
     except (ValueError, TypeError):
         return timedelta(0)
-    return max(timedelta(0), min(until, LONGEST_WAIT))
+    return max(timedelta(0), min(until, MAX_RETRY_AFTER))
 
 
-def in_short(wrong: Exception) -> str:
-    """Its words on one line."""
-    return " ".join(f"{wrong}".split())[:LONGEST_WORDS]
+def one_line(wrong: Exception) -> str:
+    return " ".join(f"{wrong}".split())[:ERROR_MAX_LENGTH]

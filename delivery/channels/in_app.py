@@ -1,7 +1,6 @@
-"""In-app: nothing is sent. A visit opens the conversation in the transaction that marks the record sent (behaviour 5).
+"""In-app messages: a visit opens the conversation in the transaction that marks the record sent (behaviour 5).
 
-What it needs is a customer who visits; how it looks is for the messenger: a chat as a thread, an announcement as a
-dialog, both from the same few facts.
+The messenger decides how it looks: a chat is a thread, an announcement a dialog.
 """
 
 from collections.abc import Mapping
@@ -23,7 +22,7 @@ class Shown:
     sent_at: datetime
 
     def as_json(self) -> Mapping[str, object]:
-        """The message on the wire; times in unix seconds."""
+        """Return the JSON of the API; times in unix seconds."""
         return {
             "type": "in_app_message",
             "id": str(self.record),

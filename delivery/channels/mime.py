@@ -1,7 +1,7 @@
-"""A mail in bytes: the very ones Django makes of the same message, in a fraction of the time.
+"""Serialization of emails: the same bytes as Django's for the same message, in a fraction of the time.
 
-Only what each copy has of its own is worked out for each copy. What is out of the ordinary (a header to be folded or
-encoded, a line too long to be sent as it is) is left to Django, so there is one way to be right about it.
+Anything unusual (a header to be folded or encoded, a line that is too long) is left to Django, so only one
+implementation has to be right about it.
 """
 
 import random
@@ -24,12 +24,12 @@ from django.core.mail.message import (
 from django.core.validators import validate_email
 
 UTF_8 = "utf-8"
-FOLD = policy.compat32.clone(linesep="\r\n")
+FOLDING_POLICY = policy.compat32.clone(linesep="\r\n")
 # A header line of at most so many characters is never folded, by Django (a subject) or by the email package.
-SHORT = 76
-FULL = 78
+UNFOLDED_MAX_LENGTH = 76
+LINE_MAX_LENGTH = 78
 PRINTABLE = re.compile(r"[!-~](?:[ -~]*[!-~])?")
-# Without a place to fold it; where it is too long for its line, the email package begins a new line for it.
+# A value that cannot be folded; if it is too long, the email package starts a new line for it.
 ONE_WORD = re.compile(r"[!-+\--:<-~]+")
 ATOM = r"[a-z0-9!#$%&'*+/=?^_`{|}~-]+"
 LABEL = r"[a-z0-9-]{1,63}"
@@ -39,19 +39,22 @@ PLACED_BY_DJANGO = {"subject", "from", "to", "cc", "reply-to", "date"}
 
 
 class Mail(EmailMultiAlternatives):
-    """A mail of a text and an HTML part, or of a text alone. Any back-end of Django's takes it."""
+    """An email with a text and an HTML part, or text alone. Any of Django's back-ends takes it."""
 
-    # Whom a mail server is told as the sender, where that is not who it is from.
+    # The envelope sender, if it is not the From address.
     return_path = ""
-    # What a provider hands back with what it tells of the mail.
+    # Metadata that a provider returns in its webhooks.
     metadata: dict[str, str]
 
     @cached_property
     def content(self) -> bytes:
-        """What `message().as_bytes(linesep="\\r\\n")` would be; ValueError where no mail can be made of it."""
+        r"""The bytes of `message().as_bytes(linesep="\r\n")`; ValueError if it cannot be built."""
         if self.is_out_of_the_ordinary():
             return self.message().as_bytes(linesep="\r\n")  # type: ignore[call-arg]
-        parts = [part(str(self.body), "plain"), *(part(str(text), "html") for text, _html in self.alternatives)]
+        parts = [
+            mime_part(str(self.body), "plain"),
+            *(mime_part(str(text), "html") for text, _html in self.alternatives),
+        ]
         if len(parts) == 1:
             head, body = parts[0].split(b"\r\n\r\n", 1)
             return b"%b\r\n%b\r\n%b" % (head, self.headers(), body)
@@ -63,7 +66,7 @@ class Mail(EmailMultiAlternatives):
         )
 
     def is_out_of_the_ordinary(self) -> bool:
-        """Say whether only Django knows how to write it."""
+        """Return whether it must be left to Django."""
         return bool(
             settings.DEFAULT_CHARSET != UTF_8
             or self.encoding
@@ -79,35 +82,35 @@ class Mail(EmailMultiAlternatives):
     def headers(self) -> bytes:
         """Return the headers that do not depend on the parts, in Django's order."""
         lines = [
-            header("Subject", str(self.subject)),
-            header("From", self.from_email),
-            header("To", ", ".join(self.to)),
+            header_lines("Subject", str(self.subject)),
+            header_lines("From", self.from_email),
+            header_lines("To", ", ".join(self.to)),
         ]
         if self.reply_to:
-            lines.append(header("Reply-To", ", ".join(self.reply_to)))
-        lines.append(header("Date", formatdate(localtime=settings.EMAIL_USE_LOCALTIME)))
-        lines += [header(name, value) for name, value in self.extra_headers.items()]
+            lines.append(header_lines("Reply-To", ", ".join(self.reply_to)))
+        lines.append(header_lines("Date", formatdate(localtime=settings.EMAIL_USE_LOCALTIME)))
+        lines += [header_lines(name, value) for name, value in self.extra_headers.items()]
         return b"".join(lines)
 
 
-def header(name: str, value: str) -> bytes:
-    """Return a header's line or lines; ValueError where it would break out of them."""
+def header_lines(name: str, value: str) -> bytes:
+    """Return the lines of a header; ValueError if the value contains a line break."""
     length = len(name) + 2 + len(value)
-    if length <= SHORT and PRINTABLE.fullmatch(value):
+    if length <= UNFOLDED_MAX_LENGTH and PRINTABLE.fullmatch(value):
         return f"{name}: {value}\r\n".encode()
-    if length > FULL and ONE_WORD.fullmatch(value):
+    if length > LINE_MAX_LENGTH and ONE_WORD.fullmatch(value):
         return f"{name}: \r\n {value}\r\n".encode()
-    return folded(name, value)
+    return fold_header(name, value)
 
 
 @lru_cache(maxsize=256)
-def folded(name: str, value: str) -> bytes:
+def fold_header(name: str, value: str) -> bytes:
     """Return a header as Django and the email package encode and fold it."""
-    return FOLD.fold_binary(*forbid_multi_line_headers(name, value, UTF_8))
+    return FOLDING_POLICY.fold_binary(*forbid_multi_line_headers(name, value, UTF_8))
 
 
-def part(text: str, subtype: str) -> bytes:
-    """Return one text with its headers."""
+def mime_part(text: str, subtype: str) -> bytes:
+    """Return one part with its headers."""
     content = text.encode()
     if max(map(len, content.split(b"\n"))) > RFC5322_EMAIL_LINE_LENGTH_LIMIT:
         return SafeMIMEText(text, subtype, UTF_8).as_bytes(linesep="\r\n")
@@ -120,7 +123,7 @@ def part(text: str, subtype: str) -> bytes:
 
 
 def boundary_for(parts: list[bytes]) -> bytes:
-    """Return a boundary that stands in none of the parts."""
+    """Return a boundary that occurs in none of the parts."""
     while True:
         boundary = b"===============%019d==" % random.randrange(sys.maxsize)  # noqa: S311 - no secret
         if not any(boundary in each for each in parts):
@@ -128,13 +131,13 @@ def boundary_for(parts: list[bytes]) -> bytes:
 
 
 def mailbox(address: str) -> str:
-    """Return the bare address as a server is told it; ValueError where it is none."""
+    """Return the bare address for the envelope; ValueError if it is not valid."""
     return address if PLAIN_ADDRESS.fullmatch(address) else mailbox_read(address)
 
 
 @lru_cache(maxsize=256)
 def mailbox_read(address: str) -> str:
-    """Return the bare address of `Name <address>`, its domain in ASCII, as Django reads it."""
+    """Return the bare address of `Name <address>` with an ASCII domain, as Django parses it."""
     try:
         bare = parseaddr(sanitize_address(address, UTF_8))[1]
         validate_email(bare)
@@ -143,6 +146,6 @@ def mailbox_read(address: str) -> str:
     if "<" in address and ">" not in address:
         raise ValueError(f"Not an email address: {address!r}")
     if bare.startswith("=?"):
-        # Django would write to a mailbox of that encoded name, which nobody has.
-        raise ValueError(f"Letters before the @ that mail servers do not take: {address!r}")
+        # Django would send to a mailbox with that encoded name, which does not exist.
+        raise ValueError(f"Characters before the @ that mail servers do not accept: {address!r}")
     return bare

@@ -1,4 +1,4 @@
-"""Mobile push: by Firebase where FCM_CREDENTIALS are given; without them it goes no further than the log."""
+"""Push: by Firebase if FCM_CREDENTIALS is set, else written to the log."""
 
 import logging
 
@@ -10,23 +10,22 @@ log = logging.getLogger(__name__)
 
 
 class Log:
-    """Writes each push to the log, one line a device, without its text."""
+    """Writes each push to the log, one line per device, without its text."""
 
     def send(self, envelope: Envelope) -> str:
-        """Log the push for each device."""
         for token in envelope.to:
             log.info("push %s to device %s…", envelope.message_id, token[:6])
         return ""
 
     def close(self) -> None:
-        """Nothing is kept open."""
+        """Do nothing."""
 
 
 def push() -> Channel:
-    """Return the channel the settings ask for."""
+    """Return the channel for the settings."""
     if not settings.FCM_CREDENTIALS:
         return Log()
-    # Firebase's library takes most of a second and 30 MB, which only who sends pushes should spend.
+    # Firebase's library takes most of a second and 30 MB, so it is imported only if needed.
     from delivery.channels.firebase import Firebase
 
     return Firebase(settings.FCM_CREDENTIALS)

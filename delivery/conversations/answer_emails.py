@@ -39,10 +39,10 @@ RELATED = ("part__teammate", "part__conversation__customer", "part__conversation
 def forward(*, clock: Clock, until: datetime) -> int:
     """Mail the answers that are due, one after the other, until none is left or mail is not taken; returns how many."""
     mailed = 0
-    with shutdown.gracefully():
+    with shutdown.graceful_shutdown():
         expire_leases(at=clock())
-        while clock() < until and not shutdown.asked() and AnswerMail.objects.due(clock()).exists():
-            if Channel.EMAIL in ChannelOutage.resting(at=clock()):
+        while clock() < until and not shutdown.is_requested() and AnswerMail.objects.due(clock()).exists():
+            if Channel.EMAIL in ChannelOutage.unavailable_channels(at=clock()):
                 break
             mail = claim(at=clock())
             if mail is None:
@@ -60,13 +60,13 @@ def forward(*, clock: Clock, until: datetime) -> int:
 
 def in_its_turn(mail: AnswerMail, *, clock: Clock) -> bool:
     """Hand one mail over when what holds email back lets it go; False where nothing can go right now."""
-    if Channel.EMAIL not in throttle.limits():
+    if Channel.EMAIL not in throttle.load_limits():
         return send_answer_email(mail, clock=clock)
     places = throttle.acquire(Channel.EMAIL, wanted=1, at=clock())
     if places is None:
         return False
-    places.wait(0, unless=shutdown.asked)
-    went = bool(places.count) and not shutdown.asked() and send_answer_email(mail, clock=clock)
+    places.wait(0, unless=shutdown.is_requested)
+    went = bool(places.count) and not shutdown.is_requested() and send_answer_email(mail, clock=clock)
     throttle.release(Channel.EMAIL, places=places, unused=0 if went else places.count)
     return went
 
@@ -94,8 +94,8 @@ def needless(part: ConversationPart) -> str:
     if customer.last_seen_at is not None and customer.last_seen_at >= part.created_at:
         return "They were here since."
     # Who unsubscribed may be answered: they wrote to us.
-    reason = direct.unreachable(customer, channel=Channel.EMAIL)
-    return direct.WHY_NOT[reason].format(customer=customer) if reason else ""
+    reason = direct.unreachable_reason(customer, channel=Channel.EMAIL)
+    return direct.UNREACHABLE_ERRORS[reason].format(customer=customer) if reason else ""
 
 
 def send_answer_email(mail: AnswerMail, *, clock: Clock) -> bool:
@@ -110,14 +110,14 @@ def send_answer_email(mail: AnswerMail, *, clock: Clock) -> bool:
         provider_id = batch.channel_of(Channel.EMAIL).send(finished)
     except NoSuchMailbox as reason:
         settle_answer_email(mail, status=Status.FAILED, detail=str(reason))
-        suppression.flag(mail.part.conversation.customer_id, address=finished.to[0], at=clock())
+        suppression.flag_hard_bounce(mail.part.conversation.customer_id, address=finished.to[0], at=clock())
     except Rejected as reason:
         settle_answer_email(mail, status=Status.FAILED, detail=str(reason))
     except ChannelDown as reason:
-        due_at = clock() + outcome.DOWN_FOR
+        due_at = clock() + outcome.OUTAGE_RETRY_AFTER
         settle_answer_email(mail, status=Status.WAITING, detail=str(reason), due_at=due_at, attempts=mail.attempts - 1)
         log.warning("answers are not mailed: %s", reason)
-        ChannelOutage.begins(Channel.EMAIL, why=replace_unstorable(str(reason)), at=clock())
+        ChannelOutage.record_refusal(Channel.EMAIL, why=replace_unstorable(str(reason)), at=clock())
         return False
     except Unavailable as reason:
         if mail.attempts > len(outcome.BACK_OFF):
@@ -157,7 +157,7 @@ def envelope(part: ConversationPart) -> Envelope:
     author, (name, address, reply_to) = name_of(part.teammate, workspace), sender_of(part, workspace)
     about = {
         "part": part,
-        "body": rendering.absolute(part.body),
+        "body": rendering.absolute_image_urls(part.body),
         "author": author,
         "workspace": workspace,
         "question": question(part),
@@ -208,7 +208,7 @@ def subject_of(conversation: Conversation, workspace: Workspace) -> str:
 def subject_as_read(record: DeliveryRecord) -> str:
     """The subject of a message as it read to the customer; empty where it has none."""
     try:
-        rendered = rendering.as_read(record)
+        rendered = rendering.render_sent_copy(record)
     except ContentError:
         return ""
     return " ".join(rendered.subject.split()) if rendered else ""

@@ -57,7 +57,7 @@ def opening(conversation: Conversation, *, plain: bool) -> Json:
 def as_read(record: DeliveryRecord) -> tuple[str, str]:
     """Subject and body as they read to the customer, empty where they cannot be made."""
     try:
-        rendered = rendering.as_read(record)
+        rendered = rendering.render_sent_copy(record)
     except ContentError:
         return "", ""
     return (rendered.subject, rendered.html or rendered.text) if rendered else ("", "")

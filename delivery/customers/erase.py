@@ -36,14 +36,14 @@ KEPT |= {"unsubscribed_from_emails", "has_hard_bounced", "marked_email_as_spam",
 def erase(customer: Customer, *, at: datetime) -> None:
     """Blank everything that says who a customer is, and archive what is left; again is no harm."""
     named_there = in_their_place(customer).values_list("customer_id", flat=True)
-    locks.lock_all_of({customer.pk, *named_there})
+    locks.lock_customers_with_rows({customer.pk, *named_there})
     locked = Customer.objects.get(pk=customer.pk)
     names = names_of(locked)
     blank_addresses(locked)
     forget_files(locked)
     intake.archive_customer(locked, at=at)
     DeliveryRecord.objects.filter(customer=locked, status=Status.WAITING).skip(reason=Reason.ARCHIVED)
-    DeliveryRecord.objects.filter(customer=locked).update(filled={}, detail="", provider_id="")
+    DeliveryRecord.objects.filter(customer=locked).update(variables={}, detail="", provider_id="")
     conversations = Conversation.objects.filter(customer=locked)
     ConversationPart.objects.filter(conversation__in=conversations).update(body="", attachments=[], mail_id=None)
     conversations.update(body="", attachments=[])
@@ -68,7 +68,7 @@ def erase(customer: Customer, *, at: datetime) -> None:
 def blank_addresses(customer: Customer) -> None:
     """Blank the addresses their copies went to, and their name where it says why somebody else got none."""
     theirs = DeliveryRecord.objects.filter(customer=customer)
-    theirs.filter(inbox__isnull=False).update(inbox=None)
+    theirs.filter(address__isnull=False).update(address=None)
     in_their_place(customer).update(detail="")
 
 
@@ -114,7 +114,7 @@ def blank_messages_to(customer: Customer) -> None:
     letters = Message.objects.filter(to_customer=customer)
     # An alarm names the message it is about, by a title that may name the customer.
     for title in letters.exclude(title="").values_list("title", flat=True).distinct():
-        Alarm.objects.filter(words__contains=f"“{title}”").update(words=ERASED)
+        Alarm.objects.filter(description__contains=f"“{title}”").update(description=ERASED)
     letters.update(title=ERASED)
 
 

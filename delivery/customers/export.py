@@ -141,7 +141,7 @@ def copies_of(customer: Customer) -> Iterator[dict[str, Any]]:
 def as_read(record: DeliveryRecord) -> dict[str, str] | str:
     """How a copy read, or why nobody can tell any more."""
     try:
-        copy = rendering.as_read(record)
+        copy = rendering.render_sent_copy(record)
     except content.ContentError as no:
         return str(no)
     return {"subject": copy.subject, "text": copy.text, "html": copy.html} if copy else "Nothing was sent yet."

@@ -121,7 +121,7 @@ def log_in(
 @retried
 def merge(lead: Customer, *, into: Customer, at: datetime) -> None:
     """Make all that is the lead's the user's, and archive the lead's bare row; again is no harm."""
-    locks.lock_all_of((lead.pk, into.pk))
+    locks.lock_customers_with_rows((lead.pk, into.pk))
     into.refresh_from_db()
     lead.refresh_from_db()
     with connection.cursor() as cursor:

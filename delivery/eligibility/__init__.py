@@ -1,1 +1,1 @@
-"""Eligibility: who may receive a message now, and the explanation for one customer."""
+"""Eligibility: whether a customer may receive a message now, and the explanation for one customer."""

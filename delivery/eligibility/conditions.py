@@ -1,6 +1,6 @@
-"""What each message asks of a customer, as SQL: its rules, who can be reached, and when it may be delivered.
+"""Conditions of a message as SQL: its rules, reachability, and the delivery window.
 
-SQL is compiled once per version and workspace generation and kept in the process (behaviour 5, "One judge: SQL").
+SQL is compiled once per version and workspace generation and cached in the process (behaviour 5, "One judge: SQL").
 """
 
 from datetime import datetime
@@ -14,7 +14,7 @@ from messaging import delivery_window
 from messaging.models import Channel, Message, WindowZone
 
 NO_DEVICE = "NOT EXISTS (SELECT FROM audiences_device v WHERE v.customer_id = c.id AND v.retired_at IS NULL)"
-# Why a customer cannot be reached by a channel, the first that holds being the reason (behaviour 4.11).
+# Why a customer cannot be reached by a channel; the first that holds is the reason (behaviour 4.11).
 UNREACHABLE: dict[Channel, tuple[tuple[Reason, str], ...]] = {
     Channel.EMAIL: (
         (Reason.NO_EMAIL, "c.email IS NULL"),
@@ -25,13 +25,13 @@ UNREACHABLE: dict[Channel, tuple[tuple[Reason, str], ...]] = {
     Channel.IN_APP: (),
     Channel.PUSH: ((Reason.NO_DEVICE, NO_DEVICE),),
 }
-# The same for a message to one person, which the unsubscribed may be sent from the console (behaviour 4.12).
+# The same for a direct message, which the console may send to unsubscribed customers (behaviour 4.12).
 UNREACHABLE_ALONE = {
     **UNREACHABLE,
     Channel.EMAIL: tuple(row for row in UNREACHABLE[Channel.EMAIL] if row[0] is not Reason.UNSUBSCRIBED),
 }
 
-# Judged again when the window opens: by the dates of when it was matched, and without what that visit moved.
+# For a recheck when the window opens: dates as of the match, and last-seens from before the visit that matched.
 AS_MATCHED = View(
     now="r.matched_at",
     last_seen="(CASE WHEN c.last_seen_at = r.matched_at THEN r.judged_last_seen_at ELSE c.last_seen_at END)",
@@ -41,17 +41,17 @@ AS_MATCHED = View(
 )
 
 
-def blocked(message: Message) -> str:
-    """SQL for the reason the customer `c` cannot be reached, NULL where nothing stands in the way."""
+def unreachable_reason_sql(message: Message) -> str:
+    """Return SQL for why the customer `c` cannot be reached; NULL if they can."""
     rows = (UNREACHABLE_ALONE if message.to_customer_id else UNREACHABLE)[Channel(message.channel)]
     archived = f"WHEN c.archived_at IS NOT NULL THEN '{Reason.ARCHIVED}'"
     return f"(CASE {archived}" + "".join(f" WHEN {sql} THEN '{reason}'" for reason, sql in rows) + " END)"
 
 
-def has_left(record: str = "r") -> str:
-    """SQL for whether a record is about a company that its customer is not a member of, or that is archived.
+def has_left_sql(record: str = "r") -> str:
+    """Return SQL for whether a record is about an archived company, or one that its customer is not a member of.
 
-    A subquery with a value, as PostgreSQL may answer an EXISTS by reading all memberships into memory.
+    A subquery with a value, because PostgreSQL may answer an EXISTS by reading all memberships into memory.
     """
     return (
         f"({record}.company_id IS NOT NULL AND (SELECT firm.archived_at IS NULL FROM audiences_membership belongs"
@@ -60,31 +60,31 @@ def has_left(record: str = "r") -> str:
     )
 
 
-# What makes two addresses one inbox.
+# Two addresses with the same value are one inbox.
 INBOX = "lower(btrim(c.email))"
 NO_INBOX = "NULL::text"
 
 
-def inbox(message: Message) -> str:
-    """SQL for the inbox a copy to the customer `c` goes to; NULL where one inbox may get the message twice."""
+def inbox_sql(message: Message) -> str:
+    """Return SQL for the address of a copy to the customer `c`; NULL if one address may receive the message twice."""
     once = message.channel == Channel.EMAIL and message.same_inbox_once and not message.to_customer_id
     return INBOX if once else NO_INBOX
 
 
-def reachable(channel: str) -> str:
-    """SQL that holds where the customer `c` can be reached by a channel."""
+def reachable_sql(channel: str) -> str:
+    """Return SQL for whether the customer `c` can be reached by a channel."""
     return "(" + " AND ".join(["TRUE", *(f"NOT ({sql})" for _, sql in UNREACHABLE[Channel(channel)])]) + ")"
 
 
 def condition_of(message: Message, *, view: View = CURRENT_VIEW, prefix: str = "p") -> Condition:
-    """Compile the rules of a message to an audience; RuleError where they no longer make sense."""
+    """Compile the rules of a message; RuleError if they are no longer valid."""
     if message.audience is None:
         raise RuleError("A message to one person has no audience.")
     return compile_tree(message.audience.tree, view=view, prefix=prefix)
 
 
-def openings(window: delivery_window.Window, zone_of: str, *, at: datetime) -> tuple[datetime, dict[str, str]]:
-    """When the window opens next: by the workspace's clock, and for customers' zones by name where theirs decide."""
+def next_openings(window: delivery_window.Window, zone_of: str, *, at: datetime) -> tuple[datetime, dict[str, str]]:
+    """Return when the window opens next by the workspace's clock, and by zone where customers' zones decide."""
     workspace = Workspace.current().tz
     own = delivery_window.next_opening(window, at, workspace)
     if zone_of != WindowZone.CUSTOMER or not window.spans:
@@ -93,10 +93,10 @@ def openings(window: delivery_window.Window, zone_of: str, *, at: datetime) -> t
     return own, {name: opening.isoformat() for name, opening in by_zone.items() if opening != own}
 
 
-def opening(
+def next_opening(
     window: delivery_window.Window, zone_of: str, zone_name: str, *, workspace: ZoneInfo, at: datetime
 ) -> datetime:
-    """When a window is next open for a customer in that zone; `at` itself while it is."""
+    """Return when a window is next open for a customer in that zone; `at` while it is open."""
     if not window.spans:
         return at
     zone = delivery_window.zone_or_fallback(zone_name, workspace) if zone_of == WindowZone.CUSTOMER else workspace

@@ -1,7 +1,7 @@
-"""Why: what stands between one customer and one message, each rule with the value it saw.
+""" "Why?": what decides whether one customer receives one message, with the value that each rule saw.
 
-The judge is the compiler's SQL, asked for each rule and group of the tree in one statement, for each company of the
-customer; nothing is judged a second time in Python (behaviour 5, "One judge: SQL").
+The compiler's SQL evaluates each rule and group of the tree in one statement, for each company of the customer;
+nothing is evaluated a second time in Python (behaviour 5, "One judge: SQL").
 """
 
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ from delivery.models import DeliveryRecord, Reason, Status
 from messaging import delivery_window
 from messaging.models import RUNNING, Channel, Message, SendType, State, WindowZone
 
-# What the judge is asked of a row elsewhere, said as whether there is one.
+# Rules about rows of other tables: the value is whether there is one.
 BY_EXISTENCE = {Kind.TAG: Operator.IS, Kind.SEGMENT: Operator.IS, Kind.MESSAGE: Operator.IS}
 TIMES_HAPPENED = (
     "coalesce((SELECT d.count FROM audiences_eventsummary d WHERE d.customer_id = c.id AND d.name = {name}), 0)"
@@ -32,22 +32,22 @@ TIMES_HAPPENED = (
 
 
 class Verdict(StrEnum):
-    """What becomes of this message for this customer, the first that holds."""
+    """The outcome for this customer: the first that applies."""
 
-    SOMEBODY_ELSE = "somebody_else"  # It is to one person, and to another one.
+    SOMEBODY_ELSE = "somebody_else"  # A direct message to another customer.
     GOT_IT = "got_it"
     ON_ITS_WAY = "on_its_way"
     UNCERTAIN = "uncertain"
     WAITING = "waiting"
     FAILED = "failed"
     SKIPPED = "skipped"
-    STOPPED = "stopped"  # It waited when the message was stopped.
+    STOPPED = "stopped"  # It was waiting when the message was stopped.
     NOT_LIVE = "not_live"
-    NOT_AMONG_THEM = "not_among_them"  # A one-off went to those who matched when it was set live.
-    BROKEN = "broken"  # Its rules no longer make sense.
+    NOT_AMONG_THEM = "not_among_them"  # A one-off went to the customers who matched at launch.
+    BROKEN = "broken"  # Its rules are no longer valid.
     NO_MATCH = "no_match"
     NO_COMPANY = "no_company"
-    LEFT_COMPANY = "left_company"  # The customer is no longer in the company it is about, or that is archived.
+    LEFT_COMPANY = "left_company"  # The customer left the company it is about, or that is archived.
     UNREACHABLE = "unreachable"
     CAPPED = "capped"
     NEXT_CHECK = "next_check"
@@ -61,21 +61,21 @@ BY_STATUS: dict[Status, Verdict | None] = {
     Status.WAITING: Verdict.WAITING,
     Status.FAILED: Verdict.FAILED,
     Status.SKIPPED: Verdict.SKIPPED,
-    Status.WITHDRAWN: None,  # Whoever matches again gets it, unless the message was stopped.
+    Status.WITHDRAWN: None,  # A customer who matches again receives it, unless the message was stopped.
 }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Judged:
-    """A rule or a group as the judge saw it; `value` is what the rule saw, None where that is unknown."""
+class EvaluatedNode:
+    """A rule or a group with its result; `value` is the value that a rule saw, None if unknown."""
 
     node: Rule | Group
     holds: bool
     value: Any = None
-    inner: tuple["Judged", ...] = ()
+    inner: tuple["EvaluatedNode", ...] = ()
 
-    def leaves(self) -> Iterator["Judged"]:
-        """Every rule in it, in reading order."""
+    def leaves(self) -> Iterator["EvaluatedNode"]:
+        """Yield every rule in it, in reading order."""
         if isinstance(self.node, Rule):
             yield self
         for judged in self.inner:
@@ -84,16 +84,16 @@ class Judged:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
-    """What the judge saw of the customer in one company, or in none."""
+    """The result for the customer in one company, or in none."""
 
     company: Company | None
     matches: bool
-    tree: Judged
+    tree: EvaluatedNode
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """One copy there is or could be: to the customer, or to them about one company."""
+    """An existing or possible copy: to the customer, or to the customer about one company."""
 
     company: Company | None
     pairs: tuple[Pair, ...]
@@ -102,7 +102,7 @@ class Case:
 
     @property
     def matches(self) -> bool:
-        """Whether any pair does."""
+        """Whether any pair matches."""
         return any(pair.matches for pair in self.pairs)
 
 
@@ -122,12 +122,12 @@ class Explanation:
     zone: ZoneInfo
     opening: datetime
     capped_until: datetime | None
-    # The next hourly round; None where no round asks for this message.
+    # The next hourly round; None if this message is not matched by rounds.
     next_round: datetime | None
 
 
 def explain(message: Message, customer: Customer, *, at: datetime) -> Explanation:
-    """Return what decides whether this customer gets this message, as it stands now."""
+    """Return what decides at `at` whether this customer receives this message."""
     trouble, asks_role = "", False
     pairs: tuple[Pair, ...] = ()
     if message.audience is not None:
@@ -135,13 +135,13 @@ def explain(message: Message, customer: Customer, *, at: datetime) -> Explanatio
             pairs, asks_role = evaluate_rules(message, customer, at=at)
         except RuleError as wrong:
             trouble = str(wrong)
-    unreachable = reasons(message, customer)
+    unreachable = unreachable_reasons(message, customer)
     capped_until = free_at(message, customer, at=at)
     records = {
         record.company_id: record
         for record in message.records.filter(customer=customer).select_related("company", "version", "message")
     }
-    asked = Asked(message, customer, trouble, unreachable, capped_until, companies_of(customer))
+    asked = SharedFacts(message, customer, trouble, unreachable, capped_until, companies_of(customer))
     window, zone = message.parsed_window, zone_of(message, customer)
     return Explanation(
         message=message,
@@ -149,7 +149,7 @@ def explain(message: Message, customer: Customer, *, at: datetime) -> Explanatio
         at=at,
         cases=tuple(
             asked.case(company, of, records.get(company.pk if company else None))
-            for company, of in split(message, pairs, records)
+            for company, of in possible_copies(message, pairs, records)
         ),
         trouble=trouble,
         is_user=customer.role == "user",
@@ -164,14 +164,14 @@ def explain(message: Message, customer: Customer, *, at: datetime) -> Explanatio
 
 
 def companies_of(customer: Customer) -> frozenset[int]:
-    """The companies the customer is a member of, without those archived."""
+    """Return the companies of a customer, without archived ones."""
     return frozenset(Company.objects.present().filter(memberships__customer=customer).values_list("pk", flat=True))
 
 
-def split(
+def possible_copies(
     message: Message, pairs: tuple[Pair, ...], records: dict[int | None, DeliveryRecord]
 ) -> list[tuple[Company | None, tuple[Pair, ...]]]:
-    """The copies there can be: one, or one for each company the customer is in or had a copy about."""
+    """Return the possible copies: one, or one for each company the customer is in or had a copy about."""
     if message.to_customer_id:
         return [(record.company, ()) for record in records.values()] or [(None, ())]
     if not message.goes_per_company:
@@ -183,8 +183,8 @@ def split(
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """What is the same for every copy."""
+class SharedFacts:
+    """Facts that are the same for every copy."""
 
     message: Message
     customer: Customer
@@ -194,12 +194,11 @@ class Asked:
     companies: frozenset[int]
 
     def case(self, company: Company | None, pairs: tuple[Pair, ...], record: DeliveryRecord | None) -> Case:
-        """One copy, with what becomes of it."""
         verdict = self.verdict(company, record, matches=any(pair.matches for pair in pairs))
         return Case(company=company, pairs=pairs, record=record, verdict=verdict)
 
     def verdict(self, company: Company | None, record: DeliveryRecord | None, *, matches: bool) -> Verdict:
-        """The first that holds."""
+        """Return the first verdict that applies."""
         message = self.message
         by_record = BY_STATUS[Status(record.status)] if record else None
         if record and record.status == Status.WITHDRAWN and record.reason == Reason.STOPPED:
@@ -223,13 +222,15 @@ class Asked:
 
 
 def evaluate_rules(message: Message, customer: Customer, *, at: datetime) -> tuple[tuple[Pair, ...], bool]:
-    """Ask the judge for every rule and group, for each company of the customer; and whether the rules ask the role."""
+    """Evaluate every rule and group for each company of the customer. Also return whether the rules use the role."""
     assert message.audience is not None  # noqa: S101 - asked by `explain`
     tree = message.audience.tree
     compiler = Compiler(catalogue=CustomAttribute.objects.catalogue(), zone=Workspace.current().tz)
     whole = compiler.compile(tree)
     columns = [
-        sql for node in walk(tree) for sql in (f"({node_expression(compiler, node)}) IS TRUE", value(compiler, node))
+        sql
+        for node in walk_tree(tree)
+        for sql in (f"({node_expression(compiler, node)}) IS TRUE", value_expression(compiler, node))
     ]
     company = COMPANY_OF_PAIR if whole.sees_company or message.goes_per_company else ""
     pair = "k.id" if company else "NULL::bigint"
@@ -240,36 +241,38 @@ def evaluate_rules(message: Message, customer: Customer, *, at: datetime) -> tup
     with connection.cursor() as cursor:
         cursor.execute(sql, {**compiler.params, "now": at, "customer": customer.pk})
         rows = cursor.fetchall()
-    # A membership of an archived company is none, and stands for being in no company only where there is no other.
+    # A membership in an archived company does not count: it stands for "no company" only if there is no other.
     if len(rows) > 1:
         rows = [row for row in rows if row[0] is not None] or rows[:1]
     companies = Company.objects.in_bulk({row[0] for row in rows if row[0]})
-    pairs = [Pair(company=companies.get(row[0]), matches=row[1], tree=rebuilt(tree, iter(row[2:]))) for row in rows]
+    pairs = [
+        Pair(company=companies.get(row[0]), matches=row[1], tree=rebuild_tree(tree, iter(row[2:]))) for row in rows
+    ]
     return tuple(sorted(pairs, key=lambda p: (not p.matches, str(p.company)))), compiler.asks_role
 
 
-def walk(node: Rule | Group) -> Iterator[Rule | Group]:
-    """A tree in reading order, each group before what is in it."""
+def walk_tree(node: Rule | Group) -> Iterator[Rule | Group]:
+    """Yield the nodes of a tree in reading order, each group before its rules."""
     yield node
     if isinstance(node, Group):
         for inner in node.rules:
-            yield from walk(inner)
+            yield from walk_tree(inner)
 
 
-def rebuilt(node: Rule | Group, answers: Iterator[Any]) -> Judged:
-    """The tree again, with what the judge answered in the same order."""
+def rebuild_tree(node: Rule | Group, answers: Iterator[Any]) -> EvaluatedNode:
+    """Rebuild the tree with the results, which come in the same order."""
     held, seen = next(answers), next(answers)
-    inner = tuple(rebuilt(rule, answers) for rule in node.rules) if isinstance(node, Group) else ()
-    return Judged(node=node, holds=held, value=seen, inner=inner)
+    inner = tuple(rebuild_tree(rule, answers) for rule in node.rules) if isinstance(node, Group) else ()
+    return EvaluatedNode(node=node, holds=held, value=seen, inner=inner)
 
 
 def node_expression(compiler: Compiler, node: Rule | Group) -> str:
-    """SQL for whether a rule or group holds."""
+    """Return SQL for whether a rule or group holds."""
     return compiler.compile_group(node) if isinstance(node, Group) else compiler.compile_rule(node)
 
 
-def value(compiler: Compiler, node: Rule | Group) -> str:
-    """SQL for what a rule looks at."""
+def value_expression(compiler: Compiler, node: Rule | Group) -> str:
+    """Return SQL for the value that a rule sees."""
     if isinstance(node, Group):
         return "NULL"
     attribute = attributes.find_attribute(node.attribute, catalogue=compiler.catalogue)
@@ -280,8 +283,8 @@ def value(compiler: Compiler, node: Rule | Group) -> str:
     return compiler.column_sql(attribute)
 
 
-def reasons(message: Message, customer: Customer) -> tuple[Reason, ...]:
-    """Everything that keeps this customer from being reached by this message's channel."""
+def unreachable_reasons(message: Message, customer: Customer) -> tuple[Reason, ...]:
+    """Return all reasons why this message's channel cannot reach this customer."""
     table = conditions.UNREACHABLE_ALONE if message.to_customer_id else conditions.UNREACHABLE
     rows = ((Reason.ARCHIVED, "c.archived_at IS NOT NULL"), *table[Channel(message.channel)])
     with connection.cursor() as cursor:
@@ -292,7 +295,7 @@ def reasons(message: Message, customer: Customer) -> tuple[Reason, ...]:
 
 
 def zone_of(message: Message, customer: Customer) -> ZoneInfo:
-    """By whose clock it is delivered to this customer."""
+    """Return the time zone of the delivery window for this customer."""
     workspace = Workspace.current().tz
     return (
         delivery_window.zone_or_fallback(customer.timezone, workspace)
@@ -302,7 +305,7 @@ def zone_of(message: Message, customer: Customer) -> ZoneInfo:
 
 
 def free_at(message: Message, customer: Customer, *, at: datetime) -> datetime | None:
-    """When the customer may have one more message; None where they may now, or where no cap counts this one."""
+    """Return when the frequency cap allows one more message; None if it does now, or does not apply."""
     workspace = Workspace.current()
     if workspace.cap_messages is None or message.to_customer_id:
         return None
@@ -312,7 +315,7 @@ def free_at(message: Message, customer: Customer, *, at: datetime) -> datetime |
 
 
 def next_round(message: Message, *, at: datetime) -> datetime | None:
-    """When the rules of an ongoing email or push are asked of everybody next; `at` where that is overdue."""
+    """Return when an ongoing email or push is matched next; `at` if that is overdue, None if it is not matched."""
     if message.channel == Channel.IN_APP or message.send_type != SendType.ONGOING or message.state != State.LIVE:
         return None
     path = schedule.TASKS["Match ongoing messages"][0]

@@ -1,4 +1,4 @@
-"""The live messages that a visit is judged against, compiled once per process."""
+"""Live messages, compiled once per process: visits are matched against them."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,6 +10,7 @@ from audiences.compiler import Condition, compile_tree
 from audiences.models import CustomAttribute, Workspace
 from audiences.models.catalogue import Scope
 from audiences.rules import Kind, RuleError
+from delivery import process
 from delivery.eligibility import conditions
 from messaging import content, delivery_window
 from messaging.models import Channel, Message, SendType
@@ -17,7 +18,7 @@ from messaging.models import Channel, Message, SendType
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Live:
-    """A live message to an audience, as visits need it: its facts, and its rules compiled."""
+    """A live message to an audience: the facts that visits need, and its compiled rules."""
 
     pk: int
     version_id: int
@@ -28,78 +29,69 @@ class Live:
     window_zone: str
     condition: Condition | None
     reachable: str
-    # The variables an in-app message uses, where what they stand for is the customer's alone.
+    # The variables of an in-app message, if none of them is a company's.
     names: tuple[str, ...]
 
     def opening(self, zone_name: str, *, workspace: ZoneInfo, at: datetime) -> datetime:
-        """When it may next be delivered to a customer in that zone; `at` itself while the window is open."""
-        return conditions.opening(self.window, self.window_zone, zone_name, workspace=workspace, at=at)
+        """Return when it may next be delivered to a customer in that zone; `at` while the window is open."""
+        return conditions.next_opening(self.window, self.window_zone, zone_name, workspace=workspace, at=at)
 
 
 @dataclass(frozen=True, eq=False)
 class LiveMessages:
-    """All live messages at one generation of the workspace; told apart by identity, so that more can be kept by it."""
+    """All live messages at one generation of the workspace; compared by identity, so that caches can be keyed by it."""
 
     generation: int
     zone: ZoneInfo
     ongoing: tuple[Live, ...]
     one_off_in_app: tuple[Live, ...]
-    # What else a visit needs that only a new generation changes: the identity secret and whether it must be used, and
-    # the kinds of attributes, of which more may be learnt meanwhile.
+    # Other facts that visits need and only a new generation changes: the identity secret, whether it is required, and
+    # the kinds of attributes, which may grow meanwhile.
     identity: tuple[str, bool]
     kinds: dict[tuple[Scope, str], Kind]
 
     def all(self) -> tuple[Live, ...]:
-        """Every one."""
         return self.ongoing + self.one_off_in_app
 
     @cached_property
     def keys(self) -> list[int]:
-        """The ongoing ones that go once to each customer, whatever company they are in."""
+        """Ongoing messages that go once to each customer, whatever their company."""
         return [message.pk for message in self.ongoing if not message.per_company]
 
     @cached_property
     def in_app(self) -> list[int]:
-        """The ongoing ones that only a visit brings."""
+        """Ongoing messages that only a visit delivers."""
         return [message.pk for message in self.ongoing if message.channel == Channel.IN_APP]
 
     @cached_property
     def names(self) -> frozenset[str]:
-        """The variables any of them uses."""
+        """The variables that any of them uses."""
         return frozenset(name for message in self.all() for name in message.names)
 
 
-KEPT: dict[str, LiveMessages] = {}
+CACHE_LOCK = Lock()
 
 
-KEEPING = Lock()
-
-
-def forget_live_messages() -> None:
-    """Drop what this process keeps compiled."""
-    KEPT.clear()
-
-
-def kept(*, database: str) -> LiveMessages | None:
-    """What this process has compiled, of whichever generation; None before the first visit."""
-    return KEPT.get(database)
+def cached_live_messages(*, database: str) -> LiveMessages | None:
+    """Return the compiled messages of this process, of any generation; None before the first visit."""
+    return process.live_messages.get(database)
 
 
 def live_messages(*, generation: int, database: str) -> LiveMessages:
-    """Return all live messages compiled, from what this process keeps unless something changed since."""
-    here = KEPT.get(database)
+    """Return all live messages compiled, from the cache unless something changed since."""
+    here: LiveMessages | None = process.live_messages.get(database)
     if here is None or here.generation != generation:
-        with KEEPING:
-            found = KEPT.get(database)
-            # Whoever waited here uses what the one before them has compiled, unless it is old news by now.
+        with CACHE_LOCK:
+            found: LiveMessages | None = process.live_messages.get(database)
+            # A thread that waited here uses the result of the thread before it, unless that is outdated.
             if found is None or found is here or found.generation < generation:
-                found = KEPT[database] = read_live_messages()
+                found = process.live_messages[database] = load_live_messages()
         return found
     return here
 
 
-def names_in(message: Message) -> tuple[str, ...]:
-    """The variables an in-app message uses; none where a company's are among them, or the text cannot be read."""
+def in_app_variables(message: Message) -> tuple[str, ...]:
+    """Return the variables of an in-app message; none if it uses company variables or cannot be parsed."""
     if message.channel != Channel.IN_APP or message.per_company or message.version is None:
         return ()
     try:
@@ -108,8 +100,8 @@ def names_in(message: Message) -> tuple[str, ...]:
         return ()
 
 
-def read_live_messages() -> LiveMessages:
-    """Read and compile every live message to an audience; one whose rules no longer make sense is left out."""
+def load_live_messages() -> LiveMessages:
+    """Read and compile every live message to an audience; messages with invalid rules are left out."""
     workspace = Workspace.current()
     catalogue = CustomAttribute.objects.catalogue()
     ongoing: list[Live] = []
@@ -137,8 +129,8 @@ def read_live_messages() -> LiveMessages:
             window=message.parsed_window,
             window_zone=message.window_zone,
             condition=condition,
-            reachable=conditions.reachable(message.channel),
-            names=names_in(message),
+            reachable=conditions.reachable_sql(message.channel),
+            names=in_app_variables(message),
         )
         (ongoing if is_ongoing else one_off).append(live)
     kinds = {(Scope.CUSTOMER, name): kind for name, kind in catalogue.customer.items()}

@@ -123,7 +123,7 @@ FEEDBACK = {
 
 def at_bounce_address(letter: InboundEmail, *, at: datetime) -> Referent | None:
     """Return the mail of ours whose bounce address a report came to; None if it came to none."""
-    found = (reply_addresses.bounced_at(address, at=at) for address in letter.recipients)
+    found = (reply_addresses.referent_of_bounce(address, at=at) for address in letter.recipients)
     return next((named for named in found if named is not None), None)
 
 
@@ -135,7 +135,7 @@ def came_to(address: str, letter: InboundEmail) -> bool:
 
 def claimed(letter: InboundEmail, kinds: dict[str, Message]) -> Referent | None:
     """Return the mail of ours that a report says it is about, without proof."""
-    found = (reply_addresses.answered_at(address) for address in letter.recipients)
+    found = (reply_addresses.referent_of_reply(address) for address in letter.recipients)
     named = next((named for named in found if named is not None), None)
     return named or bounce_feedback.find(message_ids=(*quoted_ids(letter, kinds), *letter.answers))
 

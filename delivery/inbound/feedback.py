@@ -51,7 +51,7 @@ class Feedback:
 def find(*, message_ids: tuple[str, ...], provider_id: str = "") -> Referent | None:
     """What a mail of ours was about, by its Message-ID or by its provider's name for it; None for somebody else's."""
     for message_id in message_ids:
-        if (named := reply_addresses.named_by(message_id)) is not None:
+        if (named := reply_addresses.referent_of_message_id(message_id)) is not None:
             return named
     if provider_id:
         pk = DeliveryRecord.objects.named_by_provider(provider_id).values_list("pk", flat=True).first()
@@ -107,7 +107,7 @@ def no_mailbox(record: DeliveryRecord, news: Feedback) -> None:
     """It left, came back, and the next one would."""
     # As taken: the moment it bounced is noted with what that means, so that a repetition is told from news.
     taken(record, news)
-    suppression.hard(record, address=news.address, at=news.at)
+    suppression.record_hard_bounce(record, address=news.address, at=news.at)
 
 
 def refused(record: DeliveryRecord, news: Feedback) -> None:
@@ -121,7 +121,7 @@ def refused_no_mailbox(record: DeliveryRecord, news: Feedback) -> None:
     """It never left, nor would the next."""
     proof = {"proof": Proof.REFUSED, "words": news.words or "The provider knows that there is no such mailbox."}
     uncertain.settle_by_proof(record, at=news.at, provider_id=news.provider_id, **proof)  # type: ignore[arg-type]
-    suppression.hard(record, address=news.address, at=news.at)
+    suppression.record_hard_bounce(record, address=news.address, at=news.at)
 
 
 def complained(record: DeliveryRecord, news: Feedback) -> None:
@@ -165,6 +165,6 @@ def of_answer(mail: AnswerMail, news: Feedback) -> None:
     else:
         found.filter(status=Status.UNCERTAIN).update(status=Status.SENT, sent_at=news.at, detail="")
     if news.what in NOBODY_THERE:
-        suppression.flag(customer.pk, address=news.address, at=news.at)
+        suppression.flag_hard_bounce(customer.pk, address=news.address, at=news.at)
     elif news.what is FeedbackType.COMPLAINED:
         Customer.objects.filter(pk=customer.pk).update(marked_email_as_spam=True, updated_at=news.at)

@@ -111,9 +111,9 @@ def whom_it_answers(letter: InboundEmail) -> Referent | None:
     """What a mail is an answer to: by the address it went to, else by the Message-ID of ours it names."""
     forged = []
     for address in letter.recipients:
-        if (named := reply_addresses.answered_at(address)) is not None:
+        if (named := reply_addresses.referent_of_reply(address)) is not None:
             return named
-        if reply_addresses.holds_a_token(address):
+        if reply_addresses.has_token(address):
             forged.append(address)
     named = feedback.find(message_ids=tuple(letter.answers))
     if named is None and forged:
@@ -157,7 +157,7 @@ def add(conversation: Conversation, letter: InboundEmail, *, at: datetime) -> No
 def from_elsewhere(letter: InboundEmail, conversation: Conversation) -> str:
     """What to know where a reply came from another address than the message went to; empty where it did not."""
     customer, record = conversation.customer, conversation.record
-    known = {customer.email, record.inbox if record is not None else None} - {None, ""}
+    known = {customer.email, record.address if record is not None else None} - {None, ""}
     if letter.sender in known:
         return ""
     came = f"This reply came from {letter.sender}" if letter.sender else "This reply does not say who it is from"

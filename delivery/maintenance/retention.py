@@ -83,9 +83,9 @@ def blank_copies(before: datetime, at: datetime, size: int, go_on: ShouldContinu
     for part in key_slices(DeliveryRecord.objects.all(), size=size, go_on=go_on):
         with transaction.atomic():
             old = DeliveryRecord.objects.filter(part, settled, message__channel__in=EXTERNAL_CHANNELS).exclude(
-                filled={}
+                variables={}
             )
-            blanked = DeliveryRecord.objects.filter(pk__in=unlocked_keys(old)).update(filled={}, forgotten_at=at)
+            blanked = DeliveryRecord.objects.filter(pk__in=unlocked_keys(old)).update(variables={}, forgotten_at=at)
         yield blanked
 
 
@@ -104,7 +104,7 @@ def blank_direct_messages(before: datetime, at: datetime, size: int, go_on: Shou
             cursor.execute("SET LOCAL outbound.erasing = 'off'")
             Link.objects.filter(version__message__in=keys).update(address="")
             records = DeliveryRecord.objects.filter(message__in=keys).select_for_update(no_key=True).order_by("pk")
-            DeliveryRecord.objects.filter(pk__in=records.values("pk")).update(filled={}, forgotten_at=at)
+            DeliveryRecord.objects.filter(pk__in=records.values("pk")).update(variables={}, forgotten_at=at)
         yield len(keys)
 
 

@@ -34,14 +34,14 @@ def match_unmatched(*, at: datetime) -> None:
     """Match the live ongoing messages whose first round, or first round after a resume, has not run."""
     waiting = Message.objects.live().ongoing().exclude(channel=Channel.IN_APP)
     for message in waiting.filter(Q(last_matched_at=None) | Q(rejudge_before__isnull=False)):
-        ongoing.match_whatever_happens(message, at=at)
+        ongoing.match_safely(message, at=at)
 
 
 def launch_scheduled(*, at: datetime) -> None:
     """Launch the scheduled one-offs that are due. One that cannot launch stays, with an alarm (behaviour 4.9)."""
     for message in Message.objects.filter(state=State.SCHEDULED, scheduled_for__lte=at, launching_at=None):
         try:
-            launch_job.ask_for(message, at=at)
+            launch_job.request_launch(message, at=at)
             launch_job.launch(message.pk, at=at)
         except NotReady as reason:
             Message.objects.filter(pk=message.pk).update(problem=" ".join(reason.messages))
@@ -54,7 +54,7 @@ def launch_scheduled(*, at: datetime) -> None:
 STEPS: tuple[Callable[[datetime], object], ...] = (
     lambda at: settle.recover_from_journals(at=at),
     lambda at: settle.expire_leases(at=at),
-    lambda at: launch_job.launch_asked_for(at=at),
+    lambda at: launch_job.run_requested_launches(at=at),
     lambda at: launch_scheduled(at=at),
     withdraw_rest_of_stopped,
     lambda at: match_unmatched(at=at),

@@ -1,4 +1,4 @@
-"""To one person: one message, one copy, on its way at once (behaviour 4.12)."""
+"""Direct messages: one message with one copy to one customer, sent at once (behaviour 4.12)."""
 
 from datetime import datetime
 
@@ -14,8 +14,8 @@ from messaging import authoring, content
 from messaging.content.plain_text import html_to_text
 from messaging.models import Channel, Message, Sender, SendType
 
-LONGEST_TITLE = 80
-WHY_NOT: dict[Reason, str] = {
+TITLE_MAX_LENGTH = 80
+UNREACHABLE_ERRORS: dict[Reason, str] = {
     Reason.NO_EMAIL: "{customer} has no email address.",
     Reason.BOUNCED: "An email to {customer} bounced. Clear that on their profile once the address is right.",
     Reason.COMPLAINED: "{customer} marked an email as spam. Clear that on their profile if they want to hear from you.",
@@ -24,12 +24,12 @@ WHY_NOT: dict[Reason, str] = {
 }
 
 
-def unreachable(customer: Customer, *, channel: str) -> Reason | None:
-    """Why this customer cannot be written to alone by this channel; None where nothing stands in the way.
+def unreachable_reason(customer: Customer, *, channel: str) -> Reason | None:
+    """Return why a direct message cannot reach this customer by this channel; None if it can.
 
-    The unsubscribed can: whoever lets them be written to warns first (the console) or refuses (the API).
+    Unsubscribed customers can be reached: the console warns first, and the API refuses.
     """
-    blocked = conditions.blocked(Message(channel=channel, to_customer=customer))
+    blocked = conditions.unreachable_reason_sql(Message(channel=channel, to_customer=customer))
     with connection.cursor() as cursor:
         cursor.execute(f"SELECT {blocked} FROM audiences_customer c WHERE c.id = %s", [customer.pk])
         row = cursor.fetchone()
@@ -50,15 +50,16 @@ def send_to_one(
     reserved: int | None = None,
     link: str = "",
 ) -> DeliveryRecord:
-    """Write to one customer; ValidationError by field, and nothing written down, where that cannot be.
+    """Send a message to one customer. Raises ValidationError by field, and stores nothing, if that is not possible.
 
-    `reserved` is a key kept for this one message, so that whoever asks twice can find the first. The caller nudges.
+    `reserved` is a primary key reserved for this message, so that a repeated request finds the first one. The caller
+    nudges.
     """
-    if reason := unreachable(customer, channel=channel):
-        raise ValidationError({"channel": WHY_NOT[reason].format(customer=customer)})
-    if lacking := missing(channel=channel, sender=sender, subject=subject, body=body):
+    if reason := unreachable_reason(customer, channel=channel):
+        raise ValidationError({"channel": UNREACHABLE_ERRORS[reason].format(customer=customer)})
+    if lacking := missing_fields(channel=channel, sender=sender, subject=subject, body=body):
         raise ValidationError(lacking)
-    company = about(customer, company=company, texts=(subject, body, link))
+    company = company_of_text(customer, company=company, texts=(subject, body, link))
     with transaction.atomic():
         message = Message(
             pk=reserved,
@@ -75,11 +76,11 @@ def send_to_one(
         message.save(force_insert=True)
         authoring.revise(message, subject=subject, body=body, link=link, by=by, at=at)
         launch.launch(message, at=at)
-        return direct.write_to(customer, message, at=at, company=company)
+        return direct.insert_direct_record(customer, message, at=at, company=company)
 
 
-def missing(*, channel: str, sender: Sender | None, subject: str, body: str) -> dict[str, str]:
-    """What it cannot be sent without, by field."""
+def missing_fields(*, channel: str, sender: Sender | None, subject: str, body: str) -> dict[str, str]:
+    """Return the errors for missing parts, by field."""
     needed = {
         "sender": (sender is not None, "Choose who the message is from."),
         "subject": (channel != Channel.EMAIL or subject.strip(), "An email needs a subject."),
@@ -88,13 +89,13 @@ def missing(*, channel: str, sender: Sender | None, subject: str, body: str) -> 
     return {field: sentence for field, (there, sentence) in needed.items() if not there}
 
 
-def about(customer: Customer, *, company: Company | None, texts: tuple[str, ...]) -> Company | None:
-    """The company the text is about, None where it names none; ValidationError where one must be chosen."""
+def company_of_text(customer: Customer, *, company: Company | None, texts: tuple[str, ...]) -> Company | None:
+    """Return the company the text is about, None if it uses none; ValidationError if one must be chosen."""
     try:
         if not content.uses_company(*texts):
             return None
     except content.ContentError:
-        return None  # `revise` says what is wrong, and where.
+        return None  # `revise` reports the error and its line.
     if company is None:
         raise ValidationError({"company": "The text uses a company variable: choose which company it is about."})
     if not customer.memberships.filter(company=company).exists():
@@ -105,15 +106,17 @@ def about(customer: Customer, *, company: Company | None, texts: tuple[str, ...]
 
 
 def title_of(subject: str, body: str) -> str:
-    """What the team sees it listed as: its subject, or its first words."""
+    """Return the title for lists of messages: the subject, or the first words."""
     words = " ".join((subject or html_to_text(body)).split())
-    if len(words) > LONGEST_TITLE:
-        return f"{words[: LONGEST_TITLE - 1].rstrip()}…"
+    if len(words) > TITLE_MAX_LENGTH:
+        return f"{words[: TITLE_MAX_LENGTH - 1].rstrip()}…"
     return words or "Message"
 
 
-def write_to(customer: Customer, message: Message, *, at: datetime, company: Company | None = None) -> DeliveryRecord:
-    """Write down the one record of a message to one person, that it may be handed over at once (behaviour 4.12)."""
+def insert_direct_record(
+    customer: Customer, message: Message, *, at: datetime, company: Company | None = None
+) -> DeliveryRecord:
+    """Insert the one record of a direct message, due at once (behaviour 4.12)."""
     in_app = message.channel == Channel.IN_APP
     return DeliveryRecord.objects.create(
         message=message,

@@ -1,4 +1,4 @@
-"""Forecast: how many people a message would reach, and why the others would not get it."""
+"""Forecast: how many customers a message would reach, and why it would not reach the others."""
 
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -13,13 +13,13 @@ from delivery.matching import sql
 from delivery.models import IN_AN_INBOX, Reason
 from messaging.models import Message, State
 
-# How many customers an estimate asks.
-SAMPLED = 20_000
+# How many customers an estimate evaluates.
+SAMPLE_SIZE = 20_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forecast:
-    """What setting a message live would do right now: people and copies, and who gets none by reason."""
+    """The result of setting a message live now: customers, copies, and how many are left out for each reason."""
 
     people: int
     copies: int
@@ -28,8 +28,8 @@ class Forecast:
     exact: bool = True
 
 
-def forecast_soon(message: Message, *, at: datetime, within: timedelta) -> Forecast:
-    """Count who matches now; where that takes longer than `within`, estimate it from about 20,000 customers."""
+def forecast_within(message: Message, *, at: datetime, within: timedelta) -> Forecast:
+    """Count the customers who match now. If that takes longer than `within`, estimate from about 20,000 customers."""
     try:
         with transaction.atomic(), connection.cursor() as cursor:
             cursor.execute(
@@ -40,22 +40,22 @@ def forecast_soon(message: Message, *, at: datetime, within: timedelta) -> Forec
     except OperationalError as wrong:
         if not isinstance(wrong.__cause__, psycopg.errors.QueryCanceled):
             raise
-        return forecast(message, at=at, of_every=max(1, customers_about() // SAMPLED))
+        return forecast(message, at=at, of_every=max(1, estimate_customer_count() // SAMPLE_SIZE))
     return found
 
 
-def customers_about() -> int:
-    """How many customers there are, as the planner believes."""
+def estimate_customer_count() -> int:
+    """Return the planner's estimate of the number of customers."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT reltuples::bigint FROM pg_class WHERE oid = 'audiences_customer'::regclass")
         return int(cursor.fetchone()[0])
 
 
 def forecast(message: Message, *, at: datetime, of_every: int = 1) -> Forecast:
-    """Count who matches now, and how many copies that makes; RuleError where a rule makes no sense.
+    """Count the customers who match now, and their copies; RuleError if a rule is no longer valid.
 
-    Of a sampled message those count who have no record: the rest. With `of_every` above 1, one in so many customers
-    is asked, and the numbers stand for all.
+    For a sampled message only customers without a record count. If `of_every` is above 1, one in so many customers is
+    evaluated and the numbers are scaled up.
     """
     condition = conditions.condition_of(message)
     per_company = message.goes_per_company
@@ -63,22 +63,26 @@ def forecast(message: Message, *, at: datetime, of_every: int = 1) -> Forecast:
     pairs = condition.pairs(
         per_company=per_company,
         columns=(
-            f", coalesce({conditions.blocked(message)}, CASE {no_company} END) AS blocked,"
-            f" {conditions.inbox(message)} AS inbox"
+            f", coalesce({conditions.unreachable_reason_sql(message)}, CASE {no_company} END) AS blocked,"
+            f" {conditions.inbox_sql(message)} AS inbox"
         ),
         where=sql.no_record(per_company) if message.state == State.SAMPLED else "TRUE",
         sample=f" TABLESAMPLE SYSTEM ({100 / of_every:f})" if of_every > 1 else "",
     )
-    if conditions.inbox(message) != conditions.NO_INBOX:
+    if conditions.inbox_sql(message) != conditions.NO_INBOX:
         pairs = one_to_each_inbox(pairs, some_have_it=message.state == State.SAMPLED)
     people = "count(DISTINCT customer_id)" if per_company else "count(*)"
     statement = (
         f"SELECT blocked, {people}, count(*), GROUPING(blocked) FROM ({pairs}) AS pairs"
         " GROUP BY GROUPING SETS ((blocked), ())"
     )
-    # A few are looked up one by one; all of them are read through.
-    with transaction.atomic(), nullcontext() if of_every > 1 else sql.hashed(), connection.cursor() as cursor:
-        # What it saves in the rows it costs many times over in compiling.
+    # A sample is looked up row by row; all customers are scanned.
+    with (
+        transaction.atomic(),
+        nullcontext() if of_every > 1 else sql.without_nested_loops(),
+        connection.cursor() as cursor,
+    ):
+        # Compiling costs many times more than it saves.
         cursor.execute("SET LOCAL jit = off")
         cursor.execute(statement, {**condition.params, "now": at, "message": message.pk})
         rows = cursor.fetchall()
@@ -93,12 +97,12 @@ def forecast(message: Message, *, at: datetime, of_every: int = 1) -> Forecast:
 
 
 def one_to_each_inbox(pairs: str, *, some_have_it: bool) -> str:
-    """SQL that has all but the first of those who share an inbox blocked, as they are when their turn comes."""
+    """Return SQL that blocks all but the first of the customers who share an inbox, as sending does."""
     another = "row_number() OVER (PARTITION BY blocked IS NULL, inbox, company_id ORDER BY customer_id) > 1"
     statuses = ", ".join(f"'{status}'" for status in IN_AN_INBOX)
     has_it = (
         f"{some_have_it} AND EXISTS (SELECT FROM delivery_deliveryrecord r WHERE r.message_id = %(message)s::bigint"
-        f" AND r.inbox = o.inbox AND r.company_id IS NOT DISTINCT FROM o.company_id AND r.status IN ({statuses}))"
+        f" AND r.address = o.inbox AND r.company_id IS NOT DISTINCT FROM o.company_id AND r.status IN ({statuses}))"
     )
     return (
         "SELECT customer_id, company_id,"

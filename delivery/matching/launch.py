@@ -1,4 +1,4 @@
-"""Launch: set a message live and freeze the people of a one-off."""
+"""Launch: set a message live and insert the records of a one-off."""
 
 from datetime import datetime
 
@@ -14,11 +14,11 @@ from messaging.models import Channel, Message, NotReady, SendType
 
 
 def launch(
-    message: Message, *, at: datetime, sample: int | None = None, progress: sql.SliceProgress = sql.quiet
+    message: Message, *, at: datetime, sample: int | None = None, progress: sql.SliceProgress = sql.no_progress
 ) -> int:
-    """Set a message live. A one-off's people are frozen in the same transaction; returns how many records it made.
+    """Set a message live. Return how many records a one-off got, inserted in the same transaction.
 
-    An ongoing one only goes live: its first round is `match`. NotReady where nobody matches a one-off.
+    An ongoing message only goes live: `match` is its first round. NotReady if no customer matches a one-off.
     """
     if message.send_type != SendType.ONE_OFF or message.to_customer_id:
         message_lifecycle.set_live(message, at=at, sample=sample)
@@ -33,10 +33,10 @@ def launch(
     return made
 
 
-def send_to_rest(message: Message, *, at: datetime, progress: sql.SliceProgress = sql.quiet) -> int:
-    """Launch a sampled one-off for the second and last time: who matches now and has no record (behaviour 4.10)."""
+def send_to_rest(message: Message, *, at: datetime, progress: sql.SliceProgress = sql.no_progress) -> int:
+    """Launch a sampled one-off for the second time, to customers who match and have no record (behaviour 4.10)."""
     with transaction.atomic():
-        # Who opens or follows a copy of the sample refers to the message meanwhile, and is not kept waiting.
+        # No key update: opens and clicks of the sample, which refer to the message, must not wait.
         Message.objects.select_for_update(no_key=True).get(pk=message.pk)
         made = insert_one_off_records(message, at=at, progress=progress)
         message_lifecycle.send_to_rest(message, at=at)
@@ -45,11 +45,11 @@ def send_to_rest(message: Message, *, at: datetime, progress: sql.SliceProgress 
 
 
 def insert_one_off_records(
-    message: Message, *, at: datetime, sample: int | None = None, progress: sql.SliceProgress = sql.quiet
+    message: Message, *, at: datetime, sample: int | None = None, progress: sql.SliceProgress = sql.no_progress
 ) -> int:
-    """Insert a record for everyone who matches a one-off and has none: waiting, or skipped with the reason.
+    """Insert a record for every customer who matches a one-off and has none: waiting, or skipped with the reason.
 
-    The rules are asked once and all is one transaction; the slices are there to be told of, and to be given up between.
+    The rules are evaluated once, in one transaction. Between slices `progress` is called and may cancel the launch.
     """
     condition = conditions.condition_of(message)
     per_company = message.goes_per_company
@@ -60,7 +60,7 @@ def insert_one_off_records(
     if sample is not None:
         drawn = condition.pairs(
             per_company=per_company,
-            where=f"{conditions.reachable(message.channel)}{sql.exclude_without_company(per_company)}",
+            where=f"{conditions.reachable_sql(message.channel)}{sql.exclude_without_company(per_company)}",
         )
         where += (
             f" AND c.id IN (SELECT customer_id FROM ({drawn}) AS reachable GROUP BY customer_id"
@@ -70,26 +70,27 @@ def insert_one_off_records(
         per_company=per_company,
         where=where,
         columns=(
-            f", coalesce({conditions.blocked(message)}, CASE {no_company or 'WHEN FALSE THEN NULL'} END) AS blocked"
+            f", coalesce({conditions.unreachable_reason_sql(message)},"
+            f" CASE {no_company or 'WHEN FALSE THEN NULL'} END) AS blocked"
             f", {'NULL::timestamptz' if in_app else sql.DUE} AS due_at, c.last_seen_at AS last_seen"
         ),
     )
     statement = (
         f"{sql.INSERT} SELECT %(message)s, customer_id, company_id,"
         f" CASE WHEN blocked IS NULL THEN '{Status.WAITING}' ELSE '{Status.SKIPPED}' END,"
-        f" coalesce(blocked, {waits}), CASE WHEN blocked IS NULL THEN due_at END, %(now)s, last_seen, NULL, {sql.REST}"
-        f" FROM matched {sql.A_SLICE}"
+        f" coalesce(blocked, {waits}), CASE WHEN blocked IS NULL THEN due_at END, %(now)s, last_seen, NULL,"
+        f" {sql.COLUMN_DEFAULTS} FROM matched {sql.WHERE_IN_SLICE}"
     )
     params = {
         **condition.params,
-        **sql.facts(message, at=at),
+        **sql.round_params(message, at=at),
         "seed": f"sample of {message.pk}",
         "sample": sample,
     }
     made = 0
     with transaction.atomic():
-        found = sql.find(pairs, params)
-        # Whom a record is of is looked up at each slice, and not for all of them at the commit, which nobody can stop.
+        found = sql.store_matches(pairs, params)
+        # Foreign keys are checked at each slice: a check of all of them at the commit could not be cancelled.
         sql.execute("SET CONSTRAINTS ALL IMMEDIATE", {})
         progress(made, found)
         for start in range(0, found, sql.SLICE):

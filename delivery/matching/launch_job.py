@@ -1,18 +1,18 @@
-"""Large launches: asked for by a click, carried out by a worker, done whole or not at all.
+"""Large launches: requested in the console, carried out by a worker, done completely or not at all.
 
-Counting and freezing a million people takes longer than a request may. The message stays what it was, marked as going
-live, until the worker's one transaction is committed; a worker that dies leaves the mark, and the minute sweep begins
-again. Until then it can be called off: the worker looks between two slices whether somebody does.
+Counting and inserting a million customers takes longer than a request may. The message keeps its state, marked as
+launching, until the worker's one transaction is committed. If the worker dies the mark stays, and the minute sweep
+starts again. Until the commit the launch can be cancelled: the worker checks between two slices.
 """
 
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 
 import psycopg
 from django.db import connection, transaction
-from django.db.utils import OperationalError
+from django.db.utils import InterfaceError, OperationalError
 
 from audiences.locks import Lock
 from audiences.models import Workspace
@@ -20,113 +20,115 @@ from audiences.rules import RuleError
 from delivery import locks
 from delivery.matching import forecast
 from delivery.matching import launch as matching_launch
+from delivery.models import LaunchProgress
 from messaging import authoring
 from messaging import lifecycle as message_lifecycle
 from messaging.models import Message, NotReady, State, WrongState
 
 log = logging.getLogger(__name__)
 
-# From so many people on a worker freezes them; below, the request does.
-MOST_AT_ONCE = 10_000
-MAY_LAUNCH = (State.DRAFT, State.SCHEDULED, State.SAMPLED)
-# What a worker calls its session while it writes down: others can read that, and nothing else before the commit.
-NAME = "launching {message}: {made} of {all}"
+# Above so many customers a worker launches; below, the request does.
+LAUNCH_IN_REQUEST_LIMIT = 10_000
+LAUNCHABLE_STATES = (State.DRAFT, State.SCHEDULED, State.SAMPLED)
+STORE_PROGRESS = (
+    "INSERT INTO delivery_launchprogress (message_id, made, total) VALUES (%s, %s, %s)"
+    " ON CONFLICT (message_id) DO UPDATE SET made = excluded.made, total = excluded.total"
+)
 
 
-class CalledOff(Exception):
-    """Somebody calls off the launch in hand."""
+class LaunchCancelled(Exception):
+    """The launch in progress is being cancelled."""
 
 
-@dataclass(frozen=True, slots=True)
-class HowFar:
-    """How many a launch has written down, of how many."""
+def request_launch(message: Message, *, at: datetime, sample: int | None = None, reviewed: int | None = None) -> None:
+    """Have a worker set a message live, or send it to the rest; NotReady or WrongState if that is not possible.
 
-    made: int
-    of: int
-
-
-def ask_for(message: Message, *, at: datetime, sample: int | None = None, reviewed: int | None = None) -> None:
-    """Have a worker set it live, or send it to the rest; NotReady and WrongState where it cannot go.
-
-    The worker counts, and goes no further where those who match are no longer about the `reviewed`.
+    The worker counts, and stops if the number of customers has drifted from `reviewed`.
     """
     if problems := authoring.launch_problems(message):
         raise NotReady(problems)
-    among = Message.objects.filter(pk=message.pk, state__in=MAY_LAUNCH, launching_at=None)
+    among = Message.objects.filter(pk=message.pk, state__in=LAUNCHABLE_STATES, launching_at=None)
     changed: dict[str, object] = {"launching_at": at, "launching_sample": sample}
-    # A scheduled one keeps what was seen when it was scheduled, and its problem until it is over.
+    # A scheduled message keeps the count of its review, and its trouble until it is solved.
     if reviewed is not None:
         changed["reviewed_count"] = reviewed
     if message.state != State.SCHEDULED:
         changed["problem"] = ""
     if not among.update(**changed):
-        raise WrongState(f"“{message}” is on its way already.")
+        raise WrongState(f"“{message}” is already being launched, or is live.")
     message.launching_at, message.launching_sample = at, sample
 
 
-def call_off(message: Message, *, at: datetime) -> None:
-    """Take it back, even from a worker that has begun; WrongState where it went already.
+def cancel_launch(message: Message, *, at: datetime) -> None:
+    """Cancel a launch, even one in progress; WrongState if it is done already.
 
-    Nobody begins it again before the caller's transaction ends. One whose time has come is a draft again.
+    No worker starts it again before the caller's transaction ends. An overdue scheduled message becomes a draft.
     """
     key = message.pk % 2**31
     try:
         with transaction.atomic(), connection.cursor() as cursor:
-            cursor.execute("SELECT set_config('lock_timeout', %s, true)", [f"{locks.LONGEST_WAIT}s"])
+            cursor.execute("SELECT set_config('lock_timeout', %s, true)", [f"{locks.LOCK_TIMEOUT}s"])
             cursor.execute("SELECT pg_advisory_xact_lock(%s, %s)", [Lock.CALLING_OFF, key])
             cursor.execute("SELECT pg_advisory_xact_lock(%s, %s)", [Lock.LAUNCH, key])
             cursor.execute("SET LOCAL lock_timeout TO DEFAULT")
     except OperationalError as wrong:
         if not isinstance(wrong.__cause__, psycopg.errors.LockNotAvailable):
             raise
-        raise WrongState(f"“{message}” could not be called off at once. Try again in a moment.") from wrong
+        raise WrongState(f"“{message}” could not be cancelled right now. Try again in a moment.") from wrong
     found = Message.objects.filter(pk=message.pk, launching_at__isnull=False)
     if not found.update(launching_at=None, launching_sample=None):
-        raise WrongState(f"“{message}” can no longer be called off. Stop it once it is live.")
+        raise WrongState(f"“{message}” can no longer be cancelled. Stop it once it is live.")
     message.launching_at = None
     if message.state == State.SCHEDULED and message.scheduled_for and message.scheduled_for <= at:
         message_lifecycle.unschedule(message)
 
 
-def how_far(message: Message) -> HowFar | None:
-    """How many the worker has written down by now; None where it does not say, as before it begins to."""
-    like, _, _ = NAME.partition("{made}")
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT substring(application_name FROM '(\\d+) of'), substring(application_name FROM 'of (\\d+)')"
-            " FROM pg_stat_activity WHERE datname = current_database() AND starts_with(application_name, %s) LIMIT 1",
-            [like.format(message=message.pk)],
-        )
-        row = cursor.fetchone()
-    return HowFar(int(row[0]), int(row[1])) if row else None
+def launch_progress(message: Message) -> LaunchProgress | None:
+    """Return the progress of a launch; None if no worker has begun it."""
+    return LaunchProgress.objects.filter(message=message).first()
 
 
-def going_on(message: Message) -> Callable[[int, int], None]:
-    """Between two slices: give up a launch that somebody calls off, and say how far it is."""
+@contextmanager
+def progress_reporter(message: Message) -> Iterator[Callable[[int, int], None]]:
+    """Yield a function to call between slices: it stops a cancelled launch and stores the progress.
 
-    def go_on(made: int, found: int) -> None:
+    The progress goes over a second connection, as others see nothing of the launch before its commit.
+    """
+    second = connection.copy()
+
+    def report(made: int, found: int) -> None:
         with connection.cursor() as cursor:
             key = [Lock.CALLING_OFF, message.pk % 2**31]
-            # Taken for no longer than it takes to see that it can be.
+            # Released at once: it only shows whether a cancellation holds the lock.
             cursor.execute(
                 "SELECT CASE WHEN pg_try_advisory_lock_shared(%s, %s) THEN pg_advisory_unlock_shared(%s, %s) END",
                 key * 2,
             )
             if not cursor.fetchone()[0]:
-                raise CalledOff
-            name = NAME.format(message=message.pk, made=made, all=found)
-            cursor.execute("SELECT set_config('application_name', %s, true)", [name])
+                raise LaunchCancelled
+        with second.cursor() as cursor:
+            cursor.execute(STORE_PROGRESS, [message.pk, made, found])
 
-    return go_on
+    try:
+        yield report
+    finally:
+        try:
+            if second.connection is not None:
+                with second.cursor() as cursor:
+                    cursor.execute("DELETE FROM delivery_launchprogress WHERE message_id = %s", [message.pk])
+        except (OperationalError, InterfaceError):
+            log.warning("the progress of message %s cannot be deleted", message.pk, exc_info=True)
+        finally:
+            second.close()
 
 
 def has_drifted(now: int, *, since: int) -> bool:
-    """Whether so many who match are no longer about as many as there were, as the workspace has it."""
+    """Return whether the number of matching customers changed by more than the workspace's limit."""
     return abs(now - since) * 100 > Workspace.current().drift_percent * since
 
 
 def check_drift(message: Message, *, at: datetime) -> None:
-    """NotReady with both numbers, where the audience changed since the review by more than the workspace allows."""
+    """Raise NotReady if the audience has drifted since the review."""
     if message.reviewed_count is None:
         return
     now = forecast.forecast(message, at=at).people
@@ -137,9 +139,9 @@ def check_drift(message: Message, *, at: datetime) -> None:
 
 
 def launch(message_id: int, *, at: datetime) -> bool:
-    """Do what was asked for; False where another worker has it in hand, or nothing is left to do.
+    """Carry out a requested launch. Return False if another worker does, or none is requested.
 
-    Where it cannot go after all, it stays what it was, and its problem says why.
+    If the message cannot go live, its state stays and its `trouble` says why.
     """
     message = Message.objects.filter(pk=message_id, launching_at__isnull=False).first()
     if message is None:
@@ -148,19 +150,18 @@ def launch(message_id: int, *, at: datetime) -> bool:
         if not mine or not (there := Message.objects.filter(pk=message_id, launching_at__isnull=False).first()):
             return False
         try:
-            with transaction.atomic():
-                go_on = going_on(there)
+            with progress_reporter(there) as report, transaction.atomic():
                 if there.launching_sample is None:
                     check_drift(there, at=at)
                 if there.state == State.SAMPLED:
-                    matching_launch.send_to_rest(there, at=at, progress=go_on)
+                    matching_launch.send_to_rest(there, at=at, progress=report)
                 else:
-                    matching_launch.launch(there, at=at, sample=there.launching_sample, progress=go_on)
+                    matching_launch.launch(there, at=at, sample=there.launching_sample, progress=report)
                 Message.objects.filter(pk=message_id).update(launching_at=None, launching_sample=None)
-        except CalledOff:
-            log.info("message %s was called off", message_id)
+        except LaunchCancelled:
+            log.info("the launch of message %s was cancelled", message_id)
         except WrongState as late:
-            # Somebody set it live meanwhile, which is no problem of the message's.
+            # A teammate set it live meanwhile, which is not an error.
             log.info("message %s is not launched: %s", message_id, late)
             Message.objects.filter(pk=message_id).update(launching_at=None, launching_sample=None)
         except (NotReady, RuleError) as no:
@@ -169,8 +170,8 @@ def launch(message_id: int, *, at: datetime) -> bool:
     return True
 
 
-def launch_asked_for(*, at: datetime) -> None:
-    """Carry out every launch that was asked for and is in nobody's hands; one that goes wrong holds up no other."""
+def run_requested_launches(*, at: datetime) -> None:
+    """Carry out every requested launch that no worker is carrying out. A failure does not hold up the others."""
     for pk in Message.objects.filter(launching_at__isnull=False).values_list("pk", flat=True):
         try:
             launch(pk, at=at)

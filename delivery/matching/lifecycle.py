@@ -13,16 +13,16 @@ from messaging.models import Message, State
 
 @retried
 def pause(message: Message) -> None:
-    """Pause a message: once this is committed and returns, nothing new is matched, handed over or shown."""
-    locks.hold_back_batches_and_rounds(message)
+    """Pause a message. Once this has returned, nothing new is matched, sent or shown."""
+    locks.block_batches_and_rounds(message)
     message_lifecycle.pause(message)
     transaction.on_commit(locks.wait_for_visits)
 
 
 @retried
 def stop(message: Message) -> None:
-    """Stop a message for good and withdraw what waits; the sweep goes on where there is more than a slice."""
-    locks.hold_back_batches_and_rounds(message)
+    """Stop a message for good and withdraw waiting records; beyond one slice the sweep continues."""
+    locks.block_batches_and_rounds(message)
     message_lifecycle.stop(message)
     withdraw_stopped(message)
     transaction.on_commit(locks.wait_for_visits)
@@ -30,12 +30,12 @@ def stop(message: Message) -> None:
 
 @retried
 def withdraw_stopped(message: Message) -> int:
-    """Withdraw a slice of what still waits for a stopped message."""
+    """Withdraw one slice of the records that wait for a stopped message."""
     waiting = message.records.filter(status=Status.WAITING).select_for_update(no_key=True).order_by("pk")[: sql.SLICE]
     return DeliveryRecord.objects.filter(pk__in=waiting.values("pk")).withdraw(reason=Reason.STOPPED)
 
 
 def finish_one_offs() -> int:
-    """Call every live one-off sent that has nothing waiting, sending or uncertain left."""
+    """Mark live one-offs as sent that have no waiting, sending or uncertain record."""
     still = [Exists(DeliveryRecord.objects.filter(message=OuterRef("pk"), status=status)) for status in UNDONE]
     return Message.objects.one_off().filter(~still[0], ~still[1], ~still[2], state=State.LIVE).update(state=State.SENT)

@@ -1,8 +1,7 @@
-"""Match: who a message goes to, written down as delivery records.
+"""Hourly rounds: insert records for customers who match an ongoing message.
 
-Ongoing: a round adds whoever matches and has no record, and takes up again whom it had withdrawn. One-off: the
-people who match at go-live, frozen in one transaction (behaviour 4.1, 5). Over 120 lines because launch, round and
-judging again are the same SELECT put to three uses, and are best read side by side.
+A round adds each customer who matches and has no record, and requeues withdrawn records of customers who match again
+(behaviour 4.1, 5).
 """
 
 import logging
@@ -13,6 +12,7 @@ from typing import Any
 from django.db import connection
 from psycopg.types.json import Jsonb
 
+from audiences.compiler import Condition
 from audiences.rules import RuleError
 from audiences.transactions import retried
 from delivery import locks, metrics
@@ -24,31 +24,22 @@ from messaging.models import RUNNING, Channel, Message, SendType
 log = logging.getLogger(__name__)
 
 
-# Before it goes live
+def match_ongoing(*, at: datetime, progress: sql.Progress = sql.no_progress) -> int:
+    """Match every live ongoing email and push. Return how many records were inserted or requeued.
 
-
-# Going live
-
-
-# Rounds of ongoing messages
-
-
-def match_ongoing(*, at: datetime, progress: sql.Progress = sql.quiet) -> int:
-    """Run a round of every live ongoing email and push; returns how many records it made or took up again.
-
-    In-app messages are matched by visits, which leave out what cannot be read: here somebody is told.
+    In-app messages are matched by visits, which skip invalid rules; here the error is written on the message.
     """
     total = 0
     for message in Message.objects.live().ongoing().order_by("pk"):
         if message.channel == Channel.IN_APP:
             check_rules(message)
             continue
-        total += match_whatever_happens(message, at=at, progress=progress)
+        total += match_safely(message, at=at, progress=progress)
     return total
 
 
 def check_rules(message: Message) -> None:
-    """Write on the message whether its rules make no sense any more, or do again."""
+    """Write on the message whether its rules are valid."""
     try:
         conditions.condition_of(message)
         problem = ""
@@ -57,43 +48,45 @@ def check_rules(message: Message) -> None:
     Message.objects.filter(pk=message.pk).exclude(problem=problem).update(problem=problem)
 
 
-def match_whatever_happens(message: Message, *, at: datetime, progress: sql.Progress = sql.quiet) -> int:
-    """Run one round of a message; where that goes wrong, its problem says so, and no other message waits for it."""
+def match_safely(message: Message, *, at: datetime, progress: sql.Progress = sql.no_progress) -> int:
+    """Match a message. If that fails, write it on the message and return 0, so that other messages go on."""
     try:
         return match(message, at=at, progress=progress)
     except Exception:
         log.exception("message %s cannot be matched", message.pk)
-        Message.objects.filter(pk=message.pk).update(problem="Matching it failed. The server's log says why.")
+        Message.objects.filter(pk=message.pk).update(problem="Matching failed. See the server’s log.")
         return 0
 
 
-def match(message: Message, *, at: datetime, progress: sql.Progress = sql.quiet) -> int:
-    """Run one round of an ongoing message, committed in slices; in-app ones are matched by visits alone.
+def match(message: Message, *, at: datetime, progress: sql.Progress = sql.no_progress) -> int:
+    """Run one round of an ongoing message, committed in slices. In-app messages are matched by visits only.
 
-    Rules that no longer make sense are written on the message as its problem, and the round goes on to the others.
+    If the rules are no longer valid, the message's `trouble` says so and nothing is matched.
     """
     if message.channel == Channel.IN_APP or message.send_type != SendType.ONGOING:
         return 0
     began = time.perf_counter()
-    with locks.one_round_at_a_time(message) as mine:
+    with locks.round_lock(message) as mine:
         if not mine:
             return 0
         try:
-            recheck.recheck_held(message, at=at)
-            made = requeue_withdrawn(message, at=at) + insert_new_records(message, at=at, progress=progress)
+            condition = conditions.condition_of(message)
+            recheck.recheck_held(message, at=at, condition=condition)
+            made = requeue_withdrawn(message, condition, at=at)
+            made += insert_new_records(message, condition, at=at, progress=progress)
         except RuleError as wrong:
             Message.objects.filter(pk=message.pk).update(problem=str(wrong))
             return 0
         Message.objects.filter(pk=message.pk).update(last_matched_at=at, problem="")
     sql.analyze_after(made)
-    metrics.took("match", began, message.pk)
+    metrics.observe_duration("match", began, message.pk)
     return made
 
 
-def still_live(message: Message) -> bool:
-    """Whether the message is live by the rules it was read with; until the transaction ends, whoever pauses it waits.
+def is_still_live(message: Message) -> bool:
+    """Return whether the message is live with unchanged rules; a pause waits until the transaction ends.
 
-    A round may outlast a pause, an edit of the rules and the resume: what it found by the old ones is let go.
+    A round may outlast a pause, an edit of the rules and the resume: results of the old rules are dropped.
     """
     rules = message.audience.rules if message.audience else None
     values: list[Any] = [Jsonb(rules), message.pk, list(RUNNING)]
@@ -108,11 +101,10 @@ def still_live(message: Message) -> bool:
 
 
 @retried
-def requeue_withdrawn(message: Message, *, at: datetime) -> int:
-    """Have the withdrawn records of those who match again wait again."""
+def requeue_withdrawn(message: Message, condition: Condition, *, at: datetime) -> int:
+    """Requeue the withdrawn records of customers who match again."""
     if not message.records.filter(status=Status.WITHDRAWN).exclude(reason=Reason.STOPPED).exists():
         return 0
-    condition = conditions.condition_of(message)
     withdrawn = (
         " JOIN delivery_deliveryrecord r ON r.customer_id = c.id AND r.message_id = %(message)s::bigint"
         f" AND r.status = '{Status.WITHDRAWN}' AND r.reason <> '{Reason.STOPPED}'"
@@ -121,43 +113,45 @@ def requeue_withdrawn(message: Message, *, at: datetime) -> int:
     pairs = condition.pairs(
         per_company=message.per_company,
         joins=withdrawn,
-        where=f"{conditions.reachable(message.channel)} AND {same_company}",
+        where=f"{conditions.reachable_sql(message.channel)} AND {same_company}",
         columns=f", r.id AS record_id, {sql.DUE} AS due_at, c.last_seen_at AS last_seen",
     )
     statement = (
         f"WITH pairs AS MATERIALIZED ({pairs}), locked AS MATERIALIZED (SELECT r.id FROM delivery_deliveryrecord r"
         f" WHERE r.id IN (SELECT record_id FROM pairs) AND r.status = '{Status.WITHDRAWN}'"
         " ORDER BY r.id FOR NO KEY UPDATE)"
-        f" UPDATE delivery_deliveryrecord r SET status = '{Status.WAITING}', reason = {sql.waiting_reason()},"
+        f" UPDATE delivery_deliveryrecord r SET status = '{Status.WAITING}',"
+        f" reason = {sql.waiting_reason('pairs.due_at')},"
         " due_at = pairs.due_at, matched_at = %(now)s, judged_last_seen_at = last_seen, attempts = 0,"
         " judged_company_last_seen_at = NULL FROM pairs JOIN locked ON locked.id = pairs.record_id"
         " WHERE r.id = locked.id"
-    ).replace("CASE WHEN due_at", "CASE WHEN pairs.due_at")
-    if not still_live(message):
+    )
+    if not is_still_live(message):
         return 0
-    return sql.execute(statement, {**condition.params, **sql.facts(message, at=at)})
+    return sql.execute(statement, {**condition.params, **sql.round_params(message, at=at)})
 
 
-def insert_new_records(message: Message, *, at: datetime, progress: sql.Progress = sql.quiet) -> int:
-    """Insert a record for everyone who matches and has none, in slices of at most SLICE, in customer order.
+def insert_new_records(
+    message: Message, condition: Condition, *, at: datetime, progress: sql.Progress = sql.no_progress
+) -> int:
+    """Insert a record for every customer who matches and has none, in slices of at most SLICE, in customer order.
 
-    The rules are asked once; the slices are written from what they answered, so that no transaction is long.
+    The rules are evaluated once and the slices are read from the result, so that no transaction is long.
     """
-    condition = conditions.condition_of(message)
     pairs = condition.pairs(
         per_company=message.per_company,
         where=(
-            f"{conditions.reachable(message.channel)}{sql.exclude_without_company(message.per_company)}"
+            f"{conditions.reachable_sql(message.channel)}{sql.exclude_without_company(message.per_company)}"
             f" AND {sql.no_record(message.per_company)}"
         ),
         columns=f", {sql.DUE} AS due_at, c.last_seen_at AS last_seen",
     )
-    params = {**condition.params, **sql.facts(message, at=at)}
-    found = sql.find(pairs, params)
+    params = {**condition.params, **sql.round_params(message, at=at)}
+    found = sql.store_matches(pairs, params)
     try:
         made = 0
         for start in range(0, found, sql.SLICE):
-            new = write_slice(message, {**params, "start": start, "end": start + sql.SLICE})
+            new = insert_slice(message, {**params, "start": start, "end": start + sql.SLICE})
             if new is None:
                 break
             made += new
@@ -168,22 +162,13 @@ def insert_new_records(message: Message, *, at: datetime, progress: sql.Progress
 
 
 @retried
-def write_slice(message: Message, params: dict[str, Any]) -> int | None:
-    """Insert a slice of the records of a round; None, and nothing inserted, if the message is no longer live."""
-    if not still_live(message):
+def insert_slice(message: Message, params: dict[str, Any]) -> int | None:
+    """Insert one slice of records. Return None, and insert nothing, if the message is no longer live."""
+    if not is_still_live(message):
         return None
     statement = (
         f"{sql.INSERT} SELECT %(message)s, customer_id, company_id, '{Status.WAITING}',"
         f" {sql.waiting_reason()},"
-        f" due_at, %(now)s, last_seen, NULL, {sql.REST} FROM matched {sql.A_SLICE}"
+        f" due_at, %(now)s, last_seen, NULL, {sql.COLUMN_DEFAULTS} FROM matched {sql.WHERE_IN_SLICE}"
     )
     return sql.execute(statement, params)
-
-
-# Judging again
-
-
-# To one person
-
-
-# Ending

@@ -1,11 +1,11 @@
-"""Recheck: judge waiting records again when the delivery window opens or a message resumes."""
+"""Recheck: evaluate waiting records again when the delivery window opens or a message is resumed."""
 
 from datetime import datetime
 
 from django.db import connection, transaction
 from django.db.models import Exists
 
-from audiences.compiler import View
+from audiences.compiler import Condition
 from delivery.eligibility import conditions
 from delivery.matching import sql
 from delivery.models import Reason, Status
@@ -13,43 +13,49 @@ from messaging.models import Message
 
 
 def recheck_due(message: Message, *, at: datetime) -> int:
-    """Judge again what waited for the window or the cap, where it is ongoing; returns how many were withdrawn (4.8)."""
+    """Recheck due records that waited for the window or the cap. Return how many were withdrawn (behaviour 4.8)."""
     waited = f"r.reason IN ('{Reason.WINDOW}', '{Reason.CAP}') AND r.due_at <= %(now)s"
     return recheck_records(
-        message, at=at, view=conditions.AS_MATCHED, among=waited, matched_at="r.matched_at", due="%(now)s"
+        message,
+        at=at,
+        condition=conditions.condition_of(message, view=conditions.AS_MATCHED),
+        among=waited,
+        matched_at="r.matched_at",
+        due="%(now)s",
     )
 
 
-def recheck_held(message: Message, *, at: datetime) -> int:
-    """Judge what a pause held as of now, after the message was resumed; returns how many were withdrawn."""
+def recheck_held(message: Message, *, at: datetime, condition: Condition | None = None) -> int:
+    """Recheck the records that a pause held, after the message was resumed. Return how many were withdrawn."""
     if message.rejudge_before is None:
         return 0
-    # Whoever resumed it may have a clock ahead of ours.
+    # The machine that resumed it may have a clock ahead of ours.
     matched_at = "greatest(%(now)s::timestamptz, %(held)s)"
     withdrawn = recheck_records(
         message,
         at=at,
-        view=conditions.CURRENT_VIEW,
+        condition=condition or conditions.condition_of(message),
         among="r.matched_at < %(held)s",
         matched_at=matched_at,
         due=sql.DUE,
     )
-    # What another worker is judging at this moment still stands as it was; that worker, or a later one, sees the end.
+    # Records that another worker is rechecking count as held; that worker, or a later one, clears the mark.
     still_held = message.records.filter(status=Status.WAITING, matched_at__lt=message.rejudge_before)
     done = Message.objects.filter(pk=message.pk, rejudge_before=message.rejudge_before).exclude(Exists(still_held))
     done.update(rejudge_before=None)
     return withdrawn
 
 
-def recheck_records(message: Message, *, at: datetime, view: View, among: str, matched_at: str, due: str) -> int:
-    """Put waiting records back in the queue where they still match, and withdraw the rest, in slices."""
-    condition = conditions.condition_of(message, view=view)
+def recheck_records(
+    message: Message, *, at: datetime, condition: Condition, among: str, matched_at: str, due: str
+) -> int:
+    """Requeue waiting records that still match and withdraw the others, in slices."""
     waiting = f"r.message_id = %(message)s::bigint AND r.status = '{Status.WAITING}' AND {among}"
     same_company = "r.company_id = k.id" if message.per_company else "TRUE"
     pairs = condition.pairs(
         per_company=message.per_company,
         joins=" JOIN slice r ON r.customer_id = c.id",
-        where=f"{conditions.reachable(message.channel)} AND {same_company}",
+        where=f"{conditions.reachable_sql(message.channel)} AND {same_company}",
         columns=f", r.id AS record_id, {due} AS due_at",
     )
     statement = (
@@ -60,7 +66,7 @@ def recheck_records(message: Message, *, at: datetime, view: View, among: str, m
         " LEFT JOIN pairs p ON p.record_id = r.id)"
         " UPDATE delivery_deliveryrecord r SET"
         f" status = CASE WHEN holds THEN '{Status.WAITING}' ELSE '{Status.WITHDRAWN}' END,"
-        f" reason = CASE WHEN NOT holds AND {conditions.has_left()} THEN '{Reason.LEFT_COMPANY}'"
+        f" reason = CASE WHEN NOT holds AND {conditions.has_left_sql()} THEN '{Reason.LEFT_COMPANY}'"
         f" WHEN NOT holds THEN '{Reason.NO_LONGER_MATCHES}'"
         f" WHEN judged.due_at > %(now)s THEN '{Reason.WINDOW}' ELSE '{Reason.QUEUED}' END,"
         f" due_at = judged.due_at, matched_at = {matched_at} FROM judged WHERE judged.id = r.id"
@@ -68,7 +74,7 @@ def recheck_records(message: Message, *, at: datetime, view: View, among: str, m
     )
     params = {
         **condition.params,
-        **sql.facts(message, at=at),
+        **sql.round_params(message, at=at),
         "slice": sql.SLICE,
         "held": message.rejudge_before,
     }

@@ -1,4 +1,4 @@
-"""SQL fragments and helpers shared by launches, rounds and rechecks."""
+"""SQL fragments shared by launches, rounds and rechecks."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,7 +15,7 @@ from messaging.models import Message
 SLICE = 20_000
 
 
-LARGE = 50_000
+ANALYZE_THRESHOLD = 50_000
 
 
 NO_RECORD = (
@@ -29,37 +29,37 @@ DUE = "coalesce((%(openings)s::jsonb ->> c.timezone)::timestamptz, %(opening)s::
 
 INSERT = (
     "INSERT INTO delivery_deliveryrecord (message_id, customer_id, company_id, status, reason, due_at, matched_at,"
-    " judged_last_seen_at, judged_company_last_seen_at, detail, attempts, provider_id, filled)"
+    " judged_last_seen_at, judged_company_last_seen_at, detail, attempts, provider_id, variables)"
 )
 
 
-REST = "'', 0, '', '{}'::jsonb"
+COLUMN_DEFAULTS = "'', 0, '', '{}'::jsonb"
 
 
-A_SLICE = "WHERE place > %(start)s AND place <= %(end)s ORDER BY place ON CONFLICT DO NOTHING"
+WHERE_IN_SLICE = "WHERE place > %(start)s AND place <= %(end)s ORDER BY place ON CONFLICT DO NOTHING"
 
 
 Progress = Callable[[int], object]
 
 
-# Told around each slice of a launch: how many are written down, of how many. What it raises gives the launch up.
+# Called around each slice of a launch with the number inserted and the total. An exception cancels the launch.
 SliceProgress = Callable[[int, int], object]
 
 
-def quiet(*_counts: int) -> None:
+def no_progress(*_counts: int) -> None:
     """Show no progress."""
 
 
 def execute(sql: str, params: dict[str, Any]) -> int:
-    """Run one statement and return how many rows it touched."""
+    """Run one statement and return how many rows it affected."""
     with connection.cursor() as cursor:
         cursor.execute(sql, params)
         return cursor.rowcount
 
 
-def find(pairs: str, params: dict[str, Any]) -> int:
-    """Keep the pairs in a table `matched` of this session, with their places in customer order; returns how many."""
-    with transaction.atomic(), hashed():
+def store_matches(pairs: str, params: dict[str, Any]) -> int:
+    """Store the matching pairs in a temporary table `matched`, numbered in customer order. Return how many."""
+    with transaction.atomic(), without_nested_loops():
         found = execute(
             "CREATE TEMPORARY TABLE matched AS"
             " SELECT row_number() OVER (ORDER BY customer_id, company_id) AS place, * FROM"
@@ -71,26 +71,26 @@ def find(pairs: str, params: dict[str, Any]) -> int:
     return found
 
 
-def waiting_reason() -> str:
-    """SQL for why a matched record waits: queued, or the window."""
-    return f"CASE WHEN due_at > %(now)s THEN '{Reason.WINDOW}' ELSE '{Reason.QUEUED}' END"
+def waiting_reason(due: str = "due_at") -> str:
+    """Return SQL for why a matched record waits: queued, or the window."""
+    return f"CASE WHEN {due} > %(now)s THEN '{Reason.WINDOW}' ELSE '{Reason.QUEUED}' END"
 
 
 def no_record(per_company: bool) -> str:  # noqa: FBT001 - a fact of the message, not a mode
-    """SQL that leaves out the pairs that have a record; said so that the planner can estimate it."""
+    """Return SQL that leaves out pairs that have a record, in a form that the planner can estimate."""
     return NO_RECORD.format(company="IS NOT DISTINCT FROM k.id" if per_company else "IS NULL")
 
 
 def exclude_without_company(per_company: bool) -> str:  # noqa: FBT001 - a fact of the message, not a mode
-    """SQL that leaves out the customer in no company where the message goes once per company."""
+    """Return SQL that leaves out customers without a company if the message goes once per company."""
     return " AND k.id IS NOT NULL" if per_company else ""
 
 
 @contextmanager
-def hashed() -> Iterator[None]:
-    """Keep the planner from looping over records while statistics lag (measured: minutes; behaviour 5).
+def without_nested_loops() -> Iterator[None]:
+    """Keep the planner from nested loops over records while statistics lag (measured: minutes; behaviour 5).
 
-    A round reads most of the table, so it is not led down an index either, as a server set up for SSDs would be.
+    A round reads most of the table, so random access is made expensive too, as it is cheap on servers set up for SSDs.
     """
     with connection.cursor() as cursor:
         cursor.execute("SET LOCAL enable_nestloop = off; SET LOCAL random_page_cost = 4; SET LOCAL work_mem = '64MB'")
@@ -101,12 +101,12 @@ def hashed() -> Iterator[None]:
 
 
 def analyze_after(made: int) -> None:
-    """Have the planner know of a large launch, once it is committed."""
-    if made >= LARGE:
+    """Update the planner's statistics after a large launch is committed."""
+    if made >= ANALYZE_THRESHOLD:
         transaction.on_commit(lambda: execute("ANALYZE delivery_deliveryrecord", {}))
 
 
-def facts(message: Message, *, at: datetime) -> dict[str, Any]:
-    """The parameters every statement of a round takes beside the rules' own."""
-    opening, by_zone = conditions.openings(message.parsed_window, message.window_zone, at=at)
+def round_params(message: Message, *, at: datetime) -> dict[str, Any]:
+    """Return the parameters of a round's statements, besides those of the rules."""
+    opening, by_zone = conditions.next_openings(message.parsed_window, message.window_zone, at=at)
     return {"now": at, "message": message.pk, "opening": opening, "openings": Jsonb(by_zone)}

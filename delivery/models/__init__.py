@@ -1,4 +1,4 @@
-"""How it goes: delivery records, and the conversations that come of them."""
+"""Models of delivery: records, conversations, counts, alarms and tracking."""
 
 from delivery.models.alarm import Alarm, ChannelOutage
 from delivery.models.alarm import Kind as AlarmKind
@@ -8,6 +8,7 @@ from delivery.models.count import Count, CountChange, Tally
 from delivery.models.device_copy import DeviceCopy
 from delivery.models.heartbeat import Heartbeat
 from delivery.models.hit import Hit, Link, VisitorKind
+from delivery.models.launch_progress import LaunchProgress
 from delivery.models.pace import Pace
 from delivery.models.record import GOT_IT, IN_AN_INBOX, UNDONE, DeliveryRecord, Reason, Status
 from delivery.models.refused import Refusal, RefusedVisitors
@@ -30,6 +31,7 @@ __all__ = [
     "DeviceCopy",
     "Heartbeat",
     "Hit",
+    "LaunchProgress",
     "Link",
     "Pace",
     "PartType",

@@ -1,42 +1,42 @@
-"""What is stuck right now, as teammates are told of it: once when it begins, once when it is over."""
+"""Alarms about stuck work, emailed to teammates when they begin and when they are over; and channel outages."""
 
 from datetime import datetime, timedelta
 
 from django.db import models
 from django.db.models import Case, F, Value, When
 
-# A channel that has refused nothing for so long is not resting any more: it is tried each minute while it does.
-RESTED = timedelta(minutes=3)
-SHORTEST_REST, LONGEST_REST = timedelta(seconds=5), timedelta(minutes=1)
+# An outage is over after this long without a refusal: an unavailable channel is tried every minute.
+OUTAGE_OVER_AFTER = timedelta(minutes=3)
+MIN_RETRY_INTERVAL, MAX_RETRY_INTERVAL = timedelta(seconds=5), timedelta(minutes=1)
 
 
 class Kind(models.TextChoices):
-    """What can be stuck, in the order it is shown in."""
+    """The kinds of alarms, in the order of display."""
 
-    BEAT = "beat", "Beat is silent"
-    SWEEP = "sweep", "The sweep is silent"
-    CHANNEL = "channel", "A channel rests"
-    DUE = "due", "Copies are not handed over"
-    TROUBLE = "trouble", "A message cannot go on"
-    UNCERTAIN = "uncertain", "Copies are uncertain"
-    ANSWERS = "answers", "Answers are not mailed"
+    BEAT = "beat", "Scheduler (beat) not running"
+    SWEEP = "sweep", "Minute sweep not running"
+    CHANNEL = "channel", "Channel unavailable"
+    DUE = "due", "Messages are stuck"
+    TROUBLE = "trouble", "A message cannot be sent"
+    UNCERTAIN = "uncertain", "Deliveries are uncertain"
+    ANSWERS = "answers", "Answer emails are not sent"
     WEBHOOKS = "webhooks", "Webhooks are not delivered"
     REFUSED = "refused", "Visitors are refused"
 
 
 class Alarm(models.Model):
-    """One time that something was stuck, from when it was found until it was found no more."""
+    """One alarm, from when it was first found until it was over."""
 
     kind = models.CharField(max_length=12, choices=Kind)
-    words = models.TextField()
+    description = models.TextField()
     began_at = models.DateTimeField()
-    # When it was last found; some while after that it is over.
+    # When it was last found; it is over a while after that.
     seen_at = models.DateTimeField()
     over_at = models.DateTimeField(null=True, blank=True)
-    # When teammates were told that it began, and that it is over; null until they were.
+    # When teammates were emailed that it began and that it is over; null until then.
     told_at = models.DateTimeField(null=True, blank=True)
     told_over_at = models.DateTimeField(null=True, blank=True)
-    # Until when somebody is telling them.
+    # Until when a worker has claimed the email.
     telling_until = models.DateTimeField(null=True, blank=True)
 
     class Meta:
@@ -52,7 +52,7 @@ class Alarm(models.Model):
 
 
 class ChannelOutage(models.Model):
-    """A channel that takes nothing: since when, when it last refused, and in which words."""
+    """A channel that takes nothing: since when, its last refusal, and the reason."""
 
     channel = models.CharField(primary_key=True, max_length=8)
     since = models.DateTimeField()
@@ -66,22 +66,22 @@ class ChannelOutage(models.Model):
         return f"{self.channel} since {self.since:%Y-%m-%d %H:%M}"
 
     @property
-    def until(self) -> datetime:
-        """When anybody tries it again: it is left alone the longer, the longer it has been resting."""
-        return self.last_at + min(max(self.last_at - self.since, SHORTEST_REST), LONGEST_REST)
+    def retry_at(self) -> datetime:
+        """When the channel is tried again: the longer the outage, the later."""
+        return self.last_at + min(max(self.last_at - self.since, MIN_RETRY_INTERVAL), MAX_RETRY_INTERVAL)
 
     @classmethod
-    def resting(cls, *, at: datetime) -> set[str]:
-        """The channels that are left alone right now, by all workers."""
-        recent = cls.objects.filter(last_at__gt=at - LONGEST_REST, last_at__lte=at + LONGEST_REST)
-        return {rest.channel for rest in recent if at < rest.until}
+    def unavailable_channels(cls, *, at: datetime) -> set[str]:
+        """Return the channels that all workers leave alone right now."""
+        recent = cls.objects.filter(last_at__gt=at - MAX_RETRY_INTERVAL, last_at__lte=at + MAX_RETRY_INTERVAL)
+        return {rest.channel for rest in recent if at < rest.retry_at}
 
     @classmethod
-    def begins(cls, channel: str, *, why: str, at: datetime) -> None:
-        """Note that a channel took nothing just now: it rests since then, or since the first time without a break."""
+    def record_refusal(cls, channel: str, *, why: str, at: datetime) -> None:
+        """Record that a channel took nothing just now. An outage begins now, or began at the first refusal in a row."""
         fresh = {"since": at, "last_at": at, "why": why}
         rows = cls.objects.filter(pk=channel)
         # The last refusal is read as it was before this statement.
-        since = Case(When(last_at__lt=at - RESTED, then=Value(at)), default=F("since"))
+        since = Case(When(last_at__lt=at - OUTAGE_OVER_AFTER, then=Value(at)), default=F("since"))
         if not rows.update(since=since, last_at=at, why=why):
             ChannelOutage.objects.bulk_create([ChannelOutage(channel=channel, **fresh)], ignore_conflicts=True)

@@ -1,4 +1,4 @@
-"""A teammate's answer on its way by email to a customer who has not been back: claimed here before it is sent."""
+"""Answer emails: a teammate's answer, emailed to a customer who has not been back; claimed here before it is sent."""
 
 from datetime import datetime
 from typing import Self
@@ -10,19 +10,17 @@ from delivery.models.record import Status
 
 
 class AnswerMailQuerySet(models.QuerySet["AnswerMail"]):
-    """Questions about answers on their way."""
-
     def due(self, at: datetime) -> Self:
-        """Those whose time has come."""
+        """Answer emails due at `at`."""
         return self.filter(status=Status.WAITING, due_at__lte=at)
 
     def taken_before(self, moment: datetime) -> Self:
-        """Those taken in hand before this moment, and not settled."""
+        """Answer emails claimed before this moment and not settled."""
         return self.filter(status=Status.SENDING, taken_at__lt=moment)
 
 
 class AnswerMail(models.Model):
-    """One answer's mail, made with the answer: there is one for each, so none goes out twice."""
+    """The email of one answer, created with it. Each answer has one, so none is sent twice."""
 
     part = models.OneToOneField(ConversationPart, on_delete=models.CASCADE, related_name="mail")
     status = models.CharField(max_length=16, choices=Status, default=Status.WAITING)
@@ -30,7 +28,7 @@ class AnswerMail(models.Model):
     taken_at = models.DateTimeField(null=True, blank=True)
     sent_at = models.DateTimeField(null=True, blank=True)
     attempts = models.PositiveSmallIntegerField(default=0)
-    # Why it was not sent, or not yet, in words staff read.
+    # Why it was not sent, or not yet; staff read this.
     detail = models.TextField(blank=True, default="")
     provider_id = models.CharField(max_length=255, blank=True, default="")
 

@@ -10,12 +10,12 @@ from django.db import models
 
 from delivery.models.record import DeliveryRecord
 
-# How what was said is looked through: word by word, in any language; as its indexes have it.
-WORDS = SearchVector("body", config="simple")
+# Search by words, in any language; the indexes use the same expression.
+SEARCH_VECTOR = SearchVector("body", config="simple")
 
 
 class PartType(models.TextChoices):
-    """What a part of a conversation is (wire 5.6)."""
+    """The type of a part of a conversation (wire 5.6)."""
 
     COMMENT = "comment", "Reply"
     NOTE = "note", "Note"
@@ -26,26 +26,22 @@ class PartType(models.TextChoices):
 
 
 class ConversationQuerySet(models.QuerySet["Conversation"]):
-    """Questions about conversations."""
-
-    def of(self, customer: object) -> Self:
-        """Those with one customer."""
+    def of_customer(self, customer: object) -> Self:
         return self.filter(customer=customer)
 
     def open(self) -> Self:
-        """Those not closed."""
         return self.filter(state="open")
 
     def in_inbox(self) -> Self:
-        """Those in which somebody said something after our message: it alone stays out of the inbox."""
+        """Conversations with a reply after our message; others are not in the inbox."""
         return self.filter(inbox_at__isnull=False)
 
     def unseen(self) -> Self:
-        """Open ones whose newest no teammate has looked at."""
+        """Open conversations whose newest part no teammate has seen."""
         return self.filter(unseen=True, state="open")
 
     def to_wake(self, at: datetime) -> Self:
-        """Those whose snooze is over."""
+        """Conversations whose snooze is over."""
         return self.filter(state="snoozed", snoozed_until__lte=at)
 
 
@@ -53,7 +49,7 @@ IN_INBOX = models.Q(inbox_at__isnull=False)
 
 
 class Conversation(models.Model):
-    """A thread with one customer. It begins with a record, or with what the customer wrote (`record` null)."""
+    """A thread with one customer. It begins with a record, or with the customer's first words (`record` is null)."""
 
     STATES = [("open", "Open"), ("closed", "Closed"), ("snoozed", "Snoozed")]
 
@@ -61,24 +57,24 @@ class Conversation(models.Model):
     record = models.OneToOneField(
         DeliveryRecord, null=True, blank=True, on_delete=models.PROTECT, related_name="conversation"
     )
-    # What the customer opened with, where no message of ours did.
+    # The first words of the customer, if no message of ours began it.
     body = models.TextField(blank=True, default="")
     attachments = models.JSONField(default=list, blank=True)
     state = models.CharField(max_length=8, choices=STATES, default="open")
     assignee = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL)
     created_at = models.DateTimeField()
     updated_at = models.DateTimeField()
-    # Whether the customer has read what is newest.
+    # Whether the customer has read the newest part.
     read = models.BooleanField(default=False)
     waiting_since = models.DateTimeField(null=True, blank=True)
     snoozed_until = models.DateTimeField(null=True, blank=True)
     # When the customer first replied.
     first_reply_at = models.DateTimeField(null=True, blank=True)
-    # When it last came up: somebody spoke after our message, or its snooze ended. Null: it is not in the inbox yet.
+    # When it last rose in the inbox: a new comment, or the end of a snooze. Null: not in the inbox yet.
     inbox_at = models.DateTimeField(null=True, blank=True)
-    # Whether no teammate who answers has looked at what is newest.
+    # Whether no answering teammate has seen the newest part.
     unseen = models.BooleanField(default=False, db_default=False)
-    # What the customer began it with: sent twice, it is begun once. Null where it began another way.
+    # Idempotency key of the request that began it; null if it began another way.
     ticket = models.UUIDField(null=True, blank=True, unique=True)
 
     objects = ConversationQuerySet.as_manager()
@@ -87,13 +83,13 @@ class Conversation(models.Model):
         indexes = [
             models.Index(name="conversation_of_customer", fields=("customer", "-updated_at")),
             models.Index(name="conversation_snoozed", fields=("snoozed_until",), condition=models.Q(state="snoozed")),
-            # Most conversations are a message nobody has replied to.
+            # Most conversations are messages without a reply.
             models.Index(
                 name="conversation_replied",
                 fields=("-first_reply_at",),
                 condition=models.Q(first_reply_at__isnull=False),
             ),
-            # The tabs of the inbox, newest first, and what is asked every few seconds whether anything is new.
+            # The tabs of the inbox, newest first, and the poll for changes every few seconds.
             models.Index(name="inbox_by_state", fields=("state", "-inbox_at", "-id"), condition=IN_INBOX),
             models.Index(
                 name="inbox_of_teammate", fields=("assignee", "state", "-inbox_at", "-id"), condition=IN_INBOX
@@ -101,7 +97,7 @@ class Conversation(models.Model):
             models.Index(name="inbox_in_order", fields=("-inbox_at", "-id"), condition=IN_INBOX),
             models.Index(name="inbox_changed", fields=("-updated_at",), condition=IN_INBOX),
             models.Index(name="inbox_unseen", fields=("id",), condition=models.Q(unseen=True, state="open")),
-            GinIndex(WORDS, name="opening_words", condition=~models.Q(body="")),
+            GinIndex(SEARCH_VECTOR, name="opening_words", condition=~models.Q(body="")),
         ]
         constraints = [
             models.CheckConstraint(
@@ -114,12 +110,12 @@ class Conversation(models.Model):
 
 
 class ConversationPart(models.Model):
-    """One thing that was said or done in a conversation: by a teammate, or by the customer (`teammate` null)."""
+    """One comment or action in a conversation: by a teammate, or by the customer (`teammate` is null)."""
 
     conversation = models.ForeignKey(Conversation, on_delete=models.PROTECT, related_name="parts")
     part_type = models.CharField(max_length=16, choices=PartType, default=PartType.COMMENT)
     body = models.TextField(blank=True, default="")
-    # What came with it: {"name", "url", "content_type", "filesize", "width", "height"} each, unknown ones null.
+    # Attachments: {"name", "url", "content_type", "filesize", "width", "height"} each; unknown values are null.
     attachments = models.JSONField(default=list, blank=True)
     teammate = models.ForeignKey(
         settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
@@ -129,9 +125,9 @@ class ConversationPart(models.Model):
         settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
     )
     created_at = models.DateTimeField()
-    # The form it was written in: posted twice, it is said once. Null where it came another way.
+    # Idempotency key of the form it was written in; null if it came another way.
     ticket = models.UUIDField(null=True, blank=True, unique=True)
-    # The Message-ID of the mail it came by; null where it came another way.
+    # The Message-ID of the email it came by; null if it came another way.
     mail_id = models.TextField(null=True, blank=True)  # noqa: DJ001
 
     class Meta:
@@ -144,7 +140,7 @@ class ConversationPart(models.Model):
         ]
         indexes = [
             models.Index(name="part_in_order", fields=("conversation", "created_at", "id")),
-            GinIndex(WORDS, name="part_words", condition=~models.Q(body="")),
+            GinIndex(SEARCH_VECTOR, name="part_words", condition=~models.Q(body="")),
         ]
 
     def __str__(self) -> str:

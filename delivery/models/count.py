@@ -1,8 +1,8 @@
-"""Counts, kept and not counted: what each message did is read from a row, however many records it has.
+"""Counters of messages, maintained by triggers: a report reads one row, however many records there are.
 
-A trigger on the records adds a `CountChange` for each statement, in the same transaction, so counts are exact; rows
-are only ever added, so nobody waits for anybody. The sweep folds them into `Count` and `Tally`. What a reader sees is
-the kept number and the changes not folded yet.
+A trigger on the records adds a `CountChange` for each statement, in the same transaction, so counts are exact. Rows
+are only added, so no transaction waits for another. The sweep folds them into `Count` and `Tally`; a reader adds the
+changes that are not folded yet.
 """
 
 import pgtrigger
@@ -10,34 +10,34 @@ from django.db import models
 
 from messaging.models import Message
 
-# Moments of a record that are counted: the first three where it was sent, the rest whatever became of it.
-OF_SENT = ("opened", "clicked", "replied")
-WHATEVER = ("bounced", "complained", "unsubscribed")
+# Counted moments of a record: the first three only if it was sent, the others in any status.
+MOMENTS_OF_SENT = ("opened", "clicked", "replied")
+OTHER_MOMENTS = ("bounced", "complained", "unsubscribed")
 STATUSES = ("waiting", "sending", "uncertain", "sent", "failed", "skipped", "withdrawn")
-COUNTED = (*STATUSES, *OF_SENT, *WHATEVER)
-TALLIED = ("sent", *OF_SENT, *WHATEVER)
+COUNTED = (*STATUSES, *MOMENTS_OF_SENT, *OTHER_MOMENTS)
+TALLIED = ("sent", *MOMENTS_OF_SENT, *OTHER_MOMENTS)
 
 
-def quarter(moment: str) -> str:
-    """SQL for the quarter of an hour a moment is in: every zone's days begin on one."""
+def quarter_sql(moment: str) -> str:
+    """Return SQL for the quarter of an hour of a moment: days begin on one in every time zone."""
     return f"date_bin('15 minutes', {moment}, TIMESTAMPTZ '2000-01-01 00:00:00+00')"
 
 
-def counted_in(rows: str, *, number: int) -> str:
-    """SQL for what each row counts as: its status, and what has happened to it since."""
-    moments = [f"('{name}', CASE WHEN status = 'sent' THEN {name}_at END)" for name in OF_SENT]
-    moments += [f"('{name}', {name}_at)" for name in WHATEVER]
-    happened = ", ".join(f"{name}_at" for name in (*OF_SENT, *WHATEVER))
+def count_rows_sql(rows: str, *, number: int) -> str:
+    """Return SQL for the counts of each row: its status, and the events since."""
+    moments = [f"('{name}', CASE WHEN status = 'sent' THEN {name}_at END)" for name in MOMENTS_OF_SENT]
+    moments += [f"('{name}', {name}_at)" for name in OTHER_MOMENTS]
+    happened = ", ".join(f"{name}_at" for name in (*MOMENTS_OF_SENT, *OTHER_MOMENTS))
     return (
-        f"SELECT message_id, status AS what, {quarter('sent_at')} AS quarter, {number} AS number FROM {rows}"
-        f" UNION ALL SELECT message_id, moments.what, {quarter('moments.at')}, {number} FROM {rows}"
+        f"SELECT message_id, status AS what, {quarter_sql('sent_at')} AS quarter, {number} AS number FROM {rows}"
+        f" UNION ALL SELECT message_id, moments.what, {quarter_sql('moments.at')}, {number} FROM {rows}"
         f" CROSS JOIN LATERAL (VALUES {', '.join(moments)}) AS moments(what, at)"
         f" WHERE coalesce({happened}) IS NOT NULL AND moments.at IS NOT NULL"
     )
 
 
-def write_down(changes: str) -> str:
-    """SQL that adds up changes and notes those that come to something."""
+def insert_changes_sql(changes: str) -> str:
+    """Return SQL that adds up changes and inserts those that are not zero."""
     return f"""
     INSERT INTO delivery_countchange (message_id, what, quarter, number)
         SELECT message_id, what, quarter, sum(number) FROM ({changes}) AS changes
@@ -53,7 +53,7 @@ TRIGGERS = [
         when=pgtrigger.After,
         operation=pgtrigger.Insert,
         referencing=pgtrigger.Referencing(new="new_rows"),
-        func=write_down(counted_in("new_rows", number=1)),
+        func=insert_changes_sql(count_rows_sql("new_rows", number=1)),
     ),
     pgtrigger.Trigger(
         name="counts_what_changes",
@@ -61,13 +61,15 @@ TRIGGERS = [
         when=pgtrigger.After,
         operation=pgtrigger.Update,
         referencing=pgtrigger.Referencing(old="old_rows", new="new_rows"),
-        func=write_down(f"{counted_in('new_rows', number=1)} UNION ALL {counted_in('old_rows', number=-1)}"),
+        func=insert_changes_sql(
+            f"{count_rows_sql('new_rows', number=1)} UNION ALL {count_rows_sql('old_rows', number=-1)}"
+        ),
     ),
 ]
 
 
 class Count(models.Model):
-    """What one message did, as of the last sweep."""
+    """The counts of one message, as of the last sweep."""
 
     message = models.OneToOneField(Message, primary_key=True, on_delete=models.CASCADE, related_name="count")
     waiting = models.BigIntegerField(default=0)
@@ -89,7 +91,7 @@ class Count(models.Model):
 
 
 class Tally(models.Model):
-    """What one message did in a quarter of an hour, as of the last sweep."""
+    """The counts of one message in a quarter of an hour, as of the last sweep."""
 
     message = models.ForeignKey(Message, on_delete=models.CASCADE, related_name="tallies", db_index=False)
     quarter = models.DateTimeField()
@@ -110,9 +112,9 @@ class Tally(models.Model):
 
 
 class CountChange(models.Model):
-    """What one statement changed: so many more, or fewer, of one thing; in a quarter of an hour where it has one."""
+    """The change of one count by one statement, in a quarter of an hour if it has a moment."""
 
-    # A message with records is never deleted, so the database need not look at it for each change.
+    # A message with records is never deleted, so no foreign key is checked for each change.
     message = models.ForeignKey(Message, on_delete=models.DO_NOTHING, related_name="+", db_constraint=False)
     what = models.CharField(max_length=16)
     quarter = models.DateTimeField(null=True)

@@ -1,4 +1,4 @@
-"""What each device of a customer has of a record: so a push that is tried again goes to those that have none."""
+"""Copies of a push on devices, so that a retry goes only to devices without one."""
 
 from django.db import models
 
@@ -7,11 +7,11 @@ from delivery.models.record import DeliveryRecord
 
 
 class DeviceCopy(models.Model):
-    """A push handed over to one device, or perhaps handed over; none gets one of a record twice by itself."""
+    """A push sent to one device, or perhaps sent. No device gets one of a record twice automatically."""
 
     record = models.ForeignKey(DeliveryRecord, on_delete=models.CASCADE, related_name="device_copies", db_index=False)
     device = models.ForeignKey(Device, on_delete=models.CASCADE, related_name="+")
-    # False: handed over or not, nobody can know.
+    # False: uncertain.
     taken = models.BooleanField()
     provider_id = models.TextField(blank=True, default="")
     handed_over_at = models.DateTimeField()

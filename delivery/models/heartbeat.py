@@ -1,4 +1,4 @@
-"""When what must run over and over last did: what /healthz asks."""
+"""Heartbeats: when periodic work last ran, read by /healthz."""
 
 from datetime import datetime
 
@@ -6,7 +6,7 @@ from django.db import models
 
 
 class Heartbeat(models.Model):
-    """One row for each thing that runs over and over."""
+    """One row for each kind of periodic work."""
 
     name = models.CharField(primary_key=True, max_length=40)
     at = models.DateTimeField()
@@ -15,8 +15,8 @@ class Heartbeat(models.Model):
         return f"{self.name} at {self.at:%Y-%m-%d %H:%M:%S}"
 
     @classmethod
-    def beats(cls, name: str, *, at: datetime) -> None:
-        """Note that it ran to its end."""
+    def record_run(cls, name: str, *, at: datetime) -> None:
+        """Record that it ran to its end."""
         Heartbeat.objects.bulk_create(
             [Heartbeat(name=name, at=at)], update_conflicts=True, unique_fields=["name"], update_fields=["at"]
         )

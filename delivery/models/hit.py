@@ -1,4 +1,4 @@
-"""Where the links of a version lead, and who followed them or opened the mail: people, and what only looked at it."""
+"""Links of versions, and hits: opens and clicks by people and by machines."""
 
 from django.db import models
 
@@ -7,7 +7,7 @@ from messaging.models import Message, MessageVersion
 
 
 class Link(models.Model):
-    """Where a link of a version leads, its variables still in it: written before the first copy, never changed."""
+    """The target of a link of a version, with its variables: stored before the first copy, never changed."""
 
     version = models.ForeignKey(MessageVersion, on_delete=models.CASCADE, related_name="links", db_index=False)
     number = models.PositiveSmallIntegerField()
@@ -21,21 +21,21 @@ class Link(models.Model):
 
 
 class VisitorKind(models.TextChoices):
-    """What asked for a picture or a link; only people count as having opened or clicked."""
+    """The kind of visitor; only people count as having opened or clicked."""
 
     PERSON = "person", "A person"
-    # Apple Mail loads every picture by itself, so nobody can know whether the mail was read.
-    PRIVACY = "privacy", "Apple Mail by itself"
-    MACHINE = "machine", "A scanner, a robot or a prefetch"
+    # Apple Mail loads every image itself, so an open says nothing about reading.
+    PRIVACY = "privacy", "Apple Mail Privacy Protection"
+    MACHINE = "machine", "A scanner, bot or prefetch"
 
 
 class Hit(models.Model):
-    """How often one of them opened one copy (no link), or followed one of its links."""
+    """How often a kind of visitor opened one copy (no link), or followed one of its links."""
 
     record = models.ForeignKey(DeliveryRecord, on_delete=models.CASCADE, related_name="hits", db_index=False)
-    # The record's own, beside it, so that a report reads one message in one index.
+    # The record's message, so that a report reads one message in one index.
     message = models.ForeignKey(Message, on_delete=models.CASCADE, related_name="+", db_index=False)
-    # Null for an opening.
+    # Null for an open.
     link = models.ForeignKey(Link, null=True, on_delete=models.CASCADE, related_name="+", db_index=False)
     who = models.CharField(max_length=8, choices=VisitorKind)
     number = models.PositiveIntegerField(default=1)

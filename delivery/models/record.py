@@ -1,7 +1,4 @@
-"""The delivery record: the outbox and the audit in one row (behaviour 3).
-
-Over 120 lines because the table of states, its trigger and the methods that move it belong side by side.
-"""
+"""Delivery records: the outbox and the audit log in one row (behaviour 3)."""
 
 from datetime import datetime
 from typing import Self
@@ -17,11 +14,11 @@ from messaging.models import RUNNING, Message, MessageVersion
 
 
 class Status(models.TextChoices):
-    """How far a delivery is; behaviour 3 has the table of what each means and goes to."""
+    """The status of a delivery; behaviour 3 has the table of transitions."""
 
     WAITING = "waiting", "Waiting"
     SENDING = "sending", "Sending"  # Committed before the first byte leaves.
-    UNCERTAIN = "uncertain", "Uncertain"  # Handed over or not: nobody can know.
+    UNCERTAIN = "uncertain", "Uncertain"  # Sent or not: unknown.
     SENT = "sent", "Sent"
     FAILED = "failed", "Failed"
     SKIPPED = "skipped", "Skipped"
@@ -29,7 +26,7 @@ class Status(models.TextChoices):
 
 
 class Reason(models.TextChoices):
-    """Why a record waits, was skipped or withdrawn; the label is what staff read."""
+    """Why a record waits, was skipped or withdrawn; staff read the label."""
 
     NONE = "", ""
     QUEUED = "queued", "Queued"
@@ -37,24 +34,24 @@ class Reason(models.TextChoices):
     VISIT = "visit", "Waits for the customer's next visit"
     RETRY = "retry", "Will be tried again"
     PAUSED = "paused", "The message is paused"
-    CAP = "cap", "The customer has had enough messages for now"
-    SAME_INBOX = "same_inbox", "Somebody else has it at the same address"
+    CAP = "cap", "Frequency cap reached"
+    SAME_INBOX = "same_inbox", "Already sent to this address"
     NO_EMAIL = "no_email", "Has no email address"
     UNSUBSCRIBED = "unsubscribed", "Unsubscribed from emails"
     BOUNCED = "bounced", "Their email bounced"
     COMPLAINED = "complained", "Marked an email as spam"
     NO_DEVICE = "no_device", "Has no device for mobile push"
-    NO_COMPANY = "no_company", "In no company"
+    NO_COMPANY = "no_company", "Not in a company"
     LEFT_COMPANY = "left_company", "No longer in this company"
     ARCHIVED = "archived", "The customer is archived"
     NO_LONGER_MATCHES = "no_longer_matches", "No longer matches the audience"
     STOPPED = "stopped", "The message was stopped"
-    MERGED = "merged", "Merged with another customer who had it"
+    MERGED = "merged", "Merged with a customer who had received it"
     REJECTED = "rejected", "Refused"
     GAVE_UP = "gave_up", "Gave up after several tries"
-    CONTENT = "content", "The text could not be filled in"
-    WORKER_DIED = "worker_died", "The worker ended while handing it over"
-    LOST_TOUCH = "lost_touch", "The connection was lost while handing it over"
+    CONTENT = "content", "The text could not be rendered"
+    WORKER_DIED = "worker_died", "The worker stopped while sending"
+    LOST_TOUCH = "lost_touch", "The connection was lost while sending"
 
 
 NEXT: dict[Status, tuple[Status, ...]] = {
@@ -66,74 +63,71 @@ NEXT: dict[Status, tuple[Status, ...]] = {
     Status.FAILED: (),
     Status.SKIPPED: (),
 }
-# What still stands between a one-off and being sent.
+# Statuses that keep a one-off from being sent.
 UNDONE = (Status.WAITING, Status.SENDING, Status.UNCERTAIN)
-# Who counts as having got it when a message is sent "to the rest" or made ongoing (behaviour 4.10).
+# Statuses that count as received when a message is sent to the rest or made ongoing (behaviour 4.10).
 GOT_IT = (*UNDONE, Status.SENT)
 
-# Where it is, or may be, in somebody's inbox, so that nobody else gets it there.
+# Statuses of copies that are, or may be, in an inbox, so that the address gets no second one.
 IN_AN_INBOX = (Status.SENDING, Status.UNCERTAIN, Status.SENT)
 
-# Whether a provider's own name for a copy is known, and no Message-ID of ours.
+# The provider has its own id for the copy, and not our Message-ID.
 NAMED_BY_PROVIDER = ~Q(provider_id="") & ~Q(provider_id__regex=r"^<[0-9]+\.[0-9A-Za-z-]{16}@")
 
 
 def transitions_sql() -> str:
-    """The table of states as the trigger reads it."""
+    """Return the allowed transitions as SQL for the trigger."""
     return ", ".join(f"('{before}', '{after}')" for before, afters in NEXT.items() for after in afters)
 
 
 class DeliveryRecordQuerySet(models.QuerySet["DeliveryRecord"]):
-    """Questions about records, and what happens to many at once."""
-
     def due(self, at: datetime) -> Self:
-        """Those that may be handed over now."""
+        """Records that may be sent at `at`."""
         return self.filter(status=Status.WAITING, due_at__lte=at, message__state__in=RUNNING)
 
     def abandoned(self, at: datetime) -> Self:
-        """Those a worker has held for longer than its lease."""
+        """Claimed records whose lease has expired."""
         return self.filter(status=Status.SENDING, leased_until__lt=at)
 
     def named_by_provider(self, provider_id: str) -> Self:
-        """Those a provider calls by this id."""
+        """Records with this id of a provider."""
         return self.filter(NAMED_BY_PROVIDER, provider_id=provider_id)
 
     def undone(self) -> Self:
-        """Those that still stand between a one-off and being sent."""
+        """Records that keep a one-off from being sent."""
         return self.filter(status__in=UNDONE)
 
     def mark_sending(self, *, claim: UUID, until: datetime) -> int:
-        """Note, before the first byte leaves, who has them in hand and until when."""
+        """Record a claim and its lease, before the first byte leaves."""
         return self.filter(status=Status.WAITING).update(
             status=Status.SENDING, claim=claim, leased_until=until, attempts=F("attempts") + 1, reason=Reason.NONE
         )
 
     def mark_sent(self, *, at: datetime) -> int:
-        """Settle those handed over."""
         return self.filter(status=Status.SENDING).update(
             status=Status.SENT, sent_at=at, reason=Reason.NONE, detail="", claim=None, leased_until=None, due_at=None
         )
 
     def mark_failed(self, *, reason: Reason, detail: str) -> int:
-        """Settle those that will not go, with the reason in words."""
+        """Settle records that cannot be sent, with the reason."""
         return self.filter(status=Status.SENDING).update(
             status=Status.FAILED, reason=reason, detail=detail, claim=None, leased_until=None, due_at=None
         )
 
     def mark_uncertain(self, *, reason: Reason, detail: str) -> int:
-        """Note that nobody can know whether they were handed over; the machine never sends them again."""
+        """Record that the copy may or may not have been sent; it is never sent again automatically."""
         return self.filter(status=Status.SENDING).update(
             status=Status.UNCERTAIN, reason=reason, detail=detail, leased_until=None, due_at=None
         )
 
     def put_back(self, *, reason: Reason, due_at: datetime, detail: str = "") -> int:
-        """Have them wait again: not begun after all, or to be tried later."""
+        """Return records to the queue, to be tried again later."""
         return self.filter(status=Status.SENDING).update(
             status=Status.WAITING, reason=reason, detail=detail, due_at=due_at, claim=None, leased_until=None
         )
 
-    def not_begun(self, *, due_at: datetime | None, detail: str) -> int:
-        """Have them wait again without a try used up: nothing has left; None has them due as they were."""
+    def put_back_unsent(self, *, due_at: datetime | None, detail: str) -> int:
+        """Return records to the queue without a used attempt, as nothing has left. None keeps `due_at`."""
         later = {} if due_at is None else {"due_at": due_at}
         return self.filter(status=Status.SENDING).update(
             status=Status.WAITING,
@@ -141,48 +135,47 @@ class DeliveryRecordQuerySet(models.QuerySet["DeliveryRecord"]):
             detail=detail,
             claim=None,
             leased_until=None,
-            inbox=None,
+            address=None,
             attempts=F("attempts") - 1,
             **later,
         )
 
     def skip(self, *, reason: Reason, detail: str = "") -> int:
-        """Settle those that cannot be reached."""
+        """Settle records whose customer cannot be reached."""
         return self.filter(status=Status.WAITING).update(
             status=Status.SKIPPED, reason=reason, detail=detail, due_at=None
         )
 
     def withdraw(self, *, reason: Reason) -> int:
-        """Take back what has not begun."""
+        """Withdraw waiting records."""
         return self.filter(status=Status.WAITING).update(status=Status.WITHDRAWN, reason=reason, due_at=None)
 
     def counts(self) -> dict[str, int]:
-        """How many there are of each status, all of them named."""
+        """Return the number of records by status, zeros included."""
         found = dict(self.order_by().values_list("status").annotate(n=models.Count("pk")))
         return {status.value: found.get(status.value, 0) for status in Status}
 
     def people(self) -> int:
-        """How many customers they are of."""
         return self.aggregate(n=models.Count("customer", distinct=True))["n"]
 
 
 class DeliveryRecord(models.Model):
-    """One message for one customer (and company): made when they match, settled when it reached them or will not."""
+    """One message for one customer (and company): created by a match, settled when it was sent or cannot be."""
 
     message = models.ForeignKey(Message, on_delete=models.PROTECT, related_name="records", db_index=False)
     version = models.ForeignKey(MessageVersion, null=True, on_delete=models.PROTECT, related_name="+", db_index=False)
     customer = models.ForeignKey("audiences.Customer", on_delete=models.PROTECT, related_name="records")
-    # Null unless the message goes once per company, or is to one person about a company.
+    # Null unless the message goes once per company, or is a direct message about a company.
     company = models.ForeignKey(
         "audiences.Company", null=True, on_delete=models.PROTECT, related_name="+", db_index=False
     )
     status = models.CharField(max_length=16, choices=Status, default=Status.WAITING)
     reason = models.CharField(max_length=32, choices=Reason, blank=True, default=Reason.NONE)
-    # The provider's or the machine's own words; empty where the reason says it all.
+    # The words of the provider or the server; empty if the reason says it all.
     detail = models.TextField(blank=True, default="")
 
     matched_at = models.DateTimeField()
-    # The last-seens it was judged by, before the visit that matched it moved them (behaviour 4.8).
+    # The last-seen values of the match, from before its visit updated them (behaviour 4.8).
     judged_last_seen_at = models.DateTimeField(null=True, blank=True)
     judged_company_last_seen_at = models.DateTimeField(null=True, blank=True)
     due_at = models.DateTimeField(null=True, blank=True)
@@ -196,19 +189,19 @@ class DeliveryRecord(models.Model):
     unsubscribed_at = models.DateTimeField(null=True, blank=True)
 
     attempts = models.PositiveSmallIntegerField(default=0)
-    # Who has it in hand while sending, and until when that is believed.
+    # The claim while sending, and the end of its lease.
     claim = models.UUIDField(null=True, blank=True)
     leased_until = models.DateTimeField(null=True, blank=True)
-    # When it was last taken in hand: as close to when it left as anybody knows of an uncertain one.
+    # When it was last claimed: the best known moment of sending for an uncertain record.
     taken_at = models.DateTimeField(null=True, blank=True)
-    # The address it goes to, where one inbox gets a message once; null where that is not asked.
-    inbox = models.TextField(null=True, blank=True)  # noqa: DJ001
-    # Since when the customer has had enough messages for this one to go; null where they never had.
+    # The address it goes to, if one inbox receives the message once; else null.
+    address = models.TextField(null=True, blank=True)  # noqa: DJ001
+    # Since when the frequency cap has held this record; null if it never did.
     capped_since = models.DateTimeField(null=True, blank=True)
     provider_id = models.TextField(blank=True, default="")
-    # The variables' values as sent: how it read to them is version + filled, never today's data.
-    filled = models.JSONField(default=dict, blank=True)
-    # When what was filled in was deleted, having been kept long enough; null while it is there, or was never.
+    # The values of the variables as sent: the copy is version + variables, never today's data.
+    variables = models.JSONField(default=dict, blank=True)
+    # When the retention policy deleted the variables; null if it has not.
     forgotten_at = models.DateTimeField(null=True, blank=True)
 
     objects = DeliveryRecordQuerySet.as_manager()
@@ -220,8 +213,8 @@ class DeliveryRecord(models.Model):
             ),
             models.UniqueConstraint(
                 name="same_inbox_once",
-                fields=("message", "inbox", "company"),
-                condition=Q(status__in=IN_AN_INBOX, inbox__isnull=False),
+                fields=("message", "address", "company"),
+                condition=Q(status__in=IN_AN_INBOX, address__isnull=False),
                 nulls_distinct=False,
             ),
             models.CheckConstraint(name="status_is_known", condition=Q(status__in=Status.values)),
@@ -241,11 +234,11 @@ class DeliveryRecord(models.Model):
         indexes = [
             models.Index(name="record_due", fields=("message", "due_at", "id"), condition=Q(status=Status.WAITING)),
             models.Index(name="record_uncertain", fields=("message",), condition=Q(status=Status.UNCERTAIN)),
-            # What providers call their copies; by SMTP it is our own Message-ID, which names the record itself.
+            # Ids of providers; by SMTP it is our own Message-ID, which names the record.
             models.Index(name="record_of_provider", fields=("provider_id",), condition=NAMED_BY_PROVIDER),
             BrinIndex(name="record_sent_at", fields=("sent_at",), pages_per_range=32, autosummarize=True),
             models.Index(name="record_sending", fields=("leased_until",), condition=Q(status=Status.SENDING)),
-            # The few among many that staff look for: who will not get it, and why.
+            # The few records that staff look for: not sent, and why.
             models.Index(
                 name="record_not_sent",
                 fields=("message", "status", "customer"),
@@ -313,7 +306,7 @@ class DeliveryRecord(models.Model):
 
     @property
     def why(self) -> str:
-        """The reason in words, with the provider's own where there are any."""
+        """The reason as text, with the provider's own words if there are any."""
         if self.status == Status.WAITING and self.message.state == "paused":
             return str(Reason.PAUSED.label)
         label = self.get_reason_display()

@@ -1,4 +1,4 @@
-"""How many visitors a day could not prove who they are: two or three rows a day, however many they were."""
+"""Refused visitors: how many per day could not prove their identity. Two or three rows a day."""
 
 from datetime import date
 
@@ -6,11 +6,11 @@ from django.db import connection, models
 
 
 class Refusal(models.TextChoices):
-    """Why a user_hash proved nothing."""
+    """Why a user_hash was not accepted."""
 
-    NOT_SIGNED = "not_signed", "The user_hash was missing or another one"
+    NOT_SIGNED = "not_signed", "The user_hash was missing or wrong"
     ADDRESS_FORM = "address_form", "The address was not in lower case"
-    USER_ID_FORM = "user_id_form", "The user_id was not written as it is read"
+    USER_ID_FORM = "user_id_form", "The user_id was not in its stored form"
 
 
 class RefusedVisitors(models.Model):
@@ -31,7 +31,6 @@ class RefusedVisitors(models.Model):
 
     @classmethod
     def add(cls, day: date, reason: Refusal) -> None:
-        """Count one more."""
         with connection.cursor() as cursor:
             cursor.execute(
                 "INSERT INTO delivery_refusedvisitors AS r (day, reason, count) VALUES (%s, %s, 1)"

@@ -1,4 +1,4 @@
-"""When this installation was upgraded to a version before which something was otherwise."""
+"""Upgrades: when this installation was upgraded to a version with a change that code must know about."""
 
 from datetime import datetime
 
@@ -8,7 +8,7 @@ from django.db import models
 class Upgrade(models.Model):
     """One row for each such version, written by its migration."""
 
-    # Since then a bounce address has a token of its own; before, it had that of the reply address.
+    # Since then bounce addresses have a token of their own; before, they had that of the reply address.
     BOUNCE_TOKENS = "bounce_tokens"
 
     name = models.CharField(primary_key=True, max_length=40)

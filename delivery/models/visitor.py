@@ -1,10 +1,10 @@
-"""Visitors: a browser whose user we do not know, and the lead its first words made (behaviour 4.14)."""
+"""Visitors: browsers of unknown users, and the leads that their first words created (behaviour 4.14)."""
 
 from django.db import models
 
 
 class Visitor(models.Model):
-    """One browser that wrote to us. Kept only until its user logs in: from then on the lead is that user."""
+    """One browser that wrote to us. Kept until its user logs in: then the lead becomes that user."""
 
     key = models.UUIDField(primary_key=True)
     customer = models.ForeignKey("audiences.Customer", on_delete=models.PROTECT, related_name="visitors")

@@ -25,7 +25,7 @@ from delivery.models import (
     RefusedVisitors,
     Status,
 )
-from delivery.models.alarm import RESTED
+from delivery.models.alarm import OUTAGE_OVER_AFTER
 from delivery.monitoring import health
 from messaging.models import Channel, Message, State
 
@@ -61,7 +61,9 @@ def check_sweep(at: datetime) -> str:
 
 def check_channels(at: datetime) -> str:
     """Report the channels that have been unavailable more than once in a row."""
-    resting = ChannelOutage.objects.filter(last_at__gte=at - RESTED, since__lte=at - RESTED).order_by("channel")
+    resting = ChannelOutage.objects.filter(
+        last_at__gte=at - OUTAGE_OVER_AFTER, since__lte=at - OUTAGE_OVER_AFTER
+    ).order_by("channel")
     return " ".join(
         f"{Channel(rest.channel).label} has been unavailable since {format_moment(rest.since)}: {rest.why}"
         for rest in resting
@@ -188,9 +190,9 @@ def check_alarms(*, at: datetime) -> None:
 
 def raise_alarm(kind: AlarmKind, words: str, *, at: datetime) -> None:
     """Store or update an alarm. With several processes, the first one creates the row."""
-    if Alarm.objects.filter(kind=kind, over_at=None).update(seen_at=at, words=words):
+    if Alarm.objects.filter(kind=kind, over_at=None).update(seen_at=at, description=words):
         return
-    Alarm.objects.bulk_create([Alarm(kind=kind, words=words, began_at=at, seen_at=at)], ignore_conflicts=True)
+    Alarm.objects.bulk_create([Alarm(kind=kind, description=words, began_at=at, seen_at=at)], ignore_conflicts=True)
     log.warning("alarm: %s", kind)
 
 
@@ -223,11 +225,11 @@ def send_email(alarm: Alarm) -> None:
     if alarm.over_at:
         subject = f"Resolved: {kind.lower()}"
         ended, began = format_moment(alarm.over_at), format_moment(alarm.began_at)
-        text = f"The problem ended on {ended}.\n\nIt began on {began}:\n{alarm.words}\n"
+        text = f"The problem ended on {ended}.\n\nIt began on {began}:\n{alarm.description}\n"
     else:
         subject = f"Alarm: {kind.lower()}"
         text = (
-            f"{alarm.words}\n\nOpen in Outbound: {settings.PUBLIC_URL}{PAGES[AlarmKind(alarm.kind)]}\n\n"
+            f"{alarm.description}\n\nOpen in Outbound: {settings.PUBLIC_URL}{PAGES[AlarmKind(alarm.kind)]}\n\n"
             "You will receive one more email when the problem is resolved.\n"
         )
     # RFC 3834: no auto-reply must answer this email.
@@ -253,5 +255,5 @@ def active_alarms(*, at: datetime) -> list[Alarm]:
     """
     found = {alarm.kind: alarm for alarm in Alarm.objects.filter(over_at=None)}
     if AlarmKind.SWEEP not in found and health.last_sweep() and (words := check_sweep(at)):
-        found[AlarmKind.SWEEP] = Alarm(kind=AlarmKind.SWEEP, words=words, began_at=at, seen_at=at)
+        found[AlarmKind.SWEEP] = Alarm(kind=AlarmKind.SWEEP, description=words, began_at=at, seen_at=at)
     return [found[kind] for kind in AlarmKind if kind in found]

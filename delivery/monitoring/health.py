@@ -27,7 +27,7 @@ BY_CHANNEL = (
 
 def record_sweep(*, at: datetime) -> None:
     """Record that a sweep has finished."""
-    Heartbeat.beats(SWEEP, at=at)
+    Heartbeat.record_run(SWEEP, at=at)
 
 
 def last_sweep() -> datetime | None:
@@ -73,7 +73,7 @@ def stuck_messages(*, at: datetime) -> dict[Message, datetime]:
     waiting = {pk: since for pk, since in counters.next_due(list(running)).items() if since < late}
     if not waiting:
         return {}
-    used_up = throttle.used_up(at=at)
+    used_up = throttle.exhausted_channels(at=at)
     moving = set(
         DeliveryRecord.objects.filter(sent_at__gte=late, message__in=list(waiting)).values_list("message", flat=True)
     )

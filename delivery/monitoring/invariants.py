@@ -112,9 +112,9 @@ INVARIANTS: dict[str, Invariant] = {
     ),
     "duplicate address": Invariant(
         sql=(
-            "SELECT r.message_id, r.inbox, count(*) FROM delivery_deliveryrecord r"
-            " WHERE r.inbox IS NOT NULL AND r.status IN ('sending', 'uncertain', 'sent')"
-            " GROUP BY r.message_id, r.inbox, r.company_id HAVING count(*) > 1"
+            "SELECT r.message_id, r.address, count(*) FROM delivery_deliveryrecord r"
+            " WHERE r.address IS NOT NULL AND r.status IN ('sending', 'uncertain', 'sent')"
+            " GROUP BY r.message_id, r.address, r.company_id HAVING count(*) > 1"
         ),
         sentence="Message {} was sent to {} {} times.",
     ),
@@ -134,7 +134,7 @@ def find_violations(*, at: datetime | None) -> Iterator[str]:
 
     If `at` is None, the invariants that depend on the current time are skipped.
     """
-    used_up = list(throttle.used_up(at=at)) if at is not None else []
+    used_up = list(throttle.exhausted_channels(at=at)) if at is not None else []
     for invariant in INVARIANTS.values():
         if at is None and "%(now)s" in invariant.sql:
             continue

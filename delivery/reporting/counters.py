@@ -9,7 +9,7 @@ from django.db import connection, transaction
 
 from audiences.locks import Lock
 from delivery.models import Status
-from delivery.models.count import COUNTED, TALLIED, counted_in
+from delivery.models.count import COUNTED, TALLIED, count_rows_sql
 from messaging.models import Channel, Message
 
 CHANGED = ", ".join(f"coalesce(sum(number) FILTER (WHERE what = '{what}'), 0) AS {what}" for what in COUNTED)
@@ -167,7 +167,8 @@ RECOUNT = f"""
 LOCK TABLE delivery_deliveryrecord IN SHARE ROW EXCLUSIVE MODE;
 DELETE FROM delivery_count; DELETE FROM delivery_tally; DELETE FROM delivery_countchange;
 INSERT INTO delivery_countchange (message_id, what, quarter, number)
-    SELECT message_id, what, quarter, sum(number) FROM ({counted_in("delivery_deliveryrecord", number=1)}) AS records
+    SELECT message_id, what, quarter, sum(number)
+    FROM ({count_rows_sql("delivery_deliveryrecord", number=1)}) AS records
     GROUP BY message_id, what, quarter;
 {ADD_UP}
 """
@@ -187,12 +188,12 @@ FROM (
         CROSS JOIN LATERAL (VALUES {", ".join(f"('{n}', c.{n})" for n in COUNTED)}) AS each(what, number)
     UNION ALL SELECT message_id, what, NULL, number, TRUE FROM delivery_countchange
     UNION ALL SELECT message_id, what, NULL, number, FALSE
-        FROM ({counted_in("delivery_deliveryrecord", number=1)}) AS records
+        FROM ({count_rows_sql("delivery_deliveryrecord", number=1)}) AS records
     UNION ALL SELECT t.message_id, each.what, t.quarter, each.number, TRUE FROM delivery_tally t
         CROSS JOIN LATERAL (VALUES {", ".join(f"('{n}', t.{n})" for n in TALLIED)}) AS each(what, number)
     UNION ALL SELECT message_id, what, quarter, number, TRUE FROM delivery_countchange WHERE quarter IS NOT NULL
     UNION ALL SELECT message_id, what, quarter, number, FALSE
-        FROM ({counted_in("delivery_deliveryrecord", number=1)}) AS records WHERE quarter IS NOT NULL
+        FROM ({count_rows_sql("delivery_deliveryrecord", number=1)}) AS records WHERE quarter IS NOT NULL
 ) AS all_numbers
 GROUP BY message_id, what, quarter
 HAVING coalesce(sum(number) FILTER (WHERE kept), 0) <> coalesce(sum(number) FILTER (WHERE NOT kept), 0)

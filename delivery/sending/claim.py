@@ -1,7 +1,7 @@
-"""Claim: take a few due records of one message in hand, committed as sending (behaviour 5).
+"""Claim: lock a few due records of one message and commit them as `sending` (behaviour 5).
 
-What cannot go now is settled in passing: whoever cannot be reached, whose window closed, who has had enough messages,
-whose address has it already. Over 120 lines because the statement and what is done with its rows belong together.
+Records that cannot go now are settled on the way: the customer is unreachable, the window is closed, the frequency cap
+is reached, or the address already has the message.
 """
 
 import uuid
@@ -27,14 +27,14 @@ from messaging import delivery_window
 from messaging.models import RUNNING, Channel, Message, SendType
 
 UTC = ZoneInfo("UTC")
-# How long a worker is believed to be alive with a batch in hand.
+# How long a claim holds without renewal.
 LEASE = timedelta(minutes=5)
-# How much of it may pass before a worker says that it lives, as one does that waits for a slow server.
+# The lease is renewed after this long, as a server may be slow.
 RENEWED_AFTER = timedelta(minutes=1)
-# How soon to ask again after a copy to the same address that is in other hands, or a customer whose row is.
+# When to try again if a copy to the same address is being sent, or the row of the customer is locked.
 SOON = timedelta(seconds=5)
-TRIES = 5
-# What staff may have edited of a live message since it was read.
+CLAIM_TRIES = 5
+# Columns of a live message that staff may have edited since it was read.
 EDITED = ("window", "window_zone", "same_inbox_once", "sender", "updated_at")
 PEOPLE = (
     *("name", "email", "user_id", "phone", "country", "city", "timezone", "language", "browser", "os"),
@@ -47,41 +47,41 @@ COMPANIES = (
 )
 
 FACTS = ", ".join(f"c.{name}" for name in PEOPLE) + ", " + ", ".join(f"k.{name}" for name in COMPANIES)
-# A push goes to the devices that have none of it yet.
+# The devices of a customer that have no copy yet.
 DEVICES = (
     "(SELECT array_agg(v.token ORDER BY v.id) FROM audiences_device v"
     " WHERE v.customer_id = c.id AND v.retired_at IS NULL AND NOT EXISTS"
     " (SELECT FROM delivery_devicecopy d WHERE d.record_id = r.id AND d.device_id = v.id))"
 )
 IS_ON_A_DEVICE = "EXISTS (SELECT FROM delivery_devicecopy d WHERE d.record_id = r.id)"
-# How many columns come before the facts.
-HEAD = 13
-# What waited for one of these is judged again before it may go, where the message is ongoing.
-JUDGED_AGAIN = f"r.reason IN ('{Reason.WINDOW}', '{Reason.CAP}')"
+# The number of columns before FACTS.
+HEAD_COLUMNS = 13
+# Records of an ongoing message that waited for these are rechecked before they are sent.
+NEEDS_RECHECK = f"r.reason IN ('{Reason.WINDOW}', '{Reason.CAP}')"
 MARK_SENDING = (
     "UPDATE delivery_deliveryrecord r SET status = 'sending', reason = '', detail = '', attempts = r.attempts + 1,"
     " claim = %(claim)s, leased_until = %(until)s, taken_at = %(now)s, version_id = %(version)s,"
-    " filled = given.filled, inbox = given.inbox"
-    " FROM unnest(%(ids)s::bigint[], %(filled)s::jsonb[], %(inboxes)s::text[]) AS given(id, filled, inbox)"
+    " variables = given.variables, address = given.address"
+    " FROM unnest(%(ids)s::bigint[], %(variables)s::jsonb[], %(addresses)s::text[]) AS given(id, variables, address)"
     " WHERE r.id = given.id"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """One record in hand: who it goes to, and the values its text is filled with."""
+    """A claimed record: its recipients, and the values of the variables."""
 
     pk: int
     attempts: int
     to: tuple[str, ...]
-    filled: dict[str, object]
-    inbox: str | None = None
+    variables: dict[str, object]
+    address: str | None = None
     company: int | None = None
 
 
 @dataclass(slots=True)
 class Batch:
-    """What one claim brought: records in hand until a moment, and how many were found that cannot go now."""
+    """The result of a claim: records held until a moment, and how many others were settled or postponed."""
 
     message: Message
     copy: rendering.Copy | None
@@ -89,14 +89,14 @@ class Batch:
     records: list[Claimed]
     until: datetime
     passed_over: int = 0
-    # Whether its message is to be left alone for a while, as its sender is refused.
+    # Whether the message rests for a while, as no copy of it can be sent.
     rests: bool = False
 
     def __bool__(self) -> bool:
         return bool(self.records or self.passed_over)
 
     def is_ours(self, *, at: datetime) -> bool:
-        """Whether it is still in our hands; before that is over, we say that we live."""
+        """Return whether the lease still holds, and renew it when it is old."""
         if at >= self.until - LEASE + RENEWED_AFTER:
             mine = DeliveryRecord.objects.filter(claim=self.claim, status=Status.SENDING)
             if not mine.update(leased_until=at + LEASE):
@@ -107,7 +107,7 @@ class Batch:
 
 @dataclass(slots=True)
 class Row:
-    """A due record as the statement found it."""
+    """A due record as the statement returned it."""
 
     pk: int
     attempts: int
@@ -115,69 +115,68 @@ class Row:
     company: int | None
     capped_since: datetime | None
     blocked: str | None
-    inbox: str | None
-    to: list[str] | None  # None: every device of theirs has it, or no further one may get it.
+    address: str | None
+    to: list[str] | None  # None: every device has it, or no further device may get it.
     facts: list[Any]
 
     @property
-    def address(self) -> tuple[str | None, int | None]:
-        """What one copy goes to: an inbox, for each company where it goes per company."""
-        return self.inbox, self.company
+    def copy_key(self) -> tuple[str | None, int | None]:
+        """The address, and the company if the message goes once per company: each gets one copy."""
+        return self.address, self.company
 
 
 @dataclass(slots=True)
 class Claim:
-    """A claim in the making: which rows are taken, and what becomes of the others."""
+    """A claim in progress: which rows it takes, and what happens to the others."""
 
     message: Message
     at: datetime
     copy: rendering.Copy
     window: delivery_window.Window
-    # The workspace's, by which the window goes where the customer's own does not decide.
+    # The workspace's, used unless the window follows the customer's zone.
     zone: ZoneInfo
     cap: Cap | None
-    # The customers whose rows are ours, where they are counted; None where nobody counts.
+    # The customers whose rows this claim has locked for the cap; None without a cap.
     ours: set[int] | None
-    # Who has it already, by inbox and company; looked up only once the database has said that somebody has.
+    # Records that have these addresses; looked up only after the database refused a claim.
     twins: dict[tuple[str | None, int | None], DeliveryRecord]
     taken: list[Claimed] = field(default_factory=list)
     inboxes: set[tuple[str | None, int | None]] = field(default_factory=set)
     passed_over: int = 0
 
-    def judge(self, row: Row) -> None:
+    def decide_row(self, row: Row) -> None:
         """Take a row, or settle why it cannot go."""
         person = dict(zip(PEOPLE, row.facts[: len(PEOPLE)], strict=True))
         if row.blocked:
             self.give_up_on(row, reason=Reason(row.blocked))
         elif (opening := self.opening(person["timezone"], at=self.at)) > self.at:
             self.wait(row, reason=Reason.WINDOW, due_at=opening)
-        elif row.inbox is not None and (twin := self.twins.get(row.address)) is not None:
+        elif row.address is not None and (twin := self.twins.get(row.copy_key)) is not None:
             self.leave_to(twin, row)
-        elif row.inbox is not None and row.address in self.inboxes:
-            return  # Whether they get it is seen once the other of this batch did.
+        elif row.address is not None and row.copy_key in self.inboxes:
+            return  # Decided after the other copy of this batch.
         elif self.ours is not None and row.customer not in self.ours:
-            return  # Somebody has the customer's row: a visit, or another message's worker. It is due all the same.
+            return  # A visit or another worker has locked the customer. The record stays due.
         elif self.cap is not None and (free_at := self.cap.free_at(row.customer)) > self.at:
             self.hold(row, person["timezone"], free_at=free_at)
         else:
-            self.take(row, person)
+            self.take_row(row, person)
 
     def opening(self, zone_name: str, *, at: datetime) -> datetime:
-        """When it may go to a customer of that zone; `at` where it may now."""
-        return conditions.opening(self.window, self.message.window_zone, zone_name, workspace=self.zone, at=at)
+        """Return when the message may go to a customer in that zone; `at` if it may now."""
+        return conditions.next_opening(self.window, self.message.window_zone, zone_name, workspace=self.zone, at=at)
 
-    def take(self, row: Row, person: dict[str, Any]) -> None:
-        """Take it in hand."""
+    def take_row(self, row: Row, person: dict[str, Any]) -> None:
         company = dict(zip(COMPANIES, row.facts[len(PEOPLE) :], strict=True)) if row.company else None
-        filled = rendering.variable_values(self.copy.names, customer=person, company=company)
-        self.taken.append(Claimed(row.pk, row.attempts + 1, tuple(row.to or ()), filled, row.inbox, row.company))
-        if row.inbox is not None:
-            self.inboxes.add(row.address)
+        variables = rendering.variable_values(self.copy.names, customer=person, company=company)
+        self.taken.append(Claimed(row.pk, row.attempts + 1, tuple(row.to or ()), variables, row.address, row.company))
+        if row.address is not None:
+            self.inboxes.add(row.copy_key)
         if self.cap is not None:
-            self.cap.take(row.customer)
+            self.cap.count_message(row.customer)
 
     def give_up_on(self, row: Row, *, reason: Reason) -> None:
-        """Settle whoever cannot be reached: for good, unless the message goes on matching them."""
+        """Skip a record that cannot be sent; an ongoing message withdraws it, as it may match again."""
         self.passed_over += 1
         record = DeliveryRecord.objects.filter(pk=row.pk)
         if self.message.send_type == SendType.ONGOING:
@@ -186,12 +185,12 @@ class Claim:
             record.skip(reason=reason)
 
     def wait(self, row: Row, *, reason: Reason, due_at: datetime) -> None:
-        """Have it wait, and say for what."""
+        """Postpone a record, with the reason."""
         self.passed_over += 1
         DeliveryRecord.objects.filter(pk=row.pk).update(reason=reason, due_at=due_at)
 
     def leave_to(self, twin: DeliveryRecord, row: Row) -> None:
-        """Skip it for the one its address has, named; where that is only on its way, wait for what becomes of it."""
+        """Skip a record whose address already has the message. If that copy is being sent, wait for its outcome."""
         if twin.status == Status.SENDING:
             self.wait(row, reason=Reason.QUEUED, due_at=self.at + SOON)
             return
@@ -199,7 +198,7 @@ class Claim:
         DeliveryRecord.objects.filter(pk=row.pk).skip(reason=Reason.SAME_INBOX, detail=str(twin.customer))
 
     def hold(self, row: Row, zone_name: str, *, free_at: datetime) -> None:
-        """Have it wait until the customer may have one more; a one-off gives up after a while."""
+        """Postpone a record until the frequency cap allows it. A one-off gives up after a while."""
         if self.cap is not None and row.customer in self.cap.expecting:
             self.wait(row, reason=Reason.QUEUED, due_at=self.at + SOON)
             return
@@ -214,53 +213,53 @@ class Claim:
 
 
 def claim(message: Message, *, at: datetime, token: uuid.UUID, most: int | None = None) -> Batch:
-    """Take up to so many due records in hand (None: IN_FLIGHT), committed as sending under this token.
+    """Claim up to `most` due records (None: IN_FLIGHT), committed as sending under this token.
 
-    The message's row is share-locked until the commit, so whoever pauses it waits that long and no longer. That nobody
-    at one address gets two is the database's promise; only once it had to keep it, it is asked who has it already.
+    The message's row is share-locked until the commit, so a teammate who pauses it waits no longer than that. A unique
+    index keeps an address from getting two copies; only after it refused a claim are the existing copies looked up.
     """
     limit = settings.IN_FLIGHT if most is None else min(most, settings.IN_FLIGHT)
-    for attempt in range(TRIES):
+    for attempt in range(CLAIM_TRIES):
         try:
-            return take_in_hand(message, at=at, token=token, limit=limit, asks_for_twins=attempt > 0)
+            return claim_once(message, at=at, token=token, limit=limit, asks_for_twins=attempt > 0)
         except (IntegrityError, OperationalError) as wrong:
-            # Another worker may have taken one of them since they were asked for.
-            if attempt == TRIES - 1 or not is_about_an_inbox(wrong):
+            # Another worker may have claimed one of them since.
+            if attempt == CLAIM_TRIES - 1 or not is_about_an_inbox(wrong):
                 raise
-    raise AssertionError("A claim is made, or fails.")
+    raise AssertionError("A claim returns or raises.")
 
 
 def is_about_an_inbox(wrong: Exception) -> bool:
-    """Whether a copy to one address met another: the index said so, or two workers would have waited for each other."""
+    """Return whether two copies to one address met: the index refused one, or two workers deadlocked."""
     cause = wrong.__cause__
     if isinstance(cause, psycopg.errors.UniqueViolation):
         return cause.diag.constraint_name == "same_inbox_once"
     return isinstance(cause, psycopg.errors.DeadlockDetected)
 
 
-def take_in_hand(message: Message, *, at: datetime, token: uuid.UUID, limit: int, asks_for_twins: bool) -> Batch:
-    """Do a claim in one transaction."""
+def claim_once(message: Message, *, at: datetime, token: uuid.UUID, limit: int, asks_for_twins: bool) -> Batch:
+    """Run one claim in one transaction."""
     params = {"message": message.pk, "now": at, "running": list(RUNNING), "limit": limit}
     until = at + LEASE
     with transaction.atomic(), prepared() as cursor:
-        asked = statement(message)
+        asked = claim_sql(message)
         cursor.execute(asked, params, prepare=True)
         found = cursor.fetchall()
         if not found:
             return Batch(message, None, token, [], until)
         if message.updated_at != found[0][4]:
             message.refresh_from_db(fields=EDITED)
-            # What is one inbox, and when a copy may go, is in the statement: of the same rows, which are ours, anew.
-            if statement(message) != asked:
-                cursor.execute(statement(message), params, prepare=True)
+            # The statement depends on the edited columns, so it runs again, on the rows that are locked already.
+            if claim_sql(message) != asked:
+                cursor.execute(claim_sql(message), params, prepare=True)
                 found = cursor.fetchall()
         version_id, most, days, tracked, _ = found[0][:5]
-        rows = [Row(*(*row[5:HEAD], list(row[HEAD:]))) for row in found]
+        rows = [Row(*(*row[5:HEAD_COLUMNS], list(row[HEAD_COLUMNS:]))) for row in found]
         if message.version is None or message.version_id != version_id:
             message.version = message.versions.get(pk=version_id)
         customers = {row.customer for row in rows}
         counts = most is not None and message.to_customer_id is None
-        ours = frequency_cap.lock(customers) if counts else None
+        ours = frequency_cap.lock_customers(customers) if counts else None
         made = Claim(
             message=message,
             at=at,
@@ -272,7 +271,7 @@ def take_in_hand(message: Message, *, at: datetime, token: uuid.UUID, limit: int
             twins=twins_of(message, rows) if asks_for_twins else {},
         )
         for row in rows:
-            made.judge(row)
+            made.decide_row(row)
         if made.taken:
             cursor.execute(
                 MARK_SENDING,
@@ -282,26 +281,26 @@ def take_in_hand(message: Message, *, at: datetime, token: uuid.UUID, limit: int
                     "until": until,
                     "version": version_id,
                     "ids": [record.pk for record in made.taken],
-                    "filled": [Jsonb(record.filled) for record in made.taken],
-                    "inboxes": [record.inbox for record in made.taken],
+                    "variables": [Jsonb(record.variables) for record in made.taken],
+                    "addresses": [record.address for record in made.taken],
                 },
                 prepare=True,
             )
     return Batch(message, made.copy, token, made.taken, until, made.passed_over)
 
 
-def statement(message: Message) -> str:
-    """SQL for the due records of a message, locked, with all that is asked of each."""
+def claim_sql(message: Message) -> str:
+    """Return SQL that locks the due records of a message and reads the facts that decide about each."""
     held = ""
     if message.send_type == SendType.ONGOING:
-        # What waited for the window or the cap, or was held by a pause, is judged again before it may go.
-        held = f" AND NOT {JUDGED_AGAIN} AND (m.rejudge_before IS NULL OR r.matched_at >= m.rejudge_before)"
+        # Records held by the window, the cap or a pause are rechecked first.
+        held = f" AND NOT {NEEDS_RECHECK} AND (m.rejudge_before IS NULL OR r.matched_at >= m.rejudge_before)"
     return (
         "SELECT m.version_id, w.cap_messages, w.cap_days,"
         f" m.channel = '{Channel.EMAIL}' AND coalesce(w.track_emails, TRUE), m.updated_at,"
         " r.id, r.attempts, r.customer_id, r.company_id,"
-        f" r.capped_since, {blocked(message)}, {conditions.inbox(message)},"
-        f" {address(message)}, {FACTS}"
+        f" r.capped_since, {give_up_reason_sql(message)}, {conditions.inbox_sql(message)},"
+        f" {recipients_sql(message)}, {FACTS}"
         " FROM delivery_deliveryrecord r JOIN messaging_message m ON m.id = r.message_id"
         " JOIN audiences_customer c ON c.id = r.customer_id LEFT JOIN audiences_company k ON k.id = r.company_id"
         " LEFT JOIN audiences_workspace w ON TRUE"
@@ -311,48 +310,48 @@ def statement(message: Message) -> str:
     )
 
 
-def why_not(message: Message) -> str:
-    """SQL for the reason nothing may go to a customer: unreachable, or no longer in the company the record is about."""
-    left = f"CASE WHEN {conditions.has_left()} THEN '{Reason.LEFT_COMPANY}' END"
-    return f"coalesce({conditions.blocked(message)}, {left})"
+def blocked_reason_sql(message: Message) -> str:
+    """Return SQL for why nothing may go to the customer: unreachable, or no longer in the company it is about."""
+    left = f"CASE WHEN {conditions.has_left_sql()} THEN '{Reason.LEFT_COMPANY}' END"
+    return f"coalesce({conditions.unreachable_reason_sql(message)}, {left})"
 
 
-def blocked(message: Message) -> str:
-    """SQL for the reason a record is given up; never one of a push that a device has already, which counts as sent."""
+def give_up_reason_sql(message: Message) -> str:
+    """Return SQL for why a record is given up. A push that a device has is never given up: it counts as sent."""
     if message.channel == Channel.PUSH:
-        return f"(CASE WHEN NOT {IS_ON_A_DEVICE} THEN {why_not(message)} END)"
-    return why_not(message)
+        return f"(CASE WHEN NOT {IS_ON_A_DEVICE} THEN {blocked_reason_sql(message)} END)"
+    return blocked_reason_sql(message)
 
 
-def address(message: Message) -> str:
-    """SQL for the addresses of a copy; a push goes to no further device once nothing more may go to the customer."""
+def recipients_sql(message: Message) -> str:
+    """Return SQL for the recipients of a copy. A push goes to no further device once the customer is unreachable."""
     if message.channel == Channel.PUSH:
-        return f"(CASE WHEN {why_not(message)} IS NULL THEN {DEVICES} END)"
+        return f"(CASE WHEN {blocked_reason_sql(message)} IS NULL THEN {DEVICES} END)"
     return "array[c.email]"
 
 
-def left_since(records: Collection[int]) -> set[int]:
-    """Return the records among these whose customer is no longer in the company they are about."""
+def records_of_left_companies(records: Collection[int]) -> set[int]:
+    """Return those of these records whose customer is no longer in the company they are about."""
     with connection.cursor() as cursor:
         cursor.execute(
-            f"SELECT r.id FROM delivery_deliveryrecord r WHERE r.id = ANY(%s) AND {conditions.has_left()}",
+            f"SELECT r.id FROM delivery_deliveryrecord r WHERE r.id = ANY(%s) AND {conditions.has_left_sql()}",
             [list(records)],
         )
         return {pk for (pk,) in cursor.fetchall()}
 
 
 def twins_of(message: Message, rows: list[Row]) -> dict[tuple[str | None, int | None], DeliveryRecord]:
-    """Who has it already at these addresses, or may have."""
-    asked = {row.inbox for row in rows} - {None}
-    found = message.records.filter(inbox__in=asked, status__in=IN_AN_INBOX).select_related("customer")
-    return {(record.inbox, record.company_id): record for record in found}
+    """Return the records that have these addresses, or may have."""
+    asked = {row.address for row in rows} - {None}
+    found = message.records.filter(address__in=asked, status__in=IN_AN_INBOX).select_related("customer")
+    return {(record.address, record.company_id): record for record in found}
 
 
 @contextmanager
 def prepared() -> Iterator[psycopg.Cursor[Any]]:
-    """A cursor of the driver itself, which can prepare; in the transaction Django has open, with Django's errors."""
+    """Open a cursor of the driver, which can prepare statements, in Django's transaction and with Django's errors."""
     connection.ensure_connection()
     with connection.wrap_database_errors, psycopg.Cursor(connection.connection) as cursor:
-        # Django's connection leaves JSON as text, for its own fields to read; custom attributes are variables here.
+        # Django's connection returns JSON as text for its own fields; here custom attributes are read as values.
         cursor.adapters.register_loader("jsonb", JsonbLoader)
         yield cursor

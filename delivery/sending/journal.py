@@ -1,17 +1,16 @@
-"""What this process has in hand, noted where a process that is killed leaves it.
+"""Journal: a file in which a worker notes each copy that it begins to send, read after the worker was killed.
 
-That a batch is `sending` is committed before its first byte leaves. Which copy of it is at the door is noted here, in a
-file of this machine: that takes microseconds, and a commit for each mail would take as long as the mail. Who is killed
-cannot tidy up, but the kernel keeps what was written and lets go of the lock. So the next sweep on this machine knows
-which copies had not begun, which were taken, and of which one nobody can know. Where the file is lost, or cannot be
-trusted because the machine itself went down, the lease runs out instead, and the whole batch is uncertain.
+A batch is committed as `sending` before its first byte leaves. The journal says which copy of it is being sent: a
+line takes microseconds, while a commit for each email would take as long as the email. A killed worker cannot clean
+up, but the kernel keeps the lines and releases the file lock. The next sweep on this machine then knows which copies
+had not begun, which were accepted, and which one is uncertain. If the file is lost, or cannot be trusted because the
+machine went down, the lease expires instead and the whole batch is uncertain.
 """
 
 import fcntl
 import logging
 import os
 import secrets
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -23,6 +22,7 @@ from django.conf import settings
 from django.db import connection
 
 from audiences.intake.attributes.fields import replace_unstorable
+from delivery import process
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ BEGUN, TAKEN, NOT_TAKEN = "begun", "taken", "not-taken"
 
 @dataclass(slots=True)
 class AbandonedBatch:
-    """What is known of a batch whose worker is gone: what it had begun, and what it knew the end of."""
+    """A batch of a dead worker: the records it had begun, and those the channel accepted with the provider's id."""
 
     claim: UUID
     begun: set[int] = field(default_factory=set)
@@ -40,27 +40,27 @@ class AbandonedBatch:
 
     @property
     def in_doubt(self) -> set[int]:
-        """Those of which nobody can know."""
+        """Records that were begun without a known answer."""
         return self.begun - self.taken.keys()
 
 
 @cache
-def boot() -> str:
-    """Tell this run of the machine from the last, of which the disk may have kept less than was written; "" unknown."""
+def boot_id() -> str:
+    """Return the id of this boot; "" if unknown. After a crash the disk may hold less than was written."""
     try:
         return BOOT_ID.read_text().strip()
     except OSError:
         return ""
 
 
-def database() -> str:
-    """Tell the database of these records from others that processes of this machine may work on."""
+def database_name() -> str:
+    """Name the database of these records: processes of this machine may work on several."""
     known = connection.get_connection_params()
     return f"{known.get('host', '')}:{known.get('port', '')}/{known.get('dbname', '')}"
 
 
 class Journal:
-    """The notes of one thread of this process. A note that cannot be written takes all notes away: better none."""
+    """The journal of one thread. If a line cannot be written, the file is removed: none is better than a wrong one."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -71,107 +71,92 @@ class Journal:
         fcntl.flock(self.file, fcntl.LOCK_EX)
         made.rename(self.path)
 
-    def note(self, words: str) -> None:
-        """Add a line."""
+    def write_line(self, words: str) -> None:
         line = f"{words}\n".encode()
         try:
             whole = os.write(self.file, line) == len(line)
         except OSError:
-            log.warning("what is in hand cannot be noted", exc_info=True)
+            log.warning("the journal cannot be written", exc_info=True)
             whole = False
         if not whole:
             self.path.unlink(missing_ok=True)
 
     def start_batch(self, claim: UUID) -> None:
-        """Begin the notes of a batch, before it is committed as sending."""
+        """Start the lines of a batch, before it is committed as sending."""
         os.ftruncate(self.file, 0)
-        self.note(f"{boot() or '-'} {claim} {database()}")
+        self.write_line(f"{boot_id() or '-'} {claim} {database_name()}")
 
     def sending(self, pk: int) -> None:
-        """Note that a copy is at the door."""
-        self.note(f"{BEGUN} {pk}")
+        """Note that a copy is about to be sent."""
+        self.write_line(f"{BEGUN} {pk}")
 
     def accepted(self, pk: int, provider_id: str) -> None:
-        """Note that the channel took it."""
-        self.note(f"{TAKEN} {pk} {' '.join(provider_id.split())}")
+        """Note that the channel accepted a copy."""
+        self.write_line(f"{TAKEN} {pk} {' '.join(provider_id.split())}")
 
     def rejected(self, pk: int) -> None:
-        """Note that the channel surely did not take it."""
-        self.note(f"{NOT_TAKEN} {pk}")
+        """Note that the channel surely did not take a copy."""
+        self.write_line(f"{NOT_TAKEN} {pk}")
 
-    def is_mine(self) -> bool:
-        """Whether it is this process's and still there; a fork has its parent's."""
+    def is_usable(self) -> bool:
+        """Return whether this process owns the file (a fork has its parent's) and it is still there."""
         return self.owner == os.getpid() and self.path.exists()
 
-    def leave(self) -> None:
-        """Let go of it as the dead do: whoever sweeps reads it."""
+    def abandon(self) -> None:
+        """Release the file as a dying process does, so that the next sweep reads it."""
         os.close(self.file)
 
     def close(self) -> None:
-        """Take it away: nothing is in hand."""
-        self.path.unlink(missing_ok=True)
-        os.close(self.file)
+        """Remove the file, unless it is the parent's: no copy is being sent."""
+        if self.owner == os.getpid():
+            self.path.unlink(missing_ok=True)
+            os.close(self.file)
 
 
 class NoJournal:
-    """Nothing can be noted on this machine, so a batch is uncertain as a whole."""
+    """Stands in where no journal can be written; a killed worker's batch is then uncertain as a whole."""
 
     def start_batch(self, claim: UUID) -> None:
-        """Note nothing."""
+        """Do nothing."""
 
     def sending(self, pk: int) -> None:
-        """Note nothing."""
+        """Do nothing."""
 
     def accepted(self, pk: int, provider_id: str) -> None:
-        """Note nothing."""
+        """Do nothing."""
 
     def rejected(self, pk: int) -> None:
-        """Note nothing."""
-
-
-class Own(threading.local):
-    """This thread's notes, kept open across batches."""
-
-    flight: Journal | None = None
-
-
-OWN = Own()
+        """Do nothing."""
 
 
 @contextmanager
 def journal_of(claim: UUID) -> Iterator[Journal | NoJournal]:
-    """Have notes for one batch. Where the block fails, they are left for the sweep, as by somebody who died."""
-    flight = start_journal(claim)
+    """Open the journal for one batch. If the block fails, the journal is left for the sweep to read."""
+    journal = start_journal(claim)
     try:
-        yield flight
+        yield journal
     except BaseException:
-        if isinstance(flight, Journal):
-            OWN.flight = None
-            flight.leave()
+        if isinstance(journal, Journal):
+            process.thread.journal = None
+            journal.abandon()
         raise
 
 
 def start_journal(claim: UUID) -> Journal | NoJournal:
-    """Return this thread's notes, begun for a batch."""
+    """Return this thread's journal, started for a batch. It stays open across batches."""
+    state = process.thread
     try:
-        if OWN.flight is None or not OWN.flight.is_mine():
-            OWN.flight = Journal(Path(settings.FLIGHTS_DIR))
-        OWN.flight.start_batch(claim)
+        if state.journal is None or not state.journal.is_usable():
+            state.journal = Journal(Path(settings.FLIGHTS_DIR))
+        state.journal.start_batch(claim)
     except OSError:
-        log.warning("what is in hand cannot be noted in %s", settings.FLIGHTS_DIR, exc_info=True)
+        log.warning("no journal can be written in %s", settings.FLIGHTS_DIR, exc_info=True)
         return NoJournal()
-    return OWN.flight
-
-
-def close() -> None:
-    """Take this thread's notes away."""
-    flight, OWN.flight = OWN.flight, None
-    if flight is not None and flight.owner == os.getpid():
-        flight.close()
+    return state.journal
 
 
 def abandoned_batches() -> Iterator[AbandonedBatch]:
-    """Read what the dead of this machine left, batch by batch; what the caller has dealt with is taken away."""
+    """Yield the batches in the journals of this machine's dead workers. Each file is removed after its batch."""
     folder = Path(settings.FLIGHTS_DIR)
     for path in sorted(folder.glob("*.flight")) if folder.is_dir() else []:
         with suppress(OSError):
@@ -179,10 +164,10 @@ def abandoned_batches() -> Iterator[AbandonedBatch]:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 head, *notes = os.pread(file, 1 << 20, 0).decode(errors="replace").split("\n")
-                written_on, claim, of = [*head.split(" ", 2), "", "", ""][:3]
-                if of == database():
-                    # A last line without its end was cut off; what else is missing nobody can say.
-                    is_whole = written_on == boot() and notes and notes[-1] == ""
+                written_on, claim, database = [*head.split(" ", 2), "", "", ""][:3]
+                if database == database_name():
+                    # A last line without its end was cut off, so more may be missing.
+                    is_whole = written_on == boot_id() and notes and notes[-1] == ""
                     if is_whole and (found := parse_journal(claim, notes[:-1])) is not None:
                         yield found
                     path.unlink()
@@ -193,25 +178,25 @@ def abandoned_batches() -> Iterator[AbandonedBatch]:
 
 
 def parse_journal(claim: str, notes: list[str]) -> AbandonedBatch | None:
-    """Make sense of the notes of one batch; None where they make none, as a disk may have it."""
+    """Parse the lines of one batch; None if they are damaged."""
     try:
         found = AbandonedBatch(UUID(claim))
-        for words in notes:
-            what, pk, provider_id = [*words.split(" ", 2), ""][:3]
-            if what == BEGUN:
-                found.begun.add(number(pk))
-            elif what == TAKEN:
-                found.taken[number(pk)] = replace_unstorable(provider_id)
+        for line in notes:
+            event, pk, provider_id = [*line.split(" ", 2), ""][:3]
+            if event == BEGUN:
+                found.begun.add(parse_record_id(pk))
+            elif event == TAKEN:
+                found.taken[parse_record_id(pk)] = replace_unstorable(provider_id)
             else:
-                found.begun.discard(number(pk))
+                found.begun.discard(parse_record_id(pk))
     except ValueError:
-        log.warning("the notes of claim %s make no sense", claim)
+        log.warning("the journal of claim %s is damaged", claim)
         return None
     return found
 
 
-def number(text: str) -> int:
-    """A key of a record; ValueError for what can be none."""
+def parse_record_id(text: str) -> int:
+    """Parse a record's primary key; ValueError if it cannot be one."""
     found = int(text)
     if not 0 < found < 2**63:
         raise ValueError(text)

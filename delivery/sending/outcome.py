@@ -1,4 +1,4 @@
-"""Outcomes of a batch, and the back-off after a failure."""
+"""Outcome of a batch, and the back-off after a failure."""
 
 import random
 from collections.abc import Callable
@@ -12,26 +12,17 @@ from delivery.models import Reason
 from delivery.sending import push_fanout
 from delivery.sending.claim import Claimed
 
-# How long to wait before each further try; after the last one the record fails.
+# How long to wait before each further attempt; after the last one the record fails.
 BACK_OFF = [timedelta(minutes=m) for m in (1, 5, 15, 60, 180, 360, 720)]
 
 
-DOWN_FOR = timedelta(minutes=1)
+OUTAGE_RETRY_AFTER = timedelta(minutes=1)
+# In seconds, before a lost database is tried again.
+DATABASE_RETRY_PAUSE = 0.2
+DATABASE_LOST = (OperationalError, InterfaceError)
 
-
-# How long to wait, in seconds, before a database that was lost is tried again.
-A_MOMENT = 0.2
-
-
-LOST = (OperationalError, InterfaceError)
-
-
-SENDER_IS_REFUSED = "Its copies wait until their sender is taken."
-
-
-NONE_IS_FINISHED = "Its copies wait, as none of them can be finished."
-
-
+SENDER_IS_REFUSED = "Paused: the mail server refuses this sender. Sending resumes once it is accepted."
+NONE_IS_FINISHED = "Paused: no copy of this message can be rendered."
 OF_ALL_COPIES = (SENDER_IS_REFUSED, NONE_IS_FINISHED)
 
 
@@ -40,35 +31,35 @@ Clock = Callable[[], datetime]
 
 @dataclass(slots=True)
 class Outcome:
-    """How a batch went, by record."""
+    """The outcome of a batch, by record."""
 
     sent: dict[int, str] = field(default_factory=dict)
     failed: list[tuple[int, Reason, str]] = field(default_factory=list)
     retry: list[tuple[int, datetime, str]] = field(default_factory=list)
-    # Nothing of these has left: the channel was down, or the batch was broken off before their turn.
+    # Nothing of these was sent: the channel was down, or the batch ended before their turn.
     not_begun: list[int] = field(default_factory=list)
     uncertain: list[tuple[int, str]] = field(default_factory=list)
-    # Why nothing more can be handed over by this channel right now; empty while it works.
+    # Why this channel takes nothing right now; empty while it works.
     down: str = ""
-    # Why nothing more of this message can be: its sender is refused, or no copy of it can be finished.
+    # Why no copy of this message can be sent: its sender is refused, or no copy can be rendered.
     sender_refused: str = ""
     unfinished: str = ""
-    # What devices were given, and those that nothing reaches any more.
+    # Results of devices, and the tokens of devices that can no longer be reached.
     given: list[push_fanout.DeviceResult] = field(default_factory=list)
     dead: list[str] = field(default_factory=list)
 
-    # How many the channel was given, whatever it made of them.
+    # How many copies the channel was given, whatever its answers.
     handed_over: int = 0
 
     @property
-    def trouble(self) -> str:
-        """Why no copy of this message goes at all; empty where some may."""
+    def message_trouble(self) -> str:
+        """Why no copy of this message can be sent; "" if some can."""
         if self.sender_refused:
             return f"{SENDER_IS_REFUSED} {self.sender_refused}"
-        return f"{NONE_IS_FINISHED} The server’s log says why: {self.unfinished}." if self.unfinished else ""
+        return f"{NONE_IS_FINISHED} See the server’s log: {self.unfinished}." if self.unfinished else ""
 
     def try_later(self, record: Claimed, *, at: datetime, words: str, least: timedelta = timedelta(0)) -> None:
-        """Have a copy wait for its next try, or fail where it had its last."""
+        """Schedule the next attempt of a record, or fail it after the last one."""
         if record.attempts > len(BACK_OFF):
             self.failed.append((record.pk, Reason.GAVE_UP, replace_unstorable(words)))
         else:
@@ -76,6 +67,6 @@ class Outcome:
 
 
 def back_off(record: Claimed, *, at: datetime, least: timedelta = timedelta(0)) -> datetime:
-    """When to try again: later each time, not before the answer allows it, and not everybody at once."""
+    """Return when to try again: later each time, not before the answer allows it, with jitter."""
     wait = max(least, BACK_OFF[min(record.attempts, len(BACK_OFF)) - 1])
     return at + wait * random.Random(f"{record.pk}.{record.attempts}").uniform(1, 1.25)  # noqa: S311 - jitter

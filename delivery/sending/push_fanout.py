@@ -1,7 +1,7 @@
-"""One record, one push to each device of its customer that has none of it yet.
+"""Fan-out: one record, one push to each device of its customer that has not received it.
 
-What each device was given is written down when the record is settled, so a record that is tried again goes only to the
-devices that surely have none. It is sent once a device has it and no other is still to be tried.
+The result for each device is stored when the record is settled, so a retry goes only to devices that surely have no
+copy. The record counts as sent once a device has it and no other device is still to be tried.
 """
 
 from collections.abc import Iterable, Sequence
@@ -14,9 +14,9 @@ from django.db import connection
 from audiences.intake.attributes.fields import replace_unstorable
 from delivery import tokens
 from delivery.channels.base import (
+    Answer,
     Answers,
     ChannelDown,
-    Envelope,
     NoReachableDevice,
     NoSuchDevice,
     Rejected,
@@ -24,7 +24,7 @@ from delivery.channels.base import (
 )
 from delivery.models import DeliveryRecord, DeviceCopy
 
-KEEP = (
+STORE_RESULTS = (
     "INSERT INTO delivery_devicecopy (record_id, device_id, taken, provider_id, handed_over_at)"
     " SELECT given.record, v.id, given.taken, given.provider_id, %(at)s"
     " FROM unnest(%(records)s::bigint[], %(tokens)s::text[], %(taken)s::boolean[], %(providers)s::text[])"
@@ -36,12 +36,12 @@ KEEP = (
 
 
 class MaybeDelivered(Exception):
-    """A device may have been given it at an earlier try, and none surely was."""
+    """A device may have received it at an earlier attempt, and no device surely did."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceResult:
-    """That a device was given its push of a record, with the provider's name for it; or perhaps was."""
+    """One device received its push of a record (`taken`, with the provider's id), or may have."""
 
     record: int
     token: str
@@ -51,35 +51,26 @@ class DeviceResult:
 
 @dataclass(slots=True)
 class FanOutResult:
-    """What became of one record, told as a channel tells of one copy."""
+    """The answer for one record, out of the answers for its devices."""
 
-    answer: str | BaseException
+    answer: Answer
     given: list[DeviceResult] = field(default_factory=list)
     dead: list[str] = field(default_factory=list)
 
-    def send(self, _envelope: Envelope) -> str:
-        """Say it again."""
-        if isinstance(self.answer, BaseException):
-            raise self.answer
-        return self.answer
-
-    def close(self) -> None:
-        """Nothing is open."""
-
     @property
     def is_half_done(self) -> bool:
-        """Whether it waits though some device has it, or may: who dies now must not be taken for not having begun."""
+        """Return whether the record waits although a device has it, or may: a crash now must leave it uncertain."""
         return bool(self.given) and isinstance(self.answer, Unavailable)
 
 
-def record_of(token: str) -> DeliveryRecord | None:
-    """The record whose push came with this token; None for a token that is not ours."""
+def record_of_token(token: str) -> DeliveryRecord | None:
+    """Return the record whose push carried this token; None if the token is not ours."""
     read = tokens.read_token(token, purpose="push", numbers=1)
     return DeliveryRecord.objects.filter(pk=read[0]).first() if read else None
 
 
-def given_earlier(records: Iterable[int]) -> dict[int, list[DeviceCopy]]:
-    """What devices were given at earlier tries, by record."""
+def earlier_device_copies(records: Iterable[int]) -> dict[int, list[DeviceCopy]]:
+    """Return the device copies of earlier attempts, by record."""
     found: dict[int, list[DeviceCopy]] = {record: [] for record in records}
     for copy in DeviceCopy.objects.filter(record__in=found).order_by("pk"):
         found[copy.record_id].append(copy)
@@ -87,7 +78,7 @@ def given_earlier(records: Iterable[int]) -> dict[int, list[DeviceCopy]]:
 
 
 def fan_out_result(record: int, answers: Answers, *, earlier: Sequence[DeviceCopy], is_last: bool) -> FanOutResult:
-    """What became of a record, by what became of it at each device now and earlier; `is_last`: no further try."""
+    """Sum up the answers for a record's devices, now and earlier. `is_last`: there is no further attempt."""
     taken = {token: said for token, said in answers.items() if isinstance(said, str)}
     later = [said for said in answers.values() if isinstance(said, Unavailable)]
     refused = {token: said for token, said in answers.items() if isinstance(said, Rejected)}
@@ -99,14 +90,14 @@ def fan_out_result(record: int, answers: Answers, *, earlier: Sequence[DeviceCop
     ids = [*(copy.provider_id for copy in earlier if copy.taken), *taken.values()]
     perhaps: list[BaseException] = [*lost.values(), *(MaybeDelivered() for copy in earlier if not copy.taken)]
     final = [said for said in refused.values() if not isinstance(said, NoSuchDevice)]
-    answer: str | BaseException
+    answer: Answer
     if later and not (is_last and (ids or perhaps)):
-        answer = again(later, has_it=len(ids), of=len(answers) + len(earlier), is_begun=bool(taken or lost))
+        answer = retry_answer(later, has_it=len(ids), of=len(answers) + len(earlier), is_begun=bool(taken or lost))
     elif ids:
         answer = ids[0]
     else:
         answer = next(iter([*perhaps, *final]), None) or NoReachableDevice(
-            "None of their devices takes pushes any more."
+            "No device of this customer takes pushes any more."
         )
     given = [DeviceResult(record, token, taken=True, provider_id=name) for token, name in taken.items()]
     given += [DeviceResult(record, token, taken=False) for token in lost]
@@ -114,16 +105,16 @@ def fan_out_result(record: int, answers: Answers, *, earlier: Sequence[DeviceCop
     return FanOutResult(answer, given, dead)
 
 
-def again(later: list[Unavailable], *, has_it: int, of: int, is_begun: bool) -> Unavailable:
-    """What to say where some device is to be tried again; that the channel is down only where nothing has left."""
+def retry_answer(later: list[Unavailable], *, has_it: int, of: int, is_begun: bool) -> Unavailable:
+    """Return the answer if a device is to be tried again: ChannelDown only if no push has left."""
     if not is_begun and all(isinstance(said, ChannelDown) for said in later):
         return later[0]
     so_far = f"{has_it} of {of} devices have it. " if has_it else ""
     return Unavailable(f"{so_far}{later[0]}", after=max(said.after for said in later))
 
 
-def down(answers: Iterable[Answers]) -> str:
-    """Why nothing more should be handed over for now: the channel is down, or asks everybody to wait; else empty."""
+def channel_down_reason(answers: Iterable[Answers]) -> str:
+    """Return why the channel should rest: it is down, or every answer asks to wait; else ""."""
     said = [one for answered in answers for one in answered.values()]
     for one in said:
         if isinstance(one, ChannelDown):
@@ -132,7 +123,7 @@ def down(answers: Iterable[Answers]) -> str:
 
 
 def store_device_results(given: Sequence[DeviceResult], *, at: datetime) -> None:
-    """Write down what devices were given; again is no harm."""
+    """Store the results of devices. Idempotent."""
     params: dict[str, Any] = {
         "at": at,
         "records": [one.record for one in given],
@@ -141,4 +132,4 @@ def store_device_results(given: Sequence[DeviceResult], *, at: datetime) -> None
         "providers": [replace_unstorable(one.provider_id) for one in given],
     }
     with connection.cursor() as cursor:
-        cursor.execute(KEEP, params)
+        cursor.execute(STORE_RESULTS, params)

@@ -2,16 +2,19 @@
 
 import logging
 import time
+from collections.abc import Mapping
 from contextlib import nullcontext
 from datetime import datetime
+from typing import Any
+from uuid import UUID
 
+import psycopg
 from django.db import connection, transaction
 
 from audiences.models import Device
 from audiences.transactions import retried
 from delivery import locks
 from delivery.models import DeliveryRecord, Reason
-from delivery.sending import batch as sending_batch
 from delivery.sending import journal, push_fanout, suppression
 from delivery.sending import outcome as sending_outcome
 from delivery.sending.claim import LEASE, Batch, prepared
@@ -21,8 +24,10 @@ from delivery.sending.outcome import Outcome
 log = logging.getLogger(__name__)
 
 
-# Customers before records, as everywhere. All are locked before the first record is: `locked` reads them to the end.
-# A record that a merge gave to another customer meanwhile is left to the next run of the statement.
+# How often SETTLE_SENT runs at most: again only for records that a merge moved, or that lost their claim.
+SETTLE_MAX_RUNS = 3
+# Customers are locked before records, as everywhere: `locked` reads `people` to the end first.
+# A record that a merge moved to another customer meanwhile is left to the next run of the statement.
 SETTLE_SENT = (
     "WITH people AS MATERIALIZED (SELECT c.id FROM audiences_customer c WHERE c.id IN"
     " (SELECT r.customer_id FROM delivery_deliveryrecord r WHERE r.id = ANY(%(ids)s::bigint[]))"
@@ -39,36 +44,47 @@ SETTLE_SENT = (
 )
 
 
+def settle_sent(cursor: psycopg.Cursor[Any], sent: Mapping[int, str], *, claim: UUID, at: datetime) -> None:
+    """Mark records of a claim as sent. `sent` maps each record to the provider's id for it."""
+    params: dict[str, Any] = {"now": at, "claim": claim, "ids": list(sent), "providers": list(sent.values())}
+    left = len(sent)
+    for _ in range(SETTLE_MAX_RUNS):
+        cursor.execute(SETTLE_SENT, params, prepare=True)
+        left -= sum(count for (count,) in cursor)
+        if not left:
+            return
+
+
 def settle_with_retry(batch: Batch, outcome: Outcome, *, clock: sending_outcome.Clock) -> None:
-    """Settle, and where the database is lost wait for it until the lease is over: what left is not forgotten."""
+    """Settle a batch. If the database is lost, retry until the lease ends, so that sent copies are recorded."""
     while True:
         try:
             settle_batch(batch, outcome, at=clock())
-        except sending_outcome.LOST:
+        except sending_outcome.DATABASE_LOST:
             if connection.in_atomic_block or clock() >= batch.until:
                 raise
-            # Lost, or this transaction was cancelled to resolve a deadlock.
+            # The connection was lost, or this transaction was cancelled to resolve a deadlock.
             log.warning("a batch could not be settled; trying again", exc_info=True)
-            # One that works holds the lock of the batch, which a pool would hand on with it.
+            # A usable connection holds the batch's lock; a pool would hand it on with the lock.
             if not connection.is_usable():
                 connection.close()
-            time.sleep(sending_outcome.A_MOMENT)
+            time.sleep(sending_outcome.DATABASE_RETRY_PAUSE)
         else:
             return
 
 
 def settle_batch(batch: Batch, outcome: Outcome, *, at: datetime) -> None:
-    """Write down how a batch went; only what is still this claim's, so a worker thought dead settles nothing."""
+    """Write the outcome of a batch. Only records of this claim change, so a worker whose lease expired changes none."""
     mine = DeliveryRecord.objects.filter(claim=batch.claim)
-    # A batch that went as it should is settled in one statement, which needs no transaction around it.
+    # A batch without failures is settled in one statement, which needs no transaction around it.
     went_well = len(outcome.sent) == len(batch.records) and not outcome.given
     with nullcontext() if went_well else transaction.atomic(), prepared() as cursor:
         no_mailbox = [pk for pk, reason, _ in outcome.failed if reason == Reason.BOUNCED]
         if no_mailbox:
-            # All at once, so that they are locked in order.
+            # All customers at once, so that they are locked in order.
             locks.lock_customers_of(DeliveryRecord.objects.filter(pk__in=[record.pk for record in batch.records]))
         if outcome.sent:
-            sending_batch.settle_sent(cursor, outcome.sent, claim=batch.claim, at=at)
+            settle_sent(cursor, outcome.sent, claim=batch.claim, at=at)
         if outcome.given:
             push_fanout.store_device_results(outcome.given, at=at)
         for pk, reason, words in outcome.failed:
@@ -78,51 +94,51 @@ def settle_batch(batch: Batch, outcome: Outcome, *, at: datetime) -> None:
         for pk, words in outcome.uncertain:
             mine.filter(pk=pk).mark_uncertain(reason=Reason.LOST_TOUCH, detail=words)
         if outcome.not_begun:
-            why = outcome.down or outcome.trouble
-            mine.filter(pk__in=outcome.not_begun).not_begun(
-                due_at=at + sending_outcome.DOWN_FOR if why else None, detail=why
+            why = outcome.down or outcome.message_trouble
+            mine.filter(pk__in=outcome.not_begun).put_back_unsent(
+                due_at=at + sending_outcome.OUTAGE_RETRY_AFTER if why else None, detail=why
             )
         wrote_to = {record.pk: next(iter(record.to), "") for record in batch.records}
         for bounced in DeliveryRecord.objects.filter(pk__in=no_mailbox, reason=Reason.BOUNCED).order_by("customer_id"):
-            suppression.hard(bounced, address=wrote_to[bounced.pk], at=at)
+            suppression.record_hard_bounce(bounced, address=wrote_to[bounced.pk], at=at)
     if outcome.dead:
         Device.objects.retire(outcome.dead, at=at)
 
 
 def recover_from_journals(*, at: datetime) -> int:
-    """Settle the batches of this machine's dead workers by their own notes; returns how many copies are in doubt."""
+    """Settle the batches of this machine's dead workers by their journals. Return how many copies are in doubt."""
     in_doubt = 0
-    for landed in journal.abandoned_batches():
+    for abandoned in journal.abandoned_batches():
         try:
-            in_doubt += settle_landed(landed, at=at)
-        except sending_outcome.LOST:
+            in_doubt += settle_abandoned_batch(abandoned, at=at)
+        except sending_outcome.DATABASE_LOST:
             raise
         except Exception:
-            # It is let go of, and its copies become uncertain with their lease; others' notes are not kept from us.
-            log.exception("what was noted of claim %s cannot be settled", landed.claim)
+            # Its copies become uncertain when their lease expires; the other journals are still read.
+            log.exception("the journal of claim %s cannot be settled", abandoned.claim)
     return in_doubt
 
 
 @retried
-def settle_landed(landed: AbandonedBatch, *, at: datetime) -> int:
-    """Settle one batch by the notes of its dead worker; returns how many copies are in doubt."""
-    mine = DeliveryRecord.objects.filter(claim=landed.claim)
-    # All of a batch were taken in hand at one moment; what went out, went out then.
+def settle_abandoned_batch(abandoned: AbandonedBatch, *, at: datetime) -> int:
+    """Settle one batch by the journal of its dead worker. Return how many copies are in doubt."""
+    mine = DeliveryRecord.objects.filter(claim=abandoned.claim)
+    # All records of a batch were claimed at one moment, which counts as the moment of sending.
     went_at = mine.values_list("taken_at", flat=True).first() or at
     with prepared() as cursor:
-        sending_batch.settle_sent(cursor, landed.taken, claim=landed.claim, at=went_at)
-        in_doubt = mine.filter(pk__in=landed.in_doubt).mark_uncertain(
-            reason=Reason.WORKER_DIED, detail="It ended while it handed this copy over."
+        settle_sent(cursor, abandoned.taken, claim=abandoned.claim, at=went_at)
+        in_doubt = mine.filter(pk__in=abandoned.in_doubt).mark_uncertain(
+            reason=Reason.WORKER_DIED, detail="It stopped while it sent this copy."
         )
-        mine.not_begun(due_at=None, detail="")
+        mine.put_back_unsent(due_at=None, detail="")
     return in_doubt
 
 
 @retried
 def expire_leases(*, at: datetime) -> int:
-    """Call uncertain what a worker took in hand and never settled; returns how many."""
-    # Nobody is waited for: a record in other hands is being settled, or comes next time.
+    """Mark claimed records as uncertain whose lease has expired. Return how many."""
+    # Locked records are skipped: they are being settled, or follow next time.
     free = DeliveryRecord.objects.abandoned(at).select_for_update(no_key=True, skip_locked=True)
     return DeliveryRecord.objects.filter(pk__in=free.values("pk")).mark_uncertain(
-        reason=Reason.WORKER_DIED, detail=f"Taken in hand more than {LEASE.seconds // 60} minutes ago and not settled."
+        reason=Reason.WORKER_DIED, detail=f"Claimed more than {LEASE.seconds // 60} minutes ago and not settled."
     )

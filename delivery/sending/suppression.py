@@ -1,4 +1,4 @@
-"""What a bounce means for who it was sent to: the record learns when, and a mailbox that is not there takes no more."""
+"""Suppression: a hard bounce marks the record, and the customer receives no more email at that address."""
 
 from datetime import datetime
 
@@ -12,11 +12,11 @@ from delivery.models import DeliveryRecord
 
 
 @retried
-def hard(record: DeliveryRecord, *, address: str, at: datetime) -> bool:
-    """Note that nobody gets mail where a record went; False where that is no news.
+def record_hard_bounce(record: DeliveryRecord, *, address: str, at: datetime) -> bool:
+    """Record that a copy bounced because its mailbox does not exist. Return False if that is known.
 
-    It is about an address: who has another one by now is not bounced. A report that comes again says the same moment,
-    and does not undo what staff, who cleared the customer's flag meanwhile, know better.
+    The bounce is about an address: a customer with another address by now is not suppressed. A repeated report has the
+    same moment, so it does not undo a flag that staff have cleared meanwhile.
     """
     is_news = Q(bounced_at=None) | Q(bounced_at__lt=at)
     rows = DeliveryRecord.objects.filter(pk=record.pk)
@@ -24,12 +24,12 @@ def hard(record: DeliveryRecord, *, address: str, at: datetime) -> bool:
     if not rows.filter(is_news).update(bounced_at=at):
         return False
     record = rows.get()
-    flag(record.customer_id, address=record.inbox or address, at=at)
+    flag_hard_bounce(record.customer_id, address=record.address or address, at=at)
     return True
 
 
-def flag(customer_id: int, *, address: str, at: datetime) -> None:
-    """Send no more mail to a customer, as long as this is their address; "" where nobody knows what it was."""
+def flag_hard_bounce(customer_id: int, *, address: str, at: datetime) -> None:
+    """Suppress email to a customer as long as this is their address; "" if the address is unknown."""
     found = Customer.objects.filter(pk=customer_id, has_hard_bounced=False)
     if address:
         found = found.filter(email=lower_case(address.strip()))

@@ -1,7 +1,7 @@
-"""One pace for all workers of a channel, kept in its row (`Pace`).
+"""Throttle: one rate for all workers of a channel, stored in its row (`Pace`).
 
-Whoever is about to claim takes a few places in the line of what may go, each a moment of the database's clock, which
-all machines share. A channel without limits has no line, and its workers never touch a row they would wait for.
+Before a claim a worker reserves a few slots, each a moment by the database's clock, which all machines share. A
+channel without limits has no row, so its workers never wait for one.
 """
 
 import time
@@ -14,46 +14,49 @@ from django.db import connection, transaction
 from audiences.models import Workspace
 from delivery.models import Pace
 
-# In seconds. How much of a worker's time one taking is for; how far ahead the line may be; what may be made up for.
+# In seconds: the work that one reservation covers; how far ahead slots may be reserved; how much lost time is made up.
 SHARE, AHEAD, CATCH_UP = 0.25, 1.0, 0.1
-A_MOMENT, A_WHILE = 0.05, 0.5
+SLOT_POLL_INTERVAL, MAX_WAIT_PER_CALL = 0.05, 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Slots:
-    """Places in the line: how many, and when each is due by this process's own clock."""
+    """Reserved slots: how many, and when each is due by this process's own clock."""
 
     count: int
     first: float = 0.0
     every: float = 0.0
-    # The day they are counted in.
+    # The day whose limit they count against.
     day: date | None = None
 
     def wait(self, place: int, *, unless: Callable[[], bool]) -> None:
-        """Wait until a place is due, or there is no more reason to."""
+        """Wait until a slot is due, or until `unless()` is true."""
         due = self.first + place * self.every
         while (left := due - time.monotonic()) > 0 and not unless():
-            time.sleep(min(left, A_MOMENT))
+            time.sleep(min(left, SLOT_POLL_INTERVAL))
 
 
-def limits() -> dict[str, Pace]:
-    """The channels that anything holds back."""
+def load_limits() -> dict[str, Pace]:
+    """Return the channels that have a limit."""
     return {pace.channel: pace for pace in Pace.objects.all() if pace.is_limited}
 
 
-def used_up(*, at: datetime) -> set[str]:
-    """The channels whose warm-up lets nothing more go on this day."""
+def exhausted_channels(*, at: datetime) -> set[str]:
+    """Return the channels whose warm-up limit for this day is used up."""
     day = day_of(at)
     return {pace.channel for pace in Pace.objects.all() if pace.left_on(day) == 0}
 
 
 def day_of(at: datetime) -> date:
-    """The workspace's calendar day."""
+    """Return the workspace's calendar day."""
     return at.astimezone(Workspace.current().tz).date()
 
 
 def acquire(channel: str, *, wanted: int, at: datetime) -> Slots | None:
-    """Take up to so many places in the line; none where it is too long for a while, None where the day is used up."""
+    """Reserve up to `wanted` slots. Return None if the limit of the day is used up.
+
+    Returns no slots if all workers together are too far ahead; its `wait` then says for how long.
+    """
     day = day_of(at)
     with transaction.atomic():
         pace = Pace.objects.select_for_update().filter(pk=channel).first()
@@ -69,12 +72,12 @@ def acquire(channel: str, *, wanted: int, at: datetime) -> Slots | None:
         else:
             rate = float(pace.per_second)
             every = timedelta(seconds=1 / rate)
-            # At this rate no line is longer: what was taken at a slower one, or by a clock that was ahead, is let go.
+            # Slots reserved at a slower rate, or by a clock that was ahead, may lie further ahead: they are dropped.
             longest = now + timedelta(seconds=AHEAD) + max(every, timedelta(seconds=SHARE))
             first = min(longest, max(pace.next_at or now, now - timedelta(seconds=CATCH_UP)))
             if (too_long := (first - now).total_seconds() - AHEAD) > 0:
                 Pace.objects.filter(pk=channel, next_at__gt=first).update(next_at=first)
-                return Slots(0, time.monotonic() + min(too_long, A_WHILE))
+                return Slots(0, time.monotonic() + min(too_long, MAX_WAIT_PER_CALL))
             count = min(count, max(1, int(rate * SHARE)))
         taken = pace.taken_today if pace.day == day else 0
         Pace.objects.filter(pk=channel).update(next_at=first + count * every, day=day, taken_today=taken + count)
@@ -82,7 +85,7 @@ def acquire(channel: str, *, wanted: int, at: datetime) -> Slots | None:
 
 
 def release(channel: str, *, places: Slots, unused: int) -> None:
-    """Give back the places that nothing came for."""
+    """Give back slots that were not used."""
     if not unused:
         return
     with transaction.atomic():
@@ -96,7 +99,7 @@ def release(channel: str, *, places: Slots, unused: int) -> None:
 
 
 def database_clock() -> datetime:
-    """The moment by the database's clock, not that of the transaction."""
+    """Return the current moment by the database's clock, not the start of the transaction."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT clock_timestamp()")
         return cursor.fetchone()[0]

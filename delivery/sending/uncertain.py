@@ -1,6 +1,6 @@
-"""What is uncertain is settled by staff, who may ask the customer, or by a provider's proof; never by the machine.
+"""Uncertain records: settled by staff, who may ask the customer, or by a provider's proof; never automatically.
 
-Who did it, and to how many, is the caller's to log. A proof may come twice, late, or before anybody asked for it.
+The caller logs who settled how many. A proof may come twice, late, or before it is needed.
 """
 
 from dataclasses import dataclass
@@ -16,14 +16,14 @@ from delivery import locks, rendering
 from delivery.models import DeliveryRecord, DeviceCopy, Reason, Status
 from messaging.models import RUNNING, Channel, State
 
-# Where a copy may be sent again: what has ended has ended.
+# States of a message whose copies may be sent again.
 MAY_GO_AGAIN = (*RUNNING, State.PAUSED)
 IN_DOUBT = (Status.UNCERTAIN, Status.SENDING)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """What staff can look for in a provider's or a mail server's own log."""
+    """Facts that staff can look up in the log of a provider or mail server."""
 
     to: str
     message_id: str
@@ -34,18 +34,18 @@ class Evidence:
 
 
 class Proof(StrEnum):
-    """What a provider says of a copy it was given."""
+    """A provider's statement about a copy."""
 
     TAKEN = "taken"
     BOUNCED = "bounced"
     REFUSED = "refused"
 
 
-def evidence(record: DeliveryRecord) -> Evidence:
-    """What is known of a record nobody can know of."""
+def evidence_of(record: DeliveryRecord) -> Evidence:
+    """Return what staff can look up about an uncertain record."""
     is_email = record.message.channel == Channel.EMAIL
     return Evidence(
-        to=record.inbox or (record.customer.email or "" if is_email else ""),
+        to=record.address or (record.customer.email or "" if is_email else ""),
         message_id=rendering.message_id(record.pk) if is_email else "",
         provider_id=record.provider_id,
         taken_at=record.taken_at,
@@ -55,18 +55,18 @@ def evidence(record: DeliveryRecord) -> Evidence:
 
 
 def mark_as_sent(records: QuerySet[DeliveryRecord], *, at: datetime) -> list[int]:
-    """Call uncertain ones sent, as of when they were taken in hand; returns those that were."""
+    """Mark uncertain records as sent at the moment of their claim. Return their keys."""
     return mark_records_sent(records.filter(status=Status.UNCERTAIN), at=at)
 
 
 @retried
 def send_again(records: QuerySet[DeliveryRecord], *, at: datetime) -> list[int]:
-    """Have uncertain ones wait again, as if never begun, but for those of messages that have ended; returns them."""
+    """Put uncertain records back in the queue, except those of messages that have ended. Return their keys."""
     found = records.filter(status=Status.UNCERTAIN, message__state__in=MAY_GO_AGAIN)
     pks = list(found.select_for_update(no_key=True, of=("self",)).order_by("pk").values_list("pk", flat=True))
     DeviceCopy.objects.filter(record__in=pks, taken=False).delete()
     DeliveryRecord.objects.filter(pk__in=pks).update(
-        status=Status.WAITING, reason=Reason.QUEUED, detail="", due_at=at, claim=None, inbox=None, attempts=0
+        status=Status.WAITING, reason=Reason.QUEUED, detail="", due_at=at, claim=None, address=None, attempts=0
     )
     return pks
 
@@ -75,14 +75,14 @@ def send_again(records: QuerySet[DeliveryRecord], *, at: datetime) -> list[int]:
 def settle_by_proof(
     record: DeliveryRecord, *, proof: Proof, at: datetime, provider_id: str = "", words: str = ""
 ) -> bool:
-    """Settle a record that is uncertain, or still held by a worker that may be dead; False where nothing was open.
+    """Settle a record that is uncertain, or claimed by a worker that may be dead. False if it is settled already.
 
-    A bounce proves that it was taken, so it is sent and bounced. What is settled already keeps its status, and learns
-    of a bounce: proofs come in any order.
+    A bounce proves that the copy was accepted, so the record is sent and bounced. A settled record keeps its status and
+    only records the bounce: proofs come in any order.
     """
     one = DeliveryRecord.objects.filter(pk=record.pk)
     locks.lock_customers_of(one)
-    # Until the lease is over the worker may be about to say the same, and finds it said.
+    # Until the lease expires the worker may settle it too, and then finds it settled.
     open_ = list(one.filter(status__in=IN_DOUBT).select_for_update(no_key=True).values_list("pk", flat=True))
     if open_ and proof is Proof.REFUSED:
         one.update(
@@ -99,7 +99,7 @@ def settle_by_proof(
 
 @retried
 def mark_records_sent(records: QuerySet[DeliveryRecord], *, at: datetime) -> list[int]:
-    """Call these sent, as of when they were taken in hand, and their customers contacted then."""
+    """Mark records as sent at the moment of their claim, and their customers as contacted then."""
     chosen = DeliveryRecord.objects.filter(pk__in=list(records.values_list("pk", flat=True)))
     locks.lock_customers_of(chosen)
     open_ = records.filter(pk__in=chosen).select_for_update(no_key=True, of=("self",)).order_by("pk")

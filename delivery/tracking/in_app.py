@@ -37,10 +37,10 @@ def link_of(record: DeliveryRecord, *, led_to: str) -> Link | None:
     """The link of a copy that led there; None where none did, whatever the page says."""
     if record.version is None or not led_to:
         return None
-    rendering.keep_links(rendering.copy_of(record.version, channel=record.message.channel))
+    rendering.store_links(rendering.copy_of(record.version, channel=record.message.channel))
     for link in Link.objects.filter(version=record.version).order_by("number"):
         try:
-            if content.link_destination(link.address, record.filled) == led_to:
+            if content.link_destination(link.address, record.variables) == led_to:
                 return link
         except content.ContentError:
             continue

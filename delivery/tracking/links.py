@@ -51,7 +51,7 @@ def follow(token: str, number: int, *, who: VisitorKind, at: datetime) -> str | 
     if link is None:
         return None
     try:
-        address = content.link_destination(link.address, record.filled)
+        address = content.link_destination(link.address, record.variables)
     except content.ContentError:
         return None
     # Apple Mail loads pictures by itself, and no links: what says no more of itself there is no browser.

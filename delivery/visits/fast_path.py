@@ -72,7 +72,7 @@ def read_claimed_identity(
 
     `company` is the company_id that the page names for this visit.
     """
-    live = live_messages.kept(database=connection.settings_dict["NAME"])
+    live = live_messages.cached_live_messages(database=connection.settings_dict["NAME"])
     if live is None or not is_proved(live.identity):
         return None
     try:
@@ -119,7 +119,7 @@ def update_known_customer(expected: ClaimedIdentity, *, at: datetime, lock_timeo
     if changes is None:
         raise NeedsFullVisit
     write_customer_changes(customer, changes, at=at)
-    cap = Limit.of(most, days)
+    cap = Limit.from_settings(most, days)
     return Arrival(customer, companies.get(expected.company or ""), live, cap, frozenset(had or ()))
 
 

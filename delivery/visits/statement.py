@@ -16,7 +16,7 @@ from django.db import connection
 from psycopg.sql import Literal
 
 from audiences.compiler import COMPANY_OF_PAIR, PLACEHOLDER
-from delivery.eligibility.conditions import has_left
+from delivery.eligibility.conditions import has_left_sql
 from delivery.eligibility.live_messages import Live, LiveMessages
 from delivery.models import IN_AN_INBOX, Conversation, Reason, Status
 from messaging.models import Channel
@@ -51,7 +51,7 @@ def raw_cursor() -> psycopg.RawCursor[Any]:
     return psycopg.RawCursor(connection.connection)
 
 
-RECORD_COLUMNS = "r.id, r.sent_at, r.message_id, r.version_id, r.company_id, r.filled"
+RECORD_COLUMNS = "r.id, r.sent_at, r.message_id, r.version_id, r.company_id, r.variables"
 # From the values of all variables, those that one message uses.
 MESSAGE_VARIABLES = (
     "coalesce((SELECT jsonb_object_agg(v.key, v.value) FROM jsonb_each(%(values)s::jsonb) v"
@@ -77,7 +77,7 @@ FREQUENCY_CAP = (
     " coming AS MATERIALIZED (SELECT w.message_id, count(*)::int AS copies,"
     " row_number() OVER (ORDER BY min(w.id)) AS place FROM delivery_deliveryrecord w"
     " WHERE w.customer_id = %(customer)s::bigint AND w.message_id = ANY(%(came)s::bigint[])"
-    f" AND w.status = '{Status.WAITING}' AND w.reason = '{Reason.VISIT}' AND NOT {has_left('w')}"
+    f" AND w.status = '{Status.WAITING}' AND w.reason = '{Reason.VISIT}' AND NOT {has_left_sql('w')}"
     " GROUP BY w.message_id),"
     # Recursive: a message with too many copies leaves the room to the messages after it.
     " tried AS (SELECT 0::bigint AS place, 0 AS taken, NULL::bigint AS message_id, 0 AS copies"
@@ -91,7 +91,7 @@ FREQUENCY_CAP = (
     " due_at = CASE WHEN r.capped_since IS NULL THEN r.due_at END"
     " WHERE (SELECT fresh FROM asked) AND r.customer_id = %(customer)s::bigint"
     f" AND r.message_id = ANY(%(came)s::bigint[]) AND r.status = '{Status.WAITING}' AND r.reason = '{Reason.VISIT}'"
-    f" AND r.message_id NOT IN (SELECT message_id FROM fits) AND NOT {has_left()}"
+    f" AND r.message_id NOT IN (SELECT message_id FROM fits) AND NOT {has_left_sql()}"
     " AND (r.capped_since IS NULL OR r.capped_since <= %(give_up_before)s::timestamptz))"
 )
 # With a cap and without one: the room left for new matches, and the waiting messages that are shown now.
@@ -104,7 +104,7 @@ IS_SHOWN_NOW = {True: "IN (SELECT message_id FROM fits)", False: "= ANY(%(came)s
 INSERT_NEW_RECORDS = (
     "made AS (INSERT INTO delivery_deliveryrecord AS r (message_id, version_id, customer_id, company_id, status,"
     " reason, due_at, sent_at, matched_at, judged_last_seen_at, judged_company_last_seen_at, detail, attempts,"
-    " provider_id, filled)"
+    " provider_id, variables)"
     " SELECT message_id, CASE WHEN in_app THEN m.version_id END, customer_id, company_id,"
     f" CASE WHEN in_app THEN '{Status.SENT}' ELSE '{Status.WAITING}' END,"
     f" CASE WHEN in_app THEN '' WHEN opening IS NULL THEN '{Reason.QUEUED}' ELSE '{Reason.WINDOW}' END,"
@@ -130,14 +130,14 @@ REQUEUE_WITHDRAWN = (
 )
 SHOW_WAITING = (
     f"came AS (UPDATE delivery_deliveryrecord r SET status = '{Status.SENT}', sent_at = %(now)s::timestamptz,"
-    f" reason = '', version_id = m.version_id, filled = {MESSAGE_VARIABLES.format(message='m.id')}"
+    f" reason = '', version_id = m.version_id, variables = {MESSAGE_VARIABLES.format(message='m.id')}"
     " FROM messaging_message m"
     " WHERE %(visiting)s::boolean AND (SELECT fresh FROM asked)"
     " AND m.id = r.message_id AND m.state IN ('live', 'sampled')"
     # A locked record is being withdrawn by another transaction.
     " AND r.id IN (SELECT w.id FROM delivery_deliveryrecord w WHERE w.customer_id = %(customer)s::bigint"
     f" AND w.status = '{Status.WAITING}' AND w.reason = '{Reason.VISIT}' FOR NO KEY UPDATE SKIP LOCKED)"
-    f" AND (m.to_customer_id = r.customer_id OR m.id {{comes}}) AND NOT {has_left()}"
+    f" AND (m.to_customer_id = r.customer_id OR m.id {{comes}}) AND NOT {has_left_sql()}"
     f" RETURNING {RECORD_COLUMNS})"
 )
 # A record that would be shown now is skipped if the customer is no longer in the company it is about (behaviour 4.15).
@@ -149,7 +149,7 @@ SKIP_OTHER_COMPANIES = (
     " AND r.id IN (SELECT w.id FROM delivery_deliveryrecord w WHERE w.customer_id = %(customer)s::bigint"
     f" AND w.status = '{Status.WAITING}' AND w.reason = '{Reason.VISIT}' AND w.company_id IS NOT NULL"
     " FOR NO KEY UPDATE SKIP LOCKED)"
-    f" AND (m.to_customer_id = r.customer_id OR m.id = ANY(%(came)s::bigint[])) AND {has_left()})"
+    f" AND (m.to_customer_id = r.customer_id OR m.id = ANY(%(came)s::bigint[])) AND {has_left_sql()})"
 )
 # Each message that is shown for the first time opens a conversation.
 FIRST_SHOWN = "SELECT * FROM made WHERE sent_at IS NOT NULL UNION ALL SELECT * FROM came"
@@ -162,7 +162,7 @@ MOVE_LAST_SEEN = (
 )
 RESULT = (
     "SELECT asked.fresh, found.id, found.sent_at, found.is_new, found.message_id, found.version_id, found.company_id,"
-    " found.filled, m.format, s.name, m.to_customer_id IS NOT NULL, begun.id FROM asked LEFT JOIN ("
+    " found.variables, m.format, s.name, m.to_customer_id IS NOT NULL, begun.id FROM asked LEFT JOIN ("
     "SELECT *, TRUE AS is_new FROM made"
     " UNION ALL SELECT *, TRUE FROM again"
     " UNION ALL SELECT *, TRUE FROM came"

@@ -19,7 +19,7 @@ from audiences.locks import Lock
 from audiences.models import Company, Customer, Topic, Workspace
 from audiences.transactions import retried
 from audiences.webhook_outbox import announce
-from delivery import rendering
+from delivery import process, rendering
 from delivery.channels.in_app import Shown
 from delivery.eligibility import live_messages
 from delivery.eligibility.frequency_cap import GIVE_UP_AFTER, Limit
@@ -152,7 +152,7 @@ def check_user(user_id: str, *, at: datetime, then: Callable[[], object] | None 
 @retried
 def check_one(by: str, key: object, *, at: datetime, then: Callable[[], object] | None) -> Customer | None:
     with statement.raw_cursor() as cursor:
-        known = live_messages.kept(database=connection.settings_dict["NAME"])
+        known = live_messages.cached_live_messages(database=connection.settings_dict["NAME"])
         values = [at, key, at - CHECK_INTERVAL, Lock.VISITS, LOCK_TIMEOUT, known.keys if known else []]
         cursor.execute(CHECK_STATEMENTS[by], values, prepare=True)
         row = cursor.fetchone()
@@ -213,7 +213,7 @@ def lock_customer(customer: Customer, *, lock_timeout: str) -> tuple[LiveMessage
     customer.last_seen_at, customer.session_started_at = last_seen_at, started_at
     customer.session_count, customer.first_seen_at = sessions, first_seen_at
     live = live_messages.live_messages(generation=generation, database=connection.settings_dict["NAME"])
-    return live, Limit.of(most, days)
+    return live, Limit.from_settings(most, days)
 
 
 def newest_live_messages() -> LiveMessages:
@@ -299,14 +299,16 @@ def fill_variables(unfilled: Sequence[tuple[Row, Copy]], *, customer: Customer) 
         row.pk: rendering.variable_values(copy.names, customer=customer, company=companies.get(row.company or 0))
         for row, copy in unfilled
     }
-    DeliveryRecord.objects.bulk_update([DeliveryRecord(pk=pk, filled=it) for pk, it in filled.items()], ["filled"])
+    DeliveryRecord.objects.bulk_update(
+        [DeliveryRecord(pk=pk, variables=it) for pk, it in filled.items()], ["variables"]
+    )
     return filled
 
 
 def copy_of(row: Row) -> Copy:
     """Return the content of a record's message, cached in the process."""
     assert row.version is not None  # noqa: S101 - what was sent has one
-    kept = rendering.KEPT.get((row.version, False))
+    kept = process.renderings.get((row.version, False))
     return kept or rendering.copy_of(MessageVersion.objects.get(pk=row.version), channel=Channel.IN_APP)
 
 

@@ -65,13 +65,13 @@ def alone() -> Iterator[bool]:
 def tell_all(*, clock: Clock, until: datetime) -> int:
     """Tell what is due, a few at a time; what is left of an address that fails waits a little."""
     total = 0
-    while clock() < until and not shutdown.asked():
+    while clock() < until and not shutdown.is_requested():
         batch = claim(at=clock())
         if not batch:
             break
         failing: set[int] = set()
         for notification in batch:
-            if notification.subscription_id in failing or shutdown.asked():
+            if notification.subscription_id in failing or shutdown.is_requested():
                 # It would most likely fail too, or somebody waits for this worker to end: no try is used up.
                 put_back(notification, at=clock())
                 continue

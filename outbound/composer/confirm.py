@@ -49,7 +49,7 @@ def count_recipients(message: Message, asked: PostedCounts, *, at: datetime) -> 
     Return an estimate if an exact count is slow and the page's count is close to it: then the launch itself counts.
     """
     try:
-        found = forecast.forecast_soon(message, at=at, within=COUNT_WITHIN)
+        found = forecast.forecast_within(message, at=at, within=COUNT_WITHIN)
         return found if found.exact or is_close_to_review(found, asked) else forecast.forecast(message, at=at)
     except RuleError:
         return None

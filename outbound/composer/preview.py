@@ -80,7 +80,7 @@ def render_copy(
 ) -> tuple[frozenset[str], content.Rendered]:
     """Return the used variables and the rendered copy; raise ContentError if the content is invalid."""
     assert message.version is not None  # noqa: S101 - a previewed message has one
-    copy = rendering.compiled(message.version, channel=message.channel, layout=message.layout)
+    copy = rendering.compile_copy(message.version, channel=message.channel, layout=message.layout)
     known = known_variables(copy.names, customer=customer, company=company)
     unknown = {name: Missing(name) for name in copy.names - known.keys()} if mark else {}
     values = {**known, **unknown, content.UNSUBSCRIBE_URL: f"{settings.PUBLIC_URL}/"}

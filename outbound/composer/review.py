@@ -88,7 +88,7 @@ def review(message: Message, *, at: datetime, problems: list[str], within: timed
         found.per_company = message.goes_per_company
         found.sentences.insert(2, ONCE_PER_COMPANY if found.per_company else ONCE)
         forecast = (
-            matching_forecast.forecast_soon(message, at=at, within=within)
+            matching_forecast.forecast_within(message, at=at, within=within)
             if within
             else matching_forecast.forecast(message, at=at)
         )

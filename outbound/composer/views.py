@@ -305,7 +305,7 @@ def confirm(
 
 def launch_progress(request: HttpRequest, message: Message) -> HttpResponse:
     """Render the progress of a launch; once it is done, reload the page."""
-    context = {"original": message, "at": timezone.now(), "how_far": launch_job.how_far(message)}
+    context = {"original": message, "at": timezone.now(), "how_far": launch_job.launch_progress(message)}
     answer = render(request, "outbound/composer/launching.html", context)
     if message.launching_at is None:
         answer["HX-Redirect"] = message_url(message)

@@ -15,7 +15,7 @@ from django.http import QueryDict
 from django.utils import timezone
 
 from delivery.models import Conversation, ConversationPart, PartType
-from delivery.models.conversation import WORDS
+from delivery.models.conversation import SEARCH_VECTOR
 from messaging.content.plain_text import html_to_text
 from outbound.console.lookups import teammate_name
 from outbound.console.search import MAX_CHARACTERS, MAX_WORDS, TOO_LONG, is_too_long
@@ -209,8 +209,8 @@ def search_rows(rows: Rows, search: str) -> Rows:
     words = re.findall(r"[^\W_]+", search)[:MAX_INDEXED_WORDS]
     if words:
         query = SearchQuery(" & ".join(f"'{word}':*" for word in words), config="simple", search_type="raw")
-        comments = ConversationPart.objects.exclude(body="").annotate(words=WORDS).filter(words=query)
-        opened = Conversation.objects.exclude(body="").annotate(words=WORDS).filter(words=query)
+        comments = ConversationPart.objects.exclude(body="").annotate(words=SEARCH_VECTOR).filter(words=query)
+        opened = Conversation.objects.exclude(body="").annotate(words=SEARCH_VECTOR).filter(words=query)
         # A union, because PostgreSQL uses no index for the combined condition.
         found = found.union(comments.values("conversation"), opened.values("pk"))
     return rows.filter(pk__in=found)

@@ -99,7 +99,7 @@ def opening_context(conversation: Conversation) -> dict[str, Any]:
 def render_for_staff(record: DeliveryRecord) -> tuple[str, SafeString]:
     """Return the subject and text of a message as rendered for the customer."""
     try:
-        rendered = rendering.as_read(record)
+        rendered = rendering.render_sent_copy(record)
     except ContentError:
         rendered = None
     if rendered is None:

@@ -89,7 +89,7 @@ class DeliveryRecordAdmin(uncertain.UncertainPages):
             chip=status_chip(record),
             meaning=STATUS_WORDS[Status(record.status)],
             moments=moments(record),
-            evidence=uncertain_records.evidence(record) if record.status == Status.UNCERTAIN else None,
+            evidence=uncertain_records.evidence_of(record) if record.status == Status.UNCERTAIN else None,
             may_settle=request.user.has_perm(uncertain.PERMISSION),
             **as_read_by_customer(record),
         )
@@ -121,6 +121,6 @@ def moments(record: DeliveryRecord) -> list[tuple[str, datetime]]:
 def as_read_by_customer(record: DeliveryRecord) -> dict[str, Any]:
     """Return the copy as the customer received it, or the reason why it cannot be shown."""
     try:
-        return {"copy": rendering.as_read(record), "cannot_show": ""}
+        return {"copy": rendering.render_sent_copy(record), "cannot_show": ""}
     except content.ContentError as wrong:
         return {"copy": None, "cannot_show": str(wrong)}

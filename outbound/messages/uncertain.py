@@ -73,7 +73,7 @@ class UncertainPages(ReadOnlyAdmin):
             title="Uncertain",
             crumb="Uncertain",
             message=message,
-            rows=[(record, uncertain_records.evidence(record)) for record in shown],
+            rows=[(record, uncertain_records.evidence_of(record)) for record in shown],
             total=rows.count(),
             older=shown[-1].pk if len(found) > PAGE_SIZE else None,
             may_settle=request.user.has_perm(PERMISSION),
@@ -109,7 +109,7 @@ class UncertainPages(ReadOnlyAdmin):
                 copies = counted(count, "uncertain copy", "uncertain copies")
                 self.note(request, message, f"{verdict.logged}: {copies}")
             if verb == "again":
-                transaction.on_commit(tasks.nudge)
+                transaction.on_commit(tasks.enqueue_dispatch)
             return pks, done
 
         pks, done = settle()

@@ -113,7 +113,7 @@ class CustomAttributeAdmin(refused_names.RefusedNamesPages):
                 )
                 words = change_text("Kind", KIND_NAMES[Kind(attribute.kind)], KIND_NAMES[to])
                 self.note(request, attribute, f"{words}, by a worker")
-                transaction.on_commit(lambda: tasks.nudge_kind(change.pk))
+                transaction.on_commit(lambda: tasks.enqueue_kind_change(change.pk))
         except attribute_kinds.ChangeInProgress:
             messages.error(request, f"“{attribute.name}” is already being changed.")
             return False

@@ -204,7 +204,7 @@ def cancel_import(admin: ConsoleAdmin, request: HttpRequest, job: Import) -> Non
 def start_job(job: Import) -> None:
     """Process the file for a second; a worker continues if that is not enough."""
     if csv_import.continue_import(job.pk, clock=timezone.now, until=timezone.now() + TIME_IN_REQUEST):
-        tasks.nudge_import(job.pk)
+        tasks.enqueue_import(job.pk)
 
 
 ACTIONS = {"check": check_file, "write": write_customers, "cancel": cancel_import}

@@ -338,7 +338,7 @@ def display_value(value: Any, kind: Kind | None) -> Any:
 def as_row(record: DeliveryRecord) -> dict[str, Any]:
     """Return the template context of a delivery record, with the beginning of its rendered text."""
     try:
-        copy = rendering.as_read(record)
+        copy = rendering.render_sent_copy(record)
     except content.ContentError:
         copy = None
     text = " ".join(copy.text.split()) if copy else ""
@@ -371,5 +371,6 @@ def display_metadata(value: Any) -> str:
 
 
 def conversations(customer: Customer) -> list[Conversation]:
-    rows = Conversation.objects.of(customer).select_related("record__message").prefetch_related("parts__teammate")
+    rows = Conversation.objects.of_customer(customer)
+    rows = rows.select_related("record__message").prefetch_related("parts__teammate")
     return list(rows.order_by("-updated_at")[:MOST_CONVERSATIONS])

@@ -153,17 +153,17 @@ def send_once(
         return
     record = form.send(customer, by=teammate(request), key=key, at=timezone.now())
     admin.note(request, customer, f"Sent a message: “{record.message}”")
-    transaction.on_commit(tasks.nudge)
+    transaction.on_commit(tasks.enqueue_dispatch)
 
 
 def send_options(customer: Customer) -> list[dict[str, str]]:
     """Return the ways to send, each with the reason why it is unavailable or a warning. Push needs a device."""
     found = []
     for way, label in LABELS.items():
-        reason = direct.unreachable(customer, channel=WAYS[way][0])
+        reason = direct.unreachable_reason(customer, channel=WAYS[way][0])
         if way == PUSH and reason:
             continue
-        why_not = direct.WHY_NOT[reason].format(customer=customer) if reason else ""
+        why_not = direct.UNREACHABLE_ERRORS[reason].format(customer=customer) if reason else ""
         warns = way == EMAIL and customer.unsubscribed_from_emails and not why_not
         warning = (
             f"{customer} unsubscribed from emails. Write only if they would want to receive this email."

@@ -13,7 +13,7 @@ from django.utils.timesince import timesince, timeuntil
 
 from audiences.rules import Group, Kind, Rule
 from delivery.eligibility import explain
-from delivery.eligibility.explain import Case, Explanation, Judged, Verdict
+from delivery.eligibility.explain import Case, EvaluatedNode, Explanation, Verdict
 from delivery.models import Reason
 from messaging import delivery_window
 from messaging.models import Channel, Message, SendType, State
@@ -226,7 +226,7 @@ def as_card(explained: Explanation, case: Case, *, names: Names, owners: dict[in
     }
 
 
-def rule_lines(judged: Judged, *, names: Names, owners: dict[int, str], depth: int) -> Iterator[dict[str, Any]]:
+def rule_lines(judged: EvaluatedNode, *, names: Names, owners: dict[int, str], depth: int) -> Iterator[dict[str, Any]]:
     """Yield the lines of a group: each rule in words, whether it is met, and the customer's current value."""
     assert isinstance(judged.node, Group)  # noqa: S101 - only groups have lines
     word = "and" if judged.node.match == "all" else "or"

@@ -26,8 +26,8 @@ from outbound.console.change_message import ChangeLogAdmin
 
 def recheck_frequency_cap() -> None:
     """Recheck the records that wait for the frequency cap, after the cap was changed."""
-    if frequency_cap.ask_again(at=timezone.now()):
-        tasks.nudge()
+    if frequency_cap.recheck_capped_records(at=timezone.now()):
+        tasks.enqueue_dispatch()
 
 
 class WorkspaceForm(forms.ModelForm):

@@ -18,8 +18,7 @@ from django.contrib.auth.models import User
 from django.test import Client
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
-from delivery import schedule
-from delivery.sending import batch
+from delivery import process, schedule
 
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
 ARGUMENTS = [
@@ -154,7 +153,7 @@ def post(settings) -> Iterator[Post]:
     settings.EMAIL_HOST_USER = settings.EMAIL_HOST_PASSWORD = ""
     settings.EMAIL_USE_TLS = settings.EMAIL_USE_SSL = False
     yield kept
-    batch.close_channels()
+    process.close_channels()
     loop.call_soon_threadsafe(loop.stop)
     thread.join(5)
 

@@ -332,7 +332,7 @@ def test_preview_frames_use_the_messages_own_style(console, live_server, size):
 def test_progress_of_a_large_launch_survives_a_failed_request(console, live_server):
     CustomerFactory(email="ada@acme.example")
     message = MessageFactory(one_off=True)
-    launch_job.ask_for(message, at=timezone.now())
+    launch_job.request_launch(message, at=timezone.now())
     page = console
     looks = []
 

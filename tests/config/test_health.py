@@ -203,7 +203,7 @@ def test_nobody_else_reads_it(client, measured, given):
 def test_without_a_token_there_is_no_such_page_and_nothing_is_measured(client, settings, tmp_path):
     settings.METRICS_TOKEN, settings.METRICS_DIR = "", str(tmp_path)
 
-    metrics.took("match", 0.0, 1)
+    metrics.observe_duration("match", 0.0, 1)
 
     assert client.get("/metrics").status_code == 404
     assert list(tmp_path.iterdir()) == []
@@ -214,9 +214,9 @@ def test_what_a_process_measured_is_forgotten_a_day_after_its_end(measured, tmp_
     for path in (gone, here):
         path.touch()
 
-    metrics.forget_dead(now=gone.stat().st_mtime + 3600)
+    metrics.delete_dead_process_files(now=gone.stat().st_mtime + 3600)
     assert gone.exists()
-    metrics.forget_dead(now=gone.stat().st_mtime + 25 * 3600)
+    metrics.delete_dead_process_files(now=gone.stat().st_mtime + 25 * 3600)
     assert (gone.exists(), here.exists()) == (False, True)
 
 

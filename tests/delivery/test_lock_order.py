@@ -1,8 +1,8 @@
-"""Whatever happens to one customer at the same moment, nobody deadlocks, and nothing of it is lost (behaviour 4.19).
+"""Lock order: no two paths for one customer deadlock, and no update is lost (behaviour 4.19).
 
-Each pair of paths is led into each other: while a third transaction holds the row of a customer, the first path runs
-until it waits or ends, then the second does, then the row is let go. A path that locks a record before the customer
-deadlocks with one that does it the other way round.
+Each pair of paths is made to collide: while a third transaction holds the row of a customer, the first path runs until
+it waits or ends, then the second does, then the row is released. A path that locks a record before the customer
+deadlocks with one that locks them the other way round.
 """
 
 import time
@@ -50,7 +50,7 @@ NUMBERS = count(1)
 
 @dataclass
 class Scene:
-    """The messages that all records are of; made once."""
+    """The messages of all records; created once."""
 
     sent: Message
     sending: Message
@@ -63,7 +63,7 @@ class Scene:
 
 @dataclass
 class World:
-    """A lead and the user they turn out to be, who both got a copy of each message."""
+    """A lead and the user they turn out to be, each with a copy of every message."""
 
     scene: Scene
     lead: Customer
@@ -106,7 +106,7 @@ def make_world(scene: Scene) -> World:
     world = World(scene, people["lead"], people["user"], {"sending": uuid4(), "refused": uuid4()})
     in_hand = {"status": Status.SENDING, "leased_until": LATER, "taken_at": AT}
     facts = {
-        "sent": {"status": Status.SENT, "sent_at": AT, "filled": {"name": "Ann"}},
+        "sent": {"status": Status.SENT, "sent_at": AT, "variables": {"name": "Ann"}},
         "sending": {**in_hand, "claim": world.claims["sending"]},
         "refused": {**in_hand, "claim": world.claims["refused"]},
         "uncertain": {"status": Status.UNCERTAIN, "taken_at": AT},
@@ -124,7 +124,7 @@ def make_world(scene: Scene) -> World:
 
 
 def survivor(world: World) -> Customer:
-    """Whom the lead's records belong to now."""
+    """Return the customer that owns the lead's records now."""
     return world.record("sent", world.lead).customer
 
 
@@ -192,7 +192,7 @@ def claim(world: World) -> None:
 
 def withdraw(world: World) -> None:
     with transaction.atomic():
-        locks.hold_back_batches_and_rounds(world.scene.due)
+        locks.block_batches_and_rounds(world.scene.due)
         lifecycle.withdraw_stopped(world.scene.due)
 
 
@@ -231,7 +231,7 @@ GATES: dict[str, Callable[[World], Any]] = {
 
 
 class Session:
-    """A thread with a connection of its own."""
+    """A thread with its own connection."""
 
     def __init__(self) -> None:
         self.thread = ThreadPoolExecutor(1)
@@ -251,7 +251,7 @@ class Session:
             return cursor.fetchone()[0]
 
     def end(self) -> None:
-        """Close the connection; what the server counted of it is there once its process is gone."""
+        """Close the connection; its statistics appear once its process has ended."""
         if self.pid:
             self.run(lambda: connection.close()).result()
             self.thread.shutdown()
@@ -279,7 +279,7 @@ def sessions(transactional_db) -> Iterator[tuple[Session, Session]]:
 
 
 def deadlocks() -> int:
-    """How many there were in this database."""
+    """Return the number of deadlocks in this database."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()")
         return cursor.fetchone()[0]

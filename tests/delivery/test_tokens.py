@@ -1,4 +1,4 @@
-"""Tokens in links: sealed, mute, endless, and good after the key was changed."""
+"""Tokens in links: opaque, without expiry, and valid after a change of the key."""
 
 import pytest
 
@@ -7,14 +7,14 @@ from delivery import tokens
 
 @pytest.mark.parametrize("numbers", [(1,), (2**63 - 1,), (7, 8), (0, 0, 0, 0)])
 def test_a_token_reads_as_it_was_made(numbers):
-    token = tokens.make(*numbers, purpose="unsubscribe")
+    token = tokens.make_token(*numbers, purpose="unsubscribe")
 
     assert tokens.read_token(token, purpose="unsubscribe", numbers=len(numbers)) == numbers
-    assert token == tokens.make(*numbers, purpose="unsubscribe")
+    assert token == tokens.make_token(*numbers, purpose="unsubscribe")
 
 
-def test_a_token_says_nothing():
-    made = [tokens.make(number, purpose="unsubscribe") for number in range(50)]
+def test_token_is_opaque():
+    made = [tokens.make_token(number, purpose="unsubscribe") for number in range(50)]
 
     # Neither the number nor that two of them are neighbours: no place has the same letter in even half of them.
     assert all(max(map(column.count, column)) < 12 for column in zip(*made, strict=True))
@@ -22,14 +22,14 @@ def test_a_token_says_nothing():
 
 
 def test_no_token_is_good_for_another_purpose_or_another_length():
-    token = tokens.make(7, purpose="unsubscribe")
+    token = tokens.make_token(7, purpose="unsubscribe")
 
     assert tokens.read_token(token, purpose="tracking", numbers=1) is None
     assert tokens.read_token(token, purpose="unsubscribe", numbers=2) is None
 
 
 def test_a_changed_letter_makes_it_a_stranger():
-    token = tokens.make(7, purpose="unsubscribe")
+    token = tokens.make_token(7, purpose="unsubscribe")
 
     for place in range(len(token)):
         forged = token[:place] + ("A" if token[place] != "A" else "B") + token[place + 1 :]
@@ -45,11 +45,11 @@ def test_other_text_is_no_token(text):
 
 def test_a_token_outlives_the_key_it_was_made_with(settings):
     settings.SECRET_KEY, settings.SECRET_KEY_FALLBACKS = "old", []
-    token = tokens.make(7, purpose="unsubscribe")
+    token = tokens.make_token(7, purpose="unsubscribe")
 
     settings.SECRET_KEY, settings.SECRET_KEY_FALLBACKS = "new", ["older", "old"]
     assert tokens.read_token(token, purpose="unsubscribe", numbers=1) == (7,)
-    assert tokens.make(7, purpose="unsubscribe") != token
+    assert tokens.make_token(7, purpose="unsubscribe") != token
 
     settings.SECRET_KEY_FALLBACKS = []
     assert tokens.read_token(token, purpose="unsubscribe", numbers=1) is None

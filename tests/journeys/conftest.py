@@ -18,8 +18,7 @@ from rest_framework.test import APIClient
 from audiences import identity_verification
 from audiences.models import Workspace
 from config.celery import app
-from delivery import schedule
-from delivery.sending import batch
+from delivery import process, schedule
 from tests.support.clock import Clock
 from tests.support.mailbox import Post
 from tests.support.pages import as_words, quick
@@ -81,7 +80,7 @@ def post(post_office, settings) -> Iterator[Post]:
     settings.EMAIL_HOST_USER = settings.EMAIL_HOST_PASSWORD = ""
     settings.EMAIL_USE_TLS = settings.EMAIL_USE_SSL = False
     yield post
-    batch.close_channels()
+    process.close_channels()
 
 
 @pytest.fixture

@@ -111,7 +111,9 @@ def test_a_mailbox_that_is_not_there_gets_no_more(staff, server, post, arrives, 
     bounce = written(
         "bounce_postfix",
         reply_to="",
-        return_path=reply_addresses.return_path(*reply_addresses.named_by(post.to("ann")[0]["Message-ID"])),
+        return_path=reply_addresses.return_path(
+            *reply_addresses.referent_of_message_id(post.to("ann")[0]["Message-ID"])
+        ),
         message_id=post.to("ann")[0]["Message-ID"],
         action="failed",
         status="5.1.1",

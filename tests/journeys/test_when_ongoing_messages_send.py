@@ -79,7 +79,7 @@ def test_customer_in_no_company_gets_no_message_with_a_company_variable_and_the_
 
     assert "2 people, 2 messages, 1 person in no company get none." in forecast
     assert post.reached == ["ann", "ann"]
-    assert "In no company" in staff.reads("messaging_message_change", message)
+    assert "Not in a company" in staff.reads("messaging_message_change", message)
 
 
 def test_company_rules_are_about_the_company_the_message_is_about(staff, server, post):

@@ -38,6 +38,6 @@ def log_in_with(client, db):
 def nudged(monkeypatch) -> list[object]:
     """Record calls to workers instead of sending them to the broker."""
     asked: list[object] = []
-    monkeypatch.setattr(tasks, "nudge_match", lambda message: asked.append(("match", message.pk)))
-    monkeypatch.setattr(tasks, "nudge", lambda: asked.append("hand over"))
+    monkeypatch.setattr(tasks, "enqueue_match", lambda message: asked.append(("match", message.pk)))
+    monkeypatch.setattr(tasks, "enqueue_dispatch", lambda: asked.append("hand over"))
     return asked

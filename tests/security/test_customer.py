@@ -174,9 +174,9 @@ def test_customer_token_is_not_valid_for_the_api_or_the_console(mallory):
 
 def test_tokens_of_one_email_give_no_token_for_another_record(mallory, victim):
     """The customer has two valid tokens and needs one for the next record."""
-    own = tokens.make(5, purpose="unsubscribe")
+    own = tokens.make_token(5, purpose="unsubscribe")
 
-    for changed in (own[:-1] + "A", own[::-1], tokens.make(6, purpose="unsubscribe")[:16] + own[16:]):
+    for changed in (own[:-1] + "A", own[::-1], tokens.make_token(6, purpose="unsubscribe")[:16] + own[16:]):
         assert Client().post(f"/m/unsubscribe/{changed}").status_code == 404
     victim.refresh_from_db()
     assert not victim.unsubscribed_from_emails
@@ -247,7 +247,8 @@ def test_customer_name_in_an_email_adds_no_header(monkeypatch, at, name):
     assert "javascript:" not in envelope.html
     assert "999999999) %}" not in envelope.html or "{%" in envelope.html, "their Liquid was read"
     assert (
-        rendering.as_read(DeliveryRecord.objects.select_related("version", "message").get()).subject == envelope.subject
+        rendering.render_sent_copy(DeliveryRecord.objects.select_related("version", "message").get()).subject
+        == envelope.subject
     )
 
 

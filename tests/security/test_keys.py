@@ -64,7 +64,7 @@ def refuses(read: Callable[[], object]) -> bool:
 MADE: dict[str, tuple[Callable[[World], Any], Callable[[Any, World], bool]]] = {
     **{
         f"link of a mail: {purpose}": (
-            lambda w, purpose=purpose: tokens.make(7, purpose=purpose),
+            lambda w, purpose=purpose: tokens.make_token(7, purpose=purpose),
             lambda made, w, purpose=purpose: tokens.read_token(made, purpose=purpose, numbers=1) == (7,),
         )
         for purpose in ("unsubscribe", "tracking", "push")
@@ -79,11 +79,11 @@ MADE: dict[str, tuple[Callable[[World], Any], Callable[[Any, World], bool]]] = {
     },
     "Message-ID of a copy": (
         lambda w: rendering.message_id(7),
-        lambda made, w: reply_addresses.named_by(made) == (ReferentKind.RECORD, 7),
+        lambda made, w: reply_addresses.referent_of_message_id(made) == (ReferentKind.RECORD, 7),
     ),
     "Message-ID of an answer": (
         lambda w: answer_emails.signed_id("answer", 7),
-        lambda made, w: reply_addresses.named_by(made) == (ReferentKind.ANSWER, 7),
+        lambda made, w: reply_addresses.referent_of_message_id(made) == (ReferentKind.ANSWER, 7),
     ),
     "visitor’s cookie": (
         lambda w: sessions.visitor_token(sessions.new_key()),

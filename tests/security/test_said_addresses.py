@@ -362,7 +362,7 @@ def test_email_from_the_address_leaves_the_thread_with_the_lead(settings, ada, s
     settings.INBOUND_DOMAIN = "reply.acme.example"
     thread, at = Conversation.objects.get(), timezone.now()
     part = threads.reply_by_teammate(thread, teammate=ada, body="<p>Who are you?</p>", at=at)
-    to = reply_addresses.address_of(reply_addresses.ReferentKind.ANSWER, part.pk)
+    to = reply_addresses.reply_address_of(reply_addresses.ReferentKind.ANSWER, part.pk)
     mail = f"From: {ANN}\r\nTo: {to}\r\nMessage-ID: <1@x.example>\r\nSubject: Re: Hi\r\n\r\nNot me.\r\n"
 
     assert router.receive(letter(mail.encode()), at=at) is router.Outcome.REPLY

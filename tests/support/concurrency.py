@@ -1,4 +1,4 @@
-"""Many things at the same moment, each in a thread with a database connection of its own."""
+"""Jobs at the same moment, each in a thread with its own database connection."""
 
 import multiprocessing
 import threading
@@ -21,7 +21,7 @@ EVERY = 0.01
 
 @dataclass
 class Run:
-    """What came of it: what the jobs returned, and what went wrong."""
+    """The results of the jobs, and their errors."""
 
     returned: list[Any] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
@@ -29,9 +29,9 @@ class Run:
 
 @dataclass
 class LockWaits:
-    """How long connections of one name waited for locks that others hold, as the database itself has it.
+    """How long connections of one name waited for locks that others hold, as the database reports it.
 
-    Not for each other's: how long one of them holds what the next one wants is how long it takes on this machine.
+    Waits among themselves do not count: how long one holds a lock depends on this machine.
     """
 
     of: str
@@ -73,10 +73,10 @@ def at_once(
     warm_up: Job = lambda: connection.ensure_connection(),
     within: float = 60,
 ) -> Run:
-    """Do all jobs at once, and those of `meanwhile` here, over and over, until they are done.
+    """Run all jobs at once, and those of `meanwhile` here repeatedly until they are done.
 
-    The jobs run in so many processes of their own, as a web server's do, that they wait for the database and not for
-    this process; or here, where that is 0. Each thread warms up its connection before all begin.
+    The jobs run in so many processes, as in a web server, so that they wait for the database and not for this process;
+    with 0 they run here. Each thread warms up its connection before all begin.
     """
     start, over = FORK.Barrier(len(jobs) + len(meanwhile)), FORK.Event()
     run = Run()

@@ -13,11 +13,11 @@ from typing import Any
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from delivery.sending import batch
+from delivery import process
 
 
 class Act(Enum):
-    """What Firebase may do instead of answering."""
+    """Things Firebase may do instead of answering."""
 
     HANG = "hang"
     DROP = "drop"
@@ -56,14 +56,14 @@ TOO_MANY = refusal(429, "RESOURCE_EXHAUSTED", "Quota exceeded", code="QUOTA_EXCE
 
 @contextmanager
 def serving(settings: Any, monkeypatch: Any) -> Iterator["Firebase"]:
-    """Have Firebase, as the settings name it."""
+    """Start Firebase and set it in the settings."""
     # Google's library asks Google, beside the push, which regions the account may be used in.
     boundary = "google.auth.credentials.CredentialsWithRegionalAccessBoundary"
     monkeypatch.setattr(f"{boundary}._is_regional_access_boundary_lookup_required", lambda _self: False)
     server = Firebase()
     settings.FCM_CREDENTIALS, settings.FCM_URL, settings.PUSH_TIMEOUT = server.credentials, server.url, 1
     yield server
-    batch.close_channels()
+    process.close_channels()
     server.close()
 
 
@@ -82,7 +82,7 @@ class Listening(ThreadingHTTPServer):
 
 
 class Firebase:
-    """Takes pushes, notes them, and answers each device as told: one answer a push, the last from then on."""
+    """Records pushes and gives each device scripted answers: one per push, the last one from then on."""
 
     def __init__(self) -> None:
         self.answers: dict[str, list[Answer]] = {}

@@ -1,4 +1,4 @@
-"""A mail provider's API on a real socket: Postmark's, as far as one mail needs it."""
+"""The API of an email provider on a real socket: Postmark's, as far as one email needs it."""
 
 import json
 import threading
@@ -11,7 +11,7 @@ PROVIDER_ID = "b7bc2f4a-e38e-4336-af7d-e6c392c2f817"
 
 
 class Act(Enum):
-    """What a provider may do instead of answering."""
+    """Things a provider may do instead of answering."""
 
     HANG = "hang"
     DROP = "drop"
@@ -21,12 +21,12 @@ Answer = tuple[int, Any] | Act
 
 
 def taken(mail: dict[str, Any]) -> Answer:
-    """What Postmark says of a mail it took."""
+    """Postmark's answer for an accepted email."""
     return 200, {"To": mail["To"], "MessageID": PROVIDER_ID, "ErrorCode": 0, "Message": "OK"}
 
 
 class Provider:
-    """Takes requests, notes them, and answers as told: one answer each, the last from then on."""
+    """Records requests and gives scripted answers: one each, the last one from then on."""
 
     def __init__(self, *answers: Answer | Callable[[dict[str, Any]], Answer]) -> None:
         self.answers = list(answers) or [taken]

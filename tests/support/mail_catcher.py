@@ -1,4 +1,4 @@
-"""A mail server over a real socket that remembers what it took, and may have something done in the middle of a mail."""
+"""A mail server on a real socket that records emails; a test may act in the middle of one."""
 
 import asyncio
 import logging
@@ -14,7 +14,7 @@ logging.getLogger("mail.log").setLevel(logging.WARNING)
 
 @dataclass(frozen=True, slots=True)
 class Caught:
-    """One mail as it was taken."""
+    """One email as received."""
 
     recipient: str
     message_id: str
@@ -23,7 +23,7 @@ class Caught:
 
 @dataclass
 class Catcher:
-    """Takes every mail; `meanwhile` is called with the number of the mail and the step it is at."""
+    """Accepts every email; `meanwhile` is called with the number of the email and its step."""
 
     caught: list[Caught] = field(default_factory=list)
     meanwhile: Callable[[int, str], object] = lambda _number, _step: None

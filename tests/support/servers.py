@@ -1,4 +1,4 @@
-"""The oldest PostgreSQL from 15 on and the Redis of Debian's packages, started by a test in a folder of their own."""
+"""The oldest supported PostgreSQL (from 15) and the Redis of Debian's packages, in a folder of their own."""
 
 import contextlib
 import os
@@ -24,14 +24,14 @@ PASSWORD = "p@ss:word"
 
 
 def missing() -> str:
-    """What is not installed here, "" where all is."""
+    """Return the name of what is not installed; "" if nothing is missing."""
     lacking = [name for name, there in (("PostgreSQL", POSTGRES), ("Redis", REDIS)) if not there]
     return " and ".join(lacking)
 
 
 @dataclass(frozen=True, slots=True)
 class Servers:
-    """Where they are."""
+    """The addresses of the servers."""
 
     postgres: str
     redis: str
@@ -45,7 +45,7 @@ def free_port() -> int:
 
 @contextmanager
 def running() -> Iterator[Servers]:
-    """Have both, with an empty database."""
+    """Start both, with an empty database."""
     assert POSTGRES is not None and REDIS is not None  # noqa: PT018 - `missing` says so
     folder = Path(mkdtemp(prefix="outbound-servers-", dir="/var/tmp"))
     # PostgreSQL refuses root.

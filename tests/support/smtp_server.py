@@ -1,4 +1,4 @@
-"""A mail server over a real socket that answers as it is told, and remembers what it heard."""
+"""A mail server on a real socket with scripted answers, which records the conversation."""
 
 import socket
 import ssl
@@ -9,7 +9,7 @@ from enum import Enum
 
 
 class Act(Enum):
-    """What a server does instead of answering."""
+    """Things a server does instead of answering."""
 
     DROP = "hangs up"
     HANG = "says nothing more"
@@ -35,7 +35,7 @@ PLAIN = "250-scripted\r\n250 8BITMIME"
 
 @dataclass
 class Taken:
-    """A mail as the server took it."""
+    """An email that the server accepted."""
 
     sender: str
     recipients: list[str]
@@ -144,7 +144,7 @@ class Server:
 
 
 class Line:
-    """What a client says, up to a mark."""
+    """A line of the client."""
 
     def __init__(self, client: socket.socket, writes: list[bytes]) -> None:
         self.client, self.writes, self.waiting = client, writes, b""

@@ -15,8 +15,7 @@ from kombu import Connection
 from audiences.models import Workspace
 from config import supervisor
 from config.supervisor import Program, Running
-from delivery import schedule, tasks
-from delivery.sending import batch
+from delivery import process, schedule, tasks
 from tests.support.mail_catcher import Catcher
 
 
@@ -24,20 +23,20 @@ from tests.support.mail_catcher import Catcher
 def catcher() -> Iterator[Catcher]:
     catcher = Catcher()
     yield catcher
-    batch.close_channels()
+    process.close_channels()
     catcher.close()
 
 
 @pytest.fixture
 def migrated(transactional_db) -> None:
-    """What migrations made and a flush took away."""
+    """Restore the rows of migrations that a flush removed."""
     Workspace.current()
     schedule.install()
 
 
 @pytest.fixture
 def environment(migrated, catcher, tmp_path) -> dict[str, str]:
-    """What a process needs to work on this test's database, through a broker and a mail server of its own."""
+    """The environment of a process that works on this test's database, with its own broker and mail server."""
     database = urlsplit(os.environ["DATABASE_URL"])._replace(path=f"/{connection.settings_dict['NAME']}")
     ours = {name: value for name, value in os.environ.items() if not name.startswith(("EMAIL_", "CELERY_"))}
     return {
@@ -67,7 +66,7 @@ def celery(environment, tmp_path) -> Iterator[Callable[..., Running]]:
 
 @pytest.fixture
 def nudge(environment) -> Callable[[], object]:
-    """Have a worker hand over what is due."""
+    """Have a worker send due records."""
     options = {"folder": environment["BROKER_DIR"]}
 
     def nudge() -> None:
@@ -78,7 +77,7 @@ def nudge(environment) -> Callable[[], object]:
 
 
 def eventually(holds: Callable[[], object], *, within: float, while_running: tuple[Running, ...] = ()) -> None:
-    """Wait until something holds; fail when it does not in time, or when a program ends before."""
+    """Wait until something holds; fail if it does not in time, or if a program ends before."""
     deadline = time.monotonic() + within
     while not holds():
         supervisor.check(while_running)

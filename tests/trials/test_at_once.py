@@ -1,4 +1,4 @@
-"""Matchers, launches, pauses and visits at the same moment: no duplicate, no deadlock, nobody lost, no long wait."""
+"""Matchers, launches, pauses and visits at the same moment: no duplicate, no deadlock, no lost record, no long wait."""
 
 import os
 import statistics
@@ -45,7 +45,7 @@ COMPANY = "<p>{{ company.name }}</p>"
 
 
 class Noting:
-    """A channel that notes when it was given what, and takes a moment."""
+    """A channel that records when it received each envelope, and takes a moment."""
 
     def __init__(self, *, takes: float = 0.0005) -> None:
         self.given: list[tuple[float, str]] = []
@@ -57,7 +57,7 @@ class Noting:
         return ""
 
     def close(self) -> None:
-        """Nothing is kept open."""
+        """Do nothing."""
 
 
 @pytest.fixture
@@ -281,7 +281,7 @@ def written_down_elsewhere(message: Message, customer: Customer) -> Iterator[Cal
         commit()
 
 
-def test_visit_of_whom_a_round_is_writing_down_answers_with_its_in_app_messages(at):
+def test_visit_during_the_insert_of_a_round_returns_in_app_messages(at):
     customer = CustomerFactory(email="ann@x.example")
     mail, shown = MessageFactory(live=True, at=at), MessageFactory(in_app=True, live=True, at=at)
     company = CompanyFactory()
@@ -303,7 +303,7 @@ def test_visit_of_whom_a_round_is_writing_down_answers_with_its_in_app_messages(
     assert pairs(mail)[customer.pk, None] == pairs(shown)[customer.pk, None] == 1
 
 
-def test_check_of_whom_a_round_is_writing_down_uses_nothing_up(at):
+def test_check_during_the_insert_of_a_round_does_not_count(at):
     customer = CustomerFactory(email="ann@x.example")
     mail = MessageFactory(live=True, at=at)
 
@@ -313,7 +313,7 @@ def test_check_of_whom_a_round_is_writing_down_uses_nothing_up(at):
     assert customer_visit.check(customer, at=at) is None
 
 
-def test_visits_of_one_company_wait_their_turn_and_none_fails(at):
+def test_visits_of_one_company_queue_and_none_fails(at):
     """Each moves the last-seen of the company they share; one who takes long is waited for."""
     company = CompanyFactory()
     slow, quick = (MembershipFactory(company=company).customer for _ in range(2))
@@ -350,7 +350,7 @@ def test_of_twenty_gets_at_once_exactly_one_matches(at):
 
 
 @pytest.mark.parametrize("ended", [lifecycle.pause, lifecycle.stop])
-def test_nothing_is_matched_shown_or_handed_over_once_the_click_returned(ended, at, people, channel):
+def test_nothing_is_matched_shown_or_sent_once_the_pause_has_returned(ended, at, people, channel):
     """Visits, a matcher and two workers hammer on; what is there when pause returns is all there is ever."""
     channel.takes = 0.01
     mail, shown = MessageFactory(live=True, at=at), MessageFactory(in_app=True, live=True, at=at)
@@ -408,7 +408,7 @@ def test_two_launches_of_one_draft_are_one(at, people):
     assert message.state == State.LIVE
 
 
-def test_waits_for_locks_are_seen_as_long_as_they_were(at):
+def test_lock_waits_are_measured_correctly(at):
     """What measures the others: one who holds a row for half a second, and one who wants it."""
     customer, locks, held = CustomerFactory(), LockWaits("visit"), threading.Event()
 

@@ -1,4 +1,4 @@
-"""Two of each role, with a PostgreSQL 15 and a Redis of one's own: nobody is lost, and nobody gets it twice."""
+"""Two of each role, with its own PostgreSQL 15 and Redis: no customer is missed, none gets a message twice."""
 
 import json
 import os

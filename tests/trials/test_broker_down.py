@@ -1,4 +1,4 @@
-"""With the broker down nothing fails and nobody waits for it: the nudge says so in the log, the sweep sends later."""
+"""Without a broker nothing fails and no caller waits: the nudge logs a warning and the sweep sends later."""
 
 import socket
 import time
@@ -8,7 +8,7 @@ import pytest
 from celery import current_app
 
 from config.celery import app
-from delivery import tasks
+from delivery import process, tasks
 from delivery.matching import launch
 from tests.factories import CustomerFactory, MessageFactory
 from tests.support.mail_catcher import Catcher
@@ -18,7 +18,7 @@ LONGEST = 3.0
 
 @pytest.fixture(params=["redis", "amqp", "files"])
 def broker_down(request, monkeypatch, tmp_path) -> Iterator[None]:
-    """Have the tasks' broker be one that cannot be reached."""
+    """Make the broker unreachable."""
     with socket.socket() as deaf:
         deaf.bind(("127.0.0.1", 0))  # Nobody listens there, and nobody else can.
         place = f"127.0.0.1:{deaf.getsockname()[1]}"
@@ -32,7 +32,7 @@ def broker_down(request, monkeypatch, tmp_path) -> Iterator[None]:
             monkeypatch.setitem(app.conf.changes, setting, url)
         monkeypatch.setattr(app, "_pool", None)
         monkeypatch.setattr(app.amqp, "_producer_pool", None)
-        monkeypatch.setattr(tasks, "left_alone_until", 0.0)
+        monkeypatch.setattr(process, "broker_retry_at", 0.0)
         assert current_app.connection_for_write().as_uri().count(place) == 1
         yield
 
@@ -40,11 +40,11 @@ def broker_down(request, monkeypatch, tmp_path) -> Iterator[None]:
 def took(nudges: int) -> float:
     began = time.monotonic()
     for _ in range(nudges):
-        tasks.nudge()
+        tasks.enqueue_dispatch()
     return time.monotonic() - began
 
 
-def test_nudge_without_a_broker_is_short_and_says_so(broker_down, caplog):
+def test_nudge_without_a_broker_returns_soon_and_logs_a_warning(broker_down, caplog):
     assert took(1) < LONGEST
     assert "the broker cannot be reached" in caplog.text
 
@@ -54,14 +54,14 @@ def test_many_nudges_wait_for_it_once(broker_down, caplog):
     assert caplog.text.count("the broker cannot be reached") == 1
 
 
-def test_broker_that_is_back_is_nudged_again(broker_down, monkeypatch, caplog):
-    tasks.nudge()
+def test_broker_that_is_back_is_used_again(broker_down, monkeypatch, caplog):
+    tasks.enqueue_dispatch()
     queued = []
     monkeypatch.setattr(tasks.hand_over_due, "apply_async", lambda *_, **__: queued.append(1))
-    monkeypatch.setattr(tasks, "LEFT_ALONE_FOR", 0.0)
-    monkeypatch.setattr(tasks, "left_alone_until", time.monotonic())
+    monkeypatch.setattr(tasks, "BROKER_RETRY_INTERVAL", 0.0)
+    monkeypatch.setattr(process, "broker_retry_at", time.monotonic())
 
-    tasks.nudge()
+    tasks.enqueue_dispatch()
 
     assert queued == [1]
 
@@ -74,8 +74,8 @@ def test_launch_fails_for_no_broker_and_the_sweep_sends(broker_down, migrated, c
     ongoing, one_off = MessageFactory(subject="Ongoing"), MessageFactory(subject="One-off", one_off=True)
     for message in (ongoing, one_off):
         launch.launch(message, at=at)
-        tasks.nudge_match(message)
-        tasks.nudge()
+        tasks.enqueue_match(message)
+        tasks.enqueue_dispatch()
     assert catcher.caught == []
 
     tasks.sweep()

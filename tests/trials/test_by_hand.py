@@ -20,7 +20,7 @@ Manage = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture
 def manage(environment) -> Manage:
-    """Run `manage.py` with these arguments, and return what it said."""
+    """Run `manage.py` with these arguments, and return its output."""
 
     def manage(*arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "manage.py", *arguments]
@@ -31,19 +31,19 @@ def manage(environment) -> Manage:
     return manage
 
 
-def test_round_by_hand_reaches_who_matches_with_progress(at, manage: Manage, catcher: Catcher):
+def test_round_by_hand_matches_and_shows_progress(at, manage: Manage, catcher: Catcher):
     for number in range(30):
         CustomerFactory(email=f"{number}@x.example")
     message = MessageFactory(live=True, at=at)
     MessageFactory(in_app=True, live=True, at=at)
 
     match = manage("match")
-    assert (match.returncode, match.stdout.strip()) == (0, "30 new or taken up again, of 1 messages")
+    assert (match.returncode, match.stdout.strip()) == (0, "30 records added or requeued, 1 messages")
     assert "Matching" in match.stderr
     assert "30 records" in match.stderr
     send = manage("send")
 
-    assert (send.returncode, send.stdout.strip()) == (0, "30 handed over or settled, 0 still due")
+    assert (send.returncode, send.stdout.strip()) == (0, "30 sent or settled, 0 still due")
     assert "Handing over: 100%" in send.stderr
     assert len({mail.recipient for mail in catcher.caught}) == len(catcher.caught) == 30
     assert message.records.counts()["sent"] == 30

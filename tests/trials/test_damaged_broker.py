@@ -1,4 +1,4 @@
-"""A worker whose broker's folder holds damaged files goes on, and a message is sent all the same."""
+"""A worker whose broker has damaged files goes on, and a message is still sent."""
 
 from collections.abc import Callable
 from pathlib import Path

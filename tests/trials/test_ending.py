@@ -1,4 +1,4 @@
-"""A worker told to end in the middle of a send finishes the copy in hand and puts the rest back, in seconds."""
+"""A worker that is asked to stop while sending finishes its copy and puts the rest back, within seconds."""
 
 from collections.abc import Callable
 
@@ -15,7 +15,7 @@ from tests.trials.conftest import eventually
 pytestmark = [pytest.mark.processes, pytest.mark.django_db(transaction=True)]
 
 
-def test_worker_told_to_end_leaves_nothing_in_hand_and_nothing_in_doubt(
+def test_stopped_worker_leaves_nothing_claimed_and_nothing_in_doubt(
     at, catcher: Catcher, celery: Callable[..., Running], nudge: Callable[[], object]
 ):
     Customer.objects.bulk_create(CustomerFactory.build(email=f"{n}@x.example") for n in range(1_000))

@@ -1,4 +1,4 @@
-"""All that may happen to a record while it is on its way, at once: nobody gets it twice, and everything adds up."""
+"""Everything that may happen to a record at once: no duplicate copies, and no violated invariants."""
 
 import logging
 import random
@@ -38,7 +38,7 @@ REFUSALS = (Unavailable("451 later"), Rejected("550 spam"), NoSuchMailbox("550 5
 
 
 class Moody:
-    """A channel that refuses some, loses the connection over others, and notes what it took."""
+    """A channel that refuses some copies, loses the connection for others, and records the accepted ones."""
 
     def __init__(self) -> None:
         self.taken: Counter[str] = Counter()
@@ -59,7 +59,7 @@ class Moody:
         return ""
 
     def close(self) -> None:
-        """Nothing is kept open."""
+        """Do nothing."""
 
 
 @pytest.fixture
@@ -164,7 +164,7 @@ class World:
 
 
 @pytest.mark.parametrize("most", [None, 2])
-def test_nobody_gets_it_twice_and_everything_adds_up_whatever_happens_meanwhile(channel, caplog, most):
+def test_no_duplicates_and_no_violated_invariants_whatever_happens_meanwhile(channel, caplog, most):
     Workspace.objects.update(cap_messages=most, cap_days=1)
     now = timezone.now()
     world = World(channel)

@@ -1,4 +1,4 @@
-"""A real beat or worker is killed: /healthz says so, and the other tells of it once, and once when it is back."""
+"""A real beat or worker is killed: /healthz reports it, and the other emails it once, and once when it is back."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -24,7 +24,7 @@ COMMANDS = {
 
 
 def unwell() -> list[str]:
-    """What /healthz says is not well; its answer says the same by its number."""
+    """Return the failing checks of /healthz; its status code must agree."""
     answer = Client().get("/healthz")
     found = [name for name, each in answer.json().items() if name != "ok" and not each["ok"]]
     assert answer.status_code == (503 if found else 200)
@@ -33,9 +33,9 @@ def unwell() -> list[str]:
 
 @pytest.mark.parametrize(
     ("killed", "what", "told"),
-    [("beat", "beat", "beat is silent"), ("worker", "sweep", "the sweep is silent")],
+    [("beat", "beat", "scheduler (beat) not running"), ("worker", "sweep", "minute sweep not running")],
 )
-def test_what_is_killed_is_noticed_within_seconds_and_told_of_once(
+def test_killed_process_is_noticed_within_seconds_and_reported_once(
     environment, settings, catcher: Catcher, celery: Callable[..., Running], killed, what, told
 ):
     name, seconds = SECONDS[what]

@@ -1,4 +1,4 @@
-"""A worker is killed in the middle of 2,000 emails, five times: nobody gets two, nobody is forgotten."""
+"""A worker is killed in the middle of 2,000 emails, five times: no customer gets two, none is forgotten."""
 
 import sys
 import threading

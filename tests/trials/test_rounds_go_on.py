@@ -1,4 +1,4 @@
-"""What goes wrong with one message, or is in other hands for a moment, holds up no other."""
+"""An error or a held lock of one message does not hold up the others."""
 
 import threading
 import time
@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("
 
 
 class Noting:
-    """A channel that notes the subjects it was given."""
+    """A channel that records the subjects it received."""
 
     def __init__(self) -> None:
         self.subjects: list[str] = []
@@ -34,7 +34,7 @@ class Noting:
         return ""
 
     def close(self) -> None:
-        """Nothing is kept open."""
+        """Do nothing."""
 
 
 @pytest.fixture
@@ -93,18 +93,18 @@ def test_message_that_cannot_be_finished_holds_up_no_other(at, channel, monkeypa
     assert poison.records.get().status == Status.WAITING
 
 
-def test_message_to_one_person_goes_before_those_to_audiences(at, channel):
+def test_direct_message_is_sent_before_messages_to_audiences(at, channel):
     customer = CustomerFactory(email="ann@x.example")
     matched(at, subject="to all")
     alone = MessageFactory(subject="to Ann", to_customer=customer, live=True, at=at)
-    direct.write_to(customer, alone, at=at)
+    direct.insert_direct_record(customer, alone, at=at)
 
     hand_over(at)
 
     assert channel.subjects == ["to Ann", "to all"]
 
 
-def test_worker_waits_a_moment_where_all_that_is_due_is_in_other_hands(at, channel):
+def test_worker_waits_briefly_if_other_workers_hold_all_due_records(at, channel):
     CustomerFactory(email="ann@x.example")
     message = matched(at)
     held, over = threading.Event(), threading.Event()
@@ -133,7 +133,7 @@ def test_worker_waits_a_moment_where_all_that_is_due_is_in_other_hands(at, chann
     assert hand_over(at) == 1
 
 
-def test_what_a_pause_held_is_judged_to_the_end_though_our_clock_is_behind(at, monkeypatch):
+def test_held_records_are_rechecked_completely_although_our_clock_is_behind(at, monkeypatch):
     """Whoever resumed it read a clock two seconds ahead of this worker's."""
     monkeypatch.setattr(matching_sql, "SLICE", 2)
     for number in range(5):
@@ -150,7 +150,7 @@ def test_what_a_pause_held_is_judged_to_the_end_though_our_clock_is_behind(at, m
     assert message.records.counts()["waiting"] == 5
 
 
-def test_what_another_worker_is_judging_stays_held_until_it_is_judged(at):
+def test_record_that_another_worker_rechecks_stays_held(at):
     CustomerFactory(email="ann@x.example")
     message = matched(at)
     lifecycle.pause(message)
@@ -178,8 +178,8 @@ def test_what_another_worker_is_judging_stays_held_until_it_is_judged(at):
     assert message.rejudge_before is None
 
 
-def test_pause_does_not_wait_for_ever_for_a_mail_server_that_does_not_answer(at, monkeypatch, caplog):
-    monkeypatch.setattr(locks, "LONGEST_WAIT", 0.3)
+def test_pause_does_not_wait_indefinitely_for_a_silent_mail_server(at, monkeypatch, caplog):
+    monkeypatch.setattr(locks, "LOCK_TIMEOUT", 0.3)
     CustomerFactory(email="ann@x.example")
     message = matched(at)
     handing, over = threading.Event(), threading.Event()

@@ -1,4 +1,4 @@
-"""A real worker and a real beat: a live message is all it takes, and the schedule is staff's."""
+"""A real worker and a real beat: a live message is enough, and staff's schedule is kept."""
 
 from collections.abc import Callable
 
@@ -26,7 +26,7 @@ def run_every_second(name: str) -> None:
     PeriodicTasks.update_changed()
 
 
-def test_live_message_reaches_who_matches_now_and_later_and_staffs_schedule_survives(
+def test_live_message_reaches_current_and_later_matches_and_the_edited_schedule_survives(
     at, catcher: Catcher, celery: Callable[..., Running]
 ):
     CustomerFactory(email="ann@x.example", name="Ann Lee")

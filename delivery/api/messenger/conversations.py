@@ -49,7 +49,7 @@ class Threads(MessengerEndpoint):
     def get(self, request: Request) -> Response:
         """List the newest conversations, `most` of them; 304 if nothing changed. Polling is not a visit."""
         customer = speaker(request).customer
-        rows = Conversation.objects.of(customer) if customer else Conversation.objects.none()
+        rows = Conversation.objects.of_customer(customer) if customer else Conversation.objects.none()
         found = rows.aggregate(n=Count("pk"), newest=Max("updated_at"), unread=Count("pk", filter=Q(read=False)))
         expected = customer is not None and is_expected(customer)
         most = requested_limit(request)
@@ -137,7 +137,7 @@ class Read(MessengerEndpoint):
 
 def conversation_of(customer: Customer, pk: Any) -> Conversation:
     """Return one of the customer's conversations, or raise Unknown (404)."""
-    return get_row(Conversation.objects.of(customer).select_related(*RELATED), str(pk))
+    return get_row(Conversation.objects.of_customer(customer).select_related(*RELATED), str(pk))
 
 
 class Address(MessengerEndpoint):

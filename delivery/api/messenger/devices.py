@@ -42,7 +42,7 @@ class Opened(MessengerEndpoint):
 
     def post(self, request: Request) -> Response:
         """Record that a push was opened, named by its `outbound_token`. Idempotent."""
-        record = push_fanout.record_of(read_text(body(request).get("token"), "token"))
+        record = push_fanout.record_of_token(read_text(body(request).get("token"), "token"))
         if record is None:
             raise Unknown("Unknown push token.", field="token")
         at = timezone.now()

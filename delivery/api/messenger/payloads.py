@@ -87,7 +87,7 @@ def opening_part(conversation: Conversation) -> Json:
 def rendered_content(record: DeliveryRecord) -> tuple[str, str]:
     """Return the subject and the body that the customer received, as HTML; "" if they cannot be rendered."""
     try:
-        rendered = rendering.as_read(record)
+        rendered = rendering.render_sent_copy(record)
     except ContentError:
         return "", ""
     if rendered is None:

@@ -119,7 +119,7 @@ def visit_of_visitor(request: Request, settings: dict[str, Any], *, key: UUID | 
 def enqueue_matched(visit: Visit) -> Visit:
     """Wake a worker if the visit matched anything."""
     if visit.matched:
-        transaction.on_commit(tasks.nudge)
+        transaction.on_commit(tasks.enqueue_dispatch)
     return visit
 
 

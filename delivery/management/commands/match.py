@@ -1,4 +1,4 @@
-"""One round of matching by hand."""
+"""Run one matching round from the command line."""
 
 from functools import partial
 from typing import Any
@@ -11,22 +11,19 @@ from delivery.matching import ongoing
 from messaging.models import Channel, Message, SendType
 
 
-def show(bar: tqdm, before: int, made: int) -> None:
-    """Move the bar to how many records there are now."""
+def advance_bar(bar: tqdm, before: int, made: int) -> None:
     bar.update(before + made - bar.n)
 
 
 class Command(BaseCommand):
-    """Match every live ongoing email and push once, or the one message named."""
+    """Match every live ongoing email and push once, or the one message given."""
 
     help = "Match every live ongoing email and push once, or one message by its id."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Take a message's id."""
         parser.add_argument("message", nargs="?", type=int, help="the id of one message")
 
     def handle(self, *_args: Any, **options: Any) -> None:
-        """Run the round, with progress."""
         messages = Message.objects.live().ongoing().exclude(channel=Channel.IN_APP).order_by("pk")
         if options["message"] is not None:
             chosen = Message.objects.filter(pk=options["message"]).first()
@@ -35,14 +32,14 @@ class Command(BaseCommand):
         total = 0
         with tqdm(unit=" records", desc="Matching") as bar:
             for message in messages:
-                total += ongoing.match(message, at=timezone.now(), progress=partial(show, bar, bar.n))
-        troubled = Message.objects.live().exclude(problem="").values_list("title", "problem")
-        for title, problem in troubled:
-            self.stderr.write(f"“{title}” was left out: {problem}")
-        self.stdout.write(f"{total:,} new or taken up again, of {len(messages)} messages")
+                total += ongoing.match(message, at=timezone.now(), progress=partial(advance_bar, bar, bar.n))
+        problemd = Message.objects.live().exclude(problem="").values_list("title", "problem")
+        for title, problem in problemd:
+            self.stderr.write(f"“{title}” was not matched: {problem}")
+        self.stdout.write(f"{total:,} records added or requeued, {len(messages)} messages")
 
     def check_message(self, message: Message | None, number: int) -> None:
-        """Say why a message cannot be matched by hand."""
+        """Raise CommandError if a message cannot be matched by hand."""
         if message is None:
             raise CommandError(f"There is no message {number}.")
         if message.send_type != SendType.ONGOING or message.channel == Channel.IN_APP:

@@ -1,4 +1,4 @@
-"""One mail, from a pipe or an IMAP fetch."""
+"""Receive one email from a pipe or an IMAP fetch."""
 
 import logging
 import os
@@ -15,39 +15,38 @@ from delivery.inbound.router import Outcome
 
 log = logging.getLogger(__name__)
 
-LARGEST = 50 * 2**20
-# As sysexits.h has them, and mail servers read them: at 75 a mail stays in the queue, at any other it bounces.
+EMAIL_MAX_BYTES = 50 * 2**20
+# Codes of sysexits.h: at 75 a mail server keeps the email in its queue, at any other it bounces.
 NO_MAIL, NO_SUCH_RECIPIENT, TRY_LATER = os.EX_DATAERR, os.EX_NOUSER, os.EX_TEMPFAIL
 EXIT = {Outcome.NOBODYS: NO_SUCH_RECIPIENT}
-SAID = {
-    Outcome.REPLY: "A reply, added to its conversation.",
-    Outcome.AGAIN: "It came before: nothing to do.",
-    Outcome.NOTICE: "Written down what became of a mail.",
-    Outcome.FOREIGN: "A notice, of no mail of ours: nothing to do.",
-    Outcome.UNPROVEN: "A notice, not at a bounce address: not counted.",
-    Outcome.BY_NOBODY: "Written by a program: nothing to do.",
-    Outcome.NOBODYS: "No address of ours is among its recipients.",
+OUTCOME_TEXTS = {
+    Outcome.REPLY: "Reply added to its conversation.",
+    Outcome.AGAIN: "Already received: nothing to do.",
+    Outcome.NOTICE: "Delivery report recorded.",
+    Outcome.FOREIGN: "Delivery report about an email that is not ours: nothing to do.",
+    Outcome.UNPROVEN: "Delivery report not sent to a bounce address: ignored.",
+    Outcome.BY_NOBODY: "Automatic reply: nothing to do.",
+    Outcome.NOBODYS: "None of its recipients is one of our addresses.",
 }
 
 
 class Command(BaseCommand):
-    """Take in one mail from standard input: a reply, a bounce, or a complaint."""
+    """Receive one email from standard input: a reply, a bounce, or a complaint."""
 
-    help = "Take in one mail from standard input: a reply, a bounce, or a complaint."
-    # A database that is away is for a later try, and checks would ask it.
+    help = "Receive one email from standard input: a reply, a bounce, or a complaint."
+    # Without a database the email is retried later, and system checks would need one.
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Take the envelope, where the mail server tells it."""
         parser.add_argument("--recipient", default="", help="the envelope's recipient: Postfix's ${original_recipient}")
         parser.add_argument("--sender", default=None, help="the envelope's sender, empty for bounces: ${sender}")
 
     def handle(self, *_args: Any, **options: Any) -> None:
-        """Take it in, and end with what the mail server is to do with it."""
-        content = sys.stdin.buffer.read(LARGEST + 1)
+        """Receive it, and exit with the mail server's status code."""
+        content = sys.stdin.buffer.read(EMAIL_MAX_BYTES + 1)
         try:
-            if len(content) > LARGEST:
-                raise NotAMail(f"A mail holds at most {LARGEST // 2**20} MB.")  # noqa: TRY301 - as what is read
+            if len(content) > EMAIL_MAX_BYTES:
+                raise NotAMail(f"Emails must not exceed {EMAIL_MAX_BYTES // 2**20} MB.")  # noqa: TRY301 - handled as errors of parsing
             letter = InboundEmail.read(
                 content, recipient=options["recipient"].lower(), envelope_sender=options["sender"]
             )
@@ -56,10 +55,10 @@ class Command(BaseCommand):
             self.stderr.write(f"{wrong}")
             sys.exit(NO_MAIL)
         except (OperationalError, InterfaceError) as away:
-            self.stderr.write(f"The database is away; the mail is for a later try: {away}")
+            self.stderr.write(f"The database is unavailable; try again later: {away}")
             sys.exit(TRY_LATER)
         except Exception:
-            log.exception("a mail could not be taken in; it is for a later try")
+            log.exception("an email could not be received; the mail server is to try again later")
             sys.exit(TRY_LATER)
-        self.stdout.write(SAID[outcome])
+        self.stdout.write(OUTCOME_TEXTS[outcome])
         sys.exit(EXIT.get(outcome, os.EX_OK))

@@ -1,4 +1,4 @@
-"""One round of handing over by hand."""
+"""Send due records from the command line."""
 
 from argparse import ArgumentTypeError
 from datetime import timedelta
@@ -13,8 +13,8 @@ from delivery.models import DeliveryRecord
 from delivery.sending import dispatcher
 
 
-def some_minutes(text: str) -> timedelta:
-    """Read how long to go on, at most a day."""
+def parse_minutes(text: str) -> timedelta:
+    """Parse the time limit, at most a day."""
     try:
         minutes = float(text)
     except ValueError:
@@ -25,25 +25,21 @@ def some_minutes(text: str) -> timedelta:
 
 
 class Command(BaseCommand):
-    """Hand over what is due until nothing is left, with progress."""
-
-    help = "Hand over what is due until nothing is left."
+    help = "Send due records until none is left."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Take how long to go on."""
         parser.add_argument(
-            "--minutes", type=some_minutes, default="60", help="go on for at most this long (default 60)"
+            "--minutes", type=parse_minutes, default="60", help="stop after this many minutes (default 60)"
         )
 
     def handle(self, *_args: Any, **options: Any) -> None:
-        """Sweep, then hand over."""
         now = timezone.now()
         sweep.sweep(at=now)
-        with tqdm(total=DeliveryRecord.objects.due(now).count(), unit=" records", desc="Handing over") as bar:
+        with tqdm(total=DeliveryRecord.objects.due(now).count(), unit=" records", desc="Sending") as bar:
             total = dispatcher.dispatch(
                 clock=timezone.now,
                 until=now + options["minutes"],
                 progress=lambda n: bar.update(n - bar.n),
             )
         left = DeliveryRecord.objects.due(timezone.now()).count()
-        self.stdout.write(f"{total:,} handed over or settled, {left:,} still due")
+        self.stdout.write(f"{total:,} sent or settled, {left:,} still due")

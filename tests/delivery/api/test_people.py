@@ -316,7 +316,7 @@ def test_email_record_of_an_erased_person_has_no_content(api, at):
     visit.visit(ann, at=at)
     post(api, "user_delete_requests", intercom_user_id=str(ann.pk))
 
-    rendered = rendering.as_read(
+    rendered = rendering.render_sent_copy(
         DeliveryRecord.objects.select_related("message", "version", "company", "customer").get()
     )
 

@@ -1,4 +1,4 @@
-"""A mail server for each test, which the settings name."""
+"""A mail server for each test, set in the settings."""
 
 from collections.abc import Callable, Iterator
 
@@ -12,7 +12,7 @@ SHORT = 0.2
 
 @pytest.fixture
 def server(settings) -> Iterator[Callable[..., Server]]:
-    """Start a server that answers as told, step by step: `server(RCPT="550 no")`, `server(MAIL=[first, then])`."""
+    """Start a server with scripted answers for each step: `server(RCPT="550 no")`, `server(MAIL=[first, then])`."""
     started: list[Server] = []
 
     def start(*, certificate: tuple[str, str] | None = None, **answers: Answer | list[Answer]) -> Server:

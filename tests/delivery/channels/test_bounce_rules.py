@@ -1,4 +1,4 @@
-"""Which refusals say that nobody ever gets mail at an address, in the words of servers there are."""
+"""Refusals that say a mailbox does not exist, in the words of real servers."""
 
 import pytest
 
@@ -46,5 +46,5 @@ def test_only_a_mailbox_that_is_not_there_is_a_hard_bounce(words, hard):
 
 
 @pytest.mark.parametrize(("status", "hard"), [("5.1.1", True), ("5.7.1", False), ("4.2.2", False), ("5.0.0", False)])
-def test_the_status_of_a_report_counts_where_the_words_say_nothing(status, hard):
+def test_status_of_a_report_counts_if_its_text_says_nothing(status, hard):
     assert says_no_such_mailbox("delivery failed", status=status) is hard

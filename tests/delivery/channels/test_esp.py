@@ -1,4 +1,4 @@
-"""What becomes of one mail handed to a provider's API, over real sockets, whatever the provider does."""
+"""Emails through a provider's API, over real sockets, whatever the provider does."""
 
 import socket
 from dataclasses import replace
@@ -22,7 +22,7 @@ NOT_OUR_SENDER = {"ErrorCode": 400, "Message": "The 'From' address you supplied 
 
 @pytest.fixture
 def provider(settings):
-    """Start a provider that answers as told, which the settings name."""
+    """Start a provider with scripted answers, set in the settings."""
     started = []
 
     def start(*answers) -> Provider:
@@ -37,7 +37,7 @@ def provider(settings):
         each.close()
 
 
-def test_a_mail_arrives_as_it_was_written_and_names_itself_to_the_provider(provider, channel):
+def test_email_arrives_as_written_with_its_id_for_the_provider(provider, channel):
     api = provider()
 
     assert channel.send(WELCOME) == PROVIDER_ID
@@ -57,7 +57,7 @@ def test_a_mail_arrives_as_it_was_written_and_names_itself_to_the_provider(provi
     assert request["Idempotency-Key"] == "1.abc@acme.example"
 
 
-def test_each_mail_has_a_key_of_its_own_on_one_connection(provider, channel):
+def test_each_email_has_its_own_idempotency_key_on_one_connection(provider, channel):
     api = provider()
 
     channel.send(WELCOME)
@@ -99,7 +99,7 @@ def test_each_mail_has_a_key_of_its_own_on_one_connection(provider, channel):
         (Act.DROP, NobodyKnows, ""),
     ],
 )
-def test_what_a_provider_does_is_told_apart(provider, channel, answer, meaning, words):
+def test_answers_of_a_provider_are_classified(provider, channel, answer, meaning, words):
     api = provider(answer)
 
     kind, said = outcome(channel)
@@ -109,7 +109,7 @@ def test_what_a_provider_does_is_told_apart(provider, channel, answer, meaning, 
     assert len(api.mails) == 1
 
 
-def test_a_provider_that_is_not_there_took_nothing(provider, channel, settings):
+def test_unreachable_provider_accepted_nothing(provider, channel, settings):
     with socket.socket() as taken_by_nobody:
         taken_by_nobody.bind(("127.0.0.1", 0))
         settings.ANYMAIL = {
@@ -123,7 +123,7 @@ def test_a_provider_that_is_not_there_took_nothing(provider, channel, settings):
     assert "cannot be reached" in said
 
 
-def test_a_provider_whose_name_leads_nowhere_took_nothing(channel, settings):
+def test_unresolvable_provider_accepted_nothing(channel, settings):
     settings.EMAIL_BACKEND = "anymail.backends.postmark.EmailBackend"
     settings.ANYMAIL = {"POSTMARK_SERVER_TOKEN": "secret", "POSTMARK_API_URL": "http://nowhere.invalid/"}
 
@@ -156,14 +156,14 @@ def test_a_provider_that_twice_gave_no_answer_is_given_a_rest(provider, channel)
     assert len(api.mails) == 2
 
 
-def test_a_provider_that_keeps_nothing_is_told_nothing(channel, settings):
+def test_provider_that_returns_no_metadata_gets_none(channel, settings):
     from anymail.backends.postal import EmailBackend
 
     from delivery.channels import esp as esp_channel
     from delivery.channels.email import mail_of
 
     mail = mail_of(WELCOME)
-    esp_channel.prepare(mail, EmailBackend(api_url="http://127.0.0.1/", api_key="k"))
+    esp_channel.add_provider_ids(mail, EmailBackend(api_url="http://127.0.0.1/", api_key="k"))
 
     assert not hasattr(mail, "metadata")
 

@@ -1,4 +1,4 @@
-"""The fast way to write a mail, held against Django's own."""
+"""Our serialization of emails, compared with Django's."""
 
 import random
 
@@ -23,7 +23,7 @@ TEXTS = st.builds(lambda lines, end: end.join(lines), LINES, st.sampled_from(["\
 
 
 def both_ways(monkeypatch, **of_the_mail) -> tuple[bytes, bytes]:
-    """The mail as we write it and as Django does, at one moment and with one boundary; an error is its kind."""
+    """Return the email as serialized by us and by Django, with equal date and boundary; an error counts as its type."""
     monkeypatch.setattr(mime, "formatdate", lambda **_: "Mon, 04 May 2026 10:00:00 -0000")
     monkeypatch.setattr("django.core.mail.message.formatdate", lambda **_: "Mon, 04 May 2026 10:00:00 -0000")
     found = []
@@ -69,7 +69,7 @@ def test_bytes_are_djangos(subject, name, link, reply_to, text, html):
     ],
     ids=str,
 )
-def test_what_is_out_of_the_ordinary_is_left_to_django(monkeypatch, unusual):
+def test_unusual_emails_are_left_to_django(monkeypatch, unusual):
     ours, djangos = both_ways(
         monkeypatch,
         **{
@@ -102,5 +102,5 @@ def test_boundary_stands_in_no_part(monkeypatch):
         ("ada@localhost", "ada@localhost"),
     ],
 )
-def test_server_is_told_the_bare_address(address, told):
+def test_envelope_has_the_bare_address(address, told):
     assert mime.mailbox(address) == told

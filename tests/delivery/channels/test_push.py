@@ -7,11 +7,11 @@ from datetime import timedelta
 import pytest
 
 from audiences.models import Customer, Device
-from delivery import tokens
+from delivery import process, tokens
 from delivery.maintenance import sweep
 from delivery.matching import launch, lifecycle, ongoing
 from delivery.models import DeliveryRecord, DeviceCopy, Pace, Reason, Status
-from delivery.sending import dispatcher, journal, outcome, settle, uncertain
+from delivery.sending import dispatcher, outcome, settle, uncertain
 from messaging import authoring
 from messaging.models import Message
 from tests.factories import AT, CustomerFactory, MessageFactory
@@ -109,7 +109,7 @@ def test_a_text_longer_than_firebase_takes_is_cut(firebase, at):
     assert firebase.pushes[0]["notification"]["body"].endswith("é…")
 
 
-def test_every_device_gets_it_once_and_one_record_tells_of_it(firebase, at):
+def test_every_device_gets_it_once_and_one_record_is_sent(firebase, at):
     customer_with("phone", "tablet", "browser")
     pushed(at)
 
@@ -151,7 +151,7 @@ def test_a_dead_token_is_retired_and_the_others_get_theirs(firebase, at, said):
 @pytest.mark.parametrize(
     ("send_type", "becomes"), [("one_off", Status.SKIPPED), ("ongoing", Status.WITHDRAWN)], ids=str
 )
-def test_who_has_nothing_but_dead_tokens_has_no_device(firebase, at, send_type, becomes):
+def test_customer_with_only_dead_tokens_has_no_device(firebase, at, send_type, becomes):
     customer_with("dead")
     firebase.says("dead", fcm_server.UNREGISTERED)
     pushed(at, send_type=send_type)
@@ -175,7 +175,7 @@ def test_an_ongoing_push_comes_once_the_app_is_installed_again(firebase, at):
     assert (only().status, firebase.tokens) == (Status.SENT, ["dead", "new"])
 
 
-def test_a_one_off_skips_who_has_no_device(firebase, at):
+def test_one_off_skips_customers_without_a_device(firebase, at):
     CustomerFactory()
 
     pushed(at, send_type="one_off")
@@ -188,7 +188,7 @@ def test_a_one_off_skips_who_has_no_device(firebase, at):
     [(fcm_server.TOO_BIG, "too big"), (fcm_server.OTHER_PROJECT, "another Firebase project")],
     ids=["too big", "other project"],
 )
-def test_what_is_refused_for_good_fails_in_firebases_words_and_keeps_the_device(firebase, at, said, words):
+def test_permanent_refusal_fails_with_firebases_reason_and_keeps_the_device(firebase, at, said, words):
     customer_with("phone")
     firebase.says("phone", said)
     pushed(at)
@@ -220,7 +220,7 @@ def test_what_is_refused_for_good_fails_in_firebases_words_and_keeps_the_device(
     ],
     ids=["503", "500", "429 later", "503 sooner", "503 until", "503 nonsense", "no key of Apple's"],
 )
-def test_what_is_to_be_tried_later_waits_at_least_as_long_as_firebase_asks(firebase, at, said, at_least, at_most):
+def test_retry_waits_at_least_as_long_as_firebase_asks(firebase, at, said, at_least, at_most):
     customer_with("phone")
     firebase.says("phone", said)
     pushed(at)
@@ -247,7 +247,7 @@ def test_while_firebase_asks_everybody_to_wait_the_channel_rests(firebase, at, s
     assert sorted(message.records.values_list("attempts", flat=True)) == [0, 0, 0, 0, 1, 1]
 
 
-def test_a_further_try_goes_only_to_the_devices_that_have_none(firebase, at):
+def test_retry_goes_only_to_devices_without_a_copy(firebase, at):
     customer_with("phone", "tablet")
     firebase.says("tablet", fcm_server.BUSY, (200, {"name": "second"}))
     pushed(at)
@@ -261,7 +261,7 @@ def test_a_further_try_goes_only_to_the_devices_that_have_none(firebase, at):
     assert (only().status, only().attempts) == (Status.SENT, 2)
 
 
-def test_who_has_it_on_one_device_has_it_whatever_becomes_of_the_others(firebase, at):
+def test_copy_on_one_device_counts_as_sent_whatever_happens_on_others(firebase, at):
     customer_with("phone", "tablet")
     firebase.says("tablet", fcm_server.BUSY, fcm_server.UNREGISTERED)
     pushed(at)
@@ -275,7 +275,7 @@ def test_who_has_it_on_one_device_has_it_whatever_becomes_of_the_others(firebase
     assert sorted(firebase.tokens) == ["phone", "tablet", "tablet"]
 
 
-def test_who_has_it_and_no_device_left_to_try_counts_as_sent(firebase, at):
+def test_copy_on_one_device_counts_as_sent_if_no_device_is_left_to_try(firebase, at):
     customer_with("phone", "tablet")
     firebase.says("tablet", fcm_server.BUSY)
     pushed(at)
@@ -288,7 +288,7 @@ def test_who_has_it_and_no_device_left_to_try_counts_as_sent(firebase, at):
     assert sorted(firebase.tokens) == ["phone", "tablet"]
 
 
-def test_who_has_it_on_one_device_when_it_is_stopped_is_withdrawn_and_the_record_says_so(firebase, at):
+def test_stopped_record_with_a_copy_on_one_device_is_withdrawn_and_says_so(firebase, at):
     customer_with("phone", "tablet")
     firebase.says("tablet", fcm_server.BUSY)
     message = pushed(at)
@@ -315,7 +315,7 @@ def test_a_pace_holds_for_pushes_one_by_one(firebase, at):
     assert (message.records.counts()["sent"], firebase.most_at_once) == (4, 1)
 
 
-def test_after_the_last_try_who_has_it_somewhere_counts_as_sent(firebase, at):
+def test_copy_on_any_device_counts_as_sent_after_the_last_attempt(firebase, at):
     customer_with("phone", "tablet")
     firebase.says("tablet", fcm_server.BUSY)
     pushed(at)
@@ -327,7 +327,7 @@ def test_after_the_last_try_who_has_it_somewhere_counts_as_sent(firebase, at):
     assert firebase.tokens.count("phone") == 1
 
 
-def test_after_the_last_try_who_has_it_nowhere_has_failed(firebase, at):
+def test_no_copy_after_the_last_attempt_is_failed(firebase, at):
     customer_with("phone")
     firebase.says("phone", fcm_server.BUSY)
     pushed(at)
@@ -340,7 +340,7 @@ def test_after_the_last_try_who_has_it_nowhere_has_failed(firebase, at):
 
 
 @pytest.mark.parametrize("act", [Act.HANG, Act.DROP, (200, "<html>a proxy</html>"), (504, "gateway")], ids=str)
-def test_a_push_that_was_perhaps_taken_is_uncertain_and_never_repeated(firebase, at, act):
+def test_push_that_may_have_arrived_is_uncertain_and_never_repeated(firebase, at, act):
     customer_with("phone")
     firebase.says("phone", act)
     pushed(at)
@@ -352,7 +352,7 @@ def test_a_push_that_was_perhaps_taken_is_uncertain_and_never_repeated(firebase,
     assert firebase.tokens == ["phone"]
 
 
-def test_who_surely_has_it_on_one_device_is_not_uncertain_for_another(firebase, at):
+def test_sure_copy_on_one_device_outweighs_an_uncertain_one(firebase, at):
     customer_with("phone", "tablet")
     firebase.says("tablet", Act.DROP)
     pushed(at)
@@ -377,7 +377,7 @@ def test_a_device_that_perhaps_has_it_is_not_tried_again_with_the_others(firebas
     assert sorted(firebase.tokens) == ["phone", "tablet", "tablet"]
 
 
-def test_staff_who_send_an_uncertain_one_again_reach_the_device_that_perhaps_had_it(firebase, at):
+def test_uncertain_push_sent_again_reaches_the_uncertain_device(firebase, at):
     customer_with("phone", "tablet")
     firebase.says("phone", Act.DROP, (200, {"name": "again"}))
     firebase.says("tablet", fcm_server.TOO_BIG)
@@ -390,7 +390,7 @@ def test_staff_who_send_an_uncertain_one_again_reach_the_device_that_perhaps_had
     assert (only().status, only().provider_id) == (Status.SENT, "again")
 
 
-def test_nobody_there_to_connect_to_leaves_the_channel_resting_and_burns_no_try(firebase, at, settings):
+def test_refused_connection_makes_the_channel_unavailable_and_uses_no_attempt(firebase, at, settings):
     settings.FCM_URL = "http://127.0.0.1:9"
     for name in ("a", "b"):
         customer_with(name)
@@ -400,7 +400,7 @@ def test_nobody_there_to_connect_to_leaves_the_channel_resting_and_burns_no_try(
 
     for record in message.records.all():
         assert (record.status, record.attempts) == (Status.WAITING, 0)
-        assert record.due_at == at + outcome.DOWN_FOR
+        assert record.due_at == at + outcome.OUTAGE_RETRY_AFTER
         assert "Firebase cannot be reached" in record.detail
 
 
@@ -413,7 +413,7 @@ def test_nobody_there_to_connect_to_leaves_the_channel_resting_and_burns_no_try(
     ],
     ids=["refused", "nonsense", "dropped"],
 )
-def test_without_a_login_the_channel_rests_and_says_why(firebase, at, login, words):
+def test_failed_login_makes_the_channel_unavailable_with_the_reason(firebase, at, login, words):
     firebase.login = login
     customer_with("phone")
     pushed(at)
@@ -473,13 +473,13 @@ def test_a_worker_that_dies_after_one_device_has_it_leaves_the_record_uncertain(
     with pytest.raises(SystemExit):
         hand_over(at)
     monkeypatch.undo()
-    journal.close()
+    process.close_channels()
 
     assert settle.recover_from_journals(at=at) == 1
     assert (only().status, only().reason) == (Status.UNCERTAIN, Reason.WORKER_DIED)
 
 
-def test_without_credentials_a_push_goes_as_far_as_the_log(at, settings, caplog):
+def test_push_without_credentials_is_only_logged(at, settings, caplog):
     settings.FCM_CREDENTIALS = ""
     caplog.set_level("INFO", logger="delivery.channels.push")
     customer_with("phone-of-ann")

@@ -47,13 +47,13 @@ def test_an_answer_says_where_it_bounces_and_where_it_is_answered(server, part, 
 
     forward(at)
 
-    assert reply_addresses.bounced_at(taken[0].sender, at=at) == (ReferentKind.ANSWER, part.pk)
+    assert reply_addresses.referent_of_bounce(taken[0].sender, at=at) == (ReferentKind.ANSWER, part.pk)
     assert reply_addresses.reply_address(part.conversation).encode() in taken[0].content
 
 
 def test_its_message_ids_name_it_and_its_conversation(part):
-    assert reply_addresses.named_by(answer_emails.message_id(part)) == (ReferentKind.ANSWER, part.pk)
-    assert reply_addresses.named_by(answer_emails.thread_id(part.conversation)) == (
+    assert reply_addresses.referent_of_message_id(answer_emails.message_id(part)) == (ReferentKind.ANSWER, part.pk)
+    assert reply_addresses.referent_of_message_id(answer_emails.thread_id(part.conversation)) == (
         ReferentKind.CONVERSATION,
         part.conversation_id,
     )

@@ -31,7 +31,7 @@ class Keeping:
         return ""
 
     def close(self) -> None:
-        """Nothing is kept open."""
+        """Do nothing."""
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def test_twin_is_skipped_and_told_who_has_it(at, channel, send_type):
     hand_over(at)
 
     first, second = message.records.order_by("pk")
-    assert (first.status, first.inbox) == (Status.SENT, "us@x.example")
+    assert (first.status, first.address) == (Status.SENT, "us@x.example")
     assert (second.status, second.reason, second.detail) == (Status.SKIPPED, Reason.SAME_INBOX, "Twin 0")
     assert len(channel.given) == 1
 
@@ -178,7 +178,7 @@ def test_message_to_one_person_goes_whoever_else_has_the_address(at, channel):
     live(at)
     hand_over(at)
     alone = MessageFactory(to_customer=second, live=True, at=at)
-    direct.write_to(second, alone, at=at)
+    direct.insert_direct_record(second, alone, at=at)
 
     assert hand_over(at) == 1
 
@@ -211,7 +211,7 @@ def test_forecast_of_the_rest_counts_whom_the_sample_has_reached(at, channel):
 
 
 def test_database_lets_nobody_into_one_inbox_twice(at):
-    facts = {"message": MessageFactory(live=True, at=at), "inbox": "us@x.example", "matched_at": at, "sent_at": at}
+    facts = {"message": MessageFactory(live=True, at=at), "address": "us@x.example", "matched_at": at, "sent_at": at}
     first, second = twins()
     DeliveryRecord.objects.create(customer=first, status=Status.SENT, **facts)
 

@@ -23,13 +23,13 @@ def test_address_a_copy_went_to_is_blanked_and_the_name_others_were_skipped_for(
     MessageFactory(one_off=True, live=True, at=at)
     dispatcher.dispatch(clock=lambda: at, until=at + timedelta(minutes=1))
     hers, his = DeliveryRecord.objects.order_by("customer")
-    assert (hers.inbox, his.reason, his.detail) == ("home@x.example", Reason.SAME_INBOX, "Ann")
+    assert (hers.address, his.reason, his.detail) == ("home@x.example", Reason.SAME_INBOX, "Ann")
 
     erase.erase(ann, at=at)
 
     hers.refresh_from_db()
     his.refresh_from_db()
-    assert (hers.status, hers.inbox, his.status, his.detail) == (Status.SENT, None, Status.SKIPPED, "")
+    assert (hers.status, hers.address, his.status, his.detail) == (Status.SENT, None, Status.SKIPPED, "")
 
 
 def test_pictures_of_their_conversations_are_kept_no_more(at, settings, tmp_path, django_capture_on_commit_callbacks):
@@ -59,7 +59,7 @@ def test_an_alarm_about_a_message_to_them_names_them_no_more(at):
     ann = CustomerFactory(name="Ann")
     MessageFactory(title="Message to Ann", to_customer=ann, one_off=True, audience=None)
     theirs, others = (
-        Alarm.objects.create(kind=kind, words=f"“{title}” is due since 4 May.", began_at=at, seen_at=at)
+        Alarm.objects.create(kind=kind, description=f"“{title}” is due since 4 May.", began_at=at, seen_at=at)
         for kind, title in ((AlarmKind.DUE, "Message to Ann"), (AlarmKind.TROUBLE, "Message to all"))
     )
 
@@ -67,4 +67,4 @@ def test_an_alarm_about_a_message_to_them_names_them_no_more(at):
 
     theirs.refresh_from_db()
     others.refresh_from_db()
-    assert (theirs.words, others.words) == ("Erased", "“Message to all” is due since 4 May.")
+    assert (theirs.description, others.description) == ("Erased", "“Message to all” is due since 4 May.")

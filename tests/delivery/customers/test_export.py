@@ -25,6 +25,7 @@ from delivery.models import (
     DeliveryRecord,
     DeviceCopy,
     Hit,
+    LaunchProgress,
     Link,
     Status,
     Tally,
@@ -47,7 +48,7 @@ pytestmark = pytest.mark.django_db
 MARK = "hushed"
 PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 64
 # Numbers of a message, and its tags: nothing in them is about anybody.
-OF_NOBODY = {Count, Tally, CountChange, Message.tags.through}
+OF_NOBODY = {Count, Tally, CountChange, LaunchProgress, Message.tags.through}
 # What is no word of or about a customer: how a thing is called that many do, and how a message is sent.
 SAYS_NOTHING = {
     (Event, "name"),

@@ -173,7 +173,7 @@ def test_users_own_record_stays_where_both_are_as_far(lead, user, at):
 
     assert record_of(user) == theirs
     assert record_of(lead).reason == Reason.MERGED
-    assert list(Conversation.objects.of(user)) == [theirs.conversation]
+    assert list(Conversation.objects.of_customer(user)) == [theirs.conversation]
 
 
 @pytest.mark.parametrize("status", [Status.SENT, Status.SENDING, Status.UNCERTAIN])
@@ -206,7 +206,7 @@ def test_thread_of_a_message_both_had_is_kept_where_something_was_said(lead, use
 
     merge.merge(lead, into=user, at=at)
 
-    assert set(Conversation.objects.of(user)) == {said, record_of(user).conversation}
+    assert set(Conversation.objects.of_customer(user)) == {said, record_of(user).conversation}
 
 
 def test_words_of_the_lead_are_the_users(lead, user, at):

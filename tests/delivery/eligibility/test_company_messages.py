@@ -42,7 +42,7 @@ EVENINGS = [{"weekday": day, "from": "20:00", "to": "24:00"} for day in range(7)
 
 
 class Mailbox:
-    """A channel that keeps the emails it was given and answers as told."""
+    """A channel that records its emails and answers as the test decides."""
 
     def __init__(self) -> None:
         self.given: list[Envelope] = []
@@ -53,7 +53,7 @@ class Mailbox:
         return self.answer(envelope)
 
     def close(self) -> None:
-        """Nothing is kept open."""
+        """Do nothing."""
 
 
 @pytest.fixture(autouse=True)
@@ -103,7 +103,7 @@ WAYS_TO_LEAVE = {"left": leave, "archived": archive}
 
 
 def work(at: datetime) -> list[str]:
-    """Run what runs by itself: the hourly round, handing over, a visit, the sweep; return the texts of the visit."""
+    """Run the periodic work: the hourly round, sending, a visit, the sweep. Return the texts of the visit."""
     ongoing.match_ongoing(at=at)
     dispatcher.dispatch(clock=lambda: at, until=at + timedelta(seconds=1))
     shown = [message.body for message in customer_visit.visit(Customer.objects.get(user_id="ann"), at=at).shown]
@@ -125,7 +125,7 @@ def check_that_counts_add_up(message: Message) -> None:
 
 @pytest.fixture
 def received(mailbox, firebase) -> Callable[[], int]:
-    """How many copies reached the customer outside of the messenger."""
+    """Return how many copies reached the customer outside of the messenger."""
     return lambda: len(mailbox.given) + len(firebase.tokens)
 
 
@@ -232,7 +232,7 @@ def test_a_message_to_one_person_about_a_company_they_left_is_skipped(at, ann, r
     check_that_counts_add_up(record.message)
 
 
-def test_nobody_is_written_to_about_an_archived_company(at, ann):
+def test_nothing_is_sent_about_an_archived_company(at, ann):
     archive(at)
 
     with pytest.raises(ValidationError, match="Acme is archived"):
@@ -332,7 +332,7 @@ def test_an_uncertain_copy_that_staff_send_again_goes_only_to_members(at, ann, m
 
 
 @pytest.mark.parametrize("send_type", SEND_TYPES)
-def test_customers_who_leave_while_their_batch_is_in_hand_get_nothing(at, ann, mailbox, send_type):
+def test_customers_who_leave_during_their_batch_get_nothing(at, ann, mailbox, send_type):
     for number in range(3):
         MembershipFactory(customer__email=f"{number}@x.example", company=Company.objects.get())
     message = company_message(at, send_type=send_type)
@@ -343,7 +343,7 @@ def test_customers_who_leave_while_their_batch_is_in_hand_get_nothing(at, ann, m
         return "id"
 
     mailbox.answer = everybody_leaves
-    dispatcher.dispatch(clock=lambda: at + next(ticks) * batch.ASK_AGAIN, until=at + timedelta(minutes=1))
+    dispatcher.dispatch(clock=lambda: at + next(ticks) * batch.PAUSE_CHECK_INTERVAL, until=at + timedelta(minutes=1))
 
     assert len(mailbox.given) == 1
     settled = message.records.exclude(status=Status.SENT).values_list("status", "reason", "attempts")
@@ -355,7 +355,7 @@ def test_a_batch_in_hand_asks_for_all_memberships_in_one_statement(at, ann, mail
     for number in range(5):
         MembershipFactory(customer__email=f"{number}@x.example", company=Company.objects.get())
     company_message(at)
-    moments = iter([at] * 10 + [at + batch.ASK_AGAIN] * 1000)
+    moments = iter([at] * 10 + [at + batch.PAUSE_CHECK_INTERVAL] * 1000)
 
     with CaptureQueriesContext(connection) as asked:
         dispatcher.dispatch(clock=lambda: next(moments), until=at + timedelta(seconds=1))
@@ -430,7 +430,7 @@ def test_records_of_former_members_take_no_room_under_the_cap(at, ann):
     assert state(other) == (Status.SENT, "")
 
 
-def test_what_was_shown_once_goes_on_being_shown_until_it_is_opened(at, ann):
+def test_message_once_shown_stays_shown_until_it_is_opened(at, ann):
     company_message(at, channel=Channel.IN_APP, send_type="one_off")
     assert work(at) == ["<p>Acme</p>"]
     leave(at)
@@ -453,7 +453,7 @@ def test_neither_way_of_a_visit_shows_a_company_message_to_former_members(ann, m
     leave(timezone.now())
 
     def other_way(*_args: object, **_facts: object) -> None:
-        raise NeedsFullVisit if not is_short else AssertionError("The visit was not short.")
+        raise NeedsFullVisit if not is_short else AssertionError("The visit did not take the fast path.")
 
     monkeypatch.setattr(customer_visit, "full_visit" if is_short else "short_visit", other_way)
     answer = APIClient().post("/messenger/ping", ping, format="json")

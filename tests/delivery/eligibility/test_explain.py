@@ -1,4 +1,4 @@
-"""Why a customer gets a message or does not: each rule with what it saw, by the one judge."""
+"""Why a customer gets a message or does not: each rule with the value it saw."""
 
 from datetime import timedelta
 
@@ -117,7 +117,7 @@ def test_agrees_with_the_matcher_about_everybody():
     assert 0 < len(got) < len(customers)
 
 
-def test_each_company_has_an_answer_of_its_own_where_it_goes_per_company():
+def test_message_per_company_has_a_case_for_each_company():
     customer = CustomerFactory(email="ada@acme.example")
     pro = MembershipFactory(customer=customer, company__plan="pro", company__name="Pro Inc").company
     free = MembershipFactory(customer=customer, company__plan="free", company__name="Free Inc").company
@@ -132,13 +132,13 @@ def test_each_company_has_an_answer_of_its_own_where_it_goes_per_company():
     }
 
 
-def test_whoever_is_in_no_company_gets_none_per_company():
+def test_customer_without_a_company_gets_no_message_per_company():
     message = MessageFactory(live=True, body="<p>{{ company.name }}</p>")
 
     assert verdict(message, CustomerFactory(email="ada@acme.example")) is Verdict.NO_COMPANY
 
 
-def test_says_where_it_stands_by_its_record():
+def test_verdict_follows_the_status_of_the_record():
     customer = CustomerFactory(email="ada@acme.example")
     message = MessageFactory(live=True)
     assert verdict(message, customer) is Verdict.NEXT_CHECK
@@ -170,14 +170,14 @@ def test_a_withdrawn_record_is_no_end_unless_the_message_was_stopped():
         ),
     ],
 )
-def test_says_everything_that_keeps_them_from_being_reached(facts, reasons):
+def test_all_reasons_why_a_customer_is_unreachable_are_listed(facts, reasons):
     message, customer = MessageFactory(live=True), CustomerFactory(**facts)
 
     assert list(explain(message, customer, at=AT).unreachable) == reasons
     assert verdict(message, customer) is Verdict.UNREACHABLE
 
 
-def test_a_draft_reaches_nobody_and_a_one_off_nobody_later():
+def test_draft_reaches_no_customer_and_one_off_no_later_one():
     assert verdict(MessageFactory(), CustomerFactory(email="a@b.example")) is Verdict.NOT_LIVE
     CustomerFactory(email="first@b.example")
     one_off = MessageFactory(one_off=True, live=True)
@@ -193,7 +193,7 @@ def test_a_lead_is_no_user_unless_the_rules_ask_for_the_role():
     assert (asks.cases[0].verdict, asks.asks_role) == (Verdict.NEXT_CHECK, True)
 
 
-def test_the_window_is_by_the_clock_it_goes_by():
+def test_window_uses_the_clock_of_its_setting():
     window = [{"weekday": 0, "from": "09:00", "to": "10:00"}]
     customer = CustomerFactory(timezone="America/New_York")
     message = MessageFactory(window=window, window_zone="customer")
@@ -213,7 +213,7 @@ def test_an_in_app_message_waits_for_a_visit_and_no_round_asks_for_it():
     assert eligibility_explain.next_round(message, at=AT) is None
 
 
-def test_the_cap_says_until_when():
+def test_cap_shows_when_it_ends():
     customer = CustomerFactory(email="ada@acme.example")
     Workspace.current()
     Workspace.objects.update(cap_messages=1, cap_days=7)
@@ -228,7 +228,7 @@ def test_the_cap_says_until_when():
     assert explained.capped_until == AT + timedelta(days=7)
 
 
-def test_rules_that_no_longer_make_sense_are_said():
+def test_invalid_rules_are_reported():
     attribute = CustomAttributeFactory(name="seats", kind="number")
     message = MessageFactory(live=True, rules=[rule("custom_attributes.seats", "greater_than", 2)])
     attribute.delete()
@@ -239,10 +239,10 @@ def test_rules_that_no_longer_make_sense_are_said():
     assert "seats" in explained.trouble
 
 
-def test_a_message_to_one_person_is_nobody_elses():
+def test_direct_message_is_for_its_customer_only():
     ada, eve = CustomerFactory(), CustomerFactory()
     message = MessageFactory(to_customer=ada, in_app=True, live=True)
-    direct.write_to(ada, message, at=AT)
+    direct.insert_direct_record(ada, message, at=AT)
 
     assert verdict(message, ada) is Verdict.WAITING
     assert verdict(message, eve) is Verdict.SOMEBODY_ELSE

@@ -1,4 +1,4 @@
-"""Enough is enough: a customer gets so many messages within so many days, and then waits for more."""
+"""Frequency cap: a customer gets so many messages within so many days, and then waits for more."""
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -22,13 +22,13 @@ DAY = timedelta(days=1)
 
 
 class Taking:
-    """A channel that takes everything."""
+    """A channel that accepts everything."""
 
     def send(self, _envelope) -> str:
         return ""
 
     def close(self) -> None:
-        """Nothing is kept open."""
+        """Do nothing."""
 
 
 @pytest.fixture(autouse=True)
@@ -63,7 +63,7 @@ def state(message: Message) -> tuple[str, str]:
     return record.status, record.reason
 
 
-def test_customer_who_has_had_enough_waits_until_it_frees(at):
+def test_capped_customer_waits_until_the_cap_frees(at):
     CustomerFactory(email="ann@x.example")
     sends(at)
     second = sends(at + DAY)
@@ -76,7 +76,7 @@ def test_customer_who_has_had_enough_waits_until_it_frees(at):
     assert state(second) == (Status.SENT, "")
 
 
-def test_ongoing_one_is_judged_again_when_it_frees(at):
+def test_ongoing_record_is_rechecked_when_the_cap_frees(at):
     customer = CustomerFactory(email="ann@x.example", name="Pro")
     sends(at)
     second = sends(at + DAY, rules=[rule("name", "is", "Pro")])
@@ -88,7 +88,7 @@ def test_ongoing_one_is_judged_again_when_it_frees(at):
     assert state(second) == (Status.WITHDRAWN, Reason.NO_LONGER_MATCHES)
 
 
-def test_one_that_is_only_on_its_way_is_waited_for_and_holds_nobody_back_once_it_failed(at, monkeypatch):
+def test_copy_being_sent_counts_until_it_fails(at, monkeypatch):
     CustomerFactory(email="ann@x.example")
     first, second = (MessageFactory(live=True, at=at) for _ in range(2))
     ongoing.match(first, at=at)
@@ -105,14 +105,14 @@ def test_one_that_is_only_on_its_way_is_waited_for_and_holds_nobody_back_once_it
 
 
 @pytest.mark.parametrize("most", [None, 2])
-def test_cap_that_is_lifted_holds_nobody_back_any_more(at, cap, most):
+def test_lifted_cap_holds_no_record(at, cap, most):
     CustomerFactory(email="ann@x.example")
     sends(at)
     second = sends(at + DAY)
     assert state(second) == (Status.WAITING, Reason.CAP)
 
     cap(most)
-    assert frequency_cap.ask_again(at=at + DAY) == 1
+    assert frequency_cap.recheck_capped_records(at=at + DAY) == 1
     hand_over(at + DAY)
 
     assert state(second) == (Status.SENT, "")
@@ -174,14 +174,14 @@ def test_message_to_one_person_neither_counts_nor_waits(at):
     customer = CustomerFactory(email="ann@x.example")
     for number in range(2):
         alone = MessageFactory(to_customer=customer, live=True, at=at)
-        direct.write_to(customer, alone, at=at + number * DAY)
+        direct.insert_direct_record(customer, alone, at=at + number * DAY)
         hand_over(at + number * DAY)
         assert state(alone)[0] == Status.SENT
 
     assert state(sends(at + 2 * DAY))[0] == Status.SENT
 
 
-def test_without_a_cap_nobody_waits(at, cap):
+def test_without_a_cap_no_record_waits(at, cap):
     cap(None)
     CustomerFactory(email="ann@x.example")
 
@@ -208,7 +208,7 @@ def test_in_app_one_off_waits_for_room_and_gives_up_after_a_week(at, cap):
     sends(at)
     first, second = (MessageFactory(in_app=True, one_off=True, live=True, at=at) for _ in range(2))
     alone = MessageFactory(in_app=True, to_customer=customer, live=True, at=at)
-    direct.write_to(customer, alone, at=at)
+    direct.insert_direct_record(customer, alone, at=at)
 
     assert shown(customer, at + DAY) == 1
     assert state(alone)[0] == Status.SENT
@@ -219,7 +219,7 @@ def test_in_app_one_off_waits_for_room_and_gives_up_after_a_week(at, cap):
     assert state(second) == (Status.SKIPPED, Reason.CAP)
 
 
-def test_what_has_no_room_does_not_hold_up_what_has(at, cap):
+def test_capped_records_do_not_hold_up_others(at, cap):
     cap(2)
     customer = CustomerFactory(email="ann@x.example")
     for _ in range(3):

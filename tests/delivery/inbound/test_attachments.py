@@ -38,7 +38,7 @@ def record(db, at) -> DeliveryRecord:
     CustomerFactory(user_id="ann", name="Ann", email="ann@x.example")
     record = MessageFactory(one_off=True, live=True, at=at).records.get()
     one = DeliveryRecord.objects.filter(pk=record.pk)
-    one.update(status=Status.SENDING, claim="00000000-0000-0000-0000-000000000001", leased_until=at, inbox=None)
+    one.update(status=Status.SENDING, claim="00000000-0000-0000-0000-000000000001", leased_until=at, address=None)
     one.mark_sent(at=at)
     record.refresh_from_db()
     return record

@@ -15,11 +15,11 @@ from django.test import Client
 
 from audiences.models import Customer
 from config import urls
-from delivery import rendering, reply_addresses
+from delivery import process, rendering, reply_addresses
 from delivery.inbound import esp_webhooks, feedback
 from delivery.inbound.feedback import FeedbackType
 from delivery.models import ConversationPart, DeliveryRecord, Reason, Status
-from delivery.sending import batch, dispatcher
+from delivery.sending import dispatcher
 from messaging.content.plain_text import html_to_text
 from tests.factories import CustomerFactory, MessageFactory
 from tests.support.http_provider import PROVIDER_ID, Act, Provider
@@ -382,7 +382,7 @@ def provider(settings):
         return started[-1]
 
     yield start
-    batch.close_channels()
+    process.close_channels()
     for each in started:
         each.close()
 

@@ -37,7 +37,7 @@ def record(at) -> DeliveryRecord:
     CustomerFactory(user_id="ann", email="ann@x.example")
     record = MessageFactory(one_off=True, live=True, at=at + LEFT).records.get()
     DeliveryRecord.objects.filter(pk=record.pk).update(
-        status=Status.SENDING, claim=CLAIM, leased_until=at, taken_at=at + LEFT, inbox="ann@x.example", attempts=1
+        status=Status.SENDING, claim=CLAIM, leased_until=at, taken_at=at + LEFT, address="ann@x.example", attempts=1
     )
     record.refresh_from_db()
     return record
@@ -183,7 +183,7 @@ def test_of_two_at_one_inbox_the_one_that_has_it_keeps_it(record, at):
     put(record, Status.WAITING, at=at)
     twin = CustomerFactory(email="ann@x.example")
     DeliveryRecord.objects.create(
-        message=record.message, customer=twin, status=Status.SENT, sent_at=at, matched_at=at, inbox="ann@x.example"
+        message=record.message, customer=twin, status=Status.SENT, sent_at=at, matched_at=at, address="ann@x.example"
     )
 
     assert feedback.record_feedback(Referent(ReferentKind.RECORD, record.pk), news(FeedbackType.TAKEN, at=at))
@@ -282,16 +282,16 @@ def test_a_message_id_names_its_copy_after_the_key_was_changed(record, settings)
     message_id = rendering.message_id(record.pk)
     settings.SECRET_KEY, settings.SECRET_KEY_FALLBACKS = "new", [settings.SECRET_KEY]
 
-    assert reply_addresses.named_by(message_id) == (ReferentKind.RECORD, record.pk)
+    assert reply_addresses.referent_of_message_id(message_id) == (ReferentKind.RECORD, record.pk)
     settings.SECRET_KEY_FALLBACKS = []
-    assert reply_addresses.named_by(message_id) is None
+    assert reply_addresses.referent_of_message_id(message_id) is None
 
 
 @pytest.mark.parametrize(
     "forged", ["<1.aaaaaaaaaaaaaaaa@acme.example>", "<1@acme.example>", "", "<>", "<note.1.abc@x>"]
 )
 def test_a_message_id_of_somebody_else_names_nothing(forged):
-    assert reply_addresses.named_by(forged) is None
+    assert reply_addresses.referent_of_message_id(forged) is None
 
 
 # The mail of a teammate's answer

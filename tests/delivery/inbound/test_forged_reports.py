@@ -262,7 +262,7 @@ def test_only_what_may_have_left_before_the_upgrade_has_an_old_bounce_address(
         **{name: days and at + (2 + days) * DAY for name, days in moments.items()},
     )
 
-    found = reply_addresses.bounced_at(rewritten(reply_addresses.reply_address(fresh)), at=at + 3 * DAY)
+    found = reply_addresses.referent_of_bounce(rewritten(reply_addresses.reply_address(fresh)), at=at + 3 * DAY)
 
     assert (found == (ReferentKind.RECORD, fresh.pk)) is counts
 
@@ -275,23 +275,23 @@ def test_the_old_bounce_address_of_an_answer_counts_too(at, upgraded, django_use
     old = reply_addresses.address_for(
         Purpose.REPLY, ReferentKind.ANSWER, part.pk, domain="bounce.acme.example"
     ).replace("reply+", "bounce+")
-    assert reply_addresses.bounced_at(old, at=at + DAY) is None
+    assert reply_addresses.referent_of_bounce(old, at=at + DAY) is None
 
     AnswerMail.objects.update(status=Status.SENT, sent_at=at)
 
-    assert reply_addresses.bounced_at(old, at=at + DAY) == (ReferentKind.ANSWER, part.pk)
-    assert reply_addresses.bounced_at(old, at=at + 15 * DAY) is None
+    assert reply_addresses.referent_of_bounce(old, at=at + DAY) == (ReferentKind.ANSWER, part.pk)
+    assert reply_addresses.referent_of_bounce(old, at=at + 15 * DAY) is None
 
 
 def test_without_a_recorded_upgrade_or_a_bounce_domain_no_old_token_counts(record, at, upgraded, settings):
     address = rewritten(reply_addresses.reply_address(record))
     upgraded(None)
-    assert reply_addresses.bounced_at(address, at=at) is None
+    assert reply_addresses.referent_of_bounce(address, at=at) is None
 
     upgraded(at + DAY)
     settings.BOUNCE_DOMAIN = ""
 
-    assert reply_addresses.bounced_at(address, at=at) is None
+    assert reply_addresses.referent_of_bounce(address, at=at) is None
 
 
 def test_the_migration_records_the_moment_of_the_upgrade():
@@ -359,4 +359,4 @@ def test_without_a_feedback_address_a_complaint_counts_at_bounce_addresses_only(
 def test_the_token_of_an_address_signs_no_message_id(record):
     token = reply_addresses.token_of(ReferentKind.RECORD, record.pk, purpose=Purpose.REPLY)
 
-    assert reply_addresses.named_by(f"<{record.pk}.{token[:16]}@acme.example>") is None
+    assert reply_addresses.referent_of_message_id(f"<{record.pk}.{token[:16]}@acme.example>") is None

@@ -47,7 +47,7 @@ def pipe(monkeypatch, capsys):
 
 
 def test_a_reply_is_taken(pipe, record):
-    assert pipe(about(record, "apple_mail")) == (os.EX_OK, "A reply, added to its conversation.\n")
+    assert pipe(about(record, "apple_mail")) == (os.EX_OK, "Reply added to its conversation.\n")
 
     assert ConversationPart.objects.count() == 1
 
@@ -76,7 +76,7 @@ def test_the_envelope_is_believed(pipe, record):
 
 
 def test_what_has_an_empty_sender_is_no_reply(pipe, record):
-    assert pipe(about(record, "apple_mail"), "--sender", "") == (os.EX_OK, "Written by a program: nothing to do.\n")
+    assert pipe(about(record, "apple_mail"), "--sender", "") == (os.EX_OK, "Automatic reply: nothing to do.\n")
 
     assert ConversationPart.objects.count() == 0
 
@@ -125,7 +125,7 @@ def test_whatever_else_goes_wrong_the_mail_comes_again(pipe, monkeypatch, caplog
 )
 def test_as_a_process_of_its_own_without_a_database(settings, mail, code):
     settings.SECRET_KEY = "theirs"
-    address = reply_addresses.address_of(reply_addresses.ReferentKind.RECORD, 1).encode()
+    address = reply_addresses.reply_address_of(reply_addresses.ReferentKind.RECORD, 1).encode()
     nowhere = {**os.environ, "DATABASE_URL": "postgres://nobody@127.0.0.1:1/nothing", "SECRET_KEY": "theirs"}
 
     ended = subprocess.run(

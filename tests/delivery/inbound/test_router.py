@@ -35,7 +35,7 @@ def record(at) -> DeliveryRecord:
     CustomerFactory(user_id="ann", name="Ann", email="ann@x.example")
     record = MessageFactory(one_off=True, live=True, at=at).records.get()
     one = DeliveryRecord.objects.filter(pk=record.pk)
-    one.update(status=Status.SENDING, claim="00000000-0000-0000-0000-000000000001", leased_until=at, inbox=None)
+    one.update(status=Status.SENDING, claim="00000000-0000-0000-0000-000000000001", leased_until=at, address=None)
     one.mark_sent(at=at)
     record.refresh_from_db()
     return record
@@ -219,7 +219,7 @@ def test_a_forged_token_is_nobodys_and_logged(record, receive, caplog):
 
 
 def test_a_token_of_what_is_not_there_is_nobodys(record, receive):
-    nowhere = reply_addresses.address_of(reply_addresses.ReferentKind.CONVERSATION, 4_000_000)
+    nowhere = reply_addresses.reply_address_of(reply_addresses.ReferentKind.CONVERSATION, 4_000_000)
 
     assert receive(changed(thanks(record), To=nowhere)) is Outcome.NOBODYS
 
@@ -231,10 +231,10 @@ def test_a_mail_to_no_address_of_ours_is_nobodys(record, receive):
 @pytest.mark.parametrize("pk", [0, 1, 12_345, 2**63 - 1])
 @pytest.mark.parametrize("kind", reply_addresses.ReferentKind)
 def test_an_address_fits_before_the_at_and_names_what_it_was_made_of(kind, pk):
-    local, _, domain = reply_addresses.address_of(kind, pk).partition("@")
+    local, _, domain = reply_addresses.reply_address_of(kind, pk).partition("@")
 
     assert (len(local) <= 64, domain, local == local.lower()) == (True, "reply.acme.example", True)
-    assert reply_addresses.answered_at(f"{local.upper()}@{domain}") == (kind, pk)
+    assert reply_addresses.referent_of_reply(f"{local.upper()}@{domain}") == (kind, pk)
 
 
 def test_an_address_says_nothing_to_who_reads_it():
@@ -269,7 +269,7 @@ def test_a_reply_from_another_address_is_taken_with_a_note_that_names_it(record,
 
 
 def test_a_reply_from_the_address_the_message_went_to_needs_no_note(record, receive):
-    DeliveryRecord.objects.filter(pk=record.pk).update(inbox="ann@x.example")
+    DeliveryRecord.objects.filter(pk=record.pk).update(address="ann@x.example")
     record.customer.email = "ann@new.example"
     record.customer.save()
 

@@ -38,7 +38,9 @@ def sent(at, *, channel: str = "email", body: str = "<p>Hi {{ first_name }}</p>"
     message = MessageFactory(one_off=True, live=True, at=at, channel=channel, body=body)
     DeliveryRecord.objects.filter(message=message, customer=customer).mark_sending(claim=uuid.uuid4(), until=at)
     mine = DeliveryRecord.objects.get(message=message, customer=customer)
-    DeliveryRecord.objects.filter(pk=mine.pk).update(filled={"first_name": "Ann"}, version=message.version, taken_at=at)
+    DeliveryRecord.objects.filter(pk=mine.pk).update(
+        variables={"first_name": "Ann"}, version=message.version, taken_at=at
+    )
     DeliveryRecord.objects.filter(pk=mine.pk).mark_sent(at=at)
     mine.refresh_from_db()
     return mine
@@ -51,7 +53,7 @@ def test_without_limits_nothing_is_deleted(at):
     assert run_retention(at) == {}
 
     record.refresh_from_db()
-    assert (Event.objects.count(), record.filled) == (1, {"first_name": "Ann"})
+    assert (Event.objects.count(), record.variables) == (1, {"first_name": "Ann"})
 
 
 @pytest.mark.parametrize(("age", "left"), [(29, 1), (31, 0)])
@@ -88,13 +90,13 @@ def test_variables_are_deleted_and_the_record_stays(at, age, is_kept):
     run_retention(at)
 
     record.refresh_from_db()
-    assert bool(record.filled) is is_kept
+    assert bool(record.variables) is is_kept
     assert (record.status, record.sent_at, record.opened_at) == (Status.SENT, at - age * DAY, at - age * DAY)
     if is_kept:
-        assert "Hi Ann" in rendering.as_read(record).text
+        assert "Hi Ann" in rendering.render_sent_copy(record).text
     else:
-        with pytest.raises(content.ContentError, match="no longer kept"):
-            rendering.as_read(record)
+        with pytest.raises(content.ContentError, match="deleted under the retention policy"):
+            rendering.render_sent_copy(record)
 
 
 def test_counts_of_a_message_stay_correct(at):
@@ -117,18 +119,18 @@ def test_page_of_the_record_says_that_its_content_was_deleted(at, admin_client):
 
     page = admin_client.get(f"/admin/delivery/deliveryrecord/{record.pk}/change/").content.decode()
 
-    assert "It is no longer kept how this one read." in page
+    assert "has been deleted under the retention policy." in page
 
 
 def test_copies_without_variables_stay_readable(at):
     kept(keep_copies_days=30)
     record = sent(at - 31 * DAY, body="<p>Hello everyone</p>")
-    DeliveryRecord.objects.update(filled={})
+    DeliveryRecord.objects.update(variables={})
 
     run_retention(at)
 
     record.refresh_from_db()
-    assert "Hello everyone" in rendering.as_read(record).text
+    assert "Hello everyone" in rendering.render_sent_copy(record).text
 
 
 def to_one(at) -> Message:
@@ -152,7 +154,7 @@ def test_content_of_direct_messages_is_deleted(at):
     message.refresh_from_db()
     assert (message.version.subject, message.version.body) == ("", "")
     with pytest.raises(content.ContentError, match="no longer kept"):
-        rendering.as_read(message.records.get())
+        rendering.render_sent_copy(message.records.get())
     assert run_retention(at + DAY) == {"direct messages": 0, "copies": 0}
 
 
@@ -160,11 +162,11 @@ def test_in_app_messages_in_conversations_are_kept(at):
     kept(keep_copies_days=30)
     CustomerFactory(name="Ann")
     message = MessageFactory(in_app=True, one_off=True, live=True, at=at - 31 * DAY)
-    message.records.update(status=Status.SENT, sent_at=at - 31 * DAY, filled={"first_name": "Ann"}, due_at=None)
+    message.records.update(status=Status.SENT, sent_at=at - 31 * DAY, variables={"first_name": "Ann"}, due_at=None)
 
     run_retention(at)
 
-    assert message.records.get().filled == {"first_name": "Ann"}
+    assert message.records.get().variables == {"first_name": "Ann"}
 
 
 def test_uncertain_records_are_kept_because_they_may_be_sent_again(at):
@@ -173,12 +175,12 @@ def test_uncertain_records_are_kept_because_they_may_be_sent_again(at):
     record = MessageFactory(one_off=True, live=True, at=at - 31 * DAY).records.get()
     rows = DeliveryRecord.objects.filter(pk=record.pk)
     rows.mark_sending(claim=uuid.uuid4(), until=at)
-    rows.update(filled={"first_name": "Ann"}, taken_at=at - 31 * DAY)
+    rows.update(variables={"first_name": "Ann"}, taken_at=at - 31 * DAY)
     rows.mark_uncertain(reason=Reason.LOST_TOUCH, detail="")
 
     run_retention(at)
 
-    assert rows.get().filled == {"first_name": "Ann"}
+    assert rows.get().variables == {"first_name": "Ann"}
 
 
 def test_failed_bulk_items_are_deleted_with_the_events(at):

@@ -1,4 +1,4 @@
-"""To one person: what is written down, who cannot be reached, and that a refusal writes nothing (behaviour 4.12)."""
+"""Direct messages: the record, unreachable customers, and refusals that store nothing (behaviour 4.12)."""
 
 import pytest
 from django.core.exceptions import ValidationError
@@ -46,25 +46,25 @@ def test_is_live_at_once_with_its_one_record():
         ({}, "push", Reason.NO_DEVICE),
     ],
 )
-def test_who_cannot_be_reached(facts, channel, reason):
+def test_unreachable_customer(facts, channel, reason):
     customer = CustomerFactory(**{**REACHABLE, **facts})
 
-    assert direct.unreachable(customer, channel=channel) == reason
+    assert direct.unreachable_reason(customer, channel=channel) == reason
 
 
 def test_push_needs_a_device_that_is_not_retired():
     customer = CustomerFactory()
     device = Device.objects.create(customer=customer, token="t", created_at=AT)
 
-    assert direct.unreachable(customer, channel="push") is None
+    assert direct.unreachable_reason(customer, channel="push") is None
     device.retired_at = AT
     device.save()
-    assert direct.unreachable(customer, channel="push") == Reason.NO_DEVICE
+    assert direct.unreachable_reason(customer, channel="push") == Reason.NO_DEVICE
 
 
-@pytest.mark.parametrize("reason", [Reason(reason) for reason in direct.WHY_NOT])
+@pytest.mark.parametrize("reason", [Reason(reason) for reason in direct.UNREACHABLE_ERRORS])
 def test_every_reason_reads_as_a_sentence(reason):
-    assert direct.WHY_NOT[reason].format(customer="Ada").startswith(("Ada", "An email to Ada"))
+    assert direct.UNREACHABLE_ERRORS[reason].format(customer="Ada").startswith(("Ada", "An email to Ada"))
 
 
 @pytest.mark.parametrize(
@@ -107,4 +107,4 @@ def test_is_listed_by_its_subject_or_its_first_words():
 
     assert send(customer, channel="email", format="", subject="A question").message.title == "A question"
     assert send(customer, body="<h1>Hi</h1><p>there</p>").message.title == "Hi there"
-    assert len(send(customer, body="<p>word </p>" * 50).message.title) == direct.LONGEST_TITLE
+    assert len(send(customer, body="<p>word </p>" * 50).message.title) == direct.TITLE_MAX_LENGTH

@@ -1,4 +1,4 @@
-"""A large launch in a worker's hands: how far it is, and calling it off before it is done."""
+"""Large launches by a worker: progress, and cancellation before the end."""
 
 import threading
 from datetime import timedelta
@@ -21,7 +21,7 @@ from tests.factories import AT, CustomAttributeFactory, CustomerFactory, Message
 
 
 class Worker:
-    """A worker that launches a message, and rests before its second slice until it is told to go on."""
+    """A worker that launches a message and stops before its second slice until the test continues it."""
 
     def __init__(self, message: Message, monkeypatch) -> None:
         self.rests, self.may_go_on = threading.Event(), threading.Event()
@@ -50,10 +50,10 @@ class Worker:
 
 
 @pytest.mark.django_db
-def test_one_that_somebody_set_live_meanwhile_has_no_trouble(at):
+def test_message_set_live_meanwhile_has_no_trouble(at):
     CustomerFactory()
     message = MessageFactory(one_off=True)
-    launch_job.ask_for(message, at=at)
+    launch_job.request_launch(message, at=at)
     launch.launch(Message.objects.get(pk=message.pk), at=at)
 
     launch_job.launch(message.pk, at=at)
@@ -63,7 +63,7 @@ def test_one_that_somebody_set_live_meanwhile_has_no_trouble(at):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_lead_who_becomes_a_user_is_not_kept_waiting_by_a_launch(at):
+def test_merging_a_lead_does_not_wait_for_a_launch(at):
     lead = CustomerFactory(lead=True)
     message = MessageFactory(one_off=True, rules=[rule("role", "is", "lead")])
     became: list[int] = []
@@ -86,7 +86,7 @@ def test_a_lead_who_becomes_a_user_is_not_kept_waiting_by_a_launch(at):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_who_opens_a_copy_of_the_sample_is_not_kept_waiting_by_the_rest(at):
+def test_open_of_a_sample_copy_does_not_wait_for_the_rest(at):
     for number in range(5):
         CustomerFactory(email=f"{number}@x.example")
     message = MessageFactory(one_off=True)
@@ -114,15 +114,15 @@ def test_who_opens_a_copy_of_the_sample_is_not_kept_waiting_by_the_rest(at):
 
 @pytest.fixture
 def asked_for(transactional_db) -> Message:
-    """A one-off to five people, asked to go live."""
+    """A one-off to five customers with a requested launch."""
     CustomerFactory.create_batch(5)
     message = MessageFactory(one_off=True)
-    launch_job.ask_for(message, at=timezone.now())
+    launch_job.request_launch(message, at=timezone.now())
     return message
 
 
 def when_waiting_for_a_lock(do) -> threading.Thread:
-    """Do something once a session waits for an advisory lock, as whoever calls off does."""
+    """Do something once a session waits for an advisory lock, as a cancellation does."""
 
     def watch() -> None:
         waits = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND classid = %s"
@@ -140,11 +140,11 @@ def when_waiting_for_a_lock(do) -> threading.Thread:
     return thread
 
 
-def test_a_launch_that_a_worker_has_begun_is_called_off_and_nobody_is_written_to(asked_for, monkeypatch):
+def test_launch_in_progress_is_cancelled_and_no_customer_is_recorded(asked_for, monkeypatch):
     worker = Worker(asked_for, monkeypatch)
     waiter = when_waiting_for_a_lock(worker.may_go_on.set)
 
-    launch_job.call_off(asked_for, at=timezone.now())
+    launch_job.cancel_launch(asked_for, at=timezone.now())
     worker.end()
     waiter.join()
 
@@ -174,15 +174,17 @@ def test_a_change_of_the_attribute_with_the_same_number_does_not_call_off_a_laun
     assert DeliveryRecord.objects.count() == 5
 
 
-def test_while_a_worker_writes_down_others_read_how_far_it_is(asked_for, monkeypatch):
-    assert launch_job.how_far(asked_for) is None
+def test_progress_of_a_launch_is_visible_while_a_worker_carries_it_out(asked_for, monkeypatch):
+    assert launch_job.launch_progress(asked_for) is None
     worker = Worker(asked_for, monkeypatch)
     try:
-        assert launch_job.how_far(asked_for) == launch_job.HowFar(made=0, of=5)
+        progress = launch_job.launch_progress(asked_for)
+        assert progress is not None
+        assert (progress.made, progress.total) == (0, 5)
     finally:
         worker.end()
 
-    assert launch_job.how_far(asked_for) is None
+    assert launch_job.launch_progress(asked_for) is None
     assert DeliveryRecord.objects.count() == 5
 
 
@@ -197,19 +199,19 @@ def test_the_page_shows_how_far_it_is_and_that_it_can_be_called_off(admin_client
     assert "until then you can call it off" in shown
 
 
-def test_who_is_too_late_to_call_off_is_told_to_stop_it(asked_for):
+def test_late_cancellation_says_to_stop_the_message(asked_for):
     launch_job.launch(asked_for.pk, at=timezone.now())
 
     with pytest.raises(WrongState, match="Stop it once it is live"):
-        launch_job.call_off(asked_for, at=timezone.now())
+        launch_job.cancel_launch(asked_for, at=timezone.now())
 
 
 def test_calling_off_waits_no_longer_than_a_click_does(asked_for, monkeypatch):
     worker = Worker(asked_for, monkeypatch)
-    monkeypatch.setattr(locks, "LONGEST_WAIT", 0.2)
+    monkeypatch.setattr(locks, "LOCK_TIMEOUT", 0.2)
     try:
-        with pytest.raises(WrongState, match="could not be called off at once"):
-            launch_job.call_off(asked_for, at=timezone.now())
+        with pytest.raises(WrongState, match="could not be cancelled right now"):
+            launch_job.cancel_launch(asked_for, at=timezone.now())
     finally:
         worker.end()
 
@@ -221,9 +223,9 @@ def test_a_scheduled_launch_under_way_is_called_off_for_good(transactional_db, m
     message, at = MessageFactory(one_off=True), timezone.now()
     lifecycle.schedule(message, for_=at + timedelta(hours=1), at=at, reviewed_count=5)
     due = at + timedelta(hours=2)
-    launch_job.ask_for(message, at=due)
+    launch_job.request_launch(message, at=due)
 
-    launch_job.call_off(message, at=due)
+    launch_job.cancel_launch(message, at=due)
     sweep.sweep(at=due)
 
     message.refresh_from_db()
@@ -231,12 +233,12 @@ def test_a_scheduled_launch_under_way_is_called_off_for_good(transactional_db, m
     assert not DeliveryRecord.objects.exists()
 
 
-def test_what_is_called_off_before_its_time_still_goes_live_at_its_time(transactional_db):
+def test_scheduled_message_cancelled_early_still_goes_live_at_its_time(transactional_db):
     CustomerFactory.create_batch(5)
     message, at = MessageFactory(one_off=True, in_app=True), timezone.now()
     lifecycle.schedule(message, for_=at + timedelta(hours=1), at=at, reviewed_count=5)
-    launch_job.ask_for(message, at=at)
-    launch_job.call_off(message, at=at)
+    launch_job.request_launch(message, at=at)
+    launch_job.cancel_launch(message, at=at)
     assert Message.objects.get().state == State.SCHEDULED
 
     sweep.sweep(at=at + timedelta(hours=2))

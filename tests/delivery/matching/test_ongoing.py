@@ -1,4 +1,4 @@
-"""Matching: who a message goes to, written down as records."""
+"""Matching: the records of a message."""
 
 from datetime import timedelta
 
@@ -17,11 +17,11 @@ pytestmark = pytest.mark.django_db
 
 
 def got(message: Message) -> list[tuple[str, str, str]]:
-    """Who has a record: user id, status, reason."""
+    """Return the records: user id, status, reason."""
     return sorted(message.records.values_list("customer__user_id", "status", "reason"))
 
 
-def test_ongoing_round_records_who_matches_and_nobody_else(at):
+def test_ongoing_round_records_only_matching_customers(at):
     CustomerFactory(user_id="pro", email="pro@x.example", name="Pro")
     CustomerFactory(user_id="free", email="free@x.example")
     message = MessageFactory(rules=[rule("name", "is", "Pro")], live=True, at=at)
@@ -30,7 +30,7 @@ def test_ongoing_round_records_who_matches_and_nobody_else(at):
     assert got(message) == [("pro", Status.WAITING, Reason.QUEUED)]
 
 
-def test_next_round_adds_who_comes_to_match_and_no_one_twice(at):
+def test_next_round_adds_new_matches_and_no_customer_twice(at):
     CustomerFactory(user_id="first", email="first@x.example")
     message = MessageFactory(live=True, at=at)
     ongoing.match(message, at=at)
@@ -40,7 +40,7 @@ def test_next_round_adds_who_comes_to_match_and_no_one_twice(at):
     assert [user_id for user_id, *_ in got(message)] == ["first", "later"]
 
 
-def test_who_cannot_be_reached_is_not_matched_yet_by_an_ongoing_message(at):
+def test_unreachable_customer_is_not_matched_yet_by_an_ongoing_message(at):
     CustomerFactory(email=None)
     CustomerFactory(email="a@x.example", unsubscribed_from_emails=True)
     back = CustomerFactory(user_id="back", email="b@x.example", has_hard_bounced=True)
@@ -52,7 +52,7 @@ def test_who_cannot_be_reached_is_not_matched_yet_by_an_ongoing_message(at):
     assert ongoing.match(message, at=at) == 1
 
 
-def test_one_off_freezes_who_matches_and_skips_the_unreachable_with_the_reason(at):
+def test_one_off_records_matching_customers_and_skips_unreachable_ones_with_the_reason(at):
     CustomerFactory(user_id="a", email="a@x.example")
     CustomerFactory(user_id="b", email=None)
     CustomerFactory(user_id="c", email="c@x.example", unsubscribed_from_emails=True)
@@ -72,7 +72,7 @@ def test_one_off_freezes_who_matches_and_skips_the_unreachable_with_the_reason(a
     ]
 
 
-def test_one_off_that_would_reach_nobody_does_not_go_live(at):
+def test_one_off_without_matches_does_not_go_live(at):
     message = MessageFactory(one_off=True)
 
     with pytest.raises(NotReady, match="Nobody matches"):
@@ -94,7 +94,7 @@ def test_company_variable_makes_a_copy_for_each_company(at):
     assert sorted(message.records.values_list("customer__user_id", "company__name")) == [("both", "A"), ("both", "B")]
 
 
-def test_one_off_records_who_is_in_no_company_as_skipped(at):
+def test_one_off_skips_customers_without_a_company(at):
     CustomerFactory(user_id="alone", email="alone@x.example")
     message = MessageFactory(one_off=True, body="<p>{{ company.name }}</p>", live=True, at=at)
 
@@ -124,7 +124,7 @@ def test_customers_own_zone_decides_when_their_window_opens(at):
     assert due == {"ny": at.replace(day=5, hour=13), "nowhere": at.replace(day=5, hour=9)}
 
 
-def test_what_waited_for_the_window_is_judged_again_by_todays_data(at):
+def test_record_that_waited_for_the_window_is_rechecked_with_todays_data(at):
     gone = CustomerFactory(user_id="gone", email="a@x.example", last_seen_at=at - timedelta(days=5))
     CustomerFactory(user_id="still", email="b@x.example", last_seen_at=at - timedelta(days=5))
     window = [{"weekday": 1, "from": "09:00", "to": "17:00"}]
@@ -138,7 +138,7 @@ def test_what_waited_for_the_window_is_judged_again_by_todays_data(at):
     assert got(message) == [("gone", "withdrawn", "no_longer_matches"), ("still", "waiting", "queued")]
 
 
-def test_who_was_withdrawn_and_matches_again_is_taken_up_again(at):
+def test_withdrawn_customer_who_matches_again_is_requeued(at):
     back = CustomerFactory(email="a@x.example", name="Pro")
     window = [{"weekday": 1, "from": "09:00", "to": "17:00"}]
     message = MessageFactory(rules=[rule("name", "is", "Pro")], window=window, live=True, at=at)
@@ -167,7 +167,7 @@ def test_sample_draws_that_many_reachable_customers_and_the_rest_follows(at):
     assert (counts["waiting"], counts["skipped"]) == (7, 3)
 
 
-def test_paused_message_matches_nobody(at):
+def test_paused_message_matches_no_customer(at):
     CustomerFactory(email="a@x.example")
     message = MessageFactory(live=True, at=at)
     lifecycle.pause(message)
@@ -176,7 +176,7 @@ def test_paused_message_matches_nobody(at):
     assert not message.records.exists()
 
 
-def test_resumed_message_judges_what_it_held_again_as_of_now(at):
+def test_resumed_message_rechecks_held_records_as_of_now(at):
     lapsed = CustomerFactory(user_id="lapsed", email="a@x.example", name="Pro")
     CustomerFactory(user_id="still", email="b@x.example", name="Pro")
     message = MessageFactory(rules=[rule("name", "is", "Pro")], live=True, at=at)
@@ -192,7 +192,7 @@ def test_resumed_message_judges_what_it_held_again_as_of_now(at):
     assert message.records.get(customer__user_id="still").matched_at == at + timedelta(days=1)
 
 
-def test_stopped_message_withdraws_what_waits(at):
+def test_stopped_message_withdraws_waiting_records(at):
     CustomerFactory(user_id="a", email="a@x.example")
     message = MessageFactory(live=True, at=at)
     ongoing.match(message, at=at)
@@ -202,7 +202,7 @@ def test_stopped_message_withdraws_what_waits(at):
     assert got(message) == [("a", "withdrawn", "stopped")]
 
 
-def test_forecast_says_who_will_receive_it_and_why_others_will_not(at):
+def test_forecast_counts_recipients_and_the_reasons_of_others(at):
     CustomerFactory(email="a@x.example")
     CustomerFactory(email=None)
     CustomerFactory(email="c@x.example", unsubscribed_from_emails=True)
@@ -213,7 +213,7 @@ def test_forecast_says_who_will_receive_it_and_why_others_will_not(at):
     assert forecast.left_out == {Reason.NO_EMAIL: 1, Reason.UNSUBSCRIBED: 1}
 
 
-def test_large_round_is_written_in_slices_and_nobody_is_left_out(at, monkeypatch):
+def test_large_round_is_inserted_in_slices_without_gaps(at, monkeypatch):
     monkeypatch.setattr(sql, "SLICE", 7)
     for number in range(30):
         CustomerFactory(email=f"{number}@x.example")
@@ -225,7 +225,7 @@ def test_large_round_is_written_in_slices_and_nobody_is_left_out(at, monkeypatch
     assert DeliveryRecord.objects.count() == 30
 
 
-def test_round_whose_rules_no_longer_make_sense_says_so_on_the_message(at):
+def test_round_with_invalid_rules_writes_trouble_on_the_message(at):
     message = MessageFactory(live=True, at=at)
     with connection.cursor() as cursor:
         cursor.execute("SET LOCAL session_replication_role = replica")  # What no path of ours can do.
@@ -244,7 +244,7 @@ def test_round_whose_rules_no_longer_make_sense_says_so_on_the_message(at):
     assert "custom_attributes.gone" in message.problem
 
 
-def test_round_that_outlasts_an_edit_of_the_rules_writes_nobody_by_the_old_ones(at, monkeypatch):
+def test_round_that_outlasts_an_edit_inserts_nothing_by_the_old_rules(at, monkeypatch):
     monkeypatch.setattr(sql, "SLICE", 2)
     for number in range(4):
         CustomerFactory(email=f"{number}@x.example", name="Pro" if number < 2 else "Free")

@@ -76,8 +76,8 @@ def copy_due(at):
 
 
 def channel_rests(at) -> None:
-    ChannelOutage.begins("email", why="Connection refused", at=at - 4 * MINUTE)
-    ChannelOutage.begins("email", why="Connection refused", at=at - 2 * MINUTE)
+    ChannelOutage.record_refusal("email", why="Connection refused", at=at - 4 * MINUTE)
+    ChannelOutage.record_refusal("email", why="Connection refused", at=at - 2 * MINUTE)
 
 
 def message_in_trouble(at) -> None:
@@ -272,7 +272,7 @@ def test_channel_alarm_needs_repeated_refusals_and_ends_with_success(at):
     assert "Refused" in alarms.check_channels(at + 4 * MINUTE)
     assert alarms.check_channels(at + 8 * MINUTE) == ""
 
-    ChannelOutage.begins("email", why="Refused", at=at + 20 * MINUTE)
+    ChannelOutage.record_refusal("email", why="Refused", at=at + 20 * MINUTE)
 
     assert ChannelOutage.objects.get().since == at + 20 * MINUTE
 
@@ -340,7 +340,7 @@ def test_alarm_thread_survives_errors_and_stops_on_request(at, monkeypatch):
 
 def test_every_page_of_the_console_shows_active_alarms(at, admin_client):
     assert "ob-alarms" not in admin_client.get("/admin/").content.decode()
-    Alarm.objects.create(kind=AlarmKind.UNCERTAIN, words="3 copies are uncertain.", began_at=at, seen_at=at)
+    Alarm.objects.create(kind=AlarmKind.UNCERTAIN, description="3 copies are uncertain.", began_at=at, seen_at=at)
 
     for page in ("/admin/", "/admin/audiences/customer/"):
         assert "3 copies are uncertain." in admin_client.get(page).content.decode()
@@ -353,7 +353,7 @@ def test_alarm_has_no_link_to_a_page_without_permission(at, client, role):
     roles.give_role(teammate, role)
     client.force_login(teammate)
     for kind in AlarmKind:
-        Alarm.objects.create(kind=kind, words="It stands.", began_at=at, seen_at=at)
+        Alarm.objects.create(kind=kind, description="It stands.", began_at=at, seen_at=at)
 
     page = client.get("/admin/").content.decode()
     banner = page[page.index("ob-alarms") : page.index("</section>", page.index("ob-alarms"))]

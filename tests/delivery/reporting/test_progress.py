@@ -23,7 +23,7 @@ class Taking:
         return ""
 
     def close(self) -> None:
-        """Nothing is kept open."""
+        """Do nothing."""
 
 
 @pytest.fixture(autouse=True)

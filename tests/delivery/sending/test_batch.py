@@ -1,4 +1,4 @@
-"""Handing over: claimed, committed, then sent, then settled; with a channel that does as the test tells it."""
+"""Sending a batch: claimed, committed, sent, settled; with a channel that answers as the test decides."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -34,7 +34,7 @@ pytestmark = pytest.mark.django_db
 
 
 class Obedient:
-    """A channel that keeps what it was given and answers as told."""
+    """A channel that records its envelopes and answers as the test decides."""
 
     def __init__(self) -> None:
         self.given: list[Envelope] = []
@@ -83,7 +83,7 @@ def test_custom_attributes_of_customer_and_company_are_in_the_copy(at, channel):
     hand_over(at)
 
     assert channel.given[0].text.startswith("pro: 7\n")
-    assert DeliveryRecord.objects.get(customer=member.customer).filled == {
+    assert DeliveryRecord.objects.get(customer=member.customer).variables == {
         "custom_attributes.plan": "pro",
         "company.custom_attributes.seats": 7,
     }
@@ -97,7 +97,7 @@ def test_due_record_is_handed_over_and_settled_as_sent(at, channel):
 
     record = message.records.get()
     assert (record.status, record.sent_at, record.attempts) == (Status.SENT, at, 1)
-    assert record.filled == {"first_name": "Ann", "name": "Ann Lee"}
+    assert record.variables == {"first_name": "Ann", "name": "Ann Lee"}
     assert record.provider_id == "id of ann@x.example"
     assert record.version == message.version
     (envelope,) = channel.given
@@ -165,7 +165,7 @@ def test_one_bad_recipient_does_not_stop_the_batch(at, channel):
     assert message.records.counts() | {"sent": 2, "failed": 1} == message.records.counts()
 
 
-def test_unavailable_record_is_tried_again_later_and_later_and_then_given_up(at, channel):
+def test_unavailable_record_is_retried_with_back_off_and_then_fails(at, channel):
     CustomerFactory(email="ann@x.example")
     message = matched(at)
     channel.answer = refuse(Unavailable("450 try later"))
@@ -184,7 +184,7 @@ def test_unavailable_record_is_tried_again_later_and_later_and_then_given_up(at,
     assert (record.reason, record.detail) == (Reason.GAVE_UP, "450 try later")
 
 
-def test_nobody_can_know_is_uncertain_and_never_repeated(at, channel):
+def test_unknown_outcome_is_uncertain_and_never_repeated(at, channel):
     CustomerFactory(email="ann@x.example")
     message = matched(at)
     channel.answer = refuse(TimeoutError("no answer after the text"))
@@ -215,7 +215,7 @@ def test_words_the_database_cannot_hold_leave_no_copy_of_the_batch_unsettled(at,
     assert message.records.exclude(status=Status.SENT).latest("pk").detail.endswith("? ?")
 
 
-def test_id_the_database_cannot_hold_is_kept_as_far_as_it_can(at, channel):
+def test_provider_id_is_stored_without_characters_the_database_refuses(at, channel):
     CustomerFactory(email="ann@x.example")
     message = matched(at)
     channel.answer = lambda _: "id\0\ud800"
@@ -225,9 +225,7 @@ def test_id_the_database_cannot_hold_is_kept_as_far_as_it_can(at, channel):
     assert (message.records.get().status, message.records.get().provider_id) == (Status.SENT, "id??")
 
 
-def test_copies_of_which_none_can_be_finished_wait_with_all_their_tries_and_the_message_says_so(
-    at, channel, monkeypatch
-):
+def test_message_whose_copies_all_fail_to_render_rests_without_a_used_attempt(at, channel, monkeypatch):
     for number in range(3):
         CustomerFactory(email=f"{number}@x.example")
     message = matched(at)
@@ -236,7 +234,7 @@ def test_copies_of_which_none_can_be_finished_wait_with_all_their_tries_and_the_
         broken.setattr(rendering, "envelope", lambda *_, **__: 1 / 0)
         hand_over(at)
         message.refresh_from_db()
-        assert "none of them can be finished" in message.problem
+        assert "no copy of this message can be rendered" in message.trouble
         assert set(message.records.values_list("status", "attempts")) == {(Status.WAITING, 0)}
         pace = Pace.objects.get()
         assert pace.taken_today == 2
@@ -248,7 +246,7 @@ def test_copies_of_which_none_can_be_finished_wait_with_all_their_tries_and_the_
     assert set(message.records.values_list("status", flat=True)) == {Status.SENT}
 
 
-def test_copy_that_cannot_be_finished_holds_up_none_of_its_batch_and_is_given_up_in_the_end(at, channel, monkeypatch):
+def test_copy_that_fails_to_render_does_not_hold_up_its_batch_and_fails_in_the_end(at, channel, monkeypatch):
     people = [CustomerFactory(email=f"{number}@x.example") for number in range(5)]
     message = matched(at)
     render = rendering.Copy.render
@@ -298,7 +296,10 @@ def test_refused_sender_holds_its_message_and_loses_none_of_it(at, channel):
     assert [envelope.subject for envelope in channel.given].count("refused") == 1
     assert set(message.records.values_list("status", "attempts")) == {(Status.WAITING, 0)}
     message.refresh_from_db()
-    assert message.problem == "Its copies wait until their sender is taken. 553 not yours"
+    assert (
+        message.trouble
+        == "Paused: the mail server refuses this sender. Sending resumes once it is accepted. 553 not yours"
+    )
 
     channel.answer = lambda _: "id"
     hand_over(at + timedelta(minutes=1))
@@ -329,7 +330,7 @@ def test_channel_that_is_down_rests_for_all_workers_and_nudges_and_longer_the_lo
     assert hand_over(at + timedelta(seconds=661)) == 25
 
 
-def test_worker_holds_at_most_in_flight_records(at, channel, settings):
+def test_worker_claims_at_most_in_flight_records(at, channel, settings):
     settings.IN_FLIGHT = 4
     for number in range(11):
         CustomerFactory(email=f"{number}@x.example")
@@ -373,7 +374,7 @@ def test_paused_message_hands_nothing_over(at, channel):
     assert message.records.get().why == "The message is paused"
 
 
-def test_who_unsubscribed_since_the_match_gets_nothing(at, channel):
+def test_customer_who_unsubscribed_since_the_match_gets_nothing(at, channel):
     ongoing = CustomerFactory(email="ann@x.example")
     message = matched(at)
     one_off = MessageFactory(one_off=True, live=True, at=at)
@@ -408,7 +409,7 @@ def test_window_that_closed_meanwhile_is_waited_for_again(at, channel):
     assert (record.reason, record.due_at) == (Reason.WINDOW, (at + timedelta(days=7)).replace(hour=9))
 
 
-def test_one_off_that_waited_for_the_window_is_not_judged_again(at, channel):
+def test_one_off_that_waited_for_the_window_is_not_rechecked(at, channel):
     customer = CustomerFactory(email="ann@x.example", name="Pro")
     window = [{"weekday": 1, "from": "09:00", "to": "17:00"}]
     MessageFactory(one_off=True, rules=[rule("name", "is", "Pro")], window=window, live=True, at=at)
@@ -418,7 +419,7 @@ def test_one_off_that_waited_for_the_window_is_not_judged_again(at, channel):
     assert hand_over(at.replace(day=5, hour=9)) == 1
 
 
-def test_ongoing_message_that_waited_for_the_window_is_judged_again_before_it_goes(at, channel):
+def test_ongoing_record_that_waited_for_the_window_is_rechecked_before_sending(at, channel):
     customer = CustomerFactory(email="ann@x.example", name="Pro")
     window = [{"weekday": 1, "from": "09:00", "to": "17:00"}]
     message = matched(at, rules=[rule("name", "is", "Pro")], window=window)
@@ -429,7 +430,7 @@ def test_ongoing_message_that_waited_for_the_window_is_judged_again_before_it_go
     assert message.records.get().status == Status.WITHDRAWN
 
 
-def test_edit_of_a_live_message_is_what_goes_out_from_then_on(at, channel):
+def test_edit_of_a_live_message_applies_to_later_copies(at, channel):
     CustomerFactory(email="ann@x.example")
     message = matched(at, subject="old")
     authoring.revise(message, subject="new", body="<p>new</p>", by=None, at=at)
@@ -465,7 +466,7 @@ def test_window_and_sender_of_a_live_message_hold_from_the_next_batch_on(at, cha
 
 
 @pytest.mark.parametrize(("send_type", "status"), [("ongoing", Status.WITHDRAWN), ("one_off", Status.SKIPPED)])
-def test_nothing_goes_about_a_company_that_is_archived_by_now(at, channel, send_type, status):
+def test_nothing_is_sent_about_an_archived_company(at, channel, send_type, status):
     MembershipFactory(customer__email="ann@x.example")
     message = matched(at, body="<p>{{ company.name }}</p>", send_type=send_type)
     Company.objects.update(archived_at=at)
@@ -476,7 +477,7 @@ def test_nothing_goes_about_a_company_that_is_archived_by_now(at, channel, send_
     assert (message.records.get().status, message.records.get().reason) == (status, Reason.LEFT_COMPANY)
 
 
-def test_who_comes_to_match_again_has_all_their_tries_again(at, channel):
+def test_requeued_record_has_all_its_attempts_again(at, channel):
     customer = CustomerFactory(email="ann@x.example")
     message = matched(at)
     message.records.update(attempts=len(outcome.BACK_OFF))

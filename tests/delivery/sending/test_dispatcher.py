@@ -1,4 +1,4 @@
-"""Rounds over many messages: one that goes wrong, in a way nobody foresaw, holds up no other."""
+"""Dispatcher and rounds over many messages: an unexpected error in one does not hold up the others."""
 
 from datetime import timedelta
 
@@ -18,22 +18,22 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture
 def broken(monkeypatch):
-    """Break the step of matching that writes down, for one message."""
+    """Make inserting records fail for one message."""
 
     def break_for(message: Message) -> None:
-        write_down = ongoing.insert_new_records
+        insert = ongoing.insert_new_records
 
-        def write_down_or_break(of: Message, **how: object) -> int:
+        def insert_or_break(of: Message, *args: object, **how: object) -> int:
             if of == message:
                 raise ZeroDivisionError("nobody foresaw this")
-            return write_down(of, **how)
+            return insert(of, *args, **how)
 
-        monkeypatch.setattr(ongoing, "insert_new_records", write_down_or_break)
+        monkeypatch.setattr(ongoing, "insert_new_records", insert_or_break)
 
     return break_for
 
 
-def test_message_that_cannot_be_matched_says_so_and_the_others_are(at, broken):
+def test_message_that_cannot_be_matched_shows_its_trouble_and_the_others_are_matched(at, broken):
     CustomerFactory(email="a@x.example")
     first, second = MessageFactory(live=True, at=at), MessageFactory(live=True, at=at)
     broken(first)
@@ -42,7 +42,7 @@ def test_message_that_cannot_be_matched_says_so_and_the_others_are(at, broken):
 
     first.refresh_from_db()
     assert (first.records.count(), second.records.count()) == (0, 1)
-    assert first.problem == "Matching it failed. The server's log says why."
+    assert first.trouble == "Matching failed. See the server’s log."
 
 
 def test_sweep_goes_on_past_a_message_that_cannot_be_matched(at, broken):
@@ -79,9 +79,9 @@ def test_scheduled_message_that_cannot_be_launched_holds_up_no_other(at, monkeyp
 
 @pytest.mark.parametrize(
     ("module", "name"),
-    [(settle, "recover_from_journals"), (launch_job, "launch_asked_for"), (counters, "fold")],
+    [(settle, "recover_from_journals"), (launch_job, "run_requested_launches"), (counters, "fold")],
 )
-def test_step_of_the_sweep_that_goes_wrong_stops_none_after_it(at, module, name, monkeypatch):
+def test_failing_step_of_the_sweep_does_not_stop_later_steps(at, module, name, monkeypatch):
     CustomerFactory(email="a@x.example")
     message = MessageFactory(live=True, at=at)
 
@@ -96,7 +96,7 @@ def test_step_of_the_sweep_that_goes_wrong_stops_none_after_it(at, module, name,
 
 
 @pytest.mark.parametrize("channel", [{"in_app": True}, {"channel": "email"}])
-def test_rules_that_make_no_sense_any_more_are_told_in_every_channel_and_the_trouble_ends_with_them(at, channel):
+def test_invalid_rules_are_reported_in_every_channel_until_they_are_fixed(at, channel):
     plan = CustomAttributeFactory(name="plan")
     message = MessageFactory(rules=[rule("custom_attributes.plan", "is", "pro")], live=True, at=at, **channel)
     plan.delete()

@@ -1,4 +1,4 @@
-"""Workers that die, wake, are told to end or lose the database; and a pause that is at once."""
+"""Workers that die, wake up, are asked to stop or lose the database; and pauses that take effect at once."""
 
 import os
 import signal
@@ -18,7 +18,7 @@ from django.db import connection
 from django.db.utils import OperationalError
 from django.utils import timezone
 
-from delivery import shutdown
+from delivery import process, shutdown
 from delivery.channels import Rejected, Unavailable
 from delivery.maintenance import sweep
 from delivery.matching import lifecycle, ongoing
@@ -34,7 +34,7 @@ pytestmark = pytest.mark.django_db
 
 
 class Telling:
-    """A channel that does what it is told for each copy, by the number of it."""
+    """A channel whose effect is chosen by the number of the copy."""
 
     def __init__(self) -> None:
         self.given: list[str] = []
@@ -46,7 +46,7 @@ class Telling:
         return f"id {len(self.given)}"
 
     def close(self) -> None:
-        """Nothing is kept open."""
+        """Do nothing."""
 
 
 @pytest.fixture
@@ -60,8 +60,7 @@ def channel(monkeypatch) -> Telling:
 def in_hand(settings, tmp_path):
     settings.FLIGHTS_DIR = str(tmp_path / "in-hand")
     yield
-    journal.close()
-    shutdown.reset()
+    process.reset()
 
 
 def to_people(number: int, at, **facts) -> Message:
@@ -77,17 +76,17 @@ def hand_over(at) -> int:
 
 
 def dies(message: Message, *, at, begun: int, taken: int) -> list[int]:
-    """A worker takes a batch in hand, begins so many copies, hears of so many, and is gone; returns its records."""
+    """Have a worker claim a batch, begin some copies, learn the result of some, and die. Return its records."""
     token = uuid4()
-    flight = journal.start_journal(token)
+    notes = journal.start_journal(token)
     batch = claim.claim(message, at=at, token=token)
     pks = [record.pk for record in batch.records]
     for number, pk in enumerate(pks[:begun]):
-        flight.sending(pk)
+        notes.sending(pk)
         if number < taken:
-            flight.accepted(pk, f"id of {pk}")
-    journal.OWN.flight.leave()
-    journal.OWN.flight = None
+            notes.accepted(pk, f"id of {pk}")
+    process.thread.journal.abandon()
+    process.thread.journal = None
     return pks
 
 
@@ -109,16 +108,16 @@ def test_of_a_dead_worker_only_the_copy_at_the_door_is_uncertain_and_the_rest_go
 
 
 @pytest.mark.parametrize("spoilt", ["<x\0y>", "<x> \ud800"])
-def test_notes_with_what_the_database_cannot_hold_keep_no_other_notes_from_being_read(at, spoilt):
+def test_journal_with_characters_the_database_refuses_does_not_block_other_journals(at, spoilt):
     message = to_people(2, at)
     token = uuid4()
-    flight = journal.start_journal(token)
+    notes = journal.start_journal(token)
     (first, second) = claim.claim(message, at=at, token=token).records
-    flight.sending(first.pk)
-    flight.accepted(first.pk, "id")
-    flight.sending(second.pk)
-    journal.OWN.flight.leave()
-    journal.OWN.flight = None
+    notes.sending(first.pk)
+    notes.accepted(first.pk, "id")
+    notes.sending(second.pk)
+    process.thread.journal.abandon()
+    process.thread.journal = None
     (notes,) = Path(configured.FLIGHTS_DIR).iterdir()
     notes.write_bytes(notes.read_bytes().replace(b" id\n", f" {spoilt}\n".encode("utf-8", "surrogatepass")))
 
@@ -131,14 +130,14 @@ def test_notes_with_what_the_database_cannot_hold_keep_no_other_notes_from_being
 def test_one_batch_of_the_dead_that_cannot_be_settled_keeps_no_other_from_it(at, monkeypatch):
     message = to_people(20, at)
     batches = [dies(message, at=at, begun=1, taken=1) for _ in range(2)]
-    settle = sending_settle.settle_landed
+    settle = sending_settle.settle_abandoned_batch
 
     def settle_all_but_one(landed, **moment) -> int:
         if batches[0][0] in landed.taken:
             raise ValueError("wrong")
         return settle(landed, **moment)
 
-    monkeypatch.setattr(sending_settle, "settle_landed", settle_all_but_one)
+    monkeypatch.setattr(sending_settle, "settle_abandoned_batch", settle_all_but_one)
 
     sweep.sweep(at=at)
 
@@ -146,14 +145,14 @@ def test_one_batch_of_the_dead_that_cannot_be_settled_keeps_no_other_from_it(at,
     assert set(statuses(batches[0])) == {Status.SENDING}
 
 
-def test_what_a_dead_worker_knew_was_refused_is_tried_again(at):
+def test_copy_that_a_dead_worker_noted_as_refused_is_tried_again(at):
     message = to_people(1, at)
-    flight = journal.start_journal(token := uuid4())
+    notes = journal.start_journal(token := uuid4())
     (record,) = claim.claim(message, at=at, token=token).records
-    flight.sending(record.pk)
-    flight.rejected(record.pk)
-    journal.OWN.flight.leave()
-    journal.OWN.flight = None
+    notes.sending(record.pk)
+    notes.rejected(record.pk)
+    process.thread.journal.abandon()
+    process.thread.journal = None
 
     sweep.sweep(at=at)
 
@@ -171,7 +170,7 @@ def test_worker_that_lives_is_left_alone(at):
 
 
 @pytest.mark.parametrize("spoilt", ["another boot", "cut off", "garbled", "gone"])
-def test_where_its_notes_cannot_be_trusted_all_of_a_dead_workers_batch_is_uncertain_once_the_lease_is_over(at, spoilt):
+def test_batch_with_an_untrusted_journal_is_uncertain_once_the_lease_expires(at, spoilt):
     message = to_people(3, at)
     pks = dies(message, at=at, begun=1, taken=0)
     (notes,) = Path(configured.FLIGHTS_DIR).iterdir()
@@ -190,7 +189,7 @@ def test_where_its_notes_cannot_be_trusted_all_of_a_dead_workers_batch_is_uncert
     assert statuses(pks) == [Status.UNCERTAIN] * 3
 
 
-def test_notes_that_cannot_be_settled_keep_nobody_from_handing_over(at, channel, monkeypatch):
+def test_journal_that_cannot_be_settled_does_not_stop_sending(at, channel, monkeypatch):
     def fails(**_facts) -> None:
         raise ValueError("What nobody thought of.")
 
@@ -203,7 +202,7 @@ def test_notes_that_cannot_be_settled_keep_nobody_from_handing_over(at, channel,
 def test_notes_of_another_database_are_left_to_it(at, monkeypatch):
     message = to_people(1, at)
     with monkeypatch.context() as elsewhere:
-        elsewhere.setattr(journal, "database", lambda: "another")
+        elsewhere.setattr(journal, "database_name", lambda: "another")
         pks = dies(message, at=at, begun=0, taken=0)
 
     sweep.sweep(at=at)
@@ -212,7 +211,7 @@ def test_notes_of_another_database_are_left_to_it(at, monkeypatch):
     assert len(list(Path(configured.FLIGHTS_DIR).iterdir())) == 1
 
 
-def test_folder_that_cannot_be_written_holds_nobody_up(at, channel, settings, tmp_path):
+def test_unwritable_journal_folder_does_not_stop_sending(at, channel, settings, tmp_path):
     (tmp_path / "file").touch()
     settings.FLIGHTS_DIR = str(tmp_path / "file" / "none")
     to_people(3, at)
@@ -236,7 +235,7 @@ def test_batch_whose_lease_is_over_is_not_gone_on_with(at, channel):
     assert message.records.counts()["uncertain"] == 5
 
 
-def test_slow_mail_server_makes_nothing_uncertain_as_long_as_its_worker_lives(at, channel):
+def test_slow_mail_server_makes_nothing_uncertain_while_its_worker_lives(at, channel):
     message = to_people(10, at)
     now = [at]
 
@@ -260,9 +259,9 @@ def test_threads_of_a_worker_share_no_connection(channel, monkeypatch):
     assert sending_batch.channel_of(Channel.EMAIL) is sending_batch.channel_of(Channel.EMAIL) is not theirs
 
 
-def test_told_to_end_it_finishes_the_copy_in_hand_and_puts_the_rest_back(at, channel):
+def test_worker_asked_to_stop_finishes_its_copy_and_puts_the_rest_back(at, channel):
     message = to_people(15, at)
-    channel.does = lambda number: shutdown.ask_all() if number == 3 else None
+    channel.does = lambda number: shutdown.request_for_all() if number == 3 else None
 
     hand_over(at)
 
@@ -285,7 +284,7 @@ def test_sigterm_waits_for_the_copy_in_hand_and_then_takes_its_course(at, channe
     assert message.records.counts()["sent"] == 2
 
 
-def test_told_to_end_at_once_leaves_one_in_doubt(at, channel):
+def test_worker_stopped_at_once_leaves_one_copy_in_doubt(at, channel):
     message = to_people(5, at)
 
     def ends(number: int) -> None:
@@ -311,7 +310,7 @@ def test_database_lost_before_a_batch_is_settled_is_waited_for(at, channel, monk
         settle(batch, outcome, at=at)
 
     monkeypatch.setattr(sending_settle, "settle_batch", fails_twice)
-    monkeypatch.setattr(sending_outcome, "A_MOMENT", 0)
+    monkeypatch.setattr(sending_outcome, "DATABASE_RETRY_PAUSE", 0)
     monkeypatch.setattr(type(connection), "in_atomic_block", False, raising=False)
     monkeypatch.setattr(connection, "close", lambda: None)
     batch = claim.Batch(message, None, uuid4(), [], at + claim.LEASE)
@@ -367,9 +366,9 @@ from uuid import uuid4
 from django.utils import timezone
 from delivery.sending import claim, journal
 from messaging.models import Message
-with journal.journal_of(token := uuid4()) as flight:
+with journal.journal_of(token := uuid4()) as notes:
     batch = claim.claim(Message.objects.get(), at=timezone.now(), token=token)
-    flight.sending(batch.records[0].pk)
+    notes.sending(batch.records[0].pk)
     os.kill(os.getpid(), signal.SIGKILL)
 """
 

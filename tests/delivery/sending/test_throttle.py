@@ -1,4 +1,4 @@
-"""One pace for all workers of a channel: so many a second, so many a day while it warms up."""
+"""Throttle: one rate for all workers of a channel, and a daily limit while it warms up."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +10,7 @@ from django.db import connection
 from django.utils import timezone
 
 from audiences.models import Customer
-from delivery import shutdown
+from delivery import process, shutdown
 from delivery.channels import ChannelDown, SenderRefused
 from delivery.matching import ongoing
 from delivery.models import Pace
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.django_db
 
 
 class Noting:
-    """A channel that notes when it was given what."""
+    """A channel that records when it received each envelope."""
 
     def __init__(self) -> None:
         self.given: list[float] = []
@@ -33,7 +33,7 @@ class Noting:
         return ""
 
     def close(self) -> None:
-        """Nothing is kept open."""
+        """Do nothing."""
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ def test_four_workers_keep_one_pace_together(channel):
     assert 200 / (max(channel.given) - min(channel.given)) == pytest.approx(60, rel=0.06)
 
 
-def test_places_nobody_came_for_are_given_back(at, channel):
+def test_unused_slots_are_given_back(at, channel):
     Pace.objects.create(channel="email", per_second=1000, warm_up=[100], warm_up_from=at.date())
     to_people(3, at)
 
@@ -97,7 +97,7 @@ def test_places_nobody_came_for_are_given_back(at, channel):
 
 
 @pytest.mark.parametrize("refusal", [ChannelDown, SenderRefused])
-def test_what_cannot_leave_uses_nothing_up_of_the_day(at, channel, refusal):
+def test_unavailable_channel_uses_nothing_of_the_daily_limit(at, channel, refusal):
     Pace.objects.create(channel="email", warm_up=[30], warm_up_from=at.date())
     message = to_people(30, at)
 
@@ -114,7 +114,7 @@ def test_what_cannot_leave_uses_nothing_up_of_the_day(at, channel, refusal):
     assert message.records.counts()["sent"] == 30
 
 
-def test_what_was_handed_over_counts_though_the_rest_of_its_batch_was_put_back(at, channel):
+def test_sent_copies_count_although_the_rest_of_the_batch_was_put_back(at, channel):
     Pace.objects.create(channel="email", warm_up=[30], warm_up_from=at.date())
     to_people(20, at)
 
@@ -154,7 +154,7 @@ def test_faster_pace_does_not_wait_for_the_end_of_the_line_of_a_slower_one(at):
     assert taken == 10
 
 
-def test_day_of_the_warm_up_ends_at_its_limit_and_goes_on_the_next_day(at, channel):
+def test_warm_up_stops_at_the_daily_limit_and_continues_the_next_day(at, channel):
     Pace.objects.create(channel="email", warm_up=[4, 7], warm_up_from=at.date())
     message = to_people(30, at)
 
@@ -196,15 +196,15 @@ def test_pace_that_is_set_while_a_send_is_under_way_holds_within_seconds(at, cha
     assert message.records.counts()["waiting"] >= 28
 
 
-def test_waiting_for_its_turn_it_ends_when_told(at, channel):
+def test_worker_waiting_for_a_slot_stops_when_asked(at, channel):
     Pace.objects.create(channel="email", per_second="0.01")
     to_people(5, at)
     hand_over_began = time.monotonic()
-    channel.send = lambda _: shutdown.ask_all() or ""
+    channel.send = lambda _: shutdown.request_for_all() or ""
     try:
         hand_over(at)
     finally:
-        shutdown.reset()
+        process.reset()
 
     assert time.monotonic() - hand_over_began < 5
 
@@ -216,7 +216,7 @@ def test_plan_that_makes_no_sense_is_refused(plan):
 
 
 def test_plan_needs_a_first_day():
-    with pytest.raises(ValidationError, match="on which day the warm-up begins"):
+    with pytest.raises(ValidationError, match="Choose the first day of the warm-up"):
         Pace(channel="email", warm_up=[5]).full_clean()
 
 

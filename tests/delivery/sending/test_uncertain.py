@@ -1,4 +1,4 @@
-"""What nobody can know is settled by staff or by a provider's proof, however often and in whatever order it comes."""
+"""Uncertain records are settled by staff or by a provider's proof, in any order and however often."""
 
 from datetime import timedelta
 
@@ -19,7 +19,7 @@ LATER = timedelta(hours=2)
 
 
 class Losing:
-    """A channel that takes a copy and is not heard of again; or takes it as it should, once told."""
+    """A channel that loses the connection after a copy, or accepts it as usual."""
 
     loses = True
     given = 0
@@ -31,7 +31,7 @@ class Losing:
         return "id"
 
     def close(self) -> None:
-        """Nothing is kept open."""
+        """Do nothing."""
 
 
 @pytest.fixture
@@ -59,15 +59,15 @@ def all_of(record: DeliveryRecord):
     return DeliveryRecord.objects.filter(pk=record.pk)
 
 
-def test_evidence_is_what_a_providers_log_can_be_searched_for(at, uncertain):
-    found = uncertain_records.evidence(uncertain)
+def test_evidence_has_the_values_to_search_in_a_providers_log(at, uncertain):
+    found = uncertain_records.evidence_of(uncertain)
 
     assert (found.to, found.taken_at, found.tries) == ("ann@x.example", at, 1)
     assert found.message_id == rendering.message_id(uncertain.pk)
     assert "no answer after the text" in found.why
 
 
-def test_marked_as_sent_it_was_sent_when_it_was_taken_in_hand(at, uncertain):
+def test_record_marked_as_sent_was_sent_when_it_was_claimed(at, uncertain):
     assert uncertain_records.mark_as_sent(all_of(uncertain), at=at + LATER) == [uncertain.pk]
 
     uncertain.refresh_from_db()
@@ -79,7 +79,7 @@ def test_marked_as_sent_it_was_sent_when_it_was_taken_in_hand(at, uncertain):
     assert uncertain.message.state == "sent"
 
 
-def test_sent_again_it_goes_once_more(at, uncertain, channel):
+def test_record_sent_again_goes_out_once_more(at, uncertain, channel):
     channel.loses = False
 
     assert uncertain_records.send_again(all_of(uncertain), at=at + LATER) == [uncertain.pk]
@@ -97,7 +97,7 @@ def test_nothing_is_sent_again_of_a_message_that_was_stopped(at, uncertain):
     assert uncertain_records.mark_as_sent(all_of(uncertain), at=at) == [uncertain.pk]
 
 
-def test_what_is_not_uncertain_is_left_alone(at, uncertain):
+def test_settled_records_are_left_alone(at, uncertain):
     uncertain_records.mark_as_sent(all_of(uncertain), at=at)
 
     assert uncertain_records.mark_as_sent(all_of(uncertain), at=at + LATER) == []
@@ -134,7 +134,7 @@ def test_proofs_repeated_and_in_any_order(at, uncertain, proofs, status, bounced
     assert (uncertain.reason, uncertain.detail) == ((Reason.REJECTED, "550 no") if R is proofs[0] else ("", ""))
 
 
-def test_proof_that_comes_before_the_worker_has_settled_is_what_holds(at, channel):
+def test_proof_before_the_worker_settles_decides(at, channel):
     CustomerFactory(email="ann@x.example")
     message = MessageFactory(one_off=True, live=True, at=at)
     seen = []
@@ -148,7 +148,7 @@ def test_proof_that_comes_before_the_worker_has_settled_is_what_holds(at, channe
     assert message.records.get().status == Status.SENT
 
 
-def test_proof_of_what_still_waits_changes_nothing(at):
+def test_proof_about_a_waiting_record_changes_nothing(at):
     CustomerFactory(email="ann@x.example")
     message = MessageFactory(one_off=True, live=True, at=at)
 

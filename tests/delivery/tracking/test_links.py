@@ -169,7 +169,7 @@ def test_switched_off_nothing_is_in_a_mail_and_what_went_out_still_leads_on(mail
 def test_what_staff_look_at_counts_for_nobody(mail):
     from delivery import rendering
 
-    shown = rendering.as_read(DeliveryRecord.objects.select_related("version", "message").get()).html
+    shown = rendering.render_sent_copy(DeliveryRecord.objects.select_related("version", "message").get()).html
 
     assert "/m/c/" not in shown
     assert "/m/o/" not in shown
@@ -199,7 +199,7 @@ def test_the_picture_is_a_picture_whatever_its_token(mail, token):
 
 
 def test_the_picture_of_a_record_that_never_was_is_a_picture(mail):
-    assert mail.get(f"/m/o/{tokens.make(2**40, 1, purpose='tracking')}.gif").status_code == 200
+    assert mail.get(f"/m/o/{tokens.make_token(2**40, 1, purpose='tracking')}.gif").status_code == 200
     assert not Hit.objects.exists()
 
 
@@ -372,8 +372,8 @@ def paths_to_nowhere(mail: Mail) -> list[str]:
         f"{base}/0/https://evil.example",
         f"{base}/https://evil.example",
         f"/m/c/{'A' if token[0] != 'A' else 'B'}{token[1:]}/{number}",
-        f"/m/c/{tokens.make(mail.record.pk, purpose='unsubscribe')}/0",
-        f"/m/c/{tokens.make(mail.record.pk, other.pk, purpose='tracking')}/0",
+        f"/m/c/{tokens.make_token(mail.record.pk, purpose='unsubscribe')}/0",
+        f"/m/c/{tokens.make_token(mail.record.pk, other.pk, purpose='tracking')}/0",
         "/m/c//0",
         "/m/c/x/0",
         "/m/c/x/0?url=https://evil.example",
@@ -387,7 +387,7 @@ def test_nothing_leads_where_no_link_of_the_message_leads(mail):
 
 
 def test_what_a_customer_says_of_themselves_cannot_turn_a_link(mail):
-    DeliveryRecord.objects.update(filled={"user_id": "\r\nSet-Cookie: a=b\r\n\r\n//evil.example/@evil.example"})
+    DeliveryRecord.objects.update(variables={"user_id": "\r\nSet-Cookie: a=b\r\n\r\n//evil.example/@evil.example"})
 
     answer = mail.get(mail.links[0])
 

@@ -8,7 +8,7 @@ from rest_framework.test import APIClient
 
 from audiences import identity_verification
 from audiences.models import Company, CustomAttribute, Customer, Workspace
-from delivery.eligibility import live_messages
+from delivery import process
 from delivery.messenger import sessions
 from delivery.models import Conversation, DeliveryRecord
 from tests.factories import (
@@ -32,7 +32,7 @@ def fifty_live_messages() -> None:
 
 @pytest.fixture
 def _live():
-    live_messages.forget_live_messages()
+    process.reset()
     fifty_live_messages()
 
 
@@ -193,7 +193,7 @@ def test_matching_messages_take_no_more_statements(ann, statements):
     assert Conversation.objects.filter(customer=ann).count() == 2
     ann.refresh_from_db()
     assert ann.last_contacted_at is not None
-    filled = {record.message_id: record.filled for record in DeliveryRecord.objects.filter(customer=ann)}
+    filled = {record.message_id: record.variables for record in DeliveryRecord.objects.filter(customer=ann)}
     assert sorted(map(str, filled.values())) == ["{'first_name': 'Ann'}", "{'name': 'Ann Lee'}"]
     assert statements(user_id="ann")[0] <= 2
 

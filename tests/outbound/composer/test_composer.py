@@ -763,7 +763,7 @@ def test_above_the_limit_sending_to_the_rest_asks_for_the_number(console):
 
 
 def test_a_large_launch_is_marked_and_done_whole_by_a_worker_or_the_sweep(console, monkeypatch):
-    monkeypatch.setattr(launch_job, "MOST_AT_ONCE", 1)
+    monkeypatch.setattr(launch_job, "LAUNCH_IN_REQUEST_LIMIT", 1)
     for n in range(3):
         CustomerFactory(email=f"{n}@acme.example")
     console.post(ADD, typed(SenderFactory(), ticket=ticket(console), act="live", send_type="one_off"))
@@ -785,7 +785,7 @@ def test_a_large_launch_is_marked_and_done_whole_by_a_worker_or_the_sweep(consol
 
 def test_a_look_at_a_large_launch_goes_on_after_one_that_failed_and_reads_its_heading_out_once(console):
     message = MessageFactory(one_off=True)
-    launch_job.ask_for(message, at=timezone.now())
+    launch_job.request_launch(message, at=timezone.now())
 
     shown = console.get(f"/admin/messaging/message/{message.pk}/launching/").content.decode()
     looks = shown[shown.index('<div id="launching"') :]
@@ -803,7 +803,7 @@ def dies(*_args, **_kwargs) -> None:
 def test_failed_large_launch_stays_a_draft_with_the_reason(console):
     CustomerFactory(email="ada@acme.example")
     message = MessageFactory(one_off=True, rules=[rule("email", "contains", "@acme")])
-    launch_job.ask_for(message, at=timezone.now())
+    launch_job.request_launch(message, at=timezone.now())
     Customer.objects.update(archived_at=timezone.now())
 
     launch_job.launch(message.pk, at=timezone.now())
@@ -816,7 +816,7 @@ def test_failed_large_launch_stays_a_draft_with_the_reason(console):
 def test_large_launch_can_be_cancelled_before_a_worker_starts_it(console):
     CustomerFactory(email="ada@acme.example")
     message = MessageFactory(one_off=True)
-    launch_job.ask_for(message, at=timezone.now())
+    launch_job.request_launch(message, at=timezone.now())
     assert "call-off" in console.get(message_page(message)).content.decode()
 
     console.post(f"/admin/messaging/message/{message.pk}/act/call-off/")
@@ -831,7 +831,7 @@ def test_large_launch_can_be_cancelled_before_a_worker_starts_it(console):
 def test_cancelling_a_launch_again_or_too_late_is_refused(console):
     CustomerFactory(email="ada@acme.example")
     message = MessageFactory(one_off=True)
-    launch_job.ask_for(message, at=timezone.now())
+    launch_job.request_launch(message, at=timezone.now())
     launch_job.launch(message.pk, at=timezone.now())
 
     answer = console.post(f"/admin/messaging/message/{message.pk}/act/call-off/", follow=True)
@@ -847,7 +847,7 @@ def test_cancelling_the_rest_of_a_sample_keeps_the_sample(console):
         CustomerFactory(email=f"{n}@acme.example")
     message = MessageFactory(one_off=True)
     launch.launch(message, at=timezone.now(), sample=1)
-    launch_job.ask_for(message, at=timezone.now())
+    launch_job.request_launch(message, at=timezone.now())
     shown = console.get(message_page(message)).content.decode()
     assert "act/call-off/" in shown
     assert "act/pause/" in shown
@@ -861,7 +861,7 @@ def test_cancelling_the_rest_of_a_sample_keeps_the_sample(console):
 
 def test_cancelling_a_launch_needs_the_permission_to_set_live(log_in_with):
     message = MessageFactory(one_off=True)
-    launch_job.ask_for(message, at=timezone.now())
+    launch_job.request_launch(message, at=timezone.now())
     author = log_in_with("messaging.view_message", "messaging.change_message")
 
     assert "act/call-off/" not in author.get(message_page(message)).content.decode()

@@ -38,7 +38,7 @@ def many(db) -> None:
 @pytest.fixture
 def sampled(monkeypatch) -> None:
     """Limit an estimate to about two thousand customers."""
-    monkeypatch.setattr(forecast, "SAMPLED", 2_000)
+    monkeypatch.setattr(forecast, "SAMPLE_SIZE", 2_000)
 
 
 def to_acme() -> Message:
@@ -47,14 +47,14 @@ def to_acme() -> Message:
 
 @pytest.mark.usefixtures("many")
 def test_fast_count_is_exact():
-    found = forecast.forecast_soon(to_acme(), at=timezone.now(), within=timedelta(minutes=1))
+    found = forecast.forecast_within(to_acme(), at=timezone.now(), within=timedelta(minutes=1))
 
     assert (found.people, found.left_out, found.exact) == (10_000, {Reason.UNSUBSCRIBED: 1_000}, True)
 
 
 @pytest.mark.usefixtures("many", "sampled")
 def test_slow_count_is_estimated():
-    found = forecast.forecast_soon(to_acme(), at=timezone.now(), within=AT_ONCE)
+    found = forecast.forecast_within(to_acme(), at=timezone.now(), within=AT_ONCE)
 
     assert not found.exact
     # One block in ten is asked: sure to be off, and sure to be near.
@@ -65,7 +65,7 @@ def test_slow_count_is_estimated():
 
 @pytest.mark.usefixtures("many", "sampled")
 def test_an_estimate_leaves_the_connection_without_a_limit_of_time():
-    forecast.forecast_soon(to_acme(), at=timezone.now(), within=AT_ONCE)
+    forecast.forecast_within(to_acme(), at=timezone.now(), within=AT_ONCE)
 
     with connection.cursor() as cursor:
         cursor.execute("SHOW statement_timeout")
@@ -79,7 +79,7 @@ def test_other_database_errors_are_not_mistaken_for_a_timeout(monkeypatch):
     monkeypatch.setattr(message, "state", "sampled")
 
     with pytest.raises(Exception, match="nonsense"):
-        forecast.forecast_soon(message, at=timezone.now(), within=timedelta(minutes=1))
+        forecast.forecast_within(message, at=timezone.now(), within=timedelta(minutes=1))
 
 
 @pytest.mark.usefixtures("many", "sampled")
@@ -115,7 +115,7 @@ def set_live(console, draft: Message, *, reviewed: int, act: str = "live", **cha
 @pytest.fixture
 def slow(many, monkeypatch) -> Message:
     """A one-off draft for 10,000 people that no click has time to count."""
-    monkeypatch.setattr(forecast, "SAMPLED", 10_000)
+    monkeypatch.setattr(forecast, "SAMPLE_SIZE", 10_000)
     monkeypatch.setattr(confirm, "COUNT_WITHIN", AT_ONCE)
     return MessageFactory(one_off=True)
 

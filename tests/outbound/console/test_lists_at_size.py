@@ -38,7 +38,7 @@ def company() -> dict[str, int]:
             INSERT INTO audiences_membership (customer_id, company_id, created_at)
             SELECT id, {member.company_id}, now() FROM audiences_customer WHERE user_id <> 'ada';
             INSERT INTO delivery_deliveryrecord (message_id, customer_id, status, reason, due_at, matched_at, detail,
-                attempts, provider_id, filled)
+                attempts, provider_id, variables)
             SELECT {message.pk}, id, 'waiting', 'queued', now(), now(), '', 0, '', '{{}}'
             FROM audiences_customer WHERE user_id <> 'ada';
             ANALYZE audiences_customer; ANALYZE audiences_customertag; ANALYZE audiences_membership;

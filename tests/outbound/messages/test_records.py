@@ -57,7 +57,12 @@ def test_a_record_shows_how_it_read_and_when(console):
     customer = CustomerFactory(name="Ada")
     message = MessageFactory(in_app=True, one_off=True, live=True, body="<p>Hi {{ first_name }}</p>")
     message.records.update(
-        status=Status.SENT, sent_at=AT, opened_at=AT, reason="", version=message.version, filled={"first_name": "Ada"}
+        status=Status.SENT,
+        sent_at=AT,
+        opened_at=AT,
+        reason="",
+        version=message.version,
+        variables={"first_name": "Ada"},
     )
 
     page = console.get(f"{LIST}{message.records.get().pk}/change/").content.decode()
@@ -73,7 +78,7 @@ def test_script_in_a_copy_cannot_run_in_the_console(console):
     message = MessageFactory(in_app=True, one_off=True, live=True, body="<p>{{ first_name }}</p>")
     evil = '"><script>alert(1)</script>'
     message.records.update(
-        status=Status.SENT, sent_at=AT, reason="", version=message.version, filled={"first_name": evil}
+        status=Status.SENT, sent_at=AT, reason="", version=message.version, variables={"first_name": evil}
     )
 
     page = console.get(f"{LIST}{message.records.get().pk}/change/").content.decode()

@@ -34,7 +34,7 @@ def to_many(message: Message) -> None:
             SELECT 'u' || n, 'u' || n || '@acme.example', 'user', 'Person ' || n, '', now(), now(), 0, FALSE, FALSE,
                 FALSE, '', '', '', '', '', '', '', '', '{{}}', '{{}}' FROM generate_series(1, {MANY}) n;
             INSERT INTO delivery_deliveryrecord (message_id, customer_id, status, reason, due_at, matched_at, detail,
-                attempts, provider_id, filled)
+                attempts, provider_id, variables)
             SELECT {message.pk}, c.id, 'waiting', 'queued', now(), now(), '', 0, '', '{{}}'
             FROM audiences_customer c WHERE c.user_id <> 'ada';
             ANALYZE audiences_customer; ANALYZE delivery_deliveryrecord

@@ -289,7 +289,7 @@ def test_worker_continues_a_large_import(console, monkeypatch, nudged):
     from outbound.people import csv_import
 
     asked: list[int] = []
-    monkeypatch.setattr(tasks, "nudge_import", asked.append)
+    monkeypatch.setattr(tasks, "enqueue_import", asked.append)
     monkeypatch.setattr(csv_import, "TIME_IN_REQUEST", timedelta(0))
     upload = SimpleUploadedFile("people.csv", b"user_id\n1\n2\n")
     at = console.post(reverse("admin:customer_import_file"), {"kind": "customers", "file": upload}).url

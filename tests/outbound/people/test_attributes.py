@@ -203,7 +203,7 @@ def test_few_values_are_converted_in_the_request(console, monkeypatch):
 @pytest.mark.usefixtures("many")
 def test_many_values_are_converted_by_a_worker(console, monkeypatch, django_capture_on_commit_callbacks):
     asked = []
-    monkeypatch.setattr(tasks, "nudge_kind", asked.append)
+    monkeypatch.setattr(tasks, "enqueue_kind_change", asked.append)
     seats = attribute("text", "5", "7", "many")
 
     with django_capture_on_commit_callbacks(execute=True):

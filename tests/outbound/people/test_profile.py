@@ -92,7 +92,7 @@ def test_profile_shows_rendered_messages(console):
     customer = CustomerFactory(name="Ada Byron")
     message = MessageFactory(in_app=True, one_off=True, live=True, body="<p>Hi {{ first_name }}</p>")
     message.records.update(
-        status=Status.SENT, sent_at=AT, reason="", version=message.version, filled={"first_name": "Ada"}
+        status=Status.SENT, sent_at=AT, reason="", version=message.version, variables={"first_name": "Ada"}
     )
     Customer.objects.update(name="Grace")
 

@@ -171,7 +171,7 @@ def test_logging_out_retires_only_the_own_device():
 
 def test_opening_is_recorded_once(at):
     record = record_sent(at)
-    token = tokens.make(record.pk, purpose="push")
+    token = tokens.make_token(record.pk, purpose="push")
 
     for hours in (1, 2):
         with time_machine.travel(at + timedelta(hours=hours), tick=False):
@@ -184,14 +184,14 @@ def test_opening_is_recorded_once(at):
 def test_opening_proves_that_an_uncertain_push_was_sent(at):
     record = record_sent(at, uncertain=True)
 
-    opened(tokens.make(record.pk, purpose="push"))
+    opened(tokens.make_token(record.pk, purpose="push"))
 
     record.refresh_from_db()
     assert record.status == Status.SENT
     assert record.opened_at is not None
 
 
-@pytest.mark.parametrize("token", ["", "x", "é", "A" * 32, tokens.make(1, purpose="unsubscribe")])
+@pytest.mark.parametrize("token", ["", "x", "é", "A" * 32, tokens.make_token(1, purpose="unsubscribe")])
 def test_unknown_push_token_is_refused(at, token):
     record_sent(at)
 

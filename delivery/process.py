@@ -1,0 +1,53 @@
+"""State of this process and of its threads: caches, open channels, the journal, requests to stop.
+
+Nothing here outlives the process, and nothing depends on it: an empty cache costs time only.
+"""
+
+import mmap
+import threading
+from collections import OrderedDict
+from typing import Any
+
+
+class ThreadState(threading.local):
+    """Channels and journal of one thread. Two threads on one connection would mix up their emails."""
+
+    def __init__(self) -> None:
+        self.channels: dict[str, Any] = {}
+        self.journal: Any = None
+
+
+thread = ThreadState()
+# Live messages, compiled, by database (eligibility.live_messages).
+live_messages: dict[str, Any] = {}
+# Compiled copies by version and tracking, the oldest first (rendering).
+renderings: OrderedDict[tuple[int, bool], Any] = OrderedDict()
+# Versions whose links are stored (rendering).
+versions_with_stored_links: set[int] = set()
+# The signals that asked this process to stop (shutdown).
+stop_signals: list[int] = []
+# One byte that a process shares with its forks: a Celery worker tells its pool to stop (shutdown).
+shared_stop_flag = mmap.mmap(-1, 1)
+# Until then, by `time.monotonic`, no task is queued, as the broker could not be reached (tasks).
+broker_retry_at = 0.0
+
+
+def close_channels() -> None:
+    """Close the channels and remove the journal of this thread."""
+    while thread.channels:
+        thread.channels.popitem()[1].close()
+    journal, thread.journal = thread.journal, None
+    if journal is not None:
+        journal.close()
+
+
+def reset() -> None:
+    """Start again as a new process does."""
+    global broker_retry_at
+    close_channels()
+    live_messages.clear()
+    renderings.clear()
+    versions_with_stored_links.clear()
+    stop_signals.clear()
+    shared_stop_flag[0] = 0
+    broker_retry_at = 0.0
