@@ -82,7 +82,7 @@ def sweep(**_later: object) -> None:
     nudge()
     threads.wake_snoozed(at=at)
     nudge_answers()
-    dispatcher.forget_old(at=at)
+    dispatcher.delete_old_notifications(at=at)
     nudge_to_tell()
     for import_id in csv_import.under_way():
         nudge_import(import_id)
@@ -105,13 +105,13 @@ def forget_old(**_later: object) -> None:
 @shared_task
 def tell_subscribers(**_later: object) -> None:
     """Tell subscribers what happened."""
-    dispatcher.tell(clock=timezone.now, until=timezone.now() + A_WHILE)
+    dispatcher.dispatch(clock=timezone.now, until=timezone.now() + A_WHILE)
 
 
 @shared_task
 def forward_answers(**_later: object) -> None:
     """Mail teammates' answers to customers who have not been back."""
-    answer_emails.forward(clock=timezone.now, until=timezone.now() + A_WHILE)
+    answer_emails.send_due_answer_emails(clock=timezone.now, until=timezone.now() + A_WHILE)
 
 
 @shared_task

@@ -96,7 +96,7 @@ class OneConversation(Endpoint):
 def conversation_response(request: Request, found: Conversation) -> Response:
     """Answer with a conversation and its parts, as it is now."""
     now = Conversation.objects.select_related(*RELATED).get(pk=found.pk)
-    return Response(payloads.whole_conversation(now, plain=displayed_as(request) == "plaintext"))
+    return Response(payloads.conversation_with_parts(now, plain=displayed_as(request) == "plaintext"))
 
 
 def of_user(request: Request, *, at: datetime) -> tuple[QuerySet[Conversation], dict[str, str]]:

@@ -116,7 +116,7 @@ def comment(found: Conversation, teammate: User, sent: dict[str, Any], at: datet
 
 def note(found: Conversation, teammate: User, sent: dict[str, Any], at: datetime) -> None:
     """Add what only the team sees."""
-    threads.note(found, teammate=teammate, body=written(sent), at=at)
+    threads.add_note(found, teammate=teammate, body=written(sent), at=at)
 
 
 def assign(found: Conversation, teammate: User, sent: dict[str, Any], at: datetime) -> None:

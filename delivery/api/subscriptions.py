@@ -125,9 +125,9 @@ def subscription_of(named: Any) -> Subscription:
 def update_from_request(sent: dict[str, Any], found: Subscription) -> None:
     """Read what was sent into the row."""
     if "url" in sent:
-        found.url = text(sent["url"], "url", most=safe_http.LONGEST_URL)
+        found.url = text(sent["url"], "url", most=safe_http.MAX_URL_LENGTH)
         try:
-            safe_http.check(found.url)
+            safe_http.check_url(found.url)
         except safe_http.NotAllowed as wrong:
             raise Refused(str(wrong), field="url") from wrong
     if "topics" in sent:
@@ -169,7 +169,7 @@ def shape(found: Subscription) -> Json:
 def notification_payload(row: Notification) -> Json:
     """What a subscription was told, or is to be, and how that went."""
     return {
-        **dispatcher.envelope(row),
+        **dispatcher.notification_body(row),
         "delivery_status": row.state,
         "response_status": row.response_status,
         "detail": row.detail or None,

@@ -92,7 +92,7 @@ def snippet(*, address: str, settings_of: str = "") -> str:
 @require_safe
 def image(request: HttpRequest, name: str) -> FileResponse:
     """Serve an image of a conversation to whoever knows its name, as an image and nothing else."""
-    kept = attachments.kept_image(name)
+    kept = attachments.open_image(name)
     if kept is None:
         raise Http404("There is no such image.")
     file, content_type = kept
@@ -110,14 +110,14 @@ def image(request: HttpRequest, name: str) -> FileResponse:
 @require_safe
 def file(request: HttpRequest, key: str, name: str) -> FileResponse:
     """Hand a file of a conversation to whoever knows its address, to be saved: no browser shows or runs it here."""
-    kept = attachments.kept_file(key, name)
+    kept = attachments.open_file(key, name)
     if kept is None:
         raise Http404("There is no such file.")
     return FileResponse(
         kept,
         as_attachment=True,
         filename=name,
-        content_type=attachments.BYTES,
+        content_type=attachments.BINARY_TYPE,
         headers={
             "Cache-Control": "private, no-store",
             "Content-Security-Policy": "default-src 'none'; sandbox",

@@ -140,4 +140,4 @@ def findings(*, at: datetime | None) -> Iterator[str]:
             rows = cursor.fetchall()
         for row in rows:
             yield question.sentence.format(*row)
-    yield from counters.differences()
+    yield from counters.find_differences()

@@ -150,7 +150,7 @@ def shapes(found: list[Message]) -> list[Json]:
 
 def counted(of: counters.Counts) -> dict[str, int]:
     """What a message did, by name."""
-    return {name: of.of(name) for name in counters.COUNTED}
+    return {name: of.value_of(name) for name in counters.COUNTED}
 
 
 def shape_of(message: Message) -> Json:

@@ -57,15 +57,15 @@ def written(request: HttpRequest, *, or_any: object = None) -> dict[str, Any]:
 
 def kept(images: list[UploadedFile]) -> list[dict[str, Any]]:
     """The images stored, all or none; Refused where one is none, or there are too many."""
-    if len(images) > attachments.MOST:
-        raise Refused(f"At most {attachments.MOST} images go with one message.", field="images")
-    checked = [attachments.check(image) for image in images]
+    if len(images) > attachments.MAX_IMAGES:
+        raise Refused(f"At most {attachments.MAX_IMAGES} images go with one message.", field="images")
+    checked = [attachments.check_image(image) for image in images]
     return [attachments.store_image(image, kind) for image, kind in zip(images, checked, strict=True)]
 
 
 def they_wrote_meanwhile(found: Conversation, request: HttpRequest) -> bool:
     """Whether the customer said something the page does not show yet; they say nothing more until this is done."""
-    conversation_threads.lock(found)
+    conversation_threads.lock_conversation(found)
     upto = request.POST.get("upto", "")
     is_told = upto.isdecimal() and len(upto) < 19
     return is_told and found.parts.filter(by_customer=True, pk__gt=int(upto)).exists()
@@ -89,7 +89,7 @@ def reply(found: Conversation, request: HttpRequest, at: datetime) -> str:
 
 def note(found: Conversation, request: HttpRequest, at: datetime) -> str:
     """Add what only the team sees."""
-    conversation_threads.note(found, teammate=teammate(request), at=at, **written(request))
+    conversation_threads.add_note(found, teammate=teammate(request), at=at, **written(request))
     return "Added a note"
 
 
@@ -225,7 +225,7 @@ class ConversationAdmin(ConsoleAdmin):
         """Note that somebody who answers has looked at what is newest."""
         if request.method != "POST":
             return HttpResponseNotAllowed(["POST"])
-        conversation_threads.seen(self.found(request, object_id))
+        conversation_threads.mark_seen(self.found(request, object_id))
         return HttpResponse(status=204)
 
     def act(self, request: HttpRequest, object_id: str, verb: str) -> HttpResponse:

@@ -191,7 +191,7 @@ def counts_of(message: Message) -> Counts:
 def share(message: Message, what: str) -> SafeString | str:
     """A number and its share of what was sent; a dash where nothing was, or where it cannot be measured."""
     found = counts_of(message)
-    part = found.of(what)
+    part = found.value_of(what)
     if not found.sent or (not part and what not in measured(message.channel)):
         return "–"
     return format_html('{}<span class="ob-under">{}</span>', f"{part:,}", percent(part, found.sent))

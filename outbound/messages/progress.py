@@ -29,7 +29,7 @@ def going(message: Message, *, at: datetime) -> ProgressView | None:
     """How far it is; None where nobody is left to get it, or nobody hands it over."""
     if message.to_customer_id or message.state not in SHOWN_WHILE:
         return None
-    found = progress.progress(message, at=at)
+    found = progress.progress_of(message, at=at)
     if not found.held:
         return None
     words = str(found)

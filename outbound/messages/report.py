@@ -69,7 +69,7 @@ def report(admin: ConsoleAdmin, request: HttpRequest, message: Message) -> HttpR
         waits=list(what_waits(message, found, reasons, at=at)),
         people=recipients.page(message, request),
         among_many=found.records > AMONG_MANY,
-        statuses_there=[status for status in Status if found.of(status)],
+        statuses_there=[status for status in Status if found.value_of(status)],
         may_export=may_export(request),
         revisions=list(version_diff.revisions(versions)),
         log=admin.history_of(message),
@@ -155,7 +155,7 @@ def figures(message: Message, found: Counts) -> list[dict[str, Any]]:
     known = measured(message.channel)
     shown = [{"label": LABELS["sent"], "number": found.sent, "share": ""}]
     for what in SHOWN:
-        number = found.of(what)
+        number = found.value_of(what)
         if what in known or number:
             shown.append({"label": LABELS[what], "number": number, "share": percent(number, found.sent)})
         elif what in SHOWN[:3]:
@@ -179,7 +179,7 @@ def links(message: Message) -> Iterator[dict[str, Any]]:
 
 def openings(message: Message) -> list[str]:
     """What is not among those who opened it, in words."""
-    found = hits.openings_of(message) if message.channel == Channel.EMAIL else {}
+    found = hits.opens_of(message) if message.channel == Channel.EMAIL else {}
     return [words.format(times(found[who])) for who, words in NOT_PEOPLE.items() if found.get(who)]
 
 
@@ -193,8 +193,8 @@ def chart(message: Message, found: Counts) -> Chart | None:
     """What happened over time; None where nothing has, or where it went to one person."""
     if message.to_customer_id or not found.sent:
         return None
-    step = charts.step_for(counters.span(message))
-    happened = dict(counters.over_time(message, zone=Workspace.current().tz.key, step=step))
+    step = charts.step_for(counters.activity_span(message))
+    happened = dict(counters.counts_over_time(message, zone=Workspace.current().tz.key, step=step))
     if not happened:
         return None
     every = charts.steps(min(happened), max(happened), step=step)
@@ -234,7 +234,7 @@ def reason_words(message: Message, row: dict[str, Any]) -> str:
 
 def statuses(message: Message, found: Counts, reasons: dict[Status, list[dict[str, Any]]]) -> dict[str, Any]:
     """Its records by status and reason, in records and in people, and that they add up."""
-    people = counters.people(message, found)
+    people = counters.customer_count(message, found)
     of_people = people_by_status(message) if message.per_company else {}
     shown = [
         {
@@ -242,12 +242,12 @@ def statuses(message: Message, found: Counts, reasons: dict[Status, list[dict[st
             "label": status.label,
             "tone": STATUS_TONES[status],
             "words": STATUS_WORDS[status],
-            "records": found.of(status),
-            "people": of_people.get(status, found.of(status)),
+            "records": found.value_of(status),
+            "people": of_people.get(status, found.value_of(status)),
             "reasons": [row for row in reasons.get(status, []) if row["words"]],
         }
         for status in Status
-        if found.of(status)
+        if found.value_of(status)
     ]
     return {
         "rows": shown,

@@ -335,7 +335,7 @@ def test_what_the_server_refuses_goes_back_to_where_it_was_typed(visit, page, tm
     page.locator("outbound-messenger input[type=file]").set_input_files(tmp_path / "fake.png")
     write(page, "Like this")
 
-    expect(page.locator(".composer .trouble")).to_contain_text("Not sent. An image is a PNG")
+    expect(page.locator(".composer .trouble")).to_contain_text("Not sent. Images must be PNG")
     expect(page.get_by_role("textbox", name="Write a message")).to_have_value("Like this")
     page.get_by_role("button", name="Remove fake.png").click()
     page.get_by_role("textbox", name="Write a message").press("Enter")

@@ -34,7 +34,7 @@ def keep(name: str, content: bytes, kind: str) -> dict:
     upload = SimpleUploadedFile("x", content, kind)
     # As it would be where nothing before us had looked at it.
     upload._name = name
-    return attachments.keep_file(upload)
+    return attachments.store_file(upload)
 
 
 @pytest.mark.parametrize(("name", "content", "kind"), HOSTILE)

@@ -37,7 +37,7 @@ def to_bounce_address(record: DeliveryRecord, content: bytes) -> InboundEmail:
 
 
 def letter(content: bytes | EmailMessage, **envelope: str) -> InboundEmail:
-    return InboundEmail.read(content if isinstance(content, bytes) else content.as_bytes(), **envelope)
+    return InboundEmail.parse(content if isinstance(content, bytes) else content.as_bytes(), **envelope)
 
 
 def changed(content: bytes, **headers: str | None) -> bytes:

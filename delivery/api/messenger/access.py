@@ -29,7 +29,7 @@ from delivery.models import Refusal, RefusedVisitors
 WINDOW = 10
 # An office may hold many visitors behind one address.
 VISITORS_PER_ADDRESS = 10
-LARGEST_FORM = attachments.MOST * attachments.LARGEST + 2**20
+LARGEST_FORM = attachments.MAX_IMAGES * attachments.MAX_IMAGE_BYTES + 2**20
 # Refused visitors are told apart by one of so many keys in the cache, which bounds what anybody can fill it with.
 REFUSED_PLACES = 2**14
 REFUSED_KEPT = 86_400

@@ -129,7 +129,7 @@ class Read(MessengerEndpoint):
         version = text(sent.get("version"), "version", most=40)
         is_read = threads.mark_read(found, version=version)
         if found.record is not None:
-            in_app.opened(found.record, at=timezone.now())
+            in_app.record_open(found.record, at=timezone.now())
         return Response({"type": "conversation", "id": str(found.pk), "read": is_read})
 
 
@@ -216,8 +216,8 @@ def words(request: Request) -> tuple[str, Sequence[Any]]:
     """What was written, and the images with it; there must be something."""
     sent: Any = request.data
     images = request.FILES.getlist("images") if request.FILES else []
-    if len(images) > conversation_attachments.MOST:
-        raise Refused(f"At most {conversation_attachments.MOST} images go with one message.", field="images")
+    if len(images) > conversation_attachments.MAX_IMAGES:
+        raise Refused(f"At most {conversation_attachments.MAX_IMAGES} images go with one message.", field="images")
     written = text(sent.get("body"), "body", most=LONGEST_BODY)
     if not written and not images:
         raise Missing("body is required", field="body")
@@ -226,7 +226,7 @@ def words(request: Request) -> tuple[str, Sequence[Any]]:
 
 def kept(images: Sequence[Any]) -> list[dict[str, Any]]:
     """The images stored, all or none."""
-    checked = [conversation_attachments.check(image) for image in images]
+    checked = [conversation_attachments.check_image(image) for image in images]
     return [conversation_attachments.store_image(image, kind) for image, kind in zip(images, checked, strict=True)]
 
 

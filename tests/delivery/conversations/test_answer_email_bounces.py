@@ -30,7 +30,7 @@ def part(at) -> ConversationPart:
 
 def forward(at) -> int:
     later = at + timedelta(minutes=30)
-    return answer_emails.forward(clock=lambda: later, until=later + timedelta(seconds=1))
+    return answer_emails.send_due_answer_emails(clock=lambda: later, until=later + timedelta(seconds=1))
 
 
 def test_an_answer_to_a_mailbox_that_is_not_there_marks_the_customer(server, part, at):  # noqa: F811
@@ -52,8 +52,8 @@ def test_an_answer_says_where_it_bounces_and_where_it_is_answered(server, part, 
 
 
 def test_its_message_ids_name_it_and_its_conversation(part):
-    assert reply_addresses.named_by(answer_emails.message_id(part)) == (ReferentKind.ANSWER, part.pk)
-    assert reply_addresses.named_by(answer_emails.thread_id(part.conversation)) == (
+    assert reply_addresses.named_by(answer_emails.answer_message_id(part)) == (ReferentKind.ANSWER, part.pk)
+    assert reply_addresses.named_by(answer_emails.thread_message_id(part.conversation)) == (
         ReferentKind.CONVERSATION,
         part.conversation_id,
     )
@@ -76,7 +76,7 @@ def test_its_bounce_by_mail_is_known(part, at, settings):
         "bounce_postfix",
         reply_to="",
         return_path=reply_addresses.return_path(ReferentKind.ANSWER, part.pk),
-        message_id=answer_emails.message_id(part),
+        message_id=answer_emails.answer_message_id(part),
         action="failed",
         status="5.1.1",
         said="550 5.1.1 no such user",

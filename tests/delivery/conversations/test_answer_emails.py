@@ -53,7 +53,7 @@ def answered(at, grace: User, **facts: object) -> Conversation:
 
 
 def forward(at) -> int:
-    return answer_emails.forward(clock=lambda: at, until=at + timedelta(minutes=1))
+    return answer_emails.send_due_answer_emails(clock=lambda: at, until=at + timedelta(minutes=1))
 
 
 def read(server: Server, number: int = 0):  # noqa: F811
@@ -73,7 +73,7 @@ def test_answer_goes_by_email_after_a_few_minutes_once(post, grace, at):
     mail, part = read(post), thread.parts.get()
     assert mail["From"] == "Grace from Acme <grace@acme.example>"
     assert mail["Subject"] == "Your conversation with Outbound"
-    assert mail["Message-ID"] == answer_emails.message_id(part)
+    assert mail["Message-ID"] == answer_emails.answer_message_id(part)
     text = mail.get_body(("plain",)).get_content()
     assert "It is here & now." in text
     assert "> Where is my <invoice>?" in text
@@ -150,7 +150,7 @@ def test_who_unsubscribed_gets_a_personal_answer(post, grace, at):
 
 def test_notes_and_what_was_done_are_nobodys_mail(post, grace, at):
     thread = asked(at)
-    threads.note(thread, teammate=grace, body="Careful", at=at)
+    threads.add_note(thread, teammate=grace, body="Careful", at=at)
     threads.close(thread, teammate=grace, at=at)
 
     assert forward(at + AFTER) == 0
@@ -184,14 +184,14 @@ def test_workers_that_sweep_at_once_send_one_mail_of_each(post, grace, at, trans
 def test_what_another_worker_has_in_hand_is_left_to_it(post, grace, at):
     answered(at, grace)
 
-    assert answer_emails.claim(at=at + AFTER) is not None
-    assert answer_emails.claim(at=at + AFTER) is None
+    assert answer_emails.claim_answer_email(at=at + AFTER) is not None
+    assert answer_emails.claim_answer_email(at=at + AFTER) is None
     assert forward(at + AFTER) == 0
 
 
 def test_a_worker_that_died_leaves_its_mail_uncertain_and_unrepeated(post, grace, at):
     answered(at, grace)
-    answer_emails.claim(at=at + AFTER)
+    answer_emails.claim_answer_email(at=at + AFTER)
 
     forward(at + timedelta(hours=1))
 
@@ -303,7 +303,7 @@ def test_answers_of_one_conversation_stay_together_and_come_back_to_it(post, gra
 
     first, second = read(post, 0), read(post, 1)
     assert first["Reply-To"] == second["Reply-To"] == reply_address(thread)
-    assert first["References"] == second["References"] == answer_emails.thread_id(thread)
+    assert first["References"] == second["References"] == answer_emails.thread_message_id(thread)
     assert first["Message-ID"] != second["Message-ID"]
 
 
@@ -314,7 +314,7 @@ def test_an_answer_to_a_message_comes_from_its_sender_under_its_subject(post, gr
     record = DeliveryRecord.objects.get(customer=customer)
     batch.send_batch(message, clock=lambda: at)
     record.refresh_from_db()
-    (thread,) = threads.begin([record], at=at)
+    (thread,) = threads.open_conversations([record], at=at)
     threads.reply_by_teammate(thread, teammate=grace, body="Hi", at=at)
 
     assert forward(at + AFTER) == 1

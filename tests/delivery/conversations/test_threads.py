@@ -78,7 +78,7 @@ def test_reading_what_an_answer_came_after_leaves_the_answer_unread(started, tea
 def test_note_leaves_the_customer_nothing_to_read(started, teammate, at):
     threads.mark_read(started)
 
-    threads.note(started, teammate=teammate, body="Careful\n\nwith them", at=at)
+    threads.add_note(started, teammate=teammate, body="Careful\n\nwith them", at=at)
 
     assert started.read
     assert started.parts.get().body == "<p>Careful</p><p>with them</p>"

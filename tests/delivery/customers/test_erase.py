@@ -38,7 +38,7 @@ def test_pictures_of_their_conversations_are_kept_no_more(at, settings, tmp_path
 
     def picture() -> list[dict]:
         upload = SimpleUploadedFile("me.png", PNG, content_type="image/png")
-        return [conversation_attachments.store_image(upload, conversation_attachments.check(upload))]
+        return [conversation_attachments.store_image(upload, conversation_attachments.check_image(upload))]
 
     def paths(attachments: list[dict]) -> list[str]:
         return [conversation_attachments.FOLDER + entry["url"].rpartition("/")[2] for entry in attachments]

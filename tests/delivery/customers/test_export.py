@@ -195,7 +195,7 @@ def test_files_of_their_conversations_come_along(at, settings, tmp_path):
 
     def picture(name: str) -> list[dict]:
         upload = SimpleUploadedFile(name, PNG + name.encode(), content_type="image/png")
-        return [attachments.store_image(upload, attachments.check(upload))]
+        return [attachments.store_image(upload, attachments.check_image(upload))]
 
     thread = threads.open_by_customer(ann, body="Hi", at=at, attachments=picture("me.png"))
     gone, linked = picture("gone.png"), {"name": "x", "url": "https://elsewhere.example/x.png"}

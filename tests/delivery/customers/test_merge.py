@@ -61,7 +61,7 @@ def test_all_that_points_to_a_customer_moves():
 
 
 def test_every_status_has_a_place_in_how_far_a_record_is():
-    assert set(merge.ALONG) == set(Status)
+    assert set(merge.STATUS_RANK) == set(Status)
 
 
 def test_row_of_the_lead_becomes_the_users_where_the_user_is_new(lead, at):

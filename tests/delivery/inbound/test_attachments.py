@@ -212,8 +212,8 @@ def test_what_is_empty_or_too_large_is_named_with_the_reason_and_the_rest_is_kep
     assert [file["name"] for file in attached()] == ["fits.bin"]
     assert on_disk(tmp_path) == [bytes(2**20)]
     (note,) = noted()
-    assert "nothing.txt (text/plain): It is empty." in note
-    assert "film.mp4 (video/mp4): It is larger than 1 MB." in note
+    assert "nothing.txt (text/plain): The file is empty." in note
+    assert "film.mp4 (video/mp4): The file is larger than 1 MB." in note
 
 
 def test_of_many_files_the_first_are_kept_and_the_others_named(record, receive, settings):
@@ -222,7 +222,7 @@ def test_of_many_files_the_first_are_kept_and_the_others_named(record, receive, 
     receive(reply(record, *((f"{number}.pdf", PDF, "application/pdf") for number in range(4))))
 
     assert [file["name"] for file in attached()] == ["0.pdf", "1.pdf"]
-    assert "2.pdf (application/pdf): At most 2 files of one mail are kept." in noted()[0]
+    assert "2.pdf (application/pdf): At most 2 files per email are saved." in noted()[0]
     assert "3.pdf" in noted()[0]
 
 
@@ -285,17 +285,17 @@ def test_who_is_erased_leaves_no_file(record, receive, at, tmp_path, django_capt
     ],
 )
 def test_a_name_is_one_that_every_system_can_have(written, called):
-    assert attachments.called(written) == called
+    assert attachments.safe_file_name(written) == called
 
 
 @given(st.text(max_size=200))
 @example("a" * 99 + " .b c")
 @example("<\u0338" + "x" * 120 + ". " + "y" * 15)
 def test_a_name_that_is_one_stays_as_it_is(name):
-    once = attachments.called(name)
+    once = attachments.safe_file_name(name)
 
-    assert attachments.called(once) == once
-    assert 0 < len(once) <= attachments.LONGEST_NAME
+    assert attachments.safe_file_name(once) == once
+    assert 0 < len(once) <= attachments.MAX_NAME_LENGTH
     assert not set(once) & set('/\\<>:"|?*\r\n\0')
 
 
@@ -304,5 +304,5 @@ def test_no_name_keeps_a_mail_from_coming_in(record, receive, name):
     assert receive(reply(record, (name, PDF, "application/pdf"))) is Outcome.REPLY
 
     (file,) = attached()
-    assert default_storage.exists(attachments.place_of(file["url"].split("/")[-2], file["name"]))
+    assert default_storage.exists(attachments.file_path(file["url"].split("/")[-2], file["name"]))
     assert json.dumps(file)

@@ -74,10 +74,10 @@ def within_seconds(read) -> object:
 
 def everything_of(content: bytes) -> tuple:
     """All that is read of a mail."""
-    letter = InboundEmail.read(content)
+    letter = InboundEmail.parse(content)
     return (
-        letter.written[0],
-        [(file.name, len(file.content)) for file in letter.enclosed],
+        letter.reply_content[0],
+        [(file.name, len(file.content)) for file in letter.attachments],
         letter.header("Subject"),
         letter.auto_reply_reason,
         letter.recipients,
@@ -102,9 +102,9 @@ def test_what_emails_are_written_in_is_read(charset):
     )
 
     if charset != "UTF-16":  # Has zeros, and no line ends by itself.
-        assert InboundEmail.read(mail).written[0] == WORDS[charset]
-    assert InboundEmail.read(header).header("Subject") == WORDS[charset]
-    assert [file.name for file in InboundEmail.read(name.encode()).enclosed] == [WORDS[charset]]
+        assert InboundEmail.parse(mail).reply_content[0] == WORDS[charset]
+    assert InboundEmail.parse(header).header("Subject") == WORDS[charset]
+    assert [file.name for file in InboundEmail.parse(name.encode()).attachments] == [WORDS[charset]]
 
 
 @pytest.mark.parametrize("charset", NOT_OF_EMAIL)
@@ -112,12 +112,14 @@ def test_anything_else_is_read_as_utf_8(charset):
     mail = f"Date: now\r\nContent-Type: text/plain; charset={charset}\r\n\r\nGrüße-x".encode()
     name = f"Date: now\r\nContent-Type: image/png; name*={charset}''Gr%C3%BC%C3%9Fe-x\r\n\r\n".encode()
 
-    assert InboundEmail.read(mail).written[0] == "Grüße-x"
+    assert InboundEmail.parse(mail).reply_content[0] == "Grüße-x"
     assert (
-        InboundEmail.read(f"Date: now\r\nSubject: =?{charset}?q?Gr=C3=BC=C3=9Fe-x?=\r\n\r\n".encode()).header("Subject")
+        InboundEmail.parse(f"Date: now\r\nSubject: =?{charset}?q?Gr=C3=BC=C3=9Fe-x?=\r\n\r\n".encode()).header(
+            "Subject"
+        )
         == "Grüße-x"
     )
-    assert [file.name for file in InboundEmail.read(name).enclosed] == ["Grüße-x"]
+    assert [file.name for file in InboundEmail.parse(name).attachments] == ["Grüße-x"]
 
 
 def test_every_charset_in_the_table_decodes_text_in_time_that_grows_with_its_length():
@@ -180,7 +182,7 @@ def test_no_charset_of_a_strangers_is_looked_up_wherever_it_stands(looked_up, ch
 def test_a_mail_as_large_as_may_be_is_read_within_seconds():
     mail = b"Date: now\r\nContent-Type: text/plain; charset=punycode\r\n\r\n" + b"x" * (49 * 2**20)
 
-    assert len(within_seconds(lambda: InboundEmail.read(mail).body("plain"))) == 1_000_000
+    assert len(within_seconds(lambda: InboundEmail.parse(mail).body("plain"))) == 1_000_000
 
 
 @pytest.mark.parametrize("broken", ["a*0*=x; a*=y", f"a*{'9' * 5_000}=x", "a*0=x; a*0*=y", "a*==", "*=", "charset*=''"])
@@ -200,11 +202,11 @@ def test_many_parameters_in_many_parts_are_read_within_seconds():
 def test_lines_broken_to_be_short_are_joined_within_seconds():
     mail = b"Date: now\r\nContent-Type: text/plain; format=flowed\r\n\r\n" + b"a \r\n" * 400_000
 
-    within_seconds(lambda: InboundEmail.read(mail).body("plain"))
+    within_seconds(lambda: InboundEmail.parse(mail).body("plain"))
 
 
 def test_parameters_keep_what_they_say():
-    mail = InboundEmail.read(
+    mail = InboundEmail.parse(
         b'Date: now\r\nContent-Type: text/plain; charset="Windows-1252"; format=flowed; delsp=yes\r\n'
         b"\r\n\x93a \r\nb\x94"
     )
@@ -218,7 +220,7 @@ def test_parameters_keep_what_they_say():
 def came(monkeypatch, provider_posts) -> InboundEmail:
     """A mail as it is handed on from a webhook."""
     taken: list[InboundEmail] = []
-    monkeypatch.setattr(esp_webhooks.receiving, "receive", lambda letter, *, at: taken.append(letter))
+    monkeypatch.setattr(esp_webhooks.router, "receive", lambda letter, *, at: taken.append(letter))
     assert provider_posts().status_code == 200
     return taken[0]
 
@@ -238,7 +240,7 @@ def test_a_whole_mail_from_a_provider_is_read_as_one_from_a_pipe(looked_up, monk
                 "/webhooks/anymail/postmark/inbound/", json.dumps(posted), content_type="application/json"
             ),
         )
-        return letter.written, letter.enclosed, letter.header("Subject")
+        return letter.reply_content, letter.attachments, letter.header("Subject")
 
     within_seconds(read)
 
@@ -263,7 +265,7 @@ def test_the_headers_of_a_mail_taken_to_pieces_are_read_as_they_stand(looked_up,
                 "/webhooks/anymail/postmark/inbound/", json.dumps(posted), content_type="application/json"
             ),
         )
-        return letter.written[0], letter.message_id, len(letter.enclosed), letter.header("Subject")[:3]
+        return letter.reply_content[0], letter.message_id, len(letter.attachments), letter.header("Subject")[:3]
 
     assert within_seconds(read)[:3] == ("Hi", "<1@x>", 1)
     assert looked_up == []
@@ -287,7 +289,7 @@ def test_the_charsets_sendgrid_tells_of_are_those_of_emails(monkeypatch, said, w
         lambda: Client(headers={"Authorization": SECRET}).post("/webhooks/anymail/sendgrid/inbound/", fields),
     )
 
-    assert letter.written[0] == words
+    assert letter.reply_content[0] == words
 
 
 # In requests

@@ -125,7 +125,7 @@ def test_a_mail_larger_than_any_form_is_taken_from_who_knows_the_secret(post, re
 
 
 def test_there_is_an_end_to_that(post, record, monkeypatch):
-    monkeypatch.setattr(esp_webhooks, "LARGEST", 1_000)
+    monkeypatch.setattr(esp_webhooks, "MAX_REQUEST_BYTES", 1_000)
 
     assert post(TRACKING, event(record, Tag="x" * 5_000)).status_code == 413
 
@@ -242,13 +242,13 @@ def provider_says(kind: str, *, reason: str | None = None, words: str = "", **ow
     ],
 )
 def test_every_provider_says_in_its_own_way_whether_a_bounce_is_for_good(provider, said, what):
-    assert esp_webhooks.what_of(said, esp_name=provider) is what
+    assert esp_webhooks.feedback_type_of(said, esp_name=provider) is what
 
 
 def test_every_event_of_anymail_is_thought_of():
     said = {value for name, value in vars(EventType).items() if name.isupper()}
     nothing_of_a_mail = {EventType.SUBSCRIBED, EventType.INBOUND, EventType.INBOUND_FAILED, EventType.UNKNOWN}
-    assert set(esp_webhooks.EVENTS) == said - nothing_of_a_mail
+    assert set(esp_webhooks.FEEDBACK_OF_EVENT) == said - nothing_of_a_mail
 
 
 # Mail that came to a provider
@@ -358,7 +358,7 @@ def test_where_something_goes_wrong_the_provider_is_to_post_it_again(post, recor
     def broken(*_args, **_facts):
         raise RuntimeError("no")
 
-    monkeypatch.setattr(esp_webhooks.returning, "take", broken)
+    monkeypatch.setattr(esp_webhooks.feedback, "record_feedback", broken)
     client = Client(headers={"Authorization": SECRET}, raise_request_exception=False)
 
     answer = client.post(TRACKING, json.dumps(event(record)), content_type="application/json")

@@ -56,7 +56,7 @@ def put(record: DeliveryRecord, status: Status, *, at) -> None:
 
 
 def news(what: FeedbackType, *, at, **facts) -> Feedback:
-    return Feedback(what=what, at=at, **{"address": "ann@x.example", **facts})
+    return Feedback(type=what, at=at, **{"address": "ann@x.example", **facts})
 
 
 def state(record: DeliveryRecord) -> dict[str, object]:
@@ -81,14 +81,14 @@ OUT = {"unsubscribed_from_emails"}
 
 # From which status what leads to which status, with what noted on the record, and which flags on the customer.
 EDGES = [
-    (Status.SENT, FeedbackType.TAKEN, Status.SENT, NOTHING, NOTHING),
+    (Status.SENT, FeedbackType.ACCEPTED, Status.SENT, NOTHING, NOTHING),
     (Status.SENT, FeedbackType.BOUNCED, Status.SENT, BOUNCED, NOTHING),
     (Status.SENT, FeedbackType.NO_MAILBOX, Status.SENT, BOUNCED, HARD),
     (Status.SENT, FeedbackType.REFUSED, Status.SENT, BOUNCED, NOTHING),
     (Status.SENT, FeedbackType.REFUSED_NO_MAILBOX, Status.SENT, BOUNCED, HARD),
     (Status.SENT, FeedbackType.COMPLAINED, Status.SENT, COMPLAINED, SPAM),
     (Status.SENT, FeedbackType.UNSUBSCRIBED, Status.SENT, {"unsubscribed"}, OUT),
-    (Status.UNCERTAIN, FeedbackType.TAKEN, Status.SENT, NOTHING, NOTHING),
+    (Status.UNCERTAIN, FeedbackType.ACCEPTED, Status.SENT, NOTHING, NOTHING),
     (Status.UNCERTAIN, FeedbackType.BOUNCED, Status.SENT, BOUNCED, NOTHING),
     (Status.UNCERTAIN, FeedbackType.NO_MAILBOX, Status.SENT, BOUNCED, HARD),
     (Status.UNCERTAIN, FeedbackType.REFUSED, Status.FAILED, NOTHING, NOTHING),
@@ -96,7 +96,7 @@ EDGES = [
     (Status.UNCERTAIN, FeedbackType.COMPLAINED, Status.SENT, COMPLAINED, SPAM),
     (Status.UNCERTAIN, FeedbackType.UNSUBSCRIBED, Status.SENT, {"unsubscribed"}, OUT),
     # The webhook overtook the worker that waits for the answer.
-    (Status.SENDING, FeedbackType.TAKEN, Status.SENT, NOTHING, NOTHING),
+    (Status.SENDING, FeedbackType.ACCEPTED, Status.SENT, NOTHING, NOTHING),
     (Status.SENDING, FeedbackType.BOUNCED, Status.SENT, BOUNCED, NOTHING),
     (Status.SENDING, FeedbackType.NO_MAILBOX, Status.SENT, BOUNCED, HARD),
     (Status.SENDING, FeedbackType.REFUSED, Status.FAILED, NOTHING, NOTHING),
@@ -104,7 +104,7 @@ EDGES = [
     (Status.SENDING, FeedbackType.COMPLAINED, Status.SENT, COMPLAINED, SPAM),
     (Status.SENDING, FeedbackType.UNSUBSCRIBED, Status.SENT, {"unsubscribed"}, OUT),
     # What is settled stays so.
-    (Status.FAILED, FeedbackType.TAKEN, Status.FAILED, NOTHING, NOTHING),
+    (Status.FAILED, FeedbackType.ACCEPTED, Status.FAILED, NOTHING, NOTHING),
     (Status.FAILED, FeedbackType.BOUNCED, Status.FAILED, NOTHING, NOTHING),
     (Status.FAILED, FeedbackType.NO_MAILBOX, Status.FAILED, BOUNCED, HARD),
     (Status.FAILED, FeedbackType.REFUSED, Status.FAILED, NOTHING, NOTHING),
@@ -112,7 +112,7 @@ EDGES = [
     (Status.FAILED, FeedbackType.COMPLAINED, Status.FAILED, COMPLAINED, SPAM),
     (Status.FAILED, FeedbackType.UNSUBSCRIBED, Status.FAILED, {"unsubscribed"}, OUT),
     # It is to be tried again, and turns out to have left; or the next try asks whether it may go.
-    (Status.WAITING, FeedbackType.TAKEN, Status.SENT, NOTHING, NOTHING),
+    (Status.WAITING, FeedbackType.ACCEPTED, Status.SENT, NOTHING, NOTHING),
     (Status.WAITING, FeedbackType.BOUNCED, Status.SENT, BOUNCED, NOTHING),
     (Status.WAITING, FeedbackType.NO_MAILBOX, Status.SENT, BOUNCED, HARD),
     (Status.WAITING, FeedbackType.REFUSED, Status.WAITING, NOTHING, NOTHING),
@@ -142,12 +142,12 @@ def test_every_edge_is_there():
 
 
 ORDERS = [
-    ({FeedbackType.TAKEN, FeedbackType.NO_MAILBOX}, Status.SENT, BOUNCED, HARD),
-    ({FeedbackType.TAKEN, FeedbackType.BOUNCED, FeedbackType.NO_MAILBOX}, Status.SENT, BOUNCED, HARD),
-    ({FeedbackType.TAKEN, FeedbackType.COMPLAINED}, Status.SENT, COMPLAINED, SPAM),
-    ({FeedbackType.COMPLAINED, FeedbackType.UNSUBSCRIBED, FeedbackType.TAKEN}, Status.SENT, COMPLAINED, SPAM),
+    ({FeedbackType.ACCEPTED, FeedbackType.NO_MAILBOX}, Status.SENT, BOUNCED, HARD),
+    ({FeedbackType.ACCEPTED, FeedbackType.BOUNCED, FeedbackType.NO_MAILBOX}, Status.SENT, BOUNCED, HARD),
+    ({FeedbackType.ACCEPTED, FeedbackType.COMPLAINED}, Status.SENT, COMPLAINED, SPAM),
+    ({FeedbackType.COMPLAINED, FeedbackType.UNSUBSCRIBED, FeedbackType.ACCEPTED}, Status.SENT, COMPLAINED, SPAM),
     (
-        {FeedbackType.NO_MAILBOX, FeedbackType.COMPLAINED, FeedbackType.TAKEN},
+        {FeedbackType.NO_MAILBOX, FeedbackType.COMPLAINED, FeedbackType.ACCEPTED},
         Status.SENT,
         BOUNCED | COMPLAINED,
         HARD | SPAM,
@@ -174,7 +174,7 @@ def test_in_any_order_it_comes_to_the_same(record, at, before, order, after, hap
 def test_what_was_never_in_hand_is_not_called_off(record, at):
     DeliveryRecord.objects.update(status=Status.WAITING, claim=None, leased_until=None, taken_at=None, due_at=at)
 
-    feedback.record_feedback(Referent(ReferentKind.RECORD, record.pk), news(FeedbackType.TAKEN, at=at))
+    feedback.record_feedback(Referent(ReferentKind.RECORD, record.pk), news(FeedbackType.ACCEPTED, at=at))
 
     assert state(record)["status"] is Status.WAITING
 
@@ -186,7 +186,7 @@ def test_of_two_at_one_inbox_the_one_that_has_it_keeps_it(record, at):
         message=record.message, customer=twin, status=Status.SENT, sent_at=at, matched_at=at, inbox="ann@x.example"
     )
 
-    assert feedback.record_feedback(Referent(ReferentKind.RECORD, record.pk), news(FeedbackType.TAKEN, at=at))
+    assert feedback.record_feedback(Referent(ReferentKind.RECORD, record.pk), news(FeedbackType.ACCEPTED, at=at))
 
     assert state(record)["status"] is Status.WAITING
 
@@ -242,15 +242,18 @@ def test_a_provider_names_its_copy_when_it_first_speaks_of_it(record, at):
     put(record, Status.UNCERTAIN, at=at)
 
     feedback.record_feedback(
-        Referent(ReferentKind.RECORD, record.pk), news(FeedbackType.TAKEN, at=at, provider_id="pm-1")
+        Referent(ReferentKind.RECORD, record.pk), news(FeedbackType.ACCEPTED, at=at, provider_id="pm-1")
     )
     feedback.record_feedback(
-        Referent(ReferentKind.RECORD, record.pk), news(FeedbackType.TAKEN, at=at, provider_id="other")
+        Referent(ReferentKind.RECORD, record.pk), news(FeedbackType.ACCEPTED, at=at, provider_id="other")
     )
 
     record.refresh_from_db()
     assert record.provider_id == "pm-1"
-    assert feedback.find(message_ids=("<else@x.example>",), provider_id="pm-1") == (ReferentKind.RECORD, record.pk)
+    assert feedback.find_referent(message_ids=("<else@x.example>",), provider_id="pm-1") == (
+        ReferentKind.RECORD,
+        record.pk,
+    )
 
 
 def test_looking_a_copy_up_by_its_providers_name_reads_no_other():
@@ -265,7 +268,7 @@ def test_a_refusal_is_kept_in_the_providers_words(record, at):
     put(record, Status.UNCERTAIN, at=at)
 
     feedback.record_feedback(
-        Referent(ReferentKind.RECORD, record.pk), news(FeedbackType.REFUSED, at=at, words="on our list")
+        Referent(ReferentKind.RECORD, record.pk), news(FeedbackType.REFUSED, at=at, detail="on our list")
     )
 
     record.refresh_from_db()
@@ -273,9 +276,9 @@ def test_a_refusal_is_kept_in_the_providers_words(record, at):
 
 
 def test_of_what_is_not_there_nothing_is_taken(at):
-    assert not feedback.record_feedback(Referent(ReferentKind.RECORD, 4_000_000), news(FeedbackType.TAKEN, at=at))
-    assert not feedback.record_feedback(Referent(ReferentKind.ANSWER, 4_000_000), news(FeedbackType.TAKEN, at=at))
-    assert not feedback.record_feedback(Referent(ReferentKind.CONVERSATION, 1), news(FeedbackType.TAKEN, at=at))
+    assert not feedback.record_feedback(Referent(ReferentKind.RECORD, 4_000_000), news(FeedbackType.ACCEPTED, at=at))
+    assert not feedback.record_feedback(Referent(ReferentKind.ANSWER, 4_000_000), news(FeedbackType.ACCEPTED, at=at))
+    assert not feedback.record_feedback(Referent(ReferentKind.CONVERSATION, 1), news(FeedbackType.ACCEPTED, at=at))
 
 
 def test_a_message_id_names_its_copy_after_the_key_was_changed(record, settings):
@@ -297,12 +300,12 @@ def test_a_message_id_of_somebody_else_names_nothing(forged):
 # The mail of a teammate's answer
 
 ANSWERS = [
-    (Status.UNCERTAIN, FeedbackType.TAKEN, Status.SENT, NOTHING),
+    (Status.UNCERTAIN, FeedbackType.ACCEPTED, Status.SENT, NOTHING),
     (Status.UNCERTAIN, FeedbackType.NO_MAILBOX, Status.FAILED, HARD),
     (Status.SENT, FeedbackType.BOUNCED, Status.FAILED, NOTHING),
     (Status.SENT, FeedbackType.NO_MAILBOX, Status.FAILED, HARD),
     (Status.SENT, FeedbackType.COMPLAINED, Status.SENT, {"marked_email_as_spam"}),
-    (Status.FAILED, FeedbackType.TAKEN, Status.FAILED, NOTHING),
+    (Status.FAILED, FeedbackType.ACCEPTED, Status.FAILED, NOTHING),
 ]
 
 
@@ -315,7 +318,7 @@ def test_the_mail_of_an_answer_comes_back_too(at, django_user_model, before, wha
     AnswerMail.objects.update(status=before)
 
     for _ in range(2):
-        assert feedback.record_feedback(Referent(ReferentKind.ANSWER, part.pk), news(what, at=at, words="550 no"))
+        assert feedback.record_feedback(Referent(ReferentKind.ANSWER, part.pk), news(what, at=at, detail="550 no"))
 
     customer.refresh_from_db()
     held = {"has_hard_bounced", "marked_email_as_spam"}
@@ -354,7 +357,9 @@ def test_what_servers_write_is_understood(record, at, before, name, marks, happe
 def test_a_bounce_says_when_and_in_which_words(record, at):
     found = dsn.read_notices(letter(about(record, "bounce_postfix", **POSTFIX)), at=at + timedelta(days=1))
 
-    assert [(notice.named, notice.news.at, notice.news.address, notice.news.words) for notice in found] == [
+    assert [
+        (notice.referent, notice.feedback.at, notice.feedback.address, notice.feedback.detail) for notice in found
+    ] == [
         (
             (ReferentKind.RECORD, record.pk),
             at + timedelta(seconds=7),
@@ -421,6 +426,6 @@ def test_a_vacation_note_to_the_return_path_is_no_bounce(record, at):
     put(record, Status.SENT, at=at)
     mail = changed(about(record, "vacation_gmail"), To=reply_addresses.return_path(ReferentKind.RECORD, record.pk))
 
-    assert router.receive(letter(mail), at=at) is Outcome.BY_NOBODY
+    assert router.receive(letter(mail), at=at) is Outcome.AUTO_REPLY
 
     assert state(record)["happened"] == NOTHING

@@ -181,7 +181,7 @@ def test_a_bounce_token_at_a_reply_address_is_nobodys(record, at):
 
     mail = b"From: ann@x.example\r\nTo: %b\r\n\r\nThanks" % address.encode()
 
-    assert router.receive(letter(mail), at=at) is Outcome.NOBODYS
+    assert router.receive(letter(mail), at=at) is Outcome.UNADDRESSED
 
 
 def test_the_token_of_a_reply_address_is_what_it_was_before(settings):

@@ -5,8 +5,8 @@ from time import process_time
 import pytest
 
 from delivery.inbound import dsn
-from delivery.inbound.message import InboundEmail, NotAMail
-from delivery.inbound.reply_parser import of_html, of_text
+from delivery.inbound.message import InboundEmail, NotAnEmail
+from delivery.inbound.reply_parser import parse_html_reply, parse_text_reply
 
 # Far less than a mail may hold.
 LONG = 300_000
@@ -58,7 +58,7 @@ def within_seconds(read, *given) -> object:
 
 @pytest.mark.parametrize("what", HTML)
 def test_html_is_read_within_seconds(what):
-    words, _ = within_seconds(of_html, f"<p>Hello</p>{HTML[what] * (LONG // len(HTML[what]))}")
+    words, _ = within_seconds(parse_html_reply, f"<p>Hello</p>{HTML[what] * (LONG // len(HTML[what]))}")
 
     assert words.startswith("Hello") or not words
     assert len(words) < 20 * LONG
@@ -66,7 +66,7 @@ def test_html_is_read_within_seconds(what):
 
 @pytest.mark.parametrize("what", TEXT)
 def test_text_is_read_within_seconds(what):
-    assert within_seconds(of_text, f"Hello\n{TEXT[what] * (LONG // len(TEXT[what]))}").startswith("Hello")
+    assert within_seconds(parse_text_reply, f"Hello\n{TEXT[what] * (LONG // len(TEXT[what]))}").startswith("Hello")
 
 
 @pytest.mark.parametrize(("name", "again"), [(name, again) for name in HEADERS for again in HEADERS[name]])
@@ -74,14 +74,14 @@ def test_headers_are_read_within_seconds(name, again):
     source = f"{name}: {again * (LONG_HEADER // len(again))}\nDate: now\n\nHello".encode()
 
     def read() -> list[object]:
-        letter = InboundEmail.read(source)
+        letter = InboundEmail.parse(source)
         return [
             letter.message_id,
             letter.sender,
             letter.recipients,
-            letter.answers,
+            letter.answered_ids,
             letter.auto_reply_reason,
-            letter.written,
+            letter.reply_content,
         ]
 
     within_seconds(read)
@@ -93,8 +93,8 @@ def test_headers_are_read_within_seconds(name, again):
 def test_a_mail_in_a_mail_in_a_mail_without_end_is_none(again):
     source = "Date: now\n" + "".join(again.format(number) for number in range(5000))
 
-    with pytest.raises(NotAMail, match="nested too deeply"):
-        InboundEmail.read(source.encode())
+    with pytest.raises(NotAnEmail, match="nested too deeply"):
+        InboundEmail.parse(source.encode())
 
 
 def test_of_a_notice_about_very_many_a_few_are_read(at):
@@ -102,7 +102,7 @@ def test_of_a_notice_about_very_many_a_few_are_read(at):
     report = (
         f"Content-Type: multipart/report; boundary=b\n\n--b\nContent-Type: message/delivery-status\n\nX: y\n\n{told}"
     )
-    letter = InboundEmail.read(f"Date: now\n{report}\n--b--\n".encode())
+    letter = InboundEmail.parse(f"Date: now\n{report}\n--b--\n".encode())
 
     assert len(within_seconds(lambda: dsn.read_notices(letter, at=at))) < 100
 
@@ -117,4 +117,4 @@ def test_of_a_notice_about_very_many_a_few_are_read(at):
     ],
 )
 def test_html_that_stumbles_reads_as_a_browser_has_it(html, words):
-    assert of_html(html)[0] == words
+    assert parse_html_reply(html)[0] == words

@@ -162,5 +162,5 @@ def test_the_same_mail_at_once_is_one_reply_in_one_conversation(at):
     for thread in threads:
         thread.join(30)
 
-    assert sorted(outcomes) == [*[Outcome.AGAIN] * 4, *[Outcome.REPLY] * 2]
+    assert sorted(outcomes) == [*[Outcome.DUPLICATE] * 4, *[Outcome.REPLY] * 2]
     assert (Conversation.objects.count(), ConversationPart.objects.count()) == (1, 2)

@@ -23,7 +23,7 @@ ATTRIBUTIONS = [
 
 @pytest.mark.parametrize("head", ATTRIBUTIONS)
 def test_the_line_above_a_quote_is_nobodys_word_in_any_language(head):
-    assert reply_parser.of_text(f"My answer.\n\n{head}\n\n> Hello\n> there\n") == "My answer."
+    assert reply_parser.parse_text_reply(f"My answer.\n\n{head}\n\n> Hello\n> there\n") == "My answer."
 
 
 @pytest.mark.parametrize(
@@ -35,14 +35,14 @@ def test_the_line_above_a_quote_is_nobodys_word_in_any_language(head):
     ],
 )
 def test_the_four_lines_of_outlook_end_what_was_written_in_more_languages(head):
-    assert reply_parser.of_text(f"My answer.\n\n{head}\n\nHello there\n") == "My answer."
+    assert reply_parser.parse_text_reply(f"My answer.\n\n{head}\n\nHello there\n") == "My answer."
 
 
 def test_answers_between_the_lines_are_kept_below_a_greeting_too():
     head = "On Mon, May 4, 2026 at 10:00 AM Ada <ada@acme.example> wrote:"
     text = f"See below.\n\n{head}\n> How many?\n\nTwo.\n\n> And when?\n\nToday.\n"
 
-    assert reply_parser.of_text(text) == "See below.\n\nTwo.\n\nToday."
+    assert reply_parser.parse_text_reply(text) == "See below.\n\nTwo.\n\nToday."
 
 
 @pytest.mark.parametrize(
@@ -54,21 +54,21 @@ def test_answers_between_the_lines_are_kept_below_a_greeting_too():
     ],
 )
 def test_what_only_looks_like_a_head_ends_nothing(text):
-    assert reply_parser.of_text(text) == text
+    assert reply_parser.parse_text_reply(text) == text
 
 
 @pytest.mark.parametrize(
     "line", ["Von meinem iPhone gesendet", "Envoyé de mon iPhone", "Sent with Proton Mail secure email."]
 )
 def test_what_a_program_signed_with_is_no_word_in_more_languages(line):
-    assert reply_parser.of_text(f"Ok.\n\n{line}") == "Ok."
+    assert reply_parser.parse_text_reply(f"Ok.\n\n{line}") == "Ok."
 
 
 @pytest.mark.parametrize("begins", ["<!--", "</", "<?", "<![CDATA[", "<![if ", "<a x='", "<!x", "<"])
 def test_html_that_never_ends_takes_no_longer_than_other_html(begins):
     started = perf_counter()
 
-    words, _ = reply_parser.of_html(f"<p>Hello</p>{begins * 100_000}")
+    words, _ = reply_parser.parse_html_reply(f"<p>Hello</p>{begins * 100_000}")
 
     assert words.startswith("Hello")
     # Minutes, where each beginning looks for its end in all that follows.

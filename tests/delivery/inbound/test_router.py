@@ -119,7 +119,7 @@ def test_a_picture_in_what_was_written_is_kept_and_one_in_the_quote_is_not(recor
 def test_the_same_mail_twice_is_one_reply(record, receive, at):
     mail = about(record, "gmail")
 
-    assert [receive(mail), receive(mail, after=timedelta(hours=2))] == [Outcome.REPLY, Outcome.AGAIN]
+    assert [receive(mail), receive(mail, after=timedelta(hours=2))] == [Outcome.REPLY, Outcome.DUPLICATE]
 
     assert len(said()) == 1
     record.refresh_from_db()
@@ -131,7 +131,7 @@ def test_a_mail_without_a_message_id_is_told_from_others_by_what_it_says(record,
 
     assert [receive(mail), receive(mail), receive(mail.replace(b"Thanks", b"Again"))] == [
         Outcome.REPLY,
-        Outcome.AGAIN,
+        Outcome.DUPLICATE,
         Outcome.REPLY,
     ]
 
@@ -176,7 +176,7 @@ def test_a_mail_program_may_write_the_address_in_capitals(record, receive):
 def test_the_envelope_knows_whom_a_mail_went_to_where_its_headers_do_not(record, receive):
     mail = changed(thanks(record), To="Ada <ada@acme.example>")
 
-    assert receive(mail) is Outcome.NOBODYS
+    assert receive(mail) is Outcome.UNADDRESSED
     assert receive(mail, recipient=reply_addresses.reply_address(record)) is Outcome.REPLY
 
 
@@ -204,14 +204,14 @@ def test_a_token_of_a_key_that_is_given_up_is_nobodys(record, receive, settings)
     mail = thanks(record)
     settings.SECRET_KEY = "new"
 
-    assert receive(mail) is Outcome.NOBODYS
+    assert receive(mail) is Outcome.UNADDRESSED
 
 
 def test_a_forged_token_is_nobodys_and_logged(record, receive, caplog):
     address = reply_addresses.reply_address(record)
     forged = f"{address[:8]}{'a' if address[8] != 'a' else 'b'}{address[9:]}"
 
-    assert receive(changed(thanks(record), To=forged)) is Outcome.NOBODYS
+    assert receive(changed(thanks(record), To=forged)) is Outcome.UNADDRESSED
 
     assert said() == []
     assert "was written to an address that is forged or broken" in caplog.text
@@ -221,11 +221,11 @@ def test_a_forged_token_is_nobodys_and_logged(record, receive, caplog):
 def test_a_token_of_what_is_not_there_is_nobodys(record, receive):
     nowhere = reply_addresses.address_of(reply_addresses.ReferentKind.CONVERSATION, 4_000_000)
 
-    assert receive(changed(thanks(record), To=nowhere)) is Outcome.NOBODYS
+    assert receive(changed(thanks(record), To=nowhere)) is Outcome.UNADDRESSED
 
 
 def test_a_mail_to_no_address_of_ours_is_nobodys(record, receive):
-    assert receive(changed(thanks(record), To="sales@reply.acme.example")) is Outcome.NOBODYS
+    assert receive(changed(thanks(record), To="sales@reply.acme.example")) is Outcome.UNADDRESSED
 
 
 @pytest.mark.parametrize("pk", [0, 1, 12_345, 2**63 - 1])
@@ -281,7 +281,7 @@ def test_a_reply_from_the_address_the_message_went_to_needs_no_note(record, rece
 def test_who_was_erased_is_not_known_again(record, receive, at):
     erase.erase(record.customer, at=at)
 
-    assert receive(thanks(record)) is Outcome.NOBODYS
+    assert receive(thanks(record)) is Outcome.UNADDRESSED
 
     assert said() == []
 
@@ -348,7 +348,7 @@ HEADERS = {
 
 @pytest.mark.parametrize("which", NOBODY)
 def test_what_a_program_answered_is_no_reply(record, receive, which):
-    assert receive(about(record, NOBODY[which]["name"])) is Outcome.BY_NOBODY
+    assert receive(about(record, NOBODY[which]["name"])) is Outcome.AUTO_REPLY
 
     record.refresh_from_db()
     assert (said(), record.replied_at) == ([], None)
@@ -356,7 +356,7 @@ def test_what_a_program_answered_is_no_reply(record, receive, which):
 
 @pytest.mark.parametrize("which", HEADERS)
 def test_each_header_of_a_program_is_enough(record, receive, which):
-    assert receive(changed(thanks(record), **HEADERS[which])) is Outcome.BY_NOBODY
+    assert receive(changed(thanks(record), **HEADERS[which])) is Outcome.AUTO_REPLY
 
     assert said() == []
 
@@ -364,12 +364,12 @@ def test_each_header_of_a_program_is_enough(record, receive, which):
 def test_a_subject_in_bare_utf_8_says_so_too(record, receive):
     mail = thanks(record).replace(b"Re: Hi", "Réponse automatique : Hi".encode())
 
-    assert receive(mail) is Outcome.BY_NOBODY
+    assert receive(mail) is Outcome.AUTO_REPLY
 
 
 @pytest.mark.parametrize("sender", ["", "<>", "MAILER-DAEMON"])
 def test_an_empty_sender_of_the_envelope_is_a_program(record, receive, sender):
-    assert receive(thanks(record), envelope_sender=sender) is Outcome.BY_NOBODY
+    assert receive(thanks(record), envelope_sender=sender) is Outcome.AUTO_REPLY
 
 
 @pytest.mark.parametrize(
@@ -437,7 +437,7 @@ def test_a_hostile_name_of_a_file_is_words_too(record, receive):
 def test_a_mail_without_words_is_a_reply_all_the_same(record, receive):
     receive(thanks(record).replace(b"Thanks!", b""))
 
-    assert said() == ["(This mail holds no words.)"]
+    assert said() == ["(This email has no text.)"]
 
 
 def test_where_all_was_written_within_the_quote_all_of_it_is_kept(record, receive):
@@ -450,7 +450,7 @@ def test_a_very_long_mail_is_cut_off_and_says_so(record, receive):
     receive(thanks(record).replace(b"Thanks!", b"word " * 30_000))
 
     assert len(said()[0]) <= 100_000
-    assert noted() == ["This mail was longer than 100,000 characters; the rest was cut off."]
+    assert noted() == ["This email was longer than 100,000 characters; the rest was cut off."]
 
 
 @pytest.mark.parametrize(
@@ -492,7 +492,7 @@ def test_heads_of_any_length_take_no_longer_than_other_words(receive, db, which)
 
     outcome = receive(f"From: ann@x.example\n{HEADS_OF_STRANGERS[which]}\n\nHi".encode())
 
-    assert outcome in (Outcome.NOBODYS, Outcome.FOREIGN)
+    assert outcome in (Outcome.UNADDRESSED, Outcome.FOREIGN)
     # Minutes, where each place is tried as a beginning.
     assert perf_counter() - started < 5
 

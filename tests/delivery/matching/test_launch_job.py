@@ -97,7 +97,7 @@ def test_who_opens_a_copy_of_the_sample_is_not_kept_waiting_by_the_rest(at):
     def opens() -> None:
         with connection.cursor() as cursor:
             cursor.execute("SET lock_timeout = '1s'")
-        hits.count(record, link=None, who=VisitorKind.PERSON, at=at)
+        hits.count_hit(record, link=None, who=VisitorKind.PERSON, at=at)
         counted.append(True)
         connection.close()
 

@@ -125,7 +125,7 @@ def test_kept_counts_that_differ_are_said(at):
     one_off(at)
     by_force("DELETE FROM delivery_countchange")
 
-    assert any("waiting kept, 1 counted" in sentence for sentence in invariants.findings(at=at))
+    assert any("waiting stored, 1 counted" in sentence for sentence in invariants.findings(at=at))
 
 
 def test_one_inbox_question_finds_what_the_index_would_not_let_in(at):

@@ -40,14 +40,14 @@ def test_reads_what_is_not_folded_yet_and_what_is(message):
     sent(DeliveryRecord.objects.filter(pk=message.records.first().pk), opened_at=AT)
     before = counters.counts_of([message.pk])[message.pk]
 
-    counters.fold()
+    counters.fold_changes()
 
     assert not CountChange.objects.exists()
     assert counters.counts_of([message.pk])[message.pk] == before == counters.Counts(waiting=4, sent=1, opened=1)
     message.records.filter(status=Status.WAITING).skip(reason=Reason.ARCHIVED)
     assert counters.counts_of([message.pk])[message.pk] == counters.Counts(skipped=4, sent=1, opened=1)
-    counters.fold()
-    assert list(counters.differences()) == []
+    counters.fold_changes()
+    assert list(counters.find_differences()) == []
 
 
 def test_every_change_of_a_record_is_counted(message):
@@ -67,7 +67,7 @@ def test_every_change_of_a_record_is_counted(message):
         unsubscribed=1,
     )  # fmt: skip
     assert found.records == 5
-    assert list(counters.differences()) == []
+    assert list(counters.find_differences()) == []
 
 
 def test_a_moment_taken_back_is_counted_back(message):
@@ -76,7 +76,7 @@ def test_a_moment_taken_back_is_counted_back(message):
     record.update(opened_at=None)
 
     assert counters.counts_of([message.pk])[message.pk].opened == 0
-    counters.fold()
+    counters.fold_changes()
     assert counters.counts_of([message.pk])[message.pk].opened == 0
 
 
@@ -105,7 +105,7 @@ def test_people_are_told_apart_where_it_goes_once_for_each_company():
     found = counters.counts_of([message.pk])[message.pk]
 
     assert found.records == 4
-    assert counters.people(message, found) == 2
+    assert counters.customer_count(message, found) == 2
 
 
 def test_days_are_those_of_the_zone(message):
@@ -114,21 +114,21 @@ def test_days_are_those_of_the_zone(message):
     sent(DeliveryRecord.objects.filter(pk=second.pk), at=datetime(2026, 1, 4, 18, 20, tzinfo=UTC))  # 00:05 in Kathmandu
 
     def days(zone: str) -> list[tuple[int, int]]:
-        return [(day.day, numbers["sent"]) for day, numbers in counters.over_time(message, zone=zone)]
+        return [(day.day, numbers["sent"]) for day, numbers in counters.counts_over_time(message, zone=zone)]
 
     assert days("Europe/Dublin") == [(4, 2)]
     assert days("Asia/Tokyo") == [(5, 2)]
     assert days("Asia/Kathmandu") == [(5, 2)]
     assert days("Asia/Dubai") == [(4, 1), (5, 1)]
-    assert counters.span(message) == timedelta(hours=5, minutes=30)
-    counters.fold()
+    assert counters.activity_span(message) == timedelta(hours=5, minutes=30)
+    counters.fold_changes()
     assert days("Asia/Dubai") == [(4, 1), (5, 1)]
-    assert [began.hour for began, _ in counters.over_time(message, zone="UTC", step="hour")] == [18, 23]
+    assert [began.hour for began, _ in counters.counts_over_time(message, zone="UTC", step="hour")] == [18, 23]
 
 
 def test_adds_up_what_each_channel_sent(message):
     sent(message.records.all())
-    counters.fold()
+    counters.fold_changes()
     Tally.objects.update(quarter=AT)
 
     found = counters.sent_by_channel(since=AT - timedelta(days=1), zone="UTC")
@@ -138,13 +138,13 @@ def test_adds_up_what_each_channel_sent(message):
 
 
 def test_says_where_what_is_kept_is_wrong(message):
-    counters.fold()
+    counters.fold_changes()
     with connection.cursor() as cursor:
         cursor.execute("UPDATE delivery_count SET waiting = 7")
 
-    assert list(counters.differences()) == [f"Message {message.pk}: 7 waiting kept, 5 counted."]
-    counters.recount()
-    assert list(counters.differences()) == []
+    assert list(counters.find_differences()) == [f"Message {message.pk}: 7 waiting stored, 5 counted."]
+    counters.recount_all()
+    assert list(counters.find_differences()) == []
     assert counters.counts_of([message.pk])[message.pk] == counters.Counts(waiting=5)
 
 
@@ -165,7 +165,7 @@ def test_writers_and_the_fold_at_once_lose_nothing():
     def folding() -> None:
         start.wait()
         for _ in range(30):
-            counters.fold()
+            counters.fold_changes()
         connections.close_all()
 
     threads = [Thread(target=work, args=(records[n::3],)) for n in range(3)]
@@ -176,7 +176,7 @@ def test_writers_and_the_fold_at_once_lose_nothing():
         thread.join()
 
     assert counters.counts_of([message.pk])[message.pk] == counters.Counts(sent=40, opened=40)
-    assert list(counters.differences()) == []
+    assert list(counters.find_differences()) == []
 
 
 @pytest.mark.django_db(transaction=True)

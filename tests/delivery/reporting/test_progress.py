@@ -44,7 +44,7 @@ def test_paused_it_says_after_how_many_and_how_many_are_held(at):
     message = under_way(at, sent=20, of=57)
     lifecycle.pause(message)
 
-    found = progress.progress(message, at=at)
+    found = progress.progress_of(message, at=at)
 
     assert str(found) == "stopped after 20; 37 held"
     assert (found.handed_over, found.held, found.ends_at) == (20, 37, None)
@@ -53,7 +53,7 @@ def test_paused_it_says_after_how_many_and_how_many_are_held(at):
 def test_end_is_as_far_as_it_is_at_the_rate_of_the_last_minute(at):
     message = under_way(at, sent=40, of=140)
 
-    found = progress.progress(message, at=at)
+    found = progress.progress_of(message, at=at)
 
     assert found.per_second == pytest.approx(10)
     assert found.ends_at == at + timedelta(seconds=10)
@@ -63,10 +63,10 @@ def test_end_is_as_far_as_it_is_at_the_rate_of_the_last_minute(at):
 
 def test_before_anything_went_the_pace_says_when_it_ends(at):
     message = under_way(at, sent=0, of=90)
-    assert progress.progress(message, at=at).ends_at is None
+    assert progress.progress_of(message, at=at).ends_at is None
     Pace.objects.create(channel="email", per_second=3)
 
-    assert progress.progress(message, at=at).ends_at == at + timedelta(seconds=30)
+    assert progress.progress_of(message, at=at).ends_at == at + timedelta(seconds=30)
 
 
 def test_warm_up_makes_it_days(at):
@@ -74,18 +74,18 @@ def test_warm_up_makes_it_days(at):
     Pace.objects.create(channel="email", per_second=1, warm_up=[20, 40, 60], warm_up_from=at.date())
 
     third_day = (at + timedelta(days=2)).replace(hour=0)
-    assert progress.progress(message, at=at).ends_at == third_day + timedelta(seconds=30)
+    assert progress.progress_of(message, at=at).ends_at == third_day + timedelta(seconds=30)
 
 
 def test_where_the_day_is_used_up_the_plan_says_on_which_day_it_ends(at):
     message = under_way(at, sent=0, of=90)
     Pace.objects.create(channel="email", warm_up=[20, 40, 60], warm_up_from=at.date(), day=at.date(), taken_today=20)
 
-    assert progress.progress(message, at=at).ends_at == (at + timedelta(days=2)).replace(hour=0)
+    assert progress.progress_of(message, at=at).ends_at == (at + timedelta(days=2)).replace(hour=0)
 
 
 def test_done_it_ends_now(at):
     message = under_way(at, sent=20, of=20)
     dispatcher.dispatch(clock=lambda: at, until=at + SECOND)
 
-    assert progress.progress(message, at=at).ends_at == at
+    assert progress.progress_of(message, at=at).ends_at == at

@@ -79,7 +79,7 @@ def test_scheduled_message_that_cannot_be_launched_holds_up_no_other(at, monkeyp
 
 @pytest.mark.parametrize(
     ("module", "name"),
-    [(batch, "take_over_from_dead"), (launch_job, "launch_asked_for"), (counters, "fold")],
+    [(batch, "take_over_from_dead"), (launch_job, "launch_asked_for"), (counters, "fold_changes")],
 )
 def test_step_of_the_sweep_that_goes_wrong_stops_none_after_it(at, module, name, monkeypatch):
     CustomerFactory(email="a@x.example")

@@ -81,9 +81,9 @@ def test_it_is_no_click_in_an_email_though_a_scanners_are_taken_back(reader, at)
     )
     for number in (0, 1):
         link = Link.objects.create(version=email.version, number=number, address=f"https://acme.example/{number}")
-        hits.count(sent, link=link, who=VisitorKind.PERSON, at=at)
+        hits.count_hit(sent, link=link, who=VisitorKind.PERSON, at=at)
 
-    assert hits.take_back_from_scanner(sent, version_id=email.version.pk, at=at)
+    assert hits.reclassify_scanner_clicks(sent, version_id=email.version.pk, at=at)
 
     customer.refresh_from_db()
     assert customer.last_clicked_email_at is None

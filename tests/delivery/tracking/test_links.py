@@ -217,7 +217,7 @@ def test_an_opening_by_nobody_is_counted_apart(mail, asked, who):
 
     assert mail.moments == (None, None)
     assert mail.record.customer.last_opened_email_at is None
-    assert hits.openings_of(mail.message) == {each: int(each is who) for each in VisitorKind}
+    assert hits.opens_of(mail.message) == {each: int(each is who) for each in VisitorKind}
     assert mail.get(mail.pixel, after=2 * MINUTE)
     assert mail.moments == (2 * MINUTE, None)
 

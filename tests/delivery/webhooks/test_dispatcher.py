@@ -82,7 +82,7 @@ def subscription(subscriber, at) -> Subscription:
 
 
 def tell(at) -> int:
-    return dispatcher.tell(clock=lambda: at, until=at + timedelta(seconds=1))
+    return dispatcher.dispatch(clock=lambda: at, until=at + timedelta(seconds=1))
 
 
 def test_every_topic_has_something_to_tell():
@@ -218,7 +218,7 @@ def test_what_fails_is_tried_again_with_the_same_words_until_it_is_given_up(subs
         assert tell(when) == 1
 
     row = Notification.objects.get()
-    assert (row.state, row.attempts, row.detail) == ("failed", len(BACK_OFF) + 1, "It answered 500.")
+    assert (row.state, row.attempts, row.detail) == ("failed", len(BACK_OFF) + 1, "HTTP status 500.")
     assert tell(when + timedelta(days=9)) == 0
     assert {entry["data"]["item"]["name"] for entry in subscriber.told} == {"Ann"}
     assert [entry["delivery_attempts"] for entry in subscriber.told] == list(range(1, len(BACK_OFF) + 2))
@@ -247,7 +247,7 @@ def test_redirect_is_not_followed(subscriber, subscription, at):
 
     tell(at)
 
-    assert Notification.objects.get().detail == "It answered 302."
+    assert Notification.objects.get().detail == "HTTP status 302."
 
 
 def test_address_that_says_it_is_gone_is_told_nothing_more(subscriber, subscription, at):
@@ -264,7 +264,7 @@ def test_address_that_says_it_is_gone_is_told_nothing_more(subscriber, subscript
 
 def test_what_a_worker_that_died_had_in_hand_is_told_again(subscriber, subscription, at):
     intake.identify({"user_id": "u1"}, at=at)
-    assert len(dispatcher.claim(at=at)) == 1
+    assert len(dispatcher.claim_notifications(at=at)) == 1
 
     assert tell(at + dispatcher.LEASE) == 0
     assert tell(at + dispatcher.LEASE + timedelta(seconds=1)) == 1
@@ -292,7 +292,7 @@ def test_while_one_worker_tells_another_leaves_it_to_that_one(subscriber, subscr
         finally:
             connection.close()
 
-    with dispatcher.alone() as is_mine, ThreadPoolExecutor(1) as pool:
+    with dispatcher.single_dispatcher() as is_mine, ThreadPoolExecutor(1) as pool:
         assert is_mine
         assert pool.submit(other_worker).result() == 0
 
@@ -329,8 +329,8 @@ def test_log_is_kept_for_thirty_days(subscriber, subscription, at):
     intake.identify({"user_id": "u1"}, at=at)
     tell(at)
 
-    assert dispatcher.forget_old(at=at + timedelta(days=30)) == 0
-    assert dispatcher.forget_old(at=at + timedelta(days=31)) == 1
+    assert dispatcher.delete_old_notifications(at=at + timedelta(days=30)) == 0
+    assert dispatcher.delete_old_notifications(at=at + timedelta(days=31)) == 1
 
 
 def test_what_can_no_longer_be_read_is_given_up_and_holds_up_nothing_behind_it(subscriber, subscription, at):
@@ -344,6 +344,6 @@ def test_what_can_no_longer_be_read_is_given_up_and_holds_up_nothing_behind_it(s
     assert [told["data"]["item"].get("event_name") for told in subscriber.told] == [None, "paid"]
     given_up = Notification.objects.get(state="failed")
     assert (given_up.about["event"], given_up.settled_at) == ("ordered", at)
-    assert given_up.detail == "What it is about could not be read."
+    assert given_up.detail == "The payload could not be built."
     subscription.refresh_from_db()
     assert subscription.failing_since is None

@@ -34,7 +34,7 @@ def test_address_of_the_internet_is_public(address):
 )  # fmt: skip
 def test_what_is_no_address_to_send_to_is_refused_before_anything_is_looked_up(url):
     with pytest.raises(NotAllowed):
-        safe_http.check(url)
+        safe_http.check_url(url)
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.1", "2130706433", "0x7f000001", "017700000001"])
@@ -50,8 +50,8 @@ def test_name_that_is_nobodys_is_unreachable():
 
 def test_server_that_answers_a_byte_at_a_time_is_given_up(settings, monkeypatch):
     settings.WEBHOOKS_TO_PRIVATE_ADDRESSES = True
-    monkeypatch.setattr(safe_http, "CONNECT_WITHIN", 0.2)
-    monkeypatch.setattr(safe_http, "ANSWER_WITHIN", 0.3)
+    monkeypatch.setattr(safe_http, "CONNECT_TIMEOUT", 0.2)
+    monkeypatch.setattr(safe_http, "RESPONSE_TIMEOUT", 0.3)
     server = socket.create_server(("127.0.0.1", 0))
 
     def drip() -> None:

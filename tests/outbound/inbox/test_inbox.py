@@ -189,7 +189,7 @@ def test_a_snooze_that_ends_brings_it_back_on_top_and_unread(console, boss):
     thread = wrote("Asleep", at=now - timedelta(days=2))
     wrote("Newer", at=now - timedelta(days=1))
     conversation_threads.snooze(thread, until=now - timedelta(minutes=1), teammate=boss, at=now - timedelta(days=2))
-    conversation_threads.seen(thread)
+    conversation_threads.mark_seen(thread)
 
     conversation_threads.wake_snoozed(at=now)
 
@@ -206,7 +206,7 @@ def test_shows_the_message_it_began_with_what_was_said_and_notes_as_notes(consol
     thread = messaged(at)
     conversation_threads.reply_by_customer(thread, body="Yes <please>", at=at)
     conversation_threads.reply_by_teammate(thread, teammate=boss, body="<p>Gladly<script>x()</script></p>", at=at)
-    conversation_threads.note(thread, teammate=boss, body="A big customer", at=at)
+    conversation_threads.add_note(thread, teammate=boss, body="A big customer", at=at)
 
     answer = console.get(page(thread))
     text = answer.content.decode()
@@ -302,7 +302,7 @@ def test_send_and_close_does_both(console):
         ({"body": "<div><br></div>"}, "Write something first."),
         ({"body": "x" * 100_001}, "at most 100000 characters"),
         ({"body": "Hi", "ticket": "mine"}, "Open the page again."),
-        ({"body": "Kept text", "images": "no image"}, "An image is a PNG"),
+        ({"body": "Kept text", "images": "no image"}, "Images must be PNG"),
     ],
 )
 def test_what_cannot_be_sent_is_said_and_stays_in_its_field(console, form, says):

@@ -294,7 +294,7 @@ def test_the_log_tells_what_came_back_and_something_is_sent_again(console, hook,
     assert row.state == NotificationState.WAITING
     assert row.settled_at is None
     assert said() == f"Sent ping (notif_{row.pk}) again"
-    assert [due.pk for due in dispatcher.claim(at=row.due_at)] == [row.pk]
+    assert [due.pk for due in dispatcher.claim_notifications(at=row.due_at)] == [row.pk]
 
 
 def test_what_a_worker_has_in_hand_is_not_sent_beside_it(console, hook):

@@ -392,7 +392,7 @@ def test_reply_reaches_the_conversation_and_the_record(ann):
 def test_answer_of_the_team_is_read_by_the_customer_and_their_notes_are_not(ann, ada, at):
     conversation = Conversation.objects.get()
     threads.reply_by_teammate(conversation, teammate=ada, body="<p>Sure<script>x</script></p>", at=at)
-    threads.note(conversation, teammate=ada, body="Careful with this one", at=at)
+    threads.add_note(conversation, teammate=ada, body="Careful with this one", at=at)
 
     answered = ann.ask(f"conversations/{conversation.pk}")
 
