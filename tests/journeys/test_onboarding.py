@@ -41,7 +41,7 @@ def test_customer_who_pays_before_their_trial_ends_is_not_contacted(staff, serve
     assert post.reached == []
 
 
-def test_customer_is_told_when_they_should_use_an_important_feature_for_the_first_time(staff, server, visit, clock):
+def test_customer_is_told_to_use_an_important_feature_for_the_first_time(staff, server, visit, clock):
     """You can let customers know when they should use an important feature for the first time."""
     server.user("ann", signed_up_at=clock.days_ago(0))
     server.user("bob", signed_up_at=clock.days_ago(0))
@@ -69,7 +69,7 @@ def test_specific_action_triggers_the_message_that_guides_to_the_next_logical_st
     assert visit("ann") == ["Invite your team"]
 
 
-def test_next_step_follows_the_action_at_the_next_look(staff, server, visit, clock):
+def test_next_step_is_sent_once_per_action(staff, server, visit, clock):
     """After customers take a specific action … : each action once, however often it happens."""
     server.user("ann")
     staff.sets_live(

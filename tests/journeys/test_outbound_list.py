@@ -46,7 +46,7 @@ def test_outbound_list_is_filtered_by_state_and_channel_too(staff, server):
         assert names(staff.reads("messaging_message_changelist", **query)) == found, query
 
 
-def test_whoever_sets_live_pauses_resumes_or_stops_is_in_the_log(staff, server):
+def test_log_names_the_teammate_who_sets_live_pauses_resumes_or_stops(staff, server):
     """Where are all my messages, and who did what to them? (Issue: whoever sets live, pauses, … is in the log.)"""
     message = staff.sets_live(title="Welcome")
     for verb in ("pause", "resume", "stop"):

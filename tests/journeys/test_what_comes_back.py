@@ -48,7 +48,7 @@ def answer(mail: EmailMessage, *, program: str) -> bytes:
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
-def test_a_reply_to_an_email_reaches_the_inbox(staff, server, post, arrives, clock, program):
+def test_reply_to_an_email_reaches_the_inbox(staff, server, post, arrives, clock, program):
     """A reply to an email, written with one of three mail programs, reaches the inbox; the answer comes back."""
     server.user("ann", email="ann@x.example", name="Ann Lee")
     message = staff.sets_live(send_type="one_off", subject="Welcome to Acme")
@@ -80,7 +80,7 @@ def test_a_reply_to_an_email_reaches_the_inbox(staff, server, post, arrives, clo
     assert staff.reads("delivery_conversation_change", conversation.pk).count(words) >= 2
 
 
-def test_who_is_on_holiday_has_not_replied(staff, server, post, arrives):
+def test_automatic_reply_does_not_count_as_a_reply(staff, server, post, arrives):
     """Automatic replies do not count."""
     server.user("ann", email="ann@x.example", name="Ann Lee")
     message = staff.sets_live(send_type="one_off", subject="Welcome to Acme")
@@ -92,7 +92,7 @@ def test_who_is_on_holiday_has_not_replied(staff, server, post, arrives):
     assert "Replied 0 0 %" in staff.reads("messaging_message_change", message)
 
 
-def test_without_an_inbound_domain_who_replies_writes_to_the_sender(staff, server, post, settings):
+def test_without_an_inbound_domain_replies_go_to_the_sender(staff, server, post, settings):
     """Without an inbound domain Reply-To is the sender's own address, and the report shows no share of replies."""
     settings.INBOUND_DOMAIN = ""
     server.user("ann", email="ann@x.example")
@@ -102,7 +102,7 @@ def test_without_an_inbound_domain_who_replies_writes_to_the_sender(staff, serve
     assert "Cannot be measured" in staff.reads("messaging_message_change", message)
 
 
-def test_a_mailbox_that_is_not_there_gets_no_more(staff, server, post, arrives, settings):
+def test_invalid_mailbox_receives_no_more_email(staff, server, post, arrives, settings):
     """A hard bounce sets the customer's flag: the next message skips them, and says why."""
     settings.BOUNCE_DOMAIN = "bounce.acme.example"
     server.user("ann", email="ann@x.example")
@@ -126,7 +126,7 @@ def test_a_mailbox_that_is_not_there_gets_no_more(staff, server, post, arrives, 
     assert "Their email bounced" in staff.reads("messaging_message_change", second)
 
 
-def test_a_server_that_knows_nobody_of_that_name_is_believed(staff, server, post):
+def test_refusal_of_an_unknown_mailbox_by_smtp_is_a_hard_bounce(staff, server, post):
     """By SMTP, a refusal that says there is no such mailbox is a hard bounce too."""
     server.user("ann", email="ann@x.example")
     post.answer = "550 5.1.1 no such user"

@@ -33,7 +33,7 @@ def forward(at) -> int:
     return answer_emails.send_due_answer_emails(clock=lambda: later, until=later + timedelta(seconds=1))
 
 
-def test_an_answer_to_a_mailbox_that_is_not_there_marks_the_customer(server, part, at):  # noqa: F811
+def test_hard_bounce_of_an_answer_flags_the_customer(server, part, at):  # noqa: F811
     server(RCPT="550 5.1.1 no such user")
 
     forward(at)
@@ -41,7 +41,7 @@ def test_an_answer_to_a_mailbox_that_is_not_there_marks_the_customer(server, par
     assert (AnswerMail.objects.get().status, Customer.objects.get().has_hard_bounced) == (Status.FAILED, True)
 
 
-def test_an_answer_says_where_it_bounces_and_where_it_is_answered(server, part, at, settings):  # noqa: F811
+def test_answer_email_has_a_bounce_address_and_a_reply_address(server, part, at, settings):  # noqa: F811
     settings.BOUNCE_DOMAIN, settings.INBOUND_DOMAIN = "bounce.acme.example", "reply.acme.example"
     taken = server().taken
 
@@ -51,7 +51,7 @@ def test_an_answer_says_where_it_bounces_and_where_it_is_answered(server, part, 
     assert reply_addresses.reply_address(part.conversation).encode() in taken[0].content
 
 
-def test_its_message_ids_name_it_and_its_conversation(part):
+def test_message_ids_identify_the_answer_and_its_conversation(part):
     assert reply_addresses.named_by(answer_emails.answer_message_id(part)) == (ReferentKind.ANSWER, part.pk)
     assert reply_addresses.named_by(answer_emails.thread_message_id(part.conversation)) == (
         ReferentKind.CONVERSATION,
@@ -60,7 +60,7 @@ def test_its_message_ids_name_it_and_its_conversation(part):
 
 
 @pytest.mark.parametrize("names", ["message_id", "thread_id"])
-def test_what_answers_it_is_in_its_conversation(part, at, names):
+def test_reply_to_an_answer_email_is_added_to_its_conversation(part, at, names):
     about = {"message_id": part, "thread_id": part.conversation}[names]
     mail = written("gmail", reply_to="grace@acme.example", message_id=getattr(answer_emails, names)(about))
 
@@ -69,7 +69,7 @@ def test_what_answers_it_is_in_its_conversation(part, at, names):
     assert part.conversation.parts.filter(by_customer=True).count() == 1
 
 
-def test_its_bounce_by_mail_is_known(part, at, settings):
+def test_bounce_report_of_an_answer_email_is_recorded(part, at, settings):
     settings.BOUNCE_DOMAIN = "bounce.acme.example"
     AnswerMail.objects.update(status=Status.SENT, sent_at=at)
     mail = written(

@@ -56,7 +56,7 @@ def hand_over(at) -> int:
     return dispatcher.dispatch(clock=lambda: at, until=at + timedelta(seconds=1))
 
 
-def test_one_inbox_gets_one_copy_from_the_moment_that_is_asked_for(at, channel):
+def test_one_copy_per_address_applies_as_soon_as_it_is_set(at, channel):
     """Whatever the worker that hands over has read of the message before."""
     twins()
     message = live(at, same_inbox_once=False)
@@ -72,7 +72,7 @@ def test_one_inbox_gets_one_copy_from_the_moment_that_is_asked_for(at, channel):
 
 
 @pytest.mark.parametrize("send_type", ["ongoing", "one_off"])
-def test_twin_is_skipped_and_told_who_has_it(at, channel, send_type):
+def test_duplicate_address_is_skipped_with_the_name_of_the_recipient(at, channel, send_type):
     twins()
     message = live(at, send_type=send_type)
 
@@ -84,7 +84,7 @@ def test_twin_is_skipped_and_told_who_has_it(at, channel, send_type):
     assert len(channel.given) == 1
 
 
-def test_next_round_leaves_the_twin_alone(at, channel):
+def test_next_round_keeps_the_duplicate_skipped(at, channel):
     twins()
     message = live(at)
     hand_over(at)
@@ -93,7 +93,7 @@ def test_next_round_leaves_the_twin_alone(at, channel):
     assert hand_over(at + timedelta(hours=1)) == 0
 
 
-def test_twin_who_comes_later_is_skipped(at, channel):
+def test_later_customer_at_the_same_address_is_skipped(at, channel):
     twins(1)
     message = live(at)
     hand_over(at)
@@ -105,7 +105,7 @@ def test_twin_who_comes_later_is_skipped(at, channel):
     assert [r.status for r in message.records.order_by("pk")] == [Status.SENT, Status.SKIPPED]
 
 
-def test_switched_off_each_gets_a_copy(at, channel):
+def test_each_customer_gets_a_copy_when_switched_off(at, channel):
     twins()
     message = live(at, same_inbox_once=False)
 
@@ -114,7 +114,7 @@ def test_switched_off_each_gets_a_copy(at, channel):
     assert message.records.counts()["sent"] == 2
 
 
-def test_goes_once_for_each_company(at, channel):
+def test_address_gets_one_copy_per_company(at, channel):
     companies = [CompanyFactory(name=name) for name in "AB"]
     for twin in twins():
         for company in companies:
@@ -127,7 +127,7 @@ def test_goes_once_for_each_company(at, channel):
     assert sorted(r.company.name for r in message.records.filter(status=Status.SENT)) == ["A", "B"]
 
 
-def test_where_the_first_is_refused_the_twin_gets_their_turn(at, channel):
+def test_second_customer_is_sent_when_the_first_is_refused(at, channel):
     twins()
     message = live(at)
     channel.refusal = Rejected("no")
@@ -137,7 +137,7 @@ def test_where_the_first_is_refused_the_twin_gets_their_turn(at, channel):
     assert message.records.counts()["failed"] == 2
 
 
-def test_whoever_gets_there_first_has_it(at, channel):
+def test_first_claim_wins(at, channel):
     twins()
     message = live(at)
     channel.refusal = Unavailable("later")
@@ -150,7 +150,7 @@ def test_whoever_gets_there_first_has_it(at, channel):
     assert (second.status, first.status, first.detail) == (Status.SENT, Status.SKIPPED, "Twin 1")
 
 
-def test_twin_of_one_who_is_uncertain_is_skipped(at, channel):
+def test_duplicate_of_an_uncertain_record_is_skipped(at, channel):
     twins()
     message = live(at)
     channel.refusal = TimeoutError("no answer")
@@ -160,7 +160,7 @@ def test_twin_of_one_who_is_uncertain_is_skipped(at, channel):
     assert message.records.counts() | {"uncertain": 1, "skipped": 1} == message.records.counts()
 
 
-def test_another_worker_is_first_though_who_has_it_was_asked_already(at, channel, monkeypatch):
+def test_another_worker_may_claim_after_the_check(at, channel, monkeypatch):
     twins()
     message = live(at)
     batch.send_batch(message, clock=lambda: at)
@@ -173,7 +173,7 @@ def test_another_worker_is_first_though_who_has_it_was_asked_already(at, channel
     assert message.records.counts() | {"sent": 1, "skipped": 1} == message.records.counts()
 
 
-def test_message_to_one_person_goes_whoever_else_has_the_address(at, channel):
+def test_direct_message_ignores_shared_addresses(at, channel):
     _, second = twins()
     live(at)
     hand_over(at)
@@ -183,7 +183,7 @@ def test_message_to_one_person_goes_whoever_else_has_the_address(at, channel):
     assert hand_over(at) == 1
 
 
-def test_forecast_counts_whoever_shares_an_inbox_as_it_will_be(at, channel):
+def test_forecast_counts_shared_addresses_once(at, channel):
     twins(3)
     twins(2, email="them@x.example")
     CustomerFactory(email="alone@x.example")
@@ -200,7 +200,7 @@ def test_forecast_counts_whoever_shares_an_inbox_as_it_will_be(at, channel):
     assert message.records.filter(reason=Reason.SAME_INBOX).count() == 3
 
 
-def test_forecast_of_the_rest_counts_whom_the_sample_has_reached(at, channel):
+def test_forecast_of_the_rest_excludes_addresses_of_the_sample(at, channel):
     twins(2)
     message = MessageFactory(one_off=True)
     launch.launch(message, at=at, sample=1)
@@ -210,7 +210,7 @@ def test_forecast_of_the_rest_counts_whom_the_sample_has_reached(at, channel):
     assert matching_forecast.forecast(message, at=at).left_out == {Reason.SAME_INBOX: 1}
 
 
-def test_database_lets_nobody_into_one_inbox_twice(at):
+def test_constraint_forbids_two_copies_to_one_address(at):
     facts = {"message": MessageFactory(live=True, at=at), "inbox": "us@x.example", "matched_at": at, "sent_at": at}
     first, second = twins()
     DeliveryRecord.objects.create(customer=first, status=Status.SENT, **facts)
@@ -220,7 +220,7 @@ def test_database_lets_nobody_into_one_inbox_twice(at):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_four_workers_send_each_of_many_shared_inboxes_one(at, channel):
+def test_four_workers_send_one_copy_per_shared_address(at, channel):
     for number in range(20):
         twins(3, email=f"{number}@x.example")
     message = live(at)

@@ -74,7 +74,7 @@ def hanging_on(*roots: type[Model]) -> set[type[Model]]:
         found |= more
 
 
-def test_every_table_that_hangs_on_a_customer_is_in_the_export():
+def test_every_table_related_to_a_customer_is_in_the_export():
     assert hanging_on(Customer) == set(export.SECTIONS)
 
 
@@ -141,7 +141,7 @@ def exported(customer: Customer, *, at) -> dict:
         return json.load(file)
 
 
-def test_everything_that_says_something_of_a_person_is_in_their_export(ann, at):
+def test_export_contains_all_personal_data(ann, at):
     found = exported(ann, at=at)
 
     for model, (name, _) in export.SECTIONS.items():
@@ -154,7 +154,7 @@ def test_everything_that_says_something_of_a_person_is_in_their_export(ann, at):
     assert found["tags"][0]["tag__name"]
 
 
-def test_nothing_that_says_something_of_a_person_is_left_once_they_are_erased(ann, at):
+def test_erasure_leaves_no_personal_data(ann, at):
     Subscription.objects.update(active=False)
     erase.erase(ann, at=at)
 
@@ -165,7 +165,7 @@ def test_nothing_that_says_something_of_a_person_is_left_once_they_are_erased(an
             assert MARK not in str(said).lower(), (model, row)
 
 
-def test_each_message_is_told_as_it_read_to_them(at):
+def test_export_contains_messages_as_received(at):
     ann = CustomerFactory(name="Ann")
     MessageFactory(in_app=True, body="<p>Hi {{ name }}</p>", live=True)
     visit.visit(ann, at=at)
@@ -178,7 +178,7 @@ def test_each_message_is_told_as_it_read_to_them(at):
     assert "Anna" not in record["as_it_read"]["html"]
 
 
-def test_export_is_of_nobody_else(ann, at):
+def test_export_contains_no_other_customer(ann, at):
     bob = CustomerFactory(name="Bob", email="bob@x.example")
     threads.open_by_customer(bob, body="I am Bob", at=at)
 
@@ -189,7 +189,7 @@ def test_export_is_of_nobody_else(ann, at):
     assert "Bob" not in json.dumps(exported(ann, at=at))
 
 
-def test_files_of_their_conversations_come_along(at, settings, tmp_path):
+def test_export_contains_files_of_conversations(at, settings, tmp_path):
     settings.MEDIA_ROOT = tmp_path
     ann, bob = CustomerFactory(), CustomerFactory()
 
@@ -216,7 +216,7 @@ def test_files_of_their_conversations_come_along(at, settings, tmp_path):
 # In the console
 
 
-def test_admin_exports_by_one_button_and_the_log_says_so(admin_client, at):
+def test_admin_exports_a_customer_and_the_log_records_it(admin_client, at):
     ann = CustomerFactory(name="Ann", attributes={"plan": "pro"})
     address = reverse("admin:customer_export", args=[ann.pk])
     assert address in admin_client.get(reverse("admin:audiences_customer_change", args=[ann.pk])).content.decode()
@@ -230,7 +230,7 @@ def test_admin_exports_by_one_button_and_the_log_says_so(admin_client, at):
     assert LogEntry.objects.count() == 1
 
 
-def test_admin_erases_once_they_typed_it_and_the_log_names_nobody(admin_client):
+def test_admin_erases_after_confirmation_and_the_log_names_no_one(admin_client):
     ann = CustomerFactory(name="Ann", email="ann@x.example")
     address = reverse("admin:customer_erase", args=[ann.pk])
 
@@ -245,7 +245,7 @@ def test_admin_erases_once_they_typed_it_and_the_log_names_nobody(admin_client):
     assert (entry.change_message, "Ann" in entry.object_repr) == ("Erased", False)
 
 
-def test_who_is_no_admin_has_neither_button(admin_client, client):
+def test_only_admins_have_the_buttons(admin_client, client):
     ann = CustomerFactory(name="Ann")
     page = reverse("admin:audiences_customer_change", args=[ann.pk])
     viewer = User.objects.create_user("viewer", is_staff=True)

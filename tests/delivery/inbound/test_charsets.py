@@ -92,7 +92,7 @@ def python_name(charset: str) -> str:
 
 
 @pytest.mark.parametrize("charset", WORDS)
-def test_what_emails_are_written_in_is_read(charset):
+def test_charsets_of_emails_are_decoded(charset):
     content = WORDS[charset].encode(python_name(charset))
     mail = b"Date: now\r\nContent-Type: text/plain; charset=%b\r\n\r\n%b" % (charset.encode(), content)
     encoded = "".join(f"={byte:02X}" for byte in content)
@@ -108,7 +108,7 @@ def test_what_emails_are_written_in_is_read(charset):
 
 
 @pytest.mark.parametrize("charset", NOT_OF_EMAIL)
-def test_anything_else_is_read_as_utf_8(charset):
+def test_other_charsets_are_decoded_as_utf_8(charset):
     mail = f"Date: now\r\nContent-Type: text/plain; charset={charset}\r\n\r\nGrüße-x".encode()
     name = f"Date: now\r\nContent-Type: image/png; name*={charset}''Gr%C3%BC%C3%9Fe-x\r\n\r\n".encode()
 
@@ -122,14 +122,14 @@ def test_anything_else_is_read_as_utf_8(charset):
     assert [file.name for file in InboundEmail.parse(name).attachments] == ["Grüße-x"]
 
 
-def test_every_charset_in_the_table_decodes_text_in_time_that_grows_with_its_length():
+def test_every_charset_in_the_table_decodes_in_linear_time():
     worst = (b"a", b"\xff", b"\x80\x81", b"\x1b$B", b"~{", b"\xd8\x00", b"\x8f\xa2", b"\x0e", b"-")
     for codec in charsets.CODECS:
         for piece in worst:
             within_seconds(lambda codec=codec, piece=piece: charsets.decode(piece * (LONG // len(piece)), codec))
 
 
-def test_no_codec_that_is_none_of_a_charset_has_a_name_in_the_table():
+def test_table_names_only_codecs_of_charsets():
     known = {name for name in {*aliases, *aliases.values(), *NOT_OF_EMAIL} if charsets.codec_of(name)}
 
     assert {charsets.codec_of(name) for name in known} <= charsets.CODECS
@@ -137,7 +137,7 @@ def test_no_codec_that_is_none_of_a_charset_has_a_name_in_the_table():
     assert not known & set(NOT_OF_EMAIL)
 
 
-def test_only_as_much_is_decoded_as_is_kept():
+def test_decoding_stops_at_the_maximum_length():
     assert charsets.decode(b"a" * 50_000_000, "utf-16", longest=10) == "慡" * 10
     assert charsets.decode("你".encode() * 10, "utf-8", longest=10) == "你" * 10
 
@@ -173,13 +173,13 @@ def attacks(charset: str) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("place", attacks(""))
 @pytest.mark.parametrize("charset", ["punycode", "idna", "nonsense"])
-def test_no_charset_of_a_strangers_is_looked_up_wherever_it_stands(looked_up, charset, place):
+def test_untrusted_charset_is_never_looked_up(looked_up, charset, place):
     within_seconds(lambda: everything_of(attacks(charset)[place]))
 
     assert looked_up == []
 
 
-def test_a_mail_as_large_as_may_be_is_read_within_seconds():
+def test_largest_email_is_parsed_within_seconds():
     mail = b"Date: now\r\nContent-Type: text/plain; charset=punycode\r\n\r\n" + b"x" * (49 * 2**20)
 
     assert len(within_seconds(lambda: InboundEmail.parse(mail).body("plain"))) == 1_000_000
@@ -187,11 +187,11 @@ def test_a_mail_as_large_as_may_be_is_read_within_seconds():
 
 @pytest.mark.parametrize("broken", ["a*0*=x; a*=y", f"a*{'9' * 5_000}=x", "a*0=x; a*0*=y", "a*==", "*=", "charset*=''"])
 @pytest.mark.parametrize("of", ["text/plain", "multipart/mixed"])
-def test_parameters_as_no_program_writes_them_are_passed_over(of, broken):
+def test_malformed_parameters_are_ignored(of, broken):
     everything_of(f"Date: now\r\nContent-Type: {of}; {broken}\r\n\r\nHello".encode())
 
 
-def test_many_parameters_in_many_parts_are_read_within_seconds():
+def test_many_parameters_in_many_parts_are_parsed_within_seconds():
     part = b"--b\r\nContent-Type: multipart/mixed; %b\r\n\r\n" % (b";" * 9_000)
 
     within_seconds(
@@ -199,13 +199,13 @@ def test_many_parameters_in_many_parts_are_read_within_seconds():
     )
 
 
-def test_lines_broken_to_be_short_are_joined_within_seconds():
+def test_flowed_lines_are_joined_within_seconds():
     mail = b"Date: now\r\nContent-Type: text/plain; format=flowed\r\n\r\n" + b"a \r\n" * 400_000
 
     within_seconds(lambda: InboundEmail.parse(mail).body("plain"))
 
 
-def test_parameters_keep_what_they_say():
+def test_parameters_keep_their_values():
     mail = InboundEmail.parse(
         b'Date: now\r\nContent-Type: text/plain; charset="Windows-1252"; format=flowed; delsp=yes\r\n'
         b"\r\n\x93a \r\nb\x94"
@@ -230,7 +230,7 @@ SECRET = "Basic cHJvdmlkZXI6c2VjcmV0"
 
 @pytest.mark.parametrize("place", attacks(""))
 @pytest.mark.parametrize("charset", ["punycode", "nonsense"])
-def test_a_whole_mail_from_a_provider_is_read_as_one_from_a_pipe(looked_up, monkeypatch, charset, place):
+def test_raw_email_from_a_provider_is_parsed_like_one_from_a_pipe(looked_up, monkeypatch, charset, place):
     posted = {"FromFull": {}, "RawEmail": attacks(charset)[place].decode("latin-1"), "MessageID": "a2"}
 
     def read():
@@ -248,7 +248,7 @@ def test_a_whole_mail_from_a_provider_is_read_as_one_from_a_pipe(looked_up, monk
 
 
 @pytest.mark.parametrize("charset", ["punycode", "nonsense"])
-def test_the_headers_of_a_mail_taken_to_pieces_are_read_as_they_stand(looked_up, monkeypatch, charset):
+def test_headers_of_an_email_parsed_by_the_provider_are_not_decoded_again(looked_up, monkeypatch, charset):
     word = f"=?{charset}?q?{'x' * LONG}?="
     posted = {
         "FromFull": {"Email": "ann@x.example"},
@@ -281,7 +281,7 @@ def test_the_headers_of_a_mail_taken_to_pieces_are_read_as_they_stand(looked_up,
         ("{", "Grüße"),
     ],
 )
-def test_the_charsets_sendgrid_tells_of_are_those_of_emails(monkeypatch, said, words):
+def test_charsets_given_by_sendgrid_are_limited_to_the_table(monkeypatch, said, words):
     fields = {"headers": "From: ann@x.example\nMessage-ID: <1@x>", "text": "Grüße", "charsets": json.dumps(said)}
 
     letter = came(
@@ -321,7 +321,7 @@ ADDRESSES = [
 @pytest.mark.django_db
 @pytest.mark.parametrize("charset", ["punycode", "idna", "hex", "nonsense"])
 @pytest.mark.parametrize(("address", "content_type"), ADDRESSES)
-def test_no_address_fails_over_a_charset_or_is_busy_with_it(looked_up, address, content_type, charset):
+def test_no_url_fails_or_hangs_because_of_a_charset(looked_up, address, content_type, charset):
     given = f"{content_type}; charset={charset}"
 
     status, _ = within_seconds(lambda: answered(address, form(b"x" * LONG), content_type=given))
@@ -331,7 +331,7 @@ def test_no_address_fails_over_a_charset_or_is_busy_with_it(looked_up, address, 
 
 
 @pytest.mark.parametrize("charset", ["utf-8", "UTF8", "iso-8859-1", *NOT_OF_EMAIL])
-def test_a_request_is_read_in_the_charset_it_names_or_in_utf_8(monkeypatch, charset):
+def test_request_is_decoded_in_its_charset_or_in_utf_8(monkeypatch, charset):
     codec = charsets.codec_of(charset) or "utf-8"
     body = form("ü".encode(codec))
     monkeypatch.setattr("config.wsgi.answer", lambda environ, _: [WSGIRequest(environ).POST["username"].encode()])
@@ -347,7 +347,7 @@ BROKEN = ["a*=nonsense''%20", "a*0*=x; a*=y", "charset*=punycode''x", f"a*{'9' *
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("broken", BROKEN)
-def test_parameters_of_a_request_as_no_program_writes_them_are_no_error_of_ours(broken):
+def test_malformed_request_parameters_cause_no_server_error(broken):
     status, _ = within_seconds(lambda: answered("/api/users", b"{}", content_type=f"application/json; {broken}"))
 
     assert status == 401

@@ -124,7 +124,7 @@ EDGES = [
 
 @pytest.mark.parametrize("times", [1, 3], ids=["once", "thrice"])
 @pytest.mark.parametrize(("before", "what", "after", "happened", "flags"), EDGES)
-def test_each_edge_once_and_again(record, at, before, what, after, happened, flags, times):
+def test_every_transition_once_and_repeated(record, at, before, what, after, happened, flags, times):
     put(record, before, at=at)
 
     for _ in range(times):
@@ -133,7 +133,7 @@ def test_each_edge_once_and_again(record, at, before, what, after, happened, fla
     assert state(record) == {"status": after, "happened": happened, "flags": flags}
 
 
-def test_every_edge_is_there():
+def test_every_transition_is_tested():
     assert set(HANDLERS) == set(FeedbackType)
     statuses = {before for before, *_ in EDGES}
     assert {(before, what) for before, what, *_ in EDGES} == {
@@ -160,7 +160,7 @@ ORDERS = [
     [(order, *rest) for whats, *rest in ORDERS for order in permutations(sorted(whats))],
 )
 @pytest.mark.parametrize("before", [Status.SENT, Status.UNCERTAIN])
-def test_in_any_order_it_comes_to_the_same(record, at, before, order, after, happened, flags):
+def test_order_of_feedback_does_not_matter(record, at, before, order, after, happened, flags):
     put(record, before, at=at)
 
     # Each happened when it did, whenever it is told; and what was told first is told again at the end.
@@ -171,7 +171,7 @@ def test_in_any_order_it_comes_to_the_same(record, at, before, order, after, hap
     assert state(record) == {"status": after, "happened": happened, "flags": flags}
 
 
-def test_what_was_never_in_hand_is_not_called_off(record, at):
+def test_record_that_was_never_claimed_is_not_cancelled(record, at):
     DeliveryRecord.objects.update(status=Status.WAITING, claim=None, leased_until=None, taken_at=None, due_at=at)
 
     feedback.record_feedback(Referent(ReferentKind.RECORD, record.pk), news(FeedbackType.ACCEPTED, at=at))
@@ -179,7 +179,7 @@ def test_what_was_never_in_hand_is_not_called_off(record, at):
     assert state(record)["status"] is Status.WAITING
 
 
-def test_of_two_at_one_inbox_the_one_that_has_it_keeps_it(record, at):
+def test_of_two_records_at_one_address_the_sent_one_stays(record, at):
     put(record, Status.WAITING, at=at)
     twin = CustomerFactory(email="ann@x.example")
     DeliveryRecord.objects.create(
@@ -194,7 +194,7 @@ def test_of_two_at_one_inbox_the_one_that_has_it_keeps_it(record, at):
 # What repeats does not undo what people did meanwhile
 
 
-def test_a_bounce_told_again_leaves_the_flag_that_staff_cleared(record, at):
+def test_repeated_bounce_does_not_set_a_cleared_flag_again(record, at):
     put(record, Status.SENT, at=at)
     bounced = news(FeedbackType.NO_MAILBOX, at=at)
     feedback.record_feedback(Referent(ReferentKind.RECORD, record.pk), bounced)
@@ -205,7 +205,7 @@ def test_a_bounce_told_again_leaves_the_flag_that_staff_cleared(record, at):
     assert state(record)["flags"] == NOTHING
 
 
-def test_a_complaint_told_again_leaves_who_subscribed_again(record, at):
+def test_repeated_complaint_does_not_unsubscribe_again(record, at):
     put(record, Status.SENT, at=at)
     for what in (FeedbackType.UNSUBSCRIBED, FeedbackType.COMPLAINED):
         feedback.record_feedback(Referent(ReferentKind.RECORD, record.pk), news(what, at=at))
@@ -217,7 +217,7 @@ def test_a_complaint_told_again_leaves_who_subscribed_again(record, at):
     assert state(record)["flags"] == {"marked_email_as_spam"}
 
 
-def test_a_soft_bounce_may_turn_out_to_be_a_hard_one(record, at):
+def test_hard_bounce_may_follow_a_soft_one(record, at):
     put(record, Status.SENT, at=at)
     feedback.record_feedback(Referent(ReferentKind.RECORD, record.pk), news(FeedbackType.BOUNCED, at=at))
 
@@ -229,7 +229,7 @@ def test_a_soft_bounce_may_turn_out_to_be_a_hard_one(record, at):
     assert record.bounced_at == at + timedelta(days=1)
 
 
-def test_who_has_another_address_by_now_is_not_bounced(record, at):
+def test_bounce_of_a_former_address_sets_no_flag(record, at):
     put(record, Status.SENT, at=at)
     Customer.objects.update(email="ann@new.example")
 
@@ -238,7 +238,7 @@ def test_who_has_another_address_by_now_is_not_bounced(record, at):
     assert state(record) == {"status": Status.SENT, "happened": BOUNCED, "flags": NOTHING}
 
 
-def test_a_provider_names_its_copy_when_it_first_speaks_of_it(record, at):
+def test_provider_id_is_recorded_with_the_first_event(record, at):
     put(record, Status.UNCERTAIN, at=at)
 
     feedback.record_feedback(
@@ -256,7 +256,7 @@ def test_a_provider_names_its_copy_when_it_first_speaks_of_it(record, at):
     )
 
 
-def test_looking_a_copy_up_by_its_providers_name_reads_no_other():
+def test_lookup_by_provider_id_uses_an_index():
     with connection.cursor() as cursor:
         cursor.execute("SET LOCAL enable_seqscan = off")
         plan = DeliveryRecord.objects.named_by_provider("pm-1").values("pk").explain()
@@ -264,7 +264,7 @@ def test_looking_a_copy_up_by_its_providers_name_reads_no_other():
     assert "record_of_provider" in plan
 
 
-def test_a_refusal_is_kept_in_the_providers_words(record, at):
+def test_refusal_keeps_the_providers_reason(record, at):
     put(record, Status.UNCERTAIN, at=at)
 
     feedback.record_feedback(
@@ -275,13 +275,13 @@ def test_a_refusal_is_kept_in_the_providers_words(record, at):
     assert (record.reason, record.detail) == (Reason.REJECTED, "on our list")
 
 
-def test_of_what_is_not_there_nothing_is_taken(at):
+def test_feedback_on_a_missing_record_is_ignored(at):
     assert not feedback.record_feedback(Referent(ReferentKind.RECORD, 4_000_000), news(FeedbackType.ACCEPTED, at=at))
     assert not feedback.record_feedback(Referent(ReferentKind.ANSWER, 4_000_000), news(FeedbackType.ACCEPTED, at=at))
     assert not feedback.record_feedback(Referent(ReferentKind.CONVERSATION, 1), news(FeedbackType.ACCEPTED, at=at))
 
 
-def test_a_message_id_names_its_copy_after_the_key_was_changed(record, settings):
+def test_message_id_is_valid_after_a_key_rotation(record, settings):
     message_id = rendering.message_id(record.pk)
     settings.SECRET_KEY, settings.SECRET_KEY_FALLBACKS = "new", [settings.SECRET_KEY]
 
@@ -293,7 +293,7 @@ def test_a_message_id_names_its_copy_after_the_key_was_changed(record, settings)
 @pytest.mark.parametrize(
     "forged", ["<1.aaaaaaaaaaaaaaaa@acme.example>", "<1@acme.example>", "", "<>", "<note.1.abc@x>"]
 )
-def test_a_message_id_of_somebody_else_names_nothing(forged):
+def test_foreign_message_id_has_no_referent(forged):
     assert reply_addresses.named_by(forged) is None
 
 
@@ -310,7 +310,7 @@ ANSWERS = [
 
 
 @pytest.mark.parametrize(("before", "what", "after", "flags"), ANSWERS)
-def test_the_mail_of_an_answer_comes_back_too(at, django_user_model, before, what, after, flags):
+def test_feedback_on_an_answer_email(at, django_user_model, before, what, after, flags):
     customer = CustomerFactory(email="ann@x.example")
     conversation = threads.open_by_customer(customer, body="Help!", at=at)
     teammate = django_user_model.objects.create_user("ada")
@@ -344,7 +344,7 @@ BY_MAIL = [
 
 @pytest.mark.parametrize("before", [Status.SENT, Status.UNCERTAIN])
 @pytest.mark.parametrize(("name", "marks", "happened", "flags"), BY_MAIL)
-def test_what_servers_write_is_understood(record, at, before, name, marks, happened, flags):
+def test_reports_of_mail_servers_are_parsed(record, at, before, name, marks, happened, flags):
     put(record, before, at=at)
     mail = about(record, name, **marks)
 
@@ -354,7 +354,7 @@ def test_what_servers_write_is_understood(record, at, before, name, marks, happe
     assert state(record) == {"status": Status.SENT, "happened": happened, "flags": flags}
 
 
-def test_a_bounce_says_when_and_in_which_words(record, at):
+def test_bounce_report_contains_time_address_and_reason(record, at):
     found = dsn.read_notices(letter(about(record, "bounce_postfix", **POSTFIX)), at=at + timedelta(days=1))
 
     assert [
@@ -369,7 +369,7 @@ def test_a_bounce_says_when_and_in_which_words(record, at):
     ]
 
 
-def test_a_bounce_is_known_by_the_address_it_came_to_alone(record, at):
+def test_bounce_is_identified_by_its_bounce_address_alone(record, at):
     put(record, Status.SENT, at=at)
     mail = about(record, "bounce_postfix", **POSTFIX, message_id="<rewritten@relay.example>")
 
@@ -378,7 +378,7 @@ def test_a_bounce_is_known_by_the_address_it_came_to_alone(record, at):
     assert state(record)["flags"] == HARD
 
 
-def test_not_spam_is_no_complaint(record, at):
+def test_not_spam_report_is_not_a_complaint(record, at):
     put(record, Status.SENT, at=at)
 
     router.receive(to_bounce_address(record, about(record, "complaint_arf", feedback="not-spam")), at=at)
@@ -395,7 +395,7 @@ def test_not_spam_is_no_complaint(record, at):
         ("complaint_arf", {"feedback": "abuse"}),
     ],
 )
-def test_a_notice_of_somebody_elses_mail_changes_nothing(record, at, name, marks):
+def test_report_about_a_foreign_email_changes_nothing(record, at, name, marks):
     put(record, Status.SENT, at=at)
     mail = written(name, reply_to="ada@acme.example", **marks)
 
@@ -404,7 +404,7 @@ def test_a_notice_of_somebody_elses_mail_changes_nothing(record, at, name, marks
     assert state(record) == {"status": Status.SENT, "happened": NOTHING, "flags": NOTHING}
 
 
-def test_a_report_cut_short_is_still_no_reply(record, at):
+def test_truncated_report_is_not_a_reply(record, at):
     mail = about(record, "bounce_postfix", **POSTFIX)
 
     for end in range(0, len(mail), 97):
@@ -412,7 +412,7 @@ def test_a_report_cut_short_is_still_no_reply(record, at):
             assert router.receive(letter(mail[:end] + b"\r\n\r\n"), at=at) is not Outcome.REPLY
 
 
-def test_a_bounce_of_somebody_erased_leaves_them_erased(record, at):
+def test_bounce_of_an_erased_customer_changes_nothing(record, at):
     put(record, Status.SENT, at=at)
     erase.erase(record.customer, at=at)
 
@@ -422,7 +422,7 @@ def test_a_bounce_of_somebody_erased_leaves_them_erased(record, at):
     assert (customer.email, record.__class__.objects.get().bounced_at is not None) == (None, True)
 
 
-def test_a_vacation_note_to_the_return_path_is_no_bounce(record, at):
+def test_vacation_note_to_the_return_path_is_not_a_bounce(record, at):
     put(record, Status.SENT, at=at)
     mail = changed(about(record, "vacation_gmail"), To=reply_addresses.return_path(ReferentKind.RECORD, record.pk))
 

@@ -93,7 +93,7 @@ def rewritten(address: str) -> str:
 
 @pytest.mark.parametrize("envelope", ["known", "unknown"])
 @pytest.mark.parametrize("kind", REPORTS)
-def test_a_report_at_a_reply_address_changes_nothing_and_is_nobodys_words(record, at, caplog, kind, envelope):
+def test_report_at_a_reply_address_changes_nothing_and_is_not_a_reply(record, at, caplog, kind, envelope):
     before = everything()
     address = reply_addresses.reply_address(record)
     mail = changed(report(record, kind), To=address, Delivered_To=address, X_Original_To=None)
@@ -106,7 +106,7 @@ def test_a_report_at_a_reply_address_changes_nothing_and_is_nobodys_words(record
 
 
 @pytest.mark.parametrize("kind", REPORTS)
-def test_a_report_that_quotes_our_message_id_at_no_address_of_ours_changes_nothing(record, at, kind):
+def test_report_with_our_message_id_at_a_foreign_address_changes_nothing(record, at, kind):
     before = everything()
 
     assert router.receive(letter(report(record, kind)), at=at + DAY) is Outcome.UNPROVEN
@@ -116,7 +116,7 @@ def test_a_report_that_quotes_our_message_id_at_no_address_of_ours_changes_nothi
 
 @pytest.mark.parametrize("quoted", ["Reply-To", "Return-Path"])
 @pytest.mark.parametrize("kind", REPORTS)
-def test_an_address_of_ours_in_the_returned_mail_proves_nothing(record, at, kind, quoted):
+def test_our_address_in_the_returned_email_proves_nothing(record, at, kind, quoted):
     before = everything()
     address = {
         "Reply-To": reply_addresses.reply_address(record),
@@ -129,7 +129,7 @@ def test_an_address_of_ours_in_the_returned_mail_proves_nothing(record, at, kind
 
 
 @pytest.mark.parametrize("kind", REPORTS)
-def test_a_report_about_an_answer_at_the_reply_address_of_its_conversation_changes_nothing(at, django_user_model, kind):
+def test_report_about_an_answer_at_the_reply_address_of_its_conversation_changes_nothing(at, django_user_model, kind):
     conversation = threads.open_by_customer(CustomerFactory(email="ann@x.example"), body="Help!", at=at)
     teammate = django_user_model.objects.create_user("ada")
     threads.reply_by_teammate(conversation, teammate=teammate, body="Here", at=at)
@@ -144,7 +144,7 @@ def test_a_report_about_an_answer_at_the_reply_address_of_its_conversation_chang
     assert everything() == before
 
 
-def test_a_report_to_a_reply_address_whose_headers_name_the_feedback_address_changes_nothing(record, at):
+def test_report_to_a_reply_address_whose_headers_name_the_feedback_address_changes_nothing(record, at):
     before = everything()
     mail = changed(report(record, "complaint"), To=FEEDBACK)
 
@@ -157,7 +157,7 @@ def test_a_report_to_a_reply_address_whose_headers_name_the_feedback_address_cha
 
 
 @pytest.mark.parametrize("kind", REPORTS)
-def test_a_reply_address_rewritten_into_a_bounce_address_changes_nothing(record, at, upgraded, kind):
+def test_reply_address_rewritten_into_a_bounce_address_changes_nothing(record, at, upgraded, kind):
     upgraded(at - DAY)
     before = everything()
     address = rewritten(reply_addresses.reply_address(record))
@@ -168,7 +168,7 @@ def test_a_reply_address_rewritten_into_a_bounce_address_changes_nothing(record,
 
 
 @pytest.mark.parametrize("kind", ReferentKind)
-def test_a_token_is_for_one_purpose(kind):
+def test_token_is_for_one_purpose(kind):
     for purpose, other in ((Purpose.REPLY, Purpose.BOUNCE), (Purpose.BOUNCE, Purpose.REPLY)):
         token = reply_addresses.token_of(kind, 7, purpose=purpose)
 
@@ -176,7 +176,7 @@ def test_a_token_is_for_one_purpose(kind):
         assert reply_addresses.parse_token(token, purpose=other) is None
 
 
-def test_a_bounce_token_at_a_reply_address_is_nobodys(record, at):
+def test_bounce_token_at_a_reply_address_is_invalid(record, at):
     address = reply_addresses.return_path(ReferentKind.RECORD, record.pk).replace("bounce+", "reply+")
 
     mail = b"From: ann@x.example\r\nTo: %b\r\n\r\nThanks" % address.encode()
@@ -184,13 +184,13 @@ def test_a_bounce_token_at_a_reply_address_is_nobodys(record, at):
     assert router.receive(letter(mail), at=at) is Outcome.UNADDRESSED
 
 
-def test_the_token_of_a_reply_address_is_what_it_was_before(settings):
+def test_token_of_a_reply_address_is_unchanged(settings):
     settings.SECRET_KEY = "a key"
 
     assert reply_addresses.token_of(ReferentKind.RECORD, 12_345, purpose=Purpose.REPLY) == "stwmgcbk3myqpjjxhnnsk"
 
 
-def test_a_reply_to_the_bounce_address_is_still_a_reply(record, at):
+def test_reply_to_the_bounce_address_is_still_a_reply(record, at):
     for number, address in enumerate(
         (reply_addresses.return_path(ReferentKind.RECORD, record.pk), rewritten(reply_addresses.reply_address(record)))
     ):
@@ -213,7 +213,7 @@ HAPPENS = {
 
 
 @pytest.mark.parametrize("kind", REPORTS)
-def test_a_report_at_the_bounce_address_counts(record, at, kind):
+def test_report_at_the_bounce_address_counts(record, at, kind):
     mail = report(record, kind, message_id="<rewritten@relay.example>")
 
     assert router.receive(to_bounce_address(record, mail), at=at + DAY) is Outcome.NOTICE
@@ -225,9 +225,7 @@ def test_a_report_at_the_bounce_address_counts(record, at, kind):
 
 
 @pytest.mark.parametrize(("after", "counts"), [(0, True), (13, True), (14, False), (400, False)])
-def test_the_old_bounce_address_of_an_email_sent_before_the_upgrade_counts_for_14_days(
-    record, at, upgraded, after, counts
-):
+def test_old_bounce_address_of_an_email_sent_before_the_upgrade_counts_for_14_days(record, at, upgraded, after, counts):
     upgraded(at + timedelta(hours=1))
     address = rewritten(reply_addresses.reply_address(record))
     came_at = at + timedelta(hours=1) + after * DAY
@@ -247,7 +245,7 @@ def test_the_old_bounce_address_of_an_email_sent_before_the_upgrade_counts_for_1
         (Status.UNCERTAIN, None, None, False),
     ],
 )
-def test_only_what_may_have_left_before_the_upgrade_has_an_old_bounce_address(
+def test_only_records_from_before_the_upgrade_accept_the_old_bounce_address(
     record, at, upgraded, status, sent, taken, counts
 ):
     upgraded(at + 2 * DAY)
@@ -267,7 +265,7 @@ def test_only_what_may_have_left_before_the_upgrade_has_an_old_bounce_address(
     assert (found == (ReferentKind.RECORD, fresh.pk)) is counts
 
 
-def test_the_old_bounce_address_of_an_answer_counts_too(at, upgraded, django_user_model):
+def test_old_bounce_address_of_an_answer_counts_too(at, upgraded, django_user_model):
     upgraded(at + DAY)
     conversation = threads.open_by_customer(CustomerFactory(email="ann@x.example"), body="Help!", at=at)
     teammate = django_user_model.objects.create_user("ada")
@@ -294,7 +292,7 @@ def test_without_a_recorded_upgrade_or_a_bounce_domain_no_old_token_counts(recor
     assert reply_addresses.bounced_at(address, at=at) is None
 
 
-def test_the_migration_records_the_moment_of_the_upgrade():
+def test_migration_records_the_moment_of_the_upgrade():
     migrations = MigrationLoader(connection).disk_migrations.values()
     steps = [step for migration in migrations for step in migration.operations if isinstance(step, RunSQL)]
     (records,) = [step.sql for step in steps if "delivery_upgrade" in step.sql]
@@ -312,7 +310,7 @@ def test_the_migration_records_the_moment_of_the_upgrade():
 
 @pytest.mark.parametrize("envelope", ["known", "unknown"])
 @pytest.mark.parametrize("kind", COMPLAINTS)
-def test_a_complaint_at_the_feedback_address_counts_by_our_message_id(record, at, kind, envelope):
+def test_complaint_at_the_feedback_address_counts_by_our_message_id(record, at, kind, envelope):
     mail = changed(report(record, kind), To=f"Feedback <{FEEDBACK.upper()}>")
 
     outcome = router.receive(letter(mail, recipient=FEEDBACK if envelope == "known" else ""), at=at)
@@ -322,7 +320,7 @@ def test_a_complaint_at_the_feedback_address_counts_by_our_message_id(record, at
 
 @pytest.mark.parametrize("message_id", ["none", "forged", "of another installation"])
 @pytest.mark.parametrize("kind", COMPLAINTS)
-def test_a_complaint_at_the_feedback_address_without_our_message_id_changes_nothing(
+def test_complaint_at_the_feedback_address_without_our_message_id_changes_nothing(
     record, at, settings, kind, message_id
 ):
     before, key = everything(), settings.SECRET_KEY
@@ -338,7 +336,7 @@ def test_a_complaint_at_the_feedback_address_without_our_message_id_changes_noth
 
 
 @pytest.mark.parametrize("kind", [kind for kind in REPORTS if kind not in COMPLAINTS])
-def test_a_bounce_at_the_feedback_address_changes_nothing(record, at, kind):
+def test_bounce_at_the_feedback_address_changes_nothing(record, at, kind):
     before = everything()
 
     assert router.receive(letter(report(record, kind), recipient=FEEDBACK), at=at) is Outcome.UNPROVEN
@@ -356,7 +354,7 @@ def test_without_a_feedback_address_a_complaint_counts_at_bounce_addresses_only(
     assert router.receive(to_bounce_address(record, report(record, "complaint")), at=at) is Outcome.NOTICE
 
 
-def test_the_token_of_an_address_signs_no_message_id(record):
+def test_token_of_an_address_signs_no_message_id(record):
     token = reply_addresses.token_of(ReferentKind.RECORD, record.pk, purpose=Purpose.REPLY)
 
     assert reply_addresses.named_by(f"<{record.pk}.{token[:16]}@acme.example>") is None

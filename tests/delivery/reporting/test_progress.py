@@ -40,7 +40,7 @@ def under_way(at, *, sent: int, of: int) -> Message:
     return message
 
 
-def test_paused_it_says_after_how_many_and_how_many_are_held(at):
+def test_paused_message_shows_sent_and_held_records(at):
     message = under_way(at, sent=20, of=57)
     lifecycle.pause(message)
 
@@ -50,7 +50,7 @@ def test_paused_it_says_after_how_many_and_how_many_are_held(at):
     assert (found.handed_over, found.held, found.ends_at) == (20, 37, None)
 
 
-def test_end_is_as_far_as_it_is_at_the_rate_of_the_last_minute(at):
+def test_end_is_estimated_from_the_rate_of_the_last_minute(at):
     message = under_way(at, sent=40, of=140)
 
     found = progress.progress_of(message, at=at)
@@ -61,7 +61,7 @@ def test_end_is_as_far_as_it_is_at_the_rate_of_the_last_minute(at):
     assert progress.rate_of_channel("email", at=at + timedelta(hours=1)) == 0
 
 
-def test_before_anything_went_the_pace_says_when_it_ends(at):
+def test_end_is_estimated_from_the_throttle_before_the_first_send(at):
     message = under_way(at, sent=0, of=90)
     assert progress.progress_of(message, at=at).ends_at is None
     Pace.objects.create(channel="email", per_second=3)
@@ -69,7 +69,7 @@ def test_before_anything_went_the_pace_says_when_it_ends(at):
     assert progress.progress_of(message, at=at).ends_at == at + timedelta(seconds=30)
 
 
-def test_warm_up_makes_it_days(at):
+def test_warm_up_extends_the_estimate_to_days(at):
     message = under_way(at, sent=0, of=90)
     Pace.objects.create(channel="email", per_second=1, warm_up=[20, 40, 60], warm_up_from=at.date())
 
@@ -77,14 +77,14 @@ def test_warm_up_makes_it_days(at):
     assert progress.progress_of(message, at=at).ends_at == third_day + timedelta(seconds=30)
 
 
-def test_where_the_day_is_used_up_the_plan_says_on_which_day_it_ends(at):
+def test_used_up_daily_limit_moves_the_end_to_another_day(at):
     message = under_way(at, sent=0, of=90)
     Pace.objects.create(channel="email", warm_up=[20, 40, 60], warm_up_from=at.date(), day=at.date(), taken_today=20)
 
     assert progress.progress_of(message, at=at).ends_at == (at + timedelta(days=2)).replace(hour=0)
 
 
-def test_done_it_ends_now(at):
+def test_finished_message_ends_now(at):
     message = under_way(at, sent=20, of=20)
     dispatcher.dispatch(clock=lambda: at, until=at + SECOND)
 

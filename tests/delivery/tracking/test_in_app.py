@@ -58,7 +58,7 @@ def test_clicks_are_counted_by_link(reader):
 @pytest.mark.parametrize(
     "said", [{}, {"link": None}, {"link": "https://evil.example/"}, {"link": "https://acme.example/old?x"}]
 )
-def test_what_is_no_link_of_the_message_is_a_click_all_the_same(reader, said):
+def test_unknown_link_still_counts_as_a_click(reader, said):
     assert reader.follows(**said).status_code == 200
 
     assert set(clicks().values()) <= {(0, 0)}
@@ -66,13 +66,13 @@ def test_what_is_no_link_of_the_message_is_a_click_all_the_same(reader, said):
 
 
 @pytest.mark.parametrize("link", [["x"], {"a": 1}, True, "x" * 30_000, "\x00"])
-def test_a_link_that_is_no_text_is_refused_by_name(reader, link):
+def test_link_that_is_not_text_is_refused(reader, link):
     answer = reader.follows(link=link)
 
     assert (answer.status_code, answer.json()["errors"][0]["field"]) == (400, "link")
 
 
-def test_it_is_no_click_in_an_email_though_a_scanners_are_taken_back(reader, at):
+def test_in_app_click_is_not_an_email_click(reader, at):
     """What the customer last clicked in an email is found again among all they clicked."""
     reader.follows(link=reader.links[1])
     email, customer = MessageFactory(live=True), Customer.objects.get()

@@ -85,11 +85,11 @@ def tell(at) -> int:
     return dispatcher.dispatch(clock=lambda: at, until=at + timedelta(seconds=1))
 
 
-def test_every_topic_has_something_to_tell():
+def test_every_topic_has_a_payload():
     assert {topic.value.split(".")[0] for topic in Topic} <= set(ITEMS)
 
 
-def test_what_happened_is_told_once_signed_with_the_secret(subscriber, subscription, at):
+def test_notification_is_sent_once_and_signed(subscriber, subscription, at):
     customer = intake.identify({"user_id": "u1", "email": "ann@x.example", "name": "Ann"}, at=at)
 
     assert (tell(at), tell(at)) == (1, 0)
@@ -106,7 +106,7 @@ def test_what_happened_is_told_once_signed_with_the_secret(subscriber, subscript
     assert (row.state, row.response_status, row.settled_at) == ("delivered", 200, at)
 
 
-def test_each_thing_that_happens_to_people_is_told_with_what_it_is_about(subscriber, subscription, at):
+def test_payload_of_every_customer_topic(subscriber, subscription, at):
     customer = intake.identify(
         {"user_id": "u1", "email": "ann@x.example", "companies": [{"company_id": "6", "name": "Acme"}]}, at=at
     )
@@ -139,7 +139,7 @@ def test_each_thing_that_happens_to_people_is_told_with_what_it_is_about(subscri
     assert (told["event.created"]["event_name"], told["event.created"]["metadata"]) == ("ordered", {"price": 5})
 
 
-def test_a_lead_is_told_of_as_a_contact(subscriber, subscription, at):
+def test_lead_is_sent_as_a_contact(subscriber, subscription, at):
     lead = CustomerFactory(lead=True)
     intake.tag(TagFactory(), [lead], at=at)
     intake.archive(lead, at=at)
@@ -149,7 +149,7 @@ def test_a_lead_is_told_of_as_a_contact(subscriber, subscription, at):
     assert [entry["topic"] for entry in subscriber.told] == ["contact.tag.created", "contact.deleted"]
 
 
-def test_lead_who_turns_out_to_be_a_user_is_told_of_whether_the_user_was_there_or_not(subscriber, subscription, at):
+def test_merge_of_a_lead_is_sent(subscriber, subscription, at):
     user, known, unknown = CustomerFactory(user_id="u1"), CustomerFactory(lead=True), CustomerFactory(lead=True)
     for lead, name in ((known, "u1"), (unknown, "u2")):
         merge.log_in(lead, {"user_id": name}, at=at, source=intake.Source.REST, on_bad_value=refuse)
@@ -160,7 +160,7 @@ def test_lead_who_turns_out_to_be_a_user_is_told_of_whether_the_user_was_there_o
     assert signed_up == [str(user.pk), str(unknown.pk)]
 
 
-def test_unsubscribing_by_the_link_is_told_once(subscriber, subscription, at):
+def test_unsubscribe_by_link_is_sent_once(subscriber, subscription, at):
     CustomerFactory(email="ann@x.example")
     message = MessageFactory(live=True)
     ongoing.match(message, at=at)
@@ -172,7 +172,7 @@ def test_unsubscribing_by_the_link_is_told_once(subscriber, subscription, at):
     assert [entry["topic"] for entry in subscriber.told] == ["user.unsubscribed"]
 
 
-def test_reply_is_told_with_the_conversation_and_that_part_alone(subscriber, subscription, at):
+def test_reply_is_sent_with_its_conversation_and_that_part(subscriber, subscription, at):
     begun = threads.open_by_customer(CustomerFactory(user_id="u1"), body="Hello?", at=at)
     threads.reply_by_customer(begun, body="First", at=at)
     threads.reply_by_customer(begun, body="Second", at=at)
@@ -190,7 +190,7 @@ def test_reply_is_told_with_the_conversation_and_that_part_alone(subscriber, sub
     assert second["data"]["item"]["user"]["user_id"] == "u1"
 
 
-def test_ping_is_told_whatever_the_topics(subscriber, subscription, at):
+def test_ping_is_sent_for_any_topics(subscriber, subscription, at):
     webhook_outbox.ping(subscription, at=at)
 
     tell(at)
@@ -198,14 +198,14 @@ def test_ping_is_told_whatever_the_topics(subscriber, subscription, at):
     assert [entry["topic"] for entry in subscriber.told] == ["ping"]
 
 
-def test_nothing_is_written_where_what_happened_is_rolled_back(subscription, at):
+def test_rolled_back_change_writes_no_notification(subscription, at):
     with pytest.raises(intake.Refused):
         intake.identify({"user_id": "u1", "companies": [{"company_id": "6"}], "signed_up_at": "soon"}, at=at)
 
     assert not Notification.objects.exists()
 
 
-def test_what_fails_is_tried_again_with_the_same_words_until_it_is_given_up(subscriber, subscription, at):
+def test_failed_notification_is_retried_with_the_same_payload(subscriber, subscription, at):
     customer = intake.identify({"user_id": "u1", "name": "Ann"}, at=at)
     subscriber.status = 500
     when = at
@@ -226,7 +226,7 @@ def test_what_fails_is_tried_again_with_the_same_words_until_it_is_given_up(subs
     assert subscription.failing_since == at
 
 
-def test_of_many_for_an_address_that_fails_one_is_tried_and_the_others_lose_no_try(subscriber, subscription, at):
+def test_failing_subscription_uses_one_attempt_per_batch(subscriber, subscription, at):
     for name in ("u1", "u2", "u3"):
         intake.identify({"user_id": name}, at=at)
     subscriber.status = 503
@@ -250,7 +250,7 @@ def test_redirect_is_not_followed(subscriber, subscription, at):
     assert Notification.objects.get().detail == "HTTP status 302."
 
 
-def test_address_that_says_it_is_gone_is_told_nothing_more(subscriber, subscription, at):
+def test_status_410_deactivates_the_subscription(subscriber, subscription, at):
     intake.identify({"user_id": "u1"}, at=at)
     subscriber.status = 410
 
@@ -262,7 +262,7 @@ def test_address_that_says_it_is_gone_is_told_nothing_more(subscriber, subscript
     assert Notification.objects.get().state == "failed"
 
 
-def test_what_a_worker_that_died_had_in_hand_is_told_again(subscriber, subscription, at):
+def test_expired_lease_is_sent_again(subscriber, subscription, at):
     intake.identify({"user_id": "u1"}, at=at)
     assert len(dispatcher.claim_notifications(at=at)) == 1
 
@@ -270,7 +270,7 @@ def test_what_a_worker_that_died_had_in_hand_is_told_again(subscriber, subscript
     assert tell(at + dispatcher.LEASE + timedelta(seconds=1)) == 1
 
 
-def test_server_that_is_not_there_is_tried_again(subscription, at):
+def test_unreachable_server_is_retried(subscription, at):
     Subscription.objects.update(url="http://127.0.0.1:1/")
     intake.identify({"user_id": "u1"}, at=at)
 
@@ -282,7 +282,7 @@ def test_server_that_is_not_there_is_tried_again(subscription, at):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_while_one_worker_tells_another_leaves_it_to_that_one(subscriber, subscription, at):
+def test_only_one_worker_dispatches_at_a_time(subscriber, subscription, at):
     Workspace.current()
     intake.identify({"user_id": "u1"}, at=at)
 
@@ -299,9 +299,7 @@ def test_while_one_worker_tells_another_leaves_it_to_that_one(subscriber, subscr
     assert tell(at) == 1
 
 
-def test_worker_is_nudged_once_what_happened_is_committed(
-    subscription, at, monkeypatch, django_capture_on_commit_callbacks
-):
+def test_worker_is_nudged_after_the_commit(subscription, at, monkeypatch, django_capture_on_commit_callbacks):
     nudged: list[object] = []
     monkeypatch.setattr(tasks, "enqueue_task", nudged.append)
 
@@ -312,7 +310,7 @@ def test_worker_is_nudged_once_what_happened_is_committed(
     assert nudged == [tasks.tell_subscribers]
 
 
-def test_sweep_makes_sure_of_notifications_jobs_and_snoozed_conversations(subscription, at, monkeypatch):
+def test_sweep_enqueues_notifications_jobs_and_snoozed_conversations(subscription, at, monkeypatch):
     nudged: list[object] = []
     monkeypatch.setattr(tasks, "enqueue_task", nudged.append)
     begun = threads.open_by_customer(CustomerFactory(), body="Hello?", at=at)
@@ -325,7 +323,7 @@ def test_sweep_makes_sure_of_notifications_jobs_and_snoozed_conversations(subscr
     assert {tasks.tell_subscribers, tasks.work_off_jobs} <= set(nudged)
 
 
-def test_log_is_kept_for_thirty_days(subscriber, subscription, at):
+def test_log_is_kept_for_30_days(subscriber, subscription, at):
     intake.identify({"user_id": "u1"}, at=at)
     tell(at)
 
@@ -333,7 +331,7 @@ def test_log_is_kept_for_thirty_days(subscriber, subscription, at):
     assert dispatcher.delete_old_notifications(at=at + timedelta(days=31)) == 1
 
 
-def test_what_can_no_longer_be_read_is_given_up_and_holds_up_nothing_behind_it(subscriber, subscription, at):
+def test_payload_error_fails_only_its_own_notification(subscriber, subscription, at):
     customer = intake.identify({"user_id": "u1"}, at=at)
     intake.record_event(customer, "ordered", None, None, at=at)
     intake.record_event(customer, "paid", None, None, at=at)
