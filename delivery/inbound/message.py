@@ -107,7 +107,7 @@ class InboundEmail:
     def parse(cls, content: bytes, *, recipient: str = "", envelope_sender: str | None = None) -> "InboundEmail":
         """Parse an email from its bytes; raise NotAnEmail for anything else."""
         if not content.strip():
-            raise NotAnEmail("The input is empty.")
+            raise NotAnEmail("Not an email: the input is empty.")
         try:
             mail = BytesParser(policy=charsets.POLICY).parsebytes(content)
         except RecursionError as wrong:

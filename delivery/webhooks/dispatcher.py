@@ -147,7 +147,7 @@ def mark_failed(notification: Notification, *, at: datetime, status: int | None,
         return
     claimed_notification(notification).update(
         state=NotificationState.WAITING,
-        claim_notifications=None,
+        claim=None,
         leased_until=None,
         due_at=at + BACK_OFF[notification.attempts - 1],
         response_status=status,

@@ -1,4 +1,4 @@
-"""During the delivery times you set: what waits for the window, and is judged again when it opens (behaviour 4.8)."""
+"""During the delivery times you set: records wait for the window and are rechecked when it opens (behaviour 4.8)."""
 
 from delivery.models import DeliveryRecord
 from tests.factories import rule
@@ -112,7 +112,7 @@ def test_delivery_times_can_use_each_customers_time_zone(staff, server, post, cl
     clock.comes("Tuesday 07:00")
     staff.sets_live(window=WEEKDAYS, window_zone="customer")
 
-    # 08:00 UTC is nine o'clock in Dublin in summer; 13:00 UTC is in New York; who has no zone goes by the workspace's.
+    # 9:00 is 08:00 UTC in Dublin in summer and 13:00 UTC in New York; customers without a zone use the workspace's.
     for moment, reached in (
         ("Tuesday 07:30", []),
         ("Tuesday 08:00", ["ann"]),

@@ -7,7 +7,7 @@ from tests.factories import rule
 DAY = 24 * 3600
 WEEKDAYS = [{"weekday": day, "from": "09:00", "to": "17:00"} for day in range(5)]
 IN_TRIAL = rule("custom_attributes.plan", "is", "trial")
-# Negative days are in the future: it ends, and in less than three days.
+# Negative days are in the future: the trial ends in less than three days.
 TRIAL_ENDS_SOON = [
     rule("custom_attributes.trial_ends_at", "more_than_days_ago", -3),
     rule("custom_attributes.trial_ends_at", "less_than_days_ago", 0),
@@ -97,7 +97,7 @@ def test_first_onboarding_campaign_day_by_day(staff, server, visit, post, clock)
         body="<p>First project</p>",
         rules=[rule("signed_up_at", "more_than_days_ago", 2), rule("event.created-project", "has_not_happened")],
     )
-    # The attributes a rule asks about are learnt from the first customer that has them.
+    # Attributes become available to rules with the first customer that has them.
     server.user("old", signed_up_at=clock.days_ago(300), plan="paid", trial_ends_at=clock.days_ago(280))
     server.event("old", "created-project")
     staff.sets_live(subject="Trial about to end", rules=TRIAL_ENDS_SOON, window=WEEKDAYS)

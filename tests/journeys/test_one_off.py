@@ -58,7 +58,7 @@ def test_feature_is_announced_in_the_app_at_each_customers_next_visit(staff, ser
     clock.passes(days=5)
     assert visit("bob") == ["Reports you can share"]
     assert visit("new") == []
-    # An in-app one stays live until all came.
+    # An in-app message stays live until all recipients have visited.
     assert Message.objects.get(pk=message).state == "live"
     clock.passes(minutes=1)
     assert Message.objects.get(pk=message).state == "sent"
@@ -94,7 +94,7 @@ def test_message_is_sent_to_20_or_50_users_first_and_then_to_the_rest(staff, ser
     clock.passes(hours=2)
     assert len(post.reached) == len(set(post.reached)) == few
 
-    # The reaction was mixed: the words change, nothing else.
+    # The reaction was mixed: only the text changes.
     staff.presses("message_edit_content", message, **staff.fields(subject="Better words"))
     staff.does("rest", message)
 

@@ -1,4 +1,4 @@
-"""The two ways to send of the article's first part, and the lock between them (behaviour 4.1, 4.2)."""
+"""The two send types of the article's first part, and the lock between them (behaviour 4.1, 4.2)."""
 
 import re
 from collections.abc import Iterator

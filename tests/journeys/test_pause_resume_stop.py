@@ -1,4 +1,4 @@
-"""Pause, resume, stop; and a one-off that is scheduled (behaviour 4.9)."""
+"""Pause, resume, stop and schedule a message (behaviour 4.9)."""
 
 import pytest
 
@@ -54,7 +54,7 @@ def test_held_records_are_rechecked_when_the_message_is_resumed(staff, server, p
     assert post.reached == []
     staff.does("resume", message)
 
-    # Ann's trial ended at ten.
+    # Ann's trial ended at 10:00.
     assert post.reached == ["bob"]
 
 
@@ -139,7 +139,7 @@ def test_scheduled_one_off_whose_audience_drifted_stays_scheduled_and_alarms(sta
     assert "10 people matched at the review, 11 match now" in staff.reads("messaging_message_change", message)
     assert "Trouble" in staff.reads("messaging_message_changelist")
 
-    # A teammate looked, and sends it.
+    # A teammate checks the audience and sends the message.
     staff.does("live", message)
     assert len(post.reached) == 11
 

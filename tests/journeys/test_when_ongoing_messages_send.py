@@ -49,7 +49,7 @@ def test_message_with_a_company_variable_is_sent_once_for_each_company_a_user_is
     clock.passes(hours=3)
     assert sorted(post.subjects_to("ann")) == ["News for Acme", "News for Globex", "News for Initech"]
 
-    # Leaving a company and joining it again makes it no new one.
+    # A company that the user leaves and joins again is not a new one.
     server.user("ann", companies=[{"company_id": "3", "remove": True}])
     server.user("ann", companies=[{"company_id": "3"}])
     clock.passes(hours=3)
@@ -225,7 +225,7 @@ def test_ongoing_email_waits_for_the_delivery_times(staff, server, post, clock, 
     clock.passes(until=at + timedelta(minutes=30))
     assert post.reached == ["ann"]
 
-    # Whoever matches after the window closed waits for the next one, a week later.
+    # A match after the window has closed waits for the next one, a week later.
     clock.passes(until=at + timedelta(minutes=61))
     server.user("bob")
     clock.passes(until=at + timedelta(days=6, hours=23))

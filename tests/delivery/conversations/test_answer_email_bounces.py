@@ -1,4 +1,4 @@
-"""The mail of a teammate's answer comes back like any other: it bounces, and it is answered."""
+"""Bounces of answer emails and replies to them."""
 
 from datetime import timedelta
 
@@ -14,14 +14,14 @@ from delivery.models import AnswerMail, ConversationPart, Status
 from delivery.reply_addresses import ReferentKind
 from tests.delivery.channels.conftest import server  # noqa: F401 - a fixture
 from tests.factories import CustomerFactory, SenderFactory
-from tests.support.inbound_emails import letter, written
+from tests.support.inbound_emails import parse_email, sample_email
 
 pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
 def part(at) -> ConversationPart:
-    """An answer that is due by mail."""
+    """An answer whose email is due."""
     SenderFactory(name="Grace", email="grace@acme.example")
     customer = CustomerFactory(email="ann@x.example")
     thread = threads.open_by_customer(customer, body="Help!", at=at)
@@ -59,12 +59,12 @@ def test_message_ids_identify_the_answer_and_its_conversation(part):
     )
 
 
-@pytest.mark.parametrize("names", ["message_id", "thread_id"])
+@pytest.mark.parametrize("names", ["answer_message_id", "thread_message_id"])
 def test_reply_to_an_answer_email_is_added_to_its_conversation(part, at, names):
-    about = {"message_id": part, "thread_id": part.conversation}[names]
-    mail = written("gmail", reply_to="grace@acme.example", message_id=getattr(answer_emails, names)(about))
+    about = {"answer_message_id": part, "thread_message_id": part.conversation}[names]
+    mail = sample_email("gmail", reply_to="grace@acme.example", message_id=getattr(answer_emails, names)(about))
 
-    assert router.receive(letter(mail), at=at) is Outcome.REPLY
+    assert router.receive(parse_email(mail), at=at) is Outcome.REPLY
 
     assert part.conversation.parts.filter(by_customer=True).count() == 1
 
@@ -72,7 +72,7 @@ def test_reply_to_an_answer_email_is_added_to_its_conversation(part, at, names):
 def test_bounce_report_of_an_answer_email_is_recorded(part, at, settings):
     settings.BOUNCE_DOMAIN = "bounce.acme.example"
     AnswerMail.objects.update(status=Status.SENT, sent_at=at)
-    mail = written(
+    mail = sample_email(
         "bounce_postfix",
         reply_to="",
         return_path=reply_addresses.return_path(ReferentKind.ANSWER, part.pk),
@@ -82,7 +82,7 @@ def test_bounce_report_of_an_answer_email_is_recorded(part, at, settings):
         said="550 5.1.1 no such user",
     )
 
-    assert router.receive(letter(mail), at=at) is Outcome.NOTICE
+    assert router.receive(parse_email(mail), at=at) is Outcome.NOTICE
 
     found = AnswerMail.objects.get()
     assert (found.status, found.detail) == (Status.FAILED, "550 5.1.1 no such user")

@@ -1,4 +1,4 @@
-"""A teammate's answer goes by email, once, to a customer who has not been back; over a real SMTP socket."""
+"""Answer emails: sent once, to customers who have not returned; over a real SMTP socket."""
 
 import threading
 from datetime import timedelta
@@ -33,18 +33,18 @@ def grace() -> User:
 
 @pytest.fixture
 def post(server) -> Server:  # noqa: F811
-    """A mail server that takes everything."""
+    """A mail server that accepts everything."""
     return server()
 
 
 def asked(at, *, email: str | None = "ann@shop.example", **facts: object) -> Conversation:
-    """A customer asks something while they are there."""
+    """Open a conversation by a customer who is visiting."""
     customer = CustomerFactory(name="Ann Lee", email=email, last_seen_at=at, **facts)
     return threads.open_by_customer(customer, body="Where is my <invoice>?", at=at)
 
 
 def answered(at, grace: User, **facts: object) -> Conversation:
-    """A teammate answers a minute later."""
+    """Answer a customer's conversation a minute later."""
     thread = asked(at, **facts)
     threads.reply_by_teammate(
         thread, teammate=grace, body="<p>It is <b>here</b> & now.</p>", at=at + timedelta(minutes=1)
@@ -157,7 +157,7 @@ def test_notes_and_state_changes_are_not_emailed(post, grace, at):
 
 
 def test_concurrent_workers_send_each_answer_once(post, grace, at, transactional_db, monkeypatch):
-    # Each worker process has a channel of its own; these are threads.
+    # Each worker process has its own channel; here each thread needs one.
     own = threading.local()
     monkeypatch.setattr(batch, "channel_of", lambda _name: vars(own).setdefault("channel", Email()))
     for number in range(6):
@@ -268,7 +268,7 @@ def test_mail_server_outage_releases_the_throttle_slot(settings, server, grace, 
     tried = []
     hand_over = answer_emails.send_answer_email
     monkeypatch.setattr(
-        answer_emails, "hand_over", lambda mail, *, clock: tried.append(mail) or hand_over(mail, clock=clock)
+        answer_emails, "send_answer_email", lambda mail, *, clock: tried.append(mail) or hand_over(mail, clock=clock)
     )
 
     for second in range(5):

@@ -1,4 +1,4 @@
-"""How large an image is, told from its first bytes."""
+"""Image dimensions, read from the first bytes."""
 
 import struct
 import zlib

@@ -1,4 +1,4 @@
-"""One copy to each inbox: customers who share an address get one between them, for each company where it goes so."""
+"""One copy per address: customers who share an address receive one copy, or one per company."""
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -19,7 +19,7 @@ COMPANY = "<p>{{ company.name }}</p>"
 
 
 class Keeping:
-    """A channel that keeps what it was given, and refuses as told."""
+    """A channel that collects its envelopes and refuses chosen addresses."""
 
     given: list[Envelope] = []
     refusal: Exception | None = None
@@ -31,7 +31,7 @@ class Keeping:
         return ""
 
     def close(self) -> None:
-        """Nothing is kept open."""
+        """Nothing to close."""
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def hand_over(at) -> int:
 
 
 def test_one_copy_per_address_applies_as_soon_as_it_is_set(at, channel):
-    """Whatever the worker that hands over has read of the message before."""
+    """The sending worker may have loaded the message before the setting changed."""
     twins()
     message = live(at, same_inbox_once=False)
     (read_before,) = batch.messages_due(at=at)

@@ -1,4 +1,4 @@
-"""Conversations: what each of the two says, and what the team does with them."""
+"""Threads: replies of customers and teammates, notes, assignment and state."""
 
 from datetime import timedelta
 
@@ -20,7 +20,7 @@ def teammate(django_user_model):
 
 @pytest.fixture
 def started(at) -> Conversation:
-    """A conversation that one of our messages started."""
+    """A conversation started by one of our messages."""
     customer = CustomerFactory()
     MessageFactory(in_app=True, live=True)
     visit.visit(customer, at=at)

@@ -1,4 +1,4 @@
-"""Erasing a person: what is left names nobody, in their own rows and in those of others."""
+"""Erasure: no personal data is left, in the customer's rows and in those of others."""
 
 from datetime import timedelta
 

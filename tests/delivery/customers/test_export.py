@@ -1,4 +1,4 @@
-"""What is exported of a person is all there is, and what is erased too: a new table cannot be forgotten in either."""
+"""Completeness of export and erasure: a new table cannot be forgotten in either."""
 
 import json
 import uuid
@@ -46,9 +46,9 @@ from tests.factories import (
 pytestmark = pytest.mark.django_db
 MARK = "hushed"
 PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 64
-# Numbers of a message, and its tags: nothing in them is about anybody.
+# Counters and tags of a message contain no personal data.
 OF_NOBODY = {Count, Tally, CountChange, Message.tags.through}
-# What is no word of or about a customer: how a thing is called that many do, and how a message is sent.
+# Columns without personal data: names of events shared by many customers, and send settings of a message.
 SAYS_NOTHING = {
     (Event, "name"),
     (EventSummary, "name"),
@@ -60,7 +60,7 @@ SAYS_NOTHING = {
 
 
 def hanging_on(*roots: type[Model]) -> set[type[Model]]:
-    """Every table with a foreign key to one of these, or to one with a foreign key to one of these, and so on."""
+    """Return every table with a direct or indirect foreign key to one of these."""
     found = set(roots)
     while True:
         more = {
@@ -79,7 +79,7 @@ def test_every_table_related_to_a_customer_is_in_the_export():
 
 
 def worded(model: type[Model]) -> list[tuple[str, object]]:
-    """The columns of a table that can say something, and something to say in each."""
+    """Return the columns of a table that can contain text, with a sample for each."""
     found = []
     for field in model._meta.concrete_fields:
         if (model, field.name) in SAYS_NOTHING or field.choices or field.is_relation:
@@ -95,7 +95,7 @@ def worded(model: type[Model]) -> list[tuple[str, object]]:
 
 @pytest.fixture
 def ann(at, settings, tmp_path) -> Customer:
-    """Somebody with a row in every table, each of which says something of her in every column that can."""
+    """A customer with a row in every table and a sample in every text column."""
     settings.MEDIA_ROOT = tmp_path
     ann = CustomerFactory(name="Ann", email="ann@x.example", first_seen_at=at)
     MembershipFactory(customer=ann)
@@ -213,7 +213,7 @@ def test_export_contains_files_of_conversations(at, settings, tmp_path):
         assert json.loads(bundle.read("customer.json"))["customer"] == ann.pk
 
 
-# In the console
+# Console
 
 
 def test_admin_exports_a_customer_and_the_log_records_it(admin_client, at):

@@ -1,4 +1,4 @@
-"""A lead who turns out to be a user: nothing sent twice, no thread lost."""
+"""Merge of a lead into a user: nothing is sent twice, no thread is lost."""
 
 from datetime import timedelta
 
@@ -40,7 +40,7 @@ def user() -> Customer:
 
 
 def everyone(**facts: object) -> Message:
-    """A live in-app message to leads and users alike."""
+    """Create a live in-app message to leads and users."""
     role = {"attribute": "role", "operator": "is", "value": "lead"}
     rules = {"match": "any", "rules": [role, {**role, "operator": "is_not"}]}
     return MessageFactory(in_app=True, live=True, rules=rules, **facts)

@@ -1,4 +1,4 @@
-"""Files that come with a reply: all are kept under their own names, shown only where they are images, or named."""
+"""Attachments of replies: stored under their own names, displayed only if they are images, and named if refused."""
 
 import json
 from datetime import timedelta
@@ -20,7 +20,7 @@ from delivery.inbound.router import Outcome
 from delivery.models import Conversation, ConversationPart, DeliveryRecord, PartType, Status
 from tests.delivery.api.messenger.test_ping import PNG, Browser
 from tests.factories import CustomerFactory, MessageFactory
-from tests.support.inbound_emails import about, letter
+from tests.support.inbound_emails import parse_email, reply_sample
 
 PDF = b"%PDF-1.7\n%%EOF\n"
 HTML = b"<!doctype html><script>alert(document.domain)</script>"
@@ -47,14 +47,14 @@ def record(db, at) -> DeliveryRecord:
 @pytest.fixture
 def receive(at):
     def receive(mail: EmailMessage | bytes) -> Outcome:
-        return router.receive(letter(mail), at=at + timedelta(hours=1))
+        return router.receive(parse_email(mail), at=at + timedelta(hours=1))
 
     return receive
 
 
 @pytest.fixture
 def engineer(django_user_model) -> APIClient:
-    """Who asks by a token."""
+    """An API client with a token."""
     client = APIClient()
     client.credentials(HTTP_AUTHORIZATION=f"Bearer {Integration.issue(name='tests')[1]}")
     return client
@@ -88,7 +88,7 @@ def on_disk(root) -> list[bytes]:
     return sorted(path.read_bytes() for path in root.rglob("*") if path.is_file())
 
 
-# Kept
+# Stored
 
 
 def test_file_is_stored_under_its_own_name_and_served_as_a_download(record, receive, client, settings):
@@ -114,7 +114,7 @@ def test_file_is_stored_under_its_own_name_and_served_as_a_download(record, rece
 
 
 def test_file_from_a_real_mail_program_is_stored(record, receive, client, settings):
-    receive(about(record, "outlook"))
+    receive(reply_sample(record, "outlook"))
 
     contract = attached()[1]
     assert contract["name"] == "Vertrags-entwurf – Acme.pdf"
@@ -196,7 +196,7 @@ def test_text_after_a_file_belongs_to_the_reply(record, receive):
     assert len(said.attachments) == 1
 
 
-# Not kept, and named
+# Refused and named
 
 
 def test_empty_or_large_files_are_named_with_the_reason_and_the_rest_is_stored(record, receive, settings, tmp_path):
@@ -226,7 +226,7 @@ def test_of_many_files_the_first_are_stored_and_the_others_named(record, receive
     assert "3.pdf" in noted()[0]
 
 
-# Shown to whom
+# Displayed
 
 
 def test_attachment_appears_in_the_inbox(record, receive, admin_client):
@@ -264,7 +264,7 @@ def test_erasure_deletes_the_files(record, receive, at, tmp_path, django_capture
     assert on_disk(tmp_path) == []
 
 
-# By which name
+# File names
 
 
 @pytest.mark.parametrize(

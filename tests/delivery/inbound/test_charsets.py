@@ -1,4 +1,4 @@
-"""Charsets that strangers name: those of emails are read, and no other reaches Python's table of codecs."""
+"""Untrusted charsets: those of emails are decoded, and no other reaches Python's codec registry."""
 
 import codecs
 import json
@@ -16,7 +16,7 @@ from config.wsgi import application
 from delivery.inbound import charsets, esp_webhooks
 from delivery.inbound.message import InboundEmail
 
-# Whatever Python knows and no email is written in; some of these take the square of what they decode.
+# Codecs that Python knows and emails do not use; some of these take quadratic time.
 NOT_OF_EMAIL = [
     *("punycode", "idna", "utf-7", "unicode_escape", "raw_unicode_escape", "undefined", "charmap", "palmos", "cp037"),
     *("hex", "zlib", "bz2", "base64", "quopri", "uu", "rot13", "nonsense"),
@@ -51,14 +51,14 @@ WORDS = {
     "windows-874": "สวัสดี",
     "macintosh": "Grüße",
 }
-# 0.4 MB of punycode take 10 seconds, and the square of that for more.
+# 0.4 MB of punycode take 10 seconds, and the time grows quadratically.
 LONG = 400_000
 SECONDS = 2
 
 
 @pytest.fixture
 def looked_up() -> Iterator[list[str]]:
-    """The charsets that Python was asked for, by whatever code, and does not know."""
+    """Collect the unknown charsets that any code looks up."""
     asked: list[str] = []
     codecs.register(asked.append)
     yield asked
@@ -73,7 +73,7 @@ def within_seconds(read) -> object:
 
 
 def everything_of(content: bytes) -> tuple:
-    """All that is read of a mail."""
+    """Return everything that is parsed from an email."""
     letter = InboundEmail.parse(content)
     return (
         letter.reply_content[0],
@@ -88,9 +88,6 @@ def python_name(charset: str) -> str:
     return charsets.codec_of(charset)
 
 
-# Which
-
-
 @pytest.mark.parametrize("charset", WORDS)
 def test_charsets_of_emails_are_decoded(charset):
     content = WORDS[charset].encode(python_name(charset))
@@ -101,7 +98,7 @@ def test_charsets_of_emails_are_decoded(charset):
         f"Date: now\r\nContent-Type: image/png\r\nContent-Disposition: x; filename*={charset}''{quote(content)}\r\n\r\n"
     )
 
-    if charset != "UTF-16":  # Has zeros, and no line ends by itself.
+    if charset != "UTF-16":  # Contains zero bytes and no plain line ends.
         assert InboundEmail.parse(mail).reply_content[0] == WORDS[charset]
     assert InboundEmail.parse(header).header("Subject") == WORDS[charset]
     assert [file.name for file in InboundEmail.parse(name.encode()).attachments] == [WORDS[charset]]
@@ -146,7 +143,7 @@ def test_decoding_stops_at_the_maximum_length():
 
 
 def attacks(charset: str) -> dict[str, bytes]:
-    """A mail for each place that names a charset."""
+    """Return one email for each place that names a charset."""
     long = b"x" * LONG
     named = charset.encode()
     attached = b'Date: now\r\nContent-Type: multipart/mixed; boundary="b"\r\n\r\n--b\r\nContent-Type: '
@@ -218,7 +215,7 @@ def test_parameters_keep_their_values():
 
 
 def came(monkeypatch, provider_posts) -> InboundEmail:
-    """A mail as it is handed on from a webhook."""
+    """Return the email that the webhook passes to the router."""
     taken: list[InboundEmail] = []
     monkeypatch.setattr(esp_webhooks.router, "receive", lambda letter, *, at: taken.append(letter))
     assert provider_posts().status_code == 200
@@ -296,7 +293,7 @@ def test_charsets_given_by_sendgrid_are_limited_to_the_table(monkeypatch, said, 
 
 
 def answered(address: str, body: bytes, *, content_type: str) -> tuple[int, str]:
-    """What a web process answers to a post; Django's own test client decodes the request before we see it."""
+    """Return the answer of a web process; Django's test client would decode the request before our code runs."""
     environ = RequestFactory().generic("POST", address, body).environ
     told: list[str] = []
     given = {**environ, "wsgi.input": BytesIO(body), "CONTENT_TYPE": content_type}

@@ -1,4 +1,4 @@
-"""What providers post is let in by the secret alone, and understood whichever provider it is."""
+"""Webhooks of email service providers: authenticated by the secret alone, and understood from every provider."""
 
 import hmac
 import json
@@ -23,7 +23,7 @@ from delivery.sending import batch, dispatcher
 from messaging.content.plain_text import as_text
 from tests.factories import CustomerFactory, MessageFactory
 from tests.support.http_provider import PROVIDER_ID, Act, Provider
-from tests.support.inbound_emails import about
+from tests.support.inbound_emails import reply_sample
 
 pytestmark = pytest.mark.django_db
 
@@ -33,7 +33,7 @@ SECRET = "Basic " + b64encode(b"provider:secret").decode()
 
 @pytest.fixture
 def post():
-    """Post to a webhook, as the provider of the secret or as somebody else."""
+    """Post to a webhook, with the secret or with another authorization."""
 
     def post(address: str, event: dict, *, authorization: str | None = SECRET):
         headers = {"Authorization": authorization} if authorization else {}
@@ -44,7 +44,7 @@ def post():
 
 @pytest.fixture
 def record(at) -> DeliveryRecord:
-    """A copy of which a provider has not said anything yet."""
+    """A copy without any event of the provider."""
     CustomerFactory(user_id="ann", email="ann@x.example")
     record = MessageFactory(one_off=True, live=True, at=at).records.get()
     rows = DeliveryRecord.objects.filter(pk=record.pk)
@@ -54,7 +54,7 @@ def record(at) -> DeliveryRecord:
 
 
 def event(record: DeliveryRecord, kind: str = "Delivery", **facts) -> dict:
-    """What Postmark posts of it."""
+    """Return Postmark's event about a copy."""
     return {
         "RecordType": kind,
         "MessageID": PROVIDER_ID,
@@ -71,7 +71,7 @@ def bounce(record: DeliveryRecord, kind: str, **facts) -> dict:
     return {name: value for name, value in told.items() if name != "DeliveredAt"}
 
 
-# Who is let in
+# Authentication
 
 
 @pytest.mark.parametrize("authorization", [None, "Basic " + b64encode(b"provider:guess").decode(), "Bearer secret"])
@@ -87,7 +87,7 @@ def test_request_without_the_secret_is_refused(post, record, address, authorizat
     "address", sorted({f"/webhooks/anymail/{entry.pattern}" for entry in esp_webhooks.urlpatterns})
 )
 def test_provider_without_settings_is_not_found_without_the_secret(client, address):
-    """What it takes to set one up is missing here, which is for whoever knows the secret to hear."""
+    """Only a request with the secret may learn which settings are missing."""
     client.raise_request_exception = False
 
     assert client.post(address, "{}", "application/json").status_code in (400, 404)
@@ -130,7 +130,7 @@ def test_request_above_the_maximum_size_is_refused(post, record, monkeypatch):
     assert post(TRACKING, event(record, Tag="x" * 5_000)).status_code == 413
 
 
-# What they tell
+# Events
 
 
 def test_delivery_event_settles_an_uncertain_record(post, record, at):
@@ -251,7 +251,7 @@ def test_every_event_of_anymail_is_handled():
     assert set(esp_webhooks.FEEDBACK_OF_EVENT) == said - nothing_of_a_mail
 
 
-# Mail that came to a provider
+# Inbound email
 
 
 @pytest.fixture
@@ -287,7 +287,7 @@ def test_reply_through_a_provider_is_added_once(inbound, post, record):
 
 
 def test_raw_email_through_a_provider_is_parsed_like_one_from_a_pipe(inbound, post, record):
-    mail = about(record, "apple_mail").decode()
+    mail = reply_sample(record, "apple_mail").decode()
 
     assert post(INBOUND, {"FromFull": {}, "RawEmail": mail, "MessageID": "a2"}).status_code == 200
 
@@ -299,7 +299,7 @@ LARGE = 4 * 2**20
 
 @pytest.fixture
 def form(settings):
-    """Post a form to a webhook, as Mailgun does with a mail."""
+    """Post a form to a webhook, as Mailgun does with an email."""
     settings.DATA_UPLOAD_MAX_NUMBER_FILES = 3
     settings.ANYMAIL = {**settings.ANYMAIL, "MAILGUN_WEBHOOK_SIGNING_KEY": "key"}
 
@@ -366,12 +366,12 @@ def test_error_is_answered_with_500(post, record, monkeypatch):
     assert answer.status_code == 500
 
 
-# From hand-over to webhook
+# From sending to the webhook
 
 
 @pytest.fixture
 def provider(settings):
-    """Postmark, on a real socket, which the settings name."""
+    """Postmark on a real socket, named in the settings."""
     started = []
 
     def start(*answers) -> Provider:

@@ -1,4 +1,4 @@
-"""What comes back about a mail that left: each edge, once, again, and in any order."""
+"""Feedback on sent emails: every transition once, repeated and in any order."""
 
 from datetime import timedelta
 from itertools import permutations
@@ -18,7 +18,7 @@ from delivery.models import AnswerMail, DeliveryRecord, Reason, Status
 from delivery.reply_addresses import Referent, ReferentKind
 from delivery.tracking import links
 from tests.factories import CustomerFactory, MessageFactory
-from tests.support.inbound_emails import about, changed, letter, to_bounce_address, written
+from tests.support.inbound_emails import parse_email, reply_sample, sample_email, to_bounce_address, with_headers
 
 pytestmark = pytest.mark.django_db
 
@@ -33,7 +33,7 @@ def bounces(settings) -> None:
 
 @pytest.fixture
 def record(at) -> DeliveryRecord:
-    """An email on its way to Ann."""
+    """An email that is being sent to Ann."""
     CustomerFactory(user_id="ann", email="ann@x.example")
     record = MessageFactory(one_off=True, live=True, at=at + LEFT).records.get()
     DeliveryRecord.objects.filter(pk=record.pk).update(
@@ -44,7 +44,6 @@ def record(at) -> DeliveryRecord:
 
 
 def put(record: DeliveryRecord, status: Status, *, at) -> None:
-    """Have a record be in this status."""
     rows = DeliveryRecord.objects.filter(pk=record.pk)
     {
         Status.SENDING: lambda: None,
@@ -60,7 +59,7 @@ def news(what: FeedbackType, *, at, **facts) -> Feedback:
 
 
 def state(record: DeliveryRecord) -> dict[str, object]:
-    """All of it that matters, without the moments but for whether there is one."""
+    """Return the relevant facts of a record, with timestamps reduced to whether they are set."""
     record.refresh_from_db()
     customer = Customer.objects.get(pk=record.customer_id)
     moments = ("bounced_at", "complained_at", "unsubscribed_at")
@@ -79,7 +78,7 @@ SPAM = {"marked_email_as_spam", "unsubscribed_from_emails"}
 COMPLAINED = {"complained", "unsubscribed"}
 OUT = {"unsubscribed_from_emails"}
 
-# From which status what leads to which status, with what noted on the record, and which flags on the customer.
+# Status before, feedback, status after, timestamps set on the record, flags set on the customer.
 EDGES = [
     (Status.SENT, FeedbackType.ACCEPTED, Status.SENT, NOTHING, NOTHING),
     (Status.SENT, FeedbackType.BOUNCED, Status.SENT, BOUNCED, NOTHING),
@@ -95,7 +94,7 @@ EDGES = [
     (Status.UNCERTAIN, FeedbackType.REFUSED_NO_MAILBOX, Status.FAILED, BOUNCED, HARD),
     (Status.UNCERTAIN, FeedbackType.COMPLAINED, Status.SENT, COMPLAINED, SPAM),
     (Status.UNCERTAIN, FeedbackType.UNSUBSCRIBED, Status.SENT, {"unsubscribed"}, OUT),
-    # The webhook overtook the worker that waits for the answer.
+    # The webhook arrives before the worker has its answer.
     (Status.SENDING, FeedbackType.ACCEPTED, Status.SENT, NOTHING, NOTHING),
     (Status.SENDING, FeedbackType.BOUNCED, Status.SENT, BOUNCED, NOTHING),
     (Status.SENDING, FeedbackType.NO_MAILBOX, Status.SENT, BOUNCED, HARD),
@@ -103,7 +102,7 @@ EDGES = [
     (Status.SENDING, FeedbackType.REFUSED_NO_MAILBOX, Status.FAILED, BOUNCED, HARD),
     (Status.SENDING, FeedbackType.COMPLAINED, Status.SENT, COMPLAINED, SPAM),
     (Status.SENDING, FeedbackType.UNSUBSCRIBED, Status.SENT, {"unsubscribed"}, OUT),
-    # What is settled stays so.
+    # Settled records do not change.
     (Status.FAILED, FeedbackType.ACCEPTED, Status.FAILED, NOTHING, NOTHING),
     (Status.FAILED, FeedbackType.BOUNCED, Status.FAILED, NOTHING, NOTHING),
     (Status.FAILED, FeedbackType.NO_MAILBOX, Status.FAILED, BOUNCED, HARD),
@@ -111,7 +110,7 @@ EDGES = [
     (Status.FAILED, FeedbackType.REFUSED_NO_MAILBOX, Status.FAILED, BOUNCED, HARD),
     (Status.FAILED, FeedbackType.COMPLAINED, Status.FAILED, COMPLAINED, SPAM),
     (Status.FAILED, FeedbackType.UNSUBSCRIBED, Status.FAILED, {"unsubscribed"}, OUT),
-    # It is to be tried again, and turns out to have left; or the next try asks whether it may go.
+    # The record waits for a retry, and its email turns out to have left; or another record may be sent instead.
     (Status.WAITING, FeedbackType.ACCEPTED, Status.SENT, NOTHING, NOTHING),
     (Status.WAITING, FeedbackType.BOUNCED, Status.SENT, BOUNCED, NOTHING),
     (Status.WAITING, FeedbackType.NO_MAILBOX, Status.SENT, BOUNCED, HARD),
@@ -163,7 +162,7 @@ ORDERS = [
 def test_order_of_feedback_does_not_matter(record, at, before, order, after, happened, flags):
     put(record, before, at=at)
 
-    # Each happened when it did, whenever it is told; and what was told first is told again at the end.
+    # Each event keeps its own time in any order, and the first one is repeated at the end.
     when = {what: at + timedelta(minutes=minute) for minute, what in enumerate(sorted(order))}
     for what in (*order, order[0]):
         feedback.record_feedback(Referent(ReferentKind.RECORD, record.pk), news(what, at=when[what]))
@@ -191,7 +190,7 @@ def test_of_two_records_at_one_address_the_sent_one_stays(record, at):
     assert state(record)["status"] is Status.WAITING
 
 
-# What repeats does not undo what people did meanwhile
+# Repetitions do not undo later changes by people
 
 
 def test_repeated_bounce_does_not_set_a_cleared_flag_again(record, at):
@@ -297,7 +296,7 @@ def test_foreign_message_id_has_no_referent(forged):
     assert reply_addresses.named_by(forged) is None
 
 
-# The mail of a teammate's answer
+# Answer emails
 
 ANSWERS = [
     (Status.UNCERTAIN, FeedbackType.ACCEPTED, Status.SENT, NOTHING),
@@ -325,7 +324,7 @@ def test_feedback_on_an_answer_email(at, django_user_model, before, what, after,
     assert (AnswerMail.objects.get().status, {name for name in held if getattr(customer, name)}) == (after, flags)
 
 
-# By mail
+# Reports by email
 
 POSTFIX = {"action": "failed", "status": "5.1.1", "said": "550 5.1.1 <ann@x.example>: Recipient address rejected"}
 BY_MAIL = [
@@ -346,7 +345,7 @@ BY_MAIL = [
 @pytest.mark.parametrize(("name", "marks", "happened", "flags"), BY_MAIL)
 def test_reports_of_mail_servers_are_parsed(record, at, before, name, marks, happened, flags):
     put(record, before, at=at)
-    mail = about(record, name, **marks)
+    mail = reply_sample(record, name, **marks)
 
     for _ in range(2):
         assert router.receive(to_bounce_address(record, mail), at=at + timedelta(days=1)) is Outcome.NOTICE
@@ -355,7 +354,7 @@ def test_reports_of_mail_servers_are_parsed(record, at, before, name, marks, hap
 
 
 def test_bounce_report_contains_time_address_and_reason(record, at):
-    found = dsn.read_notices(letter(about(record, "bounce_postfix", **POSTFIX)), at=at + timedelta(days=1))
+    found = dsn.read_notices(parse_email(reply_sample(record, "bounce_postfix", **POSTFIX)), at=at + timedelta(days=1))
 
     assert [
         (notice.referent, notice.feedback.at, notice.feedback.address, notice.feedback.detail) for notice in found
@@ -371,9 +370,9 @@ def test_bounce_report_contains_time_address_and_reason(record, at):
 
 def test_bounce_is_identified_by_its_bounce_address_alone(record, at):
     put(record, Status.SENT, at=at)
-    mail = about(record, "bounce_postfix", **POSTFIX, message_id="<rewritten@relay.example>")
+    mail = reply_sample(record, "bounce_postfix", **POSTFIX, message_id="<rewritten@relay.example>")
 
-    assert router.receive(letter(mail), at=at) is Outcome.NOTICE
+    assert router.receive(parse_email(mail), at=at) is Outcome.NOTICE
 
     assert state(record)["flags"] == HARD
 
@@ -381,7 +380,7 @@ def test_bounce_is_identified_by_its_bounce_address_alone(record, at):
 def test_not_spam_report_is_not_a_complaint(record, at):
     put(record, Status.SENT, at=at)
 
-    router.receive(to_bounce_address(record, about(record, "complaint_arf", feedback="not-spam")), at=at)
+    router.receive(to_bounce_address(record, reply_sample(record, "complaint_arf", feedback="not-spam")), at=at)
 
     assert state(record) == {"status": Status.SENT, "happened": NOTHING, "flags": NOTHING}
 
@@ -397,26 +396,26 @@ def test_not_spam_report_is_not_a_complaint(record, at):
 )
 def test_report_about_a_foreign_email_changes_nothing(record, at, name, marks):
     put(record, Status.SENT, at=at)
-    mail = written(name, reply_to="ada@acme.example", **marks)
+    mail = sample_email(name, reply_to="ada@acme.example", **marks)
 
-    assert router.receive(letter(mail), at=at) is Outcome.FOREIGN
+    assert router.receive(parse_email(mail), at=at) is Outcome.FOREIGN
 
     assert state(record) == {"status": Status.SENT, "happened": NOTHING, "flags": NOTHING}
 
 
 def test_truncated_report_is_not_a_reply(record, at):
-    mail = about(record, "bounce_postfix", **POSTFIX)
+    mail = reply_sample(record, "bounce_postfix", **POSTFIX)
 
     for end in range(0, len(mail), 97):
         if mail[:end].strip():
-            assert router.receive(letter(mail[:end] + b"\r\n\r\n"), at=at) is not Outcome.REPLY
+            assert router.receive(parse_email(mail[:end] + b"\r\n\r\n"), at=at) is not Outcome.REPLY
 
 
 def test_bounce_of_an_erased_customer_changes_nothing(record, at):
     put(record, Status.SENT, at=at)
     erase.erase(record.customer, at=at)
 
-    router.receive(letter(about(record, "bounce_postfix", **POSTFIX)), at=at)
+    router.receive(parse_email(reply_sample(record, "bounce_postfix", **POSTFIX)), at=at)
 
     customer = Customer.objects.get()
     assert (customer.email, record.__class__.objects.get().bounced_at is not None) == (None, True)
@@ -424,8 +423,10 @@ def test_bounce_of_an_erased_customer_changes_nothing(record, at):
 
 def test_vacation_note_to_the_return_path_is_not_a_bounce(record, at):
     put(record, Status.SENT, at=at)
-    mail = changed(about(record, "vacation_gmail"), To=reply_addresses.return_path(ReferentKind.RECORD, record.pk))
+    mail = with_headers(
+        reply_sample(record, "vacation_gmail"), To=reply_addresses.return_path(ReferentKind.RECORD, record.pk)
+    )
 
-    assert router.receive(letter(mail), at=at) is Outcome.AUTO_REPLY
+    assert router.receive(parse_email(mail), at=at) is Outcome.AUTO_REPLY
 
     assert state(record)["happened"] == NOTHING

@@ -1,4 +1,4 @@
-"""Reports by mail: anybody can write one, so they count at the addresses alone that only servers know."""
+"""Forged reports: anyone can write one, so reports count only at addresses that only servers know."""
 
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -17,7 +17,7 @@ from delivery.inbound.router import Outcome
 from delivery.models import AnswerMail, ConversationPart, DeliveryRecord, Status, Upgrade
 from delivery.reply_addresses import Purpose, ReferentKind
 from tests.factories import CustomerFactory, MessageFactory
-from tests.support.inbound_emails import about, changed, letter, to_bounce_address, written
+from tests.support.inbound_emails import parse_email, reply_sample, sample_email, to_bounce_address, with_headers
 
 pytestmark = pytest.mark.django_db
 
@@ -25,7 +25,7 @@ FEEDBACK = "fbl@acme.example"
 DAY = timedelta(days=1)
 CLAIM = UUID(int=1)
 POSTFIX = {"action": "failed", "status": "5.1.1", "said": "550 5.1.1 no such user"}
-# Each way in which a server says something of a mail.
+# Each kind of report that servers send.
 REPORTS = {
     "bounce": ("bounce_postfix", POSTFIX),
     "delivery": ("bounce_postfix", {**POSTFIX, "action": "delivered", "status": "2.0.0", "said": "250 ok"}),
@@ -57,7 +57,7 @@ def record(at) -> DeliveryRecord:
 
 @pytest.fixture
 def upgraded():
-    """Note when this installation was upgraded; None if it never was."""
+    """Set the time of this installation's upgrade; None if there was none."""
 
     def upgraded(at: datetime | None) -> None:
         Upgrade.objects.filter(name=Upgrade.BOUNCE_TOKENS).delete()
@@ -68,7 +68,7 @@ def upgraded():
 
 
 def everything() -> list[dict]:
-    """All that a report can change, and all that a customer can be taken to have said."""
+    """Return everything that a report could change, and every reply that it could be taken for."""
     rows = (Customer, DeliveryRecord, AnswerMail, ConversationPart)
     return [row for model in rows for row in model.objects.order_by("pk").values()]
 
@@ -80,11 +80,11 @@ def flags() -> set[str]:
 
 def report(record: DeliveryRecord, kind: str, **marks: str) -> bytes:
     name, own = REPORTS[kind]
-    return about(record, name, **{"return_path": "ada@acme.example", **own, **marks})
+    return reply_sample(record, name, **{"return_path": "ada@acme.example", **own, **marks})
 
 
 def rewritten(address: str) -> str:
-    """The bounce address that somebody makes of a reply address."""
+    """Return the bounce address that a forger derives from a reply address."""
     return address.replace("reply+", "bounce+").replace("@reply.", "@bounce.")
 
 
@@ -96,12 +96,12 @@ def rewritten(address: str) -> str:
 def test_report_at_a_reply_address_changes_nothing_and_is_not_a_reply(record, at, caplog, kind, envelope):
     before = everything()
     address = reply_addresses.reply_address(record)
-    mail = changed(report(record, kind), To=address, Delivered_To=address, X_Original_To=None)
+    mail = with_headers(report(record, kind), To=address, Delivered_To=address, X_Original_To=None)
 
-    outcome = router.receive(letter(mail, recipient=address if envelope == "known" else ""), at=at + DAY)
+    outcome = router.receive(parse_email(mail, recipient=address if envelope == "known" else ""), at=at + DAY)
 
     assert (outcome, everything()) == (Outcome.UNPROVEN, before)
-    assert "so it is not counted" in caplog.text
+    assert "so it is ignored" in caplog.text
     assert "ann@x.example" not in caplog.text
 
 
@@ -109,7 +109,7 @@ def test_report_at_a_reply_address_changes_nothing_and_is_not_a_reply(record, at
 def test_report_with_our_message_id_at_a_foreign_address_changes_nothing(record, at, kind):
     before = everything()
 
-    assert router.receive(letter(report(record, kind)), at=at + DAY) is Outcome.UNPROVEN
+    assert router.receive(parse_email(report(record, kind)), at=at + DAY) is Outcome.UNPROVEN
 
     assert everything() == before
 
@@ -123,7 +123,7 @@ def test_our_address_in_the_returned_email_proves_nothing(record, at, kind, quot
         "Return-Path": reply_addresses.return_path(ReferentKind.RECORD, record.pk),
     }[quoted]
 
-    router.receive(letter(report(record, kind, message_id=f"<1@x.example>\n{quoted}: <{address}>")), at=at + DAY)
+    router.receive(parse_email(report(record, kind, message_id=f"<1@x.example>\n{quoted}: <{address}>")), at=at + DAY)
 
     assert everything() == before
 
@@ -138,17 +138,17 @@ def test_report_about_an_answer_at_the_reply_address_of_its_conversation_changes
     name, marks = REPORTS[kind]
     address = reply_addresses.reply_address(conversation)
 
-    mail = written(name, reply_to=address, **{"return_path": address, **marks})
+    mail = sample_email(name, reply_to=address, **{"return_path": address, **marks})
 
-    assert router.receive(letter(mail, recipient=address), at=at) is Outcome.UNPROVEN
+    assert router.receive(parse_email(mail, recipient=address), at=at) is Outcome.UNPROVEN
     assert everything() == before
 
 
 def test_report_to_a_reply_address_whose_headers_name_the_feedback_address_changes_nothing(record, at):
     before = everything()
-    mail = changed(report(record, "complaint"), To=FEEDBACK)
+    mail = with_headers(report(record, "complaint"), To=FEEDBACK)
 
-    assert router.receive(letter(mail, recipient=reply_addresses.reply_address(record)), at=at) is Outcome.UNPROVEN
+    assert router.receive(parse_email(mail, recipient=reply_addresses.reply_address(record)), at=at) is Outcome.UNPROVEN
 
     assert everything() == before
 
@@ -162,7 +162,7 @@ def test_reply_address_rewritten_into_a_bounce_address_changes_nothing(record, a
     before = everything()
     address = rewritten(reply_addresses.reply_address(record))
 
-    assert router.receive(letter(report(record, kind), recipient=address), at=at + DAY) is not Outcome.NOTICE
+    assert router.receive(parse_email(report(record, kind), recipient=address), at=at + DAY) is not Outcome.NOTICE
 
     assert everything() == before
 
@@ -181,7 +181,7 @@ def test_bounce_token_at_a_reply_address_is_invalid(record, at):
 
     mail = b"From: ann@x.example\r\nTo: %b\r\n\r\nThanks" % address.encode()
 
-    assert router.receive(letter(mail), at=at) is Outcome.UNADDRESSED
+    assert router.receive(parse_email(mail), at=at) is Outcome.UNADDRESSED
 
 
 def test_token_of_a_reply_address_is_unchanged(settings):
@@ -196,7 +196,7 @@ def test_reply_to_the_bounce_address_is_still_a_reply(record, at):
     ):
         mail = b"From: ann@x.example\r\nMessage-ID: <%d@x>\r\nTo: %b\r\n\r\nThanks" % (number, address.encode())
 
-        assert router.receive(letter(mail), at=at) is Outcome.REPLY
+        assert router.receive(parse_email(mail), at=at) is Outcome.REPLY
 
 
 # At a bounce address
@@ -230,7 +230,7 @@ def test_old_bounce_address_of_an_email_sent_before_the_upgrade_counts_for_14_da
     address = rewritten(reply_addresses.reply_address(record))
     came_at = at + timedelta(hours=1) + after * DAY
 
-    outcome = router.receive(letter(report(record, "bounce"), recipient=address), at=came_at)
+    outcome = router.receive(parse_email(report(record, "bounce"), recipient=address), at=came_at)
 
     assert (outcome is Outcome.NOTICE, flags()) == (counts, {"has_hard_bounced"} if counts else set())
 
@@ -311,9 +311,9 @@ def test_migration_records_the_moment_of_the_upgrade():
 @pytest.mark.parametrize("envelope", ["known", "unknown"])
 @pytest.mark.parametrize("kind", COMPLAINTS)
 def test_complaint_at_the_feedback_address_counts_by_our_message_id(record, at, kind, envelope):
-    mail = changed(report(record, kind), To=f"Feedback <{FEEDBACK.upper()}>")
+    mail = with_headers(report(record, kind), To=f"Feedback <{FEEDBACK.upper()}>")
 
-    outcome = router.receive(letter(mail, recipient=FEEDBACK if envelope == "known" else ""), at=at)
+    outcome = router.receive(parse_email(mail, recipient=FEEDBACK if envelope == "known" else ""), at=at)
 
     assert (outcome, flags()) == (Outcome.NOTICE, HAPPENS[kind])
 
@@ -330,7 +330,7 @@ def test_complaint_at_the_feedback_address_without_our_message_id_changes_nothin
     quoted = {"none": "", "forged": f"<{record.pk}.{'a' * 16}@acme.example>", "of another installation": theirs}
     mail = report(record, kind, message_id=quoted[message_id])
 
-    assert router.receive(letter(mail, recipient=FEEDBACK), at=at) is Outcome.FOREIGN
+    assert router.receive(parse_email(mail, recipient=FEEDBACK), at=at) is Outcome.FOREIGN
 
     assert everything() == before
 
@@ -339,7 +339,7 @@ def test_complaint_at_the_feedback_address_without_our_message_id_changes_nothin
 def test_bounce_at_the_feedback_address_changes_nothing(record, at, kind):
     before = everything()
 
-    assert router.receive(letter(report(record, kind), recipient=FEEDBACK), at=at) is Outcome.UNPROVEN
+    assert router.receive(parse_email(report(record, kind), recipient=FEEDBACK), at=at) is Outcome.UNPROVEN
 
     assert everything() == before
 
@@ -348,7 +348,7 @@ def test_without_a_feedback_address_a_complaint_counts_at_bounce_addresses_only(
     settings.FEEDBACK_ADDRESS = ""
     before = everything()
 
-    assert router.receive(letter(changed(report(record, "complaint"), To="")), at=at) is Outcome.UNPROVEN
+    assert router.receive(parse_email(with_headers(report(record, "complaint"), To="")), at=at) is Outcome.UNPROVEN
     assert everything() == before
 
     assert router.receive(to_bounce_address(record, report(record, "complaint")), at=at) is Outcome.NOTICE

@@ -1,4 +1,4 @@
-"""Mails made to keep whoever reads them busy for hours: each is read within seconds, and in a few pages of memory."""
+"""Emails crafted to keep a worker busy for hours: each is parsed within seconds and in little memory."""
 
 from time import process_time
 
@@ -8,7 +8,7 @@ from delivery.inbound import dsn
 from delivery.inbound.message import InboundEmail, NotAnEmail
 from delivery.inbound.reply_parser import parse_html_reply, parse_text_reply
 
-# Far less than a mail may hold.
+# Far below the maximum size of an email.
 LONG = 300_000
 HTML = {
     "nothing but brackets": "<",

@@ -1,4 +1,4 @@
-"""`manage.py receive` ends with what a mail server is to do with the mail, so that a pipe loses nothing."""
+"""`manage.py receive`: its exit code tells the mail server what to do, so that no email is lost."""
 
 import io
 import os
@@ -16,7 +16,7 @@ from delivery.inbound import router
 from delivery.inbound.router import Outcome
 from delivery.models import Conversation, ConversationPart, DeliveryRecord
 from tests.factories import CustomerFactory, MessageFactory
-from tests.support.inbound_emails import about, letter, written
+from tests.support.inbound_emails import parse_email, reply_sample, sample_email
 
 BASE = Path(__file__).resolve().parents[3]
 
@@ -34,7 +34,7 @@ def record(db, at) -> DeliveryRecord:
 
 @pytest.fixture
 def pipe(monkeypatch, capsys):
-    """Pipe a mail in; returns the exit code and what was said."""
+    """Pipe an email into the command; return its exit code and output."""
 
     def pipe(content: bytes, *arguments: str) -> tuple[int, str]:
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
@@ -47,26 +47,26 @@ def pipe(monkeypatch, capsys):
 
 
 def test_reply_is_accepted(pipe, record):
-    assert pipe(about(record, "apple_mail")) == (os.EX_OK, "A reply, added to its conversation.\n")
+    assert pipe(reply_sample(record, "apple_mail")) == (os.EX_OK, "Reply added to its conversation.\n")
 
     assert ConversationPart.objects.count() == 1
 
 
 def test_repeated_email_is_accepted(pipe, record):
-    pipe(about(record, "apple_mail"))
+    pipe(reply_sample(record, "apple_mail"))
 
-    assert pipe(about(record, "apple_mail"))[0] == os.EX_OK
+    assert pipe(reply_sample(record, "apple_mail"))[0] == os.EX_OK
     assert ConversationPart.objects.count() == 1
 
 
 def test_from_line_of_a_mailbox_file_is_accepted(pipe, record):
-    mail = b"From ann@x.example Mon May  4 11:31:44 2026\r\n" + about(record, "apple_mail")
+    mail = b"From ann@x.example Mon May  4 11:31:44 2026\r\n" + reply_sample(record, "apple_mail")
 
     assert pipe(mail)[0] == os.EX_OK
 
 
 def test_envelope_recipient_is_used(pipe, record):
-    mail = about(record, "apple_mail", reply_to="ada@acme.example", message_id="<else@x.example>")
+    mail = reply_sample(record, "apple_mail", reply_to="ada@acme.example", message_id="<else@x.example>")
 
     assert (
         pipe(mail, "--recipient", reply_addresses.reply_address(record).upper(), "--sender", "ann@x.example")[0]
@@ -76,20 +76,20 @@ def test_envelope_recipient_is_used(pipe, record):
 
 
 def test_email_with_an_empty_sender_is_not_a_reply(pipe, record):
-    assert pipe(about(record, "apple_mail"), "--sender", "") == (os.EX_OK, "Written by a program: nothing to do.\n")
+    assert pipe(reply_sample(record, "apple_mail"), "--sender", "") == (os.EX_OK, "Ignored: an automatic reply.\n")
 
     assert ConversationPart.objects.count() == 0
 
 
 def test_email_to_a_foreign_address_bounces(pipe, db):
-    assert pipe(written("apple_mail", reply_to="reply+aaaaaaaaaaaaaaaaaaaa@reply.acme.example"))[0] == os.EX_NOUSER
+    assert pipe(sample_email("apple_mail", reply_to="reply+aaaaaaaaaaaaaaaaaaaa@reply.acme.example"))[0] == os.EX_NOUSER
 
 
 @pytest.mark.parametrize("nothing", [b"", b"\r\n\r\n", b"hello", b"\x00\x01\x02", b"{}"])
 def test_input_that_is_not_an_email_is_refused(pipe, nothing):
     code, said = pipe(nothing)
 
-    assert (code, "no mail" in said) == (os.EX_DATAERR, True)
+    assert (code, "Not an email" in said) == (os.EX_DATAERR, True)
 
 
 def test_email_nested_too_deeply_is_refused(pipe):
@@ -145,14 +145,14 @@ def test_command_runs_as_a_process_without_a_database(settings, mail, code):
 def test_concurrent_copies_of_an_email_are_one_reply(at):
     CustomerFactory(user_id="ann", email="ann@x.example")
     record = MessageFactory(one_off=True, live=True, at=at).records.get()
-    mails = [about(record, name) for name in ("gmail", "apple_mail")]
+    mails = [reply_sample(record, name) for name in ("gmail", "apple_mail")]
     outcomes: list[Outcome] = []
     ready = threading.Barrier(6)
 
     def receive(mail: bytes) -> None:
         ready.wait(10)
         try:
-            outcomes.append(router.receive(letter(mail), at=at))
+            outcomes.append(router.receive(parse_email(mail), at=at))
         finally:
             connections.close_all()
 

@@ -1,5 +1,5 @@
-"""What somebody wrote is told from what they answer: in any language, for any length, and words are never lost."""
-# ruff: noqa: RUF001 - languages have letters that look alike
+"""Reply parser: separates the reply from the quote in any language and at any length, and never loses text."""
+# ruff: noqa: RUF001 - some languages have similar letters
 
 from time import perf_counter
 
@@ -71,5 +71,5 @@ def test_unclosed_html_is_parsed_in_linear_time(begins):
     words, _ = reply_parser.parse_html_reply(f"<p>Hello</p>{begins * 100_000}")
 
     assert words.startswith("Hello")
-    # Minutes, where each beginning looks for its end in all that follows.
+    # Takes minutes if each start searches all of the rest for its end.
     assert perf_counter() - started < 15

@@ -1,4 +1,4 @@
-"""A mail that comes in is one reply, or none: in the words of its writer, whichever program it was written with."""
+"""Router of inbound emails: each email is at most one reply, in the words of its writer, from any mail program."""
 
 from datetime import timedelta
 from email.header import Header
@@ -16,7 +16,7 @@ from delivery.inbound.router import Outcome
 from delivery.models import Conversation, ConversationPart, DeliveryRecord, PartType, Reason, Status
 from messaging.content.plain_text import as_text
 from tests.factories import CustomerFactory, MessageFactory
-from tests.support.inbound_emails import about, changed, letter
+from tests.support.inbound_emails import parse_email, reply_sample, with_headers
 
 pytestmark = pytest.mark.django_db
 
@@ -44,7 +44,7 @@ def record(at) -> DeliveryRecord:
 @pytest.fixture
 def receive(at):
     def receive(content: bytes, *, after: timedelta = timedelta(hours=1), **envelope) -> Outcome:
-        return router.receive(letter(content, **envelope), at=at + after)
+        return router.receive(parse_email(content, **envelope), at=at + after)
 
     return receive
 
@@ -61,7 +61,7 @@ def noted() -> list[str]:
     return [as_text(part.body) for part in ConversationPart.objects.filter(part_type=PartType.NOTE)]
 
 
-# Whichever program it was written with
+# Mail programs
 
 WRITTEN_WITH = {
     "gmail": (
@@ -78,7 +78,7 @@ WRITTEN_WITH = {
 
 @pytest.mark.parametrize("program", WRITTEN_WITH)
 def test_reply_contains_no_quote(record, receive, at, program):
-    assert receive(about(record, program)) is Outcome.REPLY
+    assert receive(reply_sample(record, program)) is Outcome.REPLY
 
     assert said() == [WRITTEN_WITH[program]]
     record.refresh_from_db()
@@ -90,7 +90,7 @@ def test_reply_contains_no_quote(record, receive, at, program):
 
 @pytest.mark.parametrize("program", WRITTEN_WITH)
 def test_plain_text_alternative_gives_the_same_reply(record, receive, program):
-    without_html = about(record, program).replace(b"text/html", b"application/x-nothing")
+    without_html = reply_sample(record, program).replace(b"text/html", b"application/x-nothing")
 
     assert receive(without_html) is Outcome.REPLY
 
@@ -102,7 +102,7 @@ def test_plain_text_alternative_gives_the_same_reply(record, receive, program):
 
 
 def test_image_in_the_reply_is_stored_and_one_in_the_quote_is_not(record, receive):
-    receive(about(record, "outlook"))
+    receive(reply_sample(record, "outlook"))
 
     part = ConversationPart.objects.get(part_type=PartType.COMMENT)
     assert [(file["name"], file["content_type"], file["filesize"]) for file in part.attachments] == [
@@ -113,11 +113,11 @@ def test_image_in_the_reply_is_stored_and_one_in_the_quote_is_not(record, receiv
     assert default_storage.open(f"conversations/{kept}").read().startswith(b"\x89PNG")
 
 
-# Once
+# Repetitions
 
 
 def test_repeated_email_is_one_reply(record, receive, at):
-    mail = about(record, "gmail")
+    mail = reply_sample(record, "gmail")
 
     assert [receive(mail), receive(mail, after=timedelta(hours=2))] == [Outcome.REPLY, Outcome.DUPLICATE]
 
@@ -127,7 +127,7 @@ def test_repeated_email_is_one_reply(record, receive, at):
 
 
 def test_email_without_a_message_id_is_identified_by_its_content(record, receive):
-    mail = changed(thanks(record), Message_ID=None)
+    mail = with_headers(thanks(record), Message_ID=None)
 
     assert [receive(mail), receive(mail), receive(mail.replace(b"Thanks", b"Again"))] == [
         Outcome.REPLY,
@@ -138,7 +138,7 @@ def test_email_without_a_message_id_is_identified_by_its_content(record, receive
 
 def test_second_reply_keeps_the_time_of_the_first(record, receive, at):
     receive(thanks(record))
-    receive(changed(thanks(record), Message_ID="<2@x.example>"), after=timedelta(hours=5))
+    receive(with_headers(thanks(record), Message_ID="<2@x.example>"), after=timedelta(hours=5))
 
     record.refresh_from_db()
     assert (record.replied_at, len(said()), Conversation.objects.count()) == (at + timedelta(hours=1), 2, 1)
@@ -149,18 +149,18 @@ def test_closed_conversation_opens_again(record, receive, at):
     conversation = Conversation.objects.get()
     threads.close(conversation, teammate=None, at=at + timedelta(hours=2))
 
-    receive(changed(thanks(record), Message_ID="<2@x.example>"), after=timedelta(hours=3))
+    receive(with_headers(thanks(record), Message_ID="<2@x.example>"), after=timedelta(hours=3))
 
     conversation.refresh_from_db()
     assert conversation.state == "open"
 
 
-# To which address
+# Reply addresses
 
 
 def test_reply_to_an_answer_email_continues_its_conversation(record, receive, at):
     conversation = threads.open_by_customer(record.customer, body="Help!", at=at)
-    mail = changed(thanks(record), To=reply_addresses.reply_address(conversation))
+    mail = with_headers(thanks(record), To=reply_addresses.reply_address(conversation))
 
     assert receive(mail) is Outcome.REPLY
 
@@ -170,11 +170,11 @@ def test_reply_to_an_answer_email_continues_its_conversation(record, receive, at
 
 
 def test_mail_program_may_write_the_address_in_capitals(record, receive):
-    assert receive(changed(thanks(record), To=reply_addresses.reply_address(record).upper())) is Outcome.REPLY
+    assert receive(with_headers(thanks(record), To=reply_addresses.reply_address(record).upper())) is Outcome.REPLY
 
 
 def test_envelope_recipient_is_used_without_recipient_headers(record, receive):
-    mail = changed(thanks(record), To="Ada <ada@acme.example>")
+    mail = with_headers(thanks(record), To="Ada <ada@acme.example>")
 
     assert receive(mail) is Outcome.UNADDRESSED
     assert receive(mail, recipient=reply_addresses.reply_address(record)) is Outcome.REPLY
@@ -182,13 +182,13 @@ def test_envelope_recipient_is_used_without_recipient_headers(record, receive):
 
 @pytest.mark.parametrize("header", ["Cc", "Delivered-To", "X-Original-To", "Envelope-To"])
 def test_reply_address_is_found_in_any_recipient_header(record, receive, header):
-    mail = changed(thanks(record), To="ada@acme.example", **{header: reply_addresses.reply_address(record)})
+    mail = with_headers(thanks(record), To="ada@acme.example", **{header: reply_addresses.reply_address(record)})
 
     assert receive(mail) is Outcome.REPLY
 
 
 def test_email_to_the_senders_address_is_identified_by_in_reply_to(record, receive):
-    mail = about(record, "gmail", reply_to="ada@acme.example")
+    mail = reply_sample(record, "gmail", reply_to="ada@acme.example")
 
     assert receive(mail) is Outcome.REPLY
 
@@ -211,21 +211,21 @@ def test_forged_token_is_invalid_and_logged(record, receive, caplog):
     address = reply_addresses.reply_address(record)
     forged = f"{address[:8]}{'a' if address[8] != 'a' else 'b'}{address[9:]}"
 
-    assert receive(changed(thanks(record), To=forged)) is Outcome.UNADDRESSED
+    assert receive(with_headers(thanks(record), To=forged)) is Outcome.UNADDRESSED
 
     assert said() == []
-    assert "was written to an address that is forged or broken" in caplog.text
+    assert "was sent to a forged or damaged reply address" in caplog.text
     assert "ann@x.example" not in caplog.text
 
 
 def test_token_of_a_missing_record_is_invalid(record, receive):
     nowhere = reply_addresses.address_of(reply_addresses.ReferentKind.CONVERSATION, 4_000_000)
 
-    assert receive(changed(thanks(record), To=nowhere)) is Outcome.UNADDRESSED
+    assert receive(with_headers(thanks(record), To=nowhere)) is Outcome.UNADDRESSED
 
 
 def test_email_without_our_address_is_unaddressed(record, receive):
-    assert receive(changed(thanks(record), To="sales@reply.acme.example")) is Outcome.UNADDRESSED
+    assert receive(with_headers(thanks(record), To="sales@reply.acme.example")) is Outcome.UNADDRESSED
 
 
 @pytest.mark.parametrize("pk", [0, 1, 12_345, 2**63 - 1])
@@ -254,11 +254,11 @@ def test_without_an_inbound_domain_there_is_no_reply_address(record, settings):
     assert reply_addresses.reply_address(record) == ""
 
 
-# From whom
+# Senders
 
 
 def test_reply_from_another_address_is_accepted_with_a_note(record, receive):
-    assert receive(changed(thanks(record), From="Bob <bob@else.example>")) is Outcome.REPLY
+    assert receive(with_headers(thanks(record), From="Bob <bob@else.example>")) is Outcome.REPLY
 
     assert said() == ["Thanks!"]
     assert noted() == [
@@ -304,14 +304,14 @@ def test_reply_proves_that_an_uncertain_copy_arrived(record, receive, at):
         taken_at=at,
     )
 
-    receive(changed(thanks(uncertain), From="bea@x.example"))
+    receive(with_headers(thanks(uncertain), From="bea@x.example"))
 
     uncertain.refresh_from_db()
     assert (uncertain.status, uncertain.sent_at) == (Status.SENT, at)
     assert uncertain.replied_at is not None
 
 
-# By nobody
+# Automatic replies
 
 NOBODY = {
     "gmail's vacation": {"name": "vacation_gmail"},
@@ -348,7 +348,7 @@ HEADERS = {
 
 @pytest.mark.parametrize("which", NOBODY)
 def test_automatic_reply_is_not_a_reply(record, receive, which):
-    assert receive(about(record, NOBODY[which]["name"])) is Outcome.AUTO_REPLY
+    assert receive(reply_sample(record, NOBODY[which]["name"])) is Outcome.AUTO_REPLY
 
     record.refresh_from_db()
     assert (said(), record.replied_at) == ([], None)
@@ -356,7 +356,7 @@ def test_automatic_reply_is_not_a_reply(record, receive, which):
 
 @pytest.mark.parametrize("which", HEADERS)
 def test_each_auto_reply_header_is_enough(record, receive, which):
-    assert receive(changed(thanks(record), **HEADERS[which])) is Outcome.AUTO_REPLY
+    assert receive(with_headers(thanks(record), **HEADERS[which])) is Outcome.AUTO_REPLY
 
     assert said() == []
 
@@ -389,10 +389,10 @@ def test_empty_envelope_sender_marks_an_automatic_reply(record, receive, sender)
     ],
 )
 def test_personal_reply_is_not_taken_for_an_automatic_one(record, receive, headers):
-    assert receive(changed(thanks(record), **headers), envelope_sender="ann@x.example") is Outcome.REPLY
+    assert receive(with_headers(thanks(record), **headers), envelope_sender="ann@x.example") is Outcome.REPLY
 
 
-# Whatever it holds
+# Content
 
 
 def test_html_and_variables_in_plain_text_are_text(record, receive):
@@ -411,7 +411,7 @@ def test_hidden_elements_and_scripts_are_removed(record, receive):
         b"<html><head><title>x</title><style>p{}</style></head><body onload=evil()><script>evil()</script>"
         b'<p>Thanks <a href="javascript:evil()">here</a></p><!-- hidden --></body></html>'
     )
-    mail = changed(thanks(record).replace(b"Thanks!\r\n", html), Content_Type="text/html")
+    mail = with_headers(thanks(record).replace(b"Thanks!\r\n", html), Content_Type="text/html")
 
     receive(mail)
 
@@ -427,7 +427,7 @@ def test_hostile_file_name_is_text(record, receive):
         b' filename="<img src=x onerror=evil()>{{ x"\r\n\r\n\r\n--b--\r\n'
     )
     body = b"--b\r\nContent-Type: text/plain\r\n\r\nThanks!\r\n" + part
-    mail = changed(thanks(record), Content_Type='multipart/mixed; boundary="b"').replace(b"Thanks!\r\n", body)
+    mail = with_headers(thanks(record), Content_Type='multipart/mixed; boundary="b"').replace(b"Thanks!\r\n", body)
 
     assert receive(mail) is Outcome.REPLY
 
@@ -493,7 +493,7 @@ def test_long_quote_headers_are_parsed_in_linear_time(receive, db, which):
     outcome = receive(f"From: ann@x.example\n{HEADS_OF_STRANGERS[which]}\n\nHi".encode())
 
     assert outcome in (Outcome.UNADDRESSED, Outcome.FOREIGN)
-    # Minutes, where each place is tried as a beginning.
+    # Takes minutes if every position is tried as a start.
     assert perf_counter() - started < 5
 
 

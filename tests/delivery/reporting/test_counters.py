@@ -1,4 +1,4 @@
-"""Kept counts: always what counting would say, whoever wrote, and nobody waits for them."""
+"""Stored counters: always equal to the real counts, and without blocking concurrent writers."""
 
 from datetime import UTC, datetime, timedelta
 from threading import Barrier, Thread

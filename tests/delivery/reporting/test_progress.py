@@ -1,4 +1,4 @@
-"""How far a message is, how fast it goes, and when it will be done."""
+"""Progress of sending: records done and left, rate, and estimated end."""
 
 from datetime import timedelta
 
@@ -17,13 +17,13 @@ SECOND = timedelta(seconds=1)
 
 
 class Taking:
-    """A channel that takes everything."""
+    """A channel that accepts everything."""
 
     def send(self, _envelope) -> str:
         return ""
 
     def close(self) -> None:
-        """Nothing is kept open."""
+        """Nothing to close."""
 
 
 @pytest.fixture(autouse=True)
@@ -32,7 +32,7 @@ def channel(monkeypatch) -> None:
 
 
 def under_way(at, *, sent: int, of: int) -> Message:
-    """A one-off of which a few went, at ten a second until `at`."""
+    """Create a one-off with some records sent, at 10 per second until `at`."""
     Customer.objects.bulk_create(CustomerFactory.build(email=f"{n}@x.example") for n in range(of))
     message = MessageFactory(one_off=True, live=True, at=at - timedelta(minutes=5))
     for number in range(sent // 10):

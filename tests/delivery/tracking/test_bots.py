@@ -1,4 +1,4 @@
-"""Who asks: people, Apple Mail by itself, and what only looks."""
+"""Bot detection: people, Apple Mail Privacy Protection and machines."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Which of an in-app message's links was followed, as the page says: counted as an email's are."""
+"""Clicks on links of in-app messages, counted like those of emails."""
 
 import html
 import re
@@ -20,7 +20,7 @@ BODY = (
 
 
 class Reader(Browser):
-    """A customer who was shown links, and where these lead."""
+    """A customer who sees a message with links."""
 
     links: list[str]
 
@@ -40,7 +40,7 @@ def reader() -> Reader:
 
 
 def clicks() -> dict[str, tuple[int, int]]:
-    """How many people followed each link, and how often."""
+    """Return the number of people and of clicks for each link."""
     return {each.address: (each.people, each.clicks) for each in hits.clicks_of(DeliveryRecord.objects.get().message)}
 
 
@@ -73,7 +73,7 @@ def test_link_that_is_not_text_is_refused(reader, link):
 
 
 def test_in_app_click_is_not_an_email_click(reader, at):
-    """What the customer last clicked in an email is found again among all they clicked."""
+    """Reclassifying scanner clicks recalculates `last_clicked_email_at` from clicks in emails only."""
     reader.follows(link=reader.links[1])
     email, customer = MessageFactory(live=True), Customer.objects.get()
     sent = DeliveryRecord.objects.create(

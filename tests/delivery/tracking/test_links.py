@@ -1,4 +1,4 @@
-"""What comes back about a copy: opened, clicked, unsubscribed; by people, by machines, repeated and out of order."""
+"""Opens, clicks and unsubscribes of a copy: by people and machines, repeated and out of order."""
 
 import re
 from concurrent.futures import ThreadPoolExecutor
@@ -36,7 +36,7 @@ GIF = b"GIF89a"
 
 
 class Caught:
-    """A channel that keeps what it was given."""
+    """A channel that collects its envelopes."""
 
     def __init__(self) -> None:
         self.given = []
@@ -46,7 +46,7 @@ class Caught:
         return "taken"
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Nothing to close."""
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def channel(monkeypatch) -> Caught:
 
 
 class Mail:
-    """One mail, and a person, a scanner or a mail program who does things with it at moments after it was sent."""
+    """One sent email, and requests by a person, a scanner or a mail program at given times after sending."""
 
     def __init__(self, message: Message, html: str, at) -> None:
         self.message, self.html, self.at = message, html, at
@@ -74,7 +74,7 @@ class Mail:
 
     @property
     def moments(self) -> tuple:
-        """How long after it was sent it was opened and clicked."""
+        """The times of open and click, relative to sending."""
         record = self.record
         return tuple(moment and moment - self.at for moment in (record.opened_at, record.clicked_at))
 
@@ -97,7 +97,7 @@ def numbers(mail: Mail) -> dict[tuple[str, int | None], int]:
     return {(hit.who, hit.link and hit.link.number): hit.number for hit in mail.record.hits.select_related("link")}
 
 
-# What is in a mail
+# Content of an email
 
 
 def test_only_web_links_are_rewritten(mail):
@@ -175,7 +175,7 @@ def test_preview_by_staff_is_not_counted(mail):
     assert "/m/o/" not in shown
 
 
-# Opened
+# Opens
 
 
 def test_pixel_records_the_first_open_and_counts_later_ones(mail):
@@ -222,7 +222,7 @@ def test_open_by_a_machine_is_counted_separately(mail, asked, who):
     assert mail.moments == (2 * MINUTE, None)
 
 
-# Clicked
+# Clicks
 
 
 def test_link_redirects_and_implies_an_open(mail):
@@ -236,7 +236,7 @@ def test_link_redirects_and_implies_an_open(mail):
 
 def test_open_before_a_click_stays_the_first(mail):
     mail.get(mail.links[0], after=5 * MINUTE)
-    mail.get(mail.pixel, after=2 * MINUTE)  # Written down late.
+    mail.get(mail.pixel, after=2 * MINUTE)  # Recorded late.
 
     assert mail.moments == (5 * MINUTE, 5 * MINUTE)
     mail.get(mail.links[1], after=8 * MINUTE)
@@ -284,7 +284,7 @@ def test_client_that_follows_every_link_at_once_is_a_scanner(mail):
 
     mail.get(mail.links[1], after=timedelta(seconds=6))
 
-    # The picture was loaded as by a person, and nothing says that it was not.
+    # The pixel was loaded like a person's, and nothing proves the opposite.
     assert mail.moments == (timedelta(seconds=4), None)
     assert numbers(mail) == {(VisitorKind.PERSON, None): 1, (VisitorKind.MACHINE, 0): 1, (VisitorKind.MACHINE, 1): 1}
     assert mail.record.customer.last_clicked_email_at is None
@@ -356,7 +356,7 @@ def test_concurrent_hits_are_counted_exactly_without_deadlock(mail):
     assert mail.moments == (MINUTE, MINUTE)
 
 
-# Nowhere else
+# Invalid links
 
 
 def paths_to_nowhere(mail: Mail) -> list[str]:
@@ -408,7 +408,7 @@ def test_links_of_an_erased_customer_redirect_without_personal_data(mail, at):
     assert mail.get(mail.links[0]).url == "https://acme.example/new?u=&b=1"
 
 
-# Rules see them
+# Rules
 
 
 @pytest.mark.parametrize(
@@ -428,7 +428,7 @@ def test_rules_match_opens_and_clicks(mail, at, did, rules):
         assert later.records.exists() == (attribute in rules), attribute
 
 
-# Unsubscribed
+# Unsubscribes
 
 
 def unsubscribe_path(mail: Mail) -> str:
@@ -443,7 +443,7 @@ def test_one_click_unsubscribe_is_idempotent(mail, channel):
 
     for minutes in (1, 5):
         with time_machine.travel(mail.at + minutes * MINUTE, tick=False):
-            # As RFC 8058 has it: a form, no cookie, no referrer; a scanner's user agent changes nothing about it.
+            # As in RFC 8058: a form without cookie and referrer; a scanner's user agent makes no difference.
             answer = Client(enforce_csrf_checks=True).post(path, {"List-Unsubscribe": "One-Click"})
         assert answer.status_code == 200
 

@@ -1,4 +1,4 @@
-"""Webhooks out, to a real server on this machine: signed, tried again, settled once."""
+"""Outgoing webhooks to a real server on this machine: signed, retried, settled once."""
 
 import hashlib
 import hmac
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.django_db
 
 
 class Subscriber(ThreadingHTTPServer):
-    """Somebody's server: keeps what it is told, and answers with `status`."""
+    """A subscriber's server: collects notifications and answers with `status`."""
 
     status = 200
 

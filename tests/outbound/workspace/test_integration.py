@@ -241,7 +241,7 @@ def test_a_webhook_is_added_with_its_topics_and_shows_its_secret_on_demand(conso
         ("http://[::ffff:169.254.169.254]/latest", "private network"),
         ("http://localhost/hooks", "private network"),
         ("ftp://shop.example/", "must begin with"),
-        ("https://me:secret@shop.example/", "no user name or password"),
+        ("https://me:secret@shop.example/", "must not contain a user name or password"),
         ("shop.example", "must begin with"),
     ],
 )

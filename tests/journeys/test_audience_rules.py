@@ -1,4 +1,4 @@
-"""Who matches: what rules mean, who is who, and who may say so (behaviour 4.4, 4.6, 4.14)."""
+"""Audience rules, identity resolution and identity verification (behaviour 4.4, 4.6, 4.14)."""
 
 import pytest
 from rest_framework.test import APIClient
@@ -12,7 +12,7 @@ PLAN = "custom_attributes.plan"
 
 
 def matching(staff, *rules, match="all") -> str:
-    """What the composer says of how many match."""
+    """Return the number of matches that the composer shows."""
     page = staff.presses("message_forecast", **staff.fields(rules={"match": match, "rules": list(rules)}))
     return page[: page.index(" match")]
 
@@ -57,7 +57,7 @@ def test_meaning_of_rules(staff, server):
 
 
 def test_invalid_rule_is_refused_with_an_error_that_names_it(staff):
-    """A rule that makes no sense is refused when saved, in a sentence that names the rule."""
+    """An invalid rule is refused when it is saved, with an error that names the rule."""
     for wrong, named in (
         (rule("custom_attributes.colour", "is", "red"), "colour"),
         (rule("email", "greater_than", 5), "Rule 1"),
@@ -95,7 +95,7 @@ def test_received_rule_sends_a_follow_up_message(staff, server, post, clock):
 
     clock.passes(hours=1)
     assert post.subjects_to("ann") == ["First", "Second"]
-    # Had the first, and only now matches the second.
+    # Received the first message, and matches the second only now.
     assert post.subjects_to("bob") == ["First"]
     clock.passes(hours=1)
     assert post.subjects_to("bob") == ["First", "Second"]

@@ -1,4 +1,4 @@
-"""What customers do with their mail comes back: to the report, and to the rules of the next message."""
+"""Opens and clicks of customers appear in the report and in the rules of the next message."""
 
 import re
 from datetime import timedelta
@@ -17,7 +17,7 @@ SCANNER = "Mimecast-URL-Protect/2.0"
 
 @pytest.fixture
 def mailbox(post):
-    """A customer's mail program: `mailbox("ann").opens()`, `mailbox("ann").clicks("New")`."""
+    """Act as a customer's mail program: `mailbox("ann").opens()`, `mailbox("ann").clicks("New")`."""
 
     class Mailbox:
         def __init__(self, user_id: str) -> None:
