@@ -37,7 +37,7 @@ RELATED = ("part__teammate", "part__conversation__customer", "part__conversation
 
 def send_due_answer_emails(*, clock: Clock, until: datetime) -> int:
     """Send the due answer emails one by one until none is left or email is unavailable; return their number."""
-    mailed = 0
+    sent = 0
     with shutdown.gracefully():
         expire_leases(at=clock())
         while clock() < until and not shutdown.asked() and AnswerMail.objects.due(clock()).exists():
@@ -53,8 +53,8 @@ def send_due_answer_emails(*, clock: Clock, until: datetime) -> int:
                 settle_answer_email(mail, status=Status.WAITING, attempts=mail.attempts - 1)
                 break
             else:
-                mailed += 1
-    return mailed
+                sent += 1
+    return sent
 
 
 def send_when_throttle_allows(mail: AnswerMail, *, clock: Clock) -> bool:

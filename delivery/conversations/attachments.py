@@ -61,10 +61,10 @@ def store_image(upload: UploadedFile, kind: tuple[str, str]) -> dict[str, Any]:
     content_type, ending = kind
     width, height = image_size.image_size(upload.read(image_size.LOOKED_AT)) or (None, None)
     upload.seek(0)
-    kept = default_storage.save(f"{FOLDER}{uuid4().hex}.{ending}", upload)
+    stored_as = default_storage.save(f"{FOLDER}{uuid4().hex}.{ending}", upload)
     return {
         "name": safe_file_name(upload.name or "image"),
-        "url": f"{settings.PUBLIC_URL}/{IMAGE_PATH}{kept.removeprefix(FOLDER)}",
+        "url": f"{settings.PUBLIC_URL}/{IMAGE_PATH}{stored_as.removeprefix(FOLDER)}",
         "content_type": content_type,
         "filesize": upload.size,
         "width": width,

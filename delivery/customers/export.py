@@ -85,8 +85,8 @@ def export(customer: Customer, *, at: datetime) -> tuple[IO[bytes], str]:
                 for line in json_chunks(customer, at=at):
                     page.write(line)
             for path, name in files.items():
-                with default_storage.open(path) as kept, bundle.open(f"files/{name}", "w", force_zip64=True) as copy:
-                    for chunk in kept.chunks():
+                with default_storage.open(path) as stored, bundle.open(f"files/{name}", "w", force_zip64=True) as copy:
+                    for chunk in stored.chunks():
                         copy.write(chunk)
     out.seek(0)
     return out, "zip" if files else "json"

@@ -93,8 +93,8 @@ def read_feedback_report(part: Message, _email: InboundEmail, at: datetime) -> I
 
 def read_legacy_bounce(email: InboundEmail, *, at: datetime) -> Feedback:
     """Return the bounce that a server reports in free text, with an X-Failed-Recipients header."""
-    said = " ".join(REFUSAL_LINES.findall(email.body("plain")[:MAX_RETURNED_LENGTH])[:3])
-    detail = clean_text(" ".join(said.split()))[:MAX_DETAIL_LENGTH]
+    lines = " ".join(REFUSAL_LINES.findall(email.body("plain")[:MAX_RETURNED_LENGTH])[:3])
+    detail = clean_text(" ".join(lines.split()))[:MAX_DETAIL_LENGTH]
     type_ = FeedbackType.NO_MAILBOX if says_no_such_mailbox(detail) else FeedbackType.BOUNCED
     found = extract_addresses(email.headers("X-Failed-Recipients"))
     return Feedback(type=type_, at=at, address=found[0] if len(found) == 1 else "", detail=detail)

@@ -172,8 +172,8 @@ class UnlimitedFormReader(FileUploadHandler):
             given = heads.get("content-disposition", ("", {}))[1]
             name, content = as_text(given.get("name", b"")), stream.read()
             if kind == FIELD:
-                words = as_text(content)
-                fields.appendlist(name, safe_charsets(words) if name == "charsets" else words)
+                text = as_text(content)
+                fields.appendlist(name, safe_charsets(text) if name == "charsets" else text)
             elif kind == FILE:
                 content_type = heads.get("content-type", (BINARY_TYPE, {}))[0].strip()
                 files.appendlist(name, SimpleUploadedFile(as_text(given["filename"]), content, content_type))

@@ -46,7 +46,7 @@ class Files:
     """The attachments of an email: those to store, and the reasons why others are refused."""
 
     # Each file with its image type, or None if it is not an image.
-    kept: list[tuple[SimpleUploadedFile, tuple[str, str] | None]] = field(default_factory=list)
+    accepted: list[tuple[SimpleUploadedFile, tuple[str, str] | None]] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
 
 
@@ -140,9 +140,9 @@ def add_reply(conversation: Conversation, email: InboundEmail, *, at: datetime) 
     text = email.reply_content[0]
     threads.reply_by_customer(
         conversation,
-        body=text[:MAX_REPLY_LENGTH] or ("" if files.kept else NO_TEXT),
+        body=text[:MAX_REPLY_LENGTH] or ("" if files.accepted else NO_TEXT),
         at=at,
-        attachments=[store_attachment(file, kind) for file, kind in files.kept],
+        attachments=[store_attachment(file, kind) for file, kind in files.accepted],
         mail_id=email.message_id,
     )
     for note in (other_sender_note(email, conversation), refused_files_note(files), truncation_note(text)):
@@ -168,11 +168,11 @@ def sort_attachments(email: InboundEmail) -> Files:
     for file in email.attachments:
         upload = as_upload(file)
         try:
-            attachments.check_file(upload, beside=len(files.kept))
+            attachments.check_file(upload, beside=len(files.accepted))
         except Refused as wrong:
             files.refused.append(f"{upload.name} ({file.content_type}): {wrong}")
             continue
-        files.kept.append((upload, image_kind(upload)))
+        files.accepted.append((upload, image_kind(upload)))
     return files
 
 

@@ -37,15 +37,15 @@ def post(server) -> Server:  # noqa: F811
     return server()
 
 
-def asked(at, *, email: str | None = "ann@shop.example", **facts: object) -> Conversation:
+def open_question(at, *, email: str | None = "ann@shop.example", **facts: object) -> Conversation:
     """Open a conversation by a customer who is visiting."""
     customer = CustomerFactory(name="Ann Lee", email=email, last_seen_at=at, **facts)
     return threads.open_by_customer(customer, body="Where is my <invoice>?", at=at)
 
 
-def answered(at, grace: User, **facts: object) -> Conversation:
+def add_answer(at, grace: User, **facts: object) -> Conversation:
     """Answer a customer's conversation a minute later."""
-    thread = asked(at, **facts)
+    thread = open_question(at, **facts)
     threads.reply_by_teammate(
         thread, teammate=grace, body="<p>It is <b>here</b> & now.</p>", at=at + timedelta(minutes=1)
     )
@@ -56,13 +56,13 @@ def forward(at) -> int:
     return answer_emails.send_due_answer_emails(clock=lambda: at, until=at + timedelta(minutes=1))
 
 
-def read(server: Server, number: int = 0):  # noqa: F811
+def received_email(server: Server, number: int = 0):  # noqa: F811
     return message_from_bytes(server.taken[number].content, policy=policy.default)
 
 
 def test_answer_is_emailed_once_after_a_few_minutes(post, grace, at):
     SenderFactory(name="Grace from Acme", email="grace@acme.example", teammate=grace)
-    thread = answered(at, grace)
+    thread = add_answer(at, grace)
 
     assert forward(at + timedelta(minutes=5)) == 0
     assert forward(at + AFTER) == 1
@@ -70,7 +70,7 @@ def test_answer_is_emailed_once_after_a_few_minutes(post, grace, at):
 
     (taken,) = post.taken
     assert taken.recipients == ["ann@shop.example"]
-    mail, part = read(post), thread.parts.get()
+    mail, part = received_email(post), thread.parts.get()
     assert mail["From"] == "Grace from Acme <grace@acme.example>"
     assert mail["Subject"] == "Your conversation with Outbound"
     assert mail["Message-ID"] == answer_emails.answer_message_id(part)
@@ -86,7 +86,7 @@ def test_answer_is_emailed_once_after_a_few_minutes(post, grace, at):
 def test_delay_is_a_workspace_setting(post, grace, at):
     Workspace.current()
     Workspace.objects.update(answer_by_email_after=30)
-    answered(at, grace)
+    add_answer(at, grace)
 
     assert forward(at + timedelta(minutes=30)) == 0
     assert forward(at + timedelta(minutes=31)) == 1
@@ -106,7 +106,7 @@ def wrote_again(thread: Conversation, at) -> None:
 
 @pytest.mark.parametrize("happened", [came_back, read_it, wrote_again])
 def test_customer_who_has_seen_the_answer_gets_no_email(post, grace, at, happened):
-    thread = answered(at, grace)
+    thread = add_answer(at, grace)
 
     happened(thread, at + timedelta(minutes=3))
 
@@ -117,7 +117,7 @@ def test_customer_who_has_seen_the_answer_gets_no_email(post, grace, at, happene
 
 
 def test_visit_before_the_answer_does_not_count(post, grace, at):
-    thread = answered(at, grace)
+    thread = add_answer(at, grace)
     Customer.objects.filter(pk=thread.customer_id).update(last_seen_at=at + timedelta(seconds=59))
 
     assert forward(at + AFTER) == 1
@@ -134,7 +134,7 @@ def test_visit_before_the_answer_does_not_count(post, grace, at):
     ],
 )
 def test_unreachable_customer_gets_no_email(post, grace, at, facts, says):
-    answered(at, grace, **facts)
+    add_answer(at, grace, **facts)
 
     assert forward(at + AFTER) == 0
     assert post.taken == []
@@ -142,14 +142,14 @@ def test_unreachable_customer_gets_no_email(post, grace, at, facts, says):
 
 
 def test_unsubscribed_customer_gets_a_personal_answer(post, grace, at):
-    answered(at, grace, unsubscribed_from_emails=True)
+    add_answer(at, grace, unsubscribed_from_emails=True)
 
     assert forward(at + AFTER) == 1
-    assert read(post)["List-Unsubscribe"] is None
+    assert received_email(post)["List-Unsubscribe"] is None
 
 
 def test_notes_and_state_changes_are_not_emailed(post, grace, at):
-    thread = asked(at)
+    thread = open_question(at)
     threads.add_note(thread, teammate=grace, body="Careful", at=at)
     threads.close(thread, teammate=grace, at=at)
 
@@ -161,7 +161,7 @@ def test_concurrent_workers_send_each_answer_once(post, grace, at, transactional
     own = threading.local()
     monkeypatch.setattr(batch, "channel_of", lambda _name: vars(own).setdefault("channel", Email()))
     for number in range(6):
-        answered(at, grace, email=f"ann{number}@shop.example")
+        add_answer(at, grace, email=f"ann{number}@shop.example")
     begin = threading.Barrier(3)
     mailed: list[int] = []
 
@@ -182,7 +182,7 @@ def test_concurrent_workers_send_each_answer_once(post, grace, at, transactional
 
 
 def test_answer_claimed_by_another_worker_is_skipped(post, grace, at):
-    answered(at, grace)
+    add_answer(at, grace)
 
     assert answer_emails.claim_answer_email(at=at + AFTER) is not None
     assert answer_emails.claim_answer_email(at=at + AFTER) is None
@@ -190,7 +190,7 @@ def test_answer_claimed_by_another_worker_is_skipped(post, grace, at):
 
 
 def test_expired_lease_makes_the_email_uncertain(post, grace, at):
-    answered(at, grace)
+    add_answer(at, grace)
     answer_emails.claim_answer_email(at=at + AFTER)
 
     forward(at + timedelta(hours=1))
@@ -201,7 +201,7 @@ def test_expired_lease_makes_the_email_uncertain(post, grace, at):
 
 def test_temporary_refusal_is_retried_and_finally_fails(server, grace, at):  # noqa: F811
     server(RCPT="451 try later")
-    answered(at, grace)
+    add_answer(at, grace)
     now = at + AFTER
 
     for wait in (timedelta(0), *outcome.BACK_OFF):
@@ -216,7 +216,7 @@ def test_temporary_refusal_is_retried_and_finally_fails(server, grace, at):  # n
 
 def test_refused_answer_email_fails_with_the_servers_reason(server, grace, at):  # noqa: F811
     server(RCPT="550 no such mailbox")
-    answered(at, grace)
+    add_answer(at, grace)
 
     forward(at + AFTER)
 
@@ -225,7 +225,7 @@ def test_refused_answer_email_fails_with_the_servers_reason(server, grace, at): 
 
 def test_lost_connection_makes_the_email_uncertain_without_a_retry(server, grace, at):  # noqa: F811
     lost = server(TEXT=Act.DROP)
-    answered(at, grace)
+    add_answer(at, grace)
 
     forward(at + AFTER)
     forward(at + timedelta(days=1))
@@ -237,7 +237,7 @@ def test_lost_connection_makes_the_email_uncertain_without_a_retry(server, grace
 def test_mail_server_outage_uses_up_no_attempt(settings, server, grace, at):  # noqa: F811
     server()
     settings.EMAIL_PORT = 1
-    answered(at, grace)
+    add_answer(at, grace)
 
     for hours in range(12):
         forward(at + timedelta(hours=1 + hours))
@@ -251,7 +251,7 @@ def test_mail_server_outage_uses_up_no_attempt(settings, server, grace, at):  # 
 def test_throttle_applies_to_answer_emails(post, grace, at):
     Pace.objects.create(channel="email", warm_up=[1, 5], warm_up_from=at.date())
     for number in range(3):
-        answered(at, grace, email=f"ann{number}@shop.example")
+        add_answer(at, grace, email=f"ann{number}@shop.example")
 
     assert forward(at + AFTER) == 1
     assert forward(at + timedelta(hours=1)) == 0
@@ -264,7 +264,7 @@ def test_mail_server_outage_releases_the_throttle_slot(settings, server, grace, 
     server()
     settings.EMAIL_PORT = 1
     for number in range(3):
-        answered(at, grace, email=f"ann{number}@shop.example")
+        add_answer(at, grace, email=f"ann{number}@shop.example")
     tried = []
     hand_over = answer_emails.send_answer_email
     monkeypatch.setattr(
@@ -287,7 +287,7 @@ def test_reason_that_cannot_be_stored_does_not_prevent_settling(grace, at, monke
             raise wrong
 
     monkeypatch.setattr(batch, "channel_of", lambda _name: Wrong())
-    answered(at, grace)
+    add_answer(at, grace)
 
     forward(at + AFTER)
 
@@ -296,12 +296,12 @@ def test_reason_that_cannot_be_stored_does_not_prevent_settling(grace, at, monke
 
 def test_answers_of_one_conversation_form_one_email_thread(post, grace, at, settings):
     settings.INBOUND_DOMAIN = "reply.acme.example"
-    thread = answered(at, grace)
+    thread = add_answer(at, grace)
     threads.reply_by_teammate(thread, teammate=grace, body="And one more", at=at + timedelta(minutes=2))
 
     assert forward(at + timedelta(minutes=8)) == 2
 
-    first, second = read(post, 0), read(post, 1)
+    first, second = received_email(post, 0), received_email(post, 1)
     assert first["Reply-To"] == second["Reply-To"] == reply_address(thread)
     assert first["References"] == second["References"] == answer_emails.thread_message_id(thread)
     assert first["Message-ID"] != second["Message-ID"]
@@ -319,21 +319,24 @@ def test_answer_to_a_message_uses_its_sender_and_subject(post, grace, at):
 
     assert forward(at + AFTER) == 1
 
-    mail = read(post, 1)
+    mail = received_email(post, 1)
     assert (mail["Subject"], mail["From"]) == ("Re: Welcome", "Grace Hopper <ada@acme.example>")
     assert mail["In-Reply-To"] == rendering.message_id(record.pk)
 
 
 def test_images_are_in_the_email_as_images_and_links(post, grace, at):
-    thread = asked(at)
+    thread = open_question(at)
     image = {"name": "shot.png", "url": "https://acme.example/messenger/images/a.png", "content_type": "image/png"}
     later = at + timedelta(minutes=1)
     threads.reply_by_teammate(thread, teammate=grace, body="", attachments=[image], at=later)
 
     forward(at + AFTER)
 
-    assert '<img src="https://acme.example/messenger/images/a.png"' in read(post).get_body(("html",)).get_content()
-    assert "shot.png: https://acme.example" in read(post).get_body(("plain",)).get_content()
+    assert (
+        '<img src="https://acme.example/messenger/images/a.png"'
+        in received_email(post).get_body(("html",)).get_content()
+    )
+    assert "shot.png: https://acme.example" in received_email(post).get_body(("plain",)).get_content()
 
 
 def test_sweep_sends_answer_emails(monkeypatch, grace, at):

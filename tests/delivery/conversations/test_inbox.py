@@ -46,7 +46,7 @@ def twins(number: int = 2, *, email: str = "us@x.example") -> list:
     return [CustomerFactory(email=email, name=f"Twin {n}") for n in range(number)]
 
 
-def live(at, **facts) -> Message:
+def create_live_message(at, **facts) -> Message:
     message = MessageFactory(live=True, at=at, **facts)
     ongoing.match(message, at=at)
     return message
@@ -59,7 +59,7 @@ def hand_over(at) -> int:
 def test_one_copy_per_address_applies_as_soon_as_it_is_set(at, channel):
     """The sending worker may have loaded the message before the setting changed."""
     twins()
-    message = live(at, same_inbox_once=False)
+    message = create_live_message(at, same_inbox_once=False)
     (read_before,) = batch.messages_due(at=at)
     message.same_inbox_once = True
     message.save()
@@ -74,7 +74,7 @@ def test_one_copy_per_address_applies_as_soon_as_it_is_set(at, channel):
 @pytest.mark.parametrize("send_type", ["ongoing", "one_off"])
 def test_duplicate_address_is_skipped_with_the_name_of_the_recipient(at, channel, send_type):
     twins()
-    message = live(at, send_type=send_type)
+    message = create_live_message(at, send_type=send_type)
 
     hand_over(at)
 
@@ -86,7 +86,7 @@ def test_duplicate_address_is_skipped_with_the_name_of_the_recipient(at, channel
 
 def test_next_round_keeps_the_duplicate_skipped(at, channel):
     twins()
-    message = live(at)
+    message = create_live_message(at)
     hand_over(at)
 
     assert ongoing.match(message, at=at + timedelta(hours=1)) == 0
@@ -95,7 +95,7 @@ def test_next_round_keeps_the_duplicate_skipped(at, channel):
 
 def test_later_customer_at_the_same_address_is_skipped(at, channel):
     twins(1)
-    message = live(at)
+    message = create_live_message(at)
     hand_over(at)
     CustomerFactory(email="us@x.example", name="Late")
     ongoing.match(message, at=at)
@@ -107,7 +107,7 @@ def test_later_customer_at_the_same_address_is_skipped(at, channel):
 
 def test_each_customer_gets_a_copy_when_switched_off(at, channel):
     twins()
-    message = live(at, same_inbox_once=False)
+    message = create_live_message(at, same_inbox_once=False)
 
     hand_over(at)
 
@@ -119,7 +119,7 @@ def test_address_gets_one_copy_per_company(at, channel):
     for twin in twins():
         for company in companies:
             MembershipFactory(customer=twin, company=company)
-    message = live(at, body=COMPANY)
+    message = create_live_message(at, body=COMPANY)
 
     hand_over(at)
 
@@ -129,7 +129,7 @@ def test_address_gets_one_copy_per_company(at, channel):
 
 def test_second_customer_is_sent_when_the_first_is_refused(at, channel):
     twins()
-    message = live(at)
+    message = create_live_message(at)
     channel.refusal = Rejected("no")
 
     hand_over(at)
@@ -139,7 +139,7 @@ def test_second_customer_is_sent_when_the_first_is_refused(at, channel):
 
 def test_first_claim_wins(at, channel):
     twins()
-    message = live(at)
+    message = create_live_message(at)
     channel.refusal = Unavailable("later")
     batch.send_batch(message, clock=lambda: at)
     channel.refusal = None
@@ -152,7 +152,7 @@ def test_first_claim_wins(at, channel):
 
 def test_duplicate_of_an_uncertain_record_is_skipped(at, channel):
     twins()
-    message = live(at)
+    message = create_live_message(at)
     channel.refusal = TimeoutError("no answer")
 
     hand_over(at)
@@ -162,7 +162,7 @@ def test_duplicate_of_an_uncertain_record_is_skipped(at, channel):
 
 def test_another_worker_may_claim_after_the_check(at, channel, monkeypatch):
     twins()
-    message = live(at)
+    message = create_live_message(at)
     batch.send_batch(message, clock=lambda: at)
     twins_of = claim.twins_of
     answers = [{}, {}]
@@ -175,7 +175,7 @@ def test_another_worker_may_claim_after_the_check(at, channel, monkeypatch):
 
 def test_direct_message_ignores_shared_addresses(at, channel):
     _, second = twins()
-    live(at)
+    create_live_message(at)
     hand_over(at)
     alone = MessageFactory(to_customer=second, live=True, at=at)
     direct.write_to(second, alone, at=at)
@@ -223,7 +223,7 @@ def test_constraint_forbids_two_copies_to_one_address(at):
 def test_four_workers_send_one_copy_per_shared_address(at, channel):
     for number in range(20):
         twins(3, email=f"{number}@x.example")
-    message = live(at)
+    message = create_live_message(at)
 
     def work(_: int) -> int:
         try:

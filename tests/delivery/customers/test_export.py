@@ -59,7 +59,7 @@ SAYS_NOTHING = {
 }
 
 
-def hanging_on(*roots: type[Model]) -> set[type[Model]]:
+def models_related_to(*roots: type[Model]) -> set[type[Model]]:
     """Return every table with a direct or indirect foreign key to one of these."""
     found = set(roots)
     while True:
@@ -75,10 +75,10 @@ def hanging_on(*roots: type[Model]) -> set[type[Model]]:
 
 
 def test_every_table_related_to_a_customer_is_in_the_export():
-    assert hanging_on(Customer) == set(export.SECTIONS)
+    assert models_related_to(Customer) == set(export.SECTIONS)
 
 
-def worded(model: type[Model]) -> list[tuple[str, object]]:
+def text_samples(model: type[Model]) -> list[tuple[str, object]]:
     """Return the columns of a table that can contain text, with a sample for each."""
     found = []
     for field in model._meta.concrete_fields:
@@ -122,7 +122,7 @@ def ann(at, settings, tmp_path) -> Customer:
         for model, (_, way) in export.SECTIONS.items():
             rows = model.objects.filter(**{way: ann.pk})
             assert rows.count() == 1, model
-            if says := dict(worded(model)):
+            if says := dict(text_samples(model)):
                 rows.update(**says)
         cursor.execute("SET LOCAL outbound.erasing = 'off'")
     boss = User.objects.create_superuser("boss", email="boss@acme.example")
@@ -146,7 +146,7 @@ def test_export_contains_all_personal_data(ann, at):
 
     for model, (name, _) in export.SECTIONS.items():
         (row,) = found[name]
-        for column, said in worded(model):
+        for column, said in text_samples(model):
             assert row[column] == said, (model, column)
     assert found["sent_in_bulk_and_refused"][0]["data"] == {"user_id": MARK}
     assert found["log"][0]["change_message"] == MARK

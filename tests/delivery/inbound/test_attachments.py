@@ -76,7 +76,7 @@ def attached() -> list[dict]:
     return ConversationPart.objects.get(part_type=PartType.COMMENT).attachments
 
 
-def noted() -> list[str]:
+def note_texts() -> list[str]:
     return list(ConversationPart.objects.filter(part_type=PartType.NOTE).values_list("body", flat=True))
 
 
@@ -110,7 +110,7 @@ def test_file_is_stored_under_its_own_name_and_served_as_a_download(record, rece
     assert answer["Content-Disposition"].startswith("attachment; filename*=utf-8''Vertrag%20%E2%80%93%20Entw%C3%BCrfe")
     assert answer["X-Content-Type-Options"] == "nosniff"
     assert "sandbox" in answer["Content-Security-Policy"]
-    assert noted() == []
+    assert note_texts() == []
 
 
 def test_file_from_a_real_mail_program_is_stored(record, receive, client, settings):
@@ -211,7 +211,7 @@ def test_empty_or_large_files_are_named_with_the_reason_and_the_rest_is_stored(r
 
     assert [file["name"] for file in attached()] == ["fits.bin"]
     assert on_disk(tmp_path) == [bytes(2**20)]
-    (note,) = noted()
+    (note,) = note_texts()
     assert "nothing.txt (text/plain): The file is empty." in note
     assert "film.mp4 (video/mp4): The file is larger than 1 MB." in note
 
@@ -222,8 +222,8 @@ def test_of_many_files_the_first_are_stored_and_the_others_named(record, receive
     receive(reply(record, *((f"{number}.pdf", PDF, "application/pdf") for number in range(4))))
 
     assert [file["name"] for file in attached()] == ["0.pdf", "1.pdf"]
-    assert "2.pdf (application/pdf): At most 2 files per email are saved." in noted()[0]
-    assert "3.pdf" in noted()[0]
+    assert "2.pdf (application/pdf): At most 2 files per email are saved." in note_texts()[0]
+    assert "3.pdf" in note_texts()[0]
 
 
 # Displayed

@@ -214,7 +214,7 @@ def test_parameters_keep_their_values():
 # Through providers
 
 
-def came(monkeypatch, provider_posts) -> InboundEmail:
+def received_email(monkeypatch, provider_posts) -> InboundEmail:
     """Return the email that the webhook passes to the router."""
     taken: list[InboundEmail] = []
     monkeypatch.setattr(esp_webhooks.router, "receive", lambda letter, *, at: taken.append(letter))
@@ -231,7 +231,7 @@ def test_raw_email_from_a_provider_is_parsed_like_one_from_a_pipe(looked_up, mon
     posted = {"FromFull": {}, "RawEmail": attacks(charset)[place].decode("latin-1"), "MessageID": "a2"}
 
     def read():
-        letter = came(
+        letter = received_email(
             monkeypatch,
             lambda: Client(headers={"Authorization": SECRET}).post(
                 "/webhooks/anymail/postmark/inbound/", json.dumps(posted), content_type="application/json"
@@ -256,7 +256,7 @@ def test_headers_of_an_email_parsed_by_the_provider_are_not_decoded_again(looked
     }
 
     def read():
-        letter = came(
+        letter = received_email(
             monkeypatch,
             lambda: Client(headers={"Authorization": SECRET}).post(
                 "/webhooks/anymail/postmark/inbound/", json.dumps(posted), content_type="application/json"
@@ -281,7 +281,7 @@ def test_headers_of_an_email_parsed_by_the_provider_are_not_decoded_again(looked
 def test_charsets_given_by_sendgrid_are_limited_to_the_table(monkeypatch, said, words):
     fields = {"headers": "From: ann@x.example\nMessage-ID: <1@x>", "text": "Grüße", "charsets": json.dumps(said)}
 
-    letter = came(
+    letter = received_email(
         monkeypatch,
         lambda: Client(headers={"Authorization": SECRET}).post("/webhooks/anymail/sendgrid/inbound/", fields),
     )
@@ -292,7 +292,7 @@ def test_charsets_given_by_sendgrid_are_limited_to_the_table(monkeypatch, said, 
 # In requests
 
 
-def answered(address: str, body: bytes, *, content_type: str) -> tuple[int, str]:
+def response_of_web_process(address: str, body: bytes, *, content_type: str) -> tuple[int, str]:
     """Return the answer of a web process; Django's test client would decode the request before our code runs."""
     environ = RequestFactory().generic("POST", address, body).environ
     told: list[str] = []
@@ -321,7 +321,7 @@ ADDRESSES = [
 def test_no_url_fails_or_hangs_because_of_a_charset(looked_up, address, content_type, charset):
     given = f"{content_type}; charset={charset}"
 
-    status, _ = within_seconds(lambda: answered(address, form(b"x" * LONG), content_type=given))
+    status, _ = within_seconds(lambda: response_of_web_process(address, form(b"x" * LONG), content_type=given))
 
     assert status < 500
     assert looked_up == []
@@ -345,6 +345,8 @@ BROKEN = ["a*=nonsense''%20", "a*0*=x; a*=y", "charset*=punycode''x", f"a*{'9' *
 @pytest.mark.django_db
 @pytest.mark.parametrize("broken", BROKEN)
 def test_malformed_request_parameters_cause_no_server_error(broken):
-    status, _ = within_seconds(lambda: answered("/api/users", b"{}", content_type=f"application/json; {broken}"))
+    status, _ = within_seconds(
+        lambda: response_of_web_process("/api/users", b"{}", content_type=f"application/json; {broken}")
+    )
 
     assert status == 401

@@ -43,7 +43,7 @@ def record(at) -> DeliveryRecord:
     return record
 
 
-def put(record: DeliveryRecord, status: Status, *, at) -> None:
+def set_status(record: DeliveryRecord, status: Status, *, at) -> None:
     rows = DeliveryRecord.objects.filter(pk=record.pk)
     {
         Status.SENDING: lambda: None,
@@ -54,7 +54,7 @@ def put(record: DeliveryRecord, status: Status, *, at) -> None:
     }[status]()
 
 
-def news(what: FeedbackType, *, at, **facts) -> Feedback:
+def make_feedback(what: FeedbackType, *, at, **facts) -> Feedback:
     return Feedback(type=what, at=at, **{"address": "ann@x.example", **facts})
 
 
@@ -124,10 +124,10 @@ EDGES = [
 @pytest.mark.parametrize("times", [1, 3], ids=["once", "thrice"])
 @pytest.mark.parametrize(("before", "what", "after", "happened", "flags"), EDGES)
 def test_every_transition_once_and_repeated(record, at, before, what, after, happened, flags, times):
-    put(record, before, at=at)
+    set_status(record, before, at=at)
 
     for _ in range(times):
-        assert feedback.record_feedback(Referent(ReferentKind.RECORD, record.pk), news(what, at=at))
+        assert feedback.record_feedback(Referent(ReferentKind.RECORD, record.pk), make_feedback(what, at=at))
 
     assert state(record) == {"status": after, "happened": happened, "flags": flags}
 
@@ -160,12 +160,12 @@ ORDERS = [
 )
 @pytest.mark.parametrize("before", [Status.SENT, Status.UNCERTAIN])
 def test_order_of_feedback_does_not_matter(record, at, before, order, after, happened, flags):
-    put(record, before, at=at)
+    set_status(record, before, at=at)
 
     # Each event keeps its own time in any order, and the first one is repeated at the end.
     when = {what: at + timedelta(minutes=minute) for minute, what in enumerate(sorted(order))}
     for what in (*order, order[0]):
-        feedback.record_feedback(Referent(ReferentKind.RECORD, record.pk), news(what, at=when[what]))
+        feedback.record_feedback(Referent(ReferentKind.RECORD, record.pk), make_feedback(what, at=when[what]))
 
     assert state(record) == {"status": after, "happened": happened, "flags": flags}
 
@@ -173,19 +173,21 @@ def test_order_of_feedback_does_not_matter(record, at, before, order, after, hap
 def test_record_that_was_never_claimed_is_not_cancelled(record, at):
     DeliveryRecord.objects.update(status=Status.WAITING, claim=None, leased_until=None, taken_at=None, due_at=at)
 
-    feedback.record_feedback(Referent(ReferentKind.RECORD, record.pk), news(FeedbackType.ACCEPTED, at=at))
+    feedback.record_feedback(Referent(ReferentKind.RECORD, record.pk), make_feedback(FeedbackType.ACCEPTED, at=at))
 
     assert state(record)["status"] is Status.WAITING
 
 
 def test_of_two_records_at_one_address_the_sent_one_stays(record, at):
-    put(record, Status.WAITING, at=at)
+    set_status(record, Status.WAITING, at=at)
     twin = CustomerFactory(email="ann@x.example")
     DeliveryRecord.objects.create(
         message=record.message, customer=twin, status=Status.SENT, sent_at=at, matched_at=at, inbox="ann@x.example"
     )
 
-    assert feedback.record_feedback(Referent(ReferentKind.RECORD, record.pk), news(FeedbackType.ACCEPTED, at=at))
+    assert feedback.record_feedback(
+        Referent(ReferentKind.RECORD, record.pk), make_feedback(FeedbackType.ACCEPTED, at=at)
+    )
 
     assert state(record)["status"] is Status.WAITING
 
@@ -194,8 +196,8 @@ def test_of_two_records_at_one_address_the_sent_one_stays(record, at):
 
 
 def test_repeated_bounce_does_not_set_a_cleared_flag_again(record, at):
-    put(record, Status.SENT, at=at)
-    bounced = news(FeedbackType.NO_MAILBOX, at=at)
+    set_status(record, Status.SENT, at=at)
+    bounced = make_feedback(FeedbackType.NO_MAILBOX, at=at)
     feedback.record_feedback(Referent(ReferentKind.RECORD, record.pk), bounced)
     Customer.objects.update(has_hard_bounced=False)
 
@@ -205,23 +207,23 @@ def test_repeated_bounce_does_not_set_a_cleared_flag_again(record, at):
 
 
 def test_repeated_complaint_does_not_unsubscribe_again(record, at):
-    put(record, Status.SENT, at=at)
+    set_status(record, Status.SENT, at=at)
     for what in (FeedbackType.UNSUBSCRIBED, FeedbackType.COMPLAINED):
-        feedback.record_feedback(Referent(ReferentKind.RECORD, record.pk), news(what, at=at))
+        feedback.record_feedback(Referent(ReferentKind.RECORD, record.pk), make_feedback(what, at=at))
     links.subscribe_again(record, at=at)
 
     for what in (FeedbackType.UNSUBSCRIBED, FeedbackType.COMPLAINED):
-        feedback.record_feedback(Referent(ReferentKind.RECORD, record.pk), news(what, at=at))
+        feedback.record_feedback(Referent(ReferentKind.RECORD, record.pk), make_feedback(what, at=at))
 
     assert state(record)["flags"] == {"marked_email_as_spam"}
 
 
 def test_hard_bounce_may_follow_a_soft_one(record, at):
-    put(record, Status.SENT, at=at)
-    feedback.record_feedback(Referent(ReferentKind.RECORD, record.pk), news(FeedbackType.BOUNCED, at=at))
+    set_status(record, Status.SENT, at=at)
+    feedback.record_feedback(Referent(ReferentKind.RECORD, record.pk), make_feedback(FeedbackType.BOUNCED, at=at))
 
     feedback.record_feedback(
-        Referent(ReferentKind.RECORD, record.pk), news(FeedbackType.NO_MAILBOX, at=at + timedelta(days=1))
+        Referent(ReferentKind.RECORD, record.pk), make_feedback(FeedbackType.NO_MAILBOX, at=at + timedelta(days=1))
     )
 
     assert state(record)["flags"] == HARD
@@ -229,22 +231,22 @@ def test_hard_bounce_may_follow_a_soft_one(record, at):
 
 
 def test_bounce_of_a_former_address_sets_no_flag(record, at):
-    put(record, Status.SENT, at=at)
+    set_status(record, Status.SENT, at=at)
     Customer.objects.update(email="ann@new.example")
 
-    feedback.record_feedback(Referent(ReferentKind.RECORD, record.pk), news(FeedbackType.NO_MAILBOX, at=at))
+    feedback.record_feedback(Referent(ReferentKind.RECORD, record.pk), make_feedback(FeedbackType.NO_MAILBOX, at=at))
 
     assert state(record) == {"status": Status.SENT, "happened": BOUNCED, "flags": NOTHING}
 
 
 def test_provider_id_is_recorded_with_the_first_event(record, at):
-    put(record, Status.UNCERTAIN, at=at)
+    set_status(record, Status.UNCERTAIN, at=at)
 
     feedback.record_feedback(
-        Referent(ReferentKind.RECORD, record.pk), news(FeedbackType.ACCEPTED, at=at, provider_id="pm-1")
+        Referent(ReferentKind.RECORD, record.pk), make_feedback(FeedbackType.ACCEPTED, at=at, provider_id="pm-1")
     )
     feedback.record_feedback(
-        Referent(ReferentKind.RECORD, record.pk), news(FeedbackType.ACCEPTED, at=at, provider_id="other")
+        Referent(ReferentKind.RECORD, record.pk), make_feedback(FeedbackType.ACCEPTED, at=at, provider_id="other")
     )
 
     record.refresh_from_db()
@@ -264,10 +266,10 @@ def test_lookup_by_provider_id_uses_an_index():
 
 
 def test_refusal_keeps_the_providers_reason(record, at):
-    put(record, Status.UNCERTAIN, at=at)
+    set_status(record, Status.UNCERTAIN, at=at)
 
     feedback.record_feedback(
-        Referent(ReferentKind.RECORD, record.pk), news(FeedbackType.REFUSED, at=at, detail="on our list")
+        Referent(ReferentKind.RECORD, record.pk), make_feedback(FeedbackType.REFUSED, at=at, detail="on our list")
     )
 
     record.refresh_from_db()
@@ -275,9 +277,15 @@ def test_refusal_keeps_the_providers_reason(record, at):
 
 
 def test_feedback_on_a_missing_record_is_ignored(at):
-    assert not feedback.record_feedback(Referent(ReferentKind.RECORD, 4_000_000), news(FeedbackType.ACCEPTED, at=at))
-    assert not feedback.record_feedback(Referent(ReferentKind.ANSWER, 4_000_000), news(FeedbackType.ACCEPTED, at=at))
-    assert not feedback.record_feedback(Referent(ReferentKind.CONVERSATION, 1), news(FeedbackType.ACCEPTED, at=at))
+    assert not feedback.record_feedback(
+        Referent(ReferentKind.RECORD, 4_000_000), make_feedback(FeedbackType.ACCEPTED, at=at)
+    )
+    assert not feedback.record_feedback(
+        Referent(ReferentKind.ANSWER, 4_000_000), make_feedback(FeedbackType.ACCEPTED, at=at)
+    )
+    assert not feedback.record_feedback(
+        Referent(ReferentKind.CONVERSATION, 1), make_feedback(FeedbackType.ACCEPTED, at=at)
+    )
 
 
 def test_message_id_is_valid_after_a_key_rotation(record, settings):
@@ -317,7 +325,9 @@ def test_feedback_on_an_answer_email(at, django_user_model, before, what, after,
     AnswerMail.objects.update(status=before)
 
     for _ in range(2):
-        assert feedback.record_feedback(Referent(ReferentKind.ANSWER, part.pk), news(what, at=at, detail="550 no"))
+        assert feedback.record_feedback(
+            Referent(ReferentKind.ANSWER, part.pk), make_feedback(what, at=at, detail="550 no")
+        )
 
     customer.refresh_from_db()
     held = {"has_hard_bounced", "marked_email_as_spam"}
@@ -344,7 +354,7 @@ BY_MAIL = [
 @pytest.mark.parametrize("before", [Status.SENT, Status.UNCERTAIN])
 @pytest.mark.parametrize(("name", "marks", "happened", "flags"), BY_MAIL)
 def test_reports_of_mail_servers_are_parsed(record, at, before, name, marks, happened, flags):
-    put(record, before, at=at)
+    set_status(record, before, at=at)
     mail = reply_sample(record, name, **marks)
 
     for _ in range(2):
@@ -369,7 +379,7 @@ def test_bounce_report_contains_time_address_and_reason(record, at):
 
 
 def test_bounce_is_identified_by_its_bounce_address_alone(record, at):
-    put(record, Status.SENT, at=at)
+    set_status(record, Status.SENT, at=at)
     mail = reply_sample(record, "bounce_postfix", **POSTFIX, message_id="<rewritten@relay.example>")
 
     assert router.receive(parse_email(mail), at=at) is Outcome.NOTICE
@@ -378,7 +388,7 @@ def test_bounce_is_identified_by_its_bounce_address_alone(record, at):
 
 
 def test_not_spam_report_is_not_a_complaint(record, at):
-    put(record, Status.SENT, at=at)
+    set_status(record, Status.SENT, at=at)
 
     router.receive(to_bounce_address(record, reply_sample(record, "complaint_arf", feedback="not-spam")), at=at)
 
@@ -395,7 +405,7 @@ def test_not_spam_report_is_not_a_complaint(record, at):
     ],
 )
 def test_report_about_a_foreign_email_changes_nothing(record, at, name, marks):
-    put(record, Status.SENT, at=at)
+    set_status(record, Status.SENT, at=at)
     mail = sample_email(name, reply_to="ada@acme.example", **marks)
 
     assert router.receive(parse_email(mail), at=at) is Outcome.FOREIGN
@@ -412,7 +422,7 @@ def test_truncated_report_is_not_a_reply(record, at):
 
 
 def test_bounce_of_an_erased_customer_changes_nothing(record, at):
-    put(record, Status.SENT, at=at)
+    set_status(record, Status.SENT, at=at)
     erase.erase(record.customer, at=at)
 
     router.receive(parse_email(reply_sample(record, "bounce_postfix", **POSTFIX)), at=at)
@@ -422,7 +432,7 @@ def test_bounce_of_an_erased_customer_changes_nothing(record, at):
 
 
 def test_vacation_note_to_the_return_path_is_not_a_bounce(record, at):
-    put(record, Status.SENT, at=at)
+    set_status(record, Status.SENT, at=at)
     mail = with_headers(
         reply_sample(record, "vacation_gmail"), To=reply_addresses.return_path(ReferentKind.RECORD, record.pk)
     )

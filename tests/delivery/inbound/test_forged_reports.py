@@ -67,7 +67,7 @@ def upgraded():
     return upgraded
 
 
-def everything() -> list[dict]:
+def stored_facts() -> list[dict]:
     """Return everything that a report could change, and every reply that it could be taken for."""
     rows = (Customer, DeliveryRecord, AnswerMail, ConversationPart)
     return [row for model in rows for row in model.objects.order_by("pk").values()]
@@ -94,30 +94,30 @@ def rewritten(address: str) -> str:
 @pytest.mark.parametrize("envelope", ["known", "unknown"])
 @pytest.mark.parametrize("kind", REPORTS)
 def test_report_at_a_reply_address_changes_nothing_and_is_not_a_reply(record, at, caplog, kind, envelope):
-    before = everything()
+    before = stored_facts()
     address = reply_addresses.reply_address(record)
     mail = with_headers(report(record, kind), To=address, Delivered_To=address, X_Original_To=None)
 
     outcome = router.receive(parse_email(mail, recipient=address if envelope == "known" else ""), at=at + DAY)
 
-    assert (outcome, everything()) == (Outcome.UNPROVEN, before)
+    assert (outcome, stored_facts()) == (Outcome.UNPROVEN, before)
     assert "so it is ignored" in caplog.text
     assert "ann@x.example" not in caplog.text
 
 
 @pytest.mark.parametrize("kind", REPORTS)
 def test_report_with_our_message_id_at_a_foreign_address_changes_nothing(record, at, kind):
-    before = everything()
+    before = stored_facts()
 
     assert router.receive(parse_email(report(record, kind)), at=at + DAY) is Outcome.UNPROVEN
 
-    assert everything() == before
+    assert stored_facts() == before
 
 
 @pytest.mark.parametrize("quoted", ["Reply-To", "Return-Path"])
 @pytest.mark.parametrize("kind", REPORTS)
 def test_our_address_in_the_returned_email_proves_nothing(record, at, kind, quoted):
-    before = everything()
+    before = stored_facts()
     address = {
         "Reply-To": reply_addresses.reply_address(record),
         "Return-Path": reply_addresses.return_path(ReferentKind.RECORD, record.pk),
@@ -125,7 +125,7 @@ def test_our_address_in_the_returned_email_proves_nothing(record, at, kind, quot
 
     router.receive(parse_email(report(record, kind, message_id=f"<1@x.example>\n{quoted}: <{address}>")), at=at + DAY)
 
-    assert everything() == before
+    assert stored_facts() == before
 
 
 @pytest.mark.parametrize("kind", REPORTS)
@@ -134,23 +134,23 @@ def test_report_about_an_answer_at_the_reply_address_of_its_conversation_changes
     teammate = django_user_model.objects.create_user("ada")
     threads.reply_by_teammate(conversation, teammate=teammate, body="Here", at=at)
     AnswerMail.objects.update(status=Status.SENT, sent_at=at, taken_at=at)
-    before = everything()
+    before = stored_facts()
     name, marks = REPORTS[kind]
     address = reply_addresses.reply_address(conversation)
 
     mail = sample_email(name, reply_to=address, **{"return_path": address, **marks})
 
     assert router.receive(parse_email(mail, recipient=address), at=at) is Outcome.UNPROVEN
-    assert everything() == before
+    assert stored_facts() == before
 
 
 def test_report_to_a_reply_address_whose_headers_name_the_feedback_address_changes_nothing(record, at):
-    before = everything()
+    before = stored_facts()
     mail = with_headers(report(record, "complaint"), To=FEEDBACK)
 
     assert router.receive(parse_email(mail, recipient=reply_addresses.reply_address(record)), at=at) is Outcome.UNPROVEN
 
-    assert everything() == before
+    assert stored_facts() == before
 
 
 # Tokens
@@ -159,12 +159,12 @@ def test_report_to_a_reply_address_whose_headers_name_the_feedback_address_chang
 @pytest.mark.parametrize("kind", REPORTS)
 def test_reply_address_rewritten_into_a_bounce_address_changes_nothing(record, at, upgraded, kind):
     upgraded(at - DAY)
-    before = everything()
+    before = stored_facts()
     address = rewritten(reply_addresses.reply_address(record))
 
     assert router.receive(parse_email(report(record, kind), recipient=address), at=at + DAY) is not Outcome.NOTICE
 
-    assert everything() == before
+    assert stored_facts() == before
 
 
 @pytest.mark.parametrize("kind", ReferentKind)
@@ -323,7 +323,7 @@ def test_complaint_at_the_feedback_address_counts_by_our_message_id(record, at, 
 def test_complaint_at_the_feedback_address_without_our_message_id_changes_nothing(
     record, at, settings, kind, message_id
 ):
-    before, key = everything(), settings.SECRET_KEY
+    before, key = stored_facts(), settings.SECRET_KEY
     settings.SECRET_KEY = "theirs"
     theirs = rendering.message_id(record.pk)
     settings.SECRET_KEY = key
@@ -332,24 +332,24 @@ def test_complaint_at_the_feedback_address_without_our_message_id_changes_nothin
 
     assert router.receive(parse_email(mail, recipient=FEEDBACK), at=at) is Outcome.FOREIGN
 
-    assert everything() == before
+    assert stored_facts() == before
 
 
 @pytest.mark.parametrize("kind", [kind for kind in REPORTS if kind not in COMPLAINTS])
 def test_bounce_at_the_feedback_address_changes_nothing(record, at, kind):
-    before = everything()
+    before = stored_facts()
 
     assert router.receive(parse_email(report(record, kind), recipient=FEEDBACK), at=at) is Outcome.UNPROVEN
 
-    assert everything() == before
+    assert stored_facts() == before
 
 
 def test_without_a_feedback_address_a_complaint_counts_at_bounce_addresses_only(record, at, settings):
     settings.FEEDBACK_ADDRESS = ""
-    before = everything()
+    before = stored_facts()
 
     assert router.receive(parse_email(with_headers(report(record, "complaint"), To="")), at=at) is Outcome.UNPROVEN
-    assert everything() == before
+    assert stored_facts() == before
 
     assert router.receive(to_bounce_address(record, report(record, "complaint")), at=at) is Outcome.NOTICE
 

@@ -53,11 +53,11 @@ def thanks(record) -> bytes:
     return THANKS % reply_addresses.reply_address(record).encode()
 
 
-def said() -> list[str]:
+def reply_texts() -> list[str]:
     return [as_text(part.body) for part in ConversationPart.objects.filter(part_type=PartType.COMMENT)]
 
 
-def noted() -> list[str]:
+def note_texts() -> list[str]:
     return [as_text(part.body) for part in ConversationPart.objects.filter(part_type=PartType.NOTE)]
 
 
@@ -80,7 +80,7 @@ WRITTEN_WITH = {
 def test_reply_contains_no_quote(record, receive, at, program):
     assert receive(reply_sample(record, program)) is Outcome.REPLY
 
-    assert said() == [WRITTEN_WITH[program]]
+    assert reply_texts() == [WRITTEN_WITH[program]]
     record.refresh_from_db()
     assert record.replied_at == at + timedelta(hours=1)
     conversation = Conversation.objects.get()
@@ -94,7 +94,7 @@ def test_plain_text_alternative_gives_the_same_reply(record, receive, program):
 
     assert receive(without_html) is Outcome.REPLY
 
-    words = " ".join(said()[0].split())
+    words = " ".join(reply_texts()[0].split())
     for kept in WRITTEN_WITH[program].split("\n\n"):
         assert " ".join(kept.split()) in words
     assert "this is how you begin" not in words
@@ -121,7 +121,7 @@ def test_repeated_email_is_one_reply(record, receive, at):
 
     assert [receive(mail), receive(mail, after=timedelta(hours=2))] == [Outcome.REPLY, Outcome.DUPLICATE]
 
-    assert len(said()) == 1
+    assert len(reply_texts()) == 1
     record.refresh_from_db()
     assert record.replied_at == at + timedelta(hours=1)
 
@@ -141,7 +141,7 @@ def test_second_reply_keeps_the_time_of_the_first(record, receive, at):
     receive(with_headers(thanks(record), Message_ID="<2@x.example>"), after=timedelta(hours=5))
 
     record.refresh_from_db()
-    assert (record.replied_at, len(said()), Conversation.objects.count()) == (at + timedelta(hours=1), 2, 1)
+    assert (record.replied_at, len(reply_texts()), Conversation.objects.count()) == (at + timedelta(hours=1), 2, 1)
 
 
 def test_closed_conversation_opens_again(record, receive, at):
@@ -213,7 +213,7 @@ def test_forged_token_is_invalid_and_logged(record, receive, caplog):
 
     assert receive(with_headers(thanks(record), To=forged)) is Outcome.UNADDRESSED
 
-    assert said() == []
+    assert reply_texts() == []
     assert "was sent to a forged or damaged reply address" in caplog.text
     assert "ann@x.example" not in caplog.text
 
@@ -260,8 +260,8 @@ def test_without_an_inbound_domain_there_is_no_reply_address(record, settings):
 def test_reply_from_another_address_is_accepted_with_a_note(record, receive):
     assert receive(with_headers(thanks(record), From="Bob <bob@else.example>")) is Outcome.REPLY
 
-    assert said() == ["Thanks!"]
-    assert noted() == [
+    assert reply_texts() == ["Thanks!"]
+    assert note_texts() == [
         "This reply came from bob@else.example, not from ann@x.example. What you answer goes to ann@x.example."
     ]
     record.refresh_from_db()
@@ -275,7 +275,7 @@ def test_reply_from_the_address_the_message_went_to_needs_no_note(record, receiv
 
     receive(thanks(record))
 
-    assert noted() == []
+    assert note_texts() == []
 
 
 def test_reply_of_an_erased_customer_is_unaddressed(record, receive, at):
@@ -283,7 +283,7 @@ def test_reply_of_an_erased_customer_is_unaddressed(record, receive, at):
 
     assert receive(thanks(record)) is Outcome.UNADDRESSED
 
-    assert said() == []
+    assert reply_texts() == []
 
 
 def test_archived_customer_may_still_reply(record, receive, at):
@@ -351,14 +351,14 @@ def test_automatic_reply_is_not_a_reply(record, receive, which):
     assert receive(reply_sample(record, NOBODY[which]["name"])) is Outcome.AUTO_REPLY
 
     record.refresh_from_db()
-    assert (said(), record.replied_at) == ([], None)
+    assert (reply_texts(), record.replied_at) == ([], None)
 
 
 @pytest.mark.parametrize("which", HEADERS)
 def test_each_auto_reply_header_is_enough(record, receive, which):
     assert receive(with_headers(thanks(record), **HEADERS[which])) is Outcome.AUTO_REPLY
 
-    assert said() == []
+    assert reply_texts() == []
 
 
 def test_auto_reply_subject_in_raw_utf_8_is_recognised(record, receive):
@@ -403,7 +403,7 @@ def test_html_and_variables_in_plain_text_are_text(record, receive):
     body = ConversationPart.objects.get().body
     assert "<script" not in body
     assert "<b>" not in body
-    assert said() == ["<script>alert(1)</script> {{ first_name }} {% raw %} <b>bold</b>"]
+    assert reply_texts() == ["<script>alert(1)</script> {{ first_name }} {% raw %} <b>bold</b>"]
 
 
 def test_hidden_elements_and_scripts_are_removed(record, receive):
@@ -437,20 +437,20 @@ def test_hostile_file_name_is_text(record, receive):
 def test_email_without_text_is_a_reply(record, receive):
     receive(thanks(record).replace(b"Thanks!", b""))
 
-    assert said() == ["(This email has no text.)"]
+    assert reply_texts() == ["(This email has no text.)"]
 
 
 def test_reply_written_within_the_quote_is_kept(record, receive):
     receive(thanks(record).replace(b"Thanks!", b"> Is it blue?\r\n> Yes!"))
 
-    assert said() == ["> Is it blue?\n> Yes!"]
+    assert reply_texts() == ["> Is it blue?\n> Yes!"]
 
 
 def test_very_long_email_is_truncated_with_a_note(record, receive):
     receive(thanks(record).replace(b"Thanks!", b"word " * 30_000))
 
-    assert len(said()[0]) <= 100_000
-    assert noted() == ["This email was longer than 100,000 characters; the rest was cut off."]
+    assert len(reply_texts()[0]) <= 100_000
+    assert note_texts() == ["This email was longer than 100,000 characters; the rest was cut off."]
 
 
 @pytest.mark.parametrize(
@@ -502,7 +502,7 @@ def test_conditional_comments_are_removed(record, receive):
 
     receive(b"Content-Type: text/html\r\n" + thanks(record).replace(b"Thanks!", html))
 
-    assert said() == ["Hi 1. there"]
+    assert reply_texts() == ["Hi 1. there"]
 
 
 def test_text_beside_large_inline_images_is_kept(record, receive):
@@ -511,7 +511,7 @@ def test_text_beside_large_inline_images_is_kept(record, receive):
 
     receive(b"Content-Type: text/html\r\n" + thanks(record).replace(b"Thanks!", html))
 
-    assert said() == ["Above.\n\nBelow."]
+    assert reply_texts() == ["Above.\n\nBelow."]
 
 
 def test_very_large_html_is_truncated(record, receive):
@@ -519,4 +519,4 @@ def test_very_large_html_is_truncated(record, receive):
 
     receive(b"Content-Type: text/html\r\n" + thanks(record).replace(b"Thanks!", html))
 
-    assert said() == ["Above."]
+    assert reply_texts() == ["Above."]

@@ -41,7 +41,7 @@ class Subscriber(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_port}/hooks?from=outbound"
 
     @property
-    def told(self) -> list[dict]:
+    def notifications(self) -> list[dict]:
         return [json.loads(body) for _, body in self.heard]
 
 
@@ -81,7 +81,7 @@ def subscription(subscriber, at) -> Subscription:
     return Subscription.objects.create(url=subscriber.url, topics=topics, secret="s3cret", created_at=at, updated_at=at)
 
 
-def tell(at) -> int:
+def dispatch_at(at) -> int:
     return dispatcher.dispatch(clock=lambda: at, until=at + timedelta(seconds=1))
 
 
@@ -92,12 +92,12 @@ def test_every_topic_has_a_payload():
 def test_notification_is_sent_once_and_signed(subscriber, subscription, at):
     customer = intake.identify({"user_id": "u1", "email": "ann@x.example", "name": "Ann"}, at=at)
 
-    assert (tell(at), tell(at)) == (1, 0)
+    assert (dispatch_at(at), dispatch_at(at)) == (1, 0)
 
     [(headers, body)] = subscriber.heard
     assert headers["X-Hub-Signature"] == "sha1=" + hmac.new(b"s3cret", body, hashlib.sha1).hexdigest()
     assert headers["X-Hub-Signature-256"] == "sha256=" + hmac.new(b"s3cret", body, hashlib.sha256).hexdigest()
-    [told] = subscriber.told
+    [told] = subscriber.notifications
     assert (told["type"], told["topic"], told["delivery_attempts"]) == ("notification_event", "user.created", 1)
     assert told["created_at"] == told["first_sent_at"] == int(at.timestamp())
     item = told["data"]["item"]
@@ -120,10 +120,10 @@ def test_payload_of_every_customer_topic(subscriber, subscription, at):
     intake.archive(customer, at=at)
     intake.archive(customer, at=at)
 
-    tell(at)
+    dispatch_at(at)
 
-    told = {entry["topic"]: entry["data"]["item"] for entry in subscriber.told}
-    assert [entry["topic"] for entry in subscriber.told] == [
+    told = {entry["topic"]: entry["data"]["item"] for entry in subscriber.notifications}
+    assert [entry["topic"] for entry in subscriber.notifications] == [
         "user.created",
         "company.created",
         "user.email.updated",
@@ -144,9 +144,9 @@ def test_lead_is_sent_as_a_contact(subscriber, subscription, at):
     intake.tag(TagFactory(), [lead], at=at)
     intake.archive(lead, at=at)
 
-    tell(at)
+    dispatch_at(at)
 
-    assert [entry["topic"] for entry in subscriber.told] == ["contact.tag.created", "contact.deleted"]
+    assert [entry["topic"] for entry in subscriber.notifications] == ["contact.tag.created", "contact.deleted"]
 
 
 def test_merge_of_a_lead_is_sent(subscriber, subscription, at):
@@ -154,9 +154,11 @@ def test_merge_of_a_lead_is_sent(subscriber, subscription, at):
     for lead, name in ((known, "u1"), (unknown, "u2")):
         merge.log_in(lead, {"user_id": name}, at=at, source=intake.Source.REST, on_bad_value=refuse)
 
-    tell(at)
+    dispatch_at(at)
 
-    signed_up = [entry["data"]["item"]["id"] for entry in subscriber.told if entry["topic"] == "contact.signed_up"]
+    signed_up = [
+        entry["data"]["item"]["id"] for entry in subscriber.notifications if entry["topic"] == "contact.signed_up"
+    ]
     assert signed_up == [str(user.pk), str(unknown.pk)]
 
 
@@ -167,9 +169,9 @@ def test_unsubscribe_by_link_is_sent_once(subscriber, subscription, at):
 
     for _ in range(2):
         links.unsubscribe(message.records.select_related("customer").get(), at=at)
-    tell(at)
+    dispatch_at(at)
 
-    assert [entry["topic"] for entry in subscriber.told] == ["user.unsubscribed"]
+    assert [entry["topic"] for entry in subscriber.notifications] == ["user.unsubscribed"]
 
 
 def test_reply_is_sent_with_its_conversation_and_that_part(subscriber, subscription, at):
@@ -177,9 +179,9 @@ def test_reply_is_sent_with_its_conversation_and_that_part(subscriber, subscript
     threads.reply_by_customer(begun, body="First", at=at)
     threads.reply_by_customer(begun, body="Second", at=at)
 
-    tell(at)
+    dispatch_at(at)
 
-    created, first, second = subscriber.told
+    created, first, second = subscriber.notifications
     assert created["topic"] == "conversation.user.created"
     assert created["data"]["item"]["conversation_message"]["body"] == "<p>Hello?</p>"
     assert created["data"]["item"]["conversation_parts"]["conversation_parts"] == []
@@ -193,9 +195,9 @@ def test_reply_is_sent_with_its_conversation_and_that_part(subscriber, subscript
 def test_ping_is_sent_for_any_topics(subscriber, subscription, at):
     webhook_outbox.ping(subscription, at=at)
 
-    tell(at)
+    dispatch_at(at)
 
-    assert [entry["topic"] for entry in subscriber.told] == ["ping"]
+    assert [entry["topic"] for entry in subscriber.notifications] == ["ping"]
 
 
 def test_rolled_back_change_writes_no_notification(subscription, at):
@@ -210,18 +212,18 @@ def test_failed_notification_is_retried_with_the_same_payload(subscriber, subscr
     subscriber.status = 500
     when = at
 
-    assert (tell(when), tell(when)) == (1, 0)
+    assert (dispatch_at(when), dispatch_at(when)) == (1, 0)
     intake.identify({"id": str(customer.pk), "name": "Ann Lee"}, at=at)
     for wait in BACK_OFF:
-        assert tell(when + wait - timedelta(seconds=1)) == 0
+        assert dispatch_at(when + wait - timedelta(seconds=1)) == 0
         when += wait
-        assert tell(when) == 1
+        assert dispatch_at(when) == 1
 
     row = Notification.objects.get()
     assert (row.state, row.attempts, row.detail) == ("failed", len(BACK_OFF) + 1, "HTTP status 500.")
-    assert tell(when + timedelta(days=9)) == 0
-    assert {entry["data"]["item"]["name"] for entry in subscriber.told} == {"Ann"}
-    assert [entry["delivery_attempts"] for entry in subscriber.told] == list(range(1, len(BACK_OFF) + 2))
+    assert dispatch_at(when + timedelta(days=9)) == 0
+    assert {entry["data"]["item"]["name"] for entry in subscriber.notifications} == {"Ann"}
+    assert [entry["delivery_attempts"] for entry in subscriber.notifications] == list(range(1, len(BACK_OFF) + 2))
     subscription.refresh_from_db()
     assert subscription.failing_since == at
 
@@ -231,11 +233,11 @@ def test_failing_subscription_uses_one_attempt_per_batch(subscriber, subscriptio
         intake.identify({"user_id": name}, at=at)
     subscriber.status = 503
 
-    assert tell(at) == 1
+    assert dispatch_at(at) == 1
     subscriber.status = 200
-    assert tell(at + BACK_OFF[0]) == 3
+    assert dispatch_at(at + BACK_OFF[0]) == 3
 
-    assert [entry["data"]["item"]["user_id"] for entry in subscriber.told] == ["u1", "u1", "u2", "u3"]
+    assert [entry["data"]["item"]["user_id"] for entry in subscriber.notifications] == ["u1", "u1", "u2", "u3"]
     assert sorted(Notification.objects.values_list("attempts", flat=True)) == [1, 1, 2]
     subscription.refresh_from_db()
     assert subscription.failing_since is None
@@ -245,7 +247,7 @@ def test_redirect_is_not_followed(subscriber, subscription, at):
     intake.identify({"user_id": "u1"}, at=at)
     subscriber.status = 302
 
-    tell(at)
+    dispatch_at(at)
 
     assert Notification.objects.get().detail == "HTTP status 302."
 
@@ -254,7 +256,7 @@ def test_status_410_deactivates_the_subscription(subscriber, subscription, at):
     intake.identify({"user_id": "u1"}, at=at)
     subscriber.status = 410
 
-    tell(at)
+    dispatch_at(at)
     intake.identify({"user_id": "u2"}, at=at)
 
     subscription.refresh_from_db()
@@ -266,15 +268,15 @@ def test_expired_lease_is_sent_again(subscriber, subscription, at):
     intake.identify({"user_id": "u1"}, at=at)
     assert len(dispatcher.claim_notifications(at=at)) == 1
 
-    assert tell(at + dispatcher.LEASE) == 0
-    assert tell(at + dispatcher.LEASE + timedelta(seconds=1)) == 1
+    assert dispatch_at(at + dispatcher.LEASE) == 0
+    assert dispatch_at(at + dispatcher.LEASE + timedelta(seconds=1)) == 1
 
 
 def test_unreachable_server_is_retried(subscription, at):
     Subscription.objects.update(url="http://127.0.0.1:1/")
     intake.identify({"user_id": "u1"}, at=at)
 
-    tell(at)
+    dispatch_at(at)
 
     row = Notification.objects.get()
     assert (row.state, row.response_status) == ("waiting", None)
@@ -288,7 +290,7 @@ def test_only_one_worker_dispatches_at_a_time(subscriber, subscription, at):
 
     def other_worker() -> int:
         try:
-            return tell(at)
+            return dispatch_at(at)
         finally:
             connection.close()
 
@@ -296,7 +298,7 @@ def test_only_one_worker_dispatches_at_a_time(subscriber, subscription, at):
         assert is_mine
         assert pool.submit(other_worker).result() == 0
 
-    assert tell(at) == 1
+    assert dispatch_at(at) == 1
 
 
 def test_worker_is_nudged_after_the_commit(subscription, at, monkeypatch, django_capture_on_commit_callbacks):
@@ -325,7 +327,7 @@ def test_sweep_enqueues_notifications_jobs_and_snoozed_conversations(subscriptio
 
 def test_log_is_kept_for_30_days(subscriber, subscription, at):
     intake.identify({"user_id": "u1"}, at=at)
-    tell(at)
+    dispatch_at(at)
 
     assert dispatcher.delete_old_notifications(at=at + timedelta(days=30)) == 0
     assert dispatcher.delete_old_notifications(at=at + timedelta(days=31)) == 1
@@ -337,9 +339,9 @@ def test_payload_error_fails_only_its_own_notification(subscriber, subscription,
     intake.record_event(customer, "paid", None, None, at=at)
     customer.events.filter(name="ordered").delete()
 
-    tell(at)
+    dispatch_at(at)
 
-    assert [told["data"]["item"].get("event_name") for told in subscriber.told] == [None, "paid"]
+    assert [told["data"]["item"].get("event_name") for told in subscriber.notifications] == [None, "paid"]
     given_up = Notification.objects.get(state="failed")
     assert (given_up.about["event"], given_up.settled_at) == ("ordered", at)
     assert given_up.detail == "The payload could not be built."
