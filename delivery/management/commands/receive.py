@@ -1,4 +1,4 @@
-"""The command that receives one email from a pipe or an IMAP fetch."""
+"""Receive one email from a pipe or an IMAP fetch."""
 
 import logging
 import os
@@ -15,26 +15,26 @@ from delivery.inbound.router import Outcome
 
 log = logging.getLogger(__name__)
 
-MAX_BYTES = 50 * 2**20
-# Exit codes of sysexits.h: a mail server keeps the email in its queue at 75 and bounces it at any other code.
+EMAIL_MAX_BYTES = 50 * 2**20
+# Codes of sysexits.h: at 75 a mail server keeps the email in its queue, at any other it bounces.
 NO_MAIL, NO_SUCH_RECIPIENT, TRY_LATER = os.EX_DATAERR, os.EX_NOUSER, os.EX_TEMPFAIL
 EXIT = {Outcome.UNADDRESSED: NO_SUCH_RECIPIENT}
-DESCRIPTIONS = {
+OUTCOME_TEXTS = {
     Outcome.REPLY: "Reply added to its conversation.",
-    Outcome.DUPLICATE: "Ignored: this email was received before.",
-    Outcome.NOTICE: "Report about a sent email recorded.",
-    Outcome.FOREIGN: "Ignored: a report about an email that Outbound did not send.",
-    Outcome.UNPROVEN: "Ignored: a report that did not come to a bounce address.",
-    Outcome.AUTO_REPLY: "Ignored: an automatic reply.",
-    Outcome.UNADDRESSED: "Rejected: none of the recipients is a reply address of Outbound.",
+    Outcome.DUPLICATE: "Already received: nothing to do.",
+    Outcome.NOTICE: "Delivery report recorded.",
+    Outcome.FOREIGN: "Delivery report about an email that is not ours: nothing to do.",
+    Outcome.UNPROVEN: "Delivery report not sent to a bounce address: ignored.",
+    Outcome.AUTO_REPLY: "Automatic reply: nothing to do.",
+    Outcome.UNADDRESSED: "None of its recipients is one of our addresses.",
 }
 
 
 class Command(BaseCommand):
-    """Receive one email from standard input: a reply, a bounce or a complaint."""
+    """Receive one email from standard input: a reply, a bounce, or a complaint."""
 
-    help = "Receive one email from standard input: a reply, a bounce or a complaint."
-    # System checks query the database; without it, the email must be tried again later.
+    help = "Receive one email from standard input: a reply, a bounce, or a complaint."
+    # Without a database the email is retried later, and system checks would need one.
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -42,11 +42,11 @@ class Command(BaseCommand):
         parser.add_argument("--sender", default=None, help="the envelope's sender, empty for bounces: ${sender}")
 
     def handle(self, *_args: Any, **options: Any) -> None:
-        """Receive the email, and exit with the code that tells the mail server what to do."""
-        content = sys.stdin.buffer.read(MAX_BYTES + 1)
+        """Receive it, and exit with the mail server's status code."""
+        content = sys.stdin.buffer.read(EMAIL_MAX_BYTES + 1)
         try:
-            if len(content) > MAX_BYTES:
-                raise NotAnEmail(f"An email must be at most {MAX_BYTES // 2**20} MB.")  # noqa: TRY301 - handled as parse errors are
+            if len(content) > EMAIL_MAX_BYTES:
+                raise NotAnEmail(f"Emails must not exceed {EMAIL_MAX_BYTES // 2**20} MB.")  # noqa: TRY301 - handled as errors of parsing
             email = InboundEmail.parse(
                 content, recipient=options["recipient"].lower(), envelope_sender=options["sender"]
             )
@@ -55,10 +55,10 @@ class Command(BaseCommand):
             self.stderr.write(f"{wrong}")
             sys.exit(NO_MAIL)
         except (OperationalError, InterfaceError) as away:
-            self.stderr.write(f"The database is not available; try again later: {away}")
+            self.stderr.write(f"The database is unavailable; try again later: {away}")
             sys.exit(TRY_LATER)
         except Exception:
-            log.exception("an email could not be received; the mail server tries again later")
+            log.exception("an email could not be received; the mail server is to try again later")
             sys.exit(TRY_LATER)
-        self.stdout.write(DESCRIPTIONS[outcome])
+        self.stdout.write(OUTCOME_TEXTS[outcome])
         sys.exit(EXIT.get(outcome, os.EX_OK))

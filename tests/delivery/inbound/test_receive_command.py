@@ -76,7 +76,7 @@ def test_envelope_recipient_is_used(pipe, record):
 
 
 def test_email_with_an_empty_sender_is_not_a_reply(pipe, record):
-    assert pipe(reply_sample(record, "apple_mail"), "--sender", "") == (os.EX_OK, "Ignored: an automatic reply.\n")
+    assert pipe(reply_sample(record, "apple_mail"), "--sender", "") == (os.EX_OK, "Automatic reply: nothing to do.\n")
 
     assert ConversationPart.objects.count() == 0
 
