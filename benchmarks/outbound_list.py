@@ -78,7 +78,7 @@ def fill() -> None:
         cursor.execute("BEGIN")
         cursor.execute(RECORDS_OF_EACH, {"customers": CUSTOMERS, "each": RECORDS // MESSAGES})
         cursor.execute("COMMIT")
-    counters.recount()
+    counters.recount_all()
     with connection.cursor() as cursor:
         cursor.execute("VACUUM ANALYZE")
 

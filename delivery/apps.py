@@ -14,4 +14,4 @@ class DeliveryConfig(AppConfig):
         from delivery.inbound import esp_webhooks
 
         webhook_outbox.nudge_dispatcher = tasks.enqueue_webhooks
-        esp_webhooks.listen()
+        esp_webhooks.connect_signals()

@@ -81,7 +81,7 @@ def sweep(**_later: object) -> None:
     enqueue_dispatch()
     threads.wake_snoozed(at=at)
     enqueue_answer_emails()
-    dispatcher.forget_old(at=at)
+    dispatcher.delete_old_notifications(at=at)
     enqueue_webhooks()
     for import_id in csv_import.active_imports():
         enqueue_import(import_id)
@@ -104,13 +104,13 @@ def forget_old(**_later: object) -> None:
 @shared_task
 def tell_subscribers(**_later: object) -> None:
     """Deliver outgoing webhooks."""
-    dispatcher.tell(clock=timezone.now, until=timezone.now() + TASK_TIME_LIMIT)
+    dispatcher.dispatch(clock=timezone.now, until=timezone.now() + TASK_TIME_LIMIT)
 
 
 @shared_task
 def forward_answers(**_later: object) -> None:
     """Email teammates' answers to customers who have not been back."""
-    answer_emails.forward(clock=timezone.now, until=timezone.now() + TASK_TIME_LIMIT)
+    answer_emails.send_due_answer_emails(clock=timezone.now, until=timezone.now() + TASK_TIME_LIMIT)
 
 
 @shared_task

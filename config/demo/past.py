@@ -225,7 +225,7 @@ def leave_or_answer(record: DeliveryRecord, liked: Liked, chance: random.Random,
     if drawn < liked.unsubscribed:
         links.unsubscribe(record, at=later)
     elif drawn < liked.unsubscribed + liked.replied:
-        thread = threads.begun_by(record, at=later)
+        thread = threads.conversation_of_record(record, at=later)
         threads.reply_by_customer(thread, body=chance.choice(REPLIES), at=later)
-        threads.seen(thread)
+        threads.mark_seen(thread)
         threads.close(thread, teammate=None, at=later + timedelta(hours=2))

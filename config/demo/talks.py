@@ -161,7 +161,7 @@ def carry_on(talk: Talk, customer: Customer, team: Team, *, at: datetime) -> Non
     if talk.end == "snooze":
         threads.snooze(thread, until=at + timedelta(days=5), teammate=owner, at=now)
     if talk.was_seen:
-        threads.seen(thread)
+        threads.mark_seen(thread)
     # They read what they were answered: all but the newest answers, which follow by email.
     if talk.hours > 12 and rest:
         threads.mark_read(thread)
@@ -174,4 +174,4 @@ def say(thread: Conversation, who: str, words: str, *, by: User, at: datetime) -
     elif who == WE:
         threads.reply_by_teammate(thread, teammate=by, body=words, at=at)
     else:
-        threads.note(thread, teammate=by, body=words, at=at)
+        threads.add_note(thread, teammate=by, body=words, at=at)

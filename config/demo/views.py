@@ -58,7 +58,7 @@ def answer(read: EmailMessage, *, words: str, sender: str) -> Outcome:
     now = timezone.now()
     written = kept.answer(read, words=words, sender=sender, at=now)
     to = parseaddr(str(read["Reply-To"] or ""))[1]
-    return router.receive(InboundEmail.read(written, recipient=to, envelope_sender=sender), at=now)
+    return router.receive(InboundEmail.parse(written, recipient=to, envelope_sender=sender), at=now)
 
 
 def part(read: EmailMessage, kind: str) -> str:

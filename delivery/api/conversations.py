@@ -102,7 +102,7 @@ class OneConversation(Endpoint):
 def conversation_response(request: Request, found: Conversation) -> Response:
     """Return the current conversation with its parts."""
     now = Conversation.objects.select_related(*RELATED).get(pk=found.pk)
-    return Response(payloads.whole_conversation(now, plain=displayed_as(request) == "plaintext"))
+    return Response(payloads.conversation_with_parts(now, plain=displayed_as(request) == "plaintext"))
 
 
 def conversations_of_user(request: Request, *, at: datetime) -> tuple[QuerySet[Conversation], dict[str, str]]:

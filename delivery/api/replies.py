@@ -115,7 +115,7 @@ def comment(found: Conversation, teammate: User, sent: dict[str, Any], at: datet
 
 def note(found: Conversation, teammate: User, sent: dict[str, Any], at: datetime) -> None:
     """Add a note for the team."""
-    threads.note(found, teammate=teammate, body=required_body(sent), at=at)
+    threads.add_note(found, teammate=teammate, body=required_body(sent), at=at)
 
 
 def assign(found: Conversation, teammate: User, sent: dict[str, Any], at: datetime) -> None:

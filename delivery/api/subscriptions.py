@@ -123,9 +123,9 @@ def subscription_of(named: Any) -> Subscription:
 
 def update_from_request(sent: dict[str, Any], found: Subscription) -> None:
     if "url" in sent:
-        found.url = read_text(sent["url"], "url", most=safe_http.LONGEST_URL)
+        found.url = read_text(sent["url"], "url", most=safe_http.MAX_URL_LENGTH)
         try:
-            safe_http.check(found.url)
+            safe_http.check_url(found.url)
         except safe_http.NotAllowed as wrong:
             raise Refused(str(wrong), field="url") from wrong
     if "topics" in sent:
@@ -166,7 +166,7 @@ def subscription_payload(found: Subscription) -> Json:
 def notification_payload(row: Notification) -> Json:
     """Return a notification with the result of its delivery."""
     return {
-        **dispatcher.envelope(row),
+        **dispatcher.notification_body(row),
         "delivery_status": row.state,
         "response_status": row.response_status,
         "detail": row.detail or None,

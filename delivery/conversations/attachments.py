@@ -1,7 +1,7 @@
-"""What customers and the team put into conversations, kept by Django's storage under names nobody can guess.
+"""Attachments of conversations, in Django's storage under random names.
 
-An image is one by its first bytes, and is shown. Any other file, which only mail brings, is never shown by us: it is
-handed out as bytes to be saved, whatever it says it is.
+An image is recognised by its first bytes, and is displayed. All other files come by email only and are never displayed:
+they are served as downloads, whatever content type they claim.
 """
 
 import re
@@ -19,24 +19,24 @@ from django.core.files.uploadedfile import UploadedFile
 from audiences.intake import Refused
 from delivery.conversations import image_size
 
-LARGEST = 5 * 1024 * 1024
-MOST = 5
-# Content type, the ending it is kept under, and how such a file begins. SVG is none of them: it can hold a script.
-KINDS: tuple[tuple[str, str, re.Pattern[bytes]], ...] = (
+MAX_IMAGE_BYTES = 5 * 1024 * 1024
+MAX_IMAGES = 5
+# Content type, extension in the storage, and first bytes. SVG is missing because it can contain scripts.
+IMAGE_TYPES: tuple[tuple[str, str, re.Pattern[bytes]], ...] = (
     ("image/png", "png", re.compile(rb"\x89PNG\r\n\x1a\n")),
     ("image/jpeg", "jpg", re.compile(rb"\xff\xd8\xff")),
     ("image/gif", "gif", re.compile(rb"GIF8[79]a")),
     ("image/webp", "webp", re.compile(rb"RIFF....WEBP", re.DOTALL)),
 )
-CONTENT_TYPES = {ending: content_type for content_type, ending, _ in KINDS}
-NAME = re.compile(rf"[0-9a-f]{{32}}\.({'|'.join(CONTENT_TYPES)})")
+CONTENT_TYPES = {ending: content_type for content_type, ending, _ in IMAGE_TYPES}
+IMAGE_NAME = re.compile(rf"[0-9a-f]{{32}}\.({'|'.join(CONTENT_TYPES)})")
 FOLDER = "conversations/"
-LONGEST_NAME = 100
-LONGEST_ENDING = 20
-ADDRESS = "messenger/images/"
-FILE_ADDRESS = "messenger/files/"
-KEY = re.compile(r"[0-9a-f]{32}")
-BYTES = "application/octet-stream"
+MAX_NAME_LENGTH = 100
+MAX_EXTENSION_LENGTH = 20
+IMAGE_PATH = "messenger/images/"
+FILE_PATH = "messenger/files/"
+FILE_KEY = re.compile(r"[0-9a-f]{32}")
+BINARY_TYPE = "application/octet-stream"
 CONTENT_TYPE = re.compile(r"(?!image/)[a-z0-9][a-z0-9.+-]{0,60}/[a-z0-9][a-z0-9.+-]{0,100}")
 # What some system cannot have in the name of a file; and what makes a name read as another: controls, such as those
 # that turn the direction of writing, and what is no character.
@@ -44,27 +44,27 @@ NOT_IN_A_NAME = re.compile(r'[<>:"/\\|?*]')
 UNSEEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 
 
-def check(upload: UploadedFile) -> tuple[str, str]:
-    """The content type and ending of an image, by how it begins; Refused where it is none."""
-    if not upload.size or upload.size > LARGEST:
-        raise Refused(f"An image holds at most {LARGEST // 2**20} MB, and something.", field="images")
+def check_image(upload: UploadedFile) -> tuple[str, str]:
+    """Return the content type and extension of an image by its first bytes; raise Refused for any other file."""
+    if not upload.size or upload.size > MAX_IMAGE_BYTES:
+        raise Refused(f"Images must be between 1 byte and {MAX_IMAGE_BYTES // 2**20} MB.", field="images")
     beginning = upload.read(32)
     upload.seek(0)
-    for content_type, ending, begins in KINDS:
+    for content_type, ending, begins in IMAGE_TYPES:
         if begins.match(beginning):
             return content_type, ending
-    raise Refused("An image is a PNG, JPEG, GIF or WebP.", field="images")
+    raise Refused("Images must be PNG, JPEG, GIF or WebP.", field="images")
 
 
 def store_image(upload: UploadedFile, kind: tuple[str, str]) -> dict[str, Any]:
-    """Store an image under a name nobody can guess, and return it as an attachment."""
+    """Store an image under a random name, and return it as an attachment."""
     content_type, ending = kind
     width, height = image_size.image_size(upload.read(image_size.LOOKED_AT)) or (None, None)
     upload.seek(0)
-    kept = default_storage.save(f"{FOLDER}{uuid4().hex}.{ending}", upload)
+    stored_as = default_storage.save(f"{FOLDER}{uuid4().hex}.{ending}", upload)
     return {
-        "name": called(upload.name or "image"),
-        "url": f"{settings.PUBLIC_URL}/{ADDRESS}{kept.removeprefix(FOLDER)}",
+        "name": safe_file_name(upload.name or "image"),
+        "url": f"{settings.PUBLIC_URL}/{IMAGE_PATH}{stored_as.removeprefix(FOLDER)}",
         "content_type": content_type,
         "filesize": upload.size,
         "width": width,
@@ -72,73 +72,73 @@ def store_image(upload: UploadedFile, kind: tuple[str, str]) -> dict[str, Any]:
     }
 
 
-def kept_image(name: str) -> tuple[Any, str] | None:
-    """The image of this name, open, and its content type; None where there is none."""
-    found = NAME.fullmatch(name)
+def open_image(name: str) -> tuple[Any, str] | None:
+    """Return an image, opened, and its content type; None if it does not exist."""
+    found = IMAGE_NAME.fullmatch(name)
     if found is None or not default_storage.exists(FOLDER + name):
         return None
     return default_storage.open(FOLDER + name), CONTENT_TYPES[found[1]]
 
 
 def check_file(upload: UploadedFile, *, beside: int) -> None:
-    """Refuse a file there is nothing of, or too much, or that comes with so many others that are kept."""
+    """Refuse a file that is empty or too large, or that comes after the maximum number of files (`beside`)."""
     if not upload.size:
-        raise Refused("It is empty.", field="files")
+        raise Refused("The file is empty.", field="files")
     if upload.size > settings.MAIL_FILE_LARGEST:
-        raise Refused(f"It is larger than {settings.MAIL_FILE_LARGEST // 2**20} MB.", field="files")
+        raise Refused(f"The file is larger than {settings.MAIL_FILE_LARGEST // 2**20} MB.", field="files")
     if beside >= settings.MAIL_FILES_MOST:
-        raise Refused(f"At most {settings.MAIL_FILES_MOST} files of one mail are kept.", field="files")
+        raise Refused(f"At most {settings.MAIL_FILES_MOST} files per email are saved.", field="files")
 
 
-def keep_file(upload: UploadedFile) -> dict[str, Any]:
-    """Store any file, and return it as an attachment; what says it is an image and is none of ours is bytes."""
-    name, key = called(upload.name or ""), uuid4().hex
-    default_storage.save(place_of(key, name), upload)
+def store_file(upload: UploadedFile) -> dict[str, Any]:
+    """Store any file and return it as an attachment; a false or missing content type becomes BINARY_TYPE."""
+    name, key = safe_file_name(upload.name or ""), uuid4().hex
+    default_storage.save(file_path(key, name), upload)
     content_type = (upload.content_type or "").lower()
     return {
         "name": name,
-        "url": f"{settings.PUBLIC_URL}/{FILE_ADDRESS}{key}/{quote(name)}",
-        "content_type": content_type if CONTENT_TYPE.fullmatch(content_type) else BYTES,
+        "url": f"{settings.PUBLIC_URL}/{FILE_PATH}{key}/{quote(name)}",
+        "content_type": content_type if CONTENT_TYPE.fullmatch(content_type) else BINARY_TYPE,
         "filesize": upload.size,
         "width": None,
         "height": None,
     }
 
 
-def kept_file(key: str, name: str) -> Any | None:
-    """The file of this key, open, where it was kept under this name; None where there is none."""
-    if not KEY.fullmatch(key) or name != called(name) or not default_storage.exists(place_of(key, name)):
+def open_file(key: str, name: str) -> Any | None:
+    """Return a file, opened, if it was stored with this key and name; else None."""
+    if not FILE_KEY.fullmatch(key) or name != safe_file_name(name) or not default_storage.exists(file_path(key, name)):
         return None
-    return default_storage.open(place_of(key, name))
+    return default_storage.open(file_path(key, name))
 
 
-def place_of(key: str, name: str) -> str:
-    """Where a file lies: told by its name too, so that nobody can hand it on under another one."""
+def file_path(key: str, name: str) -> str:
+    """Return the storage path of a file; it depends on the name, so that a URL with another name does not work."""
     return f"{FOLDER}{key}.{sha256(name.encode()).hexdigest()[:16]}.bin"
 
 
-def called(name: str) -> str:
-    """A file's own name as every system can have it, in any script; its ending is kept where it is too long."""
+def safe_file_name(name: str) -> str:
+    """Return a file name that every system accepts, in any script; a long name is shortened before its extension."""
     seen = "".join(sign for sign in name if unicodedata.category(sign) not in UNSEEN)
     plain = " ".join(NOT_IN_A_NAME.sub("_", unicodedata.normalize("NFC", seen)).split()).strip(". ")
-    if len(plain) > LONGEST_NAME:
+    if len(plain) > MAX_NAME_LENGTH:
         stem, dot, ending = plain.rpartition(".")
-        ending = f"{dot}{ending}" if stem and len(ending) < LONGEST_ENDING else ""
-        plain = f"{plain[: LONGEST_NAME - len(ending)].strip('. ')}{ending}"
+        ending = f"{dot}{ending}" if stem and len(ending) < MAX_EXTENSION_LENGTH else ""
+        plain = f"{plain[: MAX_NAME_LENGTH - len(ending)].strip('. ')}{ending}"
     return plain or "file"
 
 
-def place_kept(entry: Mapping[str, Any]) -> str:
-    """Where the file of an attachment is kept; "" where it was only linked, which is not ours."""
+def attachment_storage_path(entry: Mapping[str, Any]) -> str:
+    """Return the storage path of an attachment; "" if it only links to a file elsewhere."""
     url = str(entry.get("url") or "")
-    name = url.rpartition(ADDRESS)[2]
-    key, _, quoted = url.rpartition(FILE_ADDRESS)[2].partition("/")
-    if NAME.fullmatch(name):
+    name = url.rpartition(IMAGE_PATH)[2]
+    key, _, quoted = url.rpartition(FILE_PATH)[2].partition("/")
+    if IMAGE_NAME.fullmatch(name):
         return FOLDER + name
-    return place_of(key, unquote(quoted)) if KEY.fullmatch(key) else ""
+    return file_path(key, unquote(quoted)) if FILE_KEY.fullmatch(key) else ""
 
 
 def delete_unused_files(attachments: Iterable[Mapping[str, Any]]) -> None:
-    """Keep the files among these no longer."""
-    for path in filter(None, map(place_kept, attachments)):
+    """Delete the stored files of these attachments."""
+    for path in filter(None, map(attachment_storage_path, attachments)):
         default_storage.delete(path)

@@ -1,4 +1,4 @@
-"""What integrations are answered and told about messages and conversations (wire 5.5 to 5.9)."""
+"""JSON payloads of messages and conversations, for the API and for webhooks (wire 5.5 to 5.9)."""
 
 from typing import Any
 
@@ -9,22 +9,20 @@ from messaging.content import ContentError
 from messaging.content.plain_text import html_to_text
 from messaging.models import Channel, Message
 
-KINDS = {Channel.IN_APP: "conversation", Channel.EMAIL: "email", Channel.PUSH: "push"}
+MESSAGE_TYPES = {Channel.IN_APP: "conversation", Channel.EMAIL: "email", Channel.PUSH: "push"}
 
 
 def body_of(html: str, *, plain: bool) -> str:
-    """A body as HTML, or as plain text where the caller asked for that."""
     return html_to_text(html) if plain else html
 
 
 def author_of(message: Message) -> Json:
-    """The teammate a message came from."""
     teammate = message.sender.teammate_id if message.sender else None
     return {"type": "admin", "id": str(teammate or message.created_by_id or "") or None}
 
 
-def opening(conversation: Conversation, *, plain: bool) -> Json:
-    """What the conversation began with: our message as it read to the customer, or what the customer wrote."""
+def opening_message(conversation: Conversation, *, plain: bool) -> Json:
+    """Return the first message of a conversation: ours, as the customer received it, or the customer's own."""
     record = conversation.record
     files: list[Json] = []
     if record is None:
@@ -38,9 +36,9 @@ def opening(conversation: Conversation, *, plain: bool) -> Json:
             str(conversation.pk),
         )
     else:
-        subject, body = as_read(record)
+        subject, body = rendered_subject_and_body(record)
         message = record.message
-        author, kind, pk = author_of(message), KINDS[Channel(message.channel)], str(message.pk)
+        author, kind, pk = author_of(message), MESSAGE_TYPES[Channel(message.channel)], str(message.pk)
         delivered_as = "admin_initiated" if message.to_customer_id else "automated"
     return {
         "type": kind,
@@ -54,8 +52,8 @@ def opening(conversation: Conversation, *, plain: bool) -> Json:
     }
 
 
-def as_read(record: DeliveryRecord) -> tuple[str, str]:
-    """Subject and body as they read to the customer, empty where they cannot be made."""
+def rendered_subject_and_body(record: DeliveryRecord) -> tuple[str, str]:
+    """Return subject and body as the customer received them; both "" if they cannot be rendered."""
     try:
         rendered = rendering.render_sent_copy(record)
     except ContentError:
@@ -64,7 +62,7 @@ def as_read(record: DeliveryRecord) -> tuple[str, str]:
 
 
 def conversation(found: Conversation, *, plain: bool = False) -> Json:
-    """A conversation as lists have it, without its parts."""
+    """Return a conversation as it appears in lists, without its parts."""
     user = user_reference(found.customer)
     first_reply = found.first_reply_at and {
         "created_at": unix(found.first_reply_at),
@@ -83,7 +81,7 @@ def conversation(found: Conversation, *, plain: bool = False) -> Json:
         "customers": [user],
         "customer_first_reply": first_reply,
         "assignee": assignee(found),
-        "conversation_message": opening(found, plain=plain),
+        "conversation_message": opening_message(found, plain=plain),
         "open": found.state == "open",
         "state": found.state,
         "read": found.read,
@@ -92,14 +90,12 @@ def conversation(found: Conversation, *, plain: bool = False) -> Json:
 
 
 def assignee(found: Conversation) -> Json:
-    """Who a conversation is assigned to."""
     if found.assignee_id is None:
         return {"type": "nobody_admin", "id": None}
     return {"type": "admin", "id": str(found.assignee_id)}
 
 
-def whole_conversation(found: Conversation, *, plain: bool = False) -> Json:
-    """A conversation with its parts."""
+def conversation_with_parts(found: Conversation, *, plain: bool = False) -> Json:
     parts = [part(entry, of=found, plain=plain) for entry in found.parts.order_by("created_at", "pk")[:500]]
     return {
         **conversation(found, plain=plain),
@@ -118,7 +114,6 @@ def whole_conversation(found: Conversation, *, plain: bool = False) -> Json:
 
 
 def part(entry: ConversationPart, *, of: Conversation, plain: bool) -> Json:
-    """One thing said or done in a conversation."""
     by_us: dict[str, Any] = {"type": "admin", "id": str(entry.teammate_id) if entry.teammate_id else None}
     return {
         "type": "conversation_part",
@@ -136,6 +131,6 @@ def part(entry: ConversationPart, *, of: Conversation, plain: bool) -> Json:
 
 
 def attachment(file: Json) -> Json:
-    """A file that came with what was said; what nobody knows of it is null."""
-    known = ("name", "url", "content_type", "filesize", "width", "height")
-    return {"type": "upload", **{key: file.get(key) for key in known}}
+    """Return an attachment; unknown values are null."""
+    fields = ("name", "url", "content_type", "filesize", "width", "height")
+    return {"type": "upload", **{field: file.get(field) for field in fields}}

@@ -1,7 +1,8 @@
-"""Conversations: what a customer and the team say to each other after a message reached them (behaviour 3).
+"""Threads: replies, notes, assignment and state of conversations between customers and the team (behaviour 3).
 
-The inbox, the messenger, mail and the API all say it here. Each function locks the conversation, adds one part,
-and announces it in the same transaction.
+The inbox, the messenger, inbound emails and the API all use these functions. Each one locks the conversation, adds one
+part and writes its webhook notification in the same transaction. A repeated call with the same `ticket` (an idempotency
+key) returns the existing part.
 """
 
 from collections.abc import Iterable, Sequence
@@ -23,8 +24,8 @@ from messaging.content import paragraphs_html, sanitise
 Attachments = Sequence[dict[str, Any]]
 
 
-def begin(records: Iterable[DeliveryRecord], *, at: datetime) -> list[Conversation]:
-    """Open the conversation each of these messages starts; it stays out of the inbox until somebody replies."""
+def open_conversations(records: Iterable[DeliveryRecord], *, at: datetime) -> list[Conversation]:
+    """Create the conversations that these messages start; they appear in the inbox at the first reply."""
     records = list(records)
     opened = Conversation.objects.bulk_create(
         [
@@ -39,8 +40,8 @@ def begin(records: Iterable[DeliveryRecord], *, at: datetime) -> list[Conversati
     return opened
 
 
-def begun_by(record: DeliveryRecord, *, at: datetime) -> Conversation:
-    """The conversation a message began, which for an email begins with its first answer; the customer is locked."""
+def conversation_of_record(record: DeliveryRecord, *, at: datetime) -> Conversation:
+    """Return the conversation of a message; an email's is created at its first reply. The caller locks the customer."""
     found, _ = Conversation.objects.select_related("customer", "record").get_or_create(
         record=record,
         defaults={"customer_id": record.customer_id, "created_at": record.sent_at or at, "updated_at": at},
@@ -52,14 +53,11 @@ def begun_by(record: DeliveryRecord, *, at: datetime) -> Conversation:
 def open_by_customer(
     customer: Customer, *, body: str, at: datetime, attachments: Attachments = (), ticket: UUID | None = None
 ) -> Conversation:
-    """Open a conversation with what a customer wrote, in plain text; it is in the inbox at once.
-
-    Of one `ticket` there is one conversation: who asks again is given the first.
-    """
-    # By the customer's row those wait for each other who ask twice at once.
+    """Create a conversation with a customer's plain text; it appears in the inbox at once."""
+    # Locks the customer's row, so that repeated requests wait for each other.
     Customer.objects.filter(pk=customer.pk).update(last_heard_from_at=at)
-    if ticket and (begun := Conversation.objects.filter(ticket=ticket).first()):
-        return begun
+    if ticket and (existing := Conversation.objects.filter(ticket=ticket).first()):
+        return existing
     conversation = Conversation.objects.create(
         customer=customer,
         body=paragraphs_html(body),
@@ -87,18 +85,17 @@ def reply_by_customer(
     mail_id: str | None = None,
     ticket: UUID | None = None,
 ) -> ConversationPart:
-    """Add what the customer wrote, in plain text: it waits for an answer, open again if it was not.
+    """Add a customer's plain text; a closed or snoozed conversation opens again and waits for an answer.
 
-    `mail_id` is the Message-ID of the mail it came by, if it came by one; of one mail there is one reply. Of one
-    `ticket`, too: who asks again is given the first.
+    `mail_id` is the Message-ID of a reply by email; there is one reply per email.
     """
-    found = lock(conversation)
-    if ticket and (said := ConversationPart.objects.filter(ticket=ticket).first()):
-        return said
+    found = lock_conversation(conversation)
+    if (existing := part_with_ticket(ticket)) is not None:
+        return existing
     if found.record_id:
         DeliveryRecord.objects.filter(pk=found.record_id, replied_at=None).update(replied_at=at)
     Customer.objects.filter(pk=found.customer_id).update(last_heard_from_at=at)
-    change(
+    update_conversation(
         conversation,
         state="open",
         snoozed_until=None,
@@ -109,7 +106,7 @@ def reply_by_customer(
         unseen=True,
         updated_at=at,
     )
-    return add(
+    return add_part(
         found,
         PartType.COMMENT,
         at=at,
@@ -132,23 +129,22 @@ def reply_by_teammate(
     attachments: Attachments = (),
     ticket: UUID | None = None,
 ) -> ConversationPart:
-    """Add a teammate's answer, in HTML of which what may stay stays: the customer has it to read.
+    """Add a teammate's answer, in HTML that is sanitised or in plain text.
 
-    Who is not back within the workspace's minutes gets it by email (forwarding). What comes with the `ticket` of
-    something said already is not said again.
+    A customer who does not return within the workspace's `answer_by_email_after` minutes receives it by email.
     """
-    found = lock(conversation)
-    if (said := said_with(ticket)) is not None:
-        return said
+    found = lock_conversation(conversation)
+    if (existing := part_with_ticket(ticket)) is not None:
+        return existing
     Customer.objects.filter(pk=found.customer_id).update(last_contacted_at=at)
-    change(conversation, read=False, waiting_since=None, inbox_at=at, unseen=False, updated_at=at)
-    part = add(
+    update_conversation(conversation, read=False, waiting_since=None, inbox_at=at, unseen=False, updated_at=at)
+    part = add_part(
         found,
         PartType.COMMENT,
         at=at,
         topic=Topic.CONVERSATION_ADMIN_REPLIED,
         teammate=teammate,
-        body=as_html(body),
+        body=to_html(body),
         attachments=list(attachments),
         ticket=ticket,
     )
@@ -158,67 +154,64 @@ def reply_by_teammate(
 
 
 @retried
-def note(
+def add_note(
     conversation: Conversation, *, teammate: User | None, body: str, at: datetime, ticket: UUID | None = None
 ) -> ConversationPart:
-    """Add what only the team sees (`teammate` None: nobody wrote it); what comes with the `ticket` of something said
-    already is not said again.
-    """
-    found = lock(conversation)
-    if (said := said_with(ticket)) is not None:
-        return said
-    change(conversation, updated_at=at)
+    """Add a note that only the team sees; `teammate` is None if the system wrote it."""
+    found = lock_conversation(conversation)
+    if (existing := part_with_ticket(ticket)) is not None:
+        return existing
+    update_conversation(conversation, updated_at=at)
     topic = Topic.CONVERSATION_ADMIN_NOTED
-    return add(found, PartType.NOTE, at=at, topic=topic, teammate=teammate, body=as_html(body), ticket=ticket)
+    return add_part(found, PartType.NOTE, at=at, topic=topic, teammate=teammate, body=to_html(body), ticket=ticket)
 
 
 @retried
 def assign(
     conversation: Conversation, *, to: User | None, teammate: User | None, at: datetime, body: str = ""
 ) -> ConversationPart:
-    """Hand it to a teammate, or back to nobody (`to` None)."""
-    found = lock(conversation)
-    change(conversation, assignee=to, updated_at=at)
-    return add(
+    """Assign the conversation to a teammate, or unassign it (`to` is None)."""
+    found = lock_conversation(conversation)
+    update_conversation(conversation, assignee=to, updated_at=at)
+    return add_part(
         found,
         PartType.ASSIGNMENT,
         at=at,
         topic=Topic.CONVERSATION_ADMIN_ASSIGNED,
         teammate=teammate,
         assigned_to=to,
-        body=as_html(body),
+        body=to_html(body),
     )
 
 
 @retried
 def reopen(conversation: Conversation, *, teammate: User | None, at: datetime, body: str = "") -> ConversationPart:
-    """Have it open, from closed or snoozed."""
-    found = lock(conversation)
-    change(conversation, state="open", snoozed_until=None, updated_at=at)
+    found = lock_conversation(conversation)
+    update_conversation(conversation, state="open", snoozed_until=None, updated_at=at)
     topic = Topic.CONVERSATION_ADMIN_OPENED
-    return add(found, PartType.OPEN, at=at, topic=topic, teammate=teammate, body=as_html(body))
+    return add_part(found, PartType.OPEN, at=at, topic=topic, teammate=teammate, body=to_html(body))
 
 
 @retried
 def close(conversation: Conversation, *, teammate: User | None, at: datetime, body: str = "") -> ConversationPart:
-    """Be done with it until the customer writes again."""
-    found = lock(conversation)
-    change(conversation, state="closed", snoozed_until=None, waiting_since=None, updated_at=at)
+    """Close the conversation until the customer writes again."""
+    found = lock_conversation(conversation)
+    update_conversation(conversation, state="closed", snoozed_until=None, waiting_since=None, updated_at=at)
     topic = Topic.CONVERSATION_ADMIN_CLOSED
-    return add(found, PartType.CLOSE, at=at, topic=topic, teammate=teammate, body=as_html(body))
+    return add_part(found, PartType.CLOSE, at=at, topic=topic, teammate=teammate, body=to_html(body))
 
 
 @retried
 def snooze(conversation: Conversation, *, until: datetime, teammate: User | None, at: datetime) -> ConversationPart:
-    """Put it away until a moment, or until the customer writes."""
-    found = lock(conversation)
-    change(conversation, state="snoozed", snoozed_until=until, updated_at=at)
+    """Hide the conversation until a moment, or until the customer writes."""
+    found = lock_conversation(conversation)
+    update_conversation(conversation, state="snoozed", snoozed_until=until, updated_at=at)
     topic = Topic.CONVERSATION_ADMIN_SNOOZED
-    return add(found, PartType.SNOOZED, at=at, topic=topic, teammate=teammate)
+    return add_part(found, PartType.SNOOZED, at=at, topic=topic, teammate=teammate)
 
 
 def wake_snoozed(*, at: datetime) -> int:
-    """Open again those whose snooze is over; returns how many there were."""
+    """Reopen the conversations whose snooze has ended; return their number."""
     ended = list(Conversation.objects.to_wake(at))
     for conversation in ended:
         wake(conversation, at=at)
@@ -227,40 +220,39 @@ def wake_snoozed(*, at: datetime) -> int:
 
 @retried
 def wake(conversation: Conversation, *, at: datetime) -> None:
-    """Open it again, unless somebody has put it away for longer meanwhile."""
-    found = lock(conversation)
+    """Reopen a snoozed conversation, unless a teammate has extended its snooze meanwhile."""
+    found = lock_conversation(conversation)
     if found.state == "snoozed" and found.snoozed_until and found.snoozed_until <= at:
         reopen(conversation, teammate=None, at=at)
-        change(conversation, inbox_at=Case(When(inbox_at__isnull=False, then=at)), unseen=True)
+        update_conversation(conversation, inbox_at=Case(When(inbox_at__isnull=False, then=at)), unseen=True)
 
 
-def seen(conversation: Conversation) -> None:
-    """Note that a teammate who answers has looked at what is newest."""
+def mark_seen(conversation: Conversation) -> None:
+    """Mark the newest part as seen by the team."""
     Conversation.objects.filter(pk=conversation.pk, unseen=True).update(unseen=False)
 
 
 @retried
 def mark_read(conversation: Conversation, *, version: str = "") -> bool:
-    """Note that the customer has read what is newest; False where more was said since the version they read."""
-    now = lock(conversation)
+    """Mark a conversation as read by the customer; return False if it has changed since the `version` they read."""
+    now = lock_conversation(conversation)
     if version and version != now.updated_at.isoformat():
         return now.read
-    change(conversation, read=True)
+    update_conversation(conversation, read=True)
     return True
 
 
-def as_html(written: str) -> str:
-    """What staff wrote, as HTML: of what holds a tag what may stay, of plain text its paragraphs."""
+def to_html(written: str) -> str:
+    """Return staff's text as HTML: HTML is sanitised, plain text is split into paragraphs."""
     return sanitise(written) if "<" in written and ">" in written else paragraphs_html(written)
 
 
-def said_with(ticket: UUID | None) -> ConversationPart | None:
-    """What was said with this ticket; None where nothing was, or there is no ticket."""
+def part_with_ticket(ticket: UUID | None) -> ConversationPart | None:
     return ConversationPart.objects.filter(ticket=ticket).first() if ticket else None
 
 
-def lock(conversation: Conversation) -> Conversation:
-    """The conversation as it is now, its customer's row and then its own locked until the transaction ends."""
+def lock_conversation(conversation: Conversation) -> Conversation:
+    """Lock the customer's row, then the conversation's, until the transaction ends; return the current conversation."""
     locks.lock_customers_of(Conversation.objects.filter(pk=conversation.pk))
     return (
         Conversation.objects.select_for_update(no_key=True, of=("self",))
@@ -269,13 +261,13 @@ def lock(conversation: Conversation) -> Conversation:
     )
 
 
-def change(conversation: Conversation, **facts: Any) -> None:
-    """Write facts to the row, and have the caller's object say the same."""
+def update_conversation(conversation: Conversation, **facts: Any) -> None:
+    """Update the row, and the caller's object with it."""
     Conversation.objects.filter(pk=conversation.pk).update(**facts)
     conversation.refresh_from_db(fields=[*facts])
 
 
-def add(
+def add_part(
     conversation: Conversation,
     part_type: PartType,
     *,
@@ -283,16 +275,16 @@ def add(
     topic: Topic,
     body: str = "",
     attachments: Attachments = (),
-    **who: Any,
+    **facts: Any,
 ) -> ConversationPart:
-    """Add one part, and announce it."""
+    """Add one part, and write its webhook notification."""
     part = ConversationPart.objects.create(
         conversation=conversation,
         part_type=part_type,
         body=body,
         attachments=list(attachments),
         created_at=at,
-        **who,
+        **facts,
     )
     announce(topic, customer=conversation.customer, at=at, conversation=conversation.pk, part=part.pk)
     return part

@@ -1,4 +1,4 @@
-"""Erasing a person: all that is personal is blanked, and the bare rows are kept, so counts stay true (behaviour 3)."""
+"""Erasure of a customer: personal data is blanked, the bare rows remain, and counts stay correct (behaviour 3)."""
 
 from datetime import datetime
 from typing import Any
@@ -27,20 +27,20 @@ from delivery.models import (
 from messaging.models import Message, MessageVersion
 
 ERASED = "Erased"
-# What is a bare row's own: it stays as it is.
-KEPT = {"id", "role", "created_at", "updated_at", "archived_at", "first_seen_at", "session_count", "checked_at"}
-KEPT |= {"unsubscribed_from_emails", "has_hard_bounced", "marked_email_as_spam", "email_is_said"}
+# Fields without personal data, which the bare row keeps.
+KEPT_FIELDS = {"id", "role", "created_at", "updated_at", "archived_at", "first_seen_at", "session_count", "checked_at"}
+KEPT_FIELDS |= {"unsubscribed_from_emails", "has_hard_bounced", "marked_email_as_spam", "email_is_said"}
 
 
 @retried
 def erase(customer: Customer, *, at: datetime) -> None:
-    """Blank everything that says who a customer is, and archive what is left; again is no harm."""
-    named_there = in_their_place(customer).values_list("customer_id", flat=True)
-    locks.lock_customers_with_rows({customer.pk, *named_there})
+    """Blank everything that identifies a customer, and archive the bare row. Idempotent."""
+    others = records_skipped_in_favour_of(customer).values_list("customer_id", flat=True)
+    locks.lock_customers_with_rows({customer.pk, *others})
     locked = Customer.objects.get(pk=customer.pk)
-    names = names_of(locked)
+    names = identifiers_of(locked)
     blank_addresses(locked)
-    forget_files(locked)
+    delete_files_on_commit(locked)
     intake.archive_customer(locked, at=at)
     DeliveryRecord.objects.filter(customer=locked, status=Status.WAITING).skip(reason=Reason.ARCHIVED)
     DeliveryRecord.objects.filter(customer=locked).update(variables={}, detail="", provider_id="")
@@ -57,30 +57,30 @@ def erase(customer: Customer, *, at: datetime) -> None:
     locked.events.update(metadata={})
     Notification.objects.filter(customer=locked).exclude(topic__endswith=".deleted").delete()
     Notification.objects.filter(customer=locked).update(payload=None)
-    JobItem.objects.filter(bulk_items_naming(names)).update(data={}, error="")
+    JobItem.objects.filter(bulk_items_of(names)).update(data={}, error="")
     csv_import.redact_problems(filter(None, (locked.user_id, locked.email, locked.name, locked.phone)))
     blank_messages_to(locked)
-    log_of(locked).update(object_repr=ERASED, change_message="")
-    blank(locked, at=at)
+    log_entries_of(locked).update(object_repr=ERASED, change_message="")
+    blank_fields(locked, at=at)
     customer.refresh_from_db()
 
 
 def blank_addresses(customer: Customer) -> None:
-    """Blank the addresses their copies went to, and their name where it says why somebody else got none."""
-    theirs = DeliveryRecord.objects.filter(customer=customer)
-    theirs.filter(address__isnull=False).update(address=None)
-    in_their_place(customer).update(detail="")
+    """Blank the customer's addresses in delivery records, and their name in the records of others at that address."""
+    records = DeliveryRecord.objects.filter(customer=customer)
+    records.filter(address__isnull=False).update(address=None)
+    records_skipped_in_favour_of(customer).update(detail="")
 
 
-def in_their_place(customer: Customer) -> QuerySet[DeliveryRecord]:
-    """The records of others that say that this customer got the message at the same address."""
-    theirs = DeliveryRecord.objects.filter(customer=customer)
-    others = DeliveryRecord.objects.filter(reason=Reason.SAME_INBOX, message__in=theirs.values("message"))
+def records_skipped_in_favour_of(customer: Customer) -> QuerySet[DeliveryRecord]:
+    """Return the records of other customers that name this customer as the recipient at the same address."""
+    records = DeliveryRecord.objects.filter(customer=customer)
+    others = DeliveryRecord.objects.filter(reason=Reason.SAME_INBOX, message__in=records.values("message"))
     return others.filter(detail=str(customer))
 
 
-def forget_files(customer: Customer) -> None:
-    """Once all is committed, keep no picture and no other file of their conversations."""
+def delete_files_on_commit(customer: Customer) -> None:
+    """Delete the files of the customer's conversations after the commit."""
     threads = Conversation.objects.filter(customer=customer)
     parts = ConversationPart.objects.filter(conversation__in=threads)
     lists = [*threads.values_list("attachments", flat=True), *parts.values_list("attachments", flat=True)]
@@ -88,13 +88,13 @@ def forget_files(customer: Customer) -> None:
     transaction.on_commit(lambda: conversation_attachments.delete_unused_files(files))
 
 
-def names_of(customer: Customer) -> dict[str, str | None]:
-    """What bulk jobs call them."""
+def identifiers_of(customer: Customer) -> dict[str, str | None]:
+    """Return the identifiers by which bulk jobs name a customer."""
     return {"user_id": customer.user_id, "email": customer.email, "id": str(customer.pk)}
 
 
-def bulk_items_naming(names: dict[str, str | None]) -> Q:
-    """Items of bulk jobs that name the customer in any way."""
+def bulk_items_of(names: dict[str, str | None]) -> Q:
+    """Return the condition for items of bulk jobs that name a customer by any identifier."""
     found = Q(pk__in=())
     for field, value in names.items():
         if value:
@@ -105,35 +105,35 @@ def bulk_items_naming(names: dict[str, str | None]) -> Q:
 
 
 def blank_messages_to(customer: Customer) -> None:
-    """Blank what was written to this customer alone; what went to an audience holds only variables."""
+    """Blank the direct messages to a customer; messages to an audience contain only variables."""
     with connection.cursor() as cursor:
         cursor.execute("SET LOCAL outbound.erasing = 'on'")
         MessageVersion.objects.filter(message__to_customer=customer).update(subject="", body="", link="")
         cursor.execute("SET LOCAL outbound.erasing = 'off'")
     Link.objects.filter(version__message__to_customer=customer).update(address="")
-    letters = Message.objects.filter(to_customer=customer)
-    # An alarm names the message it is about, by a title that may name the customer.
-    for title in letters.exclude(title="").values_list("title", flat=True).distinct():
+    direct_messages = Message.objects.filter(to_customer=customer)
+    # An alarm quotes the title of its message, which may name the customer.
+    for title in direct_messages.exclude(title="").values_list("title", flat=True).distinct():
         Alarm.objects.filter(description__contains=f"“{title}”").update(description=ERASED)
-    letters.update(title=ERASED)
+    direct_messages.update(title=ERASED)
 
 
-def log_of(customer: Customer) -> QuerySet[Any]:
-    """What the console's log says of a customer, of messages to them and of their conversations."""
-    apps_of_them = ("audiences", "delivery", "messaging")
-    log = apps.get_model("admin", "LogEntry").objects.filter(content_type__app_label__in=apps_of_them)
+def log_entries_of(customer: Customer) -> QuerySet[Any]:
+    """Return the console's log entries about a customer, their direct messages and their conversations."""
+    app_labels = ("audiences", "delivery", "messaging")
+    log = apps.get_model("admin", "LogEntry").objects.filter(content_type__app_label__in=app_labels)
     messages = [str(pk) for pk in Message.objects.filter(to_customer=customer).values_list("pk", flat=True)]
     threads = [str(pk) for pk in Conversation.objects.filter(customer=customer).values_list("pk", flat=True)]
-    with_them = Q(content_type__model="conversation", object_id__in=threads)
-    of_them = Q(content_type__model="customer", object_id=str(customer.pk))
-    to_them = Q(content_type__model="message", object_id__in=messages)
-    return log.filter(of_them | to_them | with_them)
+    on_conversations = Q(content_type__model="conversation", object_id__in=threads)
+    on_customer = Q(content_type__model="customer", object_id=str(customer.pk))
+    on_messages = Q(content_type__model="message", object_id__in=messages)
+    return log.filter(on_customer | on_messages | on_conversations)
 
 
-def blank(customer: Customer, *, at: datetime) -> None:
-    """Put every column that is not kept back to what it is without anything known."""
+def blank_fields(customer: Customer, *, at: datetime) -> None:
+    """Reset every field that is not in KEPT_FIELDS to null or its default."""
     for field in Customer._meta.concrete_fields:
-        if field.name not in KEPT:
+        if field.name not in KEPT_FIELDS:
             setattr(customer, field.attname, None if field.null else field.get_default())
     customer.updated_at = at
     customer.save()

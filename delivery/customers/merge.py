@@ -1,7 +1,7 @@
-"""A lead who turns out to be a user: one person from now on, nothing sent twice, no thread lost (behaviour 3).
+"""Merge of a lead into a user at login: nothing is sent twice and no thread is lost (behaviour 3).
 
-The lead's row simply becomes the user's. Where the user is there already, all that is the lead's moves to them, and the
-lead's bare row is archived.
+If the user does not exist yet, the lead's row becomes the user. Otherwise everything of the lead moves to the user, and
+the lead's bare row is archived.
 """
 
 from collections.abc import Mapping
@@ -34,8 +34,8 @@ from delivery import locks
 from delivery.models import Conversation, DeliveryRecord, Reason, Status, Visitor
 from messaging.models import Message
 
-# Of two records for one message the one further along stays: what was or may have been handed over is never repeated.
-ALONG: dict[Status, int] = {
+# Of two records for one message the higher rank stays, so that nothing that may have been sent is repeated.
+STATUS_RANK: dict[Status, int] = {
     Status.WITHDRAWN: 0,
     Status.SKIPPED: 1,
     Status.FAILED: 2,
@@ -45,10 +45,10 @@ ALONG: dict[Status, int] = {
     Status.SENT: 6,
 }
 SETTLED = (Status.WITHDRAWN, Status.SKIPPED, Status.FAILED)
-ENGAGED = ("replied_at", "clicked_at", "opened_at", "dismissed_at")
+ENGAGEMENT_FIELDS = ("replied_at", "clicked_at", "opened_at", "dismissed_at")
 
-# How what belongs to the lead becomes the user's; what both have is there once. Records and conversations are moved by
-# `move_records`, and the browser is the user's own from here on.
+# Statements that move the lead's rows to the user, without duplicates. `move_records` moves records and conversations;
+# the visitor row is deleted because the browser is the user's from now on.
 MOVES: dict[type[Model], tuple[str, ...]] = {
     DeliveryRecord: (),
     Conversation: (),
@@ -67,7 +67,7 @@ MOVES: dict[type[Model], tuple[str, ...]] = {
     Device: ("UPDATE audiences_device SET customer_id = %(user)s WHERE customer_id = %(lead)s",),
     Note: ("UPDATE audiences_note SET customer_id = %(user)s WHERE customer_id = %(lead)s",),
     Notification: ("UPDATE audiences_notification SET customer_id = %(user)s WHERE customer_id = %(lead)s",),
-    # Before the events: what both did in the same second is one event.
+    # Before the events are merged: an event of both at the same time counts once.
     EventSummary: (
         "INSERT INTO audiences_eventsummary AS s (customer_id, name, count, first_at, last_at)"
         " SELECT %(user)s, l.name, l.count - twice.n, l.first_at, l.last_at FROM audiences_eventsummary l"
@@ -85,25 +85,25 @@ MOVES: dict[type[Model], tuple[str, ...]] = {
         "UPDATE audiences_event SET customer_id = %(user)s WHERE customer_id = %(lead)s",
     ),
 }
-# What the user does not say of themselves, the lead may have said.
-FILLED = ("email", "name", "phone", "timezone", "country", "city", "language", "browser", "os", "user_agent")
-LATEST = ("last_contacted_at", "last_heard_from_at", "last_opened_email_at", "last_clicked_email_at")
-TRIES = 3
+# The user's own value wins; an empty one is filled with the lead's.
+FILLED_FROM_LEAD = ("email", "name", "phone", "timezone", "country", "city", "language", "browser", "os", "user_agent")
+LATEST_OF_BOTH = ("last_contacted_at", "last_heard_from_at", "last_opened_email_at", "last_clicked_email_at")
+MAX_ATTEMPTS = 3
 
 
 @retried
 def log_in(
     lead: Customer, facts: Mapping[str, Any], *, at: datetime, source: Source, on_bad_value: OnBadValue
 ) -> Customer:
-    """Return the user `facts` name, brought up to date, who is from now on also who the lead was.
+    """Return the user identified by `facts`, updated and merged with the lead.
 
-    A transaction of the caller must end where this raises.
+    If this raises, the caller must roll back its transaction.
     """
     identity = Identity(user_id=read_user_id(facts.get("user_id")), email=read_email(facts.get("email")))
     ways = lookups(Customer.objects.all(), identity, source=source)
     found = [row for rows in ways.values() if (row := rows.first())]
     if found and found[0].pk != lead.pk:
-        # Both before identifying locks the user, and in the order of their keys.
+        # `identify_here` locks the user: both rows must be locked before, in the order of their keys.
         if identity.email:
             lock_email(identity.email)
         Customer.objects.filter(pk__in=(lead.pk, found[0].pk)).lock()
@@ -120,7 +120,7 @@ def log_in(
 
 @retried
 def merge(lead: Customer, *, into: Customer, at: datetime) -> None:
-    """Make all that is the lead's the user's, and archive the lead's bare row; again is no harm."""
+    """Move everything of the lead to the user, and archive the lead's bare row. Idempotent."""
     locks.lock_customers_with_rows((lead.pk, into.pk))
     into.refresh_from_db()
     lead.refresh_from_db()
@@ -132,68 +132,68 @@ def merge(lead: Customer, *, into: Customer, at: datetime) -> None:
                 cursor.execute(statement, {"lead": lead.pk, "user": into.pk})
         cursor.execute("SET LOCAL outbound.merging = 'off'")
     Customer.objects.filter(pk=lead.pk).update(email=None, archived_at=at, updated_at=at)
-    learn(into, lead, at=at)
+    merge_profile(into, lead, at=at)
 
 
 def move_records(lead: Customer, user: Customer, *, at: datetime) -> None:
-    """Move records and threads; a round may be writing the same message down for the user, and is waited for."""
-    for attempt in range(TRIES):
+    """Move records and conversations; retry if a matching round inserts the same message for the user meanwhile."""
+    for attempt in range(MAX_ATTEMPTS):
         try:
             with transaction.atomic():
-                settle_doubles(lead, user, at=at)
+                resolve_duplicate_records(lead, user, at=at)
                 return
         except IntegrityError:
-            if attempt == TRIES - 1:
+            if attempt == MAX_ATTEMPTS - 1:
                 raise
 
 
-def settle_doubles(lead: Customer, user: Customer, *, at: datetime) -> None:
-    """Have one record stay for each message both have, and move the rest of the lead's with all that was said."""
-    held = DeliveryRecord.objects.select_for_update(no_key=True).filter(customer__in=(lead, user)).order_by("pk")
-    mine: dict[tuple[int, int | None], DeliveryRecord] = {}
-    theirs: dict[tuple[int, int | None], DeliveryRecord] = {}
-    for record in held:
-        of_one = mine if record.customer_id == lead.pk else theirs
-        of_one[record.message_id, record.company_id] = record
+def resolve_duplicate_records(lead: Customer, user: Customer, *, at: datetime) -> None:
+    """Keep one record for each message that both have, and move the lead's other records and conversations."""
+    records = DeliveryRecord.objects.select_for_update(no_key=True).filter(customer__in=(lead, user)).order_by("pk")
+    of_lead: dict[tuple[int, int | None], DeliveryRecord] = {}
+    of_user: dict[tuple[int, int | None], DeliveryRecord] = {}
+    for record in records:
+        owned = of_lead if record.customer_id == lead.pk else of_user
+        owned[record.message_id, record.company_id] = record
     better, worse = [], []
-    for key in mine.keys() & theirs.keys():
-        swap = along(mine[key]) > along(theirs[key])
-        worse.append(theirs[key] if swap else mine[key])
+    for key in of_lead.keys() & of_user.keys():
+        swap = progress_rank(of_lead[key]) > progress_rank(of_user[key])
+        worse.append(of_user[key] if swap else of_lead[key])
         if swap:
-            better.append(mine[key])
+            better.append(of_lead[key])
     losers = DeliveryRecord.objects.filter(pk__in=[record.pk for record in worse])
     losers.exclude(status__in=SETTLED).update(
         status=Status.SKIPPED, reason=Reason.MERGED, detail="", due_at=None, sent_at=None, claim=None, leased_until=None
     )
     if better:
-        # A message is the user's once at every moment, so the two change places by way of a third row.
+        # The unique constraint allows one record per message and customer, so a third customer helps to swap the two.
         parking = Customer.objects.create(role=Role.LEAD, created_at=at, updated_at=at, archived_at=at)
         losers.filter(customer=user).update(customer=parking)
         DeliveryRecord.objects.filter(pk__in=[record.pk for record in better]).update(customer=user)
         losers.filter(customer=parking).update(customer=lead)
         parking.delete()
     DeliveryRecord.objects.filter(customer=lead).exclude(pk__in=losers.values("pk")).update(customer=user)
-    # The same message is in the user's list already; it is there twice only where something was said to it.
-    unsaid = Conversation.objects.filter(record__in=losers, parts=None)
-    Conversation.objects.filter(customer=lead).exclude(pk__in=unsaid.values("pk")).update(customer=user)
-    unsaid.update(customer=lead)
+    # The user already has the same message; a second conversation moves only if it has replies.
+    without_replies = Conversation.objects.filter(record__in=losers, parts=None)
+    Conversation.objects.filter(customer=lead).exclude(pk__in=without_replies.values("pk")).update(customer=user)
+    without_replies.update(customer=lead)
 
 
-def along(record: DeliveryRecord) -> tuple[int, int]:
-    """How far a record is: by its status, then by what the customer did with it."""
-    return ALONG[Status(record.status)], sum(getattr(record, moment) is not None for moment in ENGAGED)
+def progress_rank(record: DeliveryRecord) -> tuple[int, int]:
+    """Return the rank of a record by its status, then by the customer's engagement."""
+    return STATUS_RANK[Status(record.status)], sum(getattr(record, moment) is not None for moment in ENGAGEMENT_FIELDS)
 
 
-def learn(user: Customer, lead: Customer, *, at: datetime) -> None:
-    """Have the user known by what was known of the lead; where they differ, the user's own counts.
+def merge_profile(user: Customer, lead: Customer, *, at: datetime) -> None:
+    """Add the lead's profile to the user's; the user's own values win.
 
-    Last-seen stays the user's: a rule on it is about the time before this log-in (the article).
+    `last_seen_at` stays the user's: a rule on it refers to the time before this login (the article).
     """
     if not user.email:
         user.email_is_said = lead.email_is_said
-    for name in FILLED:
+    for name in FILLED_FROM_LEAD:
         setattr(user, name, getattr(user, name) or getattr(lead, name))
-    for name in LATEST:
+    for name in LATEST_OF_BOTH:
         setattr(user, name, max(filter(None, (getattr(user, name), getattr(lead, name))), default=None))
     user.first_seen_at = min(filter(None, (user.first_seen_at, lead.first_seen_at)), default=None)
     user.created_at = min(user.created_at, lead.created_at)

@@ -1,7 +1,7 @@
-"""Charsets that strangers name, in emails and requests: only those that emails are written in are used.
+"""Charsets of untrusted emails and requests: only the charsets that emails really use are accepted.
 
-Python finds more by name, and some of them (punycode, idna) take the square of what they decode. So no name of a
-stranger's reaches `codecs.lookup`; text in a charset that is not listed here is read as UTF-8.
+Python knows more codecs by name, and some of them (punycode, idna) take quadratic time. So an untrusted name never
+reaches `codecs.lookup`; text in a charset that is not listed here is decoded as UTF-8.
 """
 
 import re
@@ -15,14 +15,14 @@ from encodings.aliases import aliases
 from typing import Any
 
 FALLBACK = "utf-8"
-LONGEST_NAME = 100
-LONGEST_HEADER = 10_000
-MOST_PARAMETERS = 100
-# No charset takes more bytes for a character, but for what switches between alphabets.
-WIDEST = 4
+MAX_NAME_LENGTH = 100
+MAX_HEADER_LENGTH = 10_000
+MAX_PARAMETERS = 100
+# Not counting the escape sequences of charsets that switch between alphabets.
+MAX_BYTES_PER_CHARACTER = 4
 WITH_PARAMETERS = ("content-type", "content-disposition")
 
-# By Python's names for them.
+# By their names in Python.
 CODECS = frozenset(
     """
     ascii utf_8 utf_8_sig utf_16 utf_16_be utf_16_le utf_32 utf_32_be utf_32_le
@@ -36,7 +36,7 @@ CODECS = frozenset(
     iso2022_jp iso2022_jp_1 iso2022_jp_2 iso2022_jp_2004 iso2022_jp_3 iso2022_jp_ext iso2022_kr euc_kr cp949 johab
     """.split()  # noqa: SIM905 - a table, and no line for each
 )
-# What emails call some of them, beside the names that Python knows.
+# Names used in emails that Python does not know.
 MORE_NAMES = {
     "iso_8859_8_i": "iso8859_8",
     "iso_8859_8_e": "iso8859_8",
@@ -56,40 +56,40 @@ MORE_NAMES = {
 
 
 def codec_of(charset: str) -> str | None:
-    """Return Python's name of a charset that emails are written in; None for any other."""
-    name = re.sub(r"[^a-z0-9]+", "_", charset[:LONGEST_NAME].lower()).strip("_").removeprefix("x_")
+    """Return Python's name of a charset; None if the charset is not in the list."""
+    name = re.sub(r"[^a-z0-9]+", "_", charset[:MAX_NAME_LENGTH].lower()).strip("_").removeprefix("x_")
     found = MORE_NAMES.get(name) or aliases.get(name, name)
     return found if found in CODECS else None
 
 
 def decode(content: bytes, charset: str, *, longest: int | None = None) -> str:
-    """Return some bytes as text of at most `longest` characters, whatever is wrong with them or their charset."""
-    text = (content if longest is None else content[: longest * WIDEST]).decode(
+    """Decode bytes to at most `longest` characters; malformed bytes and unknown charsets raise no error."""
+    text = (content if longest is None else content[: longest * MAX_BYTES_PER_CHARACTER]).decode(
         codec_of(charset) or FALLBACK, "replace"
     )
     return text[:longest]
 
 
-def decode_words(header: str) -> str:
-    """Return a header with its encoded words (RFC 2047) as text; as it stands if they make no sense."""
+def decode_header_words(header: str) -> str:
+    """Return a header with its encoded words (RFC 2047) decoded; unchanged if they are malformed."""
     try:
-        pieces = decode_header(header[:LONGEST_HEADER])
+        pieces = decode_header(header[:MAX_HEADER_LENGTH])
         known = [(decode(text, name).encode(), FALLBACK) if name else (text, None) for text, name in pieces]
         return str(make_header(known))
     except (ValueError, LookupError, HeaderParseError):
-        return header[:LONGEST_HEADER]
+        return header[:MAX_HEADER_LENGTH]
 
 
 class HeaderPolicy(Compat32):
-    """Headers as they stand, cut off where they are too long; parameters in UTF-8, with no charset but those above.
+    """Raw headers, truncated to a safe length; parameters are in UTF-8 and name only charsets from the list.
 
-    To read the parameters of a header takes their number times its length. The methods of `Message` (get_boundary,
-    get_filename, get_content_charset, get_payload) decode with the charset that a parameter names.
+    Parsing the parameters of a header takes time in proportion to their number times its length. The methods of
+    `Message` (get_boundary, get_filename, get_content_charset, get_payload) decode with the charset that a parameter
+    names.
     """
 
     def header_fetch_parse(self, name: str, value: str) -> str:
-        """Return a header's value."""
-        value = str(super().header_fetch_parse(name, value))[:LONGEST_HEADER]
+        value = str(super().header_fetch_parse(name, value))[:MAX_HEADER_LENGTH]
         return with_safe_parameters(value) if name.lower() in WITH_PARAMETERS else value
 
 
@@ -109,8 +109,8 @@ class SafeContentType:
 
 
 def with_safe_parameters(value: str) -> str:
-    """Return a header whose parameters need no decoding (RFC 2231) and name no charset but those above."""
-    value = ";".join(value.split(";", MOST_PARAMETERS + 1)[: MOST_PARAMETERS + 1])
+    """Return a header whose parameters are decoded (RFC 2231) and name only charsets from the list."""
+    value = ";".join(value.split(";", MAX_PARAMETERS + 1)[: MAX_PARAMETERS + 1])
     if "*" not in value and "charset" not in value.lower():
         return value
     header = Message()
@@ -118,14 +118,14 @@ def with_safe_parameters(value: str) -> str:
     try:
         (first, _), *given = header.get_params([("", "")])
     except (ValueError, TypeError):
-        # Numbered as no program numbers them.
+        # Malformed numbering of continued parameters.
         return value.partition(";")[0]
     safe = [f'{name}="{quote(safe_parameter(name, found))}"' for name, found in given]
     return "; ".join([first, *safe])
 
 
 def safe_parameter(name: str, value: str | tuple[str | None, str | None, str]) -> str:
-    """Return a parameter as text; UTF-8 instead of a charset that is not among those above."""
+    """Return a parameter as text, with UTF-8 instead of a charset that is not in the list."""
     if isinstance(value, tuple):
         charset, _, text = value
         value = decode(text.encode("raw-unicode-escape"), charset or "us-ascii")

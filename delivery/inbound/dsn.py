@@ -1,9 +1,9 @@
-"""What servers write by mail of mails they were given: delivery status notifications (RFC 3464), reports of a feedback
-loop (RFC 5965), and the bounces of servers older than both.
+"""Reports that mail servers send by email: delivery status notifications (RFC 3464), feedback loop reports (RFC 5965)
+and the free-text bounces of older servers.
 
-Anybody can write such a report, and everybody who was given an email knows its reply address and its Message-ID. So a
-bounce counts at the bounce address of its email only, which mail servers are told and no reader is shown. A complaint
-counts there too, and at FEEDBACK_ADDRESS if it quotes a Message-ID that we signed.
+Anyone can write such a report, and every recipient of an email knows its reply address and its Message-ID. So a bounce
+counts only at the email's bounce address, which mail servers receive and readers never see. A complaint counts there
+too, and at FEEDBACK_ADDRESS if it quotes a Message-ID signed by us.
 """
 
 import re
@@ -18,100 +18,102 @@ from delivery import reply_addresses
 from delivery.channels.bounce_rules import says_no_such_mailbox
 from delivery.inbound import feedback as bounce_feedback
 from delivery.inbound.feedback import Feedback, FeedbackType
-from delivery.inbound.message import MESSAGE_IDS, InboundEmail, addresses, clean, decoded
+from delivery.inbound.message import MESSAGE_IDS, InboundEmail, clean_text, decode_text, extract_addresses
 from delivery.reply_addresses import Referent
 
-LONGEST_WORDS = 500
-LONGEST_SAID = 5_000
-LONGEST_RETURNED = 200_000
-# A mail of ours has one recipient, who may have it passed on to a few.
-MOST_TOLD = 50
-HEADS = re.compile(r"^(message-id|x-original-message-id):[ \t]*((?:.|\n[ \t])*)", re.I | re.M)
-# What older servers say is in the middle of what they say.
-REFUSALS = re.compile(r"^.*\b[45]\d\d[ -].*$|^.*\b[45]\.\d\.\d{1,3}\b.*$", re.MULTILINE)
+MAX_DETAIL_LENGTH = 500
+MAX_DIAGNOSTIC_LENGTH = 5_000
+MAX_RETURNED_LENGTH = 200_000
+# Our emails have one recipient, whose server may forward them to a few more.
+MAX_RECIPIENT_BLOCKS = 50
+MESSAGE_ID_HEADERS = re.compile(r"^(message-id|x-original-message-id):[ \t]*((?:.|\n[ \t])*)", re.I | re.M)
+# Older servers put the error in the middle of their text.
+REFUSAL_LINES = re.compile(r"^.*\b[45]\d\d[ -].*$|^.*\b[45]\.\d\.\d{1,3}\b.*$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Notice:
-    """News by mail, and the mail of ours they are of; None where it is somebody else's, or cannot be told.
+    """One report and the email it is about; `referent` is None if that email is not ours or cannot be identified.
 
-    `counts` is False if they came to an address where anybody may write.
+    `is_proven` is False if the report came to an address that anyone may know.
     """
 
-    named: Referent | None
-    news: Feedback
-    counts: bool
+    referent: Referent | None
+    feedback: Feedback
+    is_proven: bool
 
 
-def read_notices(letter: InboundEmail, *, at: datetime) -> list[Notice] | None:
-    """What a mail tells of mails of ours; None where it is no notice at all, so that it may be anything else."""
-    kinds = {part.get_content_type(): part for part in pieces(letter.mail)}
-    when = min(letter.date or at, at)
+def read_notices(email: InboundEmail, *, at: datetime) -> list[Notice] | None:
+    """Return the reports in an email; None if it is not a report, so that it can be handled as a reply."""
+    kinds = {part.get_content_type(): part for part in report_parts(email.mail)}
+    when = min(email.date or at, at)
     for kind, reader in READERS.items():
         if kind in kinds:
-            told = list(reader(kinds[kind], letter, when))
+            found = list(reader(kinds[kind], email, when))
             break
     else:
-        if not letter.headers("X-Failed-Recipients"):
+        if not email.headers("X-Failed-Recipients"):
             return None
-        kind, told = "", [older(letter, at=when)]
-    proven = at_bounce_address(letter, at=at)
-    if proven is None and kind == FEEDBACK_REPORT and came_to(settings.FEEDBACK_ADDRESS, letter):
-        proven = bounce_feedback.find(message_ids=quoted_ids(letter, kinds))
-    named = proven or claimed(letter, kinds)
-    return [Notice(named=named, news=news, counts=proven is not None) for news in told]
+        kind, found = "", [read_legacy_bounce(email, at=when)]
+    proven = referent_of_bounce_address(email, at=at)
+    if proven is None and kind == FEEDBACK_REPORT and was_delivered_to(settings.FEEDBACK_ADDRESS, email):
+        proven = bounce_feedback.find_referent(message_ids=quoted_ids(email, kinds))
+    referent = proven or claimed_referent(email, kinds)
+    return [Notice(referent=referent, feedback=item, is_proven=proven is not None) for item in found]
 
 
-def status(part: Message, _letter: InboundEmail, at: datetime) -> Iterator[Feedback]:
-    """What a delivery status notification says of each recipient; ours have one."""
+def read_delivery_status(part: Message, _email: InboundEmail, at: datetime) -> Iterator[Feedback]:
+    """Yield the outcome for each recipient of a delivery status notification."""
     blocks = part.get_payload()
-    for block in blocks[:MOST_TOLD] if isinstance(blocks, list) else []:
-        # The first block is about the mail as a whole.
+    for block in blocks[:MAX_RECIPIENT_BLOCKS] if isinstance(blocks, list) else []:
+        # The first block is about the whole email and has no Action.
         if not isinstance(block, Message) or not block.get("Action"):
             continue
-        said = " ".join(str(block.get("Diagnostic-Code", "")).partition(";")[2].split())[:LONGEST_SAID]
+        diagnostic = " ".join(str(block.get("Diagnostic-Code", "")).partition(";")[2].split())[:MAX_DIAGNOSTIC_LENGTH]
         code = " ".join(str(block.get("Status", "")).split())
-        what = ACTIONS.get(str(block["Action"]).split("(")[0].strip().lower())
-        if what is FeedbackType.BOUNCED and says_no_such_mailbox(said, status=code):
-            what = FeedbackType.NO_MAILBOX
-        if what is not None:
+        type_ = ACTIONS.get(str(block["Action"]).split("(")[0].strip().lower())
+        if type_ is FeedbackType.BOUNCED and says_no_such_mailbox(diagnostic, status=code):
+            type_ = FeedbackType.NO_MAILBOX
+        if type_ is not None:
             recipient = block.get("Original-Recipient") or block.get("Final-Recipient") or ""
-            words = clean(f"{code} {said}" if code not in said else said).strip()[:LONGEST_WORDS]
-            yield Feedback(what=what, at=at, address=address_in(str(recipient)), words=words)
+            detail = clean_text(f"{code} {diagnostic}" if code not in diagnostic else diagnostic).strip()[
+                :MAX_DETAIL_LENGTH
+            ]
+            yield Feedback(type=type_, at=at, address=recipient_address(str(recipient)), detail=detail)
 
 
-def feedback(part: Message, _letter: InboundEmail, at: datetime) -> Iterator[Feedback]:
-    """What a mailbox's provider says that its user said of a mail."""
+def read_feedback_report(part: Message, _email: InboundEmail, at: datetime) -> Iterator[Feedback]:
+    """Yield the complaint or unsubscribe request that a mailbox provider forwards."""
     fields = part.get_payload()
-    told = fields[0] if isinstance(fields, list) and fields and isinstance(fields[0], Message) else part
-    kind = str(told.get("Feedback-Type", "")).strip().lower()
-    if (what := FEEDBACK.get(kind)) is not None:
-        yield Feedback(what=what, at=at, address=address_in(str(told.get("Original-Rcpt-To", ""))))
+    report = fields[0] if isinstance(fields, list) and fields and isinstance(fields[0], Message) else part
+    kind = str(report.get("Feedback-Type", "")).strip().lower()
+    if (type_ := FEEDBACK_TYPES.get(kind)) is not None:
+        yield Feedback(type=type_, at=at, address=recipient_address(str(report.get("Original-Rcpt-To", ""))))
 
 
-def older(letter: InboundEmail, *, at: datetime) -> Feedback:
-    """What a server says in words alone."""
-    said = " ".join(REFUSALS.findall(letter.body("plain")[:LONGEST_RETURNED])[:3])
-    words = clean(" ".join(said.split()))[:LONGEST_WORDS]
-    what = FeedbackType.NO_MAILBOX if says_no_such_mailbox(words) else FeedbackType.BOUNCED
-    found = addresses(letter.headers("X-Failed-Recipients"))
-    return Feedback(what=what, at=at, address=found[0] if len(found) == 1 else "", words=words)
+def read_legacy_bounce(email: InboundEmail, *, at: datetime) -> Feedback:
+    """Return the bounce that a server reports in free text, with an X-Failed-Recipients header."""
+    lines = " ".join(REFUSAL_LINES.findall(email.body("plain")[:MAX_RETURNED_LENGTH])[:3])
+    detail = clean_text(" ".join(lines.split()))[:MAX_DETAIL_LENGTH]
+    type_ = FeedbackType.NO_MAILBOX if says_no_such_mailbox(detail) else FeedbackType.BOUNCED
+    found = extract_addresses(email.headers("X-Failed-Recipients"))
+    return Feedback(type=type_, at=at, address=found[0] if len(found) == 1 else "", detail=detail)
 
 
 FEEDBACK_REPORT = "message/feedback-report"
 READERS: dict[str, Callable[[Message, InboundEmail, datetime], Iterator[Feedback]]] = {
-    FEEDBACK_REPORT: feedback,
-    "message/delivery-status": status,
+    FEEDBACK_REPORT: read_feedback_report,
+    "message/delivery-status": read_delivery_status,
 }
-# What a server did with it. Delayed is no news but that the mail left: it goes on trying.
+# "delayed" only proves that the email left: the server keeps trying.
 ACTIONS = {
     "failed": FeedbackType.BOUNCED,
-    "delayed": FeedbackType.TAKEN,
-    "delivered": FeedbackType.TAKEN,
-    "relayed": FeedbackType.TAKEN,
-    "expanded": FeedbackType.TAKEN,
+    "delayed": FeedbackType.ACCEPTED,
+    "delivered": FeedbackType.ACCEPTED,
+    "relayed": FeedbackType.ACCEPTED,
+    "expanded": FeedbackType.ACCEPTED,
 }
-FEEDBACK = {
+FEEDBACK_TYPES = {
     "abuse": FeedbackType.COMPLAINED,
     "fraud": FeedbackType.COMPLAINED,
     "virus": FeedbackType.COMPLAINED,
@@ -121,32 +123,32 @@ FEEDBACK = {
 }
 
 
-def at_bounce_address(letter: InboundEmail, *, at: datetime) -> Referent | None:
-    """Return the mail of ours whose bounce address a report came to; None if it came to none."""
-    found = (reply_addresses.referent_of_bounce(address, at=at) for address in letter.recipients)
-    return next((named for named in found if named is not None), None)
+def referent_of_bounce_address(email: InboundEmail, *, at: datetime) -> Referent | None:
+    """Return the email whose bounce address received the report; None if no bounce address did."""
+    found = (reply_addresses.referent_of_bounce(address, at=at) for address in email.recipients)
+    return next((referent for referent in found if referent is not None), None)
 
 
-def came_to(address: str, letter: InboundEmail) -> bool:
-    """Whether a mail came to this address: by its envelope, and by its headers only if the envelope is not known."""
-    known = [letter.recipient] if letter.recipient else letter.recipients
+def was_delivered_to(address: str, email: InboundEmail) -> bool:
+    """Tell whether an email was sent to this address, by its envelope, or by its headers if the envelope is unknown."""
+    known = [email.recipient] if email.recipient else email.recipients
     return bool(address) and address in known
 
 
-def claimed(letter: InboundEmail, kinds: dict[str, Message]) -> Referent | None:
-    """Return the mail of ours that a report says it is about, without proof."""
-    found = (reply_addresses.referent_of_reply(address) for address in letter.recipients)
-    named = next((named for named in found if named is not None), None)
-    return named or bounce_feedback.find(message_ids=(*quoted_ids(letter, kinds), *letter.answers))
+def claimed_referent(email: InboundEmail, kinds: dict[str, Message]) -> Referent | None:
+    """Return the email that a report claims to be about, without proof."""
+    found = (reply_addresses.referent_of_reply(address) for address in email.recipients)
+    referent = next((referent for referent in found if referent is not None), None)
+    return referent or bounce_feedback.find_referent(message_ids=(*quoted_ids(email, kinds), *email.answered_ids))
 
 
-def quoted_ids(letter: InboundEmail, kinds: dict[str, Message]) -> tuple[str, ...]:
-    """Return the Message-IDs of the mail that a report returns or quotes."""
-    return tuple(found for value in returned(letter, kinds) for found in MESSAGE_IDS.findall(value))
+def quoted_ids(email: InboundEmail, kinds: dict[str, Message]) -> tuple[str, ...]:
+    """Return the Message-IDs of the email that a report returns or quotes."""
+    return tuple(found for value in returned_message_ids(email, kinds) for found in MESSAGE_IDS.findall(value))
 
 
-def returned(letter: InboundEmail, kinds: dict[str, Message]) -> list[str]:
-    """The headers by which the mail that is returned may be known, as it or its headers were enclosed or quoted."""
+def returned_message_ids(email: InboundEmail, kinds: dict[str, Message]) -> list[str]:
+    """Return the Message-ID headers of the returned email, whether it was attached or only quoted."""
     texts: list[str] = []
     if "message/rfc822" in kinds:
         inner = kinds["message/rfc822"].get_payload()
@@ -154,21 +156,21 @@ def returned(letter: InboundEmail, kinds: dict[str, Message]) -> list[str]:
         if isinstance(mail, Message):
             texts.append("\n".join(f"{name}: {value}" for name, value in mail.raw_items()))
     if "text/rfc822-headers" in kinds:
-        texts.append(decoded(kinds["text/rfc822-headers"]))
+        texts.append(decode_text(kinds["text/rfc822-headers"]))
     if not texts:
-        texts.append(letter.body("plain"))
-    return [value for text in texts for _, value in HEADS.findall(text[:LONGEST_RETURNED])]
+        texts.append(email.body("plain"))
+    return [value for text in texts for _, value in MESSAGE_ID_HEADERS.findall(text[:MAX_RETURNED_LENGTH])]
 
 
-def pieces(mail: Message) -> Iterator[Message]:
-    """Go through the parts of a mail, those within a report included, but not into a mail that is returned."""
+def report_parts(mail: Message) -> Iterator[Message]:
+    """Yield the parts of an email, including those of a report but not those of the returned email."""
     yield mail
     if mail.get_content_maintype() == "multipart" and mail.is_multipart():
         for part in mail.get_payload():
             if isinstance(part, Message):
-                yield from pieces(part)
+                yield from report_parts(part)
 
 
-def address_in(recipient: str) -> str:
-    """The address of `rfc822; ada@example.com`."""
-    return next(iter(addresses([recipient.rpartition(";")[2]])), "")
+def recipient_address(recipient: str) -> str:
+    """Return the address in `rfc822; ada@example.com`."""
+    return next(iter(extract_addresses([recipient.rpartition(";")[2]])), "")

@@ -1,6 +1,6 @@
-"""What providers post to us, in their many shapes; django-anymail checks who posts and makes one shape of them.
+"""Webhooks of email service providers; django-anymail authenticates them and normalises their formats.
 
-Whatever goes wrong here is a 500, and the provider posts it again.
+An error here is answered with status 500, so the provider posts the event again.
 """
 
 import json
@@ -29,134 +29,134 @@ from delivery.channels.bounce_rules import ENHANCED, says_no_such_mailbox
 from delivery.channels.esp import COPY
 from delivery.inbound import charsets, feedback, router
 from delivery.inbound.feedback import Feedback, FeedbackType
-from delivery.inbound.message import InboundEmail, clean
+from delivery.inbound.message import InboundEmail, clean_text
 
 log = logging.getLogger(__name__)
 
-LONGEST_WORDS = 500
-BYTES = "application/octet-stream"
-# A provider posts a whole mail at once, with all that is enclosed.
-LARGEST = 50 * 2**20
+MAX_DETAIL_LENGTH = 500
+BINARY_TYPE = "application/octet-stream"
+# A provider posts a whole email at once, with its attachments.
+MAX_REQUEST_BYTES = 50 * 2**20
 View = Callable[..., HttpResponseBase]
 
-# What each event says of the mail; what says nothing of it (a subscription, an unknown one) is missing.
-EVENTS: dict[str, FeedbackType] = {
-    EventType.QUEUED: FeedbackType.TAKEN,
-    EventType.SENT: FeedbackType.TAKEN,
-    EventType.DEFERRED: FeedbackType.TAKEN,
-    EventType.DELIVERED: FeedbackType.TAKEN,
-    EventType.AUTORESPONDED: FeedbackType.TAKEN,
-    EventType.OPENED: FeedbackType.TAKEN,
-    EventType.CLICKED: FeedbackType.TAKEN,
+# Events that say nothing about an email (a subscription, an unknown event) are missing.
+FEEDBACK_OF_EVENT: dict[str, FeedbackType] = {
+    EventType.QUEUED: FeedbackType.ACCEPTED,
+    EventType.SENT: FeedbackType.ACCEPTED,
+    EventType.DEFERRED: FeedbackType.ACCEPTED,
+    EventType.DELIVERED: FeedbackType.ACCEPTED,
+    EventType.AUTORESPONDED: FeedbackType.ACCEPTED,
+    EventType.OPENED: FeedbackType.ACCEPTED,
+    EventType.CLICKED: FeedbackType.ACCEPTED,
     EventType.BOUNCED: FeedbackType.BOUNCED,
     EventType.REJECTED: FeedbackType.REFUSED,
     EventType.FAILED: FeedbackType.REFUSED,
     EventType.COMPLAINED: FeedbackType.COMPLAINED,
     EventType.UNSUBSCRIBED: FeedbackType.UNSUBSCRIBED,
 }
-# Why a provider sends no more to an address, where it says so: it never got to the mailbox this time.
-WHY_REFUSED: dict[str, FeedbackType] = {
+# Reasons that a provider gives for not sending to an address: this email never reached the mailbox.
+FEEDBACK_OF_REJECTION: dict[str, FeedbackType] = {
     RejectReason.INVALID: FeedbackType.REFUSED_NO_MAILBOX,
     RejectReason.BOUNCED: FeedbackType.REFUSED_NO_MAILBOX,
     RejectReason.SPAM: FeedbackType.COMPLAINED,
     RejectReason.UNSUBSCRIBED: FeedbackType.UNSUBSCRIBED,
 }
-PASSES = {RejectReason.TIMED_OUT, RejectReason.BLOCKED, RejectReason.SPAM, RejectReason.OTHER}
+TEMPORARY_REASONS = {RejectReason.TIMED_OUT, RejectReason.BLOCKED, RejectReason.SPAM, RejectReason.OTHER}
 
 
-def within(event: Any, *keys: str) -> Any:
-    """What is deep within a provider's own event; None where it is not there."""
+def nested_value(event: Any, *keys: str) -> Any:
+    """Return a nested value of a provider's own event; None if it is missing."""
     for key in keys:
         event = event.get(key) if isinstance(event, Mapping) else None
     return event
 
 
-# Where a provider says by itself whether a bounce is for good; None where this one does not.
-FOR_GOOD: dict[str, Callable[[Any], bool | None]] = {
-    "Amazon SES": lambda event: within(event, "bounce", "bounceType") == "Permanent",
-    "Brevo": lambda event: within(event, "event") == "hard_bounce",
-    "MailerSend": lambda event: within(event, "data", "type") == "hard_bounced",
-    "Mailjet": lambda event: bool(within(event, "hard_bounce")),
-    "Mandrill": lambda event: within(event, "event") == "hard_bounce",
-    "Postmark": lambda event: within(event, "Type") == "HardBounce",
-    "Resend": lambda event: (kind := within(event, "data", "bounce", "type")) and kind == "Permanent",
-    "SendGrid": lambda event: False if within(event, "type") == "blocked" else None,
+# How each provider marks a hard bounce; None if the event does not say.
+HARD_BOUNCE_TESTS: dict[str, Callable[[Any], bool | None]] = {
+    "Amazon SES": lambda event: nested_value(event, "bounce", "bounceType") == "Permanent",
+    "Brevo": lambda event: nested_value(event, "event") == "hard_bounce",
+    "MailerSend": lambda event: nested_value(event, "data", "type") == "hard_bounced",
+    "Mailjet": lambda event: bool(nested_value(event, "hard_bounce")),
+    "Mandrill": lambda event: nested_value(event, "event") == "hard_bounce",
+    "Postmark": lambda event: nested_value(event, "Type") == "HardBounce",
+    "Resend": lambda event: (kind := nested_value(event, "data", "bounce", "type")) and kind == "Permanent",
+    "SendGrid": lambda event: False if nested_value(event, "type") == "blocked" else None,
 }
 
 
-AS_ANYMAIL_MAKES_IT = AnymailInboundMessage.__init__
+ORIGINAL_INIT = AnymailInboundMessage.__init__
 
 
-def with_plain_headers(self: AnymailInboundMessage, *_args: Any, **_kwargs: Any) -> None:
-    """Make a mail that reads its headers as one from a pipe does; anymail's policy decodes them with any charset."""
-    AS_ANYMAIL_MAKES_IT(self, policy=charsets.POLICY)
+def init_with_safe_policy(self: AnymailInboundMessage, *_args: Any, **_kwargs: Any) -> None:
+    """Create the message with our header policy; anymail's own policy decodes headers with any charset."""
+    ORIGINAL_INIT(self, policy=charsets.POLICY)
 
 
-def listen() -> None:
-    """Be who django-anymail tells."""
-    AnymailInboundMessage.__init__ = with_plain_headers
-    tracking.connect(tracked, dispatch_uid="delivery.inbound.esp_webhooks")
-    inbound.connect(came_in, dispatch_uid="delivery.inbound.esp_webhooks")
+def connect_signals() -> None:
+    """Connect the handlers to django-anymail's signals."""
+    AnymailInboundMessage.__init__ = init_with_safe_policy
+    tracking.connect(handle_tracking_event, dispatch_uid="delivery.inbound.esp_webhooks")
+    inbound.connect(handle_inbound_email, dispatch_uid="delivery.inbound.esp_webhooks")
 
 
-def tracked(event: Any, esp_name: str, **_later: Any) -> None:
-    """Write down what a provider tells of a mail."""
-    what = what_of(event, esp_name=esp_name)
-    if what is None:
+def handle_tracking_event(event: Any, esp_name: str, **_later: Any) -> None:
+    """Record a provider's event about an email."""
+    type_ = feedback_type_of(event, esp_name=esp_name)
+    if type_ is None:
         return
     own = (event.metadata or {}).get(COPY) if isinstance(event.metadata, Mapping) else None
     ids = tuple(str(found) for found in (own, event.message_id) if found)
-    provider_id = clean(str(event.message_id or ""))[:LONGEST_WORDS]
-    named = feedback.find(message_ids=ids, provider_id=provider_id)
-    words = clean(" ".join(str(event.mta_response or event.description or "").split()))[:LONGEST_WORDS]
-    news = Feedback(
-        what=what,
-        at=moment_of(event, now=timezone.now()),
+    provider_id = clean_text(str(event.message_id or ""))[:MAX_DETAIL_LENGTH]
+    referent = feedback.find_referent(message_ids=ids, provider_id=provider_id)
+    detail = clean_text(" ".join(str(event.mta_response or event.description or "").split()))[:MAX_DETAIL_LENGTH]
+    found = Feedback(
+        type=type_,
+        at=event_time(event, now=timezone.now()),
         address=str(event.recipient or ""),
         provider_id=provider_id,
-        words=words,
+        detail=detail,
     )
-    if named is None or not feedback.record_feedback(named, news):
-        log.info("%s tells of a mail that is none of ours: %s %s", esp_name, event.event_type, provider_id)
+    if referent is None or not feedback.record_feedback(referent, found):
+        log.info("%s reports an email that is not ours: %s %s", esp_name, event.event_type, provider_id)
 
 
-def came_in(event: Any, esp_name: str, **_later: Any) -> None:
-    """Take in a mail that came to a provider."""
+def handle_inbound_email(event: Any, esp_name: str, **_later: Any) -> None:
+    """Receive an email that came in through a provider."""
     mail = event.message
-    letter = InboundEmail(mail, recipient=(mail.envelope_recipient or "").lower(), envelope_sender=mail.envelope_sender)
-    outcome = router.receive(letter, at=timezone.now())
-    log.info("%s brings a mail: %s", esp_name, outcome)
+    email = InboundEmail(mail, recipient=(mail.envelope_recipient or "").lower(), envelope_sender=mail.envelope_sender)
+    outcome = router.receive(email, at=timezone.now())
+    log.info("%s delivered an inbound email: %s", esp_name, outcome)
 
 
-def what_of(event: Any, *, esp_name: str) -> FeedbackType | None:
-    """What an event says of the mail; None for nothing."""
-    what = EVENTS.get(event.event_type)
-    if what is FeedbackType.REFUSED:
-        return WHY_REFUSED.get(event.reject_reason, what)
-    if what is FeedbackType.BOUNCED and is_for_good(event, esp_name=esp_name):
+def feedback_type_of(event: Any, *, esp_name: str) -> FeedbackType | None:
+    """Return the meaning of an event for its email; None if it has none."""
+    type_ = FEEDBACK_OF_EVENT.get(event.event_type)
+    if type_ is FeedbackType.REFUSED:
+        return FEEDBACK_OF_REJECTION.get(event.reject_reason, type_)
+    if type_ is FeedbackType.BOUNCED and is_hard_bounce(event, esp_name=esp_name):
         return FeedbackType.NO_MAILBOX
-    return what
+    return type_
 
 
-def is_for_good(event: Any, *, esp_name: str) -> bool:
-    """Whether a bounce is a hard one: by the provider's word, else by the server's, else it is, as most call it so."""
-    if event.reject_reason in PASSES:
+def is_hard_bounce(event: Any, *, esp_name: str) -> bool:
+    """Tell whether a bounce is hard: as the provider says, else as the server says, else True, as most providers do."""
+    if event.reject_reason in TEMPORARY_REASONS:
         return False
-    said = FOR_GOOD[esp_name](event.esp_event) if esp_name in FOR_GOOD else None
-    if said is not None:
-        return said
-    words = str(event.mta_response or event.description or "")
-    return says_no_such_mailbox(words) if ENHANCED.search(words) else True
+    by_provider = HARD_BOUNCE_TESTS[esp_name](event.esp_event) if esp_name in HARD_BOUNCE_TESTS else None
+    if by_provider is not None:
+        return by_provider
+    response = str(event.mta_response or event.description or "")
+    return says_no_such_mailbox(response) if ENHANCED.search(response) else True
 
 
-def moment_of(event: Any, *, now: datetime) -> datetime:
-    """When it happened, by the provider's clock, which may be ahead of ours."""
+def event_time(event: Any, *, now: datetime) -> datetime:
+    """Return the time of an event by the provider's clock, but never later than `now`."""
     when = event.timestamp
     return min(when, now) if isinstance(when, datetime) and when.tzinfo is not None else now
 
 
-class WholeForm(FileUploadHandler):
-    """Reads a form to its end: Django's own reader stops where a form that people fill in would be over."""
+class UnlimitedFormReader(FileUploadHandler):
+    """Reads a form of any size: Django's own reader has limits for forms that people fill in."""
 
     def handle_raw_input(
         self,
@@ -170,33 +170,32 @@ class WholeForm(FileUploadHandler):
         fields, files = QueryDict(mutable=True, encoding=encoding), MultiValueDict[str, UploadedFile]()
         for kind, heads, stream in Parser(LazyStream(ChunkIter(input_data)), boundary):
             given = heads.get("content-disposition", ("", {}))[1]
-            name, content = words_of(given.get("name", b"")), stream.read()
+            name, content = as_text(given.get("name", b"")), stream.read()
             if kind == FIELD:
-                words = words_of(content)
-                fields.appendlist(name, known_charsets(words) if name == "charsets" else words)
+                text = as_text(content)
+                fields.appendlist(name, safe_charsets(text) if name == "charsets" else text)
             elif kind == FILE:
-                content_type = heads.get("content-type", (BYTES, {}))[0].strip()
-                files.appendlist(name, SimpleUploadedFile(words_of(given["filename"]), content, content_type))
+                content_type = heads.get("content-type", (BINARY_TYPE, {}))[0].strip()
+                files.appendlist(name, SimpleUploadedFile(as_text(given["filename"]), content, content_type))
         return fields, files
 
 
-def known_charsets(told: str) -> str:
-    """Return which charsets SendGrid says a mail's fields are in, with UTF-8 for one that no email is written in."""
+def safe_charsets(given: str) -> str:
+    """Return the charsets that SendGrid gives for an email's fields, with UTF-8 instead of those not in our list."""
     try:
-        said = json.loads(told)
+        parsed = json.loads(given)
     except (ValueError, RecursionError):
         return "{}"
-    named = said.items() if isinstance(said, dict) else ()
-    return json.dumps({field: charsets.codec_of(str(name)) or charsets.FALLBACK for field, name in named})
+    by_field = parsed.items() if isinstance(parsed, dict) else ()
+    return json.dumps({field: charsets.codec_of(str(name)) or charsets.FALLBACK for field, name in by_field})
 
 
-def words_of(content: bytes | str) -> str:
-    """Some bytes of a form as text."""
+def as_text(content: bytes | str) -> str:
     return content if isinstance(content, str) else content.decode(errors="replace")
 
 
-def roomy(view: View) -> View:
-    """Take requests of the size of a mail from who knows the secret; Django's own limit is for everybody else."""
+def accept_large_requests(view: View) -> View:
+    """Accept requests as large as an email from callers that know the secret; Django's limit applies to all others."""
 
     @wraps(view)
     def wrapped(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
@@ -205,25 +204,26 @@ def roomy(view: View) -> View:
             try:
                 return view(request, *args, **kwargs)
             except ImproperlyConfigured as unset:
-                # A provider's own post goes on failing until its settings are there; a stranger's is for nobody.
+                # Only a request without the secret: a provider's own request fails until its settings exist.
                 raise Http404("This provider is not set up.") from unset
         size = request.META.get("CONTENT_LENGTH") or ""
         if size.isdecimal():
-            if int(size) > LARGEST:
-                return HttpResponse("This is larger than any mail.", status=413, content_type="text/plain")
-            # What Django would read and keep, had it no limit.
+            if int(size) > MAX_REQUEST_BYTES:
+                return HttpResponse("Payload too large.", status=413, content_type="text/plain")
+            # As Django would read it, but without its limit.
             request._body = request.read(int(size))  # noqa: SLF001 - it has no other name
-            request.upload_handlers = [WholeForm(request)]
+            request.upload_handlers = [UnlimitedFormReader(request)]
         try:
             return view(request, *args, **kwargs)
         except RecursionError:
-            # Posted again it would be no other.
-            log.warning("a mail that came in is nested too deeply to be read")
-            return HttpResponse("This is nested too deeply to be a mail.", content_type="text/plain")
+            # Answered with 200: posting it again would not help.
+            log.warning("an inbound email is nested too deeply to be parsed")
+            return HttpResponse("This email is nested too deeply.", content_type="text/plain")
 
     return wrapped
 
 
 urlpatterns = [
-    URLPattern(found.pattern, roomy(found.callback), found.default_args, found.name) for found in urls.urlpatterns
+    URLPattern(found.pattern, accept_large_requests(found.callback), found.default_args, found.name)
+    for found in urls.urlpatterns
 ]

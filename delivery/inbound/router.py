@@ -1,8 +1,8 @@
-"""A mail has come: somebody's reply, what a server says of a mail of ours, or nobody's.
+"""Router of inbound emails: a reply of a customer, a report about a sent email, or neither.
 
-A reply is whoever's our signed address was given to. That it comes from another address than the customer's proves
-nothing either way: people answer from a second mailbox, and a colleague takes over; and anybody can write anything into
-From. So it is taken, with a note that names the address, and what the team answers goes to the customer's own.
+A reply belongs to the customer whose signed address received it. Another sender proves nothing: people answer from a
+second mailbox or pass the email to a colleague, and anyone can forge From. So the reply is accepted with a note that
+names the sender, and the team's answers go to the customer's own address.
 """
 
 import logging
@@ -25,186 +25,180 @@ from delivery.sending.uncertain import Proof
 
 log = logging.getLogger(__name__)
 
-LONGEST_REPLY = 100_000
-NO_WORDS = "(This mail holds no words.)"
+MAX_REPLY_LENGTH = 100_000
+NO_TEXT = "(This email has no text.)"
 
 
 class Outcome(StrEnum):
-    """What became of a mail that came in."""
+    """The result of routing one inbound email."""
 
     REPLY = "reply"
-    AGAIN = "again"  # It came before.
-    NOTICE = "notice"  # Of a mail of ours, and written down.
-    FOREIGN = "foreign"  # A notice of somebody else's mail.
-    UNPROVEN = "unproven"  # A notice of a mail of ours, but not at an address where such notices count.
-    BY_NOBODY = "by_nobody"
-    NOBODYS = "nobodys"  # To no address of ours: none is named, or a forged one.
+    DUPLICATE = "duplicate"  # A reply that was received before.
+    NOTICE = "notice"  # A report about one of our emails, recorded.
+    FOREIGN = "foreign"  # A report about an email that is not ours.
+    UNPROVEN = "unproven"  # A report about one of our emails, but not at an address where reports count.
+    AUTO_REPLY = "auto_reply"
+    UNADDRESSED = "unaddressed"  # No valid reply address: there is none, or it is forged.
 
 
 @dataclass(slots=True)
 class Files:
-    """What came with a mail: what is kept, and why the rest is not."""
+    """The attachments of an email: those to store, and the reasons why others are refused."""
 
-    # Each as a form would bring it, and the kind of image it is: None where it is another file.
-    kept: list[tuple[SimpleUploadedFile, tuple[str, str] | None]] = field(default_factory=list)
+    # Each file with its image type, or None if it is not an image.
+    accepted: list[tuple[SimpleUploadedFile, tuple[str, str] | None]] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
 
 
-def receive(letter: InboundEmail, *, at: datetime) -> Outcome:
-    """Take in one mail; again is no harm."""
-    told = dsn.read_notices(letter, at=at)
-    if told is not None:
-        outcome = outcome_of(told)
-    elif letter.auto_reply_reason:
-        outcome = Outcome.BY_NOBODY
+def receive(email: InboundEmail, *, at: datetime) -> Outcome:
+    """Receive one email. Idempotent."""
+    notices = dsn.read_notices(email, at=at)
+    if notices is not None:
+        outcome = record_notices(notices)
+    elif email.auto_reply_reason:
+        outcome = Outcome.AUTO_REPLY
     else:
-        outcome = reply(letter, at=at)
+        outcome = record_reply(email, at=at)
     log.info(
-        "mail %s: %s %s", letter.message_id, outcome, letter.auto_reply_reason if outcome is Outcome.BY_NOBODY else ""
+        "email %s: %s %s", email.message_id, outcome, email.auto_reply_reason if outcome is Outcome.AUTO_REPLY else ""
     )
     return outcome
 
 
-def outcome_of(told: list[dsn.Notice]) -> Outcome:
-    """Write down what a server says of a mail of ours, if it came where only servers write."""
-    known = [notice.counts and taken(notice) for notice in told]
-    if any(known):
+def record_notices(notices: list[dsn.Notice]) -> Outcome:
+    """Record the reports that came to an address known only to servers."""
+    recorded = [notice.is_proven and record_notice(notice) for notice in notices]
+    if any(recorded):
         return Outcome.NOTICE
-    for notice in told:
-        if notice.named is not None and not notice.counts:
+    for notice in notices:
+        if notice.referent is not None and not notice.is_proven:
             log.warning(
-                "a report says %s of %s %s, but did not come to its bounce address, so it is not counted",
-                notice.news.what,
-                notice.named.kind.name.lower(),
-                notice.named.pk,
+                "a report says %s of %s %s, but did not come to its bounce address, so it is ignored",
+                notice.feedback.type,
+                notice.referent.kind.name.lower(),
+                notice.referent.pk,
             )
             return Outcome.UNPROVEN
     return Outcome.FOREIGN
 
 
-def taken(notice: dsn.Notice) -> bool:
-    """Write down what a server says, if it is of a mail of ours."""
-    return notice.named is not None and feedback.record_feedback(notice.named, notice.news)
+def record_notice(notice: dsn.Notice) -> bool:
+    return notice.referent is not None and feedback.record_feedback(notice.referent, notice.feedback)
 
 
 @retried
-def reply(letter: InboundEmail, *, at: datetime) -> Outcome:
-    """Add what a customer wrote to the conversation it is about."""
-    named = whom_it_answers(letter)
-    if named is None:
-        return Outcome.NOBODYS
-    conversation = conversation_of(named, at=at)
+def record_reply(email: InboundEmail, *, at: datetime) -> Outcome:
+    """Add an email to the conversation that it answers."""
+    referent = referent_of_reply(email)
+    if referent is None:
+        return Outcome.UNADDRESSED
+    conversation = find_conversation(referent, at=at)
     if conversation is None or conversation.customer.is_erased:
-        log.warning("a mail answers %s %s, which is not there any more", named.kind.name.lower(), named.pk)
-        return Outcome.NOBODYS
-    found = threads.lock(conversation)
-    if ConversationPart.objects.filter(conversation=found, mail_id=letter.message_id).exists():
-        return Outcome.AGAIN
+        log.warning("an email answers %s %s, which no longer exists", referent.kind.name.lower(), referent.pk)
+        return Outcome.UNADDRESSED
+    found = threads.lock_conversation(conversation)
+    if ConversationPart.objects.filter(conversation=found, mail_id=email.message_id).exists():
+        return Outcome.DUPLICATE
     if found.record is not None:
-        # Who answers it has it.
+        # A reply proves that the message was delivered.
         uncertain.settle_by_proof(found.record, proof=Proof.TAKEN, at=at)
-    add(found, letter, at=at)
+    add_reply(found, email, at=at)
     return Outcome.REPLY
 
 
-def whom_it_answers(letter: InboundEmail) -> Referent | None:
-    """What a mail is an answer to: by the address it went to, else by the Message-ID of ours it names."""
+def referent_of_reply(email: InboundEmail) -> Referent | None:
+    """Return the record or conversation that an email answers, by its recipients, else by the Message-IDs it quotes."""
     forged = []
-    for address in letter.recipients:
-        if (named := reply_addresses.referent_of_reply(address)) is not None:
-            return named
+    for address in email.recipients:
+        if (referent := reply_addresses.referent_of_reply(address)) is not None:
+            return referent
         if reply_addresses.has_token(address):
             forged.append(address)
-    named = feedback.find(message_ids=tuple(letter.answers))
-    if named is None and forged:
-        log.warning("mail %s was written to an address that is forged or broken", letter.message_id)
-    return named
+    referent = feedback.find_referent(message_ids=tuple(email.answered_ids))
+    if referent is None and forged:
+        log.warning("email %s was sent to a forged or damaged reply address", email.message_id)
+    return referent
 
 
-def conversation_of(named: Referent, *, at: datetime) -> Conversation | None:
-    """The conversation an answer belongs to; that of a message begins with its first."""
-    if named.kind is ReferentKind.RECORD:
-        records = DeliveryRecord.objects.filter(pk=named.pk)
-        # So that two first answers do not begin two.
+def find_conversation(referent: Referent, *, at: datetime) -> Conversation | None:
+    """Return the conversation of a reply; the first reply to a message creates it."""
+    if referent.kind is ReferentKind.RECORD:
+        records = DeliveryRecord.objects.filter(pk=referent.pk)
+        # Two first replies at once must not create two conversations.
         locks.lock_customers_of(records)
         record = records.first()
-        return threads.begun_by(record, at=at) if record else None
+        return threads.conversation_of_record(record, at=at) if record else None
     rows = Conversation.objects.select_related("customer", "record")
-    if named.kind is ReferentKind.ANSWER:
-        return rows.filter(parts=named.pk).first()
-    return rows.filter(pk=named.pk).first()
+    if referent.kind is ReferentKind.ANSWER:
+        return rows.filter(parts=referent.pk).first()
+    return rows.filter(pk=referent.pk).first()
 
 
-def add(conversation: Conversation, letter: InboundEmail, *, at: datetime) -> None:
-    """Add a mail to its conversation, and tell the team what it does not show."""
-    customer, files = conversation.customer, sorted_out(letter)
-    words = letter.written[0]
+def add_reply(conversation: Conversation, email: InboundEmail, *, at: datetime) -> None:
+    """Add an email to its conversation, with notes for the team on anything that the reply does not show."""
+    customer, files = conversation.customer, sort_attachments(email)
+    text = email.reply_content[0]
     threads.reply_by_customer(
         conversation,
-        body=words[:LONGEST_REPLY] or ("" if files.kept else NO_WORDS),
+        body=text[:MAX_REPLY_LENGTH] or ("" if files.accepted else NO_TEXT),
         at=at,
-        attachments=[store_attachment(file, kind) for file, kind in files.kept],
-        mail_id=letter.message_id,
+        attachments=[store_attachment(file, kind) for file, kind in files.accepted],
+        mail_id=email.message_id,
     )
-    for told in (from_elsewhere(letter, conversation), not_kept(files), cut_off(words)):
-        if told:
-            # As it was written by who knows whom, it is no HTML.
-            plain = told.replace("<", "(").replace(">", ")")
-            threads.note(conversation, teammate=None, body=plain, at=at)
-    log.info("mail %s: a reply of customer %s", letter.message_id, customer.pk)
+    for note in (other_sender_note(email, conversation), refused_files_note(files), truncation_note(text)):
+        if note:
+            # Notes quote untrusted names, and a text with both signs would be taken for HTML.
+            plain = note.replace("<", "(").replace(">", ")")
+            threads.add_note(conversation, teammate=None, body=plain, at=at)
+    log.info("email %s: a reply of customer %s", email.message_id, customer.pk)
 
 
-def from_elsewhere(letter: InboundEmail, conversation: Conversation) -> str:
-    """What to know where a reply came from another address than the message went to; empty where it did not."""
+def other_sender_note(email: InboundEmail, conversation: Conversation) -> str:
+    """Return the note on a reply that came from another address than the message went to; else ""."""
     customer, record = conversation.customer, conversation.record
     known = {customer.email, record.address if record is not None else None} - {None, ""}
-    if letter.sender in known:
+    if email.sender in known:
         return ""
-    came = f"This reply came from {letter.sender}" if letter.sender else "This reply does not say who it is from"
+    came = f"This reply came from {email.sender}" if email.sender else "This reply does not say who it is from"
     return f"{came}, not from {customer.email}. What you answer goes to {customer.email}." if customer.email else came
 
 
-def sorted_out(letter: InboundEmail) -> Files:
-    """Which files are kept: all, as far as their number and size go."""
+def sort_attachments(email: InboundEmail) -> Files:
     files = Files()
-    for file in letter.enclosed:
+    for file in email.attachments:
         upload = as_upload(file)
         try:
-            attachments.check_file(upload, beside=len(files.kept))
+            attachments.check_file(upload, beside=len(files.accepted))
         except Refused as wrong:
             files.refused.append(f"{upload.name} ({file.content_type}): {wrong}")
             continue
-        files.kept.append((upload, image_kind(upload)))
+        files.accepted.append((upload, image_kind(upload)))
     return files
 
 
 def image_kind(upload: SimpleUploadedFile) -> tuple[str, str] | None:
-    """The kind of image a file is, by how it begins; None where it is none that is shown."""
+    """Return the content type and extension of an image; None if the file is not an image that we show."""
     try:
-        return attachments.check(upload)
+        return attachments.check_image(upload)
     except Refused:
         return None
 
 
 def store_attachment(upload: SimpleUploadedFile, kind: tuple[str, str] | None) -> dict[str, object]:
-    """Store one file, and return it as an attachment."""
-    return attachments.store_image(upload, kind) if kind else attachments.keep_file(upload)
+    return attachments.store_image(upload, kind) if kind else attachments.store_file(upload)
 
 
 def as_upload(file: Attachment) -> SimpleUploadedFile:
-    """A file as a form would bring it."""
-    return SimpleUploadedFile(attachments.called(file.name), file.content, file.content_type)
+    return SimpleUploadedFile(attachments.safe_file_name(file.name), file.content, file.content_type)
 
 
-def not_kept(files: Files) -> str:
-    """Which files the customer sent that nobody here has; empty where all are."""
+def refused_files_note(files: Files) -> str:
     if not files.refused:
         return ""
-    return "\n".join(["What came with this mail and was not kept:", *files.refused[:20]])
+    return "\n".join(["Attachments that were not saved:", *files.refused[:20]])
 
 
-def cut_off(words: str) -> str:
-    """That there was more; empty where there was not."""
-    return f"This mail was longer than {LONGEST_REPLY:,} characters; the rest was cut off." * (
-        len(words) > LONGEST_REPLY
-    )
+def truncation_note(text: str) -> str:
+    if len(text) <= MAX_REPLY_LENGTH:
+        return ""
+    return f"This email was longer than {MAX_REPLY_LENGTH:,} characters; the rest was cut off."

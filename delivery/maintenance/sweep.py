@@ -59,5 +59,5 @@ STEPS: tuple[Callable[[datetime], object], ...] = (
     withdraw_rest_of_stopped,
     lambda at: match_unmatched(at=at),
     lambda _at: lifecycle.finish_one_offs(),
-    lambda _at: counters.fold(),
+    lambda _at: counters.fold_changes(),
 )

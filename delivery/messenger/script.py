@@ -103,7 +103,7 @@ def snippet(*, address: str, settings_of: str = "") -> str:
 @require_safe
 def image(request: HttpRequest, name: str) -> FileResponse:
     """Serve an image of a conversation, with headers that allow nothing but showing it. Its name is unguessable."""
-    kept = attachments.kept_image(name)
+    kept = attachments.open_image(name)
     if kept is None:
         raise Http404("Image not found.")
     file, content_type = kept
@@ -121,14 +121,14 @@ def image(request: HttpRequest, name: str) -> FileResponse:
 @require_safe
 def file(request: HttpRequest, key: str, name: str) -> FileResponse:
     """Serve a file of a conversation as a download, which browsers neither show nor run. Its URL is unguessable."""
-    kept = attachments.kept_file(key, name)
+    kept = attachments.open_file(key, name)
     if kept is None:
         raise Http404("File not found.")
     return FileResponse(
         kept,
         as_attachment=True,
         filename=name,
-        content_type=attachments.BYTES,
+        content_type=attachments.BINARY_TYPE,
         headers={
             "Cache-Control": "private, no-store",
             "Content-Security-Policy": "default-src 'none'; sandbox",

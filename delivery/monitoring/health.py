@@ -19,8 +19,8 @@ from messaging.models import Channel, Message
 SWEEP = "sweep"
 COUNT_SUMS = ", ".join(f"sum({name})::bigint" for name in COUNTED)
 BY_CHANNEL = (
-    f"SELECT m.channel, {COUNT_SUMS} FROM (SELECT message_id, {counters.NAMES} FROM delivery_count"
-    f" UNION ALL SELECT message_id, {counters.CHANGED} FROM delivery_countchange GROUP BY message_id) AS both_kinds"
+    f"SELECT m.channel, {COUNT_SUMS} FROM (SELECT message_id, {counters.COUNT_COLUMNS} FROM delivery_count"
+    f" UNION ALL SELECT message_id, {counters.SUM_COUNTED} FROM delivery_countchange GROUP BY message_id) AS both_kinds"
     " JOIN messaging_message m ON m.id = message_id GROUP BY m.channel ORDER BY m.channel"
 )
 

@@ -144,4 +144,4 @@ def find_violations(*, at: datetime | None) -> Iterator[str]:
             rows = cursor.fetchall()
         for row in rows:
             yield invariant.sentence.format(*row)
-    yield from counters.differences()
+    yield from counters.find_differences()

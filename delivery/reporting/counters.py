@@ -1,4 +1,4 @@
-"""What each message did, read from kept numbers and never by counting its records (`delivery.models.count`)."""
+"""Figures of each message, read from stored counters and never by counting its records (`delivery.models.count`)."""
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -12,14 +12,14 @@ from delivery.models import Status
 from delivery.models.count import COUNTED, TALLIED, count_rows_sql
 from messaging.models import Channel, Message
 
-CHANGED = ", ".join(f"coalesce(sum(number) FILTER (WHERE what = '{what}'), 0) AS {what}" for what in COUNTED)
-IN_QUARTER = ", ".join(f"coalesce(sum(number) FILTER (WHERE what = '{what}'), 0) AS {what}" for what in TALLIED)
-NAMES, TALLY_NAMES = ", ".join(COUNTED), ", ".join(TALLIED)
+SUM_COUNTED = ", ".join(f"coalesce(sum(number) FILTER (WHERE what = '{what}'), 0) AS {what}" for what in COUNTED)
+SUM_TALLIED = ", ".join(f"coalesce(sum(number) FILTER (WHERE what = '{what}'), 0) AS {what}" for what in TALLIED)
+COUNT_COLUMNS, TALLY_COLUMNS = ", ".join(COUNTED), ", ".join(TALLIED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counts:
-    """What one message did: its records by status, and what came of those sent."""
+    """Figures of one message: its records by status, and the outcomes of the sent ones."""
 
     waiting: int = 0
     sending: int = 0
@@ -37,30 +37,25 @@ class Counts:
 
     @property
     def records(self) -> int:
-        """How many records there are."""
-        return sum(self.of(status) for status in Status)
+        """The number of records."""
+        return sum(self.value_of(status) for status in Status)
 
-    def of(self, what: str) -> int:
-        """One of the numbers, by name."""
-        return int(getattr(self, str(what)))
+    def value_of(self, name: str) -> int:
+        return int(getattr(self, str(name)))
 
 
-def rows(sql: str, params: dict[str, Any] | None = None) -> list[tuple[Any, ...]]:
-    """Run one statement and return what it answers."""
+def fetch_rows(sql: str, params: dict[str, Any] | None = None) -> list[tuple[Any, ...]]:
     with connection.cursor() as cursor:
         cursor.execute(sql, params)
         return cursor.fetchall()
 
 
-# Reading
-
-
 def counts_of(messages: Collection[int]) -> dict[int, Counts]:
-    """What each of these messages did, in one statement and so of one moment."""
-    found = rows(
+    """Return the figures of each of these messages, from one statement and so of one moment."""
+    found = fetch_rows(
         f"SELECT message_id, {', '.join(f'sum({name})::bigint' for name in COUNTED)} FROM ("
-        f"SELECT message_id, {NAMES} FROM delivery_count WHERE message_id = ANY(%(pks)s)"
-        f" UNION ALL SELECT message_id, {CHANGED} FROM delivery_countchange WHERE message_id = ANY(%(pks)s)"
+        f"SELECT message_id, {COUNT_COLUMNS} FROM delivery_count WHERE message_id = ANY(%(pks)s)"
+        f" UNION ALL SELECT message_id, {SUM_COUNTED} FROM delivery_countchange WHERE message_id = ANY(%(pks)s)"
         " GROUP BY message_id) AS both_kinds GROUP BY message_id",
         {"pks": list(messages)},
     )
@@ -68,16 +63,16 @@ def counts_of(messages: Collection[int]) -> dict[int, Counts]:
     return {pk: counted.get(pk, Counts()) for pk in messages}
 
 
-def people(message: Message, counts: Counts) -> int:
-    """How many customers its records are of.
+def customer_count(message: Message, counts: Counts) -> int:
+    """Return the number of customers with a record of this message.
 
-    Once for each customer, that is the number of records (`delivered_once`); once for each company, customers are told
-    apart by an index that has them in order.
+    That is the number of records (`delivered_once`), unless the message is sent once per company; then an ordered index
+    provides the distinct customers.
     """
     if not message.per_company:
         return counts.records
     return int(
-        rows(
+        fetch_rows(
             "SELECT count(*) FROM (SELECT DISTINCT customer_id FROM delivery_deliveryrecord WHERE message_id = %(pk)s)"
             " AS people",
             {"pk": message.pk},
@@ -85,22 +80,22 @@ def people(message: Message, counts: Counts) -> int:
     )
 
 
-def over_time(message: Message, *, zone: str, step: str = "day") -> list[tuple[datetime, dict[str, int]]]:
-    """What it did in each hour, day or week of that zone's clock in which anything happened, oldest first."""
-    found = rows(
+def counts_over_time(message: Message, *, zone: str, step: str = "day") -> list[tuple[datetime, dict[str, int]]]:
+    """Return the figures of each hour, day or week (in the zone's local time) with any activity, oldest first."""
+    found = fetch_rows(
         f"SELECT date_trunc(%(step)s, quarter AT TIME ZONE %(zone)s) AS began,"
         f" {', '.join(f'sum({name})::bigint' for name in TALLIED)} FROM ("
-        f"SELECT quarter, {TALLY_NAMES} FROM delivery_tally WHERE message_id = %(pk)s UNION ALL"
-        f" SELECT quarter, {IN_QUARTER} FROM delivery_countchange WHERE message_id = %(pk)s AND quarter IS NOT NULL"
+        f"SELECT quarter, {TALLY_COLUMNS} FROM delivery_tally WHERE message_id = %(pk)s UNION ALL"
+        f" SELECT quarter, {SUM_TALLIED} FROM delivery_countchange WHERE message_id = %(pk)s AND quarter IS NOT NULL"
         " GROUP BY quarter) AS both_kinds GROUP BY began ORDER BY began",
         {"pk": message.pk, "zone": zone, "step": step},
     )
     return [(began, dict(zip(TALLIED, numbers, strict=True))) for began, *numbers in found]
 
 
-def span(message: Message) -> timedelta:
-    """How long it has been from the first thing that happened to the last."""
-    first, last = rows(
+def activity_span(message: Message) -> timedelta:
+    """Return the time between the first and the last activity."""
+    first, last = fetch_rows(
         "SELECT min(quarter), max(quarter) FROM (SELECT quarter FROM delivery_tally WHERE message_id = %(pk)s UNION ALL"
         " SELECT quarter FROM delivery_countchange WHERE message_id = %(pk)s AND quarter IS NOT NULL) AS both_kinds",
         {"pk": message.pk},
@@ -109,8 +104,8 @@ def span(message: Message) -> timedelta:
 
 
 def sent_by_channel(*, since: datetime, zone: str) -> dict[date, dict[Channel, int]]:
-    """How many were sent by each channel on each day of that zone since a moment."""
-    found = rows(
+    """Return the number of sent messages by day (in the zone's local time) and channel."""
+    found = fetch_rows(
         "SELECT (quarter AT TIME ZONE %(zone)s)::date AS day, channel, sum(sent)::bigint FROM ("
         "SELECT message_id, quarter, sent FROM delivery_tally WHERE quarter >= %(since)s UNION ALL"
         " SELECT message_id, quarter, number FROM delivery_countchange WHERE what = 'sent' AND quarter >= %(since)s"
@@ -124,9 +119,9 @@ def sent_by_channel(*, since: datetime, zone: str) -> dict[date, dict[Channel, i
 
 
 def next_due(messages: Collection[int]) -> dict[int, datetime]:
-    """When the first of what waits for a time may go, for those of the messages that have any; one look each."""
+    """Return the earliest `due_at` of the waiting records of each message that has any; one index lookup each."""
     return dict(
-        rows(
+        fetch_rows(
             "SELECT pk, first.due_at FROM unnest(%(pks)s::bigint[]) AS given(pk) CROSS JOIN LATERAL ("
             "SELECT due_at FROM delivery_deliveryrecord WHERE message_id = pk AND status = 'waiting'"
             " AND due_at IS NOT NULL ORDER BY due_at LIMIT 1) AS first",
@@ -135,32 +130,29 @@ def next_due(messages: Collection[int]) -> dict[int, datetime]:
     )
 
 
-# Keeping
-
-
-def more(table: str, names: Collection[str]) -> str:
-    """SQL that adds what is new to what was kept."""
+def add_to_columns(table: str, names: Collection[str]) -> str:
+    """Return the SQL of an upsert that adds to the stored numbers."""
     return ", ".join(f"{name} = {table}.{name} + excluded.{name}" for name in names)
 
 
-ADD_UP = f"""
+FOLD_CHANGES = f"""
 WITH gone AS (DELETE FROM delivery_countchange RETURNING message_id, what, quarter, number),
 tallied AS (
-    INSERT INTO delivery_tally (message_id, quarter, {TALLY_NAMES})
-    SELECT message_id, quarter, {IN_QUARTER} FROM gone WHERE quarter IS NOT NULL GROUP BY message_id, quarter
-    ON CONFLICT (message_id, quarter) DO UPDATE SET {more("delivery_tally", TALLIED)}
+    INSERT INTO delivery_tally (message_id, quarter, {TALLY_COLUMNS})
+    SELECT message_id, quarter, {SUM_TALLIED} FROM gone WHERE quarter IS NOT NULL GROUP BY message_id, quarter
+    ON CONFLICT (message_id, quarter) DO UPDATE SET {add_to_columns("delivery_tally", TALLIED)}
 )
-INSERT INTO delivery_count (message_id, {NAMES}) SELECT message_id, {CHANGED} FROM gone GROUP BY message_id
-ON CONFLICT (message_id) DO UPDATE SET {more("delivery_count", COUNTED)}
+INSERT INTO delivery_count (message_id, {COUNT_COLUMNS}) SELECT message_id, {SUM_COUNTED} FROM gone GROUP BY message_id
+ON CONFLICT (message_id) DO UPDATE SET {add_to_columns("delivery_count", COUNTED)}
 """
 
 
-def fold() -> None:
-    """Fold what changed into the kept numbers, unless somebody does so right now."""
+def fold_changes() -> None:
+    """Fold the pending changes into the stored counters, unless another worker is doing so."""
     with transaction.atomic():
-        if rows("SELECT pg_try_advisory_xact_lock(%(lock)s)", {"lock": Lock.COUNTS})[0][0]:
+        if fetch_rows("SELECT pg_try_advisory_xact_lock(%(lock)s)", {"lock": Lock.COUNTS})[0][0]:
             with connection.cursor() as cursor:
-                cursor.execute(ADD_UP)
+                cursor.execute(FOLD_CHANGES)
 
 
 RECOUNT = f"""
@@ -170,12 +162,12 @@ INSERT INTO delivery_countchange (message_id, what, quarter, number)
     SELECT message_id, what, quarter, sum(number)
     FROM ({count_rows_sql("delivery_deliveryrecord", number=1)}) AS records
     GROUP BY message_id, what, quarter;
-{ADD_UP}
+{FOLD_CHANGES}
 """
 
 
-def recount() -> None:
-    """Count all records anew; nobody writes a record meanwhile."""
+def recount_all() -> None:
+    """Count all records again; writes to records wait meanwhile."""
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(RECOUNT)
 
@@ -201,7 +193,7 @@ ORDER BY message_id, what, quarter
 """
 
 
-def differences() -> Iterator[str]:
-    """Count everything, and say in a sentence each where what is kept is another number; one statement, one moment."""
-    for message, what, kept, counted in rows(DIFFERENCES):
-        yield f"Message {message}: {kept:,} {what} kept, {counted:,} counted."
+def find_differences() -> Iterator[str]:
+    """Yield a sentence for each stored counter that differs from the real count, from one statement."""
+    for message, what, kept, counted in fetch_rows(DIFFERENCES):
+        yield f"Message {message}: {kept:,} {what} stored, {counted:,} counted."

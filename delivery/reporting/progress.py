@@ -1,4 +1,4 @@
-"""How far a message is, how fast it goes, and when it will be done."""
+"""Progress of sending: records done and left, rate, and estimated end."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -10,12 +10,12 @@ from delivery.models import DeliveryRecord, Pace
 from delivery.reporting import counters
 from messaging.models import RUNNING, Channel, Message
 
-A_MINUTE = timedelta(minutes=1)
+RATE_WINDOW = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """How far a message is: "stopped after 1,204; 3,796 held", and how fast it goes."""
+    """Progress of one message, such as "stopped after 1,204; 3,796 held", and its rate."""
 
     handed_over: int
     held: int
@@ -30,8 +30,8 @@ class Progress:
         return f"stopped after {self.handed_over:,}; {self.held:,} held"
 
 
-def progress(message: Message, *, at: datetime) -> Progress:
-    """Say how far a message is, and estimate when what is due of it will be done; `ends_at` is None if unknown."""
+def progress_of(message: Message, *, at: datetime) -> Progress:
+    """Return a message's progress and the estimated end of its due records; `ends_at` is None if unknown."""
     did = counters.counts_of([message.pk])[message.pk]
     rate = rate_of(message.records.all(), at=at)
     is_moving = message.state in RUNNING
@@ -39,7 +39,7 @@ def progress(message: Message, *, at: datetime) -> Progress:
     if is_moving and message.channel != Channel.IN_APP:
         pace = Pace.objects.filter(pk=message.channel).first() or Pace(channel=message.channel)
         left = DeliveryRecord.objects.due(at).filter(message=message).count() + did.sending
-        ends_at = end_of(left, per_second=rate, pace=pace, at=at)
+        ends_at = estimate_end(left, per_second=rate, pace=pace, at=at)
     return Progress(
         handed_over=did.sent + did.uncertain + did.failed,
         held=did.waiting + did.sending,
@@ -51,20 +51,20 @@ def progress(message: Message, *, at: datetime) -> Progress:
 
 
 def rate_of_channel(channel: str, *, at: datetime) -> float:
-    """How many a second this channel handed over in the last minute, of all messages."""
+    """Return the number of records per second that a channel sent in the last minute, of all messages."""
     return rate_of(DeliveryRecord.objects.filter(message__channel=channel), at=at)
 
 
 def rate_of(records: QuerySet[DeliveryRecord], *, at: datetime) -> float:
-    """How many of these a second were handed over in the last minute, or since the first of that minute."""
-    sent = records.filter(sent_at__gt=at - A_MINUTE, sent_at__lte=at).aggregate(n=Count("pk"), first=Min("sent_at"))
+    """Return the number of these records sent per second in the last minute, or since the first of that minute."""
+    sent = records.filter(sent_at__gt=at - RATE_WINDOW, sent_at__lte=at).aggregate(n=Count("pk"), first=Min("sent_at"))
     if not sent["n"]:
         return 0.0
     return sent["n"] / max(1.0, (at - sent["first"]).total_seconds())
 
 
-def end_of(left: int, *, per_second: float, pace: Pace, at: datetime) -> datetime | None:
-    """When so many will have been handed over, at this rate and day by day as the warm-up lets them; None if never."""
+def estimate_end(left: int, *, per_second: float, pace: Pace, at: datetime) -> datetime | None:
+    """Return when the remaining records will be sent, at this rate and within the warm-up's daily limits; or None."""
     rate = per_second or float(pace.per_second or 0)
     if not left:
         return at
@@ -76,5 +76,5 @@ def end_of(left: int, *, per_second: float, pace: Pace, at: datetime) -> datetim
         start = datetime(day.year, day.month, day.day, tzinfo=zone)
     if rate:
         return start + timedelta(seconds=left / rate)
-    # Where the day is used up nothing goes, and yet the plan says on which day the rest will.
+    # With today's limit used up the rate is 0, but the warm-up plan gives the day of the rest.
     return start if start > at else None

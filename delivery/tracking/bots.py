@@ -1,7 +1,7 @@
-"""Who asks for the picture or a link of a mail: a person, Apple Mail by itself, or what only looks at it.
+"""Bot detection: whether a person, Apple Mail Privacy Protection or a machine requests a pixel or a link.
 
-Mail programs that fetch pictures when somebody reads (Gmail's and Yahoo's proxies, Outlook) are people. What is not
-known to be anything else is a person too.
+Proxies that fetch images when the recipient reads the email (Gmail, Yahoo, Outlook) count as people, and so does any
+unknown client.
 """
 
 import re
@@ -10,11 +10,11 @@ from datetime import datetime, timedelta
 
 from delivery.models import VisitorKind
 
-# Nobody reads a mail and follows a link this soon after it was handed over.
+# No person follows a link this soon after the email was sent.
 TOO_SOON = timedelta(seconds=2)
 
-# Apple's proxy says this and no more.
-APPLE = re.compile(r"Mozilla/5\.0")
+# The complete user agent of Apple's proxy.
+APPLE_PROXY = re.compile(r"Mozilla/5\.0")
 SCANNERS = (
     *("barracuda", "proofpoint", "mimecast", "safelinks", "urlanalyzer", "existence discovery", "forcepoint", "sophos"),
     *("symantec", "messagelabs", "mcafee", "trellix", "fireeye", "trend ?micro", "ironport", "talos", "zscaler"),
@@ -41,24 +41,24 @@ PROGRAMS = (
     *("okhttp", "libwww", "node-fetch", "axios", "guzzlehttp", "ruby", "perl", "scrapy", "postman"),
 )
 MACHINES = re.compile(
-    # “Cubot” is a telephone.
+    # “Cubot” is a brand of phones.
     "|".join((*SCANNERS, *PREVIEWS, *map(re.escape, PROGRAMS), r"(?<!cu)bot\b", "crawler", "spider", "scanner")),
     re.IGNORECASE,
 )
-FETCHED_AHEAD = ("Sec-Purpose", "Purpose", "X-Purpose", "X-Moz")
-AHEAD = re.compile(r"prefetch|prerender|preview", re.IGNORECASE)
+PREFETCH_HEADERS = ("Sec-Purpose", "Purpose", "X-Purpose", "X-Moz")
+PREFETCH = re.compile(r"prefetch|prerender|preview", re.IGNORECASE)
 
 
 def visitor_kind(headers: Mapping[str, str], *, method: str) -> VisitorKind:
-    """Who asks, by what they say of themselves."""
+    """Return the kind of client, by its request headers and method."""
     agent = headers.get("User-Agent", "").strip()
     if method != "GET" or not agent or MACHINES.search(agent):
         return VisitorKind.MACHINE
-    if any(AHEAD.search(headers.get(name, "")) for name in FETCHED_AHEAD):
+    if any(PREFETCH.search(headers.get(name, "")) for name in PREFETCH_HEADERS):
         return VisitorKind.MACHINE
-    return VisitorKind.PRIVACY if APPLE.fullmatch(agent) else VisitorKind.PERSON
+    return VisitorKind.PRIVACY if APPLE_PROXY.fullmatch(agent) else VisitorKind.PERSON
 
 
 def is_too_soon(*, sent_at: datetime | None, at: datetime) -> bool:
-    """Whether no person can have read it yet; of one whose worker has not written down that it went nobody knows."""
+    """Tell whether no person can have read the email yet; False while its worker has not recorded `sent_at`."""
     return sent_at is not None and at - sent_at < TOO_SOON

@@ -1,4 +1,4 @@
-"""Openings and clicks, counted: who opened a copy or followed its links, how often, and what a report says of it."""
+"""Counts of opens and clicks per copy, link and kind of visitor, and their figures for reports."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,21 +11,21 @@ from django.db.models import Sum
 from delivery.models import DeliveryRecord, Hit, Link, VisitorKind
 from messaging.models import Message
 
-# Who follows every link of a mail this soon after it was handed over is a scanner, whatever it calls itself.
-EVERY_LINK_WITHIN = timedelta(seconds=30)
-COUNT = """
+# A client that follows every link of an email this soon after it was sent is a scanner, whatever its user agent.
+SCANNER_WINDOW = timedelta(seconds=30)
+COUNT_HIT = """
 INSERT INTO delivery_hit (record_id, message_id, link_id, who, number, first_at, last_at)
 VALUES (%(record)s, %(message)s, %(link)s, %(who)s, 1, %(at)s, %(at)s)
 ON CONFLICT (record_id, link_id, who)
 DO UPDATE SET number = delivery_hit.number + 1, last_at = greatest(delivery_hit.last_at, excluded.last_at)
 """
-FOLLOWED_ALL = """
+HAS_FOLLOWED_ALL_LINKS = """
 SELECT count(DISTINCT l.id) > 1 AND count(DISTINCT l.id) = count(DISTINCT h.link_id)
 FROM delivery_link l
 LEFT JOIN delivery_hit h ON h.link_id = l.id AND h.record_id = %(record)s AND h.first_at <= %(until)s
 WHERE l.version_id = %(version)s
 """
-TO_MACHINE = """
+MOVE_CLICKS_TO_MACHINE = """
 WITH taken AS (
     DELETE FROM delivery_hit WHERE record_id = %(record)s AND link_id IS NOT NULL AND who = 'person'
         AND first_at <= %(until)s RETURNING record_id, message_id, link_id, number, first_at, last_at
@@ -36,14 +36,14 @@ ON CONFLICT (record_id, link_id, who) DO UPDATE SET number = delivery_hit.number
     first_at = least(delivery_hit.first_at, excluded.first_at),
     last_at = greatest(delivery_hit.last_at, excluded.last_at)
 """
-# What is left are people, from which each moment follows.
-MOMENTS = """
+# The remaining hits are by people; the record's times follow from them.
+UPDATE_RECORD_TIMES = """
 UPDATE delivery_deliveryrecord r SET opened_at = people.opened_at, clicked_at = people.clicked_at
 FROM (SELECT min(first_at) AS opened_at, min(first_at) FILTER (WHERE link_id IS NOT NULL) AS clicked_at
     FROM delivery_hit WHERE record_id = %(record)s AND who = 'person') AS people
 WHERE r.id = %(record)s
 """
-LAST = """
+UPDATE_CUSTOMER_TIMES = """
 UPDATE audiences_customer c SET last_opened_email_at = people.opened_at, last_clicked_email_at = people.clicked_at
 FROM (SELECT max(h.last_at) AS opened_at, max(h.last_at) FILTER (WHERE h.link_id IS NOT NULL) AS clicked_at
     FROM delivery_hit h JOIN delivery_deliveryrecord r ON r.id = h.record_id
@@ -55,7 +55,7 @@ WHERE c.id = %(customer)s
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Clicks:
-    """How a link was followed: by how many copies' readers, how often by them, and how often by machines."""
+    """Clicks on one link: number of people, their clicks, and clicks of machines."""
 
     address: str
     people: int
@@ -63,39 +63,36 @@ class Clicks:
     machines: int
 
 
-def count(record: DeliveryRecord, *, link: Link | None, who: VisitorKind, at: datetime) -> None:
-    """Count one more, whoever it is."""
+def count_hit(record: DeliveryRecord, *, link: Link | None, who: VisitorKind, at: datetime) -> None:
+    """Count one open (`link` is None) or click."""
     given = {"record": record.pk, "message": record.message_id, "link": link.pk if link else None}
     with connection.cursor() as cursor:
-        cursor.execute(COUNT, {**given, "who": who.value, "at": at})
+        cursor.execute(COUNT_HIT, {**given, "who": who.value, "at": at})
 
 
-def take_back_from_scanner(record: DeliveryRecord, *, version_id: int, at: datetime) -> bool:
-    """Take its clicks for a machine's, if every link of the copy was followed within seconds of its delivery.
+def reclassify_scanner_clicks(record: DeliveryRecord, *, version_id: int, at: datetime) -> bool:
+    """Reclassify a copy's clicks as a machine's if all its links were followed within seconds of its delivery.
 
-    Called after each click is written down, so whoever comes last of several at once sees them all.
+    Called after each click is counted, so that the last of several concurrent requests sees all clicks.
     """
-    if record.sent_at is None or at - record.sent_at > EVERY_LINK_WITHIN:
+    if record.sent_at is None or at - record.sent_at > SCANNER_WINDOW:
         return False
-    given: dict[str, Any] = {"record": record.pk, "version": version_id, "until": record.sent_at + EVERY_LINK_WITHIN}
+    given: dict[str, Any] = {"record": record.pk, "version": version_id, "until": record.sent_at + SCANNER_WINDOW}
     with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute(FOLLOWED_ALL, given)
+        cursor.execute(HAS_FOLLOWED_ALL_LINKS, given)
         if not cursor.fetchone()[0]:
             return False
-        # Of two requests at once one waits here, so that they change the rows below one after the other.
+        # Concurrent requests wait here, so that they update the rows below one after the other.
         DeliveryRecord.objects.select_for_update(no_key=True, of=("self",)).get(pk=record.pk)
-        cursor.execute(TO_MACHINE, given)
-        cursor.execute(MOMENTS, given)
+        cursor.execute(MOVE_CLICKS_TO_MACHINE, given)
+        cursor.execute(UPDATE_RECORD_TIMES, given)
     with connection.cursor() as cursor:
-        cursor.execute(LAST, {"customer": record.customer_id})
+        cursor.execute(UPDATE_CUSTOMER_TIMES, {"customer": record.customer_id})
     return True
 
 
-# Reading
-
-
 def clicks_of(message: Message) -> Iterator[Clicks]:
-    """Each link that any version of a message had, the most followed first."""
+    """Return the clicks on each link of any version of a message, the most clicked first."""
     links: dict[int, str] = dict(Link.objects.filter(version__message=message).values_list("pk", "address"))
     found: dict[str, list[int]] = {address: [0, 0, 0] for address in links.values()}
     with connection.cursor() as cursor:
@@ -112,8 +109,8 @@ def clicks_of(message: Message) -> Iterator[Clicks]:
     return (Clicks(address=to, people=people, clicks=n, machines=not_people) for to, (people, n, not_people) in ordered)
 
 
-def openings_of(message: Message) -> dict[VisitorKind, int]:
-    """How often it was opened, by each of them; all of them named."""
+def opens_of(message: Message) -> dict[VisitorKind, int]:
+    """Return the number of opens by every kind of visitor."""
     rows = Hit.objects.filter(message=message, link=None).values_list("who").annotate(n=Sum("number"))
     found = dict(rows.order_by())
     return {who: found.get(who.value, 0) for who in VisitorKind}

@@ -1,6 +1,6 @@
-"""What customers do with the in-app messages they are shown: opened, dismissed, clicked, each the first time only.
+"""Opens, dismissals and clicks of in-app messages: the record keeps the time of the first of each.
 
-Of links every click is counted, as an email's are (`delivery.tracking.hits`).
+Every click on a link is counted, as for emails (`delivery.tracking.hits`).
 """
 
 from datetime import datetime
@@ -13,28 +13,28 @@ from messaging import content
 
 
 @retried
-def opened(record: DeliveryRecord, *, at: datetime) -> None:
-    """Note that the customer saw it whole; its conversation is read."""
-    # The conversation first, as a reply does: the two are asked for at once.
+def record_open(record: DeliveryRecord, *, at: datetime) -> None:
+    """Record that the customer opened the message, and mark its conversation as read."""
+    # The conversation first, in the lock order of a reply, which may run at the same time.
     Conversation.objects.filter(record=record, parts=None).update(read=True)
     DeliveryRecord.objects.filter(pk=record.pk, opened_at=None).update(opened_at=at)
 
 
-def dismissed(record: DeliveryRecord, *, at: datetime) -> None:
-    """Note that the customer closed it; a chat not opened stays unread in their list."""
+def record_dismissal(record: DeliveryRecord, *, at: datetime) -> None:
+    """Record that the customer closed the message; a chat that was not opened stays unread."""
     DeliveryRecord.objects.filter(pk=record.pk, dismissed_at=None).update(dismissed_at=at)
 
 
-def clicked(record: DeliveryRecord, *, at: datetime, led_to: str = "") -> None:
-    """Note that the customer followed a link in it, which is to have opened it; `led_to` says which one."""
-    opened(record, at=at)
+def record_click(record: DeliveryRecord, *, at: datetime, led_to: str = "") -> None:
+    """Record a click, which is also an open; `led_to` is the URL of the link."""
+    record_open(record, at=at)
     DeliveryRecord.objects.filter(pk=record.pk, clicked_at=None).update(clicked_at=at)
-    if link := link_of(record, led_to=led_to):
-        hits.count(record, link=link, who=VisitorKind.PERSON, at=at)
+    if link := link_leading_to(record, led_to=led_to):
+        hits.count_hit(record, link=link, who=VisitorKind.PERSON, at=at)
 
 
-def link_of(record: DeliveryRecord, *, led_to: str) -> Link | None:
-    """The link of a copy that led there; None where none did, whatever the page says."""
+def link_leading_to(record: DeliveryRecord, *, led_to: str) -> Link | None:
+    """Return the copy's link to this URL; None if it has no such link."""
     if record.version is None or not led_to:
         return None
     rendering.store_links(rendering.copy_of(record.version, channel=record.message.channel))

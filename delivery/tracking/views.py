@@ -1,4 +1,4 @@
-"""Links inside messages: the picture that tells of an opening, links that lead over us, unsubscribing."""
+"""Views behind the links in messages: tracking pixel, click redirect and unsubscribe page."""
 
 import base64
 
@@ -16,8 +16,8 @@ from delivery.tracking import bots, links
 
 # A transparent GIF of one pixel.
 PIXEL = base64.b64decode("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7")
-# No page of ours for strangers runs a script, loads from elsewhere, or is shown in another.
-STRICT = {
+# The public page runs no scripts, loads nothing from other origins and cannot be framed.
+STRICT_CSP = {
     "default-src": [NONE],
     "style-src": [UNSAFE_INLINE],
     "img-src": [SELF],
@@ -30,47 +30,47 @@ STRICT = {
 @never_cache
 @require_safe
 def opened(request: HttpRequest, token: str) -> HttpResponse:
-    """Answer a picture, whatever the token is, and count who loaded it."""
-    links.opened(token, who=bots.visitor_kind(request.headers, method=str(request.method)), at=timezone.now())
+    """Record an open and return a transparent pixel, even for an invalid token."""
+    links.record_open(token, who=bots.visitor_kind(request.headers, method=str(request.method)), at=timezone.now())
     return HttpResponse(PIXEL, content_type="image/gif", headers={"Cross-Origin-Resource-Policy": "cross-origin"})
 
 
 @never_cache
 @require_safe
 def click(request: HttpRequest, token: str, number: str) -> HttpResponse:
-    """Lead on to where the link of the message leads, and nowhere else."""
+    """Record a click and redirect to the link's URL; only URLs from the message are possible."""
     who = bots.visitor_kind(request.headers, method=str(request.method))
-    address = links.follow(token, int(number), who=who, at=timezone.now())
+    address = links.record_click(token, int(number), who=who, at=timezone.now())
     if address is None:
-        raise Http404("This link is not one of ours.")
+        raise Http404("This link is not valid.")
     headers = {"Referrer-Policy": "no-referrer", "X-Robots-Tag": "noindex, nofollow"}
     return HttpResponseRedirect(address, headers=headers)
 
 
-# A mail program posts without a cookie of ours (RFC 8058); the sealed token is what allows it.
+# Mail programs post without a cookie (RFC 8058); the signed token authorises the request.
 @never_cache
 @csrf_exempt
-@csp(STRICT)  # type: ignore[arg-type]
+@csp(STRICT_CSP)  # type: ignore[arg-type]
 @require_http_methods(["GET", "HEAD", "POST"])
 def unsubscribe(request: HttpRequest, token: str) -> HttpResponse:
-    """Ask on GET, act on POST: link scanners only GET (behaviour 7.5). Whoever changes their mind posts `again`."""
-    record = links.record_of(token)
+    """Ask on GET, act on POST, as link scanners only GET (behaviour 7.5); `again` in a POST subscribes again."""
+    record = links.record_of_unsubscribe_token(token)
     if record is None:
-        raise Http404("This link is not one of ours.")
+        raise Http404("This link is not valid.")
     done = ""
     if request.method == "POST":
         done = "subscribed" if "again" in request.POST else "unsubscribed"
-        DOES[done](record, at=timezone.now())
-    context = {"workspace": Workspace.current(), "email": masked(record.customer.email or ""), "done": done}
+        ACTIONS[done](record, at=timezone.now())
+    context = {"workspace": Workspace.current(), "email": mask_email(record.customer.email or ""), "done": done}
     page = render(request, "delivery/unsubscribe.html", context)
     page["Referrer-Policy"] = "no-referrer"
     return page
 
 
-DOES = {"unsubscribed": links.unsubscribe, "subscribed": links.subscribe_again}
+ACTIONS = {"unsubscribed": links.unsubscribe, "subscribed": links.subscribe_again}
 
 
-def masked(email: str) -> str:
-    """An address its owner recognises, and whom a mail was forwarded to learns nothing from."""
+def mask_email(email: str) -> str:
+    """Mask an address so that its owner recognises it, but the recipient of a forwarded email does not learn it."""
     name, at, host = email.rpartition("@")
     return f"{name[:2]}…{at}{host}" if at else ""

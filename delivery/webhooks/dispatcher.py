@@ -1,7 +1,7 @@
-"""Telling subscribers what happened: webhooks out (wire 5.13). Claimed, committed, then sent; settled one by one.
+"""Dispatcher of outgoing webhooks (wire 5.13): claim, commit, send, settle one by one.
 
-What happened was written down in its own transaction (audiences.announcing), so nothing is lost; what a worker had in
-hand when it died is told again, so a subscriber may hear a thing twice, by the same id.
+Notifications are written in the transaction of the change (`audiences.webhook_outbox`), so none is lost. Notifications
+of a worker that stopped are sent again, so a subscriber may receive one twice, with the same id.
 """
 
 import hashlib
@@ -31,49 +31,49 @@ log = logging.getLogger(__name__)
 
 Clock = Callable[[], datetime]
 
-IN_HAND = 10
+BATCH_SIZE = 10
 LEASE = timedelta(minutes=5)
-# After as many tries as there are here, and one, it is given up.
+# Delays between attempts; after the attempt that follows the last one, the notification fails.
 BACK_OFF = tuple(timedelta(minutes=minutes) for minutes in (1, 5, 30, 120, 360, 720, 1440))
-RESTING = timedelta(minutes=1)
-KEPT_FOR = timedelta(days=30)
-GONE = 410
+PUT_BACK_DELAY = timedelta(minutes=1)
+RETENTION = timedelta(days=30)
+STATUS_GONE = 410
 
 
-def tell(*, clock: Clock, until: datetime) -> int:
-    """Tell what is due until nothing is left or the time is up; returns how many were tried.
+def dispatch(*, clock: Clock, until: datetime) -> int:
+    """Send the due notifications until none is left or the time is up; return the number of attempts.
 
-    One worker tells at a time, so that addresses that are slow to answer never keep all of them from their other work.
+    Only one worker dispatches at a time, so that slow subscribers never occupy all workers.
     """
-    with alone() as is_mine:
-        return tell_all(clock=clock, until=until) if is_mine else 0
+    with single_dispatcher() as is_locked:
+        return send_due_notifications(clock=clock, until=until) if is_locked else 0
 
 
 @contextmanager
-def alone() -> Iterator[bool]:
-    """Be the one who tells for the length of the block; False where somebody is."""
+def single_dispatcher() -> Iterator[bool]:
+    """Hold the dispatcher's lock during the block; yields False if another worker holds it."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_try_advisory_lock(%s)", [Lock.NOTIFYING])
-        is_mine = bool(cursor.fetchone()[0])
+        is_locked = bool(cursor.fetchone()[0])
         try:
-            yield is_mine
+            yield is_locked
         finally:
-            if is_mine:
+            if is_locked:
                 cursor.execute("SELECT pg_advisory_unlock(%s)", [Lock.NOTIFYING])
 
 
-def tell_all(*, clock: Clock, until: datetime) -> int:
-    """Tell what is due, a few at a time; what is left of an address that fails waits a little."""
+def send_due_notifications(*, clock: Clock, until: datetime) -> int:
+    """Send due notifications in small batches; the rest of a batch for a failing subscription waits a little."""
     total = 0
     while clock() < until and not shutdown.is_requested():
-        batch = claim(at=clock())
+        batch = claim_notifications(at=clock())
         if not batch:
             break
         failing: set[int] = set()
         for notification in batch:
             if notification.subscription_id in failing or shutdown.is_requested():
-                # It would most likely fail too, or somebody waits for this worker to end: no try is used up.
-                put_back(notification, at=clock())
+                # It would probably fail too, or the worker is stopping: no attempt is used up.
+                put_back_notification(notification, at=clock())
                 continue
             total += 1
             if not send_notification(notification, clock=clock):
@@ -81,46 +81,45 @@ def tell_all(*, clock: Clock, until: datetime) -> int:
     return total
 
 
-def claim(*, at: datetime) -> list[Notification]:
-    """Take a few that are due, in the order they happened; committed before anything is sent."""
-    mine = uuid4()
+def claim_notifications(*, at: datetime) -> list[Notification]:
+    """Claim a batch of due notifications, in the order of their events, and commit before anything is sent."""
+    token = uuid4()
     with transaction.atomic():
         due = Notification.objects.due(at).order_by("due_at", "pk").select_for_update(skip_locked=True, of=("self",))
-        keys = list(due.values_list("pk", flat=True)[:IN_HAND])
-        Notification.objects.filter(pk__in=keys).mark_sending(claim=mine, until=at + LEASE)
-    return list(Notification.objects.filter(claim=mine, pk__in=keys).select_related("subscription").order_by("pk"))
+        keys = list(due.values_list("pk", flat=True)[:BATCH_SIZE])
+        Notification.objects.filter(pk__in=keys).mark_sending(claim=token, until=at + LEASE)
+    return list(Notification.objects.filter(claim=token, pk__in=keys).select_related("subscription").order_by("pk"))
 
 
-def put_back(notification: Notification, *, at: datetime) -> None:
-    """Leave one for later."""
+def put_back_notification(notification: Notification, *, at: datetime) -> None:
     assert notification.claim is not None  # noqa: S101 - it was claimed
-    Notification.objects.filter(pk=notification.pk).put_back(claim=notification.claim, due_at=at + RESTING)
+    Notification.objects.filter(pk=notification.pk).put_back(claim=notification.claim, due_at=at + PUT_BACK_DELAY)
 
 
 def send_notification(notification: Notification, *, clock: Clock) -> bool:
-    """Send one and settle it; whether it got through."""
+    """Send one notification and settle it; return whether the subscriber accepted it."""
     at = clock()
     if notification.payload is None:
         try:
-            notification.payload = payload(notification)
+            notification.payload = build_item(notification)
         except OperationalError:
-            raise  # The database could not read it now; the lease runs out, and it is tried again.
+            raise  # The database is unavailable; the lease expires, and it is tried again.
         except Exception:
-            # One that nobody foresaw must not hold up all behind it, and the address is not to blame.
-            log.exception("notification %s cannot be told", notification.pk)
-            words = "What it is about could not be read."
-            settle_notification(notification, at=at, state=NotificationState.FAILED, detail=words)
+            # An unforeseen error must not block the queue, and the subscriber did not cause it.
+            log.exception("the payload of notification %s cannot be built", notification.pk)
+            reason = "The payload could not be built."
+            settle_notification(notification, at=at, state=NotificationState.FAILED, detail=reason)
             return True
     if notification.first_sent_at is None:
         notification.first_sent_at = at
     Notification.objects.filter(pk=notification.pk).update(
         payload=notification.payload, first_sent_at=notification.first_sent_at
     )
-    body = json.dumps(envelope(notification)).encode()
+    body = json.dumps(notification_body(notification)).encode()
     subscription = notification.subscription
     status, detail, is_final = None, "", False
     try:
-        status = safe_http.post(subscription.url, body, headers=headers(body, secret=subscription.secret))
+        status = safe_http.post(subscription.url, body, headers=signed_headers(body, secret=subscription.secret))
     except safe_http.NotAllowed as wrong:
         detail, is_final = str(wrong), True
     except safe_http.Unreachable as wrong:
@@ -132,16 +131,16 @@ def send_notification(notification: Notification, *, clock: Clock) -> bool:
         Subscription.objects.filter(pk=subscription.pk, failing_since__isnull=False).update(failing_since=None)
         return True
     if status is not None:
-        detail = f"It answered {status}."
-    failed(notification, at=clock(), status=status, detail=detail, is_final=is_final or status == GONE)
+        detail = f"HTTP status {status}."
+    mark_failed(notification, at=clock(), status=status, detail=detail, is_final=is_final or status == STATUS_GONE)
     return False
 
 
-def failed(notification: Notification, *, at: datetime, status: int | None, detail: str, is_final: bool) -> None:
-    """Try it again later, or give it up; an address that says it is gone for good is told nothing more."""
+def mark_failed(notification: Notification, *, at: datetime, status: int | None, detail: str, is_final: bool) -> None:
+    """Schedule another attempt or give up; a subscription that answers 410 (gone) is deactivated."""
     subscriptions = Subscription.objects.filter(pk=notification.subscription_id)
     subscriptions.update(failing_since=Coalesce(F("failing_since"), at))
-    if status == GONE:
+    if status == STATUS_GONE:
         subscriptions.update(active=False, updated_at=at)
     if is_final or notification.attempts > len(BACK_OFF):
         settle_notification(notification, at=at, state=NotificationState.FAILED, response_status=status, detail=detail)
@@ -157,28 +156,26 @@ def failed(notification: Notification, *, at: datetime, status: int | None, deta
 
 
 def settle_notification(notification: Notification, *, at: datetime, **facts: Any) -> None:
-    """Write down how it ended."""
     claimed_notification(notification).update(settled_at=at, claim=None, leased_until=None, **facts)
 
 
 def claimed_notification(notification: Notification) -> Any:
-    """The row, as long as it is still in this worker's hand."""
+    """Return the row as a queryset, empty if this worker's claim is no longer valid."""
     return Notification.objects.filter(pk=notification.pk, claim=notification.claim)
 
 
 def send_again(notification: Notification, *, at: datetime) -> bool:
-    """Have one told that was settled, or now what waits for another try; False while a worker has it in hand."""
+    """Queue a notification for immediate sending; return False while a worker is sending it."""
     rows = Notification.objects.filter(pk=notification.pk).exclude(state=NotificationState.SENDING)
     return bool(rows.update(state=NotificationState.WAITING, due_at=at, settled_at=None))
 
 
-def forget_old(*, at: datetime) -> int:
-    """Empty the log of what was settled long ago."""
-    return Notification.objects.filter(settled_at__lt=at - KEPT_FOR).delete()[0]
+def delete_old_notifications(*, at: datetime) -> int:
+    return Notification.objects.filter(settled_at__lt=at - RETENTION).delete()[0]
 
 
-def headers(body: bytes, *, secret: str) -> dict[str, str]:
-    """Signed with the subscription's secret, as subscribers of this family of products check it, and by SHA-256."""
+def signed_headers(body: bytes, *, secret: str) -> dict[str, str]:
+    """Return headers signed with the subscription's secret, by SHA-1 for compatible subscribers and by SHA-256."""
     return {
         "Content-Type": "application/json; charset=utf-8",
         "User-Agent": "Outbound",
@@ -187,8 +184,8 @@ def headers(body: bytes, *, secret: str) -> dict[str, str]:
     }
 
 
-def envelope(notification: Notification) -> Json:
-    """A notification as it goes out; the same each time but for the number of the try."""
+def notification_body(notification: Notification) -> Json:
+    """Return the body of a request; only the number of attempts changes between attempts."""
     return {
         "type": "notification_event",
         "id": f"notif_{notification.pk}",
@@ -201,14 +198,14 @@ def envelope(notification: Notification) -> Json:
     }
 
 
-def payload(notification: Notification) -> Json:
-    """What it is about, as it is now."""
+def build_item(notification: Notification) -> Json:
+    """Return the current state of the notification's object."""
     kinds = notification.topic.split(".")
     return ITEMS["tag" if "tag" in kinds else kinds[0]](notification)
 
 
-def conversation(notification: Notification) -> Json:
-    """The conversation, with the part that was added."""
+def conversation_item(notification: Notification) -> Json:
+    """Return the conversation with the part that was added."""
     about = notification.about
     found = Conversation.objects.get(pk=about["conversation"])
     parts = [
@@ -217,32 +214,33 @@ def conversation(notification: Notification) -> Json:
     ]
     return {
         **payloads.conversation(found),
-        "user": person(notification),
+        "user": customer_item(notification),
         "conversation_parts": {**list_payload("conversation_part", parts), "total_count": len(parts)},
     }
 
 
-def person(notification: Notification) -> Json:
-    """The user or lead in full."""
+def customer_item(notification: Notification) -> Json:
     assert notification.customer is not None  # noqa: S101 - every topic but ping and company has one
     return users.user_payloads([notification.customer])[0]
 
 
-def tagged(notification: Notification) -> Json:
-    """The tag, and on whom."""
+def tag_item(notification: Notification) -> Json:
     tag = {"type": "tag", **notification.about["tag"]}
-    return {"type": "user_tag", "created_at": unix(notification.created_at), "tag": tag, "user": person(notification)}
+    return {
+        "type": "user_tag",
+        "created_at": unix(notification.created_at),
+        "tag": tag,
+        "user": customer_item(notification),
+    }
 
 
-def company(notification: Notification) -> Json:
-    """The company in full."""
+def company_item(notification: Notification) -> Json:
     return companies.company_payloads([Company.objects.get(pk=notification.about["company"])])[0]
 
 
-def happened(notification: Notification) -> Json:
-    """The event, as it was recorded."""
+def event_item(notification: Notification) -> Json:
     about = notification.about
-    assert notification.customer is not None  # noqa: S101 - somebody did it
+    assert notification.customer is not None  # noqa: S101 - every event has one
     found = Event.objects.get(
         customer=notification.customer,
         name=about["event"],
@@ -251,17 +249,16 @@ def happened(notification: Notification) -> Json:
     return event(found, customer=notification.customer)
 
 
-def pinged(_notification: Notification) -> Json:
-    """That all is well."""
+def ping_item(_notification: Notification) -> Json:
     return {"type": "ping", "message": "Outbound can reach this address."}
 
 
 ITEMS: dict[str, Callable[[Notification], Json]] = {
-    "conversation": conversation,
-    "user": person,
-    "contact": person,
-    "tag": tagged,
-    "company": company,
-    "event": happened,
-    "ping": pinged,
+    "conversation": conversation_item,
+    "user": customer_item,
+    "contact": customer_item,
+    "tag": tag_item,
+    "company": company_item,
+    "event": event_item,
+    "ping": ping_item,
 }

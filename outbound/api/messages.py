@@ -149,7 +149,7 @@ def message_payloads(found: list[Message]) -> list[Json]:
 
 
 def counts_payload(counts: counters.Counts) -> dict[str, int]:
-    return {name: counts.of(name) for name in counters.COUNTED}
+    return {name: counts.value_of(name) for name in counters.COUNTED}
 
 
 def message_payload(message: Message) -> Json:

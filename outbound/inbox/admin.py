@@ -56,15 +56,15 @@ def read_answer(request: HttpRequest, *, attachments: object = None) -> dict[str
 
 def store_images(images: list[UploadedFile]) -> list[dict[str, Any]]:
     """Store the images, all or none. Raises Refused if one is not an image or there are too many."""
-    if len(images) > attachments.MOST:
-        raise Refused(f"A message can have at most {attachments.MOST} images.", field="images")
-    checked = [attachments.check(image) for image in images]
+    if len(images) > attachments.MAX_IMAGES:
+        raise Refused(f"A message can have at most {attachments.MAX_IMAGES} images.", field="images")
+    checked = [attachments.check_image(image) for image in images]
     return [attachments.store_image(image, kind) for image, kind in zip(images, checked, strict=True)]
 
 
 def has_new_message(found: Conversation, request: HttpRequest) -> bool:
     """Lock the conversation and tell whether the customer wrote something that the page does not show yet."""
-    conversation_threads.lock(found)
+    conversation_threads.lock_conversation(found)
     upto = request.POST.get("upto", "")
     is_valid = upto.isdecimal() and len(upto) < 19
     return is_valid and found.parts.filter(by_customer=True, pk__gt=int(upto)).exists()
@@ -89,7 +89,7 @@ def send_reply(found: Conversation, request: HttpRequest, at: datetime) -> str:
 
 
 def add_note(found: Conversation, request: HttpRequest, at: datetime) -> str:
-    conversation_threads.note(found, teammate=teammate(request), at=at, **read_answer(request))
+    conversation_threads.add_note(found, teammate=teammate(request), at=at, **read_answer(request))
     return "Added a note"
 
 
@@ -223,7 +223,7 @@ class ConversationAdmin(ConsoleAdmin):
         """Mark the conversation as read by the team."""
         if request.method != "POST":
             return HttpResponseNotAllowed(["POST"])
-        conversation_threads.seen(self.get_object_or_refuse(request, object_id))
+        conversation_threads.mark_seen(self.get_object_or_refuse(request, object_id))
         return HttpResponse(status=204)
 
     def act(self, request: HttpRequest, object_id: str, verb: str) -> HttpResponse:

@@ -177,7 +177,7 @@ def counts_of(message: Message) -> Counts:
 def count_and_share(message: Message, what: str) -> SafeString | str:
     """Return a number and its share of sent copies; a dash if none were sent or the channel cannot measure it."""
     found = counts_of(message)
-    part = found.of(what)
+    part = found.value_of(what)
     if not found.sent or (not part and what not in measurable_events(message.channel)):
         return "–"
     return format_html('{}<span class="ob-under">{}</span>', f"{part:,}", percent(part, found.sent))

@@ -29,7 +29,7 @@ def progress_view(message: Message, *, at: datetime) -> ProgressView | None:
     """Return the progress, or None if no copies are waiting or the message no longer sends."""
     if message.to_customer_id or message.state not in SHOWN_WHILE:
         return None
-    found = progress.progress(message, at=at)
+    found = progress.progress_of(message, at=at)
     if not found.held:
         return None
     words = str(found)

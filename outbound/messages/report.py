@@ -77,7 +77,7 @@ def report(admin: ConsoleAdmin, request: HttpRequest, message: Message) -> HttpR
         waits=list(waiting_rows(message, found, reasons, at=at)),
         people=recipients.recipient_page(message, request),
         among_many=found.records > LARGE_AUDIENCE,
-        statuses_there=[status for status in Status if found.of(status)],
+        statuses_there=[status for status in Status if found.value_of(status)],
         may_export=may_export(request),
         revisions=list(version_diff.revisions(versions)),
         log=admin.history_of(message),
@@ -168,7 +168,7 @@ def figures(message: Message, found: Counts) -> list[dict[str, Any]]:
     known = measurable_events(message.channel)
     shown = [{"label": LABELS["sent"], "number": found.sent, "share": ""}]
     for what in SHOWN_EVENTS:
-        number = found.of(what)
+        number = found.value_of(what)
         if what in known or number:
             shown.append({"label": LABELS[what], "number": number, "share": percent(number, found.sent)})
         elif what in SHOWN_EVENTS[:3]:
@@ -193,7 +193,7 @@ def link_rows(message: Message) -> Iterator[dict[str, Any]]:
 
 def uncounted_opens(message: Message) -> list[str]:
     """Return sentences on loads that are not counted as opens."""
-    found = hits.openings_of(message) if message.channel == Channel.EMAIL else {}
+    found = hits.opens_of(message) if message.channel == Channel.EMAIL else {}
     return [words.format(times(found[who])) for who, words in UNCOUNTED_OPENS.items() if found.get(who)]
 
 
@@ -207,8 +207,8 @@ def event_chart(message: Message, found: Counts) -> Chart | None:
     """Return the chart of events over time; None if there are none, or for a direct message."""
     if message.to_customer_id or not found.sent:
         return None
-    step = charts.step_for(counters.span(message))
-    happened = dict(counters.over_time(message, zone=Workspace.current().tz.key, step=step))
+    step = charts.step_for(counters.activity_span(message))
+    happened = dict(counters.counts_over_time(message, zone=Workspace.current().tz.key, step=step))
     if not happened:
         return None
     every = charts.steps(min(happened), max(happened), step=step)
@@ -250,7 +250,7 @@ def reason_words(message: Message, row: dict[str, Any]) -> str:
 
 def statuses(message: Message, found: Counts, reasons: dict[Status, list[dict[str, Any]]]) -> dict[str, Any]:
     """Return the records by status and reason, counted in records and in people, with their sums."""
-    people = counters.people(message, found)
+    people = counters.customer_count(message, found)
     of_people = people_by_status(message) if message.per_company else {}
     shown = [
         {
@@ -258,12 +258,12 @@ def statuses(message: Message, found: Counts, reasons: dict[Status, list[dict[st
             "label": status.label,
             "tone": STATUS_TONES[status],
             "words": STATUS_WORDS[status],
-            "records": found.of(status),
-            "people": of_people.get(status, found.of(status)),
+            "records": found.value_of(status),
+            "people": of_people.get(status, found.value_of(status)),
             "reasons": [row for row in reasons.get(status, []) if row["words"]],
         }
         for status in Status
-        if found.of(status)
+        if found.value_of(status)
     ]
     return {
         "rows": shown,

@@ -70,7 +70,7 @@ class SubscriptionForm(forms.ModelForm):
 
     url = forms.CharField(
         label="URL",
-        max_length=safe_http.LONGEST_URL,
+        max_length=safe_http.MAX_URL_LENGTH,
         widget=forms.TextInput(
             {"class": "ob-input", "placeholder": "https://shop.example.com/hooks", "inputmode": "url"}
         ),
@@ -92,7 +92,7 @@ class SubscriptionForm(forms.ModelForm):
         """Refuse invalid URLs, and private networks unless the settings allow them."""
         url = str(self.cleaned_data["url"])
         try:
-            safe_http.check(url)
+            safe_http.check_url(url)
         except safe_http.NotAllowed as wrong:
             raise ValidationError(str(wrong)) from wrong
         return url

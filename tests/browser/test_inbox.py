@@ -204,7 +204,7 @@ def test_invalid_answer_shows_an_error_and_keeps_its_text(open_inbox):
     chosen.value.set_files([{"name": "spell.png", "mimeType": "image/png", "buffer": b"<svg/>"}])
     page.get_by_role("button", name="Send", exact=True).click()
 
-    expect(page.get_by_role("alert").filter(has_text="An image is a PNG")).to_be_visible()
+    expect(page.get_by_role("alert").filter(has_text="Images must be PNG")).to_be_visible()
     expect(page.locator("trix-editor")).to_have_text("Kept")
     fits(page)
 
@@ -298,7 +298,7 @@ def test_emailed_file_is_downloaded_under_its_name_and_not_run(open_inbox, tmp_p
     upload = SimpleUploadedFile("x", page_of_theirs, "text/html")
     upload.name = "Übersicht – März.html"
     thread = wrote("Ann Lee", "Here is the file.")
-    files = [attachments.keep_file(upload)]
+    files = [attachments.store_file(upload)]
     threads.reply_by_customer(thread, body="", attachments=files, at=timezone.now())
     page = open_inbox(thread)
 

@@ -239,7 +239,7 @@ def test_image_is_sent_and_another_file_is_refused_with_the_reason(visit, tmp_pa
     eventually(lambda: image.evaluate("image => image.naturalWidth") == 1, page)
     files.set_input_files(other)
     write(page, "Or this")
-    expect(page.locator(".composer .trouble")).to_contain_text("Not sent. An image is a PNG")
+    expect(page.locator(".composer .trouble")).to_contain_text("Not sent. Images must be PNG")
 
 
 def test_failed_message_can_be_sent_again(visit, context):

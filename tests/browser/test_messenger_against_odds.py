@@ -335,7 +335,7 @@ def test_refused_message_returns_to_the_composer(visit, page, tmp_path):  # noqa
     page.locator("outbound-messenger input[type=file]").set_input_files(tmp_path / "fake.png")
     write(page, "Like this")
 
-    expect(page.locator(".composer .trouble")).to_contain_text("Not sent. An image is a PNG")
+    expect(page.locator(".composer .trouble")).to_contain_text("Not sent. Images must be PNG")
     expect(page.get_by_role("textbox", name="Write a message")).to_have_value("Like this")
     page.get_by_role("button", name="Remove fake.png").click()
     page.get_by_role("textbox", name="Write a message").press("Enter")

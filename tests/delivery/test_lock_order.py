@@ -119,7 +119,7 @@ def make_world(scene: Scene) -> World:
         rows.append(DeliveryRecord(message=message, version=message.version, customer=one, matched_at=AT, **columns))
     DeliveryRecord.objects.bulk_create(rows)
     world.records = {(row.message.title, row.customer_id): row for row in rows}
-    threads.begin([row for row in rows if row.message == scene.shown], at=AT)
+    threads.open_conversations([row for row in rows if row.message == scene.shown], at=AT)
     return world
 
 
@@ -197,7 +197,7 @@ def withdraw(world: World) -> None:
 
 
 def see(world: World) -> None:
-    in_app.opened(world.record("shown", world.lead), at=LATER)
+    in_app.record_open(world.record("shown", world.lead), at=LATER)
 
 
 def always(_world: World) -> bool:

@@ -1,7 +1,7 @@
-"""Who takes part in a journey: staff at the admin's pages, a server at the API, customers in a browser, and the post.
+"""Actors of a journey: staff on the console's pages, a server at the API, customers in a browser, and a mail server.
 
-Nothing is called but addresses and tasks. Celery runs each task at once and in this process, as a worker with nothing
-else to do would; what it does by the hour and the minute, it does as beat's schedule says.
+Journeys only call URLs and tasks. Celery runs each task immediately and in this process, like an idle worker; periodic
+tasks run as beat's schedule says.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from audiences.models import Workspace
 from config.celery import app
 from delivery import process, schedule
 from tests.support.clock import Clock
-from tests.support.mailbox import Post
+from tests.support.mailbox import FakeMailServer
 from tests.support.pages import as_words, quick
 from tests.support.staff import Staff
 from tests.support.web_server import Server
@@ -31,9 +31,9 @@ for noisy in ("mail.log", "celery.app.trace"):
 
 @pytest.fixture
 def clock(db, at) -> Iterator[Clock]:
-    """A Monday, ten o'clock UTC."""
+    """Monday, 10:00 UTC."""
     schedule.install()
-    # Every journey begins at the same moment, so what one asked would count against the next one's limits.
+    # Every journey begins at the same moment, so requests of one would count against the rate limits of the next.
     cache.clear()
     with time_machine.travel(at, tick=False) as traveller:
         clock = Clock(traveller)
@@ -43,7 +43,7 @@ def clock(db, at) -> Iterator[Clock]:
 
 @pytest.fixture(autouse=True)
 def worker(clock) -> Iterator[None]:
-    """A worker that is there at once; what goes wrong in a task goes wrong in the test."""
+    """Run tasks immediately; an error in a task fails the test."""
     app.conf.update(task_always_eager=True, task_eager_propagates=True)
     yield
     app.conf.update(task_always_eager=False, task_eager_propagates=False)
@@ -51,13 +51,13 @@ def worker(clock) -> Iterator[None]:
 
 @pytest.fixture
 def at_once(django_capture_on_commit_callbacks):
-    """Around each request, so that what it nudges is done when it is answered."""
+    """Wrap each request, so that the tasks it enqueues have run when it returns."""
     return lambda: django_capture_on_commit_callbacks(execute=True)
 
 
 @pytest.fixture(scope="session")
-def post_office() -> Iterator[tuple[Post, int]]:
-    post, loop = Post(), asyncio.new_event_loop()
+def post_office() -> Iterator[tuple[FakeMailServer, int]]:
+    post, loop = FakeMailServer(), asyncio.new_event_loop()
 
     async def listen() -> asyncio.Server:
         return await loop.create_server(lambda: SMTP(post, loop=loop), host="127.0.0.1", port=0)
@@ -72,7 +72,7 @@ def post_office() -> Iterator[tuple[Post, int]]:
 
 
 @pytest.fixture(autouse=True)
-def post(post_office, settings) -> Iterator[Post]:
+def post(post_office, settings) -> Iterator[FakeMailServer]:
     post, port = post_office
     post.mails, post.answer, post.hangs_up = [], "250 Taken", False
     settings.EMAIL_BACKEND = "delivery.channels.smtp.EmailBackend"
@@ -90,7 +90,7 @@ def server(at_once, clock) -> Server:
 
 @pytest.fixture
 def visit(at_once):
-    """A customer logs in or visits: `visit("ann")` returns the texts of the in-app messages they are shown."""
+    """Log a customer in or let them visit: `visit("ann")` returns the texts of the in-app messages shown."""
 
     def visit(user_id: str, **settings: object) -> list[str]:
         return [as_words(message["body"]) for message in shown(user_id, **settings)]
@@ -109,7 +109,7 @@ def visit(at_once):
         return answered.json()
 
     def dismiss(user_id: str) -> None:
-        """The customer closes every in-app message they are shown."""
+        """Close every in-app message that the customer sees."""
         answered = ping(user_id)
         browser = quick(APIClient(headers={"Authorization": f"Bearer {answered['token']}"}))
         for message in answered["messages"]:
@@ -122,7 +122,7 @@ def visit(at_once):
 
 @pytest.fixture
 def staff(clock, at_once, settings, django_user_model) -> Staff:
-    # A journey may take a month; nobody is to log in anew meanwhile.
+    # A journey may take a month; the staff session must not expire meanwhile.
     settings.SESSION_COOKIE_AGE = 10 * 365 * 24 * 3600
     user = django_user_model.objects.create_user(
         "ada", email="ada@acme.example", first_name="Ada", is_staff=True, is_superuser=True

@@ -1,4 +1,4 @@
-"""During the delivery times you set: what waits for the window, and is judged again when it opens (behaviour 4.8)."""
+"""During the delivery times you set: records wait for the window and are rechecked when it opens (behaviour 4.8)."""
 
 from delivery.models import DeliveryRecord
 from tests.factories import rule
@@ -57,7 +57,7 @@ def test_trial_ends_in_less_than_3_days_matched_saturday_sent_monday(staff, serv
     assert post.reached == ["ann"]
 
 
-def test_visit_that_matched_does_not_count_against_what_it_matched(staff, visit, post, clock):
+def test_visit_that_matches_a_message_does_not_withdraw_it(staff, visit, post, clock):
     """4.8: what the visit that matched it moved does not count against it."""
     visit("ann", email="ann@x.example")
     staff.sets_live(rules=[rule("last_seen_at", "more_than_days_ago", 5)], window=WEEKDAYS)
@@ -72,7 +72,7 @@ def test_visit_that_matched_does_not_count_against_what_it_matched(staff, visit,
     assert post.reached == ["ann"]
 
 
-def test_data_of_today_counts_when_the_window_opens_and_whoever_matches_anew_is_taken_up_again(
+def test_ongoing_message_is_rechecked_when_the_window_opens_and_new_matches_are_queued_again(
     staff, server, post, clock
 ):
     """4.8: when it opens, an ongoing one is judged again, with today's data, and withdrawn if it no longer holds."""
@@ -89,7 +89,7 @@ def test_data_of_today_counts_when_the_window_opens_and_whoever_matches_anew_is_
     assert post.reached == ["ann"]
 
 
-def test_one_off_is_not_judged_again_when_the_window_opens_but_for_who_can_be_reached(staff, server, post, clock):
+def test_one_off_checks_only_reachability_when_the_window_opens(staff, server, post, clock):
     """4.1: frozen means the rules are asked once; at hand-over only reachability and the window are."""
     clock.comes("Saturday 10:00")
     for user_id in ("ann", "bob"):
@@ -104,7 +104,7 @@ def test_one_off_is_not_judged_again_when_the_window_opens_but_for_who_can_be_re
     assert "Unsubscribed from emails 1" in staff.reads("messaging_message_change", message)
 
 
-def test_delivery_times_can_go_by_each_customers_own_clock(staff, server, post, clock):
+def test_delivery_times_can_use_each_customers_time_zone(staff, server, post, clock):
     """During the delivery times you set (behaviour 3: the workspace's zone or the customer's)."""
     server.user("ann", timezone="Europe/Dublin")
     server.user("bob", timezone="America/New_York")
@@ -112,7 +112,7 @@ def test_delivery_times_can_go_by_each_customers_own_clock(staff, server, post, 
     clock.comes("Tuesday 07:00")
     staff.sets_live(window=WEEKDAYS, window_zone="customer")
 
-    # 08:00 UTC is nine o'clock in Dublin in summer; 13:00 UTC is in New York; who has no zone goes by the workspace's.
+    # 9:00 is 08:00 UTC in Dublin in summer and 13:00 UTC in New York; customers without a zone use the workspace's.
     for moment, reached in (
         ("Tuesday 07:30", []),
         ("Tuesday 08:00", ["ann"]),

@@ -7,7 +7,7 @@ from tests.factories import rule
 DAY = 24 * 3600
 WEEKDAYS = [{"weekday": day, "from": "09:00", "to": "17:00"} for day in range(5)]
 IN_TRIAL = rule("custom_attributes.plan", "is", "trial")
-# Negative days are in the future: it ends, and in less than three days.
+# Negative days are in the future: the trial ends in less than three days.
 TRIAL_ENDS_SOON = [
     rule("custom_attributes.trial_ends_at", "more_than_days_ago", -3),
     rule("custom_attributes.trial_ends_at", "less_than_days_ago", 0),
@@ -41,7 +41,7 @@ def test_customer_who_pays_before_their_trial_ends_is_not_contacted(staff, serve
     assert post.reached == []
 
 
-def test_customer_is_told_when_they_should_use_an_important_feature_for_the_first_time(staff, server, visit, clock):
+def test_customer_is_told_to_use_an_important_feature_for_the_first_time(staff, server, visit, clock):
     """You can let customers know when they should use an important feature for the first time."""
     server.user("ann", signed_up_at=clock.days_ago(0))
     server.user("bob", signed_up_at=clock.days_ago(0))
@@ -69,7 +69,7 @@ def test_specific_action_triggers_the_message_that_guides_to_the_next_logical_st
     assert visit("ann") == ["Invite your team"]
 
 
-def test_next_step_follows_the_action_at_the_next_look(staff, server, visit, clock):
+def test_next_step_is_sent_once_per_action(staff, server, visit, clock):
     """After customers take a specific action … : each action once, however often it happens."""
     server.user("ann")
     staff.sets_live(
@@ -97,7 +97,7 @@ def test_first_onboarding_campaign_day_by_day(staff, server, visit, post, clock)
         body="<p>First project</p>",
         rules=[rule("signed_up_at", "more_than_days_ago", 2), rule("event.created-project", "has_not_happened")],
     )
-    # The attributes a rule asks about are learnt from the first customer that has them.
+    # Attributes become available to rules with the first customer that has them.
     server.user("old", signed_up_at=clock.days_ago(300), plan="paid", trial_ends_at=clock.days_ago(280))
     server.event("old", "created-project")
     staff.sets_live(subject="Trial about to end", rules=TRIAL_ENDS_SOON, window=WEEKDAYS)

@@ -34,7 +34,7 @@ def test_feature_is_announced_by_email_at_once(staff, server, post, client):
     assert Message.objects.get().state == "live"
 
 
-def test_one_off_whose_every_copy_went_out_is_sent(staff, server, clock):
+def test_one_off_becomes_sent_after_its_last_copy(staff, server, clock):
     """Announcing a feature or update. (4.9: a one-off becomes sent once nothing is waiting, sending or uncertain.)"""
     server.user("ann")
     message = staff.sets_live(send_type="one_off")
@@ -44,7 +44,7 @@ def test_one_off_whose_every_copy_went_out_is_sent(staff, server, clock):
     assert Message.objects.get(pk=message).state == "sent"
 
 
-def test_feature_is_announced_in_the_app_to_each_at_their_next_visit(staff, server, visit, clock):
+def test_feature_is_announced_in_the_app_at_each_customers_next_visit(staff, server, visit, clock):
     """Here's the best way to announce your new features. (4.5: in-app one-off waits for each one's next visit.)"""
     server.user("ann")
     server.user("bob")
@@ -58,7 +58,7 @@ def test_feature_is_announced_in_the_app_to_each_at_their_next_visit(staff, serv
     clock.passes(days=5)
     assert visit("bob") == ["Reports you can share"]
     assert visit("new") == []
-    # An in-app one stays live until all came.
+    # An in-app message stays live until all recipients have visited.
     assert Message.objects.get(pk=message).state == "live"
     clock.passes(minutes=1)
     assert Message.objects.get(pk=message).state == "sent"
@@ -82,7 +82,7 @@ def test_team_reaches_out_to_a_high_profile_customer_right_now(staff, server, po
 
 
 @pytest.mark.parametrize("few", [20, 50])
-def test_message_is_tried_out_with_20_or_50_users_first_and_then_sent_to_the_rest(staff, server, post, clock, few):
+def test_message_is_sent_to_20_or_50_users_first_and_then_to_the_rest(staff, server, post, clock, few):
     """You'll really benefit from trying it out with 20, or 50 users first, and seeing what the reaction is like."""
     for number in range(56):
         server.user(f"user-{number}")
@@ -94,7 +94,7 @@ def test_message_is_tried_out_with_20_or_50_users_first_and_then_sent_to_the_res
     clock.passes(hours=2)
     assert len(post.reached) == len(set(post.reached)) == few
 
-    # The reaction was mixed: the words change, nothing else.
+    # The reaction was mixed: only the text changes.
     staff.presses("message_edit_content", message, **staff.fields(subject="Better words"))
     staff.does("rest", message)
 
@@ -103,7 +103,7 @@ def test_message_is_tried_out_with_20_or_50_users_first_and_then_sent_to_the_res
     assert "Only a sampled message has a rest to send to" in staff.does("rest", message)
 
 
-def test_sample_is_of_customers_with_all_their_companies(staff, server, post):
+def test_sample_contains_customers_with_all_their_companies(staff, server, post):
     """4.10: a launch of N customers drawn at random of those reachable, with all their companies."""
     for number in range(3):
         two = [{"company_id": f"{number}{of}", "name": f"Company {number}{of}"} for of in "ab"]
@@ -134,7 +134,7 @@ def test_message_tried_out_on_a_few_is_then_automated_for_all_others(staff, serv
     assert post.reached == sorted({f"user-{number}" for number in range(5)} | {"later"})
 
 
-def test_composer_says_who_would_get_it_before_anybody_does(staff, server, post):
+def test_composer_previews_recipients_before_sending(staff, server, post):
     """Manual messages are ideal for trying out a message. (4.13: previews touch no record, count or customer.)"""
     server.user("ann")
     server.user("bob", unsubscribed_from_emails=True)

@@ -10,7 +10,7 @@ from messaging.models import Message
 from tests.support.pages import field_of
 
 
-def test_send_a_message_stands_in_the_top_right_corner_of_the_profile(staff, server):
+def test_profile_has_a_send_a_message_button_in_the_top_right_corner(staff, server):
     """To send a one-off message to a particular customer, head to their profile and click 'Send a message'."""
     server.user("ann", name="Ann Lee")
 

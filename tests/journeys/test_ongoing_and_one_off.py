@@ -1,4 +1,4 @@
-"""The two ways to send of the article's first part, and the lock between them (behaviour 4.1, 4.2)."""
+"""The two send types of the article's first part, and the lock between them (behaviour 4.1, 4.2)."""
 
 import re
 from collections.abc import Iterator
@@ -43,7 +43,7 @@ def test_staff_send_an_email_an_in_app_and_a_mobile_push(staff, server, visit, p
     assert (opened.status_code, record.status, record.opened_at is None) == (200, Status.SENT, False)
 
 
-def test_ongoing_email_reaches_who_matches_now_and_who_matches_later_and_no_one_twice(staff, server, post, clock):
+def test_ongoing_email_reaches_present_and_future_matches_once(staff, server, post, clock):
     """Ongoing messages will send to everyone who matches the filters now and anyone who matches in the future."""
     server.user("ann", plan="pro")
     server.user("bob", plan="free")
@@ -63,7 +63,7 @@ def test_ongoing_email_reaches_who_matches_now_and_who_matches_later_and_no_one_
     assert post.reached == ["ann", "bob", "cid"]
 
 
-def test_one_off_email_reaches_only_who_matches_now(staff, server, visit, post, clock):
+def test_one_off_email_reaches_only_present_matches(staff, server, visit, post, clock):
     """One-off messages will only send to people who match your audience filters now."""
     server.user("ann", plan="pro")
     server.user("bob", plan="free")
@@ -78,7 +78,7 @@ def test_one_off_email_reaches_only_who_matches_now(staff, server, visit, post, 
     assert post.reached == ["ann"]
 
 
-def test_one_off_in_app_stays_frozen_to_who_matched_whatever_they_become(staff, server, visit):
+def test_one_off_in_app_keeps_its_frozen_audience(staff, server, visit):
     """One-off messages will only send to people who match your filters now. (4.1: the rules are asked once.)"""
     server.user("ann", plan="pro")
     server.user("bob", plan="free")
@@ -91,7 +91,7 @@ def test_one_off_in_app_stays_frozen_to_who_matched_whatever_they_become(staff, 
     assert visit("bob") == []
 
 
-def test_one_off_that_nobody_matches_is_not_set_live(staff, server):
+def test_one_off_without_matches_cannot_be_set_live(staff, server):
     """One-off messages will only send to people who match your audience filters now: with nobody, there is none."""
     server.user("ann", plan="free")
 
@@ -113,7 +113,7 @@ def test_composer_offers_ongoing_or_one_off_under_step_two(staff):
     assert "One-off" in words
 
 
-def test_way_of_a_draft_can_be_changed(staff, server, post, clock):
+def test_send_type_of_a_draft_can_be_changed(staff, server, post, clock):
     """You can't change the way a message will send after it has been set live: before, you can."""
     server.user("ann")
     draft = staff.saves(send_type="ongoing")
@@ -127,7 +127,7 @@ def test_way_of_a_draft_can_be_changed(staff, server, post, clock):
 
 
 @pytest.mark.parametrize(("before", "after"), [("ongoing", "one_off"), ("one_off", "ongoing")])
-def test_form_does_not_change_the_way_a_live_message_sends(staff, server, before, after):
+def test_form_cannot_change_the_send_type_of_a_live_message(staff, server, before, after):
     """Note: You can't change the way a message will send after it has been set live."""
     server.user("ann")
     message = staff.sets_live(channel="in_app", send_type=before)
@@ -142,7 +142,7 @@ def test_form_does_not_change_the_way_a_live_message_sends(staff, server, before
     assert Message.objects.get(pk=message).send_type == before
 
 
-def test_raw_sql_does_not_change_the_way_a_message_that_was_live_sends(staff):
+def test_raw_sql_cannot_change_the_send_type_of_a_message_that_was_live(staff):
     """Note: You can't change the way a message will send after it has been set live. (4.2: by trigger, for good.)"""
     message = staff.sets_live(send_type="ongoing")
 
@@ -154,7 +154,7 @@ def test_raw_sql_does_not_change_the_way_a_message_that_was_live_sends(staff):
                 cursor.execute(f"UPDATE messaging_message SET {change} WHERE id = %s", [message])  # noqa: S608
 
 
-def test_live_message_is_edited_as_a_new_version_that_is_sent_to_nobody_again(staff, server, post, clock):
+def test_edit_of_a_live_message_creates_a_version_and_sends_nothing_again(staff, server, post, clock):
     """4.2, 3: content stays editable once live, as a new version; who has had the message does not get it again."""
     server.user("ann")
     message = staff.sets_live(body="<p>First words</p>")

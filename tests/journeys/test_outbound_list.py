@@ -46,8 +46,8 @@ def test_outbound_list_is_filtered_by_state_and_channel_too(staff, server):
         assert names(staff.reads("messaging_message_changelist", **query)) == found, query
 
 
-def test_whoever_sets_live_pauses_resumes_or_stops_is_in_the_log(staff, server):
-    """Where are all my messages, and who did what to them? (Issue: whoever sets live, pauses, … is in the log.)"""
+def test_log_names_the_teammate_who_sets_live_pauses_resumes_or_stops(staff, server):
+    """Where are all my messages? (The log names the teammate who sets live, pauses, resumes or stops.)"""
     message = staff.sets_live(title="Welcome")
     for verb in ("pause", "resume", "stop"):
         staff.does(verb, message)

@@ -1,4 +1,4 @@
-"""Pause, resume, stop; and a one-off that is scheduled (behaviour 4.9)."""
+"""Pause, resume, stop and schedule a message (behaviour 4.9)."""
 
 import pytest
 
@@ -9,7 +9,7 @@ PRO = [rule("custom_attributes.plan", "is", "pro")]
 WEEKDAYS = [{"weekday": day, "from": "09:00", "to": "17:00"} for day in range(5)]
 
 
-def test_paused_email_matches_and_hands_over_nothing_until_it_is_resumed(staff, server, visit, post, clock):
+def test_paused_email_matches_and_sends_nothing_until_it_is_resumed(staff, server, visit, post, clock):
     """4.9: Pause: nothing is matched, handed over or shown for the first time. Resume: then a round runs."""
     message = staff.sets_live()
 
@@ -25,7 +25,7 @@ def test_paused_email_matches_and_hands_over_nothing_until_it_is_resumed(staff, 
 
 
 @pytest.mark.parametrize("send_type", ["ongoing", "one_off"])
-def test_paused_in_app_message_is_shown_to_nobody_for_the_first_time(staff, server, visit, send_type):
+def test_paused_in_app_message_is_not_shown_for_the_first_time(staff, server, visit, send_type):
     """4.9: from the moment the click returns, nothing is shown for the first time."""
     server.user("ann")
     server.user("bob")
@@ -40,7 +40,7 @@ def test_paused_in_app_message_is_shown_to_nobody_for_the_first_time(staff, serv
     assert visit("ann") == ["Hello"]
 
 
-def test_what_a_pause_held_is_judged_again_as_of_now_when_it_is_resumed(staff, server, post, clock):
+def test_held_records_are_rechecked_when_the_message_is_resumed(staff, server, post, clock):
     """4.9: Resume: held records of an ongoing message are judged again as of now, dates too."""
     clock.comes("Saturday 10:00")
     server.user("ann", trial_ends_at=clock.days_ago(-2))
@@ -54,11 +54,11 @@ def test_what_a_pause_held_is_judged_again_as_of_now_when_it_is_resumed(staff, s
     assert post.reached == []
     staff.does("resume", message)
 
-    # Ann's trial ended at ten.
+    # Ann's trial ended at 10:00.
     assert post.reached == ["bob"]
 
 
-def test_one_off_that_was_paused_goes_on_to_those_it_was_frozen_for(staff, server, post, clock):
+def test_resumed_one_off_continues_with_its_frozen_audience(staff, server, post, clock):
     """4.9: a paused one-off goes on when resumed; 4.1: its rules are asked once."""
     clock.comes("Saturday 10:00")
     server.user("ann", plan="pro")
@@ -74,7 +74,7 @@ def test_one_off_that_was_paused_goes_on_to_those_it_was_frozen_for(staff, serve
     assert post.reached == ["ann"]
 
 
-def test_stop_is_final_and_what_waits_is_withdrawn(staff, server, visit, post, clock):
+def test_stop_is_final_and_withdraws_waiting_records(staff, server, visit, post, clock):
     """4.9: Stop is final: what waits is withdrawn."""
     clock.comes("Saturday 10:00")
     server.user("ann")
@@ -108,7 +108,7 @@ def test_paused_message_can_be_stopped(staff, server, post, clock):
 # Scheduled
 
 
-def test_scheduled_one_off_goes_to_who_matches_at_its_time(staff, server, post, clock):
+def test_scheduled_one_off_matches_at_its_scheduled_time(staff, server, post, clock):
     """One-off messages only send to people who match your filters now: for a scheduled one, at its time."""
     for number in range(40):
         server.user(f"user-{number}", plan="pro")
@@ -139,7 +139,7 @@ def test_scheduled_one_off_whose_audience_drifted_stays_scheduled_and_alarms(sta
     assert "10 people matched at the review, 11 match now" in staff.reads("messaging_message_change", message)
     assert "Problem" in staff.reads("messaging_message_changelist")
 
-    # A teammate looked, and sends it.
+    # A teammate checks the audience and sends the message.
     staff.does("live", message)
     assert len(post.reached) == 11
 

@@ -49,7 +49,7 @@ def test_message_with_a_company_variable_is_sent_once_for_each_company_a_user_is
     clock.passes(hours=3)
     assert sorted(post.subjects_to("ann")) == ["News for Acme", "News for Globex", "News for Initech"]
 
-    # Leaving a company and joining it again makes it no new one.
+    # A company that the user leaves and joins again is not a new one.
     server.user("ann", companies=[{"company_id": "3", "remove": True}])
     server.user("ann", companies=[{"company_id": "3"}])
     clock.passes(hours=3)
@@ -116,7 +116,7 @@ def test_in_app_ongoing_is_shown_when_the_customer_logs_in_or_visits(staff, serv
     assert visit("ann") == ["Welcome back"]
 
 
-def test_in_app_ongoing_is_shown_to_those_who_match_the_filters_alone(staff, server, visit):
+def test_in_app_ongoing_is_shown_only_to_matching_customers(staff, server, visit):
     """In-app ongoing messages send when: 2. They match the audience filters you've set."""
     server.user("ann", plan="pro")
     server.user("bob", plan="free")
@@ -129,7 +129,7 @@ def test_in_app_ongoing_is_shown_to_those_who_match_the_filters_alone(staff, ser
     assert visit("bob") == ["Hello pros"]
 
 
-def test_what_a_visit_itself_says_of_the_customer_counts_for_its_filters(staff, visit):
+def test_data_sent_with_a_visit_counts_for_its_filters(staff, visit):
     """In-app ongoing messages send when: 1. The customer logs in … 2. They match the audience filters you've set."""
     visit("ann", plan="free")
     staff.sets_live(channel="in_app", body="<p>Hello pros</p>", rules=PRO)
@@ -138,7 +138,7 @@ def test_what_a_visit_itself_says_of_the_customer_counts_for_its_filters(staff, 
     assert visit("ann", plan="pro") == ["Hello pros"]
 
 
-def test_in_app_ongoing_is_shown_during_the_delivery_times_alone(staff, server, visit, clock, at):
+def test_in_app_ongoing_is_shown_only_during_the_delivery_times(staff, server, visit, clock, at):
     """In-app ongoing messages send when: 3. During the scheduled delivery times."""
     server.user("ann")
     server.user("bob")
@@ -153,7 +153,7 @@ def test_in_app_ongoing_is_shown_during_the_delivery_times_alone(staff, server, 
     assert visit("bob") == []
 
 
-def test_in_app_message_stays_until_it_is_opened_or_dismissed_and_is_the_same_one(staff, server, visit, clock):
+def test_in_app_message_is_listed_until_it_is_opened_or_dismissed(staff, server, visit, clock):
     """4.6: the answer lists every in-app message not yet opened or dismissed, so a lost answer loses nothing."""
     server.user("ann")
     staff.sets_live(channel="in_app", body="<p>Hello</p>", window=[{"weekday": 0, "from": "10:00", "to": "10:30"}])
@@ -169,7 +169,7 @@ def test_in_app_message_stays_until_it_is_opened_or_dismissed_and_is_the_same_on
 
 
 @pytest.mark.parametrize("form", ["chat", "announcement"])
-def test_last_seen_rule_is_judged_by_the_value_from_before_the_login(staff, visit, clock, form):
+def test_last_seen_rule_uses_the_value_from_before_the_login(staff, visit, clock, form):
     """We send any messages based on a "Last seen" rule before the 'Last seen' value is updated with the login."""
     visit("ann")
     clock.passes(days=31)
@@ -225,7 +225,7 @@ def test_ongoing_email_waits_for_the_delivery_times(staff, server, post, clock, 
     clock.passes(until=at + timedelta(minutes=30))
     assert post.reached == ["ann"]
 
-    # Whoever matches after the window closed waits for the next one, a week later.
+    # A match after the window has closed waits for the next one, a week later.
     clock.passes(until=at + timedelta(minutes=61))
     server.user("bob")
     clock.passes(until=at + timedelta(days=6, hours=23))
@@ -234,7 +234,7 @@ def test_ongoing_email_waits_for_the_delivery_times(staff, server, post, clock, 
     assert post.reached == ["ann", "bob"]
 
 
-def test_visit_brings_an_email_too(staff, server, visit, post):
+def test_visit_sends_an_email_too(staff, server, visit, post):
     """4.7: email ongoing is judged at go-live, every hour, on a visit, and on the GET."""
     server.user("ann", plan="free")
     staff.sets_live(rules=PRO)
@@ -248,7 +248,7 @@ def test_visit_brings_an_email_too(staff, server, visit, post):
 # The Pro Tip
 
 
-def test_get_of_conversations_after_a_data_update_brings_the_email_at_once(staff, server, post):
+def test_get_of_conversations_after_a_data_update_sends_the_email_at_once(staff, server, post):
     """If you use the REST API to send data updates, you can make this call after your update."""
     server.user("ann", plan="free")
     staff.sets_live(rules=PRO)
@@ -260,7 +260,7 @@ def test_get_of_conversations_after_a_data_update_brings_the_email_at_once(staff
     assert post.reached == ["ann"]
 
 
-def test_get_of_conversations_after_an_event_call_brings_the_email_at_once(staff, server, post):
+def test_get_of_conversations_after_an_event_call_sends_the_email_at_once(staff, server, post):
     """If you use the REST API to send event calls, you can make this call after your event call."""
     server.user("ann")
     server.user("bob")

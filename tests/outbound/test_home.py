@@ -81,7 +81,7 @@ def test_chart_shows_sent_copies_per_day_and_channel(console):
     send(MessageFactory(one_off=True, live=True), at=now)
     chat = MessageFactory(one_off=True, in_app=True, live=True)
     chat.records.update(status=Status.SENT, sent_at=now - timedelta(days=29), reason="")
-    counters.fold()
+    counters.fold_changes()
 
     chart = console.get(HOME).context["chart"]
 
@@ -133,7 +133,7 @@ def test_messages_with_uncertain_or_failed_copies_are_stuck(console):
     DeliveryRecord.objects.update(status=Status.SENDING, claim=uuid4(), leased_until=now)
     first.records.all().mark_uncertain(reason=Reason.LOST_TOUCH, detail="")
     second.records.all().mark_failed(reason=Reason.REJECTED, detail="no such user")
-    counters.fold()
+    counters.fold_changes()
 
     found = stuck(console.get(HOME))
 

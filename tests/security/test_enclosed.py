@@ -34,7 +34,7 @@ def store_file(name: str, content: bytes, kind: str) -> dict:
     upload = SimpleUploadedFile("x", content, kind)
     # As if no earlier check had seen the file.
     upload._name = name
-    return attachments.keep_file(upload)
+    return attachments.store_file(upload)
 
 
 @pytest.mark.parametrize(("name", "content", "kind"), HOSTILE)

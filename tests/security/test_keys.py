@@ -82,7 +82,7 @@ MADE: dict[str, tuple[Callable[[World], Any], Callable[[Any, World], bool]]] = {
         lambda made, w: reply_addresses.referent_of_message_id(made) == (ReferentKind.RECORD, 7),
     ),
     "Message-ID of an answer": (
-        lambda w: answer_emails.signed_id("answer", 7),
+        lambda w: answer_emails.signed_message_id("answer", 7),
         lambda made, w: reply_addresses.referent_of_message_id(made) == (ReferentKind.ANSWER, 7),
     ),
     "visitor’s cookie": (

@@ -20,7 +20,7 @@ from delivery.models import Conversation
 from delivery.monitoring import invariants
 from tests.delivery.api.messenger.test_ping import Browser
 from tests.factories import CustomerFactory
-from tests.support.inbound_emails import letter
+from tests.support.inbound_emails import parse_email
 
 pytestmark = pytest.mark.django_db
 
@@ -365,7 +365,7 @@ def test_email_from_the_address_leaves_the_thread_with_the_lead(settings, ada, s
     to = reply_addresses.reply_address_of(reply_addresses.ReferentKind.ANSWER, part.pk)
     mail = f"From: {ANN}\r\nTo: {to}\r\nMessage-ID: <1@x.example>\r\nSubject: Re: Hi\r\n\r\nNot me.\r\n"
 
-    assert router.receive(letter(mail.encode()), at=at) is router.Outcome.REPLY
+    assert router.receive(parse_email(mail.encode()), at=at) is router.Outcome.REPLY
     intake.identify({"email": ANN}, at=at)
 
     assert_apart(lead)

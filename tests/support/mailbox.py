@@ -1,12 +1,10 @@
-"""A mail server on a real socket, and the mail it took."""
+"""A mail server on a real socket, and the emails it accepted."""
 
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 
 
-class Post:
-    """A mail server on a real socket, and every mail it took."""
-
+class FakeMailServer:
     def __init__(self) -> None:
         self.mails: list[tuple[str, EmailMessage]] = []
         self.answer, self.hangs_up = "250 Taken", False
@@ -20,17 +18,17 @@ class Post:
         return self.answer
 
     def to(self, user_id: str) -> list[EmailMessage]:
-        """The mails one customer got."""
-        return [mail for recipient, mail in self.mails if recipient == address(user_id)]
+        """Return the emails that one customer received."""
+        return [mail for recipient, mail in self.mails if recipient == address_of(user_id)]
 
     def subjects_to(self, user_id: str) -> list[str]:
         return [mail["Subject"] for mail in self.to(user_id)]
 
     @property
     def reached(self) -> list[str]:
-        """Who got mail, once for each mail they got."""
+        """The recipients, one entry per email."""
         return sorted(recipient.partition("@")[0] for recipient, _ in self.mails)
 
 
-def address(user_id: str) -> str:
+def address_of(user_id: str) -> str:
     return f"{user_id}@x.example"

@@ -5,7 +5,7 @@ from rest_framework.response import Response
 from rest_framework.test import APIClient
 
 from audiences.models import Integration
-from tests.support.mailbox import address
+from tests.support.mailbox import address_of
 from tests.support.pages import quick
 
 COLUMNS = {"email", "name", "created_at", "signed_up_at", "unsubscribed_from_emails", "companies", "timezone"}
@@ -30,7 +30,7 @@ class Server:
 
     def user(self, user_id: str, **facts: object) -> dict[str, object]:
         """Say what is true of a user; what is no field of the API is a custom attribute. `email=None` for none."""
-        sent = {"user_id": user_id, "email": address(user_id)}
+        sent = {"user_id": user_id, "email": address_of(user_id)}
         sent |= {key: value for key, value in facts.items() if key in COLUMNS}
         sent["custom_attributes"] = {key: value for key, value in facts.items() if key not in COLUMNS}
         answered = self.post("/api/users", sent)

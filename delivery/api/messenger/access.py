@@ -29,7 +29,7 @@ from delivery.models import Refusal, RefusedVisitors
 RATE_LIMIT_WINDOW = 10
 # Many visitors of one office may share an IP address.
 VISITORS_PER_IP_ADDRESS = 10
-MAX_FORM_SIZE = attachments.MOST * attachments.LARGEST + 2**20
+MAX_FORM_SIZE = attachments.MAX_IMAGES * attachments.MAX_IMAGE_BYTES + 2**20
 # Refused visitors are counted by this many cache keys at most, so that no one can fill the cache.
 REFUSED_VISITOR_SLOTS = 2**14
 REFUSED_VISITOR_TIMEOUT = 86_400

@@ -131,7 +131,7 @@ class Read(MessengerEndpoint):
         version = read_text(sent.get("version"), "version", most=40)
         is_read = threads.mark_read(found, version=version)
         if found.record is not None:
-            in_app.opened(found.record, at=timezone.now())
+            in_app.record_open(found.record, at=timezone.now())
         return Response({"type": "conversation", "id": str(found.pk), "read": is_read})
 
 
@@ -217,8 +217,8 @@ def read_message(request: Request) -> tuple[str, Sequence[Any]]:
     """Return the text and the images of the request; raise Missing if there are neither."""
     sent: Any = request.data
     images = request.FILES.getlist("images") if request.FILES else []
-    if len(images) > conversation_attachments.MOST:
-        raise Refused(f"A message can have at most {conversation_attachments.MOST} images.", field="images")
+    if len(images) > conversation_attachments.MAX_IMAGES:
+        raise Refused(f"A message can have at most {conversation_attachments.MAX_IMAGES} images.", field="images")
     written = read_text(sent.get("body"), "body", most=MAX_BODY_LENGTH)
     if not written and not images:
         raise MissingField("body is required", field="body")
@@ -227,7 +227,7 @@ def read_message(request: Request) -> tuple[str, Sequence[Any]]:
 
 def store_images(images: Sequence[Any]) -> list[dict[str, Any]]:
     """Store all images, or none if one is refused."""
-    checked = [conversation_attachments.check(image) for image in images]
+    checked = [conversation_attachments.check_image(image) for image in images]
     return [conversation_attachments.store_image(image, kind) for image, kind in zip(images, checked, strict=True)]
 
 

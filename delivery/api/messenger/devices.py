@@ -48,5 +48,5 @@ class Opened(MessengerEndpoint):
         at = timezone.now()
         # An opened push has arrived, even if its record is uncertain.
         uncertain.settle_by_proof(record, proof=Proof.TAKEN, at=at)
-        in_app.opened(record, at=at)
+        in_app.record_open(record, at=at)
         return Response({"type": "push", "opened": True})

@@ -21,9 +21,9 @@ from messaging.models import Channel
 
 MAX_LINK_LENGTH = 20_000
 MARKS: dict[str, Callable[..., Any]] = {
-    "opened": in_app.opened,
-    "dismissed": in_app.dismissed,
-    "clicked": in_app.clicked,
+    "opened": in_app.record_open,
+    "dismissed": in_app.record_dismissal,
+    "clicked": in_app.record_click,
 }
 
 

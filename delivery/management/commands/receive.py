@@ -10,7 +10,7 @@ from django.db import InterfaceError, OperationalError
 from django.utils import timezone
 
 from delivery.inbound import router
-from delivery.inbound.message import InboundEmail, NotAMail
+from delivery.inbound.message import InboundEmail, NotAnEmail
 from delivery.inbound.router import Outcome
 
 log = logging.getLogger(__name__)
@@ -18,15 +18,15 @@ log = logging.getLogger(__name__)
 EMAIL_MAX_BYTES = 50 * 2**20
 # Codes of sysexits.h: at 75 a mail server keeps the email in its queue, at any other it bounces.
 NO_MAIL, NO_SUCH_RECIPIENT, TRY_LATER = os.EX_DATAERR, os.EX_NOUSER, os.EX_TEMPFAIL
-EXIT = {Outcome.NOBODYS: NO_SUCH_RECIPIENT}
+EXIT = {Outcome.UNADDRESSED: NO_SUCH_RECIPIENT}
 OUTCOME_TEXTS = {
     Outcome.REPLY: "Reply added to its conversation.",
-    Outcome.AGAIN: "Already received: nothing to do.",
+    Outcome.DUPLICATE: "Already received: nothing to do.",
     Outcome.NOTICE: "Delivery report recorded.",
     Outcome.FOREIGN: "Delivery report about an email that is not ours: nothing to do.",
     Outcome.UNPROVEN: "Delivery report not sent to a bounce address: ignored.",
-    Outcome.BY_NOBODY: "Automatic reply: nothing to do.",
-    Outcome.NOBODYS: "None of its recipients is one of our addresses.",
+    Outcome.AUTO_REPLY: "Automatic reply: nothing to do.",
+    Outcome.UNADDRESSED: "None of its recipients is one of our addresses.",
 }
 
 
@@ -46,12 +46,12 @@ class Command(BaseCommand):
         content = sys.stdin.buffer.read(EMAIL_MAX_BYTES + 1)
         try:
             if len(content) > EMAIL_MAX_BYTES:
-                raise NotAMail(f"Emails must not exceed {EMAIL_MAX_BYTES // 2**20} MB.")  # noqa: TRY301 - handled as errors of parsing
-            letter = InboundEmail.read(
+                raise NotAnEmail(f"Emails must not exceed {EMAIL_MAX_BYTES // 2**20} MB.")  # noqa: TRY301 - handled as errors of parsing
+            email = InboundEmail.parse(
                 content, recipient=options["recipient"].lower(), envelope_sender=options["sender"]
             )
-            outcome = router.receive(letter, at=timezone.now())
-        except NotAMail as wrong:
+            outcome = router.receive(email, at=timezone.now())
+        except NotAnEmail as wrong:
             self.stderr.write(f"{wrong}")
             sys.exit(NO_MAIL)
         except (OperationalError, InterfaceError) as away:

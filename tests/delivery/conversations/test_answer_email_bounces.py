@@ -1,4 +1,4 @@
-"""The mail of a teammate's answer comes back like any other: it bounces, and it is answered."""
+"""Bounces of answer emails and replies to them."""
 
 from datetime import timedelta
 
@@ -14,14 +14,14 @@ from delivery.models import AnswerMail, ConversationPart, Status
 from delivery.reply_addresses import ReferentKind
 from tests.delivery.channels.conftest import server  # noqa: F401 - a fixture
 from tests.factories import CustomerFactory, SenderFactory
-from tests.support.inbound_emails import letter, written
+from tests.support.inbound_emails import parse_email, sample_email
 
 pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
 def part(at) -> ConversationPart:
-    """An answer that is due by mail."""
+    """An answer whose email is due."""
     SenderFactory(name="Grace", email="grace@acme.example")
     customer = CustomerFactory(email="ann@x.example")
     thread = threads.open_by_customer(customer, body="Help!", at=at)
@@ -30,10 +30,10 @@ def part(at) -> ConversationPart:
 
 def forward(at) -> int:
     later = at + timedelta(minutes=30)
-    return answer_emails.forward(clock=lambda: later, until=later + timedelta(seconds=1))
+    return answer_emails.send_due_answer_emails(clock=lambda: later, until=later + timedelta(seconds=1))
 
 
-def test_an_answer_to_a_mailbox_that_is_not_there_marks_the_customer(server, part, at):  # noqa: F811
+def test_hard_bounce_of_an_answer_flags_the_customer(server, part, at):  # noqa: F811
     server(RCPT="550 5.1.1 no such user")
 
     forward(at)
@@ -41,7 +41,7 @@ def test_an_answer_to_a_mailbox_that_is_not_there_marks_the_customer(server, par
     assert (AnswerMail.objects.get().status, Customer.objects.get().has_hard_bounced) == (Status.FAILED, True)
 
 
-def test_an_answer_says_where_it_bounces_and_where_it_is_answered(server, part, at, settings):  # noqa: F811
+def test_answer_email_has_a_bounce_address_and_a_reply_address(server, part, at, settings):  # noqa: F811
     settings.BOUNCE_DOMAIN, settings.INBOUND_DOMAIN = "bounce.acme.example", "reply.acme.example"
     taken = server().taken
 
@@ -51,38 +51,41 @@ def test_an_answer_says_where_it_bounces_and_where_it_is_answered(server, part, 
     assert reply_addresses.reply_address(part.conversation).encode() in taken[0].content
 
 
-def test_its_message_ids_name_it_and_its_conversation(part):
-    assert reply_addresses.referent_of_message_id(answer_emails.message_id(part)) == (ReferentKind.ANSWER, part.pk)
-    assert reply_addresses.referent_of_message_id(answer_emails.thread_id(part.conversation)) == (
+def test_message_ids_identify_the_answer_and_its_conversation(part):
+    assert reply_addresses.referent_of_message_id(answer_emails.answer_message_id(part)) == (
+        ReferentKind.ANSWER,
+        part.pk,
+    )
+    assert reply_addresses.referent_of_message_id(answer_emails.thread_message_id(part.conversation)) == (
         ReferentKind.CONVERSATION,
         part.conversation_id,
     )
 
 
-@pytest.mark.parametrize("names", ["message_id", "thread_id"])
-def test_what_answers_it_is_in_its_conversation(part, at, names):
-    about = {"message_id": part, "thread_id": part.conversation}[names]
-    mail = written("gmail", reply_to="grace@acme.example", message_id=getattr(answer_emails, names)(about))
+@pytest.mark.parametrize("names", ["answer_message_id", "thread_message_id"])
+def test_reply_to_an_answer_email_is_added_to_its_conversation(part, at, names):
+    about = {"answer_message_id": part, "thread_message_id": part.conversation}[names]
+    mail = sample_email("gmail", reply_to="grace@acme.example", message_id=getattr(answer_emails, names)(about))
 
-    assert router.receive(letter(mail), at=at) is Outcome.REPLY
+    assert router.receive(parse_email(mail), at=at) is Outcome.REPLY
 
     assert part.conversation.parts.filter(by_customer=True).count() == 1
 
 
-def test_its_bounce_by_mail_is_known(part, at, settings):
+def test_bounce_report_of_an_answer_email_is_recorded(part, at, settings):
     settings.BOUNCE_DOMAIN = "bounce.acme.example"
     AnswerMail.objects.update(status=Status.SENT, sent_at=at)
-    mail = written(
+    mail = sample_email(
         "bounce_postfix",
         reply_to="",
         return_path=reply_addresses.return_path(ReferentKind.ANSWER, part.pk),
-        message_id=answer_emails.message_id(part),
+        message_id=answer_emails.answer_message_id(part),
         action="failed",
         status="5.1.1",
         said="550 5.1.1 no such user",
     )
 
-    assert router.receive(letter(mail), at=at) is Outcome.NOTICE
+    assert router.receive(parse_email(mail), at=at) is Outcome.NOTICE
 
     found = AnswerMail.objects.get()
     assert (found.status, found.detail) == (Status.FAILED, "550 5.1.1 no such user")

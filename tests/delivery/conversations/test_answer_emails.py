@@ -1,4 +1,4 @@
-"""A teammate's answer goes by email, once, to a customer who has not been back; over a real SMTP socket."""
+"""Answer emails: sent once, to customers who have not returned; over a real SMTP socket."""
 
 import threading
 from datetime import timedelta
@@ -33,19 +33,19 @@ def grace() -> User:
 
 @pytest.fixture
 def post(server) -> Server:  # noqa: F811
-    """A mail server that takes everything."""
+    """A mail server that accepts everything."""
     return server()
 
 
-def asked(at, *, email: str | None = "ann@shop.example", **facts: object) -> Conversation:
-    """A customer asks something while they are there."""
+def open_question(at, *, email: str | None = "ann@shop.example", **facts: object) -> Conversation:
+    """Open a conversation by a customer who is visiting."""
     customer = CustomerFactory(name="Ann Lee", email=email, last_seen_at=at, **facts)
     return threads.open_by_customer(customer, body="Where is my <invoice>?", at=at)
 
 
-def answered(at, grace: User, **facts: object) -> Conversation:
-    """A teammate answers a minute later."""
-    thread = asked(at, **facts)
+def add_answer(at, grace: User, **facts: object) -> Conversation:
+    """Answer a customer's conversation a minute later."""
+    thread = open_question(at, **facts)
     threads.reply_by_teammate(
         thread, teammate=grace, body="<p>It is <b>here</b> & now.</p>", at=at + timedelta(minutes=1)
     )
@@ -53,16 +53,16 @@ def answered(at, grace: User, **facts: object) -> Conversation:
 
 
 def forward(at) -> int:
-    return answer_emails.forward(clock=lambda: at, until=at + timedelta(minutes=1))
+    return answer_emails.send_due_answer_emails(clock=lambda: at, until=at + timedelta(minutes=1))
 
 
-def read(server: Server, number: int = 0):  # noqa: F811
+def received_email(server: Server, number: int = 0):  # noqa: F811
     return message_from_bytes(server.taken[number].content, policy=policy.default)
 
 
-def test_answer_goes_by_email_after_a_few_minutes_once(post, grace, at):
+def test_answer_is_emailed_once_after_a_few_minutes(post, grace, at):
     SenderFactory(name="Grace from Acme", email="grace@acme.example", teammate=grace)
-    thread = answered(at, grace)
+    thread = add_answer(at, grace)
 
     assert forward(at + timedelta(minutes=5)) == 0
     assert forward(at + AFTER) == 1
@@ -70,10 +70,10 @@ def test_answer_goes_by_email_after_a_few_minutes_once(post, grace, at):
 
     (taken,) = post.taken
     assert taken.recipients == ["ann@shop.example"]
-    mail, part = read(post), thread.parts.get()
+    mail, part = received_email(post), thread.parts.get()
     assert mail["From"] == "Grace from Acme <grace@acme.example>"
     assert mail["Subject"] == "Your conversation with Outbound"
-    assert mail["Message-ID"] == answer_emails.message_id(part)
+    assert mail["Message-ID"] == answer_emails.answer_message_id(part)
     text = mail.get_body(("plain",)).get_content()
     assert "It is here & now." in text
     assert "> Where is my <invoice>?" in text
@@ -83,10 +83,10 @@ def test_answer_goes_by_email_after_a_few_minutes_once(post, grace, at):
     assert (part.mail.status, part.mail.sent_at) == (Status.SENT, at + AFTER)
 
 
-def test_the_workspace_says_how_many_minutes(post, grace, at):
+def test_delay_is_a_workspace_setting(post, grace, at):
     Workspace.current()
     Workspace.objects.update(answer_by_email_after=30)
-    answered(at, grace)
+    add_answer(at, grace)
 
     assert forward(at + timedelta(minutes=30)) == 0
     assert forward(at + timedelta(minutes=31)) == 1
@@ -105,8 +105,8 @@ def wrote_again(thread: Conversation, at) -> None:
 
 
 @pytest.mark.parametrize("happened", [came_back, read_it, wrote_again])
-def test_who_has_seen_the_answer_gets_no_mail_of_it(post, grace, at, happened):
-    thread = answered(at, grace)
+def test_customer_who_has_seen_the_answer_gets_no_email(post, grace, at, happened):
+    thread = add_answer(at, grace)
 
     happened(thread, at + timedelta(minutes=3))
 
@@ -116,8 +116,8 @@ def test_who_has_seen_the_answer_gets_no_mail_of_it(post, grace, at, happened):
     assert AnswerMail.objects.get().detail
 
 
-def test_a_visit_before_the_answer_is_none_since(post, grace, at):
-    thread = answered(at, grace)
+def test_visit_before_the_answer_does_not_count(post, grace, at):
+    thread = add_answer(at, grace)
     Customer.objects.filter(pk=thread.customer_id).update(last_seen_at=at + timedelta(seconds=59))
 
     assert forward(at + AFTER) == 1
@@ -133,35 +133,35 @@ def test_a_visit_before_the_answer_is_none_since(post, grace, at):
         ({"archived": True}, "archived"),
     ],
 )
-def test_who_cannot_be_mailed_is_not(post, grace, at, facts, says):
-    answered(at, grace, **facts)
+def test_unreachable_customer_gets_no_email(post, grace, at, facts, says):
+    add_answer(at, grace, **facts)
 
     assert forward(at + AFTER) == 0
     assert post.taken == []
     assert says in AnswerMail.objects.get().detail
 
 
-def test_who_unsubscribed_gets_a_personal_answer(post, grace, at):
-    answered(at, grace, unsubscribed_from_emails=True)
+def test_unsubscribed_customer_gets_a_personal_answer(post, grace, at):
+    add_answer(at, grace, unsubscribed_from_emails=True)
 
     assert forward(at + AFTER) == 1
-    assert read(post)["List-Unsubscribe"] is None
+    assert received_email(post)["List-Unsubscribe"] is None
 
 
-def test_notes_and_what_was_done_are_nobodys_mail(post, grace, at):
-    thread = asked(at)
-    threads.note(thread, teammate=grace, body="Careful", at=at)
+def test_notes_and_state_changes_are_not_emailed(post, grace, at):
+    thread = open_question(at)
+    threads.add_note(thread, teammate=grace, body="Careful", at=at)
     threads.close(thread, teammate=grace, at=at)
 
     assert forward(at + AFTER) == 0
 
 
-def test_workers_that_sweep_at_once_send_one_mail_of_each(post, grace, at, transactional_db, monkeypatch):
-    # Each worker process has a channel of its own; these are threads.
+def test_concurrent_workers_send_each_answer_once(post, grace, at, transactional_db, monkeypatch):
+    # Each worker process has its own channel; here each thread needs one.
     own = threading.local()
     monkeypatch.setattr(batch, "channel_of", lambda _name: vars(own).setdefault("channel", Email()))
     for number in range(6):
-        answered(at, grace, email=f"ann{number}@shop.example")
+        add_answer(at, grace, email=f"ann{number}@shop.example")
     begin = threading.Barrier(3)
     mailed: list[int] = []
 
@@ -181,17 +181,17 @@ def test_workers_that_sweep_at_once_send_one_mail_of_each(post, grace, at, trans
     assert sum(mailed) == 6
 
 
-def test_what_another_worker_has_in_hand_is_left_to_it(post, grace, at):
-    answered(at, grace)
+def test_answer_claimed_by_another_worker_is_skipped(post, grace, at):
+    add_answer(at, grace)
 
-    assert answer_emails.claim(at=at + AFTER) is not None
-    assert answer_emails.claim(at=at + AFTER) is None
+    assert answer_emails.claim_answer_email(at=at + AFTER) is not None
+    assert answer_emails.claim_answer_email(at=at + AFTER) is None
     assert forward(at + AFTER) == 0
 
 
-def test_a_worker_that_died_leaves_its_mail_uncertain_and_unrepeated(post, grace, at):
-    answered(at, grace)
-    answer_emails.claim(at=at + AFTER)
+def test_expired_lease_makes_the_email_uncertain(post, grace, at):
+    add_answer(at, grace)
+    answer_emails.claim_answer_email(at=at + AFTER)
 
     forward(at + timedelta(hours=1))
 
@@ -199,9 +199,9 @@ def test_a_worker_that_died_leaves_its_mail_uncertain_and_unrepeated(post, grace
     assert AnswerMail.objects.get().status == Status.UNCERTAIN
 
 
-def test_a_mail_for_later_is_tried_again_later_and_in_the_end_given_up(server, grace, at):  # noqa: F811
+def test_temporary_refusal_is_retried_and_finally_fails(server, grace, at):  # noqa: F811
     server(RCPT="451 try later")
-    answered(at, grace)
+    add_answer(at, grace)
     now = at + AFTER
 
     for wait in (timedelta(0), *outcome.BACK_OFF):
@@ -214,18 +214,18 @@ def test_a_mail_for_later_is_tried_again_later_and_in_the_end_given_up(server, g
     assert "451 try later" in mail.detail
 
 
-def test_a_refused_mail_fails_with_the_servers_words(server, grace, at):  # noqa: F811
+def test_refused_answer_email_fails_with_the_servers_reason(server, grace, at):  # noqa: F811
     server(RCPT="550 no such mailbox")
-    answered(at, grace)
+    add_answer(at, grace)
 
     forward(at + AFTER)
 
     assert (AnswerMail.objects.get().status, "550" in AnswerMail.objects.get().detail) == (Status.FAILED, True)
 
 
-def test_a_mail_nobody_knows_of_is_uncertain_and_not_repeated(server, grace, at):  # noqa: F811
+def test_lost_connection_makes_the_email_uncertain_without_a_retry(server, grace, at):  # noqa: F811
     lost = server(TEXT=Act.DROP)
-    answered(at, grace)
+    add_answer(at, grace)
 
     forward(at + AFTER)
     forward(at + timedelta(days=1))
@@ -234,10 +234,10 @@ def test_a_mail_nobody_knows_of_is_uncertain_and_not_repeated(server, grace, at)
     assert sum(line.startswith("DATA") for line in lost.heard) == 1
 
 
-def test_a_mail_server_that_is_down_uses_no_try_up(settings, server, grace, at):  # noqa: F811
+def test_mail_server_outage_uses_up_no_attempt(settings, server, grace, at):  # noqa: F811
     server()
     settings.EMAIL_PORT = 1
-    answered(at, grace)
+    add_answer(at, grace)
 
     for hours in range(12):
         forward(at + timedelta(hours=1 + hours))
@@ -248,10 +248,10 @@ def test_a_mail_server_that_is_down_uses_no_try_up(settings, server, grace, at):
     assert len(up.taken) == 1
 
 
-def test_the_pace_of_email_holds_answers_back_too(post, grace, at):
+def test_throttle_applies_to_answer_emails(post, grace, at):
     Pace.objects.create(channel="email", warm_up=[1, 5], warm_up_from=at.date())
     for number in range(3):
-        answered(at, grace, email=f"ann{number}@shop.example")
+        add_answer(at, grace, email=f"ann{number}@shop.example")
 
     assert forward(at + AFTER) == 1
     assert forward(at + timedelta(hours=1)) == 0
@@ -259,12 +259,12 @@ def test_the_pace_of_email_holds_answers_back_too(post, grace, at):
     assert forward(at + timedelta(days=1)) == 2
 
 
-def test_a_server_that_is_down_costs_no_place_and_is_left_alone(settings, server, grace, at, monkeypatch):  # noqa: F811
+def test_mail_server_outage_releases_the_throttle_slot(settings, server, grace, at, monkeypatch):  # noqa: F811
     Pace.objects.create(channel="email", warm_up=[2], warm_up_from=at.date())
     server()
     settings.EMAIL_PORT = 1
     for number in range(3):
-        answered(at, grace, email=f"ann{number}@shop.example")
+        add_answer(at, grace, email=f"ann{number}@shop.example")
     tried = []
     hand_over = answer_emails.send_answer_email
     monkeypatch.setattr(
@@ -281,62 +281,65 @@ def test_a_server_that_is_down_costs_no_place_and_is_left_alone(settings, server
 
 
 @pytest.mark.parametrize("wrong", [Rejected("no \0 \ud800"), OSError("gone \0 \ud800")])
-def test_words_the_database_cannot_hold_leave_no_mail_in_hand(grace, at, monkeypatch, wrong):
+def test_reason_that_cannot_be_stored_does_not_prevent_settling(grace, at, monkeypatch, wrong):
     class Wrong:
         def send(self, _envelope) -> str:
             raise wrong
 
     monkeypatch.setattr(batch, "channel_of", lambda _name: Wrong())
-    answered(at, grace)
+    add_answer(at, grace)
 
     forward(at + AFTER)
 
     assert AnswerMail.objects.get().detail.endswith("? ?")
 
 
-def test_answers_of_one_conversation_stay_together_and_come_back_to_it(post, grace, at, settings):
+def test_answers_of_one_conversation_form_one_email_thread(post, grace, at, settings):
     settings.INBOUND_DOMAIN = "reply.acme.example"
-    thread = answered(at, grace)
+    thread = add_answer(at, grace)
     threads.reply_by_teammate(thread, teammate=grace, body="And one more", at=at + timedelta(minutes=2))
 
     assert forward(at + timedelta(minutes=8)) == 2
 
-    first, second = read(post, 0), read(post, 1)
+    first, second = received_email(post, 0), received_email(post, 1)
     assert first["Reply-To"] == second["Reply-To"] == reply_address(thread)
-    assert first["References"] == second["References"] == answer_emails.thread_id(thread)
+    assert first["References"] == second["References"] == answer_emails.thread_message_id(thread)
     assert first["Message-ID"] != second["Message-ID"]
 
 
-def test_an_answer_to_a_message_comes_from_its_sender_under_its_subject(post, grace, at):
+def test_answer_to_a_message_uses_its_sender_and_subject(post, grace, at):
     customer = CustomerFactory(email="ann@shop.example")
     message = MessageFactory(subject="Welcome", live=True, at=at)
     ongoing.match(message, at=at)
     record = DeliveryRecord.objects.get(customer=customer)
     batch.send_batch(message, clock=lambda: at)
     record.refresh_from_db()
-    (thread,) = threads.begin([record], at=at)
+    (thread,) = threads.open_conversations([record], at=at)
     threads.reply_by_teammate(thread, teammate=grace, body="Hi", at=at)
 
     assert forward(at + AFTER) == 1
 
-    mail = read(post, 1)
+    mail = received_email(post, 1)
     assert (mail["Subject"], mail["From"]) == ("Re: Welcome", "Grace Hopper <ada@acme.example>")
     assert mail["In-Reply-To"] == rendering.message_id(record.pk)
 
 
-def test_images_are_in_the_mail_as_pictures_and_links(post, grace, at):
-    thread = asked(at)
+def test_images_are_in_the_email_as_images_and_links(post, grace, at):
+    thread = open_question(at)
     image = {"name": "shot.png", "url": "https://acme.example/messenger/images/a.png", "content_type": "image/png"}
     later = at + timedelta(minutes=1)
     threads.reply_by_teammate(thread, teammate=grace, body="", attachments=[image], at=later)
 
     forward(at + AFTER)
 
-    assert '<img src="https://acme.example/messenger/images/a.png"' in read(post).get_body(("html",)).get_content()
-    assert "shot.png: https://acme.example" in read(post).get_body(("plain",)).get_content()
+    assert (
+        '<img src="https://acme.example/messenger/images/a.png"'
+        in received_email(post).get_body(("html",)).get_content()
+    )
+    assert "shot.png: https://acme.example" in received_email(post).get_body(("plain",)).get_content()
 
 
-def test_the_sweep_has_answers_mailed(monkeypatch, grace, at):
+def test_sweep_sends_answer_emails(monkeypatch, grace, at):
     queued: list[object] = []
     monkeypatch.setattr(tasks, "enqueue_task", lambda task, *_args: queued.append(task))
 

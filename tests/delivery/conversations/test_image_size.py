@@ -1,4 +1,4 @@
-"""How large an image is, told from its first bytes."""
+"""Image dimensions, read from the first bytes."""
 
 import struct
 import zlib
@@ -44,12 +44,12 @@ IMAGES = {
 
 
 @pytest.mark.parametrize("name", IMAGES)
-def test_each_kind_tells_its_size(name):
+def test_size_of_each_image_type(name):
     assert image_size.image_size(IMAGES[name]) == (640, 480)
 
 
 @pytest.mark.parametrize("name", IMAGES)
-def test_a_file_that_ends_early_tells_none_and_breaks_nothing(name):
+def test_truncated_image_has_no_size(name):
     whole = IMAGES[name]
     told = [image_size.image_size(whole[:end]) for end in range(len(whole))]
 
@@ -58,5 +58,5 @@ def test_a_file_that_ends_early_tells_none_and_breaks_nothing(name):
 
 
 @pytest.mark.parametrize("data", NONE)
-def test_what_is_none_of_them_has_no_size(data):
+def test_other_file_has_no_size(data):
     assert image_size.image_size(data) is None

@@ -1,4 +1,4 @@
-"""One copy to each inbox: customers who share an address get one between them, for each company where it goes so."""
+"""One copy per address: customers who share an address receive one copy, or one per company."""
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -19,7 +19,7 @@ COMPANY = "<p>{{ company.name }}</p>"
 
 
 class Keeping:
-    """A channel that keeps what it was given, and refuses as told."""
+    """A channel that collects its envelopes and refuses chosen addresses."""
 
     given: list[Envelope] = []
     refusal: Exception | None = None
@@ -31,7 +31,7 @@ class Keeping:
         return ""
 
     def close(self) -> None:
-        """Do nothing."""
+        """Nothing to close."""
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def twins(number: int = 2, *, email: str = "us@x.example") -> list:
     return [CustomerFactory(email=email, name=f"Twin {n}") for n in range(number)]
 
 
-def live(at, **facts) -> Message:
+def create_live_message(at, **facts) -> Message:
     message = MessageFactory(live=True, at=at, **facts)
     ongoing.match(message, at=at)
     return message
@@ -56,10 +56,10 @@ def hand_over(at) -> int:
     return dispatcher.dispatch(clock=lambda: at, until=at + timedelta(seconds=1))
 
 
-def test_one_inbox_gets_one_copy_from_the_moment_that_is_asked_for(at, channel):
-    """Whatever the worker that hands over has read of the message before."""
+def test_one_copy_per_address_applies_as_soon_as_it_is_set(at, channel):
+    """The sending worker may have loaded the message before the setting changed."""
     twins()
-    message = live(at, same_inbox_once=False)
+    message = create_live_message(at, same_inbox_once=False)
     (read_before,) = batch.messages_due(at=at)
     message.same_inbox_once = True
     message.save()
@@ -72,9 +72,9 @@ def test_one_inbox_gets_one_copy_from_the_moment_that_is_asked_for(at, channel):
 
 
 @pytest.mark.parametrize("send_type", ["ongoing", "one_off"])
-def test_twin_is_skipped_and_told_who_has_it(at, channel, send_type):
+def test_duplicate_address_is_skipped_with_the_name_of_the_recipient(at, channel, send_type):
     twins()
-    message = live(at, send_type=send_type)
+    message = create_live_message(at, send_type=send_type)
 
     hand_over(at)
 
@@ -84,18 +84,18 @@ def test_twin_is_skipped_and_told_who_has_it(at, channel, send_type):
     assert len(channel.given) == 1
 
 
-def test_next_round_leaves_the_twin_alone(at, channel):
+def test_next_round_keeps_the_duplicate_skipped(at, channel):
     twins()
-    message = live(at)
+    message = create_live_message(at)
     hand_over(at)
 
     assert ongoing.match(message, at=at + timedelta(hours=1)) == 0
     assert hand_over(at + timedelta(hours=1)) == 0
 
 
-def test_twin_who_comes_later_is_skipped(at, channel):
+def test_later_customer_at_the_same_address_is_skipped(at, channel):
     twins(1)
-    message = live(at)
+    message = create_live_message(at)
     hand_over(at)
     CustomerFactory(email="us@x.example", name="Late")
     ongoing.match(message, at=at)
@@ -105,21 +105,21 @@ def test_twin_who_comes_later_is_skipped(at, channel):
     assert [r.status for r in message.records.order_by("pk")] == [Status.SENT, Status.SKIPPED]
 
 
-def test_switched_off_each_gets_a_copy(at, channel):
+def test_each_customer_gets_a_copy_when_switched_off(at, channel):
     twins()
-    message = live(at, same_inbox_once=False)
+    message = create_live_message(at, same_inbox_once=False)
 
     hand_over(at)
 
     assert message.records.counts()["sent"] == 2
 
 
-def test_goes_once_for_each_company(at, channel):
+def test_address_gets_one_copy_per_company(at, channel):
     companies = [CompanyFactory(name=name) for name in "AB"]
     for twin in twins():
         for company in companies:
             MembershipFactory(customer=twin, company=company)
-    message = live(at, body=COMPANY)
+    message = create_live_message(at, body=COMPANY)
 
     hand_over(at)
 
@@ -127,9 +127,9 @@ def test_goes_once_for_each_company(at, channel):
     assert sorted(r.company.name for r in message.records.filter(status=Status.SENT)) == ["A", "B"]
 
 
-def test_where_the_first_is_refused_the_twin_gets_their_turn(at, channel):
+def test_second_customer_is_sent_when_the_first_is_refused(at, channel):
     twins()
-    message = live(at)
+    message = create_live_message(at)
     channel.refusal = Rejected("no")
 
     hand_over(at)
@@ -137,9 +137,9 @@ def test_where_the_first_is_refused_the_twin_gets_their_turn(at, channel):
     assert message.records.counts()["failed"] == 2
 
 
-def test_whoever_gets_there_first_has_it(at, channel):
+def test_first_claim_wins(at, channel):
     twins()
-    message = live(at)
+    message = create_live_message(at)
     channel.refusal = Unavailable("later")
     batch.send_batch(message, clock=lambda: at)
     channel.refusal = None
@@ -150,9 +150,9 @@ def test_whoever_gets_there_first_has_it(at, channel):
     assert (second.status, first.status, first.detail) == (Status.SENT, Status.SKIPPED, "Twin 1")
 
 
-def test_twin_of_one_who_is_uncertain_is_skipped(at, channel):
+def test_duplicate_of_an_uncertain_record_is_skipped(at, channel):
     twins()
-    message = live(at)
+    message = create_live_message(at)
     channel.refusal = TimeoutError("no answer")
 
     hand_over(at)
@@ -160,9 +160,9 @@ def test_twin_of_one_who_is_uncertain_is_skipped(at, channel):
     assert message.records.counts() | {"uncertain": 1, "skipped": 1} == message.records.counts()
 
 
-def test_another_worker_is_first_though_who_has_it_was_asked_already(at, channel, monkeypatch):
+def test_another_worker_may_claim_after_the_check(at, channel, monkeypatch):
     twins()
-    message = live(at)
+    message = create_live_message(at)
     batch.send_batch(message, clock=lambda: at)
     twins_of = claim.twins_of
     answers = [{}, {}]
@@ -173,9 +173,9 @@ def test_another_worker_is_first_though_who_has_it_was_asked_already(at, channel
     assert message.records.counts() | {"sent": 1, "skipped": 1} == message.records.counts()
 
 
-def test_message_to_one_person_goes_whoever_else_has_the_address(at, channel):
+def test_direct_message_ignores_shared_addresses(at, channel):
     _, second = twins()
-    live(at)
+    create_live_message(at)
     hand_over(at)
     alone = MessageFactory(to_customer=second, live=True, at=at)
     direct.insert_direct_record(second, alone, at=at)
@@ -183,7 +183,7 @@ def test_message_to_one_person_goes_whoever_else_has_the_address(at, channel):
     assert hand_over(at) == 1
 
 
-def test_forecast_counts_whoever_shares_an_inbox_as_it_will_be(at, channel):
+def test_forecast_counts_shared_addresses_once(at, channel):
     twins(3)
     twins(2, email="them@x.example")
     CustomerFactory(email="alone@x.example")
@@ -200,7 +200,7 @@ def test_forecast_counts_whoever_shares_an_inbox_as_it_will_be(at, channel):
     assert message.records.filter(reason=Reason.SAME_INBOX).count() == 3
 
 
-def test_forecast_of_the_rest_counts_whom_the_sample_has_reached(at, channel):
+def test_forecast_of_the_rest_excludes_addresses_of_the_sample(at, channel):
     twins(2)
     message = MessageFactory(one_off=True)
     launch.launch(message, at=at, sample=1)
@@ -210,8 +210,8 @@ def test_forecast_of_the_rest_counts_whom_the_sample_has_reached(at, channel):
     assert matching_forecast.forecast(message, at=at).left_out == {Reason.SAME_INBOX: 1}
 
 
-def test_database_lets_nobody_into_one_inbox_twice(at):
-    facts = {"message": MessageFactory(live=True, at=at), "address": "us@x.example", "matched_at": at, "sent_at": at}
+def test_constraint_forbids_two_copies_to_one_address(at):
+    facts = {"message": MessageFactory(live=True, at=at), "inbox": "us@x.example", "matched_at": at, "sent_at": at}
     first, second = twins()
     DeliveryRecord.objects.create(customer=first, status=Status.SENT, **facts)
 
@@ -220,10 +220,10 @@ def test_database_lets_nobody_into_one_inbox_twice(at):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_four_workers_send_each_of_many_shared_inboxes_one(at, channel):
+def test_four_workers_send_one_copy_per_shared_address(at, channel):
     for number in range(20):
         twins(3, email=f"{number}@x.example")
-    message = live(at)
+    message = create_live_message(at)
 
     def work(_: int) -> int:
         try:

@@ -1,4 +1,4 @@
-"""Conversations: what each of the two says, and what the team does with them."""
+"""Threads: replies of customers and teammates, notes, assignment and state."""
 
 from datetime import timedelta
 
@@ -20,7 +20,7 @@ def teammate(django_user_model):
 
 @pytest.fixture
 def started(at) -> Conversation:
-    """A conversation that one of our messages started."""
+    """A conversation started by one of our messages."""
     customer = CustomerFactory()
     MessageFactory(in_app=True, live=True)
     visit.visit(customer, at=at)
@@ -32,7 +32,7 @@ def subscribe(*topics: Topic, at) -> Subscription:
     return Subscription.objects.create(url=url, topics=list(topics), created_at=at, updated_at=at)
 
 
-def test_message_alone_stays_out_of_the_inbox_until_either_replies(started, teammate, at):
+def test_conversation_enters_the_inbox_at_the_first_reply(started, teammate, at):
     assert not Conversation.objects.in_inbox().exists()
 
     threads.reply_by_teammate(started, teammate=teammate, body="Any questions?", at=at)
@@ -41,7 +41,7 @@ def test_message_alone_stays_out_of_the_inbox_until_either_replies(started, team
     assert started.first_reply_at is None
 
 
-def test_customers_reply_waits_for_an_answer_and_counts_as_the_messages(started, at):
+def test_customers_reply_waits_for_an_answer_and_counts_for_the_message(started, at):
     later = at + timedelta(minutes=5)
 
     part = threads.reply_by_customer(started, body="Yes & <no>", at=later)
@@ -65,7 +65,7 @@ def test_teammates_reply_ends_the_waiting_and_is_unread(started, teammate, at):
     assert Conversation.objects.get().read
 
 
-def test_reading_what_an_answer_came_after_leaves_the_answer_unread(started, teammate, at):
+def test_reading_an_old_version_leaves_a_newer_answer_unread(started, teammate, at):
     read = started.updated_at.isoformat()
     threads.reply_by_teammate(started, teammate=teammate, body="Hi", at=at + timedelta(microseconds=9))
 
@@ -75,10 +75,10 @@ def test_reading_what_an_answer_came_after_leaves_the_answer_unread(started, tea
     assert Conversation.objects.get().read
 
 
-def test_note_leaves_the_customer_nothing_to_read(started, teammate, at):
+def test_note_does_not_mark_the_conversation_unread(started, teammate, at):
     threads.mark_read(started)
 
-    threads.note(started, teammate=teammate, body="Careful\n\nwith them", at=at)
+    threads.add_note(started, teammate=teammate, body="Careful\n\nwith them", at=at)
 
     assert started.read
     assert started.parts.get().body == "<p>Careful</p><p>with them</p>"
@@ -86,7 +86,7 @@ def test_note_leaves_the_customer_nothing_to_read(started, teammate, at):
 
 
 @pytest.mark.parametrize("state", ["closed", "snoozed"])
-def test_customers_reply_opens_what_was_put_away(started, teammate, at, state):
+def test_customers_reply_reopens_closed_and_snoozed_conversations(started, teammate, at, state):
     if state == "closed":
         threads.close(started, teammate=teammate, at=at)
     else:
@@ -98,7 +98,7 @@ def test_customers_reply_opens_what_was_put_away(started, teammate, at, state):
     assert (started.state, started.snoozed_until) == ("open", None)
 
 
-def test_snoozed_conversation_wakes_when_its_time_has_come_and_not_before(started, teammate, at):
+def test_snoozed_conversation_wakes_at_its_time(started, teammate, at):
     threads.snooze(started, until=at + timedelta(hours=1), teammate=teammate, at=at)
 
     assert threads.wake_snoozed(at=at + timedelta(minutes=59)) == 0
@@ -109,7 +109,7 @@ def test_snoozed_conversation_wakes_when_its_time_has_come_and_not_before(starte
     assert started.parts.last().part_type == PartType.OPEN
 
 
-def test_assigned_to_a_teammate_and_back_to_nobody(started, teammate, at):
+def test_conversation_is_assigned_and_unassigned(started, teammate, at):
     threads.assign(started, to=teammate, teammate=teammate, at=at)
     assert started.assignee == teammate
 
@@ -118,7 +118,7 @@ def test_assigned_to_a_teammate_and_back_to_nobody(started, teammate, at):
     assert (started.assignee, part.assigned_to) == (None, None)
 
 
-def test_what_is_said_is_announced_to_who_subscribed_to_it_and_to_nobody_else(started, teammate, at):
+def test_parts_are_announced_only_to_subscribed_topics(started, teammate, at):
     subscribe(Topic.CONVERSATION_USER_REPLIED, Topic.CONVERSATION_ADMIN_CLOSED, at=at)
     subscribe(Topic.USER_CREATED, at=at)
 

@@ -1,4 +1,4 @@
-"""Erasing a person: what is left names nobody, in their own rows and in those of others."""
+"""Erasure: no personal data is left, in the customer's rows and in those of others."""
 
 from datetime import timedelta
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.django_db
 PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 64
 
 
-def test_address_a_copy_went_to_is_blanked_and_the_name_others_were_skipped_for(at):
+def test_addresses_and_names_in_records_of_others_are_blanked(at):
     ann = CustomerFactory(email="home@x.example", name="Ann")
     CustomerFactory(email="home@x.example", name="Bob")
     MessageFactory(one_off=True, live=True, at=at)
@@ -32,13 +32,13 @@ def test_address_a_copy_went_to_is_blanked_and_the_name_others_were_skipped_for(
     assert (hers.status, hers.address, his.status, his.detail) == (Status.SENT, None, Status.SKIPPED, "")
 
 
-def test_pictures_of_their_conversations_are_kept_no_more(at, settings, tmp_path, django_capture_on_commit_callbacks):
+def test_files_of_conversations_are_deleted(at, settings, tmp_path, django_capture_on_commit_callbacks):
     settings.MEDIA_ROOT = tmp_path
     ann, bob = CustomerFactory(name="Ann"), CustomerFactory(name="Bob")
 
     def picture() -> list[dict]:
         upload = SimpleUploadedFile("me.png", PNG, content_type="image/png")
-        return [conversation_attachments.store_image(upload, conversation_attachments.check(upload))]
+        return [conversation_attachments.store_image(upload, conversation_attachments.check_image(upload))]
 
     def paths(attachments: list[dict]) -> list[str]:
         return [conversation_attachments.FOLDER + entry["url"].rpartition("/")[2] for entry in attachments]
@@ -55,7 +55,7 @@ def test_pictures_of_their_conversations_are_kept_no_more(at, settings, tmp_path
     assert [default_storage.exists(path) for path in paths([*opening, *reply, *of_bob])] == [False, False, True]
 
 
-def test_an_alarm_about_a_message_to_them_names_them_no_more(at):
+def test_alarm_about_a_direct_message_is_blanked(at):
     ann = CustomerFactory(name="Ann")
     MessageFactory(title="Message to Ann", to_customer=ann, one_off=True, audience=None)
     theirs, others = (

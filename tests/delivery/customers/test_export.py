@@ -1,4 +1,4 @@
-"""What is exported of a person is all there is, and what is erased too: a new table cannot be forgotten in either."""
+"""Completeness of export and erasure: a new table cannot be forgotten in either."""
 
 import json
 import uuid
@@ -25,7 +25,6 @@ from delivery.models import (
     DeliveryRecord,
     DeviceCopy,
     Hit,
-    LaunchProgress,
     Link,
     Status,
     Tally,
@@ -47,9 +46,9 @@ from tests.factories import (
 pytestmark = pytest.mark.django_db
 MARK = "hushed"
 PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 64
-# Numbers of a message, and its tags: nothing in them is about anybody.
-OF_NOBODY = {Count, Tally, CountChange, LaunchProgress, Message.tags.through}
-# What is no word of or about a customer: how a thing is called that many do, and how a message is sent.
+# Counters and tags of a message contain no personal data.
+OF_NOBODY = {Count, Tally, CountChange, Message.tags.through}
+# Columns without personal data: names of events shared by many customers, and send settings of a message.
 SAYS_NOTHING = {
     (Event, "name"),
     (EventSummary, "name"),
@@ -60,8 +59,8 @@ SAYS_NOTHING = {
 }
 
 
-def hanging_on(*roots: type[Model]) -> set[type[Model]]:
-    """Every table with a foreign key to one of these, or to one with a foreign key to one of these, and so on."""
+def models_related_to(*roots: type[Model]) -> set[type[Model]]:
+    """Return every table with a direct or indirect foreign key to one of these."""
     found = set(roots)
     while True:
         more = {
@@ -75,12 +74,12 @@ def hanging_on(*roots: type[Model]) -> set[type[Model]]:
         found |= more
 
 
-def test_every_table_that_hangs_on_a_customer_is_in_the_export():
-    assert hanging_on(Customer) == set(export.SECTIONS)
+def test_every_table_related_to_a_customer_is_in_the_export():
+    assert models_related_to(Customer) == set(export.SECTIONS)
 
 
-def worded(model: type[Model]) -> list[tuple[str, object]]:
-    """The columns of a table that can say something, and something to say in each."""
+def text_samples(model: type[Model]) -> list[tuple[str, object]]:
+    """Return the columns of a table that can contain text, with a sample for each."""
     found = []
     for field in model._meta.concrete_fields:
         if (model, field.name) in SAYS_NOTHING or field.choices or field.is_relation:
@@ -96,7 +95,7 @@ def worded(model: type[Model]) -> list[tuple[str, object]]:
 
 @pytest.fixture
 def ann(at, settings, tmp_path) -> Customer:
-    """Somebody with a row in every table, each of which says something of her in every column that can."""
+    """A customer with a row in every table and a sample in every text column."""
     settings.MEDIA_ROOT = tmp_path
     ann = CustomerFactory(name="Ann", email="ann@x.example", first_seen_at=at)
     MembershipFactory(customer=ann)
@@ -123,7 +122,7 @@ def ann(at, settings, tmp_path) -> Customer:
         for model, (_, way) in export.SECTIONS.items():
             rows = model.objects.filter(**{way: ann.pk})
             assert rows.count() == 1, model
-            if says := dict(worded(model)):
+            if says := dict(text_samples(model)):
                 rows.update(**says)
         cursor.execute("SET LOCAL outbound.erasing = 'off'")
     boss = User.objects.create_superuser("boss", email="boss@acme.example")
@@ -142,12 +141,12 @@ def exported(customer: Customer, *, at) -> dict:
         return json.load(file)
 
 
-def test_everything_that_says_something_of_a_person_is_in_their_export(ann, at):
+def test_export_contains_all_personal_data(ann, at):
     found = exported(ann, at=at)
 
     for model, (name, _) in export.SECTIONS.items():
         (row,) = found[name]
-        for column, said in worded(model):
+        for column, said in text_samples(model):
             assert row[column] == said, (model, column)
     assert found["sent_in_bulk_and_refused"][0]["data"] == {"user_id": MARK}
     assert found["log"][0]["change_message"] == MARK
@@ -155,7 +154,7 @@ def test_everything_that_says_something_of_a_person_is_in_their_export(ann, at):
     assert found["tags"][0]["tag__name"]
 
 
-def test_nothing_that_says_something_of_a_person_is_left_once_they_are_erased(ann, at):
+def test_erasure_leaves_no_personal_data(ann, at):
     Subscription.objects.update(active=False)
     erase.erase(ann, at=at)
 
@@ -166,7 +165,7 @@ def test_nothing_that_says_something_of_a_person_is_left_once_they_are_erased(an
             assert MARK not in str(said).lower(), (model, row)
 
 
-def test_each_message_is_told_as_it_read_to_them(at):
+def test_export_contains_messages_as_received(at):
     ann = CustomerFactory(name="Ann")
     MessageFactory(in_app=True, body="<p>Hi {{ name }}</p>", live=True)
     visit.visit(ann, at=at)
@@ -179,7 +178,7 @@ def test_each_message_is_told_as_it_read_to_them(at):
     assert "Anna" not in record["as_it_read"]["html"]
 
 
-def test_export_is_of_nobody_else(ann, at):
+def test_export_contains_no_other_customer(ann, at):
     bob = CustomerFactory(name="Bob", email="bob@x.example")
     threads.open_by_customer(bob, body="I am Bob", at=at)
 
@@ -190,13 +189,13 @@ def test_export_is_of_nobody_else(ann, at):
     assert "Bob" not in json.dumps(exported(ann, at=at))
 
 
-def test_files_of_their_conversations_come_along(at, settings, tmp_path):
+def test_export_contains_files_of_conversations(at, settings, tmp_path):
     settings.MEDIA_ROOT = tmp_path
     ann, bob = CustomerFactory(), CustomerFactory()
 
     def picture(name: str) -> list[dict]:
         upload = SimpleUploadedFile(name, PNG + name.encode(), content_type="image/png")
-        return [attachments.store_image(upload, attachments.check(upload))]
+        return [attachments.store_image(upload, attachments.check_image(upload))]
 
     thread = threads.open_by_customer(ann, body="Hi", at=at, attachments=picture("me.png"))
     gone, linked = picture("gone.png"), {"name": "x", "url": "https://elsewhere.example/x.png"}
@@ -214,10 +213,10 @@ def test_files_of_their_conversations_come_along(at, settings, tmp_path):
         assert json.loads(bundle.read("customer.json"))["customer"] == ann.pk
 
 
-# In the console
+# Console
 
 
-def test_admin_exports_by_one_button_and_the_log_says_so(admin_client, at):
+def test_admin_exports_a_customer_and_the_log_records_it(admin_client, at):
     ann = CustomerFactory(name="Ann", attributes={"plan": "pro"})
     address = reverse("admin:customer_export", args=[ann.pk])
     assert address in admin_client.get(reverse("admin:audiences_customer_change", args=[ann.pk])).content.decode()
@@ -231,7 +230,7 @@ def test_admin_exports_by_one_button_and_the_log_says_so(admin_client, at):
     assert LogEntry.objects.count() == 1
 
 
-def test_admin_erases_once_they_typed_it_and_the_log_names_nobody(admin_client):
+def test_admin_erases_after_confirmation_and_the_log_names_no_one(admin_client):
     ann = CustomerFactory(name="Ann", email="ann@x.example")
     address = reverse("admin:customer_erase", args=[ann.pk])
 
@@ -246,7 +245,7 @@ def test_admin_erases_once_they_typed_it_and_the_log_names_nobody(admin_client):
     assert (entry.change_message, "Ann" in entry.object_repr) == ("Erased", False)
 
 
-def test_who_is_no_admin_has_neither_button(admin_client, client):
+def test_only_admins_have_the_buttons(admin_client, client):
     ann = CustomerFactory(name="Ann")
     page = reverse("admin:audiences_customer_change", args=[ann.pk])
     viewer = User.objects.create_user("viewer", is_staff=True)

@@ -1,4 +1,4 @@
-"""A lead who turns out to be a user: nothing sent twice, no thread lost."""
+"""Merge of a lead into a user: nothing is sent twice, no thread is lost."""
 
 from datetime import timedelta
 
@@ -40,7 +40,7 @@ def user() -> Customer:
 
 
 def everyone(**facts: object) -> Message:
-    """A live in-app message to leads and users alike."""
+    """Create a live in-app message to leads and users."""
     role = {"attribute": "role", "operator": "is", "value": "lead"}
     rules = {"match": "any", "rules": [role, {**role, "operator": "is_not"}]}
     return MessageFactory(in_app=True, live=True, rules=rules, **facts)
@@ -50,7 +50,7 @@ def record_of(customer: Customer) -> DeliveryRecord:
     return DeliveryRecord.objects.get(customer=customer)
 
 
-def test_all_that_points_to_a_customer_moves():
+def test_every_table_related_to_a_customer_moves():
     pointing = {
         relation.related_model
         for relation in Customer._meta.get_fields(include_hidden=True)
@@ -60,11 +60,11 @@ def test_all_that_points_to_a_customer_moves():
     assert pointing == set(merge.MOVES)
 
 
-def test_every_status_has_a_place_in_how_far_a_record_is():
-    assert set(merge.ALONG) == set(Status)
+def test_every_status_has_a_rank():
+    assert set(merge.STATUS_RANK) == set(Status)
 
 
-def test_row_of_the_lead_becomes_the_users_where_the_user_is_new(lead, at):
+def test_lead_becomes_the_user_if_the_user_is_new(lead, at):
     everyone()
     visit.visit(lead, at=at)
 
@@ -75,13 +75,13 @@ def test_row_of_the_lead_becomes_the_users_where_the_user_is_new(lead, at):
     assert record_of(user).status == Status.SENT
 
 
-def test_lead_with_the_email_of_nobody_else_becomes_a_user_by_it(lead, at):
+def test_lead_with_a_unique_email_becomes_the_user(lead, at):
     user = merge.log_in(lead, {"email": "Ann@x.example"}, at=at, source=Source.BROWSER, on_bad_value=raise_refusal)
 
     assert (user.pk, user.email, user.role) == (lead.pk, "ann@x.example", Role.USER)
 
 
-def test_user_there_already_takes_over_what_is_the_leads(lead, user, at):
+def test_existing_user_takes_over_the_leads_data(lead, user, at):
     lead.last_heard_from_at, lead.phone, lead.attributes = at, "123", {"seats": 5, "plan": "free"}
     lead.email, lead.session_count, lead.first_seen_at = "ann@x.example", 2, at - timedelta(days=2)
     lead.save()
@@ -112,7 +112,7 @@ def test_opt_out_of_either_stays(lead, user, at):
     assert (user.unsubscribed_from_emails, user.unsubscribed_by_customer_at) == (True, at)
 
 
-def test_tags_companies_and_events_of_both_are_there_once(lead, user, at):
+def test_tags_companies_and_events_are_merged_without_duplicates(lead, user, at):
     both, hers = TagFactory(name="both"), TagFactory(name="hers")
     for customer, tag in ((lead, both), (user, both), (lead, hers)):
         CustomerTagFactory(customer=customer, tag=tag)
@@ -137,7 +137,7 @@ def test_tags_companies_and_events_of_both_are_there_once(lead, user, at):
     }  # fmt: skip
 
 
-def test_message_only_the_lead_had_is_the_users_and_is_not_sent_again(lead, user, at):
+def test_message_of_the_lead_moves_to_the_user_and_is_not_sent_again(lead, user, at):
     everyone()
     visit.visit(lead, at=at)
 
@@ -148,7 +148,7 @@ def test_message_only_the_lead_had_is_the_users_and_is_not_sent_again(lead, user
     assert DeliveryRecord.objects.count() == 1
 
 
-def test_of_two_records_for_one_message_the_one_further_along_stays(lead, user, at):
+def test_of_two_records_for_one_message_the_higher_rank_stays(lead, user, at):
     everyone()
     for customer in (lead, user):
         visit.visit(customer, at=at)
@@ -163,7 +163,7 @@ def test_of_two_records_for_one_message_the_one_further_along_stays(lead, user, 
     assert not Customer.objects.exclude(pk__in=[lead.pk, user.pk]).exists()
 
 
-def test_users_own_record_stays_where_both_are_as_far(lead, user, at):
+def test_users_record_stays_if_both_have_the_same_rank(lead, user, at):
     everyone()
     for customer in (lead, user):
         visit.visit(customer, at=at)
@@ -177,7 +177,7 @@ def test_users_own_record_stays_where_both_are_as_far(lead, user, at):
 
 
 @pytest.mark.parametrize("status", [Status.SENT, Status.SENDING, Status.UNCERTAIN])
-def test_email_the_lead_had_or_may_have_had_does_not_go_to_the_user_again(lead, user, at, status):
+def test_email_sent_or_possibly_sent_to_the_lead_is_not_sent_to_the_user(lead, user, at, status):
     message = everyone(channel="email", format="")
     Customer.objects.filter(pk=lead.pk).update(email="lead@x.example")
     Customer.objects.filter(pk=user.pk).update(email="ann@x.example")
@@ -196,7 +196,7 @@ def test_email_the_lead_had_or_may_have_had_does_not_go_to_the_user_again(lead, 
     assert not DeliveryRecord.objects.due(at).exists()
 
 
-def test_thread_of_a_message_both_had_is_kept_where_something_was_said(lead, user, at):
+def test_thread_with_replies_is_kept_if_both_had_the_message(lead, user, at):
     everyone()
     for customer in (lead, user):
         visit.visit(customer, at=at)
@@ -209,7 +209,7 @@ def test_thread_of_a_message_both_had_is_kept_where_something_was_said(lead, use
     assert set(Conversation.objects.of_customer(user)) == {said, record_of(user).conversation}
 
 
-def test_words_of_the_lead_are_the_users(lead, user, at):
+def test_conversations_of_the_lead_move_to_the_user(lead, user, at):
     begun = threads.open_by_customer(lead, body="Do you ship?", at=at)
 
     merge.merge(lead, into=user, at=at)
@@ -229,7 +229,7 @@ def test_message_written_to_the_lead_reaches_the_user(lead, user, at):
     assert shown.body == "<p>You</p>"
 
 
-def test_merging_again_is_no_harm(lead, user, at):
+def test_merge_is_idempotent(lead, user, at):
     everyone()
     for customer in (lead, user):
         visit.visit(customer, at=at)
@@ -241,7 +241,7 @@ def test_merging_again_is_no_harm(lead, user, at):
     assert list(DeliveryRecord.objects.order_by("pk").values()) == before
 
 
-def test_nothing_but_merging_gives_a_record_or_a_message_to_another_customer(lead, user, at):
+def test_only_a_merge_moves_records_and_messages(lead, user, at):
     everyone()
     visit.visit(lead, at=at)
     direct.send_to_one(

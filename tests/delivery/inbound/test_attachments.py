@@ -1,4 +1,4 @@
-"""Files that come with a reply: all are kept under their own names, shown only where they are images, or named."""
+"""Attachments of replies: stored under their own names, displayed only if they are images, and named if refused."""
 
 import json
 from datetime import timedelta
@@ -20,7 +20,7 @@ from delivery.inbound.router import Outcome
 from delivery.models import Conversation, ConversationPart, DeliveryRecord, PartType, Status
 from tests.delivery.api.messenger.test_ping import PNG, Browser
 from tests.factories import CustomerFactory, MessageFactory
-from tests.support.inbound_emails import about, letter
+from tests.support.inbound_emails import parse_email, reply_sample
 
 PDF = b"%PDF-1.7\n%%EOF\n"
 HTML = b"<!doctype html><script>alert(document.domain)</script>"
@@ -47,14 +47,14 @@ def record(db, at) -> DeliveryRecord:
 @pytest.fixture
 def receive(at):
     def receive(mail: EmailMessage | bytes) -> Outcome:
-        return router.receive(letter(mail), at=at + timedelta(hours=1))
+        return router.receive(parse_email(mail), at=at + timedelta(hours=1))
 
     return receive
 
 
 @pytest.fixture
 def engineer(django_user_model) -> APIClient:
-    """Who asks by a token."""
+    """An API client with a token."""
     client = APIClient()
     client.credentials(HTTP_AUTHORIZATION=f"Bearer {Integration.issue(name='tests')[1]}")
     return client
@@ -76,7 +76,7 @@ def attached() -> list[dict]:
     return ConversationPart.objects.get(part_type=PartType.COMMENT).attachments
 
 
-def noted() -> list[str]:
+def note_texts() -> list[str]:
     return list(ConversationPart.objects.filter(part_type=PartType.NOTE).values_list("body", flat=True))
 
 
@@ -88,10 +88,10 @@ def on_disk(root) -> list[bytes]:
     return sorted(path.read_bytes() for path in root.rglob("*") if path.is_file())
 
 
-# Kept
+# Stored
 
 
-def test_a_file_is_kept_under_its_own_name_and_handed_out_to_be_saved(record, receive, client, settings):
+def test_file_is_stored_under_its_own_name_and_served_as_a_download(record, receive, client, settings):
     receive(reply(record, ("Vertrag – Entwürfe für März.pdf", PDF, "application/pdf")))
 
     (file,) = attached()
@@ -110,18 +110,18 @@ def test_a_file_is_kept_under_its_own_name_and_handed_out_to_be_saved(record, re
     assert answer["Content-Disposition"].startswith("attachment; filename*=utf-8''Vertrag%20%E2%80%93%20Entw%C3%BCrfe")
     assert answer["X-Content-Type-Options"] == "nosniff"
     assert "sandbox" in answer["Content-Security-Policy"]
-    assert noted() == []
+    assert note_texts() == []
 
 
-def test_a_file_of_a_real_program_is_kept(record, receive, client, settings):
-    receive(about(record, "outlook"))
+def test_file_from_a_real_mail_program_is_stored(record, receive, client, settings):
+    receive(reply_sample(record, "outlook"))
 
     contract = attached()[1]
     assert contract["name"] == "Vertrags-entwurf – Acme.pdf"
     assert b"".join(fetch(client, settings, contract).streaming_content).startswith(b"%PDF-1.7")
 
 
-def test_a_picture_in_the_text_is_kept_and_shown(record, receive, client, settings):
+def test_image_in_the_text_is_stored_and_displayed(record, receive, client, settings):
     mail = reply(record)
     mail.add_alternative('<p>Look: <img src="cid:shot@x"></p>', subtype="html")
     mail.get_payload()[1].add_related(PNG, "image", "png", cid="<shot@x>", filename="shot.png")
@@ -137,7 +137,7 @@ def test_a_picture_in_the_text_is_kept_and_shown(record, receive, client, settin
     )
 
 
-def test_a_page_of_html_is_kept_and_never_shown(record, receive, client, settings):
+def test_html_file_is_stored_but_never_displayed(record, receive, client, settings):
     receive(reply(record, ("report.html", HTML, "text/html")))
 
     (file,) = attached()
@@ -146,7 +146,7 @@ def test_a_page_of_html_is_kept_and_never_shown(record, receive, client, setting
     assert answer["Content-Disposition"] == 'attachment; filename="report.html"'
 
 
-def test_what_says_it_is_an_image_and_is_none_is_bytes(record, receive, client, settings):
+def test_file_with_a_false_image_type_is_served_as_binary(record, receive, client, settings):
     receive(reply(record, ("drawing.svg", b"<svg onload=alert(1)>", "image/svg+xml"), ("a.png", HTML, "image/png")))
 
     assert [file["content_type"] for file in attached()] == ["application/octet-stream"] * 2
@@ -154,13 +154,13 @@ def test_what_says_it_is_an_image_and_is_none_is_bytes(record, receive, client, 
         assert fetch(client, settings, file)["Content-Type"] == "application/octet-stream"
 
 
-def test_an_image_too_large_to_be_shown_is_kept_as_a_file(record, receive):
+def test_image_too_large_to_display_is_stored_as_a_file(record, receive):
     receive(reply(record, ("huge.png", PNG + bytes(5 * 2**20), "image/png")))
 
     assert [(file["name"], file["content_type"]) for file in attached()] == [("huge.png", "application/octet-stream")]
 
 
-def test_a_mail_in_a_mail_is_kept_as_one(record, receive, client, settings):
+def test_attached_email_is_stored_as_one_file(record, receive, client, settings):
     inner = EmailMessage()
     inner["Subject"], inner["From"] = "Your invoice: May/June", "billing@y.example"
     inner.set_content("You owe us nothing.")
@@ -174,7 +174,7 @@ def test_a_mail_in_a_mail_is_kept_as_one(record, receive, client, settings):
     assert b"You owe us nothing." in b"".join(fetch(client, settings, file).streaming_content)
 
 
-def test_an_invitation_is_a_file_and_no_words(record, receive):
+def test_invitation_is_a_file_not_text(record, receive):
     mail = reply(record)
     mail.add_alternative("BEGIN:VCALENDAR", subtype="calendar")
 
@@ -183,7 +183,7 @@ def test_an_invitation_is_a_file_and_no_words(record, receive):
     assert [(file["name"], file["content_type"]) for file in attached()] == [("text.ics", "text/calendar")]
 
 
-def test_words_below_a_file_are_words_too(record, receive):
+def test_text_after_a_file_belongs_to_the_reply(record, receive):
     mail = reply(record, ("a.pdf", PDF, "application/pdf"), body="Above.")
     mail.attach(below := EmailMessage())
     below.set_content("Below.")
@@ -196,10 +196,10 @@ def test_words_below_a_file_are_words_too(record, receive):
     assert len(said.attachments) == 1
 
 
-# Not kept, and named
+# Refused and named
 
 
-def test_what_is_empty_or_too_large_is_named_with_the_reason_and_the_rest_is_kept(record, receive, settings, tmp_path):
+def test_empty_or_large_files_are_named_with_the_reason_and_the_rest_is_stored(record, receive, settings, tmp_path):
     settings.MAIL_FILE_LARGEST = 2**20
     files = [
         ("nothing.txt", b"", "text/plain"),
@@ -211,25 +211,25 @@ def test_what_is_empty_or_too_large_is_named_with_the_reason_and_the_rest_is_kep
 
     assert [file["name"] for file in attached()] == ["fits.bin"]
     assert on_disk(tmp_path) == [bytes(2**20)]
-    (note,) = noted()
-    assert "nothing.txt (text/plain): It is empty." in note
-    assert "film.mp4 (video/mp4): It is larger than 1 MB." in note
+    (note,) = note_texts()
+    assert "nothing.txt (text/plain): The file is empty." in note
+    assert "film.mp4 (video/mp4): The file is larger than 1 MB." in note
 
 
-def test_of_many_files_the_first_are_kept_and_the_others_named(record, receive, settings):
+def test_of_many_files_the_first_are_stored_and_the_others_named(record, receive, settings):
     settings.MAIL_FILES_MOST = 2
 
     receive(reply(record, *((f"{number}.pdf", PDF, "application/pdf") for number in range(4))))
 
     assert [file["name"] for file in attached()] == ["0.pdf", "1.pdf"]
-    assert "2.pdf (application/pdf): At most 2 files of one mail are kept." in noted()[0]
-    assert "3.pdf" in noted()[0]
+    assert "2.pdf (application/pdf): At most 2 files per email are saved." in note_texts()[0]
+    assert "3.pdf" in note_texts()[0]
 
 
-# Shown to whom
+# Displayed
 
 
-def test_staff_find_it_in_the_inbox(record, receive, admin_client):
+def test_attachment_appears_in_the_inbox(record, receive, admin_client):
     receive(reply(record, ("contract.pdf", PDF, "application/pdf")))
 
     page = admin_client.get(f"/admin/delivery/conversation/{Conversation.objects.get().pk}/change/").content.decode()
@@ -239,7 +239,7 @@ def test_staff_find_it_in_the_inbox(record, receive, admin_client):
     assert "contract.pdf" in page
 
 
-def test_the_customer_finds_it_in_their_own_thread_and_integrations_in_the_api(record, receive, engineer):
+def test_attachment_appears_in_the_customers_thread_and_in_the_api(record, receive, engineer):
     receive(reply(record, ("contract.pdf", PDF, "application/pdf"), body=""))
     browser, pk = Browser(), Conversation.objects.get().pk
     browser.ping(user_id="ann", user_hash=identity_verification.user_hash(Workspace.current().identity_secret, "ann"))
@@ -254,7 +254,7 @@ def test_the_customer_finds_it_in_their_own_thread_and_integrations_in_the_api(r
     assert browser.list()[0]["preview"] == "File"
 
 
-def test_who_is_erased_leaves_no_file(record, receive, at, tmp_path, django_capture_on_commit_callbacks):
+def test_erasure_deletes_the_files(record, receive, at, tmp_path, django_capture_on_commit_callbacks):
     receive(reply(record, ("Lebenslauf für Anna.pdf", PDF, "application/pdf"), ("me.png", PNG, "image/png")))
     assert on_disk(tmp_path) == sorted([PDF, PNG])
 
@@ -264,7 +264,7 @@ def test_who_is_erased_leaves_no_file(record, receive, at, tmp_path, django_capt
     assert on_disk(tmp_path) == []
 
 
-# By which name
+# File names
 
 
 @pytest.mark.parametrize(
@@ -284,25 +284,25 @@ def test_who_is_erased_leaves_no_file(record, receive, at, tmp_path, django_capt
         ("\ud800<b>.pdf", "_b_.pdf"),
     ],
 )
-def test_a_name_is_one_that_every_system_can_have(written, called):
-    assert attachments.called(written) == called
+def test_file_name_is_made_safe(written, called):
+    assert attachments.safe_file_name(written) == called
 
 
 @given(st.text(max_size=200))
 @example("a" * 99 + " .b c")
 @example("<\u0338" + "x" * 120 + ". " + "y" * 15)
-def test_a_name_that_is_one_stays_as_it_is(name):
-    once = attachments.called(name)
+def test_safe_file_name_is_unchanged(name):
+    once = attachments.safe_file_name(name)
 
-    assert attachments.called(once) == once
-    assert 0 < len(once) <= attachments.LONGEST_NAME
+    assert attachments.safe_file_name(once) == once
+    assert 0 < len(once) <= attachments.MAX_NAME_LENGTH
     assert not set(once) & set('/\\<>:"|?*\r\n\0')
 
 
 @pytest.mark.parametrize("name", ["..", "", "/", ".", "\u202e", "a" * 400, "..\\..\\x"])
-def test_no_name_keeps_a_mail_from_coming_in(record, receive, name):
+def test_any_file_name_is_accepted(record, receive, name):
     assert receive(reply(record, (name, PDF, "application/pdf"))) is Outcome.REPLY
 
     (file,) = attached()
-    assert default_storage.exists(attachments.place_of(file["url"].split("/")[-2], file["name"]))
+    assert default_storage.exists(attachments.file_path(file["url"].split("/")[-2], file["name"]))
     assert json.dumps(file)

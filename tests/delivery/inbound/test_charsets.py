@@ -1,4 +1,4 @@
-"""Charsets that strangers name: those of emails are read, and no other reaches Python's table of codecs."""
+"""Untrusted charsets: those of emails are decoded, and no other reaches Python's codec registry."""
 
 import codecs
 import json
@@ -16,7 +16,7 @@ from django.test import Client, RequestFactory
 from delivery.inbound import charsets, esp_webhooks
 from delivery.inbound.message import InboundEmail
 
-# Whatever Python knows and no email is written in; some of these take the square of what they decode.
+# Codecs that Python knows and emails do not use; some of these take quadratic time.
 NOT_OF_EMAIL = [
     *("punycode", "idna", "utf-7", "unicode_escape", "raw_unicode_escape", "undefined", "charmap", "palmos", "cp037"),
     *("hex", "zlib", "bz2", "base64", "quopri", "uu", "rot13", "nonsense"),
@@ -51,14 +51,14 @@ WORDS = {
     "windows-874": "สวัสดี",
     "macintosh": "Grüße",
 }
-# 0.4 MB of punycode take 10 seconds, and the square of that for more.
+# 0.4 MB of punycode take 10 seconds, and the time grows quadratically.
 LONG = 400_000
 SECONDS = 2
 
 
 @pytest.fixture
 def looked_up() -> Iterator[list[str]]:
-    """The charsets that Python was asked for, by whatever code, and does not know."""
+    """Collect the unknown charsets that any code looks up."""
     asked: list[str] = []
     codecs.register(asked.append)
     yield asked
@@ -73,11 +73,11 @@ def within_seconds(read) -> object:
 
 
 def everything_of(content: bytes) -> tuple:
-    """All that is read of a mail."""
-    letter = InboundEmail.read(content)
+    """Return everything that is parsed from an email."""
+    letter = InboundEmail.parse(content)
     return (
-        letter.written[0],
-        [(file.name, len(file.content)) for file in letter.enclosed],
+        letter.reply_content[0],
+        [(file.name, len(file.content)) for file in letter.attachments],
         letter.header("Subject"),
         letter.auto_reply_reason,
         letter.recipients,
@@ -88,11 +88,8 @@ def python_name(charset: str) -> str:
     return charsets.codec_of(charset)
 
 
-# Which
-
-
 @pytest.mark.parametrize("charset", WORDS)
-def test_what_emails_are_written_in_is_read(charset):
+def test_charsets_of_emails_are_decoded(charset):
     content = WORDS[charset].encode(python_name(charset))
     mail = b"Date: now\r\nContent-Type: text/plain; charset=%b\r\n\r\n%b" % (charset.encode(), content)
     encoded = "".join(f"={byte:02X}" for byte in content)
@@ -101,33 +98,35 @@ def test_what_emails_are_written_in_is_read(charset):
         f"Date: now\r\nContent-Type: image/png\r\nContent-Disposition: x; filename*={charset}''{quote(content)}\r\n\r\n"
     )
 
-    if charset != "UTF-16":  # Has zeros, and no line ends by itself.
-        assert InboundEmail.read(mail).written[0] == WORDS[charset]
-    assert InboundEmail.read(header).header("Subject") == WORDS[charset]
-    assert [file.name for file in InboundEmail.read(name.encode()).enclosed] == [WORDS[charset]]
+    if charset != "UTF-16":  # Contains zero bytes and no plain line ends.
+        assert InboundEmail.parse(mail).reply_content[0] == WORDS[charset]
+    assert InboundEmail.parse(header).header("Subject") == WORDS[charset]
+    assert [file.name for file in InboundEmail.parse(name.encode()).attachments] == [WORDS[charset]]
 
 
 @pytest.mark.parametrize("charset", NOT_OF_EMAIL)
-def test_anything_else_is_read_as_utf_8(charset):
+def test_other_charsets_are_decoded_as_utf_8(charset):
     mail = f"Date: now\r\nContent-Type: text/plain; charset={charset}\r\n\r\nGrüße-x".encode()
     name = f"Date: now\r\nContent-Type: image/png; name*={charset}''Gr%C3%BC%C3%9Fe-x\r\n\r\n".encode()
 
-    assert InboundEmail.read(mail).written[0] == "Grüße-x"
+    assert InboundEmail.parse(mail).reply_content[0] == "Grüße-x"
     assert (
-        InboundEmail.read(f"Date: now\r\nSubject: =?{charset}?q?Gr=C3=BC=C3=9Fe-x?=\r\n\r\n".encode()).header("Subject")
+        InboundEmail.parse(f"Date: now\r\nSubject: =?{charset}?q?Gr=C3=BC=C3=9Fe-x?=\r\n\r\n".encode()).header(
+            "Subject"
+        )
         == "Grüße-x"
     )
-    assert [file.name for file in InboundEmail.read(name).enclosed] == ["Grüße-x"]
+    assert [file.name for file in InboundEmail.parse(name).attachments] == ["Grüße-x"]
 
 
-def test_every_charset_in_the_table_decodes_text_in_time_that_grows_with_its_length():
+def test_every_charset_in_the_table_decodes_in_linear_time():
     worst = (b"a", b"\xff", b"\x80\x81", b"\x1b$B", b"~{", b"\xd8\x00", b"\x8f\xa2", b"\x0e", b"-")
     for codec in charsets.CODECS:
         for piece in worst:
             within_seconds(lambda codec=codec, piece=piece: charsets.decode(piece * (LONG // len(piece)), codec))
 
 
-def test_no_codec_that_is_none_of_a_charset_has_a_name_in_the_table():
+def test_table_names_only_codecs_of_charsets():
     known = {name for name in {*aliases, *aliases.values(), *NOT_OF_EMAIL} if charsets.codec_of(name)}
 
     assert {charsets.codec_of(name) for name in known} <= charsets.CODECS
@@ -135,7 +134,7 @@ def test_no_codec_that_is_none_of_a_charset_has_a_name_in_the_table():
     assert not known & set(NOT_OF_EMAIL)
 
 
-def test_only_as_much_is_decoded_as_is_kept():
+def test_decoding_stops_at_the_maximum_length():
     assert charsets.decode(b"a" * 50_000_000, "utf-16", longest=10) == "慡" * 10
     assert charsets.decode("你".encode() * 10, "utf-8", longest=10) == "你" * 10
 
@@ -144,7 +143,7 @@ def test_only_as_much_is_decoded_as_is_kept():
 
 
 def attacks(charset: str) -> dict[str, bytes]:
-    """A mail for each place that names a charset."""
+    """Return one email for each place that names a charset."""
     long = b"x" * LONG
     named = charset.encode()
     attached = b'Date: now\r\nContent-Type: multipart/mixed; boundary="b"\r\n\r\n--b\r\nContent-Type: '
@@ -171,25 +170,25 @@ def attacks(charset: str) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("place", attacks(""))
 @pytest.mark.parametrize("charset", ["punycode", "idna", "nonsense"])
-def test_no_charset_of_a_strangers_is_looked_up_wherever_it_stands(looked_up, charset, place):
+def test_untrusted_charset_is_never_looked_up(looked_up, charset, place):
     within_seconds(lambda: everything_of(attacks(charset)[place]))
 
     assert looked_up == []
 
 
-def test_a_mail_as_large_as_may_be_is_read_within_seconds():
+def test_largest_email_is_parsed_within_seconds():
     mail = b"Date: now\r\nContent-Type: text/plain; charset=punycode\r\n\r\n" + b"x" * (49 * 2**20)
 
-    assert len(within_seconds(lambda: InboundEmail.read(mail).body("plain"))) == 1_000_000
+    assert len(within_seconds(lambda: InboundEmail.parse(mail).body("plain"))) == 1_000_000
 
 
 @pytest.mark.parametrize("broken", ["a*0*=x; a*=y", f"a*{'9' * 5_000}=x", "a*0=x; a*0*=y", "a*==", "*=", "charset*=''"])
 @pytest.mark.parametrize("of", ["text/plain", "multipart/mixed"])
-def test_parameters_as_no_program_writes_them_are_passed_over(of, broken):
+def test_malformed_parameters_are_ignored(of, broken):
     everything_of(f"Date: now\r\nContent-Type: {of}; {broken}\r\n\r\nHello".encode())
 
 
-def test_many_parameters_in_many_parts_are_read_within_seconds():
+def test_many_parameters_in_many_parts_are_parsed_within_seconds():
     part = b"--b\r\nContent-Type: multipart/mixed; %b\r\n\r\n" % (b";" * 9_000)
 
     within_seconds(
@@ -197,14 +196,14 @@ def test_many_parameters_in_many_parts_are_read_within_seconds():
     )
 
 
-def test_lines_broken_to_be_short_are_joined_within_seconds():
+def test_flowed_lines_are_joined_within_seconds():
     mail = b"Date: now\r\nContent-Type: text/plain; format=flowed\r\n\r\n" + b"a \r\n" * 400_000
 
-    within_seconds(lambda: InboundEmail.read(mail).body("plain"))
+    within_seconds(lambda: InboundEmail.parse(mail).body("plain"))
 
 
-def test_parameters_keep_what_they_say():
-    mail = InboundEmail.read(
+def test_parameters_keep_their_values():
+    mail = InboundEmail.parse(
         b'Date: now\r\nContent-Type: text/plain; charset="Windows-1252"; format=flowed; delsp=yes\r\n'
         b"\r\n\x93a \r\nb\x94"
     )
@@ -215,8 +214,8 @@ def test_parameters_keep_what_they_say():
 # Through providers
 
 
-def came(monkeypatch, provider_posts) -> InboundEmail:
-    """A mail as it is handed on from a webhook."""
+def received_email(monkeypatch, provider_posts) -> InboundEmail:
+    """Return the email that the webhook passes to the router."""
     taken: list[InboundEmail] = []
     monkeypatch.setattr(esp_webhooks.router, "receive", lambda letter, *, at: taken.append(letter))
     assert provider_posts().status_code == 200
@@ -228,17 +227,17 @@ SECRET = "Basic cHJvdmlkZXI6c2VjcmV0"
 
 @pytest.mark.parametrize("place", attacks(""))
 @pytest.mark.parametrize("charset", ["punycode", "nonsense"])
-def test_a_whole_mail_from_a_provider_is_read_as_one_from_a_pipe(looked_up, monkeypatch, charset, place):
+def test_raw_email_from_a_provider_is_parsed_like_one_from_a_pipe(looked_up, monkeypatch, charset, place):
     posted = {"FromFull": {}, "RawEmail": attacks(charset)[place].decode("latin-1"), "MessageID": "a2"}
 
     def read():
-        letter = came(
+        letter = received_email(
             monkeypatch,
             lambda: Client(headers={"Authorization": SECRET}).post(
                 "/webhooks/anymail/postmark/inbound/", json.dumps(posted), content_type="application/json"
             ),
         )
-        return letter.written, letter.enclosed, letter.header("Subject")
+        return letter.reply_content, letter.attachments, letter.header("Subject")
 
     within_seconds(read)
 
@@ -246,7 +245,7 @@ def test_a_whole_mail_from_a_provider_is_read_as_one_from_a_pipe(looked_up, monk
 
 
 @pytest.mark.parametrize("charset", ["punycode", "nonsense"])
-def test_the_headers_of_a_mail_taken_to_pieces_are_read_as_they_stand(looked_up, monkeypatch, charset):
+def test_headers_of_an_email_parsed_by_the_provider_are_not_decoded_again(looked_up, monkeypatch, charset):
     word = f"=?{charset}?q?{'x' * LONG}?="
     posted = {
         "FromFull": {"Email": "ann@x.example"},
@@ -257,13 +256,13 @@ def test_the_headers_of_a_mail_taken_to_pieces_are_read_as_they_stand(looked_up,
     }
 
     def read():
-        letter = came(
+        letter = received_email(
             monkeypatch,
             lambda: Client(headers={"Authorization": SECRET}).post(
                 "/webhooks/anymail/postmark/inbound/", json.dumps(posted), content_type="application/json"
             ),
         )
-        return letter.written[0], letter.message_id, len(letter.enclosed), letter.header("Subject")[:3]
+        return letter.reply_content[0], letter.message_id, len(letter.attachments), letter.header("Subject")[:3]
 
     assert within_seconds(read)[:3] == ("Hi", "<1@x>", 1)
     assert looked_up == []
@@ -279,22 +278,22 @@ def test_the_headers_of_a_mail_taken_to_pieces_are_read_as_they_stand(looked_up,
         ("{", "Grüße"),
     ],
 )
-def test_the_charsets_sendgrid_tells_of_are_those_of_emails(monkeypatch, said, words):
+def test_charsets_given_by_sendgrid_are_limited_to_the_table(monkeypatch, said, words):
     fields = {"headers": "From: ann@x.example\nMessage-ID: <1@x>", "text": "Grüße", "charsets": json.dumps(said)}
 
-    letter = came(
+    letter = received_email(
         monkeypatch,
         lambda: Client(headers={"Authorization": SECRET}).post("/webhooks/anymail/sendgrid/inbound/", fields),
     )
 
-    assert letter.written[0] == words
+    assert letter.reply_content[0] == words
 
 
 # In requests
 
 
-def answered(address: str, body: bytes, *, content_type: str) -> tuple[int, str]:
-    """What a web process answers to a post; Django's own test client decodes the request before we see it."""
+def response_of_web_process(address: str, body: bytes, *, content_type: str) -> tuple[int, str]:
+    """Return the answer of a web process; Django's test client would decode the request before our code runs."""
     environ = RequestFactory().generic("POST", address, body).environ
     told: list[str] = []
     given = {**environ, "wsgi.input": BytesIO(body), "CONTENT_TYPE": content_type}
@@ -320,17 +319,17 @@ ADDRESSES = [
 @pytest.mark.django_db
 @pytest.mark.parametrize("charset", ["punycode", "idna", "hex", "nonsense"])
 @pytest.mark.parametrize(("address", "content_type"), ADDRESSES)
-def test_no_address_fails_over_a_charset_or_is_busy_with_it(looked_up, address, content_type, charset):
+def test_no_url_fails_or_hangs_because_of_a_charset(looked_up, address, content_type, charset):
     given = f"{content_type}; charset={charset}"
 
-    status, _ = within_seconds(lambda: answered(address, form(b"x" * LONG), content_type=given))
+    status, _ = within_seconds(lambda: response_of_web_process(address, form(b"x" * LONG), content_type=given))
 
     assert status < 500
     assert looked_up == []
 
 
 @pytest.mark.parametrize("charset", ["utf-8", "UTF8", "iso-8859-1", *NOT_OF_EMAIL])
-def test_a_request_is_read_in_the_charset_it_names_or_in_utf_8(charset):
+def test_request_is_decoded_in_its_charset_or_in_utf_8(monkeypatch, charset):
     codec = charsets.codec_of(charset) or "utf-8"
     body = form("ü".encode(codec))
     application = charsets.SafeContentType(lambda environ, _: [WSGIRequest(environ).POST["username"].encode()])
@@ -346,7 +345,9 @@ BROKEN = ["a*=nonsense''%20", "a*0*=x; a*=y", "charset*=punycode''x", f"a*{'9' *
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("broken", BROKEN)
-def test_parameters_of_a_request_as_no_program_writes_them_are_no_error_of_ours(broken):
-    status, _ = within_seconds(lambda: answered("/api/users", b"{}", content_type=f"application/json; {broken}"))
+def test_malformed_request_parameters_cause_no_server_error(broken):
+    status, _ = within_seconds(
+        lambda: response_of_web_process("/api/users", b"{}", content_type=f"application/json; {broken}")
+    )
 
     assert status == 401

@@ -1,4 +1,4 @@
-"""What providers post is let in by the secret alone, and understood whichever provider it is."""
+"""Webhooks of email service providers: authenticated by the secret alone, and understood from every provider."""
 
 import hmac
 import json
@@ -16,14 +16,14 @@ from django.test import Client
 from audiences.models import Customer
 from config import urls
 from delivery import process, rendering, reply_addresses
-from delivery.inbound import esp_webhooks, feedback
+from delivery.inbound import esp_webhooks
 from delivery.inbound.feedback import FeedbackType
 from delivery.models import ConversationPart, DeliveryRecord, Reason, Status
 from delivery.sending import dispatcher
 from messaging.content.plain_text import html_to_text
 from tests.factories import CustomerFactory, MessageFactory
 from tests.support.http_provider import PROVIDER_ID, Act, Provider
-from tests.support.inbound_emails import about
+from tests.support.inbound_emails import reply_sample
 
 pytestmark = pytest.mark.django_db
 
@@ -33,7 +33,7 @@ SECRET = "Basic " + b64encode(b"provider:secret").decode()
 
 @pytest.fixture
 def post():
-    """Post to a webhook, as the provider of the secret or as somebody else."""
+    """Post to a webhook, with the secret or with another authorization."""
 
     def post(address: str, event: dict, *, authorization: str | None = SECRET):
         headers = {"Authorization": authorization} if authorization else {}
@@ -44,7 +44,7 @@ def post():
 
 @pytest.fixture
 def record(at) -> DeliveryRecord:
-    """A copy of which a provider has not said anything yet."""
+    """A copy without any event of the provider."""
     CustomerFactory(user_id="ann", email="ann@x.example")
     record = MessageFactory(one_off=True, live=True, at=at).records.get()
     rows = DeliveryRecord.objects.filter(pk=record.pk)
@@ -54,7 +54,7 @@ def record(at) -> DeliveryRecord:
 
 
 def event(record: DeliveryRecord, kind: str = "Delivery", **facts) -> dict:
-    """What Postmark posts of it."""
+    """Return Postmark's event about a copy."""
     return {
         "RecordType": kind,
         "MessageID": PROVIDER_ID,
@@ -71,12 +71,12 @@ def bounce(record: DeliveryRecord, kind: str, **facts) -> dict:
     return {name: value for name, value in told.items() if name != "DeliveredAt"}
 
 
-# Who is let in
+# Authentication
 
 
 @pytest.mark.parametrize("authorization", [None, "Basic " + b64encode(b"provider:guess").decode(), "Bearer secret"])
 @pytest.mark.parametrize("address", [TRACKING, INBOUND])
-def test_a_stranger_is_not_let_in(post, record, address, authorization):
+def test_request_without_the_secret_is_refused(post, record, address, authorization):
     assert post(address, bounce(record, "HardBounce"), authorization=authorization).status_code == 400
 
     record.refresh_from_db()
@@ -86,8 +86,8 @@ def test_a_stranger_is_not_let_in(post, record, address, authorization):
 @pytest.mark.parametrize(
     "address", sorted({f"/webhooks/anymail/{entry.pattern}" for entry in esp_webhooks.urlpatterns})
 )
-def test_a_stranger_finds_no_provider_that_is_not_set_up(client, address):
-    """What it takes to set one up is missing here, which is for whoever knows the secret to hear."""
+def test_provider_without_settings_is_not_found_without_the_secret(client, address):
+    """Only a request with the secret may learn which settings are missing."""
     client.raise_request_exception = False
 
     assert client.post(address, "{}", "application/json").status_code in (400, 404)
@@ -102,7 +102,7 @@ def test_without_a_secret_there_are_no_webhooks(settings):
     assert [f"{entry.pattern}" for entry in urls.for_providers()] == ["webhooks/anymail/"]
 
 
-def test_every_provider_of_anymail_has_its_addresses(client, settings):
+def test_every_provider_of_anymail_has_its_urls(client, settings):
     settings.ANYMAIL = {
         **settings.ANYMAIL,
         "MAILGUN_WEBHOOK_SIGNING_KEY": "key",
@@ -114,7 +114,7 @@ def test_every_provider_of_anymail_has_its_addresses(client, settings):
             assert client.get(f"/webhooks/anymail/{provider}/{what}/").status_code == 405
 
 
-def test_a_mail_larger_than_any_form_is_taken_from_who_knows_the_secret(post, record, settings):
+def test_large_email_is_accepted_with_the_secret(post, record, settings):
     settings.DATA_UPLOAD_MAX_MEMORY_SIZE = 1_000
     large = event(record, Tag="x" * 5_000)
 
@@ -124,16 +124,16 @@ def test_a_mail_larger_than_any_form_is_taken_from_who_knows_the_secret(post, re
     assert record.status == Status.SENT
 
 
-def test_there_is_an_end_to_that(post, record, monkeypatch):
-    monkeypatch.setattr(esp_webhooks, "LARGEST", 1_000)
+def test_request_above_the_maximum_size_is_refused(post, record, monkeypatch):
+    monkeypatch.setattr(esp_webhooks, "MAX_REQUEST_BYTES", 1_000)
 
     assert post(TRACKING, event(record, Tag="x" * 5_000)).status_code == 413
 
 
-# What they tell
+# Events
 
 
-def test_a_delivery_settles_what_nobody_could_know(post, record, at):
+def test_delivery_event_settles_an_uncertain_record(post, record, at):
     assert post(TRACKING, event(record)).status_code == 200
 
     record.refresh_from_db()
@@ -153,7 +153,7 @@ def test_a_delivery_settles_what_nobody_could_know(post, record, at):
         ("Unknown", Status.UNCERTAIN, False, False),
     ],
 )
-def test_each_bounce_of_a_provider_is_what_it_is(post, record, kind, status, bounced, flagged):
+def test_bounce_types_of_a_provider(post, record, kind, status, bounced, flagged):
     for _ in range(2):
         assert post(TRACKING, bounce(record, kind)).status_code == 200
 
@@ -162,7 +162,7 @@ def test_each_bounce_of_a_provider_is_what_it_is(post, record, kind, status, bou
     assert found == (status, bounced, flagged)
 
 
-def test_a_complaint_takes_the_customer_off_all_mail(post, record):
+def test_complaint_unsubscribes_the_customer(post, record):
     complaint = event(record, "SpamComplaint", Type="SpamComplaint", BouncedAt="2026-05-04T12:00:00Z")
 
     post(TRACKING, complaint)
@@ -171,7 +171,7 @@ def test_a_complaint_takes_the_customer_off_all_mail(post, record):
     assert (customer.marked_email_as_spam, customer.unsubscribed_from_emails) == (True, True)
 
 
-def test_what_happened_happened_when_the_provider_says(post, record, at, time_machine):
+def test_event_is_recorded_with_the_providers_time(post, record, at, time_machine):
     time_machine.move_to(at + timedelta(days=3))
 
     post(TRACKING, bounce(record, "HardBounce"))
@@ -180,7 +180,7 @@ def test_what_happened_happened_when_the_provider_says(post, record, at, time_ma
     assert record.bounced_at == at + timedelta(seconds=9)
 
 
-def test_a_clock_that_is_ahead_moves_nothing_into_the_future(post, record, at, time_machine):
+def test_provider_clock_that_is_ahead_records_no_future_time(post, record, at, time_machine):
     time_machine.move_to(at)
 
     post(TRACKING, bounce(record, "HardBounce"))
@@ -189,7 +189,7 @@ def test_a_clock_that_is_ahead_moves_nothing_into_the_future(post, record, at, t
     assert record.bounced_at == at
 
 
-def test_a_copy_is_known_by_its_providers_name_where_nothing_else_is_said(post, record):
+def test_copy_is_found_by_provider_id_alone(post, record):
     DeliveryRecord.objects.update(provider_id=PROVIDER_ID)
 
     post(TRACKING, event(record, Metadata={}))
@@ -201,7 +201,7 @@ def test_a_copy_is_known_by_its_providers_name_where_nothing_else_is_said(post, 
 @pytest.mark.parametrize(
     "metadata", [{}, {"outbound_copy": "<1.aaaaaaaaaaaaaaaa@acme.example>"}, {"outbound_copy": ["x"]}]
 )
-def test_a_mail_that_is_none_of_ours_changes_nothing(post, record, metadata):
+def test_event_about_a_foreign_email_changes_nothing(post, record, metadata):
     assert post(TRACKING, event(record, Metadata=metadata)).status_code == 200
 
     record.refresh_from_db()
@@ -241,17 +241,17 @@ def provider_says(kind: str, *, reason: str | None = None, words: str = "", **ow
         ("Postal", provider_says(EventType.UNKNOWN), None),
     ],
 )
-def test_every_provider_says_in_its_own_way_whether_a_bounce_is_for_good(provider, said, what):
-    assert esp_webhooks.what_of(said, esp_name=provider) is what
+def test_hard_bounces_of_every_provider(provider, said, what):
+    assert esp_webhooks.feedback_type_of(said, esp_name=provider) is what
 
 
-def test_every_event_of_anymail_is_thought_of():
+def test_every_event_of_anymail_is_handled():
     said = {value for name, value in vars(EventType).items() if name.isupper()}
     nothing_of_a_mail = {EventType.SUBSCRIBED, EventType.INBOUND, EventType.INBOUND_FAILED, EventType.UNKNOWN}
-    assert set(esp_webhooks.EVENTS) == said - nothing_of_a_mail
+    assert set(esp_webhooks.FEEDBACK_OF_EVENT) == said - nothing_of_a_mail
 
 
-# Mail that came to a provider
+# Inbound email
 
 
 @pytest.fixture
@@ -259,7 +259,7 @@ def inbound(settings) -> None:
     settings.INBOUND_DOMAIN = "reply.acme.example"
 
 
-def test_a_reply_that_came_to_a_provider_is_in_its_conversation_once(inbound, post, record):
+def test_reply_through_a_provider_is_added_once(inbound, post, record):
     came = {
         "FromFull": {"Email": "ann@x.example", "Name": "Ann"},
         "ToFull": [{"Email": reply_addresses.reply_address(record), "Name": "Ada"}],
@@ -286,8 +286,8 @@ def test_a_reply_that_came_to_a_provider_is_in_its_conversation_once(inbound, po
     assert (record.status, record.replied_at is not None) == (Status.SENT, True)
 
 
-def test_a_whole_mail_that_came_to_a_provider_is_read_as_one_from_a_pipe(inbound, post, record):
-    mail = about(record, "apple_mail").decode()
+def test_raw_email_through_a_provider_is_parsed_like_one_from_a_pipe(inbound, post, record):
+    mail = reply_sample(record, "apple_mail").decode()
 
     assert post(INBOUND, {"FromFull": {}, "RawEmail": mail, "MessageID": "a2"}).status_code == 200
 
@@ -299,7 +299,7 @@ LARGE = 4 * 2**20
 
 @pytest.fixture
 def form(settings):
-    """Post a form to a webhook, as Mailgun does with a mail."""
+    """Post a form to a webhook, as Mailgun does with an email."""
     settings.DATA_UPLOAD_MAX_NUMBER_FILES = 3
     settings.ANYMAIL = {**settings.ANYMAIL, "MAILGUN_WEBHOOK_SIGNING_KEY": "key"}
 
@@ -319,14 +319,14 @@ def with_a_large_file(record: DeliveryRecord) -> str:
     return mail.as_bytes().decode()
 
 
-def test_a_whole_mail_in_a_form_is_taken_however_large_its_files(inbound, form, record):
+def test_raw_email_in_a_form_is_accepted_with_large_files(inbound, form, record):
     assert form("mailgun", **{"body-mime": with_a_large_file(record)}).status_code == 200
 
     part = ConversationPart.objects.get()
     assert (html_to_text(part.body), part.attachments[0]["filesize"]) == ("Grüße, see the film!", LARGE)
 
 
-def test_a_mail_taken_to_pieces_is_taken_however_large_and_many_they_are(inbound, form, record):
+def test_parsed_email_in_a_form_is_accepted_with_many_large_fields(inbound, form, record):
     files = {f"attachment-{n}": SimpleUploadedFile(f"{n}.txt", b"%d" % n, "text/plain") for n in range(1, 6)}
     headers = [["From", "ann@x.example"], ["To", reply_addresses.reply_address(record)], ["Message-ID", "<1@x>"]]
     told = {"message-headers": json.dumps(headers), "attachment-count": "5", "body-html": "<p>Hi</p>" + " " * LARGE}
@@ -338,7 +338,7 @@ def test_a_mail_taken_to_pieces_is_taken_however_large_and_many_they_are(inbound
     assert (html_to_text(part.body), names) == ("Hi", ["1.txt", "2.txt", "3.txt", "4.txt", "5.txt"])
 
 
-def test_a_form_of_a_stranger_has_no_more_room_than_any_other(inbound, form, record, monkeypatch):
+def test_form_without_the_secret_has_the_usual_limits(inbound, form, record, monkeypatch):
     monkeypatch.setattr(
         "tests.delivery.inbound.test_esp_webhooks.SECRET", "Basic " + b64encode(b"provider:guess").decode()
     )
@@ -346,7 +346,7 @@ def test_a_form_of_a_stranger_has_no_more_room_than_any_other(inbound, form, rec
     assert form("mailgun", **{"body-mime": "x" * LARGE}).status_code == 400
 
 
-def test_a_mail_nested_too_deeply_to_be_read_is_not_posted_again(inbound, post, record):
+def test_email_nested_too_deeply_is_answered_with_200(inbound, post, record):
     deep = "".join(f"Content-Type: multipart/mixed; boundary=b{n}\n\n--b{n}\n" for n in range(2_000))
 
     answered = post(INBOUND, {"FromFull": {}, "RawEmail": f"From: ann@x.example\n{deep}", "MessageID": "a3"})
@@ -354,11 +354,11 @@ def test_a_mail_nested_too_deeply_to_be_read_is_not_posted_again(inbound, post, 
     assert (answered.status_code, ConversationPart.objects.exists()) == (200, False)
 
 
-def test_where_something_goes_wrong_the_provider_is_to_post_it_again(post, record, monkeypatch):
+def test_error_is_answered_with_500(post, record, monkeypatch):
     def broken(*_args, **_facts):
         raise RuntimeError("no")
 
-    monkeypatch.setattr(feedback, "record_feedback", broken)
+    monkeypatch.setattr(esp_webhooks.feedback, "record_feedback", broken)
     client = Client(headers={"Authorization": SECRET}, raise_request_exception=False)
 
     answer = client.post(TRACKING, json.dumps(event(record)), content_type="application/json")
@@ -366,12 +366,12 @@ def test_where_something_goes_wrong_the_provider_is_to_post_it_again(post, recor
     assert answer.status_code == 500
 
 
-# From hand-over to webhook
+# From sending to the webhook
 
 
 @pytest.fixture
 def provider(settings):
-    """Postmark, on a real socket, which the settings name."""
+    """Postmark on a real socket, named in the settings."""
     started = []
 
     def start(*answers) -> Provider:
@@ -397,7 +397,7 @@ def due(at) -> DeliveryRecord:
     return MessageFactory(one_off=True, live=True, at=at).records.get()
 
 
-def test_a_copy_the_provider_may_have_taken_is_settled_by_what_it_posts(provider, post, due, at):
+def test_uncertain_copy_is_settled_by_the_providers_event(provider, post, due, at):
     api = provider(Act.DROP)
     hand_over(at)
     due.refresh_from_db()
@@ -409,7 +409,7 @@ def test_a_copy_the_provider_may_have_taken_is_settled_by_what_it_posts(provider
     assert (due.status, due.provider_id, len(api.mails)) == (Status.SENT, PROVIDER_ID, 1)
 
 
-def test_a_copy_that_is_to_be_tried_again_is_not_once_the_provider_has_it_after_all(provider, post, due, at):
+def test_retry_is_cancelled_once_the_provider_reports_the_copy(provider, post, due, at):
     api = provider((500, "oops"))
     hand_over(at)
     due.refresh_from_db()
@@ -422,7 +422,7 @@ def test_a_copy_that_is_to_be_tried_again_is_not_once_the_provider_has_it_after_
     assert (due.status, len(api.mails)) == (Status.SENT, 1)
 
 
-def test_a_provider_that_took_it_has_its_name_noted(provider, due, at):
+def test_provider_id_is_recorded_when_the_provider_accepts(provider, due, at):
     provider()
 
     hand_over(at)
@@ -431,7 +431,7 @@ def test_a_provider_that_took_it_has_its_name_noted(provider, due, at):
     assert (due.status, due.provider_id) == (Status.SENT, PROVIDER_ID)
 
 
-def test_an_address_the_provider_calls_none_is_a_hard_bounce(provider, due, at):
+def test_address_refused_by_the_provider_is_a_hard_bounce(provider, due, at):
     provider((422, {"ErrorCode": 300, "Message": "Error parsing 'To': Illegal email address 'ann@x.example'."}))
 
     hand_over(at)
@@ -441,7 +441,7 @@ def test_an_address_the_provider_calls_none_is_a_hard_bounce(provider, due, at):
     assert Customer.objects.get().has_hard_bounced
 
 
-def test_a_provider_out_of_service_uses_no_try_up(provider, due, at):
+def test_provider_outage_uses_up_no_attempt(provider, due, at):
     provider((503, "back soon"))
 
     hand_over(at)

@@ -1,4 +1,4 @@
-"""What comes back about a mail that left: each edge, once, again, and in any order."""
+"""Feedback on sent emails: every transition once, repeated and in any order."""
 
 from datetime import timedelta
 from itertools import permutations
@@ -18,7 +18,7 @@ from delivery.models import AnswerMail, DeliveryRecord, Reason, Status
 from delivery.reply_addresses import Referent, ReferentKind
 from delivery.tracking import links
 from tests.factories import CustomerFactory, MessageFactory
-from tests.support.inbound_emails import about, changed, letter, to_bounce_address, written
+from tests.support.inbound_emails import parse_email, reply_sample, sample_email, to_bounce_address, with_headers
 
 pytestmark = pytest.mark.django_db
 
@@ -33,7 +33,7 @@ def bounces(settings) -> None:
 
 @pytest.fixture
 def record(at) -> DeliveryRecord:
-    """An email on its way to Ann."""
+    """An email that is being sent to Ann."""
     CustomerFactory(user_id="ann", email="ann@x.example")
     record = MessageFactory(one_off=True, live=True, at=at + LEFT).records.get()
     DeliveryRecord.objects.filter(pk=record.pk).update(
@@ -43,8 +43,7 @@ def record(at) -> DeliveryRecord:
     return record
 
 
-def put(record: DeliveryRecord, status: Status, *, at) -> None:
-    """Have a record be in this status."""
+def set_status(record: DeliveryRecord, status: Status, *, at) -> None:
     rows = DeliveryRecord.objects.filter(pk=record.pk)
     {
         Status.SENDING: lambda: None,
@@ -55,12 +54,12 @@ def put(record: DeliveryRecord, status: Status, *, at) -> None:
     }[status]()
 
 
-def news(what: FeedbackType, *, at, **facts) -> Feedback:
-    return Feedback(what=what, at=at, **{"address": "ann@x.example", **facts})
+def make_feedback(what: FeedbackType, *, at, **facts) -> Feedback:
+    return Feedback(type=what, at=at, **{"address": "ann@x.example", **facts})
 
 
 def state(record: DeliveryRecord) -> dict[str, object]:
-    """All of it that matters, without the moments but for whether there is one."""
+    """Return the relevant facts of a record, with timestamps reduced to whether they are set."""
     record.refresh_from_db()
     customer = Customer.objects.get(pk=record.customer_id)
     moments = ("bounced_at", "complained_at", "unsubscribed_at")
@@ -79,40 +78,40 @@ SPAM = {"marked_email_as_spam", "unsubscribed_from_emails"}
 COMPLAINED = {"complained", "unsubscribed"}
 OUT = {"unsubscribed_from_emails"}
 
-# From which status what leads to which status, with what noted on the record, and which flags on the customer.
+# Status before, feedback, status after, timestamps set on the record, flags set on the customer.
 EDGES = [
-    (Status.SENT, FeedbackType.TAKEN, Status.SENT, NOTHING, NOTHING),
+    (Status.SENT, FeedbackType.ACCEPTED, Status.SENT, NOTHING, NOTHING),
     (Status.SENT, FeedbackType.BOUNCED, Status.SENT, BOUNCED, NOTHING),
     (Status.SENT, FeedbackType.NO_MAILBOX, Status.SENT, BOUNCED, HARD),
     (Status.SENT, FeedbackType.REFUSED, Status.SENT, BOUNCED, NOTHING),
     (Status.SENT, FeedbackType.REFUSED_NO_MAILBOX, Status.SENT, BOUNCED, HARD),
     (Status.SENT, FeedbackType.COMPLAINED, Status.SENT, COMPLAINED, SPAM),
     (Status.SENT, FeedbackType.UNSUBSCRIBED, Status.SENT, {"unsubscribed"}, OUT),
-    (Status.UNCERTAIN, FeedbackType.TAKEN, Status.SENT, NOTHING, NOTHING),
+    (Status.UNCERTAIN, FeedbackType.ACCEPTED, Status.SENT, NOTHING, NOTHING),
     (Status.UNCERTAIN, FeedbackType.BOUNCED, Status.SENT, BOUNCED, NOTHING),
     (Status.UNCERTAIN, FeedbackType.NO_MAILBOX, Status.SENT, BOUNCED, HARD),
     (Status.UNCERTAIN, FeedbackType.REFUSED, Status.FAILED, NOTHING, NOTHING),
     (Status.UNCERTAIN, FeedbackType.REFUSED_NO_MAILBOX, Status.FAILED, BOUNCED, HARD),
     (Status.UNCERTAIN, FeedbackType.COMPLAINED, Status.SENT, COMPLAINED, SPAM),
     (Status.UNCERTAIN, FeedbackType.UNSUBSCRIBED, Status.SENT, {"unsubscribed"}, OUT),
-    # The webhook overtook the worker that waits for the answer.
-    (Status.SENDING, FeedbackType.TAKEN, Status.SENT, NOTHING, NOTHING),
+    # The webhook arrives before the worker has its answer.
+    (Status.SENDING, FeedbackType.ACCEPTED, Status.SENT, NOTHING, NOTHING),
     (Status.SENDING, FeedbackType.BOUNCED, Status.SENT, BOUNCED, NOTHING),
     (Status.SENDING, FeedbackType.NO_MAILBOX, Status.SENT, BOUNCED, HARD),
     (Status.SENDING, FeedbackType.REFUSED, Status.FAILED, NOTHING, NOTHING),
     (Status.SENDING, FeedbackType.REFUSED_NO_MAILBOX, Status.FAILED, BOUNCED, HARD),
     (Status.SENDING, FeedbackType.COMPLAINED, Status.SENT, COMPLAINED, SPAM),
     (Status.SENDING, FeedbackType.UNSUBSCRIBED, Status.SENT, {"unsubscribed"}, OUT),
-    # What is settled stays so.
-    (Status.FAILED, FeedbackType.TAKEN, Status.FAILED, NOTHING, NOTHING),
+    # Settled records do not change.
+    (Status.FAILED, FeedbackType.ACCEPTED, Status.FAILED, NOTHING, NOTHING),
     (Status.FAILED, FeedbackType.BOUNCED, Status.FAILED, NOTHING, NOTHING),
     (Status.FAILED, FeedbackType.NO_MAILBOX, Status.FAILED, BOUNCED, HARD),
     (Status.FAILED, FeedbackType.REFUSED, Status.FAILED, NOTHING, NOTHING),
     (Status.FAILED, FeedbackType.REFUSED_NO_MAILBOX, Status.FAILED, BOUNCED, HARD),
     (Status.FAILED, FeedbackType.COMPLAINED, Status.FAILED, COMPLAINED, SPAM),
     (Status.FAILED, FeedbackType.UNSUBSCRIBED, Status.FAILED, {"unsubscribed"}, OUT),
-    # It is to be tried again, and turns out to have left; or the next try asks whether it may go.
-    (Status.WAITING, FeedbackType.TAKEN, Status.SENT, NOTHING, NOTHING),
+    # The record waits for a retry, and its email turns out to have left; or another record may be sent instead.
+    (Status.WAITING, FeedbackType.ACCEPTED, Status.SENT, NOTHING, NOTHING),
     (Status.WAITING, FeedbackType.BOUNCED, Status.SENT, BOUNCED, NOTHING),
     (Status.WAITING, FeedbackType.NO_MAILBOX, Status.SENT, BOUNCED, HARD),
     (Status.WAITING, FeedbackType.REFUSED, Status.WAITING, NOTHING, NOTHING),
@@ -124,16 +123,16 @@ EDGES = [
 
 @pytest.mark.parametrize("times", [1, 3], ids=["once", "thrice"])
 @pytest.mark.parametrize(("before", "what", "after", "happened", "flags"), EDGES)
-def test_each_edge_once_and_again(record, at, before, what, after, happened, flags, times):
-    put(record, before, at=at)
+def test_every_transition_once_and_repeated(record, at, before, what, after, happened, flags, times):
+    set_status(record, before, at=at)
 
     for _ in range(times):
-        assert feedback.record_feedback(Referent(ReferentKind.RECORD, record.pk), news(what, at=at))
+        assert feedback.record_feedback(Referent(ReferentKind.RECORD, record.pk), make_feedback(what, at=at))
 
     assert state(record) == {"status": after, "happened": happened, "flags": flags}
 
 
-def test_every_edge_is_there():
+def test_every_transition_is_tested():
     assert set(HANDLERS) == set(FeedbackType)
     statuses = {before for before, *_ in EDGES}
     assert {(before, what) for before, what, *_ in EDGES} == {
@@ -142,12 +141,12 @@ def test_every_edge_is_there():
 
 
 ORDERS = [
-    ({FeedbackType.TAKEN, FeedbackType.NO_MAILBOX}, Status.SENT, BOUNCED, HARD),
-    ({FeedbackType.TAKEN, FeedbackType.BOUNCED, FeedbackType.NO_MAILBOX}, Status.SENT, BOUNCED, HARD),
-    ({FeedbackType.TAKEN, FeedbackType.COMPLAINED}, Status.SENT, COMPLAINED, SPAM),
-    ({FeedbackType.COMPLAINED, FeedbackType.UNSUBSCRIBED, FeedbackType.TAKEN}, Status.SENT, COMPLAINED, SPAM),
+    ({FeedbackType.ACCEPTED, FeedbackType.NO_MAILBOX}, Status.SENT, BOUNCED, HARD),
+    ({FeedbackType.ACCEPTED, FeedbackType.BOUNCED, FeedbackType.NO_MAILBOX}, Status.SENT, BOUNCED, HARD),
+    ({FeedbackType.ACCEPTED, FeedbackType.COMPLAINED}, Status.SENT, COMPLAINED, SPAM),
+    ({FeedbackType.COMPLAINED, FeedbackType.UNSUBSCRIBED, FeedbackType.ACCEPTED}, Status.SENT, COMPLAINED, SPAM),
     (
-        {FeedbackType.NO_MAILBOX, FeedbackType.COMPLAINED, FeedbackType.TAKEN},
+        {FeedbackType.NO_MAILBOX, FeedbackType.COMPLAINED, FeedbackType.ACCEPTED},
         Status.SENT,
         BOUNCED | COMPLAINED,
         HARD | SPAM,
@@ -160,43 +159,45 @@ ORDERS = [
     [(order, *rest) for whats, *rest in ORDERS for order in permutations(sorted(whats))],
 )
 @pytest.mark.parametrize("before", [Status.SENT, Status.UNCERTAIN])
-def test_in_any_order_it_comes_to_the_same(record, at, before, order, after, happened, flags):
-    put(record, before, at=at)
+def test_order_of_feedback_does_not_matter(record, at, before, order, after, happened, flags):
+    set_status(record, before, at=at)
 
-    # Each happened when it did, whenever it is told; and what was told first is told again at the end.
+    # Each event keeps its own time in any order, and the first one is repeated at the end.
     when = {what: at + timedelta(minutes=minute) for minute, what in enumerate(sorted(order))}
     for what in (*order, order[0]):
-        feedback.record_feedback(Referent(ReferentKind.RECORD, record.pk), news(what, at=when[what]))
+        feedback.record_feedback(Referent(ReferentKind.RECORD, record.pk), make_feedback(what, at=when[what]))
 
     assert state(record) == {"status": after, "happened": happened, "flags": flags}
 
 
-def test_what_was_never_in_hand_is_not_called_off(record, at):
+def test_record_that_was_never_claimed_is_not_cancelled(record, at):
     DeliveryRecord.objects.update(status=Status.WAITING, claim=None, leased_until=None, taken_at=None, due_at=at)
 
-    feedback.record_feedback(Referent(ReferentKind.RECORD, record.pk), news(FeedbackType.TAKEN, at=at))
+    feedback.record_feedback(Referent(ReferentKind.RECORD, record.pk), make_feedback(FeedbackType.ACCEPTED, at=at))
 
     assert state(record)["status"] is Status.WAITING
 
 
-def test_of_two_at_one_inbox_the_one_that_has_it_keeps_it(record, at):
-    put(record, Status.WAITING, at=at)
+def test_of_two_records_at_one_address_the_sent_one_stays(record, at):
+    set_status(record, Status.WAITING, at=at)
     twin = CustomerFactory(email="ann@x.example")
     DeliveryRecord.objects.create(
         message=record.message, customer=twin, status=Status.SENT, sent_at=at, matched_at=at, address="ann@x.example"
     )
 
-    assert feedback.record_feedback(Referent(ReferentKind.RECORD, record.pk), news(FeedbackType.TAKEN, at=at))
+    assert feedback.record_feedback(
+        Referent(ReferentKind.RECORD, record.pk), make_feedback(FeedbackType.ACCEPTED, at=at)
+    )
 
     assert state(record)["status"] is Status.WAITING
 
 
-# What repeats does not undo what people did meanwhile
+# Repetitions do not undo later changes by people
 
 
-def test_a_bounce_told_again_leaves_the_flag_that_staff_cleared(record, at):
-    put(record, Status.SENT, at=at)
-    bounced = news(FeedbackType.NO_MAILBOX, at=at)
+def test_repeated_bounce_does_not_set_a_cleared_flag_again(record, at):
+    set_status(record, Status.SENT, at=at)
+    bounced = make_feedback(FeedbackType.NO_MAILBOX, at=at)
     feedback.record_feedback(Referent(ReferentKind.RECORD, record.pk), bounced)
     Customer.objects.update(has_hard_bounced=False)
 
@@ -205,55 +206,58 @@ def test_a_bounce_told_again_leaves_the_flag_that_staff_cleared(record, at):
     assert state(record)["flags"] == NOTHING
 
 
-def test_a_complaint_told_again_leaves_who_subscribed_again(record, at):
-    put(record, Status.SENT, at=at)
+def test_repeated_complaint_does_not_unsubscribe_again(record, at):
+    set_status(record, Status.SENT, at=at)
     for what in (FeedbackType.UNSUBSCRIBED, FeedbackType.COMPLAINED):
-        feedback.record_feedback(Referent(ReferentKind.RECORD, record.pk), news(what, at=at))
+        feedback.record_feedback(Referent(ReferentKind.RECORD, record.pk), make_feedback(what, at=at))
     links.subscribe_again(record, at=at)
 
     for what in (FeedbackType.UNSUBSCRIBED, FeedbackType.COMPLAINED):
-        feedback.record_feedback(Referent(ReferentKind.RECORD, record.pk), news(what, at=at))
+        feedback.record_feedback(Referent(ReferentKind.RECORD, record.pk), make_feedback(what, at=at))
 
     assert state(record)["flags"] == {"marked_email_as_spam"}
 
 
-def test_a_soft_bounce_may_turn_out_to_be_a_hard_one(record, at):
-    put(record, Status.SENT, at=at)
-    feedback.record_feedback(Referent(ReferentKind.RECORD, record.pk), news(FeedbackType.BOUNCED, at=at))
+def test_hard_bounce_may_follow_a_soft_one(record, at):
+    set_status(record, Status.SENT, at=at)
+    feedback.record_feedback(Referent(ReferentKind.RECORD, record.pk), make_feedback(FeedbackType.BOUNCED, at=at))
 
     feedback.record_feedback(
-        Referent(ReferentKind.RECORD, record.pk), news(FeedbackType.NO_MAILBOX, at=at + timedelta(days=1))
+        Referent(ReferentKind.RECORD, record.pk), make_feedback(FeedbackType.NO_MAILBOX, at=at + timedelta(days=1))
     )
 
     assert state(record)["flags"] == HARD
     assert record.bounced_at == at + timedelta(days=1)
 
 
-def test_who_has_another_address_by_now_is_not_bounced(record, at):
-    put(record, Status.SENT, at=at)
+def test_bounce_of_a_former_address_sets_no_flag(record, at):
+    set_status(record, Status.SENT, at=at)
     Customer.objects.update(email="ann@new.example")
 
-    feedback.record_feedback(Referent(ReferentKind.RECORD, record.pk), news(FeedbackType.NO_MAILBOX, at=at))
+    feedback.record_feedback(Referent(ReferentKind.RECORD, record.pk), make_feedback(FeedbackType.NO_MAILBOX, at=at))
 
     assert state(record) == {"status": Status.SENT, "happened": BOUNCED, "flags": NOTHING}
 
 
-def test_a_provider_names_its_copy_when_it_first_speaks_of_it(record, at):
-    put(record, Status.UNCERTAIN, at=at)
+def test_provider_id_is_recorded_with_the_first_event(record, at):
+    set_status(record, Status.UNCERTAIN, at=at)
 
     feedback.record_feedback(
-        Referent(ReferentKind.RECORD, record.pk), news(FeedbackType.TAKEN, at=at, provider_id="pm-1")
+        Referent(ReferentKind.RECORD, record.pk), make_feedback(FeedbackType.ACCEPTED, at=at, provider_id="pm-1")
     )
     feedback.record_feedback(
-        Referent(ReferentKind.RECORD, record.pk), news(FeedbackType.TAKEN, at=at, provider_id="other")
+        Referent(ReferentKind.RECORD, record.pk), make_feedback(FeedbackType.ACCEPTED, at=at, provider_id="other")
     )
 
     record.refresh_from_db()
     assert record.provider_id == "pm-1"
-    assert feedback.find(message_ids=("<else@x.example>",), provider_id="pm-1") == (ReferentKind.RECORD, record.pk)
+    assert feedback.find_referent(message_ids=("<else@x.example>",), provider_id="pm-1") == (
+        ReferentKind.RECORD,
+        record.pk,
+    )
 
 
-def test_looking_a_copy_up_by_its_providers_name_reads_no_other():
+def test_lookup_by_provider_id_uses_an_index():
     with connection.cursor() as cursor:
         cursor.execute("SET LOCAL enable_seqscan = off")
         plan = DeliveryRecord.objects.named_by_provider("pm-1").values("pk").explain()
@@ -261,24 +265,30 @@ def test_looking_a_copy_up_by_its_providers_name_reads_no_other():
     assert "record_of_provider" in plan
 
 
-def test_a_refusal_is_kept_in_the_providers_words(record, at):
-    put(record, Status.UNCERTAIN, at=at)
+def test_refusal_keeps_the_providers_reason(record, at):
+    set_status(record, Status.UNCERTAIN, at=at)
 
     feedback.record_feedback(
-        Referent(ReferentKind.RECORD, record.pk), news(FeedbackType.REFUSED, at=at, words="on our list")
+        Referent(ReferentKind.RECORD, record.pk), make_feedback(FeedbackType.REFUSED, at=at, detail="on our list")
     )
 
     record.refresh_from_db()
     assert (record.reason, record.detail) == (Reason.REJECTED, "on our list")
 
 
-def test_of_what_is_not_there_nothing_is_taken(at):
-    assert not feedback.record_feedback(Referent(ReferentKind.RECORD, 4_000_000), news(FeedbackType.TAKEN, at=at))
-    assert not feedback.record_feedback(Referent(ReferentKind.ANSWER, 4_000_000), news(FeedbackType.TAKEN, at=at))
-    assert not feedback.record_feedback(Referent(ReferentKind.CONVERSATION, 1), news(FeedbackType.TAKEN, at=at))
+def test_feedback_on_a_missing_record_is_ignored(at):
+    assert not feedback.record_feedback(
+        Referent(ReferentKind.RECORD, 4_000_000), make_feedback(FeedbackType.ACCEPTED, at=at)
+    )
+    assert not feedback.record_feedback(
+        Referent(ReferentKind.ANSWER, 4_000_000), make_feedback(FeedbackType.ACCEPTED, at=at)
+    )
+    assert not feedback.record_feedback(
+        Referent(ReferentKind.CONVERSATION, 1), make_feedback(FeedbackType.ACCEPTED, at=at)
+    )
 
 
-def test_a_message_id_names_its_copy_after_the_key_was_changed(record, settings):
+def test_message_id_is_valid_after_a_key_rotation(record, settings):
     message_id = rendering.message_id(record.pk)
     settings.SECRET_KEY, settings.SECRET_KEY_FALLBACKS = "new", [settings.SECRET_KEY]
 
@@ -290,24 +300,24 @@ def test_a_message_id_names_its_copy_after_the_key_was_changed(record, settings)
 @pytest.mark.parametrize(
     "forged", ["<1.aaaaaaaaaaaaaaaa@acme.example>", "<1@acme.example>", "", "<>", "<note.1.abc@x>"]
 )
-def test_a_message_id_of_somebody_else_names_nothing(forged):
+def test_foreign_message_id_has_no_referent(forged):
     assert reply_addresses.referent_of_message_id(forged) is None
 
 
-# The mail of a teammate's answer
+# Answer emails
 
 ANSWERS = [
-    (Status.UNCERTAIN, FeedbackType.TAKEN, Status.SENT, NOTHING),
+    (Status.UNCERTAIN, FeedbackType.ACCEPTED, Status.SENT, NOTHING),
     (Status.UNCERTAIN, FeedbackType.NO_MAILBOX, Status.FAILED, HARD),
     (Status.SENT, FeedbackType.BOUNCED, Status.FAILED, NOTHING),
     (Status.SENT, FeedbackType.NO_MAILBOX, Status.FAILED, HARD),
     (Status.SENT, FeedbackType.COMPLAINED, Status.SENT, {"marked_email_as_spam"}),
-    (Status.FAILED, FeedbackType.TAKEN, Status.FAILED, NOTHING),
+    (Status.FAILED, FeedbackType.ACCEPTED, Status.FAILED, NOTHING),
 ]
 
 
 @pytest.mark.parametrize(("before", "what", "after", "flags"), ANSWERS)
-def test_the_mail_of_an_answer_comes_back_too(at, django_user_model, before, what, after, flags):
+def test_feedback_on_an_answer_email(at, django_user_model, before, what, after, flags):
     customer = CustomerFactory(email="ann@x.example")
     conversation = threads.open_by_customer(customer, body="Help!", at=at)
     teammate = django_user_model.objects.create_user("ada")
@@ -315,14 +325,16 @@ def test_the_mail_of_an_answer_comes_back_too(at, django_user_model, before, wha
     AnswerMail.objects.update(status=before)
 
     for _ in range(2):
-        assert feedback.record_feedback(Referent(ReferentKind.ANSWER, part.pk), news(what, at=at, words="550 no"))
+        assert feedback.record_feedback(
+            Referent(ReferentKind.ANSWER, part.pk), make_feedback(what, at=at, detail="550 no")
+        )
 
     customer.refresh_from_db()
     held = {"has_hard_bounced", "marked_email_as_spam"}
     assert (AnswerMail.objects.get().status, {name for name in held if getattr(customer, name)}) == (after, flags)
 
 
-# By mail
+# Reports by email
 
 POSTFIX = {"action": "failed", "status": "5.1.1", "said": "550 5.1.1 <ann@x.example>: Recipient address rejected"}
 BY_MAIL = [
@@ -341,9 +353,9 @@ BY_MAIL = [
 
 @pytest.mark.parametrize("before", [Status.SENT, Status.UNCERTAIN])
 @pytest.mark.parametrize(("name", "marks", "happened", "flags"), BY_MAIL)
-def test_what_servers_write_is_understood(record, at, before, name, marks, happened, flags):
-    put(record, before, at=at)
-    mail = about(record, name, **marks)
+def test_reports_of_mail_servers_are_parsed(record, at, before, name, marks, happened, flags):
+    set_status(record, before, at=at)
+    mail = reply_sample(record, name, **marks)
 
     for _ in range(2):
         assert router.receive(to_bounce_address(record, mail), at=at + timedelta(days=1)) is Outcome.NOTICE
@@ -351,10 +363,12 @@ def test_what_servers_write_is_understood(record, at, before, name, marks, happe
     assert state(record) == {"status": Status.SENT, "happened": happened, "flags": flags}
 
 
-def test_a_bounce_says_when_and_in_which_words(record, at):
-    found = dsn.read_notices(letter(about(record, "bounce_postfix", **POSTFIX)), at=at + timedelta(days=1))
+def test_bounce_report_contains_time_address_and_reason(record, at):
+    found = dsn.read_notices(parse_email(reply_sample(record, "bounce_postfix", **POSTFIX)), at=at + timedelta(days=1))
 
-    assert [(notice.named, notice.news.at, notice.news.address, notice.news.words) for notice in found] == [
+    assert [
+        (notice.referent, notice.feedback.at, notice.feedback.address, notice.feedback.detail) for notice in found
+    ] == [
         (
             (ReferentKind.RECORD, record.pk),
             at + timedelta(seconds=7),
@@ -364,19 +378,19 @@ def test_a_bounce_says_when_and_in_which_words(record, at):
     ]
 
 
-def test_a_bounce_is_known_by_the_address_it_came_to_alone(record, at):
-    put(record, Status.SENT, at=at)
-    mail = about(record, "bounce_postfix", **POSTFIX, message_id="<rewritten@relay.example>")
+def test_bounce_is_identified_by_its_bounce_address_alone(record, at):
+    set_status(record, Status.SENT, at=at)
+    mail = reply_sample(record, "bounce_postfix", **POSTFIX, message_id="<rewritten@relay.example>")
 
-    assert router.receive(letter(mail), at=at) is Outcome.NOTICE
+    assert router.receive(parse_email(mail), at=at) is Outcome.NOTICE
 
     assert state(record)["flags"] == HARD
 
 
-def test_not_spam_is_no_complaint(record, at):
-    put(record, Status.SENT, at=at)
+def test_not_spam_report_is_not_a_complaint(record, at):
+    set_status(record, Status.SENT, at=at)
 
-    router.receive(to_bounce_address(record, about(record, "complaint_arf", feedback="not-spam")), at=at)
+    router.receive(to_bounce_address(record, reply_sample(record, "complaint_arf", feedback="not-spam")), at=at)
 
     assert state(record) == {"status": Status.SENT, "happened": NOTHING, "flags": NOTHING}
 
@@ -390,37 +404,39 @@ def test_not_spam_is_no_complaint(record, at):
         ("complaint_arf", {"feedback": "abuse"}),
     ],
 )
-def test_a_notice_of_somebody_elses_mail_changes_nothing(record, at, name, marks):
-    put(record, Status.SENT, at=at)
-    mail = written(name, reply_to="ada@acme.example", **marks)
+def test_report_about_a_foreign_email_changes_nothing(record, at, name, marks):
+    set_status(record, Status.SENT, at=at)
+    mail = sample_email(name, reply_to="ada@acme.example", **marks)
 
-    assert router.receive(letter(mail), at=at) is Outcome.FOREIGN
+    assert router.receive(parse_email(mail), at=at) is Outcome.FOREIGN
 
     assert state(record) == {"status": Status.SENT, "happened": NOTHING, "flags": NOTHING}
 
 
-def test_a_report_cut_short_is_still_no_reply(record, at):
-    mail = about(record, "bounce_postfix", **POSTFIX)
+def test_truncated_report_is_not_a_reply(record, at):
+    mail = reply_sample(record, "bounce_postfix", **POSTFIX)
 
     for end in range(0, len(mail), 97):
         if mail[:end].strip():
-            assert router.receive(letter(mail[:end] + b"\r\n\r\n"), at=at) is not Outcome.REPLY
+            assert router.receive(parse_email(mail[:end] + b"\r\n\r\n"), at=at) is not Outcome.REPLY
 
 
-def test_a_bounce_of_somebody_erased_leaves_them_erased(record, at):
-    put(record, Status.SENT, at=at)
+def test_bounce_of_an_erased_customer_changes_nothing(record, at):
+    set_status(record, Status.SENT, at=at)
     erase.erase(record.customer, at=at)
 
-    router.receive(letter(about(record, "bounce_postfix", **POSTFIX)), at=at)
+    router.receive(parse_email(reply_sample(record, "bounce_postfix", **POSTFIX)), at=at)
 
     customer = Customer.objects.get()
     assert (customer.email, record.__class__.objects.get().bounced_at is not None) == (None, True)
 
 
-def test_a_vacation_note_to_the_return_path_is_no_bounce(record, at):
-    put(record, Status.SENT, at=at)
-    mail = changed(about(record, "vacation_gmail"), To=reply_addresses.return_path(ReferentKind.RECORD, record.pk))
+def test_vacation_note_to_the_return_path_is_not_a_bounce(record, at):
+    set_status(record, Status.SENT, at=at)
+    mail = with_headers(
+        reply_sample(record, "vacation_gmail"), To=reply_addresses.return_path(ReferentKind.RECORD, record.pk)
+    )
 
-    assert router.receive(letter(mail), at=at) is Outcome.BY_NOBODY
+    assert router.receive(parse_email(mail), at=at) is Outcome.AUTO_REPLY
 
     assert state(record)["happened"] == NOTHING

@@ -1,4 +1,4 @@
-"""Reports by mail: anybody can write one, so they count at the addresses alone that only servers know."""
+"""Forged reports: anyone can write one, so reports count only at addresses that only servers know."""
 
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -17,7 +17,7 @@ from delivery.inbound.router import Outcome
 from delivery.models import AnswerMail, ConversationPart, DeliveryRecord, Status, Upgrade
 from delivery.reply_addresses import Purpose, ReferentKind
 from tests.factories import CustomerFactory, MessageFactory
-from tests.support.inbound_emails import about, changed, letter, to_bounce_address, written
+from tests.support.inbound_emails import parse_email, reply_sample, sample_email, to_bounce_address, with_headers
 
 pytestmark = pytest.mark.django_db
 
@@ -25,7 +25,7 @@ FEEDBACK = "fbl@acme.example"
 DAY = timedelta(days=1)
 CLAIM = UUID(int=1)
 POSTFIX = {"action": "failed", "status": "5.1.1", "said": "550 5.1.1 no such user"}
-# Each way in which a server says something of a mail.
+# Each kind of report that servers send.
 REPORTS = {
     "bounce": ("bounce_postfix", POSTFIX),
     "delivery": ("bounce_postfix", {**POSTFIX, "action": "delivered", "status": "2.0.0", "said": "250 ok"}),
@@ -57,7 +57,7 @@ def record(at) -> DeliveryRecord:
 
 @pytest.fixture
 def upgraded():
-    """Note when this installation was upgraded; None if it never was."""
+    """Set the time of this installation's upgrade; None if there was none."""
 
     def upgraded(at: datetime | None) -> None:
         Upgrade.objects.filter(name=Upgrade.BOUNCE_TOKENS).delete()
@@ -67,8 +67,8 @@ def upgraded():
     return upgraded
 
 
-def everything() -> list[dict]:
-    """All that a report can change, and all that a customer can be taken to have said."""
+def stored_facts() -> list[dict]:
+    """Return everything that a report could change, and every reply that it could be taken for."""
     rows = (Customer, DeliveryRecord, AnswerMail, ConversationPart)
     return [row for model in rows for row in model.objects.order_by("pk").values()]
 
@@ -80,11 +80,11 @@ def flags() -> set[str]:
 
 def report(record: DeliveryRecord, kind: str, **marks: str) -> bytes:
     name, own = REPORTS[kind]
-    return about(record, name, **{"return_path": "ada@acme.example", **own, **marks})
+    return reply_sample(record, name, **{"return_path": "ada@acme.example", **own, **marks})
 
 
 def rewritten(address: str) -> str:
-    """The bounce address that somebody makes of a reply address."""
+    """Return the bounce address that a forger derives from a reply address."""
     return address.replace("reply+", "bounce+").replace("@reply.", "@bounce.")
 
 
@@ -93,82 +93,82 @@ def rewritten(address: str) -> str:
 
 @pytest.mark.parametrize("envelope", ["known", "unknown"])
 @pytest.mark.parametrize("kind", REPORTS)
-def test_a_report_at_a_reply_address_changes_nothing_and_is_nobodys_words(record, at, caplog, kind, envelope):
-    before = everything()
+def test_report_at_a_reply_address_changes_nothing_and_is_not_a_reply(record, at, caplog, kind, envelope):
+    before = stored_facts()
     address = reply_addresses.reply_address(record)
-    mail = changed(report(record, kind), To=address, Delivered_To=address, X_Original_To=None)
+    mail = with_headers(report(record, kind), To=address, Delivered_To=address, X_Original_To=None)
 
-    outcome = router.receive(letter(mail, recipient=address if envelope == "known" else ""), at=at + DAY)
+    outcome = router.receive(parse_email(mail, recipient=address if envelope == "known" else ""), at=at + DAY)
 
-    assert (outcome, everything()) == (Outcome.UNPROVEN, before)
-    assert "so it is not counted" in caplog.text
+    assert (outcome, stored_facts()) == (Outcome.UNPROVEN, before)
+    assert "so it is ignored" in caplog.text
     assert "ann@x.example" not in caplog.text
 
 
 @pytest.mark.parametrize("kind", REPORTS)
-def test_a_report_that_quotes_our_message_id_at_no_address_of_ours_changes_nothing(record, at, kind):
-    before = everything()
+def test_report_with_our_message_id_at_a_foreign_address_changes_nothing(record, at, kind):
+    before = stored_facts()
 
-    assert router.receive(letter(report(record, kind)), at=at + DAY) is Outcome.UNPROVEN
+    assert router.receive(parse_email(report(record, kind)), at=at + DAY) is Outcome.UNPROVEN
 
-    assert everything() == before
+    assert stored_facts() == before
 
 
 @pytest.mark.parametrize("quoted", ["Reply-To", "Return-Path"])
 @pytest.mark.parametrize("kind", REPORTS)
-def test_an_address_of_ours_in_the_returned_mail_proves_nothing(record, at, kind, quoted):
-    before = everything()
+def test_our_address_in_the_returned_email_proves_nothing(record, at, kind, quoted):
+    before = stored_facts()
     address = {
         "Reply-To": reply_addresses.reply_address(record),
         "Return-Path": reply_addresses.return_path(ReferentKind.RECORD, record.pk),
     }[quoted]
 
-    router.receive(letter(report(record, kind, message_id=f"<1@x.example>\n{quoted}: <{address}>")), at=at + DAY)
+    router.receive(parse_email(report(record, kind, message_id=f"<1@x.example>\n{quoted}: <{address}>")), at=at + DAY)
 
-    assert everything() == before
+    assert stored_facts() == before
 
 
 @pytest.mark.parametrize("kind", REPORTS)
-def test_a_report_about_an_answer_at_the_reply_address_of_its_conversation_changes_nothing(at, django_user_model, kind):
+def test_report_about_an_answer_at_the_reply_address_of_its_conversation_changes_nothing(at, django_user_model, kind):
     conversation = threads.open_by_customer(CustomerFactory(email="ann@x.example"), body="Help!", at=at)
     teammate = django_user_model.objects.create_user("ada")
     threads.reply_by_teammate(conversation, teammate=teammate, body="Here", at=at)
     AnswerMail.objects.update(status=Status.SENT, sent_at=at, taken_at=at)
-    before = everything()
+    before = stored_facts()
     name, marks = REPORTS[kind]
     address = reply_addresses.reply_address(conversation)
 
-    mail = written(name, reply_to=address, **{"return_path": address, **marks})
+    mail = sample_email(name, reply_to=address, **{"return_path": address, **marks})
 
-    assert router.receive(letter(mail, recipient=address), at=at) is Outcome.UNPROVEN
-    assert everything() == before
+    assert router.receive(parse_email(mail, recipient=address), at=at) is Outcome.UNPROVEN
+    assert stored_facts() == before
 
 
-def test_a_report_to_a_reply_address_whose_headers_name_the_feedback_address_changes_nothing(record, at):
-    before = everything()
-    mail = changed(report(record, "complaint"), To=FEEDBACK)
+def test_report_to_a_reply_address_whose_headers_name_the_feedback_address_changes_nothing(record, at):
+    before = stored_facts()
+    mail = with_headers(report(record, "complaint"), To=FEEDBACK)
 
-    assert router.receive(letter(mail, recipient=reply_addresses.reply_address(record)), at=at) is Outcome.UNPROVEN
+    assert router.receive(parse_email(mail, recipient=reply_addresses.reply_address(record)), at=at) is Outcome.UNPROVEN
 
-    assert everything() == before
+    assert stored_facts() == before
 
 
 # Tokens
 
 
 @pytest.mark.parametrize("kind", REPORTS)
-def test_a_reply_address_rewritten_into_a_bounce_address_changes_nothing(record, at, upgraded, kind):
+def test_reply_address_rewritten_into_a_bounce_address_changes_nothing(record, at, upgraded, kind):
     upgraded(at - DAY)
-    before = everything()
+    before = stored_facts()
     address = rewritten(reply_addresses.reply_address(record))
 
-    assert router.receive(letter(report(record, kind), recipient=address), at=at + DAY) is not Outcome.NOTICE
+    assert router.receive(parse_email(report(record, kind), recipient=address), at=at + DAY) is not Outcome.NOTICE
 
-    assert everything() == before
+    assert stored_facts() == before
 
 
 @pytest.mark.parametrize("kind", ReferentKind)
-def test_a_token_is_for_one_purpose(kind):
+def test_token_is_for_one_purpose(kind):
     for purpose, other in ((Purpose.REPLY, Purpose.BOUNCE), (Purpose.BOUNCE, Purpose.REPLY)):
         token = reply_addresses.token_of(kind, 7, purpose=purpose)
 
@@ -176,27 +176,27 @@ def test_a_token_is_for_one_purpose(kind):
         assert reply_addresses.parse_token(token, purpose=other) is None
 
 
-def test_a_bounce_token_at_a_reply_address_is_nobodys(record, at):
+def test_bounce_token_at_a_reply_address_is_invalid(record, at):
     address = reply_addresses.return_path(ReferentKind.RECORD, record.pk).replace("bounce+", "reply+")
 
     mail = b"From: ann@x.example\r\nTo: %b\r\n\r\nThanks" % address.encode()
 
-    assert router.receive(letter(mail), at=at) is Outcome.NOBODYS
+    assert router.receive(parse_email(mail), at=at) is Outcome.UNADDRESSED
 
 
-def test_the_token_of_a_reply_address_is_what_it_was_before(settings):
+def test_token_of_a_reply_address_is_unchanged(settings):
     settings.SECRET_KEY = "a key"
 
     assert reply_addresses.token_of(ReferentKind.RECORD, 12_345, purpose=Purpose.REPLY) == "stwmgcbk3myqpjjxhnnsk"
 
 
-def test_a_reply_to_the_bounce_address_is_still_a_reply(record, at):
+def test_reply_to_the_bounce_address_is_still_a_reply(record, at):
     for number, address in enumerate(
         (reply_addresses.return_path(ReferentKind.RECORD, record.pk), rewritten(reply_addresses.reply_address(record)))
     ):
         mail = b"From: ann@x.example\r\nMessage-ID: <%d@x>\r\nTo: %b\r\n\r\nThanks" % (number, address.encode())
 
-        assert router.receive(letter(mail), at=at) is Outcome.REPLY
+        assert router.receive(parse_email(mail), at=at) is Outcome.REPLY
 
 
 # At a bounce address
@@ -213,7 +213,7 @@ HAPPENS = {
 
 
 @pytest.mark.parametrize("kind", REPORTS)
-def test_a_report_at_the_bounce_address_counts(record, at, kind):
+def test_report_at_the_bounce_address_counts(record, at, kind):
     mail = report(record, kind, message_id="<rewritten@relay.example>")
 
     assert router.receive(to_bounce_address(record, mail), at=at + DAY) is Outcome.NOTICE
@@ -225,14 +225,12 @@ def test_a_report_at_the_bounce_address_counts(record, at, kind):
 
 
 @pytest.mark.parametrize(("after", "counts"), [(0, True), (13, True), (14, False), (400, False)])
-def test_the_old_bounce_address_of_an_email_sent_before_the_upgrade_counts_for_14_days(
-    record, at, upgraded, after, counts
-):
+def test_old_bounce_address_of_an_email_sent_before_the_upgrade_counts_for_14_days(record, at, upgraded, after, counts):
     upgraded(at + timedelta(hours=1))
     address = rewritten(reply_addresses.reply_address(record))
     came_at = at + timedelta(hours=1) + after * DAY
 
-    outcome = router.receive(letter(report(record, "bounce"), recipient=address), at=came_at)
+    outcome = router.receive(parse_email(report(record, "bounce"), recipient=address), at=came_at)
 
     assert (outcome is Outcome.NOTICE, flags()) == (counts, {"has_hard_bounced"} if counts else set())
 
@@ -247,7 +245,7 @@ def test_the_old_bounce_address_of_an_email_sent_before_the_upgrade_counts_for_1
         (Status.UNCERTAIN, None, None, False),
     ],
 )
-def test_only_what_may_have_left_before_the_upgrade_has_an_old_bounce_address(
+def test_only_records_from_before_the_upgrade_accept_the_old_bounce_address(
     record, at, upgraded, status, sent, taken, counts
 ):
     upgraded(at + 2 * DAY)
@@ -267,7 +265,7 @@ def test_only_what_may_have_left_before_the_upgrade_has_an_old_bounce_address(
     assert (found == (ReferentKind.RECORD, fresh.pk)) is counts
 
 
-def test_the_old_bounce_address_of_an_answer_counts_too(at, upgraded, django_user_model):
+def test_old_bounce_address_of_an_answer_counts_too(at, upgraded, django_user_model):
     upgraded(at + DAY)
     conversation = threads.open_by_customer(CustomerFactory(email="ann@x.example"), body="Help!", at=at)
     teammate = django_user_model.objects.create_user("ada")
@@ -294,7 +292,7 @@ def test_without_a_recorded_upgrade_or_a_bounce_domain_no_old_token_counts(recor
     assert reply_addresses.referent_of_bounce(address, at=at) is None
 
 
-def test_the_migration_records_the_moment_of_the_upgrade():
+def test_migration_records_the_moment_of_the_upgrade():
     migrations = MigrationLoader(connection).disk_migrations.values()
     steps = [step for migration in migrations for step in migration.operations if isinstance(step, RunSQL)]
     (records,) = [step.sql for step in steps if "delivery_upgrade" in step.sql]
@@ -312,51 +310,51 @@ def test_the_migration_records_the_moment_of_the_upgrade():
 
 @pytest.mark.parametrize("envelope", ["known", "unknown"])
 @pytest.mark.parametrize("kind", COMPLAINTS)
-def test_a_complaint_at_the_feedback_address_counts_by_our_message_id(record, at, kind, envelope):
-    mail = changed(report(record, kind), To=f"Feedback <{FEEDBACK.upper()}>")
+def test_complaint_at_the_feedback_address_counts_by_our_message_id(record, at, kind, envelope):
+    mail = with_headers(report(record, kind), To=f"Feedback <{FEEDBACK.upper()}>")
 
-    outcome = router.receive(letter(mail, recipient=FEEDBACK if envelope == "known" else ""), at=at)
+    outcome = router.receive(parse_email(mail, recipient=FEEDBACK if envelope == "known" else ""), at=at)
 
     assert (outcome, flags()) == (Outcome.NOTICE, HAPPENS[kind])
 
 
 @pytest.mark.parametrize("message_id", ["none", "forged", "of another installation"])
 @pytest.mark.parametrize("kind", COMPLAINTS)
-def test_a_complaint_at_the_feedback_address_without_our_message_id_changes_nothing(
+def test_complaint_at_the_feedback_address_without_our_message_id_changes_nothing(
     record, at, settings, kind, message_id
 ):
-    before, key = everything(), settings.SECRET_KEY
+    before, key = stored_facts(), settings.SECRET_KEY
     settings.SECRET_KEY = "theirs"
     theirs = rendering.message_id(record.pk)
     settings.SECRET_KEY = key
     quoted = {"none": "", "forged": f"<{record.pk}.{'a' * 16}@acme.example>", "of another installation": theirs}
     mail = report(record, kind, message_id=quoted[message_id])
 
-    assert router.receive(letter(mail, recipient=FEEDBACK), at=at) is Outcome.FOREIGN
+    assert router.receive(parse_email(mail, recipient=FEEDBACK), at=at) is Outcome.FOREIGN
 
-    assert everything() == before
+    assert stored_facts() == before
 
 
 @pytest.mark.parametrize("kind", [kind for kind in REPORTS if kind not in COMPLAINTS])
-def test_a_bounce_at_the_feedback_address_changes_nothing(record, at, kind):
-    before = everything()
+def test_bounce_at_the_feedback_address_changes_nothing(record, at, kind):
+    before = stored_facts()
 
-    assert router.receive(letter(report(record, kind), recipient=FEEDBACK), at=at) is Outcome.UNPROVEN
+    assert router.receive(parse_email(report(record, kind), recipient=FEEDBACK), at=at) is Outcome.UNPROVEN
 
-    assert everything() == before
+    assert stored_facts() == before
 
 
 def test_without_a_feedback_address_a_complaint_counts_at_bounce_addresses_only(record, at, settings):
     settings.FEEDBACK_ADDRESS = ""
-    before = everything()
+    before = stored_facts()
 
-    assert router.receive(letter(changed(report(record, "complaint"), To="")), at=at) is Outcome.UNPROVEN
-    assert everything() == before
+    assert router.receive(parse_email(with_headers(report(record, "complaint"), To="")), at=at) is Outcome.UNPROVEN
+    assert stored_facts() == before
 
     assert router.receive(to_bounce_address(record, report(record, "complaint")), at=at) is Outcome.NOTICE
 
 
-def test_the_token_of_an_address_signs_no_message_id(record):
+def test_token_of_an_address_signs_no_message_id(record):
     token = reply_addresses.token_of(ReferentKind.RECORD, record.pk, purpose=Purpose.REPLY)
 
     assert reply_addresses.referent_of_message_id(f"<{record.pk}.{token[:16]}@acme.example>") is None

@@ -1,14 +1,14 @@
-"""Mails made to keep whoever reads them busy for hours: each is read within seconds, and in a few pages of memory."""
+"""Emails crafted to keep a worker busy for hours: each is parsed within seconds and in little memory."""
 
 from time import process_time
 
 import pytest
 
 from delivery.inbound import dsn
-from delivery.inbound.message import InboundEmail, NotAMail
-from delivery.inbound.reply_parser import of_html, of_text
+from delivery.inbound.message import InboundEmail, NotAnEmail
+from delivery.inbound.reply_parser import parse_html_reply, parse_text_reply
 
-# Far less than a mail may hold.
+# Far below the maximum size of an email.
 LONG = 300_000
 HTML = {
     "nothing but brackets": "<",
@@ -57,31 +57,31 @@ def within_seconds(read, *given) -> object:
 
 
 @pytest.mark.parametrize("what", HTML)
-def test_html_is_read_within_seconds(what):
-    words, _ = within_seconds(of_html, f"<p>Hello</p>{HTML[what] * (LONG // len(HTML[what]))}")
+def test_html_is_parsed_within_seconds(what):
+    words, _ = within_seconds(parse_html_reply, f"<p>Hello</p>{HTML[what] * (LONG // len(HTML[what]))}")
 
     assert words.startswith("Hello") or not words
     assert len(words) < 20 * LONG
 
 
 @pytest.mark.parametrize("what", TEXT)
-def test_text_is_read_within_seconds(what):
-    assert within_seconds(of_text, f"Hello\n{TEXT[what] * (LONG // len(TEXT[what]))}").startswith("Hello")
+def test_text_is_parsed_within_seconds(what):
+    assert within_seconds(parse_text_reply, f"Hello\n{TEXT[what] * (LONG // len(TEXT[what]))}").startswith("Hello")
 
 
 @pytest.mark.parametrize(("name", "again"), [(name, again) for name in HEADERS for again in HEADERS[name]])
-def test_headers_are_read_within_seconds(name, again):
+def test_headers_are_parsed_within_seconds(name, again):
     source = f"{name}: {again * (LONG_HEADER // len(again))}\nDate: now\n\nHello".encode()
 
     def read() -> list[object]:
-        letter = InboundEmail.read(source)
+        letter = InboundEmail.parse(source)
         return [
             letter.message_id,
             letter.sender,
             letter.recipients,
-            letter.answers,
+            letter.answered_ids,
             letter.auto_reply_reason,
-            letter.written,
+            letter.reply_content,
         ]
 
     within_seconds(read)
@@ -90,19 +90,19 @@ def test_headers_are_read_within_seconds(name, again):
 @pytest.mark.parametrize(
     "again", ["Content-Type: message/rfc822\n\n", "Content-Type: multipart/mixed; boundary=b{0}\n\n--b{0}\n"]
 )
-def test_a_mail_in_a_mail_in_a_mail_without_end_is_none(again):
+def test_endlessly_nested_email_is_refused(again):
     source = "Date: now\n" + "".join(again.format(number) for number in range(5000))
 
-    with pytest.raises(NotAMail, match="nested too deeply"):
-        InboundEmail.read(source.encode())
+    with pytest.raises(NotAnEmail, match="nested too deeply"):
+        InboundEmail.parse(source.encode())
 
 
-def test_of_a_notice_about_very_many_a_few_are_read(at):
+def test_report_about_many_recipients_is_truncated(at):
     told = "Final-Recipient: rfc822; a@x.example\nAction: failed\n\n" * 10_000
     report = (
         f"Content-Type: multipart/report; boundary=b\n\n--b\nContent-Type: message/delivery-status\n\nX: y\n\n{told}"
     )
-    letter = InboundEmail.read(f"Date: now\n{report}\n--b--\n".encode())
+    letter = InboundEmail.parse(f"Date: now\n{report}\n--b--\n".encode())
 
     assert len(within_seconds(lambda: dsn.read_notices(letter, at=at))) < 100
 
@@ -116,5 +116,5 @@ def test_of_a_notice_about_very_many_a_few_are_read(at):
         ("<p>New <img src='cid:a@b' alt='>'></p><?xml version='1'><title>x</title>", "New"),
     ],
 )
-def test_html_that_stumbles_reads_as_a_browser_has_it(html, words):
-    assert of_html(html)[0] == words
+def test_malformed_html_reads_as_in_a_browser(html, words):
+    assert parse_html_reply(html)[0] == words

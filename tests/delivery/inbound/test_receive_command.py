@@ -1,4 +1,4 @@
-"""`manage.py receive` ends with what a mail server is to do with the mail, so that a pipe loses nothing."""
+"""`manage.py receive`: its exit code tells the mail server what to do, so that no email is lost."""
 
 import io
 import os
@@ -16,7 +16,7 @@ from delivery.inbound import router
 from delivery.inbound.router import Outcome
 from delivery.models import Conversation, ConversationPart, DeliveryRecord
 from tests.factories import CustomerFactory, MessageFactory
-from tests.support.inbound_emails import about, letter, written
+from tests.support.inbound_emails import parse_email, reply_sample, sample_email
 
 BASE = Path(__file__).resolve().parents[3]
 
@@ -34,7 +34,7 @@ def record(db, at) -> DeliveryRecord:
 
 @pytest.fixture
 def pipe(monkeypatch, capsys):
-    """Pipe a mail in; returns the exit code and what was said."""
+    """Pipe an email into the command; return its exit code and output."""
 
     def pipe(content: bytes, *arguments: str) -> tuple[int, str]:
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
@@ -46,27 +46,27 @@ def pipe(monkeypatch, capsys):
     return pipe
 
 
-def test_a_reply_is_taken(pipe, record):
-    assert pipe(about(record, "apple_mail")) == (os.EX_OK, "Reply added to its conversation.\n")
+def test_reply_is_accepted(pipe, record):
+    assert pipe(reply_sample(record, "apple_mail")) == (os.EX_OK, "Reply added to its conversation.\n")
 
     assert ConversationPart.objects.count() == 1
 
 
-def test_a_mail_that_comes_again_is_taken_too(pipe, record):
-    pipe(about(record, "apple_mail"))
+def test_repeated_email_is_accepted(pipe, record):
+    pipe(reply_sample(record, "apple_mail"))
 
-    assert pipe(about(record, "apple_mail"))[0] == os.EX_OK
+    assert pipe(reply_sample(record, "apple_mail"))[0] == os.EX_OK
     assert ConversationPart.objects.count() == 1
 
 
-def test_a_mailbox_file_begins_with_a_line_of_its_own(pipe, record):
-    mail = b"From ann@x.example Mon May  4 11:31:44 2026\r\n" + about(record, "apple_mail")
+def test_from_line_of_a_mailbox_file_is_accepted(pipe, record):
+    mail = b"From ann@x.example Mon May  4 11:31:44 2026\r\n" + reply_sample(record, "apple_mail")
 
     assert pipe(mail)[0] == os.EX_OK
 
 
-def test_the_envelope_is_believed(pipe, record):
-    mail = about(record, "apple_mail", reply_to="ada@acme.example", message_id="<else@x.example>")
+def test_envelope_recipient_is_used(pipe, record):
+    mail = reply_sample(record, "apple_mail", reply_to="ada@acme.example", message_id="<else@x.example>")
 
     assert (
         pipe(mail, "--recipient", reply_addresses.reply_address(record).upper(), "--sender", "ann@x.example")[0]
@@ -75,24 +75,24 @@ def test_the_envelope_is_believed(pipe, record):
     assert ConversationPart.objects.count() == 1
 
 
-def test_what_has_an_empty_sender_is_no_reply(pipe, record):
-    assert pipe(about(record, "apple_mail"), "--sender", "") == (os.EX_OK, "Automatic reply: nothing to do.\n")
+def test_email_with_an_empty_sender_is_not_a_reply(pipe, record):
+    assert pipe(reply_sample(record, "apple_mail"), "--sender", "") == (os.EX_OK, "Automatic reply: nothing to do.\n")
 
     assert ConversationPart.objects.count() == 0
 
 
-def test_a_mail_to_nobody_of_ours_bounces(pipe, db):
-    assert pipe(written("apple_mail", reply_to="reply+aaaaaaaaaaaaaaaaaaaa@reply.acme.example"))[0] == os.EX_NOUSER
+def test_email_to_a_foreign_address_bounces(pipe, db):
+    assert pipe(sample_email("apple_mail", reply_to="reply+aaaaaaaaaaaaaaaaaaaa@reply.acme.example"))[0] == os.EX_NOUSER
 
 
 @pytest.mark.parametrize("nothing", [b"", b"\r\n\r\n", b"hello", b"\x00\x01\x02", b"{}"])
-def test_what_is_no_mail_is_said_to_be_none(pipe, nothing):
+def test_input_that_is_not_an_email_is_refused(pipe, nothing):
     code, said = pipe(nothing)
 
-    assert (code, "no mail" in said) == (os.EX_DATAERR, True)
+    assert (code, "Not an email" in said) == (os.EX_DATAERR, True)
 
 
-def test_a_mail_nested_too_deeply_to_be_read_is_said_to_be_none(pipe):
+def test_email_nested_too_deeply_is_refused(pipe):
     deep = b"".join(b"Content-Type: multipart/mixed; boundary=b%d\n\n--b%d\n" % (n, n) for n in range(2_000))
 
     code, said = pipe(b"From: ann@x.example\n" + deep)
@@ -100,7 +100,7 @@ def test_a_mail_nested_too_deeply_to_be_read_is_said_to_be_none(pipe):
     assert (code, "nested" in said) == (os.EX_DATAERR, True)
 
 
-def test_a_database_that_goes_away_has_the_mail_come_again(pipe, monkeypatch):
+def test_database_outage_makes_the_server_try_again(pipe, monkeypatch):
     def lost(*_args, **_facts):
         raise OperationalError("the connection is closed")
 
@@ -109,7 +109,7 @@ def test_a_database_that_goes_away_has_the_mail_come_again(pipe, monkeypatch):
     assert pipe(b"From: a@x.example\r\n\r\nHi")[0] == os.EX_TEMPFAIL
 
 
-def test_whatever_else_goes_wrong_the_mail_comes_again(pipe, monkeypatch, caplog):
+def test_any_other_error_makes_the_server_try_again(pipe, monkeypatch, caplog):
     def broken(*_args, **_facts):
         raise ZeroDivisionError
 
@@ -123,7 +123,7 @@ def test_whatever_else_goes_wrong_the_mail_comes_again(pipe, monkeypatch, caplog
 @pytest.mark.parametrize(
     ("mail", "code"), [(b"From: ann@x.example\r\nTo: %b\r\n\r\nHi", os.EX_TEMPFAIL), (b"", os.EX_DATAERR)]
 )
-def test_as_a_process_of_its_own_without_a_database(settings, mail, code):
+def test_command_runs_as_a_process_without_a_database(settings, mail, code):
     settings.SECRET_KEY = "theirs"
     address = reply_addresses.reply_address_of(reply_addresses.ReferentKind.RECORD, 1).encode()
     nowhere = {**os.environ, "DATABASE_URL": "postgres://nobody@127.0.0.1:1/nothing", "SECRET_KEY": "theirs"}
@@ -142,17 +142,17 @@ def test_as_a_process_of_its_own_without_a_database(settings, mail, code):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_the_same_mail_at_once_is_one_reply_in_one_conversation(at):
+def test_concurrent_copies_of_an_email_are_one_reply(at):
     CustomerFactory(user_id="ann", email="ann@x.example")
     record = MessageFactory(one_off=True, live=True, at=at).records.get()
-    mails = [about(record, name) for name in ("gmail", "apple_mail")]
+    mails = [reply_sample(record, name) for name in ("gmail", "apple_mail")]
     outcomes: list[Outcome] = []
     ready = threading.Barrier(6)
 
     def receive(mail: bytes) -> None:
         ready.wait(10)
         try:
-            outcomes.append(router.receive(letter(mail), at=at))
+            outcomes.append(router.receive(parse_email(mail), at=at))
         finally:
             connections.close_all()
 
@@ -162,5 +162,5 @@ def test_the_same_mail_at_once_is_one_reply_in_one_conversation(at):
     for thread in threads:
         thread.join(30)
 
-    assert sorted(outcomes) == [*[Outcome.AGAIN] * 4, *[Outcome.REPLY] * 2]
+    assert sorted(outcomes) == [*[Outcome.DUPLICATE] * 4, *[Outcome.REPLY] * 2]
     assert (Conversation.objects.count(), ConversationPart.objects.count()) == (1, 2)

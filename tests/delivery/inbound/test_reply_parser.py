@@ -1,5 +1,5 @@
-"""What somebody wrote is told from what they answer: in any language, for any length, and words are never lost."""
-# ruff: noqa: RUF001 - languages have letters that look alike
+"""Reply parser: separates the reply from the quote in any language and at any length, and never loses text."""
+# ruff: noqa: RUF001 - some languages have similar letters
 
 from time import perf_counter
 
@@ -22,8 +22,8 @@ ATTRIBUTIONS = [
 
 
 @pytest.mark.parametrize("head", ATTRIBUTIONS)
-def test_the_line_above_a_quote_is_nobodys_word_in_any_language(head):
-    assert reply_parser.of_text(f"My answer.\n\n{head}\n\n> Hello\n> there\n") == "My answer."
+def test_line_above_a_quote_is_removed_in_any_language(head):
+    assert reply_parser.parse_text_reply(f"My answer.\n\n{head}\n\n> Hello\n> there\n") == "My answer."
 
 
 @pytest.mark.parametrize(
@@ -34,15 +34,15 @@ def test_the_line_above_a_quote_is_nobodys_word_in_any_language(head):
         "差出人: Ada <ada@acme.example>\n送信日時: 2026年5月4日 10:00\n宛先: Ann\n件名: Hi",
     ],
 )
-def test_the_four_lines_of_outlook_end_what_was_written_in_more_languages(head):
-    assert reply_parser.of_text(f"My answer.\n\n{head}\n\nHello there\n") == "My answer."
+def test_outlook_header_ends_the_reply_in_more_languages(head):
+    assert reply_parser.parse_text_reply(f"My answer.\n\n{head}\n\nHello there\n") == "My answer."
 
 
-def test_answers_between_the_lines_are_kept_below_a_greeting_too():
+def test_answers_between_quoted_lines_are_kept():
     head = "On Mon, May 4, 2026 at 10:00 AM Ada <ada@acme.example> wrote:"
     text = f"See below.\n\n{head}\n> How many?\n\nTwo.\n\n> And when?\n\nToday.\n"
 
-    assert reply_parser.of_text(text) == "See below.\n\nTwo.\n\nToday."
+    assert reply_parser.parse_text_reply(text) == "See below.\n\nTwo.\n\nToday."
 
 
 @pytest.mark.parametrize(
@@ -53,23 +53,23 @@ def test_answers_between_the_lines_are_kept_below_a_greeting_too():
         "My question of 10:30 in 2026:\n\nwhy?",
     ],
 )
-def test_what_only_looks_like_a_head_ends_nothing(text):
-    assert reply_parser.of_text(text) == text
+def test_text_that_resembles_a_quote_header_is_kept(text):
+    assert reply_parser.parse_text_reply(text) == text
 
 
 @pytest.mark.parametrize(
     "line", ["Von meinem iPhone gesendet", "Envoyé de mon iPhone", "Sent with Proton Mail secure email."]
 )
-def test_what_a_program_signed_with_is_no_word_in_more_languages(line):
-    assert reply_parser.of_text(f"Ok.\n\n{line}") == "Ok."
+def test_mobile_signature_is_removed_in_more_languages(line):
+    assert reply_parser.parse_text_reply(f"Ok.\n\n{line}") == "Ok."
 
 
 @pytest.mark.parametrize("begins", ["<!--", "</", "<?", "<![CDATA[", "<![if ", "<a x='", "<!x", "<"])
-def test_html_that_never_ends_takes_no_longer_than_other_html(begins):
+def test_unclosed_html_is_parsed_in_linear_time(begins):
     started = perf_counter()
 
-    words, _ = reply_parser.of_html(f"<p>Hello</p>{begins * 100_000}")
+    words, _ = reply_parser.parse_html_reply(f"<p>Hello</p>{begins * 100_000}")
 
     assert words.startswith("Hello")
-    # Minutes, where each beginning looks for its end in all that follows.
+    # Takes minutes if each start searches all of the rest for its end.
     assert perf_counter() - started < 15

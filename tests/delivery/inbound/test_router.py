@@ -1,4 +1,4 @@
-"""A mail that comes in is one reply, or none: in the words of its writer, whichever program it was written with."""
+"""Router of inbound emails: each email is at most one reply, in the words of its writer, from any mail program."""
 
 from datetime import timedelta
 from email.header import Header
@@ -16,7 +16,7 @@ from delivery.inbound.router import Outcome
 from delivery.models import Conversation, ConversationPart, DeliveryRecord, PartType, Reason, Status
 from messaging.content.plain_text import html_to_text
 from tests.factories import CustomerFactory, MessageFactory
-from tests.support.inbound_emails import about, changed, letter
+from tests.support.inbound_emails import parse_email, reply_sample, with_headers
 
 pytestmark = pytest.mark.django_db
 
@@ -44,7 +44,7 @@ def record(at) -> DeliveryRecord:
 @pytest.fixture
 def receive(at):
     def receive(content: bytes, *, after: timedelta = timedelta(hours=1), **envelope) -> Outcome:
-        return router.receive(letter(content, **envelope), at=at + after)
+        return router.receive(parse_email(content, **envelope), at=at + after)
 
     return receive
 
@@ -53,15 +53,15 @@ def thanks(record) -> bytes:
     return THANKS % reply_addresses.reply_address(record).encode()
 
 
-def said() -> list[str]:
+def reply_texts() -> list[str]:
     return [html_to_text(part.body) for part in ConversationPart.objects.filter(part_type=PartType.COMMENT)]
 
 
-def noted() -> list[str]:
+def note_texts() -> list[str]:
     return [html_to_text(part.body) for part in ConversationPart.objects.filter(part_type=PartType.NOTE)]
 
 
-# Whichever program it was written with
+# Mail programs
 
 WRITTEN_WITH = {
     "gmail": (
@@ -77,10 +77,10 @@ WRITTEN_WITH = {
 
 
 @pytest.mark.parametrize("program", WRITTEN_WITH)
-def test_a_reply_is_what_its_writer_wrote_and_nothing_of_what_they_answer(record, receive, at, program):
-    assert receive(about(record, program)) is Outcome.REPLY
+def test_reply_contains_no_quote(record, receive, at, program):
+    assert receive(reply_sample(record, program)) is Outcome.REPLY
 
-    assert said() == [WRITTEN_WITH[program]]
+    assert reply_texts() == [WRITTEN_WITH[program]]
     record.refresh_from_db()
     assert record.replied_at == at + timedelta(hours=1)
     conversation = Conversation.objects.get()
@@ -89,20 +89,20 @@ def test_a_reply_is_what_its_writer_wrote_and_nothing_of_what_they_answer(record
 
 
 @pytest.mark.parametrize("program", WRITTEN_WITH)
-def test_its_text_alone_would_say_the_same(record, receive, program):
-    without_html = about(record, program).replace(b"text/html", b"application/x-nothing")
+def test_plain_text_alternative_gives_the_same_reply(record, receive, program):
+    without_html = reply_sample(record, program).replace(b"text/html", b"application/x-nothing")
 
     assert receive(without_html) is Outcome.REPLY
 
-    words = " ".join(said()[0].split())
+    words = " ".join(reply_texts()[0].split())
     for kept in WRITTEN_WITH[program].split("\n\n"):
         assert " ".join(kept.split()) in words
     assert "this is how you begin" not in words
     assert "wrote" not in words
 
 
-def test_a_picture_in_what_was_written_is_kept_and_one_in_the_quote_is_not(record, receive):
-    receive(about(record, "outlook"))
+def test_image_in_the_reply_is_stored_and_one_in_the_quote_is_not(record, receive):
+    receive(reply_sample(record, "outlook"))
 
     part = ConversationPart.objects.get(part_type=PartType.COMMENT)
     assert [(file["name"], file["content_type"], file["filesize"]) for file in part.attachments] == [
@@ -113,54 +113,54 @@ def test_a_picture_in_what_was_written_is_kept_and_one_in_the_quote_is_not(recor
     assert default_storage.open(f"conversations/{kept}").read().startswith(b"\x89PNG")
 
 
-# Once
+# Repetitions
 
 
-def test_the_same_mail_twice_is_one_reply(record, receive, at):
-    mail = about(record, "gmail")
+def test_repeated_email_is_one_reply(record, receive, at):
+    mail = reply_sample(record, "gmail")
 
-    assert [receive(mail), receive(mail, after=timedelta(hours=2))] == [Outcome.REPLY, Outcome.AGAIN]
+    assert [receive(mail), receive(mail, after=timedelta(hours=2))] == [Outcome.REPLY, Outcome.DUPLICATE]
 
-    assert len(said()) == 1
+    assert len(reply_texts()) == 1
     record.refresh_from_db()
     assert record.replied_at == at + timedelta(hours=1)
 
 
-def test_a_mail_without_a_message_id_is_told_from_others_by_what_it_says(record, receive):
-    mail = changed(thanks(record), Message_ID=None)
+def test_email_without_a_message_id_is_identified_by_its_content(record, receive):
+    mail = with_headers(thanks(record), Message_ID=None)
 
     assert [receive(mail), receive(mail), receive(mail.replace(b"Thanks", b"Again"))] == [
         Outcome.REPLY,
-        Outcome.AGAIN,
+        Outcome.DUPLICATE,
         Outcome.REPLY,
     ]
 
 
-def test_the_second_reply_leaves_the_moment_of_the_first(record, receive, at):
+def test_second_reply_keeps_the_time_of_the_first(record, receive, at):
     receive(thanks(record))
-    receive(changed(thanks(record), Message_ID="<2@x.example>"), after=timedelta(hours=5))
+    receive(with_headers(thanks(record), Message_ID="<2@x.example>"), after=timedelta(hours=5))
 
     record.refresh_from_db()
-    assert (record.replied_at, len(said()), Conversation.objects.count()) == (at + timedelta(hours=1), 2, 1)
+    assert (record.replied_at, len(reply_texts()), Conversation.objects.count()) == (at + timedelta(hours=1), 2, 1)
 
 
-def test_a_closed_conversation_opens_again(record, receive, at):
+def test_closed_conversation_opens_again(record, receive, at):
     receive(thanks(record))
     conversation = Conversation.objects.get()
     threads.close(conversation, teammate=None, at=at + timedelta(hours=2))
 
-    receive(changed(thanks(record), Message_ID="<2@x.example>"), after=timedelta(hours=3))
+    receive(with_headers(thanks(record), Message_ID="<2@x.example>"), after=timedelta(hours=3))
 
     conversation.refresh_from_db()
     assert conversation.state == "open"
 
 
-# To which address
+# Reply addresses
 
 
-def test_an_answer_to_a_teammates_answer_goes_on_in_its_conversation(record, receive, at):
+def test_reply_to_an_answer_email_continues_its_conversation(record, receive, at):
     conversation = threads.open_by_customer(record.customer, body="Help!", at=at)
-    mail = changed(thanks(record), To=reply_addresses.reply_address(conversation))
+    mail = with_headers(thanks(record), To=reply_addresses.reply_address(conversation))
 
     assert receive(mail) is Outcome.REPLY
 
@@ -169,75 +169,75 @@ def test_an_answer_to_a_teammates_answer_goes_on_in_its_conversation(record, rec
     assert record.replied_at is None
 
 
-def test_a_mail_program_may_write_the_address_in_capitals(record, receive):
-    assert receive(changed(thanks(record), To=reply_addresses.reply_address(record).upper())) is Outcome.REPLY
+def test_mail_program_may_write_the_address_in_capitals(record, receive):
+    assert receive(with_headers(thanks(record), To=reply_addresses.reply_address(record).upper())) is Outcome.REPLY
 
 
-def test_the_envelope_knows_whom_a_mail_went_to_where_its_headers_do_not(record, receive):
-    mail = changed(thanks(record), To="Ada <ada@acme.example>")
+def test_envelope_recipient_is_used_without_recipient_headers(record, receive):
+    mail = with_headers(thanks(record), To="Ada <ada@acme.example>")
 
-    assert receive(mail) is Outcome.NOBODYS
+    assert receive(mail) is Outcome.UNADDRESSED
     assert receive(mail, recipient=reply_addresses.reply_address(record)) is Outcome.REPLY
 
 
 @pytest.mark.parametrize("header", ["Cc", "Delivered-To", "X-Original-To", "Envelope-To"])
-def test_an_address_counts_wherever_it_stands(record, receive, header):
-    mail = changed(thanks(record), To="ada@acme.example", **{header: reply_addresses.reply_address(record)})
+def test_reply_address_is_found_in_any_recipient_header(record, receive, header):
+    mail = with_headers(thanks(record), To="ada@acme.example", **{header: reply_addresses.reply_address(record)})
 
     assert receive(mail) is Outcome.REPLY
 
 
-def test_a_mail_to_the_senders_own_address_is_known_by_what_it_answers(record, receive):
-    mail = about(record, "gmail", reply_to="ada@acme.example")
+def test_email_to_the_senders_address_is_identified_by_in_reply_to(record, receive):
+    mail = reply_sample(record, "gmail", reply_to="ada@acme.example")
 
     assert receive(mail) is Outcome.REPLY
 
 
-def test_a_token_survives_a_new_secret_key(record, receive, settings):
+def test_token_survives_a_new_secret_key(record, receive, settings):
     mail = thanks(record)
     settings.SECRET_KEY, settings.SECRET_KEY_FALLBACKS = "new", [settings.SECRET_KEY]
 
     assert receive(mail) is Outcome.REPLY
 
 
-def test_a_token_of_a_key_that_is_given_up_is_nobodys(record, receive, settings):
+def test_token_of_a_removed_key_is_invalid(record, receive, settings):
     mail = thanks(record)
     settings.SECRET_KEY = "new"
 
-    assert receive(mail) is Outcome.NOBODYS
+    assert receive(mail) is Outcome.UNADDRESSED
 
 
-def test_a_forged_token_is_nobodys_and_logged(record, receive, caplog):
+def test_forged_token_is_invalid_and_logged(record, receive, caplog):
     address = reply_addresses.reply_address(record)
     forged = f"{address[:8]}{'a' if address[8] != 'a' else 'b'}{address[9:]}"
 
-    assert receive(changed(thanks(record), To=forged)) is Outcome.NOBODYS
+    assert receive(with_headers(thanks(record), To=forged)) is Outcome.UNADDRESSED
 
-    assert said() == []
-    assert "was written to an address that is forged or broken" in caplog.text
+    assert reply_texts() == []
+    assert "was sent to a forged or damaged reply address" in caplog.text
     assert "ann@x.example" not in caplog.text
 
 
-def test_a_token_of_what_is_not_there_is_nobodys(record, receive):
+def test_token_of_a_missing_record_is_invalid(record, receive):
     nowhere = reply_addresses.reply_address_of(reply_addresses.ReferentKind.CONVERSATION, 4_000_000)
 
-    assert receive(changed(thanks(record), To=nowhere)) is Outcome.NOBODYS
+    assert receive(with_headers(thanks(record), To=nowhere)) is Outcome.UNADDRESSED
 
 
-def test_a_mail_to_no_address_of_ours_is_nobodys(record, receive):
-    assert receive(changed(thanks(record), To="sales@reply.acme.example")) is Outcome.NOBODYS
+def test_email_without_our_address_is_unaddressed(record, receive):
+    assert receive(with_headers(thanks(record), To="sales@reply.acme.example")) is Outcome.UNADDRESSED
 
 
 @pytest.mark.parametrize("pk", [0, 1, 12_345, 2**63 - 1])
 @pytest.mark.parametrize("kind", reply_addresses.ReferentKind)
-def test_an_address_fits_before_the_at_and_names_what_it_was_made_of(kind, pk):
+def test_reply_address_fits_the_local_part_and_decodes(kind, pk):
     local, _, domain = reply_addresses.reply_address_of(kind, pk).partition("@")
 
     assert (len(local) <= 64, domain, local == local.lower()) == (True, "reply.acme.example", True)
     assert reply_addresses.referent_of_reply(f"{local.upper()}@{domain}") == (kind, pk)
 
 
-def test_an_address_says_nothing_to_who_reads_it():
+def test_reply_address_reveals_nothing():
     tokens = {
         reply_addresses.token_of(kind, pk, purpose=purpose)
         for purpose in reply_addresses.Purpose
@@ -254,45 +254,45 @@ def test_without_an_inbound_domain_there_is_no_reply_address(record, settings):
     assert reply_addresses.reply_address(record) == ""
 
 
-# From whom
+# Senders
 
 
-def test_a_reply_from_another_address_is_taken_with_a_note_that_names_it(record, receive):
-    assert receive(changed(thanks(record), From="Bob <bob@else.example>")) is Outcome.REPLY
+def test_reply_from_another_address_is_accepted_with_a_note(record, receive):
+    assert receive(with_headers(thanks(record), From="Bob <bob@else.example>")) is Outcome.REPLY
 
-    assert said() == ["Thanks!"]
-    assert noted() == [
+    assert reply_texts() == ["Thanks!"]
+    assert note_texts() == [
         "This reply came from bob@else.example, not from ann@x.example. What you answer goes to ann@x.example."
     ]
     record.refresh_from_db()
     assert record.replied_at is not None
 
 
-def test_a_reply_from_the_address_the_message_went_to_needs_no_note(record, receive):
-    DeliveryRecord.objects.filter(pk=record.pk).update(address="ann@x.example")
+def test_reply_from_the_address_the_message_went_to_needs_no_note(record, receive):
+    DeliveryRecord.objects.filter(pk=record.pk).update(inbox="ann@x.example")
     record.customer.email = "ann@new.example"
     record.customer.save()
 
     receive(thanks(record))
 
-    assert noted() == []
+    assert note_texts() == []
 
 
-def test_who_was_erased_is_not_known_again(record, receive, at):
+def test_reply_of_an_erased_customer_is_unaddressed(record, receive, at):
     erase.erase(record.customer, at=at)
 
-    assert receive(thanks(record)) is Outcome.NOBODYS
+    assert receive(thanks(record)) is Outcome.UNADDRESSED
 
-    assert said() == []
+    assert reply_texts() == []
 
 
-def test_who_is_archived_may_still_write(record, receive, at):
+def test_archived_customer_may_still_reply(record, receive, at):
     intake.archive_customer(record.customer, at=at)
 
     assert receive(thanks(record)) is Outcome.REPLY
 
 
-def test_a_reply_proves_that_an_uncertain_copy_arrived(record, receive, at):
+def test_reply_proves_that_an_uncertain_copy_arrived(record, receive, at):
     other = CustomerFactory(email="bea@x.example")
     uncertain = DeliveryRecord.objects.create(
         message=record.message,
@@ -304,14 +304,14 @@ def test_a_reply_proves_that_an_uncertain_copy_arrived(record, receive, at):
         taken_at=at,
     )
 
-    receive(changed(thanks(uncertain), From="bea@x.example"))
+    receive(with_headers(thanks(uncertain), From="bea@x.example"))
 
     uncertain.refresh_from_db()
     assert (uncertain.status, uncertain.sent_at) == (Status.SENT, at)
     assert uncertain.replied_at is not None
 
 
-# By nobody
+# Automatic replies
 
 NOBODY = {
     "gmail's vacation": {"name": "vacation_gmail"},
@@ -347,29 +347,29 @@ HEADERS = {
 
 
 @pytest.mark.parametrize("which", NOBODY)
-def test_what_a_program_answered_is_no_reply(record, receive, which):
-    assert receive(about(record, NOBODY[which]["name"])) is Outcome.BY_NOBODY
+def test_automatic_reply_is_not_a_reply(record, receive, which):
+    assert receive(reply_sample(record, NOBODY[which]["name"])) is Outcome.AUTO_REPLY
 
     record.refresh_from_db()
-    assert (said(), record.replied_at) == ([], None)
+    assert (reply_texts(), record.replied_at) == ([], None)
 
 
 @pytest.mark.parametrize("which", HEADERS)
-def test_each_header_of_a_program_is_enough(record, receive, which):
-    assert receive(changed(thanks(record), **HEADERS[which])) is Outcome.BY_NOBODY
+def test_each_auto_reply_header_is_enough(record, receive, which):
+    assert receive(with_headers(thanks(record), **HEADERS[which])) is Outcome.AUTO_REPLY
 
-    assert said() == []
+    assert reply_texts() == []
 
 
-def test_a_subject_in_bare_utf_8_says_so_too(record, receive):
+def test_auto_reply_subject_in_raw_utf_8_is_recognised(record, receive):
     mail = thanks(record).replace(b"Re: Hi", "Réponse automatique : Hi".encode())
 
-    assert receive(mail) is Outcome.BY_NOBODY
+    assert receive(mail) is Outcome.AUTO_REPLY
 
 
 @pytest.mark.parametrize("sender", ["", "<>", "MAILER-DAEMON"])
-def test_an_empty_sender_of_the_envelope_is_a_program(record, receive, sender):
-    assert receive(thanks(record), envelope_sender=sender) is Outcome.BY_NOBODY
+def test_empty_envelope_sender_marks_an_automatic_reply(record, receive, sender):
+    assert receive(thanks(record), envelope_sender=sender) is Outcome.AUTO_REPLY
 
 
 @pytest.mark.parametrize(
@@ -388,14 +388,14 @@ def test_an_empty_sender_of_the_envelope_is_a_program(record, receive, sender):
         {"X-Auto-Response-Suppress": "DR, OOF, AutoReply"},
     ],
 )
-def test_what_somebody_wrote_is_not_taken_for_a_programs(record, receive, headers):
-    assert receive(changed(thanks(record), **headers), envelope_sender="ann@x.example") is Outcome.REPLY
+def test_personal_reply_is_not_taken_for_an_automatic_one(record, receive, headers):
+    assert receive(with_headers(thanks(record), **headers), envelope_sender="ann@x.example") is Outcome.REPLY
 
 
-# Whatever it holds
+# Content
 
 
-def test_what_looks_like_html_or_a_variable_is_words(record, receive):
+def test_html_and_variables_in_plain_text_are_text(record, receive):
     mail = thanks(record).replace(b"Thanks!", b"<script>alert(1)</script> {{ first_name }} {% raw %} <b>bold</b>")
 
     receive(mail)
@@ -403,15 +403,15 @@ def test_what_looks_like_html_or_a_variable_is_words(record, receive):
     body = ConversationPart.objects.get().body
     assert "<script" not in body
     assert "<b>" not in body
-    assert said() == ["<script>alert(1)</script> {{ first_name }} {% raw %} <b>bold</b>"]
+    assert reply_texts() == ["<script>alert(1)</script> {{ first_name }} {% raw %} <b>bold</b>"]
 
 
-def test_what_html_hides_or_runs_is_not_kept(record, receive):
+def test_hidden_elements_and_scripts_are_removed(record, receive):
     html = (
         b"<html><head><title>x</title><style>p{}</style></head><body onload=evil()><script>evil()</script>"
         b'<p>Thanks <a href="javascript:evil()">here</a></p><!-- hidden --></body></html>'
     )
-    mail = changed(thanks(record).replace(b"Thanks!\r\n", html), Content_Type="text/html")
+    mail = with_headers(thanks(record).replace(b"Thanks!\r\n", html), Content_Type="text/html")
 
     receive(mail)
 
@@ -421,36 +421,36 @@ def test_what_html_hides_or_runs_is_not_kept(record, receive):
     assert "hidden" not in body
 
 
-def test_a_hostile_name_of_a_file_is_words_too(record, receive):
+def test_hostile_file_name_is_text(record, receive):
     part = (
         b'--b\r\nContent-Type: application/pdf; name="x"\r\nContent-Disposition: attachment;'
         b' filename="<img src=x onerror=evil()>{{ x"\r\n\r\n\r\n--b--\r\n'
     )
     body = b"--b\r\nContent-Type: text/plain\r\n\r\nThanks!\r\n" + part
-    mail = changed(thanks(record), Content_Type='multipart/mixed; boundary="b"').replace(b"Thanks!\r\n", body)
+    mail = with_headers(thanks(record), Content_Type='multipart/mixed; boundary="b"').replace(b"Thanks!\r\n", body)
 
     assert receive(mail) is Outcome.REPLY
 
     assert "<img" not in ConversationPart.objects.get(part_type=PartType.NOTE).body
 
 
-def test_a_mail_without_words_is_a_reply_all_the_same(record, receive):
+def test_email_without_text_is_a_reply(record, receive):
     receive(thanks(record).replace(b"Thanks!", b""))
 
-    assert said() == ["(This mail holds no words.)"]
+    assert reply_texts() == ["(This email has no text.)"]
 
 
-def test_where_all_was_written_within_the_quote_all_of_it_is_kept(record, receive):
+def test_reply_written_within_the_quote_is_kept(record, receive):
     receive(thanks(record).replace(b"Thanks!", b"> Is it blue?\r\n> Yes!"))
 
-    assert said() == ["> Is it blue?\n> Yes!"]
+    assert reply_texts() == ["> Is it blue?\n> Yes!"]
 
 
-def test_a_very_long_mail_is_cut_off_and_says_so(record, receive):
+def test_very_long_email_is_truncated_with_a_note(record, receive):
     receive(thanks(record).replace(b"Thanks!", b"word " * 30_000))
 
-    assert len(said()[0]) <= 100_000
-    assert noted() == ["This mail was longer than 100,000 characters; the rest was cut off."]
+    assert len(reply_texts()[0]) <= 100_000
+    assert note_texts() == ["This email was longer than 100,000 characters; the rest was cut off."]
 
 
 @pytest.mark.parametrize(
@@ -468,7 +468,7 @@ def test_a_very_long_mail_is_cut_off_and_says_so(record, receive):
         b'Content-Type: text/plain; charset="a\x00b"\r\n',
     ],
 )
-def test_a_broken_mail_is_still_a_mail(record, receive, broken):
+def test_malformed_email_is_parsed(record, receive, broken):
     assert receive(broken + thanks(record)) is Outcome.REPLY
 
 
@@ -487,36 +487,36 @@ HEADS_OF_STRANGERS = {
 
 
 @pytest.mark.parametrize("which", HEADS_OF_STRANGERS)
-def test_heads_of_any_length_take_no_longer_than_other_words(receive, db, which):
+def test_long_quote_headers_are_parsed_in_linear_time(receive, db, which):
     started = perf_counter()
 
     outcome = receive(f"From: ann@x.example\n{HEADS_OF_STRANGERS[which]}\n\nHi".encode())
 
-    assert outcome in (Outcome.NOBODYS, Outcome.FOREIGN)
-    # Minutes, where each place is tried as a beginning.
+    assert outcome in (Outcome.UNADDRESSED, Outcome.FOREIGN)
+    # Takes minutes if every position is tried as a start.
     assert perf_counter() - started < 5
 
 
-def test_what_only_outlook_reads_is_no_word_of_the_writer(record, receive):
+def test_conditional_comments_are_removed(record, receive):
     html = b"<p>Hi <![if !supportLists]><span>1.</span><![endif]> <![foo[ x ]]>there<!-- no --></p>"
 
     receive(b"Content-Type: text/html\r\n" + thanks(record).replace(b"Thanks!", html))
 
-    assert said() == ["Hi 1. there"]
+    assert reply_texts() == ["Hi 1. there"]
 
 
-def test_words_beside_pictures_written_out_in_html_are_kept_however_large_those_are(record, receive):
+def test_text_beside_large_inline_images_is_kept(record, receive):
     picture = b'<img src="data:image/png;base64,' + b"iVBORw0KGgo" * 250_000 + b'">'
     html = b"<p>Above.</p>" + picture + b"<p>Below.</p>"
 
     receive(b"Content-Type: text/html\r\n" + thanks(record).replace(b"Thanks!", html))
 
-    assert said() == ["Above.\n\nBelow."]
+    assert reply_texts() == ["Above.\n\nBelow."]
 
 
-def test_of_html_that_is_larger_than_any_reply_the_beginning_is_read(record, receive):
+def test_very_large_html_is_truncated(record, receive):
     html = b"<p>Above.</p><blockquote type=cite>" + b"<p>Before</p>" * 200_000 + b"</blockquote>"
 
     receive(b"Content-Type: text/html\r\n" + thanks(record).replace(b"Thanks!", html))
 
-    assert said() == ["Above."]
+    assert reply_texts() == ["Above."]

@@ -97,7 +97,7 @@ def test_open_of_a_sample_copy_does_not_wait_for_the_rest(at):
     def opens() -> None:
         with connection.cursor() as cursor:
             cursor.execute("SET lock_timeout = '1s'")
-        hits.count(record, link=None, who=VisitorKind.PERSON, at=at)
+        hits.count_hit(record, link=None, who=VisitorKind.PERSON, at=at)
         counted.append(True)
         connection.close()
 

@@ -1,4 +1,4 @@
-"""Kept counts: always what counting would say, whoever wrote, and nobody waits for them."""
+"""Stored counters: always equal to the real counts, and without blocking concurrent writers."""
 
 from datetime import UTC, datetime, timedelta
 from threading import Barrier, Thread
@@ -30,24 +30,24 @@ def test_every_status_is_counted():
     assert set(counters.Counts.__dataclass_fields__) == set(COUNTED)
 
 
-def test_a_message_without_records_has_counts_of_nothing(message):
+def test_message_without_records_has_zero_counts(message):
     other = MessageFactory()
 
     assert counters.counts_of([other.pk])[other.pk] == counters.Counts()
 
 
-def test_reads_what_is_not_folded_yet_and_what_is(message):
+def test_counts_include_folded_and_pending_changes(message):
     sent(DeliveryRecord.objects.filter(pk=message.records.first().pk), opened_at=AT)
     before = counters.counts_of([message.pk])[message.pk]
 
-    counters.fold()
+    counters.fold_changes()
 
     assert not CountChange.objects.exists()
     assert counters.counts_of([message.pk])[message.pk] == before == counters.Counts(waiting=4, sent=1, opened=1)
     message.records.filter(status=Status.WAITING).skip(reason=Reason.ARCHIVED)
     assert counters.counts_of([message.pk])[message.pk] == counters.Counts(skipped=4, sent=1, opened=1)
-    counters.fold()
-    assert list(counters.differences()) == []
+    counters.fold_changes()
+    assert list(counters.find_differences()) == []
 
 
 def test_every_change_of_a_record_is_counted(message):
@@ -67,20 +67,20 @@ def test_every_change_of_a_record_is_counted(message):
         unsubscribed=1,
     )  # fmt: skip
     assert found.records == 5
-    assert list(counters.differences()) == []
+    assert list(counters.find_differences()) == []
 
 
-def test_a_moment_taken_back_is_counted_back(message):
+def test_removed_timestamp_is_subtracted(message):
     record = DeliveryRecord.objects.filter(pk=message.records.first().pk)
     sent(record, opened_at=AT)
     record.update(opened_at=None)
 
     assert counters.counts_of([message.pk])[message.pk].opened == 0
-    counters.fold()
+    counters.fold_changes()
     assert counters.counts_of([message.pk])[message.pk].opened == 0
 
 
-def test_what_is_rolled_back_never_counted(message):
+def test_rolled_back_change_is_not_counted(message):
     with transaction.atomic():
         sent(message.records.all())
         transaction.set_rollback(True)
@@ -88,7 +88,7 @@ def test_what_is_rolled_back_never_counted(message):
     assert counters.counts_of([message.pk])[message.pk] == counters.Counts(waiting=5)
 
 
-def test_one_statement_leaves_one_row_for_each_thing_it_changed(message):
+def test_one_statement_writes_one_change_row_per_counter(message):
     CountChange.objects.all().delete()
 
     sent(message.records.all())
@@ -96,7 +96,7 @@ def test_one_statement_leaves_one_row_for_each_thing_it_changed(message):
     assert sorted(CountChange.objects.values_list("what", "number")) == [("sent", 5), ("waiting", -5)]
 
 
-def test_people_are_told_apart_where_it_goes_once_for_each_company():
+def test_customers_are_counted_once_when_sent_per_company():
     customer = CustomerFactory(name="Ada")
     MembershipFactory.create_batch(3, customer=customer)
     MembershipFactory()
@@ -105,30 +105,30 @@ def test_people_are_told_apart_where_it_goes_once_for_each_company():
     found = counters.counts_of([message.pk])[message.pk]
 
     assert found.records == 4
-    assert counters.people(message, found) == 2
+    assert counters.customer_count(message, found) == 2
 
 
-def test_days_are_those_of_the_zone(message):
+def test_days_follow_the_time_zone(message):
     first, second, *_ = message.records.order_by("pk")
     sent(DeliveryRecord.objects.filter(pk=first.pk), at=datetime(2026, 1, 4, 23, 50, tzinfo=UTC))
     sent(DeliveryRecord.objects.filter(pk=second.pk), at=datetime(2026, 1, 4, 18, 20, tzinfo=UTC))  # 00:05 in Kathmandu
 
     def days(zone: str) -> list[tuple[int, int]]:
-        return [(day.day, numbers["sent"]) for day, numbers in counters.over_time(message, zone=zone)]
+        return [(day.day, numbers["sent"]) for day, numbers in counters.counts_over_time(message, zone=zone)]
 
     assert days("Europe/Dublin") == [(4, 2)]
     assert days("Asia/Tokyo") == [(5, 2)]
     assert days("Asia/Kathmandu") == [(5, 2)]
     assert days("Asia/Dubai") == [(4, 1), (5, 1)]
-    assert counters.span(message) == timedelta(hours=5, minutes=30)
-    counters.fold()
+    assert counters.activity_span(message) == timedelta(hours=5, minutes=30)
+    counters.fold_changes()
     assert days("Asia/Dubai") == [(4, 1), (5, 1)]
-    assert [began.hour for began, _ in counters.over_time(message, zone="UTC", step="hour")] == [18, 23]
+    assert [began.hour for began, _ in counters.counts_over_time(message, zone="UTC", step="hour")] == [18, 23]
 
 
-def test_adds_up_what_each_channel_sent(message):
+def test_sent_messages_are_summed_by_channel(message):
     sent(message.records.all())
-    counters.fold()
+    counters.fold_changes()
     Tally.objects.update(quarter=AT)
 
     found = counters.sent_by_channel(since=AT - timedelta(days=1), zone="UTC")
@@ -137,19 +137,19 @@ def test_adds_up_what_each_channel_sent(message):
     assert counters.sent_by_channel(since=AT + timedelta(days=1), zone="UTC") == {}
 
 
-def test_says_where_what_is_kept_is_wrong(message):
-    counters.fold()
+def test_differences_are_reported(message):
+    counters.fold_changes()
     with connection.cursor() as cursor:
         cursor.execute("UPDATE delivery_count SET waiting = 7")
 
-    assert list(counters.differences()) == [f"Message {message.pk}: 7 waiting kept, 5 counted."]
-    counters.recount()
-    assert list(counters.differences()) == []
+    assert list(counters.find_differences()) == [f"Message {message.pk}: 7 waiting stored, 5 counted."]
+    counters.recount_all()
+    assert list(counters.find_differences()) == []
     assert counters.counts_of([message.pk])[message.pk] == counters.Counts(waiting=5)
 
 
 @pytest.mark.django_db(transaction=True)
-def test_writers_and_the_fold_at_once_lose_nothing():
+def test_concurrent_writers_and_folds_lose_nothing():
     CustomerFactory.create_batch(40)
     message = MessageFactory(one_off=True, in_app=True)
     launch.launch(message, at=AT)
@@ -165,7 +165,7 @@ def test_writers_and_the_fold_at_once_lose_nothing():
     def folding() -> None:
         start.wait()
         for _ in range(30):
-            counters.fold()
+            counters.fold_changes()
         connections.close_all()
 
     threads = [Thread(target=work, args=(records[n::3],)) for n in range(3)]
@@ -176,11 +176,11 @@ def test_writers_and_the_fold_at_once_lose_nothing():
         thread.join()
 
     assert counters.counts_of([message.pk])[message.pk] == counters.Counts(sent=40, opened=40)
-    assert list(counters.differences()) == []
+    assert list(counters.find_differences()) == []
 
 
 @pytest.mark.django_db(transaction=True)
-def test_two_who_write_of_one_message_do_not_wait_for_each_other(message):
+def test_two_writers_of_one_message_do_not_block_each_other(message):
     first, second, *_ = message.records.order_by("pk")
     done = []
 

@@ -1,4 +1,4 @@
-"""How far a message is, how fast it goes, and when it will be done."""
+"""Progress of sending: records done and left, rate, and estimated end."""
 
 from datetime import timedelta
 
@@ -17,13 +17,13 @@ SECOND = timedelta(seconds=1)
 
 
 class Taking:
-    """A channel that takes everything."""
+    """A channel that accepts everything."""
 
     def send(self, _envelope) -> str:
         return ""
 
     def close(self) -> None:
-        """Do nothing."""
+        """Nothing to close."""
 
 
 @pytest.fixture(autouse=True)
@@ -32,7 +32,7 @@ def channel(monkeypatch) -> None:
 
 
 def under_way(at, *, sent: int, of: int) -> Message:
-    """A one-off of which a few went, at ten a second until `at`."""
+    """Create a one-off with some records sent, at 10 per second until `at`."""
     Customer.objects.bulk_create(CustomerFactory.build(email=f"{n}@x.example") for n in range(of))
     message = MessageFactory(one_off=True, live=True, at=at - timedelta(minutes=5))
     for number in range(sent // 10):
@@ -40,20 +40,20 @@ def under_way(at, *, sent: int, of: int) -> Message:
     return message
 
 
-def test_paused_it_says_after_how_many_and_how_many_are_held(at):
+def test_paused_message_shows_sent_and_held_records(at):
     message = under_way(at, sent=20, of=57)
     lifecycle.pause(message)
 
-    found = progress.progress(message, at=at)
+    found = progress.progress_of(message, at=at)
 
     assert str(found) == "stopped after 20; 37 held"
     assert (found.handed_over, found.held, found.ends_at) == (20, 37, None)
 
 
-def test_end_is_as_far_as_it_is_at_the_rate_of_the_last_minute(at):
+def test_end_is_estimated_from_the_rate_of_the_last_minute(at):
     message = under_way(at, sent=40, of=140)
 
-    found = progress.progress(message, at=at)
+    found = progress.progress_of(message, at=at)
 
     assert found.per_second == pytest.approx(10)
     assert found.ends_at == at + timedelta(seconds=10)
@@ -61,31 +61,31 @@ def test_end_is_as_far_as_it_is_at_the_rate_of_the_last_minute(at):
     assert progress.rate_of_channel("email", at=at + timedelta(hours=1)) == 0
 
 
-def test_before_anything_went_the_pace_says_when_it_ends(at):
+def test_end_is_estimated_from_the_throttle_before_the_first_send(at):
     message = under_way(at, sent=0, of=90)
-    assert progress.progress(message, at=at).ends_at is None
+    assert progress.progress_of(message, at=at).ends_at is None
     Pace.objects.create(channel="email", per_second=3)
 
-    assert progress.progress(message, at=at).ends_at == at + timedelta(seconds=30)
+    assert progress.progress_of(message, at=at).ends_at == at + timedelta(seconds=30)
 
 
-def test_warm_up_makes_it_days(at):
+def test_warm_up_extends_the_estimate_to_days(at):
     message = under_way(at, sent=0, of=90)
     Pace.objects.create(channel="email", per_second=1, warm_up=[20, 40, 60], warm_up_from=at.date())
 
     third_day = (at + timedelta(days=2)).replace(hour=0)
-    assert progress.progress(message, at=at).ends_at == third_day + timedelta(seconds=30)
+    assert progress.progress_of(message, at=at).ends_at == third_day + timedelta(seconds=30)
 
 
-def test_where_the_day_is_used_up_the_plan_says_on_which_day_it_ends(at):
+def test_used_up_daily_limit_moves_the_end_to_another_day(at):
     message = under_way(at, sent=0, of=90)
     Pace.objects.create(channel="email", warm_up=[20, 40, 60], warm_up_from=at.date(), day=at.date(), taken_today=20)
 
-    assert progress.progress(message, at=at).ends_at == (at + timedelta(days=2)).replace(hour=0)
+    assert progress.progress_of(message, at=at).ends_at == (at + timedelta(days=2)).replace(hour=0)
 
 
-def test_done_it_ends_now(at):
+def test_finished_message_ends_now(at):
     message = under_way(at, sent=20, of=20)
     dispatcher.dispatch(clock=lambda: at, until=at + SECOND)
 
-    assert progress.progress(message, at=at).ends_at == at
+    assert progress.progress_of(message, at=at).ends_at == at

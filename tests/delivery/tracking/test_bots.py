@@ -1,4 +1,4 @@
-"""Who asks: people, Apple Mail by itself, and what only looks."""
+"""Bot detection: people, Apple Mail Privacy Protection and machines."""
 
 import pytest
 
@@ -34,16 +34,16 @@ MACHINES = [
 
 
 @pytest.mark.parametrize("agent", PEOPLE)
-def test_people(agent):
+def test_person(agent):
     assert bots.visitor_kind({"User-Agent": agent}, method="GET") is VisitorKind.PERSON
 
 
 @pytest.mark.parametrize("agent", MACHINES)
-def test_machines(agent):
+def test_machine(agent):
     assert bots.visitor_kind({"User-Agent": agent}, method="GET") is VisitorKind.MACHINE
 
 
-def test_apple_mail_loads_pictures_by_itself():
+def test_apple_mail_proxy_is_privacy_protection():
     assert bots.visitor_kind({"User-Agent": "Mozilla/5.0"}, method="GET") is VisitorKind.PRIVACY
 
 
@@ -51,9 +51,9 @@ def test_apple_mail_loads_pictures_by_itself():
     "header",
     [{"Sec-Purpose": "prefetch"}, {"Purpose": "prefetch;prerender"}, {"X-Purpose": "preview"}, {"X-Moz": "prefetch"}],
 )
-def test_what_a_browser_fetches_ahead_nobody_has_seen(header):
+def test_prefetch_is_a_machine(header):
     assert bots.visitor_kind({"User-Agent": CHROME, **header}, method="GET") is VisitorKind.MACHINE
 
 
-def test_who_only_asks_for_the_head_looks_at_nothing():
+def test_head_request_is_a_machine():
     assert bots.visitor_kind({"User-Agent": CHROME}, method="HEAD") is VisitorKind.MACHINE

@@ -1,4 +1,4 @@
-"""Which of an in-app message's links was followed, as the page says: counted as an email's are."""
+"""Clicks on links of in-app messages, counted like those of emails."""
 
 import html
 import re
@@ -20,7 +20,7 @@ BODY = (
 
 
 class Reader(Browser):
-    """A customer who was shown links, and where these lead."""
+    """A customer who sees a message with links."""
 
     links: list[str]
 
@@ -40,7 +40,7 @@ def reader() -> Reader:
 
 
 def clicks() -> dict[str, tuple[int, int]]:
-    """How many people followed each link, and how often."""
+    """Return the number of people and of clicks for each link."""
     return {each.address: (each.people, each.clicks) for each in hits.clicks_of(DeliveryRecord.objects.get().message)}
 
 
@@ -58,7 +58,7 @@ def test_clicks_are_counted_by_link(reader):
 @pytest.mark.parametrize(
     "said", [{}, {"link": None}, {"link": "https://evil.example/"}, {"link": "https://acme.example/old?x"}]
 )
-def test_what_is_no_link_of_the_message_is_a_click_all_the_same(reader, said):
+def test_unknown_link_still_counts_as_a_click(reader, said):
     assert reader.follows(**said).status_code == 200
 
     assert set(clicks().values()) <= {(0, 0)}
@@ -66,14 +66,14 @@ def test_what_is_no_link_of_the_message_is_a_click_all_the_same(reader, said):
 
 
 @pytest.mark.parametrize("link", [["x"], {"a": 1}, True, "x" * 30_000, "\x00"])
-def test_a_link_that_is_no_text_is_refused_by_name(reader, link):
+def test_link_that_is_not_text_is_refused(reader, link):
     answer = reader.follows(link=link)
 
     assert (answer.status_code, answer.json()["errors"][0]["field"]) == (400, "link")
 
 
-def test_it_is_no_click_in_an_email_though_a_scanners_are_taken_back(reader, at):
-    """What the customer last clicked in an email is found again among all they clicked."""
+def test_in_app_click_is_not_an_email_click(reader, at):
+    """Reclassifying scanner clicks recalculates `last_clicked_email_at` from clicks in emails only."""
     reader.follows(link=reader.links[1])
     email, customer = MessageFactory(live=True), Customer.objects.get()
     sent = DeliveryRecord.objects.create(
@@ -81,9 +81,9 @@ def test_it_is_no_click_in_an_email_though_a_scanners_are_taken_back(reader, at)
     )
     for number in (0, 1):
         link = Link.objects.create(version=email.version, number=number, address=f"https://acme.example/{number}")
-        hits.count(sent, link=link, who=VisitorKind.PERSON, at=at)
+        hits.count_hit(sent, link=link, who=VisitorKind.PERSON, at=at)
 
-    assert hits.take_back_from_scanner(sent, version_id=email.version.pk, at=at)
+    assert hits.reclassify_scanner_clicks(sent, version_id=email.version.pk, at=at)
 
     customer.refresh_from_db()
     assert customer.last_clicked_email_at is None

@@ -1,4 +1,4 @@
-"""What comes back about a copy: opened, clicked, unsubscribed; by people, by machines, repeated and out of order."""
+"""Opens, clicks and unsubscribes of a copy: by people and machines, repeated and out of order."""
 
 import re
 from concurrent.futures import ThreadPoolExecutor
@@ -36,7 +36,7 @@ GIF = b"GIF89a"
 
 
 class Caught:
-    """A channel that keeps what it was given."""
+    """A channel that collects its envelopes."""
 
     def __init__(self) -> None:
         self.given = []
@@ -46,7 +46,7 @@ class Caught:
         return "taken"
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Nothing to close."""
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def channel(monkeypatch) -> Caught:
 
 
 class Mail:
-    """One mail, and a person, a scanner or a mail program who does things with it at moments after it was sent."""
+    """One sent email, and requests by a person, a scanner or a mail program at given times after sending."""
 
     def __init__(self, message: Message, html: str, at) -> None:
         self.message, self.html, self.at = message, html, at
@@ -74,7 +74,7 @@ class Mail:
 
     @property
     def moments(self) -> tuple:
-        """How long after it was sent it was opened and clicked."""
+        """The times of open and click, relative to sending."""
         record = self.record
         return tuple(moment and moment - self.at for moment in (record.opened_at, record.clicked_at))
 
@@ -97,10 +97,10 @@ def numbers(mail: Mail) -> dict[tuple[str, int | None], int]:
     return {(hit.who, hit.link and hit.link.number): hit.number for hit in mail.record.hits.select_related("link")}
 
 
-# What is in a mail
+# Content of an email
 
 
-def test_links_to_pages_lead_over_us_and_all_others_stay(mail):
+def test_only_web_links_are_rewritten(mail):
     assert len(mail.links) == 2
     assert list(Link.objects.order_by("number").values_list("number", "address")) == [
         (0, "https://acme.example/new?u={{ user_id }}&b=1"),
@@ -111,14 +111,14 @@ def test_links_to_pages_lead_over_us_and_all_others_stay(mail):
     assert "/m/unsubscribe/" in mail.html
 
 
-def test_the_text_part_names_the_pages_themselves(mail, channel):
+def test_text_part_keeps_the_original_urls(mail, channel):
     text = channel.given[-1].text
 
     assert "New (https://acme.example/new?u=ann&b=1)" in text
     assert "/m/c/" not in text
 
 
-def test_links_are_written_down_before_the_first_copy_leaves(at, channel):
+def test_links_are_stored_before_the_first_copy_is_sent(at, channel):
     CustomerFactory(email="ann@x.example")
     seen = []
     channel.send = lambda envelope: seen.append(Link.objects.count()) or channel.given.append(envelope) or "taken"
@@ -128,7 +128,7 @@ def test_links_are_written_down_before_the_first_copy_leaves(at, channel):
     assert seen == [2]
 
 
-def test_links_are_written_down_once_for_a_version_and_each_version_has_its_own(mail, channel, at, django_user_model):
+def test_links_are_stored_once_per_version(mail, channel, at, django_user_model):
     CustomerFactory(email="bob@x.example")
     body = BODY.replace("acme.example/old", "acme.example/newer")
     ongoing.match(mail.message, at=at)
@@ -151,7 +151,7 @@ def test_links_are_written_down_once_for_a_version_and_each_version_has_its_own(
     assert mail.get(last.links[1]).url == "https://acme.example/newer"
 
 
-def test_switched_off_nothing_is_in_a_mail_and_what_went_out_still_leads_on(mail, channel, at):
+def test_without_tracking_emails_are_unchanged_and_old_links_still_redirect(mail, channel, at):
     Workspace.objects.update(track_emails=False)
     CustomerFactory(email="bob@x.example")
     ongoing.match(mail.message, at=at)
@@ -166,7 +166,7 @@ def test_switched_off_nothing_is_in_a_mail_and_what_went_out_still_leads_on(mail
     assert mail.get(mail.links[1]).url == "https://acme.example/old"
 
 
-def test_what_staff_look_at_counts_for_nobody(mail):
+def test_preview_by_staff_is_not_counted(mail):
     from delivery import rendering
 
     shown = rendering.render_sent_copy(DeliveryRecord.objects.select_related("version", "message").get()).html
@@ -175,10 +175,10 @@ def test_what_staff_look_at_counts_for_nobody(mail):
     assert "/m/o/" not in shown
 
 
-# Opened
+# Opens
 
 
-def test_the_picture_tells_of_the_first_opening_and_later_ones_are_counted(mail):
+def test_pixel_records_the_first_open_and_counts_later_ones(mail):
     for minutes in (3, 5, 9):
         answer = mail.get(mail.pixel, after=minutes * MINUTE)
         assert (answer.status_code, answer["Content-Type"], answer.content[:6]) == (200, "image/gif", GIF)
@@ -191,14 +191,14 @@ def test_the_picture_tells_of_the_first_opening_and_later_ones_are_counted(mail)
 
 
 @pytest.mark.parametrize("token", ["x", "AAAA", "%00", "é", "A" * 32, "A" * 43, "A" * 5000, "1:signature"])
-def test_the_picture_is_a_picture_whatever_its_token(mail, token):
+def test_pixel_is_returned_for_any_token(mail, token):
     answer = mail.get(f"/m/o/{token}.gif")
 
     assert (answer.status_code, answer.content[:6]) == (200, GIF)
     assert not Hit.objects.exists()
 
 
-def test_the_picture_of_a_record_that_never_was_is_a_picture(mail):
+def test_pixel_is_returned_for_a_missing_record(mail):
     assert mail.get(f"/m/o/{tokens.make_token(2**40, 1, purpose='tracking')}.gif").status_code == 200
     assert not Hit.objects.exists()
 
@@ -212,20 +212,20 @@ def test_the_picture_of_a_record_that_never_was_is_a_picture(mail):
         ({"agent": "Mozilla/5.0"}, VisitorKind.PRIVACY),
     ],
 )
-def test_an_opening_by_nobody_is_counted_apart(mail, asked, who):
+def test_open_by_a_machine_is_counted_separately(mail, asked, who):
     assert mail.get(mail.pixel, **asked).status_code == 200
 
     assert mail.moments == (None, None)
     assert mail.record.customer.last_opened_email_at is None
-    assert hits.openings_of(mail.message) == {each: int(each is who) for each in VisitorKind}
+    assert hits.opens_of(mail.message) == {each: int(each is who) for each in VisitorKind}
     assert mail.get(mail.pixel, after=2 * MINUTE)
     assert mail.moments == (2 * MINUTE, None)
 
 
-# Clicked
+# Clicks
 
 
-def test_a_link_leads_where_it_was_written_for_and_implies_an_opening(mail):
+def test_link_redirects_and_implies_an_open(mail):
     answer = mail.get(mail.links[0])
 
     assert (answer.status_code, answer.url) == (302, "https://acme.example/new?u=ann&b=1")
@@ -234,9 +234,9 @@ def test_a_link_leads_where_it_was_written_for_and_implies_an_opening(mail):
     assert mail.record.customer.last_clicked_email_at == mail.at + MINUTE
 
 
-def test_an_opening_before_a_click_stays_the_first(mail):
+def test_open_before_a_click_stays_the_first(mail):
     mail.get(mail.links[0], after=5 * MINUTE)
-    mail.get(mail.pixel, after=2 * MINUTE)  # Written down late.
+    mail.get(mail.pixel, after=2 * MINUTE)  # Recorded late.
 
     assert mail.moments == (5 * MINUTE, 5 * MINUTE)
     mail.get(mail.links[1], after=8 * MINUTE)
@@ -270,28 +270,28 @@ def test_clicks_are_counted_by_link(mail):
         {"after": timedelta(seconds=1)},
     ],
 )
-def test_what_only_looks_is_led_on_and_counts_apart(mail, asked):
+def test_machine_is_redirected_and_counted_separately(mail, asked):
     assert mail.get(mail.links[0], **asked).url.startswith("https://acme.example/new")
 
     assert mail.moments == (None, None)
     assert numbers(mail) == {(VisitorKind.MACHINE, 0): 1}
 
 
-def test_who_follows_every_link_at_once_is_a_scanner_whatever_it_says(mail):
+def test_client_that_follows_every_link_at_once_is_a_scanner(mail):
     mail.get(mail.pixel, after=timedelta(seconds=4))
     mail.get(mail.links[0], after=timedelta(seconds=5))
     assert mail.moments == (timedelta(seconds=4), timedelta(seconds=5))
 
     mail.get(mail.links[1], after=timedelta(seconds=6))
 
-    # The picture was loaded as by a person, and nothing says that it was not.
+    # The pixel was loaded like a person's, and nothing proves the opposite.
     assert mail.moments == (timedelta(seconds=4), None)
     assert numbers(mail) == {(VisitorKind.PERSON, None): 1, (VisitorKind.MACHINE, 0): 1, (VisitorKind.MACHINE, 1): 1}
     assert mail.record.customer.last_clicked_email_at is None
     assert counters.counts_of([mail.message.pk])[mail.message.pk].clicked == 0
 
 
-def test_a_person_after_a_scanner_is_a_person(mail):
+def test_person_after_a_scanner_is_a_person(mail):
     for link in mail.links:
         mail.get(link, after=timedelta(seconds=5))
 
@@ -300,7 +300,7 @@ def test_a_person_after_a_scanner_is_a_person(mail):
     assert mail.moments == (10 * MINUTE, 10 * MINUTE)
 
 
-def test_a_person_who_follows_every_link_in_their_own_time_is_one(mail):
+def test_person_may_follow_every_link_slowly(mail):
     for link in mail.links:
         mail.get(link, after=timedelta(seconds=5))
         mail.get(link, after=2 * MINUTE)
@@ -313,7 +313,7 @@ def test_a_person_who_follows_every_link_in_their_own_time_is_one(mail):
     assert mail.moments == (MINUTE, MINUTE)
 
 
-def test_a_mail_of_one_link_can_be_followed_within_seconds(at, channel):
+def test_single_link_may_be_followed_within_seconds(at, channel):
     CustomerFactory(email="ann@x.example")
     mail = sent(channel, at, '<p><a href="https://acme.example/confirm">Confirm</a></p>')
 
@@ -322,7 +322,7 @@ def test_a_mail_of_one_link_can_be_followed_within_seconds(at, channel):
     assert mail.moments == (timedelta(seconds=6), timedelta(seconds=6))
 
 
-def test_what_is_clicked_while_it_is_settled_counts_once_it_is_sent(at, channel):
+def test_click_before_settling_counts_after_sending(at, channel):
     CustomerFactory(email="ann@x.example")
     clicked = []
 
@@ -341,7 +341,7 @@ def test_what_is_clicked_while_it_is_settled_counts_once_it_is_sent(at, channel)
 
 
 @pytest.mark.django_db(transaction=True)
-def test_all_at_once_are_counted_exactly_and_get_in_nobodys_way(mail):
+def test_concurrent_hits_are_counted_exactly_without_deadlock(mail):
     def ask(number: int) -> int:
         path = (mail.pixel, *mail.links)[number % 3]
         try:
@@ -356,7 +356,7 @@ def test_all_at_once_are_counted_exactly_and_get_in_nobodys_way(mail):
     assert mail.moments == (MINUTE, MINUTE)
 
 
-# Nowhere else
+# Invalid links
 
 
 def paths_to_nowhere(mail: Mail) -> list[str]:
@@ -380,14 +380,14 @@ def paths_to_nowhere(mail: Mail) -> list[str]:
     ]
 
 
-def test_nothing_leads_where_no_link_of_the_message_leads(mail):
+def test_invalid_links_never_redirect(mail):
     for path in paths_to_nowhere(mail):
         assert mail.get(path).status_code == 404, path
     assert not Hit.objects.exists()
 
 
-def test_what_a_customer_says_of_themselves_cannot_turn_a_link(mail):
-    DeliveryRecord.objects.update(variables={"user_id": "\r\nSet-Cookie: a=b\r\n\r\n//evil.example/@evil.example"})
+def test_customer_data_cannot_change_the_target_of_a_link(mail):
+    DeliveryRecord.objects.update(filled={"user_id": "\r\nSet-Cookie: a=b\r\n\r\n//evil.example/@evil.example"})
 
     answer = mail.get(mail.links[0])
 
@@ -396,19 +396,19 @@ def test_what_a_customer_says_of_themselves_cannot_turn_a_link(mail):
     assert not answer.cookies
 
 
-def test_a_query_beside_a_link_changes_nothing(mail):
+def test_query_beside_a_link_changes_nothing(mail):
     answer = mail.get(mail.links[1] + "?next=https://evil.example&url=//evil.example")
 
     assert answer.url == "https://acme.example/old"
 
 
-def test_links_of_an_erased_person_lead_on_without_them(mail, at):
+def test_links_of_an_erased_customer_redirect_without_personal_data(mail, at):
     erase.erase(mail.record.customer, at=at)
 
     assert mail.get(mail.links[0]).url == "https://acme.example/new?u=&b=1"
 
 
-# Rules see them
+# Rules
 
 
 @pytest.mark.parametrize(
@@ -419,7 +419,7 @@ def test_links_of_an_erased_person_lead_on_without_them(mail, at):
         (lambda mail: mail.get(mail.links[0], agent=SCANNER), set()),
     ],
 )
-def test_rules_see_what_people_did(mail, at, did, rules):
+def test_rules_match_opens_and_clicks(mail, at, did, rules):
     did(mail)
 
     for attribute in ("opened_message", "clicked_message"):
@@ -428,14 +428,14 @@ def test_rules_see_what_people_did(mail, at, did, rules):
         assert later.records.exists() == (attribute in rules), attribute
 
 
-# Unsubscribed
+# Unsubscribes
 
 
 def unsubscribe_path(mail: Mail) -> str:
     return urlsplit(re.search(r'href="([^"]*/m/unsubscribe/[^"]*)"', mail.html)[1]).path
 
 
-def test_one_click_unsubscribes_and_again_is_no_harm(mail, channel):
+def test_one_click_unsubscribe_is_idempotent(mail, channel):
     headers = channel.given[-1].headers
     assert headers["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
     path = urlsplit(headers["List-Unsubscribe"].strip("<>")).path
@@ -443,7 +443,7 @@ def test_one_click_unsubscribes_and_again_is_no_harm(mail, channel):
 
     for minutes in (1, 5):
         with time_machine.travel(mail.at + minutes * MINUTE, tick=False):
-            # As RFC 8058 has it: a form, no cookie, no referrer; a scanner's user agent changes nothing about it.
+            # As in RFC 8058: a form without cookie and referrer; a scanner's user agent makes no difference.
             answer = Client(enforce_csrf_checks=True).post(path, {"List-Unsubscribe": "One-Click"})
         assert answer.status_code == 200
 
@@ -454,14 +454,14 @@ def test_one_click_unsubscribes_and_again_is_no_harm(mail, channel):
 
 
 @pytest.mark.parametrize("method", ["get", "head"])
-def test_looking_at_the_page_changes_nothing(mail, method):
+def test_viewing_the_unsubscribe_page_changes_nothing(mail, method):
     assert mail.get(unsubscribe_path(mail), method=method).status_code == 200
 
     assert mail.record.unsubscribed_at is None
     assert not mail.record.customer.unsubscribed_from_emails
 
 
-def test_who_changes_their_mind_subscribes_again_and_the_report_goes_on_to_count_it(mail):
+def test_subscribing_again_keeps_the_unsubscribe_in_the_report(mail):
     path = unsubscribe_path(mail)
     assert b'name="again"' in Client().post(path).content
 
@@ -475,21 +475,21 @@ def test_who_changes_their_mind_subscribes_again_and_the_report_goes_on_to_count
     assert Customer.objects.get().unsubscribed_from_emails
 
 
-def test_the_page_does_not_tell_whom_a_mail_was_forwarded_to_the_address(mail):
+def test_unsubscribe_page_masks_the_address(mail):
     page = mail.get(unsubscribe_path(mail)).content.decode()
 
     assert "ann@x.example" not in page
     assert "an…@x.example" in page
 
 
-def test_a_tracking_link_does_not_unsubscribe(mail):
+def test_tracking_link_does_not_unsubscribe(mail):
     token = mail.links[0].split("/")[3]
 
     assert Client().post(f"/m/unsubscribe/{token}").status_code == 404
     assert Client().post(mail.links[0]).status_code == 405
 
 
-def test_a_link_works_years_later_and_after_the_key_was_changed(mail, settings):
+def test_link_works_years_later_and_after_the_key_was_changed(mail, settings):
     path = unsubscribe_path(mail)
     settings.SECRET_KEY, settings.SECRET_KEY_FALLBACKS = "another", [settings.SECRET_KEY]
 
@@ -501,11 +501,11 @@ def test_a_link_works_years_later_and_after_the_key_was_changed(mail, settings):
 
 
 @pytest.mark.parametrize("token", ["12:forged", "A" * 32, "", "%00"])
-def test_a_link_that_is_not_ours_is_not_found(token):
+def test_invalid_unsubscribe_link_is_not_found(token):
     assert Client().post(f"/m/unsubscribe/{token}").status_code == 404
 
 
-def test_the_page_runs_nothing_and_is_framed_by_nobody(mail):
+def test_unsubscribe_page_forbids_scripts_and_frames(mail):
     policy = mail.get(unsubscribe_path(mail))["Content-Security-Policy"]
 
     assert "default-src 'none'" in policy

@@ -1,4 +1,4 @@
-"""Webhooks out, to a real server on this machine: signed, tried again, settled once."""
+"""Outgoing webhooks to a real server on this machine: signed, retried, settled once."""
 
 import hashlib
 import hmac
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.django_db
 
 
 class Subscriber(ThreadingHTTPServer):
-    """Somebody's server: keeps what it is told, and answers with `status`."""
+    """A subscriber's server: collects notifications and answers with `status`."""
 
     status = 200
 
@@ -41,7 +41,7 @@ class Subscriber(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_port}/hooks?from=outbound"
 
     @property
-    def told(self) -> list[dict]:
+    def notifications(self) -> list[dict]:
         return [json.loads(body) for _, body in self.heard]
 
 
@@ -81,23 +81,23 @@ def subscription(subscriber, at) -> Subscription:
     return Subscription.objects.create(url=subscriber.url, topics=topics, secret="s3cret", created_at=at, updated_at=at)
 
 
-def tell(at) -> int:
-    return dispatcher.tell(clock=lambda: at, until=at + timedelta(seconds=1))
+def dispatch_at(at) -> int:
+    return dispatcher.dispatch(clock=lambda: at, until=at + timedelta(seconds=1))
 
 
-def test_every_topic_has_something_to_tell():
+def test_every_topic_has_a_payload():
     assert {topic.value.split(".")[0] for topic in Topic} <= set(ITEMS)
 
 
-def test_what_happened_is_told_once_signed_with_the_secret(subscriber, subscription, at):
+def test_notification_is_sent_once_and_signed(subscriber, subscription, at):
     customer = intake.identify({"user_id": "u1", "email": "ann@x.example", "name": "Ann"}, at=at)
 
-    assert (tell(at), tell(at)) == (1, 0)
+    assert (dispatch_at(at), dispatch_at(at)) == (1, 0)
 
     [(headers, body)] = subscriber.heard
     assert headers["X-Hub-Signature"] == "sha1=" + hmac.new(b"s3cret", body, hashlib.sha1).hexdigest()
     assert headers["X-Hub-Signature-256"] == "sha256=" + hmac.new(b"s3cret", body, hashlib.sha256).hexdigest()
-    [told] = subscriber.told
+    [told] = subscriber.notifications
     assert (told["type"], told["topic"], told["delivery_attempts"]) == ("notification_event", "user.created", 1)
     assert told["created_at"] == told["first_sent_at"] == int(at.timestamp())
     item = told["data"]["item"]
@@ -106,7 +106,7 @@ def test_what_happened_is_told_once_signed_with_the_secret(subscriber, subscript
     assert (row.state, row.response_status, row.settled_at) == ("delivered", 200, at)
 
 
-def test_each_thing_that_happens_to_people_is_told_with_what_it_is_about(subscriber, subscription, at):
+def test_payload_of_every_customer_topic(subscriber, subscription, at):
     customer = intake.identify(
         {"user_id": "u1", "email": "ann@x.example", "companies": [{"company_id": "6", "name": "Acme"}]}, at=at
     )
@@ -120,10 +120,10 @@ def test_each_thing_that_happens_to_people_is_told_with_what_it_is_about(subscri
     intake.archive_customer(customer, at=at)
     intake.archive_customer(customer, at=at)
 
-    tell(at)
+    dispatch_at(at)
 
-    told = {entry["topic"]: entry["data"]["item"] for entry in subscriber.told}
-    assert [entry["topic"] for entry in subscriber.told] == [
+    told = {entry["topic"]: entry["data"]["item"] for entry in subscriber.notifications}
+    assert [entry["topic"] for entry in subscriber.notifications] == [
         "user.created",
         "company.created",
         "user.email.updated",
@@ -139,47 +139,49 @@ def test_each_thing_that_happens_to_people_is_told_with_what_it_is_about(subscri
     assert (told["event.created"]["event_name"], told["event.created"]["metadata"]) == ("ordered", {"price": 5})
 
 
-def test_a_lead_is_told_of_as_a_contact(subscriber, subscription, at):
+def test_lead_is_sent_as_a_contact(subscriber, subscription, at):
     lead = CustomerFactory(lead=True)
     intake.add_tag(TagFactory(), [lead], at=at)
     intake.archive_customer(lead, at=at)
 
-    tell(at)
+    dispatch_at(at)
 
-    assert [entry["topic"] for entry in subscriber.told] == ["contact.tag.created", "contact.deleted"]
+    assert [entry["topic"] for entry in subscriber.notifications] == ["contact.tag.created", "contact.deleted"]
 
 
-def test_lead_who_turns_out_to_be_a_user_is_told_of_whether_the_user_was_there_or_not(subscriber, subscription, at):
+def test_merge_of_a_lead_is_sent(subscriber, subscription, at):
     user, known, unknown = CustomerFactory(user_id="u1"), CustomerFactory(lead=True), CustomerFactory(lead=True)
     for lead, name in ((known, "u1"), (unknown, "u2")):
         merge.log_in(lead, {"user_id": name}, at=at, source=intake.Source.REST, on_bad_value=raise_refusal)
 
-    tell(at)
+    dispatch_at(at)
 
-    signed_up = [entry["data"]["item"]["id"] for entry in subscriber.told if entry["topic"] == "contact.signed_up"]
+    signed_up = [
+        entry["data"]["item"]["id"] for entry in subscriber.notifications if entry["topic"] == "contact.signed_up"
+    ]
     assert signed_up == [str(user.pk), str(unknown.pk)]
 
 
-def test_unsubscribing_by_the_link_is_told_once(subscriber, subscription, at):
+def test_unsubscribe_by_link_is_sent_once(subscriber, subscription, at):
     CustomerFactory(email="ann@x.example")
     message = MessageFactory(live=True)
     ongoing.match(message, at=at)
 
     for _ in range(2):
         links.unsubscribe(message.records.select_related("customer").get(), at=at)
-    tell(at)
+    dispatch_at(at)
 
-    assert [entry["topic"] for entry in subscriber.told] == ["user.unsubscribed"]
+    assert [entry["topic"] for entry in subscriber.notifications] == ["user.unsubscribed"]
 
 
-def test_reply_is_told_with_the_conversation_and_that_part_alone(subscriber, subscription, at):
+def test_reply_is_sent_with_its_conversation_and_that_part(subscriber, subscription, at):
     begun = threads.open_by_customer(CustomerFactory(user_id="u1"), body="Hello?", at=at)
     threads.reply_by_customer(begun, body="First", at=at)
     threads.reply_by_customer(begun, body="Second", at=at)
 
-    tell(at)
+    dispatch_at(at)
 
-    created, first, second = subscriber.told
+    created, first, second = subscriber.notifications
     assert created["topic"] == "conversation.user.created"
     assert created["data"]["item"]["conversation_message"]["body"] == "<p>Hello?</p>"
     assert created["data"]["item"]["conversation_parts"]["conversation_parts"] == []
@@ -190,52 +192,52 @@ def test_reply_is_told_with_the_conversation_and_that_part_alone(subscriber, sub
     assert second["data"]["item"]["user"]["user_id"] == "u1"
 
 
-def test_ping_is_told_whatever_the_topics(subscriber, subscription, at):
+def test_ping_is_sent_for_any_topics(subscriber, subscription, at):
     webhook_outbox.announce_ping(subscription, at=at)
 
-    tell(at)
+    dispatch_at(at)
 
-    assert [entry["topic"] for entry in subscriber.told] == ["ping"]
+    assert [entry["topic"] for entry in subscriber.notifications] == ["ping"]
 
 
-def test_nothing_is_written_where_what_happened_is_rolled_back(subscription, at):
+def test_rolled_back_change_writes_no_notification(subscription, at):
     with pytest.raises(intake.Refused):
         intake.identify({"user_id": "u1", "companies": [{"company_id": "6"}], "signed_up_at": "soon"}, at=at)
 
     assert not Notification.objects.exists()
 
 
-def test_what_fails_is_tried_again_with_the_same_words_until_it_is_given_up(subscriber, subscription, at):
+def test_failed_notification_is_retried_with_the_same_payload(subscriber, subscription, at):
     customer = intake.identify({"user_id": "u1", "name": "Ann"}, at=at)
     subscriber.status = 500
     when = at
 
-    assert (tell(when), tell(when)) == (1, 0)
+    assert (dispatch_at(when), dispatch_at(when)) == (1, 0)
     intake.identify({"id": str(customer.pk), "name": "Ann Lee"}, at=at)
     for wait in BACK_OFF:
-        assert tell(when + wait - timedelta(seconds=1)) == 0
+        assert dispatch_at(when + wait - timedelta(seconds=1)) == 0
         when += wait
-        assert tell(when) == 1
+        assert dispatch_at(when) == 1
 
     row = Notification.objects.get()
-    assert (row.state, row.attempts, row.detail) == ("failed", len(BACK_OFF) + 1, "It answered 500.")
-    assert tell(when + timedelta(days=9)) == 0
-    assert {entry["data"]["item"]["name"] for entry in subscriber.told} == {"Ann"}
-    assert [entry["delivery_attempts"] for entry in subscriber.told] == list(range(1, len(BACK_OFF) + 2))
+    assert (row.state, row.attempts, row.detail) == ("failed", len(BACK_OFF) + 1, "HTTP status 500.")
+    assert dispatch_at(when + timedelta(days=9)) == 0
+    assert {entry["data"]["item"]["name"] for entry in subscriber.notifications} == {"Ann"}
+    assert [entry["delivery_attempts"] for entry in subscriber.notifications] == list(range(1, len(BACK_OFF) + 2))
     subscription.refresh_from_db()
     assert subscription.failing_since == at
 
 
-def test_of_many_for_an_address_that_fails_one_is_tried_and_the_others_lose_no_try(subscriber, subscription, at):
+def test_failing_subscription_uses_one_attempt_per_batch(subscriber, subscription, at):
     for name in ("u1", "u2", "u3"):
         intake.identify({"user_id": name}, at=at)
     subscriber.status = 503
 
-    assert tell(at) == 1
+    assert dispatch_at(at) == 1
     subscriber.status = 200
-    assert tell(at + BACK_OFF[0]) == 3
+    assert dispatch_at(at + BACK_OFF[0]) == 3
 
-    assert [entry["data"]["item"]["user_id"] for entry in subscriber.told] == ["u1", "u1", "u2", "u3"]
+    assert [entry["data"]["item"]["user_id"] for entry in subscriber.notifications] == ["u1", "u1", "u2", "u3"]
     assert sorted(Notification.objects.values_list("attempts", flat=True)) == [1, 1, 2]
     subscription.refresh_from_db()
     assert subscription.failing_since is None
@@ -245,16 +247,16 @@ def test_redirect_is_not_followed(subscriber, subscription, at):
     intake.identify({"user_id": "u1"}, at=at)
     subscriber.status = 302
 
-    tell(at)
+    dispatch_at(at)
 
-    assert Notification.objects.get().detail == "It answered 302."
+    assert Notification.objects.get().detail == "HTTP status 302."
 
 
-def test_address_that_says_it_is_gone_is_told_nothing_more(subscriber, subscription, at):
+def test_status_410_deactivates_the_subscription(subscriber, subscription, at):
     intake.identify({"user_id": "u1"}, at=at)
     subscriber.status = 410
 
-    tell(at)
+    dispatch_at(at)
     intake.identify({"user_id": "u2"}, at=at)
 
     subscription.refresh_from_db()
@@ -262,19 +264,19 @@ def test_address_that_says_it_is_gone_is_told_nothing_more(subscriber, subscript
     assert Notification.objects.get().state == "failed"
 
 
-def test_what_a_worker_that_died_had_in_hand_is_told_again(subscriber, subscription, at):
+def test_expired_lease_is_sent_again(subscriber, subscription, at):
     intake.identify({"user_id": "u1"}, at=at)
-    assert len(dispatcher.claim(at=at)) == 1
+    assert len(dispatcher.claim_notifications(at=at)) == 1
 
-    assert tell(at + dispatcher.LEASE) == 0
-    assert tell(at + dispatcher.LEASE + timedelta(seconds=1)) == 1
+    assert dispatch_at(at + dispatcher.LEASE) == 0
+    assert dispatch_at(at + dispatcher.LEASE + timedelta(seconds=1)) == 1
 
 
-def test_server_that_is_not_there_is_tried_again(subscription, at):
+def test_unreachable_server_is_retried(subscription, at):
     Subscription.objects.update(url="http://127.0.0.1:1/")
     intake.identify({"user_id": "u1"}, at=at)
 
-    tell(at)
+    dispatch_at(at)
 
     row = Notification.objects.get()
     assert (row.state, row.response_status) == ("waiting", None)
@@ -282,26 +284,24 @@ def test_server_that_is_not_there_is_tried_again(subscription, at):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_while_one_worker_tells_another_leaves_it_to_that_one(subscriber, subscription, at):
+def test_only_one_worker_dispatches_at_a_time(subscriber, subscription, at):
     Workspace.current()
     intake.identify({"user_id": "u1"}, at=at)
 
     def other_worker() -> int:
         try:
-            return tell(at)
+            return dispatch_at(at)
         finally:
             connection.close()
 
-    with dispatcher.alone() as is_mine, ThreadPoolExecutor(1) as pool:
+    with dispatcher.single_dispatcher() as is_mine, ThreadPoolExecutor(1) as pool:
         assert is_mine
         assert pool.submit(other_worker).result() == 0
 
-    assert tell(at) == 1
+    assert dispatch_at(at) == 1
 
 
-def test_worker_is_nudged_once_what_happened_is_committed(
-    subscription, at, monkeypatch, django_capture_on_commit_callbacks
-):
+def test_worker_is_nudged_after_the_commit(subscription, at, monkeypatch, django_capture_on_commit_callbacks):
     nudged: list[object] = []
     monkeypatch.setattr(tasks, "enqueue_task", nudged.append)
 
@@ -312,7 +312,7 @@ def test_worker_is_nudged_once_what_happened_is_committed(
     assert nudged == [tasks.tell_subscribers]
 
 
-def test_sweep_makes_sure_of_notifications_jobs_and_snoozed_conversations(subscription, at, monkeypatch):
+def test_sweep_enqueues_notifications_jobs_and_snoozed_conversations(subscription, at, monkeypatch):
     nudged: list[object] = []
     monkeypatch.setattr(tasks, "enqueue_task", nudged.append)
     begun = threads.open_by_customer(CustomerFactory(), body="Hello?", at=at)
@@ -325,25 +325,25 @@ def test_sweep_makes_sure_of_notifications_jobs_and_snoozed_conversations(subscr
     assert {tasks.tell_subscribers, tasks.work_off_jobs} <= set(nudged)
 
 
-def test_log_is_kept_for_thirty_days(subscriber, subscription, at):
+def test_log_is_kept_for_30_days(subscriber, subscription, at):
     intake.identify({"user_id": "u1"}, at=at)
-    tell(at)
+    dispatch_at(at)
 
-    assert dispatcher.forget_old(at=at + timedelta(days=30)) == 0
-    assert dispatcher.forget_old(at=at + timedelta(days=31)) == 1
+    assert dispatcher.delete_old_notifications(at=at + timedelta(days=30)) == 0
+    assert dispatcher.delete_old_notifications(at=at + timedelta(days=31)) == 1
 
 
-def test_what_can_no_longer_be_read_is_given_up_and_holds_up_nothing_behind_it(subscriber, subscription, at):
+def test_payload_error_fails_only_its_own_notification(subscriber, subscription, at):
     customer = intake.identify({"user_id": "u1"}, at=at)
     intake.record_event(customer, "ordered", None, None, at=at)
     intake.record_event(customer, "paid", None, None, at=at)
     customer.events.filter(name="ordered").delete()
 
-    tell(at)
+    dispatch_at(at)
 
-    assert [told["data"]["item"].get("event_name") for told in subscriber.told] == [None, "paid"]
+    assert [told["data"]["item"].get("event_name") for told in subscriber.notifications] == [None, "paid"]
     given_up = Notification.objects.get(state="failed")
     assert (given_up.about["event"], given_up.settled_at) == ("ordered", at)
-    assert given_up.detail == "What it is about could not be read."
+    assert given_up.detail == "The payload could not be built."
     subscription.refresh_from_db()
     assert subscription.failing_since is None

@@ -189,7 +189,7 @@ def test_ended_snooze_returns_to_the_top_as_unread(console, boss):
     thread = wrote("Asleep", at=now - timedelta(days=2))
     wrote("Newer", at=now - timedelta(days=1))
     conversation_threads.snooze(thread, until=now - timedelta(minutes=1), teammate=boss, at=now - timedelta(days=2))
-    conversation_threads.seen(thread)
+    conversation_threads.mark_seen(thread)
 
     conversation_threads.wake_snoozed(at=now)
 
@@ -206,7 +206,7 @@ def test_thread_shows_first_message_comments_and_notes(console, boss, at):
     thread = messaged(at)
     conversation_threads.reply_by_customer(thread, body="Yes <please>", at=at)
     conversation_threads.reply_by_teammate(thread, teammate=boss, body="<p>Gladly<script>x()</script></p>", at=at)
-    conversation_threads.note(thread, teammate=boss, body="A big customer", at=at)
+    conversation_threads.add_note(thread, teammate=boss, body="A big customer", at=at)
 
     answer = console.get(page(thread))
     text = answer.content.decode()

@@ -195,7 +195,7 @@ def test_list_sorts_by_sent_copies(console):
         message = MessageFactory(title=title, in_app=True, one_off=True, live=True)
         pks = message.records.values_list("pk", flat=True)[:many]
         DeliveryRecord.objects.filter(pk__in=list(pks)).update(status=Status.SENT, sent_at=AT, reason="")
-    counters.fold()
+    counters.fold_changes()
 
     sent = [message.title for message in console.get(f"{LIST}?o=5").context["cl"].result_list]
 

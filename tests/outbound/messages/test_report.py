@@ -122,7 +122,7 @@ def test_every_figure_has_its_words():
 def test_chart_shows_events_over_time(console, news):
     sent(news.records.filter(customer__name="Ada"), at=AT, opened_at=AT + timedelta(days=3))
     sent(news.records.filter(customer__name="Bob"), at=AT + timedelta(days=1))
-    counters.fold()
+    counters.fold_changes()
 
     chart = console.get(address(news)).context["chart"]
 
@@ -191,7 +191,7 @@ def test_links_are_sorted_by_clicks_with_bot_hits_and_earlier_versions(console, 
         (ada, None, VisitorKind.PERSON, 9),
     ):
         for _ in range(times):
-            hits.count(record, link=link, who=who, at=AT)
+            hits.count_hit(record, link=link, who=who, at=AT)
 
     page = text(console.get(address(news)))
 

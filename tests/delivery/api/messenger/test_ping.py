@@ -392,7 +392,7 @@ def test_reply_reaches_the_conversation_and_the_record(ann):
 def test_customer_sees_answers_but_no_notes(ann, ada, at):
     conversation = Conversation.objects.get()
     threads.reply_by_teammate(conversation, teammate=ada, body="<p>Sure<script>x</script></p>", at=at)
-    threads.note(conversation, teammate=ada, body="Careful with this one", at=at)
+    threads.add_note(conversation, teammate=ada, body="Careful with this one", at=at)
 
     answered = ann.ask(f"conversations/{conversation.pk}")
 

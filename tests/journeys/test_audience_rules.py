@@ -1,4 +1,4 @@
-"""Who matches: what rules mean, who is who, and who may say so (behaviour 4.4, 4.6, 4.14)."""
+"""Audience rules, identity resolution and identity verification (behaviour 4.4, 4.6, 4.14)."""
 
 import pytest
 from rest_framework.test import APIClient
@@ -12,7 +12,7 @@ PLAN = "custom_attributes.plan"
 
 
 def matching(staff, *rules, match="all") -> str:
-    """What the composer says of how many match."""
+    """Return the number of matches that the composer shows."""
     page = staff.presses("message_forecast", **staff.fields(rules={"match": match, "rules": list(rules)}))
     return page[: page.index(" match")]
 
@@ -33,7 +33,7 @@ def test_without_rules_a_message_goes_to_every_user_and_never_to_leads(staff, se
     assert post.subjects_to("lead") == ["To leads"]
 
 
-def test_rules_mean_what_they_say(staff, server):
+def test_meaning_of_rules(staff, server):
     """4.4: negative rules match the unknown; `is` is case-sensitive and `contains` is not; % and _ are literal."""
     server.user("ann", plan="Pro", seats=5, active=True)
     server.user("bob", plan="pro_plus", seats=50, active=False)
@@ -56,8 +56,8 @@ def test_rules_mean_what_they_say(staff, server):
         assert matching(staff, *rules).endswith(people), rules
 
 
-def test_rule_that_makes_no_sense_is_refused_in_a_sentence_that_names_it(staff):
-    """A rule that makes no sense is refused when saved, in a sentence that names the rule."""
+def test_invalid_rule_is_refused_with_an_error_that_names_it(staff):
+    """An invalid rule is refused when it is saved, with an error that names the rule."""
     for wrong, named in (
         (rule("custom_attributes.colour", "is", "red"), "colour"),
         (rule("email", "greater_than", 5), "Rule 1"),
@@ -67,7 +67,7 @@ def test_rule_that_makes_no_sense_is_refused_in_a_sentence_that_names_it(staff):
     assert not Audience.objects.exists()
 
 
-def test_segment_is_copied_in_as_it_stands_when_a_message_goes_live(staff, server, post, clock):
+def test_segment_is_copied_when_a_message_goes_live(staff, server, post, clock):
     """behaviour 3: nothing edited elsewhere changes a live message."""
     server.user("ann", plan="pro")
     server.user("bob", plan="free")
@@ -86,7 +86,7 @@ def test_segment_is_copied_in_as_it_stands_when_a_message_goes_live(staff, serve
     assert "Paying as of 4 May" in staff.reads("messaging_message_change", message)
 
 
-def test_rules_on_what_was_received_follow_one_message_with_another(staff, server, post, clock):
+def test_received_rule_sends_a_follow_up_message(staff, server, post, clock):
     """4.4: received = sent."""
     server.user("ann")
     first = staff.sets_live(subject="First")
@@ -95,13 +95,13 @@ def test_rules_on_what_was_received_follow_one_message_with_another(staff, serve
 
     clock.passes(hours=1)
     assert post.subjects_to("ann") == ["First", "Second"]
-    # Had the first, and only now matches the second.
+    # Received the first message, and matches the second only now.
     assert post.subjects_to("bob") == ["First"]
     clock.passes(hours=1)
     assert post.subjects_to("bob") == ["First", "Second"]
 
 
-def test_company_last_seen_is_judged_by_the_value_from_before_the_visit_too(staff, visit, clock):
+def test_company_last_seen_rule_uses_the_value_from_before_the_visit(staff, visit, clock):
     """4.6: matching with the old last-seen (customer's and company's); then both move."""
     acme = {"company_id": "1", "name": "Acme"}
     visit("ann", company=acme)
@@ -138,7 +138,7 @@ def test_number_given_as_user_id_becomes_text(server, visit):
     assert Customer.objects.get().user_id == "25"
 
 
-def test_write_that_could_mean_two_people_conflicts(server):
+def test_ambiguous_write_is_a_conflict(server):
     """4.14: a write that could mean two answers 409."""
     ann, _ = server.user("ann"), server.user("bob")
 
@@ -177,7 +177,7 @@ def test_switching_identity_verification_off_is_a_setting_the_console_warns_abou
     assert len(answered.json()["messages"]) == 1
 
 
-def test_api_is_closed_to_whoever_has_no_token(staff, server):
+def test_api_refuses_requests_without_a_token(staff, server):
     """behaviour 2: API tokens."""
     for address in ("/api/users", "/api/events", "/api/conversations", "/api/messages"):
         assert quick(APIClient()).post(address, {"user_id": "ann"}, format="json").status_code == 401

@@ -1,4 +1,4 @@
-"""What comes back by email: a reply to an email reaches the inbox, and a mailbox that is not there gets no more."""
+"""Inbound email: a reply reaches the inbox, and a mailbox that does not exist receives no more email."""
 
 import io
 import os
@@ -13,7 +13,7 @@ from django.core.management import call_command
 from audiences.models import Customer
 from delivery import reply_addresses
 from delivery.models import Conversation
-from tests.support.inbound_emails import written
+from tests.support.inbound_emails import sample_email
 from tests.support.pages import field_of
 
 PROGRAMS = {
@@ -31,7 +31,7 @@ def inbound(settings, tmp_path) -> None:
 
 @pytest.fixture
 def arrives(monkeypatch, at_once):
-    """Mail comes in by the pipe of a mail server; returns the exit code."""
+    """Receive an email through a mail server's pipe; return the exit code."""
 
     def arrives(content: bytes) -> int:
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
@@ -43,13 +43,13 @@ def arrives(monkeypatch, at_once):
 
 
 def answer(mail: EmailMessage, *, program: str) -> bytes:
-    """What a mail program makes of it, when somebody presses Reply."""
-    return written(program, reply_to=parseaddr(mail["Reply-To"])[1], message_id=mail["Message-ID"])
+    """Return the reply that a mail program writes."""
+    return sample_email(program, reply_to=parseaddr(mail["Reply-To"])[1], message_id=mail["Message-ID"])
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
-def test_a_reply_to_an_email_reaches_the_inbox(staff, server, post, arrives, clock, program):
-    """A reply to an email, written with one of three mail programs, reaches the inbox; the answer comes back."""
+def test_reply_to_an_email_reaches_the_inbox(staff, server, post, arrives, clock, program):
+    """A reply written with one of three mail programs reaches the inbox, and so does the reply to the answer."""
     server.user("ann", email="ann@x.example", name="Ann Lee")
     message = staff.sets_live(send_type="one_off", subject="Welcome to Acme")
     (mail,) = post.to("ann")
@@ -66,7 +66,7 @@ def test_a_reply_to_an_email_reaches_the_inbox(staff, server, post, arrives, clo
     assert "this is how you begin" not in thread
     assert re.search(r"Replied 1 100 %", staff.reads("messaging_message_change", message))
 
-    # The customer is not in the app, so what staff answer comes by email, and what they say to that comes back too.
+    # The customer is not in the app, so the answer is emailed, and their reply to it comes back too.
     ticket = field_of(staff.opens("delivery_conversation_change", conversation.pk), "ticket")
     staff.presses("conversation_act", conversation.pk, "reply", body="As many as you like", ticket=ticket)
     clock.passes(minutes=30)
@@ -80,7 +80,7 @@ def test_a_reply_to_an_email_reaches_the_inbox(staff, server, post, arrives, clo
     assert staff.reads("delivery_conversation_change", conversation.pk).count(words) >= 2
 
 
-def test_who_is_on_holiday_has_not_replied(staff, server, post, arrives):
+def test_automatic_reply_does_not_count_as_a_reply(staff, server, post, arrives):
     """Automatic replies do not count."""
     server.user("ann", email="ann@x.example", name="Ann Lee")
     message = staff.sets_live(send_type="one_off", subject="Welcome to Acme")
@@ -92,7 +92,7 @@ def test_who_is_on_holiday_has_not_replied(staff, server, post, arrives):
     assert "Replied 0 0 %" in staff.reads("messaging_message_change", message)
 
 
-def test_without_an_inbound_domain_who_replies_writes_to_the_sender(staff, server, post, settings):
+def test_without_an_inbound_domain_replies_go_to_the_sender(staff, server, post, settings):
     """Without an inbound domain Reply-To is the sender's own address, and the report shows no share of replies."""
     settings.INBOUND_DOMAIN = ""
     server.user("ann", email="ann@x.example")
@@ -102,13 +102,13 @@ def test_without_an_inbound_domain_who_replies_writes_to_the_sender(staff, serve
     assert "Not measured" in staff.reads("messaging_message_change", message)
 
 
-def test_a_mailbox_that_is_not_there_gets_no_more(staff, server, post, arrives, settings):
-    """A hard bounce sets the customer's flag: the next message skips them, and says why."""
+def test_invalid_mailbox_receives_no_more_email(staff, server, post, arrives, settings):
+    """A hard bounce sets the customer's flag: the next message skips them and shows the reason."""
     settings.BOUNCE_DOMAIN = "bounce.acme.example"
     server.user("ann", email="ann@x.example")
     server.user("bea", email="bea@x.example")
     staff.sets_live(send_type="one_off", subject="First")
-    bounce = written(
+    bounce = sample_email(
         "bounce_postfix",
         reply_to="",
         return_path=reply_addresses.return_path(
@@ -128,8 +128,8 @@ def test_a_mailbox_that_is_not_there_gets_no_more(staff, server, post, arrives, 
     assert "Their email bounced" in staff.reads("messaging_message_change", second)
 
 
-def test_a_server_that_knows_nobody_of_that_name_is_believed(staff, server, post):
-    """By SMTP, a refusal that says there is no such mailbox is a hard bounce too."""
+def test_refusal_of_an_unknown_mailbox_by_smtp_is_a_hard_bounce(staff, server, post):
+    """By SMTP, a refusal of an unknown mailbox is a hard bounce too."""
     server.user("ann", email="ann@x.example")
     post.answer = "550 5.1.1 no such user"
     message = staff.sets_live(send_type="one_off", subject="First")

@@ -1,4 +1,4 @@
-"""Who can be reached, and what is never sent twice whatever the mail server does (behaviour 4.11, 4.13)."""
+"""Reachability of customers, and emails that are sent once whatever the mail server does (behaviour 4.11, 4.13)."""
 
 import re
 from urllib.parse import urlsplit
@@ -13,7 +13,7 @@ from tests.support.pages import quick
 
 
 def looks_at(link: str) -> str:
-    """Open a link of a mail, as a person or a scanner does; where its page is."""
+    """Open a link of an email, as a person or a scanner does; return the path of its page."""
     path = urlsplit(link.strip(" <>")).path
     assert b"<form" in quick(Client()).get(path).content
     return path
@@ -41,8 +41,8 @@ def test_unsubscribed_customer_gets_no_more_email_by_audience_and_in_app_is_unaf
     assert "Unsubscribed from emails 1" in staff.reads("messaging_message_change", one_off)
 
 
-def test_looking_at_the_unsubscribe_page_unsubscribes_nobody(staff, server, post):
-    """4.11: a customer's own opt-out is a click of theirs; scanners of links only look."""
+def test_opening_the_unsubscribe_page_does_not_unsubscribe(staff, server, post):
+    """4.11: only a click on the page opts out; link scanners only open it."""
     server.user("ann")
     staff.sets_live(subject="First")
 
@@ -52,11 +52,11 @@ def test_looking_at_the_unsubscribe_page_unsubscribes_nobody(staff, server, post
     assert post.subjects_to("ann") == ["First", "Second"]
 
 
-def test_opt_out_of_the_customer_is_undone_by_no_sync_and_no_browser(staff, server, visit, post, clock):
+def test_sync_and_browser_cannot_undo_a_customers_opt_out(staff, server, visit, post, clock):
     """4.11: a customer's own opt-out is never undone by a sync or a browser that says otherwise."""
     server.user("ann")
     staff.sets_live(subject="First")
-    # One click in the mail program (RFC 8058).
+    # One-click unsubscribe in the mail program (RFC 8058).
     quick(Client()).post(looks_at(post.to("ann")[0]["List-Unsubscribe"]), {"List-Unsubscribe": "One-Click"})
 
     server.user("ann", unsubscribed_from_emails=False)
@@ -74,7 +74,7 @@ def test_ongoing_email_matches_an_unsubscribed_customer_once_they_can_be_reached
     staff.sets_live()
     assert not DeliveryRecord.objects.exists()
 
-    # What a sync said, a sync may take back.
+    # A sync may undo an opt-out that came from a sync.
     server.user("ann", unsubscribed_from_emails=False)
     server.user("bob")
     clock.passes(hours=1)
@@ -105,7 +105,7 @@ def test_bounced_and_complaining_customers_get_no_email_until_staff_clear_the_fl
     assert post.subjects_to("ann") == ["Ongoing"]
 
 
-def test_archived_customer_is_out_of_every_audience_at_once(staff, server, post, clock):
+def test_archived_customer_is_in_no_audience(staff, server, post, clock):
     """behaviour 3: customers are archived, out of every audience at once."""
     server.user("ann")
     staff.sets_live(subject="First")
@@ -123,7 +123,7 @@ def test_archived_customer_is_out_of_every_audience_at_once(staff, server, post,
 # The mail server
 
 
-def test_mail_nobody_can_know_of_is_never_repeated_by_the_machine(staff, server, post, clock):
+def test_uncertain_email_is_never_sent_again_automatically(staff, server, post, clock):
     """4.13: uncertain is never repeated by the machine."""
     server.user("ann")
     post.hangs_up = True
@@ -139,8 +139,8 @@ def test_mail_nobody_can_know_of_is_never_repeated_by_the_machine(staff, server,
     assert Message.objects.get().state == "live"
 
 
-def test_mail_the_server_cannot_take_now_is_tried_again_later(staff, server, post, clock):
-    """A mail that may pass is tried again with back-off, and arrives once."""
+def test_temporarily_refused_email_is_retried_later(staff, server, post, clock):
+    """A temporarily refused email is retried with back-off and arrives once."""
     server.user("ann")
     post.answer = "451 Try again later"
     staff.sets_live()
@@ -153,8 +153,8 @@ def test_mail_the_server_cannot_take_now_is_tried_again_later(staff, server, pos
     assert post.reached == ["ann"]
 
 
-def test_mail_the_server_refuses_fails_with_its_words(staff, server, post, clock):
-    """A mail that will not pass is failed, with the reason."""
+def test_refused_email_fails_with_the_servers_reason(staff, server, post, clock):
+    """A permanently refused email fails, with the reason."""
     server.user("ann")
     post.answer = "554 No such person here"
     message = staff.sets_live()
@@ -168,8 +168,8 @@ def test_mail_the_server_refuses_fails_with_its_words(staff, server, post, clock
     assert "No such person here" in staff.reads("delivery_deliveryrecord_change", record.pk)
 
 
-def test_same_mail_has_the_same_message_id_at_every_try(staff, server, post, clock):
-    """Deterministic Message-ID, so that even a mail server may tell a second try from a second mail."""
+def test_email_has_the_same_message_id_at_every_attempt(staff, server, post, clock):
+    """The Message-ID is deterministic, so that mail servers can recognise a second attempt."""
     server.user("ann")
     ids = []
     take = type(post).handle_DATA

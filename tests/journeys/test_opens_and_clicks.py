@@ -1,4 +1,4 @@
-"""What customers do with their mail comes back: to the report, and to the rules of the next message."""
+"""Opens and clicks of customers appear in the report and in the rules of the next message."""
 
 import re
 from datetime import timedelta
@@ -17,7 +17,7 @@ SCANNER = "Mimecast-URL-Protect/2.0"
 
 @pytest.fixture
 def mailbox(post):
-    """A customer's mail program: `mailbox("ann").opens()`, `mailbox("ann").clicks("New")`."""
+    """Act as a customer's mail program: `mailbox("ann").opens()`, `mailbox("ann").clicks("New")`."""
 
     class Mailbox:
         def __init__(self, user_id: str) -> None:
@@ -36,7 +36,7 @@ def mailbox(post):
     return Mailbox
 
 
-def test_who_opened_and_clicked_is_in_the_report_and_scanners_are_not(staff, server, post, clock, mailbox):
+def test_report_counts_opens_and_clicks_without_scanners(staff, server, post, clock, mailbox):
     for user_id in ("ann", "bob", "cyd"):
         server.user(user_id)
     news = staff.sets_live(title="News", body=BODY, send_type="one_off")
@@ -55,7 +55,7 @@ def test_who_opened_and_clicked_is_in_the_report_and_scanners_are_not(staff, ser
     assert "More https://acme.example/more Scanners and bots also followed it 1 time 0 0" in page
 
 
-def test_the_next_message_goes_to_who_clicked_the_one_before(staff, server, post, clock, mailbox):
+def test_next_message_reaches_customers_who_clicked_the_previous_one(staff, server, post, clock, mailbox):
     for user_id in ("ann", "bob"):
         server.user(user_id)
     news = staff.sets_live(title="News", subject="News", body=BODY, send_type="one_off")
@@ -70,7 +70,7 @@ def test_the_next_message_goes_to_who_clicked_the_one_before(staff, server, post
     assert post.subjects_to("bob") == ["News", "You opened"]
 
 
-def test_who_clicks_later_is_matched_within_the_hour(staff, server, post, clock, mailbox):
+def test_later_click_matches_within_the_hour(staff, server, post, clock, mailbox):
     server.user("ann")
     news = staff.sets_live(subject="News", body=BODY, send_type="one_off")
     staff.sets_live(subject="You clicked", rules=[rule("clicked_message", "is", news)])
