@@ -1,4 +1,4 @@
-"""`make audit`: whether anything in requirements.lock is known to be harmful.
+"""`make audit`: whether anything in requirements-push.lock is known to be harmful.
 
 pip-audit asks PyPI's own API or OSV. Behind a mirror that has neither nobody can know, which is said and is no failure;
 only what was found is.
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-LOCK = ROOT / "requirements.lock"
+LOCK = ROOT / "requirements-push.lock"
 SERVICES = ("pypi", "osv")
 
 

@@ -264,8 +264,13 @@ ANYMAIL: dict[str, Any] = {
     "REQUESTS_TIMEOUT": EMAIL_TIMEOUT,
 }
 
-# The key of a Firebase service account, as JSON or as the path of a file; without it pushes go no further than the log.
+# The key of a Firebase service account, as JSON or as the path of a file. Without it, pushes are only logged.
 FCM_CREDENTIALS = env.str("FCM_CREDENTIALS", default="")
+if FCM_CREDENTIALS and find_spec("firebase_admin") is None:
+    raise ImproperlyConfigured(
+        "FCM_CREDENTIALS is set, but the package firebase-admin is not installed. Run: "
+        "python -m pip install --require-hashes -r requirements-push.lock"
+    )
 FCM_URL = env.str("FCM_URL", default="https://fcm.googleapis.com").rstrip("/")
 PUSH_TIMEOUT = env.int("PUSH_TIMEOUT", default=15)
 

@@ -1,4 +1,4 @@
-"""Mobile push: by Firebase where FCM_CREDENTIALS are given; without them it goes no further than the log."""
+"""Mobile push: through Firebase if FCM_CREDENTIALS is set; otherwise each push is only logged."""
 
 import logging
 
@@ -26,7 +26,7 @@ def push() -> Channel:
     """Return the channel the settings ask for."""
     if not settings.FCM_CREDENTIALS:
         return Log()
-    # Firebase's library takes most of a second and 30 MB, which only who sends pushes should spend.
+    # An optional package (requirements-push.lock) that takes most of a second and 30 MB to import.
     from delivery.channels.firebase import Firebase
 
     return Firebase(settings.FCM_CREDENTIALS)

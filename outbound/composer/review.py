@@ -168,7 +168,10 @@ def only_logged(message: Message, _tree: Group, _found: Review, _at: datetime) -
     """Pushes reach nobody here."""
     if message.channel != Channel.PUSH or settings.FCM_CREDENTIALS:
         return ""
-    return "No provider of mobile push is set up (FCM_CREDENTIALS): pushes go no further than the server’s log."
+    return (
+        "Mobile push is not set up, so pushes are only written to the server’s log. To send them, install "
+        "requirements-push.lock and set FCM_CREDENTIALS (docs/push.md)."
+    )
 
 
 def opens_late(message: Message, _tree: Group, _found: Review, at: datetime) -> str:

@@ -319,7 +319,7 @@ def test_staff_are_warned_that_pushes_reach_nobody_without_a_provider(console, s
 
     def warned() -> bool:
         shown = console.post(f"{LIST}forecast/", typed(draft.sender, channel="push", text="Hi"))
-        return "go no further than the server’s log" in shown.content.decode()
+        return "pushes are only written to the server’s log" in shown.content.decode()
 
     settings.FCM_CREDENTIALS = ""
     without = warned()
