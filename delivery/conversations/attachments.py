@@ -8,18 +8,21 @@ import re
 import unicodedata
 from collections.abc import Iterable, Mapping
 from hashlib import sha256
+from io import BytesIO
 from typing import Any
 from urllib.parse import quote, unquote
 from uuid import uuid4
 
+import imagesize
 from django.conf import settings
 from django.core.files.storage import default_storage
 from django.core.files.uploadedfile import UploadedFile
 
 from audiences.intake import Refused
-from delivery.conversations import image_size
 
 LARGEST = 5 * 1024 * 1024
+# The dimensions are in this first part of a file, after a camera's preview and metadata.
+IMAGE_HEADER_SIZE = 512 * 1024
 MOST = 5
 # Content type, the ending it is kept under, and how such a file begins. SVG is none of them: it can hold a script.
 KINDS: tuple[tuple[str, str, re.Pattern[bytes]], ...] = (
@@ -56,10 +59,19 @@ def check(upload: UploadedFile) -> tuple[str, str]:
     raise Refused("An image is a PNG, JPEG, GIF or WebP.", field="images")
 
 
+def image_dimensions(data: bytes) -> tuple[int, int] | None:
+    """Return the width and height stored in the first bytes of an image; None if they cannot be read."""
+    width, height = imagesize.get(BytesIO(data), exif_rotation=False)
+    if width > 0 and data[12:16] == b"VP8 ":
+        # The two upper bits of each number in a lossy WebP are a scale, which imagesize does not remove.
+        width, height = width & 0x3FFF, height & 0x3FFF
+    return (width, height) if width > 0 and height > 0 else None
+
+
 def store_image(upload: UploadedFile, kind: tuple[str, str]) -> dict[str, Any]:
     """Store an image under a name nobody can guess, and return it as an attachment."""
     content_type, ending = kind
-    width, height = image_size.image_size(upload.read(image_size.LOOKED_AT)) or (None, None)
+    width, height = image_dimensions(upload.read(IMAGE_HEADER_SIZE)) or (None, None)
     upload.seek(0)
     kept = default_storage.save(f"{FOLDER}{uuid4().hex}.{ending}", upload)
     return {

@@ -1,11 +1,11 @@
-"""How large an image is, told from its first bytes."""
+"""Width and height of an attached image."""
 
 import struct
 import zlib
 
 import pytest
 
-from delivery.conversations import image_size
+from delivery.conversations.attachments import image_dimensions
 
 
 def chunk(kind: bytes, data: bytes) -> bytes:
@@ -44,19 +44,19 @@ IMAGES = {
 
 
 @pytest.mark.parametrize("name", IMAGES)
-def test_each_kind_tells_its_size(name):
-    assert image_size.image_size(IMAGES[name]) == (640, 480)
+def test_each_image_type_has_its_dimensions(name):
+    assert image_dimensions(IMAGES[name]) == (640, 480)
 
 
 @pytest.mark.parametrize("name", IMAGES)
-def test_a_file_that_ends_early_tells_none_and_breaks_nothing(name):
+def test_truncated_file_has_its_dimensions_or_none(name):
     whole = IMAGES[name]
-    told = [image_size.image_size(whole[:end]) for end in range(len(whole))]
+    found = [image_dimensions(whole[:end]) for end in range(len(whole))]
 
-    assert set(told) <= {None, (640, 480)}
-    assert told[8] is None
+    assert set(found) <= {None, (640, 480)}
+    assert found[8] is None
 
 
 @pytest.mark.parametrize("data", NONE)
-def test_what_is_none_of_them_has_no_size(data):
-    assert image_size.image_size(data) is None
+def test_other_data_has_no_dimensions(data):
+    assert image_dimensions(data) is None
