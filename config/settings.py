@@ -146,12 +146,14 @@ if not min(WEB_STATEMENT_TIMEOUT, WEB_LONG_STATEMENT_TIMEOUT) >= 0:
     raise ImproperlyConfigured("WEB_STATEMENT_TIMEOUT and WEB_LONG_STATEMENT_TIMEOUT are seconds, 0 or more.")
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
-# Where several processes and machines count requests together: redis://host/1. Without it each process counts alone.
+# redis://host/1: all processes and machines count requests together. Without it each process counts on its own.
 if CACHE_URL := env.str("CACHE_URL", default=""):
-    in_a_second = {"socket_timeout": 1, "socket_connect_timeout": 1}
-    CACHES = {"default": {"BACKEND": "config.cache.Cache", "LOCATION": CACHE_URL, "OPTIONS": in_a_second}}
+    # While Redis is away, the cache behaves like an empty one and logs the error.
+    options = {"IGNORE_EXCEPTIONS": True, "SOCKET_TIMEOUT": 1, "SOCKET_CONNECT_TIMEOUT": 1}
+    CACHES = {"default": {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": CACHE_URL, "OPTIONS": options}}
+    DJANGO_REDIS_LOG_IGNORED_EXCEPTIONS = True
 else:
-    # Of the 300 that are usual, whoever asks as many visitors drops what counts wrong passwords.
+    # Django's default is 300 entries: requests as 300 visitors would push out the counters of failed logins.
     in_memory = "django.core.cache.backends.locmem.LocMemCache"
     CACHES = {"default": {"BACKEND": in_memory, "OPTIONS": {"MAX_ENTRIES": 100_000}}}
 

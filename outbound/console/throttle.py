@@ -20,7 +20,7 @@ def tried(what: str, who: str, *, at: datetime) -> int:
     name = key(what, who, at=at)
     cache.add(name, 0, timeout=2 * WINDOW)
     try:
-        return int(cache.incr(name))
+        return int(cache.incr(name) or 1)  # None while Redis is away.
     except ValueError:  # Dropped by the cache in between.
         return 1
 

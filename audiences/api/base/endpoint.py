@@ -89,7 +89,7 @@ class RateLimit(BaseThrottle):
         key = f"api-rate-{request.auth.pk[:40]}-{window}"
         cache.add(key, 0, timeout=2 * WINDOW)
         try:
-            used = cache.incr(key)
+            used = cache.incr(key) or 1  # None while Redis is away.
         except ValueError:  # Dropped by the cache in between.
             used = 1
         self.seconds_left = (window + 1) * WINDOW - now

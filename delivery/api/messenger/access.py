@@ -62,7 +62,7 @@ class VisitorRateLimit(BaseThrottle):
         key = f"messenger-rate-{self.now // WINDOW}-{who}".replace(" ", "-")
         cache.add(key, 0, timeout=2 * WINDOW)
         try:
-            return cache.incr(key) <= limit
+            return (cache.incr(key) or 1) <= limit  # None while Redis is away.
         except ValueError:  # Dropped by the cache in between.
             return True
 
