@@ -6,6 +6,7 @@ to who reads it, outlives a new SECRET_KEY (SECRET_KEY_FALLBACKS), and never exp
 
 import binascii
 import re
+import struct
 from base64 import b32decode, b32encode, urlsafe_b64decode
 from datetime import datetime, timedelta
 from enum import IntEnum, StrEnum
@@ -16,15 +17,18 @@ from django.core.signing import Signer
 from django.db.models import Q
 from django.utils.crypto import constant_time_compare
 
+from delivery import tokens
 from delivery.models import AnswerMail, Conversation, DeliveryRecord, Upgrade
 
 # For so long after the upgrade bounces come in for emails whose bounce address held the token of a reply address.
 OLD_TOKENS_BOUNCE_FOR = timedelta(days=14)
-# So many bytes of a signature: nobody guesses 80 bits by sending mail.
-SIGNED = 10
-# A kind and a number of at most 8 bytes; 6 + 31 characters fit the 64 that may stand before an @.
-LONGEST = SIGNED + 1 + 8
-TOKEN = re.compile(rf"[a-z2-7]{{{(SIGNED + 2) * 8 // 5},{-(-LONGEST * 8 // 5)}}}")
+# The signature of the old token format: 80 bits cannot be guessed by sending email.
+SIGNATURE_SIZE = 10
+# The kind of a row and its key. Sealed by `tokens` they have 25 bytes, as base32 40 characters: with `bounce+` 47 of the
+# 64 that may stand before an @.
+CONTENT = struct.Struct(">BQ")
+SEALED_LENGTH = (tokens.TAG_SIZE + CONTENT.size) * 8 // 5
+TOKEN = re.compile(rf"[a-z2-7]{{{(SIGNATURE_SIZE + 2) * 8 // 5},{SEALED_LENGTH}}}")
 
 
 # <123.signature@…> of a record, <answer.123.signature@…> and so on of what else is mailed.
@@ -81,6 +85,8 @@ def address_for(purpose: Purpose, kind: ReferentKind, pk: int, *, domain: str) -
 
 def token_of(kind: ReferentKind, pk: int, *, purpose: Purpose) -> str:
     """Name something so that only we can have named it, and nobody else can read what."""
+    if tokens.WRITE_AES_SIV:
+        return b32encode(tokens.seal(CONTENT.pack(kind, pk), purpose=purpose)).decode().lower()
     named = bytes([kind]) + pk.to_bytes((pk.bit_length() + 7) // 8 or 1, "big")
     signature = signed(named, purpose=purpose, key=settings.SECRET_KEY)
     hidden = covered(named, signature, purpose=purpose, key=settings.SECRET_KEY)
@@ -95,7 +101,11 @@ def parse_token(token: str, *, purpose: Purpose) -> Referent | None:
         content = b32decode(token.upper() + "=" * (-len(token) % 8))
     except binascii.Error:
         return None
-    signature, hidden = content[:SIGNED], content[SIGNED:]
+    if len(token) == SEALED_LENGTH:
+        sealed = tokens.unseal(content, purpose=purpose)
+        kind, pk = CONTENT.unpack(sealed) if sealed else (0, 0)
+        return Referent(ReferentKind(kind), pk) if kind in list(ReferentKind) else None
+    signature, hidden = content[:SIGNATURE_SIZE], content[SIGNATURE_SIZE:]
     for key in (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS):
         named = covered(hidden, signature, purpose=purpose, key=key)
         if constant_time_compare(signed(named, purpose=purpose, key=key), signature) and named[0] in list(ReferentKind):
@@ -160,7 +170,7 @@ def named_by(message_id: str) -> Referent | None:
 
 def signed(content: bytes, *, purpose: Purpose, key: str) -> bytes:
     """The signature of some bytes."""
-    return hmac_of(f"{purpose}-name", content, key=key)[:SIGNED]
+    return hmac_of(f"{purpose}-name", content, key=key)[:SIGNATURE_SIZE]
 
 
 def covered(content: bytes, signature: bytes, *, purpose: Purpose, key: str) -> bytes:
