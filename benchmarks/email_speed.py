@@ -32,8 +32,8 @@ from django.core.mail import EmailMultiAlternatives
 from django.utils import timezone
 
 from audiences.models import Audience, Customer
-from benchmarks import world
-from benchmarks.measure import Row, in_turn, row
+from benchmarks import population
+from benchmarks.measure import Row, measure_alternately, ratio_row
 from delivery import rendering
 from delivery.channels.base import Envelope
 from delivery.channels.email import mail_of
@@ -65,7 +65,7 @@ Talk = subprocess.Popen[str]
 
 def measure(*, times: int = 9) -> list[Row]:
     """Measure one worker process over one loop, and two over two."""
-    world.fill(customers=CUSTOMERS, companies=COMPANIES)
+    population.create_population(customers=CUSTOMERS, companies=COMPANIES)
     message = live_message()
     check_same_bytes()
     rows = []
@@ -73,9 +73,11 @@ def measure(*, times: int = 9) -> list[Row]:
         for count, name in ((1, "one worker / one loop"), (2, "two workers / two loops")):
             with processes("ours", count, port=port) as ours, processes("theirs", count, port=port) as theirs:
                 limits = [limit_of_the_sink(side, port=port) for side in SIDES]
-                pairs = in_turn(lambda w=ours: speed(w, message), lambda w=theirs: speed(w, message), times=times)
+                pairs = measure_alternately(
+                    lambda w=ours: speed(w, message), lambda w=theirs: speed(w, message), times=times
+                )
             speeds = middle(pairs)
-            made = row(
+            made = ratio_row(
                 f"emails a second, {name}",
                 [a / b for a, b in pairs],
                 at_least=1.0,
@@ -105,7 +107,9 @@ def live_message() -> Message:
 @contextmanager
 def sink() -> Iterator[int]:
     """Run the sink; yields its port."""
-    with subprocess.Popen([sys.executable, "-m", "benchmarks.sink"], stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.sinks.smtp"], stdout=subprocess.PIPE, text=True
+    ) as process:
         try:
             yield int(said(process))
         finally:
@@ -150,7 +154,7 @@ def processes(side: str, count: int, *, port: int) -> Iterator[list[Talk]]:
 
 def speed(workers: list[Talk], message: Message) -> float:
     """Mails a second of these processes, from when they are told to begin until the last is done."""
-    world.forget_records()
+    population.delete_records()
     expected = ongoing.match(message, at=timezone.now())
     start = perf_counter()
     for worker in workers:

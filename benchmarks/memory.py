@@ -12,9 +12,9 @@ if __name__ == "__main__":
 
 from django.utils import timezone
 
-from benchmarks import world
+from benchmarks import population
 from benchmarks.email_speed import live_message, sink
-from benchmarks.measure import Row, in_turn, row
+from benchmarks.measure import Row, measure_alternately, ratio_row
 from delivery import tasks
 from delivery.matching import ongoing
 from delivery.models import DeliveryRecord
@@ -28,7 +28,7 @@ def measure(*, times: int = 5) -> list[Row]:
     seen: list[float] = []
 
     def peak(customers: int, port: int) -> float:
-        world.fill(customers=customers * 100 // 95 + 100, companies=customers // 20)
+        population.create_population(customers=customers * 100 // 95 + 100, companies=customers // 20)
         message: Message = live_message()
         made = ongoing.match(message, at=timezone.now())
         assert made >= customers, made
@@ -44,9 +44,9 @@ def measure(*, times: int = 5) -> list[Row]:
         return seen[-1]
 
     with sink() as port:
-        pairs = in_turn(lambda: peak(MANY, port), lambda: peak(FEW, port), times=times)
+        pairs = measure_alternately(lambda: peak(MANY, port), lambda: peak(FEW, port), times=times)
     note = f"{seen[-2] / 1024:.0f} MB over {seen[-1] / 1024:.0f} MB"
-    return [row("peak memory, 100,000 / 5,000 emails", [a / b for a, b in pairs], at_most=1.2, note=note)]
+    return [ratio_row("peak memory, 100,000 / 5,000 emails", [a / b for a, b in pairs], at_most=1.2, note=note)]
 
 
 def work() -> None:

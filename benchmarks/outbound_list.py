@@ -9,8 +9,8 @@ from django.test import RequestFactory
 from django.utils import timezone
 
 from audiences.models import Audience
-from benchmarks import world
-from benchmarks.measure import Row, in_turn, row
+from benchmarks import population
+from benchmarks.measure import Row, measure_alternately, ratio_row
 from delivery.models import DeliveryRecord
 from delivery.reporting import counters
 from messaging.models import Message, Sender
@@ -55,7 +55,7 @@ class PlainList(ConsoleAdmin):
 
 def fill() -> None:
     """Make the messages, and their records by SQL; they are counted once, as the migration does."""
-    world.fill(customers=CUSTOMERS, companies=COMPANIES)
+    population.create_population(customers=CUSTOMERS, companies=COMPANIES)
     sender = Sender.objects.create(name="Bench", email="bench@example.com")
     audiences = Audience.objects.bulk_create([Audience() for _ in range(MESSAGES)])
     now = timezone.now()
@@ -98,9 +98,9 @@ def measure(*, times: int = 7) -> list[Row]:
         return perf_counter() - start
 
     opening(ours), opening(plain)
-    pairs = in_turn(lambda: opening(ours), lambda: opening(plain), times=times)
+    pairs = measure_alternately(lambda: opening(ours), lambda: opening(plain), times=times)
     taken = sorted(a for a, _ in pairs)[len(pairs) // 2] / VIEWS
     note = (
         f"{Message.objects.count():,} messages, {DeliveryRecord.objects.count():,} records; ours {taken * 1000:.0f} ms"
     )
-    return [row("Outbound list / plain admin list", [a / b for a, b in pairs], at_most=1.5, note=note)]
+    return [ratio_row("Outbound list / plain admin list", [a / b for a, b in pairs], at_most=1.5, note=note)]

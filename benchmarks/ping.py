@@ -25,9 +25,9 @@ from django.db import connection
 
 from audiences import identity_verification
 from audiences.models import Customer, Integration, Workspace
-from benchmarks import world
+from benchmarks import population
 from benchmarks.matching import live_message
-from benchmarks.measure import Row, in_turn, row
+from benchmarks.measure import Row, measure_alternately, ratio_row
 from delivery.eligibility import conditions
 from delivery.models import DeliveryRecord
 from messaging.models import Message
@@ -161,16 +161,16 @@ def compare(port: int, name: str, ours: Callable[[], Asked], bare: Callable[[], 
 
     for asked in (ours, bare):
         side(asked, [])()
-    pairs = in_turn(side(ours, waited), side(bare, []), times=times)
+    pairs = measure_alternately(side(ours, waited), side(bare, []), times=times)
     fast, slow = (sorted(values)[len(pairs) // 2] for values in zip(*pairs, strict=True))
     p50, p99 = (statistics.quantiles(waited, n=100)[place - 1] * 1000 for place in (50, 99))
     note = f"{fast:.0f} a second over {slow:.0f}; {CLIENTS} at once: p50 {p50:.0f} ms, p99 {p99:.0f} ms"
-    return row(name, [a / b for a, b in pairs], at_least=AIM, note=note)
+    return ratio_row(name, [a / b for a, b in pairs], at_least=AIM, note=note)
 
 
 def measure(*, times: int = 5) -> list[Row]:
     """Measure pings, and GETs that match, of customers to whom none of 50 live messages is new."""
-    world.fill(customers=CUSTOMERS, companies=COMPANIES)
+    population.create_population(customers=CUSTOMERS, companies=COMPANIES)
     for number in range(50):
         live_message(rules(number), channel="in_app", format="chat")
     already_shown()

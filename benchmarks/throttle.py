@@ -13,10 +13,10 @@ from django.conf import settings
 from django.db import connection
 from django.utils import timezone
 
-from benchmarks import world
+from benchmarks import population
 from benchmarks.email_speed import live_message, processes
-from benchmarks.faulty_sink import FaultySink
-from benchmarks.measure import Row, row
+from benchmarks.measure import Row, ratio_row
+from benchmarks.sinks.faulty import FaultySink
 from delivery.matching import lifecycle, ongoing
 from delivery.models import Pace
 from messaging import lifecycle as message_lifecycle
@@ -34,7 +34,7 @@ def measure() -> list[Row]:
 
 def kept_pace() -> Row:
     """Mails of a minute over what the pace says."""
-    world.fill(customers=CUSTOMERS, companies=150)
+    population.create_population(customers=CUSTOMERS, companies=150)
     message = live_message()
     ongoing.match(message, at=timezone.now())
     Pace.objects.update_or_create(channel="email", defaults={"per_second": PER_SECOND, "next_at": None})
@@ -52,7 +52,7 @@ def kept_pace() -> Row:
         Pace.objects.all().delete()
         lifecycle.stop(message)
     ratio = rate / PER_SECOND
-    made = row(
+    made = ratio_row(
         "a minute at a pace, four workers / the pace",
         [ratio],
         at_most=1.02,
@@ -63,7 +63,7 @@ def kept_pace() -> Row:
 
 def after_pauses() -> Row:
     """Mails taken after a pause has returned, over those that may be in flight, for each of some pauses."""
-    world.fill(customers=CUSTOMERS, companies=150)
+    population.create_population(customers=CUSTOMERS, companies=150)
     Pace.objects.all().delete()
     message = live_message()
     ongoing.match(message, at=timezone.now())
@@ -89,7 +89,7 @@ def after_pauses() -> Row:
         over.set()
         lifecycle.stop(message)
     connection.close()
-    return row(
+    return ratio_row(
         "handed over after a pause returned / may be in flight",
         late,
         at_most=1.0,

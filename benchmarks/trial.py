@@ -19,7 +19,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from benchmarks.faulty_sink import FaultySink
+from benchmarks.sinks.faulty import FaultySink
 from config import supervisor
 from config.postgres import embedded
 from config.supervisor import Program, Running
@@ -210,12 +210,12 @@ def prepare() -> None:
     from django_celery_beat.models import IntervalSchedule, PeriodicTask
 
     from audiences.models import Audience
-    from benchmarks import world
+    from benchmarks import population
     from benchmarks.email_speed import BODY, SUBJECT
     from delivery import schedule
     from messaging.models import Message, Sender
 
-    world.fill(customers=CUSTOMERS, companies=500)
+    population.create_population(customers=CUSTOMERS, companies=500)
     schedule.install()
     often = IntervalSchedule.objects.get_or_create(every=2, period="seconds")[0]
     PeriodicTask.objects.filter(task="delivery.tasks.sweep").update(interval=often, expire_seconds=60)

@@ -1,4 +1,4 @@
-"""What gunicorn serves: `gunicorn config.wsgi`."""
+"""The WSGI application: `gunicorn config.wsgi`."""
 
 import os
 from collections.abc import Iterable
@@ -12,7 +12,7 @@ from delivery.inbound.charsets import with_safe_parameters
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
 logs.quieten_gunicorn()
-answer = get_wsgi_application()
+django_application = get_wsgi_application()
 
 from outbound.console import timeouts  # noqa: E402 - needs the settings, which are read above
 
@@ -20,7 +20,7 @@ timeouts.limit_statements()
 
 
 def application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-    """Answer a request. Django decodes it, before any middleware, with whatever codec its Content-Type names."""
+    """Answer a request. Django decodes it with the codec of its Content-Type before any middleware: limit that."""
     if content_type := environ.get("CONTENT_TYPE"):
         environ["CONTENT_TYPE"] = with_safe_parameters(content_type)
-    return answer(environ, start_response)
+    return django_application(environ, start_response)

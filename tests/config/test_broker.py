@@ -84,7 +84,7 @@ DAMAGED = {
     "with a body that is not JSON": lambda message: changed(message, body=base64.b64encode(b"{").decode()),
     "with a body that is not a task's": lambda message: changed(message, body=encoded({"a": 1, "b": 2, "c": 3})),
     "with another kind of body": lambda message: changed(message, **{"content-type": "application/x-python-serialize"}),
-    "too large": lambda message: changed(message, padding="x" * broker.LARGEST_MESSAGE),
+    "too large": lambda message: changed(message, padding="x" * broker.MESSAGE_SIZE_LIMIT),
 }
 
 

@@ -332,7 +332,9 @@ def test_no_address_fails_over_a_charset_or_is_busy_with_it(looked_up, address, 
 def test_a_request_is_read_in_the_charset_it_names_or_in_utf_8(monkeypatch, charset):
     codec = charsets.codec_of(charset) or "utf-8"
     body = form("ü".encode(codec))
-    monkeypatch.setattr("config.wsgi.answer", lambda environ, _: [WSGIRequest(environ).POST["username"].encode()])
+    monkeypatch.setattr(
+        "config.wsgi.django_application", lambda environ, _: [WSGIRequest(environ).POST["username"].encode()]
+    )
 
     given = f'multipart/form-data; boundary=b; charset="{charset}"'
     environ = {**RequestFactory().generic("POST", "/", body).environ, "wsgi.input": BytesIO(body)}

@@ -97,9 +97,9 @@ def test_a_stranger_finds_no_provider_that_is_not_set_up(client, address):
 def test_without_a_secret_there_are_no_webhooks(settings):
     settings.WEBHOOK_SECRET = []
 
-    assert urls.for_providers() == []
+    assert urls.provider_webhooks() == []
     settings.WEBHOOK_SECRET = ["a:b"]
-    assert [f"{entry.pattern}" for entry in urls.for_providers()] == ["webhooks/anymail/"]
+    assert [f"{entry.pattern}" for entry in urls.provider_webhooks()] == ["webhooks/anymail/"]
 
 
 def test_every_provider_of_anymail_has_its_addresses(client, settings):
