@@ -11,7 +11,7 @@ from delivery.inbound.charsets import with_safe_parameters
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
-logs.quieten_gunicorn()
+logs.mask_gunicorn_logs()
 django_application = get_wsgi_application()
 
 from outbound.console import timeouts  # noqa: E402 - needs the settings, which are read above

@@ -24,8 +24,8 @@ from delivery.models import AnswerMail, Conversation, DeliveryRecord, Upgrade
 OLD_TOKENS_BOUNCE_FOR = timedelta(days=14)
 # The signature of the old token format: 80 bits cannot be guessed by sending email.
 SIGNATURE_SIZE = 10
-# The kind of a row and its key. Sealed they have 25 bytes, as base32 40 characters; with `bounce+` 47 of the 64 that may
-# stand before an @.
+# The kind of a row and its key. Sealed they have 25 bytes, as base32 40 characters; with `bounce+` 47 of the 64 allowed
+# before an @.
 CONTENT = struct.Struct(">BQ")
 SEALED_LENGTH = (tokens.TAG_SIZE + CONTENT.size) * 8 // 5
 TOKEN = re.compile(rf"[a-z2-7]{{{(SIGNATURE_SIZE + 2) * 8 // 5},{SEALED_LENGTH}}}")

@@ -6,7 +6,7 @@ import logging
 import pytest
 
 from audiences.models import Integration
-from config.logs import DiscreetErrors, discreet, discreet_target
+from config.logs import ErrorLogFilter, discreet, masked_target
 from tests.factories import CustomerFactory
 from tests.support.web_process import web_process
 
@@ -91,7 +91,7 @@ def test_no_log_names_a_secret(said, kept):
     ],
 )
 def test_of_a_query_only_the_names_are_kept(target, kept):
-    assert discreet_target(target) == kept
+    assert masked_target(target) == kept
 
 
 def test_what_gunicorn_reports_of_a_request_that_failed_is_cleaned_with_its_traceback():
@@ -101,7 +101,7 @@ def test_what_gunicorn_reports_of_a_request_that_failed_is_cleaned_with_its_trac
         about = (type(wrong), wrong, wrong.__traceback__)
     record = logging.LogRecord("gunicorn.error", logging.ERROR, "x.py", 1, "At %s", (f"/?token={SECRET}",), about)
 
-    assert DiscreetErrors().filter(record)
+    assert ErrorLogFilter().filter(record)
 
     line = logging.Formatter().format(record)
     assert line.startswith("At /?token=…\nTraceback")
@@ -113,6 +113,6 @@ def test_a_request_that_gunicorn_cannot_read_is_not_quoted(what):
     said = f"Invalid request from ip=127.0.0.1: {what.format(SECRET)}"
     record = logging.LogRecord("gunicorn.error", logging.WARNING, "x.py", 1, said, (), None)
 
-    DiscreetErrors().filter(record)
+    ErrorLogFilter().filter(record)
 
     assert record.getMessage() == said.partition(": ")[0] + f": {what.partition(':')[0]}: …"

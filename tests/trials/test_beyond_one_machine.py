@@ -36,6 +36,7 @@ from django_celery_beat.models import IntervalSchedule, PeriodicTask, PeriodicTa
 from django.contrib.auth.models import User
 from audiences.models import Audience, Integration
 from delivery import matching
+from messaging import authoring
 from messaging.models import Message, Sender
 second, _ = IntervalSchedule.objects.get_or_create(every=1, period="seconds")
 names = ("Hand over what is due", "Match ongoing messages")

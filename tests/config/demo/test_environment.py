@@ -118,4 +118,4 @@ def test_demo_set_beside_a_database_of_ones_own_stops_the_start():
     )
 
     assert started.returncode != 0
-    assert "DEMO must not be set where DATABASE_URL names a server of your own" in started.stderr
+    assert "DEMO must not be set if DATABASE_URL names your own server" in started.stderr
