@@ -65,8 +65,8 @@ def test_without_a_word_mail_goes_by_smtp_and_nothing_comes_back():
         ({"FEEDBACK_ADDRESS": "a@acme.example,b@acme.example"}, "FEEDBACK_ADDRESS must be an email address"),
     ],
 )
-def test_what_makes_no_sense_stops_the_start_with_its_name(environment, says):
+def test_invalid_setting_stops_the_start_with_its_name(environment, says):
     printed = started(**environment)
 
-    assert told.returncode != 0
-    assert says in told.stderr
+    assert printed.returncode != 0
+    assert says in printed.stderr
