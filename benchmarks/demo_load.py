@@ -29,8 +29,8 @@ from pathlib import Path
 import psutil
 import psycopg
 
-from config.postgres import Server
 from config.postgres.embedded import COMMON, DATABASE
+from config.postgres.server import Server
 
 ROOT = Path(__file__).resolve().parent.parent
 CODE = ("config", "audiences", "messaging", "delivery", "outbound", "templates", "static", "manage.py")

@@ -6,7 +6,7 @@ import logging
 import pytest
 
 from audiences.models import Integration
-from config.logs import ErrorLogFilter, discreet, masked_target
+from config.logs import ErrorLogFilter, masked_target, masked_text
 from tests.factories import CustomerFactory
 from tests.support.web_process import web_process
 
@@ -79,7 +79,7 @@ def test_a_web_process_writes_no_token_and_no_value_of_a_query(tmp_path, access_
     ],
 )
 def test_no_log_names_a_secret(said, kept):
-    assert discreet(said) == kept
+    assert masked_text(said) == kept
 
 
 @pytest.mark.parametrize(
