@@ -153,7 +153,7 @@ def test_demo_ignores_a_deployment_starts_takes_mail_ends_and_goes_on(clone, dep
     port = free_port()
     first = Terminal(clone, port, **deployment)
     said = first.read_until("Ctrl-C ends it.")
-    named = re.search(r"variables of the environment are ignored:\s+([A-Z_, \r\n]+)\r\n", said)[1]
+    named = re.search(r"ignores these environment variables:\s+([A-Z_, \r\n]+)\r\n", said)[1]
     assert set(deployment) <= set(re.split(r"[,\s]+", named))
     assert "secretword" not in said
     assert ".invalid" not in said

@@ -40,7 +40,7 @@ def address(record, settings) -> str:
     content = MAIL % (reply_addresses.reply_address(record), rendering.message_id(record.pk))
     kept.save_email(content.encode(), recipient="ann@x.example", folder=kept.FOLDER, at_ns=1, number=1)
     settings.ROOT_URLCONF = "tests.support.demo_urls"
-    (mail,) = kept.newest(folder=kept.FOLDER)
+    (mail,) = kept.list_newest(folder=kept.FOLDER)
     return f"/demo/mail/{mail.key}/"
 
 
@@ -83,7 +83,7 @@ def test_what_was_not_taken_says_so(address):
 def test_a_mail_whose_replies_go_elsewhere_offers_none(address):
     content = (MAIL % ("sam@fernwood.example", "<1@x>")).encode()
     kept.save_email(content, recipient="bea@x.example", folder=kept.FOLDER, at_ns=2, number=2)
-    (mail,) = kept.newest(folder=kept.FOLDER, recipient="bea")
+    (mail,) = kept.list_newest(folder=kept.FOLDER, recipient="bea")
 
     page = Client().get(f"/demo/mail/{mail.key}/").content.decode()
 

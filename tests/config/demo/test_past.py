@@ -19,7 +19,7 @@ pytestmark = pytest.mark.django_db
 def filled(at, monkeypatch):
     monkeypatch.setattr(company, "CUSTOMERS", 1000)
     company.fill_company(at=at)
-    messages.fill_messages(staff.have_team(), at=at)
+    messages.fill_messages(staff.ensure_team(), at=at)
     return at
 
 
