@@ -1,4 +1,4 @@
-"""Matching 1,000,000 customers with five rules, over the INSERT ... SELECT somebody would write by hand."""
+"""Matching 1,000,000 customers with five rules, over a hand-written INSERT ... SELECT."""
 
 from time import perf_counter
 
@@ -33,7 +33,7 @@ ON CONFLICT DO NOTHING
 
 
 def rules(tag: int) -> dict[str, object]:
-    """Five rules: custom attribute, date, text, a group of a number and an event, tag."""
+    """Return five rules: custom attribute, date, text, a group of a number and an event, tag."""
     active = [
         {"attribute": "session_count", "operator": "greater_than", "value": 5},
         {"attribute": "event_count.event-1", "operator": "greater_than", "value": 1},
@@ -51,7 +51,7 @@ def rules(tag: int) -> dict[str, object]:
 
 
 def live_message(stored: dict[str, object], **facts: object) -> Message:
-    """A live message with these rules, not matched yet."""
+    """Return a live message with these rules, not matched yet."""
     now = timezone.now()
     sender, _ = Sender.objects.get_or_create(name="Bench", email="bench@example.com")
     message = Message.objects.create(
@@ -63,7 +63,7 @@ def live_message(stored: dict[str, object], **facts: object) -> Message:
 
 
 def measure(*, times: int = 5) -> list[Row]:
-    """Measure the first match over the one by hand, and a next round with nobody new over that first match."""
+    """Measure the first match over the hand-written one, and a next round without changes over the first match."""
     population.create_population(customers=CUSTOMERS, companies=COMPANIES)
     tag = Tag.objects.get(name="tag 4").pk
     message = live_message(rules(tag))
@@ -89,7 +89,7 @@ def measure(*, times: int = 5) -> list[Row]:
         return perf_counter() - start
 
     pairs = measure_alternately(ours, by_hand, times=times)
-    # The clock moves on between the two, so a boundary may let a few rows through.
+    # Time passes between the two, so a few rows may cross a boundary.
     assert max(counts) - min(counts) <= max(counts) // 1000, counts
     seconds = sorted(a for a, _ in pairs)[len(pairs) // 2]
     note = f"{DeliveryRecord.objects.count():,} of {CUSTOMERS:,} customers matched; ours {seconds:.1f} s"

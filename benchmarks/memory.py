@@ -24,7 +24,7 @@ FEW, MANY = 5_000, 100_000
 
 
 def measure(*, times: int = 5) -> list[Row]:
-    """Measure a new worker process each time, from a full outbox to an empty one."""
+    """Measure a new worker process each time, from a full to an empty outbox."""
     seen: list[float] = []
 
     def peak(customers: int, port: int) -> float:
@@ -50,7 +50,7 @@ def measure(*, times: int = 5) -> list[Row]:
 
 
 def work() -> None:
-    """Hand over all that is due as the Celery task does, and print the peak in kB."""
+    """Send all due records as the Celery task does, and print the peak in kB."""
     while DeliveryRecord.objects.due(timezone.now()).exists():
         tasks.hand_over_due()
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)

@@ -2,7 +2,7 @@
 
 from time import perf_counter
 
-from django.contrib import admin  # noqa: TID251 - a list of the admin is what is measured
+from django.contrib import admin  # noqa: TID251 - the benchmark measures an admin list
 from django.contrib.auth.models import User
 from django.db import connection
 from django.test import RequestFactory
@@ -34,7 +34,7 @@ FROM messaging_message m CROSS JOIN generate_series(1, %(each)s) n
 
 
 class PlainList(ConsoleAdmin):
-    """What Django's admin makes of the table when it is told the columns."""
+    """A plain Django admin list of the same columns."""
 
     list_display = (
         "title",
@@ -54,7 +54,7 @@ class PlainList(ConsoleAdmin):
 
 
 def fill() -> None:
-    """Make the messages, and their records by SQL; they are counted once, as the migration does."""
+    """Create the messages, and their records by SQL; count them once, as the migration does."""
     population.create_population(customers=CUSTOMERS, companies=COMPANIES)
     sender = Sender.objects.create(name="Bench", email="bench@example.com")
     audiences = Audience.objects.bulk_create([Audience() for _ in range(MESSAGES)])
@@ -84,7 +84,7 @@ def fill() -> None:
 
 
 def measure(*, times: int = 7) -> list[Row]:
-    """Measure opening the first page, drawn to the last byte, each side a few times in turn."""
+    """Measure the complete rendering of the first page, alternately."""
     fill()
     boss, _ = User.objects.get_or_create(username="bench", is_staff=True, is_superuser=True)
     ours, plain = MessageAdmin(Message, admin.site), PlainList(Message, admin.site)

@@ -1,4 +1,4 @@
-"""How well one pace is kept by four workers together, and how many copies still go once a pause has returned.
+"""How exactly four workers keep one throttle together, and how many copies are sent after a pause has returned.
 
 The workers are processes of their own, as Celery's are, over a real socket. The rate is that of a minute, from the
 first mail the sink took on. Hand-overs after a pause are counted by the sink too, over what may be in flight.
@@ -28,12 +28,12 @@ PAUSES = 10
 
 
 def measure() -> list[Row]:
-    """Measure a minute at the pace, and pauses at full speed."""
+    """Measure a minute with the throttle, and pauses at full speed."""
     return [kept_pace(), after_pauses()]
 
 
 def kept_pace() -> Row:
-    """Mails of a minute over what the pace says."""
+    """Return the emails of a minute over the limit of the throttle."""
     population.create_population(customers=CUSTOMERS, companies=150)
     message = live_message()
     ongoing.match(message, at=timezone.now())
@@ -62,7 +62,7 @@ def kept_pace() -> Row:
 
 
 def after_pauses() -> Row:
-    """Mails taken after a pause has returned, over those that may be in flight, for each of some pauses."""
+    """Return, for each pause, the emails accepted after it has returned, over the possible number in flight."""
     population.create_population(customers=CUSTOMERS, companies=150)
     Pace.objects.all().delete()
     message = live_message()
@@ -98,7 +98,7 @@ def after_pauses() -> Row:
 
 
 def keep_going(worker, over: Event) -> None:
-    """Have a worker go on whenever it is done, as nudges and sweeps do."""
+    """Start a worker again whenever it is done, as nudges and sweeps do."""
     while not over.is_set():
         print("go", file=worker.stdin, flush=True)
         if not worker.stdout.readline():

@@ -284,7 +284,7 @@ def test_embedded_database_with_people_of_its_own_is_refused_and_a_demo_is_known
 
     assert done.returncode == 0, done.stderr
     first, second, before_marks, marked = json.loads(done.stdout.splitlines()[-1])
-    assert "people whom the demo did not make" in first[0]
+    assert "customers that the demo did not create" in first[0]
     assert first[1] == 0
     assert second == first
     assert before_marks == marked == ["", 2]

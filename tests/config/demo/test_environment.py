@@ -81,7 +81,7 @@ def test_fill_demo_refuses_a_database_that_is_not_the_demos(monkeypatch, tmp_pat
     for name, value in carried.items():
         monkeypatch.setenv(name, value)
 
-    with pytest.raises(CommandError, match="fills no database but the embedded one"):
+    with pytest.raises(CommandError, match="fills only the embedded database"):
         call_command("fill_demo")
 
     assert not User.objects.exists()
@@ -97,7 +97,7 @@ def test_mark_alone_does_not_make_a_database_the_demos(tmp_path, settings):
     with connection.cursor() as cursor:
         assert database.is_marked(cursor)
 
-    with pytest.raises(CommandError, match="fills no database but the embedded one"):
+    with pytest.raises(CommandError, match="fills only the embedded database"):
         call_command("fill_demo")
 
 
