@@ -2,8 +2,8 @@
 
 A demo in a folder of its own records one event for each call of its API, and notifies a subscriber of each. Meanwhile
 files of its broker are emptied, truncated, changed, deleted and added. In the end every call was answered with 202,
-every event is recorded, the subscriber was notified of each, the queue is empty, and no process was restarted. Everything
-runs on 127.0.0.1.
+every event is recorded, the subscriber was notified of each, the queue is empty, and no process was restarted.
+Everything runs on 127.0.0.1.
 """
 
 import contextlib

@@ -312,9 +312,10 @@ def report(troubles: list[Trouble], found: dict[str, int], *, took: float) -> No
         "# Trial\n\n`make trial` writes this page: the results of a real worker while everything around it fails.\n\n"
         f"{EMAILS:,} emails, {KILLS} kills, seed {SEED}, IN_FLIGHT {LIMIT}; {took:.0f} seconds.\n\n"
         "| result | emails |\n|---|---:|\n" + "\n".join(result) + "\n\n" + "\n".join(table) + "\n\n"
-        "*Lost*: recorded as sent and not accepted by the mail server, or recorded as failed and accepted. *Twice*: accepted\n"
-        "more than once. *In doubt*: the outcome cannot be known, so only staff send it again. *Back after*: from the start of\n"
-        "the failure until the next email, including the start of a killed worker or a sweep's two seconds.\n"
+        "*Lost*: recorded as sent but not accepted by the mail server, or recorded as failed but accepted.\n"
+        "*Twice*: accepted more than once. *In doubt*: the result cannot be known, so only staff send it\n"
+        "again. *Back after*: from the start of the failure to the next email, including the start of a\n"
+        "killed worker or two seconds of a sweep.\n"
     )
     print(text)
     DOCS.mkdir(exist_ok=True)
