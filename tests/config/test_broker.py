@@ -1,4 +1,4 @@
-"""The broker of files: whole messages only, each once, and nothing in its folder ends a worker."""
+"""The embedded broker: only complete messages, each once; no file in its folder ends a worker."""
 
 import base64
 import errno
@@ -193,7 +193,7 @@ def test_folder_that_is_removed_is_made_again(connection, folder):
     assert read(connection) == [2]
 
 
-def test_folder_that_cannot_be_read_is_logged_once_and_ends_nobody(connection, folder, caplog):
+def test_unreadable_folder_is_logged_once_and_ends_no_worker(connection, folder, caplog):
     publish(connection, 1)
     folder.rename(folder.with_suffix(".away"))
     folder.touch()

@@ -26,7 +26,7 @@ def started(**environment: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_a_provider_is_named_by_the_address_of_email_and_set_up_by_variables():
+def test_email_url_names_a_provider_with_its_own_variables():
     printed = started(
         EMAIL_URL="anymail://amazon-ses",
         EMAIL_TIMEOUT="7",
@@ -48,7 +48,7 @@ def test_a_provider_is_named_by_the_address_of_email_and_set_up_by_variables():
     assert (secrets, feedback) == (["a:b", "c:d"], "fbl@acme.example")
 
 
-def test_without_a_word_mail_goes_by_smtp_and_nothing_comes_back():
+def test_default_is_smtp_without_inbound_email():
     backend, *rest = json.loads(started().stdout)
 
     assert (backend, rest[0], rest[1], rest[3]) == ("delivery.channels.smtp.EmailBackend", "", "", [])
