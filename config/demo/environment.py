@@ -23,9 +23,12 @@ TUNING = frozenset(
         "MESSENGER_RATE_LIMIT",
         "METRICS_TOKEN",
         "PUSH_TIMEOUT",
+        "REFUSED_VISITORS_ALARM",
         "SWEEP_LATE",
         "WATCH_EVERY",
         "WEBHOOKS_TO_PRIVATE_ADDRESSES",
+        "WEB_LONG_STATEMENT_TIMEOUT",
+        "WEB_STATEMENT_TIMEOUT",
         "WORKER_CONCURRENCY",
     }
 )
@@ -48,6 +51,7 @@ DEPLOYMENT = frozenset(
         "EMAIL_URL",
         "FCM_CREDENTIALS",
         "FCM_URL",
+        "FEEDBACK_ADDRESS",
         "FLIGHTS_DIR",
         "FORWARDED_ALLOW_IPS",
         "GUNICORN_CMD_ARGS",
