@@ -1,27 +1,27 @@
-# Two commands on a fresh machine: `make demo` and `make test`. They need Python 3.11+ with venv, and set up the rest in
-# .venv and .data, both inside this folder. The stamps say what .venv holds; a changed lock file is synced again.
+# `make demo` and `make test` work in a fresh clone. They need Python 3.11 or newer with venv, and install everything else
+# in .venv and .data inside this folder. The stamp files record which lock file .venv holds; `make` syncs a changed one.
 
 PYTHON ?= python3
 PORT ?= 8000
 export PORT
 
 python = .venv/bin/python
-# Only what runs, where nothing else was asked for yet; never less than is there already.
-runtime = $(if $(wildcard .venv/.dev),.venv/.dev,.venv/.runtime)
+# The demo's packages only, unless the development packages are already installed: a sync would remove those.
+demo_packages = $(if $(wildcard .venv/.dev),.venv/.dev,.venv/.demo)
 
 .PHONY: help demo test lint audit bench tour lock
 
 help:
-	@echo "make demo   a filled company, web, worker, beat and mail at http://127.0.0.1:$(PORT) (PORT= to change)"
-	@echo "make test   the whole suite"
-	@echo "make lint   ruff, mypy, import-linter, migrations in step"
-	@echo "make audit  whether any pinned package is known to be harmful (a part of make lint)"
-	@echo "make bench  what is measured, as one table"
-	@echo "make tour   the pictures of docs/tour.md, taken of a demo that runs beside it"
-	@echo "make trial  a worker that is killed, a database, a broker and a mail server that go away: what is lost"
-	@echo "make lock   pin the requirements*.in again"
+	@echo "make demo   the demo with sample data at http://127.0.0.1:$(PORT) (set PORT= to change the port)"
+	@echo "make test   all tests"
+	@echo "make lint   ruff, mypy, import-linter, missing migrations, make audit"
+	@echo "make audit  known vulnerabilities of the pinned packages"
+	@echo "make bench  all benchmarks, as one table"
+	@echo "make tour   the screenshots of docs/tour.md, taken from a running demo"
+	@echo "make trial  lost and repeated messages while a worker, database, broker or mail server fails"
+	@echo "make lock   the lock files, from the dependencies in pyproject.toml"
 
-demo: $(runtime)
+demo: $(demo_packages)
 	@$(python) -m config.demo
 
 test: .venv/.dev
@@ -35,7 +35,7 @@ lint: .venv/.dev
 	$(python) manage.py makemigrations --check --dry-run
 	@$(MAKE) --no-print-directory audit
 
-# An environment of its own: what it needs is nothing Outbound runs on.
+# A separate environment: Outbound does not use pip-audit's packages.
 audit: .venv/.audit
 	@$(python) -m config.pip_audit .venv/audit/bin/pip-audit
 
@@ -50,21 +50,24 @@ tour: .venv/.dev
 
 compile = @$(uv) compile --universal --generate-hashes --custom-compile-command 'make lock'
 lock: .venv/.uv
-	$(compile) requirements-uv.in --output-file requirements-uv.lock
-	$(compile) requirements.in --output-file requirements.lock
-	$(compile) requirements-audit.in --output-file requirements-audit.lock
-	$(compile) requirements-dev.in --constraint requirements.lock --output-file requirements-dev.lock
+	$(compile) --group uv --output-file requirements-uv.lock
+	$(compile) --group audit --output-file requirements-audit.lock
+	$(compile) pyproject.toml --output-file requirements.lock
+	$(compile) pyproject.toml --extra push --constraint requirements.lock --output-file requirements-push.lock
+	$(compile) pyproject.toml --extra demo --constraint requirements.lock --output-file requirements-demo.lock
+	$(compile) pyproject.toml --extra push --extra demo --extra dev --constraint requirements-push.lock \
+		--output-file requirements-dev.lock
 
 .venv/.made:
 	@for python in "$(PYTHON)" python3.14 python3.13 python3.12 python3.11; do \
 		"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && break; python=; \
 	done; \
 	if [ -z "$$python" ]; then \
-		echo "Outbound needs Python 3.11 or newer, and found none. Name one: make PYTHON=/path/to/python3.11" >&2; exit 1; \
+		echo "Outbound needs Python 3.11 or newer, and none was found. Name one: make PYTHON=/path/to/python3.11" >&2; exit 1; \
 	fi; \
 	echo "Setting up .venv ..."; \
-	if ! said=$$("$$python" -m venv .venv 2>&1); then \
-		"$$python" -c 'import ensurepip, venv' 2>/dev/null && echo "$$said" >&2; \
+	if ! output=$$("$$python" -m venv .venv 2>&1); then \
+		"$$python" -c 'import ensurepip, venv' 2>/dev/null && echo "$$output" >&2; \
 		echo "Python's venv did not work. On Debian and Ubuntu it is the package python3-venv." >&2; exit 1; \
 	fi
 	@touch $@
@@ -73,16 +76,16 @@ lock: .venv/.uv
 	@$(python) -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements-uv.lock
 	@touch $@
 
-# uv reads none of pip's settings, and trusts none of the system's certificates unless told to. Whoever reaches the
-# package registry with pip reaches it here too.
+# uv does not read pip's settings and does not trust the system's certificates by default. These options let uv reach the
+# package registry that pip uses.
 certificates = $(if $(wildcard /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt /etc/ssl/cert.pem),--system-certs)
 as_pip = index="$${PIP_INDEX_URL:-$$($(python) -m pip config get global.index-url 2>/dev/null)}"; \
 	if [ -n "$$index" ]; then export UV_DEFAULT_INDEX="$${UV_DEFAULT_INDEX:-$$index}"; fi; \
 	if [ -n "$$PIP_CERT" ]; then export SSL_CERT_FILE="$${SSL_CERT_FILE:-$$PIP_CERT}"; fi;
 uv = $(as_pip) .venv/bin/uv $(certificates) --quiet pip
 
-.venv/.runtime: .venv/.uv requirements.lock
-	@$(uv) sync --require-hashes --python $(python) requirements.lock
+.venv/.demo: .venv/.uv requirements-demo.lock
+	@$(uv) sync --require-hashes --python $(python) requirements-demo.lock
 	@touch $@
 
 .venv/.dev: .venv/.uv requirements-dev.lock

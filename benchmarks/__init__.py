@@ -1,1 +1,1 @@
-"""What is measured: `make bench`, or `python -m benchmarks NAME` for some of it."""
+"""Benchmarks: `make bench`, or `python -m benchmarks NAME ...` for some of them."""

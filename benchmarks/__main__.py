@@ -10,25 +10,25 @@ NAMES = ("matching", "ping", "email_speed", "memory", "outbound_list", "importin
 
 
 def main(wanted: list[str]) -> int:
-    """Measure what is wanted, all of it where nothing is named."""
+    """Run the named benchmarks, or all; return the exit code."""
     if unknown := set(wanted) - set(NAMES):
-        print(f"There is no benchmark {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}.", file=sys.stderr)
+        print(f"Unknown benchmark: {', '.join(sorted(unknown))}. Choose from {', '.join(NAMES)}.", file=sys.stderr)
         return 2
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
-    os.environ.pop("DATABASE_URL", None)  # Benchmarks empty their database: never somebody's own.
+    os.environ.pop("DATABASE_URL", None)  # Benchmarks empty their database, so they use the embedded one only.
     with embedded.database("bench"):
         import django
         from django.core.management import call_command
 
         django.setup()
         call_command("migrate", verbosity=0)
-        from benchmarks.measure import report
+        from benchmarks.measure import write_report
 
         rows = []
         for name in wanted or NAMES:
             print(f"measuring {name} ...", flush=True)
             rows += import_module(f"benchmarks.{name}").measure()
-            table = report(rows)  # Written after each, so that what fails later costs none of them.
+            table = write_report(rows)  # Written after each benchmark, so that a later failure loses no results.
         print(table)
     return 0
 

@@ -1,9 +1,9 @@
 """The demo under load, its broker's files damaged at random: `python -m benchmarks.demo_load [CALLS]` (50,000).
 
-A demo in a folder of its own records one event for each call of its API, and tells a subscriber of each. Meanwhile
-files of its broker are emptied, cut off, changed, deleted and added. In the end every call was answered with 202, every
-event is recorded, the subscriber heard of each, the queue is empty, and web, worker, beat and mail are the processes
-that were started first. Everything is on 127.0.0.1.
+A demo in a folder of its own records one event for each call of its API, and notifies a subscriber of each. Meanwhile
+files of its broker are emptied, truncated, changed, deleted and added. In the end every call was answered with 202,
+every event is recorded, the subscriber was notified of each, the queue is empty, and no process was restarted.
+Everything runs on 127.0.0.1.
 """
 
 import contextlib
@@ -40,14 +40,14 @@ CUSTOMERS = 4_000
 EVENT = "load-call"
 SEED = 20_261_126
 START_WITHIN = 400
-# How long the worker may take for what is left after the last call, for each thousand of calls and at least.
+# Seconds that the worker may take for the rest of the queue: for each thousand calls, and at least.
 DRAIN_PER_THOUSAND, DRAIN_AT_LEAST = 60, 180
 PARTS = ("mail", "web", "worker", "beat")
 
 
 @dataclass(kw_only=True)
 class Figures:
-    """What came of a run."""
+    """The results of a run."""
 
     calls: int
     seconds: float = 0.0
@@ -61,12 +61,12 @@ class Figures:
     queue_left: int = 0
     restarted: list[str] = field(default_factory=list)
 
-    def wrong(self) -> list[str]:
-        """Say what was lost, and what did not stay up."""
+    def failures(self) -> list[str]:
+        """Return the failures: lost calls, events or messages, and processes that died."""
         found = {
             f"answers other than 202: {dict(self.refused)}": bool(self.refused),
             f"events recorded: {self.events}": self.events != self.calls,
-            f"events the subscriber heard of: {self.told}": self.told != self.calls,
+            f"events the subscriber was notified of: {self.told}": self.told != self.calls,
             f"messages left in the queue: {self.queue_left}": bool(self.queue_left),
             f"processes that died: {', '.join(self.restarted)}": bool(self.restarted),
         }
@@ -79,13 +79,13 @@ class Figures:
             f" the rest done {self.drained_after:.0f} s later\n"
             f"damaged: {self.damaged.total():,} times ({dict(self.damaged)}); {self.moved_aside:,} files moved aside;"
             f" longest queue {self.longest_queue:,}\n"
-            f"events recorded: {self.events:,}; events the subscriber heard of: {self.told:,};"
+            f"events recorded: {self.events:,}; events the subscriber was notified of: {self.told:,};"
             f" messages left in the queue: {self.queue_left}; processes that died: {len(self.restarted)}"
         )
 
 
 class Subscriber:
-    """A server that is told of events, and notes which."""
+    """A server that receives webhooks and records their events."""
 
     def __init__(self) -> None:
         self.heard: set[str] = set()
@@ -117,7 +117,7 @@ class Subscriber:
 
 
 def names_in(told: object) -> Iterator[str]:
-    """Find the numbered event names in a notification, wherever they are."""
+    """Yield the numbered event names anywhere in a notification."""
     if isinstance(told, dict):
         told = list(told.values())
     if isinstance(told, list):
@@ -161,7 +161,7 @@ class Demo:
         return self.process.poll() is not None
 
     def parts(self) -> dict[str, psutil.Process]:
-        """Find the programs that the demo runs now, by name."""
+        """Return the current processes of the demo, by name."""
         found = {}
         for child in psutil.Process(self.process.pid).children():
             with contextlib.suppress(psutil.Error):
@@ -173,7 +173,7 @@ class Demo:
         return found
 
     def died(self) -> list[str]:
-        """Name the programs that are not those that were started first."""
+        """Return the names of the programs that were restarted."""
         if self.is_over():
             return ["the demo"]
         now = self.parts()
@@ -188,7 +188,7 @@ class Demo:
         return [path for path in self.broker.iterdir() if path.name.endswith(".msg")]
 
     def end(self) -> None:
-        """End the demo, and remove the data that lies outside the folder."""
+        """End the demo, and remove its data outside the folder."""
         if not self.is_over():
             self.process.send_signal(signal.SIGTERM)
             try:
@@ -202,7 +202,7 @@ class Demo:
 
 @contextmanager
 def demo(**environment: str) -> Iterator[Demo]:
-    """Run a demo for the length of the block."""
+    """Run a demo during the block."""
     folder = Path(tempfile.mkdtemp(prefix="outbound-demo-"))
     try:
         running = Demo(folder, **environment)
@@ -221,7 +221,7 @@ def free_port() -> int:
 
 
 def wait(holds: Callable[[], object], *, within: float, failed: Callable[[], bool], why: Callable[[], str]) -> None:
-    """Wait until something holds."""
+    """Wait until the condition is true."""
     deadline = time.monotonic() + within
     while not holds():
         if failed() or time.monotonic() > deadline:
@@ -230,9 +230,9 @@ def wait(holds: Callable[[], object], *, within: float, failed: Callable[[], boo
 
 
 def damage(broker: Path, chance: random.Random) -> str:
-    """Do one bad thing to the broker's folder; return its name, or nothing if there was no file to do it to."""
+    """Damage one file of the broker; return the kind of damage, or "" if there was no file."""
     made = broker / f"{chance.choice('0159')}_{chance.getrandbits(64):016x}.celery.msg"
-    # Near the front, so that it is often one that is about to be read.
+    # Near the front of the queue, where it is often read next.
     files = [path for path in sorted(broker.glob("*.msg"))[:20] if path.is_file()]
     path = chance.choice(files) if files else None
     what = chance.choice(("empty", "part", "folder", "pipe", "cut off", "emptied", "changed", "deleted"))
@@ -263,7 +263,7 @@ def damage(broker: Path, chance: random.Random) -> str:
 
 
 def call(port: int, token: str, numbers: range, *, now: int, refused: Counter[int]) -> None:
-    """Record an event for each number, over one connection. An event is told apart by its customer and its moment."""
+    """Record an event for each number, over one connection. Customer and time identify an event."""
     client = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     headers = {"Content-Type": "application/json", "Authorization": f"Bearer {token}"}
     for number in numbers:
@@ -282,7 +282,7 @@ def call(port: int, token: str, numbers: range, *, now: int, refused: Counter[in
 
 
 def run(running: Demo, *, calls: int = CALLS, damage_every: float = 0.1) -> Figures:
-    """Make the calls while files are damaged; return what came of it."""
+    """Make the calls while files are damaged; return the results."""
     figures, over = Figures(calls=calls), threading.Event()
     chance = random.Random(SEED)
     subscriber = Subscriber()
@@ -332,7 +332,7 @@ def run(running: Demo, *, calls: int = CALLS, damage_every: float = 0.1) -> Figu
 
 
 def subscribe(running: Demo, url: str) -> None:
-    """Have the demo tell this address of every event."""
+    """Subscribe this URL to all events."""
     client = http.client.HTTPConnection("127.0.0.1", running.port, timeout=60)
     headers = {"Content-Type": "application/json", "Authorization": f"Bearer {running.token}"}
     client.request("POST", "/api/subscriptions", json.dumps({"url": url, "topics": ["event.created"]}), headers)
@@ -342,13 +342,13 @@ def subscribe(running: Demo, url: str) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Run it, print the figures, and return 1 if something was lost or died."""
+    """Run the benchmark, print the results, and return 1 on a failure."""
     with demo() as running:
         figures = run(running, calls=int(arguments[0]) if arguments else CALLS)
     print(figures)
-    for what in figures.wrong():
+    for what in figures.failures():
         print(f"WRONG: {what}", file=sys.stderr)
-    return 1 if figures.wrong() else 0
+    return 1 if figures.failures() else 0
 
 
 if __name__ == "__main__":

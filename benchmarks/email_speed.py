@@ -1,4 +1,4 @@
-"""Emails per second of our worker, which keeps a record of each, over a plain Django loop that keeps none.
+"""Emails per second of our worker, which writes a record of each, over a plain Django loop without records.
 
 Both send the same mails, byte for byte, to the same sink, from one process and from two. Ours is the real path: records
 are claimed from PostgreSQL, committed, filled in, handed over and settled. The loop reads the same customers in one
@@ -32,8 +32,8 @@ from django.core.mail import EmailMultiAlternatives
 from django.utils import timezone
 
 from audiences.models import Audience, Customer
-from benchmarks import world
-from benchmarks.measure import Row, in_turn, row
+from benchmarks import population
+from benchmarks.measure import Row, measure_alternately, ratio_row
 from delivery import rendering
 from delivery.channels.base import Envelope
 from delivery.channels.email import mail_of
@@ -55,17 +55,17 @@ there is something to say.</p>
 <p>Ann, for all of us at Acme<br>P.S. We wrote to {{ email }}, the address you gave.</p>
 <p><a href="{{ unsubscribe_url }}">No more of these</a></p>
 """
-# What each side writes before the text of a mail, each time waiting for the answer.
+# The commands of each side before the text of an email; each waits for its answer.
 ANNOUNCED = (b"mail FROM:<a@acme.example>\r\n", b"rcpt TO:<b@example.com>\r\n", b"data\r\n")
 WRITES = {"ours": (b"".join(ANNOUNCED),), "theirs": ANNOUNCED}
 CONVERSATIONS = 8
 
-Talk = subprocess.Popen[str]
+Worker = subprocess.Popen[str]
 
 
 def measure(*, times: int = 9) -> list[Row]:
     """Measure one worker process over one loop, and two over two."""
-    world.fill(customers=CUSTOMERS, companies=COMPANIES)
+    population.create_population(customers=CUSTOMERS, companies=COMPANIES)
     message = live_message()
     check_same_bytes()
     rows = []
@@ -73,9 +73,11 @@ def measure(*, times: int = 9) -> list[Row]:
         for count, name in ((1, "one worker / one loop"), (2, "two workers / two loops")):
             with processes("ours", count, port=port) as ours, processes("theirs", count, port=port) as theirs:
                 limits = [limit_of_the_sink(side, port=port) for side in SIDES]
-                pairs = in_turn(lambda w=ours: speed(w, message), lambda w=theirs: speed(w, message), times=times)
+                pairs = measure_alternately(
+                    lambda w=ours: speed(w, message), lambda w=theirs: speed(w, message), times=times
+                )
             speeds = middle(pairs)
-            made = row(
+            made = ratio_row(
                 f"emails a second, {name}",
                 [a / b for a, b in pairs],
                 at_least=1.0,
@@ -87,12 +89,12 @@ def measure(*, times: int = 9) -> list[Row]:
 
 
 def middle(pairs: list[tuple[float, float]]) -> list[float]:
-    """The median of each side."""
+    """Return the median of each side."""
     return [statistics.median(side) for side in zip(*pairs, strict=True)]
 
 
 def live_message() -> Message:
-    """An ongoing email to everybody."""
+    """Return an ongoing email to all customers."""
     now = timezone.now()
     sender = Sender.objects.create(name="Ann from Acme", email="ann@acme.example")
     everybody = Audience.objects.create(rules={"match": "all", "rules": []})
@@ -104,17 +106,19 @@ def live_message() -> Message:
 
 @contextmanager
 def sink() -> Iterator[int]:
-    """Run the sink; yields its port."""
-    with subprocess.Popen([sys.executable, "-m", "benchmarks.sink"], stdout=subprocess.PIPE, text=True) as process:
+    """Run the sink; yield its port."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.sinks.smtp"], stdout=subprocess.PIPE, text=True
+    ) as process:
         try:
-            yield int(said(process))
+            yield int(next_line(process))
         finally:
             process.send_signal(signal.SIGTERM)
             process.communicate()
 
 
 def limit_of_the_sink(side: str, *, port: int, turns: int = 1500) -> float:
-    """Mails a second that the sink takes, written as this side does, from sockets that do nothing else."""
+    """Return the emails per second that the sink accepts from sockets that write as this side does."""
     talks = [socket.create_connection(("127.0.0.1", port)) for _ in range(CONVERSATIONS)]
     text = next(plain_mails(0, 1)).message().as_bytes(linesep="\r\n") + b".\r\n"
     for talk in talks:
@@ -133,50 +137,50 @@ def limit_of_the_sink(side: str, *, port: int, turns: int = 1500) -> float:
 
 
 @contextmanager
-def processes(side: str, count: int, *, port: int) -> Iterator[list[Talk]]:
-    """Have so many processes of one side ready, which begin each time they are told to."""
+def processes(side: str, count: int, *, port: int) -> Iterator[list[Worker]]:
+    """Start this many processes of one side, which wait for a start signal."""
     with ExitStack() as stack:
         there = {**os.environ, "EMAIL_URL": f"smtp://127.0.0.1:{port}"}
-        started: list[Talk] = []
+        started: list[Worker] = []
         for part in range(count):
             command = [sys.executable, "-m", "benchmarks.email_speed", side, str(part), str(count)]
             talk = subprocess.Popen(command, env=there, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
             started.append(stack.enter_context(talk))
             stack.callback(talk.communicate)
         for each in started:
-            assert said(each) == "ready"
+            assert next_line(each) == "ready"
         yield started
 
 
-def speed(workers: list[Talk], message: Message) -> float:
-    """Mails a second of these processes, from when they are told to begin until the last is done."""
-    world.forget_records()
+def speed(workers: list[Worker], message: Message) -> float:
+    """Return the emails per second of these processes, from the start signal until the last one is done."""
+    population.delete_records()
     expected = ongoing.match(message, at=timezone.now())
     start = perf_counter()
     for worker in workers:
         print("go", file=worker.stdin, flush=True)
-    sent = sum(int(said(worker)) for worker in workers)
+    sent = sum(int(next_line(worker)) for worker in workers)
     took = perf_counter() - start
     assert sent == expected, f"{sent} of {expected} were sent"
     return sent / took
 
 
-def said(process: Talk) -> str:
-    """The next line of what a process says."""
+def next_line(process: Worker) -> str:
+    """Return the next line of a process's output."""
     assert process.stdout
     return process.stdout.readline().strip()
 
 
-# What a process of each side does.
+# The work of a process of each side.
 
 
 def ours(_part: int, _parts: int) -> int:
-    """Hand over what is due, as a worker's task does."""
+    """Send the due records, as a worker's task does."""
     return dispatcher.dispatch(clock=timezone.now, until=timezone.now() + timedelta(minutes=5))
 
 
 def theirs(part: int, parts: int) -> int:
-    """Send a part of the same mails in a plain loop."""
+    """Send a part of the same emails in a plain loop."""
     sent = 0
     with mail.get_connection("django.core.mail.backends.smtp.EmailBackend") as connection:
         mails = plain_mails(part, parts)
@@ -189,12 +193,12 @@ SIDES = {"ours": ours, "theirs": theirs}
 
 
 def plain_mails(part: int, parts: int) -> Iterator[EmailMultiAlternatives]:
-    """Make a part of the mails as plain Django does."""
+    """Yield a part of the emails as plain Django composes them."""
     return map(plain_mail, envelopes(part, parts))
 
 
 def plain_mail(envelope: Envelope) -> EmailMultiAlternatives:
-    """Make a mail as plain Django does."""
+    """Return an email as plain Django composes it."""
     return EmailMultiAlternatives(
         envelope.subject,
         envelope.text,
@@ -207,7 +211,7 @@ def plain_mail(envelope: Envelope) -> EmailMultiAlternatives:
 
 
 def envelopes(part: int, parts: int) -> Iterator[Envelope]:
-    """Fill in a part of the mails from one query; the customer's number stands for the record's."""
+    """Render a part of the emails from one query; the customer's id stands for that of the record."""
     message = Message.objects.select_related("sender", "version").get()
     assert message.version
     assert message.sender
@@ -221,7 +225,7 @@ def envelopes(part: int, parts: int) -> Iterator[Envelope]:
 
 
 def check_same_bytes() -> None:
-    """Fail where both sides do not send the same bytes; only the moment may differ."""
+    """Fail if both sides do not send the same bytes, except for the date."""
     for envelope in islice(envelopes(0, 1), 20):
         random.seed(1)
         our_bytes = mail_of(envelope).content
@@ -235,7 +239,7 @@ def without_date(content: bytes) -> bytes:
 
 
 if __name__ == "__main__":
-    Message.objects.exists()  # Connected before the clock starts, as a worker is.
+    Message.objects.exists()  # Connect before the clock starts, as a worker does.
     print("ready", flush=True)
     for _go in sys.stdin:
         print(SIDES[sys.argv[1]](int(sys.argv[2]), int(sys.argv[3])), flush=True)

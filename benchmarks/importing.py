@@ -1,4 +1,4 @@
-"""A file of 1,000,000 customers imported, over a bare COPY of the same rows into a table of the same indexes."""
+"""Import of 1,000,000 customers from a file, over a plain COPY of the same rows into a table with the same indexes."""
 
 import io
 import time
@@ -10,12 +10,12 @@ from django.utils import timezone
 
 from audiences.intake import csv_import
 from audiences.models import Import, ImportKind, ImportState
-from benchmarks import world
-from benchmarks.measure import Row, in_turn, row
+from benchmarks import population
+from benchmarks.measure import Row, measure_alternately, ratio_row
 
 CUSTOMERS = 1_000_000
 HEADER = "user_id,email,name,signed_up_at,country,plan"
-# As the file has them; every other column of the bare table stays empty.
+# The columns of the file; the other columns of the plain table stay empty.
 COLUMNS = "user_id, email, name, signed_up_at, country, attributes"
 PLANS = ("free", "pro", "team", "trial")
 COUNTRIES = ("Ireland", "France", "Japan", "Brazil")
@@ -23,15 +23,15 @@ BEGAN = datetime(2025, 1, 1, tzinfo=UTC)
 
 
 def people() -> Iterator[tuple[str, str, str, str, str, str]]:
-    """The same million customers at every run."""
+    """Write the file with the same million customers in each run."""
     for n in range(CUSTOMERS):
         since = (BEGAN + timedelta(minutes=n % 500_000)).isoformat()
         yield f"new-{n}", f"new{n}@example.com", f"Person {n}", since, COUNTRIES[n % 4], PLANS[n % 4]
 
 
 def measure(*, times: int = 5) -> list[Row]:
-    """Measure both, each into a table that is empty before."""
-    world.fill(customers=1000, companies=10)
+    """Measure both, each into an empty table."""
+    population.create_population(customers=1000, companies=10)
     file = io.BytesIO("\n".join([HEADER, *(",".join(person) for person in people())]).encode())
 
     def ours() -> float:
@@ -65,6 +65,6 @@ def measure(*, times: int = 5) -> list[Row]:
             cursor.execute("DROP TABLE bare")
         return CUSTOMERS / took
 
-    pairs = in_turn(ours, bare, times=times)
+    pairs = measure_alternately(ours, bare, times=times)
     note = f"{pairs[-1][0]:,.0f} over {pairs[-1][1]:,.0f} rows per second"
-    return [row("import of 1,000,000 rows / bare COPY", [a / b for a, b in pairs], at_least=0.25, note=note)]
+    return [ratio_row("import of 1,000,000 rows / bare COPY", [a / b for a, b in pairs], at_least=0.25, note=note)]

@@ -1,4 +1,4 @@
-"""Ratios: both sides in turn in one run, at least five times, median and spread (this sort of machine is noisy)."""
+"""Ratios of two measurements, taken alternately at least five times, because machines are noisy: median and spread."""
 
 import json
 import statistics
@@ -11,7 +11,7 @@ RESULTS = Path(__file__).parent / "results.json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One row of the table: `met` says whether the median keeps the aim; None where the row does not count."""
+    """One row of the table. `met`: whether the median meets the aim; None if the row has no aim."""
 
     name: str
     ratio: float
@@ -22,13 +22,15 @@ class Row:
     note: str = ""
 
 
-def in_turn(ours: Callable[[], float], theirs: Callable[[], float], *, times: int = 5) -> list[tuple[float, float]]:
-    """Measure both sides, one after the other, so that a drift of the machine falls on both."""
+def measure_alternately(
+    ours: Callable[[], float], theirs: Callable[[], float], *, times: int = 5
+) -> list[tuple[float, float]]:
+    """Measure both sides alternately, so that a drift of the machine affects both."""
     return [(ours(), theirs()) for _ in range(times)]
 
 
-def row(name: str, ratios: list[float], *, at_most: float = 0, at_least: float = 0, note: str = "") -> Row:
-    """Make a row of ratios; one of the two bounds is the aim."""
+def ratio_row(name: str, ratios: list[float], *, at_most: float = 0, at_least: float = 0, note: str = "") -> Row:
+    """Return a row for these ratios; one of the two bounds is the aim."""
     median = statistics.median(ratios)
     return Row(
         name=name,
@@ -41,8 +43,8 @@ def row(name: str, ratios: list[float], *, at_most: float = 0, at_least: float =
     )
 
 
-def report(rows: list[Row]) -> str:
-    """Write the results beside the code and return the table; rows measured before and not now are kept."""
+def write_report(rows: list[Row]) -> str:
+    """Return the table, and merge the rows into `results.json`."""
     known = {r["name"]: r for r in json.loads(RESULTS.read_text())} if RESULTS.exists() else {}
     known |= {r.name: asdict(r) for r in rows}
     RESULTS.write_text(json.dumps(list(known.values()), indent=1) + "\n")

@@ -12,9 +12,9 @@ if __name__ == "__main__":
 
 from django.utils import timezone
 
-from benchmarks import world
+from benchmarks import population
 from benchmarks.email_speed import live_message, sink
-from benchmarks.measure import Row, in_turn, row
+from benchmarks.measure import Row, measure_alternately, ratio_row
 from delivery import tasks
 from delivery.matching import ongoing
 from delivery.models import DeliveryRecord
@@ -24,11 +24,11 @@ FEW, MANY = 5_000, 100_000
 
 
 def measure(*, times: int = 5) -> list[Row]:
-    """Measure a new worker process each time, from a full outbox to an empty one."""
+    """Measure a new worker process each time, from a full to an empty outbox."""
     seen: list[float] = []
 
     def peak(customers: int, port: int) -> float:
-        world.fill(customers=customers * 100 // 95 + 100, companies=customers // 20)
+        population.create_population(customers=customers * 100 // 95 + 100, companies=customers // 20)
         message: Message = live_message()
         made = ongoing.match(message, at=timezone.now())
         assert made >= customers, made
@@ -44,13 +44,13 @@ def measure(*, times: int = 5) -> list[Row]:
         return seen[-1]
 
     with sink() as port:
-        pairs = in_turn(lambda: peak(MANY, port), lambda: peak(FEW, port), times=times)
+        pairs = measure_alternately(lambda: peak(MANY, port), lambda: peak(FEW, port), times=times)
     note = f"{seen[-2] / 1024:.0f} MB over {seen[-1] / 1024:.0f} MB"
-    return [row("peak memory, 100,000 / 5,000 emails", [a / b for a, b in pairs], at_most=1.2, note=note)]
+    return [ratio_row("peak memory, 100,000 / 5,000 emails", [a / b for a, b in pairs], at_most=1.2, note=note)]
 
 
 def work() -> None:
-    """Hand over all that is due as the Celery task does, and print the peak in kB."""
+    """Send all due records as the Celery task does, and print the peak in kB."""
     while DeliveryRecord.objects.due(timezone.now()).exists():
         tasks.hand_over_due()
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)

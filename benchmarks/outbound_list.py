@@ -2,15 +2,15 @@
 
 from time import perf_counter
 
-from django.contrib import admin  # noqa: TID251 - a list of the admin is what is measured
+from django.contrib import admin  # noqa: TID251 - the benchmark measures an admin list
 from django.contrib.auth.models import User
 from django.db import connection
 from django.test import RequestFactory
 from django.utils import timezone
 
 from audiences.models import Audience
-from benchmarks import world
-from benchmarks.measure import Row, in_turn, row
+from benchmarks import population
+from benchmarks.measure import Row, measure_alternately, ratio_row
 from delivery.models import DeliveryRecord
 from delivery.reporting import counters
 from messaging.models import Message, Sender
@@ -34,7 +34,7 @@ FROM messaging_message m CROSS JOIN generate_series(1, %(each)s) n
 
 
 class PlainList(ConsoleAdmin):
-    """What Django's admin makes of the table when it is told the columns."""
+    """A plain Django admin list of the same columns."""
 
     list_display = (
         "title",
@@ -54,8 +54,8 @@ class PlainList(ConsoleAdmin):
 
 
 def fill() -> None:
-    """Make the messages, and their records by SQL; they are counted once, as the migration does."""
-    world.fill(customers=CUSTOMERS, companies=COMPANIES)
+    """Create the messages, and their records by SQL; count them once, as the migration does."""
+    population.create_population(customers=CUSTOMERS, companies=COMPANIES)
     sender = Sender.objects.create(name="Bench", email="bench@example.com")
     audiences = Audience.objects.bulk_create([Audience() for _ in range(MESSAGES)])
     now = timezone.now()
@@ -84,7 +84,7 @@ def fill() -> None:
 
 
 def measure(*, times: int = 7) -> list[Row]:
-    """Measure opening the first page, drawn to the last byte, each side a few times in turn."""
+    """Measure the complete rendering of the first page, alternately."""
     fill()
     boss, _ = User.objects.get_or_create(username="bench", is_staff=True, is_superuser=True)
     ours, plain = MessageAdmin(Message, admin.site), PlainList(Message, admin.site)
@@ -98,9 +98,9 @@ def measure(*, times: int = 7) -> list[Row]:
         return perf_counter() - start
 
     opening(ours), opening(plain)
-    pairs = in_turn(lambda: opening(ours), lambda: opening(plain), times=times)
+    pairs = measure_alternately(lambda: opening(ours), lambda: opening(plain), times=times)
     taken = sorted(a for a, _ in pairs)[len(pairs) // 2] / VIEWS
     note = (
         f"{Message.objects.count():,} messages, {DeliveryRecord.objects.count():,} records; ours {taken * 1000:.0f} ms"
     )
-    return [row("Outbound list / plain admin list", [a / b for a, b in pairs], at_most=1.5, note=note)]
+    return [ratio_row("Outbound list / plain admin list", [a / b for a, b in pairs], at_most=1.5, note=note)]

@@ -25,22 +25,22 @@ from django.db import connection
 
 from audiences import identity_verification
 from audiences.models import Customer, Integration, Workspace
-from benchmarks import world
+from benchmarks import population
 from benchmarks.matching import live_message
-from benchmarks.measure import Row, in_turn, row
+from benchmarks.measure import Row, measure_alternately, ratio_row
 from delivery.eligibility import conditions
 from delivery.models import DeliveryRecord
 from messaging.models import Message
 
 CUSTOMERS, COMPANIES = 1_000_000, 50_000
 REQUESTS, CLIENTS = 2_000, 4
-# Every so many-th customer has got all they match already; only these are asked for.
+# One customer in this many has received all matching messages; only these are requested.
 EVERY = 50
 AIM = 0.5
 
 
 def rules(number: int) -> dict[str, object]:
-    """The rules of one of 50 messages, all different; half of them ask about an event or a company."""
+    """Return the rules of one of 50 different messages; half of them use an event or a company."""
     asked: list[dict[str, object]] = [
         {"attribute": "session_count", "operator": "greater_than", "value": number % 7},
         {"attribute": "name", "operator": "contains", "value": f"user {number % 10}"},
@@ -54,7 +54,7 @@ def rules(number: int) -> dict[str, object]:
 
 @contextmanager
 def served() -> Iterator[int]:
-    """Serve the product and the bare view with one gunicorn; yields the port."""
+    """Serve Outbound and the bare view with one gunicorn; yield the port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -77,7 +77,7 @@ def served() -> Iterator[int]:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What one request asks."""
+    """Return the body of one request."""
 
     method: str
     path: str
@@ -86,7 +86,7 @@ class Asked:
 
 
 def requests_a_second(port: int, requests: list[Asked], *, took: list[float]) -> float:
-    """Ask from CLIENTS connections at once; returns how many were answered a second, and notes how long each took."""
+    """Send requests from CLIENTS connections at once; record each duration and return the answers per second."""
     failed: list[int] = []
 
     def ask(part: list[Asked]) -> None:
@@ -112,14 +112,14 @@ def requests_a_second(port: int, requests: list[Asked], *, took: list[float]) ->
 
 
 def fresh(*, seed: int) -> Iterator[str]:
-    """Customers in no order, each once."""
+    """Yield customers in random order, each once."""
     numbers = list(range(EVERY, CUSTOMERS + 1, EVERY))
     random.Random(seed).shuffle(numbers)
     return (f"u{number}" for number in numbers)
 
 
 def already_shown() -> None:
-    """Give every customer a record of each message they match, opened: nothing is new to anybody.
+    """Create an opened record of each matching message for every customer, so that nothing is new.
 
     Not with the session that their ping begins, either.
     """
@@ -142,7 +142,7 @@ def already_shown() -> None:
 
 
 def as_emails() -> None:
-    """Have the same messages be emails, which are what a GET judges; everybody asked for has got them all the same."""
+    """Turn the messages into emails, which a GET matches; all requested customers have received them."""
     with connection.cursor() as cursor:
         cursor.execute(
             "SET session_replication_role = replica;"
@@ -153,7 +153,7 @@ def as_emails() -> None:
 
 
 def compare(port: int, name: str, ours: Callable[[], Asked], bare: Callable[[], Asked], *, times: int) -> Row:
-    """Measure one side and the other in turn, both warmed up."""
+    """Measure both sides alternately, after a warm-up."""
     waited: list[float] = []
 
     def side(asked: Callable[[], Asked], took: list[float]) -> Callable[[], float]:
@@ -161,16 +161,16 @@ def compare(port: int, name: str, ours: Callable[[], Asked], bare: Callable[[], 
 
     for asked in (ours, bare):
         side(asked, [])()
-    pairs = in_turn(side(ours, waited), side(bare, []), times=times)
+    pairs = measure_alternately(side(ours, waited), side(bare, []), times=times)
     fast, slow = (sorted(values)[len(pairs) // 2] for values in zip(*pairs, strict=True))
     p50, p99 = (statistics.quantiles(waited, n=100)[place - 1] * 1000 for place in (50, 99))
     note = f"{fast:.0f} a second over {slow:.0f}; {CLIENTS} at once: p50 {p50:.0f} ms, p99 {p99:.0f} ms"
-    return row(name, [a / b for a, b in pairs], at_least=AIM, note=note)
+    return ratio_row(name, [a / b for a, b in pairs], at_least=AIM, note=note)
 
 
 def measure(*, times: int = 5) -> list[Row]:
-    """Measure pings, and GETs that match, of customers to whom none of 50 live messages is new."""
-    world.fill(customers=CUSTOMERS, companies=COMPANIES)
+    """Measure pings, and GETs that match, of customers for whom none of 50 live messages is new."""
+    population.create_population(customers=CUSTOMERS, companies=COMPANIES)
     for number in range(50):
         live_message(rules(number), channel="in_app", format="chat")
     already_shown()

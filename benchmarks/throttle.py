@@ -1,4 +1,4 @@
-"""How well one pace is kept by four workers together, and how many copies still go once a pause has returned.
+"""How exactly four workers keep one throttle together, and how many copies are sent after a pause has returned.
 
 The workers are processes of their own, as Celery's are, over a real socket. The rate is that of a minute, from the
 first mail the sink took on. Hand-overs after a pause are counted by the sink too, over what may be in flight.
@@ -13,10 +13,10 @@ from django.conf import settings
 from django.db import connection
 from django.utils import timezone
 
-from benchmarks import world
+from benchmarks import population
 from benchmarks.email_speed import live_message, processes
-from benchmarks.faulty_sink import FaultySink
-from benchmarks.measure import Row, row
+from benchmarks.measure import Row, ratio_row
+from benchmarks.sinks.faulty import FaultySink
 from delivery.matching import lifecycle, ongoing
 from delivery.models import Pace
 from messaging import lifecycle as message_lifecycle
@@ -28,13 +28,13 @@ PAUSES = 10
 
 
 def measure() -> list[Row]:
-    """Measure a minute at the pace, and pauses at full speed."""
+    """Measure a minute with the throttle, and pauses at full speed."""
     return [kept_pace(), after_pauses()]
 
 
 def kept_pace() -> Row:
-    """Mails of a minute over what the pace says."""
-    world.fill(customers=CUSTOMERS, companies=150)
+    """Return the emails of a minute over the limit of the throttle."""
+    population.create_population(customers=CUSTOMERS, companies=150)
     message = live_message()
     ongoing.match(message, at=timezone.now())
     Pace.objects.update_or_create(channel="email", defaults={"per_second": PER_SECOND, "next_at": None})
@@ -52,7 +52,7 @@ def kept_pace() -> Row:
         Pace.objects.all().delete()
         lifecycle.stop(message)
     ratio = rate / PER_SECOND
-    made = row(
+    made = ratio_row(
         "a minute at a pace, four workers / the pace",
         [ratio],
         at_most=1.02,
@@ -62,8 +62,8 @@ def kept_pace() -> Row:
 
 
 def after_pauses() -> Row:
-    """Mails taken after a pause has returned, over those that may be in flight, for each of some pauses."""
-    world.fill(customers=CUSTOMERS, companies=150)
+    """Return, for each pause, the emails accepted after it has returned, over the possible number in flight."""
+    population.create_population(customers=CUSTOMERS, companies=150)
     Pace.objects.all().delete()
     message = live_message()
     ongoing.match(message, at=timezone.now())
@@ -89,7 +89,7 @@ def after_pauses() -> Row:
         over.set()
         lifecycle.stop(message)
     connection.close()
-    return row(
+    return ratio_row(
         "handed over after a pause returned / may be in flight",
         late,
         at_most=1.0,
@@ -98,7 +98,7 @@ def after_pauses() -> Row:
 
 
 def keep_going(worker, over: Event) -> None:
-    """Have a worker go on whenever it is done, as nudges and sweeps do."""
+    """Start a worker again whenever it is done, as nudges and sweeps do."""
     while not over.is_set():
         print("go", file=worker.stdin, flush=True)
         if not worker.stdout.readline():

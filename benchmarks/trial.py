@@ -1,9 +1,9 @@
-"""Everything that goes wrong, on purpose: `make trial`. Nothing may be lost, and nobody may get two.
+"""Failures on purpose: `make trial`. No email may be lost, and no customer may receive two.
 
 A real Celery worker and beat send 10,000 emails over a real socket. Meanwhile the worker is killed 30 times, PostgreSQL
-is restarted twice, the broker is away for a while, and the mail server refuses, hesitates, hangs up and hangs. Whoever
-is killed is started again, as a service manager would. The moments are drawn from a seed. What came of it is printed,
-and written to docs/trial.md and docs/trial.json. Over 120 lines because it is one story, told in order.
+is restarted twice, the broker is away for a while, and the mail server refuses, delays, hangs up and hangs. Killed
+processes are restarted, as a service manager would. A seed decides the moments. The results are printed, and written to
+docs/trial.md and docs/trial.json.
 """
 
 import json
@@ -19,7 +19,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from benchmarks.faulty_sink import FaultySink
+from benchmarks.sinks.faulty import FaultySink
 from config import supervisor
 from config.postgres import embedded
 from config.supervisor import Program, Running
@@ -30,12 +30,12 @@ SEED = 20_260_504
 CUSTOMERS, EMAILS = 10_416, 10_000
 KILLS = 30
 AWAY = 60.0
-LONGEST = 600.0
+TIME_LIMIT = 600.0
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 LIMIT = 10
-# So that there is load until the last trouble, however fast the machine is.
+# Limits the speed, so that there is load until the last failure on any machine.
 PER_SECOND = 100
-# And in the minute without a broker, in which a worker goes on with what it has in hand.
+# The same in the minute without a broker, in which a worker continues with its claimed records.
 PER_SECOND_WITHOUT_BROKER = 40
 HEAD = (
     "| what | times | mails meanwhile | in doubt, most at once | in doubt | back after, median | back after, longest |"
@@ -44,7 +44,7 @@ HEAD = (
 
 @dataclass(slots=True, kw_only=True)
 class Trouble:
-    """One kind of trouble: how often, what went out meanwhile, what is in doubt of it, and when mail went again."""
+    """One kind of failure: how often, the emails sent meanwhile, the uncertain records, and the seconds to recover."""
 
     what: str
     mails: int = 0
@@ -52,7 +52,6 @@ class Trouble:
     seconds: list[float] = field(default_factory=list)
 
     def line(self) -> str:
-        """A row of the table."""
         back = [f"{f(self.seconds):.1f} s" for f in (statistics.median, max)] if self.seconds else ["-", "-"]
         most, sum_ = max(self.in_doubt, default=0), sum(self.in_doubt)
         return f"| {self.what} | {len(self.in_doubt)} | {self.mails:,} | {most} | {sum_} | {back[0]} | {back[1]} |"
@@ -60,7 +59,7 @@ class Trouble:
 
 @dataclass(slots=True)
 class Trial:
-    """The parts that are tried, and the hand that troubles them."""
+    """The running parts, and their failures."""
 
     sink: FaultySink
     environment: dict[str, str]
@@ -71,36 +70,35 @@ class Trial:
     programs: dict[str, Running] = field(default_factory=dict)
     began: float = field(default_factory=time.monotonic)
 
-    def keep(self) -> None:
-        """Start what is not running, as a service manager does."""
+    def restart_ended(self) -> None:
+        """Start the programs that are not running, as a service manager does."""
         for name, command in PROGRAMS.items():
             if name not in self.programs or self.programs[name].process.poll() is not None:
                 program = Program(name=name, command=(sys.executable, "-m", "celery", "-A", "config", *command))
                 self.programs[name] = supervisor.start(program, environment=self.environment, logs=self.logs)
 
     def end(self) -> None:
-        """End all of it."""
         for running in self.programs.values():
             running.kill()
         supervisor.wait_until_gone(list(self.programs.values()), seconds=5)
 
-    def wait(self, holds: Callable[[], object], *, within: float) -> None:
-        """Keep everything running until something holds."""
+    def wait(self, condition: Callable[[], object], *, within: float) -> None:
+        """Keep everything running until the condition is true."""
         deadline = time.monotonic() + within
-        while not holds():
-            self.keep()
-            if time.monotonic() > min(deadline, self.began + LONGEST):
-                raise SystemExit(f"It does not come to an end. The logs are in {self.logs}.")
+        while not condition():
+            self.restart_ended()
+            if time.monotonic() > min(deadline, self.began + TIME_LIMIT):
+                raise SystemExit(f"The trial took too long. The logs are in {self.logs}.")
             time.sleep(0.002)
 
     def wait_for_mails(self, number: int, *, within: float = 90) -> None:
-        """Wait until so many more mails were taken."""
+        """Wait until this many more emails were accepted."""
         target = self.sink.taken + number
         self.wait(lambda: self.sink.taken >= target, within=within)
 
     @contextmanager
     def trouble(self, what: str) -> Iterator[Trouble]:
-        """Note what one trouble does, from when it begins until mail goes again."""
+        """Record the effects of one failure, from its beginning until emails are sent again."""
         known = {each.what: each for each in self.troubles}
         trouble = known.get(what)
         if trouble is None:
@@ -113,8 +111,8 @@ class Trial:
         self.wait(lambda: self.sink.taken > after_it + 1, within=120)
         trouble.seconds.append(time.monotonic() - began)
         trouble.mails += self.sink.taken - taken
-        # What the dead had in hand is settled by now: nothing goes before that sweep but what is settled itself.
-        self.wait(nothing_of_the_dead, within=60)
+        # Wait until the records of killed workers are settled.
+        self.wait(no_abandoned_records, within=60)
         trouble.in_doubt.append(in_doubt() - before)
 
 
@@ -125,17 +123,17 @@ PROGRAMS = {
 
 
 def in_doubt() -> int:
-    """How many records are uncertain."""
+    """Return the number of uncertain records."""
     return records().filter(status="uncertain").count()
 
 
-def nothing_of_the_dead() -> bool:
-    """Whether nobody holds more than one worker may."""
+def no_abandoned_records() -> bool:
+    """Return whether no more records are `sending` than one worker may hold."""
     return records().filter(status="sending").values("claim").distinct().count() <= 1
 
 
 def records():
-    """All delivery records, asked anew even where the connection was lost."""
+    """Return all delivery records, with a new connection if it was lost."""
     from django.db import connection
 
     from delivery.models import DeliveryRecord
@@ -144,11 +142,11 @@ def records():
     return DeliveryRecord.objects.all()
 
 
-# What goes wrong
+# Failures
 
 
 def kill(trial: Trial) -> None:
-    """Kill the worker, or its process that hands over, in the middle of a mail more often than not."""
+    """Kill the worker, or its sending process, mostly in the middle of an email."""
     import psutil
 
     for number in range(KILLS):
@@ -165,7 +163,7 @@ def kill(trial: Trial) -> None:
 
 
 def restart_postgres(trial: Trial) -> None:
-    """Restart PostgreSQL while mails go out: once in good order, once as after a power cut."""
+    """Restart PostgreSQL while emails are sent: once normally, once as after a power cut."""
     for mode in ("fast", "immediate"):
         trial.wait_for_mails(trial.random.randint(100, 200))
         with trial.trouble("PostgreSQL restarted"):
@@ -175,7 +173,7 @@ def restart_postgres(trial: Trial) -> None:
 
 
 def take_broker_away(trial: Trial) -> None:
-    """Have no broker for a while, and no worker that could start without."""
+    """Stop the broker for a while, without a worker that could start."""
     trial.wait_for_mails(trial.random.randint(50, 100))
     place = Path(trial.environment["BROKER_DIR"])
     keep_to(PER_SECOND_WITHOUT_BROKER)
@@ -190,32 +188,32 @@ def take_broker_away(trial: Trial) -> None:
 
 
 def fault_the_sink(trial: Trial) -> None:
-    """Have the mail server do, one after the other, what mail servers do."""
+    """Let the mail server fail in different ways, one after the other."""
     for fault, what in FaultySink.FAULTS.items():
         trial.wait_for_mails(trial.random.randint(50, 100), within=150)
         with trial.trouble(what):
             trial.sink.fault = fault
             trial.wait(lambda: trial.sink.faults[trial.sink.fault] >= FaultySink.TIMES, within=150)
             trial.sink.fault = ""
-            # Until the batch it happened in is settled.
+            # Wait until its batch is settled.
             trial.wait_for_mails(2 * LIMIT)
 
 
-# The story
+# The trial
 
 
 def prepare() -> None:
-    """Fill the database and launch the one-off that is sent; the sweep comes every two seconds."""
+    """Fill the database and launch the one-off; the sweep runs every two seconds."""
     from django.utils import timezone
     from django_celery_beat.models import IntervalSchedule, PeriodicTask
 
     from audiences.models import Audience
-    from benchmarks import world
+    from benchmarks import population
     from benchmarks.email_speed import BODY, SUBJECT
     from delivery import schedule
     from messaging.models import Message, Sender
 
-    world.fill(customers=CUSTOMERS, companies=500)
+    population.create_population(customers=CUSTOMERS, companies=500)
     schedule.install()
     often = IntervalSchedule.objects.get_or_create(every=2, period="seconds")[0]
     PeriodicTask.objects.filter(task="delivery.tasks.sweep").update(interval=often, expire_seconds=60)
@@ -231,21 +229,21 @@ def prepare() -> None:
 
 
 def keep_to(per_second: int) -> None:
-    """Have so many emails a second."""
+    """Limit the speed to this many emails per second."""
     from delivery.models import Pace
 
     Pace.objects.update_or_create(channel="email", defaults={"per_second": per_second})
 
 
 def let_go() -> None:
-    """Take the pace away: what is left goes as fast as it can."""
+    """Remove the limit: send the rest at full speed."""
     from delivery.models import Pace
 
     Pace.objects.all().delete()
 
 
 def verdict(trial: Trial) -> dict[str, int]:
-    """What came of every one of the 10,000."""
+    """Return the result of each of the 10,000 emails."""
     from django.utils import timezone
 
     from delivery import rendering
@@ -262,14 +260,14 @@ def verdict(trial: Trial) -> dict[str, int]:
         found["in doubt"] += status == "uncertain"
         found["in doubt, and taken"] += status == "uncertain" and times > 0
         found["not done"] += status in {"waiting", "sending"}
-        # Whoever counts as refused must not have it either.
+        # A customer whose record failed must not have received it.
         found["lost"] += status == "failed" and times > 0
     found["does not add up"] = len(list(invariants.find_violations(at=timezone.now())))
     return found
 
 
 def run() -> int:
-    """Do the trial, and say how it went."""
+    """Run the trial, and return whether it passed."""
     from django.core.management import call_command
 
     call_command("migrate", verbosity=0)
@@ -295,7 +293,7 @@ def run() -> int:
             print(f"{time.monotonic() - trial.began:6.1f} s  {step.__doc__}", flush=True)
             step(trial)
         let_go()
-        trial.wait(lambda: not records().filter(status__in=("waiting", "sending")).exists(), within=LONGEST)
+        trial.wait(lambda: not records().filter(status__in=("waiting", "sending")).exists(), within=TIME_LIMIT)
         took = time.monotonic() - trial.began
         trial.end()
         found = verdict(trial)
@@ -307,16 +305,17 @@ def run() -> int:
 
 
 def report(troubles: list[Trouble], found: dict[str, int], *, took: float) -> None:
-    """Print the table, and write it down."""
+    """Print the tables, and write them to docs/."""
     table = [HEAD, "|---|" + "---:|" * (HEAD.count("|") - 2), *(each.line() for each in troubles)]
     result = [f"| {what} | {number:,} |" for what, number in found.items()]
     text = (
-        "# Trial\n\nWritten by `make trial`: what a real worker does when everything around it goes wrong.\n\n"
+        "# Trial\n\n`make trial` writes this page: the results of a real worker while everything around it fails.\n\n"
         f"{EMAILS:,} emails, {KILLS} kills, seed {SEED}, IN_FLIGHT {LIMIT}; {took:.0f} seconds.\n\n"
-        "| what became of them | emails |\n|---|---:|\n" + "\n".join(result) + "\n\n" + "\n".join(table) + "\n\n"
-        "*Lost*: counted as sent and never taken, or as failed and taken all the same. *Twice*: taken more than once.\n"
-        "*In doubt*: nobody can know, so nobody sends it again but staff. *Back after*: from the trouble's beginning\n"
-        "until the next mail; a killed worker's start, or a sweep's two seconds, is part of it.\n"
+        "| result | emails |\n|---|---:|\n" + "\n".join(result) + "\n\n" + "\n".join(table) + "\n\n"
+        "*Lost*: recorded as sent but not accepted by the mail server, or recorded as failed but accepted.\n"
+        "*Twice*: accepted more than once. *In doubt*: the result cannot be known, so only staff send it\n"
+        "again. *Back after*: from the start of the failure to the next email, including the start of a\n"
+        "killed worker or two seconds of a sweep.\n"
     )
     print(text)
     DOCS.mkdir(exist_ok=True)
@@ -327,9 +326,9 @@ def report(troubles: list[Trouble], found: dict[str, int], *, took: float) -> No
 
 
 def main() -> int:
-    """Have a database of our own, and do the trial on it."""
+    """Run the trial on an embedded database."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
-    os.environ.pop("DATABASE_URL", None)  # The trial empties its database: never somebody's own.
+    os.environ.pop("DATABASE_URL", None)  # The trial empties its database, so it uses the embedded one only.
     os.environ.setdefault("LOG_LEVEL", "WARNING")
     with embedded.database("bench"):
         import django

@@ -1,4 +1,4 @@
-"""Who watches: a thread of each worker and of each beat looks for what is stuck, so that one notices the other gone."""
+"""The alarm thread of each worker and each beat. Both run one, so that each notices if the other is missing."""
 
 import logging
 import threading
@@ -13,21 +13,21 @@ ended = threading.Event()
 
 
 def watch(*, every: float, until: threading.Event = ended) -> None:
-    """Look for alarms over and over until told to end; what goes wrong once is tried again at the next turn."""
+    """Check for alarms at each interval, until the event is set. An error is logged; the next interval tries again."""
     from delivery.monitoring import alarms
 
     while not until.wait(every):
         try:
             alarms.check_alarms(at=timezone.now())
         except Exception:
-            log.exception("what is stuck cannot be looked for")
+            log.exception("the alarm check failed")
         finally:
-            # Nothing is kept open meanwhile: a worker may fork, and its child would have this connection too.
+            # Close the connection: a worker may fork, and the child would share it.
             connection.close()
             if close_pool := getattr(connection, "close_pool", None):
                 close_pool()
 
 
-def begin(**_facts: Any) -> None:
-    """Begin to watch, beside what this process is for."""
+def start_thread(**_options: Any) -> None:
+    """Start the alarm thread of this process."""
     threading.Thread(target=watch, kwargs={"every": settings.WATCH_EVERY}, name="alarms", daemon=True).start()

@@ -23,9 +23,9 @@ log = logging.getLogger(__name__)
 
 # These are not the file's fault: it is read later.
 OUT_OF_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
-LARGEST_MESSAGE = 1024 * 1024
+MESSAGE_SIZE_LIMIT = 1024 * 1024
 # A name may have 255 bytes; damaged files get 9 more.
-LONGEST_NAME_KEPT = 200
+KEPT_NAME_LENGTH = 200
 # How often a folder that cannot be read is logged, in seconds.
 FOLDER_LOG_INTERVAL = 60.0
 
@@ -36,14 +36,14 @@ class Channel(virtual.Channel):
     def __init__(self, connection: Any, **options: Any) -> None:
         super().__init__(connection, **options)
         self.folder = Path(connection.client.transport_options["folder"])
-        # Names read but not yet opened, so that a long queue is not listed again for each message.
+        # Names listed but not yet opened, so that a long queue is not listed again for each message.
         self.listed: dict[str, deque[str]] = {}
         # Damaged files that cannot be moved either: logged once.
         self.immovable: set[str] = set()
         self.folder_logged_at = -FOLDER_LOG_INTERVAL
 
     def _put(self, queue: str, message: dict[str, Any], **_options: Any) -> None:
-        """Write a message under a temporary name and rename it, so that nobody reads a part of it."""
+        """Write a message under a temporary name and rename it, so that no reader sees a part of it."""
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         name = f"{time.time_ns():020}_{secrets.token_hex(8)}.{queue}.msg"
         unfinished = self.folder / f"{name}.part"
@@ -85,7 +85,7 @@ class Channel(virtual.Channel):
             message = self.parse(read_regular_file(path))
         except FileNotFoundError:
             return None
-        except Exception as error:  # noqa: BLE001 - logged below; whatever reading raises must not end the worker
+        except Exception as error:  # noqa: BLE001 - logged below; no error of a file may end the worker
             if not (isinstance(error, OSError) and error.errno in OUT_OF_RESOURCES):
                 self.move_aside(path, error)
             return None
@@ -119,7 +119,7 @@ class Channel(virtual.Channel):
         damaged = self.folder / "damaged"
         try:
             damaged.mkdir(mode=0o700, exist_ok=True)
-            path.rename(damaged / f"{path.name[:LONGEST_NAME_KEPT]}.{secrets.token_hex(4)}")
+            path.rename(damaged / f"{path.name[:KEPT_NAME_LENGTH]}.{secrets.token_hex(4)}")
         except FileNotFoundError:
             return
         except OSError as refused:
@@ -149,18 +149,18 @@ class Transport(virtual.Transport):
     driver_type = driver_name = "files"
 
     def driver_version(self) -> str:
-        """Return what kombu asks for; there is no driver."""
+        """Return the version that kombu asks for; there is no driver."""
         return "N/A"
 
 
 def read_regular_file(path: Path) -> bytes:
-    """Return the content, and never wait: not for a pipe of that name, nor follow a link to something endless."""
+    """Return the content. Never block on a pipe with that name or follow a link to an endless file."""
 
     def opener(name: str, flags: int) -> int:
         return os.open(name, flags | os.O_NONBLOCK | os.O_NOFOLLOW)
 
     with open(path, "rb", opener=opener) as file:
-        content = file.read(LARGEST_MESSAGE + 1) or b""
-    if len(content) > LARGEST_MESSAGE:
+        content = file.read(MESSAGE_SIZE_LIMIT + 1) or b""
+    if len(content) > MESSAGE_SIZE_LIMIT:
         raise ValueError("it is too large for a message")
     return content

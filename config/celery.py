@@ -15,16 +15,16 @@ app.autodiscover_tasks(["delivery"])
 
 @signals.worker_ready.connect
 @signals.beat_init.connect
-def watch_the_others(**_facts: object) -> None:
-    """Look each minute for what is stuck, in every worker and in beat."""
+def start_alarm_thread(**_options: object) -> None:
+    """Check for alarms each minute, in every worker and every beat."""
     from config import alarm_thread
 
-    alarm_thread.begin()
+    alarm_thread.start_thread()
 
 
 @signals.worker_shutting_down.connect
-def put_down(**_facts: object) -> None:
-    """Have the pool finish the copies in hand and put the rest back, as a worker's warm end waits for its tasks."""
+def finish_batches(**_options: object) -> None:
+    """Make the pool finish the current copies and put back the rest: a warm shutdown waits for its tasks."""
     from delivery import shutdown
 
     shutdown.request_for_all()

@@ -1,4 +1,4 @@
-"""/healthz for whoever watches that it runs, /metrics for Prometheus."""
+"""`/healthz` for monitoring, `/metrics` for Prometheus."""
 
 import logging
 from collections.abc import Iterator
@@ -19,7 +19,6 @@ log = logging.getLogger(__name__)
 
 
 def broker_answers() -> bool:
-    """Whether the broker can be reached right now."""
     try:
         with app.connection_for_write(connect_timeout=2) as broker:
             broker.ensure_connection(max_retries=1, interval_start=0, timeout=2)
@@ -32,35 +31,35 @@ def broker_answers() -> bool:
 @never_cache
 @require_safe
 def healthz(_request: HttpRequest) -> JsonResponse:
-    """Say whether all that must run does: 200, or 503 with what does not. It says nothing of what is sent to whom."""
+    """Answer 200 if every part works, else 503, with the state of each part. The answer has no data of messages."""
     at = timezone.now()
     found = {"database": {"ok": True}, "broker": {"ok": broker_answers()}}
     try:
         found |= health.health_report(at=at)
     except Error:
-        log.warning("the database cannot be asked", exc_info=True)
+        log.warning("the database cannot be reached", exc_info=True)
         found["database"] = {"ok": False}
         connection.close()
-    well = all(each["ok"] for each in found.values())
-    return JsonResponse({"ok": well, **found}, status=200 if well else 503)
+    is_healthy = all(each["ok"] for each in found.values())
+    return JsonResponse({"ok": is_healthy, **found}, status=200 if is_healthy else 503)
 
 
 @never_cache
 @require_safe
 def metrics(request: HttpRequest) -> HttpResponse:
-    """What Prometheus reads, for who has METRICS_TOKEN as a Bearer token; without one set there is nothing."""
+    """Answer Prometheus, which sends METRICS_TOKEN as a Bearer token. Without METRICS_TOKEN there is no such page."""
     if not settings.METRICS_TOKEN:
         raise Http404("METRICS_TOKEN is not set.")
     given = request.headers.get("Authorization", "")
     if not constant_time_compare(given, f"Bearer {settings.METRICS_TOKEN}"):
-        return HttpResponse("METRICS_TOKEN is asked for.", status=401, headers={"WWW-Authenticate": "Bearer"})
-    body = "\n".join([*counted(), ""]).encode() + delivery_metrics.render_metrics()
+        return HttpResponse("Send METRICS_TOKEN as a Bearer token.", status=401, headers={"WWW-Authenticate": "Bearer"})
+    body = "\n".join([*database_metrics(), ""]).encode() + delivery_metrics.render_metrics()
     return HttpResponse(body, content_type="text/plain; version=0.0.4; charset=utf-8")
 
 
-def counted() -> Iterator[str]:
-    """What is read from the database: the same for whichever process is asked."""
-    yield "# HELP outbound_records Delivery records: all that were matched, by status, and what came of those sent"
+def database_metrics() -> Iterator[str]:
+    """Yield the metrics that come from the database: the same in every process."""
+    yield "# HELP outbound_records Delivery records by status, and what became of the sent ones"
     yield "# TYPE outbound_records gauge"
     for channel, numbers in health.record_counts():
         for what, number in numbers.items():
@@ -72,7 +71,7 @@ def counted() -> Iterator[str]:
 
 
 AGES = {
-    "beat": "Since beat last asked for something",
-    "sweep": "Since a sweep last ran to its end",
-    "oldest_due": "Since the copy that waits longest was due",
+    "beat": "Seconds since beat last queued a task",
+    "sweep": "Seconds since a sweep was last completed",
+    "oldest_due": "Seconds since the oldest waiting record was due",
 }

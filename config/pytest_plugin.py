@@ -1,4 +1,4 @@
-"""The pytest plugin that gives the tests a database: loaded by name, because settings are read before any conftest."""
+"""The pytest plugin for the test database. It is loaded by name, because settings are read before any conftest."""
 
 import hashlib
 import os
@@ -27,13 +27,13 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None
     server = ExitStack()
     early_config.add_cleanup(server.close)
     if not os.environ.get("BROKER_DIR"):
-        # Nor are the nudges of tests for the worker of a demo that runs beside them.
+        # A separate broker, so that a running demo does not receive the nudges of tests.
         os.environ["BROKER_DIR"] = server.enter_context(TemporaryDirectory(prefix="outbound-broker-"))
-    # So that there are webhooks for providers of mail.
-    os.environ["WEBHOOK_SECRET"] = "provider:secret"  # noqa: S105 - of no use but to tests
+    # Enables the webhooks of email providers.
+    os.environ["WEBHOOK_SECRET"] = "provider:secret"  # noqa: S105 - used by tests only
     if not os.environ.get("DATABASE_URL"):
         server.enter_context(embedded.database("test"))
-        # A name of its own, so that two runs at once do not drop each other's database.
+        # A separate name, so that two runs at once do not drop each other's database.
         test_server = embedded.SERVERS["test"]
         os.environ["TEST_DATABASE_TEMPLATE"] = template_database(test_server)
         os.environ["DATABASE_URL"] = test_server.url(f"outbound_{os.getpid()}")
@@ -68,12 +68,12 @@ def template_database(server: Server) -> str:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Have what was logged be text that xdist can pass on, whatever a test has somebody say."""
+    """Make captured logs valid text for xdist, even if a test logs invalid Unicode."""
     report = yield
     report.sections = [(name, printable(text)) for name, text in report.sections]
     return report
 
 
 def printable(text: str) -> str:
-    """Text with what no encoding holds written out."""
+    """Return the text with unencodable characters escaped."""
     return text.encode("utf-8", "backslashreplace").decode()

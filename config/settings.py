@@ -1,7 +1,7 @@
-"""Every setting, in one file, from the environment; a wrong value stops the start with its name.
+"""All settings, read from environment variables. A wrong value stops the start with a message that names it.
 
-behaviour 2 names what each part is built on. Without any variable set this is a development machine: embedded
-PostgreSQL, a broker of files in `.data/`, mail to 127.0.0.1:1025.
+behaviour 2 lists the parts. Without any variable this is a development machine: embedded PostgreSQL, a broker of files
+in `.data/`, email to 127.0.0.1:1025.
 """
 
 import os
@@ -25,19 +25,19 @@ env = environ.Env()
 
 
 def local_secret() -> str:
-    """Return this clone's own secret key, made once and readable by its owner alone."""
+    """Return the secret key of this clone; create it on first use, readable by its owner only."""
     path = DATA_DIR / "secret_key"
     if not path.exists():
         DATA_DIR.mkdir(mode=0o700, exist_ok=True)
-        made = DATA_DIR / f"secret_key.{secrets.token_hex(4)}"
-        made.touch(mode=0o600)
-        made.write_text(secrets.token_urlsafe(50))
+        draft = DATA_DIR / f"secret_key.{secrets.token_hex(4)}"
+        draft.touch(mode=0o600)
+        draft.write_text(secrets.token_urlsafe(50))
         try:
-            path.hardlink_to(made)
+            path.hardlink_to(draft)
         except FileExistsError:
-            pass  # Another process of this clone was first; its key is the one.
+            pass  # Another process of this clone was first: use its key.
         finally:
-            made.unlink()
+            draft.unlink()
     return path.read_text()
 
 
@@ -45,16 +45,16 @@ DEBUG = env.bool("DEBUG", default=False)
 DEMO = env.bool("DEMO", default=False)
 HAS_OWN_DATABASE = bool(env.str("DATABASE_URL", default="")) and not embedded.is_embedded(env.str("DATABASE_URL"))
 if DEMO and HAS_OWN_DATABASE:
-    raise ImproperlyConfigured("DEMO must not be set where DATABASE_URL names a server of your own: run `make demo`.")
+    raise ImproperlyConfigured("DEMO must not be set if DATABASE_URL names your own server. Run `make demo` instead.")
 SECRET_KEY = env.str("SECRET_KEY", default="")
 if not SECRET_KEY:
     if HAS_OWN_DATABASE:
-        raise ImproperlyConfigured("SECRET_KEY must be set where DATABASE_URL names a server of your own.")
+        raise ImproperlyConfigured("SECRET_KEY must be set if DATABASE_URL names your own server.")
     SECRET_KEY = local_secret()
 SECRET_KEY_FALLBACKS = env.list("SECRET_KEY_FALLBACKS", default=[])
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["127.0.0.1", "localhost", "[::1]", "testserver"])
 CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
-# The address customers' links and images start with, without a slash at the end.
+# The start of links and images in messages, without a trailing slash.
 PUBLIC_URL = env.str("PUBLIC_URL", default="http://127.0.0.1:8000").rstrip("/")
 
 INSTALLED_APPS = [
@@ -98,12 +98,12 @@ MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "outbound.console.middleware.WorkspaceZone",
     "outbound.console.timeouts.StatementTimeout",
-    # Last: it looks at what a login came to.
+    # Last: it looks at the result of a login.
     "axes.middleware.AxesMiddleware",
 ]
 ROOT_URLCONF = "config.urls"
 WSGI_APPLICATION = "config.wsgi.application"
-# The official clients post to both `/users` and `/users/` (wire 5.1), so both are routed and none redirected.
+# The official clients post to both `/users` and `/users/` (wire 5.1), so both are routed and neither is redirected.
 APPEND_SLASH = False
 TEMPLATES = [
     {
@@ -124,13 +124,13 @@ DATABASES: dict[str, dict[str, Any]] = {"default": env.db("DATABASE_URL", defaul
 if DATABASES["default"]["ENGINE"] != "django.db.backends.postgresql":
     raise ImproperlyConfigured("DATABASE_URL must name a PostgreSQL server: postgres://user:password@host/name")
 DATABASES["default"]["OPTIONS"] = {
-    # A server that vanishes without a word is noticed within a minute, not after the hours the system would wait.
+    # Notice a vanished server within a minute, instead of the hours that the system would wait.
     "keepalives_idle": 30,
     "keepalives_interval": 10,
     "keepalives_count": 3,
     "tcp_user_timeout": 60_000,
     **DATABASES["default"].get("OPTIONS", {}),
-    # Only statements that ask for it are prepared: the ones a visit runs.
+    # Only the statements of a visit ask to be prepared.
     "prepare_threshold": 5,
 }
 if pool_size := env.int("DATABASE_POOL_SIZE", default=0):
@@ -138,20 +138,22 @@ if pool_size := env.int("DATABASE_POOL_SIZE", default=0):
 else:
     DATABASES["default"]["CONN_MAX_AGE"] = env.int("DATABASE_CONN_MAX_AGE", default=600)
     DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
-# Seconds after which a statement of a web process is canceled and answered with 503; the second where staff export,
-# upload, or change all that a list shows. 0 is no limit. Workers have none.
+# Seconds after which a statement of a web process is cancelled and answered with 503. The second one is for exports,
+# uploads and changes of a whole list. 0 is no limit. Workers have no limit.
 WEB_STATEMENT_TIMEOUT = env.int("WEB_STATEMENT_TIMEOUT", default=30)
 WEB_LONG_STATEMENT_TIMEOUT = env.int("WEB_LONG_STATEMENT_TIMEOUT", default=600)
 if not min(WEB_STATEMENT_TIMEOUT, WEB_LONG_STATEMENT_TIMEOUT) >= 0:
-    raise ImproperlyConfigured("WEB_STATEMENT_TIMEOUT and WEB_LONG_STATEMENT_TIMEOUT are seconds, 0 or more.")
+    raise ImproperlyConfigured("WEB_STATEMENT_TIMEOUT and WEB_LONG_STATEMENT_TIMEOUT must be seconds, 0 or more.")
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
-# Where several processes and machines count requests together: redis://host/1. Without it each process counts alone.
+# redis://host/1: all processes and machines count requests together. Without it each process counts on its own.
 if CACHE_URL := env.str("CACHE_URL", default=""):
-    in_a_second = {"socket_timeout": 1, "socket_connect_timeout": 1}
-    CACHES = {"default": {"BACKEND": "config.cache.Cache", "LOCATION": CACHE_URL, "OPTIONS": in_a_second}}
+    # While Redis is away, the cache behaves like an empty one and logs the error.
+    options = {"IGNORE_EXCEPTIONS": True, "SOCKET_TIMEOUT": 1, "SOCKET_CONNECT_TIMEOUT": 1}
+    CACHES = {"default": {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": CACHE_URL, "OPTIONS": options}}
+    DJANGO_REDIS_LOG_IGNORED_EXCEPTIONS = True
 else:
-    # Of the 300 that are usual, whoever asks as many visitors drops what counts wrong passwords.
+    # Django's default is 300 entries: requests as 300 visitors would push out the counters of failed logins.
     in_memory = "django.core.cache.backends.locmem.LocMemCache"
     CACHES = {"default": {"BACKEND": in_memory, "OPTIONS": {"MAX_ENTRIES": 100_000}}}
 
@@ -167,7 +169,7 @@ STATIC_ROOT.mkdir(mode=0o700, parents=True, exist_ok=True)
 STATICFILES_DIRS = [BASE_DIR / "static"]
 MEDIA_URL = "media/"
 MEDIA_ROOT = env.str("MEDIA_ROOT", default=str(DATA_DIR / "media"))
-# Of the files that come with one mail so many are kept, each of at most so many bytes.
+# How many attachments of one inbound email are saved, and the maximum size of each.
 MAIL_FILES_MOST = env.int("MAIL_FILES_MOST", default=20)
 MAIL_FILE_LARGEST = env.int("MAIL_FILE_LARGEST_MB", default=25) * 2**20
 WHITENOISE_USE_FINDERS = True
@@ -176,9 +178,9 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}
     for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
 ]
-# Throttled first: who tried too often is not even asked for the password.
+# Axes is first: after too many failed logins the password is not checked.
 AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "django.contrib.auth.backends.ModelBackend"]
-# So many wrong passwords for one name from one address on the network, kept in the database, so for all web processes.
+# Failed logins per user name and IP address, counted in the database, so for all web processes.
 AXES_FAILURE_LIMIT = env.int("LOGIN_TRIES", default=10)
 AXES_COOLOFF_TIME = timedelta(minutes=15)
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
@@ -196,14 +198,14 @@ SECURE_CONTENT_TYPE_NOSNIFF = True
 HTTPS = env.bool("HTTPS", default=PUBLIC_URL.startswith("https://"))
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
 SECURE_SSL_REDIRECT = env.bool("SECURE_SSL_REDIRECT", default=HTTPS)
-# What asks from inside (a load balancer, Prometheus) asks without TLS.
+# A load balancer and Prometheus send requests inside the network without TLS.
 SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^metrics$"]
 SECURE_HSTS_SECONDS = env.int("SECURE_HSTS_SECONDS", default=31_536_000 if HTTPS else 0)
 SECURE_HSTS_INCLUDE_SUBDOMAINS = env.bool("SECURE_HSTS_INCLUDE_SUBDOMAINS", default=HTTPS)
-# To be on the browsers' own list is for a whole domain to decide, and hard to take back.
+# The preload list of browsers concerns a whole domain and is hard to undo, so its owner decides.
 SECURE_HSTS_PRELOAD = env.bool("SECURE_HSTS_PRELOAD", default=False)
 SILENCED_SYSTEM_CHECKS = ["security.W021"]
-# Pages send the token of their own form; no script of ours reads the cookie.
+# Forms send their own token; no script reads the cookie.
 SESSION_COOKIE_HTTPONLY = CSRF_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
 SECURE_REFERRER_POLICY = "same-origin"
@@ -211,8 +213,8 @@ X_FRAME_OPTIONS = "DENY"
 BEHIND_PROXY = env.bool("BEHIND_PROXY", default=False)
 if BEHIND_PROXY:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
-# No script but files of ours: none written into a page, and none from elsewhere. Alpine and htmx, which Unfold stands
-# on, make functions of what our own templates say, and so need to eval. Pictures are staff's, from anywhere.
+# Only script files from this server: no inline scripts, none from other hosts. Alpine and htmx, which Unfold uses,
+# evaluate expressions in our templates and need unsafe-eval. Staff use images from any host.
 CONTENT_SECURITY_POLICY: dict[str, Any] = {
     "DIRECTIVES": {
         "default-src": ["'self'"],
@@ -227,8 +229,8 @@ CONTENT_SECURITY_POLICY: dict[str, Any] = {
     }
 }
 
-# smtp+tls://user:password@host:587 and the like (the demo's catcher listens on 1025), or anymail://postmark and so on:
-# a provider's API, whose own settings are variables like ANYMAIL_POSTMARK_SERVER_TOKEN (docs/email.md).
+# smtp+tls://user:password@host:587 or similar (the demo's mail server listens on 1025), or a provider such as
+# anymail://postmark, with its own variables such as ANYMAIL_POSTMARK_SERVER_TOKEN (docs/email.md).
 EMAIL_URL = env.str("EMAIL_URL", default="smtp://127.0.0.1:1025")
 if EMAIL_URL.startswith("anymail://"):
     provider = EMAIL_URL.removeprefix("anymail://").strip("/").lower().replace("-", "_")
@@ -241,18 +243,18 @@ else:
 EMAIL_TIMEOUT = env.int("EMAIL_TIMEOUT", default=30)
 DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", default="outbound@localhost.localdomain")
 MESSAGE_ID_DOMAIN = env.str("MESSAGE_ID_DOMAIN", default=DEFAULT_FROM_EMAIL.rpartition("@")[2])
-# Replies go to addresses of this domain, whose mail comes back to us (docs/email.md); "": to the sender's own address.
+# The domain of reply addresses; its email comes to Outbound (docs/email.md). "": replies go to the sender.
 INBOUND_DOMAIN = env.str("INBOUND_DOMAIN", default="").lower()
-# The same for bounces of mail sent by SMTP: the envelope's sender names the copy; "": the sender's own address does.
+# The domain of bounce addresses, the envelope senders of email sent by SMTP. "": bounces go to the sender's address.
 BOUNCE_DOMAIN = env.str("BOUNCE_DOMAIN", default="").lower()
 for name, domain in (("INBOUND_DOMAIN", INBOUND_DOMAIN), ("BOUNCE_DOMAIN", BOUNCE_DOMAIN)):
     if domain and not re.fullmatch(r"(?:[a-z0-9-]{1,63}\.)+[a-z0-9-]{1,63}", domain):
-        raise ImproperlyConfigured(f"{name} must be the name of a domain, like reply.example.com: {domain}")
-# Where mailbox providers send the reports of a feedback loop (docs/email.md); "": they count at bounce addresses only.
+        raise ImproperlyConfigured(f"{name} must be a domain name, such as reply.example.com: {domain}")
+# The address to which mailbox providers send complaints (docs/email.md). "": they count at bounce addresses only.
 FEEDBACK_ADDRESS = env.str("FEEDBACK_ADDRESS", default="").lower()
 if FEEDBACK_ADDRESS and not re.fullmatch(r"[^@\s<>,;\"]+@(?:[a-z0-9-]{1,63}\.)+[a-z0-9-]{1,63}", FEEDBACK_ADDRESS):
-    raise ImproperlyConfigured(f"FEEDBACK_ADDRESS must be an email address, like fbl@example.com: {FEEDBACK_ADDRESS}")
-# What providers post to /webhooks/anymail/ must come with one of these (user:password); none: they are not let in.
+    raise ImproperlyConfigured(f"FEEDBACK_ADDRESS must be an email address, as in fbl@example.com: {FEEDBACK_ADDRESS}")
+# Providers must send one of these (user:password) to /webhooks/anymail/; without any, that URL does not exist.
 WEBHOOK_SECRET = env.list("WEBHOOK_SECRET", default=[])
 ANYMAIL: dict[str, Any] = {
     **{
@@ -264,23 +266,28 @@ ANYMAIL: dict[str, Any] = {
     "REQUESTS_TIMEOUT": EMAIL_TIMEOUT,
 }
 
-# The key of a Firebase service account, as JSON or as the path of a file; without it pushes go no further than the log.
+# The key of a Firebase service account, as JSON or as the path of a file. Without it, pushes are only logged.
 FCM_CREDENTIALS = env.str("FCM_CREDENTIALS", default="")
+if FCM_CREDENTIALS and find_spec("firebase_admin") is None:
+    raise ImproperlyConfigured(
+        "FCM_CREDENTIALS is set, but the package firebase-admin is not installed. Run: "
+        "python -m pip install --require-hashes -r requirements-push.lock"
+    )
 FCM_URL = env.str("FCM_URL", default="https://fcm.googleapis.com").rstrip("/")
 PUSH_TIMEOUT = env.int("PUSH_TIMEOUT", default=15)
 
-# How many records one worker process has in hand between two commits, so at most this many are uncertain if it dies.
+# How many records a worker process sends between two commits: at most this many are uncertain if it dies.
 IN_FLIGHT = env.int("IN_FLIGHT", default=10)
-# Where worker processes note which of them is at the door: a folder of this machine, shared by its workers.
+# The folder of the workers' journals, shared by the workers of one machine.
 FLIGHTS_DIR = env.str("FLIGHTS_DIR", default=str(DATA_DIR / "in-hand"))
 
 CELERY_BROKER_URL = env.str("CELERY_BROKER_URL", default="")
-# Whoever nudges never waits for a broker that is down: one more try at once, for brokers that stand in for each other.
+# A nudge does not wait for a broker that is down: one retry at once, for a broker with a standby.
 CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any] = {"max_retries": 1, "interval_start": 0}
 if not CELERY_BROKER_URL:
     BROKER_DIR = Path(env.str("BROKER_DIR", default=str(DATA_DIR / "broker")))
     BROKER_DIR.mkdir(mode=0o700, parents=True, exist_ok=True)
-    # config.broker's, named in config.celery.
+    # The transport of config.broker, which config.celery registers.
     CELERY_BROKER_URL = "files://"
     CELERY_BROKER_TRANSPORT_OPTIONS |= {"folder": str(BROKER_DIR), "polling_interval": 0.2}
 CELERY_TIMEZONE = "UTC"
@@ -293,21 +300,21 @@ CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
 CELERY_BEAT_MAX_LOOP_INTERVAL = 5
-# Each run is noted when it is asked for, not every few minutes: that is how a beat that is gone is noticed.
+# Store the time of each run at once, not every few minutes: the alarm for a missing beat reads it.
 CELERY_BEAT_SYNC_EVERY = 1
 
-# How long nothing may be heard of beat, of the sweep that runs each minute, and of copies that are due, before it is an
-# alarm and /healthz says so; how often workers and beat look; and after how long unseen an alarm is over. In seconds.
+# Seconds without beat, without a sweep, and with due records that are not sent, before an alarm and a 503 of /healthz;
+# seconds between two checks; seconds without the problem before an alarm ends.
 BEAT_LATE = timedelta(seconds=env.int("BEAT_LATE", default=300))
 SWEEP_LATE = timedelta(seconds=env.int("SWEEP_LATE", default=180))
 DUE_LATE = timedelta(seconds=env.int("DUE_LATE", default=600))
 WATCH_EVERY = env.int("WATCH_EVERY", default=60)
 ALARM_OVER_AFTER = timedelta(seconds=env.int("ALARM_OVER_AFTER", default=300))
-# How many visitors of one day who could not prove who they are are an alarm.
+# Visitors per day with an invalid user_hash that raise an alarm.
 REFUSED_VISITORS_ALARM = env.int("REFUSED_VISITORS_ALARM", default=20)
 
-# Whether subscriptions may name addresses of this machine and of private networks. Where teammates are not trusted with
-# the network this runs in, they may not.
+# Whether webhooks may be sent to this machine and to private networks. Leave it off unless you trust all teammates with
+# access to the network of this machine.
 WEBHOOKS_TO_PRIVATE_ADDRESSES = env.bool("WEBHOOKS_TO_PRIVATE_ADDRESSES", default=DEBUG or DEMO)
 
 REST_FRAMEWORK = {
@@ -318,12 +325,12 @@ REST_FRAMEWORK = {
     "EXCEPTION_HANDLER": "audiences.api.base.errors.error_response",
     "UNAUTHENTICATED_USER": None,
     "DEFAULT_SCHEMA_CLASS": "config.openapi.CallSchema",
-    # Behind a proxy the address of who asks is the one the proxy names; otherwise nobody is believed.
+    # Behind a proxy, the client address is the one that the proxy sends; otherwise that header is ignored.
     "NUM_PROXIES": 1 if BEHIND_PROXY else 0,
 }
 SPECTACULAR_SETTINGS: dict[str, Any] = {
     "TITLE": "Outbound",
-    "DESCRIPTION": "Send data in, read what was sent, answer customers. docs/api.md begins with an example.",
+    "DESCRIPTION": "Send data, read messages and deliveries, answer customers. docs/api.md starts with an example.",
     "VERSION": "1",
     "OAS_VERSION": "3.1.0",
     "SERVE_AUTHENTICATION": [],
@@ -331,29 +338,29 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
     "PREPROCESSING_HOOKS": ["config.openapi.described_endpoints"],
     "POSTPROCESSING_HOOKS": ["config.openapi.add_schemas"],
     "SORT_OPERATIONS": False,
-    # The page's parts come from this server, like everything else.
+    # Serve the page's scripts from this server.
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
 }
 # Requests per minute and token, counted in windows of 10 seconds (wire 5.3); 0 is no limit.
 API_RATE_LIMIT = env.int("API_RATE_LIMIT", default=1000)
-# The same for each visitor of a website with the messenger, and ten times as much for an address on the network.
+# The same for each visitor of a website with the messenger; ten times as many for one IP address.
 MESSENGER_RATE_LIMIT = env.int("MESSENGER_RATE_LIMIT", default=120)
-# Which websites may use the messenger is in the workspace (delivery.origins); nothing else is for other origins.
+# The workspace lists the websites that may use the messenger (delivery.messenger.origins). Other URLs are same-origin.
 CORS_URLS_REGEX = r"^/messenger/"
 CORS_ALLOW_METHODS = ("GET", "POST")
 CORS_ALLOW_HEADERS = ("authorization", "content-type", "if-none-match")
 CORS_EXPOSE_HEADERS = ("ETag",)
 CORS_PREFLIGHT_MAX_AGE = 7200
 REST_KNOX = {"TOKEN_MODEL": "audiences.Integration", "TOKEN_TTL": None, "AUTO_REFRESH": False}
-# Its own token is swapped for ours, so its migrations would only make a table that nothing uses.
+# Its token model is replaced by ours, so its migrations would only create an unused table.
 MIGRATION_MODULES = {"knox": None}
 KNOX_TOKEN_MODEL = "audiences.Integration"  # noqa: S105 - the name of a model
 
-# Written into migrations as SQL, so none is installed behind a migration's back.
+# Migrations contain the triggers as SQL, so that none is installed outside of a migration.
 PGTRIGGER_INSTALL_ON_MIGRATE = False
 
-# Whoever has it as a Bearer token reads /metrics; without it nothing is measured and there is no such page.
+# The Bearer token for /metrics. Without it, nothing is measured and the page does not exist.
 METRICS_TOKEN = env.str("METRICS_TOKEN", default="")
 METRICS_DIR = env.str("METRICS_DIR", default=str(DATA_DIR / "metrics"))
 
@@ -368,7 +375,7 @@ LOGGING = {
         "console": {"class": "logging.StreamHandler", "formatter": env.str("LOG_FORMAT", default="line")},
     },
     "root": {"handlers": ["console"], "level": env.str("LOG_LEVEL", default="INFO")},
-    # It warns that a broker of files names no host.
+    # It warns that the URL of the embedded broker has no host.
     "loggers": {
         "kombu.connection": {"level": "ERROR"},
         # The development server's access log, by the same formatter as all else.

@@ -1,4 +1,4 @@
-"""Several long-running programs as one: they run until we are told to end, and a program that dies starts again."""
+"""A supervisor of several programs: it runs them until it is stopped, and restarts a program that ends."""
 
 import contextlib
 import ctypes
@@ -17,13 +17,12 @@ from pathlib import Path
 from config.postgres.embedded import undisturbed
 
 PR_SET_PDEATHSIG = 1
-# A Celery worker with nothing to do takes five to seven seconds to end: it sits out its own waits, one after another.
-# Together with the database's end this stays below ten.
+# An idle Celery worker takes five to seven seconds to stop; together with the database it stays below ten.
 GRACE = 7.0
-# A program that died so often within so many seconds is not started again.
+# A program that ended this many times within this many seconds is not restarted.
 DEATHS_LIMIT = 5
 DEATHS_WITHIN = 60.0
-# How long what a dead program started has to end by itself before it is killed: a pool settles what it has in hand.
+# Seconds that the children of a dead program have before they are killed: a pool settles its current records.
 ORPHANS_GRACE = 3.0
 LAST_LINES = 15
 
@@ -31,12 +30,12 @@ log = logging.getLogger(__name__)
 
 
 class Ended(RuntimeError):
-    """A program that should run for as long as we do has ended by itself, and is not started again."""
+    """A program has ended by itself and is not restarted."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Program:
-    """What to run, under a name people know it by."""
+    """A command, with a name for people."""
 
     name: str
     command: Sequence[str]
@@ -44,20 +43,20 @@ class Program:
 
 @dataclass(frozen=True, kw_only=True)
 class Running:
-    """A program that was started, and where it writes."""
+    """A program that was started, with its log."""
 
     program: Program
     process: subprocess.Popen[bytes]
     log: Path
 
     def kill(self) -> None:
-        """End the program and all it started, at once: they are a process group of their own."""
+        """Kill the program and its children: they are one process group."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
 
     @property
     def is_gone(self) -> bool:
-        """Whether nothing is left of it, nor of what it started."""
+        """Whether the program and all its children have ended."""
         self.process.poll()
         try:
             os.killpg(self.process.pid, 0)
@@ -68,7 +67,7 @@ class Running:
 
 @contextmanager
 def programs(wanted: Sequence[Program], *, environment: Mapping[str, str], logs: Path) -> Iterator[list[Running]]:
-    """Run the programs for the length of the block; at its end nothing of them is left."""
+    """Run the programs during the block. All their processes have ended after it."""
     running: list[Running] = []
     logs.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
@@ -96,13 +95,13 @@ def start(program: Program, *, environment: Mapping[str, str], logs: Path, log_m
 
 
 def end_with_parent() -> None:
-    """Have the kernel end this process when its parent is killed without a chance to (Linux only)."""
+    """Let the kernel end this process if its parent is killed (Linux only)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def watch(running: list[Running], *, environment: Mapping[str, str]) -> None:
-    """Return never. Start a program again that ends, in its place in the list; raise Ended if it ends too often."""
+    """Restart programs that end, in their place in the list, for ever. Raise Ended if one ends too often."""
     deaths: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=DEATHS_LIMIT))
     while True:
         for place, one in enumerate(running):
@@ -123,7 +122,7 @@ def watch(running: list[Running], *, environment: Mapping[str, str]) -> None:
 
 
 def check(running: Sequence[Running]) -> None:
-    """Raise Ended if one of the programs has ended, with its last lines."""
+    """Raise Ended, with the end of its log, if a program has ended."""
     for one in running:
         if one.process.poll() is not None:
             raise Ended(f"The {one.program.name} ended by itself (code {one.process.returncode}):\n{last_lines(one)}")
@@ -134,20 +133,20 @@ def last_lines(one: Running) -> str:
 
 
 def stop(running: Sequence[Running]) -> None:
-    """End all of them, first by asking, then by force."""
+    """Terminate all programs; kill those that remain after the grace period."""
     for one in running:
-        # Only the program itself: what it started is its to end (a pool's children take the signal amiss).
+        # Only the program itself: it ends its children (those of a pool mishandle the signal).
         one.process.terminate()
     wait_until_gone(running, seconds=GRACE)
     for one in running:
         if not one.is_gone:
             one.kill()
-    # Where nobody collects the dead (a container without an init), they count as there for ever.
+    # In a container without an init, zombies remain for ever.
     wait_until_gone(running, seconds=1)
 
 
 def wait_until_gone(running: Sequence[Running], *, seconds: float) -> None:
-    """Wait until nothing is left, but not for ever."""
+    """Wait until all processes have ended, or until the time is over."""
     deadline = time.monotonic() + seconds
     while not all(one.is_gone for one in running) and time.monotonic() < deadline:
         time.sleep(0.05)

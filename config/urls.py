@@ -1,4 +1,4 @@
-"""Where every address leads; each app keeps its own part."""
+"""All URLs; each app defines its own part."""
 
 from django.conf import settings
 from django.contrib import admin
@@ -13,8 +13,8 @@ from outbound.api.schema import ADDRESSES as OUTBOUND
 from outbound.composer.images import serve_image
 
 
-def for_providers() -> list[URLPattern | URLResolver]:
-    """What providers of mail post to. Without a secret anybody could, so then nobody can."""
+def provider_webhooks() -> list[URLPattern | URLResolver]:
+    """Return the URLs for email providers; none without a secret, because then anyone could post."""
     secret = settings.WEBHOOK_SECRET
     return [path("webhooks/anymail/", include((esp_webhooks.urlpatterns, "anymail")))] if secret else []
 
@@ -22,7 +22,7 @@ def for_providers() -> list[URLPattern | URLResolver]:
 handler400 = "outbound.console.idempotency.bad_request"
 
 urlpatterns: list[URLPattern | URLResolver] = [
-    # Typed by hand, without the slash or the path.
+    # Shortcuts for people who type the address.
     *(path(typed, RedirectView.as_view(pattern_name="admin:index")) for typed in ("", "admin")),
     path("admin/", admin.site.urls),
     path("pictures/<str:name>", serve_image, name="picture"),
@@ -35,10 +35,10 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("api/", include("audiences.urls")),
 ]
 
-urlpatterns += for_providers()
+urlpatterns += provider_webhooks()
 
 if settings.DEMO:
     urlpatterns.append(path("demo/", include("config.demo.urls")))
 
-# Last: whatever else of the API there is stands above, and what is left is a 404 that its clients can read.
+# Last: every other path below /api/ is a 404 in the format of the API.
 urlpatterns.append(re_path(r"^api(/|$)", UnknownAddress.as_view()))

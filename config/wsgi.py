@@ -1,4 +1,4 @@
-"""What gunicorn serves: `gunicorn config.wsgi`."""
+"""The WSGI application: `gunicorn config.wsgi`."""
 
 import os
 
@@ -9,7 +9,7 @@ from delivery.inbound.charsets import SafeContentType
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
-logs.quieten_gunicorn()
+logs.mask_gunicorn_logs()
 application = SafeContentType(get_wsgi_application())
 
 from outbound.console import timeouts  # noqa: E402 - needs the settings, which are read above

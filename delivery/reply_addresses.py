@@ -6,6 +6,7 @@ after SECRET_KEY changes (SECRET_KEY_FALLBACKS), and never expires: people answe
 
 import binascii
 import re
+import struct
 from base64 import b32decode, b32encode, urlsafe_b64decode
 from datetime import datetime, timedelta
 from enum import IntEnum, StrEnum
@@ -16,15 +17,18 @@ from django.core.signing import Signer
 from django.db.models import Q
 from django.utils.crypto import constant_time_compare
 
+from delivery import tokens
 from delivery.models import AnswerMail, Conversation, DeliveryRecord, Upgrade
 
 # How long after the upgrade bounces arrive at addresses that hold the token of a reply address.
 OLD_TOKEN_GRACE_PERIOD = timedelta(days=14)
-# In bytes: 80 bits cannot be guessed by sending email.
+# The signature of the old token format, in bytes: 80 bits cannot be guessed by sending email.
 SIGNATURE_LENGTH = 10
-# A kind and a number of at most 8 bytes; 6 + 31 characters fit the 64 that may stand before an @.
-TOKEN_MAX_LENGTH = SIGNATURE_LENGTH + 1 + 8
-TOKEN = re.compile(rf"[a-z2-7]{{{(SIGNATURE_LENGTH + 2) * 8 // 5},{-(-TOKEN_MAX_LENGTH * 8 // 5)}}}")
+# The kind of a row and its key. Sealed they have 25 bytes, as base32 40 characters; with `bounce+` 47 of the 64 allowed
+# before an @.
+CONTENT = struct.Struct(">BQ")
+SEALED_LENGTH = (tokens.TAG_SIZE + CONTENT.size) * 8 // 5
+TOKEN = re.compile(rf"[a-z2-7]{{{(SIGNATURE_LENGTH + 2) * 8 // 5},{SEALED_LENGTH}}}")
 
 
 # <123.signature@…> for a record, <answer.123.signature@…> and so on for other emails.
@@ -83,6 +87,8 @@ def address_for(purpose: Purpose, kind: ReferentKind, pk: int, *, domain: str) -
 
 def token_of(kind: ReferentKind, pk: int, *, purpose: Purpose) -> str:
     """Return a token that names a row: opaque, and only made with our key."""
+    if tokens.WRITE_AES_SIV:
+        return b32encode(tokens.seal(CONTENT.pack(kind, pk), purpose=purpose)).decode().lower()
     named = bytes([kind]) + pk.to_bytes((pk.bit_length() + 7) // 8 or 1, "big")
     signature = sign_content(named, purpose=purpose, key=settings.SECRET_KEY)
     hidden = mask_content(named, signature, purpose=purpose, key=settings.SECRET_KEY)
@@ -97,6 +103,10 @@ def parse_token(token: str, *, purpose: Purpose) -> Referent | None:
         content = b32decode(token.upper() + "=" * (-len(token) % 8))
     except binascii.Error:
         return None
+    if len(token) == SEALED_LENGTH:
+        sealed = tokens.unseal(content, purpose=purpose)
+        kind, pk = CONTENT.unpack(sealed) if sealed else (0, 0)
+        return Referent(ReferentKind(kind), pk) if kind in list(ReferentKind) else None
     signature, hidden = content[:SIGNATURE_LENGTH], content[SIGNATURE_LENGTH:]
     for key in (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS):
         named = mask_content(hidden, signature, purpose=purpose, key=key)

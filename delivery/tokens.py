@@ -1,7 +1,10 @@
-"""Tokens in links of messages: opaque, without expiry, and valid after a change of SECRET_KEY.
+"""Sealed tokens for links in emails and for the addresses of replies and bounces.
 
-A token is a seal and a number masked with it (a synthetic IV as in RFC 5297, built on HMAC): equal numbers give equal
-tokens, only the key can read or make one, and a token serves one purpose only.
+A token reveals nothing, never expires, and stays valid after SECRET_KEY is changed (SECRET_KEY_FALLBACKS). The same
+content always gives the same token, and a token made for one purpose is not valid for another.
+
+The sealing is AES-SIV (RFC 5297) with the purpose as associated data. This version reads such tokens and does not write
+them yet: it writes the format of version 0.1.0, so that version can still be run after this one.
 """
 
 import base64
@@ -11,44 +14,84 @@ import hmac
 import struct
 from functools import lru_cache
 
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 from django.conf import settings
 
-SEAL_LENGTH = 16
-NUMBER_LENGTH = struct.calcsize(">Q")
+# True from the next version on.
+WRITE_AES_SIV = False
+# Bytes that AES-SIV, and the format of version 0.1.0, put before the content.
+TAG_SIZE = 16
+NUMBER_SIZE = struct.calcsize(">Q")
 
 
-@lru_cache(maxsize=32)
-def token_keys(secret: str, purpose: str) -> tuple[bytes, bytes]:
-    """Return the sealing key and the masking key of a purpose."""
-    root = hashlib.sha512(f"outbound.tokens:{purpose}:{secret}".encode()).digest()
-    return root[:32], root[32:]
+@lru_cache(maxsize=8)
+def cipher(secret: str) -> AESSIV:
+    """Return the cipher of one secret key; AES-256-SIV takes 64 bytes."""
+    return AESSIV(hashlib.sha512(f"outbound.tokens.aes-siv:{secret}".encode()).digest())
 
 
-def mask_body(body: bytes, seal: bytes, key: bytes) -> bytes:
-    """Mask the body; applied again, unmask it."""
-    mask = hmac.digest(key, seal, "sha256")
-    return bytes(one ^ other for one, other in zip(body, mask, strict=False))
+def seal(content: bytes, *, purpose: str) -> bytes:
+    """Return the content sealed with the current key: 16 bytes longer, the same each time."""
+    return cipher(settings.SECRET_KEY).encrypt(content, [purpose.encode()])
+
+
+def unseal(sealed: bytes, *, purpose: str) -> bytes | None:
+    """Return the content, sealed with the current key or an earlier one; None if this was not sealed by us."""
+    for secret in (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS):
+        try:
+            return cipher(secret).decrypt(sealed, [purpose.encode()])
+        except (InvalidTag, ValueError):
+            continue
+    return None
 
 
 def make_token(*numbers: int, purpose: str) -> str:
     """Return a token for up to four numbers, each the key of a row."""
-    body = struct.pack(f">{len(numbers)}Q", *numbers)
-    sealing, hiding = token_keys(settings.SECRET_KEY, purpose)
-    seal = hmac.digest(sealing, body, "sha256")[:SEAL_LENGTH]
-    return base64.urlsafe_b64encode(seal + mask_body(body, seal, hiding)).rstrip(b"=").decode()
+    content = struct.pack(f">{len(numbers)}Q", *numbers)
+    sealed = seal(content, purpose=purpose) if WRITE_AES_SIV else seal_as_before(content, purpose=purpose)
+    return base64.urlsafe_b64encode(sealed).rstrip(b"=").decode()
 
 
 def read_token(token: str, *, purpose: str, numbers: int) -> tuple[int, ...] | None:
-    """Return the numbers of a token made with today's key or an earlier one; None for any other text."""
+    """Return the numbers of a token made with the current key or an earlier one; None for any other text."""
     try:
-        given = base64.urlsafe_b64decode(token.encode("ascii") + b"=" * (-len(token) % 4))
+        sealed = base64.urlsafe_b64decode(token.encode("ascii") + b"=" * (-len(token) % 4))
     except (UnicodeEncodeError, binascii.Error):
         return None
-    if len(given) != SEAL_LENGTH + numbers * NUMBER_LENGTH:
+    if len(sealed) != TAG_SIZE + numbers * NUMBER_SIZE:
         return None
+    content = unseal(sealed, purpose=purpose) or unseal_as_before(sealed, purpose=purpose)
+    return struct.unpack(f">{numbers}Q", content) if content is not None else None
+
+
+# The format of version 0.1.0: a synthetic IV made of HMAC. Links in emails that were sent then stay valid.
+
+
+@lru_cache(maxsize=32)
+def hmac_keys(secret: str, purpose: str) -> tuple[bytes, bytes]:
+    """Return the key that authenticates and the key that hides, for one purpose."""
+    root = hashlib.sha512(f"outbound.tokens:{purpose}:{secret}".encode()).digest()
+    return root[:32], root[32:]
+
+
+def mask(content: bytes, tag: bytes, key: bytes) -> bytes:
+    """Hide the content, or reveal it again."""
+    pad = hmac.digest(key, tag, "sha256")
+    return bytes(one ^ other for one, other in zip(content, pad, strict=False))
+
+
+def seal_as_before(content: bytes, *, purpose: str) -> bytes:
+    authenticating, hiding = hmac_keys(settings.SECRET_KEY, purpose)
+    tag = hmac.digest(authenticating, content, "sha256")[:TAG_SIZE]
+    return tag + mask(content, tag, hiding)
+
+
+def unseal_as_before(sealed: bytes, *, purpose: str) -> bytes | None:
+    tag, hidden = sealed[:TAG_SIZE], sealed[TAG_SIZE:]
     for secret in (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS):
-        sealing, hiding = token_keys(secret, purpose)
-        body = mask_body(given[SEAL_LENGTH:], given[:SEAL_LENGTH], hiding)
-        if hmac.compare_digest(hmac.digest(sealing, body, "sha256")[:SEAL_LENGTH], given[:SEAL_LENGTH]):
-            return struct.unpack(f">{numbers}Q", body)
+        authenticating, hiding = hmac_keys(secret, purpose)
+        content = mask(hidden, tag, hiding)
+        if hmac.compare_digest(hmac.digest(authenticating, content, "sha256")[:TAG_SIZE], tag):
+            return content
     return None

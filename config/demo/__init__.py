@@ -1,1 +1,1 @@
-"""`make demo`: one company's worth of everything, on this machine alone."""
+"""`make demo`: a company with sample data, on this machine only."""

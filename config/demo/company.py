@@ -40,7 +40,7 @@ LEADS = 150
 TRIAL = timedelta(days=14)
 
 PLANS = {"free": 0, "starter": 49, "pro": 199, "enterprise": 990}
-# What customers do: how many of them ever do it, and how often at most.
+# Events: the share of customers who have them, and their maximum number.
 EVENTS = {
     "created-project": (0.8, 8),
     "invited-teammate": (0.5, 5),
@@ -85,9 +85,9 @@ SEGMENTS = {
 
 
 def fill_company(*, at: datetime) -> None:
-    """Make the company."""
+    """Create the companies, customers and events of the demo."""
     with tqdm(total=CUSTOMERS, unit=" customers", desc="Filling the demo") as bar:
-        chance = random.Random(SEED)  # noqa: S311 - the same every time is the point
+        chance = random.Random(SEED)  # noqa: S311 - a fixed seed is intended
         workspace = Workspace.current()
         workspace.name, workspace.zone = "Fernwood", "Europe/Dublin"
         workspace.postal_address = "Fernwood, 12 Quay Street, Dublin"
@@ -116,7 +116,7 @@ def fill_company(*, at: datetime) -> None:
 def fill_customers(
     made: list[Customer], companies: Sequence[Company], tags: dict[str, Tag], chance: random.Random, *, at: datetime
 ) -> None:
-    """Save some customers with all that is theirs."""
+    """Save some customers with their memberships, tags and events."""
     customers = Customer.objects.bulk_create(made)
     users = [customer for customer in customers if customer.role == Role.USER]
     Membership.objects.bulk_create(make_memberships(users, companies, chance))
@@ -131,7 +131,7 @@ def fill_customers(
 
 
 def make_companies(chance: random.Random, *, at: datetime) -> Iterator[Company]:
-    """Make companies with different names, few of them big."""
+    """Yield companies with different names, a few of them large."""
     names = [f"{first} {second}" for first in words.COMPANY_FIRST for second in words.COMPANY_SECOND]
     for number, name in enumerate(chance.sample(names, COMPANIES), start=1):
         plan = chance.choices(list(PLANS), weights=(40, 30, 22, 8))[0]
@@ -159,7 +159,7 @@ def make_companies(chance: random.Random, *, at: datetime) -> Iterator[Company]:
 
 
 def make_customer(number: int, chance: random.Random, *, at: datetime) -> Customer:
-    """Make one customer; the last `LEADS` of them are leads, of whom little is known."""
+    """Return one customer; the last `LEADS` of them are leads with few attributes."""
     first, last = chance.choice(words.FIRST_NAMES), chance.choice(words.LAST_NAMES)
     is_lead = number >= CUSTOMERS - LEADS
     # One in twelve signed up within a month, the others over three years.
@@ -216,7 +216,7 @@ def make_memberships(
 
 
 def make_events(user: Customer, chance: random.Random, *, at: datetime) -> Iterator[Event]:
-    """Let a customer do things between signing up and being last seen."""
+    """Yield the events of a customer between sign-up and last visit."""
     while_here = (user.last_seen_at or at) - user.created_at
     for name, (share, most) in EVENTS.items():
         if chance.random() < share:
@@ -229,7 +229,7 @@ def make_events(user: Customer, chance: random.Random, *, at: datetime) -> Itera
 
 
 def summaries(events: Iterable[Event]) -> Iterator[EventSummary]:
-    """Sum events up as intake would have."""
+    """Yield the event summaries, as intake would create them."""
     moments: dict[tuple[int, str], list[datetime]] = defaultdict(list)
     for event in events:
         moments[event.customer_id, event.name].append(event.happened_at)
@@ -238,12 +238,12 @@ def summaries(events: Iterable[Event]) -> Iterator[EventSummary]:
 
 
 def drawn(shares: dict[str, float], chance: random.Random) -> list[str]:
-    """Draw each name with its own chance."""
+    """Draw each name with its own probability."""
     return [name for name, share in shares.items() if chance.random() < share]
 
 
 def slug(name: str) -> str:
-    """Write a name as part of an address."""
+    """Return a name as part of an email address."""
     plain = (
         unicodedata.normalize("NFKD", name.replace("\N{LATIN SMALL LETTER DOTLESS I}", "i"))
         .encode("ascii", "ignore")

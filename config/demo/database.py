@@ -1,7 +1,7 @@
-"""The demo's own database: the embedded one of this clone, once it is marked. No other is filled.
+"""The demo's database: the embedded one of this clone, which carries a mark. The demo fills no other database.
 
-Both are asked of the server itself. A variable could be carried along by any shell; the folder that a server keeps its
-data in, and the mark in the database, cannot.
+Both are checked on the server itself: its data folder and the mark in the database cannot come from a shell, as an
+environment variable can.
 """
 
 from pathlib import Path
@@ -17,29 +17,29 @@ MARK = "Filled by the demo of Outbound"
 
 
 class NotTheDemos(Exception):
-    """This database is not the demo's own; the message says why and what to do."""
+    """This is not the database of the demo; the message says why and what to do."""
 
 
 def check(*, token: Path) -> None:
     """Raise NotTheDemos unless this is the embedded database, and empty or filled by the demo.
 
-    `token` is where a demo keeps its API token: one from before there were marks is recognised by it.
+    `token` is the file with the demo's API token, which identifies a demo from before there were marks.
     """
     with connection.cursor() as cursor:
         if not is_embedded(cursor):
             raise NotTheDemos(
-                "The demo fills no database but the embedded one of this clone, and this is another. Nothing was"
-                " changed. Run `make demo`, which leaves DATABASE_URL aside."
+                "The demo fills only the embedded database of this clone, and this is another one. Nothing was"
+                " changed. Run `make demo`, which ignores DATABASE_URL."
             )
         if Customer.objects.exists() and not is_marked(cursor) and not has_issued(token):
             raise NotTheDemos(
-                "The embedded database of this clone holds people whom the demo did not make. Nothing was changed. Run"
-                " `make demo` in another clone, or remove .data here, with all that is in it, for a demo from scratch."
+                "The embedded database of this clone has customers that the demo did not create. Nothing was changed."
+                " Run `make demo` in another clone, or remove .data here, with all its data, for a new demo."
             )
 
 
 def mark() -> None:
-    """Have the database say that the demo filled it."""
+    """Mark the database as filled by the demo."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT quote_ident(current_database()), quote_literal(%s)", [MARK])
         database, words = cursor.fetchone()
@@ -47,13 +47,13 @@ def mark() -> None:
 
 
 def is_embedded(cursor: CursorWrapper) -> bool:
-    """Ask the server by which way we came, where its data is, and which database this is."""
+    """Return whether this is the embedded database, by the server's socket, data folder and database name."""
     cursor.execute(
         "SELECT inet_server_addr() IS NULL, current_database(),"
         " (SELECT setting FROM pg_settings WHERE name = 'data_directory')"
     )
     is_socket, database, data = cursor.fetchone()
-    # A role that may not see the folder is not the embedded server's one role.
+    # A role without access to the setting is not the role of the embedded server.
     return bool(
         is_socket
         and database == embedded.DATABASE
@@ -68,6 +68,6 @@ def is_marked(cursor: CursorWrapper) -> bool:
 
 
 def has_issued(token: Path) -> bool:
-    """Say whether the API token in the file is one of this database."""
+    """Return whether the API token in the file is one of this database."""
     key = token.read_text()[: CONSTANTS.TOKEN_KEY_LENGTH] if token.exists() else ""
     return bool(key) and Integration.objects.filter(token_key=key).exists()

@@ -1,8 +1,7 @@
-"""Which variables the demo takes from the environment: those that tune it, and none that describe a deployment.
+"""The environment of the demo: it uses variables that tune it, and ignores those of a deployment.
 
-A shell that is set up for a real deployment must be a safe place to run the demo in. So each variable that
-`config/settings.py` reads is in one of these tables, and so are those that PostgreSQL's client, Celery, gunicorn and
-Django read by themselves.
+The demo must be safe to run in a shell that is set up for a deployment. So each variable that `config/settings.py`
+reads is in one of these tables, and so are those that PostgreSQL's client, Celery, gunicorn and Django read themselves.
 """
 
 from collections.abc import MutableMapping
@@ -76,16 +75,16 @@ DEPLOYMENT = frozenset(
 # Providers' keys, Celery's own variables, and PostgreSQL's (PGHOSTADDR names a server even beside an address).
 DEPLOYMENT_PREFIXES = ("ANYMAIL_", "CELERY_", "PG")
 
-# What `config.celery` sets DJANGO_SETTINGS_MODULE to.
+# The value that `config.celery` gives DJANGO_SETTINGS_MODULE.
 OUR_SETTINGS = "config.settings"
 
 
 def is_of_deployment(name: str) -> bool:
-    """Say whether the demo must not see this variable."""
+    """Return whether the demo must ignore this variable."""
     return name in DEPLOYMENT or name.startswith(DEPLOYMENT_PREFIXES)
 
 
 def drop_deployment(environment: MutableMapping[str, str]) -> list[str]:
-    """Remove the variables of a deployment; return the names of those that said something else."""
+    """Remove the variables of a deployment; return the names of those whose value would have mattered."""
     found = sorted(name for name in environment if is_of_deployment(name))
     return [name for name in found if environment.pop(name) not in {"", OUR_SETTINGS}]

@@ -1,4 +1,4 @@
-"""The demo's mail server: takes every mail and keeps it in a folder. `python -m config.demo.mail PORT`."""
+"""The demo's mail server, which saves each email in a folder: `python -m config.demo.mail PORT`."""
 
 import asyncio
 import itertools
@@ -16,13 +16,13 @@ from urllib.parse import quote, unquote
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
 FOLDER = Path(__file__).resolve().parent.parent.parent / ".data" / "mail"
-# A file name holds 255 bytes; the rest of it is the time and a number.
+# A file name has at most 255 bytes, including the time and a number.
 MOST_OF_A_RECIPIENT = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mail:
-    """One mail as it came in, told apart by its file's name: `<when>.<number>,<recipient>.eml`."""
+    """One received email. Its file is `<time>.<number>,<recipient>.eml`."""
 
     path: Path
 
@@ -34,21 +34,20 @@ class Mail:
     def recipient(self) -> str:
         return unquote(self.path.stem.partition(",")[2])
 
-    def read(self) -> EmailMessage:
-        """Return the mail, parsed."""
+    def parse(self) -> EmailMessage:
         return message_from_bytes(self.path.read_bytes(), policy=policy.default)
 
 
 def save_email(content: bytes, *, recipient: str, folder: Path, at_ns: int, number: int) -> None:
-    """Keep a mail, whole or not at all."""
+    """Save an email, completely or not at all."""
     name = f"{at_ns:020}.{number:06},{quote(recipient, safe='@')[:MOST_OF_A_RECIPIENT]}.eml"
     unfinished = folder / f"{name}.part"
     unfinished.write_bytes(content)
     unfinished.rename(folder / name)
 
 
-def newest(*, folder: Path, recipient: str = "") -> Iterator[Mail]:
-    """Go through the mails to whoever's address contains the words, the newest first."""
+def list_newest(*, folder: Path, recipient: str = "") -> Iterator[Mail]:
+    """Yield the emails whose recipient contains the text, the newest first."""
     words = recipient.strip().lower()
     for path in sorted(folder.glob("*.eml"), reverse=True):
         mail = Mail(path=path)
@@ -56,14 +55,14 @@ def newest(*, folder: Path, recipient: str = "") -> Iterator[Mail]:
             yield mail
 
 
-def find(key: str, *, folder: Path) -> Mail | None:
-    """Return the mail of this key."""
-    # Not a glob of the key: it comes from an address, and may hold what a glob reads otherwise.
-    return next((mail for mail in newest(folder=folder) if mail.key == key), None)
+def find_email(key: str, *, folder: Path) -> Mail | None:
+    """Return the email with this key; None if there is none."""
+    # Not a glob: the key comes from a URL and may contain wildcards.
+    return next((mail for mail in list_newest(folder=folder) if mail.key == key), None)
 
 
-def answer(mail: EmailMessage, *, words: str, sender: str, at: datetime) -> bytes:
-    """A reply to a mail, as a mail program writes it when somebody presses Reply."""
+def compose_reply(mail: EmailMessage, *, words: str, sender: str, at: datetime) -> bytes:
+    """Return a reply to an email, as an email program composes it."""
     reply = EmailMessage(policy=policy.SMTP)
     reply["From"], reply["To"] = sender, str(mail["Reply-To"] or mail["From"])
     subject = str(mail["Subject"] or "")
@@ -79,14 +78,13 @@ def answer(mail: EmailMessage, *, words: str, sender: str, at: datetime) -> byte
 
 
 class Catcher:
-    """What aiosmtpd asks when a mail has come."""
+    """The handler that aiosmtpd calls for each email."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.numbers = itertools.count()
 
     async def handle_DATA(self, _server: SMTP, _session: Session, envelope: Envelope) -> str:  # noqa: N802
-        """Keep one copy for each recipient."""
         content = envelope.content if isinstance(envelope.content, bytes) else (envelope.content or "").encode()
         for recipient in envelope.rcpt_tos:
             number = next(self.numbers) % 1_000_000
@@ -95,7 +93,7 @@ class Catcher:
 
 
 async def serve(*, port: int, folder: Path) -> None:
-    """Take mail until the process is ended."""
+    """Receive email until the process is stopped."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     catcher = Catcher(folder)
     loop = asyncio.get_running_loop()

@@ -1,4 +1,4 @@
-"""What the demo's company has sent: three ongoing onboarding messages, and a one-off."""
+"""The messages of the demo's company: three ongoing onboarding messages and a one-off."""
 
 from datetime import datetime
 from typing import Any
@@ -82,32 +82,31 @@ MESSAGES: tuple[dict[str, Any], ...] = (
 
 
 def fill_messages(team: Team, *, at: datetime) -> None:
-    """Write the messages and set them live, each on its day; who matches by now gets them once the worker runs."""
+    """Create the messages and set each live on its day. The worker sends them to customers who match now."""
     sender = Sender.objects.create(
         name="Sam from Fernwood", email="sam@fernwood.example", reply_to="sam@fernwood.example", teammate=team.support
     )
-    # Whoever tries the demo is both of them.
+    # The user of the demo can log in as either of them.
     sender.users.add(team.boss)
     for written in MESSAGES:
         began = at - past.BEGAN[written["title"]]
-        message = write(**written, sender=sender, team=team, at=began)
+        message = create_draft(**written, sender=sender, team=team, at=began)
         launch.launch(message, at=began)
-        tell_the_log(message, team, at=began)
+        log_set_live(message, team, at=began)
         past.fill_history(message, at=at)
         ongoing.match(message, at=at)
 
 
-def tell_the_log(message: Message, team: Team, *, at: datetime) -> None:
-    """Note who set it live."""
+def log_set_live(message: Message, team: Team, *, at: datetime) -> None:
+    """Add the entry of the change log for setting the message live."""
     live = f"Set live: from {State.DRAFT.label} to {State.LIVE.label}"
     entry = LogEntry.objects.log_actions(team.support.pk, [message], CHANGE, live, single_object=True)
     LogEntry.objects.filter(pk=entry.pk).update(action_time=at)
 
 
-def write(
+def create_draft(
     *, rules: dict[str, Any], subject: str, body: str, sender: Sender, team: Team, at: datetime, **fields: Any
 ) -> Message:
-    """Compose one message as a draft."""
     audience = Audience.objects.create(rules=rules)
     message = Message(audience=audience, sender=sender, created_by=team.support, **fields)
     message.full_clean(exclude=["version"])

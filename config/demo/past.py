@@ -1,4 +1,4 @@
-"""What the demo's messages have done so far: a month in which they were sent, opened, followed and answered.
+"""The history of the demo's messages: a month in which they were sent, opened, clicked and answered.
 
 Past copies are stored as sent and never handed over; records matched after `fill_history` are really sent.
 """
@@ -29,15 +29,15 @@ BEGAN = {
     "Trial about to end": timedelta(days=29),
     "New: reports you can share": timedelta(days=16, hours=5),
 }
-# What came later than this is left to the demo itself.
+# Later events are left to the running demo.
 ENDED = timedelta(days=1)
-# What is known of a customer by now, and what became of the first email they got.
+# The last moments of a customer, and the result of their first email.
 CAME_OF_THE_FIRST = {
     "has_hard_bounced": "bounced_at",
     "marked_email_as_spam": "complained_at",
     "unsubscribed_from_emails": "unsubscribed_at",
 }
-# Looks at a mail without being a person: Apple's pictures, scanners.
+# Opens by machines: Apple's image proxy, scanners.
 PRIVACY, SCANNED = 0.2, 0.06
 REPLIES = (
     "Thanks, that is just what I needed.",
@@ -47,7 +47,7 @@ REPLIES = (
 )
 
 
-# What hand-over and tracking note on the customer.
+# The columns of the customer that sending and tracking set.
 NOTED = """
 UPDATE audiences_customer c SET last_contacted_at = greatest(c.last_contacted_at, r.sent_at),
     last_opened_email_at = greatest(c.last_opened_email_at, CASE WHEN m.channel = 'email' THEN r.opened_at END),
@@ -59,7 +59,7 @@ WHERE r.message_id = %s AND r.status = 'sent' AND c.id = r.customer_id
 
 @dataclass(frozen=True, slots=True)
 class Liked:
-    """Of those who got a message, the shares who opened it, who followed a link, who answered and who unsubscribed."""
+    """The shares of recipients who opened, clicked, answered and unsubscribed."""
 
     opened: float
     clicked: float
@@ -76,7 +76,7 @@ LIKED = {
 
 
 def fill_history(message: Message, *, at: datetime) -> None:
-    """Let one message, live since its day, have done what it did."""
+    """Create the history of one live message."""
     chance = random.Random(f"{SEED} {message.title}")  # noqa: S311 - the same every time is the point
     if message.channel == Channel.IN_APP:
         for customer, when in visitors(at=at):
@@ -85,17 +85,17 @@ def fill_history(message: Message, *, at: datetime) -> None:
         settle_one_off(message, chance)
         lifecycle.finish_one_offs()
     else:
-        DeliveryRecord.objects.bulk_create(sent(message, chance, at=at))
-    live_on(message, chance, at=at)
+        DeliveryRecord.objects.bulk_create(sent_records(message, chance, at=at))
+    create_reactions(message, chance, at=at)
 
 
-def sent(message: Message, chance: random.Random, *, at: datetime) -> Iterator[DeliveryRecord]:
-    """The copies an ongoing email has sent: to everyone who signed up, or whose trial was about to end, since."""
+def sent_records(message: Message, chance: random.Random, *, at: datetime) -> Iterator[DeliveryRecord]:
+    """Yield the sent records of an ongoing email: sign-ups and ending trials since it went live."""
     after = timedelta() if message.title == "Welcome" else TRIAL - timedelta(days=3)
     began = at - BEGAN[message.title]
     reached = Customer.objects.filter(signed_up_at__gt=began - after, signed_up_at__lt=at - ENDED - after)
     if message.title != "Welcome":
-        # Whoever is not written to any more has had the first one.
+        # A customer who gets no more email has received the first one.
         reached = reached.filter(**dict.fromkeys(CAME_OF_THE_FIRST, False))
     for customer in reached.order_by("pk"):
         assert customer.signed_up_at is not None  # noqa: S101 - asked for
@@ -112,19 +112,19 @@ def sent(message: Message, chance: random.Random, *, at: datetime) -> Iterator[D
             matched_at=matched_at,
             sent_at=opens + timedelta(seconds=chance.uniform(1, 40)),
             attempts=1,
-            variables=variable_values(message, customer),
+            variables=variables_of(message, customer),
             address=customer.email,
         )
 
 
 def opening(message: Message, zone: str, *, at: datetime) -> datetime:
-    """When a match of that moment was delivered."""
+    """Return when a match of that moment was delivered."""
     found, by_zone = conditions.next_openings(message.parsed_window, message.window_zone, at=at)
     return datetime.fromisoformat(by_zone[zone]) if zone in by_zone else found
 
 
 def settle_one_off(message: Message, chance: random.Random) -> None:
-    """Settle what a one-off had frozen: all of it within the hour."""
+    """Settle all records of a one-off within an hour."""
     waiting = DeliveryRecord.objects.filter(message=message, status=Status.WAITING)
     keys = list(waiting.order_by("pk").values_list("pk", flat=True))
     began = message.went_live_at
@@ -136,12 +136,12 @@ def settle_one_off(message: Message, chance: random.Random) -> None:
     records = list(gone.select_related("customer"))
     for record in records:
         record.sent_at = began + timedelta(minutes=chance.uniform(0, 35))
-        record.variables, record.address = variable_values(message, record.customer), record.customer.email
+        record.variables, record.address = variables_of(message, record.customer), record.customer.email
     DeliveryRecord.objects.bulk_update(records, ["sent_at", "variables", "address"], batch_size=250)
 
 
 def visitors(*, at: datetime) -> Iterator[tuple[Customer, datetime]]:
-    """New users without a project, each as they looked in for the last time: nobody is here later than they were."""
+    """Yield new users without a project, each with their last visit."""
     new = Customer.objects.filter(
         signed_up_at__gte=at - timedelta(days=29), signed_up_at__lt=at - timedelta(days=3), last_seen_at__lt=at - ENDED
     ).exclude(event_summaries__name="created-project")
@@ -151,16 +151,15 @@ def visitors(*, at: datetime) -> Iterator[tuple[Customer, datetime]]:
             yield customer, customer.last_seen_at
 
 
-def variable_values(message: Message, customer: Customer) -> dict[str, object]:
-    """What was filled in."""
+def variables_of(message: Message, customer: Customer) -> dict[str, object]:
     assert message.version is not None  # noqa: S101 - it is live
     return rendering.variable_values(
         rendering.copy_of(message.version, channel=message.channel).names, customer=customer, company=None
     )
 
 
-def live_on(message: Message, chance: random.Random, *, at: datetime) -> None:
-    """Have people open it, follow its link, answer and unsubscribe, each in their own time; and scanners look at it."""
+def create_reactions(message: Message, chance: random.Random, *, at: datetime) -> None:
+    """Let customers open, click, answer and unsubscribe, each at their own time, and let scanners open the message."""
     liked, changed, ended = LIKED[message.title], [], []
     hits: list[Hit] = []
     link = link_of(message)
@@ -173,7 +172,7 @@ def live_on(message: Message, chance: random.Random, *, at: datetime) -> None:
             setattr(record, became[0], record.sent_at + timedelta(minutes=chance.uniform(1, 30)))
             ended.append(record)
             continue
-        hits += looked_at(record, chance) if not in_app else []
+        hits += machine_opens(record, chance) if not in_app else []
         opened_at = record.sent_at + timedelta(hours=chance.expovariate(1 / 9), seconds=40)
         if chance.random() > liked.opened or opened_at > at:
             continue
@@ -195,15 +194,15 @@ def live_on(message: Message, chance: random.Random, *, at: datetime) -> None:
 
 
 def link_of(message: Message) -> Link | None:
-    """The link of an email, written down as its first copy would have done; None where it has none."""
+    """Return the tracked link of an email, created as its first copy would do it; None if it has no link."""
     if message.channel != Channel.EMAIL or message.version is None:
         return None
     rendering.store_links(rendering.copy_of(message.version, channel=message.channel, tracked=True))
     return Link.objects.filter(version=message.version).exclude(address="").order_by("number").first()
 
 
-def looked_at(record: DeliveryRecord, chance: random.Random) -> Iterator[Hit]:
-    """What looked at a mail without being a person."""
+def machine_opens(record: DeliveryRecord, chance: random.Random) -> Iterator[Hit]:
+    """Yield the opens of an email by machines."""
     assert record.sent_at is not None  # noqa: S101 - it was sent
     for who, share in ((VisitorKind.PRIVACY, PRIVACY), (VisitorKind.MACHINE, SCANNED)):
         if chance.random() < share:
@@ -211,12 +210,12 @@ def looked_at(record: DeliveryRecord, chance: random.Random) -> Iterator[Hit]:
 
 
 def hit(record: DeliveryRecord, link: Link | None, who: VisitorKind, *, at: datetime, number: int) -> Hit:
-    """One who opened it, or followed a link, so many times."""
+    """Return this number of opens, or of clicks on a link, by one visitor."""
     return Hit(record=record, message_id=record.message_id, link=link, who=who, number=number, first_at=at, last_at=at)
 
 
 def leave_or_answer(record: DeliveryRecord, liked: Liked, chance: random.Random, *, at: datetime) -> None:
-    """Have the few who do unsubscribe, or answer."""
+    """Let a few customers unsubscribe or answer."""
     assert record.opened_at is not None  # noqa: S101 - these were opened
     later = record.opened_at + timedelta(minutes=chance.uniform(1, 50))
     drawn = chance.random() * liked.opened

@@ -1,4 +1,4 @@
-"""`/demo/site/`: the website of Fernwood's product, where the demo's customers meet the messenger. Only with DEMO.
+"""`/demo/site/`: the website of Fernwood's product, with the messenger. Only with DEMO.
 
 It does what a customer's own website does: its server computes the user_hash, its pages load messenger.js and boot it,
 and its Content Security Policy is as strict as they come.
@@ -23,7 +23,7 @@ POLICY = (
     " form-action 'self'; base-uri 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'"
 )
 PAGES = {"home": "Plan work together", "projects": "Projects", "pricing": "Pricing"}
-# Who can be logged in as with one click: what is said of them, and how they are found.
+# The customers to log in as with one click: their description, and the query that finds them.
 KINDS: dict[str, Callable[[CustomerQuerySet], Any]] = {
     "Just signed up": lambda users: users.exclude(signed_up_at=None).order_by("-signed_up_at"),
     "Signed up days ago, and has no project yet": lambda users: (
@@ -44,13 +44,12 @@ KINDS: dict[str, Callable[[CustomerQuerySet], Any]] = {
 
 @require_safe
 def page(request: HttpRequest, name: str = "home") -> HttpResponse:
-    """Show a page of the website, with the messenger on it."""
     return render_page(request, f"demo/site/{name}.html", {"title": PAGES[name], "name": name})
 
 
 @require_safe
 def login(request: HttpRequest) -> HttpResponse:
-    """Offer a few customers to be."""
+    """Offer a few customers to log in as."""
     users = Customer.objects.present().users().exclude(user_id=None)
     found = [(kind, customer) for kind, choose in KINDS.items() if (customer := choose(users).first())]
     return render_page(request, "demo/site/login.html", {"title": "Log in", "name": "login", "customers": found})
@@ -58,7 +57,7 @@ def login(request: HttpRequest) -> HttpResponse:
 
 @require_POST
 def log_in(request: HttpRequest) -> HttpResponse:
-    """Be a customer; there are no passwords in the demo."""
+    """Log in as a customer; the demo's website has no passwords."""
     wanted = request.POST.get("user_id", "").strip()
     customer = Customer.objects.present().users().filter(user_id=wanted).first() if "\0" not in wanted else None
     if customer is None:
@@ -69,13 +68,13 @@ def log_in(request: HttpRequest) -> HttpResponse:
 
 @require_POST
 def log_out(request: HttpRequest) -> HttpResponse:
-    """Be a visitor again; staff who are logged in to Outbound in this browser stay so."""
+    """Log out of the website. Staff of Outbound in the same browser stay logged in."""
     request.session.pop(LOGGED_IN, None)
     return redirect("demo:site")
 
 
 def render_page(request: HttpRequest, template: str, facts: dict[str, Any]) -> HttpResponse:
-    """A page, as whoever is logged in sees it."""
+    """Render a page for the logged-in customer."""
     customer = Customer.objects.present().filter(pk=request.session.get(LOGGED_IN, 0)).first()
     facts |= {"customer": customer, "settings": settings_of(customer), "pages": PAGES}
     response = render(request, template, facts)
@@ -84,7 +83,7 @@ def render_page(request: HttpRequest, template: str, facts: dict[str, Any]) -> H
 
 
 def settings_of(customer: Customer | None) -> dict[str, Any]:
-    """What the page tells its messenger of its user: nothing, of a visitor."""
+    """Return the messenger's settings for the user of the page: none for a visitor."""
     if customer is None or customer.user_id is None:
         return {}
     return {

@@ -1,4 +1,4 @@
-"""Who works at the demo's company, and its API token: there at each start, whatever was tried out before."""
+"""The teammates and the API token of the demo, restored at each start."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,28 +9,27 @@ from knox.settings import CONSTANTS
 from audiences.models import Integration
 from outbound import roles
 
-PASSWORD = "demo"  # noqa: S105 - it is printed at every start; the demo listens on 127.0.0.1 alone
+PASSWORD = "demo"  # noqa: S105 - printed at each start; the demo listens on 127.0.0.1 only
 
 
 @dataclass(frozen=True, slots=True)
 class Team:
-    """The two who can log in."""
+    """The two teammates who can log in."""
 
     boss: User
     support: User
 
 
-def have_team() -> Team:
-    """Have them, with the password that is printed."""
-    boss = have("demo", first_name="Dana", last_name="Moore", is_superuser=True)
-    support = have("support", first_name="Sam", last_name="Quinn", is_superuser=False)
+def ensure_team() -> Team:
+    """Return the teammates; create them, and reset their passwords, if needed."""
+    boss = ensure_user("demo", first_name="Dana", last_name="Moore", is_superuser=True)
+    support = ensure_user("support", first_name="Sam", last_name="Quinn", is_superuser=False)
     if roles.role_of(support) is None:
         roles.give_role(support, roles.Role.SENDER)
     return Team(boss=boss, support=support)
 
 
-def have(username: str, *, first_name: str, last_name: str, is_superuser: bool) -> User:
-    """Have somebody who can log in."""
+def ensure_user(username: str, *, first_name: str, last_name: str, is_superuser: bool) -> User:
     user, is_new = User.objects.get_or_create(
         username=username,
         defaults={
@@ -47,8 +46,8 @@ def have(username: str, *, first_name: str, last_name: str, is_superuser: bool) 
     return user
 
 
-def have_token(path: Path) -> str:
-    """Have an API token that works. It is hashed in the database, so `path` keeps it for the next start."""
+def ensure_token(path: Path) -> str:
+    """Return a valid API token. The database stores only its hash, so `path` stores it for the next start."""
     token = path.read_text() if path.exists() else ""
     if not token or not Integration.objects.filter(token_key=token[: CONSTANTS.TOKEN_KEY_LENGTH]).exists():
         _, token = Integration.issue(name="The demo")

@@ -1,4 +1,4 @@
-"""What the demo's customers and its team said to each other: an inbox to look into, the same but for the dates."""
+"""The conversations of the demo's Inbox, the same at each start except for the dates."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,17 +14,17 @@ from delivery.models import Conversation
 from delivery.visits import visit
 
 THEY, WE, NOTE = "they", "we", "note"
-# Minutes between two things that were said.
+# Minutes between two messages.
 PAUSE = 14
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Talk:
-    """One conversation: how many hours ago it began, what was said, and what became of it."""
+    """One conversation: how many hours ago it began, its messages, and its state."""
 
     hours: float
     said: tuple[tuple[str, str], ...]
-    # Whose it is: "boss", "support", or nobody's.
+    # The assignee: "boss", "support", or "".
     of: str = ""
     end: str = ""
     was_seen: bool = True
@@ -108,7 +108,7 @@ TALKS: tuple[Talk, ...] = (
         end="close",
     ),
 )
-# What those answer whom the chat about a first project reaches as they look in.
+# The answers to the chat about a first project.
 TO_A_CHAT: tuple[str, ...] = (
     "Yes please, where do I begin?",
     "I only wanted to look around first. How many projects come with the trial?",
@@ -116,10 +116,10 @@ TO_A_CHAT: tuple[str, ...] = (
 
 
 def fill_conversations(team: Team, *, at: datetime) -> None:
-    """Have them talk, each customer in one conversation."""
-    people = chatty(at=at)
+    """Create the conversations, one for each customer."""
+    people = recent_users(at=at)
     for talk in TALKS:
-        carry_on(talk, next(people), team, at=at)
+        create_conversation(talk, next(people), team, at=at)
     for words, customer in zip(TO_A_CHAT, without_project(at=at), strict=False):
         visit.visit(customer, at=at)
         thread = Conversation.objects.filter(customer=customer, record__message__title="First project").first()
@@ -127,29 +127,29 @@ def fill_conversations(team: Team, *, at: datetime) -> None:
             threads.reply_by_customer(thread, body=words, at=at)
 
 
-def chatty(*, at: datetime) -> Iterator[Customer]:
-    """Users who were here lately, in an order of their own."""
+def recent_users(*, at: datetime) -> Iterator[Customer]:
+    """Yield recent visitors in a fixed random order."""
     lately = Customer.objects.filter(role=Role.USER, last_seen_at__gte=at - timedelta(days=7), has_hard_bounced=False)
     return iter(lately.filter(signed_up_at__lt=at - timedelta(days=40)).order_by("-session_count", "pk")[: len(TALKS)])
 
 
 def without_project(*, at: datetime) -> Iterator[Customer]:
-    """New users who made no project yet."""
+    """Yield new users without a project."""
     new = Customer.objects.filter(
         role=Role.USER, signed_up_at__gte=at - timedelta(days=20), signed_up_at__lt=at - timedelta(days=3)
     )
     return iter(new.exclude(event_summaries__name="created-project").order_by("pk")[: len(TO_A_CHAT)])
 
 
-def carry_on(talk: Talk, customer: Customer, team: Team, *, at: datetime) -> None:
-    """Have everything said that was said, and the conversation left as it was left."""
+def create_conversation(talk: Talk, customer: Customer, team: Team, *, at: datetime) -> None:
+    """Create the messages of a conversation, and set its state."""
     now = at - timedelta(hours=talk.hours)
     (_, opening), *rest = talk.said
     thread = threads.open_by_customer(customer, body=opening, at=now)
     owner: User | None = {"boss": team.boss, "support": team.support}.get(talk.of)
     for who, words in rest:
         now += timedelta(minutes=PAUSE)
-        say(thread, who, words, by=owner or team.support, at=now)
+        add_part(thread, who, words, by=owner or team.support, at=now)
     heard = thread.parts.filter(by_customer=True).order_by("-created_at").values_list("created_at", flat=True).first()
     Customer.objects.filter(pk=customer.pk, last_seen_at__lt=heard or thread.created_at).update(
         last_seen_at=heard or thread.created_at
@@ -162,13 +162,12 @@ def carry_on(talk: Talk, customer: Customer, team: Team, *, at: datetime) -> Non
         threads.snooze(thread, until=at + timedelta(days=5), teammate=owner, at=now)
     if talk.was_seen:
         threads.mark_seen(thread)
-    # They read what they were answered: all but the newest answers, which follow by email.
+    # The customer has read all answers except the newest, which follow by email.
     if talk.hours > 12 and rest:
         threads.mark_read(thread)
 
 
-def say(thread: Conversation, who: str, words: str, *, by: User, at: datetime) -> None:
-    """Say one thing."""
+def add_part(thread: Conversation, who: str, words: str, *, by: User, at: datetime) -> None:
     if who == THEY:
         threads.reply_by_customer(thread, body=words, at=at)
     elif who == WE:

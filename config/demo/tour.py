@@ -1,4 +1,4 @@
-"""`make tour`: the pictures of docs/tour.md, taken of the demo that runs, so that they never go stale."""
+"""`make tour`: take the screenshots of docs/tour.md from a running demo."""
 
 import os
 import shutil
@@ -17,9 +17,9 @@ ARGUMENTS = (
     *("--disable-component-update", "--disable-sync"),
 )
 WIDE, PHONE = {"width": 1200, "height": 800}, {"width": 390, "height": 844}
-LARGEST = 150_000
+SIZE_LIMIT = 150_000
 
-# Name of the picture -> where it is taken: an address, and links to follow from there, by what they lead to.
+# Name of the screenshot -> its URL, and selectors of links to follow from there.
 STOPS: dict[str, tuple[str, ...]] = {
     "home": ("/admin/",),
     "inbox": ("/admin/delivery/conversation/", "#inbox-list .ob-inbox-row:not(.ob-unseen)"),
@@ -48,12 +48,12 @@ ON_A_PHONE: dict[str, tuple[str, ...]] = {"phone": STOPS["profile"], "phone-inbo
 
 
 def main() -> int:
-    """Take every picture, and say which grew too large."""
+    """Take all screenshots, and report those that are too large."""
     base = f"http://127.0.0.1:{os.environ.get('PORT', '8000')}"
     try:
         urllib.request.urlopen(f"{base}/admin/login/", timeout=30).close()  # noqa: S310 - the demo of this machine
     except (urllib.error.URLError, OSError):
-        sys.stderr.write(f"No demo runs at {base}. Start it with `make demo`, then run `make tour` beside it.\n")
+        sys.stderr.write(f"No demo runs at {base}. Start it with `make demo`, then run `make tour`.\n")
         return 1
     FOLDER.mkdir(parents=True, exist_ok=True)
     with sync_playwright() as playwright:
@@ -65,14 +65,14 @@ def main() -> int:
             for name, way in stops.items():
                 take_screenshot(page, base, name, way)
         browser.close()
-    large = [picture.name for picture in FOLDER.glob("*.png") if picture.stat().st_size > LARGEST]
+    large = [picture.name for picture in FOLDER.glob("*.png") if picture.stat().st_size > SIZE_LIMIT]
     if large:
-        sys.stderr.write(f"Larger than {LARGEST:,} bytes: {', '.join(large)}\n")
+        sys.stderr.write(f"Larger than {SIZE_LIMIT:,} bytes: {', '.join(large)}\n")
     return len(large)
 
 
 def log_in(page: Any, base: str) -> None:
-    """Be the demo's Admin."""
+    """Log in as the demo's Admin."""
     page.goto(f"{base}/admin/login/")
     page.fill("input[name=username]", "demo")
     page.fill("input[name=password]", "demo")
@@ -81,7 +81,7 @@ def log_in(page: Any, base: str) -> None:
 
 
 def take_screenshot(page: Any, base: str, name: str, way: tuple[str, ...]) -> None:
-    """Go there, and take the picture once nothing is loading any more."""
+    """Open the page and take the screenshot when it has loaded."""
     first, *links = way
     page.goto(base + first)
     for link in links:

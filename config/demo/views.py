@@ -1,4 +1,4 @@
-"""`/demo/mail/`: what the demo's mail server took. Routed only where DEMO is set."""
+"""`/demo/mail/`: the emails that the demo's mail server received. Only with DEMO."""
 
 from email.message import EmailMessage
 from email.utils import parseaddr
@@ -22,20 +22,20 @@ SHOWN_HEADERS = ("From", "To", "Reply-To", "Subject", "Date", "Message-ID", "Lis
 
 @require_safe
 def mails(request: HttpRequest) -> HttpResponse:
-    """List the newest mails, all or one recipient's."""
+    """List the newest emails, of all recipients or one."""
     recipient = request.GET.get("to", "")
-    found = list(kept.newest(folder=kept.FOLDER, recipient=recipient))
-    shown = [(mail, mail.read()) for mail in islice(found, MOST_SHOWN)]
+    found = list(kept.list_newest(folder=kept.FOLDER, recipient=recipient))
+    shown = [(mail, mail.parse()) for mail in islice(found, MOST_SHOWN)]
     return render(request, "demo/mails.html", {"shown": shown, "count": len(found), "recipient": recipient})
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
 def mail(request: HttpRequest, key: str) -> HttpResponse:
-    """Show one mail: its headers, its HTML part as a mail program would, and its text part; on POST, answer it."""
-    found = kept.find(key, folder=kept.FOLDER)
+    """Show one email: headers, HTML part and text part. A POST replies to it."""
+    found = kept.find_email(key, folder=kept.FOLDER)
     if found is None:
-        raise Http404("This mail is not here.")
-    read = found.read()
+        raise Http404("There is no such email.")
+    read = found.parse()
     words = request.POST.get("words", "").strip()
     if request.method == "POST" and words:
         outcome = answer(read, words=words, sender=found.recipient)
@@ -54,14 +54,14 @@ def mail(request: HttpRequest, key: str) -> HttpResponse:
 
 
 def answer(read: EmailMessage, *, words: str, sender: str) -> Outcome:
-    """Send a reply the way one from anywhere comes: as a mail, to the address that the mail asks for."""
+    """Receive a reply as an email to the reply address."""
     now = timezone.now()
-    written = kept.answer(read, words=words, sender=sender, at=now)
+    written = kept.compose_reply(read, words=words, sender=sender, at=now)
     to = parseaddr(str(read["Reply-To"] or ""))[1]
     return router.receive(InboundEmail.parse(written, recipient=to, envelope_sender=sender), at=now)
 
 
 def part(read: EmailMessage, kind: str) -> str:
-    """Return the mail's HTML or plain part, or nothing."""
+    """Return the HTML or plain part of the email; "" if it has none."""
     found = read.get_body(preferencelist=(kind,))
     return str(found.get_content()) if found else ""

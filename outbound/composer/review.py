@@ -164,7 +164,10 @@ def warn_push_only_logged(message: Message, _tree: Group, _found: Review, _at: d
     """Warn if no push provider is configured."""
     if message.channel != Channel.PUSH or settings.FCM_CREDENTIALS:
         return ""
-    return "Mobile push is not set up (FCM_CREDENTIALS): push messages are only written to the server’s log."
+    return (
+        "Mobile push is not set up, so push messages are only written to the server’s log. To send them, install "
+        "requirements-push.lock and set FCM_CREDENTIALS (docs/push.md)."
+    )
 
 
 def warn_opens_late(message: Message, _tree: Group, _found: Review, at: datetime) -> str:

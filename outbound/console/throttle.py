@@ -20,7 +20,7 @@ def count_attempt(what: str, who: str, *, at: datetime) -> int:
     name = cache_key(what, who, at=at)
     cache.add(name, 0, timeout=2 * WINDOW)
     try:
-        return int(cache.incr(name))
+        return int(cache.incr(name) or 1)  # None while Redis is away.
     except ValueError:  # The cache dropped the key in between.
         return 1
 

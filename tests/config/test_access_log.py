@@ -1,4 +1,4 @@
-"""No secret of a request is in what a web process writes, whatever the format of its access log."""
+"""The access log has no secrets of a request, in any format."""
 
 import base64
 import logging
@@ -6,7 +6,7 @@ import logging
 import pytest
 
 from audiences.models import Integration
-from config.logs import DiscreetErrors, discreet, discreet_target
+from config.logs import ErrorLogFilter, masked_target, masked_text
 from tests.factories import CustomerFactory
 from tests.support.web_process import web_process
 
@@ -21,7 +21,7 @@ EVERYTHING = (
 @pytest.mark.processes
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("access_format", [None, EVERYTHING])
-def test_a_web_process_writes_no_token_and_no_value_of_a_query(tmp_path, access_format):
+def test_access_log_of_a_web_process_has_no_token_and_no_query_values(tmp_path, access_format):
     _, token = Integration.issue(name="The shop")
     CustomerFactory(user_id="ann", email="ann@x.example")
     basic = base64.b64encode(f"{token}:".encode()).decode()
@@ -78,8 +78,8 @@ def test_a_web_process_writes_no_token_and_no_value_of_a_query(tmp_path, access_
         ("a basic list, a bearer of news; is it so? yes=no", "a basic list, a bearer of news; is it so? yes=no"),
     ],
 )
-def test_no_log_names_a_secret(said, kept):
-    assert discreet(said) == kept
+def test_text_of_a_log_has_no_secret(said, kept):
+    assert masked_text(said) == kept
 
 
 @pytest.mark.parametrize(
@@ -90,18 +90,18 @@ def test_no_log_names_a_secret(said, kept):
         (f"/%6d/o/{SECRET}.gif", "/…"),
     ],
 )
-def test_of_a_query_only_the_names_are_kept(target, kept):
-    assert discreet_target(target) == kept
+def test_query_string_keeps_only_its_names(target, kept):
+    assert masked_target(target) == kept
 
 
-def test_what_gunicorn_reports_of_a_request_that_failed_is_cleaned_with_its_traceback():
+def test_report_of_a_failed_request_and_its_traceback_have_no_secret():
     try:
         int(f"/m/c/{SECRET}/1")
     except ValueError as wrong:
         about = (type(wrong), wrong, wrong.__traceback__)
     record = logging.LogRecord("gunicorn.error", logging.ERROR, "x.py", 1, "At %s", (f"/?token={SECRET}",), about)
 
-    assert DiscreetErrors().filter(record)
+    assert ErrorLogFilter().filter(record)
 
     line = logging.Formatter().format(record)
     assert line.startswith("At /?token=…\nTraceback")
@@ -109,10 +109,10 @@ def test_what_gunicorn_reports_of_a_request_that_failed_is_cleaned_with_its_trac
 
 
 @pytest.mark.parametrize("what", ["Invalid HTTP Header: 'Bad {}'", "Invalid HTTP request line: 'GET /{} x'"])
-def test_a_request_that_gunicorn_cannot_read_is_not_quoted(what):
+def test_unreadable_request_is_not_quoted(what):
     said = f"Invalid request from ip=127.0.0.1: {what.format(SECRET)}"
     record = logging.LogRecord("gunicorn.error", logging.WARNING, "x.py", 1, said, (), None)
 
-    DiscreetErrors().filter(record)
+    ErrorLogFilter().filter(record)
 
     assert record.getMessage() == said.partition(": ")[0] + f": {what.partition(':')[0]}: …"

@@ -1,4 +1,4 @@
-"""The broker of files: whole messages only, each once, and nothing in its folder ends a worker."""
+"""The embedded broker: only complete messages, each once; no file in its folder ends a worker."""
 
 import base64
 import errno
@@ -84,7 +84,7 @@ DAMAGED = {
     "with a body that is not JSON": lambda message: changed(message, body=base64.b64encode(b"{").decode()),
     "with a body that is not a task's": lambda message: changed(message, body=encoded({"a": 1, "b": 2, "c": 3})),
     "with another kind of body": lambda message: changed(message, **{"content-type": "application/x-python-serialize"}),
-    "too large": lambda message: changed(message, padding="x" * broker.LARGEST_MESSAGE),
+    "too large": lambda message: changed(message, padding="x" * broker.MESSAGE_SIZE_LIMIT),
 }
 
 
@@ -193,7 +193,7 @@ def test_folder_that_is_removed_is_made_again(connection, folder):
     assert read(connection) == [2]
 
 
-def test_folder_that_cannot_be_read_is_logged_once_and_ends_nobody(connection, folder, caplog):
+def test_unreadable_folder_is_logged_once_and_ends_no_worker(connection, folder, caplog):
     publish(connection, 1)
     folder.rename(folder.with_suffix(".away"))
     folder.touch()

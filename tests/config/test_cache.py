@@ -1,34 +1,64 @@
-"""What is counted and kept in Redis is done without while Redis is away."""
+"""While Redis is away, the cache behaves like an empty one."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from django.core.cache import caches
 from rest_framework.test import APIClient
 
 from audiences.models import Integration
+from outbound.console import throttle
 
 
 @pytest.fixture
 def away(settings) -> None:
-    options = {"socket_timeout": 1, "socket_connect_timeout": 1}
-    there = {"BACKEND": "config.cache.Cache", "LOCATION": "redis://127.0.0.1:9/1", "OPTIONS": options}
-    settings.CACHES = {"default": there}
+    options = {"IGNORE_EXCEPTIONS": True, "SOCKET_TIMEOUT": 1, "SOCKET_CONNECT_TIMEOUT": 1}
+    backend = "django_redis.cache.RedisCache"
+    settings.CACHES = {"default": {"BACKEND": backend, "LOCATION": "redis://127.0.0.1:9/1", "OPTIONS": options}}
 
 
-def test_cache_that_is_away_is_an_empty_one(away):
+def test_unreachable_cache_behaves_like_an_empty_one(away):
     cache = caches["default"]
 
     assert cache.get("a") is None
     assert cache.get("a", "otherwise") == "otherwise"
-    assert cache.add("a", 1) is False
+    assert not cache.add("a", 1)
     assert cache.set("a", 1) is None
-    assert cache.delete("a") is False
-    assert cache.has_key("a") is False
-    with pytest.raises(ValueError, match="cannot be reached"):
-        cache.incr("a")
+    assert not cache.delete("a")
+    assert not cache.has_key("a")
+    assert cache.incr("a") is None
+
+
+def test_settings_ignore_an_unreachable_redis():
+    code = "import json; from config import settings as s; print(json.dumps(s.CACHES['default']))"
+    environment = {"DATABASE_URL": "postgres://user@127.0.0.1:1/nothing", "SECRET_KEY": "k", "PATH": os.environ["PATH"]}
+    printed = subprocess.run(  # noqa: S603 - our own settings
+        [sys.executable, "-c", code],
+        cwd=Path(__file__).parents[2],
+        env={**environment, "CACHE_URL": "redis://127.0.0.1:9/1"},
+        capture_output=True,
+        check=True,
+        timeout=60,
+    ).stdout
+
+    cache = json.loads(printed)
+    assert cache["BACKEND"] == "django_redis.cache.RedisCache"
+    assert cache["OPTIONS"] == {"IGNORE_EXCEPTIONS": True, "SOCKET_TIMEOUT": 1, "SOCKET_CONNECT_TIMEOUT": 1}
 
 
 @pytest.mark.django_db
-def test_api_answers_while_nobody_counts(away, django_user_model):
+@pytest.mark.usefixtures("away")
+def test_failed_logins_are_not_counted_while_redis_is_away(at):
+    assert throttle.count_attempt("login-name", "ann", at=at) == 1
+    assert throttle.attempts("login-name", "ann", at=at) == 0
+
+
+@pytest.mark.django_db
+def test_api_answers_while_redis_is_away(away, django_user_model):
     user = django_user_model.objects.create(username="shop")
     _, token = Integration.objects.create(user=user, name="shop")
     client = APIClient()

@@ -1,4 +1,4 @@
-"""The database's connection: what the driver is told of it."""
+"""The options of the database connection."""
 
 import pytest
 from django.db import connection

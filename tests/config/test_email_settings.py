@@ -1,4 +1,4 @@
-"""Who takes our mail and where it comes back to is said by the environment; what makes no sense stops the start."""
+"""Email settings: invalid values stop the start."""
 
 import json
 import os
@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-TOLD = "EMAIL_BACKEND", "INBOUND_DOMAIN", "BOUNCE_DOMAIN", "ANYMAIL", "WEBHOOK_SECRET", "FEEDBACK_ADDRESS"
-READ = f"import json; from config import settings as s; print(json.dumps([getattr(s, n) for n in {TOLD}]))"
+NAMES = "EMAIL_BACKEND", "INBOUND_DOMAIN", "BOUNCE_DOMAIN", "ANYMAIL", "WEBHOOK_SECRET", "FEEDBACK_ADDRESS"
+READ = f"import json; from config import settings as s; print(json.dumps([getattr(s, n) for n in {NAMES}]))"
 
 
 def started(**environment: str) -> subprocess.CompletedProcess[str]:
@@ -26,8 +26,8 @@ def started(**environment: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_a_provider_is_named_by_the_address_of_email_and_set_up_by_variables():
-    told = started(
+def test_email_url_names_a_provider_with_its_own_variables():
+    printed = started(
         EMAIL_URL="anymail://amazon-ses",
         EMAIL_TIMEOUT="7",
         ANYMAIL_POSTMARK_SERVER_TOKEN="secret",
@@ -37,7 +37,7 @@ def test_a_provider_is_named_by_the_address_of_email_and_set_up_by_variables():
         FEEDBACK_ADDRESS="FBL@Acme.example",
     )
 
-    backend, inbound, bounce, anymail, secrets, feedback = json.loads(told.stdout)
+    backend, inbound, bounce, anymail, secrets, feedback = json.loads(printed.stdout)
     assert (backend, inbound, bounce) == ("anymail.backends.amazon_ses.EmailBackend", "reply.acme.example", "")
     assert anymail == {
         "POSTMARK_SERVER_TOKEN": "secret",
@@ -48,7 +48,7 @@ def test_a_provider_is_named_by_the_address_of_email_and_set_up_by_variables():
     assert (secrets, feedback) == (["a:b", "c:d"], "fbl@acme.example")
 
 
-def test_without_a_word_mail_goes_by_smtp_and_nothing_comes_back():
+def test_default_is_smtp_without_inbound_email():
     backend, *rest = json.loads(started().stdout)
 
     assert (backend, rest[0], rest[1], rest[3]) == ("delivery.channels.smtp.EmailBackend", "", "", [])
@@ -59,14 +59,14 @@ def test_without_a_word_mail_goes_by_smtp_and_nothing_comes_back():
     [
         ({"EMAIL_URL": "anymail://pigeon"}, "EMAIL_URL names a provider that django-anymail does not know: pigeon"),
         ({"EMAIL_URL": "anymail://"}, "EMAIL_URL names a provider"),
-        ({"INBOUND_DOMAIN": "ada@acme.example"}, "INBOUND_DOMAIN must be the name of a domain"),
-        ({"BOUNCE_DOMAIN": "localhost"}, "BOUNCE_DOMAIN must be the name of a domain"),
+        ({"INBOUND_DOMAIN": "ada@acme.example"}, "INBOUND_DOMAIN must be a domain name"),
+        ({"BOUNCE_DOMAIN": "localhost"}, "BOUNCE_DOMAIN must be a domain name"),
         ({"FEEDBACK_ADDRESS": "acme.example"}, "FEEDBACK_ADDRESS must be an email address"),
         ({"FEEDBACK_ADDRESS": "a@acme.example,b@acme.example"}, "FEEDBACK_ADDRESS must be an email address"),
     ],
 )
-def test_what_makes_no_sense_stops_the_start_with_its_name(environment, says):
-    told = started(**environment)
+def test_invalid_setting_stops_the_start_with_its_name(environment, says):
+    printed = started(**environment)
 
-    assert told.returncode != 0
-    assert says in told.stderr
+    assert printed.returncode != 0
+    assert says in printed.stderr

@@ -1,4 +1,4 @@
-"""/healthz, /metrics and logs: what an operator's machines read."""
+"""`/healthz`, `/metrics` and JSON logs."""
 
 import json
 import logging
@@ -41,7 +41,7 @@ def asked(client) -> tuple[int, dict]:
     return answer.status_code, answer.json()
 
 
-def test_all_is_well_where_all_ran_lately(client, now):
+def test_healthz_is_200_if_every_part_ran_recently(client, now):
     schedule.install()
     PeriodicTask.objects.update(last_run_at=now - timedelta(minutes=1))
     health.record_sweep(at=now - timedelta(seconds=20))
@@ -54,11 +54,11 @@ def test_all_is_well_where_all_ran_lately(client, now):
     assert found["oldest_due"]["at"] is None
 
 
-def test_what_is_new_has_not_run_yet_and_is_no_fault(client):
+def test_new_schedule_that_has_not_run_is_healthy(client):
     assert asked(client)[0] == 200
 
 
-def test_what_never_ran_is_a_fault_once_the_schedule_is_old_enough(client, now):
+def test_old_schedule_that_never_ran_is_unhealthy(client, now):
     schedule.install()
     PeriodicTask.objects.update(date_changed=now - timedelta(hours=1), last_run_at=None)
 
@@ -84,7 +84,7 @@ def copy_due(now) -> None:
 
 
 @pytest.mark.parametrize(("what", "happens"), [("sweep", late_sweep), ("beat", late_beat), ("oldest_due", copy_due)])
-def test_what_is_late_is_a_503_that_names_it(client, now, what, happens):
+def test_late_part_is_a_503_that_names_it(client, now, what, happens):
     happens(now)
 
     code, found = asked(client)
@@ -94,7 +94,7 @@ def test_what_is_late_is_a_503_that_names_it(client, now, what, happens):
     assert found[what]["seconds"] > 180
 
 
-def test_a_send_that_goes_on_for_long_is_well(client, now):
+def test_long_send_is_healthy(client, now):
     copy_due(now)
     CustomerFactory(email="bob@x.example")
     ongoing.match(Message.objects.get(), at=now)
@@ -109,7 +109,7 @@ def test_a_send_that_goes_on_for_long_is_well(client, now):
     assert found["oldest_due"]["seconds"] > 600
 
 
-def test_a_broker_that_is_not_there_is_said_within_seconds(client, monkeypatch):
+def test_missing_broker_is_reported_within_seconds(client, monkeypatch):
     nowhere = "redis://127.0.0.1:1/0"
     monkeypatch.setattr(app, "connection_for_write", lambda **_: app.connection(nowhere, connect_timeout=1))
 
@@ -118,7 +118,7 @@ def test_a_broker_that_is_not_there_is_said_within_seconds(client, monkeypatch):
     assert (code, found["broker"]) == (503, {"ok": False})
 
 
-def test_a_database_that_is_not_there_is_said(client, monkeypatch):
+def test_missing_database_is_reported(client, monkeypatch):
     def gone(**_: object) -> None:
         raise OperationalError("gone")
 
@@ -129,7 +129,7 @@ def test_a_database_that_is_not_there_is_said(client, monkeypatch):
     assert (code, found["database"]) == (503, {"ok": False})
 
 
-def test_every_sweep_is_noted_once_it_ran_to_its_end(monkeypatch, now):
+def test_completed_sweep_is_recorded(monkeypatch, now):
     monkeypatch.setattr(tasks, "enqueue_task", lambda *_: None)
     tasks.sweep()
     tasks.sweep()
@@ -147,7 +147,7 @@ def test_every_sweep_is_noted_once_it_ran_to_its_end(monkeypatch, now):
 
 
 class Taker:
-    """A channel that takes everything."""
+    """A channel that accepts everything."""
 
     def send(self, _envelope) -> str:
         return "taken"
@@ -171,7 +171,7 @@ def read(client) -> dict[str, float]:
     return {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines}
 
 
-def test_prometheus_reads_what_was_done_and_how_long_it_took(client, measured, monkeypatch, now):
+def test_metrics_have_counts_and_durations(client, measured, monkeypatch, now):
     monkeypatch.setitem(batch.CHANNELS, Channel.EMAIL, Taker)
     CustomerFactory(email="ann@x.example")
     message = MessageFactory(live=True, at=now)
@@ -196,11 +196,11 @@ def test_prometheus_reads_what_was_done_and_how_long_it_took(client, measured, m
 
 
 @pytest.mark.parametrize("given", ["", "Bearer", "Bearer wrong", "of-prometheus", "Basic of-prometheus", "Bearer é"])
-def test_nobody_else_reads_it(client, measured, given):
+def test_metrics_need_the_token(client, measured, given):
     assert client.get("/metrics", headers={"authorization": given}).status_code == 401
 
 
-def test_without_a_token_there_is_no_such_page_and_nothing_is_measured(client, settings, tmp_path):
+def test_without_a_token_metrics_do_not_exist(client, settings, tmp_path):
     settings.METRICS_TOKEN, settings.METRICS_DIR = "", str(tmp_path)
 
     metrics.observe_duration("match", 0.0, 1)
@@ -209,7 +209,7 @@ def test_without_a_token_there_is_no_such_page_and_nothing_is_measured(client, s
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_a_process_measured_is_forgotten_a_day_after_its_end(measured, tmp_path):
+def test_metrics_of_a_process_are_deleted_a_day_after_its_end(measured, tmp_path):
     gone, here = tmp_path / "histogram_999999999.db", tmp_path / "histogram_1.db"
     for path in (gone, here):
         path.touch()
@@ -220,7 +220,7 @@ def test_what_a_process_measured_is_forgotten_a_day_after_its_end(measured, tmp_
     assert (gone.exists(), here.exists()) == (False, True)
 
 
-def test_a_line_of_the_log_is_json_with_the_record_and_without_what_was_written(monkeypatch, caplog, now):
+def test_json_log_line_has_the_record_and_no_content(monkeypatch, caplog, now):
     def lost(self, _envelope) -> str:
         raise ConnectionResetError
 

@@ -1,4 +1,4 @@
-"""What is in a log, whatever went wrong: neither what was written, nor to whom."""
+"""Logs contain no content and no addresses, whatever the error is."""
 
 import json
 import logging
@@ -50,7 +50,7 @@ def wrapped() -> None:
 @pytest.mark.django_db
 @pytest.mark.parametrize("formatter", ["line", "json"])
 @pytest.mark.parametrize("happens", [refused_row, same_address, no_number, refused_recipient, wrapped])
-def test_an_exception_tells_neither_what_was_written_nor_to_whom(happens, formatter):
+def test_logged_exception_has_no_content_and_no_address(happens, formatter):
     written = logged(happens, formatter)
 
     assert "Traceback" in written
@@ -75,9 +75,9 @@ def logged(happens, formatter: str) -> str:
 @pytest.mark.parametrize(
     "kept", ["message 12 cannot be matched", "redis://127.0.0.1:6379/0", "user@host", "@shared_task", "a @ b.example"]
 )
-def test_what_is_no_address_is_kept(kept):
+def test_text_that_is_not_an_address_is_kept(kept):
     assert FORMATTERS["line"].format(logging.LogRecord("outbound", logging.INFO, "x.py", 1, kept, (), None)) == kept
 
 
-def test_what_this_process_logs_passes_through_it():
+def test_root_logger_uses_the_formatter():
     assert [one for one in logging.getLogger().handlers if isinstance(one.formatter, Lines)]

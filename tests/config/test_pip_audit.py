@@ -1,4 +1,4 @@
-"""What `make audit` makes of what pip-audit says: found is a failure, unable to ask is a sentence."""
+"""`make audit`: a vulnerability is a failure, an unreachable service is not."""
 
 import json
 
@@ -15,13 +15,13 @@ UNKNOWN = {"name": "vine", "skip_reason": "Dependency not found on PyPI"}
     ("says", "code", "words"),
     [
         ({"pypi": [HARMFUL, HARMLESS]}, 1, "django 1.0: PYSEC-1, fixed in 1.1"),
-        ({"pypi": [HARMLESS, UNKNOWN]}, 0, "1 packages asked about, 0 known faults"),
+        ({"pypi": [HARMLESS, UNKNOWN]}, 0, "1 packages checked, 0 known vulnerabilities"),
         ({"pypi": [UNKNOWN], "osv": [HARMFUL]}, 1, "PYSEC-1"),
-        ({"pypi": [UNKNOWN]}, 0, "Nobody could be asked"),
-        ({}, 0, "Nobody could be asked"),
+        ({"pypi": [UNKNOWN]}, 0, "Vulnerabilities were not checked"),
+        ({}, 0, "Vulnerabilities were not checked"),
     ],
 )
-def test_what_was_found_is_a_failure_and_not_to_be_able_to_ask_is_none(tmp_path, capsys, says, code, words):
+def test_a_vulnerability_is_a_failure_and_an_unreachable_service_is_not(tmp_path, capsys, says, code, words):
     for service, packages in says.items():
         (tmp_path / service).write_text(json.dumps({"dependencies": packages}))
     program = tmp_path / "pip-audit"

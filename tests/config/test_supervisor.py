@@ -1,4 +1,4 @@
-"""Several programs as one: real processes, ended in every way there is."""
+"""The supervisor with real processes, ended in every way."""
 
 import os
 import signal
@@ -89,7 +89,7 @@ def supervised(tmp_path):
 
 
 @pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGHUP])
-def test_it_ends_with_all_it_started(supervised, ending):
+def test_supervisor_ends_with_all_its_programs(supervised, ending):
     running = supervised("one", "two")
     assert len(running.all) == 4
 
@@ -110,7 +110,7 @@ def test_ctrl_c_reaches_the_whole_group_and_ends_it(supervised):
     assert running.left() == []
 
 
-def test_who_does_not_care_to_be_asked_is_ended_by_force(supervised):
+def test_program_that_ignores_sigterm_is_killed(supervised):
     running = supervised("stubborn", "two")
 
     running.process.terminate()
@@ -130,7 +130,7 @@ def restarted(running: Supervised, died: psutil.Process) -> psutil.Process:
     raise AssertionError(f"Nothing was started for {died}.")
 
 
-def test_program_that_dies_starts_again_and_the_others_go_on(supervised, tmp_path):
+def test_program_that_dies_is_restarted_and_the_others_continue(supervised, tmp_path):
     running = supervised("one", "two")
     one, two = running.programs
     children = two.children(recursive=True)
@@ -151,7 +151,7 @@ def test_program_that_dies_starts_again_and_the_others_go_on(supervised, tmp_pat
     assert running.left() == []
 
 
-def test_program_that_dies_again_and_again_ends_everything(supervised):
+def test_program_that_dies_repeatedly_ends_all_programs(supervised):
     running = supervised("one", "dying")
 
     assert running.process.wait(timeout=30) == 1

@@ -88,7 +88,7 @@ class RateLimit(BaseThrottle):
         key = f"api-rate-{request.auth.pk[:40]}-{window}"
         cache.add(key, 0, timeout=2 * RATE_WINDOW_SECONDS)
         try:
-            used = cache.incr(key)
+            used = cache.incr(key) or 1  # None while Redis is away.
         except ValueError:  # The cache evicted the key in the meantime.
             used = 1
         self.seconds_left = (window + 1) * RATE_WINDOW_SECONDS - now

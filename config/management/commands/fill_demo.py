@@ -1,4 +1,4 @@
-"""`manage.py fill_demo`: what `make demo` fills the database with, once."""
+"""`manage.py fill_demo`: create the sample data of `make demo`."""
 
 from typing import Any
 
@@ -13,12 +13,11 @@ from delivery import tasks
 
 
 class Command(BaseCommand):
-    """Fill the empty embedded database with the demo's company; go on with what is there; refuse any other database."""
+    """Fill the empty embedded database, leave one that is filled as it is, and refuse any other database."""
 
-    help = "Fill the empty embedded database with a company to try Outbound on."
+    help = "Fill the empty embedded database with the sample data of the demo."
 
     def handle(self, *_args: Any, **_options: Any) -> None:
-        """Fill it, all or nothing, or go on with what is there."""
         now = timezone.now()
         token = settings.DATA_DIR / "demo_token"
         try:
@@ -27,11 +26,11 @@ class Command(BaseCommand):
             raise CommandError(str(refused)) from refused
         with transaction.atomic():
             database.mark()
-            team = staff.have_team()
+            team = staff.ensure_team()
             if not Customer.objects.exists():
                 company.fill_company(at=now)
                 messages.fill_messages(team, at=now)
                 talks.fill_conversations(team, at=now)
-        # The sweep would do it within a minute; whoever tries the demo looks sooner.
+        # The sweep would do this within a minute; the user of the demo looks sooner.
         tasks.enqueue_dispatch()
-        staff.have_token(token)
+        staff.ensure_token(token)

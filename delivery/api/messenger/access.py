@@ -61,7 +61,7 @@ class VisitorRateLimit(BaseThrottle):
         key = f"messenger-rate-{self.now // RATE_LIMIT_WINDOW}-{who}".replace(" ", "-")
         cache.add(key, 0, timeout=2 * RATE_LIMIT_WINDOW)
         try:
-            return cache.incr(key) <= limit
+            return (cache.incr(key) or 1) <= limit  # None while Redis is away.
         except ValueError:  # The key expired in between.
             return True
 

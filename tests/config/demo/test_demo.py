@@ -1,4 +1,4 @@
-"""`make demo` as its user meets it: in a terminal, with Ctrl-C, and with a window that is closed."""
+"""`make demo` in a terminal, with Ctrl-C and with a closed window."""
 
 import contextlib
 import json
@@ -149,11 +149,11 @@ def worker_of(clone: Path) -> psutil.Process | None:
     return next((one for one in found if one.ppid() not in {each.pid for each in found}), None)
 
 
-def test_demo_ignores_a_deployment_starts_takes_mail_ends_and_goes_on(clone, deployment):
+def test_demo_ignores_a_deployment_starts_receives_email_ends_and_continues(clone, deployment):
     port = free_port()
     first = Terminal(clone, port, **deployment)
     said = first.read_until("Ctrl-C ends it.")
-    named = re.search(r"variables of the environment are ignored:\s+([A-Z_, \r\n]+)\r\n", said)[1]
+    named = re.search(r"ignores these environment variables:\s+([A-Z_, \r\n]+)\r\n", said)[1]
     assert set(deployment) <= set(re.split(r"[,\s]+", named))
     assert "secretword" not in said
     assert ".invalid" not in said
@@ -208,7 +208,7 @@ def test_demo_ignores_a_deployment_starts_takes_mail_ends_and_goes_on(clone, dep
     assert processes_of(clone) == []
 
 
-def test_port_in_use_is_said_before_anything_is_started(tmp_path):
+def test_port_in_use_is_reported_before_anything_starts(tmp_path):
     shutil.copytree(ROOT / "config", tmp_path / "config")
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -268,7 +268,7 @@ with embedded.database():
 """
 
 
-def test_embedded_database_with_people_of_its_own_is_refused_and_a_demo_is_known_again(clone):
+def test_embedded_database_with_other_customers_is_refused_and_an_earlier_demo_is_recognised(clone):
     environment = {name: value for name, value in os.environ.items() if name not in ("DATABASE_URL", "BROKER_DIR")}
     environment["DJANGO_SETTINGS_MODULE"] = "config.settings"
 
@@ -284,7 +284,7 @@ def test_embedded_database_with_people_of_its_own_is_refused_and_a_demo_is_known
 
     assert done.returncode == 0, done.stderr
     first, second, before_marks, marked = json.loads(done.stdout.splitlines()[-1])
-    assert "people whom the demo did not make" in first[0]
+    assert "customers that the demo did not create" in first[0]
     assert first[1] == 0
     assert second == first
     assert before_marks == marked == ["", 2]

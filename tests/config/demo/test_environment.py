@@ -1,4 +1,4 @@
-"""The demo in a shell that is set up for a real deployment: it uses nothing of that, and says so without the values."""
+"""The demo in a shell of a deployment: it ignores the deployment's variables and names them without their values."""
 
 import os
 import re
@@ -24,14 +24,14 @@ def variables_read_by_settings() -> set[str]:
     return found
 
 
-def test_each_variable_that_settings_read_is_decided_on():
+def test_each_variable_of_the_settings_is_in_a_table():
     undecided = {name for name in variables_read_by_settings() if name not in TUNING and not is_of_deployment(name)}
 
     assert undecided == set(), "Add each to a table of config/demo/environment.py."
     assert not {name for name in TUNING if is_of_deployment(name)}
 
 
-def test_tables_name_nothing_that_nobody_reads():
+def test_tables_name_no_unused_variable():
     by_others = {
         "DJANGO_SETTINGS_MODULE",
         "FORWARDED_ALLOW_IPS",
@@ -66,7 +66,7 @@ def test_variable_that_tunes_the_demo_is_kept(name):
     assert there == {name: "1"}
 
 
-def test_empty_variable_is_dropped_without_a_word():
+def test_empty_variable_is_dropped_silently():
     there = {"DATABASE_URL": ""}
 
     assert drop_deployment(there) == []
@@ -75,13 +75,13 @@ def test_empty_variable_is_dropped_without_a_word():
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("carried", [{}, {"DEMO": "1"}])
-def test_fill_demo_refuses_a_database_that_is_not_the_demos(monkeypatch, tmp_path, settings, carried):
+def test_fill_demo_refuses_another_database(monkeypatch, tmp_path, settings, carried):
     settings.DATA_DIR = tmp_path
     settings.DEMO = bool(carried)
     for name, value in carried.items():
         monkeypatch.setenv(name, value)
 
-    with pytest.raises(CommandError, match="fills no database but the embedded one"):
+    with pytest.raises(CommandError, match="fills only the embedded database"):
         call_command("fill_demo")
 
     assert not User.objects.exists()
@@ -91,17 +91,17 @@ def test_fill_demo_refuses_a_database_that_is_not_the_demos(monkeypatch, tmp_pat
 
 
 @pytest.mark.django_db
-def test_mark_alone_does_not_make_a_database_the_demos(tmp_path, settings):
+def test_mark_alone_is_not_enough(tmp_path, settings):
     settings.DATA_DIR = tmp_path
     database.mark()
     with connection.cursor() as cursor:
         assert database.is_marked(cursor)
 
-    with pytest.raises(CommandError, match="fills no database but the embedded one"):
+    with pytest.raises(CommandError, match="fills only the embedded database"):
         call_command("fill_demo")
 
 
-def test_demo_set_beside_a_database_of_ones_own_stops_the_start():
+def test_demo_with_a_database_url_stops_the_start():
     started = subprocess.run(
         [sys.executable, "-c", "from django.conf import settings; settings.DEBUG"],
         env={
@@ -118,4 +118,4 @@ def test_demo_set_beside_a_database_of_ones_own_stops_the_start():
     )
 
     assert started.returncode != 0
-    assert "DEMO must not be set where DATABASE_URL names a server of your own" in started.stderr
+    assert "DEMO must not be set if DATABASE_URL names your own server" in started.stderr

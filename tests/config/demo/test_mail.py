@@ -1,4 +1,4 @@
-"""A reply typed on /demo/mail/ comes back as mail, and is in the inbox."""
+"""A reply written on /demo/mail/ arrives by email in the Inbox."""
 
 import re
 
@@ -40,11 +40,11 @@ def address(record, settings) -> str:
     content = MAIL % (reply_addresses.reply_address(record), rendering.message_id(record.pk))
     kept.save_email(content.encode(), recipient="ann@x.example", folder=kept.FOLDER, at_ns=1, number=1)
     settings.ROOT_URLCONF = "tests.support.demo_urls"
-    (mail,) = kept.newest(folder=kept.FOLDER)
+    (mail,) = kept.list_newest(folder=kept.FOLDER)
     return f"/demo/mail/{mail.key}/"
 
 
-def test_a_reply_typed_in_the_demo_is_in_the_inbox(record, address):
+def test_reply_written_in_the_demo_is_in_the_inbox(record, address):
     browser = Client(enforce_csrf_checks=True)
     page = browser.get(address).content.decode()
     token = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', page)[1]
@@ -59,20 +59,20 @@ def test_a_reply_typed_in_the_demo_is_in_the_inbox(record, address):
     assert record.replied_at is not None
 
 
-def test_two_replies_are_two(address):
+def test_two_replies_are_two_parts(address):
     for words in ("One", "Two"):
         Client().post(address, {"words": words})
 
     assert {html_to_text(part.body) for part in ConversationPart.objects.all()} == {"One", "Two"}
 
 
-def test_nothing_typed_is_no_reply(address):
+def test_empty_reply_is_not_sent(address):
     assert Client().post(address, {"words": "  "}).status_code == 200
 
     assert not ConversationPart.objects.exists()
 
 
-def test_what_was_not_taken_says_so(address):
+def test_refused_reply_shows_the_reason(address):
     Customer.objects.update(email=None, user_id=None, name="", archived_at="2026-05-04T10:00:00Z")
 
     answered = Client().post(address, {"words": "Hello?"}, follow=True)
@@ -80,10 +80,10 @@ def test_what_was_not_taken_says_so(address):
     assert "was not taken for one" in answered.content.decode()
 
 
-def test_a_mail_whose_replies_go_elsewhere_offers_none(address):
+def test_email_with_another_reply_address_has_no_reply_form(address):
     content = (MAIL % ("sam@fernwood.example", "<1@x>")).encode()
     kept.save_email(content, recipient="bea@x.example", folder=kept.FOLDER, at_ns=2, number=2)
-    (mail,) = kept.newest(folder=kept.FOLDER, recipient="bea")
+    (mail,) = kept.list_newest(folder=kept.FOLDER, recipient="bea")
 
     page = Client().get(f"/demo/mail/{mail.key}/").content.decode()
 

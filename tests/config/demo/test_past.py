@@ -1,4 +1,4 @@
-"""What the demo's messages did before today adds up, and lies before today."""
+"""The history of the demo's messages adds up and is in the past."""
 
 from datetime import timedelta
 
@@ -19,11 +19,11 @@ pytestmark = pytest.mark.django_db
 def filled(at, monkeypatch):
     monkeypatch.setattr(company, "CUSTOMERS", 1000)
     company.fill_company(at=at)
-    messages.fill_messages(staff.have_team(), at=at)
+    messages.fill_messages(staff.ensure_team(), at=at)
     return at
 
 
-def test_the_demo_has_weeks_behind_it(filled):
+def test_demo_has_weeks_of_history(filled):
     sent = DeliveryRecord.objects.filter(status=Status.SENT)
     welcome, reports = (Message.objects.get(title=title) for title in ("Welcome", "New: reports you can share"))
 
@@ -37,7 +37,7 @@ def test_the_demo_has_weeks_behind_it(filled):
     assert LogEntry.objects.filter(action_time__lt=filled - timedelta(days=10)).count() == 4
 
 
-def test_what_its_reports_say_adds_up(filled):
+def test_reports_of_the_demo_add_up(filled):
     for message in Message.objects.filter(channel=Channel.EMAIL):
         found = counters.counts_of([message.pk])[message.pk]
 

@@ -7,7 +7,7 @@ from benchmarks import demo_load
 pytestmark = pytest.mark.processes
 
 
-def test_nothing_is_lost_and_everything_stays_up():
+def test_nothing_is_lost_and_no_process_ends():
     with demo_load.demo() as running:
         figures = demo_load.run(running, calls=400, damage_every=0.03)
 

@@ -1,4 +1,4 @@
-"""The embedded PostgreSQL, in clones of their own, started and ended by real processes."""
+"""The embedded PostgreSQL, in separate clones, started and stopped by real processes."""
 
 import os
 import shutil
@@ -54,7 +54,7 @@ class Clone:
         return user
 
     def leave(self) -> None:
-        """Let nobody use it."""
+        """End all processes that use it."""
         for user in self.users:
             user.kill()
             user.wait()
@@ -112,7 +112,7 @@ def nobody_uses_the_clone_any_more(clone):
     clone.leave()
 
 
-def test_the_last_to_leave_stops_it(clone):
+def test_last_process_stops_the_server(clone):
     first = clone.use()
     second = clone.use()
     assert url(first) == url(second)
@@ -124,7 +124,7 @@ def test_the_last_to_leave_stops_it(clone):
     assert clone.server.process() is None
 
 
-def test_many_at_once_on_a_fresh_clone_share_one_server(fresh_clone):
+def test_simultaneous_processes_share_one_server(fresh_clone):
     users = [fresh_clone.use() for _ in range(4)]
     addresses = {url(user) for user in users}
     started = {run_in(address, "SELECT pg_postmaster_start_time()")[0] for address in addresses}
@@ -134,7 +134,7 @@ def test_many_at_once_on_a_fresh_clone_share_one_server(fresh_clone):
     assert fresh_clone.server.process() is None
 
 
-def test_killed_user_leaves_a_server_that_the_next_takes_over_and_stops(clone):
+def test_next_process_takes_over_and_stops_the_server_of_a_killed_one(clone):
     killed = clone.use()
     with psycopg.connect(url(killed)) as connection:
         connection.execute("CREATE TABLE IF NOT EXISTS kept AS SELECT 42 AS answer")
@@ -169,7 +169,7 @@ def test_server_killed_with_its_user_starts_again_with_its_data(clone):
 
 
 @pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
-def test_every_ending_stops_it(clone, ending):
+def test_every_signal_stops_the_server(clone, ending):
     user = clone.use()
     url(user)
 
@@ -179,7 +179,7 @@ def test_every_ending_stops_it(clone, ending):
     assert clone.server.process() is None
 
 
-def test_no_permission_of_anything_there_before_changes(fresh_clone):
+def test_permissions_of_existing_files_do_not_change(fresh_clone):
     fresh_clone.folder.parent.chmod(0o700)
     there = [fresh_clone.folder, Path(sys.prefix) / "bin", postgres_server.wheel()]
     before = modes(*there)
@@ -192,7 +192,7 @@ def test_no_permission_of_anything_there_before_changes(fresh_clone):
     assert {path: after[path] for path in before} == before
 
 
-def test_only_its_owner_may_enter(clone):
+def test_only_the_owner_can_read_the_data(clone):
     user = clone.use()
     url(user)
 
@@ -205,7 +205,7 @@ def test_only_its_owner_may_enter(clone):
     }
 
 
-def test_folder_of_somebody_else_is_refused_in_words(fresh_clone):
+def test_folder_of_another_owner_is_refused_with_the_reason(fresh_clone):
     fresh_clone.server.folder.mkdir()
     fresh_clone.server.folder.chmod(0o755)
 
@@ -215,7 +215,7 @@ def test_folder_of_somebody_else_is_refused_in_words(fresh_clone):
     assert "Remove it, then try again." in user.stderr.read()
 
 
-def test_removing_the_data_folder_starts_afresh(fresh_clone):
+def test_removed_data_folder_is_created_again(fresh_clone):
     user = fresh_clone.use()
     with psycopg.connect(url(user)) as connection:
         connection.execute("CREATE TABLE forgotten ()")
@@ -225,14 +225,14 @@ def test_removing_the_data_folder_starts_afresh(fresh_clone):
     assert run_in(url(fresh_clone.use()), "SELECT to_regclass('forgotten')") == [(None,)]
 
 
-def test_a_database_of_ones_own_is_used_as_it_is(fresh_clone):
+def test_database_url_is_used_as_it_is(fresh_clone):
     user = fresh_clone.use(DATABASE_URL="postgres://elsewhere/mine")
 
     assert url(user) == "postgres://elsewhere/mine"
     assert not (fresh_clone.folder / ".data").exists()
 
 
-def test_what_killed_tests_leave_is_forgotten(fresh_clone):
+def test_data_of_killed_tests_is_deleted(fresh_clone):
     killed = fresh_clone.use(SERVER="test")
     with psycopg.connect(url(killed)) as connection:
         connection.execute("CREATE TABLE left_over ()")
@@ -247,7 +247,7 @@ def test_what_killed_tests_leave_is_forgotten(fresh_clone):
     assert (end(following), end(beside)) == (0, 0)
 
 
-def test_text_folds_as_unicode_does(clone):
+def test_case_folding_follows_unicode(clone):
     assert run_in(url(clone.use()), "SELECT 'É' ILIKE 'é', lower('ŽLUŤ'), getdatabaseencoding()") == [
         (True, "žluť", "UTF8")
     ]

@@ -97,9 +97,9 @@ def test_provider_without_settings_is_not_found_without_the_secret(client, addre
 def test_without_a_secret_there_are_no_webhooks(settings):
     settings.WEBHOOK_SECRET = []
 
-    assert urls.for_providers() == []
+    assert urls.provider_webhooks() == []
     settings.WEBHOOK_SECRET = ["a:b"]
-    assert [f"{entry.pattern}" for entry in urls.for_providers()] == ["webhooks/anymail/"]
+    assert [f"{entry.pattern}" for entry in urls.provider_webhooks()] == ["webhooks/anymail/"]
 
 
 def test_every_provider_of_anymail_has_its_urls(client, settings):

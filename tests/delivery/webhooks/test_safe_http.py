@@ -15,13 +15,15 @@ from delivery.webhooks.safe_http import NotAllowed, Unreachable
     "address",
     ["127.0.0.1", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "0.0.0.1", "224.0.0.1",
      "255.255.255.255", "::1", "::", "fe80::1", "fc00::1", "::ffff:127.0.0.1", "2002:7f00:1::", "64:ff9b::10.0.0.1",
-     "ff02::1"],
+     "ff02::1", "192.88.99.1", "3fff::1", "fec0::1", "5f00::1", "192.0.0.8", "::127.0.0.1", "64:ff9b::192.88.99.1"],
 )  # fmt: skip
 def test_address_of_a_private_network_is_not_public(address):
     assert not safe_http.is_public(ip_address(address))
 
 
-@pytest.mark.parametrize("address", ["93.184.216.34", "2606:2800:220:1::1", "::ffff:93.184.216.34"])
+@pytest.mark.parametrize(
+    "address", ["93.184.216.34", "2606:2800:220:1::1", "::ffff:93.184.216.34", "64:ff9b::5db8:d822"]
+)
 def test_address_of_the_internet_is_public(address):
     assert safe_http.is_public(ip_address(address))
 

@@ -1,4 +1,4 @@
-"""A mail server that remembers what it took, and does on demand what mail servers do when they are not well."""
+"""A mail server that counts accepted emails and fails on demand."""
 
 import asyncio
 import random
@@ -17,7 +17,7 @@ OK = b"250 ok\r\n"
 
 
 class FaultySink:
-    """Runs in a thread of its own; `fault` names what goes wrong with one mail in three, "" for nothing."""
+    """The server, in its own thread. `fault` names the failure of one email in three; "" for none."""
 
     FAULTS = {
         "busy": "mail server says 451 (try later)",
@@ -37,55 +37,51 @@ class FaultySink:
         self.faults: Counter[str] = Counter()
         self.loop = asyncio.new_event_loop()
         self.server = self.loop.run_until_complete(
-            self.loop.create_server(lambda: Talk(self), host="127.0.0.1", port=0)
+            self.loop.create_server(lambda: Conversation(self), host="127.0.0.1", port=0)
         )
         self.port: int = self.server.sockets[0].getsockname()[1]
         self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
         self.thread.start()
 
-    def goes_wrong(self, *among: str) -> str:
-        """Which of these goes wrong with this mail; "" for none."""
+    def choose_fault(self, *faults: str) -> str:
+        """Return the fault of this email; "" if it has none of these."""
         fault = self.fault
-        if fault not in among or self.random.random() > 1 / 3:
+        if fault not in faults or self.random.random() > 1 / 3:
             return ""
         self.faults[fault] += 1
         return fault
 
-    def take(self, text: bytes) -> None:
-        """Remember a mail."""
+    def count_email(self, text: bytes) -> None:
         found = MESSAGE_ID.search(text)
         self.message_ids[found[1].decode() if found else "none"] += 1
         self.taken += 1
 
     def close(self) -> None:
-        """Take no more."""
         self.loop.call_soon_threadsafe(self.server.close)
         self.loop.call_soon_threadsafe(self.loop.stop)
         self.thread.join(5)
 
 
-class Talk(asyncio.Protocol):
-    """One conversation."""
+class Conversation(asyncio.Protocol):
+    """One connection."""
 
     def __init__(self, sink: FaultySink) -> None:
         self.sink = sink
-        self.heard = b""
+        self.received = b""
         self.in_text = self.is_refused = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Greet."""
         assert isinstance(transport, asyncio.Transport)
         self.transport = transport
         transport.write(b"220 sink\r\n")
 
     def data_received(self, data: bytes) -> None:
-        """Answer each line, and each text at its end."""
-        self.heard += data
+        self.received += data
         while True:
-            line, end, rest = self.heard.partition(END_OF_TEXT if self.in_text else b"\r\n")
+            line, end, rest = self.received.partition(END_OF_TEXT if self.in_text else b"\r\n")
             if not end or self.transport.is_closing():
                 return
-            self.heard = rest
+            self.received = rest
             if self.in_text:
                 self.in_text = False
                 self.answer_text(line)
@@ -93,27 +89,25 @@ class Talk(asyncio.Protocol):
                 self.answer_line(line[:4].upper())
 
     def answer_line(self, verb: bytes) -> None:
-        """Answer a command."""
         if verb == b"MAIL":
             self.is_refused = False
-        if verb == b"RCPT" and (fault := self.sink.goes_wrong("busy", "refuses")):
+        if verb == b"RCPT" and (fault := self.sink.choose_fault("busy", "refuses")):
             self.is_refused = True
             self.transport.write(FaultySink.ANSWERS[fault])
         elif verb == b"DATA" and self.is_refused:
-            self.transport.write(b"503 5.5.1 Nobody to send it to\r\n")
+            self.transport.write(b"503 5.5.1 No recipients\r\n")
         else:
             self.in_text = verb == b"DATA"
             self.transport.write(REPLIES.get(verb, OK))
 
     def answer_text(self, text: bytes) -> None:
-        """Take a mail and say so; or not, or only the one."""
-        fault = self.sink.goes_wrong("refuses the text", "drops", "hangs")
+        fault = self.sink.choose_fault("refuses the text", "drops", "hangs")
         if fault == "refuses the text":
             self.transport.write(b"452 4.3.1 Out of room\r\n")
             return
-        # Of those nobody hears of, some were taken.
+        # Half of the emails without an answer were accepted.
         if not fault or self.sink.random.random() < 0.5:
-            self.sink.take(text)
+            self.sink.count_email(text)
         if fault == "drops":
             self.transport.abort()
         elif not fault:

@@ -1,7 +1,7 @@
-"""A mail server of canned replies, as fast as Python allows: `python -m benchmarks.sink [FILE]`.
+"""A fast mail server with fixed replies: `python -m benchmarks.sinks.smtp [FILE]`.
 
-Prints its port, takes every mail until SIGTERM, then prints how many there were. The Message-IDs go to FILE, one a
-line, where one is named.
+It prints its port, accepts every email until SIGTERM, then prints their number. It writes the Message-IDs to FILE, one
+per line.
 """
 
 import asyncio
@@ -23,21 +23,21 @@ OK = b"250 ok\r\n"
 
 
 class Sink:
-    """What all conversations share."""
+    """The state that all connections share."""
 
     def __init__(self, record: TextIO | None) -> None:
         self.record = record
-        self.mails = 0
+        self.emails = 0
 
-    def take(self, heard: bytes, start: int, end: int) -> None:
-        """Count the mail between these places."""
-        self.mails += 1
-        if self.record is not None and (found := MESSAGE_ID.search(heard, start, end)):
+    def count_email(self, received: bytes, start: int, end: int) -> None:
+        """Count the email between these offsets."""
+        self.emails += 1
+        if self.record is not None and (found := MESSAGE_ID.search(received, start, end)):
             self.record.write(found[1].decode() + "\n")
 
 
 class Conversation(asyncio.Protocol):
-    """Answers whatever came in one write with one write."""
+    """One connection: all commands of one read are answered with one write."""
 
     def __init__(self, sink: Sink) -> None:
         self.sink = sink
@@ -45,13 +45,11 @@ class Conversation(asyncio.Protocol):
         self.in_text = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Greet."""
         assert isinstance(transport, asyncio.Transport)
         self.transport = transport
         transport.write(b"220 sink\r\n")
 
     def data_received(self, data: bytes) -> None:
-        """Answer each line, and each text at its end."""
         if self.waiting:
             data = self.waiting + data
         replies = []
@@ -61,7 +59,7 @@ class Conversation(asyncio.Protocol):
                 end = data.find(END_OF_TEXT, start)
                 if end < 0:
                     break
-                self.sink.take(data, start, end)
+                self.sink.count_email(data, start, end)
                 self.in_text = False
                 start = end + len(END_OF_TEXT)
                 replies.append(OK)
@@ -79,7 +77,7 @@ class Conversation(asyncio.Protocol):
 
 
 async def serve(record: TextIO | None) -> int:
-    """Take mail until SIGTERM; returns how many."""
+    """Accept email until SIGTERM; return the number of emails."""
     loop = asyncio.get_running_loop()
     over = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, over.set)
@@ -87,7 +85,7 @@ async def serve(record: TextIO | None) -> int:
     async with await loop.create_server(lambda: Conversation(sink), "127.0.0.1", 0) as server:
         print(server.sockets[0].getsockname()[1], flush=True)
         await over.wait()
-    return sink.mails
+    return sink.emails
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""A made-up million: the same customers, companies, tags and events at every run."""
+"""The generated customers, companies, tags and events of the benchmarks: the same in each run."""
 
 from django.db import connection
 
-FILL = """
+INSERT_POPULATION = """
 SET LOCAL session_replication_role = replica;
 INSERT INTO audiences_workspace (id, name, zone, office_hours, postal_address, allowed_origins, identity_secret,
     require_user_hash, confirm_above, drift_percent, generation)
@@ -50,16 +50,16 @@ TABLES = (
 )
 
 
-def fill(*, customers: int, companies: int) -> None:
-    """Empty the database of the benchmarks and fill it with so many customers and companies."""
+def create_population(*, customers: int, companies: int) -> None:
+    """Empty the benchmark database and insert this many customers and companies."""
     with connection.cursor() as cursor:
         cursor.execute(f"TRUNCATE {', '.join(TABLES.split())} RESTART IDENTITY CASCADE")
-        cursor.execute("BEGIN;" + FILL.format(customers=customers, companies=companies) + "COMMIT;")
+        cursor.execute("BEGIN;" + INSERT_POPULATION.format(customers=customers, companies=companies) + "COMMIT;")
         cursor.execute("VACUUM ANALYZE")
 
 
-def forget_records() -> None:
-    """Empty the delivery records, so that every measured match starts alike."""
+def delete_records() -> None:
+    """Delete all delivery records, so that each measured match starts from the same state."""
     with connection.cursor() as cursor:
         cursor.execute("TRUNCATE delivery_deliveryrecord, delivery_count, delivery_countchange, delivery_tally CASCADE")
         cursor.execute("CHECKPOINT")

@@ -5,7 +5,7 @@ import zlib
 
 import pytest
 
-from delivery.conversations import image_size
+from delivery.conversations.attachments import image_dimensions
 
 
 def chunk(kind: bytes, data: bytes) -> bytes:
@@ -45,18 +45,18 @@ IMAGES = {
 
 @pytest.mark.parametrize("name", IMAGES)
 def test_size_of_each_image_type(name):
-    assert image_size.image_size(IMAGES[name]) == (640, 480)
+    assert image_dimensions(IMAGES[name]) == (640, 480)
 
 
 @pytest.mark.parametrize("name", IMAGES)
 def test_truncated_image_has_no_size(name):
     whole = IMAGES[name]
-    told = [image_size.image_size(whole[:end]) for end in range(len(whole))]
+    found = [image_dimensions(whole[:end]) for end in range(len(whole))]
 
-    assert set(told) <= {None, (640, 480)}
-    assert told[8] is None
+    assert set(found) <= {None, (640, 480)}
+    assert found[8] is None
 
 
 @pytest.mark.parametrize("data", NONE)
 def test_other_file_has_no_size(data):
-    assert image_size.image_size(data) is None
+    assert image_dimensions(data) is None

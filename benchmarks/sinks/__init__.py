@@ -1,0 +1,1 @@
+"""Mail servers for the benchmarks: one that accepts everything, one that fails on demand."""
