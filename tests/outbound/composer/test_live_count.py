@@ -12,7 +12,7 @@ from delivery.models import DeliveryRecord, Reason
 from messaging.models import Message, State
 from outbound.composer import confirm, views
 from tests.factories import MessageFactory, SenderFactory, rule
-from tests.outbound.composer.test_composer import FORECAST, page, typed
+from tests.outbound.composer.test_composer import FORECAST, message_page, typed
 
 pytestmark = pytest.mark.django_db
 PEOPLE = 20_000
@@ -109,7 +109,7 @@ def set_live(console, draft: Message, *, reviewed: int, act: str = "live", **cha
     receiving = str(reviewed * 9 // 10)
     shown = {"reviewed": str(reviewed), "receiving": receiving, "confirm": receiving, "act": act}
     posted = {"send_type": "one_off", "rules": [rule("email", "contains", "@acme")], **shown, **changes}
-    return console.post(page(draft), typed(draft.sender, **posted), follow=True).content.decode()
+    return console.post(message_page(draft), typed(draft.sender, **posted), follow=True).content.decode()
 
 
 @pytest.fixture
@@ -138,7 +138,7 @@ def test_the_worker_refuses_an_audience_that_drifted_with_both_numbers(console, 
 
     slow.refresh_from_db()
     assert (slow.state, slow.launching_at, DeliveryRecord.objects.count()) == (State.DRAFT, None, 0)
-    assert "9,000 people matched at the review, 10,000 match now." in console.get(page(slow)).content.decode()
+    assert "9,000 people matched at the review, 10,000 match now." in console.get(message_page(slow)).content.decode()
 
 
 def test_a_page_that_had_counted_something_else_altogether_is_refused_at_once(console, slow):

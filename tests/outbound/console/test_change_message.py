@@ -8,7 +8,7 @@ from django.contrib.admin.models import LogEntry
 from audiences.models import Audience
 from outbound.console import change_message, wording
 from tests.factories import MessageFactory, SegmentFactory, SenderFactory, TagFactory, rule
-from tests.outbound.composer.test_composer import page, typed
+from tests.outbound.composer.test_composer import message_page, typed
 
 pytestmark = pytest.mark.django_db
 BUSINESS = [{"weekday": day, "from": "09:00", "to": "17:00"} for day in range(5)]
@@ -26,7 +26,7 @@ def test_edited_draft_logs_old_and_new_values(console):
     draft = MessageFactory(title="Welcome", subject="Hello", body="<p>Hi</p>", rules=group(rule("name", "is", "Ada")))
 
     console.post(
-        page(draft),
+        message_page(draft),
         typed(draft.sender, subject="Good day", body="<p>Hi</p>", rules=[rule("name", "is_not", "Ada")]),
     )
 
@@ -38,10 +38,10 @@ def test_edited_draft_logs_old_and_new_values(console):
 def test_a_draft_saved_as_it_was_leaves_no_line(console):
     draft = MessageFactory(title="Welcome", subject="Hello", body="<p>Hi</p>")
     same = typed(draft.sender, title="Welcome", subject="Hello", body="<p>Hi</p>")
-    console.post(page(draft), same)
+    console.post(message_page(draft), same)
     before = len(log())
 
-    console.post(page(draft), same)
+    console.post(message_page(draft), same)
 
     assert len(log()) == before
 

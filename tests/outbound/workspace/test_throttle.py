@@ -11,7 +11,7 @@ from delivery.models import DeliveryRecord, Pace, Status
 from messaging.models import Message
 from outbound.messages import progress
 from tests.factories import CustomerFactory, MessageFactory, SenderFactory
-from tests.outbound.composer.test_composer import ADD, page, ticket, typed
+from tests.outbound.composer.test_composer import ADD, message_page, ticket, typed
 
 pytestmark = pytest.mark.django_db
 LIST = "/admin/delivery/pace/"
@@ -119,7 +119,7 @@ def test_a_send_under_way_says_how_many_have_gone_how_fast_and_when_it_is_done(c
     assert (found.percent, found.is_moving) == (60, True)
     assert found.pace == "12 a minute."
     assert found.ends.startswith("Done at about ")
-    shown = console.get(page(news)).content.decode()
+    shown = console.get(message_page(news)).content.decode()
     assert "6 handed over; 4 to go." in shown
     assert f"/admin/messaging/message/{news.pk}/progress/" in shown
 
@@ -168,7 +168,7 @@ def test_the_switch_decides_whether_those_who_share_an_inbox_get_a_copy_each(con
     draft = Message.objects.get()
     assert draft.same_inbox_once is is_once
     assert ("all will receive it" in counted) is not is_once
-    assert console.get(page(draft)).context["form"]["same_inbox_once"].value() is is_once
-    console.post(page(draft), form | {"same_inbox_once": "" if is_once else "on"})
+    assert console.get(message_page(draft)).context["form"]["same_inbox_once"].value() is is_once
+    console.post(message_page(draft), form | {"same_inbox_once": "" if is_once else "on"})
     told = LogEntry.objects.latest("pk").change_message
     assert told.endswith("One copy to each inbox: from “yes” to “no”" if is_once else "from “no” to “yes”")
