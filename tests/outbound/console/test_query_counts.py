@@ -108,7 +108,7 @@ class World:
         self.size = size
 
     def add(self, n: int) -> None:
-        """One more of everything, and one more of what hangs on the ones the pages are about."""
+        """Create one more row of everything, and one more child of the rows that have pages."""
         one, ada = self.one, Customer.objects.get(pk=self.one["customer"])
         company, sender = CompanyFactory(name=f"Company {n}"), Sender.objects.get(pk=self.one["sender"])
         bob = CustomerFactory(name=f"Bob {n}", email=f"bob{n}@acme.example")

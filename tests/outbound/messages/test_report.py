@@ -275,7 +275,7 @@ def test_queries_do_not_grow_with_the_people(console, news, django_assert_max_nu
         console.get(address(more))
 
 
-# The file
+# Export
 
 
 def export(console, message: Message, query: str = "") -> list[list[str]]:
