@@ -221,7 +221,7 @@ def test_tab_keeps_search_and_filters(console):
 
 
 @pytest.mark.parametrize(
-    ("query", "says"), [("", "No messages yet."), ("?send_type__exact=one_off", "No one-off message yet.")]
+    ("query", "says"), [("", "No messages yet."), ("?send_type__exact=one_off", "No one-off messages yet.")]
 )
 def test_empty_list_shows_the_next_step(console, query, says):
     page = console.get(f"{LIST}{query}").content.decode()
