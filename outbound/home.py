@@ -157,7 +157,7 @@ def uncertain_messages() -> Iterator[Problem]:
         .annotate(many=Count("pk"))
     )
     for pk, title, many in rows.order_by("-many")[:STUCK_SHOWN]:
-        why = f"{counted(many, 'copy is', 'copies are')} uncertain: sent or not is unknown."
+        why = f"{counted(many, 'copy is', 'copies are')} uncertain and may or may not have been sent."
         yield Problem(what=title, why=why, link=f"{page}?message={pk}", tone="warning")
 
 

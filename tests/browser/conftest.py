@@ -118,7 +118,7 @@ def violations(page: Page, *, within: str = "document") -> list[str]:
 
 
 class Post:
-    """A mail server that keeps what it is given."""
+    """An SMTP server that stores received emails."""
 
     def __init__(self) -> None:
         self.mails: list[EmailMessage] = []

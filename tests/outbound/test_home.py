@@ -137,7 +137,7 @@ def test_messages_with_uncertain_or_failed_copies_are_stuck(console):
 
     found = stuck(console.get(HOME))
 
-    assert found["One"] == "2 copies are uncertain: sent or not is unknown."
+    assert found["One"] == "2 copies are uncertain and may or may not have been sent."
     assert found["Two"] == "2 copies failed."
 
 

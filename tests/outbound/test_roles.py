@@ -81,12 +81,12 @@ def test_each_role_includes_the_role_before_it(role):
     assert all(roles.granted(one) < roles.granted(role) for one in before)
 
 
-# Every address. Lowest role that gets in, by GET and by POST; NOBODY where even an Admin does not.
+# Every URL with the lowest role that is admitted by GET and by POST; NOBODY if even an Admin is not.
 
 V, A, S, B = Role.VIEWER, Role.AUTHOR, Role.SENDER, Role.ADMIN
 NOBODY, ANY, GUEST = "nobody", "any teammate", "a guest"
 
-# What Django itself makes of each table: look, add, change, delete.
+# Django's own pages of each table: list, add, change, delete.
 TABLES = {
     "messaging_message": (V, A, A, NOBODY),
     "messaging_sender": (V, B, B, B),
@@ -111,7 +111,7 @@ TABLES = {
     "django_celery_beat_solarschedule": (B, B, B, B),
     "django_celery_beat_clockedschedule": (B, B, B, B),
 }
-# Pages of our own, and those of the site: GET, POST.
+# The console's additional pages and those of the site: GET, POST.
 OWN = {
     "message_forecast": (A, A),
     "message_preview": (A, A),
@@ -172,10 +172,10 @@ OWN = {
     "subscription_again": (NOBODY, B),
     "index": (ANY, ANY),
     "search": (ANY, ANY),
-    "app_list": (V, V),  # Django answers that there is none where there is nothing to see.
+    "app_list": (V, V),  # Django answers 404 if the app has no visible tables.
     "jsi18n": (ANY, NOBODY),
     "view_on_site": (ANY, ANY),
-    "autocomplete": (B, NOBODY),  # The one asked for looks through the staff.
+    "autocomplete": (B, NOBODY),  # The requested search is of staff.
     "password_change": (ANY, ANY),
     "password_change_done": (ANY, NOBODY),
     "login": (GUEST, GUEST),
@@ -216,7 +216,7 @@ def may_enter(name: str) -> tuple[object, object]:
     }[verb]
 
 
-# Pages that only show, and a POST of which shows the same; the workspace's and the lists' lead on to another.
+# Read-only pages, whose POST renders the same page; the workspace and the lists redirect.
 SHOWS_BY_POST = {
     "delivery_conversation_change",
     "delivery_deliveryrecord_change",
@@ -232,7 +232,9 @@ def test_the_table_names_every_address_and_no_other():
     tables = {f"{table}_{verb}" for table in TABLES for verb in VERBS}
 
     assert named == set(OWN) | tables
-    assert set(OWN) & tables == {"audiences_audience_change"}  # A segment opens as its form, so for who may change it.
+    assert set(OWN) & tables == {
+        "audiences_audience_change"
+    }  # A segment opens as its form, which needs the permission to change it.
 
 
 @pytest.fixture
@@ -323,8 +325,8 @@ def paths(name: str, pattern: str, things: dict[str, object]) -> list[str]:
 def is_in(answer, *, name: str) -> bool:
     """Whether the page admitted the request: not refused, not sent to the login, method allowed."""
     to_login = answer.status_code == 302 and answer.url.startswith("/admin/login/")
-    # 303 is what a button does, asked for without it: nothing is done. Where there is nothing to see, Django answers
-    # that there is no such app.
+    # 303 is the answer of a button's URL to a GET: nothing is done. If an app has no visible tables, Django answers
+    # 404.
     return not to_login and answer.status_code not in (303, 403, 405, *([404] if name == "app_list" else []))
 
 
@@ -342,7 +344,7 @@ def test_every_url_admits_only_the_roles_of_the_table(client, log_in_as, things,
             if method == "post" and name in SHOWS_BY_POST:
                 continue
             for path in paths(name, pattern, things):
-                # To message those picked is to begin a draft, which takes no more than an Author.
+                # Messaging the selected people creates a draft, which an Author may do.
                 needed = A if path.endswith("/picked/message/") and method == "post" else lowest
                 expected = needed != NOBODY and LEVELS.index(level) >= LEVELS.index(needed)
                 spot = transaction.savepoint()

@@ -195,8 +195,8 @@ def test_the_page_shows_how_far_it_is_and_that_it_can_be_called_off(admin_client
     finally:
         worker.end()
 
-    assert "0 of 5 are written down" in shown
-    assert "until then you can call it off" in shown
+    assert "0 of 5 recipients are prepared" in shown
+    assert "until then you can cancel the launch" in shown
 
 
 def test_late_cancellation_says_to_stop_the_message(asked_for):

@@ -57,7 +57,7 @@ def test_slow_count_is_estimated():
     found = forecast.forecast_within(to_acme(), at=timezone.now(), within=AT_ONCE)
 
     assert not found.exact
-    # One block in ten is asked: sure to be off, and sure to be near.
+    # Sampling one block in ten gives a number that is close but not exact.
     assert found.people == pytest.approx(10_000, rel=0.35)
     assert found.left_out[Reason.UNSUBSCRIBED] == pytest.approx(1_000, rel=0.35)
     assert found.copies == found.people - found.left_out[Reason.UNSUBSCRIBED]
@@ -93,7 +93,7 @@ def test_page_shows_an_estimate_then_the_exact_count_to_confirm(console, monkeyp
     assert "match now, about " in soon
     assert "Estimated. Counting exactly" in soon
     assert f"{FORECAST}?exact=1" in soon
-    # What nobody counted is nothing to confirm, nor to hold the send against.
+    # An estimate is neither confirmed nor compared with the count at the launch.
     assert 'name="reviewed"' not in soon
     assert "10,000 match now, 9,000 will receive it" in exact
     assert 'name="reviewed" value="10000"' in exact
@@ -101,7 +101,7 @@ def test_page_shows_an_estimate_then_the_exact_count_to_confirm(console, monkeyp
     assert "exact=1" not in exact
 
 
-# Set live where counting takes longer than a click waits
+# Launch if counting takes longer than a click waits
 
 
 def set_live(console, draft: Message, *, reviewed: int, act: str = "live", **changes):

@@ -55,7 +55,7 @@ def test_every_list_and_every_row_opens(console, page):
     model = next(model for model in admin.site._registry if (model._meta.app_label, model._meta.model_name) == page)
     rows = admin.site._registry[model].get_queryset(None)
     for row in rows[:20]:
-        if page != ("auth", "group"):  # What a role may do is ours to say, and its page leads back to the list.
+        if page != ("auth", "group"):  # Roles are read only, and their page redirects to the list.
             assert console.get(address(page, "change", row.pk)).status_code == 200
         assert console.get(address(page, "history", row.pk)).status_code == 200
 
@@ -85,7 +85,7 @@ def test_teammate_without_permissions_is_refused(log_in_with, page):
 @pytest.mark.parametrize("page", PAGES, ids="/".join)
 def test_missing_row_is_not_found(console, page):
     answer = console.get(address(page, "change", "424242"))
-    # Django itself leads back to its index, with a message.
+    # Django redirects to its index with a message.
     assert answer.status_code == 404 or answer.url == "/admin/"
 
 

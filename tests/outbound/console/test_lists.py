@@ -18,7 +18,7 @@ from tests.factories import CustomerFactory, MessageFactory, TagFactory
 
 pytestmark = pytest.mark.django_db
 
-# They draw lists of their own, or none.
+# These pages have their own lists or none.
 WITHOUT_A_LIST = {Conversation, Integration, Subscription, Workspace}
 LISTS = {
     model._meta.label_lower: reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_changelist")

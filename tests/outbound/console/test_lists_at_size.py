@@ -11,7 +11,7 @@ from tests.factories import CustomerTagFactory, MembershipFactory, MessageFactor
 
 pytestmark = pytest.mark.django_db
 MANY = 100_000
-# A list counts no further than its pages can be turned, in as many as four indexes where it is of a segment.
+# A list counts up to the limit of its pages; a list of a segment reads up to four indexes.
 MOST_READ = 4 * COUNT_LIMIT + 2_000
 PEOPLE = "/admin/audiences/customer/"
 
@@ -77,7 +77,7 @@ PAGES = (
     *("/admin/audiences/customer/{customer}/change/", "/admin/audiences/customer/{customer}/why/?message={message}"),
     *("/admin/audiences/customer/{customer}/message/", f"{PEOPLE}import/", "/admin/messaging/message/add/"),
 )
-# These count exactly what they are about, and go through it once for that: no more than twice as many as there are.
+# These pages count exactly, with one pass: at most twice as many rows as there are.
 COUNTING = (
     *(f"{PEOPLE}?role__exact=lead", f"{PEOPLE}?q=nobody", "/admin/messaging/message/{message}/change/"),
     *("/admin/audiences/company/", "/admin/audiences/company/{company}/change/"),

@@ -51,14 +51,14 @@ FEW, MANY = 3, 25
 
 @dataclass
 class World:
-    """One of each thing, and as many around it as were asked for."""
+    """One row of each kind that has a page, and any number of rows around them."""
 
     boss: User
     size: int = 0
     one: dict[str, int] = field(default_factory=dict)
 
     def begin(self) -> None:
-        """Make the one of each that the pages are about."""
+        """Create the rows that have pages."""
         ada = CustomerFactory(user_id="ada", name="Ada", email="ada@acme.example")
         sender = SenderFactory()
         self.one = {
@@ -92,7 +92,7 @@ class World:
         return Subscription.objects.create(url=url, topics=["user.created"], created_at=AT, updated_at=AT)
 
     def grow(self, size: int) -> None:
-        """Have so many of everything."""
+        """Create this many rows of everything."""
         for n in range(self.size, size):
             self.add(n)
         at = AT + timedelta(hours=size)
@@ -108,7 +108,7 @@ class World:
         self.size = size
 
     def add(self, n: int) -> None:
-        """One more of everything, and one more of what hangs on the ones the pages are about."""
+        """Create one more row of everything, and one more child of the rows that have pages."""
         one, ada = self.one, Customer.objects.get(pk=self.one["customer"])
         company, sender = CompanyFactory(name=f"Company {n}"), Sender.objects.get(pk=self.one["sender"])
         bob = CustomerFactory(name=f"Bob {n}", email=f"bob{n}@acme.example")
@@ -151,7 +151,7 @@ class World:
         PeriodicTask.objects.create(name=f"Task {n}", task="x", interval_id=PeriodicTask.objects.first().interval_id)
 
     def addresses(self) -> list[str]:
-        """Every page: each list, and each page about one thing."""
+        """Return every list and one detail page of each kind."""
         one = self.one
         tables = [model._meta.label_lower.replace(".", "_") for model in admin.site._registry]
         pages = {

@@ -127,7 +127,7 @@ def test_times_are_on_the_workspaces_clock(console):
     assert timezone.get_current_timezone_name() == "UTC"
 
 
-# What a row says
+# Rows
 
 
 def cells(answer, title: str) -> dict[str, str]:
@@ -221,7 +221,7 @@ def test_tab_keeps_search_and_filters(console):
 
 
 @pytest.mark.parametrize(
-    ("query", "says"), [("", "No messages yet."), ("?send_type__exact=one_off", "No one-off message yet.")]
+    ("query", "says"), [("", "No messages yet."), ("?send_type__exact=one_off", "No one-off messages yet.")]
 )
 def test_empty_list_shows_the_next_step(console, query, says):
     page = console.get(f"{LIST}{query}").content.decode()
@@ -231,7 +231,7 @@ def test_empty_list_shows_the_next_step(console, query, says):
     assert "Write your first message" not in console.get(f"{LIST}?q=news").content.decode()
 
 
-# Many at once
+# Bulk actions
 
 
 def choose(console, action: str, *chosen: Message):

@@ -80,7 +80,7 @@ def test_records_of_one_person_show_their_companies(console):
 
     rows = {row["status"]: (row["records"], row["people"]) for row in page.context["statuses"]["rows"]}
     assert rows == {Status.WAITING: (3, 2), Status.SENT: (1, 1)}
-    assert "one person can count in several lines: 2 people in all" in text(page)
+    assert "one person can be counted in several rows: 2 people in total" in text(page)
 
 
 @pytest.mark.parametrize(("send_type", "status"), [("one_off", "skipped"), ("ongoing", "withdrawn")])
@@ -275,7 +275,7 @@ def test_queries_do_not_grow_with_the_people(console, news, django_assert_max_nu
         console.get(address(more))
 
 
-# The file
+# Export
 
 
 def export(console, message: Message, query: str = "") -> list[list[str]]:

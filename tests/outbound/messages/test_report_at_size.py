@@ -13,7 +13,7 @@ from tests.factories import CustomerFactory, MessageFactory
 
 pytestmark = pytest.mark.django_db
 MANY = 100_000
-# In seconds, on a machine with other things to do.
+# Seconds, on a loaded machine.
 SOON = 2.0
 
 
@@ -70,7 +70,7 @@ def test_is_searched_as_soon_among_a_hundred_thousand_as_alone_and_asks_as_often
     for query, name in QUERIES.items():
         took, asked, names = look(console, news, query)
         assert names[:1] == ([name] if name else [])
-        assert asked <= alone[query][1] + 1, query  # The counts of a large message are asked for once more.
+        assert asked <= alone[query][1] + 1, query  # A large message needs one more query for its counts.
         assert took < SOON, query
 
 
