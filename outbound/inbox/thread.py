@@ -216,5 +216,5 @@ def snooze_until(chosen: str, typed: str, *, at: datetime, zone: ZoneInfo) -> da
     except ValueError as wrong:
         raise ValidationError("Choose how long to snooze the conversation.") from wrong
     if not at < moment <= at + MAX_SNOOZE:
-        raise ValidationError("Choose a date in the future.")
+        raise ValidationError("Choose a date in the future, within 10 years.")
     return moment

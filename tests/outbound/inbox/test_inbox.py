@@ -164,7 +164,7 @@ def test_number_of_queries_does_not_grow(console, boss, django_assert_max_num_qu
 
 
 def test_empty_inbox_explains_itself(console):
-    assert "comes here once its customer replies" in console.get(INBOX).content.decode()
+    assert "appears here when its customer replies" in console.get(INBOX).content.decode()
 
 
 # Unread
@@ -327,7 +327,7 @@ def test_more_than_five_images_are_refused(console):
 
     answer = console.post(act("reply", thread), {"body": "", "images": images, **ticket()})
 
-    assert "At most 5 images" in answer.content.decode()
+    assert "A message can have at most 5 images" in answer.content.decode()
 
 
 @pytest.mark.parametrize(
@@ -421,14 +421,20 @@ def test_snooze_uses_the_time_zone_of_the_workspace(console, at, form, local):
 
 
 @pytest.mark.parametrize(
-    "form", [{}, {"until": "date"}, {"until": "date", "date": "2020-01-01"}, {"until": "date", "date": "9999-12-31"}]
+    ("form", "says"),
+    [
+        ({}, "Choose how long to snooze the conversation."),
+        ({"until": "date"}, "Choose how long to snooze the conversation."),
+        ({"until": "date", "date": "2020-01-01"}, "Choose a date in the future, within 10 years."),
+        ({"until": "date", "date": "9999-12-31"}, "Choose a date in the future, within 10 years."),
+    ],
 )
-def test_snooze_into_the_past_is_refused(console, form):
+def test_missing_past_or_distant_snooze_date_is_refused(console, form, says):
     thread = wrote()
 
     answer = console.post(act("snooze", thread), form, follow=True)
 
-    assert "to snooze it" in answer.content.decode()
+    assert says in answer.content.decode()
     thread.refresh_from_db()
     assert thread.state == "open"
 

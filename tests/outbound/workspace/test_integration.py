@@ -210,7 +210,7 @@ def test_website_is_added_once_and_removed(console):
 
     assert Workspace.current().allowed_origins == ["https://acme.example:8443"]
     assert not origins.is_registered("https://acme.example")
-    assert latest_log_entry() == "No longer let the messenger run on https://acme.example"
+    assert latest_log_entry() == "Removed the messenger from https://acme.example"
 
 
 def test_webhook_is_added_and_shows_its_secret_on_request(console):
