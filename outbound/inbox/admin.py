@@ -177,7 +177,7 @@ class ConversationAdmin(ConsoleAdmin):
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
     ) -> HttpResponse:
-        return self.thread_page(request, self.found(request, object_id, to="view"))
+        return self.thread_page(request, self.get_object_or_refuse(request, object_id, to="view"))
 
     def thread_page(
         self, request: HttpRequest, found: Conversation, *, wrong: str = "", status: int = 200
@@ -210,7 +210,7 @@ class ConversationAdmin(ConsoleAdmin):
         if not self.has_view_permission(request):
             raise PermissionDenied
         of = request.GET.get("of", "")
-        found = self.found(request, of, to="view") if of else None
+        found = self.get_object_or_refuse(request, of, to="view") if of else None
         tag = listing.etag(listing.ListQuery.from_address(request.GET), found, me=teammate(request), at=timezone.now())
         headers = {"ETag": tag, "Cache-Control": "private, no-cache"}
         if tag in request.headers.get("If-None-Match", ""):
@@ -230,7 +230,7 @@ class ConversationAdmin(ConsoleAdmin):
         """Run an action, then show the conversation."""
         if request.method != "POST":
             return answer_without_button(request, conversation_url(request, object_id))
-        found = self.found(request, object_id)
+        found = self.get_object_or_refuse(request, object_id)
         if verb not in ACTIONS:
             raise Http404(f"There is no action “{verb}” for a conversation.")
 
@@ -246,7 +246,7 @@ class ConversationAdmin(ConsoleAdmin):
             wrong = " ".join(no.messages) if isinstance(no, ValidationError) else str(no)
             if verb in WITH_TEXT:
                 # Show the form again with the text, so that it is not lost.
-                return self.thread_page(request, self.found(request, object_id), wrong=wrong, status=422)
+                return self.thread_page(request, self.get_object_or_refuse(request, object_id), wrong=wrong, status=422)
             messages.error(request, wrong)
         return HttpResponseRedirect(conversation_url(request, object_id))
 

@@ -236,7 +236,7 @@ class CompanyAdmin(ConsoleAdmin):
         return company.members_count  # type: ignore[attr-defined]
 
     def change_view(self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None) -> Any:
-        company = self.found(request, object_id, to="view")
+        company = self.get_object_or_refuse(request, object_id, to="view")
         members = Customer.objects.filter(memberships__company=company).order_by("name", "pk")
         return self.page(
             request,

@@ -61,7 +61,7 @@ class CustomAttributeAdmin(refused_names.RefusedNamesPages):
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
     ) -> HttpResponse:
         """Show one attribute. A POST changes its kind."""
-        attribute = self.found(request, object_id, to="view")
+        attribute = self.get_object_or_refuse(request, object_id, to="view")
         can_change = self.has_change_permission(request, attribute)
         if request.method == "POST" and not can_change:
             raise PermissionDenied

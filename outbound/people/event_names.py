@@ -24,7 +24,7 @@ class EventNameAdmin(RetirementPages):
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
     ) -> HttpResponse:
-        event = self.found(request, object_id, to="view")
+        event = self.get_object_or_refuse(request, object_id, to="view")
         can_change = self.has_change_permission(request, event)
         if request.method == "POST" and not can_change:
             raise PermissionDenied

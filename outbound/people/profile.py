@@ -120,7 +120,7 @@ class ProfilePages(ConsoleAdmin):
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
     ) -> HttpResponse:
-        customer = self.found(request, object_id, to="view")
+        customer = self.get_object_or_refuse(request, object_id, to="view")
         records = customer.records.select_related("message", "version", "company").order_by("-pk")
         can_change = self.has_change_permission(request, customer)
         return self.page(
@@ -149,14 +149,14 @@ class ProfilePages(ConsoleAdmin):
         )
 
     def send_message(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        customer = self.found(request, object_id, to="view")
+        customer = self.get_object_or_refuse(request, object_id, to="view")
         return send_message_page.message_page(self, request, customer)
 
     def clear(self, request: HttpRequest, object_id: str, flag: str) -> HttpResponse:
         """Clear a flag that blocks email: a hard bounce or a spam complaint."""
         if request.method != "POST":
             return answer_without_button(request, reverse("admin:audiences_customer_change", args=[object_id]))
-        customer = self.found(request, object_id)
+        customer = self.get_object_or_refuse(request, object_id)
         if flag not in CLEARABLE_FLAGS:
             raise Http404("This flag does not exist.")
         at = timezone.now()

@@ -96,7 +96,7 @@ class RetirementPages(ConsoleAdmin):
         return reverse(f"admin:{self.model._meta.app_label}_{self.model._meta.model_name}_change", args=[row.pk])
 
     def retire(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        row = self.found(request, object_id)
+        row = self.get_object_or_refuse(request, object_id)
         if request.method != "POST":
             return answer_without_button(request, self.page_of(row))
         try:
@@ -110,7 +110,7 @@ class RetirementPages(ConsoleAdmin):
         return HttpResponseRedirect(self.page_of(row))
 
     def bring_back(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        row = self.found(request, object_id)
+        row = self.get_object_or_refuse(request, object_id)
         if request.method != "POST":
             return answer_without_button(request, self.page_of(row))
         try:

@@ -91,7 +91,7 @@ class SegmentAdmin(ConsoleAdmin):
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
     ) -> HttpResponse:
-        return self.form_page(request, self.found(request, object_id))
+        return self.form_page(request, self.get_object_or_refuse(request, object_id))
 
     def form_page(self, request: HttpRequest, segment: Audience) -> HttpResponse:
         """Show the form, and save a valid one."""

@@ -41,7 +41,7 @@ class WhyPages(ConsoleAdmin):
 
     def why(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Show the form that picks a message and, once one is picked, the explanation."""
-        customer = self.found(request, object_id, to="view")
+        customer = self.get_object_or_refuse(request, object_id, to="view")
         if not request.user.has_perm("messaging.view_message"):
             raise PermissionDenied
         message = message_or_404(request.GET.get("message", ""))

@@ -77,7 +77,7 @@ class LogAdmin(ReadOnlyAdmin):
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
     ) -> HttpResponse:
         """Redirect to the list: entries have no pages of their own."""
-        self.found(request, object_id, to="view")
+        self.get_object_or_refuse(request, object_id, to="view")
         return HttpResponseRedirect(reverse("admin:admin_logentry_changelist"))
 
     @display(description="When", ordering="pk")

@@ -150,7 +150,7 @@ class SubscriptionAdmin(ChangeLogAdmin):
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
     ) -> HttpResponse:
         """Show or save a webhook."""
-        found = self.found(request, object_id, to="view")
+        found = self.get_object_or_refuse(request, object_id, to="view")
         form = SubscriptionForm(request.POST if request.method == "POST" else None, instance=found)
         if request.method == "POST":
             if not self.has_change_permission(request, found):
@@ -195,7 +195,7 @@ class SubscriptionAdmin(ChangeLogAdmin):
         """Show the signing secret. The log records it."""
         if request.method != "POST":
             return answer_without_button(request, reverse("admin:audiences_subscription_change", args=[object_id]))
-        found = self.found(request, object_id)
+        found = self.get_object_or_refuse(request, object_id)
         self.note(request, found, "Viewed the signing secret")
         return self.render_page(request, found, secret=found.secret)
 

@@ -137,7 +137,7 @@ def unsubscribe(world: World) -> None:
 
 def complain(world: World) -> None:
     record = world.records["sent", world.lead.pk].pk
-    feedback.record_feedback(Referent(NamedKind.RECORD, record), Feedback(what=FeedbackType.COMPLAINED, at=LATER))
+    feedback.record_feedback(Referent(ReferentKind.RECORD, record), Feedback(type=FeedbackType.COMPLAINED, at=LATER))
 
 
 def merge(world: World) -> None:

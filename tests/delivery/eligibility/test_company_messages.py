@@ -455,7 +455,7 @@ def test_neither_way_of_a_visit_shows_a_company_message_to_former_members(ann, m
     def other_way(*_args: object, **_facts: object) -> None:
         raise NeedsFullVisit if not is_short else AssertionError("The visit did not take the fast path.")
 
-    monkeypatch.setattr(customer_visit, "full_visit" if is_short else "short_visit", other_way)
+    monkeypatch.setattr(customer_visit, "full_visit" if is_short else "fast_visit", other_way)
     answer = APIClient().post("/messenger/ping", ping, format="json")
 
     assert answer.status_code == 200, answer.content

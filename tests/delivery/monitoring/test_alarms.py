@@ -265,10 +265,10 @@ def test_moving_or_throttled_queue_raises_no_alarm(at, ops):
 
 
 def test_channel_alarm_needs_repeated_refusals_and_ends_with_success(at):
-    ChannelOutage.begins("email", why="Refused", at=at)
+    ChannelOutage.record_refusal("email", why="Refused", at=at)
     assert alarms.check_channels(at) == ""
-    ChannelOutage.begins("email", why="Refused", at=at + 2 * MINUTE)
-    ChannelOutage.begins("email", why="Refused", at=at + 4 * MINUTE)
+    ChannelOutage.record_refusal("email", why="Refused", at=at + 2 * MINUTE)
+    ChannelOutage.record_refusal("email", why="Refused", at=at + 4 * MINUTE)
     assert "Refused" in alarms.check_channels(at + 4 * MINUTE)
     assert alarms.check_channels(at + 8 * MINUTE) == ""
 

@@ -234,7 +234,7 @@ def test_message_whose_copies_all_fail_to_render_rests_without_a_used_attempt(at
         broken.setattr(rendering, "envelope", lambda *_, **__: 1 / 0)
         hand_over(at)
         message.refresh_from_db()
-        assert "no copy of this message can be rendered" in message.trouble
+        assert "no copy of this message can be rendered" in message.problem
         assert set(message.records.values_list("status", "attempts")) == {(Status.WAITING, 0)}
         pace = Pace.objects.get()
         assert pace.taken_today == 2
@@ -297,7 +297,7 @@ def test_refused_sender_holds_its_message_and_loses_none_of_it(at, channel):
     assert set(message.records.values_list("status", "attempts")) == {(Status.WAITING, 0)}
     message.refresh_from_db()
     assert (
-        message.trouble
+        message.problem
         == "Paused: the mail server refuses this sender. Sending resumes once it is accepted. 553 not yours"
     )
 

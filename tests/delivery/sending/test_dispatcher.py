@@ -42,7 +42,7 @@ def test_message_that_cannot_be_matched_shows_its_trouble_and_the_others_are_mat
 
     first.refresh_from_db()
     assert (first.records.count(), second.records.count()) == (0, 1)
-    assert first.trouble == "Matching failed. See the server’s log."
+    assert first.problem == "Matching failed. See the server’s log."
 
 
 def test_sweep_goes_on_past_a_message_that_cannot_be_matched(at, broken):
