@@ -62,9 +62,11 @@ class Visitor(Endpoint):
     """/visitors/{id}."""
 
     def get(self, request: Request, pk: str) -> Response:
+        """Return a visitor."""
         return answer_with_user(visitor_of({"id": pk}))
 
     def put(self, request: Request, pk: str) -> Response:
+        """Update a visitor."""
         return save_and_answer(body(request), lead=visitor_of({"id": pk}))
 
     def delete(self, request: Request, pk: str) -> Response:

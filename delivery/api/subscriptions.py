@@ -52,6 +52,7 @@ class OneSubscription(Endpoint):
     """/subscriptions/{id}."""
 
     def get(self, request: Request, pk: str) -> Response:
+        """Return a subscription."""
         return Response(subscription_payload(subscription_of(pk)))
 
     def put(self, request: Request, pk: str) -> Response:

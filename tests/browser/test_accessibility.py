@@ -90,7 +90,7 @@ def addresses(transactional_db, settings, tmp_path) -> list[str]:
     boss = User.objects.create_superuser("boss", "boss@acme.example", "pass", first_name="Bo")
     Integration.objects.create(user=boss, name="Shop")
     for kind in AlarmKind:  # Alarms are shown above every page.
-        Alarm.objects.create(kind=kind, words="It does not go on. " * 3, began_at=NOW, seen_at=NOW)
+        Alarm.objects.create(kind=kind, description="It does not go on. " * 3, began_at=NOW, seen_at=NOW)
     Workspace.objects.update(allowed_origins=["https://www.acme.example"])
     hook = Subscription.objects.create(
         url="https://acme.example/" + "hooks/" * 20, topics=["user.created"], created_at=NOW, updated_at=NOW

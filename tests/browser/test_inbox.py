@@ -264,7 +264,7 @@ def test_empty_inbox_is_accessible(open_inbox, scheme):
     page = open_inbox()
     page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
 
-    expect(page.locator("#inbox")).to_contain_text("comes here once its customer replies")
+    expect(page.locator("#inbox")).to_contain_text("A message that you send appears here when its customer replies.")
     fits(page)
 
 

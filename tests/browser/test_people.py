@@ -119,7 +119,7 @@ def test_list_is_filtered_by_a_rule_and_why_page_opens(console, live_server):
     page.get_by_label("Message", exact=True).select_option(label="Welcome (Email, Ongoing)")
     page.get_by_role("button", name="Show why").click()
 
-    expect(page.get_by_text("the one rule does not hold")).to_be_visible()
+    expect(page.get_by_text("the only rule is not met")).to_be_visible()
     expect(page.get_by_text("now: “Ireland”")).to_be_visible()
     fits(page)
 

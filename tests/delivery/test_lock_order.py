@@ -32,8 +32,7 @@ from delivery.inbound import feedback
 from delivery.inbound.feedback import Feedback, FeedbackType
 from delivery.matching import lifecycle
 from delivery.models import Conversation, DeliveryRecord, Reason, Status
-from delivery.reply_addresses import Referent
-from delivery.reply_addresses import ReferentKind as NamedKind
+from delivery.reply_addresses import Referent, ReferentKind
 from delivery.sending import claim as sending_claim
 from delivery.sending import outcome
 from delivery.sending import settle as sending_settle

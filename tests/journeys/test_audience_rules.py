@@ -43,14 +43,14 @@ def test_meaning_of_rules(staff, server):
         ([rule(PLAN, "is", "Pro")], "1"),
         ([rule(PLAN, "contains", "PRO")], "2"),
         ([rule(PLAN, "contains", "o_p")], "1"),
-        ([rule(PLAN, "starts_with", "%")], "Nobody"),
+        ([rule(PLAN, "starts_with", "%")], "No customers"),
         ([rule(PLAN, "is_not", "Pro")], "2"),
         ([rule(PLAN, "does_not_contain", "pro")], "1"),
         ([rule(PLAN, "is_unknown")], "1"),
         ([rule("custom_attributes.active", "is_false")], "1"),
         ([rule("custom_attributes.seats", "less_than", 10)], "1"),
         ([rule("event.never", "has_not_happened")], "3"),
-        ([rule(PLAN, "is", "Pro"), rule("custom_attributes.seats", "greater_than", 10)], "Nobody"),
+        ([rule(PLAN, "is", "Pro"), rule("custom_attributes.seats", "greater_than", 10)], "No customers"),
         ([{"match": "any", "rules": [rule(PLAN, "is", "Pro"), rule(PLAN, "is_unknown")]}], "2"),
     ):
         assert matching(staff, *rules).endswith(people), rules

@@ -395,13 +395,13 @@ def test_two_launches_of_one_draft_are_one(at, people):
     message = MessageFactory(one_off=True)
     outcomes = []
 
-    def launch() -> None:
+    def launch_draft() -> None:
         try:
             outcomes.append(launch.launch(Message.objects.get(pk=message.pk), at=at))
         except WrongState:
             outcomes.append("too late")
 
-    assert at_once([launch, launch]).wrong == []
+    assert at_once([launch_draft, launch_draft]).wrong == []
     assert sorted(outcomes, key=str) == [PEOPLE, "too late"]
     assert pairs(message) == expected(message, people)
     message.refresh_from_db()

@@ -33,8 +33,8 @@ class Command(BaseCommand):
         with tqdm(unit=" records", desc="Matching") as bar:
             for message in messages:
                 total += ongoing.match(message, at=timezone.now(), progress=partial(advance_bar, bar, bar.n))
-        problemd = Message.objects.live().exclude(problem="").values_list("title", "problem")
-        for title, problem in problemd:
+        troubled = Message.objects.live().exclude(problem="").values_list("title", "problem")
+        for title, problem in troubled:
             self.stderr.write(f"“{title}” was not matched: {problem}")
         self.stdout.write(f"{total:,} records added or requeued, {len(messages)} messages")
 

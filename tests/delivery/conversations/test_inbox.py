@@ -211,7 +211,7 @@ def test_forecast_of_the_rest_excludes_addresses_of_the_sample(at, channel):
 
 
 def test_constraint_forbids_two_copies_to_one_address(at):
-    facts = {"message": MessageFactory(live=True, at=at), "inbox": "us@x.example", "matched_at": at, "sent_at": at}
+    facts = {"message": MessageFactory(live=True, at=at), "address": "us@x.example", "matched_at": at, "sent_at": at}
     first, second = twins()
     DeliveryRecord.objects.create(customer=first, status=Status.SENT, **facts)
 

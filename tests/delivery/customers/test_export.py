@@ -25,6 +25,7 @@ from delivery.models import (
     DeliveryRecord,
     DeviceCopy,
     Hit,
+    LaunchProgress,
     Link,
     Status,
     Tally,
@@ -46,8 +47,8 @@ from tests.factories import (
 pytestmark = pytest.mark.django_db
 MARK = "hushed"
 PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 64
-# Counters and tags of a message contain no personal data.
-OF_NOBODY = {Count, Tally, CountChange, Message.tags.through}
+# Counters, tags and the launch progress of a message contain no personal data.
+OF_NOBODY = {Count, Tally, CountChange, LaunchProgress, Message.tags.through}
 # Columns without personal data: names of events shared by many customers, and send settings of a message.
 SAYS_NOTHING = {
     (Event, "name"),

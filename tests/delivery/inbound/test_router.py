@@ -269,7 +269,7 @@ def test_reply_from_another_address_is_accepted_with_a_note(record, receive):
 
 
 def test_reply_from_the_address_the_message_went_to_needs_no_note(record, receive):
-    DeliveryRecord.objects.filter(pk=record.pk).update(inbox="ann@x.example")
+    DeliveryRecord.objects.filter(pk=record.pk).update(address="ann@x.example")
     record.customer.email = "ann@new.example"
     record.customer.save()
 

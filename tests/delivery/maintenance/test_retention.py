@@ -153,7 +153,7 @@ def test_content_of_direct_messages_is_deleted(at):
 
     message.refresh_from_db()
     assert (message.version.subject, message.version.body) == ("", "")
-    with pytest.raises(content.ContentError, match="no longer kept"):
+    with pytest.raises(content.ContentError, match="content has been deleted under the retention policy"):
         rendering.render_sent_copy(message.records.get())
     assert run_retention(at + DAY) == {"direct messages": 0, "copies": 0}
 

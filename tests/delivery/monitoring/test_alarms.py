@@ -176,19 +176,19 @@ def test_alarm_sends_one_email_when_it_begins_and_one_when_it_ends(at, ops):
     health.record_sweep(at=at - 4 * MINUTE)
     for minute in range(5):
         alarms.check_alarms(at=at + minute * MINUTE)
-    assert subjects() == ["Alarm: the sweep is silent (Acme)"]
+    assert subjects() == ["Alarm: minute sweep not running (Acme)"]
 
     for minute in range(5, 20):
         health.record_sweep(at=at + minute * MINUTE)
         alarms.check_alarms(at=at + minute * MINUTE)
 
-    assert subjects() == ["Alarm: the sweep is silent (Acme)", "Resolved: the sweep is silent (Acme)"]
+    assert subjects() == ["Alarm: minute sweep not running (Acme)", "Resolved: minute sweep not running (Acme)"]
     assert Alarm.objects.get().over_at == at + 10 * MINUTE
 
 
 def test_problem_that_comes_and_goes_is_one_alarm(at, ops):
     for minute in range(0, 20, 2):
-        Heartbeat.beats(health.SWEEP, at=at + minute * MINUTE - (4 * MINUTE if minute % 4 == 0 else 0 * MINUTE))
+        Heartbeat.record_run(health.SWEEP, at=at + minute * MINUTE - (4 * MINUTE if minute % 4 == 0 else 0 * MINUTE))
         alarms.check_alarms(at=at + minute * MINUTE)
 
     assert len(mail.outbox) == 1
@@ -228,12 +228,12 @@ def test_failed_alarm_email_is_retried(at, ops, settings):
 
 
 def test_unsent_alarm_sends_one_email_after_it_ended(at, ops):
-    Alarm.objects.create(kind=AlarmKind.SWEEP, words="It stood.", began_at=at, seen_at=at, over_at=at + MINUTE)
+    Alarm.objects.create(kind=AlarmKind.SWEEP, description="It stood.", began_at=at, seen_at=at, over_at=at + MINUTE)
 
     alarms.send_notifications(at=at + 2 * MINUTE)
     alarms.send_notifications(at=at + 3 * MINUTE)
 
-    assert subjects() == ["Resolved: the sweep is silent (Acme)"]
+    assert subjects() == ["Resolved: minute sweep not running (Acme)"]
     assert "It stood." in mail.outbox[0].body
 
 

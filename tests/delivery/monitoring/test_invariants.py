@@ -135,7 +135,7 @@ def test_counter_that_differs_from_its_records_is_reported(at):
     one_off(at)
     by_force("DELETE FROM delivery_countchange")
 
-    assert any("waiting kept, 1 counted" in sentence for sentence in invariants.find_violations(at=at))
+    assert any("waiting stored, 1 counted" in sentence for sentence in invariants.find_violations(at=at))
 
 
 def test_two_sent_records_to_one_address_are_reported(at):

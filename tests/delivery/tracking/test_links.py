@@ -387,7 +387,7 @@ def test_invalid_links_never_redirect(mail):
 
 
 def test_customer_data_cannot_change_the_target_of_a_link(mail):
-    DeliveryRecord.objects.update(filled={"user_id": "\r\nSet-Cookie: a=b\r\n\r\n//evil.example/@evil.example"})
+    DeliveryRecord.objects.update(variables={"user_id": "\r\nSet-Cookie: a=b\r\n\r\n//evil.example/@evil.example"})
 
     answer = mail.get(mail.links[0])
 

@@ -838,7 +838,7 @@ def test_cancelling_a_launch_again_or_too_late_is_refused(console):
 
     message.refresh_from_db()
     assert message.state == State.LIVE
-    assert "can no longer be called off" in answer.content.decode()
+    assert "can no longer be cancelled" in answer.content.decode()
     assert "Cancelled the launch" not in log()
 
 

@@ -84,7 +84,7 @@ def test_nothing_is_done_with_people_by_a_filter_or_a_search_that_is_refused(con
 def test_bulk_action_with_an_invalid_filter_value_is_refused(console):
     page = console.post(f"{PEOPLE}picked/tag/?tags__id__exact=x", {"tag": "vip", "how": "add"}, follow=True)
 
-    assert "A filter of the list has a value that makes no sense. Nothing was done." in page.content.decode()
+    assert "A filter of the list has an invalid value. Nothing was changed." in page.content.decode()
 
 
 @pytest.mark.parametrize("label", LISTS)

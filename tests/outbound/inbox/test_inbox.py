@@ -302,7 +302,7 @@ def test_send_and_close_sends_and_closes(console):
         ({"body": "<div><br></div>"}, "Write a message first."),
         ({"body": "x" * 100_001}, "at most 100000 characters"),
         ({"body": "Hi", "ticket": "mine"}, "Reload the page and try again."),
-        ({"body": "Kept text", "images": "no image"}, "An image is a PNG"),
+        ({"body": "Kept text", "images": "no image"}, "Images must be PNG"),
     ],
 )
 def test_invalid_answer_shows_an_error_and_keeps_its_text(console, form, says):

@@ -555,7 +555,7 @@ def test_quote_inside_a_cell_is_an_error_that_names_the_lines(load):
 
 
 def test_file_without_column_names_is_refused(take):
-    with pytest.raises(Refused, match="first line holds an email address"):
+    with pytest.raises(Refused, match="first line contains an email address"):
         take("ann@acme.example,Ann\nbob@acme.example,Bob\n")
 
 

@@ -88,7 +88,7 @@ def test_logo_is_stored_shown_and_removed(console, settings, tmp_path):
 def test_logo_must_be_an_image(console):
     answer = console.post(page(), form(logo_upload=SimpleUploadedFile("logo.png", b"<svg onload=alert(1)>")))
 
-    assert "This is no picture" in answer.content.decode()
+    assert "That file is not an image." in answer.content.decode()
     assert Workspace.current().logo == ""
 
 

@@ -513,7 +513,7 @@ def test_image_alone_is_a_message(ann):
     [
         ([image(b"<svg onload=alert(1)>", "x.svg")], "PNG"),
         ([image(b"<html>", "x.png")], "PNG"),
-        ([image(b"", "x.png")], "something"),
+        ([image(b"", "x.png")], "between 1 byte and 5 MB"),
         ([image(PNG + b"\0" * 5 * 2**20)], "5 MB"),
         ([image() for _ in range(6)], "at most 5 images"),
         ([image(), image(b"MZ")], "PNG"),
