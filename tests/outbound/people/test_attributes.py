@@ -283,7 +283,7 @@ def test_worker_refuses_to_lose_more_than_shown(console):
     assert (seats.kind, stored()) == ("text", ["5", "many"])
     shown = console.get(page(seats)).content.decode()
     assert "The change to a number failed" in shown
-    assert "1 values would have become unknown by then" in shown
+    assert "Values that would be lost: 1, more than the 0 that were confirmed." in shown
 
 
 @pytest.mark.parametrize("is_live", [True, False])

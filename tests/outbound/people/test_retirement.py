@@ -153,7 +153,7 @@ def test_name_cannot_be_brought_back_into_a_full_catalogue(console):
     )
     plan = CustomAttributeFactory(name="plan", retired_at=AT)
 
-    assert "Retire another one" in press(console, ATTRIBUTE, "bring_back", plan).content.decode()
+    assert "Retire another attribute first." in press(console, ATTRIBUTE, "bring_back", plan).content.decode()
     plan.refresh_from_db()
     assert plan.retired_at is not None
 
