@@ -275,7 +275,12 @@ def test_import_from_upload_to_result(console, boss, nudged):
     page = console.post(f"{at}check/", {"target": ["user_id", "name", "new.text.Plan"], "tag": "Fair"}, follow=True)
 
     text = page.content.decode()
-    for words in ("1 new customer.", "1 customer would change.", "1 line would be skipped", "a placeholder for a missing value"):
+    for words in (
+        "1 new customer.",
+        "1 customer would change.",
+        "1 line would be skipped",
+        "a placeholder for a missing value",
+    ):
         assert words in text, words
     assert Customer.objects.get().name == "Old"
     assert console.get(f"{at}errors.csv").content.decode().splitlines()[1].startswith("4,user_id,")
