@@ -44,7 +44,7 @@ def test_round_by_hand_matches_and_shows_progress(at, manage: Manage, catcher: C
     send = manage("send")
 
     assert (send.returncode, send.stdout.strip()) == (0, "30 sent or settled, 0 still due")
-    assert "Handing over: 100%" in send.stderr
+    assert "Sending: 100%" in send.stderr
     assert len({mail.recipient for mail in catcher.caught}) == len(catcher.caught) == 30
     assert message.records.counts()["sent"] == 30
     assert manage("match", str(message.pk)).stdout.startswith("0 new")

@@ -152,7 +152,7 @@ def worker_of(clone: Path) -> psutil.Process | None:
 def test_demo_ignores_a_deployment_starts_receives_email_ends_and_continues(clone, deployment):
     port = free_port()
     first = Terminal(clone, port, **deployment)
-    said = first.read_until("Ctrl-C ends it.")
+    said = first.read_until("Ctrl-C ends the demo.")
     named = re.search(r"ignores these environment variables:\s+([A-Z_, \r\n]+)\r\n", said)[1]
     assert set(deployment) <= set(re.split(r"[,\s]+", named))
     assert "secretword" not in said
@@ -196,7 +196,7 @@ def test_demo_ignores_a_deployment_starts_receives_email_ends_and_continues(clon
     assert processes_of(clone) == []
 
     second = Terminal(clone, port)
-    said = second.read_until("Ctrl-C ends it.")
+    said = second.read_until("Ctrl-C ends the demo.")
     assert "5000/5000" not in said
     assert token in said
     assert "Grüße" in get(f"http://127.0.0.1:{port}/demo/mail/?to=zoe")
