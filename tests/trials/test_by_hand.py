@@ -47,7 +47,7 @@ def test_round_by_hand_matches_and_shows_progress(at, manage: Manage, catcher: C
     assert "Sending: 100%" in send.stderr
     assert len({mail.recipient for mail in catcher.caught}) == len(catcher.caught) == 30
     assert message.records.counts()["sent"] == 30
-    assert manage("match", str(message.pk)).stdout.startswith("0 new")
+    assert manage("match", str(message.pk)).stdout.startswith("0 records added or requeued")
 
 
 def test_round_by_hand_refuses_in_words(at, manage: Manage):
