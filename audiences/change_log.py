@@ -9,6 +9,7 @@ another. An entry is safely read once its transaction is below `pg_snapshot_xmin
 import hashlib
 import re
 from collections.abc import Iterator
+from datetime import timedelta
 
 import pgtrigger
 from django.db import connection, transaction
@@ -219,6 +220,24 @@ def current_horizon() -> int:
     """Return the horizon of a read that follows: entries of transactions below it are complete and visible."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint")
+        return int(cursor.fetchone()[0])
+
+
+def has_entries(*, since: int, older_than: timedelta) -> bool:
+    """Return whether there are entries at or above a horizon that were written so long ago."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"SELECT EXISTS (SELECT FROM {TABLE}"
+            " WHERE xid >= %s AND at <= clock_timestamp() - make_interval(secs => %s))",
+            [since, older_than.total_seconds()],
+        )
+        return bool(cursor.fetchone()[0])
+
+
+def size_in_bytes() -> int:
+    """Return the size of the log on disk."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT sum(pg_relation_size(relid))::bigint FROM pg_partition_tree(%s)", [TABLE])
         return int(cursor.fetchone()[0])
 
 

@@ -6,7 +6,7 @@ from importlib import import_module
 
 from config.postgres import embedded
 
-NAMES = ("matching", "ping", "email_speed", "memory", "outbound_list", "importing", "throttle")
+NAMES = ("matching", "changes", "ping", "email_speed", "memory", "outbound_list", "importing", "throttle")
 
 
 def main(wanted: list[str]) -> int:

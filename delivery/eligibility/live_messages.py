@@ -36,6 +36,12 @@ class Live:
     # The variables of an in-app message, if none of them is a company's.
     names: tuple[str, ...]
 
+    @property
+    def compiled(self) -> Condition:
+        """The compiled rules of an ongoing message."""
+        assert self.condition is not None  # noqa: S101 - ongoing ones are compiled
+        return self.condition
+
     def opening(self, zone_name: str, *, workspace: ZoneInfo, at: datetime) -> datetime:
         """Return when it may next be delivered to a customer in that zone; `at` while the window is open."""
         return conditions.next_opening(self.window, self.window_zone, zone_name, workspace=workspace, at=at)

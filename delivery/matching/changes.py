@@ -3,9 +3,9 @@
 They are stored in a temporary table, then judged for all messages in one statement with the compiled rules.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import connection, transaction
@@ -33,53 +33,61 @@ class Followed:
 
 
 def entry_selects(asked: int, messages: Sequence[int]) -> list[str]:
-    """Return SELECTs of the customers and bits in the entries of the log, as far as some message asks for them."""
+    """Return SELECTs of the customers in the entries of the log, as far as some message asks for them."""
     archived, counted, record = BIT["archived_at"], BIT["company.user_count"], BIT["record"]
-    found = ["SELECT customer_id, bits FROM entries WHERE customer_id IS NOT NULL"]
+    found = ["SELECT customer_id, bits, at, xid FROM entries WHERE customer_id IS NOT NULL"]
     if of_company := asked & OF_COMPANY:
         found.append(
-            f"SELECT m.customer_id, e.bits FROM (SELECT company_id, bit_or(bits) & {of_company}::bigint AS bits"
+            f"SELECT m.customer_id, e.bits, e.at, e.xid FROM (SELECT company_id, max(at) AS at, min(xid) AS xid,"
+            f" bit_or(bits) & {of_company}::bigint AS bits"
             f" FROM entries WHERE company_id IS NOT NULL AND bits & {of_company}::bigint <> 0 GROUP BY company_id) AS e"
             " JOIN audiences_membership m ON m.company_id = e.company_id"
         )
     if asked & counted:
         # The number of users counts customers who are not archived.
         found.append(
-            f"SELECT m.customer_id, {counted}::bigint FROM entries e"
+            f"SELECT m.customer_id, {counted}::bigint, e.at, e.xid FROM entries e"
             " JOIN audiences_membership o ON o.customer_id = e.customer_id"
             " JOIN audiences_membership m ON m.company_id = o.company_id"
             f" WHERE e.bits & {archived}::bigint <> 0"
         )
     if messages:
         found.append(
-            f"SELECT r.customer_id, {record}::bigint FROM entries e JOIN delivery_deliveryrecord r"
+            f"SELECT r.customer_id, {record}::bigint, e.at, e.xid FROM entries e JOIN delivery_deliveryrecord r"
             " ON r.id BETWEEN e.first_record AND e.last_record AND r.message_id = e.message_id"
             " WHERE e.message_id = ANY(%(messages)s::bigint[])"
         )
     return found
 
 
-def store_candidates(followed: Sequence[Followed], *, at: datetime) -> int:
-    """Store the candidates of some messages with their bits in a temporary table; return how many there are."""
+def store_candidates(followed: Sequence[Followed], *, at: datetime | None) -> int:
+    """Store the candidates of some messages with their bits in a temporary table; return how many there are.
+
+    They are the customers in the log, and those for whom a boundary was crossed until `at`, if it is given.
+    """
     asked = 0
     for one in followed:
         asked |= one.dependencies.bits
     messages = sorted({pk for one in followed for pk in one.dependencies.messages})
-    crossed, params = probes(
-        {boundary for one in followed for boundary in one.dependencies.boundaries},
-        since=min(one.state.at for one in followed),
-        at=max(at, *(one.state.at for one in followed)),
-    )
-    params |= {"horizon": min(one.state.horizon for one in followed), "messages": messages}
-    changed = " UNION ALL ".join([*entry_selects(asked, messages), *crossed])
+    selects = entry_selects(asked, messages)
+    params: dict[str, Any] = {"horizon": min(one.state.horizon for one in followed), "messages": messages}
+    if at is not None:
+        crossed, values = probes(
+            {boundary for one in followed for boundary in one.dependencies.boundaries},
+            since=min(one.state.at for one in followed),
+            at=max(at, *(one.state.at for one in followed)),
+        )
+        selects += crossed
+        params |= values
     statement = (
         f"CREATE TEMPORARY TABLE {CANDIDATES} AS"
         f" WITH entries AS MATERIALIZED (SELECT * FROM {change_log.TABLE} WHERE xid >= %(horizon)s::bigint)"
-        f" SELECT customer_id, bit_or(bits) AS bits FROM ({changed}) AS changed GROUP BY customer_id"
+        " SELECT customer_id, bit_or(bits) AS bits, max(at) AS changed_at, min(xid) AS first_xid"
+        f" FROM ({' UNION ALL '.join(selects)}) AS changed GROUP BY customer_id"
         f" HAVING bit_or(bits) & {asked}::bigint <> 0"
     )
     with transaction.atomic():
-        sql.execute(f"DROP TABLE IF EXISTS {CANDIDATES}, {HITS}", {})
+        drop_tables()
         # A sequential scan would make a round grow with the number of customers; it remains possible.
         sql.execute("SET LOCAL jit = off; SET LOCAL enable_seqscan = off", {})
         found = sql.execute(statement, params)
@@ -87,6 +95,22 @@ def store_candidates(followed: Sequence[Followed], *, at: datetime) -> int:
         if found:
             sql.execute(f"ANALYZE {CANDIDATES}", {})
     return found
+
+
+def drop_unquiet_candidates(*, quiet: timedelta) -> int | None:
+    """Drop the candidates who changed within this time. Return the first transaction that they need to be read again.
+
+    Their later changes may belong together with the earlier ones.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"WITH dropped AS (DELETE FROM {CANDIDATES}"
+            " WHERE changed_at > clock_timestamp() - make_interval(secs => %s) RETURNING first_xid)"
+            " SELECT min(first_xid) FROM dropped",
+            [quiet.total_seconds()],
+        )
+        first = cursor.fetchone()[0]
+        return None if first is None else int(first)
 
 
 def is_large_share(found: int, *, of: int) -> bool:
@@ -98,8 +122,7 @@ def store_hits(followed: Sequence[Followed], *, at: datetime) -> list[int]:
     """Judge the candidates for all messages; store who matches and needs a record. Return the messages with hits."""
     params: dict[str, Any] = {"now": at}
     for one in followed:
-        assert one.live.condition is not None  # noqa: S101 - ongoing ones are compiled
-        params |= one.live.condition.params
+        params |= one.live.compiled.params
     by_company: dict[bool, list[Followed]] = {False: [], True: []}
     for one in followed:
         by_company[sees_company(one.live)].append(one)
@@ -131,21 +154,15 @@ def hits_select(asked: Sequence[Followed], *, joins_company: bool) -> str:
 
 def match_expression(one: Followed) -> str:
     """Return SQL for whether the current pair matches a message; NULL if no change concerns the message."""
-    assert one.live.condition is not None  # noqa: S101 - ongoing ones are compiled
     member = " AND k.id IS NOT NULL" if one.live.per_company else ""
     return (
         f"CASE WHEN n.bits & {one.dependencies.bits}::bigint <> 0{member} AND {one.live.reachable}"
-        f" THEN {one.live.condition.match_expression} END"
+        f" THEN {one.live.compiled.match_expression} END"
     )
 
 
 def sees_company(live: Live) -> bool:
-    return live.per_company or bool(live.condition and live.condition.sees_company)
-
-
-def record_rounds(done: Mapping[int, MatchState], *, horizon: int, at: datetime) -> None:
-    """Move the states of messages forward. A state that was deleted meanwhile stays deleted."""
-    MatchState.objects.filter(message__in=list(done), horizon__lte=horizon).update(horizon=horizon, at=at)
+    return live.per_company or live.compiled.sees_company
 
 
 def drop_tables() -> None:

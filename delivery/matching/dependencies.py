@@ -48,8 +48,7 @@ class Dependencies:
 
 def dependencies_of(message: Live) -> Dependencies:
     """Return the dependencies of a live ongoing message."""
-    condition = message.condition
-    assert condition is not None  # noqa: S101 - ongoing ones are compiled
+    condition = message.compiled
     bits = ALWAYS | reachability_bits(message.reachable)
     if condition.sees_company or message.per_company:
         bits |= OF_PAIRS
@@ -84,8 +83,7 @@ def boundaries_of(leaf: Leaf) -> Iterable[Boundary]:
 
 def fingerprint_of(message: Live) -> str:
     """Return a text that differs if the rules mean something else: edited, other kinds, other zone, other version."""
-    condition = message.condition
-    assert condition is not None  # noqa: S101 - ongoing ones are compiled
+    condition = message.compiled
     parts = (
         *(change_log.LAYOUT, condition.sql, condition.joins, sorted(condition.params.items())),
         *(message.reachable, message.per_company, message.zone_name),
@@ -95,14 +93,13 @@ def fingerprint_of(message: Live) -> str:
 
 # The rows whose date is within one of the ranges `v`, by the owner of the date. `x` is the date.
 PROBES: dict[About, str] = {
-    About.CUSTOMER: "SELECT c.id, {bits}::bigint FROM {ranges} JOIN audiences_customer c ON {within}",
+    About.CUSTOMER: "SELECT c.id, {columns} FROM {ranges} JOIN audiences_customer c ON {within}",
     About.COMPANY: (
-        "SELECT m.customer_id, {bits}::bigint FROM {ranges} JOIN audiences_company k ON {within}"
+        "SELECT m.customer_id, {columns} FROM {ranges} JOIN audiences_company k ON {within}"
         " JOIN audiences_membership m ON m.company_id = k.id"
     ),
     About.EVENT: (
-        "SELECT s.customer_id, {bits}::bigint FROM {ranges}"
-        " JOIN audiences_eventsummary s ON s.name = {key} AND {within}"
+        "SELECT s.customer_id, {columns} FROM {ranges} JOIN audiences_eventsummary s ON s.name = {key} AND {within}"
     ),
 }
 
@@ -134,7 +131,7 @@ def probes(boundaries: Iterable[Boundary], *, since: datetime, at: datetime) -> 
         x = date_sql(attribute, key=key)
         found.append(
             PROBES[attribute.about].format(
-                bits=change_log.attribute_bits(attribute),
+                columns=f"{change_log.attribute_bits(attribute)}::bigint, NULL::timestamptz, NULL::bigint",
                 ranges=f"(VALUES {', '.join(ranges)}) AS v (low, high)",
                 within=f"{x} >= v.low AND {x} <= v.high",
                 key=key,

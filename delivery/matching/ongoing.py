@@ -59,10 +59,9 @@ def match(message: Message, *, at: datetime, progress: sql.Progress = sql.no_pro
         except RuleError as wrong:
             record_problem(message, str(wrong))
             return 0
-        assert live.condition is not None  # noqa: S101 - ongoing ones are compiled
-        recheck.recheck_held(message, at=at, condition=live.condition)
-        made = requeue_withdrawn(message, live.condition, at=at)
-        made += insert_new_records(message, live.condition, at=at, progress=progress)
+        recheck.recheck_held(message, at=at, condition=live.compiled)
+        made = requeue_withdrawn(message, live.compiled, at=at)
+        made += insert_new_records(message, live.compiled, at=at, progress=progress)
         if settings.CHANGE_DRIVEN_MATCHING:
             MatchState.record_full_match(message, horizon=horizon, at=at, fingerprint=fingerprint_of(live))
         Message.objects.filter(pk=message.pk).update(last_matched_at=at, problem="")
@@ -77,8 +76,7 @@ def match_hits(message: Message, *, at: datetime, hits: str, progress: sql.Progr
         if not mine:
             return None
         # The hits may have been found with rules that were edited meanwhile.
-        condition = compile_now(message).condition
-        assert condition is not None  # noqa: S101 - ongoing ones are compiled
+        condition = compile_now(message).compiled
         among = f"c.id IN ({hits})"
         made = requeue_withdrawn(message, condition, at=at, among=among)
         made += insert_new_records(message, condition, at=at, among=among, progress=progress)

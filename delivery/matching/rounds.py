@@ -5,16 +5,18 @@ complete. Both ways match the same people.
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.db import connection
+from django.db.models import Min
 
 from audiences import change_log
 from audiences.models import Workspace
 from audiences.rules import RuleError
+from delivery import locks
 from delivery.eligibility import conditions, live_messages
 from delivery.eligibility.live_messages import Live
 from delivery.matching import changes, ongoing, sql
@@ -22,9 +24,15 @@ from delivery.matching.changes import Followed
 from delivery.matching.dependencies import dependencies_of
 from delivery.matching.forecast import estimate_customer_count
 from delivery.models import MatchState
-from messaging.models import Channel, Message
+from messaging.models import Channel, Checking, Message
+from messaging.models.message import MessageQuerySet
 
 log = logging.getLogger(__name__)
+
+# Larger if no round has run for long; a few days of a busy site.
+MAX_LOG_BYTES = 4 * 1024**3
+# A customer is matched promptly after so long without a further change.
+QUIET = timedelta(seconds=1)
 
 
 @dataclass(slots=True)
@@ -113,24 +121,75 @@ def match_by_changes(
         result.candidates = changes.store_candidates(followed, at=at)
         if changes.is_large_share(result.candidates, of=estimate_customer_count()):
             return False
-        done = {one.live.pk: one.state for one in followed}
-        for pk in changes.store_hits(followed, at=at) if result.candidates else ():
-            hits = f"SELECT h.customer_id FROM {changes.HITS} h WHERE h.message_id = {pk}"
-            made = ongoing.match_hits(messages[pk], at=at, hits=hits, progress=progress)
-            if made is None:
-                # Another worker matches it, maybe with older data.
-                del done[pk]
-            result.made += made or 0
+        result.made, done = match_candidates(messages, followed, at=at, progress=progress)
     except Exception:
         # The rules of one message may fail for one customer. In full, each message is matched on its own.
         log.exception("messages cannot be matched by changes")
         return False
     finally:
         changes.drop_tables()
-    changes.record_rounds(done, horizon=horizon, at=at)
-    Message.objects.filter(pk__in=list(done)).update(last_matched_at=at, problem="")
+    MatchState.objects.move_forward(done, horizon=horizon, at=at)
+    Message.objects.filter(pk__in=done).update(last_matched_at=at, problem="")
     result.by_changes = sorted(one.live.pk for one in followed)
     return True
+
+
+def match_candidates(
+    messages: Mapping[int, Message], followed: Sequence[Followed], *, at: datetime, progress: sql.Progress
+) -> tuple[int, list[int]]:
+    """Judge the stored candidates. Return how many records were made, and the messages that are done.
+
+    A message that another worker matches, maybe with older data, is not done.
+    """
+    done = {one.live.pk for one in followed}
+    total = 0
+    for pk in changes.store_hits(followed, at=at):
+        hits = f"SELECT h.customer_id FROM {changes.HITS} h WHERE h.message_id = {pk}"
+        made = ongoing.match_hits(messages[pk], at=at, hits=hits, progress=progress)
+        if made is None:
+            done.remove(pk)
+        total += made or 0
+    return total, sorted(done)
+
+
+def run_prompt_round(*, at: datetime) -> int:
+    """Match the messages that are checked as soon as something changes. Return how many records were made.
+
+    Customers who changed within the last second wait, so that several calls count as one change. Boundaries are left to
+    the hourly round.
+    """
+    horizon = change_log.current_horizon()
+    messages = {message.pk: message for message in prompt_messages().select_related("audience")}
+    followed = followed_messages(messages, compiled_messages(), horizon=horizon) if messages else []
+    if not followed:
+        return 0
+    with locks.prompt_round_lock() as mine:
+        if not mine:
+            return 0
+        try:
+            if not changes.store_candidates(followed, at=None):
+                made, done = 0, [one.live.pk for one in followed]
+            else:
+                unread = changes.drop_unquiet_candidates(quiet=QUIET)
+                horizon = horizon if unread is None else min(horizon, unread)
+                made, done = match_candidates(messages, followed, at=at, progress=sql.no_progress)
+        finally:
+            changes.drop_tables()
+        MatchState.objects.move_forward(done, horizon=horizon, at=None)
+    return made
+
+
+def prompt_messages() -> MessageQuerySet:
+    """Return the live messages that are checked as soon as something changes."""
+    return Message.objects.live().ongoing().filter(checking=Checking.AT_ONCE).exclude(channel=Channel.IN_APP)
+
+
+def prompt_round_is_due() -> bool | None:
+    """Return whether there are changes for a prompt round, a second old or more; None if no message asks for it."""
+    if not settings.CHANGE_DRIVEN_MATCHING:
+        return None
+    oldest = MatchState.objects.filter(message__in=prompt_messages()).aggregate(oldest=Min("horizon"))["oldest"]
+    return None if oldest is None else change_log.has_entries(since=oldest, older_than=QUIET)
 
 
 def truncate_read_entries() -> None:
@@ -138,6 +197,15 @@ def truncate_read_entries() -> None:
     states = MatchState.objects.filter(message__in=Message.objects.live().ongoing().exclude(channel=Channel.IN_APP))
     oldest = states.order_by("horizon").values_list("horizon", flat=True).first()
     changes.truncate_log(horizon=oldest if oldest is not None else change_log.current_horizon())
+
+
+def truncate_unread_entries() -> None:
+    """Truncate past slots, read or not, if matching by changes is off or the log has grown too large.
+
+    Every message is then matched in full once.
+    """
+    if not settings.CHANGE_DRIVEN_MATCHING or change_log.size_in_bytes() > MAX_LOG_BYTES:
+        changes.truncate_log(horizon=None)
 
 
 def check_rules(message: Message) -> None:

@@ -1,4 +1,4 @@
-"""Match states: up to where the change log was read for each message; and pairs that rounds missed."""
+"""Match states: up to where the change log was read for each message; pairs that rounds missed, and their alarm."""
 
 import django.db.models.deletion
 from django.db import migrations, models
@@ -8,7 +8,7 @@ class Migration(migrations.Migration):
 
     dependencies = [
         ('delivery', '0022_change_log'),
-        ('messaging', '0009_plain_column_names'),
+        ('messaging', '0010_checking'),
     ]
 
     operations = [
@@ -33,12 +33,32 @@ class Migration(migrations.Migration):
                 ('customer_id', models.BigIntegerField()),
                 ('company_id', models.BigIntegerField(null=True)),
                 ('found_at', models.DateTimeField()),
-                ('message', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='+', to='messaging.message')),
             ],
             options={
                 'verbose_name_plural': 'missed matches',
                 'default_permissions': (),
-                'indexes': [models.Index(fields=['found_at'], name='missed_match_found')],
             },
+        ),
+        migrations.RemoveConstraint(
+            model_name='alarm',
+            name='alarm_kind_is_known',
+        ),
+        migrations.AlterField(
+            model_name='alarm',
+            name='kind',
+            field=models.CharField(choices=[('beat', 'Scheduler (beat) not running'), ('sweep', 'Minute sweep not running'), ('channel', 'Channel unavailable'), ('due', 'Messages are stuck'), ('trouble', 'A message cannot be sent'), ('uncertain', 'Deliveries are uncertain'), ('answers', 'Answer emails are not sent'), ('webhooks', 'Webhooks are not delivered'), ('refused', 'Visitors are refused'), ('missed', 'Matching missed a customer')], max_length=12),
+        ),
+        migrations.AddConstraint(
+            model_name='alarm',
+            constraint=models.CheckConstraint(condition=models.Q(('kind__in', ['beat', 'sweep', 'channel', 'due', 'trouble', 'uncertain', 'answers', 'webhooks', 'refused', 'missed'])), name='alarm_kind_is_known'),
+        ),
+        migrations.AddField(
+            model_name='missedmatch',
+            name='message',
+            field=models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='+', to='messaging.message'),
+        ),
+        migrations.AddIndex(
+            model_name='missedmatch',
+            index=models.Index(fields=['found_at'], name='missed_match_found'),
         ),
     ]

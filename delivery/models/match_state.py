@@ -1,10 +1,21 @@
 """Match states: up to where the change log was read for each message; and pairs that rounds missed (behaviour 4.20)."""
 
+from collections.abc import Iterable
 from datetime import datetime
 
 from django.db import models
 
 from messaging.models import Message
+
+
+class MatchStateQuerySet(models.QuerySet["MatchState"]):
+    def move_forward(self, messages: Iterable[int], *, horizon: int, at: datetime | None) -> int:
+        """Record that these messages have read the log up to `horizon`, and boundaries up to `at` if it is given.
+
+        A state that was deleted meanwhile stays deleted.
+        """
+        judged = {} if at is None else {"at": at}
+        return self.filter(message__in=list(messages), horizon__lte=horizon).update(horizon=horizon, **judged)
 
 
 class MatchState(models.Model):
@@ -20,6 +31,8 @@ class MatchState(models.Model):
     # When the last full match that verifies the rounds began, and the first customer it has not judged; null when done.
     verifying_since = models.DateTimeField(null=True)
     verify_from = models.BigIntegerField(null=True)
+
+    objects = MatchStateQuerySet.as_manager()
 
     class Meta:
         default_permissions = ()

@@ -13,7 +13,7 @@ from delivery.matching import forecast as matching_forecast
 from delivery.matching.forecast import Forecast
 from delivery.models import Reason
 from messaging import content, delivery_window
-from messaging.models import Channel, Message, SendType, Style, WindowZone
+from messaging.models import Channel, Checking, Message, SendType, Style, WindowZone
 from outbound.console.wording import Line, audience_lines, counted, joins_negatives_by_or
 
 AUDIENCE_SENTENCES: dict[SendType, str] = {
@@ -28,6 +28,9 @@ TIMING_SENTENCES: dict[tuple[SendType, Channel], str] = {
     (SendType.ONE_OFF, Channel.PUSH): "It goes out as soon as you set it live.",
     (SendType.ONE_OFF, Channel.IN_APP): "Each of them sees it on their next visit.",
 }
+CHECKED_BY_ROUNDS = ((SendType.ONGOING, Channel.EMAIL), (SendType.ONGOING, Channel.PUSH))
+# Instead of the sentence above if they are checked at once.
+CHECKED_AT_ONCE = "The filters are checked as soon as something changes, every hour, and when a customer visits."
 ONCE = "Each customer gets it once."
 ONCE_PER_COMPANY = (
     "The text uses a company variable, so each customer gets it once for each company they are a member of."
@@ -78,7 +81,9 @@ def review(message: Message, *, at: datetime, problems: list[str], within: timed
     """
     kind, channel = SendType(message.send_type), Channel(message.channel)
     found = Review(problems=problems, window=delivery_times(message, at=at))
-    found.sentences = [AUDIENCE_SENTENCES[kind], TIMING_SENTENCES[kind, channel], found.window]
+    at_once = message.checking == Checking.AT_ONCE and (kind, channel) in CHECKED_BY_ROUNDS
+    timing = CHECKED_AT_ONCE if at_once else TIMING_SENTENCES[kind, channel]
+    found.sentences = [AUDIENCE_SENTENCES[kind], timing, found.window]
     if message.sender is None and "Choose who the message is from." not in problems:
         found.problems.append("Choose who the message is from.")
     try:

@@ -302,5 +302,6 @@ def waiting_rows(
     if found.uncertain:
         yield {"records": found.uncertain, "words": STATUS_WORDS[Status.UNCERTAIN], "when": "Never automatically"}
     if message.state == State.LIVE and message.send_type == SendType.ONGOING:
-        checked = "on each visit" if message.channel == Channel.IN_APP else "every hour and on each visit"
+        by_visit = message.channel == Channel.IN_APP
+        checked = "on each visit" if by_visit else f"{message.get_checking_display().lower()} and on each visit"
         yield {"records": None, "words": "New matches", "when": f"Checked {checked}"}
