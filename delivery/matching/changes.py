@@ -72,11 +72,10 @@ def store_candidates(followed: Sequence[Followed], *, at: datetime | None) -> in
     selects = entry_selects(asked, messages)
     params: dict[str, Any] = {"horizon": min(one.state.horizon for one in followed), "messages": messages}
     if at is not None:
-        crossed, values = probes(
-            {boundary for one in followed for boundary in one.dependencies.boundaries},
-            since=min(one.state.at for one in followed),
-            at=max(at, *(one.state.at for one in followed)),
-        )
+        # A clock may have been set back, so that `at` is before the last round.
+        moments = [at, *(one.state.at for one in followed)]
+        boundaries = {boundary for one in followed for boundary in one.dependencies.boundaries}
+        crossed, values = probes(boundaries, since=min(moments), until=max(moments))
         selects += crossed
         params |= values
     statement = (

@@ -109,10 +109,10 @@ def date_sql(attribute: Attribute, *, key: str) -> str:
     return attribute.sql.format(last_seen="c.last_seen_at", company_last_seen="k.last_seen_at", summary="s", key=key)
 
 
-def probes(boundaries: Iterable[Boundary], *, since: datetime, at: datetime) -> tuple[list[str], dict[str, Any]]:
+def probes(boundaries: Iterable[Boundary], *, since: datetime, until: datetime) -> tuple[list[str], dict[str, Any]]:
     """Return a SELECT for each date, and the parameters: customers for whom a boundary was crossed between two moments.
 
-    Both ends belong to the range, and a clock may have been set back.
+    Both ends belong to the range.
     """
     by_date: dict[Attribute, set[int]] = defaultdict(set)
     for boundary in boundaries:
@@ -125,8 +125,8 @@ def probes(boundaries: Iterable[Boundary], *, since: datetime, at: datetime) -> 
         ranges = []
         for day in sorted(days):
             low, high = f"b{number}_low_{day}".replace("-", "m"), f"b{number}_high_{day}".replace("-", "m")
-            params[low] = min(since, at) - timedelta(days=day)
-            params[high] = max(since, at) - timedelta(days=day)
+            params[low] = since - timedelta(days=day)
+            params[high] = until - timedelta(days=day)
             ranges.append(f"(%({low})s::timestamptz, %({high})s::timestamptz)")
         x = date_sql(attribute, key=key)
         found.append(

@@ -24,12 +24,13 @@ from audiences.rules import Kind
 from delivery.customers import erase, merge
 from delivery.matching import changes, launch, lifecycle, ongoing, recheck, rounds, verification
 from delivery.models import DeliveryRecord, Reason, Status
+from delivery.models.match_state import MatchStateQuerySet
 from delivery.sending import suppression
 from delivery.tracking import links
 from delivery.visits import visit
 from messaging import authoring
 from messaging import lifecycle as message_lifecycle
-from messaging.models import Channel, Message, MessageVersion, Sender
+from messaging.models import Channel, Checking, Message, MessageVersion, Sender
 from tests.factories import AT, MessageFactory, rule
 
 EVENTS = ("ordered", "invited friend", "left")
@@ -444,7 +445,7 @@ class History:
 
     def be_killed_in_a_round(self) -> None:
         """Run a round that is killed before it inserts for one of its messages, or before it stores its states."""
-        kept = ongoing.match_hits, changes.record_rounds
+        kept = ongoing.match_hits, MatchStateQuerySet.move_forward
         left = self.random.randint(0, 2)
 
         def match_hits(*args: Any, **how: Any) -> int | None:
@@ -454,16 +455,25 @@ class History:
                 raise Killed
             return kept[0](*args, **how)
 
-        def record_rounds(*_args: Any, **_how: Any) -> None:
+        def move_forward(*_args: Any, **_how: Any) -> int:
             raise Killed
 
-        ongoing.match_hits, changes.record_rounds = match_hits, record_rounds
+        ongoing.match_hits, MatchStateQuerySet.move_forward = match_hits, move_forward
         try:
             rounds.run_round(at=self.now)
         except Killed:
             pass
         finally:
-            ongoing.match_hits, changes.record_rounds = kept
+            ongoing.match_hits, MatchStateQuerySet.move_forward = kept
+
+    def match_at_once(self) -> None:
+        """Let some messages be checked at once, and match what changed, with changes of the last moment left out."""
+        for message in self.live_messages()[:8]:
+            Message.objects.filter(pk=message.pk).update(checking=Checking.AT_ONCE)
+        if self.random.random() < 0.5:
+            with connection.cursor() as cursor:
+                cursor.execute("UPDATE audiences_change SET at = at - interval '1 minute'")
+        rounds.run_prompt_round(at=self.now)
 
     def jump(self) -> None:
         """Set the clock forward by days, or back."""
@@ -520,6 +530,7 @@ WEIGHTS: dict[str, float] = {
     **dict.fromkeys(("bounce_or_unsubscribe", "clear_flags", "complain", "archive", "restore", "merge", "erase"), 3),
     **dict.fromkeys(("archive_company", "change_event_summary", "check_customer", "recheck"), 2),
     **dict.fromkeys(("begin_late_commit", "end_late_commit", "pass_an_hour_of_the_log", "be_killed_in_a_round"), 3),
+    "match_at_once": 4,
     **dict.fromkeys(("jump", "launch_one_off", "pause_edit_resume"), 1),
     **dict.fromkeys(("switch_off_and_on", "lose_the_log", "change_zone"), 0.15),
 }

@@ -59,7 +59,7 @@ def test_each_date_that_crosses_boundaries_gets_one_index_until_no_message_uses_
 def test_round_finds_crossed_boundaries_by_these_indexes(dated_message, at):
     date_indexes.update_indexes()
     dates = date_indexes.dates_in_use()
-    selects, params = probes((Boundary(date, 3) for date in dates), since=at, at=at + timedelta(hours=1))
+    selects, params = probes((Boundary(date, 3) for date in dates), since=at, until=at + timedelta(hours=1))
     plans = []
     with connection.cursor() as cursor:
         cursor.execute("SET enable_seqscan = off")
