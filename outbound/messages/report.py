@@ -20,7 +20,7 @@ from delivery.reporting.counters import Counts
 from delivery.tracking import hits
 from messaging.models import RUNNING, Channel, Message, SendType, State
 from outbound import actions
-from outbound.composer.review import AUDIENCE_SENTENCES, ONCE, ONCE_PER_COMPANY, TIMING_SENTENCES, delivery_times
+from outbound.composer.review import AUDIENCE_SENTENCES, ONCE, ONCE_PER_COMPANY, delivery_times, timing_sentence
 from outbound.console import charts
 from outbound.console.admin import ConsoleAdmin
 from outbound.console.charts import Chart, Series
@@ -128,8 +128,8 @@ def sending_sentences(message: Message, *, at: datetime) -> list[str]:
     if message.to_customer:
         about = f" about {message.to_company}" if message.to_company else ""
         return [f"To {message.to_customer} only{about}."]
-    kind, channel = SendType(message.send_type), Channel(message.channel)
-    how = [TIMING_SENTENCES[kind, channel]] if message.state in RUNNING and kind == SendType.ONGOING else []
+    kind = SendType(message.send_type)
+    how = [timing_sentence(message)] if message.state in RUNNING and kind == SendType.ONGOING else []
     return [
         AUDIENCE_SENTENCES[kind],
         *how,
