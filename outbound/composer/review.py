@@ -12,7 +12,7 @@ from audiences.rules import Group, RuleError
 from delivery.matching import forecast as matching_forecast
 from delivery.matching.forecast import Forecast
 from delivery.models import Reason
-from messaging import content, delivery_window
+from messaging import authoring, content, delivery_window
 from messaging.models import Channel, Message, SendType, Style, WindowZone
 from outbound.console.wording import Line, audience_lines, counted, joins_negatives_by_or
 
@@ -84,8 +84,8 @@ def review(message: Message, *, at: datetime, problems: list[str], within: timed
     kind = SendType(message.send_type)
     found = Review(problems=problems, window=delivery_times(message, at=at))
     found.sentences = [AUDIENCE_SENTENCES[kind], timing_sentence(message), found.window]
-    if message.sender is None and "Choose who the message is from." not in problems:
-        found.problems.append("Choose who the message is from.")
+    if message.sender is None and authoring.NO_SENDER not in problems:
+        found.problems.append(authoring.NO_SENDER)
     try:
         assert message.audience is not None  # noqa: S101 - the composer's messages have one
         tree = message.audience.tree

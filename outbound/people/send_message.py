@@ -17,7 +17,7 @@ from audiences.transactions import retried
 from delivery import tasks
 from delivery.matching import direct
 from delivery.models import DeliveryRecord
-from messaging import content
+from messaging import authoring, content
 from messaging.models import Channel, Format, Message, Sender
 from outbound import roles
 from outbound.composer import options
@@ -50,7 +50,7 @@ class DirectMessageForm(forms.Form):
         empty_label="Choose a sender",
         widget=UnfoldAdminSelectWidget(),
         error_messages={
-            "required": "Choose who the message is from.",
+            "required": authoring.NO_SENDER,
             "invalid_choice": "You may not write as this sender. Choose another one.",
         },
     )
