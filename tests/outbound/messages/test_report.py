@@ -18,7 +18,7 @@ from delivery.reporting import counters
 from delivery.sending import dispatcher
 from delivery.tracking import hits
 from messaging import authoring, lifecycle
-from messaging.models import Message, SendType, State
+from messaging.models import Channel, Message, SendType, State
 from outbound.console.charts import COLOURS
 from outbound.messages import recipients, report, version_diff
 from outbound.messages.report import LABELS, SHOWN_EVENTS
@@ -114,9 +114,12 @@ def test_figures_are_shares_of_sent_copies(console, news):
     assert figures["Replied"] == (None, "Not measured")
 
 
-def test_every_figure_has_its_words():
+def test_every_figure_has_a_label():
     assert {"sent", *SHOWN_EVENTS} == set(LABELS)
-    assert set(COLOURS) >= {"sent", "opened", "clicked", "replied", "bounced", "unsubscribed"}
+
+
+def test_every_charted_figure_and_every_channel_has_a_colour():
+    assert set(COLOURS) >= {"sent", "opened", "clicked", "replied", "bounced", "unsubscribed", *Channel.values}
 
 
 def test_chart_shows_events_over_time(console, news):
