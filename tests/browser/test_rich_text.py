@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable
 
 import pytest
+from django.templatetags.static import static
 from django.urls import reverse
 from django.utils import timezone
 from playwright.sync_api import Page, expect
@@ -31,7 +32,7 @@ KEPT = {
     **NEIGHBOURS,
     "a table": "<p>Prices</p><table><tbody><tr><td>One</td><td>1 €</td></tr></tbody></table><h5>Below</h5>",
     "styles": '<p style="text-align:center">Centred</p><p><span style="color:red">Red</span></p><hr><p>End</p>',
-    "a picture": '<p>Look</p><p><img src="/static/outbound/favicon.svg" alt="Our logo" width="40"></p><p>Nice</p>',
+    "a picture": f'<p>Look</p><p><img src="{static("outbound/favicon.svg")}" alt="Our logo" width="40"></p><p>Nice</p>',
 }
 
 
