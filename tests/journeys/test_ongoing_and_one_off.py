@@ -97,7 +97,7 @@ def test_one_off_without_matches_cannot_be_set_live(staff, server):
 
     page = staff.composes(send_type="one_off", rules=PRO, act="live")
 
-    assert "Nobody matches right now" in page
+    assert "No customer matches right now" in page
     assert Message.objects.get().state == "draft"
 
 

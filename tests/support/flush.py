@@ -48,5 +48,5 @@ def delete_rows() -> int:
         cursor.execute(SIZES, [tables()])
         sizes = dict(cursor.fetchall())
         for name in sizes:
-            cursor.execute(f"DELETE FROM {name}")  # noqa: S608
+            cursor.execute(f"DELETE FROM {name}")  # noqa: S608 - names of tables, from the database
     return sum(sizes.values())

@@ -30,6 +30,7 @@ from tests.factories import (
     TagFactory,
     rule,
 )
+from tests.support.records import mark_records_sent
 
 pytestmark = pytest.mark.django_db
 LIST = "/admin/messaging/message/"
@@ -374,7 +375,7 @@ def test_one_off_without_matches_stays_a_draft(console):
 
     answer = console.post(message_page(draft), typed(draft.sender, send_type="one_off", act="live"), follow=True)
 
-    assert "Nobody matches right now" in answer.content.decode()
+    assert "No customer matches right now" in answer.content.decode()
     assert Message.objects.get().state == State.DRAFT
 
 
@@ -810,7 +811,7 @@ def test_failed_large_launch_stays_a_draft_with_the_reason(console):
 
     message.refresh_from_db()
     assert (message.state, message.launching_at) == (State.DRAFT, None)
-    assert "Nobody matches right now" in console.get(message_page(message)).content.decode()
+    assert "No customer matches right now" in console.get(message_page(message)).content.decode()
 
 
 def test_large_launch_can_be_cancelled_before_a_worker_starts_it(console):
@@ -894,7 +895,7 @@ def force(record: DeliveryRecord, status: str) -> None:
     if status == "uncertain":
         one.mark_uncertain(reason="lost_touch", detail="")
     if status == "sent":
-        one.mark_sent(at=timezone.now())
+        mark_records_sent(one, at=timezone.now())
 
 
 @pytest.mark.parametrize(
