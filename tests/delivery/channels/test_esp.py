@@ -88,7 +88,7 @@ def test_each_email_has_its_own_idempotency_key_on_one_connection(provider, chan
         ((403, "The acme.com domain is not verified."), SenderRefused, "domain is not verified"),
         ((400, "Sender address is not verified"), SenderRefused, "is not verified"),
         ((400, "The recipient's domain does not exist"), Rejected, "does not exist"),
-        # Nobody can know: the request left, and what came back is no answer of the provider's.
+        # Uncertain: the request left, and the answer is not the provider's.
         ((502, "bad gateway"), NobodyKnows, "502"),
         ((504, "gateway timed out"), NobodyKnows, "504"),
         # It was given this key before, so it may have the mail from then.
