@@ -12,7 +12,7 @@ import pytest
 
 pytestmark = pytest.mark.processes
 
-# Starts a child of its own, then waits. The stubborn one does not care to be asked.
+# Starts a child of its own, then waits. The stubborn one ignores SIGTERM.
 PARENT = """
 import signal, subprocess, sys, time
 if sys.argv[1] == "stubborn":

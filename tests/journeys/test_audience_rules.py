@@ -34,7 +34,7 @@ def test_without_rules_a_message_goes_to_every_user_and_never_to_leads(staff, se
 
 
 def test_meaning_of_rules(staff, server):
-    """behaviour 4.4: negative rules match unknown values; `is` is case-sensitive, `contains` is not; % and _ are literal."""
+    """behaviour 4.4: negative rules match unknown values; only `is` is case-sensitive; % and _ are literal."""
     server.user("ann", plan="Pro", seats=5, active=True)
     server.user("bob", plan="pro_plus", seats=50, active=False)
     server.user("cid")

@@ -154,7 +154,7 @@ def test_in_app_ongoing_is_shown_only_during_the_delivery_times(staff, server, v
 
 
 def test_in_app_message_is_listed_until_it_is_opened_or_dismissed(staff, server, visit, clock):
-    """behaviour 4.6: each answer lists the in-app messages not yet opened or dismissed, so a lost answer loses nothing."""
+    """behaviour 4.6: each answer lists all in-app messages not yet opened or dismissed."""
     server.user("ann")
     staff.sets_live(channel="in_app", body="<p>Hello</p>", window=[{"weekday": 0, "from": "10:00", "to": "10:30"}])
 
