@@ -113,7 +113,7 @@ class Site:
     pages: dict[str, tuple[str, dict[str, str]]] = field(default_factory=dict)
 
     def put(self, path: str, html: str, **headers: str) -> str:
-        """Have a page at this path; returns its address."""
+        """Serve a page at this path and return its URL."""
         self.pages[path] = (html, {name.replace("_", "-"): value for name, value in headers.items()})
         return self.origin + path
 
@@ -144,8 +144,8 @@ def site() -> Iterator[Site]:
 
 
 def violations(page: Page, *, within: str = "document") -> list[str]:
-    """Return axe's findings in words."""
-    # A page's own policy says nothing about what a test looks at it with.
+    """Return axe's findings as text."""
+    # A page's own policy does not apply to the tools of a test.
     if not page.evaluate("!!window.axe"):
         page.evaluate(AXE + ";0")
     found = page.evaluate(f"axe.run({within}, {{resultTypes: ['violations']}})")
@@ -194,7 +194,7 @@ def post(settings) -> Iterator[Post]:
         ready.set()
         loop.run_forever()
 
-    # In a thread from the first: Playwright's own loop runs in this one.
+    # In a thread, because Playwright's own loop runs in this one.
     thread = threading.Thread(target=serve, daemon=True)
     thread.start()
     ready.wait(5)

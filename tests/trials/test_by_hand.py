@@ -1,4 +1,4 @@
-"""`manage.py match` and `manage.py send`, run as the commands they are."""
+"""`manage.py match` and `manage.py send`, run as commands."""
 
 import subprocess
 import sys

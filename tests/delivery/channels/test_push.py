@@ -20,7 +20,7 @@ from tests.support.fcm_server import Act, Firebase
 
 pytestmark = [
     pytest.mark.django_db,
-    # Tokens go on to be what apps register by; the library's word is of what comes after them.
+    # Apps still register with tokens; the deprecation in the library is about their successors.
     pytest.mark.filterwarnings("ignore:Message.token is deprecated"),
 ]
 

@@ -83,7 +83,7 @@ def test_four_workers_keep_one_pace_together(channel):
         list(pool.map(work, range(4)))
 
     assert message.records.counts()["sent"] == 200
-    # From its first copy on: what may be made up for at the start is less than a copy in ten.
+    # Counted from the first copy: at the start it may catch up by less than one copy in ten.
     assert 200 / (max(channel.given) - min(channel.given)) == pytest.approx(60, rel=0.06)
 
 
