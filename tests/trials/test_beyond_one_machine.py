@@ -21,7 +21,7 @@ from tests.support import servers
 from tests.support.mail_catcher import Catcher
 from tests.support.servers import Servers
 
-pytestmark = [pytest.mark.processes, pytest.mark.xdist_group("servers")]
+pytestmark = [pytest.mark.long, pytest.mark.processes, pytest.mark.xdist_group("servers")]
 
 BASE = Path(__file__).resolve().parents[2]
 CUSTOMERS = 200
