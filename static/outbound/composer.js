@@ -169,7 +169,7 @@ document.addEventListener("alpine:init", () => {
   }));
 
   Alpine.data("preview", () => ({
-    wide: true, words: "", foundFor: null, found: [], at: 0, said: "", wrong: false, testing: false, asking: null,
+    wide: true, words: "", foundFor: null, found: [], at: 0, refused: "", said: "", wrong: false, testing: false, asking: null,
     init() { this.wide = window.innerWidth >= 1024; },
     step(by) {
       if (!this.found.length) return this.look();
@@ -180,7 +180,9 @@ document.addEventListener("alpine:init", () => {
     async look() {
       this.asking?.abort();
       this.asking = new AbortController();
-      const { people } = await ask(`${this.address("people")}?q=${encodeURIComponent(this.words)}`, null, this.asking.signal);
+      const { people, wrong } = await ask(`${this.address("people")}?q=${encodeURIComponent(this.words)}`, null, this.asking.signal);
+      this.refused = wrong ?? "";
+      if (wrong) this.found = [];
       if (people) [this.found, this.at, this.foundFor] = [people, 0, this.words];
     },
     /* Enter chooses from the results for the current text, even if they have not arrived yet. */
@@ -205,7 +207,7 @@ document.addEventListener("alpine:init", () => {
 
   /* A search for one of many names. `take` receives the chosen one and returns the field's new text. */
   Alpine.data("nameSearch", (of, name, take, id) => ({
-    id, typed: name, taken: name, offered: [], spot: 0, seenFor: null, none: false, looking: null,
+    id, typed: name, taken: name, offered: [], spot: 0, seenFor: null, none: "", looking: null,
     /* Debounced: a name may have been chosen in the meantime, then the list stays closed. */
     heard() { if (this.typed !== this.taken || this.seenFor !== null) this.look(); },
     async look() {
@@ -213,10 +215,11 @@ document.addEventListener("alpine:init", () => {
       this.looking = new AbortController();
       const typed = this.typed;
       const words = new URLSearchParams({ kind: of, q: typed === this.taken ? "" : typed });
-      const { names } = await ask(`${this.pages.names}?${words}`, null, this.looking.signal);
+      const { names, wrong } = await ask(`${this.pages.names}?${words}`, null, this.looking.signal);
+      if (wrong) [this.offered, this.none] = [[], wrong];
       if (!names) return;
       [this.offered, this.spot, this.seenFor] = [names, 0, typed];
-      this.none = !names.length;
+      this.none = names.length ? "" : "No results.";
     },
     step(by) {
       if (!this.offered.length) return this.look();
@@ -234,7 +237,7 @@ document.addEventListener("alpine:init", () => {
     },
     leave() {
       this.looking?.abort();
-      [this.offered, this.seenFor, this.none, this.typed] = [[], null, false, this.taken];
+      [this.offered, this.seenFor, this.none, this.typed] = [[], null, "", this.taken];
     },
   }));
 
