@@ -291,7 +291,7 @@ def test_copy_on_one_device_counts_as_sent_if_no_device_is_left_to_try(firebase,
 
 def test_push_that_one_device_has_stays_sent_if_the_customer_stops_to_match_during_a_pause(firebase, at):
     customer = customer_with("phone", "tablet", name="Ann")
-    firebase.says("tablet", fcm_server.BUSY)
+    firebase.says("tablet", fcm_server.BUSY, (200, {"name": "second"}))
     message = pushed(at, rules=[rule("name", "is", "Ann")])
     hand_over(at)
     waiting = only()
