@@ -7,9 +7,11 @@ from datetime import UTC, datetime
 import pytest
 from django.core.cache import cache
 from django.db import connection
+from pytest_django import DjangoDbBlocker
 
 from delivery import process
 from delivery.monitoring import invariants
+from tests.support import flush
 
 
 @pytest.fixture(scope="session")
@@ -17,6 +19,12 @@ def django_db_modify_db_settings(django_db_modify_db_settings_parallel_suffix: N
     """Copy a migrated database instead of running every migration, in each worker."""
     if template := os.environ.get("TEST_DATABASE_TEMPLATE"):
         connection.settings_dict["TEST"]["TEMPLATE"] = template
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> None:
+    with django_db_blocker.unblock():
+        flush.install()
 
 
 @pytest.fixture
@@ -54,11 +62,3 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     if {"journeys", "trials"} & set(item.path.parts) and (among or marked):
         assert list(invariants.find_violations(at=None)) == []
     return done
-
-
-@pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Repeat a failed browser test, or a test with real processes, once: a busy machine may miss their deadlines."""
-    for item in items:
-        if item.path.parent.name == "browser" or item.get_closest_marker("processes"):
-            item.add_marker(pytest.mark.flaky(reruns=1))

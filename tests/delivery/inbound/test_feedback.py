@@ -19,6 +19,7 @@ from delivery.reply_addresses import Referent, ReferentKind
 from delivery.tracking import links
 from tests.factories import CustomerFactory, MessageFactory
 from tests.support.inbound_emails import parse_email, reply_sample, sample_email, to_bounce_address, with_headers
+from tests.support.records import mark_records_sent
 
 pytestmark = pytest.mark.django_db
 
@@ -47,7 +48,7 @@ def set_status(record: DeliveryRecord, status: Status, *, at) -> None:
     rows = DeliveryRecord.objects.filter(pk=record.pk)
     {
         Status.SENDING: lambda: None,
-        Status.SENT: lambda: rows.mark_sent(at=at + LEFT),
+        Status.SENT: lambda: mark_records_sent(rows, at=at + LEFT),
         Status.UNCERTAIN: lambda: rows.mark_uncertain(reason=Reason.LOST_TOUCH, detail="lost"),
         Status.FAILED: lambda: rows.mark_failed(reason=Reason.REJECTED, detail="550 no"),
         Status.WAITING: lambda: rows.put_back(reason=Reason.RETRY, due_at=at, detail="451 later"),

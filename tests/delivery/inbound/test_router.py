@@ -17,6 +17,7 @@ from delivery.models import Conversation, ConversationPart, DeliveryRecord, Part
 from messaging.content.plain_text import html_to_text
 from tests.factories import CustomerFactory, MessageFactory
 from tests.support.inbound_emails import parse_email, reply_sample, with_headers
+from tests.support.records import mark_records_sent
 
 pytestmark = pytest.mark.django_db
 
@@ -36,7 +37,7 @@ def record(at) -> DeliveryRecord:
     record = MessageFactory(one_off=True, live=True, at=at).records.get()
     one = DeliveryRecord.objects.filter(pk=record.pk)
     one.update(status=Status.SENDING, claim="00000000-0000-0000-0000-000000000001", leased_until=at, address=None)
-    one.mark_sent(at=at)
+    mark_records_sent(one, at=at)
     record.refresh_from_db()
     return record
 

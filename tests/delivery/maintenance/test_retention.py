@@ -19,6 +19,7 @@ from delivery.sending import dispatcher
 from messaging import content
 from messaging.models import Message
 from tests.factories import CustomerFactory, EventFactory, EventSummaryFactory, MessageFactory, SenderFactory
+from tests.support.records import mark_records_sent
 
 pytestmark = pytest.mark.django_db
 DAY = timedelta(days=1)
@@ -41,7 +42,7 @@ def sent(at, *, channel: str = "email", body: str = "<p>Hi {{ first_name }}</p>"
     DeliveryRecord.objects.filter(pk=mine.pk).update(
         variables={"first_name": "Ann"}, version=message.version, taken_at=at
     )
-    DeliveryRecord.objects.filter(pk=mine.pk).mark_sent(at=at)
+    mark_records_sent(DeliveryRecord.objects.filter(pk=mine.pk), at=at)
     mine.refresh_from_db()
     return mine
 

@@ -30,6 +30,7 @@ from tests.factories import (
     TagFactory,
     rule,
 )
+from tests.support.records import mark_records_sent
 
 pytestmark = pytest.mark.django_db
 LIST = "/admin/messaging/message/"
@@ -894,7 +895,7 @@ def force(record: DeliveryRecord, status: str) -> None:
     if status == "uncertain":
         one.mark_uncertain(reason="lost_touch", detail="")
     if status == "sent":
-        one.mark_sent(at=timezone.now())
+        mark_records_sent(one, at=timezone.now())
 
 
 @pytest.mark.parametrize(

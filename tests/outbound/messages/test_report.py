@@ -6,7 +6,6 @@ import re
 from datetime import UTC, datetime, timedelta
 from html import unescape
 from io import StringIO
-from uuid import uuid4
 
 import pytest
 from django.contrib.admin.models import LogEntry
@@ -23,6 +22,7 @@ from outbound.console.charts import COLOURS
 from outbound.messages import recipients, report, version_diff
 from outbound.messages.report import LABELS, SHOWN_EVENTS
 from tests.factories import AT, CustomerFactory, MembershipFactory, MessageFactory, rule
+from tests.support.records import mark_records_sent
 
 pytestmark = pytest.mark.django_db
 
@@ -39,8 +39,7 @@ def text(answer) -> str:
 def sent(records, *, at=AT, **moments) -> None:
     pks = list(records.values_list("pk", flat=True))
     records = DeliveryRecord.objects.filter(pk__in=pks)
-    records.update(status=Status.SENDING, claim=uuid4(), leased_until=at)
-    records.mark_sent(at=at)
+    mark_records_sent(records, at=at)
     records.update(**moments or {"dismissed_at": None})
 
 
