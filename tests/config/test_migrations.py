@@ -50,7 +50,7 @@ class Table:
 
 
 @pytest.fixture(scope="module")
-def before(django_db_setup, django_db_blocker) -> Iterator[dict[str, Table]]:
+def before(django_db_blocker) -> Iterator[dict[str, Table]]:
     """The tables of a restored demo of 0.1.0. The default connection leads to this demo, which is migrated by now."""
     ours, restored = connection.settings_dict["NAME"], f"demo_0_1_{os.getpid()}"
     with django_db_blocker.unblock():

@@ -107,7 +107,7 @@ def test_teammate_sends_an_email_to_a_customer_from_a_phone(staff, server, visit
     assert visit("ann") == []
 
 
-def test_message_to_one_person_is_on_the_profile_and_under_a_filter_of_its_own(staff, server):
+def test_message_to_one_person_is_on_the_profile_and_under_a_separate_filter(staff, server):
     """behaviour 4.12: listed on the profile and under a filter of their own, not in the Outbound tabs."""
     server.user("ann", name="Ann Lee")
     staff.writes_to("ann", way="email", subject="Just for Ann")

@@ -130,7 +130,7 @@ def test_unresolvable_provider_accepted_nothing(channel, settings):
     assert outcome(channel)[0] is ChannelDown
 
 
-def test_a_provider_without_its_key_is_no_provider(channel, settings):
+def test_a_provider_without_its_key_is_refused(channel, settings):
     settings.EMAIL_BACKEND = "anymail.backends.postmark.EmailBackend"
     settings.ANYMAIL = {}
 
@@ -168,7 +168,7 @@ def test_provider_that_returns_no_metadata_gets_none(channel, settings):
     assert not hasattr(mail, "metadata")
 
 
-def test_the_channel_is_let_go_of_cleanly(provider):
+def test_the_channel_closes_cleanly(provider):
     provider()
     email = Email()
     email.send(WELCOME)

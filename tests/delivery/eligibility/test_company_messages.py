@@ -167,7 +167,7 @@ def test_customers_who_return_before_their_turn_get_it(at, ann, received, channe
 @pytest.mark.parametrize("left", WAYS_TO_LEAVE)
 @pytest.mark.parametrize("send_type", SEND_TYPES)
 @pytest.mark.parametrize("channel", CHANNELS)
-def test_customers_who_return_later_get_the_ongoing_message_and_no_one_off(at, ann, received, channel, send_type, left):
+def test_customers_who_return_later_get_ongoing_messages_only(at, ann, received, channel, send_type, left):
     message = company_message(at, channel=channel, send_type=send_type)
     WAYS_TO_LEAVE[left](at)
     work(at)

@@ -239,7 +239,7 @@ def test_large_message_explains_which_searches_are_fast(console, news, monkeypat
     assert says in text(console.get(address(news)))
 
 
-def test_people_come_with_the_reason_in_words(console, news):
+def test_recipients_are_listed_with_the_text_of_the_reason(console, news):
     assert "Cyd Skipped Their email bounced" in text(console.get(address(news)))
 
 
