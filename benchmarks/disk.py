@@ -1,11 +1,15 @@
 """Bytes on disk for each row: `python -m benchmarks.disk [CUSTOMERS]` prints the table of docs/scale.md.
 
 It fills a database of its own with customers, 5 sent emails, 10 events and 3 tracking hits of each, and divides the
-size of each table, with its indexes, by its rows.
+size of each table, with its indexes, by its rows. It also measures how fast the daily retention scans the events.
 """
 
 import os
 import sys
+from datetime import UTC, datetime
+from time import perf_counter
+
+from django.utils import timezone
 
 from config.postgres import embedded
 
@@ -55,6 +59,7 @@ def main(customers: int) -> None:
         django.setup()
         call_command("migrate", verbosity=0)
         from benchmarks import population
+        from delivery.maintenance import retention
 
         population.create_population(customers=customers, companies=customers // 20)
         with connection.cursor() as cursor:
@@ -63,10 +68,15 @@ def main(customers: int) -> None:
             cursor.execute("VACUUM ANALYZE")
             cursor.execute(SIZES, [TABLES])
             rows = cursor.fetchall()
+        before, at = datetime(2000, 1, 1, tzinfo=UTC), timezone.now()
+        start = perf_counter()
+        assert not sum(retention.delete_events(before, at, retention.SLICE_SIZE, lambda: True))
+        scanned = customers * EVENTS / (perf_counter() - start)
         connection.close()
     print("| table | rows | bytes of a row | of its indexes | together |\n|---|---|---|---|---|")
     for name, count, table, indexes, total in rows:
         print(f"| `{name}` | {count:,} | {table:,} | {indexes:,} | {total:,} |")
+    print(f"\nRetention scans {scanned:,.0f} events per second, none of which is old enough to be deleted.")
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ pytestmark = [pytest.mark.processes, pytest.mark.xdist_group("servers")]
 
 CUSTOMERS = 300
 PATIENCE = 100
+SECRET_KEY = "a-key-of-a-test-that-is-long-enough-for-what-it-is-for"
 # The sweep each second instead of each minute, and a message that is live for everyone.
 PREPARE = f"""
 from django.utils import timezone
@@ -36,11 +37,18 @@ second, _ = IntervalSchedule.objects.get_or_create(every=1, period="seconds")
 assert PeriodicTask.objects.filter(name="Hand over what is due").update(interval=second, expire_seconds=30) == 1
 PeriodicTasks.update_changed()
 at = timezone.now()
-Customer.objects.bulk_create(Customer(user_id=f"u{{n}}", email=f"u{{n}}@x.example") for n in range({CUSTOMERS}))
+Customer.objects.bulk_create(
+    (
+        Customer(user_id=f"u{{n}}", email=f"u{{n}}@x.example", created_at=at, updated_at=at)
+        for n in range({CUSTOMERS})
+    ),
+    ignore_conflicts=True,
+)
 sender = Sender.objects.create(name="Ada", email="ada@acme.example")
 message = Message.objects.create(title="Welcome", sender=sender, audience=Audience.objects.create())
 authoring.revise(message, subject="Hello", body="<p>Welcome</p>", by=None, at=at)
 launch.launch(message, at=at)
+print(message.pk)
 """
 
 
@@ -72,11 +80,12 @@ def namespaces() -> Iterator[list[Namespace]]:
         yield found
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def there(namespaces) -> Iterator[Servers]:
     lacking = servers.missing()
     require(f"{lacking} is not installed: apt-get install postgresql redis-server" if lacking else "")
     with servers.running(network.HOST) as found:
+        manage({**os.environ, "DATABASE_URL": found.postgres, "SECRET_KEY": SECRET_KEY}, "migrate", "--verbosity", "0")
         yield found
 
 
@@ -104,7 +113,7 @@ def environment(there: Servers, broker: str, catcher: PatientCatcher) -> dict[st
         **ours,
         "DATABASE_URL": there.postgres,
         "CELERY_BROKER_URL": broker,
-        "SECRET_KEY": "a-key-of-a-test-that-is-long-enough-for-what-it-is-for",
+        "SECRET_KEY": SECRET_KEY,
         "EMAIL_URL": f"smtp://{network.HOST}:{catcher.port}",
         "WORKER_CONCURRENCY": "1",
     }
@@ -134,8 +143,7 @@ def start(environment, tmp_path) -> Iterator[Callable[..., Running]]:
 def test_workers_on_two_networks_share_a_message_and_each_customer_gets_one_email(
     namespaces: list[Namespace], there: Servers, catcher: PatientCatcher, environment, start
 ):
-    manage(environment, "migrate", "--verbosity", "0")
-    manage(environment, "shell", "--verbosity", "0", "-c", PREPARE)
+    message = int(manage(environment, "shell", "--verbosity", "0", "-c", PREPARE).split()[-1])
     first, second = namespaces
     running = [
         start(first, "worker", "--hostname", "first@%h", "--loglevel", "INFO"),
@@ -144,7 +152,7 @@ def test_workers_on_two_networks_share_a_message_and_each_customer_gets_one_emai
     ]
 
     wait_for(
-        lambda: statuses(there) == {"sent": CUSTOMERS},
+        lambda: statuses(there, message) == {"sent": CUSTOMERS},
         within=PATIENCE,
         logs=running,
         what="The message does not come to an end.",
@@ -165,6 +173,7 @@ def test_a_namespace_reaches_the_servers_of_this_machine_and_not_its_loopback(na
         assert "refused" in network.run(*inside, "127.0.0.1", check=False).stderr
 
 
-def statuses(there: Servers) -> dict[str, int]:
+def statuses(there: Servers, message: int) -> dict[str, int]:
+    counted = "SELECT status, count(*) FROM delivery_deliveryrecord WHERE message_id = %s GROUP BY 1"
     with psycopg.connect(there.postgres) as connection:
-        return dict(connection.execute("SELECT status, count(*) FROM delivery_deliveryrecord GROUP BY 1"))
+        return dict(connection.execute(counted, [message]))
