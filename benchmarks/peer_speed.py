@@ -4,8 +4,8 @@ The peers run in their own environment (`make bench` installs it in `.venv/peers
 same PostgreSQL server. Their email is our rendered one with the customers' values left open, so its size is the same;
 they have no tracking, so its links are those of one customer. Only sending is timed, not the filling of a queue, and
 the mail server counts what arrived. django-post_office runs with the best settings of its documentation: rendering on
-delivery, BATCH_SIZE 1000, two processes, no log rows; of several THREADS_PER_PROCESS the fastest is used at each delay, and our workers may keep as many
-connections.
+delivery, BATCH_SIZE 1000, two processes, no log rows; of several THREADS_PER_PROCESS the fastest is used at each
+delay, and our workers may keep as many connections.
 """
 
 import json
