@@ -11,7 +11,9 @@ from pytest_django import DjangoDbBlocker
 
 from delivery import process
 from delivery.monitoring import invariants
-from tests.support import flush
+from tests.support import examples, flush
+
+examples.load_profile()
 
 
 @pytest.fixture(scope="session")
@@ -51,6 +53,13 @@ def fresh_process() -> Iterator[None]:
     cache.clear()
     yield
     process.reset()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run long tests first, then processes, which mostly wait, and browsers: xdist's workers share the rest last."""
+    first = ("long", "processes", "browser")
+    items.sort(key=lambda item: next((n for n, name in enumerate(first) if item.get_closest_marker(name)), len(first)))
 
 
 @pytest.hookimpl(wrapper=True)

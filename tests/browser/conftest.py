@@ -29,7 +29,8 @@ ARGUMENTS = [
 AXE = (Path(__file__).parent / "vendor" / "axe.min.js").read_text()
 # Playwright's loop runs in this thread, and the tests ask the database beside it.
 os.environ.setdefault("DJANGO_ALLOW_ASYNC_UNSAFE", "true")
-expect.set_options(timeout=15_000)
+# A busy machine may take this long; an idle one takes a fraction.
+expect.set_options(timeout=30_000)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -94,7 +95,7 @@ def browser_errors() -> Iterator[BrowserErrors]:
 def context(chromium, browser_errors) -> Iterator[BrowserContext]:
     """A browser profile; its cookies and storage end with the test."""
     context = chromium.new_context(viewport={"width": 1280, "height": 800}, reduced_motion="reduce")
-    context.set_default_timeout(15_000)
+    context.set_default_timeout(30_000)
     browser_errors.watch(context)
     yield context
     context.close()

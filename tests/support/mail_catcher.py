@@ -27,6 +27,7 @@ class Catcher:
 
     caught: list[Caught] = field(default_factory=list)
     meanwhile: Callable[[int, str], object] = lambda _number, _step: None
+    host: str = "127.0.0.1"
 
     def __post_init__(self) -> None:
         self.loop = asyncio.new_event_loop()
@@ -37,7 +38,7 @@ class Catcher:
         self.port: int = self.server.sockets[0].getsockname()[1]
 
     async def listen(self) -> asyncio.Server:
-        return await self.loop.create_server(lambda: SMTP(self, loop=self.loop), host="127.0.0.1", port=0)
+        return await self.loop.create_server(lambda: SMTP(self, loop=self.loop), host=self.host, port=0)
 
     def close(self) -> None:
         asyncio.run_coroutine_threadsafe(self.end(), self.loop).result(5)

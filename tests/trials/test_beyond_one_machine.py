@@ -2,15 +2,12 @@
 
 import json
 import os
-import subprocess
 import sys
-import time
 import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from pathlib import Path
 
 import psycopg
 import pytest
@@ -19,11 +16,11 @@ from config import supervisor
 from config.supervisor import Program, Running
 from tests.support import servers
 from tests.support.mail_catcher import Catcher
+from tests.support.programs import manage, wait_for
 from tests.support.servers import Servers
 
-pytestmark = [pytest.mark.processes, pytest.mark.xdist_group("servers")]
+pytestmark = [pytest.mark.long, pytest.mark.processes, pytest.mark.xdist_group("servers")]
 
-BASE = Path(__file__).resolve().parents[2]
 CUSTOMERS = 200
 IN_FLIGHT = 10
 # A busy machine may need all of it; it usually takes a fraction.
@@ -101,28 +98,12 @@ def start(environment, tmp_path) -> Iterator[Callable[..., Running]]:
         yield start
 
 
-def manage(environment: dict[str, str], *command: str) -> str:
-    """Run `manage.py` and return its output."""
-    whole = [sys.executable, str(BASE / "manage.py"), *command]
-    done = subprocess.run(whole, env=environment, capture_output=True, text=True, check=False, timeout=100)  # noqa: S603
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout
-
-
 def asked(url: str, *, token: str, sends: dict[str, object] | None = None) -> dict[str, object]:
     headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
     body = json.dumps(sends).encode() if sends is not None else None
     request = urllib.request.Request(url, body, headers)  # noqa: S310
     with urllib.request.urlopen(request, timeout=20) as answered:  # noqa: S310
         return json.load(answered)
-
-
-def wait_for(holds: Callable[[], object], *, within: float, logs: list[Running], what: str) -> None:
-    deadline = time.monotonic() + within
-    while not holds():
-        written = "\n".join(f"--- {one.program.name}\n{one.log.read_text()[-1500:]}" for one in logs)
-        assert time.monotonic() < deadline, f"{what}\n{written}"
-        time.sleep(0.05)
 
 
 def test_two_of_each_role_send_each_customer_one_email_though_a_worker_is_killed(

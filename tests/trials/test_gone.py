@@ -14,7 +14,7 @@ from delivery.models import Alarm
 from tests.support.mail_catcher import Catcher
 from tests.trials.conftest import eventually
 
-pytestmark = [pytest.mark.processes, pytest.mark.django_db(transaction=True)]
+pytestmark = [pytest.mark.long, pytest.mark.processes, pytest.mark.django_db(transaction=True)]
 
 SECONDS = {"beat": ("BEAT_LATE", 8), "sweep": ("SWEEP_LATE", 8)}
 COMMANDS = {

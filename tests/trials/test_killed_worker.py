@@ -21,7 +21,7 @@ from tests.factories import CustomerFactory, MessageFactory
 from tests.support.mail_catcher import Catcher
 from tests.trials.conftest import eventually
 
-pytestmark = [pytest.mark.processes, pytest.mark.django_db(transaction=True)]
+pytestmark = [pytest.mark.long, pytest.mark.processes, pytest.mark.django_db(transaction=True)]
 
 PEOPLE = 2_000
 
