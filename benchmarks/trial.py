@@ -23,8 +23,6 @@ from benchmarks.sinks.faulty import FaultySink
 from config import supervisor
 from config.postgres import embedded
 from config.supervisor import Program, Running
-from delivery.matching import launch
-from messaging import authoring
 
 SEED = 20_260_504
 CUSTOMERS, EMAILS = 10_416, 10_000
@@ -37,7 +35,7 @@ LIMIT = 10
 PER_SECOND = 100
 # The same in the minute without a broker, in which a worker continues with its claimed records.
 PER_SECOND_WITHOUT_BROKER = 40
-HEAD = "| failure | times | emails meanwhile | uncertain, most at once | uncertain | recovery, median | recovery, longest |"
+HEAD = "| failure | times | emails meanwhile | most uncertain | uncertain | recovery, median | recovery, longest |"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -209,6 +207,8 @@ def prepare() -> None:
     from benchmarks import population
     from benchmarks.email_speed import BODY, SUBJECT
     from delivery import schedule
+    from delivery.matching import launch
+    from messaging import authoring
     from messaging.models import Message, Sender
 
     population.create_population(customers=CUSTOMERS, companies=500)
