@@ -261,7 +261,7 @@ class DeliveryRecord(models.Model):
                             USING ERRCODE = 'check_violation';
                     END IF;
                     IF OLD.status = 'withdrawn' AND of_message.send_type <> 'ongoing' THEN
-                        RAISE EXCEPTION 'Only an ongoing message takes up again what was withdrawn.'
+                        RAISE EXCEPTION 'Only a withdrawn record of an ongoing message can wait again.'
                             USING ERRCODE = 'check_violation';
                     END IF;
                 END IF;

@@ -37,7 +37,6 @@ class Counts:
 
     @property
     def records(self) -> int:
-        """The number of records."""
         return sum(self.value_of(status) for status in Status)
 
     def value_of(self, name: str) -> int:

@@ -95,7 +95,6 @@ class ImportPages(ConsoleAdmin):
         return self.render_import(request, import_or_404(key))
 
     def render_import(self, request: HttpRequest, job: Import, wrong: str = "") -> HttpResponse:
-        """Render the page of an import."""
         problems = list(job.problems.order_by("line", "pk")[:SHOWN_PROBLEMS])
         return self.page(
             request,
