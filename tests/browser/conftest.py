@@ -29,7 +29,8 @@ ARGUMENTS = [
 AXE = (Path(__file__).parent / "vendor" / "axe.min.js").read_text()
 # Playwright's loop runs in this thread, and the tests ask the database beside it.
 os.environ.setdefault("DJANGO_ALLOW_ASYNC_UNSAFE", "true")
-expect.set_options(timeout=15_000)
+# A busy machine may take this long; an idle one takes a fraction.
+expect.set_options(timeout=30_000)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -98,7 +99,7 @@ def browser_errors() -> Iterator[BrowserErrors]:
 def context(chromium, browser_errors) -> Iterator[BrowserContext]:
     """A browser profile; its cookies and storage end with the test."""
     context = chromium.new_context(viewport={"width": 1280, "height": 800}, reduced_motion="reduce")
-    context.set_default_timeout(15_000)
+    context.set_default_timeout(30_000)
     browser_errors.watch(context)
     yield context
     context.close()
@@ -117,7 +118,7 @@ class Site:
     pages: dict[str, tuple[str, dict[str, str]]] = field(default_factory=dict)
 
     def put(self, path: str, html: str, **headers: str) -> str:
-        """Have a page at this path; returns its address."""
+        """Serve a page at this path and return its URL."""
         self.pages[path] = (html, {name.replace("_", "-"): value for name, value in headers.items()})
         return self.origin + path
 
@@ -148,8 +149,8 @@ def site() -> Iterator[Site]:
 
 
 def violations(page: Page, *, within: str = "document") -> list[str]:
-    """Return axe's findings in words."""
-    # A page's own policy says nothing about what a test looks at it with.
+    """Return axe's findings as text."""
+    # A page's own policy does not apply to the tools of a test.
     if not page.evaluate("!!window.axe"):
         page.evaluate(AXE + ";0")
     found = page.evaluate(f"axe.run({within}, {{resultTypes: ['violations']}})")
@@ -198,7 +199,7 @@ def post(settings) -> Iterator[Post]:
         ready.set()
         loop.run_forever()
 
-    # In a thread from the first: Playwright's own loop runs in this one.
+    # In a thread, because Playwright's own loop runs in this one.
     thread = threading.Thread(target=serve, daemon=True)
     thread.start()
     ready.wait(5)

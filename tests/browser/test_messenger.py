@@ -471,7 +471,7 @@ def test_login_as_another_user_shows_nothing_of_the_first(visit, page):
     said_nothing_wrong(page)
 
 
-# What the page may ask
+# Calls of the page
 
 
 def test_commands_before_loading_are_queued(live_server, site, page):

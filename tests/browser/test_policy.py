@@ -38,6 +38,7 @@ def refused(page: Page, live_server, transactional_db, browser_errors) -> list[s
     return browser_errors.found
 
 
+@pytest.mark.long
 def test_no_page_of_the_console_breaks_its_own_policy(addresses, page, live_server, refused):  # noqa: F811
     for address in addresses:
         answer = page.goto(live_server.url + address)
