@@ -207,7 +207,7 @@ def uncounted_opens(message: Message) -> list[str]:
 
 
 UNCOUNTED_OPENS: dict[VisitorKind, str] = {
-    VisitorKind.PRIVACY: "Apple Mail loaded it {} automatically: this does not show whether it was read.",
+    VisitorKind.PRIVACY: "Apple Mail loaded it {} automatically, which does not show whether it was read.",
     VisitorKind.MACHINE: "Scanners and bots loaded it {}.",
 }
 
