@@ -301,6 +301,7 @@ def console(context, live_server, transactional_db) -> Page:
     return context.new_page()
 
 
+@pytest.mark.long
 def test_axe_finds_nothing_serious_on_any_page(addresses, console, live_server):
     wrong = []
     for address in addresses:

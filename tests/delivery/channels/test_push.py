@@ -21,7 +21,7 @@ from tests.support.fcm_server import Act, Firebase
 
 pytestmark = [
     pytest.mark.django_db,
-    # Tokens go on to be what apps register by; the library's word is of what comes after them.
+    # Apps still register with tokens; the deprecation in the library is about their successors.
     pytest.mark.filterwarnings("ignore:Message.token is deprecated"),
 ]
 
@@ -456,7 +456,7 @@ def test_credentials_that_are_none_leave_the_channel_resting_and_say_so(firebase
     assert "FCM_CREDENTIALS cannot be used" in only().detail
 
 
-def test_a_project_that_does_not_let_us_push_leaves_the_channel_resting(firebase, at):
+def test_a_project_that_refuses_our_credentials_makes_the_channel_wait(firebase, at):
     customer_with("phone")
     firebase.says("phone", fcm_server.NO_PERMISSION)
     pushed(at)

@@ -133,7 +133,7 @@ def test_paused_send_shows_sent_and_waiting_counts(console, news):
     assert "Done at about" not in answer
 
 
-def test_no_end_is_estimated_without_recent_sends(news):
+def test_end_is_not_estimated_without_recent_sends(news):
     found = progress.progress_view(news, at=timezone.now())
 
     assert found.pace == "Nothing was sent in the last minute."
