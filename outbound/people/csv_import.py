@@ -251,7 +251,7 @@ def summary(job: Import) -> list[str]:
         found = [
             (job.changed, "address", "addresses", " unsubscribed" if done else " would be unsubscribed"),
             (job.unchanged, "address was", "addresses were", " already unsubscribed, or in the file twice"),
-            (job.nobody, "address matches", "addresses match", " no customer: ignored"),
+            (job.unmatched, "address matches", "addresses match", " no customer: ignored"),
         ]
     else:
         found = [
