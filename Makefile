@@ -25,7 +25,7 @@ demo: $(demo_packages)
 	@$(python) -m config.demo
 
 test: .venv/.dev
-	$(python) -m pytest -n 2
+	$(python) -m pytest -n 3
 
 lint: .venv/.dev
 	$(python) -m ruff check .

@@ -28,6 +28,7 @@ from audiences.api.base.openapi import (
 from audiences.api.schema import COUNTS
 from audiences.models import Topic
 from delivery.api import conversations, counts, jobs, messages, people, replies, subscriptions
+from delivery.conversations.payloads import MESSAGE_TYPES
 from delivery.models import PartType
 
 ADMIN_REFERENCE = shape("admin", id=MAYBE_TEXT)
@@ -45,7 +46,7 @@ CONVERSATION: dict[str, Schema] = {
     "customer_first_reply": or_null(shape("conversation", created_at=MOMENT, url=MAYBE_TEXT)),
     "assignee": {"anyOf": [ADMIN_REFERENCE, shape("nobody_admin", id={"type": "null"})]},
     "conversation_message": shape(
-        type=one_of("conversation", "email", "push"),
+        type=one_of(*sorted(MESSAGE_TYPES.values())),
         id=TEXT,
         subject=TEXT,
         body=TEXT,

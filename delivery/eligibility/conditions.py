@@ -60,6 +60,9 @@ def has_left_sql(record: str = "r") -> str:
     )
 
 
+# Whether a device has, or may have, the push of a record `r`.
+IS_ON_A_DEVICE = "EXISTS (SELECT FROM delivery_devicecopy d WHERE d.record_id = r.id)"
+
 # Two addresses with the same value are one inbox.
 INBOX = "lower(btrim(c.email))"
 NO_INBOX = "NULL::text"

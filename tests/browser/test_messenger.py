@@ -15,7 +15,7 @@ from audiences.models import Customer, Event, Workspace
 from delivery.conversations import threads
 from delivery.matching import direct
 from delivery.models import Conversation, DeliveryRecord, Hit
-from tests.browser.conftest import ARGUMENTS, CHROMIUM, Site, violations
+from tests.browser.conftest import ARGUMENTS, CHROMIUM, Site, global_names, violations, without_scripts
 from tests.factories import CustomerFactory, MessageFactory, SenderFactory
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -468,7 +468,7 @@ def test_login_as_another_user_shows_nothing_of_the_first(visit, page):
     said_nothing_wrong(page)
 
 
-# What the page may ask
+# Calls of the page
 
 
 def test_commands_before_loading_are_queued(live_server, site, page):
@@ -534,6 +534,15 @@ def test_styles_of_page_and_messenger_do_not_affect_each_other(live_server, site
     assert looks[0] == looks[1]
     assert plain.locator("h1").evaluate(STYLE)[0] == "rgb(0, 0, 0)"
     said_nothing_wrong(page)
+
+
+def test_messenger_defines_only_the_command_of_its_snippet(visit, page, context):
+    bare = without_scripts(context.new_page(), "**/messenger/messenger.js")
+    visit(user_id="ann")
+    visit(user_id="ann", on=bare)
+    expect(page.locator(LAUNCHER)).to_be_visible()
+
+    assert global_names(page) - global_names(bare) == set()
 
 
 PIECES = (".launcher", ".panel", ".bubble", "textarea", ".send", "h2")

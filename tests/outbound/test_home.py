@@ -15,6 +15,7 @@ from delivery.reporting import counters
 from messaging import lifecycle
 from messaging.models import Message
 from tests.factories import AT, CustomerFactory, MessageFactory
+from tests.support.records import mark_records_sent
 
 pytestmark = pytest.mark.django_db
 HOME = "/admin/"
@@ -35,8 +36,7 @@ def stuck(answer) -> dict[str, str]:
 
 
 def send(message: Message, *, at) -> None:
-    message.records.update(status=Status.SENDING, claim=uuid4(), leased_until=at)
-    message.records.all().mark_sent(at=at)
+    mark_records_sent(message.records.all(), at=at)
 
 
 def test_new_workspace_shows_the_first_steps(console):

@@ -33,7 +33,7 @@ class Catcher:
         self.loop = asyncio.new_event_loop()
         self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
         self.thread.start()
-        # In that thread from the start: a browser's driver may have left a running loop in this one.
+        # Created in that thread, because Playwright may have left a running loop in this one.
         self.server = asyncio.run_coroutine_threadsafe(self.listen(), self.loop).result(5)
         self.port: int = self.server.sockets[0].getsockname()[1]
 
@@ -47,7 +47,7 @@ class Catcher:
         self.loop.close()
 
     async def end(self) -> None:
-        """Take no more, and let go of whoever is still connected."""
+        """Accept no more connections, and close the open ones."""
         self.server.close()
         connected = asyncio.all_tasks() - {asyncio.current_task()}
         for each in connected:

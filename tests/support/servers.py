@@ -16,7 +16,7 @@ from tempfile import mkdtemp
 import psycopg
 import redis
 
-# Debian 12 has 15, and whoever keeps later ones beside it is tried with the oldest all the same.
+# Debian 12 has 15. If later versions are installed too, the oldest is tested.
 PACKAGES = [Path(f"/usr/lib/postgresql/{version}/bin") for version in range(15, 30)]
 POSTGRES = next((found for found in PACKAGES if (found / "postgres").exists()), None)
 REDIS = shutil.which("redis-server")
@@ -24,7 +24,7 @@ PASSWORD = "p@ss:word"
 
 
 def missing() -> str:
-    """Return the name of what is not installed; "" if nothing is missing."""
+    """Return the names of the servers that are not installed; "" if both are."""
     lacking = [name for name, there in (("PostgreSQL", POSTGRES), ("Redis", REDIS)) if not there]
     return " and ".join(lacking)
 
@@ -84,7 +84,7 @@ def running(host: str = "127.0.0.1") -> Iterator[Servers]:
         yield Servers(f"postgres://{address}/console", f"redis://{host}:{redis_port}")
     finally:
         for server in started:
-            # SIGINT: PostgreSQL ends at once and in good order; Redis does as well.
+            # SIGINT stops PostgreSQL and Redis at once and cleanly.
             with contextlib.suppress(ProcessLookupError):
                 server.send_signal(2)
         for server in started:
@@ -98,7 +98,7 @@ def running(host: str = "127.0.0.1") -> Iterator[Servers]:
 def answers(
     ask: Callable[[], object], wrong: type[Exception] | tuple[type[Exception], ...], *, within: float = 20
 ) -> None:
-    """Wait until a server does."""
+    """Wait until a server answers."""
     deadline = time.monotonic() + within
     while True:
         try:

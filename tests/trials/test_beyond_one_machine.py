@@ -19,14 +19,14 @@ from tests.support.mail_catcher import Catcher
 from tests.support.programs import manage, wait_for
 from tests.support.servers import Servers
 
-pytestmark = [pytest.mark.processes, pytest.mark.xdist_group("servers")]
+pytestmark = [pytest.mark.long, pytest.mark.processes, pytest.mark.xdist_group("servers")]
 
 CUSTOMERS = 200
 IN_FLIGHT = 10
-# It takes a fraction of this; a busy machine may take it.
+# A busy machine may need all of it; it usually takes a fraction.
 PATIENCE = 100
 CELERY = ("celery", "-A", "config")
-# What a console does once: every task of the schedule each second, and a message that is live for everyone.
+# Settings and a message that staff make once: every task each second, and a live message to everyone.
 PREPARE = """
 from django.utils import timezone
 from django_celery_beat.models import IntervalSchedule, PeriodicTask, PeriodicTasks
@@ -51,7 +51,7 @@ print(Integration.objects.create(user=user, name="the shop")[1])
 
 @pytest.fixture(scope="module")
 def there() -> Iterator[Servers]:
-    """The servers. Where they are not installed this is skipped, unless REQUIRE_SERVERS=1."""
+    """The servers. Without them the test is skipped, unless REQUIRE_SERVERS=1."""
     if lacking := servers.missing():
         words = f"{lacking} of Debian's packages is not installed: apt-get install postgresql redis-server"
         (pytest.fail if os.environ.get("REQUIRE_SERVERS") == "1" else pytest.skip)(words)
