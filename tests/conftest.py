@@ -1,4 +1,4 @@
-"""What every test may use. The database is started by `config.pytest_plugin`, before the settings are read."""
+"""Fixtures and hooks of all tests. `config.pytest_plugin` starts the database before the settings are read."""
 
 import os
 from collections.abc import Generator, Iterator
@@ -42,13 +42,13 @@ def fast_passwords(settings) -> None:
 
 @pytest.fixture(autouse=True)
 def logins_without_a_throttle(settings) -> None:
-    """Tests log in without a request, which the throttle does not know; its own test switches it on."""
+    """Switch the lockout off, because tests log in without a request. Its own test switches it on."""
     settings.AXES_ENABLED = False
 
 
 @pytest.fixture(autouse=True)
 def fresh_process() -> Iterator[None]:
-    """Each test starts as a new process does: caches empty, no channel open."""
+    """Start each test like a new process: with empty caches and closed channels."""
     process.reset()
     cache.clear()
     yield
@@ -64,7 +64,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
-    """After every journey and trial, what must be true of the records at any time is."""
+    """Check the invariants of the database after every journey and trial."""
     done = yield
     among = {"db", "transactional_db"} & set(getattr(item, "fixturenames", ()))
     marked = item.get_closest_marker("django_db") is not None

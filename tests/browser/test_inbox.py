@@ -147,7 +147,8 @@ def test_conversation_is_noted_assigned_snoozed_closed_and_reopened(open_inbox):
     fits(page)
 
 
-def test_new_message_must_be_read_before_closing(open_inbox):
+def test_new_message_must_be_read_before_closing(open_inbox, browser_errors):
+    browser_errors.allow("Failed to load resource.*/news/")
     thread = wrote("Ann Lee", "Where is my invoice?")
     page = open_inbox(thread)
     expect(page.locator("[data-counted=inbox]")).to_be_hidden()

@@ -29,8 +29,10 @@ PNG = bytes.fromhex(
 
 
 @pytest.fixture(autouse=True)
-def ours(settings, tmp_path, live_server, site) -> None:
+def ours(settings, tmp_path, live_server, site, browser_errors) -> None:
     """A server with its own URL and the website's origin."""
+    # These tests lose and refuse requests of the messenger; browsers log them. The script itself must load.
+    browser_errors.allow(r"Failed to load resource.*/messenger/(?!messenger\.js)")
     settings.PUBLIC_URL = address(live_server)
     settings.MEDIA_ROOT = tmp_path
     Workspace.current()
@@ -418,7 +420,8 @@ def test_wrong_hash_shows_nothing_and_the_page_works(visit, page, hash_given):
     said_nothing_wrong(page)
 
 
-def test_website_that_is_not_registered_shows_nothing(visit):
+def test_website_that_is_not_registered_shows_nothing(visit, browser_errors):
+    browser_errors.allow("blocked by CORS policy")
     Workspace.objects.update(allowed_origins=["https://elsewhere.example"])
     cache.clear()
     chat()
@@ -468,7 +471,7 @@ def test_login_as_another_user_shows_nothing_of_the_first(visit, page):
     said_nothing_wrong(page)
 
 
-# What the page may ask
+# Calls of the page
 
 
 def test_commands_before_loading_are_queued(live_server, site, page):

@@ -309,7 +309,7 @@ def test_older_conversations_can_be_loaded(visit, page):  # noqa: F811
     expect(page.locator(".part")).to_contain_text("Question 59")
 
 
-# What cannot be sent
+# Texts and files that cannot be sent
 
 
 def test_file_that_is_not_an_image_is_refused_when_it_is_chosen(visit, page, tmp_path):  # noqa: F811

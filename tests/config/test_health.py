@@ -152,12 +152,12 @@ class Taker:
         return "taken"
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing."""
 
 
 @pytest.fixture
 def measured(settings, tmp_path, monkeypatch):
-    """As in a process of its own, that Prometheus may ask."""
+    """The metrics of a separate process that Prometheus reads."""
     if "prometheus_client" not in sys.modules:
         monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
     settings.METRICS_TOKEN, settings.METRICS_DIR = "of-prometheus", str(tmp_path)

@@ -289,7 +289,7 @@ def test_every_window_survives_storing_and_parsing(window):
         ),
     ],
 )
-def test_window_is_described_in_words(entries, words):
+def test_window_is_described_as_text(entries, words):
     assert delivery_window.describe_window(parse(*entries), "Europe/Dublin") == words
 
 

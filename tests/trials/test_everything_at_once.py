@@ -76,7 +76,7 @@ def channel(monkeypatch) -> Moody:
 def over_and_over(
     step: Callable[[random.Random], object], *, every: float, seed: int, enough: Callable[[], bool]
 ) -> Job:
-    """Do something again and again until the time is up, each with chances of its own."""
+    """Repeat an action until the time is up, with a random generator of its own."""
 
     def go_on() -> None:
         chance, began = random.Random(seed), time.monotonic()  # noqa: S311 - chances, no secrets
@@ -89,7 +89,7 @@ def over_and_over(
 
 @dataclass
 class World:
-    """Users, who share addresses and are in no, one or two companies; leads; and what happens to them all at once."""
+    """Users with shared addresses, in no, one or two companies; leads; and everything that happens to them at once."""
 
     channel: Moody
     messages: list[Message] = field(default_factory=list)

@@ -2,7 +2,7 @@
 import { fetchJson } from "../console/page.js";
 
 export const preview = () => ({
-  wide: true, typed: "", searchedFor: null, results: [], position: 0, request: null,
+  wide: true, typed: "", searchedFor: null, results: [], position: 0, request: null, refused: "",
   testMessage: "", testFailed: false, testing: false,
 
   init() { this.wide = window.innerWidth >= 1024; },
@@ -25,7 +25,9 @@ export const preview = () => ({
     this.request = new AbortController();
     const typed = this.typed;
     const query = new URLSearchParams({ q: typed });
-    const { people } = await fetchJson(`${this.addressOf("people")}?${query}`, { signal: this.request.signal });
+    const { people, wrong } = await fetchJson(`${this.addressOf("people")}?${query}`, { signal: this.request.signal });
+    this.refused = wrong ?? "";
+    if (wrong) this.results = [];
     if (people) [this.results, this.position, this.searchedFor] = [people, 0, typed];
   },
 

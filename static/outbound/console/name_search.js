@@ -3,7 +3,7 @@ import { fetchJson } from "./page.js";
 
 /* `onChoose` receives the chosen name and returns the field's new text. `pages` is the rule builder's. */
 export const nameSearch = (kind, name, onChoose, id) => ({
-  id, typed: name, chosenName: name, results: [], position: 0, searchedFor: null, isEmpty: false, request: null,
+  id, typed: name, chosenName: name, results: [], position: 0, searchedFor: null, emptyReason: "", request: null,
 
   /* Debounced: a name may have been chosen in the meantime, then the list stays closed. */
   searchTyped() { if (this.typed !== this.chosenName || this.searchedFor !== null) this.search(); },
@@ -13,10 +13,11 @@ export const nameSearch = (kind, name, onChoose, id) => ({
     this.request = new AbortController();
     const typed = this.typed;
     const query = new URLSearchParams({ kind, q: typed === this.chosenName ? "" : typed });
-    const { names } = await fetchJson(`${this.pages.names}?${query}`, { signal: this.request.signal });
+    const { names, wrong } = await fetchJson(`${this.pages.names}?${query}`, { signal: this.request.signal });
+    if (wrong) [this.results, this.emptyReason] = [[], wrong];
     if (!names) return;
     [this.results, this.position, this.searchedFor] = [names, 0, typed];
-    this.isEmpty = !names.length;
+    this.emptyReason = names.length ? "" : "No results.";
   },
 
   moveBy(step) {
@@ -38,6 +39,6 @@ export const nameSearch = (kind, name, onChoose, id) => ({
 
   closeResults() {
     this.request?.abort();
-    [this.results, this.searchedFor, this.isEmpty, this.typed] = [[], null, false, this.chosenName];
+    [this.results, this.searchedFor, this.emptyReason, this.typed] = [[], null, "", this.chosenName];
   },
 });

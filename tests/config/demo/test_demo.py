@@ -68,7 +68,7 @@ class Terminal:
 
 
 def processes_of(clone: Path) -> list[psutil.Process]:
-    """Every process that works in the clone, and its database."""
+    """Return every process that runs in the clone, and its database."""
     data = str((clone / ".data" / "postgres-main").resolve())
     found = []
     for process in psutil.process_iter():
@@ -107,7 +107,7 @@ def clone(tmp_path):
 
 
 def mail_port(clone: Path) -> int:
-    """Where this demo's mail server listens."""
+    """Return the port of this demo's mail server."""
     (found,) = [one.cmdline() for one in processes_of(clone) if "config.demo.mail" in one.cmdline()]
     return int(found[-1])
 
@@ -147,7 +147,7 @@ def tables_in(address: str) -> int:
 
 
 def worker_of(clone: Path) -> psutil.Process | None:
-    """The demo's worker itself, not its pool."""
+    """Return the demo's worker, without its pool."""
     found = [one for one in processes_of(clone) if "worker" in one.cmdline()]
     return next((one for one in found if one.ppid() not in {each.pid for each in found}), None)
 

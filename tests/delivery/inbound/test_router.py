@@ -249,7 +249,7 @@ def test_reply_address_reveals_nothing():
     assert len({token[:6] for token in tokens} | {token[-6:] for token in tokens}) == 2 * len(tokens)
 
 
-def test_without_an_inbound_domain_there_is_no_reply_address(record, settings):
+def test_without_an_inbound_domain_reply_addresses_do_not_exist(record, settings):
     settings.INBOUND_DOMAIN = ""
 
     assert reply_addresses.reply_address(record) == ""
@@ -389,7 +389,7 @@ def test_empty_envelope_sender_marks_an_automatic_reply(record, receive, sender)
         {"X-Auto-Response-Suppress": "DR, OOF, AutoReply"},
     ],
 )
-def test_personal_reply_is_not_taken_for_an_automatic_one(record, receive, headers):
+def test_personal_reply_is_not_mistaken_for_an_automatic_one(record, receive, headers):
     assert receive(with_headers(thanks(record), **headers), envelope_sender="ann@x.example") is Outcome.REPLY
 
 

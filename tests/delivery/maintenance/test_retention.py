@@ -113,7 +113,7 @@ def test_counts_of_a_message_stay_correct(at):
     assert before.sent == 1
 
 
-def test_page_of_the_record_says_that_its_content_was_deleted(at, admin_client):
+def test_page_of_a_record_reports_that_its_content_was_deleted(at, admin_client):
     kept(keep_copies_days=30)
     record = sent(at - 31 * DAY)
     run_retention(at)

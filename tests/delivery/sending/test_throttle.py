@@ -63,9 +63,9 @@ def test_copies_go_at_the_pace_and_no_faster(at, channel):
     assert hand_over(at) == 40
 
     took = time.monotonic() - began
-    assert 0.65 <= took < 3
-    gaps = [b - a for a, b in zip(channel.given[:-1], channel.given[1:], strict=True)]
-    assert sorted(gaps)[len(gaps) // 2] == pytest.approx(0.02, abs=0.01)
+    assert 0.65 <= took < 3 * slowdown()
+    too_early = [n for n, given in enumerate(channel.given) if given - began < n / 50 - throttle.CATCH_UP]
+    assert too_early == []
 
 
 @pytest.mark.django_db(transaction=True)
@@ -100,7 +100,7 @@ def test_unused_slots_are_given_back(at, channel):
 
 
 @pytest.mark.parametrize("refusal", [ChannelDown, SenderRefused])
-def test_unavailable_channel_uses_nothing_of_the_daily_limit(at, channel, refusal):
+def test_unavailable_channel_uses_none_of_the_daily_limit(at, channel, refusal):
     Pace.objects.create(channel="email", warm_up=[30], warm_up_from=at.date())
     message = to_people(30, at)
 
@@ -117,7 +117,7 @@ def test_unavailable_channel_uses_nothing_of_the_daily_limit(at, channel, refusa
     assert message.records.counts()["sent"] == 30
 
 
-def test_sent_copies_count_although_the_rest_of_the_batch_was_put_back(at, channel):
+def test_sent_copies_count_although_the_rest_of_the_batch_was_returned(at, channel):
     Pace.objects.create(channel="email", warm_up=[30], warm_up_from=at.date())
     to_people(20, at)
 

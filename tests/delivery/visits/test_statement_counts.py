@@ -43,7 +43,7 @@ def ann(fifty_live_messages, db) -> Customer:
     ann = CustomerFactory(
         user_id="ann", email="ann@x.example", last_seen_at=now, session_started_at=now, first_seen_at=now
     )
-    ping(user_id="ann")  # What is live is compiled at the first visit to a process.
+    ping(user_id="ann")  # The first visit to a process compiles the live messages.
     return ann
 
 
@@ -218,7 +218,7 @@ def test_frequency_cap_takes_no_more_statements(ann, statements):
     for _ in range(3):
         MessageFactory(in_app=True, one_off=True, body="<p>Hello</p>", live=True)
     MessageFactory(in_app=True, body="<p>Hello</p>", rules={"match": "all", "rules": []}, live=True)
-    # What is live is compiled, and each text read once in a process.
+    # A process compiles the live messages and reads each text once.
     ping(email="another@x.example")
     Customer.objects.update(last_seen_at=timezone.now() - timedelta(days=1))
 

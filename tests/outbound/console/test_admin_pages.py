@@ -347,7 +347,7 @@ def test_error_pages_explain_and_link_to_home(log_in_with, client):
     assert 'href="/admin/"' not in client.get("/pictures/none.png").content.decode()
 
 
-def test_an_address_that_asks_for_nonsense_is_answered_in_words_and_leads_home(console):
+def test_an_invalid_address_gets_a_page_with_the_reason_and_a_link_home(console):
     page = console.get("/admin/audiences/customer/?role__exact=%00")
 
     assert page.status_code == 400

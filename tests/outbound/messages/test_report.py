@@ -149,9 +149,9 @@ def test_waiting_copies_show_their_reason_and_time(console, news):
         reason="window", due_at=datetime(2126, 5, 6, 7, 30, tzinfo=UTC)
     )
 
-    assert "2 Waits for the delivery window to open From Mon 6 May, 07:30" in text(console.get(address(news)))
+    assert "2 until the delivery window opens From Mon 6 May, 07:30" in text(console.get(address(news)))
     Message.objects.update(state=State.PAUSED)
-    assert "2 The message is paused When it is resumed" in text(console.get(address(news)))
+    assert "2 until the message is resumed" in text(console.get(address(news)))
 
 
 def test_trouble_is_an_alarm(console, news):
@@ -239,7 +239,7 @@ def test_large_message_explains_which_searches_are_fast(console, news, monkeypat
     assert says in text(console.get(address(news)))
 
 
-def test_people_come_with_the_reason_in_words(console, news):
+def test_recipients_are_listed_with_the_text_of_the_reason(console, news):
     assert "Cyd Skipped Their email bounced" in text(console.get(address(news)))
 
 

@@ -39,7 +39,7 @@ def test_without_an_inbound_domain_replies_are_a_dash(console, news, settings):
     assert cell(console, "replied") == "–"
 
 
-def test_with_one_no_reply_is_nought(console, news, settings):
+def test_with_an_inbound_domain_no_replies_are_zero(console, news, settings):
     settings.INBOUND_DOMAIN = "reply.acme.example"
 
     assert figure(console, news, "Replied") == (0, "0 %")

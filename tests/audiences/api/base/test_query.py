@@ -6,37 +6,13 @@ import pytest
 from rest_framework.test import APIClient
 
 from audiences.api.base.query import ALWAYS_ALLOWED
-from audiences.models import Integration
 from config.openapi import ADDRESS_OF, CALLS
 from delivery.conversations import threads
 from delivery.models import Conversation
 from tests.factories import AT, CompanyFactory, CustomerFactory, MembershipFactory, TagFactory
+from tests.support.api_calls import CALLED, refusal
 
 pytestmark = pytest.mark.django_db
-
-CALLED = [
-    (method, "/" + re.sub(r"\(\?P<pk>[^)]*\)", "7", place))
-    for view, place in ADDRESS_OF.items()
-    for method in CALLS[view]
-]
-
-
-@pytest.fixture(autouse=True)
-def no_limit(settings) -> None:
-    settings.API_RATE_LIMIT = 0
-
-
-@pytest.fixture
-def api() -> APIClient:
-    made = APIClient()
-    made.credentials(HTTP_AUTHORIZATION=f"Bearer {Integration.issue(name='The shop')[1]}")
-    return made
-
-
-def refusal(answer) -> dict[str, str]:
-    sent = answer.json()
-    assert (answer.status_code, sent["type"]) == (400, "error.list"), sent
-    return sent["errors"][0]
 
 
 @pytest.mark.parametrize("query", ["customer_id=25", "user_id[]=25", "User_Id=25", "updated_since=3", "access_token=x"])

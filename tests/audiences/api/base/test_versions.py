@@ -1,46 +1,15 @@
 """Requests for another API version are refused, and so are identity keys that no call reads."""
 
-import re
-
 import pytest
-from rest_framework.test import APIClient
 
-from audiences.models import Customer, Integration, Tag
-from config.openapi import ADDRESS_OF, CALLS
+from audiences.models import Customer, Tag
 from delivery.models import Conversation
 from tests.factories import CustomerFactory
+from tests.support.api_calls import CALLED, refusal
 
 pytestmark = pytest.mark.django_db
 
-WRITES = [
-    (method, "/" + re.sub(r"\(\?P<pk>[^)]*\)", "7", place))
-    for view, place in ADDRESS_OF.items()
-    for method in CALLS[view]
-    if method in ("post", "put", "patch")
-]
-CALLED = [
-    (method, "/" + re.sub(r"\(\?P<pk>[^)]*\)", "7", place))
-    for view, place in ADDRESS_OF.items()
-    for method in CALLS[view]
-]
-
-
-@pytest.fixture(autouse=True)
-def no_limit(settings) -> None:
-    settings.API_RATE_LIMIT = 0
-
-
-@pytest.fixture
-def api() -> APIClient:
-    made = APIClient()
-    made.credentials(HTTP_AUTHORIZATION=f"Bearer {Integration.issue(name='The shop')[1]}")
-    return made
-
-
-def refusal(answer) -> dict[str, str]:
-    sent = answer.json()
-    assert (answer.status_code, sent["type"]) == (400, "error.list"), sent
-    return sent["errors"][0]
+WRITES = [(method, address) for method, address in CALLED if method in ("post", "put", "patch")]
 
 
 def test_every_call_refuses_another_version_and_names_supported_clients(api):

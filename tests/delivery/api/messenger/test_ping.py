@@ -84,7 +84,7 @@ def refusal(answered) -> str:
     return answered.json()["errors"][0]["message"]
 
 
-# Who a browser speaks for
+# Identity of a browser
 
 
 def test_visitor_gets_a_key_and_nothing_is_stored():
@@ -161,7 +161,7 @@ def test_lead_who_logs_in_becomes_the_user_with_the_thread():
     ann = Customer.objects.get()
     assert (ann.user_id, ann.role, ann.name) == ("ann", Role.USER, "Ann")
     assert len(browser.list()) == 1
-    # Whoever holds the browser after a log-out is a visitor again, and is not let in by the old key.
+    # After a log-out the browser is of a visitor again, and the old key is not accepted.
     browser.visitor = before
     assert browser.ping().json()["user"] is None
     assert browser.list() == []
