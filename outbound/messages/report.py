@@ -133,7 +133,6 @@ def available_buttons(message: Message) -> set[str]:
 
 
 def sending_sentences(message: Message, *, at: datetime) -> list[str]:
-    """Return sentences on how the message sends."""
     if message.to_customer:
         about = f" about {message.to_company}" if message.to_company else ""
         return [f"To {message.to_customer} only{about}."]

@@ -17,7 +17,7 @@ import pytest
 from aiosmtpd.smtp import SMTP
 from django.contrib.auth.models import User
 from django.test import Client
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, expect, sync_playwright
 
 from delivery import process, schedule
 
@@ -108,6 +108,31 @@ def context(chromium, browser_errors) -> Iterator[BrowserContext]:
 @pytest.fixture
 def page(context) -> Page:
     return context.new_page()
+
+
+class Requests:
+    """The requests of a page to the messenger's API."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+        self.asked: list[str] = []
+        self.unanswered = 0
+        page.on("request", self.begin)
+        page.on("requestfinished", self.end)
+        page.on("requestfailed", self.end)
+
+    def begin(self, request: Request) -> None:
+        self.asked.append(request.method + request.url.partition("/messenger/")[2])
+        self.unanswered += 1
+
+    def end(self, _request: Request) -> None:
+        self.unanswered -= 1
+
+    def wait_for_answers(self) -> None:
+        """Wait until the page has sent its requests and each has an answer."""
+        self.page.wait_for_timeout(60)
+        while self.unanswered > 0:
+            self.page.wait_for_timeout(20)
 
 
 @dataclass

@@ -1,6 +1,7 @@
 """The messenger in a real browser, on a website of another origin."""
 
 import json
+import time
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -15,7 +16,7 @@ from audiences.models import Customer, Event, Workspace
 from delivery.conversations import threads
 from delivery.matching import direct
 from delivery.models import Conversation, DeliveryRecord, Hit
-from tests.browser.conftest import ARGUMENTS, CHROMIUM, Site, global_names, violations, without_scripts
+from tests.browser.conftest import ARGUMENTS, CHROMIUM, Requests, Site, global_names, violations, without_scripts
 from tests.factories import CustomerFactory, MessageFactory, SenderFactory
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -101,11 +102,10 @@ def write(page: Page, text: str) -> None:
 
 def eventually(fact: Callable[[], object], page: Page) -> None:
     """Wait until the condition holds on the server."""
-    for _ in range(200):
-        if fact():
-            return
+    deadline = time.monotonic() + 30
+    while not (found := fact()) and time.monotonic() < deadline:
         page.wait_for_timeout(50)
-    assert fact()
+    assert found
 
 
 def said_nothing_wrong(page: Page) -> None:
@@ -192,14 +192,14 @@ def test_direct_message_arrives_without_a_reload(visit, page):
 
 def test_open_page_visits_every_five_minutes_and_polls_in_between(visit, page):
     page.clock.install()
-    asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.method + request.url.partition("/messenger/")[2]))
+    requests = Requests(page)
+    asked = requests.asked
     visit(user_id="ann")
     expect(page.locator(LAUNCHER)).to_be_visible()
     assert asked.count("POSTping") == 1
     for _ in range(4):
         page.clock.run_for(60_000)
-        page.wait_for_timeout(100)
+        requests.wait_for_answers()
     assert asked.count("POSTping") == 1
     assert 3 < asked.count("GETconversations") < 40
 

@@ -12,6 +12,7 @@ import pytest
 from django.contrib.contenttypes.models import ContentType
 from django.core.management import call_command
 from django.db import connection
+from django_celery_beat.models import PeriodicTask
 from psycopg import sql
 
 from audiences.models import Customer, Workspace
@@ -26,8 +27,8 @@ SECRET_KEY = "x" * 50
 
 # Every `migrate` rewrites these tables.
 REWRITTEN_TABLES = {"django_migrations", "django_content_type", "auth_permission", "auth_group_permissions"}
-# A migration rewrites these columns; the last test reads them.
-REWRITTEN_COLUMNS = {"messaging_message": {"problem"}}
+# Migrations rewrite these columns; the last test reads them.
+REWRITTEN_COLUMNS = {"django_celery_beat_periodictask": {"name"}, "messaging_message": {"problem"}}
 RENAMED_COLUMNS = {
     "delivery_alarm": {"words": "description"},
     "delivery_deliveryrecord": {"inbox": "address", "filled": "variables"},
@@ -121,6 +122,10 @@ def test_upgraded_rows_are_read_through_the_present_models(before):
     assert Message.objects.get(title="Trial about to end").problem == (
         "Paused: the mail server refuses this sender. Sending resumes once it is accepted. 553 Not your address"
     )
+    assert {"Match ongoing messages", "Send due messages", "Delete old data"} <= set(
+        PeriodicTask.objects.values_list("name", flat=True)
+    )
+    assert PeriodicTask.objects.filter(name__contains="what").count() == 0
     assert ChannelOutage.objects.get().channel == "email"
     assert Alarm.objects.get().description == "Trial about to end: 553 Not your address"
     assert len(Workspace.current().identity_secret) > 20
