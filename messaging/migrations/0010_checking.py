@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('audiences', '0018_change_log'),
+        ('audiences', '0018_import_unmatched'),
         ('messaging', '0009_plain_column_names'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]

@@ -118,6 +118,11 @@ class Message(models.Model):
         return self.went_live_at is not None
 
     @property
+    def is_matched_by_rounds(self) -> bool:
+        """Whether rounds check the filters, and not only a launch or visits."""
+        return self.send_type == SendType.ONGOING and self.channel != Channel.IN_APP
+
+    @property
     def parsed_window(self) -> delivery_window.Window:
         return delivery_window.parse_window(self.window)
 

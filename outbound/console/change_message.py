@@ -11,7 +11,7 @@ from django.http import HttpRequest
 from audiences.models import Audience, Workspace
 from messaging import delivery_window
 from messaging.content.plain_text import html_to_text
-from messaging.models import Channel, Message, SendType, WindowZone
+from messaging.models import Channel, Message, WindowZone
 from outbound.console.admin import ConsoleAdmin
 from outbound.console.wording import rules_in_one_line
 
@@ -88,16 +88,11 @@ def message_fields(message: Message) -> dict[str, str]:
         "Text": html_to_text(version.body) if version else "",
         "Link": version.link if version else "",
         "Sends": message.get_send_type_display(),
-        "Filters are checked": message.get_checking_display() if is_matched_by_rounds(message) else "",
+        "Filters are checked": message.get_checking_display() if message.is_matched_by_rounds else "",
         "Filters": rules_in_one_line(message.audience.rules) if message.audience else "",
         "One copy to each inbox": display_value(message.same_inbox_once) if message.channel == Channel.EMAIL else "",
         "Delivery times": delivery_times(message),
     }
-
-
-def is_matched_by_rounds(message: Message) -> bool:
-    """Return whether the filters are checked by rounds, and not only at launch or at visits."""
-    return message.send_type == SendType.ONGOING and message.channel != Channel.IN_APP
 
 
 def segment_fields(segment: Audience) -> dict[str, str]:

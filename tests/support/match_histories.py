@@ -16,8 +16,8 @@ from django.conf import settings
 from django.db import connection, transaction
 
 from audiences import intake
+from audiences.intake import tags as intake_tags
 from audiences.intake.csv_import.upsert import COLUMNS, upsert_slice
-from audiences.intake.tagging import add_tag_to_all, remove_tag_from_all
 from audiences.models import Company, CustomAttribute, Customer, Device, EventSummary, Membership, Tag, Workspace
 from audiences.models.catalogue import Scope
 from audiences.rules import Kind
@@ -266,8 +266,8 @@ class History:
                 (
                     lambda: intake.add_tag(tag, [known], at=self.now),
                     lambda: intake.remove_tag(tag, [known], at=self.now),
-                    lambda: add_tag_to_all(among, tag, at=self.now),
-                    lambda: remove_tag_from_all(among, tag),
+                    lambda: intake_tags.add_tag_to_all(among, tag, at=self.now),
+                    lambda: intake_tags.remove_tag_from_all(among, tag),
                 )
             )
             change()

@@ -15,6 +15,7 @@ from outbound.console.search import MAX_CHARACTERS, MAX_WORDS, TOO_LONG
 from outbound.inbox import listing
 from outbound.roles import Role
 from tests.factories import CustomerFactory, MessageFactory, TagFactory
+from tests.support.machine import slowdown
 
 pytestmark = pytest.mark.django_db
 
@@ -51,11 +52,22 @@ def test_every_list_of_the_console_is_one_that_refuses(rf, admin_user):
         assert model in WITHOUT_A_LIST or issubclass(pages.get_changelist(request), ConsoleChangeList), model
 
 
-def test_filter_without_choices_does_not_match_all_rows(console):
+@pytest.mark.parametrize(
+    "address",
+    [
+        f"{PEOPLE}?segment=7",
+        f"{PEOPLE}?tags__id__exact=7",
+        "/admin/messaging/message/?sender__id__exact=7",
+        "/admin/messaging/message/?tags__id__exact=7",
+    ],
+)
+def test_link_with_a_filter_that_has_no_choices_left_finds_no_rows(console, address):
     CustomerFactory()
+    MessageFactory(sender=None)
 
-    assert console.get(PEOPLE, {"segment": "7"}).status_code == 400
-    assert console.get(PEOPLE, {"tags__id__exact": "7"}).context["cl"].result_count == 0
+    page = console.get(address)
+
+    assert (page.status_code, page.context["cl"].result_count) == (200, 0)
 
 
 def test_a_viewer_cannot_have_the_database_try_a_pattern(client, django_user_model):
@@ -99,7 +111,7 @@ def test_list_refuses_a_search_that_is_too_long(console, label):
 
         assert page.context["cl"].result_count == 0
         assert TOO_LONG in page.content.decode()
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 5 * slowdown()
 
 
 def test_ten_words_are_still_searched_for(console):

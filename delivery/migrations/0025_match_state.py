@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('delivery', '0022_change_log'),
+        ('delivery', '0024_change_log'),
         ('messaging', '0010_checking'),
     ]
 

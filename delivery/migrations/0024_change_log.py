@@ -8,8 +8,8 @@ from django.db import migrations
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('audiences', '0018_change_log'),
-        ('delivery', '0021_launch_progress'),
+        ('audiences', '0019_change_log'),
+        ('delivery', '0023_plain_task_names'),
     ]
 
     operations = [

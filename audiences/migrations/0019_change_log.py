@@ -28,7 +28,7 @@ CREATE INDEX audiences_change_xid ON audiences_change USING brin (xid) WITH (pag
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('audiences', '0017_plain_help_texts'),
+        ('audiences', '0018_import_unmatched'),
     ]
 
     operations = [
