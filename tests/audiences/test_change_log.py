@@ -1,14 +1,18 @@
 """Change log: each change of data that rules see is logged, with the bits of its kind; nothing else is."""
 
+import re
+
 import pytest
 from django.db import connection
 
-from audiences import attributes, change_log
+from audiences import attributes, change_log, compiler
 from audiences.attributes import Catalogue
 from audiences.change_log import ALL, BIT
 from audiences.models import Company, Customer, CustomerTag, Device, EventSummary, Membership
-from audiences.rules import Kind
+from audiences.rules import CALENDAR_DAY_OPERATORS, OPERATORS, Group, Kind, Rule
+from delivery.eligibility import conditions
 from delivery.models import DeliveryRecord, Reason, Status
+from messaging.models import Channel
 from tests.factories import (
     AT,
     CompanyFactory,
@@ -232,7 +236,7 @@ def test_only_changes_of_a_record_that_rules_see_are_logged(log):
 
     rows.mark_sending(claim="00000000-0000-0000-0000-000000000001", until=AT)
     assert log.new() == []
-    rows.mark_sent(at=AT)
+    rows.update(status=Status.SENT, sent_at=AT, claim=None, leased_until=None)
     assert log.of_customers() == {ada.pk: BIT["record"]}
     for moment in ("opened_at", "clicked_at", "replied_at"):
         rows.update(**{moment: AT})
@@ -266,3 +270,26 @@ def test_slot_is_truncated_only_if_all_its_entries_were_read():
         assert not change_log.truncate_slot(slot, below=101)
         cursor.execute("SELECT count(*) FROM audiences_change")
         assert cursor.fetchone() == (0,)
+
+
+def test_every_table_that_rules_or_reachability_read_is_logged():
+    catalogue = Catalogue(customer={"plan": Kind.TEXT}, company={"seats": Kind.NUMBER})
+    names = [*attributes.BY_NAME, "custom_attributes.plan", "company.custom_attributes.seats"]
+    names += [f"{prefix}ordered" for prefix in attributes.EVENT_ATTRIBUTES]
+    sql = [conditions.reachable_sql(channel) for channel in Channel]
+    for name in names:
+        kind = attributes.find_attribute(name, catalogue=catalogue).kind
+        if kind is Kind.SEGMENT:
+            continue  # Its rules are compiled as part of the tree.
+        for operator in OPERATORS[kind]:
+            value = {Kind.NUMBER: 1, Kind.ROLE: "user", Kind.DATE: 1}.get(kind, 1 if kind is not Kind.TEXT else "a")
+            if operator in CALENDAR_DAY_OPERATORS:
+                value = "2026-05-03"
+            tree = Group("all", (Rule(name, operator, value),))
+            condition = compiler.compile_tree(tree, catalogue=catalogue)
+            sql.append(condition.pairs(per_company=True))
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT DISTINCT tgrelid::regclass::text FROM pg_trigger WHERE tgname LIKE '%is_logged%'")
+        logged = {name for (name,) in cursor.fetchall()}
+
+    assert set(re.findall(r"\b(?:audiences|delivery|messaging)_\w+", " ".join(sql))) == logged

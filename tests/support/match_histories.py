@@ -336,7 +336,7 @@ class History:
         if self.random.random() < 0.2:
             rows.mark_failed(reason=Reason.REJECTED, detail="")
         else:
-            rows.mark_sent(at=self.now)
+            rows.update(status=Status.SENT, sent_at=self.now, claim=None, leased_until=None, due_at=None)
 
     def open_or_click(self) -> None:
         sent = self.record(status=Status.SENT, message=self.one_off) or self.record(status=Status.SENT)
