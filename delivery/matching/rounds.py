@@ -137,7 +137,7 @@ def match_by_changes(
 def match_candidates(
     messages: Mapping[int, Message], followed: Sequence[Followed], *, found: int, at: datetime, progress: sql.Progress
 ) -> tuple[int, list[int]]:
-    """Judge the stored candidates, if any were found. Return how many records were made, and the messages that are done.
+    """Judge the stored candidates, if any. Return how many records were made, and the messages that are done.
 
     A message that another worker matches, maybe with older data, is not done.
     """
