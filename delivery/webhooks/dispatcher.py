@@ -27,7 +27,8 @@ from audiences.locks import Lock
 from audiences.models import Notification, NotificationState, Subscription
 from delivery import shutdown
 from delivery.sending.outbox import Outbox
-from delivery.webhooks import request, safe_http
+from delivery.webhooks import safe_http
+from delivery.webhooks.notification import build_item, notification_body, signed_headers
 
 log = logging.getLogger(__name__)
 
@@ -165,7 +166,7 @@ class Streams:
         self.attempts += 1
         if notification.payload is None:
             try:
-                notification.payload = request.build_item(notification)
+                notification.payload = build_item(notification)
             except OperationalError:
                 raise  # The database is unavailable; the lease expires, and it is tried again.
             except Exception:
@@ -179,9 +180,9 @@ class Streams:
         Notification.objects.filter(pk=notification.pk).update(
             payload=notification.payload, first_sent_at=notification.first_sent_at
         )
-        body = json.dumps(request.notification_body(notification)).encode()
+        body = json.dumps(notification_body(notification)).encode()
         subscription = notification.subscription
-        headers = request.signed_headers(body, secret=subscription.secret)
+        headers = signed_headers(body, secret=subscription.secret)
         self.in_flight[self.threads.submit(post_notification, subscription.url, body, headers)] = notification
 
     def settle_answers(self, *, timeout: float | None) -> None:

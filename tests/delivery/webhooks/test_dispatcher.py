@@ -23,7 +23,7 @@ from delivery.matching import ongoing
 from delivery.tracking import links
 from delivery.webhooks import dispatcher
 from delivery.webhooks.dispatcher import BACK_OFF
-from delivery.webhooks.request import ITEMS
+from delivery.webhooks.notification import ITEMS
 from tests.factories import CustomerFactory, MessageFactory, TagFactory
 
 pytestmark = pytest.mark.django_db
